@@ -1,0 +1,84 @@
+//! What went wrong, sorted by what follows from it.
+//!
+//! Each port (disk, ledger, transport) has an error of its own and turns it into a [`Fault`]; the workflows look at the
+//! scope alone. There is no crate-wide error enum.
+
+use std::fmt;
+
+/// What a fault concerns, and so what happens next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Scope {
+    /// This attempt only: back off and try again, on a new connection where the old one is gone.
+    Attempt,
+    /// This file on this vessel: park the delivery, go on with the others.
+    File,
+    /// This vessel: park it, go on with the other vessels.
+    Vessel,
+    /// The daemon itself can't go on.
+    Daemon,
+}
+
+/// How soon what is parked is tried again by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pace {
+    /// Within seconds: what mends itself, such as a link.
+    Soon,
+    /// Within a minute or so: what a person mends without telling us, such as a full disk.
+    Unhurried,
+    /// Every few minutes: what locks accounts or trips penalties when tried often, such as a refused login.
+    Slow,
+}
+
+/// A fault: its scope, the reason in plain words, and what a person can do about it.
+#[derive(Clone, Debug)]
+pub struct Fault {
+    /// What it concerns.
+    pub scope: Scope,
+    /// How soon it is worth another try.
+    pub pace: Pace,
+    /// What happened and where, in words for a person.
+    pub reason: String,
+    /// What a person can do; empty where nothing is to be done.
+    pub remedy: String,
+}
+
+impl Fault {
+    /// A fault of this attempt only.
+    pub fn attempt(reason: impl fmt::Display) -> Self {
+        Self { scope: Scope::Attempt, pace: Pace::Soon, reason: reason.to_string(), remedy: String::new() }
+    }
+
+    /// A fault that parks one file's delivery to one vessel.
+    pub fn file(reason: impl fmt::Display) -> Self {
+        Self { scope: Scope::File, pace: Pace::Slow, ..Self::attempt(reason) }
+    }
+
+    /// A fault that parks one vessel.
+    pub fn vessel(reason: impl fmt::Display) -> Self {
+        Self { scope: Scope::Vessel, pace: Pace::Unhurried, ..Self::attempt(reason) }
+    }
+
+    /// A fault that stops the daemon.
+    pub fn daemon(reason: impl fmt::Display) -> Self {
+        Self { scope: Scope::Daemon, ..Self::attempt(reason) }
+    }
+
+    /// The same fault with what a person can do about it.
+    pub fn mend(self, remedy: impl fmt::Display) -> Self {
+        Self { remedy: remedy.to_string(), ..self }
+    }
+
+    /// The same fault, tried again at another pace.
+    pub fn at(self, pace: Pace) -> Self {
+        Self { pace, ..self }
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.reason)?;
+        if self.remedy.is_empty() { Ok(()) } else { write!(f, "; {}", self.remedy) }
+    }
+}
+
+impl std::error::Error for Fault {}

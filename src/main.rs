@@ -1,0 +1,3 @@
+//! The `contentmonster` program.
+
+fn main() {}

@@ -1,0 +1,39 @@
+//! Labels: the names that the settings file gives to directories and vessels.
+
+use std::fmt;
+use std::sync::Arc;
+
+macro_rules! label {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub struct $name(Arc<str>);
+
+        impl $name {
+            /// Takes the label as it is written in the settings.
+            pub fn new(label: &str) -> Self {
+                Self(label.into())
+            }
+
+            /// The label as it is written in the settings.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+    };
+}
+
+label!(
+    /// The `x` of a `[Directory x]`.
+    DirectoryName
+);
+label!(
+    /// The `y` of a `[Vessel y]`.
+    VesselName
+);

@@ -1,0 +1,47 @@
+//! The names things go by: labels from the settings, paths on both sides, and what we call our own files on a vessel.
+//!
+//! Paths are bytes. A file may be called anything the kernel allows (newlines, quotes, bytes that are no UTF-8),
+//! so nothing here ever goes through `String` but for display. Knows nothing of disks or networks.
+
+mod label;
+mod ours;
+mod rel_path;
+mod remote_path;
+
+pub use label::{DirectoryName, VesselName};
+pub use ours::{InstanceId, OurFile, assembly_name, part_name, probe_name};
+pub use rel_path::{RelPath, RelPathError};
+pub use remote_path::RemotePath;
+
+/// Shows bytes that are meant for a person: printable text as it is, everything else escaped.
+///
+/// Quotes are not added; a newline becomes `\n`, a byte that is no UTF-8 becomes `\xNN`.
+pub(crate) fn display_bytes(bytes: &[u8]) -> String {
+    let mut shown = String::with_capacity(bytes.len());
+    for piece in bytes.utf8_chunks() {
+        for c in piece.valid().chars() {
+            match c {
+                '\\' => shown.push_str("\\\\"),
+                c if c.is_control() => shown.extend(c.escape_default()),
+                c => shown.push(c),
+            }
+        }
+        for byte in piece.invalid() {
+            shown.push_str(&format!("\\x{byte:02x}"));
+        }
+    }
+    shown
+}
+
+#[cfg(test)]
+mod tests {
+    use super::display_bytes;
+
+    #[test]
+    fn hostile_names_are_shown_on_one_line() {
+        assert_eq!(display_bytes(b"plain name"), "plain name");
+        assert_eq!(display_bytes(b"two\nlines\x1b[2J"), "two\\nlines\\u{1b}[2J");
+        assert_eq!(display_bytes(b"caf\xe9"), "caf\\xe9");
+        assert_eq!(display_bytes("café".as_bytes()), "café");
+    }
+}

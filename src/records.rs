@@ -1,0 +1,174 @@
+//! The records that the ledger keeps and the workflows pass around: versions and deliveries.
+
+use crate::chunk::ChunkPlan;
+use crate::digest::Digest;
+use crate::names::{DirectoryName, RelPath, VesselName};
+
+/// What tells one content of a path from another without reading it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct FileStamp {
+    /// Size in bytes.
+    pub size: u64,
+    /// Time of last change of the content, whole seconds since 1970.
+    pub mtime: i64,
+    /// The rest of that time, in nanoseconds.
+    pub mtime_nanos: u32,
+    /// Inode number: a file that was replaced by another of the same size and time is a new version.
+    pub inode: u64,
+}
+
+/// The ledger's number of a file version; never used twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct VersionId(pub i64);
+
+/// The ledger's number of a delivery.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct DeliveryId(pub i64);
+
+/// A file version as intake saw it, before the ledger has numbered it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewVersion {
+    /// Where it lies below the directory's location.
+    pub path: RelPath,
+    /// What it looked like before and after it was hashed.
+    pub stamp: FileStamp,
+    /// Permission bits (`0o7777`).
+    pub mode: u32,
+    /// SHA-256 of the whole.
+    pub digest: Digest,
+    /// Size of the chunks it was hashed in, in bytes.
+    pub chunk_size: u64,
+    /// SHA-256 of each chunk.
+    pub chunks: Vec<Digest>,
+}
+
+/// One content of one path, as the ledger knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Version {
+    /// The ledger's number.
+    pub id: VersionId,
+    /// The directory it belongs to.
+    pub directory: DirectoryName,
+    /// Where it lies below the directory's location.
+    pub path: RelPath,
+    /// What the source looks like as long as it is this version.
+    pub stamp: FileStamp,
+    /// Permission bits (`0o7777`).
+    pub mode: u32,
+    /// SHA-256 of the whole.
+    pub digest: Digest,
+    /// Size of its chunks in bytes.
+    pub chunk_size: u64,
+}
+
+impl Version {
+    /// How it is cut into chunks.
+    pub fn plan(&self) -> ChunkPlan {
+        ChunkPlan::new(self.stamp.size, self.chunk_size)
+    }
+}
+
+/// How far a delivery has come. See DESIGN.md for what is done in each state and what a crash there means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum DeliveryState {
+    /// Nothing was sent yet.
+    Pending,
+    /// Parts are on their way.
+    Uploading,
+    /// All parts are there and are being joined.
+    Assembling,
+    /// The vessel hashes the whole.
+    Verifying,
+    /// Being flushed and renamed into place.
+    Publishing,
+    /// The vessel holds it, verified and durable, under its final name.
+    Acknowledged,
+    /// A newer version took its place, or the source is gone.
+    Superseded,
+}
+
+impl DeliveryState {
+    /// All states, in the order a delivery goes through them.
+    pub const ALL: [Self; 7] = [
+        Self::Pending,
+        Self::Uploading,
+        Self::Assembling,
+        Self::Verifying,
+        Self::Publishing,
+        Self::Acknowledged,
+        Self::Superseded,
+    ];
+
+    /// The word the ledger keeps and people read.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Uploading => "uploading",
+            Self::Assembling => "assembling",
+            Self::Verifying => "verifying",
+            Self::Publishing => "publishing",
+            Self::Acknowledged => "acknowledged",
+            Self::Superseded => "superseded",
+        }
+    }
+}
+
+/// One file version on its way to one vessel.
+#[derive(Clone, Debug)]
+pub struct Delivery {
+    /// The ledger's number.
+    pub id: DeliveryId,
+    /// What is delivered.
+    pub version: Version,
+    /// How far it has come.
+    pub state: DeliveryState,
+    /// How often it failed in a row.
+    pub failures: u32,
+}
+
+/// Something of ours that may still lie on a vessel after its version has ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Remains {
+    /// The delivery that left it.
+    pub delivery: DeliveryId,
+    /// The version that has ended.
+    pub version: VersionId,
+    /// Its directory, which says where its assembly was put together.
+    pub directory: DirectoryName,
+    /// Its path in that directory.
+    pub path: RelPath,
+}
+
+/// How the vessel's copy was verified before it was acknowledged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verified {
+    /// A program on the vessel hashed it.
+    ByVessel,
+    /// It was read back over the wire and hashed on the shore.
+    ByReadBack,
+}
+
+impl Verified {
+    /// The words the ledger keeps.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::ByVessel => "hashed on the vessel",
+            Self::ByReadBack => "read back",
+        }
+    }
+}
+
+/// What one vessel still has to get, for summaries.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Backlog {
+    /// The vessel.
+    pub vessel: VesselName,
+    /// Deliveries that are neither acknowledged nor superseded.
+    pub waiting: u64,
+    /// How many bytes those are.
+    pub waiting_bytes: u64,
+    /// How many of them are parked.
+    pub parked: u64,
+    /// Deliveries acknowledged so far.
+    pub acknowledged: u64,
+}
