@@ -5,6 +5,7 @@
 //!
 //! A module imports only what stands below it; `tests/it/layers.rs` enforces that.
 //!
+//! - L2, the ports: [`ledger`], [`transport`]
 //! - L1: [`settings`], [`monitor`], [`bell`], [`clock`]
 //! - L0, pure values: [`digest`], [`names`], [`chunk`], [`records`], [`fault`], [`backoff`]
 
@@ -14,7 +15,9 @@ pub mod chunk;
 pub mod clock;
 pub mod digest;
 pub mod fault;
+pub mod ledger;
 pub mod monitor;
 pub mod names;
 pub mod records;
 pub mod settings;
+pub mod transport;
