@@ -99,7 +99,10 @@ pub(super) fn unknown(kind: Option<SectionKind>, key: &str) -> Complaint {
             let message = "there is more than the key before the `=`";
             return Complaint::new(message, format!("write `{} = value`", found.name));
         }
-        return Complaint::new("does not belong here", format!("it is a key of {}", header(found.section)));
+        return elsewhere(found);
+    }
+    if let Some(found) = known(Vessel, key) {
+        return elsewhere(found);
     }
     let candidates: Vec<_> = TABLE.iter().filter(here).map(|known| known.name).collect();
     let remedy = match nearest(key, candidates.iter().copied()) {
@@ -108,6 +111,11 @@ pub(super) fn unknown(kind: Option<SectionKind>, key: &str) -> Complaint {
         None => format!("known here: {}", candidates.join(", ")),
     };
     Complaint::new("unknown key", remedy)
+}
+
+/// What to say of a key of another kind of section.
+fn elsewhere(key: &KnownKey) -> Complaint {
+    Complaint::new("does not belong here", format!("it is a key of {}", header(key.section)))
 }
 
 /// What to say of a section that is none of ours.

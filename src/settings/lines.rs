@@ -20,6 +20,8 @@ pub(super) struct Section {
     pub(super) line: usize,
     /// Its keys, in the file's order, each there once.
     pub(super) entries: Vec<Entry>,
+    /// Keys that stand in a malformed line: reported already, so not missing.
+    pub(super) spoiled: Vec<String>,
 }
 
 /// A key, its value and its line.
@@ -100,10 +102,13 @@ impl<'a> Outline<'a> {
             Ok(Line::Header(title)) => self.open(number, title),
             Ok(Line::Pair(key, value)) => self.add(number, key, &value),
             Err((key, complaint)) => {
-                let place = Place { key: key.map(str::to_owned), ..self.place(number) };
-                self.problems.report(place, complaint);
                 if line.trim_start().starts_with('[') {
                     self.within = Within::Refused;
+                }
+                let place = Place { key: key.map(str::to_owned), ..self.place(number) };
+                self.problems.report(place, complaint);
+                if let (Within::Last, Some(key), Some(section)) = (&self.within, key, self.sections.last_mut()) {
+                    section.spoiled.push(key.to_owned());
                 }
             }
         }
@@ -131,7 +136,7 @@ impl<'a> Outline<'a> {
         }
         self.plain.push_str(&format!("[{}]", escaped(&title)));
         self.titles.insert(title.clone(), self.sections.len());
-        self.sections.push(Section { title, line: number, entries: Vec::new() });
+        self.sections.push(Section { title, line: number, entries: Vec::new(), spoiled: Vec::new() });
         self.within = Within::Last;
     }
 
@@ -147,7 +152,7 @@ impl<'a> Outline<'a> {
         }
         let section = self.sections.last_mut().expect("within the last section, so there is one");
         if let Some(first) = section.entry(key) {
-            let message = format!("is already set on line {}", first.line);
+            let message = format!("already set on line {}", first.line);
             return self.problems.report(place, Complaint::new(message, "keep one of the two"));
         }
         self.plain.push_str(&format!("{}=\"{}\"", escaped(key), escaped(value)));

@@ -49,7 +49,12 @@ impl<'a> View<'a> {
             (Some((_, entry)), _) => read(&entry.value),
             (None, Preset::Value(value)) => read(value),
             (None, Preset::Otherwise(_)) => return None,
-            (None, Preset::Required) => Err(Complaint::new("is missing", format!("write `{key} = …`: {}", known.doc))),
+            (None, Preset::Required)
+                if self.own.is_some_and(|own| own.spoiled.iter().any(|spoiled| spoiled == key)) =>
+            {
+                return None;
+            }
+            (None, Preset::Required) => Err(Complaint::new("missing", format!("write `{key} = …`, {}", known.doc))),
         };
         found.map_err(|complaint| self.problems.report(self.place_of(key), complaint)).ok()
     }
@@ -126,7 +131,7 @@ impl Surroundings<'_> {
             return view.get("Username", values::username);
         }
         if self.environment.user.is_none() {
-            let complaint = Complaint::new("is missing, and who runs this is unknown", "write `Username = …`");
+            let complaint = Complaint::new("missing, and who runs this is unknown", "write `Username = …`");
             view.problems.report(view.place_of("Username"), complaint);
         }
         self.environment.user.clone()
@@ -160,6 +165,10 @@ impl Surroundings<'_> {
     fn check_directory(&self, problems: &Problems, place: Place, name: &str) {
         if self.directories.contains(&name) {
             return;
+        }
+        if name.is_empty() {
+            let complaint = Complaint::new("names no directory", "write the name of one behind `RemoteLocation.`");
+            return problems.report(place, complaint);
         }
         let remedy = match keys::nearest(name, self.directories.iter().copied()) {
             Some(near) => format!("did you mean {near}?"),

@@ -65,7 +65,7 @@ fn no_tilde(text: &str, instead: &str) -> Complaint {
 /// Text that is there.
 pub(super) fn not_empty(text: &str) -> Result<&str, Complaint> {
     let remedy = "give a value or remove the line; a value that starts with # or ; goes in double quotes";
-    if text.is_empty() { Err(Complaint::new("is empty", remedy)) } else { Ok(text) }
+    if text.is_empty() { Err(Complaint::new("empty", remedy)) } else { Ok(text) }
 }
 
 /// The parts between commas, trimmed; empty ones are none.

@@ -159,7 +159,23 @@ Address = v
 [Vessel v]
 Address = other
 ";
-    insta::assert_snapshot!(errors(text), @"");
+    insta::assert_snapshot!(errors(text), @r###"
+    settings.ini:1: Stray: stands before the first section; put it below [MONSTER], [Directory x], [Vessel y] or [DEFAULT]
+    settings.ini:3: [MONSTER] ChunkSize: this line has no `=`; a line is `Key = value`, a `[Section]`, or a comment after # or ;
+    settings.ini:4: [MONSTER] Password: this line has no `=`; a line is `Key = value`, a `[Section]`, or a comment after # or ;
+    settings.ini:5: [MONSTER] this line has no `=`; a line is `Key = value`, a `[Section]`, or a comment after # or ;
+    settings.ini:6: [MONSTER] there is no key before the `=`; a line is `Key = value`, a `[Section]`, or a comment after # or ;
+    settings.ini:7: [MONSTER] Database: there is text after the closing `"`; put the whole value in quotes; a `"` inside it is written `""`
+    settings.ini:8: the section's `]` is missing; write [Directory x] or [Vessel y]
+    settings.ini:10: the section has no title; write [Directory x] or [Vessel y]
+    settings.ini:11: there is text after the section's `]`; put the keys on lines of their own
+    settings.ini:13: [Directory d] Location: this line has no `=`; a line is `Key = value`, a `[Section]`, or a comment after # or ;
+    settings.ini:14: [Directory d] Location: the closing `"` is missing; a `"` inside a value in quotes is written `""`
+    settings.ini:15: [Directory d] Location: there is a control character in this line; remove it
+    settings.ini:16: [Directory d] Password: does not belong here; it is a key of [Vessel y]
+    settings.ini:20: [Directory d] this section is already on line 12; make one section of the two
+    settings.ini:21: [Vessel v] this section is already on line 18; make one section of the two
+    "###);
 }
 
 #[test]
@@ -187,7 +203,28 @@ RemoteLocation. = /srv
 Location = /srv/documents
 RemoteLocation.documents = /srv
 ";
-    insta::assert_snapshot!(errors(text), @"");
+    insta::assert_snapshot!(errors(text), @r###"
+    settings.ini:2: [DEFAULT] Tiemout: unknown key; did you mean Timeout?
+    settings.ini:3: [DEFAULT] Colour: unknown key; every key of every section may stand here, no other
+    settings.ini:4: [Monster] unknown section; did you mean [MONSTER]?
+    settings.ini:5: [Vesel x] unknown section; did you mean [Vessel x]?
+    settings.ini:6: [Server x] unknown section; known are [MONSTER], [Directory x], [Vessel y] and [DEFAULT]
+    settings.ini:7: [Directory] the section has no name; write one behind the word, such as [Vessel backup]
+    settings.ini:8: [Directory a,b] there is a comma in the name; choose a name without one
+    settings.ini:9: [Vessel x] Address: missing; write `Address = …`, host name or IP address
+    settings.ini:10: [Vessel x] Prot: unknown key; did you mean Port?
+    settings.ini:11: [Vessel x] port: unknown key; did you mean Port?
+    settings.ini:12: [Vessel x] adress: unknown key; did you mean Address?
+    settings.ini:13: [Vessel x] SettleTime: does not belong here; it is a key of [Directory x]
+    settings.ini:14: [Vessel x] Password: there is more than the key before the `=`; write `Password = value`
+    settings.ini:15: [Vessel x] Password: there is more than the key before the `=`; write `Password = value`
+    settings.ini:16: [Vessel x] Colour: unknown key; known here: Address, Port, Username, Password, PasswordFile, IdentityFile, Passphrase, PassphraseFile, HostKey, HostKeyPolicy, TempDir, Timeout, IgnoreDirs, RemoteLocation.x
+    settings.ini:17: [Vessel x] IgnoreDirs: there is no [Directory documnts]; did you mean documents?
+    settings.ini:17: [Vessel x] IgnoreDirs: there is no [Directory music]; name a configured directory
+    settings.ini:18: [Vessel x] RemoteLocation.documnts: there is no [Directory documnts]; did you mean documents?
+    settings.ini:19: [Vessel x] RemoteLocation.: names no directory; write the name of one behind `RemoteLocation.`
+    settings.ini:22: [Directory documents] RemoteLocation.documents: does not belong here; it is a key of [Vessel y]
+    "###);
 }
 
 #[test]
@@ -225,12 +262,40 @@ Address = under score/path
 PassphraseFile = missing.txt
 ChunkSize = 1 GiB
 ";
-    insta::assert_snapshot!(errors(text), @"");
+    insta::assert_snapshot!(errors(text), @r###"
+    settings.ini:2: [DEFAULT] Timeout: 2h is out of range; give 1s to 1h
+    settings.ini:4: [MONSTER] ChunkSize: 1 KiB is out of range; give 64 KiB to 1 GiB
+    settings.ini:5: [MONSTER] Database: empty; give a value or remove the line; a value that starts with # or ; goes in double quotes
+    settings.ini:7: [Directory a] Location: `~bob/in` starts with a `~` that is not followed by `/`; write another user's path in full, or ./~ for a file of that name
+    settings.ini:8: [Directory a] RemoteLocation: `~/in`: SFTP does not know `~`; a relative path starts at the login directory: write `in`
+    settings.ini:9: [Directory a] SettleTime: `soon` is no duration; give a whole number of seconds, or one with ms, s, m, h or d, such as 15s
+    settings.ini:10: [Directory a] RescanInterval: 2 d is out of range; give 1s to 1d
+    settings.ini:11: [Directory a] IgnoreNames: `[` is no glob: unclosed character class; missing ']'; write for example `*.tmp` or `.*.sw?`
+    settings.ini:12: [Directory b] Location: missing; write `Location = …`, where the directory lies on the shore; relative to the settings file
+    settings.ini:14: [Vessel a] Address: there is an `@` in it; give the host alone, and the user as Username
+    settings.ini:15: [Vessel a] Port: `65536` is no port; give a number from 1 to 65535
+    settings.ini:16: [Vessel a] Username: empty; give a value or remove the line; a value that starts with # or ; goes in double quotes
+    settings.ini:17: [Vessel a] Password: empty; give a value or remove the line; a value that starts with # or ; goes in double quotes
+    settings.ini:18: [Vessel a] HostKey: `MD5:16:27:ac:a5:76:28:2d:36:63:1b:56:4d:eb:df:a6:48` is no SHA256 fingerprint; give SHA256: and 43 characters, as `ssh-keygen -lf FILE` shows them for the host's key
+    settings.ini:19: [Vessel a] HostKeyPolicy: `yes` is no policy; give strict or accept-new
+    settings.ini:20: [Vessel a] TempDir: `~`: SFTP does not know `~`; a relative path starts at the login directory: write `.`
+    settings.ini:21: [Vessel a] Port: already set on line 15; keep one of the two
+    settings.ini:24: [Vessel b] Port: the port is already part of Address; keep one of the two
+    settings.ini:26: [Vessel b] PasswordFile: Password is already set on line 25; keep one of the two
+    settings.ini:27: [Vessel b] Passphrase: empty; give a value or remove the line; a value that starts with # or ; goes in double quotes
+    settings.ini:28: [Vessel b] RemoteLocation.a: empty; give a value or remove the line; a value that starts with # or ; goes in double quotes
+    settings.ini:30: [Vessel c] Address: `under score/path` is no host name or IP address; give one, such as example.com, 192.0.2.7 or ::1
+    settings.ini:31: [Vessel c] PassphraseFile: missing.txt can't be read: No such file or directory (os error 2); name a file that contentmonster may read
+    settings.ini:32: [Vessel c] ChunkSize: does not belong here; it is a key of [MONSTER]
+    "###);
 }
 
 #[test]
 fn an_empty_file_lacks_directories_and_vessels() {
-    insta::assert_snapshot!(errors(""), @"");
+    insta::assert_snapshot!(errors(""), @r###"
+    settings.ini: there is no directory to replicate; add a section [Directory x] with its Location
+    settings.ini: there is no vessel to replicate to; add a section [Vessel y] with its Address
+    "###);
 }
 
 #[test]
@@ -246,7 +311,10 @@ Address = v.example
 TempDir = /var/tmp/cm
 ",
     );
-    insta::assert_snapshot!(errors(&text), @"");
+    insta::assert_snapshot!(errors(&text), @r###"
+    settings.ini:5: [Directory again] Location: is the Location of [Directory d] too; give each directory its own, or make one section of the two
+    settings.ini:8: [Vessel twin] has the same address, port, user and TempDir as [Vessel v]; give one of them a TempDir of its own
+    "###);
 }
 
 #[test]
@@ -255,14 +323,20 @@ fn what_is_unwise_is_a_warning() {
                 [Vessel v]\nAddress = v\nIgnoreDirs = d\nPassword = hunter2\n";
     let environment = Environment { settings_mode: Some(0o100_644), ..environment() };
     let settings = Settings::parse(text, Path::new("/etc/c m/settings.ini"), &environment).unwrap();
-    insta::assert_snapshot!(settings.warnings.join("\n"), @"");
+    insta::assert_snapshot!(settings.warnings.join("\n"), @r###"
+    /etc/c m/settings.ini:1: [Directory d] no vessel takes this directory: its files stay where they are; take it out of a vessel's IgnoreDirs, or remove the section
+    /etc/c m/settings.ini:3: [Directory next] Location: is where [Directory d] puts its delivered files; what is delivered there will be sent on from here; choose another Location if that isn't meant
+    /etc/c m/settings.ini:8: [Vessel v] Password: other users can read this secret (mode 0644); run: chmod 600 '/etc/c m/settings.ini'
+    "###);
 }
 
 #[test]
 fn who_runs_it_is_asked_for_when_unknown() {
     let nobody = Environment::default();
     let error = Settings::parse(&with(""), Path::new("settings.ini"), &nobody).unwrap_err();
-    insta::assert_snapshot!(error, @"");
+    insta::assert_snapshot!(error, @r###"
+    settings.ini:3: [Vessel v] Username: missing, and who runs this is unknown; write `Username = …`
+    "###);
     assert!(Settings::parse(&with("Username = bob"), Path::new("settings.ini"), &nobody).is_ok());
 }
 
