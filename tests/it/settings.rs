@@ -24,7 +24,7 @@ fn parse(text: &str) -> Result<Settings, SettingsError> {
 
 /// The problems as a person reads them, without the directory of the file.
 fn errors(text: &str) -> String {
-    parse(text).unwrap_err().to_string().replace("/etc/cm/", "")
+    parse(text).expect_err("the settings are broken").to_string().replace("/etc/cm/", "")
 }
 
 /// A sound file with room for more.
