@@ -18,3 +18,4 @@ pub mod monitor;
 pub mod names;
 pub mod records;
 pub mod settings;
+pub mod transport;
