@@ -13,6 +13,7 @@ pub mod bell;
 pub mod chunk;
 pub mod clock;
 pub mod digest;
+pub mod embedded_vessel;
 pub mod fault;
 pub mod monitor;
 pub mod names;
