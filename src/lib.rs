@@ -14,6 +14,7 @@ pub mod bell;
 pub mod chunk;
 pub mod clock;
 pub mod digest;
+pub mod embedded_vessel;
 pub mod fault;
 pub mod ledger;
 pub mod monitor;

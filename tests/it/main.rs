@@ -1,3 +1,4 @@
 //! The integration tests.
 
 mod settings;
+mod embedded_vessel;
