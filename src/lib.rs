@@ -5,6 +5,7 @@
 //!
 //! A module imports only what stands below it; `tests/it/layers.rs` enforces that.
 //!
+//! - L2, ports: [`local`]
 //! - L1: [`settings`], [`monitor`], [`bell`], [`clock`]
 //! - L0, pure values: [`digest`], [`names`], [`chunk`], [`records`], [`fault`], [`backoff`]
 
@@ -14,6 +15,7 @@ pub mod chunk;
 pub mod clock;
 pub mod digest;
 pub mod fault;
+pub mod local;
 pub mod monitor;
 pub mod names;
 pub mod records;
