@@ -11,6 +11,7 @@ use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 
 use globset::GlobSet;
+use rustix::io::Errno;
 
 use super::error::gone;
 use super::{DiskError, mode_of, relocate, stamp_of};
@@ -165,10 +166,25 @@ pub fn ignored(ignore: &GlobSet, path: &RelPath) -> bool {
 /// Looks at one path, never following a link in its last component.
 ///
 /// # Errors
-/// When `lstat` fails for another reason than that nothing is there.
+/// When `lstat` fails for another reason than that nothing is there, or when the location itself is missing: a disk that
+/// is not mounted must not look like a thousand deleted files.
 pub fn look(location: &Path, path: &RelPath) -> Result<Look, DiskError> {
     let whole = location.join(path.as_path());
-    judge(fs::symlink_metadata(&whole)).map_err(|error| DiskError::io("look at", &whole, error))
+    let look = judge(fs::symlink_metadata(&whole)).map_err(|error| DiskError::io("look at", &whole, error))?;
+    if look == Look::Gone {
+        require(location)?;
+    }
+    Ok(look)
+}
+
+/// Fails when the location is not there, or is no directory.
+pub(super) fn require(location: &Path) -> Result<(), DiskError> {
+    let found = match fs::metadata(location) {
+        Ok(meta) if meta.is_dir() => return Ok(()),
+        Ok(_) => Errno::NOTDIR.into(),
+        Err(error) => error,
+    };
+    Err(DiskError::Location { act: "find", path: location.into(), source: found })
 }
 
 #[cfg(test)]
@@ -180,7 +196,9 @@ mod tests {
 
     fn globs(patterns: &[&str]) -> GlobSet {
         let mut set = GlobSetBuilder::new();
-        patterns.iter().for_each(|p| drop(set.add(Glob::new(p).unwrap())));
+        for pattern in patterns {
+            set.add(Glob::new(pattern).unwrap());
+        }
         set.build().unwrap()
     }
 
@@ -232,5 +250,7 @@ mod tests {
         assert_eq!(look("link"), Look::NotAFile(Kind::Symlink));
         assert_eq!(look("nothing"), Look::Gone);
         assert_eq!(look("file/below"), Look::Gone);
+        let missing = super::look(&dir.path().join("no"), &RelPath::new("file").unwrap());
+        assert!(matches!(missing, Err(DiskError::Location { .. })), "{missing:?}");
     }
 }

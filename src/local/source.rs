@@ -15,7 +15,7 @@ use rustix::buffer::spare_capacity;
 use rustix::fs::{Advice, OFlags, fadvise};
 use rustix::io::Errno;
 
-use super::scan::{Kind, Look, look};
+use super::scan::{Kind, Look, look, require};
 use super::{DiskError, mode_of, stamp_of};
 use crate::digest::{FileDigests, FileHasher};
 use crate::names::RelPath;
@@ -168,12 +168,13 @@ pub enum TakeIn {
 /// not show in its mtime.
 ///
 /// # Errors
-/// [`DiskError::Stopped`] when `stop` said so; what the disk says.
+/// [`DiskError::Stopped`] when `stop` said so; [`DiskError::Location`] when the whole location is missing, which is not
+/// the same as a file that is gone; what the disk says.
 pub fn take_in(location: &Path, path: &RelPath, chunk_size: u64, stop: &dyn Fn() -> bool) -> Result<TakeIn, DiskError> {
     match hash_still(location, path, chunk_size, stop) {
         Err(DiskError::Changed { .. }) => Ok(TakeIn::Changing),
         Err(DiskError::NotAFile { kind, .. }) => Ok(TakeIn::NotAFile(kind)),
-        Err(error) if error.is_gone() => Ok(TakeIn::Gone),
+        Err(error) if error.is_gone() => require(location).map(|()| TakeIn::Gone),
         outcome => outcome,
     }
 }

@@ -8,7 +8,7 @@ use std::fs::{self, File};
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -129,8 +129,7 @@ pub(super) fn make(
 /// When a directory can't be listed, or what the disk says. A missing `processed/` is none.
 pub fn sweep(location: &Path) -> Result<(), DiskError> {
     for name in ours_in(location, LEAVING)? {
-        let open = || open_directory(location);
-        let directory = open().map_err(|errno| DiskError::io("open", location, errno))?;
+        let directory = open_directory(location).map_err(|errno| DiskError::io("open", location, errno))?;
         // A name that was too long to be kept whole comes back shortened, as a new file.
         let Ok(path) = RelPath::new(&name.as_bytes()[LEAVING.len()..]) else { continue };
         give_back(&directory, &name, &directory, &path)
@@ -156,7 +155,7 @@ fn ours_in(directory: &Path, prefix: &str) -> Result<Vec<OsString>, DiskError> {
     for entry in fs::read_dir(directory).map_err(unlisted)? {
         let name = entry.map_err(unlisted)?.file_name();
         if name.as_bytes().starts_with(prefix.as_bytes()) {
-            names.push(OsString::from_vec(name.into_vec()));
+            names.push(name);
         }
     }
     Ok(names)
