@@ -1,4 +1,4 @@
 //! The integration tests.
 
-mod settings;
 mod embedded_vessel;
+mod settings;
