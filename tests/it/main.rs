@@ -2,3 +2,4 @@
 
 mod settings;
 mod embedded_vessel;
+mod packaging;
