@@ -14,7 +14,7 @@ fn packaging(file: &str) -> PathBuf {
 }
 
 fn read(file: &str) -> String {
-    fs::read_to_string(packaging(file)).unwrap()
+    fs::read_to_string(packaging(file)).expect("the packaging files are part of the repository")
 }
 
 fn systemd_analyze(args: &[&str], unit: &Path) -> Output {
