@@ -1,5 +1,5 @@
 //! The integration tests.
 
-mod settings;
 mod embedded_vessel;
 mod packaging;
+mod settings;

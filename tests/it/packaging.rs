@@ -6,6 +6,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use contentmonster::settings::Settings;
+
 /// The most exposure that `systemd-analyze security` may find, of 10.
 const EXPOSURE_LIMIT: f32 = 3.0;
 
@@ -75,4 +77,19 @@ fn the_units_user_exists_and_lives_in_its_state_directory() {
         matches!(words[..], ["u", name, "-", _, at, "/usr/sbin/nologin"] if name == user && at == home)
     });
     assert!(found, "sysusers.d makes {user} with the home {home}");
+}
+
+#[test]
+fn the_test_beds_settings_are_valid() {
+    let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docker/settings.ini")).unwrap();
+    let fingerprint = "SHA256:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU";
+    let dir = tempfile::tempdir().unwrap();
+    for secret in ["password", "passphrase"] {
+        fs::write(dir.path().join(secret), "secret\n").unwrap();
+    }
+    let file = dir.path().join("settings.ini");
+    fs::write(&file, text.replace("@HOST_KEY@", fingerprint)).unwrap();
+
+    let settings = Settings::load(&file).unwrap_or_else(|problems| panic!("{problems}"));
+    assert_eq!((settings.directories.len(), settings.vessels.len()), (2, 3));
 }
