@@ -1,4 +1,5 @@
 //! The integration tests.
 
 mod embedded_vessel;
+mod packaging;
 mod settings;
