@@ -2,7 +2,7 @@
 //!
 //! Nothing else touches the shore's files. All functions here block and are plain `fn`s: call them where blocking is
 //! allowed. A file is known by its [`FileStamp`]; links are never followed, for a link can lead out of the directory.
-//! Events from [`watch`] are hints; [`scan`] and [`look`] are the truth.
+//! Events from [`watch`] are hints; [`scan()`] and [`look`] are the truth.
 //!
 //! Knows nothing of the ledger, of vessels, or of when a file counts as finished.
 

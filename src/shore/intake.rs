@@ -1,6 +1,6 @@
 //! Intake: a finished file is hashed once, whole and by chunk, and entered in the ledger.
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
@@ -51,7 +51,7 @@ pub(super) async fn take_in(directory: Arc<Directory>, paths: Vec<RelPath>) -> R
     Ok(batch)
 }
 
-fn read(location: &PathBuf, paths: Vec<RelPath>, chunk_size: u64, stop: &CancellationToken) -> Batch {
+fn read(location: &Path, paths: Vec<RelPath>, chunk_size: u64, stop: &CancellationToken) -> Batch {
     let mut batch = Batch { paths: paths.clone(), ..Batch::default() };
     let mut bytes = 0;
     for path in paths {

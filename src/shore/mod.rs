@@ -1,8 +1,8 @@
 //! The shore's workflow: notice files, wait until they are finished, hash them once, enter them in the ledger; and retire
 //! them when every vessel has acknowledged.
 //!
-//! Each directory has two tasks. [`watch_over`] turns hints and scans into ledger entries and rings the vessels' bells.
-//! [`retire`] is rung when something was acknowledged and moves what is complete to `processed/`. They share nothing but
+//! Each directory has two tasks. [`watch_over()`] turns hints and scans into ledger entries and rings the vessels' bells.
+//! [`retire()`] is rung when something was acknowledged and moves what is complete to `processed/`. They share nothing but
 //! the ledger, and they know nothing of how files get to vessels.
 
 mod intake;

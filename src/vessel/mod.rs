@@ -1,6 +1,6 @@
 //! A vessel's workflow: everything between "the ledger says it is due" and "acknowledged".
 //!
-//! [`serve`] is the one task of a vessel: it connects, sweeps, and keeps deliveries going until it is stopped. A delivery
+//! [`serve()`] is the one task of a vessel: it connects, sweeps, and keeps deliveries going until it is stopped. A delivery
 //! walks through the states of [`DeliveryState`](crate::records::DeliveryState): upload, assemble, verify, publish. Each
 //! step asks the vessel what is there already, so that each may be repeated after a crash or a lost connection.
 //!

@@ -64,7 +64,7 @@ impl Visit {
     /// Makes sure, once per connection, that TempDir is there and ours.
     pub(super) async fn prepare_temp_dir(&self) -> Result<(), Fault> {
         let prepare = || temp_dir::prepare(&self.remote, &self.vessel.settings, self.instance);
-        self.temp_dir.get_or_try_init(prepare).await.map(|()| ())
+        self.temp_dir.get_or_try_init(prepare).await.copied()
     }
 
     /// Makes a directory on the vessel, unless that was done on this connection.
