@@ -96,6 +96,9 @@ pub async fn run(settings: Settings, mode: Mode, surroundings: Surroundings) -> 
         mode,
     };
     let stop = plan.surroundings.stop.clone();
+    for directory in plan.directories() {
+        directory.prepare().await?;
+    }
     let mut shore_tasks = plan.start_shore();
     let mut vessel_tasks = plan.start_vessels();
     let _service = service::announce(&plan.settings, stop.clone());
@@ -104,10 +107,16 @@ pub async fn run(settings: Settings, mode: Mode, surroundings: Surroundings) -> 
         outcome = all(&mut vessel_tasks) => outcome,
         outcome = all(&mut shore_tasks) => outcome,
     };
-    // Vessels first: what they acknowledged last is still retired.
+    let done = !stop.is_cancelled();
     stop.cancel();
-    let outcome = outcome.and(all(&mut vessel_tasks).await).and(all(&mut shore_tasks).await);
-    outcome.and(plan.report().await)
+    outcome.and(all(&mut vessel_tasks).await).and(all(&mut shore_tasks).await)?;
+    if done {
+        // A single run ends with the vessels; what they acknowledged last is still to be retired.
+        for directory in plan.directories() {
+            shore::retire_all(&directory).await?;
+        }
+    }
+    plan.report().await
 }
 
 /// Waits until all tasks have ended or one has failed.
@@ -121,12 +130,15 @@ async fn all(tasks: &mut JoinSet<Result<(), Fault>>) -> Result<(), Fault> {
 impl Plan {
     fn start_shore(&self) -> JoinSet<Result<(), Fault>> {
         let mut tasks = JoinSet::new();
-        for name in self.settings.directories.iter().map(|d| &d.name) {
-            let directory = self.directory(name);
+        for directory in self.directories() {
             tasks.spawn(shore::watch_over(directory.clone()));
             tasks.spawn(shore::retire(directory));
         }
         tasks
+    }
+
+    fn directories(&self) -> impl Iterator<Item = shore::Directory> {
+        self.settings.directories.iter().map(|directory| self.directory(&directory.name))
     }
 
     fn directory(&self, name: &DirectoryName) -> shore::Directory {
@@ -154,7 +166,8 @@ impl Plan {
             .collect();
         let mut tasks = JoinSet::new();
         for settings in &self.settings.vessels {
-            let taken_in = || self.taken_in.values().map(watch::Sender::subscribe).collect();
+            let taken = self.taken_in.iter().filter(|(name, _)| settings.takes(name));
+            let taken_in = || taken.map(|(_, taken_in)| taken_in.subscribe()).collect();
             tasks.spawn(vessel::serve(vessel::Vessel {
                 settings: Arc::new(settings.clone()),
                 directories: directories.clone(),

@@ -11,15 +11,15 @@ pub struct InstanceId(u64);
 pub enum OurFile {
     /// An uploaded chunk in TempDir.
     Part {
-        /// The ledger's number of the file version.
-        version: i64,
+        /// The ledger's number of the delivery.
+        delivery: i64,
         /// Which chunk, counted from 0.
         chunk: u64,
     },
     /// The file being put together beside its destination.
     Assembly {
-        /// The ledger's number of the file version.
-        version: i64,
+        /// The ledger's number of the delivery.
+        delivery: i64,
     },
     /// What tells us whether TempDir is ours; there for a moment only.
     Probe,
@@ -44,14 +44,16 @@ impl fmt::Display for InstanceId {
     }
 }
 
-/// The name of a part in TempDir: `<instance>-<version>.<chunk>.part`, ASCII and short whatever the file is called.
-pub fn part_name(instance: InstanceId, version: i64, chunk: u64) -> String {
-    format!("{instance}-{version}.{chunk}.part")
+/// The name of a part in TempDir: `<instance>-<delivery>.<chunk>.part`, ASCII and short whatever the file is called.
+///
+/// The delivery, and not the delivery, so that two vessels of the settings may be one host.
+pub fn part_name(instance: InstanceId, delivery: i64, chunk: u64) -> String {
+    format!("{instance}-{delivery}.{chunk}.part")
 }
 
 /// The hidden name beside the destination under which a file is put together.
-pub fn assembly_name(instance: InstanceId, version: i64) -> String {
-    format!(".contentmonster-{instance}-{version}.tmp")
+pub fn assembly_name(instance: InstanceId, delivery: i64) -> String {
+    format!(".contentmonster-{instance}-{delivery}.tmp")
 }
 
 /// The name of the empty file that is made and removed again in TempDir to see whose files we make there.
@@ -68,13 +70,13 @@ impl OurFile {
         }
         let id = instance.to_string();
         if let Some(rest) = name.strip_prefix(".contentmonster-") {
-            let version = rest.strip_prefix(&id)?.strip_prefix('-')?.strip_suffix(".tmp")?.parse().ok()?;
-            return (assembly_name(instance, version) == name).then_some(Self::Assembly { version });
+            let delivery = rest.strip_prefix(&id)?.strip_prefix('-')?.strip_suffix(".tmp")?.parse().ok()?;
+            return (assembly_name(instance, delivery) == name).then_some(Self::Assembly { delivery });
         }
-        let (version, chunk) = name.strip_prefix(&id)?.strip_prefix('-')?.strip_suffix(".part")?.split_once('.')?;
-        let (version, chunk) = (version.parse().ok()?, chunk.parse().ok()?);
+        let (delivery, chunk) = name.strip_prefix(&id)?.strip_prefix('-')?.strip_suffix(".part")?.split_once('.')?;
+        let (delivery, chunk) = (delivery.parse().ok()?, chunk.parse().ok()?);
         // A number that is written another way ("+1", "01") is not a name that we gave.
-        (part_name(instance, version, chunk) == name).then_some(Self::Part { version, chunk })
+        (part_name(instance, delivery, chunk) == name).then_some(Self::Part { delivery, chunk })
     }
 }
 
@@ -85,25 +87,25 @@ mod tests {
 
     proptest! {
         #[test]
-        fn our_names_are_known_again(id: u64, version in 0..i64::MAX, chunk: u64) {
+        fn our_names_are_known_again(id: u64, delivery in 0..i64::MAX, chunk: u64) {
             let instance = InstanceId::new(id);
             prop_assert_eq!(InstanceId::parse(&instance.to_string()), Some(instance));
             prop_assert_eq!(
-                OurFile::parse(instance, part_name(instance, version, chunk).as_bytes()),
-                Some(OurFile::Part { version, chunk })
+                OurFile::parse(instance, part_name(instance, delivery, chunk).as_bytes()),
+                Some(OurFile::Part { delivery, chunk })
             );
             prop_assert_eq!(
-                OurFile::parse(instance, assembly_name(instance, version).as_bytes()),
-                Some(OurFile::Assembly { version })
+                OurFile::parse(instance, assembly_name(instance, delivery).as_bytes()),
+                Some(OurFile::Assembly { delivery })
             );
         }
 
         #[test]
-        fn another_shores_names_are_left_alone(id: u64, other: u64, version in 0..i64::MAX, chunk: u64) {
+        fn another_shores_names_are_left_alone(id: u64, other: u64, delivery in 0..i64::MAX, chunk: u64) {
             prop_assume!(id != other);
             let (ours, theirs) = (InstanceId::new(id), InstanceId::new(other));
-            prop_assert_eq!(OurFile::parse(ours, part_name(theirs, version, chunk).as_bytes()), None);
-            prop_assert_eq!(OurFile::parse(ours, assembly_name(theirs, version).as_bytes()), None);
+            prop_assert_eq!(OurFile::parse(ours, part_name(theirs, delivery, chunk).as_bytes()), None);
+            prop_assert_eq!(OurFile::parse(ours, assembly_name(theirs, delivery).as_bytes()), None);
         }
 
         #[test]

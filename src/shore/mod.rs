@@ -17,12 +17,14 @@ use tokio_util::sync::CancellationToken;
 
 use crate::bell::Bell;
 use crate::clock::Clock;
+use crate::fault::Fault;
 use crate::ledger::Ledger;
+use crate::local;
 use crate::monitor::Monitor;
 use crate::names::VesselName;
 use crate::settings;
 
-pub use retire::retire;
+pub use retire::{retire, retire_all};
 pub use watch_over::watch_over;
 
 /// One directory and what its tasks need.
@@ -51,6 +53,22 @@ pub struct Directory {
 }
 
 impl Directory {
+    /// Fits the ledger to the settings, and settles what a crash left in `processed/`. To be done for every directory
+    /// before any task starts: until then the ledger may call complete what a vessel that was added still has to get.
+    ///
+    /// # Errors
+    /// A [`Fault`] of the daemon's when the ledger can't be used.
+    pub async fn prepare(&self) -> Result<(), Fault> {
+        let name = &self.settings.name;
+        self.ledger.reconcile(name, &self.vessel_names()).await.map_err(|e| e.fault())?;
+        let location = self.settings.location.clone();
+        let sweeping = tokio::task::spawn_blocking(move || local::sweep(&location)).await;
+        if let Err(e) = sweeping.map_err(|e| Fault::daemon(format_args!("looking at the disk: {e}")))? {
+            tracing::debug!(directory = %name, "nothing to tidy up: {e}");
+        }
+        Ok(())
+    }
+
     fn vessel_names(&self) -> Vec<VesselName> {
         self.vessels.iter().map(|(name, _)| name.clone()).collect()
     }

@@ -14,20 +14,30 @@ const AGAIN: Duration = Duration::from_secs(30);
 /// Versions asked for at once.
 const BATCH: u32 = 256;
 
-/// Retires a directory's files until it is stopped; what is complete by then is still retired.
+/// Retires a directory's files until it is stopped.
 ///
 /// # Errors
 /// A [`Fault`] of the daemon's when the ledger can't be used. Trouble with `processed/` is logged and tried again.
 pub async fn retire(directory: Directory) -> Result<(), Fault> {
     let mut complained = HashSet::new();
     loop {
-        retire_complete(&directory, &mut complained).await?;
+        let stop = directory.stop.clone();
+        // Stopped between two steps of one file, the next start finds it half-way and ends it.
+        stop.run_until_cancelled(retire_complete(&directory, &mut complained)).await.unwrap_or(Ok(()))?;
         tokio::select! {
             () = directory.retire_bell.rung() => {}
             () = tokio::time::sleep(AGAIN) => {}
-            () = directory.stop.cancelled() => return retire_complete(&directory, &mut complained).await,
+            () = directory.stop.cancelled() => return Ok(()),
         }
     }
+}
+
+/// Retires what is complete now.
+///
+/// # Errors
+/// As [`retire`].
+pub async fn retire_all(directory: &Directory) -> Result<(), Fault> {
+    retire_complete(directory, &mut HashSet::new()).await
 }
 
 async fn retire_complete(directory: &Directory, complained: &mut HashSet<String>) -> Result<(), Fault> {

@@ -83,13 +83,6 @@ impl Overseer {
     }
 
     async fn run(&mut self) -> Result<(), Fault> {
-        let name = &self.directory.settings.name;
-        self.directory.ledger.reconcile(name, &self.directory.vessel_names()).await.map_err(|e| e.fault())?;
-        self.directory.ring_vessels();
-        let location = self.directory.settings.location.clone();
-        if let Err(e) = blocking(move || local::sweep(&location)).await? {
-            tracing::debug!(directory = %name, "nothing to tidy up: {e}");
-        }
         loop {
             if self.rescan_at <= Instant::now() || self.watcher.as_ref().is_some_and(Watcher::missed) {
                 self.rescan().await?;

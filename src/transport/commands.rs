@@ -10,19 +10,27 @@ use crate::digest::Digest;
 use crate::names::RemotePath;
 
 impl Remote {
-    /// Appends parts to a file with `cat`, in this order, and removes them; all of `bytes` bytes.
+    /// Appends parts to a file with `cat`, in this order, and removes them; `from..to` is the range of the file that they
+    /// are. The file is made when it is missing, readable by its owner only.
     ///
-    /// The file is made when it is missing, readable by its owner only. When it fails, the file may hold some of the
+    /// # Errors
+    /// Among others when the file is not of the size `from` before, or not of the size `to` afterwards: then somebody else
+    /// writes to it, such as a `cat` of an earlier session that nobody has told of its end. The file may hold some of the
     /// parts; its size tells which.
-    pub async fn append(&self, parts: &[RemotePath], to: &RemotePath, bytes: u64) -> Result<(), RemoteError> {
+    pub async fn append(&self, parts: &[RemotePath], file: &RemotePath, range: Range<u64>) -> Result<(), RemoteError> {
         let words = |script: Script| parts.iter().fold(script, |script, part| script.path(part.as_bytes()));
-        let script = words(Script::new().code("umask 077; cat")).code(" >>").path(to.as_bytes());
-        let script = words(script.code(" </dev/null && rm -f")).code("\n");
-        let output = self.run(script, "joining parts", bytes).await?;
+        let has_size = |script: Script, size: u64| {
+            let script = script.code(" [ \"$(wc -c <").path(file.as_bytes()).code(")\" -eq ").number(size);
+            script.code(" ] || { echo 'it has another size than expected' >&2; exit 1; }\n")
+        };
+        let script = Script::new().code("exec </dev/null; umask 077; set -e; : >>").path(file.as_bytes()).code("\n");
+        let script = words(has_size(script, range.start).code("cat")).code(" >>").path(file.as_bytes()).code("\n");
+        let script = words(has_size(script, range.end).code("rm -f")).code("\n");
+        let output = self.run(script, "joining parts", range.end - range.start).await?;
         if output.is_success() {
             return Ok(());
         }
-        Err(RemoteError::new(ErrorKind::Failed, format_args!("joining parts into {to}"), output.complaint()))
+        Err(RemoteError::new(ErrorKind::Failed, format_args!("joining parts into {file}"), output.complaint()))
     }
 
     /// Hashes a file on the vessel; `bytes` is its size.
@@ -31,17 +39,23 @@ impl Remote {
         self.hashes(script, path, 1, bytes).await.map(|digests| digests[0])
     }
 
-    /// Hashes many small files on the vessel with one command; `None` for each that can't be read.
-    pub async fn hash_many(&self, tool: HashTool, paths: &[RemotePath]) -> Result<Vec<Option<Digest>>, RemoteError> {
-        let mut script = Script::new();
+    /// Hashes many files on the vessel with one command, `bytes` in all; `None` for each that can't be read.
+    pub async fn hash_many(
+        &self,
+        tool: HashTool,
+        paths: &[RemotePath],
+        bytes: u64,
+    ) -> Result<Vec<Option<Digest>>, RemoteError> {
+        // An account's profile may say something first.
+        const MARK: &[u8] = b"contentmonster hashes";
+        let mut script = Script::new().code("printf '%s %s\\n' contentmonster hashes\n");
         for path in paths {
             script = script.code(tool.command()).code(" <").path(path.as_bytes()).code(" || echo\n");
         }
-        let output = self.run(script, "hashing on the vessel", 0).await?;
-        let mut digests: Vec<_> =
-            output.stdout.split(|b| *b == b'\n').map(|line| line.get(..64).and_then(Digest::from_hex)).collect();
-        // What follows the last line's end is no line.
-        digests.pop();
+        let output = self.run(script, "hashing on the vessel", bytes).await?;
+        let lines = output.stdout.split(|b| *b == b'\n').skip_while(|line| *line != MARK).skip(1);
+        let digests: Vec<_> =
+            lines.take(paths.len()).map(|line| line.get(..64).and_then(Digest::from_hex)).collect();
         if digests.len() == paths.len() {
             return Ok(digests);
         }

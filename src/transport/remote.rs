@@ -1,6 +1,7 @@
 //! [`Remote`]: everything that can be done on a connected vessel, with errors that name the place.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -28,12 +29,27 @@ struct Inner {
     timeout: Duration,
 }
 
-/// An open file on a vessel.
+/// An open file on a vessel; cheap to clone. It is closed when the last clone is dropped, if not before.
 #[derive(Clone)]
-pub struct RemoteFile {
+pub struct RemoteFile(Arc<OpenFile>);
+
+struct OpenFile {
     sftp: Sftp,
     handle: Handle,
     path: RemotePath,
+    closed: AtomicBool,
+}
+
+impl Drop for OpenFile {
+    fn drop(&mut self) {
+        // A server has some hundred handles for us; what failed half-way must not use them up.
+        if !self.closed.load(Ordering::Acquire)
+            && let Ok(runtime) = tokio::runtime::Handle::try_current()
+        {
+            let (sftp, handle) = (self.sftp.clone(), self.handle.clone());
+            runtime.spawn(async move { sftp.close(handle).await });
+        }
+    }
 }
 
 impl Remote {
@@ -92,9 +108,9 @@ impl Remote {
         RemoteError::new(ErrorKind::Connection, "the connection is gone", self.why_lost())
     }
 
-    /// Says good-bye.
+    /// Says good-bye, to a vessel that may be past hearing it.
     pub async fn hang_up(&self) {
-        self.0.connection.hang_up().await;
+        let _ = tokio::time::timeout(Duration::from_secs(1), self.0.connection.hang_up()).await;
     }
 
     /// What a path is, not following a link; `None` when there is nothing.
@@ -151,7 +167,8 @@ impl Remote {
     pub async fn open(&self, path: &RemotePath, flags: OpenFlags, mode: u32) -> Result<RemoteFile, RemoteError> {
         let opened = self.0.sftp.open(path.as_bytes(), flags, mode).await;
         let handle = opened.map_err(|e| RemoteError::from_sftp(&e, format_args!("opening {path}")))?;
-        Ok(RemoteFile { sftp: self.0.sftp.clone(), handle, path: path.clone() })
+        let (sftp, path) = (self.0.sftp.clone(), path.clone());
+        Ok(RemoteFile(Arc::new(OpenFile { sftp, handle, path, closed: AtomicBool::new(false) })))
     }
 
     /// Sets attributes of a path.
@@ -254,45 +271,46 @@ impl Sent {
 
 impl RemoteFile {
     fn error(&self, error: &SftpError, doing: &str) -> RemoteError {
-        RemoteError::from_sftp(error, format_args!("{doing} {}", self.path))
+        RemoteError::from_sftp(error, format_args!("{doing} {}", self.0.path))
     }
 
     /// The file's path.
     pub fn path(&self) -> &RemotePath {
-        &self.path
+        &self.0.path
     }
 
     /// Sends a write; waits first while too much is in flight already. The vessel gets writes in the order in which this
     /// returns.
     pub async fn send(&self, offset: u64, bytes: Bytes) -> Result<Sent, RemoteError> {
         let length = bytes.len() as u64;
-        let sent = self.sftp.send_write(&self.handle, offset, bytes).await;
-        Ok(Sent { write: sent.map_err(|e| self.error(&e, "writing to"))?, path: self.path.clone(), length })
+        let sent = self.0.sftp.send_write(&self.0.handle, offset, bytes).await;
+        Ok(Sent { write: sent.map_err(|e| self.error(&e, "writing to"))?, path: self.0.path.clone(), length })
     }
 
     /// Reads at most `length` bytes at an offset; `None` at the end.
     pub async fn read_at(&self, offset: u64, length: u32) -> Result<Option<Bytes>, RemoteError> {
-        self.sftp.read(&self.handle, offset, length).await.map_err(|e| self.error(&e, "reading"))
+        self.0.sftp.read(&self.0.handle, offset, length).await.map_err(|e| self.error(&e, "reading"))
     }
 
     /// What it is now.
     pub async fn attrs(&self) -> Result<Attrs, RemoteError> {
-        self.sftp.fstat(&self.handle).await.map_err(|e| self.error(&e, "looking at"))
+        self.0.sftp.fstat(&self.0.handle).await.map_err(|e| self.error(&e, "looking at"))
     }
 
     /// Sets attributes; a size truncates.
     pub async fn set(&self, attrs: Attrs) -> Result<(), RemoteError> {
-        self.sftp.fsetstat(&self.handle, attrs).await.map_err(|e| self.error(&e, "setting mode, time or size of"))
+        self.0.sftp.fsetstat(&self.0.handle, attrs).await.map_err(|e| self.error(&e, "setting mode, time or size of"))
     }
 
     /// Flushes it to the vessel's disk (`fsync@openssh.com`).
     pub async fn flush(&self) -> Result<(), RemoteError> {
-        self.sftp.fsync(&self.handle).await.map_err(|e| self.error(&e, "flushing"))
+        self.0.sftp.fsync(&self.0.handle).await.map_err(|e| self.error(&e, "flushing"))
     }
 
     /// Closes it.
     pub async fn close(self) -> Result<(), RemoteError> {
-        let closed = self.sftp.close(self.handle.clone()).await;
+        self.0.closed.store(true, Ordering::Release);
+        let closed = self.0.sftp.close(self.0.handle.clone()).await;
         closed.map_err(|e| self.error(&e, "closing"))
     }
 }

@@ -21,10 +21,11 @@ impl Visit {
         let size = version.stamp.size;
         let large = version.plan().count() > 1;
         let _turn = if large { Some(self.large_upload.lock().await) } else { None };
-        let opened = self.remote.open(assembly, OpenFlags::WRITE, 0o600).await;
-        let file = self.explained(opened, assembly, size).await?;
+        // What lies there before the first attempt is not of this delivery, whatever its name says.
+        let fresh = delivery.state == DeliveryState::Pending;
+        let file = self.open_ours(assembly, if fresh { OpenFlags::FRESH } else { OpenFlags::WRITE }, size).await?;
         let mut held = 0;
-        if delivery.state != DeliveryState::Pending {
+        if !fresh {
             held = file.attrs().await.map_err(|e| e.fault())?.size.unwrap_or(0);
             if held > size {
                 let cut = file.set(Attrs { size: Some(0), ..Attrs::default() }).await;
@@ -46,8 +47,7 @@ impl Visit {
         assembly: &RemotePath,
         bad: &[u64],
     ) -> Result<(), Fault> {
-        let opened = self.remote.open(assembly, OpenFlags::WRITE, 0o600).await;
-        let file = self.explained(opened, assembly, version.stamp.size).await?;
+        let file = self.open_ours(assembly, OpenFlags::WRITE, version.stamp.size).await?;
         let cut = file.set(Attrs { size: Some(version.stamp.size), ..Attrs::default() }).await;
         self.explained(cut, assembly, version.stamp.size).await?;
         for chunk in bad {

@@ -3,6 +3,8 @@
 //! A command costs round trips and a process. While one runs, further requests gather; they go out together when it ends.
 //! Nobody waits for a batch to fill.
 
+use std::collections::BTreeSet;
+
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::task::AbortOnDropHandle;
 
@@ -65,40 +67,59 @@ impl<Q: Send + 'static, A: Send + 'static> Batcher<Q, A> {
 /// The commands of one connection that are worth gathering.
 pub(super) struct Batches {
     remote: Remote,
-    hashes: Batcher<RemotePath, Option<Digest>>,
-    syncs: Batcher<RemotePath, ()>,
+    hashes: Batcher<(RemotePath, u64), Option<Digest>>,
+    syncs: Batcher<RemotePath, bool>,
 }
 
 impl Batches {
     pub(super) fn new(remote: &Remote) -> Self {
         let (hasher, syncer) = (remote.clone(), remote.clone());
-        let hash = move |paths: Vec<RemotePath>| {
+        let hash = move |files: Vec<(RemotePath, u64)>| {
             let remote = hasher.clone();
             async move {
-                let Some(tool) = remote.capabilities().hash_tool else { return Ok(vec![None; paths.len()]) };
-                remote.hash_many(tool, &paths).await
+                let Some(tool) = remote.capabilities().hash_tool else { return Ok(vec![None; files.len()]) };
+                let bytes = files.iter().map(|(_, size)| size).sum();
+                let paths: Vec<_> = files.into_iter().map(|(path, _)| path).collect();
+                remote.hash_many(tool, &paths, bytes).await
             }
         };
         let sync = move |paths: Vec<RemotePath>| {
             let remote = syncer.clone();
-            async move {
-                let mut distinct: Vec<&RemotePath> = paths.iter().collect();
-                distinct.sort();
-                distinct.dedup();
-                remote.sync(&distinct).await?;
-                Ok(vec![(); paths.len()])
-            }
+            async move { sync_all(&remote, &paths).await }
         };
         Self { remote: remote.clone(), hashes: Batcher::new(hash), syncs: Batcher::new(sync) }
     }
 
-    /// The digest of a small file on the vessel; `None` when it can't be hashed there.
-    pub(super) async fn hash(&self, path: &RemotePath) -> Result<Option<Digest>, RemoteError> {
-        self.hashes.ask(path.clone()).await.unwrap_or_else(|| Err(self.remote.lost_error()))
+    /// The digest of a file of `bytes` bytes on the vessel; `None` when it can't be hashed there.
+    pub(super) async fn hash(&self, path: &RemotePath, bytes: u64) -> Result<Option<Digest>, RemoteError> {
+        self.hashes.ask((path.clone(), bytes)).await.unwrap_or_else(|| Err(self.remote.lost_error()))
     }
 
-    /// Flushes a file or directory with the vessel's `sync`.
-    pub(super) async fn sync(&self, path: &RemotePath) -> Result<(), RemoteError> {
+    /// Flushes a file or directory with the vessel's `sync`. `false`: the vessel can't.
+    pub(super) async fn sync(&self, path: &RemotePath) -> Result<bool, RemoteError> {
         self.syncs.ask(path.clone()).await.unwrap_or_else(|| Err(self.remote.lost_error()))
     }
+}
+
+/// Flushes all paths at once, or, when that fails, each by itself: one that can't be opened fails the whole command.
+async fn sync_all(remote: &Remote, paths: &[RemotePath]) -> Result<Vec<bool>, RemoteError> {
+    let distinct: BTreeSet<&RemotePath> = paths.iter().collect();
+    let mut failed = BTreeSet::new();
+    match remote.sync(&distinct.iter().copied().collect::<Vec<_>>()).await {
+        Err(e) if e.is_connection() => return Err(e),
+        Ok(()) => {}
+        Err(_) => {
+            for path in distinct {
+                match remote.sync(&[path]).await {
+                    Err(e) if e.is_connection() => return Err(e),
+                    Ok(()) => {}
+                    Err(e) => {
+                        tracing::debug!(%path, "not flushed: {e}");
+                        failed.insert(path);
+                    }
+                }
+            }
+        }
+    }
+    Ok(paths.iter().map(|path| !failed.contains(path)).collect())
 }

@@ -6,7 +6,7 @@ use super::parts::PartwiseUpload;
 use super::publish::looks_like;
 use super::verify::Verdict;
 use super::visit::{Visit, source_changed};
-use crate::fault::Fault;
+use crate::fault::{Fault, Scope};
 use crate::monitor::Event;
 use crate::names::RemotePath;
 use crate::records::{Delivery, DeliveryState, Verified};
@@ -26,14 +26,17 @@ impl Visit {
     pub(super) async fn deliver(&self, delivery: &Delivery) -> Result<Outcome, Fault> {
         let started = Instant::now();
         let destination = self.destination(&delivery.version)?;
-        let assembly = self.assembly(&delivery.version)?;
+        let assembly = self.assembly(delivery)?;
         if let Some(verified) = self.already_there(delivery, &destination).await? {
+            self.flush_found(&destination).await?;
+            self.remove_leftovers(delivery, &assembly).await?;
             self.taken(delivery.version.stamp.size);
             return self.acknowledge(delivery, verified, started).await;
         }
-        if !self.enter(delivery, DeliveryState::Uploading).await? || !self.transfer(delivery, &assembly).await? {
+        if !self.enter(delivery, DeliveryState::Uploading).await? {
             return Ok(Outcome::Superseded);
         }
+        self.transfer(delivery, &assembly).await?;
         if !self.enter(delivery, DeliveryState::Verifying).await? {
             return Ok(Outcome::Superseded);
         }
@@ -62,14 +65,29 @@ impl Visit {
         if !published && !looks_like(version, &attrs) {
             return Ok(None);
         }
-        match self.verify(version, destination).await? {
-            Verdict::Good(verified) => Ok(Some(verified)),
-            Verdict::Bad(_) => Ok(None),
+        match self.verify(version, destination).await {
+            Ok(Verdict::Good(verified)) => Ok(Some(verified)),
+            Ok(Verdict::Bad(_)) => Ok(None),
+            Err(fault) if self.remote.is_lost() || fault.scope > Scope::File => Err(fault),
+            // One that we can't read can still be replaced.
+            Err(_) => Ok(None),
         }
     }
 
-    /// Brings the bytes over. `false`: superseded.
-    async fn transfer(&self, delivery: &Delivery, assembly: &RemotePath) -> Result<bool, Fault> {
+    /// Removes what earlier attempts left of a delivery that turned out to be done.
+    async fn remove_leftovers(&self, delivery: &Delivery, assembly: &RemotePath) -> Result<(), Fault> {
+        if delivery.state == DeliveryState::Pending {
+            return Ok(());
+        }
+        self.remote.remove(assembly).await.map_err(|e| e.fault())?;
+        if delivery.version.plan().count() > 1 && self.remote.capabilities().shell {
+            self.remove_parts(|other| other == delivery.id.0).await.map_err(|e| e.fault())?;
+        }
+        Ok(())
+    }
+
+    /// Brings the bytes over.
+    async fn transfer(&self, delivery: &Delivery, assembly: &RemotePath) -> Result<(), Fault> {
         let source = self.open_source(&delivery.version).await?;
         if let Some(directory) = assembly.parent() {
             self.make_dirs(&directory).await?;
@@ -77,8 +95,7 @@ impl Visit {
         if delivery.version.plan().count() > 1 && self.remote.capabilities().shell {
             return PartwiseUpload::new(self, delivery, source, assembly.clone()).run().await;
         }
-        self.write_assembly(delivery, &source, assembly).await?;
-        Ok(true)
+        self.write_assembly(delivery, &source, assembly).await
     }
 
     async fn verify_and_repair(&self, delivery: &Delivery, assembly: &RemotePath) -> Result<Verified, Fault> {

@@ -4,7 +4,7 @@ use super::visit::Visit;
 use crate::fault::Fault;
 use crate::names::RemotePath;
 use crate::records::Version;
-use crate::transport::{Attrs, OpenFlags, RemoteError};
+use crate::transport::{Attrs, OpenFlags, RemoteError, RemoteFile};
 
 impl Visit {
     /// Gives the verified assembly its mode and time, flushes it, and renames it to its destination.
@@ -14,15 +14,15 @@ impl Visit {
         assembly: &RemotePath,
         destination: &RemotePath,
     ) -> Result<(), Fault> {
-        let prepared = self.prepare(version, assembly).await;
+        let file = self.open_ours(assembly, OpenFlags::WRITE_EXISTING, 0).await?;
+        let prepared = self.prepare(version, file).await;
         self.explained(prepared, assembly, 0).await?;
         let renamed = self.remote.rename_over(assembly, destination).await;
         self.explained(renamed, destination, 0).await?;
         self.flush_name(destination).await
     }
 
-    async fn prepare(&self, version: &Version, assembly: &RemotePath) -> Result<(), RemoteError> {
-        let file = self.remote.open(assembly, OpenFlags::WRITE_EXISTING, 0o600).await?;
+    async fn prepare(&self, version: &Version, file: RemoteFile) -> Result<(), RemoteError> {
         let attrs = Attrs { mode: Some(version.mode), times: times(version), ..Attrs::default() };
         match file.set(attrs).await {
             Err(e) if e.is_connection() => return Err(e),
@@ -30,12 +30,25 @@ impl Visit {
             Err(e) => tracing::warn!(vessel = %self.vessel.settings.name, file = %version.path, "{e}"),
             Ok(()) => {}
         }
+        self.flush(&file).await?;
+        file.close().await
+    }
+
+    async fn flush(&self, file: &RemoteFile) -> Result<(), RemoteError> {
         if self.remote.capabilities().fsync() {
             file.flush().await?;
-        } else if self.remote.capabilities().sync {
-            self.batches.sync(assembly).await?;
+        } else if self.remote.capabilities().sync && !self.batches.sync(file.path()).await? {
+            tracing::warn!(vessel = %self.vessel.settings.name, file = %file.path(), "the vessel could not flush it");
         }
-        file.close().await
+        Ok(())
+    }
+
+    /// Flushes a file that was found under its final name: nobody knows whether it ever was.
+    pub(super) async fn flush_found(&self, destination: &RemotePath) -> Result<(), Fault> {
+        let file = self.remote.open(destination, OpenFlags::READ, 0).await.map_err(|e| e.fault())?;
+        self.flush(&file).await.map_err(|e| e.fault())?;
+        file.close().await.map_err(|e| e.fault())?;
+        self.flush_name(destination).await
     }
 
     /// Flushes the directory, without which the new name may not outlive a power cut.
@@ -44,7 +57,7 @@ impl Visit {
             return Ok(());
         }
         let directory = destination.parent().unwrap_or_else(|| RemotePath::new("."));
-        self.batches.sync(&directory).await.map_err(|e| e.fault())
+        self.batches.sync(&directory).await.map(|_| ()).map_err(|e| e.fault())
     }
 }
 

@@ -2,9 +2,11 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::task::{JoinError, JoinSet};
+use tokio_util::sync::CancellationToken;
 
 use super::Vessel;
 use super::deliver::Outcome;
@@ -14,7 +16,7 @@ use crate::clock::wait_between;
 use crate::fault::{Fault, Pace, Scope};
 use crate::monitor::Event;
 use crate::names::{DirectoryName, RelPath};
-use crate::records::{Delivery, DeliveryId, VersionId};
+use crate::records::{Delivery, DeliveryId};
 use crate::transport::Remote;
 
 /// Deliveries under way at once: of files of one chunk, which cost round trips, and of larger ones, which cost bandwidth
@@ -27,6 +29,8 @@ const FETCH: u32 = 256;
 /// The waits between attempts of one delivery, and of one that is parked.
 const ATTEMPT: Backoff = Backoff::new(super::visit::FIRST_WAIT, super::visit::LONGEST_WAIT);
 const PARKED: Backoff = Backoff::new(Duration::from_secs(600), Duration::from_secs(6 * 3600));
+/// Attempts that may fail in a row before a delivery is parked.
+const PATIENCE: u32 = 8;
 /// The waits between connections, by what ended the last one. A vessel that can't be reached is looked for all the time:
 /// a link that returns is used within seconds. A refused login may lock an account.
 const SOON: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(5));
@@ -55,21 +59,21 @@ struct Server {
 enum End {
     /// Nothing is left to do in a single run.
     Done,
-    /// The visit ended, and whether anything was delivered in it.
-    Away { fault: Fault, delivered: bool },
+    /// The visit ended, and whether it had brought anything over.
+    Away { fault: Fault, progress: bool },
 }
 
 impl Server {
     async fn run(mut self) -> Result<(), Fault> {
         // A new start is a new chance for everything that was put off.
         self.vessel.ledger.hurry(&self.vessel.settings.name).await.map_err(|e| e.fault())?;
-        let mut failures = 0;
+        let (mut failures, mut pace) = (0, None);
         loop {
             let fault = match Remote::connect(&self.vessel.settings, &self.vessel.environment).await {
                 Ok(remote) => match self.visit(remote).await? {
                     End::Done => return Ok(()),
-                    End::Away { fault, delivered } => {
-                        if delivered {
+                    End::Away { fault, progress } => {
+                        if progress {
                             failures = 0;
                             self.complaint = None;
                         }
@@ -81,7 +85,9 @@ impl Server {
             if fault.scope == Scope::Daemon {
                 return Err(fault);
             }
-            failures += 1;
+            // A refused login after an hour without a link is a first refusal.
+            failures = if pace == Some(fault.pace) { failures + 1 } else { 1 };
+            pace = Some(fault.pace);
             self.say_away(&fault);
             if self.vessel.until_done.is_some() && (failures >= ONCE_CONNECTIONS || fault.pace != Pace::Soon) {
                 return Ok(());
@@ -96,13 +102,13 @@ impl Server {
         self.vessel.monitor.notice(&Event::Connected { vessel: name });
         let mut rounds = Rounds::new(Arc::new(Visit::new(self.vessel.clone(), remote)));
         let end = rounds.run().await;
-        let delivered = rounds.delivered;
+        let progress = rounds.visit.progress.load(Ordering::Relaxed);
         rounds.running.shutdown().await;
         rounds.visit.remote.hang_up().await;
         match end {
             Ok(()) => Ok(End::Done),
             Err(fault) if fault.scope == Scope::Daemon => Err(fault),
-            Err(fault) => Ok(End::Away { fault, delivered }),
+            Err(fault) => Ok(End::Away { fault, progress }),
         }
     }
 
@@ -131,9 +137,10 @@ fn pause(pace: Pace) -> Backoff {
 /// What a running delivery keeps others from: the same delivery again, and another version of the same path, which must
 /// not be published out of order.
 struct Busy {
-    version: VersionId,
     place: (DirectoryName, RelPath),
     large: bool,
+    /// Ends it when nobody wants it any more.
+    unwanted: CancellationToken,
 }
 
 type Ended = (Delivery, Result<Outcome, Fault>);
@@ -144,12 +151,11 @@ struct Rounds {
     running: JoinSet<Ended>,
     busy: HashMap<DeliveryId, Busy>,
     waiting: VecDeque<Delivery>,
-    delivered: bool,
 }
 
 impl Rounds {
     fn new(visit: Arc<Visit>) -> Self {
-        Self { visit, running: JoinSet::new(), busy: HashMap::new(), waiting: VecDeque::new(), delivered: false }
+        Self { visit, running: JoinSet::new(), busy: HashMap::new(), waiting: VecDeque::new() }
     }
 
     /// Delivers until nothing is left (`Ok`, in a single run only) or the visit must end.
@@ -165,7 +171,10 @@ impl Rounds {
             let visit = self.visit.clone();
             tokio::select! {
                 Some(ended) = self.running.join_next() => self.end(ended).await?,
-                () = visit.vessel.bell.rung() => self.sweep().await?,
+                () = visit.vessel.bell.rung() => {
+                    self.end_unwanted().await?;
+                    self.sweep().await?;
+                }
                 () = visit.remote.lost() => return Err(Fault::vessel(visit.remote.lost_error()).at(Pace::Soon)),
                 () = tokio::time::sleep(wait.unwrap_or(Duration::MAX)) => {}
             }
@@ -173,8 +182,18 @@ impl Rounds {
     }
 
     async fn sweep(&self) -> Result<(), Fault> {
-        let busy: HashSet<VersionId> = self.busy.values().map(|busy| busy.version).collect();
+        let busy: HashSet<DeliveryId> = self.busy.keys().copied().collect();
         self.visit.sweep_remains(&busy).await
+    }
+
+    /// Ends large deliveries that were superseded: their next question to the ledger may be hours away.
+    async fn end_unwanted(&self) -> Result<(), Fault> {
+        for (delivery, busy) in self.busy.iter().filter(|(_, busy)| busy.large) {
+            if !self.visit.vessel.ledger.is_open(*delivery).await.map_err(|e| e.fault())? {
+                busy.unwanted.cancel();
+            }
+        }
+        Ok(())
     }
 
     /// How long there is nothing to start; `None` when a single run has nothing to wait for.
@@ -232,11 +251,12 @@ impl Rounds {
     fn start(&mut self, delivery: Delivery, large: bool) {
         let version = &delivery.version;
         let place = (version.directory.clone(), version.path.clone());
-        self.busy.insert(delivery.id, Busy { version: version.id, place, large });
+        let unwanted = CancellationToken::new();
+        self.busy.insert(delivery.id, Busy { place, large, unwanted: unwanted.clone() });
         let visit = self.visit.clone();
         self.running.spawn(async move {
-            let outcome = visit.deliver(&delivery).await;
-            (delivery, outcome)
+            let outcome = unwanted.run_until_cancelled(visit.deliver(&delivery)).await;
+            (delivery, outcome.unwrap_or(Ok(Outcome::Superseded)))
         });
     }
 
@@ -244,10 +264,7 @@ impl Rounds {
         let (delivery, outcome) = ended.map_err(|e| Fault::daemon(format_args!("a delivery broke down: {e}")))?;
         self.busy.remove(&delivery.id);
         match outcome {
-            Ok(Outcome::Acknowledged) => {
-                self.delivered = true;
-                Ok(())
-            }
+            Ok(Outcome::Acknowledged) => Ok(()),
             Ok(Outcome::Superseded) => self.sweep().await,
             // Nothing is wrong with the delivery; it goes on with the next connection.
             Err(_) if self.visit.remote.is_lost() => Ok(()),
@@ -256,13 +273,15 @@ impl Rounds {
     }
 
     async fn put_off(&self, delivery: &Delivery, fault: Fault) -> Result<(), Fault> {
-        let parked = fault.scope == Scope::File;
         if fault.scope > Scope::File {
             return Err(fault);
         }
+        // What fails the same way again and again is no passing trouble, whatever the vessel calls it.
+        let parked = fault.scope == Scope::File || delivery.failures >= PATIENCE;
         let vessel = &self.visit.vessel;
         let pause = if parked { PARKED } else { ATTEMPT };
-        let wait = pause.wait(delivery.failures + 1, fastrand::f64());
+        let failures = if parked && fault.scope != Scope::File { delivery.failures - PATIENCE } else { delivery.failures };
+        let wait = pause.wait(failures + 1, fastrand::f64());
         let due_at = vessel.clock.now_ms() + i64::try_from(wait.as_millis()).unwrap_or(i64::MAX);
         let reason = fault.to_string();
         vessel.ledger.put_off(delivery.id, &reason, due_at, parked).await.map_err(|e| e.fault())?;

@@ -5,60 +5,78 @@ use std::collections::HashSet;
 use super::visit::Visit;
 use crate::fault::Fault;
 use crate::names::{OurFile, assembly_name};
-use crate::records::{Remains, VersionId};
+use crate::records::{DeliveryId, Remains};
+use crate::transport::RemoteError;
 
 /// Remains swept at once.
 const BATCH: u32 = 256;
 
 impl Visit {
-    /// Removes the parts and assemblies of deliveries that were superseded, but for versions in `busy`.
-    pub(super) async fn sweep_remains(&self, busy: &HashSet<VersionId>) -> Result<(), Fault> {
+    /// Removes what superseded deliveries left, but for those in `busy`.
+    ///
+    /// What can't be removed stays on the list for another visit: no leftover is worth holding up a delivery.
+    pub(super) async fn sweep_remains(&self, busy: &HashSet<DeliveryId>) -> Result<(), Fault> {
         let name = &self.vessel.settings.name;
         let mut remains = self.vessel.ledger.remains(name, BATCH).await.map_err(|e| e.fault())?;
-        remains.retain(|r| !busy.contains(&r.version));
+        remains.retain(|r| !busy.contains(&r.delivery));
         if remains.is_empty() {
             return Ok(());
         }
-        let versions: HashSet<i64> = remains.iter().map(|r| r.version.0).collect();
-        self.remove_parts(|version| versions.contains(&version)).await?;
+        let deliveries: HashSet<i64> = remains.iter().map(|r| r.delivery.0).collect();
+        if !self.tolerate(self.remove_parts(|delivery| deliveries.contains(&delivery)).await)? {
+            return Ok(());
+        }
         for one in &remains {
-            self.remove_assembly(one).await?;
-            self.vessel.ledger.swept(one.delivery).await.map_err(|e| e.fault())?;
-            tracing::debug!(vessel = %name, file = %one.path, "swept");
+            if self.tolerate(self.remove_assembly(one).await)? {
+                self.vessel.ledger.swept(one.delivery).await.map_err(|e| e.fault())?;
+                tracing::debug!(vessel = %name, file = %one.path, "swept");
+            }
         }
         Ok(())
     }
 
-    /// Removes parts of ours whose version is not open for this vessel, whatever way they were left there.
+    /// Removes parts of ours whose delivery is not open any more, whatever way they were left there.
     pub(super) async fn sweep_strays(&self) -> Result<(), Fault> {
+        let listed = self.part_deliveries().await;
         let mut strays = HashSet::new();
-        for version in self.part_versions().await? {
-            let open = self.vessel.ledger.is_open(VersionId(version), &self.vessel.settings.name).await;
-            if !open.map_err(|e| e.fault())? {
-                strays.insert(version);
+        for delivery in listed.as_ref().into_iter().flatten() {
+            if !self.vessel.ledger.is_open(DeliveryId(*delivery)).await.map_err(|e| e.fault())? {
+                strays.insert(*delivery);
             }
         }
-        if strays.is_empty() {
-            return Ok(());
+        if self.tolerate(listed)? && !strays.is_empty() {
+            self.tolerate(self.remove_parts(|delivery| strays.contains(&delivery)).await)?;
         }
-        self.remove_parts(|version| strays.contains(&version)).await
+        Ok(())
     }
 
-    async fn part_versions(&self) -> Result<HashSet<i64>, Fault> {
-        let listed = self.remote.list(&self.vessel.settings.temp_dir).await.map_err(|e| e.fault())?;
-        let version = |name: &[u8]| match OurFile::parse(self.instance, name) {
-            Some(OurFile::Part { version, .. }) => Some(version),
+    /// Whether a step of sweeping went well. Only the end of the connection is a reason to stop.
+    fn tolerate<T>(&self, result: Result<T, RemoteError>) -> Result<bool, Fault> {
+        match result {
+            Ok(_) => Ok(true),
+            Err(e) if e.is_connection() => Err(e.fault()),
+            Err(e) => {
+                tracing::debug!(vessel = %self.vessel.settings.name, "not swept: {e}");
+                Ok(false)
+            }
+        }
+    }
+
+    async fn part_deliveries(&self) -> Result<HashSet<i64>, RemoteError> {
+        let listed = self.remote.list(&self.vessel.settings.temp_dir).await?;
+        let delivery = |name: &[u8]| match OurFile::parse(self.instance, name) {
+            Some(OurFile::Part { delivery, .. }) => Some(delivery),
             _ => None,
         };
-        Ok(listed.iter().filter_map(|(name, _)| version(name)).collect())
+        Ok(listed.iter().filter_map(|(name, _)| delivery(name)).collect())
     }
 
-    async fn remove_parts(&self, unwanted: impl Fn(i64) -> bool) -> Result<(), Fault> {
+    pub(super) async fn remove_parts(&self, unwanted: impl Fn(i64) -> bool) -> Result<(), RemoteError> {
         let temp_dir = &self.vessel.settings.temp_dir;
-        for (name, _) in self.remote.list(temp_dir).await.map_err(|e| e.fault())? {
+        for (name, _) in self.remote.list(temp_dir).await? {
             match OurFile::parse(self.instance, &name) {
-                Some(OurFile::Part { version, .. }) if unwanted(version) => {
-                    self.remote.remove(&temp_dir.join(&name)).await.map_err(|e| e.fault())?;
+                Some(OurFile::Part { delivery, .. }) if unwanted(delivery) => {
+                    self.remote.remove(&temp_dir.join(&name)).await?;
                 }
                 _ => {}
             }
@@ -66,12 +84,11 @@ impl Visit {
         Ok(())
     }
 
-    async fn remove_assembly(&self, remains: &Remains) -> Result<(), Fault> {
+    async fn remove_assembly(&self, remains: &Remains) -> Result<(), RemoteError> {
         // A directory that is not configured any more has no place on the vessel that we could know.
         let Some((directory, _)) = self.vessel.directories.get(&remains.directory) else { return Ok(()) };
         let destination = self.vessel.settings.remote_location(directory).join_rel(&remains.path);
         let Some(parent) = destination.parent() else { return Ok(()) };
-        let assembly = parent.join(assembly_name(self.instance, remains.version.0));
-        self.remote.remove(&assembly).await.map_err(|e| e.fault())
+        self.remote.remove(&parent.join(assembly_name(self.instance, remains.delivery.0))).await
     }
 }

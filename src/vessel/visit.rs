@@ -2,9 +2,10 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use tokio::sync::{Mutex, OnceCell};
+use tokio::sync::Mutex;
 
 use super::Vessel;
 use super::batch::Batches;
@@ -13,8 +14,8 @@ use crate::fault::Fault;
 use crate::local::{DiskError, SourceFile};
 use crate::monitor::Event;
 use crate::names::{InstanceId, RemotePath, assembly_name, part_name};
-use crate::records::Version;
-use crate::transport::{Remote, RemoteError};
+use crate::records::{Delivery, Version};
+use crate::transport::{Attrs, ErrorKind, OpenFlags, Remote, RemoteError, RemoteFile};
 
 /// One connection, and what was found out or made on it.
 pub(super) struct Visit {
@@ -24,7 +25,10 @@ pub(super) struct Visit {
     pub(super) instance: InstanceId,
     /// Held by the large file that is being uploaded: the next one starts when this one needs the link no more.
     pub(super) large_upload: Mutex<()>,
-    temp_dir: OnceCell<()>,
+    /// Whether bytes of a file were sent in this visit: it was not in vain, however it ends.
+    pub(super) progress: AtomicBool,
+    /// What was made or found on this connection and is not asked for again, until something shows that it is gone.
+    temp_dir: Mutex<bool>,
     made_dirs: Mutex<HashSet<RemotePath>>,
 }
 
@@ -36,7 +40,8 @@ impl Visit {
             vessel,
             remote,
             large_upload: Mutex::new(()),
-            temp_dir: OnceCell::new(),
+            progress: AtomicBool::new(false),
+            temp_dir: Mutex::new(false),
             made_dirs: Mutex::new(HashSet::new()),
         }
     }
@@ -50,21 +55,26 @@ impl Visit {
         }
     }
 
-    /// Where a version is put together: beside its destination, whatever file system that is on, for the rename that ends
-    /// the delivery must be one step.
-    pub(super) fn assembly(&self, version: &Version) -> Result<RemotePath, Fault> {
-        let name = assembly_name(self.instance, version.id.0);
-        Ok(self.destination(version)?.parent().map_or_else(|| RemotePath::new(name.as_str()), |dir| dir.join(&name)))
+    /// Where a file is put together: beside its destination, whatever file system that is on, for the rename that ends the
+    /// delivery must be one step.
+    pub(super) fn assembly(&self, delivery: &Delivery) -> Result<RemotePath, Fault> {
+        let name = assembly_name(self.instance, delivery.id.0);
+        let destination = self.destination(&delivery.version)?;
+        Ok(destination.parent().map_or_else(|| RemotePath::new(name.as_str()), |dir| dir.join(&name)))
     }
 
-    pub(super) fn part(&self, version: &Version, chunk: u64) -> RemotePath {
-        self.vessel.settings.temp_dir.join(part_name(self.instance, version.id.0, chunk))
+    pub(super) fn part(&self, delivery: &Delivery, chunk: u64) -> RemotePath {
+        self.vessel.settings.temp_dir.join(part_name(self.instance, delivery.id.0, chunk))
     }
 
-    /// Makes sure, once per connection, that TempDir is there and ours.
+    /// Makes sure that TempDir is there and ours.
     pub(super) async fn prepare_temp_dir(&self) -> Result<(), Fault> {
-        let prepare = || temp_dir::prepare(&self.remote, &self.vessel.settings, self.instance);
-        self.temp_dir.get_or_try_init(prepare).await.copied()
+        let mut prepared = self.temp_dir.lock().await;
+        if !*prepared {
+            temp_dir::prepare(&self.remote, &self.vessel.settings, self.instance).await?;
+            *prepared = true;
+        }
+        Ok(())
     }
 
     /// Makes a directory on the vessel, unless that was done on this connection.
@@ -76,6 +86,27 @@ impl Visit {
         self.explained(made, directory, 0).await?;
         self.made_dirs.lock().await.insert(directory.clone());
         Ok(())
+    }
+
+    /// Opens a file of ours for writing.
+    ///
+    /// An earlier attempt may have given it the source's mode already, which need not let its owner write. And a directory
+    /// that is gone (cleaned up by the vessel's system) is made anew by the next attempt.
+    pub(super) async fn open_ours(&self, path: &RemotePath, flags: OpenFlags, needed: u64) -> Result<RemoteFile, Fault> {
+        const OURS: u32 = 0o600;
+        let opened = match self.remote.open(path, flags, OURS).await {
+            Err(e) if e.kind == ErrorKind::Denied => {
+                // When this fails too, what counts is that the file can't be opened.
+                let _ = self.remote.set(path, Attrs { mode: Some(OURS), ..Attrs::default() }).await;
+                self.remote.open(path, flags, OURS).await
+            }
+            opened => opened,
+        };
+        if opened.as_ref().is_err_and(RemoteError::is_not_found) {
+            *self.temp_dir.lock().await = false;
+            self.made_dirs.lock().await.clear();
+        }
+        self.explained(opened, path, needed).await
     }
 
     /// Finds out why a write failed, where the vessel said no more than that.
@@ -107,6 +138,12 @@ impl Visit {
             Err(e) if e.is_gone() => Err(source_changed(version)),
             Err(e) => Err(e.fault()),
         }
+    }
+
+    /// Reports bytes that were sent.
+    pub(super) fn sent(&self, bytes: u64) {
+        self.progress.store(true, Ordering::Relaxed);
+        self.taken(bytes);
     }
 
     /// Reports bytes that the vessel holds.

@@ -41,12 +41,12 @@ impl Visit {
                 at += length;
                 // What has been answered meanwhile is taken note of, without waiting for more.
                 while let Some(Some(taken)) = futures_util::FutureExt::now_or_never(sent.next()) {
-                    self.taken(self.explained(taken, file.path(), range.end - at).await?);
+                    self.sent(self.explained(taken, file.path(), range.end - at).await?);
                 }
             }
         }
         while let Some(taken) = sent.next().await {
-            self.taken(self.explained(taken, file.path(), 1).await?);
+            self.sent(self.explained(taken, file.path(), 1).await?);
         }
         Ok(())
     }

@@ -296,16 +296,20 @@ impl Sftp {
     pub async fn list(&self, path: &[u8], most: usize) -> Result<Vec<(Bytes, Attrs)>, SftpError> {
         let handle = self.handle(self.on_path(kind::OPENDIR, path, None).await?)?;
         let mut entries = Vec::new();
+        let mut returned = 0;
         let outcome = loop {
             match self.on_path(kind::READDIR, &handle.0, None).await? {
                 Reply::Names(names) if names.is_empty() => break Err(SftpError::Garbled),
                 Reply::Names(names) => {
-                    entries.extend(names.into_iter().filter(|(n, _)| *n != b"."[..] && *n != b".."[..]))
+                    returned += names.len();
+                    let real = names.into_iter().filter(|(name, _)| *name != b"."[..] && *name != b".."[..]);
+                    // A copy: the name alone, without the packet it came in.
+                    entries.extend(real.map(|(name, attrs)| (Bytes::copy_from_slice(&name), attrs)));
                 }
                 Reply::Status { code: 1, .. } => break Ok(()),
                 other => break Err(unexpected(other)),
             }
-            if entries.len() > most {
+            if returned > most {
                 entries.truncate(most);
                 break Ok(());
             }

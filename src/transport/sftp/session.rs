@@ -24,6 +24,8 @@ const IN_FLIGHT: usize = 4 << 20;
 const QUEUE: usize = 64;
 /// Small packets are sent together up to this size, so that a burst of requests is not a burst of SSH packets.
 const GATHER: usize = 32 * 1024;
+/// The largest payload of one write, in bytes.
+const LARGEST_WRITE: u64 = 256 * 1024;
 /// No link is taken to be slower than this, in bytes per second, when it is judged whether an answer is overdue.
 const SLOWEST: u64 = 4 * 1024;
 
@@ -138,7 +140,9 @@ impl Shared {
             return None;
         }
         let silent = state.moved.elapsed();
-        let on_the_way = Duration::from_secs_f64(state.unanswered_bytes as f64 / state.rate.pessimistic());
+        // Answers come one by one, so no more than one write lies between us and the next.
+        let next = state.unanswered_bytes.min(LARGEST_WRITE);
+        let on_the_way = Duration::from_secs_f64(next as f64 / state.rate.pessimistic());
         (silent > self.timeout + on_the_way).then_some(silent)
     }
 
@@ -295,7 +299,7 @@ fn extensions(mut packet: Reader) -> Result<HashMap<String, String>, SftpError> 
 
 async fn write_all(mut queue: mpsc::Receiver<Outgoing>, writer: russh::ChannelWriteHalf<Msg>, shared: Arc<Shared>) {
     let mut gathered = BytesMut::new();
-    while let Some(next) = queue.recv().await {
+    while let Some(Some(next)) = shared.over.run_until_cancelled(queue.recv()).await {
         gathered.extend_from_slice(&next.head);
         let mut payload = next.payload;
         // What is small goes along with its neighbours; what is large is handed on without a copy.
@@ -307,10 +311,16 @@ async fn write_all(mut queue: mpsc::Receiver<Outgoing>, writer: russh::ChannelWr
             payload = next.payload;
         }
         for bytes in [gathered.split().freeze(), payload] {
-            if !bytes.is_empty() && writer.data_bytes(bytes).await.is_err() {
-                return shared.end(SftpError::Lost("the connection was closed".into()));
+            if bytes.is_empty() {
+                continue;
             }
-            shared.moved();
+            // The library waits for ever for room in the channel of a connection that has died. A write that is given
+            // up garbles the stream, which nobody reads any more.
+            match shared.over.run_until_cancelled(writer.data_bytes(bytes)).await {
+                Some(Ok(())) => shared.moved(),
+                Some(Err(_)) => return shared.end(SftpError::Lost("the connection was closed".into())),
+                None => return,
+            }
         }
     }
     // The last handle is gone: the vessel's SFTP server ends when its input does.

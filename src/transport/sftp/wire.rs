@@ -46,8 +46,8 @@ impl OpenFlags {
     pub const READ: Self = Self(0x01);
     /// For writing at offsets, made when missing, kept as it is otherwise.
     pub const WRITE: Self = Self(0x02 | 0x08);
-    /// For writing, made now: an error when it exists.
-    pub const CREATE_NEW: Self = Self(0x02 | 0x08 | 0x20);
+    /// For writing from the start, made when missing, emptied otherwise.
+    pub const FRESH: Self = Self(0x02 | 0x08 | 0x10);
     /// For writing an existing file.
     pub const WRITE_EXISTING: Self = Self(0x02);
 }

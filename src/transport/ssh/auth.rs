@@ -23,9 +23,11 @@ use crate::settings::Vessel;
 const DEFAULT_KEYS: [&str; 3] = ["id_rsa", "id_ecdsa", "id_ed25519"];
 
 /// Why nobody was let in.
-pub(super) struct Refused {
-    pub(super) why: String,
-    pub(super) remedy: String,
+pub(super) enum Refused {
+    /// The vessel said no.
+    Login { why: String, remedy: String },
+    /// The connection broke before there was an answer.
+    Broken(String),
 }
 
 /// One login under way.
@@ -49,8 +51,8 @@ impl<'a> Login<'a> {
     pub(super) async fn run(mut self) -> Result<(), Refused> {
         match self.try_all().await {
             Ok(true) => Ok(()),
-            Ok(false) => Err(self.refused(None)),
-            Err(e) => Err(self.refused(Some(e.to_string()))),
+            Ok(false) => Err(self.refused()),
+            Err(e) => Err(Refused::Broken(e.to_string())),
         }
     }
 
@@ -221,7 +223,7 @@ impl<'a> Login<'a> {
         Ok(false)
     }
 
-    fn refused(&self, error: Option<String>) -> Refused {
+    fn refused(&self) -> Refused {
         let tried = if self.tried.is_empty() {
             "there is nothing to log in with".to_string()
         } else {
@@ -229,14 +231,11 @@ impl<'a> Login<'a> {
         };
         let mut parts = vec![tried];
         parts.extend(self.problems.iter().cloned());
-        if let Some(error) = error {
-            parts.push(error);
-        }
         let methods: Vec<&str> = self.offered.iter().map(Into::into).collect();
         if !methods.is_empty() {
             parts.push(format!("it takes {}", methods.join(", ")));
         }
-        Refused { why: parts.join("; "), remedy: self.remedy() }
+        Refused::Login { why: parts.join("; "), remedy: self.remedy() }
     }
 
     fn remedy(&self) -> String {

@@ -10,7 +10,7 @@ use russh::{Channel, ChannelMsg, Preferred, cipher};
 use tokio::net::TcpStream;
 
 use super::SshEnvironment;
-use super::auth::Login;
+use super::auth::{Login, Refused};
 use super::doorkeeper::{Doorkeeper, SharedNotes};
 use super::host_key::{HostKeys, SeenKey, place};
 use crate::settings::Vessel;
@@ -36,12 +36,13 @@ impl Connection {
         let login = Login::new(&mut handle, vessel, environment).run();
         match tokio::time::timeout(vessel.timeout * 2, login).await {
             Ok(Ok(())) => Ok(Self { handle: Arc::new(handle), notes }),
-            Ok(Err(refused)) => Err(ConnectError::Login {
-                place: place(vessel),
-                user: vessel.username.clone(),
-                why: with_note(refused.why, &notes),
-                remedy: refused.remedy,
-            }),
+            Ok(Err(Refused::Login { why, remedy })) => Err(login_refused(vessel, why, remedy)),
+            // A vessel that hangs up by itself has had enough of our keys; a link that is cut has not.
+            Ok(Err(Refused::Broken(why))) if notes.lock().hung_up => {
+                let remedy = format!("name the one right key as IdentityFile of [Vessel {}]", vessel.name);
+                Err(login_refused(vessel, with_note(why, &notes), remedy))
+            }
+            Ok(Err(Refused::Broken(why))) => Err(handshake(vessel, with_note(why, &notes))),
             Err(_) => Err(handshake(vessel, format!("no answer to the login within {:?}", vessel.timeout * 2))),
         }
     }
@@ -112,6 +113,10 @@ async fn greet(
     }
 }
 
+fn login_refused(vessel: &Vessel, why: String, remedy: String) -> ConnectError {
+    ConnectError::Login { place: place(vessel), user: vessel.username.clone(), why, remedy }
+}
+
 fn handshake(vessel: &Vessel, why: String) -> ConnectError {
     ConnectError::Handshake { place: place(vessel), why }
 }
@@ -127,14 +132,26 @@ fn with_note(why: String, notes: &SharedNotes) -> String {
 
 async fn connect(vessel: &Vessel) -> Result<TcpStream, ConnectError> {
     let unreachable = |why: String| ConnectError::Unreachable { place: place(vessel), why };
-    let connecting = TcpStream::connect((vessel.address.as_str(), vessel.port));
-    let stream = match tokio::time::timeout(vessel.timeout, connecting).await {
-        Ok(Ok(stream)) => stream,
-        Ok(Err(e)) => return Err(unreachable(e.to_string())),
-        Err(_) => return Err(unreachable(format!("no answer within {:?}", vessel.timeout))),
+    let looking_up = tokio::net::lookup_host((vessel.address.as_str(), vessel.port));
+    let addresses: Vec<_> = match tokio::time::timeout(vessel.timeout, looking_up).await {
+        Ok(Ok(addresses)) => addresses.collect(),
+        Ok(Err(e)) => return Err(unreachable(format!("its address can't be found ({e})"))),
+        Err(_) => return Err(unreachable("no answer to the search for its address".into())),
     };
-    prepare(&stream, vessel.timeout).map_err(|e| unreachable(e.to_string()))?;
-    Ok(stream)
+    let mut why = "it has no address".to_string();
+    for address in &addresses {
+        // Each has its share of the time: a dead IPv6 must not keep us from a living IPv4.
+        let share = vessel.timeout / u32::try_from(addresses.len()).unwrap_or(u32::MAX);
+        match tokio::time::timeout(share, TcpStream::connect(address)).await {
+            Ok(Ok(stream)) => {
+                prepare(&stream, vessel.timeout).map_err(|e| unreachable(e.to_string()))?;
+                return Ok(stream);
+            }
+            Ok(Err(e)) => why = e.to_string(),
+            Err(_) => why = format!("no answer within {share:?}"),
+        }
+    }
+    Err(unreachable(why))
 }
 
 /// Has the kernel notice a dead link: bytes that nobody acknowledges end the connection, and so does silence when idle.

@@ -17,6 +17,8 @@ pub(super) struct Notes {
     pub(super) seen: Option<SeenKey>,
     /// Why the connection ended.
     pub(super) ended: Option<String>,
+    /// Whether it was the vessel that ended it, with a word.
+    pub(super) hung_up: bool,
     /// The cipher in use.
     pub(super) cipher: Option<String>,
 }
@@ -74,6 +76,7 @@ impl Handler for Doorkeeper {
     }
 
     async fn disconnected(&mut self, reason: DisconnectReason<Self::Error>) -> Result<(), Self::Error> {
+        self.notes.lock().hung_up = matches!(reason, DisconnectReason::ReceivedDisconnect(_));
         let (why, outcome) = match reason {
             DisconnectReason::ReceivedDisconnect(info) => {
                 (format!("the vessel hung up: {}", info.message.trim().escape_debug()), Ok(()))
