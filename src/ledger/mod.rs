@@ -4,9 +4,9 @@
 //! may be repeated: after a crash the workflows simply ask again. Channels and bells elsewhere carry hints only.
 //! Alone knows SQL; knows nothing of files or vessels but what their records say.
 
+#[cfg(test)]
+mod conformance;
 mod error;
-mod lock;
-mod rows;
 mod sqlite;
 mod store;
 

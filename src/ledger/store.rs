@@ -45,7 +45,8 @@ pub trait Store: Send + Sync {
     async fn admit(&self, directory: &DirectoryName, versions: &[NewVersion], vessels: &[VesselName]) -> Result<()>;
 
     /// Fits the open deliveries of a directory to the vessels that take it now: missing ones are entered, those of other
-    /// vessels are superseded.
+    /// vessels are superseded. A version that this leaves with acknowledged deliveries only is complete; one that nobody
+    /// acknowledged never is.
     async fn reconcile(&self, directory: &DirectoryName, vessels: &[VesselName]) -> Result<()>;
 
     /// What a directory holds now, as far as it was admitted and not retired.
@@ -61,7 +62,8 @@ pub trait Store: Send + Sync {
     /// Versions of a directory that every vessel that takes them has acknowledged, those after `after`, at most `limit`.
     async fn retirable(&self, directory: &DirectoryName, after: VersionId, limit: u32) -> Result<Vec<Version>>;
 
-    /// Enters that the source of a version was retired.
+    /// Enters that the source of a version was retired. One that is not complete any more, because a vessel was added
+    /// meanwhile, stays until its source is entered as vanished: that is noticed, and nothing is dropped in silence.
     async fn retired(&self, version: VersionId) -> Result<()>;
 
     /// Deliveries to a vessel that are due, longest due first, at most `limit`: those of files of more than one chunk
@@ -81,7 +83,7 @@ pub trait Store: Send + Sync {
     async fn acknowledge(&self, delivery: DeliveryId, verified: Verified) -> Result<bool>;
 
     /// Enters that an attempt failed and when the next one is due (milliseconds since 1970). With `parked`, the delivery
-    /// counts as set aside until then.
+    /// counts as set aside until it is tried again.
     async fn put_off(&self, delivery: DeliveryId, reason: &str, due_at: i64, parked: bool) -> Result<()>;
 
     /// Makes everything that was put off for a vessel due at once.

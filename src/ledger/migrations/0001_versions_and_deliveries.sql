@@ -30,6 +30,7 @@ CREATE TABLE delivery (
     id              INTEGER PRIMARY KEY AUTOINCREMENT,
     version         INTEGER NOT NULL REFERENCES version (id),
     vessel          TEXT    NOT NULL,
+    large           INTEGER NOT NULL, -- 1: its file has more than one chunk
     state           TEXT    NOT NULL,
     failures        INTEGER NOT NULL DEFAULT 0,
     due_at          INTEGER NOT NULL,
@@ -41,5 +42,6 @@ CREATE TABLE delivery (
     UNIQUE (version, vessel)
 ) STRICT;
 
-CREATE INDEX delivery_open ON delivery (vessel, due_at, id) WHERE state NOT IN ('acknowledged', 'superseded');
+-- The order in which deliveries are asked for: an answer reads only the rows that it gives, however many are open.
+CREATE INDEX delivery_open ON delivery (vessel, large, due_at, id) WHERE state NOT IN ('acknowledged', 'superseded');
 CREATE INDEX delivery_remains ON delivery (vessel) WHERE state = 'superseded' AND touched = 1;

@@ -1,179 +1,23 @@
-//! The ledger in an SQLite file.
+//! The questions and entries of [`Store`], in SQLite's SQL.
 //!
-//! One connection writes, so that writers queue here and never meet SQLite's lock; others read beside it (WAL).
-//! `synchronous=NORMAL`: a power cut may take the last transactions, never the file. Each of them is one that the workflows
-//! make again: an admission by the next scan, an acknowledgement by looking at the destination.
-
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+//! Questions go to the reading connections, entries to the one that writes.
 
 use async_trait::async_trait;
-use sqlx::migrate::{MigrateError, Migrator};
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{Row, Sqlite as Db, SqlitePool, Transaction};
+use sqlx::Row;
+use sqlx::sqlite::SqliteRow;
 
-use super::lock::Lock;
-use super::rows::{self, signed};
-use super::{CurrentVersion, LedgerError, Parked, Store};
-use crate::clock::Clock;
+use super::transitions::{end_current, insert_version, is_current, settle, settle_all};
+use super::{Result, Sqlite, rows};
 use crate::digest::Digest;
+use crate::ledger::{CurrentVersion, Parked, Store};
 use crate::names::{DirectoryName, InstanceId, RelPath, VesselName};
 use crate::records::{Backlog, Delivery, DeliveryId, DeliveryState, NewVersion, Remains, Verified, Version, VersionId};
-
-type Result<T> = std::result::Result<T, LedgerError>;
-
-/// Numbered and embedded. A published one is never changed: its checksum is kept in the ledger.
-pub(super) static MIGRATIONS: Migrator = sqlx::migrate!("src/ledger/migrations");
 
 /// The columns that [`rows::version`] reads, of a table called `v`.
 macro_rules! version_columns {
     () => {
         "v.id AS version, v.directory, v.path, v.size, v.mtime, v.mtime_nanos, v.inode, v.mode, v.digest, v.chunk_size"
     };
-}
-
-pub(super) struct Sqlite {
-    writer: SqlitePool,
-    readers: SqlitePool,
-    instance: InstanceId,
-    clock: Clock,
-    _lock: Lock,
-}
-
-impl Sqlite {
-    pub(super) async fn open(file: &Path, clock: Clock) -> Result<Self> {
-        let lock = Lock::take(file)?;
-        let unusable = |why: String| LedgerError::Unusable { file: file.into(), why };
-        let options = SqliteConnectOptions::new()
-            .filename(file)
-            .create_if_missing(true)
-            .journal_mode(SqliteJournalMode::Wal)
-            .synchronous(SqliteSynchronous::Normal)
-            .foreign_keys(true)
-            .busy_timeout(Duration::from_secs(10));
-        let pool = |connections| SqlitePoolOptions::new().max_connections(connections);
-        let writer = pool(1).connect_with(options.clone()).await.map_err(|e| unusable(e.to_string()))?;
-        MIGRATIONS.run(&writer).await.map_err(|e| migration_error(e, file.into()))?;
-        let readers = pool(2).connect_with(options.read_only(true)).await.map_err(|e| unusable(e.to_string()))?;
-        let instance = instance(&writer).await?;
-        Ok(Self { writer, readers, instance, clock, _lock: lock })
-    }
-
-    fn now(&self) -> i64 {
-        self.clock.now_ms()
-    }
-}
-
-fn migration_error(error: MigrateError, file: PathBuf) -> LedgerError {
-    match error {
-        MigrateError::VersionMissing(form) | MigrateError::VersionTooNew(form, _) => LedgerError::TooNew { file, form },
-        error => LedgerError::Unusable { file, why: error.to_string() },
-    }
-}
-
-/// The shore's id, made up when the ledger is new.
-async fn instance(writer: &SqlitePool) -> Result<InstanceId> {
-    let mut transaction = writer.begin().await?;
-    let made_up = InstanceId::new(std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), std::process::id()));
-    sqlx::query("INSERT INTO instance (id) SELECT ? WHERE NOT EXISTS (SELECT 1 FROM instance)")
-        .bind(made_up.to_string())
-        .execute(&mut *transaction)
-        .await?;
-    let id: String = sqlx::query_scalar("SELECT id FROM instance").fetch_one(&mut *transaction).await?;
-    transaction.commit().await?;
-    InstanceId::parse(&id).ok_or_else(|| LedgerError::Corrupt(format!("the instance id {id:?}")))
-}
-
-/// Ends the version that a path holds, and with it its open deliveries.
-async fn end_current(
-    transaction: &mut Transaction<'_, Db>,
-    directory: &DirectoryName,
-    path: &RelPath,
-    ending: &str,
-    now: i64,
-) -> Result<()> {
-    sqlx::query(
-        "UPDATE delivery SET state = 'superseded', parked = 0
-         WHERE state NOT IN ('acknowledged', 'superseded')
-           AND version IN (SELECT id FROM version WHERE directory = ? AND path = ? AND ended_at IS NULL)",
-    )
-    .bind(directory.as_str())
-    .bind(path.as_bytes())
-    .execute(&mut **transaction)
-    .await?;
-    sqlx::query(
-        "UPDATE version SET ended_at = ?, ending = CASE complete WHEN 1 THEN 'retired' ELSE ? END
-         WHERE directory = ? AND path = ? AND ended_at IS NULL",
-    )
-    .bind(now)
-    .bind(ending)
-    .bind(directory.as_str())
-    .bind(path.as_bytes())
-    .execute(&mut **transaction)
-    .await?;
-    Ok(())
-}
-
-async fn insert_version(
-    transaction: &mut Transaction<'_, Db>,
-    directory: &DirectoryName,
-    new: &NewVersion,
-    now: i64,
-) -> Result<i64> {
-    let chunks: Vec<u8> = new.chunks.iter().flat_map(|digest| *digest.as_bytes()).collect();
-    let inserted = sqlx::query(
-        "INSERT INTO version (directory, path, size, mtime, mtime_nanos, inode, mode, digest, chunk_size, chunks, admitted_at)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-    )
-    .bind(directory.as_str())
-    .bind(new.path.as_bytes())
-    .bind(signed(new.stamp.size))
-    .bind(new.stamp.mtime)
-    .bind(new.stamp.mtime_nanos)
-    .bind(signed(new.stamp.inode))
-    .bind(new.mode)
-    .bind(&new.digest.as_bytes()[..])
-    .bind(signed(new.chunk_size))
-    .bind(chunks)
-    .bind(now)
-    .execute(&mut **transaction)
-    .await?;
-    Ok(inserted.last_insert_rowid())
-}
-
-/// Marks a version as complete once no delivery of it is open and at least one was acknowledged.
-async fn settle(transaction: &mut Transaction<'_, Db>, version: i64) -> Result<()> {
-    sqlx::query(
-        "UPDATE version SET complete =
-             NOT EXISTS (SELECT 1 FROM delivery WHERE version = ?1 AND state NOT IN ('acknowledged', 'superseded'))
-             AND EXISTS (SELECT 1 FROM delivery WHERE version = ?1 AND state = 'acknowledged')
-         WHERE id = ?1 AND ended_at IS NULL",
-    )
-    .bind(version)
-    .execute(&mut **transaction)
-    .await?;
-    Ok(())
-}
-
-async fn current_id(
-    transaction: &mut Transaction<'_, Db>,
-    directory: &DirectoryName,
-    new: &NewVersion,
-) -> Result<Option<i64>> {
-    let id = sqlx::query_scalar(
-        "SELECT id FROM version WHERE directory = ? AND path = ? AND ended_at IS NULL
-         AND size = ? AND mtime = ? AND mtime_nanos = ? AND inode = ? AND digest = ?",
-    )
-    .bind(directory.as_str())
-    .bind(new.path.as_bytes())
-    .bind(signed(new.stamp.size))
-    .bind(new.stamp.mtime)
-    .bind(new.stamp.mtime_nanos)
-    .bind(signed(new.stamp.inode))
-    .bind(&new.digest.as_bytes()[..])
-    .fetch_optional(&mut **transaction)
-    .await?;
-    Ok(id)
 }
 
 #[async_trait]
@@ -186,18 +30,21 @@ impl Store for Sqlite {
         let now = self.now();
         let mut transaction = self.writer.begin().await?;
         for new in versions {
-            if current_id(&mut transaction, directory, new).await?.is_some() {
+            if is_current(&mut transaction, directory, new).await? {
                 continue;
             }
             end_current(&mut transaction, directory, &new.path, "superseded", now).await?;
             let version = insert_version(&mut transaction, directory, new, now).await?;
             for vessel in vessels {
-                sqlx::query("INSERT INTO delivery (version, vessel, state, due_at) VALUES (?, ?, 'pending', ?)")
-                    .bind(version)
-                    .bind(vessel.as_str())
-                    .bind(now)
-                    .execute(&mut *transaction)
-                    .await?;
+                sqlx::query(
+                    "INSERT INTO delivery (version, vessel, large, state, due_at) VALUES (?, ?, ?, 'pending', ?)",
+                )
+                .bind(version)
+                .bind(vessel.as_str())
+                .bind(new.stamp.size > new.chunk_size)
+                .bind(now)
+                .execute(&mut *transaction)
+                .await?;
             }
         }
         Ok(transaction.commit().await?)
@@ -205,15 +52,15 @@ impl Store for Sqlite {
 
     async fn reconcile(&self, directory: &DirectoryName, vessels: &[VesselName]) -> Result<()> {
         let mut transaction = self.writer.begin().await?;
-        let versions: Vec<i64> = sqlx::query_scalar("SELECT id FROM version WHERE directory = ? AND ended_at IS NULL")
-            .bind(directory.as_str())
-            .fetch_all(&mut *transaction)
-            .await?;
         for vessel in vessels {
+            // A size below 0 is one with its highest bit set: see `signed`.
             sqlx::query(
-                "INSERT INTO delivery (version, vessel, state, due_at)
-                 SELECT id, ?, 'pending', ? FROM version WHERE directory = ? AND ended_at IS NULL
-                 ON CONFLICT (version, vessel) DO UPDATE SET state = 'pending' WHERE state = 'superseded'",
+                "INSERT INTO delivery (version, vessel, large, state, due_at)
+                 SELECT id, ?, size < 0 OR size > chunk_size, 'pending', ? FROM version WHERE directory = ? AND ended_at IS NULL
+                 ORDER BY id
+                 ON CONFLICT (version, vessel) DO UPDATE
+                     SET state = 'pending', due_at = excluded.due_at, failures = 0, reason = NULL
+                     WHERE state = 'superseded'",
             )
             .bind(vessel.as_str())
             .bind(self.now())
@@ -233,9 +80,7 @@ impl Store for Sqlite {
         .bind(format!("[{}]", taking.join(",")))
         .execute(&mut *transaction)
         .await?;
-        for version in versions {
-            settle(&mut transaction, version).await?;
-        }
+        settle_all(&mut transaction, directory).await?;
         Ok(transaction.commit().await?)
     }
 
@@ -301,11 +146,13 @@ impl Store for Sqlite {
     }
 
     async fn retired(&self, version: VersionId) -> Result<()> {
-        sqlx::query("UPDATE version SET ended_at = ?, ending = 'retired' WHERE id = ? AND ended_at IS NULL")
-            .bind(self.now())
-            .bind(version.0)
-            .execute(&self.writer)
-            .await?;
+        sqlx::query(
+            "UPDATE version SET ended_at = ?, ending = 'retired' WHERE id = ? AND complete = 1 AND ended_at IS NULL",
+        )
+        .bind(self.now())
+        .bind(version.0)
+        .execute(&self.writer)
+        .await?;
         Ok(())
     }
 
@@ -314,13 +161,12 @@ impl Store for Sqlite {
             "SELECT d.id AS delivery, d.state, d.failures, ",
             version_columns!(),
             " FROM delivery d JOIN version v ON v.id = d.version
-             WHERE d.vessel = ? AND d.due_at <= ? AND d.state NOT IN ('acknowledged', 'superseded')
-               AND (v.size > v.chunk_size) = ?
+             WHERE d.vessel = ? AND d.large = ? AND d.due_at <= ? AND d.state NOT IN ('acknowledged', 'superseded')
              ORDER BY d.due_at, d.id LIMIT ?"
         ))
         .bind(vessel.as_str())
-        .bind(self.now())
         .bind(large)
+        .bind(self.now())
         .bind(limit)
         .fetch_all(&self.readers)
         .await?;
@@ -336,8 +182,14 @@ impl Store for Sqlite {
     }
 
     async fn next_due_at(&self, vessel: &VesselName) -> Result<Option<i64>> {
+        // Each half is one look into the index; one minimum over both would read all that is open.
         Ok(sqlx::query_scalar(
-            "SELECT min(due_at) FROM delivery WHERE vessel = ? AND state NOT IN ('acknowledged', 'superseded')",
+            "SELECT min(due_at) FROM (
+                 SELECT min(due_at) AS due_at FROM delivery
+                 WHERE vessel = ?1 AND large = 0 AND state NOT IN ('acknowledged', 'superseded')
+                 UNION ALL
+                 SELECT min(due_at) FROM delivery
+                 WHERE vessel = ?1 AND large = 1 AND state NOT IN ('acknowledged', 'superseded'))",
         )
         .bind(vessel.as_str())
         .fetch_one(&self.readers)
@@ -413,7 +265,7 @@ impl Store for Sqlite {
         let rows = sqlx::query(
             "SELECT d.id AS delivery, v.id AS version, v.directory, v.path
              FROM delivery d JOIN version v ON v.id = d.version
-             WHERE d.vessel = ? AND d.state = 'superseded' AND d.touched = 1 LIMIT ?",
+             WHERE d.vessel = ? AND d.state = 'superseded' AND d.touched = 1 ORDER BY d.id LIMIT ?",
         )
         .bind(vessel.as_str())
         .bind(limit)
@@ -431,7 +283,11 @@ impl Store for Sqlite {
     }
 
     async fn swept(&self, delivery: DeliveryId) -> Result<()> {
-        sqlx::query("UPDATE delivery SET touched = 0 WHERE id = ?").bind(delivery.0).execute(&self.writer).await?;
+        // One that was taken up again meanwhile (its vessel came back) may have sent something new.
+        sqlx::query("UPDATE delivery SET touched = 0 WHERE id = ? AND state = 'superseded'")
+            .bind(delivery.0)
+            .execute(&self.writer)
+            .await?;
         Ok(())
     }
 
@@ -458,7 +314,7 @@ impl Store for Sqlite {
         )
         .fetch_all(&self.readers)
         .await?;
-        let backlog = |row: &sqlx::sqlite::SqliteRow| -> Result<Backlog> {
+        let backlog = |row: &SqliteRow| -> Result<Backlog> {
             let number = |column| Ok::<u64, sqlx::Error>(row.try_get::<i64, _>(column)?.cast_unsigned());
             Ok(Backlog {
                 vessel: VesselName::new(row.try_get("vessel")?),
@@ -479,7 +335,7 @@ impl Store for Sqlite {
         .bind(limit)
         .fetch_all(&self.readers)
         .await?;
-        let parked = |row: &sqlx::sqlite::SqliteRow| -> Result<Parked> {
+        let parked = |row: &SqliteRow| -> Result<Parked> {
             Ok(Parked {
                 vessel: VesselName::new(row.try_get("vessel")?),
                 directory: rows::directory(row)?,

@@ -5,7 +5,7 @@
 use std::fs::{File, OpenOptions, TryLockError};
 use std::path::Path;
 
-use super::LedgerError;
+use crate::ledger::LedgerError;
 
 /// Held as long as the ledger is open. The kernel lets go of it when the process ends, however that happens.
 pub(super) struct Lock {

@@ -3,12 +3,11 @@
 use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
 
-use super::{CurrentVersion, LedgerError};
+use super::Result;
 use crate::digest::Digest;
+use crate::ledger::{CurrentVersion, LedgerError};
 use crate::names::{DirectoryName, RelPath};
 use crate::records::{DeliveryState, FileStamp, Version, VersionId};
-
-type Result<T> = std::result::Result<T, LedgerError>;
 
 fn corrupt(what: impl std::fmt::Display) -> LedgerError {
     LedgerError::Corrupt(what.to_string())

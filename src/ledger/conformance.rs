@@ -1,0 +1,172 @@
+//! What every store must do, whatever database keeps it: one case for each fact that the workflows rely on.
+//!
+//! A case gets an empty store and the hands of the clock it was opened with. [`for_each_case`] hands the list of cases to a
+//! store's own macro, which makes a test of each. Knows nothing of SQL: what can't be seen through [`Store`] isn't here.
+
+mod deliveries;
+mod survival;
+mod versions;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::{Duration, UNIX_EPOCH};
+
+use super::{CurrentVersion, Store};
+use crate::clock::Clock;
+use crate::digest::Digest;
+use crate::names::{DirectoryName, RelPath, VesselName};
+use crate::records::{Backlog, Delivery, DeliveryState, FileStamp, NewVersion, Verified, Version, VersionId};
+
+/// Calls a macro with the names of all cases.
+macro_rules! for_each_case {
+    ($make_tests:ident) => {
+        $make_tests! {
+            admitting_twice_is_one_version,
+            one_file_among_many_that_can_not_be_new_does_not_hide_the_others,
+            the_last_of_two_versions_of_a_path_in_one_batch_stays,
+            a_changed_file_supersedes_what_is_open_and_keeps_what_is_acknowledged,
+            a_file_changed_back_is_a_new_version,
+            directories_do_not_meet,
+            only_what_every_vessel_acknowledged_is_retirable,
+            retirable_versions_come_in_batches,
+            retiring_ends_a_version_once,
+            what_is_not_complete_any_more_is_not_retired,
+            a_version_that_nobody_takes_is_never_complete,
+            an_added_vessel_makes_a_version_incomplete_again,
+            a_removed_vessel_completes_what_another_acknowledged,
+            a_removed_vessel_retires_nothing_that_nobody_acknowledged,
+            a_vessel_that_returns_is_served_at_once,
+            reconciling_takes_any_vessel_name_and_leaves_other_directories,
+            reconciling_twice_changes_nothing,
+            a_vanished_source_drops_what_is_open_and_is_counted,
+            a_vanished_source_that_was_complete_counts_as_retired,
+            a_path_that_vanished_can_come_back,
+            what_is_longest_due_comes_first,
+            large_and_small_files_are_asked_for_apart,
+            a_delivery_put_off_hides_until_it_is_due,
+            failures_in_a_row_are_counted,
+            parked_deliveries_are_counted_and_listed_with_their_reason,
+            hurry_brings_back_what_was_put_off_for_one_vessel,
+            a_state_that_was_entered_is_found_again,
+            a_superseded_delivery_is_neither_entered_nor_acknowledged_nor_put_off,
+            acknowledging_twice_is_acknowledging_once,
+            an_acknowledged_delivery_goes_back_to_no_other_state,
+            only_what_was_touched_and_superseded_remains,
+            remains_are_given_in_batches_until_they_are_swept,
+            sweeping_late_does_not_hide_what_was_sent_again,
+            a_delivery_is_open_until_it_is_acknowledged_or_superseded,
+            the_backlog_counts_for_each_vessel,
+            any_path_survives,
+            any_number_survives,
+            the_digests_of_chunks_survive,
+            version_numbers_are_never_used_twice,
+            many_calls_at_once_lose_nothing,
+            a_call_that_is_cut_off_leaves_the_store_usable,
+        }
+    };
+}
+pub(super) use deliveries::*;
+pub(super) use for_each_case;
+pub(super) use survival::*;
+pub(super) use versions::*;
+
+/// When the clock of every case starts, in milliseconds since 1970.
+const START: i64 = 1_700_000_000_000;
+
+/// The hands of a clock that only a test moves.
+#[derive(Clone)]
+pub(super) struct Hands(Arc<AtomicI64>);
+
+impl Hands {
+    pub(super) fn new() -> Self {
+        Self(Arc::new(AtomicI64::new(START)))
+    }
+
+    pub(super) fn clock(&self) -> Clock {
+        let hands = self.clone();
+        Clock::from_fn(move || UNIX_EPOCH + Duration::from_millis(hands.now().cast_unsigned()))
+    }
+
+    fn now(&self) -> i64 {
+        self.0.load(Ordering::SeqCst)
+    }
+
+    fn forward(&self, ms: i64) {
+        self.0.fetch_add(ms, Ordering::SeqCst);
+    }
+}
+
+fn docs() -> DirectoryName {
+    DirectoryName::new("docs")
+}
+
+fn vessel(name: &str) -> VesselName {
+    VesselName::new(name)
+}
+
+fn vessels<const N: usize>(names: [&str; N]) -> Vec<VesselName> {
+    names.into_iter().map(VesselName::new).collect()
+}
+
+fn path(bytes: impl AsRef<[u8]>) -> RelPath {
+    RelPath::new(bytes.as_ref()).unwrap()
+}
+
+/// A file of one chunk; another `inode` is another file.
+pub(super) fn file(at: impl AsRef<[u8]>, content: &str, inode: u64) -> NewVersion {
+    let digest = Digest::of(content.as_bytes());
+    NewVersion {
+        path: path(at),
+        stamp: FileStamp { size: content.len() as u64, mtime: 1_600_000_000, mtime_nanos: 5, inode },
+        mode: 0o644,
+        digest,
+        chunk_size: 100,
+        chunks: vec![digest],
+    }
+}
+
+async fn admit<const N: usize>(store: &dyn Store, version: NewVersion, to: [&str; N]) {
+    store.admit(&docs(), &[version], &vessels(to)).await.unwrap();
+}
+
+/// What is due for a vessel, small and large.
+async fn due(store: &dyn Store, name: &str) -> Vec<Delivery> {
+    let mut due = store.next_due(&vessel(name), false, 100_000).await.unwrap();
+    due.extend(store.next_due(&vessel(name), true, 100_000).await.unwrap());
+    due
+}
+
+async fn only_due(store: &dyn Store, name: &str) -> Delivery {
+    let mut due = due(store, name).await;
+    assert_eq!(due.len(), 1, "{due:?}");
+    due.remove(0)
+}
+
+fn paths_of(deliveries: &[Delivery]) -> Vec<String> {
+    deliveries.iter().map(|delivery| delivery.version.path.to_string()).collect()
+}
+
+async fn due_paths(store: &dyn Store, name: &str) -> Vec<String> {
+    paths_of(&due(store, name).await)
+}
+
+/// Acknowledges all that is due for a vessel.
+async fn deliver(store: &dyn Store, name: &str) {
+    for delivery in due(store, name).await {
+        assert!(store.acknowledge(delivery.id, Verified::ByVessel).await.unwrap());
+    }
+}
+
+async fn retirable(store: &dyn Store) -> Vec<Version> {
+    store.retirable(&docs(), VersionId(0), 1000).await.unwrap()
+}
+
+async fn current_paths(store: &dyn Store) -> Vec<String> {
+    let mut paths: Vec<_> = store.current(&docs()).await.unwrap().iter().map(|v| v.path.to_string()).collect();
+    paths.sort();
+    paths
+}
+
+async fn backlog_of(store: &dyn Store, name: &str) -> Option<Backlog> {
+    store.backlog().await.unwrap().into_iter().find(|backlog| backlog.vessel == vessel(name))
+}

@@ -1,0 +1,259 @@
+//! What becomes of a version: admitted, complete, reconciled, retired, vanished.
+
+use super::*;
+
+// Admitting.
+
+pub(in crate::ledger) async fn admitting_twice_is_one_version(store: &dyn Store, _: &Hands) {
+    admit(store, file("a", "one", 1), ["tern", "gull"]).await;
+    let first = only_due(store, "tern").await;
+    admit(store, file("a", "one", 1), ["tern", "gull"]).await;
+    let second = only_due(store, "tern").await;
+    assert_eq!((second.id, &second.version), (first.id, &first.version));
+    let current = [CurrentVersion { path: path("a"), stamp: first.version.stamp }];
+    assert_eq!(store.current(&docs()).await.unwrap(), current);
+    assert_eq!(store.current_at(&docs(), &path("a")).await.unwrap().as_slice(), current);
+    assert_eq!(store.current_at(&docs(), &path("b")).await.unwrap(), None);
+    // Nor does it undo what was acknowledged.
+    deliver(store, "tern").await;
+    admit(store, file("a", "one", 1), ["tern", "gull"]).await;
+    assert!(due(store, "tern").await.is_empty());
+}
+
+pub(in crate::ledger) async fn one_file_among_many_that_can_not_be_new_does_not_hide_the_others(
+    store: &dyn Store,
+    _: &Hands,
+) {
+    admit(store, file("b", "one", 2), ["tern"]).await;
+    let batch = [file("a", "one", 1), file("b", "one", 2), file("c", "one", 3)];
+    store.admit(&docs(), &batch, &vessels(["tern"])).await.unwrap();
+    assert_eq!(due_paths(store, "tern").await, ["b", "a", "c"]);
+    store.admit(&docs(), &[], &vessels(["tern"])).await.unwrap();
+    assert_eq!(due(store, "tern").await.len(), 3);
+}
+
+pub(in crate::ledger) async fn the_last_of_two_versions_of_a_path_in_one_batch_stays(store: &dyn Store, _: &Hands) {
+    let batch = [file("a", "one", 1), file("a", "two", 1)];
+    store.admit(&docs(), &batch, &vessels(["tern"])).await.unwrap();
+    assert_eq!(only_due(store, "tern").await.version.digest, Digest::of(b"two"));
+}
+
+pub(in crate::ledger) async fn a_changed_file_supersedes_what_is_open_and_keeps_what_is_acknowledged(
+    store: &dyn Store,
+    _: &Hands,
+) {
+    admit(store, file("a", "one", 1), ["tern", "gull"]).await;
+    let open = only_due(store, "gull").await;
+    deliver(store, "tern").await;
+    admit(store, file("a", "two!", 1), ["tern", "gull"]).await;
+
+    assert!(!store.is_open(open.version.id, &vessel("gull")).await.unwrap());
+    for name in ["tern", "gull"] {
+        assert_eq!(only_due(store, name).await.version.digest, Digest::of(b"two!"));
+    }
+    assert_eq!(current_paths(store).await, ["a"]);
+    assert_eq!(backlog_of(store, "tern").await.unwrap().acknowledged, 1);
+    // The old one's last acknowledgement comes too late to make it complete.
+    assert!(!store.acknowledge(open.id, Verified::ByVessel).await.unwrap());
+    assert!(retirable(store).await.is_empty());
+}
+
+pub(in crate::ledger) async fn a_file_changed_back_is_a_new_version(store: &dyn Store, _: &Hands) {
+    let mut seen = Vec::new();
+    for (content, inode) in [("A", 1), ("B", 2), ("A", 3), ("A", 1), ("A", 4)] {
+        admit(store, file("a", content, inode), ["tern"]).await;
+        let delivery = only_due(store, "tern").await;
+        assert_eq!(delivery.version.digest, Digest::of(content.as_bytes()));
+        assert_eq!(delivery.version.stamp.inode, inode);
+        assert!(!seen.contains(&delivery.version.id));
+        seen.push(delivery.version.id);
+    }
+    deliver(store, "tern").await;
+    assert_eq!(retirable(store).await.len(), 1);
+}
+
+pub(in crate::ledger) async fn directories_do_not_meet(store: &dyn Store, _: &Hands) {
+    let other = DirectoryName::new("other");
+    admit(store, file("a", "one", 1), ["tern"]).await;
+    store.admit(&other, &[file("a", "two", 1)], &vessels(["tern"])).await.unwrap();
+    assert_eq!(due(store, "tern").await.len(), 2);
+    assert_eq!(store.vanished(&other, &[path("a")]).await.unwrap(), 1);
+    let left = only_due(store, "tern").await;
+    assert_eq!((left.version.directory, left.version.digest), (docs(), Digest::of(b"one")));
+    assert!(store.current(&other).await.unwrap().is_empty());
+}
+
+// Completing and retiring.
+
+pub(in crate::ledger) async fn only_what_every_vessel_acknowledged_is_retirable(store: &dyn Store, _: &Hands) {
+    admit(store, file("a", "one", 1), ["tern", "gull", "auk"]).await;
+    for name in ["tern", "gull", "auk"] {
+        assert!(retirable(store).await.is_empty());
+        deliver(store, name).await;
+    }
+    assert_eq!(retirable(store).await[0].path, path("a"));
+    assert_eq!(current_paths(store).await, ["a"]);
+}
+
+pub(in crate::ledger) async fn retirable_versions_come_in_batches(store: &dyn Store, _: &Hands) {
+    let batch: Vec<_> = (0..5).map(|n| file(format!("{n}"), "one", n)).collect();
+    store.admit(&docs(), &batch, &vessels(["tern"])).await.unwrap();
+    deliver(store, "tern").await;
+    let (mut after, mut paths) = (VersionId(0), Vec::new());
+    loop {
+        let versions = store.retirable(&docs(), after, 2).await.unwrap();
+        assert!(versions.len() <= 2);
+        let Some(last) = versions.last() else { break };
+        after = last.id;
+        paths.extend(versions.iter().map(|version| version.path.to_string()));
+    }
+    assert_eq!(paths, ["0", "1", "2", "3", "4"]);
+}
+
+pub(in crate::ledger) async fn retiring_ends_a_version_once(store: &dyn Store, _: &Hands) {
+    admit(store, file("a", "one", 1), ["tern"]).await;
+    deliver(store, "tern").await;
+    let version = retirable(store).await.remove(0);
+    store.retired(version.id).await.unwrap();
+    assert!(current_paths(store).await.is_empty());
+    assert!(retirable(store).await.is_empty());
+    // The same file put there again is delivered again, whatever is said of the old one.
+    admit(store, file("a", "one", 1), ["tern"]).await;
+    store.retired(version.id).await.unwrap();
+    assert_eq!(current_paths(store).await, ["a"]);
+    assert!(only_due(store, "tern").await.version.id > version.id);
+}
+
+pub(in crate::ledger) async fn what_is_not_complete_any_more_is_not_retired(store: &dyn Store, _: &Hands) {
+    admit(store, file("a", "one", 1), ["tern"]).await;
+    deliver(store, "tern").await;
+    let version = retirable(store).await.remove(0);
+    store.reconcile(&docs(), &vessels(["tern", "gull"])).await.unwrap();
+    store.retired(version.id).await.unwrap();
+    assert_eq!(due_paths(store, "gull").await, ["a"]);
+    // Its source was moved nevertheless: that is noticed, and nothing stays open for ever.
+    assert_eq!(store.vanished(&docs(), &[path("a")]).await.unwrap(), 1);
+    assert!(due(store, "gull").await.is_empty());
+}
+
+pub(in crate::ledger) async fn a_version_that_nobody_takes_is_never_complete(store: &dyn Store, _: &Hands) {
+    admit(store, file("a", "one", 1), []).await;
+    assert!(retirable(store).await.is_empty());
+    store.reconcile(&docs(), &[]).await.unwrap();
+    assert!(retirable(store).await.is_empty());
+    store.reconcile(&docs(), &vessels(["tern"])).await.unwrap();
+    assert_eq!(due_paths(store, "tern").await, ["a"]);
+}
+
+// Reconciling.
+
+pub(in crate::ledger) async fn an_added_vessel_makes_a_version_incomplete_again(store: &dyn Store, _: &Hands) {
+    admit(store, file("a", "one", 1), ["tern"]).await;
+    deliver(store, "tern").await;
+    assert_eq!(retirable(store).await.len(), 1);
+    store.reconcile(&docs(), &vessels(["tern", "gull"])).await.unwrap();
+    assert!(retirable(store).await.is_empty());
+    assert!(due(store, "tern").await.is_empty());
+    deliver(store, "gull").await;
+    assert_eq!(retirable(store).await.len(), 1);
+}
+
+pub(in crate::ledger) async fn a_removed_vessel_completes_what_another_acknowledged(store: &dyn Store, _: &Hands) {
+    admit(store, file("a", "one", 1), ["tern", "gull", "auk"]).await;
+    deliver(store, "tern").await;
+    store.reconcile(&docs(), &vessels(["tern", "auk"])).await.unwrap();
+    assert!(due(store, "gull").await.is_empty());
+    assert!(retirable(store).await.is_empty());
+    store.reconcile(&docs(), &vessels(["tern"])).await.unwrap();
+    assert_eq!(retirable(store).await.len(), 1);
+}
+
+pub(in crate::ledger) async fn a_removed_vessel_retires_nothing_that_nobody_acknowledged(store: &dyn Store, _: &Hands) {
+    admit(store, file("a", "one", 1), ["tern", "gull"]).await;
+    store.reconcile(&docs(), &[]).await.unwrap();
+    assert!(due(store, "tern").await.is_empty());
+    assert!(retirable(store).await.is_empty());
+    assert_eq!(current_paths(store).await, ["a"]);
+}
+
+pub(in crate::ledger) async fn a_vessel_that_returns_is_served_at_once(store: &dyn Store, hands: &Hands) {
+    admit(store, file("a", "one", 1), ["tern", "gull"]).await;
+    deliver(store, "tern").await;
+    let delivery = only_due(store, "gull").await;
+    assert!(store.enter(delivery.id, DeliveryState::Uploading).await.unwrap());
+    store.put_off(delivery.id, "disk full", hands.now() + 3_600_000, true).await.unwrap();
+    store.reconcile(&docs(), &vessels(["tern"])).await.unwrap();
+    assert_eq!(store.parked(10).await.unwrap(), []);
+    hands.forward(1000);
+    store.reconcile(&docs(), &vessels(["tern", "gull"])).await.unwrap();
+    assert!(retirable(store).await.is_empty());
+    let again = only_due(store, "gull").await;
+    assert_eq!((again.state, again.failures), (DeliveryState::Pending, 0));
+    // What tern acknowledged before, tern still has.
+    store.reconcile(&docs(), &vessels(["gull"])).await.unwrap();
+    store.reconcile(&docs(), &vessels(["tern", "gull"])).await.unwrap();
+    assert!(due(store, "tern").await.is_empty());
+}
+
+pub(in crate::ledger) async fn reconciling_takes_any_vessel_name_and_leaves_other_directories(
+    store: &dyn Store,
+    _: &Hands,
+) {
+    let odd = ["quote\"d", "back\\slash", "mö we", "[x],\"y\"", "'; --"];
+    let other = DirectoryName::new("other");
+    admit(store, file("a", "one", 1), ["gone"]).await;
+    store.admit(&other, &[file("a", "one", 1)], &vessels(["gone"])).await.unwrap();
+    store.reconcile(&docs(), &vessels(odd)).await.unwrap();
+    store.reconcile(&docs(), &vessels(odd)).await.unwrap();
+    for name in odd {
+        assert_eq!(due_paths(store, name).await, ["a"], "{name}");
+    }
+    assert_eq!(only_due(store, "gone").await.version.directory, other);
+}
+
+pub(in crate::ledger) async fn reconciling_twice_changes_nothing(store: &dyn Store, hands: &Hands) {
+    admit(store, file("a", "one", 1), ["tern"]).await;
+    let delivery = only_due(store, "tern").await;
+    store.enter(delivery.id, DeliveryState::Verifying).await.unwrap();
+    store.put_off(delivery.id, "later", hands.now() + 500, false).await.unwrap();
+    store.reconcile(&docs(), &vessels(["tern"])).await.unwrap();
+    store.reconcile(&docs(), &vessels(["tern"])).await.unwrap();
+    assert!(due(store, "tern").await.is_empty());
+    hands.forward(500);
+    let same = only_due(store, "tern").await;
+    assert_eq!((same.id, same.state, same.failures), (delivery.id, DeliveryState::Verifying, 1));
+}
+
+// Vanishing.
+
+pub(in crate::ledger) async fn a_vanished_source_drops_what_is_open_and_is_counted(store: &dyn Store, _: &Hands) {
+    let batch = [file("a", "one", 1), file("b", "one", 2), file("c", "one", 3)];
+    store.admit(&docs(), &batch, &vessels(["tern", "gull"])).await.unwrap();
+    let gone = [path("a"), path("b"), path("never there")];
+    assert_eq!(store.vanished(&docs(), &gone).await.unwrap(), 2);
+    assert_eq!(store.vanished(&docs(), &gone).await.unwrap(), 0);
+    assert_eq!(due_paths(store, "tern").await, ["c"]);
+    assert_eq!(current_paths(store).await, ["c"]);
+    assert_eq!(backlog_of(store, "gull").await.unwrap().waiting, 1);
+}
+
+pub(in crate::ledger) async fn a_vanished_source_that_was_complete_counts_as_retired(store: &dyn Store, _: &Hands) {
+    admit(store, file("a", "one", 1), ["tern"]).await;
+    deliver(store, "tern").await;
+    assert_eq!(store.vanished(&docs(), &[path("a")]).await.unwrap(), 0);
+    assert!(retirable(store).await.is_empty());
+    assert!(current_paths(store).await.is_empty());
+}
+
+pub(in crate::ledger) async fn a_path_that_vanished_can_come_back(store: &dyn Store, _: &Hands) {
+    admit(store, file("a", "one", 1), ["tern"]).await;
+    let old = only_due(store, "tern").await;
+    store.vanished(&docs(), &[path("a")]).await.unwrap();
+    admit(store, file("a", "one", 1), ["tern"]).await;
+    let new = only_due(store, "tern").await;
+    assert!(new.version.id > old.version.id);
+    assert_eq!(current_paths(store).await, ["a"]);
+    assert!(!store.acknowledge(old.id, Verified::ByVessel).await.unwrap());
+    assert!(store.acknowledge(new.id, Verified::ByReadBack).await.unwrap());
+    assert_eq!(retirable(store).await[0].id, new.version.id);
+}

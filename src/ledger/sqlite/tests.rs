@@ -1,0 +1,314 @@
+//! SQLite's own part: files that are opened, refused, brought up to date and left behind by a kill.
+
+use std::path::{Path, PathBuf};
+
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
+use sqlx::{ConnectOptions, Connection, Row};
+use tempfile::TempDir;
+
+use super::{MIGRATIONS, Sqlite};
+use crate::clock::Clock;
+use crate::digest::Digest;
+use crate::ledger::conformance::{self, Hands, file};
+use crate::ledger::{Ledger, LedgerError};
+use crate::names::{DirectoryName, RelPath, VesselName};
+use crate::records::{DeliveryState, Verified, VersionId};
+
+macro_rules! make_tests {
+    ($($case:ident),* $(,)?) => {
+        mod conforms {
+            use super::*;
+            $(
+                #[tokio::test]
+                async fn $case() {
+                    let (dir, hands) = (TempDir::new().unwrap(), Hands::new());
+                    let store = Sqlite::open(&dir.path().join("ledger"), hands.clock()).await.unwrap();
+                    conformance::$case(&store, &hands).await;
+                }
+            )*
+        }
+    };
+}
+conformance::for_each_case!(make_tests);
+
+struct Place {
+    dir: TempDir,
+}
+
+impl Place {
+    fn new() -> Self {
+        Self { dir: TempDir::new().unwrap() }
+    }
+
+    fn file(&self) -> PathBuf {
+        self.dir.path().join("ledger.sqlite3")
+    }
+
+    async fn open(&self) -> Result<Ledger, LedgerError> {
+        Ledger::open(&self.file(), Clock::system()).await
+    }
+
+    /// The bare database, without our lock.
+    async fn database(&self) -> SqliteConnection {
+        bare(&self.file()).await
+    }
+}
+
+async fn bare(file: &Path) -> SqliteConnection {
+    SqliteConnectOptions::new().filename(file).create_if_missing(true).connect().await.unwrap()
+}
+
+fn docs() -> DirectoryName {
+    DirectoryName::new("docs")
+}
+
+fn tern() -> VesselName {
+    VesselName::new("tern")
+}
+
+async fn due_paths(ledger: &Ledger) -> Vec<String> {
+    let due = ledger.next_due(&tern(), false, 100_000).await.unwrap();
+    due.iter().map(|delivery| delivery.version.path.to_string()).collect()
+}
+
+fn refusal(opened: Result<Ledger, LedgerError>) -> LedgerError {
+    opened.err().expect("it should have been refused")
+}
+
+/// Rows as the first form keeps them.
+const ROWS_OF_FORM_1: &str = "
+    INSERT INTO instance (id) VALUES ('00000000000000ab');
+    INSERT INTO version (id, directory, path, size, mtime, mtime_nanos, inode, mode, digest, chunk_size, chunks, admitted_at)
+        VALUES (7, 'docs', x'61', 3, 1, 2, 4, 420, zeroblob(32), 100, zeroblob(32), 5);
+    INSERT INTO delivery (version, vessel, large, state, due_at, touched) VALUES (7, 'tern', 0, 'uploading', 5, 1);
+    INSERT INTO version (id, directory, path, size, mtime, mtime_nanos, inode, mode, digest, chunk_size, chunks, admitted_at,
+            complete)
+        VALUES (8, 'docs', x'ff0a', 3, 1, 2, 4, 420, zeroblob(32), 100, zeroblob(32), 5, 1);
+    INSERT INTO delivery (version, vessel, large, state, due_at) VALUES (8, 'tern', 0, 'acknowledged', 5);";
+
+#[tokio::test]
+async fn a_ledger_of_every_older_form_is_opened_and_keeps_its_rows() {
+    let forms: Vec<i64> = MIGRATIONS.iter().map(|migration| migration.version).collect();
+    for &form in &forms {
+        let place = Place::new();
+        let mut database = place.database().await;
+        MIGRATIONS.run_to(forms[0], &mut database).await.unwrap();
+        sqlx::raw_sql(ROWS_OF_FORM_1).execute(&mut database).await.unwrap();
+        MIGRATIONS.run_to(form, &mut database).await.unwrap();
+        database.close().await.unwrap();
+
+        let ledger = place.open().await.unwrap();
+        assert_eq!(ledger.instance().to_string(), "00000000000000ab", "form {form}");
+        let due = ledger.next_due(&tern(), false, 10).await.unwrap();
+        assert_eq!((due.len(), due[0].version.id, due[0].state), (1, VersionId(7), DeliveryState::Uploading));
+        assert_eq!(ledger.chunk_digests(VersionId(7)).await.unwrap(), [Digest::from_bytes(&[0; 32]).unwrap()]);
+        let retirable = ledger.retirable(&docs(), VersionId(0), 10).await.unwrap();
+        assert_eq!((retirable.len(), retirable[0].path.as_bytes()), (1, &b"\xff\n"[..]));
+        // Numbers go on where they stopped.
+        ledger.admit(&docs(), &[file("new", "one", 1)], &[tern()]).await.unwrap();
+        assert!(ledger.next_due(&tern(), false, 10).await.unwrap()[1].version.id > VersionId(8));
+    }
+}
+
+#[tokio::test]
+async fn the_numbers_of_migrations_only_grow() {
+    let forms: Vec<i64> = MIGRATIONS.iter().map(|migration| migration.version).collect();
+    assert!(forms.is_sorted_by(|a, b| a < b), "{forms:?}");
+}
+
+#[tokio::test]
+async fn a_ledger_of_a_newer_program_is_refused_and_left_as_it_is() {
+    let place = Place::new();
+    let ledger = place.open().await.unwrap();
+    ledger.admit(&docs(), &[file("a", "one", 1)], &[tern()]).await.unwrap();
+    drop(ledger);
+    let mut database = place.database().await;
+    sqlx::query(
+        "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time)
+         VALUES (9999, 'from the future', TRUE, x'00', 1)",
+    )
+    .execute(&mut database)
+    .await
+    .unwrap();
+    // Twice: a refusal leaves no lock behind.
+    for _ in 0..2 {
+        let refused = refusal(place.open().await);
+        assert!(matches!(refused, LedgerError::TooNew { form: 9999, .. }), "{refused:?}");
+        assert!(refused.to_string().contains("newer contentmonster"), "{refused}");
+    }
+    sqlx::query("DELETE FROM _sqlx_migrations WHERE version = 9999").execute(&mut database).await.unwrap();
+    assert_eq!(due_paths(&place.open().await.unwrap()).await, ["a"]);
+}
+
+#[tokio::test]
+async fn a_second_opener_is_refused_while_the_first_lives() {
+    let place = Place::new();
+    let first = place.open().await.unwrap();
+    let clone = first.clone();
+    drop(first);
+    let refused = refusal(place.open().await);
+    assert!(matches!(refused, LedgerError::InUse { .. }), "{refused:?}");
+    assert!(refused.to_string().contains("in use"), "{refused}");
+    drop(clone);
+    place.open().await.unwrap();
+}
+
+#[tokio::test]
+async fn the_shores_id_stays_and_no_two_ledgers_share_one() {
+    let (here, there) = (Place::new(), Place::new());
+    let first = here.open().await.unwrap().instance();
+    assert_eq!(here.open().await.unwrap().instance(), first);
+    assert_ne!(there.open().await.unwrap().instance(), first);
+}
+
+#[tokio::test]
+async fn a_file_that_is_no_database_is_refused_and_left_as_it_is() {
+    let place = Place::new();
+    let text = "[MONSTER]\nDatabase = ledger.sqlite3\n".repeat(100);
+    std::fs::write(place.file(), &text).unwrap();
+    let refused = refusal(place.open().await);
+    assert!(matches!(refused, LedgerError::Unusable { .. }), "{refused:?}");
+    assert!(refused.to_string().contains("ledger.sqlite3 can't be opened"), "{refused}");
+    assert!(refused.to_string().contains("not a database"), "{refused}");
+    assert!(refused.fault().to_string().contains("check Database in [MONSTER]"), "{}", refused.fault());
+    assert_eq!(std::fs::read_to_string(place.file()).unwrap(), text);
+}
+
+#[tokio::test]
+async fn a_directory_that_does_not_exist_is_named() {
+    let place = Place::new();
+    let file = place.dir.path().join("nowhere/ledger.sqlite3");
+    let refused = refusal(Ledger::open(&file, Clock::system()).await);
+    assert!(matches!(refused, LedgerError::Unusable { .. }), "{refused:?}");
+    let said = refused.to_string();
+    assert!(said.contains("nowhere/ledger.sqlite3") && said.contains("No such file or directory"), "{said}");
+    assert!(!file.parent().unwrap().exists());
+}
+
+#[tokio::test]
+async fn a_directory_in_the_ledgers_place_is_refused() {
+    let place = Place::new();
+    std::fs::create_dir(place.file()).unwrap();
+    let refused = refusal(place.open().await);
+    assert!(matches!(refused, LedgerError::Unusable { .. }), "{refused:?}");
+}
+
+#[tokio::test]
+async fn the_python_originals_database_at_the_same_path_keeps_its_rows() {
+    let place = Place::new();
+    let mut database = place.database().await;
+    sqlx::raw_sql(
+        "CREATE TABLE contentmonster_version (version INTEGER);
+         INSERT INTO contentmonster_version VALUES (1);
+         CREATE TABLE contentmonster_file (uuid VARCHAR(36) PRIMARY KEY, directory TEXT, name TEXT, checksum TEXT);
+         INSERT INTO contentmonster_file VALUES ('u', 'docs', 'old', 'c');
+         CREATE TABLE contentmonster_file_log (file TEXT, vessel TEXT, status INTEGER);",
+    )
+    .execute(&mut database)
+    .await
+    .unwrap();
+    database.close().await.unwrap();
+
+    let ledger = place.open().await.unwrap();
+    ledger.admit(&docs(), &[file("a", "one", 1)], &[tern()]).await.unwrap();
+    assert_eq!(due_paths(&ledger).await, ["a"]);
+    drop(ledger);
+    assert_eq!(due_paths(&place.open().await.unwrap()).await, ["a"]);
+    let old = sqlx::query("SELECT name, (SELECT version FROM contentmonster_version) FROM contentmonster_file")
+        .fetch_one(&mut place.database().await)
+        .await
+        .unwrap();
+    assert_eq!((old.get::<String, _>(0), old.get::<i64, _>(1)), ("old".into(), 1));
+}
+
+#[tokio::test]
+async fn state_survives_a_kill() {
+    let place = Place::new();
+    let ledger = place.open().await.unwrap();
+    let batch = ["a", "b", "c"].map(|name| file(name, "one", 1));
+    ledger.admit(&docs(), &batch, &[tern()]).await.unwrap();
+    let due = ledger.next_due(&tern(), false, 10).await.unwrap();
+    ledger.acknowledge(due[0].id, Verified::ByVessel).await.unwrap();
+    ledger.enter(due[1].id, DeliveryState::Verifying).await.unwrap();
+    ledger.put_off(due[2].id, "disk full", i64::MAX, true).await.unwrap();
+
+    // What a kill leaves is the files as they are now, with everything still in the write-ahead log.
+    let copy = Place::new();
+    for end in ["", "-wal"] {
+        let name = format!("ledger.sqlite3{end}");
+        std::fs::copy(place.dir.path().join(&name), copy.dir.path().join(&name)).unwrap();
+    }
+    drop(ledger);
+    for place in [place, copy] {
+        let ledger = place.open().await.unwrap();
+        let due = ledger.next_due(&tern(), false, 10).await.unwrap();
+        assert_eq!((due.len(), due[0].state), (1, DeliveryState::Verifying));
+        assert_eq!(ledger.retirable(&docs(), VersionId(0), 10).await.unwrap()[0].path, RelPath::new("a").unwrap());
+        assert_eq!(ledger.parked(10).await.unwrap()[0].reason, "disk full");
+    }
+}
+
+/// How a version ended can't be seen through `Store`; statistics will ask.
+#[tokio::test]
+async fn only_what_is_complete_ends_as_retired() {
+    let place = Place::new();
+    let ledger = place.open().await.unwrap();
+    let names = ["retired", "complete, then gone", "complete, then changed", "gone", "changed"];
+    ledger.admit(&docs(), &names.map(|name| file(name, "one", 1)), &[tern()]).await.unwrap();
+    for delivery in &ledger.next_due(&tern(), false, 10).await.unwrap()[..3] {
+        ledger.acknowledge(delivery.id, Verified::ByVessel).await.unwrap();
+    }
+    ledger.retired(VersionId(1)).await.unwrap();
+    let gone = [names[1], names[3]].map(|name| RelPath::new(name).unwrap());
+    assert_eq!(ledger.vanished(&docs(), &gone).await.unwrap(), 1);
+    ledger.admit(&docs(), &[names[2], names[4]].map(|name| file(name, "two", 1)), &[tern()]).await.unwrap();
+    let endings: Vec<String> = sqlx::query_scalar("SELECT ending FROM version WHERE ended_at IS NOT NULL ORDER BY id")
+        .fetch_all(&mut place.database().await)
+        .await
+        .unwrap();
+    assert_eq!(endings, ["retired", "retired", "superseded", "vanished", "superseded"]);
+}
+
+#[tokio::test]
+async fn thousands_of_versions_are_admitted_and_delivered_in_batches() {
+    let place = Place::new();
+    let ledger = place.open().await.unwrap();
+    let files: Vec<_> = (0..2000).map(|n| file(format!("{n:04}"), "one", n)).collect();
+    for batch in files.chunks(256) {
+        ledger.admit(&docs(), batch, &[tern(), VesselName::new("gull")]).await.unwrap();
+    }
+    let mut delivered = 0;
+    loop {
+        let due = ledger.next_due(&tern(), false, 256).await.unwrap();
+        if due.is_empty() {
+            break;
+        }
+        for delivery in due {
+            assert_eq!(delivery.version.path.to_string(), format!("{delivered:04}"));
+            assert!(ledger.next_due(&tern(), true, 2).await.unwrap().is_empty());
+            assert!(ledger.acknowledge(delivery.id, Verified::ByVessel).await.unwrap());
+            delivered += 1;
+        }
+    }
+    assert_eq!(delivered, 2000);
+    ledger.reconcile(&docs(), &[tern()]).await.unwrap();
+    assert_eq!(ledger.retirable(&docs(), VersionId(0), 3000).await.unwrap().len(), 2000);
+}
+
+/// The queue may be long: what asks it most often must not read all of it.
+#[tokio::test]
+async fn what_is_due_is_read_off_an_index_in_order() {
+    let place = Place::new();
+    drop(place.open().await.unwrap());
+    let plan = sqlx::query(
+        "EXPLAIN QUERY PLAN SELECT d.id FROM delivery d JOIN version v ON v.id = d.version
+         WHERE d.vessel = 'tern' AND d.large = 1 AND d.due_at <= 9 AND d.state NOT IN ('acknowledged', 'superseded')
+         ORDER BY d.due_at, d.id LIMIT 2",
+    )
+    .fetch_all(&mut place.database().await)
+    .await
+    .unwrap();
+    let plan: Vec<String> = plan.iter().map(|row| row.get("detail")).collect();
+    assert!(plan[0].contains("delivery_open (vessel=? AND large=? AND due_at<?)"), "{plan:?}");
+    assert!(!plan.iter().any(|step| step.contains("TEMP B-TREE")), "{plan:?}");
+}
