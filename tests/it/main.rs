@@ -2,6 +2,12 @@
 //!
 //! The servers need mount namespaces, so the tests need root; without, those that start servers say that they skip.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a failed assumption is a failed test, and what it prints explains it"
+)]
+
 mod command_line;
 mod delivery;
 mod fleet;

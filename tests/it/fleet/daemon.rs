@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use super::process::signal;
+use super::process::{has_ended, signal};
 use super::wait::{wait_for, wait_until};
 
 /// What a process wrote, line by line.
@@ -49,6 +49,11 @@ impl Daemon {
         Self { child, stdout, stderr, readers }
     }
 
+    /// Its process number.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Everything it logged so far.
     pub(crate) fn log(&self) -> Vec<String> {
         self.stderr.lock().unwrap().clone()
@@ -66,7 +71,12 @@ impl Daemon {
     /// Waits for such a line.
     #[track_caller]
     pub(crate) fn wait_for_log(&self, words: &[&str]) -> String {
-        wait_for(&format!("a log line with {words:?}"), || self.logged(words))
+        wait_for(&format!("a log line with {words:?}"), || {
+            let ended = has_ended(self.pid());
+            let line = self.logged(words);
+            assert!(line.is_some() || !ended, "contentmonster has ended without a log line with {words:?}");
+            line
+        })
     }
 
     /// What lies at a path as the daemon sees it, which differs where it has mounts of its own.

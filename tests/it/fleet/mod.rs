@@ -28,6 +28,7 @@ use std::time::{Duration, SystemTime};
 use daemon::{Daemon, Ended};
 use namespace::Mounts;
 use plan::{DirectoryPlan, FleetPlan};
+use process::has_ended;
 use vessel::Vessel;
 use wait::wait_until;
 
@@ -38,6 +39,8 @@ pub(crate) struct Fleet {
     directories: Vec<DirectoryPlan>,
     monster: Vec<(String, String)>,
     staged: Cell<u64>,
+    /// The daemon started last.
+    daemon: Cell<Option<u32>>,
     root: tempfile::TempDir,
 }
 
@@ -61,7 +64,14 @@ impl Fleet {
             Vessel::launch(vessel, home, at("shore"), &login_key)
         };
         let vessels = plan.vessels.into_iter().map(launch).collect();
-        let fleet = Self { vessels, directories: plan.directories, monster: plan.monster, staged: Cell::new(0), root };
+        let fleet = Self {
+            vessels,
+            directories: plan.directories,
+            monster: plan.monster,
+            staged: Cell::new(0),
+            daemon: Cell::new(None),
+            root,
+        };
         let known = fleet.vessels.iter().filter(|vessel| vessel.plan().known).map(Vessel::known_hosts_line);
         fs::write(fleet.known_hosts(), known.collect::<String>()).unwrap();
         fleet.write_settings(&settings_text::settings_text(&fleet));
@@ -131,12 +141,14 @@ impl Fleet {
 
     /// Starts the daemon.
     pub(crate) fn run(&self) -> Daemon {
-        Daemon::spawn(self.command(&Mounts::default(), &[]), "")
+        self.run_with(&Mounts::default())
     }
 
     /// Starts the daemon with mounts of its own.
     pub(crate) fn run_with(&self, mounts: &Mounts) -> Daemon {
-        Daemon::spawn(self.command(mounts, &[]), "")
+        let daemon = Daemon::spawn(self.command(mounts, &[]), "");
+        self.daemon.set(Some(daemon.pid()));
+        daemon
     }
 
     /// Delivers what is there and ends.
@@ -172,14 +184,25 @@ impl Fleet {
     #[track_caller]
     pub(crate) fn wait_until_retired(&self, name: impl AsRef<OsStr>) {
         let (source, retired) = (self.source(&name), self.retired(&name));
-        wait_until(&format!("{retired:?}"), || retired.exists() && !source.exists());
+        self.wait_for_daemon(&format!("{retired:?}"), || retired.exists() && !source.exists());
     }
 
     /// Waits until a vessel holds a file of the directory `in` with these bytes.
     #[track_caller]
     pub(crate) fn wait_until_served(&self, vessel: &str, name: impl AsRef<OsStr>, bytes: &[u8]) {
         let what = format!("{:?} on {vessel}", name.as_ref());
-        wait_until(&what, || self.held(vessel, &name).is_some_and(|held| held == bytes));
+        self.wait_for_daemon(&what, || self.held(vessel, &name).is_some_and(|held| held == bytes));
+    }
+
+    /// Waits, but not for what a daemon that has ended won't do any more.
+    #[track_caller]
+    fn wait_for_daemon(&self, what: &str, mut so: impl FnMut() -> bool) {
+        wait_until(what, || {
+            let ended = self.daemon.get().is_none_or(has_ended);
+            let so = so();
+            assert!(so || !ended, "contentmonster has ended without {what}");
+            so
+        });
     }
 
     /// What a vessel holds under a name of the directory `in`.

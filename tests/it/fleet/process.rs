@@ -39,11 +39,21 @@ pub(crate) fn descendants(parent: u32) -> Vec<u32> {
     found
 }
 
+/// Whether a process has ended, waited for or not.
+pub(crate) fn has_ended(pid: u32) -> bool {
+    stat(pid, 0).is_none_or(|state| state == "Z")
+}
+
 fn parent_of(pid: u32) -> Option<u32> {
+    stat(pid, 1)?.parse().ok()
+}
+
+/// A field of `/proc/<pid>/stat`, counted from the state, which is 0.
+fn stat(pid: u32, field: usize) -> Option<String> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The program's name stands in brackets and may hold spaces and brackets itself.
     let after_name = &stat[stat.rfind(')')? + 1..];
-    after_name.split_whitespace().nth(1)?.parse().ok()
+    after_name.split_whitespace().nth(field).map(str::to_owned)
 }
 
 /// Whether mount namespaces can be made, which all servers need; says aloud what is skipped when not.

@@ -103,36 +103,16 @@ impl Vessel {
 
     fn program(&self) -> Vec<String> {
         let etc = |name: &str| self.home.join("etc").join(name).display().to_string();
-        let port = self.port.to_string();
-        let words = match self.plan.kind {
-            Kind::Dropbear => {
-                vec![
-                    "dropbear".into(),
-                    "-F".into(),
-                    "-E".into(),
-                    "-r".into(),
-                    etc("host_key"),
-                    "-p".into(),
-                    format!("127.0.0.1:{port}"),
-                ]
-            }
-            _ => [
-                "/usr/sbin/sshd",
-                "-D",
-                "-e",
-                "-o",
-                "ListenAddress=127.0.0.1",
-                "-p",
-                &port,
-                "-f",
-                &etc("sshd_config"),
-                "-h",
-                &etc("host_key"),
-            ]
-            .map(str::to_owned)
-            .to_vec(),
-        };
-        words
+        let key = etc("host_key");
+        if self.plan.kind == Kind::Dropbear {
+            let address = format!("127.0.0.1:{}", self.port);
+            return ["dropbear", "-F", "-E", "-r", &key, "-p", &address].map(str::to_owned).to_vec();
+        }
+        let (config, port) = (etc("sshd_config"), self.port.to_string());
+        // The full path: sshd starts itself again for each connection and insists on it.
+        let words =
+            ["/usr/sbin/sshd", "-D", "-e", "-o", "ListenAddress=127.0.0.1", "-p", &port, "-f", &config, "-h", &key];
+        words.map(str::to_owned).to_vec()
     }
 
     fn try_start(&self) -> bool {
