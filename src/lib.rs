@@ -3,18 +3,32 @@
 //!
 //! # The map of the house
 //!
-//! A module imports only what stands below it; `tests/it/layers.rs` enforces that.
+//! A module imports only what stands below it, never a sibling; a test (`tests/it/layers.rs`) enforces that.
 //!
-//! - L1: [`settings`], [`monitor`], [`bell`], [`clock`]
+//! - L6, the program: [`cli`], [`logging`]
+//! - L5, what puts it all together: [`daemon`]
+//! - L3, the two workflows, which meet in the ledger and nowhere else: [`shore`] (watch, take in, retire) and [`vessel`]
+//!   (upload, assemble, verify, publish)
+//! - L2, the ports: [`local`] (the shore's disk), [`ledger`] (the queue, on disk), [`transport`] (SSH and SFTP), and
+//!   [`embedded_vessel`] (a vessel in this process, for the demo and for tests)
+//! - L1, what everybody may know: [`settings`], [`monitor`], [`bell`], [`clock`]
 //! - L0, pure values: [`digest`], [`names`], [`chunk`], [`records`], [`fault`], [`backoff`]
+//!
+//! The way of a file through it, the promises and the states stand in `DESIGN.md`.
 
 pub mod backoff;
 pub mod bell;
 pub mod chunk;
 pub mod clock;
 pub mod digest;
+pub mod embedded_vessel;
 pub mod fault;
+pub mod ledger;
+pub mod local;
 pub mod monitor;
 pub mod names;
 pub mod records;
 pub mod settings;
+pub mod shore;
+pub mod transport;
+pub mod vessel;

@@ -1,6 +1,22 @@
 //! What the operator configured: the settings file, parsed, checked and typed.
 //!
 //! Reads the file and the secrets it names, nothing else: no network, no ledger, no directory is looked at.
+//!
+//! The text goes through three steps. First each line is looked at by itself, malformed ones are refused, and rust-ini
+//! gives sections, keys and values. Then each section is typed, its values taken from itself, from `[DEFAULT]`, or from
+//! the table of keys. Last come the checks between sections. No step stops at its first problem: all of them are
+//! collected, each with its line, and shown at once.
+
+mod checks;
+mod environment;
+mod keys;
+mod lines;
+mod load;
+mod problems;
+mod secrets;
+mod sections;
+mod units;
+mod values;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -10,6 +26,13 @@ use globset::GlobSet;
 use secrecy::SecretString;
 
 use crate::names::{DirectoryName, RemotePath, VesselName};
+
+pub use environment::Environment;
+pub use keys::{KnownKey, Preset, SectionKind, known_keys};
+pub use problems::{Problem, SettingsError};
+
+/// A settings file to start from: every key with its meaning, unit, range and default.
+pub const EXAMPLE: &str = include_str!("../../settings.example.ini");
 
 /// A whole settings file, checked.
 #[derive(Clone, Debug)]

@@ -10,10 +10,12 @@
 
 mod command_line;
 mod delivery;
+mod embedded_vessel;
 mod fleet;
 mod fleet_itself;
 mod layers;
 mod outages;
 mod refusals;
 mod retire;
+mod settings;
 mod watching;

@@ -1,0 +1,345 @@
+//! SFTP version 3 over the file system of this host, as OpenSSH's sftp-server answers it.
+//!
+//! One request at a time, each on a blocking thread ([`Files::work`], where all of them pass). Relative paths start at
+//! `home`. Knows nothing of channels. Links can't be made or read, and are followed by all but `lstat`.
+
+use std::collections::HashMap;
+use std::ffi::OsStr;
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Buf;
+use russh_sftp::extensions::{FSYNC, LIMITS, STATVFS};
+use russh_sftp::protocol::{
+    Attrs, Data, ExtendedReply, File as Entry, FileAttributes, Handle, Name, OpenFlags, Packet, Status, StatusCode,
+    Version,
+};
+use russh_sftp::server::Handler;
+use rustix::fs::{CWD, OFlags, RenameFlags, renameat_with, statvfs};
+use tokio_util::task::task_tracker::TaskTrackerToken;
+
+use super::attributes;
+use super::status::Refusal;
+
+/// The largest packet taken or sent, as OpenSSH has it.
+pub(super) const MAX_PACKET: u32 = 256 * 1024;
+/// The most bytes in one read or write: a packet less 1 KiB for what stands around them.
+const MAX_DATA: u32 = MAX_PACKET - 1024;
+const MAX_HANDLES: usize = 1000;
+/// Names in one answer to READDIR.
+const NAMES_AT_ONCE: usize = 100;
+const POSIX_RENAME: &str = "posix-rename@openssh.com";
+
+type Answer<T> = Result<T, Refusal>;
+
+/// The files as one SFTP session sees them.
+pub(super) struct Files {
+    home: PathBuf,
+    open: HashMap<String, Open>,
+    next_handle: u64,
+    /// Held as long as russh-sftp's task, which nobody can join, keeps this alive.
+    _token: TaskTrackerToken,
+}
+
+#[derive(Clone)]
+enum Open {
+    File(Arc<File>),
+    Directory(Arc<Mutex<Listing>>),
+}
+
+struct Listing {
+    path: PathBuf,
+    dots: std::vec::IntoIter<&'static str>,
+    entries: fs::ReadDir,
+}
+
+impl Files {
+    pub(super) fn new(home: PathBuf, token: TaskTrackerToken) -> Self {
+        Self { home, open: HashMap::new(), next_handle: 0, _token: token }
+    }
+
+    /// Does one request where it may block.
+    async fn work<T: Send + 'static>(
+        &self,
+        request: &'static str,
+        act: impl FnOnce() -> Answer<T> + Send + 'static,
+    ) -> Answer<T> {
+        let answer = tokio::task::spawn_blocking(act).await;
+        let answer = answer.unwrap_or_else(|_| Err(Refusal::new(StatusCode::Failure, "the request was given up")));
+        if let Err(refusal) = &answer {
+            tracing::trace!(request, ?refusal, "embedded vessel: refused");
+        }
+        answer
+    }
+
+    /// Where a path of the client's leads. A name that was no UTF-8 has been mangled by now: better refused than mistaken.
+    fn path(&self, path: &str) -> Answer<PathBuf> {
+        if path.contains(char::REPLACEMENT_CHARACTER) {
+            return Err(Refusal::new(StatusCode::Failure, "names that are no UTF-8 can't be served here"));
+        }
+        Ok(self.home.join(path))
+    }
+
+    fn keep(&mut self, id: u32, open: Open) -> Handle {
+        let handle = self.next_handle.to_string();
+        self.next_handle += 1;
+        self.open.insert(handle.clone(), open);
+        Handle { id, handle }
+    }
+
+    fn check_room(&self) -> Answer<()> {
+        let full = self.open.len() >= MAX_HANDLES;
+        if full { Err(Refusal::new(StatusCode::Failure, "too many open handles")) } else { Ok(()) }
+    }
+
+    fn file(&self, handle: &str) -> Answer<Arc<File>> {
+        match self.open.get(handle) {
+            Some(Open::File(file)) => Ok(file.clone()),
+            _ => Err(Refusal::new(StatusCode::Failure, "no such file handle")),
+        }
+    }
+
+    fn directory(&self, handle: &str) -> Answer<Arc<Mutex<Listing>>> {
+        match self.open.get(handle) {
+            Some(Open::Directory(listing)) => Ok(listing.clone()),
+            _ => Err(Refusal::new(StatusCode::Failure, "no such directory handle")),
+        }
+    }
+
+    /// A request on one path that is answered with a status only.
+    async fn on_path(
+        &self,
+        id: u32,
+        request: &'static str,
+        path: &str,
+        act: impl FnOnce(&Path) -> Answer<()> + Send + 'static,
+    ) -> Answer<Status> {
+        let path = self.path(path)?;
+        self.work(request, move || act(&path)).await?;
+        Ok(done(id))
+    }
+
+    async fn posix_rename(&self, id: u32, mut data: &[u8]) -> Answer<Packet> {
+        let (from, to) = (self.home.join(word(&mut data)?), self.home.join(word(&mut data)?));
+        self.work("posix-rename", move || Ok(fs::rename(from, to)?)).await?;
+        Ok(Packet::Status(done(id)))
+    }
+
+    async fn fsync(&self, id: u32, mut data: &[u8]) -> Answer<Packet> {
+        let handle = word(&mut data)?;
+        let file = self.file(handle.to_str().unwrap_or_default())?;
+        self.work("fsync", move || Ok(file.sync_all()?)).await?;
+        Ok(Packet::Status(done(id)))
+    }
+
+    async fn statvfs(&self, id: u32, mut data: &[u8]) -> Answer<Packet> {
+        let path = self.home.join(word(&mut data)?);
+        let fs = self.work("statvfs", move || Ok(statvfs(&path)?)).await?;
+        let numbers = [
+            fs.f_bsize,
+            fs.f_frsize,
+            fs.f_blocks,
+            fs.f_bfree,
+            fs.f_bavail,
+            fs.f_files,
+            fs.f_ffree,
+            fs.f_favail,
+            fs.f_fsid,
+            fs.f_flag.bits(),
+            fs.f_namemax,
+        ];
+        Ok(reply(id, &numbers))
+    }
+}
+
+impl Handler for Files {
+    type Error = Refusal;
+
+    fn unimplemented(&self) -> Refusal {
+        StatusCode::OpUnsupported.into()
+    }
+
+    async fn init(&mut self, _version: u32, _extensions: HashMap<String, String>) -> Answer<Version> {
+        let mut version = Version::new();
+        for (name, revision) in [(POSIX_RENAME, "1"), (FSYNC, "1"), (STATVFS, "2"), (LIMITS, "1")] {
+            version.extensions.insert(name.into(), revision.into());
+        }
+        Ok(version)
+    }
+
+    async fn extended(&mut self, id: u32, request: String, data: Vec<u8>) -> Answer<Packet> {
+        match request.as_str() {
+            POSIX_RENAME => self.posix_rename(id, &data).await,
+            FSYNC => self.fsync(id, &data).await,
+            STATVFS => self.statvfs(id, &data).await,
+            LIMITS => Ok(reply(id, &[MAX_PACKET.into(), MAX_DATA.into(), MAX_DATA.into(), MAX_HANDLES as u64])),
+            _ => Err(self.unimplemented()),
+        }
+    }
+
+    async fn realpath(&mut self, id: u32, path: String) -> Answer<Name> {
+        let path = self.path(&path)?;
+        let real = self.work("realpath", move || Ok(real_path(&path)?)).await?;
+        Ok(Name { id, files: vec![Entry::dummy(real.to_string_lossy())] })
+    }
+
+    async fn open(&mut self, id: u32, path: String, flags: OpenFlags, wanted: FileAttributes) -> Answer<Handle> {
+        self.check_room()?;
+        let path = self.path(&path)?;
+        let mut options = OpenOptions::from(flags);
+        // NONBLOCK: to open a FIFO nobody writes to would block its thread for ever.
+        options.mode(attributes::mode(&wanted, 0o666)).custom_flags(OFlags::NONBLOCK.bits() as i32);
+        let file = self.work("open", move || Ok(options.open(path)?)).await?;
+        Ok(self.keep(id, Open::File(Arc::new(file))))
+    }
+
+    async fn close(&mut self, id: u32, handle: String) -> Answer<Status> {
+        let open = self.open.remove(&handle).ok_or(Refusal::new(StatusCode::Failure, "no such handle"))?;
+        self.work("close", move || {
+            drop(open);
+            Ok(())
+        })
+        .await?;
+        Ok(done(id))
+    }
+
+    async fn read(&mut self, id: u32, handle: String, offset: u64, len: u32) -> Answer<Data> {
+        let file = self.file(&handle)?;
+        let data = self.work("read", move || read_at(&file, offset, len.min(MAX_DATA) as usize)).await?;
+        Ok(Data { id, data })
+    }
+
+    async fn write(&mut self, id: u32, handle: String, offset: u64, data: Vec<u8>) -> Answer<Status> {
+        let file = self.file(&handle)?;
+        self.work("write", move || Ok(file.write_all_at(&data, offset)?)).await?;
+        Ok(done(id))
+    }
+
+    async fn stat(&mut self, id: u32, path: String) -> Answer<Attrs> {
+        let path = self.path(&path)?;
+        let attrs = self.work("stat", move || Ok(attributes::of(&fs::metadata(path)?))).await?;
+        Ok(Attrs { id, attrs })
+    }
+
+    async fn lstat(&mut self, id: u32, path: String) -> Answer<Attrs> {
+        let path = self.path(&path)?;
+        let attrs = self.work("lstat", move || Ok(attributes::of(&fs::symlink_metadata(path)?))).await?;
+        Ok(Attrs { id, attrs })
+    }
+
+    async fn fstat(&mut self, id: u32, handle: String) -> Answer<Attrs> {
+        let file = self.file(&handle)?;
+        let attrs = self.work("fstat", move || Ok(attributes::of(&file.metadata()?))).await?;
+        Ok(Attrs { id, attrs })
+    }
+
+    async fn setstat(&mut self, id: u32, path: String, attrs: FileAttributes) -> Answer<Status> {
+        self.on_path(id, "setstat", &path, move |path| attributes::set_path(path, &attrs)).await
+    }
+
+    async fn fsetstat(&mut self, id: u32, handle: String, attrs: FileAttributes) -> Answer<Status> {
+        let file = self.file(&handle)?;
+        self.work("fsetstat", move || attributes::set_file(&file, &attrs)).await?;
+        Ok(done(id))
+    }
+
+    async fn opendir(&mut self, id: u32, path: String) -> Answer<Handle> {
+        self.check_room()?;
+        let path = self.path(&path)?;
+        let listing = self.work("opendir", move || Ok(Listing::open(path)?)).await?;
+        Ok(self.keep(id, Open::Directory(Arc::new(Mutex::new(listing)))))
+    }
+
+    async fn readdir(&mut self, id: u32, handle: String) -> Answer<Name> {
+        let listing = self.directory(&handle)?;
+        let files = self.work("readdir", move || Ok(locked(&listing).take(NAMES_AT_ONCE))).await?;
+        if files.is_empty() { Err(StatusCode::Eof.into()) } else { Ok(Name { id, files }) }
+    }
+
+    async fn mkdir(&mut self, id: u32, path: String, attrs: FileAttributes) -> Answer<Status> {
+        let mode = attributes::mode(&attrs, 0o777);
+        self.on_path(id, "mkdir", &path, move |path| Ok(DirBuilder::new().mode(mode).create(path)?)).await
+    }
+
+    async fn rmdir(&mut self, id: u32, path: String) -> Answer<Status> {
+        self.on_path(id, "rmdir", &path, |path| Ok(fs::remove_dir(path)?)).await
+    }
+
+    async fn remove(&mut self, id: u32, path: String) -> Answer<Status> {
+        self.on_path(id, "remove", &path, |path| Ok(fs::remove_file(path)?)).await
+    }
+
+    async fn rename(&mut self, id: u32, from: String, to: String) -> Answer<Status> {
+        let to = self.path(&to)?;
+        // The protocol's own rename never replaces: that is what posix-rename is for.
+        let act = move |from: &Path| Ok(renameat_with(CWD, from, CWD, &to, RenameFlags::NOREPLACE)?);
+        self.on_path(id, "rename", &from, act).await
+    }
+}
+
+impl Listing {
+    fn open(path: PathBuf) -> io::Result<Self> {
+        let entries = fs::read_dir(&path)?;
+        Ok(Self { path, dots: vec![".", ".."].into_iter(), entries })
+    }
+
+    /// The next names, none at the end. A file that vanishes meanwhile is left out.
+    fn take(&mut self, most: usize) -> Vec<Entry> {
+        let Self { path, dots, entries } = self;
+        let dots = dots.filter_map(|name| Some((name.into(), fs::metadata(path.join(name)).ok()?)));
+        let names = entries.filter_map(|entry| {
+            let entry = entry.ok()?;
+            Some((entry.file_name(), entry.metadata().ok()?))
+        });
+        let named =
+            |(name, metadata): (std::ffi::OsString, _)| Entry::new(name.to_string_lossy(), attributes::of(&metadata));
+        dots.chain(names).take(most).map(named).collect()
+    }
+}
+
+/// A panic while listing leaves nothing half done.
+fn locked(listing: &Mutex<Listing>) -> MutexGuard<'_, Listing> {
+    listing.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// As OpenSSH's `realpath`: the last component need not exist.
+fn real_path(path: &Path) -> io::Result<PathBuf> {
+    match (fs::canonicalize(path), path.parent(), path.file_name()) {
+        (Err(error), Some(parent), Some(name)) if error.kind() == io::ErrorKind::NotFound => {
+            Ok(fs::canonicalize(parent)?.join(name))
+        }
+        (real, ..) => real,
+    }
+}
+
+fn read_at(file: &File, offset: u64, len: usize) -> Answer<Vec<u8>> {
+    let mut data = vec![0; len];
+    let read = file.read_at(&mut data, offset)?;
+    if read == 0 && len > 0 {
+        return Err(StatusCode::Eof.into());
+    }
+    data.truncate(read);
+    Ok(data)
+}
+
+fn done(id: u32) -> Status {
+    Status { id, status_code: StatusCode::Ok, error_message: "Success".into(), language_tag: String::new() }
+}
+
+fn reply(id: u32, numbers: &[u64]) -> Packet {
+    let data = numbers.iter().flat_map(|number| number.to_be_bytes()).collect();
+    Packet::ExtendedReply(ExtendedReply { id, data })
+}
+
+/// Takes the next string off an extended request.
+fn word<'a>(data: &mut &'a [u8]) -> Answer<&'a OsStr> {
+    let malformed = || Refusal::new(StatusCode::BadMessage, "the request is cut short");
+    let length = data.try_get_u32().map_err(|_| malformed())? as usize;
+    let (word, rest) = data.split_at_checked(length).ok_or_else(malformed)?;
+    *data = rest;
+    Ok(OsStr::from_bytes(word))
+}

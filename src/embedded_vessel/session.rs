@@ -1,0 +1,152 @@
+//! One connection to the embedded vessel: who gets in, and what a channel is used for.
+//!
+//! Knows russh's server callbacks. What a command does, and how SFTP is answered, is not its business.
+
+use std::collections::HashMap;
+use std::net::Shutdown;
+use std::sync::Arc;
+
+use russh::keys::PublicKey;
+use russh::server::{Auth, ChannelOpenHandle, Config, Handler, Msg, PublicKeyOffer, Session, VerifiedPublicKey};
+use russh::{Channel, ChannelId, Pty};
+use secrecy::ExposeSecret;
+use tokio::net::TcpStream;
+use tokio_util::sync::CancellationToken;
+
+use super::files::Files;
+use super::{House, shell, wire};
+
+/// Serves one connection until either side ends it, or `stop` cuts it.
+pub(super) async fn serve(socket: TcpStream, config: Arc<Config>, visitor: Visitor, stop: CancellationToken) {
+    let Ok((socket, scissors)) = with_scissors(socket) else { return };
+    let session = async {
+        match russh::server::run_stream(config, socket, visitor).await {
+            Ok(running) => running.await,
+            Err(error) => Err(error),
+        }
+    };
+    tokio::pin!(session);
+    let ended = tokio::select! {
+        ended = &mut session => ended,
+        () = stop.cancelled() => {
+            // A polite disconnect would wait for the client to answer. A failure means that it is gone already.
+            let _ = scissors.shutdown(Shutdown::Both);
+            session.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, "embedded vessel: connection ended");
+    }
+}
+
+/// The socket, and a second handle to cut it with while russh owns the first.
+fn with_scissors(socket: TcpStream) -> std::io::Result<(TcpStream, std::net::TcpStream)> {
+    socket.set_nodelay(true)?;
+    let socket = socket.into_std()?;
+    let scissors = socket.try_clone()?;
+    Ok((TcpStream::from_std(socket)?, scissors))
+}
+
+/// The callbacks of one connection.
+pub(super) struct Visitor {
+    house: Arc<House>,
+    /// Channels that are open and not yet used for anything.
+    idle: HashMap<ChannelId, Channel<Msg>>,
+}
+
+impl Visitor {
+    pub(super) fn new(house: Arc<House>) -> Self {
+        Self { house, idle: HashMap::new() }
+    }
+
+    fn admits_key(&self, user: &str, key: &PublicKey) -> Auth {
+        let options = &self.house.options;
+        let ours = options.authorized_key.as_ref().is_some_and(|ours| ours.key_data() == key.key_data());
+        verdict(ours && user == options.user)
+    }
+}
+
+fn verdict(admitted: bool) -> Auth {
+    if admitted { Auth::Accept } else { Auth::reject() }
+}
+
+impl Handler for Visitor {
+    type Error = russh::Error;
+
+    async fn auth_password(&mut self, user: &str, password: &str) -> Result<Auth, Self::Error> {
+        let options = &self.house.options;
+        let right = options.password.as_ref().is_some_and(|ours| ours.expose_secret() == password);
+        Ok(verdict(right && user == options.user))
+    }
+
+    async fn auth_publickey_offered(&mut self, user: &str, offer: PublicKeyOffer<'_>) -> Result<Auth, Self::Error> {
+        Ok(self.admits_key(user, offer.public_key))
+    }
+
+    async fn auth_publickey(&mut self, user: &str, key: VerifiedPublicKey<'_>) -> Result<Auth, Self::Error> {
+        Ok(self.admits_key(user, key.public_key))
+    }
+
+    async fn channel_open_session(
+        &mut self,
+        channel: Channel<Msg>,
+        reply: ChannelOpenHandle,
+        _session: &mut Session,
+    ) -> Result<(), Self::Error> {
+        self.idle.insert(channel.id(), channel);
+        reply.accept().await;
+        Ok(())
+    }
+
+    async fn channel_close(&mut self, channel: ChannelId, _session: &mut Session) -> Result<(), Self::Error> {
+        self.idle.remove(&channel);
+        Ok(())
+    }
+
+    async fn exec_request(&mut self, id: ChannelId, command: &[u8], session: &mut Session) -> Result<(), Self::Error> {
+        let channel = if self.house.options.exec { self.idle.remove(&id) } else { None };
+        let Some(channel) = channel else { return session.channel_failure(id) };
+        session.channel_success(id)?;
+        let house = &self.house;
+        house.tasks.spawn(shell::run(channel, command.to_vec(), house.options.home.clone(), house.stop.clone()));
+        Ok(())
+    }
+
+    async fn subsystem_request(&mut self, id: ChannelId, name: &str, session: &mut Session) -> Result<(), Self::Error> {
+        let channel = if name == "sftp" { self.idle.remove(&id) } else { None };
+        let Some(channel) = channel else { return session.channel_failure(id) };
+        session.channel_success(id)?;
+        let house = &self.house;
+        let files = Files::new(house.options.home.clone(), house.tasks.token());
+        house.tasks.spawn(wire::carry(channel, files, house.stop.clone()));
+        Ok(())
+    }
+
+    async fn shell_request(&mut self, id: ChannelId, session: &mut Session) -> Result<(), Self::Error> {
+        session.channel_failure(id)
+    }
+
+    async fn pty_request(
+        &mut self,
+        id: ChannelId,
+        _term: &str,
+        _columns: u32,
+        _rows: u32,
+        _width: u32,
+        _height: u32,
+        _modes: &[(Pty, u32)],
+        session: &mut Session,
+    ) -> Result<(), Self::Error> {
+        session.channel_failure(id)
+    }
+
+    async fn env_request(
+        &mut self,
+        id: ChannelId,
+        _name: &str,
+        _value: &str,
+        session: &mut Session,
+    ) -> Result<(), Self::Error> {
+        session.channel_failure(id)
+    }
+}

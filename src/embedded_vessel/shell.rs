@@ -1,0 +1,149 @@
+//! A command that a client runs on the embedded vessel: `sh -c COMMAND` on this host, wired to the channel.
+//!
+//! Owns the child and its end: it is killed with its whole process group when the channel closes, the connection is
+//! lost or the vessel stops, and always reaped.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
+
+use bytes::{Bytes, BytesMut};
+use russh::server::Msg;
+use russh::{Channel, ChannelMsg, ChannelReadHalf, ChannelWriteHalf};
+use rustix::process::{Pid, Signal, kill_process_group};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+use tokio::process::{Child, ChildStdin, Command};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio_util::sync::CancellationToken;
+
+/// SSH's number for the stream that carries standard error (RFC 4254, 5.2).
+const STDERR: u32 = 1;
+/// What shells answer where a command can't be run.
+const NOT_RUN: u32 = 126;
+const BUFFER: usize = 32 * 1024;
+
+/// Runs the command until it ends, the channel closes, or `stop`.
+///
+/// A command killed by a signal is reported with status 128 + signal, as a shell would.
+pub(super) async fn run(channel: Channel<Msg>, command: Vec<u8>, home: PathBuf, stop: CancellationToken) {
+    let (reader, writer) = channel.split();
+    let status = match spawn(&command, &home) {
+        Ok(child) => attend(child, reader, &writer, &stop).await.map(code),
+        Err(error) => {
+            // Where the client is gone meanwhile, nobody misses the message.
+            let _ = writer.extended_data_bytes(STDERR, format!("can't run sh: {error}\n").into_bytes()).await;
+            Some(NOT_RUN)
+        }
+    };
+    if let Some(status) = status {
+        let _ = writer.eof().await;
+        let _ = writer.exit_status(status).await;
+    }
+    let _ = writer.close().await;
+}
+
+fn spawn(command: &[u8], home: &Path) -> std::io::Result<Child> {
+    Command::new("sh")
+        .arg("-c")
+        .arg(OsStr::from_bytes(command))
+        .current_dir(home)
+        .env("HOME", home)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .process_group(0)
+        .kill_on_drop(true)
+        .spawn()
+}
+
+/// Moves bytes both ways until the command has ended and said all, or nobody listens any more (`None`).
+async fn attend(
+    mut child: Child,
+    reader: ChannelReadHalf,
+    writer: &ChannelWriteHalf<Msg>,
+    stop: &CancellationToken,
+) -> Option<ExitStatus> {
+    let (stdin, stdout, stderr) = (child.stdin.take()?, child.stdout.take()?, child.stderr.take()?);
+    let (input, inbox) = unbounded_channel();
+    let group = child.id();
+    let status = {
+        let works = async {
+            tokio::join!(send(stdout, writer, None), send(stderr, writer, Some(STDERR)));
+            child.wait().await.ok()
+        };
+        let feeds = async {
+            feed(inbox, stdin).await;
+            std::future::pending().await
+        };
+        tokio::select! {
+            status = works => status,
+            () = listen(reader, input) => None,
+            () = feeds => None,
+            () = stop.cancelled() => None,
+        }
+    };
+    if status.is_none() {
+        kill(group);
+        // Reaped here, so that no zombie is left when the vessel says it has stopped.
+        let _ = child.wait().await;
+    }
+    status
+}
+
+/// Takes what the client sends; returns when it closes the channel, or the connection is lost.
+///
+/// Never waits for the command: russh's session loop waits for *us* while our mailbox is full, and meanwhile neither
+/// sends what the command says nor sees the client grow its window. Both pipes full would then be a deadlock.
+async fn listen(mut reader: ChannelReadHalf, input: UnboundedSender<Bytes>) {
+    let mut input = Some(input);
+    while let Some(message) = reader.wait().await {
+        match message {
+            // A failure means that the command reads no more.
+            ChannelMsg::Data { data } => drop(input.as_ref().map(|input| input.send(data))),
+            ChannelMsg::Eof => input = None,
+            ChannelMsg::Close => return,
+            _ => {}
+        }
+    }
+}
+
+async fn feed(mut inbox: UnboundedReceiver<Bytes>, mut stdin: ChildStdin) {
+    while let Some(data) = inbox.recv().await {
+        if stdin.write_all(&data).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Sends one of the command's outputs to its end. Waits for the client's window, and so makes the command wait.
+async fn send(mut output: impl AsyncRead + Unpin, writer: &ChannelWriteHalf<Msg>, stream: Option<u32>) {
+    let mut buffer = BytesMut::new();
+    loop {
+        buffer.reserve(BUFFER);
+        match output.read_buf(&mut buffer).await {
+            Ok(0) | Err(_) => return,
+            Ok(_) => {}
+        }
+        let data = buffer.split().freeze();
+        let sent = match stream {
+            None => writer.data_bytes(data).await,
+            Some(stream) => writer.extended_data_bytes(stream, data).await,
+        };
+        if sent.is_err() {
+            return;
+        }
+    }
+}
+
+fn kill(group: Option<u32>) {
+    let group = group.and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
+    // A failure means that the group has ended by itself.
+    let _ = group.map(|group| kill_process_group(group, Signal::KILL));
+}
+
+fn code(status: ExitStatus) -> u32 {
+    let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal));
+    code.and_then(|code| u32::try_from(code).ok()).unwrap_or(NOT_RUN)
+}

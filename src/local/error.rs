@@ -1,0 +1,184 @@
+//! What can go wrong on the shore's disk, and what follows from it.
+//!
+//! Knows errno values and what a person can do about them; decides nothing itself.
+
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use rustix::io::Errno;
+
+use super::Kind;
+use crate::fault::{Fault, Pace};
+use crate::names::display_bytes;
+
+/// Something on the shore's disk that did not work.
+#[derive(Debug, thiserror::Error)]
+pub enum DiskError {
+    /// A call on a file, or on a directory below a location, failed.
+    #[error("can't {act} {}: {source}", shown(path))]
+    Io {
+        /// What was tried, a verb.
+        act: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// A directory's location can't be used at all.
+    #[error("can't {act} the directory {}: {source}", shown(path))]
+    Location {
+        /// What was tried, a verb.
+        act: &'static str,
+        /// The location.
+        path: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The file is not what it was any more: shorter than it was, or replaced.
+    #[error("{} changed while it was being read", shown(path))]
+    Changed {
+        /// The file.
+        path: PathBuf,
+    },
+    /// What has the name is no regular file.
+    #[error("{} is no regular file but a {kind}", shown(path))]
+    NotAFile {
+        /// What has the name.
+        path: PathBuf,
+        /// What it is.
+        kind: Kind,
+    },
+    /// `processed/` can't take anything.
+    #[error("can't retire into {}: {why}", shown(path))]
+    Processed {
+        /// Where `processed/` should be.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: &'static str,
+    },
+    /// The caller asked to stop.
+    #[error("stopped while reading {}", shown(path))]
+    Stopped {
+        /// What was being read.
+        path: PathBuf,
+    },
+    /// The kernel grants no more inotify watches or instances.
+    #[error("can't watch the directory {}: the kernel's limit {sysctl} is reached", shown(path))]
+    WatchLimit {
+        /// The location that is not watched.
+        path: PathBuf,
+        /// The limit's name.
+        sysctl: &'static str,
+    },
+}
+
+impl DiskError {
+    /// Wraps a failed call; takes what `rustix` and what `std` return.
+    pub(super) fn io(act: &'static str, path: &Path, source: impl Into<io::Error>) -> Self {
+        Self::Io { act, path: path.into(), source: source.into() }
+    }
+
+    /// Whether the file, or a directory above it, is not there.
+    pub fn is_gone(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if gone(source))
+    }
+
+    /// What follows from it: the file concerned is parked, or the attempt repeated when the shore is mended.
+    pub fn fault(&self) -> Fault {
+        match self {
+            Self::Changed { .. } => Fault::file(self).at(Pace::Soon),
+            Self::NotAFile { .. } => Fault::file(self).mend("only regular files are delivered"),
+            Self::Stopped { .. } => Fault::attempt(self),
+            Self::Processed { path, .. } => Fault::file(self).at(Pace::Unhurried).mend(format_args!(
+                "make {} a directory that contentmonster may write to; move away what is there now",
+                shown(path)
+            )),
+            Self::WatchLimit { sysctl, .. } => Fault::attempt(self).at(Pace::Unhurried).mend(watch_remedy(sysctl)),
+            Self::Location { path, source, .. } => location_fault(self, path, source),
+            Self::Io { path, source, .. } => io_fault(self, path, source),
+        }
+    }
+}
+
+fn watch_remedy(sysctl: &str) -> String {
+    let enough = if sysctl.ends_with("instances") { 1024 } else { 524_288 };
+    format!(
+        "raise it with `sysctl -w {sysctl}={enough}` and keep it in a file in /etc/sysctl.d; until then changes are \
+         found by looking through the directory every RescanInterval"
+    )
+}
+
+fn location_fault(error: &DiskError, path: &Path, source: &io::Error) -> Fault {
+    let fault = Fault::attempt(error).at(Pace::Unhurried);
+    match Errno::from_io_error(source) {
+        Some(Errno::NOENT | Errno::NOTDIR) => {
+            fault.mend(format_args!("make the directory {} or correct its Location in the settings", shown(path)))
+        }
+        Some(Errno::ACCESS | Errno::PERM) => fault
+            .mend(format_args!("give the user that contentmonster runs as read and write access to {}", shown(path))),
+        _ => io_fault(error, path, source).at(Pace::Unhurried),
+    }
+}
+
+fn io_fault(error: &DiskError, path: &Path, source: &io::Error) -> Fault {
+    let waits = || Fault::attempt(error).at(Pace::Unhurried);
+    match Errno::from_io_error(source) {
+        Some(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::NXIO) => Fault::file(error).at(Pace::Soon),
+        Some(Errno::NOSPC | Errno::DQUOT) => {
+            waits().mend(format_args!("free some space on the shore, on the file system of {}", shown(path)))
+        }
+        Some(Errno::ROFS) => waits().mend(format_args!("mount the file system of {} for writing", shown(path))),
+        Some(Errno::ACCESS | Errno::PERM) => Fault::file(error).at(Pace::Unhurried).mend(format_args!(
+            "give the user that contentmonster runs as access to {} and its directory",
+            shown(path)
+        )),
+        Some(Errno::IO) => Fault::file(error).mend("the shore's disk reports an error: see the kernel's log"),
+        Some(Errno::NAMETOOLONG) => Fault::file(error).mend("shorten the file's name"),
+        Some(Errno::MFILE | Errno::NFILE) => {
+            waits().mend("raise the limit of open files (LimitNOFILE= in the systemd unit, or `ulimit -n`)")
+        }
+        _ => Fault::attempt(error),
+    }
+}
+
+/// Whether the kernel says that there is nothing of that name.
+pub(super) fn gone(error: &io::Error) -> bool {
+    matches!(Errno::from_io_error(error), Some(Errno::NOENT | Errno::NOTDIR))
+}
+
+/// A path as a person reads it, on one line.
+fn shown(path: &Path) -> String {
+    display_bytes(path.as_os_str().as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fault::Scope;
+
+    fn of(errno: Errno) -> Fault {
+        DiskError::io("open", Path::new("/srv/a\nb"), errno).fault()
+    }
+
+    #[test]
+    fn a_fault_says_what_where_and_what_to_do() {
+        let full = of(Errno::NOSPC);
+        assert_eq!((full.scope, full.pace), (Scope::Attempt, Pace::Unhurried));
+        assert!(full.reason.starts_with("can't open /srv/a\\nb: "), "{full}");
+        assert!(full.remedy.contains("free some space"), "{full}");
+        assert_eq!(of(Errno::NOENT).scope, Scope::File);
+        assert_eq!(of(Errno::ACCESS).scope, Scope::File);
+        assert_eq!(of(Errno::STALE).scope, Scope::Attempt);
+        let missing = DiskError::Location { act: "list", path: "/srv/x".into(), source: Errno::NOENT.into() };
+        assert!(missing.fault().remedy.contains("correct its Location"));
+    }
+
+    #[test]
+    fn a_watch_limit_names_the_sysctl_and_what_goes_on() {
+        let limit = DiskError::WatchLimit { path: "/srv".into(), sysctl: "fs.inotify.max_user_watches" };
+        let text = limit.fault().to_string();
+        assert!(text.contains("sysctl -w fs.inotify.max_user_watches=524288"), "{text}");
+        assert!(text.contains("RescanInterval"), "{text}");
+    }
+}

@@ -1,0 +1,39 @@
+//! The shore's disk: what lies in a directory, reading it, watching it, and moving away what was delivered.
+//!
+//! Nothing else touches the shore's files. All functions here block and are plain `fn`s: call them where blocking is
+//! allowed. A file is known by its [`FileStamp`]; links are never followed, for a link can lead out of the directory.
+//! Events from [`watch`] are hints; [`scan`] and [`look`] are the truth.
+//!
+//! Knows nothing of the ledger, of vessels, or of when a file counts as finished.
+
+mod error;
+mod relocate;
+mod scan;
+mod source;
+mod watch;
+
+use std::fs::Metadata;
+use std::os::unix::fs::MetadataExt;
+
+use crate::records::FileStamp;
+
+pub use error::DiskError;
+pub use relocate::{PROCESSED, Retired, retire, sweep};
+pub use scan::{Found, Kind, Look, Scan, Skipped, ignored, look, scan};
+pub use source::{SourceFile, TakeIn, hash, take_in};
+pub use watch::{Hint, Watcher};
+
+/// The stamp of a file, out of what the kernel says of it.
+fn stamp_of(meta: &Metadata) -> FileStamp {
+    FileStamp {
+        size: meta.size(),
+        mtime: meta.mtime(),
+        mtime_nanos: u32::try_from(meta.mtime_nsec()).unwrap_or(0),
+        inode: meta.ino(),
+    }
+}
+
+/// The permission bits of a file (`0o7777`).
+fn mode_of(meta: &Metadata) -> u32 {
+    meta.mode() & 0o7777
+}

@@ -1,0 +1,247 @@
+//! Moving what was delivered into `processed/`, and nothing else (promise P3).
+//!
+//! Between any look at a name and any act on it, another program may have put a new file there. So a file is first moved
+//! by one rename, then looked at under the name that only we use, and given back when it is not the delivered version.
+//! Nothing is ever overwritten: every move refuses a name that is taken. Each step can be repeated after a crash.
+//!
+//! `processed` may be a link to a directory elsewhere: that is the operator's way to keep the archive on another disk,
+//! and the one link that is followed. Across file systems (see `copy`) the copy is verified and flushed first.
+//!
+//! What can't be seen: a program that still holds the file open and writes to it after the move.
+
+mod copy;
+mod moves;
+mod places;
+
+use std::ffi::OsStr;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::Path;
+
+use rustix::io::Errno;
+
+use super::scan::{Kind, Look};
+use super::source::{SourceFile, hash};
+use super::{DiskError, error};
+use crate::digest::Digest;
+use crate::names::RelPath;
+use crate::records::FileStamp;
+use moves::{Taken, give_back, look_in, move_to_ours, remove, sync};
+use places::{Places, leaving_name, numbered};
+
+pub use copy::sweep;
+pub(super) use places::is_ours;
+
+/// The directory below a location that takes what was delivered.
+pub const PROCESSED: &str = "processed";
+
+/// What came of retiring a version.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Retired {
+    /// It was moved to this path below `processed/`.
+    Moved(RelPath),
+    /// `processed/` had the same bytes at this path, from an earlier attempt or delivery; the source is gone now.
+    AlreadyThere(RelPath),
+    /// Neither the source nor a copy of it in `processed/` exists: somebody removed it.
+    SourceGone,
+    /// The source is another version than the one named; it stays where it is, to be found by the next scan.
+    SourceChanged,
+}
+
+/// A moment in a retirement, for tests to make something happen in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Moment {
+    /// The source was looked at and is about to be moved.
+    Checked,
+    /// Something else than the version was moved and is about to be given back.
+    Mistaken,
+    /// The copy is in place, the source is about to be removed.
+    Copied,
+}
+
+/// One retirement.
+struct Retirement<'a> {
+    places: Places<'a>,
+    path: &'a RelPath,
+    stamp: &'a FileStamp,
+    digest: &'a Digest,
+    pause: &'a dyn Fn(Moment),
+}
+
+/// Moves the version of `path` with this stamp and digest into `processed/`, with its mode and mtime.
+///
+/// A name that is taken there gets `.1`, `.2`, … at its end, unless what has it holds the same bytes. The directories
+/// are flushed, so that no power loss takes both names.
+///
+/// # Errors
+/// What the disk says; the source is then still in its place or safe in `processed/`, and the call can be repeated.
+pub fn retire(location: &Path, path: &RelPath, stamp: &FileStamp, digest: &Digest) -> Result<Retired, DiskError> {
+    retire_with(location, path, stamp, digest, &|_| {})
+}
+
+fn retire_with(
+    location: &Path,
+    path: &RelPath,
+    stamp: &FileStamp,
+    digest: &Digest,
+    pause: &dyn Fn(Moment),
+) -> Result<Retired, DiskError> {
+    match Places::open(location, path)? {
+        Some(places) => Retirement { places, path, stamp, digest, pause }.run(),
+        None => Ok(Retired::SourceGone),
+    }
+}
+
+impl Retirement<'_> {
+    fn run(&self) -> Result<Retired, DiskError> {
+        match self.source()? {
+            Look::File { stamp, .. } if stamp == *self.stamp => {}
+            Look::Gone => return self.perhaps_moved_earlier(),
+            _ => return Ok(Retired::SourceChanged),
+        }
+        (self.pause)(Moment::Checked);
+        for number in 0.. {
+            let target = numbered(self.path, number);
+            if self.holds_it(&target, number)? {
+                sync(&self.places.to, &self.places.processed)?;
+                return self.remove_source(Retired::AlreadyThere(target));
+            }
+            match move_to_ours(&self.places.from, self.path.file_name(), &self.places.to, target.file_name()) {
+                Ok(()) => return self.confirm(target),
+                Err(Taken::Taken) => {}
+                Err(Taken::Failed(Errno::XDEV)) => return self.copy_across(number),
+                // Either the source has gone or `processed/` has.
+                Err(Taken::Failed(Errno::NOENT)) if self.source()? == Look::Gone => return Ok(Retired::SourceGone),
+                Err(Taken::Failed(errno)) => return Err(self.failed("retire", errno)),
+            }
+        }
+        unreachable!("the numbers don't end")
+    }
+
+    fn source(&self) -> Result<Look, DiskError> {
+        look_in(&self.places.from, self.path.file_name()).map_err(|errno| self.failed("look at", errno))
+    }
+
+    fn failed(&self, act: &'static str, errno: Errno) -> DiskError {
+        DiskError::io(act, &self.places.location.join(self.path.as_path()), errno)
+    }
+
+    /// Whether `processed/` holds the version's bytes at `target`.
+    ///
+    /// All but the plain name must have the version's mtime too, which moving and copying keep: else a file that is
+    /// written anew every minute would have all its old fellows hashed every time.
+    fn holds_it(&self, target: &RelPath, number: u64) -> Result<bool, DiskError> {
+        let there = look_in(&self.places.to, target.file_name());
+        let there = match there.map_err(|e| DiskError::io("look at", &self.places.target(target), e))? {
+            Look::File { stamp, .. } => stamp,
+            Look::Gone | Look::NotAFile(_) => return Ok(false),
+        };
+        let time = |stamp: &FileStamp| (stamp.mtime, stamp.mtime_nanos);
+        if there.size != self.stamp.size || (number > 0 && time(&there) != time(self.stamp)) {
+            return Ok(false);
+        }
+        let copy = match SourceFile::open(&self.places.processed, target) {
+            Err(DiskError::NotAFile { .. }) => return Ok(false),
+            Err(error) if error.is_gone() => return Ok(false),
+            copy => copy?,
+        };
+        let same = hash(&copy, u64::MAX, &|| false)?.file == *self.digest;
+        if same {
+            copy.flush()?;
+        }
+        Ok(same)
+    }
+
+    /// The source is gone: a crash may have come between its move and the note of it in the ledger.
+    fn perhaps_moved_earlier(&self) -> Result<Retired, DiskError> {
+        for number in 0.. {
+            let target = numbered(self.path, number);
+            if self.holds_it(&target, number)? {
+                sync(&self.places.to, &self.places.processed)?;
+                return Ok(Retired::AlreadyThere(target));
+            }
+            if matches!(look_in(&self.places.to, target.file_name()), Ok(Look::Gone) | Err(_)) {
+                return Ok(Retired::SourceGone);
+            }
+        }
+        unreachable!("the numbers don't end")
+    }
+
+    /// Looks again at what was moved: only now nobody else can put another file under the name.
+    fn confirm(&self, target: RelPath) -> Result<Retired, DiskError> {
+        let moved = look_in(&self.places.to, target.file_name());
+        if matches!(moved, Ok(Look::File { stamp, .. }) if stamp == *self.stamp) {
+            sync(&self.places.to, &self.places.processed)?;
+            sync(&self.places.from, self.places.location)?;
+            return Ok(Retired::Moved(target));
+        }
+        (self.pause)(Moment::Mistaken);
+        self.give_back(self.places.to.as_fd(), target.file_name())
+    }
+
+    /// Gives back what was moved by mistake, under its name or, if that is taken again, under the next free one.
+    fn give_back(&self, from: BorrowedFd<'_>, name: &OsStr) -> Result<Retired, DiskError> {
+        let got =
+            give_back(from, name, &self.places.from, self.path).map_err(|errno| self.failed("put back", errno))?;
+        sync(&self.places.from, self.places.location)?;
+        if got != *self.path {
+            tracing::warn!(
+                location = %self.places.location.display(), file = %self.path, kept_as = %got,
+                "the file was replaced twice while it was being retired; the one between was kept under another name"
+            );
+        }
+        Ok(Retired::SourceChanged)
+    }
+
+    /// Removes the source, which `processed/` now holds, unless another file has taken its name.
+    ///
+    /// It is first given a name that only we use, and looked at there. A crash in between is settled by [`sweep`].
+    fn remove_source(&self, done: Retired) -> Result<Retired, DiskError> {
+        (self.pause)(Moment::Copied);
+        let from = &self.places.from;
+        let aside = leaving_name(self.path);
+        match move_to_ours(from, self.path.file_name(), from, &aside) {
+            Ok(()) => {}
+            Err(Taken::Failed(Errno::NOENT)) => return Ok(done),
+            // An earlier one was not swept yet: that comes first, and this is repeated.
+            Err(Taken::Taken) => return self.give_back(from.as_fd(), &aside),
+            Err(Taken::Failed(errno)) => return Err(self.failed("remove", errno)),
+        }
+        match look_in(from, &aside) {
+            Ok(Look::File { stamp, .. }) if stamp == *self.stamp => {
+                remove(from, &aside).map_err(|errno| self.failed("remove", errno))?;
+                sync(from, self.places.location)?;
+                Ok(done)
+            }
+            _ => {
+                (self.pause)(Moment::Mistaken);
+                self.give_back(from.as_fd(), &aside)
+            }
+        }
+    }
+
+    /// Copies to another file system, from the given number of the name on.
+    fn copy_across(&self, first: u64) -> Result<Retired, DiskError> {
+        let Some(copied) = copy::make(&self.places, self.path, self.stamp, self.digest)? else {
+            return Ok(Retired::SourceChanged);
+        };
+        for number in first.. {
+            let target = numbered(self.path, number);
+            if self.holds_it(&target, number)? {
+                drop(copied);
+                return self.remove_source(Retired::AlreadyThere(target));
+            }
+            match copied.publish(&self.places, target.file_name()) {
+                Ok(()) => {
+                    sync(&self.places.to, &self.places.processed)?;
+                    return self.remove_source(Retired::Moved(target));
+                }
+                Err(Taken::Taken) => {}
+                Err(Taken::Failed(errno)) => return Err(DiskError::io("make", &self.places.target(&target), errno)),
+            }
+        }
+        unreachable!("the numbers don't end")
+    }
+}
+
+#[cfg(test)]
+mod tests;

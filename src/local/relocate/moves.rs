@@ -1,0 +1,170 @@
+//! Moves within one file system that never overwrite, and what goes with them: a look, a removal, a flush.
+//!
+//! All take an open directory and a name in it, so that a directory that is renamed meanwhile doesn't matter.
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+use rustix::fs::{AtFlags, FileType, RenameFlags, Stat, linkat, renameat, renameat_with, statat, unlinkat};
+use rustix::io::Errno;
+
+use super::{Kind, Look, numbered};
+use crate::local::DiskError;
+use crate::names::RelPath;
+use crate::records::FileStamp;
+
+/// Why a move did not happen.
+#[derive(Debug)]
+pub(super) enum Taken {
+    /// The new name is taken.
+    Taken,
+    /// Something else.
+    Failed(Errno),
+}
+
+impl From<Errno> for Taken {
+    fn from(errno: Errno) -> Self {
+        if errno == Errno::EXIST { Self::Taken } else { Self::Failed(errno) }
+    }
+}
+
+/// What a file system answers that can't rename without overwriting.
+fn unsupported(errno: Errno) -> bool {
+    matches!(errno, Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP)
+}
+
+fn rename(from: impl AsFd, name: &OsStr, to: impl AsFd, new: &OsStr) -> rustix::io::Result<()> {
+    renameat_with(from, name, to, new, RenameFlags::NOREPLACE)
+}
+
+/// Moves a file to a name that only we use; another program may be busy with the old one.
+pub(super) fn move_to_ours(from: impl AsFd, name: &OsStr, to: impl AsFd, new: &OsStr) -> Result<(), Taken> {
+    match rename(&from, name, &to, new) {
+        Err(errno) if unsupported(errno) => Ok(check_then_rename(from, name, to, new)?),
+        done => Ok(done?),
+    }
+}
+
+/// Moves a file from a name that only we use to one that another program may be busy with.
+fn move_from_ours(from: impl AsFd, name: &OsStr, to: impl AsFd, new: &OsStr) -> Result<(), Taken> {
+    match rename(&from, name, &to, new) {
+        Err(errno) if unsupported(errno) => Ok(link_then_unlink(from, name, to, new)?),
+        done => Ok(done?),
+    }
+}
+
+/// Safe where nobody else makes the new name.
+fn check_then_rename(from: impl AsFd, name: &OsStr, to: impl AsFd, new: &OsStr) -> rustix::io::Result<()> {
+    match statat(&to, new, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(_) => Err(Errno::EXIST),
+        Err(Errno::NOENT) => renameat(from, name, to, new),
+        Err(errno) => Err(errno),
+    }
+}
+
+/// Safe where nobody else changes the old name; file systems without links fall back once more.
+fn link_then_unlink(from: impl AsFd, name: &OsStr, to: impl AsFd, new: &OsStr) -> rustix::io::Result<()> {
+    match linkat(&from, name, &to, new, AtFlags::empty()) {
+        Ok(()) => unlinkat(from, name, AtFlags::empty()),
+        Err(Errno::EXIST) => Err(Errno::EXIST),
+        Err(_) => check_then_rename(from, name, to, new),
+    }
+}
+
+/// Gives a file back to the directory it was taken from, under its name or the next free one; returns which.
+pub(super) fn give_back(from: impl AsFd, name: &OsStr, to: impl AsFd, path: &RelPath) -> rustix::io::Result<RelPath> {
+    for number in 0.. {
+        let target = numbered(path, number);
+        match move_from_ours(&from, name, &to, target.file_name()) {
+            Ok(()) => return Ok(target),
+            Err(Taken::Taken) => {}
+            Err(Taken::Failed(errno)) => return Err(errno),
+        }
+    }
+    unreachable!("the numbers don't end")
+}
+
+/// Looks at a name, not following a link.
+pub(super) fn look_in(directory: impl AsFd, name: &OsStr) -> rustix::io::Result<Look> {
+    match statat(directory, name, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(stat) => Ok(judge(&stat)),
+        Err(Errno::NOENT | Errno::NOTDIR) => Ok(Look::Gone),
+        Err(errno) => Err(errno),
+    }
+}
+
+fn judge(stat: &Stat) -> Look {
+    match FileType::from_raw_mode(stat.st_mode) {
+        FileType::RegularFile => Look::File {
+            stamp: FileStamp {
+                size: stat.st_size as u64,
+                mtime: stat.st_mtime,
+                mtime_nanos: stat.st_mtime_nsec as u32,
+                inode: stat.st_ino,
+            },
+            mode: stat.st_mode & 0o7777,
+        },
+        FileType::Directory => Look::NotAFile(Kind::Directory),
+        FileType::Symlink => Look::NotAFile(Kind::Symlink),
+        FileType::Fifo => Look::NotAFile(Kind::Fifo),
+        FileType::Socket => Look::NotAFile(Kind::Socket),
+        _ => Look::NotAFile(Kind::Device),
+    }
+}
+
+/// Removes a file; one that is gone is removed.
+pub(super) fn remove(directory: impl AsFd, name: &OsStr) -> rustix::io::Result<()> {
+    match unlinkat(directory, name, AtFlags::empty()) {
+        Err(Errno::NOENT) => Ok(()),
+        done => done,
+    }
+}
+
+/// Flushes a directory, so that its names outlast a power loss; file systems that can't flush one don't count.
+pub(super) fn sync(directory: &OwnedFd, path: &Path) -> Result<(), DiskError> {
+    match rustix::fs::fsync(directory) {
+        Err(Errno::INVAL | Errno::OPNOTSUPP | Errno::NOSYS | Errno::BADF) | Ok(()) => Ok(()),
+        Err(errno) => Err(DiskError::io("flush", path, errno)),
+    }
+}
+
+/// Flushes a file's bytes.
+pub(super) fn sync_file(file: &File, path: &Path) -> Result<(), DiskError> {
+    file.sync_all().map_err(|error| DiskError::io("flush", path, error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    fn names(dir: &Path) -> Vec<String> {
+        let mut names: Vec<_> =
+            fs::read_dir(dir).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn no_way_of_moving_overwrites() {
+        type Way = fn(&OwnedFd, &OsStr, &OwnedFd, &OsStr) -> rustix::io::Result<()>;
+        let ways: [Way; 3] = [
+            |a, b, c, d| rename(a, b, c, d),
+            |a, b, c, d| check_then_rename(a, b, c, d),
+            |a, b, c, d| link_then_unlink(a, b, c, d),
+        ];
+        for way in ways {
+            let dir = tempfile::tempdir().unwrap();
+            fs::write(dir.path().join("a"), "a").unwrap();
+            fs::write(dir.path().join("b"), "b").unwrap();
+            let fd = OwnedFd::from(File::open(dir.path()).unwrap());
+            assert_eq!(way(&fd, OsStr::new("a"), &fd, OsStr::new("b")), Err(Errno::EXIST));
+            assert_eq!(fs::read(dir.path().join("b")).unwrap(), b"b");
+            assert_eq!(way(&fd, OsStr::new("a"), &fd, OsStr::new("c")), Ok(()));
+            assert_eq!(names(dir.path()), ["b", "c"]);
+            assert_eq!(way(&fd, OsStr::new("a"), &fd, OsStr::new("d")), Err(Errno::NOENT));
+        }
+    }
+}

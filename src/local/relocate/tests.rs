@@ -1,0 +1,274 @@
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime};
+
+use super::*;
+use crate::local::{TakeIn, stamp_of, take_in};
+use crate::records::NewVersion;
+
+/// A directory with files to retire, and perhaps a `processed/` on another file system.
+struct Shore {
+    dir: tempfile::TempDir,
+    _elsewhere: Option<tempfile::TempDir>,
+}
+
+impl Shore {
+    fn new() -> Self {
+        Self { dir: tempfile::tempdir().unwrap(), _elsewhere: None }
+    }
+
+    fn across() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let elsewhere = tempfile::tempdir_in("/dev/shm").unwrap();
+        let device = |path: &Path| fs::metadata(path).unwrap().dev();
+        assert_ne!(device(dir.path()), device(elsewhere.path()), "this test needs two file systems");
+        symlink(elsewhere.path(), dir.path().join(PROCESSED)).unwrap();
+        Self { dir, _elsewhere: Some(elsewhere) }
+    }
+
+    fn both() -> [Self; 2] {
+        [Self::new(), Self::across()]
+    }
+
+    fn at(&self, name: impl AsRef<[u8]>) -> PathBuf {
+        self.dir.path().join(OsStr::from_bytes(name.as_ref()))
+    }
+
+    /// Puts a file there and takes it in.
+    fn version(&self, name: impl AsRef<[u8]>, bytes: &[u8]) -> NewVersion {
+        fs::write(self.at(&name), bytes).unwrap();
+        match take_in(self.dir.path(), &RelPath::new(name.as_ref()).unwrap(), 1000, &|| false).unwrap() {
+            TakeIn::Version(version) => version,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn retire(&self, version: &NewVersion) -> Result<Retired, DiskError> {
+        retire(self.dir.path(), &version.path, &version.stamp, &version.digest)
+    }
+
+    /// Retires while something happens at a moment.
+    fn retire_while(&self, version: &NewVersion, moment: Moment, happens: impl Fn()) -> Retired {
+        self.retire_during(version, |now| {
+            if now == moment {
+                happens()
+            }
+        })
+    }
+
+    fn retire_during(&self, version: &NewVersion, pause: impl Fn(Moment)) -> Retired {
+        retire_with(self.dir.path(), &version.path, &version.stamp, &version.digest, &pause).unwrap()
+    }
+
+    fn names(&self, below: &str) -> Vec<String> {
+        let entries = fs::read_dir(self.at(below)).unwrap();
+        let mut names: Vec<_> = entries.map(|e| e.unwrap().file_name().to_string_lossy().into_owned()).collect();
+        names.retain(|name| name != PROCESSED);
+        names.sort();
+        names
+    }
+
+    fn read(&self, name: &str) -> Vec<u8> {
+        fs::read(self.at(name)).unwrap()
+    }
+}
+
+fn moved(name: impl AsRef<[u8]>) -> Retired {
+    Retired::Moved(RelPath::new(name.as_ref()).unwrap())
+}
+
+fn already(name: &str) -> Retired {
+    Retired::AlreadyThere(RelPath::new(name).unwrap())
+}
+
+#[test]
+fn a_file_moves_with_its_mode_and_mtime_whatever_it_is_called() {
+    for shore in Shore::both() {
+        for name in [&b"plain"[..], b"-rf", b"caf\xe9\n", &[b'x'; 255]] {
+            fs::write(shore.at(name), name).unwrap();
+            fs::set_permissions(shore.at(name), fs::Permissions::from_mode(0o4751)).unwrap();
+            let time = SystemTime::UNIX_EPOCH + Duration::new(1_600_000_000, 123_456_789);
+            fs::File::options().write(true).open(shore.at(name)).unwrap().set_modified(time).unwrap();
+            let path = RelPath::new(name).unwrap();
+            let stamp = stamp_of(&fs::metadata(shore.at(name)).unwrap());
+            assert_eq!(retire(shore.dir.path(), &path, &stamp, &Digest::of(name)).unwrap(), moved(name));
+            let there = fs::metadata(shore.at([b"processed/", name].concat())).unwrap();
+            assert_eq!((there.mode() & 0o7777, there.modified().unwrap()), (0o4751, time));
+        }
+        assert_eq!(shore.names(""), [""; 0]);
+        assert_eq!(shore.names(PROCESSED).len(), 4);
+    }
+}
+
+#[test]
+fn processed_is_made_with_the_mode_of_the_location() {
+    let shore = Shore::new();
+    fs::set_permissions(shore.dir.path(), fs::Permissions::from_mode(0o2775)).unwrap();
+    let version = shore.version("f", b"x");
+    assert_eq!(shore.retire(&version).unwrap(), moved("f"));
+    assert_eq!(fs::metadata(shore.at(PROCESSED)).unwrap().mode() & 0o7777, 0o2775);
+}
+
+#[test]
+fn a_file_in_a_directory_below_goes_to_the_same_place_below_processed() {
+    for shore in Shore::both() {
+        fs::create_dir_all(shore.at("a/b")).unwrap();
+        let version = shore.version("a/b/f", b"x");
+        assert_eq!(shore.retire(&version).unwrap(), moved("a/b/f"));
+        assert_eq!(shore.read("processed/a/b/f"), b"x");
+        assert_eq!(shore.names("processed/a/b"), ["f"]);
+    }
+}
+
+#[test]
+fn a_taken_name_is_not_overwritten_but_numbered() {
+    for shore in Shore::both() {
+        for (bytes, name) in [(b"one", "f"), (b"two", "f.1"), (b"333", "f.2")] {
+            let version = shore.version("f", bytes);
+            assert_eq!(shore.retire(&version).unwrap(), moved(name));
+        }
+        assert_eq!(shore.read("processed/f"), b"one");
+        assert_eq!(shore.read("processed/f.1"), b"two");
+        assert_eq!(shore.names(PROCESSED), ["f", "f.1", "f.2"]);
+    }
+}
+
+#[test]
+fn the_same_bytes_are_kept_once() {
+    for shore in Shore::both() {
+        let version = shore.version("f", b"same");
+        shore.retire(&version).unwrap();
+        let again = shore.version("f", b"same");
+        assert_eq!(shore.retire(&again).unwrap(), already("f"));
+        assert_eq!((shore.names(""), shore.names(PROCESSED)), (vec![], vec!["f".to_owned()]));
+    }
+}
+
+#[test]
+fn a_crash_after_the_move_or_after_the_copy_is_settled_by_repeating() {
+    for shore in Shore::both() {
+        shore.retire(&shore.version("f", b"older")).unwrap();
+        let version = shore.version("f", b"newer");
+        assert_eq!(shore.retire(&version).unwrap(), moved("f.1"));
+        assert_eq!(shore.retire(&version).unwrap(), already("f.1"));
+        // The copy is there, the source still too.
+        fs::write(shore.at("f"), b"newer").unwrap();
+        let time = fs::metadata(shore.at("processed/f.1")).unwrap().modified().unwrap();
+        fs::File::options().write(true).open(shore.at("f")).unwrap().set_modified(time).unwrap();
+        let stamp = stamp_of(&fs::metadata(shore.at("f")).unwrap());
+        assert_eq!(shore.retire(&NewVersion { stamp, ..version }).unwrap(), already("f.1"));
+        assert_eq!((shore.names(""), shore.names(PROCESSED).len()), (vec![], 2));
+    }
+}
+
+#[test]
+fn a_source_that_is_gone_or_changed_is_said_so_and_left_alone() {
+    for shore in Shore::both() {
+        let version = shore.version("f", b"x");
+        fs::write(shore.at("f"), b"yy").unwrap();
+        assert_eq!(shore.retire(&version).unwrap(), Retired::SourceChanged);
+        assert_eq!(shore.read("f"), b"yy");
+        fs::remove_file(shore.at("f")).unwrap();
+        assert_eq!(shore.retire(&version).unwrap(), Retired::SourceGone);
+        symlink("/etc/passwd", shore.at("f")).unwrap();
+        assert_eq!(shore.retire(&version).unwrap(), Retired::SourceChanged);
+        let below = NewVersion { path: RelPath::new("no/f").unwrap(), ..version };
+        assert_eq!(shore.retire(&below).unwrap(), Retired::SourceGone);
+        assert_eq!(shore.names(PROCESSED), [""; 0]);
+    }
+}
+
+/// As an editor or a download does it: a new file is moved over the old one.
+fn replace(shore: &Shore, bytes: &[u8]) {
+    fs::write(shore.at("new"), bytes).unwrap();
+    fs::rename(shore.at("new"), shore.at("f")).unwrap();
+}
+
+#[test]
+fn a_file_replaced_just_before_the_move_goes_back() {
+    for shore in Shore::both() {
+        let version = shore.version("f", b"old");
+        let outcome = shore.retire_while(&version, Moment::Checked, || replace(&shore, b"new"));
+        assert_eq!(outcome, Retired::SourceChanged);
+        assert_eq!((shore.names(""), shore.names(PROCESSED)), (vec!["f".to_owned()], vec![]));
+        assert_eq!(shore.read("f"), b"new");
+    }
+}
+
+#[test]
+fn a_file_replaced_twice_during_the_move_loses_neither() {
+    let shore = Shore::new();
+    let version = shore.version("f", b"old");
+    let outcome = shore.retire_during(&version, |moment| match moment {
+        Moment::Checked => replace(&shore, b"second"),
+        Moment::Mistaken => replace(&shore, b"third"),
+        Moment::Copied => {}
+    });
+    assert_eq!(outcome, Retired::SourceChanged);
+    assert_eq!((shore.names(""), shore.names(PROCESSED)), (vec!["f".to_owned(), "f.1".to_owned()], vec![]));
+    assert_eq!((shore.read("f"), shore.read("f.1")), (b"third".to_vec(), b"second".to_vec()));
+}
+
+#[test]
+fn a_file_replaced_after_the_copy_stays() {
+    let shore = Shore::across();
+    let version = shore.version("f", b"old");
+    let outcome = shore.retire_while(&version, Moment::Copied, || replace(&shore, b"new"));
+    assert_eq!(outcome, Retired::SourceChanged);
+    assert_eq!((shore.read("f"), shore.read("processed/f")), (b"new".to_vec(), b"old".to_vec()));
+    let fresh = shore.version("g", b"x");
+    let outcome = shore.retire_while(&fresh, Moment::Copied, || fs::remove_file(shore.at("g")).unwrap());
+    assert_eq!(outcome, moved("g"));
+}
+
+#[test]
+fn bytes_that_are_not_the_versions_are_not_copied() {
+    let shore = Shore::across();
+    let version = NewVersion { digest: Digest::of(b"other"), ..shore.version("f", b"bytes") };
+    assert_eq!(shore.retire(&version).unwrap(), Retired::SourceChanged);
+    assert_eq!((shore.names(""), shore.names(PROCESSED)), (vec!["f".to_owned()], vec![]));
+}
+
+#[test]
+fn a_processed_that_can_take_nothing_is_explained() {
+    let shore = Shore::new();
+    let version = shore.version("f", b"x");
+    let refused = |shore: &Shore| {
+        let fault = shore.retire(&version).unwrap_err().fault();
+        assert_eq!(shore.read("f"), b"x");
+        assert!(fault.remedy.contains("processed a directory"), "{fault}");
+        fs::remove_file(shore.at(PROCESSED)).unwrap();
+        fault.reason
+    };
+    fs::write(shore.at(PROCESSED), "").unwrap();
+    assert!(refused(&shore).contains("it is a file"));
+    symlink("nowhere", shore.at(PROCESSED)).unwrap();
+    assert!(refused(&shore).contains("leads nowhere"));
+    symlink(".", shore.at(PROCESSED)).unwrap();
+    assert!(refused(&shore).contains("the very directory"));
+}
+
+#[test]
+fn what_a_crash_left_is_swept_and_a_leaving_source_comes_back() {
+    for shore in Shore::both() {
+        let version = shore.version("f", b"x");
+        fs::create_dir_all(shore.at(PROCESSED)).ok();
+        fs::write(shore.at("processed/.contentmonster-retiring.0123.tmp"), "half").unwrap();
+        fs::write(shore.at("processed/.contentmonster-retiring.held.tmp"), "half").unwrap();
+        fs::write(shore.at("processed/theirs.tmp"), "x").unwrap();
+        let held = fs::File::open(shore.at("processed/.contentmonster-retiring.held.tmp")).unwrap();
+        held.lock().unwrap();
+        fs::rename(shore.at("f"), shore.at(".contentmonster-leaving.f")).unwrap();
+        sweep(shore.dir.path()).unwrap();
+        assert_eq!(shore.names(PROCESSED), [".contentmonster-retiring.held.tmp", "theirs.tmp"]);
+        assert_eq!(shore.retire(&version).unwrap(), moved("f"));
+    }
+    let shore = Shore::new();
+    fs::write(shore.at(".contentmonster-leaving.f"), "x").unwrap();
+    fs::write(shore.at("f"), "newer").unwrap();
+    sweep(shore.dir.path()).unwrap();
+    assert_eq!((shore.read("f"), shore.read("f.1")), (b"newer".to_vec(), b"x".to_vec()));
+}

@@ -1,0 +1,342 @@
+//! Hints from the kernel that something in a directory changed. The only file that knows `notify`.
+//!
+//! Hints are only that: one may be lost, doubled or late, and a scan finds what they missed. Nothing is opened here and
+//! nobody is waited for, least of all on `notify`'s own thread. Which names are left alone is the receiver's business.
+
+use std::fs;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use notify::event::{AccessKind, AccessMode, CreateKind, ModifyKind, RemoveKind, RenameMode};
+use notify::{ErrorKind, Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
+use rustix::io::Errno;
+use tokio::sync::mpsc::Sender;
+use tokio::sync::mpsc::error::TrySendError;
+
+use super::{DiskError, PROCESSED, relocate};
+use crate::names::RelPath;
+
+/// A writer makes an event with every `write`; of a path that is only being written to, one hint in this time is enough.
+const TOUCH_INTERVAL: Duration = Duration::from_millis(100);
+
+/// What may have happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Hint {
+    /// Closed after writing, or moved in: as finished as a file gets.
+    Finished(RelPath),
+    /// Made, written to, or its attributes changed.
+    Touched(RelPath),
+    /// Deleted or moved away.
+    Gone(RelPath),
+    /// Events were lost, or the location itself was changed, moved or deleted: look through it.
+    Rescan,
+}
+
+/// Watches one directory (not those below it) for as long as it lives.
+#[derive(Debug)]
+pub struct Watcher {
+    _inner: RecommendedWatcher,
+    location: PathBuf,
+    identity: (u64, u64),
+    missed: Arc<AtomicBool>,
+}
+
+impl Watcher {
+    /// Starts watching; hints go into `hints` for as long as there is room.
+    ///
+    /// # Errors
+    /// [`DiskError::Location`] when the location is no directory that can be read, [`DiskError::WatchLimit`] when the
+    /// kernel grants no more watches: go on with periodic scans alone, and try again later.
+    pub fn start(location: &Path, hints: Sender<Hint>) -> Result<Self, DiskError> {
+        let unwatched = |source| DiskError::Location { act: "watch", path: location.into(), source };
+        let identity = identity(location).map_err(unwatched)?;
+        let missed = Arc::new(AtomicBool::new(false));
+        let mut listener = Listener { location: location.into(), hints, missed: Arc::clone(&missed), last_touch: None };
+        let start = || {
+            let mut inner = notify::recommended_watcher(move |event| listener.hear(event))?;
+            inner.watch(location, RecursiveMode::NonRecursive)?;
+            Ok(inner)
+        };
+        let inner = start().map_err(|error| refused(location, error))?;
+        Ok(Self { _inner: inner, location: location.into(), identity, missed })
+    }
+
+    /// Whether a hint found no room since this was last asked, so that a rescan is due.
+    ///
+    /// Ask whenever hints were received. The next hint that finds room is preceded by [`Hint::Rescan`] too, but a
+    /// directory that falls quiet just then has no next hint.
+    pub fn missed(&self) -> bool {
+        self.missed.swap(false, Ordering::AcqRel)
+    }
+
+    /// Whether the location is not the directory any more that is being watched: deleted, moved, replaced, mounted over
+    /// or unmounted. Ask after [`Hint::Rescan`] and with every periodic scan (no event tells of an unmount), and start
+    /// a new watcher then.
+    pub fn is_stale(&self) -> bool {
+        !matches!(identity(&self.location), Ok(now) if now == self.identity)
+    }
+}
+
+/// What tells the directory at a path from another that takes its place.
+fn identity(location: &Path) -> io::Result<(u64, u64)> {
+    let meta = fs::metadata(location)?;
+    if meta.is_dir() { Ok((meta.dev(), meta.ino())) } else { Err(Errno::NOTDIR.into()) }
+}
+
+fn refused(location: &Path, error: notify::Error) -> DiskError {
+    let limit = |sysctl| DiskError::WatchLimit { path: location.into(), sysctl };
+    let source = match error.kind {
+        ErrorKind::MaxFilesWatch => return limit("fs.inotify.max_user_watches"),
+        ErrorKind::Io(source) => source,
+        ErrorKind::PathNotFound => Errno::NOENT.into(),
+        other => io::Error::other(format!("{other:?}")),
+    };
+    match Errno::from_io_error(&source) {
+        Some(Errno::MFILE) => limit("fs.inotify.max_user_instances"),
+        Some(Errno::NOSPC) => limit("fs.inotify.max_user_watches"),
+        _ => DiskError::Location { act: "watch", path: location.into(), source },
+    }
+}
+
+/// Lives on `notify`'s thread and must never wait.
+struct Listener {
+    location: PathBuf,
+    hints: Sender<Hint>,
+    missed: Arc<AtomicBool>,
+    last_touch: Option<(RelPath, Instant)>,
+}
+
+impl Listener {
+    fn hear(&mut self, event: notify::Result<Event>) {
+        let hint = match event {
+            Ok(event) => self.read(&event),
+            Err(error) => {
+                tracing::debug!(location = %self.location.display(), %error, "events may have been lost");
+                Some(Hint::Rescan)
+            }
+        };
+        if let Some(hint) = hint
+            && !self.said_just_now(&hint)
+        {
+            self.say(hint);
+        }
+    }
+
+    /// Makes a hint of an event, if it is one of interest.
+    fn read(&self, event: &Event) -> Option<Hint> {
+        if event.need_rescan() {
+            return Some(Hint::Rescan);
+        }
+        let hint = hint_of(event.kind)?;
+        let below = event.paths.first()?.strip_prefix(&self.location).ok()?;
+        if below.as_os_str().is_empty() {
+            return Some(Hint::Rescan);
+        }
+        let path = RelPath::new(below.as_os_str().as_bytes()).ok()?;
+        let name = path.as_bytes();
+        let passed_over = name.contains(&b'/') || name == PROCESSED.as_bytes() || relocate::is_ours(name);
+        if passed_over { None } else { Some(hint(path)) }
+    }
+
+    fn said_just_now(&mut self, hint: &Hint) -> bool {
+        let Hint::Touched(path) = hint else {
+            self.last_touch = None;
+            return false;
+        };
+        let now = Instant::now();
+        if matches!(&self.last_touch, Some((last, at)) if last == path && now - *at < TOUCH_INTERVAL) {
+            return true;
+        }
+        self.last_touch = Some((path.clone(), now));
+        false
+    }
+
+    fn say(&mut self, hint: Hint) {
+        // What was missed goes first; if that finds no room, the hint wouldn't either.
+        if hint != Hint::Rescan && self.missed.load(Ordering::Acquire) && self.hints.try_send(Hint::Rescan).is_ok() {
+            self.missed.store(false, Ordering::Release);
+        }
+        if let Err(TrySendError::Full(_)) = self.hints.try_send(hint) {
+            self.missed.store(true, Ordering::Release);
+            self.last_touch = None;
+        }
+    }
+}
+
+/// What kind of hint an event makes; `None` for what doesn't matter, such as our own reading.
+fn hint_of(kind: EventKind) -> Option<fn(RelPath) -> Hint> {
+    match kind {
+        EventKind::Access(AccessKind::Close(AccessMode::Write)) => Some(Hint::Finished),
+        EventKind::Modify(ModifyKind::Name(RenameMode::To)) => Some(Hint::Finished),
+        EventKind::Modify(ModifyKind::Name(RenameMode::From)) => Some(Hint::Gone),
+        // Tells both ends of a rename again that From and To have told.
+        EventKind::Modify(ModifyKind::Name(_)) => None,
+        EventKind::Create(CreateKind::Folder) => None,
+        EventKind::Create(_) | EventKind::Modify(_) => Some(Hint::Touched),
+        // Of the location itself too: that makes a rescan.
+        EventKind::Remove(RemoveKind::Folder | RemoveKind::File | RemoveKind::Other | RemoveKind::Any) => {
+            Some(Hint::Gone)
+        }
+        EventKind::Access(_) | EventKind::Any | EventKind::Other => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::ffi::OsStr;
+    use std::fs::File;
+    use std::io::Write;
+    use tokio::sync::mpsc::{self, Receiver};
+
+    const DEADLINE: Duration = Duration::from_secs(20);
+
+    struct Watched {
+        dir: tempfile::TempDir,
+        hints: Receiver<Hint>,
+        watcher: Watcher,
+    }
+
+    impl Watched {
+        fn new(room: usize) -> Self {
+            let dir = tempfile::tempdir().unwrap();
+            fs::create_dir(dir.path().join(PROCESSED)).unwrap();
+            fs::create_dir(dir.path().join("place")).unwrap();
+            let location = dir.path().join("place");
+            let (sender, hints) = mpsc::channel(room);
+            let watcher = Watcher::start(&location, sender).unwrap();
+            Self { dir, hints, watcher }
+        }
+
+        fn at(&self, name: &[u8]) -> PathBuf {
+            self.dir.path().join("place").join(OsStr::from_bytes(name))
+        }
+
+        /// All hints up to one, which must come.
+        async fn until(&mut self, last: Hint) -> Vec<Hint> {
+            let mut heard = Vec::new();
+            loop {
+                let next = tokio::time::timeout(DEADLINE, self.hints.recv()).await;
+                let next = next.unwrap_or_else(|_| panic!("no {last:?} after {heard:?}")).unwrap();
+                if next == last {
+                    return heard;
+                }
+                heard.push(next);
+            }
+        }
+
+        /// All hints up to now: a file is made and awaited as a mark.
+        async fn so_far(&mut self) -> Vec<Hint> {
+            fs::write(self.at(b"mark"), "").unwrap();
+            let mut heard = self.until(Hint::Finished(path(b"mark"))).await;
+            heard.retain(|hint| *hint != Hint::Touched(path(b"mark")));
+            heard
+        }
+    }
+
+    fn path(name: &[u8]) -> RelPath {
+        RelPath::new(name).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_file_is_finished_when_it_is_closed_not_before() {
+        let mut watched = Watched::new(100);
+        let name = b"caf\xe9\n";
+        let mut file = File::create(watched.at(name)).unwrap();
+        (0..50).for_each(|_| file.write_all(b"x").unwrap());
+        let heard = watched.so_far().await;
+        assert!(!heard.is_empty() && heard.len() < 50, "{heard:?}");
+        assert!(heard.iter().all(|hint| *hint == Hint::Touched(path(name))), "{heard:?}");
+        drop(file);
+        watched.until(Hint::Finished(path(name))).await;
+    }
+
+    #[tokio::test]
+    async fn moving_in_finishes_and_moving_out_or_deleting_is_gone() {
+        let mut watched = Watched::new(100);
+        fs::write(watched.dir.path().join("a"), "a").unwrap();
+        fs::rename(watched.dir.path().join("a"), watched.at(b"b")).unwrap();
+        watched.until(Hint::Finished(path(b"b"))).await;
+        fs::rename(watched.at(b"b"), watched.at(b"c")).unwrap();
+        watched.until(Hint::Gone(path(b"b"))).await;
+        watched.until(Hint::Finished(path(b"c"))).await;
+        fs::rename(watched.at(b"c"), watched.dir.path().join("out")).unwrap();
+        watched.until(Hint::Gone(path(b"c"))).await;
+        fs::write(watched.at(b"d"), "").unwrap();
+        fs::remove_file(watched.at(b"d")).unwrap();
+        watched.until(Hint::Gone(path(b"d"))).await;
+    }
+
+    #[tokio::test]
+    async fn reading_listing_and_what_lies_deeper_make_no_hints() {
+        let mut watched = Watched::new(100);
+        fs::write(watched.at(b"f"), "abc").unwrap();
+        watched.until(Hint::Finished(path(b"f"))).await;
+        fs::read(watched.at(b"f")).unwrap();
+        fs::read_dir(watched.at(b"")).unwrap().for_each(drop);
+        fs::create_dir(watched.at(b"processed")).unwrap();
+        fs::write(watched.at(b"processed/f"), "abc").unwrap();
+        assert_eq!(watched.so_far().await, []);
+    }
+
+    #[tokio::test]
+    async fn hints_without_room_become_a_rescan() {
+        let mut watched = Watched::new(1);
+        for name in [b"a", b"b", b"c"] {
+            fs::write(watched.at(name), "").unwrap();
+        }
+        let missed = async {
+            while !watched.watcher.missed() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(DEADLINE, missed).await.unwrap();
+        assert!(matches!(watched.hints.recv().await, Some(Hint::Touched(_))));
+    }
+
+    #[test]
+    fn a_missed_hint_is_made_up_for_before_the_next() {
+        let (sender, mut hints) = mpsc::channel(2);
+        let missed = Arc::new(AtomicBool::new(true));
+        let mut listener =
+            Listener { location: "/srv".into(), hints: sender, missed: Arc::clone(&missed), last_touch: None };
+        listener.hear(Ok(Event::new(EventKind::Create(CreateKind::File)).add_path("/srv/a".into())));
+        assert_eq!(hints.try_recv(), Ok(Hint::Rescan));
+        assert_eq!(hints.try_recv(), Ok(Hint::Touched(path(b"a"))));
+        assert!(!missed.load(Ordering::Acquire));
+        listener.hear(Ok(Event::new(EventKind::Other).set_flag(notify::event::Flag::Rescan)));
+        listener.hear(Err(notify::Error::generic("lost")));
+        assert_eq!((hints.try_recv(), hints.try_recv()), (Ok(Hint::Rescan), Ok(Hint::Rescan)));
+    }
+
+    #[tokio::test]
+    async fn a_location_that_is_moved_or_deleted_asks_for_a_rescan_and_is_stale() {
+        let mut watched = Watched::new(100);
+        assert!(!watched.watcher.is_stale());
+        fs::rename(watched.at(b""), watched.dir.path().join("elsewhere")).unwrap();
+        watched.until(Hint::Rescan).await;
+        assert!(watched.watcher.is_stale());
+        fs::create_dir(watched.at(b"")).unwrap();
+        assert!(watched.watcher.is_stale());
+
+        let mut watched = Watched::new(100);
+        fs::remove_dir(watched.at(b"")).unwrap();
+        watched.until(Hint::Rescan).await;
+        assert!(watched.watcher.is_stale());
+    }
+
+    #[test]
+    fn a_refused_watch_says_which_limit_or_which_location() {
+        let refused = |error| refused(Path::new("/srv"), error).fault().to_string();
+        assert!(refused(notify::Error::new(ErrorKind::MaxFilesWatch)).contains("max_user_watches"));
+        assert!(refused(notify::Error::io(Errno::MFILE.into())).contains("max_user_instances"));
+        assert!(refused(notify::Error::path_not_found()).contains("correct its Location"));
+        let (sender, _hints) = mpsc::channel(1);
+        assert!(matches!(Watcher::start(Path::new("/dev/null"), sender), Err(DiskError::Location { .. })));
+    }
+}

@@ -1,0 +1,54 @@
+//! What sections must not do to each other.
+//!
+//! Looks at settings that are typed already, each sound by itself.
+
+use std::collections::HashMap;
+
+use super::problems::{Complaint, Place, Problems};
+use super::{Directory, Vessel};
+
+/// Two directories over one location would retire each other's sources before they are delivered.
+pub(super) fn locations(directories: &[(Directory, Place)], problems: &Problems) {
+    let mut first = HashMap::new();
+    for (directory, place) in directories {
+        if let Some(other) = first.insert(&directory.location, &directory.name) {
+            let message = format!("is the Location of [Directory {other}] too");
+            let remedy = "give each directory its own, or make one section of the two";
+            problems.report(place.clone().at_key("Location"), Complaint::new(message, remedy));
+        }
+    }
+    for (directory, place) in directories {
+        let chained = directories.iter().find(|(other, _)| directory.location == other.location.join("processed"));
+        if let Some((other, _)) = chained {
+            let message = format!("is where [Directory {}] puts its delivered files", other.name);
+            let remedy =
+                "what is delivered there will be sent on from here; choose another Location if that isn't meant";
+            problems.warn(place.clone().at_key("Location"), Complaint::new(message, remedy));
+        }
+    }
+}
+
+/// Two vessels that are one account with one TempDir would overwrite each other's parts.
+pub(super) fn accounts(vessels: &[(Vessel, Place)], problems: &Problems) {
+    let mut first = HashMap::new();
+    for (vessel, place) in vessels {
+        let account = (&vessel.address, vessel.port, &vessel.username, &vessel.temp_dir);
+        if let Some(other) = first.insert(account, &vessel.name) {
+            let message = format!("has the same address, port, user and TempDir as [Vessel {other}]");
+            problems.report(place.clone(), Complaint::new(message, "give one of them a TempDir of its own"));
+        }
+    }
+}
+
+/// A directory that goes nowhere is allowed, but hardly meant.
+pub(super) fn destinations(directories: &[(Directory, Place)], vessels: &[(Vessel, Place)], problems: &Problems) {
+    for (directory, place) in directories {
+        if !vessels.iter().any(|(vessel, _)| vessel.takes(&directory.name)) {
+            let complaint = Complaint::new(
+                "no vessel takes this directory: its files stay where they are",
+                "take it out of a vessel's IgnoreDirs, or remove the section",
+            );
+            problems.warn(place.clone(), complaint);
+        }
+    }
+}

@@ -1,0 +1,370 @@
+//! From the settings file's text to its sections, keys and values, each with its line.
+//!
+//! rust-ini parses, but it takes more than we allow (a line without `=` swallows the lines after it, `:` separates
+//! too, `\` escapes, quotes may end anywhere) and forgets line numbers. So every line is looked at first: malformed
+//! ones are refused, comments and quotes are resolved by our rules, and rust-ini gets one plain, escaped line for each
+//! of ours. Knows nothing of which sections and keys there are, but for what may be shown of a malformed line.
+
+use std::collections::HashMap;
+
+use ini::{Ini, ParseOption};
+
+use super::keys;
+use super::problems::{Complaint, Place, Problems};
+
+/// A section of the file. No `Debug`: the values may be secrets.
+pub(super) struct Section {
+    /// What stands between the brackets, with one blank between kind and name.
+    pub(super) title: String,
+    /// The header's line.
+    pub(super) line: usize,
+    /// Its keys, in the file's order, each there once.
+    pub(super) entries: Vec<Entry>,
+    /// Keys that stand in a malformed line: reported already, so not missing.
+    pub(super) spoiled: Vec<String>,
+}
+
+/// A key, its value and its line.
+pub(super) struct Entry {
+    pub(super) key: String,
+    pub(super) value: String,
+    pub(super) line: usize,
+}
+
+impl Section {
+    pub(super) fn entry(&self, key: &str) -> Option<&Entry> {
+        self.entries.iter().find(|entry| entry.key == key)
+    }
+
+    /// The place of its header.
+    pub(super) fn place(&self) -> Place {
+        Place::line(self.line).in_section(&self.title)
+    }
+
+    /// The place of one of its entries.
+    pub(super) fn place_of(&self, entry: &Entry) -> Place {
+        Place::line(entry.line).in_section(&self.title).at_key(&entry.key)
+    }
+}
+
+/// Reads the sections; what is malformed or there twice is reported and left out.
+pub(super) fn read(text: &str, problems: &Problems) -> Vec<Section> {
+    let mut outline = Outline::new(problems);
+    for (i, line) in text.strip_prefix('\u{feff}').unwrap_or(text).lines().enumerate() {
+        outline.take(i + 1, line);
+    }
+    let options = ParseOption { enabled_quote: true, enabled_escape: true, ..ParseOption::default() };
+    match Ini::load_from_str_opt(&outline.plain, options) {
+        Ok(ini) => outline.filled_from(&ini),
+        Err(error) => {
+            let complaint = Complaint::new("this can't be read as an INI file", "");
+            problems.report(Place::line(error.line), complaint);
+            Vec::new()
+        }
+    }
+}
+
+/// What one line is.
+enum Line<'a> {
+    Nothing,
+    Header(&'a str),
+    Pair(&'a str, String),
+}
+
+/// The file as the first look finds it: keys and lines, and the plain text for rust-ini.
+struct Outline<'a> {
+    problems: &'a Problems,
+    plain: String,
+    sections: Vec<Section>,
+    /// Title to number in `sections`.
+    titles: HashMap<String, usize>,
+    within: Within,
+}
+
+/// Which section a line belongs to.
+enum Within {
+    /// No header yet.
+    Nowhere,
+    /// The last one in the list.
+    Last,
+    /// A header that was refused: its keys say nothing.
+    Refused,
+}
+
+impl<'a> Outline<'a> {
+    fn new(problems: &'a Problems) -> Self {
+        Self { problems, plain: String::new(), sections: Vec::new(), titles: HashMap::new(), within: Within::Nowhere }
+    }
+
+    fn take(&mut self, number: usize, line: &str) {
+        match look_at(line) {
+            Ok(Line::Nothing) => {}
+            Ok(Line::Header(title)) => self.open(number, title),
+            Ok(Line::Pair(key, value)) => self.add(number, key, &value),
+            Err((key, complaint)) => {
+                if line.trim_start().starts_with('[') {
+                    self.within = Within::Refused;
+                }
+                let place = Place { key: key.map(str::to_owned), ..self.place(number) };
+                self.problems.report(place, complaint);
+                if let (Within::Last, Some(key), Some(section)) = (&self.within, key, self.sections.last_mut()) {
+                    section.spoiled.push(key.to_owned());
+                }
+            }
+        }
+        // A line for each of the file's, so that rust-ini counts as we do.
+        self.plain.push('\n');
+    }
+
+    fn place(&self, number: usize) -> Place {
+        let section = match self.within {
+            Within::Last => self.sections.last().map(|section| section.title.clone()),
+            Within::Nowhere | Within::Refused => None,
+        };
+        Place { section, ..Place::line(number) }
+    }
+
+    fn open(&mut self, number: usize, title: &str) {
+        let title = one_blank(title);
+        if let Some(first) = self.titles.get(&title) {
+            let first = self.sections[*first].line;
+            let complaint =
+                Complaint::new(format!("this section is already on line {first}"), "make one section of the two");
+            self.problems.report(Place::line(number).in_section(&title), complaint);
+            self.within = Within::Refused;
+            return;
+        }
+        self.plain.push_str(&format!("[{}]", escaped(&title)));
+        self.titles.insert(title.clone(), self.sections.len());
+        self.sections.push(Section { title, line: number, entries: Vec::new(), spoiled: Vec::new() });
+        self.within = Within::Last;
+    }
+
+    fn add(&mut self, number: usize, key: &str, value: &str) {
+        let place = self.place(number).at_key(keys::shown(key));
+        match self.within {
+            Within::Refused => return,
+            Within::Nowhere => {
+                let remedy = "put it below [MONSTER], [Directory x], [Vessel y] or [DEFAULT]";
+                return self.problems.report(place, Complaint::new("stands before the first section", remedy));
+            }
+            Within::Last => {}
+        }
+        let section = self.sections.last_mut().expect("within the last section, so there is one");
+        if let Some(first) = section.entry(key) {
+            let message = format!("already set on line {}", first.line);
+            return self.problems.report(place, Complaint::new(message, "keep one of the two"));
+        }
+        self.plain.push_str(&format!("{}=\"{}\"", escaped(key), escaped(value)));
+        section.entries.push(Entry { key: key.to_owned(), value: String::new(), line: number });
+    }
+
+    /// The sections with the values that rust-ini read.
+    fn filled_from(mut self, ini: &Ini) -> Vec<Section> {
+        for section in &mut self.sections {
+            let values = ini.section(Some(section.title.as_str()));
+            for entry in &mut section.entries {
+                let value = values.and_then(|values| values.get(&entry.key));
+                entry.value = value.expect("rust-ini gives back every key of the plain text").to_owned();
+            }
+        }
+        self.sections
+    }
+}
+
+/// `Vessel   x` as `Vessel x`: blanks inside the name stay.
+fn one_blank(title: &str) -> String {
+    match title.trim().split_once(char::is_whitespace) {
+        Some((kind, name)) => format!("{kind} {}", name.trim_start()),
+        None => title.trim().to_owned(),
+    }
+}
+
+/// Escapes for rust-ini whatever could mean something to it. Letters stay: `\n` and the like mean something again.
+fn escaped(text: &str) -> String {
+    let mut out = String::with_capacity(text.len() + 8);
+    for c in text.chars() {
+        if c.is_ascii_punctuation() {
+            out.push('\\');
+        }
+        out.push(c);
+    }
+    out
+}
+
+/// What stands in a line, or the key to show and the complaint. A complaint never repeats the line: it may be a secret.
+fn look_at(line: &str) -> Result<Line<'_>, (Option<&str>, Complaint)> {
+    const SHAPE: &str = "a line is `Key = value`, a `[Section]`, or a comment after # or ;";
+    let line = line.trim();
+    if line.is_empty() || is_comment(line) {
+        return Ok(Line::Nothing);
+    }
+    if line.contains(|c: char| c.is_control() && c != '\t') {
+        return Err((known_first_word(line), Complaint::new("there is a control character in this line", "remove it")));
+    }
+    if let Some(header) = line.strip_prefix('[') {
+        return look_at_header(header).map(Line::Header).map_err(|complaint| (None, complaint));
+    }
+    let Some((key, value)) = line.split_once('=') else {
+        return Err((known_first_word(line), Complaint::new("this line has no `=`", SHAPE)));
+    };
+    let key = key.trim();
+    if key.is_empty() {
+        return Err((None, Complaint::new("there is no key before the `=`", SHAPE)));
+    }
+    let value = value_of(value).map_err(|complaint| (Some(keys::shown(key)), complaint))?;
+    Ok(Line::Pair(key, value))
+}
+
+fn look_at_header(header: &str) -> Result<&str, Complaint> {
+    let Some((title, rest)) = header.split_once(']') else {
+        return Err(Complaint::new("the section's `]` is missing", "write [Directory x] or [Vessel y]"));
+    };
+    let (title, rest) = (title.trim(), rest.trim_start());
+    if !rest.is_empty() && !is_comment(rest) {
+        return Err(Complaint::new("there is text after the section's `]`", "put the keys on lines of their own"));
+    }
+    if title.is_empty() {
+        return Err(Complaint::new("the section has no title", "write [Directory x] or [Vessel y]"));
+    }
+    Ok(title)
+}
+
+/// The value: in double quotes taken whole (`""` inside is one quote), else up to a blank and `#` or `;`.
+fn value_of(raw: &str) -> Result<String, Complaint> {
+    let Some(quoted) = raw.trim_start().strip_prefix('"') else {
+        let blanks = raw.char_indices().filter(|(_, c)| c.is_whitespace());
+        let comment = blanks.map(|(at, c)| (at, at + c.len_utf8())).find(|(_, after)| is_comment(&raw[*after..]));
+        return Ok(raw[..comment.map_or(raw.len(), |(at, _)| at)].trim().to_owned());
+    };
+    let mut value = String::new();
+    let mut rest = quoted;
+    loop {
+        let Some((before, after)) = rest.split_once('"') else {
+            return Err(Complaint::new(
+                "the closing `\"` is missing",
+                "a `\"` inside a value in quotes is written `\"\"`",
+            ));
+        };
+        value.push_str(before);
+        match after.strip_prefix('"') {
+            Some(more) => {
+                value.push('"');
+                rest = more;
+            }
+            None if after.trim().is_empty() || is_comment(after.trim_start()) => return Ok(value),
+            None => {
+                let remedy = "put the whole value in quotes; a `\"` inside it is written `\"\"`";
+                return Err(Complaint::new("there is text after the closing `\"`", remedy));
+            }
+        }
+    }
+}
+
+fn is_comment(text: &str) -> bool {
+    text.starts_with(['#', ';'])
+}
+
+/// The line's first word when it is a key: the rest of a malformed line may be a secret, and so may an unknown word.
+fn known_first_word(line: &str) -> Option<&str> {
+    let word = line.split(|c: char| c.is_whitespace() || c == ':').next()?;
+    keys::known_keys().iter().any(|key| key.name == word).then_some(word)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use proptest::prelude::*;
+
+    fn value(raw: &str) -> Result<String, Complaint> {
+        value_of(raw)
+    }
+
+    fn read_pairs(text: &str) -> Vec<(String, String, String, usize)> {
+        let problems = Problems::new(Path::new("settings.ini"));
+        let sections = read(text, &problems);
+        problems.finish().unwrap();
+        let pairs = sections.iter().flat_map(|s| s.entries.iter().map(move |e| (s, e)));
+        pairs.map(|(s, e)| (s.title.clone(), e.key.clone(), e.value.clone(), e.line)).collect()
+    }
+
+    #[test]
+    fn comments_end_a_value_only_after_a_blank() {
+        for (raw, expected) in [
+            (" plain", "plain"),
+            (" a # b", "a"),
+            (" a\t; b", "a"),
+            (" a#b;c", "a#b;c"),
+            (" # nothing", ""),
+            ("#whole", "#whole"),
+            (" a = b : c \\n 'd' \"e\"", "a = b : c \\n 'd' \"e\""),
+            ("", ""),
+        ] {
+            assert_eq!(value(raw).unwrap(), expected, "{raw}");
+        }
+    }
+
+    #[test]
+    fn a_value_in_quotes_is_taken_whole() {
+        for (raw, expected) in [
+            (" \"a # b\"", "a # b"),
+            (" \" a \" # comment", " a "),
+            ("\"say \"\"hi\"\" ; now\"", "say \"hi\" ; now"),
+            (" \"\"", ""),
+            (" \"back\\slash\\\"", "back\\slash\\"),
+        ] {
+            assert_eq!(value(raw).unwrap(), expected, "{raw}");
+        }
+        for bad in ["\"open", "\"a\" b", "\"a\"\"", "\"a\"b\"c\""] {
+            assert!(value(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_bom_and_windows_line_ends_are_taken() {
+        let text = "\u{feff}[A  b c]  # comment\r\n\r\n  Key=value  \r\nOther : key = 1\r\n";
+        let title = String::from("A b c");
+        assert_eq!(
+            read_pairs(text),
+            [(title.clone(), "Key".into(), "value".into(), 3), (title, "Other : key".into(), "1".into(), 4)]
+        );
+    }
+
+    #[test]
+    fn what_means_something_to_rust_ini_means_nothing_here() {
+        let text = "[A \\n]\nKey:with\\colon = C:\\new\\table\\\nNext = 'single' \"double\"\n\u{a0}Third = \\\n";
+        let values: Vec<_> = read_pairs(text).into_iter().map(|(_, key, value, _)| (key, value)).collect();
+        assert_eq!(
+            values,
+            [
+                ("Key:with\\colon".to_owned(), "C:\\new\\table\\".to_owned()),
+                ("Next".to_owned(), "'single' \"double\"".to_owned()),
+                ("Third".to_owned(), "\\".to_owned()),
+            ]
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn every_value_in_quotes_comes_back_as_it_was(secret in "[^\\p{Cc}]*") {
+            let text = format!("[A]\nKey = \"{}\"\nNext = 1", secret.replace('"', "\"\""));
+            let pairs = read_pairs(&text);
+            prop_assert_eq!(&pairs[0].2, &secret);
+            prop_assert_eq!(&pairs[1].2, "1");
+        }
+
+        #[test]
+        fn every_title_and_key_comes_back_as_it_was(title in "[^\\p{Cc}\\p{Z}\\]]+", key in "[a-z][^\\p{Cc}\\p{Z}=]*") {
+            let pairs = read_pairs(&format!("[{title}]\n{key} = 1"));
+            prop_assert_eq!(&pairs, &[(title, key, "1".to_owned(), 2)]);
+        }
+
+        #[test]
+        fn no_text_makes_it_panic(text: String, lines in proptest::collection::vec("[\\[\\]=:#; \"'\\\\A-Ca-c\\t\\r\\n]*", 0..20)) {
+            read(&text, &Problems::new(Path::new("settings.ini")));
+            read(&lines.join("\n"), &Problems::new(Path::new("settings.ini")));
+        }
+    }
+}

@@ -1,0 +1,182 @@
+//! From the settings file to [`Settings`]: reads it, sorts its sections, has each typed, and checks them together.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use super::environment::Environment;
+use super::keys::{self, SectionKind};
+use super::lines::{self, Section};
+use super::problems::{Complaint, Place, Problems, SettingsError};
+use super::sections::{self, Surroundings, View};
+use super::values::Start;
+use super::{Settings, checks, secrets};
+
+impl Settings {
+    /// Reads a settings file, and the secrets it names.
+    ///
+    /// # Errors
+    /// When the file can't be read or isn't UTF-8, and with every problem found in it otherwise.
+    pub fn load(file: &Path) -> Result<Self, SettingsError> {
+        let (bytes, mode) = read(file).map_err(|error| refused(file, None, unreadable(&error)))?;
+        let text = String::from_utf8(bytes).map_err(|error| {
+            let sound = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+            let line = sound.iter().filter(|b| **b == b'\n').count() + 1;
+            refused(file, Some(line), Complaint::new("this line is not UTF-8 text", "save the file as UTF-8"))
+        })?;
+        let environment = Environment { settings_mode: Some(mode), ..Environment::from_process() };
+        Self::parse(&text, file, &environment)
+    }
+
+    /// Checks the text of a settings file. `file` is its name for messages, and where relative paths start; of the disk
+    /// only the secrets' files are read.
+    ///
+    /// # Errors
+    /// With every problem found, in the order of the lines.
+    pub fn parse(text: &str, file: &Path, environment: &Environment) -> Result<Self, SettingsError> {
+        let problems = Problems::new(file);
+        // Without a current directory there is no absolute path; the relative one then serves as long as we stay.
+        let absolute = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
+        let beside = absolute.parent().unwrap_or(Path::new("/")).to_owned();
+        let start = Start { beside, home: environment.home.clone() };
+
+        let sections = lines::read(text, &problems);
+        secrets::check_mode(&sections, file, environment.settings_mode, &problems);
+        let cast = Cast::of(&sections, &problems);
+        cast.check_presence(&problems);
+        let view = |kind, own| View { problems: &problems, kind, own, defaults: cast.defaults };
+
+        let monster = sections::monster(&view(SectionKind::Monster, cast.monster), &start);
+        let directories = typed(&cast.directories, |name, section| {
+            sections::directory(&view(SectionKind::Directory, Some(section)), name, &start)
+        });
+        let names: Vec<&str> = cast.directories.iter().map(|(name, _)| *name).collect();
+        let surroundings = Surroundings { start: &start, environment, directories: &names };
+        let vessels =
+            typed(&cast.vessels, |name, section| surroundings.vessel(&view(SectionKind::Vessel, Some(section)), name));
+
+        checks::locations(&directories, &problems);
+        checks::accounts(&vessels, &problems);
+        checks::destinations(&directories, &vessels, &problems);
+        let warnings = problems.finish()?;
+        Ok(Self {
+            file: absolute,
+            monster: monster.expect("what is missing was reported"),
+            directories: directories.into_iter().map(|(directory, _)| directory).collect(),
+            vessels: vessels.into_iter().map(|(vessel, _)| vessel).collect(),
+            warnings,
+        })
+    }
+}
+
+fn read(file: &Path) -> io::Result<(Vec<u8>, u32)> {
+    let mut opened = File::open(file)?;
+    let mode = opened.metadata()?.permissions().mode();
+    let mut bytes = Vec::new();
+    opened.read_to_end(&mut bytes)?;
+    Ok((bytes, mode))
+}
+
+fn unreadable(error: &io::Error) -> Complaint {
+    let remedy = match error.kind() {
+        io::ErrorKind::NotFound => "name it with --settings FILE, or write one with `contentmonster init`",
+        _ => "name a file that contentmonster may read with --settings FILE",
+    };
+    Complaint::new(format!("the settings can't be read: {error}"), remedy)
+}
+
+fn refused(file: &Path, line: Option<usize>, complaint: Complaint) -> SettingsError {
+    let problems = Problems::new(file);
+    problems.report(Place { line, ..Place::default() }, complaint);
+    problems.finish().expect_err("a problem was reported")
+}
+
+/// The named sections that could be typed, with the places of their headers.
+fn typed<'a, T>(named: &[(&'a str, &'a Section)], read: impl Fn(&'a str, &'a Section) -> Option<T>) -> Vec<(T, Place)> {
+    named.iter().filter_map(|(name, section)| Some((read(name, section)?, section.place()))).collect()
+}
+
+/// The file's sections by their kinds; directories and vessels with their names.
+#[derive(Default)]
+struct Cast<'a> {
+    defaults: Option<&'a Section>,
+    monster: Option<&'a Section>,
+    directories: Vec<(&'a str, &'a Section)>,
+    vessels: Vec<(&'a str, &'a Section)>,
+    /// A section of unknown kind or without a usable name, which may have been meant as either.
+    strangers: bool,
+}
+
+impl<'a> Cast<'a> {
+    fn of(sections: &'a [Section], problems: &Problems) -> Self {
+        let mut cast = Self::default();
+        for section in sections {
+            let (word, name) = section.title.split_once(' ').unwrap_or((&section.title, ""));
+            let kind = match (word, name) {
+                ("DEFAULT", "") => {
+                    cast.defaults = Some(section);
+                    None
+                }
+                ("MONSTER", "") => {
+                    cast.monster = Some(section);
+                    Some(SectionKind::Monster)
+                }
+                ("Directory" | "Vessel", name) => {
+                    let (kind, list) = match word {
+                        "Directory" => (SectionKind::Directory, &mut cast.directories),
+                        _ => (SectionKind::Vessel, &mut cast.vessels),
+                    };
+                    match usable(name) {
+                        Ok(()) => list.push((name, section)),
+                        Err(complaint) => {
+                            problems.report(section.place(), complaint);
+                            cast.strangers = true;
+                        }
+                    }
+                    Some(kind)
+                }
+                _ => {
+                    problems.report(section.place(), keys::unknown_section(&section.title));
+                    cast.strangers = true;
+                    continue;
+                }
+            };
+            check_keys(section, kind, problems);
+        }
+        cast
+    }
+
+    fn check_presence(&self, problems: &Problems) {
+        let missing = |message, remedy| problems.report(Place::default(), Complaint::new(message, remedy));
+        if self.directories.is_empty() && !self.strangers {
+            missing("there is no directory to replicate", "add a section [Directory x] with its Location");
+        }
+        if self.vessels.is_empty() && !self.strangers {
+            missing("there is no vessel to replicate to", "add a section [Vessel y] with its Address");
+        }
+    }
+}
+
+/// Whether a directory or vessel can be called that: IgnoreDirs separates names by commas.
+fn usable(name: &str) -> Result<(), Complaint> {
+    if name.is_empty() {
+        return Err(Complaint::new("the section has no name", "write one behind the word, such as [Vessel backup]"));
+    }
+    if name.contains(',') {
+        return Err(Complaint::new("there is a comma in the name", "choose a name without one"));
+    }
+    Ok(())
+}
+
+/// Reports the keys that a kind of section (`None`: `[DEFAULT]`) doesn't know.
+fn check_keys(section: &Section, kind: Option<SectionKind>, problems: &Problems) {
+    const ALL: [SectionKind; 3] = [SectionKind::Monster, SectionKind::Directory, SectionKind::Vessel];
+    for entry in &section.entries {
+        let mut here = ALL.into_iter().filter(|k| kind.is_none_or(|kind| kind == *k));
+        if !here.any(|k| keys::known(k, &entry.key).is_some()) {
+            let place = section.place().at_key(keys::shown(&entry.key));
+            problems.report(Place { line: Some(entry.line), ..place }, keys::unknown(kind, &entry.key));
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! Secrets: from the settings file, from a file it names, or from systemd's credentials directory.
+//!
+//! The only place that looks at a secret's text. A secret leaves it as a [`SecretString`], which shows nothing.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use secrecy::SecretString;
+
+use super::lines::Section;
+use super::problems::{Complaint, Place, Problems};
+use super::sections::View;
+use super::values;
+
+/// More than any secret has, so that a mistaken path to something huge is not read whole.
+const LONGEST: u64 = 64 * 1024;
+
+/// The read bits of the group and of others.
+const READABLE_BY_OTHERS: u32 = 0o044;
+
+/// What a secret is called.
+pub(super) struct Kind {
+    /// The key that holds it.
+    pub(super) key: &'static str,
+    /// The key that names its file.
+    pub(super) file_key: &'static str,
+    /// The end of the name of its credential: `<vessel>.password`.
+    pub(super) credential: &'static str,
+}
+
+pub(super) const PASSWORD: Kind = Kind { key: "Password", file_key: "PasswordFile", credential: "password" };
+pub(super) const PASSPHRASE: Kind = Kind { key: "Passphrase", file_key: "PassphraseFile", credential: "passphrase" };
+
+/// Where secrets come from, but for the settings file itself.
+pub(super) struct Sources<'a> {
+    pub(super) start: &'a values::Start,
+    pub(super) credentials: Option<&'a Path>,
+}
+
+impl Sources<'_> {
+    /// A vessel's secret: its own key, else `[DEFAULT]`'s, else its credential; `None` when there is none (or when it
+    /// is unusable, which is reported).
+    pub(super) fn secret(&self, view: &View<'_>, vessel: &str, kind: &Kind) -> Option<SecretString> {
+        let set = view.layers().find(|s| s.entry(kind.key).is_some() || s.entry(kind.file_key).is_some());
+        match set {
+            Some(section) => self.configured(section, kind, view.problems),
+            None => self.credential(vessel, kind, view),
+        }
+    }
+
+    fn configured(&self, section: &Section, kind: &Kind, problems: &Problems) -> Option<SecretString> {
+        match (section.entry(kind.key), section.entry(kind.file_key)) {
+            (Some(secret), Some(file)) => {
+                let message = format!("{} is already set on line {}", kind.key, secret.line);
+                problems.report(section.place_of(file), Complaint::new(message, "keep one of the two"));
+                None
+            }
+            (Some(secret), None) => match values::not_empty(&secret.value) {
+                Ok(text) => Some(SecretString::from(text)),
+                Err(complaint) => {
+                    problems.report(section.place_of(secret), complaint);
+                    None
+                }
+            },
+            (None, Some(file)) => {
+                let place = section.place_of(file);
+                let found =
+                    self.start.path(&file.value).and_then(|path| self.read(&file.value, &path, &place, problems));
+                found.map_err(|complaint| problems.report(place, complaint)).ok()
+            }
+            (None, None) => None,
+        }
+    }
+
+    /// The secret in a file beside the settings, else in the credential of that name.
+    fn read(&self, written: &str, path: &Path, place: &Place, problems: &Problems) -> Result<SecretString, Complaint> {
+        match first_line(path) {
+            Err(Unusable::Io(error)) if error.kind() == io::ErrorKind::NotFound => {
+                let credential = self.credential_path(written).filter(|credential| credential.exists());
+                let missing = || complaint_of(path, Unusable::Io(error));
+                let credential = credential.ok_or_else(missing)?;
+                first_line(&credential).map(|(secret, _)| secret).map_err(|why| complaint_of(&credential, why))
+            }
+            Err(why) => Err(complaint_of(path, why)),
+            Ok((secret, mode)) => {
+                if mode.is_some_and(|mode| mode & READABLE_BY_OTHERS != 0) {
+                    problems.warn(place.clone(), readable_by_others(path, mode.unwrap_or_default()));
+                }
+                Ok(secret)
+            }
+        }
+    }
+
+    fn credential(&self, vessel: &str, kind: &Kind, view: &View<'_>) -> Option<SecretString> {
+        let path = self.credential_path(&format!("{vessel}.{}", kind.credential))?;
+        match first_line(&path) {
+            Ok((secret, _)) => Some(secret),
+            Err(Unusable::Io(error)) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(why) => {
+                view.problems.report(view.place_of(kind.key), complaint_of(&path, why));
+                None
+            }
+        }
+    }
+
+    /// A credential's path. Its name is one component: it must not lead out of the directory.
+    fn credential_path(&self, name: &str) -> Option<PathBuf> {
+        let plain = !name.contains('/') && !matches!(name, "." | "..");
+        self.credentials.filter(|_| plain).map(|directory| directory.join(name))
+    }
+}
+
+/// Warns of a settings file that holds a secret and can be read by others.
+pub(super) fn check_mode(sections: &[Section], file: &Path, mode: Option<u32>, problems: &Problems) {
+    let Some(mode) = mode.filter(|mode| mode & READABLE_BY_OTHERS != 0) else { return };
+    let secret = |key: &str| key == PASSWORD.key || key == PASSPHRASE.key;
+    let found = sections.iter().find_map(|s| s.entries.iter().find(|e| secret(&e.key)).map(|e| s.place_of(e)));
+    if let Some(place) = found {
+        problems.warn(place, readable_by_others(file, mode));
+    }
+}
+
+fn readable_by_others(file: &Path, mode: u32) -> Complaint {
+    let message = format!("other users can read this secret (mode {:04o})", mode & 0o7777);
+    Complaint::new(message, format!("run: chmod 600 {}", shell_word(&file.display().to_string())))
+}
+
+fn shell_word(text: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '/' | '.' | '_' | '-');
+    if text.chars().all(plain) { text.to_owned() } else { format!("'{}'", text.replace('\'', r"'\''")) }
+}
+
+/// Why a file gives no secret.
+enum Unusable {
+    Io(io::Error),
+    Empty,
+    NotText,
+}
+
+fn complaint_of(path: &Path, why: Unusable) -> Complaint {
+    let path = path.display();
+    match why {
+        Unusable::Io(error) => {
+            Complaint::new(format!("{path} can't be read: {error}"), "name a file that contentmonster may read")
+        }
+        Unusable::Empty => Complaint::new(format!("the first line of {path} is empty"), "put the secret there"),
+        Unusable::NotText => Complaint::new(format!("{path} is not UTF-8 text"), "put the secret on its first line"),
+    }
+}
+
+/// A file's first line without its line end, and the mode where it is a regular file.
+fn first_line(path: &Path) -> Result<(SecretString, Option<u32>), Unusable> {
+    let file = File::open(path).map_err(Unusable::Io)?;
+    let metadata = file.metadata().map_err(Unusable::Io)?;
+    let mode = metadata.is_file().then(|| metadata.permissions().mode());
+    let mut bytes = Vec::new();
+    file.take(LONGEST).read_to_end(&mut bytes).map_err(Unusable::Io)?;
+    let line = bytes.split(|b| *b == b'\n').next().unwrap_or_default();
+    let line = std::str::from_utf8(line.strip_suffix(b"\r").unwrap_or(line)).map_err(|_| Unusable::NotText)?;
+    if line.is_empty() { Err(Unusable::Empty) } else { Ok((SecretString::from(line), mode)) }
+}

@@ -1,0 +1,196 @@
+//! One section at a time, from keys and values to its typed form.
+//!
+//! A value comes from the section, else from `[DEFAULT]`, else from the table of keys. What concerns several sections
+//! is checked elsewhere.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::environment::Environment;
+use super::keys::{self, Preset, SectionKind};
+use super::lines::{Entry, Section};
+use super::problems::{Complaint, Place, Problems};
+use super::secrets::{PASSPHRASE, PASSWORD, Sources};
+use super::units::{duration, size};
+use super::values::{self, Start};
+use super::{Directory, Monster, Vessel};
+use crate::names::{DirectoryName, RemotePath, VesselName};
+
+/// A section with `[DEFAULT]` behind it.
+pub(super) struct View<'a> {
+    pub(super) problems: &'a Problems,
+    pub(super) kind: SectionKind,
+    /// `None` when it isn't in the file.
+    pub(super) own: Option<&'a Section>,
+    pub(super) defaults: Option<&'a Section>,
+}
+
+impl<'a> View<'a> {
+    /// The section itself, then `[DEFAULT]`.
+    pub(super) fn layers(&self) -> impl Iterator<Item = &'a Section> + use<'a> {
+        self.own.into_iter().chain(self.defaults)
+    }
+
+    fn find(&self, key: &str) -> Option<(&'a Section, &'a Entry)> {
+        self.layers().find_map(|section| Some((section, section.entry(key)?)))
+    }
+
+    /// Where a key stands, or the section that lacks it.
+    pub(super) fn place_of(&self, key: &str) -> Place {
+        match self.find(key) {
+            Some((section, entry)) => section.place_of(entry),
+            None => self.own.map(Section::place).unwrap_or_default().at_key(key),
+        }
+    }
+
+    /// A key's value, or what holds when it isn't set; `None` when that is nothing, or after a report.
+    fn get<T>(&self, key: &'static str, read: impl FnOnce(&str) -> Result<T, Complaint>) -> Option<T> {
+        let known = keys::known(self.kind, key).expect("only keys of the table are asked for");
+        let found = match (self.find(key), known.preset) {
+            (Some((_, entry)), _) => read(&entry.value),
+            (None, Preset::Value(value)) => read(value),
+            (None, Preset::Otherwise(_)) => return None,
+            (None, Preset::Required)
+                if self.own.is_some_and(|own| own.spoiled.iter().any(|spoiled| spoiled == key)) =>
+            {
+                return None;
+            }
+            (None, Preset::Required) => Err(Complaint::new("missing", format!("write `{key} = …`, {}", known.doc))),
+        };
+        found.map_err(|complaint| self.problems.report(self.place_of(key), complaint)).ok()
+    }
+}
+
+/// `[MONSTER]`; `None` after a report.
+pub(super) fn monster(view: &View<'_>, start: &Start) -> Option<Monster> {
+    let chunk_size = view.get("ChunkSize", size("64 KiB", "1 GiB"));
+    let database = view.get("Database", |text| start.path(text));
+    Some(Monster { chunk_size: chunk_size?, database: database? })
+}
+
+/// `[Directory x]`; `None` after a report.
+pub(super) fn directory(view: &View<'_>, name: &str, start: &Start) -> Option<Directory> {
+    let location = view.get("Location", |text| start.path(text));
+    let remote_location = view.get("RemoteLocation", values::remote_path);
+    let settle_time = view.get("SettleTime", duration("10ms", "1d"));
+    let rescan_interval = view.get("RescanInterval", duration("1s", "1d"));
+    let ignore_names = view.get("IgnoreNames", values::globs);
+    let location = location?;
+    Some(Directory {
+        name: DirectoryName::new(name),
+        remote_location: remote_location.unwrap_or_else(|| RemotePath::from(location.as_path())),
+        location,
+        settle_time: settle_time?,
+        rescan_interval: rescan_interval?,
+        ignore_names: ignore_names?,
+    })
+}
+
+/// What a vessel's section is read with.
+pub(super) struct Surroundings<'a> {
+    pub(super) start: &'a Start,
+    pub(super) environment: &'a Environment,
+    /// The names of the configured directories.
+    pub(super) directories: &'a [&'a str],
+}
+
+impl Surroundings<'_> {
+    /// `[Vessel y]`; `None` after a report.
+    pub(super) fn vessel(&self, view: &View<'_>, name: &str) -> Option<Vessel> {
+        let at = address_and_port(view);
+        let username = self.username(view);
+        let temp_dir = view.get("TempDir", values::remote_path);
+        let timeout = view.get("Timeout", duration("1s", "1h"));
+        let host_keys = view.get("HostKey", values::host_keys);
+        let host_key_policy = view.get("HostKeyPolicy", values::host_key_policy);
+        let identity_files = view.get("IdentityFile", |text| self.start.paths(text));
+        let secrets = Sources { start: self.start, credentials: self.environment.credentials.as_deref() };
+        let password = secrets.secret(view, name, &PASSWORD);
+        let passphrase = secrets.secret(view, name, &PASSPHRASE);
+        let ignore_dirs = self.ignore_dirs(view);
+        let remote_locations = self.remote_locations(view);
+        let (address, port) = at?;
+        Some(Vessel {
+            name: VesselName::new(name),
+            address,
+            port,
+            username: username?,
+            temp_dir: temp_dir?,
+            timeout: timeout?,
+            ignore_dirs,
+            remote_locations,
+            identity_files: identity_files.unwrap_or_default(),
+            passphrase,
+            password,
+            host_keys: host_keys.unwrap_or_default(),
+            host_key_policy: host_key_policy?,
+        })
+    }
+
+    fn username(&self, view: &View<'_>) -> Option<String> {
+        if view.find("Username").is_some() {
+            return view.get("Username", values::username);
+        }
+        if self.environment.user.is_none() {
+            let complaint = Complaint::new("missing, and who runs this is unknown", "write `Username = …`");
+            view.problems.report(view.place_of("Username"), complaint);
+        }
+        self.environment.user.clone()
+    }
+
+    fn ignore_dirs(&self, view: &View<'_>) -> BTreeSet<DirectoryName> {
+        let names = view.get("IgnoreDirs", |text| Ok(values::list(text).map(str::to_owned).collect::<Vec<_>>()));
+        let names = names.unwrap_or_default();
+        for name in &names {
+            self.check_directory(view.problems, view.place_of("IgnoreDirs"), name);
+        }
+        names.iter().map(|name| DirectoryName::new(name)).collect()
+    }
+
+    fn remote_locations(&self, view: &View<'_>) -> BTreeMap<DirectoryName, RemotePath> {
+        let mut locations = BTreeMap::new();
+        for section in view.layers() {
+            for entry in &section.entries {
+                let Some(name) = entry.key.strip_prefix(keys::PER_DIRECTORY) else { continue };
+                self.check_directory(view.problems, section.place_of(entry), name);
+                match values::remote_path(&entry.value) {
+                    // The section's own came first and stays.
+                    Ok(path) => drop(locations.entry(DirectoryName::new(name)).or_insert(path)),
+                    Err(complaint) => view.problems.report(section.place_of(entry), complaint),
+                }
+            }
+        }
+        locations
+    }
+
+    fn check_directory(&self, problems: &Problems, place: Place, name: &str) {
+        if self.directories.contains(&name) {
+            return;
+        }
+        if name.is_empty() {
+            let complaint = Complaint::new("names no directory", "write the name of one behind `RemoteLocation.`");
+            return problems.report(place, complaint);
+        }
+        let remedy = match keys::nearest(name, self.directories.iter().copied()) {
+            Some(near) => format!("did you mean {near}?"),
+            None => "name a configured directory".to_owned(),
+        };
+        problems.report(place, Complaint::new(format!("there is no [Directory {name}]"), remedy));
+    }
+}
+
+/// The address without its port, and the port from wherever it is set.
+fn address_and_port(view: &View<'_>) -> Option<(String, u16)> {
+    let address = view.get("Address", values::address);
+    let own_port = view.own.and_then(|own| Some((own, own.entry("Port")?)));
+    if let (Some((_, Some(_))), Some((section, entry))) = (&address, own_port) {
+        let complaint = Complaint::new("the port is already part of Address", "keep one of the two");
+        view.problems.report(section.place_of(entry), complaint);
+    }
+    match address {
+        Some((host, Some(port))) => Some((host, port)),
+        other => {
+            let port = view.get("Port", values::port);
+            Some((other?.0, port?))
+        }
+    }
+}

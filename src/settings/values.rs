@@ -1,0 +1,313 @@
+//! Single values: addresses, ports, paths on both sides, lists, globs, host keys.
+//!
+//! Each takes a value's text and gives it typed, or says what is wrong with it. None of them is used on a secret.
+
+use std::net::{IpAddr, Ipv6Addr};
+use std::path::PathBuf;
+
+use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
+
+use super::HostKeyPolicy;
+use super::problems::Complaint;
+use crate::names::RemotePath;
+
+/// What paths on the shore start from.
+pub(super) struct Start {
+    /// The directory of the settings file, absolute.
+    pub(super) beside: PathBuf,
+    /// What `~/` stands for.
+    pub(super) home: Option<PathBuf>,
+}
+
+impl Start {
+    /// A path on the shore, absolute, without `.` and doubled slashes; `..` stays, since links may stand before it.
+    pub(super) fn path(&self, text: &str) -> Result<PathBuf, Complaint> {
+        let text = not_empty(text)?;
+        let path = match text.strip_prefix('~') {
+            None => self.beside.join(text),
+            Some(below) if below.is_empty() || below.starts_with('/') => {
+                let home = self.home.as_deref();
+                let complaint = || Complaint::new("there is no home directory for the `~`", "write the path in full");
+                home.ok_or_else(complaint)?.join(below.trim_start_matches('/'))
+            }
+            Some(_) => {
+                let message = format!("`{text}` starts with a `~` that is not followed by `/`");
+                return Err(Complaint::new(
+                    message,
+                    "write another user's path in full, or ./~ for a file of that name",
+                ));
+            }
+        };
+        Ok(path.components().collect())
+    }
+
+    /// Paths on the shore, separated by commas.
+    pub(super) fn paths(&self, text: &str) -> Result<Vec<PathBuf>, Complaint> {
+        list(text).map(|path| self.path(path)).collect()
+    }
+}
+
+/// A path on a vessel.
+pub(super) fn remote_path(text: &str) -> Result<RemotePath, Complaint> {
+    let text = not_empty(text)?;
+    match text.strip_prefix('~') {
+        Some("" | "/") => Err(no_tilde(text, ".")),
+        Some(below) if below.starts_with('/') => Err(no_tilde(text, below.trim_start_matches('/'))),
+        _ => Ok(RemotePath::new(text)),
+    }
+}
+
+fn no_tilde(text: &str, instead: &str) -> Complaint {
+    let remedy = format!("a relative path starts at the login directory: write `{instead}`");
+    Complaint::new(format!("`{text}`: SFTP does not know `~`"), remedy)
+}
+
+/// Text that is there.
+pub(super) fn not_empty(text: &str) -> Result<&str, Complaint> {
+    let remedy = "give a value or remove the line; a value that starts with # or ; goes in double quotes";
+    if text.is_empty() { Err(Complaint::new("empty", remedy)) } else { Ok(text) }
+}
+
+/// The parts between commas, trimmed; empty ones are none.
+pub(super) fn list(text: &str) -> impl Iterator<Item = &str> {
+    text.split(',').map(str::trim).filter(|part| !part.is_empty())
+}
+
+/// A user's name.
+pub(super) fn username(text: &str) -> Result<String, Complaint> {
+    not_empty(text).map(str::to_owned)
+}
+
+/// Host name or address, without brackets, and the port where one stands behind it.
+pub(super) fn address(text: &str) -> Result<(String, Option<u16>), Complaint> {
+    let text = not_empty(text)?;
+    // Not repeated in the message: there may be a password before the `@`.
+    if text.contains('@') {
+        return Err(Complaint::new("there is an `@` in it", "give the host alone, and the user as Username"));
+    }
+    if let Some(rest) = text.strip_prefix('[') {
+        let Some((inside, behind)) = rest.split_once(']').filter(|(inside, _)| is_ipv6(inside)) else {
+            return Err(not_an_address(text));
+        };
+        return match behind.strip_prefix(':') {
+            Some(number) => Ok((inside.to_owned(), Some(port(number)?))),
+            None if behind.is_empty() => Ok((inside.to_owned(), None)),
+            None => Err(not_an_address(text)),
+        };
+    }
+    if is_ipv6(text) {
+        return Ok((text.to_owned(), None));
+    }
+    match text.split_once(':') {
+        Some((host, number)) if is_host(host) => Ok((host.to_owned(), Some(port(number)?))),
+        None if is_host(text) => Ok((text.to_owned(), None)),
+        _ => Err(not_an_address(text)),
+    }
+}
+
+fn is_ipv6(text: &str) -> bool {
+    let (address, zone) = text.split_once('%').map_or((text, None), |(address, zone)| (address, Some(zone)));
+    address.parse::<Ipv6Addr>().is_ok() && zone.is_none_or(|zone| !zone.is_empty() && is_host(zone))
+}
+
+fn is_host(text: &str) -> bool {
+    let plain = |c: char| c.is_alphanumeric() || matches!(c, '-' | '.' | '_');
+    // All digits and dots is an address, so it must be a whole one.
+    let numeric = text.chars().all(|c| c.is_ascii_digit() || c == '.');
+    !text.is_empty() && !text.starts_with(['-', '.']) && text.chars().all(plain) && (!numeric || is_ip(text))
+}
+
+fn is_ip(text: &str) -> bool {
+    text.parse::<IpAddr>().is_ok()
+}
+
+fn not_an_address(text: &str) -> Complaint {
+    Complaint::new(format!("`{text}` is no host name or IP address"), "give one, such as example.com, 192.0.2.7 or ::1")
+}
+
+/// A port number.
+pub(super) fn port(text: &str) -> Result<u16, Complaint> {
+    let number = text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse::<u16>().ok()).flatten();
+    let complaint = || Complaint::new(format!("`{text}` is no port"), "give a number from 1 to 65535");
+    number.filter(|port| *port != 0).ok_or_else(complaint)
+}
+
+/// Host keys as OpenSSH shows them: `SHA256:` and 32 bytes in base64 without padding.
+pub(super) fn host_keys(text: &str) -> Result<Vec<String>, Complaint> {
+    let keys: Vec<String> = list(text).map(host_key).collect::<Result<_, _>>()?;
+    not_empty(text).map(|_| keys)
+}
+
+fn host_key(text: &str) -> Result<String, Complaint> {
+    let sound = text.strip_prefix("SHA256:").is_some_and(|hash| {
+        let digits = hash.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/'));
+        // 43 digits are 258 bits: the last digit's lowest two are zero, so it is every fourth of the alphabet.
+        digits && hash.len() == 43 && hash.ends_with(|last| "AEIMQUYcgkosw048".contains(last))
+    });
+    let complaint = || {
+        Complaint::new(
+            format!("`{text}` is no SHA256 fingerprint"),
+            "give SHA256: and 43 characters, as `ssh-keygen -lf FILE` shows them for the host's key",
+        )
+    };
+    if sound { Ok(text.to_owned()) } else { Err(complaint()) }
+}
+
+/// `strict` or `accept-new`.
+pub(super) fn host_key_policy(text: &str) -> Result<HostKeyPolicy, Complaint> {
+    match text {
+        "strict" => Ok(HostKeyPolicy::Strict),
+        "accept-new" => Ok(HostKeyPolicy::AcceptNew),
+        _ => Err(Complaint::new(format!("`{text}` is no policy"), "give strict or accept-new")),
+    }
+}
+
+/// Globs for file names, separated by commas; `none`, or nothing, for none.
+pub(super) fn globs(text: &str) -> Result<GlobSet, Complaint> {
+    let mut set = GlobSetBuilder::new();
+    for glob in split_globs(text).filter(|_| text != "none") {
+        if glob.contains('/') {
+            let remedy = "only the file's own name is compared: give the part behind the last `/`";
+            return Err(Complaint::new(format!("`{glob}` holds a `/`"), remedy));
+        }
+        let built = GlobBuilder::new(glob).literal_separator(true).build();
+        set.add(built.map_err(|error| no_glob(glob, error.kind()))?);
+    }
+    set.build().map_err(|error| no_glob(text, error.kind()))
+}
+
+fn no_glob(glob: &str, why: &dyn std::fmt::Display) -> Complaint {
+    Complaint::new(format!("`{glob}` is no glob: {why}"), "write for example `*.tmp` or `.*.sw?`")
+}
+
+/// Splits at the commas that stand outside of `{a,b}` and `[,]`.
+fn split_globs(text: &str) -> impl Iterator<Item = &str> {
+    let mut depth = 0_usize;
+    let parts = text.split(move |c| {
+        match c {
+            '{' | '[' => depth += 1,
+            '}' | ']' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        c == ',' && depth == 0
+    });
+    parts.map(str::trim).filter(|glob| !glob.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use rstest::rstest;
+
+    fn start() -> Start {
+        Start { beside: "/etc/cm".into(), home: Some("/home/ann".into()) }
+    }
+
+    #[rstest]
+    #[case("/srv/in/", "/srv/in")]
+    #[case("in", "/etc/cm/in")]
+    #[case("./in//out", "/etc/cm/in/out")]
+    #[case("../in", "/etc/cm/../in")]
+    #[case("~/in", "/home/ann/in")]
+    #[case("~//in", "/home/ann/in")]
+    #[case("~", "/home/ann")]
+    #[case("./~bob", "/etc/cm/~bob")]
+    fn shore_paths_become_absolute(#[case] text: &str, #[case] path: &str) {
+        assert_eq!(start().path(text).unwrap().as_os_str(), path);
+    }
+
+    #[test]
+    fn shore_paths_that_mean_nothing_are_refused() {
+        assert!(start().path("").is_err());
+        assert!(start().path("~bob/in").is_err());
+        assert!(Start { home: None, ..start() }.path("~/in").is_err());
+    }
+
+    #[test]
+    fn a_tilde_on_a_vessel_is_refused_with_what_to_write() {
+        assert!(remote_path("~/in").unwrap_err().remedy.ends_with("write `in`"));
+        assert!(remote_path("~").unwrap_err().remedy.ends_with("write `.`"));
+        assert_eq!(remote_path("in/").unwrap(), RemotePath::new("in"));
+        assert_eq!(remote_path("~bob").unwrap(), RemotePath::new("~bob"));
+    }
+
+    #[rstest]
+    #[case("example.com", "example.com", None)]
+    #[case("host:2222", "host", Some(2222))]
+    #[case("192.0.2.7", "192.0.2.7", None)]
+    #[case("192.0.2.7:22", "192.0.2.7", Some(22))]
+    #[case("::1", "::1", None)]
+    #[case("[::1]", "::1", None)]
+    #[case("[::1]:2222", "::1", Some(2222))]
+    #[case("fe80::1%eth0", "fe80::1%eth0", None)]
+    #[case("[fe80::1%eth0]:22", "fe80::1%eth0", Some(22))]
+    fn addresses_are_taken_apart(#[case] text: &str, #[case] host: &str, #[case] port: Option<u16>) {
+        assert_eq!(address(text).unwrap(), (host.to_owned(), port));
+    }
+
+    #[rstest]
+    fn what_is_no_address_is_refused(
+        #[values(
+            "",
+            "a b",
+            "ssh://host",
+            "host:",
+            "host:0",
+            "host:99999",
+            "host:+22",
+            "a:b:c",
+            "[host]",
+            "[::1",
+            "[::1]22",
+            "-oX",
+            "1.2.3",
+            "1.2.3.400",
+            "ann:hunter2@host",
+            "host/path",
+            "fe80::1%"
+        )]
+        text: &str,
+    ) {
+        let refused = address(text).unwrap_err();
+        assert!(!refused.message.contains("hunter2") && !refused.remedy.contains("hunter2"));
+    }
+
+    #[test]
+    fn only_whole_fingerprints_are_host_keys() {
+        let good = "SHA256:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU";
+        assert_eq!(host_keys(&format!("{good}, {good}")).unwrap(), [good, good]);
+        for bad in [
+            "",
+            "SHA256:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=",
+            "SHA256:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFV",
+            "sha256:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU",
+            "MD5:16:27:ac:a5:76:28:2d:36:63:1b:56:4d:eb:df:a6:48",
+            "SHA256:short",
+        ] {
+            assert!(host_keys(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn globs_match_names_that_are_left_alone() {
+        let set = globs("*.part, *.{tmp,bak} ,.*.sw?, [,]x").unwrap();
+        for name in ["a.part", "a.tmp", "b.bak", ".f.swp", ",x"] {
+            assert!(set.is_match(name), "{name}");
+        }
+        for name in ["a.parts", "f.swp", "a,x", "part"] {
+            assert!(!set.is_match(name), "{name}");
+        }
+        assert!(globs("none").unwrap().is_empty() && globs("").unwrap().is_empty());
+        for bad in ["a/b", "[", "{a", "a, [z-a]"] {
+            assert!(globs(bad).is_err(), "{bad}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_makes_a_value_panic(text: String) {
+            let _ = (start().path(&text), remote_path(&text), address(&text), host_keys(&text), globs(&text), port(&text));
+        }
+    }
+}

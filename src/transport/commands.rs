@@ -1,0 +1,76 @@
+//! What is done on the vessel by its own programs: joining parts, hashing, flushing.
+
+use std::ops::Range;
+
+use super::capabilities::HashTool;
+use super::error::{ErrorKind, RemoteError};
+use super::remote::Remote;
+use super::shell::Script;
+use crate::digest::Digest;
+use crate::names::RemotePath;
+
+impl Remote {
+    /// Appends parts to a file with `cat`, in this order, and removes them; all of `bytes` bytes.
+    ///
+    /// The file is made when it is missing, readable by its owner only. When it fails, the file may hold some of the
+    /// parts; its size tells which.
+    pub async fn append(&self, parts: &[RemotePath], to: &RemotePath, bytes: u64) -> Result<(), RemoteError> {
+        let words = |script: Script| parts.iter().fold(script, |script, part| script.path(part.as_bytes()));
+        let script = words(Script::new().code("umask 077; cat")).code(" >>").path(to.as_bytes());
+        let script = words(script.code(" </dev/null && rm -f")).code("\n");
+        let output = self.run(script, "joining parts", bytes).await?;
+        if output.is_success() {
+            return Ok(());
+        }
+        Err(RemoteError::new(ErrorKind::Failed, format_args!("joining parts into {to}"), output.complaint()))
+    }
+
+    /// Hashes a file on the vessel; `bytes` is its size.
+    pub async fn hash(&self, tool: HashTool, path: &RemotePath, bytes: u64) -> Result<Digest, RemoteError> {
+        let script = Script::new().code(tool.command()).code(" <").path(path.as_bytes()).code("\n");
+        self.hashes(script, path, 1, bytes).await.map(|digests| digests[0])
+    }
+
+    /// Hashes ranges of a file on the vessel, one digest each.
+    pub async fn hash_ranges(
+        &self,
+        tool: HashTool,
+        path: &RemotePath,
+        ranges: &[Range<u64>],
+    ) -> Result<Vec<Digest>, RemoteError> {
+        let mut script = Script::new();
+        for range in ranges {
+            script = script.code("tail -c +").number(range.start + 1).code(" <").path(path.as_bytes());
+            script = script.code(" | head -c ").number(range.end - range.start);
+            script = script.code(" | ").code(tool.command()).code("\n");
+        }
+        let bytes = ranges.iter().map(|r| r.end - r.start).sum();
+        self.hashes(script, path, ranges.len(), bytes).await
+    }
+
+    async fn hashes(
+        &self,
+        script: Script,
+        path: &RemotePath,
+        count: usize,
+        bytes: u64,
+    ) -> Result<Vec<Digest>, RemoteError> {
+        let output = self.run(script, "hashing on the vessel", bytes).await?;
+        let digests: Vec<Digest> =
+            output.stdout.split(|b| *b == b'\n').filter_map(|line| Digest::from_hex(line.get(..64)?)).collect();
+        if digests.len() == count {
+            return Ok(digests);
+        }
+        Err(RemoteError::new(ErrorKind::Failed, format_args!("hashing {path} on the vessel"), output.complaint()))
+    }
+
+    /// Flushes files or directories to the vessel's disk with `sync`.
+    pub async fn sync(&self, paths: &[&RemotePath]) -> Result<(), RemoteError> {
+        let script = paths.iter().fold(Script::new().code("sync"), |script, path| script.path(path.as_bytes()));
+        let output = self.run(script.code(" </dev/null\n"), "flushing", 0).await?;
+        if output.is_success() {
+            return Ok(());
+        }
+        Err(RemoteError::new(ErrorKind::Failed, "flushing with sync", output.complaint()))
+    }
+}

@@ -1,0 +1,21 @@
+//! The way to a vessel: SSH, SFTP and the vessel's own commands behind one handle, [`Remote`].
+//!
+//! [`Remote::connect`] dials, checks the host key, logs in and probes what the vessel offers ([`Capabilities`]). Errors
+//! name the place and are turned into a [`Fault`](crate::fault::Fault) here. Nothing outside of this folder knows the SSH
+//! library; nothing in it knows deliveries, the ledger or the shore's disk.
+
+mod capabilities;
+mod commands;
+mod error;
+mod exec;
+mod known_hosts;
+mod remote;
+mod sftp;
+mod shell;
+mod ssh;
+
+pub use capabilities::{Capabilities, HashTool};
+pub use error::{ConnectError, ErrorKind, RemoteError};
+pub use remote::{Remote, RemoteFile};
+pub use sftp::{Attrs, OpenFlags, Space};
+pub use ssh::{HostKeys, SeenKey, SshEnvironment, see_host_key};

@@ -1,0 +1,326 @@
+//! A thin SFTP version 3 client, byte-exact: names and handles are bytes, status codes are kept, many requests are in
+//! flight at once.
+//!
+//! [`Sftp`] has one method for each request that this program makes. It knows nothing of deliveries.
+
+mod session;
+mod wire;
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use russh::client::Msg;
+
+use session::Session;
+use wire::{Reader, Reply, kind, put_string};
+
+pub use wire::{Attrs, OpenFlags};
+
+/// Why a request failed.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum SftpError {
+    /// The vessel answered with a status that isn't OK (`SSH_FX_*`).
+    #[error("{}", status_text(*code, message))]
+    Status {
+        /// The status code.
+        code: u32,
+        /// The vessel's own words.
+        message: String,
+    },
+    /// The connection is gone.
+    #[error("{0}")]
+    Lost(String),
+    /// The vessel didn't answer in time.
+    #[error("no answer for {:.0} s", .0.as_secs_f64())]
+    Silent(Duration),
+    /// What came was no SFTP.
+    #[error("the vessel sent something that is no SFTP")]
+    Garbled,
+}
+
+impl From<wire::Garbled> for SftpError {
+    fn from(_: wire::Garbled) -> Self {
+        Self::Garbled
+    }
+}
+
+impl SftpError {
+    /// Whether the vessel said that there is no such file.
+    pub fn is_not_found(&self) -> bool {
+        matches!(self, Self::Status { code: 2, .. })
+    }
+}
+
+fn status_text(code: u32, message: &str) -> String {
+    let name = match code {
+        1 => "end of file",
+        2 => "no such file or directory",
+        3 => "permission denied",
+        4 => "failure",
+        5 => "bad message",
+        8 => "not supported",
+        _ => return format!("status {code} {message:?}"),
+    };
+    if message.is_empty() || message.eq_ignore_ascii_case(name) { name.into() } else { format!("{name} ({message:?})") }
+}
+
+/// An open file on the vessel.
+#[derive(Clone, Debug)]
+pub struct Handle(Bytes);
+
+/// Free space of a file system on the vessel (`statvfs@openssh.com`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Space {
+    /// Bytes that our user may still write.
+    pub free: u64,
+    /// Files that our user may still make.
+    pub free_files: u64,
+    /// Whether the file system is mounted read-only.
+    pub read_only: bool,
+    /// The file system's id, the same for two paths on one file system.
+    pub fs_id: u64,
+}
+
+/// What `limits@openssh.com` allows; 0 where the vessel names no limit.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Limits {
+    /// Most bytes in one read.
+    pub read: u64,
+    /// Most bytes in one write.
+    pub write: u64,
+}
+
+/// An SFTP session; cheap to clone.
+#[derive(Clone)]
+pub struct Sftp {
+    session: Session,
+}
+
+fn status(reply: Reply) -> Result<(), SftpError> {
+    match reply {
+        Reply::Status { code: 0, .. } => Ok(()),
+        other => Err(unexpected(other)),
+    }
+}
+
+fn unexpected(reply: Reply) -> SftpError {
+    match reply {
+        Reply::Status { code, message } if code != 0 => SftpError::Status { code, message },
+        _ => SftpError::Garbled,
+    }
+}
+
+impl Sftp {
+    /// Starts SFTP on a channel whose subsystem was accepted; also returns the extensions that the vessel announced.
+    ///
+    /// `timeout` is the longest silence of the vessel, beyond what the bytes on their way explain.
+    ///
+    /// # Errors
+    /// [`SftpError`] when the vessel doesn't greet in time or not in SFTP.
+    pub async fn start(
+        channel: russh::Channel<Msg>,
+        timeout: Duration,
+    ) -> Result<(Self, HashMap<String, String>), SftpError> {
+        let (session, extensions) = Session::start(channel, timeout).await?;
+        Ok((Self { session }, extensions))
+    }
+
+    /// Whether the session has ended.
+    pub fn is_ended(&self) -> bool {
+        self.session.is_ended()
+    }
+
+    async fn on_path(&self, kind: u8, path: &[u8], attrs: Option<Attrs>) -> Result<Reply, SftpError> {
+        self.session
+            .request(kind, Bytes::new(), |out| {
+                put_string(out, path);
+                if let Some(attrs) = attrs {
+                    attrs.put(out);
+                }
+            })
+            .await
+    }
+
+    async fn extended(&self, name: &str, fill: impl FnOnce(&mut BytesMut)) -> Result<Reply, SftpError> {
+        self.session
+            .request(kind::EXTENDED, Bytes::new(), |out| {
+                put_string(out, name.as_bytes());
+                fill(out);
+            })
+            .await
+    }
+
+    /// Opens a file; `mode` is set on a file that is made.
+    pub async fn open(&self, path: &[u8], flags: OpenFlags, mode: u32) -> Result<Handle, SftpError> {
+        let attrs = Attrs { mode: Some(mode), ..Attrs::default() };
+        let reply = self
+            .session
+            .request(kind::OPEN, Bytes::new(), |out| {
+                put_string(out, path);
+                out.put_u32(flags.0);
+                attrs.put(out);
+            })
+            .await?;
+        self.handle(reply)
+    }
+
+    fn handle(&self, reply: Reply) -> Result<Handle, SftpError> {
+        match reply {
+            Reply::Handle(handle) => Ok(Handle(handle)),
+            other => Err(unexpected(other)),
+        }
+    }
+
+    /// Closes a file.
+    pub async fn close(&self, handle: Handle) -> Result<(), SftpError> {
+        status(self.on_path(kind::CLOSE, &handle.0, None).await?)
+    }
+
+    /// Writes at an offset. Waits while too many bytes are in flight already.
+    pub async fn write(&self, handle: &Handle, offset: u64, bytes: Bytes) -> Result<(), SftpError> {
+        let length = u32::try_from(bytes.len()).map_err(|_| SftpError::Garbled)?;
+        let fill = |out: &mut BytesMut| {
+            put_string(out, &handle.0);
+            out.put_u64(offset);
+            out.put_u32(length);
+        };
+        status(self.session.request(kind::WRITE, bytes, fill).await?)
+    }
+
+    /// Reads at most `length` bytes at an offset; `None` at the end of the file.
+    pub async fn read(&self, handle: &Handle, offset: u64, length: u32) -> Result<Option<Bytes>, SftpError> {
+        let reply = self
+            .session
+            .request(kind::READ, Bytes::new(), |out| {
+                put_string(out, &handle.0);
+                out.put_u64(offset);
+                out.put_u32(length);
+            })
+            .await?;
+        match reply {
+            Reply::Data(bytes) if bytes.is_empty() || bytes.len() > length as usize => Err(SftpError::Garbled),
+            Reply::Data(bytes) => Ok(Some(bytes)),
+            Reply::Status { code: 1, .. } => Ok(None),
+            other => Err(unexpected(other)),
+        }
+    }
+
+    /// What a path is, not following a link.
+    pub async fn lstat(&self, path: &[u8]) -> Result<Attrs, SftpError> {
+        attrs(self.on_path(kind::LSTAT, path, None).await?)
+    }
+
+    /// What a path leads to, following links.
+    pub async fn stat(&self, path: &[u8]) -> Result<Attrs, SftpError> {
+        attrs(self.on_path(kind::STAT, path, None).await?)
+    }
+
+    /// What an open file is.
+    pub async fn fstat(&self, handle: &Handle) -> Result<Attrs, SftpError> {
+        attrs(self.on_path(kind::FSTAT, &handle.0, None).await?)
+    }
+
+    /// Sets attributes of a path.
+    pub async fn setstat(&self, path: &[u8], set: Attrs) -> Result<(), SftpError> {
+        status(self.on_path(kind::SETSTAT, path, Some(set)).await?)
+    }
+
+    /// Sets attributes of an open file.
+    pub async fn fsetstat(&self, handle: &Handle, set: Attrs) -> Result<(), SftpError> {
+        status(self.on_path(kind::FSETSTAT, &handle.0, Some(set)).await?)
+    }
+
+    /// Removes a file.
+    pub async fn remove(&self, path: &[u8]) -> Result<(), SftpError> {
+        status(self.on_path(kind::REMOVE, path, None).await?)
+    }
+
+    /// Makes a directory.
+    pub async fn mkdir(&self, path: &[u8], mode: u32) -> Result<(), SftpError> {
+        status(self.on_path(kind::MKDIR, path, Some(Attrs { mode: Some(mode), ..Attrs::default() })).await?)
+    }
+
+    /// Renames; fails when the new name exists.
+    pub async fn rename(&self, from: &[u8], to: &[u8]) -> Result<(), SftpError> {
+        status(self.session.request(kind::RENAME, Bytes::new(), |out| put_two(out, from, to)).await?)
+    }
+
+    /// Renames over whatever has the new name (`posix-rename@openssh.com`).
+    pub async fn posix_rename(&self, from: &[u8], to: &[u8]) -> Result<(), SftpError> {
+        status(self.extended("posix-rename@openssh.com", |out| put_two(out, from, to)).await?)
+    }
+
+    /// Flushes an open file to the vessel's disk (`fsync@openssh.com`).
+    pub async fn fsync(&self, handle: &Handle) -> Result<(), SftpError> {
+        status(self.extended("fsync@openssh.com", |out| put_string(out, &handle.0)).await?)
+    }
+
+    /// Free space where a path is (`statvfs@openssh.com`).
+    pub async fn statvfs(&self, path: &[u8]) -> Result<Space, SftpError> {
+        match self.extended("statvfs@openssh.com", |out| put_string(out, path)).await? {
+            Reply::Extended(body) => Ok(space(Reader(body))?),
+            other => Err(unexpected(other)),
+        }
+    }
+
+    /// What the vessel allows (`limits@openssh.com`).
+    pub async fn limits(&self) -> Result<Limits, SftpError> {
+        match self.extended("limits@openssh.com", |_| {}).await? {
+            Reply::Extended(body) => {
+                let mut body = Reader(body);
+                let _largest_packet = body.u64()?;
+                Ok(Limits { read: body.u64()?, write: body.u64()? })
+            }
+            other => Err(unexpected(other)),
+        }
+    }
+
+    /// The entries of a directory but for `.` and `..`, at most `most` of them.
+    pub async fn list(&self, path: &[u8], most: usize) -> Result<Vec<(Bytes, Attrs)>, SftpError> {
+        let handle = self.handle(self.on_path(kind::OPENDIR, path, None).await?)?;
+        let mut entries = Vec::new();
+        let outcome = loop {
+            match self.on_path(kind::READDIR, &handle.0, None).await? {
+                Reply::Names(names) if names.is_empty() => break Err(SftpError::Garbled),
+                Reply::Names(names) => {
+                    entries.extend(names.into_iter().filter(|(n, _)| *n != b"."[..] && *n != b".."[..]))
+                }
+                Reply::Status { code: 1, .. } => break Ok(()),
+                other => break Err(unexpected(other)),
+            }
+            if entries.len() > most {
+                entries.truncate(most);
+                break Ok(());
+            }
+        };
+        self.close(handle).await?;
+        outcome.map(|()| entries)
+    }
+}
+
+fn put_two(out: &mut BytesMut, first: &[u8], second: &[u8]) {
+    put_string(out, first);
+    put_string(out, second);
+}
+
+fn attrs(reply: Reply) -> Result<Attrs, SftpError> {
+    match reply {
+        Reply::Attrs(attrs) => Ok(attrs),
+        other => Err(unexpected(other)),
+    }
+}
+
+fn space(mut body: Reader) -> Result<Space, wire::Garbled> {
+    let mut next = || body.u64();
+    let (_block, fragment) = (next()?, next()?);
+    let (_blocks, _blocks_free, blocks_available) = (next()?, next()?, next()?);
+    let (_files, _files_free, files_available) = (next()?, next()?, next()?);
+    let (fs_id, flags, _longest_name) = (next()?, next()?, next()?);
+    Ok(Space {
+        free: blocks_available.saturating_mul(fragment),
+        free_files: files_available,
+        read_only: flags & 1 != 0,
+        fs_id,
+    })
+}

@@ -1,0 +1,307 @@
+//! One SFTP session: many requests in flight over one channel, and a deadline that knows a slow link from a dead one.
+//!
+//! One task writes, one reads. The writer is never cancelled: a half-written packet would garble all that follow.
+//! Knows packets and time, not what they are for.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
+use std::time::{Duration, Instant};
+
+use bytes::{Bytes, BytesMut};
+use russh::ChannelMsg;
+use russh::client::Msg;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+
+use super::SftpError;
+use super::wire::{self, Reader, Reply, kind};
+
+/// Payload bytes that may be unanswered at once on one channel. OpenSSH grants a window of 2 MiB, so this keeps the
+/// channel full while the replies are on their way back.
+const IN_FLIGHT: usize = 4 << 20;
+/// Requests queued for the writer; each holds its payload, which [`IN_FLIGHT`] bounds.
+const QUEUE: usize = 64;
+/// Small packets are sent together up to this size, so that a burst of requests is not a burst of SSH packets.
+const GATHER: usize = 32 * 1024;
+/// No link is taken to be slower than this, in bytes per second, when it is judged whether an answer is overdue.
+const SLOWEST: u64 = 4 * 1024;
+
+/// A request on its way to the writer: its head, and the bytes to be written where it carries any.
+struct Outgoing {
+    head: Bytes,
+    payload: Bytes,
+}
+
+struct Waiting {
+    reply: oneshot::Sender<Reply>,
+    payload: u64,
+    /// Given back when the answer arrives, not when whoever asked loses interest: the bytes are in flight until then.
+    _in_flight: Option<OwnedSemaphorePermit>,
+}
+
+struct State {
+    waiting: HashMap<u32, Waiting>,
+    unanswered_bytes: u64,
+    /// When something last moved: a reply came, or the channel took bytes from us.
+    moved: Instant,
+    /// Since when the unanswered payload has been waiting for its next answer.
+    waiting_since: Instant,
+    rate: Rate,
+}
+
+/// The rate at which the vessel acknowledges payload, forgetting the distant past.
+#[derive(Default)]
+struct Rate {
+    bytes: f64,
+    seconds: f64,
+}
+
+impl Rate {
+    fn add(&mut self, bytes: u64, took: Duration) {
+        if self.seconds > 10.0 {
+            self.bytes /= 2.0;
+            self.seconds /= 2.0;
+        }
+        self.bytes += bytes as f64;
+        self.seconds += took.as_secs_f64();
+    }
+
+    /// A quarter of the average rate in bytes per second, and never less than [`SLOWEST`].
+    fn pessimistic(&self) -> f64 {
+        let average = if self.seconds > 0.1 { self.bytes / self.seconds } else { 0.0 };
+        (average / 4.0).max(SLOWEST as f64)
+    }
+}
+
+struct Shared {
+    state: Mutex<State>,
+    in_flight: Arc<Semaphore>,
+    next_id: AtomicU32,
+    timeout: Duration,
+    ended: OnceLock<SftpError>,
+}
+
+/// A cheap-to-clone handle to a session. The session ends when the last handle is dropped or the channel closes.
+#[derive(Clone)]
+pub(crate) struct Session {
+    shared: Arc<Shared>,
+    outgoing: mpsc::Sender<Outgoing>,
+}
+
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("no code panics while it holds this lock")
+    }
+
+    fn end(&self, why: SftpError) {
+        let _ = self.ended.set(why);
+        self.state().waiting.clear();
+        self.in_flight.close();
+    }
+
+    fn why_ended(&self) -> SftpError {
+        self.ended.get().cloned().unwrap_or_else(|| SftpError::Lost("the SFTP channel was closed".into()))
+    }
+
+    fn moved(&self) {
+        self.state().moved = Instant::now();
+    }
+
+    /// How long the vessel has been silent beyond what its link explains; `None` while all is well.
+    fn overdue(&self) -> Option<Duration> {
+        let state = self.state();
+        if state.waiting.is_empty() {
+            return None;
+        }
+        let silent = state.moved.elapsed();
+        let on_the_way = Duration::from_secs_f64(state.unanswered_bytes as f64 / state.rate.pessimistic());
+        (silent > self.timeout + on_the_way).then_some(silent)
+    }
+
+    fn answer_all(&self, arrived: &mut BytesMut) -> Result<(), wire::Garbled> {
+        while let Some(packet) = wire::split_packet(arrived)? {
+            self.answer(Reader(packet))?;
+        }
+        Ok(())
+    }
+
+    fn answer(&self, mut packet: Reader) -> Result<(), wire::Garbled> {
+        let kind = packet.u8()?;
+        let id = packet.u32()?;
+        let reply = packet.reply(kind)?;
+        let mut state = self.state();
+        let now = Instant::now();
+        state.moved = now;
+        let waiting = state.waiting.remove(&id).ok_or(wire::Garbled)?;
+        if waiting.payload > 0 {
+            let took = now - state.waiting_since;
+            state.waiting_since = now;
+            state.unanswered_bytes -= waiting.payload;
+            state.rate.add(waiting.payload, took);
+        }
+        drop(state);
+        // Whoever asked may have gone; the answer has served its purpose all the same.
+        let _ = waiting.reply.send(reply);
+        Ok(())
+    }
+}
+
+impl Session {
+    /// Starts SFTP on a channel whose subsystem has been accepted; returns the extensions that the vessel announced.
+    pub(crate) async fn start(
+        channel: russh::Channel<Msg>,
+        timeout: Duration,
+    ) -> Result<(Self, HashMap<String, String>), SftpError> {
+        let (mut reader, writer) = channel.split();
+        let mut init = BytesMut::from(&[0, 0, 0, 5, kind::INIT][..]);
+        init.extend_from_slice(&3u32.to_be_bytes());
+        let mut arrived = BytesMut::new();
+        let greeting = async {
+            writer
+                .data_bytes(init.freeze())
+                .await
+                .map_err(|_| SftpError::Lost("the SFTP channel was closed".into()))?;
+            loop {
+                if let Some(packet) = wire::split_packet(&mut arrived)? {
+                    return extensions(Reader(packet));
+                }
+                match reader.wait().await {
+                    Some(ChannelMsg::Data { data }) => arrived.extend_from_slice(&data),
+                    Some(ChannelMsg::Eof | ChannelMsg::Close) | None => {
+                        return Err(SftpError::Lost("the vessel closed the SFTP channel before it had begun".into()));
+                    }
+                    Some(_) => {}
+                }
+            }
+        };
+        let extensions = tokio::time::timeout(timeout, greeting).await.map_err(|_| SftpError::Silent(timeout))??;
+
+        let shared = Arc::new(Shared {
+            state: Mutex::new(State {
+                waiting: HashMap::new(),
+                unanswered_bytes: 0,
+                moved: Instant::now(),
+                waiting_since: Instant::now(),
+                rate: Rate::default(),
+            }),
+            in_flight: Arc::new(Semaphore::new(IN_FLIGHT)),
+            next_id: AtomicU32::new(1),
+            timeout,
+            ended: OnceLock::new(),
+        });
+        let (outgoing, queue) = mpsc::channel(QUEUE);
+        tokio::spawn(write_all(queue, writer, shared.clone()));
+        tokio::spawn(read_all(reader, arrived, shared.clone()));
+        Ok((Self { shared, outgoing }, extensions))
+    }
+
+    /// Whether the session has ended, for whatever reason.
+    pub(crate) fn is_ended(&self) -> bool {
+        self.shared.ended.get().is_some()
+    }
+
+    /// Sends a request and waits for its reply; `fill` writes what stands between the request number and the payload.
+    pub(crate) async fn request(
+        &self,
+        kind: u8,
+        payload: Bytes,
+        fill: impl FnOnce(&mut BytesMut),
+    ) -> Result<Reply, SftpError> {
+        let in_flight = self.reserve(payload.len()).await?;
+        let id = self.shared.next_id.fetch_add(1, Ordering::Relaxed);
+        let mut head = wire::begin(kind, id);
+        fill(&mut head);
+        let head = wire::end(head, payload.len());
+        let (reply, answer) = oneshot::channel();
+        {
+            let mut state = self.shared.state();
+            if self.is_ended() {
+                return Err(self.shared.why_ended());
+            }
+            let now = Instant::now();
+            if state.waiting.is_empty() {
+                state.moved = now;
+            }
+            if state.unanswered_bytes == 0 {
+                state.waiting_since = now;
+            }
+            state.unanswered_bytes += payload.len() as u64;
+            let waiting = Waiting { reply, payload: payload.len() as u64, _in_flight: in_flight };
+            state.waiting.insert(id, waiting);
+        }
+        let queued = self.outgoing.send(Outgoing { head, payload }).await;
+        if queued.is_err() {
+            return Err(self.shared.why_ended());
+        }
+        answer.await.map_err(|_| self.shared.why_ended())
+    }
+
+    async fn reserve(&self, bytes: usize) -> Result<Option<OwnedSemaphorePermit>, SftpError> {
+        let Ok(permits @ 1..) = u32::try_from(bytes.min(IN_FLIGHT)) else { return Ok(None) };
+        let permit = self.shared.in_flight.clone().acquire_many_owned(permits).await;
+        permit.map(Some).map_err(|_| self.shared.why_ended())
+    }
+}
+
+/// Reads the greeting: the version, then names and values of extensions.
+fn extensions(mut packet: Reader) -> Result<HashMap<String, String>, SftpError> {
+    let (kind, version) = (packet.u8()?, packet.u32()?);
+    if kind != kind::VERSION || version < 3 {
+        return Err(SftpError::Garbled);
+    }
+    let mut extensions = HashMap::new();
+    while !packet.is_empty() {
+        let (name, value) = (packet.string()?, packet.string()?);
+        extensions.insert(String::from_utf8_lossy(&name).into_owned(), String::from_utf8_lossy(&value).into_owned());
+    }
+    Ok(extensions)
+}
+
+async fn write_all(mut queue: mpsc::Receiver<Outgoing>, writer: russh::ChannelWriteHalf<Msg>, shared: Arc<Shared>) {
+    let mut gathered = BytesMut::new();
+    while let Some(next) = queue.recv().await {
+        gathered.extend_from_slice(&next.head);
+        let mut payload = next.payload;
+        // What is small goes along with its neighbours; what is large is handed on without a copy.
+        while payload.len() < GATHER && gathered.len() < GATHER {
+            gathered.extend_from_slice(&payload);
+            payload = Bytes::new();
+            let Ok(next) = queue.try_recv() else { break };
+            gathered.extend_from_slice(&next.head);
+            payload = next.payload;
+        }
+        for bytes in [gathered.split().freeze(), payload] {
+            if !bytes.is_empty() && writer.data_bytes(bytes).await.is_err() {
+                return shared.end(SftpError::Lost("the connection was closed".into()));
+            }
+            shared.moved();
+        }
+    }
+    // The last handle is gone: the vessel's SFTP server ends when its input does.
+    let _ = writer.eof().await;
+    let _ = writer.close().await;
+}
+
+async fn read_all(mut reader: russh::ChannelReadHalf, mut arrived: BytesMut, shared: Arc<Shared>) {
+    let mut look = tokio::time::interval(Duration::from_millis(500));
+    look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            message = reader.wait() => match message {
+                Some(ChannelMsg::Data { data }) => {
+                    arrived.extend_from_slice(&data);
+                    if shared.answer_all(&mut arrived).is_err() {
+                        return shared.end(SftpError::Garbled);
+                    }
+                }
+                Some(ChannelMsg::Eof | ChannelMsg::Close) | None => {
+                    return shared.end(SftpError::Lost("the connection was closed".into()));
+                }
+                Some(_) => {}
+            },
+            _ = look.tick() => if let Some(silent) = shared.overdue() {
+                return shared.end(SftpError::Silent(silent));
+            },
+        }
+    }
+}

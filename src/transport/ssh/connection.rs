@@ -1,0 +1,181 @@
+//! A logged-in SSH connection: TCP, host key, login, then channels.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::time::Duration;
+
+use russh::client::{Config, Handle, Msg};
+use russh::keys::ssh_key::Algorithm;
+use russh::{Channel, ChannelMsg, Preferred, cipher};
+use tokio::net::TcpStream;
+
+use super::SshEnvironment;
+use super::auth::Login;
+use super::doorkeeper::{Doorkeeper, SharedNotes};
+use super::host_key::{HostKeys, SeenKey, place};
+use crate::settings::Vessel;
+use crate::transport::ConnectError;
+
+/// How often an idle connection is checked, and how often in vain before it is given up.
+const KEEPALIVE: Duration = Duration::from_secs(15);
+const KEEPALIVES_LOST: usize = 3;
+
+/// A connection. It ends when the last clone and the last channel are gone.
+#[derive(Clone)]
+pub(crate) struct Connection {
+    handle: Arc<Handle<Doorkeeper>>,
+    notes: SharedNotes,
+}
+
+impl Connection {
+    /// Connects and logs in. Every step has the vessel's `Timeout` as its deadline.
+    pub(crate) async fn open(vessel: &Arc<Vessel>, environment: &Arc<SshEnvironment>) -> Result<Self, ConnectError> {
+        let host_keys = HostKeys::read(vessel.clone(), environment.clone());
+        let notes = SharedNotes::default();
+        let mut handle = greet(vessel, Some(host_keys), notes.clone()).await?;
+        let login = Login::new(&mut handle, vessel, environment).run();
+        match tokio::time::timeout(vessel.timeout * 2, login).await {
+            Ok(Ok(())) => Ok(Self { handle: Arc::new(handle), notes }),
+            Ok(Err(refused)) => Err(ConnectError::Login {
+                place: place(vessel),
+                user: vessel.username.clone(),
+                why: with_note(refused.why, &notes),
+                remedy: refused.remedy,
+            }),
+            Err(_) => Err(handshake(vessel, format!("no answer to the login within {:?}", vessel.timeout * 2))),
+        }
+    }
+
+    /// Opens a session channel.
+    pub(crate) async fn channel(&self) -> Result<Channel<Msg>, russh::Error> {
+        self.handle.channel_open_session().await
+    }
+
+    /// Whether the connection has ended.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.handle.is_closed()
+    }
+
+    /// Why it ended, where that is known.
+    pub(crate) fn why_closed(&self) -> Option<String> {
+        self.notes.lock().ended.clone()
+    }
+
+    /// The cipher in use.
+    pub(crate) fn cipher(&self) -> String {
+        self.notes.lock().cipher.clone().unwrap_or_default()
+    }
+
+    /// Says good-bye. Nobody waits for an answer.
+    pub(crate) async fn hang_up(&self) {
+        let _ = self.handle.disconnect(russh::Disconnect::ByApplication, "", "").await;
+    }
+}
+
+/// Fetches a vessel's host key, trusting nothing and logging in nowhere.
+///
+/// # Errors
+/// [`ConnectError`] when the vessel can't be reached or shows no key.
+pub async fn see_host_key(vessel: &Arc<Vessel>) -> Result<SeenKey, ConnectError> {
+    let notes = SharedNotes::default();
+    let failed = greet(vessel, None, notes.clone()).await.err();
+    let seen = notes.lock().seen.take();
+    seen.ok_or_else(|| failed.unwrap_or_else(|| handshake(vessel, "it showed no host key".into())))
+}
+
+/// Waits for the answer to a request on a fresh channel (`exec`, a subsystem).
+pub(crate) async fn accepted(channel: &mut Channel<Msg>) -> bool {
+    loop {
+        match channel.wait().await {
+            Some(ChannelMsg::Success) => return true,
+            Some(ChannelMsg::WindowAdjusted { .. }) => {}
+            _ => return false,
+        }
+    }
+}
+
+async fn greet(
+    vessel: &Arc<Vessel>,
+    host_keys: Option<HostKeys>,
+    notes: SharedNotes,
+) -> Result<Handle<Doorkeeper>, ConnectError> {
+    let stream = connect(vessel).await?;
+    let config = Arc::new(config(vessel, host_keys.as_ref()));
+    let doorkeeper = Doorkeeper { host_keys, notes: notes.clone() };
+    let greeting = russh::client::connect_stream(config, stream, doorkeeper);
+    match tokio::time::timeout(vessel.timeout, greeting).await {
+        Ok(Ok(handle)) => Ok(handle),
+        Ok(Err(e)) => {
+            Err(notes.lock().refused.take().unwrap_or_else(|| handshake(vessel, with_note(e.to_string(), &notes))))
+        }
+        Err(_) => Err(handshake(vessel, format!("no SSH greeting within {:?}", vessel.timeout))),
+    }
+}
+
+fn handshake(vessel: &Vessel, why: String) -> ConnectError {
+    ConnectError::Handshake { place: place(vessel), why }
+}
+
+/// Adds what the library told only its handler.
+fn with_note(why: String, notes: &SharedNotes) -> String {
+    let note = notes.lock().ended.clone();
+    match note {
+        Some(note) if note != why => format!("{why}; {note}"),
+        _ => why,
+    }
+}
+
+async fn connect(vessel: &Vessel) -> Result<TcpStream, ConnectError> {
+    let unreachable = |why: String| ConnectError::Unreachable { place: place(vessel), why };
+    let connecting = TcpStream::connect((vessel.address.as_str(), vessel.port));
+    let stream = match tokio::time::timeout(vessel.timeout, connecting).await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(e)) => return Err(unreachable(e.to_string())),
+        Err(_) => return Err(unreachable(format!("no answer within {:?}", vessel.timeout))),
+    };
+    prepare(&stream, vessel.timeout).map_err(|e| unreachable(e.to_string()))?;
+    Ok(stream)
+}
+
+/// Has the kernel notice a dead link: bytes that nobody acknowledges end the connection, and so does silence when idle.
+fn prepare(stream: &TcpStream, timeout: Duration) -> std::io::Result<()> {
+    stream.set_nodelay(true)?;
+    let socket = socket2::SockRef::from(stream);
+    socket.set_tcp_user_timeout(Some(patience(timeout)))?;
+    socket.set_tcp_keepalive(&socket2::TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE))
+}
+
+/// How long a connection may make no progress at all before it is given up: longer than the short outages that TCP
+/// bridges by itself.
+fn patience(timeout: Duration) -> Duration {
+    (timeout * 3).max(Duration::from_secs(30))
+}
+
+fn config(vessel: &Vessel, host_keys: Option<&HostKeys>) -> Config {
+    let all: Vec<Algorithm> =
+        Preferred::DEFAULT.key.iter().filter(|a| !matches!(a, Algorithm::Rsa { hash: None })).cloned().collect();
+    let key = host_keys.map_or_else(|| all.clone(), |keys| keys.preferred(&all));
+    let certificates = if host_keys.is_some_and(HostKeys::want_certificate) { all } else { Vec::new() };
+    Config {
+        // AES-GCM costs half of what ChaCha20 does per byte; CTR, the dearest, stays for servers that have nothing else.
+        preferred: Preferred {
+            cipher: Cow::Borrowed(&[
+                cipher::AES_128_GCM,
+                cipher::AES_256_GCM,
+                cipher::CHACHA20_POLY1305,
+                cipher::AES_256_CTR,
+                cipher::AES_192_CTR,
+                cipher::AES_128_CTR,
+            ]),
+            key: key.into(),
+            host_key_certificates: certificates.into(),
+            ..Preferred::DEFAULT
+        },
+        nodelay: true,
+        keepalive_interval: Some(KEEPALIVE),
+        keepalive_max: KEEPALIVES_LOST,
+        // Covers what keepalives don't: a write that blocks, and a handshake that never ends.
+        inactivity_timeout: Some(patience(vessel.timeout).max(KEEPALIVE * 4)),
+        ..Config::default()
+    }
+}

@@ -1,0 +1,96 @@
+//! Our side of what the SSH library asks during a connection: is this key right, may the vessel open a channel.
+
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use russh::client::{ChannelOpenHandle, DisconnectReason, Handler, Msg, Session};
+use russh::keys::PublicKeyOrCertificate;
+
+use super::host_key::{HostKeys, SeenKey};
+use crate::transport::ConnectError;
+
+/// What came up during a connection's life that a message will want to say.
+#[derive(Default)]
+pub(super) struct Notes {
+    /// Why the host key was refused.
+    pub(super) refused: Option<ConnectError>,
+    /// The key that the vessel showed.
+    pub(super) seen: Option<SeenKey>,
+    /// Why the connection ended.
+    pub(super) ended: Option<String>,
+    /// The cipher in use.
+    pub(super) cipher: Option<String>,
+}
+
+/// [`Notes`], shared between the library's task and whoever made the connection.
+#[derive(Clone, Default)]
+pub(super) struct SharedNotes(Arc<Mutex<Notes>>);
+
+impl SharedNotes {
+    pub(super) fn lock(&self) -> MutexGuard<'_, Notes> {
+        self.0.lock().expect("no code panics while it holds this lock")
+    }
+}
+
+/// Decides on the host key, refuses what a vessel has no business asking for, and keeps notes.
+pub(super) struct Doorkeeper {
+    /// The keys that are let in; `None` for whoever only wants to see the key.
+    pub(super) host_keys: Option<HostKeys>,
+    pub(super) notes: SharedNotes,
+}
+
+/// The library would let a vessel open these channels to us. Dropping `reply` refuses.
+macro_rules! refuse_channel {
+    ($($name:ident($($extra:ty),*);)*) => {$(
+        async fn $name(
+            &mut self,
+            _: russh::Channel<Msg>,
+            $(_: $extra,)*
+            reply: ChannelOpenHandle,
+            _: &mut Session,
+        ) -> Result<(), Self::Error> {
+            drop(reply);
+            Ok(())
+        }
+    )*};
+}
+
+impl Handler for Doorkeeper {
+    type Error = russh::Error;
+
+    async fn check_server_key(&mut self, shown: &PublicKeyOrCertificate) -> Result<bool, Self::Error> {
+        if let PublicKeyOrCertificate::PublicKey { key, .. } = shown {
+            self.notes.lock().seen = Some(SeenKey { key: key.clone() });
+        }
+        let Some(host_keys) = &self.host_keys else { return Ok(false) };
+        let checked = host_keys.check(shown);
+        let welcome = checked.is_ok();
+        self.notes.lock().refused = checked.err();
+        Ok(welcome)
+    }
+
+    async fn kex_done(&mut self, _: Option<&[u8]>, names: &russh::Names, _: &mut Session) -> Result<(), Self::Error> {
+        self.notes.lock().cipher = Some(names.cipher.as_ref().to_string());
+        Ok(())
+    }
+
+    async fn disconnected(&mut self, reason: DisconnectReason<Self::Error>) -> Result<(), Self::Error> {
+        let (why, outcome) = match reason {
+            DisconnectReason::ReceivedDisconnect(info) => {
+                (format!("the vessel hung up: {}", info.message.trim().escape_debug()), Ok(()))
+            }
+            DisconnectReason::Error(e) => (e.to_string(), Err(e)),
+        };
+        self.notes.lock().ended = Some(why);
+        outcome
+    }
+
+    refuse_channel! {
+        server_channel_open_forwarded_tcpip(&str, u32, &str, u32);
+        server_channel_open_forwarded_streamlocal(&str);
+        server_channel_open_agent_forward();
+        server_channel_open_session();
+        server_channel_open_direct_tcpip(&str, u32, &str, u32);
+        server_channel_open_direct_streamlocal(&str);
+        server_channel_open_x11(&str, u32);
+    }
+}

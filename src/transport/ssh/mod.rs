@@ -1,0 +1,47 @@
+//! SSH: from an address to a logged-in connection whose host key was checked.
+//!
+//! [`Connection`] opens channels; what is done on them stands elsewhere.
+
+mod auth;
+mod connection;
+mod doorkeeper;
+mod host_key;
+
+pub use connection::see_host_key;
+pub(crate) use connection::{Connection, accepted};
+pub(crate) use host_key::place;
+pub use host_key::{HostKeys, SeenKey};
+
+use std::path::PathBuf;
+
+/// What SSH takes from the account that runs the program.
+#[derive(Clone, Debug)]
+pub struct SshEnvironment {
+    /// The home directory, for `~/.ssh`.
+    pub home: Option<PathBuf>,
+    /// The agent's socket (`SSH_AUTH_SOCK`).
+    pub agent: Option<PathBuf>,
+    /// `known_hosts` for the whole machine.
+    pub global_known_hosts: PathBuf,
+    /// How a person would run this program with the same settings, for messages that name a command.
+    pub program: String,
+}
+
+impl SshEnvironment {
+    /// Takes it from the process: `HOME`, `SSH_AUTH_SOCK`, `/etc/ssh/ssh_known_hosts`.
+    ///
+    /// `program` is how a person would run this program with the same settings.
+    pub fn from_process(program: String) -> Self {
+        Self {
+            home: std::env::home_dir().filter(|home| !home.as_os_str().is_empty()),
+            agent: std::env::var_os("SSH_AUTH_SOCK").filter(|s| !s.is_empty()).map(PathBuf::from),
+            global_known_hosts: "/etc/ssh/ssh_known_hosts".into(),
+            program,
+        }
+    }
+
+    /// The user's own `known_hosts`.
+    pub fn known_hosts(&self) -> Option<PathBuf> {
+        self.home.as_ref().map(|home| home.join(".ssh/known_hosts"))
+    }
+}
