@@ -19,12 +19,15 @@
 pub mod backoff;
 pub mod bell;
 pub mod chunk;
+pub mod cli;
 pub mod clock;
+pub mod daemon;
 pub mod digest;
 pub mod embedded_vessel;
 pub mod fault;
 pub mod ledger;
 pub mod local;
+pub mod logging;
 pub mod monitor;
 pub mod names;
 pub mod records;

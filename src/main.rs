@@ -1,3 +1,5 @@
-//! The `contentmonster` program.
+//! The `contentmonster` program. What it does stands in the library.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    contentmonster::cli::main().into()
+}

@@ -60,6 +60,13 @@ pub enum Event<'a> {
         /// Why, and what mends it.
         reason: &'a str,
     },
+    /// A directory can't be used for now, or something in it.
+    DirectoryAway {
+        /// This directory.
+        directory: &'a DirectoryName,
+        /// Why, and what mends it.
+        reason: &'a str,
+    },
     /// A source was moved to `processed/`.
     Retired {
         /// The file's directory.

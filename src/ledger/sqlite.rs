@@ -283,13 +283,15 @@ impl Store for Sqlite {
         Ok(dropped)
     }
 
-    async fn retirable(&self, directory: &DirectoryName, limit: u32) -> Result<Vec<Version>> {
+    async fn retirable(&self, directory: &DirectoryName, after: VersionId, limit: u32) -> Result<Vec<Version>> {
         sqlx::query(concat!(
             "SELECT ",
             version_columns!(),
-            " FROM version v WHERE v.directory = ? AND v.complete = 1 AND v.ended_at IS NULL ORDER BY v.id LIMIT ?"
+            " FROM version v WHERE v.directory = ? AND v.complete = 1 AND v.ended_at IS NULL AND v.id > ?
+              ORDER BY v.id LIMIT ?"
         ))
         .bind(directory.as_str())
+        .bind(after.0)
         .bind(limit)
         .fetch_all(&self.readers)
         .await?

@@ -58,8 +58,8 @@ pub trait Store: Send + Sync {
     /// acknowledged counts as retired. Returns how many were not.
     async fn vanished(&self, directory: &DirectoryName, paths: &[RelPath]) -> Result<u64>;
 
-    /// Versions of a directory that every vessel that takes them has acknowledged, at most `limit`.
-    async fn retirable(&self, directory: &DirectoryName, limit: u32) -> Result<Vec<Version>>;
+    /// Versions of a directory that every vessel that takes them has acknowledged, those after `after`, at most `limit`.
+    async fn retirable(&self, directory: &DirectoryName, after: VersionId, limit: u32) -> Result<Vec<Version>>;
 
     /// Enters that the source of a version was retired.
     async fn retired(&self, version: VersionId) -> Result<()>;

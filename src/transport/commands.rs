@@ -31,6 +31,23 @@ impl Remote {
         self.hashes(script, path, 1, bytes).await.map(|digests| digests[0])
     }
 
+    /// Hashes many small files on the vessel with one command; `None` for each that can't be read.
+    pub async fn hash_many(&self, tool: HashTool, paths: &[RemotePath]) -> Result<Vec<Option<Digest>>, RemoteError> {
+        let mut script = Script::new();
+        for path in paths {
+            script = script.code(tool.command()).code(" <").path(path.as_bytes()).code(" || echo\n");
+        }
+        let output = self.run(script, "hashing on the vessel", 0).await?;
+        let mut digests: Vec<_> =
+            output.stdout.split(|b| *b == b'\n').map(|line| line.get(..64).and_then(Digest::from_hex)).collect();
+        // What follows the last line's end is no line.
+        digests.pop();
+        if digests.len() == paths.len() {
+            return Ok(digests);
+        }
+        Err(RemoteError::new(ErrorKind::Failed, "hashing on the vessel", output.complaint()))
+    }
+
     /// Hashes ranges of a file on the vessel, one digest each.
     pub async fn hash_ranges(
         &self,

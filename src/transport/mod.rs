@@ -16,6 +16,6 @@ mod ssh;
 
 pub use capabilities::{Capabilities, HashTool};
 pub use error::{ConnectError, ErrorKind, RemoteError};
-pub use remote::{Remote, RemoteFile};
+pub use remote::{Remote, RemoteFile, Sent};
 pub use sftp::{Attrs, OpenFlags, Space};
-pub use ssh::{HostKeys, SeenKey, SshEnvironment, see_host_key};
+pub use ssh::{HostKeys, SeenKey, SshEnvironment, Standing, see_host_key};

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use super::capabilities::Capabilities;
 use super::error::{ConnectError, ErrorKind, RemoteError};
 use super::exec::{self, Output};
-use super::sftp::{Attrs, Handle, OpenFlags, Sftp, SftpError, Space};
+use super::sftp::{Attrs, Handle, OpenFlags, SentWrite, Sftp, SftpError, Space};
 use super::shell::Script;
 use super::ssh::{Connection, SshEnvironment, accepted, place};
 use crate::names::RemotePath;
@@ -78,9 +78,19 @@ impl Remote {
         self.0.connection.is_closed() || self.0.sftp.is_ended()
     }
 
+    /// Waits until the connection is gone.
+    pub async fn lost(&self) {
+        self.0.sftp.over().await;
+    }
+
     /// Why it is gone, where that is known.
     pub fn why_lost(&self) -> String {
         self.0.connection.why_closed().unwrap_or_else(|| "the connection was closed".into())
+    }
+
+    /// What to say when something can't be done because the connection is gone.
+    pub fn lost_error(&self) -> RemoteError {
+        RemoteError::new(ErrorKind::Connection, "the connection is gone", self.why_lost())
     }
 
     /// Says good-bye.
@@ -98,11 +108,10 @@ impl Remote {
         found(self.0.sftp.stat(path.as_bytes()).await, || format!("looking at {path}"))
     }
 
-    /// The names in a directory; none when it doesn't exist.
-    pub async fn names(&self, directory: &RemotePath) -> Result<Vec<Bytes>, RemoteError> {
+    /// The entries of a directory; none when it doesn't exist.
+    pub async fn list(&self, directory: &RemotePath) -> Result<Vec<(Bytes, Attrs)>, RemoteError> {
         let listed = self.0.sftp.list(directory.as_bytes(), MOST_ENTRIES).await;
-        let listed = found(listed, || format!("listing {directory}"))?;
-        Ok(listed.unwrap_or_default().into_iter().map(|(name, _)| name).collect())
+        Ok(found(listed, || format!("listing {directory}"))?.unwrap_or_default())
     }
 
     /// Makes one directory with the given permission bits, exactly.
@@ -229,6 +238,21 @@ fn found<T>(result: Result<T, SftpError>, what: impl FnOnce() -> String) -> Resu
     }
 }
 
+/// Bytes on their way into a file.
+pub struct Sent {
+    write: SentWrite,
+    path: RemotePath,
+    length: u64,
+}
+
+impl Sent {
+    /// Waits until the vessel has taken them; returns how many they are.
+    pub async fn taken(self) -> Result<u64, RemoteError> {
+        let taken = self.write.wait().await;
+        taken.map(|()| self.length).map_err(|e| RemoteError::from_sftp(&e, format_args!("writing to {}", self.path)))
+    }
+}
+
 impl RemoteFile {
     fn error(&self, error: &SftpError, doing: &str) -> RemoteError {
         RemoteError::from_sftp(error, format_args!("{doing} {}", self.path))
@@ -239,9 +263,12 @@ impl RemoteFile {
         &self.path
     }
 
-    /// Writes at an offset; waits while too much is in flight already.
-    pub async fn write_at(&self, offset: u64, bytes: Bytes) -> Result<(), RemoteError> {
-        self.sftp.write(&self.handle, offset, bytes).await.map_err(|e| self.error(&e, "writing to"))
+    /// Sends a write; waits first while too much is in flight already. The vessel gets writes in the order in which this
+    /// returns.
+    pub async fn send(&self, offset: u64, bytes: Bytes) -> Result<Sent, RemoteError> {
+        let length = bytes.len() as u64;
+        let sent = self.sftp.send_write(&self.handle, offset, bytes).await;
+        Ok(Sent { write: sent.map_err(|e| self.error(&e, "writing to"))?, path: self.path.clone(), length })
     }
 
     /// Reads at most `length` bytes at an offset; `None` at the end.

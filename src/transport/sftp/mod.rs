@@ -12,7 +12,7 @@ use std::time::Duration;
 use bytes::{BufMut, Bytes, BytesMut};
 use russh::client::Msg;
 
-use session::Session;
+use session::{Pending, Session};
 use wire::{Reader, Reply, kind, put_string};
 
 pub use wire::{Attrs, OpenFlags};
@@ -97,6 +97,16 @@ pub struct Sftp {
     session: Session,
 }
 
+/// A write on its way.
+pub struct SentWrite(Pending);
+
+impl SentWrite {
+    /// Waits until the vessel has taken it.
+    pub async fn wait(self) -> Result<(), SftpError> {
+        status(self.0.wait().await?)
+    }
+}
+
 fn status(reply: Reply) -> Result<(), SftpError> {
     match reply {
         Reply::Status { code: 0, .. } => Ok(()),
@@ -129,6 +139,11 @@ impl Sftp {
     /// Whether the session has ended.
     pub fn is_ended(&self) -> bool {
         self.session.is_ended()
+    }
+
+    /// Waits until the session has ended.
+    pub async fn over(&self) {
+        self.session.over().await;
     }
 
     async fn on_path(&self, kind: u8, path: &[u8], attrs: Option<Attrs>) -> Result<Reply, SftpError> {
@@ -177,15 +192,16 @@ impl Sftp {
         status(self.on_path(kind::CLOSE, &handle.0, None).await?)
     }
 
-    /// Writes at an offset. Waits while too many bytes are in flight already.
-    pub async fn write(&self, handle: &Handle, offset: u64, bytes: Bytes) -> Result<(), SftpError> {
+    /// Sends a write and returns what will tell how it went. Waits first while too many bytes are in flight already.
+    /// Writes reach the vessel in the order in which this returns.
+    pub async fn send_write(&self, handle: &Handle, offset: u64, bytes: Bytes) -> Result<SentWrite, SftpError> {
         let length = u32::try_from(bytes.len()).map_err(|_| SftpError::Garbled)?;
         let fill = |out: &mut BytesMut| {
             put_string(out, &handle.0);
             out.put_u64(offset);
             out.put_u32(length);
         };
-        status(self.session.request(kind::WRITE, bytes, fill).await?)
+        Ok(SentWrite(self.session.send(kind::WRITE, bytes, fill).await?))
     }
 
     /// Reads at most `length` bytes at an offset; `None` at the end of the file.

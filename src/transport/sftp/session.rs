@@ -12,6 +12,7 @@ use bytes::{Bytes, BytesMut};
 use russh::ChannelMsg;
 use russh::client::Msg;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
 
 use super::SftpError;
 use super::wire::{self, Reader, Reply, kind};
@@ -79,6 +80,8 @@ struct Shared {
     next_id: AtomicU32,
     timeout: Duration,
     ended: OnceLock<SftpError>,
+    /// Set once `ended` is, while the state is locked: no request can slip in after the last was given up.
+    over: CancellationToken,
 }
 
 /// A cheap-to-clone handle to a session. The session ends when the last handle is dropped or the channel closes.
@@ -95,12 +98,33 @@ impl Shared {
 
     fn end(&self, why: SftpError) {
         let _ = self.ended.set(why);
-        self.state().waiting.clear();
+        let mut state = self.state();
+        self.over.cancel();
+        state.waiting.clear();
+        drop(state);
         self.in_flight.close();
     }
 
     fn why_ended(&self) -> SftpError {
         self.ended.get().cloned().unwrap_or_else(|| SftpError::Lost("the SFTP channel was closed".into()))
+    }
+
+    /// Notes that a request is about to go out.
+    fn expect(&self, id: u32, waiting: Waiting) -> Result<(), SftpError> {
+        let mut state = self.state();
+        if self.over.is_cancelled() {
+            return Err(self.why_ended());
+        }
+        let now = Instant::now();
+        if state.waiting.is_empty() {
+            state.moved = now;
+        }
+        if state.unanswered_bytes == 0 {
+            state.waiting_since = now;
+        }
+        state.unanswered_bytes += waiting.payload;
+        state.waiting.insert(id, waiting);
+        Ok(())
     }
 
     fn moved(&self) {
@@ -146,6 +170,18 @@ impl Shared {
     }
 }
 
+/// A request whose reply is still to come.
+pub(crate) struct Pending {
+    answer: oneshot::Receiver<Reply>,
+    shared: Arc<Shared>,
+}
+
+impl Pending {
+    pub(crate) async fn wait(self) -> Result<Reply, SftpError> {
+        self.answer.await.map_err(|_| self.shared.why_ended())
+    }
+}
+
 impl Session {
     /// Starts SFTP on a channel whose subsystem has been accepted; returns the extensions that the vessel announced.
     pub(crate) async fn start(
@@ -188,6 +224,7 @@ impl Session {
             next_id: AtomicU32::new(1),
             timeout,
             ended: OnceLock::new(),
+            over: CancellationToken::new(),
         });
         let (outgoing, queue) = mpsc::channel(QUEUE);
         tokio::spawn(write_all(queue, writer, shared.clone()));
@@ -197,7 +234,12 @@ impl Session {
 
     /// Whether the session has ended, for whatever reason.
     pub(crate) fn is_ended(&self) -> bool {
-        self.shared.ended.get().is_some()
+        self.shared.over.is_cancelled()
+    }
+
+    /// Waits until the session has ended.
+    pub(crate) async fn over(&self) {
+        self.shared.over.cancelled().await;
     }
 
     /// Sends a request and waits for its reply; `fill` writes what stands between the request number and the payload.
@@ -207,33 +249,26 @@ impl Session {
         payload: Bytes,
         fill: impl FnOnce(&mut BytesMut),
     ) -> Result<Reply, SftpError> {
+        self.send(kind, payload, fill).await?.wait().await
+    }
+
+    /// Sends a request. Requests go out in the order in which this returns.
+    pub(crate) async fn send(
+        &self,
+        kind: u8,
+        payload: Bytes,
+        fill: impl FnOnce(&mut BytesMut),
+    ) -> Result<Pending, SftpError> {
         let in_flight = self.reserve(payload.len()).await?;
         let id = self.shared.next_id.fetch_add(1, Ordering::Relaxed);
         let mut head = wire::begin(kind, id);
         fill(&mut head);
         let head = wire::end(head, payload.len());
         let (reply, answer) = oneshot::channel();
-        {
-            let mut state = self.shared.state();
-            if self.is_ended() {
-                return Err(self.shared.why_ended());
-            }
-            let now = Instant::now();
-            if state.waiting.is_empty() {
-                state.moved = now;
-            }
-            if state.unanswered_bytes == 0 {
-                state.waiting_since = now;
-            }
-            state.unanswered_bytes += payload.len() as u64;
-            let waiting = Waiting { reply, payload: payload.len() as u64, _in_flight: in_flight };
-            state.waiting.insert(id, waiting);
-        }
+        self.shared.expect(id, Waiting { reply, payload: payload.len() as u64, _in_flight: in_flight })?;
         let queued = self.outgoing.send(Outgoing { head, payload }).await;
-        if queued.is_err() {
-            return Err(self.shared.why_ended());
-        }
-        answer.await.map_err(|_| self.shared.why_ended())
+        queued.map_err(|_| self.shared.why_ended())?;
+        Ok(Pending { answer, shared: self.shared.clone() })
     }
 
     async fn reserve(&self, bytes: usize) -> Result<Option<OwnedSemaphorePermit>, SftpError> {

@@ -29,6 +29,17 @@ impl SeenKey {
     }
 }
 
+/// How a host key stands with us.
+#[derive(Clone, Debug)]
+pub enum Standing {
+    /// It is the vessel's.
+    Trusted,
+    /// Nothing is known of the vessel yet.
+    Unknown,
+    /// It must not be trusted.
+    Refused(ConnectError),
+}
+
 /// Which host keys are those of one vessel.
 #[derive(Clone)]
 pub struct HostKeys {
@@ -128,6 +139,19 @@ impl HostKeys {
                 "shows a host certificate of an unknown authority".into(),
                 "add the authority to known_hosts as @cert-authority".into(),
             )),
+        }
+    }
+
+    /// How a key stands, without recording anything.
+    pub fn standing(&self, seen: &SeenKey) -> Standing {
+        let unknown = self.vessel.host_keys.is_empty()
+            && matches!(self.known.check(&self.vessel.address, self.vessel.port, &seen.key), Verdict::Unknown);
+        if unknown {
+            return Standing::Unknown;
+        }
+        match self.check(&PublicKeyOrCertificate::from(seen.key.clone())) {
+            Ok(()) => Standing::Trusted,
+            Err(refused) => Standing::Refused(refused),
         }
     }
 

@@ -10,7 +10,7 @@ mod host_key;
 pub use connection::see_host_key;
 pub(crate) use connection::{Connection, accepted};
 pub(crate) use host_key::place;
-pub use host_key::{HostKeys, SeenKey};
+pub use host_key::{HostKeys, SeenKey, Standing};
 
 use std::path::PathBuf;
 

@@ -1,0 +1,70 @@
+//! Progress bars: one for each vessel, with bytes, rate and the time that is left.
+
+use std::collections::HashMap;
+use std::io::IsTerminal;
+use std::sync::Arc;
+
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+
+use crate::monitor::{Event, Monitor, Silent};
+use crate::names::VesselName;
+use crate::settings::Vessel;
+
+/// The bars of a run.
+pub(super) struct Bars {
+    bars: HashMap<VesselName, ProgressBar>,
+}
+
+/// Bars where there is a terminal to draw them on; `None` elsewhere.
+pub(super) fn screen() -> Option<MultiProgress> {
+    std::io::stderr().is_terminal().then(MultiProgress::new)
+}
+
+/// Draws a bar for each vessel, or listens to nothing without a screen.
+pub(super) fn monitor(screen: Option<&MultiProgress>, vessels: &[Vessel]) -> Arc<dyn Monitor> {
+    match screen {
+        Some(screen) => Arc::new(Bars::new(screen, vessels)),
+        None => Arc::new(Silent),
+    }
+}
+
+impl Bars {
+    fn new(screen: &MultiProgress, vessels: &[Vessel]) -> Self {
+        let width = vessels.iter().map(|v| v.name.as_str().chars().count()).max().unwrap_or(0);
+        let template = format!(
+            "{{prefix:{width}}} [{{bar:30}}] {{binary_bytes}}/{{binary_total_bytes}} {{binary_bytes_per_sec}} {{eta}} {{msg}}"
+        );
+        let style = ProgressStyle::with_template(&template)
+            .unwrap_or_else(|_| ProgressStyle::default_bar())
+            .progress_chars("=> ");
+        let bar = |vessel: &Vessel| {
+            let bar = screen.add(ProgressBar::new(0).with_style(style.clone()).with_prefix(vessel.name.to_string()));
+            (vessel.name.clone(), bar)
+        };
+        Self { bars: vessels.iter().map(bar).collect() }
+    }
+
+    fn on(&self, vessel: &VesselName, act: impl FnOnce(&ProgressBar)) {
+        if let Some(bar) = self.bars.get(vessel) {
+            act(bar);
+        }
+    }
+}
+
+impl Monitor for Bars {
+    fn notice(&self, event: &Event<'_>) {
+        match event {
+            Event::Owed { vessel, bytes } => self.on(vessel, |bar| bar.inc_length(*bytes)),
+            Event::Taken { vessel, bytes } => self.on(vessel, |bar| bar.inc(*bytes)),
+            Event::Connected { vessel } => self.on(vessel, |bar| bar.set_message("")),
+            Event::Away { vessel, .. } => self.on(vessel, |bar| bar.set_message("away")),
+            _ => {}
+        }
+    }
+}
+
+impl Drop for Bars {
+    fn drop(&mut self) {
+        self.bars.values().for_each(ProgressBar::abandon);
+    }
+}

@@ -1,0 +1,52 @@
+//! `check`: what works, and how to mend what doesn't.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::{Exit, load, runtime, say, ssh_environment};
+use crate::logging;
+use crate::vessel::{self, Finding};
+
+/// Checks the settings, the directories, and every vessel.
+pub(super) fn check(file: &Path) -> Exit {
+    let settings = match load(file) {
+        Ok(settings) => settings,
+        Err(exit) => return exit,
+    };
+    logging::start(None);
+    let runtime = match runtime() {
+        Ok(runtime) => runtime,
+        Err(exit) => return exit,
+    };
+    say(format_args!("ok    settings: {} is sound", file.display()));
+    settings.warnings.iter().for_each(|warning| say(format_args!("note  settings: {warning}")));
+    let mut fit = true;
+    for directory in &settings.directories {
+        let (name, location) = (&directory.name, &directory.location);
+        match std::fs::read_dir(location) {
+            Ok(_) => say(format_args!("ok    directory {name}: {}", location.display())),
+            Err(e) => {
+                fit = false;
+                say(format_args!(
+                    "BAD   directory {name}: Location {} can't be read: {e}; make it, or correct the setting",
+                    location.display()
+                ));
+            }
+        }
+    }
+    let environment = Arc::new(ssh_environment(&settings));
+    let directories: Vec<_> = settings.directories.iter().cloned().map(Arc::new).collect();
+    for vessel in settings.vessels.iter().cloned().map(Arc::new) {
+        for finding in runtime.block_on(vessel::check(&vessel, &directories, &environment)) {
+            match finding {
+                Finding::Good(what) => say(format_args!("ok    vessel {}: {what}", vessel.name)),
+                Finding::Note(what) => say(format_args!("note  vessel {}: {what}", vessel.name)),
+                Finding::Bad(what) => {
+                    fit = false;
+                    say(format_args!("BAD   vessel {}: {what}", vessel.name));
+                }
+            }
+        }
+    }
+    if fit { Exit::Good } else { Exit::Unfit }
+}

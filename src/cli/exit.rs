@@ -1,0 +1,39 @@
+//! How the program can end.
+
+/// The exit codes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Exit {
+    /// All went well; a stopped daemon too.
+    Good = 0,
+    /// `--once` or `demo`: not everything was delivered.
+    Undelivered = 1,
+    /// The command line is wrong.
+    Usage = 2,
+    /// The settings are wrong.
+    Settings = 3,
+    /// The ledger can't be used, or the program broke down.
+    Broken = 4,
+    /// `check` found something that doesn't work; `trust` did not record a key.
+    Unfit = 5,
+    /// Stopped at once by a second signal.
+    Interrupted = 130,
+}
+
+impl Exit {
+    /// The table for `--help`.
+    pub const HELP: &str = "Exit codes:
+  0    all went well (a stopped daemon too)
+  1    --once, demo: not everything was delivered
+  2    the command line is wrong
+  3    the settings are wrong
+  4    the ledger can't be used, or the program broke down
+  5    check: something does not work; trust: no key was recorded
+  130  stopped at once by a second signal";
+}
+
+impl From<Exit> for std::process::ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}

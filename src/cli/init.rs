@@ -1,0 +1,28 @@
+//! `init`: a commented settings file to start from.
+
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use super::{Exit, say, say_error};
+use crate::settings::EXAMPLE;
+
+/// Writes it, readable by its owner only, and never over an existing file.
+pub(super) fn init(file: &Path) -> Exit {
+    let made = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(file);
+    match made.and_then(|mut file| file.write_all(EXAMPLE.as_bytes())) {
+        Ok(()) => {
+            let file = file.display();
+            say(format_args!("wrote {file}; edit it, then run: contentmonster --settings {file} check"));
+            Exit::Good
+        }
+        Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {
+            say_error(format_args!("{} exists already and is left as it is; name another file", file.display()));
+            Exit::Settings
+        }
+        Err(e) => {
+            say_error(format_args!("{} can't be written: {e}", file.display()));
+            Exit::Settings
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! The daemon, and `--once`.
+
+use std::path::Path;
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use super::{Exit, bars, load, runtime, say, say_error, sizes, ssh_environment};
+use crate::clock::Clock;
+use crate::daemon::{self, Mode, Report, Surroundings};
+use crate::logging;
+
+/// Runs until it is stopped, or with `once` until there is nothing more to do.
+pub(super) fn run(file: &Path, once: bool) -> Exit {
+    let settings = match load(file) {
+        Ok(settings) => settings,
+        Err(exit) => return exit,
+    };
+    let screen = if once { bars::screen() } else { None };
+    logging::start(screen.clone());
+    for warning in &settings.warnings {
+        tracing::warn!("{warning}");
+    }
+    let mode = if once { Mode::Once } else { Mode::Forever };
+    let stop = CancellationToken::new();
+    let surroundings = Surroundings {
+        monitor: bars::monitor(screen.as_ref(), &settings.vessels),
+        ssh: ssh_environment(&settings),
+        clock: Clock::system(),
+        stop: stop.clone(),
+    };
+    let runtime = match runtime() {
+        Ok(runtime) => runtime,
+        Err(exit) => return exit,
+    };
+    let outcome = runtime.block_on(async {
+        tokio::select! {
+            outcome = daemon::run(settings, mode, surroundings) => Some(outcome),
+            () = second_signal(stop) => None,
+        }
+    });
+    // Threads that hash or copy a large file look up only now and then; nothing they do needs an end.
+    runtime.shutdown_background();
+    match outcome {
+        None => Exit::Interrupted,
+        Some(Err(fault)) => {
+            say_error(format_args!("contentmonster: {fault}"));
+            Exit::Broken
+        }
+        Some(Ok(report)) if once => summarise(&report),
+        Some(Ok(_)) => {
+            tracing::info!("stopped");
+            Exit::Good
+        }
+    }
+}
+
+/// The first signal asks to stop at a safe point; returns with the second.
+async fn second_signal(stop: CancellationToken) {
+    let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
+        return std::future::pending().await;
+    };
+    for _ in 0..2 {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        if !stop.is_cancelled() {
+            tracing::info!("stopping; a second signal stops at once");
+        }
+        stop.cancel();
+    }
+}
+
+fn summarise(report: &Report) -> Exit {
+    for backlog in &report.backlog {
+        say(format_args!(
+            "{}: {} delivered in all, {} waiting ({}), {} of them parked",
+            backlog.vessel,
+            backlog.acknowledged,
+            backlog.waiting,
+            sizes::bytes(backlog.waiting_bytes),
+            backlog.parked,
+        ));
+    }
+    for parked in &report.parked {
+        say(format_args!("parked for {}: {}/{}: {}", parked.vessel, parked.directory, parked.path, parked.reason));
+    }
+    if report.is_all_delivered() {
+        say(format_args!("everything is delivered"));
+        Exit::Good
+    } else {
+        say(format_args!("not everything is delivered; what is waiting goes on with the next run"));
+        Exit::Undelivered
+    }
+}

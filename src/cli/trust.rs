@@ -1,0 +1,79 @@
+//! `trust`: shows a vessel's host key, asks, and records it.
+
+use std::io::{BufRead, Write};
+use std::path::Path;
+use std::sync::Arc;
+
+use super::{Exit, load, runtime, say, say_error, ssh_environment};
+use crate::logging;
+use crate::settings::{Settings, Vessel};
+use crate::transport::{HostKeys, SeenKey, Standing, see_host_key};
+
+/// Shows the key of the vessel called `name` and records it if the person agrees, or without asking with `yes`.
+pub(super) fn trust(file: &Path, name: &str, yes: bool) -> Exit {
+    let settings = match load(file) {
+        Ok(settings) => settings,
+        Err(exit) => return exit,
+    };
+    logging::start(None);
+    let Some(vessel) = settings.vessels.iter().find(|v| v.name.as_str() == name) else {
+        let known: Vec<_> = settings.vessels.iter().map(|v| v.name.as_str()).collect();
+        say_error(format_args!("there is no [Vessel {name}] in {}; there is: {}", file.display(), known.join(", ")));
+        return Exit::Usage;
+    };
+    let vessel = Arc::new(vessel.clone());
+    let runtime = match runtime() {
+        Ok(runtime) => runtime,
+        Err(exit) => return exit,
+    };
+    match runtime.block_on(see_host_key(&vessel)) {
+        Ok(seen) => decide(&settings, &vessel, &seen, yes),
+        Err(e) => {
+            say_error(format_args!("{}", e.fault()));
+            Exit::Unfit
+        }
+    }
+}
+
+fn decide(settings: &Settings, vessel: &Arc<Vessel>, seen: &SeenKey, yes: bool) -> Exit {
+    let host_keys = HostKeys::read(vessel.clone(), Arc::new(ssh_environment(settings)));
+    say(format_args!("vessel {} ({}, port {}) shows this host key:", vessel.name, vessel.address, vessel.port));
+    say(format_args!("  {} {}", seen.algorithm(), seen.fingerprint()));
+    match host_keys.standing(seen) {
+        Standing::Trusted => {
+            say(format_args!("it is trusted already"));
+            return Exit::Good;
+        }
+        Standing::Refused(e) => {
+            say_error(format_args!("{}", e.fault()));
+            return Exit::Unfit;
+        }
+        Standing::Unknown => {}
+    }
+    say(format_args!(
+        "on the vessel, `ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub` (or its like) must show the same"
+    ));
+    if !yes && !agrees() {
+        say(format_args!("nothing was recorded"));
+        return Exit::Unfit;
+    }
+    match host_keys.record(seen) {
+        Ok(file) => {
+            say(format_args!("recorded in {}", file.display()));
+            Exit::Good
+        }
+        Err(e) => {
+            say_error(format_args!("~/.ssh/known_hosts can't be written: {e}"));
+            Exit::Unfit
+        }
+    }
+}
+
+/// Asks. Anything but a clear yes is a no; so is the end of input.
+fn agrees() -> bool {
+    let mut out = std::io::stdout();
+    let mut answer = String::new();
+    let asked = write!(out, "record it as trusted? [y/N] ").and_then(|()| out.flush());
+    let read = asked.and_then(|()| std::io::stdin().lock().read_line(&mut answer));
+    read.is_ok() && matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes")
+}

@@ -1,0 +1,174 @@
+//! Puts it all together: opens the ledger, hangs up the bells, starts the tasks, and ends them in order.
+//!
+//! [`run`] reads as the picture of the program: a watch and a retirement task for each directory, one task for each
+//! vessel, and nothing between them but the ledger and bells.
+
+mod service;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::bell::Bell;
+use crate::clock::Clock;
+use crate::fault::Fault;
+use crate::ledger::{Ledger, Parked};
+use crate::monitor::Monitor;
+use crate::names::{DirectoryName, VesselName};
+use crate::records::Backlog;
+use crate::settings::{self, Settings};
+use crate::shore;
+use crate::transport::SshEnvironment;
+use crate::vessel;
+
+/// How long it runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Until it is stopped.
+    Forever,
+    /// Until what is there has been delivered, or can't be for now.
+    Once,
+}
+
+/// What comes from outside.
+pub struct Surroundings {
+    /// Who listens.
+    pub monitor: Arc<dyn Monitor>,
+    /// Keys, agent, `known_hosts`.
+    pub ssh: SshEnvironment,
+    /// The time of day.
+    pub clock: Clock,
+    /// Stops it.
+    pub stop: CancellationToken,
+}
+
+/// How things stood when it ended.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// What each configured vessel still has to get.
+    pub backlog: Vec<Backlog>,
+    /// What is parked.
+    pub parked: Vec<Parked>,
+}
+
+impl Report {
+    /// Whether every vessel has everything.
+    pub fn is_all_delivered(&self) -> bool {
+        self.backlog.iter().all(|backlog| backlog.waiting == 0)
+    }
+}
+
+/// Most parked files that a report names.
+const MOST_PARKED: u32 = 1000;
+
+struct Plan {
+    settings: Settings,
+    ledger: Ledger,
+    surroundings: Surroundings,
+    mode: Mode,
+    vessel_bells: HashMap<VesselName, Bell>,
+    retire_bells: HashMap<DirectoryName, Bell>,
+    directories: HashMap<DirectoryName, Arc<settings::Directory>>,
+    taken_in: HashMap<DirectoryName, watch::Sender<bool>>,
+}
+
+/// Runs the program until it is stopped or, with [`Mode::Once`], until there is nothing more to do.
+///
+/// # Errors
+/// A [`Fault`] when the ledger can't be opened or fails, or a task breaks down. Everything else is logged and tried again.
+pub async fn run(settings: Settings, mode: Mode, surroundings: Surroundings) -> Result<Report, Fault> {
+    let ledger = Ledger::open(&settings.monster.database, surroundings.clock.clone()).await.map_err(|e| e.fault())?;
+    let plan = Plan {
+        vessel_bells: settings.vessels.iter().map(|v| (v.name.clone(), Bell::new())).collect(),
+        retire_bells: settings.directories.iter().map(|d| (d.name.clone(), Bell::new())).collect(),
+        directories: settings.directories.iter().map(|d| (d.name.clone(), Arc::new(d.clone()))).collect(),
+        taken_in: settings.directories.iter().map(|d| (d.name.clone(), watch::Sender::new(false))).collect(),
+        settings,
+        ledger,
+        surroundings,
+        mode,
+    };
+    let stop = plan.surroundings.stop.clone();
+    let mut shore_tasks = plan.start_shore();
+    let mut vessel_tasks = plan.start_vessels();
+    let _service = service::announce(&plan.settings, stop.clone());
+
+    let outcome = tokio::select! {
+        outcome = all(&mut vessel_tasks) => outcome,
+        outcome = all(&mut shore_tasks) => outcome,
+    };
+    // Vessels first: what they acknowledged last is still retired.
+    stop.cancel();
+    let outcome = outcome.and(all(&mut vessel_tasks).await).and(all(&mut shore_tasks).await);
+    outcome.and(plan.report().await)
+}
+
+/// Waits until all tasks have ended or one has failed.
+async fn all(tasks: &mut JoinSet<Result<(), Fault>>) -> Result<(), Fault> {
+    while let Some(ended) = tasks.join_next().await {
+        ended.map_err(|e| Fault::daemon(format_args!("a task broke down: {e}")))??;
+    }
+    Ok(())
+}
+
+impl Plan {
+    fn start_shore(&self) -> JoinSet<Result<(), Fault>> {
+        let mut tasks = JoinSet::new();
+        for name in self.settings.directories.iter().map(|d| &d.name) {
+            let directory = self.directory(name);
+            tasks.spawn(shore::watch_over(directory.clone()));
+            tasks.spawn(shore::retire(directory));
+        }
+        tasks
+    }
+
+    fn directory(&self, name: &DirectoryName) -> shore::Directory {
+        let vessels = self.settings.vessels_of(name);
+        shore::Directory {
+            settings: self.directories[name].clone(),
+            chunk_size: self.settings.monster.chunk_size,
+            vessels: vessels.into_iter().map(|v| (v.clone(), self.vessel_bells[&v].clone())).collect(),
+            retire_bell: self.retire_bells[name].clone(),
+            ledger: self.ledger.clone(),
+            monitor: self.surroundings.monitor.clone(),
+            clock: self.surroundings.clock.clone(),
+            taken_in: self.taken_in[name].clone(),
+            stop: self.surroundings.stop.clone(),
+        }
+    }
+
+    fn start_vessels(&self) -> JoinSet<Result<(), Fault>> {
+        let ssh = Arc::new(self.surroundings.ssh.clone());
+        let directories: HashMap<_, _> = self
+            .directories
+            .iter()
+            .map(|(name, directory)| (name.clone(), (directory.clone(), self.retire_bells[name].clone())))
+            .collect();
+        let mut tasks = JoinSet::new();
+        for settings in &self.settings.vessels {
+            let taken_in = || self.taken_in.values().map(watch::Sender::subscribe).collect();
+            tasks.spawn(vessel::serve(vessel::Vessel {
+                settings: Arc::new(settings.clone()),
+                directories: directories.clone(),
+                bell: self.vessel_bells[&settings.name].clone(),
+                ledger: self.ledger.clone(),
+                monitor: self.surroundings.monitor.clone(),
+                clock: self.surroundings.clock.clone(),
+                environment: ssh.clone(),
+                until_done: (self.mode == Mode::Once).then(taken_in),
+                stop: self.surroundings.stop.clone(),
+            }));
+        }
+        tasks
+    }
+
+    async fn report(&self) -> Result<Report, Fault> {
+        let mut backlog = self.ledger.backlog().await.map_err(|e| e.fault())?;
+        backlog.retain(|backlog| self.vessel_bells.contains_key(&backlog.vessel));
+        let parked = self.ledger.parked(MOST_PARKED).await.map_err(|e| e.fault())?;
+        Ok(Report { backlog, parked })
+    }
+}

@@ -1,0 +1,135 @@
+//! Is a file finished? Keeps the paths that may not be, each with the moment for the next look.
+//!
+//! Plain bookkeeping: the caller says what it saw and what time it is.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use crate::names::RelPath;
+use crate::records::FileStamp;
+
+struct Entry {
+    look_at: Instant,
+    stamp: Option<FileStamp>,
+}
+
+/// The paths that are waiting to be finished.
+pub(super) struct Settling {
+    settle_time: Duration,
+    entries: HashMap<RelPath, Entry>,
+}
+
+/// What to do with a path that was looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Judgement {
+    /// It has been quiet for long enough.
+    Finished,
+    /// It is looked at again later.
+    Later,
+}
+
+impl Settling {
+    pub(super) fn new(settle_time: Duration) -> Self {
+        Self { settle_time, entries: HashMap::new() }
+    }
+
+    /// A path changed just now.
+    pub(super) fn touched(&mut self, path: RelPath, now: Instant) {
+        let look_at = now + self.settle_time;
+        self.entries.entry(path).and_modify(|e| e.look_at = look_at).or_insert(Entry { look_at, stamp: None });
+    }
+
+    /// A path is no concern any more.
+    pub(super) fn forget(&mut self, path: &RelPath) {
+        self.entries.remove(path);
+    }
+
+    /// Judges a path by what it looks like: quiet for the settle time by its own modification time, or, where that lies
+    /// in the future, by not having changed between two looks.
+    pub(super) fn judge(&mut self, path: &RelPath, stamp: FileStamp, now: Instant, today: SystemTime) -> Judgement {
+        let modified = i64::try_from(today.duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis())).unwrap_or(i64::MAX)
+            - (stamp.mtime.saturating_mul(1000) + i64::from(stamp.mtime_nanos / 1_000_000));
+        let unchanged = self.entries.get(path).is_some_and(|e| e.stamp == Some(stamp) && e.look_at <= now);
+        let wait = match u64::try_from(modified).map(Duration::from_millis) {
+            Ok(quiet) => self.settle_time.saturating_sub(quiet),
+            Err(_) if unchanged => Duration::ZERO,
+            Err(_) => self.settle_time,
+        };
+        if wait.is_zero() {
+            self.forget(path);
+            return Judgement::Finished;
+        }
+        self.entries.insert(path.clone(), Entry { look_at: now + wait, stamp: Some(stamp) });
+        Judgement::Later
+    }
+
+    /// The paths whose moment has come. They stay until they are judged or forgotten.
+    pub(super) fn due(&self, now: Instant) -> Vec<RelPath> {
+        self.entries.iter().filter(|(_, e)| e.look_at <= now).map(|(path, _)| path.clone()).collect()
+    }
+
+    /// When the next look is due.
+    pub(super) fn next_look(&self) -> Option<Instant> {
+        self.entries.values().map(|e| e.look_at).min()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SETTLE: Duration = Duration::from_secs(2);
+
+    fn stamp(mtime: i64) -> FileStamp {
+        FileStamp { size: 1, mtime, mtime_nanos: 0, inode: 1 }
+    }
+
+    fn at(seconds: u64) -> SystemTime {
+        UNIX_EPOCH + Duration::from_secs(seconds)
+    }
+
+    fn path() -> RelPath {
+        RelPath::new("f").unwrap()
+    }
+
+    #[test]
+    fn an_old_file_is_finished_at_once() {
+        let mut settling = Settling::new(SETTLE);
+        assert_eq!(settling.judge(&path(), stamp(100), Instant::now(), at(1000)), Judgement::Finished);
+    }
+
+    #[test]
+    fn a_fresh_file_waits_for_the_rest_of_the_settle_time() {
+        let mut settling = Settling::new(SETTLE);
+        let now = Instant::now();
+        assert_eq!(settling.judge(&path(), stamp(999), now, at(1000)), Judgement::Later);
+        assert_eq!(settling.next_look(), Some(now + Duration::from_secs(1)));
+        let later = now + Duration::from_secs(1);
+        assert_eq!(settling.due(later), [path()]);
+        assert_eq!(settling.judge(&path(), stamp(999), later, at(1001)), Judgement::Finished);
+        assert!(settling.is_empty());
+    }
+
+    #[test]
+    fn a_file_from_the_future_is_finished_when_two_looks_agree() {
+        let mut settling = Settling::new(SETTLE);
+        let now = Instant::now();
+        assert_eq!(settling.judge(&path(), stamp(5000), now, at(1000)), Judgement::Later);
+        assert_eq!(settling.judge(&path(), stamp(6000), now + SETTLE, at(1002)), Judgement::Later);
+        assert_eq!(settling.judge(&path(), stamp(6000), now + SETTLE * 2, at(1004)), Judgement::Finished);
+    }
+
+    #[test]
+    fn every_change_starts_the_wait_anew() {
+        let mut settling = Settling::new(SETTLE);
+        let now = Instant::now();
+        settling.touched(path(), now);
+        settling.touched(path(), now + Duration::from_secs(1));
+        assert!(settling.due(now + SETTLE).is_empty());
+        assert_eq!(settling.due(now + SETTLE + Duration::from_secs(1)), [path()]);
+    }
+}

@@ -1,0 +1,60 @@
+//! A vessel's workflow: everything between "the ledger says it is due" and "acknowledged".
+//!
+//! [`serve`] is the one task of a vessel: it connects, sweeps, and keeps deliveries going until it is stopped. A delivery
+//! walks through the states of [`DeliveryState`](crate::records::DeliveryState): upload, assemble, verify, publish. Each
+//! step asks the vessel what is there already, so that each may be repeated after a crash or a lost connection.
+//!
+//! Vessels know nothing of one another, and nothing of how files got into the ledger.
+
+mod assembly;
+mod batch;
+mod check;
+mod deliver;
+mod parts;
+mod publish;
+mod serve;
+mod sweep;
+mod temp_dir;
+mod verify;
+mod visit;
+mod write;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::bell::Bell;
+use crate::clock::Clock;
+use crate::ledger::Ledger;
+use crate::monitor::Monitor;
+use crate::names::DirectoryName;
+use crate::settings;
+use crate::transport::SshEnvironment;
+
+pub use check::{Finding, check};
+pub use serve::serve;
+
+/// One vessel and what its task needs.
+#[derive(Clone)]
+pub struct Vessel {
+    /// Its settings.
+    pub settings: Arc<settings::Vessel>,
+    /// All directories, and what to ring when a file of one was acknowledged.
+    pub directories: HashMap<DirectoryName, (Arc<settings::Directory>, Bell)>,
+    /// Rung when there may be something to deliver.
+    pub bell: Bell,
+    /// The ledger.
+    pub ledger: Ledger,
+    /// Who listens.
+    pub monitor: Arc<dyn Monitor>,
+    /// The time of day.
+    pub clock: Clock,
+    /// Keys, agent, `known_hosts`.
+    pub environment: Arc<SshEnvironment>,
+    /// Whether to end when all that is there has been delivered (`--once`), and how to know that it is all.
+    pub until_done: Option<Vec<watch::Receiver<bool>>>,
+    /// Stops the task.
+    pub stop: CancellationToken,
+}

@@ -1,0 +1,91 @@
+//! TempDir on the vessel: made for us alone, and refused when it isn't.
+
+use crate::fault::Fault;
+use crate::names::{InstanceId, RemotePath, probe_name};
+use crate::settings::Vessel;
+use crate::transport::{Attrs, ErrorKind, OpenFlags, Remote, RemoteError};
+
+/// Makes TempDir with mode 0700 where it is missing; where it exists, it must be a directory of ours that no one else can
+/// write to. Anyone could have made one in `/tmp` before us.
+pub(super) async fn prepare(remote: &Remote, vessel: &Vessel, instance: InstanceId) -> Result<(), Fault> {
+    let temp_dir = &vessel.temp_dir;
+    let explain = async |error: RemoteError| {
+        remote.explain(error, temp_dir, 0).await.fault_of_vessel(&format!("check TempDir of [Vessel {}]", vessel.name))
+    };
+    let attrs = match remote.look(temp_dir).await {
+        Ok(Some(attrs)) => attrs,
+        Ok(None) => {
+            if let Err(e) = make(remote, temp_dir).await {
+                return Err(explain(e).await);
+            }
+            return Ok(());
+        }
+        Err(e) => return Err(explain(e).await),
+    };
+    refuse_traps(temp_dir, &attrs)?;
+    match owner_of_ours(remote, temp_dir, instance).await {
+        Ok(us) if us.is_some() && attrs.owner.map(|(user, _)| user) != us => Err(trap(
+            format!("{temp_dir} on the vessel belongs to another user"),
+            "remove it there, or choose another TempDir",
+        )),
+        Ok(_) => Ok(()),
+        Err(e) => Err(explain(e).await),
+    }
+}
+
+async fn make(remote: &Remote, temp_dir: &RemotePath) -> Result<(), RemoteError> {
+    if let Some(parent) = temp_dir.parent() {
+        remote.make_dirs(&parent).await?;
+    }
+    remote.make_dir(temp_dir, 0o700).await
+}
+
+fn refuse_traps(temp_dir: &RemotePath, attrs: &Attrs) -> Result<(), Fault> {
+    if attrs.is_link() {
+        return Err(trap(
+            format!("{temp_dir} on the vessel is a symbolic link"),
+            "remove it there, or name the real directory as TempDir",
+        ));
+    }
+    if !attrs.is_dir() {
+        return Err(trap(
+            format!("{temp_dir} on the vessel is no directory"),
+            "remove it there, or choose another TempDir",
+        ));
+    }
+    if attrs.mode.is_some_and(|mode| mode & 0o022 != 0) {
+        return Err(trap(
+            format!("others can write to {temp_dir} on the vessel"),
+            format!("run there: chmod 700 {temp_dir}"),
+        ));
+    }
+    Ok(())
+}
+
+fn trap(reason: String, remedy: impl std::fmt::Display) -> Fault {
+    Fault::vessel(reason).mend(remedy)
+}
+
+/// Whose the files are that we make, by making one.
+async fn owner_of_ours(
+    remote: &Remote,
+    temp_dir: &RemotePath,
+    instance: InstanceId,
+) -> Result<Option<u32>, RemoteError> {
+    let path = temp_dir.join(probe_name(instance));
+    let probe = remote.open(&path, OpenFlags::WRITE, 0o600).await?;
+    let attrs = probe.attrs().await?;
+    probe.close().await?;
+    remote.remove(&path).await?;
+    Ok(attrs.owner.map(|(user, _)| user))
+}
+
+impl RemoteError {
+    /// A fault that concerns the vessel as a whole, for what every file there needs.
+    fn fault_of_vessel(&self, remedy: &str) -> Fault {
+        match self.kind {
+            ErrorKind::Connection | ErrorKind::NoSpace { .. } => self.fault(),
+            _ => Fault::vessel(self).mend(remedy),
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! Verify: the vessel's copy has the digest of the version, and if not, which chunks are bad.
+
+use futures_util::{StreamExt, stream};
+
+use super::visit::Visit;
+use crate::digest::{Digest, FileDigests, FileHasher};
+use crate::fault::Fault;
+use crate::names::RemotePath;
+use crate::records::{Verified, Version};
+use crate::transport::{HashTool, OpenFlags, RemoteError};
+
+/// Reads in flight when a file is read back.
+const READS: usize = 16;
+/// Ranges that one command hashes.
+const RANGES: usize = 256;
+
+/// What the vessel holds.
+pub(super) enum Verdict {
+    /// This version, and how that was found out.
+    Good(Verified),
+    /// Something else: these chunks of it are bad.
+    Bad(Vec<u64>),
+}
+
+impl Visit {
+    /// Verifies a file on the vessel against a version: by a program there, or by reading it back.
+    pub(super) async fn verify(&self, version: &Version, path: &RemotePath) -> Result<Verdict, Fault> {
+        let Some(tool) = self.remote.capabilities().hash_tool else { return self.read_back(version, path).await };
+        let digest = if version.plan().count() > 1 {
+            self.remote.hash(tool, path, version.stamp.size).await.map(Some)
+        } else {
+            self.batches.hash(path).await
+        };
+        if digest.map_err(|e| e.fault())? == Some(version.digest) {
+            return Ok(Verdict::Good(Verified::ByVessel));
+        }
+        self.bad_chunks(version, tool, path).await.map(Verdict::Bad)
+    }
+
+    async fn bad_chunks(&self, version: &Version, tool: HashTool, path: &RemotePath) -> Result<Vec<u64>, Fault> {
+        let wanted = self.chunk_digests(version).await?;
+        let chunks: Vec<u64> = (0..version.plan().count()).collect();
+        let mut found = Vec::with_capacity(chunks.len());
+        for some in chunks.chunks(RANGES) {
+            let ranges: Vec<_> = some.iter().map(|chunk| version.plan().range(*chunk)).collect();
+            found.extend(self.remote.hash_ranges(tool, path, &ranges).await.map_err(|e| e.fault())?);
+        }
+        Ok(differing(&wanted, &found))
+    }
+
+    async fn chunk_digests(&self, version: &Version) -> Result<Vec<Digest>, Fault> {
+        self.vessel.ledger.chunk_digests(version.id).await.map_err(|e| e.fault())
+    }
+
+    async fn read_back(&self, version: &Version, path: &RemotePath) -> Result<Verdict, Fault> {
+        let digests = self.digests_of(version, path).await.map_err(|e| e.fault())?;
+        if digests.file == version.digest {
+            return Ok(Verdict::Good(Verified::ByReadBack));
+        }
+        Ok(Verdict::Bad(differing(&self.chunk_digests(version).await?, &digests.chunks)))
+    }
+
+    async fn digests_of(&self, version: &Version, path: &RemotePath) -> Result<FileDigests, RemoteError> {
+        let file = self.remote.open(path, OpenFlags::READ, 0).await?;
+        let per_read = self.remote.capabilities().bytes_per_read();
+        let mut hasher = FileHasher::new(version.chunk_size);
+        let size = version.stamp.size;
+        let offsets = (0..size.div_ceil(u64::from(per_read))).map(|index| index * u64::from(per_read));
+        let pieces = offsets.map(|at| {
+            let (file, length) = (file.clone(), u64::from(per_read).min(size - at));
+            async move { read_fully(&file, at, length).await }
+        });
+        let mut pieces = stream::iter(pieces).buffered(READS);
+        while let Some(piece) = pieces.next().await {
+            for bytes in piece? {
+                hasher.update(&bytes);
+            }
+        }
+        drop(pieces);
+        file.close().await?;
+        Ok(hasher.finish())
+    }
+}
+
+/// Reads a range; a vessel may answer a read with less than was asked for. Short at the end of the file.
+async fn read_fully(
+    file: &crate::transport::RemoteFile,
+    mut at: u64,
+    mut length: u64,
+) -> Result<Vec<bytes::Bytes>, RemoteError> {
+    let mut pieces = Vec::new();
+    while let Ok(wanted @ 1..) = u32::try_from(length) {
+        let Some(bytes) = file.read_at(at, wanted).await? else { break };
+        at += bytes.len() as u64;
+        length -= bytes.len() as u64;
+        pieces.push(bytes);
+    }
+    Ok(pieces)
+}
+
+fn differing(wanted: &[Digest], found: &[Digest]) -> Vec<u64> {
+    (0u64..).zip(wanted).filter(|(chunk, digest)| found.get(*chunk as usize) != Some(*digest)).map(|(c, _)| c).collect()
+}
