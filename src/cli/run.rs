@@ -87,6 +87,9 @@ fn summarise(report: &Report) -> Exit {
     for parked in &report.parked {
         say(format_args!("parked for {}: {}/{}: {}", parked.vessel, parked.directory, parked.path, parked.reason));
     }
+    for (directory, trouble) in &report.troubles {
+        say(format_args!("directory {directory}: {trouble}"));
+    }
     if report.is_all_delivered() {
         say(format_args!("everything is delivered"));
         Exit::Good

@@ -52,12 +52,14 @@ pub struct Report {
     pub backlog: Vec<Backlog>,
     /// What is parked.
     pub parked: Vec<Parked>,
+    /// Directories that couldn't be used, or not wholly, and why.
+    pub troubles: Vec<(DirectoryName, String)>,
 }
 
 impl Report {
     /// Whether every vessel has everything.
     pub fn is_all_delivered(&self) -> bool {
-        self.backlog.iter().all(|backlog| backlog.waiting == 0)
+        self.troubles.is_empty() && self.backlog.iter().all(|backlog| backlog.waiting == 0)
     }
 }
 
@@ -73,6 +75,7 @@ struct Plan {
     retire_bells: HashMap<DirectoryName, Bell>,
     directories: HashMap<DirectoryName, Arc<settings::Directory>>,
     taken_in: HashMap<DirectoryName, watch::Sender<bool>>,
+    troubles: HashMap<DirectoryName, watch::Sender<Option<String>>>,
 }
 
 /// Runs the program until it is stopped or, with [`Mode::Once`], until there is nothing more to do.
@@ -86,6 +89,7 @@ pub async fn run(settings: Settings, mode: Mode, surroundings: Surroundings) -> 
         retire_bells: settings.directories.iter().map(|d| (d.name.clone(), Bell::new())).collect(),
         directories: settings.directories.iter().map(|d| (d.name.clone(), Arc::new(d.clone()))).collect(),
         taken_in: settings.directories.iter().map(|d| (d.name.clone(), watch::Sender::new(false))).collect(),
+        troubles: settings.directories.iter().map(|d| (d.name.clone(), watch::Sender::new(None))).collect(),
         settings,
         ledger,
         surroundings,
@@ -136,6 +140,7 @@ impl Plan {
             monitor: self.surroundings.monitor.clone(),
             clock: self.surroundings.clock.clone(),
             taken_in: self.taken_in[name].clone(),
+            trouble: self.troubles[name].clone(),
             stop: self.surroundings.stop.clone(),
         }
     }
@@ -169,6 +174,9 @@ impl Plan {
         let mut backlog = self.ledger.backlog().await.map_err(|e| e.fault())?;
         backlog.retain(|backlog| self.vessel_bells.contains_key(&backlog.vessel));
         let parked = self.ledger.parked(MOST_PARKED).await.map_err(|e| e.fault())?;
-        Ok(Report { backlog, parked })
+        let trouble = |(name, trouble): (&DirectoryName, &watch::Sender<Option<String>>)| {
+            trouble.borrow().clone().map(|trouble| (name.clone(), trouble))
+        };
+        Ok(Report { backlog, parked, troubles: self.troubles.iter().filter_map(trouble).collect() })
     }
 }

@@ -141,7 +141,14 @@ impl Surroundings<'_> {
         let names = view.get("IgnoreDirs", |text| Ok(values::list(text).map(str::to_owned).collect::<Vec<_>>()));
         let names = names.unwrap_or_default();
         for name in &names {
-            self.check_directory(view.problems, view.place_of("IgnoreDirs"), name);
+            let place = view.place_of("IgnoreDirs");
+            // The original's own sample ignores a directory that isn't there, which does no harm; a misspelt one does.
+            if self.directories.contains(&name.as_str()) || self.near(name).is_some() {
+                self.check_directory(view.problems, place, name);
+            } else {
+                let message = format!("there is no [Directory {name}], which is as good as ignored");
+                view.problems.warn(place, Complaint::new(message, "name a configured directory, or leave it out"));
+            }
         }
         names.iter().map(|name| DirectoryName::new(name)).collect()
     }
@@ -162,6 +169,10 @@ impl Surroundings<'_> {
         locations
     }
 
+    fn near(&self, name: &str) -> Option<&str> {
+        keys::nearest(name, self.directories.iter().copied())
+    }
+
     fn check_directory(&self, problems: &Problems, place: Place, name: &str) {
         if self.directories.contains(&name) {
             return;
@@ -170,7 +181,7 @@ impl Surroundings<'_> {
             let complaint = Complaint::new("names no directory", "write the name of one behind `RemoteLocation.`");
             return problems.report(place, complaint);
         }
-        let remedy = match keys::nearest(name, self.directories.iter().copied()) {
+        let remedy = match self.near(name) {
             Some(near) => format!("did you mean {near}?"),
             None => "name a configured directory".to_owned(),
         };

@@ -44,6 +44,8 @@ pub struct Directory {
     pub clock: Clock,
     /// Set once what was there at start is in the ledger, or couldn't be looked at.
     pub taken_in: watch::Sender<bool>,
+    /// What keeps the directory, or something in it, from being used; `None` while all is well.
+    pub trouble: watch::Sender<Option<String>>,
     /// Stops the tasks.
     pub stop: CancellationToken,
 }

@@ -74,5 +74,6 @@ fn complain(directory: &Directory, error: &DiskError, complained: &mut HashSet<S
         let name = &directory.settings.name;
         tracing::error!(directory = %name, "can't retire: {fault}");
         directory.monitor.notice(&Event::DirectoryAway { directory: name, reason: &fault });
+        directory.trouble.send_replace(Some(fault));
     }
 }

@@ -153,6 +153,7 @@ impl Overseer {
             let name = &self.directory.settings.name;
             tracing::error!(directory = %name, "{fault}");
             self.directory.monitor.notice(&Event::DirectoryAway { directory: name, reason: &fault });
+            self.directory.trouble.send_replace(Some(fault));
         }
     }
 
@@ -160,6 +161,7 @@ impl Overseer {
     async fn compare(&mut self, scan: Scan) -> Result<(), Fault> {
         if !self.complained.is_empty() && self.watcher.is_some() {
             self.complained.clear();
+            self.directory.trouble.send_replace(None);
             tracing::info!(directory = %self.directory.settings.name, "the directory can be used again");
         }
         self.mention_skipped(&scan);

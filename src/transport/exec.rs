@@ -53,7 +53,7 @@ pub(crate) async fn run(
             }
             e => lost(&e),
         })?;
-        channel.exec(false, "sh").await.map_err(|e| lost(&e))?;
+        channel.exec(true, "sh").await.map_err(|e| lost(&e))?;
         channel.data_bytes(script.into_bytes()).await.map_err(|e| lost(&e))?;
         channel.eof().await.map_err(|e| lost(&e))?;
         let mut output = Output::default();
@@ -62,6 +62,9 @@ pub(crate) async fn run(
                 ChannelMsg::Data { data } => keep(&mut output.stdout, &data),
                 ChannelMsg::ExtendedData { data, .. } => keep(&mut output.stderr, &data),
                 ChannelMsg::ExitStatus { exit_status } => output.status = Some(exit_status),
+                ChannelMsg::Failure => {
+                    return Err(RemoteError::new(ErrorKind::Unsupported, what, "the account has no shell"));
+                }
                 ChannelMsg::Close => return Ok(output),
                 _ => {}
             }

@@ -59,7 +59,6 @@ impl Remote {
         let capabilities = Capabilities::probe(&connection, &sftp, extensions, vessel.timeout)
             .await
             .map_err(|e| handshake(e.to_string()))?;
-        tracing::debug!(vessel = %vessel.name, cipher = connection.cipher(), %capabilities, "connected");
         Ok(Self(Arc::new(Inner { connection, sftp, capabilities, timeout: vessel.timeout })))
     }
 

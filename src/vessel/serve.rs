@@ -69,7 +69,10 @@ impl Server {
                 Ok(remote) => match self.visit(remote).await? {
                     End::Done => return Ok(()),
                     End::Away { fault, delivered } => {
-                        failures = if delivered { 0 } else { failures };
+                        if delivered {
+                            failures = 0;
+                            self.complaint = None;
+                        }
                         fault
                     }
                 },
@@ -91,7 +94,6 @@ impl Server {
         let name = &self.vessel.settings.name;
         tracing::info!(vessel = %name, cipher = remote.cipher(), offers = %remote.capabilities(), "connected");
         self.vessel.monitor.notice(&Event::Connected { vessel: name });
-        self.complaint = None;
         let mut rounds = Rounds::new(Arc::new(Visit::new(self.vessel.clone(), remote)));
         let end = rounds.run().await;
         let delivered = rounds.delivered;
@@ -106,13 +108,15 @@ impl Server {
 
     fn say_away(&mut self, fault: &Fault) {
         let (vessel, reason) = (&self.vessel.settings.name, fault.to_string());
-        if self.complaint.as_ref() == Some(&reason) {
+        // The same trouble with other numbers (free space) is still the same trouble.
+        let gist: String = reason.chars().filter(|c| !c.is_ascii_digit()).collect();
+        if self.complaint.as_ref() == Some(&gist) {
             tracing::debug!(%vessel, "still away: {reason}");
             return;
         }
         tracing::warn!(%vessel, "away: {reason}");
         self.vessel.monitor.notice(&Event::Away { vessel, reason: &reason });
-        self.complaint = Some(reason);
+        self.complaint = Some(gist);
     }
 }
 

