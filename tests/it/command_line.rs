@@ -51,6 +51,17 @@ fn once_says_what_is_left_and_ends_with_another_code() {
 }
 
 #[test]
+fn once_does_not_call_delivered_what_no_vessel_would_take() {
+    // The vessel refuses at once, long before the file has settled and is taken in.
+    let plan = Fleet::new().directory("in").key("SettleTime", "2s").openssh("refusing").unknown();
+    let Some(fleet) = plan.start() else { return };
+    fleet.put("cargo", b"cargo");
+    let done = fleet.once();
+    assert!(done.code.is_some_and(|code| code != 0), "{done:?}");
+    assert!(fleet.source("cargo").exists());
+}
+
+#[test]
 fn it_ends_within_seconds_while_a_file_is_on_its_way() {
     let Some(fleet) = Fleet::new().openssh("open").proxied().start() else { return };
     let link = fleet.vessel("open").link();
@@ -108,9 +119,24 @@ fn check_says_what_works_and_what_the_vessels_offer() {
         checked.must_say(&[vessel]);
         assert_eq!(names_in(&fleet.vessel(vessel).path("temp/parts")).len(), 0, "check leaves nothing behind");
     }
-    checked.must_say(&["fsync"]);
-    checked.must_say(&["free"]);
+    checked.must_say(&["open", "shell yes", "flush"]);
+    checked.must_say(&["chroot", "shell no"]);
+    checked.must_say(&["drop", "TempDir", "free"]);
     assert!(fleet.source("cargo").exists(), "check delivers nothing");
+}
+
+#[test]
+fn check_says_for_each_vessel_and_directory_whether_files_can_go_there() {
+    let plan = Fleet::new().directory("in").directory("charts").openssh("good").key("IgnoreDirs", "charts");
+    let Some(fleet) = plan.openssh("fixed").read_only("in").start() else { return };
+    let checked = fleet.call(&["check"], "");
+    assert!(checked.code.is_some_and(|code| code != 0), "{checked:?}");
+    let place = |vessel: &str, directory: &str| fleet.vessel(vessel).remote(directory);
+    checked.must_say(&["good", &place("good", "in")]);
+    checked.must_say(&["fixed", &place("fixed", "in"), "read-only"]);
+    checked.must_say(&["fixed", &place("fixed", "charts")]);
+    assert!(!checked.says(&["good", &place("good", "charts")]), "an ignored directory is no concern: {checked:?}");
+    assert_eq!(names_in(&fleet.vessel("good").path("in")).len(), 0, "check leaves nothing behind");
 }
 
 #[test]

@@ -14,7 +14,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("L3, the workflows", &["shore", "vessel"]),
     ("L4, read-only views", &["status"]),
     ("L5, the composition root", &["daemon"]),
-    ("L6, the outside", &["logging", "cli"]),
+    ("L6, the outside", &["logging"]),
+    ("L6, the command line", &["cli"]),
 ];
 
 /// A thing that only some places may name, and why.

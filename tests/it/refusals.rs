@@ -68,7 +68,7 @@ fn a_changed_host_key_is_refused_with_the_way_to_mend_it() {
     fleet.vessel("bad").stop();
     fleet.vessel("bad").change_host_key();
     fleet.vessel("bad").start();
-    refused_in(&fleet, b"cargo", &["bad", "host key", "changed", "known_hosts"]);
+    refused_in(&fleet, b"cargo", &["bad", "host key", "has another", "known_hosts:1"]);
 }
 
 #[test]
@@ -91,7 +91,7 @@ fn accept_new_takes_a_first_key_but_never_a_changed_one() {
     fleet.vessel("bad").stop();
     fleet.vessel("bad").change_host_key();
     fleet.vessel("bad").start();
-    refused_in(&fleet, b"cargo", &["bad", "host key", "changed"]);
+    refused_in(&fleet, b"cargo", &["bad", "host key", "has another"]);
 }
 
 #[test]
@@ -111,7 +111,7 @@ fn a_full_temp_dir_is_named_and_smaller_files_still_arrive() {
     fleet.put("cargo", &big);
     let daemon = fleet.run();
     fleet.wait_until_served("good", "cargo", &big);
-    println!("{}", daemon.wait_for_log(&["bad", "temp/parts", "space"]));
+    println!("{}", daemon.wait_for_log(&["bad", "temp/parts", "full"]));
     fleet.put("small", b"small");
     fleet.wait_until_served("bad", "small", b"small");
     fleet.wait_until_retired("small");
@@ -128,7 +128,7 @@ fn a_temp_dir_that_becomes_full_and_is_emptied_again_needs_nobodys_help() {
     fleet.put("cargo", &big);
     let daemon = fleet.run();
     fleet.wait_until_served("good", "cargo", &big);
-    daemon.wait_for_log(&["bad", "space"]);
+    daemon.wait_for_log(&["bad", "full"]);
     fs::remove_file(&ballast).unwrap();
     // What a person mends is tried again within a minute or so: ask for it instead of waiting.
     daemon.terminate();
@@ -151,21 +151,25 @@ fn a_missing_location_is_named_and_the_other_directories_go_on() {
 
 #[test]
 fn a_temp_dir_of_somebody_else_is_not_used() {
-    let Some(fleet) = Fleet::new().openssh("bad").openssh("good").start() else { return };
+    let Some(fleet) = Fleet::new().monster("ChunkSize", "64 KiB").openssh("bad").openssh("good").start() else {
+        return;
+    };
     let temp = fleet.vessel("bad").path("temp/parts");
     fs::create_dir(&temp).unwrap();
     std::os::unix::fs::chown(&temp, Some(65534), Some(65534)).unwrap();
-    refused_in(&fleet, b"cargo", &["bad", "temp/parts"]);
+    refused_in(&fleet, &content(14, MIB), &["bad", "temp/parts"]);
     assert_eq!(names_in(&temp).len(), 0);
 }
 
 #[test]
 fn a_temp_dir_that_is_a_link_is_not_followed() {
-    let Some(fleet) = Fleet::new().openssh("bad").openssh("good").start() else { return };
+    let Some(fleet) = Fleet::new().monster("ChunkSize", "64 KiB").openssh("bad").openssh("good").start() else {
+        return;
+    };
     let elsewhere = fleet.vessel("bad").path("elsewhere");
     fs::create_dir(&elsewhere).unwrap();
     std::os::unix::fs::symlink("../elsewhere", fleet.vessel("bad").path("temp/parts")).unwrap();
-    refused_in(&fleet, b"cargo", &["bad", "temp/parts", "link"]);
+    refused_in(&fleet, &content(14, MIB), &["bad", "temp/parts", "link"]);
     assert_eq!(names_in(&elsewhere).len(), 0);
 }
 
@@ -216,7 +220,7 @@ fn a_vessel_with_a_full_disk_at_the_destination_is_named() {
     fleet.put("cargo", &big);
     let daemon = fleet.run();
     fleet.wait_until_served("good", "cargo", &big);
-    println!("{}", daemon.wait_for_log(&["bad", "space"]));
+    println!("{}", daemon.wait_for_log(&["bad", "full"]));
     wait_until("the source to wait", || fleet.source("cargo").exists());
     assert!(!fleet.vessel("bad").path("temp/in/cargo").exists());
     daemon.terminate();

@@ -80,7 +80,7 @@ fn a_processed_that_is_full_keeps_the_source_and_says_so() {
     let bytes = vec![7; 1 << 20];
     fleet.put("cargo", &bytes);
     fleet.wait_until_served("open", "cargo", &bytes);
-    println!("{}", daemon.wait_for_log(&["cargo", "processed"]));
+    println!("{}", daemon.wait_for_log(&["can't retire", "processed", "space"]));
     assert!(fs::read(fleet.source("cargo")).unwrap() == bytes);
     fleet.put("small", b"small");
     wait_until("the other source to retire", || !fleet.source("small").exists());

@@ -8,14 +8,15 @@ use std::time::Duration;
 
 use crate::fleet::content::{MIB, content};
 use crate::fleet::wait::{never_within, wait_until};
-use crate::fleet::{Fleet, names_in};
+use crate::fleet::{Fleet, at_second, names_in};
 
 #[test]
 fn a_file_that_is_being_written_is_sent_only_when_it_is_closed() {
     let plan = Fleet::new().directory("in").key("SettleTime", "10m").openssh("open");
     let Some(fleet) = plan.start() else { return };
     let daemon = fleet.run();
-    fleet.put("ready", b"ready");
+    // An old file: once it is delivered, the daemon surely watches.
+    fleet.put_as("ready", b"ready", 0o644, at_second(1_000_000_000));
     fleet.wait_until_retired("ready");
     let mut file = File::create(fleet.source("slow")).unwrap();
     for piece in [b"one", b"two", b"six"] {
@@ -52,7 +53,7 @@ fn a_file_moved_in_is_sent_and_so_is_an_empty_one() {
     let plan = Fleet::new().directory("in").key("SettleTime", "10m").key("RescanInterval", "10m").openssh("open");
     let Some(fleet) = plan.start() else { return };
     let daemon = fleet.run();
-    fleet.put("first", b"first");
+    fleet.put_as("first", b"first", 0o644, at_second(1_000_000_000));
     fleet.wait_until_retired("first");
     fleet.put("moved", b"moved");
     File::create(fleet.source("empty")).unwrap();

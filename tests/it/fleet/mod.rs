@@ -224,17 +224,30 @@ impl Fleet {
         );
     }
 
+    /// Waits until nothing of ours is left on a vessel but the files themselves, while the daemon runs.
+    #[track_caller]
+    pub(crate) fn wait_until_tidy(&self, vessel: &str) {
+        self.wait_for_daemon(&format!("{vessel} to be tidy"), || self.left_on(vessel).is_empty());
+    }
+
     /// Fails the test unless nothing of ours is left on a vessel but the files themselves.
     #[track_caller]
     pub(crate) fn assert_tidy(&self, vessel: &str) {
+        let left = self.left_on(vessel);
+        assert!(left.is_empty(), "{vessel} still holds {left:?}");
+    }
+
+    /// What is left of us in a vessel's TempDir and beside the files.
+    fn left_on(&self, vessel: &str) -> Vec<PathBuf> {
         let at = self.vessel(vessel);
-        let parts = names_in(&at.path("temp/parts"));
-        assert!(parts.is_empty(), "{vessel}'s TempDir still holds {parts:?}");
-        for directory in &self.directories {
-            let names = names_in(&at.path(&directory.name));
-            let ours: Vec<_> = names.iter().filter(|name| name.as_bytes().starts_with(b".contentmonster")).collect();
-            assert!(ours.is_empty(), "{vessel} still holds {ours:?} in {}", directory.name);
-        }
+        let inside =
+            |below: &str| names_in(&at.path(below)).into_iter().map(|name| Path::new(below).join(name)).collect();
+        let mut left: Vec<PathBuf> = inside("temp/parts");
+        let beside = self.directories.iter().flat_map(|directory| inside(&directory.name));
+        let is_ours =
+            |path: &PathBuf| path.file_name().is_some_and(|name| name.as_bytes().starts_with(b".contentmonster"));
+        left.extend(beside.filter(is_ours));
+        left
     }
 }
 
