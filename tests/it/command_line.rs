@@ -258,5 +258,6 @@ fn demo_shows_the_main_job_and_cleans_up() {
         .output()
         .unwrap();
     assert!(shown.status.success(), "{shown:?}");
+    assert!(stdout(&shown).contains("every file is equal"), "{}", stdout(&shown));
     assert_eq!(names_in(home.path()).len(), 0, "demo cleans up: {:?}", names_in(home.path()));
 }

@@ -121,7 +121,11 @@ fn a_full_temp_dir_is_named_and_smaller_files_still_arrive() {
 
 #[test]
 fn a_temp_dir_that_becomes_full_and_is_emptied_again_needs_nobodys_help() {
-    let Some(fleet) = Fleet::new().openssh("bad").temp_on_tmpfs("16m").openssh("good").start() else { return };
+    let Some(fleet) =
+        Fleet::new().monster("ChunkSize", "1 MiB").openssh("bad").temp_on_tmpfs("16m").openssh("good").start()
+    else {
+        return;
+    };
     let ballast = fleet.vessel("bad").path("temp/ballast");
     fs::write(&ballast, content(10, 13 * MIB)).unwrap();
     let big = content(11, 6 * MIB);
