@@ -158,8 +158,6 @@ fn check_names_what_does_not_work_and_how_to_mend_it() {
 fn trust_shows_the_fingerprint_asks_and_records_the_key() {
     let Some(fleet) = Fleet::new().openssh("open").unknown().start() else { return };
     fleet.put("cargo", b"cargo");
-    assert_ne!(fleet.once().code, Some(0));
-
     let declined = fleet.call(&["trust", "open"], "n\n");
     declined.must_say(&[&fleet.vessel("open").fingerprint()]);
     assert_eq!(fs::read_to_string(fleet.known_hosts()).unwrap(), "", "nothing is recorded without a yes");
