@@ -1,0 +1,136 @@
+//! A link in front of a vessel that counts what goes through, can be made slow, and can be cut.
+//!
+//! It copies bytes and knows nothing of SSH.
+
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+/// The link; ends when it is dropped.
+pub(crate) struct Proxy {
+    port: u16,
+    link: Arc<Link>,
+}
+
+struct Link {
+    target: u16,
+    /// Bytes that came from the shore.
+    sent: AtomicU64,
+    /// Bytes per second towards the vessel; 0: as fast as it goes.
+    rate: AtomicU64,
+    /// When the next bytes may pass.
+    free_at: Mutex<Instant>,
+    ended: AtomicBool,
+    open: Mutex<Vec<TcpStream>>,
+}
+
+/// Small, so that little is in flight and the count is close to what the vessel has.
+const BUFFER: usize = 128 << 10;
+
+impl Proxy {
+    /// Listens on a port of the kernel's choice and passes every connection on to `target`.
+    pub(crate) fn start(target: u16) -> Self {
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        socket.set_recv_buffer_size(BUFFER).unwrap();
+        socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).unwrap();
+        socket.listen(128).unwrap();
+        socket.set_nonblocking(true).unwrap();
+        let listener = TcpListener::from(socket);
+        let port = listener.local_addr().unwrap().port();
+        let link = Arc::new(Link {
+            target,
+            sent: AtomicU64::new(0),
+            rate: AtomicU64::new(0),
+            free_at: Mutex::new(Instant::now()),
+            ended: AtomicBool::new(false),
+            open: Mutex::new(Vec::new()),
+        });
+        let accepting = link.clone();
+        std::thread::spawn(move || accepting.accept(&listener));
+        Self { port, link }
+    }
+
+    /// Where it listens.
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// How many bytes the shore has sent through it so far.
+    pub(crate) fn sent(&self) -> u64 {
+        self.link.sent.load(Ordering::Relaxed)
+    }
+
+    /// Lets only so many bytes per second pass towards the vessel from now on; 0: as fast as it goes.
+    pub(crate) fn limit(&self, bytes_per_second: u64) {
+        self.link.rate.store(bytes_per_second, Ordering::Relaxed);
+    }
+
+    /// Cuts the connections there are; new ones are welcome.
+    pub(crate) fn cut(&self) {
+        for stream in self.link.open.lock().unwrap().drain(..) {
+            let _ = stream.shutdown(Shutdown::Both);
+        }
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.link.ended.store(true, Ordering::Relaxed);
+        self.cut();
+    }
+}
+
+impl Link {
+    fn accept(self: Arc<Self>, listener: &TcpListener) {
+        while !self.ended.load(Ordering::Relaxed) {
+            match listener.accept() {
+                Ok((shore, _)) => self.clone().join(shore),
+                Err(_) => std::thread::sleep(Duration::from_millis(10)),
+            }
+        }
+    }
+
+    /// A vessel that can't be reached shows as a connection that closes at once.
+    fn join(self: Arc<Self>, shore: TcpStream) {
+        let Ok(vessel) = TcpStream::connect((Ipv4Addr::LOCALHOST, self.target)) else { return };
+        shore.set_nonblocking(false).unwrap();
+        let (shore_too, vessel_too) = (shore.try_clone().unwrap(), vessel.try_clone().unwrap());
+        self.open.lock().unwrap().extend([shore.try_clone().unwrap(), vessel.try_clone().unwrap()]);
+        std::thread::spawn(move || copy(shore, vessel, |bytes| self.count(bytes)));
+        std::thread::spawn(move || copy(vessel_too, shore_too, |_| ()));
+    }
+
+    fn count(&self, bytes: u64) {
+        self.sent.fetch_add(bytes, Ordering::Relaxed);
+        self.hold_back(bytes);
+    }
+
+    /// Waits until the rate, shared by all connections, lets these bytes pass.
+    fn hold_back(&self, bytes: u64) {
+        let rate = self.rate.load(Ordering::Relaxed);
+        if rate == 0 {
+            return;
+        }
+        let pass_at = {
+            let mut free_at = self.free_at.lock().unwrap();
+            *free_at = (*free_at).max(Instant::now()) + Duration::from_nanos(bytes * 1_000_000_000 / rate);
+            *free_at
+        };
+        std::thread::sleep(pass_at.saturating_duration_since(Instant::now()));
+    }
+}
+
+/// Copies one direction until either side closes.
+fn copy(mut from: TcpStream, mut to: TcpStream, pass: impl Fn(u64)) {
+    let mut buffer = [0; 16 << 10];
+    while let Ok(count @ 1..) = from.read(&mut buffer) {
+        pass(count as u64);
+        if to.write_all(&buffer[..count]).is_err() {
+            break;
+        }
+    }
+    let _ = from.shutdown(Shutdown::Both);
+    let _ = to.shutdown(Shutdown::Both);
+}
