@@ -104,7 +104,12 @@ pub async fn run(settings: Settings, mode: Mode, surroundings: Surroundings) -> 
     let _service = service::announce(&plan.settings, stop.clone());
 
     let outcome = tokio::select! {
-        outcome = all(&mut vessel_tasks) => outcome,
+        outcome = async {
+            all(&mut vessel_tasks).await?;
+            // Vessels that nothing can be delivered to have ended early; what they miss belongs into the report.
+            plan.all_taken_in().await;
+            Ok(())
+        } => outcome,
         outcome = all(&mut shore_tasks) => outcome,
     };
     let done = !stop.is_cancelled();
@@ -181,6 +186,17 @@ impl Plan {
             }));
         }
         tasks
+    }
+
+    /// Waits until everything that was there at start is in the ledger, or it was stopped.
+    async fn all_taken_in(&self) {
+        for taken_in in self.taken_in.values() {
+            let mut taken_in = taken_in.subscribe();
+            let waiting = taken_in.wait_for(|taken_in| *taken_in);
+            if self.surroundings.stop.run_until_cancelled(waiting).await.is_none() {
+                return;
+            }
+        }
     }
 
     async fn report(&self) -> Result<Report, Fault> {

@@ -95,8 +95,8 @@ pub trait Store: Send + Sync {
     /// Enters that nothing of a delivery lies on its vessel any more.
     async fn swept(&self, delivery: DeliveryId) -> Result<()>;
 
-    /// Whether a version of this number is open for a vessel: its parts there are still wanted.
-    async fn is_open(&self, version: VersionId, vessel: &VesselName) -> Result<bool>;
+    /// Whether a delivery is open: its parts on the vessel are still wanted.
+    async fn is_open(&self, delivery: DeliveryId) -> Result<bool>;
 
     /// What every vessel that the ledger knows still has to get.
     async fn backlog(&self) -> Result<Vec<Backlog>>;

@@ -28,18 +28,6 @@ pub(super) fn locations(directories: &[(Directory, Place)], problems: &Problems)
     }
 }
 
-/// Two vessels that are one account with one TempDir would overwrite each other's parts.
-pub(super) fn accounts(vessels: &[(Vessel, Place)], problems: &Problems) {
-    let mut first = HashMap::new();
-    for (vessel, place) in vessels {
-        let account = (&vessel.address, vessel.port, &vessel.username, &vessel.temp_dir);
-        if let Some(other) = first.insert(account, &vessel.name) {
-            let message = format!("has the same address, port, user and TempDir as [Vessel {other}]");
-            problems.report(place.clone(), Complaint::new(message, "give one of them a TempDir of its own"));
-        }
-    }
-}
-
 /// A directory that goes nowhere is allowed, but hardly meant.
 pub(super) fn destinations(directories: &[(Directory, Place)], vessels: &[(Vessel, Place)], problems: &Problems) {
     for (directory, place) in directories {

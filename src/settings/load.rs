@@ -57,7 +57,6 @@ impl Settings {
             typed(&cast.vessels, |name, section| surroundings.vessel(&view(SectionKind::Vessel, Some(section)), name));
 
         checks::locations(&directories, &problems);
-        checks::accounts(&vessels, &problems);
         checks::destinations(&directories, &vessels, &problems);
         let warnings = problems.finish()?;
         Ok(Self {

@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Directory;
 use crate::fault::Fault;
-use crate::local::{self, DiskError, TakeIn};
+use crate::local::{self, DiskError, Look, TakeIn};
 use crate::monitor::Event;
 use crate::names::RelPath;
 use crate::records::NewVersion;
@@ -53,9 +53,14 @@ pub(super) async fn take_in(directory: Arc<Directory>, paths: Vec<RelPath>) -> R
 
 fn read(location: &Path, paths: Vec<RelPath>, chunk_size: u64, stop: &CancellationToken) -> Batch {
     let mut batch = Batch { paths: paths.clone(), ..Batch::default() };
-    let mut bytes = 0;
+    let mut bytes = 0u64;
     for path in paths {
-        if bytes >= BATCH_BYTES || stop.is_cancelled() {
+        // A large file has a batch to itself, and those beside it need not wait for it.
+        let size = match local::look(location, &path) {
+            Ok(Look::File { stamp, .. }) => stamp.size,
+            _ => 0,
+        };
+        if (bytes > 0 && bytes.saturating_add(size) > BATCH_BYTES) || stop.is_cancelled() {
             batch.left.push(path);
             continue;
         }

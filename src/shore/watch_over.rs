@@ -19,8 +19,8 @@ use crate::monitor::Event;
 use crate::names::RelPath;
 use crate::records::FileStamp;
 
-/// Batches that are read at once: a large file leaves room for small ones to overtake it.
-const BATCHES: usize = 2;
+/// Batches that are read at once: large files leave room for small ones to overtake them.
+const BATCHES: usize = 3;
 /// Hints that wait for us; when there are more, a rescan finds the rest.
 const HINTS: usize = 16 * 1024;
 /// How soon a location that is missing is looked for again.
@@ -56,6 +56,8 @@ struct Overseer {
     rescan_at: Instant,
     started: Instant,
     scanned: bool,
+    /// Whether the location can't be read.
+    away: bool,
     /// What was said already: trouble is logged once, not with every scan.
     complained: HashSet<String>,
     skipped: HashMap<RelPath, Kind>,
@@ -77,6 +79,7 @@ impl Overseer {
             rescan_at: Instant::now(),
             started: Instant::now(),
             scanned: false,
+            away: false,
             complained: HashSet::new(),
             skipped: HashMap::new(),
         }
@@ -122,6 +125,7 @@ impl Overseer {
             Ok(scan) => self.compare(scan).await?,
             Err(e) => {
                 self.complain(&e);
+                self.away = true;
                 self.watcher = None;
                 self.rescan_at = Instant::now() + LOOK_FOR_LOCATION.min(self.directory.settings.rescan_interval);
             }
@@ -152,7 +156,8 @@ impl Overseer {
 
     /// Compares what lies there with what the ledger knows.
     async fn compare(&mut self, scan: Scan) -> Result<(), Fault> {
-        if !self.complained.is_empty() && self.watcher.is_some() {
+        if self.away {
+            self.away = false;
             self.complained.clear();
             self.directory.trouble.send_replace(None);
             tracing::info!(directory = %self.directory.settings.name, "the directory can be used again");

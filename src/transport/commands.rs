@@ -54,8 +54,7 @@ impl Remote {
         }
         let output = self.run(script, "hashing on the vessel", bytes).await?;
         let lines = output.stdout.split(|b| *b == b'\n').skip_while(|line| *line != MARK).skip(1);
-        let digests: Vec<_> =
-            lines.take(paths.len()).map(|line| line.get(..64).and_then(Digest::from_hex)).collect();
+        let digests: Vec<_> = lines.take(paths.len()).map(|line| line.get(..64).and_then(Digest::from_hex)).collect();
         if digests.len() == paths.len() {
             return Ok(digests);
         }

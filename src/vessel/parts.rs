@@ -12,7 +12,7 @@ use tokio::sync::{Semaphore, mpsc};
 
 use super::visit::Visit;
 use crate::chunk::ChunkPlan;
-use crate::fault::Fault;
+use crate::fault::{Fault, Scope};
 use crate::local::SourceFile;
 use crate::names::{OurFile, RemotePath};
 use crate::records::{Delivery, DeliveryState, Version};
@@ -36,7 +36,14 @@ pub(super) struct PartwiseUpload<'a> {
 
 impl<'a> PartwiseUpload<'a> {
     pub(super) fn new(visit: &'a Visit, delivery: &'a Delivery, source: Arc<SourceFile>, assembly: RemotePath) -> Self {
-        Self { visit, delivery, source, assembly, plan: delivery.version.plan(), places: Semaphore::new(PARTS_IN_TEMP_DIR) }
+        Self {
+            visit,
+            delivery,
+            source,
+            assembly,
+            plan: delivery.version.plan(),
+            places: Semaphore::new(PARTS_IN_TEMP_DIR),
+        }
     }
 
     fn version(&self) -> &Version {
@@ -59,7 +66,18 @@ impl<'a> PartwiseUpload<'a> {
         };
         // Not `try_join`: parts that are complete are still joined when a later one fails, for that makes room.
         let (uploaded, joined) = tokio::join!(uploading, joining);
-        joined.and(uploaded)
+        joined?;
+        match uploaded {
+            Err(fault) if fault.scope == Scope::Vessel && !self.visit.remote.is_lost() => self.make_room(fault).await,
+            uploaded => uploaded,
+        }
+    }
+
+    /// TempDir is full. That concerns this file and no smaller one: our own parts make room, and the file waits.
+    async fn make_room(&self, full: Fault) -> Result<(), Fault> {
+        let removed = self.visit.remove_parts(|delivery| delivery == self.delivery.id.0).await;
+        removed.map_err(|e| e.fault())?;
+        Err(Fault { scope: Scope::File, ..full })
     }
 
     /// How many chunks are joined already, and how many bytes of each other part the vessel holds.

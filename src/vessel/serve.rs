@@ -268,7 +268,11 @@ impl Rounds {
             Ok(Outcome::Superseded) => self.sweep().await,
             // Nothing is wrong with the delivery; it goes on with the next connection.
             Err(_) if self.visit.remote.is_lost() => Ok(()),
-            Err(fault) => self.put_off(&delivery, fault).await,
+            Err(fault) => {
+                self.put_off(&delivery, fault).await?;
+                // It may have been superseded while it was busy, which kept it from being swept.
+                self.sweep().await
+            }
         }
     }
 
@@ -279,8 +283,13 @@ impl Rounds {
         // What fails the same way again and again is no passing trouble, whatever the vessel calls it.
         let parked = fault.scope == Scope::File || delivery.failures >= PATIENCE;
         let vessel = &self.visit.vessel;
-        let pause = if parked { PARKED } else { ATTEMPT };
-        let failures = if parked && fault.scope != Scope::File { delivery.failures - PATIENCE } else { delivery.failures };
+        let pause = match (parked, fault.pace) {
+            (false, _) => ATTEMPT,
+            (true, Pace::Unhurried) => UNHURRIED,
+            (true, _) => PARKED,
+        };
+        let failures =
+            if parked && fault.scope != Scope::File { delivery.failures - PATIENCE } else { delivery.failures };
         let wait = pause.wait(failures + 1, fastrand::f64());
         let due_at = vessel.clock.now_ms() + i64::try_from(wait.as_millis()).unwrap_or(i64::MAX);
         let reason = fault.to_string();
@@ -290,7 +299,7 @@ impl Rounds {
             tracing::warn!(vessel = %name, %directory, file = %path, again_in = ?wait, "parked: {reason}");
             vessel.monitor.notice(&Event::Parked { vessel: name, directory, path, reason: &reason });
         } else {
-            tracing::info!(vessel = %name, %directory, file = %path, again_in = ?wait, "put off: {reason}");
+            tracing::warn!(vessel = %name, %directory, file = %path, again_in = ?wait, "put off: {reason}");
         }
         Ok(())
     }

@@ -92,7 +92,12 @@ impl Visit {
     ///
     /// An earlier attempt may have given it the source's mode already, which need not let its owner write. And a directory
     /// that is gone (cleaned up by the vessel's system) is made anew by the next attempt.
-    pub(super) async fn open_ours(&self, path: &RemotePath, flags: OpenFlags, needed: u64) -> Result<RemoteFile, Fault> {
+    pub(super) async fn open_ours(
+        &self,
+        path: &RemotePath,
+        flags: OpenFlags,
+        needed: u64,
+    ) -> Result<RemoteFile, Fault> {
         const OURS: u32 = 0o600;
         let opened = match self.remote.open(path, flags, OURS).await {
             Err(e) if e.kind == ErrorKind::Denied => {

@@ -302,16 +302,10 @@ fn what_sections_do_to_each_other_is_refused() {
         "[Directory again]
 Location = /srv/./d/
 RemoteLocation = /elsewhere
-[Vessel twin]
-Address = v.example
-[Vessel apart]
-Address = v.example
-TempDir = /var/tmp/cm
 ",
     );
     insta::assert_snapshot!(errors(&text), @r###"
     settings.ini:5: [Directory again] Location: is the Location of [Directory d] too; give each directory its own, or make one section of the two
-    settings.ini:8: [Vessel twin] has the same address, port, user and TempDir as [Vessel v]; give one of them a TempDir of its own
     "###);
 }
 

@@ -291,13 +291,11 @@ impl Store for Sqlite {
         Ok(())
     }
 
-    async fn is_open(&self, version: VersionId, vessel: &VesselName) -> Result<bool> {
+    async fn is_open(&self, delivery: DeliveryId) -> Result<bool> {
         let open: i64 = sqlx::query_scalar(
-            "SELECT count(*) FROM delivery
-             WHERE version = ? AND vessel = ? AND state NOT IN ('acknowledged', 'superseded')",
+            "SELECT count(*) FROM delivery WHERE id = ? AND state NOT IN ('acknowledged', 'superseded')",
         )
-        .bind(version.0)
-        .bind(vessel.as_str())
+        .bind(delivery.0)
         .fetch_one(&self.readers)
         .await?;
         Ok(open > 0)

@@ -107,7 +107,8 @@ async fn greet(
     match tokio::time::timeout(vessel.timeout, greeting).await {
         Ok(Ok(handle)) => Ok(handle),
         Ok(Err(e)) => {
-            Err(notes.lock().refused.take().unwrap_or_else(|| handshake(vessel, with_note(e.to_string(), &notes))))
+            let refused = notes.lock().refused.take();
+            Err(refused.unwrap_or_else(|| handshake(vessel, with_note(e.to_string(), &notes))))
         }
         Err(_) => Err(handshake(vessel, format!("no SSH greeting within {:?}", vessel.timeout))),
     }
