@@ -62,8 +62,8 @@ impl Capabilities {
         } else {
             Limits::default()
         };
-        let found = match exec::run(connection, probe_script(), "looking for a shell", timeout).await {
-            Ok(output) => parse(&output.stdout),
+        let found = match exec::run_once(connection, probe_script(), "looking for a shell", timeout).await {
+            Ok(output) => parse(&output),
             Err(e) if e.kind == ErrorKind::Unsupported => Self::default(),
             // No answer says nothing about a shell, and a vessel that is taken for one without costs twice the traffic.
             Err(e) => return Err(e),

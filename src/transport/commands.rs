@@ -23,7 +23,7 @@ impl Remote {
             let script = script.code(" [ \"$(wc -c <").path(file.as_bytes()).code(")\" -eq ").number(size);
             script.code(" ] || { echo 'it has another size than expected' >&2; exit 1; }\n")
         };
-        let script = Script::new().code("exec </dev/null; umask 077; set -e; : >>").path(file.as_bytes()).code("\n");
+        let script = Script::new().code("umask 077; set -e; : >>").path(file.as_bytes()).code("\n");
         let script = words(has_size(script, range.start).code("cat")).code(" >>").path(file.as_bytes()).code("\n");
         let script = words(has_size(script, range.end).code("rm -f")).code("\n");
         let output = self.run(script, "joining parts", range.end - range.start).await?;
@@ -46,15 +46,13 @@ impl Remote {
         paths: &[RemotePath],
         bytes: u64,
     ) -> Result<Vec<Option<Digest>>, RemoteError> {
-        // An account's profile may say something first.
-        const MARK: &[u8] = b"contentmonster hashes";
-        let mut script = Script::new().code("printf '%s %s\\n' contentmonster hashes\n");
+        let mut script = Script::new();
         for path in paths {
-            script = script.code(tool.command()).code(" <").path(path.as_bytes()).code(" || echo\n");
+            script = script.code(tool.command()).code(" 2>/dev/null <").path(path.as_bytes()).code(" || echo\n");
         }
         let output = self.run(script, "hashing on the vessel", bytes).await?;
-        let lines = output.stdout.split(|b| *b == b'\n').skip_while(|line| *line != MARK).skip(1);
-        let digests: Vec<_> = lines.take(paths.len()).map(|line| line.get(..64).and_then(Digest::from_hex)).collect();
+        let digests: Vec<_> =
+            output.lines().take(paths.len()).map(|line| line.get(..64).and_then(Digest::from_hex)).collect();
         if digests.len() == paths.len() {
             return Ok(digests);
         }
@@ -86,8 +84,7 @@ impl Remote {
         bytes: u64,
     ) -> Result<Vec<Digest>, RemoteError> {
         let output = self.run(script, "hashing on the vessel", bytes).await?;
-        let digests: Vec<Digest> =
-            output.stdout.split(|b| *b == b'\n').filter_map(|line| Digest::from_hex(line.get(..64)?)).collect();
+        let digests: Vec<Digest> = output.lines().filter_map(|line| Digest::from_hex(line.get(..64)?)).collect();
         if digests.len() == count {
             return Ok(digests);
         }
@@ -97,7 +94,7 @@ impl Remote {
     /// Flushes files or directories to the vessel's disk with `sync`.
     pub async fn sync(&self, paths: &[&RemotePath]) -> Result<(), RemoteError> {
         let script = paths.iter().fold(Script::new().code("sync"), |script, path| script.path(path.as_bytes()));
-        let output = self.run(script.code(" </dev/null\n"), "flushing", 0).await?;
+        let output = self.run(script.code("\n"), "flushing", 0).await?;
         if output.is_success() {
             return Ok(());
         }

@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use super::capabilities::Capabilities;
 use super::error::{ConnectError, ErrorKind, RemoteError};
-use super::exec::{self, Output};
+use super::exec::{Output, Shells};
 use super::sftp::{Attrs, Handle, OpenFlags, SentWrite, Sftp, SftpError, Space};
 use super::shell::Script;
 use super::ssh::{Connection, SshEnvironment, accepted, place};
@@ -25,6 +25,7 @@ pub struct Remote(Arc<Inner>);
 struct Inner {
     connection: Connection,
     sftp: Sftp,
+    shells: Shells,
     capabilities: Capabilities,
     timeout: Duration,
 }
@@ -75,7 +76,8 @@ impl Remote {
         let capabilities = Capabilities::probe(&connection, &sftp, extensions, vessel.timeout)
             .await
             .map_err(|e| handshake(e.to_string()))?;
-        Ok(Self(Arc::new(Inner { connection, sftp, capabilities, timeout: vessel.timeout })))
+        let shells = Shells::new(connection.clone());
+        Ok(Self(Arc::new(Inner { connection, sftp, shells, capabilities, timeout: vessel.timeout })))
     }
 
     /// What the vessel offers.
@@ -241,7 +243,7 @@ impl Remote {
     pub(super) async fn run(&self, script: Script, what: &str, bytes: u64) -> Result<Output, RemoteError> {
         // Slow disks and CPUs included: a connection that dies meanwhile is noticed by its keepalives.
         let deadline = self.0.timeout + Duration::from_secs(60 + bytes / (2 << 20));
-        exec::run(&self.0.connection, script, what, deadline).await
+        self.0.shells.run(script, what, deadline).await
     }
 }
 
