@@ -3,14 +3,19 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
+use tokio_util::sync::CancellationToken;
+
 use super::Directory;
 use crate::fault::Fault;
 use crate::local::{self, DiskError, Retired};
 use crate::monitor::Event;
+use crate::names::RelPath;
 use crate::records::{Version, VersionId};
 
 /// How soon what couldn't be moved is tried again.
 const AGAIN: Duration = Duration::from_secs(30);
+/// How long a move under way is waited for when it is stopped: a rename is done by then, a copy to another disk may not be.
+const GRACE: Duration = Duration::from_secs(3);
 /// Versions asked for at once.
 const BATCH: u32 = 256;
 
@@ -19,11 +24,9 @@ const BATCH: u32 = 256;
 /// # Errors
 /// A [`Fault`] of the daemon's when the ledger can't be used. Trouble with `processed/` is logged and tried again.
 pub async fn retire(directory: Directory) -> Result<(), Fault> {
-    let mut complained = HashSet::new();
+    let mut retiring = Retiring { directory: &directory, complained: HashSet::new(), stop: Some(&directory.stop) };
     loop {
-        let stop = directory.stop.clone();
-        // Stopped between two steps of one file, the next start finds it half-way and ends it.
-        stop.run_until_cancelled(retire_complete(&directory, &mut complained)).await.unwrap_or(Ok(()))?;
+        retiring.all_complete().await?;
         tokio::select! {
             () = directory.retire_bell.rung() => {}
             () = tokio::time::sleep(AGAIN) => {}
@@ -32,58 +35,80 @@ pub async fn retire(directory: Directory) -> Result<(), Fault> {
     }
 }
 
-/// Retires what is complete now.
+/// Retires what is complete now, all of it, stopped or not.
 ///
 /// # Errors
-/// As [`retire`].
+/// As [`retire()`].
 pub async fn retire_all(directory: &Directory) -> Result<(), Fault> {
-    retire_complete(directory, &mut HashSet::new()).await
+    Retiring { directory, complained: HashSet::new(), stop: None }.all_complete().await
 }
 
-async fn retire_complete(directory: &Directory, complained: &mut HashSet<String>) -> Result<(), Fault> {
-    let mut after = VersionId(0);
-    loop {
-        let name = &directory.settings.name;
-        let versions = directory.ledger.retirable(name, after, BATCH).await.map_err(|e| e.fault())?;
-        let Some(last) = versions.last() else { return Ok(()) };
-        after = last.id;
-        for version in versions {
-            retire_one(directory, version, complained).await?;
+struct Retiring<'a> {
+    directory: &'a Directory,
+    /// What was said already.
+    complained: HashSet<String>,
+    /// Ends it between two files, and in the middle of one that takes long: the next start finds it half-way and ends it.
+    stop: Option<&'a CancellationToken>,
+}
+
+impl Retiring<'_> {
+    async fn all_complete(&mut self) -> Result<(), Fault> {
+        let mut after = VersionId(0);
+        loop {
+            let name = &self.directory.settings.name;
+            let versions = self.directory.ledger.retirable(name, after, BATCH).await.map_err(|e| e.fault())?;
+            let Some(last) = versions.last() else { return Ok(()) };
+            after = last.id;
+            for version in versions {
+                if self.stop.is_some_and(CancellationToken::is_cancelled) {
+                    return Ok(());
+                }
+                self.one(version).await?;
+            }
         }
     }
-}
 
-async fn retire_one(directory: &Directory, version: Version, complained: &mut HashSet<String>) -> Result<(), Fault> {
-    let location = directory.settings.location.clone();
-    let wanted = version.clone();
-    let moving =
-        tokio::task::spawn_blocking(move || local::retire(&location, &wanted.path, &wanted.stamp, &wanted.digest));
-    let moved = moving.await.map_err(|e| Fault::daemon(format_args!("retiring: {e}")))?;
-    let (name, path) = (&version.directory, &version.path);
-    match moved {
-        Ok(Retired::Moved(to) | Retired::AlreadyThere(to)) => {
-            tracing::info!(directory = %name, file = %path, processed = %to, "retired");
-            directory.monitor.notice(&Event::Retired { directory: name, path });
+    async fn one(&mut self, version: Version) -> Result<(), Fault> {
+        let location = self.directory.settings.location.clone();
+        let wanted = version.clone();
+        let moving =
+            tokio::task::spawn_blocking(move || local::retire(&location, &wanted.path, &wanted.stamp, &wanted.digest));
+        let moved = tokio::select! {
+            moved = moving => moved.map_err(|e| Fault::daemon(format_args!("retiring: {e}")))?,
+            () = self.out_of_time() => return Ok(()),
+        };
+        let (name, path) = (&version.directory, &version.path);
+        match moved {
+            Ok(Retired::Moved(to) | Retired::AlreadyThere(to)) => {
+                tracing::info!(directory = %name, file = %path, processed = %to, "retired");
+                self.directory.monitor.notice(&Event::Retired { directory: name, path });
+            }
+            Ok(Retired::SourceGone) => {
+                tracing::info!(directory = %name, file = %path, "delivered everywhere; the source is gone already");
+            }
+            // The watch finds the new version; this one has been delivered and there is nothing left of it to move.
+            Ok(Retired::SourceChanged) => return Ok(()),
+            Err(e) => {
+                self.complain(path, &e);
+                return Ok(());
+            }
         }
-        Ok(Retired::SourceGone) => {
-            tracing::info!(directory = %name, file = %path, "delivered everywhere; the source is gone already");
-        }
-        // The watch finds the new version; this one has been delivered and there is nothing left of it to move.
-        Ok(Retired::SourceChanged) => return Ok(()),
-        Err(e) => {
-            complain(directory, &e, complained);
-            return Ok(());
-        }
+        self.directory.ledger.retired(version.id).await.map_err(|e| e.fault())
     }
-    directory.ledger.retired(version.id).await.map_err(|e| e.fault())
-}
 
-fn complain(directory: &Directory, error: &DiskError, complained: &mut HashSet<String>) {
-    let fault = error.fault().to_string();
-    if complained.insert(fault.clone()) {
-        let name = &directory.settings.name;
-        tracing::error!(directory = %name, "can't retire: {fault}");
-        directory.monitor.notice(&Event::DirectoryAway { directory: name, reason: &fault });
-        directory.trouble.send_replace(Some(fault));
+    async fn out_of_time(&self) {
+        let Some(stop) = self.stop else { return std::future::pending().await };
+        stop.cancelled().await;
+        tokio::time::sleep(GRACE).await;
+    }
+
+    fn complain(&mut self, path: &RelPath, error: &DiskError) {
+        let fault = error.fault().to_string();
+        if self.complained.insert(fault.clone()) {
+            let name = &self.directory.settings.name;
+            tracing::error!(directory = %name, file = %path, "can't retire: {fault}");
+            self.directory.monitor.notice(&Event::DirectoryAway { directory: name, reason: &fault });
+            self.directory.trouble.send_replace(Some(fault));
+        }
     }
 }

@@ -39,20 +39,33 @@ impl Remote {
         self.hashes(script, path, 1, bytes).await.map(|digests| digests[0])
     }
 
-    /// Hashes many files on the vessel with one command, `bytes` in all; `None` for each that can't be read.
+    /// Hashes many files on the vessel, `bytes` in all; `None` for each that can't be read.
+    ///
+    /// One process hashes them all, for starting one costs more than hashing a small file. Where that gives another number
+    /// of digests than files (one is missing, or a name holds a line that looks like a digest), each has its own.
     pub async fn hash_many(
         &self,
         tool: HashTool,
         paths: &[RemotePath],
         bytes: u64,
     ) -> Result<Vec<Option<Digest>>, RemoteError> {
+        let digest = |line: &[u8]| {
+            // `sha256sum` puts a backslash before the line of a name that it escapes.
+            let line = line.strip_prefix(b"\\").unwrap_or(line);
+            line.get(..64).and_then(Digest::from_hex)
+        };
+        let script = paths.iter().fold(Script::new().code(tool.command()), |script, path| script.path(path.as_bytes()));
+        let output = self.run(script.code(" 2>/dev/null\n"), "hashing on the vessel", bytes).await?;
+        let digests: Vec<_> = output.lines().filter_map(digest).map(Some).collect();
+        if digests.len() == paths.len() {
+            return Ok(digests);
+        }
         let mut script = Script::new();
         for path in paths {
             script = script.code(tool.command()).code(" 2>/dev/null <").path(path.as_bytes()).code(" || echo\n");
         }
         let output = self.run(script, "hashing on the vessel", bytes).await?;
-        let digests: Vec<_> =
-            output.lines().take(paths.len()).map(|line| line.get(..64).and_then(Digest::from_hex)).collect();
+        let digests: Vec<_> = output.lines().take(paths.len()).map(digest).collect();
         if digests.len() == paths.len() {
             return Ok(digests);
         }

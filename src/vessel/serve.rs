@@ -21,7 +21,7 @@ use crate::transport::Remote;
 
 /// Deliveries under way at once: of files of one chunk, which cost round trips, and of larger ones, which cost bandwidth
 /// (only one of those uploads; the other is being joined or verified).
-const SMALL_AT_ONCE: usize = 32;
+const SMALL_AT_ONCE: usize = 64;
 const LARGE_AT_ONCE: usize = 2;
 /// Small deliveries fetched from the ledger at once.
 const FETCH: u32 = 256;

@@ -12,8 +12,9 @@ use crate::local::{DiskError, SourceFile};
 use crate::records::Version;
 use crate::transport::RemoteFile;
 
-/// How much is read from the source at once. Reading is a thread's work; a megabyte makes the way there worth it.
-const READ_SIZE: u64 = 1 << 20;
+/// How much is read from the source at once, in bytes: enough to be worth the way to a thread, little enough for many
+/// deliveries at once.
+const READ_SIZE: u64 = 512 << 10;
 
 impl Visit {
     /// Writes bytes `range` of the source into `file`, those of offset `range.start` at `range.start - base`.
