@@ -58,6 +58,10 @@ fn open(text: &SecretString, passphrase: Option<&SecretString>) -> Result<Privat
         (_, Some(_)) if old_lock => Unusable::Locked(
             "can't be opened with this Passphrase (if it is right, have `ssh-keygen -p` write the key anew)".into(),
         ),
+        // The library (ssh-key 0.7) reads a P-256 key whose number begins with a zero byte, one in 256, in other formats only.
+        (russh::keys::Error::SshKey(e), _) if text.contains("BEGIN OPENSSH") => {
+            Unusable::Other(format!("can't be used: {e} (have `ssh-keygen -p -m PKCS8` write the key anew)"))
+        }
         (e, _) => Unusable::Other(format!("can't be used: {e}")),
     })
 }
