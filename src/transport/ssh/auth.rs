@@ -7,16 +7,17 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use russh::client::{AuthResult, Handle, KeyboardInteractiveAuthResponse};
+use russh::keys::PrivateKeyWithHashAlg;
 use russh::keys::agent::AgentIdentity;
 use russh::keys::agent::client::AgentClient;
 use russh::keys::ssh_key::{HashAlg, PublicKey};
-use russh::keys::{PrivateKey, PrivateKeyWithHashAlg};
 use russh::{MethodKind, MethodSet};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::net::UnixStream;
 
 use super::SshEnvironment;
 use super::doorkeeper::Doorkeeper;
+use super::key_file::{Unusable, load, public_half};
 use crate::settings::Vessel;
 
 /// The keys in `~/.ssh` that are tried when none is named, in the order of `ssh`.
@@ -39,12 +40,25 @@ pub(super) struct Login<'a> {
     tried: Vec<String>,
     /// What could not be tried, and why.
     problems: Vec<String>,
+    /// Whether a key could not be tried for want of its passphrase.
+    locked: bool,
     offered: MethodSet,
+    /// How often the vessel said that this was right, but that it wants more.
+    steps: usize,
 }
 
 impl<'a> Login<'a> {
     pub(super) fn new(handle: &'a mut Handle<Doorkeeper>, vessel: &'a Vessel, environment: &'a SshEnvironment) -> Self {
-        Self { handle, vessel, environment, tried: Vec::new(), problems: Vec::new(), offered: MethodSet::empty() }
+        Self {
+            handle,
+            vessel,
+            environment,
+            tried: Vec::new(),
+            problems: Vec::new(),
+            locked: false,
+            offered: MethodSet::empty(),
+            steps: 0,
+        }
     }
 
     /// Logs in, or says why not.
@@ -61,6 +75,19 @@ impl<'a> Login<'a> {
         if self.is_in(first)? {
             return Ok(true);
         }
+        // A vessel may want several things, in an order of its own: each that is right can open the way to another.
+        loop {
+            let steps = self.steps;
+            if self.try_offered().await? {
+                return Ok(true);
+            }
+            if self.steps == steps {
+                return Ok(false);
+            }
+        }
+    }
+
+    async fn try_offered(&mut self) -> Result<bool, russh::Error> {
         if self.offers(MethodKind::PublicKey) && self.try_keys().await? {
             return Ok(true);
         }
@@ -80,20 +107,33 @@ impl<'a> Login<'a> {
         match result {
             AuthResult::Success => Ok(true),
             AuthResult::Failure { .. } if self.handle.is_closed() => Err(russh::Error::Disconnect),
-            AuthResult::Failure { remaining_methods, .. } => {
+            AuthResult::Failure { remaining_methods, partial_success } => {
                 self.offered = remaining_methods;
+                self.steps += usize::from(partial_success);
                 Ok(false)
             }
         }
     }
 
+    /// Whether this was not tried yet; takes note that it is now. What was refused once is refused again, and counts.
+    fn is_new(&mut self, what: &str) -> bool {
+        let new = self.tried.iter().all(|tried| tried != what);
+        if new {
+            self.tried.push(what.to_owned());
+        }
+        new
+    }
+
+    fn note_problem(&mut self, problem: String) {
+        if !self.problems.contains(&problem) {
+            self.problems.push(problem);
+        }
+    }
+
     async fn try_keys(&mut self) -> Result<bool, russh::Error> {
         let files = self.key_files();
-        let mut agent = self.agent().await;
-        let held = match &mut agent {
-            Some(agent) => self.agent_keys(agent).await,
-            None => Vec::new(),
-        };
+        let (mut agent, held) = self.agent().await.unzip();
+        let held = held.unwrap_or_default();
         let named: Vec<PublicKey> = if self.vessel.identity_files.is_empty() {
             Vec::new()
         } else {
@@ -126,29 +166,17 @@ impl<'a> Login<'a> {
         DEFAULT_KEYS.iter().map(|name| home.join(".ssh").join(name)).filter(|file| file.exists()).collect()
     }
 
-    async fn agent(&mut self) -> Option<AgentClient<UnixStream>> {
+    /// The agent and the keys it holds. One that doesn't answer is no reason not to try the rest.
+    async fn agent(&mut self) -> Option<(AgentClient<UnixStream>, Vec<PublicKey>)> {
         let socket = self.environment.agent.as_ref()?;
-        match AgentClient::connect_uds(socket).await {
-            Ok(agent) => Some(agent),
-            Err(e) => {
-                self.problems.push(format!("the agent at {} does not answer: {e}", socket.display()));
-                None
-            }
-        }
-    }
-
-    async fn agent_keys(&mut self, agent: &mut AgentClient<UnixStream>) -> Vec<PublicKey> {
-        let plain_key = |identity| match identity {
-            AgentIdentity::PublicKey { key, .. } => Some(key),
-            AgentIdentity::Certificate { .. } => None,
+        // A part of the time that the whole login has.
+        let why = match tokio::time::timeout(self.vessel.timeout / 2, ask_agent(socket)).await {
+            Ok(Ok(answer)) => return Some(answer),
+            Ok(Err(e)) => e.to_string(),
+            Err(_) => "it is silent".into(),
         };
-        match agent.request_identities().await {
-            Ok(identities) => identities.into_iter().filter_map(plain_key).collect(),
-            Err(e) => {
-                self.problems.push(format!("the agent does not name its keys: {e}"));
-                Vec::new()
-            }
-        }
+        self.note_problem(format!("the agent at {} does not answer: {why}", socket.display()));
+        None
     }
 
     async fn try_agent(
@@ -160,7 +188,9 @@ impl<'a> Login<'a> {
             if !self.offers(MethodKind::PublicKey) {
                 break;
             }
-            self.tried.push(format!("agent key {}", key.fingerprint(HashAlg::Sha256)));
+            if !self.is_new(&format!("agent key {}", key.fingerprint(HashAlg::Sha256))) {
+                continue;
+            }
             let hash = self.rsa_hash(&key).await?;
             let user = self.vessel.username.clone();
             match self.handle.authenticate_publickey_with(user, key, hash, agent).await {
@@ -169,7 +199,7 @@ impl<'a> Login<'a> {
                         return Ok(true);
                     }
                 }
-                Err(e) => self.problems.push(format!("the agent did not sign: {e}")),
+                Err(e) => self.note_problem(format!("the agent did not sign: {e}")),
             }
         }
         Ok(false)
@@ -179,11 +209,14 @@ impl<'a> Login<'a> {
         let key = match load(file.to_owned(), self.vessel.passphrase.clone()).await {
             Ok(key) => Arc::new(key),
             Err(problem) => {
-                self.problems.push(format!("{}: {problem}", file.display()));
+                self.locked |= matches!(problem, Unusable::Locked(_));
+                self.note_problem(format!("{}: {problem}", file.display()));
                 return Ok(false);
             }
         };
-        self.tried.push(format!("key {}", file.display()));
+        if !self.is_new(&format!("key {}", file.display())) {
+            return Ok(false);
+        }
         let hash = self.rsa_hash(key.public_key()).await?;
         let key = PrivateKeyWithHashAlg::new(key, hash);
         let result = self.handle.authenticate_publickey(&self.vessel.username, key).await?;
@@ -199,7 +232,9 @@ impl<'a> Login<'a> {
     }
 
     async fn try_password(&mut self, password: &SecretString) -> Result<bool, russh::Error> {
-        self.tried.push("password".into());
+        if !self.is_new("password") {
+            return Ok(false);
+        }
         let result = self.handle.authenticate_password(&self.vessel.username, password.expose_secret()).await?;
         self.is_in(result)
     }
@@ -208,13 +243,17 @@ impl<'a> Login<'a> {
     /// end and wants an empty answer.
     async fn try_questions(&mut self, password: &SecretString) -> Result<bool, russh::Error> {
         const MOST_ROUNDS: usize = 8;
-        self.tried.push("keyboard-interactive".into());
+        if !self.is_new("keyboard-interactive") {
+            return Ok(false);
+        }
         let user = self.vessel.username.clone();
         let mut response = self.handle.authenticate_keyboard_interactive_start(user, None).await?;
         for _ in 0..MOST_ROUNDS {
             let prompts = match response {
                 KeyboardInteractiveAuthResponse::Success => return Ok(true),
-                KeyboardInteractiveAuthResponse::Failure { .. } => return Ok(false),
+                KeyboardInteractiveAuthResponse::Failure { remaining_methods, partial_success } => {
+                    return self.is_in(AuthResult::Failure { remaining_methods, partial_success });
+                }
                 KeyboardInteractiveAuthResponse::InfoRequest { prompts, .. } => prompts,
             };
             let answers = prompts.iter().map(|_| password.expose_secret().to_string()).collect();
@@ -240,7 +279,13 @@ impl<'a> Login<'a> {
 
     fn remedy(&self) -> String {
         let section = format!("[Vessel {}]", self.vessel.name);
-        if self.tried.is_empty() {
+        if self.tried.is_empty() && self.locked {
+            format!("check Passphrase of {section}")
+        } else if self.locked {
+            format!(
+                "check Username, Password, IdentityFile and Passphrase of {section}, and authorized_keys on the vessel"
+            )
+        } else if self.tried.is_empty() {
             format!("set IdentityFile or Password in {section}, or put a key into ~/.ssh")
         } else {
             format!("check Username, Password and IdentityFile of {section}, and authorized_keys on the vessel")
@@ -248,26 +293,13 @@ impl<'a> Login<'a> {
     }
 }
 
-/// The public half of a key file, where it can be had without the passphrase.
-fn public_half(file: &Path) -> Option<PublicKey> {
-    let mut public = file.as_os_str().to_owned();
-    public.push(".pub");
-    russh::keys::load_public_key(PathBuf::from(public)).ok()
-}
-
-/// Reads a private key. Opening an encrypted one takes tens of milliseconds of work by design, so not on this thread.
-async fn load(file: PathBuf, passphrase: Option<SecretString>) -> Result<PrivateKey, String> {
-    let work = move || {
-        let passphrase = passphrase.as_ref().map(ExposeSecret::expose_secret);
-        let loaded = russh::keys::load_secret_key(&file, passphrase);
-        loaded.map_err(|e| match (e, passphrase) {
-            (russh::keys::Error::KeyIsEncrypted, None) => "is encrypted, set Passphrase".to_string(),
-            (russh::keys::Error::SshKey(russh::keys::ssh_key::Error::Crypto), Some(_)) => {
-                "can't be opened with this Passphrase".into()
-            }
-            (russh::keys::Error::IO(e), _) => e.to_string(),
-            (e, _) => format!("can't be used: {e}"),
-        })
+/// Connects to an agent and has it name its keys.
+async fn ask_agent(socket: &Path) -> Result<(AgentClient<UnixStream>, Vec<PublicKey>), russh::keys::Error> {
+    let plain_key = |identity| match identity {
+        AgentIdentity::PublicKey { key, .. } => Some(key),
+        AgentIdentity::Certificate { .. } => None,
     };
-    tokio::task::spawn_blocking(work).await.unwrap_or_else(|e| Err(e.to_string()))
+    let mut agent = AgentClient::connect_uds(socket).await?;
+    let keys = agent.request_identities().await?.into_iter().filter_map(plain_key).collect();
+    Ok((agent, keys))
 }

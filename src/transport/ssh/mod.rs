@@ -6,6 +6,7 @@ mod auth;
 mod connection;
 mod doorkeeper;
 mod host_key;
+mod key_file;
 
 pub use connection::see_host_key;
 pub(crate) use connection::{Connection, accepted};

@@ -4,6 +4,7 @@
 //! keys, temporary directory and files at the very paths that the shore uses, and nothing of the machine is touched.
 //! What a vessel holds is looked at directly, without SSH. Everything ends with the fleet, also when the test panics.
 
+pub(crate) mod agent;
 pub(crate) mod content;
 pub(crate) mod daemon;
 pub(crate) mod namespace;
@@ -161,6 +162,14 @@ impl Fleet {
     #[track_caller]
     pub(crate) fn call(&self, arguments: &[&str], input: &str) -> Ended {
         self.begin(arguments, input).ended()
+    }
+
+    /// The same with more variables in its environment and nothing on its input.
+    #[track_caller]
+    pub(crate) fn call_with(&self, environment: &[(&str, &Path)], arguments: &[&str]) -> Ended {
+        let mut command = self.command(&Mounts::default(), arguments);
+        command.envs(environment.iter().copied());
+        Daemon::spawn(command, "").ended()
     }
 
     /// The same without waiting.

@@ -27,6 +27,8 @@ pub(crate) struct VesselPlan {
     pub(crate) proxied: bool,
     /// The size of a file system of its own for TempDir.
     pub(crate) temp_size: Option<String>,
+    /// Whether it asks PAM, with a configuration of its own.
+    pub(crate) asks_pam: bool,
     /// Directories it can't write to.
     pub(crate) read_only: Vec<String>,
 }
@@ -73,6 +75,7 @@ impl FleetPlan {
             known: true,
             proxied: false,
             temp_size: None,
+            asks_pam: false,
             read_only: Vec::new(),
         });
         self.last_is_directory = false;
@@ -124,6 +127,12 @@ impl FleetPlan {
     /// The vessel's TempDir lies on a file system of its own, of this size (`8m`).
     pub(crate) fn temp_on_tmpfs(mut self, size: &str) -> Self {
         self.last().temp_size = Some(size.to_owned());
+        self
+    }
+
+    /// The vessel has PAM check passwords.
+    pub(crate) fn asks_pam(mut self) -> Self {
+        self.last().asks_pam = true;
         self
     }
 

@@ -63,10 +63,13 @@ impl Vessel {
         write("etc/shadow", &format!("root:{PASSWORD_HASH}:20000:0:99999:7:::\nsshd:!:20000::::::\n"));
         write("home/.ssh/authorized_keys", if self.plan.takes_key { login_key } else { "" });
         write("etc/sshd_config", &self.sshd_config());
+        let pam = ["auth", "account", "session"].map(|part| format!("{part} required pam_unix.so\n"));
+        write("etc/pam", &pam.concat());
     }
 
     fn sshd_config(&self) -> String {
-        let common = "StrictModes no\nUsePAM no\nPidFile none\nUseDNS no\nPermitRootLogin yes\nPasswordAuthentication yes\n\
+        let pam = if self.plan.asks_pam { "UsePAM yes\n" } else { "UsePAM no\n" };
+        let common = "StrictModes no\nPidFile none\nUseDNS no\nPermitRootLogin yes\nPasswordAuthentication yes\n\
                       KbdInteractiveAuthentication no\nMaxStartups 100\nLogLevel VERBOSE\n";
         let sftp = match self.plan.kind {
             Kind::SftpOnly => {
@@ -74,7 +77,7 @@ impl Vessel {
             }
             _ => "Subsystem sftp /usr/lib/openssh/sftp-server\n".to_owned(),
         };
-        format!("{common}{sftp}")
+        format!("{pam}{common}{sftp}")
     }
 
     fn mounts(&self) -> Mounts {
@@ -89,6 +92,9 @@ impl Vessel {
             .bind(&self.home.join("tree"), &root);
         if let Some(size) = &self.plan.temp_size {
             mounts = mounts.tmpfs(size, &root.join("temp"));
+        }
+        if self.plan.asks_pam {
+            mounts = mounts.bind(&etc.join("pam"), Path::new("/etc/pam.d/sshd"));
         }
         for directory in &self.plan.read_only {
             mounts = mounts.directory(&root.join(directory)).read_only(&root.join(directory));
@@ -167,6 +173,25 @@ impl Vessel {
     /// Answers again.
     pub(crate) fn thaw(&self) {
         self.server().as_ref().expect("it runs").thaw();
+    }
+
+    /// A file of its `etc`, whose place is the same for the server and for the test.
+    pub(crate) fn etc(&self, name: &str) -> PathBuf {
+        self.home.join("etc").join(name)
+    }
+
+    /// Starts it again with these lines in front of its `sshd_config`, where the first line on a matter counts.
+    pub(crate) fn configure(&self, lines: &str) {
+        let config = self.etc("sshd_config");
+        let rest = fs::read_to_string(&config).unwrap();
+        fs::write(&config, format!("{lines}\n{rest}")).unwrap();
+        self.stop();
+        self.start();
+    }
+
+    /// Lets these public keys log in, and no others.
+    pub(crate) fn authorize(&self, keys: &str) {
+        fs::write(self.home.join("home/.ssh/authorized_keys"), keys).unwrap();
     }
 
     /// Makes a new host key; a running server takes it when it is started again.

@@ -1,0 +1,67 @@
+//! Private keys in files: OpenSSH's own format and the older ones, encrypted or not.
+//!
+//! Knows nothing of logins: who asks passes the file and the passphrase.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use russh::keys::PrivateKey;
+use russh::keys::ssh_key::PublicKey;
+use secrecy::{ExposeSecret, SecretString};
+
+/// The public half of a key file, where it can be had without the passphrase: from the `.pub` beside it, or from the
+/// file itself, where OpenSSH's own format leaves it readable.
+pub(super) fn public_half(file: &Path) -> Option<PublicKey> {
+    let mut public = file.as_os_str().to_owned();
+    public.push(".pub");
+    let beside = russh::keys::load_public_key(PathBuf::from(public)).ok();
+    beside.or_else(|| PrivateKey::read_openssh_file(file).ok().map(|key| key.public_key().clone()))
+}
+
+/// Why a key file gives no key, as the end of a sentence.
+pub(super) enum Unusable {
+    /// It is encrypted, and there is no passphrase, or another one.
+    Locked(String),
+    /// Anything else.
+    Other(String),
+}
+
+impl fmt::Display for Unusable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (Self::Locked(why) | Self::Other(why)) = self;
+        f.write_str(why)
+    }
+}
+
+/// Reads a private key. Opening an encrypted one takes tens of milliseconds of work by design, so not on this thread.
+pub(super) async fn load(file: PathBuf, passphrase: Option<SecretString>) -> Result<PrivateKey, Unusable> {
+    let work = move || {
+        let text = std::fs::read_to_string(&file).map_err(|e| Unusable::Other(e.to_string()))?;
+        open(&SecretString::from(text), passphrase.as_ref())
+    };
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|e| Err(Unusable::Other(e.to_string())))
+}
+
+fn open(text: &SecretString, passphrase: Option<&SecretString>) -> Result<PrivateKey, Unusable> {
+    let text = text.expose_secret();
+    // The library says of the older formats only that what came out is no key.
+    let old_lock = text.lines().any(|l| l.starts_with("Proc-Type: 4,ENCRYPTED") || l.contains("BEGIN ENCRYPTED"));
+    let opened = russh::keys::decode_secret_key(text, passphrase.map(ExposeSecret::expose_secret));
+    // Some formats take a passphrase amiss where none is needed.
+    let opened = opened.or_else(|e| russh::keys::decode_secret_key(text, None).map_err(|_| e));
+    opened.map_err(|e| match (e, passphrase) {
+        (russh::keys::Error::KeyIsEncrypted, _) => Unusable::Locked("is encrypted, set Passphrase".into()),
+        (_, None) if old_lock => Unusable::Locked("is encrypted, set Passphrase".into()),
+        (russh::keys::Error::SshKey(russh::keys::ssh_key::Error::Crypto), Some(_)) => {
+            Unusable::Locked("can't be opened with this Passphrase".into())
+        }
+        (_, Some(_)) if old_lock => Unusable::Locked(
+            "can't be opened with this Passphrase (if it is right, have `ssh-keygen -p` write the key anew)".into(),
+        ),
+        // The library (ssh-key 0.7) reads a P-256 key whose number begins with a zero byte, one in 256, in other formats only.
+        (russh::keys::Error::SshKey(e), _) if text.contains("BEGIN OPENSSH") => {
+            Unusable::Other(format!("can't be used: {e} (have `ssh-keygen -p -m PKCS8` write the key anew)"))
+        }
+        (e, _) => Unusable::Other(format!("can't be used: {e}")),
+    })
+}
