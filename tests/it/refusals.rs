@@ -127,7 +127,8 @@ fn a_temp_dir_that_becomes_full_and_is_emptied_again_needs_nobodys_help() {
         return;
     };
     let ballast = fleet.vessel("bad").path("temp/ballast");
-    fs::write(&ballast, content(10, 13 * MIB)).unwrap();
+    // Not even one chunk fits.
+    fs::write(&ballast, content(10, 15 * MIB + MIB / 2)).unwrap();
     let big = content(11, 6 * MIB);
     fleet.put("cargo", &big);
     let daemon = fleet.run();
