@@ -111,7 +111,7 @@ fn write_settings(
     use secrecy::ExposeSecret;
     use std::fmt::Write;
     use std::os::unix::fs::OpenOptionsExt;
-    let mut text = "[Directory outbox]\nLocation = outbox\n".to_string();
+    let mut text = "[Directory outbox]\nLocation = outbox\nSettleTime = 100ms\n".to_string();
     for (name, vessel) in vessels {
         let (address, key, place) = (vessel.address(), vessel.host_key_fingerprint(), home.join("vessels").join(name));
         write!(
