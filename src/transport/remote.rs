@@ -102,7 +102,12 @@ impl Remote {
 
     /// Why it is gone, where that is known.
     pub fn why_lost(&self) -> String {
-        self.0.connection.why_closed().unwrap_or_else(|| "the connection was closed".into())
+        // Silence is noticed here before the connection ends over it.
+        let noticed = self.0.sftp.is_ended().then(|| self.0.sftp.why_ended());
+        match noticed {
+            Some(why @ (SftpError::Silent(_) | SftpError::Garbled)) => why.to_string(),
+            _ => self.0.connection.why_closed().unwrap_or_else(|| "the connection was closed".into()),
+        }
     }
 
     /// What to say when something can't be done because the connection is gone.

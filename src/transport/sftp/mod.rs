@@ -141,6 +141,11 @@ impl Sftp {
         self.session.is_ended()
     }
 
+    /// Why the session has ended.
+    pub fn why_ended(&self) -> SftpError {
+        self.session.why_ended()
+    }
+
     /// Waits until the session has ended.
     pub async fn over(&self) {
         self.session.over().await;

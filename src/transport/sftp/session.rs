@@ -241,6 +241,11 @@ impl Session {
         self.shared.over.is_cancelled()
     }
 
+    /// Why it has ended.
+    pub(crate) fn why_ended(&self) -> SftpError {
+        self.shared.why_ended()
+    }
+
     /// Waits until the session has ended.
     pub(crate) async fn over(&self) {
         self.shared.over.cancelled().await;
