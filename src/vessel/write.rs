@@ -31,6 +31,8 @@ impl Visit {
         let per_write = usize::try_from(self.remote.capabilities().bytes_per_write()).unwrap_or(usize::MAX);
         let mut sent = FuturesUnordered::new();
         let mut at = range.start;
+        // Not taken yet: what a vessel that is full must make room for.
+        let mut missing = range.end - range.start;
         while at < range.end {
             let size = READ_SIZE.min(range.end - at);
             let mut bytes = self.read_source(version, source, at, size).await?;
@@ -38,16 +40,20 @@ impl Visit {
                 let piece = bytes.split_to(per_write.min(bytes.len()));
                 let length = piece.len() as u64;
                 let write = file.send(at - base, piece).await;
-                sent.push(self.explained(write, file.path(), range.end - at).await?.taken());
+                sent.push(self.explained(write, file.path(), missing).await?.taken());
                 at += length;
                 // What has been answered meanwhile is taken note of, without waiting for more.
                 while let Some(Some(taken)) = futures_util::FutureExt::now_or_never(sent.next()) {
-                    self.sent(self.explained(taken, file.path(), range.end - at).await?);
+                    let taken = self.explained(taken, file.path(), missing).await?;
+                    missing -= taken;
+                    self.sent(taken);
                 }
             }
         }
         while let Some(taken) = sent.next().await {
-            self.sent(self.explained(taken, file.path(), 1).await?);
+            let taken = self.explained(taken, file.path(), missing).await?;
+            missing -= taken;
+            self.sent(taken);
         }
         Ok(())
     }
