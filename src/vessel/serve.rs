@@ -27,7 +27,7 @@ const LARGE_AT_ONCE: usize = 2;
 const FETCH: u32 = 256;
 
 /// The waits between attempts of one delivery, and of one that is parked.
-const ATTEMPT: Backoff = Backoff::new(super::visit::FIRST_WAIT, super::visit::LONGEST_WAIT);
+const ATTEMPT: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(60));
 const PARKED: Backoff = Backoff::new(Duration::from_secs(600), Duration::from_secs(6 * 3600));
 /// Attempts that may fail in a row before a delivery is parked.
 const PATIENCE: u32 = 8;

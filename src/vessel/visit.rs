@@ -3,7 +3,6 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use tokio::sync::Mutex;
 
@@ -163,7 +162,3 @@ impl Visit {
 pub(super) fn source_changed(version: &Version) -> Fault {
     Fault::attempt(format_args!("the source of {} changed or went away after it was taken in", version.path))
 }
-
-/// How long an attempt that failed waits, at first and at most.
-pub(super) const FIRST_WAIT: Duration = Duration::from_secs(1);
-pub(super) const LONGEST_WAIT: Duration = Duration::from_secs(60);
