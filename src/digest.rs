@@ -1,4 +1,4 @@
-//! SHA-256 digests, and the hasher that makes a file's and its chunks' in one pass.
+//! SHA-256 digests, and hashers: of a file, and of a file and its chunks in one pass.
 
 use std::fmt;
 
@@ -50,6 +50,22 @@ impl fmt::Debug for Digest {
     }
 }
 
+/// Hashes bytes as they pass by.
+#[derive(Clone, Default)]
+pub struct Hasher(Sha256);
+
+impl Hasher {
+    /// Takes the next bytes.
+    pub fn update(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    /// The digest of all that was taken.
+    pub fn finish(self) -> Digest {
+        Digest(self.0.finalize().into())
+    }
+}
+
 /// The digests of a whole file and of each of its chunks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FileDigests {
@@ -61,7 +77,7 @@ pub struct FileDigests {
 
 /// Hashes a file and its chunks while the bytes pass by once.
 pub struct FileHasher {
-    file: Sha256,
+    file: Hasher,
     chunk: Sha256,
     chunk_size: u64,
     in_chunk: u64,
@@ -72,7 +88,7 @@ impl FileHasher {
     /// Starts on a file that is cut into chunks of `chunk_size` bytes (0 counts as 1).
     pub fn new(chunk_size: u64) -> Self {
         Self {
-            file: Sha256::new(),
+            file: Hasher::default(),
             chunk: Sha256::new(),
             chunk_size: chunk_size.max(1),
             in_chunk: 0,
@@ -105,7 +121,7 @@ impl FileHasher {
         if self.in_chunk > 0 {
             self.end_chunk();
         }
-        FileDigests { file: Digest(self.file.finalize().into()), chunks: self.chunks }
+        FileDigests { file: self.file.finish(), chunks: self.chunks }
     }
 }
 

@@ -21,12 +21,58 @@ pub enum Scope {
 /// How soon what is parked is tried again by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pace {
-    /// Within seconds: what mends itself, such as a link.
+    /// Every few seconds for as long as it takes: what is cheap to look for and to be used at once when it is back, such as
+    /// a link.
+    AtOnce,
+    /// Soon, and then less and less often: what mends itself.
     Soon,
     /// Within a minute or so: what a person mends without telling us, such as a full disk.
     Unhurried,
     /// Every few minutes: what locks accounts or trips penalties when tried often, such as a refused login.
     Slow,
+}
+
+/// What sort of trouble it is, for those who count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Cause {
+    /// The network, or an end of it.
+    Link,
+    /// A host key that is not trusted.
+    HostKey,
+    /// A login that is refused.
+    Login,
+    /// No room left.
+    Space,
+    /// A read-only file system.
+    ReadOnly,
+    /// A missing permission.
+    Denied,
+    /// A name that is too long there.
+    Name,
+    /// Bytes that arrived as others.
+    Damaged,
+    /// A source that can't be read, or changed meanwhile.
+    Source,
+    /// Something else.
+    Other,
+}
+
+impl Cause {
+    /// The word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Link => "link",
+            Self::HostKey => "host_key",
+            Self::Login => "login",
+            Self::Space => "space",
+            Self::ReadOnly => "read_only",
+            Self::Denied => "denied",
+            Self::Name => "name",
+            Self::Damaged => "damaged",
+            Self::Source => "source",
+            Self::Other => "other",
+        }
+    }
 }
 
 /// A fault: its scope, the reason in plain words, and what a person can do about it.
@@ -36,6 +82,8 @@ pub struct Fault {
     pub scope: Scope,
     /// How soon it is worth another try.
     pub pace: Pace,
+    /// What sort of trouble it is.
+    pub cause: Cause,
     /// What happened and where, in words for a person.
     pub reason: String,
     /// What a person can do; empty where nothing is to be done.
@@ -45,7 +93,13 @@ pub struct Fault {
 impl Fault {
     /// A fault of this attempt only.
     pub fn attempt(reason: impl fmt::Display) -> Self {
-        Self { scope: Scope::Attempt, pace: Pace::Soon, reason: reason.to_string(), remedy: String::new() }
+        Self {
+            scope: Scope::Attempt,
+            pace: Pace::Soon,
+            cause: Cause::Other,
+            reason: reason.to_string(),
+            remedy: String::new(),
+        }
     }
 
     /// A fault that parks one file's delivery to one vessel.
@@ -66,6 +120,11 @@ impl Fault {
     /// The same fault with what a person can do about it.
     pub fn mend(self, remedy: impl fmt::Display) -> Self {
         Self { remedy: remedy.to_string(), ..self }
+    }
+
+    /// The same fault, of this sort.
+    pub fn of(self, cause: Cause) -> Self {
+        Self { cause, ..self }
     }
 
     /// The same fault, tried again at another pace.

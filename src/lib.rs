@@ -7,12 +7,13 @@
 //!
 //! - L6, the program: [`cli`], [`logging`]
 //! - L5, what puts it all together: [`daemon`]
+//! - L4, what people see of it: [`status`] (the status document, the page, metrics, a file's story)
 //! - L3, the two workflows, which meet in the ledger and nowhere else: [`shore`] (watch, take in, retire) and [`vessel`]
-//!   (upload, assemble, verify, publish)
+//!   (upload, assemble, verify, publish); and [`orders`], what people tell them
 //! - L2, the ports: [`local`] (the shore's disk), [`ledger`] (the queue, on disk), [`transport`] (SSH and SFTP), and
 //!   [`embedded_vessel`] (a vessel in this process, for the demo and for tests)
-//! - L1, what everybody may know: [`settings`], [`monitor`], [`bell`], [`clock`]
-//! - L0, pure values: [`digest`], [`names`], [`chunk`], [`records`], [`fault`], [`backoff`]
+//! - L1, what everybody may know: [`settings`], [`monitor`], [`bell`], [`clock`], and [`rate_limit`] above them
+//! - L0, pure values: [`digest`], [`outline`], [`names`], [`chunk`], [`records`], [`fault`], [`backoff`]
 //!
 //! The way of a file through it, the promises and the states stand in `DESIGN.md`.
 
@@ -30,8 +31,12 @@ pub mod local;
 pub mod logging;
 pub mod monitor;
 pub mod names;
+pub mod orders;
+pub mod outline;
+pub mod rate_limit;
 pub mod records;
 pub mod settings;
 pub mod shore;
+pub mod status;
 pub mod transport;
 pub mod vessel;

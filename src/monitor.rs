@@ -1,10 +1,13 @@
-//! What happens, told to whoever listens: a terminal, a test, later metrics.
+//! What happens, told to whoever listens: a terminal, a test, the status.
 //!
 //! The workflows report here and don't know who listens. A listener must return at once.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use crate::fault::Cause;
 use crate::names::{DirectoryName, RelPath, VesselName};
+use crate::records::{Version, VersionId};
 
 /// Something that happened.
 #[derive(Clone, Debug)]
@@ -22,19 +25,41 @@ pub enum Event<'a> {
         /// This vessel.
         vessel: &'a VesselName,
     },
-    /// A vessel can't be served for now.
+    /// A vessel can't be served for now; told anew after every attempt that failed.
     Away {
         /// This vessel.
         vessel: &'a VesselName,
         /// Why, and what mends it.
         reason: &'a str,
+        /// What sort of trouble it is.
+        cause: Cause,
+        /// How soon it is tried again; `None`: not in this run.
+        again_in: Option<Duration>,
+    },
+    /// An attempt at a delivery begins.
+    Started {
+        /// To this vessel.
+        vessel: &'a VesselName,
+        /// Of this version.
+        version: &'a Version,
     },
     /// Bytes of a file that the vessel has taken, or was found to hold already.
     Taken {
         /// This vessel.
         vessel: &'a VesselName,
+        /// Of this version.
+        version: VersionId,
         /// How many.
         bytes: u64,
+        /// Whether it held them before this attempt.
+        found: bool,
+    },
+    /// An attempt at a delivery has ended, however it did. One that a lost connection ends is not told.
+    Ended {
+        /// To this vessel.
+        vessel: &'a VesselName,
+        /// Of this version.
+        version: VersionId,
     },
     /// A delivery was acknowledged.
     Delivered {
@@ -49,8 +74,8 @@ pub enum Event<'a> {
         /// From the first look at it to the acknowledgement.
         took: Duration,
     },
-    /// A delivery was parked.
-    Parked {
+    /// A delivery failed and is tried again later.
+    PutOff {
         /// For this vessel.
         vessel: &'a VesselName,
         /// The file's directory.
@@ -59,6 +84,12 @@ pub enum Event<'a> {
         path: &'a RelPath,
         /// Why, and what mends it.
         reason: &'a str,
+        /// What sort of trouble it is.
+        cause: Cause,
+        /// Whether it is set aside (parked).
+        parked: bool,
+        /// How soon it is tried again.
+        again_in: Duration,
     },
     /// A directory can't be used for now, or something in it.
     DirectoryAway {
@@ -80,6 +111,15 @@ pub enum Event<'a> {
 pub trait Monitor: Send + Sync {
     /// Is told of one thing that happened. Must not block.
     fn notice(&self, event: &Event<'_>);
+}
+
+/// Several listeners, told in turn.
+pub struct All(pub Vec<Arc<dyn Monitor>>);
+
+impl Monitor for All {
+    fn notice(&self, event: &Event<'_>) {
+        self.0.iter().for_each(|one| one.notice(event));
+    }
 }
 
 /// Listens to nothing.

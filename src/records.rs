@@ -17,6 +17,57 @@ pub struct FileStamp {
     pub inode: u64,
 }
 
+/// What a version is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum VersionKind {
+    /// A regular file.
+    File,
+    /// A directory, with or without anything in it.
+    Directory,
+    /// A symbolic link.
+    Link,
+    /// Nothing any more: what the vessels hold of it is to be deleted.
+    Gone,
+}
+
+impl VersionKind {
+    /// All kinds.
+    pub const ALL: [Self; 4] = [Self::File, Self::Directory, Self::Link, Self::Gone];
+
+    /// The word the ledger keeps.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::File => "file",
+            Self::Directory => "directory",
+            Self::Link => "link",
+            Self::Gone => "gone",
+        }
+    }
+}
+
+/// What tells one version of a path from another without reading it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Traits {
+    /// What it is.
+    pub kind: VersionKind,
+    /// Of a directory only the inode: size and times change with what it holds.
+    pub stamp: FileStamp,
+    /// Permission bits (`0o7777`).
+    pub mode: u32,
+    /// Numbers of owner and group, where they matter.
+    pub owner: Option<(u32, u32)>,
+}
+
+impl Traits {
+    /// Of what is there no more.
+    pub const GONE: Self = Self {
+        kind: VersionKind::Gone,
+        stamp: FileStamp { size: 0, mtime: 0, mtime_nanos: 0, inode: 0 },
+        mode: 0,
+        owner: None,
+    };
+}
+
 /// The ledger's number of a file version; never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct VersionId(pub i64);
@@ -30,16 +81,28 @@ pub struct DeliveryId(pub i64);
 pub struct NewVersion {
     /// Where it lies below the directory's location.
     pub path: RelPath,
-    /// What it looked like before and after it was hashed.
+    /// What it is.
+    pub kind: VersionKind,
+    /// What it looked like when it was taken in.
     pub stamp: FileStamp,
     /// Permission bits (`0o7777`).
     pub mode: u32,
-    /// SHA-256 of the whole.
-    pub digest: Digest,
-    /// Size of the chunks it was hashed in, in bytes.
+    /// Numbers of owner and group, where they are to be set on the vessels.
+    pub owner: Option<(u32, u32)>,
+    /// Where a link leads; empty for what is none.
+    pub target: Vec<u8>,
+    /// SHA-256 of the whole; `None` while nobody has read it: a large file is hashed while it is on its way.
+    pub digest: Option<Digest>,
+    /// Size of its chunks in bytes.
     pub chunk_size: u64,
-    /// SHA-256 of each chunk.
-    pub chunks: Vec<Digest>,
+}
+
+impl NewVersion {
+    /// A version of what has no content that would have to be read.
+    pub fn without_content(path: RelPath, traits: Traits, target: Vec<u8>) -> Self {
+        let Traits { kind, stamp, mode, owner } = traits;
+        Self { path, kind, stamp, mode, owner, target, digest: None, chunk_size: 1 << 20 }
+    }
 }
 
 /// One content of one path, as the ledger knows it.
@@ -51,12 +114,18 @@ pub struct Version {
     pub directory: DirectoryName,
     /// Where it lies below the directory's location.
     pub path: RelPath,
+    /// What it is.
+    pub kind: VersionKind,
     /// What the source looks like as long as it is this version.
     pub stamp: FileStamp,
     /// Permission bits (`0o7777`).
     pub mode: u32,
-    /// SHA-256 of the whole.
-    pub digest: Digest,
+    /// Numbers of owner and group, where they are to be set on the vessels.
+    pub owner: Option<(u32, u32)>,
+    /// Where a link leads; empty for what is none.
+    pub target: Vec<u8>,
+    /// SHA-256 of the whole; `None` while nobody has read it.
+    pub digest: Option<Digest>,
     /// Size of its chunks in bytes.
     pub chunk_size: u64,
 }
@@ -146,6 +215,8 @@ pub enum Verified {
     ByVessel,
     /// It was read back over the wire and hashed on the shore.
     ByReadBack,
+    /// It has no content to hash; the vessel said what it is.
+    ByLook,
 }
 
 impl Verified {
@@ -154,6 +225,7 @@ impl Verified {
         match self {
             Self::ByVessel => "hashed on the vessel",
             Self::ByReadBack => "read back",
+            Self::ByLook => "looked at",
         }
     }
 }

@@ -21,6 +21,14 @@ pub(super) struct Args {
     #[arg(long)]
     pub(super) once: bool,
 
+    /// Print what would be sent, made, deleted and moved, and do nothing.
+    #[arg(long, conflicts_with = "once")]
+    pub(super) simulate: bool,
+
+    /// Repeat deletions in mirrors that are otherwise held back: more than MaxDelete, or from a directory that is empty.
+    #[arg(long)]
+    pub(super) allow_deletes: bool,
+
     #[command(subcommand)]
     pub(super) command: Option<Command>,
 }
@@ -37,10 +45,72 @@ pub(super) enum Command {
         #[arg(long)]
         yes: bool,
     },
+    /// Show how things stand: every vessel and every directory.
+    Status {
+        /// As JSON, the same that /api/status gives.
+        #[arg(long)]
+        json: bool,
+        /// Go on showing it, every second; with --json a line each.
+        #[arg(long)]
+        watch: bool,
+    },
+    /// Tell a file's story: what became of it, why it is not delivered, what happens next, what you can do.
+    Why {
+        /// Its path, or DIRECTORY/PATH.
+        file: PathBuf,
+        /// Only for this vessel.
+        #[arg(long)]
+        vessel: Option<String>,
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Try again now what was put off: a file, a vessel with all that waits for it, or everything.
+    Retry {
+        /// The file's path, or DIRECTORY/PATH.
+        file: Option<PathBuf>,
+        /// Only for this vessel.
+        #[arg(long)]
+        vessel: Option<String>,
+    },
+    /// Leave a vessel alone until it is resumed; that outlives a restart.
+    Pause {
+        /// The vessel's name.
+        vessel: String,
+    },
+    /// Serve a vessel again that was paused.
+    Resume {
+        /// The vessel's name.
+        vessel: String,
+    },
+    /// Leave a file where it is: sent to nobody any more, and not retired, until it changes.
+    Forget {
+        /// Its path, or DIRECTORY/PATH.
+        file: PathBuf,
+    },
+    /// List what was delivered: file, SHA-256, vessel, when, how it was verified; oldest first.
+    Receipts {
+        /// Only this file: its path, or DIRECTORY/PATH.
+        file: Option<PathBuf>,
+        /// Only for this vessel.
+        #[arg(long)]
+        vessel: Option<String>,
+        /// As JSON, a line each.
+        #[arg(long, conflicts_with = "csv")]
+        json: bool,
+        /// As CSV with a heading.
+        #[arg(long)]
+        csv: bool,
+    },
     /// Write a commented settings file to start from.
     Init {
         /// Where to; default: the file that --settings names.
         file: Option<PathBuf>,
+    },
+    /// Write a settings file that does what another program's configuration does.
+    Import {
+        #[command(subcommand)]
+        origin: Origin,
     },
     /// Show it at work: two vessels inside this program, a temporary directory, a few files.
     Demo {
@@ -52,5 +122,17 @@ pub(super) enum Command {
     Completions {
         /// The shell.
         shell: clap_complete::Shell,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Origin {
+    /// Poni, an inotify daemon around rsync: its config.yml.
+    Poni {
+        /// The configuration.
+        file: PathBuf,
+        /// Where to write the settings; default: standard output.
+        #[arg(short, long, value_name = "FILE")]
+        output: Option<PathBuf>,
     },
 }

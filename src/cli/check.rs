@@ -13,7 +13,7 @@ pub(super) fn check(file: &Path) -> Exit {
         Ok(settings) => settings,
         Err(exit) => return exit,
     };
-    logging::start(None);
+    let _ = logging::start(None, None);
     let runtime = match runtime() {
         Ok(runtime) => runtime,
         Err(exit) => return exit,

@@ -42,7 +42,7 @@ const VESSELS: [(&str, bool); 2] = [("aurora", true), ("borealis", false)];
 /// Runs the demo; keeps its files with `keep`.
 pub(super) fn demo(keep: bool) -> Exit {
     let screen = bars::screen();
-    logging::start(Some(screen.clone().unwrap_or_default()));
+    let _ = logging::start(None, Some(screen.clone().unwrap_or_default()));
     let runtime = match runtime() {
         Ok(runtime) => runtime,
         Err(exit) => return exit,
@@ -91,8 +91,14 @@ fn start_vessels(home: &Path, password: &SecretString) -> io::Result<Vec<(&'stat
     let start = |(name, exec): (&'static str, bool)| {
         let place = inbox(home, name);
         std::fs::create_dir_all(&place)?;
-        let options =
-            Options { user: "demo".into(), password: Some(password.clone()), authorized_key: None, exec, home: place };
+        let options = Options {
+            user: "demo".into(),
+            password: Some(password.clone()),
+            authorized_key: None,
+            exec,
+            home: place,
+            fates: None,
+        };
         Ok((name, EmbeddedVessel::start(options)?))
     };
     VESSELS.into_iter().map(start).collect()
@@ -142,6 +148,7 @@ async fn deliver(settings: Settings, told: Arc<Told>, home: &Path) -> Result<(),
         },
         clock: Clock::system(),
         stop: CancellationToken::new(),
+        allow_deletes: false,
     };
     daemon::run(settings, Mode::Once, surroundings).await.map(|_| ())
 }

@@ -6,7 +6,7 @@
 pub enum Exit {
     /// All went well; a stopped daemon too.
     Good = 0,
-    /// `--once` or `demo`: not everything was delivered.
+    /// `--once`, `demo` or `why`: not everything was delivered; `retry` or `forget`: there was nothing to do.
     Undelivered = 1,
     /// The command line is wrong.
     Usage = 2,
@@ -24,7 +24,7 @@ impl Exit {
     /// The table for `--help`.
     pub const HELP: &str = "Exit codes:
   0    all went well (a stopped daemon too)
-  1    --once, demo: not everything was delivered
+  1    --once, demo, why: not everything was delivered; retry, forget: there was nothing to do
   2    the command line is wrong
   3    the settings are wrong
   4    the ledger can't be used, or the program broke down

@@ -5,16 +5,23 @@ mod bars;
 mod check;
 mod demo;
 mod exit;
+mod import;
 mod init;
+mod order;
+mod receipts;
 mod run;
+mod shore;
+mod simulate;
 mod sizes;
+mod status;
 mod trust;
+mod why;
 
 use std::path::Path;
 
 use clap::{CommandFactory, Parser};
 
-use args::{Args, Command};
+use args::{Args, Command, Origin};
 pub use exit::Exit;
 
 use crate::settings::Settings;
@@ -24,10 +31,22 @@ use crate::transport::SshEnvironment;
 pub fn main() -> Exit {
     let args = Args::parse();
     match args.command {
-        None => run::run(&args.settings, args.once),
+        None if args.simulate => simulate::simulate(&args.settings, args.allow_deletes),
+        None => run::run(&args.settings, args.once, args.allow_deletes),
         Some(Command::Check) => check::check(&args.settings),
         Some(Command::Trust { vessel, yes }) => trust::trust(&args.settings, &vessel, yes),
+        Some(Command::Status { json, watch }) => status::status(&args.settings, json, watch),
+        Some(Command::Why { file, vessel, json }) => why::why(&args.settings, &file, vessel.as_deref(), json),
+        Some(Command::Retry { file, vessel }) => order::retry(&args.settings, file.as_deref(), vessel.as_deref()),
+        Some(Command::Pause { vessel }) => order::pause(&args.settings, &vessel, true),
+        Some(Command::Resume { vessel }) => order::pause(&args.settings, &vessel, false),
+        Some(Command::Forget { file }) => order::forget(&args.settings, &file),
+        Some(Command::Receipts { file, vessel, json, csv }) => {
+            let form = receipts::Form::of(json, csv);
+            receipts::receipts(&args.settings, file.as_deref(), vessel.as_deref(), form)
+        }
         Some(Command::Init { file }) => init::init(&file.unwrap_or(args.settings)),
+        Some(Command::Import { origin: Origin::Poni { file, output } }) => import::poni(&file, output.as_deref()),
         Some(Command::Demo { keep }) => demo::demo(keep),
         Some(Command::Completions { shell }) => {
             clap_complete::generate(shell, &mut Args::command(), "contentmonster", &mut std::io::stdout());
@@ -45,10 +64,17 @@ fn load(file: &Path) -> Result<Settings, Exit> {
 }
 
 fn ssh_environment(settings: &Settings) -> SshEnvironment {
-    let file = settings.file.display().to_string();
-    let plain = file.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_./".contains(&b));
-    let word = if plain { file } else { format!("'{}'", file.replace('\'', r"'\''")) };
-    SshEnvironment::from_process(format!("contentmonster --settings {word}"))
+    SshEnvironment::from_process(command(settings))
+}
+
+/// How the program is called with these settings, for commands that a person can type.
+fn command(settings: &Settings) -> String {
+    format!("contentmonster --settings {}", shell_word(&settings.file.display().to_string()))
+}
+
+fn shell_word(text: &str) -> String {
+    let plain = !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_./".contains(&b));
+    if plain { text.to_owned() } else { format!("'{}'", text.replace('\'', r"'\''")) }
 }
 
 /// Builds the runtime that everything runs in.

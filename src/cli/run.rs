@@ -5,19 +5,28 @@ use std::path::Path;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
+use super::simulate::simulate;
 use super::{Exit, bars, load, runtime, say, say_error, sizes, ssh_environment};
 use crate::clock::Clock;
 use crate::daemon::{self, Mode, Report, Surroundings};
-use crate::logging;
+use crate::logging::{self, Log};
 
-/// Runs until it is stopped, or with `once` until there is nothing more to do.
-pub(super) fn run(file: &Path, once: bool) -> Exit {
+/// Runs until it is stopped, or with `once` until there is nothing more to do. `allow_deletes`
+/// is a person's word that what is gone is meant to be gone.
+pub(super) fn run(file: &Path, once: bool, allow_deletes: bool) -> Exit {
     let settings = match load(file) {
+        Ok(settings) if settings.monster.simulate && once => return simulate(file, allow_deletes),
         Ok(settings) => settings,
         Err(exit) => return exit,
     };
     let screen = if once { bars::screen() } else { None };
-    logging::start(screen.clone());
+    let log = match logging::start(Some(&settings.monster.logging), screen.clone()) {
+        Ok(log) => log,
+        Err(why) => {
+            say_error(format_args!("{}: {why}", file.display()));
+            return Exit::Settings;
+        }
+    };
     for warning in &settings.warnings {
         tracing::warn!("{warning}");
     }
@@ -27,16 +36,26 @@ pub(super) fn run(file: &Path, once: bool) -> Exit {
         monitor: bars::monitor(screen.as_ref(), &settings.vessels),
         ssh: ssh_environment(&settings),
         clock: Clock::system(),
+        allow_deletes,
         stop: stop.clone(),
     };
     let runtime = match runtime() {
         Ok(runtime) => runtime,
         Err(exit) => return exit,
     };
+    let simulated = settings.monster.simulate;
+    let work = async {
+        if simulated {
+            daemon::simulate_on(settings, || surroundings.clone()).await.map(|()| None)
+        } else {
+            daemon::run(settings, mode, surroundings).await.map(Some)
+        }
+    };
     let outcome = runtime.block_on(async {
         tokio::select! {
-            outcome = daemon::run(settings, mode, surroundings) => Some(outcome),
+            outcome = work => Some(outcome),
             () = second_signal(stop) => None,
+            () = reopened_when_asked(&log) => None,
         }
     });
     // Threads that hash or copy a large file look up only now and then; nothing they do needs an end.
@@ -47,11 +66,24 @@ pub(super) fn run(file: &Path, once: bool) -> Exit {
             say_error(format_args!("contentmonster: {fault}"));
             Exit::Broken
         }
-        Some(Ok(report)) if once => summarise(&report),
+        Some(Ok(Some(report))) if once => summarise(&report),
         Some(Ok(_)) => {
             tracing::info!("stopped");
             Exit::Good
         }
+    }
+}
+
+/// Opens the log file anew whenever SIGHUP asks for it, for ever. Without one, SIGHUP ends the program as a terminal that
+/// is closed expects it to.
+async fn reopened_when_asked(log: &Log) {
+    if !log.is_file() {
+        return std::future::pending().await;
+    }
+    let Ok(mut hangup) = signal(SignalKind::hangup()) else { return std::future::pending().await };
+    while hangup.recv().await.is_some() {
+        log.reopen();
+        tracing::info!("log file opened anew");
     }
 }
 

@@ -15,7 +15,7 @@ pub(super) fn trust(file: &Path, name: &str, yes: bool) -> Exit {
         Ok(settings) => settings,
         Err(exit) => return exit,
     };
-    logging::start(None);
+    let _ = logging::start(None, None);
     let Some(vessel) = settings.vessels.iter().find(|v| v.name.as_str() == name) else {
         let known: Vec<_> = settings.vessels.iter().map(|v| v.name.as_str()).collect();
         say_error(format_args!("there is no [Vessel {name}] in {}; there is: {}", file.display(), known.join(", ")));

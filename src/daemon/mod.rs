@@ -4,6 +4,8 @@
 //! vessel, and nothing between them but the ledger and bells.
 
 mod service;
+mod simulation;
+mod views;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -16,13 +18,19 @@ use crate::bell::Bell;
 use crate::clock::Clock;
 use crate::fault::Fault;
 use crate::ledger::{Ledger, Parked};
-use crate::monitor::Monitor;
+use crate::local::{self, Feed};
+use crate::monitor::{All, Monitor};
 use crate::names::{DirectoryName, VesselName};
+use crate::orders::{Orders, Reins};
+use crate::rate_limit::RateLimiter;
 use crate::records::Backlog;
-use crate::settings::{self, Settings};
+use crate::settings::{self, RateSchedule, Settings};
 use crate::shore;
+use crate::status::Live;
 use crate::transport::SshEnvironment;
 use crate::vessel;
+
+pub use simulation::{Intention, simulate, simulate_on};
 
 /// How long it runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +42,7 @@ pub enum Mode {
 }
 
 /// What comes from outside.
+#[derive(Clone)]
 pub struct Surroundings {
     /// Who listens.
     pub monitor: Arc<dyn Monitor>,
@@ -41,6 +50,8 @@ pub struct Surroundings {
     pub ssh: SshEnvironment,
     /// The time of day.
     pub clock: Clock,
+    /// Whether a person has allowed deletions that are otherwise held back.
+    pub allow_deletes: bool,
     /// Stops it.
     pub stop: CancellationToken,
 }
@@ -69,9 +80,14 @@ const MOST_PARKED: u32 = 1000;
 struct Plan {
     settings: Settings,
     ledger: Ledger,
+    feed: Feed,
     surroundings: Surroundings,
     mode: Mode,
-    vessel_bells: HashMap<VesselName, Bell>,
+    reins: HashMap<VesselName, Reins>,
+    orders: Orders,
+    /// Everybody who listens.
+    monitor: Arc<dyn Monitor>,
+    live: Arc<Live>,
     retire_bells: HashMap<DirectoryName, Bell>,
     directories: HashMap<DirectoryName, Arc<settings::Directory>>,
     taken_in: HashMap<DirectoryName, watch::Sender<bool>>,
@@ -82,46 +98,25 @@ struct Plan {
 ///
 /// # Errors
 /// A [`Fault`] when the ledger can't be opened or fails, or a task breaks down. Everything else is logged and tried again.
-pub async fn run(settings: Settings, mode: Mode, surroundings: Surroundings) -> Result<Report, Fault> {
+pub async fn run(mut settings: Settings, mode: Mode, surroundings: Surroundings) -> Result<Report, Fault> {
+    find_single_files(&mut settings);
     let ledger = Ledger::open(&settings.monster.database, surroundings.clock.clone()).await.map_err(|e| e.fault())?;
-    let plan = Plan {
-        vessel_bells: settings.vessels.iter().map(|v| (v.name.clone(), Bell::new())).collect(),
-        retire_bells: settings.directories.iter().map(|d| (d.name.clone(), Bell::new())).collect(),
-        directories: settings.directories.iter().map(|d| (d.name.clone(), Arc::new(d.clone()))).collect(),
-        taken_in: settings.directories.iter().map(|d| (d.name.clone(), watch::Sender::new(false))).collect(),
-        troubles: settings.directories.iter().map(|d| (d.name.clone(), watch::Sender::new(None))).collect(),
-        settings,
-        ledger,
-        surroundings,
-        mode,
-    };
-    let stop = plan.surroundings.stop.clone();
+    let plan = Plan::new(settings, ledger, surroundings, mode).await?;
     for directory in plan.directories() {
         directory.prepare().await?;
     }
-    let mut shore_tasks = plan.start_shore();
-    let mut vessel_tasks = plan.start_vessels();
-    let _service = service::announce(&plan.settings, stop.clone());
-
-    let outcome = tokio::select! {
-        outcome = async {
-            all(&mut vessel_tasks).await?;
-            // Vessels that nothing can be delivered to have ended early; what they miss belongs into the report.
-            plan.all_taken_in().await;
-            Ok(())
-        } => outcome,
-        outcome = all(&mut shore_tasks) => outcome,
-    };
-    let done = !stop.is_cancelled();
-    stop.cancel();
-    outcome.and(all(&mut vessel_tasks).await).and(all(&mut shore_tasks).await)?;
-    if done {
-        // A single run ends with the vessels; what they acknowledged last is still to be retired.
-        for directory in plan.directories() {
-            shore::retire_all(&directory).await?;
-        }
-    }
+    let views = plan.start_views().await?;
+    let outcome = plan.work().await;
+    views.end().await;
+    outcome?;
     plan.report().await
+}
+
+/// Whether a `Location` is one file or a directory shows on the disk alone.
+fn find_single_files(settings: &mut Settings) {
+    let directories = settings.directories.drain(..);
+    let found = directories.map(|one| if local::is_file(&one.location) { one.of_one_file() } else { one });
+    settings.directories = found.collect();
 }
 
 /// Waits until all tasks have ended or one has failed.
@@ -133,11 +128,66 @@ async fn all(tasks: &mut JoinSet<Result<(), Fault>>) -> Result<(), Fault> {
 }
 
 impl Plan {
+    async fn new(settings: Settings, ledger: Ledger, surroundings: Surroundings, mode: Mode) -> Result<Self, Fault> {
+        let paused = ledger.paused().await.map_err(|e| e.fault())?;
+        let reins = |v: &settings::Vessel| {
+            let paused = watch::Sender::new(paused.contains(&v.name));
+            (v.name.clone(), Reins { bell: Bell::new(), hurry: Bell::new(), paused })
+        };
+        let reins: HashMap<_, _> = settings.vessels.iter().map(reins).collect();
+        let live = Arc::new(Live::new(surroundings.clock.clone()));
+        Ok(Self {
+            orders: Orders::new(ledger.clone(), reins.clone()),
+            reins,
+            monitor: Arc::new(All(vec![surroundings.monitor.clone(), live.clone()])),
+            live,
+            retire_bells: settings.directories.iter().map(|d| (d.name.clone(), Bell::new())).collect(),
+            directories: settings.directories.iter().map(|d| (d.name.clone(), Arc::new(d.clone()))).collect(),
+            taken_in: settings.directories.iter().map(|d| (d.name.clone(), watch::Sender::new(false))).collect(),
+            troubles: settings.directories.iter().map(|d| (d.name.clone(), watch::Sender::new(None))).collect(),
+            feed: Feed::new(settings.monster.cache),
+            settings,
+            ledger,
+            surroundings,
+            mode,
+        })
+    }
+
+    /// Runs the tasks of the shore and of the vessels to their end.
+    async fn work(&self) -> Result<(), Fault> {
+        let stop = self.surroundings.stop.clone();
+        let mut shore_tasks = self.start_shore();
+        let mut vessel_tasks = self.start_vessels();
+        let _service = service::announce(&self.settings, stop.clone());
+
+        let outcome = tokio::select! {
+            outcome = async {
+                all(&mut vessel_tasks).await?;
+                // Vessels that nothing can be delivered to have ended early; what they miss belongs into the report.
+                self.all_taken_in().await;
+                Ok(())
+            } => outcome,
+            outcome = all(&mut shore_tasks) => outcome,
+        };
+        let done = !stop.is_cancelled();
+        stop.cancel();
+        outcome.and(all(&mut vessel_tasks).await).and(all(&mut shore_tasks).await)?;
+        if done {
+            // A single run ends with the vessels; what they acknowledged last is still to be retired.
+            for directory in self.directories().filter(|directory| !directory.settings.is_mirror()) {
+                shore::retire_all(&directory).await?;
+            }
+        }
+        Ok(())
+    }
+
     fn start_shore(&self) -> JoinSet<Result<(), Fault>> {
         let mut tasks = JoinSet::new();
         for directory in self.directories() {
             tasks.spawn(shore::watch_over(directory.clone()));
-            tasks.spawn(shore::retire(directory));
+            if !directory.settings.is_mirror() {
+                tasks.spawn(shore::retire(directory));
+            }
         }
         tasks
     }
@@ -151,13 +201,15 @@ impl Plan {
         shore::Directory {
             settings: self.directories[name].clone(),
             chunk_size: self.settings.monster.chunk_size,
-            vessels: vessels.into_iter().map(|v| (v.clone(), self.vessel_bells[&v].clone())).collect(),
+            vessels: vessels.into_iter().map(|v| (v.clone(), self.reins[&v].bell.clone())).collect(),
             retire_bell: self.retire_bells[name].clone(),
             ledger: self.ledger.clone(),
-            monitor: self.surroundings.monitor.clone(),
+            feed: self.feed.clone(),
+            monitor: self.monitor.clone(),
             clock: self.surroundings.clock.clone(),
             taken_in: self.taken_in[name].clone(),
             trouble: self.troubles[name].clone(),
+            allow_deletes: self.surroundings.allow_deletes,
             stop: self.surroundings.stop.clone(),
         }
     }
@@ -169,6 +221,8 @@ impl Plan {
             .iter()
             .map(|(name, directory)| (name.clone(), (directory.clone(), self.retire_bells[name].clone())))
             .collect();
+        let limiter = |schedule: &RateSchedule| RateLimiter::new(schedule.clone(), self.surroundings.clock.clone());
+        let shore_limit = limiter(&self.settings.monster.rate_limit);
         let mut tasks = JoinSet::new();
         for settings in &self.settings.vessels {
             let taken = self.taken_in.iter().filter(|(name, _)| settings.takes(name));
@@ -176,10 +230,14 @@ impl Plan {
             tasks.spawn(vessel::serve(vessel::Vessel {
                 settings: Arc::new(settings.clone()),
                 directories: directories.clone(),
-                bell: self.vessel_bells[&settings.name].clone(),
+                bell: self.reins[&settings.name].bell.clone(),
+                hurry: self.reins[&settings.name].hurry.clone(),
+                paused: self.reins[&settings.name].paused.subscribe(),
                 ledger: self.ledger.clone(),
-                monitor: self.surroundings.monitor.clone(),
+                feed: self.feed.clone(),
+                monitor: self.monitor.clone(),
                 clock: self.surroundings.clock.clone(),
+                limit: limiter(&settings.rate_limit).within(&shore_limit),
                 environment: ssh.clone(),
                 until_done: (self.mode == Mode::Once).then(taken_in),
                 stop: self.surroundings.stop.clone(),
@@ -201,7 +259,7 @@ impl Plan {
 
     async fn report(&self) -> Result<Report, Fault> {
         let mut backlog = self.ledger.backlog().await.map_err(|e| e.fault())?;
-        backlog.retain(|backlog| self.vessel_bells.contains_key(&backlog.vessel));
+        backlog.retain(|backlog| self.reins.contains_key(&backlog.vessel));
         let parked = self.ledger.parked(MOST_PARKED).await.map_err(|e| e.fault())?;
         let trouble = |(name, trouble): (&DirectoryName, &watch::Sender<Option<String>>)| {
             trouble.borrow().clone().map(|trouble| (name.clone(), trouble))

@@ -12,6 +12,7 @@
 //! answered with a failure rather than done under another name. Input that a command doesn't read is held in memory.
 
 mod attributes;
+mod fate;
 mod files;
 mod session;
 mod shell;
@@ -35,6 +36,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
+pub use fate::{Fate, Fates, Request};
 use session::Visitor;
 
 /// How long a refused login takes: long enough to look like one, short enough for tests.
@@ -53,6 +55,8 @@ pub struct Options {
     pub exec: bool,
     /// Where relative paths and commands start.
     pub home: PathBuf,
+    /// Who decides what becomes of requests; `None`: they are served.
+    pub fates: Option<Arc<dyn Fates>>,
 }
 
 /// A running embedded vessel. Dropping it tells everything to stop; [`EmbeddedVessel::shutdown`] also waits for it.
@@ -149,12 +153,10 @@ async fn accept(listener: TcpListener, config: Arc<Config>, house: Arc<House>) {
         match accepted {
             Ok((socket, peer)) => {
                 tracing::debug!(%peer, "embedded vessel: connection");
-                house.tasks.spawn(session::serve(
-                    socket,
-                    config.clone(),
-                    Visitor::new(house.clone()),
-                    house.stop.clone(),
-                ));
+                // Cuts this connection alone, and whatever goes on over it.
+                let cut = house.stop.child_token();
+                let visitor = Visitor::new(house.clone(), cut.clone());
+                house.tasks.spawn(session::serve(socket, config.clone(), visitor, cut));
             }
             // Out of file descriptors, mostly: trying at once again would spin.
             Err(error) => {

@@ -13,11 +13,15 @@ use secrecy::ExposeSecret;
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
+use super::fate::{Fate, Request};
 use super::files::Files;
 use super::{House, shell, wire};
 
 /// Serves one connection until either side ends it, or `stop` cuts it.
 pub(super) async fn serve(socket: TcpStream, config: Arc<Config>, visitor: Visitor, stop: CancellationToken) {
+    if !visitor.grants(Request::Connection).await {
+        return;
+    }
     let Ok((socket, scissors)) = with_scissors(socket) else { return };
     let session = async {
         match russh::server::run_stream(config, socket, visitor).await {
@@ -50,13 +54,31 @@ fn with_scissors(socket: TcpStream) -> std::io::Result<(TcpStream, std::net::Tcp
 /// The callbacks of one connection.
 pub(super) struct Visitor {
     house: Arc<House>,
+    /// Cuts the connection.
+    cut: CancellationToken,
     /// Channels that are open and not yet used for anything.
     idle: HashMap<ChannelId, Channel<Msg>>,
 }
 
 impl Visitor {
-    pub(super) fn new(house: Arc<House>) -> Self {
-        Self { house, idle: HashMap::new() }
+    pub(super) fn new(house: Arc<House>, cut: CancellationToken) -> Self {
+        Self { house, cut, idle: HashMap::new() }
+    }
+
+    /// Whether a request that carries nothing is served.
+    async fn grants(&self, request: Request<'_>) -> bool {
+        let Some(fates) = &self.house.options.fates else { return true };
+        match fates.decide(request) {
+            Fate::Serve | Fate::Change(_) => return true,
+            Fate::Delay(time) => {
+                tokio::time::sleep(time).await;
+                return true;
+            }
+            Fate::Answer(_) | Fate::ServeAndAnswer(_) => {}
+            Fate::CutBefore | Fate::CutAfter => self.cut.cancel(),
+            Fate::Stall => self.cut.cancelled().await,
+        }
+        false
     }
 
     fn admits_key(&self, user: &str, key: &PublicKey) -> Auth {
@@ -76,7 +98,7 @@ impl Handler for Visitor {
     async fn auth_password(&mut self, user: &str, password: &str) -> Result<Auth, Self::Error> {
         let options = &self.house.options;
         let right = options.password.as_ref().is_some_and(|ours| ours.expose_secret() == password);
-        Ok(verdict(right && user == options.user))
+        Ok(verdict(right && user == options.user && self.grants(Request::Login).await))
     }
 
     async fn auth_publickey_offered(&mut self, user: &str, offer: PublicKeyOffer<'_>) -> Result<Auth, Self::Error> {
@@ -84,6 +106,9 @@ impl Handler for Visitor {
     }
 
     async fn auth_publickey(&mut self, user: &str, key: VerifiedPublicKey<'_>) -> Result<Auth, Self::Error> {
+        if !self.grants(Request::Login).await {
+            return Ok(Auth::reject());
+        }
         Ok(self.admits_key(user, key.public_key))
     }
 
@@ -104,21 +129,24 @@ impl Handler for Visitor {
     }
 
     async fn exec_request(&mut self, id: ChannelId, command: &[u8], session: &mut Session) -> Result<(), Self::Error> {
-        let channel = if self.house.options.exec { self.idle.remove(&id) } else { None };
+        let granted = self.house.options.exec && self.grants(Request::Command).await;
+        let channel = if granted { self.idle.remove(&id) } else { None };
         let Some(channel) = channel else { return session.channel_failure(id) };
         session.channel_success(id)?;
         let house = &self.house;
-        house.tasks.spawn(shell::run(channel, command.to_vec(), house.options.home.clone(), house.stop.clone()));
+        let seat = shell::Seat { home: house.options.home.clone(), fates: house.options.fates.clone() };
+        house.tasks.spawn(shell::run(channel, command.to_vec(), seat, self.cut.clone()));
         Ok(())
     }
 
     async fn subsystem_request(&mut self, id: ChannelId, name: &str, session: &mut Session) -> Result<(), Self::Error> {
-        let channel = if name == "sftp" { self.idle.remove(&id) } else { None };
+        let granted = name == "sftp" && self.grants(Request::Sftp).await;
+        let channel = if granted { self.idle.remove(&id) } else { None };
         let Some(channel) = channel else { return session.channel_failure(id) };
         session.channel_success(id)?;
         let house = &self.house;
         let files = Files::new(house.options.home.clone(), house.tasks.token());
-        house.tasks.spawn(wire::carry(channel, files, house.stop.clone()));
+        house.tasks.spawn(wire::carry(channel, files, house.options.fates.clone(), self.cut.clone()));
         Ok(())
     }
 

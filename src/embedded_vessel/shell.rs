@@ -8,6 +8,9 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use russh::server::Msg;
@@ -18,19 +21,32 @@ use tokio::process::{Child, ChildStdin, Command};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio_util::sync::CancellationToken;
 
+use super::fate::{Fate, Fates, Request};
+
 /// SSH's number for the stream that carries standard error (RFC 4254, 5.2).
 const STDERR: u32 = 1;
 /// What shells answer where a command can't be run.
 const NOT_RUN: u32 = 126;
 const BUFFER: usize = 32 * 1024;
 
+/// Where a command runs.
+pub(super) struct Seat {
+    /// Its working directory.
+    pub(super) home: PathBuf,
+    /// Who decides what becomes of its input.
+    pub(super) fates: Option<Arc<dyn Fates>>,
+}
+
+/// How long a command has for its input when the connection is to be cut in place of its answer.
+const AFTERWARDS: Duration = Duration::from_millis(100);
+
 /// Runs the command until it ends, the channel closes, or `stop`.
 ///
 /// A command killed by a signal is reported with status 128 + signal, as a shell would.
-pub(super) async fn run(channel: Channel<Msg>, command: Vec<u8>, home: PathBuf, stop: CancellationToken) {
+pub(super) async fn run(channel: Channel<Msg>, command: Vec<u8>, seat: Seat, stop: CancellationToken) {
     let (reader, writer) = channel.split();
-    let status = match spawn(&command, &home) {
-        Ok(child) => attend(child, reader, &writer, &stop).await.map(code),
+    let status = match spawn(&command, &seat.home) {
+        Ok(child) => attend(child, reader, &writer, seat.fates, &stop).await.map(code),
         Err(error) => {
             // Where the client is gone meanwhile, nobody misses the message.
             let _ = writer.extended_data_bytes(STDERR, format!("can't run sh: {error}\n").into_bytes()).await;
@@ -63,14 +79,16 @@ async fn attend(
     mut child: Child,
     reader: ChannelReadHalf,
     writer: &ChannelWriteHalf<Msg>,
+    fates: Option<Arc<dyn Fates>>,
     stop: &CancellationToken,
 ) -> Option<ExitStatus> {
     let (stdin, stdout, stderr) = (child.stdin.take()?, child.stdout.take()?, child.stderr.take()?);
     let (input, inbox) = unbounded_channel();
     let group = child.id();
+    let muted = AtomicBool::new(false);
     let status = {
         let works = async {
-            tokio::join!(send(stdout, writer, None), send(stderr, writer, Some(STDERR)));
+            tokio::join!(send(stdout, writer, None, &muted), send(stderr, writer, Some(STDERR), &muted));
             child.wait().await.ok()
         };
         let feeds = async {
@@ -79,7 +97,7 @@ async fn attend(
         };
         tokio::select! {
             status = works => status,
-            () = listen(reader, input) => None,
+            () = listen(reader, input, fates, &muted, stop) => None,
             () = feeds => None,
             () = stop.cancelled() => None,
         }
@@ -96,12 +114,41 @@ async fn attend(
 ///
 /// Never waits for the command: russh's session loop waits for *us* while our mailbox is full, and meanwhile neither
 /// sends what the command says nor sees the client grow its window. Both pipes full would then be a deadlock.
-async fn listen(mut reader: ChannelReadHalf, input: UnboundedSender<Bytes>) {
+async fn listen(
+    mut reader: ChannelReadHalf,
+    input: UnboundedSender<Bytes>,
+    fates: Option<Arc<dyn Fates>>,
+    muted: &AtomicBool,
+    stop: &CancellationToken,
+) {
     let mut input = Some(input);
+    // A failure means that the command reads no more.
+    let give = |input: &Option<UnboundedSender<Bytes>>, data| drop(input.as_ref().map(|input| input.send(data)));
     while let Some(message) = reader.wait().await {
         match message {
-            // A failure means that the command reads no more.
-            ChannelMsg::Data { data } => drop(input.as_ref().map(|input| input.send(data))),
+            ChannelMsg::Data { data } => {
+                match fates.as_ref().map_or(Fate::Serve, |fates| fates.decide(Request::Input(&data))) {
+                    _ if muted.load(Ordering::Relaxed) => {}
+                    Fate::Serve => give(&input, data),
+                    Fate::Delay(time) => {
+                        tokio::time::sleep(time).await;
+                        give(&input, data);
+                    }
+                    Fate::Change(data) => give(&input, data),
+                    Fate::Answer(_) => return,
+                    Fate::CutBefore => return stop.cancel(),
+                    after @ (Fate::CutAfter | Fate::ServeAndAnswer(_)) => {
+                        muted.store(true, Ordering::Relaxed);
+                        give(&input, data);
+                        tokio::time::sleep(AFTERWARDS).await;
+                        if after == Fate::CutAfter {
+                            stop.cancel();
+                        }
+                        return;
+                    }
+                    Fate::Stall => muted.store(true, Ordering::Relaxed),
+                }
+            }
             ChannelMsg::Eof => input = None,
             ChannelMsg::Close => return,
             _ => {}
@@ -118,7 +165,12 @@ async fn feed(mut inbox: UnboundedReceiver<Bytes>, mut stdin: ChildStdin) {
 }
 
 /// Sends one of the command's outputs to its end. Waits for the client's window, and so makes the command wait.
-async fn send(mut output: impl AsyncRead + Unpin, writer: &ChannelWriteHalf<Msg>, stream: Option<u32>) {
+async fn send(
+    mut output: impl AsyncRead + Unpin,
+    writer: &ChannelWriteHalf<Msg>,
+    stream: Option<u32>,
+    muted: &AtomicBool,
+) {
     let mut buffer = BytesMut::new();
     loop {
         buffer.reserve(BUFFER);
@@ -127,6 +179,9 @@ async fn send(mut output: impl AsyncRead + Unpin, writer: &ChannelWriteHalf<Msg>
             Ok(_) => {}
         }
         let data = buffer.split().freeze();
+        if muted.load(Ordering::Relaxed) {
+            continue;
+        }
         let sent = match stream {
             None => writer.data_bytes(data).await,
             Some(stream) => writer.extended_data_bytes(stream, data).await,

@@ -1,6 +1,6 @@
 //! The bytes of an SFTP session between its channel and russh-sftp's server.
 //!
-//! Every byte of SFTP passes here, in both directions: the place to cut, delay or count them. Knows no packet.
+//! Every byte of SFTP passes here, in both directions: the place where [`Fates`] decide what becomes of them.
 //!
 //! russh-sftp would also take russh's own channel stream, but then the two can block each other: the session loop waits
 //! for the server to take requests, and the server waits for the session loop to take replies, or to see the client
@@ -9,27 +9,31 @@
 
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use russh::server::Msg;
 use russh::{Channel, ChannelMsg, ChannelReadHalf, ChannelWriteHalf};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio_util::sync::CancellationToken;
 
+use super::fate::{Fates, Passage, Strait, next_packet};
 use super::files::{Files, MAX_PACKET};
 
-/// Serves SFTP on this channel until the client closes it or `stop`.
-pub(super) async fn carry(channel: Channel<Msg>, files: Files, stop: CancellationToken) {
+/// Serves SFTP on this channel until the client closes it or `stop`, which also cuts the connection.
+pub(super) async fn carry(channel: Channel<Msg>, files: Files, fates: Option<Arc<dyn Fates>>, stop: CancellationToken) {
     let (reader, writer) = channel.split();
     let (requests, theirs) = tokio::io::duplex(MAX_PACKET as usize);
     let (replies, outbox) = unbounded_channel();
     let config = russh_sftp::server::Config { max_client_packet_len: MAX_PACKET };
     russh_sftp::server::run_with_config(Wire { requests: theirs, replies }, files, config).await;
+    let passage = fates.map(|fates| (fates, Strait::default()));
+    let (passage, stop) = (passage.as_ref(), &stop);
     let served = tokio::select! {
-        () = deliver(outbox, &writer) => true,
-        () = take(reader, requests) => false,
+        () = deliver(outbox, &writer, passage, stop) => true,
+        () = take(reader, requests, &writer, passage, stop) => false,
         () = stop.cancelled() => false,
     };
     // Where the connection is gone, nobody misses these.
@@ -40,14 +44,39 @@ pub(super) async fn carry(channel: Channel<Msg>, files: Files, stop: Cancellatio
     let _ = writer.close().await;
 }
 
+/// Who decides, and what was decided.
+type Watched = (Arc<dyn Fates>, Strait);
+
 /// Passes the client's bytes on; returns when it closes the channel, or the connection is lost.
-async fn take(mut reader: ChannelReadHalf, requests: DuplexStream) {
-    let mut requests = Some(requests);
+async fn take(
+    mut reader: ChannelReadHalf,
+    requests: DuplexStream,
+    writer: &ChannelWriteHalf<Msg>,
+    passage: Option<&Watched>,
+    stop: &CancellationToken,
+) {
+    let (mut requests, mut arrived) = (Some(requests), BytesMut::new());
     while let Some(message) = reader.wait().await {
         match message {
             ChannelMsg::Data { data } => {
                 let Some(stream) = requests.as_mut() else { continue };
-                if stream.write_all(&data).await.is_err() {
+                let passed = match passage {
+                    None => stream.write_all(&data).await.is_ok(),
+                    Some((fates, strait)) => {
+                        arrived.extend_from_slice(&data);
+                        let mut passed = true;
+                        while let Some(packet) = next_packet(&mut arrived) {
+                            passed &= match strait.request(packet, fates.as_ref()).await {
+                                Passage::On(packet) => stream.write_all(&packet).await.is_ok(),
+                                Passage::Back(answer) => writer.data_bytes(answer).await.is_ok(),
+                                Passage::Cut => return stop.cancel(),
+                                Passage::Nowhere => true,
+                            };
+                        }
+                        passed
+                    }
+                };
+                if !passed {
                     requests = None;
                 }
             }
@@ -60,10 +89,31 @@ async fn take(mut reader: ChannelReadHalf, requests: DuplexStream) {
 }
 
 /// Sends the replies; returns when the server has ended.
-async fn deliver(mut outbox: UnboundedReceiver<Bytes>, writer: &ChannelWriteHalf<Msg>) {
+async fn deliver(
+    mut outbox: UnboundedReceiver<Bytes>,
+    writer: &ChannelWriteHalf<Msg>,
+    passage: Option<&Watched>,
+    stop: &CancellationToken,
+) {
+    let mut arrived = BytesMut::new();
     while let Some(reply) = outbox.recv().await {
-        if writer.data_bytes(reply).await.is_err() {
-            return;
+        let Some((_, strait)) = passage else {
+            if writer.data_bytes(reply).await.is_err() {
+                return;
+            }
+            continue;
+        };
+        arrived.extend_from_slice(&reply);
+        while let Some(packet) = next_packet(&mut arrived) {
+            match strait.reply(&packet) {
+                Passage::On(reply) | Passage::Back(reply) => {
+                    if writer.data_bytes(reply).await.is_err() {
+                        return;
+                    }
+                }
+                Passage::Cut => return stop.cancel(),
+                Passage::Nowhere => {}
+            }
         }
     }
 }

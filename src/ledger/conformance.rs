@@ -3,7 +3,10 @@
 //! A case gets an empty store and the hands of the clock it was opened with. [`for_each_case`] hands the list of cases to a
 //! store's own macro, which makes a test of each. Knows nothing of SQL: what can't be seen through [`Store`] isn't here.
 
+mod at_once;
 mod deliveries;
+mod outlines;
+mod people;
 mod survival;
 mod versions;
 
@@ -15,7 +18,9 @@ use super::{CurrentVersion, Store};
 use crate::clock::Clock;
 use crate::digest::Digest;
 use crate::names::{DirectoryName, RelPath, VesselName};
-use crate::records::{Backlog, Delivery, DeliveryState, FileStamp, NewVersion, Verified, Version, VersionId};
+use crate::records::{
+    Backlog, Delivery, DeliveryState, FileStamp, NewVersion, Traits, Verified, Version, VersionId, VersionKind,
+};
 
 /// Calls a macro with the names of all cases.
 macro_rules! for_each_case {
@@ -41,6 +46,12 @@ macro_rules! for_each_case {
             a_vanished_source_drops_what_is_open_and_is_counted,
             a_vanished_source_that_was_complete_counts_as_retired,
             a_path_that_vanished_can_come_back,
+            directories_and_links_survive_and_never_retire,
+            another_mode_owner_or_kind_is_another_version,
+            what_is_gone_is_delivered_and_then_no_concern_any_more,
+            what_is_gone_from_all_that_stay_ends_with_the_vessel_that_goes,
+            what_a_vessel_may_hold_is_told_last_first,
+            what_lies_below_is_told_apart_from_what_only_begins_alike,
             what_is_longest_due_comes_first,
             large_and_small_files_are_asked_for_apart,
             a_delivery_put_off_hides_until_it_is_due,
@@ -58,15 +69,36 @@ macro_rules! for_each_case {
             the_backlog_counts_for_each_vessel,
             any_path_survives,
             any_number_survives,
-            the_digests_of_chunks_survive,
+            a_version_may_be_hashed_after_it_was_admitted,
+            an_outline_is_found_for_who_was_given_its_version_last,
+            outlines_that_no_vessel_needs_are_dropped,
             version_numbers_are_never_used_twice,
             many_calls_at_once_lose_nothing,
             a_call_that_is_cut_off_leaves_the_store_usable,
+            of_calls_at_once_each_gets_its_own_answer,
+            the_same_delivery_in_several_calls_at_once_is_entered_once,
+            different_entries_at_once_do_not_mix,
+            callers_that_go_away_take_nobody_along,
+            what_a_caller_gave_up_does_not_undo_what_came_after,
+            the_summary_counts_by_vessel_and_by_directory,
+            the_oldest_waiting_file_is_named_for_each_vessel,
+            what_was_retired_today_is_counted,
+            a_retried_delivery_is_due_at_once_and_has_all_its_attempts_again,
+            a_forgotten_file_is_sent_to_nobody_until_it_changes,
+            a_forgotten_file_that_some_vessels_have_never_retires,
+            only_what_is_still_to_be_delivered_can_be_forgotten,
+            a_paused_vessel_stays_paused,
+            why_a_vessel_is_away_is_kept_until_it_is_back,
+            receipts_come_in_the_order_of_the_acknowledgements,
+            a_story_tells_all_versions_and_deliveries,
         }
     };
 }
+pub(super) use at_once::*;
 pub(super) use deliveries::*;
 pub(super) use for_each_case;
+pub(super) use outlines::*;
+pub(super) use people::*;
 pub(super) use survival::*;
 pub(super) use versions::*;
 
@@ -117,12 +149,18 @@ pub(super) fn file(at: impl AsRef<[u8]>, content: &str, inode: u64) -> NewVersio
     let digest = Digest::of(content.as_bytes());
     NewVersion {
         path: path(at),
+        kind: VersionKind::File,
         stamp: FileStamp { size: content.len() as u64, mtime: 1_600_000_000, mtime_nanos: 5, inode },
         mode: 0o644,
-        digest,
+        owner: None,
+        target: Vec::new(),
+        digest: Some(digest),
         chunk_size: 100,
-        chunks: vec![digest],
     }
+}
+
+fn traits_of(new: &NewVersion) -> Traits {
+    Traits { kind: new.kind, stamp: new.stamp, mode: new.mode, owner: new.owner }
 }
 
 async fn admit<const N: usize>(store: &dyn Store, version: NewVersion, to: [&str; N]) {

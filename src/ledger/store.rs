@@ -1,12 +1,15 @@
 //! What the workflows can ask of the ledger, whatever database keeps it.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 
-use super::LedgerError;
+use super::{LedgerError, Survey};
 use crate::digest::Digest;
 use crate::names::{DirectoryName, InstanceId, RelPath, VesselName};
+use crate::outline::Outline;
 use crate::records::{
-    Backlog, Delivery, DeliveryId, DeliveryState, FileStamp, NewVersion, Remains, Verified, Version, VersionId,
+    Backlog, Delivery, DeliveryId, DeliveryState, FileStamp, NewVersion, Remains, Traits, Verified, Version, VersionId,
 };
 
 type Result<T> = std::result::Result<T, LedgerError>;
@@ -17,7 +20,16 @@ pub struct CurrentVersion {
     /// Its path.
     pub path: RelPath,
     /// What its source looked like.
+    pub traits: Traits,
+}
+
+/// What a vessel was given of a path before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LastDelivered {
+    /// What its source looked like.
     pub stamp: FileStamp,
+    /// Its outline.
+    pub outline: Outline,
 }
 
 /// A parked delivery, for summaries.
@@ -33,15 +45,21 @@ pub struct Parked {
     pub reason: String,
 }
 
-/// The ledger's questions and entries. Every method is one transaction; every entry may be repeated.
+/// The ledger's questions and entries. Every method is one transaction, or part of one that it shares with calls made at
+/// the same time; every entry may be repeated. A call that is dropped half-way is made or not made, and harms no other.
 #[async_trait]
 pub trait Store: Send + Sync {
     /// The shore's id.
     fn instance(&self) -> InstanceId;
 
+    /// The questions that people ask.
+    fn survey(&self) -> Arc<dyn Survey>;
+
     /// Enters file versions, and a delivery of each to every one of `vessels`.
     ///
-    /// What the paths held before is superseded, unless it is the same version (same stamp and digest), which stays.
+    /// What the paths held before is superseded, unless it is the same version (same kind, stamp, mode and owner, and same
+    /// digest where both are known), which stays. Of several versions of one path, only the last is entered. One that is
+    /// gone is entered only where the path holds something, and ends by itself once every vessel has acknowledged.
     async fn admit(&self, directory: &DirectoryName, versions: &[NewVersion], vessels: &[VesselName]) -> Result<()>;
 
     /// Fits the open deliveries of a directory to the vessels that take it now: missing ones are entered, those of other
@@ -49,22 +67,35 @@ pub trait Store: Send + Sync {
     /// acknowledged never is.
     async fn reconcile(&self, directory: &DirectoryName, vessels: &[VesselName]) -> Result<()>;
 
-    /// What a directory holds now, as far as it was admitted and not retired.
+    /// What a directory holds now, as far as it was admitted and not retired, in the order of the paths.
     async fn current(&self, directory: &DirectoryName) -> Result<Vec<CurrentVersion>>;
 
-    /// What one path holds now.
-    async fn current_at(&self, directory: &DirectoryName, path: &RelPath) -> Result<Option<CurrentVersion>>;
+    /// What these paths hold now, those that hold anything, in no order.
+    async fn current_at(&self, directory: &DirectoryName, paths: &[RelPath]) -> Result<Vec<CurrentVersion>>;
+
+    /// What the paths below these hold now, each once and in the order of the paths.
+    async fn current_below(&self, directory: &DirectoryName, above: &[RelPath]) -> Result<Vec<CurrentVersion>>;
+
+    /// How many paths of a directory hold something now.
+    async fn count_current(&self, directory: &DirectoryName) -> Result<u64>;
+
+    /// What a vessel may hold of a path from before this version: the versions before it that were on their way to that
+    /// vessel, the last one first, at most 64.
+    async fn held_before(&self, version: VersionId, vessel: &VesselName) -> Result<Vec<Version>>;
+
+    /// Whether anything below a path of a directory is still on its way to a vessel.
+    async fn is_open_below(&self, vessel: &VesselName, directory: &DirectoryName, above: &RelPath) -> Result<bool>;
 
     /// Enters that the sources of these paths are gone: open deliveries are superseded. A version that every vessel had
-    /// acknowledged counts as retired. Returns how many were not.
-    async fn vanished(&self, directory: &DirectoryName, paths: &[RelPath]) -> Result<u64>;
+    /// acknowledged counts as retired. Returns the paths of those that were not.
+    async fn vanished(&self, directory: &DirectoryName, paths: &[RelPath]) -> Result<Vec<RelPath>>;
 
-    /// Versions of a directory that every vessel that takes them has acknowledged, those after `after`, at most `limit`.
+    /// Files of a directory that every vessel that takes them has acknowledged, those after `after`, at most `limit`.
     async fn retirable(&self, directory: &DirectoryName, after: VersionId, limit: u32) -> Result<Vec<Version>>;
 
-    /// Enters that the source of a version was retired. One that is not complete any more, because a vessel was added
+    /// Enters that the sources of versions were retired. One that is not complete any more, because a vessel was added
     /// meanwhile, stays until its source is entered as vanished: that is noticed, and nothing is dropped in silence.
-    async fn retired(&self, version: VersionId) -> Result<()>;
+    async fn retired(&self, versions: &[VersionId]) -> Result<()>;
 
     /// Deliveries to a vessel that are due, longest due first, at most `limit`: those of files of more than one chunk
     /// (`large`) or those of the others.
@@ -73,8 +104,18 @@ pub trait Store: Send + Sync {
     /// When the next delivery to a vessel is due, in milliseconds since 1970; `None` when none is open.
     async fn next_due_at(&self, vessel: &VesselName) -> Result<Option<i64>>;
 
-    /// The digests of a version's chunks.
-    async fn chunk_digests(&self, version: VersionId) -> Result<Vec<Digest>>;
+    /// Enters the digest of a version that was admitted without one.
+    async fn hashed(&self, version: VersionId, digest: &Digest) -> Result<()>;
+
+    /// Enters the outline of a version that is about to be acknowledged. Those of earlier versions of its path are kept
+    /// only as long as they are the last that a vessel got.
+    async fn outlined(&self, version: &Version, outline: &Outline) -> Result<()>;
+
+    /// The outline of a version; `None` where none was entered.
+    async fn outline(&self, version: &Version) -> Result<Option<Outline>>;
+
+    /// Of the versions of the same path that have an outline, the one that a vessel acknowledged last.
+    async fn last_delivered(&self, vessel: &VesselName, version: &Version) -> Result<Option<LastDelivered>>;
 
     /// Enters that a delivery is about to do what `state` stands for. `false`: it was superseded, leave it.
     async fn enter(&self, delivery: DeliveryId, state: DeliveryState) -> Result<bool>;
@@ -88,6 +129,22 @@ pub trait Store: Send + Sync {
 
     /// Makes everything that was put off for a vessel due at once.
     async fn hurry(&self, vessel: &VesselName) -> Result<()>;
+
+    /// Makes deliveries due at once that were put off, as if they had never failed.
+    async fn retry(&self, deliveries: &[DeliveryId]) -> Result<()>;
+
+    /// Has a version forgotten: it stays what its path holds, is sent to nobody any more and never retires, until the file
+    /// changes. `false`: it has ended, or every vessel has it.
+    async fn forget(&self, version: VersionId) -> Result<bool>;
+
+    /// Enters that a vessel is to be left alone, or not any more.
+    async fn pause(&self, vessel: &VesselName, paused: bool) -> Result<()>;
+
+    /// The vessels that are to be left alone.
+    async fn paused(&self) -> Result<Vec<VesselName>>;
+
+    /// Enters why a vessel can't be served; `None`: it can.
+    async fn away(&self, vessel: &VesselName, reason: Option<&str>) -> Result<()>;
 
     /// What may still lie on a vessel of deliveries that are no longer wanted, at most `limit`.
     async fn remains(&self, vessel: &VesselName, limit: u32) -> Result<Vec<Remains>>;

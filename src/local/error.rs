@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use rustix::io::Errno;
 
 use super::Kind;
-use crate::fault::{Fault, Pace};
+use crate::fault::{Cause, Fault, Pace};
 use crate::names::display_bytes;
 
 /// Something on the shore's disk that did not work.
@@ -86,6 +86,10 @@ impl DiskError {
 
     /// What follows from it: the file concerned is parked, or the attempt repeated when the shore is mended.
     pub fn fault(&self) -> Fault {
+        self.sorted().of(Cause::Source)
+    }
+
+    fn sorted(&self) -> Fault {
         match self {
             Self::Changed { .. } => Fault::file(self).at(Pace::Soon),
             Self::NotAFile { .. } => Fault::file(self).mend("only regular files are delivered"),

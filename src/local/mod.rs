@@ -1,13 +1,15 @@
 //! The shore's disk: what lies in a directory, reading it, watching it, and moving away what was delivered.
 //!
 //! Nothing else touches the shore's files. All functions here block and are plain `fn`s: call them where blocking is
-//! allowed. A file is known by its [`FileStamp`]; links are never followed, for a link can lead out of the directory.
+//! allowed; only [`Feed`], through which sources are sent, is async and blocks on threads of its own. A file is known by its [`FileStamp`]; links are never followed, for a link can lead out of the directory.
 //! Events from [`watch`] are hints; [`scan()`] and [`look`] are the truth.
 //!
 //! Knows nothing of the ledger, of vessels, or of when a file counts as finished.
 
 mod error;
+mod feed;
 mod relocate;
+mod rules;
 mod scan;
 mod source;
 mod watch;
@@ -18,9 +20,11 @@ use std::os::unix::fs::MetadataExt;
 use crate::records::FileStamp;
 
 pub use error::DiskError;
+pub use feed::{Arrival, Feed, Source};
 pub use relocate::{PROCESSED, Retired, retire, sweep};
-pub use scan::{Found, Kind, Look, Scan, Skipped, ignored, look, scan};
-pub use source::{SourceFile, TakeIn, hash, take_in};
+pub use rules::Rules;
+pub use scan::{Found, Kind, Look, Scan, Sight, Skipped, is_empty, is_file, look, scan, see};
+pub use source::{Intake, SourceFile, TakeIn, hash, hash_chunks};
 pub use watch::{Hint, Watcher};
 
 /// The stamp of a file, out of what the kernel says of it.

@@ -1,41 +1,46 @@
 //! What lies in a directory now: the truth that events only hint at.
 //!
-//! Looks at names and what `lstat` says; opens nothing. Doesn't judge whether a file is finished.
+//! Looks at names and what `lstat` says (or `stat`, where links are followed); opens nothing but directories. Doesn't judge
+//! whether a file is finished.
 
-use std::ffi::OsStr;
 use std::fmt;
-use std::fs::{self, DirEntry, FileType};
+use std::fs::{self, DirEntry, FileType, Metadata};
 use std::io;
-use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::FileTypeExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
 
-use globset::GlobSet;
 use rustix::io::Errno;
 
 use super::error::gone;
-use super::{DiskError, mode_of, relocate, stamp_of};
+use super::rules::Rules;
+use super::{DiskError, mode_of, stamp_of};
 use crate::names::RelPath;
-use crate::records::FileStamp;
+use crate::records::{FileStamp, Traits, VersionKind};
+use crate::settings::Links;
 
 /// What a look through a directory found.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub struct Scan {
-    /// The regular files, in no order.
-    pub files: Vec<Found>,
+    /// What is taken, in the order of the paths.
+    pub found: Vec<Found>,
     /// What can't be delivered, to be said once each.
     pub skipped: Vec<Skipped>,
+    /// Directories below the location that can't be looked into: nobody knows what they hold.
+    pub unread: Vec<DiskError>,
+    /// Whether nothing at all lies in the location.
+    pub is_empty: bool,
 }
 
-/// A regular file.
+/// Something that is taken.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Found {
     /// Where it lies below the location.
     pub path: RelPath,
-    /// What it looks like now.
-    pub stamp: FileStamp,
-    /// Permission bits (`0o7777`).
-    pub mode: u32,
+    /// What it is and looks like now.
+    pub traits: Traits,
+    /// Where a link leads; empty for what is none.
+    pub target: Vec<u8>,
 }
 
 /// Something that is not delivered, and what it is.
@@ -109,46 +114,155 @@ pub enum Look {
     NotAFile(Kind),
 }
 
-/// Looks through a directory, not through those below it.
+/// What a single look at a path saw, by the rules of its directory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Sight {
+    /// A file, or a link that is copied.
+    Taken(Found),
+    /// A directory, to be entered where the rules say so.
+    Directory(Found),
+    /// Nothing of that name.
+    Gone,
+    /// Something else.
+    Skipped(Kind),
+}
+
+/// Looks through a directory, and through those below it where the rules say so; with `below`, only through that one, which
+/// is among what is found where directories are taken.
 ///
-/// Directories (`processed/` among them), names that `ignore` knows and our own temporary names are passed over without
-/// a word. A file that vanishes meanwhile was never there; one that can't be looked at is among the skipped.
+/// `enter` is told of every directory but the location before it is listed, with its path and inode: what is watched from
+/// then on is found either now or by an event. What the rules leave alone and our own temporary names are passed over
+/// without a word. A file that vanishes meanwhile was never there; one that can't be looked at is among the skipped.
 ///
 /// # Errors
 /// When the directory can't be listed.
-pub fn scan(location: &Path, ignore: &GlobSet) -> Result<Scan, DiskError> {
-    let unlisted = |source| DiskError::Location { act: "list", path: location.into(), source };
-    let mut scan = Scan::default();
-    for entry in fs::read_dir(location).map_err(unlisted)? {
-        let entry = entry.map_err(unlisted)?;
-        // The kernel gives no name that RelPath would refuse, but it is not worth a panic.
-        let Ok(path) = RelPath::new(entry.file_name().as_bytes()) else { continue };
-        if ignored(ignore, &path) {
-            continue;
+pub fn scan(rules: &Rules, below: Option<&RelPath>, enter: &mut dyn FnMut(&Path, u64)) -> Result<Scan, DiskError> {
+    let mut walk = Walk { rules, enter, above: Vec::new(), scan: Scan::default() };
+    match below {
+        None => {
+            // Links that lead back to the location end there.
+            walk.above.extend(fs::metadata(rules.location()).map(|meta| (meta.dev(), meta.ino())));
+            walk.list(None)?;
+            walk.scan.is_empty = walk.scan.found.is_empty() && is_empty(rules.location())?;
         }
-        match examine(&entry) {
-            Look::File { stamp, mode } => scan.files.push(Found { path, stamp, mode }),
-            Look::Gone | Look::NotAFile(Kind::Directory) => {}
-            Look::NotAFile(kind) => scan.skipped.push(Skipped { path, kind }),
+        Some(path) => {
+            if let Sight::Directory(found) = see(rules, path)? {
+                walk.enter(found)?;
+            }
         }
     }
+    let mut scan = walk.scan;
+    scan.found.sort_unstable_by(|a, b| a.path.cmp(&b.path));
     Ok(scan)
 }
 
-/// Looks at a directory entry, without a system call for what its type rules out.
-fn examine(entry: &DirEntry) -> Look {
-    match entry.file_type() {
-        Ok(t) if t.is_file() => judge(entry.metadata()).unwrap_or_else(unreadable),
-        Ok(t) => Look::NotAFile(Kind::of(t)),
-        Err(error) => judge(Err(error)).unwrap_or_else(unreadable),
+/// Whether a location is a file, or a link to one, and not a directory.
+pub fn is_file(location: &Path) -> bool {
+    fs::metadata(location).is_ok_and(|meta| meta.is_file())
+}
+
+/// Whether nothing lies in a location, whatever its rules say.
+///
+/// # Errors
+/// When it can't be listed.
+pub fn is_empty(location: &Path) -> Result<bool, DiskError> {
+    let entries = fs::read_dir(location);
+    let mut entries = entries.map_err(|source| DiskError::Location { act: "list", path: location.into(), source })?;
+    Ok(entries.next().is_none())
+}
+
+/// A look through directories, under way.
+struct Walk<'a> {
+    rules: &'a Rules,
+    enter: &'a mut dyn FnMut(&Path, u64),
+    /// Inodes of the directories above: where links are followed, they may lead in a circle.
+    above: Vec<(u64, u64)>,
+    scan: Scan,
+}
+
+impl Walk<'_> {
+    fn list(&mut self, directory: Option<&RelPath>) -> Result<(), DiskError> {
+        let whole =
+            directory.map_or(self.rules.location().to_owned(), |path| self.rules.location().join(path.as_path()));
+        let unlisted = |source| match directory {
+            None => DiskError::Location { act: "list", path: whole.clone(), source },
+            Some(_) => DiskError::io("list", &whole, source),
+        };
+        for entry in fs::read_dir(&whole).map_err(unlisted)? {
+            let entry = entry.map_err(unlisted)?;
+            let mut name = entry.file_name().into_vec();
+            if let Some(directory) = directory {
+                name = [directory.as_bytes(), b"/", &name].concat();
+            }
+            // The kernel gives no name that RelPath would refuse, but it is not worth a panic.
+            let Ok(path) = RelPath::new(name) else { continue };
+            self.take(&entry, path)?;
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, entry: &DirEntry, path: RelPath) -> Result<(), DiskError> {
+        // Without a system call for what its type rules out.
+        let entered = self.rules.enters(&path);
+        if !entered && self.rules.leaves_alone(&path) {
+            return Ok(());
+        }
+        let sight = match entry.file_type() {
+            Ok(t) if t.is_dir() && !entered => return Ok(()),
+            Ok(t) if t.is_symlink() && self.rules.links() == Links::Skip => Sight::Skipped(Kind::Symlink),
+            Ok(t) if t.is_file() || t.is_dir() || t.is_symlink() => {
+                see(self.rules, &path).unwrap_or_else(|e| unreadable(&e))
+            }
+            Ok(t) => Sight::Skipped(Kind::of(t)),
+            Err(error) => unreadable(&DiskError::io("look at", &entry.path(), error)),
+        };
+        match sight {
+            Sight::Directory(found) if entered => self.enter(found),
+            Sight::Taken(found) if !self.rules.leaves_alone(&path) => {
+                self.scan.found.push(found);
+                Ok(())
+            }
+            Sight::Skipped(kind) if !self.rules.leaves_alone(&path) => {
+                self.scan.skipped.push(Skipped { path, kind });
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Looks through a directory below the location. One that can't be listed is noted, and the others go on.
+    fn enter(&mut self, found: Found) -> Result<(), DiskError> {
+        let whole = self.rules.location().join(found.path.as_path());
+        let Ok(meta) = fs::metadata(&whole) else { return Ok(()) };
+        let identity = (meta.dev(), meta.ino());
+        if self.above.contains(&identity) {
+            self.scan.skipped.push(Skipped { path: found.path, kind: Kind::Symlink });
+            return Ok(());
+        }
+        (self.enter)(&whole, meta.ino());
+        self.above.push(identity);
+        let listed = self.list(Some(&found.path));
+        self.above.pop();
+        match listed {
+            Err(error) if !error.is_gone() => self.scan.unread.push(error),
+            _ => {}
+        }
+        if self.rules.takes_directories() {
+            self.scan.found.push(found);
+        }
+        Ok(())
     }
 }
 
-fn unreadable(error: io::Error) -> Look {
-    Look::NotAFile(Kind::Unreadable(error.raw_os_error().unwrap_or(0)))
+fn unreadable(error: &DiskError) -> Sight {
+    let errno = match error {
+        DiskError::Io { source, .. } | DiskError::Location { source, .. } => source.raw_os_error(),
+        _ => None,
+    };
+    Sight::Skipped(Kind::Unreadable(errno.unwrap_or(0)))
 }
 
-fn judge(meta: io::Result<fs::Metadata>) -> io::Result<Look> {
+fn judge(meta: io::Result<Metadata>) -> io::Result<Look> {
     match meta {
         Ok(m) if m.is_file() => Ok(Look::File { stamp: stamp_of(&m), mode: mode_of(&m) }),
         Ok(m) => Ok(Look::NotAFile(Kind::of(m.file_type()))),
@@ -157,10 +271,57 @@ fn judge(meta: io::Result<fs::Metadata>) -> io::Result<Look> {
     }
 }
 
-/// Whether a file is left alone: its name matches `ignore`, or it is a temporary name of our own.
-pub fn ignored(ignore: &GlobSet, path: &RelPath) -> bool {
-    let name: &OsStr = path.file_name();
-    relocate::is_ours(name.as_bytes()) || ignore.is_match(Path::new(name))
+/// Looks at one path by the rules of its directory.
+///
+/// # Errors
+/// As [`look`].
+pub fn see(rules: &Rules, path: &RelPath) -> Result<Sight, DiskError> {
+    let whole = rules.location().join(path.as_path());
+    let failed = |error| DiskError::io("look at", &whole, error);
+    let mut meta = fs::symlink_metadata(&whole);
+    if rules.follows() && meta.as_ref().is_ok_and(Metadata::is_symlink) {
+        meta = match fs::metadata(&whole) {
+            Err(error) if gone(&error) => return Ok(Sight::Skipped(Kind::Symlink)),
+            followed => followed,
+        };
+    }
+    let meta = match meta {
+        Ok(meta) => meta,
+        Err(error) if gone(&error) => return require(rules.location()).map(|()| Sight::Gone),
+        Err(error) => return Err(failed(error)),
+    };
+    let traits = traits_of(&meta, rules);
+    match meta.file_type() {
+        t if t.is_file() => Ok(Sight::Taken(Found { path: path.clone(), traits, target: Vec::new() })),
+        t if t.is_dir() => Ok(Sight::Directory(Found { path: path.clone(), traits, target: Vec::new() })),
+        t if t.is_symlink() && rules.links() == Links::Copy => match fs::read_link(&whole) {
+            Ok(target) => {
+                let target = target.as_os_str().as_bytes().to_vec();
+                Ok(Sight::Taken(Found { path: path.clone(), traits, target }))
+            }
+            Err(error) if gone(&error) => Ok(Sight::Gone),
+            Err(error) => Err(failed(error)),
+        },
+        t => Ok(Sight::Skipped(Kind::of(t))),
+    }
+}
+
+fn traits_of(meta: &Metadata, rules: &Rules) -> Traits {
+    let kind = match meta.file_type() {
+        t if t.is_dir() => VersionKind::Directory,
+        t if t.is_symlink() => VersionKind::Link,
+        _ => VersionKind::File,
+    };
+    let stamp = match kind {
+        VersionKind::Directory => FileStamp { size: 0, mtime: 0, mtime_nanos: 0, inode: meta.ino() },
+        _ => stamp_of(meta),
+    };
+    Traits { kind, stamp, mode: mode_of(meta), owner: rules.minds_owners().then(|| owner_of(meta)) }
+}
+
+/// Numbers of owner and group.
+pub(super) fn owner_of(meta: &Metadata) -> (u32, u32) {
+    (meta.uid(), meta.gid())
 }
 
 /// Looks at one path, never following a link in its last component.
@@ -190,20 +351,20 @@ pub(super) fn require(location: &Path) -> Result<(), DiskError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use globset::{Glob, GlobSetBuilder};
+    use std::ffi::OsStr;
     use std::os::unix::fs::symlink;
     use std::os::unix::net::UnixListener;
 
-    fn globs(patterns: &[&str]) -> GlobSet {
-        let mut set = GlobSetBuilder::new();
-        for pattern in patterns {
-            set.add(Glob::new(pattern).unwrap());
-        }
-        set.build().unwrap()
-    }
-
     fn fifo(path: &Path) {
         rustix::fs::mknodat(rustix::fs::CWD, path, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+    }
+
+    fn scan_with(location: &Path, lines: &str) -> Scan {
+        scan(&Rules::of(location, lines), None, &mut |_, _| {}).unwrap()
+    }
+
+    fn paths(scan: &Scan) -> Vec<String> {
+        scan.found.iter().map(|found| found.path.to_string()).collect()
     }
 
     #[test]
@@ -221,11 +382,11 @@ mod tests {
         fifo(&at(b"pipe"));
         let _socket = UnixListener::bind(at(b"socket")).unwrap();
 
-        let scan = scan(dir.path(), &globs(&["*.part", ".*.sw?"])).unwrap();
-        let mut found: Vec<_> = scan.files.iter().map(|f| f.path.as_bytes().to_vec()).collect();
+        let scan = scan_with(dir.path(), "IgnoreNames = *.part, .*.sw?");
+        let mut found: Vec<_> = scan.found.iter().map(|f| f.path.as_bytes().to_vec()).collect();
         found.sort();
         assert_eq!(found, [&b"-rf"[..], b"caf\xe9", b"plain", b"two\nlines"]);
-        assert_eq!(scan.files[0].stamp.size, scan.files[0].path.as_bytes().len() as u64);
+        assert_eq!(scan.found[0].traits.stamp.size, scan.found[0].path.as_bytes().len() as u64);
         let mut skipped: Vec<_> = scan.skipped.iter().map(|s| (s.path.to_string(), s.kind)).collect();
         skipped.sort_by(|a, b| a.0.cmp(&b.0));
         let expected =
@@ -233,10 +394,59 @@ mod tests {
         assert_eq!(skipped, expected.map(|(name, kind)| (name.to_owned(), kind)));
     }
 
+    /// `a/b/f`, `a/empty/`, `f`, `processed/f`, `loop -> .`, `link -> a`.
+    fn tree() -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        for below in ["a/b", "a/empty", "processed"] {
+            fs::create_dir_all(dir.path().join(below)).unwrap();
+        }
+        for file in ["a/b/f", "f", "processed/f"] {
+            fs::write(dir.path().join(file), file).unwrap();
+        }
+        symlink(".", dir.path().join("loop")).unwrap();
+        symlink("a", dir.path().join("link")).unwrap();
+        dir
+    }
+
+    #[test]
+    fn a_recursive_scan_finds_files_and_in_a_mirror_directories() {
+        let dir = tree();
+        assert_eq!(paths(&scan_with(dir.path(), "Recursive = yes")), ["a/b/f", "f"]);
+        let mirror = scan_with(dir.path(), "Recursive = yes\nMode = mirror");
+        assert_eq!(paths(&mirror), ["a", "a/b", "a/b/f", "a/empty", "f", "processed", "processed/f"]);
+        assert_eq!(paths(&scan_with(dir.path(), "Mode = mirror")), ["f"]);
+        let included = scan_with(dir.path(), "Recursive = yes\nMode = mirror\nInclude = /a/\nExclude = empty/");
+        assert_eq!(paths(&included), ["a/b/f"]);
+    }
+
+    #[test]
+    fn links_are_copied_or_followed_but_not_in_circles() {
+        let dir = tree();
+        let copied = scan_with(dir.path(), "Recursive = yes\nMode = mirror\nLinks = copy\nExclude = processed/");
+        assert_eq!(paths(&copied), ["a", "a/b", "a/b/f", "a/empty", "f", "link", "loop"]);
+        assert_eq!((copied.found[5].traits.kind, &copied.found[5].target[..]), (VersionKind::Link, &b"a"[..]));
+        let followed =
+            scan_with(dir.path(), "Recursive = yes\nMode = mirror\nLinks = follow\nExclude = processed/, empty/");
+        assert_eq!(paths(&followed), ["a", "a/b", "a/b/f", "f", "link", "link/b", "link/b/f"]);
+    }
+
+    #[test]
+    fn every_directory_is_told_of_before_it_is_listed() {
+        let dir = tree();
+        let mut told = Vec::new();
+        let scan = scan(&Rules::of(dir.path(), "Recursive = yes"), None, &mut |directory, _| {
+            fs::write(directory.join("just now"), "").unwrap();
+            told.push(directory.to_owned());
+        })
+        .unwrap();
+        assert_eq!(told.len(), 3);
+        assert_eq!(paths(&scan), ["a/b/f", "a/b/just now", "a/empty/just now", "a/just now", "f"]);
+    }
+
     #[test]
     fn a_missing_location_is_an_error_that_says_what_to_do() {
         let dir = tempfile::tempdir().unwrap();
-        let error = scan(&dir.path().join("no"), &GlobSet::empty()).unwrap_err();
+        let error = scan(&Rules::of(&dir.path().join("no"), ""), None, &mut |_, _| {}).unwrap_err();
         assert!(error.fault().remedy.contains("Location"), "{error}");
     }
 

@@ -15,11 +15,13 @@ use rustix::buffer::spare_capacity;
 use rustix::fs::{Advice, OFlags, fadvise};
 use rustix::io::Errno;
 
-use super::scan::{Kind, Look, look, require};
+use super::feed::{BLOCK, Feed};
+use super::rules::Rules;
+use super::scan::{Kind, Look, Sight, look, owner_of, require, see};
 use super::{DiskError, mode_of, stamp_of};
-use crate::digest::{FileDigests, FileHasher};
+use crate::digest::{Digest, FileDigests, FileHasher, Hasher};
 use crate::names::RelPath;
-use crate::records::{FileStamp, NewVersion};
+use crate::records::{FileStamp, NewVersion, VersionKind};
 
 /// How much is read at once while hashing: 1 MiB.
 const READ_SIZE: u64 = 1 << 20;
@@ -41,9 +43,18 @@ impl SourceFile {
     /// [`DiskError::NotAFile`] for anything but a regular file (a link is none); [`DiskError::is_gone`] holds when
     /// nothing has the name.
     pub fn open(location: &Path, path: &RelPath) -> Result<Self, DiskError> {
+        Self::open_with(location, path, false)
+    }
+
+    /// The same, through a link where `follow` says so.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_with(location: &Path, path: &RelPath, follow: bool) -> Result<Self, DiskError> {
         let whole = location.join(path.as_path());
         // NONBLOCK: opening a pipe that nobody writes to would wait for ever.
-        let flags = OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+        let mut flags = OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+        flags.set(OFlags::NOFOLLOW, !follow);
         let file = OpenOptions::new().read(true).custom_flags(flags.bits() as i32).open(&whole);
         let file = file.map_err(|error| unopened(location, path, &whole, error))?;
         let meta = file.metadata().map_err(|error| DiskError::io("look at", &whole, error))?;
@@ -134,14 +145,28 @@ fn unopened(location: &Path, path: &RelPath, whole: &Path, error: io::Error) -> 
     }
 }
 
-/// Hashes a file and its chunks, reading it once. As many bytes are hashed as the file had when this began.
+/// Hashes a file. As many bytes are hashed as the file had when this began.
 ///
 /// `stop` is asked before every MiB.
 ///
 /// # Errors
 /// [`DiskError::Changed`] when the file got shorter, [`DiskError::Stopped`] when `stop` said so.
-pub fn hash(source: &SourceFile, chunk_size: u64, stop: &dyn Fn() -> bool) -> Result<FileDigests, DiskError> {
+pub fn hash(source: &SourceFile, stop: &dyn Fn() -> bool) -> Result<Digest, DiskError> {
+    let mut hasher = Hasher::default();
+    source.each_piece(source.stamp()?.size, stop, &mut |piece| {
+        hasher.update(piece);
+        Ok(())
+    })?;
+    Ok(hasher.finish())
+}
+
+/// Hashes a file and its chunks, reading it once.
+///
+/// # Errors
+/// [`DiskError::Changed`] when the file got shorter.
+pub fn hash_chunks(source: &SourceFile, chunk_size: u64) -> Result<FileDigests, DiskError> {
     let mut hasher = FileHasher::new(chunk_size);
+    let stop = &|| false;
     source.each_piece(source.stamp()?.size, stop, &mut |piece| {
         hasher.update(piece);
         Ok(())
@@ -160,52 +185,124 @@ pub enum TakeIn {
     Gone,
     /// What has the name is no regular file.
     NotAFile(Kind),
+    /// It has a size that is left alone.
+    LeftAlone,
 }
 
-/// Reads a file once and makes a version of it, if it holds still for that long.
-///
-/// Waits up to 10 ms when the file was written to just now: a change within the same step of the kernel's clock would
-/// not show in its mtime.
-///
-/// # Errors
-/// [`DiskError::Stopped`] when `stop` said so; [`DiskError::Location`] when the whole location is missing, which is not
-/// the same as a file that is gone; what the disk says.
-pub fn take_in(location: &Path, path: &RelPath, chunk_size: u64, stop: &dyn Fn() -> bool) -> Result<TakeIn, DiskError> {
-    match hash_still(location, path, chunk_size, stop) {
-        Err(DiskError::Changed { .. }) => Ok(TakeIn::Changing),
-        Err(DiskError::NotAFile { kind, .. }) => Ok(TakeIn::NotAFile(kind)),
-        Err(error) if error.is_gone() => require(location).map(|()| TakeIn::Gone),
-        outcome => outcome,
+/// Takes in the files of one directory.
+#[derive(Clone)]
+pub struct Intake {
+    /// What of the directory is taken, and where it lies.
+    pub rules: Rules,
+    /// Size of the chunks that its files are cut into, in bytes.
+    pub chunk_size: u64,
+    /// Where small files are put by after they were read.
+    pub feed: Feed,
+    /// How many will come for them there.
+    pub readers: usize,
+}
+
+impl Intake {
+    /// Makes a version of a file, if it holds still for that long. A file of one chunk is hashed, and put by in the feed;
+    /// a larger one is hashed when it is sent.
+    ///
+    /// Waits up to 10 ms when the file was written to just now: a change within the same step of the kernel's clock would
+    /// not show in its mtime.
+    ///
+    /// # Errors
+    /// [`DiskError::Stopped`] when `stop` said so; [`DiskError::Location`] when the whole location is missing, which is
+    /// not the same as a file that is gone; what the disk says.
+    pub fn take_in(&self, path: &RelPath, stop: &dyn Fn() -> bool) -> Result<TakeIn, DiskError> {
+        self.sorted(self.take(path, self.chunk_size, stop))
+    }
+
+    /// The same for a file that was taken in before and looks no other: it is read whole, whatever its size, and what was
+    /// read of it before doesn't count.
+    ///
+    /// # Errors
+    /// As [`take_in`](Self::take_in).
+    pub fn take_in_again(&self, path: &RelPath, stop: &dyn Fn() -> bool) -> Result<TakeIn, DiskError> {
+        let taken = self.take(path, u64::MAX, stop);
+        if let Ok(TakeIn::Version(NewVersion { stamp, digest: Some(digest), .. })) = &taken {
+            self.feed.rehashed(self.rules.location(), path, *stamp, self.rules.follows(), digest);
+        }
+        self.sorted(taken)
+    }
+
+    fn sorted(&self, taken: Result<TakeIn, DiskError>) -> Result<TakeIn, DiskError> {
+        match taken {
+            Err(DiskError::Changed { .. }) => Ok(TakeIn::Changing),
+            Err(DiskError::NotAFile { kind, .. }) => Ok(TakeIn::NotAFile(kind)),
+            Err(error) if error.is_gone() => require(self.rules.location()).map(|()| TakeIn::Gone),
+            outcome => outcome,
+        }
+    }
+
+    /// Hashes files of up to `hashed` bytes.
+    fn take(&self, path: &RelPath, hashed: u64, stop: &dyn Fn() -> bool) -> Result<TakeIn, DiskError> {
+        let location = self.rules.location();
+        let source = SourceFile::open_with(location, path, self.rules.follows())?;
+        if !self.rules.takes_size(source.stamp()?.size) {
+            return Ok(TakeIn::LeftAlone);
+        }
+        wait_for_the_clock(&source)?;
+        let before = source.stamp()?;
+        let (digest, blocks) = match before.size {
+            size if size > hashed => (None, Vec::new()),
+            size if size <= self.chunk_size && self.feed.may_put_by(size) => read_blocks(&source, size, stop)?,
+            _ => (Some(hash(&source, stop)?), Vec::new()),
+        };
+        let after = source.metadata()?;
+        if stamp_of(&after) != before {
+            return Ok(TakeIn::Changing);
+        }
+        match see(&self.rules, path)? {
+            Sight::Taken(found) if found.traits.stamp == before => {}
+            Sight::Taken(_) => return Ok(TakeIn::Changing),
+            Sight::Gone => return Ok(TakeIn::Gone),
+            Sight::Directory(_) => return Ok(TakeIn::NotAFile(Kind::Directory)),
+            Sight::Skipped(kind) => return Ok(TakeIn::NotAFile(kind)),
+        }
+        if !blocks.is_empty() {
+            let follow = self.rules.follows();
+            self.feed.put_by(location, path, before, follow, blocks, self.readers);
+        }
+        Ok(TakeIn::Version(NewVersion {
+            path: path.clone(),
+            kind: VersionKind::File,
+            stamp: before,
+            mode: mode_of(&after),
+            owner: self.rules.minds_owners().then(|| owner_of(&after)),
+            target: Vec::new(),
+            digest,
+            chunk_size: self.chunk_size,
+        }))
     }
 }
 
-fn hash_still(location: &Path, path: &RelPath, chunk_size: u64, stop: &dyn Fn() -> bool) -> Result<TakeIn, DiskError> {
-    let source = SourceFile::open(location, path)?;
-    wait_for_the_clock(&source)?;
-    let before = source.stamp()?;
-    let digests = hash(&source, chunk_size, stop)?;
-    let after = source.metadata()?;
-    if stamp_of(&after) != before {
-        return Ok(TakeIn::Changing);
+/// The digest of a file of `size` bytes, and its bytes as the feed holds them.
+fn read_blocks(
+    source: &SourceFile,
+    size: u64,
+    stop: &dyn Fn() -> bool,
+) -> Result<(Option<Digest>, Vec<Bytes>), DiskError> {
+    let mut hasher = Hasher::default();
+    let mut blocks = Vec::new();
+    let mut offset = 0;
+    while offset < size {
+        if stop() {
+            return Err(DiskError::Stopped { path: source.path.clone() });
+        }
+        let block = source.read_at(offset, BLOCK.min(size - offset) as usize)?;
+        hasher.update(&block);
+        offset += block.len() as u64;
+        blocks.push(block);
     }
-    match look(location, path)? {
-        Look::File { stamp, .. } if stamp == before => {}
-        Look::File { .. } => return Ok(TakeIn::Changing),
-        Look::Gone => return Ok(TakeIn::Gone),
-        Look::NotAFile(kind) => return Ok(TakeIn::NotAFile(kind)),
-    }
-    Ok(TakeIn::Version(NewVersion {
-        path: path.clone(),
-        stamp: before,
-        mode: mode_of(&after),
-        digest: digests.file,
-        chunk_size,
-        chunks: digests.chunks,
-    }))
+    Ok((Some(hasher.finish()), blocks))
 }
 
 /// Lets the step of the clock pass in which the file was last written.
-fn wait_for_the_clock(source: &SourceFile) -> Result<(), DiskError> {
+pub(super) fn wait_for_the_clock(source: &SourceFile) -> Result<(), DiskError> {
     let written = source.metadata()?.modified().ok();
     let age = written.and_then(|at| SystemTime::now().duration_since(at).ok());
     if let Some(left) = age.and_then(|age| CLOCK_STEP.checked_sub(age)) {
@@ -241,8 +338,13 @@ mod tests {
             RelPath::new(name).unwrap()
         }
 
+        /// Intake of files with chunks of 4 MiB.
+        fn intake(&self, cache: u64) -> Intake {
+            Intake { rules: Rules::of(self.0.path(), ""), chunk_size: 4 << 20, feed: Feed::new(cache), readers: 1 }
+        }
+
         fn take_in(&self, path: &RelPath, stop: &dyn Fn() -> bool) -> TakeIn {
-            take_in(self.0.path(), path, 1000, stop).unwrap()
+            self.intake(64 << 20).take_in(path, stop).unwrap()
         }
     }
 
@@ -251,15 +353,28 @@ mod tests {
     }
 
     #[test]
-    fn a_quiet_file_becomes_a_version_with_digests_of_whole_and_chunks() {
+    fn a_quiet_file_becomes_a_version_with_its_digest() {
         let shore = Shore::new();
         let bytes: Vec<u8> = (0..2_500_000u32).map(|n| (n % 251) as u8).collect();
         let path = shore.put(b"caf\xe9\n", &bytes);
         fs::set_permissions(shore.at(path.as_bytes()), fs::Permissions::from_mode(0o640)).unwrap();
         let TakeIn::Version(version) = shore.take_in(&path, &go_on) else { panic!("not taken in") };
-        assert_eq!(version.digest, Digest::of(&bytes));
-        assert_eq!(version.chunks, bytes.chunks(1000).map(Digest::of).collect::<Vec<_>>());
+        assert_eq!(version.digest, Some(Digest::of(&bytes)));
         assert_eq!((version.mode, version.stamp.size, &version.path), (0o640, 2_500_000, &path));
+    }
+
+    #[test]
+    fn a_file_of_several_chunks_is_hashed_only_when_it_is_taken_in_again() {
+        let shore = Shore::new();
+        let bytes = vec![7; (4 << 20) + 1];
+        let path = shore.put(b"f", &bytes);
+        let intake = shore.intake(64 << 20);
+        let TakeIn::Version(first) = intake.take_in(&path, &|| panic!("it is not read")).unwrap() else {
+            panic!("not taken in")
+        };
+        assert_eq!((first.digest, first.stamp.size), (None, bytes.len() as u64));
+        let TakeIn::Version(again) = intake.take_in_again(&path, &go_on).unwrap() else { panic!("not taken in") };
+        assert_eq!((again.digest, again.stamp), (Some(Digest::of(&bytes)), first.stamp));
     }
 
     #[test]
@@ -267,21 +382,27 @@ mod tests {
         let shore = Shore::new();
         let path = shore.put(b"empty", b"");
         let TakeIn::Version(version) = shore.take_in(&path, &go_on) else { panic!("not taken in") };
-        assert_eq!((version.digest, version.chunks.len()), (Digest::of(b""), 0));
+        assert_eq!(version.digest, Some(Digest::of(b"")));
     }
 
-    /// Takes in a file of 3 MiB to which `change` happens once, after its first MiB.
+    /// Takes in a file of 3 MiB to which `change` happens once, after some of it was read; and the same where the feed has
+    /// no room to put it by.
     fn taken_in_while(change: impl Fn(&Shore, &Path)) -> TakeIn {
-        let shore = Shore::new();
-        let path = shore.put(b"f", &[7; 3 << 20]);
-        let asked = Cell::new(0);
-        shore.take_in(&path, &|| {
-            asked.set(asked.get() + 1);
-            if asked.get() == 2 {
-                change(&shore, &shore.at(b"f"));
-            }
-            false
-        })
+        let taken = [64 << 20, 8 << 20].map(|cache| {
+            let shore = Shore::new();
+            let path = shore.put(b"f", &[7; 3 << 20]);
+            let asked = Cell::new(0);
+            let stop = || {
+                asked.set(asked.get() + 1);
+                if asked.get() == 2 {
+                    change(&shore, &shore.at(b"f"));
+                }
+                false
+            };
+            shore.intake(cache).take_in(&path, &stop).unwrap()
+        });
+        assert_eq!(taken[0], taken[1]);
+        taken[0].clone()
     }
 
     #[test]
@@ -333,7 +454,7 @@ mod tests {
         let shore = Shore::new();
         let path = shore.put(b"f", b"abc");
         let source = SourceFile::open(shore.0.path(), &path).unwrap();
-        assert!(matches!(hash(&source, 10, &|| true), Err(DiskError::Stopped { .. })));
+        assert!(matches!(hash(&source, &|| true), Err(DiskError::Stopped { .. })));
     }
 
     #[test]

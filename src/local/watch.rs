@@ -3,6 +3,7 @@
 //! Hints are only that: one may be lost, doubled or late, and a scan finds what they missed. Nothing is opened here and
 //! nobody is waited for, least of all on `notify`'s own thread. Which names are left alone is the receiver's business.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
@@ -18,6 +19,7 @@ use rustix::io::Errno;
 use tokio::sync::mpsc::Sender;
 use tokio::sync::mpsc::error::TrySendError;
 
+use super::error::gone;
 use super::{DiskError, PROCESSED, relocate};
 use crate::names::RelPath;
 
@@ -31,39 +33,80 @@ pub enum Hint {
     Finished(RelPath),
     /// Made, written to, or its attributes changed.
     Touched(RelPath),
+    /// A directory was made or moved in; it is not watched yet.
+    Directory(RelPath),
     /// Deleted or moved away.
     Gone(RelPath),
     /// Events were lost, or the location itself was changed, moved or deleted: look through it.
     Rescan,
 }
 
-/// Watches one directory (not those below it) for as long as it lives.
+/// Watches one directory, and those below it that it is told of, for as long as it lives.
+///
+/// `notify` can watch whole trees by itself, but adds a new directory after it has told of it: what is made there in between
+/// would be missed by whoever looks at once. So each directory is added here, and listed after that.
 #[derive(Debug)]
 pub struct Watcher {
-    _inner: RecommendedWatcher,
+    inner: RecommendedWatcher,
     location: PathBuf,
     identity: (u64, u64),
     missed: Arc<AtomicBool>,
+    /// The directories below the location that are watched, with their inodes.
+    below: BTreeMap<PathBuf, u64>,
 }
 
 impl Watcher {
-    /// Starts watching; hints go into `hints` for as long as there is room.
+    /// Starts watching; hints go into `hints` for as long as there is room. With `deep`, directories below are to be
+    /// watched too, each from when it is [entered](Self::enter).
     ///
     /// # Errors
     /// [`DiskError::Location`] when the location is no directory that can be read, [`DiskError::WatchLimit`] when the
     /// kernel grants no more watches: go on with periodic scans alone, and try again later.
-    pub fn start(location: &Path, hints: Sender<Hint>) -> Result<Self, DiskError> {
+    pub fn start(location: &Path, deep: bool, hints: Sender<Hint>) -> Result<Self, DiskError> {
         let unwatched = |source| DiskError::Location { act: "watch", path: location.into(), source };
         let identity = identity(location).map_err(unwatched)?;
         let missed = Arc::new(AtomicBool::new(false));
-        let mut listener = Listener { location: location.into(), hints, missed: Arc::clone(&missed), last_touch: None };
+        let mut listener =
+            Listener { location: location.into(), deep, hints, missed: Arc::clone(&missed), last_touch: None };
         let start = || {
             let mut inner = notify::recommended_watcher(move |event| listener.hear(event))?;
             inner.watch(location, RecursiveMode::NonRecursive)?;
             Ok(inner)
         };
         let inner = start().map_err(|error| refused(location, error))?;
-        Ok(Self { _inner: inner, location: location.into(), identity, missed })
+        Ok(Self { inner, location: location.into(), identity, missed, below: BTreeMap::new() })
+    }
+
+    /// Watches a directory below the location, unless it does so already. `again` is for one that an event told of: the
+    /// path may stand for another directory by now, or be watched no more.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start). That there is no such directory any more is none: an event will tell.
+    pub fn enter(&mut self, directory: &Path, inode: u64, again: bool) -> Result<(), DiskError> {
+        if !again && self.below.get(directory) == Some(&inode) {
+            return Ok(());
+        }
+        match self.inner.watch(directory, RecursiveMode::NonRecursive).map_err(|error| refused(directory, error)) {
+            Ok(()) => drop(self.below.insert(directory.to_owned(), inode)),
+            Err(DiskError::Location { source, .. }) if gone(&source) => {}
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+
+    /// Forgets that a directory and those below it were watched: they were moved or deleted, and `notify` let them go.
+    pub fn leave(&mut self, path: &RelPath) {
+        let directory = self.location.join(path.as_path());
+        let below = self.below.range(directory.clone()..).map(|(path, _)| path);
+        let left: Vec<_> = below.take_while(|path| path.starts_with(&directory)).cloned().collect();
+        for path in left {
+            self.below.remove(&path);
+        }
+    }
+
+    /// Forgets what is watched below: events were lost, and with them the news of which directories are still there.
+    pub fn forget(&mut self) {
+        self.below.clear();
     }
 
     /// Whether a hint found no room since this was last asked, so that a rescan is due.
@@ -106,6 +149,7 @@ fn refused(location: &Path, error: notify::Error) -> DiskError {
 /// Lives on `notify`'s thread and must never wait.
 struct Listener {
     location: PathBuf,
+    deep: bool,
     hints: Sender<Hint>,
     missed: Arc<AtomicBool>,
     last_touch: Option<(RelPath, Instant)>,
@@ -132,14 +176,16 @@ impl Listener {
         if event.need_rescan() {
             return Some(Hint::Rescan);
         }
-        let hint = hint_of(event.kind)?;
-        let below = event.paths.first()?.strip_prefix(&self.location).ok()?;
+        let whole = event.paths.first()?;
+        let below = whole.strip_prefix(&self.location).ok()?;
+        let hint =
+            if self.deep && is_new_directory(event.kind, whole) { Hint::Directory } else { hint_of(event.kind)? };
         if below.as_os_str().is_empty() {
             return Some(Hint::Rescan);
         }
         let path = RelPath::new(below.as_os_str().as_bytes()).ok()?;
-        let name = path.as_bytes();
-        let passed_over = name.contains(&b'/') || name == PROCESSED.as_bytes() || relocate::is_ours(name);
+        let too_deep = !self.deep && (path.as_bytes().contains(&b'/') || path.as_bytes() == PROCESSED.as_bytes());
+        let passed_over = too_deep || relocate::is_ours(path.file_name().as_bytes());
         if passed_over { None } else { Some(hint(path)) }
     }
 
@@ -165,6 +211,15 @@ impl Listener {
             self.missed.store(true, Ordering::Release);
             self.last_touch = None;
         }
+    }
+}
+
+/// Whether an event tells of a directory that was made or moved in. Of a move it doesn't say what was moved.
+fn is_new_directory(kind: EventKind, path: &Path) -> bool {
+    match kind {
+        EventKind::Create(CreateKind::Folder) => true,
+        EventKind::Modify(ModifyKind::Name(RenameMode::To)) => fs::metadata(path).is_ok_and(|meta| meta.is_dir()),
+        _ => false,
     }
 }
 
@@ -209,7 +264,7 @@ mod tests {
             fs::create_dir(dir.path().join("place")).unwrap();
             let location = dir.path().join("place");
             let (sender, hints) = mpsc::channel(room);
-            let watcher = Watcher::start(&location, sender).unwrap();
+            let watcher = Watcher::start(&location, false, sender).unwrap();
             Self { dir, hints, watcher }
         }
 
@@ -303,8 +358,13 @@ mod tests {
     fn a_missed_hint_is_made_up_for_before_the_next() {
         let (sender, mut hints) = mpsc::channel(2);
         let missed = Arc::new(AtomicBool::new(true));
-        let mut listener =
-            Listener { location: "/srv".into(), hints: sender, missed: Arc::clone(&missed), last_touch: None };
+        let mut listener = Listener {
+            location: "/srv".into(),
+            deep: false,
+            hints: sender,
+            missed: Arc::clone(&missed),
+            last_touch: None,
+        };
         listener.hear(Ok(Event::new(EventKind::Create(CreateKind::File)).add_path("/srv/a".into())));
         assert_eq!(hints.try_recv(), Ok(Hint::Rescan));
         assert_eq!(hints.try_recv(), Ok(Hint::Touched(path(b"a"))));
@@ -337,6 +397,6 @@ mod tests {
         assert!(refused(notify::Error::io(Errno::MFILE.into())).contains("max_user_instances"));
         assert!(refused(notify::Error::path_not_found()).contains("correct its Location"));
         let (sender, _hints) = mpsc::channel(1);
-        assert!(matches!(Watcher::start(Path::new("/dev/null"), sender), Err(DiskError::Location { .. })));
+        assert!(matches!(Watcher::start(Path::new("/dev/null"), false, sender), Err(DiskError::Location { .. })));
     }
 }

@@ -9,12 +9,12 @@ pub struct InstanceId(u64);
 /// A name of ours, taken apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OurFile {
-    /// An uploaded chunk in TempDir.
+    /// An uploaded range of a file, in TempDir.
     Part {
         /// The ledger's number of the delivery.
         delivery: i64,
-        /// Which chunk, counted from 0.
-        chunk: u64,
+        /// Where in the file it begins, in bytes.
+        start: u64,
     },
     /// The file being put together beside its destination.
     Assembly {
@@ -44,11 +44,11 @@ impl fmt::Display for InstanceId {
     }
 }
 
-/// The name of a part in TempDir: `<instance>-<delivery>.<chunk>.part`, ASCII and short whatever the file is called.
+/// The name of a part in TempDir: `<instance>-<delivery>.<start>.part`, ASCII and short whatever the file is called.
 ///
-/// The delivery, and not the delivery, so that two vessels of the settings may be one host.
-pub fn part_name(instance: InstanceId, delivery: i64, chunk: u64) -> String {
-    format!("{instance}-{delivery}.{chunk}.part")
+/// The delivery, and not the version, so that two vessels of the settings may be one host.
+pub fn part_name(instance: InstanceId, delivery: i64, start: u64) -> String {
+    format!("{instance}-{delivery}.{start}.part")
 }
 
 /// The hidden name beside the destination under which a file is put together.
@@ -73,10 +73,10 @@ impl OurFile {
             let delivery = rest.strip_prefix(&id)?.strip_prefix('-')?.strip_suffix(".tmp")?.parse().ok()?;
             return (assembly_name(instance, delivery) == name).then_some(Self::Assembly { delivery });
         }
-        let (delivery, chunk) = name.strip_prefix(&id)?.strip_prefix('-')?.strip_suffix(".part")?.split_once('.')?;
-        let (delivery, chunk) = (delivery.parse().ok()?, chunk.parse().ok()?);
+        let (delivery, start) = name.strip_prefix(&id)?.strip_prefix('-')?.strip_suffix(".part")?.split_once('.')?;
+        let (delivery, start) = (delivery.parse().ok()?, start.parse().ok()?);
         // A number that is written another way ("+1", "01") is not a name that we gave.
-        (part_name(instance, delivery, chunk) == name).then_some(Self::Part { delivery, chunk })
+        (part_name(instance, delivery, start) == name).then_some(Self::Part { delivery, start })
     }
 }
 
@@ -87,12 +87,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn our_names_are_known_again(id: u64, delivery in 0..i64::MAX, chunk: u64) {
+        fn our_names_are_known_again(id: u64, delivery in 0..i64::MAX, start: u64) {
             let instance = InstanceId::new(id);
             prop_assert_eq!(InstanceId::parse(&instance.to_string()), Some(instance));
             prop_assert_eq!(
-                OurFile::parse(instance, part_name(instance, delivery, chunk).as_bytes()),
-                Some(OurFile::Part { delivery, chunk })
+                OurFile::parse(instance, part_name(instance, delivery, start).as_bytes()),
+                Some(OurFile::Part { delivery, start })
             );
             prop_assert_eq!(
                 OurFile::parse(instance, assembly_name(instance, delivery).as_bytes()),
@@ -101,10 +101,10 @@ mod tests {
         }
 
         #[test]
-        fn another_shores_names_are_left_alone(id: u64, other: u64, delivery in 0..i64::MAX, chunk: u64) {
+        fn another_shores_names_are_left_alone(id: u64, other: u64, delivery in 0..i64::MAX, start: u64) {
             prop_assume!(id != other);
             let (ours, theirs) = (InstanceId::new(id), InstanceId::new(other));
-            prop_assert_eq!(OurFile::parse(ours, part_name(theirs, delivery, chunk).as_bytes()), None);
+            prop_assert_eq!(OurFile::parse(ours, part_name(theirs, delivery, start).as_bytes()), None);
             prop_assert_eq!(OurFile::parse(ours, assembly_name(theirs, delivery).as_bytes()), None);
         }
 

@@ -46,12 +46,34 @@ pub(super) const PER_DIRECTORY: &str = "RemoteLocation.";
 #[rustfmt::skip]
 const TABLE: &[KnownKey] = &[
     key(Monster, "ChunkSize", Value("10485760"), "size of the pieces that files are cut into; bytes or with unit; 64 KiB to 1 GiB"),
+    key(Monster, "Cache", Value("64 MiB"), "memory for pieces of files that all vessels share; bytes or with unit; 8 MiB to 64 GiB"),
     key(Monster, "Database", Value("database.sqlite3"), "the ledger's file; relative to the settings file"),
+    key(Monster, "Listen", Otherwise("none: no status page"), "address and port of the status page and the metrics, such as 127.0.0.1:8022"),
+    key(Monster, "ListenToken", Otherwise("none: the page can only be looked at"), "who has it may give orders on the page: pause, resume, retry, forget"),
+    key(Monster, "ListenTokenFile", Otherwise("none"), "file whose first line is the ListenToken; like PasswordFile"),
+    key(Monster, "RateLimit", Value("none"), "bytes of files per second to all vessels together, also by the time of day; from 1 KiB/s; `none` for no limit"),
+    key(Monster, "LogLevel", Otherwise("info; only warnings beside progress bars"), "what is logged: error, warn, info, debug or trace; CONTENTMONSTER_LOG in the environment holds before it"),
+    key(Monster, "LogFormat", Otherwise("journald where systemd starts it, else text"), "what log lines look like: `text`, `json` or `journald`"),
+    key(Monster, "LogFile", Otherwise("standard error"), "where log lines go: a file, opened anew on SIGHUP; relative to the settings file; or `syslog`"),
+    key(Monster, "Simulate", Value("no"), "`yes`: nothing is sent, moved, deleted or entered, but the log says what would be; `no`"),
     key(Directory, "Location", Required, "where the directory lies on the shore; relative to the settings file"),
     key(Directory, "RemoteLocation", Otherwise("the same path as Location"), "where its files go on the vessels; absolute, or relative to the login directory"),
     key(Directory, "SettleTime", Value("2s"), "how long a file must stay unchanged when nobody was seen to close it; 10ms to 1d"),
     key(Directory, "RescanInterval", Value("60s"), "how often the whole directory is looked through; 1s to 1d"),
     key(Directory, "IgnoreNames", Value("*.part, *.partial, *.tmp, *~, .*.sw?, *.crdownload, *.filepart"), "file names that are left alone: globs, separated by commas; `none` for none"),
+    key(Directory, "Delta", Value("auto"), "whether of a changed file only the changes are sent: `auto` (`yes` in a mirror, elsewhere from the third version of a name on), `yes` (from the second), `no`"),
+    key(Directory, "Mode", Value("replicate"), "`replicate`: sources move to processed/ when all vessels have them; `mirror`: they stay, and changes follow"),
+    key(Directory, "Recursive", Value("no"), "`yes`: what lies in directories below it is taken too; `no`"),
+    key(Directory, "Delete", Value("no"), "`yes`: what is deleted from a mirror is deleted on the vessels; `no`"),
+    key(Directory, "MaxDelete", Value("100"), "how many deletions are repeated within a minute without a person: a number, or a percentage of the mirror"),
+    key(Directory, "Links", Value("skip"), "symbolic links in a mirror: `skip`, `follow` (send what they lead to), `copy` (make the same link)"),
+    key(Directory, "Owner", Value("no"), "`yes`: owner and group numbers are set on the vessels too, where the account there may; for mirrors"),
+    key(Directory, "Interval", Value("0"), "how often changes go out at the most; 0 (at once) to 1d"),
+    key(Directory, "Include", Value(""), "what is taken: patterns as in .gitignore, separated by commas; empty for everything"),
+    key(Directory, "Exclude", Value(""), "what is left alone: patterns as in .gitignore, separated by commas"),
+    key(Directory, "MinSize", Value("0"), "smallest file that is taken; bytes or with unit"),
+    key(Directory, "MaxSize", Value("none"), "largest file that is taken; bytes or with unit; `none` for any"),
+    key(Directory, "MinAge", Value("0"), "how long ago a file must have changed last; 0 to 1d"),
     key(Vessel, "Address", Required, "host name or IP address"),
     key(Vessel, "Port", Value("22"), "port of the SSH server; 1 to 65535"),
     key(Vessel, "Username", Otherwise("who runs contentmonster"), "user to log in as"),
@@ -64,6 +86,13 @@ const TABLE: &[KnownKey] = &[
     key(Vessel, "HostKeyPolicy", Value("strict"), "`strict`: only known host keys; `accept-new`: the first key of an unknown host is taken and recorded"),
     key(Vessel, "TempDir", Value("/tmp/.ContentMonster"), "where chunks are kept on the vessel; absolute, or relative to the login directory"),
     key(Vessel, "Timeout", Value("10s"), "deadline for connecting, logging in, and any answer; 1s to 1h"),
+    key(Vessel, "ReconnectWait", Value("60s"), "longest wait before it is connected to again after connections failed; 1s to 1d"),
+    key(Vessel, "Connections", Value("auto"), "how many connections are made: `auto`, or 1 to 8"),
+    key(Vessel, "CongestionControl", Value("auto"), "what connections send with: `auto` (bbr where the kernel allows it), `system`, or a kernel's name such as bbr, cubic"),
+    key(Vessel, "Compression", Value("no"), "`yes`: SSH compresses where the vessel offers zlib@openssh.com; `no`"),
+    key(Vessel, "RateLimit", Value("none"), "bytes of files per second to this vessel, also by the time of day; from 1 KiB/s; `none` for no limit"),
+    key(Vessel, "Assembly", Value("cat"), "how large files are put together: `cat` joins uploaded parts, `direct` writes into the one temporary file"),
+    key(Vessel, "Dirs", Otherwise("all directories"), "names of the only directories that go to this vessel, separated by commas"),
     key(Vessel, "IgnoreDirs", Value(""), "names of the directories that don't go to this vessel, separated by commas"),
     key(Vessel, "RemoteLocation.x", Otherwise("the RemoteLocation of the directory"), "where directory x goes on this vessel"),
 ];
@@ -94,12 +123,13 @@ pub(super) fn shown(key: &str) -> &str {
 /// What to say of a key that `kind` (`None`: `[DEFAULT]`, where every key may stand) doesn't know.
 pub(super) fn unknown(kind: Option<SectionKind>, key: &str) -> Complaint {
     let here = |known: &&KnownKey| kind.is_none_or(|kind| known.section == kind);
-    if let Some(found) = TABLE.iter().find(|known| known.name == shown(key)) {
-        if here(&found) {
+    let mut namesakes = TABLE.iter().filter(|known| known.name == shown(key)).peekable();
+    if let Some(first) = namesakes.peek().copied() {
+        if namesakes.any(|known| here(&known)) {
             let message = "there is more than the key before the `=`";
-            return Complaint::new(message, format!("write `{} = value`", found.name));
+            return Complaint::new(message, format!("write `{} = value`", first.name));
         }
-        return elsewhere(found);
+        return elsewhere(first);
     }
     if let Some(found) = known(Vessel, key) {
         return elsewhere(found);
@@ -115,7 +145,9 @@ pub(super) fn unknown(kind: Option<SectionKind>, key: &str) -> Complaint {
 
 /// What to say of a key of another kind of section.
 fn elsewhere(key: &KnownKey) -> Complaint {
-    Complaint::new("does not belong here", format!("it is a key of {}", header(key.section)))
+    let homes: Vec<_> =
+        TABLE.iter().filter(|known| known.name == key.name).map(|known| header(known.section)).collect();
+    Complaint::new("does not belong here", format!("it is a key of {}", homes.join(" and ")))
 }
 
 /// What to say of a section that is none of ours.
@@ -140,7 +172,7 @@ fn header(kind: SectionKind) -> &'static str {
 }
 
 /// The candidate that a misspelt word most probably means, if any is near: a third of its letters may differ.
-pub(super) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+pub(crate) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let fold = |text: &str| -> String { text.to_lowercase().replace([' ', '_', '-'], "") };
     let folded = fold(word);
     // Nobody misspells a name that long, and the distance costs the square of its length.
@@ -169,8 +201,10 @@ mod tests {
         ] {
             assert_eq!(unknown(Some(Vessel), written).remedy, format!("did you mean {meant}?"), "{written}");
         }
-        assert!(unknown(Some(Monster), "Colour").remedy.starts_with("known here: ChunkSize, Database"));
+        assert!(unknown(Some(Monster), "Colour").remedy.starts_with("known here: ChunkSize, Cache, Database"));
         assert_eq!(unknown(Some(Directory), "Port").remedy, "it is a key of [Vessel y]");
+        assert_eq!(unknown(Some(Directory), "RateLimit").remedy, "it is a key of [MONSTER] and [Vessel y]");
+        assert_eq!(unknown(Some(Vessel), "RateLimit 1").remedy, "write `RateLimit = value`");
         assert_eq!(nearest(&"x".repeat(10_000), ["x"]), None);
     }
 

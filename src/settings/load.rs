@@ -47,7 +47,7 @@ impl Settings {
         cast.check_presence(&problems);
         let view = |kind, own| View { problems: &problems, kind, own, defaults: cast.defaults };
 
-        let monster = sections::monster(&view(SectionKind::Monster, cast.monster), &start);
+        let monster = sections::monster(&view(SectionKind::Monster, cast.monster), &start, environment);
         let directories = typed(&cast.directories, |name, section| {
             sections::directory(&view(SectionKind::Directory, Some(section)), name, &start)
         });

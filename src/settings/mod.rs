@@ -11,25 +11,39 @@ mod checks;
 mod environment;
 mod keys;
 mod lines;
+mod link;
 mod load;
+mod logging;
+mod mirror;
+mod patterns;
 mod problems;
+mod rate;
 mod secrets;
 mod sections;
 mod units;
 mod values;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::ops::RangeInclusive;
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use globset::GlobSet;
 use secrecy::SecretString;
 
-use crate::names::{DirectoryName, RemotePath, VesselName};
+use crate::names::{DirectoryName, RelPath, RemotePath, VesselName};
 
 pub use environment::Environment;
+pub(crate) use keys::nearest;
 pub use keys::{KnownKey, Preset, SectionKind, known_keys};
+pub use link::{Assembly, CongestionControl, Connections, Delta};
+pub use logging::{LogFormat, LogLevel, LogTarget, Logging};
+pub use mirror::{Links, MaxDelete, Mode};
+pub use patterns::Patterns;
 pub use problems::{Problem, SettingsError};
+pub use rate::RateSchedule;
 
 /// A settings file to start from: every key with its meaning, unit, range and default.
 pub const EXAMPLE: &str = include_str!("../../settings.example.ini");
@@ -54,8 +68,20 @@ pub struct Settings {
 pub struct Monster {
     /// `ChunkSize`: size of the pieces that files are cut into, in bytes.
     pub chunk_size: u64,
+    /// `Cache`: how much of the sources is kept in memory at the most, in bytes.
+    pub cache: u64,
     /// `Database`: the ledger's file, absolute.
     pub database: PathBuf,
+    /// `Listen`: where the status page is served; `None`: nowhere.
+    pub listen: Option<SocketAddr>,
+    /// `ListenToken` or `ListenTokenFile`: who has it may give orders on the page; `None`: nobody may.
+    pub listen_token: Option<SecretString>,
+    /// `RateLimit`: how fast bytes of files may go out to all vessels together.
+    pub rate_limit: RateSchedule,
+    /// `LogLevel`, `LogFormat` and `LogFile`.
+    pub logging: Logging,
+    /// `Simulate`: whether it is only said what would be done.
+    pub simulate: bool,
 }
 
 /// `[Directory x]`.
@@ -73,6 +99,52 @@ pub struct Directory {
     pub rescan_interval: Duration,
     /// `IgnoreNames`: file names that are left alone.
     pub ignore_names: GlobSet,
+    /// `Delta`: whether of a changed file only the changes are sent.
+    pub delta: Delta,
+    /// `Mode`: whether sources retire or stay.
+    pub mode: Mode,
+    /// `Recursive`: whether what lies in directories below it is taken too.
+    pub recursive: bool,
+    /// `Delete`: whether a mirror's deletions are repeated on the vessels.
+    pub delete: bool,
+    /// `MaxDelete`: how many deletions are repeated in one go.
+    pub max_delete: MaxDelete,
+    /// `Links`: what is done with symbolic links.
+    pub links: Links,
+    /// `Owner`: whether owner and group are set on the vessels.
+    pub owner: bool,
+    /// `Interval`: how often changes go out at the most; zero: at once.
+    pub interval: Duration,
+    /// `Include`: what is taken; empty: everything.
+    pub include: Patterns,
+    /// `Exclude`: what is left alone.
+    pub exclude: Patterns,
+    /// `MinSize` and `MaxSize`: how large a file is that is taken, in bytes.
+    pub sizes: RangeInclusive<u64>,
+    /// `MinAge`: how long ago a file must have changed last.
+    pub min_age: Duration,
+    /// Where `Location` is one file: its name; `location` is then the directory that holds it, and the remote locations are
+    /// the file's own. Nobody can know before looking at the disk: see [`Directory::of_one_file`].
+    pub only: Option<RelPath>,
+}
+
+impl Directory {
+    /// Whether sources stay where they are.
+    pub fn is_mirror(&self) -> bool {
+        self.mode == Mode::Mirror
+    }
+
+    /// The same directory, for a `Location` that turned out to be a file.
+    #[must_use]
+    pub fn of_one_file(self) -> Self {
+        let name = self.location.file_name().and_then(|name| RelPath::new(name.as_bytes()).ok());
+        match (name, self.location.parent()) {
+            (Some(name), Some(parent)) => {
+                Self { only: Some(name), location: parent.to_owned(), recursive: false, ..self }
+            }
+            _ => self,
+        }
+    }
 }
 
 /// How a vessel's host key becomes known.
@@ -99,6 +171,10 @@ pub struct Vessel {
     pub temp_dir: RemotePath,
     /// `Timeout`: the deadline for connecting, logging in, and any answer.
     pub timeout: Duration,
+    /// `ReconnectWait`: the longest wait before it is connected to again after connections failed.
+    pub reconnect_wait: Duration,
+    /// `Dirs`: the only directories that go to this vessel; `None`: all.
+    pub dirs: Option<BTreeSet<DirectoryName>>,
     /// `IgnoreDirs`: the directories that don't go to this vessel.
     pub ignore_dirs: BTreeSet<DirectoryName>,
     /// `RemoteLocation.x`: where directory x goes on this vessel instead of its own `RemoteLocation`.
@@ -113,17 +189,33 @@ pub struct Vessel {
     pub host_keys: Vec<String>,
     /// `HostKeyPolicy`.
     pub host_key_policy: HostKeyPolicy,
+    /// `Connections`: how many connections are made to it.
+    pub connections: Connections,
+    /// `CongestionControl`: what its connections send with.
+    pub congestion_control: CongestionControl,
+    /// `Compression`: whether SSH compresses, where the vessel offers it.
+    pub compression: bool,
+    /// `RateLimit`: how fast bytes of files may go out to it, over all its connections together.
+    pub rate_limit: RateSchedule,
+    /// `Assembly`: how files of several chunks are put together on it.
+    pub assembly: Assembly,
 }
 
 impl Vessel {
     /// Whether files of a directory go to this vessel.
     pub fn takes(&self, directory: &DirectoryName) -> bool {
-        !self.ignore_dirs.contains(directory)
+        !self.ignore_dirs.contains(directory) && self.dirs.as_ref().is_none_or(|dirs| dirs.contains(directory))
     }
 
     /// Where files of a directory go on this vessel.
     pub fn remote_location<'a>(&'a self, directory: &'a Directory) -> &'a RemotePath {
         self.remote_locations.get(&directory.name).unwrap_or(&directory.remote_location)
+    }
+
+    /// Where one file of a directory goes on this vessel.
+    pub fn destination(&self, directory: &Directory, path: &RelPath) -> RemotePath {
+        let location = self.remote_location(directory);
+        if directory.only.is_some() { location.clone() } else { location.join_rel(path) }
     }
 }
 

@@ -9,10 +9,12 @@ use super::environment::Environment;
 use super::keys::{self, Preset, SectionKind};
 use super::lines::{Entry, Section};
 use super::problems::{Complaint, Place, Problems};
-use super::secrets::{PASSPHRASE, PASSWORD, Sources};
+use super::secrets::{LISTEN_TOKEN, PASSPHRASE, PASSWORD, Sources};
 use super::units::{duration, size};
 use super::values::{self, Start};
-use super::{Directory, Monster, Vessel};
+use super::{
+    Directory, Links, LogFormat, LogTarget, Logging, Mode, Monster, Vessel, link, logging, mirror, patterns, rate,
+};
 use crate::names::{DirectoryName, RemotePath, VesselName};
 
 /// A section with `[DEFAULT]` behind it.
@@ -61,10 +63,43 @@ impl<'a> View<'a> {
 }
 
 /// `[MONSTER]`; `None` after a report.
-pub(super) fn monster(view: &View<'_>, start: &Start) -> Option<Monster> {
+pub(super) fn monster(view: &View<'_>, start: &Start, environment: &Environment) -> Option<Monster> {
     let chunk_size = view.get("ChunkSize", size("64 KiB", "1 GiB"));
+    let cache = view.get("Cache", size("8 MiB", "64 GiB"));
     let database = view.get("Database", |text| start.path(text));
-    Some(Monster { chunk_size: chunk_size?, database: database? })
+    let rate_limit = view.get("RateLimit", rate::schedule);
+    let logging = logs(view, start);
+    let simulate = view.get("Simulate", link::yes_or_no);
+    let listen = view.get("Listen", values::socket_address);
+    if listen.is_some_and(|address| !address.ip().is_loopback()) {
+        let message =
+            "whoever reaches this address sees the names of all files, and a token is sent over it unencrypted";
+        let remedy = "listen on 127.0.0.1 and go there through `ssh -L` or a proxy with TLS";
+        view.problems.warn(view.place_of("Listen"), Complaint::new(message, remedy));
+    }
+    let secrets = Sources { start, credentials: environment.credentials.as_deref() };
+    let listen_token = secrets.secret(view, "contentmonster", &LISTEN_TOKEN);
+    Some(Monster {
+        chunk_size: chunk_size?,
+        cache: cache?,
+        database: database?,
+        listen,
+        listen_token,
+        rate_limit: rate_limit?,
+        simulate: simulate?,
+        logging,
+    })
+}
+
+fn logs(view: &View<'_>, start: &Start) -> Logging {
+    let level = view.get("LogLevel", logging::level);
+    let format = view.get("LogFormat", logging::format);
+    let target = view.get("LogFile", |text| logging::target(text, start)).unwrap_or(LogTarget::StandardError);
+    if format == Some(LogFormat::Journald) && target != LogTarget::StandardError {
+        let complaint = Complaint::new("journald takes no file", "leave LogFile out, or write `LogFormat = text`");
+        view.problems.report(view.place_of("LogFile"), complaint);
+    }
+    Logging { level, format, target }
 }
 
 /// `[Directory x]`; `None` after a report.
@@ -74,15 +109,65 @@ pub(super) fn directory(view: &View<'_>, name: &str, start: &Start) -> Option<Di
     let settle_time = view.get("SettleTime", duration("10ms", "1d"));
     let rescan_interval = view.get("RescanInterval", duration("1s", "1d"));
     let ignore_names = view.get("IgnoreNames", values::globs);
+    let delta = view.get("Delta", link::delta);
+    let mode = view.get("Mode", mirror::mode);
+    let recursive = view.get("Recursive", link::yes_or_no);
+    let delete = view.get("Delete", link::yes_or_no);
+    let max_delete = view.get("MaxDelete", mirror::max_delete);
+    let links = view.get("Links", mirror::links);
+    let owner = view.get("Owner", link::yes_or_no);
+    let interval = view.get("Interval", duration("0", "1d"));
+    let include = view.get("Include", patterns::patterns);
+    let exclude = view.get("Exclude", patterns::patterns);
+    let min_size = view.get("MinSize", size("0", "8388607 TiB"));
+    let max_size = view.get("MaxSize", |text| match text {
+        "none" => Ok(u64::MAX),
+        text => size("0", "8388607 TiB")(text),
+    });
+    let min_age = view.get("MinAge", duration("0", "1d"));
     let location = location?;
-    Some(Directory {
+    let directory = Directory {
         name: DirectoryName::new(name),
         remote_location: remote_location.unwrap_or_else(|| RemotePath::from(location.as_path())),
         location,
         settle_time: settle_time?,
         rescan_interval: rescan_interval?,
         ignore_names: ignore_names?,
-    })
+        delta: delta?,
+        mode: mode?,
+        recursive: recursive?,
+        delete: delete?,
+        max_delete: max_delete?,
+        links: links?,
+        owner: owner?,
+        interval: interval?,
+        include: include?,
+        exclude: exclude?,
+        sizes: min_size?..=max_size?,
+        min_age: min_age?,
+        only: None,
+    };
+    check_mirror(view, &directory);
+    Some(directory)
+}
+
+/// What only a mirror may do.
+fn check_mirror(view: &View<'_>, directory: &Directory) {
+    let refuse = |key, remedy: &str| {
+        view.problems.report(view.place_of(key), Complaint::new("only a mirror has that", remedy));
+    };
+    if directory.mode == Mode::Mirror {
+        return;
+    }
+    if directory.delete {
+        refuse("Delete", "write `Mode = mirror`, or leave Delete out: delivered files move to processed/");
+    }
+    if directory.links != Links::Skip {
+        refuse("Links", "write `Mode = mirror`, or leave Links out");
+    }
+    if directory.owner {
+        refuse("Owner", "write `Mode = mirror`, or leave Owner out");
+    }
 }
 
 /// What a vessel's section is read with.
@@ -100,12 +185,19 @@ impl Surroundings<'_> {
         let username = self.username(view);
         let temp_dir = view.get("TempDir", values::remote_path);
         let timeout = view.get("Timeout", duration("1s", "1h"));
+        let reconnect_wait = view.get("ReconnectWait", duration("1s", "1d"));
         let host_keys = view.get("HostKey", values::host_keys);
         let host_key_policy = view.get("HostKeyPolicy", values::host_key_policy);
+        let connections = view.get("Connections", link::connections);
+        let congestion_control = view.get("CongestionControl", link::congestion_control);
+        let compression = view.get("Compression", link::yes_or_no);
+        let rate_limit = view.get("RateLimit", rate::schedule);
+        let assembly = view.get("Assembly", link::assembly);
         let identity_files = view.get("IdentityFile", |text| self.start.paths(text));
         let secrets = Sources { start: self.start, credentials: self.environment.credentials.as_deref() };
         let password = secrets.secret(view, name, &PASSWORD);
         let passphrase = secrets.secret(view, name, &PASSPHRASE);
+        let dirs = self.dirs(view);
         let ignore_dirs = self.ignore_dirs(view);
         let remote_locations = self.remote_locations(view);
         let (address, port) = at?;
@@ -116,6 +208,8 @@ impl Surroundings<'_> {
             username: username?,
             temp_dir: temp_dir?,
             timeout: timeout?,
+            reconnect_wait: reconnect_wait?,
+            dirs,
             ignore_dirs,
             remote_locations,
             identity_files: identity_files.unwrap_or_default(),
@@ -123,6 +217,11 @@ impl Surroundings<'_> {
             password,
             host_keys: host_keys.unwrap_or_default(),
             host_key_policy: host_key_policy?,
+            connections: connections?,
+            congestion_control: congestion_control?,
+            compression: compression?,
+            rate_limit: rate_limit?,
+            assembly: assembly?,
         })
     }
 
@@ -135,6 +234,14 @@ impl Surroundings<'_> {
             view.problems.report(view.place_of("Username"), complaint);
         }
         self.environment.user.clone()
+    }
+
+    fn dirs(&self, view: &View<'_>) -> Option<BTreeSet<DirectoryName>> {
+        let names = view.get("Dirs", |text| {
+            values::not_empty(text).map(|text| values::list(text).map(str::to_owned).collect::<Vec<_>>())
+        })?;
+        names.iter().for_each(|name| self.check_directory(view.problems, view.place_of("Dirs"), name));
+        Some(names.iter().map(|name| DirectoryName::new(name)).collect())
     }
 
     fn ignore_dirs(&self, view: &View<'_>) -> BTreeSet<DirectoryName> {

@@ -1,4 +1,4 @@
-//! Durations and sizes as people write them: `15s`, `10 MiB`.
+//! Durations, sizes and rates as people write them: `15s`, `10 MiB`, `8 Mbit/s`.
 //!
 //! Ours, because no crate takes the original's bare numbers: humantime has no bare seconds, bytesize takes `10 K` for
 //! 10,000 bytes.
@@ -29,6 +29,20 @@ pub(super) fn size(min: &'static str, max: &'static str) -> impl Fn(&str) -> Res
             Complaint::new(
                 format!("`{text}` is no size"),
                 "give a whole number of bytes, or one with KiB, MiB, GiB (or kB, MB, GB), such as 10 MiB",
+            )
+        })?;
+        within(found, bounds, text, min, max)
+    }
+}
+
+/// Reads a rate in bytes per second between two bounds, both inclusive and written as rates themselves.
+pub(super) fn rate(min: &'static str, max: &'static str) -> impl Fn(&str) -> Result<u64, Complaint> {
+    let bounds = [min, max].map(|bound| parse_rate(bound).expect("the bounds in the code are rates"));
+    move |text| {
+        let found = parse_rate(text).ok_or_else(|| {
+            Complaint::new(
+                format!("`{text}` is no rate"),
+                "give a size per second, such as 10 MiB/s, or 8 Mbit/s, or none",
             )
         })?;
         within(found, bounds, text, min, max)
@@ -70,6 +84,24 @@ fn parse_size(text: &str) -> Option<u64> {
         _ => return None,
     };
     number.checked_mul(bytes)
+}
+
+fn parse_rate(text: &str) -> Option<u64> {
+    let amount = text.strip_suffix("/s")?.trim_end();
+    parse_size(amount).or_else(|| Some(parse_bits(amount)? / 8))
+}
+
+/// Bits, as networks count them: in powers of 1000.
+fn parse_bits(text: &str) -> Option<u64> {
+    let (number, unit) = number_and_unit(text)?;
+    let bits = match unit.to_ascii_lowercase().as_str() {
+        "bit" => 1,
+        "kbit" => 1000,
+        "mbit" => 1000_u64.pow(2),
+        "gbit" => 1000_u64.pow(3),
+        _ => return None,
+    };
+    number.checked_mul(bits)
 }
 
 /// `10 MiB` as 10 and `MiB`; the unit may be empty.
@@ -127,6 +159,25 @@ mod tests {
     }
 
     #[test]
+    fn rates_are_sizes_or_bits_per_second() {
+        for (text, bytes) in [
+            ("10 MiB/s", 10 << 20),
+            ("10M/s", 10 << 20),
+            ("5 MB /s", 5_000_000),
+            ("4096/s", 4096),
+            ("8 Mbit/s", 1_000_000),
+            ("800kbit/s", 100_000),
+            ("1 Gbit/s", 125_000_000),
+            ("80000 bit/s", 10_000),
+        ] {
+            assert_eq!(parse_rate(text), Some(bytes), "{text}");
+        }
+        for bad in ["", "/s", "10 MiB", "10 MiB/m", "10 MiB/s/s", "1.5 Mbit/s", "8 Mibit/s", "99999999999 Gbit/s"] {
+            assert_eq!(parse_rate(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
     fn bounds_are_inclusive_and_named() {
         let timeout = duration("1s", "1h");
         assert_eq!(timeout("1s"), Ok(Duration::from_secs(1)));
@@ -138,7 +189,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_text_makes_the_units_panic(text: String) {
-            let _ = (parse_duration(&text), parse_size(&text));
+            let _ = (parse_duration(&text), parse_size(&text), parse_rate(&text));
         }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Each takes a value's text and gives it typed, or says what is wrong with it. None of them is used on a secret.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
@@ -125,6 +125,17 @@ fn not_an_address(text: &str) -> Complaint {
     Complaint::new(format!("`{text}` is no host name or IP address"), "give one, such as example.com, 192.0.2.7 or ::1")
 }
 
+/// An address of this host and a port.
+pub(super) fn socket_address(text: &str) -> Result<SocketAddr, Complaint> {
+    let text = match text.strip_prefix("localhost:") {
+        Some(port) => format!("127.0.0.1:{port}"),
+        None => text.to_owned(),
+    };
+    text.parse().map_err(|_| {
+        Complaint::new(format!("`{text}` is no address with a port"), "give one, such as 127.0.0.1:8022 or [::1]:8022")
+    })
+}
+
 /// A port number.
 pub(super) fn port(text: &str) -> Result<u16, Complaint> {
     let number = text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse::<u16>().ok()).flatten();
@@ -176,12 +187,12 @@ pub(super) fn globs(text: &str) -> Result<GlobSet, Complaint> {
     set.build().map_err(|error| no_glob(text, error.kind()))
 }
 
-fn no_glob(glob: &str, why: &dyn std::fmt::Display) -> Complaint {
+pub(super) fn no_glob(glob: &str, why: &dyn std::fmt::Display) -> Complaint {
     Complaint::new(format!("`{glob}` is no glob: {why}"), "write for example `*.tmp` or `.*.sw?`")
 }
 
 /// Splits at the commas that stand outside of `{a,b}` and `[,]`.
-fn split_globs(text: &str) -> impl Iterator<Item = &str> {
+pub(super) fn split_globs(text: &str) -> impl Iterator<Item = &str> {
     let mut depth = 0_usize;
     let parts = text.split(move |c| {
         match c {

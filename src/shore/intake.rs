@@ -1,13 +1,12 @@
-//! Intake: a finished file is hashed once, whole and by chunk, and entered in the ledger.
+//! Intake: a finished file is entered in the ledger; a small one is read and hashed before, a large one on its way.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
 use super::Directory;
 use crate::fault::Fault;
-use crate::local::{self, DiskError, Look, TakeIn};
+use crate::local::{self, DiskError, Intake, Look, Rules, TakeIn};
 use crate::monitor::Event;
 use crate::names::RelPath;
 use crate::records::NewVersion;
@@ -26,6 +25,8 @@ pub(super) struct Batch {
     pub(super) changing: Vec<RelPath>,
     /// They are not there any more.
     pub(super) gone: Vec<RelPath>,
+    /// They are no files: directories or links, which are looked at again.
+    pub(super) others: Vec<RelPath>,
     /// There was no time for them; they come first in the next batch.
     pub(super) left: Vec<RelPath>,
     /// They couldn't be read.
@@ -40,51 +41,93 @@ pub(super) fn batch_size(waiting: usize) -> usize {
 
 /// Takes in finished files: reads them on a thread of their own, then enters them in one transaction.
 pub(super) async fn take_in(directory: Arc<Directory>, paths: Vec<RelPath>) -> Result<Batch, Fault> {
-    let (location, chunk_size) = (directory.settings.location.clone(), directory.chunk_size);
-    let stop = directory.stop.clone();
-    let reading = tokio::task::spawn_blocking(move || read(&location, paths, chunk_size, &stop));
-    let mut batch = reading.await.map_err(|e| Fault::daemon(format_args!("reading sources: {e}")))?;
-    let versions = std::mem::take(&mut batch.versions);
+    let mut batch = on_a_thread(&directory, move |intake, stop| read(intake, paths, stop)).await?;
+    let mut versions = std::mem::take(&mut batch.versions);
+    let unread: Vec<_> = versions.iter().filter(|v| v.digest.is_none()).map(|v| v.path.clone()).collect();
+    let mut again = Vec::new();
+    if !unread.is_empty() {
+        let known = directory.ledger.current_at(&directory.settings.name, &unread).await.map_err(|e| e.fault())?;
+        // Somebody closed it after writing, and it looks as before: only reading it shows whether it is.
+        let looks_known = |v: &mut NewVersion| {
+            v.digest.is_none() && known.iter().any(|known| known.path == v.path && known.traits.stamp == v.stamp)
+        };
+        again = versions.extract_if(.., looks_known).map(|version| version.path).collect();
+    }
     if !versions.is_empty() {
+        enter(&directory, &versions).await?;
+    }
+    if !again.is_empty() {
+        batch = on_a_thread(&directory, move |intake, stop| read_again(batch, intake, again, stop)).await?;
+        let versions = std::mem::take(&mut batch.versions);
         enter(&directory, &versions).await?;
     }
     Ok(batch)
 }
 
-fn read(location: &Path, paths: Vec<RelPath>, chunk_size: u64, stop: &CancellationToken) -> Batch {
+async fn on_a_thread(
+    directory: &Directory,
+    work: impl FnOnce(&Intake, &CancellationToken) -> Batch + Send + 'static,
+) -> Result<Batch, Fault> {
+    let intake = Intake {
+        rules: Rules::new(&directory.settings),
+        chunk_size: directory.chunk_size,
+        feed: directory.feed.clone(),
+        readers: directory.vessels.len(),
+    };
+    let stop = directory.stop.clone();
+    let reading = tokio::task::spawn_blocking(move || work(&intake, &stop));
+    reading.await.map_err(|e| Fault::daemon(format_args!("reading sources: {e}")))
+}
+
+fn read(intake: &Intake, paths: Vec<RelPath>, stop: &CancellationToken) -> Batch {
     let mut batch = Batch { paths: paths.clone(), ..Batch::default() };
     let mut bytes = 0u64;
     for path in paths {
-        // A large file has a batch to itself, and those beside it need not wait for it.
-        let size = match local::look(location, &path) {
-            Ok(Look::File { stamp, .. }) => stamp.size,
+        // A file that is long to read has a batch to itself, and those beside it need not wait for it.
+        let size = match local::look(intake.rules.location(), &path) {
+            Ok(Look::File { stamp, .. }) if stamp.size <= intake.chunk_size => stamp.size,
             _ => 0,
         };
         if (bytes > 0 && bytes.saturating_add(size) > BATCH_BYTES) || stop.is_cancelled() {
             batch.left.push(path);
             continue;
         }
-        match local::take_in(location, &path, chunk_size, &|| stop.is_cancelled()) {
-            Ok(TakeIn::Version(version)) => {
-                bytes += version.stamp.size;
-                batch.versions.push(version);
-            }
-            Ok(TakeIn::Changing) => batch.changing.push(path),
-            Ok(TakeIn::Gone) => batch.gone.push(path),
-            Ok(TakeIn::NotAFile(kind)) => tracing::debug!(file = %path, %kind, "is no file any more"),
-            Err(DiskError::Stopped { .. }) => batch.left.push(path),
-            Err(e) => batch.failed.push((path, e)),
-        }
+        bytes += size;
+        let taken = intake.take_in(&path, &|| stop.is_cancelled());
+        batch.sort(path, taken);
     }
     batch
 }
 
-async fn enter(directory: &Directory, versions: &[NewVersion]) -> Result<(), Fault> {
+fn read_again(mut batch: Batch, intake: &Intake, paths: Vec<RelPath>, stop: &CancellationToken) -> Batch {
+    for path in paths {
+        let taken = intake.take_in_again(&path, &|| stop.is_cancelled());
+        batch.sort(path, taken);
+    }
+    batch
+}
+
+impl Batch {
+    fn sort(&mut self, path: RelPath, taken: Result<TakeIn, DiskError>) {
+        match taken {
+            Ok(TakeIn::Version(version)) => self.versions.push(version),
+            Ok(TakeIn::Changing) => self.changing.push(path),
+            Ok(TakeIn::Gone) => self.gone.push(path),
+            Ok(TakeIn::NotAFile(_)) => self.others.push(path),
+            Ok(TakeIn::LeftAlone) => tracing::debug!(file = %path, "has a size that is left alone"),
+            Err(DiskError::Stopped { .. }) => self.left.push(path),
+            Err(e) => self.failed.push((path, e)),
+        }
+    }
+}
+
+/// Enters versions in the ledger, and tells the vessels.
+pub(super) async fn enter(directory: &Directory, versions: &[NewVersion]) -> Result<(), Fault> {
     let names = directory.vessel_names();
     let name = &directory.settings.name;
     directory.ledger.admit(name, versions, &names).await.map_err(|e| e.fault())?;
     for version in versions {
-        tracing::debug!(directory = %name, file = %version.path, bytes = version.stamp.size, sha256 = %version.digest, "taken in");
+        tracing::debug!(directory = %name, file = %version.path, bytes = version.stamp.size, "taken in");
         for vessel in &names {
             directory.monitor.notice(&Event::Owed { vessel, bytes: version.stamp.size });
         }

@@ -1,13 +1,17 @@
-//! The shore's workflow: notice files, wait until they are finished, hash them once, enter them in the ledger; and retire
+//! The shore's workflow: notice files, wait until they are finished, enter them in the ledger; and retire
 //! them when every vessel has acknowledged.
 //!
 //! Each directory has two tasks. [`watch_over()`] turns hints and scans into ledger entries and rings the vessels' bells.
 //! [`retire()`] is rung when something was acknowledged and moves what is complete to `processed/`. They share nothing but
 //! the ledger, and they know nothing of how files get to vessels.
 
+mod departures;
+mod gate;
 mod intake;
+mod rehearsal;
 mod retire;
 mod settle;
+mod survey;
 mod watch_over;
 
 use std::sync::Arc;
@@ -19,11 +23,12 @@ use crate::bell::Bell;
 use crate::clock::Clock;
 use crate::fault::Fault;
 use crate::ledger::Ledger;
-use crate::local;
+use crate::local::{self, Feed};
 use crate::monitor::Monitor;
 use crate::names::VesselName;
 use crate::settings;
 
+pub use rehearsal::rehearse;
 pub use retire::{retire, retire_all};
 pub use watch_over::watch_over;
 
@@ -38,6 +43,8 @@ pub struct Directory {
     pub vessels: Vec<(VesselName, Bell)>,
     /// Rung when a file of it was acknowledged.
     pub retire_bell: Bell,
+    /// Where small files are put by for the vessels.
+    pub feed: Feed,
     /// The ledger.
     pub ledger: Ledger,
     /// Who listens.
@@ -48,6 +55,8 @@ pub struct Directory {
     pub taken_in: watch::Sender<bool>,
     /// What keeps the directory, or something in it, from being used; `None` while all is well.
     pub trouble: watch::Sender<Option<String>>,
+    /// Whether a person has allowed deletions that are otherwise held back.
+    pub allow_deletes: bool,
     /// Stops the tasks.
     pub stop: CancellationToken,
 }

@@ -1,6 +1,7 @@
 //! Retires what every vessel has acknowledged: moves the source to `processed/`.
 
 use std::collections::HashSet;
+use std::iter::Peekable;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
@@ -16,8 +17,10 @@ use crate::records::{Version, VersionId};
 const AGAIN: Duration = Duration::from_secs(30);
 /// How long a move under way is waited for when it is stopped: a rename is done by then, a copy to another disk may not be.
 const GRACE: Duration = Duration::from_secs(3);
-/// Versions asked for at once.
+/// Versions asked for, moved and entered at once, and how large they may be together: what has to be copied to another
+/// disk should not keep those before it from being entered.
 const BATCH: u32 = 256;
+const BATCH_BYTES: u64 = 64 << 20;
 
 /// Retires a directory's files until it is stopped.
 ///
@@ -59,26 +62,34 @@ impl Retiring<'_> {
             let versions = self.directory.ledger.retirable(name, after, BATCH).await.map_err(|e| e.fault())?;
             let Some(last) = versions.last() else { return Ok(()) };
             after = last.id;
-            for version in versions {
+            let mut versions = versions.into_iter().peekable();
+            while versions.peek().is_some() {
                 if self.stop.is_some_and(CancellationToken::is_cancelled) {
                     return Ok(());
                 }
-                self.one(version).await?;
+                self.batch(first_few(&mut versions)).await?;
             }
         }
     }
 
-    async fn one(&mut self, version: Version) -> Result<(), Fault> {
-        let location = self.directory.settings.location.clone();
-        let wanted = version.clone();
-        let moving =
-            tokio::task::spawn_blocking(move || local::retire(&location, &wanted.path, &wanted.stamp, &wanted.digest));
-        let moved = tokio::select! {
+    /// Moves versions, and enters those that are moved. One that was moved and not entered is found so the next time.
+    async fn batch(&mut self, versions: Vec<Version>) -> Result<(), Fault> {
+        let (location, stop) = (self.directory.settings.location.clone(), self.stop.cloned());
+        let stopped = move || stop.as_ref().is_some_and(CancellationToken::is_cancelled);
+        let moving = tokio::task::spawn_blocking(move || local::retire(&location, &versions, &stopped));
+        let outcomes = tokio::select! {
             moved = moving => moved.map_err(|e| Fault::daemon(format_args!("retiring: {e}")))?,
             () = self.out_of_time() => return Ok(()),
         };
+        let ended: Vec<VersionId> =
+            outcomes.into_iter().filter_map(|(version, outcome)| self.has_ended(&version, outcome)).collect();
+        self.directory.ledger.retired(&ended).await.map_err(|e| e.fault())
+    }
+
+    /// Tells what came of a version, and gives its number when there is nothing left of it to move.
+    fn has_ended(&mut self, version: &Version, outcome: Result<Retired, DiskError>) -> Option<VersionId> {
         let (name, path) = (&version.directory, &version.path);
-        match moved {
+        match outcome {
             Ok(Retired::Moved(to) | Retired::AlreadyThere(to)) => {
                 tracing::info!(directory = %name, file = %path, processed = %to, "retired");
                 self.directory.monitor.notice(&Event::Retired { directory: name, path });
@@ -86,14 +97,14 @@ impl Retiring<'_> {
             Ok(Retired::SourceGone) => {
                 tracing::info!(directory = %name, file = %path, "delivered everywhere; the source is gone already");
             }
-            // The watch finds the new version; this one has been delivered and there is nothing left of it to move.
-            Ok(Retired::SourceChanged) => return Ok(()),
+            // The watch finds the new version, which ends this one.
+            Ok(Retired::SourceChanged) => return None,
             Err(e) => {
                 self.complain(path, &e);
-                return Ok(());
+                return None;
             }
         }
-        self.directory.ledger.retired(version.id).await.map_err(|e| e.fault())
+        Some(version.id)
     }
 
     async fn out_of_time(&self) {
@@ -111,4 +122,15 @@ impl Retiring<'_> {
             self.directory.trouble.send_replace(Some(fault));
         }
     }
+}
+
+/// Takes as many versions as may be moved together, at least one.
+fn first_few(versions: &mut Peekable<impl Iterator<Item = Version>>) -> Vec<Version> {
+    let mut few: Vec<Version> = versions.next().into_iter().collect();
+    let mut bytes = few.iter().map(|version| version.stamp.size).sum::<u64>();
+    while let Some(version) = versions.next_if(|version| bytes.saturating_add(version.stamp.size) <= BATCH_BYTES) {
+        bytes += version.stamp.size;
+        few.push(version);
+    }
+    few
 }

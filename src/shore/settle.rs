@@ -73,6 +73,11 @@ impl Settling {
         self.entries.values().map(|e| e.look_at).min()
     }
 
+    /// All that are waiting.
+    pub(super) fn paths(&self) -> impl Iterator<Item = RelPath> {
+        self.entries.keys().cloned()
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }

@@ -3,7 +3,7 @@
 //! Hints only say where to look; the scan is the truth, so a lost hint costs a delay and never a file. One loop, which
 //! never reads a file itself and never sleeps on anything but its own timer.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -11,20 +11,24 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::Directory;
+use super::departures::Departures;
+use super::gate::Gate;
 use super::intake::{self, Batch};
-use super::settle::{Judgement, Settling};
+use super::settle::Settling;
 use crate::fault::Fault;
-use crate::local::{self, DiskError, Hint, Kind, Look, Scan, Watcher};
+use crate::local::{DiskError, Hint, Kind, Rules, Watcher};
 use crate::monitor::Event;
 use crate::names::RelPath;
-use crate::records::FileStamp;
+use crate::records::NewVersion;
 
 /// Batches that are read at once: large files leave room for small ones to overtake them.
 const BATCHES: usize = 3;
 /// Hints that wait for us; when there are more, a rescan finds the rest.
 const HINTS: usize = 16 * 1024;
+/// Directories and links that are entered at once.
+const THINGS: usize = 1024;
 /// How soon a location that is missing is looked for again.
-const LOOK_FOR_LOCATION: Duration = Duration::from_secs(2);
+pub(super) const LOOK_FOR_LOCATION: Duration = Duration::from_secs(2);
 /// How soon a file that couldn't be read is tried again.
 const READ_AGAIN: Duration = Duration::from_secs(30);
 /// How long a single run (`--once`) waits for files that go on changing.
@@ -40,39 +44,59 @@ pub async fn watch_over(directory: Directory) -> Result<(), Fault> {
     stop.run_until_cancelled(overseer.run()).await.unwrap_or(Ok(()))
 }
 
-struct Overseer {
-    directory: Arc<Directory>,
-    watcher: Option<Watcher>,
+pub(super) struct Overseer {
+    pub(super) directory: Arc<Directory>,
+    pub(super) rules: Rules,
+    pub(super) watcher: Option<Watcher>,
+    /// Whether the location was away or replaced, and something has been missing in it since.
+    pub(super) displaced: bool,
     hints: mpsc::Receiver<Hint>,
-    hint_sender: mpsc::Sender<Hint>,
-    settling: Settling,
+    pub(super) hint_sender: mpsc::Sender<Hint>,
+    pub(super) settling: Settling,
     /// Finished, waiting to be read.
     ready: VecDeque<RelPath>,
+    /// How many of them the gate has let pass.
+    passed: usize,
+    /// Directories and links, waiting to be entered.
+    pub(super) things: BTreeMap<RelPath, NewVersion>,
+    /// Gone, waiting to be entered so.
+    pub(super) departures: Departures,
+    /// Directories that are to be looked through.
+    pub(super) walks: BTreeSet<RelPath>,
     /// Waiting or being read: a hint for one of them must wait too.
-    busy: HashSet<RelPath>,
+    pub(super) busy: HashSet<RelPath>,
     /// Hints that came while their path was busy.
-    again: HashSet<RelPath>,
+    pub(super) again: HashSet<RelPath>,
+    pub(super) gate: Gate,
     batches: JoinSet<Result<Batch, Fault>>,
-    rescan_at: Instant,
+    pub(super) rescan_at: Instant,
     started: Instant,
-    scanned: bool,
+    pub(super) scanned: bool,
     /// Whether the location can't be read.
-    away: bool,
+    pub(super) away: bool,
     /// What was said already: trouble is logged once, not with every scan.
-    complained: HashSet<String>,
-    skipped: HashMap<RelPath, Kind>,
+    pub(super) complained: HashSet<String>,
+    pub(super) skipped: HashMap<RelPath, Kind>,
 }
 
 impl Overseer {
-    fn new(directory: Arc<Directory>) -> Self {
+    pub(super) fn new(directory: Arc<Directory>) -> Self {
         let (hint_sender, hints) = mpsc::channel(HINTS);
+        let settings = &directory.settings;
         Self {
-            settling: Settling::new(directory.settings.settle_time),
+            settling: Settling::new(settings.settle_time.max(settings.min_age)),
+            rules: Rules::new(settings),
+            gate: Gate::new(settings.interval),
             directory,
             watcher: None,
+            displaced: false,
             hints,
             hint_sender,
             ready: VecDeque::new(),
+            passed: 0,
+            things: BTreeMap::new(),
+            departures: Departures::default(),
+            walks: BTreeSet::new(),
             busy: HashSet::new(),
             again: HashSet::new(),
             batches: JoinSet::new(),
@@ -87,118 +111,84 @@ impl Overseer {
 
     async fn run(&mut self) -> Result<(), Fault> {
         loop {
-            if self.rescan_at <= Instant::now() || self.watcher.as_ref().is_some_and(Watcher::missed) {
+            if self.watcher.as_ref().is_some_and(Watcher::missed) {
+                self.lose_events();
+            }
+            if self.rescan_at <= Instant::now() {
                 self.rescan().await?;
             }
-            self.look_at_due().await?;
+            self.look_at(self.settling.due(Instant::now())).await?;
+            while let Some(path) = self.walks.pop_first() {
+                self.walk(path).await?;
+            }
+            self.let_go().await?;
+            self.let_pass().await?;
             self.start_batches();
             self.announce();
-            let wake = self.settling.next_look().map_or(self.rescan_at, |look| look.min(self.rescan_at));
-            // A hint that found no room has no successor to report it.
-            let wake = wake.min(Instant::now() + Duration::from_secs(5));
+            let wake_at = self.wake_at();
             tokio::select! {
                 Some(hint) = self.hints.recv() => self.take_hints(hint).await?,
                 Some(batch) = self.batches.join_next() => self.end_batch(batch).await?,
-                () = tokio::time::sleep_until(wake.into()) => {}
+                () = tokio::time::sleep_until(wake_at.into()) => {}
             }
         }
+    }
+
+    /// When there is something to do without anything happening.
+    fn wake_at(&self) -> Instant {
+        let waits = !self.things.is_empty() || !self.departures.is_empty() || self.ready.len() > self.passed;
+        let gate = self.gate.opens_at().filter(|_| waits);
+        let departures = self.departures.due_at().map(|due| gate.map_or(due, |gate| gate.max(due)));
+        let passing = gate.filter(|_| !self.things.is_empty() || self.ready.len() > self.passed);
+        // A hint that found no room has no successor to report it.
+        let soon = Instant::now() + Duration::from_secs(5);
+        [self.settling.next_look(), departures, passing]
+            .into_iter()
+            .flatten()
+            .fold(self.rescan_at.min(soon), Instant::min)
     }
 
     /// Says, once, that what was there at start is in the ledger.
     fn announce(&self) {
         let settled =
             self.settling.is_empty() || self.started.elapsed() > PATIENCE + self.directory.settings.settle_time;
-        let idle = self.ready.is_empty() && self.batches.is_empty();
+        let idle = self.ready.is_empty()
+            && self.batches.is_empty()
+            && self.things.is_empty()
+            && self.walks.is_empty()
+            && self.departures.is_empty();
         if self.scanned && settled && idle && !*self.directory.taken_in.borrow() {
             self.directory.taken_in.send_replace(true);
             self.directory.ring_vessels();
         }
     }
 
-    async fn rescan(&mut self) -> Result<(), Fault> {
-        self.rescan_at = Instant::now() + self.directory.settings.rescan_interval;
-        if let Err(e) = self.rewatch() {
-            self.complain(&e);
-        }
-        let settings = self.directory.settings.clone();
-        match blocking(move || local::scan(&settings.location, &settings.ignore_names)).await? {
-            Ok(scan) => self.compare(scan).await?,
-            Err(e) => {
-                self.complain(&e);
-                self.away = true;
-                self.watcher = None;
-                self.rescan_at = Instant::now() + LOOK_FOR_LOCATION.min(self.directory.settings.rescan_interval);
-            }
-        }
-        self.scanned = true;
-        Ok(())
+    /// Whether what is deleted here is to be deleted on the vessels.
+    pub(super) fn repeats_deletions(&self) -> bool {
+        self.directory.settings.is_mirror() && self.directory.settings.delete
     }
 
-    /// Watches before it scans, so that nothing falls between the two.
-    fn rewatch(&mut self) -> Result<(), DiskError> {
-        if self.watcher.as_ref().is_some_and(|watcher| !watcher.is_stale()) {
-            return Ok(());
-        }
-        self.watcher = None;
-        self.watcher = Some(Watcher::start(&self.directory.settings.location, self.hint_sender.clone())?);
-        Ok(())
+    /// Events were lost, and with them perhaps the news of which directories are still the ones that are watched.
+    fn lose_events(&mut self) {
+        self.watcher.iter_mut().for_each(Watcher::forget);
+        self.rescan_at = Instant::now();
     }
 
-    fn complain(&mut self, error: &DiskError) {
+    pub(super) fn complain(&mut self, error: &DiskError) {
         let fault = error.fault().to_string();
         if self.complained.insert(fault.clone()) {
-            let name = &self.directory.settings.name;
-            tracing::error!(directory = %name, "{fault}");
-            self.directory.monitor.notice(&Event::DirectoryAway { directory: name, reason: &fault });
-            self.directory.trouble.send_replace(Some(fault));
+            self.report_trouble(&fault);
         }
     }
 
-    /// Compares what lies there with what the ledger knows.
-    async fn compare(&mut self, scan: Scan) -> Result<(), Fault> {
-        if self.away {
-            self.away = false;
-            self.complained.clear();
-            self.directory.trouble.send_replace(None);
-            tracing::info!(directory = %self.directory.settings.name, "the directory can be used again");
-        }
-        self.mention_skipped(&scan);
+    pub(super) fn report_trouble(&self, trouble: &str) {
         let name = &self.directory.settings.name;
-        let known = self.directory.ledger.current(name).await.map_err(|e| e.fault())?;
-        let mut known: HashMap<RelPath, FileStamp> = known.into_iter().map(|v| (v.path, v.stamp)).collect();
-        for found in scan.files {
-            if known.remove(&found.path) != Some(found.stamp) {
-                self.judge(found.path, found.stamp);
-            }
-        }
-        for path in known.into_keys() {
-            self.look_at(path).await?;
-        }
-        Ok(())
+        tracing::error!(directory = %name, "{trouble}");
+        self.directory.monitor.notice(&Event::DirectoryAway { directory: name, reason: trouble });
+        self.directory.trouble.send_replace(Some(trouble.to_owned()));
     }
 
-    fn mention_skipped(&mut self, scan: &Scan) {
-        for skipped in &scan.skipped {
-            if self.skipped.insert(skipped.path.clone(), skipped.kind) != Some(skipped.kind) {
-                self.mention(&skipped.path, skipped.kind);
-            }
-        }
-    }
-
-    fn mention(&self, path: &RelPath, kind: Kind) {
-        tracing::warn!(directory = %self.directory.settings.name, file = %path, "left alone: it is a {kind}");
-    }
-
-    fn judge(&mut self, path: RelPath, stamp: FileStamp) {
-        let today = self.directory.clock.now();
-        if self.busy.contains(&path) {
-            self.again.insert(path);
-        } else if self.settling.judge(&path, stamp, Instant::now(), today) == Judgement::Finished {
-            self.make_ready(path);
-        }
-    }
-
-    fn make_ready(&mut self, path: RelPath) {
+    pub(super) fn make_ready(&mut self, path: RelPath) {
         if self.busy.insert(path.clone()) {
             self.ready.push_back(path);
         } else {
@@ -211,72 +201,54 @@ impl Overseer {
         let mut gone = Vec::new();
         while let Some(hint) = next {
             match hint {
-                Hint::Rescan => self.rescan_at = Instant::now(),
-                Hint::Finished(path) if !self.is_ignored(&path) => {
-                    self.settling.forget(&path);
-                    self.make_ready(path);
-                }
-                Hint::Touched(path) if !self.is_ignored(&path) => self.settling.touched(path, Instant::now()),
+                Hint::Rescan => self.lose_events(),
+                Hint::Directory(path) => drop(self.walks.insert(path)),
+                Hint::Finished(path) if self.rules.may_take(&path) => self.finish(path),
+                Hint::Touched(path) if self.rules.may_take(&path) => self.settling.touched(path, Instant::now()),
                 Hint::Finished(_) | Hint::Touched(_) => {}
                 Hint::Gone(path) => gone.push(path),
             }
             next = self.hints.try_recv().ok();
         }
-        for path in gone {
-            self.look_at(path).await?;
+        self.look_at(gone).await
+    }
+
+    /// A file was closed, or something was moved in.
+    fn finish(&mut self, path: RelPath) {
+        if self.directory.settings.min_age.is_zero() {
+            self.settling.forget(&path);
+            self.make_ready(path);
+        } else {
+            self.settling.touched(path, Instant::now());
+        }
+    }
+
+    /// Lets what has collected go, where the interval says that it is time. What is there at start needs not wait.
+    async fn let_pass(&mut self) -> Result<(), Fault> {
+        if self.things.is_empty() && self.ready.len() <= self.passed {
+            return Ok(());
+        }
+        if *self.directory.taken_in.borrow() && !self.gate.pass(Instant::now()) {
+            return Ok(());
+        }
+        self.passed = self.ready.len();
+        // Directories before what lies in them.
+        let things: Vec<NewVersion> = std::mem::take(&mut self.things).into_values().collect();
+        for some in things.chunks(THINGS) {
+            self.enter(some).await?;
         }
         Ok(())
     }
 
-    fn is_ignored(&self, path: &RelPath) -> bool {
-        local::ignored(&self.directory.settings.ignore_names, path)
+    /// Enters versions in the ledger, for the vessels that take the directory.
+    pub(super) async fn enter(&self, versions: &[NewVersion]) -> Result<(), Fault> {
+        if self.directory.vessels.is_empty() { Ok(()) } else { intake::enter(&self.directory, versions).await }
     }
 
-    async fn look_at_due(&mut self) -> Result<(), Fault> {
-        for path in self.settling.due(Instant::now()) {
-            self.look_at(path).await?;
-        }
-        Ok(())
-    }
-
-    /// Looks what a path is now, and does what follows.
-    async fn look_at(&mut self, path: RelPath) -> Result<(), Fault> {
-        match local::look(&self.directory.settings.location, &path) {
-            Ok(Look::File { stamp, .. }) => {
-                let name = &self.directory.settings.name;
-                let known = self.directory.ledger.current_at(name, &path).await.map_err(|e| e.fault())?;
-                if known.map(|version| version.stamp) == Some(stamp) {
-                    self.settling.forget(&path);
-                } else {
-                    self.judge(path, stamp);
-                }
-            }
-            Ok(Look::Gone) => self.note_gone(path).await?,
-            Ok(Look::NotAFile(kind)) => {
-                self.settling.forget(&path);
-                if kind != Kind::Directory && self.skipped.insert(path.clone(), kind) != Some(kind) {
-                    self.mention(&path, kind);
-                }
-                self.note_gone(path).await?;
-            }
-            Err(e) => {
-                self.settling.forget(&path);
-                self.complain(&e);
-            }
-        }
-        Ok(())
-    }
-
-    async fn note_gone(&mut self, path: RelPath) -> Result<(), Fault> {
-        self.settling.forget(&path);
-        self.skipped.remove(&path);
-        let name = &self.directory.settings.name;
-        let dropped = self.directory.ledger.vanished(name, std::slice::from_ref(&path)).await.map_err(|e| e.fault())?;
-        if dropped > 0 {
-            tracing::info!(directory = %name, file = %path, "the source is gone before it was delivered everywhere");
-            self.directory.ring_vessels();
-        }
-        Ok(())
+    /// Takes what is waiting to be read.
+    pub(super) fn take_ready(&mut self) -> Vec<RelPath> {
+        self.passed = 0;
+        self.ready.drain(..).collect()
     }
 
     fn start_batches(&mut self) {
@@ -284,9 +256,11 @@ impl Overseer {
         if self.directory.vessels.is_empty() {
             self.busy.clear();
             self.ready.clear();
+            self.passed = 0;
         }
-        while self.batches.len() < BATCHES && !self.ready.is_empty() {
-            let paths = self.ready.drain(..intake::batch_size(self.ready.len())).collect();
+        while self.batches.len() < BATCHES && self.passed > 0 {
+            let paths: Vec<_> = self.ready.drain(..intake::batch_size(self.passed)).collect();
+            self.passed -= paths.len();
             self.batches.spawn(intake::take_in(self.directory.clone(), paths));
         }
     }
@@ -299,26 +273,23 @@ impl Overseer {
         for path in batch.left.into_iter().rev() {
             if self.busy.insert(path.clone()) {
                 self.ready.push_front(path);
+                self.passed += 1;
             }
         }
         for path in batch.changing {
             self.settling.touched(path, Instant::now());
         }
-        for path in batch.gone {
-            self.note_gone(path).await?;
-        }
+        self.note_gone(batch.gone).await?;
         for (path, error) in batch.failed {
             self.complain(&error);
             self.settling.touched(path, Instant::now() + READ_AGAIN);
         }
-        let again: Vec<RelPath> = batch.paths.into_iter().filter(|path| self.again.remove(path)).collect();
-        for path in again {
-            self.look_at(path).await?;
-        }
-        Ok(())
+        let mut again: Vec<_> = batch.paths.into_iter().filter(|path| self.again.remove(path)).collect();
+        again.extend(batch.others);
+        self.look_at(again).await
     }
 }
 
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Fault> {
+pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Fault> {
     tokio::task::spawn_blocking(work).await.map_err(|e| Fault::daemon(format_args!("looking at the disk: {e}")))
 }

@@ -5,10 +5,9 @@ use std::fmt;
 use std::time::Duration;
 
 use super::error::{ErrorKind, RemoteError};
-use super::exec;
-use super::sftp::{Limits, Sftp};
+use super::exec::Shells;
+use super::sftp::Limits;
 use super::shell::Script;
-use super::ssh::Connection;
 use crate::digest::Digest;
 
 /// The largest write that any server is asked to take: what OpenSSH's `limits@openssh.com` names.
@@ -39,36 +38,32 @@ impl HashTool {
 /// What a vessel offers.
 #[derive(Clone, Debug, Default)]
 pub struct Capabilities {
-    extensions: HashMap<String, String>,
-    limits: Limits,
+    pub(super) extensions: HashMap<String, String>,
+    pub(super) limits: Limits,
     /// Whether commands can be run there (with `cat` and `rm`, which come with every shell account).
     pub shell: bool,
     /// What hashes files there; `None`: they are read back.
     pub hash_tool: Option<HashTool>,
     /// Whether `sync FILE` works there.
     pub sync: bool,
+    /// Whether its `dd` copies ranges at any offset (`skip_bytes`, `count_bytes`).
+    pub dd_ranges: bool,
+    /// Whether `sync -f FILE` does, which flushes the whole file system that the file is on.
+    pub sync_file_system: bool,
 }
 
 impl Capabilities {
-    /// Asks the vessel. An account without a shell is no error.
-    pub(crate) async fn probe(
-        connection: &Connection,
-        sftp: &Sftp,
-        extensions: HashMap<String, String>,
-        timeout: Duration,
-    ) -> Result<Self, RemoteError> {
-        let limits = if extensions.contains_key("limits@openssh.com") {
-            sftp.limits().await.map_err(|e| RemoteError::from_sftp(&e, "asking for the vessel's limits"))?
-        } else {
-            Limits::default()
-        };
-        let found = match exec::run_once(connection, probe_script(), "looking for a shell", timeout).await {
-            Ok(output) => parse(&output),
-            Err(e) if e.kind == ErrorKind::Unsupported => Self::default(),
+    /// Finds out what the vessel's shell has. An account without one is no error.
+    pub(super) async fn probe_shell(shells: &Shells, timeout: Duration) -> Result<Self, RemoteError> {
+        let what = "looking for a shell";
+        match tokio::time::timeout(timeout, shells.run(probe_script(), what, timeout * 2)).await {
+            Ok(Ok(output)) => Ok(parse(&output.text)),
+            // Refused, or ended by itself at the first words: whoever wanted a connection finds out if that is what ended.
+            Ok(Err(e)) if matches!(e.kind, ErrorKind::Unsupported | ErrorKind::Connection) => Ok(Self::default()),
+            Ok(Err(e)) => Err(e),
             // No answer says nothing about a shell, and a vessel that is taken for one without costs twice the traffic.
-            Err(e) => return Err(e),
-        };
-        Ok(Self { extensions, limits, ..found })
+            Err(_) => Err(RemoteError::silent(what, timeout)),
+        }
     }
 
     fn has(&self, extension: &str) -> bool {
@@ -80,6 +75,11 @@ impl Capabilities {
         self.has("posix-rename@openssh.com")
     }
 
+    /// Whether time and owner of a link itself can be set.
+    pub fn lsetstat(&self) -> bool {
+        self.has("lsetstat@openssh.com")
+    }
+
     /// Whether open files can be flushed to disk.
     pub fn fsync(&self) -> bool {
         self.has("fsync@openssh.com")
@@ -88,6 +88,11 @@ impl Capabilities {
     /// Whether the vessel tells its free space.
     pub fn statvfs(&self) -> bool {
         self.has("statvfs@openssh.com")
+    }
+
+    /// Whether open files can be copied from, range by range.
+    pub fn copy_data(&self) -> bool {
+        self.has("copy-data")
     }
 
     /// How many bytes go into one write.
@@ -107,7 +112,7 @@ impl fmt::Display for Capabilities {
         let yes_no = |yes: bool| if yes { "yes" } else { "no" };
         write!(
             f,
-            "shell {}, hash {}, flush {}, atomic replace {}, free space {}, {} bytes per write",
+            "shell {}, hash {}, flush {}, atomic replace {}, free space {}, copies ranges {}, {} bytes per write",
             yes_no(self.shell),
             self.hash_tool.map_or("by read-back", HashTool::command),
             match (self.fsync(), self.sync) {
@@ -117,6 +122,12 @@ impl fmt::Display for Capabilities {
             },
             yes_no(self.posix_rename()),
             yes_no(self.statvfs()),
+            match (self.copy_data(), self.shell, self.dd_ranges) {
+                (true, ..) => "by SFTP",
+                (false, true, true) => "by dd",
+                (false, true, false) => "by tail",
+                (false, false, _) => "no",
+            },
             self.bytes_per_write(),
         )
     }
@@ -128,16 +139,21 @@ const GREETING: &[u8] = b"contentmonster has a shell";
 
 fn probe_script() -> Script {
     let mut script = Script::new().code("exec </dev/null; printf '%s %s\\n' contentmonster 'has a shell'\n");
+    // The first that hashes rightly is enough: some take long to start.
     for (index, tool) in HashTool::ALL.iter().enumerate() {
         script = script
-            .code("printf 'hash ")
-            .number(index as u64)
-            .code(" %s\\n' \"$(printf abc | ")
+            .code("found=$(printf abc | ")
             .code(tool.0)
-            .code(" 2>/dev/null)\"\n");
+            .code(" 2>/dev/null)\nprintf 'hash ")
+            .number(index as u64)
+            .code(" %s\\n' \"$found\"\ncase $found in ba7816bf*) ;; *)\n");
     }
-    // Asked and not tried: one that takes no file flushes everything, which can take minutes.
-    script.code("sync --help 2>&1 | grep -q FILE && echo sync\n")
+    script = HashTool::ALL.iter().fold(script, |script, _| script.code(";; esac\n"));
+    let script = script.code("sync --help 2>&1 | grep -q FILE && echo sync\n");
+    let script = script.code("sync --help 2>&1 | grep -q -e -f -e -df && echo sync -f\n");
+    // Where it doesn't know these, busybox's copies something else.
+    let script = script.code("printf abcdef | dd bs=4 iflag=skip_bytes,count_bytes skip=1 count=3 2>/dev/null | ");
+    script.code("grep -q '^bcd$' && echo dd ranges\n")
 }
 
 fn parse(output: &[u8]) -> Capabilities {
@@ -151,7 +167,9 @@ fn parse(output: &[u8]) -> Capabilities {
         })
     };
     let hash_tool = HashTool::ALL.iter().enumerate().find(|(index, _)| works(*index)).map(|(_, tool)| *tool);
-    Capabilities { shell, hash_tool, sync: lines.contains(&b"sync".as_slice()), ..Capabilities::default() }
+    let says = |word: &'static [u8]| lines.contains(&word);
+    let (sync, sync_file_system, dd_ranges) = (says(b"sync"), says(b"sync -f"), says(b"dd ranges"));
+    Capabilities { shell, hash_tool, sync, sync_file_system, dd_ranges, ..Capabilities::default() }
 }
 
 #[cfg(test)]
@@ -168,7 +186,10 @@ mod tests {
             .unwrap();
         sh.stdin.take().unwrap().write_all(&probe_script().into_bytes()).unwrap();
         let found = parse(&sh.wait_with_output().unwrap().stdout);
-        assert!(found.shell && found.sync && found.hash_tool.is_some(), "{found}");
+        assert!(
+            found.shell && found.sync && found.sync_file_system && found.dd_ranges && found.hash_tool.is_some(),
+            "{found}"
+        );
     }
 
     #[test]

@@ -4,33 +4,109 @@ use std::ops::Range;
 
 use super::capabilities::HashTool;
 use super::error::{ErrorKind, RemoteError};
+use super::exec::Running;
 use super::remote::Remote;
 use super::shell::Script;
 use crate::digest::Digest;
 use crate::names::RemotePath;
 
+/// A file being hashed while it grows; see [`Remote::hash_as_it_grows`].
+pub struct GrowingHash<'a> {
+    remote: &'a Remote,
+    running: Running<'a>,
+}
+
+/// What it is told. A script that has ended early leaves these words to the shell, which takes them for what does nothing.
+const MORE: &str = ": more";
+const ENOUGH: &str = ": enough";
+
+impl GrowingHash<'_> {
+    /// Says that the file has grown. Nobody waits for what follows from that.
+    pub async fn grown(&self) -> Result<(), RemoteError> {
+        self.running.tell(MORE).await
+    }
+
+    /// The digest of the file as it is now, `bytes` bytes long.
+    pub async fn finish(self, bytes: u64) -> Result<Digest, RemoteError> {
+        self.running.tell(MORE).await?;
+        self.running.tell(ENOUGH).await?;
+        let output = self.running.end(self.remote.deadline(bytes)).await?;
+        let digest = output.lines().find_map(|line| Digest::from_hex(line.get(..64)?));
+        digest.ok_or_else(|| RemoteError::new(ErrorKind::Failed, "hashing on the vessel", output.complaint()))
+    }
+}
+
+/// What is appended to a file.
+#[derive(Clone, Debug)]
+pub enum Ingredient {
+    /// The whole of a part, which is removed afterwards.
+    Part(RemotePath),
+    /// These bytes of another file, which stays.
+    Range(Range<u64>),
+}
+
 impl Remote {
-    /// Appends parts to a file with `cat`, in this order, and removes them; `from..to` is the range of the file that they
-    /// are. The file is made when it is missing, readable by its owner only.
+    /// Appends parts to a file, in this order, and removes them; `range` is the range of the file that they are.
+    ///
+    /// # Errors
+    /// As [`build`](Self::build).
+    pub async fn append(&self, parts: &[RemotePath], file: &RemotePath, range: Range<u64>) -> Result<(), RemoteError> {
+        let ingredients: Vec<_> = parts.iter().cloned().map(Ingredient::Part).collect();
+        self.build(file, range, &ingredients, None).await
+    }
+
+    /// Appends parts and ranges of the file `other` to a file, in this order, and removes the parts; `range` is the range
+    /// of the file that they are. The file is made when it is missing, readable by its owner only.
     ///
     /// # Errors
     /// Among others when the file is not of the size `from` before, or not of the size `to` afterwards: then somebody else
-    /// writes to it, such as a `cat` of an earlier session that nobody has told of its end. The file may hold some of the
-    /// parts; its size tells which.
-    pub async fn append(&self, parts: &[RemotePath], file: &RemotePath, range: Range<u64>) -> Result<(), RemoteError> {
-        let words = |script: Script| parts.iter().fold(script, |script, part| script.path(part.as_bytes()));
+    /// writes to it, such as a `cat` of an earlier session that nobody has told of its end. The file may hold some of what
+    /// is appended; its size tells how much.
+    pub async fn build(
+        &self,
+        file: &RemotePath,
+        range: Range<u64>,
+        ingredients: &[Ingredient],
+        other: Option<&RemotePath>,
+    ) -> Result<(), RemoteError> {
         let has_size = |script: Script, size: u64| {
             let script = script.code(" [ \"$(wc -c <").path(file.as_bytes()).code(")\" -eq ").number(size);
             script.code(" ] || { echo 'it has another size than expected' >&2; exit 1; }\n")
         };
         let script = Script::new().code("umask 077; set -e; : >>").path(file.as_bytes()).code("\n");
-        let script = words(has_size(script, range.start).code("cat")).code(" >>").path(file.as_bytes()).code("\n");
-        let script = words(has_size(script, range.end).code("rm -f")).code("\n");
+        let script = has_size(script, range.start);
+        let script = other.iter().fold(script, |script, other| self.range_of(script, other)).code("{ :\n");
+        let script = ingredients.iter().fold(script, |script, ingredient| match ingredient {
+            Ingredient::Part(part) => script.code("cat").path(part.as_bytes()).code("\n"),
+            Ingredient::Range(range) => {
+                let script = script.code("range ").number(range.start).code(" ");
+                script.number(range.end - range.start).code("\n")
+            }
+        });
+        let script = script.code("} >>").path(file.as_bytes()).code("\n");
+        let script = has_size(script, range.end).code("rm -f");
+        let script = ingredients.iter().fold(script, |script, ingredient| match ingredient {
+            Ingredient::Part(part) => script.path(part.as_bytes()),
+            Ingredient::Range(_) => script,
+        });
+        let script = script.code("\n");
         let output = self.run(script, "joining parts", range.end - range.start).await?;
         if output.is_success() {
             return Ok(());
         }
-        Err(RemoteError::new(ErrorKind::Failed, format_args!("joining parts into {file}"), output.complaint()))
+        let kind = ErrorKind::by_words(&output.complaint());
+        Err(RemoteError::new(kind, format_args!("joining parts into {file}"), output.complaint()))
+    }
+
+    /// Adds the function `range`, which gives so many bytes of a file from an offset on.
+    fn range_of(&self, script: Script, file: &RemotePath) -> Script {
+        if self.capabilities().dd_ranges {
+            let dd = "range() { dd bs=256k iflag=skip_bytes,count_bytes skip=$1 count=$2 2>/dev/null <";
+            script.code(dd).path(file.as_bytes()).code("; }\n")
+        } else {
+            let script = script.code("range() { tail -c +$(($1 + 1)) <").path(file.as_bytes());
+            script.code(" | head -c $2; }\n")
+        }
     }
 
     /// Hashes a file on the vessel; `bytes` is its size.
@@ -39,26 +115,36 @@ impl Remote {
         self.hashes(script, path, 1, bytes).await.map(|digests| digests[0])
     }
 
-    /// Hashes many files on the vessel, `bytes` in all; `None` for each that can't be read.
+    /// Hashes many files on the vessel, `bytes` in all; `None` for each that can't be read. Before that, flushes the file
+    /// systems that `flush` lie on, if any, and says whether that went well.
     ///
     /// One process hashes them all, for starting one costs more than hashing a small file. Where that gives another number
     /// of digests than files (one is missing, or a name holds a line that looks like a digest), each has its own.
     pub async fn hash_many(
         &self,
         tool: HashTool,
-        paths: &[RemotePath],
+        paths: &[&RemotePath],
         bytes: u64,
-    ) -> Result<Vec<Option<Digest>>, RemoteError> {
+        flush: &[&RemotePath],
+    ) -> Result<(Vec<Option<Digest>>, bool), RemoteError> {
         let digest = |line: &[u8]| {
             // `sha256sum` puts a backslash before the line of a name that it escapes.
             let line = line.strip_prefix(b"\\").unwrap_or(line);
             line.get(..64).and_then(Digest::from_hex)
         };
-        let script = paths.iter().fold(Script::new().code(tool.command()), |script, path| script.path(path.as_bytes()));
-        let output = self.run(script.code(" 2>/dev/null\n"), "hashing on the vessel", bytes).await?;
+        let words = |script: Script, paths: &[&RemotePath]| {
+            paths.iter().fold(script, |script, path| script.path(path.as_bytes()))
+        };
+        let mut script = Script::new();
+        if !flush.is_empty() {
+            script = words(script.code("sync -f"), flush).code(" && echo flushed\n");
+        }
+        let script = words(script.code(tool.command()), paths).code(" 2>/dev/null\n");
+        let output = self.run(script, "hashing on the vessel", bytes).await?;
+        let flushed = output.lines().next() == Some(b"flushed");
         let digests: Vec<_> = output.lines().filter_map(digest).map(Some).collect();
         if digests.len() == paths.len() {
-            return Ok(digests);
+            return Ok((digests, flushed));
         }
         let mut script = Script::new();
         for path in paths {
@@ -67,9 +153,19 @@ impl Remote {
         let output = self.run(script, "hashing on the vessel", bytes).await?;
         let digests: Vec<_> = output.lines().take(paths.len()).map(digest).collect();
         if digests.len() == paths.len() {
-            return Ok(digests);
+            return Ok((digests, flushed));
         }
         Err(RemoteError::new(ErrorKind::Failed, "hashing on the vessel", output.complaint()))
+    }
+
+    /// Starts to hash a file that is still being written, from its start on and never twice, so that its digest is there
+    /// soon after its last byte. Only for a file that grows at its end and changes nowhere else.
+    pub async fn hash_as_it_grows(&self, tool: HashTool, path: &RemotePath) -> Result<GrowingHash<'_>, RemoteError> {
+        // Each `cat` reads from where the last one stopped to what is the end by then.
+        let script = Script::new().code("exec 3<").path(path.as_bytes()).code(" || exit 1\n");
+        let script = script.code("while read -r word && [ \"$word\" = ': more' ]; do cat <&3; done | ");
+        let script = script.code(tool.command()).code("\n");
+        Ok(GrowingHash { remote: self, running: self.start(script, "hashing on the vessel").await? })
     }
 
     /// Hashes ranges of a file on the vessel, one digest each.
@@ -106,7 +202,16 @@ impl Remote {
 
     /// Flushes files or directories to the vessel's disk with `sync`.
     pub async fn sync(&self, paths: &[&RemotePath]) -> Result<(), RemoteError> {
-        let script = paths.iter().fold(Script::new().code("sync"), |script, path| script.path(path.as_bytes()));
+        self.flush_with("sync", paths).await
+    }
+
+    /// Flushes the file systems that these files or directories are on.
+    pub async fn sync_file_systems(&self, paths: &[&RemotePath]) -> Result<(), RemoteError> {
+        self.flush_with("sync -f", paths).await
+    }
+
+    async fn flush_with(&self, command: &'static str, paths: &[&RemotePath]) -> Result<(), RemoteError> {
+        let script = paths.iter().fold(Script::new().code(command), |script, path| script.path(path.as_bytes()));
         let output = self.run(script.code("\n"), "flushing", 0).await?;
         if output.is_success() {
             return Ok(());

@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use super::sftp::SftpError;
-use crate::fault::{Fault, Pace};
+use crate::fault::{Cause, Fault, Pace};
 
 /// Sorts of failure, as far as the vessel lets us tell them apart.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,12 +20,31 @@ pub enum ErrorKind {
         /// Bytes still free.
         free: u64,
     },
+    /// The account has used up what it may store (quota), which no number of free bytes shows.
+    Quota,
+    /// The name is too long for the vessel's file system, or holds what may not stand in a name there.
+    BadName,
     /// The vessel doesn't know how.
     Unsupported,
     /// It failed, and the vessel doesn't say why.
     Failed,
     /// The connection is gone, silent or garbled: a new one is needed.
     Connection,
+}
+
+impl ErrorKind {
+    /// What a failure is by what the vessel's system said of it (`strerror`), which some SFTP servers pass on and every
+    /// shell does; [`Self::Failed`] where that tells nothing.
+    pub(super) fn by_words(words: &str) -> Self {
+        let words = words.to_ascii_lowercase();
+        let known = [
+            ("no space left", Self::NoSpace { free: 0 }),
+            ("quota exceeded", Self::Quota),
+            ("read-only file system", Self::ReadOnly),
+            ("name too long", Self::BadName),
+        ];
+        known.into_iter().find(|(text, _)| words.contains(text)).map_or(Self::Failed, |(_, kind)| kind)
+    }
 }
 
 /// A failed operation: which, where, and why.
@@ -47,9 +66,11 @@ impl RemoteError {
         let kind = match error {
             SftpError::Status { code: 2, .. } => ErrorKind::NotFound,
             SftpError::Status { code: 3, .. } => ErrorKind::Denied,
+            // What OpenSSH makes of ENAMETOOLONG and EINVAL.
+            SftpError::Status { code: 5, .. } => ErrorKind::BadName,
             SftpError::Status { code: 6 | 7, .. } => ErrorKind::Connection,
             SftpError::Status { code: 8, .. } => ErrorKind::Unsupported,
-            SftpError::Status { .. } => ErrorKind::Failed,
+            SftpError::Status { message, .. } => ErrorKind::by_words(message),
             SftpError::Lost(_) | SftpError::Silent(_) | SftpError::Garbled => ErrorKind::Connection,
         };
         Self::new(kind, what, error)
@@ -72,14 +93,27 @@ impl RemoteError {
     /// What follows from it.
     pub fn fault(&self) -> Fault {
         match &self.kind {
-            ErrorKind::Connection | ErrorKind::NotFound | ErrorKind::Failed => Fault::attempt(self),
-            ErrorKind::Denied => Fault::file(self).mend("give the vessel's user permission to write there"),
+            ErrorKind::Connection => Fault::attempt(self).of(Cause::Link),
+            ErrorKind::NotFound | ErrorKind::Failed => Fault::attempt(self),
+            ErrorKind::Denied => {
+                Fault::file(self).mend("give the vessel's user permission to write there").of(Cause::Denied)
+            }
             ErrorKind::Unsupported => Fault::file(self),
             ErrorKind::ReadOnly => {
-                Fault::file(self).mend("mount the file system writable, or choose another RemoteLocation or TempDir")
+                let fault = Fault::file(self).of(Cause::ReadOnly);
+                fault.mend("mount the file system writable, or choose another RemoteLocation or TempDir")
             }
+            ErrorKind::BadName => {
+                let fault = Fault::file(self).of(Cause::Name);
+                fault.mend("give the file a name that the vessel's file system takes, or choose another RemoteLocation")
+            }
+            ErrorKind::Quota => Fault::vessel(self)
+                .mend("raise the account's quota there, or remove some of its files")
+                .at(Pace::Unhurried)
+                .of(Cause::Space),
             ErrorKind::NoSpace { .. } => {
-                Fault::vessel(self).mend("make room there; delivery goes on by itself").at(Pace::Unhurried)
+                let fault = Fault::vessel(self).at(Pace::Unhurried).of(Cause::Space);
+                fault.mend("make room there; delivery goes on by itself")
             }
         }
     }
@@ -94,6 +128,14 @@ pub enum ConnectError {
         /// Address and port.
         place: String,
         /// What the network said.
+        why: String,
+    },
+    /// It takes the connection and says nothing: a host that hangs, or whatever stands in front of one that is away.
+    #[error("{place} takes connections, but says nothing: {why}")]
+    Mute {
+        /// Address and port.
+        place: String,
+        /// How that ended.
         why: String,
     },
     /// SSH didn't come about, or broke before it could be used.
@@ -139,13 +181,50 @@ impl ConnectError {
     pub fn fault(&self) -> Fault {
         let fault = Fault::vessel(self);
         match self {
-            Self::Unreachable { .. } => fault.at(Pace::Soon).mend("tried again every few seconds"),
-            Self::Handshake { .. } => fault.at(Pace::Soon).mend("tried again soon"),
-            Self::HostKey { remedy, .. } => fault.at(Pace::Unhurried).mend(remedy),
-            Self::Login { remedy, .. } => fault.at(Pace::Slow).mend(remedy),
-            Self::NoSftp { .. } => {
-                fault.at(Pace::Slow).mend("enable it there: for OpenSSH, `Subsystem sftp internal-sftp` in sshd_config")
+            Self::Unreachable { .. } | Self::Mute { .. } => {
+                fault.at(Pace::AtOnce).mend("looked for every few seconds").of(Cause::Link)
             }
+            Self::Handshake { .. } => {
+                fault.at(Pace::Soon).mend("tried again soon, then less and less often").of(Cause::Link)
+            }
+            Self::HostKey { remedy, .. } => fault.at(Pace::Unhurried).mend(remedy).of(Cause::HostKey),
+            Self::Login { remedy, .. } => fault.at(Pace::Slow).mend(remedy).of(Cause::Login),
+            Self::NoSftp { .. } => {
+                fault.at(Pace::Slow).mend(
+                    "enable it there: for OpenSSH, `Subsystem sftp internal-sftp` in sshd_config, and a shell that says nothing by \
+                     itself",
+                )
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fault::Scope;
+
+    fn of(code: u32, message: &str) -> Fault {
+        let message = message.to_owned();
+        RemoteError::from_sftp(&SftpError::Status { code, message }, "writing to x").fault()
+    }
+
+    #[test]
+    fn what_follows_from_a_failure_goes_by_what_the_vessel_says_of_it() {
+        for (code, message, scope, pace) in [
+            (4, "Failure", Scope::Attempt, Pace::Soon),
+            (4, "write: No space left on device", Scope::Vessel, Pace::Unhurried),
+            (4, "Disk quota exceeded", Scope::Vessel, Pace::Unhurried),
+            (4, "Read-only file system", Scope::File, Pace::Slow),
+            (4, "open: File name too long", Scope::File, Pace::Slow),
+            (5, "Bad message", Scope::File, Pace::Slow),
+            (3, "Permission denied", Scope::File, Pace::Slow),
+            (2, "No such file", Scope::Attempt, Pace::Soon),
+            (7, "Connection lost", Scope::Attempt, Pace::Soon),
+        ] {
+            let fault = of(code, message);
+            assert_eq!((fault.scope, fault.pace), (scope, pace), "{code} {message}: {fault}");
+            assert_eq!(fault.remedy.is_empty(), scope == Scope::Attempt, "{fault}");
         }
     }
 }

@@ -3,12 +3,13 @@
 //! Starting a command costs two round trips, a process, and whatever the account's profile does; half a second is not
 //! rare. So a few shells are kept, each a plain `sh` that reads one script after the other from its standard input.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
 use russh::client::Msg;
 use russh::{ChannelMsg, ChannelReadHalf, ChannelWriteHalf};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::error::{ErrorKind, RemoteError};
 use super::shell::Script;
@@ -59,49 +60,18 @@ async fn open(connection: &Connection, what: &str) -> Result<russh::Channel<Msg>
     })
 }
 
-/// Runs one script in a shell of its own and returns what it printed, for finding out whether there is a shell at all.
-pub(crate) async fn run_once(
-    connection: &Connection,
-    script: Script,
-    what: &str,
-    deadline: Duration,
-) -> Result<Vec<u8>, RemoteError> {
-    let running = async {
-        let mut channel = open(connection, what).await?;
-        channel.exec(true, "sh").await.map_err(|e| closed(what, e))?;
-        channel.data_bytes(script.into_bytes()).await.map_err(|e| closed(what, e))?;
-        channel.eof().await.map_err(|e| closed(what, e))?;
-        let mut text = Vec::new();
-        while let Some(message) = channel.wait().await {
-            match message {
-                ChannelMsg::Data { data } => keep(&mut text, &data),
-                ChannelMsg::Failure => {
-                    return Err(RemoteError::new(ErrorKind::Unsupported, what, "the account has no shell"));
-                }
-                ChannelMsg::Close => return Ok(text),
-                _ => {}
-            }
-        }
-        if connection.is_closed() { Err(closed(what, "the connection was closed")) } else { Ok(text) }
-    };
-    tokio::time::timeout(deadline, running).await.unwrap_or_else(|_| Err(RemoteError::silent(what, deadline)))
-}
-
-fn keep(kept: &mut Vec<u8>, data: &[u8]) {
-    let room = MOST_OUTPUT.saturating_sub(kept.len());
-    kept.extend_from_slice(&data[..data.len().min(room)]);
-}
-
-/// The shells of one connection.
+/// The shells of one connection: as many as it allows, which `MaxSessions` may make fewer than [`SHELLS`].
 pub(crate) struct Shells {
     connection: Connection,
     idle: Mutex<Vec<Shell>>,
     places: Semaphore,
+    /// How many places there are, taken or not.
+    most: AtomicUsize,
 }
 
 impl Shells {
     pub(crate) fn new(connection: Connection) -> Self {
-        Self { connection, idle: Mutex::default(), places: Semaphore::new(SHELLS) }
+        Self { connection, idle: Mutex::default(), places: Semaphore::new(SHELLS), most: AtomicUsize::new(SHELLS) }
     }
 
     fn idle(&self) -> MutexGuard<'_, Vec<Shell>> {
@@ -111,20 +81,89 @@ impl Shells {
     /// Runs a script and waits for its end, at most for `deadline`; `what` names it in errors.
     pub(crate) async fn run(&self, script: Script, what: &str, deadline: Duration) -> Result<Output, RemoteError> {
         let running = async {
-            let _place = self.places.acquire().await.map_err(|e| closed(what, e))?;
             let script = script.into_bytes();
-            let kept = self.idle().pop();
-            if let Some(shell) = kept {
-                match self.run_in(shell, &script, what).await {
-                    // One that was kept may have ended meanwhile. Scripts may be repeated.
-                    Err(_) if !self.connection.is_closed() => {}
-                    outcome => return outcome,
-                }
+            let (_place, shell, kept) = self.take(what).await?;
+            match self.run_in(shell, &script, what).await {
+                // One that was kept may have ended meanwhile. Scripts may be repeated.
+                Err(_) if kept && !self.connection.is_closed() => {}
+                outcome => return outcome,
             }
             let shell = Shell::start(&self.connection, what).await?;
             self.run_in(shell, &script, what).await
         };
         tokio::time::timeout(deadline, running).await.unwrap_or_else(|_| Err(RemoteError::silent(what, deadline)))
+    }
+
+    /// Starts a script that goes on while it is told lines on its standard input; `what` names it in errors.
+    ///
+    /// # Errors
+    /// Among others when no other shell would be left for what the end of this script may wait for.
+    pub(crate) async fn start(
+        &self,
+        script: Script,
+        what: &'static str,
+        deadline: Duration,
+    ) -> Result<Running<'_>, RemoteError> {
+        let starting = async {
+            let script = script.into_bytes();
+            let (place, mut shell, kept) = self.take(what).await?;
+            if let Err(e) = self.have_a_spare(what).await {
+                self.idle().push(shell);
+                return Err(e);
+            }
+            match shell.begin(&script, what).await {
+                Err(_) if kept && !self.connection.is_closed() => {
+                    shell = Shell::start(&self.connection, what).await?;
+                    shell.begin(&script, what).await?;
+                }
+                begun => begun?,
+            }
+            Ok(Running { shells: self, shell, what, _place: place })
+        };
+        tokio::time::timeout(deadline, starting).await.unwrap_or_else(|_| Err(RemoteError::silent(what, deadline)))
+    }
+
+    /// A shell to oneself, and whether it was kept from an earlier script. Where the vessel allows no further one, waits
+    /// for one of those there are.
+    async fn take(&self, what: &str) -> Result<(SemaphorePermit<'_>, Shell, bool), RemoteError> {
+        loop {
+            let place = self.places.acquire().await.map_err(|e| closed(what, e))?;
+            let kept = self.idle().pop();
+            if let Some(shell) = kept {
+                return Ok((place, shell, true));
+            }
+            match Shell::start(&self.connection, what).await {
+                Err(e) if e.kind == ErrorKind::Failed && self.make_do_with_fewer() => place.forget(),
+                started => return started.map(|shell| (place, shell, false)),
+            }
+        }
+    }
+
+    /// Sees to it that there is a shell beside those that are taken.
+    async fn have_a_spare(&self, what: &str) -> Result<(), RemoteError> {
+        let none = |_| RemoteError::new(ErrorKind::Unsupported, what, "no other shell would be left");
+        let place = self.places.try_acquire().map_err(none)?;
+        if !self.idle().is_empty() {
+            return Ok(());
+        }
+        match Shell::start(&self.connection, what).await {
+            Ok(shell) => {
+                self.idle().push(shell);
+                Ok(())
+            }
+            Err(e) => {
+                if self.make_do_with_fewer() {
+                    place.forget();
+                }
+                Err(e)
+            }
+        }
+    }
+
+    /// Counts one place less, for which the vessel allows no shell; `false` when it is the last.
+    fn make_do_with_fewer(&self) -> bool {
+        let fewer = |most: usize| (most > 1).then(|| most - 1);
+        self.most.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fewer).is_ok()
     }
 
     /// Runs a script in a shell, and keeps the shell when all went well with it.
@@ -135,36 +174,84 @@ impl Shells {
     }
 }
 
+/// A script that is told lines while it runs. Dropping it ends its input, and with that the script.
+pub(crate) struct Running<'a> {
+    shells: &'a Shells,
+    shell: Shell,
+    what: &'static str,
+    _place: SemaphorePermit<'a>,
+}
+
+impl Running<'_> {
+    /// Tells it a line.
+    pub(crate) async fn tell(&self, line: &'static str) -> Result<(), RemoteError> {
+        self.shell.say(format!("{line}\n").into_bytes(), self.what).await
+    }
+
+    /// Waits for its end, at most for `deadline`.
+    pub(crate) async fn end(mut self, deadline: Duration) -> Result<Output, RemoteError> {
+        let silent = |_| Err(RemoteError::silent(self.what, deadline));
+        let output =
+            tokio::time::timeout(deadline, self.shell.hear(self.what, output_in)).await.unwrap_or_else(silent)?;
+        self.shells.idle().push(self.shell);
+        Ok(output)
+    }
+}
+
 /// One `sh` that waits for scripts. Dropping it closes its channel, which a shell that waits takes for the end.
 struct Shell {
     reader: ChannelReadHalf,
     writer: Option<ChannelWriteHalf<Msg>>,
     /// What ends each script's output, a word that nothing else says.
     mark: String,
+    /// What it has said since it was sent a script.
+    heard: Vec<u8>,
 }
 
 impl Shell {
     async fn start(connection: &Connection, what: &str) -> Result<Self, RemoteError> {
         let channel = open(connection, what).await?;
-        channel.exec(false, "sh").await.map_err(|e| closed(what, e))?;
+        channel.exec(true, "sh").await.map_err(|e| closed(what, e))?;
         let (reader, writer) = channel.split();
-        Ok(Self { reader, writer: Some(writer), mark: format!("contentmonster-{:016x}", fastrand::u64(..)) })
+        let mark = format!("contentmonster-{:016x}", fastrand::u64(..));
+        Ok(Self { reader, writer: Some(writer), mark, heard: Vec::new() })
     }
 
     async fn run(&mut self, script: &[u8], what: &str) -> Result<Output, RemoteError> {
+        self.send(framed(script, &self.mark, "</dev/null"), what).await?;
+        self.hear(what, output_in).await
+    }
+
+    /// Starts a script that is told lines, and waits until it has begun: a shell reads ahead, and what it is told before
+    /// that the script never sees.
+    async fn begin(&mut self, script: &[u8], what: &str) -> Result<(), RemoteError> {
+        self.send(framed(script, &self.mark, ""), what).await?;
+        self.hear(what, |heard, mark| begin_in(heard, mark).map(|_| ())).await
+    }
+
+    async fn send(&mut self, script: Vec<u8>, what: &str) -> Result<(), RemoteError> {
+        self.heard.clear();
+        self.say(script, what).await
+    }
+
+    async fn say(&self, text: Vec<u8>, what: &str) -> Result<(), RemoteError> {
         let Some(writer) = &self.writer else { return Err(closed(what, "the shell has ended")) };
-        writer.data_bytes(framed(script, &self.mark)).await.map_err(|e| closed(what, e))?;
-        let mut heard = Vec::new();
+        writer.data_bytes(text).await.map_err(|e| closed(what, e))
+    }
+
+    /// Listens until what was heard holds what is listened for.
+    async fn hear<T>(&mut self, what: &str, find: impl Fn(&[u8], &str) -> Option<T>) -> Result<T, RemoteError> {
         loop {
+            if let Some(found) = find(&self.heard, &self.mark) {
+                return Ok(found);
+            }
+            if self.heard.len() > MOST_OUTPUT {
+                return Err(RemoteError::new(ErrorKind::Failed, what, "it says more than anyone asked for"));
+            }
             match self.reader.wait().await {
-                Some(ChannelMsg::Data { data }) => {
-                    heard.extend_from_slice(&data);
-                    if let Some(output) = output_in(&heard, &self.mark) {
-                        return Ok(output);
-                    }
-                    if heard.len() > MOST_OUTPUT {
-                        return Err(RemoteError::new(ErrorKind::Failed, what, "it says more than anyone asked for"));
-                    }
+                Some(ChannelMsg::Data { data }) => self.heard.extend_from_slice(&data),
+                Some(ChannelMsg::Failure) => {
+                    return Err(RemoteError::new(ErrorKind::Unsupported, what, "the account has no shell"));
                 }
                 Some(ChannelMsg::Eof | ChannelMsg::Close) | None => return Err(closed(what, "the shell has ended")),
                 // Standard error of the profile; that of scripts comes with their output.
@@ -174,20 +261,26 @@ impl Shell {
     }
 }
 
-/// A script between its marks; in a subshell, so that nothing that it sets or ends outlives it.
-fn framed(script: &[u8], mark: &str) -> Vec<u8> {
+/// A script between its marks; in a subshell, so that nothing that it sets or ends outlives it. `input` redirects its
+/// standard input, which is the shell's own otherwise.
+fn framed(script: &[u8], mark: &str, input: &str) -> Vec<u8> {
     let begin = format!("printf '%s\\n' {mark}; (\n");
-    let end = format!("\n) </dev/null 2>&1; printf '\\n%s %d\\n' {mark} $?\n");
+    let end = format!("\n) {input} 2>&1; printf '\\n%s %d\\n' {mark} $?\n");
     [begin.as_bytes(), script, end.as_bytes()].concat()
 }
 
-/// The output of a script that has ended: what stands between the two marks. A profile may have spoken before.
+/// Where a script's output begins. A profile may have spoken before.
+fn begin_in(heard: &[u8], mark: &str) -> Option<usize> {
+    let begin = format!("{mark}\n");
+    Some(heard.windows(begin.len()).position(|window| window == begin.as_bytes())? + begin.len())
+}
+
+/// The output of a script that has ended: what stands between the two marks.
 fn output_in(heard: &[u8], mark: &str) -> Option<Output> {
     let end = heard.strip_suffix(b"\n")?;
     let last_line = end.iter().rposition(|b| *b == b'\n').map(|at| at + 1)?;
     let status = std::str::from_utf8(&end[last_line..]).ok()?.strip_prefix(mark)?.trim().parse().ok()?;
-    let begin = format!("{mark}\n");
-    let start = heard.windows(begin.len()).position(|window| window == begin.as_bytes())? + begin.len();
+    let start = begin_in(heard, mark)?;
     Some(Output { text: heard[start..(last_line - 1).max(start)].to_vec(), status })
 }
 
@@ -211,7 +304,7 @@ mod tests {
         let mut input = sh.stdin.take().unwrap();
         input.write_all(b"echo welcome\n").unwrap();
         for script in scripts {
-            input.write_all(&framed(script.as_bytes(), "mark")).unwrap();
+            input.write_all(&framed(script.as_bytes(), "mark", "</dev/null")).unwrap();
         }
         drop(input);
         sh.wait_with_output().unwrap().stdout

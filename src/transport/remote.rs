@@ -1,22 +1,28 @@
 //! [`Remote`]: everything that can be done on a connected vessel, with errors that name the place.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::future::join;
 
 use super::capabilities::Capabilities;
 use super::error::{ConnectError, ErrorKind, RemoteError};
-use super::exec::{Output, Shells};
-use super::sftp::{Attrs, Handle, OpenFlags, SentWrite, Sftp, SftpError, Space};
+use super::exec::{Output, Running, Shells};
+use super::file::RemoteFile;
+use super::lane::Lane;
+use super::sftp::{Attrs, OpenFlags, SftpError, Space};
 use super::shell::Script;
-use super::ssh::{Connection, SshEnvironment, accepted, place};
+use super::ssh::{Connection, SshEnvironment, place};
 use crate::names::RemotePath;
 use crate::settings::Vessel;
 
 /// Most entries of a directory on a vessel that are looked at.
 const MOST_ENTRIES: usize = 1_000_000;
+
+/// How often it is looked whether a vessel is silent, and how long it may take for a sign of life.
+const LOOK: Duration = Duration::from_millis(250);
+const SIGN_OF_LIFE: Duration = Duration::from_secs(2);
 
 /// A connected vessel; cheap to clone. It hangs up when the last clone is dropped.
 #[derive(Clone)]
@@ -24,33 +30,10 @@ pub struct Remote(Arc<Inner>);
 
 struct Inner {
     connection: Connection,
-    sftp: Sftp,
+    lane: Lane,
     shells: Shells,
     capabilities: Capabilities,
     timeout: Duration,
-}
-
-/// An open file on a vessel; cheap to clone. It is closed when the last clone is dropped, if not before.
-#[derive(Clone)]
-pub struct RemoteFile(Arc<OpenFile>);
-
-struct OpenFile {
-    sftp: Sftp,
-    handle: Handle,
-    path: RemotePath,
-    closed: AtomicBool,
-}
-
-impl Drop for OpenFile {
-    fn drop(&mut self) {
-        // A server has some hundred handles for us; what failed half-way must not use them up.
-        if !self.closed.load(Ordering::Acquire)
-            && let Ok(runtime) = tokio::runtime::Handle::try_current()
-        {
-            let (sftp, handle) = (self.sftp.clone(), self.handle.clone());
-            runtime.spawn(async move { sftp.close(handle).await });
-        }
-    }
 }
 
 impl Remote {
@@ -60,24 +43,24 @@ impl Remote {
     /// [`ConnectError`]: what failed, and what a person can do.
     pub async fn connect(vessel: &Arc<Vessel>, environment: &Arc<SshEnvironment>) -> Result<Self, ConnectError> {
         let connection = Connection::open(vessel, environment).await?;
-        let no_sftp = |why: String| ConnectError::NoSftp { place: place(vessel), why };
-        let handshake = |why: String| ConnectError::Handshake { place: place(vessel), why };
+        let timeout = vessel.timeout;
+        let no_answer = |e: RemoteError| ConnectError::Handshake { place: place(vessel), why: e.to_string() };
+        // Side by side: each takes several round trips, and the account's profile its time.
         let starting = async {
-            let mut channel = connection.channel().await.map_err(|e| handshake(e.to_string()))?;
-            channel.request_subsystem(true, "sftp").await.map_err(|e| handshake(e.to_string()))?;
-            if !accepted(&mut channel).await {
-                return Err(no_sftp("the subsystem is refused".into()));
-            }
-            Sftp::start(channel, vessel.timeout).await.map_err(|e| no_sftp(e.to_string()))
+            let (lane, extensions) = Lane::start(&connection, vessel).await?;
+            let limits = lane.find_limits(&extensions).await.map_err(no_answer)?;
+            Ok((lane, extensions, limits))
         };
-        let (sftp, extensions) = tokio::time::timeout(vessel.timeout * 2, starting)
-            .await
-            .map_err(|_| handshake(format!("no SFTP within {:?}", vessel.timeout * 2)))??;
-        let capabilities = Capabilities::probe(&connection, &sftp, extensions, vessel.timeout)
-            .await
-            .map_err(|e| handshake(e.to_string()))?;
         let shells = Shells::new(connection.clone());
-        Ok(Self(Arc::new(Inner { connection, sftp, shells, capabilities, timeout: vessel.timeout })))
+        let looking = async { Capabilities::probe_shell(&shells, timeout).await.map_err(no_answer) };
+        let ((lane, extensions, limits), found) = tokio::try_join!(starting, looking)?;
+        let capabilities = Capabilities { extensions, limits, ..found };
+        Ok(Self(Arc::new(Inner { connection, lane, shells, capabilities, timeout })))
+    }
+
+    /// The way that everything takes which needs no other.
+    pub fn lane(&self) -> &Lane {
+        &self.0.lane
     }
 
     /// What the vessel offers.
@@ -90,20 +73,35 @@ impl Remote {
         self.0.connection.cipher()
     }
 
+    /// The congestion control that the connection sends with, by its name in the kernel.
+    pub fn congestion(&self) -> String {
+        self.0.connection.congestion()
+    }
+
+    /// Why that is not the one that was wished for, and what a person can do; `None` when it is.
+    pub fn congestion_refused(&self) -> Option<String> {
+        self.0.connection.congestion_refused()
+    }
+
+    /// Whether the connection compresses what is sent.
+    pub fn compresses(&self) -> bool {
+        self.0.connection.compresses()
+    }
+
     /// Whether the connection is gone.
     pub fn is_lost(&self) -> bool {
-        self.0.connection.is_closed() || self.0.sftp.is_ended()
+        self.0.connection.is_closed() || self.0.lane.sftp().is_ended()
     }
 
     /// Waits until the connection is gone.
     pub async fn lost(&self) {
-        self.0.sftp.over().await;
+        self.0.lane.sftp().over().await;
     }
 
     /// Why it is gone, where that is known.
     pub fn why_lost(&self) -> String {
         // Silence is noticed here before the connection ends over it.
-        let noticed = self.0.sftp.is_ended().then(|| self.0.sftp.why_ended());
+        let noticed = self.0.lane.sftp().is_ended().then(|| self.0.lane.sftp().why_ended());
         match noticed {
             Some(why @ (SftpError::Silent(_) | SftpError::Garbled)) => why.to_string(),
             _ => self.0.connection.why_closed().unwrap_or_else(|| "the connection was closed".into()),
@@ -115,6 +113,34 @@ impl Remote {
         RemoteError::new(ErrorKind::Connection, "the connection is gone", self.why_lost())
     }
 
+    /// Waits until the vessel has been silent for so long, with answers due, that the link seems to be down. One that is
+    /// busy with its disk still answers for its link.
+    pub async fn silent(&self) {
+        loop {
+            while !self.0.lane.is_silent() {
+                tokio::time::sleep(LOOK).await;
+            }
+            let patience = SIGN_OF_LIFE.max(self.0.lane.round_trip() * 8);
+            if tokio::time::timeout(patience, self.0.connection.ping()).await.is_err() && self.0.lane.is_silent() {
+                return;
+            }
+            tokio::time::sleep(SIGN_OF_LIFE).await;
+        }
+    }
+
+    /// Waits until there is a sign of life from a vessel that was silent.
+    pub async fn talking(&self) {
+        let answering = async {
+            while self.is_lost() || self.0.lane.is_silent() {
+                tokio::time::sleep(LOOK).await;
+            }
+        };
+        tokio::select! {
+            () = self.0.connection.ping() => {}
+            () = answering => {}
+        }
+    }
+
     /// Says good-bye, to a vessel that may be past hearing it.
     pub async fn hang_up(&self) {
         let _ = tokio::time::timeout(Duration::from_secs(1), self.0.connection.hang_up()).await;
@@ -122,23 +148,23 @@ impl Remote {
 
     /// What a path is, not following a link; `None` when there is nothing.
     pub async fn look(&self, path: &RemotePath) -> Result<Option<Attrs>, RemoteError> {
-        found(self.0.sftp.lstat(path.as_bytes()).await, || format!("looking at {path}"))
+        found(self.0.lane.sftp().lstat(path.as_bytes()).await, || format!("looking at {path}"))
     }
 
     /// What a path leads to, following links; `None` when there is nothing.
     pub async fn look_through(&self, path: &RemotePath) -> Result<Option<Attrs>, RemoteError> {
-        found(self.0.sftp.stat(path.as_bytes()).await, || format!("looking at {path}"))
+        found(self.0.lane.sftp().stat(path.as_bytes()).await, || format!("looking at {path}"))
     }
 
     /// The entries of a directory; none when it doesn't exist.
     pub async fn list(&self, directory: &RemotePath) -> Result<Vec<(Bytes, Attrs)>, RemoteError> {
-        let listed = self.0.sftp.list(directory.as_bytes(), MOST_ENTRIES).await;
+        let listed = self.0.lane.sftp().list(directory.as_bytes(), MOST_ENTRIES).await;
         Ok(found(listed, || format!("listing {directory}"))?.unwrap_or_default())
     }
 
     /// Makes one directory with the given permission bits, exactly.
     pub async fn make_dir(&self, path: &RemotePath, mode: u32) -> Result<(), RemoteError> {
-        let made = self.0.sftp.mkdir(path.as_bytes(), mode).await;
+        let made = self.0.lane.sftp().mkdir(path.as_bytes(), mode).await;
         made.map_err(|e| RemoteError::from_sftp(&e, format_args!("making the directory {path}")))
     }
 
@@ -150,8 +176,9 @@ impl Remote {
             match self.look_through(&directory).await? {
                 Some(attrs) if attrs.is_dir() => break,
                 Some(_) => {
+                    // A file that a directory has replaced may be about to go.
                     let why = "it exists and is no directory";
-                    return Err(RemoteError::new(ErrorKind::Denied, format_args!("using {directory}"), why));
+                    return Err(RemoteError::new(ErrorKind::Failed, format_args!("using {directory}"), why));
                 }
                 None => {
                     next = directory.parent();
@@ -172,33 +199,68 @@ impl Remote {
 
     /// Opens a file; one that is made gets the permission bits `mode`.
     pub async fn open(&self, path: &RemotePath, flags: OpenFlags, mode: u32) -> Result<RemoteFile, RemoteError> {
-        let opened = self.0.sftp.open(path.as_bytes(), flags, mode).await;
-        let handle = opened.map_err(|e| RemoteError::from_sftp(&e, format_args!("opening {path}")))?;
-        let (sftp, path) = (self.0.sftp.clone(), path.clone());
-        Ok(RemoteFile(Arc::new(OpenFile { sftp, handle, path, closed: AtomicBool::new(false) })))
+        self.0.lane.open(path, flags, mode).await
     }
 
     /// Sets attributes of a path.
     pub async fn set(&self, path: &RemotePath, attrs: Attrs) -> Result<(), RemoteError> {
-        let set = self.0.sftp.setstat(path.as_bytes(), attrs).await;
+        let set = self.0.lane.sftp().setstat(path.as_bytes(), attrs).await;
         set.map_err(|e| RemoteError::from_sftp(&e, format_args!("setting mode or time of {path}")))
     }
 
     /// Removes a file; one that isn't there is as good as removed.
     pub async fn remove(&self, path: &RemotePath) -> Result<(), RemoteError> {
-        found(self.0.sftp.remove(path.as_bytes()).await, || format!("removing {path}")).map(|_| ())
+        found(self.0.lane.sftp().remove(path.as_bytes()).await, || format!("removing {path}")).map(|_| ())
     }
 
-    /// Gives a file its final name, replacing whatever file has it: in one step where the vessel can.
-    pub async fn rename_over(&self, from: &RemotePath, to: &RemotePath) -> Result<(), RemoteError> {
-        let sftp = &self.0.sftp;
-        let renamed = if self.0.capabilities.posix_rename() {
-            sftp.posix_rename(from.as_bytes(), to.as_bytes()).await
+    /// Removes an empty directory; one that isn't there is as good as removed.
+    pub async fn remove_dir(&self, path: &RemotePath) -> Result<(), RemoteError> {
+        let removed = self.0.lane.sftp().rmdir(path.as_bytes()).await;
+        found(removed, || format!("removing the directory {path}")).map(|_| ())
+    }
+
+    /// Makes a symbolic link.
+    pub async fn make_link(&self, target: &[u8], link: &RemotePath) -> Result<(), RemoteError> {
+        let made = self.0.lane.sftp().symlink(target, link.as_bytes()).await;
+        made.map_err(|e| RemoteError::from_sftp(&e, format_args!("making the link {link}")))
+    }
+
+    /// Where a symbolic link leads; `None` when there is nothing.
+    pub async fn read_link(&self, link: &RemotePath) -> Result<Option<Bytes>, RemoteError> {
+        found(self.0.lane.sftp().readlink(link.as_bytes()).await, || format!("reading the link {link}"))
+    }
+
+    /// Sets attributes of a link itself (`lsetstat@openssh.com`), where the vessel can.
+    pub async fn set_link(&self, link: &RemotePath, attrs: Attrs) -> Result<(), RemoteError> {
+        if !self.0.capabilities.lsetstat() {
+            return Ok(());
+        }
+        let set = self.0.lane.sftp().lsetstat(link.as_bytes(), attrs).await;
+        set.map_err(|e| RemoteError::from_sftp(&e, format_args!("setting time or owner of the link {link}")))
+    }
+
+    /// Gives a file of `size` bytes, or a link that has none, its final name, replacing whatever file has it: in one step
+    /// where the vessel can.
+    ///
+    /// Looks whether it is there then, in the same round trip: what is acknowledged must not hang on the vessel's word.
+    pub async fn rename_over(&self, from: &RemotePath, to: &RemotePath, size: Option<u64>) -> Result<(), RemoteError> {
+        let sftp = self.0.lane.sftp();
+        let is_it = |attrs: Attrs| !attrs.is_dir() && (size.is_none() || attrs.size.is_none() || attrs.size == size);
+        let is_there = |found: Option<Attrs>| found.is_some_and(is_it);
+        let (renamed, found) = if self.0.capabilities.posix_rename() {
+            // Polled in this order, so sent in this order; tokio's own would begin with either.
+            join(sftp.posix_rename(from.as_bytes(), to.as_bytes()), self.look(to)).await
         } else {
             self.remove(to).await?;
-            sftp.rename(from.as_bytes(), to.as_bytes()).await
+            join(sftp.rename(from.as_bytes(), to.as_bytes()), self.look(to)).await
         };
-        renamed.map_err(|e| RemoteError::from_sftp(&e, format_args!("renaming {from} to {to}")))
+        let what = || format!("renaming {from} to {to}");
+        renamed.map_err(|e| RemoteError::from_sftp(&e, what()))?;
+        // A vessel may have looked before it had renamed.
+        if is_there(found?) || is_there(self.look(to).await?) {
+            return Ok(());
+        }
+        Err(RemoteError::new(ErrorKind::Failed, what(), "the vessel says that it is done, but the file isn't there"))
     }
 
     /// Free space where a path is or would be; `None` where the vessel doesn't tell.
@@ -208,7 +270,7 @@ impl Remote {
         }
         let mut at = path.clone();
         loop {
-            match self.0.sftp.statvfs(at.as_bytes()).await {
+            match self.0.lane.sftp().statvfs(at.as_bytes()).await {
                 Ok(space) => return Ok(Some(space)),
                 Err(e) if e.is_not_found() => match at.parent() {
                     Some(parent) => at = parent,
@@ -223,13 +285,20 @@ impl Remote {
         }
     }
 
-    /// SFTP says "failure" for a full disk and a read-only one alike: looks which it was. `needed` is how many bytes
+    /// SFTP says "failure" for a full disk, a read-only one and a long name alike: looks which it was. `needed` is how many bytes
     /// were still to be written there.
     pub async fn explain(&self, error: RemoteError, at: &RemotePath, needed: u64) -> RemoteError {
-        if error.kind != ErrorKind::Failed {
+        if !matches!(error.kind, ErrorKind::Failed | ErrorKind::BadName | ErrorKind::NoSpace { .. }) {
             return error;
         }
+        // A name that is too long is in the way of asking, too.
+        if longest_name_in(at) > LONGEST_NAME || at.as_bytes().len() > LONGEST_PATH {
+            return name_too_long(at);
+        }
         let Ok(Some(space)) = self.space(at).await else { return error };
+        if space.longest_name > 0 && longest_name_in(at) as u64 > space.longest_name {
+            return name_too_long(at);
+        }
         if space.read_only {
             return RemoteError::new(ErrorKind::ReadOnly, format_args!("writing to {at}"), "it is read-only");
         }
@@ -244,12 +313,34 @@ impl Remote {
         error
     }
 
+    /// Starts a script in the vessel's shell that goes on while it is told lines.
+    pub(super) async fn start(&self, script: Script, what: &'static str) -> Result<Running<'_>, RemoteError> {
+        self.0.shells.start(script, what, self.deadline(0)).await
+    }
+
+    /// How long a command may take that goes through `bytes` bytes.
+    pub(super) fn deadline(&self, bytes: u64) -> Duration {
+        // Slow disks and CPUs included: a connection that dies meanwhile is noticed by its keepalives.
+        self.0.timeout + Duration::from_secs(60 + bytes / (2 << 20))
+    }
+
     /// Runs a script in the vessel's shell; `bytes` is how much data it goes through, which its deadline allows for.
     pub(super) async fn run(&self, script: Script, what: &str, bytes: u64) -> Result<Output, RemoteError> {
-        // Slow disks and CPUs included: a connection that dies meanwhile is noticed by its keepalives.
-        let deadline = self.0.timeout + Duration::from_secs(60 + bytes / (2 << 20));
-        self.0.shells.run(script, what, deadline).await
+        self.0.shells.run(script, what, self.deadline(bytes)).await
     }
+}
+
+/// The longest name and path that Linux and the BSDs take, in bytes.
+const LONGEST_NAME: usize = 255;
+const LONGEST_PATH: usize = 4095;
+
+fn longest_name_in(path: &RemotePath) -> usize {
+    path.as_bytes().split(|byte| *byte == b'/').map(<[u8]>::len).max().unwrap_or(0)
+}
+
+fn name_too_long(at: &RemotePath) -> RemoteError {
+    let why = format_args!("{} bytes in all, {} in its longest name", at.as_bytes().len(), longest_name_in(at));
+    RemoteError::new(ErrorKind::BadName, format_args!("{at} is too long a name for the vessel"), why)
 }
 
 /// Turns "no such file" into `None`.
@@ -258,66 +349,5 @@ fn found<T>(result: Result<T, SftpError>, what: impl FnOnce() -> String) -> Resu
         Ok(value) => Ok(Some(value)),
         Err(e) if e.is_not_found() => Ok(None),
         Err(e) => Err(RemoteError::from_sftp(&e, what())),
-    }
-}
-
-/// Bytes on their way into a file.
-pub struct Sent {
-    write: SentWrite,
-    path: RemotePath,
-    length: u64,
-}
-
-impl Sent {
-    /// Waits until the vessel has taken them; returns how many they are.
-    pub async fn taken(self) -> Result<u64, RemoteError> {
-        let taken = self.write.wait().await;
-        taken.map(|()| self.length).map_err(|e| RemoteError::from_sftp(&e, format_args!("writing to {}", self.path)))
-    }
-}
-
-impl RemoteFile {
-    fn error(&self, error: &SftpError, doing: &str) -> RemoteError {
-        RemoteError::from_sftp(error, format_args!("{doing} {}", self.0.path))
-    }
-
-    /// The file's path.
-    pub fn path(&self) -> &RemotePath {
-        &self.0.path
-    }
-
-    /// Sends a write; waits first while too much is in flight already. The vessel gets writes in the order in which this
-    /// returns.
-    pub async fn send(&self, offset: u64, bytes: Bytes) -> Result<Sent, RemoteError> {
-        let length = bytes.len() as u64;
-        let sent = self.0.sftp.send_write(&self.0.handle, offset, bytes).await;
-        Ok(Sent { write: sent.map_err(|e| self.error(&e, "writing to"))?, path: self.0.path.clone(), length })
-    }
-
-    /// Reads at most `length` bytes at an offset; `None` at the end.
-    pub async fn read_at(&self, offset: u64, length: u32) -> Result<Option<Bytes>, RemoteError> {
-        self.0.sftp.read(&self.0.handle, offset, length).await.map_err(|e| self.error(&e, "reading"))
-    }
-
-    /// What it is now.
-    pub async fn attrs(&self) -> Result<Attrs, RemoteError> {
-        self.0.sftp.fstat(&self.0.handle).await.map_err(|e| self.error(&e, "looking at"))
-    }
-
-    /// Sets attributes; a size truncates.
-    pub async fn set(&self, attrs: Attrs) -> Result<(), RemoteError> {
-        self.0.sftp.fsetstat(&self.0.handle, attrs).await.map_err(|e| self.error(&e, "setting mode, time or size of"))
-    }
-
-    /// Flushes it to the vessel's disk (`fsync@openssh.com`).
-    pub async fn flush(&self) -> Result<(), RemoteError> {
-        self.0.sftp.fsync(&self.0.handle).await.map_err(|e| self.error(&e, "flushing"))
-    }
-
-    /// Closes it.
-    pub async fn close(self) -> Result<(), RemoteError> {
-        self.0.closed.store(true, Ordering::Release);
-        let closed = self.0.sftp.close(self.0.handle.clone()).await;
-        closed.map_err(|e| self.error(&e, "closing"))
     }
 }

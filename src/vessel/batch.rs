@@ -4,6 +4,9 @@
 //! Nobody waits for a batch to fill.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::task::AbortOnDropHandle;
@@ -13,7 +16,7 @@ use crate::names::RemotePath;
 use crate::transport::{Remote, RemoteError};
 
 /// Requests that go out together.
-const MOST: usize = 128;
+const MOST: usize = 512;
 
 struct Request<Q, A> {
     question: Q,
@@ -64,62 +67,152 @@ impl<Q: Send + 'static, A: Send + 'static> Batcher<Q, A> {
     }
 }
 
+/// What is asked of the vessel's shell for a small file.
+enum Question {
+    /// The digest of a file of so many bytes, which is flushed on the way if there are many.
+    Check { path: RemotePath, bytes: u64 },
+    /// Flush a file or a directory.
+    Flush { path: RemotePath },
+}
+
+impl Question {
+    fn is_flush(&self) -> bool {
+        matches!(self, Self::Flush { .. })
+    }
+
+    fn path(&self) -> &RemotePath {
+        match self {
+            Self::Check { path, .. } | Self::Flush { path } => path,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Default)]
+struct Answer {
+    digest: Option<Digest>,
+    flushed: bool,
+}
+
 /// The commands of one connection that are worth gathering.
 pub(super) struct Batches {
     remote: Remote,
-    hashes: Batcher<(RemotePath, u64), Option<Digest>>,
-    syncs: Batcher<RemotePath, bool>,
+    batcher: Batcher<Question, Answer>,
 }
 
 impl Batches {
     pub(super) fn new(remote: &Remote) -> Self {
-        let (hasher, syncer) = (remote.clone(), remote.clone());
-        let hash = move |files: Vec<(RemotePath, u64)>| {
-            let remote = hasher.clone();
-            async move {
-                let Some(tool) = remote.capabilities().hash_tool else { return Ok(vec![None; files.len()]) };
-                let bytes = files.iter().map(|(_, size)| size).sum();
-                let paths: Vec<_> = files.into_iter().map(|(path, _)| path).collect();
-                remote.hash_many(tool, &paths, bytes).await
-            }
+        let runner = Arc::new(Runner { remote: remote.clone(), whole_is_slow: AtomicBool::new(false) });
+        let run = move |questions: Vec<Question>| {
+            let runner = runner.clone();
+            async move { runner.answer(&questions).await }
         };
-        let sync = move |paths: Vec<RemotePath>| {
-            let remote = syncer.clone();
-            async move { sync_all(&remote, &paths).await }
-        };
-        Self { remote: remote.clone(), hashes: Batcher::new(hash), syncs: Batcher::new(sync) }
+        Self { remote: remote.clone(), batcher: Batcher::new(run) }
     }
 
-    /// The digest of a file of `bytes` bytes on the vessel; `None` when it can't be hashed there.
-    pub(super) async fn hash(&self, path: &RemotePath, bytes: u64) -> Result<Option<Digest>, RemoteError> {
-        self.hashes.ask((path.clone(), bytes)).await.unwrap_or_else(|| Err(self.remote.lost_error()))
+    async fn ask(&self, question: Question) -> Result<Answer, RemoteError> {
+        self.batcher.ask(question).await.unwrap_or_else(|| Err(self.remote.lost_error()))
+    }
+
+    /// The digest of a file of `bytes` bytes on the vessel, `None` when it can't be hashed there; and whether it was
+    /// flushed along with it.
+    pub(super) async fn check(&self, path: &RemotePath, bytes: u64) -> Result<(Option<Digest>, bool), RemoteError> {
+        let answer = self.ask(Question::Check { path: path.clone(), bytes }).await?;
+        Ok((answer.digest, answer.flushed))
     }
 
     /// Flushes a file or directory with the vessel's `sync`. `false`: the vessel can't.
-    pub(super) async fn sync(&self, path: &RemotePath) -> Result<bool, RemoteError> {
-        self.syncs.ask(path.clone()).await.unwrap_or_else(|| Err(self.remote.lost_error()))
+    pub(super) async fn flush(&self, path: &RemotePath) -> Result<bool, RemoteError> {
+        Ok(self.ask(Question::Flush { path: path.clone() }).await?.flushed)
     }
 }
 
-/// Flushes all paths at once, or, when that fails, each by itself: one that can't be opened fails the whole command.
-async fn sync_all(remote: &Remote, paths: &[RemotePath]) -> Result<Vec<bool>, RemoteError> {
-    let distinct: BTreeSet<&RemotePath> = paths.iter().collect();
-    let mut failed = BTreeSet::new();
-    match remote.sync(&distinct.iter().copied().collect::<Vec<_>>()).await {
-        Err(e) if e.is_connection() => return Err(e),
-        Ok(()) => {}
-        Err(_) => {
-            for path in distinct {
-                match remote.sync(&[path]).await {
-                    Err(e) if e.is_connection() => return Err(e),
-                    Ok(()) => {}
-                    Err(e) => {
-                        tracing::debug!(%path, "not flushed: {e}");
-                        failed.insert(path);
-                    }
+/// From so many paths on, flushing their whole file system is cheaper than flushing each.
+const MANY: usize = 4;
+/// A file system that takes longer has much else to write, and is not flushed as a whole again.
+const SLOW_FLUSH: Duration = Duration::from_secs(3);
+
+struct Runner {
+    remote: Remote,
+    whole_is_slow: AtomicBool,
+}
+
+impl Runner {
+    async fn answer(&self, questions: &[Question]) -> Result<Vec<Answer>, RemoteError> {
+        let (mut files, mut bytes, mut places) = (Vec::new(), 0, BTreeSet::new());
+        for question in questions {
+            match question {
+                Question::Check { path, bytes: size } => {
+                    files.push(path);
+                    bytes += size;
+                    places.extend(path.parent());
+                }
+                Question::Flush { path } => {
+                    places.insert(path.clone());
                 }
             }
         }
+        let many = questions.len() >= MANY && !self.whole_is_slow.load(Ordering::Relaxed);
+        let places: Vec<&RemotePath> = places.iter().filter(|_| many).collect();
+        let started = Instant::now();
+        let (digests, whole) = self.hash_and_flush(&files, bytes, &places).await?;
+        if started.elapsed() > SLOW_FLUSH && many {
+            self.whole_is_slow.store(true, Ordering::Relaxed);
+        }
+        let each: BTreeSet<_> = questions.iter().filter(|q| q.is_flush() && !whole).map(Question::path).collect();
+        let failed = self.flush_each(each).await?;
+        let mut digests = digests.into_iter();
+        let answer = |question: &Question| match question {
+            Question::Check { .. } => Answer { digest: digests.next().flatten(), flushed: whole },
+            Question::Flush { path } => Answer { digest: None, flushed: !failed.contains(path) },
+        };
+        Ok(questions.iter().map(answer).collect())
     }
-    Ok(paths.iter().map(|path| !failed.contains(path)).collect())
+
+    /// Hashes files and flushes file systems, in one command where there is something to hash.
+    async fn hash_and_flush(
+        &self,
+        files: &[&RemotePath],
+        bytes: u64,
+        places: &[&RemotePath],
+    ) -> Result<(Vec<Option<Digest>>, bool), RemoteError> {
+        let capabilities = self.remote.capabilities();
+        let places = if capabilities.sync_file_system { places } else { &[] };
+        match capabilities.hash_tool {
+            Some(tool) if !files.is_empty() => self.remote.hash_many(tool, files, bytes, places).await,
+            _ if places.is_empty() => Ok((vec![None; files.len()], false)),
+            _ => Ok((vec![None; files.len()], succeeded(self.remote.sync_file_systems(places).await)?)),
+        }
+    }
+
+    /// Flushes all paths in one go, or, when that fails, each by itself: one that can't be opened fails the whole command.
+    /// Gives those that can't be flushed.
+    async fn flush_each<'a>(&self, paths: BTreeSet<&'a RemotePath>) -> Result<BTreeSet<&'a RemotePath>, RemoteError> {
+        let mut failed = BTreeSet::new();
+        if paths.is_empty() {
+            return Ok(failed);
+        }
+        if !self.remote.capabilities().sync {
+            return Ok(paths);
+        }
+        if !succeeded(self.remote.sync(&paths.iter().copied().collect::<Vec<_>>()).await)? {
+            for path in paths {
+                if !succeeded(self.remote.sync(&[path]).await)? {
+                    failed.insert(path);
+                }
+            }
+        }
+        Ok(failed)
+    }
+}
+
+/// Whether a flush went well; only the end of the connection is an error.
+fn succeeded(flushed: Result<(), RemoteError>) -> Result<bool, RemoteError> {
+    match flushed {
+        Ok(()) => Ok(true),
+        Err(e) if e.is_connection() => Err(e),
+        Err(e) => {
+            tracing::debug!("not flushed: {e}");
+            Ok(false)
+        }
+    }
 }

@@ -31,7 +31,7 @@ pub async fn check(
         Ok(remote) => remote,
         Err(e) => return vec![Finding::Bad(e.fault().to_string())],
     };
-    let mut findings = vec![Finding::Good(format!("connected, {}", remote.cipher()))];
+    let mut findings = check_link(&remote, vessel);
     let capabilities = remote.capabilities();
     findings.push(Finding::Good(capabilities.to_string()));
     if !capabilities.fsync() && !capabilities.sync {
@@ -56,6 +56,18 @@ pub async fn check(
     findings
 }
 
+fn check_link(remote: &Remote, vessel: &settings::Vessel) -> Vec<Finding> {
+    let compression = if remote.compresses() { "zlib" } else { "none" };
+    let (cipher, congestion) = (remote.cipher(), remote.congestion());
+    let connected = format!("connected, {cipher}, compression {compression}, congestion control {congestion}");
+    let mut findings = vec![Finding::Good(connected)];
+    findings.extend(remote.congestion_refused().map(|why| Finding::Note(format!("congestion control: {why}"))));
+    if vessel.compression && !remote.compresses() {
+        findings.push(Finding::Note("the vessel doesn't offer zlib@openssh.com: nothing is compressed".into()));
+    }
+    findings
+}
+
 async fn check_temp_dir(remote: &Remote, vessel: &settings::Vessel) -> Finding {
     match temp_dir::prepare(remote, vessel, stranger()).await {
         Ok(()) => Finding::Good(format!("TempDir {}{}", vessel.temp_dir, free(remote, &vessel.temp_dir).await)),
@@ -65,6 +77,9 @@ async fn check_temp_dir(remote: &Remote, vessel: &settings::Vessel) -> Finding {
 
 async fn check_place(remote: &Remote, vessel: &settings::Vessel, directory: &settings::Directory) -> Finding {
     let place = vessel.remote_location(directory);
+    // Where the directory is one file, this is the file's own path.
+    let beside = directory.only.as_ref().and_then(|_| place.parent());
+    let place = beside.as_ref().unwrap_or(place);
     let what = format!("[Directory {}] at {place}", directory.name);
     match try_place(remote, place).await {
         Ok(true) => Finding::Good(format!("{what}{}", free(remote, place).await)),

@@ -6,10 +6,13 @@ use super::parts::PartwiseUpload;
 use super::publish::looks_like;
 use super::verify::Verdict;
 use super::visit::{Visit, source_changed};
-use crate::fault::{Fault, Scope};
+use crate::fault::{Cause, Fault, Scope};
+use crate::ledger::LastDelivered;
 use crate::monitor::Event;
 use crate::names::RemotePath;
-use crate::records::{Delivery, DeliveryState, Verified};
+use crate::records::{Delivery, DeliveryState, Verified, VersionKind};
+use crate::settings::Assembly;
+use crate::transport::{Attrs, GrowingHash, RemoteError};
 
 /// How often bad chunks are sent again before the file is parked.
 const REPAIRS: usize = 3;
@@ -21,48 +24,177 @@ pub(super) enum Outcome {
     Superseded,
 }
 
+/// What a delivery has come to before its file is published.
+enum Prepared {
+    /// The assembly is verified, flushed and has its mode and time: all it lacks is its name.
+    Assembly(Verified),
+    /// The vessel has the version under its final name already.
+    AlreadyThere(Verified),
+    /// Nobody wants it any more.
+    Superseded,
+}
+
 impl Visit {
     /// Takes a delivery to its end. Each step may be repeated, so a delivery can be dropped at any point.
     pub(super) async fn deliver(&self, delivery: &Delivery) -> Result<Outcome, Fault> {
         let started = Instant::now();
         let destination = self.destination(&delivery.version)?;
+        match delivery.version.kind {
+            VersionKind::File => {}
+            VersionKind::Directory => return self.deliver_directory(delivery, &destination).await,
+            VersionKind::Link => return self.deliver_link(delivery, &destination).await,
+            VersionKind::Gone => return self.deliver_gone(delivery, &destination).await,
+        }
         let assembly = self.assembly(delivery)?;
-        if let Some(verified) = self.already_there(delivery, &destination).await? {
-            self.flush_found(&destination).await?;
-            self.remove_leftovers(delivery, &assembly).await?;
-            self.taken(delivery.version.stamp.size);
-            return self.acknowledge(delivery, verified, started).await;
-        }
-        if !self.enter(delivery, DeliveryState::Uploading).await? {
-            return Ok(Outcome::Superseded);
-        }
-        self.transfer(delivery, &assembly).await?;
-        if !self.enter(delivery, DeliveryState::Verifying).await? {
-            return Ok(Outcome::Superseded);
-        }
-        let verified = self.verify_and_repair(delivery, &assembly).await?;
-        // The last moment at which a newer version keeps this one from appearing.
-        if !self.enter(delivery, DeliveryState::Publishing).await? {
-            return Ok(Outcome::Superseded);
-        }
-        self.publish(&delivery.version, &assembly, &destination).await?;
+        let last = self.last_delivered(delivery).await?;
+        let prepared = if delivery.version.plan().count() > 1 || last.is_some() {
+            self.prepare_large(delivery, &assembly, &destination, last).await?
+        } else {
+            self.prepare_small(delivery, &assembly, &destination).await?
+        };
+        let verified = match prepared {
+            Prepared::Assembly(verified) => {
+                // The last moment at which a newer version keeps this one from appearing.
+                if !self.enter(delivery, DeliveryState::Publishing).await? {
+                    return Ok(Outcome::Superseded);
+                }
+                self.publish(&delivery.version, &assembly, &destination).await?;
+                verified
+            }
+            Prepared::AlreadyThere(verified) => {
+                self.dress_found(&delivery.version, &destination).await?;
+                self.flush_found(&destination).await?;
+                self.remove_leftovers(delivery, &assembly).await?;
+                self.found(&delivery.version, delivery.version.stamp.size);
+                verified
+            }
+            Prepared::Superseded => return Ok(Outcome::Superseded),
+        };
         self.acknowledge(delivery, verified, started).await
     }
 
-    async fn enter(&self, delivery: &Delivery, state: DeliveryState) -> Result<bool, Fault> {
+    /// A file of several chunks, or one of which the vessel was given (`last`) an earlier version: every round trip is small
+    /// beside it, and it may have come a long way already.
+    async fn prepare_large(
+        &self,
+        delivery: &Delivery,
+        assembly: &RemotePath,
+        destination: &RemotePath,
+        last: Option<LastDelivered>,
+    ) -> Result<Prepared, Fault> {
+        // Announced first: further connections to a vessel far away take longer than all that is asked before the upload.
+        // What may be sent as a delta needs none.
+        let is_sent_whole = self.goes_in_parts(delivery) && last.is_none();
+        let job = is_sent_whole.then(|| self.lanes.job(delivery.version.stamp.size));
+        let (there, made) = tokio::join!(self.remote.look(destination), self.make_dirs_above(assembly));
+        let (old, last) = (there.as_ref().ok().copied().flatten(), last.as_ref());
+        if let Some(verified) = self.already_there(delivery, destination, there).await? {
+            return Ok(Prepared::AlreadyThere(verified));
+        }
+        made?;
+        if !self.enter(delivery, DeliveryState::Uploading).await? {
+            return Ok(Prepared::Superseded);
+        }
+        let source = self.open_source(&delivery.version).await?;
+        let delta = self.delta(delivery, &source, assembly, old.as_ref(), last).await?;
+        self.outline_on_the_way(&delivery.version, &source, old.as_ref(), last);
+        let hash = if let Some(delta) = delta {
+            self.apply(delivery, &source, assembly, &delta).await?
+        } else if self.goes_in_parts(delivery) {
+            let job = job.unwrap_or_else(|| self.lanes.job(delivery.version.stamp.size));
+            PartwiseUpload::prepare(self, delivery, source.clone(), assembly.clone(), job).await?.run().await?
+        } else {
+            self.write_assembly(delivery, &source, assembly).await?
+        };
+        if !self.enter(delivery, DeliveryState::Verifying).await? {
+            return Ok(Prepared::Superseded);
+        }
+        // Flushing takes as long as hashing, and neither minds the other.
+        let (verified, finished) =
+            tokio::join!(self.verify_and_repair(delivery, assembly, hash), self.finish(&delivery.version, assembly));
+        let (verified, repaired) = verified?;
+        if repaired {
+            self.finish(&delivery.version, assembly).await?;
+        } else {
+            finished?;
+        }
+        self.keep_outline(&delivery.version, &source, old.as_ref(), last).await?;
+        Ok(Prepared::Assembly(verified))
+    }
+
+    /// A file of one chunk: what counts is how often an answer is waited for.
+    async fn prepare_small(
+        &self,
+        delivery: &Delivery,
+        assembly: &RemotePath,
+        destination: &RemotePath,
+    ) -> Result<Prepared, Fault> {
+        if !self.enter(delivery, DeliveryState::Uploading).await? {
+            return Ok(Prepared::Superseded);
+        }
+        let source = self.open_source(&delivery.version).await?;
+        self.make_dirs_above(assembly).await?;
+        let (there, file) = tokio::join!(self.remote.look(destination), self.open_assembly(delivery, assembly));
+        let old = there.as_ref().ok().copied().flatten();
+        if let Some(verified) = self.already_there(delivery, destination, there).await? {
+            return Ok(Prepared::AlreadyThere(verified));
+        }
+        self.write_small(delivery, &source, file?).await?;
+        let verified = self.check_small(delivery, assembly).await?;
+        self.keep_outline(&delivery.version, &source, old.as_ref(), None).await?;
+        Ok(Prepared::Assembly(verified))
+    }
+
+    /// Verifies the assembly of a small file, and flushes it along with others.
+    async fn check_small(&self, delivery: &Delivery, assembly: &RemotePath) -> Result<Verified, Fault> {
+        let version = &delivery.version;
+        let wanted = self.digest(version).await?;
+        let (found, flushed) = self.batches.check(assembly, version.stamp.size).await.map_err(|e| e.fault())?;
+        let (verified, repaired) = if found == Some(wanted) {
+            (Verified::ByVessel, false)
+        } else {
+            self.verify_and_repair(delivery, assembly, None).await?
+        };
+        if repaired {
+            self.finish(version, assembly).await?;
+        } else if self.flushes_together() && !flushed {
+            self.flush_together(assembly).await?;
+        }
+        Ok(verified)
+    }
+
+    /// Whether a file goes up in parts that `cat` joins; else it is written straight into its assembly.
+    fn goes_in_parts(&self, delivery: &Delivery) -> bool {
+        delivery.version.plan().count() > 1
+            && self.remote.capabilities().shell
+            && self.vessel.settings.assembly == Assembly::Cat
+    }
+
+    pub(super) async fn make_dirs_above(&self, assembly: &RemotePath) -> Result<(), Fault> {
+        match assembly.parent() {
+            Some(directory) => self.make_dirs(&directory).await,
+            None => Ok(()),
+        }
+    }
+
+    pub(super) async fn enter(&self, delivery: &Delivery, state: DeliveryState) -> Result<bool, Fault> {
         self.vessel.ledger.enter(delivery.id, state).await.map_err(|e| e.fault())
     }
 
     /// Whether the vessel has this version under its final name: the reply to a rename was lost, or a ledger was.
-    async fn already_there(&self, delivery: &Delivery, destination: &RemotePath) -> Result<Option<Verified>, Fault> {
+    async fn already_there(
+        &self,
+        delivery: &Delivery,
+        destination: &RemotePath,
+        there: Result<Option<Attrs>, RemoteError>,
+    ) -> Result<Option<Verified>, Fault> {
         let version = &delivery.version;
-        let Some(attrs) = self.remote.look(destination).await.map_err(|e| e.fault())? else { return Ok(None) };
+        let Some(attrs) = self.explained(there, destination, 0).await? else { return Ok(None) };
         if attrs.is_dir() {
-            return Err(Fault::file(format_args!("{destination} on the vessel is a directory"))
-                .mend("move it away there, or give the directory another RemoteLocation"));
+            return self.make_way(version, destination).await.map(|()| None);
         }
         let published = delivery.state == DeliveryState::Publishing && attrs.size == Some(version.stamp.size);
-        if !published && !looks_like(version, &attrs) {
+        if !published && !looks_like(&version.stamp, &attrs) {
             return Ok(None);
         }
         match self.verify(version, destination).await {
@@ -74,35 +206,36 @@ impl Visit {
         }
     }
 
-    /// Removes what earlier attempts left of a delivery that turned out to be done.
+    /// Removes what this and earlier attempts left of a delivery that turned out to be done.
     async fn remove_leftovers(&self, delivery: &Delivery, assembly: &RemotePath) -> Result<(), Fault> {
-        if delivery.state == DeliveryState::Pending {
-            return Ok(());
-        }
         self.remote.remove(assembly).await.map_err(|e| e.fault())?;
-        if delivery.version.plan().count() > 1 && self.remote.capabilities().shell {
+        if delivery.state != DeliveryState::Pending && self.goes_in_parts(delivery) {
             self.remove_parts(|other| other == delivery.id.0).await.map_err(|e| e.fault())?;
         }
         Ok(())
     }
 
-    /// Brings the bytes over.
-    async fn transfer(&self, delivery: &Delivery, assembly: &RemotePath) -> Result<(), Fault> {
-        let source = self.open_source(&delivery.version).await?;
-        if let Some(directory) = assembly.parent() {
-            self.make_dirs(&directory).await?;
-        }
-        if delivery.version.plan().count() > 1 && self.remote.capabilities().shell {
-            return PartwiseUpload::new(self, delivery, source, assembly.clone()).run().await;
-        }
-        self.write_assembly(delivery, &source, assembly).await
-    }
-
-    async fn verify_and_repair(&self, delivery: &Delivery, assembly: &RemotePath) -> Result<Verified, Fault> {
+    /// Verifies the assembly, sending bad chunks again; also says whether that was needed. `hash` is the vessel's own, of
+    /// the assembly as it grew.
+    async fn verify_and_repair(
+        &self,
+        delivery: &Delivery,
+        assembly: &RemotePath,
+        hash: Option<GrowingHash<'_>>,
+    ) -> Result<(Verified, bool), Fault> {
         let version = &delivery.version;
-        for _ in 0..REPAIRS {
+        if let Some(hash) = hash {
+            let (found, wanted) = tokio::join!(hash.finish(version.stamp.size), self.digest(version));
+            match found {
+                Ok(found) if found == wanted? => return Ok((Verified::ByVessel, false)),
+                // Where it went wrong shows when the file is hashed as it lies there.
+                Ok(_) => {}
+                Err(e) => tracing::debug!(vessel = %self.vessel.settings.name, file = %version.path, "{e}"),
+            }
+        }
+        for repairs in 0..REPAIRS {
             let bad = match self.verify(version, assembly).await? {
-                Verdict::Good(verified) => return Ok(verified),
+                Verdict::Good(verified) => return Ok((verified, repairs > 0)),
                 Verdict::Bad(bad) => bad,
             };
             tracing::warn!(
@@ -114,16 +247,22 @@ impl Visit {
             self.repair(version, &source, assembly, &bad).await?;
         }
         match self.verify(version, assembly).await? {
-            Verdict::Good(verified) => Ok(verified),
+            Verdict::Good(verified) => Ok((verified, true)),
             Verdict::Bad(_) => {
                 self.open_source(version).await.map_err(|_| source_changed(version))?;
                 Err(Fault::file(format_args!("arrived damaged {} times in a row", REPAIRS + 1))
-                    .mend("check the vessel's disk and memory"))
+                    .mend("check the vessel's disk and memory")
+                    .of(Cause::Damaged))
             }
         }
     }
 
-    async fn acknowledge(&self, delivery: &Delivery, verified: Verified, started: Instant) -> Result<Outcome, Fault> {
+    pub(super) async fn acknowledge(
+        &self,
+        delivery: &Delivery,
+        verified: Verified,
+        started: Instant,
+    ) -> Result<Outcome, Fault> {
         if !self.vessel.ledger.acknowledge(delivery.id, verified).await.map_err(|e| e.fault())? {
             return Ok(Outcome::Superseded);
         }
@@ -131,7 +270,7 @@ impl Visit {
         let (vessel, directory, took) = (&self.vessel.settings.name, &version.directory, started.elapsed());
         tracing::info!(
             %vessel, %directory, file = %version.path, bytes = version.stamp.size, ?took, verified = verified.as_str(),
-            "delivered"
+            "{}", if version.kind == VersionKind::Gone { "deleted" } else { "delivered" }
         );
         let (path, bytes) = (&version.path, version.stamp.size);
         self.vessel.monitor.notice(&Event::Delivered { vessel, directory, path, bytes, took });

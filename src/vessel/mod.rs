@@ -10,9 +10,16 @@ mod assembly;
 mod batch;
 mod check;
 mod deliver;
+mod delta;
+mod extents;
+mod lanes;
 mod parts;
+mod places;
 mod publish;
+mod recipe;
 mod serve;
+mod shape;
+mod silence;
 mod sweep;
 mod temp_dir;
 mod verify;
@@ -28,8 +35,10 @@ use tokio_util::sync::CancellationToken;
 use crate::bell::Bell;
 use crate::clock::Clock;
 use crate::ledger::Ledger;
+use crate::local::Feed;
 use crate::monitor::Monitor;
 use crate::names::DirectoryName;
+use crate::rate_limit::RateLimiter;
 use crate::settings;
 use crate::transport::SshEnvironment;
 
@@ -45,16 +54,34 @@ pub struct Vessel {
     pub directories: HashMap<DirectoryName, (Arc<settings::Directory>, Bell)>,
     /// Rung when there may be something to deliver.
     pub bell: Bell,
+    /// Rung when a person wants it tried again now.
+    pub hurry: Bell,
+    /// Whether it is to be left alone.
+    pub paused: watch::Receiver<bool>,
+    /// Where sources are read, shared with the other vessels.
+    pub feed: Feed,
     /// The ledger.
     pub ledger: Ledger,
     /// Who listens.
     pub monitor: Arc<dyn Monitor>,
     /// The time of day.
     pub clock: Clock,
+    /// How fast bytes of files may go out: its own limit, within the whole shore's.
+    pub limit: RateLimiter,
     /// Keys, agent, `known_hosts`.
     pub environment: Arc<SshEnvironment>,
     /// Whether to end when all that is there has been delivered (`--once`), and how to know that it is all.
     pub until_done: Option<Vec<watch::Receiver<bool>>>,
     /// Stops the task.
     pub stop: CancellationToken,
+}
+
+impl Vessel {
+    /// Waits until it is to be left alone (`true`), or not any more.
+    async fn becomes_paused(&self, paused: bool) {
+        if self.paused.clone().wait_for(|now| *now == paused).await.is_err() {
+            // Nobody is left to say so.
+            std::future::pending().await
+        }
+    }
 }

@@ -1,190 +1,358 @@
-//! Parts: chunks on their way through TempDir, joined beside the destination by the vessel's own `cat`.
+//! Parts: ranges of a file on their way through TempDir, joined beside the destination by the vessel's own `cat`.
 //!
-//! Parts are joined while later ones still upload and are removed as they are joined, so that the vessel needs room for
-//! the file and a few chunks. How far the assembly has come is told by its size alone: an append that was cut off is cut
-//! away and made again, and an append checks the size before and after, for the `cat` of an earlier session may still run.
-//! The whole is verified afterwards anyway.
+//! The range that comes right after what is joined is appended as it is: one lane alone needs no parts. With several,
+//! every lane takes the next missing range, uploads it as a part, and takes another. Parts are joined while later ones
+//! still upload and are removed as they are joined, so that the vessel needs room for the file and a few chunks. How far
+//! the assembly has come is told by its size alone: an append checks the size before and after, for the `cat` of an
+//! earlier session may still run, and one that was cut off is cut away and made again. The vessel hashes the assembly
+//! while it grows.
+//!
+//! What a connection that was lost had still on its way may be written after all, for a moment. These are the right bytes
+//! at the right place, so a part or an assembly may for a while hold more than is counted, and never anything else. It is
+//! cut to what is counted before it is joined.
 
-use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::ops::Range;
+use std::sync::{Mutex, MutexGuard};
+use std::time::Duration;
 
-use tokio::sync::{Semaphore, mpsc};
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
 
+use super::extents::{Extents, Part, Piece};
+use super::lanes::Job;
 use super::visit::Visit;
-use crate::chunk::ChunkPlan;
+use super::write::Taken;
 use crate::fault::{Fault, Scope};
-use crate::local::SourceFile;
+use crate::local::Source;
 use crate::names::{OurFile, RemotePath};
 use crate::records::{Delivery, DeliveryState, Version};
-use crate::transport::{Attrs, OpenFlags};
+use crate::transport::{Attrs, ErrorKind, GrowingHash, Lane, OpenFlags, RemoteError};
 
-/// Parts that are uploaded at once, so that no round trip is idle between two of them.
-const PARTS_AT_ONCE: usize = 2;
-/// Parts that may lie in TempDir, uploading or waiting to be joined: what it must have room for at the most.
-const PARTS_IN_TEMP_DIR: usize = 6;
+/// Parts that each of several lanes uploads at once, so that no round trip is idle between two of them.
+const PARTS_PER_LANE: usize = 2;
+/// How many chunks' worth of parts may lie in TempDir, uploading or waiting to be joined.
+const CHUNKS_IN_TEMP_DIR: u64 = 6;
+/// How often an append is tried into which somebody else may write, and by how much the waits in between get longer.
+const APPENDS: u32 = 4;
+const STRAGGLERS: Duration = Duration::from_millis(50);
 
 /// One file that goes up in parts.
 pub(super) struct PartwiseUpload<'a> {
     visit: &'a Visit,
     delivery: &'a Delivery,
-    source: Arc<SourceFile>,
+    source: Source,
     assembly: RemotePath,
-    plan: ChunkPlan,
-    /// A place for each part that may lie in TempDir; closed when nobody joins any more.
-    places: Semaphore,
+    extents: Mutex<Extents>,
+    /// Tells that the extents changed, or that nobody uploads any more.
+    changed: Notify,
+    job: Job,
 }
 
 impl<'a> PartwiseUpload<'a> {
-    pub(super) fn new(visit: &'a Visit, delivery: &'a Delivery, source: Arc<SourceFile>, assembly: RemotePath) -> Self {
-        Self {
-            visit,
-            delivery,
-            source,
-            assembly,
-            plan: delivery.version.plan(),
-            places: Semaphore::new(PARTS_IN_TEMP_DIR),
+    /// Looks what the vessel has of a file, and prepares to upload the rest. `job` is all of it, to be sent.
+    pub(super) async fn prepare(
+        visit: &'a Visit,
+        delivery: &'a Delivery,
+        source: Source,
+        assembly: RemotePath,
+        job: Job,
+    ) -> Result<Self, Fault> {
+        let (size, longest) = (delivery.version.stamp.size, delivery.version.chunk_size);
+        let (joined, held) = found(visit, delivery, &assembly).await?;
+        let ahead = longest.saturating_mul(CHUNKS_IN_TEMP_DIR);
+        let (extents, useless) = Extents::new(size, longest, ahead, joined, held);
+        for start in useless {
+            visit.remote.remove(&visit.part(delivery, start)).await.map_err(|e| e.fault())?;
         }
+        visit.found(&delivery.version, size - extents.missing_bytes());
+        job.sent(size - extents.missing_bytes());
+        let (extents, changed) = (Mutex::new(extents), Notify::new());
+        Ok(Self { visit, delivery, source, assembly, extents, changed, job })
     }
 
     fn version(&self) -> &Version {
         &self.delivery.version
     }
 
-    /// Uploads and joins whatever is missing.
-    pub(super) async fn run(&self) -> Result<(), Fault> {
-        self.visit.prepare_temp_dir().await?;
-        let (joined, held) = self.found().await?;
-        let (done, finished) = mpsc::unbounded_channel();
-        let joining = async {
-            let joined = self.join(joined, finished).await;
-            self.places.close();
-            joined
-        };
+    fn extents(&self) -> MutexGuard<'_, Extents> {
+        self.extents.lock().expect("no code panics while it holds this lock")
+    }
+
+    /// Uploads and joins whatever is missing; gives the vessel's hash of it, which may still be going on.
+    pub(super) async fn run(&self) -> Result<Option<GrowingHash<'a>>, Fault> {
         let uploading = async {
             let _turn = self.visit.large_upload.lock().await;
-            self.upload(joined, &held, done).await
+            // Looked at even where no part may be needed: a TempDir that is a trap should show before it matters.
+            let uploaded = tokio::try_join!(self.visit.prepare_temp_dir(), self.upload()).map(|_| ());
+            self.changed.notify_waiters();
+            uploaded
         };
         // Not `try_join`: parts that are complete are still joined when a later one fails, for that makes room.
-        let (uploaded, joined) = tokio::join!(uploading, joining);
-        joined?;
-        match uploaded {
-            Err(fault) if fault.scope == Scope::Vessel && !self.visit.remote.is_lost() => self.make_room(fault).await,
-            uploaded => uploaded,
+        let (uploaded, joined) = self.both(uploading).await;
+        match joined.and_then(|hash| uploaded.map(|()| hash)) {
+            Err(fault) if fault.scope == Scope::Vessel && !self.visit.remote.is_lost() => {
+                Err(self.make_room(fault).await?)
+            }
+            outcome => outcome,
         }
     }
 
-    /// TempDir is full. That concerns this file and no smaller one: our own parts make room, and the file waits.
-    async fn make_room(&self, full: Fault) -> Result<(), Fault> {
+    async fn both(
+        &self,
+        uploading: impl Future<Output = Result<(), Fault>>,
+    ) -> (Result<(), Fault>, Result<Option<GrowingHash<'a>>, Fault>) {
+        let ended = CancellationToken::new();
+        let uploading = async {
+            let uploaded = uploading.await;
+            ended.cancel();
+            uploaded
+        };
+        let mut joining = std::pin::pin!(self.join(&ended));
+        let mut uploading = std::pin::pin!(uploading);
+        tokio::select! {
+            uploaded = &mut uploading => (uploaded, joining.await),
+            // It ends first only when it fails, and then there is nothing to upload for.
+            joined = &mut joining => match joined {
+                Ok(hash) => (uploading.await, Ok(hash)),
+                Err(fault) => (Ok(()), Err(fault)),
+            },
+        }
+    }
+
+    /// The vessel is full. That concerns this file and no smaller one: our own parts make room, and the file waits.
+    async fn make_room(&self, full: Fault) -> Result<Fault, Fault> {
         let removed = self.visit.remove_parts(|delivery| delivery == self.delivery.id.0).await;
         removed.map_err(|e| e.fault())?;
-        Err(Fault { scope: Scope::File, ..full })
+        Ok(Fault { scope: Scope::File, ..full })
     }
 
-    /// How many chunks are joined already, and how many bytes of each other part the vessel holds.
-    async fn found(&self) -> Result<(u64, Vec<u64>), Fault> {
-        let count = usize::try_from(self.plan.count()).map_err(|_| Fault::file("too many chunks; raise ChunkSize"))?;
-        let mut held = vec![0; count];
-        if self.delivery.state == DeliveryState::Pending {
+    /// Has every lane that is there, and every one that comes, upload until nothing is missing.
+    async fn upload(&self) -> Result<(), Fault> {
+        let mut lanes = self.visit.lanes.subscribe();
+        let mut known: Vec<(Lane, usize)> = Vec::new();
+        let mut working = FuturesUnordered::new();
+        loop {
+            let now = lanes.borrow_and_update().clone();
+            // One that is not to be used any more ends with its last piece.
+            known.retain(|(lane, _)| now.contains(lane));
+            let each = if now.len() == 1 { 1 } else { PARTS_PER_LANE };
+            for lane in now {
+                let at_work = match known.iter_mut().find(|(known, _)| *known == lane) {
+                    Some((_, at_work)) => std::mem::replace(at_work, each.max(*at_work)),
+                    None => {
+                        known.push((lane.clone(), each));
+                        0
+                    }
+                };
+                working.extend((at_work..each).map(|_| self.work(lane.clone())));
+            }
+            tokio::select! {
+                Some(ended) = working.next() => ended?,
+                // The lanes' owner is the visit, which outlives us.
+                _ = lanes.changed() => {}
+                else => return Ok(()),
+            }
+            if working.is_empty() {
+                return Ok(());
+            }
+        }
+    }
+
+    fn takers(&self) -> usize {
+        match self.visit.lanes.count() {
+            1 => 1,
+            lanes => lanes * PARTS_PER_LANE,
+        }
+    }
+
+    /// Uploads piece after piece on one lane.
+    async fn work(&self, lane: Lane) -> Result<(), Fault> {
+        while let Some(mut piece) = self.next(&lane).await {
+            let start = piece.range.start;
+            let appended = |bytes| {
+                self.extents().join(start + bytes);
+                self.changed.notify_waiters();
+            };
+            let taken = Taken::of(&self.job);
+            let taken = if piece.next { taken.telling(&appended) } else { taken };
+            let uploaded = self.upload_piece(&lane, &mut piece, &taken).await;
+            if uploaded.is_err() && self.visit.remote.is_lost() {
+                return uploaded;
+            }
+            let end = match &uploaded {
+                Ok(()) => piece.range.end,
+                Err(_) => start + taken.bytes.into_inner(),
+            };
+            let is_part = !piece.next;
+            if is_part && end == start {
+                self.visit.remote.remove(&self.visit.part(self.delivery, start)).await.map_err(|e| e.fault())?;
+            }
+            self.extents().give(piece, end);
+            self.changed.notify_waiters();
+            match uploaded {
+                // The others go on with what it left.
+                Err(_) if lane.is_lost() => return Ok(()),
+                Err(full) if full.scope == Scope::Vessel && is_part => self.do_without_parts(&full),
+                uploaded => uploaded?,
+            }
+        }
+        Ok(())
+    }
+
+    /// The next piece for a lane; `None` when nothing is left to do for it.
+    async fn next(&self, lane: &Lane) -> Option<Piece> {
+        loop {
+            let mut changed = std::pin::pin!(self.changed.notified());
+            changed.as_mut().enable();
+            if !self.visit.lanes.has(lane) {
+                return None;
+            }
+            {
+                let mut extents = self.extents();
+                if let Some(piece) = extents.take(self.takers()) {
+                    return Some(piece);
+                }
+                if extents.is_uploaded() {
+                    return None;
+                }
+            }
+            changed.await;
+        }
+    }
+
+    /// Appends a piece to the assembly, for as long as what follows it is missing too; or uploads it as a part.
+    async fn upload_piece(&self, lane: &Lane, piece: &mut Piece, taken: &Taken<'_>) -> Result<(), Fault> {
+        let Range { start, end } = piece.range;
+        let (version, source) = (self.version(), &self.source);
+        let (path, flags, base) = if piece.next {
             // What lies there before the first attempt is not of this delivery, whatever its name says.
-            self.visit.remote.remove(&self.assembly).await.map_err(|e| e.fault())?;
-            return Ok((0, held));
-        }
-        let joined = self.trim_assembly().await?;
-        for (name, attrs) in
-            self.visit.remote.list(&self.visit.vessel.settings.temp_dir).await.map_err(|e| e.fault())?
-        {
-            let Some(OurFile::Part { delivery, chunk }) = OurFile::parse(self.visit.instance, &name) else { continue };
-            if delivery != self.delivery.id.0 {
-                continue;
-            }
-            match usize::try_from(chunk).ok().and_then(|chunk| held.get_mut(chunk)) {
-                // Joined, but not removed any more before the cut.
-                _ if chunk < joined => self.remove_part(chunk).await?,
-                Some(held) => *held = attrs.size.unwrap_or(0),
-                None => {}
-            }
-        }
-        self.visit.taken(self.plan.range(joined).start);
-        Ok((joined, held))
-    }
-
-    async fn remove_part(&self, chunk: u64) -> Result<(), Fault> {
-        self.visit.remote.remove(&self.visit.part(self.delivery, chunk)).await.map_err(|e| e.fault())
-    }
-
-    /// Cuts the assembly back to whole chunks: an append that was cut off is made again.
-    async fn trim_assembly(&self) -> Result<u64, Fault> {
-        let attrs = self.visit.remote.look(&self.assembly).await.map_err(|e| e.fault())?;
-        let size = attrs.and_then(|attrs| attrs.size).unwrap_or(0);
-        let joined = self.plan.whole_within(size);
-        let whole = self.plan.range(joined).start;
-        if size != whole {
-            let cut = self.visit.remote.set(&self.assembly, Attrs { size: Some(whole), ..Attrs::default() }).await;
-            self.visit.explained(cut, &self.assembly, 0).await?;
-        }
-        Ok(joined)
-    }
-
-    async fn upload(&self, joined: u64, held: &[u64], done: mpsc::UnboundedSender<u64>) -> Result<(), Fault> {
-        use futures_util::{StreamExt, TryStreamExt, stream};
-        let done = &done;
-        let part = |chunk: u64| async move {
-            // Given back by whoever joins it. Where nobody does any more, his failure is the one that counts.
-            let Ok(place) = self.places.acquire().await else { return Ok(()) };
-            place.forget();
-            let held = usize::try_from(chunk).ok().and_then(|chunk| held.get(chunk)).copied().unwrap_or(0);
-            self.upload_part(chunk, held).await?;
-            // The joiner outlives us, unless it failed, and then that failure counts.
-            let _ = done.send(chunk);
-            Ok::<_, Fault>(())
+            let flags = if start == 0 { OpenFlags::FRESH } else { OpenFlags::WRITE };
+            (self.assembly.clone(), flags, 0)
+        } else {
+            self.visit.prepare_temp_dir().await?;
+            (self.visit.part(self.delivery, start), OpenFlags::FRESH, start)
         };
-        stream::iter(joined..self.plan.count()).map(part).buffer_unordered(PARTS_AT_ONCE).try_collect::<()>().await
-    }
-
-    /// Uploads one part from where it stopped. What an earlier connection left is not read back here: the hash of the
-    /// whole covers it, and a chunk that it shows to be bad is sent again alone.
-    async fn upload_part(&self, chunk: u64, held: u64) -> Result<(), Fault> {
-        let range = self.plan.range(chunk);
-        let length = range.end - range.start;
-        let path = self.visit.part(self.delivery, chunk);
-        let held = if held > length { 0 } else { held };
-        self.visit.taken(held);
-        if held == length {
-            return Ok(());
-        }
-        let flags = if held == 0 { OpenFlags::FRESH } else { OpenFlags::WRITE };
-        let file = self.visit.open_ours(&path, flags, length).await?;
-        let missing = range.start + held..range.end;
-        self.visit.write_range(self.version(), &self.source, &file, missing, range.start).await?;
+        let file = self.visit.open_ours(lane, &path, flags, end - start).await?;
+        let further = || {
+            let goes_on = piece.next && self.visit.lanes.has(lane);
+            (goes_on && self.extents().lengthen(piece)).then_some(piece.range.end)
+        };
+        self.visit.write_on(version, source, &file, start..end, base, taken, further).await?;
         let closed = file.close().await;
         self.visit.explained(closed, &path, 1).await?;
-        tracing::debug!(vessel = %self.visit.vessel.settings.name, file = %self.version().path, chunk, held, "part uploaded");
+        tracing::trace!(vessel = %self.visit.vessel.settings.name, file = %version.path, ?piece, "uploaded");
         Ok(())
     }
 
-    /// Joins parts in order: whatever is complete and next, as soon as it is.
-    async fn join(&self, mut joined: u64, mut finished: mpsc::UnboundedReceiver<u64>) -> Result<(), Fault> {
-        let mut complete = BTreeSet::new();
-        while let Some(chunk) = finished.recv().await {
-            complete.insert(chunk);
-            while let Ok(chunk) = finished.try_recv() {
-                complete.insert(chunk);
+    /// TempDir is full: what is appended as it is needs no room there.
+    fn do_without_parts(&self, full: &Fault) {
+        if self.extents().stay_close() {
+            let (vessel, file) = (&self.visit.vessel.settings.name, &self.version().path);
+            tracing::warn!(%vessel, %file, "no room for parts, one lane goes on without: {full}");
+        }
+    }
+
+    /// Joins parts in order, whatever is complete and next as soon as it is, until all is joined or nobody uploads; and
+    /// has the vessel hash what is joined.
+    async fn join(&self, ended: &CancellationToken) -> Result<Option<GrowingHash<'a>>, Fault> {
+        let (mut hash, mut hashed) = (None, None);
+        loop {
+            let mut changed = std::pin::pin!(self.changed.notified());
+            changed.as_mut().enable();
+            // Asked first: what was given before the end is joined after it.
+            let last = ended.is_cancelled();
+            let (parts, joined) = {
+                let extents = self.extents();
+                (extents.joinable(), extents.joined())
+            };
+            if joined > hashed.unwrap_or(0) {
+                if hashed.is_none() {
+                    hash = self.visit.hash_as_it_grows(&self.assembly).await;
+                }
+                hash = grown(hash).await;
+                hashed = Some(joined);
+                continue;
             }
-            let end = (joined..).find(|chunk| !complete.contains(chunk)).unwrap_or(joined);
-            if end > joined {
-                self.append(joined..end).await?;
-                self.places.add_permits(usize::try_from(end - joined).unwrap_or(0));
-                joined = end;
-                complete = complete.split_off(&joined);
+            let Some(end) = parts.last().map(|part| part.range.end) else {
+                if last || self.extents().is_joined() {
+                    return Ok(hash);
+                }
+                tokio::select! {
+                    () = changed => {}
+                    () = ended.cancelled() => {}
+                }
+                continue;
+            };
+            let appended = self.append(&parts, joined..end).await;
+            self.visit.explained(appended, &self.assembly, end - joined).await?;
+            self.extents().join(end);
+            self.changed.notify_waiters();
+        }
+    }
+
+    /// Appends parts to the assembly, which are this range of it.
+    async fn append(&self, parts: &[Part], range: Range<u64>) -> Result<(), RemoteError> {
+        let remote = &self.visit.remote;
+        let path = |part: &Part| self.visit.part(self.delivery, part.range.start);
+        let paths: Vec<RemotePath> = parts.iter().map(path).collect();
+        for part in parts.iter().filter(|part| part.ragged) {
+            self.cut(&path(part), part.range.end - part.range.start).await?;
+        }
+        for tried in 1..APPENDS {
+            match remote.append(&paths, &self.assembly, range.clone()).await {
+                Err(e) if e.kind == ErrorKind::Failed => {
+                    tracing::debug!(vessel = %self.visit.vessel.settings.name, file = %self.version().path, "{e}");
+                }
+                appended => return appended,
+            }
+            tokio::time::sleep(STRAGGLERS * tried).await;
+            self.cut(&self.assembly, range.start).await?;
+            for part in parts {
+                self.cut(&path(part), part.range.end - part.range.start).await?;
             }
         }
-        Ok(())
+        remote.append(&paths, &self.assembly, range).await
     }
 
-    async fn append(&self, chunks: std::ops::Range<u64>) -> Result<(), Fault> {
-        let parts: Vec<RemotePath> = chunks.clone().map(|chunk| self.visit.part(self.delivery, chunk)).collect();
-        let range = self.plan.range(chunks.start).start..self.plan.range(chunks.end - 1).end;
-        let appended = self.visit.remote.append(&parts, &self.assembly, range.clone()).await;
-        self.visit.explained(appended, &self.assembly, range.end - range.start).await
+    async fn cut(&self, path: &RemotePath, size: u64) -> Result<(), RemoteError> {
+        self.visit.remote.set(path, Attrs { size: Some(size), ..Attrs::default() }).await
     }
+}
+
+/// Tells the vessel's hash that the assembly has grown. One that fails is given up: the whole is hashed at the end then.
+pub(super) async fn grown(hash: Option<GrowingHash<'_>>) -> Option<GrowingHash<'_>> {
+    let hash = hash?;
+    hash.grown().await.ok().map(|()| hash)
+}
+
+/// How many bytes of a file are joined on the vessel already, and what parts of it there are.
+pub(super) async fn found(
+    visit: &Visit,
+    delivery: &Delivery,
+    assembly: &RemotePath,
+) -> Result<(u64, Vec<Range<u64>>), Fault> {
+    if delivery.state == DeliveryState::Pending {
+        return Ok((0, Vec::new()));
+    }
+    let temp_dir = &visit.vessel.settings.temp_dir;
+    let (assembled, listed) = tokio::join!(visit.remote.look(assembly), visit.remote.list(temp_dir));
+    let assembled = assembled.map_err(|e| e.fault())?.and_then(|attrs| attrs.size).unwrap_or(0);
+    let mut held = Vec::new();
+    for (name, attrs) in listed.map_err(|e| e.fault())? {
+        if let Some(OurFile::Part { delivery: of, start }) = OurFile::parse(visit.instance, &name)
+            && of == delivery.id.0
+        {
+            held.push(start..start.saturating_add(attrs.size.unwrap_or(0)));
+        }
+    }
+    // An append that was cut off within a part is made again.
+    let torn = held.iter().find(|part| part.start < assembled && assembled < part.end);
+    let joined = torn.map_or(assembled, |part| part.start).min(delivery.version.stamp.size);
+    if joined != assembled {
+        let cut = visit.remote.set(assembly, Attrs { size: Some(joined), ..Attrs::default() }).await;
+        visit.explained(cut, assembly, 0).await?;
+    }
+    Ok((joined, held))
 }

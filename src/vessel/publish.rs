@@ -3,44 +3,86 @@
 use super::visit::Visit;
 use crate::fault::Fault;
 use crate::names::RemotePath;
-use crate::records::Version;
+use crate::records::{FileStamp, Version, VersionKind};
 use crate::transport::{Attrs, OpenFlags, RemoteError, RemoteFile};
 
 impl Visit {
-    /// Gives the verified assembly its mode and time, flushes it, and renames it to its destination.
+    /// Renames the finished and verified assembly to its destination.
     pub(super) async fn publish(
         &self,
         version: &Version,
         assembly: &RemotePath,
         destination: &RemotePath,
     ) -> Result<(), Fault> {
-        let file = self.open_ours(assembly, OpenFlags::WRITE_EXISTING, 0).await?;
-        let prepared = self.prepare(version, file).await;
-        self.explained(prepared, assembly, 0).await?;
-        let renamed = self.remote.rename_over(assembly, destination).await;
+        let size = (version.kind == VersionKind::File).then_some(version.stamp.size);
+        let renamed = self.remote.rename_over(assembly, destination, size).await;
         self.explained(renamed, destination, 0).await?;
         self.flush_name(destination).await
     }
 
-    async fn prepare(&self, version: &Version, file: RemoteFile) -> Result<(), RemoteError> {
-        let attrs = Attrs { mode: Some(version.mode), times: times(version), ..Attrs::default() };
-        match file.set(attrs).await {
-            Err(e) if e.is_connection() => return Err(e),
-            // A file system without modes (FAT) is no reason to keep the file back.
-            Err(e) => tracing::warn!(vessel = %self.vessel.settings.name, file = %version.path, "{e}"),
-            Ok(()) => {}
+    /// Gives a whole assembly its mode and time, and flushes it.
+    pub(super) async fn finish(&self, version: &Version, assembly: &RemotePath) -> Result<(), Fault> {
+        let file = self.open_ours(self.remote.lane(), assembly, OpenFlags::WRITE_EXISTING, 0).await?;
+        let finished = self.finish_open(version, file, true).await;
+        self.explained(finished, assembly, 0).await
+    }
+
+    /// As [`Self::finish`], for one that is open; closes it. One that isn't `alone` is flushed with others later.
+    pub(super) async fn finish_open(
+        &self,
+        version: &Version,
+        file: RemoteFile,
+        alone: bool,
+    ) -> Result<(), RemoteError> {
+        let attrs = Attrs { mode: Some(version.mode), times: times(&version.stamp), ..Attrs::default() };
+        let (path, by_sftp) = (file.path().clone(), self.remote.capabilities().fsync());
+        // Apart, and first: changing the owner takes bits of the mode away.
+        if let Some(owner) = version.owner
+            && let Err(e) = file.set(Attrs { owner: Some(owner), ..Attrs::default() }).await
+        {
+            tracing::warn!(vessel = %self.vessel.settings.name, file = %version.path, "{e}");
         }
-        self.flush(&file).await?;
-        file.close().await
+        // A file system without modes (FAT) is no reason to keep the file back.
+        if let Err(e) = file.finish(attrs, alone && by_sftp).await? {
+            tracing::warn!(vessel = %self.vessel.settings.name, file = %version.path, "{e}");
+        }
+        if alone && !by_sftp { self.flush_by_command(&path).await } else { Ok(()) }
+    }
+
+    /// Whether many files can be flushed at once, which is cheaper than one by one.
+    pub(super) fn flushes_together(&self) -> bool {
+        self.remote.capabilities().sync_file_system
+    }
+
+    /// Flushes a file along with others.
+    pub(super) async fn flush_together(&self, path: &RemotePath) -> Result<(), Fault> {
+        match self.batches.flush(path).await {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(Fault::attempt(format_args!("{path} could not be flushed on the vessel"))),
+            Err(e) => Err(e.fault()),
+        }
+    }
+
+    /// Flushes a file with the vessel's `sync`, where it has one.
+    async fn flush_by_command(&self, path: &RemotePath) -> Result<(), RemoteError> {
+        if self.remote.capabilities().sync && !self.batches.flush(path).await? {
+            tracing::warn!(vessel = %self.vessel.settings.name, file = %path, "the vessel could not flush it");
+        }
+        Ok(())
     }
 
     async fn flush(&self, file: &RemoteFile) -> Result<(), RemoteError> {
-        if self.remote.capabilities().fsync() {
-            file.flush().await?;
-        } else if self.remote.capabilities().sync && !self.batches.sync(file.path()).await? {
-            tracing::warn!(vessel = %self.vessel.settings.name, file = %file.path(), "the vessel could not flush it");
+        if self.remote.capabilities().fsync() { file.flush().await } else { self.flush_by_command(file.path()).await }
+    }
+
+    /// Gives a file that was found under its final name the mode and owner that it has here by now.
+    pub(super) async fn dress_found(&self, version: &Version, destination: &RemotePath) -> Result<(), Fault> {
+        let there = self.remote.look(destination).await.map_err(|e| e.fault())?;
+        let same = there.is_some_and(|attrs| attrs.mode.is_some_and(|mode| mode & 0o7777 == version.mode));
+        if same && version.owner.is_none() {
+            return Ok(());
         }
-        Ok(())
+        self.dress(version, destination, Attrs { mode: Some(version.mode), ..Attrs::default() }).await
     }
 
     /// Flushes a file that was found under its final name: nobody knows whether it ever was.
@@ -52,23 +94,24 @@ impl Visit {
     }
 
     /// Flushes the directory, without which the new name may not outlive a power cut.
-    async fn flush_name(&self, destination: &RemotePath) -> Result<(), Fault> {
+    pub(super) async fn flush_name(&self, destination: &RemotePath) -> Result<(), Fault> {
         if !self.remote.capabilities().sync {
             return Ok(());
         }
-        let directory = destination.parent().unwrap_or_else(|| RemotePath::new("."));
-        self.batches.sync(&directory).await.map(|_| ()).map_err(|e| e.fault())
+        // Named by what lies in it: it may be where a file system is mounted, and that one is meant.
+        let directory = destination.parent().unwrap_or_else(|| RemotePath::new(".")).join(".");
+        self.batches.flush(&directory).await.map(|_| ()).map_err(|e| e.fault())
     }
 }
 
 /// Both times as SFTP has them, whole seconds from 1970 to 2106; `None` for a file from another age.
-fn times(version: &Version) -> Option<(u32, u32)> {
-    u32::try_from(version.stamp.mtime).ok().map(|seconds| (seconds, seconds))
+pub(super) fn times(stamp: &FileStamp) -> Option<(u32, u32)> {
+    u32::try_from(stamp.mtime).ok().map(|seconds| (seconds, seconds))
 }
 
-/// Whether a file on the vessel looks like this version, as far as that shows without reading it.
-pub(super) fn looks_like(version: &Version, attrs: &Attrs) -> bool {
+/// Whether a file on the vessel looks like a version with this stamp, as far as that shows without reading it.
+pub(super) fn looks_like(stamp: &FileStamp, attrs: &Attrs) -> bool {
     attrs.is_file()
-        && attrs.size == Some(version.stamp.size)
-        && attrs.times.map(|(_, modified)| modified) == times(version).map(|(_, modified)| modified)
+        && attrs.size == Some(stamp.size)
+        && attrs.times.map(|(_, modified)| modified) == times(stamp).map(|(_, modified)| modified)
 }

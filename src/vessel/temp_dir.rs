@@ -15,10 +15,12 @@ pub(super) async fn prepare(remote: &Remote, vessel: &Vessel, instance: Instance
     let attrs = match remote.look(temp_dir).await {
         Ok(Some(attrs)) => attrs,
         Ok(None) => {
-            if let Err(e) = make(remote, temp_dir).await {
-                return Err(explain(e).await);
+            let Err(e) = make(remote, temp_dir).await else { return Ok(()) };
+            // Someone may have made it at the same moment, such as another vessel of the settings that is the same host.
+            match remote.look(temp_dir).await {
+                Ok(Some(attrs)) => attrs,
+                _ => return Err(explain(e).await),
             }
-            return Ok(());
         }
         Err(e) => return Err(explain(e).await),
     };
@@ -84,7 +86,7 @@ impl RemoteError {
     /// A fault that concerns the vessel as a whole, for what every file there needs.
     fn fault_of_vessel(&self, remedy: &str) -> Fault {
         match self.kind {
-            ErrorKind::Connection | ErrorKind::NoSpace { .. } => self.fault(),
+            ErrorKind::Connection | ErrorKind::NoSpace { .. } | ErrorKind::Quota => self.fault(),
             _ => Fault::vessel(self).mend(remedy),
         }
     }

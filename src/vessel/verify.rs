@@ -2,7 +2,7 @@
 
 use futures_util::{StreamExt, stream};
 
-use super::visit::Visit;
+use super::visit::{Visit, source_changed, source_fault};
 use crate::digest::{Digest, FileDigests, FileHasher};
 use crate::fault::Fault;
 use crate::names::RemotePath;
@@ -25,20 +25,29 @@ pub(super) enum Verdict {
 impl Visit {
     /// Verifies a file on the vessel against a version: by a program there, or by reading it back.
     pub(super) async fn verify(&self, version: &Version, path: &RemotePath) -> Result<Verdict, Fault> {
-        let Some(tool) = self.remote.capabilities().hash_tool else { return self.read_back(version, path).await };
+        let wanted = self.digest(version).await?;
+        let Some(tool) = self.remote.capabilities().hash_tool else {
+            return self.read_back(version, &wanted, path).await;
+        };
         let digest = if version.plan().count() > 1 {
             self.remote.hash(tool, path, version.stamp.size).await.map(Some)
         } else {
-            self.batches.hash(path, version.stamp.size).await
+            self.batches.check(path, version.stamp.size).await.map(|(digest, _)| digest)
         };
-        if digest.map_err(|e| e.fault())? == Some(version.digest) {
+        if digest.map_err(|e| e.fault())? == Some(wanted) {
             return Ok(Verdict::Good(Verified::ByVessel));
         }
-        self.bad_chunks(version, tool, path).await.map(Verdict::Bad)
+        self.bad_chunks(version, &wanted, tool, path).await.map(Verdict::Bad)
     }
 
-    async fn bad_chunks(&self, version: &Version, tool: HashTool, path: &RemotePath) -> Result<Vec<u64>, Fault> {
-        let wanted = self.chunk_digests(version).await?;
+    async fn bad_chunks(
+        &self,
+        version: &Version,
+        digest: &Digest,
+        tool: HashTool,
+        path: &RemotePath,
+    ) -> Result<Vec<u64>, Fault> {
+        let wanted = self.chunk_digests(version, digest).await?;
         let chunks: Vec<u64> = (0..version.plan().count()).collect();
         let mut found = Vec::with_capacity(chunks.len());
         for some in chunks.chunks(RANGES) {
@@ -48,16 +57,27 @@ impl Visit {
         Ok(differing(&wanted, &found))
     }
 
-    async fn chunk_digests(&self, version: &Version) -> Result<Vec<Digest>, Fault> {
-        self.vessel.ledger.chunk_digests(version.id).await.map_err(|e| e.fault())
+    /// The digests of a version's chunks, made anew from the source, for they are needed rarely.
+    async fn chunk_digests(&self, version: &Version, digest: &Digest) -> Result<Vec<Digest>, Fault> {
+        let source = self.open_source(version).await?;
+        let digests = source.read_again(version.chunk_size).await.map_err(|error| source_fault(version, &error))?;
+        if digests.file == *digest {
+            return Ok(digests.chunks);
+        }
+        // It changed without a trace in size or time. What was sent is no version that ever was; the watch takes in what
+        // is there now.
+        source.forget();
+        let path = std::slice::from_ref(&version.path);
+        self.vessel.ledger.vanished(&version.directory, path).await.map_err(|e| e.fault())?;
+        Err(source_changed(version))
     }
 
-    async fn read_back(&self, version: &Version, path: &RemotePath) -> Result<Verdict, Fault> {
+    async fn read_back(&self, version: &Version, wanted: &Digest, path: &RemotePath) -> Result<Verdict, Fault> {
         let digests = self.digests_of(version, path).await.map_err(|e| e.fault())?;
-        if digests.file == version.digest {
+        if digests.file == *wanted {
             return Ok(Verdict::Good(Verified::ByReadBack));
         }
-        Ok(Verdict::Bad(differing(&self.chunk_digests(version).await?, &digests.chunks)))
+        Ok(Verdict::Bad(differing(&self.chunk_digests(version, wanted).await?, &digests.chunks)))
     }
 
     async fn digests_of(&self, version: &Version, path: &RemotePath) -> Result<FileDigests, RemoteError> {

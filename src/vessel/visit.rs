@@ -1,54 +1,65 @@
 //! A visit: what lasts as long as one connection to the vessel.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, OnceCell};
 
 use super::Vessel;
 use super::batch::Batches;
+use super::lanes::Lanes;
 use super::temp_dir;
-use crate::fault::Fault;
-use crate::local::{DiskError, SourceFile};
+use crate::digest::Digest;
+use crate::fault::{Cause, Fault};
+use crate::local::{Arrival, DiskError, Source};
 use crate::monitor::Event;
 use crate::names::{InstanceId, RemotePath, assembly_name, part_name};
 use crate::records::{Delivery, Version};
-use crate::transport::{Attrs, ErrorKind, OpenFlags, Remote, RemoteError, RemoteFile};
+use crate::settings::Links;
+use crate::transport::{Attrs, ErrorKind, Lane, OpenFlags, Remote, RemoteError, RemoteFile};
+
+/// Who has sent so many bytes has begun in earnest: the servers and shells of many vessels on one host start in turn.
+const UNDER_WAY: u64 = 8 << 20;
 
 /// One connection, and what was found out or made on it.
 pub(super) struct Visit {
     pub(super) vessel: Vessel,
     pub(super) remote: Remote,
+    pub(super) lanes: Lanes,
     pub(super) batches: Batches,
     pub(super) instance: InstanceId,
     /// Held by the large file that is being uploaded: the next one starts when this one needs the link no more.
     pub(super) large_upload: Mutex<()>,
-    /// Whether bytes of a file were sent in this visit: it was not in vain, however it ends.
-    pub(super) progress: AtomicBool,
+    /// Bytes of files that were sent in this visit: with any, it was not in vain, however it ends.
+    sent: AtomicU64,
+    /// Others that read the same wait for this vessel until it has begun to.
+    arrival: std::sync::Mutex<Option<Arrival>>,
     /// What was made or found on this connection and is not asked for again, until something shows that it is gone.
     temp_dir: Mutex<bool>,
-    made_dirs: Mutex<HashSet<RemotePath>>,
+    made_dirs: Mutex<HashMap<RemotePath, Arc<OnceCell<()>>>>,
 }
 
 impl Visit {
-    pub(super) fn new(vessel: Vessel, remote: Remote) -> Self {
+    pub(super) fn new(vessel: Vessel, remote: Remote, arrival: Option<Arrival>) -> Self {
         Self {
             instance: vessel.ledger.instance(),
+            lanes: Lanes::new(remote.lane().clone()),
             batches: Batches::new(&remote),
             vessel,
             remote,
             large_upload: Mutex::new(()),
-            progress: AtomicBool::new(false),
+            sent: AtomicU64::new(0),
+            arrival: std::sync::Mutex::new(arrival),
             temp_dir: Mutex::new(false),
-            made_dirs: Mutex::new(HashSet::new()),
+            made_dirs: Mutex::default(),
         }
     }
 
     /// Where a version goes. The directory is configured: deliveries of others are not asked for.
     pub(super) fn destination(&self, version: &Version) -> Result<RemotePath, Fault> {
         match self.vessel.directories.get(&version.directory) {
-            Some((directory, _)) => Ok(self.vessel.settings.remote_location(directory).join_rel(&version.path)),
+            Some((directory, _)) => Ok(self.vessel.settings.destination(directory, &version.path)),
             None => Err(Fault::file(format_args!("[Directory {}] is not configured any more", version.directory))
                 .mend("configure it again, or let the delivery rest")),
         }
@@ -62,8 +73,8 @@ impl Visit {
         Ok(destination.parent().map_or_else(|| RemotePath::new(name.as_str()), |dir| dir.join(&name)))
     }
 
-    pub(super) fn part(&self, delivery: &Delivery, chunk: u64) -> RemotePath {
-        self.vessel.settings.temp_dir.join(part_name(self.instance, delivery.id.0, chunk))
+    pub(super) fn part(&self, delivery: &Delivery, start: u64) -> RemotePath {
+        self.vessel.settings.temp_dir.join(part_name(self.instance, delivery.id.0, start))
     }
 
     /// Makes sure that TempDir is there and ours.
@@ -78,31 +89,37 @@ impl Visit {
 
     /// Makes a directory on the vessel, unless that was done on this connection.
     pub(super) async fn make_dirs(&self, directory: &RemotePath) -> Result<(), Fault> {
-        if self.made_dirs.lock().await.contains(directory) {
-            return Ok(());
-        }
-        let made = self.remote.make_dirs(directory).await;
-        self.explained(made, directory, 0).await?;
-        self.made_dirs.lock().await.insert(directory.clone());
-        Ok(())
+        let made = self.made_dirs.lock().await.entry(directory.clone()).or_default().clone();
+        let making = || async {
+            let made = self.remote.make_dirs(directory).await;
+            self.explained(made, directory, 0).await
+        };
+        made.get_or_try_init(making).await.copied()
     }
 
-    /// Opens a file of ours for writing.
+    /// Forgets that a directory, and those below it, were made on this connection: it is about to be removed.
+    pub(super) async fn forget_dirs(&self, directory: &RemotePath) {
+        let below = [directory.as_bytes(), b"/"].concat();
+        self.made_dirs.lock().await.retain(|made, _| made != directory && !made.as_bytes().starts_with(&below));
+    }
+
+    /// Opens a file of ours for writing, on a lane.
     ///
     /// An earlier attempt may have given it the source's mode already, which need not let its owner write. And a directory
     /// that is gone (cleaned up by the vessel's system) is made anew by the next attempt.
     pub(super) async fn open_ours(
         &self,
+        lane: &Lane,
         path: &RemotePath,
         flags: OpenFlags,
         needed: u64,
     ) -> Result<RemoteFile, Fault> {
         const OURS: u32 = 0o600;
-        let opened = match self.remote.open(path, flags, OURS).await {
+        let opened = match lane.open(path, flags, OURS).await {
             Err(e) if e.kind == ErrorKind::Denied => {
                 // When this fails too, what counts is that the file can't be opened.
                 let _ = self.remote.set(path, Attrs { mode: Some(OURS), ..Attrs::default() }).await;
-                self.remote.open(path, flags, OURS).await
+                lane.open(path, flags, OURS).await
             }
             opened => opened,
         };
@@ -126,39 +143,75 @@ impl Visit {
         }
     }
 
-    /// Opens the source, which must still be this version.
-    pub(super) async fn open_source(&self, version: &Version) -> Result<Arc<SourceFile>, Fault> {
+    /// Opens the source, which must still be this version. All vessels that send it read it together.
+    pub(super) async fn open_source(&self, version: &Version) -> Result<Source, Fault> {
         let Some((directory, _)) = self.vessel.directories.get(&version.directory) else {
             return Err(Fault::file("the directory is not configured any more"));
         };
-        let (location, path, stamp) = (directory.location.clone(), version.path.clone(), version.stamp);
-        let opening = tokio::task::spawn_blocking(move || -> Result<Option<SourceFile>, DiskError> {
-            let source = SourceFile::open(&location, &path)?;
-            Ok((source.stamp()? == stamp).then_some(source))
-        });
-        match opening.await.map_err(|e| Fault::daemon(format_args!("opening a source: {e}")))? {
-            Ok(Some(source)) => Ok(Arc::new(source)),
-            Ok(None) => Err(source_changed(version)),
-            Err(e) if e.is_gone() => Err(source_changed(version)),
-            Err(e) => Err(e.fault()),
+        let follow = directory.links == Links::Follow;
+        let source = self.vessel.feed.open(&directory.location, &version.path, version.stamp, follow).await;
+        let source = source.map_err(|error| source_fault(version, &error))?;
+        if version.digest.is_none() {
+            source.hash_on_the_way();
         }
+        Ok(source)
+    }
+
+    /// The digest of a version, found out now where nobody knows it yet.
+    pub(super) async fn digest(&self, version: &Version) -> Result<Digest, Fault> {
+        if let Some(digest) = version.digest {
+            return Ok(digest);
+        }
+        let digest = self.open_source(version).await?.digest().await;
+        let digest = digest.map_err(|error| source_fault(version, &error))?;
+        self.vessel.ledger.hashed(version.id, &digest).await.map_err(|e| e.fault())?;
+        Ok(digest)
     }
 
     /// Reports bytes that were sent.
-    pub(super) fn sent(&self, bytes: u64) {
-        self.progress.store(true, Ordering::Relaxed);
-        self.taken(bytes);
+    pub(super) fn sent(&self, version: &Version, bytes: u64) {
+        let before = self.sent.fetch_add(bytes, Ordering::Relaxed);
+        if before < UNDER_WAY && before + bytes >= UNDER_WAY {
+            self.has_arrived();
+        }
+        self.taken(version, bytes, false);
     }
 
-    /// Reports bytes that the vessel holds.
-    pub(super) fn taken(&self, bytes: u64) {
+    /// Whether anything was sent.
+    pub(super) fn has_sent(&self) -> bool {
+        self.sent.load(Ordering::Relaxed) > 0
+    }
+
+    /// It reads by now, or has nothing to read.
+    pub(super) fn has_arrived(&self) {
+        let arrival = self.arrival.lock().expect("no code panics while it holds this lock").take();
+        drop(arrival);
+    }
+
+    /// Reports bytes that the vessel was found to hold.
+    pub(super) fn found(&self, version: &Version, bytes: u64) {
+        self.taken(version, bytes, true);
+    }
+
+    fn taken(&self, version: &Version, bytes: u64, found: bool) {
         if bytes > 0 {
-            self.vessel.monitor.notice(&Event::Taken { vessel: &self.vessel.settings.name, bytes });
+            let vessel = &self.vessel.settings.name;
+            self.vessel.monitor.notice(&Event::Taken { vessel, version: version.id, bytes, found });
         }
     }
 }
 
 /// The source is another than the one that was admitted. The watch will see it and supersede this delivery.
 pub(super) fn source_changed(version: &Version) -> Fault {
-    Fault::attempt(format_args!("the source of {} changed or went away after it was taken in", version.path))
+    let reason = format_args!("the source of {} changed or went away after it was taken in", version.path);
+    Fault::attempt(reason).of(Cause::Source)
+}
+
+/// What follows when a source can't be read.
+pub(super) fn source_fault(version: &Version, error: &DiskError) -> Fault {
+    match error {
+        DiskError::Changed { .. } => source_changed(version),
+        error if error.is_gone() => source_changed(version),
+        error => error.fault(),
+    }
 }

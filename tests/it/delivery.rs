@@ -162,3 +162,24 @@ fn what_another_shore_left_in_temp_dir_is_not_touched() {
     daemon.terminate();
     assert_eq!(names_in(&temp), foreign.map(|name| OsStr::from_bytes(name.as_bytes()).to_owned()));
 }
+
+#[test]
+fn zeros_cost_little_on_the_wire_and_none_of_them_is_lost() {
+    for assembly in ["cat", "direct"] {
+        let plan = Fleet::new().monster("ChunkSize", "8 MiB").openssh("open").proxied().key("Assembly", assembly);
+        let Some(fleet) = plan.start() else { return };
+        // Data, a hole, data that is no whole piece, and zeros to the end.
+        let mut bytes = vec![0; 64 * MIB + 77];
+        bytes[..MIB].copy_from_slice(&content(1, MIB));
+        bytes[40 * MIB + 5..41 * MIB].copy_from_slice(&content(2, MIB - 5));
+        fleet.put("sparse", &bytes);
+        let link = fleet.vessel("open").link();
+        let daemon = fleet.run();
+        fleet.wait_until_retired("sparse");
+        daemon.terminate();
+        fleet.assert_equal("open", "sparse", &bytes);
+        let sent = link.sent();
+        println!("{assembly}: {sent} bytes for {}", bytes.len());
+        assert!(sent < 5 * MIB as u64, "{assembly}: {sent} bytes were sent");
+    }
+}

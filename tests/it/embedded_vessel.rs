@@ -35,7 +35,7 @@ impl Harbour {
         fs::create_dir(directory.path().join("home")).unwrap();
         let authorized_key = Some(key_pair(directory.path(), "key").await);
         let home = directory.path().join("home");
-        let options = Options { user: "captain".into(), password: None, authorized_key, exec: true, home };
+        let options = Options { user: "captain".into(), password: None, authorized_key, exec: true, home, fates: None };
         let vessel = EmbeddedVessel::start(change(options)).unwrap();
         let line = format!("[127.0.0.1]:{} {}\n", vessel.address().port(), vessel.host_key().to_openssh().unwrap());
         fs::write(directory.path().join("known_hosts"), line).unwrap();

@@ -8,10 +8,11 @@ use std::path::{Path, PathBuf};
 /// The modules of the crate, lowest layer first. A module imports only from layers before its own.
 const LAYERS: &[(&str, &[&str])] = &[
     ("L0, pure values", &["digest", "names", "chunk", "fault", "backoff"]),
-    ("L0, what is made of them", &["records"]),
+    ("L0, what is made of them", &["records", "outline"]),
     ("L1", &["settings", "monitor", "bell", "clock"]),
+    ("L1, what is made of them", &["rate_limit"]),
     ("L2, the ports", &["local", "ledger", "transport", "embedded_vessel"]),
-    ("L3, the workflows", &["shore", "vessel"]),
+    ("L3, the workflows", &["shore", "vessel", "orders"]),
     ("L4, read-only views", &["status"]),
     ("L5, the composition root", &["daemon"]),
     ("L6, the outside", &["logging"]),
@@ -47,6 +48,12 @@ const CONFINED: &[Confined] = &[
         followed_by: "::",
         places: &["ledger"],
         reason: "the ledger alone knows SQL: another store must be able to take SQLite's place",
+    },
+    Confined {
+        words: &["axum", "hyper"],
+        followed_by: "::",
+        places: &["status"],
+        reason: "HTTP is one way of showing the status document: everybody else asks for the document",
     },
     Confined {
         words: &["println", "print", "eprintln", "eprint", "dbg"],

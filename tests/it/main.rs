@@ -8,17 +8,32 @@
     reason = "a failed assumption is a failed test, and what it prints explains it"
 )]
 
+mod browser;
+mod churn;
 mod command_line;
 mod delivery;
+mod delta;
 mod embedded_vessel;
+mod faults;
 mod fleet;
 mod fleet_itself;
 mod host_keys;
+mod import;
+mod lanes;
 mod layers;
+mod link;
+mod logging;
 mod logins;
+mod mirror;
 mod outages;
 mod packaging;
+mod read_once;
 mod refusals;
 mod retire;
+mod selection;
+mod servers_in_trouble;
 mod settings;
+mod simulation;
+mod status;
 mod watching;
+mod why;

@@ -123,6 +123,26 @@ fn a_link_that_breaks_again_and_again_costs_only_what_was_in_flight() {
 }
 
 #[test]
+fn a_connection_that_falls_silent_is_replaced_long_before_it_is_given_up() {
+    let plan = Fleet::new().monster("ChunkSize", "4 MiB").openssh("open").key("Timeout", "60s").proxied();
+    let Some(fleet) = plan.start() else { return };
+    let bytes = content(15, 24 * MIB);
+    let link = fleet.vessel("open").link();
+    link.limit(8 * MIB as u64);
+    let daemon = fleet.run();
+    fleet.put("big", &bytes);
+    wait_until("a third to be sent", || link.sent() > 8 * MIB as u64);
+    link.stall();
+    daemon.wait_for_log(&["fell silent and was replaced", "open"]);
+    fleet.wait_until_retired("big");
+    fleet.assert_equal("open", "big", &bytes);
+    let over = link.sent() as i64 - bytes.len() as i64;
+    assert!(over < 4 * MIB as i64, "{over} bytes were sent twice");
+    daemon.terminate();
+    fleet.assert_tidy("open");
+}
+
+#[test]
 fn a_restart_sends_nothing_that_was_acknowledged() {
     let plan = Fleet::new().openssh("up").proxied().openssh("down");
     let Some(fleet) = plan.start() else { return };

@@ -104,9 +104,16 @@ fn a_read_only_destination_is_named_without_a_shell_too() {
     refused(Fleet::new().sftp_only("bad").read_only("in"), b"cargo", &["bad", "/in"]);
 }
 
+/// Has the last vessel take large files over two connections, which needs parts, and slowly enough for both to come about.
+fn several_lanes(plan: FleetPlan) -> FleetPlan {
+    plan.key("Connections", "2").key("RateLimit", "2 MiB/s")
+}
+
 #[test]
 fn a_full_temp_dir_is_named_and_smaller_files_still_arrive() {
-    let Some(fleet) = Fleet::new().openssh("bad").temp_on_tmpfs("4m").openssh("good").start() else { return };
+    let Some(fleet) = several_lanes(Fleet::new().openssh("bad")).temp_on_tmpfs("128k").openssh("good").start() else {
+        return;
+    };
     let big = content(9, 12 * MIB);
     fleet.put("cargo", &big);
     let daemon = fleet.run();
@@ -121,14 +128,11 @@ fn a_full_temp_dir_is_named_and_smaller_files_still_arrive() {
 
 #[test]
 fn a_temp_dir_that_becomes_full_and_is_emptied_again_needs_nobodys_help() {
-    let Some(fleet) =
-        Fleet::new().monster("ChunkSize", "1 MiB").openssh("bad").temp_on_tmpfs("16m").openssh("good").start()
-    else {
-        return;
-    };
+    let plan = several_lanes(Fleet::new().monster("ChunkSize", "1 MiB").openssh("bad"));
+    let Some(fleet) = plan.temp_on_tmpfs("16m").openssh("good").start() else { return };
     let ballast = fleet.vessel("bad").path("temp/ballast");
-    // Not even one chunk fits.
-    fs::write(&ballast, content(10, 15 * MIB + MIB / 2)).unwrap();
+    // Not even the shortest part fits.
+    fs::write(&ballast, content(10, 16 * MIB - 100 * 1024)).unwrap();
     let big = content(11, 6 * MIB);
     fleet.put("cargo", &big);
     let daemon = fleet.run();

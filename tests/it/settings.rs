@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use contentmonster::names::{DirectoryName, RemotePath};
 use contentmonster::settings::{
-    EXAMPLE, Environment, HostKeyPolicy, Preset, SectionKind, Settings, SettingsError, known_keys,
+    Assembly, CongestionControl, Connections, EXAMPLE, Environment, HostKeyPolicy, Preset, RateSchedule, SectionKind,
+    Settings, SettingsError, known_keys,
 };
 use proptest::prelude::*;
 use secrecy::ExposeSecret;
@@ -52,6 +53,68 @@ fn the_example_is_valid() {
     let vessel = &settings.vessels[0];
     assert_eq!((vessel.port, vessel.timeout, vessel.username.as_str()), (22, Duration::from_secs(10), "ann"));
     assert_eq!(vessel.host_key_policy, HostKeyPolicy::Strict);
+    assert_eq!((vessel.connections, vessel.assembly), (Connections::Auto, Assembly::Cat));
+    assert_eq!((&vessel.congestion_control, vessel.compression), (&CongestionControl::Auto, false));
+    assert_eq!([&settings.monster.rate_limit, &vessel.rate_limit], [&RateSchedule::default(); 2]);
+}
+
+#[test]
+fn what_is_set_of_a_link_arrives_typed() {
+    let text = with(
+        "Connections = 3\nCongestionControl = reno\nCompression = yes\nAssembly = direct # all at once\n\
+                     RateLimit = 08:00-18:00 2 MiB/s, 10 MiB/s\n[MONSTER]\nRateLimit = 100 Mbit/s\n",
+    );
+    let settings = parse(&text).unwrap();
+    let vessel = &settings.vessels[0];
+    assert_eq!((vessel.connections, vessel.assembly), (Connections::Fixed(3), Assembly::Direct));
+    assert_eq!(vessel.congestion_control, CongestionControl::Named("reno".into()));
+    assert!(vessel.compression);
+    let noon = 12 * 60;
+    assert_eq!((vessel.rate_limit.at(noon), vessel.rate_limit.at(0)), (Some(2 << 20), Some(10 << 20)));
+    assert_eq!(settings.monster.rate_limit.at(noon), Some(12_500_000));
+}
+
+#[test]
+fn every_bad_value_of_a_link_is_named() {
+    let text = "[DEFAULT]
+RateLimit = 1 MiB
+[MONSTER]
+[Directory d]
+Location = /srv/d
+RateLimit = 1 MiB/s
+[Vessel a]
+Address = a
+Connections = 9
+CongestionControl = BBR
+Compression = zlib
+Assembly = dog
+RateLimit = 1000/s
+[Vessel b]
+Address = b
+RateLimit = 8:00-8:00 1 MiB/s
+[Vessel c]
+Address = c
+RateLimit = 1 MiB/s, 2 MiB/s
+[Vessel d]
+Address = d
+RateLimit =
+[Vessel e]
+Address = e
+RateLimit = 08:00-18:00
+";
+    insta::assert_snapshot!(errors(text), @r###"
+    settings.ini:2: [DEFAULT] RateLimit: `1 MiB` is no rate; give a size per second, such as 10 MiB/s, or 8 Mbit/s, or none
+    settings.ini:6: [Directory d] RateLimit: does not belong here; it is a key of [MONSTER] and [Vessel y]
+    settings.ini:9: [Vessel a] Connections: `9` is no number of connections; give auto, or a number from 1 to 8
+    settings.ini:10: [Vessel a] CongestionControl: `BBR` is no congestion control; give auto, system, or one that `sysctl net.ipv4.tcp_available_congestion_control` shows, such as bbr
+    settings.ini:11: [Vessel a] Compression: `zlib` is neither yes nor no; give yes or no
+    settings.ini:12: [Vessel a] Assembly: `dog` is no way to put files together; give cat or direct
+    settings.ini:13: [Vessel a] RateLimit: 1000/s is out of range; give 1 KiB/s to 1 TiB/s
+    settings.ini:16: [Vessel b] RateLimit: `8:00-8:00` is no span of time; write two times of day with a `-` and no blank between them, such as 08:00-18:00 or 22:00-06:00
+    settings.ini:19: [Vessel c] RateLimit: `2 MiB/s` is a second rate without a time of day; put a time before it, such as 08:00-18:00, or keep one of the two
+    settings.ini:22: [Vessel d] RateLimit: empty; give a value or remove the line; a value that starts with # or ; goes in double quotes
+    settings.ini:25: [Vessel e] RateLimit: `08:00-18:00` has no rate; write one behind it, such as `08:00-18:00 2 MiB/s`
+    "###);
 }
 
 #[test]
@@ -81,7 +144,9 @@ fn the_example_names_every_key_with_its_default() {
 #[test]
 fn the_example_stays_valid_with_every_key_active() {
     let active = |line: &str| match setting(line) {
-        Some((key, _)) if !matches!(key, "PasswordFile" | "PassphraseFile") => line.trim_start_matches("# ").to_owned(),
+        Some((key, _)) if !matches!(key, "PasswordFile" | "PassphraseFile" | "ListenTokenFile") => {
+            line.trim_start_matches("# ").to_owned()
+        }
         _ => line.to_owned(),
     };
     let text: Vec<String> = EXAMPLE.lines().map(active).collect();
@@ -217,7 +282,7 @@ RemoteLocation.documents = /srv
     settings.ini:13: [Vessel x] SettleTime: does not belong here; it is a key of [Directory x]
     settings.ini:14: [Vessel x] Password: there is more than the key before the `=`; write `Password = value`
     settings.ini:15: [Vessel x] Password: there is more than the key before the `=`; write `Password = value`
-    settings.ini:16: [Vessel x] Colour: unknown key; known here: Address, Port, Username, Password, PasswordFile, IdentityFile, Passphrase, PassphraseFile, HostKey, HostKeyPolicy, TempDir, Timeout, IgnoreDirs, RemoteLocation.x
+    settings.ini:16: [Vessel x] Colour: unknown key; known here: Address, Port, Username, Password, PasswordFile, IdentityFile, Passphrase, PassphraseFile, HostKey, HostKeyPolicy, TempDir, Timeout, ReconnectWait, Connections, CongestionControl, Compression, RateLimit, Assembly, Dirs, IgnoreDirs, RemoteLocation.x
     settings.ini:17: [Vessel x] IgnoreDirs: there is no [Directory documnts]; did you mean documents?
     settings.ini:18: [Vessel x] RemoteLocation.documnts: there is no [Directory documnts]; did you mean documents?
     settings.ini:19: [Vessel x] RemoteLocation.: names no directory; write the name of one behind `RemoteLocation.`
@@ -305,7 +370,7 @@ RemoteLocation = /elsewhere
 ",
     );
     insta::assert_snapshot!(errors(&text), @r###"
-    settings.ini:5: [Directory again] Location: is the Location of [Directory d] too; give each directory its own, or make one section of the two
+    settings.ini:5: [Directory again] Location: is the Location of [Directory d] too; give each directory its own, or make one section of the two; only mirrors may share one
     "###);
 }
 
@@ -316,7 +381,7 @@ fn what_is_unwise_is_a_warning() {
     let environment = Environment { settings_mode: Some(0o100_644), ..environment() };
     let settings = Settings::parse(text, Path::new("/etc/c m/settings.ini"), &environment).unwrap();
     insta::assert_snapshot!(settings.warnings.join("\n"), @r###"
-    /etc/c m/settings.ini:1: [Directory d] no vessel takes this directory: its files stay where they are; take it out of a vessel's IgnoreDirs, or remove the section
+    /etc/c m/settings.ini:1: [Directory d] no vessel takes this directory: its files stay where they are; take it out of a vessel's IgnoreDirs, name it in its Dirs, or remove the section
     /etc/c m/settings.ini:3: [Directory next] Location: is where [Directory d] puts its delivered files; what is delivered there will be sent on from here; choose another Location if that isn't meant
     /etc/c m/settings.ini:8: [Vessel v] Password: other users can read this secret (mode 0644); run: chmod 600 '/etc/c m/settings.ini'
     "###);

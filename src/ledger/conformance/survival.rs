@@ -15,7 +15,7 @@ pub(in crate::ledger) async fn any_path_survives(store: &dyn Store, hands: &Hand
     let came_back: Vec<_> = all.iter().map(|delivery| delivery.version.path.as_bytes().to_vec()).collect();
     assert_eq!(came_back, names);
     for (delivery, name) in all.iter().zip(&names) {
-        assert_eq!(store.current_at(&docs(), &path(name)).await.unwrap().unwrap().path, path(name));
+        assert_eq!(store.current_at(&docs(), &[path(name)]).await.unwrap()[0].path, path(name));
         store.enter(delivery.id, DeliveryState::Uploading).await.unwrap();
         store.put_off(delivery.id, "parked", hands.now(), true).await.unwrap();
     }
@@ -24,7 +24,7 @@ pub(in crate::ledger) async fn any_path_survives(store: &dyn Store, hands: &Hand
         11
     );
     let gone: Vec<_> = names.iter().map(path).collect();
-    assert_eq!(store.vanished(&docs(), &gone).await.unwrap(), 11);
+    assert_eq!(store.vanished(&docs(), &gone).await.unwrap().len(), 11);
     let remains = store.remains(&vessel("tern"), 20).await.unwrap();
     assert_eq!(remains.iter().filter(|r| gone.contains(&r.path)).count(), 11);
 }
@@ -38,7 +38,10 @@ pub(in crate::ledger) async fn any_number_survives(store: &dyn Store, _: &Hands)
         admit(store, new.clone(), ["tern"]).await;
         let version = only_due(store, "tern").await.version;
         assert_eq!((version.stamp, version.mode, version.chunk_size), (new.stamp, new.mode, new.chunk_size));
-        assert_eq!(store.current(&docs()).await.unwrap(), [CurrentVersion { path: path("a"), stamp: new.stamp }]);
+        assert_eq!(
+            store.current(&docs()).await.unwrap(),
+            [CurrentVersion { path: path("a"), traits: traits_of(&new) }]
+        );
         // A file of that size is large for a vessel that was added later, too.
         let name = format!("added {n}");
         store.reconcile(&docs(), &vessels(["tern", &name])).await.unwrap();
@@ -46,15 +49,24 @@ pub(in crate::ledger) async fn any_number_survives(store: &dyn Store, _: &Hands)
     }
 }
 
-pub(in crate::ledger) async fn the_digests_of_chunks_survive(store: &dyn Store, _: &Hands) {
-    for count in [0_u32, 1, 1000] {
-        let mut new = file("a", &format!("{count} chunks"), 1);
-        new.chunks = (0..count).map(|n| Digest::of(&n.to_be_bytes())).collect();
-        admit(store, new.clone(), ["tern"]).await;
-        let version = only_due(store, "tern").await.version;
-        assert_eq!(version.digest, new.digest);
-        assert_eq!(store.chunk_digests(version.id).await.unwrap(), new.chunks);
+pub(in crate::ledger) async fn a_version_may_be_hashed_after_it_was_admitted(store: &dyn Store, _: &Hands) {
+    let hashed = file("a", "one", 1);
+    let unread = NewVersion { digest: None, ..hashed.clone() };
+    admit(store, unread.clone(), ["tern"]).await;
+    let version = only_due(store, "tern").await.version;
+    assert_eq!(version.digest, None);
+    // With or without a digest, it is the version that is there already.
+    admit(store, unread.clone(), ["tern"]).await;
+    admit(store, hashed.clone(), ["tern"]).await;
+    assert_eq!(only_due(store, "tern").await.version.id, version.id);
+    for digest in [Digest::of(b"one"), Digest::of(b"another")] {
+        store.hashed(version.id, &digest).await.unwrap();
+        assert_eq!(only_due(store, "tern").await.version.digest, hashed.digest, "the first one stays");
     }
+    admit(store, unread, ["tern"]).await;
+    assert_eq!(only_due(store, "tern").await.version.id, version.id);
+    admit(store, NewVersion { digest: Some(Digest::of(b"two")), ..hashed }, ["tern"]).await;
+    assert_ne!(only_due(store, "tern").await.version.id, version.id);
 }
 
 pub(in crate::ledger) async fn version_numbers_are_never_used_twice(store: &dyn Store, _: &Hands) {
@@ -68,7 +80,7 @@ pub(in crate::ledger) async fn version_numbers_are_never_used_twice(store: &dyn 
             0 => drop(store.vanished(&docs(), &[path("a")]).await.unwrap()),
             1 => {
                 deliver(store, "tern").await;
-                store.retired(id).await.unwrap();
+                store.retired(&[id]).await.unwrap();
             }
             _ => {}
         }

@@ -10,10 +10,10 @@ pub(in crate::ledger) async fn admitting_twice_is_one_version(store: &dyn Store,
     admit(store, file("a", "one", 1), ["tern", "gull"]).await;
     let second = only_due(store, "tern").await;
     assert_eq!((second.id, &second.version), (first.id, &first.version));
-    let current = [CurrentVersion { path: path("a"), stamp: first.version.stamp }];
+    let current = [CurrentVersion { path: path("a"), traits: traits_of(&file("a", "one", 1)) }];
     assert_eq!(store.current(&docs()).await.unwrap(), current);
-    assert_eq!(store.current_at(&docs(), &path("a")).await.unwrap().as_slice(), current);
-    assert_eq!(store.current_at(&docs(), &path("b")).await.unwrap(), None);
+    assert_eq!(store.current_at(&docs(), &[path("b"), path("a")]).await.unwrap(), current);
+    assert_eq!(store.current_at(&docs(), &[path("b")]).await.unwrap(), []);
     // Nor does it undo what was acknowledged.
     deliver(store, "tern").await;
     admit(store, file("a", "one", 1), ["tern", "gull"]).await;
@@ -35,7 +35,7 @@ pub(in crate::ledger) async fn one_file_among_many_that_can_not_be_new_does_not_
 pub(in crate::ledger) async fn the_last_of_two_versions_of_a_path_in_one_batch_stays(store: &dyn Store, _: &Hands) {
     let batch = [file("a", "one", 1), file("a", "two", 1)];
     store.admit(&docs(), &batch, &vessels(["tern"])).await.unwrap();
-    assert_eq!(only_due(store, "tern").await.version.digest, Digest::of(b"two"));
+    assert_eq!(only_due(store, "tern").await.version.digest, Some(Digest::of(b"two")));
 }
 
 pub(in crate::ledger) async fn a_changed_file_supersedes_what_is_open_and_keeps_what_is_acknowledged(
@@ -49,7 +49,7 @@ pub(in crate::ledger) async fn a_changed_file_supersedes_what_is_open_and_keeps_
 
     assert!(!store.is_open(open.id).await.unwrap());
     for name in ["tern", "gull"] {
-        assert_eq!(only_due(store, name).await.version.digest, Digest::of(b"two!"));
+        assert_eq!(only_due(store, name).await.version.digest, Some(Digest::of(b"two!")));
     }
     assert_eq!(current_paths(store).await, ["a"]);
     assert_eq!(backlog_of(store, "tern").await.unwrap().acknowledged, 1);
@@ -63,7 +63,7 @@ pub(in crate::ledger) async fn a_file_changed_back_is_a_new_version(store: &dyn 
     for (content, inode) in [("A", 1), ("B", 2), ("A", 3), ("A", 1), ("A", 4)] {
         admit(store, file("a", content, inode), ["tern"]).await;
         let delivery = only_due(store, "tern").await;
-        assert_eq!(delivery.version.digest, Digest::of(content.as_bytes()));
+        assert_eq!(delivery.version.digest, Some(Digest::of(content.as_bytes())));
         assert_eq!(delivery.version.stamp.inode, inode);
         assert!(!seen.contains(&delivery.version.id));
         seen.push(delivery.version.id);
@@ -77,9 +77,9 @@ pub(in crate::ledger) async fn directories_do_not_meet(store: &dyn Store, _: &Ha
     admit(store, file("a", "one", 1), ["tern"]).await;
     store.admit(&other, &[file("a", "two", 1)], &vessels(["tern"])).await.unwrap();
     assert_eq!(due(store, "tern").await.len(), 2);
-    assert_eq!(store.vanished(&other, &[path("a")]).await.unwrap(), 1);
+    assert_eq!(store.vanished(&other, &[path("a")]).await.unwrap().len(), 1);
     let left = only_due(store, "tern").await;
-    assert_eq!((left.version.directory, left.version.digest), (docs(), Digest::of(b"one")));
+    assert_eq!((left.version.directory, left.version.digest), (docs(), Some(Digest::of(b"one"))));
     assert!(store.current(&other).await.unwrap().is_empty());
 }
 
@@ -114,12 +114,12 @@ pub(in crate::ledger) async fn retiring_ends_a_version_once(store: &dyn Store, _
     admit(store, file("a", "one", 1), ["tern"]).await;
     deliver(store, "tern").await;
     let version = retirable(store).await.remove(0);
-    store.retired(version.id).await.unwrap();
+    store.retired(&[version.id]).await.unwrap();
     assert!(current_paths(store).await.is_empty());
     assert!(retirable(store).await.is_empty());
     // The same file put there again is delivered again, whatever is said of the old one.
     admit(store, file("a", "one", 1), ["tern"]).await;
-    store.retired(version.id).await.unwrap();
+    store.retired(&[version.id]).await.unwrap();
     assert_eq!(current_paths(store).await, ["a"]);
     assert!(only_due(store, "tern").await.version.id > version.id);
 }
@@ -129,10 +129,10 @@ pub(in crate::ledger) async fn what_is_not_complete_any_more_is_not_retired(stor
     deliver(store, "tern").await;
     let version = retirable(store).await.remove(0);
     store.reconcile(&docs(), &vessels(["tern", "gull"])).await.unwrap();
-    store.retired(version.id).await.unwrap();
+    store.retired(&[version.id]).await.unwrap();
     assert_eq!(due_paths(store, "gull").await, ["a"]);
     // Its source was moved nevertheless: that is noticed, and nothing stays open for ever.
-    assert_eq!(store.vanished(&docs(), &[path("a")]).await.unwrap(), 1);
+    assert_eq!(store.vanished(&docs(), &[path("a")]).await.unwrap().len(), 1);
     assert!(due(store, "gull").await.is_empty());
 }
 
@@ -230,8 +230,8 @@ pub(in crate::ledger) async fn a_vanished_source_drops_what_is_open_and_is_count
     let batch = [file("a", "one", 1), file("b", "one", 2), file("c", "one", 3)];
     store.admit(&docs(), &batch, &vessels(["tern", "gull"])).await.unwrap();
     let gone = [path("a"), path("b"), path("never there")];
-    assert_eq!(store.vanished(&docs(), &gone).await.unwrap(), 2);
-    assert_eq!(store.vanished(&docs(), &gone).await.unwrap(), 0);
+    assert_eq!(store.vanished(&docs(), &gone).await.unwrap().len(), 2);
+    assert_eq!(store.vanished(&docs(), &gone).await.unwrap().len(), 0);
     assert_eq!(due_paths(store, "tern").await, ["c"]);
     assert_eq!(current_paths(store).await, ["c"]);
     assert_eq!(backlog_of(store, "gull").await.unwrap().waiting, 1);
@@ -240,7 +240,7 @@ pub(in crate::ledger) async fn a_vanished_source_drops_what_is_open_and_is_count
 pub(in crate::ledger) async fn a_vanished_source_that_was_complete_counts_as_retired(store: &dyn Store, _: &Hands) {
     admit(store, file("a", "one", 1), ["tern"]).await;
     deliver(store, "tern").await;
-    assert_eq!(store.vanished(&docs(), &[path("a")]).await.unwrap(), 0);
+    assert_eq!(store.vanished(&docs(), &[path("a")]).await.unwrap().len(), 0);
     assert!(retirable(store).await.is_empty());
     assert!(current_paths(store).await.is_empty());
 }
@@ -256,4 +256,110 @@ pub(in crate::ledger) async fn a_path_that_vanished_can_come_back(store: &dyn St
     assert!(!store.acknowledge(old.id, Verified::ByVessel).await.unwrap());
     assert!(store.acknowledge(new.id, Verified::ByReadBack).await.unwrap());
     assert_eq!(retirable(store).await[0].id, new.version.id);
+}
+
+// Mirrors.
+
+fn thing(at: &str, kind: VersionKind, inode: u64) -> NewVersion {
+    let stamp = FileStamp { size: 0, mtime: 0, mtime_nanos: 0, inode };
+    let target = if kind == VersionKind::Link { b"where \xff it leads".to_vec() } else { Vec::new() };
+    NewVersion::without_content(
+        path(at),
+        Traits { kind, stamp, mode: 0o750, owner: Some((1000, 4_000_000_000)) },
+        target,
+    )
+}
+
+fn gone(at: &str) -> NewVersion {
+    NewVersion::without_content(path(at), Traits::GONE, Vec::new())
+}
+
+pub(in crate::ledger) async fn directories_and_links_survive_and_never_retire(store: &dyn Store, _: &Hands) {
+    let batch = [thing("d", VersionKind::Directory, 1), thing("l", VersionKind::Link, 2)];
+    store.admit(&docs(), &batch, &vessels(["tern"])).await.unwrap();
+    store.admit(&docs(), &batch, &vessels(["tern"])).await.unwrap();
+    let due = due(store, "tern").await;
+    assert_eq!(due.iter().map(|one| one.version.kind).collect::<Vec<_>>(), [VersionKind::Directory, VersionKind::Link]);
+    assert_eq!((&due[1].version.target, due[1].version.owner), (&batch[1].target, batch[1].owner));
+    let known: Vec<_> = store.current(&docs()).await.unwrap().iter().map(|known| known.traits).collect();
+    assert_eq!(known, batch.iter().map(traits_of).collect::<Vec<_>>());
+    deliver(store, "tern").await;
+    assert_eq!(retirable(store).await, []);
+    assert_eq!(store.count_current(&docs()).await.unwrap(), 2);
+}
+
+pub(in crate::ledger) async fn another_mode_owner_or_kind_is_another_version(store: &dyn Store, _: &Hands) {
+    let first = thing("a", VersionKind::Directory, 1);
+    let others = [
+        NewVersion { mode: 0o700, ..first.clone() },
+        NewVersion { owner: None, ..first.clone() },
+        NewVersion { owner: Some((1000, 7)), ..first.clone() },
+        NewVersion { kind: VersionKind::Link, ..first.clone() },
+    ];
+    for other in others {
+        admit(store, first.clone(), ["tern"]).await;
+        let before = only_due(store, "tern").await.version.id;
+        admit(store, other, ["tern"]).await;
+        assert!(only_due(store, "tern").await.version.id > before);
+    }
+}
+
+pub(in crate::ledger) async fn what_is_gone_is_delivered_and_then_no_concern_any_more(store: &dyn Store, _: &Hands) {
+    admit(store, gone("never there"), ["tern"]).await;
+    assert!(due(store, "tern").await.is_empty());
+    admit(store, file("a", "one", 1), ["tern", "gull"]).await;
+    deliver(store, "tern").await;
+    admit(store, gone("a"), ["tern", "gull"]).await;
+    admit(store, gone("a"), ["tern", "gull"]).await;
+    assert_eq!(only_due(store, "gull").await.version.kind, VersionKind::Gone);
+    assert_eq!(store.current(&docs()).await.unwrap()[0].traits, Traits::GONE);
+    deliver(store, "tern").await;
+    assert_eq!(store.count_current(&docs()).await.unwrap(), 1);
+    deliver(store, "gull").await;
+    assert_eq!(store.count_current(&docs()).await.unwrap(), 0);
+    admit(store, file("a", "one", 1), ["tern"]).await;
+    assert_eq!(only_due(store, "tern").await.version.kind, VersionKind::File);
+}
+
+pub(in crate::ledger) async fn what_is_gone_from_all_that_stay_ends_with_the_vessel_that_goes(
+    store: &dyn Store,
+    _: &Hands,
+) {
+    admit(store, file("a", "one", 1), ["tern", "gull"]).await;
+    admit(store, gone("a"), ["tern", "gull"]).await;
+    deliver(store, "tern").await;
+    store.reconcile(&docs(), &vessels(["tern"])).await.unwrap();
+    assert_eq!(store.count_current(&docs()).await.unwrap(), 0);
+}
+
+pub(in crate::ledger) async fn what_a_vessel_may_hold_is_told_last_first(store: &dyn Store, _: &Hands) {
+    admit(store, file("a", "one", 1), ["tern", "gull"]).await;
+    admit(store, file("a", "two", 2), ["tern"]).await;
+    admit(store, file("b", "other", 3), ["tern", "gull"]).await;
+    admit(store, gone("a"), ["tern", "gull"]).await;
+    let [gone] = due(store, "gull")
+        .await
+        .into_iter()
+        .filter(|one| one.version.kind == VersionKind::Gone)
+        .collect::<Vec<_>>()
+        .try_into()
+        .unwrap();
+    let held = async |vessel_name| {
+        let held = store.held_before(gone.version.id, &vessel(vessel_name)).await.unwrap();
+        held.iter().map(|version| version.stamp.inode).collect::<Vec<_>>()
+    };
+    assert_eq!((held("tern").await, held("gull").await, held("auk").await), (vec![2, 1], vec![1], vec![]));
+}
+
+pub(in crate::ledger) async fn what_lies_below_is_told_apart_from_what_only_begins_alike(store: &dyn Store, _: &Hands) {
+    let names = ["d", "d-", "d/a", "d/b/c", "d/b", "d0", "d/\u{7f}"];
+    let batch: Vec<_> = (1..).zip(names).map(|(inode, name)| file(name, "one", inode)).collect();
+    store.admit(&docs(), &batch, &vessels(["tern"])).await.unwrap();
+    let below = store.current_below(&docs(), &[path("d"), path("d/b"), path("e")]).await.unwrap();
+    let below: Vec<_> = below.iter().map(|one| one.path.to_string()).collect();
+    assert_eq!(below, ["d/a", "d/b", "d/b/c", "d/\\u{7f}"]);
+    let open = async |at| store.is_open_below(&vessel("tern"), &docs(), &path(at)).await.unwrap();
+    assert!(open("d").await && open("d/b").await && !open("d/a").await && !open("e").await);
+    deliver(store, "tern").await;
+    assert!(!open("d").await);
 }

@@ -7,7 +7,8 @@ use super::Result;
 use crate::digest::Digest;
 use crate::ledger::{CurrentVersion, LedgerError};
 use crate::names::{DirectoryName, RelPath};
-use crate::records::{DeliveryState, FileStamp, Version, VersionId};
+use crate::outline::Outline;
+use crate::records::{DeliveryState, FileStamp, Traits, Version, VersionId, VersionKind};
 
 fn corrupt(what: impl std::fmt::Display) -> LedgerError {
     LedgerError::Corrupt(what.to_string())
@@ -26,7 +27,7 @@ pub(super) fn directory(row: &SqliteRow) -> Result<DirectoryName> {
     Ok(DirectoryName::new(row.try_get("directory")?))
 }
 
-fn stamp(row: &SqliteRow) -> Result<FileStamp> {
+pub(super) fn stamp(row: &SqliteRow) -> Result<FileStamp> {
     Ok(FileStamp {
         size: row.try_get::<i64, _>("size")?.cast_unsigned(),
         mtime: row.try_get("mtime")?,
@@ -36,19 +37,44 @@ fn stamp(row: &SqliteRow) -> Result<FileStamp> {
 }
 
 pub(super) fn current(row: &SqliteRow) -> Result<CurrentVersion> {
-    Ok(CurrentVersion { path: rel_path(row)?, stamp: stamp(row)? })
+    let traits = Traits { kind: kind(row)?, stamp: stamp(row)?, mode: row.try_get("mode")?, owner: owner(row)? };
+    Ok(CurrentVersion { path: rel_path(row)?, traits })
+}
+
+fn kind(row: &SqliteRow) -> Result<VersionKind> {
+    let word: &str = row.try_get("kind")?;
+    let kind = VersionKind::ALL.into_iter().find(|kind| kind.as_str() == word);
+    kind.ok_or_else(|| corrupt(format_args!("the kind of version {word:?}")))
+}
+
+fn owner(row: &SqliteRow) -> Result<Option<(u32, u32)>> {
+    let (user, group): (Option<u32>, Option<u32>) = (row.try_get("uid")?, row.try_get("gid")?);
+    Ok(user.zip(group))
 }
 
 pub(super) fn version(row: &SqliteRow) -> Result<Version> {
-    let digest: &[u8] = row.try_get("digest")?;
     Ok(Version {
         id: VersionId(row.try_get("version")?),
         directory: directory(row)?,
         path: rel_path(row)?,
+        kind: kind(row)?,
         stamp: stamp(row)?,
         mode: row.try_get("mode")?,
-        digest: Digest::from_bytes(digest).ok_or_else(|| corrupt("a digest of another length than 32"))?,
+        owner: owner(row)?,
+        target: row.try_get("target")?,
+        digest: digest(row)?,
         chunk_size: row.try_get::<i64, _>("chunk_size")?.cast_unsigned(),
+    })
+}
+
+pub(super) fn outline(row: &SqliteRow) -> Result<Outline> {
+    Outline::from_bytes(row.try_get("outline")?).ok_or_else(|| corrupt("an outline that is none"))
+}
+
+pub(super) fn digest(row: &SqliteRow) -> Result<Option<Digest>> {
+    Ok(match row.try_get::<&[u8], _>("digest")? {
+        [] => None,
+        bytes => Some(Digest::from_bytes(bytes).ok_or_else(|| corrupt("a digest of another length than 32"))?),
     })
 }
 
@@ -58,7 +84,7 @@ pub(super) fn state(row: &SqliteRow) -> Result<DeliveryState> {
     state.ok_or_else(|| corrupt(format_args!("the delivery state {word:?}")))
 }
 
-pub(super) fn digests(bytes: &[u8]) -> Result<Vec<Digest>> {
-    let digest = |bytes: &[u8]| Digest::from_bytes(bytes).ok_or_else(|| corrupt("a digest of another length than 32"));
-    bytes.chunks(32).map(digest).collect()
+/// A digest's bytes; none while nobody has read the file.
+pub(super) fn digest_bytes(digest: &Option<Digest>) -> &[u8] {
+    digest.as_ref().map_or(&[], |digest| digest.as_bytes())
 }

@@ -1,24 +1,40 @@
 //! The questions and entries of [`Store`], in SQLite's SQL.
 //!
-//! Questions go to the reading connections, entries to the one that writes.
+//! Questions go to the reading connections, entries to the one that writes: those that many tasks make at the same time
+//! by way of the [`group`](super::group), the others in a transaction of their own.
+
+use std::sync::Arc;
 
 use async_trait::async_trait;
+use futures_util::TryStreamExt;
 use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
 
-use super::transitions::{end_current, insert_version, is_current, settle, settle_all};
-use super::{Result, Sqlite, rows};
+use super::group::Entry;
+use super::survey::Readers;
+use super::transitions::{end_vanished, forget, insert, last_of_each_path, settle_all, supersede};
+use super::{Result, Sqlite, json, outlines, rows};
 use crate::digest::Digest;
-use crate::ledger::{CurrentVersion, Parked, Store};
+use crate::ledger::{CurrentVersion, LastDelivered, Parked, Store, Survey};
 use crate::names::{DirectoryName, InstanceId, RelPath, VesselName};
+use crate::outline::Outline;
 use crate::records::{Backlog, Delivery, DeliveryId, DeliveryState, NewVersion, Remains, Verified, Version, VersionId};
 
 /// The columns that [`rows::version`] reads, of a table called `v`.
 macro_rules! version_columns {
     () => {
-        "v.id AS version, v.directory, v.path, v.size, v.mtime, v.mtime_nanos, v.inode, v.mode, v.digest, v.chunk_size"
+        "v.id AS version, v.directory, v.path, v.size, v.mtime, v.mtime_nanos, v.inode, v.mode, v.digest, v.chunk_size, v.kind,
+         v.target, v.uid, v.gid"
     };
 }
+
+/// The columns that [`rows::current`] reads, of a table called `v`.
+macro_rules! current_columns {
+    () => {
+        "v.path, v.size, v.mtime, v.mtime_nanos, v.inode, v.mode, v.kind, v.uid, v.gid"
+    };
+}
+pub(super) use version_columns;
 
 #[async_trait]
 impl Store for Sqlite {
@@ -26,26 +42,17 @@ impl Store for Sqlite {
         self.instance
     }
 
+    fn survey(&self) -> Arc<dyn Survey> {
+        Arc::new(Readers(self.readers.clone()))
+    }
+
     async fn admit(&self, directory: &DirectoryName, versions: &[NewVersion], vessels: &[VesselName]) -> Result<()> {
         let now = self.now();
+        let versions = last_of_each_path(versions);
         let mut transaction = self.writer.begin().await?;
-        for new in versions {
-            if is_current(&mut transaction, directory, new).await? {
-                continue;
-            }
-            end_current(&mut transaction, directory, &new.path, "superseded", now).await?;
-            let version = insert_version(&mut transaction, directory, new, now).await?;
-            for vessel in vessels {
-                sqlx::query(
-                    "INSERT INTO delivery (version, vessel, large, state, due_at) VALUES (?, ?, ?, 'pending', ?)",
-                )
-                .bind(version)
-                .bind(vessel.as_str())
-                .bind(new.stamp.size > new.chunk_size)
-                .bind(now)
-                .execute(&mut *transaction)
-                .await?;
-            }
+        let versions = supersede(&mut transaction, directory, versions, now).await?;
+        if !versions.is_empty() {
+            insert(&mut transaction, directory, &versions, vessels, now).await?;
         }
         Ok(transaction.commit().await?)
     }
@@ -57,6 +64,7 @@ impl Store for Sqlite {
             sqlx::query(
                 "INSERT INTO delivery (version, vessel, large, state, due_at)
                  SELECT id, ?, size < 0 OR size > chunk_size, 'pending', ? FROM version WHERE directory = ? AND ended_at IS NULL
+                     AND forgotten_at IS NULL
                  ORDER BY id
                  ON CONFLICT (version, vessel) DO UPDATE
                      SET state = 'pending', due_at = excluded.due_at, failures = 0, reason = NULL
@@ -68,8 +76,6 @@ impl Store for Sqlite {
             .execute(&mut *transaction)
             .await?;
         }
-        // A list of parameters has no place in static SQL; a JSON array has.
-        let taking: Vec<String> = vessels.iter().map(|v| json_string(v.as_str())).collect();
         sqlx::query(
             "UPDATE delivery SET state = 'superseded', parked = 0
              WHERE state NOT IN ('acknowledged', 'superseded')
@@ -77,17 +83,37 @@ impl Store for Sqlite {
                AND vessel NOT IN (SELECT value FROM json_each(?))",
         )
         .bind(directory.as_str())
-        .bind(format!("[{}]", taking.join(",")))
+        .bind(json::names(vessels))
         .execute(&mut *transaction)
         .await?;
-        settle_all(&mut transaction, directory).await?;
+        settle_all(&mut transaction, directory, self.now()).await?;
         Ok(transaction.commit().await?)
     }
 
     async fn current(&self, directory: &DirectoryName) -> Result<Vec<CurrentVersion>> {
-        sqlx::query(
-            "SELECT path, size, mtime, mtime_nanos, inode FROM version WHERE directory = ? AND ended_at IS NULL",
-        )
+        // One by one: rows take several times the room of what is made of them.
+        let mut rows = sqlx::query(concat!(
+            "SELECT ",
+            current_columns!(),
+            " FROM version v WHERE v.directory = ? AND v.ended_at IS NULL ORDER BY v.path"
+        ))
+        .bind(directory.as_str())
+        .fetch(&self.readers);
+        let mut current = Vec::new();
+        while let Some(row) = rows.try_next().await? {
+            current.push(rows::current(&row)?);
+        }
+        Ok(current)
+    }
+
+    async fn current_at(&self, directory: &DirectoryName, paths: &[RelPath]) -> Result<Vec<CurrentVersion>> {
+        sqlx::query(concat!(
+            "SELECT ",
+            current_columns!(),
+            " FROM json_each(?1) i CROSS JOIN version v
+              WHERE v.directory = ?2 AND v.path = unhex(i.value) AND v.ended_at IS NULL"
+        ))
+        .bind(json::paths(paths))
         .bind(directory.as_str())
         .fetch_all(&self.readers)
         .await?
@@ -96,34 +122,71 @@ impl Store for Sqlite {
         .collect()
     }
 
-    async fn current_at(&self, directory: &DirectoryName, path: &RelPath) -> Result<Option<CurrentVersion>> {
-        sqlx::query(
-            "SELECT path, size, mtime, mtime_nanos, inode FROM version
-             WHERE directory = ? AND path = ? AND ended_at IS NULL",
-        )
+    async fn current_below(&self, directory: &DirectoryName, above: &[RelPath]) -> Result<Vec<CurrentVersion>> {
+        let found = sqlx::query(concat!(
+            "SELECT ",
+            current_columns!(),
+            " FROM json_each(?1) i CROSS JOIN version v
+              WHERE v.directory = ?2 AND v.path > unhex(i.value ->> 0) AND v.path < unhex(i.value ->> 1)
+                AND v.ended_at IS NULL"
+        ))
+        .bind(json::ranges_below(above))
         .bind(directory.as_str())
-        .bind(path.as_bytes())
-        .fetch_optional(&self.readers)
-        .await?
-        .as_ref()
-        .map(rows::current)
-        .transpose()
+        .fetch_all(&self.readers)
+        .await?;
+        let mut below: Vec<CurrentVersion> = found.iter().map(rows::current).collect::<Result<_>>()?;
+        below.sort_unstable_by(|a, b| a.path.cmp(&b.path));
+        below.dedup_by(|a, b| a.path == b.path);
+        Ok(below)
     }
 
-    async fn vanished(&self, directory: &DirectoryName, paths: &[RelPath]) -> Result<u64> {
-        let mut transaction = self.writer.begin().await?;
-        let mut dropped = 0;
-        for path in paths {
-            let open: i64 = sqlx::query_scalar(
-                "SELECT count(*) FROM version WHERE directory = ? AND path = ? AND ended_at IS NULL AND complete = 0",
-            )
+    async fn count_current(&self, directory: &DirectoryName) -> Result<u64> {
+        let count: i64 = sqlx::query_scalar("SELECT count(*) FROM version WHERE directory = ? AND ended_at IS NULL")
             .bind(directory.as_str())
-            .bind(path.as_bytes())
-            .fetch_one(&mut *transaction)
+            .fetch_one(&self.readers)
             .await?;
-            dropped += open.cast_unsigned();
-            end_current(&mut transaction, directory, path, "vanished", self.now()).await?;
-        }
+        Ok(count.cast_unsigned())
+    }
+
+    async fn held_before(&self, version: VersionId, vessel: &VesselName) -> Result<Vec<Version>> {
+        sqlx::query(concat!(
+            "WITH RECURSIVE before (id, steps) AS (
+                 SELECT replaces, 1 FROM version WHERE id = ?1 AND replaces IS NOT NULL
+                 UNION ALL
+                 SELECT v.replaces, b.steps + 1 FROM before b JOIN version v ON v.id = b.id
+                 WHERE v.replaces IS NOT NULL AND b.steps < 64)
+             SELECT ",
+            version_columns!(),
+            " FROM before b CROSS JOIN version v ON v.id = b.id CROSS JOIN delivery d ON d.version = v.id AND d.vessel = ?2
+              ORDER BY v.id DESC"
+        ))
+        .bind(version.0)
+        .bind(vessel.as_str())
+        .fetch_all(&self.readers)
+        .await?
+        .iter()
+        .map(rows::version)
+        .collect()
+    }
+
+    async fn is_open_below(&self, vessel: &VesselName, directory: &DirectoryName, above: &RelPath) -> Result<bool> {
+        let open: i64 = sqlx::query_scalar(
+            "SELECT EXISTS (
+                 SELECT 1 FROM json_each(?1) i CROSS JOIN version v CROSS JOIN delivery d ON d.version = v.id
+                 WHERE v.directory = ?2 AND v.path > unhex(i.value ->> 0) AND v.path < unhex(i.value ->> 1)
+                   AND v.ended_at IS NULL AND d.vessel = ?3 AND d.state NOT IN ('acknowledged', 'superseded'))",
+        )
+        .bind(json::ranges_below(std::slice::from_ref(above)))
+        .bind(directory.as_str())
+        .bind(vessel.as_str())
+        .fetch_one(&self.readers)
+        .await?;
+        Ok(open > 0)
+    }
+
+    async fn vanished(&self, directory: &DirectoryName, paths: &[RelPath]) -> Result<Vec<RelPath>> {
+        let mut transaction = self.writer.begin().await?;
+        let dropped = end_vanished(&mut transaction, directory, paths, self.now()).await?;
         transaction.commit().await?;
         Ok(dropped)
     }
@@ -132,7 +195,7 @@ impl Store for Sqlite {
         sqlx::query(concat!(
             "SELECT ",
             version_columns!(),
-            " FROM version v WHERE v.directory = ? AND v.complete = 1 AND v.ended_at IS NULL AND v.id > ?
+            " FROM version v WHERE v.directory = ? AND v.complete = 1 AND v.ended_at IS NULL AND v.kind = 'file' AND v.id > ?
               ORDER BY v.id LIMIT ?"
         ))
         .bind(directory.as_str())
@@ -145,12 +208,16 @@ impl Store for Sqlite {
         .collect()
     }
 
-    async fn retired(&self, version: VersionId) -> Result<()> {
+    async fn retired(&self, versions: &[VersionId]) -> Result<()> {
+        if versions.is_empty() {
+            return Ok(());
+        }
         sqlx::query(
-            "UPDATE version SET ended_at = ?, ending = 'retired' WHERE id = ? AND complete = 1 AND ended_at IS NULL",
+            "UPDATE version SET ended_at = ?, ending = 'retired'
+             WHERE id IN (SELECT value FROM json_each(?)) AND complete = 1 AND ended_at IS NULL",
         )
         .bind(self.now())
-        .bind(version.0)
+        .bind(json::numbers(versions.iter().map(|version| version.0)))
         .execute(&self.writer)
         .await?;
         Ok(())
@@ -196,66 +263,96 @@ impl Store for Sqlite {
         .await?)
     }
 
-    async fn chunk_digests(&self, version: VersionId) -> Result<Vec<Digest>> {
-        let chunks: Vec<u8> = sqlx::query_scalar("SELECT chunks FROM version WHERE id = ?")
-            .bind(version.0)
-            .fetch_one(&self.readers)
-            .await?;
-        rows::digests(&chunks)
+    async fn hashed(&self, version: VersionId, digest: &Digest) -> Result<()> {
+        self.group.make(Entry::Hashed(*digest.as_bytes()), version.0).await.map(drop)
+    }
+
+    async fn outlined(&self, version: &Version, outline: &Outline) -> Result<()> {
+        outlines::enter(&self.writer, version, outline).await
+    }
+
+    async fn outline(&self, version: &Version) -> Result<Option<Outline>> {
+        outlines::of_version(&self.readers, version).await
+    }
+
+    async fn last_delivered(&self, vessel: &VesselName, version: &Version) -> Result<Option<LastDelivered>> {
+        outlines::last_delivered(&self.readers, vessel, version).await
     }
 
     async fn enter(&self, delivery: DeliveryId, state: DeliveryState) -> Result<bool> {
-        let entered = sqlx::query(
-            "UPDATE delivery SET state = ?, touched = 1, parked = 0
-             WHERE id = ? AND state NOT IN ('acknowledged', 'superseded')",
-        )
-        .bind(state.as_str())
-        .bind(delivery.0)
-        .execute(&self.writer)
-        .await?;
-        Ok(entered.rows_affected() == 1)
+        self.group.make(Entry::State(state.as_str()), delivery.0).await
     }
 
     async fn acknowledge(&self, delivery: DeliveryId, verified: Verified) -> Result<bool> {
-        let mut transaction = self.writer.begin().await?;
-        let version: Option<i64> = sqlx::query_scalar(
-            "UPDATE delivery SET state = 'acknowledged', parked = 0, reason = NULL, failures = 0,
-                 acknowledged_at = ?, verified = ?
-             WHERE id = ? AND state <> 'superseded' RETURNING version",
-        )
-        .bind(self.now())
-        .bind(verified.as_str())
-        .bind(delivery.0)
-        .fetch_optional(&mut *transaction)
-        .await?;
-        if let Some(version) = version {
-            settle(&mut transaction, version).await?;
-        }
-        transaction.commit().await?;
-        Ok(version.is_some())
+        self.group.make(Entry::Acknowledged(verified.as_str()), delivery.0).await
     }
 
     async fn put_off(&self, delivery: DeliveryId, reason: &str, due_at: i64, parked: bool) -> Result<()> {
-        sqlx::query(
-            "UPDATE delivery SET reason = ?, due_at = ?, parked = ?, failures = failures + 1
-             WHERE id = ? AND state NOT IN ('acknowledged', 'superseded')",
-        )
-        .bind(reason)
-        .bind(due_at)
-        .bind(parked)
-        .bind(delivery.0)
-        .execute(&self.writer)
-        .await?;
-        Ok(())
+        let entry = Entry::PutOff { reason: reason.to_owned(), due_at, parked };
+        self.group.make(entry, delivery.0).await.map(drop)
     }
 
     async fn hurry(&self, vessel: &VesselName) -> Result<()> {
         sqlx::query(
             "UPDATE delivery SET due_at = ?1
-             WHERE vessel = ?2 AND due_at > ?1 AND state NOT IN ('acknowledged', 'superseded')",
+             WHERE vessel = ?2 AND large IN (0, 1) AND due_at > ?1 AND state NOT IN ('acknowledged', 'superseded')",
         )
         .bind(self.now())
         .bind(vessel.as_str())
+        .execute(&self.writer)
+        .await?;
+        Ok(())
+    }
+
+    async fn retry(&self, deliveries: &[DeliveryId]) -> Result<()> {
+        sqlx::query(
+            "UPDATE delivery SET due_at = ?1, failures = 0
+             WHERE id IN (SELECT value FROM json_each(?2)) AND state NOT IN ('acknowledged', 'superseded')",
+        )
+        .bind(self.now())
+        .bind(json::numbers(deliveries.iter().map(|delivery| delivery.0)))
+        .execute(&self.writer)
+        .await?;
+        Ok(())
+    }
+
+    async fn forget(&self, version: VersionId) -> Result<bool> {
+        let mut transaction = self.writer.begin().await?;
+        let forgotten = forget(&mut transaction, version.0, self.now()).await?;
+        transaction.commit().await?;
+        Ok(forgotten)
+    }
+
+    async fn pause(&self, vessel: &VesselName, paused: bool) -> Result<()> {
+        sqlx::query(
+            "INSERT INTO vessel (name, paused_at) VALUES (?1, iif(?2, ?3, NULL))
+             ON CONFLICT (name) DO UPDATE SET paused_at = iif(?2, coalesce(paused_at, ?3), NULL)",
+        )
+        .bind(vessel.as_str())
+        .bind(paused)
+        .bind(self.now())
+        .execute(&self.writer)
+        .await?;
+        Ok(())
+    }
+
+    async fn paused(&self) -> Result<Vec<VesselName>> {
+        let names: Vec<String> =
+            sqlx::query_scalar("SELECT name FROM vessel WHERE paused_at IS NOT NULL ORDER BY name")
+                .fetch_all(&self.readers)
+                .await?;
+        Ok(names.iter().map(|name| VesselName::new(name)).collect())
+    }
+
+    async fn away(&self, vessel: &VesselName, reason: Option<&str>) -> Result<()> {
+        sqlx::query(
+            "INSERT INTO vessel (name, away_at, away_reason) VALUES (?1, iif(?2 IS NULL, NULL, ?3), ?2)
+             ON CONFLICT (name) DO UPDATE
+                 SET away_at = iif(?2 IS NULL, NULL, coalesce(away_at, ?3)), away_reason = ?2",
+        )
+        .bind(vessel.as_str())
+        .bind(reason)
+        .bind(self.now())
         .execute(&self.writer)
         .await?;
         Ok(())
@@ -283,12 +380,7 @@ impl Store for Sqlite {
     }
 
     async fn swept(&self, delivery: DeliveryId) -> Result<()> {
-        // One that was taken up again meanwhile (its vessel came back) may have sent something new.
-        sqlx::query("UPDATE delivery SET touched = 0 WHERE id = ? AND state = 'superseded'")
-            .bind(delivery.0)
-            .execute(&self.writer)
-            .await?;
-        Ok(())
+        self.group.make(Entry::Swept, delivery.0).await.map(drop)
     }
 
     async fn is_open(&self, delivery: DeliveryId) -> Result<bool> {
@@ -303,12 +395,9 @@ impl Store for Sqlite {
 
     async fn backlog(&self) -> Result<Vec<Backlog>> {
         let rows = sqlx::query(
-            "SELECT d.vessel,
-                 count(*) FILTER (WHERE d.state NOT IN ('acknowledged', 'superseded')) AS waiting,
-                 coalesce(sum(v.size) FILTER (WHERE d.state NOT IN ('acknowledged', 'superseded')), 0) AS waiting_bytes,
-                 coalesce(sum(d.parked), 0) AS parked,
-                 count(*) FILTER (WHERE d.state = 'acknowledged') AS acknowledged
-             FROM delivery d JOIN version v ON v.id = d.version GROUP BY d.vessel ORDER BY d.vessel",
+            "SELECT vessel, sum(waiting) AS waiting, sum(waiting_bytes) AS waiting_bytes, sum(parked) AS parked,
+                 sum(acknowledged) AS acknowledged
+             FROM tally GROUP BY vessel ORDER BY vessel",
         )
         .fetch_all(&self.readers)
         .await?;
@@ -328,7 +417,7 @@ impl Store for Sqlite {
     async fn parked(&self, limit: u32) -> Result<Vec<Parked>> {
         let rows = sqlx::query(
             "SELECT d.vessel, v.directory, v.path, coalesce(d.reason, '') AS reason
-             FROM delivery d JOIN version v ON v.id = d.version WHERE d.parked = 1 ORDER BY d.id LIMIT ?",
+             FROM delivery d CROSS JOIN version v ON v.id = d.version WHERE d.parked = 1 ORDER BY d.id LIMIT ?",
         )
         .bind(limit)
         .fetch_all(&self.readers)
@@ -343,9 +432,4 @@ impl Store for Sqlite {
         };
         rows.iter().map(parked).collect()
     }
-}
-
-/// Text as a JSON string. Labels hold no control characters; the settings see to that.
-fn json_string(text: &str) -> String {
-    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
 }

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use futures_util::future::join_all;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{ConnectOptions, Connection, Row};
 use tempfile::TempDir;
@@ -9,8 +10,9 @@ use tempfile::TempDir;
 use super::{MIGRATIONS, Sqlite};
 use crate::clock::Clock;
 use crate::digest::Digest;
+use crate::fault::Scope;
 use crate::ledger::conformance::{self, Hands, file};
-use crate::ledger::{Ledger, LedgerError};
+use crate::ledger::{Ledger, LedgerError, LedgerView};
 use crate::names::{DirectoryName, RelPath, VesselName};
 use crate::records::{DeliveryState, Verified, VersionId};
 
@@ -101,9 +103,11 @@ async fn a_ledger_of_every_older_form_is_opened_and_keeps_its_rows() {
         assert_eq!(ledger.instance().to_string(), "00000000000000ab", "form {form}");
         let due = ledger.next_due(&tern(), false, 10).await.unwrap();
         assert_eq!((due.len(), due[0].version.id, due[0].state), (1, VersionId(7), DeliveryState::Uploading));
-        assert_eq!(ledger.chunk_digests(VersionId(7)).await.unwrap(), [Digest::from_bytes(&[0; 32]).unwrap()]);
+        assert_eq!(due[0].version.digest, Digest::from_bytes(&[0; 32]));
         let retirable = ledger.retirable(&docs(), VersionId(0), 10).await.unwrap();
         assert_eq!((retirable.len(), retirable[0].path.as_bytes()), (1, &b"\xff\n"[..]));
+        let tally = &ledger.view().summary(0).await.unwrap().tallies[0];
+        assert_eq!((tally.waiting, tally.waiting_bytes, tally.acknowledged_bytes), (1, 3, 3), "form {form}");
         // Numbers go on where they stopped.
         ledger.admit(&docs(), &[file("new", "one", 1)], &[tern()]).await.unwrap();
         assert!(ledger.next_due(&tern(), false, 10).await.unwrap()[1].version.id > VersionId(8));
@@ -258,9 +262,9 @@ async fn only_what_is_complete_ends_as_retired() {
     for delivery in &ledger.next_due(&tern(), false, 10).await.unwrap()[..3] {
         ledger.acknowledge(delivery.id, Verified::ByVessel).await.unwrap();
     }
-    ledger.retired(VersionId(1)).await.unwrap();
+    ledger.retired(&[VersionId(1)]).await.unwrap();
     let gone = [names[1], names[3]].map(|name| RelPath::new(name).unwrap());
-    assert_eq!(ledger.vanished(&docs(), &gone).await.unwrap(), 1);
+    assert_eq!(ledger.vanished(&docs(), &gone).await.unwrap().len(), 1);
     ledger.admit(&docs(), &[names[2], names[4]].map(|name| file(name, "two", 1)), &[tern()]).await.unwrap();
     let endings: Vec<String> = sqlx::query_scalar("SELECT ending FROM version WHERE ended_at IS NOT NULL ORDER BY id")
         .fetch_all(&mut place.database().await)
@@ -295,20 +299,155 @@ async fn thousands_of_versions_are_admitted_and_delivered_in_batches() {
     assert_eq!(ledger.retirable(&docs(), VersionId(0), 3000).await.unwrap().len(), 2000);
 }
 
-/// The queue may be long: what asks it most often must not read all of it.
 #[tokio::test]
-async fn what_is_due_is_read_off_an_index_in_order() {
+async fn a_transaction_that_fails_fails_for_all_who_share_it_and_for_nobody_after() {
+    let place = Place::new();
+    let ledger = place.open().await.unwrap();
+    let files: Vec<_> = (0..20).map(|n| file(format!("{n}"), "one", n)).collect();
+    ledger.admit(&docs(), &files, &[tern()]).await.unwrap();
+    let due = ledger.next_due(&tern(), false, 20).await.unwrap();
+    let acknowledge_all = || join_all(due.iter().map(|one| ledger.acknowledge(one.id, Verified::ByVessel)));
+
+    let mut database = place.database().await;
+    sqlx::raw_sql("ALTER TABLE delivery RENAME TO aside").execute(&mut database).await.unwrap();
+    for failed in acknowledge_all().await {
+        let fault = failed.unwrap_err().fault();
+        assert_eq!(fault.scope, Scope::Daemon, "without its ledger the daemon stops");
+        assert!(fault.reason.contains("delivery"), "{fault}");
+    }
+    sqlx::raw_sql("ALTER TABLE aside RENAME TO delivery").execute(&mut database).await.unwrap();
+    assert!(acknowledge_all().await.into_iter().all(Result::unwrap));
+    assert_eq!(ledger.retirable(&docs(), VersionId(0), 30).await.unwrap().len(), 20);
+}
+
+/// The queue may be long: what is asked most often must not read all of it, nor what was delivered before.
+#[tokio::test]
+async fn what_is_asked_for_every_file_reads_no_more_than_it_gives() {
     let place = Place::new();
     drop(place.open().await.unwrap());
-    let plan = sqlx::query(
-        "EXPLAIN QUERY PLAN SELECT d.id FROM delivery d JOIN version v ON v.id = d.version
-         WHERE d.vessel = 'tern' AND d.large = 1 AND d.due_at <= 9 AND d.state NOT IN ('acknowledged', 'superseded')
-         ORDER BY d.due_at, d.id LIMIT 2",
-    )
-    .fetch_all(&mut place.database().await)
-    .await
-    .unwrap();
-    let plan: Vec<String> = plan.iter().map(|row| row.get("detail")).collect();
-    assert!(plan[0].contains("delivery_open (vessel=? AND large=? AND due_at<?)"), "{plan:?}");
-    assert!(!plan.iter().any(|step| step.contains("TEMP B-TREE")), "{plan:?}");
+    let mut database = place.database().await;
+    let open = "d.state NOT IN ('acknowledged', 'superseded')";
+    for (question, index) in [
+        (
+            format!(
+                "SELECT d.id FROM delivery d JOIN version v ON v.id = d.version WHERE d.vessel = 'tern' AND d.large = 1
+                 AND d.due_at <= 9 AND {open} ORDER BY d.due_at, d.id LIMIT 2"
+            ),
+            "delivery_open (vessel=? AND large=? AND due_at<?)",
+        ),
+        (
+            format!("SELECT min(due_at) FROM delivery d WHERE vessel = 'tern' AND large = 0 AND {open}"),
+            "delivery_open (vessel=? AND large=?)",
+        ),
+        (
+            "SELECT v.path FROM version v WHERE v.directory = 'docs' AND v.complete = 1 AND v.ended_at IS NULL
+             AND v.id > 7 ORDER BY v.id LIMIT 2"
+                .to_owned(),
+            "version_complete (directory=? AND rowid>?)",
+        ),
+        (
+            "SELECT v.id FROM json_each('[\"61\"]') i CROSS JOIN version v
+             WHERE v.directory = 'docs' AND v.path = unhex(i.value) AND v.ended_at IS NULL"
+                .to_owned(),
+            "version_current (directory=? AND path=?)",
+        ),
+        (
+            "SELECT path FROM version WHERE directory = 'docs' AND ended_at IS NULL ORDER BY path".to_owned(),
+            "version_current (directory=?)",
+        ),
+        (
+            format!("SELECT d.version FROM delivery d WHERE d.vessel = 'tern' AND {open} ORDER BY d.version LIMIT 1"),
+            "delivery_oldest (vessel=?)",
+        ),
+        (
+            "SELECT d.id FROM delivery d CROSS JOIN version v ON v.id = d.version WHERE d.state = 'acknowledged'
+             AND d.acknowledged_at >= 5 AND (d.acknowledged_at > 5 OR d.id > 2) ORDER BY d.acknowledged_at, d.id LIMIT 9"
+                .to_owned(),
+            "delivery_acknowledged (acknowledged_at>?)",
+        ),
+        (
+            format!("UPDATE delivery AS d SET touched = 1 WHERE id IN (SELECT value FROM json_each('[1]')) AND {open}"),
+            "PRIMARY KEY (rowid=?)",
+        ),
+    ] {
+        let explain = sqlx::AssertSqlSafe(format!("EXPLAIN QUERY PLAN {question}"));
+        let plan = sqlx::query(explain).fetch_all(&mut database).await.unwrap();
+        let plan: Vec<String> = plan.iter().map(|row| row.get("detail")).collect();
+        assert!(plan.iter().any(|step| step.starts_with("SEARCH") && step.contains(index)), "{question}: {plan:?}");
+        assert!(!plan.iter().any(|step| step.contains("TEMP B-TREE")), "{question}: {plan:?}");
+    }
+}
+
+/// What the triggers count, and what counting gives.
+#[tokio::test]
+async fn the_sums_are_what_counting_gives_whatever_happened() {
+    let place = Place::new();
+    let ledger = place.open().await.unwrap();
+    let (gull, mut random) = (VesselName::new("gull"), fastrand::Rng::with_seed(7));
+    let mut database = place.database().await;
+    for step in 0..300 {
+        let name = random.u8(0..6).to_string();
+        let at = [RelPath::new(name.as_str()).unwrap()];
+        let both = [tern(), gull.clone()];
+        let some = &both[..random.usize(1..=2)];
+        let open = ledger.next_due(&tern(), false, 100).await.unwrap();
+        let one = open.first().map(|delivery| delivery.id);
+        match (random.u8(0..9), one) {
+            (0..2, _) => ledger.admit(&docs(), &[file(&name, &"x".repeat(step), step as u64)], some).await.unwrap(),
+            (2, _) => ledger.reconcile(&docs(), some).await.unwrap(),
+            (3, _) => drop(ledger.vanished(&docs(), &at).await.unwrap()),
+            (4, Some(_)) => drop(ledger.forget(open[0].version.id).await.unwrap()),
+            (5, _) => {
+                let retirable = ledger.retirable(&docs(), VersionId(0), 1).await.unwrap();
+                ledger.retired(&retirable.iter().map(|version| version.id).collect::<Vec<_>>()).await.unwrap();
+            }
+            (6, Some(one)) => ledger.put_off(one, "no space", 0, random.bool()).await.unwrap(),
+            (_, Some(one)) => drop(ledger.acknowledge(one, Verified::ByVessel).await.unwrap()),
+            _ => {}
+        }
+        let differing: i64 = sqlx::query_scalar(
+            "SELECT (SELECT count(*) FROM tally t WHERE (t.waiting, t.waiting_bytes, t.parked, t.acknowledged) IS NOT (
+                 SELECT count(*) FILTER (WHERE d.state NOT IN ('acknowledged', 'superseded')),
+                     coalesce(sum(v.size) FILTER (WHERE d.state NOT IN ('acknowledged', 'superseded')), 0),
+                     sum(d.parked), count(*) FILTER (WHERE d.state = 'acknowledged')
+                 FROM delivery d JOIN version v ON v.id = d.version
+                 WHERE d.vessel = t.vessel AND v.directory = t.directory))
+             + (SELECT count(*) FROM directory_tally t WHERE (t.waiting, t.waiting_bytes) IS NOT (
+                 SELECT count(*), coalesce(sum(v.size), 0) FROM version v WHERE v.directory = t.directory
+                     AND v.ended_at IS NULL AND v.complete = 0 AND v.forgotten_at IS NULL))
+             + (SELECT coalesce(sum(files), 0) FROM retired_tally)
+             - (SELECT count(*) FROM version WHERE ending = 'retired')",
+        )
+        .fetch_one(&mut database)
+        .await
+        .unwrap();
+        assert_eq!(differing, 0, "after step {step}");
+    }
+}
+
+#[tokio::test]
+async fn a_ledger_can_be_looked_at_beside_whoever_writes_it() {
+    let place = Place::new();
+    let refused = LedgerView::open(&place.file()).await.err().expect("there is none");
+    assert!(matches!(refused, LedgerError::NotThere { .. }), "{refused:?}");
+    assert!(!place.file().exists());
+    let ledger = place.open().await.unwrap();
+    ledger.admit(&docs(), &[file("a", "one", 1)], &[tern()]).await.unwrap();
+    let view = LedgerView::open(&place.file()).await.unwrap();
+    assert_eq!(view.summary(0).await.unwrap().tallies[0].waiting, 1);
+    drop((ledger, view));
+    // And when nobody writes it any more, and without keeping anybody from writing.
+    let view = LedgerView::open(&place.file()).await.unwrap();
+    let ledger = place.open().await.unwrap();
+    assert_eq!(view.summary(0).await.unwrap(), ledger.view().summary(0).await.unwrap());
+}
+
+#[tokio::test]
+async fn a_ledger_of_another_form_is_not_looked_at() {
+    let place = Place::new();
+    let mut database = place.database().await;
+    MIGRATIONS.run_to(1, &mut database).await.unwrap();
+    database.close().await.unwrap();
+    let refused = LedgerView::open(&place.file()).await.err().expect("it is too old");
+    assert!(matches!(refused, LedgerError::TooOld { .. }), "{refused:?}");
 }

@@ -1,111 +1,205 @@
-//! What happens to a version: it is entered, becomes complete, and ends. Steps inside a caller's transaction.
+//! What happens to versions: they are entered, become complete, and end. Steps inside a caller's transaction, each of them
+//! one statement for as many versions as there are.
 
-use sqlx::{Sqlite, Transaction};
+use std::collections::{HashMap, HashSet};
 
-use super::Result;
-use super::rows::signed;
-use crate::names::{DirectoryName, RelPath};
-use crate::records::NewVersion;
+use sqlx::{Row, Sqlite, Transaction};
 
-/// Ends the version that a path holds, and with it its open deliveries. What was complete and is gone counts as retired.
-pub(super) async fn end_current(
-    transaction: &mut Transaction<'_, Sqlite>,
-    directory: &DirectoryName,
-    path: &RelPath,
-    ending: &str,
-    now: i64,
-) -> Result<()> {
+use super::{Result, json, rows};
+use crate::names::{DirectoryName, RelPath, VesselName};
+use crate::records::{NewVersion, VersionKind};
+
+/// Ends versions, given as a JSON array of their numbers, and with them their open deliveries. What was complete and is
+/// gone counts as retired.
+async fn end(transaction: &mut Transaction<'_, Sqlite>, versions: &str, ending: &str, now: i64) -> Result<()> {
     sqlx::query(
         "UPDATE delivery SET state = 'superseded', parked = 0
-         WHERE state NOT IN ('acknowledged', 'superseded')
-           AND version IN (SELECT id FROM version WHERE directory = ? AND path = ? AND ended_at IS NULL)",
+         WHERE state NOT IN ('acknowledged', 'superseded') AND version IN (SELECT value FROM json_each(?))",
     )
-    .bind(directory.as_str())
-    .bind(path.as_bytes())
+    .bind(versions)
     .execute(&mut **transaction)
     .await?;
     sqlx::query(
         "UPDATE version SET ended_at = ?1, ending = CASE WHEN complete = 1 AND ?2 = 'vanished' THEN 'retired' ELSE ?2 END
-         WHERE directory = ?3 AND path = ?4 AND ended_at IS NULL",
+         WHERE ended_at IS NULL AND id IN (SELECT value FROM json_each(?3))",
     )
     .bind(now)
     .bind(ending)
-    .bind(directory.as_str())
-    .bind(path.as_bytes())
+    .bind(versions)
     .execute(&mut **transaction)
     .await?;
     Ok(())
 }
 
-/// Enters a version and gives its number.
-pub(super) async fn insert_version(
+/// Ends what paths hold because their sources are gone; returns the paths of those that were not complete.
+pub(super) async fn end_vanished(
     transaction: &mut Transaction<'_, Sqlite>,
     directory: &DirectoryName,
-    new: &NewVersion,
+    paths: &[RelPath],
     now: i64,
-) -> Result<i64> {
-    let chunks: Vec<u8> = new.chunks.iter().flat_map(|digest| *digest.as_bytes()).collect();
-    let inserted = sqlx::query(
-        "INSERT INTO version (directory, path, size, mtime, mtime_nanos, inode, mode, digest, chunk_size, chunks, admitted_at)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+) -> Result<Vec<RelPath>> {
+    let held = sqlx::query(
+        "SELECT v.id, v.path, v.complete FROM json_each(?1) i CROSS JOIN version v
+         WHERE v.directory = ?2 AND v.path = unhex(i.value) AND v.ended_at IS NULL",
     )
+    .bind(json::paths(paths))
     .bind(directory.as_str())
-    .bind(new.path.as_bytes())
-    .bind(signed(new.stamp.size))
-    .bind(new.stamp.mtime)
-    .bind(new.stamp.mtime_nanos)
-    .bind(signed(new.stamp.inode))
-    .bind(new.mode)
-    .bind(&new.digest.as_bytes()[..])
-    .bind(signed(new.chunk_size))
-    .bind(chunks)
+    .fetch_all(&mut **transaction)
+    .await?;
+    if held.is_empty() {
+        return Ok(Vec::new());
+    }
+    let ids: Vec<i64> = held.iter().map(|row| row.try_get("id")).collect::<sqlx::Result<_>>()?;
+    end(transaction, &json::numbers(ids.into_iter()), "vanished", now).await?;
+    held.iter().filter(|row| row.get::<i64, _>("complete") == 0).map(rows::rel_path).collect()
+}
+
+/// Has a version forgotten: it stays what its path holds, and its open deliveries are superseded. `false`: nothing of it
+/// is still to be delivered.
+pub(super) async fn forget(transaction: &mut Transaction<'_, Sqlite>, version: i64, now: i64) -> Result<bool> {
+    let forgotten = sqlx::query(
+        "UPDATE version SET forgotten_at = ?
+         WHERE id = ? AND ended_at IS NULL AND complete = 0 AND forgotten_at IS NULL",
+    )
+    .bind(now)
+    .bind(version)
+    .execute(&mut **transaction)
+    .await?;
+    if forgotten.rows_affected() == 0 {
+        return Ok(false);
+    }
+    sqlx::query(
+        "UPDATE delivery SET state = 'superseded', parked = 0
+         WHERE version = ? AND state NOT IN ('acknowledged', 'superseded')",
+    )
+    .bind(version)
+    .execute(&mut **transaction)
+    .await?;
+    Ok(true)
+}
+
+/// Of several versions of a path only the last one is worth entering.
+pub(super) fn last_of_each_path(versions: &[NewVersion]) -> Vec<&NewVersion> {
+    let last: HashMap<_, _> = versions.iter().enumerate().map(|(at, new)| (&new.path, at)).collect();
+    versions.iter().enumerate().filter(|(at, new)| last[&new.path] == *at).map(|(_, new)| new).collect()
+}
+
+/// A version to be entered, and the number of the one whose place it takes.
+pub(super) type Successor<'a> = (&'a NewVersion, Option<i64>);
+
+/// Leaves the versions that their paths don't hold yet, and ends what those paths hold.
+pub(super) async fn supersede<'a>(
+    transaction: &mut Transaction<'_, Sqlite>,
+    directory: &DirectoryName,
+    versions: Vec<&'a NewVersion>,
+    now: i64,
+) -> Result<Vec<Successor<'a>>> {
+    let held = sqlx::query(
+        "SELECT v.id, i.key AS at, v.size = i.value ->> 1 AND v.mtime = i.value ->> 2 AND v.mtime_nanos = i.value ->> 3
+             AND v.inode = i.value ->> 4 AND v.mode = i.value ->> 5 AND v.kind = i.value ->> 8
+             AND v.uid IS i.value ->> 10 AND v.gid IS i.value ->> 11
+             AND (v.digest = x'' OR i.value ->> 6 = '' OR v.digest = unhex(i.value ->> 6)) AS stays
+         FROM json_each(?1) i CROSS JOIN version v
+         WHERE v.directory = ?2 AND v.path = unhex(i.value ->> 0) AND v.ended_at IS NULL",
+    )
+    .bind(json::versions(versions.iter().map(|new| (*new, None))))
+    .bind(directory.as_str())
+    .fetch_all(&mut **transaction)
+    .await?;
+    let (mut replaced, mut stay) = (HashMap::new(), HashSet::new());
+    for row in held {
+        let at: i64 = row.try_get("at")?;
+        if row.try_get("stays")? {
+            stay.insert(at);
+        } else {
+            replaced.insert(at, row.try_get::<i64, _>("id")?);
+        }
+    }
+    if !replaced.is_empty() {
+        end(transaction, &json::numbers(replaced.values().copied()), "superseded", now).await?;
+    }
+    let successors = (0..).zip(versions).filter(|(at, _)| !stay.contains(at));
+    let successors = successors.map(|(at, new)| (new, replaced.get(&at).copied()));
+    Ok(successors.filter(|(new, replaces)| new.kind != VersionKind::Gone || replaces.is_some()).collect())
+}
+
+/// Enters versions, whose numbers follow one another, and a pending delivery of each to every vessel.
+pub(super) async fn insert(
+    transaction: &mut Transaction<'_, Sqlite>,
+    directory: &DirectoryName,
+    versions: &[Successor<'_>],
+    vessels: &[VesselName],
+    now: i64,
+) -> Result<()> {
+    let inserted = sqlx::query(
+        "INSERT INTO version (directory, path, size, mtime, mtime_nanos, inode, mode, digest, chunk_size, kind, target, uid,
+             gid, replaces, admitted_at)
+         SELECT ?2, unhex(value ->> 0), value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5,
+             unhex(value ->> 6), value ->> 7, value ->> 8, unhex(value ->> 9), value ->> 10, value ->> 11, value ->> 12, ?3
+         FROM json_each(?1) ORDER BY key",
+    )
+    .bind(json::versions(versions.iter().copied()))
+    .bind(directory.as_str())
     .bind(now)
     .execute(&mut **transaction)
     .await?;
-    Ok(inserted.last_insert_rowid())
+    // The only writer, and numbers that are given in turn: these are the last ones.
+    // A size below 0 is one with its highest bit set: see `signed`.
+    sqlx::query(
+        "INSERT INTO delivery (version, vessel, large, state, due_at)
+         SELECT v.id, vessel.value, v.size < 0 OR v.size > v.chunk_size, 'pending', ?1
+         FROM version v CROSS JOIN json_each(?2) vessel WHERE v.id > ?3 ORDER BY v.id, vessel.key",
+    )
+    .bind(now)
+    .bind(json::names(vessels))
+    .bind(inserted.last_insert_rowid() - inserted.rows_affected().cast_signed())
+    .execute(&mut **transaction)
+    .await?;
+    Ok(())
 }
 
-/// What makes a version `v` complete: no delivery of it is open and at least one was acknowledged.
+/// What makes a version `v` complete: no delivery of it is open, at least one was acknowledged, and nobody had it
+/// forgotten.
 macro_rules! is_complete {
     () => {
-        "NOT EXISTS (SELECT 1 FROM delivery d WHERE d.version = v.id AND d.state NOT IN ('acknowledged', 'superseded'))
-         AND EXISTS (SELECT 1 FROM delivery d WHERE d.version = v.id AND d.state = 'acknowledged')"
+        "(v.forgotten_at IS NULL
+          AND NOT EXISTS (SELECT 1 FROM delivery d WHERE d.version = v.id AND d.state NOT IN ('acknowledged', 'superseded'))
+          AND EXISTS (SELECT 1 FROM delivery d WHERE d.version = v.id AND d.state = 'acknowledged'))"
     };
 }
 
-/// Enters whether a version is complete.
-pub(super) async fn settle(transaction: &mut Transaction<'_, Sqlite>, version: i64) -> Result<()> {
-    let settle = concat!("UPDATE version AS v SET complete = ", is_complete!(), " WHERE id = ? AND ended_at IS NULL");
-    sqlx::query(settle).bind(version).execute(&mut **transaction).await?;
+/// Enters which versions became complete by acknowledgements, given as a JSON array of the deliveries' numbers. What is gone
+/// from every vessel is no concern any more.
+pub(super) async fn settle(transaction: &mut Transaction<'_, Sqlite>, deliveries: &str, now: i64) -> Result<()> {
+    let settle = concat!(
+        "UPDATE version AS v SET complete = 1, ended_at = iif(kind = 'gone', ?2, NULL),
+             ending = iif(kind = 'gone', 'retired', NULL)
+         WHERE v.id IN (SELECT version FROM delivery WHERE id IN (SELECT value FROM json_each(?1)))
+           AND v.complete = 0 AND v.ended_at IS NULL AND ",
+        is_complete!()
+    );
+    sqlx::query(settle).bind(deliveries).bind(now).execute(&mut **transaction).await?;
     Ok(())
 }
 
 /// Enters which of the versions that a directory holds are complete.
-pub(super) async fn settle_all(transaction: &mut Transaction<'_, Sqlite>, directory: &DirectoryName) -> Result<()> {
-    let settle =
-        concat!("UPDATE version AS v SET complete = ", is_complete!(), " WHERE directory = ? AND ended_at IS NULL");
-    sqlx::query(settle).bind(directory.as_str()).execute(&mut **transaction).await?;
-    Ok(())
-}
-
-/// Whether a path holds just this version.
-pub(super) async fn is_current(
+pub(super) async fn settle_all(
     transaction: &mut Transaction<'_, Sqlite>,
     directory: &DirectoryName,
-    new: &NewVersion,
-) -> Result<bool> {
-    let id: Option<i64> = sqlx::query_scalar(
-        "SELECT id FROM version WHERE directory = ? AND path = ? AND ended_at IS NULL
-         AND size = ? AND mtime = ? AND mtime_nanos = ? AND inode = ? AND digest = ?",
+    now: i64,
+) -> Result<()> {
+    let settle = concat!(
+        "UPDATE version AS v SET complete = NOT v.complete WHERE directory = ? AND ended_at IS NULL AND v.complete <> ",
+        is_complete!()
+    );
+    sqlx::query(settle).bind(directory.as_str()).execute(&mut **transaction).await?;
+    sqlx::query(
+        "UPDATE version SET ended_at = ?, ending = 'retired'
+         WHERE directory = ? AND complete = 1 AND ended_at IS NULL AND kind = 'gone'",
     )
+    .bind(now)
     .bind(directory.as_str())
-    .bind(new.path.as_bytes())
-    .bind(signed(new.stamp.size))
-    .bind(new.stamp.mtime)
-    .bind(new.stamp.mtime_nanos)
-    .bind(signed(new.stamp.inode))
-    .bind(&new.digest.as_bytes()[..])
-    .fetch_optional(&mut **transaction)
+    .execute(&mut **transaction)
     .await?;
-    Ok(id.is_some())
+    Ok(())
 }

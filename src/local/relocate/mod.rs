@@ -4,6 +4,10 @@
 //! by one rename, then looked at under the name that only we use, and given back when it is not the delivered version.
 //! Nothing is ever overwritten: every move refuses a name that is taken. Each step can be repeated after a crash.
 //!
+//! Flushing a directory costs more than moving a hundred files, so what leaves one directory is moved first and flushed
+//! together. Until then nothing counts as moved; and `processed/`, which gains names, is always flushed before the
+//! directory that loses them, whoever asks for that first: no power loss may find a file under neither.
+//!
 //! `processed` may be a link to a directory elsewhere: that is the operator's way to keep the archive on another disk,
 //! and the one link that is followed. Across file systems (see `copy`) the copy is verified and flushed first.
 //!
@@ -24,7 +28,7 @@ use super::source::{SourceFile, hash};
 use super::{DiskError, error};
 use crate::digest::Digest;
 use crate::names::RelPath;
-use crate::records::FileStamp;
+use crate::records::{FileStamp, Version};
 use moves::{Taken, give_back, look_in, move_to_ours, remove, sync};
 use places::{Places, leaving_name, numbered};
 
@@ -60,35 +64,67 @@ enum Moment {
 
 /// One retirement.
 struct Retirement<'a> {
-    places: Places<'a>,
+    places: &'a Places<'a>,
     path: &'a RelPath,
     stamp: &'a FileStamp,
     digest: &'a Digest,
     pause: &'a dyn Fn(Moment),
 }
 
-/// Moves the version of `path` with this stamp and digest into `processed/`, with its mode and mtime.
+/// Moves versions into `processed/`, each with its mode and mtime, and says what came of them. Those that it does not
+/// speak of were not tried, because `stopped` said so or their directory can't be used, or may be moved but not flushed.
 ///
 /// A name that is taken there gets `.1`, `.2`, … at its end, unless what has it holds the same bytes. The directories
-/// are flushed, so that no power loss takes both names.
+/// are flushed before this returns, so that no power loss takes both names.
 ///
-/// # Errors
-/// What the disk says; the source is then still in its place or safe in `processed/`, and the call can be repeated.
-pub fn retire(location: &Path, path: &RelPath, stamp: &FileStamp, digest: &Digest) -> Result<Retired, DiskError> {
-    retire_with(location, path, stamp, digest, &|_| {})
+/// An error is what the disk says; the source is then still in its place or safe in `processed/`, and the call can be
+/// repeated.
+pub fn retire(
+    location: &Path,
+    versions: &[Version],
+    stopped: &dyn Fn() -> bool,
+) -> Vec<(Version, Result<Retired, DiskError>)> {
+    retire_with(location, versions, stopped, &|_| {})
 }
 
 fn retire_with(
     location: &Path,
-    path: &RelPath,
-    stamp: &FileStamp,
-    digest: &Digest,
+    versions: &[Version],
+    stopped: &dyn Fn() -> bool,
     pause: &dyn Fn(Moment),
-) -> Result<Retired, DiskError> {
-    match Places::open(location, path)? {
-        Some(places) => Retirement { places, path, stamp, digest, pause }.run(),
-        None => Ok(Retired::SourceGone),
+) -> Vec<(Version, Result<Retired, DiskError>)> {
+    let mut all = Vec::with_capacity(versions.len());
+    for beside in versions.chunk_by(|a, b| a.path.as_path().parent() == b.path.as_path().parent()) {
+        if stopped() {
+            break;
+        }
+        let outcomes = retire_beside(location, beside, stopped, pause).unwrap_or_else(|error| vec![Err(error)]);
+        all.extend(beside.iter().cloned().zip(outcomes));
     }
+    all
+}
+
+/// Retires versions that lie in one directory, up to where it is stopped, and flushes once for all of them.
+fn retire_beside(
+    location: &Path,
+    versions: &[Version],
+    stopped: &dyn Fn() -> bool,
+    pause: &dyn Fn(Moment),
+) -> Result<Vec<Result<Retired, DiskError>>, DiskError> {
+    let Some(places) = Places::open(location, &versions[0].path)? else {
+        return Ok(versions.iter().map(|_| Ok(Retired::SourceGone)).collect());
+    };
+    let retire = |version: &Version| {
+        let Version { path, stamp, digest, .. } = version;
+        // What nobody has read can't have been delivered.
+        let Some(digest) = digest else { return Ok(Retired::SourceChanged) };
+        Retirement { places: &places, path, stamp, digest, pause }.run()
+    };
+    let outcomes: Vec<_> = versions.iter().take_while(|_| !stopped()).map(retire).collect();
+    if outcomes.iter().any(|outcome| matches!(outcome, Ok(Retired::Moved(_)))) {
+        places.flush()?;
+    }
+    Ok(outcomes)
 }
 
 impl Retirement<'_> {
@@ -144,7 +180,7 @@ impl Retirement<'_> {
             Err(error) if error.is_gone() => return Ok(false),
             copy => copy?,
         };
-        let same = hash(&copy, u64::MAX, &|| false)?.file == *self.digest;
+        let same = hash(&copy, &|| false)? == *self.digest;
         if same {
             copy.flush()?;
         }
@@ -166,12 +202,10 @@ impl Retirement<'_> {
         unreachable!("the numbers don't end")
     }
 
-    /// Looks again at what was moved: only now nobody else can put another file under the name.
+    /// Looks again at what was moved: only now nobody else can put another file under the name. Doesn't flush.
     fn confirm(&self, target: RelPath) -> Result<Retired, DiskError> {
         let moved = look_in(&self.places.to, target.file_name());
         if matches!(moved, Ok(Look::File { stamp, .. }) if stamp == *self.stamp) {
-            sync(&self.places.to, &self.places.processed)?;
-            sync(&self.places.from, self.places.location)?;
             return Ok(Retired::Moved(target));
         }
         (self.pause)(Moment::Mistaken);
@@ -182,7 +216,7 @@ impl Retirement<'_> {
     fn give_back(&self, from: BorrowedFd<'_>, name: &OsStr) -> Result<Retired, DiskError> {
         let got =
             give_back(from, name, &self.places.from, self.path).map_err(|errno| self.failed("put back", errno))?;
-        sync(&self.places.from, self.places.location)?;
+        self.places.flush()?;
         if got != *self.path {
             tracing::warn!(
                 location = %self.places.location.display(), file = %self.path, kept_as = %got,
@@ -209,7 +243,7 @@ impl Retirement<'_> {
         match look_in(from, &aside) {
             Ok(Look::File { stamp, .. }) if stamp == *self.stamp => {
                 remove(from, &aside).map_err(|errno| self.failed("remove", errno))?;
-                sync(from, self.places.location)?;
+                self.places.flush()?;
                 Ok(done)
             }
             _ => {
@@ -221,7 +255,7 @@ impl Retirement<'_> {
 
     /// Copies to another file system, from the given number of the name on.
     fn copy_across(&self, first: u64) -> Result<Retired, DiskError> {
-        let Some(copied) = copy::make(&self.places, self.path, self.stamp, self.digest)? else {
+        let Some(copied) = copy::make(self.places, self.path, self.stamp, self.digest)? else {
             return Ok(Retired::SourceChanged);
         };
         for number in first.. {
@@ -230,7 +264,7 @@ impl Retirement<'_> {
                 drop(copied);
                 return self.remove_source(Retired::AlreadyThere(target));
             }
-            match copied.publish(&self.places, target.file_name()) {
+            match copied.publish(self.places, target.file_name()) {
                 Ok(()) => {
                     sync(&self.places.to, &self.places.processed)?;
                     return self.remove_source(Retired::Moved(target));

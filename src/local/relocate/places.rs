@@ -62,6 +62,12 @@ impl<'a> Places<'a> {
         Ok(Some(Self { location, processed, from, to }))
     }
 
+    /// Flushes both directories, first the one that gains names.
+    pub(super) fn flush(&self) -> Result<(), DiskError> {
+        sync(&self.to, &self.processed)?;
+        sync(&self.from, self.location)
+    }
+
     /// Where a path below `processed/` lies.
     pub(super) fn target(&self, path: &RelPath) -> PathBuf {
         self.processed.join(path.as_path())

@@ -6,8 +6,10 @@ use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use super::*;
-use crate::local::{TakeIn, stamp_of, take_in};
-use crate::records::NewVersion;
+use crate::local::Rules;
+use crate::local::{Feed, Intake, TakeIn};
+use crate::names::DirectoryName;
+use crate::records::VersionId;
 
 /// A directory with files to retire, and perhaps a `processed/` on another file system.
 struct Shore {
@@ -38,20 +40,46 @@ impl Shore {
     }
 
     /// Puts a file there and takes it in.
-    fn version(&self, name: impl AsRef<[u8]>, bytes: &[u8]) -> NewVersion {
+    fn version(&self, name: impl AsRef<[u8]>, bytes: &[u8]) -> Version {
         fs::write(self.at(&name), bytes).unwrap();
-        match take_in(self.dir.path(), &RelPath::new(name.as_ref()).unwrap(), 1000, &|| false).unwrap() {
-            TakeIn::Version(version) => version,
+        self.taken_in(name)
+    }
+
+    /// Takes in a file that is there.
+    fn taken_in(&self, name: impl AsRef<[u8]>) -> Version {
+        let (rules, feed) = (Rules::of(self.dir.path(), ""), Feed::new(8 << 20));
+        let intake = Intake { rules, chunk_size: 1 << 30, feed, readers: 0 };
+        match intake.take_in(&RelPath::new(name.as_ref()).unwrap(), &|| false).unwrap() {
+            TakeIn::Version(new) => Version {
+                id: VersionId(1),
+                directory: DirectoryName::new("docs"),
+                path: new.path,
+                kind: new.kind,
+                owner: new.owner,
+                target: new.target,
+                stamp: new.stamp,
+                mode: new.mode,
+                digest: new.digest,
+                chunk_size: new.chunk_size,
+            },
             other => panic!("{other:?}"),
         }
     }
 
-    fn retire(&self, version: &NewVersion) -> Result<Retired, DiskError> {
-        retire(self.dir.path(), &version.path, &version.stamp, &version.digest)
+    fn retire(&self, version: &Version) -> Result<Retired, DiskError> {
+        let mut outcomes = retire(self.dir.path(), std::slice::from_ref(version), &|| false);
+        assert_eq!(outcomes.len(), 1);
+        outcomes.remove(0).1
+    }
+
+    /// What comes of several, by path.
+    fn retire_all(&self, versions: &[Version], stopped: &dyn Fn() -> bool) -> Vec<(String, Retired)> {
+        let outcomes = retire(self.dir.path(), versions, stopped);
+        outcomes.into_iter().map(|(version, outcome)| (version.path.to_string(), outcome.unwrap())).collect()
     }
 
     /// Retires while something happens at a moment.
-    fn retire_while(&self, version: &NewVersion, moment: Moment, happens: impl Fn()) -> Retired {
+    fn retire_while(&self, version: &Version, moment: Moment, happens: impl Fn()) -> Retired {
         self.retire_during(version, |now| {
             if now == moment {
                 happens()
@@ -59,8 +87,9 @@ impl Shore {
         })
     }
 
-    fn retire_during(&self, version: &NewVersion, pause: impl Fn(Moment)) -> Retired {
-        retire_with(self.dir.path(), &version.path, &version.stamp, &version.digest, &pause).unwrap()
+    fn retire_during(&self, version: &Version, pause: impl Fn(Moment)) -> Retired {
+        let mut outcomes = retire_with(self.dir.path(), std::slice::from_ref(version), &|| false, &pause);
+        outcomes.remove(0).1.unwrap()
     }
 
     fn names(&self, below: &str) -> Vec<String> {
@@ -92,9 +121,7 @@ fn a_file_moves_with_its_mode_and_mtime_whatever_it_is_called() {
             fs::set_permissions(shore.at(name), fs::Permissions::from_mode(0o4751)).unwrap();
             let time = SystemTime::UNIX_EPOCH + Duration::new(1_600_000_000, 123_456_789);
             fs::File::options().write(true).open(shore.at(name)).unwrap().set_modified(time).unwrap();
-            let path = RelPath::new(name).unwrap();
-            let stamp = stamp_of(&fs::metadata(shore.at(name)).unwrap());
-            assert_eq!(retire(shore.dir.path(), &path, &stamp, &Digest::of(name)).unwrap(), moved(name));
+            assert_eq!(shore.retire(&shore.taken_in(name)).unwrap(), moved(name));
             let there = fs::metadata(shore.at([b"processed/", name].concat())).unwrap();
             assert_eq!((there.mode() & 0o7777, there.modified().unwrap()), (0o4751, time));
         }
@@ -158,8 +185,7 @@ fn a_crash_after_the_move_or_after_the_copy_is_settled_by_repeating() {
         fs::write(shore.at("f"), b"newer").unwrap();
         let time = fs::metadata(shore.at("processed/f.1")).unwrap().modified().unwrap();
         fs::File::options().write(true).open(shore.at("f")).unwrap().set_modified(time).unwrap();
-        let stamp = stamp_of(&fs::metadata(shore.at("f")).unwrap());
-        assert_eq!(shore.retire(&NewVersion { stamp, ..version }).unwrap(), already("f.1"));
+        assert_eq!(shore.retire(&shore.taken_in("f")).unwrap(), already("f.1"));
         assert_eq!((shore.names(""), shore.names(PROCESSED).len()), (vec![], 2));
     }
 }
@@ -175,7 +201,7 @@ fn a_source_that_is_gone_or_changed_is_said_so_and_left_alone() {
         assert_eq!(shore.retire(&version).unwrap(), Retired::SourceGone);
         symlink("/etc/passwd", shore.at("f")).unwrap();
         assert_eq!(shore.retire(&version).unwrap(), Retired::SourceChanged);
-        let below = NewVersion { path: RelPath::new("no/f").unwrap(), ..version };
+        let below = Version { path: RelPath::new("no/f").unwrap(), ..version };
         assert_eq!(shore.retire(&below).unwrap(), Retired::SourceGone);
         assert_eq!(shore.names(PROCESSED), [""; 0]);
     }
@@ -227,7 +253,7 @@ fn a_file_replaced_after_the_copy_stays() {
 #[test]
 fn bytes_that_are_not_the_versions_are_not_copied() {
     let shore = Shore::across();
-    let version = NewVersion { digest: Digest::of(b"other"), ..shore.version("f", b"bytes") };
+    let version = Version { digest: Some(Digest::of(b"other")), ..shore.version("f", b"bytes") };
     assert_eq!(shore.retire(&version).unwrap(), Retired::SourceChanged);
     assert_eq!((shore.names(""), shore.names(PROCESSED)), (vec!["f".to_owned()], vec![]));
 }
@@ -271,4 +297,55 @@ fn what_a_crash_left_is_swept_and_a_leaving_source_comes_back() {
     fs::write(shore.at("f"), "newer").unwrap();
     sweep(shore.dir.path()).unwrap();
     assert_eq!((shore.read("f"), shore.read("f.1")), (b"newer".to_vec(), b"x".to_vec()));
+}
+
+#[test]
+fn many_move_together_and_each_is_judged_by_itself() {
+    for shore in Shore::both() {
+        fs::create_dir(shore.at("below")).unwrap();
+        shore.retire(&shore.version("kept", b"same")).unwrap();
+        shore.retire(&shore.version("taken", b"older")).unwrap();
+        let names = ["a", "below/b", "kept", "taken", "changed", "gone", "z"];
+        let versions = names.map(|name| shore.version(name, b"same"));
+        fs::write(shore.at("changed"), b"other").unwrap();
+        fs::remove_file(shore.at("gone")).unwrap();
+        let outcomes = [
+            moved("a"),
+            moved("below/b"),
+            already("kept"),
+            moved("taken.1"),
+            Retired::SourceChanged,
+            Retired::SourceGone,
+            moved("z"),
+        ];
+        let expected: Vec<_> = names.map(str::to_owned).into_iter().zip(outcomes).collect();
+        assert_eq!(shore.retire_all(&versions, &|| false), expected);
+        assert_eq!(shore.names(""), ["below", "changed"]);
+        assert_eq!(shore.names(PROCESSED), ["a", "below", "kept", "taken", "taken.1", "z"]);
+        let again = shore.retire_all(&versions[..4], &|| false);
+        assert!(again.iter().all(|(_, outcome)| matches!(outcome, Retired::AlreadyThere(_))), "{again:?}");
+    }
+}
+
+#[test]
+fn a_stop_comes_between_two_files_and_leaves_the_rest() {
+    for shore in Shore::both() {
+        let versions = ["a", "b", "c"].map(|name| shore.version(name, b"x"));
+        let one_is_there = || shore.at("processed/a").exists();
+        assert_eq!(shore.retire_all(&versions, &one_is_there), [("a".to_owned(), moved("a"))]);
+        assert_eq!(shore.names(""), ["b", "c"]);
+        assert_eq!(shore.retire_all(&versions, &|| true), []);
+    }
+}
+
+#[test]
+fn a_directory_that_can_not_be_used_is_said_once_and_keeps_no_other_waiting() {
+    let shore = Shore::new();
+    fs::create_dir(shore.at("below")).unwrap();
+    let versions = ["below/a", "below/b", "c"].map(|name| shore.version(name, b"x"));
+    fs::create_dir(shore.at(PROCESSED)).unwrap();
+    fs::write(shore.at("processed/below"), "in the way").unwrap();
+    let outcomes = retire(shore.dir.path(), &versions, &|| false);
+    let told: Vec<_> = outcomes.iter().map(|(version, outcome)| (version.path.to_string(), outcome.is_ok())).collect();
+    assert_eq!(told, [("below/a".to_owned(), false), ("c".to_owned(), true)]);
 }

@@ -4,6 +4,7 @@
 //! [`Sftp`] has one method for each request that this program makes. It knows nothing of deliveries.
 
 mod session;
+mod window;
 mod wire;
 
 use std::collections::HashMap;
@@ -78,6 +79,8 @@ pub struct Space {
     pub free_files: u64,
     /// Whether the file system is mounted read-only.
     pub read_only: bool,
+    /// The longest name it takes, in bytes.
+    pub longest_name: u64,
     /// The file system's id, the same for two paths on one file system.
     pub fs_id: u64,
 }
@@ -122,12 +125,13 @@ fn unexpected(reply: Reply) -> SftpError {
 }
 
 impl Sftp {
-    /// Starts SFTP on a channel whose subsystem was accepted; also returns the extensions that the vessel announced.
+    /// Starts SFTP on a channel whose subsystem was asked for, without waiting for the answer first; also returns the
+    /// extensions that the vessel announced.
     ///
     /// `timeout` is the longest silence of the vessel, beyond what the bytes on their way explain.
     ///
     /// # Errors
-    /// [`SftpError`] when the vessel doesn't greet in time or not in SFTP.
+    /// [`SftpError`] when the vessel has no SFTP, or doesn't greet in time or not in SFTP.
     pub async fn start(
         channel: russh::Channel<Msg>,
         timeout: Duration,
@@ -144,6 +148,36 @@ impl Sftp {
     /// Why the session has ended.
     pub fn why_ended(&self) -> SftpError {
         self.session.why_ended()
+    }
+
+    /// Whether the vessel has been silent for so long, with answers due, that the link may be down.
+    pub fn is_silent(&self) -> bool {
+        self.session.is_silent()
+    }
+
+    /// The shortest time that a question and its answer took so far: how long the way is.
+    pub fn round_trip(&self) -> Duration {
+        self.session.round_trip()
+    }
+
+    /// How many bytes are worth sending in one write for now: large ones cost less, small ones keep a slow link moving.
+    pub fn worth_writing(&self) -> u64 {
+        self.session.worth_writing()
+    }
+
+    /// How many bytes the channel took at once when the session began.
+    pub fn takes_at_once(&self) -> usize {
+        self.session.takes_at_once()
+    }
+
+    /// Bytes written that wait for an answer.
+    pub fn unanswered_bytes(&self) -> u64 {
+        self.session.unanswered_bytes()
+    }
+
+    /// Bytes written and answered since the session began.
+    pub fn answered_bytes(&self) -> u64 {
+        self.session.answered_bytes()
     }
 
     /// Waits until the session has ended.
@@ -197,6 +231,38 @@ impl Sftp {
         status(self.on_path(kind::CLOSE, &handle.0, None).await?)
     }
 
+    /// Sets attributes of an open file, flushes it (`fsync@openssh.com`) where that is asked for, and closes it; the answers
+    /// are waited for together. Gives what became of the attributes, and of the rest.
+    ///
+    /// The requests leave one by one: joined futures may be polled in any order, and what comes after a close hits whatever
+    /// file has the handle by then.
+    pub async fn finish(
+        &self,
+        handle: &Handle,
+        set: Attrs,
+        flush: bool,
+    ) -> Result<(Result<(), SftpError>, Result<(), SftpError>), SftpError> {
+        let on_handle = |out: &mut BytesMut| put_string(out, &handle.0);
+        let with_attrs = |out: &mut BytesMut| {
+            on_handle(out);
+            set.put(out);
+        };
+        let fsync = |out: &mut BytesMut| {
+            put_string(out, b"fsync@openssh.com");
+            on_handle(out);
+        };
+        let send = |kind, fill| self.session.send(kind, Bytes::new(), fill);
+        let set = send(kind::FSETSTAT, &with_attrs as &(dyn Fn(&mut BytesMut) + Sync)).await?;
+        let flushed = if flush { Some(send(kind::EXTENDED, &fsync).await?) } else { None };
+        let closed = send(kind::CLOSE, &on_handle).await?;
+        let set = status(set.wait().await?);
+        let flushed = match flushed {
+            Some(flushed) => status(flushed.wait().await?),
+            None => Ok(()),
+        };
+        Ok((set, flushed.and(status(closed.wait().await?))))
+    }
+
     /// Sends a write and returns what will tell how it went. Waits first while too many bytes are in flight already.
     /// Writes reach the vessel in the order in which this returns.
     pub async fn send_write(&self, handle: &Handle, offset: u64, bytes: Bytes) -> Result<SentWrite, SftpError> {
@@ -207,6 +273,25 @@ impl Sftp {
             out.put_u32(length);
         };
         Ok(SentWrite(self.session.send(kind::WRITE, bytes, fill).await?))
+    }
+
+    /// Asks the vessel to copy bytes from one open file to another (`copy-data`, draft-ietf-secsh-filexfer-extensions-00
+    /// section 7), and returns what will tell how it went. Takes its turn among writes.
+    pub async fn send_copy(
+        &self,
+        (from, from_offset): (&Handle, u64),
+        length: u64,
+        (to, to_offset): (&Handle, u64),
+    ) -> Result<SentWrite, SftpError> {
+        let fill = |out: &mut BytesMut| {
+            put_string(out, b"copy-data");
+            put_string(out, &from.0);
+            out.put_u64(from_offset);
+            out.put_u64(length);
+            put_string(out, &to.0);
+            out.put_u64(to_offset);
+        };
+        Ok(SentWrite(self.session.send(kind::EXTENDED, Bytes::new(), fill).await?))
     }
 
     /// Reads at most `length` bytes at an offset; `None` at the end of the file.
@@ -260,6 +345,33 @@ impl Sftp {
     /// Makes a directory.
     pub async fn mkdir(&self, path: &[u8], mode: u32) -> Result<(), SftpError> {
         status(self.on_path(kind::MKDIR, path, Some(Attrs { mode: Some(mode), ..Attrs::default() })).await?)
+    }
+
+    /// Removes an empty directory.
+    pub async fn rmdir(&self, path: &[u8]) -> Result<(), SftpError> {
+        status(self.on_path(kind::RMDIR, path, None).await?)
+    }
+
+    /// Makes a symbolic link. The arguments go in OpenSSH's order, which is not the draft's: section 4.1 of its PROTOCOL.
+    pub async fn symlink(&self, target: &[u8], link: &[u8]) -> Result<(), SftpError> {
+        status(self.session.request(kind::SYMLINK, Bytes::new(), |out| put_two(out, target, link)).await?)
+    }
+
+    /// Where a symbolic link leads.
+    pub async fn readlink(&self, path: &[u8]) -> Result<Bytes, SftpError> {
+        match self.on_path(kind::READLINK, path, None).await? {
+            Reply::Names(names) => names.into_iter().next().map(|(target, _)| target).ok_or(SftpError::Garbled),
+            other => Err(unexpected(other)),
+        }
+    }
+
+    /// Sets attributes of a path, not following a link (`lsetstat@openssh.com`).
+    pub async fn lsetstat(&self, path: &[u8], set: Attrs) -> Result<(), SftpError> {
+        let fill = |out: &mut BytesMut| {
+            put_string(out, path);
+            set.put(out);
+        };
+        status(self.extended("lsetstat@openssh.com", fill).await?)
     }
 
     /// Renames; fails when the new name exists.
@@ -341,11 +453,12 @@ fn space(mut body: Reader) -> Result<Space, wire::Garbled> {
     let (_block, fragment) = (next()?, next()?);
     let (_blocks, _blocks_free, blocks_available) = (next()?, next()?, next()?);
     let (_files, _files_free, files_available) = (next()?, next()?, next()?);
-    let (fs_id, flags, _longest_name) = (next()?, next()?, next()?);
+    let (fs_id, flags, longest_name) = (next()?, next()?, next()?);
     Ok(Space {
         free: blocks_available.saturating_mul(fragment),
         free_files: files_available,
         read_only: flags & 1 != 0,
+        longest_name,
         fs_id,
     })
 }

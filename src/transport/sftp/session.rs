@@ -11,16 +11,14 @@ use std::time::{Duration, Instant};
 use bytes::{Bytes, BytesMut};
 use russh::ChannelMsg;
 use russh::client::Msg;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::SftpError;
+use super::window::{InFlight, Window};
 use super::wire::{self, Reader, Reply, kind};
 
-/// Payload bytes that may be unanswered at once on one channel. OpenSSH grants a window of 2 MiB, so this keeps the
-/// channel full while the replies are on their way back.
-const IN_FLIGHT: usize = 4 << 20;
-/// Requests queued for the writer; each holds its payload, which [`IN_FLIGHT`] bounds.
+/// Requests queued for the writer; each holds its payload, which the [`Window`] bounds.
 const QUEUE: usize = 64;
 /// Small packets are sent together up to this size, so that a burst of requests is not a burst of SSH packets.
 const GATHER: usize = 32 * 1024;
@@ -28,6 +26,10 @@ const GATHER: usize = 32 * 1024;
 const LARGEST_WRITE: u64 = 256 * 1024;
 /// No link is taken to be slower than this, in bytes per second, when it is judged whether an answer is overdue.
 const SLOWEST: u64 = 4 * 1024;
+
+/// After so long without anything moving, and so many round trips, a link may be down.
+const SILENCE: Duration = Duration::from_secs(2);
+const SILENT_ROUND_TRIPS: u32 = 8;
 
 /// A request on its way to the writer: its head, and the bytes to be written where it carries any.
 struct Outgoing {
@@ -38,8 +40,9 @@ struct Outgoing {
 struct Waiting {
     reply: oneshot::Sender<Reply>,
     payload: u64,
+    asked: Instant,
     /// Given back when the answer arrives, not when whoever asked loses interest: the bytes are in flight until then.
-    _in_flight: Option<OwnedSemaphorePermit>,
+    _in_flight: Option<InFlight>,
 }
 
 struct State {
@@ -78,9 +81,10 @@ impl Rate {
 
 struct Shared {
     state: Mutex<State>,
-    in_flight: Arc<Semaphore>,
+    window: Window,
     next_id: AtomicU32,
     timeout: Duration,
+    takes_at_once: usize,
     ended: OnceLock<SftpError>,
     /// Set once `ended` is, while the state is locked: no request can slip in after the last was given up.
     over: CancellationToken,
@@ -104,7 +108,7 @@ impl Shared {
         self.over.cancel();
         state.waiting.clear();
         drop(state);
-        self.in_flight.close();
+        self.window.close();
     }
 
     fn why_ended(&self) -> SftpError {
@@ -146,6 +150,15 @@ impl Shared {
         (silent > self.timeout + on_the_way).then_some(silent)
     }
 
+    /// Whether nothing has moved for longer than the path and the rate on it explain: perhaps the link is down.
+    fn is_silent(&self) -> bool {
+        let patience = SILENCE.max(self.window.round_trip() * SILENT_ROUND_TRIPS);
+        let state = self.state();
+        let next = state.unanswered_bytes.min(self.window.worth_writing());
+        let on_the_way = Duration::from_secs_f64(next as f64 / state.rate.pessimistic());
+        !state.waiting.is_empty() && state.moved.elapsed() > patience + on_the_way
+    }
+
     fn answer_all(&self, arrived: &mut BytesMut) -> Result<(), wire::Garbled> {
         while let Some(packet) = wire::split_packet(arrived)? {
             self.answer(Reader(packet))?;
@@ -168,6 +181,10 @@ impl Shared {
             state.rate.add(waiting.payload, took);
         }
         drop(state);
+        self.window.answered(waiting.payload, now);
+        if waiting.payload == 0 {
+            self.window.note_round_trip(now - waiting.asked);
+        }
         // Whoever asked may have gone; the answer has served its purpose all the same.
         let _ = waiting.reply.send(reply);
         Ok(())
@@ -187,7 +204,7 @@ impl Pending {
 }
 
 impl Session {
-    /// Starts SFTP on a channel whose subsystem has been accepted; returns the extensions that the vessel announced.
+    /// Starts SFTP on a channel whose subsystem has been asked for; returns the extensions that the vessel announced.
     pub(crate) async fn start(
         channel: russh::Channel<Msg>,
         timeout: Duration,
@@ -202,11 +219,14 @@ impl Session {
                 .await
                 .map_err(|_| SftpError::Lost("the SFTP channel was closed".into()))?;
             loop {
-                if let Some(packet) = wire::split_packet(&mut arrived)? {
-                    return extensions(Reader(packet));
+                match wire::split_packet(&mut arrived) {
+                    Ok(Some(packet)) => return extensions(Reader(packet)),
+                    Ok(None) => {}
+                    Err(wire::Garbled) => return Err(said_instead(&arrived)),
                 }
                 match reader.wait().await {
                     Some(ChannelMsg::Data { data }) => arrived.extend_from_slice(&data),
+                    Some(ChannelMsg::Failure) => return Err(SftpError::Lost("the subsystem is refused".into())),
                     Some(ChannelMsg::Eof | ChannelMsg::Close) | None => {
                         return Err(SftpError::Lost("the vessel closed the SFTP channel before it had begun".into()));
                     }
@@ -215,6 +235,8 @@ impl Session {
             }
         };
         let extensions = tokio::time::timeout(timeout, greeting).await.map_err(|_| SftpError::Silent(timeout))??;
+        // Not before: OpenSSH opens a session's window only when its program runs.
+        let takes_at_once = writer.writable_packet_size().await;
 
         let shared = Arc::new(Shared {
             state: Mutex::new(State {
@@ -224,9 +246,10 @@ impl Session {
                 waiting_since: Instant::now(),
                 rate: Rate::default(),
             }),
-            in_flight: Arc::new(Semaphore::new(IN_FLIGHT)),
+            window: Window::new(),
             next_id: AtomicU32::new(1),
             timeout,
+            takes_at_once,
             ended: OnceLock::new(),
             over: CancellationToken::new(),
         });
@@ -268,7 +291,10 @@ impl Session {
         payload: Bytes,
         fill: impl FnOnce(&mut BytesMut),
     ) -> Result<Pending, SftpError> {
-        let in_flight = self.reserve(payload.len()).await?;
+        let in_flight = match payload.len() {
+            0 => None,
+            bytes => Some(self.shared.window.enter(bytes).await.ok_or_else(|| self.shared.why_ended())?),
+        };
         let id = self.shared.next_id.fetch_add(1, Ordering::Relaxed);
         let mut head = wire::begin(kind, id);
         fill(&mut head);
@@ -276,15 +302,54 @@ impl Session {
         let (reply, answer) = oneshot::channel();
         // From here to the end nothing waits: a request that is noted as expected is certain to go out.
         let place = self.outgoing.reserve().await.map_err(|_| self.shared.why_ended())?;
-        self.shared.expect(id, Waiting { reply, payload: payload.len() as u64, _in_flight: in_flight })?;
+        self.shared.expect(
+            id,
+            Waiting { reply, payload: payload.len() as u64, asked: Instant::now(), _in_flight: in_flight },
+        )?;
         place.send(Outgoing { head, payload });
         Ok(Pending { answer, shared: self.shared.clone() })
     }
 
-    async fn reserve(&self, bytes: usize) -> Result<Option<OwnedSemaphorePermit>, SftpError> {
-        let Ok(permits @ 1..) = u32::try_from(bytes.min(IN_FLIGHT)) else { return Ok(None) };
-        let permit = self.shared.in_flight.clone().acquire_many_owned(permits).await;
-        permit.map(Some).map_err(|_| self.shared.why_ended())
+    /// Whether the vessel has been silent for so long, with answers due, that the link may be down.
+    pub(crate) fn is_silent(&self) -> bool {
+        self.shared.is_silent()
+    }
+
+    /// How many bytes are worth sending in one write for now.
+    pub(crate) fn worth_writing(&self) -> u64 {
+        self.shared.window.worth_writing()
+    }
+
+    /// The shortest time that a question and its answer took so far.
+    pub(crate) fn round_trip(&self) -> Duration {
+        self.shared.window.round_trip()
+    }
+
+    /// How many bytes the channel took at once when the session began: a packet, or what its window allowed.
+    pub(crate) fn takes_at_once(&self) -> usize {
+        self.shared.takes_at_once
+    }
+
+    /// Payload bytes that wait for an answer.
+    pub(crate) fn unanswered_bytes(&self) -> u64 {
+        self.shared.state().unanswered_bytes
+    }
+
+    /// Payload bytes that were answered since the session began.
+    pub(crate) fn answered_bytes(&self) -> u64 {
+        self.shared.window.answered_bytes()
+    }
+}
+
+/// What came in place of a greeting. It often says by itself why there is none: an account whose shell is `nologin`, or a
+/// profile that greets.
+fn said_instead(arrived: &[u8]) -> SftpError {
+    const MOST: usize = 200;
+    match std::str::from_utf8(&arrived[..arrived.len().min(MOST)]) {
+        Ok(text) if text.chars().all(|c| !c.is_control() || c.is_whitespace()) => {
+            SftpError::Lost(format!("in place of SFTP it says {:?}", text.trim()))
+        }
+        _ => SftpError::Garbled,
     }
 }
 

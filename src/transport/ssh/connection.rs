@@ -1,24 +1,33 @@
 //! A logged-in SSH connection: TCP, host key, login, then channels.
 
 use std::borrow::Cow;
+use std::net::SocketAddr;
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use russh::client::{Config, Handle, Msg};
 use russh::keys::ssh_key::Algorithm;
-use russh::{Channel, ChannelMsg, Preferred, cipher};
+use russh::{Channel, Preferred, cipher, compression};
 use tokio::net::TcpStream;
 
 use super::SshEnvironment;
 use super::auth::{Login, Refused};
+use super::congestion;
 use super::doorkeeper::{Doorkeeper, SharedNotes};
 use super::host_key::{HostKeys, SeenKey, place};
+use super::prompt::Prompt;
 use crate::settings::Vessel;
 use crate::transport::ConnectError;
 
 /// How often an idle connection is checked, and how often in vain before it is given up.
 const KEEPALIVE: Duration = Duration::from_secs(15);
 const KEEPALIVES_LOST: usize = 3;
+
+/// How long after the last knock the next one follows.
+const KNOCK: Duration = Duration::from_secs(2);
 
 /// A connection. It ends when the last clone and the last channel are gone.
 #[derive(Clone)]
@@ -52,6 +61,11 @@ impl Connection {
         self.handle.channel_open_session().await
     }
 
+    /// Whether both are one connection.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.handle, &other.handle)
+    }
+
     /// Whether the connection has ended.
     pub(crate) fn is_closed(&self) -> bool {
         self.handle.is_closed()
@@ -65,6 +79,40 @@ impl Connection {
     /// The cipher in use.
     pub(crate) fn cipher(&self) -> String {
         self.notes.lock().cipher.clone().unwrap_or_default()
+    }
+
+    /// Whether it compresses what is sent.
+    pub(crate) fn compresses(&self) -> bool {
+        self.notes.lock().compression
+    }
+
+    /// The kernel's name of the congestion control that it sends with.
+    pub(crate) fn congestion(&self) -> String {
+        self.notes.lock().congestion.in_use.clone()
+    }
+
+    /// Why that is not the one that was wished for, and what a person can do; `None` when it is.
+    pub(crate) fn congestion_refused(&self) -> Option<String> {
+        self.notes.lock().congestion.refused.clone()
+    }
+
+    /// Asks for a sign of life and waits for it, for ever where none comes.
+    pub(crate) async fn ping(&self) {
+        if self.handle.send_ping().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// Cuts it off. What is on its way or waits to be sent is forgotten: the vessel should not get it later, beside what
+    /// the next connection sends.
+    pub(crate) fn abandon(&self) {
+        let socket = self.notes.lock().socket.take();
+        if let Some(socket) = socket {
+            let socket = socket2::SockRef::from(&socket);
+            // Either fails only where the connection has ended by itself.
+            let _ = socket.set_linger(Some(Duration::ZERO));
+            let _ = socket.shutdown(std::net::Shutdown::Both);
+        }
     }
 
     /// Says good-bye. Nobody waits for an answer.
@@ -84,33 +132,31 @@ pub async fn see_host_key(vessel: &Arc<Vessel>) -> Result<SeenKey, ConnectError>
     seen.ok_or_else(|| failed.unwrap_or_else(|| handshake(vessel, "it showed no host key".into())))
 }
 
-/// Waits for the answer to a request on a fresh channel (`exec`, a subsystem).
-pub(crate) async fn accepted(channel: &mut Channel<Msg>) -> bool {
-    loop {
-        match channel.wait().await {
-            Some(ChannelMsg::Success) => return true,
-            Some(ChannelMsg::WindowAdjusted { .. }) => {}
-            _ => return false,
-        }
-    }
-}
-
 async fn greet(
     vessel: &Arc<Vessel>,
     host_keys: Option<HostKeys>,
     notes: SharedNotes,
 ) -> Result<Handle<Doorkeeper>, ConnectError> {
     let stream = connect(vessel).await?;
+    // After connecting: a route may have a choice of its own, which would take the place of an earlier one.
+    notes.lock().congestion = congestion::choose(&stream, &vessel.congestion_control);
+    notes.lock().socket = stream.as_fd().try_clone_to_owned().ok();
     let config = Arc::new(config(vessel, host_keys.as_ref()));
     let doorkeeper = Doorkeeper { host_keys, notes: notes.clone() };
+    let stream = Prompt::new(stream);
+    let spoken = stream.spoken();
+    let failed = |why: String| match spoken.yet() {
+        true => handshake(vessel, why),
+        false => ConnectError::Mute { place: place(vessel), why },
+    };
     let greeting = russh::client::connect_stream(config, stream, doorkeeper);
     match tokio::time::timeout(vessel.timeout, greeting).await {
         Ok(Ok(handle)) => Ok(handle),
         Ok(Err(e)) => {
             let refused = notes.lock().refused.take();
-            Err(refused.unwrap_or_else(|| handshake(vessel, with_note(e.to_string(), &notes))))
+            Err(refused.unwrap_or_else(|| failed(with_note(e.to_string(), &notes))))
         }
-        Err(_) => Err(handshake(vessel, format!("no SSH greeting within {:?}", vessel.timeout))),
+        Err(_) => Err(failed(format!("no SSH greeting within {:?}", vessel.timeout))),
     }
 }
 
@@ -143,7 +189,7 @@ async fn connect(vessel: &Vessel) -> Result<TcpStream, ConnectError> {
     for address in &addresses {
         // Each has its share of the time: a dead IPv6 must not keep us from a living IPv4.
         let share = vessel.timeout / u32::try_from(addresses.len()).unwrap_or(u32::MAX);
-        match tokio::time::timeout(share, TcpStream::connect(address)).await {
+        match tokio::time::timeout(share, knock(*address)).await {
             Ok(Ok(stream)) => {
                 prepare(&stream, vessel.timeout).map_err(|e| unreachable(e.to_string()))?;
                 return Ok(stream);
@@ -153,6 +199,18 @@ async fn connect(vessel: &Vessel) -> Result<TcpStream, ConnectError> {
         }
     }
     Err(unreachable(why))
+}
+
+/// Connects to an address, knocking again and again: the kernel by itself repeats after one, two, four seconds and so
+/// on, and would find out late that a link has returned.
+async fn knock(address: SocketAddr) -> std::io::Result<TcpStream> {
+    let mut knocks = FuturesUnordered::new();
+    loop {
+        knocks.push(TcpStream::connect(address));
+        if let Ok(Some(connected)) = tokio::time::timeout(KNOCK, knocks.next()).await {
+            return connected;
+        }
+    }
 }
 
 /// Has the kernel notice a dead link: bytes that nobody acknowledges end the connection, and so does silence when idle.
@@ -185,6 +243,12 @@ fn config(vessel: &Vessel, host_keys: Option<&HostKeys>) -> Config {
                 cipher::AES_192_CTR,
                 cipher::AES_128_CTR,
             ]),
+            // The other zlib would decompress what a stranger sends before the login.
+            compression: Cow::Borrowed(if vessel.compression {
+                &[compression::ZLIB_LEGACY, compression::NONE]
+            } else {
+                &[compression::NONE, compression::ZLIB_LEGACY]
+            }),
             key: key.into(),
             host_key_certificates: certificates.into(),
             ..Preferred::DEFAULT

@@ -1,10 +1,13 @@
 //! Our side of what the SSH library asks during a connection: is this key right, may the vessel open a channel.
 
+use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use russh::client::{ChannelOpenHandle, DisconnectReason, Handler, Msg, Session};
+use russh::compression::Compression;
 use russh::keys::PublicKeyOrCertificate;
 
+use super::congestion::Congestion;
 use super::host_key::{HostKeys, SeenKey};
 use crate::transport::ConnectError;
 
@@ -21,6 +24,12 @@ pub(super) struct Notes {
     pub(super) hung_up: bool,
     /// The cipher in use.
     pub(super) cipher: Option<String>,
+    /// Whether it compresses what is sent.
+    pub(super) compression: bool,
+    /// What it sends with.
+    pub(super) congestion: Congestion,
+    /// The socket, for whoever has to cut the connection off.
+    pub(super) socket: Option<OwnedFd>,
 }
 
 /// [`Notes`], shared between the library's task and whoever made the connection.
@@ -71,7 +80,9 @@ impl Handler for Doorkeeper {
     }
 
     async fn kex_done(&mut self, _: Option<&[u8]>, names: &russh::Names, _: &mut Session) -> Result<(), Self::Error> {
-        self.notes.lock().cipher = Some(names.cipher.as_ref().to_string());
+        let mut notes = self.notes.lock();
+        notes.cipher = Some(names.cipher.as_ref().to_string());
+        notes.compression = !matches!(names.client_compression, Compression::None);
         Ok(())
     }
 

@@ -3,13 +3,15 @@
 //! [`Connection`] opens channels; what is done on them stands elsewhere.
 
 mod auth;
+mod congestion;
 mod connection;
 mod doorkeeper;
 mod host_key;
 mod key_file;
+mod prompt;
 
+pub(crate) use connection::Connection;
 pub use connection::see_host_key;
-pub(crate) use connection::{Connection, accepted};
 pub(crate) use host_key::place;
 pub use host_key::{HostKeys, SeenKey, Standing};
 

@@ -14,8 +14,10 @@ pub(crate) mod process;
 pub(crate) mod proxy;
 mod server;
 mod settings_text;
+pub(crate) mod tree;
 pub(crate) mod vessel;
 pub(crate) mod wait;
+pub(crate) mod web;
 
 use std::cell::Cell;
 use std::ffi::OsStr;
@@ -148,6 +150,15 @@ impl Fleet {
     /// Starts the daemon with mounts of its own.
     pub(crate) fn run_with(&self, mounts: &Mounts) -> Daemon {
         let daemon = Daemon::spawn(self.command(mounts, &[]), "");
+        self.daemon.set(Some(daemon.pid()));
+        daemon
+    }
+
+    /// Starts the daemon, which logs as much as `filter` says.
+    pub(crate) fn run_logging(&self, filter: &str) -> Daemon {
+        let mut command = self.command(&Mounts::default(), &[]);
+        command.env("CONTENTMONSTER_LOG", filter);
+        let daemon = Daemon::spawn(command, "");
         self.daemon.set(Some(daemon.pid()));
         daemon
     }

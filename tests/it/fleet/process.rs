@@ -44,6 +44,11 @@ pub(crate) fn has_ended(pid: u32) -> bool {
     stat(pid, 0).is_none_or(|state| state == "Z")
 }
 
+/// The name of the program that a process runs.
+pub(crate) fn program_of(pid: u32) -> Option<String> {
+    fs::read_to_string(format!("/proc/{pid}/comm")).ok().map(|name| name.trim_end().to_owned())
+}
+
 fn parent_of(pid: u32) -> Option<u32> {
     stat(pid, 1)?.parse().ok()
 }

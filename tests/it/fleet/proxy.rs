@@ -20,10 +20,26 @@ struct Link {
     sent: AtomicU64,
     /// Bytes per second towards the vessel; 0: as fast as it goes.
     rate: AtomicU64,
+    /// Milliseconds that bytes towards the vessel are held back.
+    delay: AtomicU64,
     /// When the next bytes may pass.
     free_at: Mutex<Instant>,
     ended: AtomicBool,
-    open: Mutex<Vec<TcpStream>>,
+    /// All connections there ever were, the oldest first.
+    connections: Mutex<Vec<Connection>>,
+}
+
+struct Connection {
+    ends: [TcpStream; 2],
+    /// Bytes that came from the shore on it.
+    sent: Arc<AtomicU64>,
+    stalled: Arc<AtomicBool>,
+}
+
+impl Connection {
+    fn cut(&self) {
+        self.ends.iter().for_each(|end| drop(end.shutdown(Shutdown::Both)));
+    }
 }
 
 /// Small, so that little is in flight and the count is close to what the vessel has.
@@ -43,9 +59,10 @@ impl Proxy {
             target,
             sent: AtomicU64::new(0),
             rate: AtomicU64::new(0),
+            delay: AtomicU64::new(0),
             free_at: Mutex::new(Instant::now()),
             ended: AtomicBool::new(false),
-            open: Mutex::new(Vec::new()),
+            connections: Mutex::default(),
         });
         let accepting = link.clone();
         std::thread::spawn(move || accepting.accept(&listener));
@@ -67,11 +84,29 @@ impl Proxy {
         self.link.rate.store(bytes_per_second, Ordering::Relaxed);
     }
 
+    /// Makes everything that goes to the vessel take so many milliseconds longer.
+    pub(crate) fn lengthen(&self, milliseconds: u64) {
+        self.link.delay.store(milliseconds, Ordering::Relaxed);
+    }
+
     /// Cuts the connections there are; new ones are welcome.
     pub(crate) fn cut(&self) {
-        for stream in self.link.open.lock().unwrap().drain(..) {
-            let _ = stream.shutdown(Shutdown::Both);
-        }
+        self.link.connections.lock().unwrap().iter().for_each(Connection::cut);
+    }
+
+    /// Lets nothing pass on the connections there are, as TCP does for long after an outage; new ones are welcome.
+    pub(crate) fn stall(&self) {
+        self.link.connections.lock().unwrap().iter().for_each(|one| one.stalled.store(true, Ordering::Relaxed));
+    }
+
+    /// How many bytes the shore has sent on each connection that there ever was, the oldest first.
+    pub(crate) fn sent_on_each(&self) -> Vec<u64> {
+        self.link.connections.lock().unwrap().iter().map(|one| one.sent.load(Ordering::Relaxed)).collect()
+    }
+
+    /// Cuts one connection, counted from the oldest, which is 0.
+    pub(crate) fn cut_one(&self, which: usize) {
+        self.link.connections.lock().unwrap()[which].cut();
     }
 }
 
@@ -97,9 +132,23 @@ impl Link {
         let Ok(vessel) = TcpStream::connect((Ipv4Addr::LOCALHOST, self.target)) else { return };
         shore.set_nonblocking(false).unwrap();
         let (shore_too, vessel_too) = (shore.try_clone().unwrap(), vessel.try_clone().unwrap());
-        self.open.lock().unwrap().extend([shore.try_clone().unwrap(), vessel.try_clone().unwrap()]);
-        std::thread::spawn(move || copy(shore, vessel, |bytes| self.count(bytes)));
-        std::thread::spawn(move || copy(vessel_too, shore_too, |_| ()));
+        let (ends, sent) = ([shore.try_clone().unwrap(), vessel.try_clone().unwrap()], Arc::new(AtomicU64::new(0)));
+        let stalled = Arc::new(AtomicBool::new(false));
+        self.connections.lock().unwrap().push(Connection { ends, sent: sent.clone(), stalled: stalled.clone() });
+        let (link, stalled_too) = (self.clone(), stalled.clone());
+        let count = move |bytes| {
+            self.wait_while(&stalled);
+            sent.fetch_add(bytes, Ordering::Relaxed);
+            self.count(bytes);
+        };
+        std::thread::spawn(move || copy(shore, vessel, count));
+        std::thread::spawn(move || copy(vessel_too, shore_too, |_| link.wait_while(&stalled_too)));
+    }
+
+    fn wait_while(&self, stalled: &AtomicBool) {
+        while stalled.load(Ordering::Relaxed) && !self.ended.load(Ordering::Relaxed) {
+            std::thread::sleep(Duration::from_millis(10));
+        }
     }
 
     fn count(&self, bytes: u64) {
@@ -109,6 +158,7 @@ impl Link {
 
     /// Waits until the rate, shared by all connections, lets these bytes pass.
     fn hold_back(&self, bytes: u64) {
+        std::thread::sleep(Duration::from_millis(self.delay.load(Ordering::Relaxed)));
         let rate = self.rate.load(Ordering::Relaxed);
         if rate == 0 {
             return;

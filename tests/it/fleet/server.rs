@@ -12,7 +12,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 
 use super::namespace::Mounts;
-use super::process::{children, descendants, signal};
+use super::process::{children, descendants, program_of, signal};
 use super::wait::wait_for;
 
 /// The server; killed when it is dropped.
@@ -45,6 +45,14 @@ impl Server {
     pub(crate) fn seen(&self, path: &Path) -> PathBuf {
         let root = PathBuf::from(format!("/proc/{}/root", self.pid()));
         root.join(path.strip_prefix("/").expect("an absolute path"))
+    }
+
+    /// Those of its processes, at any depth, that run a program of this name, by number.
+    pub(crate) fn processes(&self, name: &str) -> Vec<u32> {
+        let mut running = descendants(self.child.id());
+        running.retain(|pid| program_of(*pid).as_deref() == Some(name));
+        running.sort_unstable();
+        running
     }
 
     /// Stops all of its processes where they are: connections stay open, nothing answers.

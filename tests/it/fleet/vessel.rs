@@ -165,6 +165,11 @@ impl Vessel {
         assert!(self.try_start(), "{} does not start again:\n{}", self.plan.name, log_tail(&self.log()));
     }
 
+    /// Those of its processes that run a program of this name, by number.
+    pub(crate) fn processes(&self, name: &str) -> Vec<u32> {
+        self.server().as_ref().expect("it runs").processes(name)
+    }
+
     /// Keeps connections open but answers nothing any more.
     pub(crate) fn freeze(&self) {
         self.server().as_ref().expect("it runs").freeze();

@@ -1,0 +1,19 @@
+//! A name that is taken for ours is ours to the letter: made again from what was read in it, it is the same.
+
+#![no_main]
+
+use contentmonster::names::{InstanceId, OurFile, assembly_name, part_name, probe_name};
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|input: (u64, &[u8])| {
+    let (id, name) = input;
+    let instance = InstanceId::new(id);
+    let made = match OurFile::parse(instance, name) {
+        Some(OurFile::Part { delivery, start }) => part_name(instance, delivery, start),
+        Some(OurFile::Assembly { delivery }) => assembly_name(instance, delivery),
+        Some(OurFile::Probe) => probe_name(instance),
+        None => return,
+    };
+    assert_eq!(made.as_bytes(), name);
+    assert!(OurFile::parse(InstanceId::new(id ^ 1), name).is_none(), "another shore takes it for its own");
+});

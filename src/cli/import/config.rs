@@ -1,0 +1,263 @@
+//! Poni's configuration: read from YAML into syncs, with everything that is wrong with it and the line where.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use saphyr::{LoadableYamlNode, MarkedYaml, Scalar, YamlData};
+
+use crate::settings::nearest;
+
+/// What stands at the top, and what may stand in a sync and in `defaults`.
+const TOP: [&str; 4] = ["log", "log_path", "defaults", "sync"];
+const KEYS: [&str; 11] = [
+    "source_path",
+    "remote_host",
+    "remote_path",
+    "remote_user",
+    "priv_key",
+    "port",
+    "rsync_opts",
+    "interval",
+    "recurse",
+    "simulate",
+    "delete_on_remote",
+];
+
+/// Something wrong with a configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Complaint {
+    /// Where, from 1 on.
+    pub(super) line: usize,
+    pub(super) what: String,
+}
+
+impl fmt::Display for Complaint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.line, self.what)
+    }
+}
+
+/// A whole configuration.
+#[derive(Debug, Default)]
+pub(super) struct Config {
+    /// Where Poni is to log; `None`: standard output.
+    pub(super) log: Option<String>,
+    pub(super) syncs: Vec<Sync>,
+}
+
+/// One sync, with what `defaults` and Poni itself supply.
+#[derive(Clone, Debug)]
+pub(super) struct Sync {
+    pub(super) name: String,
+    pub(super) source: String,
+    pub(super) host: String,
+    pub(super) path: String,
+    pub(super) user: Option<String>,
+    pub(super) key: Option<String>,
+    pub(super) port: u16,
+    pub(super) flags: String,
+    pub(super) interval: u32,
+    pub(super) recurse: bool,
+    pub(super) simulate: bool,
+    pub(super) delete: bool,
+}
+
+impl Sync {
+    /// Whether Poni runs `rsync` without SSH for it.
+    pub(super) fn is_local(&self) -> bool {
+        matches!(self.host.as_str(), "localhost" | "127.0.0.1")
+    }
+}
+
+/// A value and its line.
+#[derive(Clone, Debug)]
+struct Value {
+    text: String,
+    line: usize,
+}
+
+type Values = BTreeMap<&'static str, Value>;
+
+/// Reads a configuration.
+pub(super) fn read(text: &str) -> Result<Config, Vec<Complaint>> {
+    let documents = MarkedYaml::load_from_str(text)
+        .map_err(|e| vec![Complaint { line: e.marker().line(), what: format!("it is no YAML: {}", e.info()) }])?;
+    let mut reader = Reader::default();
+    let config = documents.first().and_then(|document| reader.config(document));
+    match config {
+        Some(config) if reader.complaints.is_empty() => Ok(config),
+        _ => {
+            reader.complaints.sort_by_key(|complaint| complaint.line);
+            Err(reader.complaints)
+        }
+    }
+}
+
+#[derive(Default)]
+struct Reader {
+    complaints: Vec<Complaint>,
+}
+
+impl Reader {
+    fn complain(&mut self, line: usize, what: impl fmt::Display) {
+        self.complaints.push(Complaint { line, what: what.to_string() });
+    }
+
+    fn config(&mut self, document: &MarkedYaml<'_>) -> Option<Config> {
+        let top = self.mapping(document, "the file")?;
+        let mut config = Config::default();
+        let mut defaults = Values::new();
+        let mut syncs = None;
+        for (key, line, node) in top {
+            match self.known(&key, line, &TOP, "at the top") {
+                Some("log" | "log_path") => {
+                    config.log = self.scalar(node, &key).map(|log| log.text).filter(|log| log != "stdout");
+                }
+                Some("defaults") => defaults = self.values(node, "defaults"),
+                Some("sync") => syncs = self.mapping(node, "sync"),
+                _ => {}
+            }
+        }
+        let Some(syncs) = syncs else {
+            self.complain(document.span.start.line(), "there is no `sync`, so there is nothing to import");
+            return None;
+        };
+        for (name, line, node) in syncs {
+            let own = self.values(node, &format!("sync {name:?}"));
+            config.syncs.extend(self.sync(name, line, &own, &defaults));
+        }
+        Some(config)
+    }
+
+    /// The values of a sync or of `defaults`; none where `[]` or nothing stands there.
+    fn values(&mut self, node: &MarkedYaml<'_>, what: &str) -> Values {
+        let is_empty = match &node.data {
+            YamlData::Sequence(sequence) => sequence.is_empty(),
+            YamlData::Value(Scalar::Null) => true,
+            _ => false,
+        };
+        if is_empty {
+            return Values::new();
+        }
+        let entries = self.mapping(node, what).unwrap_or_default();
+        let mut values = Values::new();
+        for (key, line, node) in entries {
+            if let Some(key) = self.known(&key, line, &KEYS, &format!("in {what}"))
+                && let Some(value) = self.scalar(node, key)
+            {
+                values.insert(key, value);
+            }
+        }
+        values
+    }
+
+    fn known(&mut self, key: &str, line: usize, known: &[&'static str], at: &str) -> Option<&'static str> {
+        let found = known.iter().copied().find(|known| *known == key);
+        if found.is_none() {
+            let remedy = match nearest(key, known.iter().copied()) {
+                Some(near) => format!("did you mean {near}? Poni passes over what it doesn't know"),
+                None => format!("known here: {}", known.join(", ")),
+            };
+            self.complain(line, format_args!("unknown key {key:?} {at}; {remedy}"));
+        }
+        found
+    }
+
+    fn mapping<'a, 'input>(
+        &mut self,
+        node: &'a MarkedYaml<'input>,
+        what: &str,
+    ) -> Option<Vec<(String, usize, &'a MarkedYaml<'input>)>> {
+        let YamlData::Mapping(mapping) = &node.data else {
+            self.complain(node.span.start.line(), format_args!("{what} must hold keys and values"));
+            return None;
+        };
+        let entry = |(key, value): (&'a MarkedYaml<'input>, &'a MarkedYaml<'input>)| {
+            let key = self.scalar(key, "a key")?;
+            Some((key.text, key.line, value))
+        };
+        Some(mapping.iter().filter_map(entry).collect())
+    }
+
+    fn scalar(&mut self, node: &MarkedYaml<'_>, what: &str) -> Option<Value> {
+        let line = node.span.start.line();
+        let text = match &node.data {
+            YamlData::Value(Scalar::String(text)) => Some(text.to_string()),
+            YamlData::Value(Scalar::Integer(number)) => Some(number.to_string()),
+            YamlData::Value(Scalar::Boolean(yes)) => Some(yes.to_string()),
+            YamlData::Value(Scalar::FloatingPoint(number)) => Some(number.to_string()),
+            _ => None,
+        };
+        match text.filter(|text| !text.is_empty() && !text.contains(['\n', '\r'])) {
+            Some(text) => Some(Value { text, line }),
+            None => {
+                self.complain(line, format_args!("{what} must be a word, a number, or true or false, on one line"));
+                None
+            }
+        }
+    }
+
+    fn sync(&mut self, name: String, line: usize, own: &Values, defaults: &Values) -> Option<Sync> {
+        let value = |key: &str| own.get(key).or_else(|| defaults.get(key));
+        let complaints = self.complaints.len();
+        // Older versions of Poni name a sync by its source.
+        let source = own.get("source_path").map(|source| source.text.clone());
+        let source = source.or_else(|| name.starts_with('/').then(|| name.clone()));
+        let source = source.or_else(|| defaults.get("source_path").map(|source| source.text.clone()));
+        let mut needed = |key: &str, found: Option<String>| {
+            if found.is_none() {
+                self.complain(line, format_args!("sync {name:?} has no {key}, and neither have the defaults"));
+            }
+            found.unwrap_or_default()
+        };
+        let text = |key: &str| value(key).map(|value| value.text.clone());
+        let source = needed("source_path", source);
+        let (host, path) = (needed("remote_host", text("remote_host")), needed("remote_path", text("remote_path")));
+        if !source.is_empty() && !source.starts_with('/') {
+            self.complain(
+                line,
+                format_args!("source_path {source:?} is not absolute, and where Poni runs is not known"),
+            );
+        }
+        if let Some(Value { text, line }) = value("priv_key").filter(|key| key.text.contains(',')) {
+            self.complain(
+                *line,
+                format_args!("priv_key {text:?}: in settings a comma separates files, so give it another name"),
+            );
+        }
+        let sync = Sync {
+            source,
+            host,
+            path,
+            user: text("remote_user"),
+            key: text("priv_key"),
+            port: self.number(value("port"), "port", 1, 65_535, 22).try_into().unwrap_or(22),
+            flags: text("rsync_opts").unwrap_or_else(|| "azP".to_owned()),
+            interval: self.number(value("interval"), "interval", 0, 86_400, 3),
+            recurse: self.truth(value("recurse"), "recurse"),
+            simulate: self.truth(value("simulate"), "simulate"),
+            delete: self.truth(value("delete_on_remote"), "delete_on_remote"),
+            name,
+        };
+        (self.complaints.len() == complaints).then_some(sync)
+    }
+
+    fn number(&mut self, value: Option<&Value>, key: &str, least: u32, most: u32, otherwise: u32) -> u32 {
+        let Some(Value { text, line }) = value else { return otherwise };
+        match text.parse() {
+            Ok(number) if (least..=most).contains(&number) => number,
+            _ => {
+                self.complain(*line, format_args!("{key} must be a number from {least} to {most}, not {text:?}"));
+                otherwise
+            }
+        }
+    }
+
+    fn truth(&mut self, value: Option<&Value>, key: &str) -> bool {
+        let Some(Value { text, line }) = value else { return false };
+        if text != "true" && text != "false" {
+            self.complain(*line, format_args!("{key} must be true or false, not {text:?}"));
+        }
+        text == "true"
+    }
+}

@@ -1,0 +1,97 @@
+//! `rsync`'s short options: what they are here, or why they are nothing here.
+
+/// What a string of letters asks for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Flags {
+    pub(super) recursive: bool,
+    pub(super) copies_links: bool,
+    pub(super) follows_links: bool,
+    pub(super) owner: bool,
+    pub(super) compresses: bool,
+    pub(super) dry_run: bool,
+    pub(super) whole_files: bool,
+    pub(super) modes: bool,
+    pub(super) times: bool,
+    /// What is not carried over and why, a line each.
+    pub(super) notes: Vec<String>,
+}
+
+/// Letters that take what follows them as their value.
+const WITH_VALUE: &str = "BefMT@";
+
+impl Flags {
+    pub(super) fn parse(letters: &str) -> Self {
+        let mut flags = Self::default();
+        let mut rest = letters.trim_start_matches('-').chars();
+        while let Some(letter) = rest.next() {
+            if WITH_VALUE.contains(letter) {
+                let value: String = rest.by_ref().collect();
+                flags.note(letter, &value);
+            } else {
+                flags.set(letter);
+            }
+        }
+        if !flags.modes {
+            flags
+                .notes
+                .push("without `p` rsync leaves modes to the target's umask; here they are always kept".to_owned());
+        }
+        if !flags.times {
+            flags
+                .notes
+                .push("without `t` rsync gives files the time of the copy; here theirs is always kept".to_owned());
+        }
+        flags
+    }
+
+    fn set(&mut self, letter: char) {
+        match letter {
+            'a' => "rlptgoD".chars().for_each(|letter| self.set(letter)),
+            'r' => self.recursive = true,
+            'l' => self.copies_links = true,
+            'L' => self.follows_links = true,
+            'o' | 'g' => self.owner = true,
+            'p' => self.modes = true,
+            't' => self.times = true,
+            'z' => self.compresses = true,
+            'n' => self.dry_run = true,
+            'W' => self.whole_files = true,
+            // What an interrupted upload left is always used; the log says what is done.
+            'P' | 'v' | 'q' | 'h' | 'i' => {}
+            letter => self.note(letter, ""),
+        }
+    }
+
+    fn note(&mut self, letter: char, value: &str) {
+        let why = match letter {
+            'D' => "devices, pipes and sockets are never copied",
+            'B' => "there is no block size to set",
+            'u' => "a file that is newer on the target is replaced all the same",
+            'x' => "other file systems below the directory are taken along",
+            'c' => "every file is verified by its hash anyway",
+            'H' => "hard links arrive as files of their own",
+            'A' => "access control lists are not copied",
+            'X' => "extended attributes are not copied",
+            'S' => "holes in files are not made on the target",
+            'b' => "nothing is kept of what is replaced",
+            'd' => "directories are taken with what is in them, or not at all",
+            'R' => "paths on the target are those below the source",
+            'C' => "write `Exclude` with the patterns that are meant",
+            'f' | 'F' => "write `Include` and `Exclude`",
+            'e' => "how the target is reached stands in its [Vessel]",
+            'm' => "directories without a file are made as well",
+            'I' | 'y' | 'E' | 'J' | 'O' | 'N' | 'U' | 'k' | 'K' | 'M' | 'T' | '@' | '0' | '4' | '6' | '8' | 's' => {
+                "it has no counterpart here"
+            }
+            _ => "rsync knows no such option and refuses to start, so with it Poni copies nothing",
+        };
+        let misread = if letter == 'B' && value.parse::<u64>().is_err() {
+            format!(
+                " (rsync takes `{value}` for the size of its blocks and refuses to start, so with it Poni copies nothing)"
+            )
+        } else {
+            String::new()
+        };
+        self.notes.push(format!("`{letter}{value}` is not carried over: {why}{misread}"));
+    }
+}

@@ -1,0 +1,62 @@
+//! `import poni`: a settings file that does what a configuration of Poni, an inotify daemon around `rsync`, does.
+//!
+//! [`config`] reads it, [`flags`] knows `rsync`'s letters, [`plan`] makes directories and vessels of its syncs, [`text`]
+//! writes them down. What can't be carried over, and what Poni does otherwise than its users may think, becomes a comment.
+
+mod config;
+mod flags;
+mod plan;
+mod text;
+
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use super::{Exit, say, say_error};
+
+/// Reads a configuration of Poni, and writes settings to standard output or to a file that must not exist yet.
+pub(super) fn poni(file: &Path, output: Option<&Path>) -> Exit {
+    let text = match std::fs::read_to_string(file) {
+        Ok(text) => text,
+        Err(e) => {
+            say_error(format_args!("{} can't be read: {e}", file.display()));
+            return Exit::Settings;
+        }
+    };
+    let settings = match translate(&text, &file.display().to_string()) {
+        Ok(settings) => settings,
+        Err(complaints) => {
+            complaints.iter().for_each(|complaint| say_error(format_args!("{}:{complaint}", file.display())));
+            return Exit::Settings;
+        }
+    };
+    let Some(output) = output else {
+        say(format_args!("{}", settings.trim_end()));
+        return Exit::Good;
+    };
+    let made = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(output);
+    match made.and_then(|mut file| file.write_all(settings.as_bytes())) {
+        Ok(()) => {
+            let output = output.display();
+            say(format_args!("wrote {output}; look through it, then run: contentmonster --settings {output} check"));
+            Exit::Good
+        }
+        Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {
+            say_error(format_args!("{} exists already and is left as it is; name another file", output.display()));
+            Exit::Settings
+        }
+        Err(e) => {
+            say_error(format_args!("{} can't be written: {e}", output.display()));
+            Exit::Settings
+        }
+    }
+}
+
+/// Settings for a configuration, or everything that is wrong with it.
+fn translate(text: &str, origin: &str) -> Result<String, Vec<config::Complaint>> {
+    let config = config::read(text)?;
+    Ok(text::write(&plan::Plan::new(&config), origin))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,198 @@
+//! Directories and vessels for the syncs of a configuration.
+//!
+//! A directory is a source with what is to be done with it; a vessel is an account on a host. Syncs that share them share
+//! the section; where one goes on a vessel stands with the vessel.
+
+use super::config::{Config, Sync};
+use super::flags::Flags;
+
+/// The sections to be written.
+pub(super) struct Plan {
+    pub(super) log: Option<String>,
+    /// Whether every sync is simulated.
+    pub(super) simulate: bool,
+    pub(super) directories: Vec<Directory>,
+    pub(super) vessels: Vec<Vessel>,
+}
+
+/// What is done with a source.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Treatment {
+    /// Without a slash at its end.
+    pub(super) source: String,
+    pub(super) recursive: bool,
+    pub(super) links: &'static str,
+    pub(super) owner: bool,
+    pub(super) interval: u32,
+    pub(super) delete: bool,
+    pub(super) whole_files: bool,
+}
+
+pub(super) struct Directory {
+    pub(super) name: String,
+    pub(super) treatment: Treatment,
+    pub(super) notes: Vec<String>,
+}
+
+/// An account on a host, and how it is reached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Account {
+    pub(super) host: String,
+    pub(super) port: u16,
+    pub(super) user: Option<String>,
+    pub(super) key: Option<String>,
+    pub(super) compresses: bool,
+}
+
+pub(super) struct Vessel {
+    pub(super) name: String,
+    pub(super) account: Account,
+    /// Whether others log in to the same host as somebody else, who can't share a TempDir.
+    pub(super) shares_host: bool,
+    pub(super) locations: Vec<Place>,
+    pub(super) notes: Vec<String>,
+}
+
+/// Where a directory goes on a vessel.
+pub(super) struct Place {
+    /// The directory.
+    pub(super) name: String,
+    pub(super) location: String,
+    /// The sync that says so.
+    pub(super) sync: String,
+    /// It doesn't go there yet, though others do.
+    pub(super) simulated: bool,
+}
+
+impl Plan {
+    pub(super) fn new(config: &Config) -> Self {
+        let simulate =
+            !config.syncs.is_empty() && config.syncs.iter().all(|sync| is_simulated(sync, &Flags::parse(&sync.flags)));
+        let mut plan = Self { log: config.log.clone(), simulate, directories: Vec::new(), vessels: Vec::new() };
+        for sync in &config.syncs {
+            let flags = Flags::parse(&sync.flags);
+            let vessel = plan.vessel(sync, &flags);
+            let directory = plan.directory(sync, &flags, vessel);
+            let (name, vessel) = (directory.name.clone(), &mut plan.vessels[vessel]);
+            let simulated = !simulate && is_simulated(sync, &flags);
+            vessel.locations.push(Place { name, location: remote_location(sync), sync: sync.name.clone(), simulated });
+        }
+        let accounts: Vec<Account> = plan.vessels.iter().map(|vessel| vessel.account.clone()).collect();
+        for vessel in &mut plan.vessels {
+            let same_host = |other: &&Account| other.host == vessel.account.host;
+            vessel.shares_host = accounts.iter().filter(same_host).any(|other| other.user != vessel.account.user);
+        }
+        plan
+    }
+
+    fn vessel(&mut self, sync: &Sync, flags: &Flags) -> usize {
+        let account = Account {
+            host: sync.host.clone(),
+            port: sync.port,
+            user: sync.user.clone(),
+            key: sync.key.clone(),
+            compresses: flags.compresses,
+        };
+        if let Some(at) = self.vessels.iter().position(|vessel| vessel.account == account) {
+            return at;
+        }
+        let name = free_name(&sync.host, |name| self.vessels.iter().any(|vessel| vessel.name == name));
+        let mut notes = Vec::new();
+        if sync.is_local() {
+            let note = "Poni runs rsync without SSH for this host, as the user that it runs as itself; here it is reached by \
+                        SSH like any other, so the user, the private key and the host key count";
+            notes.push(note.to_owned());
+        }
+        self.vessels.push(Vessel { name, account, shares_host: false, locations: Vec::new(), notes });
+        self.vessels.len() - 1
+    }
+
+    /// The directory of a sync: one that is there, unless it goes to the same vessel already.
+    fn directory(&mut self, sync: &Sync, flags: &Flags, vessel: usize) -> &Directory {
+        let treatment = treatment(sync, flags);
+        let taken: Vec<&String> = self.vessels[vessel].locations.iter().map(|place| &place.name).collect();
+        let found = self.directories.iter().position(|d| d.treatment == treatment && !taken.contains(&&d.name));
+        let at = found.unwrap_or_else(|| {
+            let basename = treatment.source.rsplit('/').next().unwrap_or_default();
+            let name = free_name(basename, |name| self.directories.iter().any(|directory| directory.name == name));
+            self.directories.push(Directory { name, treatment, notes: Vec::new() });
+            self.directories.len() - 1
+        });
+        let directory = &mut self.directories[at];
+        for note in notes(sync, flags) {
+            if !directory.notes.contains(&note) {
+                directory.notes.push(note);
+            }
+        }
+        directory
+    }
+}
+
+fn is_simulated(sync: &Sync, flags: &Flags) -> bool {
+    sync.simulate || flags.dry_run
+}
+
+fn treatment(sync: &Sync, flags: &Flags) -> Treatment {
+    Treatment {
+        source: without_slash(&sync.source).to_owned(),
+        recursive: flags.recursive,
+        links: match (flags.follows_links, flags.copies_links) {
+            (true, _) => "follow",
+            (false, true) => "copy",
+            (false, false) => "skip",
+        },
+        owner: flags.owner,
+        interval: sync.interval,
+        delete: sync.delete,
+        whole_files: flags.whole_files,
+    }
+}
+
+/// What Poni does otherwise than this sync says, and what of it is not carried over.
+fn notes(sync: &Sync, flags: &Flags) -> Vec<String> {
+    let mut notes: Vec<String> = flags.notes.iter().map(|note| format!("rsync_opts {}: {note}", sync.flags)).collect();
+    match (sync.recurse, flags.recursive) {
+        (false, true) => notes.push(
+            "recurse: false. Poni sees changes at the top only, but then copies all that lies below; here they are seen \
+             everywhere"
+                .to_owned(),
+        ),
+        (_, false) => notes.push(
+            "without `r` or `a` rsync passes over directories: if the source is one, Poni copies nothing of it; here the \
+             files right in it are taken"
+                .to_owned(),
+        ),
+        (true, true) => {}
+    }
+    notes
+}
+
+/// Where rsync would put it: below the target, unless a slash ends the source.
+fn remote_location(sync: &Sync) -> String {
+    // Poni writes a slash before every path that it gives to SSH.
+    let path = if sync.is_local() { sync.path.clone() } else { format!("/{}", sync.path) };
+    let mut below: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
+    if !sync.source.ends_with('/') {
+        below.extend(without_slash(&sync.source).rsplit('/').next().filter(|name| !name.is_empty()));
+    }
+    let root = if path.starts_with('/') { "/" } else { "" };
+    format!("{root}{}", below.join("/"))
+}
+
+fn without_slash(path: &str) -> &str {
+    match path.trim_end_matches('/') {
+        "" => "/",
+        path => path,
+    }
+}
+
+/// A name for a section, of what a path or host is called; with a number where that is taken.
+fn free_name(wanted: &str, is_taken: impl Fn(&str) -> bool) -> String {
+    let plain = |c: char| if c.is_alphanumeric() || matches!(c, '-' | '_' | '.') { c } else { '_' };
+    let name: String = match wanted.chars().map(plain).collect::<String>() {
+        empty if empty.is_empty() => "root".to_owned(),
+        name => name,
+    };
+    let numbered = (2..).map(|number| format!("{name}-{number}"));
+    std::iter::once(name.clone()).chain(numbered).find(|name| !is_taken(name)).expect("numbers don't end")
+}

@@ -1,0 +1,86 @@
+//! `retry`, `pause`, `resume`, `forget`.
+
+use std::path::Path;
+
+use super::shore::{Refusal, Shore, on_shore};
+use super::{Exit, say};
+use crate::orders::Order;
+use crate::records::DeliveryState;
+
+/// Has a vessel left alone, or served again.
+pub(super) fn pause(settings: &Path, vessel: &str, paused: bool) -> Exit {
+    on_shore(settings, async |shore| {
+        let vessel = shore.vessel(vessel)?.name.to_string();
+        let order = match paused {
+            true => Order::Pause { vessel: vessel.clone() },
+            false => Order::Resume { vessel: vessel.clone() },
+        };
+        shore.carry_out(&order).await?;
+        match paused {
+            true => say(format_args!("{vessel} is paused; what is for it waits until `resume`")),
+            false => say(format_args!("{vessel} is served again")),
+        }
+        Ok(Exit::Good)
+    })
+}
+
+/// Has a file, a vessel or everything tried again now.
+pub(super) fn retry(settings: &Path, file: Option<&Path>, vessel: Option<&str>) -> Exit {
+    on_shore(settings, async |shore| {
+        if let Some(vessel) = vessel {
+            shore.vessel(vessel)?;
+        }
+        match file {
+            Some(file) => retry_file(&shore, file, vessel).await,
+            None => retry_all(&shore, vessel).await,
+        }
+    })
+}
+
+async fn retry_all(shore: &Shore, only: Option<&str>) -> Result<Exit, Refusal> {
+    for vessel in &shore.settings.vessels {
+        if only.is_none_or(|only| only == vessel.name.as_str()) {
+            shore.carry_out(&Order::Retry { vessel: vessel.name.to_string(), deliveries: Vec::new() }).await?;
+            say(format_args!("everything for {} is tried again now", vessel.name));
+        }
+    }
+    Ok(Exit::Good)
+}
+
+async fn retry_file(shore: &Shore, file: &Path, only: Option<&str>) -> Result<Exit, Refusal> {
+    let ledger = shore.ledger().await?;
+    let (directory, path, versions) = shore.find(&ledger, file).await?;
+    let open = versions.iter().filter(|version| version.ended.is_none()).flat_map(|version| &version.deliveries);
+    let open = open.filter(|one| !matches!(one.state, DeliveryState::Acknowledged | DeliveryState::Superseded));
+    let mut retried = false;
+    for delivery in open.filter(|one| only.is_none_or(|only| only == one.vessel.as_str())) {
+        let order = Order::Retry { vessel: delivery.vessel.to_string(), deliveries: vec![delivery.id.0] };
+        shore.carry_out(&order).await?;
+        say(format_args!("{}/{path} is tried again for {} now", directory.name, delivery.vessel));
+        retried = true;
+    }
+    if retried {
+        return Ok(Exit::Good);
+    }
+    say(format_args!("nothing waits of {}/{path}; `why` tells its story", directory.name));
+    Ok(Exit::Undelivered)
+}
+
+/// Has a file left where it is.
+pub(super) fn forget(settings: &Path, file: &Path) -> Exit {
+    on_shore(settings, async |shore| {
+        let ledger = shore.ledger().await?;
+        let (directory, path, versions) = shore.find(&ledger, file).await?;
+        let current = versions.last().filter(|version| version.ended.is_none());
+        let forgotten = match current {
+            Some(current) => shore.carry_out(&Order::Forget { version: current.version.id.0 }).await?,
+            None => false,
+        };
+        if forgotten {
+            say(format_args!("{}/{path} stays where it is and is sent to nobody, until it changes", directory.name));
+            return Ok(Exit::Good);
+        }
+        say(format_args!("nothing is to be delivered of {}/{path}; `why` tells its story", directory.name));
+        Ok(Exit::Undelivered)
+    })
+}

@@ -1,0 +1,128 @@
+//! The shore as a command finds it: its settings, its ledger, and the running program where there is one.
+
+use std::path::{Path, PathBuf};
+
+use super::{Exit, load, runtime, say_error};
+use crate::clock::Clock;
+use crate::ledger::{Ledger, LedgerError, LedgerView, VersionStory};
+use crate::names::RelPath;
+use crate::orders::{Order, Orders};
+use crate::settings::{Directory, Settings};
+use crate::status::{self, Document, Gatherer, Place, SocketError};
+
+/// Settings and where to ask.
+pub(super) struct Shore {
+    pub(super) settings: Settings,
+    socket: PathBuf,
+}
+
+/// Why a command can't go on.
+pub(super) struct Refusal {
+    exit: Exit,
+    text: String,
+}
+
+impl Refusal {
+    /// The command line asks for something that isn't there.
+    pub(super) fn usage(text: impl Into<String>) -> Self {
+        Self { exit: Exit::Usage, text: text.into() }
+    }
+}
+
+impl From<LedgerError> for Refusal {
+    fn from(error: LedgerError) -> Self {
+        Self { exit: Exit::Broken, text: error.fault().to_string() }
+    }
+}
+
+impl From<SocketError> for Refusal {
+    fn from(error: SocketError) -> Self {
+        Self { exit: Exit::Broken, text: error.to_string() }
+    }
+}
+
+impl From<serde_json::Error> for Refusal {
+    fn from(error: serde_json::Error) -> Self {
+        let text = format!("the running contentmonster speaks another language: {error}; restart it");
+        Self { exit: Exit::Broken, text }
+    }
+}
+
+/// Reads the settings, does something with them, and says what was in the way.
+pub(super) fn on_shore<F>(file: &Path, act: impl FnOnce(Shore) -> F) -> Exit
+where
+    F: Future<Output = Result<Exit, Refusal>>,
+{
+    let settings = match load(file) {
+        Ok(settings) => settings,
+        Err(exit) => return exit,
+    };
+    let runtime = match runtime() {
+        Ok(runtime) => runtime,
+        Err(exit) => return exit,
+    };
+    let socket = status::path_beside(&settings.monster.database);
+    runtime.block_on(act(Shore { settings, socket })).unwrap_or_else(|refusal| {
+        say_error(format_args!("{}", refusal.text));
+        refusal.exit
+    })
+}
+
+impl Shore {
+    /// The ledger, to be looked at.
+    pub(super) async fn ledger(&self) -> Result<LedgerView, LedgerError> {
+        LedgerView::open(&self.settings.monster.database).await
+    }
+
+    /// How things stand: as the running program says, else as the ledger does.
+    pub(super) async fn document(&self) -> Result<Document, Refusal> {
+        match status::call(&self.socket, "/api/status", None).await {
+            Ok(bytes) => Ok(serde_json::from_slice(&bytes)?),
+            Err(SocketError::NobodyListens(_)) => {
+                let gatherer = Gatherer::idle(Place::of(&self.settings), self.ledger().await?, Clock::system());
+                Ok(gatherer.document().await?.as_ref().clone())
+            }
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    /// Has an order carried out, by the running program or else in the ledger. `false`: there was nothing to do.
+    pub(super) async fn carry_out(&self, order: &Order) -> Result<bool, Refusal> {
+        match status::call(&self.socket, "/api/orders", Some(serde_json::to_string(order)?)).await {
+            Ok(bytes) => Ok(serde_json::from_slice::<serde_json::Value>(&bytes)?["done"] == true),
+            Err(SocketError::NobodyListens(_)) => {
+                // Nobody's ledger is made by an order.
+                drop(self.ledger().await?);
+                let ledger = Ledger::open(&self.settings.monster.database, Clock::system()).await?;
+                Ok(Orders::new(ledger, Default::default()).carry_out(order).await?)
+            }
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    /// The file that is meant.
+    pub(super) async fn find(
+        &self,
+        ledger: &LedgerView,
+        file: &Path,
+    ) -> Result<(&Directory, RelPath, Vec<VersionStory>), Refusal> {
+        let found = status::find(&self.settings, ledger, file).await?;
+        found.ok_or_else(|| {
+            let names: Vec<_> = self.settings.directories.iter().map(|d| d.name.as_str()).collect();
+            Refusal::usage(format!(
+                "no directory holds {}, and the ledger never saw it; give its path, or one of {} before a slash",
+                file.display(),
+                names.join(", ")
+            ))
+        })
+    }
+
+    /// A vessel of the settings, by its name.
+    pub(super) fn vessel(&self, name: &str) -> Result<&crate::settings::Vessel, Refusal> {
+        self.settings.vessels.iter().find(|vessel| vessel.name.as_str() == name).ok_or_else(|| {
+            let known: Vec<_> = self.settings.vessels.iter().map(|v| v.name.as_str()).collect();
+            let file = self.settings.file.display();
+            Refusal::usage(format!("there is no [Vessel {name}] in {file}; there is: {}", known.join(", ")))
+        })
+    }
+}

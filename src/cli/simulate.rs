@@ -1,0 +1,45 @@
+//! `--simulate`: what would be done, line by line.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+
+use super::{Exit, load, runtime, say, say_error, ssh_environment};
+use crate::clock::Clock;
+use crate::daemon::{self, Surroundings};
+use crate::logging;
+use crate::monitor::Silent;
+
+/// Prints what would be done with what is there now.
+pub(super) fn simulate(file: &Path, allow_deletes: bool) -> Exit {
+    let settings = match load(file) {
+        Ok(settings) => settings,
+        Err(exit) => return exit,
+    };
+    let _ = logging::start(None, None);
+    let surroundings = Surroundings {
+        monitor: Arc::new(Silent),
+        ssh: ssh_environment(&settings),
+        clock: Clock::system(),
+        allow_deletes,
+        stop: CancellationToken::new(),
+    };
+    let runtime = match runtime() {
+        Ok(runtime) => runtime,
+        Err(exit) => return exit,
+    };
+    match runtime.block_on(daemon::simulate(settings, surroundings)) {
+        Ok(intentions) => {
+            intentions.iter().for_each(|intention| say(format_args!("{intention}")));
+            if intentions.is_empty() {
+                say(format_args!("nothing is to be done"));
+            }
+            Exit::Good
+        }
+        Err(fault) => {
+            say_error(format_args!("contentmonster: {fault}"));
+            Exit::Broken
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! `status`: how things stand, in two tables.
+
+use std::fmt::Write;
+use std::io::IsTerminal;
+use std::path::Path;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::shore::{Refusal, Shore, on_shore};
+use super::{Exit, say, sizes};
+use crate::status::{DirectoryStatus, Document, LinkState, VesselStatus};
+
+/// How often it is shown again.
+const BEAT: Duration = Duration::from_secs(1);
+/// Parked files that are named.
+const PARKED: usize = 10;
+
+/// Shows it, once or again and again.
+pub(super) fn status(settings: &Path, json: bool, watch: bool) -> Exit {
+    on_shore(settings, async |shore| {
+        loop {
+            tokio::select! {
+                shown = show(&shore, json, watch) => shown?,
+                _ = tokio::signal::ctrl_c() => return Ok(Exit::Good),
+            }
+            if !watch {
+                return Ok(Exit::Good);
+            }
+            tokio::select! {
+                () = tokio::time::sleep(BEAT) => {}
+                _ = tokio::signal::ctrl_c() => return Ok(Exit::Good),
+            }
+        }
+    })
+}
+
+async fn show(shore: &Shore, json: bool, watch: bool) -> Result<(), Refusal> {
+    let document = shore.document().await?;
+    let text = match (json, watch) {
+        (true, true) => serde_json::to_string(&document)?,
+        (true, false) => serde_json::to_string_pretty(&document)?,
+        (false, _) => tables(&document),
+    };
+    // Home, then clear what is below: nothing flickers.
+    let clear = if watch && !json && std::io::stdout().is_terminal() { "\x1b[H\x1b[J" } else { "" };
+    say(format_args!("{clear}{}", text.trim_end()));
+    Ok(())
+}
+
+fn tables(document: &Document) -> String {
+    let mut text = match &document.daemon {
+        Some(daemon) => {
+            format!("contentmonster {} runs, started {}\n", daemon.release, sizes::ago(daemon.started, document.at))
+        }
+        None => "contentmonster is not running; this is what the ledger knows\n".to_owned(),
+    };
+    let header = ["VESSEL", "LINK", "WAITING", "BYTES", "PARKED", "OLDEST", "RATE", "LEFT", "LAST RECEIVED"];
+    let rows = document.vessels.iter().map(|vessel| row_of_vessel(vessel, document.at));
+    text.push_str(&table(header, rows));
+    for vessel in &document.vessels {
+        if let Some(reason) = &vessel.link.reason {
+            let next = vessel.link.next_try.map(|next| format!(" (next try {})", sizes::until(next, document.at)));
+            let _ = writeln!(text, "  {}: {reason}{}", vessel.name, next.unwrap_or_default());
+        }
+    }
+    let header = ["DIRECTORY", "WAITING", "BYTES", "IN FLIGHT", "PARKED", "RETIRED TODAY", "BYTES"];
+    text.push('\n');
+    text.push_str(&table(header, document.directories.iter().map(row_of_directory)));
+    for directory in &document.directories {
+        if let Some(trouble) = &directory.trouble {
+            let _ = writeln!(text, "  {}: {trouble}", directory.name);
+        }
+    }
+    for parked in document.parked.iter().take(PARKED) {
+        let next = sizes::until(parked.next_try, document.at);
+        let (vessel, directory, path, reason) = (&parked.vessel, &parked.directory, &parked.path, &parked.reason);
+        let _ = writeln!(text, "parked for {vessel}: {directory}/{path}: {reason} (next try {next})");
+    }
+    text
+}
+
+fn row_of_vessel(vessel: &VesselStatus, now: Timestamp) -> [String; 9] {
+    let since = vessel.link.since.map(|since| format!(" {}", sizes::span(since, now)));
+    let link = match vessel.link.state {
+        LinkState::Off => "off".to_owned(),
+        state => format!("{}{}", state.as_str(), since.unwrap_or_default()),
+    };
+    let dash = || "-".to_owned();
+    [
+        vessel.name.clone(),
+        link,
+        vessel.backlog.files.to_string(),
+        sizes::bytes(vessel.backlog.bytes),
+        vessel.parked.to_string(),
+        vessel.oldest.as_ref().map_or_else(dash, |oldest| sizes::span(oldest.since, now)),
+        if vessel.rate > 0 { format!("{}/s", sizes::bytes(vessel.rate)) } else { dash() },
+        vessel.eta_seconds.map_or_else(dash, |seconds| sizes::duration(Duration::from_secs(seconds))),
+        vessel.last_acknowledged.map_or_else(dash, |last| sizes::ago(last, now)),
+    ]
+}
+
+fn row_of_directory(directory: &DirectoryStatus) -> [String; 7] {
+    [
+        directory.name.clone(),
+        directory.waiting.files.to_string(),
+        sizes::bytes(directory.waiting.bytes),
+        directory.in_flight.to_string(),
+        directory.parked.to_string(),
+        directory.retired_today.files.to_string(),
+        sizes::bytes(directory.retired_today.bytes),
+    ]
+}
+
+/// Columns as wide as their widest cell.
+fn table<const N: usize>(header: [&str; N], rows: impl Iterator<Item = [String; N]>) -> String {
+    let rows: Vec<[String; N]> = std::iter::once(header.map(str::to_owned)).chain(rows).collect();
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..N).map(width).collect();
+    let line = |row: &[String; N]| {
+        let cells: Vec<String> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
+        format!("{}\n", cells.join("  ").trim_end())
+    };
+    rows.iter().map(line).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_are_as_wide_as_their_widest_cell() {
+        let rows = [["a".to_owned(), "1".to_owned()], ["long name".to_owned(), "22".to_owned()]];
+        assert_eq!(table(["N", "COUNT"], rows.into_iter()), "N          COUNT\na          1\nlong name  22\n");
+    }
+}

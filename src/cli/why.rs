@@ -1,0 +1,76 @@
+//! `why`: a file's story.
+
+use std::path::Path;
+
+use jiff::Timestamp;
+
+use super::shore::on_shore;
+use super::{Exit, command, say, shell_word, sizes};
+use crate::names::VesselName;
+use crate::status::{self, Chapter, Fate, Story, Telling};
+
+/// Tells it. The exit code says whether all of it is delivered.
+pub(super) fn why(settings: &Path, file: &Path, vessel: Option<&str>, json: bool) -> Exit {
+    on_shore(settings, async |shore| {
+        if let Some(vessel) = vessel {
+            shore.vessel(vessel)?;
+        }
+        let (document, ledger) = (shore.document().await?, shore.ledger().await?);
+        let (directory, path, versions) = shore.find(&ledger, file).await?;
+        let (command, word) = (command(&shore.settings), shell_word(&file.display().to_string()));
+        let telling = Telling { settings: &shore.settings, document: &document, command: &command, file: &word };
+        let story = status::tell(&telling, directory, &path, &versions, vessel.map(VesselName::new).as_ref());
+        if json {
+            say(format_args!("{}", serde_json::to_string_pretty(&story)?));
+        } else {
+            show(&story, document.at);
+        }
+        let delivered = story.open_deliveries().next().is_none() && story.note.is_none();
+        Ok(if delivered { Exit::Good } else { Exit::Undelivered })
+    })
+}
+
+fn show(story: &Story, now: Timestamp) {
+    say(format_args!("{}/{}", story.directory, story.path));
+    if let Some(note) = &story.note {
+        say(format_args!("  {note}"));
+        show_advice("  ", &story.you_can);
+    }
+    for chapter in story.versions.iter().rev() {
+        show_version(chapter, now);
+    }
+}
+
+fn show_version(version: &Chapter, now: Timestamp) {
+    let hash = version.sha256.as_deref().unwrap_or("not read yet");
+    let taken_in = sizes::ago(version.taken_in, now);
+    say(format_args!(
+        "  version {} of {}, taken in {taken_in}: {}",
+        version.version,
+        sizes::bytes(version.bytes),
+        version.fate
+    ));
+    say(format_args!("    SHA-256 {hash}"));
+    version.deliveries.iter().for_each(|fate| show_fate(fate, now));
+}
+
+fn show_fate(fate: &Fate, now: Timestamp) {
+    match (&fate.delivered, &fate.verified) {
+        (Some(at), Some(how)) => {
+            say(format_args!("    {}: delivered {}, {how}", fate.vessel, sizes::ago(*at, now)));
+            return;
+        }
+        _ => say(format_args!("    {}: {}", fate.vessel, fate.now)),
+    }
+    if let Some(error) = fate.last_error.as_ref().filter(|error| !fate.now.ends_with(error.as_str())) {
+        say(format_args!("      last error (of {} in a row): {error}", fate.failures.max(1)));
+    }
+    if let Some(next) = fate.next_try {
+        say(format_args!("      next try: {}", sizes::until(next, now)));
+    }
+    show_advice("      ", &fate.you_can);
+}
+
+fn show_advice(indent: &str, you_can: &[String]) {
+    you_can.iter().for_each(|advice| say(format_args!("{indent}you can: {advice}")));
+}

@@ -1,0 +1,180 @@
+//! A simulation: what would be sent, made, deleted and moved, and nothing done.
+//!
+//! It is the shore's own work on a copy of the ledger; what would be delivered is read from there. The vessels are not asked
+//! for anything: what they hold already without the ledger's knowing is counted as still to be sent.
+
+use std::collections::HashSet;
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::{Mode, Plan, Surroundings, find_single_files};
+use crate::fault::Fault;
+use crate::ledger::Ledger;
+use crate::local::PROCESSED;
+use crate::names::{DirectoryName, RemotePath, VesselName, display_bytes};
+use crate::records::{Delivery, VersionKind};
+use crate::settings::{Settings, Vessel};
+use crate::shore;
+
+/// Something that would be done.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Intention {
+    /// A file would be sent, and put together out of so many pieces.
+    Send {
+        /// To this vessel.
+        vessel: VesselName,
+        /// The source.
+        from: PathBuf,
+        /// Where it would go.
+        to: RemotePath,
+        /// Its size.
+        bytes: u64,
+        /// Its chunks.
+        chunks: u64,
+    },
+    /// A directory would be made, or given its mode.
+    MakeDirectory {
+        /// On this vessel.
+        vessel: VesselName,
+        /// Where.
+        to: RemotePath,
+    },
+    /// A link would be made.
+    MakeLink {
+        /// On this vessel.
+        vessel: VesselName,
+        /// Where.
+        to: RemotePath,
+        /// Where it leads.
+        target: Vec<u8>,
+    },
+    /// What was delivered there would be deleted, if it is still that.
+    Delete {
+        /// On this vessel.
+        vessel: VesselName,
+        /// Where.
+        to: RemotePath,
+    },
+    /// A source would be moved, once every vessel has it.
+    Move {
+        /// The source.
+        from: PathBuf,
+        /// Where it would go, or to the next free name.
+        to: PathBuf,
+    },
+    /// Something would keep a directory, or a part of it, from being used.
+    Trouble {
+        /// The directory.
+        directory: DirectoryName,
+        /// What it is, and what mends it.
+        what: String,
+    },
+}
+
+impl fmt::Display for Intention {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shown = |path: &PathBuf| display_bytes(path.as_os_str().as_encoded_bytes());
+        match self {
+            Self::Send { vessel, from, to, bytes, chunks: 0 | 1 } => {
+                write!(f, "send to {vessel}: {} as {to} ({bytes} bytes)", shown(from))
+            }
+            Self::Send { vessel, from, to, bytes, chunks } => {
+                write!(f, "send to {vessel}: {} as {to} ({bytes} bytes, assembled from {chunks} chunks)", shown(from))
+            }
+            Self::MakeDirectory { vessel, to } => write!(f, "make on {vessel}: directory {to}"),
+            Self::MakeLink { vessel, to, target } => {
+                write!(f, "make on {vessel}: link {to} to {}", display_bytes(target))
+            }
+            Self::Delete { vessel, to } => write!(f, "delete on {vessel}: {to}"),
+            Self::Move { from, to } => write!(f, "move: {} to {}", shown(from), shown(to)),
+            Self::Trouble { directory, what } => write!(f, "directory {directory}: {what}"),
+        }
+    }
+}
+
+/// Says what would be done with what is there now.
+///
+/// # Errors
+/// A [`Fault`] when the ledger can't be read or copied.
+pub async fn simulate(mut settings: Settings, surroundings: Surroundings) -> Result<Vec<Intention>, Fault> {
+    find_single_files(&mut settings);
+    let ledger = Ledger::scratch(&settings.monster.database, surroundings.clock.clone()).await;
+    let plan = Plan::new(settings, ledger.map_err(|e| e.fault())?, surroundings, Mode::Once).await?;
+    let mut intentions = Vec::new();
+    for directory in plan.directories() {
+        let (name, trouble) = (directory.settings.name.clone(), directory.trouble.subscribe());
+        shore::rehearse(directory).await?;
+        let trouble = trouble.borrow().clone();
+        intentions.extend(trouble.map(|what| Intention::Trouble { directory: name, what }));
+    }
+    for vessel in &plan.settings.vessels {
+        plan.ledger.hurry(&vessel.name).await.map_err(|e| e.fault())?;
+        for large in [false, true] {
+            let due = plan.ledger.next_due(&vessel.name, large, u32::MAX).await.map_err(|e| e.fault())?;
+            intentions.extend(due.iter().filter_map(|delivery| plan.intention(vessel, delivery)));
+        }
+    }
+    for directory in plan.directories() {
+        intentions.extend(plan.moves(&directory).await?);
+    }
+    Ok(intentions)
+}
+
+/// Says in the log what would be done, and goes on doing so with what comes, until it is stopped.
+///
+/// # Errors
+/// As [`simulate`].
+pub async fn simulate_on(settings: Settings, surroundings: impl Fn() -> Surroundings) -> Result<(), Fault> {
+    let pause = settings.directories.iter().map(|directory| directory.rescan_interval).min();
+    let pause = pause.unwrap_or(Duration::from_secs(60));
+    let mut said = HashSet::new();
+    let stop = surroundings().stop;
+    loop {
+        let intentions: HashSet<_> = simulate(settings.clone(), surroundings()).await?.into_iter().collect();
+        for intention in intentions.difference(&said) {
+            tracing::info!("would {intention}");
+        }
+        said = intentions;
+        if stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
+            return Ok(());
+        }
+    }
+}
+
+impl Plan {
+    /// What a delivery would come to; `None` for one of a directory that is not configured any more.
+    fn intention(&self, vessel: &Vessel, delivery: &Delivery) -> Option<Intention> {
+        let version = &delivery.version;
+        let directory = self.directories.get(&version.directory)?;
+        let to = vessel.destination(directory, &version.path);
+        let name = vessel.name.clone();
+        Some(match version.kind {
+            VersionKind::File => Intention::Send {
+                vessel: name,
+                from: directory.location.join(version.path.as_path()),
+                to,
+                bytes: version.stamp.size,
+                chunks: version.plan().count(),
+            },
+            VersionKind::Directory => Intention::MakeDirectory { vessel: name, to },
+            VersionKind::Link => Intention::MakeLink { vessel: name, to, target: version.target.clone() },
+            VersionKind::Gone => Intention::Delete { vessel: name, to },
+        })
+    }
+
+    /// The sources that would retire.
+    async fn moves(&self, directory: &shore::Directory) -> Result<Vec<Intention>, Fault> {
+        let settings = &directory.settings;
+        if settings.is_mirror() || directory.vessels.is_empty() {
+            return Ok(Vec::new());
+        }
+        let current = self.ledger.current(&settings.name).await.map_err(|e| e.fault())?;
+        let files = current.into_iter().filter(|version| version.traits.kind == VersionKind::File);
+        let intend = |path: PathBuf| Intention::Move {
+            from: settings.location.join(&path),
+            to: settings.location.join(PROCESSED).join(path),
+        };
+        Ok(files.map(|version| intend(version.path.as_path().to_owned())).collect())
+    }
+}

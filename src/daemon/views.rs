@@ -1,0 +1,74 @@
+//! Starts what people look at: the socket beside the ledger, and the status page where `Listen` says.
+
+use std::sync::Arc;
+
+use tokio::task::JoinSet;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use super::Plan;
+use crate::fault::Fault;
+use crate::status::{self, Gatherer, Listening, Place, Socket, Web};
+
+/// What is being served.
+pub(super) struct Views {
+    tasks: JoinSet<()>,
+    stop: DropGuard,
+}
+
+impl Views {
+    /// Ends it.
+    pub(super) async fn end(mut self) {
+        drop(self.stop);
+        while self.tasks.join_next().await.is_some() {}
+    }
+}
+
+impl Plan {
+    /// Starts the views. They go on while the work is being brought to its end.
+    ///
+    /// # Errors
+    /// When the page can't be served where the settings say. A socket that can't be used is only a warning: files are
+    /// delivered without it.
+    pub(super) async fn start_views(&self) -> Result<Views, Fault> {
+        let stop = CancellationToken::new();
+        let (web, mut tasks) = (self.web(stop.clone()), JoinSet::new());
+        let path = status::path_beside(&self.settings.monster.database);
+        match Socket::listen(&path) {
+            Ok(socket) => drop(tasks.spawn(serve(web.clone(), Listening::Socket(socket)))),
+            Err(e) => tracing::warn!(
+                socket = %path.display(), "can't listen: {e}; `status` shows what the ledger knows, and no orders are taken"
+            ),
+        }
+        if let Some(address) = self.settings.monster.listen {
+            let unusable = |e: std::io::Error| {
+                Fault::daemon(format_args!("can't listen on {address}: {e}"))
+                    .mend("choose another Listen in [MONSTER], or stop what listens there")
+            };
+            let listener = status::listen(address).await.map_err(unusable)?;
+            let address = listener.local_addr().map_err(unusable)?;
+            tracing::info!("the status page is at http://{address}/");
+            let token = self.settings.monster.listen_token.clone();
+            tasks.spawn(serve(web, Listening::Port(listener, token)));
+        }
+        Ok(Views { tasks, stop: stop.drop_guard() })
+    }
+
+    fn web(&self, stop: CancellationToken) -> Web {
+        let taken_in = self.taken_in.values().map(|taken_in| taken_in.subscribe()).collect();
+        let troubles = self.troubles.iter().map(|(name, trouble)| (name.clone(), trouble.subscribe())).collect();
+        let place = Place::of(&self.settings);
+        let gatherer = Gatherer::idle(place, self.ledger.view(), self.surroundings.clock.clone());
+        Web {
+            gatherer: Arc::new(gatherer.running(self.live.clone(), taken_in, troubles)),
+            orders: self.orders.clone(),
+            vessels: self.settings.vessels.iter().map(|vessel| vessel.name.to_string()).collect(),
+            stop,
+        }
+    }
+}
+
+async fn serve(web: Web, listening: Listening) {
+    if let Err(e) = status::serve(web, listening).await {
+        tracing::error!("the status can't be served any more: {e}");
+    }
+}

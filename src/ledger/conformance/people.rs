@@ -1,0 +1,186 @@
+//! What people ask and order: sums, stories, receipts; retry, forget, pause.
+
+use super::*;
+use crate::ledger::{Ending, Oldest, Receipt, Summary};
+use crate::records::DeliveryId;
+
+async fn summary(store: &dyn Store) -> Summary {
+    store.survey().summary(START).await.unwrap()
+}
+
+async fn forget(store: &dyn Store, name: &str) -> bool {
+    let story = store.survey().story(&docs(), &path(name)).await.unwrap();
+    store.forget(story.last().unwrap().version.id).await.unwrap()
+}
+
+async fn receipts_after(store: &dyn Store, after: (i64, DeliveryId), limit: u32) -> Vec<Receipt> {
+    store.survey().receipts(after, limit).await.unwrap()
+}
+
+pub(in crate::ledger) async fn the_summary_counts_by_vessel_and_by_directory(store: &dyn Store, hands: &Hands) {
+    assert_eq!(summary(store).await.tallies, []);
+    let maps = DirectoryName::new("maps");
+    for (name, content) in [("a", "1"), ("b", "22"), ("c", "333")] {
+        admit(store, file(name, content, 1), ["tern", "gull"]).await;
+    }
+    store.admit(&maps, &[file("m", "4444", 1)], &vessels(["tern"])).await.unwrap();
+    let all = due(store, "tern").await;
+    hands.forward(7);
+    store.acknowledge(all[0].id, Verified::ByVessel).await.unwrap();
+    store.put_off(all[1].id, "no space", hands.now() + 9, true).await.unwrap();
+    let summary = summary(store).await;
+    let sums: Vec<_> = summary
+        .tallies
+        .iter()
+        .map(|t| (t.vessel.as_str(), t.directory.as_str(), t.waiting, t.waiting_bytes, t.parked, t.acknowledged_bytes))
+        .collect();
+    assert_eq!(sums, [("gull", "docs", 3, 6, 0, 0), ("tern", "docs", 2, 5, 1, 1), ("tern", "maps", 1, 4, 0, 0)]);
+    assert_eq!((summary.tallies[1].acknowledged, summary.tallies[1].acknowledged_at), (1, Some(hands.now())));
+    let directories: Vec<_> =
+        summary.directories.iter().map(|d| (d.directory.as_str(), d.waiting, d.waiting_bytes)).collect();
+    assert_eq!(directories, [("docs", 3, 6), ("maps", 1, 4)]);
+    assert!(summary.ledger_bytes > 0);
+}
+
+pub(in crate::ledger) async fn the_oldest_waiting_file_is_named_for_each_vessel(store: &dyn Store, hands: &Hands) {
+    admit(store, file("a", "1", 1), ["tern", "gull"]).await;
+    hands.forward(5);
+    admit(store, file("b", "1", 1), ["tern", "gull"]).await;
+    store.acknowledge(due(store, "tern").await[0].id, Verified::ByVessel).await.unwrap();
+    let oldest =
+        |name, at, admitted_at| Oldest { vessel: vessel(name), directory: docs(), path: path(at), admitted_at };
+    let expected = [oldest("gull", "a", START), oldest("tern", "b", START + 5)];
+    assert_eq!(summary(store).await.oldest, expected);
+    deliver(store, "tern").await;
+    assert_eq!(summary(store).await.oldest, expected[..1]);
+}
+
+pub(in crate::ledger) async fn what_was_retired_today_is_counted(store: &dyn Store, hands: &Hands) {
+    const DAY: i64 = 86_400_000;
+    for (name, content) in [("a", "1"), ("b", "22"), ("c", "333")] {
+        admit(store, file(name, content, 1), ["tern"]).await;
+        deliver(store, "tern").await;
+        store.retired(&[retirable(store).await[0].id]).await.unwrap();
+        hands.forward(DAY / 2);
+    }
+    let retired = |since| async move {
+        let summary = store.survey().summary(since).await.unwrap();
+        (summary.directories[0].retired, summary.directories[0].retired_bytes)
+    };
+    assert_eq!(retired(START).await, (3, 6));
+    assert_eq!(retired(START + DAY / 2).await, (2, 5));
+    assert_eq!(retired(START + 2 * DAY).await, (0, 0));
+    assert_eq!(summary(store).await.directories[0].waiting, 0);
+}
+
+pub(in crate::ledger) async fn a_retried_delivery_is_due_at_once_and_has_all_its_attempts_again(
+    store: &dyn Store,
+    hands: &Hands,
+) {
+    admit(store, file("a", "1", 1), ["tern"]).await;
+    let delivery = only_due(store, "tern").await;
+    store.put_off(delivery.id, "no space", hands.now() + 1000, true).await.unwrap();
+    assert!(due(store, "tern").await.is_empty());
+    store.retry(&[delivery.id]).await.unwrap();
+    assert_eq!(only_due(store, "tern").await.failures, 0);
+    store.acknowledge(delivery.id, Verified::ByVessel).await.unwrap();
+    store.retry(&[delivery.id]).await.unwrap();
+    assert!(due(store, "tern").await.is_empty());
+}
+
+pub(in crate::ledger) async fn a_forgotten_file_is_sent_to_nobody_until_it_changes(store: &dyn Store, _: &Hands) {
+    admit(store, file("a", "1", 1), ["tern", "gull"]).await;
+    assert!(forget(store, "a").await);
+    assert!(!forget(store, "a").await);
+    // Neither another scan nor another start brings it back.
+    admit(store, file("a", "1", 1), ["tern", "gull"]).await;
+    store.reconcile(&docs(), &vessels(["tern", "gull"])).await.unwrap();
+    assert!(due(store, "tern").await.is_empty() && retirable(store).await.is_empty());
+    assert_eq!(current_paths(store).await, ["a"]);
+    let sums = summary(store).await;
+    assert_eq!((sums.directories[0].waiting, sums.directories[0].waiting_bytes), (0, 0));
+    assert!(sums.tallies.iter().all(|tally| tally.waiting == 0));
+    admit(store, file("a", "2", 2), ["tern", "gull"]).await;
+    assert_eq!(due_paths(store, "tern").await, ["a"]);
+}
+
+pub(in crate::ledger) async fn a_forgotten_file_that_some_vessels_have_never_retires(store: &dyn Store, _: &Hands) {
+    admit(store, file("a", "1", 1), ["tern", "gull"]).await;
+    deliver(store, "tern").await;
+    assert!(forget(store, "a").await);
+    for _ in 0..2 {
+        assert!(retirable(store).await.is_empty());
+        store.reconcile(&docs(), &vessels(["tern"])).await.unwrap();
+    }
+    assert_eq!(store.vanished(&docs(), &[path("a")]).await.unwrap(), [path("a")]);
+}
+
+pub(in crate::ledger) async fn only_what_is_still_to_be_delivered_can_be_forgotten(store: &dyn Store, _: &Hands) {
+    admit(store, file("a", "1", 1), ["tern"]).await;
+    assert!(!store.forget(VersionId(99)).await.unwrap());
+    deliver(store, "tern").await;
+    assert!(!forget(store, "a").await);
+    assert_eq!(retirable(store).await.len(), 1);
+}
+
+pub(in crate::ledger) async fn a_paused_vessel_stays_paused(store: &dyn Store, hands: &Hands) {
+    assert_eq!(store.paused().await.unwrap(), []);
+    store.pause(&vessel("tern"), true).await.unwrap();
+    store.pause(&vessel("gull"), false).await.unwrap();
+    hands.forward(5);
+    store.pause(&vessel("tern"), true).await.unwrap();
+    assert_eq!(store.paused().await.unwrap(), [vessel("tern")]);
+    let paused_at = |summary: Summary| summary.notes.iter().map(|note| note.paused_at).collect::<Vec<_>>();
+    assert_eq!(paused_at(summary(store).await), [None, Some(START)]);
+    store.pause(&vessel("tern"), false).await.unwrap();
+    assert_eq!(store.paused().await.unwrap(), []);
+    assert_eq!(paused_at(summary(store).await), [None, None]);
+}
+
+pub(in crate::ledger) async fn why_a_vessel_is_away_is_kept_until_it_is_back(store: &dyn Store, hands: &Hands) {
+    let away = |summary: Summary| summary.notes[0].away.clone();
+    store.away(&vessel("tern"), Some("no route")).await.unwrap();
+    hands.forward(5);
+    store.away(&vessel("tern"), Some("login refused")).await.unwrap();
+    assert_eq!(away(summary(store).await), Some((START, "login refused".to_owned())));
+    store.away(&vessel("tern"), None).await.unwrap();
+    assert_eq!(away(summary(store).await), None);
+}
+
+pub(in crate::ledger) async fn receipts_come_in_the_order_of_the_acknowledgements(store: &dyn Store, hands: &Hands) {
+    for name in ["a", "b", "c", "d"] {
+        admit(store, file(name, name, 1), ["tern"]).await;
+    }
+    let all = due(store, "tern").await;
+    for (n, wait) in [(2, 1), (1, 1), (3, 0)] {
+        hands.forward(wait);
+        store.acknowledge(all[n].id, Verified::ByReadBack).await.unwrap();
+    }
+    let first = receipts_after(store, (0, DeliveryId(0)), 2).await;
+    let rest = receipts_after(store, (first[1].acknowledged_at, first[1].delivery), 2).await;
+    let names: Vec<_> = first.iter().chain(&rest).map(|receipt| receipt.path.to_string()).collect();
+    assert_eq!(names, ["c", "b", "d"]);
+    assert_eq!((first[0].digest, first[0].size), (Some(Digest::of(b"c")), 1));
+    assert_eq!((first[0].acknowledged_at, first[0].verified.as_str()), (START + 1, "read back"));
+    let last = store.survey().last_receipts(2).await.unwrap();
+    assert_eq!(last.iter().map(|receipt| receipt.path.to_string()).collect::<Vec<_>>(), ["d", "b"]);
+}
+
+pub(in crate::ledger) async fn a_story_tells_all_versions_and_deliveries(store: &dyn Store, hands: &Hands) {
+    admit(store, file("a", "1", 1), ["tern", "gull"]).await;
+    deliver(store, "tern").await;
+    hands.forward(5);
+    admit(store, file("a", "2", 2), ["tern"]).await;
+    store.put_off(only_due(store, "tern").await.id, "no space", hands.now() + 9, true).await.unwrap();
+    let story = store.survey().story(&docs(), &path("a")).await.unwrap();
+    assert_eq!(story.iter().map(|one| one.admitted_at).collect::<Vec<_>>(), [START, START + 5]);
+    assert_eq!(story[0].ended, Some((START + 5, Ending::Superseded)));
+    assert_eq!((story[1].ended, story[1].complete, story[1].forgotten_at), (None, false, None));
+    let states = |n: usize| story[n].deliveries.iter().map(|one| (one.vessel.as_str(), one.state)).collect::<Vec<_>>();
+    assert_eq!(states(0), [("gull", DeliveryState::Superseded), ("tern", DeliveryState::Acknowledged)]);
+    assert_eq!(states(1), [("tern", DeliveryState::Pending)]);
+    assert_eq!(story[0].deliveries[1].acknowledged, Some((START, "hashed on the vessel".to_owned())));
+    let parked = &story[1].deliveries[0];
+    assert_eq!((parked.reason.as_deref(), parked.parked, parked.due_at), (Some("no space"), true, hands.now() + 9));
+    assert!(store.survey().story(&docs(), &path("b")).await.unwrap().is_empty());
+}

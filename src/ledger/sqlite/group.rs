@@ -1,0 +1,137 @@
+//! Group commit: entries that come while a transaction is under way share the next one.
+//!
+//! A transaction costs far more than what is entered in it, and hundreds of deliveries make their entries at the same
+//! time. So one task writes for all of them: it takes what has come since it last looked, makes one statement of all that
+//! are alike, commits, and answers. Nobody waits for a group to fill. A caller that goes away before its entry was taken
+//! up takes it along; later than that, the entry may still be made, as with any call that is cut off.
+
+use std::collections::HashSet;
+
+use sqlx::sqlite::SqliteRow;
+use sqlx::{Row, Sqlite, SqlitePool, Transaction};
+use tokio::sync::{mpsc, oneshot};
+
+use super::transitions::settle;
+use super::{Result, json};
+use crate::clock::Clock;
+use crate::ledger::LedgerError;
+
+/// The most entries in one transaction, so that no answer takes longer than some tens of milliseconds.
+const MOST: usize = 2048;
+
+/// What is entered of a delivery, or of a version. Equal ones share a statement.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Entry {
+    /// An open delivery is in this state.
+    State(&'static str),
+    /// An open delivery failed.
+    PutOff { reason: String, due_at: i64, parked: bool },
+    /// A delivery was acknowledged, verified this way.
+    Acknowledged(&'static str),
+    /// Nothing is left of a superseded delivery.
+    Swept,
+    /// A version that nobody had read has this digest.
+    Hashed([u8; 32]),
+}
+
+struct Waiting {
+    entry: Entry,
+    id: i64,
+    answer: oneshot::Sender<Result<bool>>,
+}
+
+/// The task that writes, and the way to it. The task ends when this goes.
+pub(super) struct Group(mpsc::UnboundedSender<Waiting>);
+
+impl Group {
+    /// Starts the task on the runtime of the caller.
+    pub(super) fn start(writer: SqlitePool, clock: Clock) -> Self {
+        let (sender, waiting) = mpsc::unbounded_channel();
+        tokio::spawn(write(writer, clock, waiting));
+        Self(sender)
+    }
+
+    /// Makes an entry of the delivery or version `id`; `false` when its state doesn't allow that, or there is none.
+    pub(super) async fn make(&self, entry: Entry, id: i64) -> Result<bool> {
+        let ended = || LedgerError::from(sqlx::Error::WorkerCrashed);
+        let (answer, answered) = oneshot::channel();
+        self.0.send(Waiting { entry, id, answer }).map_err(|_| ended())?;
+        answered.await.map_err(|_| ended())?
+    }
+}
+
+async fn write(writer: SqlitePool, clock: Clock, mut waiting: mpsc::UnboundedReceiver<Waiting>) {
+    let mut group = Vec::new();
+    while waiting.recv_many(&mut group, MOST).await > 0 {
+        // What is left was called at the same time: nobody has called, gone away and left an entry that is out of date.
+        group.retain(|one| !one.answer.is_closed());
+        group.sort_by(|a, b| a.entry.cmp(&b.entry));
+        let made = make_all(&writer, clock.now_ms(), &group).await;
+        for (at, one) in group.drain(..).enumerate() {
+            one.answer.send(made.as_ref().map(|made| made[at]).map_err(LedgerError::clone)).ok();
+        }
+    }
+}
+
+/// Makes the entries of a group, all or none, and says of each whether its state allowed it.
+async fn make_all(writer: &SqlitePool, now: i64, group: &[Waiting]) -> Result<Vec<bool>> {
+    let mut transaction = writer.begin().await?;
+    let mut made = Vec::with_capacity(group.len());
+    for alike in group.chunk_by(|a, b| a.entry == b.entry) {
+        let ids = json::numbers(alike.iter().map(|one| one.id));
+        let taken = make_alike(&mut transaction, now, &alike[0].entry, &ids).await?;
+        made.extend(alike.iter().map(|one| taken.contains(&one.id)));
+    }
+    transaction.commit().await?;
+    Ok(made)
+}
+
+/// Makes one entry of many deliveries or versions; returns those whose state allowed it.
+async fn make_alike(
+    transaction: &mut Transaction<'_, Sqlite>,
+    now: i64,
+    entry: &Entry,
+    ids: &str,
+) -> Result<HashSet<i64>> {
+    let statement = match entry {
+        Entry::State(state) => sqlx::query(
+            "UPDATE delivery SET state = ?2, touched = 1, parked = 0
+             WHERE id IN (SELECT value FROM json_each(?1)) AND state NOT IN ('acknowledged', 'superseded') RETURNING id",
+        )
+        .bind(ids)
+        .bind(*state),
+        Entry::PutOff { reason, due_at, parked } => sqlx::query(
+            "UPDATE delivery SET reason = ?2, due_at = ?3, parked = ?4, failures = failures + 1
+             WHERE id IN (SELECT value FROM json_each(?1)) AND state NOT IN ('acknowledged', 'superseded') RETURNING id",
+        )
+        .bind(ids)
+        .bind(reason)
+        .bind(due_at)
+        .bind(parked),
+        Entry::Acknowledged(verified) => sqlx::query(
+            "UPDATE delivery SET state = 'acknowledged', parked = 0, reason = NULL, failures = 0,
+                 acknowledged_at = ?2, verified = ?3
+             WHERE id IN (SELECT value FROM json_each(?1)) AND state <> 'superseded' RETURNING id",
+        )
+        .bind(ids)
+        .bind(now)
+        .bind(*verified),
+        // One that was taken up again meanwhile (its vessel came back) may have sent something new.
+        Entry::Swept => sqlx::query(
+            "UPDATE delivery SET touched = 0
+             WHERE id IN (SELECT value FROM json_each(?1)) AND state = 'superseded' RETURNING id",
+        )
+        .bind(ids),
+        Entry::Hashed(digest) => sqlx::query(
+            "UPDATE version SET digest = ?2
+             WHERE id IN (SELECT value FROM json_each(?1)) AND digest = x'' RETURNING id",
+        )
+        .bind(ids)
+        .bind(&digest[..]),
+    };
+    let taken = statement.fetch_all(&mut **transaction).await?;
+    if matches!(entry, Entry::Acknowledged(_)) {
+        settle(transaction, ids, now).await?;
+    }
+    taken.iter().map(|row: &SqliteRow| Ok(row.try_get(0)?)).collect()
+}

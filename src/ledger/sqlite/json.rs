@@ -1,0 +1,76 @@
+//! Lists as JSON arrays: a list of parameters has no place in static SQL, an array for `json_each` has.
+
+use std::fmt::Write;
+
+use super::rows::{digest_bytes, signed};
+use crate::names::{RelPath, VesselName};
+use crate::records::NewVersion;
+
+fn array(items: impl Iterator<Item = impl AsRef<str>>) -> String {
+    let mut text = String::from("[");
+    for item in items {
+        if text.len() > 1 {
+            text.push(',');
+        }
+        text.push_str(item.as_ref());
+    }
+    text.push(']');
+    text
+}
+
+/// Numbers of deliveries or versions.
+pub(super) fn numbers(ids: impl Iterator<Item = i64>) -> String {
+    array(ids.map(|id| id.to_string()))
+}
+
+/// Names of vessels. Labels hold no control characters; the settings see to that.
+pub(super) fn names(vessels: &[VesselName]) -> String {
+    array(vessels.iter().map(|v| format!("\"{}\"", v.as_str().replace('\\', "\\\\").replace('"', "\\\""))))
+}
+
+/// Paths, for `unhex(value)`: they are bytes, and JSON is text.
+pub(super) fn paths(paths: &[RelPath]) -> String {
+    array(paths.iter().map(|path| format!("\"{}\"", hex(path.as_bytes()))))
+}
+
+/// The bounds of what lies below paths, each as `[path/, path0]` for `unhex`: `0` comes after `/`.
+pub(super) fn ranges_below(paths: &[RelPath]) -> String {
+    array(paths.iter().map(|path| {
+        let path = hex(path.as_bytes());
+        format!("[\"{path}2f\",\"{path}30\"]")
+    }))
+}
+
+/// Versions, each as `[path, size, mtime, mtime_nanos, inode, mode, digest, chunk_size, kind, target, uid, gid, replaces]`;
+/// path, digest and target for `unhex`.
+pub(super) fn versions<'a>(versions: impl Iterator<Item = (&'a NewVersion, Option<i64>)>) -> String {
+    array(versions.map(|(new, replaces)| {
+        format!(
+            "[\"{}\",{},{},{},{},{},\"{}\",{},\"{}\",\"{}\",{},{},{}]",
+            hex(new.path.as_bytes()),
+            signed(new.stamp.size),
+            new.stamp.mtime,
+            new.stamp.mtime_nanos,
+            signed(new.stamp.inode),
+            new.mode,
+            hex(digest_bytes(&new.digest)),
+            signed(new.chunk_size),
+            new.kind.as_str(),
+            hex(&new.target),
+            or_null(new.owner.map(|(user, _)| user.into())),
+            or_null(new.owner.map(|(_, group)| group.into())),
+            or_null(replaces),
+        )
+    }))
+}
+
+fn or_null(number: Option<i64>) -> String {
+    number.map_or_else(|| "null".into(), |number| number.to_string())
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        write!(text, "{byte:02x}").expect("a string takes what is written to it");
+        text
+    })
+}

@@ -1,0 +1,221 @@
+//! The answers of [`Survey`], in SQLite's SQL. Reads only, beside whoever writes.
+
+use async_trait::async_trait;
+use sqlx::sqlite::SqliteRow;
+use sqlx::{Row, SqlitePool};
+
+use super::{Result, rows};
+use crate::ledger::{
+    DeliveryStory, DirectoryTally, Ending, LedgerError, Oldest, Receipt, Summary, Survey, Tally, Trouble, VersionStory,
+    VesselNote,
+};
+use crate::names::{DirectoryName, RelPath, VesselName};
+use crate::records::DeliveryId;
+
+/// Connections that only read.
+#[derive(Clone)]
+pub(super) struct Readers(pub(super) SqlitePool);
+
+/// How many milliseconds a row of `retired_tally` stands for.
+const QUARTER: i64 = 900_000;
+
+/// The columns that [`receipt`] reads.
+macro_rules! receipts {
+    () => {
+        "SELECT d.id, d.vessel, d.acknowledged_at, coalesce(d.verified, '') AS verified, v.directory, v.path, v.size, v.digest
+         FROM delivery d CROSS JOIN version v ON v.id = d.version WHERE d.state = 'acknowledged' "
+    };
+}
+
+#[async_trait]
+impl Survey for Readers {
+    async fn summary(&self, today: i64) -> Result<Summary> {
+        // One transaction: all sums are of the same moment.
+        let mut one = self.0.begin().await?;
+        let tallies = sqlx::query("SELECT * FROM tally ORDER BY vessel, directory").fetch_all(&mut *one).await?;
+        let directories = sqlx::query(
+            "SELECT t.directory, t.waiting, t.waiting_bytes, coalesce(sum(r.files), 0) AS retired,
+                 coalesce(sum(r.bytes), 0) AS retired_bytes
+             FROM directory_tally t LEFT JOIN retired_tally r ON r.directory = t.directory AND r.quarter >= ?
+             GROUP BY t.directory ORDER BY t.directory",
+        )
+        .bind(today / QUARTER)
+        .fetch_all(&mut *one)
+        .await?;
+        let notes = sqlx::query("SELECT * FROM vessel ORDER BY name").fetch_all(&mut *one).await?;
+        let oldest = sqlx::query(
+            "SELECT t.vessel, v.directory, v.path, v.admitted_at
+             FROM (SELECT DISTINCT vessel FROM tally WHERE waiting > 0) t JOIN version v ON v.id = (
+                 SELECT d.version FROM delivery d INDEXED BY delivery_oldest
+                 WHERE d.vessel = t.vessel AND d.state NOT IN ('acknowledged', 'superseded') ORDER BY d.version LIMIT 1)
+             ORDER BY t.vessel",
+        )
+        .fetch_all(&mut *one)
+        .await?;
+        let size = sqlx::query_scalar("SELECT page_count * page_size FROM pragma_page_count, pragma_page_size");
+        let ledger_bytes: i64 = size.fetch_one(&mut *one).await?;
+        Ok(Summary {
+            tallies: tallies.iter().map(tally).collect::<Result<_>>()?,
+            directories: directories.iter().map(directory_tally).collect::<Result<_>>()?,
+            notes: notes.iter().map(note).collect::<Result<_>>()?,
+            oldest: oldest.iter().map(oldest_of).collect::<Result<_>>()?,
+            ledger_bytes: ledger_bytes.cast_unsigned(),
+        })
+    }
+
+    async fn troubles(&self, limit: u32) -> Result<Vec<Trouble>> {
+        sqlx::query(
+            "SELECT d.id, d.vessel, v.directory, v.path, coalesce(d.reason, '') AS reason, d.due_at
+             FROM delivery d CROSS JOIN version v ON v.id = d.version WHERE d.parked = 1 ORDER BY d.id LIMIT ?",
+        )
+        .bind(limit)
+        .fetch_all(&self.0)
+        .await?
+        .iter()
+        .map(trouble)
+        .collect()
+    }
+
+    async fn last_receipts(&self, limit: u32) -> Result<Vec<Receipt>> {
+        let question = concat!(receipts!(), "ORDER BY d.acknowledged_at DESC, d.id DESC LIMIT ?");
+        sqlx::query(question).bind(limit).fetch_all(&self.0).await?.iter().map(receipt).collect()
+    }
+
+    async fn receipts(&self, after: (i64, DeliveryId), limit: u32) -> Result<Vec<Receipt>> {
+        let question = concat!(
+            receipts!(),
+            "AND d.acknowledged_at >= ?1 AND (d.acknowledged_at > ?1 OR d.id > ?2)
+             ORDER BY d.acknowledged_at, d.id LIMIT ?3"
+        );
+        let found = sqlx::query(question).bind(after.0).bind(after.1.0).bind(limit).fetch_all(&self.0).await?;
+        found.iter().map(receipt).collect()
+    }
+
+    async fn story(&self, directory: &DirectoryName, path: &RelPath) -> Result<Vec<VersionStory>> {
+        let mut one = self.0.begin().await?;
+        let versions = sqlx::query(concat!(
+            "SELECT ",
+            super::store::version_columns!(),
+            ", v.admitted_at, v.complete, v.ended_at, v.ending, v.forgotten_at
+             FROM version v WHERE v.directory = ? AND v.path = ? ORDER BY v.id"
+        ))
+        .bind(directory.as_str())
+        .bind(path.as_bytes())
+        .fetch_all(&mut *one)
+        .await?;
+        let mut story = Vec::new();
+        for row in &versions {
+            let deliveries = sqlx::query("SELECT * FROM delivery WHERE version = ? ORDER BY vessel")
+                .bind(row.try_get::<i64, _>("version")?)
+                .fetch_all(&mut *one)
+                .await?;
+            story.push(VersionStory {
+                version: rows::version(row)?,
+                admitted_at: row.try_get("admitted_at")?,
+                complete: row.try_get("complete")?,
+                ended: ended(row)?,
+                forgotten_at: row.try_get("forgotten_at")?,
+                deliveries: deliveries.iter().map(delivery).collect::<Result<_>>()?,
+            });
+        }
+        Ok(story)
+    }
+}
+
+fn number(row: &SqliteRow, column: &str) -> Result<u64> {
+    Ok(row.try_get::<i64, _>(column)?.cast_unsigned())
+}
+
+fn vessel(row: &SqliteRow, column: &str) -> Result<VesselName> {
+    Ok(VesselName::new(row.try_get(column)?))
+}
+
+fn tally(row: &SqliteRow) -> Result<Tally> {
+    Ok(Tally {
+        vessel: vessel(row, "vessel")?,
+        directory: rows::directory(row)?,
+        waiting: number(row, "waiting")?,
+        waiting_bytes: number(row, "waiting_bytes")?,
+        parked: number(row, "parked")?,
+        acknowledged: number(row, "acknowledged")?,
+        acknowledged_bytes: number(row, "acknowledged_bytes")?,
+        acknowledged_at: row.try_get("acknowledged_at")?,
+    })
+}
+
+fn directory_tally(row: &SqliteRow) -> Result<DirectoryTally> {
+    Ok(DirectoryTally {
+        directory: rows::directory(row)?,
+        waiting: number(row, "waiting")?,
+        waiting_bytes: number(row, "waiting_bytes")?,
+        retired: number(row, "retired")?,
+        retired_bytes: number(row, "retired_bytes")?,
+    })
+}
+
+fn note(row: &SqliteRow) -> Result<VesselNote> {
+    let (at, reason): (Option<i64>, Option<String>) = (row.try_get("away_at")?, row.try_get("away_reason")?);
+    Ok(VesselNote {
+        vessel: vessel(row, "name")?,
+        paused_at: row.try_get("paused_at")?,
+        away: at.map(|at| (at, reason.unwrap_or_default())),
+    })
+}
+
+fn oldest_of(row: &SqliteRow) -> Result<Oldest> {
+    Ok(Oldest {
+        vessel: vessel(row, "vessel")?,
+        directory: rows::directory(row)?,
+        path: rows::rel_path(row)?,
+        admitted_at: row.try_get("admitted_at")?,
+    })
+}
+
+fn trouble(row: &SqliteRow) -> Result<Trouble> {
+    Ok(Trouble {
+        delivery: DeliveryId(row.try_get("id")?),
+        vessel: vessel(row, "vessel")?,
+        directory: rows::directory(row)?,
+        path: rows::rel_path(row)?,
+        reason: row.try_get("reason")?,
+        due_at: row.try_get("due_at")?,
+    })
+}
+
+fn receipt(row: &SqliteRow) -> Result<Receipt> {
+    Ok(Receipt {
+        delivery: DeliveryId(row.try_get("id")?),
+        vessel: vessel(row, "vessel")?,
+        directory: rows::directory(row)?,
+        path: rows::rel_path(row)?,
+        size: number(row, "size")?,
+        digest: rows::digest(row)?,
+        acknowledged_at: row.try_get::<Option<i64>, _>("acknowledged_at")?.unwrap_or_default(),
+        verified: row.try_get("verified")?,
+    })
+}
+
+fn ended(row: &SqliteRow) -> Result<Option<(i64, Ending)>> {
+    let Some(at) = row.try_get::<Option<i64>, _>("ended_at")? else { return Ok(None) };
+    let ending = match row.try_get::<Option<&str>, _>("ending")?.unwrap_or_default() {
+        "superseded" => Ending::Superseded,
+        "vanished" => Ending::Vanished,
+        "retired" => Ending::Retired,
+        other => return Err(LedgerError::Corrupt(format!("the ending {other:?}"))),
+    };
+    Ok(Some((at, ending)))
+}
+
+fn delivery(row: &SqliteRow) -> Result<DeliveryStory> {
+    let (at, verified): (Option<i64>, Option<String>) = (row.try_get("acknowledged_at")?, row.try_get("verified")?);
+    Ok(DeliveryStory {
+        id: DeliveryId(row.try_get("id")?),
+        vessel: vessel(row, "vessel")?,
+        state: rows::state(row)?,
+        failures: row.try_get("failures")?,
+        due_at: row.try_get("due_at")?,
+        reason: row.try_get("reason")?,
+        parked: row.try_get("parked")?,
+        acknowledged: at.map(|at| (at, verified.unwrap_or_default())),
+    })
+}

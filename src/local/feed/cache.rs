@@ -1,0 +1,199 @@
+//! The blocks at hand: bounded in bytes; what nobody will come for goes first, then what will be needed last.
+//!
+//! What was used longest ago is the wrong choice here: readers go forward, so that is what the next one is about to read,
+//! and a cache that is a little too small would then be of no use at all. Bookkeeping only: knows nothing of files.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+
+/// The feed's number of a source; never used twice.
+pub(super) type SourceId = u64;
+/// A block: the source, and which one of its blocks.
+pub(super) type BlockId = (SourceId, u64);
+
+/// What a block costs beside its bytes, about.
+const OVERHEAD: u64 = 256;
+
+/// How long after it was due a block counts as one that nobody will come for, in microseconds.
+const GRACE: u64 = 5_000_000;
+
+/// When a block will be needed again, in microseconds of the caller's clock.
+pub(super) type Due = u64;
+/// All who read its source have passed it.
+pub(super) const NEVER: Due = Due::MAX;
+
+/// The block of the largest rank goes first; the number tells those apart that are due at once.
+type Rank = (Due, u64);
+
+struct Held {
+    bytes: Bytes,
+    rank: Rank,
+}
+
+/// Blocks, at most so many bytes of them.
+pub(super) struct Cache {
+    bound: u64,
+    size: u64,
+    uses: u64,
+    blocks: BTreeMap<BlockId, Held>,
+    order: BTreeMap<Rank, BlockId>,
+}
+
+impl Cache {
+    pub(super) fn new(bound: u64) -> Self {
+        Self { bound, size: 0, uses: 0, blocks: BTreeMap::new(), order: BTreeMap::new() }
+    }
+
+    pub(super) fn bound(&self) -> u64 {
+        self.bound
+    }
+
+    #[cfg(test)]
+    pub(super) fn size(&self) -> u64 {
+        self.size
+    }
+
+    pub(super) fn get(&self, id: BlockId) -> Option<Bytes> {
+        self.blocks.get(&id).map(|held| held.bytes.clone())
+    }
+
+    /// Whether the first `count` blocks of a source are at hand.
+    pub(super) fn holds_all(&self, source: SourceId, count: u64) -> bool {
+        self.blocks.range((source, 0)..(source, count)).count() as u64 == count
+    }
+
+    /// Whether any block of a source is at hand.
+    pub(super) fn holds_any(&self, source: SourceId) -> bool {
+        self.blocks.range((source, 0)..=(source, u64::MAX)).next().is_some()
+    }
+
+    /// Notes when a block will be needed again.
+    pub(super) fn expect(&mut self, id: BlockId, due: Due) {
+        if let Some(held) = self.blocks.get_mut(&id) {
+            self.order.remove(&held.rank);
+            self.uses += 1;
+            held.rank = (due, self.uses);
+            self.order.insert(held.rank, id);
+        }
+    }
+
+    /// The block that has to go when one of `len` bytes comes; `None` while there is room.
+    pub(super) fn next_out(&self, len: u64, now: Due) -> Option<BlockId> {
+        if self.size + len + OVERHEAD <= self.bound {
+            return None;
+        }
+        let (first, last) = (self.order.first_key_value()?, self.order.last_key_value()?);
+        let out = if last.0.0 != NEVER && is_overdue(*first.0, now) { first } else { last };
+        Some(*out.1)
+    }
+
+    /// Takes a block in and returns the sources of those that went for it.
+    pub(super) fn insert(&mut self, id: BlockId, bytes: Bytes, due: Due, now: Due) -> Vec<SourceId> {
+        let len = bytes.len() as u64;
+        self.remove(id);
+        let mut gone = Vec::new();
+        while let Some(out) = self.next_out(len, now) {
+            self.remove(out);
+            gone.push(out.0);
+        }
+        if len + OVERHEAD <= self.bound {
+            self.size += len + OVERHEAD;
+            self.uses += 1;
+            self.order.insert((due, self.uses), id);
+            self.blocks.insert(id, Held { bytes, rank: (due, self.uses) });
+        }
+        gone
+    }
+
+    /// Whether `len` bytes have room without any block going that somebody will come for.
+    pub(super) fn has_room(&self, len: u64, now: Due) -> bool {
+        let mut free = self.bound - self.size;
+        let spent = self.order.iter().rev().take_while(|(rank, _)| rank.0 == NEVER);
+        let overdue = self.order.iter().take_while(|(rank, _)| is_overdue(**rank, now));
+        let mut unneeded = spent.chain(overdue).map(|(_, id)| self.blocks[id].bytes.len() as u64 + OVERHEAD);
+        while free < len + OVERHEAD {
+            let Some(more) = unneeded.next() else { return false };
+            free += more;
+        }
+        true
+    }
+
+    /// Lets all blocks of a source go.
+    pub(super) fn remove_all(&mut self, source: SourceId) {
+        let ids: Vec<BlockId> = self.blocks.range((source, 0)..=(source, u64::MAX)).map(|(id, _)| *id).collect();
+        ids.into_iter().for_each(|id| self.remove(id));
+    }
+
+    fn remove(&mut self, id: BlockId) {
+        if let Some(held) = self.blocks.remove(&id) {
+            self.order.remove(&held.rank);
+            self.size -= held.bytes.len() as u64 + OVERHEAD;
+        }
+    }
+}
+
+fn is_overdue(rank: Rank, now: Due) -> bool {
+    rank.0.saturating_add(GRACE) < now
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn block(len: usize) -> Bytes {
+        vec![0; len].into()
+    }
+
+    fn full(dues: &[Due]) -> Cache {
+        let mut cache = Cache::new(dues.len() as u64 * (1000 + OVERHEAD));
+        for (index, due) in (0..).zip(dues) {
+            assert!(cache.insert((1, index), block(1000), *due, 0).is_empty());
+        }
+        cache
+    }
+
+    #[test]
+    fn the_spent_go_first_and_then_what_is_needed_last() {
+        let mut cache = full(&[100, 400, 200, 300]);
+        cache.expect((1, 2), NEVER);
+        assert_eq!(cache.next_out(1000, 0), Some((1, 2)));
+        assert_eq!(cache.insert((2, 0), block(1000), 150, 0), [1]);
+        assert_eq!(cache.insert((2, 1), block(1000), 250, 0), [1]);
+        let held: Vec<_> = cache.blocks.keys().copied().collect();
+        assert_eq!(held, [(1, 0), (1, 3), (2, 0), (2, 1)]);
+    }
+
+    #[test]
+    fn what_is_long_overdue_goes_before_what_is_needed() {
+        let cache = full(&[100, 200, GRACE]);
+        assert_eq!(cache.next_out(1, GRACE + 100), Some((1, 2)));
+        assert_eq!(cache.next_out(1, GRACE + 101), Some((1, 0)));
+    }
+
+    #[test]
+    fn only_what_nobody_comes_for_makes_room_for_what_is_put_by() {
+        let mut cache = full(&[100, 100]);
+        assert!(!cache.has_room(1, 200));
+        cache.expect((1, 0), NEVER);
+        assert!(cache.has_room(1000, 200) && !cache.has_room(1001, 200));
+        assert!(cache.has_room(1001, GRACE + 200));
+    }
+
+    proptest! {
+        #[test]
+        fn the_bound_is_kept_whatever_comes(steps in proptest::collection::vec((0u64..4, 0u64..20, 0usize..3000), 1..200)) {
+            let mut cache = Cache::new(10_000);
+            for (source, index, len) in steps {
+                let due = if len % 2 == 0 { NEVER } else { len as Due };
+                cache.insert((source, index), block(len), due, GRACE + 1000);
+                let held: u64 = cache.blocks.values().map(|held| held.bytes.len() as u64 + OVERHEAD).sum();
+                prop_assert_eq!(held, cache.size);
+                prop_assert!(cache.size <= 10_000 && cache.order.len() == cache.blocks.len());
+            }
+            (0..4).for_each(|source| cache.remove_all(source));
+            prop_assert!(cache.size == 0 && cache.order.is_empty());
+        }
+    }
+}

@@ -1,0 +1,238 @@
+//! The handle of a source: read it at any offset, ask for its digest.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use tokio::sync::Notify;
+use tokio::task::spawn_blocking;
+use tokio::time::timeout;
+
+use super::cache::SourceId;
+use super::hasher::Hashing;
+use super::pace::wait_for_others;
+use super::table::{Entry, Identity};
+use super::{BLOCK, Feed, broken};
+use crate::digest::{Digest, FileDigests};
+use crate::local::{DiskError, hash_chunks};
+use crate::outline::Outline;
+
+/// One reader of a source: a delivery has one, and its clones count as the same. Reading moves no position.
+#[derive(Clone)]
+pub struct Source(Arc<Reader>);
+
+struct Reader {
+    feed: Feed,
+    id: SourceId,
+    number: u64,
+    identity: Arc<Identity>,
+    moved: Arc<Notify>,
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        self.feed.table().close(self.id, self.number);
+    }
+}
+
+/// Somebody waits for the digest.
+struct Waiting<'a>(&'a Reader);
+
+impl<'a> Waiting<'a> {
+    fn new(reader: &'a Reader) -> Self {
+        if let Some(entry) = reader.feed.table().entry(reader.id) {
+            entry.hashing.waiting += 1;
+        }
+        // The hasher need not wait for anybody now.
+        reader.moved.notify_waiters();
+        Self(reader)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        if let Some(entry) = self.0.feed.table().entry(self.0.id) {
+            entry.hashing.waiting -= 1;
+        }
+    }
+}
+
+impl Source {
+    pub(super) fn new(feed: &Feed, id: SourceId, number: u64, entry: &Entry) -> Self {
+        let (identity, moved) = (entry.identity.clone(), entry.moved.clone());
+        Self(Arc::new(Reader { feed: feed.clone(), id, number, identity, moved }))
+    }
+
+    pub(super) fn id(&self) -> SourceId {
+        self.0.id
+    }
+
+    #[cfg(test)]
+    pub(super) fn number(&self) -> u64 {
+        self.0.number
+    }
+
+    pub(super) fn identity(&self) -> &Arc<Identity> {
+        &self.0.identity
+    }
+
+    /// Has the source hashed on the way, from its first read on; else it is hashed when somebody asks for the digest.
+    pub fn hash_on_the_way(&self) {
+        if let Some(entry) = self.0.feed.table().entry(self.0.id) {
+            entry.hashing.wanted = true;
+        }
+    }
+
+    /// Has the source outlined along with its hash, in stretches of this average length. `false`: that can't be had now,
+    /// for it is being hashed without, or outlined otherwise.
+    pub fn outline_on_the_way(&self, average: u32) -> bool {
+        let mut table = self.0.feed.table();
+        let Some(entry) = table.entry(self.0.id) else { return false };
+        entry.hashing.wanted = true;
+        entry.hashing.want_outline(average)
+    }
+
+    /// Reads at most `most` bytes from `offset`: fewer at the end of a block, and none only when none were asked for.
+    ///
+    /// # Errors
+    /// [`DiskError::Changed`] when the source is another version by now, or has no byte there; what the disk says.
+    pub async fn read(&self, offset: u64, most: u64) -> Result<Bytes, DiskError> {
+        let reader = &*self.0;
+        let end = reader.identity.stamp.size.min(offset.saturating_add(most));
+        if most == 0 {
+            return Ok(Bytes::new());
+        }
+        if offset >= end {
+            return Err(DiskError::Changed { path: reader.identity.whole() });
+        }
+        let index = offset / BLOCK;
+        self.begin(index);
+        self.wait(|| self.patience_with_arrivals(index)).await;
+        self.wait_for_others(index).await;
+        let block = reader.feed.block(reader.id, index).await?;
+        let within = |at: u64| ((at - index * BLOCK) as usize).min(block.len());
+        if within(end) == block.len() {
+            reader.feed.table().pass(reader.id, reader.number, index);
+        }
+        Ok(block.slice(within(offset)..within(end)))
+    }
+
+    fn begin(&self, index: u64) {
+        let reader = &*self.0;
+        let mut table = reader.feed.table();
+        let Some(entry) = table.entry(reader.id) else { return };
+        let hashed = entry.hashing.done();
+        if let Some(progress) = entry.readers.get_mut(&reader.number) {
+            progress.asks(index, hashed, Instant::now());
+        }
+        if entry.hashing.wanted {
+            entry.hashing.start(&reader.feed, reader.id);
+        }
+    }
+
+    /// Lets those who follow closely read what would have to go for this block. See [`pace`](super::pace).
+    async fn wait_for_others(&self, index: u64) {
+        let began = Instant::now();
+        self.wait(|| self.patience(index, began)).await;
+        let mut table = self.0.feed.table();
+        if let Some(progress) = table.entry(self.0.id).and_then(|entry| entry.readers.get_mut(&self.0.number)) {
+            progress.note_waited(began.elapsed());
+        }
+    }
+
+    /// Waits as long as `patience` says, which is asked anew whenever somebody has come further.
+    async fn wait(&self, patience: impl Fn() -> Duration) {
+        loop {
+            // Before the look: whoever moves after it is noticed.
+            let moved = self.0.moved.notified();
+            let patience = patience();
+            if patience.is_zero() || timeout(patience, moved).await.is_err() {
+                break;
+            }
+        }
+    }
+
+    /// How long to wait for vessels that are being connected to, before a block is read that others have not read yet
+    /// and that would push out one of this source.
+    fn patience_with_arrivals(&self, index: u64) -> Duration {
+        let reader = &*self.0;
+        let table = reader.feed.table();
+        let patience = table.patience_with_arrivals();
+        if patience.is_zero() || table.pushes_out(reader.id, index).is_none() { Duration::ZERO } else { patience }
+    }
+
+    fn patience(&self, index: u64, began: Instant) -> Duration {
+        let reader = &*self.0;
+        let mut table = reader.feed.table();
+        let window = table.cache.bound() / BLOCK;
+        let Some(out) = table.pushes_out(reader.id, index) else { return Duration::ZERO };
+        let Some(entry) = table.entry(reader.id) else { return Duration::ZERO };
+        let others = entry.readers.iter().filter(|(number, _)| **number != reader.number).map(|(_, other)| other);
+        match entry.readers.get(&reader.number) {
+            Some(progress) => wait_for_others(progress, others, out, window, (began, Instant::now())),
+            None => Duration::ZERO,
+        }
+    }
+
+    /// The SHA-256 of the whole. What was hashed on the way is not read again; where nothing was, all is read now.
+    ///
+    /// # Errors
+    /// [`DiskError::Changed`] when the source is another version by now; what the disk says.
+    pub async fn digest(&self) -> Result<Digest, DiskError> {
+        self.hashed(|hashing| hashing.digest).await
+    }
+
+    /// The outline of the whole, in stretches of this average length, and its SHA-256; `None` when that can't be had now.
+    /// What was outlined on the way is not read again.
+    ///
+    /// # Errors
+    /// As [`digest`](Self::digest).
+    pub async fn outline(&self, average: u32) -> Result<Option<(Digest, Arc<Outline>)>, DiskError> {
+        if !self.outline_on_the_way(average) {
+            return Ok(None);
+        }
+        self.hashed(|hashing| hashing.digest.zip(hashing.outline.clone())).await.map(Some)
+    }
+
+    async fn hashed<T>(&self, found: impl Fn(&Hashing) -> Option<T>) -> Result<T, DiskError> {
+        let reader = &*self.0;
+        let _waiting = Waiting::new(reader);
+        loop {
+            let moved = reader.moved.notified();
+            {
+                let mut table = reader.feed.table();
+                let entry = table.entry(reader.id).expect("an entry lives as long as its readers");
+                if let Some(found) = found(&entry.hashing) {
+                    return Ok(found);
+                }
+                if let Some(failure) = entry.hashing.failure.take() {
+                    return Err(failure);
+                }
+                entry.hashing.start(&reader.feed, reader.id);
+            }
+            moved.await;
+        }
+    }
+
+    /// The digests of the whole and of its chunks, read from the disk past all that is at hand.
+    ///
+    /// # Errors
+    /// As [`digest`](Self::digest).
+    pub async fn read_again(&self, chunk_size: u64) -> Result<FileDigests, DiskError> {
+        let permit = self.0.feed.permit().await;
+        let identity = self.0.identity.clone();
+        let reading = spawn_blocking(move || {
+            let _permit = permit;
+            let file = identity.open()?;
+            let digests = hash_chunks(&file, chunk_size)?;
+            identity.check(&file)?;
+            Ok(digests)
+        });
+        reading.await.map_err(|error| broken("read", error))?
+    }
+
+    /// Makes sure that whoever opens this source next reads it anew: it changed without a trace.
+    pub fn forget(&self) {
+        self.0.feed.table().forget(&self.0.identity);
+    }
+}

@@ -1,0 +1,50 @@
+//! A log file that can be moved away under us and opened anew, as `logrotate` does it.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard};
+
+/// An open log file. Each line is one write to its end, so nothing that others write there tears it.
+pub(super) struct LogFile {
+    path: PathBuf,
+    file: Mutex<File>,
+}
+
+/// Opens it to write at its end, made readable for owner and group where it is missing: names of files stand in it.
+fn open(path: &Path) -> io::Result<File> {
+    OpenOptions::new().append(true).create(true).mode(0o640).open(path)
+}
+
+impl LogFile {
+    pub(super) fn open(path: PathBuf) -> io::Result<Self> {
+        let file = Mutex::new(open(&path)?);
+        Ok(Self { path, file })
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(super) fn reopen(&self) -> io::Result<()> {
+        let file = open(&self.path)?;
+        *self.file() = file;
+        Ok(())
+    }
+
+    fn file(&self) -> MutexGuard<'_, File> {
+        self.file.lock().expect("no code panics while it holds this lock")
+    }
+}
+
+/// The library writes each line in one go.
+impl Write for &LogFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.file().write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

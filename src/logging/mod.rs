@@ -1,0 +1,114 @@
+//! Where log lines go and what they look like: standard error, a file, the system's log or journald.
+
+mod file;
+mod screen;
+mod syslog;
+
+use std::io::{self, IsTerminal};
+use std::sync::Arc;
+
+use indicatif::MultiProgress;
+use tracing::Subscriber;
+use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer};
+
+use crate::settings::{LogFormat, LogTarget, Logging};
+use file::LogFile;
+use screen::AroundBars;
+use syslog::Syslog;
+
+/// The environment variable that sets what is logged, as `info` or `contentmonster::vessel=debug`.
+pub const VARIABLE: &str = "CONTENTMONSTER_LOG";
+
+/// A log that was started.
+#[derive(Clone, Default)]
+pub struct Log {
+    file: Option<Arc<LogFile>>,
+}
+
+impl Log {
+    /// Whether it goes to a file.
+    pub fn is_file(&self) -> bool {
+        self.file.is_some()
+    }
+
+    /// Opens the log file anew, which may have been moved away: what follows goes to the new one.
+    pub fn reopen(&self) {
+        if let Some(file) = &self.file
+            && let Err(e) = file.reopen()
+        {
+            tracing::warn!("{} can't be opened anew, and the old file goes on: {e}", file.path().display());
+        }
+    }
+}
+
+/// Sets up logging for the process, as the settings say; without them, to where whoever started us looks. `bars` are the
+/// progress bars that log lines must not tear; with them, only warnings and errors are shown unless the settings or the
+/// environment say otherwise.
+///
+/// # Errors
+/// In words for a person, when the log file can't be opened.
+pub fn start(settings: Option<&Logging>, bars: Option<MultiProgress>) -> Result<Log, String> {
+    let target = settings.map_or(&LogTarget::StandardError, |settings| &settings.target);
+    let on_screen = *target == LogTarget::StandardError;
+    let level = settings.and_then(|settings| settings.level);
+    let default = match level {
+        Some(level) => format!("{level},sqlx=warn,russh=warn,notify=error"),
+        None if bars.is_some() && on_screen => "warn".to_owned(),
+        None => "info,sqlx=warn,russh=warn,notify=error".to_owned(),
+    };
+    let filter = EnvFilter::try_from_env(VARIABLE).unwrap_or_else(|_| EnvFilter::new(default));
+    let format = settings.and_then(|settings| settings.format);
+    let from_systemd = std::env::var_os("JOURNAL_STREAM").is_some() && !io::stderr().is_terminal();
+    let to_journald = on_screen && (format == Some(LogFormat::Journald) || (format.is_none() && from_systemd));
+    let journald = if to_journald { tracing_journald::layer().ok() } else { None };
+    let json = format == Some(LogFormat::Json);
+    let mut log = Log::default();
+    let layer = match (journald, target) {
+        (Some(journald), _) => journald.boxed(),
+        (None, LogTarget::File(path)) => {
+            let file = LogFile::open(path.clone());
+            let file =
+                file.map_err(|e| format!("LogFile {} can't be opened: {e}; make its directory", path.display()))?;
+            let file = Arc::new(file);
+            log.file = Some(file.clone());
+            lines(file, json, false)
+        }
+        (None, LogTarget::Syslog) => bare_lines(Syslog, json),
+        (None, LogTarget::StandardError) => {
+            lines(AroundBars::new(bars.unwrap_or_default()), json, io::stderr().is_terminal())
+        }
+    };
+    // A test in the same process may have set up its own.
+    let _ = tracing_subscriber::registry().with(layer.with_filter(filter)).try_init();
+    Ok(log)
+}
+
+type Boxed<S> = Box<dyn Layer<S> + Send + Sync>;
+
+/// A line for each event, with time and level.
+fn lines<S, W>(writer: W, json: bool, colours: bool) -> Boxed<S>
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+{
+    let layer = tracing_subscriber::fmt::layer().with_target(false).with_writer(writer);
+    if json { layer.json().flatten_event(true).boxed() } else { layer.with_ansi(colours).boxed() }
+}
+
+/// A line for each event, for a log that notes time and level by itself.
+fn bare_lines<S, W>(writer: W, json: bool) -> Boxed<S>
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+{
+    let layer = tracing_subscriber::fmt::layer().with_target(false).with_writer(writer);
+    if json {
+        layer.json().flatten_event(true).boxed()
+    } else {
+        layer.with_ansi(false).without_time().with_level(false).boxed()
+    }
+}

@@ -1,0 +1,47 @@
+//! Log lines on standard error, beside progress bars.
+
+use std::io::{self, Write};
+
+use indicatif::MultiProgress;
+use tracing_subscriber::fmt::MakeWriter;
+
+/// Writes to standard error while the bars are out of the way.
+pub(super) struct AroundBars(MultiProgress);
+
+impl AroundBars {
+    pub(super) fn new(bars: MultiProgress) -> Self {
+        Self(bars)
+    }
+}
+
+impl<'a> MakeWriter<'a> for AroundBars {
+    type Writer = Line<'a>;
+
+    fn make_writer(&'a self) -> Self::Writer {
+        Line { bars: &self.0, text: Vec::new() }
+    }
+}
+
+/// One log line, written whole when it is dropped.
+pub(super) struct Line<'a> {
+    bars: &'a MultiProgress,
+    text: Vec<u8>,
+}
+
+impl Write for Line<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.text.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Drop for Line<'_> {
+    fn drop(&mut self) {
+        // There is nowhere left to report that standard error is gone.
+        let _ = self.bars.suspend(|| io::stderr().write_all(&self.text));
+    }
+}

@@ -1,0 +1,124 @@
+//! How a vessel's link is used: congestion control, compression, connections, and how a file is put together over it.
+
+use super::problems::Complaint;
+
+/// Which congestion control the connections to a vessel send with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CongestionControl {
+    /// BBR where the kernel lets this process use it, else what the system has.
+    Auto,
+    /// What the system has.
+    System,
+    /// The algorithm that the kernel calls so.
+    Named(String),
+}
+
+/// How many connections a vessel gets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Connections {
+    /// As many as make it faster.
+    Auto,
+    /// So many, 1 to 8.
+    Fixed(u8),
+}
+
+/// How a file of several chunks is put together on a vessel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Assembly {
+    /// Chunks are uploaded as parts and joined with `cat`.
+    Cat,
+    /// Chunks are written at their offsets into the one temporary file.
+    Direct,
+}
+
+/// Whether of a changed file only the changes are sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Delta {
+    /// In a mirror every file is outlined, elsewhere those of which the vessel holds an earlier version.
+    Auto,
+    /// Every file is outlined.
+    Yes,
+    /// No file is.
+    No,
+}
+
+/// `auto`, `yes` or `no`.
+pub(super) fn delta(text: &str) -> Result<Delta, Complaint> {
+    match text {
+        "auto" => Ok(Delta::Auto),
+        "yes" => Ok(Delta::Yes),
+        "no" => Ok(Delta::No),
+        _ => Err(Complaint::new(format!("`{text}` is none of auto, yes and no"), "give auto, yes or no")),
+    }
+}
+
+/// `auto`, `system`, or a kernel's name of an algorithm, which may well be one that this kernel doesn't have.
+pub(super) fn congestion_control(text: &str) -> Result<CongestionControl, Complaint> {
+    // TCP_CA_NAME_MAX is 16, with a zero at the end.
+    let is_name = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '_' | '-');
+    match text {
+        "auto" => Ok(CongestionControl::Auto),
+        "system" => Ok(CongestionControl::System),
+        name if (1..16).contains(&name.len()) && name.chars().all(is_name) => {
+            Ok(CongestionControl::Named(name.to_owned()))
+        }
+        _ => Err(Complaint::new(
+            format!("`{text}` is no congestion control"),
+            "give auto, system, or one that `sysctl net.ipv4.tcp_available_congestion_control` shows, such as bbr",
+        )),
+    }
+}
+
+/// `auto`, or a number from 1 to 8.
+pub(super) fn connections(text: &str) -> Result<Connections, Complaint> {
+    match text.as_bytes() {
+        b"auto" => Ok(Connections::Auto),
+        [digit @ b'1'..=b'8'] => Ok(Connections::Fixed(digit - b'0')),
+        _ => Err(Complaint::new(format!("`{text}` is no number of connections"), "give auto, or a number from 1 to 8")),
+    }
+}
+
+/// `cat` or `direct`.
+pub(super) fn assembly(text: &str) -> Result<Assembly, Complaint> {
+    match text {
+        "cat" => Ok(Assembly::Cat),
+        "direct" => Ok(Assembly::Direct),
+        _ => Err(Complaint::new(format!("`{text}` is no way to put files together"), "give cat or direct")),
+    }
+}
+
+/// `yes` or `no`.
+pub(super) fn yes_or_no(text: &str) -> Result<bool, Complaint> {
+    match text {
+        "yes" => Ok(true),
+        "no" => Ok(false),
+        _ => Err(Complaint::new(format!("`{text}` is neither yes nor no"), "give yes or no")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn any_name_that_a_kernel_may_have_is_a_congestion_control() {
+        for name in ["bbr", "cubic", "reno", "bbr2", "tcp_x-y", "fifteen_letters"] {
+            assert_eq!(congestion_control(name), Ok(CongestionControl::Named(name.into())));
+        }
+        assert_eq!(congestion_control("auto"), Ok(CongestionControl::Auto));
+        assert_eq!(congestion_control("system"), Ok(CongestionControl::System));
+        for bad in ["", "BBR", "two words", "sixteen_letters_", "b\0r", "bbr,cubic"] {
+            assert!(congestion_control(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn connections_are_one_to_eight() {
+        assert_eq!(connections("auto"), Ok(Connections::Auto));
+        assert_eq!(connections("1"), Ok(Connections::Fixed(1)));
+        assert_eq!(connections("8"), Ok(Connections::Fixed(8)));
+        for bad in ["", "0", "9", "10", "-1", "+1", "01", "Auto", "all"] {
+            assert!(connections(bad).is_err(), "{bad}");
+        }
+    }
+}

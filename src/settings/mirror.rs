@@ -1,0 +1,90 @@
+//! How a directory goes to the vessels: as a queue of files that retire, or as a mirror that stays; and what a mirror may do.
+
+use super::problems::Complaint;
+
+/// What becomes of a source that every vessel has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// It retires to `processed/`.
+    Replicate,
+    /// It stays, and every change of it is sent.
+    Mirror,
+}
+
+/// What is done with symbolic links.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Links {
+    /// They are left alone.
+    Skip,
+    /// What they lead to is sent in their place.
+    Follow,
+    /// The same link is made on the vessel.
+    Copy,
+}
+
+/// How much may be deleted on the vessels in one go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MaxDelete {
+    /// So many paths.
+    Count(u64),
+    /// So many of a hundred of the directory's paths.
+    Percent(u8),
+}
+
+impl MaxDelete {
+    /// How many of `all` paths that is.
+    pub fn of(self, all: u64) -> u64 {
+        match self {
+            Self::Count(count) => count,
+            Self::Percent(percent) => (u128::from(all) * u128::from(percent) / 100) as u64,
+        }
+    }
+}
+
+/// `replicate` or `mirror`.
+pub(super) fn mode(text: &str) -> Result<Mode, Complaint> {
+    match text {
+        "replicate" => Ok(Mode::Replicate),
+        "mirror" => Ok(Mode::Mirror),
+        _ => Err(Complaint::new(format!("`{text}` is no mode"), "give replicate or mirror")),
+    }
+}
+
+/// `skip`, `follow` or `copy`.
+pub(super) fn links(text: &str) -> Result<Links, Complaint> {
+    match text {
+        "skip" => Ok(Links::Skip),
+        "follow" => Ok(Links::Follow),
+        "copy" => Ok(Links::Copy),
+        _ => Err(Complaint::new(format!("`{text}` is nothing to do with links"), "give skip, follow or copy")),
+    }
+}
+
+/// A number of paths, or a percentage.
+pub(super) fn max_delete(text: &str) -> Result<MaxDelete, Complaint> {
+    let digits = |text: &str| text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse::<u64>().ok()).flatten();
+    let found = match text.strip_suffix('%') {
+        Some(percent) => digits(percent.trim_end())
+            .and_then(|percent| u8::try_from(percent).ok())
+            .filter(|percent| *percent <= 100)
+            .map(MaxDelete::Percent),
+        None => digits(text).map(MaxDelete::Count),
+    };
+    found.ok_or_else(|| Complaint::new(format!("`{text}` is no limit"), "give a number such as 100, or 0% to 100%"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_limit_is_a_number_or_a_share() {
+        assert_eq!(max_delete("100"), Ok(MaxDelete::Count(100)));
+        assert_eq!(max_delete("10%"), Ok(MaxDelete::Percent(10)));
+        assert_eq!(max_delete("0 %"), Ok(MaxDelete::Percent(0)));
+        for bad in ["", "%", "-1", "+1", "101%", "1.5%", "ten", "100 files"] {
+            assert!(max_delete(bad).is_err(), "{bad:?}");
+        }
+        assert_eq!((MaxDelete::Count(7).of(3), MaxDelete::Percent(10).of(205)), (7, 20));
+    }
+}

@@ -1,0 +1,121 @@
+//! `Include` and `Exclude`: patterns in the manner of `.gitignore`.
+//!
+//! The last pattern that matches decides, and one that starts with `!` turns its list's meaning round. A pattern without
+//! a `/` is compared with the last component; any other with the whole path below `Location`. `/` at its end means
+//! directories only. `*` and `?` stop at a `/`, `**` doesn't.
+
+use std::ffi::OsStr;
+use std::path::Path;
+
+use globset::{GlobBuilder, GlobMatcher};
+
+use super::problems::Complaint;
+use super::values::{no_glob, split_globs};
+
+/// A list of patterns.
+#[derive(Clone, Debug, Default)]
+pub struct Patterns(Vec<Pattern>);
+
+#[derive(Clone, Debug)]
+struct Pattern {
+    glob: GlobMatcher,
+    negated: bool,
+    directories_only: bool,
+    /// Compared with the whole path, not with the last component alone.
+    whole: bool,
+}
+
+impl Patterns {
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// What the last pattern that matches a path below the location says of it; `None` when none matches.
+    pub fn verdict(&self, path: &Path, is_directory: bool) -> Option<bool> {
+        let name = path.file_name().map_or(Path::new(""), |name: &OsStr| Path::new(name));
+        let matches = |pattern: &&Pattern| {
+            (is_directory || !pattern.directories_only)
+                && pattern.glob.is_match(if pattern.whole { path } else { name })
+        };
+        self.0.iter().rev().find(matches).map(|pattern| !pattern.negated)
+    }
+
+    /// Whether a path, or a directory above it, matches: what lies in a directory that matches can't be taken out again.
+    pub fn covers(&self, path: &Path, is_directory: bool) -> bool {
+        let above = path.ancestors().skip(1).filter(|above| !above.as_os_str().is_empty());
+        !self.is_empty()
+            && (above.into_iter().any(|above| self.verdict(above, true) == Some(true))
+                || self.verdict(path, is_directory) == Some(true))
+    }
+
+    /// Whether a path matches by itself or, where nothing is said of it, by the directory that it lies in.
+    pub fn reaches(&self, path: &Path, is_directory: bool) -> bool {
+        let above = path.ancestors().skip(1).filter(|above| !above.as_os_str().is_empty());
+        let own = self.verdict(path, is_directory);
+        own.or_else(|| above.into_iter().find_map(|above| self.verdict(above, true))).unwrap_or(false)
+    }
+}
+
+/// Patterns, separated by commas; nothing for none.
+pub(super) fn patterns(text: &str) -> Result<Patterns, Complaint> {
+    split_globs(text).map(pattern).collect::<Result<_, _>>().map(Patterns)
+}
+
+fn pattern(text: &str) -> Result<Pattern, Complaint> {
+    let (negated, rest) = text.strip_prefix('!').map_or((false, text), |rest| (true, rest));
+    let (directories_only, rest) = rest.strip_suffix('/').map_or((false, rest), |rest| (true, rest));
+    let whole = rest.contains('/');
+    let glob = rest.strip_prefix('/').unwrap_or(rest);
+    if glob.is_empty() {
+        return Err(Complaint::new(
+            format!("`{text}` is no pattern"),
+            "write for example `*.log`, `/build/` or `!keep.log`",
+        ));
+    }
+    let built = GlobBuilder::new(glob).literal_separator(true).build();
+    let glob = built.map_err(|error| no_glob(text, error.kind()))?.compile_matcher();
+    Ok(Pattern { glob, negated, directories_only, whole })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn covered(list: &str, path: &str) -> bool {
+        patterns(list).unwrap().covers(Path::new(path.trim_end_matches('/')), path.ends_with('/'))
+    }
+
+    #[test]
+    fn the_last_pattern_that_matches_decides() {
+        assert!(covered("*.log", "a.log") && covered("*.log", "deep/down/a.log"));
+        assert!(!covered("*.log, !keep.log", "deep/keep.log"));
+        assert!(covered("!keep.log, *.log", "keep.log"));
+    }
+
+    #[test]
+    fn a_slash_ties_a_pattern_to_its_place() {
+        assert!(covered("/build/", "build/") && covered("/build/", "build/x/y"));
+        assert!(!covered("/build/", "src/build/x") && !covered("/build/", "build"));
+        assert!(covered("build/", "src/build/x"));
+        assert!(covered("docs/*.pdf", "docs/a.pdf") && !covered("docs/*.pdf", "docs/deep/a.pdf"));
+        assert!(covered("docs/**/*.pdf", "docs/deep/a.pdf"));
+    }
+
+    #[test]
+    fn what_lies_in_a_directory_that_matches_cannot_be_taken_out() {
+        assert!(covered("cache/, !cache/keep", "cache/keep"));
+        let including = patterns("docs/, *.txt, !secret.txt").unwrap();
+        let reaches = |path: &str| including.reaches(Path::new(path), false);
+        assert!(reaches("docs/a.pdf") && reaches("a.txt") && !reaches("a.pdf"));
+        assert!(!reaches("docs/secret.txt"));
+    }
+
+    #[test]
+    fn what_is_no_pattern_is_refused() {
+        for bad in ["!", "/", "!/", "[", "a, {b"] {
+            assert!(patterns(bad).is_err(), "{bad:?}");
+        }
+        assert!(patterns("").unwrap().is_empty());
+    }
+}

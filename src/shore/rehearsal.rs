@@ -1,0 +1,53 @@
+//! What a look through a directory would have entered in the ledger, for a simulation: no file is read, and the ledger is a
+//! copy that nobody delivers from.
+
+use std::sync::Arc;
+
+use super::Directory;
+use super::watch_over::{Overseer, blocking};
+use crate::fault::Fault;
+use crate::local::{self, Sight};
+use crate::records::NewVersion;
+
+/// Versions that are entered at once.
+const AT_ONCE: usize = 1024;
+
+/// Enters what lies in a directory, and what is gone from it, as far as its rules and brakes let it pass. What doesn't
+/// pass is said in the directory's `trouble`.
+///
+/// # Errors
+/// A [`Fault`] of the daemon's when the ledger can't be used.
+pub async fn rehearse(directory: Directory) -> Result<(), Fault> {
+    let ledger = directory.ledger.clone();
+    let vessels = directory.vessel_names();
+    ledger.reconcile(&directory.settings.name, &vessels).await.map_err(|e| e.fault())?;
+    Overseer::new(Arc::new(directory)).rehearse().await
+}
+
+impl Overseer {
+    async fn rehearse(&mut self) -> Result<(), Fault> {
+        self.rescan().await?;
+        self.let_all_go().await?;
+        let mut versions: Vec<NewVersion> = std::mem::take(&mut self.things).into_values().collect();
+        versions.extend(self.unread().await?);
+        for some in versions.chunks(AT_ONCE) {
+            self.enter(some).await?;
+        }
+        Ok(())
+    }
+
+    /// The files that would be read, as they are now.
+    async fn unread(&mut self) -> Result<Vec<NewVersion>, Fault> {
+        let mut paths = self.take_ready();
+        paths.extend(self.settling.paths());
+        let (rules, chunk_size) = (self.rules.clone(), self.directory.chunk_size);
+        let see = move |path| match local::see(&rules, &path) {
+            Ok(Sight::Taken(found)) => {
+                let version = NewVersion::without_content(found.path, found.traits, found.target);
+                Some(NewVersion { chunk_size, ..version })
+            }
+            _ => None,
+        };
+        blocking(move || paths.into_iter().filter_map(see).collect()).await
+    }
+}

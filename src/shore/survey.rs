@@ -1,0 +1,299 @@
+//! Compares what lies on the disk with what the ledger knows: all of a directory, what lies below one that is new, or some
+//! paths that a hint named.
+
+use std::collections::{HashMap, HashSet};
+use std::path::Path;
+use std::time::Instant;
+
+use super::settle::Judgement;
+use super::watch_over::{LOOK_FOR_LOCATION, Overseer, blocking};
+use crate::fault::Fault;
+use crate::ledger::CurrentVersion;
+use crate::local::{self, DiskError, Found, Kind, Scan, Sight, Watcher};
+use crate::names::RelPath;
+use crate::records::{NewVersion, Traits, VersionKind};
+
+/// Paths that are looked at, and asked for in the ledger, at once: a transaction over more would hold up the deliveries.
+const LOOKS: usize = 1024;
+
+impl Overseer {
+    /// Looks through the whole directory.
+    pub(super) async fn rescan(&mut self) -> Result<(), Fault> {
+        self.rescan_at = Instant::now() + self.directory.settings.rescan_interval;
+        if let Err(e) = self.rewatch() {
+            self.complain(&e);
+        }
+        match self.scan(None).await? {
+            Ok(scan) => {
+                self.come_back();
+                // An empty location is no reason to look for each of its files.
+                if scan.is_empty && self.repeats_deletions() {
+                    return self.find_empty().await;
+                }
+                let name = &self.directory.settings.name;
+                let known = self.directory.ledger.current(name).await.map_err(|e| e.fault())?;
+                if !self.compare(scan, known).await? {
+                    self.release_brake();
+                }
+            }
+            Err(e) => {
+                self.complain(&e);
+                (self.away, self.displaced) = (true, true);
+                self.watcher = None;
+                self.rescan_at = Instant::now() + LOOK_FOR_LOCATION.min(self.directory.settings.rescan_interval);
+            }
+        }
+        self.scanned = true;
+        Ok(())
+    }
+
+    /// Watches before it scans, so that nothing falls between the two.
+    fn rewatch(&mut self) -> Result<(), DiskError> {
+        if self.watcher.as_ref().is_some_and(|watcher| !watcher.is_stale()) {
+            return Ok(());
+        }
+        self.displaced |= self.watcher.take().is_some();
+        let settings = &self.directory.settings;
+        self.watcher = Some(Watcher::start(&settings.location, settings.recursive, self.hint_sender.clone())?);
+        Ok(())
+    }
+
+    /// Scans on a thread of its own, watching each directory before it is listed.
+    async fn scan(&mut self, below: Option<RelPath>) -> Result<Result<Scan, DiskError>, Fault> {
+        let (rules, mut watcher) = (self.rules.clone(), self.watcher.take());
+        let (scan, watcher, unwatched) = blocking(move || {
+            let mut unwatched = None;
+            let scan = local::scan(&rules, below.as_ref(), &mut |directory, inode| {
+                let entered =
+                    watcher.as_mut().map_or(Ok(()), |watcher| watcher.enter(directory, inode, below.is_some()));
+                if let Err(error) = entered {
+                    unwatched.get_or_insert(error);
+                }
+            });
+            (scan, watcher, unwatched)
+        })
+        .await?;
+        self.watcher = watcher;
+        unwatched.iter().for_each(|error| self.complain(error));
+        Ok(scan)
+    }
+
+    fn come_back(&mut self) {
+        if self.away {
+            self.away = false;
+            self.complained.clear();
+            self.directory.trouble.send_replace(None);
+            tracing::info!(directory = %self.directory.settings.name, "the directory can be used again");
+        }
+    }
+
+    async fn find_empty(&mut self) -> Result<(), Fault> {
+        self.scanned = true;
+        let name = &self.directory.settings.name;
+        let known = self.directory.ledger.current(name).await.map_err(|e| e.fault())?;
+        let now = Instant::now();
+        let there = known.into_iter().filter(|known| known.traits.kind != VersionKind::Gone);
+        there.for_each(|known| self.departures.note(known.path, now));
+        Ok(())
+    }
+
+    /// Looks through a directory that is new, or new at this place.
+    pub(super) async fn walk(&mut self, path: RelPath) -> Result<(), Fault> {
+        if !self.rules.enters(&path) {
+            return Ok(());
+        }
+        match self.scan(Some(path.clone())).await? {
+            Ok(scan) => {
+                let (name, at) = (&self.directory.settings.name, std::slice::from_ref(&path));
+                let mut known = self.directory.ledger.current_at(name, at).await.map_err(|e| e.fault())?;
+                known.extend(self.directory.ledger.current_below(name, at).await.map_err(|e| e.fault())?);
+                self.compare(scan, known).await.map(drop)
+            }
+            Err(e) => {
+                self.complain(&e);
+                Ok(())
+            }
+        }
+    }
+
+    /// Compares what lies there with what the ledger knows, both in the order of their paths. Whether something is missing.
+    async fn compare(&mut self, scan: Scan, known: Vec<CurrentVersion>) -> Result<bool, Fault> {
+        self.mention_skipped(&scan);
+        scan.unread.iter().for_each(|error| self.complain(error));
+        let mut known = known.into_iter().peekable();
+        let mut missing = Vec::new();
+        for found in scan.found {
+            missing.extend(std::iter::from_fn(|| known.next_if(|v| v.path < found.path)));
+            let same = known.next_if(|v| v.path == found.path).is_some_and(|v| self.is_same(&v.traits, &found.traits));
+            if !same {
+                self.meet(found);
+            }
+        }
+        missing.extend(known);
+        missing.retain(|v| v.traits.kind != VersionKind::Gone && self.rules.may_take(&v.path));
+        let is_missing = !missing.is_empty();
+        // What is a directory by now was looked through just before.
+        self.look_at_all(missing.into_iter().map(|v| v.path).collect(), false).await?;
+        Ok(is_missing)
+    }
+
+    /// Whether what lies there is the version that the ledger knows. What retires is sent as it was taken in; a mirror
+    /// follows mode and owner too.
+    fn is_same(&self, known: &Traits, found: &Traits) -> bool {
+        let content = (known.kind, known.stamp) == (found.kind, found.stamp);
+        let settings = &self.directory.settings;
+        content
+            && (!settings.is_mirror() || known.mode == found.mode)
+            && (!settings.owner || known.owner == found.owner)
+    }
+
+    /// Deals with something that is not what the ledger knows.
+    fn meet(&mut self, found: Found) {
+        if self.busy.contains(&found.path) {
+            self.again.insert(found.path);
+        } else if found.traits.kind != VersionKind::File {
+            let version = NewVersion::without_content(found.path, found.traits, found.target);
+            self.things.insert(version.path.clone(), version);
+        } else if self.rules.takes_size(found.traits.stamp.size) {
+            self.judge(found.path, &found.traits);
+        } else {
+            self.settling.forget(&found.path);
+        }
+    }
+
+    fn judge(&mut self, path: RelPath, traits: &Traits) {
+        let today = self.directory.clock.now();
+        if self.settling.judge(&path, traits.stamp, Instant::now(), today) == Judgement::Finished {
+            self.make_ready(path);
+        }
+    }
+
+    fn mention_skipped(&mut self, scan: &Scan) {
+        scan.skipped.iter().for_each(|skipped| self.mention(&skipped.path, skipped.kind));
+    }
+
+    /// Says, once, that something is left alone.
+    fn mention(&mut self, path: &RelPath, kind: Kind) {
+        if self.skipped.insert(path.clone(), kind) != Some(kind) {
+            tracing::warn!(directory = %self.directory.settings.name, file = %path, "left alone: it is a {kind}");
+        }
+    }
+
+    /// Looks what paths are now, and does what follows.
+    pub(super) async fn look_at(&mut self, paths: Vec<RelPath>) -> Result<(), Fault> {
+        self.look_at_all(paths, true).await
+    }
+
+    /// With `walk`, directories are looked through after this.
+    async fn look_at_all(&mut self, paths: Vec<RelPath>, walk: bool) -> Result<(), Fault> {
+        let mut paths = paths.into_iter().peekable();
+        while paths.peek().is_some() {
+            self.look_at_some(paths.by_ref().take(LOOKS).collect(), walk).await?;
+        }
+        Ok(())
+    }
+
+    async fn look_at_some(&mut self, paths: Vec<RelPath>, walk: bool) -> Result<(), Fault> {
+        let rules = self.rules.clone();
+        let see = move |path| (local::see(&rules, &path), path);
+        let sights = blocking(move || paths.into_iter().map(see).collect::<Vec<_>>()).await?;
+        let (mut found, mut gone, mut replaced) = (Vec::new(), Vec::new(), Vec::new());
+        for (sight, path) in sights {
+            match sight {
+                Ok(Sight::Taken(one)) => found.push(one),
+                Ok(Sight::Directory(one)) => {
+                    let entered = self.rules.enters(&path);
+                    if entered && self.rules.takes_directories() {
+                        self.settling.forget(&path);
+                        found.push(one);
+                    } else {
+                        replaced.push(path.clone());
+                    }
+                    if entered && walk {
+                        self.walks.insert(path);
+                    }
+                }
+                Ok(Sight::Gone) => {
+                    self.skipped.remove(&path);
+                    gone.push(path);
+                }
+                Ok(Sight::Skipped(kind)) => {
+                    self.mention(&path, kind);
+                    gone.push(path);
+                }
+                Err(e) => {
+                    self.settling.forget(&path);
+                    self.complain(&e);
+                }
+            }
+        }
+        self.meet_changed(found).await?;
+        self.note_ended(replaced).await?;
+        self.note_gone(gone).await
+    }
+
+    /// Deals with those that are not what the ledger knows.
+    async fn meet_changed(&mut self, found: Vec<Found>) -> Result<(), Fault> {
+        if found.is_empty() {
+            return Ok(());
+        }
+        let name = &self.directory.settings.name;
+        let paths: Vec<_> = found.iter().map(|one| one.path.clone()).collect();
+        let known = self.directory.ledger.current_at(name, &paths).await.map_err(|e| e.fault())?;
+        let known: HashMap<RelPath, Traits> = known.into_iter().map(|v| (v.path, v.traits)).collect();
+        for one in found {
+            if known.get(&one.path).is_some_and(|known| self.is_same(known, &one.traits)) {
+                self.settling.forget(&one.path);
+            } else {
+                self.meet(one);
+            }
+        }
+        Ok(())
+    }
+
+    /// What lay at these paths, and below them, is there no more.
+    pub(super) async fn note_gone(&mut self, mut paths: Vec<RelPath>) -> Result<(), Fault> {
+        if self.rules.is_recursive() && !paths.is_empty() {
+            let name = &self.directory.settings.name;
+            let below = self.directory.ledger.current_below(name, &paths).await.map_err(|e| e.fault())?;
+            paths.iter().for_each(|path| self.watcher.iter_mut().for_each(|watcher| watcher.leave(path)));
+            self.forget_below(&paths);
+            paths.extend(below.into_iter().map(|v| v.path));
+        }
+        self.note_ended(paths).await
+    }
+
+    /// What lies below these paths and is not in the ledger yet is gone too: what waits to be entered is dropped, and what
+    /// is being read is looked at again when that is done.
+    fn forget_below(&mut self, gone: &[RelPath]) {
+        let gone: HashSet<&Path> = gone.iter().map(RelPath::as_path).collect();
+        let is_below = |path: &RelPath| path.as_path().ancestors().skip(1).any(|above| gone.contains(above));
+        self.things.retain(|path, _| !is_below(path));
+        self.again.extend(self.busy.iter().filter(|path| is_below(path)).cloned());
+    }
+
+    /// What lay at these paths is there no more; what lies below them may be.
+    async fn note_ended(&mut self, paths: Vec<RelPath>) -> Result<(), Fault> {
+        if paths.is_empty() {
+            return Ok(());
+        }
+        let name = self.directory.settings.name.clone();
+        for path in &paths {
+            self.settling.forget(path);
+            self.things.remove(path);
+        }
+        if self.repeats_deletions() {
+            let now = Instant::now();
+            paths.into_iter().for_each(|path| self.departures.note(path, now));
+            return Ok(());
+        }
+        let dropped = self.directory.ledger.vanished(&name, &paths).await.map_err(|e| e.fault())?;
+        for path in &dropped {
+            tracing::info!(directory = %name, file = %path, "the source is gone before it was delivered everywhere");
+        }
+        if !dropped.is_empty() {
+            self.directory.ring_vessels();
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,124 @@
+//! Who may ask what: the `Host` that a browser names, the token that an order needs, and the headers that keep a browser
+//! from being used against us.
+
+use std::net::IpAddr;
+
+use axum::extract::{Request, State};
+use axum::http::header::{self, HeaderName, HeaderValue};
+use axum::http::{HeaderMap, StatusCode};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use secrecy::{ExposeSecret, SecretString};
+
+use crate::digest::Digest;
+
+/// What a caller needs.
+#[derive(Clone)]
+pub(super) enum Access {
+    /// Nothing: only we and our own user can open the socket.
+    Trusted,
+    /// Looking needs nothing but an honest `Host`; orders need this token, and are refused without one.
+    Public(Option<SecretString>),
+}
+
+impl Access {
+    /// Whether orders are taken from this caller.
+    pub(super) fn may_order(&self, headers: &HeaderMap) -> bool {
+        let Self::Public(token) = self else { return true };
+        let (Some(token), Some(given)) = (token, bearer(headers)) else { return false };
+        // Compared as digests: how long that takes says nothing of how much of the token was right.
+        Digest::of(token.expose_secret().as_bytes()) == Digest::of(given)
+    }
+
+    /// Whether orders are taken at all.
+    pub(super) fn takes_orders(&self) -> bool {
+        !matches!(self, Self::Public(None))
+    }
+}
+
+fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
+    headers.get(header::AUTHORIZATION)?.as_bytes().strip_prefix(b"Bearer ")
+}
+
+/// Refuses what a foreign page could make a browser ask (its name made to point here: DNS rebinding), and marks answers.
+pub(super) async fn guard(State(access): State<Access>, request: Request, next: Next) -> Response {
+    let honest = match access {
+        Access::Trusted => true,
+        Access::Public(_) => is_ours(request.headers().get(header::HOST)),
+    };
+    let mut response = if honest {
+        next.run(request).await
+    } else {
+        let advice =
+            "this name is not known here: use the address, or localhost (a proxy must send one of them as Host)\n";
+        (StatusCode::MISDIRECTED_REQUEST, advice).into_response()
+    };
+    for (name, value) in HEADERS {
+        response.headers_mut().insert(name, HeaderValue::from_static(value));
+    }
+    response
+}
+
+/// Nothing but what we serve ourselves may run, load or be talked to, and nobody may frame it.
+const HEADERS: [(HeaderName, &str); 6] = [
+    (
+        header::CONTENT_SECURITY_POLICY,
+        "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; base-uri 'none'; \
+         form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'",
+    ),
+    (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    (header::REFERRER_POLICY, "no-referrer"),
+    (header::CACHE_CONTROL, "no-store"),
+    (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
+    (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
+];
+
+/// Whether a `Host` can't be somebody else's name for us: an address, `localhost`, or what this machine calls itself.
+fn is_ours(host: Option<&HeaderValue>) -> bool {
+    let Some(host) = host.and_then(|host| host.to_str().ok()) else { return false };
+    let name = match host.strip_prefix('[') {
+        Some(rest) => rest.split(']').next().unwrap_or_default(),
+        None => host.rsplit_once(':').map_or(host, |(name, _)| name),
+    };
+    let own = rustix::system::uname();
+    name.parse::<IpAddr>().is_ok()
+        || name.eq_ignore_ascii_case("localhost")
+        || own.nodename().to_str().is_ok_and(|own| name.eq_ignore_ascii_case(own))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_names_that_nobody_else_can_give_us_are_taken() {
+        for (host, taken) in [
+            ("127.0.0.1:8022", true),
+            ("192.0.2.7", true),
+            ("[::1]:8022", true),
+            ("localhost:8022", true),
+            ("LOCALHOST", true),
+            ("evil.example:8022", false),
+            ("127.0.0.1.evil.example", false),
+            ("localhost.evil.example", false),
+            ("", false),
+        ] {
+            assert_eq!(is_ours(Some(&HeaderValue::from_static(host))), taken, "{host}");
+        }
+        assert!(!is_ours(None));
+    }
+
+    #[test]
+    fn an_order_needs_the_whole_token_and_without_one_there_are_no_orders() {
+        let headers =
+            |value: &'static str| HeaderMap::from_iter([(header::AUTHORIZATION, HeaderValue::from_static(value))]);
+        let access = Access::Public(Some(SecretString::from("seven seas")));
+        assert!(access.may_order(&headers("Bearer seven seas")));
+        for wrong in ["Bearer seven sea", "Bearer seven seas ", "seven seas", "Bearer "] {
+            assert!(!access.may_order(&headers(wrong)), "{wrong}");
+        }
+        assert!(!access.may_order(&HeaderMap::new()));
+        assert!(!Access::Public(None).may_order(&headers("Bearer ")));
+        assert!(Access::Trusted.may_order(&HeaderMap::new()));
+    }
+}

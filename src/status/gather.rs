@@ -1,0 +1,294 @@
+//! Puts the document together, from the ledger and from what is going on now.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use tokio::sync::{Mutex, watch};
+
+use super::document::{
+    Amount, Daemon, Delivered, DirectoryStatus, Document, ErrorStatus, FORM, LedgerStatus, Link, LinkState, Oldest,
+    Transfer, Trouble, VesselStatus,
+};
+use super::live::{Live, LiveLink, LiveTransfer, LiveVessel};
+use crate::clock::Clock;
+use crate::ledger::{LedgerError, LedgerView, Summary};
+use crate::names::{DirectoryName, VesselName};
+use crate::settings::Settings;
+
+/// What the document shows of long lists.
+const PARKED: u32 = 50;
+const DELIVERIES: u32 = 20;
+const TRANSFERS: usize = 10;
+/// How old a document may be that is given out again: many who look cost no more than one.
+const FRESH: Duration = Duration::from_millis(300);
+
+/// The names and places that a document is about.
+#[derive(Clone, Debug)]
+pub struct Place {
+    /// The vessels, in the order of the settings.
+    pub vessels: Vec<VesselName>,
+    /// The directories, in the order of the settings.
+    pub directories: Vec<DirectoryName>,
+    /// The ledger's file.
+    pub database: PathBuf,
+}
+
+impl Place {
+    /// Those of the settings.
+    pub fn of(settings: &Settings) -> Self {
+        Self {
+            vessels: settings.vessels.iter().map(|vessel| vessel.name.clone()).collect(),
+            directories: settings.directories.iter().map(|directory| directory.name.clone()).collect(),
+            database: settings.monster.database.clone(),
+        }
+    }
+}
+
+/// The running program, as far as a document tells of it.
+struct Running {
+    live: Arc<Live>,
+    taken_in: Vec<watch::Receiver<bool>>,
+    troubles: HashMap<DirectoryName, watch::Receiver<Option<String>>>,
+}
+
+/// Puts documents together.
+pub struct Gatherer {
+    place: Place,
+    ledger: LedgerView,
+    clock: Clock,
+    running: Option<Running>,
+    last: Mutex<Option<(Instant, Arc<Document>)>>,
+}
+
+impl Gatherer {
+    /// Of a program that does not run.
+    pub fn idle(place: Place, ledger: LedgerView, clock: Clock) -> Self {
+        Self { place, ledger, clock, running: None, last: Mutex::new(None) }
+    }
+
+    /// Of this running program. `taken_in` says when all that was there at the start is in the ledger, `troubles` what
+    /// keeps directories from being used.
+    pub fn running(
+        self,
+        live: Arc<Live>,
+        taken_in: Vec<watch::Receiver<bool>>,
+        troubles: HashMap<DirectoryName, watch::Receiver<Option<String>>>,
+    ) -> Self {
+        Self { running: Some(Running { live, taken_in, troubles }), ..self }
+    }
+
+    /// How things stand: now, or a moment ago where somebody has just asked.
+    ///
+    /// # Errors
+    /// When the ledger can't be read.
+    pub async fn document(&self) -> Result<Arc<Document>, LedgerError> {
+        let mut last = self.last.lock().await;
+        if let Some((at, document)) = &*last
+            && at.elapsed() < FRESH
+        {
+            return Ok(document.clone());
+        }
+        let document = Arc::new(self.gather().await?);
+        *last = Some((Instant::now(), document.clone()));
+        Ok(document)
+    }
+
+    /// Has the next document be made anew: something was just ordered.
+    pub async fn refresh(&self) {
+        *self.last.lock().await = None;
+    }
+
+    /// The bytes that went out to each vessel in each of the last seconds, oldest first; the last one is the same for all.
+    pub fn throughput(&self) -> BTreeMap<String, Vec<u64>> {
+        let Some(running) = &self.running else { return BTreeMap::new() };
+        let now = running.live.second();
+        let history = |name: &VesselName| (name.to_string(), running.live.vessel(name).meter.history(now));
+        self.place.vessels.iter().map(history).collect()
+    }
+
+    async fn gather(&self) -> Result<Document, LedgerError> {
+        let now = self.clock.now_ms();
+        let summary = self.ledger.summary(midnight(now)).await?;
+        let (parked, receipts) = (self.ledger.troubles(PARKED).await?, self.ledger.last_receipts(DELIVERIES).await?);
+        let live: HashMap<&VesselName, LiveVessel> = match &self.running {
+            Some(running) => self.place.vessels.iter().map(|name| (name, running.live.vessel(name))).collect(),
+            None => HashMap::new(),
+        };
+        Ok(Document {
+            version: FORM,
+            at: moment(now),
+            daemon: self.running.as_ref().map(Running::daemon),
+            vessels: self.place.vessels.iter().map(|name| self.vessel(name, live.get(name), &summary)).collect(),
+            directories: self.directories(&live, &summary),
+            parked: parked.into_iter().map(Trouble::from).collect(),
+            deliveries: receipts.into_iter().map(Delivered::from).collect(),
+            errors: self.running.as_ref().map(Running::errors).unwrap_or_default(),
+            ledger: LedgerStatus { file: self.place.database.display().to_string(), bytes: summary.ledger_bytes },
+        })
+    }
+
+    fn vessel(&self, name: &VesselName, live: Option<&LiveVessel>, summary: &Summary) -> VesselStatus {
+        let idle = LiveVessel::default();
+        let now = live.unwrap_or(&idle);
+        let mut status = VesselStatus {
+            name: name.to_string(),
+            link: link(name, live, summary),
+            backlog: Amount::default(),
+            parked: 0,
+            oldest: summary.oldest.iter().find(|oldest| oldest.vessel == *name).map(Oldest::from),
+            in_flight: now.transfers.len() as u64,
+            in_flight_bytes: now.transfers.values().map(|transfer| transfer.taken).sum(),
+            transfers: transfers(now),
+            rate: self.running.as_ref().map_or(0, |running| now.meter.rate(running.live.second())),
+            eta_seconds: None,
+            acknowledged: Amount::default(),
+            last_acknowledged: None,
+            sent_bytes: now.sent,
+            errors: now.errors.iter().map(|(cause, count)| (cause.as_str().to_owned(), *count)).collect(),
+            took: now.took.clone(),
+        };
+        let mut last = None;
+        for tally in summary.tallies.iter().filter(|tally| tally.vessel == *name) {
+            status.backlog.add(tally.waiting, tally.waiting_bytes);
+            status.acknowledged.add(tally.acknowledged, tally.acknowledged_bytes);
+            status.parked += tally.parked;
+            last = last.max(tally.acknowledged_at);
+        }
+        status.last_acknowledged = last.map(moment);
+        let left = status.backlog.bytes.saturating_sub(status.in_flight_bytes);
+        status.eta_seconds = (status.rate > 0 && left > 0).then(|| left.div_ceil(status.rate));
+        status
+    }
+
+    fn directories(&self, live: &HashMap<&VesselName, LiveVessel>, summary: &Summary) -> Vec<DirectoryStatus> {
+        let configured = self.place.directories.iter().map(|name| (name, true));
+        let others =
+            summary.directories.iter().filter(|tally| tally.waiting > 0).map(|tally| (&tally.directory, false));
+        let others = others.filter(|(name, _)| !self.place.directories.contains(name));
+        let status = |(name, configured): (&DirectoryName, bool)| {
+            let tally = summary.directories.iter().find(|tally| tally.directory == *name);
+            let amount = |files, bytes| Amount { files, bytes };
+            let under_way = live.values().flat_map(|vessel| vessel.transfers.values());
+            DirectoryStatus {
+                name: name.to_string(),
+                configured,
+                waiting: tally.map(|tally| amount(tally.waiting, tally.waiting_bytes)).unwrap_or_default(),
+                in_flight: under_way.filter(|transfer| transfer.directory == *name).count() as u64,
+                parked: summary.tallies.iter().filter(|tally| tally.directory == *name).map(|tally| tally.parked).sum(),
+                retired_today: tally.map(|tally| amount(tally.retired, tally.retired_bytes)).unwrap_or_default(),
+                trouble: self.running.as_ref().and_then(|running| running.troubles.get(name)?.borrow().clone()),
+            }
+        };
+        configured.chain(others).map(status).collect()
+    }
+}
+
+impl Running {
+    fn daemon(&self) -> Daemon {
+        Daemon {
+            release: env!("CARGO_PKG_VERSION").to_owned(),
+            started: moment(self.live.started()),
+            ready: self.taken_in.iter().all(|taken_in| *taken_in.borrow()),
+        }
+    }
+
+    fn errors(&self) -> Vec<ErrorStatus> {
+        let status = |error: super::live::LiveError| ErrorStatus {
+            at: moment(error.at),
+            vessel: error.vessel.map(|vessel| vessel.to_string()),
+            file: error.file,
+            kind: error.cause.as_str().to_owned(),
+            reason: error.reason,
+        };
+        self.live.errors().into_iter().map(status).collect()
+    }
+}
+
+/// A pause is the ledger's to know; what else there is to say of a link, the running program knows, or knew.
+fn link(name: &VesselName, live: Option<&LiveVessel>, summary: &Summary) -> Link {
+    let note = summary.notes.iter().find(|note| note.vessel == *name);
+    if let Some(paused_at) = note.and_then(|note| note.paused_at) {
+        return Link { state: LinkState::Paused, since: Some(moment(paused_at)), reason: None, next_try: None };
+    }
+    let (state, since, reason, next_try) = match live.map(|live| &live.link) {
+        None => {
+            let away = note.and_then(|note| note.away.clone());
+            let (since, reason) = away.unzip();
+            (LinkState::Off, since, reason, None)
+        }
+        Some(LiveLink::Connecting) => (LinkState::Connecting, None, None, None),
+        Some(LiveLink::Connected { since }) => (LinkState::Connected, Some(*since), None, None),
+        Some(LiveLink::Away { since, reason, next_try }) => {
+            (LinkState::Away, Some(*since), Some(reason.clone()), *next_try)
+        }
+    };
+    Link { state, since: since.map(moment), reason, next_try: next_try.map(moment) }
+}
+
+fn transfers(vessel: &LiveVessel) -> Vec<Transfer> {
+    let mut largest: Vec<&LiveTransfer> = vessel.transfers.values().collect();
+    largest.sort_by(|a, b| (b.bytes, &a.path).cmp(&(a.bytes, &b.path)));
+    let shown = |transfer: &LiveTransfer| Transfer {
+        directory: transfer.directory.to_string(),
+        path: transfer.path.to_string(),
+        bytes: transfer.bytes,
+        taken: transfer.taken,
+        since: moment(transfer.since),
+    };
+    largest.into_iter().take(TRANSFERS).map(shown).collect()
+}
+
+impl Amount {
+    fn add(&mut self, files: u64, bytes: u64) {
+        self.files += files;
+        self.bytes += bytes;
+    }
+}
+
+impl From<&crate::ledger::Oldest> for Oldest {
+    fn from(oldest: &crate::ledger::Oldest) -> Self {
+        let (directory, path) = (oldest.directory.to_string(), oldest.path.to_string());
+        Self { directory, path, since: moment(oldest.admitted_at) }
+    }
+}
+
+impl From<crate::ledger::Trouble> for Trouble {
+    fn from(trouble: crate::ledger::Trouble) -> Self {
+        Self {
+            vessel: trouble.vessel.to_string(),
+            directory: trouble.directory.to_string(),
+            path: trouble.path.to_string(),
+            reason: trouble.reason,
+            next_try: moment(trouble.due_at),
+            delivery: trouble.delivery.0,
+        }
+    }
+}
+
+impl From<crate::ledger::Receipt> for Delivered {
+    fn from(receipt: crate::ledger::Receipt) -> Self {
+        Self {
+            vessel: receipt.vessel.to_string(),
+            directory: receipt.directory.to_string(),
+            path: receipt.path.to_string(),
+            bytes: receipt.size,
+            at: moment(receipt.acknowledged_at),
+            verified: receipt.verified,
+        }
+    }
+}
+
+/// A moment of the ledger's. One that no calendar has (an end that never comes) is the calendar's last.
+pub(super) fn moment(ms: i64) -> Timestamp {
+    Timestamp::from_millisecond(ms).unwrap_or(Timestamp::MAX)
+}
+
+/// When today began, local time.
+fn midnight(now: i64) -> i64 {
+    let today = moment(now).to_zoned(TimeZone::system()).start_of_day();
+    today.map_or(now, |midnight| midnight.timestamp().as_millisecond())
+}

@@ -1,0 +1,78 @@
+//! A meter: how many bytes went by in each of the last seconds.
+
+use std::collections::VecDeque;
+
+/// How far back it remembers, in seconds.
+pub(super) const REACH: usize = 300;
+/// Over how many whole seconds a rate is taken: long enough to be calm, short enough to show what is going on.
+const WINDOW: u64 = 5;
+
+/// Bytes by the second. Seconds are counted from a start that the caller knows.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Meter {
+    /// The bytes of each second that had any, oldest first.
+    seconds: VecDeque<(u64, u64)>,
+}
+
+impl Meter {
+    /// Counts bytes that went by in a second.
+    pub(super) fn add(&mut self, second: u64, bytes: u64) {
+        match self.seconds.back_mut() {
+            Some((last, sum)) if *last >= second => *sum += bytes,
+            _ => self.seconds.push_back((second, bytes)),
+        }
+        while self.seconds.front().is_some_and(|(oldest, _)| oldest + (REACH as u64) < second) {
+            self.seconds.pop_front();
+        }
+    }
+
+    /// Bytes per second over the last few whole seconds before `now`; fewer of them where that is the start.
+    pub(super) fn rate(&self, now: u64) -> u64 {
+        let from = now.saturating_sub(WINDOW);
+        let sum: u64 = self.between(from, now).map(|(_, bytes)| bytes).sum();
+        sum / (now - from).max(1)
+    }
+
+    /// The bytes of each of the last whole seconds before `now`, oldest first.
+    pub(super) fn history(&self, now: u64) -> Vec<u64> {
+        let from = now.saturating_sub(REACH as u64);
+        let mut history = vec![0; usize::try_from(now - from).unwrap_or(REACH)];
+        for (second, bytes) in self.between(from, now) {
+            if let Some(place) = usize::try_from(second - from).ok().and_then(|at| history.get_mut(at)) {
+                *place = bytes;
+            }
+        }
+        history
+    }
+
+    fn between(&self, from: u64, to: u64) -> impl Iterator<Item = (u64, u64)> {
+        self.seconds.iter().copied().filter(move |(second, _)| (from..to).contains(second))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rate_is_taken_over_whole_seconds_and_fades_when_nothing_goes_by() {
+        let mut meter = Meter::default();
+        assert_eq!(meter.rate(0), 0);
+        for second in 0..10 {
+            meter.add(second, 60);
+            meter.add(second, 40);
+        }
+        assert_eq!((meter.rate(2), meter.rate(10), meter.rate(12), meter.rate(20)), (100, 100, 60, 0));
+    }
+
+    #[test]
+    fn history_holds_quiet_seconds_too_and_forgets_what_is_old() {
+        let mut meter = Meter::default();
+        for second in [0, 2, 1000] {
+            meter.add(second, second + 1);
+        }
+        assert_eq!(meter.seconds.len(), 1);
+        let history = meter.history(1002);
+        assert_eq!((history.len(), history[REACH - 2], history[REACH - 1], history[0]), (REACH, 1001, 0, 0));
+    }
+}

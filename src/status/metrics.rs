@@ -1,0 +1,165 @@
+//! The document as metrics, in the text form that Prometheus and its like take (OpenMetrics 1.0).
+
+use std::fmt;
+use std::sync::Arc;
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet, text};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::exemplar::Exemplar;
+use prometheus_client::registry::Registry;
+
+use super::Histogram;
+use super::document::{DirectoryStatus, Document, LinkState, VesselStatus};
+
+/// What a scrape is told it gets.
+pub(super) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// All metrics.
+pub(super) fn text(document: Arc<Document>) -> Result<String, fmt::Error> {
+    let mut registry = Registry::with_prefix("contentmonster");
+    registry.register_collector(Box::new(Shown(document)));
+    let mut text = String::new();
+    text::encode(&mut text, &registry)?;
+    Ok(text)
+}
+
+#[derive(Debug)]
+struct Shown(Arc<Document>);
+
+impl Collector for Shown {
+    fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let mut out = Out(encoder);
+        self.program(&mut out)?;
+        self.vessels(&mut out)?;
+        self.directories(&mut out)
+    }
+}
+
+/// Labels of one series.
+type Labels<'a> = Vec<(&'static str, &'a str)>;
+
+/// Writes families of series.
+struct Out<'a>(DescriptorEncoder<'a>);
+
+impl Out<'_> {
+    fn gauges<'a>(
+        &mut self,
+        name: &str,
+        help: &str,
+        series: impl IntoIterator<Item = (Labels<'a>, u64)>,
+    ) -> fmt::Result {
+        self.family(name, help, MetricType::Gauge, series, |mut one, value| one.encode_gauge(&value))
+    }
+
+    fn counters<'a>(
+        &mut self,
+        name: &str,
+        help: &str,
+        series: impl IntoIterator<Item = (Labels<'a>, u64)>,
+    ) -> fmt::Result {
+        self.family(name, help, MetricType::Counter, series, |mut one, value| {
+            one.encode_counter(&value, None::<&Exemplar<NoLabelSet, f64>>)
+        })
+    }
+
+    fn histograms<'a>(
+        &mut self,
+        name: &str,
+        help: &str,
+        series: impl IntoIterator<Item = (Labels<'a>, &'a Histogram)>,
+    ) -> fmt::Result {
+        self.family(name, help, MetricType::Histogram, series, |mut one, took: &Histogram| {
+            let end = |(end, count): &(Option<f64>, u64)| (end.unwrap_or(f64::INFINITY), *count);
+            let buckets: Vec<_> = took.buckets.iter().map(end).collect();
+            one.encode_histogram::<NoLabelSet>(took.sum, took.count, &buckets, None)
+        })
+    }
+
+    fn family<'a, V>(
+        &mut self,
+        name: &str,
+        help: &str,
+        kind: MetricType,
+        series: impl IntoIterator<Item = (Labels<'a>, V)>,
+        encode: impl Fn(MetricEncoder<'_>, V) -> fmt::Result,
+    ) -> fmt::Result {
+        let mut family = self.0.encode_descriptor(name, help, None, kind)?;
+        series.into_iter().try_for_each(|(labels, value)| encode(family.encode_family(&labels)?, value))
+    }
+}
+
+impl Shown {
+    fn program(&self, out: &mut Out<'_>) -> fmt::Result {
+        let ready = self.0.daemon.as_ref().is_some_and(|daemon| daemon.ready);
+        let started = self.0.daemon.as_ref().map_or(0, |daemon| daemon.started.as_second().cast_unsigned());
+        out.gauges(
+            "ready",
+            "1: what lay in the directories at the start is in the ledger",
+            [(vec![], u64::from(ready))],
+        )?;
+        out.gauges("start_time_seconds", "When the program started, seconds since 1970", [(vec![], started)])?;
+        out.gauges("ledger_bytes", "Size of the ledger", [(vec![], self.0.ledger.bytes)])
+    }
+
+    fn vessels(&self, out: &mut Out<'_>) -> fmt::Result {
+        let each = |value: fn(&VesselStatus) -> u64| {
+            self.0.vessels.iter().map(move |vessel| (vec![("vessel", vessel.name.as_str())], value(vessel)))
+        };
+        out.gauges(
+            "vessel_connected",
+            "1: it is being served",
+            each(|v| u64::from(v.link.state == LinkState::Connected)),
+        )?;
+        out.gauges("vessel_paused", "1: it is paused", each(|v| u64::from(v.link.state == LinkState::Paused)))?;
+        out.gauges("backlog_files", "Files a vessel still has to get", each(|v| v.backlog.files))?;
+        out.gauges("backlog_bytes", "Bytes of the files a vessel still has to get", each(|v| v.backlog.bytes))?;
+        out.gauges("parked_files", "Files that are parked for a vessel", each(|v| v.parked))?;
+        out.gauges("in_flight_files", "Deliveries under way to a vessel", each(|v| v.in_flight))?;
+        out.gauges("in_flight_bytes", "Bytes of those that the vessel holds", each(|v| v.in_flight_bytes))?;
+        out.gauges("rate_bytes_per_second", "Bytes that go out to a vessel", each(|v| v.rate))?;
+        out.gauges("lag_seconds", "How long the oldest file has waited for a vessel", self.lags())?;
+        out.gauges(
+            "last_acknowledged_seconds",
+            "When a vessel last acknowledged, seconds since 1970",
+            each(|v| v.last_acknowledged.map_or(0, |at| at.as_second().cast_unsigned())),
+        )?;
+        out.counters("acknowledged_files", "Files a vessel acknowledged, ever", each(|v| v.acknowledged.files))?;
+        out.counters("acknowledged_bytes", "Bytes of those files", each(|v| v.acknowledged.bytes))?;
+        out.counters("sent_bytes", "Bytes of files sent to a vessel since the start", each(|v| v.sent_bytes))?;
+        out.counters("errors", "Errors since the start, by kind", self.errors())?;
+        let took = self.0.vessels.iter().map(|vessel| (vec![("vessel", vessel.name.as_str())], &vessel.took));
+        out.histograms("delivery_duration_seconds", "How long deliveries took", took)
+    }
+
+    fn directories(&self, out: &mut Out<'_>) -> fmt::Result {
+        let each = |value: fn(&DirectoryStatus) -> u64| {
+            self.0.directories.iter().map(move |one| (vec![("directory", one.name.as_str())], value(one)))
+        };
+        out.gauges("directory_waiting_files", "Files that some vessel still lacks", each(|d| d.waiting.files))?;
+        out.gauges("directory_waiting_bytes", "Bytes of those files", each(|d| d.waiting.bytes))?;
+        out.gauges("directory_in_flight_files", "Deliveries under way", each(|d| d.in_flight))?;
+        out.gauges("directory_parked_files", "Deliveries that are parked", each(|d| d.parked))?;
+        out.gauges("directory_retired_today_files", "Files retired since midnight", each(|d| d.retired_today.files))?;
+        out.gauges("directory_retired_today_bytes", "Bytes of those files", each(|d| d.retired_today.bytes))?;
+        out.gauges(
+            "directory_trouble",
+            "1: it, or something in it, can't be used",
+            each(|d| u64::from(d.trouble.is_some())),
+        )
+    }
+
+    fn lags(&self) -> impl Iterator<Item = (Labels<'_>, u64)> {
+        self.0.vessels.iter().map(|vessel| {
+            let lag = vessel.oldest.as_ref().map_or(0, |oldest| self.0.at.as_second() - oldest.since.as_second());
+            (vec![("vessel", vessel.name.as_str())], lag.max(0).cast_unsigned())
+        })
+    }
+
+    fn errors(&self) -> impl Iterator<Item = (Labels<'_>, u64)> {
+        self.0.vessels.iter().flat_map(|vessel| {
+            let labels = |kind| vec![("vessel", vessel.name.as_str()), ("kind", kind)];
+            vessel.errors.iter().map(move |(kind, count)| (labels(kind.as_str()), *count))
+        })
+    }
+}

@@ -1,0 +1,31 @@
+//! What people see of it: the status document, the page, metrics, and the story of one file.
+//!
+//! There is one [`Document`], put together from the ledger (what is owed) and from what is going on now ([`Live`]). The
+//! terminal, the page and the metrics are three ways of showing it, so they can't disagree. Without a running daemon the
+//! same document is put together from the ledger alone.
+//!
+//! [`serve()`] answers over HTTP: on a Unix socket beside the ledger for the command line, and where `Listen` says for a
+//! browser. Alone knows HTTP. Reads only, but for [`Orders`](crate::orders::Orders) that it passes on.
+
+mod access;
+mod document;
+mod gather;
+mod histogram;
+mod live;
+mod meter;
+mod metrics;
+mod page;
+mod socket;
+mod story;
+mod web;
+
+pub use document::{
+    Amount, Daemon, Delivered, DirectoryStatus, Document, ErrorStatus, LedgerStatus, Link, LinkState, Oldest, Transfer,
+    Trouble, VesselStatus,
+};
+pub use gather::{Gatherer, Place};
+pub use histogram::Histogram;
+pub use live::Live;
+pub use socket::{Socket, SocketError, call, path_beside};
+pub use story::{Chapter, Fate, Story, Telling, find, tell};
+pub use web::{Listening, Web, listen, serve};

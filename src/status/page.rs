@@ -1,0 +1,18 @@
+//! The page: three files, kept in the program.
+
+use axum::Router;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::IntoResponse;
+use axum::routing::get;
+
+/// Its paths. Script and style stand alone, so that the content security policy can forbid any inside the page.
+pub(super) fn router() -> Router {
+    let file =
+        |kind: &'static str, text: &'static str| get(async move || ([(CONTENT_TYPE, kind)], text).into_response());
+    Router::new()
+        .route("/", file("text/html; charset=utf-8", include_str!("page/index.html")))
+        .route("/page.css", file("text/css; charset=utf-8", include_str!("page/page.css")))
+        .route("/page.js", file("text/javascript; charset=utf-8", include_str!("page/page.js")))
+        .route("/chart.js", file("text/javascript; charset=utf-8", include_str!("page/chart.js")))
+        .route("/icon.svg", file("image/svg+xml", include_str!("page/icon.svg")))
+}

@@ -1,0 +1,195 @@
+//! The Unix socket beside the ledger: how the command line reaches the running program.
+//!
+//! Only the user that runs the program can open it (mode 0600), so what comes in on it needs no further proof.
+
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use axum::http::{Method, Request, StatusCode, header};
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper_util::rt::TokioIo;
+use rustix::fs::{Mode, OFlags};
+use socket2::{Domain, SockAddr, Type};
+use tokio::net::{UnixListener, UnixStream};
+
+/// How long an answer may take. The ledger may be busy with a transaction.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// The longest path that fits into a socket's address, in bytes; the kernel wants a zero byte behind it.
+const LONGEST: usize = 107;
+
+/// Why the running program couldn't be asked.
+#[derive(Debug, thiserror::Error)]
+pub enum SocketError {
+    /// Nobody listens there.
+    #[error("no contentmonster listens on {}", .0.display())]
+    NobodyListens(PathBuf),
+    /// Somebody may, but it can't be used.
+    #[error("{} can't be used: {why}", .path.display())]
+    Unusable {
+        /// The socket.
+        path: PathBuf,
+        /// What the system said.
+        why: String,
+    },
+    /// The program refused.
+    #[error("contentmonster answered {status}: {text}")]
+    Refused {
+        /// The HTTP status.
+        status: u16,
+        /// What it said.
+        text: String,
+    },
+}
+
+/// Where the socket of a ledger lies.
+pub fn path_beside(database: &Path) -> PathBuf {
+    let mut path = database.as_os_str().to_owned();
+    path.push(".sock");
+    path.into()
+}
+
+/// A listening socket; its name goes with it.
+pub struct Socket {
+    listener: Option<UnixListener>,
+    path: PathBuf,
+}
+
+impl Socket {
+    /// Listens. To be called by whoever holds the ledger's lock: what lies at the path was left by one that has ended.
+    ///
+    /// # Errors
+    /// When the path can't be used, with what to do about it.
+    pub fn listen(path: &Path) -> io::Result<Self> {
+        let mut fresh = path.as_os_str().to_owned();
+        fresh.push(".new");
+        let fresh = PathBuf::from(fresh);
+        match std::fs::remove_file(&fresh) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+            _ => {}
+        }
+        let socket = socket2::Socket::new(Domain::UNIX, Type::STREAM.nonblocking().cloexec(), None)?;
+        let (address, _directory) = address(&fresh)?;
+        socket.bind(&address)?;
+        // Nobody can connect before it listens, and nobody else once it does.
+        std::fs::set_permissions(&fresh, std::os::unix::fs::PermissionsExt::from_mode(0o600))?;
+        socket.listen(64)?;
+        std::fs::rename(&fresh, path)?;
+        let listener = UnixListener::from_std(std::os::unix::net::UnixListener::from(OwnedFd::from(socket)))?;
+        Ok(Self { listener: Some(listener), path: path.to_owned() })
+    }
+
+    /// The listener, once. The socket's name stays until this goes.
+    pub(super) fn take(&mut self) -> Option<UnixListener> {
+        self.listener.take()
+    }
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        if let Err(e) = std::fs::remove_file(&self.path) {
+            tracing::debug!(socket = %self.path.display(), "can't be removed: {e}");
+        }
+    }
+}
+
+/// An address for a path. One that is too long is named by way of its directory's descriptor, which must live as long as
+/// the address is used.
+fn address(path: &Path) -> io::Result<(SockAddr, Option<OwnedFd>)> {
+    if path.as_os_str().len() <= LONGEST {
+        return Ok((SockAddr::unix(path)?, None));
+    }
+    let (Some(directory), Some(name)) = (path.parent(), path.file_name()) else {
+        return Err(io::Error::from(io::ErrorKind::InvalidFilename));
+    };
+    let directory = rustix::fs::open(directory, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    let short = Path::new("/proc/self/fd").join(directory.as_raw_fd().to_string()).join(name);
+    if short.as_os_str().as_bytes().len() > LONGEST {
+        let why = "its name is too long for a socket: give Database a file name of at most 75 bytes";
+        return Err(io::Error::new(io::ErrorKind::InvalidFilename, why));
+    }
+    Ok((SockAddr::unix(short)?, Some(directory)))
+}
+
+/// Asks the running program: gets a path, or posts JSON to it.
+///
+/// # Errors
+/// [`SocketError::NobodyListens`] when it does not run, another one when it can't be asked or refuses.
+pub async fn call(socket: &Path, path: &str, post: Option<String>) -> Result<Bytes, SocketError> {
+    let unusable = |why: String| SocketError::Unusable { path: socket.into(), why };
+    let answer = tokio::time::timeout(PATIENCE, exchange(socket, path, post)).await;
+    let (status, body) = answer.map_err(|_| unusable(format!("no answer for {} s", PATIENCE.as_secs())))??;
+    if status.is_success() {
+        return Ok(body);
+    }
+    Err(SocketError::Refused { status: status.as_u16(), text: String::from_utf8_lossy(&body).trim().to_owned() })
+}
+
+async fn exchange(socket: &Path, path: &str, post: Option<String>) -> Result<(StatusCode, Bytes), SocketError> {
+    let unusable = |why: &dyn std::fmt::Display| SocketError::Unusable { path: socket.into(), why: why.to_string() };
+    let stream = connect(socket).await.map_err(|e| match e.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => SocketError::NobodyListens(socket.into()),
+        _ => unusable(&e),
+    })?;
+    let (mut sender, connection) =
+        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|e| unusable(&e))?;
+    let request = Request::builder()
+        .method(if post.is_some() { Method::POST } else { Method::GET })
+        .uri(path)
+        .header(header::HOST, "localhost")
+        .header(header::CONTENT_TYPE, "application/json")
+        .body(Full::<Bytes>::from(post.unwrap_or_default()))
+        .map_err(|e| unusable(&e))?;
+    let asking = async {
+        let answer = sender.send_request(request).await.map_err(|e| unusable(&e))?;
+        let status = answer.status();
+        Ok((status, answer.into_body().collect().await.map_err(|e| unusable(&e))?.to_bytes()))
+    };
+    tokio::pin!(asking);
+    tokio::select! {
+        answer = &mut asking => answer,
+        // The connection may end before the last of the answer was looked at.
+        _ = connection => asking.await,
+    }
+}
+
+async fn connect(path: &Path) -> io::Result<UnixStream> {
+    let (address, _directory) = address(path)?;
+    let address = address.as_pathname().ok_or(io::ErrorKind::InvalidFilename)?;
+    UnixStream::connect(address).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[tokio::test]
+    async fn a_socket_is_its_owners_alone_takes_the_place_of_a_stale_one_and_goes_with_its_owner() {
+        let dir = tempfile::TempDir::new().unwrap();
+        let path = path_beside(&dir.path().join("ledger.sqlite3"));
+        std::fs::write(&path, "stale").unwrap();
+        let socket = Socket::listen(&path).unwrap();
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        connect(&path).await.unwrap();
+        drop(socket);
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+        let nobody = call(&path, "/", None).await.unwrap_err();
+        assert!(matches!(nobody, SocketError::NobodyListens(_)), "{nobody:?}");
+    }
+
+    #[tokio::test]
+    async fn a_long_path_is_no_obstacle_but_a_long_name_is_said() {
+        let dir = tempfile::TempDir::new().unwrap();
+        let deep = dir.path().join("d".repeat(200));
+        std::fs::create_dir(&deep).unwrap();
+        let path = path_beside(&deep.join("ledger.sqlite3"));
+        let _socket = Socket::listen(&path).unwrap();
+        connect(&path).await.unwrap();
+        let refused = Socket::listen(&deep.join("n".repeat(200))).err().unwrap().to_string();
+        assert!(refused.contains("at most 75 bytes"), "{refused}");
+    }
+}

@@ -1,0 +1,412 @@
+//! The story of one file: what became of it, why it is not delivered, what happens next, and what a person can do.
+
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use serde::Serialize;
+
+use super::document::{Document, LinkState, VesselStatus};
+use super::gather::moment;
+use crate::ledger::{DeliveryStory, Ending, LedgerError, LedgerView, VersionStory};
+use crate::local::{self, Found, PROCESSED, Rules, Sight};
+use crate::names::{RelPath, VesselName};
+use crate::records::{DeliveryState, FileStamp};
+use crate::settings::{Directory, Settings};
+
+/// What the story is told from.
+pub struct Telling<'a> {
+    /// The settings.
+    pub settings: &'a Settings,
+    /// How things stand.
+    pub document: &'a Document,
+    /// How the program is called, for commands that a person can type.
+    pub command: &'a str,
+    /// The file as the person named it, quoted for a shell.
+    pub file: &'a str,
+}
+
+/// A file's story. Times are RFC 3339 in UTC, sizes bytes.
+#[derive(Clone, Debug, Serialize)]
+pub struct Story {
+    /// The file's directory.
+    pub directory: String,
+    /// The file; what can't be printed is escaped.
+    pub path: String,
+    /// What there is to say of the file as it lies on the disk now.
+    pub note: Option<String>,
+    /// What a person can do about that.
+    pub you_can: Vec<String>,
+    /// Its versions, oldest first.
+    pub versions: Vec<Chapter>,
+}
+
+/// One version.
+#[derive(Clone, Debug, Serialize)]
+pub struct Chapter {
+    /// The ledger's number.
+    pub version: i64,
+    /// Its size.
+    pub bytes: u64,
+    /// SHA-256; `null` while nobody has read it.
+    pub sha256: Option<String>,
+    /// When it was taken in.
+    pub taken_in: Timestamp,
+    /// What became of it.
+    pub fate: String,
+    /// Whether some vessel still lacks it, and is to get it.
+    pub open: bool,
+    /// Its deliveries, by vessel.
+    pub deliveries: Vec<Fate>,
+}
+
+/// One delivery.
+#[derive(Clone, Debug, Serialize)]
+pub struct Fate {
+    /// To this vessel.
+    pub vessel: String,
+    /// The ledger's number.
+    pub delivery: i64,
+    /// How far it has come.
+    pub state: String,
+    /// How it stands, in plain words.
+    pub now: String,
+    /// How often it failed in a row.
+    pub failures: u32,
+    /// Why it failed last, and what mends it.
+    pub last_error: Option<String>,
+    /// When it is tried next, where it waits for that.
+    pub next_try: Option<Timestamp>,
+    /// When it was acknowledged.
+    pub delivered: Option<Timestamp>,
+    /// How the vessel's copy was verified.
+    pub verified: Option<String>,
+    /// What a person can do.
+    pub you_can: Vec<String>,
+}
+
+/// Finds the file that a person means: by its path on the disk, as `DIRECTORY/PATH`, or by its path in any directory.
+/// Gives its directory, path and versions; the first that the ledger knows, else the first that lies on the disk.
+///
+/// # Errors
+/// When the ledger can't be read.
+pub async fn find<'a>(
+    settings: &'a Settings,
+    ledger: &LedgerView,
+    file: &Path,
+) -> Result<Option<(&'a Directory, RelPath, Vec<VersionStory>)>, LedgerError> {
+    let mut unknown = None;
+    for (directory, path) in candidates(settings, file) {
+        let versions = ledger.story(&directory.name, &path).await?;
+        if !versions.is_empty() {
+            return Ok(Some((directory, path, versions)));
+        }
+        let lies_there = directory.location.join(path.as_path()).symlink_metadata().is_ok();
+        if lies_there && unknown.is_none() {
+            unknown = Some((directory, path, versions));
+        }
+    }
+    Ok(unknown)
+}
+
+fn candidates<'a>(settings: &'a Settings, file: &Path) -> Vec<(&'a Directory, RelPath)> {
+    let rel_path = |path: &Path| RelPath::new(path.as_os_str().as_bytes()).ok();
+    let mut found = Vec::new();
+    let mut add = |directory, path: &Path| found.extend(rel_path(path).map(|path| (directory, path)));
+    let absolute = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
+    for directory in &settings.directories {
+        if let Ok(below) = absolute.strip_prefix(&directory.location) {
+            add(directory, below);
+            if let Ok(retired) = below.strip_prefix(PROCESSED) {
+                add(directory, retired);
+            }
+        }
+    }
+    for directory in &settings.directories {
+        if let Ok(below) = file.strip_prefix(directory.name.as_str()) {
+            add(directory, below);
+        }
+    }
+    settings.directories.iter().for_each(|directory| add(directory, file));
+    found
+}
+
+/// Tells the story, for one vessel or for all.
+pub fn tell(
+    telling: &Telling<'_>,
+    directory: &Directory,
+    path: &RelPath,
+    versions: &[VersionStory],
+    only: Option<&VesselName>,
+) -> Story {
+    let (note, you_can) = telling.disk(directory, path, versions).unzip();
+    let chapter = |story: &VersionStory| {
+        let wanted = story.deliveries.iter().filter(|delivery| only.is_none_or(|only| *only == delivery.vessel));
+        Chapter {
+            version: story.version.id.0,
+            bytes: story.version.stamp.size,
+            sha256: story.version.digest.map(|digest| digest.to_string()),
+            taken_in: moment(story.admitted_at),
+            fate: fate(story, directory.is_mirror()),
+            open: story.ended.is_none() && !story.complete && story.forgotten_at.is_none(),
+            deliveries: wanted.map(|delivery| telling.delivery(story, delivery)).collect(),
+        }
+    };
+    Story {
+        directory: directory.name.to_string(),
+        path: path.to_string(),
+        note,
+        you_can: you_can.unwrap_or_default(),
+        versions: versions.iter().map(chapter).collect(),
+    }
+}
+
+/// What became of a version.
+fn fate(story: &VersionStory, mirror: bool) -> String {
+    match (story.ended, story.forgotten_at) {
+        (Some((_, Ending::Superseded)), _) => "replaced by a newer version",
+        (Some((_, Ending::Vanished)), _) => "its source went away before every vessel had it",
+        (Some((_, Ending::Retired)), _) => "delivered everywhere and retired",
+        (None, Some(_)) => "forgotten: it is sent to nobody any more, until the file changes",
+        (None, None) if story.complete && mirror => "delivered everywhere",
+        (None, None) if story.complete => "delivered everywhere; to be retired",
+        (None, None) => "to be delivered",
+    }
+    .to_owned()
+}
+
+fn is_open(delivery: &DeliveryStory) -> bool {
+    !matches!(delivery.state, DeliveryState::Acknowledged | DeliveryState::Superseded)
+}
+
+impl Telling<'_> {
+    /// What the disk adds to what the ledger knows, and what a person can do about it.
+    fn disk(&self, directory: &Directory, path: &RelPath, versions: &[VersionStory]) -> Option<(String, Vec<String>)> {
+        let current = versions.last().filter(|version| version.ended.is_none());
+        let trouble = self.document.directories.iter().find(|one| one.name == directory.name.as_str());
+        let trouble = trouble.and_then(|one| one.trouble.clone());
+        let rules = Rules::new(&Arc::new(directory.clone()));
+        let sight = match local::see(&rules, path) {
+            Ok(sight) => sight,
+            Err(e) => return Some((e.fault().to_string(), Vec::new())),
+        };
+        match (sight, current) {
+            (Sight::Taken(found) | Sight::Directory(found), Some(current)) => {
+                if found.traits.stamp == current.version.stamp {
+                    trouble.filter(|_| current.complete).map(|trouble| (trouble, Vec::new()))
+                } else {
+                    Some(self.not_taken_in("changed after it was taken in", directory, found.traits.stamp))
+                }
+            }
+            (Sight::Directory(_), None) if !rules.takes_directories() => {
+                Some(("it is a directory; only what lies in it is delivered, with `Recursive`".to_owned(), Vec::new()))
+            }
+            (Sight::Taken(found) | Sight::Directory(found), None) => {
+                Some(self.left_or_awaited(directory, &rules, &found, trouble))
+            }
+            (Sight::Skipped(kind), _) => {
+                Some((format!("left alone: it is a {kind}; only regular files are delivered"), Vec::new()))
+            }
+            (Sight::Gone, Some(current)) if !current.complete => Some((
+                "its source is gone; what was not delivered is dropped when that is noticed".to_owned(),
+                Vec::new(),
+            )),
+            (Sight::Gone, _) => None,
+        }
+    }
+
+    /// Why what is there has not been taken in.
+    fn left_or_awaited(
+        &self,
+        directory: &Directory,
+        rules: &Rules,
+        found: &Found,
+        trouble: Option<String>,
+    ) -> (String, Vec<String>) {
+        let name = &directory.name;
+        let stamp = found.traits.stamp;
+        if !rules.may_take(&found.path) {
+            let why =
+                format!("left alone: IgnoreNames, Include, Exclude or Recursive of [Directory {name}] leaves it out");
+            (why, vec!["rename it, or change these in the settings".to_owned()])
+        } else if !rules.takes_size(stamp.size) {
+            let why = format!("left alone: MinSize or MaxSize of [Directory {name}] leaves it out");
+            (why, vec!["change these in the settings".to_owned()])
+        } else if self.settings.vessels_of(name).is_empty() {
+            let why = format!("left alone: no vessel takes [Directory {name}]");
+            (why, vec!["take it out of the vessels' IgnoreDirs".to_owned()])
+        } else if let Some(trouble) = trouble {
+            (format!("not taken in yet: {trouble}"), Vec::new())
+        } else {
+            self.not_taken_in("not taken in yet", directory, stamp)
+        }
+    }
+
+    fn not_taken_in(&self, what: &str, directory: &Directory, stamp: FileStamp) -> (String, Vec<String>) {
+        if self.document.daemon.is_none() {
+            return (format!("{what}: contentmonster is not running"), self.start());
+        }
+        let changed = Timestamp::new(stamp.mtime, 0).unwrap_or(Timestamp::MIN);
+        let (changed, quiet) = (local(changed), directory.settle_time);
+        let why =
+            format!("{what} (last at {changed}): it is taken in once it is closed, or has been quiet for {quiet:?}");
+        (why, vec!["finish writing it; a file that is written elsewhere and moved in is taken at once".to_owned()])
+    }
+
+    fn start(&self) -> Vec<String> {
+        vec![format!("{}            (runs until it is stopped)", self.command), format!("{} --once", self.command)]
+    }
+
+    fn delivery(&self, story: &VersionStory, delivery: &DeliveryStory) -> Fate {
+        let (now, next_try, you_can) = match delivery.state {
+            DeliveryState::Acknowledged => ("delivered".to_owned(), None, Vec::new()),
+            DeliveryState::Superseded => (ended(story), None, Vec::new()),
+            _ => self.open(story, delivery),
+        };
+        Fate {
+            vessel: delivery.vessel.to_string(),
+            delivery: delivery.id.0,
+            state: delivery.state.as_str().to_owned(),
+            now,
+            failures: delivery.failures,
+            last_error: delivery.reason.clone().filter(|_| is_open(delivery)),
+            next_try,
+            delivered: delivery.acknowledged.as_ref().map(|(at, _)| moment(*at)),
+            verified: delivery.acknowledged.as_ref().map(|(_, how)| how.clone()),
+            you_can,
+        }
+    }
+
+    /// How an open delivery stands, when it is tried next, and what a person can do.
+    fn open(&self, story: &VersionStory, delivery: &DeliveryStory) -> (String, Option<Timestamp>, Vec<String>) {
+        let name = delivery.vessel.as_str();
+        let Some(vessel) = self.document.vessels.iter().find(|vessel| vessel.name == name) else {
+            let mend = format!("write [Vessel {name}] again, or start contentmonster, which drops what is left for it");
+            return ("the settings name no such vessel any more".to_owned(), None, vec![mend]);
+        };
+        let link = &vessel.link;
+        let since = link.since.map(|since| format!(" since {}", local(since))).unwrap_or_default();
+        let reason = link.reason.as_deref().unwrap_or("the reason is not known");
+        match link.state {
+            LinkState::Off => {
+                let before = link.reason.as_ref().map(|why| format!("; when it ran, the vessel was away: {why}"));
+                let now = format!("contentmonster is not running{}", before.unwrap_or_default());
+                (now, None, self.start())
+            }
+            LinkState::Paused => {
+                let now = format!("the vessel is paused{since}");
+                (now, None, vec![format!("{} resume {}", self.command, quoted(name))])
+            }
+            LinkState::Away => {
+                let now = format!("the vessel is away{since}: {reason}");
+                (now, link.next_try, vec![format!("{} retry --vessel {}     (at once)", self.command, quoted(name))])
+            }
+            LinkState::Connecting => ("the vessel is being connected to".to_owned(), None, Vec::new()),
+            LinkState::Connected => self.connected(story, delivery, vessel),
+        }
+    }
+
+    fn connected(
+        &self,
+        story: &VersionStory,
+        delivery: &DeliveryStory,
+        vessel: &VesselStatus,
+    ) -> (String, Option<Timestamp>, Vec<String>) {
+        let version = &story.version;
+        let place = (version.directory.as_str(), version.path.to_string());
+        let transfer = vessel.transfers.iter().find(|t| (t.directory.as_str(), &t.path) == (place.0, &place.1));
+        if let Some(transfer) = transfer {
+            let now = format!("under way: {} of {} bytes, {}", transfer.taken, transfer.bytes, delivery.state.as_str());
+            return (now, None, Vec::new());
+        }
+        let due = moment(delivery.due_at);
+        if due <= self.document.at && delivery.reason.is_none() {
+            let now = format!("waits its turn; {} files are to go to this vessel", vessel.backlog.files);
+            return (now, None, Vec::new());
+        }
+        let word = if delivery.parked { "parked" } else { "put off" };
+        let reason = delivery.reason.as_deref().unwrap_or("the reason is not known");
+        let retry =
+            format!("{} retry {} --vessel {}     (at once)", self.command, self.file, quoted(vessel.name.as_str()));
+        let forget = format!("{} forget {}     (leave it where it is, undelivered)", self.command, self.file);
+        (format!("{word}: {reason}"), Some(due), vec![retry, forget])
+    }
+}
+
+/// Why a delivery is not wanted any more.
+fn ended(story: &VersionStory) -> String {
+    match (story.ended, story.forgotten_at) {
+        (Some((_, Ending::Superseded)), _) => "not needed: a newer version took its place",
+        (Some(_), _) => "not needed: its source went away",
+        (None, Some(_)) => "not needed: the file was forgotten",
+        (None, None) => "not needed: the vessel does not take this directory any more",
+    }
+    .to_owned()
+}
+
+/// A moment as people read it: local time.
+fn local(moment: Timestamp) -> String {
+    moment.to_zoned(TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S").to_string()
+}
+
+/// A word for a shell.
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '/' | '.' | '_' | '-');
+    if !word.is_empty() && word.chars().all(plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''"))
+    }
+}
+
+impl Story {
+    /// The deliveries that are still to be made, of the version that the path holds now.
+    pub fn open_deliveries(&self) -> impl Iterator<Item = &Fate> {
+        let open = self.versions.iter().filter(|version| version.open);
+        open.flat_map(|version| &version.deliveries)
+            .filter(|fate| fate.delivered.is_none() && fate.state != "superseded")
+    }
+
+    /// The version that is still to be delivered.
+    pub fn open_version(&self) -> Option<i64> {
+        self.versions.iter().find(|version| version.open).map(|version| version.version)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::names::DirectoryName;
+    use crate::settings::Environment;
+
+    fn named(name: &str) -> DirectoryName {
+        DirectoryName::new(name)
+    }
+
+    fn settings() -> Settings {
+        let text = "[Directory maps]\nLocation = /srv/maps\n[Directory charts]\nLocation = /srv/charts\n\
+                    [Vessel tern]\nAddress = 192.0.2.7\nUsername = mate\n";
+        Settings::parse(text, Path::new("/etc/settings.ini"), &Environment::default()).unwrap()
+    }
+
+    #[test]
+    fn a_file_is_found_by_its_place_by_its_directorys_name_and_by_its_own() {
+        let settings = settings();
+        let found = |file: &str| {
+            let found = candidates(&settings, Path::new(file)).into_iter();
+            found.map(|(directory, path)| (directory.name.clone(), path.to_string())).collect::<Vec<_>>()
+        };
+        assert_eq!(found("/srv/charts/a")[0], (named("charts"), "a".into()));
+        assert_eq!(found("/srv/charts/processed/a")[1], (named("charts"), "a".into()));
+        assert_eq!(found("charts/a b")[0], (named("charts"), "a b".into()));
+        assert_eq!(found("a"), [(named("maps"), "a".into()), (named("charts"), "a".into())]);
+        assert!(found("/srv/elsewhere").is_empty());
+    }
+
+    #[test]
+    fn words_are_quoted_only_where_a_shell_needs_it() {
+        assert_eq!((quoted("a-b"), quoted("a b"), quoted("it's")), ("a-b".into(), "'a b'".into(), r"'it'\''s'".into()));
+    }
+}

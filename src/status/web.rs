@@ -1,0 +1,212 @@
+//! The HTTP service: what is asked where. The README lists the paths.
+
+use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::extract::rejection::JsonRejection;
+use axum::http::header::CONTENT_TYPE;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use futures_util::Stream;
+use secrecy::SecretString;
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+use super::access::{Access, guard};
+use super::socket::Socket;
+use super::{Gatherer, metrics, page};
+use crate::ledger::LedgerError;
+use crate::orders::{Order, Orders};
+
+/// How often the page is told how things stand.
+const BEAT: Duration = Duration::from_millis(500);
+/// How many pages may be open at once. Each costs a document twice a second.
+const MOST_PAGES: usize = 64;
+/// How long answers may go on when the program stops.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// What the service answers from. Cheap to clone.
+#[derive(Clone)]
+pub struct Web {
+    /// Puts the documents together.
+    pub gatherer: Arc<Gatherer>,
+    /// Takes orders.
+    pub orders: Orders,
+    /// The vessels that orders may name.
+    pub vessels: Arc<[String]>,
+    /// Ends the service.
+    pub stop: CancellationToken,
+}
+
+/// Where it listens.
+pub enum Listening {
+    /// On the Unix socket, for our own user.
+    Socket(Socket),
+    /// On a TCP port, for whoever reaches it; orders need the token, and are refused without one.
+    Port(TcpListener, Option<SecretString>),
+}
+
+/// Listens on a TCP address.
+///
+/// # Errors
+/// When the address is taken, or not ours.
+pub async fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    TcpListener::bind(address).await
+}
+
+/// Serves until it is stopped.
+///
+/// # Errors
+/// When the listener fails.
+pub async fn serve(web: Web, listening: Listening) -> io::Result<()> {
+    let stop = web.stop.clone();
+    let serving = async {
+        match listening {
+            Listening::Socket(mut socket) => {
+                let Some(listener) = socket.take() else { return Ok(()) };
+                let app = router(web, Access::Trusted);
+                axum::serve(listener, app).with_graceful_shutdown(stop.clone().cancelled_owned()).await
+            }
+            Listening::Port(listener, token) => {
+                let app = router(web, Access::Public(token));
+                axum::serve(listener, app).with_graceful_shutdown(stop.clone().cancelled_owned()).await
+            }
+        }
+    };
+    let out_of_time = async {
+        stop.cancelled().await;
+        tokio::time::sleep(GRACE).await;
+    };
+    tokio::select! {
+        served = serving => served,
+        () = out_of_time => Ok(()),
+    }
+}
+
+#[derive(Clone)]
+struct App {
+    web: Web,
+    access: Access,
+    pages: Arc<Semaphore>,
+}
+
+fn router(web: Web, access: Access) -> Router {
+    let app = App { web, access: access.clone(), pages: Arc::new(Semaphore::new(MOST_PAGES)) };
+    Router::new()
+        .route("/api/status", get(status))
+        .route("/api/throughput", get(throughput))
+        .route("/api/events", get(events))
+        .route("/api/access", get(access_of))
+        .route("/api/orders", post(order))
+        .route("/metrics", get(metrics_text))
+        .route("/healthz", get(async || "ok\n"))
+        .route("/readyz", get(readiness))
+        .with_state(app)
+        .merge(page::router())
+        .layer(axum::middleware::from_fn_with_state(access, guard))
+}
+
+/// An answer that couldn't be made.
+struct Failed(LedgerError);
+
+impl From<LedgerError> for Failed {
+    fn from(error: LedgerError) -> Self {
+        Self(error)
+    }
+}
+
+impl IntoResponse for Failed {
+    fn into_response(self) -> Response {
+        (StatusCode::SERVICE_UNAVAILABLE, format!("{}\n", self.0.fault())).into_response()
+    }
+}
+
+async fn status(State(app): State<App>) -> Result<Response, Failed> {
+    let document = app.web.gatherer.document().await?;
+    Ok(Json(&*document).into_response())
+}
+
+async fn throughput(State(app): State<App>) -> Response {
+    Json(app.web.gatherer.throughput()).into_response()
+}
+
+async fn metrics_text(State(app): State<App>) -> Result<Response, Failed> {
+    let document = app.web.gatherer.document().await?;
+    Ok(match metrics::text(document) {
+        Ok(text) => ([(CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response(),
+        Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+    })
+}
+
+/// Ready: the ledger answers, and what lay in the directories at the start is in it.
+async fn readiness(State(app): State<App>) -> Result<Response, Failed> {
+    let document = app.web.gatherer.document().await?;
+    Ok(match document.daemon.as_ref().is_some_and(|daemon| daemon.ready) {
+        true => "ready\n".into_response(),
+        false => (StatusCode::SERVICE_UNAVAILABLE, "the directories are still being looked through\n").into_response(),
+    })
+}
+
+/// What the page may offer.
+async fn access_of(State(app): State<App>, headers: HeaderMap) -> Response {
+    let (orders, granted) = (app.access.takes_orders(), app.access.may_order(&headers));
+    Json(serde_json::json!({ "orders": orders, "granted": granted })).into_response()
+}
+
+/// The document, again and again.
+async fn events(State(app): State<App>) -> Response {
+    let Ok(seat) = app.pages.clone().try_acquire_owned() else {
+        return (StatusCode::SERVICE_UNAVAILABLE, "too many pages are open\n").into_response();
+    };
+    let stop = app.web.stop.clone();
+    let documents = futures_util::stream::unfold((app, seat, None), async |(app, seat, last)| {
+        // The first one at once.
+        if last.is_some() {
+            tokio::time::sleep(BEAT).await;
+        }
+        let event = match app.web.gatherer.document().await {
+            Ok(document) => Event::default().event("status").json_data(&*document).ok()?,
+            Err(e) => Event::default().event("trouble").data(e.fault().to_string().replace(['\r', '\n'], " ")),
+        };
+        Some((Ok::<_, Infallible>(event), (app, seat, Some(()))))
+    });
+    Sse::new(until(documents, stop)).keep_alive(KeepAlive::default()).into_response()
+}
+
+fn until<S: Stream>(stream: S, stop: CancellationToken) -> impl Stream<Item = S::Item> {
+    use futures_util::StreamExt;
+    stream.take_until(stop.cancelled_owned())
+}
+
+async fn order(
+    State(app): State<App>,
+    headers: HeaderMap,
+    order: Result<Json<Order>, JsonRejection>,
+) -> Result<Response, Failed> {
+    if !app.access.may_order(&headers) {
+        let why =
+            if app.access.takes_orders() { "the token is wrong or missing\n" } else { "ListenToken is not set\n" };
+        return Ok((StatusCode::FORBIDDEN, why).into_response());
+    }
+    let order = match order {
+        Ok(Json(order)) => order,
+        Err(rejection) => return Ok(rejection.into_response()),
+    };
+    if let Order::Pause { vessel } | Order::Resume { vessel } | Order::Retry { vessel, .. } = &order
+        && !app.web.vessels.contains(vessel)
+    {
+        return Ok((StatusCode::NOT_FOUND, format!("there is no [Vessel {vessel}]\n")).into_response());
+    }
+    tracing::info!(?order, "ordered");
+    let done = app.web.orders.carry_out(&order).await?;
+    app.web.gatherer.refresh().await;
+    Ok(Json(serde_json::json!({ "done": done })).into_response())
+}

@@ -1,0 +1,145 @@
+//! A lane: an SFTP session on a channel with a window of its own, on a connection that it may share with other lanes.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::error::{ConnectError, RemoteError};
+use super::file::RemoteFile;
+use super::sftp::{Limits, OpenFlags, Sftp, SftpError};
+use super::ssh::{Connection, SshEnvironment, place};
+use crate::names::RemotePath;
+use crate::settings::Vessel;
+
+/// A channel that takes less than this at once is taken for one with a small window: no server but one that grants so
+/// little says so.
+const SMALL_WINDOW: usize = 32 << 10;
+
+/// One way to a vessel; cheap to clone. It ends when the last clone and the last file opened on it are gone.
+#[derive(Clone)]
+pub struct Lane(Arc<Inner>);
+
+impl PartialEq for Lane {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+struct Inner {
+    connection: Connection,
+    sftp: Sftp,
+}
+
+impl Lane {
+    /// A lane on a connection of its own.
+    ///
+    /// # Errors
+    /// As [`Remote::connect`](super::Remote::connect).
+    pub async fn connect(vessel: &Arc<Vessel>, environment: &Arc<SshEnvironment>) -> Result<Self, ConnectError> {
+        let connection = Connection::open(vessel, environment).await?;
+        let (lane, extensions) = Self::start(&connection, vessel).await?;
+        let no_answer = |e: RemoteError| ConnectError::Handshake { place: place(vessel), why: e.to_string() };
+        lane.find_limits(&extensions).await.map_err(no_answer)?;
+        Ok(lane)
+    }
+
+    /// Another lane on the same connection.
+    ///
+    /// # Errors
+    /// As [`Remote::connect`](super::Remote::connect); a vessel may allow few channels (`MaxSessions`).
+    pub async fn beside(&self, vessel: &Vessel) -> Result<Self, ConnectError> {
+        let (lane, _) = Self::start(&self.0.connection, vessel).await?;
+        Ok(lane)
+    }
+
+    /// Starts SFTP on a connection; also says what extensions the vessel announced.
+    pub(super) async fn start(
+        connection: &Connection,
+        vessel: &Vessel,
+    ) -> Result<(Self, HashMap<String, String>), ConnectError> {
+        let handshake = |why: String| ConnectError::Handshake { place: place(vessel), why };
+        let no_sftp = |why: String| ConnectError::NoSftp { place: place(vessel), why };
+        let starting = async {
+            let channel = connection.channel().await.map_err(|e| handshake(e.to_string()))?;
+            channel.request_subsystem(true, "sftp").await.map_err(|e| handshake(e.to_string()))?;
+            let (sftp, extensions) = Sftp::start(channel, vessel.timeout).await.map_err(|e| no_sftp(e.to_string()))?;
+            Ok((Self(Arc::new(Inner { connection: connection.clone(), sftp })), extensions))
+        };
+        tokio::time::timeout(vessel.timeout * 2, starting)
+            .await
+            .map_err(|_| handshake(format!("no SFTP within {:?}", vessel.timeout * 2)))?
+    }
+
+    /// Asks what one request may hold.
+    pub(super) async fn find_limits(&self, extensions: &HashMap<String, String>) -> Result<Limits, RemoteError> {
+        let limits = if extensions.contains_key("limits@openssh.com") {
+            self.0.sftp.limits().await
+        } else {
+            // Any question would do: the answer tells how long the way is.
+            self.0.sftp.stat(b".").await.map(|_| Limits::default())
+        };
+        match limits {
+            Err(SftpError::Status { .. }) => Ok(Limits::default()),
+            limits => limits.map_err(|e| RemoteError::from_sftp(&e, "asking for the vessel's limits")),
+        }
+    }
+
+    pub(super) fn sftp(&self) -> &Sftp {
+        &self.0.sftp
+    }
+
+    /// Opens a file; one that is made gets the permission bits `mode`.
+    ///
+    /// # Errors
+    /// What the vessel says, or that the connection is gone.
+    pub async fn open(&self, path: &RemotePath, flags: OpenFlags, mode: u32) -> Result<RemoteFile, RemoteError> {
+        let opened = self.0.sftp.open(path.as_bytes(), flags, mode).await;
+        let handle = opened.map_err(|e| RemoteError::from_sftp(&e, format_args!("opening {path}")))?;
+        Ok(RemoteFile::new(self.0.sftp.clone(), handle, path.clone()))
+    }
+
+    /// The shortest time that a question and its answer took so far.
+    pub fn round_trip(&self) -> Duration {
+        self.0.sftp.round_trip()
+    }
+
+    /// Whether the vessel grants so small a window that one channel can't fill a path of some length.
+    pub fn has_small_window(&self) -> bool {
+        self.0.sftp.takes_at_once() < SMALL_WINDOW
+    }
+
+    /// Whether its connection sends with BBR, which a loss here and there does not slow down.
+    pub fn sends_with_bbr(&self) -> bool {
+        self.0.connection.congestion() == "bbr"
+    }
+
+    /// Whether it shares its connection with another.
+    pub fn is_beside(&self, other: &Self) -> bool {
+        self.0.connection.is_same(&other.0.connection)
+    }
+
+    /// Whether answers are due that don't come, so that the link may be down. It may also come back.
+    pub fn is_silent(&self) -> bool {
+        self.0.sftp.is_silent()
+    }
+
+    /// Cuts the connection off without a word, and has the kernel forget what it was still to send on it.
+    pub fn abandon(&self) {
+        self.0.connection.abandon();
+    }
+
+    /// Whether it is gone.
+    pub fn is_lost(&self) -> bool {
+        self.0.connection.is_closed() || self.0.sftp.is_ended()
+    }
+
+    /// Bytes written on it that wait for an answer.
+    pub fn unanswered_bytes(&self) -> u64 {
+        self.0.sftp.unanswered_bytes()
+    }
+
+    /// Bytes written on it and answered since it began.
+    pub fn answered_bytes(&self) -> u64 {
+        self.0.sftp.answered_bytes()
+    }
+}

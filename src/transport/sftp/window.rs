@@ -1,0 +1,197 @@
+//! How many payload bytes may be unanswered at once: as many as the path needs to stay full, and hardly more.
+//!
+//! Too few, and the link idles while answers are on their way; too many, and they queue before the link, where a small
+//! file that comes later waits behind them, and are lost with it when it is cut. So the window follows the rate at which
+//! the vessel answers, over the length of the path. Knows bytes and time, not what they are for.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// The window's bounds, in bytes, and where it starts. OpenSSH grants a channel 2 MiB, so the upper bound keeps a channel
+/// full while as much again is on its way to it.
+const LEAST: usize = 128 << 10;
+const FIRST: usize = 256 << 10;
+const MOST: usize = 4 << 20;
+/// The rate that a path is taken to have before one was measured, in bytes per second.
+const FIRST_RATE: f64 = 3e6;
+/// What the window covers beyond two round trips: vessels answer in bursts, and disks pause.
+const SLACK: Duration = Duration::from_millis(250);
+/// The shortest time over which a rate is measured, and how many measurements are remembered: the best one counts.
+const MEASURE: Duration = Duration::from_millis(50);
+const REMEMBERED: usize = 16;
+/// Writes that should fit into the window, so that answers come steadily; and the least worth sending alone, in bytes.
+const WRITES: u64 = 8;
+const LEAST_WRITE: u64 = 32 << 10;
+
+/// The window of one session.
+pub(super) struct Window {
+    room: Arc<Semaphore>,
+    answered: AtomicU64,
+    state: Mutex<State>,
+}
+
+struct State {
+    size: usize,
+    round_trip: Duration,
+    since: Instant,
+    bytes: u64,
+    /// Bytes per second, the latest last.
+    rates: VecDeque<f64>,
+}
+
+/// Bytes in flight; dropped when they are answered.
+pub(super) type InFlight = OwnedSemaphorePermit;
+
+impl Window {
+    pub(super) fn new() -> Self {
+        Self {
+            room: Arc::new(Semaphore::new(FIRST)),
+            answered: AtomicU64::new(0),
+            state: Mutex::new(State {
+                size: FIRST,
+                round_trip: Duration::ZERO,
+                since: Instant::now(),
+                bytes: 0,
+                rates: VecDeque::with_capacity(REMEMBERED),
+            }),
+        }
+    }
+
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().expect("no code panics while it holds this lock")
+    }
+
+    /// Waits until `bytes` more may be on their way; `None` when the session has ended.
+    pub(super) async fn enter(&self, bytes: usize) -> Option<InFlight> {
+        let permits = u32::try_from(bytes.min(LEAST)).unwrap_or(u32::MAX);
+        self.room.clone().acquire_many_owned(permits).await.ok()
+    }
+
+    /// Ends it: nobody waits any more.
+    pub(super) fn close(&self) {
+        self.room.close();
+    }
+
+    /// Takes note of how long a question and its answer took: the shortest says how long the way is, the others what was
+    /// lost or waited for on it.
+    pub(super) fn note_round_trip(&self, round_trip: Duration) {
+        let mut state = self.state();
+        if !state.round_trip.is_zero() && state.round_trip <= round_trip {
+            return;
+        }
+        state.round_trip = round_trip;
+        if state.rates.is_empty() {
+            let wanted = (round_trip.as_secs_f64() * FIRST_RATE) as usize;
+            self.resize(&mut state, wanted.clamp(FIRST, MOST / 2));
+        }
+    }
+
+    pub(super) fn round_trip(&self) -> Duration {
+        self.state().round_trip
+    }
+
+    pub(super) fn answered_bytes(&self) -> u64 {
+        self.answered.load(Ordering::Relaxed)
+    }
+
+    /// How many bytes are worth sending in one write.
+    pub(super) fn worth_writing(&self) -> u64 {
+        (self.state().size as u64 / WRITES).max(LEAST_WRITE)
+    }
+
+    /// Takes note of an answer, and fits the window to the rate at which they come.
+    pub(super) fn answered(&self, bytes: u64, now: Instant) {
+        if bytes == 0 {
+            return;
+        }
+        self.answered.fetch_add(bytes, Ordering::Relaxed);
+        let mut state = self.state();
+        state.bytes += bytes;
+        let took = now.saturating_duration_since(state.since);
+        if took < MEASURE.max(state.round_trip) {
+            return;
+        }
+        let rate = state.bytes as f64 / took.as_secs_f64();
+        (state.bytes, state.since) = (0, now);
+        // What was measured across a pause says little, and lowers nothing.
+        if state.rates.len() == REMEMBERED {
+            state.rates.pop_front();
+        }
+        state.rates.push_back(rate);
+        let best = state.rates.iter().copied().fold(0.0, f64::max);
+        let wanted = (best * (state.round_trip * 2 + SLACK).as_secs_f64()) as usize;
+        self.resize(&mut state, wanted.clamp(LEAST, MOST));
+    }
+
+    fn resize(&self, state: &mut State, wanted: usize) {
+        if wanted > state.size {
+            self.room.add_permits(wanted - state.size);
+            state.size = wanted;
+        } else {
+            // What is in flight can't be called back: the window shrinks by what is free, and by the rest later.
+            state.size -= self.room.forget_permits(state.size - wanted);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn size(window: &Window) -> usize {
+        window.state().size
+    }
+
+    /// Answers at a rate in bytes per second for some seconds.
+    fn answer(window: &Window, rate: u64, seconds: u32) {
+        let start = window.state().since;
+        for step in 1..=seconds * 10 {
+            window.answered(rate / 10, start + Duration::from_millis(100) * step);
+        }
+    }
+
+    #[test]
+    fn a_slow_path_gets_a_small_window_and_a_fast_one_a_large() {
+        for (rate, least, most) in [(50_000, LEAST, LEAST), (4_000_000, 1 << 20, 2 << 20), (500_000_000, MOST, MOST)] {
+            let window = Window::new();
+            window.note_round_trip(Duration::from_millis(100));
+            answer(&window, rate, 10);
+            assert!((least..=most).contains(&size(&window)), "{rate}: {}", size(&window));
+        }
+    }
+
+    #[test]
+    fn a_longer_path_gets_a_larger_window() {
+        let (near, far) = (Window::new(), Window::new());
+        far.note_round_trip(Duration::from_millis(600));
+        for window in [&near, &far] {
+            answer(window, 2_500_000, 20);
+        }
+        assert!(size(&far) > 2 * size(&near), "{} {}", size(&far), size(&near));
+    }
+
+    #[tokio::test]
+    async fn what_is_in_flight_is_waited_for_when_the_window_shrinks() {
+        let window = Window::new();
+        let held = window.enter(LEAST).await.unwrap();
+        let also_held = window.enter(LEAST).await.unwrap();
+        answer(&window, 1000, 10);
+        assert_eq!(size(&window), FIRST);
+        drop((held, also_held));
+        answer(&window, 1000, 1);
+        assert_eq!(size(&window), LEAST);
+        assert_eq!(window.room.available_permits(), LEAST);
+    }
+
+    #[tokio::test]
+    async fn nobody_waits_when_it_is_over() {
+        let window = Window::new();
+        let _full = (window.enter(LEAST).await, window.enter(LEAST).await);
+        let (waiting, ()) = tokio::join!(window.enter(1), async { window.close() });
+        assert!(waiting.is_none());
+    }
+}

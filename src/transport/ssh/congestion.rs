@@ -1,0 +1,93 @@
+//! Which congestion control a connection sends with.
+//!
+//! The sender's choice decides on lossy links, where BBR is many times faster than what kernels usually have. It is made
+//! for each socket, and the kernel lets a process without privileges choose among those that it has and allows.
+
+use std::io::ErrorKind;
+
+use socket2::SockRef;
+use tokio::net::TcpStream;
+
+use crate::settings::CongestionControl;
+
+/// The algorithms that a process without privileges may choose.
+const ALLOWED: &str = "/proc/sys/net/ipv4/tcp_allowed_congestion_control";
+
+/// What a connection sends with.
+#[derive(Default)]
+pub(super) struct Congestion {
+    /// The kernel's name of it.
+    pub(super) in_use: String,
+    /// Why it is not the one that was wished for, and what a person can do.
+    pub(super) refused: Option<String>,
+}
+
+/// Has a connected socket send as the settings wish, where the kernel lets it; else the system's choice stays.
+pub(super) fn choose(stream: &TcpStream, wish: &CongestionControl) -> Congestion {
+    let socket = SockRef::from(stream);
+    let wished = match wish {
+        CongestionControl::Auto => Some("bbr"),
+        CongestionControl::System => None,
+        CongestionControl::Named(name) => Some(name.as_str()),
+    };
+    let error = wished.and_then(|name| Some((name, socket.set_tcp_congestion(name.as_bytes()).err()?)));
+    // The kernel fills the rest of a fixed length with zeros.
+    let in_use = socket.tcp_congestion().unwrap_or_default();
+    let in_use = String::from_utf8_lossy(in_use.split(|byte| *byte == 0).next().unwrap_or_default()).into_owned();
+    let refused = error.map(|(name, error)| {
+        let allowed = std::fs::read_to_string(ALLOWED).unwrap_or_default();
+        format!("{in_use} is used, not {name}: {}", advice(name, &error, allowed.trim()))
+    });
+    Congestion { in_use, refused }
+}
+
+/// Why an algorithm is refused, and what a person can do about it.
+fn advice(name: &str, error: &std::io::Error, allowed: &str) -> String {
+    match error.kind() {
+        ErrorKind::NotFound => format!("this host's kernel has it not loaded; run: modprobe tcp_{name}"),
+        ErrorKind::PermissionDenied => format!(
+            "this host's kernel keeps it to root; run: sysctl 'net.ipv4.tcp_allowed_congestion_control={allowed} {name}'"
+        ),
+        _ => format!("{error}; choose another as CongestionControl"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Error;
+
+    async fn connected() -> (TcpStream, tokio::net::TcpListener) {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        (TcpStream::connect(listener.local_addr().unwrap()).await.unwrap(), listener)
+    }
+
+    #[tokio::test]
+    async fn what_the_kernel_grants_is_in_use() {
+        let (stream, _listener) = connected().await;
+        let system = choose(&stream, &CongestionControl::System);
+        assert!(!system.in_use.is_empty() && system.refused.is_none());
+        // Every kernel has it, and none keeps it from anybody.
+        let reno = choose(&stream, &CongestionControl::Named("reno".into()));
+        assert_eq!((reno.in_use.as_str(), reno.refused), ("reno", None));
+    }
+
+    #[tokio::test]
+    async fn what_the_kernel_does_not_have_leaves_the_systems() {
+        let (stream, _listener) = connected().await;
+        let system = choose(&stream, &CongestionControl::System).in_use;
+        let unknown = choose(&stream, &CongestionControl::Named("no_such".into()));
+        assert_eq!(unknown.in_use, system);
+        let expected = format!("{system} is used, not no_such: ");
+        assert!(unknown.refused.is_some_and(|why| why.starts_with(&expected) && why.contains("tcp_no_such")));
+    }
+
+    #[test]
+    fn a_refusal_comes_with_the_command_that_mends_it() {
+        let permission = Error::from(ErrorKind::PermissionDenied);
+        let advised = advice("cubic", &permission, "reno bbr");
+        assert!(advised.ends_with("sysctl 'net.ipv4.tcp_allowed_congestion_control=reno bbr cubic'"), "{advised}");
+        let missing = Error::from(ErrorKind::NotFound);
+        assert!(advice("bbr", &missing, "reno cubic").ends_with("modprobe tcp_bbr"));
+    }
+}

@@ -1,0 +1,307 @@
+//! Which ranges of a file are where: joined, complete in TempDir, on their way, or missing.
+//!
+//! Plain arithmetic. A range that comes right after what is joined is appended; any other that is taken becomes a part of
+//! its own, named by where it starts, so whatever a part holds when a link is cut is a range of the file like any other,
+//! and only what it lacks is missing.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+
+/// Ranges by their starts; they don't touch one another's bytes.
+#[derive(Default)]
+struct Ranges(BTreeMap<u64, u64>);
+
+impl Ranges {
+    fn add(&mut self, range: Range<u64>) {
+        if !range.is_empty() {
+            self.0.insert(range.start, range.end);
+        }
+    }
+
+    fn bytes(&self) -> u64 {
+        self.0.iter().map(|(start, end)| end - start).sum()
+    }
+}
+
+/// The ranges of one file.
+pub(super) struct Extents {
+    size: u64,
+    joined: u64,
+    /// Whether the range after what is joined is being appended.
+    appending: bool,
+    complete: Ranges,
+    /// The starts of parts that may hold more than the range that is counted as complete.
+    ragged: BTreeSet<u64>,
+    missing: Ranges,
+    /// How many are on their way.
+    taken: usize,
+    /// The longest range that is taken at once, and how far ahead of what is joined one may begin; in bytes.
+    longest: u64,
+    ahead: u64,
+}
+
+/// A range that somebody uploads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Piece {
+    pub(super) range: Range<u64>,
+    /// It comes right after what is joined: it needs no part, and may grow.
+    pub(super) next: bool,
+}
+
+/// A part that can be joined.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Part {
+    pub(super) range: Range<u64>,
+    /// It may hold more than the range.
+    pub(super) ragged: bool,
+}
+
+/// Ranges are not cut shorter than this, in bytes: each costs round trips and a file.
+const SHORTEST: u64 = 128 << 10;
+/// How much of the file all takers together should be spread over, in bytes: what they read is hashed on the way, and kept
+/// until it was.
+const SPREAD: u64 = 32 << 20;
+
+impl Extents {
+    /// A file of `size` bytes whose first `joined` bytes are joined, with parts that hold `held`. Where two overlap, the
+    /// second counts. Also gives the starts of parts that are of no use: joined already, or within another.
+    pub(super) fn new(size: u64, longest: u64, ahead: u64, joined: u64, mut held: Vec<Range<u64>>) -> (Self, Vec<u64>) {
+        held.sort_by_key(|range| (range.start, range.end));
+        let (mut complete, mut missing, mut useless) = (Ranges::default(), Ranges::default(), Vec::new());
+        let mut ragged = BTreeSet::new();
+        let mut at = joined;
+        for range in held {
+            let begins_within = range.start < at;
+            let last = complete.0.last_entry().filter(|_| begins_within && at < range.end && range.end <= size);
+            if let Some(mut last) = last {
+                ragged.insert(*last.key());
+                *last.get_mut() = range.start;
+            } else if begins_within || range.end > size || range.is_empty() {
+                useless.push(range.start);
+                continue;
+            }
+            missing.add(at..range.start);
+            at = range.end;
+            complete.add(range);
+        }
+        missing.add(at..size);
+        (Self { size, joined, appending: false, complete, ragged, missing, taken: 0, longest, ahead }, useless)
+    }
+
+    /// Takes the first missing range, or the beginning of it: shorter towards the end of the file, so that all of
+    /// `takers` end at about the same time. `None` when there is none, or none near enough to what is joined.
+    pub(super) fn take(&mut self, takers: usize) -> Option<Piece> {
+        let share = self.share(takers);
+        let (start, end) = self.missing.0.pop_first()?;
+        if start != self.joined && start >= self.joined.saturating_add(self.ahead) {
+            self.missing.add(start..end);
+            return None;
+        }
+        let next = start == self.joined && !self.appending;
+        // What can be lengthened need not be long: others may come and take what follows.
+        let length = if next { self.shortest() } else { share };
+        let range = start..end.min(start.saturating_add(length));
+        self.missing.add(range.end..end);
+        self.taken += 1;
+        self.appending |= next;
+        Some(Piece { range, next })
+    }
+
+    fn share(&self, takers: usize) -> u64 {
+        let takers = takers.max(1) as u64;
+        let share = (self.missing.bytes() / (2 * takers)).min(SPREAD / takers);
+        share.clamp(self.shortest(), self.longest)
+    }
+
+    fn shortest(&self) -> u64 {
+        SHORTEST.min(self.longest)
+    }
+
+    /// Lengthens a piece that is being appended by what comes after it, if that is missing. Whether it was.
+    pub(super) fn lengthen(&mut self, piece: &mut Piece) -> bool {
+        let Some(end) = self.missing.0.remove(&piece.range.end) else { return false };
+        let longer = end.min(piece.range.end.saturating_add(self.shortest()));
+        self.missing.add(longer..end);
+        piece.range.end = longer;
+        true
+    }
+
+    /// Has nothing more taken ahead of what is joined. Whether anything was before.
+    pub(super) fn stay_close(&mut self) -> bool {
+        std::mem::take(&mut self.ahead) > 0
+    }
+
+    /// Notes that a piece is on the vessel up to `end`; what lies beyond is missing again.
+    pub(super) fn give(&mut self, piece: Piece, end: u64) {
+        self.taken -= 1;
+        if piece.next {
+            self.appending = false;
+            self.joined = end;
+        } else {
+            self.complete.add(piece.range.start..end);
+            if end < piece.range.end {
+                self.ragged.insert(piece.range.start);
+            }
+        }
+        self.missing.add(end..piece.range.end);
+    }
+
+    /// The parts that can be joined now, in order.
+    pub(super) fn joinable(&self) -> Vec<Part> {
+        let mut at = self.joined;
+        let next = self.complete.0.iter().map_while(|(start, end)| {
+            (*start == at && !self.appending).then(|| {
+                at = *end;
+                Part { range: *start..*end, ragged: self.ragged.contains(start) }
+            })
+        });
+        next.collect()
+    }
+
+    /// Notes that everything before `end` is joined.
+    pub(super) fn join(&mut self, end: u64) {
+        self.joined = end;
+        self.complete.0 = self.complete.0.split_off(&end);
+        self.ragged = self.ragged.split_off(&end);
+    }
+
+    /// How much from the start on is joined, in bytes.
+    pub(super) fn joined(&self) -> u64 {
+        self.joined
+    }
+
+    /// Bytes that the vessel doesn't hold.
+    pub(super) fn missing_bytes(&self) -> u64 {
+        self.missing.bytes()
+    }
+
+    /// Whether nothing is missing or on its way any more.
+    pub(super) fn is_uploaded(&self) -> bool {
+        self.taken == 0 && self.missing.0.is_empty()
+    }
+
+    /// Whether all of it is joined.
+    pub(super) fn is_joined(&self) -> bool {
+        self.joined == self.size
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn ranges(extents: &mut Extents, takers: usize) -> Vec<Range<u64>> {
+        std::iter::from_fn(|| extents.take(takers)).map(|piece| piece.range).collect()
+    }
+
+    #[test]
+    fn what_parts_hold_is_not_missing() {
+        let (mut extents, useless) = Extents::new(100, 50, 100, 10, vec![60..70, 20..30, 5..10, 65..69, 90..101]);
+        assert_eq!(useless, [5, 65, 90]);
+        assert_eq!(ranges(&mut extents, 1), [10..20, 30..60, 70..100]);
+    }
+
+    #[test]
+    fn a_part_that_grew_into_another_counts_up_to_there() {
+        let (mut extents, useless) = Extents::new(100, 100, 100, 10, vec![0..20, 10..40, 30..60, 55..70]);
+        assert_eq!(useless, [0]);
+        let part = |range, ragged| Part { range, ragged };
+        assert_eq!(extents.joinable(), [part(10..30, true), part(30..55, true), part(55..70, false)]);
+        assert_eq!(extents.take(1).unwrap().range, 70..100);
+    }
+
+    #[test]
+    fn a_part_of_which_some_was_lost_may_hold_more_than_is_counted() {
+        let (mut extents, _) = Extents::new(100, 50, 100, 0, Vec::new());
+        let (first, second) = (extents.take(1).unwrap(), extents.take(1).unwrap());
+        let end = second.range.end;
+        extents.give(second.clone(), end - 1);
+        extents.give(first, second.range.start);
+        assert_eq!(extents.joinable(), [Part { range: second.range.start..end - 1, ragged: true }]);
+    }
+
+    #[test]
+    fn where_there_is_no_room_for_parts_only_what_comes_next_is_taken() {
+        let (mut extents, _) = Extents::new(100, 10, 100, 0, Vec::new());
+        let (first, second) = (extents.take(1).unwrap(), extents.take(1).unwrap());
+        assert!(extents.stay_close() && !extents.stay_close());
+        assert_eq!(extents.take(1), None);
+        extents.give(second, 15);
+        extents.give(first, 10);
+        assert_eq!(extents.take(1), None, "what is complete is joined first");
+        extents.join(15);
+        assert_eq!(extents.take(1), Some(Piece { range: 15..20, next: true }));
+    }
+
+    #[test]
+    fn nothing_is_taken_far_ahead_of_what_is_joined() {
+        let (mut extents, _) = Extents::new(100, 10, 20, 0, Vec::new());
+        let first = extents.take(1).unwrap();
+        assert_eq!(ranges(&mut extents, 1).len(), 1);
+        extents.give(first, 10);
+        assert_eq!(extents.take(1), Some(Piece { range: 20..30, next: false }));
+    }
+
+    #[test]
+    fn many_takers_get_a_share_each() {
+        let (mut extents, _) = Extents::new(16 << 20, 10 << 20, u64::MAX, 0, Vec::new());
+        assert_eq!(extents.take(8).unwrap().range, 0..SHORTEST);
+        let second = extents.take(8).unwrap().range;
+        assert_eq!(second.end - second.start, (16 << 20).min(SPREAD / 8).min(((16 << 20) - SHORTEST) / 16));
+    }
+
+    #[test]
+    fn what_comes_next_grows_until_somebody_else_takes_what_follows() {
+        let (mut extents, _) = Extents::new(100, 10, 1000, 0, Vec::new());
+        let mut piece = extents.take(1).unwrap();
+        assert!(piece.next && extents.lengthen(&mut piece));
+        assert_eq!(piece.range, 0..20);
+        let other = extents.take(1).unwrap();
+        assert!(!other.next && !extents.lengthen(&mut piece));
+        extents.give(other, 30);
+        assert!(extents.joinable().is_empty(), "the file is being appended to");
+        extents.give(piece, 20);
+        assert_eq!((extents.joined(), extents.joinable().len()), (20, 1));
+    }
+
+    proptest! {
+        #[test]
+        fn every_byte_is_joined_once(
+            size in 1u64..100_000,
+            longest in 1u64..20_000,
+            takers in 1usize..5,
+            held in proptest::collection::vec((0u64..100_000, 0u64..5_000), 0..10),
+            fates in proptest::collection::vec(0u64..=100, 0..2000),
+        ) {
+            let held = held.into_iter().map(|(start, length)| start..start + length).collect();
+            let (mut extents, _) = Extents::new(size, longest, longest * 3, 0, held);
+            let mut fates = fates.into_iter();
+            let mut at = 0;
+            while !extents.is_joined() {
+                if let Some(mut piece) = extents.take(takers) {
+                    prop_assert!(piece.range.end - piece.range.start <= longest);
+                    prop_assert_eq!(piece.next, piece.range.start == at);
+                    if piece.next && fates.next().unwrap_or(0) % 2 == 0 {
+                        extents.lengthen(&mut piece);
+                    }
+                    // Lanes are lost with some of a range uploaded, but not for ever.
+                    let uploaded = (piece.range.end - piece.range.start) * fates.next().unwrap_or(100) / 100;
+                    let end = piece.range.start + uploaded;
+                    if piece.next {
+                        at = end;
+                    }
+                    extents.give(piece, end);
+                }
+                prop_assert_eq!(extents.joined(), at);
+                for part in extents.joinable() {
+                    prop_assert_eq!(part.range.start, at);
+                    at = part.range.end;
+                }
+                extents.join(at);
+            }
+            prop_assert_eq!(at, size);
+            prop_assert!(extents.is_uploaded() && extents.missing_bytes() == 0);
+        }
+    }
+}

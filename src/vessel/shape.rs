@@ -1,0 +1,201 @@
+//! What of a tree is not bytes: directories, links, and what is gone. Their deliveries end here.
+//!
+//! Nothing is removed or replaced on the vessel that was not delivered from here, going by what the ledger says was on its
+//! way to this vessel and by what the vessel says of it: size and time of a file, target of a link.
+
+use std::time::Instant;
+
+use super::deliver::Outcome;
+use super::publish::looks_like;
+use super::visit::Visit;
+use crate::fault::{Fault, Pace};
+use crate::names::{OurFile, RemotePath};
+use crate::records::{Delivery, DeliveryId, DeliveryState, Verified, Version, VersionKind};
+use crate::transport::{Attrs, RemoteError};
+
+/// What its owner must be allowed to do in a directory, or nothing could be put there or taken away.
+const OWNER_MAY: u32 = 0o700;
+
+/// What became of what was in the way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Cleared {
+    /// Nothing of ours is there.
+    Nothing,
+    /// It was removed.
+    Removed,
+    /// It stays, and why.
+    Kept(&'static str),
+}
+
+const NOT_OURS: &str = "it is not what was delivered from here";
+
+impl Visit {
+    /// Makes a directory, or gives the one that is there its mode.
+    pub(super) async fn deliver_directory(&self, delivery: &Delivery, place: &RemotePath) -> Result<Outcome, Fault> {
+        let started = Instant::now();
+        if !self.enter(delivery, DeliveryState::Publishing).await? {
+            return Ok(Outcome::Superseded);
+        }
+        let version = &delivery.version;
+        let mode = version.mode | OWNER_MAY;
+        let there = self.remote.look_through(place).await.map_err(|e| e.fault())?;
+        let is_there = there.is_some_and(|attrs| attrs.is_dir());
+        if !is_there {
+            self.clear(version, place).await?;
+            self.make_dirs_above(place).await?;
+            let made = self.remote.make_dir(place, mode).await;
+            self.explained(made, place, 0).await?;
+        }
+        if there.and_then(|attrs| attrs.mode).is_none_or(|found| found & 0o7777 != mode) || version.owner.is_some() {
+            self.dress(version, place, Attrs { mode: Some(mode), ..Attrs::default() }).await?;
+        }
+        if !is_there {
+            self.flush_name(place).await?;
+        }
+        self.acknowledge(delivery, Verified::ByLook, started).await
+    }
+
+    /// Makes a link, in the place of whatever file or link of ours is there.
+    pub(super) async fn deliver_link(&self, delivery: &Delivery, place: &RemotePath) -> Result<Outcome, Fault> {
+        let started = Instant::now();
+        if !self.enter(delivery, DeliveryState::Publishing).await? {
+            return Ok(Outcome::Superseded);
+        }
+        let version = &delivery.version;
+        if !self.is_link_to(place, &version.target).await? {
+            self.make_way(version, place).await?;
+            self.make_dirs_above(place).await?;
+            let assembly = self.assembly(delivery)?;
+            self.remote.remove(&assembly).await.map_err(|e| e.fault())?;
+            let made = self.remote.make_link(&version.target, &assembly).await;
+            self.explained(made, &assembly, 0).await?;
+            let times = super::publish::times(&version.stamp);
+            if let Err(e) =
+                self.remote.set_link(&assembly, Attrs { times, owner: version.owner, ..Attrs::default() }).await
+            {
+                self.tolerate_undressed(version, &e)?;
+            }
+            self.publish(version, &assembly, place).await?;
+        }
+        self.acknowledge(delivery, Verified::ByLook, started).await
+    }
+
+    /// Removes what was delivered to a place, if that is what is there.
+    pub(super) async fn deliver_gone(&self, delivery: &Delivery, place: &RemotePath) -> Result<Outcome, Fault> {
+        let started = Instant::now();
+        if !self.enter(delivery, DeliveryState::Publishing).await? {
+            return Ok(Outcome::Superseded);
+        }
+        let (version, vessel) = (&delivery.version, &self.vessel.settings.name);
+        match self.clear(version, place).await? {
+            Cleared::Nothing => {}
+            Cleared::Removed => self.flush_name(place).await?,
+            Cleared::Kept(why) => tracing::warn!(%vessel, file = %version.path, "kept on the vessel: {why}"),
+        }
+        self.acknowledge(delivery, Verified::ByLook, started).await
+    }
+
+    /// Takes a directory of ours out of the way of a file or link, which replaces anything else by itself.
+    pub(super) async fn make_way(&self, version: &Version, place: &RemotePath) -> Result<(), Fault> {
+        let there = self.remote.look(place).await.map_err(|e| e.fault())?;
+        if !there.is_some_and(|attrs| attrs.is_dir()) || self.clear(version, place).await? == Cleared::Removed {
+            return Ok(());
+        }
+        Err(Fault::file(format_args!("{place} on the vessel is a directory"))
+            .mend("move it away there, or give the directory another RemoteLocation"))
+    }
+
+    /// Whether something of ours below a directory is still to go: what lay in it may be found to be gone, and be deleted, a
+    /// moment after the directory.
+    async fn is_about_to_empty(&self, version: &Version) -> Result<bool, Fault> {
+        let (ledger, vessel, directory) = (&self.vessel.ledger, &self.vessel.settings.name, &version.directory);
+        if ledger.is_open_below(vessel, directory, &version.path).await.map_err(|e| e.fault())? {
+            return Ok(true);
+        }
+        let at = std::slice::from_ref(&version.path);
+        let below = ledger.current_below(directory, at).await.map_err(|e| e.fault())?;
+        Ok(below.iter().any(|one| one.traits.kind != VersionKind::Gone))
+    }
+
+    /// Removes what is at a place, if it was delivered there from here before `version`.
+    async fn clear(&self, version: &Version, place: &RemotePath) -> Result<Cleared, Fault> {
+        let (ledger, vessel) = (&self.vessel.ledger, &self.vessel.settings.name);
+        let before = ledger.held_before(version.id, vessel).await.map_err(|e| e.fault())?;
+        if before.is_empty() {
+            return Ok(Cleared::Nothing);
+        }
+        let Some(attrs) = self.remote.look(place).await.map_err(|e| e.fault())? else { return Ok(Cleared::Nothing) };
+        if attrs.is_dir() {
+            let ours = before.iter().any(|one| one.kind == VersionKind::Directory);
+            return if ours { self.remove_directory(version, place).await } else { Ok(Cleared::Kept(NOT_OURS)) };
+        }
+        if !self.is_one_of(&before, place, &attrs).await? {
+            return Ok(Cleared::Kept(NOT_OURS));
+        }
+        let removed = self.remote.remove(place).await;
+        self.explained(removed, place, 0).await.map(|()| Cleared::Removed)
+    }
+
+    /// Whether what is at a place is one of these versions, as far as that shows without reading it.
+    async fn is_one_of(&self, versions: &[Version], place: &RemotePath, attrs: &Attrs) -> Result<bool, Fault> {
+        if attrs.is_link() {
+            let target = self.remote.read_link(place).await.map_err(|e| e.fault())?;
+            let links = versions.iter().filter(|one| one.kind == VersionKind::Link);
+            return Ok(links.into_iter().any(|one| Some(&one.target[..]) == target.as_deref()));
+        }
+        Ok(versions.iter().any(|one| one.kind == VersionKind::File && looks_like(&one.stamp, attrs)))
+    }
+
+    async fn is_link_to(&self, place: &RemotePath, target: &[u8]) -> Result<bool, Fault> {
+        let there = self.remote.look(place).await.map_err(|e| e.fault())?;
+        if !there.is_some_and(|attrs| attrs.is_link()) {
+            return Ok(false);
+        }
+        Ok(self.remote.read_link(place).await.map_err(|e| e.fault())?.as_deref() == Some(target))
+    }
+
+    /// Removes a directory of ours, if nothing but what we left half done is in it.
+    async fn remove_directory(&self, version: &Version, place: &RemotePath) -> Result<Cleared, Fault> {
+        self.forget_dirs(place).await;
+        if self.remote.remove_dir(place).await.is_ok() {
+            return Ok(Cleared::Removed);
+        }
+        for (name, _) in self.remote.list(place).await.map_err(|e| e.fault())? {
+            if let Some(OurFile::Assembly { delivery }) = OurFile::parse(self.instance, &name)
+                && !self.vessel.ledger.is_open(DeliveryId(delivery)).await.map_err(|e| e.fault())?
+            {
+                self.remote.remove(&place.join(&name)).await.map_err(|e| e.fault())?;
+            }
+        }
+        let Err(error) = self.remote.remove_dir(place).await else { return Ok(Cleared::Removed) };
+        if error.is_connection() {
+            return Err(error.fault());
+        }
+        if self.is_about_to_empty(version).await? {
+            let fault = Fault::attempt(format_args!("{place} still holds what is to be removed first"));
+            return Err(fault.at(Pace::AtOnce));
+        }
+        Ok(Cleared::Kept("the directory is not empty there"))
+    }
+
+    /// Gives what is at a place its owner, where that is asked for, and other attributes. A vessel that refuses keeps it as it
+    /// is: a file system without modes, or an account that may not, is no reason to go without the file.
+    pub(super) async fn dress(&self, version: &Version, place: &RemotePath, attrs: Attrs) -> Result<(), Fault> {
+        // Apart, and first: changing the owner takes bits of the mode away.
+        let owner = version.owner.map(|owner| Attrs { owner: Some(owner), ..Attrs::default() });
+        for attrs in owner.into_iter().chain([attrs]) {
+            if let Err(e) = self.remote.set(place, attrs).await {
+                self.tolerate_undressed(version, &e)?;
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn tolerate_undressed(&self, version: &Version, error: &RemoteError) -> Result<(), Fault> {
+        if error.is_connection() {
+            return Err(error.fault());
+        }
+        tracing::warn!(vessel = %self.vessel.settings.name, file = %version.path, "{error}");
+        Ok(())
+    }
+}
