@@ -11,6 +11,7 @@ mod order;
 mod receipts;
 mod run;
 mod shore;
+mod signals;
 mod simulate;
 mod sizes;
 mod status;

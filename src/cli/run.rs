@@ -5,6 +5,7 @@ use std::path::Path;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
+use super::signals::Signals;
 use super::simulate::simulate;
 use super::{Exit, bars, load, runtime, say, say_error, sizes, ssh_environment};
 use crate::clock::Clock;
@@ -18,6 +19,18 @@ pub(super) fn run(file: &Path, once: bool, allow_deletes: bool) -> Exit {
         Ok(settings) if settings.monster.simulate && once => return simulate(file, allow_deletes),
         Ok(settings) => settings,
         Err(exit) => return exit,
+    };
+    let runtime = match runtime() {
+        Ok(runtime) => runtime,
+        Err(exit) => return exit,
+    };
+    // Before anything that takes time: a signal that nobody catches yet would end the program without a word.
+    let signals = match Signals::catch(&runtime) {
+        Ok(signals) => signals,
+        Err(e) => {
+            say_error(format_args!("can't catch signals: {e}"));
+            return Exit::Broken;
+        }
     };
     let screen = if once { bars::screen() } else { None };
     let log = match logging::start(Some(&settings.monster.logging), screen.clone()) {
@@ -39,10 +52,6 @@ pub(super) fn run(file: &Path, once: bool, allow_deletes: bool) -> Exit {
         allow_deletes,
         stop: stop.clone(),
     };
-    let runtime = match runtime() {
-        Ok(runtime) => runtime,
-        Err(exit) => return exit,
-    };
     let simulated = settings.monster.simulate;
     let work = async {
         if simulated {
@@ -54,7 +63,7 @@ pub(super) fn run(file: &Path, once: bool, allow_deletes: bool) -> Exit {
     let outcome = runtime.block_on(async {
         tokio::select! {
             outcome = work => Some(outcome),
-            () = second_signal(stop) => None,
+            () = signals.second(stop) => None,
             () = reopened_when_asked(&log) => None,
         }
     });
@@ -84,24 +93,6 @@ async fn reopened_when_asked(log: &Log) {
     while hangup.recv().await.is_some() {
         log.reopen();
         tracing::info!("log file opened anew");
-    }
-}
-
-/// The first signal asks to stop at a safe point; returns with the second.
-async fn second_signal(stop: CancellationToken) {
-    let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
-    else {
-        return std::future::pending().await;
-    };
-    for _ in 0..2 {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-        if !stop.is_cancelled() {
-            tracing::info!("stopping; a second signal stops at once");
-        }
-        stop.cancel();
     }
 }
 

@@ -103,6 +103,14 @@ impl Daemon {
         let _ = self.child.wait();
     }
 
+    /// Whether it catches a signal by now, which takes a just started program a moment.
+    fn catches(&self, which: Signal) -> bool {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).map(str::trim);
+        // A zombie catches nothing; what became of it is told by its end.
+        status.contains("State:\tZ") || caught.is_some_and(|bits| has_signal(bits, which))
+    }
+
     /// Sends a signal.
     pub(crate) fn send(&self, which: Signal) {
         signal(self.child.id(), which);
@@ -111,6 +119,7 @@ impl Daemon {
     /// Asks it to end, and fails the test unless it does so within seconds with code 0.
     #[track_caller]
     pub(crate) fn terminate(self) {
+        wait_until("contentmonster to catch SIGTERM", || self.catches(Signal::TERM));
         let asked = Instant::now();
         self.send(Signal::TERM);
         let ended = self.ended();
@@ -164,4 +173,10 @@ fn collect(from: impl Read + Send + 'static, to: Lines) -> JoinHandle<()> {
             to.lock().unwrap().push(String::from_utf8_lossy(&line).into_owned());
         }
     })
+}
+
+/// Whether a set of signals as the kernel writes it, in hexadecimal, holds one of them.
+fn has_signal(bits: &str, which: Signal) -> bool {
+    let bits = u64::from_str_radix(bits, 16).expect("the kernel writes hexadecimal");
+    bits >> (which.as_raw() - 1) & 1 == 1
 }
