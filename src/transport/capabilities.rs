@@ -66,6 +66,12 @@ impl Capabilities {
         }
     }
 
+    /// Whether the shell behind both has the same to offer.
+    pub(super) fn has_same_shell(&self, other: &Self) -> bool {
+        let shell = |it: &Self| (it.shell, it.hash_tool, it.sync, it.dd_ranges, it.sync_file_system);
+        shell(self) == shell(other)
+    }
+
     fn has(&self, extension: &str) -> bool {
         self.extensions.contains_key(extension)
     }

@@ -1,6 +1,7 @@
 //! [`Remote`]: everything that can be done on a connected vessel, with errors that name the place.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -34,14 +35,22 @@ struct Inner {
     shells: Shells,
     capabilities: Capabilities,
     timeout: Duration,
+    /// Whether it was found that these are not what the vessel offers any more.
+    changed: AtomicBool,
 }
 
 impl Remote {
-    /// Connects, logs in, starts SFTP and finds out what the vessel offers.
+    /// Connects, logs in, starts SFTP and finds out what the vessel offers. What is known of its shell from an earlier
+    /// connection is not waited for: round trips and processes, half a second on a long path. It is found out all the
+    /// same, and the connection ends if it has changed.
     ///
     /// # Errors
     /// [`ConnectError`]: what failed, and what a person can do.
-    pub async fn connect(vessel: &Arc<Vessel>, environment: &Arc<SshEnvironment>) -> Result<Self, ConnectError> {
+    pub async fn connect(
+        vessel: &Arc<Vessel>,
+        environment: &Arc<SshEnvironment>,
+        known: Option<&Capabilities>,
+    ) -> Result<Self, ConnectError> {
         let connection = Connection::open(vessel, environment).await?;
         let timeout = vessel.timeout;
         let no_answer = |e: RemoteError| ConnectError::Handshake { place: place(vessel), why: e.to_string() };
@@ -52,10 +61,37 @@ impl Remote {
             Ok((lane, extensions, limits))
         };
         let shells = Shells::new(connection.clone());
-        let looking = async { Capabilities::probe_shell(&shells, timeout).await.map_err(no_answer) };
+        let looking = async {
+            match known {
+                Some(known) => Ok(known.clone()),
+                None => Capabilities::probe_shell(&shells, timeout).await.map_err(no_answer),
+            }
+        };
         let ((lane, extensions, limits), found) = tokio::try_join!(starting, looking)?;
         let capabilities = Capabilities { extensions, limits, ..found };
-        Ok(Self(Arc::new(Inner { connection, lane, shells, capabilities, timeout })))
+        let changed = AtomicBool::new(false);
+        let remote = Self(Arc::new(Inner { connection, lane, shells, capabilities, timeout, changed }));
+        if known.is_some() {
+            tokio::spawn(remote.clone().look_again());
+        }
+        Ok(remote)
+    }
+
+    /// Finds out whether the vessel's shell still offers what it is taken to, and hangs up if it doesn't.
+    async fn look_again(self) {
+        if let Ok(found) = Capabilities::probe_shell(&self.0.shells, self.0.timeout).await
+            && !found.has_same_shell(&self.0.capabilities)
+            && !self.is_lost()
+        {
+            tracing::debug!(was = %self.0.capabilities, is = %found, "what the vessel's shell offers has changed");
+            self.0.changed.store(true, Ordering::Relaxed);
+            self.hang_up().await;
+        }
+    }
+
+    /// What the next connection may take for known.
+    pub fn known(&self) -> Option<&Capabilities> {
+        (!self.0.changed.load(Ordering::Relaxed)).then_some(&self.0.capabilities)
     }
 
     /// The way that everything takes which needs no other.

@@ -27,7 +27,7 @@ pub async fn check(
     directories: &[Arc<settings::Directory>],
     environment: &Arc<SshEnvironment>,
 ) -> Vec<Finding> {
-    let remote = match Remote::connect(vessel, environment).await {
+    let remote = match Remote::connect(vessel, environment, None).await {
         Ok(remote) => remote,
         Err(e) => return vec![Finding::Bad(e.fault().to_string())],
     };

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::parts::PartwiseUpload;
+use super::parts::{Held, PartwiseUpload, held};
 use super::publish::looks_like;
 use super::verify::Verdict;
 use super::visit::{Visit, source_changed};
@@ -86,23 +86,30 @@ impl Visit {
         // What may be sent as a delta needs none.
         let is_sent_whole = self.goes_in_parts(delivery) && last.is_none();
         let job = is_sent_whole.then(|| self.lanes.job(delivery.version.stamp.size));
-        let (there, made) = tokio::join!(self.remote.look(destination), self.make_dirs_above(assembly));
+        let looking = async {
+            match self.goes_in_parts(delivery) || last.is_some() {
+                true => held(self, delivery, assembly).await,
+                false => Ok(Held::default()),
+            }
+        };
+        let (there, made, held) = tokio::join!(self.remote.look(destination), self.make_dirs_above(assembly), looking);
         let (old, last) = (there.as_ref().ok().copied().flatten(), last.as_ref());
         if let Some(verified) = self.already_there(delivery, destination, there).await? {
             return Ok(Prepared::AlreadyThere(verified));
         }
         made?;
+        let held = held?;
         if !self.enter(delivery, DeliveryState::Uploading).await? {
             return Ok(Prepared::Superseded);
         }
         let source = self.open_source(&delivery.version).await?;
-        let delta = self.delta(delivery, &source, assembly, old.as_ref(), last).await?;
+        let delta = self.delta(&delivery.version, &source, &held, old.as_ref(), last).await?;
         self.outline_on_the_way(&delivery.version, &source, old.as_ref(), last);
         let hash = if let Some(delta) = delta {
             self.apply(delivery, &source, assembly, &delta).await?
         } else if self.goes_in_parts(delivery) {
             let job = job.unwrap_or_else(|| self.lanes.job(delivery.version.stamp.size));
-            PartwiseUpload::prepare(self, delivery, source.clone(), assembly.clone(), job).await?.run().await?
+            PartwiseUpload::prepare(self, delivery, source.clone(), assembly.clone(), job, held).await?.run().await?
         } else {
             self.write_assembly(delivery, &source, assembly).await?
         };

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
 
-use super::parts::{found, grown};
+use super::parts::{Held, grown};
 use super::publish::looks_like;
 use super::recipe::{Recipe, Step};
 use super::visit::{Visit, source_fault};
@@ -64,13 +64,12 @@ impl Visit {
     /// spares too little, or is not what was given.
     pub(super) async fn delta(
         &self,
-        delivery: &Delivery,
+        version: &Version,
         source: &Source,
-        assembly: &RemotePath,
+        held: &Held,
         there: Option<&Attrs>,
         last: Option<&LastDelivered>,
     ) -> Result<Option<Delta>, Fault> {
-        let version = &delivery.version;
         let Some(last) = last.filter(|last| there.is_some_and(|there| looks_like(&last.stamp, there))) else {
             return Ok(None);
         };
@@ -79,8 +78,8 @@ impl Visit {
         }
         let average = Outline::average_for(version.stamp.size, Some(last.outline.average()));
         let Some(outline) = self.outline(version, source, average).await? else { return Ok(None) };
-        let (joined, held) = found(self, delivery, assembly).await?;
-        let recipe = Recipe::new(&last.outline, &outline).after(joined);
+        let Held { joined, parts } = held;
+        let recipe = Recipe::new(&last.outline, &outline).after(*joined);
         let recipe = if self.copies_in_order() { recipe } else { recipe.without_short_copies(LEAST_COPY) };
         let (kept, sent) = (recipe.kept_bytes(), recipe.sent_bytes());
         let is_worth_it = kept > 0 && kept.saturating_mul(WORTH) >= kept + sent;
@@ -89,7 +88,7 @@ impl Visit {
             "compared with what the vessel has"
         );
         let is_possible = self.copies_in_order() || recipe.steps().len() <= STEPS;
-        Ok((is_worth_it && is_possible).then_some(Delta { recipe, joined, held }))
+        Ok((is_worth_it && is_possible).then_some(Delta { recipe, joined: *joined, held: parts.clone() }))
     }
 
     fn copies_in_order(&self) -> bool {

@@ -3,6 +3,9 @@
 //! Plain arithmetic. A range that comes right after what is joined is appended; any other that is taken becomes a part of
 //! its own, named by where it starts, so whatever a part holds when a link is cut is a range of the file like any other,
 //! and only what it lacks is missing.
+//!
+//! A part grows step by step through what is reserved for it. Of what a slow taker has reserved and not begun, one that has
+//! nothing left to do takes half.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -33,6 +36,8 @@ pub(super) struct Extents {
     /// The starts of parts that may hold more than the range that is counted as complete.
     ragged: BTreeSet<u64>,
     missing: Ranges,
+    /// What parts on their way will grow into: each reserve begins where its part ends so far.
+    reserved: Ranges,
     /// How many are on their way.
     taken: usize,
     /// The longest range that is taken at once, and how far ahead of what is joined one may begin; in bytes.
@@ -44,7 +49,7 @@ pub(super) struct Extents {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Piece {
     pub(super) range: Range<u64>,
-    /// It comes right after what is joined: it needs no part, and may grow.
+    /// It comes right after what is joined: it needs no part, and may grow until it meets what others took.
     pub(super) next: bool,
 }
 
@@ -85,26 +90,62 @@ impl Extents {
             complete.add(range);
         }
         missing.add(at..size);
-        (Self { size, joined, appending: false, complete, ragged, missing, taken: 0, longest, ahead }, useless)
+        (
+            Self {
+                size,
+                joined,
+                appending: false,
+                complete,
+                ragged,
+                missing,
+                reserved: Ranges::default(),
+                taken: 0,
+                longest,
+                ahead,
+            },
+            useless,
+        )
     }
 
-    /// Takes the first missing range, or the beginning of it: shorter towards the end of the file, so that all of
-    /// `takers` end at about the same time. `None` when there is none, or none near enough to what is joined.
+    /// Takes the beginning of the first missing range, and reserves what follows it: less towards the end of the file, so
+    /// that all of `takers` end at about the same time. Where nothing is missing, or nothing near enough to what is joined,
+    /// takes half of what another has reserved. `None` when there is nothing to take.
     pub(super) fn take(&mut self, takers: usize) -> Option<Piece> {
         let share = self.share(takers);
-        let (start, end) = self.missing.0.pop_first()?;
-        if start != self.joined && start >= self.joined.saturating_add(self.ahead) {
-            self.missing.add(start..end);
+        let far = self.joined.saturating_add(self.ahead);
+        let Some((start, end)) = self.missing.0.first_key_value().map(|(start, end)| (*start, *end)) else {
+            return self.take_over(far);
+        };
+        if start != self.joined && start >= far {
+            return self.take_over(far);
+        }
+        self.missing.0.pop_first();
+        self.taken += 1;
+        let first = end.min(start.saturating_add(self.shortest()));
+        let next = start == self.joined && !self.appending;
+        if next {
+            self.appending = true;
+            self.missing.add(first..end);
+        } else {
+            let reserve = end.min(start.saturating_add(share)).max(first);
+            self.reserved.add(first..reserve);
+            self.missing.add(reserve..end);
+        }
+        Some(Piece { range: start..first, next })
+    }
+
+    /// Takes the second half of the largest reserve, if that is worth a part of its own and begins before `far`.
+    fn take_over(&mut self, far: u64) -> Option<Piece> {
+        let (start, end) = self.reserved.0.iter().max_by_key(|(start, end)| *end - *start).map(|(s, e)| (*s, *e))?;
+        let middle = start + (end - start) / 2;
+        if end - middle < self.shortest() || middle >= far {
             return None;
         }
-        let next = start == self.joined && !self.appending;
-        // What can be lengthened need not be long: others may come and take what follows.
-        let length = if next { self.shortest() } else { share };
-        let range = start..end.min(start.saturating_add(length));
-        self.missing.add(range.end..end);
         self.taken += 1;
-        self.appending |= next;
-        Some(Piece { range, next })
+        self.reserved.add(start..middle);
+        let first = middle + self.shortest();
+        self.reserved.add(first..end);
+        Some(Piece { range: middle..first, next: false })
     }
 
     fn share(&self, takers: usize) -> u64 {
@@ -117,11 +158,14 @@ impl Extents {
         SHORTEST.min(self.longest)
     }
 
-    /// Lengthens a piece that is being appended by what comes after it, if that is missing. Whether it was.
+    /// Lengthens a piece by what comes after it: what is appended by what is missing there, a part by what is still
+    /// reserved for it. Whether there was anything.
     pub(super) fn lengthen(&mut self, piece: &mut Piece) -> bool {
-        let Some(end) = self.missing.0.remove(&piece.range.end) else { return false };
-        let longer = end.min(piece.range.end.saturating_add(self.shortest()));
-        self.missing.add(longer..end);
+        let step = self.shortest();
+        let rest = if piece.next { &mut self.missing } else { &mut self.reserved };
+        let Some(end) = rest.0.remove(&piece.range.end) else { return false };
+        let longer = end.min(piece.range.end.saturating_add(step));
+        rest.add(longer..end);
         piece.range.end = longer;
         true
     }
@@ -134,6 +178,7 @@ impl Extents {
     /// Notes that a piece is on the vessel up to `end`; what lies beyond is missing again.
     pub(super) fn give(&mut self, piece: Piece, end: u64) {
         self.taken -= 1;
+        let mut lacks = end..piece.range.end;
         if piece.next {
             self.appending = false;
             self.joined = end;
@@ -142,8 +187,9 @@ impl Extents {
             if end < piece.range.end {
                 self.ragged.insert(piece.range.start);
             }
+            lacks.end = self.reserved.0.remove(&piece.range.end).unwrap_or(lacks.end);
         }
-        self.missing.add(end..piece.range.end);
+        self.missing.add(lacks);
     }
 
     /// The parts that can be joined now, in order.
@@ -192,7 +238,14 @@ mod tests {
     use proptest::prelude::*;
 
     fn ranges(extents: &mut Extents, takers: usize) -> Vec<Range<u64>> {
-        std::iter::from_fn(|| extents.take(takers)).map(|piece| piece.range).collect()
+        std::iter::from_fn(|| taken_whole(extents, takers)).map(|piece| piece.range).collect()
+    }
+
+    /// Takes a piece and, if it is a part, all that is reserved for it.
+    fn taken_whole(extents: &mut Extents, takers: usize) -> Option<Piece> {
+        let mut piece = extents.take(takers)?;
+        while !piece.next && extents.lengthen(&mut piece) {}
+        Some(piece)
     }
 
     #[test]
@@ -247,7 +300,7 @@ mod tests {
     fn many_takers_get_a_share_each() {
         let (mut extents, _) = Extents::new(16 << 20, 10 << 20, u64::MAX, 0, Vec::new());
         assert_eq!(extents.take(8).unwrap().range, 0..SHORTEST);
-        let second = extents.take(8).unwrap().range;
+        let second = taken_whole(&mut extents, 8).unwrap().range;
         assert_eq!(second.end - second.start, (16 << 20).min(SPREAD / 8).min(((16 << 20) - SHORTEST) / 16));
     }
 
@@ -265,6 +318,29 @@ mod tests {
         assert_eq!((extents.joined(), extents.joinable().len()), (20, 1));
     }
 
+    #[test]
+    fn who_has_nothing_left_takes_half_of_what_another_has_reserved() {
+        let size = 20 * SHORTEST;
+        let (mut extents, _) = Extents::new(size, size, u64::MAX, 0, Vec::new());
+        let first = extents.take(1).unwrap();
+        let mut slow = extents.take(1).unwrap();
+        assert_eq!(slow.range, SHORTEST..2 * SHORTEST);
+        let mut rest = taken_whole(&mut extents, 1).unwrap();
+        while rest.range.end < size {
+            rest = taken_whole(&mut extents, 1).unwrap();
+        }
+        // All is taken: what is reserved for the slow one is halved until halves are too short.
+        let reserved = extents.reserved.bytes();
+        let over = taken_whole(&mut extents, 1).unwrap();
+        assert!(over.range.end - over.range.start >= reserved / 2, "{over:?} of {reserved}");
+        while extents.take(1).is_some() {}
+        while extents.lengthen(&mut slow) {}
+        assert!(slow.range.end < over.range.start, "{slow:?} {over:?}");
+        extents.give(first, SHORTEST);
+        extents.give(slow.clone(), slow.range.start + 1);
+        assert_eq!(extents.missing_bytes(), slow.range.end - slow.range.start - 1);
+    }
+
     proptest! {
         #[test]
         fn every_byte_is_joined_once(
@@ -277,14 +353,20 @@ mod tests {
             let held = held.into_iter().map(|(start, length)| start..start + length).collect();
             let (mut extents, _) = Extents::new(size, longest, longest * 3, 0, held);
             let mut fates = fates.into_iter();
-            let mut at = 0;
+            let (mut at, mut working) = (0, Vec::new());
             while !extents.is_joined() {
-                if let Some(mut piece) = extents.take(takers) {
-                    prop_assert!(piece.range.end - piece.range.start <= longest);
-                    prop_assert_eq!(piece.next, piece.range.start == at);
-                    if piece.next && fates.next().unwrap_or(0) % 2 == 0 {
-                        extents.lengthen(&mut piece);
+                let fate = fates.next().unwrap_or(100);
+                if working.len() < takers && let Some(piece) = extents.take(takers) {
+                    prop_assert!(!piece.next || piece.range.start == at);
+                    working.push(piece);
+                    if fate % 2 == 0 {
+                        continue;
                     }
+                }
+                if !working.is_empty() {
+                    let mut piece = working.swap_remove(fate as usize % working.len());
+                    while fates.next().unwrap_or(1) % 4 > 0 && extents.lengthen(&mut piece) {}
+                    prop_assert!(piece.next || piece.range.end - piece.range.start <= longest);
                     // Lanes are lost with some of a range uploaded, but not for ever.
                     let uploaded = (piece.range.end - piece.range.start) * fates.next().unwrap_or(100) / 100;
                     let end = piece.range.start + uploaded;

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::{Duration, Instant};
 
-use futures_util::future::{join_all, ready};
+use futures_util::future::{FutureExt, join_all, ready};
 use futures_util::stream::{self, StreamExt};
 use tokio::sync::{Notify, watch};
 use tokio::time::timeout;
@@ -22,6 +22,8 @@ const MOST: usize = 8;
 /// will take at the present rate.
 const WORTH_BYTES: u64 = 4 << 20;
 const WORTH_ROUND_TRIPS: u32 = 30;
+/// Round trips that a new connection takes until it carries its share.
+const UP_TO_SPEED: u32 = 8;
 /// From this round trip on a path counts as long: there, losses and windows limit a connection, and not a processor.
 const LONG: Duration = Duration::from_millis(20);
 /// Connections that a long path gets at once, and new ones that may be logging in at the same time.
@@ -180,7 +182,11 @@ impl Tending<'_> {
             if !fixed && !self.is_long() {
                 return true;
             }
-            if !fixed && connections == 1 && self.first.sends_with_bbr() && !self.is_fast().await {
+            if !fixed && connections == 1 && self.first.sends_with_bbr() {
+                // They log in meanwhile.
+                if self.connect(FIRST_STEP - 1, self.is_fast()).await < FIRST_STEP - 1 {
+                    return true;
+                }
                 continue;
             }
             // What one connection lacks on a long path, four of them lack too, and to measure it takes seconds: all come at
@@ -194,7 +200,7 @@ impl Tending<'_> {
                 _ => most - connections,
             };
             let step = step.min(most - connections);
-            if self.connect(step).await < step {
+            if self.connect(step, ready(true)).await < step {
                 return true;
             }
             tracing::debug!(vessel = %self.vessel.name, connections = connections + step, "more connections");
@@ -269,13 +275,18 @@ impl Tending<'_> {
         self.lanes.answered().saturating_sub(answered) as f64 / since.elapsed().as_secs_f64()
     }
 
-    /// Opens connections, some at a time; how many there were to be had.
-    async fn connect(&self, wanted: usize) -> usize {
-        let opening = (0..wanted).map(|_| async {
+    /// Opens connections, some at a time; how many there were to be had. They are added once `wanted` says so, if what is
+    /// left by then is worth it.
+    async fn connect(&self, number: usize, wanted: impl Future<Output = bool>) -> usize {
+        let wanted = wanted.shared();
+        let (answered, since) = (self.lanes.answered(), Instant::now());
+        let opening = (0..number).map(|_| async {
             match Lane::connect(self.vessel, self.environment).await {
                 Ok(lane) => {
                     let beside = self.channels_beside(&lane).await;
-                    self.add([vec![lane], beside].concat());
+                    if wanted.clone().await && self.is_soon_of_use(answered, since) {
+                        self.add([vec![lane], beside].concat());
+                    }
                     true
                 }
                 // The vessel may allow no more; what there is goes on.
@@ -286,6 +297,14 @@ impl Tending<'_> {
             }
         });
         stream::iter(opening).buffer_unordered(LOGGING_IN).filter(|opened| ready(*opened)).count().await
+    }
+
+    /// Whether a connection comes up to speed before all is sent at the rate since then, when so much was answered. One that
+    /// doesn't would be what the others wait for in the end.
+    fn is_soon_of_use(&self, answered: u64, since: Instant) -> bool {
+        let fixed = matches!(self.vessel.connections, Connections::Fixed(_));
+        let rate = self.lanes.answered().saturating_sub(answered) as f64 / since.elapsed().as_secs_f64();
+        fixed || self.lanes.left() as f64 > rate * (self.first.round_trip() * UP_TO_SPEED).as_secs_f64()
     }
 
     /// Opens the further channels that a connection needs on this path, as far as the vessel allows.

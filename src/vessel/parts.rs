@@ -51,18 +51,18 @@ pub(super) struct PartwiseUpload<'a> {
 }
 
 impl<'a> PartwiseUpload<'a> {
-    /// Looks what the vessel has of a file, and prepares to upload the rest. `job` is all of it, to be sent.
+    /// Prepares to upload what the vessel does not hold of a file. `job` is all of it, to be sent.
     pub(super) async fn prepare(
         visit: &'a Visit,
         delivery: &'a Delivery,
         source: Source,
         assembly: RemotePath,
         job: Job,
+        held: Held,
     ) -> Result<Self, Fault> {
         let (size, longest) = (delivery.version.stamp.size, delivery.version.chunk_size);
-        let (joined, held) = found(visit, delivery, &assembly).await?;
         let ahead = longest.saturating_mul(CHUNKS_IN_TEMP_DIR);
-        let (extents, useless) = Extents::new(size, longest, ahead, joined, held);
+        let (extents, useless) = Extents::new(size, longest, ahead, held.joined, held.parts);
         for start in useless {
             visit.remote.remove(&visit.part(delivery, start)).await.map_err(|e| e.fault())?;
         }
@@ -222,7 +222,7 @@ impl<'a> PartwiseUpload<'a> {
         }
     }
 
-    /// Appends a piece to the assembly, for as long as what follows it is missing too; or uploads it as a part.
+    /// Appends a piece to the assembly, or uploads it as a part; it grows on the way.
     async fn upload_piece(&self, lane: &Lane, piece: &mut Piece, taken: &Taken<'_>) -> Result<(), Fault> {
         let Range { start, end } = piece.range;
         let (version, source) = (self.version(), &self.source);
@@ -236,7 +236,7 @@ impl<'a> PartwiseUpload<'a> {
         };
         let file = self.visit.open_ours(lane, &path, flags, end - start).await?;
         let further = || {
-            let goes_on = piece.next && self.visit.lanes.has(lane);
+            let goes_on = self.visit.lanes.has(lane);
             (goes_on && self.extents().lengthen(piece)).then_some(piece.range.end)
         };
         self.visit.write_on(version, source, &file, start..end, base, taken, further).await?;
@@ -327,32 +327,37 @@ pub(super) async fn grown(hash: Option<GrowingHash<'_>>) -> Option<GrowingHash<'
     hash.grown().await.ok().map(|()| hash)
 }
 
-/// How many bytes of a file are joined on the vessel already, and what parts of it there are.
-pub(super) async fn found(
-    visit: &Visit,
-    delivery: &Delivery,
-    assembly: &RemotePath,
-) -> Result<(u64, Vec<Range<u64>>), Fault> {
+/// What the vessel holds of a file that is not done.
+#[derive(Default)]
+pub(super) struct Held {
+    /// How many bytes are joined.
+    pub(super) joined: u64,
+    /// The parts that there are.
+    pub(super) parts: Vec<Range<u64>>,
+}
+
+/// Looks what the vessel holds of a file.
+pub(super) async fn held(visit: &Visit, delivery: &Delivery, assembly: &RemotePath) -> Result<Held, Fault> {
     if delivery.state == DeliveryState::Pending {
-        return Ok((0, Vec::new()));
+        return Ok(Held::default());
     }
     let temp_dir = &visit.vessel.settings.temp_dir;
     let (assembled, listed) = tokio::join!(visit.remote.look(assembly), visit.remote.list(temp_dir));
     let assembled = assembled.map_err(|e| e.fault())?.and_then(|attrs| attrs.size).unwrap_or(0);
-    let mut held = Vec::new();
+    let mut parts = Vec::new();
     for (name, attrs) in listed.map_err(|e| e.fault())? {
         if let Some(OurFile::Part { delivery: of, start }) = OurFile::parse(visit.instance, &name)
             && of == delivery.id.0
         {
-            held.push(start..start.saturating_add(attrs.size.unwrap_or(0)));
+            parts.push(start..start.saturating_add(attrs.size.unwrap_or(0)));
         }
     }
     // An append that was cut off within a part is made again.
-    let torn = held.iter().find(|part| part.start < assembled && assembled < part.end);
+    let torn = parts.iter().find(|part| part.start < assembled && assembled < part.end);
     let joined = torn.map_or(assembled, |part| part.start).min(delivery.version.stamp.size);
     if joined != assembled {
         let cut = visit.remote.set(assembly, Attrs { size: Some(joined), ..Attrs::default() }).await;
         visit.explained(cut, assembly, 0).await?;
     }
-    Ok((joined, held))
+    Ok(Held { joined, parts })
 }

@@ -21,7 +21,7 @@ use crate::local::Arrival;
 use crate::monitor::Event;
 use crate::records::{Delivery, DeliveryId};
 use crate::settings::CongestionControl;
-use crate::transport::Remote;
+use crate::transport::{Capabilities, Remote};
 
 /// Deliveries under way at once: of files of one chunk, which cost round trips, and of larger ones, which cost bandwidth
 /// (only one of those uploads; the other is being joined or verified).
@@ -66,6 +66,8 @@ struct Server {
     complaint: Option<String>,
     /// Until it is there for the first time, or is found to be away.
     arrival: Option<Arrival>,
+    /// What the vessel offered when something was last brought over.
+    known: Option<Capabilities>,
 }
 
 enum End {
@@ -81,7 +83,7 @@ enum End {
 
 impl Server {
     fn new(vessel: Vessel) -> Self {
-        Self { arrival: Some(vessel.feed.arrival()), vessel, complaint: None }
+        Self { arrival: Some(vessel.feed.arrival()), vessel, complaint: None, known: None }
     }
 
     async fn run(mut self) -> Result<(), Fault> {
@@ -100,7 +102,7 @@ impl Server {
             }
             let connected = match other.take() {
                 Some(remote) => Ok(remote),
-                None => Remote::connect(&self.vessel.settings, &self.vessel.environment).await,
+                None => Remote::connect(&self.vessel.settings, &self.vessel.environment, self.known.as_ref()).await,
             };
             let fault = match connected {
                 Ok(remote) => match self.visit(remote).await? {
@@ -181,6 +183,7 @@ impl Server {
             return Ok(End::Replaced(remote));
         }
         let progress = visit.has_sent();
+        self.known = visit.remote.known().filter(|_| progress).cloned();
         match end {
             None => Ok(End::Paused),
             Some(Ok(())) => Ok(End::Done),

@@ -27,7 +27,7 @@ pub(super) async fn another(visit: &Visit, connecting: &AtomicBool) -> Remote {
         tracing::debug!(vessel = %settings.name, "silent; another connection is tried");
         connecting.store(true, Ordering::Relaxed);
         tokio::select! {
-            connected = Remote::connect(settings, environment) => match connected {
+            connected = Remote::connect(settings, environment, visit.remote.known()) => match connected {
                 Ok(remote) if visit.remote.is_lost() || visit.remote.lane().is_silent() => return remote,
                 Ok(remote) => remote.hang_up().await,
                 Err(e) => {

@@ -74,7 +74,7 @@ async fn connect(port: u16) -> ConnectError {
     };
     let vessel = Arc::new(settings.vessels[0].clone());
     let started = Instant::now();
-    let refused = Remote::connect(&vessel, &Arc::new(ssh)).await.err().expect("that is no vessel");
+    let refused = Remote::connect(&vessel, &Arc::new(ssh), None).await.err().expect("that is no vessel");
     assert!(started.elapsed() < Duration::from_secs(5), "it took {:?}", started.elapsed());
     refused
 }
