@@ -24,7 +24,7 @@ use super::extents::{Extents, Part, Piece};
 use super::lanes::Job;
 use super::visit::Visit;
 use super::write::Taken;
-use crate::fault::{Fault, Scope};
+use crate::fault::{Cause, Fault, Scope};
 use crate::local::Source;
 use crate::names::{OurFile, RemotePath};
 use crate::records::{Delivery, DeliveryState, Version};
@@ -194,7 +194,9 @@ impl<'a> PartwiseUpload<'a> {
             match uploaded {
                 // The others go on with what it left.
                 Err(_) if lane.is_lost() => return Ok(()),
-                Err(full) if full.scope == Scope::Vessel && is_part => self.do_without_parts(&full),
+                Err(fault) if is_part && fault.cause != Cause::Source && fault.scope != Scope::Daemon => {
+                    self.do_without_parts(&fault);
+                }
                 uploaded => uploaded?,
             }
         }
@@ -246,11 +248,12 @@ impl<'a> PartwiseUpload<'a> {
         Ok(())
     }
 
-    /// TempDir is full: what is appended as it is needs no room there.
-    fn do_without_parts(&self, full: &Fault) {
+    /// TempDir takes no part, most likely for want of room, which may have come back before anybody could look. What is
+    /// appended as it is needs none there; whatever else is wrong shows again then.
+    fn do_without_parts(&self, fault: &Fault) {
         if self.extents().stay_close() {
             let (vessel, file) = (&self.visit.vessel.settings.name, &self.version().path);
-            tracing::warn!(%vessel, %file, "no room for parts, one lane goes on without: {full}");
+            tracing::warn!(%vessel, %file, "no room for parts, one lane goes on without: {fault}");
         }
     }
 
