@@ -36,19 +36,22 @@ enum Prepared {
 
 impl Visit {
     /// Takes a delivery to its end. Each step may be repeated, so a delivery can be dropped at any point.
+    ///
+    /// Hundreds of small files are on their way at once: what is rare or large among the steps is boxed, for each of them
+    /// would have room for all of it otherwise (19 KB).
     pub(super) async fn deliver(&self, delivery: &Delivery) -> Result<Outcome, Fault> {
         let started = Instant::now();
         let destination = self.destination(&delivery.version)?;
         match delivery.version.kind {
             VersionKind::File => {}
-            VersionKind::Directory => return self.deliver_directory(delivery, &destination).await,
-            VersionKind::Link => return self.deliver_link(delivery, &destination).await,
-            VersionKind::Gone => return self.deliver_gone(delivery, &destination).await,
+            VersionKind::Directory => return Box::pin(self.deliver_directory(delivery, &destination)).await,
+            VersionKind::Link => return Box::pin(self.deliver_link(delivery, &destination)).await,
+            VersionKind::Gone => return Box::pin(self.deliver_gone(delivery, &destination)).await,
         }
         let assembly = self.assembly(delivery)?;
         let last = self.last_delivered(delivery).await?;
         let prepared = if delivery.version.plan().count() > 1 || last.is_some() {
-            self.prepare_large(delivery, &assembly, &destination, last).await?
+            Box::pin(self.prepare_large(delivery, &assembly, &destination, last)).await?
         } else {
             self.prepare_small(delivery, &assembly, &destination).await?
         };
@@ -160,7 +163,7 @@ impl Visit {
         let (verified, repaired) = if found == Some(wanted) {
             (Verified::ByVessel, false)
         } else {
-            self.verify_and_repair(delivery, assembly, None).await?
+            Box::pin(self.verify_and_repair(delivery, assembly, None)).await?
         };
         if repaired {
             self.finish(version, assembly).await?;
@@ -204,7 +207,7 @@ impl Visit {
         if !published && !looks_like(&version.stamp, &attrs) {
             return Ok(None);
         }
-        match self.verify(version, destination).await {
+        match Box::pin(self.verify(version, destination)).await {
             Ok(Verdict::Good(verified)) => Ok(Some(verified)),
             Ok(Verdict::Bad(_)) => Ok(None),
             Err(fault) if self.remote.is_lost() || fault.scope > Scope::File => Err(fault),

@@ -12,8 +12,8 @@ pub(super) type SourceId = u64;
 /// A block: the source, and which one of its blocks.
 pub(super) type BlockId = (SourceId, u64);
 
-/// What a block costs beside its bytes, about.
-const OVERHEAD: u64 = 256;
+/// What a block costs beside its bytes, about: mostly what is kept of its source, of which a small file has only one.
+const OVERHEAD: u64 = 1024;
 
 /// How long after it was due a block counts as one that nobody will come for, in microseconds.
 const GRACE: u64 = 5_000_000;

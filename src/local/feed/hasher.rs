@@ -56,13 +56,14 @@ pub(super) struct Hashing {
     pub(super) failure: Option<DiskError>,
     /// Blocks hashed, and the hasher that took them; `None` while it takes another one.
     done: u64,
-    hasher: Option<FileHasher>,
+    /// Boxed: of thousands of small files that wait, none is hashed here.
+    hasher: Option<Box<FileHasher>>,
     task: Option<AbortOnDropHandle<()>>,
 }
 
 impl Default for Hashing {
     fn default() -> Self {
-        let (digest, failure, task, hasher) = (None, None, None, Some(FileHasher::default()));
+        let (digest, failure, task, hasher) = (None, None, None, Some(Box::default()));
         Self { wanted: false, waiting: 0, digest, outline: None, average: None, failure, done: 0, hasher, task }
     }
 }
@@ -83,7 +84,7 @@ impl Hashing {
     }
 
     /// The hasher, if this is the block it takes next: one that was stopped may still have taken it.
-    fn take(&mut self, index: u64) -> Option<FileHasher> {
+    fn take(&mut self, index: u64) -> Option<Box<FileHasher>> {
         if self.done == index { self.hasher.take() } else { None }
     }
 
@@ -109,7 +110,7 @@ impl Hashing {
             return false;
         }
         (self.done, self.outline, self.average) = (0, None, Some(average));
-        self.hasher = Some(FileHasher { outliner: Some(Outliner::new(average)), ..FileHasher::default() });
+        self.hasher = Some(Box::new(FileHasher { outliner: Some(Outliner::new(average)), ..FileHasher::default() }));
         true
     }
 
@@ -226,7 +227,7 @@ impl Feed {
         match hashed {
             Ok((digest, outline)) => {
                 // What it kept for the outline is not needed any more.
-                entry.hashing.hasher = Some(FileHasher::default());
+                entry.hashing.hasher = Some(Box::default());
                 (entry.hashing.digest, entry.hashing.outline) = (Some(digest), outline);
             }
             Err(error) if entry.hashing.waiting > 0 => entry.hashing.failure = Some(error),

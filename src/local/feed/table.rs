@@ -96,7 +96,7 @@ pub(super) enum Place {
 /// All sources.
 pub(super) struct Table {
     pub(super) cache: Cache,
-    entries: HashMap<SourceId, Entry>,
+    entries: HashMap<SourceId, Box<Entry>>,
     known: HashMap<Arc<Identity>, SourceId>,
     /// Entries that nobody has open and that have no block at hand, the oldest first.
     remembered: VecDeque<SourceId>,
@@ -156,7 +156,7 @@ impl Table {
     }
 
     pub(super) fn entry(&mut self, source: SourceId) -> Option<&mut Entry> {
-        self.entries.get_mut(&source)
+        self.entries.get_mut(&source).map(Box::as_mut)
     }
 
     pub(super) fn find(&self, identity: &Identity) -> Option<SourceId> {
@@ -178,7 +178,7 @@ impl Table {
             read: 0,
             moved: Arc::default(),
         };
-        self.entries.insert(source, entry);
+        self.entries.insert(source, Box::new(entry));
         source
     }
 
