@@ -244,6 +244,21 @@ fn nothing_is_deleted_when_the_location_is_unmounted() {
 }
 
 #[test]
+fn a_directory_takes_the_place_of_the_link_that_was_delivered() {
+    let Some(fleet) = deleting().key("Links", "copy").openssh("open").start() else { return };
+    fs::create_dir(fleet.source("other")).unwrap();
+    fleet.put("other/kept", b"kept");
+    symlink("other", fleet.source("place")).unwrap();
+    let daemon = fleet.run();
+    wait_until_equal(&fleet, "open");
+    fs::remove_file(fleet.source("place")).unwrap();
+    fs::create_dir(fleet.source("place")).unwrap();
+    fleet.put("place/below", b"not below other");
+    wait_until_equal(&fleet, "open");
+    daemon.terminate();
+}
+
+#[test]
 fn links_are_copied_as_links_with_their_time() {
     let Some(fleet) = deleting().key("Links", "copy").openssh("open").start() else { return };
     fleet.put("file", b"bytes");
