@@ -259,6 +259,20 @@ fn a_directory_takes_the_place_of_the_link_that_was_delivered() {
 }
 
 #[test]
+fn nothing_is_deleted_when_nothing_of_what_was_there_is_left() {
+    let Some(fleet) = deleting().key("MaxDelete", "100%").openssh("open").start() else { return };
+    ["a", "b"].iter().for_each(|name| fleet.put(name, b"bytes"));
+    assert_eq!(fleet.once().code, Some(0));
+    ["a", "b"].iter().for_each(|name| fs::remove_file(fleet.source(name)).unwrap());
+    // As what lies at a mount point below the disk.
+    fleet.put("not-mounted.tmp", b"");
+    fleet.once().must_say(&["nothing is deleted", "all of the 2 paths"]);
+    ["a", "b"].iter().for_each(|name| fleet.assert_equal("open", name, b"bytes"));
+    let allowed = fleet.call(&["--once", "--allow-deletes"], "");
+    assert_eq!((allowed.code, names_in(&fleet.vessel("open").path("in")).len()), (Some(0), 0), "{allowed:?}");
+}
+
+#[test]
 fn links_are_copied_as_links_with_their_time() {
     let Some(fleet) = deleting().key("Links", "copy").openssh("open").start() else { return };
     fleet.put("file", b"bytes");
