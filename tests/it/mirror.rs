@@ -273,6 +273,19 @@ fn nothing_is_deleted_when_nothing_of_what_was_there_is_left() {
 }
 
 #[test]
+fn what_is_left_alone_by_now_is_not_deleted_and_holds_nothing_up() {
+    let Some(fleet) = deleting().openssh("open").start() else { return };
+    ["file", "keeper"].iter().for_each(|name| fleet.put(name, b"bytes"));
+    assert_eq!(fleet.once().code, Some(0));
+    fs::remove_file(fleet.source("file")).unwrap();
+    symlink("elsewhere", fleet.source("file")).unwrap();
+    let again = fleet.once();
+    assert_eq!(again.code, Some(0), "{again:?}");
+    again.must_say(&["left alone", "symbolic link"]);
+    fleet.assert_equal("open", "file", b"bytes");
+}
+
+#[test]
 fn links_are_copied_as_links_with_their_time() {
     let Some(fleet) = deleting().key("Links", "copy").openssh("open").start() else { return };
     fleet.put("file", b"bytes");
