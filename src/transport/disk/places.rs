@@ -43,12 +43,14 @@ impl Places {
     /// When one is not there, or overlaps with what is to be copied.
     pub(super) fn find(target: &LocalTarget) -> Result<Self, ConnectError> {
         let away = |why: String, remedy: &str| ConnectError::Away { why, remedy: remedy.into() };
-        if let Some(mount_point) = &target.mount_point
-            && !is_mount_point(mount_point).unwrap_or(false)
-        {
-            let why = format!("nothing is mounted at {}, its MountPoint", mount_point.display());
-            return Err(away(why, "mount the disk; it is looked for every few seconds"));
-        }
+        let mounted = || match &target.mount_point {
+            Some(mount_point) if !is_mount_point(mount_point).unwrap_or(false) => {
+                let why = format!("nothing is mounted at {}, its MountPoint", mount_point.display());
+                Err(away(why, "mount the disk; it is looked for every few seconds"))
+            }
+            _ => Ok(()),
+        };
+        mounted()?;
         let mut places = Vec::new();
         for wanted in &target.places {
             let path = wanted.base();
@@ -66,6 +68,8 @@ impl Places {
             }
             places.push(Place { path: path.to_owned(), identity });
         }
+        // Once more: what was unmounted since would have been found as what lies below it.
+        mounted()?;
         Ok(Self(places))
     }
 
