@@ -4,13 +4,17 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::{Exit, load, runtime, say, ssh_environment};
+use crate::local;
 use crate::logging;
 use crate::vessel::{self, Finding};
 
 /// Checks the settings, the directories, and every vessel.
 pub(super) fn check(file: &Path) -> Exit {
     let settings = match load(file) {
-        Ok(settings) => settings,
+        Ok(mut settings) => {
+            settings.find_single_files(local::is_file);
+            settings
+        }
         Err(exit) => return exit,
     };
     let _ = logging::start(None, None);

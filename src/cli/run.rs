@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -11,6 +12,19 @@ use super::{Exit, bars, load, runtime, say, say_error, sizes, ssh_environment};
 use crate::clock::Clock;
 use crate::daemon::{self, Mode, Report, Surroundings};
 use crate::logging::{self, Log};
+
+/// Files that may be open at once: those of a target on this host are our own, hundreds at a time.
+const OPEN_FILES: u64 = 16 << 10;
+
+/// Has the system let this process open many files, as far as it may.
+fn allow_many_files() {
+    let limit = getrlimit(Resource::Nofile);
+    let wanted = limit.maximum.map_or(OPEN_FILES, |most| most.min(OPEN_FILES));
+    if limit.current.is_some_and(|current| current < wanted) {
+        // Where it refuses, what there is has to do.
+        let _ = setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), ..limit });
+    }
+}
 
 /// Runs until it is stopped, or with `once` until there is nothing more to do. `allow_deletes`
 /// is a person's word that what is gone is meant to be gone.
@@ -24,6 +38,7 @@ pub(super) fn run(file: &Path, once: bool, allow_deletes: bool) -> Exit {
         Ok(runtime) => runtime,
         Err(exit) => return exit,
     };
+    allow_many_files();
     // Before anything that takes time: a signal that nobody catches yet would end the program without a word.
     let signals = match Signals::catch(&runtime) {
         Ok(signals) => signals,

@@ -21,6 +21,10 @@ pub(super) fn trust(file: &Path, name: &str, yes: bool) -> Exit {
         say_error(format_args!("there is no [Vessel {name}] in {}; there is: {}", file.display(), known.join(", ")));
         return Exit::Usage;
     };
+    if vessel.local.is_some() {
+        say_error(format_args!("[Vessel {name}] is this host (Transport = local): there is no host key to trust"));
+        return Exit::Usage;
+    }
     let vessel = Arc::new(vessel.clone());
     let runtime = match runtime() {
         Ok(runtime) => runtime,

@@ -114,9 +114,7 @@ pub async fn run(mut settings: Settings, mode: Mode, surroundings: Surroundings)
 
 /// Whether a `Location` is one file or a directory shows on the disk alone.
 fn find_single_files(settings: &mut Settings) {
-    let directories = settings.directories.drain(..);
-    let found = directories.map(|one| if local::is_file(&one.location) { one.of_one_file() } else { one });
-    settings.directories = found.collect();
+    settings.find_single_files(local::is_file);
 }
 
 /// Waits until all tasks have ended or one has failed.

@@ -75,6 +75,8 @@ const TABLE: &[KnownKey] = &[
     key(Directory, "MaxSize", Value("none"), "largest file that is taken; bytes or with unit; `none` for any"),
     key(Directory, "MinAge", Value("0"), "how long ago a file must have changed last; 0 to 1d"),
     key(Vessel, "Address", Required, "host name or IP address"),
+    key(Vessel, "Transport", Value("ssh"), "how files get there: `ssh`; `local`: to a directory on this host or a mounted disk, with `Address = localhost`"),
+    key(Vessel, "MountPoint", Otherwise("none"), "with Transport = local: where something must be mounted before anything is written; relative to the settings file"),
     key(Vessel, "Port", Value("22"), "port of the SSH server; 1 to 65535"),
     key(Vessel, "Username", Otherwise("who runs contentmonster"), "user to log in as"),
     key(Vessel, "Password", Otherwise("none: log in with a key"), "password to log in with"),

@@ -11,7 +11,7 @@ use super::lines::{self, Section};
 use super::problems::{Complaint, Place, Problems, SettingsError};
 use super::sections::{self, Surroundings, View};
 use super::values::Start;
-use super::{Settings, checks, secrets};
+use super::{Settings, checks, local, secrets};
 
 impl Settings {
     /// Reads a settings file, and the secrets it names.
@@ -58,14 +58,17 @@ impl Settings {
 
         checks::locations(&directories, &problems);
         checks::destinations(&directories, &vessels, &problems);
+        local::check_places(&directories, &vessels, &problems);
         let warnings = problems.finish()?;
-        Ok(Self {
+        let mut settings = Self {
             file: absolute,
             monster: monster.expect("what is missing was reported"),
             directories: directories.into_iter().map(|(directory, _)| directory).collect(),
             vessels: vessels.into_iter().map(|(vessel, _)| vessel).collect(),
             warnings,
-        })
+        };
+        settings.find_places();
+        Ok(settings)
     }
 }
 

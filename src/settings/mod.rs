@@ -13,6 +13,7 @@ mod keys;
 mod lines;
 mod link;
 mod load;
+mod local;
 mod logging;
 mod mirror;
 mod patterns;
@@ -39,6 +40,7 @@ pub use environment::Environment;
 pub(crate) use keys::nearest;
 pub use keys::{KnownKey, Preset, SectionKind, known_keys};
 pub use link::{Assembly, CongestionControl, Connections, Delta};
+pub use local::{LocalPlace, LocalTarget};
 pub use logging::{LogFormat, LogLevel, LogTarget, Logging};
 pub use mirror::{Links, MaxDelete, Mode};
 pub use patterns::Patterns;
@@ -161,6 +163,8 @@ pub enum HostKeyPolicy {
 pub struct Vessel {
     /// The `y`.
     pub name: VesselName,
+    /// `Transport = local`: it is this host, without SSH.
+    pub local: Option<LocalTarget>,
     /// `Address`: host name or IP address, without brackets.
     pub address: String,
     /// `Port`.

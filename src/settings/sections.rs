@@ -13,7 +13,8 @@ use super::secrets::{LISTEN_TOKEN, PASSPHRASE, PASSWORD, Sources};
 use super::units::{duration, size};
 use super::values::{self, Start};
 use super::{
-    Directory, Links, LogFormat, LogTarget, Logging, Mode, Monster, Vessel, link, logging, mirror, patterns, rate,
+    Directory, Links, LocalTarget, LogFormat, LogTarget, Logging, Mode, Monster, Vessel, link, local, logging, mirror,
+    patterns, rate,
 };
 use crate::names::{DirectoryName, RemotePath, VesselName};
 
@@ -182,17 +183,20 @@ impl Surroundings<'_> {
     /// `[Vessel y]`; `None` after a report.
     pub(super) fn vessel(&self, view: &View<'_>, name: &str) -> Option<Vessel> {
         let at = address_and_port(view);
+        let local = local_target(view, self.start, at.as_ref().map(|(address, _)| address.as_str()));
+        // What [DEFAULT] says of SSH is meant for other vessels.
+        let ssh = View { defaults: view.defaults.filter(|_| local.is_none()), ..*view };
         let username = self.username(view);
         let temp_dir = view.get("TempDir", values::remote_path);
         let timeout = view.get("Timeout", duration("1s", "1h"));
         let reconnect_wait = view.get("ReconnectWait", duration("1s", "1d"));
         let host_keys = view.get("HostKey", values::host_keys);
         let host_key_policy = view.get("HostKeyPolicy", values::host_key_policy);
-        let connections = view.get("Connections", link::connections);
-        let congestion_control = view.get("CongestionControl", link::congestion_control);
-        let compression = view.get("Compression", link::yes_or_no);
+        let connections = ssh.get("Connections", link::connections);
+        let congestion_control = ssh.get("CongestionControl", link::congestion_control);
+        let compression = ssh.get("Compression", link::yes_or_no);
         let rate_limit = view.get("RateLimit", rate::schedule);
-        let assembly = view.get("Assembly", link::assembly);
+        let assembly = ssh.get("Assembly", link::assembly);
         let identity_files = view.get("IdentityFile", |text| self.start.paths(text));
         let secrets = Sources { start: self.start, credentials: self.environment.credentials.as_deref() };
         let password = secrets.secret(view, name, &PASSWORD);
@@ -203,6 +207,7 @@ impl Surroundings<'_> {
         let (address, port) = at?;
         Some(Vessel {
             name: VesselName::new(name),
+            local,
             address,
             port,
             username: username?,
@@ -294,6 +299,23 @@ impl Surroundings<'_> {
         };
         problems.report(place, Complaint::new(format!("there is no [Directory {name}]"), remedy));
     }
+}
+
+/// What `Transport = local` says, where it is given.
+fn local_target(view: &View<'_>, start: &Start, address: Option<&str>) -> Option<LocalTarget> {
+    let is_local = view.get("Transport", local::is_local)?;
+    let mount_point = view.get("MountPoint", |text| start.path(text));
+    if !is_local {
+        if view.own.is_some_and(|own| own.entry("MountPoint").is_some()) {
+            let complaint = Complaint::new("does nothing without Transport = local", "remove the line");
+            view.problems.warn(view.place_of("MountPoint"), complaint);
+        }
+        return None;
+    }
+    if let Some(address) = address {
+        local::check_keys(view, address);
+    }
+    Some(LocalTarget { mount_point, ..LocalTarget::default() })
 }
 
 /// The address without its port, and the port from wherever it is set.

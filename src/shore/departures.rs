@@ -140,6 +140,10 @@ impl Overseer {
         let (name, limit) = (&self.directory.settings.name, self.directory.settings.max_delete);
         let all = self.directory.ledger.count_current(name).await.map_err(|e| e.fault())?;
         let (count, most) = (gone.len() as u64, limit.of(all));
+        // What else lies there may be what lies below a disk that is not mounted.
+        if count >= all && self.directory.settings.only.is_none() {
+            return Ok(Some(format!("all of the {all} paths in {shown} are gone, as where a disk is not mounted")));
+        }
         if self.departures.may_pass(count, most, Instant::now()) {
             return Ok(None);
         }

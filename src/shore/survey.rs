@@ -197,7 +197,7 @@ impl Overseer {
         let rules = self.rules.clone();
         let see = move |path| (local::see(&rules, &path), path);
         let sights = blocking(move || paths.into_iter().map(see).collect::<Vec<_>>()).await?;
-        let (mut found, mut gone, mut replaced) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut found, mut gone, mut replaced, mut left) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for (sight, path) in sights {
             match sight {
                 Ok(Sight::Taken(one)) => found.push(one),
@@ -219,7 +219,7 @@ impl Overseer {
                 }
                 Ok(Sight::Skipped(kind)) => {
                     self.mention(&path, kind);
-                    gone.push(path);
+                    left.push(path);
                 }
                 Err(e) => {
                     self.settling.forget(&path);
@@ -229,7 +229,19 @@ impl Overseer {
         }
         self.meet_changed(found).await?;
         self.note_ended(replaced).await?;
+        self.note_left_alone(left).await?;
         self.note_gone(gone).await
+    }
+
+    /// What lies at these paths by now is left alone: what lay there is not sent any more, and not deleted either. A link whose
+    /// target is on a disk that is not mounted is no deletion.
+    async fn note_left_alone(&mut self, paths: Vec<RelPath>) -> Result<(), Fault> {
+        if !self.repeats_deletions() {
+            return self.note_gone(paths).await;
+        }
+        let below = self.take_off(&paths).await?;
+        self.drop_undelivered(&paths).await?;
+        self.note_ended(below).await
     }
 
     /// Deals with those that are not what the ledger knows.
@@ -253,14 +265,20 @@ impl Overseer {
 
     /// What lay at these paths, and below them, is there no more.
     pub(super) async fn note_gone(&mut self, mut paths: Vec<RelPath>) -> Result<(), Fault> {
-        if self.rules.is_recursive() && !paths.is_empty() {
-            let name = &self.directory.settings.name;
-            let below = self.directory.ledger.current_below(name, &paths).await.map_err(|e| e.fault())?;
-            paths.iter().for_each(|path| self.watcher.iter_mut().for_each(|watcher| watcher.leave(path)));
-            self.forget_below(&paths);
-            paths.extend(below.into_iter().map(|v| v.path));
-        }
+        paths.extend(self.take_off(&paths).await?);
         self.note_ended(paths).await
+    }
+
+    /// Looks below these paths no more; gives what the ledger knows there.
+    async fn take_off(&mut self, paths: &[RelPath]) -> Result<Vec<RelPath>, Fault> {
+        if !self.rules.is_recursive() || paths.is_empty() {
+            return Ok(Vec::new());
+        }
+        let name = &self.directory.settings.name;
+        let below = self.directory.ledger.current_below(name, paths).await.map_err(|e| e.fault())?;
+        paths.iter().for_each(|path| self.watcher.iter_mut().for_each(|watcher| watcher.leave(path)));
+        self.forget_below(paths);
+        Ok(below.into_iter().map(|v| v.path).collect())
     }
 
     /// What lies below these paths and is not in the ledger yet is gone too: what waits to be entered is dropped, and what
@@ -274,20 +292,29 @@ impl Overseer {
 
     /// What lay at these paths is there no more; what lies below them may be.
     async fn note_ended(&mut self, paths: Vec<RelPath>) -> Result<(), Fault> {
+        if !self.repeats_deletions() {
+            return self.drop_undelivered(&paths).await;
+        }
+        let now = Instant::now();
+        for path in paths {
+            self.settling.forget(&path);
+            self.things.remove(&path);
+            self.departures.note(path, now);
+        }
+        Ok(())
+    }
+
+    /// What lay at these paths and was not delivered yet is not to be any more.
+    async fn drop_undelivered(&mut self, paths: &[RelPath]) -> Result<(), Fault> {
         if paths.is_empty() {
             return Ok(());
         }
-        let name = self.directory.settings.name.clone();
-        for path in &paths {
+        for path in paths {
             self.settling.forget(path);
             self.things.remove(path);
         }
-        if self.repeats_deletions() {
-            let now = Instant::now();
-            paths.into_iter().for_each(|path| self.departures.note(path, now));
-            return Ok(());
-        }
-        let dropped = self.directory.ledger.vanished(&name, &paths).await.map_err(|e| e.fault())?;
+        let name = &self.directory.settings.name;
+        let dropped = self.directory.ledger.vanished(name, paths).await.map_err(|e| e.fault())?;
         for path in &dropped {
             tracing::info!(directory = %name, file = %path, "the source is gone before it was delivered everywhere");
         }

@@ -50,6 +50,8 @@ pub struct Capabilities {
     pub dd_ranges: bool,
     /// Whether `sync -f FILE` does, which flushes the whole file system that the file is on.
     pub sync_file_system: bool,
+    /// Whether it is this host, where the kernel is asked and nobody else.
+    pub(super) this_host: bool,
 }
 
 impl Capabilities {
@@ -70,6 +72,25 @@ impl Capabilities {
     pub(super) fn has_same_shell(&self, other: &Self) -> bool {
         let shell = |it: &Self| (it.shell, it.hash_tool, it.sync, it.dd_ranges, it.sync_file_system);
         shell(self) == shell(other)
+    }
+
+    /// What this host offers: all that SFTP can be asked for, and no shell, for what is written is in order and read back.
+    pub(super) fn of_this_host() -> Self {
+        const OFFERED: [&str; 5] = [
+            "posix-rename@openssh.com",
+            "lsetstat@openssh.com",
+            "fsync@openssh.com",
+            "statvfs@openssh.com",
+            "copy-data",
+        ];
+        Self {
+            extensions: OFFERED.map(|name| (name.to_owned(), "1".to_owned())).into(),
+            limits: Limits { read: MOST_PER_WRITE, write: MOST_PER_WRITE },
+            sync: true,
+            sync_file_system: true,
+            this_host: true,
+            ..Self::default()
+        }
     }
 
     fn has(&self, extension: &str) -> bool {
@@ -115,6 +136,10 @@ impl Capabilities {
 
 impl fmt::Display for Capabilities {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.this_host {
+            return f
+                .write_str("this host, without SSH: files are put together in place, read back, flushed and renamed");
+        }
         let yes_no = |yes: bool| if yes { "yes" } else { "no" };
         write!(
             f,

@@ -1,10 +1,12 @@
-//! What is done on the vessel by its own programs: joining parts, hashing, flushing.
+//! What is done on the vessel by its own programs: joining parts, hashing, flushing. On this host, flushing needs none.
 
 use std::ops::Range;
 
 use super::capabilities::HashTool;
+use super::disk::Disk;
 use super::error::{ErrorKind, RemoteError};
 use super::exec::Running;
+use super::files::Files;
 use super::remote::Remote;
 use super::shell::Script;
 use crate::digest::Digest;
@@ -202,12 +204,18 @@ impl Remote {
 
     /// Flushes files or directories to the vessel's disk with `sync`.
     pub async fn sync(&self, paths: &[&RemotePath]) -> Result<(), RemoteError> {
-        self.flush_with("sync", paths).await
+        match self.lane().files() {
+            Files::Disk(disk) => flush_here(disk, paths, false).await,
+            Files::Sftp(_) => self.flush_with("sync", paths).await,
+        }
     }
 
     /// Flushes the file systems that these files or directories are on.
     pub async fn sync_file_systems(&self, paths: &[&RemotePath]) -> Result<(), RemoteError> {
-        self.flush_with("sync -f", paths).await
+        match self.lane().files() {
+            Files::Disk(disk) => flush_here(disk, paths, true).await,
+            Files::Sftp(_) => self.flush_with("sync -f", paths).await,
+        }
     }
 
     async fn flush_with(&self, command: &'static str, paths: &[&RemotePath]) -> Result<(), RemoteError> {
@@ -218,4 +226,9 @@ impl Remote {
         }
         Err(RemoteError::new(ErrorKind::Failed, "flushing with sync", output.complaint()))
     }
+}
+
+async fn flush_here(disk: &Disk, paths: &[&RemotePath], whole: bool) -> Result<(), RemoteError> {
+    let paths = paths.iter().map(|path| path.as_bytes().to_vec()).collect();
+    disk.flush(paths, whole).await.map_err(|e| RemoteError::from_sftp(&e, "flushing"))
 }

@@ -122,6 +122,14 @@ impl RemoteError {
 /// A connection that couldn't be made.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum ConnectError {
+    /// A target on this host that is not there, such as a disk that is not mounted.
+    #[error("{why}")]
+    Away {
+        /// What is not there.
+        why: String,
+        /// What a person can do.
+        remedy: String,
+    },
     /// No TCP connection.
     #[error("{place} can't be reached: {why}")]
     Unreachable {
@@ -181,6 +189,7 @@ impl ConnectError {
     pub fn fault(&self) -> Fault {
         let fault = Fault::vessel(self);
         match self {
+            Self::Away { remedy, .. } => fault.at(Pace::AtOnce).mend(remedy).of(Cause::Link),
             Self::Unreachable { .. } | Self::Mute { .. } => {
                 fault.at(Pace::AtOnce).mend("looked for every few seconds").of(Cause::Link)
             }

@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use bytes::Bytes;
 
 use super::error::RemoteError;
-use super::sftp::{Attrs, Handle, SentWrite, Sftp, SftpError};
+use super::files::{Opened, SentBytes};
+use super::sftp::{Attrs, SftpError};
 use crate::names::RemotePath;
 
 /// An open file on a vessel; cheap to clone. It is closed when the last clone is dropped, if not before.
@@ -14,8 +15,7 @@ use crate::names::RemotePath;
 pub struct RemoteFile(Arc<OpenFile>);
 
 struct OpenFile {
-    sftp: Sftp,
-    handle: Handle,
+    opened: Opened,
     path: RemotePath,
     closed: AtomicBool,
 }
@@ -26,15 +26,15 @@ impl Drop for OpenFile {
         if !self.closed.load(Ordering::Acquire)
             && let Ok(runtime) = tokio::runtime::Handle::try_current()
         {
-            let (sftp, handle) = (self.sftp.clone(), self.handle.clone());
-            runtime.spawn(async move { sftp.close(handle).await });
+            let opened = self.opened.clone();
+            runtime.spawn(async move { opened.close().await });
         }
     }
 }
 
 /// Bytes on their way into a file.
 pub struct Sent {
-    write: SentWrite,
+    write: SentBytes,
     path: RemotePath,
     length: u64,
 }
@@ -58,13 +58,13 @@ impl RemoteFile {
     }
 
     /// A file that was opened.
-    pub(super) fn new(sftp: Sftp, handle: Handle, path: RemotePath) -> Self {
-        Self(Arc::new(OpenFile { sftp, handle, path, closed: AtomicBool::new(false) }))
+    pub(super) fn new(opened: Opened, path: RemotePath) -> Self {
+        Self(Arc::new(OpenFile { opened, path, closed: AtomicBool::new(false) }))
     }
 
     /// How many bytes are worth sending in one write for now.
     pub fn worth_writing(&self) -> u64 {
-        self.0.sftp.worth_writing()
+        self.0.opened.worth_writing()
     }
 
     /// The file's path.
@@ -76,14 +76,14 @@ impl RemoteFile {
     /// returns.
     pub async fn send(&self, offset: u64, bytes: Bytes) -> Result<Sent, RemoteError> {
         let length = bytes.len() as u64;
-        let sent = self.0.sftp.send_write(&self.0.handle, offset, bytes).await;
+        let sent = self.0.opened.send_write(offset, bytes).await;
         Ok(Sent { write: sent.map_err(|e| self.error(&e, "writing to"))?, path: self.0.path.clone(), length })
     }
 
     /// Has the vessel copy bytes of another file that is open on the same lane (`copy-data`); they take their turn among
     /// the writes. A length of 0 would mean all there is.
     pub async fn copy(&self, offset: u64, from: &Self, from_offset: u64, length: u64) -> Result<Sent, RemoteError> {
-        let copied = self.0.sftp.send_copy((&from.0.handle, from_offset), length, (&self.0.handle, offset)).await;
+        let copied = self.0.opened.send_copy(offset, &from.0.opened, from_offset, length).await;
         Ok(Sent { write: copied.map_err(|e| self.error(&e, "copying to"))?, path: self.0.path.clone(), length })
     }
 
@@ -96,17 +96,17 @@ impl RemoteFile {
 
     /// Reads at most `length` bytes at an offset; `None` at the end.
     pub async fn read_at(&self, offset: u64, length: u32) -> Result<Option<Bytes>, RemoteError> {
-        self.0.sftp.read(&self.0.handle, offset, length).await.map_err(|e| self.error(&e, "reading"))
+        self.0.opened.read(offset, length).await.map_err(|e| self.error(&e, "reading"))
     }
 
     /// What it is now.
     pub async fn attrs(&self) -> Result<Attrs, RemoteError> {
-        self.0.sftp.fstat(&self.0.handle).await.map_err(|e| self.error(&e, "looking at"))
+        self.0.opened.fstat().await.map_err(|e| self.error(&e, "looking at"))
     }
 
     /// Sets attributes; a size truncates.
     pub async fn set(&self, attrs: Attrs) -> Result<(), RemoteError> {
-        self.0.sftp.fsetstat(&self.0.handle, attrs).await.map_err(|e| self.error(&e, "setting mode, time or size of"))
+        self.0.opened.fsetstat(attrs).await.map_err(|e| self.error(&e, "setting mode, time or size of"))
     }
 
     /// Sets attributes, flushes it where `flush` is set, and closes it, in one burst: all that is left to do with a file that
@@ -116,7 +116,7 @@ impl RemoteFile {
     /// When it can't be flushed or closed.
     pub async fn finish(self, attrs: Attrs, flush: bool) -> Result<Result<(), RemoteError>, RemoteError> {
         self.0.closed.store(true, Ordering::Release);
-        let finished = self.0.sftp.finish(&self.0.handle, attrs, flush).await;
+        let finished = self.0.opened.finish(attrs, flush).await;
         let (set, finished) = finished.map_err(|e| self.error(&e, "finishing"))?;
         finished.map_err(|e| self.error(&e, "flushing or closing"))?;
         Ok(set.map_err(|e| self.error(&e, "setting mode or time of")))
@@ -124,13 +124,13 @@ impl RemoteFile {
 
     /// Flushes it to the vessel's disk (`fsync@openssh.com`).
     pub async fn flush(&self) -> Result<(), RemoteError> {
-        self.0.sftp.fsync(&self.0.handle).await.map_err(|e| self.error(&e, "flushing"))
+        self.0.opened.fsync().await.map_err(|e| self.error(&e, "flushing"))
     }
 
     /// Closes it.
     pub async fn close(self) -> Result<(), RemoteError> {
         self.0.closed.store(true, Ordering::Release);
-        let closed = self.0.sftp.close(self.0.handle.clone()).await;
+        let closed = self.0.opened.close().await;
         closed.map_err(|e| self.error(&e, "closing"))
     }
 }

@@ -1,11 +1,14 @@
 //! A lane: an SFTP session on a channel with a window of its own, on a connection that it may share with other lanes.
+//! A target on this host has one, and no connection.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::disk::Disk;
 use super::error::{ConnectError, RemoteError};
 use super::file::RemoteFile;
+use super::files::Files;
 use super::sftp::{Limits, OpenFlags, Sftp, SftpError};
 use super::ssh::{Connection, SshEnvironment, place};
 use crate::names::RemotePath;
@@ -26,8 +29,9 @@ impl PartialEq for Lane {
 }
 
 struct Inner {
-    connection: Connection,
-    sftp: Sftp,
+    /// `None` on this host.
+    connection: Option<Connection>,
+    files: Files,
 }
 
 impl Lane {
@@ -36,6 +40,9 @@ impl Lane {
     /// # Errors
     /// As [`Remote::connect`](super::Remote::connect).
     pub async fn connect(vessel: &Arc<Vessel>, environment: &Arc<SshEnvironment>) -> Result<Self, ConnectError> {
+        if let Some(target) = &vessel.local {
+            return Ok(Self::here(Disk::open(target, vessel.timeout).await?));
+        }
         let connection = Connection::open(vessel, environment).await?;
         let (lane, extensions) = Self::start(&connection, vessel).await?;
         let no_answer = |e: RemoteError| ConnectError::Handshake { place: place(vessel), why: e.to_string() };
@@ -48,8 +55,14 @@ impl Lane {
     /// # Errors
     /// As [`Remote::connect`](super::Remote::connect); a vessel may allow few channels (`MaxSessions`).
     pub async fn beside(&self, vessel: &Vessel) -> Result<Self, ConnectError> {
-        let (lane, _) = Self::start(&self.0.connection, vessel).await?;
+        let Some(connection) = &self.0.connection else { return Ok(self.clone()) };
+        let (lane, _) = Self::start(connection, vessel).await?;
         Ok(lane)
+    }
+
+    /// The only lane to a target on this host.
+    pub(super) fn here(disk: Disk) -> Self {
+        Self(Arc::new(Inner { connection: None, files: Files::Disk(disk) }))
     }
 
     /// Starts SFTP on a connection; also says what extensions the vessel announced.
@@ -63,7 +76,8 @@ impl Lane {
             let channel = connection.channel().await.map_err(|e| handshake(e.to_string()))?;
             channel.request_subsystem(true, "sftp").await.map_err(|e| handshake(e.to_string()))?;
             let (sftp, extensions) = Sftp::start(channel, vessel.timeout).await.map_err(|e| no_sftp(e.to_string()))?;
-            Ok((Self(Arc::new(Inner { connection: connection.clone(), sftp })), extensions))
+            let (connection, files) = (Some(connection.clone()), Files::Sftp(sftp));
+            Ok((Self(Arc::new(Inner { connection, files })), extensions))
         };
         tokio::time::timeout(vessel.timeout * 2, starting)
             .await
@@ -72,11 +86,12 @@ impl Lane {
 
     /// Asks what one request may hold.
     pub(super) async fn find_limits(&self, extensions: &HashMap<String, String>) -> Result<Limits, RemoteError> {
+        let Files::Sftp(sftp) = &self.0.files else { return Ok(Limits::default()) };
         let limits = if extensions.contains_key("limits@openssh.com") {
-            self.0.sftp.limits().await
+            sftp.limits().await
         } else {
             // Any question would do: the answer tells how long the way is.
-            self.0.sftp.stat(b".").await.map(|_| Limits::default())
+            sftp.stat(b".").await.map(|_| Limits::default())
         };
         match limits {
             Err(SftpError::Status { .. }) => Ok(Limits::default()),
@@ -84,8 +99,8 @@ impl Lane {
         }
     }
 
-    pub(super) fn sftp(&self) -> &Sftp {
-        &self.0.sftp
+    pub(super) fn files(&self) -> &Files {
+        &self.0.files
     }
 
     /// Opens a file; one that is made gets the permission bits `mode`.
@@ -93,53 +108,58 @@ impl Lane {
     /// # Errors
     /// What the vessel says, or that the connection is gone.
     pub async fn open(&self, path: &RemotePath, flags: OpenFlags, mode: u32) -> Result<RemoteFile, RemoteError> {
-        let opened = self.0.sftp.open(path.as_bytes(), flags, mode).await;
-        let handle = opened.map_err(|e| RemoteError::from_sftp(&e, format_args!("opening {path}")))?;
-        Ok(RemoteFile::new(self.0.sftp.clone(), handle, path.clone()))
+        let opened = self.0.files.open(path.as_bytes(), flags, mode).await;
+        let opened = opened.map_err(|e| RemoteError::from_sftp(&e, format_args!("opening {path}")))?;
+        Ok(RemoteFile::new(opened, path.clone()))
     }
 
     /// The shortest time that a question and its answer took so far.
     pub fn round_trip(&self) -> Duration {
-        self.0.sftp.round_trip()
+        self.0.files.round_trip()
     }
 
     /// Whether the vessel grants so small a window that one channel can't fill a path of some length.
     pub fn has_small_window(&self) -> bool {
-        self.0.sftp.takes_at_once() < SMALL_WINDOW
+        self.0.files.takes_at_once() < SMALL_WINDOW
     }
 
     /// Whether its connection sends with BBR, which a loss here and there does not slow down.
     pub fn sends_with_bbr(&self) -> bool {
-        self.0.connection.congestion() == "bbr"
+        self.0.connection.as_ref().is_some_and(|connection| connection.congestion() == "bbr")
     }
 
     /// Whether it shares its connection with another.
     pub fn is_beside(&self, other: &Self) -> bool {
-        self.0.connection.is_same(&other.0.connection)
+        match (&self.0.connection, &other.0.connection) {
+            (Some(one), Some(other)) => one.is_same(other),
+            (one, other) => one.is_none() && other.is_none(),
+        }
     }
 
     /// Whether answers are due that don't come, so that the link may be down. It may also come back.
     pub fn is_silent(&self) -> bool {
-        self.0.sftp.is_silent()
+        self.0.files.is_silent()
     }
 
     /// Cuts the connection off without a word, and has the kernel forget what it was still to send on it.
     pub fn abandon(&self) {
-        self.0.connection.abandon();
+        if let Some(connection) = &self.0.connection {
+            connection.abandon();
+        }
     }
 
     /// Whether it is gone.
     pub fn is_lost(&self) -> bool {
-        self.0.connection.is_closed() || self.0.sftp.is_ended()
+        self.0.connection.as_ref().is_some_and(Connection::is_closed) || self.0.files.is_ended()
     }
 
     /// Bytes written on it that wait for an answer.
     pub fn unanswered_bytes(&self) -> u64 {
-        self.0.sftp.unanswered_bytes()
+        self.0.files.unanswered_bytes()
     }
 
     /// Bytes written on it and answered since it began.
     pub fn answered_bytes(&self) -> u64 {
-        self.0.sftp.answered_bytes()
+        self.0.files.answered_bytes()
     }
 }

@@ -1,4 +1,5 @@
-//! The way to a vessel: SSH, SFTP and the vessel's own commands behind one handle, [`Remote`].
+//! The way to a vessel: SSH, SFTP and the vessel's own commands behind one handle, [`Remote`]; and for a target on this host
+//! its file system behind the same.
 //!
 //! [`Remote::connect`] dials, checks the host key, logs in and probes what the vessel offers ([`Capabilities`]). Errors
 //! name the place and are turned into a [`Fault`](crate::fault::Fault) here. Nothing outside of this folder knows the SSH
@@ -6,9 +7,11 @@
 
 mod capabilities;
 mod commands;
+mod disk;
 mod error;
 mod exec;
 mod file;
+mod files;
 mod known_hosts;
 mod lane;
 mod remote;

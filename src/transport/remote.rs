@@ -5,9 +5,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::future::join;
+use futures_util::future::{join, pending};
 
 use super::capabilities::Capabilities;
+use super::disk::Disk;
 use super::error::{ConnectError, ErrorKind, RemoteError};
 use super::exec::{Output, Running, Shells};
 use super::file::RemoteFile;
@@ -30,19 +31,25 @@ const SIGN_OF_LIFE: Duration = Duration::from_secs(2);
 pub struct Remote(Arc<Inner>);
 
 struct Inner {
-    connection: Connection,
+    /// `None` on this host.
+    ssh: Option<Ssh>,
     lane: Lane,
-    shells: Shells,
     capabilities: Capabilities,
     timeout: Duration,
     /// Whether it was found that these are not what the vessel offers any more.
     changed: AtomicBool,
 }
 
+/// What there is beside SFTP where a vessel is reached over SSH.
+struct Ssh {
+    connection: Connection,
+    shells: Shells,
+}
+
 impl Remote {
     /// Connects, logs in, starts SFTP and finds out what the vessel offers. What is known of its shell from an earlier
     /// connection is not waited for: round trips and processes, half a second on a long path. It is found out all the
-    /// same, and the connection ends if it has changed.
+    /// same, and the connection ends if it has changed. For a target on this host, looks whether it is there.
     ///
     /// # Errors
     /// [`ConnectError`]: what failed, and what a person can do.
@@ -51,6 +58,10 @@ impl Remote {
         environment: &Arc<SshEnvironment>,
         known: Option<&Capabilities>,
     ) -> Result<Self, ConnectError> {
+        if let Some(target) = &vessel.local {
+            let lane = Lane::here(Disk::open(target, vessel.timeout).await?);
+            return Ok(Self::new(None, lane, Capabilities::of_this_host(), vessel.timeout));
+        }
         let connection = Connection::open(vessel, environment).await?;
         let timeout = vessel.timeout;
         let no_answer = |e: RemoteError| ConnectError::Handshake { place: place(vessel), why: e.to_string() };
@@ -69,17 +80,21 @@ impl Remote {
         };
         let ((lane, extensions, limits), found) = tokio::try_join!(starting, looking)?;
         let capabilities = Capabilities { extensions, limits, ..found };
-        let changed = AtomicBool::new(false);
-        let remote = Self(Arc::new(Inner { connection, lane, shells, capabilities, timeout, changed }));
+        let remote = Self::new(Some(Ssh { connection, shells }), lane, capabilities, timeout);
         if known.is_some() {
             tokio::spawn(remote.clone().look_again());
         }
         Ok(remote)
     }
 
+    fn new(ssh: Option<Ssh>, lane: Lane, capabilities: Capabilities, timeout: Duration) -> Self {
+        Self(Arc::new(Inner { ssh, lane, capabilities, timeout, changed: AtomicBool::new(false) }))
+    }
+
     /// Finds out whether the vessel's shell still offers what it is taken to, and hangs up if it doesn't.
     async fn look_again(self) {
-        if let Ok(found) = Capabilities::probe_shell(&self.0.shells, self.0.timeout).await
+        if let Some(ssh) = &self.0.ssh
+            && let Ok(found) = Capabilities::probe_shell(&ssh.shells, self.0.timeout).await
             && !found.has_same_shell(&self.0.capabilities)
             && !self.is_lost()
         {
@@ -104,60 +119,73 @@ impl Remote {
         &self.0.capabilities
     }
 
-    /// The cipher in use.
-    pub fn cipher(&self) -> String {
-        self.0.connection.cipher()
+    fn connection(&self) -> Option<&Connection> {
+        self.0.ssh.as_ref().map(|ssh| &ssh.connection)
     }
 
-    /// The congestion control that the connection sends with, by its name in the kernel.
+    /// Whether it is this host itself, without SSH.
+    pub fn is_this_host(&self) -> bool {
+        self.0.ssh.is_none()
+    }
+
+    /// The cipher in use; `none` on this host.
+    pub fn cipher(&self) -> String {
+        self.connection().map_or_else(|| "none".into(), Connection::cipher)
+    }
+
+    /// The congestion control that the connection sends with, by its name in the kernel; `none` on this host.
     pub fn congestion(&self) -> String {
-        self.0.connection.congestion()
+        self.connection().map_or_else(|| "none".into(), Connection::congestion)
     }
 
     /// Why that is not the one that was wished for, and what a person can do; `None` when it is.
     pub fn congestion_refused(&self) -> Option<String> {
-        self.0.connection.congestion_refused()
+        self.connection()?.congestion_refused()
     }
 
     /// Whether the connection compresses what is sent.
     pub fn compresses(&self) -> bool {
-        self.0.connection.compresses()
+        self.connection().is_some_and(Connection::compresses)
     }
 
     /// Whether the connection is gone.
     pub fn is_lost(&self) -> bool {
-        self.0.connection.is_closed() || self.0.lane.sftp().is_ended()
+        self.0.lane.is_lost()
     }
 
     /// Waits until the connection is gone.
     pub async fn lost(&self) {
-        self.0.lane.sftp().over().await;
+        self.0.lane.files().over().await;
     }
 
     /// Why it is gone, where that is known.
     pub fn why_lost(&self) -> String {
         // Silence is noticed here before the connection ends over it.
-        let noticed = self.0.lane.sftp().is_ended().then(|| self.0.lane.sftp().why_ended());
-        match noticed {
-            Some(why @ (SftpError::Silent(_) | SftpError::Garbled)) => why.to_string(),
-            _ => self.0.connection.why_closed().unwrap_or_else(|| "the connection was closed".into()),
+        let noticed = self.0.lane.files().is_ended().then(|| self.0.lane.files().why_ended());
+        match (noticed, self.connection()) {
+            (Some(why @ (SftpError::Silent(_) | SftpError::Garbled)), _) | (Some(why), None) => why.to_string(),
+            (_, connection) => {
+                connection.and_then(Connection::why_closed).unwrap_or_else(|| "the connection was closed".into())
+            }
         }
     }
 
     /// What to say when something can't be done because the connection is gone.
     pub fn lost_error(&self) -> RemoteError {
-        RemoteError::new(ErrorKind::Connection, "the connection is gone", self.why_lost())
+        let what = if self.is_this_host() { "the target is away" } else { "the connection is gone" };
+        RemoteError::new(ErrorKind::Connection, what, self.why_lost())
     }
 
     /// Waits until the vessel has been silent for so long, with answers due, that the link seems to be down. One that is
     /// busy with its disk still answers for its link.
     pub async fn silent(&self) {
+        let Some(connection) = self.connection() else { return pending().await };
         loop {
             while !self.0.lane.is_silent() {
                 tokio::time::sleep(LOOK).await;
             }
             let patience = SIGN_OF_LIFE.max(self.0.lane.round_trip() * 8);
-            if tokio::time::timeout(patience, self.0.connection.ping()).await.is_err() && self.0.lane.is_silent() {
+            if tokio::time::timeout(patience, connection.ping()).await.is_err() && self.0.lane.is_silent() {
                 return;
             }
             tokio::time::sleep(SIGN_OF_LIFE).await;
@@ -166,41 +194,44 @@ impl Remote {
 
     /// Waits until there is a sign of life from a vessel that was silent.
     pub async fn talking(&self) {
+        let Some(connection) = self.connection() else { return };
         let answering = async {
             while self.is_lost() || self.0.lane.is_silent() {
                 tokio::time::sleep(LOOK).await;
             }
         };
         tokio::select! {
-            () = self.0.connection.ping() => {}
+            () = connection.ping() => {}
             () = answering => {}
         }
     }
 
     /// Says good-bye, to a vessel that may be past hearing it.
     pub async fn hang_up(&self) {
-        let _ = tokio::time::timeout(Duration::from_secs(1), self.0.connection.hang_up()).await;
+        if let Some(connection) = self.connection() {
+            let _ = tokio::time::timeout(Duration::from_secs(1), connection.hang_up()).await;
+        }
     }
 
     /// What a path is, not following a link; `None` when there is nothing.
     pub async fn look(&self, path: &RemotePath) -> Result<Option<Attrs>, RemoteError> {
-        found(self.0.lane.sftp().lstat(path.as_bytes()).await, || format!("looking at {path}"))
+        found(self.0.lane.files().lstat(path.as_bytes()).await, || format!("looking at {path}"))
     }
 
     /// What a path leads to, following links; `None` when there is nothing.
     pub async fn look_through(&self, path: &RemotePath) -> Result<Option<Attrs>, RemoteError> {
-        found(self.0.lane.sftp().stat(path.as_bytes()).await, || format!("looking at {path}"))
+        found(self.0.lane.files().stat(path.as_bytes()).await, || format!("looking at {path}"))
     }
 
     /// The entries of a directory; none when it doesn't exist.
     pub async fn list(&self, directory: &RemotePath) -> Result<Vec<(Bytes, Attrs)>, RemoteError> {
-        let listed = self.0.lane.sftp().list(directory.as_bytes(), MOST_ENTRIES).await;
+        let listed = self.0.lane.files().list(directory.as_bytes(), MOST_ENTRIES).await;
         Ok(found(listed, || format!("listing {directory}"))?.unwrap_or_default())
     }
 
     /// Makes one directory with the given permission bits, exactly.
     pub async fn make_dir(&self, path: &RemotePath, mode: u32) -> Result<(), RemoteError> {
-        let made = self.0.lane.sftp().mkdir(path.as_bytes(), mode).await;
+        let made = self.0.lane.files().mkdir(path.as_bytes(), mode).await;
         made.map_err(|e| RemoteError::from_sftp(&e, format_args!("making the directory {path}")))
     }
 
@@ -240,30 +271,30 @@ impl Remote {
 
     /// Sets attributes of a path.
     pub async fn set(&self, path: &RemotePath, attrs: Attrs) -> Result<(), RemoteError> {
-        let set = self.0.lane.sftp().setstat(path.as_bytes(), attrs).await;
+        let set = self.0.lane.files().setstat(path.as_bytes(), attrs).await;
         set.map_err(|e| RemoteError::from_sftp(&e, format_args!("setting mode or time of {path}")))
     }
 
     /// Removes a file; one that isn't there is as good as removed.
     pub async fn remove(&self, path: &RemotePath) -> Result<(), RemoteError> {
-        found(self.0.lane.sftp().remove(path.as_bytes()).await, || format!("removing {path}")).map(|_| ())
+        found(self.0.lane.files().remove(path.as_bytes()).await, || format!("removing {path}")).map(|_| ())
     }
 
     /// Removes an empty directory; one that isn't there is as good as removed.
     pub async fn remove_dir(&self, path: &RemotePath) -> Result<(), RemoteError> {
-        let removed = self.0.lane.sftp().rmdir(path.as_bytes()).await;
+        let removed = self.0.lane.files().rmdir(path.as_bytes()).await;
         found(removed, || format!("removing the directory {path}")).map(|_| ())
     }
 
     /// Makes a symbolic link.
     pub async fn make_link(&self, target: &[u8], link: &RemotePath) -> Result<(), RemoteError> {
-        let made = self.0.lane.sftp().symlink(target, link.as_bytes()).await;
+        let made = self.0.lane.files().symlink(target, link.as_bytes()).await;
         made.map_err(|e| RemoteError::from_sftp(&e, format_args!("making the link {link}")))
     }
 
     /// Where a symbolic link leads; `None` when there is nothing.
     pub async fn read_link(&self, link: &RemotePath) -> Result<Option<Bytes>, RemoteError> {
-        found(self.0.lane.sftp().readlink(link.as_bytes()).await, || format!("reading the link {link}"))
+        found(self.0.lane.files().readlink(link.as_bytes()).await, || format!("reading the link {link}"))
     }
 
     /// Sets attributes of a link itself (`lsetstat@openssh.com`), where the vessel can.
@@ -271,7 +302,7 @@ impl Remote {
         if !self.0.capabilities.lsetstat() {
             return Ok(());
         }
-        let set = self.0.lane.sftp().lsetstat(link.as_bytes(), attrs).await;
+        let set = self.0.lane.files().lsetstat(link.as_bytes(), attrs).await;
         set.map_err(|e| RemoteError::from_sftp(&e, format_args!("setting time or owner of the link {link}")))
     }
 
@@ -280,15 +311,15 @@ impl Remote {
     ///
     /// Looks whether it is there then, in the same round trip: what is acknowledged must not hang on the vessel's word.
     pub async fn rename_over(&self, from: &RemotePath, to: &RemotePath, size: Option<u64>) -> Result<(), RemoteError> {
-        let sftp = self.0.lane.sftp();
+        let files = self.0.lane.files();
         let is_it = |attrs: Attrs| !attrs.is_dir() && (size.is_none() || attrs.size.is_none() || attrs.size == size);
         let is_there = |found: Option<Attrs>| found.is_some_and(is_it);
         let (renamed, found) = if self.0.capabilities.posix_rename() {
             // Polled in this order, so sent in this order; tokio's own would begin with either.
-            join(sftp.posix_rename(from.as_bytes(), to.as_bytes()), self.look(to)).await
+            join(files.posix_rename(from.as_bytes(), to.as_bytes()), self.look(to)).await
         } else {
             self.remove(to).await?;
-            join(sftp.rename(from.as_bytes(), to.as_bytes()), self.look(to)).await
+            join(files.rename(from.as_bytes(), to.as_bytes()), self.look(to)).await
         };
         let what = || format!("renaming {from} to {to}");
         renamed.map_err(|e| RemoteError::from_sftp(&e, what()))?;
@@ -306,7 +337,7 @@ impl Remote {
         }
         let mut at = path.clone();
         loop {
-            match self.0.lane.sftp().statvfs(at.as_bytes()).await {
+            match self.0.lane.files().statvfs(at.as_bytes()).await {
                 Ok(space) => return Ok(Some(space)),
                 Err(e) if e.is_not_found() => match at.parent() {
                     Some(parent) => at = parent,
@@ -351,7 +382,7 @@ impl Remote {
 
     /// Starts a script in the vessel's shell that goes on while it is told lines.
     pub(super) async fn start(&self, script: Script, what: &'static str) -> Result<Running<'_>, RemoteError> {
-        self.0.shells.start(script, what, self.deadline(0)).await
+        self.shells(what)?.start(script, what, self.deadline(0)).await
     }
 
     /// How long a command may take that goes through `bytes` bytes.
@@ -362,7 +393,12 @@ impl Remote {
 
     /// Runs a script in the vessel's shell; `bytes` is how much data it goes through, which its deadline allows for.
     pub(super) async fn run(&self, script: Script, what: &str, bytes: u64) -> Result<Output, RemoteError> {
-        self.0.shells.run(script, what, self.deadline(bytes)).await
+        self.shells(what)?.run(script, what, self.deadline(bytes)).await
+    }
+
+    fn shells(&self, what: &str) -> Result<&Shells, RemoteError> {
+        let none = || RemoteError::new(ErrorKind::Unsupported, what, "no shell is used on this host");
+        self.0.ssh.as_ref().map(|ssh| &ssh.shells).ok_or_else(none)
     }
 }
 

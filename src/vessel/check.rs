@@ -31,7 +31,7 @@ pub async fn check(
         Ok(remote) => remote,
         Err(e) => return vec![Finding::Bad(e.fault().to_string())],
     };
-    let mut findings = check_link(&remote, vessel);
+    let mut findings = if remote.is_this_host() { Vec::new() } else { check_link(&remote, vessel) };
     let capabilities = remote.capabilities();
     findings.push(Finding::Good(capabilities.to_string()));
     if !capabilities.fsync() && !capabilities.sync {
@@ -44,7 +44,7 @@ pub async fn check(
     }
     if capabilities.shell {
         findings.push(check_temp_dir(&remote, vessel).await);
-    } else {
+    } else if !remote.is_this_host() {
         findings.push(Finding::Note(
             "no shell: files are written in place without TempDir and verified by reading them back".into(),
         ));

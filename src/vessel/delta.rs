@@ -47,7 +47,12 @@ pub(super) struct Delta {
 
 impl Visit {
     fn wish(&self, version: &Version) -> Wish {
-        self.vessel.directories.get(&version.directory).map_or(Wish::No, |(directory, _)| directory.delta)
+        match self.vessel.directories.get(&version.directory) {
+            // To read the old file from the same disk takes as long as to write the new one.
+            Some((directory, _)) if directory.delta == Wish::Auto && self.remote.is_this_host() => Wish::No,
+            Some((directory, _)) => directory.delta,
+            None => Wish::No,
+        }
     }
 
     /// What this vessel was given of the path before, if that may spare bytes.

@@ -38,7 +38,7 @@ impl Visit {
         }
         let version = &delivery.version;
         let mode = version.mode | OWNER_MAY;
-        let there = self.remote.look_through(place).await.map_err(|e| e.fault())?;
+        let there = self.directory_at(version, place).await?;
         let is_there = there.is_some_and(|attrs| attrs.is_dir());
         if !is_there {
             self.clear(version, place).await?;
@@ -53,6 +53,18 @@ impl Visit {
             self.flush_name(place).await?;
         }
         self.acknowledge(delivery, Verified::ByLook, started).await
+    }
+
+    /// What is at the place of a directory. A link that leads to one will do where somebody there has made it, and is nothing
+    /// where it was delivered from here: what follows would go to where it leads.
+    async fn directory_at(&self, version: &Version, place: &RemotePath) -> Result<Option<Attrs>, Fault> {
+        let there = self.remote.look(place).await.map_err(|e| e.fault())?;
+        let Some(link) = there.filter(Attrs::is_link) else { return Ok(there) };
+        let before = self.vessel.ledger.held_before(version.id, &self.vessel.settings.name).await;
+        if self.is_one_of(&before.map_err(|e| e.fault())?, place, &link).await? {
+            return Ok(None);
+        }
+        self.remote.look_through(place).await.map_err(|e| e.fault())
     }
 
     /// Makes a link, in the place of whatever file or link of ours is there.

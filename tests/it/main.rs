@@ -22,6 +22,7 @@ mod import;
 mod lanes;
 mod layers;
 mod link;
+mod local_target;
 mod logging;
 mod logins;
 mod mirror;

@@ -244,6 +244,48 @@ fn nothing_is_deleted_when_the_location_is_unmounted() {
 }
 
 #[test]
+fn a_directory_takes_the_place_of_the_link_that_was_delivered() {
+    let Some(fleet) = deleting().key("Links", "copy").openssh("open").start() else { return };
+    fs::create_dir(fleet.source("other")).unwrap();
+    fleet.put("other/kept", b"kept");
+    symlink("other", fleet.source("place")).unwrap();
+    let daemon = fleet.run();
+    wait_until_equal(&fleet, "open");
+    fs::remove_file(fleet.source("place")).unwrap();
+    fs::create_dir(fleet.source("place")).unwrap();
+    fleet.put("place/below", b"not below other");
+    wait_until_equal(&fleet, "open");
+    daemon.terminate();
+}
+
+#[test]
+fn nothing_is_deleted_when_nothing_of_what_was_there_is_left() {
+    let Some(fleet) = deleting().key("MaxDelete", "100%").openssh("open").start() else { return };
+    ["a", "b"].iter().for_each(|name| fleet.put(name, b"bytes"));
+    assert_eq!(fleet.once().code, Some(0));
+    ["a", "b"].iter().for_each(|name| fs::remove_file(fleet.source(name)).unwrap());
+    // As what lies at a mount point below the disk.
+    fleet.put("not-mounted.tmp", b"");
+    fleet.once().must_say(&["nothing is deleted", "all of the 2 paths"]);
+    ["a", "b"].iter().for_each(|name| fleet.assert_equal("open", name, b"bytes"));
+    let allowed = fleet.call(&["--once", "--allow-deletes"], "");
+    assert_eq!((allowed.code, names_in(&fleet.vessel("open").path("in")).len()), (Some(0), 0), "{allowed:?}");
+}
+
+#[test]
+fn what_is_left_alone_by_now_is_not_deleted_and_holds_nothing_up() {
+    let Some(fleet) = deleting().openssh("open").start() else { return };
+    ["file", "keeper"].iter().for_each(|name| fleet.put(name, b"bytes"));
+    assert_eq!(fleet.once().code, Some(0));
+    fs::remove_file(fleet.source("file")).unwrap();
+    symlink("elsewhere", fleet.source("file")).unwrap();
+    let again = fleet.once();
+    assert_eq!(again.code, Some(0), "{again:?}");
+    again.must_say(&["left alone", "symbolic link"]);
+    fleet.assert_equal("open", "file", b"bytes");
+}
+
+#[test]
 fn links_are_copied_as_links_with_their_time() {
     let Some(fleet) = deleting().key("Links", "copy").openssh("open").start() else { return };
     fleet.put("file", b"bytes");

@@ -85,6 +85,13 @@ pub struct Space {
     pub fs_id: u64,
 }
 
+impl Space {
+    /// How many files may be made, by `statvfs`. A file system that makes room for them as they come (Btrfs) counts none.
+    pub(crate) fn free_files(all: u64, available: u64) -> u64 {
+        if all == 0 { u64::MAX } else { available }
+    }
+}
+
 /// What `limits@openssh.com` allows; 0 where the vessel names no limit.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Limits {
@@ -458,11 +465,11 @@ fn space(mut body: Reader) -> Result<Space, wire::Garbled> {
     let mut next = || body.u64();
     let (_block, fragment) = (next()?, next()?);
     let (_blocks, _blocks_free, blocks_available) = (next()?, next()?, next()?);
-    let (_files, _files_free, files_available) = (next()?, next()?, next()?);
+    let (files, _files_free, files_available) = (next()?, next()?, next()?);
     let (fs_id, flags, longest_name) = (next()?, next()?, next()?);
     Ok(Space {
         free: blocks_available.saturating_mul(fragment),
-        free_files: files_available,
+        free_files: Space::free_files(files, files_available),
         read_only: flags & 1 != 0,
         longest_name,
         fs_id,

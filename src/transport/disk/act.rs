@@ -1,0 +1,208 @@
+//! What is done for each request: one call of the kernel's, or few, below a place.
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::{self, ErrorKind};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
+
+use bytes::Bytes;
+use rustix::fs::{
+    AtFlags, Dir, Gid, Mode, OFlags, RenameFlags, StatVfsMountFlags, Timespec, Timestamps, Uid, chmodat, chownat,
+    copy_file_range, fstatvfs, futimens, mkdirat, openat, readlinkat, renameat, renameat_with, statat, symlinkat,
+    syncfs, unlinkat, utimensat,
+};
+use rustix::io::Errno;
+
+use super::places::At;
+use super::refused;
+use crate::transport::sftp::{Attrs, OpenFlags, SftpError, Space};
+
+/// How much goes through this process at once where the kernel doesn't copy by itself, in bytes.
+const PIECE: usize = 256 << 10;
+const PERMISSIONS: u32 = 0o7777;
+
+type Done<T> = Result<T, SftpError>;
+
+fn errno(error: Errno) -> SftpError {
+    refused(error.into())
+}
+
+fn open_at(at: &At<'_>, flags: OFlags, mode: u32) -> Done<File> {
+    // Without waiting: to open a FIFO that nobody writes to would take for ever.
+    let flags = flags | OFlags::CLOEXEC | OFlags::NOCTTY | OFlags::NONBLOCK;
+    openat(&at.place, at.below, flags, Mode::from_raw_mode(mode & PERMISSIONS)).map(File::from).map_err(errno)
+}
+
+pub(super) fn open(at: &At<'_>, flags: OpenFlags, mode: u32) -> Done<File> {
+    let way = match flags {
+        OpenFlags::READ => OFlags::RDONLY,
+        OpenFlags::WRITE => OFlags::WRONLY | OFlags::CREATE,
+        OpenFlags::FRESH => OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC,
+        _ => OFlags::WRONLY,
+    };
+    open_at(at, way, mode)
+}
+
+pub(super) fn look(at: &At<'_>, follow: bool) -> Done<Attrs> {
+    let flags = if follow { AtFlags::empty() } else { AtFlags::SYMLINK_NOFOLLOW };
+    let found = statat(&at.place, at.below, flags).map_err(errno)?;
+    let owner = (found.st_uid, found.st_gid);
+    Ok(attrs(found.st_size as u64, owner, found.st_mode, (found.st_atime, found.st_mtime)))
+}
+
+pub(super) fn look_at_file(file: &File) -> Done<Attrs> {
+    let found = file.metadata().map_err(refused)?;
+    let times = (found.atime(), found.mtime());
+    Ok(attrs(found.len(), (found.uid(), found.gid()), found.mode(), times))
+}
+
+/// Attributes as SFTP has them: whole seconds from 1970 to 2106.
+fn attrs(size: u64, owner: (u32, u32), mode: u32, (access, change): (i64, i64)) -> Attrs {
+    let seconds = |time: i64| u32::try_from(time.max(0)).unwrap_or(u32::MAX);
+    Attrs { size: Some(size), owner: Some(owner), mode: Some(mode), times: Some((seconds(access), seconds(change))) }
+}
+
+fn timestamps((access, change): (u32, u32)) -> Timestamps {
+    let at = |seconds: u32| Timespec { tv_sec: seconds.into(), tv_nsec: 0 };
+    Timestamps { last_access: at(access), last_modification: at(change) }
+}
+
+/// Sets attributes of a path; of a link itself, which has neither size nor mode, where links are not followed.
+pub(super) fn set(at: &At<'_>, set: &Attrs, follow: bool) -> Done<()> {
+    let flags = if follow { AtFlags::empty() } else { AtFlags::SYMLINK_NOFOLLOW };
+    if let Some(size) = set.size.filter(|_| follow) {
+        open_at(at, OFlags::WRONLY, 0)?.set_len(size).map_err(refused)?;
+    }
+    // First: changing the owner takes bits of the mode away.
+    if let Some((user, group)) = set.owner {
+        let (user, group) = (Uid::from_raw(user), Gid::from_raw(group));
+        chownat(&at.place, at.below, Some(user), Some(group), flags).map_err(errno)?;
+    }
+    if let Some(mode) = set.mode.filter(|_| follow) {
+        chmodat(&at.place, at.below, Mode::from_raw_mode(mode & PERMISSIONS), flags).map_err(errno)?;
+    }
+    if let Some(times) = set.times {
+        utimensat(&at.place, at.below, &timestamps(times), flags).map_err(errno)?;
+    }
+    Ok(())
+}
+
+pub(super) fn set_file(file: &File, set: &Attrs) -> Done<()> {
+    if let Some(size) = set.size {
+        file.set_len(size).map_err(refused)?;
+    }
+    if let Some((user, group)) = set.owner {
+        std::os::unix::fs::fchown(file, Some(user), Some(group)).map_err(refused)?;
+    }
+    if let Some(mode) = set.mode {
+        file.set_permissions(PermissionsExt::from_mode(mode & PERMISSIONS)).map_err(refused)?;
+    }
+    if let Some(times) = set.times {
+        futimens(file, &timestamps(times)).map_err(errno)?;
+    }
+    Ok(())
+}
+
+pub(super) fn remove(at: &At<'_>, directory: bool) -> Done<()> {
+    let flags = if directory { AtFlags::REMOVEDIR } else { AtFlags::empty() };
+    unlinkat(&at.place, at.below, flags).map_err(errno)
+}
+
+pub(super) fn make_dir(at: &At<'_>, mode: u32) -> Done<()> {
+    mkdirat(&at.place, at.below, Mode::from_raw_mode(mode & PERMISSIONS)).map_err(errno)
+}
+
+pub(super) fn make_link(target: &[u8], link: &At<'_>) -> Done<()> {
+    symlinkat(OsStr::from_bytes(target), &link.place, link.below).map_err(errno)
+}
+
+pub(super) fn read_link(at: &At<'_>) -> Done<Bytes> {
+    let target = readlinkat(&at.place, at.below, Vec::new()).map_err(errno)?;
+    Ok(Bytes::from(target.into_bytes()))
+}
+
+pub(super) fn rename(from: &At<'_>, to: &At<'_>, replace: bool) -> Done<()> {
+    let renamed = if replace {
+        renameat(&from.place, from.below, &to.place, to.below)
+    } else {
+        renameat_with(&from.place, from.below, &to.place, to.below, RenameFlags::NOREPLACE)
+    };
+    renamed.map_err(errno)
+}
+
+pub(super) fn flush(at: &At<'_>, whole: bool) -> Done<()> {
+    let file = open_at(at, OFlags::RDONLY, 0)?;
+    if whole { syncfs(&file).map_err(errno) } else { file.sync_all().map_err(refused) }
+}
+
+pub(super) fn space(at: &At<'_>) -> Done<Space> {
+    let there = openat(&at.place, at.below, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).map_err(errno)?;
+    let found = fstatvfs(&there).map_err(errno)?;
+    Ok(Space {
+        free: found.f_bavail.saturating_mul(found.f_frsize),
+        free_files: Space::free_files(found.f_files, found.f_favail),
+        read_only: found.f_flag.contains(StatVfsMountFlags::RDONLY),
+        longest_name: found.f_namemax,
+        fs_id: found.f_fsid,
+    })
+}
+
+pub(super) fn list(at: &At<'_>, most: usize) -> Done<Vec<(Bytes, Attrs)>> {
+    let directory = openat(&at.place, at.below, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
+    let directory = directory.map_err(errno)?;
+    let mut entries = Vec::new();
+    for entry in Dir::read_from(&directory).map_err(errno)? {
+        let name = entry.map_err(errno)?.file_name().to_bytes().to_vec();
+        if name == b"." || name == b".." {
+            continue;
+        }
+        if entries.len() == most {
+            break;
+        }
+        let place = directory.try_clone().map_err(refused)?;
+        match look(&At { place, below: OsStr::from_bytes(&name) }, false) {
+            Ok(attrs) => entries.push((Bytes::from(name), attrs)),
+            // It vanished meanwhile.
+            Err(e) if e.is_not_found() => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(entries)
+}
+
+/// Reads at most `length` bytes; `None` at the end of the file.
+pub(super) fn read(file: &File, offset: u64, length: usize) -> io::Result<Option<Bytes>> {
+    let mut bytes = vec![0; length];
+    let read = file.read_at(&mut bytes, offset)?;
+    bytes.truncate(read);
+    Ok((read > 0).then(|| Bytes::from(bytes)))
+}
+
+/// Copies a range of a file into another.
+pub(super) fn copy(
+    (from, mut from_offset): (&File, u64),
+    mut length: u64,
+    (to, mut to_offset): (&File, u64),
+) -> io::Result<()> {
+    while length > 0 {
+        let most = usize::try_from(length).unwrap_or(usize::MAX);
+        let copied = match copy_file_range(from, Some(&mut from_offset), to, Some(&mut to_offset), most) {
+            Ok(copied) => copied,
+            // Not on this file system, or not between these two.
+            Err(Errno::XDEV | Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
+                let bytes = read(from, from_offset, most.min(PIECE))?.unwrap_or_default();
+                to.write_all_at(&bytes, to_offset)?;
+                from_offset += bytes.len() as u64;
+                to_offset += bytes.len() as u64;
+                bytes.len()
+            }
+            Err(e) => return Err(e.into()),
+        };
+        if copied == 0 {
+            return Err(io::Error::new(ErrorKind::UnexpectedEof, "the file that is copied from is too short"));
+        }
+        length -= copied as u64;
+    }
+    Ok(())
+}

@@ -1,0 +1,323 @@
+//! A target on this host: what an SFTP server is asked for on another one, done here by the kernel.
+//!
+//! [`Disk`] takes the same requests as [`Sftp`](super::sftp::Sftp), and answers as OpenSSH's server does, with its status
+//! codes. One thread does them in the order in which they were sent, as one server would: whoever gives up waiting for a
+//! rename can be sure that it comes before what is asked for next. A disk that hangs holds this thread and nobody else.
+//! Flushing alone, which takes long and needs no order, is done beside it.
+
+mod act;
+mod places;
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
+
+use super::error::ConnectError;
+use super::sftp::{Attrs, OpenFlags, SftpError, Space};
+use crate::settings::LocalTarget;
+use places::Places;
+
+/// Requests that wait for their turn; each holds at most one write.
+const QUEUE: usize = 32;
+/// How often it is looked whether the places are still there.
+const LOOK: Duration = Duration::from_secs(2);
+
+type Job = Box<dyn FnOnce(&Places) + Send>;
+
+/// A target on this host; cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Disk {
+    queue: Queue,
+    _watch: Arc<AbortOnDropHandle<()>>,
+}
+
+/// The way to the thread that does it all. The thread ends with the last of these.
+#[derive(Clone)]
+struct Queue {
+    jobs: mpsc::Sender<Job>,
+    places: Arc<Places>,
+    end: Arc<End>,
+}
+
+#[derive(Default)]
+struct End {
+    over: CancellationToken,
+    why: OnceLock<String>,
+}
+
+impl End {
+    fn why(&self) -> SftpError {
+        SftpError::Lost(self.why.get().cloned().unwrap_or_else(|| "it was given up".into()))
+    }
+}
+
+/// A request that was sent.
+pub(crate) struct Asked<T> {
+    answer: oneshot::Receiver<Result<T, SftpError>>,
+    end: Arc<End>,
+}
+
+impl<T> Asked<T> {
+    /// Waits until it is done.
+    pub(crate) async fn wait(self) -> Result<T, SftpError> {
+        self.answer.await.unwrap_or_else(|_| Err(self.end.why()))
+    }
+}
+
+impl Queue {
+    /// Sends a request. They are done in the order in which this returns.
+    async fn send<T: Send + 'static>(
+        &self,
+        act: impl FnOnce(&Places) -> Result<T, SftpError> + Send + 'static,
+    ) -> Result<Asked<T>, SftpError> {
+        let (reply, answer) = oneshot::channel();
+        let end = self.end.clone();
+        let job: Job = Box::new(move |places| {
+            let done = act(places);
+            if let Err(SftpError::Lost(why)) = &done {
+                let _ = end.why.set(why.clone());
+                end.over.cancel();
+            }
+            // Whoever asked may have gone.
+            let _ = reply.send(done);
+        });
+        if self.end.over.is_cancelled() || self.jobs.send(job).await.is_err() {
+            return Err(self.end.why());
+        }
+        Ok(Asked { answer, end: self.end.clone() })
+    }
+
+    async fn ask<T: Send + 'static>(
+        &self,
+        act: impl FnOnce(&Places) -> Result<T, SftpError> + Send + 'static,
+    ) -> Result<T, SftpError> {
+        self.send(act).await?.wait().await
+    }
+}
+
+/// What a refusal of the kernel's is in SFTP, by the table that OpenSSH's server has (`errno_to_portable`).
+fn refused(error: io::Error) -> SftpError {
+    use rustix::io::Errno;
+    let code = match Errno::from_io_error(&error) {
+        Some(Errno::NOENT | Errno::NOTDIR | Errno::BADF | Errno::LOOP) => 2,
+        Some(Errno::PERM | Errno::ACCESS) => 3,
+        Some(Errno::NAMETOOLONG | Errno::INVAL) => 5,
+        Some(Errno::NOSYS) => 8,
+        _ => 4,
+    };
+    SftpError::Status { code, message: error.to_string() }
+}
+
+/// Does something where it may block, beside the thread that does the rest.
+async fn beside<T: Send + 'static>(
+    act: impl FnOnce() -> Result<T, SftpError> + Send + 'static,
+) -> Result<T, SftpError> {
+    let done = tokio::task::spawn_blocking(act).await;
+    done.unwrap_or_else(|e| Err(SftpError::Lost(format!("it was given up: {e}"))))
+}
+
+impl Disk {
+    /// Finds the places of a target. A disk that leaves a request waiting for longer than `patience` is named in the log.
+    ///
+    /// # Errors
+    /// [`ConnectError::Away`] when one of them is not there.
+    pub(crate) async fn open(target: &LocalTarget, patience: Duration) -> Result<Self, ConnectError> {
+        let away = |why: String| ConnectError::Away { why, remedy: String::new() };
+        let target = target.clone();
+        let found = tokio::task::spawn_blocking(move || Places::find(&target)).await;
+        let places = Arc::new(found.map_err(|e| away(e.to_string()))??);
+        let (jobs, mut waiting) = mpsc::channel::<Job>(QUEUE);
+        let queue = Queue { jobs, places: places.clone(), end: Arc::default() };
+        let work = move || {
+            while let Some(job) = waiting.blocking_recv() {
+                job(&places);
+            }
+        };
+        std::thread::Builder::new().name("local target".into()).spawn(work).map_err(|e| away(e.to_string()))?;
+        let watch = tokio::spawn(watch(queue.clone(), patience));
+        Ok(Self { queue, _watch: Arc::new(AbortOnDropHandle::new(watch)) })
+    }
+
+    /// Whether a place is gone.
+    pub(crate) fn is_ended(&self) -> bool {
+        self.queue.end.over.is_cancelled()
+    }
+
+    /// Which, and why.
+    pub(crate) fn why_ended(&self) -> SftpError {
+        self.queue.end.why()
+    }
+
+    /// Waits until a place is gone.
+    pub(crate) async fn over(&self) {
+        self.queue.end.over.cancelled().await;
+    }
+
+    /// As [`Sftp::open`](super::sftp::Sftp::open).
+    pub(crate) async fn open_file(&self, path: &[u8], flags: OpenFlags, mode: u32) -> Result<Arc<File>, SftpError> {
+        let path = path.to_vec();
+        self.queue.ask(move |places| act::open(&places.at(&path)?, flags, mode).map(Arc::new)).await
+    }
+
+    /// Closes a file.
+    pub(crate) async fn close(&self, file: Arc<File>) -> Result<(), SftpError> {
+        self.queue
+            .ask(move |_| {
+                drop(file);
+                Ok(())
+            })
+            .await
+    }
+
+    /// As [`Sftp::finish`](super::sftp::Sftp::finish).
+    pub(crate) async fn finish(
+        &self,
+        file: Arc<File>,
+        set: Attrs,
+        flush: bool,
+    ) -> Result<(Result<(), SftpError>, Result<(), SftpError>), SftpError> {
+        let set = self.fsetstat(file.clone(), set).await;
+        let flushed = if flush { self.fsync(file).await } else { self.close(file).await };
+        Ok((set, flushed))
+    }
+
+    /// As [`Sftp::send_write`](super::sftp::Sftp::send_write).
+    pub(crate) async fn send_write(&self, file: Arc<File>, offset: u64, bytes: Bytes) -> Result<Asked<()>, SftpError> {
+        self.queue.send(move |_| file.write_all_at(&bytes, offset).map_err(refused)).await
+    }
+
+    /// As [`Sftp::send_copy`](super::sftp::Sftp::send_copy): in the kernel, and without copying where the file system can
+    /// share.
+    pub(crate) async fn send_copy(
+        &self,
+        (from, from_offset): (Arc<File>, u64),
+        length: u64,
+        (to, to_offset): (Arc<File>, u64),
+    ) -> Result<Asked<()>, SftpError> {
+        self.queue.send(move |_| act::copy((&from, from_offset), length, (&to, to_offset)).map_err(refused)).await
+    }
+
+    /// As [`Sftp::read`](super::sftp::Sftp::read).
+    pub(crate) async fn read(&self, file: Arc<File>, offset: u64, length: u32) -> Result<Option<Bytes>, SftpError> {
+        self.queue.ask(move |_| act::read(&file, offset, length as usize).map_err(refused)).await
+    }
+
+    /// As [`Sftp::lstat`](super::sftp::Sftp::lstat).
+    pub(crate) async fn lstat(&self, path: &[u8]) -> Result<Attrs, SftpError> {
+        let path = path.to_vec();
+        self.queue.ask(move |places| act::look(&places.at(&path)?, false)).await
+    }
+
+    /// As [`Sftp::stat`](super::sftp::Sftp::stat).
+    pub(crate) async fn stat(&self, path: &[u8]) -> Result<Attrs, SftpError> {
+        let path = path.to_vec();
+        self.queue.ask(move |places| act::look(&places.at(&path)?, true)).await
+    }
+
+    /// What an open file is.
+    pub(crate) async fn fstat(&self, file: Arc<File>) -> Result<Attrs, SftpError> {
+        self.queue.ask(move |_| act::look_at_file(&file)).await
+    }
+
+    /// As [`Sftp::setstat`](super::sftp::Sftp::setstat).
+    pub(crate) async fn setstat(&self, path: &[u8], set: Attrs) -> Result<(), SftpError> {
+        let path = path.to_vec();
+        self.queue.ask(move |places| act::set(&places.at(&path)?, &set, true)).await
+    }
+
+    /// As [`Sftp::lsetstat`](super::sftp::Sftp::lsetstat).
+    pub(crate) async fn lsetstat(&self, path: &[u8], set: Attrs) -> Result<(), SftpError> {
+        let path = path.to_vec();
+        self.queue.ask(move |places| act::set(&places.at(&path)?, &set, false)).await
+    }
+
+    /// Sets attributes of an open file.
+    pub(crate) async fn fsetstat(&self, file: Arc<File>, set: Attrs) -> Result<(), SftpError> {
+        self.queue.ask(move |_| act::set_file(&file, &set)).await
+    }
+
+    /// Removes a file.
+    pub(crate) async fn remove(&self, path: &[u8]) -> Result<(), SftpError> {
+        let path = path.to_vec();
+        self.queue.ask(move |places| act::remove(&places.at(&path)?, false)).await
+    }
+
+    /// Removes an empty directory.
+    pub(crate) async fn rmdir(&self, path: &[u8]) -> Result<(), SftpError> {
+        let path = path.to_vec();
+        self.queue.ask(move |places| act::remove(&places.at(&path)?, true)).await
+    }
+
+    /// Makes a directory.
+    pub(crate) async fn mkdir(&self, path: &[u8], mode: u32) -> Result<(), SftpError> {
+        let path = path.to_vec();
+        self.queue.ask(move |places| act::make_dir(&places.at(&path)?, mode)).await
+    }
+
+    /// Makes a symbolic link.
+    pub(crate) async fn symlink(&self, target: &[u8], link: &[u8]) -> Result<(), SftpError> {
+        let (target, link) = (target.to_vec(), link.to_vec());
+        self.queue.ask(move |places| act::make_link(&target, &places.at(&link)?)).await
+    }
+
+    /// Where a symbolic link leads.
+    pub(crate) async fn readlink(&self, path: &[u8]) -> Result<Bytes, SftpError> {
+        let path = path.to_vec();
+        self.queue.ask(move |places| act::read_link(&places.at(&path)?)).await
+    }
+
+    /// Renames; fails when the new name exists.
+    pub(crate) async fn rename(&self, from: &[u8], to: &[u8]) -> Result<(), SftpError> {
+        let (from, to) = (from.to_vec(), to.to_vec());
+        self.queue.ask(move |places| act::rename(&places.at(&from)?, &places.at(&to)?, false)).await
+    }
+
+    /// Renames over whatever has the new name.
+    pub(crate) async fn posix_rename(&self, from: &[u8], to: &[u8]) -> Result<(), SftpError> {
+        let (from, to) = (from.to_vec(), to.to_vec());
+        self.queue.ask(move |places| act::rename(&places.at(&from)?, &places.at(&to)?, true)).await
+    }
+
+    /// Flushes an open file to its disk.
+    pub(crate) async fn fsync(&self, file: Arc<File>) -> Result<(), SftpError> {
+        beside(move || file.sync_all().map_err(refused)).await
+    }
+
+    /// Flushes files and directories to their disks, or the whole file systems that they are on.
+    pub(crate) async fn flush(&self, paths: Vec<Vec<u8>>, whole: bool) -> Result<(), SftpError> {
+        let places = self.queue.places.clone();
+        beside(move || paths.iter().try_for_each(|path| act::flush(&places.at(path)?, whole))).await
+    }
+
+    /// Free space where a path is.
+    pub(crate) async fn statvfs(&self, path: &[u8]) -> Result<Space, SftpError> {
+        let path = path.to_vec();
+        self.queue.ask(move |places| act::space(&places.at(&path)?)).await
+    }
+
+    /// The entries of a directory but for `.` and `..`, at most `most` of them.
+    pub(crate) async fn list(&self, path: &[u8], most: usize) -> Result<Vec<(Bytes, Attrs)>, SftpError> {
+        let path = path.to_vec();
+        self.queue.ask(move |places| act::list(&places.at(&path)?, most)).await
+    }
+}
+
+/// Looks now and then whether the places are still there, so that a disk that is taken away is missed before it is needed.
+async fn watch(queue: Queue, patience: Duration) {
+    while !queue.end.over.is_cancelled() {
+        tokio::time::sleep(LOOK).await;
+        let mut looking = std::pin::pin!(queue.ask(Places::check));
+        if tokio::time::timeout(patience, &mut looking).await.is_err() {
+            tracing::warn!("a local target has not answered for {patience:?}: its disk hangs or has much to do");
+            let _ = looking.await;
+            tracing::info!("the local target answers again");
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! The places of a target on this host: the directories below which everything happens.
+//!
+//! Each must be there before anything is done, for a directory that is made where a disk should be mounted fills the wrong
+//! disk. And each must stay what it was: when a disk is taken away, something else shows at its path. So every request starts
+//! at its place, which is opened and compared, and what lies beside the places is out of reach.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, StatxAttributes, StatxFlags, fstat, open, statx};
+
+use super::refused;
+use crate::settings::LocalTarget;
+use crate::transport::error::ConnectError;
+use crate::transport::sftp::SftpError;
+
+/// What tells a directory from another that stands in its stead: its file system and its number there.
+type Identity = (u64, u64);
+
+struct Place {
+    path: PathBuf,
+    identity: Identity,
+}
+
+/// The places, as they were found.
+pub(super) struct Places(Vec<Place>);
+
+/// A path, split at its place.
+pub(super) struct At<'a> {
+    pub(super) place: OwnedFd,
+    /// The path below it, `.` for the place itself.
+    pub(super) below: &'a OsStr,
+}
+
+impl Places {
+    /// Finds the places of a target.
+    ///
+    /// # Errors
+    /// When one is not there, or overlaps with what is to be copied.
+    pub(super) fn find(target: &LocalTarget) -> Result<Self, ConnectError> {
+        let away = |why: String, remedy: &str| ConnectError::Away { why, remedy: remedy.into() };
+        let mounted = || match &target.mount_point {
+            Some(mount_point) if !is_mount_point(mount_point).unwrap_or(false) => {
+                let why = format!("nothing is mounted at {}, its MountPoint", mount_point.display());
+                Err(away(why, "mount the disk; it is looked for every few seconds"))
+            }
+            _ => Ok(()),
+        };
+        mounted()?;
+        let mut places = Vec::new();
+        for wanted in &target.places {
+            let path = wanted.base();
+            let what = format!("{}, where [Directory {}] goes,", path.display(), wanted.directory);
+            let (_, identity) = look(path).map_err(|e| match e {
+                rustix::io::Errno::NOENT => away(
+                    format!("{what} is not there"),
+                    "mount its disk, or make it: with Transport = local it is never made",
+                ),
+                e => away(format!("{what} can't be used: {e}"), "make it a directory that contentmonster may use"),
+            })?;
+            if let Some(source) = target.sources.iter().find(|source| overlap(&wanted.path, source)) {
+                let why = format!("{what} overlaps with {}, which is copied", source.display());
+                return Err(away(why, "choose another RemoteLocation"));
+            }
+            places.push(Place { path: path.to_owned(), identity });
+        }
+        // Once more: what was unmounted since would have been found as what lies below it.
+        mounted()?;
+        Ok(Self(places))
+    }
+
+    /// Whether all of them are what they were.
+    pub(super) fn check(&self) -> Result<(), SftpError> {
+        self.0.iter().try_for_each(|place| place.open().map(drop))
+    }
+
+    /// Opens the place of a path.
+    ///
+    /// # Errors
+    /// [`SftpError::Lost`] when it is not what it was; "no such file" for a path outside of all places.
+    pub(super) fn at<'a>(&self, path: &'a [u8]) -> Result<At<'a>, SftpError> {
+        let path = Path::new(OsStr::from_bytes(path));
+        let holding = self.0.iter().filter(|place| path.starts_with(&place.path));
+        let Some(place) = holding.max_by_key(|place| place.path.as_os_str().len()) else {
+            return Err(refused(rustix::io::Errno::NOENT.into()));
+        };
+        let below = path.strip_prefix(&place.path).unwrap_or(path).as_os_str();
+        Ok(At { place: place.open()?, below: if below.is_empty() { OsStr::new(".") } else { below } })
+    }
+}
+
+impl Place {
+    fn open(&self) -> Result<OwnedFd, SftpError> {
+        match look(&self.path) {
+            Ok((opened, identity)) if identity == self.identity => Ok(opened),
+            Ok(_) => Err(SftpError::Lost(format!("{} is not what it was: another disk is there", self.path.display()))),
+            Err(e) => Err(SftpError::Lost(format!("{} is gone: {e}", self.path.display()))),
+        }
+    }
+}
+
+/// Opens a directory to start from, which does not keep its disk from being unmounted longer than the request takes.
+fn look(path: &Path) -> rustix::io::Result<(OwnedFd, Identity)> {
+    let opened = open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    let found = fstat(&opened)?;
+    Ok((opened, (found.st_dev, found.st_ino)))
+}
+
+/// Whether something is mounted at a path.
+fn is_mount_point(path: &Path) -> io::Result<bool> {
+    let found = statx(CWD, path, AtFlags::empty(), StatxFlags::BASIC_STATS)?;
+    if found.stx_attributes_mask.contains(StatxAttributes::MOUNT_ROOT) {
+        return Ok(found.stx_attributes.contains(StatxAttributes::MOUNT_ROOT));
+    }
+    // Kernels before 5.8 don't tell; a file system of its own is one that is mounted.
+    let above = rustix::fs::stat(path.join(".."))?;
+    let own = rustix::fs::stat(path)?;
+    Ok((own.st_dev, own.st_ino) == (above.st_dev, above.st_ino) || own.st_dev != above.st_dev)
+}
+
+/// Whether two paths, links resolved, are one or lie in each other.
+fn overlap(one: &Path, other: &Path) -> bool {
+    let (one, other) = (real(one), real(other));
+    one.starts_with(&other) || other.starts_with(&one)
+}
+
+/// A path without links; the last component may be missing.
+fn real(path: &Path) -> PathBuf {
+    let beside = |path: &Path| Some(fs::canonicalize(path.parent()?).ok()?.join(path.file_name()?));
+    fs::canonicalize(path).ok().or_else(|| beside(path)).unwrap_or_else(|| path.to_owned())
+}
