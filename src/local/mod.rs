@@ -2,12 +2,14 @@
 //!
 //! Nothing else touches the shore's files. All functions here block and are plain `fn`s: call them where blocking is
 //! allowed; only [`Feed`], through which sources are sent, is async and blocks on threads of its own. A file is known by its [`FileStamp`]; links are never followed, for a link can lead out of the directory.
-//! Events from [`watch`] are hints; [`scan()`] and [`look`] are the truth.
+//! Events from [`watch`] are hints; [`scan()`] and [`look()`] are the truth.
 //!
 //! Knows nothing of the ledger, of vessels, or of when a file counts as finished.
 
 mod error;
 mod feed;
+mod intake;
+mod look;
 mod relocate;
 mod rules;
 mod scan;
@@ -21,10 +23,12 @@ use crate::records::FileStamp;
 
 pub use error::DiskError;
 pub use feed::{Arrival, Feed, Source};
+pub use intake::{Intake, TakeIn};
+pub use look::{Found, Kind, Look, Sight, is_file, look, see};
 pub use relocate::{PROCESSED, Retired, retire, sweep};
 pub use rules::Rules;
-pub use scan::{Found, Kind, Look, Scan, Sight, Skipped, is_empty, is_file, look, scan, see};
-pub use source::{Intake, SourceFile, TakeIn, hash, hash_chunks};
+pub use scan::{Scan, Skipped, is_empty, scan};
+pub use source::{SourceFile, hash, hash_chunks};
 pub use watch::{Hint, Watcher};
 
 /// The stamp of a file, out of what the kernel says of it.

@@ -23,7 +23,7 @@ use std::path::Path;
 
 use rustix::io::Errno;
 
-use super::scan::{Kind, Look};
+use super::look::{Kind, Look};
 use super::source::{SourceFile, hash};
 use super::{DiskError, error};
 use crate::digest::Digest;

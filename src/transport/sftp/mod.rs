@@ -3,7 +3,9 @@
 //!
 //! [`Sftp`] has one method for each request that this program makes. It knows nothing of deliveries.
 
+mod error;
 mod session;
+mod space;
 mod window;
 mod wire;
 
@@ -16,90 +18,13 @@ use russh::client::Msg;
 use session::{Pending, Session};
 use wire::{Reader, Reply, kind, put_string};
 
+pub use error::SftpError;
+pub use space::{Limits, Space};
 pub use wire::{Attrs, OpenFlags};
-
-/// Why a request failed.
-#[derive(Clone, Debug, thiserror::Error)]
-pub enum SftpError {
-    /// The vessel answered with a status that isn't OK (`SSH_FX_*`).
-    #[error("{}", status_text(*code, message))]
-    Status {
-        /// The status code.
-        code: u32,
-        /// The vessel's own words.
-        message: String,
-    },
-    /// The connection is gone.
-    #[error("{0}")]
-    Lost(String),
-    /// The vessel didn't answer in time.
-    #[error("no answer for {:.0} s", .0.as_secs_f64())]
-    Silent(Duration),
-    /// What came was no SFTP.
-    #[error("the vessel sent something that is no SFTP")]
-    Garbled,
-}
-
-impl From<wire::Garbled> for SftpError {
-    fn from(_: wire::Garbled) -> Self {
-        Self::Garbled
-    }
-}
-
-impl SftpError {
-    /// Whether the vessel said that there is no such file.
-    pub fn is_not_found(&self) -> bool {
-        matches!(self, Self::Status { code: 2, .. })
-    }
-}
-
-fn status_text(code: u32, message: &str) -> String {
-    let name = match code {
-        1 => "end of file",
-        2 => "no such file or directory",
-        3 => "permission denied",
-        4 => "failure",
-        5 => "bad message",
-        8 => "not supported",
-        _ => return format!("status {code} {message:?}"),
-    };
-    if message.is_empty() || message.eq_ignore_ascii_case(name) { name.into() } else { format!("{name} ({message:?})") }
-}
 
 /// An open file on the vessel.
 #[derive(Clone, Debug)]
 pub struct Handle(Bytes);
-
-/// Free space of a file system on the vessel (`statvfs@openssh.com`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Space {
-    /// Bytes that our user may still write.
-    pub free: u64,
-    /// Files that our user may still make.
-    pub free_files: u64,
-    /// Whether the file system is mounted read-only.
-    pub read_only: bool,
-    /// The longest name it takes, in bytes.
-    pub longest_name: u64,
-    /// The file system's id, the same for two paths on one file system.
-    pub fs_id: u64,
-}
-
-impl Space {
-    /// How many files may be made, by `statvfs`. A file system that makes room for them as they come (Btrfs) counts none.
-    pub(crate) fn free_files(all: u64, available: u64) -> u64 {
-        if all == 0 { u64::MAX } else { available }
-    }
-}
-
-/// What `limits@openssh.com` allows; 0 where the vessel names no limit.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Limits {
-    /// Most bytes in one read.
-    pub read: u64,
-    /// Most bytes in one write.
-    pub write: u64,
-}
 
 /// An SFTP session; cheap to clone.
 #[derive(Clone)]
@@ -399,7 +324,7 @@ impl Sftp {
     /// Free space where a path is (`statvfs@openssh.com`).
     pub async fn statvfs(&self, path: &[u8]) -> Result<Space, SftpError> {
         match self.extended("statvfs@openssh.com", |out| put_string(out, path)).await? {
-            Reply::Extended(body) => Ok(space(Reader(body))?),
+            Reply::Extended(body) => Ok(Space::read(Reader(body))?),
             other => Err(unexpected(other)),
         }
     }
@@ -459,19 +384,4 @@ fn attrs(reply: Reply) -> Result<Attrs, SftpError> {
         Reply::Attrs(attrs) => Ok(attrs),
         other => Err(unexpected(other)),
     }
-}
-
-fn space(mut body: Reader) -> Result<Space, wire::Garbled> {
-    let mut next = || body.u64();
-    let (_block, fragment) = (next()?, next()?);
-    let (_blocks, _blocks_free, blocks_available) = (next()?, next()?, next()?);
-    let (files, _files_free, files_available) = (next()?, next()?, next()?);
-    let (fs_id, flags, longest_name) = (next()?, next()?, next()?);
-    Ok(Space {
-        free: blocks_available.saturating_mul(fragment),
-        free_files: Space::free_files(files, files_available),
-        read_only: flags & 1 != 0,
-        longest_name,
-        fs_id,
-    })
 }

@@ -1,0 +1,304 @@
+//! Taking in a source: a version is made of it, if it holds still for that long.
+
+use bytes::Bytes;
+
+use super::feed::{BLOCK, Feed};
+use super::look::{Kind, Sight, owner_of, require, see};
+use super::rules::Rules;
+use super::source::{SourceFile, hash, wait_for_the_clock};
+use super::{DiskError, mode_of, stamp_of};
+use crate::digest::{Digest, Hasher};
+use crate::names::RelPath;
+use crate::records::{NewVersion, VersionKind};
+
+/// What came of taking in a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TakeIn {
+    /// A whole version: its stamp was the same before and after it was hashed, and it still has its name.
+    Version(NewVersion),
+    /// It changed meanwhile, or was replaced: try again when it is quiet.
+    Changing,
+    /// Nothing has the name (any more).
+    Gone,
+    /// What has the name is no regular file.
+    NotAFile(Kind),
+    /// It has a size that is left alone.
+    LeftAlone,
+}
+
+/// Takes in the files of one directory.
+#[derive(Clone)]
+pub struct Intake {
+    /// What of the directory is taken, and where it lies.
+    pub rules: Rules,
+    /// Size of the chunks that its files are cut into, in bytes.
+    pub chunk_size: u64,
+    /// Where small files are put by after they were read.
+    pub feed: Feed,
+    /// How many will come for them there.
+    pub readers: usize,
+}
+
+impl Intake {
+    /// Makes a version of a file, if it holds still for that long. A file of one chunk is hashed, and put by in the feed;
+    /// a larger one is hashed when it is sent.
+    ///
+    /// Waits up to 10 ms when the file was written to just now: a change within the same step of the kernel's clock would
+    /// not show in its mtime.
+    ///
+    /// # Errors
+    /// [`DiskError::Stopped`] when `stop` said so; [`DiskError::Location`] when the whole location is missing, which is
+    /// not the same as a file that is gone; what the disk says.
+    pub fn take_in(&self, path: &RelPath, stop: &dyn Fn() -> bool) -> Result<TakeIn, DiskError> {
+        self.sorted(self.take(path, self.chunk_size, stop))
+    }
+
+    /// The same for a file that was taken in before and looks no other: it is read whole, whatever its size, and what was
+    /// read of it before doesn't count.
+    ///
+    /// # Errors
+    /// As [`take_in`](Self::take_in).
+    pub fn take_in_again(&self, path: &RelPath, stop: &dyn Fn() -> bool) -> Result<TakeIn, DiskError> {
+        let taken = self.take(path, u64::MAX, stop);
+        if let Ok(TakeIn::Version(NewVersion { stamp, digest: Some(digest), .. })) = &taken {
+            self.feed.rehashed(self.rules.location(), path, *stamp, self.rules.follows(), digest);
+        }
+        self.sorted(taken)
+    }
+
+    fn sorted(&self, taken: Result<TakeIn, DiskError>) -> Result<TakeIn, DiskError> {
+        match taken {
+            Err(DiskError::Changed { .. }) => Ok(TakeIn::Changing),
+            Err(DiskError::NotAFile { kind, .. }) => Ok(TakeIn::NotAFile(kind)),
+            Err(error) if error.is_gone() => require(self.rules.location()).map(|()| TakeIn::Gone),
+            outcome => outcome,
+        }
+    }
+
+    /// Hashes files of up to `hashed` bytes.
+    fn take(&self, path: &RelPath, hashed: u64, stop: &dyn Fn() -> bool) -> Result<TakeIn, DiskError> {
+        let location = self.rules.location();
+        let source = SourceFile::open_with(location, path, self.rules.follows())?;
+        if !self.rules.takes_size(source.stamp()?.size) {
+            return Ok(TakeIn::LeftAlone);
+        }
+        wait_for_the_clock(&source)?;
+        let before = source.stamp()?;
+        let (digest, blocks) = match before.size {
+            size if size > hashed => (None, Vec::new()),
+            size if size <= self.chunk_size && self.feed.may_put_by(size) => read_blocks(&source, size, stop)?,
+            _ => (Some(hash(&source, stop)?), Vec::new()),
+        };
+        let after = source.metadata()?;
+        if stamp_of(&after) != before {
+            return Ok(TakeIn::Changing);
+        }
+        match see(&self.rules, path)? {
+            Sight::Taken(found) if found.traits.stamp == before => {}
+            Sight::Taken(_) => return Ok(TakeIn::Changing),
+            Sight::Gone => return Ok(TakeIn::Gone),
+            Sight::Directory(_) => return Ok(TakeIn::NotAFile(Kind::Directory)),
+            Sight::Skipped(kind) => return Ok(TakeIn::NotAFile(kind)),
+        }
+        if !blocks.is_empty() {
+            let follow = self.rules.follows();
+            self.feed.put_by(location, path, before, follow, blocks, self.readers);
+        }
+        Ok(TakeIn::Version(NewVersion {
+            path: path.clone(),
+            kind: VersionKind::File,
+            stamp: before,
+            mode: mode_of(&after),
+            owner: self.rules.minds_owners().then(|| owner_of(&after)),
+            target: Vec::new(),
+            digest,
+            chunk_size: self.chunk_size,
+        }))
+    }
+}
+
+/// The digest of a file of `size` bytes, and its bytes as the feed holds them.
+fn read_blocks(
+    source: &SourceFile,
+    size: u64,
+    stop: &dyn Fn() -> bool,
+) -> Result<(Option<Digest>, Vec<Bytes>), DiskError> {
+    let mut hasher = Hasher::default();
+    let mut blocks = Vec::new();
+    let mut offset = 0;
+    while offset < size {
+        if stop() {
+            return Err(source.stopped());
+        }
+        let block = source.read_at(offset, BLOCK.min(size - offset) as usize)?;
+        hasher.update(&block);
+        offset += block.len() as u64;
+        blocks.push(block);
+    }
+    Ok((Some(hasher.finish()), blocks))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::digest::Digest;
+    use std::cell::Cell;
+    use std::ffi::OsStr;
+    use std::fs::{self, OpenOptions};
+    use std::io::Write;
+    use std::os::unix::ffi::OsStrExt;
+    use std::os::unix::fs::{PermissionsExt, symlink};
+    use std::path::{Path, PathBuf};
+    use std::sync::Arc;
+    use std::thread;
+
+    struct Shore(tempfile::TempDir);
+
+    impl Shore {
+        fn new() -> Self {
+            Self(tempfile::tempdir().unwrap())
+        }
+
+        fn at(&self, name: &[u8]) -> PathBuf {
+            self.0.path().join(OsStr::from_bytes(name))
+        }
+
+        fn put(&self, name: &[u8], bytes: &[u8]) -> RelPath {
+            fs::write(self.at(name), bytes).unwrap();
+            RelPath::new(name).unwrap()
+        }
+
+        /// Intake of files with chunks of 4 MiB.
+        fn intake(&self, cache: u64) -> Intake {
+            Intake { rules: Rules::of(self.0.path(), ""), chunk_size: 4 << 20, feed: Feed::new(cache), readers: 1 }
+        }
+
+        fn take_in(&self, path: &RelPath, stop: &dyn Fn() -> bool) -> TakeIn {
+            self.intake(64 << 20).take_in(path, stop).unwrap()
+        }
+    }
+
+    fn go_on() -> bool {
+        false
+    }
+
+    #[test]
+    fn a_quiet_file_becomes_a_version_with_its_digest() {
+        let shore = Shore::new();
+        let bytes: Vec<u8> = (0..2_500_000u32).map(|n| (n % 251) as u8).collect();
+        let path = shore.put(b"caf\xe9\n", &bytes);
+        fs::set_permissions(shore.at(path.as_bytes()), fs::Permissions::from_mode(0o640)).unwrap();
+        let TakeIn::Version(version) = shore.take_in(&path, &go_on) else { panic!("not taken in") };
+        assert_eq!(version.digest, Some(Digest::of(&bytes)));
+        assert_eq!((version.mode, version.stamp.size, &version.path), (0o640, 2_500_000, &path));
+    }
+
+    #[test]
+    fn a_file_of_several_chunks_is_hashed_only_when_it_is_taken_in_again() {
+        let shore = Shore::new();
+        let bytes = vec![7; (4 << 20) + 1];
+        let path = shore.put(b"f", &bytes);
+        let intake = shore.intake(64 << 20);
+        let TakeIn::Version(first) = intake.take_in(&path, &|| panic!("it is not read")).unwrap() else {
+            panic!("not taken in")
+        };
+        assert_eq!((first.digest, first.stamp.size), (None, bytes.len() as u64));
+        let TakeIn::Version(again) = intake.take_in_again(&path, &go_on).unwrap() else { panic!("not taken in") };
+        assert_eq!((again.digest, again.stamp), (Some(Digest::of(&bytes)), first.stamp));
+    }
+
+    #[test]
+    fn an_empty_file_is_a_version_without_chunks() {
+        let shore = Shore::new();
+        let path = shore.put(b"empty", b"");
+        let TakeIn::Version(version) = shore.take_in(&path, &go_on) else { panic!("not taken in") };
+        assert_eq!(version.digest, Some(Digest::of(b"")));
+    }
+
+    /// Takes in a file of 3 MiB to which `change` happens once, after some of it was read; and the same where the feed has
+    /// no room to put it by.
+    fn taken_in_while(change: impl Fn(&Shore, &Path)) -> TakeIn {
+        let taken = [64 << 20, 8 << 20].map(|cache| {
+            let shore = Shore::new();
+            let path = shore.put(b"f", &[7; 3 << 20]);
+            let asked = Cell::new(0);
+            let stop = || {
+                asked.set(asked.get() + 1);
+                if asked.get() == 2 {
+                    change(&shore, &shore.at(b"f"));
+                }
+                false
+            };
+            shore.intake(cache).take_in(&path, &stop).unwrap()
+        });
+        assert_eq!(taken[0], taken[1]);
+        taken[0].clone()
+    }
+
+    #[test]
+    fn a_file_that_changes_while_it_is_hashed_is_no_version() {
+        let appended = taken_in_while(|_, path| {
+            OpenOptions::new().append(true).open(path).unwrap().write_all(b"x").unwrap();
+        });
+        assert_eq!(appended, TakeIn::Changing);
+        let overwritten = taken_in_while(|_, path| {
+            OpenOptions::new().write(true).open(path).unwrap().write_all(b"x").unwrap();
+        });
+        assert_eq!(overwritten, TakeIn::Changing);
+        let cut = taken_in_while(|_, path| OpenOptions::new().write(true).open(path).unwrap().set_len(9).unwrap());
+        assert_eq!(cut, TakeIn::Changing);
+        let replaced = taken_in_while(|shore, path| {
+            shore.put(b"g", &[7; 3 << 20]);
+            fs::rename(shore.at(b"g"), path).unwrap();
+        });
+        assert_eq!(replaced, TakeIn::Changing);
+    }
+
+    #[test]
+    fn a_file_that_vanishes_or_becomes_a_link_while_it_is_hashed_is_no_version() {
+        assert_eq!(taken_in_while(|_, path| fs::remove_file(path).unwrap()), TakeIn::Gone);
+        let linked = taken_in_while(|_, path| {
+            fs::remove_file(path).unwrap();
+            symlink("/etc/passwd", path).unwrap();
+        });
+        assert_eq!(linked, TakeIn::NotAFile(Kind::Symlink));
+    }
+
+    #[test]
+    fn what_is_no_regular_file_is_not_read_and_does_not_hang() {
+        let shore = Shore::new();
+        let take_in = |name: &str| shore.take_in(&RelPath::new(name).unwrap(), &go_on);
+        shore.put(b"f", b"secret");
+        symlink("f", shore.at(b"link")).unwrap();
+        rustix::fs::mknodat(rustix::fs::CWD, shore.at(b"pipe"), rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+        let _socket = std::os::unix::net::UnixListener::bind(shore.at(b"socket")).unwrap();
+        assert_eq!(take_in("link"), TakeIn::NotAFile(Kind::Symlink));
+        assert_eq!(take_in("pipe"), TakeIn::NotAFile(Kind::Fifo));
+        assert_eq!(take_in("socket"), TakeIn::NotAFile(Kind::Socket));
+        assert_eq!(take_in("..."), TakeIn::Gone);
+        assert_eq!(take_in("f/below"), TakeIn::Gone);
+    }
+
+    #[test]
+    fn hashing_stops_when_told() {
+        let shore = Shore::new();
+        let path = shore.put(b"f", b"abc");
+        let source = SourceFile::open(shore.0.path(), &path).unwrap();
+        assert!(matches!(hash(&source, &|| true), Err(DiskError::Stopped { .. })));
+    }
+
+    #[test]
+    fn ranges_are_read_exactly_and_from_several_threads() {
+        let shore = Shore::new();
+        let path = shore.put(b"f", b"0123456789");
+        let source = Arc::new(SourceFile::open(shore.0.path(), &path).unwrap());
+        let other = Arc::clone(&source);
+        let there = thread::spawn(move || other.read_at(8, 2).unwrap());
+        assert_eq!(&source.read_at(2, 3).unwrap()[..], b"234");
+        assert_eq!(&there.join().unwrap()[..], b"89");
+        assert!(source.read_at(10, 0).unwrap().is_empty());
+        assert!(matches!(source.read_at(8, 3), Err(DiskError::Changed { .. })));
+        fs::remove_file(shore.at(b"f")).unwrap();
+        assert_eq!(&source.read_at(0, 10).unwrap()[..], b"0123456789");
+    }
+}
