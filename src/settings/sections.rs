@@ -9,11 +9,11 @@ use super::environment::Environment;
 use super::keys::{self, Preset, SectionKind};
 use super::lines::{Entry, Section};
 use super::problems::{Complaint, Place, Problems};
-use super::secrets::{LISTEN_TOKEN, PASSPHRASE, PASSWORD, Sources};
+use super::secrets::{LISTEN_TOKEN, Sources};
 use super::units::{duration, size};
 use super::values::{self, Start};
 use super::{
-    Directory, Links, LogFormat, LogTarget, Logging, Mode, Monster, Vessel, link, logging, mirror, patterns, rate,
+    Directory, Links, LogFormat, LogTarget, Logging, Mode, Monster, Vessel, link, logging, mirror, patterns, rate, way,
 };
 use crate::names::{DirectoryName, RemotePath, VesselName};
 
@@ -32,7 +32,7 @@ impl<'a> View<'a> {
         self.own.into_iter().chain(self.defaults)
     }
 
-    fn find(&self, key: &str) -> Option<(&'a Section, &'a Entry)> {
+    pub(super) fn find(&self, key: &str) -> Option<(&'a Section, &'a Entry)> {
         self.layers().find_map(|section| Some((section, section.entry(key)?)))
     }
 
@@ -45,7 +45,7 @@ impl<'a> View<'a> {
     }
 
     /// A key's value, or what holds when it isn't set; `None` when that is nothing, or after a report.
-    fn get<T>(&self, key: &'static str, read: impl FnOnce(&str) -> Result<T, Complaint>) -> Option<T> {
+    pub(super) fn get<T>(&self, key: &'static str, read: impl FnOnce(&str) -> Result<T, Complaint>) -> Option<T> {
         let known = keys::known(self.kind, key).expect("only keys of the table are asked for");
         let found = match (self.find(key), known.preset) {
             (Some((_, entry)), _) => read(&entry.value),
@@ -181,59 +181,35 @@ pub(super) struct Surroundings<'a> {
 impl Surroundings<'_> {
     /// `[Vessel y]`; `None` after a report.
     pub(super) fn vessel(&self, view: &View<'_>, name: &str) -> Option<Vessel> {
-        let at = address_and_port(view);
-        let username = self.username(view);
         let temp_dir = view.get("TempDir", values::remote_path);
         let timeout = view.get("Timeout", duration("1s", "1h"));
         let reconnect_wait = view.get("ReconnectWait", duration("1s", "1d"));
-        let host_keys = view.get("HostKey", values::host_keys);
-        let host_key_policy = view.get("HostKeyPolicy", values::host_key_policy);
         let connections = view.get("Connections", link::connections);
         let congestion_control = view.get("CongestionControl", link::congestion_control);
         let compression = view.get("Compression", link::yes_or_no);
         let rate_limit = view.get("RateLimit", rate::schedule);
         let assembly = view.get("Assembly", link::assembly);
-        let identity_files = view.get("IdentityFile", |text| self.start.paths(text));
-        let secrets = Sources { start: self.start, credentials: self.environment.credentials.as_deref() };
-        let password = secrets.secret(view, name, &PASSWORD);
-        let passphrase = secrets.secret(view, name, &PASSPHRASE);
+        let way = way::to(name, view, self, timeout);
         let dirs = self.dirs(view);
         let ignore_dirs = self.ignore_dirs(view);
         let remote_locations = self.remote_locations(view);
-        let (address, port) = at?;
+        let way = way?;
         Some(Vessel {
             name: VesselName::new(name),
-            address,
-            port,
-            username: username?,
+            ssh: way.host,
+            hops: way.hops,
             temp_dir: temp_dir?,
             timeout: timeout?,
             reconnect_wait: reconnect_wait?,
             dirs,
             ignore_dirs,
             remote_locations,
-            identity_files: identity_files.unwrap_or_default(),
-            passphrase,
-            password,
-            host_keys: host_keys.unwrap_or_default(),
-            host_key_policy: host_key_policy?,
             connections: connections?,
             congestion_control: congestion_control?,
             compression: compression?,
             rate_limit: rate_limit?,
             assembly: assembly?,
         })
-    }
-
-    fn username(&self, view: &View<'_>) -> Option<String> {
-        if view.find("Username").is_some() {
-            return view.get("Username", values::username);
-        }
-        if self.environment.user.is_none() {
-            let complaint = Complaint::new("missing, and who runs this is unknown", "write `Username = …`");
-            view.problems.report(view.place_of("Username"), complaint);
-        }
-        self.environment.user.clone()
     }
 
     fn dirs(&self, view: &View<'_>) -> Option<BTreeSet<DirectoryName>> {
@@ -293,22 +269,5 @@ impl Surroundings<'_> {
             None => "name a configured directory".to_owned(),
         };
         problems.report(place, Complaint::new(format!("there is no [Directory {name}]"), remedy));
-    }
-}
-
-/// The address without its port, and the port from wherever it is set.
-fn address_and_port(view: &View<'_>) -> Option<(String, u16)> {
-    let address = view.get("Address", values::address);
-    let own_port = view.own.and_then(|own| Some((own, own.entry("Port")?)));
-    if let (Some((_, Some(_))), Some((section, entry))) = (&address, own_port) {
-        let complaint = Complaint::new("the port is already part of Address", "keep one of the two");
-        view.problems.report(section.place_of(entry), complaint);
-    }
-    match address {
-        Some((host, Some(port))) => Some((host, port)),
-        other => {
-            let port = view.get("Port", values::port);
-            Some((other?.0, port?))
-        }
     }
 }
