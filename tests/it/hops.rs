@@ -173,6 +173,17 @@ fn a_hop_is_checked_for_its_own_host_key_and_trust_shows_both() {
 }
 
 #[test]
+fn a_hop_is_left_when_it_leads_nowhere() {
+    let Some(fleet) = behind_a_hop(Fleet::new().openssh("inner")) else { return };
+    fs::write(fleet.known_hosts(), fleet.vessel("hop").known_hosts_line()).unwrap();
+    let daemon = fleet.run();
+    daemon.wait_for_log(&["warn", "inner", "unknown host key"]);
+    // One of them listens for more.
+    wait_until("the connection to the hop to end", || fleet.vessel("hop").processes("sshd").len() == 1);
+    daemon.terminate();
+}
+
+#[test]
 fn a_hop_is_never_sent_the_vessels_password() {
     let plan = Fleet::new().openssh("inner").without_key().key("Password", PASSWORD);
     let Some(fleet) = behind_a_hop(plan) else { return };

@@ -19,7 +19,7 @@ const DEEPEST: usize = 16;
 const LONGEST: u64 = 4 << 20;
 
 /// The keywords that are heeded, as OpenSSH writes them.
-const HEEDED: [&str; 16] = [
+const HEEDED: [&str; 15] = [
     "HostName",
     "User",
     "Port",
@@ -35,7 +35,6 @@ const HEEDED: [&str; 16] = [
     "ServerAliveInterval",
     "ServerAliveCountMax",
     "ConnectTimeout",
-    "IgnoreUnknown",
 ];
 
 /// The keywords that are not heeded although they change whom we talk to or how we are let in, and what to do instead.

@@ -31,7 +31,11 @@ pub(super) fn stream(channel: Channel<Msg>) -> Join<Inbox, impl AsyncWrite + Unp
         let mut buffer = BytesMut::new();
         loop {
             buffer.reserve(PACKET);
-            let read = incoming.read_buf(&mut buffer).await;
+            // Nobody is left to read: the channel closes with this half, and with the last one the session with the hop.
+            let read = tokio::select! {
+                read = incoming.read_buf(&mut buffer) => read,
+                () = sender.closed() => break,
+            };
             if !matches!(read, Ok(1..)) || sender.send(buffer.split().freeze()).is_err() {
                 break;
             }
