@@ -122,7 +122,7 @@ fn write_settings(
         let (address, key, place) = (vessel.address(), vessel.host_key_fingerprint(), home.join("vessels").join(name));
         write!(
             text,
-            "\n[Vessel {name}]\nAddress = {}\nPort = {}\nUsername = demo\nPassword = {}\nHostKey = {key}\n\
+            "\n[Vessel {name}]\nAddress = {}\nPort = {}\nUsername = demo\nPassword = {}\nHostKey = {key}\nSSHConfig = no\n\
              TempDir = {}\nRemoteLocation.outbox = {}\n",
             address.ip(),
             address.port(),

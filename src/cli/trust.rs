@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use super::{Exit, load, runtime, say, say_error, ssh_environment};
 use crate::logging;
-use crate::settings::{Settings, Vessel};
-use crate::transport::{HostKeys, SeenKey, Standing, see_host_key};
+use crate::transport::{HostKeys, SeenKey, SshEnvironment, Standing, Station, see_host_key};
 
-/// Shows the key of the vessel called `name` and records it if the person agrees, or without asking with `yes`.
+/// Shows the key of the vessel called `name`, and before it those of the hops on the way; records each if the person
+/// agrees, or without asking with `yes`.
 pub(super) fn trust(file: &Path, name: &str, yes: bool) -> Exit {
     let settings = match load(file) {
         Ok(settings) => settings,
@@ -30,18 +30,27 @@ pub(super) fn trust(file: &Path, name: &str, yes: bool) -> Exit {
         Ok(runtime) => runtime,
         Err(exit) => return exit,
     };
-    match runtime.block_on(see_host_key(&vessel)) {
-        Ok(seen) => decide(&settings, &vessel, &seen, yes),
-        Err(e) => {
-            say_error(format_args!("{}", e.fault()));
-            Exit::Unfit
+    let environment = Arc::new(ssh_environment(&settings));
+    for station in Station::all(&vessel) {
+        let exit = match runtime.block_on(see_host_key(&station, &environment)) {
+            Ok(seen) => decide(&station, &environment, &seen, yes),
+            Err(e) => {
+                say_error(format_args!("{}", e.fault()));
+                Exit::Unfit
+            }
+        };
+        if exit != Exit::Good {
+            return exit;
         }
     }
+    Exit::Good
 }
 
-fn decide(settings: &Settings, vessel: &Arc<Vessel>, seen: &SeenKey, yes: bool) -> Exit {
-    let host_keys = HostKeys::read(vessel.clone(), Arc::new(ssh_environment(settings)));
-    say(format_args!("vessel {} ({}, port {}) shows this host key:", vessel.name, vessel.address, vessel.port));
+fn decide(station: &Station, environment: &Arc<SshEnvironment>, seen: &SeenKey, yes: bool) -> Exit {
+    let host_keys = HostKeys::read(station.clone(), environment.clone());
+    let (host, vessel) = (station.host(), &station.vessel().name);
+    let hop = host.hop.as_ref().map(|hop| format!("the hop {hop} on the way to ")).unwrap_or_default();
+    say(format_args!("{hop}vessel {vessel} ({}, port {}) shows this host key:", host.address, host.port));
     say(format_args!("  {} {}", seen.algorithm(), seen.fingerprint()));
     match host_keys.standing(seen) {
         Standing::Trusted => {
@@ -55,7 +64,7 @@ fn decide(settings: &Settings, vessel: &Arc<Vessel>, seen: &SeenKey, yes: bool) 
         Standing::Unknown => {}
     }
     say(format_args!(
-        "on the vessel, `ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub` (or its like) must show the same"
+        "on that host, `ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub` (or its like) must show the same"
     ));
     if !yes && !agrees() {
         say(format_args!("nothing was recorded"));

@@ -3,6 +3,7 @@
 //! Paths are bytes. A file may be called anything the kernel allows (newlines, quotes, bytes that are no UTF-8),
 //! so nothing here ever goes through `String` but for display. Knows nothing of disks or networks.
 
+pub mod host_pattern;
 mod label;
 mod ours;
 mod rel_path;

@@ -11,6 +11,8 @@ pub struct Environment {
     pub home: Option<PathBuf>,
     /// `$CREDENTIALS_DIRECTORY`: where systemd's `LoadCredential=` puts secrets.
     pub credentials: Option<PathBuf>,
+    /// OpenSSH's configuration for the whole machine.
+    pub system_ssh_config: Option<PathBuf>,
     /// The permission bits of the settings file; [`Settings::load`](super::Settings::load) fills them in.
     pub settings_mode: Option<u32>,
 }
@@ -22,6 +24,7 @@ impl Environment {
             user: user_name(),
             home: std::env::home_dir().filter(|home| home.is_absolute()),
             credentials: std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from).filter(|d| d.is_absolute()),
+            system_ssh_config: Some("/etc/ssh/ssh_config".into()),
             settings_mode: None,
         }
     }

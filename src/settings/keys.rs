@@ -42,6 +42,7 @@ pub struct KnownKey {
 }
 
 pub(super) const PER_DIRECTORY: &str = "RemoteLocation.";
+pub(super) const SSH_CONFIG: &str = "SSHConfig";
 
 #[rustfmt::skip]
 const TABLE: &[KnownKey] = &[
@@ -74,14 +75,17 @@ const TABLE: &[KnownKey] = &[
     key(Directory, "MinSize", Value("0"), "smallest file that is taken; bytes or with unit"),
     key(Directory, "MaxSize", Value("none"), "largest file that is taken; bytes or with unit; `none` for any"),
     key(Directory, "MinAge", Value("0"), "how long ago a file must have changed last; 0 to 1d"),
-    key(Vessel, "Address", Required, "host name or IP address"),
+    key(Vessel, "Address", Required, "host name, IP address, or a host of the ssh config"),
     key(Vessel, "Transport", Value("ssh"), "how files get there: `ssh`; `local`: to a directory on this host or a mounted disk, with `Address = localhost`"),
     key(Vessel, "MountPoint", Otherwise("none"), "with Transport = local: where something must be mounted before anything is written; relative to the settings file"),
-    key(Vessel, "Port", Value("22"), "port of the SSH server; 1 to 65535"),
-    key(Vessel, "Username", Otherwise("who runs contentmonster"), "user to log in as"),
+    key(Vessel, "Port", Otherwise("what the ssh config says, else 22"), "port of the SSH server; 1 to 65535"),
+    key(Vessel, "Username", Otherwise("what the ssh config says, else who runs contentmonster"), "user to log in as"),
+    key(Vessel, SSH_CONFIG, Otherwise("~/.ssh/config and /etc/ssh/ssh_config, where they exist"), "ssh config that is read for what isn't set here; relative to the settings file; `no` for none"),
+    key(Vessel, "ProxyJump", Otherwise("what the ssh config says, else none"), "hops on the way: [user@]host[:port], separated by commas, the nearest first; `none` for none"),
     key(Vessel, "Password", Otherwise("none: log in with a key"), "password to log in with"),
     key(Vessel, "PasswordFile", Otherwise("none"), "file whose first line is the password; relative to the settings file, or a systemd credential"),
-    key(Vessel, "IdentityFile", Otherwise("the agent, and the usual keys in ~/.ssh"), "private keys to log in with, separated by commas; relative to the settings file"),
+    key(Vessel, "IdentityFile", Otherwise("what the ssh config says, else the agent and the usual keys in ~/.ssh"), "private keys to log in with, separated by commas; relative to the settings file"),
+    key(Vessel, "CertificateFile", Otherwise("what lies beside the keys as KEY-cert.pub"), "certificates of the private keys, separated by commas; relative to the settings file"),
     key(Vessel, "Passphrase", Otherwise("none"), "passphrase of the private keys"),
     key(Vessel, "PassphraseFile", Otherwise("none"), "file whose first line is the passphrase; like PasswordFile"),
     key(Vessel, "HostKey", Otherwise("known_hosts decides"), "the only host keys taken: SHA256 fingerprints, separated by commas"),

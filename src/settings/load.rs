@@ -30,7 +30,7 @@ impl Settings {
     }
 
     /// Checks the text of a settings file. `file` is its name for messages, and where relative paths start; of the disk
-    /// only the secrets' files are read.
+    /// only the secrets' files and the ssh config are read.
     ///
     /// # Errors
     /// With every problem found, in the order of the lines.

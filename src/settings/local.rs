@@ -82,12 +82,15 @@ pub(super) fn is_local(text: &str) -> Result<bool, Complaint> {
 }
 
 /// Keys that say something of SSH alone.
-const OF_SSH: [&str; 13] = [
+const OF_SSH: [&str; 16] = [
+    "SSHConfig",
+    "ProxyJump",
     "Port",
     "Username",
     "Password",
     "PasswordFile",
     "IdentityFile",
+    "CertificateFile",
     "Passphrase",
     "PassphraseFile",
     "HostKey",

@@ -1,6 +1,6 @@
 //! What the operator configured: the settings file, parsed, checked and typed.
 //!
-//! Reads the file and the secrets it names, nothing else: no network, no ledger, no directory is looked at.
+//! Reads the file, the secrets it names and the ssh config, nothing else: no network, no ledger, no directory is looked at.
 //!
 //! The text goes through three steps. First each line is looked at by itself, malformed ones are refused, and rust-ini
 //! gives sections, keys and values. Then each section is typed, its values taken from itself, from `[DEFAULT]`, or from
@@ -21,8 +21,11 @@ mod problems;
 mod rate;
 mod secrets;
 mod sections;
+mod ssh_config;
+mod ssh_host;
 mod units;
 mod values;
+mod way;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -46,6 +49,7 @@ pub use mirror::{Links, MaxDelete, Mode};
 pub use patterns::Patterns;
 pub use problems::{Problem, SettingsError};
 pub use rate::RateSchedule;
+pub use ssh_host::{AgentChoice, HostKeyPolicy, SshHost};
 
 /// A settings file to start from: every key with its meaning, unit, range and default.
 pub const EXAMPLE: &str = include_str!("../../settings.example.ini");
@@ -149,15 +153,6 @@ impl Directory {
     }
 }
 
-/// How a vessel's host key becomes known.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum HostKeyPolicy {
-    /// Only keys that `known_hosts` or `HostKey` names are taken.
-    Strict,
-    /// The first key of a host that is not known yet is taken and recorded; a changed one never.
-    AcceptNew,
-}
-
 /// `[Vessel y]`.
 #[derive(Clone, Debug)]
 pub struct Vessel {
@@ -165,12 +160,10 @@ pub struct Vessel {
     pub name: VesselName,
     /// `Transport = local`: it is this host, without SSH.
     pub local: Option<LocalTarget>,
-    /// `Address`: host name or IP address, without brackets.
-    pub address: String,
-    /// `Port`.
-    pub port: u16,
-    /// `Username`.
-    pub username: String,
+    /// `Address`, `Port`, `Username`, keys and host keys, with what the ssh config says of them.
+    pub ssh: SshHost,
+    /// `ProxyJump`: the hops on the way to it, the nearest first.
+    pub hops: Vec<SshHost>,
     /// `TempDir`: where parts are kept on the vessel.
     pub temp_dir: RemotePath,
     /// `Timeout`: the deadline for connecting, logging in, and any answer.
@@ -183,16 +176,6 @@ pub struct Vessel {
     pub ignore_dirs: BTreeSet<DirectoryName>,
     /// `RemoteLocation.x`: where directory x goes on this vessel instead of its own `RemoteLocation`.
     pub remote_locations: BTreeMap<DirectoryName, RemotePath>,
-    /// `IdentityFile`: private keys to log in with, absolute; empty: the default keys in `~/.ssh`.
-    pub identity_files: Vec<PathBuf>,
-    /// `Passphrase` or `PassphraseFile`: opens the private keys.
-    pub passphrase: Option<SecretString>,
-    /// `Password` or `PasswordFile`.
-    pub password: Option<SecretString>,
-    /// `HostKey`: the only host keys taken, as `SHA256:` fingerprints; empty: `known_hosts` decides.
-    pub host_keys: Vec<String>,
-    /// `HostKeyPolicy`.
-    pub host_key_policy: HostKeyPolicy,
     /// `Connections`: how many connections are made to it.
     pub connections: Connections,
     /// `CongestionControl`: what its connections send with.

@@ -12,7 +12,7 @@ use crate::names::display_bytes;
 /// One problem in a settings file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
-    /// The settings file, as it was named to us.
+    /// The settings file, as it was named to us, or another that it led to.
     pub file: PathBuf,
     /// The line, counted from 1; `None` for the file as a whole.
     pub line: Option<usize>,
@@ -81,6 +81,8 @@ impl Complaint {
 /// Where in the settings file something stands.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Place {
+    /// `None`: the settings file.
+    pub(super) file: Option<PathBuf>,
     pub(super) line: Option<usize>,
     pub(super) section: Option<String>,
     pub(super) key: Option<String>,
@@ -135,8 +137,8 @@ impl Problems {
     }
 
     fn problem(&self, place: Place, Complaint { message, remedy }: Complaint) -> Problem {
-        let Place { line, section, key } = place;
-        Problem { file: self.file.clone(), line, section, key, message, remedy }
+        let Place { file, line, section, key } = place;
+        Problem { file: file.unwrap_or_else(|| self.file.clone()), line, section, key, message, remedy }
     }
 
     fn record(list: &RefCell<Vec<Problem>>, problem: Problem) {

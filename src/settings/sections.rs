@@ -9,12 +9,12 @@ use super::environment::Environment;
 use super::keys::{self, Preset, SectionKind};
 use super::lines::{Entry, Section};
 use super::problems::{Complaint, Place, Problems};
-use super::secrets::{LISTEN_TOKEN, PASSPHRASE, PASSWORD, Sources};
+use super::secrets::{LISTEN_TOKEN, Sources};
 use super::units::{duration, size};
 use super::values::{self, Start};
 use super::{
     Directory, Links, LocalTarget, LogFormat, LogTarget, Logging, Mode, Monster, Vessel, link, local, logging, mirror,
-    patterns, rate,
+    patterns, rate, way,
 };
 use crate::names::{DirectoryName, RemotePath, VesselName};
 
@@ -33,7 +33,7 @@ impl<'a> View<'a> {
         self.own.into_iter().chain(self.defaults)
     }
 
-    fn find(&self, key: &str) -> Option<(&'a Section, &'a Entry)> {
+    pub(super) fn find(&self, key: &str) -> Option<(&'a Section, &'a Entry)> {
         self.layers().find_map(|section| Some((section, section.entry(key)?)))
     }
 
@@ -46,7 +46,7 @@ impl<'a> View<'a> {
     }
 
     /// A key's value, or what holds when it isn't set; `None` when that is nothing, or after a report.
-    fn get<T>(&self, key: &'static str, read: impl FnOnce(&str) -> Result<T, Complaint>) -> Option<T> {
+    pub(super) fn get<T>(&self, key: &'static str, read: impl FnOnce(&str) -> Result<T, Complaint>) -> Option<T> {
         let known = keys::known(self.kind, key).expect("only keys of the table are asked for");
         let found = match (self.find(key), known.preset) {
             (Some((_, entry)), _) => read(&entry.value),
@@ -182,63 +182,42 @@ pub(super) struct Surroundings<'a> {
 impl Surroundings<'_> {
     /// `[Vessel y]`; `None` after a report.
     pub(super) fn vessel(&self, view: &View<'_>, name: &str) -> Option<Vessel> {
-        let at = address_and_port(view);
-        let local = local_target(view, self.start, at.as_ref().map(|(address, _)| address.as_str()));
+        let local = local_target(view, self.start);
         // What [DEFAULT] says of SSH is meant for other vessels.
         let ssh = View { defaults: view.defaults.filter(|_| local.is_none()), ..*view };
-        let username = self.username(view);
         let temp_dir = view.get("TempDir", values::remote_path);
         let timeout = view.get("Timeout", duration("1s", "1h"));
         let reconnect_wait = view.get("ReconnectWait", duration("1s", "1d"));
-        let host_keys = view.get("HostKey", values::host_keys);
-        let host_key_policy = view.get("HostKeyPolicy", values::host_key_policy);
         let connections = ssh.get("Connections", link::connections);
         let congestion_control = ssh.get("CongestionControl", link::congestion_control);
         let compression = ssh.get("Compression", link::yes_or_no);
         let rate_limit = view.get("RateLimit", rate::schedule);
         let assembly = ssh.get("Assembly", link::assembly);
-        let identity_files = view.get("IdentityFile", |text| self.start.paths(text));
-        let secrets = Sources { start: self.start, credentials: self.environment.credentials.as_deref() };
-        let password = secrets.secret(view, name, &PASSWORD);
-        let passphrase = secrets.secret(view, name, &PASSPHRASE);
+        let way = way::to(name, view, self, timeout, local.is_some());
+        if let (Some(_), Some(way)) = (&local, &way) {
+            local::check_keys(view, &way.host.address);
+        }
         let dirs = self.dirs(view);
         let ignore_dirs = self.ignore_dirs(view);
         let remote_locations = self.remote_locations(view);
-        let (address, port) = at?;
+        let way = way?;
         Some(Vessel {
             name: VesselName::new(name),
             local,
-            address,
-            port,
-            username: username?,
+            ssh: way.host,
+            hops: way.hops,
             temp_dir: temp_dir?,
             timeout: timeout?,
             reconnect_wait: reconnect_wait?,
             dirs,
             ignore_dirs,
             remote_locations,
-            identity_files: identity_files.unwrap_or_default(),
-            passphrase,
-            password,
-            host_keys: host_keys.unwrap_or_default(),
-            host_key_policy: host_key_policy?,
             connections: connections?,
             congestion_control: congestion_control?,
             compression: compression?,
             rate_limit: rate_limit?,
             assembly: assembly?,
         })
-    }
-
-    fn username(&self, view: &View<'_>) -> Option<String> {
-        if view.find("Username").is_some() {
-            return view.get("Username", values::username);
-        }
-        if self.environment.user.is_none() {
-            let complaint = Complaint::new("missing, and who runs this is unknown", "write `Username = …`");
-            view.problems.report(view.place_of("Username"), complaint);
-        }
-        self.environment.user.clone()
     }
 
     fn dirs(&self, view: &View<'_>) -> Option<BTreeSet<DirectoryName>> {
@@ -302,35 +281,12 @@ impl Surroundings<'_> {
 }
 
 /// What `Transport = local` says, where it is given.
-fn local_target(view: &View<'_>, start: &Start, address: Option<&str>) -> Option<LocalTarget> {
+fn local_target(view: &View<'_>, start: &Start) -> Option<LocalTarget> {
     let is_local = view.get("Transport", local::is_local)?;
     let mount_point = view.get("MountPoint", |text| start.path(text));
-    if !is_local {
-        if view.own.is_some_and(|own| own.entry("MountPoint").is_some()) {
-            let complaint = Complaint::new("does nothing without Transport = local", "remove the line");
-            view.problems.warn(view.place_of("MountPoint"), complaint);
-        }
-        return None;
+    if !is_local && view.own.is_some_and(|own| own.entry("MountPoint").is_some()) {
+        let complaint = Complaint::new("does nothing without Transport = local", "remove the line");
+        view.problems.warn(view.place_of("MountPoint"), complaint);
     }
-    if let Some(address) = address {
-        local::check_keys(view, address);
-    }
-    Some(LocalTarget { mount_point, ..LocalTarget::default() })
-}
-
-/// The address without its port, and the port from wherever it is set.
-fn address_and_port(view: &View<'_>) -> Option<(String, u16)> {
-    let address = view.get("Address", values::address);
-    let own_port = view.own.and_then(|own| Some((own, own.entry("Port")?)));
-    if let (Some((_, Some(_))), Some((section, entry))) = (&address, own_port) {
-        let complaint = Complaint::new("the port is already part of Address", "keep one of the two");
-        view.problems.report(section.place_of(entry), complaint);
-    }
-    match address {
-        Some((host, Some(port))) => Some((host, port)),
-        other => {
-            let port = view.get("Port", values::port);
-            Some((other?.0, port?))
-        }
-    }
+    is_local.then(|| LocalTarget { mount_point, ..LocalTarget::default() })
 }

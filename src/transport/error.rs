@@ -154,6 +154,14 @@ pub enum ConnectError {
         /// What went wrong.
         why: String,
     },
+    /// A hop lets us in, but doesn't pass us on.
+    #[error("{hop} lets us in, but does not pass us on to {place}")]
+    NoPassage {
+        /// The hop.
+        hop: String,
+        /// Address and port of what comes behind it.
+        place: String,
+    },
     /// The host key is not one that is trusted.
     #[error("{why}")]
     HostKey {
@@ -198,6 +206,11 @@ impl ConnectError {
             }
             Self::HostKey { remedy, .. } => fault.at(Pace::Unhurried).mend(remedy).of(Cause::HostKey),
             Self::Login { remedy, .. } => fault.at(Pace::Slow).mend(remedy).of(Cause::Login),
+            Self::NoPassage { .. } => {
+                let remedy = "allow it there: for OpenSSH, `AllowTcpForwarding local` in sshd_config, a `PermitOpen` that \
+                              names it, and no `restrict` or `no-port-forwarding` before the key in authorized_keys";
+                fault.at(Pace::Slow).mend(remedy).of(Cause::Login)
+            }
             Self::NoSftp { .. } => {
                 fault.at(Pace::Slow).mend(
                     "enable it there: for OpenSSH, `Subsystem sftp internal-sftp` in sshd_config, and a shell that says nothing by \

@@ -27,11 +27,17 @@ pub async fn check(
     directories: &[Arc<settings::Directory>],
     environment: &Arc<SshEnvironment>,
 ) -> Vec<Finding> {
+    let mut findings = if vessel.local.is_some() { Vec::new() } else { say_way(vessel) };
     let remote = match Remote::connect(vessel, environment, None).await {
         Ok(remote) => remote,
-        Err(e) => return vec![Finding::Bad(e.fault().to_string())],
+        Err(e) => {
+            findings.push(Finding::Bad(e.fault().to_string()));
+            return findings;
+        }
     };
-    let mut findings = if remote.is_this_host() { Vec::new() } else { check_link(&remote, vessel) };
+    if !remote.is_this_host() {
+        findings.extend(check_link(&remote, vessel));
+    }
     let capabilities = remote.capabilities();
     findings.push(Finding::Good(capabilities.to_string()));
     if !capabilities.fsync() && !capabilities.sync {
@@ -53,6 +59,23 @@ pub async fn check(
         findings.push(check_place(&remote, vessel, directory).await);
     }
     remote.hang_up().await;
+    findings
+}
+
+/// What the ssh config has a say in, and the hops.
+fn say_way(vessel: &settings::Vessel) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for host in vessel.hops.iter().chain([&vessel.ssh]) {
+        let settings::SshHost { address, port, username, .. } = host;
+        let hop = host.hop.as_ref().map(|hop| format!("hop {hop}: {username}@{address}, port {port}"));
+        let said =
+            (!host.from_ssh_config.is_empty()).then(|| format!("ssh config: {}", host.from_ssh_config.join(", ")));
+        let what: Vec<_> = hop.into_iter().chain(said).collect();
+        if !what.is_empty() {
+            findings.push(Finding::Good(what.join("; ")));
+        }
+        findings.extend(host.unheeded.iter().map(|what| Finding::Note(format!("ssh config: {what}"))));
+    }
     findings
 }
 

@@ -8,7 +8,9 @@
     reason = "a failed assumption is a failed test, and what it prints explains it"
 )]
 
+mod addresses;
 mod browser;
+mod certificates;
 mod churn;
 mod command_line;
 mod delivery;
@@ -17,6 +19,7 @@ mod embedded_vessel;
 mod faults;
 mod fleet;
 mod fleet_itself;
+mod hops;
 mod host_keys;
 mod import;
 mod lanes;
@@ -31,10 +34,12 @@ mod packaging;
 mod read_once;
 mod refusals;
 mod retire;
+mod security_keys;
 mod selection;
 mod servers_in_trouble;
 mod settings;
 mod simulation;
+mod ssh_config;
 mod status;
 mod watching;
 mod why;

@@ -51,8 +51,8 @@ fn the_example_is_valid() {
     assert_eq!(settings.directories[0].rescan_interval, Duration::from_secs(60));
     assert!(settings.directories[0].ignore_names.is_match(".notes.swp"));
     let vessel = &settings.vessels[0];
-    assert_eq!((vessel.port, vessel.timeout, vessel.username.as_str()), (22, Duration::from_secs(10), "ann"));
-    assert_eq!(vessel.host_key_policy, HostKeyPolicy::Strict);
+    assert_eq!((vessel.ssh.port, vessel.timeout, vessel.ssh.username.as_str()), (22, Duration::from_secs(10), "ann"));
+    assert_eq!(vessel.ssh.host_key_policy, HostKeyPolicy::Strict);
     assert_eq!((vessel.connections, vessel.assembly), (Connections::Auto, Assembly::Cat));
     assert_eq!((&vessel.congestion_control, vessel.compression), (&CongestionControl::Auto, false));
     assert_eq!([&settings.monster.rate_limit, &vessel.rate_limit], [&RateSchedule::default(); 2]);
@@ -152,8 +152,8 @@ fn the_example_stays_valid_with_every_key_active() {
     let text: Vec<String> = EXAMPLE.lines().map(active).collect();
     let settings = parse(&text.join("\n")).unwrap();
     let vessel = &settings.vessels[0];
-    assert_eq!(vessel.password.as_ref().unwrap().expose_secret(), "verysecret");
-    assert_eq!(vessel.identity_files, [PathBuf::from("/home/ann/.ssh/id_ed25519")]);
+    assert_eq!(vessel.ssh.password.as_ref().unwrap().expose_secret(), "verysecret");
+    assert_eq!(vessel.ssh.identity_files, [PathBuf::from("/home/ann/.ssh/id_ed25519")]);
     assert_eq!(vessel.remote_location(&settings.directories[0]), &RemotePath::new("/srv/replication"));
 }
 
@@ -190,10 +190,10 @@ Address = second.example.com
     assert_eq!(directory.location, Path::new("/home/user/replication"));
     assert_eq!(directory.remote_location, RemotePath::new("/home/user/replication"));
     let vessel = &settings.vessels[0];
-    assert_eq!((vessel.address.as_str(), vessel.username.as_str()), ("example.com", "replication"));
+    assert_eq!((vessel.ssh.address.as_str(), vessel.ssh.username.as_str()), ("example.com", "replication"));
     assert_eq!(vessel.temp_dir, RemotePath::new("/tmp/.ContentMonster"));
-    assert_eq!(vessel.password.as_ref().unwrap().expose_secret(), "very\\secret%=:'#;");
-    assert_eq!(vessel.passphrase.as_ref().unwrap().expose_secret(), "moresecret");
+    assert_eq!(vessel.ssh.password.as_ref().unwrap().expose_secret(), "very\\secret%=:'#;");
+    assert_eq!(vessel.ssh.passphrase.as_ref().unwrap().expose_secret(), "moresecret");
     assert!(!vessel.takes(&DirectoryName::new("sampledir")) && !vessel.takes(&DirectoryName::new("anotherdir")));
     assert_eq!(settings.vessels_of(&directory.name), [settings.vessels[1].name.clone()]);
 }
@@ -275,14 +275,14 @@ RemoteLocation.documents = /srv
     settings.ini:6: [Server x] unknown section; known are [MONSTER], [Directory x], [Vessel y] and [DEFAULT]
     settings.ini:7: [Directory] the section has no name; write one behind the word, such as [Vessel backup]
     settings.ini:8: [Directory a,b] there is a comma in the name; choose a name without one
-    settings.ini:9: [Vessel x] Address: missing; write `Address = …`, host name or IP address
+    settings.ini:9: [Vessel x] Address: missing; write `Address = …`, host name, IP address, or a host of the ssh config
     settings.ini:10: [Vessel x] Prot: unknown key; did you mean Port?
     settings.ini:11: [Vessel x] port: unknown key; did you mean Port?
     settings.ini:12: [Vessel x] adress: unknown key; did you mean Address?
     settings.ini:13: [Vessel x] SettleTime: does not belong here; it is a key of [Directory x]
     settings.ini:14: [Vessel x] Password: there is more than the key before the `=`; write `Password = value`
     settings.ini:15: [Vessel x] Password: there is more than the key before the `=`; write `Password = value`
-    settings.ini:16: [Vessel x] Colour: unknown key; known here: Address, Transport, MountPoint, Port, Username, Password, PasswordFile, IdentityFile, Passphrase, PassphraseFile, HostKey, HostKeyPolicy, TempDir, Timeout, ReconnectWait, Connections, CongestionControl, Compression, RateLimit, Assembly, Dirs, IgnoreDirs, RemoteLocation.x
+    settings.ini:16: [Vessel x] Colour: unknown key; known here: Address, Transport, MountPoint, Port, Username, SSHConfig, ProxyJump, Password, PasswordFile, IdentityFile, CertificateFile, Passphrase, PassphraseFile, HostKey, HostKeyPolicy, TempDir, Timeout, ReconnectWait, Connections, CongestionControl, Compression, RateLimit, Assembly, Dirs, IgnoreDirs, RemoteLocation.x
     settings.ini:17: [Vessel x] IgnoreDirs: there is no [Directory documnts]; did you mean documents?
     settings.ini:18: [Vessel x] RemoteLocation.documnts: there is no [Directory documnts]; did you mean documents?
     settings.ini:19: [Vessel x] RemoteLocation.: names no directory; write the name of one behind `RemoteLocation.`
@@ -406,11 +406,11 @@ fn default_supplies_what_a_section_leaves_out() {
     let settings = parse(text).unwrap();
     let (d, a, b) = (&settings.directories[0], &settings.vessels[0], &settings.vessels[1]);
     assert_eq!((d.settle_time, d.location.as_path()), (Duration::from_secs(60), Path::new("/etc/cm/d")));
-    assert_eq!((a.username.as_str(), a.port), ("bob", 2200));
-    assert_eq!((b.username.as_str(), b.address.as_str(), b.port), ("carl", "::1", 22));
+    assert_eq!((a.ssh.username.as_str(), a.ssh.port), ("bob", 2200));
+    assert_eq!((b.ssh.username.as_str(), b.ssh.address.as_str(), b.ssh.port), ("carl", "::1", 22));
     assert_eq!(a.remote_location(d), &RemotePath::new("/all"));
     assert_eq!(b.remote_location(d), &RemotePath::new("in/d"));
-    assert_eq!(a.password.as_ref().unwrap().expose_secret(), "own");
+    assert_eq!(a.ssh.password.as_ref().unwrap().expose_secret(), "own");
 }
 
 #[test]
@@ -425,7 +425,7 @@ fn a_bom_and_windows_line_ends_change_nothing() {
     let plain = with("Password = \"a # b\"  ; comment\n");
     let windows = format!("\u{feff}{}", plain.replace('\n', "\r\n"));
     assert_eq!(format!("{:?}", parse(&plain).unwrap()), format!("{:?}", parse(&windows).unwrap()));
-    assert_eq!(parse(&windows).unwrap().vessels[0].password.as_ref().unwrap().expose_secret(), "a # b");
+    assert_eq!(parse(&windows).unwrap().vessels[0].ssh.password.as_ref().unwrap().expose_secret(), "a # b");
 }
 
 #[test]
@@ -440,16 +440,17 @@ fn secrets_come_from_files_and_credentials() {
     secret_file(credentials.path(), "shared", "from credential\n", 0o640);
     secret_file(credentials.path(), "d.password", "d's own credential\n", 0o640);
     secret_file(credentials.path(), "d.passphrase", "d's passphrase", 0o640);
-    secret_file(credentials.path(), "a.password", "not taken: a has a key", 0o640);
+    secret_file(credentials.path(), "a.ssh.password", "not taken: a has a key", 0o640);
     let text = "[Directory x]\nLocation = /x\n\
                 [Vessel a]\nAddress = a\nPasswordFile = a.txt\n[Vessel b]\nAddress = b\nPasswordFile = open.txt\n\
                 [Vessel c]\nAddress = c\nPasswordFile = shared\n[Vessel d]\nAddress = d\n[Vessel e]\nAddress = e\n";
     let environment = Environment { credentials: Some(credentials.path().to_owned()), ..environment() };
     let settings = Settings::parse(text, &beside.path().join("settings.ini"), &environment).unwrap();
-    let passwords: Vec<_> = settings.vessels.iter().map(|v| v.password.as_ref().map(|p| p.expose_secret())).collect();
+    let passwords: Vec<_> =
+        settings.vessels.iter().map(|v| v.ssh.password.as_ref().map(|p| p.expose_secret())).collect();
     let expected = [Some("from file"), Some("everybody's"), Some("from credential"), Some("d's own credential"), None];
     assert_eq!(passwords, expected);
-    assert_eq!(settings.vessels[3].passphrase.as_ref().unwrap().expose_secret(), "d's passphrase");
+    assert_eq!(settings.vessels[3].ssh.passphrase.as_ref().unwrap().expose_secret(), "d's passphrase");
     let [warning] = settings.warnings.as_slice() else { panic!("{:?}", settings.warnings) };
     assert!(
         warning.contains(":8: [Vessel b] PasswordFile: other users can read this secret (mode 0644); run: chmod 600 ")
@@ -525,7 +526,7 @@ proptest! {
     #[test]
     fn a_secret_in_quotes_arrives_as_it_is(secret in "[^\\p{Cc}]{1,40}") {
         let settings = parse(&with(&format!("Password = \"{}\"", secret.replace('"', "\"\"")))).unwrap();
-        prop_assert_eq!(settings.vessels[0].password.as_ref().unwrap().expose_secret(), secret);
+        prop_assert_eq!(settings.vessels[0].ssh.password.as_ref().unwrap().expose_secret(), secret);
     }
 }
 

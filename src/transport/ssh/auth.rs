@@ -1,4 +1,4 @@
-//! Logging in, as `ssh` does it: keys from the agent and from files, then the password.
+//! Logging in, as `ssh` does it: keys and certificates from the agent and from files, then the password.
 //!
 //! One difference: keys named by `IdentityFile` are offered before the agent's other keys, because a server ends the
 //! connection after a few (`MaxAuthTries`), and nobody is there to see it.
@@ -11,14 +11,17 @@ use russh::keys::PrivateKeyWithHashAlg;
 use russh::keys::agent::AgentIdentity;
 use russh::keys::agent::client::AgentClient;
 use russh::keys::ssh_key::{HashAlg, PublicKey};
-use russh::{MethodKind, MethodSet};
+use russh::keys::{Certificate, PrivateKey};
+use russh::{AgentAuthError, MethodKind, MethodSet, Signer};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::net::UnixStream;
 
-use super::SshEnvironment;
+use super::certificate::{UserCertificate, beside, flaw};
 use super::doorkeeper::Doorkeeper;
 use super::key_file::{Unusable, load, public_half};
-use crate::settings::Vessel;
+use super::station::Station;
+use super::{SshEnvironment, agent, certificate};
+use crate::settings::AgentChoice;
 
 /// The keys in `~/.ssh` that are tried when none is named, in the order of `ssh`.
 const DEFAULT_KEYS: [&str; 3] = ["id_rsa", "id_ecdsa", "id_ed25519"];
@@ -34,7 +37,7 @@ pub(super) enum Refused {
 /// One login under way.
 pub(super) struct Login<'a> {
     handle: &'a mut Handle<Doorkeeper>,
-    vessel: &'a Vessel,
+    station: &'a Station,
     environment: &'a SshEnvironment,
     /// What was tried, for the message.
     tried: Vec<String>,
@@ -48,10 +51,14 @@ pub(super) struct Login<'a> {
 }
 
 impl<'a> Login<'a> {
-    pub(super) fn new(handle: &'a mut Handle<Doorkeeper>, vessel: &'a Vessel, environment: &'a SshEnvironment) -> Self {
+    pub(super) fn new(
+        handle: &'a mut Handle<Doorkeeper>,
+        station: &'a Station,
+        environment: &'a SshEnvironment,
+    ) -> Self {
         Self {
             handle,
-            vessel,
+            station,
             environment,
             tried: Vec::new(),
             problems: Vec::new(),
@@ -71,7 +78,7 @@ impl<'a> Login<'a> {
     }
 
     async fn try_all(&mut self) -> Result<bool, russh::Error> {
-        let first = self.handle.authenticate_none(&self.vessel.username).await?;
+        let first = self.handle.authenticate_none(self.user()).await?;
         if self.is_in(first)? {
             return Ok(true);
         }
@@ -91,7 +98,7 @@ impl<'a> Login<'a> {
         if self.offers(MethodKind::PublicKey) && self.try_keys().await? {
             return Ok(true);
         }
-        let Some(password) = self.vessel.password.clone() else { return Ok(false) };
+        let Some(password) = self.station.host().password.clone() else { return Ok(false) };
         if self.offers(MethodKind::Password) && self.try_password(&password).await? {
             return Ok(true);
         }
@@ -130,47 +137,87 @@ impl<'a> Login<'a> {
         }
     }
 
+    fn user(&self) -> &'a str {
+        &self.station.host().username
+    }
+
     async fn try_keys(&mut self) -> Result<bool, russh::Error> {
         let files = self.key_files();
+        let certificates = self.certificates(&files);
         let (mut agent, held) = self.agent().await.unzip();
         let held = held.unwrap_or_default();
-        let named: Vec<PublicKey> = if self.vessel.identity_files.is_empty() {
-            Vec::new()
-        } else {
-            files.iter().filter_map(|f| public_half(f)).collect()
-        };
-        let (first, later): (Vec<_>, Vec<_>) =
-            held.into_iter().partition(|key| named.is_empty() || named.iter().any(|n| n.key_data() == key.key_data()));
+        let (first, later) = self.sorted(held, &files, &certificates);
         if let Some(agent) = &mut agent
-            && self.try_agent(agent, first).await?
+            && self.try_agent(agent, first, &certificates).await?
         {
             return Ok(true);
         }
         for file in &files {
-            if self.offers(MethodKind::PublicKey) && self.try_key_file(file).await? {
+            if self.offers(MethodKind::PublicKey) && self.try_key_file(file, &certificates).await? {
                 return Ok(true);
             }
         }
         match &mut agent {
-            Some(agent) => self.try_agent(agent, later).await,
+            Some(agent) => self.try_agent(agent, later, &certificates).await,
             None => Ok(false),
         }
     }
 
+    /// What the agent holds: what is to come before the keys in files, and what after them.
+    fn sorted(
+        &self,
+        held: Vec<AgentIdentity>,
+        files: &[PathBuf],
+        certificates: &[UserCertificate],
+    ) -> (Vec<AgentIdentity>, Vec<AgentIdentity>) {
+        let host = self.station.host();
+        if !host.identities_only && host.identity_files.is_empty() {
+            return (held, Vec::new());
+        }
+        let keys: Vec<PublicKey> = files.iter().filter_map(|file| public_half(file)).collect();
+        let named = |held: &AgentIdentity| {
+            let held = held.public_key();
+            keys.iter().any(|key| key.key_data() == held.key_data())
+                || certificates.iter().any(|found| found.certificate.public_key() == held.key_data())
+        };
+        let (first, later) = held.into_iter().partition(named);
+        (first, if host.identities_only { Vec::new() } else { later })
+    }
+
     /// The key files to try: those that are named, all of which should exist, or those of the default ones that do.
     fn key_files(&self) -> Vec<PathBuf> {
-        if !self.vessel.identity_files.is_empty() {
-            return self.vessel.identity_files.clone();
+        let named = &self.station.host().identity_files;
+        if !named.is_empty() {
+            return named.clone();
         }
         let Some(home) = &self.environment.home else { return Vec::new() };
         DEFAULT_KEYS.iter().map(|name| home.join(".ssh").join(name)).filter(|file| file.exists()).collect()
     }
 
-    /// The agent and the keys it holds. One that doesn't answer is no reason not to try the rest.
-    async fn agent(&mut self) -> Option<(AgentClient<UnixStream>, Vec<PublicKey>)> {
-        let socket = self.environment.agent.as_ref()?;
+    /// The certificates that are named, all of which should exist, and those that lie beside the keys.
+    fn certificates(&mut self, keys: &[PathBuf]) -> Vec<UserCertificate> {
+        let beside_keys = keys.iter().map(|key| beside(key)).filter(|file| file.exists());
+        let files: Vec<_> = self.station.host().certificate_files.iter().cloned().chain(beside_keys).collect();
+        let mut found: Vec<UserCertificate> = Vec::new();
+        for file in files {
+            match certificate::read(&file) {
+                Ok(read) if found.iter().all(|other| other.certificate != read.certificate) => found.push(read),
+                Ok(_) => {}
+                Err(why) => self.note_problem(format!("{}: {why}", file.display())),
+            }
+        }
+        found
+    }
+
+    /// The agent and what it holds. One that doesn't answer is no reason not to try the rest.
+    async fn agent(&mut self) -> Option<(AgentClient<UnixStream>, Vec<AgentIdentity>)> {
+        let socket = match &self.station.host().agent {
+            AgentChoice::Usual => self.environment.agent.as_ref()?,
+            AgentChoice::At(socket) => socket,
+            AgentChoice::Nobody => return None,
+        };
         // A part of the time that the whole login has.
-        let why = match tokio::time::timeout(self.vessel.timeout / 2, ask_agent(socket)).await {
+        let why = match tokio::time::timeout(self.station.vessel().timeout / 2, agent::ask(socket)).await {
             Ok(Ok(answer)) => return Some(answer),
             Ok(Err(e)) => e.to_string(),
             Err(_) => "it is silent".into(),
@@ -179,34 +226,86 @@ impl<'a> Login<'a> {
         None
     }
 
+    /// Tries what the agent holds: certificates, and keys, before each the certificates in files that are for it.
     async fn try_agent(
         &mut self,
         agent: &mut AgentClient<UnixStream>,
-        keys: Vec<PublicKey>,
+        held: Vec<AgentIdentity>,
+        certificates: &[UserCertificate],
     ) -> Result<bool, russh::Error> {
-        for key in keys {
-            if !self.offers(MethodKind::PublicKey) {
-                break;
-            }
-            if !self.is_new(&format!("agent key {}", key.fingerprint(HashAlg::Sha256))) {
-                continue;
-            }
-            let hash = self.rsa_hash(&key).await?;
-            let user = self.vessel.username.clone();
-            match self.handle.authenticate_publickey_with(user, key, hash, agent).await {
-                Ok(result) => {
-                    if self.is_in(result)? {
-                        return Ok(true);
-                    }
+        for identity in held {
+            let let_in = match identity {
+                AgentIdentity::Certificate { certificate, .. } => {
+                    let what = format!("agent certificate {:?}", certificate.key_id());
+                    self.try_certificate(certificate, what, agent).await?
                 }
-                Err(e) => self.note_problem(format!("the agent did not sign: {e}")),
+                AgentIdentity::PublicKey { key, .. } => self.try_agent_key(agent, key, certificates).await?,
+            };
+            if let_in {
+                return Ok(true);
             }
         }
         Ok(false)
     }
 
-    async fn try_key_file(&mut self, file: &Path) -> Result<bool, russh::Error> {
-        let key = match load(file.to_owned(), self.vessel.passphrase.clone()).await {
+    async fn try_agent_key(
+        &mut self,
+        agent: &mut AgentClient<UnixStream>,
+        key: PublicKey,
+        certificates: &[UserCertificate],
+    ) -> Result<bool, russh::Error> {
+        for UserCertificate { file, certificate } in certificates {
+            if certificate.public_key() == key.key_data() {
+                let holder = &mut agent::Holder { agent, key: &key };
+                let what = format!("certificate {} with the agent's key", file.display());
+                if self.try_certificate(certificate.clone(), what, holder).await? {
+                    return Ok(true);
+                }
+            }
+        }
+        let what = format!("agent key {}", key.fingerprint(HashAlg::Sha256));
+        if !self.offers(MethodKind::PublicKey) || !self.is_new(&what) {
+            return Ok(false);
+        }
+        let hash = self.rsa_hash(&key).await?;
+        let result = self.handle.authenticate_publickey_with(self.station.host().username.clone(), key, hash, agent);
+        let result = result.await;
+        self.answered(result)
+    }
+
+    async fn try_certificate(
+        &mut self,
+        certificate: Certificate,
+        what: String,
+        signer: &mut impl Signer<Error = AgentAuthError>,
+    ) -> Result<bool, russh::Error> {
+        if !self.offers(MethodKind::PublicKey) || !self.is_new(&what) {
+            return Ok(false);
+        }
+        let hash = self.rsa_hash(&PublicKey::from(certificate.public_key().clone())).await?;
+        let flaw = flaw(&certificate, self.user());
+        let user = self.user();
+        let result = self.handle.authenticate_certificate_with(user, certificate, hash, signer).await;
+        let let_in = self.answered(result)?;
+        if let Some(flaw) = flaw.filter(|_| !let_in) {
+            self.note_problem(format!("the {what} {flaw}"));
+        }
+        Ok(let_in)
+    }
+
+    /// Takes note of an answer for which somebody had to sign.
+    fn answered(&mut self, result: Result<AuthResult, AgentAuthError>) -> Result<bool, russh::Error> {
+        match result {
+            Ok(result) => self.is_in(result),
+            Err(e) => {
+                self.note_problem(format!("it was not signed: {e}"));
+                Ok(false)
+            }
+        }
+    }
+
+    async fn try_key_file(&mut self, file: &Path, certificates: &[UserCertificate]) -> Result<bool, russh::Error> {
+        let key = match load(file.to_owned(), self.station.host().passphrase.clone()).await {
             Ok(key) => Arc::new(key),
             Err(problem) => {
                 self.locked |= matches!(problem, Unusable::Locked(_));
@@ -214,12 +313,21 @@ impl<'a> Login<'a> {
                 return Ok(false);
             }
         };
-        if !self.is_new(&format!("key {}", file.display())) {
+        for UserCertificate { file, certificate } in certificates {
+            if certificate.public_key() == key.public_key().key_data() {
+                let holder = &mut certificate::Holder(Arc::<PrivateKey>::clone(&key));
+                let what = format!("certificate {}", file.display());
+                if self.try_certificate(certificate.clone(), what, holder).await? {
+                    return Ok(true);
+                }
+            }
+        }
+        if !self.offers(MethodKind::PublicKey) || !self.is_new(&format!("key {}", file.display())) {
             return Ok(false);
         }
         let hash = self.rsa_hash(key.public_key()).await?;
         let key = PrivateKeyWithHashAlg::new(key, hash);
-        let result = self.handle.authenticate_publickey(&self.vessel.username, key).await?;
+        let result = self.handle.authenticate_publickey(self.user(), key).await?;
         self.is_in(result)
     }
 
@@ -235,7 +343,7 @@ impl<'a> Login<'a> {
         if !self.is_new("password") {
             return Ok(false);
         }
-        let result = self.handle.authenticate_password(&self.vessel.username, password.expose_secret()).await?;
+        let result = self.handle.authenticate_password(self.user(), password.expose_secret()).await?;
         self.is_in(result)
     }
 
@@ -246,7 +354,7 @@ impl<'a> Login<'a> {
         if !self.is_new("keyboard-interactive") {
             return Ok(false);
         }
-        let user = self.vessel.username.clone();
+        let user = self.user();
         let mut response = self.handle.authenticate_keyboard_interactive_start(user, None).await?;
         for _ in 0..MOST_ROUNDS {
             let prompts = match response {
@@ -278,28 +386,21 @@ impl<'a> Login<'a> {
     }
 
     fn remedy(&self) -> String {
-        let section = format!("[Vessel {}]", self.vessel.name);
+        let setting = |keys: &str| self.station.key_setting(keys);
+        let there = format!("and authorized_keys on the {}", self.station.noun());
+        let password = if self.station.host().hop.is_none() { "Password, " } else { "" };
         if self.tried.is_empty() && self.locked {
-            format!("check Passphrase of {section}")
+            format!("check {}", setting("Passphrase"))
         } else if self.locked {
-            format!(
-                "check Username, Password, IdentityFile and Passphrase of {section}, and authorized_keys on the vessel"
-            )
+            format!("check {}, {there}", setting(&format!("Username, {password}IdentityFile and Passphrase")))
+        } else if self.tried.is_empty() && password.is_empty() {
+            format!("set {}, or put a key into ~/.ssh", setting("IdentityFile"))
         } else if self.tried.is_empty() {
-            format!("set IdentityFile or Password in {section}, or put a key into ~/.ssh")
+            format!("set IdentityFile or Password in [Vessel {}], or put a key into ~/.ssh", self.station.vessel().name)
         } else {
-            format!("check Username, Password and IdentityFile of {section}, and authorized_keys on the vessel")
+            let keys =
+                if password.is_empty() { "Username and IdentityFile" } else { "Username, Password and IdentityFile" };
+            format!("check {}, {there}", setting(keys))
         }
     }
-}
-
-/// Connects to an agent and has it name its keys.
-async fn ask_agent(socket: &Path) -> Result<(AgentClient<UnixStream>, Vec<PublicKey>), russh::keys::Error> {
-    let plain_key = |identity| match identity {
-        AgentIdentity::PublicKey { key, .. } => Some(key),
-        AgentIdentity::Certificate { .. } => None,
-    };
-    let mut agent = AgentClient::connect_uds(socket).await?;
-    let keys = agent.request_identities().await?.into_iter().filter_map(plain_key).collect();
-    Ok((agent, keys))
 }

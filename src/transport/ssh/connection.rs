@@ -10,95 +10,98 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use russh::client::{Config, Handle, Msg};
 use russh::keys::ssh_key::Algorithm;
-use russh::{Channel, Preferred, cipher, compression};
+use russh::{Channel, ChannelOpenFailure, Preferred, cipher, compression};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
 use super::SshEnvironment;
 use super::auth::{Login, Refused};
 use super::congestion;
 use super::doorkeeper::{Doorkeeper, SharedNotes};
-use super::host_key::{HostKeys, SeenKey, place};
+use super::host_key::{HostKeys, SeenKey};
+use super::passage;
 use super::prompt::Prompt;
+use super::station::Station;
 use crate::settings::Vessel;
 use crate::transport::ConnectError;
 
-/// How often an idle connection is checked, and how often in vain before it is given up.
+/// How often the kernel looks after an idle connection.
 const KEEPALIVE: Duration = Duration::from_secs(15);
-const KEEPALIVES_LOST: usize = 3;
 
 /// How long after the last knock the next one follows.
 const KNOCK: Duration = Duration::from_secs(2);
 
-/// A connection. It ends when the last clone and the last channel are gone.
+/// A connection, through hops where the way has any. It ends when the last clone and the last channel are gone.
 #[derive(Clone)]
 pub(crate) struct Connection {
+    vessel: Session,
+    /// What it goes through, the nearest first.
+    hops: Arc<[Session]>,
+}
+
+/// Being logged in to one station of the way.
+#[derive(Clone)]
+struct Session {
+    station: Station,
     handle: Arc<Handle<Doorkeeper>>,
     notes: SharedNotes,
 }
 
 impl Connection {
-    /// Connects and logs in. Every step has the vessel's `Timeout` as its deadline.
+    /// Connects and logs in. Every step has its deadline: `Timeout`, at each station of the way.
     pub(crate) async fn open(vessel: &Arc<Vessel>, environment: &Arc<SshEnvironment>) -> Result<Self, ConnectError> {
-        let host_keys = HostKeys::read(vessel.clone(), environment.clone());
-        let notes = SharedNotes::default();
-        let mut handle = greet(vessel, Some(host_keys), notes.clone()).await?;
-        let login = Login::new(&mut handle, vessel, environment).run();
-        match tokio::time::timeout(vessel.timeout * 2, login).await {
-            Ok(Ok(())) => Ok(Self { handle: Arc::new(handle), notes }),
-            Ok(Err(Refused::Login { why, remedy })) => Err(login_refused(vessel, why, remedy)),
-            // A vessel that hangs up by itself has had enough of our keys; a link that is cut has not.
-            Ok(Err(Refused::Broken(why))) if notes.lock().hung_up => {
-                let remedy = format!("name the one right key as IdentityFile of [Vessel {}]", vessel.name);
-                Err(login_refused(vessel, with_note(why, &notes), remedy))
-            }
-            Ok(Err(Refused::Broken(why))) => Err(handshake(vessel, with_note(why, &notes))),
-            Err(_) => Err(handshake(vessel, format!("no answer to the login within {:?}", vessel.timeout * 2))),
-        }
+        let station = Station::last(vessel);
+        let hops = go_before(&station, environment).await?;
+        let vessel = Session::enter(station, hops.last(), environment).await?;
+        Ok(Self { vessel, hops: hops.into() })
     }
 
     /// Opens a session channel.
     pub(crate) async fn channel(&self) -> Result<Channel<Msg>, russh::Error> {
-        self.handle.channel_open_session().await
+        self.vessel.handle.channel_open_session().await
     }
 
     /// Whether both are one connection.
     pub(crate) fn is_same(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.handle, &other.handle)
+        Arc::ptr_eq(&self.vessel.handle, &other.vessel.handle)
     }
 
     /// Whether the connection has ended.
     pub(crate) fn is_closed(&self) -> bool {
-        self.handle.is_closed()
+        self.vessel.handle.is_closed()
     }
 
     /// Why it ended, where that is known.
     pub(crate) fn why_closed(&self) -> Option<String> {
-        self.notes.lock().ended.clone()
+        let ended = |session: &Session| session.notes.lock().ended.clone();
+        // What became of a hop is why the connection through it ended.
+        let hop = self.hops.iter().find_map(|hop| Some(format!("{}: {}", hop.station.place(), ended(hop)?)));
+        hop.or_else(|| ended(&self.vessel))
     }
 
     /// The cipher in use.
     pub(crate) fn cipher(&self) -> String {
-        self.notes.lock().cipher.clone().unwrap_or_default()
+        self.vessel.notes.lock().cipher.clone().unwrap_or_default()
     }
 
     /// Whether it compresses what is sent.
     pub(crate) fn compresses(&self) -> bool {
-        self.notes.lock().compression
+        self.vessel.notes.lock().compression
     }
 
     /// The kernel's name of the congestion control that it sends with.
     pub(crate) fn congestion(&self) -> String {
-        self.notes.lock().congestion.in_use.clone()
+        self.road().lock().congestion.in_use.clone()
     }
 
     /// Why that is not the one that was wished for, and what a person can do; `None` when it is.
     pub(crate) fn congestion_refused(&self) -> Option<String> {
-        self.notes.lock().congestion.refused.clone()
+        self.road().lock().congestion.refused.clone()
     }
 
     /// Asks for a sign of life and waits for it, for ever where none comes.
     pub(crate) async fn ping(&self) {
-        if self.handle.send_ping().await.is_err() {
+        if self.vessel.handle.send_ping().await.is_err() {
             std::future::pending::<()>().await;
         }
     }
@@ -106,7 +109,7 @@ impl Connection {
     /// Cuts it off. What is on its way or waits to be sent is forgotten: the vessel should not get it later, beside what
     /// the next connection sends.
     pub(crate) fn abandon(&self) {
-        let socket = self.notes.lock().socket.take();
+        let socket = self.road().lock().socket.take();
         if let Some(socket) = socket {
             let socket = socket2::SockRef::from(&socket);
             // Either fails only where the connection has ended by itself.
@@ -117,55 +120,129 @@ impl Connection {
 
     /// Says good-bye. Nobody waits for an answer.
     pub(crate) async fn hang_up(&self) {
-        let _ = self.handle.disconnect(russh::Disconnect::ByApplication, "", "").await;
+        for session in std::iter::once(&self.vessel).chain(self.hops.iter().rev()) {
+            let _ = session.handle.disconnect(russh::Disconnect::ByApplication, "", "").await;
+        }
+    }
+
+    /// The notes of the station that the socket leads to.
+    fn road(&self) -> &SharedNotes {
+        &self.hops.first().unwrap_or(&self.vessel).notes
     }
 }
 
-/// Fetches a vessel's host key, trusting nothing and logging in nowhere.
+/// Fetches the host key of a station, trusting nothing and logging in nowhere but at the hops before it.
 ///
 /// # Errors
-/// [`ConnectError`] when the vessel can't be reached or shows no key.
-pub async fn see_host_key(vessel: &Arc<Vessel>) -> Result<SeenKey, ConnectError> {
+/// [`ConnectError`] when it can't be reached or shows no key.
+pub async fn see_host_key(station: &Station, environment: &Arc<SshEnvironment>) -> Result<SeenKey, ConnectError> {
+    let hops = go_before(station, environment).await?;
     let notes = SharedNotes::default();
-    let failed = greet(vessel, None, notes.clone()).await.err();
+    let failed = greet(station, hops.last(), None, notes.clone()).await.err();
     let seen = notes.lock().seen.take();
-    seen.ok_or_else(|| failed.unwrap_or_else(|| handshake(vessel, "it showed no host key".into())))
+    seen.ok_or_else(|| failed.unwrap_or_else(|| handshake(station, "it showed no host key".into())))
 }
 
+/// Logs in at every station before this one.
+async fn go_before(station: &Station, environment: &Arc<SshEnvironment>) -> Result<Vec<Session>, ConnectError> {
+    let mut hops: Vec<Session> = Vec::new();
+    for hop in station.before() {
+        let session = Session::enter(hop, hops.last(), environment).await?;
+        hops.push(session);
+    }
+    Ok(hops)
+}
+
+impl Session {
+    async fn enter(
+        station: Station,
+        before: Option<&Self>,
+        environment: &Arc<SshEnvironment>,
+    ) -> Result<Self, ConnectError> {
+        let host_keys = HostKeys::read(station.clone(), environment.clone());
+        let notes = SharedNotes::default();
+        let mut handle = greet(&station, before, Some(host_keys), notes.clone()).await?;
+        let deadline = station.vessel().timeout * 2;
+        let login = Login::new(&mut handle, &station, environment).run();
+        match tokio::time::timeout(deadline, login).await {
+            Ok(Ok(())) => Ok(Self { station, handle: Arc::new(handle), notes }),
+            Ok(Err(Refused::Login { why, remedy })) => Err(login_refused(&station, why, remedy)),
+            // Who hangs up by himself has had enough of our keys; a link that is cut has not.
+            Ok(Err(Refused::Broken(why))) if notes.lock().hung_up => {
+                let remedy = format!("name the one right key as {}", station.key_setting("IdentityFile"));
+                Err(login_refused(&station, with_note(why, &notes), remedy))
+            }
+            Ok(Err(Refused::Broken(why))) => Err(handshake(&station, with_note(why, &notes))),
+            Err(_) => Err(handshake(&station, format!("no answer to the login within {deadline:?}"))),
+        }
+    }
+
+    /// Has this hop connect to the next station.
+    async fn pass_on_to(&self, next: &Station) -> Result<Channel<Msg>, ConnectError> {
+        let (hop, host) = (self.station.place(), next.host());
+        let unreachable = |why: String| ConnectError::Unreachable { place: next.place(), why };
+        let opening = self.handle.channel_open_direct_tcpip(&host.address, host.port.into(), "127.0.0.1", 0);
+        match tokio::time::timeout(host.connect_timeout, opening).await {
+            Ok(Ok(channel)) => Ok(channel),
+            Ok(Err(russh::Error::ChannelOpenFailure(ChannelOpenFailure::ConnectFailed))) => {
+                Err(unreachable(format!("{hop} gets no connection to it")))
+            }
+            Ok(Err(russh::Error::ChannelOpenFailure(_))) => Err(ConnectError::NoPassage { hop, place: next.place() }),
+            Ok(Err(e)) => Err(handshake(&self.station, with_note(e.to_string(), &self.notes))),
+            Err(_) => Err(unreachable(format!("{hop} has no connection to it after {:?}", host.connect_timeout))),
+        }
+    }
+}
+
+/// Connects to a station, through the hop before it, and checks its host key.
 async fn greet(
-    vessel: &Arc<Vessel>,
+    station: &Station,
+    before: Option<&Session>,
     host_keys: Option<HostKeys>,
     notes: SharedNotes,
 ) -> Result<Handle<Doorkeeper>, ConnectError> {
-    let stream = connect(vessel).await?;
+    if let Some(hop) = before {
+        let stream = passage::stream(hop.pass_on_to(station).await?);
+        return speak(station, Prompt::through_hop(stream), host_keys, notes).await;
+    }
+    let stream = connect(station).await?;
     // After connecting: a route may have a choice of its own, which would take the place of an earlier one.
-    notes.lock().congestion = congestion::choose(&stream, &vessel.congestion_control);
+    notes.lock().congestion = congestion::choose(&stream, &station.vessel().congestion_control);
     notes.lock().socket = stream.as_fd().try_clone_to_owned().ok();
-    let config = Arc::new(config(vessel, host_keys.as_ref()));
+    speak(station, Prompt::tcp(stream), host_keys, notes).await
+}
+
+async fn speak<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+    station: &Station,
+    stream: Prompt<S>,
+    host_keys: Option<HostKeys>,
+    notes: SharedNotes,
+) -> Result<Handle<Doorkeeper>, ConnectError> {
+    let config = Arc::new(config(station, host_keys.as_ref()));
     let doorkeeper = Doorkeeper { host_keys, notes: notes.clone() };
-    let stream = Prompt::new(stream);
     let spoken = stream.spoken();
     let failed = |why: String| match spoken.yet() {
-        true => handshake(vessel, why),
-        false => ConnectError::Mute { place: place(vessel), why },
+        true => handshake(station, why),
+        false => ConnectError::Mute { place: station.place(), why },
     };
+    let deadline = station.host().connect_timeout;
     let greeting = russh::client::connect_stream(config, stream, doorkeeper);
-    match tokio::time::timeout(vessel.timeout, greeting).await {
+    match tokio::time::timeout(deadline, greeting).await {
         Ok(Ok(handle)) => Ok(handle),
         Ok(Err(e)) => {
             let refused = notes.lock().refused.take();
             Err(refused.unwrap_or_else(|| failed(with_note(e.to_string(), &notes))))
         }
-        Err(_) => Err(failed(format!("no SSH greeting within {:?}", vessel.timeout))),
+        Err(_) => Err(failed(format!("no SSH greeting within {deadline:?}"))),
     }
 }
 
-fn login_refused(vessel: &Vessel, why: String, remedy: String) -> ConnectError {
-    ConnectError::Login { place: place(vessel), user: vessel.username.clone(), why, remedy }
+fn login_refused(station: &Station, why: String, remedy: String) -> ConnectError {
+    ConnectError::Login { place: station.place(), user: station.host().username.clone(), why, remedy }
 }
 
-fn handshake(vessel: &Vessel, why: String) -> ConnectError {
-    ConnectError::Handshake { place: place(vessel), why }
+fn handshake(station: &Station, why: String) -> ConnectError {
+    ConnectError::Handshake { place: station.place(), why }
 }
 
 /// Adds what the library told only its handler.
@@ -177,10 +254,11 @@ fn with_note(why: String, notes: &SharedNotes) -> String {
     }
 }
 
-async fn connect(vessel: &Vessel) -> Result<TcpStream, ConnectError> {
-    let unreachable = |why: String| ConnectError::Unreachable { place: place(vessel), why };
-    let looking_up = tokio::net::lookup_host((vessel.address.as_str(), vessel.port));
-    let addresses: Vec<_> = match tokio::time::timeout(vessel.timeout, looking_up).await {
+async fn connect(station: &Station) -> Result<TcpStream, ConnectError> {
+    let unreachable = |why: String| ConnectError::Unreachable { place: station.place(), why };
+    let host = station.host();
+    let looking_up = tokio::net::lookup_host((host.address.as_str(), host.port));
+    let addresses: Vec<_> = match tokio::time::timeout(host.connect_timeout, looking_up).await {
         Ok(Ok(addresses)) => addresses.collect(),
         Ok(Err(e)) => return Err(unreachable(format!("its address can't be found ({e})"))),
         Err(_) => return Err(unreachable("no answer to the search for its address".into())),
@@ -188,10 +266,10 @@ async fn connect(vessel: &Vessel) -> Result<TcpStream, ConnectError> {
     let mut why = "it has no address".to_string();
     for address in &addresses {
         // Each has its share of the time: a dead IPv6 must not keep us from a living IPv4.
-        let share = vessel.timeout / u32::try_from(addresses.len()).unwrap_or(u32::MAX);
+        let share = host.connect_timeout / u32::try_from(addresses.len()).unwrap_or(u32::MAX);
         match tokio::time::timeout(share, knock(*address)).await {
             Ok(Ok(stream)) => {
-                prepare(&stream, vessel.timeout).map_err(|e| unreachable(e.to_string()))?;
+                prepare(&stream, station.vessel().timeout).map_err(|e| unreachable(e.to_string()))?;
                 return Ok(stream);
             }
             Ok(Err(e)) => why = e.to_string(),
@@ -227,11 +305,14 @@ fn patience(timeout: Duration) -> Duration {
     (timeout * 3).max(Duration::from_secs(30))
 }
 
-fn config(vessel: &Vessel, host_keys: Option<&HostKeys>) -> Config {
+fn config(station: &Station, host_keys: Option<&HostKeys>) -> Config {
     let all: Vec<Algorithm> =
         Preferred::DEFAULT.key.iter().filter(|a| !matches!(a, Algorithm::Rsa { hash: None })).cloned().collect();
     let key = host_keys.map_or_else(|| all.clone(), |keys| keys.preferred(&all));
+    let vessel = station.vessel();
+    let (alive_interval, alive_count) = station.host().alive;
     let certificates = if host_keys.is_some_and(HostKeys::want_certificate) { all } else { Vec::new() };
+    let in_vain = u32::try_from(alive_count).unwrap_or(u32::MAX - 1);
     Config {
         // AES-GCM costs half of what ChaCha20 does per byte; CTR, the dearest, stays for servers that have nothing else.
         preferred: Preferred {
@@ -254,10 +335,10 @@ fn config(vessel: &Vessel, host_keys: Option<&HostKeys>) -> Config {
             ..Preferred::DEFAULT
         },
         nodelay: true,
-        keepalive_interval: Some(KEEPALIVE),
-        keepalive_max: KEEPALIVES_LOST,
+        keepalive_interval: Some(alive_interval),
+        keepalive_max: alive_count,
         // Covers what keepalives don't: a write that blocks, and a handshake that never ends.
-        inactivity_timeout: Some(patience(vessel.timeout).max(KEEPALIVE * 4)),
+        inactivity_timeout: Some(patience(vessel.timeout).max(alive_interval.saturating_mul(in_vain + 1))),
         ..Config::default()
     }
 }

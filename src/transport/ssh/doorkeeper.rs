@@ -90,7 +90,7 @@ impl Handler for Doorkeeper {
         self.notes.lock().hung_up = matches!(reason, DisconnectReason::ReceivedDisconnect(_));
         let (why, outcome) = match reason {
             DisconnectReason::ReceivedDisconnect(info) => {
-                (format!("the vessel hung up: {}", info.message.trim().escape_debug()), Ok(()))
+                (format!("it hung up: {}", info.message.trim().escape_debug()), Ok(()))
             }
             DisconnectReason::Error(e) => (e.to_string(), Err(e)),
         };

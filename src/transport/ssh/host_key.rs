@@ -1,4 +1,4 @@
-//! Is this the vessel that we mean? The host key's check, against `HostKey` or `known_hosts`.
+//! Is this the host that we mean? The host key's check, against `HostKey` or `known_hosts`.
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -7,7 +7,8 @@ use russh::keys::ssh_key::{Algorithm, PublicKey};
 use russh::keys::{PublicKeyOrCertificate, ssh_key};
 
 use super::SshEnvironment;
-use crate::settings::{HostKeyPolicy, Vessel};
+use super::station::Station;
+use crate::settings::{HostKeyPolicy, SshHost};
 use crate::transport::ConnectError;
 use crate::transport::known_hosts::{self, KnownHosts, Verdict};
 
@@ -40,30 +41,43 @@ pub enum Standing {
     Refused(ConnectError),
 }
 
-/// Which host keys are those of one vessel.
+/// Which host keys are those of a vessel, or of a hop on the way to it.
 #[derive(Clone)]
 pub struct HostKeys {
-    vessel: Arc<Vessel>,
+    station: Station,
     environment: Arc<SshEnvironment>,
     known: Arc<KnownHosts>,
 }
 
 impl HostKeys {
     /// Reads the `known_hosts` files afresh, so that what a person mends there counts for the next connection.
-    pub fn read(vessel: Arc<Vessel>, environment: Arc<SshEnvironment>) -> Self {
-        let mut files: Vec<_> = environment.known_hosts().into_iter().collect();
-        files.push(environment.global_known_hosts.clone());
+    pub fn read(station: Station, environment: Arc<SshEnvironment>) -> Self {
+        let host = station.host();
+        let own = host.known_hosts.clone().unwrap_or_else(|| environment.known_hosts().into_iter().collect());
+        let global = host.global_known_hosts.clone();
+        let files = [own, global.unwrap_or_else(|| vec![environment.global_known_hosts.clone()])].concat();
         let known = KnownHosts::read(&files);
         for warning in &known.warnings {
-            tracing::debug!(vessel = %vessel.name, "{warning}");
+            tracing::debug!(vessel = %station.vessel().name, "{warning}");
         }
-        Self { vessel, environment, known: known.into() }
+        Self { station, environment, known: known.into() }
+    }
+
+    fn host(&self) -> &SshHost {
+        self.station.host()
+    }
+
+    /// What it goes by in `known_hosts`. An alias stands for itself, without the port.
+    fn known_as(&self) -> (&str, u16) {
+        let host = self.host();
+        host.host_key_alias.as_deref().map_or((&host.address, host.port), |alias| (alias, 22))
     }
 
     /// The key algorithms to ask for: those that are known for the host first, as `ssh` does, so that a host with
     /// several keys shows the one that we know.
     pub(super) fn preferred(&self, all: &[Algorithm]) -> Vec<Algorithm> {
-        let known = self.known.key_types(&self.vessel.address, self.vessel.port);
+        let (name, port) = self.known_as();
+        let known = self.known.key_types(name, port);
         let is_known = |a: &Algorithm| known.iter().any(|k| same_type(k, a));
         let (mut first, rest): (Vec<_>, Vec<_>) = all.iter().cloned().partition(is_known);
         first.extend(rest);
@@ -72,32 +86,35 @@ impl HostKeys {
 
     /// Whether a certificate of the host would mean anything to us.
     pub(super) fn want_certificate(&self) -> bool {
-        self.vessel.host_keys.is_empty() && self.known.trusts_a_ca_for(&self.vessel.address, self.vessel.port)
+        let (name, port) = self.known_as();
+        self.host().host_keys.is_empty() && self.known.trusts_a_ca_for(name, port)
     }
 
-    /// Checks what the vessel showed.
+    /// Checks what the host showed.
     pub(super) fn check(&self, shown: &PublicKeyOrCertificate) -> Result<(), ConnectError> {
         let key = match shown {
             PublicKeyOrCertificate::PublicKey { key, .. } => key.clone(),
             PublicKeyOrCertificate::Certificate(certificate) => return self.check_certificate(certificate),
         };
         let fingerprint = known_hosts::fingerprint(&key);
-        if !self.vessel.host_keys.is_empty() {
-            return if self.vessel.host_keys.contains(&fingerprint) {
+        let (name, port) = self.known_as();
+        let noun = self.station.noun();
+        if !self.host().host_keys.is_empty() {
+            return if self.host().host_keys.contains(&fingerprint) {
                 Ok(())
             } else {
                 Err(self.refuse(
                     format!("shows the host key {fingerprint}, which HostKey does not name"),
-                    format!("if the vessel was set up anew, change HostKey of [Vessel {}]", self.vessel.name),
+                    format!("if the vessel was set up anew, change HostKey of [Vessel {}]", self.station.vessel().name),
                 ))
             };
         }
-        match self.known.check(&self.vessel.address, self.vessel.port, &key) {
+        match self.known.check(name, port, &key) {
             Verdict::Known => Ok(()),
-            Verdict::Unknown if self.vessel.host_key_policy == HostKeyPolicy::AcceptNew => self.learn(&key),
+            Verdict::Unknown if self.host().host_key_policy == HostKeyPolicy::AcceptNew => self.learn(&key),
             Verdict::Unknown => Err(self.refuse(
                 format!("shows an unknown host key ({} {fingerprint})", key.algorithm()),
-                format!("compare it with the vessel's own, then run: {} trust {}", self.program(), self.vessel_word()),
+                format!("compare it with the {noun}'s own, then run: {} trust {}", self.program(), self.vessel_word()),
             )),
             Verdict::Changed { file, line } => Err(self.refuse(
                 format!(
@@ -106,7 +123,7 @@ impl HostKeys {
                     file.display()
                 ),
                 format!(
-                    "if the vessel was set up anew, remove line {line} of {}, then run: {} trust {}",
+                    "if the {noun} was set up anew, remove line {line} of {}, then run: {} trust {}",
                     file.display(),
                     self.program(),
                     self.vessel_word()
@@ -114,26 +131,26 @@ impl HostKeys {
             )),
             Verdict::Revoked { file, line } => Err(self.refuse(
                 format!("shows a host key that {}:{line} marks as revoked ({fingerprint})", file.display()),
-                "give the vessel a new host key".to_string(),
+                format!("give the {noun} a new host key"),
             )),
             Verdict::Refused { reason: why } => {
                 Err(self
-                    .refuse(format!("shows a host key that is refused: {why}"), "give the vessel another key".into()))
+                    .refuse(format!("shows a host key that is refused: {why}"), format!("give the {noun} another key")))
             }
         }
     }
 
     fn check_certificate(&self, certificate: &ssh_key::Certificate) -> Result<(), ConnectError> {
-        let (host, port) = (&self.vessel.address, self.vessel.port);
-        match self.known.check_certificate(host, port, certificate, SystemTime::now()) {
+        let (name, port) = self.known_as();
+        match self.known.check_certificate(name, port, certificate, SystemTime::now()) {
             Verdict::Known => Ok(()),
             Verdict::Refused { reason: why } => Err(self.refuse(
                 format!("shows a host certificate that is refused: {why}"),
-                "have the certificate authority sign the vessel's host key anew".into(),
+                format!("have the certificate authority sign the {}'s host key anew", self.station.noun()),
             )),
             Verdict::Revoked { file, line } => Err(self.refuse(
                 format!("shows a host certificate that {}:{line} marks as revoked", file.display()),
-                "give the vessel a new host key".into(),
+                format!("give the {} a new host key", self.station.noun()),
             )),
             Verdict::Unknown | Verdict::Changed { .. } => Err(self.refuse(
                 "shows a host certificate of an unknown authority".into(),
@@ -144,8 +161,9 @@ impl HostKeys {
 
     /// How a key stands, without recording anything.
     pub fn standing(&self, seen: &SeenKey) -> Standing {
-        let unknown = self.vessel.host_keys.is_empty()
-            && matches!(self.known.check(&self.vessel.address, self.vessel.port, &seen.key), Verdict::Unknown);
+        let (name, port) = self.known_as();
+        let unknown =
+            self.host().host_keys.is_empty() && matches!(self.known.check(name, port, &seen.key), Verdict::Unknown);
         if unknown {
             return Standing::Unknown;
         }
@@ -155,13 +173,18 @@ impl HostKeys {
         }
     }
 
-    /// Records a key for this vessel in the user's `known_hosts`.
+    /// Records a key for this host in the user's `known_hosts`, or the first of the files in its place.
     ///
     /// # Errors
     /// When there is no home directory or the file can't be written.
     pub fn record(&self, seen: &SeenKey) -> std::io::Result<std::path::PathBuf> {
-        let file = self.environment.known_hosts().ok_or_else(|| std::io::Error::other("HOME is not set"))?;
-        known_hosts::append(&file, &self.vessel.address, self.vessel.port, &seen.key)?;
+        let (name, port) = self.known_as();
+        let file = match &self.host().known_hosts {
+            Some(files) => files.first().cloned().ok_or("UserKnownHostsFile names none"),
+            None => self.environment.known_hosts().ok_or("HOME is not set"),
+        };
+        let file = file.map_err(std::io::Error::other)?;
+        known_hosts::append(&file, name, port, &seen.key)?;
         Ok(file)
     }
 
@@ -170,7 +193,7 @@ impl HostKeys {
         let fingerprint = known_hosts::fingerprint(key);
         match recorded {
             Ok(file) => {
-                tracing::info!(vessel = %self.vessel.name, %fingerprint, file = %file.display(), "recorded a new host key");
+                tracing::info!(vessel = %self.station.vessel().name, %fingerprint, file = %file.display(), "recorded a new host key");
                 Ok(())
             }
             Err(e) => Err(self.refuse(
@@ -181,7 +204,7 @@ impl HostKeys {
     }
 
     fn refuse(&self, why: String, remedy: String) -> ConnectError {
-        ConnectError::HostKey { why: format!("{} {why}", place(&self.vessel)), remedy }
+        ConnectError::HostKey { why: format!("{} {why}", self.station.place()), remedy }
     }
 
     fn program(&self) -> &str {
@@ -190,7 +213,7 @@ impl HostKeys {
 
     /// The vessel's name as a word of a command that a person can paste.
     fn vessel_word(&self) -> String {
-        let name = self.vessel.name.as_str();
+        let name = self.station.vessel().name.as_str();
         if name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b)) {
             name.into()
         } else {
@@ -201,13 +224,4 @@ impl HostKeys {
 
 fn same_type(a: &Algorithm, b: &Algorithm) -> bool {
     matches!((a, b), (Algorithm::Rsa { .. }, Algorithm::Rsa { .. })) || a == b
-}
-
-/// A vessel's address and port as people write them.
-pub(crate) fn place(vessel: &Vessel) -> String {
-    if vessel.address.contains(':') {
-        format!("[{}]:{}", vessel.address, vessel.port)
-    } else {
-        format!("{}:{}", vessel.address, vessel.port)
-    }
 }

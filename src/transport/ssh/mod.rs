@@ -1,19 +1,24 @@
-//! SSH: from an address to a logged-in connection whose host key was checked.
+//! SSH: from an address to a logged-in connection whose host key was checked, through hops where there are any.
 //!
 //! [`Connection`] opens channels; what is done on them stands elsewhere.
 
+mod agent;
 mod auth;
+mod certificate;
 mod congestion;
 mod connection;
 mod doorkeeper;
 mod host_key;
 mod key_file;
+mod passage;
 mod prompt;
+mod station;
 
 pub(crate) use connection::Connection;
 pub use connection::see_host_key;
-pub(crate) use host_key::place;
 pub use host_key::{HostKeys, SeenKey, Standing};
+pub use station::Station;
+pub(crate) use station::place;
 
 use std::path::PathBuf;
 

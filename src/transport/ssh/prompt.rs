@@ -13,8 +13,11 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 /// The stream. Linux forgets the wish at every turn, so it is renewed with every read.
-pub(super) struct Prompt {
-    stream: TcpStream,
+///
+/// Also one that is no TCP stream but goes through a hop: then it only notes whether the other end has spoken.
+pub(super) struct Prompt<S> {
+    stream: S,
+    hasten: fn(&S),
     spoken: Spoken,
 }
 
@@ -28,9 +31,17 @@ impl Spoken {
     }
 }
 
-impl Prompt {
-    pub(super) fn new(stream: TcpStream) -> Self {
-        Self { stream, spoken: Spoken::default() }
+impl Prompt<TcpStream> {
+    pub(super) fn tcp(stream: TcpStream) -> Self {
+        // Only a wish: without it everything works, later.
+        let hasten = |stream: &TcpStream| drop(socket2::SockRef::from(stream).set_tcp_quickack(true));
+        Self { stream, hasten, spoken: Spoken::default() }
+    }
+}
+
+impl<S> Prompt<S> {
+    pub(super) fn through_hop(stream: S) -> Self {
+        Self { stream, hasten: |_| (), spoken: Spoken::default() }
     }
 
     pub(super) fn spoken(&self) -> Spoken {
@@ -38,7 +49,7 @@ impl Prompt {
     }
 }
 
-impl AsyncRead for Prompt {
+impl<S: AsyncRead + Unpin> AsyncRead for Prompt<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(cx, buf);
@@ -46,14 +57,13 @@ impl AsyncRead for Prompt {
             if buf.filled().len() > before {
                 self.spoken.0.store(true, Ordering::Relaxed);
             }
-            // Only a wish: without it everything works, later.
-            let _ = socket2::SockRef::from(&self.stream).set_tcp_quickack(true);
+            (self.hasten)(&self.stream);
         }
         read
     }
 }
 
-impl AsyncWrite for Prompt {
+impl<S: AsyncWrite + Unpin> AsyncWrite for Prompt<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write(cx, buf)
     }

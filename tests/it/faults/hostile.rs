@@ -64,7 +64,7 @@ async fn connect(port: u16) -> ConnectError {
         "[Directory in]\nLocation = in\n[Vessel v]\nAddress = 127.0.0.1\nPort = {port}\nUsername = u\nPassword = p\n\
          Timeout = 1s\nHostKey = SHA256:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU\n"
     );
-    let environment = Environment { home: None, user: None, credentials: None, settings_mode: None };
+    let environment = Environment::default();
     let settings = Settings::parse(&text, std::path::Path::new("/nowhere/settings.ini"), &environment).unwrap();
     let ssh = SshEnvironment {
         home: None,

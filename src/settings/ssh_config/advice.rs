@@ -1,0 +1,201 @@
+//! What an ssh config says of a host, typed.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::reader::{Found, Gathered};
+use super::words::{self, Jump, expand};
+use super::{Asked, Spot, Trouble};
+use crate::settings::problems::Complaint;
+use crate::settings::ssh_host::AgentChoice;
+use crate::settings::values;
+
+/// What the files say of a host; `None` where they say nothing.
+#[derive(Clone, Debug, Default)]
+pub(in crate::settings) struct Advice {
+    pub(in crate::settings) address: Option<String>,
+    pub(in crate::settings) user: Option<String>,
+    pub(in crate::settings) port: Option<u16>,
+    pub(in crate::settings) identity_files: Vec<PathBuf>,
+    pub(in crate::settings) certificate_files: Vec<PathBuf>,
+    pub(in crate::settings) identities_only: Option<bool>,
+    pub(in crate::settings) agent: Option<AgentChoice>,
+    pub(in crate::settings) known_hosts: Option<Vec<PathBuf>>,
+    pub(in crate::settings) global_known_hosts: Option<Vec<PathBuf>>,
+    pub(in crate::settings) host_key_alias: Option<String>,
+    pub(in crate::settings) jump: Option<(Jump, Spot)>,
+    /// Where it says that a program makes the connection.
+    pub(in crate::settings) command: Option<Spot>,
+    pub(in crate::settings) alive_interval: Option<Duration>,
+    pub(in crate::settings) alive_count: Option<usize>,
+    pub(in crate::settings) connect_timeout: Option<Duration>,
+    /// Each value by its keyword and what to say of it: `Port 2222 (/home/ann/.ssh/config:3)`.
+    pub(in crate::settings) said: Vec<(&'static str, String)>,
+    pub(in crate::settings) unheeded: Vec<String>,
+}
+
+/// Types what was gathered.
+pub(super) fn of(gathered: Gathered, asked: &Asked<'_>) -> Result<Advice, Trouble> {
+    let mut said = Said { gathered: &gathered, said: Vec::new() };
+    let address = said.one("HostName", |text| host_name(text, asked))?;
+    let user = said.one("User", values::username)?;
+    let port = said.one("Port", values::port)?;
+    let host_key_alias = said.one("HostKeyAlias", |text| values::not_empty(text).map(str::to_owned))?;
+    let jump_spot = gathered.first("ProxyJump").map(|found| found.spot.clone());
+    let here = Here::new(asked, address.as_deref(), user.as_deref(), port, host_key_alias.as_deref());
+    let jump = said.one("ProxyJump", |text| words::jump(&expand(text, &here.tokens)?))?;
+    let advice = Advice {
+        identity_files: said.every("IdentityFile", |text| here.path(text))?,
+        certificate_files: said.every("CertificateFile", |text| here.path(text))?,
+        identities_only: said.one("IdentitiesOnly", words::yes_or_no)?,
+        agent: said.one("IdentityAgent", |text| here.agent(text))?,
+        known_hosts: said.list("UserKnownHostsFile", |text| here.path(text))?,
+        global_known_hosts: said.list("GlobalKnownHostsFile", |text| here.path(text))?,
+        jump: jump.zip(jump_spot),
+        command: gathered.first("ProxyCommand").filter(|found| found.words[0] != "none").map(|f| f.spot.clone()),
+        alive_interval: said.one("ServerAliveInterval", words::time)?.filter(|time| !time.is_zero()),
+        alive_count: said.one("ServerAliveCountMax", count)?,
+        connect_timeout: said.one("ConnectTimeout", none_or_time)?.flatten(),
+        said: said.said,
+        unheeded: gathered.unheeded.clone(),
+        address,
+        user,
+        port,
+        host_key_alias,
+    };
+    Ok(advice)
+}
+
+/// Reads values, and remembers what was read.
+struct Said<'a> {
+    gathered: &'a Gathered,
+    said: Vec<(&'static str, String)>,
+}
+
+impl Said<'_> {
+    fn one<T>(
+        &mut self,
+        keyword: &'static str,
+        read: impl FnOnce(&str) -> Result<T, Complaint>,
+    ) -> Result<Option<T>, Trouble> {
+        let Some(found) = self.gathered.first(keyword) else { return Ok(None) };
+        let value = read(&found.words[0]).map_err(|complaint| trouble(keyword, found, complaint))?;
+        self.note(keyword, found);
+        Ok(Some(value))
+    }
+
+    /// One word of each line.
+    fn every(
+        &mut self,
+        keyword: &'static str,
+        read: impl Fn(&str) -> Result<PathBuf, Complaint>,
+    ) -> Result<Vec<PathBuf>, Trouble> {
+        let mut values = Vec::new();
+        for found in self.gathered.all(keyword) {
+            if found.words[0] != "none" {
+                values.push(read(&found.words[0]).map_err(|complaint| trouble(keyword, found, complaint))?);
+            }
+            self.note(keyword, found);
+        }
+        Ok(values)
+    }
+
+    /// All words of the first line; `none` for none.
+    fn list(
+        &mut self,
+        keyword: &'static str,
+        read: impl Fn(&str) -> Result<PathBuf, Complaint>,
+    ) -> Result<Option<Vec<PathBuf>>, Trouble> {
+        let Some(found) = self.gathered.first(keyword) else { return Ok(None) };
+        self.note(keyword, found);
+        let words = found.words.iter().filter(|word| *word != "none");
+        let values = words.map(|word| read(word)).collect::<Result<_, _>>();
+        values.map(Some).map_err(|complaint| trouble(keyword, found, complaint))
+    }
+
+    fn note(&mut self, keyword: &'static str, found: &Found) {
+        self.said.push((keyword, format!("{keyword} {} ({})", found.words.join(" "), found.spot)));
+    }
+}
+
+fn trouble(keyword: &str, found: &Found, complaint: Complaint) -> Trouble {
+    Trouble { spot: found.spot.clone(), keyword: keyword.to_owned(), complaint }
+}
+
+fn host_name(text: &str, asked: &Asked<'_>) -> Result<String, Complaint> {
+    let name = expand(text, &[('h', asked.host.to_owned())])?;
+    match values::address(&name)? {
+        (host, None) => Ok(host),
+        (_, Some(_)) => Err(Complaint::new("there is a port in it", "give the port as Port")),
+    }
+}
+
+fn count(text: &str) -> Result<usize, Complaint> {
+    let count = text.parse().ok().filter(|count| *count > 0);
+    count.ok_or_else(|| Complaint::new(format!("`{text}` is no number of times"), "give 1 or more"))
+}
+
+fn none_or_time(text: &str) -> Result<Option<Duration>, Complaint> {
+    if text == "none" { Ok(None) } else { words::time(text).map(|time| Some(time).filter(|time| !time.is_zero())) }
+}
+
+/// What tokens and `~` stand for.
+struct Here<'a> {
+    asked: &'a Asked<'a>,
+    tokens: Vec<(char, String)>,
+}
+
+impl<'a> Here<'a> {
+    fn new(
+        asked: &'a Asked<'a>,
+        address: Option<&str>,
+        user: Option<&str>,
+        port: Option<u16>,
+        alias: Option<&str>,
+    ) -> Self {
+        let local = asked.local_user.unwrap_or_default();
+        let system = rustix::system::uname();
+        let node = system.nodename().to_string_lossy();
+        let tokens = vec![
+            ('h', address.unwrap_or(asked.host).to_owned()),
+            ('n', asked.host.to_owned()),
+            ('k', alias.unwrap_or(asked.host).to_owned()),
+            ('p', asked.port.or(port).unwrap_or(22).to_string()),
+            ('r', asked.user.or(user).unwrap_or(local).to_owned()),
+            ('u', local.to_owned()),
+            ('i', rustix::process::getuid().as_raw().to_string()),
+            ('d', asked.home.map(|home| home.display().to_string()).unwrap_or_default()),
+            ('L', node.split('.').next().unwrap_or_default().to_owned()),
+            ('l', node.into_owned()),
+        ];
+        Self { asked, tokens }
+    }
+
+    fn path(&self, text: &str) -> Result<PathBuf, Complaint> {
+        if text.contains("${") {
+            return Err(Complaint::new("variables of the environment are not known here", "write the path in full"));
+        }
+        let path = expand(text, &self.tokens)?;
+        match (path.strip_prefix('~'), self.asked.home) {
+            (None, _) => Ok(path.into()),
+            (Some(below), Some(home)) if below.is_empty() || below.starts_with('/') => {
+                Ok(home.join(below.trim_start_matches('/')))
+            }
+            (Some(below), None) if below.starts_with('/') => {
+                Err(Complaint::new("there is no home directory for the `~`", "write the path in full"))
+            }
+            (Some(_), _) => Err(Complaint::new("another user's `~` is not known here", "write the path in full")),
+        }
+    }
+
+    fn agent(&self, text: &str) -> Result<AgentChoice, Complaint> {
+        match text {
+            "none" => Ok(AgentChoice::Nobody),
+            "SSH_AUTH_SOCK" | "$SSH_AUTH_SOCK" | "${SSH_AUTH_SOCK}" => Ok(AgentChoice::Usual),
+            text if text.starts_with('$') => {
+                Err(Complaint::new("only SSH_AUTH_SOCK is known here", "write the path of the agent's socket"))
+            }
+            text => self.path(text).map(AgentChoice::At),
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! `ssh_config`: what the files of OpenSSH's client say of a host, read by OpenSSH's rules.
+//!
+//! Ours, because the crates for it don't tell on which line of which file a value stands, or what is wrong there, which is
+//! what a person wants to know. The rules, as in OpenSSH 9.2:
+//!
+//! - The user's file comes before the machine's, and the first value obtained counts; of `IdentityFile` and
+//!   `CertificateFile` all do. Of `ProxyJump` and `ProxyCommand` the one that comes first counts.
+//! - `Host` takes patterns, of which `!` takes back; `Match` takes `all`, `host`, `originalhost`, `user` and `localuser`. A
+//!   `Match` with any other condition never holds here, which is told.
+//! - `Include` takes globs, beside `~/.ssh` or `/etc/ssh`, sixteen deep at the most.
+//! - Keywords that mean nothing to us are passed over. Those that would change whom we talk to are told.
+
+mod advice;
+mod line;
+mod reader;
+mod words;
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::problems::Complaint;
+
+pub(super) use advice::Advice;
+pub(super) use words::{Hop, Jump, jump};
+
+/// A line of a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Spot {
+    pub(super) file: Arc<Path>,
+    pub(super) line: usize,
+}
+
+impl fmt::Display for Spot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.file.display(), self.line)
+    }
+}
+
+/// What is wrong with a file, and where.
+#[derive(Clone, Debug)]
+pub(super) struct Trouble {
+    pub(super) spot: Spot,
+    /// The keyword; empty where it is about the whole line.
+    pub(super) keyword: String,
+    pub(super) complaint: Complaint,
+}
+
+/// A file to read.
+#[derive(Clone, Debug)]
+pub(super) struct Source {
+    pub(super) file: PathBuf,
+    /// Where the paths of its `Include`s begin.
+    pub(super) beside: PathBuf,
+    /// Whether it is an error when it isn't there.
+    pub(super) required: bool,
+    /// Whether it must belong to us or root, and be writable for nobody else.
+    pub(super) guarded: bool,
+}
+
+/// Who asks, and what is known without the files.
+#[derive(Clone, Debug)]
+pub(super) struct Asked<'a> {
+    /// The host as it was written.
+    pub(super) host: &'a str,
+    /// What holds before the files: the user and the port.
+    pub(super) user: Option<&'a str>,
+    pub(super) port: Option<u16>,
+    /// Who runs this program, and that user's home directory.
+    pub(super) local_user: Option<&'a str>,
+    pub(super) home: Option<&'a Path>,
+}
+
+/// What the files say of a host.
+///
+/// # Errors
+/// The first thing that is wrong in any line of any file that is read.
+pub(super) fn ask(sources: &[Source], asked: &Asked<'_>) -> Result<Advice, Trouble> {
+    advice::of(reader::read(sources, asked)?, asked)
+}

@@ -1,0 +1,38 @@
+//! Whether a host certificate of a trusted authority holds: for this host, now, and signed as it should be.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use russh::keys::ssh_key::certificate::CertType;
+use russh::keys::{Algorithm, Certificate, HashAlg};
+
+use crate::names::host_pattern;
+
+/// Whether a certificate of a trusted CA may vouch for `host` now, or why not.
+pub(super) fn acceptable(certificate: &Certificate, host: &str, now: SystemTime) -> Result<(), String> {
+    let host = host.to_ascii_lowercase();
+    let now = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    if certificate.cert_type() != CertType::Host {
+        return Err("it is a user's certificate, not a host's".into());
+    }
+    if matches!(certificate.signature().algorithm(), Algorithm::Dsa | Algorithm::Rsa { hash: None }) {
+        return Err("its CA signed it with an algorithm that is no longer safe".into());
+    }
+    if !certificate.valid_principals().iter().any(|name| host_pattern::matches(&name.to_ascii_lowercase(), &host)) {
+        return Err(format!("it is for {}, not for {host}", listed(certificate.valid_principals())));
+    }
+    if let Some((option, _)) = certificate.critical_options().iter().next() {
+        return Err(format!("it carries the critical option {option:?}, which no host certificate may"));
+    }
+    if now < certificate.valid_after() {
+        return Err("it is not valid yet; is the clock right?".into());
+    }
+    if now >= certificate.valid_before() {
+        return Err("it has expired; is the clock right?".into());
+    }
+    let authority = certificate.signature_key().fingerprint(HashAlg::Sha256);
+    certificate.validate_at(now, [&authority]).map_err(|_| "its signature is wrong".into())
+}
+
+fn listed(principals: &[String]) -> String {
+    if principals.is_empty() { "no host at all".into() } else { format!("{:?}", principals.join(", ")) }
+}

@@ -1,0 +1,70 @@
+//! One line of a `known_hosts`: its host names, hashed or not, and its key.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use hmac::{Hmac, KeyInit, Mac};
+use russh::keys::ssh_key::known_hosts::{Entry, HostPatterns};
+use russh::keys::ssh_key::public::KeyData;
+use sha1::Sha1;
+
+use crate::names::host_pattern;
+
+const DEFAULT_PORT: u16 = 22;
+
+/// A line that names a host and a key.
+#[derive(Clone, Debug)]
+pub(super) struct Line {
+    pub(super) file: Arc<Path>,
+    pub(super) number: usize,
+    pub(super) entry: Entry,
+}
+
+impl Line {
+    pub(super) fn key(&self) -> &KeyData {
+        self.entry.public_key().key_data()
+    }
+
+    /// Whether it is about a host of this name, which is in lower case.
+    pub(super) fn concerns(&self, name: &str) -> bool {
+        match self.entry.host_patterns() {
+            HostPatterns::Patterns(patterns) => {
+                let patterns: Vec<_> = patterns.iter().map(|pattern| pattern.to_ascii_lowercase()).collect();
+                host_pattern::any(patterns.iter().map(String::as_str), name)
+            }
+            HostPatterns::HashedName { salt, hash } => hashed(salt, name).is_some_and(|ours| ours == hash[..]),
+        }
+    }
+}
+
+/// What `host` on `port` is called in the files, the name to be looked up first in front.
+pub(super) fn names(host: &str, port: u16) -> Vec<String> {
+    let host = host.to_ascii_lowercase();
+    if port == DEFAULT_PORT { vec![host] } else { vec![format!("[{host}]:{port}"), host] }
+}
+
+/// Parses one line; `None` for an empty line and a comment.
+///
+/// `ssh_key` takes single spaces only, and would stumble over a comment that is no UTF-8: it gets the fields that count.
+pub(super) fn parse(line: &[u8]) -> Result<Option<Entry>, &'static str> {
+    let mut fields = line.split(u8::is_ascii_whitespace).filter(|field| !field.is_empty()).peekable();
+    let wanted = match fields.peek() {
+        None => return Ok(None),
+        Some(first) if first.starts_with(b"#") => return Ok(None),
+        Some(first) if first.starts_with(b"@") => 4,
+        Some(_) => 3,
+    };
+    let fields: Vec<&[u8]> = fields.take(wanted).collect();
+    if fields.len() < wanted {
+        return Err("the line is cut short, and is ignored");
+    }
+    let entry = str::from_utf8(&fields.join(&b' ')).ok().and_then(|line| line.parse().ok());
+    entry.map(Some).ok_or("no host and key that can be read, the line is ignored")
+}
+
+/// HMAC-SHA1 of the name, keyed by the salt. `None` only for a salt HMAC can't use, which there is none of.
+fn hashed(salt: &[u8], name: &str) -> Option<[u8; 20]> {
+    let mut mac = Hmac::<Sha1>::new_from_slice(salt).ok()?;
+    mac.update(name.as_bytes());
+    Some(mac.finalize().into_bytes().into())
+}
