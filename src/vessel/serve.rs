@@ -35,7 +35,7 @@ const FETCH: u32 = 1024;
 /// The waits between attempts of one delivery, and of one that is parked.
 const ATTEMPT: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(60));
 /// The waits of one that comes before its turn: for others that are under way.
-const EARLY: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(4));
+const EARLY: Backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(2));
 const PARKED: Backoff = Backoff::new(Duration::from_secs(600), Duration::from_secs(6 * 3600));
 /// Attempts that may fail in a row before a delivery is parked.
 const PATIENCE: u32 = 8;

@@ -78,8 +78,16 @@ impl<'a> Login<'a> {
     }
 
     async fn try_all(&mut self) -> Result<bool, russh::Error> {
-        let first = self.handle.authenticate_none(self.user()).await?;
-        if self.is_in(first)? {
+        // To ask first what the vessel takes costs a round trip, and nearly every one takes keys.
+        self.offered = MethodSet::from(&[MethodKind::PublicKey][..]);
+        if self.try_keys().await? {
+            return Ok(true);
+        }
+        if !self.offers(MethodKind::PublicKey) {
+            // It takes none now. It may want a password first.
+            self.tried.clear();
+        }
+        if self.tried.is_empty() && self.try_nothing().await? {
             return Ok(true);
         }
         // A vessel may want several things, in an order of its own: each that is right can open the way to another.
@@ -89,9 +97,15 @@ impl<'a> Login<'a> {
                 return Ok(true);
             }
             if self.steps == steps {
-                return Ok(false);
+                return self.try_nothing().await;
             }
         }
+    }
+
+    /// Asks to be let in without anything, which also tells what the vessel takes.
+    async fn try_nothing(&mut self) -> Result<bool, russh::Error> {
+        let answer = self.handle.authenticate_none(self.user()).await?;
+        self.is_in(answer)
     }
 
     async fn try_offered(&mut self) -> Result<bool, russh::Error> {
