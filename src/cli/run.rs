@@ -2,15 +2,20 @@
 
 use std::path::Path;
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::Signal;
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::signals::Signals;
+use super::signals::{self, Signals};
 use super::simulate::simulate;
 use super::{Exit, bars, load, runtime, say, say_error, sizes, ssh_environment};
 use crate::clock::Clock;
 use crate::daemon::{self, Mode, Report, Surroundings};
 use crate::logging::{self, Log};
+use crate::settings::{Settings, SettingsError};
+
+/// Settings, or what is wrong with them.
+type Read = Result<Settings, SettingsError>;
 
 /// Runs until it is stopped, or with `once` until there is nothing more to do. `allow_deletes`
 /// is a person's word that what is gone is meant to be gone.
@@ -25,7 +30,7 @@ pub(super) fn run(file: &Path, once: bool, allow_deletes: bool) -> Exit {
         Err(exit) => return exit,
     };
     // Before anything that takes time: a signal that nobody catches yet would end the program without a word.
-    let signals = match Signals::catch(&runtime) {
+    let signals = match Signals::catch(&runtime, once) {
         Ok(signals) => signals,
         Err(e) => {
             say_error(format_args!("can't catch signals: {e}"));
@@ -43,7 +48,8 @@ pub(super) fn run(file: &Path, once: bool, allow_deletes: bool) -> Exit {
     for warning in &settings.warnings {
         tracing::warn!("{warning}");
     }
-    let mode = if once { Mode::Once } else { Mode::Forever };
+    let (sender, reloads) = mpsc::channel(1);
+    let mode = if once { Mode::Once } else { Mode::Forever(reloads) };
     let stop = CancellationToken::new();
     let surroundings = Surroundings {
         monitor: bars::monitor(screen.as_ref(), &settings.vessels),
@@ -55,6 +61,7 @@ pub(super) fn run(file: &Path, once: bool, allow_deletes: bool) -> Exit {
     let simulated = settings.monster.simulate;
     let work = async {
         if simulated {
+            drop(mode);
             daemon::simulate_on(settings, || surroundings.clone()).await.map(|()| None)
         } else {
             daemon::run(settings, mode, surroundings).await.map(Some)
@@ -63,8 +70,8 @@ pub(super) fn run(file: &Path, once: bool, allow_deletes: bool) -> Exit {
     let outcome = runtime.block_on(async {
         tokio::select! {
             outcome = work => Some(outcome),
-            () = signals.second(stop) => None,
-            () = reopened_when_asked(&log) => None,
+            () = signals.ends.second(stop) => None,
+            () = read_anew(signals.hangup, file, &log, sender) => None,
         }
     });
     // Threads that hash or copy a large file look up only now and then; nothing they do needs an end.
@@ -83,16 +90,16 @@ pub(super) fn run(file: &Path, once: bool, allow_deletes: bool) -> Exit {
     }
 }
 
-/// Opens the log file anew whenever SIGHUP asks for it, for ever. Without one, SIGHUP ends the program as a terminal that
-/// is closed expects it to.
-async fn reopened_when_asked(log: &Log) {
-    if !log.is_file() {
-        return std::future::pending().await;
-    }
-    let Ok(mut hangup) = signal(SignalKind::hangup()) else { return std::future::pending().await };
-    while hangup.recv().await.is_some() {
+/// Whenever SIGHUP asks for it, opens the log file anew and reads the settings anew; for ever. Where nobody takes them
+/// (a simulation), they stay as they were at the start.
+async fn read_anew(mut hangup: Option<Signal>, file: &Path, log: &Log, reloads: mpsc::Sender<Read>) {
+    loop {
+        signals::next(&mut hangup).await;
         log.reopen();
-        tracing::info!("log file opened anew");
+        // While some are being taken over, the next wait: what was read last is taken over last.
+        if reloads.send(Settings::load(file)).await.is_err() {
+            tracing::info!("the settings are not read anew: they hold from one start to the next");
+        }
     }
 }
 

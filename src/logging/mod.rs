@@ -30,17 +30,14 @@ pub struct Log {
 }
 
 impl Log {
-    /// Whether it goes to a file.
-    pub fn is_file(&self) -> bool {
-        self.file.is_some()
-    }
-
-    /// Opens the log file anew, which may have been moved away: what follows goes to the new one.
+    /// Opens the log file anew, if there is one, which may have been moved away: what follows goes to the new one.
     pub fn reopen(&self) {
-        if let Some(file) = &self.file
-            && let Err(e) = file.reopen()
-        {
-            tracing::warn!("{} can't be opened anew, and the old file goes on: {e}", file.path().display());
+        let Some(file) = &self.file else { return };
+        match file.reopen() {
+            Ok(()) => tracing::info!("log file opened anew"),
+            Err(e) => {
+                tracing::warn!("{} can't be opened anew, and the old file goes on: {e}", file.path().display());
+            }
         }
     }
 }

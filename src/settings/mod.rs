@@ -7,6 +7,7 @@
 //! the table of keys. Last come the checks between sections. No step stops at its first problem: all of them are
 //! collected, each with its line, and shown at once.
 
+mod changes;
 mod checks;
 mod environment;
 mod keys;
@@ -30,9 +31,6 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use globset::GlobSet;
-use secrecy::SecretString;
-
 use crate::names::{DirectoryName, RelPath, RemotePath, VesselName};
 
 pub use environment::Environment;
@@ -41,9 +39,10 @@ pub use keys::{KnownKey, Preset, SectionKind, known_keys};
 pub use link::{Assembly, CongestionControl, Connections, Delta};
 pub use logging::{LogFormat, LogLevel, LogTarget, Logging};
 pub use mirror::{Links, MaxDelete, Mode};
-pub use patterns::Patterns;
+pub use patterns::{Globs, Patterns};
 pub use problems::{Problem, SettingsError};
 pub use rate::RateSchedule;
+pub use secrets::Secret;
 
 /// A settings file to start from: every key with its meaning, unit, range and default.
 pub const EXAMPLE: &str = include_str!("../../settings.example.ini");
@@ -64,7 +63,7 @@ pub struct Settings {
 }
 
 /// `[MONSTER]`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Monster {
     /// `ChunkSize`: size of the pieces that files are cut into, in bytes.
     pub chunk_size: u64,
@@ -75,7 +74,7 @@ pub struct Monster {
     /// `Listen`: where the status page is served; `None`: nowhere.
     pub listen: Option<SocketAddr>,
     /// `ListenToken` or `ListenTokenFile`: who has it may give orders on the page; `None`: nobody may.
-    pub listen_token: Option<SecretString>,
+    pub listen_token: Option<Secret>,
     /// `RateLimit`: how fast bytes of files may go out to all vessels together.
     pub rate_limit: RateSchedule,
     /// `LogLevel`, `LogFormat` and `LogFile`.
@@ -85,7 +84,7 @@ pub struct Monster {
 }
 
 /// `[Directory x]`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Directory {
     /// The `x`.
     pub name: DirectoryName,
@@ -98,7 +97,7 @@ pub struct Directory {
     /// `RescanInterval`: how often the whole directory is looked through although the kernel reports changes.
     pub rescan_interval: Duration,
     /// `IgnoreNames`: file names that are left alone.
-    pub ignore_names: GlobSet,
+    pub ignore_names: Globs,
     /// `Delta`: whether of a changed file only the changes are sent.
     pub delta: Delta,
     /// `Mode`: whether sources retire or stay.
@@ -157,7 +156,7 @@ pub enum HostKeyPolicy {
 }
 
 /// `[Vessel y]`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Vessel {
     /// The `y`.
     pub name: VesselName,
@@ -182,9 +181,9 @@ pub struct Vessel {
     /// `IdentityFile`: private keys to log in with, absolute; empty: the default keys in `~/.ssh`.
     pub identity_files: Vec<PathBuf>,
     /// `Passphrase` or `PassphraseFile`: opens the private keys.
-    pub passphrase: Option<SecretString>,
+    pub passphrase: Option<Secret>,
     /// `Password` or `PasswordFile`.
-    pub password: Option<SecretString>,
+    pub password: Option<Secret>,
     /// `HostKey`: the only host keys taken, as `SHA256:` fingerprints; empty: `known_hosts` decides.
     pub host_keys: Vec<String>,
     /// `HostKeyPolicy`.

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -47,6 +47,9 @@ const SOON: Duration = Duration::from_secs(1);
 const UNHURRIED: Backoff = Backoff::new(Duration::from_secs(5), Duration::from_secs(30));
 const SLOW: Backoff = Backoff::new(Duration::from_secs(30), Duration::from_secs(900));
 
+/// How long a visit that is to end waits for what is on its way to the vessel.
+const REST: Duration = Duration::from_secs(2);
+
 /// In a single run (`--once`): connections in a row that may fail, and the longest wait for something that was put off.
 const ONCE_CONNECTIONS: u32 = 3;
 const ONCE_WAIT: Duration = Duration::from_secs(30);
@@ -56,8 +59,7 @@ const ONCE_WAIT: Duration = Duration::from_secs(30);
 /// # Errors
 /// A [`Fault`] of the daemon's when the ledger can't be used. A vessel's own troubles are logged and waited out.
 pub async fn serve(vessel: Vessel) -> Result<(), Fault> {
-    let stop = vessel.stop.clone();
-    stop.run_until_cancelled(Server::new(vessel).run()).await.unwrap_or(Ok(()))
+    Server::new(vessel).run().await
 }
 
 struct Server {
@@ -71,8 +73,8 @@ struct Server {
 enum End {
     /// Nothing is left to do in a single run.
     Done,
-    /// The vessel is to be left alone.
-    Paused,
+    /// The vessel is to be left alone, for now or for good.
+    LeftAlone,
     /// The visit ended, and whether it had brought anything over.
     Away { fault: Fault, progress: bool },
     /// The connection fell silent, and another one was to be had sooner than an answer.
@@ -88,24 +90,30 @@ impl Server {
         // A new start is a new chance for everything that was put off.
         self.vessel.ledger.hurry(&self.vessel.settings.name).await.map_err(|e| e.fault())?;
         let (mut failures, mut pace, mut other) = (0, None, None);
-        loop {
+        let stop = self.vessel.stop.clone();
+        while !stop.is_cancelled() {
             if *self.vessel.paused.borrow() {
                 if self.vessel.until_done.is_some() {
                     return Ok(());
                 }
                 // Nobody waits for it meanwhile.
                 self.arrival = None;
-                self.vessel.becomes_paused(false).await;
+                stop.run_until_cancelled(self.vessel.becomes_paused(false)).await;
                 (failures, self.complaint) = (0, None);
+                continue;
             }
             let connected = match other.take() {
                 Some(remote) => Ok(remote),
-                None => Remote::connect(&self.vessel.settings, &self.vessel.environment).await,
+                None => {
+                    let connecting = Remote::connect(&self.vessel.settings, &self.vessel.environment);
+                    let Some(connected) = stop.run_until_cancelled(connecting).await else { return Ok(()) };
+                    connected
+                }
             };
             let fault = match connected {
                 Ok(remote) => match self.visit(remote).await? {
                     End::Done => return Ok(()),
-                    End::Paused => continue,
+                    End::LeftAlone => continue,
                     End::Replaced(remote) => {
                         other = Some(remote);
                         continue;
@@ -137,8 +145,10 @@ impl Server {
                 () = tokio::time::sleep(wait) => {}
                 () = self.vessel.hurry.rung() => {}
                 () = self.vessel.becomes_paused(true) => {}
+                () = stop.cancelled() => {}
             }
         }
+        Ok(())
     }
 
     async fn visit(&mut self, remote: Remote) -> Result<End, Fault> {
@@ -162,6 +172,7 @@ impl Server {
             end = rounds.run() => (Some(end), None),
             other = &mut another => (Some(Ok(())), Some(other)),
             () = self.vessel.becomes_paused(true) => (None, None),
+            () = self.vessel.stop.cancelled() => (None, None),
         };
         // What was begun while the connection was dying is not begun anew.
         let other = match other {
@@ -170,6 +181,9 @@ impl Server {
             }
             other => other,
         };
+        if end.is_none() && other.is_none() {
+            rounds.come_to_rest().await?;
+        }
         rounds.running.shutdown().await;
         if other.is_some() || visit.remote.is_lost() {
             visit.lanes.abandon();
@@ -182,7 +196,7 @@ impl Server {
         }
         let progress = visit.has_sent();
         match end {
-            None => Ok(End::Paused),
+            None => Ok(End::LeftAlone),
             Some(Ok(())) => Ok(End::Done),
             Some(Err(fault)) if fault.scope == Scope::Daemon => Err(fault),
             Some(Err(fault)) => Ok(End::Away { fault, progress }),
@@ -307,6 +321,27 @@ impl Rounds {
                 () = tokio::time::sleep(wait.unwrap_or(Duration::MAX)) => self.look_again(),
             }
         }
+    }
+
+    /// Lets what is on its way to the vessel arrive, so that it needs not be sent again, and what is small end; nothing new
+    /// begins. A vessel that does not answer is waited for no longer than [`REST`].
+    async fn come_to_rest(&mut self) -> Result<(), Fault> {
+        let (visit, since) = (self.visit.clone(), Instant::now());
+        visit.resting.cancel();
+        while !self.running.is_empty() && since.elapsed() < REST && !visit.remote.is_lost() {
+            let small = self.busy.values().any(|busy| !busy.large) && since.elapsed() < REST / 4;
+            if visit.lanes.unanswered() == 0 && !small {
+                break;
+            }
+            tokio::select! {
+                Some(ended) = self.running.join_next() => match self.end(ended).await {
+                    Err(fault) if fault.scope == Scope::Daemon => return Err(fault),
+                    _ => {}
+                },
+                () = tokio::time::sleep(Duration::from_millis(10)) => {}
+            }
+        }
+        Ok(())
     }
 
     async fn sweep(&self) -> Result<(), Fault> {

@@ -29,6 +29,7 @@ mod outages;
 mod packaging;
 mod read_once;
 mod refusals;
+mod reload;
 mod retire;
 mod selection;
 mod servers_in_trouble;
