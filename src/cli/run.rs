@@ -50,6 +50,11 @@ pub(super) fn run(file: &Path, once: bool, allow_deletes: bool) -> Exit {
     }
     let (sender, reloads) = mpsc::channel(1);
     let mode = if once { Mode::Once } else { Mode::Forever(reloads) };
+    if !once {
+        let (directories, vessels) = (settings.directories.len(), settings.vessels.len());
+        let (release, file) = (env!("CARGO_PKG_VERSION"), settings.file.display());
+        tracing::info!("contentmonster {release} starts with {file}: {directories} directories, {vessels} vessels");
+    }
     let stop = CancellationToken::new();
     let surroundings = Surroundings {
         monitor: bars::monitor(screen.as_ref(), &settings.vessels),

@@ -90,7 +90,9 @@ impl Live {
 
     /// A vessel is served no more.
     pub fn forget(&self, name: &VesselName) {
-        self.state().vessels.remove(name);
+        let mut state = self.state();
+        state.vessels.remove(name);
+        state.errors.retain(|error| error.vessel.as_ref() != Some(name));
     }
 
     /// The tasks of a vessel start anew.

@@ -17,6 +17,7 @@ mod parts;
 mod places;
 mod publish;
 mod recipe;
+mod rounds;
 mod serve;
 mod shape;
 mod silence;
