@@ -181,6 +181,22 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_new_schedule_holds_for_all_clones_and_for_who_waits_and_not_for_the_limit_around_it() {
+        let (shore, start) = (constant("1 GiB/s"), Instant::now());
+        let limiter = constant("1 KiB/s").within(&shore);
+        limiter.take(WRITE).await;
+        let (waits, limit) = (limiter.clone(), RateSchedule::of("1 MiB/s"));
+        let follow = async {
+            tokio::time::sleep(Duration::from_secs(10)).await;
+            limiter.follow(&limit);
+        };
+        tokio::join!(waits.take(WRITE), follow);
+        assert!(start.elapsed() < Duration::from_secs(12), "{:?}", start.elapsed());
+        limiter.follow(&RateSchedule::default());
+        assert!(!shore.0[0].is_unlimited());
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_limit_that_is_lifted_is_lifted_for_who_waits_too() {
         let limiter = limiter("08:00-18:00 1 KiB/s", clock_at(17, 59, 50));
         let start = Instant::now();

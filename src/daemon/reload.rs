@@ -227,3 +227,63 @@ fn said<N: fmt::Display>(what: &str, names: &[N]) -> Option<String> {
     let names: Vec<String> = names.iter().map(ToString::to_string).collect();
     (!names.is_empty()).then(|| format!("{what} {}", names.join(", ")))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::settings::Environment;
+
+    const BEFORE: &str = "[Directory in]\nLocation = /in\n[Directory out]\nLocation = /out\n\
+                          [Vessel tern]\nAddress = tern\nUsername = u\n[Vessel gull]\nAddress = gull\nUsername = u\n";
+
+    /// What this text changes: what is said of it, and which directories and vessels start anew.
+    fn changes(text: &str) -> (String, Vec<String>, Vec<String>) {
+        let read = |text| Settings::parse(text, Path::new("/settings.ini"), &Environment::default()).unwrap();
+        let changes = Changes::between(&read(BEFORE), &read(text));
+        let mut directories: Vec<_> = changes.directories.to_start().map(ToString::to_string).collect();
+        let mut vessels: Vec<_> = changes.vessels.to_start().map(ToString::to_string).collect();
+        directories.sort();
+        vessels.sort();
+        (changes.to_string(), directories, vessels)
+    }
+
+    #[track_caller]
+    fn assert_changes(text: &str, said: &str, directories: &[&str], vessels: &[&str]) {
+        let found = changes(text);
+        assert_eq!(found.0, said);
+        assert_eq!(
+            (found.1, found.2),
+            (directories.iter().map(ToString::to_string).collect(), vessels.iter().map(ToString::to_string).collect())
+        );
+    }
+
+    #[test]
+    fn what_says_the_same_stays_as_it_is_wherever_it_stands() {
+        let (directories, vessels) = BEFORE.split_at(BEFORE.find("[Vessel").unwrap());
+        let turned = format!("{vessels}# a comment\n{directories}");
+        assert_changes(&turned, "the same directories and vessels", &[], &[]);
+    }
+
+    #[test]
+    fn a_rate_limit_is_followed_without_a_new_start() {
+        assert_changes(&BEFORE.replace("tern\n", "tern\nRateLimit = 1 MiB/s\n"), "changed vessel tern", &[], &[]);
+    }
+
+    #[test]
+    fn a_directory_whose_vessels_change_starts_anew() {
+        let text = BEFORE.replace("= gull\n", "= gull\nIgnoreDirs = out\n");
+        assert_changes(&text, "changed vessel gull", &["out"], &["gull"]);
+        let text = BEFORE.replace("[Vessel gull]", "[Vessel auk]");
+        assert_changes(&text, "added vessel auk; removed vessel gull", &["in", "out"], &["auk"]);
+    }
+
+    #[test]
+    fn a_directory_that_changes_leaves_the_vessels_alone() {
+        let text = BEFORE.replace("/in\n", "/in\nExclude = *.bak\n");
+        assert_changes(&text, "changed directory in", &["in"], &[]);
+        let text = format!("[MONSTER]\nChunkSize = 1 MiB\n{BEFORE}");
+        assert_changes(&text, "the same directories and vessels", &["in", "out"], &[]);
+    }
+}
