@@ -4,7 +4,7 @@
 //! does it. Knows nothing of how orders come in.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
@@ -58,13 +58,27 @@ pub struct Reins {
 #[derive(Clone)]
 pub struct Orders {
     ledger: Ledger,
-    vessels: Arc<HashMap<VesselName, Reins>>,
+    vessels: Arc<RwLock<HashMap<VesselName, Reins>>>,
 }
 
 impl Orders {
     /// Orders to the tasks of these vessels; to none when no daemon runs.
     pub fn new(ledger: Ledger, vessels: HashMap<VesselName, Reins>) -> Self {
-        Self { ledger, vessels: Arc::new(vessels) }
+        Self { ledger, vessels: Arc::new(RwLock::new(vessels)) }
+    }
+
+    /// From now on, these are the vessels.
+    pub fn replace(&self, vessels: HashMap<VesselName, Reins>) {
+        *self.vessels.write().unwrap_or_else(PoisonError::into_inner) = vessels;
+    }
+
+    /// Whether a task serves a vessel of this name.
+    pub fn reach(&self, vessel: &str) -> bool {
+        self.reins(&VesselName::new(vessel)).is_some()
+    }
+
+    fn reins(&self, vessel: &VesselName) -> Option<Reins> {
+        self.vessels.read().unwrap_or_else(PoisonError::into_inner).get(vessel).cloned()
     }
 
     /// Carries out an order. `false`: there was nothing to do, for it concerns no version that some vessel still lacks.
@@ -83,7 +97,7 @@ impl Orders {
 
     async fn pause(&self, vessel: &VesselName, paused: bool) -> Result<(), LedgerError> {
         self.ledger.pause(vessel, paused).await?;
-        if let Some(reins) = self.vessels.get(vessel) {
+        if let Some(reins) = self.reins(vessel) {
             reins.paused.send_replace(paused);
         }
         Ok(())
@@ -96,7 +110,7 @@ impl Orders {
         } else {
             self.ledger.retry(&ids).await?;
         }
-        if let Some(reins) = self.vessels.get(vessel) {
+        if let Some(reins) = self.reins(vessel) {
             reins.bell.ring();
             reins.hurry.ring();
         }
@@ -106,7 +120,8 @@ impl Orders {
     async fn forget(&self, version: VersionId) -> Result<bool, LedgerError> {
         let forgotten = self.ledger.forget(version).await?;
         // What is on its way ends when its vessel's task looks.
-        self.vessels.values().for_each(|reins| reins.bell.ring());
+        let vessels = self.vessels.read().unwrap_or_else(PoisonError::into_inner);
+        vessels.values().for_each(|reins| reins.bell.ring());
         Ok(forgotten)
     }
 }

@@ -3,7 +3,7 @@
 //! Ours, because the crates that do it (governor, leaky-bucket) fix the rate when the limiter is made. A bucket fills at
 //! the rate of the moment and holds about a tenth of a second's worth, so that what goes out is even.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, SystemTime};
 
 use jiff::Timestamp;
@@ -26,7 +26,7 @@ const GRAIN: Duration = Duration::from_millis(1);
 pub struct RateLimiter(Vec<Arc<Limit>>);
 
 struct Limit {
-    schedule: RateSchedule,
+    schedule: RwLock<RateSchedule>,
     clock: Clock,
     /// Asked each time: the shore may travel.
     zone: fn() -> TimeZone,
@@ -49,7 +49,14 @@ impl RateLimiter {
     fn in_zone(schedule: RateSchedule, clock: Clock, zone: fn() -> TimeZone) -> Self {
         // Filled to the brim, which the first look at it finds.
         let bucket = Mutex::new(Bucket { level: f64::MAX, filled_at: Instant::now() });
-        Self(vec![Arc::new(Limit { schedule, clock, zone, bucket })])
+        Self(vec![Arc::new(Limit { schedule: RwLock::new(schedule), clock, zone, bucket })])
+    }
+
+    /// Has this limit, and not those around it, keep to another schedule from now on; who waits notices within a second.
+    pub fn follow(&self, schedule: &RateSchedule) {
+        if let Some(own) = self.0.first() {
+            own.schedule.write().unwrap_or_else(PoisonError::into_inner).clone_from(schedule);
+        }
     }
 
     /// The same limit inside of another, which it shares with others: one of them waits there at a time for each limit,
@@ -62,7 +69,7 @@ impl RateLimiter {
     /// Waits until `bytes` may go out, and counts them. Whoever comes first goes first; whoever stops waiting has taken
     /// nothing.
     pub async fn take(&self, bytes: u64) {
-        if self.0.iter().all(|limit| limit.schedule.is_unlimited()) {
+        if self.0.iter().all(|limit| limit.is_unlimited()) {
             return;
         }
         let bytes = bytes as f64;
@@ -84,8 +91,13 @@ impl Limit {
         bucket
     }
 
+    fn is_unlimited(&self) -> bool {
+        self.schedule.read().unwrap_or_else(PoisonError::into_inner).is_unlimited()
+    }
+
     fn rate(&self) -> Option<u64> {
-        self.schedule.at(minute_of_day(self.clock.now(), (self.zone)()))
+        let minute = minute_of_day(self.clock.now(), (self.zone)());
+        self.schedule.read().unwrap_or_else(PoisonError::into_inner).at(minute)
     }
 }
 
@@ -166,6 +178,22 @@ mod tests {
         assert!(about(start.elapsed(), 0.0), "{:?}", start.elapsed());
         limiter.take(1).await;
         assert!(about(start.elapsed(), 3.75), "{:?}", start.elapsed());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_new_schedule_holds_for_all_clones_and_for_who_waits_and_not_for_the_limit_around_it() {
+        let (shore, start) = (constant("1 GiB/s"), Instant::now());
+        let limiter = constant("1 KiB/s").within(&shore);
+        limiter.take(WRITE).await;
+        let (waits, limit) = (limiter.clone(), RateSchedule::of("1 MiB/s"));
+        let follow = async {
+            tokio::time::sleep(Duration::from_secs(10)).await;
+            limiter.follow(&limit);
+        };
+        tokio::join!(waits.take(WRITE), follow);
+        assert!(start.elapsed() < Duration::from_secs(12), "{:?}", start.elapsed());
+        limiter.follow(&RateSchedule::default());
+        assert!(!shore.0[0].is_unlimited());
     }
 
     #[tokio::test(start_paused = true)]

@@ -3,15 +3,20 @@
 use std::path::Path;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::Signal;
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::signals::Signals;
+use super::signals::{self, Signals};
 use super::simulate::simulate;
 use super::{Exit, bars, load, runtime, say, say_error, sizes, ssh_environment};
 use crate::clock::Clock;
 use crate::daemon::{self, Mode, Report, Surroundings};
 use crate::logging::{self, Log};
+use crate::settings::{Settings, SettingsError};
+
+/// Settings, or what is wrong with them.
+type Read = Result<Settings, SettingsError>;
 
 /// Files that may be open at once: those of a target on this host are our own, hundreds at a time.
 const OPEN_FILES: u64 = 16 << 10;
@@ -40,7 +45,7 @@ pub(super) fn run(file: &Path, once: bool, allow_deletes: bool) -> Exit {
     };
     allow_many_files();
     // Before anything that takes time: a signal that nobody catches yet would end the program without a word.
-    let signals = match Signals::catch(&runtime) {
+    let signals = match Signals::catch(&runtime, once) {
         Ok(signals) => signals,
         Err(e) => {
             say_error(format_args!("can't catch signals: {e}"));
@@ -58,7 +63,13 @@ pub(super) fn run(file: &Path, once: bool, allow_deletes: bool) -> Exit {
     for warning in &settings.warnings {
         tracing::warn!("{warning}");
     }
-    let mode = if once { Mode::Once } else { Mode::Forever };
+    let (sender, reloads) = mpsc::channel(1);
+    let mode = if once { Mode::Once } else { Mode::Forever(reloads) };
+    if !once {
+        let (directories, vessels) = (settings.directories.len(), settings.vessels.len());
+        let (release, file) = (env!("CARGO_PKG_VERSION"), settings.file.display());
+        tracing::info!("contentmonster {release} starts with {file}: {directories} directories, {vessels} vessels");
+    }
     let stop = CancellationToken::new();
     let surroundings = Surroundings {
         monitor: bars::monitor(screen.as_ref(), &settings.vessels),
@@ -70,6 +81,7 @@ pub(super) fn run(file: &Path, once: bool, allow_deletes: bool) -> Exit {
     let simulated = settings.monster.simulate;
     let work = async {
         if simulated {
+            drop(mode);
             daemon::simulate_on(settings, || surroundings.clone()).await.map(|()| None)
         } else {
             daemon::run(settings, mode, surroundings).await.map(Some)
@@ -78,8 +90,8 @@ pub(super) fn run(file: &Path, once: bool, allow_deletes: bool) -> Exit {
     let outcome = runtime.block_on(async {
         tokio::select! {
             outcome = work => Some(outcome),
-            () = signals.second(stop) => None,
-            () = reopened_when_asked(&log) => None,
+            () = signals.ends.second(stop) => None,
+            () = read_anew(signals.hangup, file, &log, sender) => None,
         }
     });
     // Threads that hash or copy a large file look up only now and then; nothing they do needs an end.
@@ -98,16 +110,16 @@ pub(super) fn run(file: &Path, once: bool, allow_deletes: bool) -> Exit {
     }
 }
 
-/// Opens the log file anew whenever SIGHUP asks for it, for ever. Without one, SIGHUP ends the program as a terminal that
-/// is closed expects it to.
-async fn reopened_when_asked(log: &Log) {
-    if !log.is_file() {
-        return std::future::pending().await;
-    }
-    let Ok(mut hangup) = signal(SignalKind::hangup()) else { return std::future::pending().await };
-    while hangup.recv().await.is_some() {
+/// Whenever SIGHUP asks for it, opens the log file anew and reads the settings anew; for ever. Where nobody takes them
+/// (a simulation), they stay as they were at the start.
+async fn read_anew(mut hangup: Option<Signal>, file: &Path, log: &Log, reloads: mpsc::Sender<Read>) {
+    loop {
+        signals::next(&mut hangup).await;
         log.reopen();
-        tracing::info!("log file opened anew");
+        // While some are being taken over, the next wait: what was read last is taken over last.
+        if reloads.send(Settings::load(file)).await.is_err() {
+            tracing::info!("the settings are not read anew: they hold from one start to the next");
+        }
     }
 }
 

@@ -55,6 +55,7 @@ fn tables(document: &Document) -> String {
         }
         None => "contentmonster is not running; this is what the ledger knows\n".to_owned(),
     };
+    text.push_str(&reload(document));
     let header = ["VESSEL", "LINK", "WAITING", "BYTES", "PARKED", "OLDEST", "RATE", "LEFT", "LAST RECEIVED"];
     let rows = document.vessels.iter().map(|vessel| row_of_vessel(vessel, document.at));
     text.push_str(&table(header, rows));
@@ -76,6 +77,23 @@ fn tables(document: &Document) -> String {
         let next = sizes::until(parked.next_try, document.at);
         let (vessel, directory, path, reason) = (&parked.vessel, &parked.directory, &parked.path, &parked.reason);
         let _ = writeln!(text, "parked for {vessel}: {directory}/{path}: {reason} (next try {next})");
+    }
+    text
+}
+
+/// What came of reading the settings anew, where that calls for somebody.
+fn reload(document: &Document) -> String {
+    let Some(reload) = document.daemon.as_ref().and_then(|daemon| daemon.reload.as_ref()) else { return String::new() };
+    let mut text = String::new();
+    if !reload.problems.is_empty() {
+        let ago = sizes::ago(reload.at, document.at);
+        let _ = writeln!(text, "the last reload of the settings failed {ago}, and those of before hold:");
+        for problem in &reload.problems {
+            let _ = writeln!(text, "  {problem}");
+        }
+    }
+    if !reload.needs_restart.is_empty() {
+        let _ = writeln!(text, "[MONSTER] {}: a change takes effect with a restart", reload.needs_restart.join(", "));
     }
     text
 }

@@ -3,6 +3,8 @@
 //! [`run`] reads as the picture of the program: a watch and a retirement task for each directory, one task for each
 //! vessel, and nothing between them but the ledger and bells.
 
+mod reload;
+mod sections;
 mod service;
 mod simulation;
 mod views;
@@ -14,29 +16,32 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::bell::Bell;
 use crate::clock::Clock;
 use crate::fault::Fault;
 use crate::ledger::{Ledger, Parked};
-use crate::local::{self, Feed};
+use crate::local::Feed;
 use crate::monitor::{All, Monitor};
 use crate::names::{DirectoryName, VesselName};
-use crate::orders::{Orders, Reins};
+use crate::orders::Orders;
 use crate::rate_limit::RateLimiter;
 use crate::records::Backlog;
-use crate::settings::{self, RateSchedule, Settings};
+use crate::settings::Settings;
 use crate::shore;
-use crate::status::Live;
+use crate::status::{Gatherer, Live, Place, Reload};
 use crate::transport::SshEnvironment;
 use crate::vessel;
 
+use sections::{DirectoryAtWork, Tasks, VesselAtWork};
+use service::Service;
+
+pub use reload::Reloads;
 pub use simulation::{Intention, simulate, simulate_on};
 
 /// How long it runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum Mode {
-    /// Until it is stopped.
-    Forever,
+    /// Until it is stopped, with new settings whenever some come.
+    Forever(Reloads),
     /// Until what is there has been delivered, or can't be for now.
     Once,
 }
@@ -82,39 +87,43 @@ struct Plan {
     ledger: Ledger,
     feed: Feed,
     surroundings: Surroundings,
-    mode: Mode,
-    reins: HashMap<VesselName, Reins>,
+    ssh: Arc<SshEnvironment>,
+    /// Whether it ends when nothing is left to do.
+    once: bool,
     orders: Orders,
     /// Everybody who listens.
     monitor: Arc<dyn Monitor>,
     live: Arc<Live>,
-    retire_bells: HashMap<DirectoryName, Bell>,
-    directories: HashMap<DirectoryName, Arc<settings::Directory>>,
-    taken_in: HashMap<DirectoryName, watch::Sender<bool>>,
-    troubles: HashMap<DirectoryName, watch::Sender<Option<String>>>,
+    /// Around the limits of all vessels.
+    shore_limit: RateLimiter,
+    directories: HashMap<DirectoryName, DirectoryAtWork>,
+    vessels: HashMap<VesselName, VesselAtWork>,
+    /// The directories, for the vessels.
+    served: vessel::Directories,
+    /// What came of the last new settings.
+    reloaded: Option<Reload>,
+    gatherer: watch::Sender<Arc<Gatherer>>,
 }
 
 /// Runs the program until it is stopped or, with [`Mode::Once`], until there is nothing more to do.
 ///
 /// # Errors
 /// A [`Fault`] when the ledger can't be opened or fails, or a task breaks down. Everything else is logged and tried again.
-pub async fn run(mut settings: Settings, mode: Mode, surroundings: Surroundings) -> Result<Report, Fault> {
-    find_single_files(&mut settings);
+pub async fn run(settings: Settings, mode: Mode, surroundings: Surroundings) -> Result<Report, Fault> {
     let ledger = Ledger::open(&settings.monster.database, surroundings.clock.clone()).await.map_err(|e| e.fault())?;
-    let plan = Plan::new(settings, ledger, surroundings, mode).await?;
+    let (once, reloads) = match mode {
+        Mode::Once => (true, None),
+        Mode::Forever(reloads) => (false, Some(reloads)),
+    };
+    let mut plan = Plan::new(settings, ledger, surroundings, once).await?;
     for directory in plan.directories() {
         directory.prepare().await?;
     }
     let views = plan.start_views().await?;
-    let outcome = plan.work().await;
+    let outcome = plan.work(reloads).await;
     views.end().await;
     outcome?;
     plan.report().await
-}
-
-/// Whether a `Location` is one file or a directory shows on the disk alone.
-fn find_single_files(settings: &mut Settings) {
-    settings.find_single_files(local::is_file);
 }
 
 /// Waits until all tasks have ended or one has failed.
@@ -125,51 +134,76 @@ async fn all(tasks: &mut JoinSet<Result<(), Fault>>) -> Result<(), Fault> {
     Ok(())
 }
 
+/// The next settings; never, where none can come any more.
+async fn next(reloads: &mut Option<Reloads>) -> reload::Read {
+    match reloads {
+        Some(reloads) => match reloads.recv().await {
+            Some(read) => read,
+            None => std::future::pending().await,
+        },
+        None => std::future::pending().await,
+    }
+}
+
 impl Plan {
-    async fn new(settings: Settings, ledger: Ledger, surroundings: Surroundings, mode: Mode) -> Result<Self, Fault> {
+    async fn new(settings: Settings, ledger: Ledger, surroundings: Surroundings, once: bool) -> Result<Self, Fault> {
         let paused = ledger.paused().await.map_err(|e| e.fault())?;
-        let reins = |v: &settings::Vessel| {
-            let paused = watch::Sender::new(paused.contains(&v.name));
-            (v.name.clone(), Reins { bell: Bell::new(), hurry: Bell::new(), paused })
-        };
-        let reins: HashMap<_, _> = settings.vessels.iter().map(reins).collect();
-        let live = Arc::new(Live::new(surroundings.clock.clone()));
-        Ok(Self {
-            orders: Orders::new(ledger.clone(), reins.clone()),
-            reins,
+        let (clock, stop) = (surroundings.clock.clone(), surroundings.stop.clone());
+        let live = Arc::new(Live::new(clock.clone()));
+        let at_work = |directory| DirectoryAtWork::new(directory, &stop);
+        let mut plan = Self {
+            orders: Orders::new(ledger.clone(), HashMap::new()),
             monitor: Arc::new(All(vec![surroundings.monitor.clone(), live.clone()])),
             live,
-            retire_bells: settings.directories.iter().map(|d| (d.name.clone(), Bell::new())).collect(),
-            directories: settings.directories.iter().map(|d| (d.name.clone(), Arc::new(d.clone()))).collect(),
-            taken_in: settings.directories.iter().map(|d| (d.name.clone(), watch::Sender::new(false))).collect(),
-            troubles: settings.directories.iter().map(|d| (d.name.clone(), watch::Sender::new(None))).collect(),
+            shore_limit: RateLimiter::new(settings.monster.rate_limit.clone(), clock.clone()),
+            directories: settings.directories.iter().map(|d| (d.name.clone(), at_work(d))).collect(),
+            vessels: HashMap::new(),
+            served: vessel::Directories::default(),
+            reloaded: None,
+            gatherer: watch::Sender::new(Arc::new(Gatherer::idle(Place::of(&settings), ledger.view(), clock))),
             feed: Feed::new(settings.monster.cache),
+            ssh: Arc::new(surroundings.ssh.clone()),
             settings,
             ledger,
             surroundings,
-            mode,
-        })
+            once,
+        };
+        let vessel = |v: &crate::settings::Vessel| (v.name.clone(), plan.new_vessel(v, paused.contains(&v.name)));
+        plan.vessels = plan.settings.vessels.iter().map(vessel).collect();
+        plan.publish();
+        plan.show();
+        Ok(plan)
     }
 
     /// Runs the tasks of the shore and of the vessels to their end.
-    async fn work(&self) -> Result<(), Fault> {
+    async fn work(&mut self, mut reloads: Option<Reloads>) -> Result<(), Fault> {
         let stop = self.surroundings.stop.clone();
-        let mut shore_tasks = self.start_shore();
-        let mut vessel_tasks = self.start_vessels();
-        let _service = service::announce(&self.settings, stop.clone());
+        let mut tasks = Tasks::default();
+        self.settings.directories.iter().for_each(|directory| self.start_directory(&directory.name, &mut tasks));
+        self.settings.vessels.iter().for_each(|vessel| self.start_vessel(vessel, &mut tasks));
+        let service = Service::announce(self.gatherer.subscribe(), self.ledger.clone(), stop.clone());
 
-        let outcome = tokio::select! {
-            outcome = async {
-                all(&mut vessel_tasks).await?;
-                // Vessels that nothing can be delivered to have ended early; what they miss belongs into the report.
-                self.all_taken_in().await;
-                Ok(())
-            } => outcome,
-            outcome = all(&mut shore_tasks) => outcome,
+        let outcome = loop {
+            let read = tokio::select! {
+                outcome = async {
+                    all(&mut tasks.vessels).await?;
+                    // Vessels that nothing can be delivered to have ended early; what they miss belongs into the report.
+                    self.all_taken_in().await;
+                    Ok(())
+                } => break outcome,
+                outcome = all(&mut tasks.shore) => break outcome,
+                read = next(&mut reloads) => read,
+            };
+            service.reloading();
+            let reloaded = self.reload(read, &mut tasks).await;
+            service.reloaded();
+            if reloaded.is_err() {
+                break reloaded;
+            }
         };
         let done = !stop.is_cancelled();
         stop.cancel();
-        outcome.and(all(&mut vessel_tasks).await).and(all(&mut shore_tasks).await)?;
+        outcome.and(all(&mut tasks.vessels).await).and(all(&mut tasks.shore).await)?;
         if done {
             // A single run ends with the vessels; what they acknowledged last is still to be retired.
             for directory in self.directories().filter(|directory| !directory.settings.is_mirror()) {
@@ -179,75 +213,10 @@ impl Plan {
         Ok(())
     }
 
-    fn start_shore(&self) -> JoinSet<Result<(), Fault>> {
-        let mut tasks = JoinSet::new();
-        for directory in self.directories() {
-            tasks.spawn(shore::watch_over(directory.clone()));
-            if !directory.settings.is_mirror() {
-                tasks.spawn(shore::retire(directory));
-            }
-        }
-        tasks
-    }
-
-    fn directories(&self) -> impl Iterator<Item = shore::Directory> {
-        self.settings.directories.iter().map(|directory| self.directory(&directory.name))
-    }
-
-    fn directory(&self, name: &DirectoryName) -> shore::Directory {
-        let vessels = self.settings.vessels_of(name);
-        shore::Directory {
-            settings: self.directories[name].clone(),
-            chunk_size: self.settings.monster.chunk_size,
-            vessels: vessels.into_iter().map(|v| (v.clone(), self.reins[&v].bell.clone())).collect(),
-            retire_bell: self.retire_bells[name].clone(),
-            ledger: self.ledger.clone(),
-            feed: self.feed.clone(),
-            monitor: self.monitor.clone(),
-            clock: self.surroundings.clock.clone(),
-            taken_in: self.taken_in[name].clone(),
-            trouble: self.troubles[name].clone(),
-            allow_deletes: self.surroundings.allow_deletes,
-            stop: self.surroundings.stop.clone(),
-        }
-    }
-
-    fn start_vessels(&self) -> JoinSet<Result<(), Fault>> {
-        let ssh = Arc::new(self.surroundings.ssh.clone());
-        let directories: HashMap<_, _> = self
-            .directories
-            .iter()
-            .map(|(name, directory)| (name.clone(), (directory.clone(), self.retire_bells[name].clone())))
-            .collect();
-        let limiter = |schedule: &RateSchedule| RateLimiter::new(schedule.clone(), self.surroundings.clock.clone());
-        let shore_limit = limiter(&self.settings.monster.rate_limit);
-        let mut tasks = JoinSet::new();
-        for settings in &self.settings.vessels {
-            let taken = self.taken_in.iter().filter(|(name, _)| settings.takes(name));
-            let taken_in = || taken.map(|(_, taken_in)| taken_in.subscribe()).collect();
-            tasks.spawn(vessel::serve(vessel::Vessel {
-                settings: Arc::new(settings.clone()),
-                directories: directories.clone(),
-                bell: self.reins[&settings.name].bell.clone(),
-                hurry: self.reins[&settings.name].hurry.clone(),
-                paused: self.reins[&settings.name].paused.subscribe(),
-                ledger: self.ledger.clone(),
-                feed: self.feed.clone(),
-                monitor: self.monitor.clone(),
-                clock: self.surroundings.clock.clone(),
-                limit: limiter(&settings.rate_limit).within(&shore_limit),
-                environment: ssh.clone(),
-                until_done: (self.mode == Mode::Once).then(taken_in),
-                stop: self.surroundings.stop.clone(),
-            }));
-        }
-        tasks
-    }
-
     /// Waits until everything that was there at start is in the ledger, or it was stopped.
     async fn all_taken_in(&self) {
-        for taken_in in self.taken_in.values() {
-            let mut taken_in = taken_in.subscribe();
+        for directory in self.directories.values() {
+            let mut taken_in = directory.taken_in.subscribe();
             let waiting = taken_in.wait_for(|taken_in| *taken_in);
             if self.surroundings.stop.run_until_cancelled(waiting).await.is_none() {
                 return;
@@ -257,11 +226,11 @@ impl Plan {
 
     async fn report(&self) -> Result<Report, Fault> {
         let mut backlog = self.ledger.backlog().await.map_err(|e| e.fault())?;
-        backlog.retain(|backlog| self.reins.contains_key(&backlog.vessel));
+        backlog.retain(|backlog| self.vessels.contains_key(&backlog.vessel));
         let parked = self.ledger.parked(MOST_PARKED).await.map_err(|e| e.fault())?;
-        let trouble = |(name, trouble): (&DirectoryName, &watch::Sender<Option<String>>)| {
-            trouble.borrow().clone().map(|trouble| (name.clone(), trouble))
+        let trouble = |(name, directory): (&DirectoryName, &DirectoryAtWork)| {
+            directory.trouble.borrow().clone().map(|trouble| (name.clone(), trouble))
         };
-        Ok(Report { backlog, parked, troubles: self.troubles.iter().filter_map(trouble).collect() })
+        Ok(Report { backlog, parked, troubles: self.directories.iter().filter_map(trouble).collect() })
     }
 }

@@ -1,37 +1,147 @@
-//! What a service manager is told (`sd_notify`): ready, alive, stopping. Silent where there is none.
+//! What a service manager is told (`sd_notify`): ready, how it goes, that it is alive, reloading, stopping. Silent where
+//! there is none.
 
+use std::sync::Arc;
+use std::time::Duration;
+
+use indicatif::BinaryBytes;
 use sd_notify::NotifyState;
+use tokio::sync::watch;
+use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::settings::Settings;
+use crate::ledger::Ledger;
+use crate::status::{Document, Gatherer, LinkState};
 
-/// Tells systemd that the daemon is up, and that it is alive for as long as the returned handle lives.
-pub(super) fn announce(settings: &Settings, stop: CancellationToken) -> AbortOnDropHandle<()> {
-    let status = format!("{} directories, {} vessels", settings.directories.len(), settings.vessels.len());
-    tell(&[NotifyState::Ready, NotifyState::Status(&status)]);
-    let watchdog = sd_notify::watchdog_enabled();
-    AbortOnDropHandle::new(tokio::spawn(async move {
-        let Some(limit) = watchdog else {
-            stop.cancelled().await;
-            return tell(&[NotifyState::Stopping]);
-        };
-        let mut beat = tokio::time::interval(limit / 3);
-        let mut stopping = false;
-        loop {
-            tokio::select! {
-                _ = beat.tick() => tell(&[NotifyState::Watchdog]),
-                () = stop.cancelled(), if !stopping => {
-                    stopping = true;
-                    tell(&[NotifyState::Stopping]);
-                }
+/// How often it is looked whether the line about how it goes is still true.
+const GLANCE: Duration = Duration::from_secs(2);
+
+/// What tells the service manager; it goes on until this is dropped.
+pub(super) struct Service {
+    _tasks: [AbortOnDropHandle<()>; 2],
+}
+
+impl Service {
+    /// Tells that the daemon is up, and from now on how it goes and that it is alive.
+    pub(super) fn announce(gatherer: watch::Receiver<Arc<Gatherer>>, ledger: Ledger, stop: CancellationToken) -> Self {
+        tell(&[NotifyState::Ready]);
+        let tasks = [tokio::spawn(tell_how_it_goes(gatherer, stop)), tokio::spawn(keep_watch(ledger))];
+        Self { _tasks: tasks.map(AbortOnDropHandle::new) }
+    }
+
+    /// New settings are being taken over.
+    pub(super) fn reloading(&self) {
+        if let Ok(now) = NotifyState::monotonic_usec_now() {
+            tell(&[NotifyState::Reloading, now]);
+        }
+    }
+
+    /// They are, or were refused.
+    pub(super) fn reloaded(&self) {
+        tell(&[NotifyState::Ready]);
+    }
+}
+
+/// Tells how it goes whenever that has changed, and at last that it stops.
+async fn tell_how_it_goes(mut gatherer: watch::Receiver<Arc<Gatherer>>, stop: CancellationToken) {
+    let mut told = String::new();
+    // Nobody hears it: then it needs not be found out either.
+    while std::env::var_os("NOTIFY_SOCKET").is_some() {
+        let now = gatherer.borrow_and_update().clone();
+        if let Some(Ok(document)) = stop.run_until_cancelled(now.document()).await {
+            let line = line(&document);
+            if line != told {
+                tell(&[NotifyState::Status(&line)]);
+                told = line;
             }
         }
-    }))
+        tokio::select! {
+            () = tokio::time::sleep(GLANCE) => {}
+            _ = gatherer.changed() => {}
+            () = stop.cancelled() => break,
+        }
+    }
+    stop.cancelled().await;
+    tell(&[NotifyState::Stopping, NotifyState::Status("stopping; what is on its way goes on with the next start")]);
+}
+
+/// One line of how it goes, for `systemctl status`.
+fn line(document: &Document) -> String {
+    let in_state = |state: LinkState| -> Vec<&str> {
+        let vessels = document.vessels.iter().filter(|vessel| vessel.link.state == state);
+        vessels.map(|vessel| vessel.name.as_str()).collect()
+    };
+    let (all, connected) = (document.vessels.len(), in_state(LinkState::Connected).len());
+    let mut line = format!("{connected} of {all} vessels connected");
+    for state in [LinkState::Connecting, LinkState::Away, LinkState::Paused] {
+        let names = in_state(state);
+        if !names.is_empty() {
+            line.push_str(&format!(", {}: {}", state.as_str(), names.join(" ")));
+        }
+    }
+    let files: u64 = document.directories.iter().map(|directory| directory.waiting.files).sum();
+    let bytes: u64 = document.directories.iter().map(|directory| directory.waiting.bytes).sum();
+    line.push_str(&format!("; {files} files ({}) waiting", BinaryBytes(bytes)));
+    let parked: u64 = document.vessels.iter().map(|vessel| vessel.parked).sum();
+    if parked > 0 {
+        line.push_str(&format!("; {parked} parked"));
+    }
+    let reload = document.daemon.as_ref().and_then(|daemon| daemon.reload.as_ref());
+    if reload.is_some_and(|reload| !reload.problems.is_empty()) {
+        line.push_str("; the settings could not be reloaded");
+    }
+    line
+}
+
+/// Tells that it is alive, twice as often as is asked for, as long as all that it needs for its work still moves.
+async fn keep_watch(ledger: Ledger) {
+    let Some(limit) = sd_notify::watchdog_enabled() else { return };
+    let mut beat = tokio::time::interval(limit / 2);
+    beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        beat.tick().await;
+        if moves(&ledger).await {
+            tell(&[NotifyState::Watchdog]);
+        }
+    }
+}
+
+/// Goes once through the runtime, its blocking threads and the ledger. What hangs anywhere there hangs here too, and the
+/// service manager misses the beat.
+async fn moves(ledger: &Ledger) -> bool {
+    let (thread, entered) = tokio::join!(tokio::task::spawn_blocking(|| ()), ledger.beat());
+    thread.is_ok() && entered.is_ok()
 }
 
 fn tell(states: &[NotifyState<'_>]) {
     if let Err(e) = sd_notify::notify(states) {
         tracing::debug!("the service manager does not listen: {e}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+    use crate::clock::Clock;
+
+    #[test]
+    fn blocking_threads_that_hang_are_noticed() {
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        let runtime = runtime.enable_all().max_blocking_threads(1).build().unwrap();
+        runtime.block_on(async {
+            let dir = tempfile::TempDir::new().unwrap();
+            let ledger = Ledger::open(&dir.path().join("ledger"), Clock::system()).await.unwrap();
+            assert!(moves(&ledger).await);
+            let (release, hang) = mpsc::channel::<()>();
+            let hanging = tokio::task::spawn_blocking(move || hang.recv());
+            let mut moving = std::pin::pin!(moves(&ledger));
+            assert!(tokio::time::timeout(Duration::from_millis(200), &mut moving).await.is_err());
+            drop(release);
+            assert!(moving.await);
+            hanging.await.unwrap().unwrap_err();
+        });
     }
 }

@@ -8,7 +8,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{Mode, Plan, Surroundings, find_single_files};
+use super::{Plan, Surroundings};
 use crate::fault::Fault;
 use crate::ledger::Ledger;
 use crate::local::PROCESSED;
@@ -97,10 +97,9 @@ impl fmt::Display for Intention {
 ///
 /// # Errors
 /// A [`Fault`] when the ledger can't be read or copied.
-pub async fn simulate(mut settings: Settings, surroundings: Surroundings) -> Result<Vec<Intention>, Fault> {
-    find_single_files(&mut settings);
+pub async fn simulate(settings: Settings, surroundings: Surroundings) -> Result<Vec<Intention>, Fault> {
     let ledger = Ledger::scratch(&settings.monster.database, surroundings.clock.clone()).await;
-    let plan = Plan::new(settings, ledger.map_err(|e| e.fault())?, surroundings, Mode::Once).await?;
+    let plan = Plan::new(settings, ledger.map_err(|e| e.fault())?, surroundings, true).await?;
     let mut intentions = Vec::new();
     for directory in plan.directories() {
         let (name, trouble) = (directory.settings.name.clone(), directory.trouble.subscribe());
@@ -146,7 +145,7 @@ impl Plan {
     /// What a delivery would come to; `None` for one of a directory that is not configured any more.
     fn intention(&self, vessel: &Vessel, delivery: &Delivery) -> Option<Intention> {
         let version = &delivery.version;
-        let directory = self.directories.get(&version.directory)?;
+        let directory = &self.directories.get(&version.directory)?.settings;
         let to = vessel.destination(directory, &version.path);
         let name = vessel.name.clone();
         Some(match version.kind {

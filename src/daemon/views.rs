@@ -6,7 +6,9 @@ use tokio::task::JoinSet;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::Plan;
+use super::sections::DirectoryAtWork;
 use crate::fault::Fault;
+use crate::names::DirectoryName;
 use crate::status::{self, Gatherer, Listening, Place, Socket, Web};
 
 /// What is being served.
@@ -47,23 +49,27 @@ impl Plan {
             let listener = status::listen(address).await.map_err(unusable)?;
             let address = listener.local_addr().map_err(unusable)?;
             tracing::info!("the status page is at http://{address}/");
-            let token = self.settings.monster.listen_token.clone();
+            let token = self.settings.monster.listen_token.as_deref().cloned();
             tasks.spawn(serve(web, Listening::Port(listener, token)));
         }
         Ok(Views { tasks, stop: stop.drop_guard() })
     }
 
+    /// Has everybody who looks see the directories and vessels of now.
+    pub(super) fn show(&self) {
+        self.gatherer.send_replace(Arc::new(self.gather()));
+    }
+
+    fn gather(&self) -> Gatherer {
+        let taken_in = self.directories.values().map(|directory| directory.taken_in.subscribe()).collect();
+        let trouble = |(name, one): (&DirectoryName, &DirectoryAtWork)| (name.clone(), one.trouble.subscribe());
+        let troubles = self.directories.iter().map(trouble).collect();
+        let gatherer = Gatherer::idle(Place::of(&self.settings), self.ledger.view(), self.surroundings.clock.clone());
+        gatherer.running(self.live.clone(), taken_in, troubles, self.reloaded.clone())
+    }
+
     fn web(&self, stop: CancellationToken) -> Web {
-        let taken_in = self.taken_in.values().map(|taken_in| taken_in.subscribe()).collect();
-        let troubles = self.troubles.iter().map(|(name, trouble)| (name.clone(), trouble.subscribe())).collect();
-        let place = Place::of(&self.settings);
-        let gatherer = Gatherer::idle(place, self.ledger.view(), self.surroundings.clock.clone());
-        Web {
-            gatherer: Arc::new(gatherer.running(self.live.clone(), taken_in, troubles)),
-            orders: self.orders.clone(),
-            vessels: self.settings.vessels.iter().map(|vessel| vessel.name.to_string()).collect(),
-            stop,
-        }
+        Web { gatherer: self.gatherer.subscribe(), orders: self.orders.clone(), stop }
     }
 }
 

@@ -63,7 +63,7 @@ pub trait Store: Send + Sync {
     async fn admit(&self, directory: &DirectoryName, versions: &[NewVersion], vessels: &[VesselName]) -> Result<()>;
 
     /// Fits the open deliveries of a directory to the vessels that take it now: missing ones are entered, those of other
-    /// vessels are superseded. A version that this leaves with acknowledged deliveries only is complete; one that nobody
+    /// vessels are superseded. One of a vessel that returns goes on with what was sent of it. A version that this leaves with acknowledged deliveries only is complete; one that nobody
     /// acknowledged never is.
     async fn reconcile(&self, directory: &DirectoryName, vessels: &[VesselName]) -> Result<()>;
 
@@ -148,6 +148,9 @@ pub trait Store: Send + Sync {
 
     /// What may still lie on a vessel of deliveries that are no longer wanted, at most `limit`.
     async fn remains(&self, vessel: &VesselName, limit: u32) -> Result<Vec<Remains>>;
+
+    /// Goes once through what answers questions and what makes entries, and changes nothing: both still move.
+    async fn beat(&self) -> Result<()>;
 
     /// Enters that nothing of a delivery lies on its vessel any more.
     async fn swept(&self, delivery: DeliveryId) -> Result<()>;

@@ -29,7 +29,7 @@ impl Rules {
         let settings = &*self.0;
         settings.only.as_ref().is_some_and(|only| only != path)
             || self.is_out_of_reach(path)
-            || settings.ignore_names.is_match(Path::new(path.file_name()))
+            || settings.ignore_names.is_match(path.file_name())
             || settings.exclude.covers(path.as_path(), false)
             || !(settings.include.is_empty() || settings.include.reaches(path.as_path(), false))
     }

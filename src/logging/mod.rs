@@ -1,6 +1,7 @@
 //! Where log lines go and what they look like: standard error, a file, the system's log or journald.
 
 mod file;
+mod journal;
 mod screen;
 mod syslog;
 
@@ -17,6 +18,7 @@ use tracing_subscriber::{EnvFilter, Layer};
 
 use crate::settings::{LogFormat, LogTarget, Logging};
 use file::LogFile;
+use journal::Journal;
 use screen::AroundBars;
 use syslog::Syslog;
 
@@ -30,17 +32,14 @@ pub struct Log {
 }
 
 impl Log {
-    /// Whether it goes to a file.
-    pub fn is_file(&self) -> bool {
-        self.file.is_some()
-    }
-
-    /// Opens the log file anew, which may have been moved away: what follows goes to the new one.
+    /// Opens the log file anew, if there is one, which may have been moved away: what follows goes to the new one.
     pub fn reopen(&self) {
-        if let Some(file) = &self.file
-            && let Err(e) = file.reopen()
-        {
-            tracing::warn!("{} can't be opened anew, and the old file goes on: {e}", file.path().display());
+        let Some(file) = &self.file else { return };
+        match file.reopen() {
+            Ok(()) => tracing::info!("log file opened anew"),
+            Err(e) => {
+                tracing::warn!("{} can't be opened anew, and the old file goes on: {e}", file.path().display());
+            }
         }
     }
 }
@@ -62,9 +61,8 @@ pub fn start(settings: Option<&Logging>, bars: Option<MultiProgress>) -> Result<
     };
     let filter = EnvFilter::try_from_env(VARIABLE).unwrap_or_else(|_| EnvFilter::new(default));
     let format = settings.and_then(|settings| settings.format);
-    let from_systemd = std::env::var_os("JOURNAL_STREAM").is_some() && !io::stderr().is_terminal();
-    let to_journald = on_screen && (format == Some(LogFormat::Journald) || (format.is_none() && from_systemd));
-    let journald = if to_journald { tracing_journald::layer().ok() } else { None };
+    let with_fields = on_screen && format == Some(LogFormat::Journald);
+    let journald = if with_fields { tracing_journald::layer().ok() } else { None };
     let json = format == Some(LogFormat::Json);
     let mut log = Log::default();
     let layer = match (journald, target) {
@@ -78,6 +76,7 @@ pub fn start(settings: Option<&Logging>, bars: Option<MultiProgress>) -> Result<
             lines(file, json, false)
         }
         (None, LogTarget::Syslog) => bare_lines(Syslog, json),
+        (None, LogTarget::StandardError) if journal::reads_standard_error() => bare_lines(Journal, json),
         (None, LogTarget::StandardError) => {
             lines(AroundBars::new(bars.unwrap_or_default()), json, io::stderr().is_terminal())
         }

@@ -17,7 +17,7 @@ const DAEMON: u8 = 3 << 3;
 pub(super) struct Syslog;
 
 /// The severities of RFC 3164.
-fn severity(level: Level) -> u8 {
+pub(super) fn severity(level: Level) -> u8 {
     match level {
         Level::ERROR => 3,
         Level::WARN => 4,

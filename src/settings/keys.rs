@@ -54,7 +54,7 @@ const TABLE: &[KnownKey] = &[
     key(Monster, "ListenTokenFile", Otherwise("none"), "file whose first line is the ListenToken; like PasswordFile"),
     key(Monster, "RateLimit", Value("none"), "bytes of files per second to all vessels together, also by the time of day; from 1 KiB/s; `none` for no limit"),
     key(Monster, "LogLevel", Otherwise("info; only warnings beside progress bars"), "what is logged: error, warn, info, debug or trace; CONTENTMONSTER_LOG in the environment holds before it"),
-    key(Monster, "LogFormat", Otherwise("journald where systemd starts it, else text"), "what log lines look like: `text`, `json` or `journald`"),
+    key(Monster, "LogFormat", Otherwise("text; what journald reads has no time and says how grave it is"), "what log lines look like: `text`, `json` or `journald`"),
     key(Monster, "LogFile", Otherwise("standard error"), "where log lines go: a file, opened anew on SIGHUP; relative to the settings file; or `syslog`"),
     key(Monster, "Simulate", Value("no"), "`yes`: nothing is sent, moved, deleted or entered, but the log says what would be; `no`"),
     key(Directory, "Location", Required, "where the directory lies on the shore; relative to the settings file"),

@@ -48,23 +48,30 @@ impl Settings {
 
     /// Has the local targets know where their directories go.
     pub(super) fn find_places(&mut self) {
-        let sources = self.directories.iter().map(|d| match &d.only {
-            Some(only) => d.location.join(Path::new(std::ffi::OsStr::from_bytes(only.as_bytes()))),
-            None => d.location.clone(),
-        });
-        let sources: Vec<PathBuf> = sources.collect();
-        for vessel in &mut self.vessels {
-            let Some(mut target) = vessel.local.take() else { continue };
-            let taken = self.directories.iter().filter(|directory| vessel.takes(&directory.name));
-            let place = |directory: &Directory| LocalPlace {
-                directory: directory.name.clone(),
-                path: path_of(vessel.remote_location(directory)),
-                is_file: directory.only.is_some(),
-            };
-            target.places = taken.map(place).collect();
-            target.sources.clone_from(&sources);
-            vessel.local = Some(target);
-        }
+        let vessels = std::mem::take(&mut self.vessels).into_iter();
+        self.vessels = vessels.map(|vessel| vessel.find_places(&self.directories)).collect();
+    }
+}
+
+impl Vessel {
+    /// Has a local target know where these directories go, which are all there are.
+    #[must_use]
+    pub fn find_places<'a>(mut self, directories: impl IntoIterator<Item = &'a Directory> + Clone) -> Self {
+        let Some(mut target) = self.local.take() else { return self };
+        let taken = directories.clone().into_iter().filter(|directory| self.takes(&directory.name));
+        let place = |directory: &Directory| LocalPlace {
+            directory: directory.name.clone(),
+            path: path_of(self.remote_location(directory)),
+            is_file: directory.only.is_some(),
+        };
+        target.places = taken.map(place).collect();
+        let source = |directory: &Directory| match &directory.only {
+            Some(only) => directory.location.join(Path::new(std::ffi::OsStr::from_bytes(only.as_bytes()))),
+            None => directory.location.clone(),
+        };
+        target.sources = directories.into_iter().map(source).collect();
+        self.local = Some(target);
+        self
     }
 }
 

@@ -11,7 +11,7 @@ use super::values::Start;
 pub struct Logging {
     /// The least grave of what is logged; `None`: informations, and only warnings beside progress bars.
     pub level: Option<LogLevel>,
-    /// `None`: journald's where systemd started us, else text.
+    /// `None`: text.
     pub format: Option<LogFormat>,
     /// Where to.
     pub target: LogTarget,
@@ -51,7 +51,7 @@ pub enum LogFormat {
     Text,
     /// A JSON object for each line.
     Json,
-    /// Fields for journald, whoever started us.
+    /// Fields for journald, beside a short message, whoever started us.
     Journald,
 }
 

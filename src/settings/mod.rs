@@ -7,6 +7,7 @@
 //! the table of keys. Last come the checks between sections. No step stops at its first problem: all of them are
 //! collected, each with its line, and shown at once.
 
+mod changes;
 mod checks;
 mod environment;
 mod keys;
@@ -34,9 +35,6 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use globset::GlobSet;
-use secrecy::SecretString;
-
 use crate::names::{DirectoryName, RelPath, RemotePath, VesselName};
 
 pub use environment::Environment;
@@ -46,9 +44,10 @@ pub use link::{Assembly, CongestionControl, Connections, Delta};
 pub use local::{LocalPlace, LocalTarget};
 pub use logging::{LogFormat, LogLevel, LogTarget, Logging};
 pub use mirror::{Links, MaxDelete, Mode};
-pub use patterns::Patterns;
+pub use patterns::{Globs, Patterns};
 pub use problems::{Problem, SettingsError};
 pub use rate::RateSchedule;
+pub use secrets::Secret;
 pub use ssh_host::{AgentChoice, HostKeyPolicy, SshHost};
 
 /// A settings file to start from: every key with its meaning, unit, range and default.
@@ -70,7 +69,7 @@ pub struct Settings {
 }
 
 /// `[MONSTER]`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Monster {
     /// `ChunkSize`: size of the pieces that files are cut into, in bytes.
     pub chunk_size: u64,
@@ -81,7 +80,7 @@ pub struct Monster {
     /// `Listen`: where the status page is served; `None`: nowhere.
     pub listen: Option<SocketAddr>,
     /// `ListenToken` or `ListenTokenFile`: who has it may give orders on the page; `None`: nobody may.
-    pub listen_token: Option<SecretString>,
+    pub listen_token: Option<Secret>,
     /// `RateLimit`: how fast bytes of files may go out to all vessels together.
     pub rate_limit: RateSchedule,
     /// `LogLevel`, `LogFormat` and `LogFile`.
@@ -91,7 +90,7 @@ pub struct Monster {
 }
 
 /// `[Directory x]`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Directory {
     /// The `x`.
     pub name: DirectoryName,
@@ -104,7 +103,7 @@ pub struct Directory {
     /// `RescanInterval`: how often the whole directory is looked through although the kernel reports changes.
     pub rescan_interval: Duration,
     /// `IgnoreNames`: file names that are left alone.
-    pub ignore_names: GlobSet,
+    pub ignore_names: Globs,
     /// `Delta`: whether of a changed file only the changes are sent.
     pub delta: Delta,
     /// `Mode`: whether sources retire or stay.
@@ -154,7 +153,7 @@ impl Directory {
 }
 
 /// `[Vessel y]`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Vessel {
     /// The `y`.
     pub name: VesselName,

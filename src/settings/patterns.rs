@@ -7,13 +7,37 @@
 use std::ffi::OsStr;
 use std::path::Path;
 
-use globset::{GlobBuilder, GlobMatcher};
+use globset::{GlobBuilder, GlobMatcher, GlobSet};
 
 use super::problems::Complaint;
 use super::values::{no_glob, split_globs};
 
+/// Globs for file names; those that are written alike are equal.
+#[derive(Clone, Debug)]
+pub struct Globs {
+    text: String,
+    set: GlobSet,
+}
+
+impl Globs {
+    pub(super) fn new(text: &str, set: GlobSet) -> Self {
+        Self { text: text.to_owned(), set }
+    }
+
+    /// Whether one of them matches a file name.
+    pub fn is_match(&self, name: impl AsRef<Path>) -> bool {
+        self.set.is_match(name)
+    }
+}
+
+impl PartialEq for Globs {
+    fn eq(&self, other: &Self) -> bool {
+        self.text == other.text
+    }
+}
+
 /// A list of patterns.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Patterns(Vec<Pattern>);
 
 #[derive(Clone, Debug)]
@@ -23,6 +47,13 @@ struct Pattern {
     directories_only: bool,
     /// Compared with the whole path, not with the last component alone.
     whole: bool,
+}
+
+impl PartialEq for Pattern {
+    fn eq(&self, other: &Self) -> bool {
+        (self.glob.glob(), self.negated, self.directories_only, self.whole)
+            == (other.glob.glob(), other.negated, other.directories_only, other.whole)
+    }
 }
 
 impl Patterns {

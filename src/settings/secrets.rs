@@ -1,18 +1,37 @@
 //! Secrets: from the settings file, from a file it names, or from systemd's credentials directory.
 //!
-//! The only place that looks at a secret's text. A secret leaves it as a [`SecretString`], which shows nothing.
+//! The only place that looks at a secret's text. A secret leaves it as a [`Secret`], which shows nothing.
 
 use std::fs::File;
 use std::io::{self, Read};
+use std::ops::Deref;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 
 use super::lines::Section;
 use super::problems::{Complaint, Place, Problems};
 use super::sections::View;
 use super::values;
+
+/// A secret of the settings: shows nothing, and can be compared.
+#[derive(Clone, Debug)]
+pub struct Secret(SecretString);
+
+impl PartialEq for Secret {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.expose_secret() == other.0.expose_secret()
+    }
+}
+
+impl Deref for Secret {
+    type Target = SecretString;
+
+    fn deref(&self) -> &SecretString {
+        &self.0
+    }
+}
 
 /// More than any secret has, so that a mistaken path to something huge is not read whole.
 const LONGEST: u64 = 64 * 1024;
@@ -43,11 +62,11 @@ pub(super) struct Sources<'a> {
 impl Sources<'_> {
     /// A vessel's secret: its own key, else `[DEFAULT]`'s, else its credential; `None` when there is none (or when it
     /// is unusable, which is reported).
-    pub(super) fn secret(&self, view: &View<'_>, vessel: &str, kind: &Kind) -> Option<SecretString> {
+    pub(super) fn secret(&self, view: &View<'_>, vessel: &str, kind: &Kind) -> Option<Secret> {
         let set = view.layers().find(|s| s.entry(kind.key).is_some() || s.entry(kind.file_key).is_some());
         match set {
-            Some(section) => self.configured(section, kind, view.problems),
-            None => self.credential(vessel, kind, view),
+            Some(section) => self.configured(section, kind, view.problems).map(Secret),
+            None => self.credential(vessel, kind, view).map(Secret),
         }
     }
 

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use secrecy::SecretString;
+use super::Secret;
 
 /// How a host key becomes known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,7 +27,7 @@ pub enum AgentChoice {
 }
 
 /// A vessel's SSH server, or that of a hop before it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct SshHost {
     /// What a hop is called where it is configured; `None` for the vessel itself.
     pub hop: Option<String>,
@@ -46,9 +46,9 @@ pub struct SshHost {
     /// Which agent is asked.
     pub agent: AgentChoice,
     /// Opens the private keys.
-    pub passphrase: Option<SecretString>,
+    pub passphrase: Option<Secret>,
     /// The password. A hop is never sent one.
-    pub password: Option<SecretString>,
+    pub password: Option<Secret>,
     /// The only host keys taken, as `SHA256:` fingerprints; empty: `known_hosts` decides.
     pub host_keys: Vec<String>,
     /// What becomes of a host that is not known.

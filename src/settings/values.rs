@@ -5,9 +5,10 @@
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 
-use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
+use globset::{GlobBuilder, GlobSetBuilder};
 
 use super::HostKeyPolicy;
+use super::patterns::Globs;
 use super::problems::Complaint;
 use crate::names::RemotePath;
 
@@ -174,7 +175,7 @@ pub(super) fn host_key_policy(text: &str) -> Result<HostKeyPolicy, Complaint> {
 }
 
 /// Globs for file names, separated by commas; `none`, or nothing, for none.
-pub(super) fn globs(text: &str) -> Result<GlobSet, Complaint> {
+pub(super) fn globs(text: &str) -> Result<Globs, Complaint> {
     let mut set = GlobSetBuilder::new();
     for glob in split_globs(text).filter(|_| text != "none") {
         if glob.contains('/') {
@@ -184,7 +185,7 @@ pub(super) fn globs(text: &str) -> Result<GlobSet, Complaint> {
         let built = GlobBuilder::new(glob).literal_separator(true).build();
         set.add(built.map_err(|error| no_glob(glob, error.kind()))?);
     }
-    set.build().map_err(|error| no_glob(text, error.kind()))
+    set.build().map(|set| Globs::new(text, set)).map_err(|error| no_glob(text, error.kind()))
 }
 
 pub(super) fn no_glob(glob: &str, why: &dyn std::fmt::Display) -> Complaint {
@@ -309,7 +310,7 @@ mod tests {
         for name in ["a.parts", "f.swp", "a,x", "part"] {
             assert!(!set.is_match(name), "{name}");
         }
-        assert!(globs("none").unwrap().is_empty() && globs("").unwrap().is_empty());
+        assert!(["none", ""].iter().all(|text| !globs(text).unwrap().is_match(text)));
         for bad in ["a/b", "[", "{a", "a, [z-a]"] {
             assert!(globs(bad).is_err(), "{bad}");
         }

@@ -41,7 +41,10 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub async fn watch_over(directory: Directory) -> Result<(), Fault> {
     let stop = directory.stop.clone();
     let mut overseer = Overseer::new(Arc::new(directory));
-    stop.run_until_cancelled(overseer.run()).await.unwrap_or(Ok(()))
+    let ended = stop.run_until_cancelled(overseer.run()).await.unwrap_or(Ok(()));
+    // Once this task has ended, nothing is entered any more for the vessels that it was given.
+    overseer.batches.shutdown().await;
+    ended
 }
 
 pub(super) struct Overseer {

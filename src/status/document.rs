@@ -53,6 +53,20 @@ pub struct Daemon {
     pub started: Timestamp,
     /// Whether all that lay in the directories at the start is in the ledger.
     pub ready: bool,
+    /// The last time that the settings were read anew; `null`: not since it started.
+    #[serde(default)]
+    pub reload: Option<Reload>,
+}
+
+/// What came of reading the settings anew.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reload {
+    /// When.
+    pub at: Timestamp,
+    /// What is wrong with them, each with its place; empty: they hold. Otherwise those of before do.
+    pub problems: Vec<String>,
+    /// Keys of `[MONSTER]` that changed and wait for a restart.
+    pub needs_restart: Vec<String>,
 }
 
 /// One vessel.

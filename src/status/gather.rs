@@ -11,7 +11,7 @@ use tokio::sync::{Mutex, watch};
 
 use super::document::{
     Amount, Daemon, Delivered, DirectoryStatus, Document, ErrorStatus, FORM, LedgerStatus, Link, LinkState, Oldest,
-    Transfer, Trouble, VesselStatus,
+    Reload, Transfer, Trouble, VesselStatus,
 };
 use super::live::{Live, LiveLink, LiveTransfer, LiveVessel};
 use crate::clock::Clock;
@@ -53,6 +53,7 @@ struct Running {
     live: Arc<Live>,
     taken_in: Vec<watch::Receiver<bool>>,
     troubles: HashMap<DirectoryName, watch::Receiver<Option<String>>>,
+    reload: Option<Reload>,
 }
 
 /// Puts documents together.
@@ -71,14 +72,15 @@ impl Gatherer {
     }
 
     /// Of this running program. `taken_in` says when all that was there at the start is in the ledger, `troubles` what
-    /// keeps directories from being used.
+    /// keeps directories from being used, `reload` what came of reading the settings anew.
     pub fn running(
         self,
         live: Arc<Live>,
         taken_in: Vec<watch::Receiver<bool>>,
         troubles: HashMap<DirectoryName, watch::Receiver<Option<String>>>,
+        reload: Option<Reload>,
     ) -> Self {
-        Self { running: Some(Running { live, taken_in, troubles }), ..self }
+        Self { running: Some(Running { live, taken_in, troubles, reload }), ..self }
     }
 
     /// How things stand: now, or a moment ago where somebody has just asked.
@@ -193,6 +195,7 @@ impl Running {
             release: env!("CARGO_PKG_VERSION").to_owned(),
             started: moment(self.live.started()),
             ready: self.taken_in.iter().all(|taken_in| *taken_in.borrow()),
+            reload: self.reload.clone(),
         }
     }
 
@@ -240,6 +243,13 @@ fn transfers(vessel: &LiveVessel) -> Vec<Transfer> {
         since: moment(transfer.since),
     };
     largest.into_iter().take(TRANSFERS).map(shown).collect()
+}
+
+impl Reload {
+    /// What came of reading the settings anew at a moment, in milliseconds since 1970.
+    pub fn new(at: i64, problems: Vec<String>, needs_restart: Vec<String>) -> Self {
+        Self { at: moment(at), problems, needs_restart }
+    }
 }
 
 impl Amount {

@@ -88,6 +88,21 @@ impl Live {
         self.started
     }
 
+    /// A vessel is served no more.
+    pub fn forget(&self, name: &VesselName) {
+        let mut state = self.state();
+        state.vessels.remove(name);
+        state.errors.retain(|error| error.vessel.as_ref() != Some(name));
+    }
+
+    /// The tasks of a vessel start anew.
+    pub fn connecting(&self, name: &VesselName) {
+        self.state().on(name, |vessel| {
+            vessel.transfers.clear();
+            (vessel.link, vessel.trouble) = (LiveLink::Connecting, None);
+        });
+    }
+
     /// A vessel as it is now.
     pub(super) fn vessel(&self, name: &VesselName) -> LiveVessel {
         self.state().vessels.get(name).cloned().unwrap_or_default()

@@ -17,7 +17,7 @@ use axum::{Json, Router};
 use futures_util::Stream;
 use secrecy::SecretString;
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::access::{Access, guard};
@@ -36,14 +36,18 @@ const GRACE: Duration = Duration::from_secs(1);
 /// What the service answers from. Cheap to clone.
 #[derive(Clone)]
 pub struct Web {
-    /// Puts the documents together.
-    pub gatherer: Arc<Gatherer>,
+    /// Puts the documents together; another one does when the settings have changed.
+    pub gatherer: watch::Receiver<Arc<Gatherer>>,
     /// Takes orders.
     pub orders: Orders,
-    /// The vessels that orders may name.
-    pub vessels: Arc<[String]>,
     /// Ends the service.
     pub stop: CancellationToken,
+}
+
+impl Web {
+    fn gatherer(&self) -> Arc<Gatherer> {
+        self.gatherer.borrow().clone()
+    }
 }
 
 /// Where it listens.
@@ -130,16 +134,16 @@ impl IntoResponse for Failed {
 }
 
 async fn status(State(app): State<App>) -> Result<Response, Failed> {
-    let document = app.web.gatherer.document().await?;
+    let document = app.web.gatherer().document().await?;
     Ok(Json(&*document).into_response())
 }
 
 async fn throughput(State(app): State<App>) -> Response {
-    Json(app.web.gatherer.throughput()).into_response()
+    Json(app.web.gatherer().throughput()).into_response()
 }
 
 async fn metrics_text(State(app): State<App>) -> Result<Response, Failed> {
-    let document = app.web.gatherer.document().await?;
+    let document = app.web.gatherer().document().await?;
     Ok(match metrics::text(document) {
         Ok(text) => ([(CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response(),
         Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
@@ -148,7 +152,7 @@ async fn metrics_text(State(app): State<App>) -> Result<Response, Failed> {
 
 /// Ready: the ledger answers, and what lay in the directories at the start is in it.
 async fn readiness(State(app): State<App>) -> Result<Response, Failed> {
-    let document = app.web.gatherer.document().await?;
+    let document = app.web.gatherer().document().await?;
     Ok(match document.daemon.as_ref().is_some_and(|daemon| daemon.ready) {
         true => "ready\n".into_response(),
         false => (StatusCode::SERVICE_UNAVAILABLE, "the directories are still being looked through\n").into_response(),
@@ -172,7 +176,7 @@ async fn events(State(app): State<App>) -> Response {
         if last.is_some() {
             tokio::time::sleep(BEAT).await;
         }
-        let event = match app.web.gatherer.document().await {
+        let event = match app.web.gatherer().document().await {
             Ok(document) => Event::default().event("status").json_data(&*document).ok()?,
             Err(e) => Event::default().event("trouble").data(e.fault().to_string().replace(['\r', '\n'], " ")),
         };
@@ -201,12 +205,12 @@ async fn order(
         Err(rejection) => return Ok(rejection.into_response()),
     };
     if let Order::Pause { vessel } | Order::Resume { vessel } | Order::Retry { vessel, .. } = &order
-        && !app.web.vessels.contains(vessel)
+        && !app.web.orders.reach(vessel)
     {
         return Ok((StatusCode::NOT_FOUND, format!("there is no [Vessel {vessel}]\n")).into_response());
     }
     tracing::info!(?order, "ordered");
     let done = app.web.orders.carry_out(&order).await?;
-    app.web.gatherer.refresh().await;
+    app.web.gatherer().refresh().await;
     Ok(Json(serde_json::json!({ "done": done })).into_response())
 }

@@ -6,6 +6,7 @@ use super::parts::{Held, PartwiseUpload, held};
 use super::publish::looks_like;
 use super::verify::Verdict;
 use super::visit::{Visit, source_changed};
+use crate::clock::to_the_millisecond;
 use crate::fault::{Cause, Fault, Scope};
 use crate::ledger::LastDelivered;
 use crate::monitor::Event;
@@ -279,7 +280,7 @@ impl Visit {
         let version = &delivery.version;
         let (vessel, directory, took) = (&self.vessel.settings.name, &version.directory, started.elapsed());
         tracing::info!(
-            %vessel, %directory, file = %version.path, bytes = version.stamp.size, ?took, verified = verified.as_str(),
+            %vessel, %directory, file = %version.path, bytes = version.stamp.size, took = ?to_the_millisecond(took), verified = verified.as_str(),
             "{}", if version.kind == VersionKind::Gone { "deleted" } else { "delivered" }
         );
         let (path, bytes) = (&version.path, version.stamp.size);

@@ -277,7 +277,7 @@ impl<'v> Applying<'v, '_> {
                 if is_hole(&bytes) {
                     (new.send_zeros(at, length).await, false)
                 } else {
-                    visit.vessel.limit.take(length).await;
+                    visit.may_send(length).await;
                     (new.send(at, bytes).await, false)
                 }
             }

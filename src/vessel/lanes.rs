@@ -116,6 +116,11 @@ impl Lanes {
         left
     }
 
+    /// Bytes that are on their way to the vessel.
+    pub(super) fn unanswered(&self) -> u64 {
+        self.lanes.borrow().iter().filter(|lane| !lane.is_lost()).map(Lane::unanswered_bytes).sum()
+    }
+
     fn answered(&self) -> u64 {
         self.lanes.borrow().iter().map(Lane::answered_bytes).sum()
     }

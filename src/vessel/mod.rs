@@ -17,6 +17,7 @@ mod parts;
 mod places;
 mod publish;
 mod recipe;
+mod rounds;
 mod serve;
 mod shape;
 mod silence;
@@ -27,7 +28,7 @@ mod visit;
 mod write;
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -45,13 +46,32 @@ use crate::transport::SshEnvironment;
 pub use check::{Finding, check};
 pub use serve::serve;
 
+/// A directory's settings, and what to ring when a file of it was acknowledged.
+type Served = (Arc<settings::Directory>, Bell);
+
+/// All directories, as the settings have them now. Cheap to clone; all clones are one.
+#[derive(Clone, Default)]
+pub struct Directories(Arc<RwLock<HashMap<DirectoryName, Served>>>);
+
+impl Directories {
+    /// A directory, where it is configured.
+    pub(super) fn get(&self, name: &DirectoryName) -> Option<Served> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
+    }
+
+    /// From now on, these are the directories.
+    pub fn replace(&self, directories: HashMap<DirectoryName, Served>) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = directories;
+    }
+}
+
 /// One vessel and what its task needs.
 #[derive(Clone)]
 pub struct Vessel {
     /// Its settings.
     pub settings: Arc<settings::Vessel>,
-    /// All directories, and what to ring when a file of one was acknowledged.
-    pub directories: HashMap<DirectoryName, (Arc<settings::Directory>, Bell)>,
+    /// The directories.
+    pub directories: Directories,
     /// Rung when there may be something to deliver.
     pub bell: Bell,
     /// Rung when a person wants it tried again now.
@@ -72,7 +92,7 @@ pub struct Vessel {
     pub environment: Arc<SshEnvironment>,
     /// Whether to end when all that is there has been delivered (`--once`), and how to know that it is all.
     pub until_done: Option<Vec<watch::Receiver<bool>>>,
-    /// Stops the task.
+    /// Stops the task, at a point from which the next one goes on.
     pub stop: CancellationToken,
 }
 

@@ -1,69 +1,45 @@
-//! A vessel's task: connects, keeps deliveries going, and comes back after whatever ends a connection.
+//! A vessel's task: connects, has deliveries made, and comes back after whatever ends a connection.
 
-use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use tokio::task::{JoinError, JoinSet};
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::AbortOnDropHandle;
-
 use super::Vessel;
-use super::deliver::Outcome;
-use super::places::Places;
+use super::rounds::Rounds;
 use super::silence::another;
 use super::visit::Visit;
 use crate::backoff::Backoff;
-use crate::clock::wait_between;
-use crate::fault::{Cause, Fault, Pace, Scope};
+use crate::fault::{Fault, Pace, Scope};
 use crate::local::Arrival;
 use crate::monitor::Event;
-use crate::records::{Delivery, DeliveryId};
 use crate::settings::CongestionControl;
 use crate::transport::{Capabilities, Remote};
 
-/// Deliveries under way at once: of files of one chunk, which cost round trips, and of larger ones, which cost bandwidth
-/// (only one of those uploads; the other is being joined or verified).
-const SMALL_AT_ONCE: usize = 512;
-const LARGE_AT_ONCE: usize = 2;
-/// How many bytes the small ones may have in all.
-const SMALL_BYTES: u64 = 64 << 20;
-/// Small deliveries fetched from the ledger at once.
-const FETCH: u32 = 1024;
-
-/// The waits between attempts of one delivery, and of one that is parked.
-const ATTEMPT: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(60));
-/// The waits of one that comes before its turn: for others that are under way.
-const EARLY: Backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(2));
-const PARKED: Backoff = Backoff::new(Duration::from_secs(600), Duration::from_secs(6 * 3600));
-/// Attempts that may fail in a row before a delivery is parked.
-const PATIENCE: u32 = 8;
 /// The waits between connections, by what ended the last one. A vessel that can't be reached is looked for all the time,
 /// which costs a packet: a link that returns is used within seconds. Where it answers and the connection still fails,
 /// `ReconnectWait` is the longest wait. A refused login may lock an account.
 const AWAY: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(5));
 const SOON: Duration = Duration::from_secs(1);
-const UNHURRIED: Backoff = Backoff::new(Duration::from_secs(5), Duration::from_secs(30));
+pub(super) const UNHURRIED: Backoff = Backoff::new(Duration::from_secs(5), Duration::from_secs(30));
 const SLOW: Backoff = Backoff::new(Duration::from_secs(30), Duration::from_secs(900));
 
-/// In a single run (`--once`): connections in a row that may fail, and the longest wait for something that was put off.
+/// In a single run (`--once`): connections in a row that may fail.
 const ONCE_CONNECTIONS: u32 = 3;
-const ONCE_WAIT: Duration = Duration::from_secs(30);
 
 /// Serves a vessel until it is stopped or, in a single run, until nothing is left that can be done.
 ///
 /// # Errors
 /// A [`Fault`] of the daemon's when the ledger can't be used. A vessel's own troubles are logged and waited out.
 pub async fn serve(vessel: Vessel) -> Result<(), Fault> {
-    let stop = vessel.stop.clone();
-    stop.run_until_cancelled(Server::new(vessel).run()).await.unwrap_or(Ok(()))
+    Server::new(vessel).run().await
 }
 
 struct Server {
     vessel: Vessel,
     /// What was said last about why the vessel is away: it is said once.
     complaint: Option<String>,
+    /// What was said last about how it is connected: that is said once too.
+    introduction: Option<String>,
     /// Until it is there for the first time, or is found to be away.
     arrival: Option<Arrival>,
     /// What the vessel offered when something was last brought over.
@@ -73,8 +49,8 @@ struct Server {
 enum End {
     /// Nothing is left to do in a single run.
     Done,
-    /// The vessel is to be left alone.
-    Paused,
+    /// The vessel is to be left alone, for now or for good.
+    LeftAlone,
     /// The visit ended, and whether it had brought anything over.
     Away { fault: Fault, progress: bool },
     /// The connection fell silent, and another one was to be had sooner than an answer.
@@ -83,31 +59,38 @@ enum End {
 
 impl Server {
     fn new(vessel: Vessel) -> Self {
-        Self { arrival: Some(vessel.feed.arrival()), vessel, complaint: None, known: None }
+        Self { arrival: Some(vessel.feed.arrival()), vessel, complaint: None, introduction: None, known: None }
     }
 
     async fn run(mut self) -> Result<(), Fault> {
         // A new start is a new chance for everything that was put off.
         self.vessel.ledger.hurry(&self.vessel.settings.name).await.map_err(|e| e.fault())?;
         let (mut failures, mut pace, mut other) = (0, None, None);
-        loop {
+        let stop = self.vessel.stop.clone();
+        while !stop.is_cancelled() {
             if *self.vessel.paused.borrow() {
                 if self.vessel.until_done.is_some() {
                     return Ok(());
                 }
                 // Nobody waits for it meanwhile.
                 self.arrival = None;
-                self.vessel.becomes_paused(false).await;
+                stop.run_until_cancelled(self.vessel.becomes_paused(false)).await;
                 (failures, self.complaint) = (0, None);
+                continue;
             }
             let connected = match other.take() {
                 Some(remote) => Ok(remote),
-                None => Remote::connect(&self.vessel.settings, &self.vessel.environment, self.known.as_ref()).await,
+                None => {
+                    let connecting =
+                        Remote::connect(&self.vessel.settings, &self.vessel.environment, self.known.as_ref());
+                    let Some(connected) = stop.run_until_cancelled(connecting).await else { return Ok(()) };
+                    connected
+                }
             };
             let fault = match connected {
                 Ok(remote) => match self.visit(remote).await? {
                     End::Done => return Ok(()),
-                    End::Paused => continue,
+                    End::LeftAlone => continue,
                     End::Replaced(remote) => {
                         other = Some(remote);
                         continue;
@@ -139,16 +122,23 @@ impl Server {
                 () = tokio::time::sleep(wait) => {}
                 () = self.vessel.hurry.rung() => {}
                 () = self.vessel.becomes_paused(true) => {}
+                () = stop.cancelled() => {}
             }
         }
+        Ok(())
     }
 
     async fn visit(&mut self, remote: Remote) -> Result<End, Fault> {
         let name = &self.vessel.settings.name;
-        tracing::info!(
-            vessel = %name, cipher = remote.cipher(), compression = remote.compresses(),
-            congestion_control = remote.congestion(), offers = %remote.capabilities(), "connected"
-        );
+        let (cipher, compression, congestion_control) = (remote.cipher(), remote.compresses(), remote.congestion());
+        let offers = remote.capabilities().to_string();
+        let introduction = format!("{cipher} {compression} {congestion_control} {offers}");
+        if self.introduction.as_ref() == Some(&introduction) {
+            tracing::info!(vessel = %name, "connected again");
+        } else {
+            tracing::info!(vessel = %name, cipher, compression, congestion_control, %offers, "connected");
+            self.introduction = Some(introduction);
+        }
         if let (CongestionControl::Named(_), Some(why)) =
             (&self.vessel.settings.congestion_control, remote.congestion_refused())
         {
@@ -164,6 +154,7 @@ impl Server {
             end = rounds.run() => (Some(end), None),
             other = &mut another => (Some(Ok(())), Some(other)),
             () = self.vessel.becomes_paused(true) => (None, None),
+            () = self.vessel.stop.cancelled() => (None, None),
         };
         // What was begun while the connection was dying is not begun anew.
         let other = match other {
@@ -172,7 +163,10 @@ impl Server {
             }
             other => other,
         };
-        rounds.running.shutdown().await;
+        if end.is_none() && other.is_none() {
+            rounds.come_to_rest().await?;
+        }
+        rounds.drop_all().await;
         if other.is_some() || visit.remote.is_lost() {
             visit.lanes.abandon();
         } else {
@@ -185,7 +179,7 @@ impl Server {
         let progress = visit.has_sent();
         self.known = visit.remote.known().filter(|_| progress).cloned();
         match end {
-            None => Ok(End::Paused),
+            None => Ok(End::LeftAlone),
             Some(Ok(())) => Ok(End::Done),
             Some(Err(fault)) if fault.scope == Scope::Daemon => Err(fault),
             Some(Err(fault)) => Ok(End::Away { fault, progress }),
@@ -214,255 +208,5 @@ fn pause(pace: Pace, longest: Duration) -> Backoff {
         Pace::Soon => Backoff::new(SOON, longest),
         Pace::Unhurried => UNHURRIED,
         Pace::Slow => SLOW,
-    }
-}
-
-/// What is known of a running delivery. It keeps others from its place: another version of the same path must not be
-/// published out of order.
-struct Busy {
-    large: bool,
-    bytes: u64,
-    /// Ends it when nobody wants it any more.
-    unwanted: CancellationToken,
-}
-
-const LOOK: Look = Look { small: true, large: true };
-
-type Ended = (Delivery, Result<Outcome, Fault>);
-
-/// The deliveries of one visit.
-struct Rounds {
-    visit: Arc<Visit>,
-    running: JoinSet<Ended>,
-    busy: HashMap<DeliveryId, Busy>,
-    places: Places,
-    waiting: VecDeque<Delivery>,
-    /// Whether the ledger may have something due that was not fetched yet, small or large.
-    look: Look,
-    /// Whether something that is due waits for another version of its path.
-    held_up: bool,
-    /// When the ledger's next delivery is due, as far as that was asked for.
-    next_due: Option<Option<i64>>,
-}
-
-#[derive(Clone, Copy)]
-struct Look {
-    small: bool,
-    large: bool,
-}
-
-impl Rounds {
-    fn new(visit: Arc<Visit>) -> Self {
-        Self {
-            visit,
-            running: JoinSet::new(),
-            busy: HashMap::new(),
-            places: Places::default(),
-            waiting: VecDeque::new(),
-            look: LOOK,
-            held_up: false,
-            next_due: None,
-        }
-    }
-
-    /// Something may be due that wasn't.
-    fn look_again(&mut self) {
-        (self.look, self.held_up, self.next_due) = (LOOK, false, None);
-    }
-
-    /// Delivers until nothing is left (`Ok`, in a single run only) or the visit must end.
-    async fn run(&mut self) -> Result<(), Fault> {
-        let (visit, sweeper) = (self.visit.clone(), self.visit.clone());
-        let tending = async move { visit.lanes.tend(&visit.vessel.settings, &visit.vessel.environment).await };
-        let _tending = AbortOnDropHandle::new(tokio::spawn(tending));
-        // Nothing waits for what earlier visits left behind to be gone.
-        let mut sweeping = JoinSet::new();
-        sweeping.spawn(async move { sweeper.sweep_strays().await });
-        self.sweep().await?;
-        loop {
-            self.start_due().await?;
-            let wait = self.wait().await?;
-            if self.running.is_empty() {
-                self.visit.has_arrived();
-            }
-            if self.running.is_empty() && sweeping.is_empty() && wait.is_none() {
-                return Ok(());
-            }
-            let visit = self.visit.clone();
-            tokio::select! {
-                Some(ended) = self.running.join_next() => {
-                    self.end(ended).await?;
-                    while let Some(ended) = self.running.try_join_next() {
-                        self.end(ended).await?;
-                    }
-                }
-                Some(swept) = sweeping.join_next() => {
-                    swept.map_err(|e| Fault::daemon(format_args!("sweeping broke down: {e}")))??;
-                }
-                () = visit.vessel.bell.rung() => {
-                    self.look_again();
-                    self.end_unwanted().await?;
-                    self.sweep().await?;
-                }
-                () = visit.remote.lost() => {
-                    return Err(Fault::vessel(visit.remote.lost_error()).at(Pace::Soon).of(Cause::Link));
-                }
-                () = tokio::time::sleep(wait.unwrap_or(Duration::MAX)) => self.look_again(),
-            }
-        }
-    }
-
-    async fn sweep(&self) -> Result<(), Fault> {
-        let busy: HashSet<DeliveryId> = self.busy.keys().copied().collect();
-        self.visit.sweep_remains(&busy).await
-    }
-
-    /// Ends large deliveries that were superseded: their next question to the ledger may be hours away.
-    async fn end_unwanted(&self) -> Result<(), Fault> {
-        for (delivery, busy) in self.busy.iter().filter(|(_, busy)| busy.large) {
-            if !self.visit.vessel.ledger.is_open(*delivery).await.map_err(|e| e.fault())? {
-                busy.unwanted.cancel();
-            }
-        }
-        Ok(())
-    }
-
-    /// How long there is nothing to start; `None` when a single run has nothing to wait for.
-    async fn wait(&mut self) -> Result<Option<Duration>, Fault> {
-        let vessel = &self.visit.vessel;
-        if !self.waiting.is_empty() {
-            // They wait for a place, which a delivery that ends makes.
-            return Ok(Some(Duration::from_secs(60)));
-        }
-        if self.running.is_empty() {
-            self.next_due = None;
-        }
-        let due = match self.next_due {
-            Some(due) => due,
-            None => vessel.ledger.next_due_at(&vessel.settings.name).await.map_err(|e| e.fault())?,
-        };
-        self.next_due = Some(due);
-        let wait = due.map(|due| wait_between(vessel.clock.now_ms(), due));
-        // What is due and not started is waiting for a place; a delivery that ends makes one.
-        let idle = Duration::from_secs(60);
-        let wait = match wait {
-            Some(wait) if wait.is_zero() && !self.running.is_empty() => idle,
-            Some(wait) => wait.clamp(Duration::from_millis(50), idle),
-            None => idle,
-        };
-        let Some(taken_in) = &vessel.until_done else { return Ok(Some(wait)) };
-        let all_taken_in = taken_in.iter().all(|taken_in| *taken_in.borrow());
-        let nothing_soon = due.is_none_or(|due| wait_between(vessel.clock.now_ms(), due) > ONCE_WAIT);
-        Ok((!all_taken_in || !nothing_soon).then_some(wait))
-    }
-
-    async fn start_due(&mut self) -> Result<(), Fault> {
-        let large = self.busy.values().filter(|busy| busy.large).count();
-        if self.look.large && large < LARGE_AT_ONCE {
-            let due = self.due(true, LARGE_AT_ONCE).await?;
-            self.look.large = due.len() > LARGE_AT_ONCE - large;
-            due.into_iter().take(LARGE_AT_ONCE - large).for_each(|delivery| self.start(delivery, true));
-        }
-        let (mut small, mut bytes) = (0, 0);
-        for busy in self.busy.values().filter(|busy| !busy.large) {
-            (small, bytes) = (small + 1, bytes + busy.bytes);
-        }
-        if self.look.small && self.waiting.is_empty() && small < SMALL_AT_ONCE / 2 {
-            self.waiting = self.due(false, FETCH as usize).await?.into();
-            self.look.small = !self.waiting.is_empty();
-        }
-        while small < SMALL_AT_ONCE
-            && bytes < SMALL_BYTES
-            && let Some(delivery) = self.waiting.pop_front()
-        {
-            if self.is_free(&delivery) {
-                (small, bytes) = (small + 1, bytes + delivery.version.stamp.size);
-                self.start(delivery, false);
-            } else {
-                self.held_up = true;
-            }
-        }
-        Ok(())
-    }
-
-    /// Deliveries that are due and free to start.
-    async fn due(&mut self, large: bool, most: usize) -> Result<Vec<Delivery>, Fault> {
-        let vessel = &self.visit.vessel;
-        let limit = u32::try_from(most + self.busy.len()).unwrap_or(u32::MAX);
-        let mut due = vessel.ledger.next_due(&vessel.settings.name, large, limit).await.map_err(|e| e.fault())?;
-        due.retain(|delivery| !self.busy.contains_key(&delivery.id));
-        let all = due.len();
-        due.retain(|delivery| self.is_free(delivery));
-        self.held_up |= due.len() < all;
-        Ok(due)
-    }
-
-    fn is_free(&self, delivery: &Delivery) -> bool {
-        let version = &delivery.version;
-        !self.busy.contains_key(&delivery.id) && self.places.is_free(&version.directory, &version.path)
-    }
-
-    fn start(&mut self, delivery: Delivery, large: bool) {
-        let version = &delivery.version;
-        let bytes = version.stamp.size;
-        let unwanted = CancellationToken::new();
-        self.places.take(&version.directory, &version.path);
-        self.busy.insert(delivery.id, Busy { large, bytes, unwanted: unwanted.clone() });
-        let visit = self.visit.clone();
-        visit.vessel.monitor.notice(&Event::Started { vessel: &visit.vessel.settings.name, version });
-        self.running.spawn(async move {
-            let outcome = unwanted.run_until_cancelled(visit.deliver(&delivery)).await;
-            (delivery, outcome.unwrap_or(Ok(Outcome::Superseded)))
-        });
-    }
-
-    async fn end(&mut self, ended: Result<Ended, JoinError>) -> Result<(), Fault> {
-        let (delivery, outcome) = ended.map_err(|e| Fault::daemon(format_args!("a delivery broke down: {e}")))?;
-        let vessel = &self.visit.vessel;
-        vessel.monitor.notice(&Event::Ended { vessel: &vessel.settings.name, version: delivery.version.id });
-        let large = self.busy.remove(&delivery.id).is_none_or(|busy| busy.large);
-        self.places.leave(&delivery.version.directory, &delivery.version.path);
-        if large || self.held_up || !matches!(outcome, Ok(Outcome::Acknowledged)) {
-            self.look_again();
-        }
-        match outcome {
-            Ok(Outcome::Acknowledged) => Ok(()),
-            Ok(Outcome::Superseded) => self.sweep().await,
-            // Nothing is wrong with the delivery; it goes on with the next connection.
-            Err(_) if self.visit.remote.is_lost() => Ok(()),
-            Err(fault) => {
-                self.put_off(&delivery, fault).await?;
-                // It may have been superseded while it was busy, which kept it from being swept.
-                self.sweep().await
-            }
-        }
-    }
-
-    async fn put_off(&self, delivery: &Delivery, fault: Fault) -> Result<(), Fault> {
-        if fault.scope > Scope::File {
-            return Err(fault);
-        }
-        // What fails the same way again and again is no passing trouble, whatever the vessel calls it.
-        let early = fault.scope == Scope::Attempt && fault.pace == Pace::AtOnce;
-        let parked = fault.scope == Scope::File || (delivery.failures >= PATIENCE && !early);
-        let vessel = &self.visit.vessel;
-        let pause = match (parked, fault.pace) {
-            (false, Pace::AtOnce) => EARLY,
-            (false, _) => ATTEMPT,
-            (true, Pace::Unhurried) => UNHURRIED,
-            (true, _) => PARKED,
-        };
-        let failures =
-            if parked && fault.scope != Scope::File { delivery.failures - PATIENCE } else { delivery.failures };
-        let wait = pause.wait(failures + 1, fastrand::f64());
-        let due_at = vessel.clock.now_ms() + i64::try_from(wait.as_millis()).unwrap_or(i64::MAX);
-        let reason = fault.to_string();
-        vessel.ledger.put_off(delivery.id, &reason, due_at, parked).await.map_err(|e| e.fault())?;
-        let (name, directory, path) = (&vessel.settings.name, &delivery.version.directory, &delivery.version.path);
-        let word = if parked { "parked" } else { "put off" };
-        tracing::warn!(vessel = %name, %directory, file = %path, again_in = ?wait, "{word}: {reason}");
-        let (reason, cause) = (&reason, fault.cause);
-        vessel.monitor.notice(&Event::PutOff { vessel: name, directory, path, reason, cause, parked, again_in: wait });
-        Ok(())
     }
 }

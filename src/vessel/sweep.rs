@@ -87,7 +87,7 @@ impl Visit {
     async fn remove_assembly(&self, remains: &Remains) -> Result<(), RemoteError> {
         // A directory that is not configured any more has no place on the vessel that we could know.
         let Some((directory, _)) = self.vessel.directories.get(&remains.directory) else { return Ok(()) };
-        let destination = self.vessel.settings.destination(directory, &remains.path);
+        let destination = self.vessel.settings.destination(&directory, &remains.path);
         let Some(parent) = destination.parent() else { return Ok(()) };
         self.remote.remove(&parent.join(assembly_name(self.instance, remains.delivery.0))).await
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::{Mutex, OnceCell};
+use tokio_util::sync::CancellationToken;
 
 use super::Vessel;
 use super::batch::Batches;
@@ -31,6 +32,8 @@ pub(super) struct Visit {
     pub(super) instance: InstanceId,
     /// Held by the large file that is being uploaded: the next one starts when this one needs the link no more.
     pub(super) large_upload: Mutex<()>,
+    /// Cancelled when the visit is about to end: no more bytes of large files go out.
+    pub(super) resting: CancellationToken,
     /// Bytes of files that were sent in this visit: with any, it was not in vain, however it ends.
     sent: AtomicU64,
     /// Others that read the same wait for this vessel until it has begun to.
@@ -49,6 +52,7 @@ impl Visit {
             vessel,
             remote,
             large_upload: Mutex::new(()),
+            resting: CancellationToken::new(),
             sent: AtomicU64::new(0),
             arrival: std::sync::Mutex::new(arrival),
             temp_dir: Mutex::new(false),
@@ -59,7 +63,7 @@ impl Visit {
     /// Where a version goes. The directory is configured: deliveries of others are not asked for.
     pub(super) fn destination(&self, version: &Version) -> Result<RemotePath, Fault> {
         match self.vessel.directories.get(&version.directory) {
-            Some((directory, _)) => Ok(self.vessel.settings.destination(directory, &version.path)),
+            Some((directory, _)) => Ok(self.vessel.settings.destination(&directory, &version.path)),
             None => Err(Fault::file(format_args!("[Directory {}] is not configured any more", version.directory))
                 .mend("configure it again, or let the delivery rest")),
         }
@@ -166,6 +170,14 @@ impl Visit {
         let digest = digest.map_err(|error| source_fault(version, &error))?;
         self.vessel.ledger.hashed(version.id, &digest).await.map_err(|e| e.fault())?;
         Ok(digest)
+    }
+
+    /// Waits until so many bytes of a file may go out; for ever, once the visit is about to end.
+    pub(super) async fn may_send(&self, bytes: u64) {
+        match self.resting.run_until_cancelled(self.vessel.limit.take(bytes)).await {
+            Some(()) => {}
+            None => std::future::pending().await,
+        }
     }
 
     /// Reports bytes that were sent.

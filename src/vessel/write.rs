@@ -105,7 +105,7 @@ impl Visit {
                 let write = if !taken.over && is_hole(&piece) {
                     file.send_zeros(at - base, length).await
                 } else {
-                    self.vessel.limit.take(length).await;
+                    self.may_send(length).await;
                     file.send(at - base, piece).await
                 };
                 sent.push(self.explained(write, file.path(), missing).await?.taken());

@@ -1,7 +1,9 @@
 //! What is logged: how much, in which form, and where to.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixDatagram;
+use std::process::Command;
 use std::time::Duration;
 
 use rustix::process::Signal;
@@ -104,4 +106,23 @@ fn a_log_file_that_can_not_be_opened_is_named() {
     let ended = fleet.once();
     assert_eq!(ended.code, Some(3), "{ended:?}");
     ended.must_say(&["LogFile", "nowhere/here.log", "can't be opened"]);
+}
+
+#[test]
+fn lines_that_journald_reads_say_how_grave_they_are_and_leave_the_time_to_it() {
+    let Some(fleet) = Fleet::new().openssh("tern").openssh("gull").start() else { return };
+    fleet.vessel("gull").stop();
+    let journal = fs::File::create(fleet.path("journal")).unwrap();
+    let at = journal.metadata().unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_contentmonster"));
+    command.arg("--settings").arg(fleet.settings()).arg("--once").env("HOME", fleet.path("home"));
+    command.env("JOURNAL_STREAM", format!("{}:{}", at.dev(), at.ino())).env_remove("SSH_AUTH_SOCK");
+    fleet.put("cargo", b"cargo");
+    let ended = command.stderr(journal).output().unwrap();
+    assert_eq!(ended.status.code(), Some(1), "{ended:?}");
+    let journal = fs::read_to_string(fleet.path("journal")).unwrap();
+    let has = |start: &str, word: &str| journal.lines().any(|line| line.starts_with(start) && line.contains(word));
+    assert!(has("<6>delivered ", "vessel=tern directory=in file=cargo bytes=5 took="), "{journal}");
+    assert!(has("<4>away: 127.0.0.1:", "vessel=gull"), "{journal}");
+    assert!(journal.lines().all(|line| line.starts_with('<')), "{journal}");
 }

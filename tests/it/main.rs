@@ -33,6 +33,7 @@ mod outages;
 mod packaging;
 mod read_once;
 mod refusals;
+mod reload;
 mod retire;
 mod security_keys;
 mod selection;

@@ -67,6 +67,16 @@ fn the_unit_exposes_little_to_an_attacker() {
 }
 
 #[test]
+fn the_unit_reloads_and_watches_as_the_program_does() {
+    let unit = read("contentmonster.service");
+    assert_eq!(setting(&unit, "Type"), Some("notify"));
+    assert_eq!(setting(&unit, "ExecReload"), Some("/bin/kill -HUP $MAINPID"));
+    assert!(setting(&unit, "WatchdogSec").is_some());
+    let seconds: u64 = setting(&unit, "TimeoutStopSec").unwrap().parse().unwrap();
+    assert!(seconds > 10, "it may take 10 s to end");
+}
+
+#[test]
 fn the_units_user_exists_and_lives_in_its_state_directory() {
     let unit = read("contentmonster.service");
     let user = setting(&unit, "User").unwrap();

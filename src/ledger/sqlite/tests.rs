@@ -12,7 +12,7 @@ use crate::clock::Clock;
 use crate::digest::Digest;
 use crate::fault::Scope;
 use crate::ledger::conformance::{self, Hands, file};
-use crate::ledger::{Ledger, LedgerError, LedgerView};
+use crate::ledger::{Ledger, LedgerError, LedgerView, Store};
 use crate::names::{DirectoryName, RelPath, VesselName};
 use crate::records::{DeliveryState, Verified, VersionId};
 
@@ -450,4 +450,15 @@ async fn a_ledger_of_another_form_is_not_looked_at() {
     database.close().await.unwrap();
     let refused = LedgerView::open(&place.file()).await.err().expect("it is too old");
     assert!(matches!(refused, LedgerError::TooOld { .. }), "{refused:?}");
+}
+
+#[tokio::test]
+async fn a_ledger_whose_writer_hangs_has_no_beat() {
+    let place = Place::new();
+    let store = Sqlite::open(&place.file(), Clock::system()).await.unwrap();
+    let hanging = store.writer.begin().await.unwrap();
+    let mut beat = store.beat();
+    assert!(tokio::time::timeout(std::time::Duration::from_millis(200), &mut beat).await.is_err());
+    hanging.rollback().await.unwrap();
+    beat.await.unwrap();
 }

@@ -319,7 +319,7 @@ impl<'a> Login<'a> {
     }
 
     async fn try_key_file(&mut self, file: &Path, certificates: &[UserCertificate]) -> Result<bool, russh::Error> {
-        let key = match load(file.to_owned(), self.station.host().passphrase.clone()).await {
+        let key = match load(file.to_owned(), self.station.host().passphrase.as_deref().cloned()).await {
             Ok(key) => Arc::new(key),
             Err(problem) => {
                 self.locked |= matches!(problem, Unusable::Locked(_));

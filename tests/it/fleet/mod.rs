@@ -156,8 +156,13 @@ impl Fleet {
 
     /// Starts the daemon, which logs as much as `filter` says.
     pub(crate) fn run_logging(&self, filter: &str) -> Daemon {
+        self.run_in(&[("CONTENTMONSTER_LOG", Path::new(filter))])
+    }
+
+    /// Starts the daemon with more variables in its environment.
+    pub(crate) fn run_in(&self, environment: &[(&str, &Path)]) -> Daemon {
         let mut command = self.command(&Mounts::default(), &[]);
-        command.env("CONTENTMONSTER_LOG", filter);
+        command.envs(environment.iter().copied());
         let daemon = Daemon::spawn(command, "");
         self.daemon.set(Some(daemon.pid()));
         daemon

@@ -1,0 +1,153 @@
+//! The directories and vessels at work: what belongs to each as long as the settings name it, and the tasks of each, which
+//! can be ended by themselves.
+
+use std::sync::Arc;
+
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::Plan;
+use crate::bell::Bell;
+use crate::fault::Fault;
+use crate::local;
+use crate::names::DirectoryName;
+use crate::orders::Reins;
+use crate::rate_limit::RateLimiter;
+use crate::settings;
+use crate::shore;
+use crate::vessel;
+
+/// All tasks of the two workflows.
+#[derive(Default)]
+pub(super) struct Tasks {
+    pub(super) shore: JoinSet<Result<(), Fault>>,
+    pub(super) vessels: JoinSet<Result<(), Fault>>,
+}
+
+/// The tasks of one section.
+pub(super) struct Running {
+    pub(super) stop: CancellationToken,
+    tasks: TaskTracker,
+}
+
+impl Running {
+    /// None yet; they will stop with `stop`, if not before.
+    pub(super) fn within(stop: &CancellationToken) -> Self {
+        Self { stop: stop.child_token(), tasks: TaskTracker::new() }
+    }
+
+    /// Stops them, and waits until they have ended.
+    pub(super) async fn end(&self) {
+        self.stop.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+}
+
+/// A directory at work.
+pub(super) struct DirectoryAtWork {
+    /// Its settings, with what the disk says of its `Location`.
+    pub(super) settings: Arc<settings::Directory>,
+    pub(super) retire_bell: Bell,
+    pub(super) taken_in: watch::Sender<bool>,
+    pub(super) trouble: watch::Sender<Option<String>>,
+    pub(super) running: Running,
+}
+
+impl DirectoryAtWork {
+    pub(super) fn new(settings: &settings::Directory, stop: &CancellationToken) -> Self {
+        // Whether a `Location` is one file or a directory shows on the disk alone.
+        let settings = settings.clone();
+        let settings = if local::is_file(&settings.location) { settings.of_one_file() } else { settings };
+        Self {
+            settings: Arc::new(settings),
+            retire_bell: Bell::new(),
+            taken_in: watch::Sender::new(false),
+            trouble: watch::Sender::new(None),
+            running: Running::within(stop),
+        }
+    }
+}
+
+/// A vessel at work.
+pub(super) struct VesselAtWork {
+    pub(super) reins: Reins,
+    pub(super) limit: RateLimiter,
+    pub(super) running: Running,
+}
+
+impl Plan {
+    pub(super) fn new_vessel(&self, settings: &settings::Vessel, paused: bool) -> VesselAtWork {
+        let limit = RateLimiter::new(settings.rate_limit.clone(), self.surroundings.clock.clone());
+        VesselAtWork {
+            reins: Reins { bell: Bell::new(), hurry: Bell::new(), paused: watch::Sender::new(paused) },
+            limit: limit.within(&self.shore_limit),
+            running: Running::within(&self.surroundings.stop),
+        }
+    }
+
+    /// Tells those who look directories and vessels up by their names which ones there are now.
+    pub(super) fn publish(&self) {
+        let served = |(name, at_work): (&DirectoryName, &DirectoryAtWork)| {
+            (name.clone(), (at_work.settings.clone(), at_work.retire_bell.clone()))
+        };
+        self.served.replace(self.directories.iter().map(served).collect());
+        self.orders.replace(self.vessels.iter().map(|(name, vessel)| (name.clone(), vessel.reins.clone())).collect());
+    }
+
+    /// A directory as its tasks see it.
+    pub(super) fn directory(&self, name: &DirectoryName) -> shore::Directory {
+        let at_work = &self.directories[name];
+        let vessels = self.settings.vessels_of(name);
+        shore::Directory {
+            settings: at_work.settings.clone(),
+            chunk_size: self.settings.monster.chunk_size,
+            vessels: vessels.into_iter().map(|v| (v.clone(), self.vessels[&v].reins.bell.clone())).collect(),
+            retire_bell: at_work.retire_bell.clone(),
+            ledger: self.ledger.clone(),
+            feed: self.feed.clone(),
+            monitor: self.monitor.clone(),
+            clock: self.surroundings.clock.clone(),
+            taken_in: at_work.taken_in.clone(),
+            trouble: at_work.trouble.clone(),
+            allow_deletes: self.surroundings.allow_deletes,
+            stop: at_work.running.stop.clone(),
+        }
+    }
+
+    pub(super) fn directories(&self) -> impl Iterator<Item = shore::Directory> {
+        self.settings.directories.iter().map(|directory| self.directory(&directory.name))
+    }
+
+    pub(super) fn start_directory(&self, name: &DirectoryName, tasks: &mut Tasks) {
+        let (directory, running) = (self.directory(name), &self.directories[name].running);
+        tasks.shore.spawn(running.tasks.track_future(shore::watch_over(directory.clone())));
+        if !directory.settings.is_mirror() {
+            tasks.shore.spawn(running.tasks.track_future(shore::retire(directory)));
+        }
+    }
+
+    pub(super) fn start_vessel(&self, settings: &settings::Vessel, tasks: &mut Tasks) {
+        let VesselAtWork { reins, limit, running } = &self.vessels[&settings.name];
+        let all: Vec<&settings::Directory> = self.directories.values().map(|at_work| &*at_work.settings).collect();
+        let taken = || self.directories.iter().filter(|(name, _)| settings.takes(name));
+        let vessel = vessel::Vessel {
+            settings: Arc::new(settings.clone().find_places(all)),
+            directories: self.served.clone(),
+            bell: reins.bell.clone(),
+            hurry: reins.hurry.clone(),
+            paused: reins.paused.subscribe(),
+            ledger: self.ledger.clone(),
+            feed: self.feed.clone(),
+            monitor: self.monitor.clone(),
+            clock: self.surroundings.clock.clone(),
+            limit: limit.clone(),
+            environment: self.ssh.clone(),
+            until_done: self.once.then(|| taken().map(|(_, directory)| directory.taken_in.subscribe()).collect()),
+            stop: running.stop.clone(),
+        };
+        tasks.vessels.spawn(running.tasks.track_future(vessel::serve(vessel)));
+    }
+}
