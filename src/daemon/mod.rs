@@ -3,6 +3,7 @@
 //! [`run`] reads as the picture of the program: a watch and a retirement task for each directory, one task for each
 //! vessel, and nothing between them but the ledger and bells.
 
+mod beside;
 mod service;
 mod simulation;
 mod views;
@@ -92,6 +93,8 @@ struct Plan {
     directories: HashMap<DirectoryName, Arc<settings::Directory>>,
     taken_in: HashMap<DirectoryName, watch::Sender<bool>>,
     troubles: HashMap<DirectoryName, watch::Sender<Option<String>>>,
+    /// Why nothing new is taken in.
+    no_room: watch::Sender<Option<String>>,
 }
 
 /// Runs the program until it is stopped or, with [`Mode::Once`], until there is nothing more to do.
@@ -105,8 +108,10 @@ pub async fn run(mut settings: Settings, mode: Mode, surroundings: Surroundings)
     for directory in plan.directories() {
         directory.prepare().await?;
     }
+    let beside = plan.start_beside().await?;
     let views = plan.start_views().await?;
     let outcome = plan.work().await;
+    beside.end(mode).await;
     views.end().await;
     outcome?;
     plan.report().await
@@ -145,6 +150,7 @@ impl Plan {
             directories: settings.directories.iter().map(|d| (d.name.clone(), Arc::new(d.clone()))).collect(),
             taken_in: settings.directories.iter().map(|d| (d.name.clone(), watch::Sender::new(false))).collect(),
             troubles: settings.directories.iter().map(|d| (d.name.clone(), watch::Sender::new(None))).collect(),
+            no_room: watch::Sender::new(None),
             feed: Feed::new(settings.monster.cache),
             settings,
             ledger,
@@ -209,6 +215,7 @@ impl Plan {
             clock: self.surroundings.clock.clone(),
             taken_in: self.taken_in[name].clone(),
             trouble: self.troubles[name].clone(),
+            no_room: self.no_room.subscribe(),
             allow_deletes: self.surroundings.allow_deletes,
             stop: self.surroundings.stop.clone(),
         }

@@ -9,6 +9,7 @@
 mod error;
 mod feed;
 mod relocate;
+mod room;
 mod rules;
 mod scan;
 mod source;
@@ -21,7 +22,8 @@ use crate::records::FileStamp;
 
 pub use error::DiskError;
 pub use feed::{Arrival, Feed, Source};
-pub use relocate::{PROCESSED, Retired, retire, sweep};
+pub use relocate::{Expired, PROCESSED, Retired, discard, expire, retire, sweep};
+pub use room::room_at;
 pub use rules::Rules;
 pub use scan::{Found, Kind, Look, Scan, Sight, Skipped, is_empty, is_file, look, scan, see};
 pub use source::{Intake, SourceFile, TakeIn, hash, hash_chunks};

@@ -9,6 +9,7 @@
 
 mod checks;
 mod environment;
+mod keeping;
 mod keys;
 mod lines;
 mod link;
@@ -20,6 +21,7 @@ mod problems;
 mod rate;
 mod secrets;
 mod sections;
+mod telling;
 mod units;
 mod values;
 
@@ -36,6 +38,7 @@ use secrecy::SecretString;
 use crate::names::{DirectoryName, RelPath, RemotePath, VesselName};
 
 pub use environment::Environment;
+pub use keeping::KeepProcessed;
 pub(crate) use keys::nearest;
 pub use keys::{KnownKey, Preset, SectionKind, known_keys};
 pub use link::{Assembly, CongestionControl, Connections, Delta};
@@ -44,6 +47,7 @@ pub use mirror::{Links, MaxDelete, Mode};
 pub use patterns::Patterns;
 pub use problems::{Problem, SettingsError};
 pub use rate::RateSchedule;
+pub use telling::{Hooks, Telling, WebAddress};
 
 /// A settings file to start from: every key with its meaning, unit, range and default.
 pub const EXAMPLE: &str = include_str!("../../settings.example.ini");
@@ -82,6 +86,16 @@ pub struct Monster {
     pub logging: Logging,
     /// `Simulate`: whether it is only said what would be done.
     pub simulate: bool,
+    /// `MinFree`: the room that must be left on the ledger's disk for new files to be taken in, in bytes.
+    pub min_free: u64,
+    /// `KeepHistory`: how long the ledger remembers what has ended; `None`: for ever.
+    pub keep_history: Option<Duration>,
+    /// `KeepProcessed`, of directories that don't say.
+    pub keep_processed: KeepProcessed,
+    /// `OnDelivered`, `OnRetired`, `OnParked`, of directories that don't say.
+    pub hooks: Hooks,
+    /// `Webhook`, `Heartbeat`, and what goes with them.
+    pub telling: Telling,
 }
 
 /// `[Directory x]`.
@@ -123,6 +137,10 @@ pub struct Directory {
     pub sizes: RangeInclusive<u64>,
     /// `MinAge`: how long ago a file must have changed last.
     pub min_age: Duration,
+    /// `KeepProcessed`: what becomes of delivered sources.
+    pub keep_processed: KeepProcessed,
+    /// `OnDelivered`, `OnRetired`, `OnParked`.
+    pub hooks: Hooks,
     /// Where `Location` is one file: its name; `location` is then the directory that holds it, and the remote locations are
     /// the file's own. Nobody can know before looking at the disk: see [`Directory::of_one_file`].
     pub only: Option<RelPath>,
