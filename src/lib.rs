@@ -9,7 +9,8 @@
 //! - L5, what puts it all together: [`daemon`]
 //! - L4, what people see of it: [`status`] (the status document, the page, metrics, a file's story)
 //! - L3, the two workflows, which meet in the ledger and nowhere else: [`shore`] (watch, take in, retire) and [`vessel`]
-//!   (upload, assemble, verify, publish); and [`orders`], what people tell them
+//!   (upload, assemble, verify, publish); [`orders`], what people tell
+//!   them; [`telling`], which tells others what happened; and [`housekeeping`]
 //! - L2, the ports: [`local`] (the shore's disk), [`ledger`] (the queue, on disk), [`transport`] (SSH and SFTP), and
 //!   [`embedded_vessel`] (a vessel in this process, for the demo and for tests)
 //! - L1, what everybody may know: [`settings`], [`monitor`], [`bell`], [`clock`], and [`rate_limit`] above them
@@ -26,6 +27,7 @@ pub mod daemon;
 pub mod digest;
 pub mod embedded_vessel;
 pub mod fault;
+pub mod housekeeping;
 pub mod ledger;
 pub mod local;
 pub mod logging;
@@ -38,5 +40,6 @@ pub mod records;
 pub mod settings;
 pub mod shore;
 pub mod status;
+pub mod telling;
 pub mod transport;
 pub mod vessel;

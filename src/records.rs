@@ -230,6 +230,31 @@ impl Verified {
     }
 }
 
+/// Something that people can have themselves told of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Occasion {
+    /// A vessel acknowledged a version.
+    Delivered,
+    /// Every vessel has it, and its source is out of the way.
+    Retired,
+    /// A delivery was set aside.
+    Parked,
+}
+
+impl Occasion {
+    /// All occasions.
+    pub const ALL: [Self; 3] = [Self::Delivered, Self::Retired, Self::Parked];
+
+    /// The word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Delivered => "delivered",
+            Self::Retired => "retired",
+            Self::Parked => "parked",
+        }
+    }
+}
+
 /// What one vessel still has to get, for summaries.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Backlog {

@@ -73,6 +73,10 @@ fn tables(document: &Document) -> String {
             let _ = writeln!(text, "  {}: {trouble}", directory.name);
         }
     }
+    for disk in document.disks.iter().filter(|disk| disk.low) {
+        let _ =
+            writeln!(text, "low on space: {}: {} left, less than MinFree", disk.path, sizes::bytes(disk.free_bytes));
+    }
     for parked in document.parked.iter().take(PARKED) {
         let next = sizes::until(parked.next_try, document.at);
         let (vessel, directory, path, reason) = (&parked.vessel, &parked.directory, &parked.path, &parked.reason);

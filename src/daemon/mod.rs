@@ -3,6 +3,7 @@
 //! [`run`] reads as the picture of the program: a watch and a retirement task for each directory, one task for each
 //! vessel, and nothing between them but the ledger and bells.
 
+mod beside;
 mod reload;
 mod sections;
 mod service;
@@ -31,6 +32,7 @@ use crate::status::{Gatherer, Live, Place, Reload};
 use crate::transport::SshEnvironment;
 use crate::vessel;
 
+use beside::Beside;
 use sections::{DirectoryAtWork, Tasks, VesselAtWork};
 use service::Service;
 
@@ -103,6 +105,10 @@ struct Plan {
     /// What came of the last new settings.
     reloaded: Option<Reload>,
     gatherer: watch::Sender<Arc<Gatherer>>,
+    /// Why nothing new is taken in.
+    no_room: watch::Sender<Option<String>>,
+    /// What runs beside the work.
+    beside: Option<Beside>,
 }
 
 /// Runs the program until it is stopped or, with [`Mode::Once`], until there is nothing more to do.
@@ -119,8 +125,10 @@ pub async fn run(settings: Settings, mode: Mode, surroundings: Surroundings) -> 
     for directory in plan.directories() {
         directory.prepare().await?;
     }
+    plan.start_beside().await?;
     let views = plan.start_views().await?;
     let outcome = plan.work(reloads).await;
+    plan.end_beside().await;
     views.end().await;
     outcome?;
     plan.report().await
@@ -161,6 +169,8 @@ impl Plan {
             served: vessel::Directories::default(),
             reloaded: None,
             gatherer: watch::Sender::new(Arc::new(Gatherer::idle(Place::of(&settings), ledger.view(), clock))),
+            no_room: watch::Sender::new(None),
+            beside: None,
             feed: Feed::new(settings.monster.cache),
             ssh: Arc::new(surroundings.ssh.clone()),
             settings,

@@ -65,10 +65,14 @@ impl Plan {
         }
         new.monster = monster;
         let changes = Changes::between(&self.settings, &new);
+        let goes_on_beside = changes.are_none() && new.monster.is_kept_and_told_like(&self.settings.monster);
         self.end_tasks(&changes).await;
         self.settings = new;
         self.replace_sections(&changes).await?;
         self.publish();
+        if !goes_on_beside {
+            self.start_beside().await?;
+        }
         for name in changes.directories.to_start() {
             self.directory(name).prepare().await?;
         }
@@ -177,6 +181,10 @@ impl<N: Clone + Eq + std::hash::Hash> Sections<N> {
         }
     }
 
+    fn are_none(&self) -> bool {
+        self.added.is_empty() && self.removed.is_empty() && self.changed.is_empty() && self.restarted.is_empty()
+    }
+
     fn to_end(&self) -> impl Iterator<Item = &N> {
         self.removed.iter().chain(&self.restarted)
     }
@@ -187,6 +195,10 @@ impl<N: Clone + Eq + std::hash::Hash> Sections<N> {
 }
 
 impl Changes {
+    fn are_none(&self) -> bool {
+        self.directories.are_none() && self.vessels.are_none()
+    }
+
     fn between(old: &Settings, new: &Settings) -> Self {
         let same_chunks = old.monster.chunk_size == new.monster.chunk_size;
         let same_vessels = |name: &DirectoryName| old.vessels_of(name) == new.vessels_of(name);

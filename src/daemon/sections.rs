@@ -112,6 +112,7 @@ impl Plan {
             clock: self.surroundings.clock.clone(),
             taken_in: at_work.taken_in.clone(),
             trouble: at_work.trouble.clone(),
+            no_room: self.no_room.subscribe(),
             allow_deletes: self.surroundings.allow_deletes,
             stop: at_work.running.stop.clone(),
         }

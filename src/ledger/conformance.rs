@@ -8,6 +8,7 @@ mod deliveries;
 mod outlines;
 mod people;
 mod survival;
+mod telling;
 mod versions;
 
 use std::sync::Arc;
@@ -91,6 +92,12 @@ macro_rules! for_each_case {
             why_a_vessel_is_away_is_kept_until_it_is_back,
             receipts_come_in_the_order_of_the_acknowledgements,
             a_story_tells_all_versions_and_deliveries,
+            nothing_is_noted_where_nobody_listens,
+            who_listens_is_told_of_all_once,
+            a_parked_delivery_is_told_once_for_each_reason,
+            a_source_that_vanished_when_all_had_it_is_told_as_retired,
+            retired_files_are_found_by_what_they_are_called_now,
+            what_tells_what_a_vessel_holds_is_not_forgotten,
         }
     };
 }
@@ -100,6 +107,7 @@ pub(super) use for_each_case;
 pub(super) use outlines::*;
 pub(super) use people::*;
 pub(super) use survival::*;
+pub(super) use telling::*;
 pub(super) use versions::*;
 
 /// When the clock of every case starts, in milliseconds since 1970.

@@ -1,26 +1,30 @@
 //! The ledger: every file version, delivery and acknowledgement, on disk. It is the queue.
 //!
-//! [`Ledger`] is a cheap-to-clone handle; what can be asked of it stands in [`Store`], and in [`Survey`] what
-//! people ask. Each entry is durable as a whole and
+//! [`Ledger`] is a cheap-to-clone handle; what can be asked of it stands in [`Store`], in [`Survey`] what people
+//! ask, in [`Outbox`] what is still to be told, in [`Upkeep`] what keeps it small. Each entry is durable as a whole and
 //! may be repeated: after a crash the workflows simply ask again. Channels and bells elsewhere carry hints only.
 //! Alone knows SQL; knows nothing of files or vessels but what their records say.
 
 #[cfg(test)]
 mod conformance;
 mod error;
+mod outbox;
 mod sqlite;
 mod store;
 mod survey;
+mod upkeep;
 
 use std::ops::Deref;
 use std::path::Path;
 use std::sync::Arc;
 
 pub use error::LedgerError;
+pub use outbox::{Listener, Notice, NoticeId, Outbox};
 pub use store::{CurrentVersion, LastDelivered, Parked, Store};
 pub use survey::{
     DeliveryStory, DirectoryTally, Ending, Oldest, Receipt, Summary, Survey, Tally, Trouble, VersionStory, VesselNote,
 };
+pub use upkeep::{Retiree, Step, Upkeep};
 
 use crate::clock::Clock;
 

@@ -83,6 +83,8 @@ pub struct Summary {
     pub oldest: Vec<Oldest>,
     /// How large the ledger is, in bytes.
     pub ledger_bytes: u64,
+    /// How much of that is free for what comes, in bytes.
+    pub ledger_free_bytes: u64,
 }
 
 /// A delivery that failed and is to be tried again.

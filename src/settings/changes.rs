@@ -6,9 +6,13 @@ impl Monster {
     /// Takes over what can change while the program runs; gives the keys of the others that differ.
     pub fn follow(&mut self, new: &Self) -> Vec<&'static str> {
         // Named one by one, so that a new key must say here which of the two it is.
-        let Self { chunk_size, cache, database, listen, listen_token, rate_limit, logging, simulate } = self;
+        let Self { chunk_size, cache, database, listen, listen_token, rate_limit, logging, simulate, .. } = self;
+        let Self { min_free, keep_history, keep_processed, hooks, telling, .. } = self;
         *chunk_size = new.chunk_size;
         rate_limit.clone_from(&new.rate_limit);
+        (*min_free, *keep_history, *keep_processed) = (new.min_free, new.keep_history, new.keep_processed);
+        hooks.clone_from(&new.hooks);
+        telling.clone_from(&new.telling);
         let fixed = [
             ("Cache", *cache != new.cache),
             ("Database", *database != new.database),
@@ -20,6 +24,12 @@ impl Monster {
             ("Simulate", *simulate != new.simulate),
         ];
         fixed.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect()
+    }
+
+    /// Whether what runs beside the work does the same under another section.
+    pub fn is_kept_and_told_like(&self, other: &Self) -> bool {
+        let kept = |it: &Self| (it.min_free, it.keep_history);
+        kept(self) == kept(other) && self.telling == other.telling
     }
 }
 
@@ -39,6 +49,8 @@ impl Directory {
             exclude: other.exclude.clone(),
             sizes: other.sizes.clone(),
             min_age: other.min_age,
+            keep_processed: other.keep_processed,
+            hooks: other.hooks.clone(),
             ..self.clone()
         };
         shores == *other

@@ -49,7 +49,7 @@ impl Settings {
 
         let monster = sections::monster(&view(SectionKind::Monster, cast.monster), &start, environment);
         let directories = typed(&cast.directories, |name, section| {
-            sections::directory(&view(SectionKind::Directory, Some(section)), name, &start)
+            sections::directory(&view(SectionKind::Directory, Some(section)), name, &start, monster.as_ref())
         });
         let names: Vec<&str> = cast.directories.iter().map(|(name, _)| *name).collect();
         let surroundings = Surroundings { start: &start, environment, directories: &names };

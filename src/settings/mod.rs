@@ -10,6 +10,7 @@
 mod changes;
 mod checks;
 mod environment;
+mod keeping;
 mod keys;
 mod lines;
 mod link;
@@ -24,6 +25,7 @@ mod secrets;
 mod sections;
 mod ssh_config;
 mod ssh_host;
+mod telling;
 mod units;
 mod values;
 mod way;
@@ -38,6 +40,7 @@ use std::time::Duration;
 use crate::names::{DirectoryName, RelPath, RemotePath, VesselName};
 
 pub use environment::Environment;
+pub use keeping::KeepProcessed;
 pub(crate) use keys::nearest;
 pub use keys::{KnownKey, Preset, SectionKind, known_keys};
 pub use link::{Assembly, CongestionControl, Connections, Delta};
@@ -49,6 +52,7 @@ pub use problems::{Problem, SettingsError};
 pub use rate::RateSchedule;
 pub use secrets::Secret;
 pub use ssh_host::{AgentChoice, HostKeyPolicy, SshHost};
+pub use telling::{Hooks, Telling, WebAddress};
 
 /// A settings file to start from: every key with its meaning, unit, range and default.
 pub const EXAMPLE: &str = include_str!("../../settings.example.ini");
@@ -87,6 +91,16 @@ pub struct Monster {
     pub logging: Logging,
     /// `Simulate`: whether it is only said what would be done.
     pub simulate: bool,
+    /// `MinFree`: the room that must be left on the ledger's disk for new files to be taken in, in bytes.
+    pub min_free: u64,
+    /// `KeepHistory`: how long the ledger remembers what has ended; `None`: for ever.
+    pub keep_history: Option<Duration>,
+    /// `KeepProcessed`, of directories that don't say.
+    pub keep_processed: KeepProcessed,
+    /// `OnDelivered`, `OnRetired`, `OnParked`, of directories that don't say.
+    pub hooks: Hooks,
+    /// `Webhook`, `Heartbeat`, and what goes with them.
+    pub telling: Telling,
 }
 
 /// `[Directory x]`.
@@ -128,6 +142,10 @@ pub struct Directory {
     pub sizes: RangeInclusive<u64>,
     /// `MinAge`: how long ago a file must have changed last.
     pub min_age: Duration,
+    /// `KeepProcessed`: what becomes of delivered sources.
+    pub keep_processed: KeepProcessed,
+    /// `OnDelivered`, `OnRetired`, `OnParked`.
+    pub hooks: Hooks,
     /// Where `Location` is one file: its name; `location` is then the directory that holds it, and the remote locations are
     /// the file's own. Nobody can know before looking at the disk: see [`Directory::of_one_file`].
     pub only: Option<RelPath>,

@@ -51,6 +51,8 @@ pub(super) struct Kind {
 
 pub(super) const PASSWORD: Kind = Kind { key: "Password", file_key: "PasswordFile", credential: "password" };
 pub(super) const LISTEN_TOKEN: Kind = Kind { key: "ListenToken", file_key: "ListenTokenFile", credential: "token" };
+pub(super) const WEBHOOK_SECRET: Kind =
+    Kind { key: "WebhookSecret", file_key: "WebhookSecretFile", credential: "webhook-secret" };
 pub(super) const PASSPHRASE: Kind = Kind { key: "Passphrase", file_key: "PassphraseFile", credential: "passphrase" };
 
 /// Where secrets come from, but for the settings file itself.
@@ -135,7 +137,7 @@ impl Sources<'_> {
 /// Warns of a settings file that holds a secret and can be read by others.
 pub(super) fn check_mode(sections: &[Section], file: &Path, mode: Option<u32>, problems: &Problems) {
     let Some(mode) = mode.filter(|mode| mode & READABLE_BY_OTHERS != 0) else { return };
-    let secret = |key: &str| [PASSWORD.key, PASSPHRASE.key, LISTEN_TOKEN.key].contains(&key);
+    let secret = |key: &str| [PASSWORD, PASSPHRASE, LISTEN_TOKEN, WEBHOOK_SECRET].iter().any(|kind| kind.key == key);
     let found = sections.iter().find_map(|s| s.entries.iter().find(|e| secret(&e.key)).map(|e| s.place_of(e)));
     if let Some(place) = found {
         problems.warn(place, readable_by_others(file, mode));

@@ -13,8 +13,8 @@ use super::secrets::{LISTEN_TOKEN, Sources};
 use super::units::{duration, size};
 use super::values::{self, Start};
 use super::{
-    Directory, Links, LocalTarget, LogFormat, LogTarget, Logging, Mode, Monster, Vessel, link, local, logging, mirror,
-    patterns, rate, way,
+    Directory, Hooks, Links, LocalTarget, LogFormat, LogTarget, Logging, Mode, Monster, Vessel, keeping, link, local,
+    logging, mirror, patterns, rate, telling, way,
 };
 use crate::names::{DirectoryName, RemotePath, VesselName};
 
@@ -80,6 +80,11 @@ pub(super) fn monster(view: &View<'_>, start: &Start, environment: &Environment)
     }
     let secrets = Sources { start, credentials: environment.credentials.as_deref() };
     let listen_token = secrets.secret(view, "contentmonster", &LISTEN_TOKEN);
+    let min_free = view.get("MinFree", size("0", "8388607 TiB"));
+    let keep_history = view.get("KeepHistory", keeping::keep_history);
+    let keep_processed = view.get("KeepProcessed", keeping::keep_processed);
+    let hooks = telling::hooks(view, start, &Hooks::default());
+    let telling = telling::telling(view, &secrets);
     Some(Monster {
         chunk_size: chunk_size?,
         cache: cache?,
@@ -89,6 +94,11 @@ pub(super) fn monster(view: &View<'_>, start: &Start, environment: &Environment)
         rate_limit: rate_limit?,
         simulate: simulate?,
         logging,
+        min_free: min_free?,
+        keep_history: keep_history?,
+        keep_processed: keep_processed?,
+        hooks,
+        telling: telling?,
     })
 }
 
@@ -104,7 +114,9 @@ fn logs(view: &View<'_>, start: &Start) -> Logging {
 }
 
 /// `[Directory x]`; `None` after a report.
-pub(super) fn directory(view: &View<'_>, name: &str, start: &Start) -> Option<Directory> {
+///
+/// `monster` holds what goes for all directories; `None` after a report.
+pub(super) fn directory(view: &View<'_>, name: &str, start: &Start, monster: Option<&Monster>) -> Option<Directory> {
     let location = view.get("Location", |text| start.path(text));
     let remote_location = view.get("RemoteLocation", values::remote_path);
     let settle_time = view.get("SettleTime", duration("10ms", "1d"));
@@ -126,6 +138,8 @@ pub(super) fn directory(view: &View<'_>, name: &str, start: &Start) -> Option<Di
         text => size("0", "8388607 TiB")(text),
     });
     let min_age = view.get("MinAge", duration("0", "1d"));
+    let keep_processed = view.get("KeepProcessed", keeping::keep_processed);
+    let hooks = telling::hooks(view, start, &monster.map(|monster| monster.hooks.clone()).unwrap_or_default());
     let location = location?;
     let directory = Directory {
         name: DirectoryName::new(name),
@@ -146,6 +160,8 @@ pub(super) fn directory(view: &View<'_>, name: &str, start: &Start) -> Option<Di
         exclude: exclude?,
         sizes: min_size?..=max_size?,
         min_age: min_age?,
+        keep_processed: keep_processed.or(monster.map(|monster| monster.keep_processed)).unwrap_or_default(),
+        hooks,
         only: None,
     };
     check_mirror(view, &directory);

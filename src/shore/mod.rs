@@ -6,6 +6,7 @@
 //! the ledger, and they know nothing of how files get to vessels.
 
 mod departures;
+mod expiry;
 mod gate;
 mod intake;
 mod rehearsal;
@@ -55,6 +56,8 @@ pub struct Directory {
     pub taken_in: watch::Sender<bool>,
     /// What keeps the directory, or something in it, from being used; `None` while all is well.
     pub trouble: watch::Sender<Option<String>>,
+    /// Why no new files are taken in for now: there is no room for what the ledger has to remember of them.
+    pub no_room: watch::Receiver<Option<String>>,
     /// Whether a person has allowed deletions that are otherwise held back.
     pub allow_deletes: bool,
     /// Stops the tasks.
@@ -71,7 +74,8 @@ impl Directory {
         let name = &self.settings.name;
         self.ledger.reconcile(name, &self.vessel_names()).await.map_err(|e| e.fault())?;
         let location = self.settings.location.clone();
-        let sweeping = tokio::task::spawn_blocking(move || local::sweep(&location)).await;
+        let recursive = self.settings.recursive && !self.settings.is_mirror();
+        let sweeping = tokio::task::spawn_blocking(move || local::sweep(&location, recursive)).await;
         if let Err(e) = sweeping.map_err(|e| Fault::daemon(format_args!("looking at the disk: {e}")))? {
             tracing::debug!(directory = %name, "nothing to tidy up: {e}");
         }

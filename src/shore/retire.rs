@@ -1,4 +1,4 @@
-//! Retires what every vessel has acknowledged: moves the source to `processed/`.
+//! Retires what every vessel has acknowledged: moves the source to `processed/`, or deletes it where it is not to be kept.
 
 use std::collections::HashSet;
 use std::iter::Peekable;
@@ -7,11 +7,13 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use super::Directory;
+use super::expiry::Expiry;
 use crate::fault::Fault;
 use crate::local::{self, DiskError, Retired};
 use crate::monitor::Event;
 use crate::names::RelPath;
 use crate::records::{Version, VersionId};
+use crate::settings::KeepProcessed;
 
 /// How soon what couldn't be moved is tried again.
 const AGAIN: Duration = Duration::from_secs(30);
@@ -28,11 +30,13 @@ const BATCH_BYTES: u64 = 64 << 20;
 /// A [`Fault`] of the daemon's when the ledger can't be used. Trouble with `processed/` is logged and tried again.
 pub async fn retire(directory: Directory) -> Result<(), Fault> {
     let mut retiring = Retiring { directory: &directory, complained: HashSet::new(), stop: Some(&directory.stop) };
+    let mut expiry = Expiry::new(&directory);
     loop {
         retiring.all_complete().await?;
+        let wait = expiry.step().await?;
         tokio::select! {
             () = directory.retire_bell.rung() => {}
-            () = tokio::time::sleep(AGAIN) => {}
+            () = tokio::time::sleep(AGAIN.min(wait)) => {}
             () = directory.stop.cancelled() => return Ok(()),
         }
     }
@@ -76,11 +80,21 @@ impl Retiring<'_> {
     async fn batch(&mut self, versions: Vec<Version>) -> Result<(), Fault> {
         let (location, stop) = (self.directory.settings.location.clone(), self.stop.cloned());
         let stopped = move || stop.as_ref().is_some_and(CancellationToken::is_cancelled);
-        let moving = tokio::task::spawn_blocking(move || local::retire(&location, &versions, &stopped));
+        let discard = self.directory.settings.keep_processed == KeepProcessed::No;
+        let act = if discard { local::discard } else { local::retire };
+        let moving = tokio::task::spawn_blocking(move || act(&location, &versions, &stopped));
         let outcomes = tokio::select! {
             moved = moving => moved.map_err(|e| Fault::daemon(format_args!("retiring: {e}")))?,
             () = self.out_of_time() => return Ok(()),
         };
+        let renamed = |(version, outcome): &(Version, _)| match outcome {
+            Ok(Retired::Moved(to) | Retired::AlreadyThere(to)) if *to != version.path => Some((version.id, to.clone())),
+            _ => None,
+        };
+        let renamed: Vec<_> = outcomes.iter().filter_map(renamed).collect();
+        if !renamed.is_empty() {
+            self.directory.ledger.moved_to(&renamed).await.map_err(|e| e.fault())?;
+        }
         let ended: Vec<VersionId> =
             outcomes.into_iter().filter_map(|(version, outcome)| self.has_ended(&version, outcome)).collect();
         self.directory.ledger.retired(&ended).await.map_err(|e| e.fault())
@@ -92,6 +106,10 @@ impl Retiring<'_> {
         match outcome {
             Ok(Retired::Moved(to) | Retired::AlreadyThere(to)) => {
                 tracing::info!(directory = %name, file = %path, processed = %to, "retired");
+                self.directory.monitor.notice(&Event::Retired { directory: name, path });
+            }
+            Ok(Retired::Deleted) => {
+                tracing::info!(directory = %name, file = %path, "retired: the source is deleted");
                 self.directory.monitor.notice(&Event::Retired { directory: name, path });
             }
             Ok(Retired::SourceGone) => {

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use super::Directory;
@@ -80,12 +80,15 @@ pub(super) struct Overseer {
     /// What was said already: trouble is logged once, not with every scan.
     pub(super) complained: HashSet<String>,
     pub(super) skipped: HashMap<RelPath, Kind>,
+    /// Why nothing is taken in for now, and what of it was passed on.
+    no_room: watch::Receiver<Option<String>>,
+    said_of_room: Option<String>,
 }
 
 impl Overseer {
     pub(super) fn new(directory: Arc<Directory>) -> Self {
         let (hint_sender, hints) = mpsc::channel(HINTS);
-        let settings = &directory.settings;
+        let (settings, no_room) = (&directory.settings, directory.no_room.clone());
         Self {
             settling: Settling::new(settings.settle_time.max(settings.min_age)),
             rules: Rules::new(settings),
@@ -109,6 +112,8 @@ impl Overseer {
             away: false,
             complained: HashSet::new(),
             skipped: HashMap::new(),
+            no_room,
+            said_of_room: None,
         }
     }
 
@@ -124,27 +129,43 @@ impl Overseer {
             while let Some(path) = self.walks.pop_first() {
                 self.walk(path).await?;
             }
-            self.let_go().await?;
-            self.let_pass().await?;
-            self.start_batches();
+            if self.has_room() {
+                self.let_go().await?;
+                self.let_pass().await?;
+                self.start_batches();
+            }
             self.announce();
             let wake_at = self.wake_at();
             tokio::select! {
                 Some(hint) = self.hints.recv() => self.take_hints(hint).await?,
                 Some(batch) = self.batches.join_next() => self.end_batch(batch).await?,
+                Ok(()) = self.no_room.changed() => {}
                 () = tokio::time::sleep_until(wake_at.into()) => {}
             }
         }
     }
 
+    /// Whether the ledger has room for more. Without, what comes waits here, and the directory says why.
+    fn has_room(&mut self) -> bool {
+        let why = self.no_room.borrow_and_update().clone();
+        if why != self.said_of_room {
+            self.directory.trouble.send_replace(why.clone());
+            self.said_of_room = why;
+        }
+        self.said_of_room.is_none()
+    }
+
     /// When there is something to do without anything happening.
     fn wake_at(&self) -> Instant {
+        // A hint that found no room has no successor to report it.
+        let soon = Instant::now() + Duration::from_secs(5);
+        if self.said_of_room.is_some() {
+            return self.settling.next_look().into_iter().fold(self.rescan_at.min(soon), Instant::min);
+        }
         let waits = !self.things.is_empty() || !self.departures.is_empty() || self.ready.len() > self.passed;
         let gate = self.gate.opens_at().filter(|_| waits);
         let departures = self.departures.due_at().map(|due| gate.map_or(due, |gate| gate.max(due)));
         let passing = gate.filter(|_| !self.things.is_empty() || self.ready.len() > self.passed);
-        // A hint that found no room has no successor to report it.
-        let soon = Instant::now() + Duration::from_secs(5);
         [self.settling.next_look(), departures, passing]
             .into_iter()
             .flatten()
@@ -160,7 +181,9 @@ impl Overseer {
             && self.things.is_empty()
             && self.walks.is_empty()
             && self.departures.is_empty();
-        if self.scanned && settled && idle && !*self.directory.taken_in.borrow() {
+        // Where there is no room, a single run need not wait for some.
+        let done = settled && idle || self.said_of_room.is_some();
+        if self.scanned && done && !*self.directory.taken_in.borrow() {
             self.directory.taken_in.send_replace(true);
             self.directory.ring_vessels();
         }

@@ -33,6 +33,9 @@ pub struct Document {
     pub errors: Vec<ErrorStatus>,
     /// The ledger.
     pub ledger: LedgerStatus,
+    /// The disks of the shore that matter: the ledger's, then those of the directories, each once.
+    #[serde(default)]
+    pub disks: Vec<DiskStatus>,
 }
 
 /// A number of files and their bytes.
@@ -247,4 +250,18 @@ pub struct LedgerStatus {
     pub file: String,
     /// Its size.
     pub bytes: u64,
+    /// How much of that is free for what comes.
+    #[serde(default)]
+    pub free_bytes: u64,
+}
+
+/// A disk of the shore.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DiskStatus {
+    /// What lies on it.
+    pub path: String,
+    /// How much room is left on it.
+    pub free_bytes: u64,
+    /// Whether that is less than `MinFree`. Where it is the ledger's disk, no new files are taken in.
+    pub low: bool,
 }

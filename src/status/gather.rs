@@ -1,7 +1,7 @@
 //! Puts the document together, from the ledger and from what is going on now.
 
-use std::collections::{BTreeMap, HashMap};
-use std::path::PathBuf;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -10,12 +10,13 @@ use jiff::tz::TimeZone;
 use tokio::sync::{Mutex, watch};
 
 use super::document::{
-    Amount, Daemon, Delivered, DirectoryStatus, Document, ErrorStatus, FORM, LedgerStatus, Link, LinkState, Oldest,
-    Reload, Transfer, Trouble, VesselStatus,
+    Amount, Daemon, Delivered, DirectoryStatus, DiskStatus, Document, ErrorStatus, FORM, LedgerStatus, Link, LinkState,
+    Oldest, Reload, Transfer, Trouble, VesselStatus,
 };
 use super::live::{Live, LiveLink, LiveTransfer, LiveVessel};
 use crate::clock::Clock;
 use crate::ledger::{LedgerError, LedgerView, Summary};
+use crate::local;
 use crate::names::{DirectoryName, VesselName};
 use crate::settings::Settings;
 
@@ -35,6 +36,10 @@ pub struct Place {
     pub directories: Vec<DirectoryName>,
     /// The ledger's file.
     pub database: PathBuf,
+    /// What lies on the disks that matter, the ledger first.
+    pub disks: Vec<PathBuf>,
+    /// `MinFree`, in bytes.
+    pub min_free: u64,
 }
 
 impl Place {
@@ -44,8 +49,15 @@ impl Place {
             vessels: settings.vessels.iter().map(|vessel| vessel.name.clone()).collect(),
             directories: settings.directories.iter().map(|directory| directory.name.clone()).collect(),
             database: settings.monster.database.clone(),
+            disks: disks(settings),
+            min_free: settings.monster.min_free,
         }
     }
+}
+
+fn disks(settings: &Settings) -> Vec<PathBuf> {
+    let ledger = settings.monster.database.parent().map(Path::to_owned);
+    ledger.into_iter().chain(settings.directories.iter().map(|directory| directory.location.clone())).collect()
 }
 
 /// The running program, as far as a document tells of it.
@@ -129,8 +141,35 @@ impl Gatherer {
             parked: parked.into_iter().map(Trouble::from).collect(),
             deliveries: receipts.into_iter().map(Delivered::from).collect(),
             errors: self.running.as_ref().map(Running::errors).unwrap_or_default(),
-            ledger: LedgerStatus { file: self.place.database.display().to_string(), bytes: summary.ledger_bytes },
+            ledger: LedgerStatus {
+                file: self.place.database.display().to_string(),
+                bytes: summary.ledger_bytes,
+                free_bytes: summary.ledger_free_bytes,
+            },
+            disks: self.disks().await,
         })
+    }
+
+    /// The disks that can be looked at; it is no business of this to say why one can't.
+    async fn disks(&self) -> Vec<DiskStatus> {
+        let (places, min_free) = (self.place.disks.clone(), self.place.min_free);
+        let look = move || {
+            let mut seen = HashSet::new();
+            let mut disks = Vec::new();
+            for place in places {
+                if let Ok((free_bytes, disk)) = local::room_at(&place)
+                    && seen.insert(disk)
+                {
+                    disks.push(DiskStatus {
+                        path: place.display().to_string(),
+                        free_bytes,
+                        low: free_bytes < min_free,
+                    });
+                }
+            }
+            disks
+        };
+        tokio::task::spawn_blocking(look).await.unwrap_or_default()
     }
 
     fn vessel(&self, name: &VesselName, live: Option<&LiveVessel>, summary: &Summary) -> VesselStatus {

@@ -103,6 +103,11 @@ impl Live {
         });
     }
 
+    /// Whether a vessel can't be served for now.
+    pub fn is_away(&self, name: &VesselName) -> bool {
+        self.state().vessels.get(name).is_some_and(|vessel| matches!(vessel.link, LiveLink::Away { .. }))
+    }
+
     /// A vessel as it is now.
     pub(super) fn vessel(&self, name: &VesselName) -> LiveVessel {
         self.state().vessels.get(name).cloned().unwrap_or_default()

@@ -10,7 +10,7 @@ use prometheus_client::metrics::exemplar::Exemplar;
 use prometheus_client::registry::Registry;
 
 use super::Histogram;
-use super::document::{DirectoryStatus, Document, LinkState, VesselStatus};
+use super::document::{DirectoryStatus, DiskStatus, Document, LinkState, VesselStatus};
 
 /// What a scrape is told it gets.
 pub(super) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -99,7 +99,13 @@ impl Shown {
             [(vec![], u64::from(ready))],
         )?;
         out.gauges("start_time_seconds", "When the program started, seconds since 1970", [(vec![], started)])?;
-        out.gauges("ledger_bytes", "Size of the ledger", [(vec![], self.0.ledger.bytes)])
+        out.gauges("ledger_bytes", "Size of the ledger", [(vec![], self.0.ledger.bytes)])?;
+        out.gauges("ledger_free_bytes", "Of that, free for what comes", [(vec![], self.0.ledger.free_bytes)])?;
+        let disks = |value: fn(&DiskStatus) -> u64| {
+            self.0.disks.iter().map(move |disk| (vec![("path", disk.path.as_str())], value(disk)))
+        };
+        out.gauges("disk_free_bytes", "Room left on a disk of the shore", disks(|disk| disk.free_bytes))?;
+        out.gauges("disk_low", "1: less than MinFree is left", disks(|disk| u64::from(disk.low)))
     }
 
     fn vessels(&self, out: &mut Out<'_>) -> fmt::Result {

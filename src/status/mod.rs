@@ -20,8 +20,8 @@ mod story;
 mod web;
 
 pub use document::{
-    Amount, Daemon, Delivered, DirectoryStatus, Document, ErrorStatus, LedgerStatus, Link, LinkState, Oldest, Reload,
-    Transfer, Trouble, VesselStatus,
+    Amount, Daemon, Delivered, DirectoryStatus, DiskStatus, Document, ErrorStatus, LedgerStatus, Link, LinkState,
+    Oldest, Reload, Transfer, Trouble, VesselStatus,
 };
 pub use gather::{Gatherer, Place};
 pub use histogram::Histogram;

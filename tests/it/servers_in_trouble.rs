@@ -128,7 +128,8 @@ fn an_account_whose_shell_is_nologin_is_named_with_what_it_lacks() {
 
 #[test]
 fn without_room_for_its_ledger_the_program_stops_and_says_so() {
-    let Some(fleet) = Fleet::new().monster("Database", "db/ledger.sqlite3").openssh("open").start() else { return };
+    let plan = Fleet::new().monster("Database", "db/ledger.sqlite3").monster("MinFree", "0");
+    let Some(fleet) = plan.openssh("open").start() else { return };
     let place = fleet.path("db");
     fs::create_dir(&place).unwrap();
     fleet.put("first", b"first");

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use contentmonster::names::{DirectoryName, RemotePath};
 use contentmonster::settings::{
-    Assembly, CongestionControl, Connections, EXAMPLE, Environment, HostKeyPolicy, Preset, RateSchedule, SectionKind,
-    Settings, SettingsError, known_keys,
+    Assembly, CongestionControl, Connections, EXAMPLE, Environment, HostKeyPolicy, KeepProcessed, Preset, RateSchedule,
+    SectionKind, Settings, SettingsError, known_keys,
 };
 use proptest::prelude::*;
 use secrecy::ExposeSecret;
@@ -118,6 +118,75 @@ RateLimit = 08:00-18:00
 }
 
 #[test]
+fn who_is_told_and_what_is_kept_arrives_typed_and_a_directory_goes_before_the_rest() {
+    let text = "[MONSTER]
+OnDelivered = logger -t 'a b' $HOME
+OnParked = hooks/parked.sh
+KeepProcessed = 30d
+KeepHistory = 90d
+Webhook = https://example.com/a, http://localhost:8080/b
+WebhookSecret = open sesame
+Heartbeat = https://example.com/ping
+[Directory plain]
+Location = /srv/plain
+[Directory other]
+Location = /srv/other
+OnDelivered = none
+KeepProcessed = no
+[Vessel v]
+Address = v.example
+";
+    let settings = parse(text).unwrap();
+    let [plain, other] = &settings.directories[..] else { panic!("there are two") };
+    assert_eq!(plain.hooks.on_delivered, ["logger", "-t", "a b", "$HOME"]);
+    assert_eq!(plain.hooks.on_parked, ["/etc/cm/hooks/parked.sh"]);
+    assert_eq!((&other.hooks.on_delivered, &other.hooks.on_parked), (&Vec::new(), &plain.hooks.on_parked));
+    let month = KeepProcessed::For(Duration::from_secs(30 * 86400));
+    assert_eq!((plain.keep_processed, other.keep_processed), (month, KeepProcessed::No));
+    assert_eq!(settings.monster.keep_history, Some(Duration::from_secs(90 * 86400)));
+    let telling = &settings.monster.telling;
+    assert_eq!(
+        telling.webhooks.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        ["https://example.com", "http://localhost:8080"]
+    );
+    assert_eq!(telling.webhook_secret.as_ref().unwrap().expose_secret(), "open sesame");
+    assert_eq!((telling.heartbeat_interval, telling.hook_timeout), (Duration::from_secs(60), Duration::from_secs(60)));
+    assert_eq!((settings.monster.min_free, settings.warnings.len()), (64 << 20, 0));
+}
+
+#[test]
+fn every_bad_value_of_telling_and_keeping_is_named() {
+    let text = "[MONSTER]
+OnDelivered = told 'half
+OnParked =
+HookTimeout = 0
+Webhook = https://ann:hunter2@example.com/
+Heartbeat = example.com
+KeepProcessed = sometimes
+KeepHistory = 0
+MinFree = enough
+[Directory d]
+Location = /srv/d
+Webhook = https://example.com/
+OnRetired = ~bob/told
+[Vessel v]
+Address = v.example
+";
+    insta::assert_snapshot!(errors(text), @r###"
+    settings.ini:2: [MONSTER] OnDelivered: a quote is not closed; write a program and its arguments, quoted as for a shell; no shell reads them
+    settings.ini:3: [MONSTER] OnParked: empty; give a value or remove the line; a value that starts with # or ; goes in double quotes
+    settings.ini:4: [MONSTER] HookTimeout: 0 is out of range; give 1s to 1d
+    settings.ini:5: [MONSTER] Webhook: there is a user or a password in the address; put a token into the path instead
+    settings.ini:6: [MONSTER] Heartbeat: this is no web address: relative URL without a base; give one such as https://example.com/hook
+    settings.ini:7: [MONSTER] KeepProcessed: `sometimes` is no duration; give forever, no, or a time from 1s, such as 30d
+    settings.ini:8: [MONSTER] KeepHistory: 0 is out of range; give forever, or a time from 1s, such as 90d
+    settings.ini:9: [MONSTER] MinFree: `enough` is no size; give a whole number of bytes, or one with KiB, MiB, GiB (or kB, MB, GB), such as 10 MiB
+    settings.ini:12: [Directory d] Webhook: does not belong here; it is a key of [MONSTER]
+    settings.ini:13: [Directory d] OnRetired: `~bob/told` starts with a `~` that is not followed by `/`; write another user's path in full, or ./~ for a file of that name
+    "###);
+}
+
+#[test]
 fn the_example_names_every_key_with_its_default() {
     let mut section = None;
     let mut named = Vec::new();
@@ -144,7 +213,9 @@ fn the_example_names_every_key_with_its_default() {
 #[test]
 fn the_example_stays_valid_with_every_key_active() {
     let active = |line: &str| match setting(line) {
-        Some((key, _)) if !matches!(key, "PasswordFile" | "PassphraseFile" | "ListenTokenFile") => {
+        Some((key, _))
+            if !matches!(key, "PasswordFile" | "PassphraseFile" | "ListenTokenFile" | "WebhookSecretFile") =>
+        {
             line.trim_start_matches("# ").to_owned()
         }
         _ => line.to_owned(),

@@ -11,6 +11,7 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{Row, Sqlite, SqlitePool, Transaction};
 use tokio::sync::{mpsc, oneshot};
 
+use super::outbox::Listeners;
 use super::transitions::settle;
 use super::{Result, json};
 use crate::clock::Clock;
@@ -45,9 +46,9 @@ pub(super) struct Group(mpsc::UnboundedSender<Waiting>);
 
 impl Group {
     /// Starts the task on the runtime of the caller.
-    pub(super) fn start(writer: SqlitePool, clock: Clock) -> Self {
+    pub(super) fn start(writer: SqlitePool, clock: Clock, listeners: Listeners) -> Self {
         let (sender, waiting) = mpsc::unbounded_channel();
-        tokio::spawn(write(writer, clock, waiting));
+        tokio::spawn(write(writer, clock, listeners, waiting));
         Self(sender)
     }
 
@@ -60,13 +61,13 @@ impl Group {
     }
 }
 
-async fn write(writer: SqlitePool, clock: Clock, mut waiting: mpsc::UnboundedReceiver<Waiting>) {
+async fn write(writer: SqlitePool, clock: Clock, listeners: Listeners, mut waiting: mpsc::UnboundedReceiver<Waiting>) {
     let mut group = Vec::new();
     while waiting.recv_many(&mut group, MOST).await > 0 {
         // What is left was called at the same time: nobody has called, gone away and left an entry that is out of date.
         group.retain(|one| !one.answer.is_closed());
         group.sort_by(|a, b| a.entry.cmp(&b.entry));
-        let made = make_all(&writer, clock.now_ms(), &group).await;
+        let made = make_all(&writer, clock.now_ms(), &listeners, &group).await;
         for (at, one) in group.drain(..).enumerate() {
             one.answer.send(made.as_ref().map(|made| made[at]).map_err(LedgerError::clone)).ok();
         }
@@ -74,15 +75,23 @@ async fn write(writer: SqlitePool, clock: Clock, mut waiting: mpsc::UnboundedRec
 }
 
 /// Makes the entries of a group, all or none, and says of each whether its state allowed it.
-async fn make_all(writer: &SqlitePool, now: i64, group: &[Waiting]) -> Result<Vec<bool>> {
+async fn make_all(writer: &SqlitePool, now: i64, listeners: &Listeners, group: &[Waiting]) -> Result<Vec<bool>> {
     let mut transaction = writer.begin().await?;
-    let mut made = Vec::with_capacity(group.len());
+    let (mut made, mut noted) = (Vec::with_capacity(group.len()), false);
     for alike in group.chunk_by(|a, b| a.entry == b.entry) {
         let ids = json::numbers(alike.iter().map(|one| one.id));
+        noted |= match &alike[0].entry {
+            Entry::Acknowledged(_) => listeners.note_delivered(&mut transaction, &ids, now).await?,
+            Entry::PutOff { reason, parked: true, .. } => {
+                listeners.note_parked(&mut transaction, &ids, reason, now).await?
+            }
+            _ => false,
+        };
         let taken = make_alike(&mut transaction, now, &alike[0].entry, &ids).await?;
         made.extend(alike.iter().map(|one| taken.contains(&one.id)));
     }
     transaction.commit().await?;
+    listeners.ring_if(noted);
     Ok(made)
 }
 

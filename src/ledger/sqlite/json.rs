@@ -23,9 +23,23 @@ pub(super) fn numbers(ids: impl Iterator<Item = i64>) -> String {
     array(ids.map(|id| id.to_string()))
 }
 
-/// Names of vessels. Labels hold no control characters; the settings see to that.
+/// Names of vessels.
 pub(super) fn names(vessels: &[VesselName]) -> String {
-    array(vessels.iter().map(|v| format!("\"{}\"", v.as_str().replace('\\', "\\\\").replace('"', "\\\""))))
+    texts(vessels.iter().map(VesselName::as_str))
+}
+
+/// Texts without control characters, such as labels: the settings see to that.
+pub(super) fn texts<'a>(texts: impl Iterator<Item = &'a str>) -> String {
+    array(texts.map(text))
+}
+
+/// Pairs of such texts.
+pub(super) fn pairs<'a>(pairs: impl Iterator<Item = [&'a str; 2]>) -> String {
+    array(pairs.map(|[first, second]| format!("[{},{}]", text(first), text(second))))
+}
+
+fn text(text: &str) -> String {
+    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
 }
 
 /// Paths, for `unhex(value)`: they are bytes, and JSON is text.

@@ -7,6 +7,7 @@
 mod group;
 mod json;
 mod lock;
+mod outbox;
 mod outlines;
 mod rows;
 mod scratch;
@@ -15,6 +16,7 @@ mod survey;
 #[cfg(test)]
 mod tests;
 mod transitions;
+mod upkeep;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -22,7 +24,7 @@ use std::time::Duration;
 
 use sqlx::SqlitePool;
 use sqlx::migrate::{MigrateError, Migrator};
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::sqlite::{SqliteAutoVacuum, SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use tempfile::TempDir;
 
 use super::{LedgerError, Survey};
@@ -30,6 +32,7 @@ use crate::clock::Clock;
 use crate::names::InstanceId;
 use group::Group;
 use lock::Lock;
+use outbox::Listeners;
 use survey::Readers;
 
 type Result<T> = std::result::Result<T, LedgerError>;
@@ -48,6 +51,7 @@ pub(super) struct Sqlite {
     writer: SqlitePool,
     group: Group,
     readers: SqlitePool,
+    listeners: Listeners,
     instance: InstanceId,
     clock: Clock,
     _lock: Lock,
@@ -64,12 +68,15 @@ impl Sqlite {
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Normal)
             .foreign_keys(true);
-        let writer = pool(1).connect_with(options.clone()).await.map_err(|e| unusable(e.to_string()))?;
+        // A file that is there already keeps what it was made with.
+        let writing = options.clone().auto_vacuum(SqliteAutoVacuum::Incremental);
+        let writer = pool(1).connect_with(writing).await.map_err(|e| unusable(e.to_string()))?;
         MIGRATIONS.run(&writer).await.map_err(|e| migration_error(e, file.into()))?;
         let readers = pool(2).connect_with(options.read_only(true)).await.map_err(|e| unusable(e.to_string()))?;
         let instance = instance(&writer).await?;
-        let group = Group::start(writer.clone(), clock.clone());
-        Ok(Self { writer, group, readers, instance, clock, _lock: lock, _scratch: None })
+        let listeners = Listeners::default();
+        let group = Group::start(writer.clone(), clock.clone(), listeners.clone());
+        Ok(Self { writer, group, readers, listeners, instance, clock, _lock: lock, _scratch: None })
     }
 
     /// Opens a copy of a ledger, which goes with it.

@@ -186,8 +186,9 @@ impl Store for Sqlite {
 
     async fn vanished(&self, directory: &DirectoryName, paths: &[RelPath]) -> Result<Vec<RelPath>> {
         let mut transaction = self.writer.begin().await?;
-        let dropped = end_vanished(&mut transaction, directory, paths, self.now()).await?;
+        let (dropped, noted) = end_vanished(&mut transaction, directory, paths, self.now(), &self.listeners).await?;
         transaction.commit().await?;
+        self.listeners.ring_if(noted);
         Ok(dropped)
     }
 
@@ -212,14 +213,19 @@ impl Store for Sqlite {
         if versions.is_empty() {
             return Ok(());
         }
+        let (now, ids) = (self.now(), json::numbers(versions.iter().map(|version| version.0)));
+        let mut transaction = self.writer.begin().await?;
+        let noted = self.listeners.note_retired(&mut transaction, &ids, now).await?;
         sqlx::query(
             "UPDATE version SET ended_at = ?, ending = 'retired'
              WHERE id IN (SELECT value FROM json_each(?)) AND complete = 1 AND ended_at IS NULL",
         )
-        .bind(self.now())
-        .bind(json::numbers(versions.iter().map(|version| version.0)))
-        .execute(&self.writer)
+        .bind(now)
+        .bind(ids)
+        .execute(&mut *transaction)
         .await?;
+        transaction.commit().await?;
+        self.listeners.ring_if(noted);
         Ok(())
     }
 

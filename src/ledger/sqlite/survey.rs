@@ -52,14 +52,18 @@ impl Survey for Readers {
         )
         .fetch_all(&mut *one)
         .await?;
-        let size = sqlx::query_scalar("SELECT page_count * page_size FROM pragma_page_count, pragma_page_size");
-        let ledger_bytes: i64 = size.fetch_one(&mut *one).await?;
+        let size = sqlx::query(
+            "SELECT page_count * page_size AS bytes, freelist_count * page_size AS free
+             FROM pragma_page_count, pragma_freelist_count, pragma_page_size",
+        );
+        let size = size.fetch_one(&mut *one).await?;
         Ok(Summary {
             tallies: tallies.iter().map(tally).collect::<Result<_>>()?,
             directories: directories.iter().map(directory_tally).collect::<Result<_>>()?,
             notes: notes.iter().map(note).collect::<Result<_>>()?,
             oldest: oldest.iter().map(oldest_of).collect::<Result<_>>()?,
-            ledger_bytes: ledger_bytes.cast_unsigned(),
+            ledger_bytes: number(&size, "bytes")?,
+            ledger_free_bytes: number(&size, "free")?,
         })
     }
 

@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 
 use sqlx::{Row, Sqlite, Transaction};
 
+use super::outbox::Listeners;
 use super::{Result, json, rows};
 use crate::names::{DirectoryName, RelPath, VesselName};
 use crate::records::{NewVersion, VersionKind};
@@ -31,13 +32,15 @@ async fn end(transaction: &mut Transaction<'_, Sqlite>, versions: &str, ending: 
     Ok(())
 }
 
-/// Ends what paths hold because their sources are gone; returns the paths of those that were not complete.
+/// Ends what paths hold because their sources are gone; returns the paths of those that were not complete, and
+/// whether anybody is to be told.
 pub(super) async fn end_vanished(
     transaction: &mut Transaction<'_, Sqlite>,
     directory: &DirectoryName,
     paths: &[RelPath],
     now: i64,
-) -> Result<Vec<RelPath>> {
+    listeners: &Listeners,
+) -> Result<(Vec<RelPath>, bool)> {
     let held = sqlx::query(
         "SELECT v.id, v.path, v.complete FROM json_each(?1) i CROSS JOIN version v
          WHERE v.directory = ?2 AND v.path = unhex(i.value) AND v.ended_at IS NULL",
@@ -47,11 +50,15 @@ pub(super) async fn end_vanished(
     .fetch_all(&mut **transaction)
     .await?;
     if held.is_empty() {
-        return Ok(Vec::new());
+        return Ok((Vec::new(), false));
     }
     let ids: Vec<i64> = held.iter().map(|row| row.try_get("id")).collect::<sqlx::Result<_>>()?;
-    end(transaction, &json::numbers(ids.into_iter()), "vanished", now).await?;
-    held.iter().filter(|row| row.get::<i64, _>("complete") == 0).map(rows::rel_path).collect()
+    let ids = json::numbers(ids.into_iter());
+    let noted = listeners.note_retired(transaction, &ids, now).await?;
+    end(transaction, &ids, "vanished", now).await?;
+    let dropped =
+        held.iter().filter(|row| row.get::<i64, _>("complete") == 0).map(rows::rel_path).collect::<Result<_>>()?;
+    Ok((dropped, noted))
 }
 
 /// Has a version forgotten: it stays what its path holds, and its open deliveries are superseded. `false`: nothing of it

@@ -120,14 +120,31 @@ pub(super) fn make(
     Ok((still && source.stamp()? == *stamp).then_some(copied))
 }
 
-/// Settles what a crash in the middle of a retirement left in a directory. To be called once before it is scanned.
+/// Settles what a crash in the middle of a retirement left in a directory and, where it is `recursive`, in those below it. To be
+/// called once before it is scanned.
 ///
 /// Unfinished copies in `processed/` are removed. A source that was about to be removed gets its name back: whether it
 /// was the delivered version, the next scan and retirement tell.
 ///
 /// # Errors
-/// When a directory can't be listed, or what the disk says. A missing `processed/` is none.
-pub fn sweep(location: &Path) -> Result<(), DiskError> {
+/// When the directory can't be listed, or what the disk says. A missing `processed/` is none.
+pub fn sweep(location: &Path, recursive: bool) -> Result<(), DiskError> {
+    give_names_back(location)?;
+    let processed = location.join(PROCESSED);
+    let mut below = if recursive { directories_in(location) } else { Vec::new() };
+    while let Some(directory) = below.pop() {
+        if directory != processed && give_names_back(&directory).is_ok() {
+            below.extend(directories_in(&directory));
+        }
+    }
+    let names = match ours_in(&processed, COPYING) {
+        Err(DiskError::Location { source, .. }) if super::error::gone(&source) => return Ok(()),
+        names => names?,
+    };
+    names.iter().try_for_each(|name| remove_unheld(&processed, name))
+}
+
+fn give_names_back(location: &Path) -> Result<(), DiskError> {
     for name in ours_in(location, LEAVING)? {
         let directory = open_directory(location).map_err(|errno| DiskError::io("open", location, errno))?;
         // A name that was too long to be kept whole comes back shortened, as a new file.
@@ -136,12 +153,13 @@ pub fn sweep(location: &Path) -> Result<(), DiskError> {
             .map_err(|errno| DiskError::io("put back", &location.join(&name), errno))?;
         sync(&directory, location)?;
     }
-    let processed = location.join(PROCESSED);
-    let names = match ours_in(&processed, COPYING) {
-        Err(DiskError::Location { source, .. }) if super::error::gone(&source) => return Ok(()),
-        names => names?,
-    };
-    names.iter().try_for_each(|name| remove_unheld(&processed, name))
+    Ok(())
+}
+
+/// The directories in a directory, as far as they can be seen.
+fn directories_in(directory: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())).map(|entry| entry.path()).collect()
 }
 
 fn open_directory(path: &Path) -> rustix::io::Result<OwnedFd> {

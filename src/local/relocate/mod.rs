@@ -13,6 +13,7 @@
 //!
 //! What can't be seen: a program that still holds the file open and writes to it after the move.
 
+mod away;
 mod copy;
 mod moves;
 mod places;
@@ -32,6 +33,7 @@ use crate::records::{FileStamp, Version};
 use moves::{Taken, give_back, look_in, move_to_ours, remove, sync};
 use places::{Places, leaving_name, numbered};
 
+pub use away::{Expired, discard, expire};
 pub use copy::sweep;
 pub(super) use places::is_ours;
 
@@ -45,6 +47,8 @@ pub enum Retired {
     Moved(RelPath),
     /// `processed/` had the same bytes at this path, from an earlier attempt or delivery; the source is gone now.
     AlreadyThere(RelPath),
+    /// It was deleted.
+    Deleted,
     /// Neither the source nor a copy of it in `processed/` exists: somebody removed it.
     SourceGone,
     /// The source is another version than the one named; it stays where it is, to be found by the next scan.

@@ -288,14 +288,14 @@ fn what_a_crash_left_is_swept_and_a_leaving_source_comes_back() {
         let held = fs::File::open(shore.at("processed/.contentmonster-retiring.held.tmp")).unwrap();
         held.lock().unwrap();
         fs::rename(shore.at("f"), shore.at(".contentmonster-leaving.f")).unwrap();
-        sweep(shore.dir.path()).unwrap();
+        sweep(shore.dir.path(), false).unwrap();
         assert_eq!(shore.names(PROCESSED), [".contentmonster-retiring.held.tmp", "theirs.tmp"]);
         assert_eq!(shore.retire(&version).unwrap(), moved("f"));
     }
     let shore = Shore::new();
     fs::write(shore.at(".contentmonster-leaving.f"), "x").unwrap();
     fs::write(shore.at("f"), "newer").unwrap();
-    sweep(shore.dir.path()).unwrap();
+    sweep(shore.dir.path(), false).unwrap();
     assert_eq!((shore.read("f"), shore.read("f.1")), (b"newer".to_vec(), b"x".to_vec()));
 }
 
@@ -348,4 +348,36 @@ fn a_directory_that_can_not_be_used_is_said_once_and_keeps_no_other_waiting() {
     let outcomes = retire(shore.dir.path(), &versions, &|| false);
     let told: Vec<_> = outcomes.iter().map(|(version, outcome)| (version.path.to_string(), outcome.is_ok())).collect();
     assert_eq!(told, [("below/a".to_owned(), false), ("c".to_owned(), true)]);
+}
+
+#[test]
+fn only_the_version_that_was_delivered_is_discarded() {
+    let shore = Shore::new();
+    fs::create_dir(shore.at("below")).unwrap();
+    let names = ["same", "below/same", "written to", "replaced", "gone", "unread"];
+    let mut versions: Vec<_> = names.into_iter().map(|name| shore.version(name, b"delivered")).collect();
+    versions[5].digest = None;
+    fs::write(shore.at("written to"), "delivered, and more").unwrap();
+    fs::write(shore.at("other"), "delivered").unwrap();
+    fs::rename(shore.at("other"), shore.at("replaced")).unwrap();
+    fs::remove_file(shore.at("gone")).unwrap();
+    let outcomes = discard(shore.dir.path(), &versions, &|| false);
+    let outcomes: Vec<_> = outcomes.into_iter().map(|(_, outcome)| outcome.unwrap()).collect();
+    let [deleted, changed] = [Retired::Deleted, Retired::SourceChanged];
+    assert_eq!(outcomes, [deleted.clone(), deleted, changed.clone(), changed.clone(), Retired::SourceGone, changed]);
+    assert!(!shore.at("same").exists() && !shore.at("below/same").exists() && !shore.at(PROCESSED).exists());
+    assert_eq!(fs::read(shore.at("written to")).unwrap(), b"delivered, and more");
+    assert!(shore.at("replaced").exists() && shore.at("unread").exists());
+}
+
+#[test]
+fn a_sweep_finds_what_a_crash_left_below_too() {
+    let shore = Shore::new();
+    fs::create_dir_all(shore.at("a/b")).unwrap();
+    let hidden = leaving_name(&RelPath::new("a/b/file").unwrap());
+    fs::write(shore.at("a/b").join(&hidden), "x").unwrap();
+    sweep(shore.dir.path(), false).unwrap();
+    assert!(!shore.at("a/b/file").exists());
+    sweep(shore.dir.path(), true).unwrap();
+    assert_eq!(fs::read(shore.at("a/b/file")).unwrap(), b"x");
 }

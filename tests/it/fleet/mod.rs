@@ -9,7 +9,7 @@ pub(crate) mod content;
 pub(crate) mod daemon;
 pub(crate) mod namespace;
 pub(crate) mod plan;
-mod port;
+pub(crate) mod port;
 pub(crate) mod process;
 pub(crate) mod proxy;
 mod server;

@@ -1,0 +1,70 @@
+//! Old history goes out of the ledger, and the room it took goes back to the disk.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::clock::Clock;
+use crate::ledger::{Ledger, LedgerError};
+use crate::records::VersionId;
+use crate::settings::{KeepProcessed, Settings};
+
+/// How often it is looked after, at the most and at the least.
+const OFTEN: Duration = Duration::from_secs(1);
+const SELDOM: Duration = Duration::from_secs(3600);
+/// Between two steps the deliveries have the ledger for themselves.
+const PAUSE: Duration = Duration::from_millis(50);
+/// What lies in `processed/` must be known for at least so long after its time, in milliseconds.
+const MARGIN: i64 = 24 * 3600 * 1000;
+
+/// Looks after the ledger until it is stopped.
+pub(super) async fn keep(settings: Arc<Settings>, ledger: Ledger, clock: Clock, stop: CancellationToken) {
+    let wait = settings.monster.keep_history.map_or(SELDOM, |keep| (keep / 8).clamp(OFTEN, SELDOM));
+    loop {
+        let outcome = async {
+            if let Some(before) = too_old(&settings, clock.now_ms()) {
+                prune(&ledger, before).await?;
+            }
+            while ledger.compact().await? {
+                tokio::time::sleep(PAUSE).await;
+            }
+            Ok::<(), LedgerError>(())
+        };
+        match stop.run_until_cancelled(outcome).await {
+            None => return,
+            // Whoever needs the ledger for the work says so too.
+            Some(Err(e)) => tracing::debug!("the ledger can't be tidied up: {e}"),
+            Some(Ok(())) => {}
+        }
+        if stop.run_until_cancelled(tokio::time::sleep(wait)).await.is_none() {
+            return;
+        }
+    }
+}
+
+/// What ended before this is forgotten; `None`: nothing is.
+fn too_old(settings: &Settings, now: i64) -> Option<i64> {
+    let ms = |time: Duration| i64::try_from(time.as_millis()).unwrap_or(i64::MAX);
+    let kept = |directory: &crate::settings::Directory| match directory.keep_processed {
+        KeepProcessed::For(time) if !directory.is_mirror() => Some(ms(time).saturating_add(MARGIN)),
+        _ => None,
+    };
+    let history = ms(settings.monster.keep_history?);
+    let longest = settings.directories.iter().filter_map(kept).fold(history, i64::max);
+    Some(now.saturating_sub(longest))
+}
+
+async fn prune(ledger: &Ledger, before: i64) -> Result<(), LedgerError> {
+    let (mut at, mut pruned) = (Some(VersionId(0)), 0);
+    while let Some(after) = at {
+        let step = ledger.prune(before, after).await?;
+        pruned += step.found;
+        at = step.next;
+        tokio::time::sleep(PAUSE).await;
+    }
+    if pruned > 0 {
+        tracing::info!(versions = pruned, "forgotten by the ledger: KeepHistory is over");
+    }
+    Ok(())
+}

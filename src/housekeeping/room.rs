@@ -1,0 +1,89 @@
+//! The room on the shore's disks. The ledger's disk must have some left, or nothing more is taken in; of the others it is said.
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use crate::local;
+use crate::settings::Settings;
+
+/// How often the disks are looked at.
+const BEAT: Duration = Duration::from_secs(5);
+
+pub(super) struct Guard {
+    /// The ledger's directory, then the locations.
+    places: Vec<PathBuf>,
+    min_free: u64,
+    no_room: watch::Sender<Option<String>>,
+    /// What was said to be short of room.
+    short: HashSet<PathBuf>,
+}
+
+impl Guard {
+    pub(super) fn new(settings: &Settings, no_room: watch::Sender<Option<String>>) -> Self {
+        let database = settings.monster.database.parent().unwrap_or(Path::new("/")).to_owned();
+        let locations = settings.directories.iter().map(|directory| directory.location.clone());
+        let places = std::iter::once(database).chain(locations).collect();
+        Self { places, min_free: settings.monster.min_free, no_room, short: HashSet::new() }
+    }
+
+    /// Looks again and again.
+    pub(super) async fn watch(&mut self) {
+        loop {
+            tokio::time::sleep(BEAT).await;
+            self.look().await;
+        }
+    }
+
+    /// Looks at all disks, and says what has changed.
+    pub(super) async fn look(&mut self) {
+        if self.min_free == 0 {
+            return;
+        }
+        let places = self.places.clone();
+        let look = move || places.into_iter().map(|place| (local::room_at(&place), place)).collect::<Vec<_>>();
+        let Ok(seen) = tokio::task::spawn_blocking(look).await else { return };
+        let mut disks = HashSet::new();
+        for (at, (room, place)) in seen.into_iter().enumerate() {
+            // What can't be looked at is said by whoever uses it.
+            let Ok((free, disk)) = room else { continue };
+            if disks.insert(disk) {
+                self.judge(&place, free, at == 0);
+            }
+        }
+    }
+
+    fn judge(&mut self, place: &Path, free: u64, is_ledgers: bool) {
+        let is_short = free < self.min_free;
+        let text = format!(
+            "the disk of {} has {} KiB left, less than MinFree ({} KiB)",
+            place.display(),
+            free >> 10,
+            self.min_free >> 10
+        );
+        if is_short && self.short.insert(place.to_owned()) {
+            match is_ledgers {
+                true => tracing::error!("{text}: no new files are taken in until there is room; free some"),
+                false => tracing::warn!("{text}; free some"),
+            }
+        } else if !is_short && self.short.remove(place) {
+            tracing::info!("there is room again on the disk of {}", place.display());
+        }
+        if is_ledgers {
+            // The words stay as they were at first: a number that moves is no news.
+            self.no_room.send_if_modified(|no_room| match (is_short, no_room.is_some()) {
+                (true, false) => {
+                    *no_room = Some(format!("{text}: nothing new is taken in until there is room; free some"));
+                    true
+                }
+                (false, true) => {
+                    *no_room = None;
+                    true
+                }
+                _ => false,
+            });
+        }
+    }
+}

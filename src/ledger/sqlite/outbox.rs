@@ -1,0 +1,186 @@
+//! Notices for those who listen: entered in the transactions of what they tell of, read, removed.
+
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use async_trait::async_trait;
+use sqlx::sqlite::SqliteRow;
+use sqlx::{Row, Sqlite as Db, Transaction};
+
+use super::{Result, Sqlite, json, rows};
+use crate::bell::Bell;
+use crate::ledger::{LedgerError, Listener, Notice, NoticeId, Outbox};
+use crate::names::{RelPath, VesselName};
+use crate::records::Occasion;
+
+/// Who listens. Cheap to clone, and to ask where nobody does.
+#[derive(Clone, Default)]
+pub(super) struct Listeners(Arc<RwLock<Wishes>>);
+
+#[derive(Default)]
+struct Wishes {
+    /// Who wants to be told of what: `[directory, channel]`, as a JSON array for each occasion that anybody listens for.
+    rules: HashMap<Occasion, Arc<str>>,
+    bells: Vec<Bell>,
+}
+
+impl Listeners {
+    fn set(&self, listeners: &[Listener]) {
+        let mut rules = HashMap::new();
+        for occasion in Occasion::ALL {
+            let wants = listeners.iter().flat_map(|listener| {
+                let directories = listener.wants.iter().filter(move |(_, wanted)| *wanted == occasion);
+                directories.map(|(directory, _)| [directory.as_str(), listener.channel.as_str()])
+            });
+            let pairs = json::pairs(wants);
+            if pairs != "[]" {
+                rules.insert(occasion, Arc::from(pairs));
+            }
+        }
+        let bells = listeners.iter().map(|listener| listener.bell.clone()).collect();
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Wishes { rules, bells };
+    }
+
+    /// Who wants to be told of an occasion; `None`: nobody.
+    fn rules(&self, occasion: Occasion) -> Option<Arc<str>> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).rules.get(&occasion).cloned()
+    }
+
+    /// Tells all listeners that there may be something for them, if something was noted. To be called after the transaction.
+    pub(super) fn ring_if(&self, noted: bool) {
+        if noted {
+            self.0.read().unwrap_or_else(PoisonError::into_inner).bells.iter().for_each(Bell::ring);
+        }
+    }
+
+    /// Enters that open deliveries, given as a JSON array of their numbers, are about to be acknowledged. Whether anybody
+    /// is to be told.
+    pub(super) async fn note_delivered(
+        &self,
+        transaction: &mut Transaction<'_, Db>,
+        deliveries: &str,
+        now: i64,
+    ) -> Result<bool> {
+        let Some(rules) = self.rules(Occasion::Delivered) else { return Ok(false) };
+        let noted = sqlx::query(
+            "INSERT INTO notice (channel, event, version, vessel, at)
+             SELECT rule.value ->> 1, 'delivered', d.version, d.vessel, ?3
+             FROM json_each(?1) i CROSS JOIN delivery d ON d.id = i.value CROSS JOIN version v ON v.id = d.version
+             CROSS JOIN json_each(?2) rule ON rule.value ->> 0 = v.directory
+             WHERE d.state NOT IN ('acknowledged', 'superseded')",
+        )
+        .bind(deliveries)
+        .bind(&*rules)
+        .bind(now)
+        .execute(&mut **transaction)
+        .await?;
+        Ok(noted.rows_affected() > 0)
+    }
+
+    /// Enters that open deliveries are about to be parked.
+    pub(super) async fn note_parked(
+        &self,
+        transaction: &mut Transaction<'_, Db>,
+        deliveries: &str,
+        reason: &str,
+        now: i64,
+    ) -> Result<bool> {
+        let Some(rules) = self.rules(Occasion::Parked) else { return Ok(false) };
+        let noted = sqlx::query(
+            "INSERT INTO notice (channel, event, version, vessel, reason, at)
+             SELECT rule.value ->> 1, 'parked', d.version, d.vessel, ?4, ?3
+             FROM json_each(?1) i CROSS JOIN delivery d ON d.id = i.value CROSS JOIN version v ON v.id = d.version
+             CROSS JOIN json_each(?2) rule ON rule.value ->> 0 = v.directory
+             WHERE d.state NOT IN ('acknowledged', 'superseded') AND d.told IS NOT ?4",
+        )
+        .bind(deliveries)
+        .bind(&*rules)
+        .bind(now)
+        .bind(reason)
+        .execute(&mut **transaction)
+        .await?;
+        sqlx::query("UPDATE delivery SET told = ?2 WHERE id IN (SELECT value FROM json_each(?1))")
+            .bind(deliveries)
+            .bind(reason)
+            .execute(&mut **transaction)
+            .await?;
+        Ok(noted.rows_affected() > 0)
+    }
+
+    /// Enters that complete versions, given as a JSON array of their numbers, are about to end as retired.
+    pub(super) async fn note_retired(
+        &self,
+        transaction: &mut Transaction<'_, Db>,
+        versions: &str,
+        now: i64,
+    ) -> Result<bool> {
+        let Some(rules) = self.rules(Occasion::Retired) else { return Ok(false) };
+        let noted = sqlx::query(
+            "INSERT INTO notice (channel, event, version, at)
+             SELECT rule.value ->> 1, 'retired', v.id, ?3
+             FROM json_each(?1) i CROSS JOIN version v ON v.id = i.value
+             CROSS JOIN json_each(?2) rule ON rule.value ->> 0 = v.directory
+             WHERE v.complete = 1 AND v.ended_at IS NULL AND v.kind = 'file'",
+        )
+        .bind(versions)
+        .bind(&*rules)
+        .bind(now)
+        .execute(&mut **transaction)
+        .await?;
+        Ok(noted.rows_affected() > 0)
+    }
+}
+
+#[async_trait]
+impl Outbox for Sqlite {
+    async fn listen(&self, listeners: &[Listener]) -> Result<u64> {
+        self.listeners.set(listeners);
+        let channels = json::texts(listeners.iter().map(|listener| listener.channel.as_str()));
+        let dropped = sqlx::query("DELETE FROM notice WHERE channel NOT IN (SELECT value FROM json_each(?))")
+            .bind(channels)
+            .execute(&self.writer)
+            .await?;
+        Ok(dropped.rows_affected())
+    }
+
+    async fn notices(&self, channel: &str, after: NoticeId, limit: u32) -> Result<Vec<Notice>> {
+        sqlx::query(concat!(
+            "SELECT n.id AS notice, n.event, n.at, n.vessel, n.reason, v.processed, ",
+            super::store::version_columns!(),
+            " FROM notice n CROSS JOIN version v ON v.id = n.version WHERE n.channel = ? AND n.id > ? ORDER BY n.id LIMIT ?"
+        ))
+        .bind(channel)
+        .bind(after.0)
+        .bind(limit)
+        .fetch_all(&self.readers)
+        .await?
+        .iter()
+        .map(notice)
+        .collect()
+    }
+
+    async fn told(&self, notices: &[NoticeId]) -> Result<()> {
+        sqlx::query("DELETE FROM notice WHERE id IN (SELECT value FROM json_each(?))")
+            .bind(json::numbers(notices.iter().map(|notice| notice.0)))
+            .execute(&self.writer)
+            .await?;
+        Ok(())
+    }
+}
+
+fn notice(row: &SqliteRow) -> Result<Notice> {
+    let word: &str = row.try_get("event")?;
+    let occasion = Occasion::ALL.into_iter().find(|occasion| occasion.as_str() == word);
+    let vessel: Option<&str> = row.try_get("vessel")?;
+    let processed: Option<Vec<u8>> = row.try_get("processed")?;
+    let rel_path = |bytes: Vec<u8>| RelPath::new(bytes).map_err(|e| LedgerError::Corrupt(e.to_string()));
+    Ok(Notice {
+        id: NoticeId(row.try_get("notice")?),
+        occasion: occasion.ok_or_else(|| LedgerError::Corrupt(format!("the event {word:?}")))?,
+        at: row.try_get("at")?,
+        vessel: vessel.map(VesselName::new),
+        reason: row.try_get("reason")?,
+        version: rows::version(row)?,
+        processed: processed.map(rel_path).transpose()?,
+    })
+}

@@ -1,0 +1,212 @@
+//! What keeps the ledger's file small, in steps that hold up nobody for long.
+
+use async_trait::async_trait;
+use sqlx::sqlite::SqliteRow;
+use sqlx::{Row, Sqlite as Db, SqlitePool, Transaction};
+
+use super::{Result, Sqlite, json, rows};
+use crate::ledger::{Retiree, Step, Upkeep};
+use crate::names::{DirectoryName, RelPath};
+use crate::records::VersionId;
+
+/// Versions that are gone through in one step.
+const STEP: i64 = 2000;
+/// Pages that may stay free: what is free is used again before the file grows.
+const MAY_STAY_FREE: i64 = 1024;
+/// A file that can't give pages back is written anew where at least so many, and a fourth of all, are free.
+const WORTH_A_VACUUM: i64 = 4096;
+
+#[async_trait]
+impl Upkeep for Sqlite {
+    async fn moved_to(&self, names: &[(VersionId, RelPath)]) -> Result<()> {
+        let mut transaction = self.writer.begin().await?;
+        for (version, path) in names {
+            sqlx::query("UPDATE version SET processed = ? WHERE id = ?")
+                .bind(path.as_bytes())
+                .bind(version.0)
+                .execute(&mut *transaction)
+                .await?;
+        }
+        Ok(transaction.commit().await?)
+    }
+
+    async fn retirees(&self, directory: &DirectoryName, after: VersionId) -> Result<Step<Vec<Retiree>>> {
+        let found = sqlx::query(
+            "SELECT id, coalesce(processed, path) AS path, size, mtime, mtime_nanos, inode, ended_at FROM version
+             WHERE id > ?1 AND id <= ?2 AND directory = ?3 AND kind = 'file' AND (ended_at IS NULL OR ending = 'retired')
+             ORDER BY id",
+        )
+        .bind(after.0)
+        .bind(after.0.saturating_add(STEP))
+        .bind(directory.as_str())
+        .fetch_all(&self.readers)
+        .await?;
+        let retiree = |row: &SqliteRow| -> Result<Retiree> {
+            Ok(Retiree {
+                version: VersionId(row.try_get("id")?),
+                processed: rows::rel_path(row)?,
+                stamp: rows::stamp(row)?,
+                retired_at: row.try_get("ended_at")?,
+            })
+        };
+        let found = found.iter().map(retiree).collect::<Result<_>>()?;
+        Ok(Step { found, next: next_step(&self.readers, after).await? })
+    }
+
+    async fn prune(&self, ended_before: i64, after: VersionId) -> Result<Step<u64>> {
+        let mut transaction = self.writer.begin().await?;
+        // What a path holds now is the first of a chain that leads back through `replaces`: what each vessel holds is the
+        // first in it that the vessel acknowledged.
+        let ids: Vec<i64> = sqlx::query_scalar(
+            "SELECT v.id FROM version v
+             WHERE v.id > ?1 AND v.id <= ?2 AND v.ended_at < ?3
+               AND NOT EXISTS (SELECT 1 FROM notice n WHERE n.version = v.id)
+               AND NOT EXISTS (SELECT 1 FROM delivery d WHERE d.version = v.id AND d.state = 'superseded' AND d.touched = 1)
+               AND NOT EXISTS (
+                   SELECT 1 FROM version now JOIN delivery d ON d.version = v.id
+                   WHERE now.directory = v.directory AND now.path = v.path AND now.ended_at IS NULL AND d.state = 'acknowledged'
+                     AND NOT EXISTS (SELECT 1 FROM delivery later WHERE later.version = now.id AND later.vessel = d.vessel
+                         AND later.state = 'acknowledged'))",
+        )
+        .bind(after.0)
+        .bind(after.0.saturating_add(STEP))
+        .bind(ended_before)
+        .fetch_all(&mut *transaction)
+        .await?;
+        let numbers = json::numbers(ids.iter().copied());
+        if !ids.is_empty() {
+            take_out_of_chains(&mut transaction, &numbers).await?;
+            sqlx::query("DELETE FROM delivery WHERE version IN (SELECT value FROM json_each(?))")
+                .bind(&numbers)
+                .execute(&mut *transaction)
+                .await?;
+            sqlx::query("DELETE FROM version WHERE id IN (SELECT value FROM json_each(?))")
+                .bind(&numbers)
+                .execute(&mut *transaction)
+                .await?;
+        }
+        transaction.commit().await?;
+        Ok(Step { found: ids.len() as u64, next: next_step(&self.readers, after).await? })
+    }
+
+    async fn compact(&self) -> Result<bool> {
+        let row = sqlx::query(
+            "SELECT auto_vacuum, freelist_count AS free, page_count AS pages
+             FROM pragma_auto_vacuum, pragma_freelist_count, pragma_page_count",
+        )
+        .fetch_one(&self.writer)
+        .await?;
+        let (mode, free, pages): (i64, i64, i64) =
+            (row.try_get("auto_vacuum")?, row.try_get("free")?, row.try_get("pages")?);
+        if mode != 0 {
+            if free > MAY_STAY_FREE {
+                sqlx::query("PRAGMA incremental_vacuum(256)").fetch_all(&self.writer).await?;
+            }
+            return Ok(free > MAY_STAY_FREE);
+        }
+        let waiting: i64 =
+            sqlx::query_scalar("SELECT coalesce(sum(waiting), 0) FROM tally").fetch_one(&self.readers).await?;
+        if waiting == 0 && free >= WORTH_A_VACUUM && free * 4 >= pages {
+            sqlx::query("PRAGMA auto_vacuum = INCREMENTAL").execute(&self.writer).await?;
+            sqlx::query("VACUUM").execute(&self.writer).await?;
+        }
+        Ok(false)
+    }
+
+    async fn probe(&self) -> Result<()> {
+        sqlx::query("UPDATE instance SET id = id").execute(&self.writer).await?;
+        Ok(())
+    }
+}
+
+/// Has what replaced one of these versions replace what it replaced itself: the chain behind a path stays whole.
+async fn take_out_of_chains(transaction: &mut Transaction<'_, Db>, versions: &str) -> Result<()> {
+    let replaced: Vec<i64> = sqlx::query_scalar(
+        "SELECT i.value FROM json_each(?) i WHERE EXISTS (SELECT 1 FROM version v WHERE v.replaces = i.value)
+         ORDER BY i.value DESC",
+    )
+    .bind(versions)
+    .fetch_all(&mut **transaction)
+    .await?;
+    // The newest first: several of one chain may go.
+    for version in replaced {
+        sqlx::query("UPDATE version SET replaces = (SELECT replaces FROM version WHERE id = ?1) WHERE replaces = ?1")
+            .bind(version)
+            .execute(&mut **transaction)
+            .await?;
+    }
+    Ok(())
+}
+
+/// Where the step after the one from `after` begins, if there is one.
+async fn next_step(readers: &SqlitePool, after: VersionId) -> Result<Option<VersionId>> {
+    let next = after.0.saturating_add(STEP);
+    let last: Option<i64> = sqlx::query_scalar("SELECT max(id) FROM version").fetch_one(readers).await?;
+    Ok(last.filter(|last| *last > next).map(|_| VersionId(next)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Clock;
+    use sqlx::ConnectOptions;
+    use sqlx::sqlite::SqliteConnectOptions;
+
+    /// Enters versions that have ended, each of about a page.
+    async fn fill(store: &Sqlite) {
+        sqlx::query(
+            "WITH RECURSIVE n (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < 6000)
+             INSERT INTO version (directory, path, size, mtime, mtime_nanos, inode, mode, digest, chunk_size, admitted_at,
+                 ended_at, ending)
+             SELECT 'docs', randomblob(3000), 1, 0, 0, n, 420, x'', 1, 0, 5, 'retired' FROM n",
+        )
+        .execute(&store.writer)
+        .await
+        .unwrap();
+    }
+
+    async fn pages(store: &Sqlite) -> i64 {
+        sqlx::query_scalar("SELECT page_count FROM pragma_page_count").fetch_one(&store.writer).await.unwrap()
+    }
+
+    /// Forgets all that has ended and compacts; gives the number of pages before and after.
+    async fn forget(store: &Sqlite) -> (i64, i64) {
+        let (before, mut at, mut forgotten) = (pages(store).await, Some(VersionId(0)), 0);
+        while let Some(after) = at {
+            let step = store.prune(6, after).await.unwrap();
+            forgotten += step.found;
+            at = step.next;
+        }
+        assert_eq!(forgotten, 6000);
+        while store.compact().await.unwrap() {}
+        (before, pages(store).await)
+    }
+
+    #[tokio::test]
+    async fn a_file_gives_back_the_room_that_it_does_not_need_step_by_step() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Sqlite::open(&dir.path().join("ledger"), Clock::system()).await.unwrap();
+        fill(&store).await;
+        let (before, after) = forget(&store).await;
+        assert!(before > 6000 && after < before - 3000, "{before} pages became {after}");
+    }
+
+    #[tokio::test]
+    async fn a_file_of_an_older_program_is_written_anew_once_nothing_waits() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("ledger");
+        let mut bare = SqliteConnectOptions::new().filename(&file).create_if_missing(true).connect().await.unwrap();
+        sqlx::query("CREATE TABLE other (x)").execute(&mut bare).await.unwrap();
+        let store = Sqlite::open(&file, Clock::system()).await.unwrap();
+        fill(&store).await;
+        sqlx::query("INSERT INTO tally (vessel, directory, waiting) VALUES ('tern', 'docs', 1)")
+            .execute(&store.writer)
+            .await
+            .unwrap();
+        let (before, after) = forget(&store).await;
+        assert_eq!(before, after, "something waits");
+        sqlx::query("UPDATE tally SET waiting = 0").execute(&store.writer).await.unwrap();
+        assert!(!store.compact().await.unwrap());
+        assert!(pages(&store).await < 200);
+    }
+}

@@ -1,0 +1,223 @@
+//! Deleting delivered files: sources that are not kept, and what was kept in `processed/` for long enough.
+//!
+//! Between a look at a name and its removal another program may put a new file there. So a file first gets a hidden name that
+//! only we use, is looked at once more, and is given back when it is not the one that was meant. What a crash leaves under
+//! such a name, the same call settles when it is repeated.
+
+use std::ffi::OsStr;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, openat, statat, unlinkat};
+use rustix::io::Errno;
+
+use super::moves::{Taken, give_back, look_in, move_to_ours, remove, sync};
+use super::places::leaving_name;
+use super::{Look, PROCESSED, Retired};
+use crate::local::DiskError;
+use crate::names::RelPath;
+use crate::records::{FileStamp, Version};
+
+/// What came of deleting one file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Away {
+    Removed,
+    NotThere,
+    /// Something else has the name; it stays.
+    Another,
+}
+
+/// Deletes the sources of versions, and says what came of them. Those that it does not speak of were not tried, because
+/// `stopped` said so or their directory can't be used.
+///
+/// The directories are flushed before this returns. An error is what the disk says; the call can be repeated.
+pub fn discard(
+    location: &Path,
+    versions: &[Version],
+    stopped: &dyn Fn() -> bool,
+) -> Vec<(Version, Result<Retired, DiskError>)> {
+    let mut all = Vec::with_capacity(versions.len());
+    for beside in versions.chunk_by(|a, b| a.path.as_path().parent() == b.path.as_path().parent()) {
+        if stopped() {
+            break;
+        }
+        let outcomes = discard_beside(location, beside, stopped).unwrap_or_else(|error| vec![Err(error)]);
+        all.extend(beside.iter().cloned().zip(outcomes));
+    }
+    all
+}
+
+fn discard_beside(
+    location: &Path,
+    versions: &[Version],
+    stopped: &dyn Fn() -> bool,
+) -> Result<Vec<Result<Retired, DiskError>>, DiskError> {
+    let chain = open_chain(location, &versions[0].path).map_err(|errno| DiskError::Location {
+        act: "open",
+        path: location.into(),
+        source: errno.into(),
+    })?;
+    let Some(directory) = chain.last().filter(|_| chain.len() == versions[0].path.as_path().iter().count()) else {
+        return Ok(versions.iter().map(|_| Ok(Retired::SourceGone)).collect());
+    };
+    let discard = |version: &Version| {
+        // What nobody has read can't have been delivered.
+        if version.digest.is_none() {
+            return Ok(Retired::SourceChanged);
+        }
+        let away = take_away(directory, &version.path, |stamp| *stamp == version.stamp)
+            .map_err(|errno| DiskError::io("delete", &location.join(version.path.as_path()), errno))?;
+        Ok(match away {
+            Away::Removed => Retired::Deleted,
+            Away::NotThere => Retired::SourceGone,
+            Away::Another => Retired::SourceChanged,
+        })
+    };
+    let outcomes: Vec<_> = versions.iter().take_while(|_| !stopped()).map(discard).collect();
+    sync(directory, location)?;
+    Ok(outcomes)
+}
+
+/// What came of deleting a file in `processed/`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expired {
+    /// It is gone.
+    Deleted,
+    /// It was gone already, or something else has its name, which stays.
+    NotThere,
+    /// Something was done to it later than that.
+    Later,
+}
+
+/// Deletes files in `processed/` that have the size and the time that they were put there with, and the directories that this
+/// leaves empty. Those to which something was done since `until` (milliseconds since 1970) are kept: another version that
+/// looks alike may have come there under the same name.
+pub fn expire(location: &Path, files: &[(RelPath, FileStamp)], until: i64) -> Vec<Result<Expired, DiskError>> {
+    files.iter().map(|(path, stamp)| expire_one(&location.join(PROCESSED), path, stamp, until)).collect()
+}
+
+fn expire_one(processed: &Path, path: &RelPath, stamp: &FileStamp, until: i64) -> Result<Expired, DiskError> {
+    let failed = |errno: Errno| DiskError::io("delete", &processed.join(path.as_path()), errno);
+    let chain = match open_chain(processed, path) {
+        Err(Errno::NOENT | Errno::NOTDIR) => return Ok(Expired::NotThere),
+        chain => chain.map_err(failed)?,
+    };
+    let names: Vec<&OsStr> = path.as_path().iter().collect();
+    let Some(directory) = chain.last().filter(|_| chain.len() == names.len()) else { return Ok(Expired::NotThere) };
+    let changed = statat(directory, path.file_name(), AtFlags::SYMLINK_NOFOLLOW).map(|stat| stat.st_ctime);
+    if changed.is_ok_and(|seconds| seconds.saturating_mul(1000) > until) {
+        return Ok(Expired::Later);
+    }
+    // A copy on another disk has another inode.
+    let is_it = |found: &FileStamp| {
+        (found.size, found.mtime, found.mtime_nanos) == (stamp.size, stamp.mtime, stamp.mtime_nanos)
+    };
+    if take_away(directory, path, is_it).map_err(failed)? != Away::Removed {
+        return Ok(Expired::NotThere);
+    }
+    let above: Vec<_> = chain.iter().zip(&names).take(names.len() - 1).collect();
+    // The innermost first, up to the first that holds something.
+    for (directory, name) in above.into_iter().rev() {
+        if unlinkat(directory, *name, AtFlags::REMOVEDIR).is_err() {
+            break;
+        }
+    }
+    Ok(Expired::Deleted)
+}
+
+/// Opens a directory and those in it that a path leads through, as far as they are there; links are followed in `top` alone.
+fn open_chain(top: &Path, path: &RelPath) -> rustix::io::Result<Vec<OwnedFd>> {
+    let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;
+    let mut chain = vec![openat(CWD, top, flags, Mode::empty())?];
+    for name in path.as_path().parent().into_iter().flat_map(Path::iter) {
+        let above = chain.last().map_or(CWD, |above| above.as_fd());
+        match openat(above, name, flags | OFlags::NOFOLLOW, Mode::empty()) {
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => break,
+            opened => chain.push(opened?),
+        }
+    }
+    Ok(chain)
+}
+
+/// Removes a file, if it is the one that is meant.
+fn take_away(directory: &OwnedFd, path: &RelPath, is_it: impl Fn(&FileStamp) -> bool) -> rustix::io::Result<Away> {
+    let aside = leaving_name(path);
+    match look_in(directory, path.file_name())? {
+        Look::File { stamp, .. } if is_it(&stamp) => {}
+        Look::Gone => return settle(directory, path, &aside, is_it),
+        _ => return Ok(Away::Another),
+    }
+    for _ in 0..2 {
+        match move_to_ours(directory, path.file_name(), directory, &aside) {
+            Ok(()) => return settle(directory, path, &aside, is_it),
+            Err(Taken::Failed(Errno::NOENT)) => return Ok(Away::NotThere),
+            Err(Taken::Taken) => drop(settle(directory, path, &aside, &is_it)?),
+            Err(Taken::Failed(errno)) => return Err(errno),
+        }
+    }
+    Ok(Away::Another)
+}
+
+/// Removes what has the hidden name, or gives it back.
+fn settle(
+    directory: &OwnedFd,
+    path: &RelPath,
+    aside: &OsStr,
+    is_it: impl Fn(&FileStamp) -> bool,
+) -> rustix::io::Result<Away> {
+    match look_in(directory, aside)? {
+        Look::Gone => Ok(Away::NotThere),
+        Look::File { stamp, .. } if is_it(&stamp) => remove(directory, aside).map(|()| Away::Removed),
+        _ => give_back(directory, aside, directory, path).map(|_| Away::Another),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::local::stamp_of;
+    use std::fs;
+
+    fn stamp(path: &Path) -> FileStamp {
+        stamp_of(&fs::metadata(path).unwrap())
+    }
+
+    fn path(path: &str) -> RelPath {
+        RelPath::new(path).unwrap()
+    }
+
+    #[test]
+    fn what_is_old_goes_and_what_is_foreign_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |below: &str| dir.path().join("processed").join(below);
+        fs::create_dir_all(at("a/b")).unwrap();
+        fs::create_dir_all(at("a/empty")).unwrap();
+        for name in ["a/b/ours", "a/changed", "ours"] {
+            fs::write(at(name), "x").unwrap();
+        }
+        let files: Vec<_> = ["a/b/ours", "a/changed", "ours", "gone", "no/such"]
+            .map(|name| (path(name), fs::metadata(at(name)).map_or(stamp(&at("ours")), |meta| stamp_of(&meta))))
+            .into();
+        fs::write(at("a/changed"), "xyz").unwrap();
+        let expired = |until| expire(dir.path(), &files, until).into_iter().map(Result::unwrap).collect::<Vec<_>>();
+        assert_eq!(expired(0)[..3], [Expired::Later; 3]);
+        let [deleted, not_there] = [Expired::Deleted, Expired::NotThere];
+        assert_eq!(expired(i64::MAX), [deleted, not_there, deleted, not_there, not_there]);
+        assert!(!at("a/b").exists() && at("a/empty").exists() && at("a/changed").exists() && at("").exists());
+    }
+
+    #[test]
+    fn what_a_crash_left_under_the_hidden_name_is_settled() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &OsStr| dir.path().join(name);
+        let directory = OwnedFd::from(fs::File::open(dir.path()).unwrap());
+        let aside = leaving_name(&path("file"));
+        fs::write(at(&aside), "it").unwrap();
+        let it = stamp(&at(&aside));
+        assert_eq!(take_away(&directory, &path("file"), |found| *found == it), Ok(Away::Removed));
+        assert_eq!(take_away(&directory, &path("file"), |found| *found == it), Ok(Away::NotThere));
+        fs::write(at(&aside), "something newer").unwrap();
+        assert_eq!(take_away(&directory, &path("file"), |found| *found == it), Ok(Away::Another));
+        assert_eq!(fs::read(dir.path().join("file")).unwrap(), b"something newer");
+    }
+}

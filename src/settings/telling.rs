@@ -1,0 +1,184 @@
+//! Who is told of what happens: commands, webhooks, a heartbeat.
+
+use std::fmt;
+use std::time::Duration;
+
+use url::Url;
+
+use super::problems::Complaint;
+use super::secrets::{Secret, Sources, WEBHOOK_SECRET};
+use super::sections::View;
+use super::units::duration;
+use super::values::{self, Start};
+use crate::records::Occasion;
+
+/// `Webhook`, `WebhookSecret`, `Heartbeat`, `HeartbeatInterval`, `HookTimeout`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Telling {
+    /// `Webhook`: where everything that happens is posted to.
+    pub webhooks: Vec<WebAddress>,
+    /// `WebhookSecret` or `WebhookSecretFile`: what posts are signed with.
+    pub webhook_secret: Option<Secret>,
+    /// `Heartbeat`: what is asked for as long as all is well.
+    pub heartbeat: Option<WebAddress>,
+    /// `HeartbeatInterval`: how often.
+    pub heartbeat_interval: Duration,
+    /// `HookTimeout`: how long a command may take.
+    pub hook_timeout: Duration,
+}
+
+/// `OnDelivered`, `OnRetired`, `OnParked`: what is run. The program comes first, then its arguments; empty: nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Hooks {
+    /// `OnDelivered`.
+    pub on_delivered: Vec<String>,
+    /// `OnRetired`.
+    pub on_retired: Vec<String>,
+    /// `OnParked`.
+    pub on_parked: Vec<String>,
+}
+
+impl Hooks {
+    /// What is run on an occasion; empty: nothing.
+    pub fn on(&self, occasion: Occasion) -> &[String] {
+        match occasion {
+            Occasion::Delivered => &self.on_delivered,
+            Occasion::Retired => &self.on_retired,
+            Occasion::Parked => &self.on_parked,
+        }
+    }
+}
+
+/// An address on the web. Shown without its path, which may be a secret.
+#[derive(Clone, PartialEq, Eq)]
+pub struct WebAddress(Url);
+
+impl WebAddress {
+    /// All of it.
+    pub fn url(&self) -> &Url {
+        &self.0
+    }
+}
+
+impl fmt::Display for WebAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.origin().ascii_serialization())
+    }
+}
+
+impl fmt::Debug for WebAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// The keys of `[MONSTER]`; `None` after a report.
+pub(super) fn telling(view: &View<'_>, secrets: &Sources<'_>) -> Option<Telling> {
+    let webhooks = view.get("Webhook", |text| values::list(text).map(web_address).collect::<Result<Vec<_>, _>>());
+    let heartbeat = view.get("Heartbeat", web_address);
+    let heartbeat_interval = view.get("HeartbeatInterval", duration("1s", "1d"));
+    let hook_timeout = view.get("HookTimeout", duration("1s", "1d"));
+    let webhooks = webhooks.unwrap_or_default();
+    if webhooks.iter().any(|one| one.0.scheme() == "http" && !is_this_host(&one.0)) {
+        let message = "the names of files go there unencrypted";
+        view.problems.warn(view.place_of("Webhook"), Complaint::new(message, "use an https:// address"));
+    }
+    Some(Telling {
+        webhooks,
+        webhook_secret: secrets.secret(view, "contentmonster", &WEBHOOK_SECRET),
+        heartbeat,
+        heartbeat_interval: heartbeat_interval?,
+        hook_timeout: hook_timeout?,
+    })
+}
+
+/// The commands of a section; what it doesn't say, `otherwise` says.
+pub(super) fn hooks(view: &View<'_>, start: &Start, otherwise: &Hooks) -> Hooks {
+    let command =
+        |key, otherwise: &Vec<String>| view.get(key, |text| command(text, start)).unwrap_or(otherwise.clone());
+    Hooks {
+        on_delivered: command("OnDelivered", &otherwise.on_delivered),
+        on_retired: command("OnRetired", &otherwise.on_retired),
+        on_parked: command("OnParked", &otherwise.on_parked),
+    }
+}
+
+/// A command's words; none for `none`. A program with a `/` in it is a path like any other.
+fn command(text: &str, start: &Start) -> Result<Vec<String>, Complaint> {
+    if text == "none" {
+        return Ok(Vec::new());
+    }
+    let complaint = |message| {
+        Complaint::new(message, "write a program and its arguments, quoted as for a shell; no shell reads them")
+    };
+    let mut words = shell_words::split(values::not_empty(text)?).map_err(|_| complaint("a quote is not closed"))?;
+    if words.first().is_none_or(String::is_empty) {
+        return Err(complaint("there is no program"));
+    }
+    if words[0].contains('/') {
+        let path = start.path(&words[0])?;
+        words[0] = path.to_str().map(str::to_owned).ok_or_else(|| {
+            Complaint::new("the program's path is not UTF-8 text", "write the path in full, or move the program")
+        })?;
+    }
+    Ok(words)
+}
+
+/// An address with `http://` or `https://`. What is refused is not repeated: there may be a password in it.
+fn web_address(text: &str) -> Result<WebAddress, Complaint> {
+    let remedy = "give one such as https://example.com/hook";
+    let url = Url::parse(values::not_empty(text)?)
+        .map_err(|e| Complaint::new(format!("this is no web address: {e}"), remedy))?;
+    if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
+        return Err(Complaint::new("only http:// and https:// addresses can be asked", remedy));
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err(Complaint::new(
+            "there is a user or a password in the address",
+            "put a token into the path instead",
+        ));
+    }
+    Ok(WebAddress(url))
+}
+
+fn is_this_host(url: &Url) -> bool {
+    match url.host() {
+        Some(url::Host::Ipv4(address)) => address.is_loopback(),
+        Some(url::Host::Ipv6(address)) => address.is_loopback(),
+        Some(url::Host::Domain(name)) => name == "localhost",
+        None => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commands_are_split_as_a_shell_does_and_run_by_none() {
+        let start = Start { beside: "/etc/cm".into(), home: Some("/home/ann".into()) };
+        let words = |text| command(text, &start).unwrap();
+        assert_eq!(words("logger -t 'content monster' $PATH"), ["logger", "-t", "content monster", "$PATH"]);
+        assert_eq!(words("hooks/told.sh a"), ["/etc/cm/hooks/told.sh", "a"]);
+        assert_eq!(words("~/told"), ["/home/ann/told"]);
+        assert_eq!(words("none"), Vec::<String>::new());
+        for bad in ["", "a 'b", "''", "# nothing"] {
+            assert!(command(bad, &start).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn web_addresses_are_shown_without_what_may_be_a_secret() {
+        let address = web_address("https://hooks.example.com:8443/T0K3N?x=1").unwrap();
+        assert_eq!(
+            (address.to_string(), format!("{address:?}").contains("T0K3N")),
+            ("https://hooks.example.com:8443".into(), false)
+        );
+        for bad in ["", "example.com", "ftp://example.com/", "https://", "https://ann:hunter2@example.com/", "http:/x"]
+        {
+            let refused = web_address(bad).map(drop);
+            assert!(bad == "http:/x" || refused.is_err(), "{bad}");
+            assert!(!format!("{refused:?}").contains("hunter2"));
+        }
+    }
+}

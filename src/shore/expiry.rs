@@ -1,0 +1,103 @@
+//! Deletes what was kept in `processed/` for long enough, and only what the ledger knows to have put there.
+//!
+//! Nothing of it is entered: what was deleted is found to be gone by the next look, and the ledger's memory of it is what
+//! receipts are made of. Goes through the versions step by step, from the first that may still have something there.
+
+use std::time::{Duration, Instant};
+
+use super::Directory;
+use super::watch_over::blocking;
+use crate::fault::Fault;
+use crate::ledger::Retiree;
+use crate::local::{self, Expired};
+use crate::records::VersionId;
+use crate::settings::KeepProcessed;
+
+/// How often it is looked for at the most and at the least.
+const OFTEN: Duration = Duration::from_secs(1);
+const SELDOM: Duration = Duration::from_secs(3600);
+/// How many files are deleted before those that are to be retired get their turn.
+const AT_ONCE: usize = 256;
+
+pub(super) struct Expiry<'a> {
+    directory: &'a Directory,
+    /// How long files are kept; `None`: for ever, or not at all.
+    keep: Option<Duration>,
+    next_look: Instant,
+    /// How far this look has come.
+    at: VersionId,
+    /// All before it have nothing in `processed/` any more.
+    done: VersionId,
+    /// Whether this look has met nothing that will have to go later.
+    all_gone: bool,
+    complained: bool,
+}
+
+impl<'a> Expiry<'a> {
+    pub(super) fn new(directory: &'a Directory) -> Self {
+        let keep = match directory.settings.keep_processed {
+            KeepProcessed::For(time) => Some(time),
+            KeepProcessed::Forever | KeepProcessed::No => None,
+        };
+        let first = VersionId(0);
+        Self { directory, keep, next_look: Instant::now(), at: first, done: first, all_gone: true, complained: false }
+    }
+
+    /// Takes a step, if it is time; says how long there is until the next.
+    pub(super) async fn step(&mut self) -> Result<Duration, Fault> {
+        let Some(keep) = self.keep else { return Ok(SELDOM) };
+        let wait = self.next_look.saturating_duration_since(Instant::now());
+        if !wait.is_zero() {
+            return Ok(wait);
+        }
+        let name = &self.directory.settings.name;
+        let step = self.directory.ledger.retirees(name, self.at).await.map_err(|e| e.fault())?;
+        let keep_ms = i64::try_from(keep.as_millis()).unwrap_or(i64::MAX);
+        let until = self.directory.clock.now_ms().saturating_sub(keep_ms);
+        let (old, young): (Vec<_>, Vec<_>) =
+            step.found.into_iter().partition(|one| one.retired_at.is_some_and(|at| at <= until));
+        let went = self.delete(old, until).await?;
+        self.all_gone &= went && young.is_empty();
+        match step.next {
+            Some(next) => self.at = next,
+            None => {
+                (self.at, self.all_gone) = (self.done, true);
+                self.next_look = Instant::now() + (keep / 8).clamp(OFTEN, SELDOM);
+            }
+        }
+        if self.all_gone && step.next.is_some() {
+            self.done = self.at;
+        }
+        Ok(self.next_look.saturating_duration_since(Instant::now()))
+    }
+
+    /// Deletes files; `false` when one of them has to be tried again.
+    async fn delete(&mut self, old: Vec<Retiree>, until: i64) -> Result<bool, Fault> {
+        let (mut failed, mut later, mut deleted) = (None, false, 0_u64);
+        for some in old.chunks(AT_ONCE) {
+            if self.directory.stop.is_cancelled() {
+                return Ok(false);
+            }
+            let location = self.directory.settings.location.clone();
+            let files: Vec<_> = some.iter().map(|one| (one.processed.clone(), one.stamp)).collect();
+            for outcome in blocking(move || local::expire(&location, &files, until)).await? {
+                match outcome {
+                    Ok(Expired::Deleted) => deleted += 1,
+                    Ok(Expired::NotThere) => {}
+                    Ok(Expired::Later) => later = true,
+                    Err(e) => failed = Some(e),
+                }
+            }
+        }
+        let name = &self.directory.settings.name;
+        if deleted > 0 {
+            tracing::info!(directory = %name, files = deleted, "deleted from processed/: KeepProcessed is over");
+        }
+        if let Some(error) = &failed
+            && !std::mem::replace(&mut self.complained, true)
+        {
+            tracing::warn!(directory = %name, "can't tidy up processed/: {}", error.fault());
+        }
+        Ok(failed.is_none() && !later)
+    }
+}

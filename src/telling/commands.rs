@@ -1,0 +1,141 @@
+//! Runs `OnDelivered`, `OnRetired` and `OnParked`: a few at once, each event once unless a crash comes in between.
+
+use std::collections::{HashMap, VecDeque};
+use std::time::Duration;
+
+use tokio::task::{JoinError, JoinSet};
+
+use super::complaint::Complaint;
+use super::facts::Facts;
+use super::{Desk, process};
+use crate::bell::Bell;
+use crate::ledger::{Notice, NoticeId};
+use crate::names::DirectoryName;
+use crate::records::{Occasion, Version};
+use crate::settings::Settings;
+
+/// What the ledger knows the commands by.
+pub(super) const CHANNEL: &str = "command";
+
+/// Commands that run at once.
+const AT_ONCE: usize = 4;
+/// Events fetched from the ledger at once.
+const FETCH: u32 = 256;
+/// How soon a ledger that could not be used is asked again, and how often it is asked anyway.
+const AGAIN: Duration = Duration::from_secs(30);
+/// How long commands have to end when the program does; those that don't are ended, and run again with the next start.
+const GRACE: Duration = Duration::from_secs(3);
+
+/// The events that some command is to be run for.
+pub(super) fn wants(settings: &Settings) -> Vec<(DirectoryName, Occasion)> {
+    let mut all = super::everything(settings);
+    all.retain(|(directory, occasion)| command(settings, directory, *occasion).is_some());
+    all
+}
+
+fn command<'a>(settings: &'a Settings, directory: &DirectoryName, occasion: Occasion) -> Option<&'a [String]> {
+    let directory = settings.directories.iter().find(|one| one.name == *directory)?;
+    Some(directory.hooks.on(occasion)).filter(|words| !words.is_empty())
+}
+
+/// Runs them until it is stopped, or all are told.
+pub(super) async fn run(desk: Desk, bell: Bell) {
+    let mut runner = Runner {
+        desk,
+        after: NoticeId(0),
+        waiting: VecDeque::new(),
+        running: JoinSet::new(),
+        complaints: HashMap::new(),
+        trouble: Complaint::default(),
+    };
+    loop {
+        runner.fill().await;
+        let finishing = runner.desk.finish.is_cancelled();
+        if finishing && runner.running.is_empty() {
+            return;
+        }
+        tokio::select! {
+            Some(ended) = runner.running.join_next() => runner.end(ended).await,
+            () = bell.rung() => {}
+            () = tokio::time::sleep(AGAIN) => {}
+            () = runner.desk.finish.cancelled(), if !finishing => {}
+            () = runner.desk.stop.cancelled() => break,
+        }
+    }
+    let ending = async {
+        while let Some(ended) = runner.running.join_next().await {
+            runner.end(ended).await;
+        }
+    };
+    if tokio::time::timeout(GRACE, ending).await.is_err() {
+        tracing::debug!("commands that still run are ended");
+    }
+}
+
+/// An event, the command that was run for it, and what came of that.
+type Ended = (Notice, Vec<String>, Result<(), String>);
+
+struct Runner {
+    desk: Desk,
+    /// The last event that was fetched.
+    after: NoticeId,
+    /// Fetched, and not begun yet.
+    waiting: VecDeque<Notice>,
+    running: JoinSet<Ended>,
+    /// What was said of each command.
+    complaints: HashMap<Vec<String>, Complaint>,
+    /// What was said of the ledger.
+    trouble: Complaint,
+}
+
+impl Runner {
+    /// Starts as many commands as may run at once.
+    async fn fill(&mut self) {
+        while self.running.len() < AT_ONCE {
+            if self.waiting.is_empty() {
+                match self.desk.ledger.notices(CHANNEL, self.after, FETCH).await {
+                    Ok(notices) => self.waiting.extend(notices),
+                    Err(e) => self.trouble.about("commands wait", &e.to_string()),
+                }
+            }
+            let Some(notice) = self.waiting.pop_front() else { return };
+            self.after = notice.id;
+            self.start(notice).await;
+        }
+    }
+
+    async fn start(&mut self, notice: Notice) {
+        let settings = &self.desk.settings;
+        let Some(words) = command(settings, &notice.version.directory, notice.occasion).map(<[String]>::to_vec) else {
+            return self.told(notice.id).await;
+        };
+        let (variables, limit) = (Facts::of(&notice, settings).variables(), settings.monster.telling.hook_timeout);
+        self.running.spawn(async move {
+            let outcome = process::run(&words, variables, limit).await;
+            (notice, words, outcome)
+        });
+    }
+
+    /// Enters that an event was told, whatever came of the command: one that fails is not run again.
+    async fn end(&mut self, ended: Result<Ended, JoinError>) {
+        let Ok((notice, words, outcome)) = ended else { return };
+        let program = words.first().cloned().unwrap_or_default();
+        let complaint = self.complaints.entry(words).or_default();
+        match outcome {
+            Ok(()) => complaint.is_over(&format!("the command {program}")),
+            Err(why) => {
+                let Version { directory, path, .. } = &notice.version;
+                let occasion = notice.occasion.as_str();
+                complaint.about(&format!("the command {program}, run because {directory}/{path} is {occasion}"), &why);
+            }
+        }
+        self.told(notice.id).await;
+    }
+
+    async fn told(&mut self, notice: NoticeId) {
+        match self.desk.ledger.told(&[notice]).await {
+            Ok(()) => self.trouble.is_over("the ledger"),
+            Err(e) => self.trouble.about("what was told can't be entered, and may be told again", &e.to_string()),
+        }
+    }
+}

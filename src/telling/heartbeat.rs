@@ -1,0 +1,51 @@
+//! Asks for an address at regular times, for as long as the program truly works: what stops, or does nothing, falls silent.
+
+use std::sync::Arc;
+
+use tokio::time::MissedTickBehavior;
+
+use super::Desk;
+use super::complaint::Complaint;
+use super::http::Client;
+use crate::local;
+use crate::settings::WebAddress;
+
+/// Says what keeps the program from working; `None`: nothing does.
+pub type Health = Arc<dyn Fn() -> Option<String> + Send + Sync>;
+
+/// Asks until it is stopped.
+pub(super) async fn beat(desk: Desk, client: Client, address: WebAddress, health: Health) {
+    let mut ticks = tokio::time::interval(desk.settings.monster.telling.heartbeat_interval);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let (mut sick, mut unheard) = (Complaint::default(), Complaint::default());
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => {}
+            () = desk.finish.cancelled() => return,
+            () = desk.stop.cancelled() => return,
+        }
+        let trouble = match desk.ledger.probe().await {
+            Ok(()) if !is_any_location_there(&desk).await => Some("no Location can be looked at".to_owned()),
+            Ok(()) => health(),
+            Err(e) => Some(e.to_string()),
+        };
+        if let Some(why) = trouble {
+            sick.about("no heartbeat is sent", &why);
+            continue;
+        }
+        sick.is_over("the heartbeat");
+        let what = format!("the heartbeat to {address}");
+        match desk.stop.run_until_cancelled(client.get(address.url())).await {
+            None => return,
+            Some(Ok(())) => unheard.is_over(&what),
+            Some(Err(why)) => unheard.about(&what, &why),
+        }
+    }
+}
+
+/// Whether there is still something to look after. A disk that does not answer holds the heart back too.
+async fn is_any_location_there(desk: &Desk) -> bool {
+    let settings = desk.settings.clone();
+    let look = move || settings.directories.iter().any(|directory| local::room_at(&directory.location).is_ok());
+    tokio::task::spawn_blocking(look).await.unwrap_or(false)
+}

@@ -1,0 +1,142 @@
+//! A small HTTP client: one request to an address, over TLS where it says so. Follows no redirection, keeps no connection.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::{Method, Request, StatusCode, header};
+use hyper_util::rt::TokioIo;
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, RootCertStore};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use url::{Host, Url};
+
+use crate::settings::WebAddress;
+
+/// How long a request may take in all.
+const LIMIT: Duration = Duration::from_secs(30);
+/// How much of an answer is read: only whether it is a good one matters.
+const ANSWER: usize = 64 << 10;
+
+/// Asks addresses. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct Client {
+    /// `Err`: why there is no TLS.
+    tls: Result<TlsConnector, String>,
+}
+
+impl Client {
+    /// A client for these addresses. The system's certificates are read where one of them needs TLS.
+    pub(super) async fn new(addresses: impl Iterator<Item = &WebAddress>) -> Self {
+        let mut addresses = addresses;
+        if !addresses.any(|address| address.url().scheme() == "https") {
+            return Self { tls: Err("no address needs it".to_owned()) };
+        }
+        let tls = tokio::task::spawn_blocking(tls).await.unwrap_or_else(|e| Err(e.to_string()));
+        Self { tls: tls.map(|config| TlsConnector::from(Arc::new(config))) }
+    }
+
+    /// Asks for an address.
+    ///
+    /// # Errors
+    /// In words for a person, unless the answer is one of success.
+    pub(super) async fn get(&self, url: &Url) -> Result<(), String> {
+        self.ask(url, Method::GET, &[], Vec::new()).await
+    }
+
+    /// Posts JSON to an address.
+    ///
+    /// # Errors
+    /// As for [`get`](Self::get).
+    pub(super) async fn post(&self, url: &Url, headers: &[(&str, String)], body: Vec<u8>) -> Result<(), String> {
+        self.ask(url, Method::POST, headers, body).await
+    }
+
+    async fn ask(&self, url: &Url, method: Method, headers: &[(&str, String)], body: Vec<u8>) -> Result<(), String> {
+        let asking = self.exchange(url, method, headers, body);
+        let status = tokio::time::timeout(LIMIT, asking)
+            .await
+            .map_err(|_| format!("there was no answer within {} s", LIMIT.as_secs()))??;
+        if status.is_success() {
+            return Ok(());
+        }
+        let advice =
+            if status.is_redirection() { "; redirections are not followed: write the address it leads to" } else { "" };
+        Err(format!("the answer was {status}{advice}"))
+    }
+
+    async fn exchange(
+        &self,
+        url: &Url,
+        method: Method,
+        headers: &[(&str, String)],
+        body: Vec<u8>,
+    ) -> Result<StatusCode, String> {
+        let (host, name) = match url.host() {
+            Some(Host::Domain(name)) => (name.to_owned(), ServerName::try_from(name.to_owned()).ok()),
+            Some(Host::Ipv4(address)) => (address.to_string(), Some(ServerName::from(std::net::IpAddr::from(address)))),
+            Some(Host::Ipv6(address)) => (address.to_string(), Some(ServerName::from(std::net::IpAddr::from(address)))),
+            None => return Err("the address names no host".to_owned()),
+        };
+        let port = url.port_or_known_default().unwrap_or(80);
+        let mut request = Request::builder()
+            .method(method)
+            .uri(&url[url::Position::BeforePath..url::Position::AfterQuery])
+            .header(header::HOST, &url[url::Position::BeforeHost..url::Position::AfterPort])
+            .header(header::USER_AGENT, concat!("contentmonster/", env!("CARGO_PKG_VERSION")))
+            .header(header::CONNECTION, "close");
+        if !body.is_empty() {
+            request = request.header(header::CONTENT_TYPE, "application/json");
+        }
+        for (name, value) in headers {
+            request = request.header(*name, value);
+        }
+        let request = request.body(Full::from(body)).map_err(|e| e.to_string())?;
+        let stream = TcpStream::connect((host, port)).await.map_err(|e| format!("it can't be reached: {e}"))?;
+        if url.scheme() != "https" {
+            return send(stream, request).await;
+        }
+        let tls = self.tls.as_ref().map_err(|why| format!("there is no TLS: {why}"))?;
+        let name = name.ok_or("the host's name can't be in a certificate")?;
+        let stream = tls.connect(name, stream).await.map_err(|e| format!("TLS failed: {e}"))?;
+        send(stream, request).await
+    }
+}
+
+async fn send(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    request: Request<Full<Bytes>>,
+) -> Result<StatusCode, String> {
+    let failed = |e: hyper::Error| format!("the connection failed: {e}");
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(failed)?;
+    let asking = async {
+        let answer = sender.send_request(request).await.map_err(failed)?;
+        let status = answer.status();
+        // Whoever sends more than that has still answered.
+        Limited::new(answer.into_body(), ANSWER).collect().await.ok();
+        Ok(status)
+    };
+    tokio::pin!(asking);
+    tokio::select! {
+        answer = &mut asking => answer,
+        // The connection may end before the last of the answer was looked at.
+        _ = connection => asking.await,
+    }
+}
+
+/// TLS with the certificates that this system trusts.
+fn tls() -> Result<ClientConfig, String> {
+    let found = rustls_native_certs::load_native_certs();
+    let mut roots = RootCertStore::empty();
+    let (usable, _) = roots.add_parsable_certificates(found.certs);
+    if usable == 0 {
+        let why = found.errors.first().map(|e| format!(": {e}")).unwrap_or_default();
+        return Err(format!("this system has no certificates of authorities (Debian: install ca-certificates){why}"));
+    }
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+    Ok(config.map_err(|e| e.to_string())?.with_root_certificates(roots).with_no_client_auth())
+}

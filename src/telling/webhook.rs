@@ -1,0 +1,155 @@
+//! Posts events to one address, in order, many at once, again and again until it takes them or a day is over.
+//!
+//! The form of what is posted has a number; fields may be added under the same number.
+
+use std::time::Duration;
+
+use hmac::{Hmac, KeyInit, Mac};
+use jiff::Timestamp;
+use secrecy::{ExposeSecret, SecretString};
+use serde::Serialize;
+use sha2::Sha256;
+
+use super::Desk;
+use super::complaint::Complaint;
+use super::facts::{EventJson, Facts};
+use super::http::Client;
+use crate::backoff::Backoff;
+use crate::bell::Bell;
+use crate::digest::Digest;
+use crate::ledger::{LedgerError, Notice, NoticeId};
+use crate::settings::WebAddress;
+
+/// The number of the form.
+const FORM: u32 = 1;
+/// The most events in one post.
+const AT_ONCE: u32 = 100;
+/// How old an event may become, in milliseconds.
+const OLDEST: i64 = 24 * 3600 * 1000;
+/// The waits between attempts.
+const WAITS: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(600));
+/// How often the ledger is asked though no bell rang.
+const ANYWAY: Duration = Duration::from_secs(60);
+
+/// What is posted.
+#[derive(Serialize)]
+struct Post {
+    version: u32,
+    shore: String,
+    events: Vec<EventJson>,
+}
+
+/// What the ledger knows an address by: not itself, for it may be a secret.
+pub(super) fn channel(address: &WebAddress) -> String {
+    format!("webhook {}", &Digest::of(address.url().as_str().as_bytes()).to_string()[..16])
+}
+
+/// Posts until it is stopped, or, when it is to finish, until nothing waits or the address doesn't listen.
+pub(super) async fn post(desk: Desk, client: Client, address: WebAddress, channel: String, bell: Bell) {
+    let mut poster = Poster { desk, client, address, channel, complaint: Complaint::default() };
+    let mut failures = 0;
+    loop {
+        let what = format!("the webhook at {}", poster.address);
+        let wait = match poster.post_some().await {
+            Ok(true) => {
+                failures = 0;
+                poster.complaint.is_over(&what);
+                Duration::ZERO
+            }
+            Ok(false) if poster.desk.finish.is_cancelled() => return,
+            Ok(false) => ANYWAY,
+            Err(_) if poster.desk.stop.is_cancelled() => return,
+            Err(why) => {
+                poster.complaint.about(&what, &format!("{why}; events are kept for a day and posted again"));
+                if poster.desk.finish.is_cancelled() {
+                    return;
+                }
+                failures += 1;
+                WAITS.wait(failures, fastrand::f64())
+            }
+        };
+        let rung = async {
+            // A bell is no reason to try sooner what just failed.
+            if failures > 0 { std::future::pending().await } else { bell.rung().await }
+        };
+        tokio::select! {
+            () = rung => {}
+            () = tokio::time::sleep(wait) => {}
+            () = poster.desk.finish.cancelled() => {}
+            () = poster.desk.stop.cancelled() => return,
+        }
+    }
+}
+
+struct Poster {
+    desk: Desk,
+    client: Client,
+    address: WebAddress,
+    channel: String,
+    complaint: Complaint,
+}
+
+impl Poster {
+    /// Posts what waits, as much as goes into one post. `false`: nothing waits.
+    async fn post_some(&self) -> Result<bool, String> {
+        let notices = self.waiting().await.map_err(|e| e.to_string())?;
+        if notices.is_empty() {
+            return Ok(false);
+        }
+        let now = Timestamp::from_millisecond(self.desk.clock.now_ms()).unwrap_or(Timestamp::UNIX_EPOCH);
+        let events = notices.iter().map(|notice| Facts::of(notice, &self.desk.settings).json()).collect();
+        let post = Post { version: FORM, shore: self.desk.ledger.instance().to_string(), events };
+        let body = serde_json::to_vec(&post).map_err(|e| e.to_string())?;
+        let mut headers = vec![("x-contentmonster-timestamp", now.as_second().to_string())];
+        if let Some(secret) = &self.desk.settings.monster.telling.webhook_secret {
+            headers.push(("x-contentmonster-signature", signature(secret, now.as_second(), &body)));
+        }
+        let posting = self.client.post(self.address.url(), &headers, body);
+        let posted = self.desk.stop.run_until_cancelled(posting).await;
+        posted.unwrap_or_else(|| Err("the program ends".to_owned()))?;
+        let ids: Vec<NoticeId> = notices.iter().map(|notice| notice.id).collect();
+        self.desk.ledger.told(&ids).await.map_err(|e| e.to_string())?;
+        Ok(true)
+    }
+
+    /// What is to be posted next; what is too old is dropped.
+    async fn waiting(&self) -> Result<Vec<Notice>, LedgerError> {
+        loop {
+            let mut notices = self.desk.ledger.notices(&self.channel, NoticeId(0), AT_ONCE).await?;
+            let too_old = self.desk.clock.now_ms().saturating_sub(OLDEST);
+            let old: Vec<NoticeId> =
+                notices.extract_if(.., |notice| notice.at < too_old).map(|notice| notice.id).collect();
+            if old.is_empty() {
+                return Ok(notices);
+            }
+            tracing::warn!(
+                "{} events were not taken by the webhook at {} for a day and are dropped",
+                old.len(),
+                self.address
+            );
+            self.desk.ledger.told(&old).await?;
+        }
+    }
+}
+
+/// `sha256=` and the HMAC of the timestamp, a dot and the body, in hexadecimal.
+fn signature(secret: &SecretString, timestamp: i64, body: &[u8]) -> String {
+    let mut mac = Hmac::<Sha256>::new_from_slice(secret.expose_secret().as_bytes()).expect("any length will do");
+    mac.update(format!("{timestamp}.").as_bytes());
+    mac.update(body);
+    let hex: String = mac.finalize().into_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("sha256={hex}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_signature_is_what_openssl_makes_of_it() {
+        // printf '1700000000.{"a":1}' | openssl dgst -sha256 -hmac open-sesame
+        let secret = SecretString::from("open-sesame");
+        let openssl = "sha256=fe178b8b4871d0c3cea950fa350f158cb993504744ee5fd8af6694ddc680f5b7";
+        assert_eq!(signature(&secret, 1_700_000_000, br#"{"a":1}"#), openssl);
+    }
+}
