@@ -72,7 +72,7 @@ fn the_units_user_exists_and_lives_in_its_state_directory() {
     let user = setting(&unit, "User").unwrap();
     let home = format!("/var/lib/{}", setting(&unit, "StateDirectory").unwrap());
     // type, name, id, a quoted description, home, shell
-    let found = read("contentmonster.sysusers.conf").lines().any(|line| {
+    let found = read("contentmonster.sysusers").lines().any(|line| {
         let words: Vec<&str> = line.split_whitespace().collect();
         matches!(words[..], ["u", name, "-", _, at, "/usr/sbin/nologin"] if name == user && at == home)
     });
