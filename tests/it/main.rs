@@ -8,6 +8,7 @@
     reason = "a failed assumption is a failed test, and what it prints explains it"
 )]
 
+mod book;
 mod browser;
 mod churn;
 mod command_line;

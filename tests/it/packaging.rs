@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use contentmonster::settings::Settings;
+use contentmonster::settings::{Environment, Settings};
 
 /// The most exposure that `systemd-analyze security` may find, of 10.
 const EXPOSURE_LIMIT: f32 = 3.0;
@@ -88,8 +88,8 @@ fn the_test_beds_settings_are_valid() {
         fs::write(dir.path().join(secret), "secret\n").unwrap();
     }
     let file = dir.path().join("settings.ini");
-    fs::write(&file, text.replace("@HOST_KEY@", fingerprint)).unwrap();
-
-    let settings = Settings::load(&file).unwrap_or_else(|problems| panic!("{problems}"));
+    let text = text.replace("@HOST_KEY@", fingerprint);
+    let environment = Environment { home: Some(dir.path().to_owned()), ..Environment::default() };
+    let settings = Settings::parse(&text, &file, &environment).unwrap_or_else(|problems| panic!("{problems}"));
     assert_eq!((settings.directories.len(), settings.vessels.len()), (2, 3));
 }
