@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use indicatif::MultiProgress;
+use indicatif::{MultiProgress, ProgressDrawTarget};
 use secrecy::SecretString;
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
@@ -77,6 +77,8 @@ async fn run(screen: Option<MultiProgress>, keep: bool) -> Result<Exit, Box<dyn 
     let outcome = deliver(settings, told.clone(), home.path()).await;
     if let Some(screen) = screen {
         screen.clear()?;
+        // The bars are drawn once more when they end, which would be below the result.
+        screen.set_draw_target(ProgressDrawTarget::hidden());
     }
     for (_, vessel) in vessels {
         vessel.shutdown().await;

@@ -50,10 +50,15 @@ pub fn main() -> Exit {
         Some(Command::Import { origin: Origin::Poni { file, output } }) => import::poni(&file, output.as_deref()),
         Some(Command::Demo { keep }) => demo::demo(keep),
         Some(Command::Completions { shell }) => {
-            clap_complete::generate(shell, &mut Args::command(), "contentmonster", &mut std::io::stdout());
+            clap_complete::generate(shell, &mut arguments(), "contentmonster", &mut std::io::stdout());
             Exit::Good
         }
     }
+}
+
+/// What the command line takes, for man pages and completions.
+pub fn arguments() -> clap::Command {
+    Args::command()
 }
 
 /// Reads the settings, or says everything that is wrong with them.

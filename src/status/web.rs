@@ -1,4 +1,4 @@
-//! The HTTP service: what is asked where. The README lists the paths.
+//! The HTTP service: what is asked where. docs/src/operations.md lists the paths.
 
 use std::convert::Infallible;
 use std::io;

@@ -212,3 +212,28 @@ fn with_the_token_a_vessel_is_paused_and_resumed_from_the_page() {
     }
     daemon.terminate();
 }
+
+/// What the book shows: two vessels, one of them slow, in the middle of their work.
+#[test]
+#[ignore = "draws target/screenshots/book.png, which docs/src/images/status.png is made from"]
+fn the_books_picture() {
+    let plan = Fleet::new().monster("Listen", "127.0.0.1:0").openssh("aurora").proxied().openssh("borealis").proxied();
+    let Some(fleet) = plan.start() else { return };
+    let Some(browser) = Browser::start() else { return };
+    browser.resize(1100, 700);
+    let daemon = fleet.run();
+    browser.open(&page_of(&daemon));
+    browser.wait("both to be connected", &format!("{} && {}", is("aurora", "connected"), is("borealis", "connected")));
+    fleet.vessel("aurora").link().limit(512 << 10);
+    fleet.vessel("borealis").link().limit(2 << 20);
+    for (at, name) in ["tides.csv", "harbour.pdf", "notice to mariners.txt"].into_iter().enumerate() {
+        fleet.put(name, &content(at as u64, 300_000 * (at + 1)));
+    }
+    fleet.put("chart.tif", &content(7, 40 * MIB));
+    let bar = format!("Number({}?.querySelector('progress')?.value ?? 0)", card("borealis"));
+    let most = format!("Number({}?.querySelector('progress')?.max ?? 1)", card("borealis"));
+    browser.wait("most of it to be sent", &format!("{bar} > 0.8 * {most}"));
+    browser.eval("document.documentElement.style.overflow = 'hidden'");
+    println!("{}", browser.screenshot("book.png").display());
+    daemon.kill9();
+}

@@ -9,6 +9,7 @@
 )]
 
 mod addresses;
+mod book;
 mod browser;
 mod certificates;
 mod churn;

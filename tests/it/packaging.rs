@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use contentmonster::settings::Settings;
+use contentmonster::settings::{Environment, Settings};
 
 /// The most exposure that `systemd-analyze security` may find, of 10.
 const EXPOSURE_LIMIT: f32 = 3.0;
@@ -82,7 +82,7 @@ fn the_units_user_exists_and_lives_in_its_state_directory() {
     let user = setting(&unit, "User").unwrap();
     let home = format!("/var/lib/{}", setting(&unit, "StateDirectory").unwrap());
     // type, name, id, a quoted description, home, shell
-    let found = read("contentmonster.sysusers.conf").lines().any(|line| {
+    let found = read("contentmonster.sysusers").lines().any(|line| {
         let words: Vec<&str> = line.split_whitespace().collect();
         matches!(words[..], ["u", name, "-", _, at, "/usr/sbin/nologin"] if name == user && at == home)
     });
@@ -98,8 +98,8 @@ fn the_test_beds_settings_are_valid() {
         fs::write(dir.path().join(secret), "secret\n").unwrap();
     }
     let file = dir.path().join("settings.ini");
-    fs::write(&file, text.replace("@HOST_KEY@", fingerprint)).unwrap();
-
-    let settings = Settings::load(&file).unwrap_or_else(|problems| panic!("{problems}"));
+    let text = text.replace("@HOST_KEY@", fingerprint);
+    let environment = Environment { home: Some(dir.path().to_owned()), ..Environment::default() };
+    let settings = Settings::parse(&text, &file, &environment).unwrap_or_else(|problems| panic!("{problems}"));
     assert_eq!((settings.directories.len(), settings.vessels.len()), (2, 3));
 }
