@@ -53,6 +53,8 @@ pub enum Cause {
     Damaged,
     /// A source that can't be read, or changed meanwhile.
     Source,
+    /// Something that the settings don't name any more.
+    Settings,
     /// Something else.
     Other,
 }
@@ -70,6 +72,7 @@ impl Cause {
             Self::Name => "name",
             Self::Damaged => "damaged",
             Self::Source => "source",
+            Self::Settings => "settings",
             Self::Other => "other",
         }
     }

@@ -62,7 +62,10 @@ where
         Err(exit) => return exit,
     };
     let socket = status::path_beside(&settings.monster.database);
-    runtime.block_on(act(Shore { settings, socket })).unwrap_or_else(|refusal| {
+    let acted = runtime.block_on(act(Shore { settings, socket }));
+    // Nothing that a thread may still do needs an end.
+    runtime.shutdown_background();
+    acted.unwrap_or_else(|refusal| {
         say_error(format_args!("{}", refusal.text));
         refusal.exit
     })

@@ -318,6 +318,10 @@ impl Rounds {
         let due_at = vessel.clock.now_ms() + i64::try_from(wait.as_millis()).unwrap_or(i64::MAX);
         let reason = fault.to_string();
         vessel.ledger.put_off(delivery.id, &reason, due_at, parked).await.map_err(|e| e.fault())?;
+        // New settings may have named it again meanwhile, and have hurried what was parked before this was.
+        if fault.cause == Cause::Settings && vessel.directories.get(&delivery.version.directory).is_some() {
+            return vessel.ledger.retry(&[delivery.id]).await.map_err(|e| e.fault());
+        }
         let (name, directory, path) = (&vessel.settings.name, &delivery.version.directory, &delivery.version.path);
         let word = if parked { "parked" } else { "put off" };
         tracing::warn!(vessel = %name, %directory, file = %path, again_in = ?to_the_millisecond(wait), "{word}: {reason}");

@@ -18,7 +18,7 @@ use crate::transport::{Capabilities, Remote};
 /// The waits between connections, by what ended the last one. A vessel that can't be reached is looked for all the time,
 /// which costs a packet: a link that returns is used within seconds. Where it answers and the connection still fails,
 /// `ReconnectWait` is the longest wait. A refused login may lock an account.
-const AWAY: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(5));
+const AWAY: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(3));
 const SOON: Duration = Duration::from_secs(1);
 pub(super) const UNHURRIED: Backoff = Backoff::new(Duration::from_secs(5), Duration::from_secs(30));
 const SLOW: Backoff = Backoff::new(Duration::from_secs(30), Duration::from_secs(900));

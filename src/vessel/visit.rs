@@ -65,7 +65,8 @@ impl Visit {
         match self.vessel.directories.get(&version.directory) {
             Some((directory, _)) => Ok(self.vessel.settings.destination(&directory, &version.path)),
             None => Err(Fault::file(format_args!("[Directory {}] is not configured any more", version.directory))
-                .mend("configure it again, or let the delivery rest")),
+                .mend("configure it again, or let the delivery rest")
+                .of(Cause::Settings)),
         }
     }
 
@@ -150,7 +151,7 @@ impl Visit {
     /// Opens the source, which must still be this version. All vessels that send it read it together.
     pub(super) async fn open_source(&self, version: &Version) -> Result<Source, Fault> {
         let Some((directory, _)) = self.vessel.directories.get(&version.directory) else {
-            return Err(Fault::file("the directory is not configured any more"));
+            return Err(Fault::file("the directory is not configured any more").of(Cause::Settings));
         };
         let follow = directory.links == Links::Follow;
         let source = self.vessel.feed.open(&directory.location, &version.path, version.stamp, follow).await;

@@ -156,7 +156,9 @@ fn a_changed_file_is_copied_whole_or_where_that_is_wished_as_a_delta() {
         let mut bytes = content(5, 8 * MIB);
         fleet.put("big", &bytes);
         let there = place(&fleet).join("big");
-        wait_until("the first version", || fs::read(&there).is_ok_and(|held| held == bytes));
+        // Once it is there, it still has to be acknowledged: what is changed before that was never delivered.
+        daemon.wait_for_log(&["delivered", "big"]);
+        assert!(fs::read(&there).unwrap() == bytes);
         bytes[4 * MIB..4 * MIB + 1000].copy_from_slice(&content(6, 1000));
         fleet.put("big", &bytes);
         wait_until("the second version", || fs::read(&there).is_ok_and(|held| held == bytes));

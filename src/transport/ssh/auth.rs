@@ -83,7 +83,7 @@ impl<'a> Login<'a> {
         if self.try_keys().await? {
             return Ok(true);
         }
-        if !self.offers(MethodKind::PublicKey) {
+        if !self.offers(MethodKind::PublicKey) && self.steps == 0 {
             // It takes none now. It may want a password first.
             self.tried.clear();
         }
