@@ -29,7 +29,7 @@ use crate::transport::ConnectError;
 const KEEPALIVE: Duration = Duration::from_secs(15);
 
 /// How long after the last knock the next one follows.
-const KNOCK: Duration = Duration::from_secs(2);
+const KNOCK: Duration = Duration::from_secs(1);
 
 /// A connection, through hops where the way has any. It ends when the last clone and the last channel are gone.
 #[derive(Clone)]
