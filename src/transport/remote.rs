@@ -25,6 +25,8 @@ const MOST_ENTRIES: usize = 1_000_000;
 /// How often it is looked whether a vessel is silent, and how long it may take for a sign of life.
 const LOOK: Duration = Duration::from_millis(250);
 const SIGN_OF_LIFE: Duration = Duration::from_secs(2);
+/// How much a vessel has to answer for, in bytes, until it counts as one that goes on after a silence.
+const GOES_ON: u64 = 256 << 10;
 
 /// A connected vessel; cheap to clone. It hangs up when the last clone is dropped.
 #[derive(Clone)]
@@ -192,11 +194,14 @@ impl Remote {
         }
     }
 
-    /// Waits until there is a sign of life from a vessel that was silent.
+    /// Waits until a vessel that was silent goes on: it has answered for what was on its way, or for more than what its own
+    /// system may have kept for us during an outage. The answers that were under way come as soon as a link returns, while
+    /// what we send may still wait seconds for its next try.
     pub async fn talking(&self) {
         let Some(connection) = self.connection() else { return };
+        let before = self.0.lane.answered_bytes();
         let answering = async {
-            while self.is_lost() || self.0.lane.is_silent() {
+            while self.is_lost() || self.0.lane.answered_bytes() < before + GOES_ON {
                 tokio::time::sleep(LOOK).await;
             }
         };

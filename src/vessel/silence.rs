@@ -28,8 +28,7 @@ pub(super) async fn another(visit: &Visit, connecting: &AtomicBool) -> Remote {
         connecting.store(true, Ordering::Relaxed);
         tokio::select! {
             connected = Remote::connect(settings, environment, visit.remote.known()) => match connected {
-                Ok(remote) if visit.remote.is_lost() || visit.remote.lane().is_silent() => return remote,
-                Ok(remote) => remote.hang_up().await,
+                Ok(remote) => return remote,
                 Err(e) => {
                     tracing::debug!(vessel = %settings.name, "no other connection: {e}");
                     tokio::time::sleep(AGAIN).await;
