@@ -2,6 +2,7 @@
 
 mod file;
 mod journal;
+mod line;
 mod screen;
 mod syslog;
 
@@ -18,9 +19,9 @@ use tracing_subscriber::{EnvFilter, Layer};
 
 use crate::settings::{LogFormat, LogTarget, Logging};
 use file::LogFile;
-use journal::Journal;
+use journal::JOURNAL;
 use screen::AroundBars;
-use syslog::Syslog;
+use syslog::SYSLOG;
 
 /// The environment variable that sets what is logged, as `info` or `contentmonster::vessel=debug`.
 pub const VARIABLE: &str = "CONTENTMONSTER_LOG";
@@ -75,8 +76,8 @@ pub fn start(settings: Option<&Logging>, bars: Option<MultiProgress>) -> Result<
             log.file = Some(file.clone());
             lines(file, json, false)
         }
-        (None, LogTarget::Syslog) => bare_lines(Syslog, json),
-        (None, LogTarget::StandardError) if journal::reads_standard_error() => bare_lines(Journal, json),
+        (None, LogTarget::Syslog) => bare_lines(SYSLOG, json),
+        (None, LogTarget::StandardError) if journal::reads_standard_error() => bare_lines(JOURNAL, json),
         (None, LogTarget::StandardError) => {
             lines(AroundBars::new(bars.unwrap_or_default()), json, io::stderr().is_terminal())
         }

@@ -4,7 +4,6 @@ use std::fs;
 
 use crate::fleet::Fleet;
 use crate::fleet::content::{MIB, content};
-use crate::fleet::daemon::Ended;
 use crate::fleet::plan::FleetPlan;
 use crate::fleet::vessel::{PASSWORD, Vessel};
 use crate::fleet::wait::wait_until;
@@ -25,14 +24,6 @@ fn behind_a_hop(plan: FleetPlan) -> Option<Fleet> {
     let fleet = plan.openssh("hop").proxied().start()?;
     through(&fleet, &["hop"]);
     Some(fleet)
-}
-
-#[track_caller]
-fn checked_unfit(fleet: &Fleet) -> Ended {
-    let checked = fleet.call(&["check"], "");
-    assert_ne!(checked.code, Some(0), "{checked:?}");
-    println!("{}", checked.stdout);
-    checked
 }
 
 #[test]
@@ -119,18 +110,18 @@ fn what_goes_wrong_at_a_hop_is_told_of_the_hop() {
     let at = format!("the hop 127.0.0.1:{}", hop.port());
 
     hop.configure("AllowTcpForwarding no");
-    checked_unfit(&fleet).must_say(&["BAD", "inner", &at, "does not pass us on", "AllowTcpForwarding local"]);
+    fleet.checked_unfit().must_say(&["BAD", "inner", &at, "does not pass us on", "AllowTcpForwarding local"]);
     hop.configure("AllowTcpForwarding local\nPermitOpen 127.0.0.1:1");
-    checked_unfit(&fleet).must_say(&["BAD", "inner", &at, "does not pass us on", "PermitOpen"]);
+    fleet.checked_unfit().must_say(&["BAD", "inner", &at, "does not pass us on", "PermitOpen"]);
     hop.configure("PermitOpen any");
 
     fleet.vessel("inner").stop();
     let inner = format!("127.0.0.1:{}", fleet.vessel("inner").port());
-    checked_unfit(&fleet).must_say(&["BAD", "inner", &format!("{inner} can't be reached"), &at, "no connection"]);
+    fleet.checked_unfit().must_say(&["BAD", "inner", &format!("{inner} can't be reached"), &at, "no connection"]);
     fleet.vessel("inner").start();
 
     hop.authorize("");
-    checked_unfit(&fleet).must_say(&[
+    fleet.checked_unfit().must_say(&[
         "BAD",
         &at,
         "refuses the login of root",
@@ -138,7 +129,7 @@ fn what_goes_wrong_at_a_hop_is_told_of_the_hop() {
         "authorized_keys on the hop",
     ]);
     hop.stop();
-    checked_unfit(&fleet).must_say(&["BAD", "inner", &at]);
+    fleet.checked_unfit().must_say(&["BAD", "inner", &at]);
 }
 
 #[test]
@@ -147,7 +138,7 @@ fn a_hop_is_checked_for_its_own_host_key_and_trust_shows_both() {
     let known = fs::read_to_string(fleet.known_hosts()).unwrap();
     fs::write(fleet.known_hosts(), "").unwrap();
     let at = format!("the hop 127.0.0.1:{}", fleet.vessel("hop").port());
-    checked_unfit(&fleet).must_say(&["BAD", "inner", &at, "unknown host key", "trust inner"]);
+    fleet.checked_unfit().must_say(&["BAD", "inner", &at, "unknown host key", "trust inner"]);
 
     let trusted = fleet.call(&["trust", "inner"], "yes\nyes\n");
     assert_eq!(trusted.code, Some(0), "{trusted:?}");
@@ -160,7 +151,7 @@ fn a_hop_is_checked_for_its_own_host_key_and_trust_shows_both() {
     let other_key = lines(fleet.vessel("inner")).split_once(' ').unwrap().1.to_owned();
     let forged = format!("[127.0.0.1]:{} {other_key}", fleet.vessel("hop").port());
     fs::write(fleet.known_hosts(), format!("{}{forged}", lines(fleet.vessel("inner")))).unwrap();
-    checked_unfit(&fleet).must_say(&[
+    fleet.checked_unfit().must_say(&[
         "BAD",
         "inner",
         &at,
@@ -191,5 +182,5 @@ fn a_hop_is_never_sent_the_vessels_password() {
     assert_eq!(fleet.once().code, Some(0), "the hop takes the key, the vessel the password");
     fleet.assert_equal("inner", "cargo", b"cargo");
     fleet.vessel("hop").authorize("");
-    checked_unfit(&fleet).must_say(&["BAD", "the hop", "refuses the login", "it takes publickey, password"]);
+    fleet.checked_unfit().must_say(&["BAD", "the hop", "refuses the login", "it takes publickey, password"]);
 }

@@ -7,7 +7,6 @@ use std::path::Path;
 use std::process::Command;
 
 use crate::fleet::Fleet;
-use crate::fleet::daemon::Ended;
 use crate::fleet::vessel::Vessel;
 
 /// Type and key of a vessel's host key, as they stand in a line.
@@ -29,14 +28,6 @@ fn delivers(fleet: &Fleet, vessels: &[&str]) {
     let done = fleet.once();
     assert_eq!(done.code, Some(0), "{done:?}");
     vessels.iter().for_each(|vessel| fleet.assert_equal(vessel, "cargo", b"cargo"));
-}
-
-#[track_caller]
-fn checked_unfit(fleet: &Fleet) -> Ended {
-    let checked = fleet.call(&["check"], "");
-    assert_ne!(checked.code, Some(0), "{checked:?}");
-    println!("{}", checked.stdout);
-    checked
 }
 
 #[test]
@@ -68,7 +59,7 @@ fn a_hashed_name_with_another_key_is_a_changed_key() {
     let line = format!("[127.0.0.1]:{} {}\n", open.port(), key_of(other));
     fs::write(fleet.known_hosts(), format!("# a comment\n{line}{}", other.known_hosts_line())).unwrap();
     keygen(&["-H", "-f"], &fleet.known_hosts());
-    checked_unfit(&fleet).must_say(&["BAD", "vessel open", "has another", "known_hosts:2"]);
+    fleet.checked_unfit().must_say(&["BAD", "vessel open", "has another", "known_hosts:2"]);
 }
 
 #[test]
@@ -77,7 +68,7 @@ fn a_revoked_key_is_refused_even_where_a_line_knows_it() {
     let known = fs::read_to_string(fleet.known_hosts()).unwrap();
     let revoked = format!("@revoked * {}\n", key_of(fleet.vessel("bad")));
     fs::write(fleet.known_hosts(), format!("{known}{revoked}")).unwrap();
-    let checked = checked_unfit(&fleet);
+    let checked = fleet.checked_unfit();
     checked.must_say(&["BAD", "vessel bad", "known_hosts:3", "revoked"]);
     checked.must_say(&["ok", "vessel good", "connected"]);
 }
@@ -103,7 +94,7 @@ fn a_host_certificate_is_taken_while_it_is_valid_and_for_this_host() {
     certify(fleet.vessel("stranger"), &other_ca, "127.0.0.1", "-1d:+1d");
     let authority = fs::read_to_string(ca.with_extension("pub")).unwrap();
     fs::write(fleet.known_hosts(), format!("@cert-authority 127.0.0.* {authority}")).unwrap();
-    let checked = checked_unfit(&fleet);
+    let checked = fleet.checked_unfit();
     checked.must_say(&["ok", "vessel good", "connected"]);
     checked.must_say(&["BAD", "vessel expired", "certificate", "expired"]);
     checked.must_say(&["BAD", "vessel foreign", "certificate", "elsewhere.example"]);

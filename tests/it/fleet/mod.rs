@@ -174,6 +174,15 @@ impl Fleet {
         self.call(&["--once"], "")
     }
 
+    /// Has the program check its settings and vessels, of which something must be wrong.
+    #[track_caller]
+    pub(crate) fn checked_unfit(&self) -> Ended {
+        let checked = self.call(&["check"], "");
+        assert_ne!(checked.code, Some(0), "{checked:?}");
+        println!("{}", checked.stdout);
+        checked
+    }
+
     /// Runs the program with this fleet's settings and more arguments, and waits for its end.
     #[track_caller]
     pub(crate) fn call(&self, arguments: &[&str], input: &str) -> Ended {
