@@ -1,7 +1,7 @@
 //! What a service manager is told (`sd_notify`): ready, how it goes, that it is alive, reloading, stopping. Silent where
 //! there is none.
 
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 use std::time::Duration;
 
 use indicatif::BinaryBytes;
@@ -20,14 +20,24 @@ const GLANCE: Duration = Duration::from_secs(2);
 /// What tells the service manager; it goes on until this is dropped.
 pub(super) struct Service {
     _tasks: [AbortOnDropHandle<()>; 2],
+    stopping: Arc<Once>,
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        // With little to end, all may be over before the task had its turn.
+        say_that_it_stops(&self.stopping);
+    }
 }
 
 impl Service {
     /// Tells that the daemon is up, and from now on how it goes and that it is alive.
     pub(super) fn announce(gatherer: watch::Receiver<Arc<Gatherer>>, ledger: Ledger, stop: CancellationToken) -> Self {
         tell(&[NotifyState::Ready]);
-        let tasks = [tokio::spawn(tell_how_it_goes(gatherer, stop)), tokio::spawn(keep_watch(ledger))];
-        Self { _tasks: tasks.map(AbortOnDropHandle::new) }
+        let stopping = Arc::new(Once::new());
+        let telling = tell_how_it_goes(gatherer, stop, stopping.clone());
+        let tasks = [tokio::spawn(telling), tokio::spawn(keep_watch(ledger))];
+        Self { _tasks: tasks.map(AbortOnDropHandle::new), stopping }
     }
 
     /// New settings are being taken over.
@@ -44,7 +54,7 @@ impl Service {
 }
 
 /// Tells how it goes whenever that has changed, and at last that it stops.
-async fn tell_how_it_goes(mut gatherer: watch::Receiver<Arc<Gatherer>>, stop: CancellationToken) {
+async fn tell_how_it_goes(mut gatherer: watch::Receiver<Arc<Gatherer>>, stop: CancellationToken, stopping: Arc<Once>) {
     let mut told = String::new();
     // Nobody hears it: then it needs not be found out either.
     while std::env::var_os("NOTIFY_SOCKET").is_some() {
@@ -63,7 +73,12 @@ async fn tell_how_it_goes(mut gatherer: watch::Receiver<Arc<Gatherer>>, stop: Ca
         }
     }
     stop.cancelled().await;
-    tell(&[NotifyState::Stopping, NotifyState::Status("stopping; what is on its way goes on with the next start")]);
+    say_that_it_stops(&stopping);
+}
+
+fn say_that_it_stops(stopping: &Once) {
+    let status = "stopping; what is on its way goes on with the next start";
+    stopping.call_once(|| tell(&[NotifyState::Stopping, NotifyState::Status(status)]));
 }
 
 /// One line of how it goes, for `systemctl status`.
