@@ -139,6 +139,14 @@ impl Files {
         }
     }
 
+    /// How many bytes are worth a file of their own.
+    pub(super) fn worth_a_file(&self) -> u64 {
+        match self {
+            Self::Sftp(sftp) => sftp.worth_a_file(),
+            Self::Disk(_) => PIECE,
+        }
+    }
+
     /// Bytes written over a link that wait for an answer.
     pub(super) fn unanswered_bytes(&self) -> u64 {
         match self {

@@ -10,7 +10,7 @@ use super::error::{ConnectError, RemoteError};
 use super::file::RemoteFile;
 use super::files::Files;
 use super::sftp::{Limits, OpenFlags, Sftp, SftpError};
-use super::ssh::{Connection, SshEnvironment, place};
+use super::ssh::{Connection, Follow, Lead, SshEnvironment, Turn, place};
 use crate::names::RemotePath;
 use crate::settings::Vessel;
 
@@ -35,15 +35,21 @@ struct Inner {
 }
 
 impl Lane {
-    /// A lane on a connection of its own.
+    /// A lane on a connection of its own, which logs in when the one that it follows has.
     ///
     /// # Errors
     /// As [`Remote::connect`](super::Remote::connect).
-    pub async fn connect(vessel: &Arc<Vessel>, environment: &Arc<SshEnvironment>) -> Result<Self, ConnectError> {
+    pub async fn connect(
+        vessel: &Arc<Vessel>,
+        environment: &Arc<SshEnvironment>,
+        follow: Option<Follow>,
+    ) -> Result<Self, ConnectError> {
         if let Some(target) = &vessel.local {
             return Ok(Self::here(Disk::open(target, vessel.timeout).await?));
         }
-        let connection = Connection::open(vessel, environment).await?;
+        let alone = Lead::alone();
+        let turn = follow.map_or(Turn::Lead(&alone), Turn::Follow);
+        let connection = Connection::open(vessel, environment, turn).await?;
         let (lane, extensions) = Self::start(&connection, vessel).await?;
         let no_answer = |e: RemoteError| ConnectError::Handshake { place: place(vessel), why: e.to_string() };
         lane.find_limits(&extensions).await.map_err(no_answer)?;
@@ -118,6 +124,11 @@ impl Lane {
         self.0.files.round_trip()
     }
 
+    /// How many bytes are worth a file of their own, which takes a round trip to open: what goes out meanwhile.
+    pub fn worth_a_file(&self) -> u64 {
+        self.0.files.worth_a_file()
+    }
+
     /// Whether the vessel grants so small a window that one channel can't fill a path of some length.
     pub fn has_small_window(&self) -> bool {
         self.0.files.takes_at_once() < SMALL_WINDOW
@@ -125,7 +136,7 @@ impl Lane {
 
     /// Whether its connection sends with BBR, which a loss here and there does not slow down.
     pub fn sends_with_bbr(&self) -> bool {
-        self.0.connection.as_ref().is_some_and(|connection| connection.congestion() == "bbr")
+        self.0.connection.as_ref().is_some_and(Connection::sends_with_bbr)
     }
 
     /// Whether it shares its connection with another.

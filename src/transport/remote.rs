@@ -15,7 +15,7 @@ use super::file::RemoteFile;
 use super::lane::Lane;
 use super::sftp::{Attrs, OpenFlags, SftpError, Space};
 use super::shell::Script;
-use super::ssh::{Connection, SshEnvironment, place};
+use super::ssh::{Connection, Lead, SshEnvironment, Turn, place};
 use crate::names::RemotePath;
 use crate::settings::Vessel;
 
@@ -51,7 +51,8 @@ struct Ssh {
 impl Remote {
     /// Connects, logs in, starts SFTP and finds out what the vessel offers. What is known of its shell from an earlier
     /// connection is not waited for: round trips and processes, half a second on a long path. It is found out all the
-    /// same, and the connection ends if it has changed. For a target on this host, looks whether it is there.
+    /// same, and the connection ends if it has changed. For a target on this host, looks whether it is there. `lead` is told
+    /// how far it has come.
     ///
     /// # Errors
     /// [`ConnectError`]: what failed, and what a person can do.
@@ -59,12 +60,13 @@ impl Remote {
         vessel: &Arc<Vessel>,
         environment: &Arc<SshEnvironment>,
         known: Option<&Capabilities>,
+        lead: &Lead,
     ) -> Result<Self, ConnectError> {
         if let Some(target) = &vessel.local {
             let lane = Lane::here(Disk::open(target, vessel.timeout).await?);
             return Ok(Self::new(None, lane, Capabilities::of_this_host(), vessel.timeout));
         }
-        let connection = Connection::open(vessel, environment).await?;
+        let connection = Connection::open(vessel, environment, Turn::Lead(lead)).await?;
         let timeout = vessel.timeout;
         let no_answer = |e: RemoteError| ConnectError::Handshake { place: place(vessel), why: e.to_string() };
         // Side by side: each takes several round trips, and the account's profile its time.
@@ -176,6 +178,27 @@ impl Remote {
     pub fn lost_error(&self) -> RemoteError {
         let what = if self.is_this_host() { "the target is away" } else { "the connection is gone" };
         RemoteError::new(ErrorKind::Connection, what, self.why_lost())
+    }
+
+    /// Asks for a sign of life and waits for it, for ever where none comes.
+    pub async fn ping(&self) {
+        if let Some(connection) = self.connection() {
+            connection.ping().await;
+        }
+    }
+
+    /// Has a connection that was a spare looked after as any other.
+    pub fn keep_alive(&self) {
+        if let Some(connection) = self.connection().cloned() {
+            tokio::spawn(async move { connection.keep_alive().await });
+        }
+    }
+
+    /// Waits until the host takes another connection: a link that was down carries again.
+    pub async fn host_answers(&self) {
+        if let Some(connection) = self.connection() {
+            connection.host_answers().await;
+        }
     }
 
     /// Waits until the vessel has been silent for so long, with answers due, that the link seems to be down. One that is

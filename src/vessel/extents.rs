@@ -61,7 +61,7 @@ pub(super) struct Part {
     pub(super) ragged: bool,
 }
 
-/// Ranges are not cut shorter than this, in bytes: each costs round trips and a file.
+/// Ranges are not cut shorter than this, in bytes, and grow by as much: each costs round trips and a file.
 const SHORTEST: u64 = 128 << 10;
 /// How much of the file all takers together should be spread over, in bytes: what they read is hashed on the way, and kept
 /// until it was.
@@ -108,16 +108,18 @@ impl Extents {
     }
 
     /// Takes the beginning of the first missing range, and reserves what follows it: less towards the end of the file, so
-    /// that all of `takers` end at about the same time. Where nothing is missing, or nothing near enough to what is joined,
-    /// takes half of what another has reserved. `None` when there is nothing to take.
-    pub(super) fn take(&mut self, takers: usize) -> Option<Piece> {
-        let share = self.share(takers);
+    /// that all of `takers` end at about the same time, but hardly less than is `worth` a file of its own. Where nothing is
+    /// missing, or nothing near enough to what is joined, takes half of what another has reserved. `None` when there is
+    /// nothing to take.
+    pub(super) fn take(&mut self, takers: usize, worth: u64) -> Option<Piece> {
+        let worth = worth.clamp(self.shortest(), self.longest);
+        let share = self.share(takers).max(worth);
         let far = self.joined.saturating_add(self.ahead);
         let Some((start, end)) = self.missing.0.first_key_value().map(|(start, end)| (*start, *end)) else {
-            return self.take_over(far);
+            return self.take_over(far, worth);
         };
         if start != self.joined && start >= far {
-            return self.take_over(far);
+            return self.take_over(far, worth);
         }
         self.missing.0.pop_first();
         self.taken += 1;
@@ -134,11 +136,11 @@ impl Extents {
         Some(Piece { range: start..first, next })
     }
 
-    /// Takes the second half of the largest reserve, if that is worth a part of its own and begins before `far`.
-    fn take_over(&mut self, far: u64) -> Option<Piece> {
+    /// Takes the second half of the largest reserve, if that is `worth` a part of its own and begins before `far`.
+    fn take_over(&mut self, far: u64, worth: u64) -> Option<Piece> {
         let (start, end) = self.reserved.0.iter().max_by_key(|(start, end)| *end - *start).map(|(s, e)| (*s, *e))?;
         let middle = start + (end - start) / 2;
-        if end - middle < self.shortest() || middle >= far {
+        if end - middle < worth || middle >= far {
             return None;
         }
         self.taken += 1;
@@ -243,7 +245,7 @@ mod tests {
 
     /// Takes a piece and, if it is a part, all that is reserved for it.
     fn taken_whole(extents: &mut Extents, takers: usize) -> Option<Piece> {
-        let mut piece = extents.take(takers)?;
+        let mut piece = extents.take(takers, 0)?;
         while !piece.next && extents.lengthen(&mut piece) {}
         Some(piece)
     }
@@ -261,13 +263,13 @@ mod tests {
         assert_eq!(useless, [0]);
         let part = |range, ragged| Part { range, ragged };
         assert_eq!(extents.joinable(), [part(10..30, true), part(30..55, true), part(55..70, false)]);
-        assert_eq!(extents.take(1).unwrap().range, 70..100);
+        assert_eq!(extents.take(1, 0).unwrap().range, 70..100);
     }
 
     #[test]
     fn a_part_of_which_some_was_lost_may_hold_more_than_is_counted() {
         let (mut extents, _) = Extents::new(100, 50, 100, 0, Vec::new());
-        let (first, second) = (extents.take(1).unwrap(), extents.take(1).unwrap());
+        let (first, second) = (extents.take(1, 0).unwrap(), extents.take(1, 0).unwrap());
         let end = second.range.end;
         extents.give(second.clone(), end - 1);
         extents.give(first, second.range.start);
@@ -277,29 +279,29 @@ mod tests {
     #[test]
     fn where_there_is_no_room_for_parts_only_what_comes_next_is_taken() {
         let (mut extents, _) = Extents::new(100, 10, 100, 0, Vec::new());
-        let (first, second) = (extents.take(1).unwrap(), extents.take(1).unwrap());
+        let (first, second) = (extents.take(1, 0).unwrap(), extents.take(1, 0).unwrap());
         assert!(extents.stay_close() && !extents.stay_close());
-        assert_eq!(extents.take(1), None);
+        assert_eq!(extents.take(1, 0), None);
         extents.give(second, 15);
         extents.give(first, 10);
-        assert_eq!(extents.take(1), None, "what is complete is joined first");
+        assert_eq!(extents.take(1, 0), None, "what is complete is joined first");
         extents.join(15);
-        assert_eq!(extents.take(1), Some(Piece { range: 15..20, next: true }));
+        assert_eq!(extents.take(1, 0), Some(Piece { range: 15..20, next: true }));
     }
 
     #[test]
     fn nothing_is_taken_far_ahead_of_what_is_joined() {
         let (mut extents, _) = Extents::new(100, 10, 20, 0, Vec::new());
-        let first = extents.take(1).unwrap();
+        let first = extents.take(1, 0).unwrap();
         assert_eq!(ranges(&mut extents, 1).len(), 1);
         extents.give(first, 10);
-        assert_eq!(extents.take(1), Some(Piece { range: 20..30, next: false }));
+        assert_eq!(extents.take(1, 0), Some(Piece { range: 20..30, next: false }));
     }
 
     #[test]
     fn many_takers_get_a_share_each() {
         let (mut extents, _) = Extents::new(16 << 20, 10 << 20, u64::MAX, 0, Vec::new());
-        assert_eq!(extents.take(8).unwrap().range, 0..SHORTEST);
+        assert_eq!(extents.take(8, 0).unwrap().range, 0..SHORTEST);
         let second = taken_whole(&mut extents, 8).unwrap().range;
         assert_eq!(second.end - second.start, (16 << 20).min(SPREAD / 8).min(((16 << 20) - SHORTEST) / 16));
     }
@@ -307,10 +309,10 @@ mod tests {
     #[test]
     fn what_comes_next_grows_until_somebody_else_takes_what_follows() {
         let (mut extents, _) = Extents::new(100, 10, 1000, 0, Vec::new());
-        let mut piece = extents.take(1).unwrap();
+        let mut piece = extents.take(1, 0).unwrap();
         assert!(piece.next && extents.lengthen(&mut piece));
         assert_eq!(piece.range, 0..20);
-        let other = extents.take(1).unwrap();
+        let other = extents.take(1, 0).unwrap();
         assert!(!other.next && !extents.lengthen(&mut piece));
         extents.give(other, 30);
         assert!(extents.joinable().is_empty(), "the file is being appended to");
@@ -322,8 +324,8 @@ mod tests {
     fn who_has_nothing_left_takes_half_of_what_another_has_reserved() {
         let size = 20 * SHORTEST;
         let (mut extents, _) = Extents::new(size, size, u64::MAX, 0, Vec::new());
-        let first = extents.take(1).unwrap();
-        let mut slow = extents.take(1).unwrap();
+        let first = extents.take(1, 0).unwrap();
+        let mut slow = extents.take(1, 0).unwrap();
         assert_eq!(slow.range, SHORTEST..2 * SHORTEST);
         let mut rest = taken_whole(&mut extents, 1).unwrap();
         while rest.range.end < size {
@@ -333,7 +335,7 @@ mod tests {
         let reserved = extents.reserved.bytes();
         let over = taken_whole(&mut extents, 1).unwrap();
         assert!(over.range.end - over.range.start >= reserved / 2, "{over:?} of {reserved}");
-        while extents.take(1).is_some() {}
+        while extents.take(1, 0).is_some() {}
         while extents.lengthen(&mut slow) {}
         assert!(slow.range.end < over.range.start, "{slow:?} {over:?}");
         extents.give(first, SHORTEST);
@@ -356,7 +358,7 @@ mod tests {
             let (mut at, mut working) = (0, Vec::new());
             while !extents.is_joined() {
                 let fate = fates.next().unwrap_or(100);
-                if working.len() < takers && let Some(piece) = extents.take(takers) {
+                if working.len() < takers && let Some(piece) = extents.take(takers, 0) {
                     prop_assert!(!piece.next || piece.range.start == at);
                     working.push(piece);
                     if fate % 2 == 0 {

@@ -4,51 +4,67 @@
 //! for the length of the path, and on a long path connections, each of which adds a congestion window. Knows nothing of what
 //! is sent.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::{Duration, Instant};
 
-use futures_util::future::{FutureExt, join_all, ready};
+use futures_util::future::{join_all, ready};
 use futures_util::stream::{self, StreamExt};
 use tokio::sync::{Notify, watch};
 use tokio::time::timeout;
 
+use super::advance::Coming;
 use crate::settings::{self, Connections};
-use crate::transport::{ConnectError, Lane, SshEnvironment};
+use crate::transport::{ConnectError, Lane, Path, SshEnvironment};
 
 /// Connections that `auto` makes at the most.
 const MOST: usize = 8;
 /// Further lanes are worth their set-up for so many bytes that still have to go, and for so many round trips that these
 /// will take at the present rate.
-const WORTH_BYTES: u64 = 4 << 20;
+pub(super) const WORTH_BYTES: u64 = 4 << 20;
 const WORTH_ROUND_TRIPS: u32 = 30;
 /// Round trips that a new connection takes until it carries its share.
 const UP_TO_SPEED: u32 = 8;
 /// From this round trip on a path counts as long: there, losses and windows limit a connection, and not a processor.
-const LONG: Duration = Duration::from_millis(20);
+pub(super) const LONG: Duration = Duration::from_millis(20);
 /// Connections that a long path gets at once, and new ones that may be logging in at the same time.
 const FIRST_STEP: usize = 4;
-const LOGGING_IN: usize = 4;
-/// The rate from which on further connections help one that sends with BBR, in bytes per second; and how often it is looked
-/// at. BBR alone fills a slow link, whatever that loses, and eight of them drown its queue (16 MiB at 4 Mbit/s: 4.5 MB were
-/// sent in vain); on a fast one the kernel's buffers and the time that lost packets take limit each.
-const FAST: f64 = 1e6;
+pub(super) const LOGGING_IN: usize = 4;
+/// With BBR, whose rate a loss here and there does not slow down, one connection fills most paths, and those that share a
+/// queue drown it: 16 MiB at 4 Mbit/s cost eight of them 4.5 MB that were sent in vain, and the last of eight may crawl. So
+/// there is another for each so many bytes in flight, which is about what a kernel keeps for one (`tcp_wmem`).
+const MOST_IN_FLIGHT: f64 = (2 << 20) as f64;
+/// On a path as long as this each needs seconds to come up to speed, so three do it together, once the first has so many bytes
+/// in flight: a slow path never has.
+const VERY_LONG: Duration = Duration::from_millis(250);
+const TOGETHER: usize = 3;
+const RISING: f64 = (96 << 10) as f64;
+/// How often it is looked at.
 const GLANCE: Duration = Duration::from_millis(300);
 /// The shortest time for which a rate is measured.
 const MEASURE: Duration = Duration::from_millis(750);
 /// How long nothing is tried after all connections were made that are of use or to be had; and how long they are kept when
 /// there is nothing to send.
 const REST: Duration = Duration::from_secs(60);
+/// What is left has to take so long for a connection to be kept ready beside.
+const WORTH_A_SPARE: Duration = Duration::from_secs(5);
 /// Channels on one connection at the most; OpenSSH allows ten sessions, and the shells need some.
 const CHANNELS: usize = 8;
 const CHANNELS_OF_OPENSSH: usize = 4;
 /// A channel's window on OpenSSH, and the rate that a path of any length should be able to have, in bytes (per second).
 const USUAL_WINDOW: f64 = (2 << 20) as f64;
 const FULL_RATE: f64 = 12.5e6;
+/// Round trips that may go by between a byte and its answer with BBR, which keeps its rate when packets are lost: TCP hands on
+/// nothing that came after one before it was sent again. Others send less then, and their windows are large enough.
+const REPAIR: f64 = 4.0;
 
 /// The lanes of a visit.
 pub(super) struct Lanes {
     lanes: watch::Sender<Vec<Lane>>,
+    /// What was begun before the first was there.
+    coming: Mutex<Vec<Coming>>,
+    /// Whether there ever was a further connection.
+    widened: AtomicBool,
     jobs: Mutex<Vec<Weak<AtomicU64>>>,
     begun: Notify,
 }
@@ -65,8 +81,23 @@ impl Job {
 }
 
 impl Lanes {
-    pub(super) fn new(first: Lane) -> Self {
-        Self { lanes: watch::Sender::new(vec![first]), jobs: Mutex::default(), begun: Notify::new() }
+    pub(super) fn new(first: Lane, coming: Vec<Coming>) -> Self {
+        Self {
+            lanes: watch::Sender::new(vec![first]),
+            coming: Mutex::new(coming),
+            widened: AtomicBool::new(false),
+            jobs: Mutex::default(),
+            begun: Notify::new(),
+        }
+    }
+
+    fn coming(&self) -> MutexGuard<'_, Vec<Coming>> {
+        self.coming.lock().expect("no code panics while it holds this lock")
+    }
+
+    /// Whether further connections were of use.
+    pub(super) fn was_widened(&self) -> bool {
+        self.widened.load(Ordering::Relaxed)
     }
 
     fn jobs(&self) -> MutexGuard<'_, Vec<Weak<AtomicU64>>> {
@@ -110,7 +141,8 @@ impl Lanes {
         living.min_by_key(|lane| lane.unanswered_bytes()).unwrap_or(&lanes[0]).clone()
     }
 
-    fn left(&self) -> u64 {
+    /// Bytes that are still to be sent, as far as they were announced.
+    pub(super) fn left(&self) -> u64 {
         let mut left = 0;
         self.jobs().retain(|job| job.upgrade().map(|job| left += job.load(Ordering::Relaxed)).is_some());
         left
@@ -121,8 +153,19 @@ impl Lanes {
         self.lanes.borrow().iter().filter(|lane| !lane.is_lost()).map(Lane::unanswered_bytes).sum()
     }
 
-    fn answered(&self) -> u64 {
+    /// Bytes that the vessel has answered for, on the lanes that there are.
+    pub(super) fn answered(&self) -> u64 {
         self.lanes.borrow().iter().map(Lane::answered_bytes).sum()
+    }
+
+    /// Whether what is left takes so long at a rate, in bytes per second, that a connection should be ready for the case
+    /// that this one falls silent. On a short path one is made at once.
+    pub(super) fn is_spare_worth_it(&self, vessel: &settings::Vessel, rate: f64) -> bool {
+        let round_trip = self.lanes.borrow()[0].round_trip();
+        round_trip >= LONG
+            && self.connections() < most(vessel.connections)
+            && rate > 0.0
+            && self.left() as f64 > rate * WORTH_A_SPARE.as_secs_f64()
     }
 
     /// Cuts all connections off.
@@ -134,6 +177,24 @@ impl Lanes {
     pub(super) async fn tend(&self, vessel: &Arc<settings::Vessel>, environment: &Arc<SshEnvironment>) {
         let first = self.lanes.borrow()[0].clone();
         Tending { lanes: self, vessel, environment, first }.run().await;
+    }
+}
+
+/// How many connections beside the first are worth having from the start, where there is much to send.
+pub(super) fn of_use(path: Path) -> usize {
+    match path {
+        Path { round_trip, .. } if round_trip < LONG => 0,
+        Path { bbr: false, .. } => FIRST_STEP - 1,
+        Path { round_trip, .. } if round_trip >= VERY_LONG => TOGETHER - 1,
+        _ => 0,
+    }
+}
+
+/// How many connections the settings allow.
+fn most(connections: Connections) -> usize {
+    match connections {
+        Connections::Auto => MOST,
+        Connections::Fixed(number) => usize::from(number),
     }
 }
 
@@ -152,11 +213,12 @@ impl Tending<'_> {
 
     async fn run(&self) {
         loop {
-            if self.lanes.count() == 1 {
+            if self.lanes.count() == 1 && timeout(REST, self.wait_for_work(WORTH_BYTES / 4)).await.is_err() {
+                self.lanes.coming().clear();
                 self.wait_for_work(WORTH_BYTES / 4).await;
             }
             let widening = async {
-                if self.lanes.count() == 1 {
+                if self.lanes.count() == 1 && (self.first.has_small_window() || self.rises().await) {
                     self.add(self.channels_beside(&self.first).await);
                 }
             };
@@ -170,10 +232,7 @@ impl Tending<'_> {
 
     /// Adds connections while there is enough to send for them to pay. Whether there was anything to do it for.
     async fn grow(&self) -> bool {
-        let (most, fixed) = match self.vessel.connections {
-            Connections::Auto => (MOST, false),
-            Connections::Fixed(number) => (usize::from(number), true),
-        };
+        let (most, fixed) = (most(self.vessel.connections), self.vessel.connections != Connections::Auto);
         loop {
             // Counted anew each time: some may have been lost meanwhile, others kept from an earlier time.
             let connections = self.lanes.connections();
@@ -187,43 +246,66 @@ impl Tending<'_> {
             if !fixed && !self.is_long() {
                 return true;
             }
-            if !fixed && connections == 1 && self.first.sends_with_bbr() {
-                // They log in meanwhile.
-                if self.connect(FIRST_STEP - 1, self.is_fast()).await < FIRST_STEP - 1 {
-                    return true;
-                }
-                continue;
-            }
-            // What one connection lacks on a long path, four of them lack too, and to measure it takes seconds: all come at
-            // once where there is much to send; where there is less, the second half where what is left will take long.
-            let much = connections < FIRST_STEP || self.lanes.left() > 2 * WORTH_BYTES;
-            if !fixed && !much && !self.is_worth_it(self.rate().await) {
-                continue;
-            }
-            let step = match connections {
-                1 if self.lanes.left() <= 2 * WORTH_BYTES => FIRST_STEP - 1,
-                _ => most - connections,
+            let step = match (fixed, self.first.sends_with_bbr()) {
+                (true, _) => most - connections,
+                (false, true) => self.step_with_bbr(connections).await,
+                (false, false) => self.step_without_bbr(connections).await,
             };
-            let step = step.min(most - connections);
-            if self.connect(step, ready(true)).await < step {
+            if self.connect(step).await < step {
                 return true;
             }
-            tracing::debug!(vessel = %self.vessel.name, connections = connections + step, "more connections");
+            if step > 0 {
+                tracing::debug!(vessel = %self.vessel.name, connections = connections + step, "more connections");
+            }
         }
     }
 
-    /// Waits until the only connection is fast; whether there is enough left then for others to pay.
-    async fn is_fast(&self) -> bool {
-        let (mut answered, mut since) = (self.lanes.answered(), Instant::now());
-        while self.lanes.left() >= WORTH_BYTES {
-            tokio::time::sleep(GLANCE).await;
-            let now = self.lanes.answered();
-            if now.saturating_sub(answered) as f64 > FAST * since.elapsed().as_secs_f64() {
-                return true;
-            }
-            (answered, since) = (now, Instant::now());
+    /// Waits for the next look at how many bytes go out in a round trip.
+    async fn look(&self, glance: Duration) -> f64 {
+        let round_trip = self.first.round_trip().max(LONG);
+        let (answered, since) = (self.lanes.answered(), Instant::now());
+        tokio::time::sleep(glance.max(round_trip)).await;
+        let answered = self.lanes.answered().saturating_sub(answered) as f64;
+        answered * round_trip.as_secs_f64() / since.elapsed().as_secs_f64()
+    }
+
+    /// Waits until so much is in flight that a channel's window may soon be too small for it; whether it ever is. It takes
+    /// two looks: what a loss had held up comes all at once. Channels that a slow path doesn't need would only fill what
+    /// stands before it.
+    async fn rises(&self) -> bool {
+        let mut rising = 0;
+        while self.lanes.left() > 0 && rising < 2 {
+            rising = if self.look(GLANCE / 2).await >= RISING { rising + 1 } else { 0 };
         }
-        false
+        rising == 2
+    }
+
+    /// Waits until further connections help those that send with BBR, or none do any more; how many.
+    async fn step_with_bbr(&self, connections: usize) -> usize {
+        let round_trip = self.first.round_trip().max(LONG);
+        while self.lanes.left() >= WORTH_BYTES {
+            let in_flight = self.look(GLANCE).await;
+            let early = if in_flight >= RISING { of_use(Path { round_trip, bbr: true }) } else { 0 };
+            let wanted = MOST.min(1 + early.max((in_flight / MOST_IN_FLIGHT) as usize));
+            if wanted > connections {
+                return wanted - connections;
+            }
+        }
+        0
+    }
+
+    /// How many further connections help those that each loss slows down; looks for a while where that is not clear.
+    async fn step_without_bbr(&self, connections: usize) -> usize {
+        // What one connection lacks on a long path, four of them lack too, and to measure it takes seconds: all come at
+        // once where there is much to send; where there is less, the second half where what is left will take long.
+        let much = connections < FIRST_STEP || self.lanes.left() > 2 * WORTH_BYTES;
+        if !much && !self.is_worth_it(self.rate().await) {
+            return 0;
+        }
+        match connections {
+            1 if self.lanes.left() <= 2 * WORTH_BYTES => FIRST_STEP - 1,
+            _ => MOST - connections,
+        }
     }
 
     /// Whether what is left takes long enough at a rate for further connections to pay.
@@ -280,28 +362,30 @@ impl Tending<'_> {
         self.lanes.answered().saturating_sub(answered) as f64 / since.elapsed().as_secs_f64()
     }
 
-    /// Opens connections, some at a time; how many there were to be had. They are added once `wanted` says so, if what is
-    /// left by then is worth it.
-    async fn connect(&self, number: usize, wanted: impl Future<Output = bool>) -> usize {
-        let wanted = wanted.shared();
+    /// Opens connections, some at a time; how many there were to be had. They are added if what is left by then is worth it.
+    async fn connect(&self, number: usize) -> usize {
         let (answered, since) = (self.lanes.answered(), Instant::now());
         let opening = (0..number).map(|_| async {
-            match Lane::connect(self.vessel, self.environment).await {
-                Ok(lane) => {
-                    let beside = self.channels_beside(&lane).await;
-                    if wanted.clone().await && self.is_soon_of_use(answered, since) {
-                        self.add([vec![lane], beside].concat());
-                    }
-                    true
-                }
-                // The vessel may allow no more; what there is goes on.
-                Err(e) => {
-                    tracing::debug!(vessel = %self.vessel.name, "no further connection: {e}");
-                    false
-                }
+            // The vessel may allow no more; what there is goes on.
+            let Some(lane) = self.further_connection().await else { return false };
+            let beside = self.channels_beside(&lane).await;
+            if self.is_soon_of_use(answered, since) {
+                self.lanes.widened.store(true, Ordering::Relaxed);
+                self.add([vec![lane], beside].concat());
             }
+            true
         });
         stream::iter(opening).buffer_unordered(LOGGING_IN).filter(|opened| ready(*opened)).count().await
+    }
+
+    /// One that is on its way already, or a new one; `None` when it is not to be had.
+    async fn further_connection(&self) -> Option<Lane> {
+        let coming = self.lanes.coming().pop();
+        if let Some(coming) = coming {
+            return coming.await.ok().flatten();
+        }
+        let lane = Lane::connect(self.vessel, self.environment, None).await;
+        lane.inspect_err(|e| tracing::debug!(vessel = %self.vessel.name, "no further connection: {e}")).ok()
     }
 
     /// Whether a connection comes up to speed before all is sent at the rate since then, when so much was answered. One that
@@ -323,7 +407,8 @@ impl Tending<'_> {
         if lane.has_small_window() {
             return if self.first.round_trip() < Duration::from_millis(2) { 1 } else { CHANNELS };
         }
-        let needed = (self.first.round_trip().as_secs_f64() * FULL_RATE / USUAL_WINDOW).ceil();
+        let round_trips = if lane.sends_with_bbr() { REPAIR } else { 1.0 };
+        let needed = (self.first.round_trip().as_secs_f64() * round_trips * FULL_RATE / USUAL_WINDOW).ceil();
         (needed as usize).clamp(1, CHANNELS_OF_OPENSSH)
     }
 

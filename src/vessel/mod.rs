@@ -6,6 +6,7 @@
 //!
 //! Vessels know nothing of one another, and nothing of how files got into the ledger.
 
+mod advance;
 mod assembly;
 mod batch;
 mod check;

@@ -16,8 +16,9 @@ use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
 use futures_util::StreamExt;
+use futures_util::future::try_join_all;
 use futures_util::stream::FuturesUnordered;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::extents::{Extents, Part, Piece};
@@ -30,7 +31,7 @@ use crate::names::{OurFile, RemotePath};
 use crate::records::{Delivery, DeliveryState, Version};
 use crate::transport::{Attrs, ErrorKind, GrowingHash, Lane, OpenFlags, RemoteError};
 
-/// Parts that each of several lanes uploads at once, so that no round trip is idle between two of them.
+/// Parts that each of several lanes sends at once, so that the round trip in which one is opened is not idle.
 const PARTS_PER_LANE: usize = 2;
 /// How many chunks' worth of parts may lie in TempDir, uploading or waiting to be joined.
 const CHUNKS_IN_TEMP_DIR: u64 = 6;
@@ -63,9 +64,8 @@ impl<'a> PartwiseUpload<'a> {
         let (size, longest) = (delivery.version.stamp.size, delivery.version.chunk_size);
         let ahead = longest.saturating_mul(CHUNKS_IN_TEMP_DIR);
         let (extents, useless) = Extents::new(size, longest, ahead, held.joined, held.parts);
-        for start in useless {
-            visit.remote.remove(&visit.part(delivery, start)).await.map_err(|e| e.fault())?;
-        }
+        let remove = async |start| visit.remote.remove(&visit.part(delivery, start)).await.map_err(|e| e.fault());
+        try_join_all(useless.into_iter().map(remove)).await?;
         visit.found(&delivery.version, size - extents.missing_bytes());
         job.sent(size - extents.missing_bytes());
         let (extents, changed) = (Mutex::new(extents), Notify::new());
@@ -167,40 +167,64 @@ impl<'a> PartwiseUpload<'a> {
         }
     }
 
-    /// Uploads piece after piece on one lane.
+    /// Uploads piece after piece on one lane. One is being sent; of those before it answers may still be due, which on a
+    /// long path take longer than a piece.
     async fn work(&self, lane: Lane) -> Result<(), Fault> {
-        while let Some(mut piece) = self.next(&lane).await {
-            let start = piece.range.start;
-            let appended = |bytes| {
-                self.extents().join(start + bytes);
-                self.changed.notify_waiters();
+        let mut pieces = FuturesUnordered::new();
+        loop {
+            let piece = tokio::select! {
+                piece = self.next(&lane) => piece,
+                Some(ended) = pieces.next() => { ended?; continue }
             };
-            let taken = Taken::of(&self.job);
-            let taken = if piece.next { taken.telling(&appended) } else { taken };
-            let uploaded = self.upload_piece(&lane, &mut piece, &taken).await;
-            if uploaded.is_err() && self.visit.remote.is_lost() {
-                return uploaded;
-            }
-            let end = match &uploaded {
-                Ok(()) => piece.range.end,
-                Err(_) => start + taken.bytes.into_inner(),
-            };
-            let is_part = !piece.next;
-            if is_part && end == start {
-                self.visit.remote.remove(&self.visit.part(self.delivery, start)).await.map_err(|e| e.fault())?;
-            }
-            self.extents().give(piece, end);
-            self.changed.notify_waiters();
-            match uploaded {
-                // The others go on with what it left.
-                Err(_) if lane.is_lost() => return Ok(()),
-                Err(fault) if is_part && fault.cause != Cause::Source && fault.scope != Scope::Daemon => {
-                    self.do_without_parts(&fault);
+            let Some(piece) = piece else { break };
+            let (all_sent, mut sent) = oneshot::channel();
+            pieces.push(self.bring(&lane, piece, all_sent));
+            loop {
+                tokio::select! {
+                    // Also when it ended before all was sent.
+                    _ = &mut sent => break,
+                    Some(ended) = pieces.next() => ended?,
                 }
-                uploaded => uploaded?,
             }
         }
+        while let Some(ended) = pieces.next().await {
+            ended?;
+        }
         Ok(())
+    }
+
+    /// Uploads a piece on one lane, and tells when all of it was sent; gives back what the vessel did not take.
+    async fn bring(&self, lane: &Lane, mut piece: Piece, all_sent: oneshot::Sender<()>) -> Result<(), Fault> {
+        let start = piece.range.start;
+        let appended = |bytes| {
+            self.extents().join(start + bytes);
+            self.changed.notify_waiters();
+        };
+        let taken = Taken::of(&self.job);
+        let taken = if piece.next { taken.telling(&appended) } else { taken };
+        let uploaded = self.upload_piece(lane, &mut piece, &taken, all_sent).await;
+        if uploaded.is_err() && self.visit.remote.is_lost() {
+            return uploaded;
+        }
+        let end = match &uploaded {
+            Ok(()) => piece.range.end,
+            Err(_) => start + taken.bytes.into_inner(),
+        };
+        let is_part = !piece.next;
+        if is_part && end == start {
+            self.visit.remote.remove(&self.visit.part(self.delivery, start)).await.map_err(|e| e.fault())?;
+        }
+        self.extents().give(piece, end);
+        self.changed.notify_waiters();
+        match uploaded {
+            // The others go on with what it left.
+            Err(_) if lane.is_lost() => Ok(()),
+            Err(fault) if is_part && fault.cause != Cause::Source && fault.scope != Scope::Daemon => {
+                self.do_without_parts(&fault);
+                Ok(())
+            }
+            uploaded => uploaded,
+        }
     }
 
     /// The next piece for a lane; `None` when nothing is left to do for it.
@@ -213,7 +237,7 @@ impl<'a> PartwiseUpload<'a> {
             }
             {
                 let mut extents = self.extents();
-                if let Some(piece) = extents.take(self.takers()) {
+                if let Some(piece) = extents.take(self.takers(), lane.worth_a_file()) {
                     return Some(piece);
                 }
                 if extents.is_uploaded() {
@@ -225,7 +249,13 @@ impl<'a> PartwiseUpload<'a> {
     }
 
     /// Appends a piece to the assembly, or uploads it as a part; it grows on the way.
-    async fn upload_piece(&self, lane: &Lane, piece: &mut Piece, taken: &Taken<'_>) -> Result<(), Fault> {
+    async fn upload_piece(
+        &self,
+        lane: &Lane,
+        piece: &mut Piece,
+        taken: &Taken<'_>,
+        all_sent: oneshot::Sender<()>,
+    ) -> Result<(), Fault> {
         let Range { start, end } = piece.range;
         let (version, source) = (self.version(), &self.source);
         let (path, flags, base) = if piece.next {
@@ -237,9 +267,14 @@ impl<'a> PartwiseUpload<'a> {
             (self.visit.part(self.delivery, start), OpenFlags::FRESH, start)
         };
         let file = self.visit.open_ours(lane, &path, flags, end - start).await?;
+        let mut all_sent = Some(all_sent);
         let further = || {
-            let goes_on = self.visit.lanes.has(lane);
-            (goes_on && self.extents().lengthen(piece)).then_some(piece.range.end)
+            let goes_on = self.visit.lanes.has(lane) && self.extents().lengthen(piece);
+            if !goes_on && let Some(all_sent) = all_sent.take() {
+                // Nobody may listen any more.
+                let _ = all_sent.send(());
+            }
+            goes_on.then_some(piece.range.end)
         };
         self.visit.write_on(version, source, &file, start..end, base, taken, further).await?;
         let closed = file.close().await;

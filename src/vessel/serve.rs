@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::Vessel;
+use super::advance::{self, Coming};
 use super::rounds::Rounds;
 use super::silence::another;
 use super::visit::Visit;
@@ -13,7 +14,7 @@ use crate::fault::{Fault, Pace, Scope};
 use crate::local::Arrival;
 use crate::monitor::Event;
 use crate::settings::CongestionControl;
-use crate::transport::{Capabilities, Remote};
+use crate::transport::{Capabilities, ConnectError, Lead, Remote};
 
 /// The waits between connections, by what ended the last one. A vessel that can't be reached is looked for all the time,
 /// which costs a packet: a link that returns is used within seconds. Where it answers and the connection still fails,
@@ -44,6 +45,8 @@ struct Server {
     arrival: Option<Arrival>,
     /// What the vessel offered when something was last brought over.
     known: Option<Capabilities>,
+    /// Whether the last visit that brought anything over found one connection to be enough.
+    narrow: bool,
 }
 
 enum End {
@@ -59,7 +62,14 @@ enum End {
 
 impl Server {
     fn new(vessel: Vessel) -> Self {
-        Self { arrival: Some(vessel.feed.arrival()), vessel, complaint: None, introduction: None, known: None }
+        Self {
+            arrival: Some(vessel.feed.arrival()),
+            vessel,
+            complaint: None,
+            introduction: None,
+            known: None,
+            narrow: false,
+        }
     }
 
     async fn run(mut self) -> Result<(), Fault> {
@@ -78,17 +88,15 @@ impl Server {
                 (failures, self.complaint) = (0, None);
                 continue;
             }
-            let connected = match other.take() {
-                Some(remote) => Ok(remote),
+            let (connected, coming) = match other.take() {
+                Some(remote) => (Ok(remote), Vec::new()),
                 None => {
-                    let connecting =
-                        Remote::connect(&self.vessel.settings, &self.vessel.environment, self.known.as_ref());
-                    let Some(connected) = stop.run_until_cancelled(connecting).await else { return Ok(()) };
+                    let Some(connected) = stop.run_until_cancelled(self.connect()).await else { return Ok(()) };
                     connected
                 }
             };
             let fault = match connected {
-                Ok(remote) => match self.visit(remote).await? {
+                Ok(remote) => match self.visit(remote, coming).await? {
                     End::Done => return Ok(()),
                     End::LeftAlone => continue,
                     End::Replaced(remote) => {
@@ -128,7 +136,24 @@ impl Server {
         Ok(())
     }
 
-    async fn visit(&mut self, remote: Remote) -> Result<End, Fault> {
+    /// Connects; beside it, further connections may be on their way.
+    async fn connect(&self) -> (Result<Remote, ConnectError>, Vec<Coming>) {
+        let Vessel { settings, environment, .. } = &self.vessel;
+        let (lead, follow) = Lead::new();
+        // It ends with the connection, or those that follow would wait for ever.
+        let connecting = async move { Remote::connect(settings, environment, self.known.as_ref(), &lead).await };
+        if self.narrow {
+            return (connecting.await, Vec::new());
+        }
+        let mut connecting = std::pin::pin!(connecting);
+        tokio::select! {
+            biased;
+            connected = &mut connecting => (connected, Vec::new()),
+            coming = advance::begin(&self.vessel, follow) => (connecting.await, coming),
+        }
+    }
+
+    async fn visit(&mut self, remote: Remote, coming: Vec<Coming>) -> Result<End, Fault> {
         let name = &self.vessel.settings.name;
         let (cipher, compression, congestion_control) = (remote.cipher(), remote.compresses(), remote.congestion());
         let offers = remote.capabilities().to_string();
@@ -146,7 +171,7 @@ impl Server {
         }
         self.vessel.monitor.notice(&Event::Connected { vessel: name });
         self.vessel.ledger.away(name, None).await.map_err(|e| e.fault())?;
-        let mut rounds = Rounds::new(Arc::new(Visit::new(self.vessel.clone(), remote, self.arrival.take())));
+        let mut rounds = Rounds::new(Arc::new(Visit::new(self.vessel.clone(), remote, coming, self.arrival.take())));
         let visit = rounds.visit.clone();
         let connecting = AtomicBool::new(false);
         let mut another = std::pin::pin!(another(&visit, &connecting));
@@ -172,11 +197,12 @@ impl Server {
         } else {
             visit.remote.hang_up().await;
         }
+        let progress = visit.has_sent();
+        self.narrow = progress && !visit.lanes.was_widened();
         if let Some(remote) = other {
             tracing::info!(vessel = %name, "the connection fell silent and was replaced");
             return Ok(End::Replaced(remote));
         }
-        let progress = visit.has_sent();
         self.known = visit.remote.known().filter(|_| progress).cloned();
         match end {
             None => Ok(End::LeftAlone),

@@ -1,41 +1,104 @@
-//! What is done about a connection that has fallen silent: another one is tried beside it.
+//! What is done about a connection that has fallen silent: another one is tried beside it, and where much is still to be
+//! sent, one is kept ready for that.
+//!
+//! After an outage of ten seconds TCP waits another five before it sends anything again, and longer after longer ones. A
+//! connection on which nothing was due waits for nothing: it carries again as soon as the link does. To make one only then
+//! takes a dozen round trips.
 
 use std::future::pending;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+use tokio::time::{sleep, timeout};
 
 use super::Vessel;
 use super::visit::Visit;
-use crate::transport::Remote;
+use crate::transport::{Lead, Remote};
 
 /// The pause after another connection has failed.
 const AGAIN: Duration = Duration::from_secs(1);
+/// How often it is looked whether a spare connection is worth having. It is asked nothing until it is needed: one that has
+/// asked while the link was down waits as long as the others.
+const LOOK: Duration = Duration::from_secs(1);
+/// How long it is waited for a connection to go on by itself while the host can be reached.
+const REPAIR: Duration = Duration::from_secs(2);
+/// How long a spare's sign of life may take.
+const DEADLINE: Duration = Duration::from_secs(10);
+/// How long no spare is tried after one has failed.
+const REST: Duration = Duration::from_secs(60);
 
 /// Whenever the vessel has fallen silent, tries to get another connection until there is a sign of life; gives the one
 /// that came first. Where nothing was brought over, the next connection would fare no better. `connecting` says whether
 /// one is being tried.
-///
-/// After an outage of ten seconds TCP waits another five before it sends anything again, and longer after longer ones;
-/// a new connection is there within two.
 pub(super) async fn another(visit: &Visit, connecting: &AtomicBool) -> Remote {
     let Vessel { settings, environment, .. } = &visit.vessel;
+    let alone = Lead::alone();
+    let mut spare = None;
     loop {
-        visit.remote.silent().await;
+        tokio::select! {
+            () = visit.remote.silent() => {}
+            () = keep_ready(visit, &mut spare) => {}
+        }
         if !visit.has_sent() {
             return pending().await;
         }
-        tracing::debug!(vessel = %settings.name, "silent; another connection is tried");
+        tracing::debug!(vessel = %settings.name, spare = spare.is_some(), "silent; another connection is tried");
         connecting.store(true, Ordering::Relaxed);
         tokio::select! {
-            connected = Remote::connect(settings, environment, visit.remote.known()) => match connected {
+            remote = carries_again(&mut spare) => return remote,
+            connected = Remote::connect(settings, environment, visit.remote.known(), &alone) => match connected {
                 Ok(remote) => return remote,
                 Err(e) => {
                     tracing::debug!(vessel = %settings.name, "no other connection: {e}");
-                    tokio::time::sleep(AGAIN).await;
+                    sleep(AGAIN).await;
                 }
             },
             () = visit.remote.talking() => {}
         }
         connecting.store(false, Ordering::Relaxed);
+    }
+}
+
+/// Waits until the spare connection carries; for ever where there is none, or it does not survive.
+async fn carries_again(spare: &mut Option<Remote>) -> Remote {
+    if let Some(remote) = spare {
+        let since = Instant::now();
+        remote.host_answers().await;
+        // A link that is not down may just be repairing what it has lost.
+        sleep(REPAIR.saturating_sub(since.elapsed())).await;
+        if timeout(DEADLINE, remote.ping()).await.is_ok()
+            && let Some(remote) = spare.take()
+        {
+            remote.keep_alive();
+            return remote;
+        }
+    }
+    pending().await
+}
+
+/// Keeps a spare connection while there is enough to send, for ever.
+async fn keep_ready(visit: &Visit, spare: &mut Option<Remote>) {
+    let Vessel { settings, environment, .. } = &visit.vessel;
+    let (mut answered, mut since) = (visit.lanes.answered(), Instant::now());
+    loop {
+        sleep(LOOK).await;
+        if let Some(remote) = spare {
+            if visit.lanes.left() == 0 || remote.is_lost() {
+                *spare = None;
+            }
+            continue;
+        }
+        let now = visit.lanes.answered();
+        let rate = now.saturating_sub(answered) as f64 / since.elapsed().as_secs_f64();
+        (answered, since) = (now, Instant::now());
+        if visit.lanes.is_spare_worth_it(settings, rate) {
+            match Remote::connect(settings, environment, visit.remote.known(), &Lead::spare()).await {
+                Ok(remote) => *spare = Some(remote),
+                Err(e) => {
+                    tracing::debug!(vessel = %settings.name, "no spare connection: {e}");
+                    sleep(REST).await;
+                }
+            }
+        }
     }
 }

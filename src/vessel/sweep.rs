@@ -3,6 +3,8 @@
 use std::collections::HashSet;
 
 use super::visit::Visit;
+use futures_util::stream::{self, StreamExt, TryStreamExt};
+
 use crate::fault::Fault;
 use crate::names::{OurFile, assembly_name};
 use crate::records::{DeliveryId, Remains};
@@ -10,6 +12,8 @@ use crate::transport::RemoteError;
 
 /// Remains swept at once.
 const BATCH: u32 = 256;
+/// Parts removed at once.
+const AT_ONCE: usize = 64;
 
 impl Visit {
     /// Removes what superseded deliveries left, but for those in `busy`.
@@ -73,15 +77,16 @@ impl Visit {
 
     pub(super) async fn remove_parts(&self, unwanted: impl Fn(i64) -> bool) -> Result<(), RemoteError> {
         let temp_dir = &self.vessel.settings.temp_dir;
-        for (name, _) in self.remote.list(temp_dir).await? {
-            match OurFile::parse(self.instance, &name) {
-                Some(OurFile::Part { delivery, .. }) if unwanted(delivery) => {
-                    self.remote.remove(&temp_dir.join(&name)).await?;
-                }
-                _ => {}
-            }
-        }
-        Ok(())
+        let listed = self.remote.list(temp_dir).await?;
+        let is_unwanted = |name: &[u8]| match OurFile::parse(self.instance, name) {
+            Some(OurFile::Part { delivery, .. }) => unwanted(delivery),
+            _ => false,
+        };
+        let unwanted = listed.iter().filter(|(name, _)| is_unwanted(name)).map(|(name, _)| temp_dir.join(name));
+        stream::iter(unwanted)
+            .map(Ok)
+            .try_for_each_concurrent(AT_ONCE, async |path| self.remote.remove(&path).await)
+            .await
     }
 
     async fn remove_assembly(&self, remains: &Remains) -> Result<(), RemoteError> {

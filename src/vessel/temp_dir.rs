@@ -76,10 +76,10 @@ async fn owner_of_ours(
 ) -> Result<Option<u32>, RemoteError> {
     let path = temp_dir.join(probe_name(instance));
     let probe = remote.open(&path, OpenFlags::WRITE, 0o600).await?;
-    let attrs = probe.attrs().await?;
-    probe.close().await?;
-    remote.remove(&path).await?;
-    Ok(attrs.owner.map(|(user, _)| user))
+    // In one burst, which the vessel answers in this order.
+    let (attrs, closed, removed) = tokio::join!(probe.attrs(), probe.clone().close(), remote.remove(&path));
+    closed.and(removed)?;
+    Ok(attrs?.owner.map(|(user, _)| user))
 }
 
 impl RemoteError {

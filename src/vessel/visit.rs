@@ -8,6 +8,7 @@ use tokio::sync::{Mutex, OnceCell};
 use tokio_util::sync::CancellationToken;
 
 use super::Vessel;
+use super::advance::Coming;
 use super::batch::Batches;
 use super::lanes::Lanes;
 use super::temp_dir;
@@ -44,10 +45,10 @@ pub(super) struct Visit {
 }
 
 impl Visit {
-    pub(super) fn new(vessel: Vessel, remote: Remote, arrival: Option<Arrival>) -> Self {
+    pub(super) fn new(vessel: Vessel, remote: Remote, coming: Vec<Coming>, arrival: Option<Arrival>) -> Self {
         Self {
             instance: vessel.ledger.instance(),
-            lanes: Lanes::new(remote.lane().clone()),
+            lanes: Lanes::new(remote.lane().clone(), coming),
             batches: Batches::new(&remote),
             vessel,
             remote,

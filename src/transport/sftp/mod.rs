@@ -97,6 +97,11 @@ impl Sftp {
         self.session.worth_writing()
     }
 
+    /// How many bytes are worth a file of their own: what goes out during a round trip.
+    pub fn worth_a_file(&self) -> u64 {
+        self.session.worth_a_file()
+    }
+
     /// How many bytes the channel took at once when the session began.
     pub fn takes_at_once(&self) -> usize {
         self.session.takes_at_once()

@@ -320,6 +320,11 @@ impl Session {
         self.shared.window.worth_writing()
     }
 
+    /// How many bytes go out during a round trip for now.
+    pub(crate) fn worth_a_file(&self) -> u64 {
+        self.shared.window.worth_a_file()
+    }
+
     /// The shortest time that a question and its answer took so far.
     pub(crate) fn round_trip(&self) -> Duration {
         self.shared.window.round_trip()

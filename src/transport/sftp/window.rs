@@ -18,9 +18,13 @@ const FIRST: usize = 256 << 10;
 const MOST: usize = 4 << 20;
 /// The rate that a path is taken to have before one was measured, in bytes per second.
 const FIRST_RATE: f64 = 3e6;
-/// What the window covers beyond two round trips: vessels answer in bursts, and disks pause.
+/// The round trips that the window covers: where a packet is lost, nothing that follows it is answered before it has been
+/// sent again, which takes one more, or two. With less, the window would shrink after each loss, for want of answers.
+const ROUND_TRIPS: u32 = 4;
+/// What it covers beyond: vessels answer in bursts, and disks pause.
 const SLACK: Duration = Duration::from_millis(250);
-/// The shortest time over which a rate is measured, and how many measurements are remembered: the best one counts.
+/// The shortest time over which bytes are counted, and how many counts are remembered. The rate is the best that two in a row
+/// come to: after a loss nothing is answered for a round trip, and then all of it at once.
 const MEASURE: Duration = Duration::from_millis(50);
 const REMEMBERED: usize = 16;
 /// Writes that should fit into the window, so that answers come steadily; and the least worth sending alone, in bytes.
@@ -39,8 +43,8 @@ struct State {
     round_trip: Duration,
     since: Instant,
     bytes: u64,
-    /// Bytes per second, the latest last.
-    rates: VecDeque<f64>,
+    /// Bytes that were answered and the seconds that it took, the latest last.
+    counts: VecDeque<(f64, f64)>,
 }
 
 /// Bytes in flight; dropped when they are answered.
@@ -56,7 +60,7 @@ impl Window {
                 round_trip: Duration::ZERO,
                 since: Instant::now(),
                 bytes: 0,
-                rates: VecDeque::with_capacity(REMEMBERED),
+                counts: VecDeque::with_capacity(REMEMBERED),
             }),
         }
     }
@@ -84,7 +88,7 @@ impl Window {
             return;
         }
         state.round_trip = round_trip;
-        if state.rates.is_empty() {
+        if state.counts.is_empty() {
             let wanted = (round_trip.as_secs_f64() * FIRST_RATE) as usize;
             self.resize(&mut state, wanted.clamp(FIRST, MOST / 2));
         }
@@ -103,6 +107,11 @@ impl Window {
         (self.state().size as u64 / WRITES).max(LEAST_WRITE)
     }
 
+    /// How many bytes go out during a round trip: about half of what the window covers.
+    pub(super) fn worth_a_file(&self) -> u64 {
+        self.state().size as u64 / 2
+    }
+
     /// Takes note of an answer, and fits the window to the rate at which they come.
     pub(super) fn answered(&self, bytes: u64, now: Instant) {
         if bytes == 0 {
@@ -115,15 +124,18 @@ impl Window {
         if took < MEASURE.max(state.round_trip) {
             return;
         }
-        let rate = state.bytes as f64 / took.as_secs_f64();
+        let count = (state.bytes as f64, took.as_secs_f64());
         (state.bytes, state.since) = (0, now);
-        // What was measured across a pause says little, and lowers nothing.
-        if state.rates.len() == REMEMBERED {
-            state.rates.pop_front();
+        // What was counted across a pause says little, and lowers nothing.
+        if state.counts.len() == REMEMBERED {
+            state.counts.pop_front();
         }
-        state.rates.push_back(rate);
-        let best = state.rates.iter().copied().fold(0.0, f64::max);
-        let wanted = (best * (state.round_trip * 2 + SLACK).as_secs_f64()) as usize;
+        state.counts.push_back(count);
+        let (former, latter) = (state.counts.iter(), state.counts.iter().skip(1));
+        let pairs = former.zip(latter).map(|((b, t), (bytes, time))| (b + bytes) / (t + time));
+        let alone = (state.counts.len() == 1).then_some(count.0 / count.1);
+        let best = pairs.chain(alone).fold(0.0, f64::max);
+        let wanted = (best * (state.round_trip * ROUND_TRIPS + SLACK).as_secs_f64()) as usize;
         self.resize(&mut state, wanted.clamp(LEAST, MOST));
     }
 
@@ -156,7 +168,7 @@ mod tests {
 
     #[test]
     fn a_slow_path_gets_a_small_window_and_a_fast_one_a_large() {
-        for (rate, least, most) in [(50_000, LEAST, LEAST), (4_000_000, 1 << 20, 2 << 20), (500_000_000, MOST, MOST)] {
+        for (rate, least, most) in [(50_000, LEAST, LEAST), (4_000_000, 2 << 20, 3 << 20), (500_000_000, MOST, MOST)] {
             let window = Window::new();
             window.note_round_trip(Duration::from_millis(100));
             answer(&window, rate, 10);

@@ -22,11 +22,19 @@ pub(super) struct Congestion {
     pub(super) refused: Option<String>,
 }
 
+impl Congestion {
+    pub(super) fn is_bbr(&self) -> bool {
+        self.in_use == BBR
+    }
+}
+
+const BBR: &str = "bbr";
+
 /// Has a connected socket send as the settings wish, where the kernel lets it; else the system's choice stays.
 pub(super) fn choose(stream: &TcpStream, wish: &CongestionControl) -> Congestion {
     let socket = SockRef::from(stream);
     let wished = match wish {
-        CongestionControl::Auto => Some("bbr"),
+        CongestionControl::Auto => Some(BBR),
         CongestionControl::System => None,
         CongestionControl::Named(name) => Some(name.as_str()),
     };

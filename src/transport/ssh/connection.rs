@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
@@ -22,14 +22,18 @@ use super::host_key::{HostKeys, SeenKey};
 use super::passage;
 use super::prompt::Prompt;
 use super::station::Station;
+use super::turn::{Lead, Path, Turn};
 use crate::settings::Vessel;
 use crate::transport::ConnectError;
 
 /// How often the kernel looks after an idle connection.
 const KEEPALIVE: Duration = Duration::from_secs(15);
 
-/// How long after the last knock the next one follows.
+/// How long after the last knock the next one follows; and where a link is waited for that was there before.
 const KNOCK: Duration = Duration::from_secs(1);
+const IMPATIENT_KNOCK: Duration = Duration::from_millis(250);
+/// How long the kernel goes on with knocks that nobody answers.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A connection, through hops where the way has any. It ends when the last clone and the last channel are gone.
 #[derive(Clone)]
@@ -49,10 +53,14 @@ struct Session {
 
 impl Connection {
     /// Connects and logs in. Every step has its deadline: `Timeout`, at each station of the way.
-    pub(crate) async fn open(vessel: &Arc<Vessel>, environment: &Arc<SshEnvironment>) -> Result<Self, ConnectError> {
+    pub(crate) async fn open(
+        vessel: &Arc<Vessel>,
+        environment: &Arc<SshEnvironment>,
+        turn: Turn<'_>,
+    ) -> Result<Self, ConnectError> {
         let station = Station::last(vessel);
         let hops = go_before(&station, environment).await?;
-        let vessel = Session::enter(station, hops.last(), environment).await?;
+        let vessel = Session::enter(station, hops.last(), environment, turn).await?;
         Ok(Self { vessel, hops: hops.into() })
     }
 
@@ -94,6 +102,11 @@ impl Connection {
         self.road().lock().congestion.in_use.clone()
     }
 
+    /// Whether it sends with BBR.
+    pub(crate) fn sends_with_bbr(&self) -> bool {
+        self.road().lock().congestion.is_bbr()
+    }
+
     /// Why that is not the one that was wished for, and what a person can do; `None` when it is.
     pub(crate) fn congestion_refused(&self) -> Option<String> {
         self.road().lock().congestion.refused.clone()
@@ -104,6 +117,34 @@ impl Connection {
         if self.vessel.handle.send_ping().await.is_err() {
             std::future::pending::<()>().await;
         }
+    }
+
+    /// Asks for a sign of life again and again, and cuts the connection off when too many are missing: for one that was a
+    /// spare and carries now. Ends with the connection.
+    pub(crate) async fn keep_alive(&self) {
+        let (interval, count) = self.vessel.station.host().alive;
+        let patience = interval.saturating_mul(u32::try_from(count).unwrap_or(u32::MAX).max(1));
+        while !self.vessel.handle.is_closed() {
+            tokio::time::sleep(interval).await;
+            if tokio::time::timeout(patience, self.ping()).await.is_err() {
+                return self.abandon();
+            }
+        }
+    }
+
+    /// Waits until the host that the socket leads to takes a connection, which is closed at once; for ever, where it is not
+    /// known any more.
+    pub(crate) async fn host_answers(&self) {
+        let host =
+            self.road().lock().socket.as_ref().and_then(|socket| socket2::SockRef::from(socket).peer_addr().ok());
+        if let Some(host) = host.and_then(|address| address.as_socket()) {
+            // Those that were in vain are forgotten now and then.
+            while !matches!(tokio::time::timeout(PATIENCE, knock(host, IMPATIENT_KNOCK)).await, Ok(Ok(_))) {
+                tokio::time::sleep(IMPATIENT_KNOCK).await;
+            }
+            return;
+        }
+        std::future::pending().await
     }
 
     /// Cuts it off. What is on its way or waits to be sent is forgotten: the vessel should not get it later, beside what
@@ -138,7 +179,8 @@ impl Connection {
 pub async fn see_host_key(station: &Station, environment: &Arc<SshEnvironment>) -> Result<SeenKey, ConnectError> {
     let hops = go_before(station, environment).await?;
     let notes = SharedNotes::default();
-    let failed = greet(station, hops.last(), None, notes.clone()).await.err();
+    let turn = Turn::Lead(&Lead::alone());
+    let failed = greet(station, hops.last(), None, notes.clone(), &turn).await.err();
     let seen = notes.lock().seen.take();
     seen.ok_or_else(|| failed.unwrap_or_else(|| handshake(station, "it showed no host key".into())))
 }
@@ -147,7 +189,7 @@ pub async fn see_host_key(station: &Station, environment: &Arc<SshEnvironment>) 
 async fn go_before(station: &Station, environment: &Arc<SshEnvironment>) -> Result<Vec<Session>, ConnectError> {
     let mut hops: Vec<Session> = Vec::new();
     for hop in station.before() {
-        let session = Session::enter(hop, hops.last(), environment).await?;
+        let session = Session::enter(hop, hops.last(), environment, Turn::Lead(&Lead::alone())).await?;
         hops.push(session);
     }
     Ok(hops)
@@ -158,14 +200,25 @@ impl Session {
         station: Station,
         before: Option<&Self>,
         environment: &Arc<SshEnvironment>,
+        mut turn: Turn<'_>,
     ) -> Result<Self, ConnectError> {
         let host_keys = HostKeys::read(station.clone(), environment.clone());
         let notes = SharedNotes::default();
-        let mut handle = greet(&station, before, Some(host_keys), notes.clone()).await?;
+        let mut handle = greet(&station, before, Some(host_keys), notes.clone(), &turn).await?;
+        if let Turn::Follow(follow) = &mut turn
+            && !follow.may_log_in().await
+        {
+            return Err(handshake(&station, "the connection beside it was not made".into()));
+        }
         let deadline = station.vessel().timeout * 2;
         let login = Login::new(&mut handle, &station, environment).run();
         match tokio::time::timeout(deadline, login).await {
-            Ok(Ok(())) => Ok(Self { station, handle: Arc::new(handle), notes }),
+            Ok(Ok(())) => {
+                if let Turn::Lead(lead) = turn {
+                    lead.logged_in();
+                }
+                Ok(Self { station, handle: Arc::new(handle), notes })
+            }
             Ok(Err(Refused::Login { why, remedy })) => Err(login_refused(&station, why, remedy)),
             // Who hangs up by himself has had enough of our keys; a link that is cut has not.
             Ok(Err(Refused::Broken(why))) if notes.lock().hung_up => {
@@ -200,16 +253,26 @@ async fn greet(
     before: Option<&Session>,
     host_keys: Option<HostKeys>,
     notes: SharedNotes,
+    turn: &Turn<'_>,
 ) -> Result<Handle<Doorkeeper>, ConnectError> {
+    let reached = |round_trip, bbr| {
+        if let Turn::Lead(lead) = turn {
+            lead.reached(Path { round_trip, bbr });
+        }
+    };
     if let Some(hop) = before {
+        let since = Instant::now();
         let stream = passage::stream(hop.pass_on_to(station).await?);
-        return speak(station, Prompt::through_hop(stream), host_keys, notes).await;
+        reached(since.elapsed(), hop.notes.lock().congestion.is_bbr());
+        return speak(station, Prompt::through_hop(stream), host_keys, notes, turn).await;
     }
-    let stream = connect(station).await?;
+    let (stream, took) = connect(station).await?;
     // After connecting: a route may have a choice of its own, which would take the place of an earlier one.
-    notes.lock().congestion = congestion::choose(&stream, &station.vessel().congestion_control);
+    let congestion = congestion::choose(&stream, &station.vessel().congestion_control);
+    reached(took, congestion.is_bbr());
+    notes.lock().congestion = congestion;
     notes.lock().socket = stream.as_fd().try_clone_to_owned().ok();
-    speak(station, Prompt::tcp(stream), host_keys, notes).await
+    speak(station, Prompt::tcp(stream), host_keys, notes, turn).await
 }
 
 async fn speak<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
@@ -217,8 +280,13 @@ async fn speak<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     stream: Prompt<S>,
     host_keys: Option<HostKeys>,
     notes: SharedNotes,
+    turn: &Turn<'_>,
 ) -> Result<Handle<Doorkeeper>, ConnectError> {
-    let config = Arc::new(config(station, host_keys.as_ref()));
+    let config = config(station, host_keys.as_ref());
+    let config = Arc::new(match turn.keeps_alive() {
+        true => config,
+        false => Config { keepalive_interval: None, inactivity_timeout: None, ..config },
+    });
     let doorkeeper = Doorkeeper { host_keys, notes: notes.clone() };
     let spoken = stream.spoken();
     let failed = |why: String| match spoken.yet() {
@@ -254,7 +322,8 @@ fn with_note(why: String, notes: &SharedNotes) -> String {
     }
 }
 
-async fn connect(station: &Station) -> Result<TcpStream, ConnectError> {
+/// Connects to a station; also says how long it took to be answered.
+async fn connect(station: &Station) -> Result<(TcpStream, Duration), ConnectError> {
     let unreachable = |why: String| ConnectError::Unreachable { place: station.place(), why };
     let host = station.host();
     let looking_up = tokio::net::lookup_host((host.address.as_str(), host.port));
@@ -267,10 +336,10 @@ async fn connect(station: &Station) -> Result<TcpStream, ConnectError> {
     for address in &addresses {
         // Each has its share of the time: a dead IPv6 must not keep us from a living IPv4.
         let share = host.connect_timeout / u32::try_from(addresses.len()).unwrap_or(u32::MAX);
-        match tokio::time::timeout(share, knock(*address)).await {
-            Ok(Ok(stream)) => {
+        match tokio::time::timeout(share, knock(*address, KNOCK)).await {
+            Ok(Ok((stream, took))) => {
                 prepare(&stream, station.vessel().timeout).map_err(|e| unreachable(e.to_string()))?;
-                return Ok(stream);
+                return Ok((stream, took));
             }
             Ok(Err(e)) => why = e.to_string(),
             Err(_) => why = format!("no answer within {share:?}"),
@@ -281,11 +350,12 @@ async fn connect(station: &Station) -> Result<TcpStream, ConnectError> {
 
 /// Connects to an address, knocking again and again: the kernel by itself repeats after one, two, four seconds and so
 /// on, and would find out late that a link has returned.
-async fn knock(address: SocketAddr) -> std::io::Result<TcpStream> {
+async fn knock(address: SocketAddr, every: Duration) -> std::io::Result<(TcpStream, Duration)> {
     let mut knocks = FuturesUnordered::new();
     loop {
-        knocks.push(TcpStream::connect(address));
-        if let Ok(Some(connected)) = tokio::time::timeout(KNOCK, knocks.next()).await {
+        let since = Instant::now();
+        knocks.push(async move { Ok((TcpStream::connect(address).await?, since.elapsed())) });
+        if let Ok(Some(connected)) = tokio::time::timeout(every, knocks.next()).await {
             return connected;
         }
     }

@@ -13,12 +13,15 @@ mod key_file;
 mod passage;
 mod prompt;
 mod station;
+mod turn;
 
 pub(crate) use connection::Connection;
 pub use connection::see_host_key;
 pub use host_key::{HostKeys, SeenKey, Standing};
 pub use station::Station;
 pub(crate) use station::place;
+pub(crate) use turn::Turn;
+pub use turn::{Follow, Lead, Path};
 
 use std::path::PathBuf;
 
