@@ -81,7 +81,8 @@ impl Lane {
         let starting = async {
             let channel = connection.channel().await.map_err(|e| handshake(e.to_string()))?;
             channel.request_subsystem(true, "sftp").await.map_err(|e| handshake(e.to_string()))?;
-            let (sftp, extensions) = Sftp::start(channel, vessel.timeout).await.map_err(|e| no_sftp(e.to_string()))?;
+            let started = Sftp::start(channel, vessel.timeout, connection.sends_with_bbr()).await;
+            let (sftp, extensions) = started.map_err(|e| no_sftp(e.to_string()))?;
             let (connection, files) = (Some(connection.clone()), Files::Sftp(sftp));
             Ok((Self(Arc::new(Inner { connection, files })), extensions))
         };

@@ -62,7 +62,7 @@ pub(super) struct Part {
 }
 
 /// Ranges are not cut shorter than this, in bytes, and grow by as much: each costs round trips and a file.
-const SHORTEST: u64 = 128 << 10;
+const SHORTEST: u64 = 64 << 10;
 /// How much of the file all takers together should be spread over, in bytes: what they read is hashed on the way, and kept
 /// until it was.
 const SPREAD: u64 = 32 << 20;

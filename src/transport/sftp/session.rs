@@ -208,6 +208,7 @@ impl Session {
     pub(crate) async fn start(
         channel: russh::Channel<Msg>,
         timeout: Duration,
+        steady: bool,
     ) -> Result<(Self, HashMap<String, String>), SftpError> {
         let (mut reader, writer) = channel.split();
         let mut init = BytesMut::from(&[0, 0, 0, 5, kind::INIT][..]);
@@ -246,7 +247,7 @@ impl Session {
                 waiting_since: Instant::now(),
                 rate: Rate::default(),
             }),
-            window: Window::new(),
+            window: Window::new(steady),
             next_id: AtomicU32::new(1),
             timeout,
             takes_at_once,

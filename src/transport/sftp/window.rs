@@ -13,26 +13,30 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// The window's bounds, in bytes, and where it starts. OpenSSH grants a channel 2 MiB, so the upper bound keeps a channel
 /// full while as much again is on its way to it.
-const LEAST: usize = 128 << 10;
+const LEAST: usize = 64 << 10;
 const FIRST: usize = 256 << 10;
 const MOST: usize = 4 << 20;
 /// The rate that a path is taken to have before one was measured, in bytes per second.
 const FIRST_RATE: f64 = 3e6;
-/// The round trips that the window covers: where a packet is lost, nothing that follows it is answered before it has been
-/// sent again, which takes one more, or two. With less, the window would shrink after each loss, for want of answers.
-const ROUND_TRIPS: u32 = 4;
+/// The round trips that the window covers. Nothing that follows a lost packet is answered before that was sent again, in one more
+/// or two; what keeps its rate meanwhile would find the window full, and for want of answers it would shrink after each loss.
+const ROUND_TRIPS: u32 = 2;
+const STEADY_ROUND_TRIPS: u32 = 4;
 /// What it covers beyond: vessels answer in bursts, and disks pause.
 const SLACK: Duration = Duration::from_millis(250);
-/// The shortest time over which bytes are counted, and how many counts are remembered. The rate is the best that two in a row
-/// come to: after a loss nothing is answered for a round trip, and then all of it at once.
+/// The shortest time over which bytes are counted, how many counts are remembered, and how many in a row make a rate: after a
+/// loss nothing is answered for a round trip, and then all of it at once.
 const MEASURE: Duration = Duration::from_millis(50);
 const REMEMBERED: usize = 16;
+const IN_A_ROW: usize = 4;
+const STEADY_IN_A_ROW: usize = 2;
 /// Writes that should fit into the window, so that answers come steadily; and the least worth sending alone, in bytes.
 const WRITES: u64 = 8;
 const LEAST_WRITE: u64 = 32 << 10;
 
 /// The window of one session.
 pub(super) struct Window {
+    steady: bool,
     room: Arc<Semaphore>,
     answered: AtomicU64,
     state: Mutex<State>,
@@ -47,12 +51,34 @@ struct State {
     counts: VecDeque<(f64, f64)>,
 }
 
+impl State {
+    /// What a path gives that is steady: the best of what is remembered, for pauses say little.
+    fn best_rate(&self) -> f64 {
+        let counts: Vec<_> = self.counts.iter().copied().collect();
+        counts.windows(STEADY_IN_A_ROW.min(counts.len())).map(rate).fold(0.0, f64::max)
+    }
+
+    /// What a path gives now. Where a loss has slowed it down, what is given to it in the hope of better times keeps it long.
+    fn latest_rate(&self) -> f64 {
+        let counts: Vec<_> = self.counts.iter().copied().collect();
+        rate(&counts[counts.len().saturating_sub(IN_A_ROW)..])
+    }
+}
+
+/// The rate that counts come to, in bytes per second.
+fn rate(counts: &[(f64, f64)]) -> f64 {
+    let (bytes, seconds) = counts.iter().fold((0.0, 0.0), |(b, s), (bytes, seconds)| (b + bytes, s + seconds));
+    bytes / seconds
+}
+
 /// Bytes in flight; dropped when they are answered.
 pub(super) type InFlight = OwnedSemaphorePermit;
 
 impl Window {
-    pub(super) fn new() -> Self {
+    /// One for a path; `steady`: whether what is sent keeps its rate when packets are lost.
+    pub(super) fn new(steady: bool) -> Self {
         Self {
+            steady,
             room: Arc::new(Semaphore::new(FIRST)),
             answered: AtomicU64::new(0),
             state: Mutex::new(State {
@@ -131,11 +157,9 @@ impl Window {
             state.counts.pop_front();
         }
         state.counts.push_back(count);
-        let (former, latter) = (state.counts.iter(), state.counts.iter().skip(1));
-        let pairs = former.zip(latter).map(|((b, t), (bytes, time))| (b + bytes) / (t + time));
-        let alone = (state.counts.len() == 1).then_some(count.0 / count.1);
-        let best = pairs.chain(alone).fold(0.0, f64::max);
-        let wanted = (best * (state.round_trip * ROUND_TRIPS + SLACK).as_secs_f64()) as usize;
+        let rounds = if self.steady { STEADY_ROUND_TRIPS } else { ROUND_TRIPS };
+        let rate = if self.steady { state.best_rate() } else { state.latest_rate() };
+        let wanted = (rate * (state.round_trip * rounds + SLACK).as_secs_f64()) as usize;
         self.resize(&mut state, wanted.clamp(LEAST, MOST));
     }
 
@@ -158,6 +182,15 @@ mod tests {
         window.state().size
     }
 
+    /// Takes all that a new one has.
+    async fn fill(window: &Window) -> Vec<InFlight> {
+        let mut held = Vec::new();
+        for _ in 0..FIRST / LEAST {
+            held.push(window.enter(LEAST).await.unwrap());
+        }
+        held
+    }
+
     /// Answers at a rate in bytes per second for some seconds.
     fn answer(window: &Window, rate: u64, seconds: u32) {
         let start = window.state().since;
@@ -169,7 +202,7 @@ mod tests {
     #[test]
     fn a_slow_path_gets_a_small_window_and_a_fast_one_a_large() {
         for (rate, least, most) in [(50_000, LEAST, LEAST), (4_000_000, 2 << 20, 3 << 20), (500_000_000, MOST, MOST)] {
-            let window = Window::new();
+            let window = Window::new(true);
             window.note_round_trip(Duration::from_millis(100));
             answer(&window, rate, 10);
             assert!((least..=most).contains(&size(&window)), "{rate}: {}", size(&window));
@@ -177,8 +210,19 @@ mod tests {
     }
 
     #[test]
+    fn what_was_given_in_better_times_is_taken_back_where_losses_slow_a_path_down() {
+        let (steady, yielding) = (Window::new(true), Window::new(false));
+        for window in [&steady, &yielding] {
+            window.note_round_trip(Duration::from_millis(100));
+            answer(window, 4_000_000, 2);
+            answer(window, 200_000, 1);
+        }
+        assert!(size(&steady) >= 2 << 20 && size(&yielding) < 256 << 10, "{} {}", size(&steady), size(&yielding));
+    }
+
+    #[test]
     fn a_longer_path_gets_a_larger_window() {
-        let (near, far) = (Window::new(), Window::new());
+        let (near, far) = (Window::new(true), Window::new(true));
         far.note_round_trip(Duration::from_millis(600));
         for window in [&near, &far] {
             answer(window, 2_500_000, 20);
@@ -188,12 +232,11 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_in_flight_is_waited_for_when_the_window_shrinks() {
-        let window = Window::new();
-        let held = window.enter(LEAST).await.unwrap();
-        let also_held = window.enter(LEAST).await.unwrap();
+        let window = Window::new(true);
+        let held = fill(&window).await;
         answer(&window, 1000, 10);
         assert_eq!(size(&window), FIRST);
-        drop((held, also_held));
+        drop(held);
         answer(&window, 1000, 1);
         assert_eq!(size(&window), LEAST);
         assert_eq!(window.room.available_permits(), LEAST);
@@ -201,8 +244,8 @@ mod tests {
 
     #[tokio::test]
     async fn nobody_waits_when_it_is_over() {
-        let window = Window::new();
-        let _full = (window.enter(LEAST).await, window.enter(LEAST).await);
+        let window = Window::new(true);
+        let _full = fill(&window).await;
         let (waiting, ()) = tokio::join!(window.enter(1), async { window.close() });
         assert!(waiting.is_none());
     }
