@@ -143,6 +143,38 @@ fn a_connection_that_falls_silent_is_replaced_long_before_it_is_given_up() {
 }
 
 #[test]
+fn on_a_long_path_a_spare_connection_goes_on_as_soon_as_the_link_is_back() {
+    let plan = Fleet::new().monster("ChunkSize", "2 MiB").openssh("open").key("Timeout", "60s").proxied();
+    let Some(fleet) = plan.start() else { return };
+    let bytes = content(16, 7 * MIB);
+    let link = fleet.vessel("open").link();
+    // A round trip longer than that of a short path, and with it half a megabyte per second.
+    link.lengthen(30);
+    let daemon = fleet.run();
+    fleet.put("big", &bytes);
+    wait_until("the spare connection to be logged in", || {
+        let sent = link.sent_on_each();
+        sent.len() >= 2 && sent[0] > 2 * MIB as u64 && sent[1..].iter().all(|sent| *sent > 2000)
+    });
+    let before = link.sent_on_each();
+    link.stall_one(0);
+    link.take_down(true);
+    wait_until("another connection to be tried", || link.sent_on_each().len() > before.len());
+    // A moment, not a condition: the spare is not asked before a link that is up could have repaired its losses.
+    std::thread::sleep(Duration::from_secs(3));
+    link.take_down(false);
+    daemon.wait_for_log(&["fell silent and was replaced", "open"]);
+    fleet.wait_until_retired("big");
+    fleet.assert_equal("open", "big", &bytes);
+    let after = link.sent_on_each();
+    println!("sent on each connection: {before:?} before, {after:?} after");
+    let on_spares: u64 = after[1..before.len()].iter().sum();
+    assert!(on_spares > 2 * MIB as u64, "{before:?} {after:?}");
+    daemon.terminate();
+    fleet.assert_tidy("open");
+}
+
+#[test]
 fn a_restart_sends_nothing_that_was_acknowledged() {
     let plan = Fleet::new().openssh("up").proxied().openssh("down");
     let Some(fleet) = plan.start() else { return };

@@ -24,6 +24,8 @@ struct Link {
     delay: AtomicU64,
     /// When the next bytes may pass.
     free_at: Mutex<Instant>,
+    /// Whether nothing passes, on any connection.
+    down: AtomicBool,
     ended: AtomicBool,
     /// All connections there ever were, the oldest first.
     connections: Mutex<Vec<Connection>>,
@@ -61,6 +63,7 @@ impl Proxy {
             rate: AtomicU64::new(0),
             delay: AtomicU64::new(0),
             free_at: Mutex::new(Instant::now()),
+            down: AtomicBool::new(false),
             ended: AtomicBool::new(false),
             connections: Mutex::default(),
         });
@@ -97,6 +100,16 @@ impl Proxy {
     /// Lets nothing pass on the connections there are, as TCP does for long after an outage; new ones are welcome.
     pub(crate) fn stall(&self) {
         self.link.connections.lock().unwrap().iter().for_each(|one| one.stalled.store(true, Ordering::Relaxed));
+    }
+
+    /// Lets nothing pass, on old connections and new ones, until it is up again.
+    pub(crate) fn take_down(&self, down: bool) {
+        self.link.down.store(down, Ordering::Relaxed);
+    }
+
+    /// Lets nothing pass on one connection any more, counted from the oldest, which is 0.
+    pub(crate) fn stall_one(&self, which: usize) {
+        self.link.connections.lock().unwrap()[which].stalled.store(true, Ordering::Relaxed);
     }
 
     /// How many bytes the shore has sent on each connection that there ever was, the oldest first.
@@ -146,7 +159,8 @@ impl Link {
     }
 
     fn wait_while(&self, stalled: &AtomicBool) {
-        while stalled.load(Ordering::Relaxed) && !self.ended.load(Ordering::Relaxed) {
+        let stalled = || self.down.load(Ordering::Relaxed) || stalled.load(Ordering::Relaxed);
+        while stalled() && !self.ended.load(Ordering::Relaxed) {
             std::thread::sleep(Duration::from_millis(10));
         }
     }
