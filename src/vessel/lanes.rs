@@ -286,7 +286,9 @@ impl Tending<'_> {
         while self.lanes.left() >= WORTH_BYTES {
             let in_flight = self.look(GLANCE).await;
             let early = if in_flight >= RISING { of_use(Path { round_trip, bbr: true }) } else { 0 };
-            let wanted = MOST.min(1 + early.max((in_flight / MOST_IN_FLIGHT) as usize));
+            // All windows of a connection together hold about twice as much where they are small.
+            let most_in_flight = if self.first.has_small_window() { RISING } else { MOST_IN_FLIGHT };
+            let wanted = MOST.min(1 + early.max((in_flight / most_in_flight) as usize));
             if wanted > connections {
                 return wanted - connections;
             }

@@ -196,6 +196,8 @@ impl Rounds {
         if self.running.is_empty() {
             self.next_due = None;
         }
+        // Asked first: what is taken in while the ledger answers is not in its answer.
+        let taken_in = vessel.until_done.as_ref().map(|all| all.iter().all(|taken_in| *taken_in.borrow()));
         let due = match self.next_due {
             Some(due) => due,
             None => vessel.ledger.next_due_at(&vessel.settings.name).await.map_err(|e| e.fault())?,
@@ -209,8 +211,7 @@ impl Rounds {
             Some(wait) => wait.clamp(Duration::from_millis(50), idle),
             None => idle,
         };
-        let Some(taken_in) = &vessel.until_done else { return Ok(Some(wait)) };
-        let all_taken_in = taken_in.iter().all(|taken_in| *taken_in.borrow());
+        let Some(all_taken_in) = taken_in else { return Ok(Some(wait)) };
         let nothing_soon = due.is_none_or(|due| wait_between(vessel.clock.now_ms(), due) > ONCE_WAIT);
         Ok((!all_taken_in || !nothing_soon).then_some(wait))
     }
