@@ -152,7 +152,7 @@ impl Window {
         }
         let count = (state.bytes as f64, took.as_secs_f64());
         (state.bytes, state.since) = (0, now);
-        // What was counted across a pause says little, and lowers nothing.
+        // What was counted across a pause says little, and lowers nothing where the path is steady.
         if state.counts.len() == REMEMBERED {
             state.counts.pop_front();
         }

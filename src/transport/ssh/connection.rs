@@ -123,7 +123,11 @@ impl Connection {
     /// spare and carries now. Ends with the connection.
     pub(crate) async fn keep_alive(&self) {
         let (interval, count) = self.vessel.station.host().alive;
-        let patience = interval.saturating_mul(u32::try_from(count).unwrap_or(u32::MAX).max(1));
+        // 0: however many are missing, as for the library.
+        if count == 0 {
+            return;
+        }
+        let patience = interval.saturating_mul(u32::try_from(count).unwrap_or(u32::MAX));
         while !self.vessel.handle.is_closed() {
             tokio::time::sleep(interval).await;
             if tokio::time::timeout(patience, self.ping()).await.is_err() {
