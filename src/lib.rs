@@ -13,8 +13,9 @@
 //!   them; [`telling`], which tells others what happened; and [`housekeeping`]
 //! - L2, the ports: [`local`] (the shore's disk), [`ledger`] (the queue, on disk), [`transport`] (SSH and SFTP), and
 //!   [`embedded_vessel`] (a vessel in this process, for the demo and for tests)
-//! - L1, what everybody may know: [`settings`], [`monitor`], [`bell`], [`clock`], and [`rate_limit`] above them
-//! - L0, pure values: [`digest`], [`outline`], [`names`], [`chunk`], [`records`], [`fault`], [`backoff`]
+//! - L1, what everybody may know: [`settings`], [`monitor`], [`bell`], [`clock`], [`root`] (one way to reach a path below a
+//!   directory), and [`rate_limit`] above them
+//! - L0, pure values: [`digest`], [`outline`], [`names`], [`chunk`], [`records`], [`fault`], [`backoff`], [`rights`]
 //!
 //! The way of a file through it, the promises and the states stand in `DESIGN.md`.
 
@@ -37,6 +38,8 @@ pub mod orders;
 pub mod outline;
 pub mod rate_limit;
 pub mod records;
+pub mod rights;
+pub mod root;
 pub mod settings;
 pub mod shore;
 pub mod status;

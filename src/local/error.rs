@@ -57,6 +57,14 @@ pub enum DiskError {
         /// What is wrong with it.
         why: &'static str,
     },
+    /// `processed` is a link that others may have made or may replace.
+    #[error("cannot retire into {}: {why}", shown(path))]
+    ProcessedLink {
+        /// Where `processed/` should be.
+        path: PathBuf,
+        /// Why the link is not followed.
+        why: &'static str,
+    },
     /// The caller asked to stop.
     #[error("stopped while reading {}", shown(path))]
     Stopped {
@@ -97,6 +105,11 @@ impl DiskError {
             Self::Processed { path, .. } => Fault::file(self).at(Pace::Unhurried).mend(format_args!(
                 "make {} a directory that contentmonster may write to; move away what is there now",
                 shown(path)
+            )),
+            Self::ProcessedLink { path, .. } => Fault::file(self).at(Pace::Unhurried).mend(format_args!(
+                "let {link} be a link of root's in a directory that only root and contentmonster's user may write to, or make \
+                 it a directory and mount the archive there (mount --bind); the files stay where they are until then",
+                link = shown(path)
             )),
             Self::WatchLimit { sysctl, .. } => Fault::attempt(self).at(Pace::Unhurried).mend(watch_remedy(sysctl)),
             Self::Location { path, source, .. } => location_fault(self, path, source),

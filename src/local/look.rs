@@ -1,22 +1,25 @@
 //! What lies at a path now, and what it looks like.
 //!
-//! Asks `lstat` (or `stat`, where links are followed) and opens nothing. A location that is missing is an error of its own: a
-//! disk that is not mounted must not look like a thousand deleted files.
+//! Asks `lstat` (or `stat`, where links are followed) and opens nothing but directories. A path that a link is in the way of
+//! holds nothing, unless links are followed. A location that is missing is an error of its own: a disk that is not mounted
+//! must not look like a thousand deleted files.
 
+use std::ffi::OsStr;
 use std::fmt;
-use std::fs::{self, FileType, Metadata};
+use std::fs::{self, Metadata};
 use std::io;
-use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
+use rustix::fs::{AtFlags, FileType, Stat, readlinkat, statat};
 use rustix::io::Errno;
 
-use super::error::gone;
+use super::DiskError;
 use super::rules::Rules;
-use super::{DiskError, mode_of, stamp_of};
 use crate::names::RelPath;
 use crate::records::{FileStamp, Traits, VersionKind};
+use crate::root::{Root, is_absent};
 use crate::settings::Links;
 
 /// Something that is taken.
@@ -48,12 +51,12 @@ pub enum Kind {
 }
 
 impl Kind {
-    pub(super) fn of(file_type: FileType) -> Self {
-        match file_type {
-            t if t.is_dir() => Self::Directory,
-            t if t.is_symlink() => Self::Symlink,
-            t if t.is_fifo() => Self::Fifo,
-            t if t.is_socket() => Self::Socket,
+    pub(super) fn of(stat: &Stat) -> Self {
+        match FileType::from_raw_mode(stat.st_mode) {
+            FileType::Directory => Self::Directory,
+            FileType::Symlink => Self::Symlink,
+            FileType::Fifo => Self::Fifo,
+            FileType::Socket => Self::Socket,
             _ => Self::Device,
         }
     }
@@ -110,13 +113,29 @@ pub fn is_file(location: &Path) -> bool {
     fs::metadata(location).is_ok_and(|meta| meta.is_file())
 }
 
-fn judge(meta: io::Result<Metadata>) -> io::Result<Look> {
-    match meta {
-        Ok(m) if m.is_file() => Ok(Look::File { stamp: stamp_of(&m), mode: mode_of(&m) }),
-        Ok(m) => Ok(Look::NotAFile(Kind::of(m.file_type()))),
-        Err(error) if gone(&error) => Ok(Look::Gone),
-        Err(error) => Err(error),
+impl Look {
+    pub(super) fn of(stat: &Stat) -> Self {
+        match FileType::from_raw_mode(stat.st_mode) {
+            FileType::RegularFile => Self::File { stamp: stamp_of_stat(stat), mode: stat.st_mode & 0o7777 },
+            _ => Self::NotAFile(Kind::of(stat)),
+        }
     }
+}
+
+/// The stamp of a file, out of what the kernel says of it.
+fn stamp_of_stat(stat: &Stat) -> FileStamp {
+    FileStamp {
+        size: stat.st_size as u64,
+        mtime: stat.st_mtime,
+        mtime_nanos: u32::try_from(stat.st_mtime_nsec).unwrap_or(0),
+        inode: stat.st_ino,
+    }
+}
+
+/// Opens a location to start from.
+pub(super) fn open_location(location: &Path) -> Result<Root, DiskError> {
+    let unopened = |errno: Errno| DiskError::Location { act: "open", path: location.into(), source: errno.into() };
+    Root::open(location).map_err(unopened)
 }
 
 /// Looks at one path by the rules of its directory.
@@ -124,47 +143,59 @@ fn judge(meta: io::Result<Metadata>) -> io::Result<Look> {
 /// # Errors
 /// As [`look()`].
 pub fn see(rules: &Rules, path: &RelPath) -> Result<Sight, DiskError> {
-    let whole = rules.location().join(path.as_path());
-    let failed = |error| DiskError::io("look at", &whole, error);
-    let mut meta = fs::symlink_metadata(&whole);
-    if rules.follows() && meta.as_ref().is_ok_and(Metadata::is_symlink) {
-        meta = match fs::metadata(&whole) {
-            Err(error) if gone(&error) => return Ok(Sight::Skipped(Kind::Symlink)),
-            followed => followed,
-        };
-    }
-    let meta = match meta {
-        Ok(meta) => meta,
-        Err(error) if gone(&error) => return require(rules.location()).map(|()| Sight::Gone),
-        Err(error) => return Err(failed(error)),
-    };
-    let traits = traits_of(&meta, rules);
-    match meta.file_type() {
-        t if t.is_file() => Ok(Sight::Taken(Found { path: path.clone(), traits, target: Vec::new() })),
-        t if t.is_dir() => Ok(Sight::Directory(Found { path: path.clone(), traits, target: Vec::new() })),
-        t if t.is_symlink() && rules.links() == Links::Copy => match fs::read_link(&whole) {
-            Ok(target) => {
-                let target = target.as_os_str().as_bytes().to_vec();
-                Ok(Sight::Taken(Found { path: path.clone(), traits, target }))
-            }
-            Err(error) if gone(&error) => Ok(Sight::Gone),
-            Err(error) => Err(failed(error)),
-        },
-        t => Ok(Sight::Skipped(Kind::of(t))),
+    let root = open_location(rules.location())?.following(rules.follows());
+    let seen = root.holder(path.as_path()).and_then(|holder| see_in(holder.as_fd(), holder.name, rules, path));
+    match seen {
+        Err(errno) if is_absent(errno) => Ok(Sight::Gone),
+        seen => seen.map_err(|errno| DiskError::io("look at", &rules.location().join(path.as_path()), errno)),
     }
 }
 
-fn traits_of(meta: &Metadata, rules: &Rules) -> Traits {
-    let kind = match meta.file_type() {
-        t if t.is_dir() => VersionKind::Directory,
-        t if t.is_symlink() => VersionKind::Link,
+/// Looks at a name in an open directory, which `path` leads to, by the rules of the whole.
+pub(super) fn see_in(
+    directory: BorrowedFd<'_>,
+    name: &OsStr,
+    rules: &Rules,
+    path: &RelPath,
+) -> rustix::io::Result<Sight> {
+    let mut stat = match statat(directory, name, AtFlags::SYMLINK_NOFOLLOW) {
+        Err(errno) if is_absent(errno) => return Ok(Sight::Gone),
+        stat => stat?,
+    };
+    let mut kind = FileType::from_raw_mode(stat.st_mode);
+    if kind == FileType::Symlink && rules.follows() {
+        stat = match statat(directory, name, AtFlags::empty()) {
+            Err(errno) if is_absent(errno) => return Ok(Sight::Skipped(Kind::Symlink)),
+            followed => followed?,
+        };
+        kind = FileType::from_raw_mode(stat.st_mode);
+    }
+    let found = |target| Found { path: path.clone(), traits: traits_of(&stat, rules), target };
+    match kind {
+        FileType::RegularFile => Ok(Sight::Taken(found(Vec::new()))),
+        FileType::Directory => Ok(Sight::Directory(found(Vec::new()))),
+        FileType::Symlink if rules.links() == Links::Copy => match readlinkat(directory, name, Vec::new()) {
+            Ok(target) => Ok(Sight::Taken(found(target.into_bytes()))),
+            // It was replaced by something else, or removed.
+            Err(errno) if is_absent(errno) || errno == Errno::INVAL => Ok(Sight::Gone),
+            Err(errno) => Err(errno),
+        },
+        _ => Ok(Sight::Skipped(Kind::of(&stat))),
+    }
+}
+
+fn traits_of(stat: &Stat, rules: &Rules) -> Traits {
+    let kind = match FileType::from_raw_mode(stat.st_mode) {
+        FileType::Directory => VersionKind::Directory,
+        FileType::Symlink => VersionKind::Link,
         _ => VersionKind::File,
     };
     let stamp = match kind {
-        VersionKind::Directory => FileStamp { size: 0, mtime: 0, mtime_nanos: 0, inode: meta.ino() },
-        _ => stamp_of(meta),
+        VersionKind::Directory => FileStamp { size: 0, mtime: 0, mtime_nanos: 0, inode: stat.st_ino },
+        _ => stamp_of_stat(stat),
     };
-    Traits { kind, stamp, mode: mode_of(meta), owner: rules.minds_owners().then(|| owner_of(meta)) }
+    let owner = rules.minds_owners().then_some((stat.st_uid, stat.st_gid));
+    Traits { kind, stamp, mode: stat.st_mode & 0o7777, owner }
 }
 
 /// Numbers of owner and group.
@@ -172,18 +203,17 @@ pub(super) fn owner_of(meta: &Metadata) -> (u32, u32) {
     (meta.uid(), meta.gid())
 }
 
-/// Looks at one path, never following a link in its last component.
+/// Looks at one path, never following a link.
 ///
 /// # Errors
 /// When `lstat` fails for another reason than that nothing is there, or when the location itself is missing: a disk that
 /// is not mounted must not look like a thousand deleted files.
 pub fn look(location: &Path, path: &RelPath) -> Result<Look, DiskError> {
-    let whole = location.join(path.as_path());
-    let look = judge(fs::symlink_metadata(&whole)).map_err(|error| DiskError::io("look at", &whole, error))?;
-    if look == Look::Gone {
-        require(location)?;
+    match open_location(location)?.stat(path.as_path()) {
+        Ok(stat) => Ok(Look::of(&stat)),
+        Err(errno) if is_absent(errno) => Ok(Look::Gone),
+        Err(errno) => Err(DiskError::io("look at", &location.join(path.as_path()), errno)),
     }
-    Ok(look)
 }
 
 /// Fails when the location is not there, or is no directory.
@@ -211,6 +241,10 @@ mod tests {
         assert_eq!(look("link"), Look::NotAFile(Kind::Symlink));
         assert_eq!(look("nothing"), Look::Gone);
         assert_eq!(look("file/below"), Look::Gone);
+        fs::create_dir(dir.path().join("real")).unwrap();
+        fs::write(dir.path().join("real/file"), "abc").unwrap();
+        symlink("real", dir.path().join("way")).unwrap();
+        assert_eq!(look("way/file"), Look::Gone);
         let missing = super::look(&dir.path().join("no"), &RelPath::new("file").unwrap());
         assert!(matches!(missing, Err(DiskError::Location { .. })), "{missing:?}");
     }

@@ -1,12 +1,15 @@
 //! The shore's disk: what lies in a directory, reading it, watching it, and moving away what was delivered.
 //!
 //! Nothing else touches the shore's files. All functions here block and are plain `fn`s: call them where blocking is
-//! allowed; only [`Feed`], through which sources are sent, is async and blocks on threads of its own. A file is known by its [`FileStamp`]; links are never followed, for a link can lead out of the directory.
+//! allowed; only [`Feed`], through which sources are sent, is async and blocks on threads of its own. A file is known by its [`FileStamp`].
+//! Everything below a location is reached by [`Root`](crate::root::Root), which follows no link, for a link can lead out of the
+//! directory; with `Links = follow` sources are looked at and read through links, wherever they lead, and nothing is changed there.
 //! Events from [`watch`] are hints; [`scan()`] and [`look()`] are the truth.
 //!
 //! Knows nothing of the ledger, of vessels, or of when a file counts as finished.
 
 mod error;
+mod exposure;
 mod feed;
 mod intake;
 mod look;
@@ -23,6 +26,7 @@ use std::os::unix::fs::MetadataExt;
 use crate::records::FileStamp;
 
 pub use error::DiskError;
+pub use exposure::exposed_to;
 pub use feed::{Arrival, Feed, Source};
 pub use intake::{Intake, TakeIn};
 pub use look::{Found, Kind, Look, Sight, is_file, look, see};

@@ -1,17 +1,24 @@
 //! What lies in a directory now: the truth that events only hint at.
 //!
-//! Looks at names and what `lstat` says (or `stat`, where links are followed); opens nothing but directories. Doesn't judge
-//! whether a file is finished.
+//! Looks at names and what `lstat` says (or `stat`, where links are followed); opens nothing but directories, each once and in
+//! the open one above it, so that a directory that is replaced by a link meanwhile leads nowhere. Doesn't judge whether a
+//! file is finished.
 
-use std::fs::{self, DirEntry};
-use std::os::unix::ffi::OsStringExt;
-use std::os::unix::fs::MetadataExt;
+use std::ffi::OsStr;
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
+use rustix::fs::{Dir, FileType, Mode, OFlags, fstat, openat};
+use rustix::io::Errno;
+
 use super::DiskError;
-use super::look::{Found, Kind, Sight, see};
+use super::look::{Found, Kind, Sight, open_location, see_in};
 use super::rules::Rules;
 use crate::names::RelPath;
+use crate::root::is_absent;
 use crate::settings::Links;
 
 /// What a look through a directory found.
@@ -23,6 +30,8 @@ pub struct Scan {
     pub skipped: Vec<Skipped>,
     /// Directories below the location that can't be looked into: nobody knows what they hold.
     pub unread: Vec<DiskError>,
+    /// The directories that were looked through, each with the device that it is on (`st_dev`); `None` is the location.
+    pub devices: Vec<(Option<RelPath>, u64)>,
     /// Whether nothing at all lies in the location.
     pub is_empty: bool,
 }
@@ -47,16 +56,26 @@ pub struct Skipped {
 /// When the directory can't be listed.
 pub fn scan(rules: &Rules, below: Option<&RelPath>, enter: &mut dyn FnMut(&Path, u64)) -> Result<Scan, DiskError> {
     let mut walk = Walk { rules, enter, above: Vec::new(), scan: Scan::default() };
+    let root = open_location(rules.location())?.following(rules.follows());
     match below {
         None => {
+            let unlisted =
+                |errno: Errno| DiskError::Location { act: "list", path: rules.location().into(), source: errno.into() };
+            let location = openat(&root, ".", LISTED, Mode::empty()).map_err(unlisted)?;
             // Links that lead back to the location end there.
-            walk.above.extend(fs::metadata(rules.location()).map(|meta| (meta.dev(), meta.ino())));
-            walk.list(None)?;
+            let identity = walk.identity(&location, None).map_err(unlisted)?;
+            walk.above.push(identity);
+            walk.list(location, None)?;
             walk.scan.is_empty = walk.scan.found.is_empty() && is_empty(rules.location())?;
         }
         Some(path) => {
-            if let Sight::Directory(found) = see(rules, path)? {
-                walk.enter(found)?;
+            let unseen = |errno| DiskError::io("look at", &rules.location().join(path.as_path()), errno);
+            let holder = match root.holder(path.as_path()) {
+                Err(errno) if is_absent(errno) => return Ok(walk.scan),
+                holder => holder.map_err(unseen)?,
+            };
+            if let Sight::Directory(found) = see_in(holder.as_fd(), holder.name, rules, path).map_err(unseen)? {
+                walk.enter(holder.as_fd(), holder.name, found)?;
             }
         }
     }
@@ -75,53 +94,72 @@ pub fn is_empty(location: &Path) -> Result<bool, DiskError> {
     Ok(entries.next().is_none())
 }
 
+/// How a directory is opened that is to be listed.
+const LISTED: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NONBLOCK).union(OFlags::CLOEXEC);
+
 /// A look through directories, under way.
 struct Walk<'a> {
     rules: &'a Rules,
     enter: &'a mut dyn FnMut(&Path, u64),
-    /// Inodes of the directories above: where links are followed, they may lead in a circle.
+    /// Devices and inodes of the directories above: where links are followed, they may lead in a circle.
     above: Vec<(u64, u64)>,
     scan: Scan,
 }
 
 impl Walk<'_> {
-    fn list(&mut self, directory: Option<&RelPath>) -> Result<(), DiskError> {
+    /// Notes on which device a directory is; gives that and its inode.
+    fn identity(&mut self, directory: &OwnedFd, path: Option<&RelPath>) -> rustix::io::Result<(u64, u64)> {
+        let stat = fstat(directory)?;
+        self.scan.devices.push((path.cloned(), stat.st_dev));
+        Ok((stat.st_dev, stat.st_ino))
+    }
+
+    fn list(&mut self, opened: OwnedFd, directory: Option<&RelPath>) -> Result<(), DiskError> {
         let whole =
             directory.map_or(self.rules.location().to_owned(), |path| self.rules.location().join(path.as_path()));
-        let unlisted = |source| match directory {
-            None => DiskError::Location { act: "list", path: whole.clone(), source },
-            Some(_) => DiskError::io("list", &whole, source),
+        let unlisted = |errno: Errno| match directory {
+            None => DiskError::Location { act: "list", path: whole.clone(), source: errno.into() },
+            Some(_) => DiskError::io("list", &whole, errno),
         };
-        for entry in fs::read_dir(&whole).map_err(unlisted)? {
+        let mut entries = Dir::new(opened).map_err(unlisted)?;
+        while let Some(entry) = entries.read() {
             let entry = entry.map_err(unlisted)?;
-            let mut name = entry.file_name().into_vec();
-            if let Some(directory) = directory {
-                name = [directory.as_bytes(), b"/", &name].concat();
+            let name = entry.file_name().to_bytes();
+            if name == b"." || name == b".." {
+                continue;
             }
+            let path = match directory {
+                Some(directory) => RelPath::new([directory.as_bytes(), b"/", name].concat()),
+                None => RelPath::new(name),
+            };
             // The kernel gives no name that RelPath would refuse, but it is not worth a panic.
-            let Ok(path) = RelPath::new(name) else { continue };
-            self.take(&entry, path)?;
+            let Ok(path) = path else { continue };
+            let holder = entries.fd().map_err(unlisted)?;
+            self.take(holder, OsStr::from_bytes(name), entry.file_type(), path)?;
         }
         Ok(())
     }
 
-    fn take(&mut self, entry: &DirEntry, path: RelPath) -> Result<(), DiskError> {
+    fn take(
+        &mut self,
+        holder: BorrowedFd<'_>,
+        name: &OsStr,
+        kind: FileType,
+        path: RelPath,
+    ) -> Result<(), DiskError> {
         // Without a system call for what its type rules out.
         let entered = self.rules.enters(&path);
         if !entered && self.rules.leaves_alone(&path) {
             return Ok(());
         }
-        let sight = match entry.file_type() {
-            Ok(t) if t.is_dir() && !entered => return Ok(()),
-            Ok(t) if t.is_symlink() && self.rules.links() == Links::Skip => Sight::Skipped(Kind::Symlink),
-            Ok(t) if t.is_file() || t.is_dir() || t.is_symlink() => {
-                see(self.rules, &path).unwrap_or_else(|e| unreadable(&e))
-            }
-            Ok(t) => Sight::Skipped(Kind::of(t)),
-            Err(error) => unreadable(&DiskError::io("look at", &entry.path(), error)),
+        let sight = match kind {
+            FileType::Directory if !entered => return Ok(()),
+            FileType::Symlink if self.rules.links() == Links::Skip => Sight::Skipped(Kind::Symlink),
+            // Some file systems don't say here what it is.
+            _ => see_in(holder, name, self.rules, &path).unwrap_or_else(unreadable),
         };
         match sight {
-            Sight::Directory(found) if entered => self.enter(found),
+            Sight::Directory(found) if entered => self.enter(holder, name, found),
             Sight::Taken(found) if !self.rules.leaves_alone(&path) => {
                 self.scan.found.push(found);
                 Ok(())
@@ -135,21 +173,33 @@ impl Walk<'_> {
     }
 
     /// Looks through a directory below the location. One that can't be listed is noted, and the others go on.
-    fn enter(&mut self, found: Found) -> Result<(), DiskError> {
+    fn enter(&mut self, holder: BorrowedFd<'_>, name: &OsStr, found: Found) -> Result<(), DiskError> {
         let whole = self.rules.location().join(found.path.as_path());
-        let Ok(meta) = fs::metadata(&whole) else { return Ok(()) };
-        let identity = (meta.dev(), meta.ino());
-        if self.above.contains(&identity) {
-            self.scan.skipped.push(Skipped { path: found.path, kind: Kind::Symlink });
-            return Ok(());
-        }
-        (self.enter)(&whole, meta.ino());
-        self.above.push(identity);
-        let listed = self.list(Some(&found.path));
-        self.above.pop();
-        match listed {
-            Err(error) if !error.is_gone() => self.scan.unread.push(error),
-            _ => {}
+        let mut flags = LISTED;
+        flags.set(OFlags::NOFOLLOW, !self.rules.follows());
+        match openat(holder, name, flags, Mode::empty()) {
+            Ok(opened) => {
+                let Ok(identity) = self.identity(&opened, Some(&found.path)) else { return Ok(()) };
+                if self.above.contains(&identity) {
+                    self.scan.devices.pop();
+                    self.scan.skipped.push(Skipped { path: found.path, kind: Kind::Symlink });
+                    return Ok(());
+                }
+                (self.enter)(&whole, identity.1);
+                self.above.push(identity);
+                let listed = self.list(opened, Some(&found.path));
+                self.above.pop();
+                match listed {
+                    Err(error) if !error.is_gone() => self.scan.unread.push(error),
+                    _ => {}
+                }
+            }
+            // It was removed, or replaced by something else, which the next look finds.
+            Err(errno) if is_absent(errno) => return Ok(()),
+            Err(errno) => {
+                (self.enter)(&whole, found.traits.stamp.inode);
+                self.scan.unread.push(DiskError::io("list", &whole, errno));
+            }
         }
         if self.rules.takes_directories() {
             self.scan.found.push(found);
@@ -158,12 +208,8 @@ impl Walk<'_> {
     }
 }
 
-fn unreadable(error: &DiskError) -> Sight {
-    let errno = match error {
-        DiskError::Io { source, .. } | DiskError::Location { source, .. } => source.raw_os_error(),
-        _ => None,
-    };
-    Sight::Skipped(Kind::Unreadable(errno.unwrap_or(0)))
+fn unreadable(errno: Errno) -> Sight {
+    Sight::Skipped(Kind::Unreadable(io::Error::from(errno).raw_os_error().unwrap_or(0)))
 }
 
 #[cfg(test)]
@@ -176,7 +222,7 @@ mod tests {
     use std::os::unix::net::UnixListener;
 
     fn fifo(path: &Path) {
-        rustix::fs::mknodat(rustix::fs::CWD, path, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+        rustix::fs::mknodat(rustix::fs::CWD, path, FileType::Fifo, 0o600.into(), 0).unwrap();
     }
 
     fn scan_with(location: &Path, lines: &str) -> Scan {

@@ -1,28 +1,33 @@
 //! Reading source files: at offsets for the chunks, and once from end to end to hash them.
 //!
-//! A path is opened so that nothing swapped in can hurt: a link is not followed, a pipe doesn't hang. Knows nothing of
+//! A path is opened so that nothing swapped in can hurt: no link is followed, a pipe doesn't hang. Knows nothing of
 //! the ledger and of who wants the bytes.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::fd::AsFd;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use rustix::buffer::spare_capacity;
-use rustix::fs::{Advice, OFlags, fadvise};
+use rustix::fs::{Advice, Mode, OFlags, fadvise, fstat};
 use rustix::io::Errno;
 
-use super::look::{Kind, Look, look};
+use super::look::{Kind, Look, look, open_location};
 use super::{DiskError, mode_of, stamp_of};
 use crate::digest::{Digest, FileDigests, FileHasher, Hasher};
 use crate::names::RelPath;
 use crate::records::FileStamp;
+use crate::root::open_beneath;
 
 /// How much is read at once while hashing: 1 MiB.
 const READ_SIZE: u64 = 1 << 20;
+
+/// NONBLOCK: opening a pipe that nobody writes to would wait for ever.
+const FLAGS: OFlags = OFlags::RDONLY.union(OFlags::NONBLOCK).union(OFlags::NOCTTY);
 
 /// The longest step of the clock that the kernel stamps files with (HZ = 100).
 const CLOCK_STEP: Duration = Duration::from_millis(10);
@@ -39,29 +44,44 @@ impl SourceFile {
     ///
     /// # Errors
     /// [`DiskError::NotAFile`] for anything but a regular file (a link is none); [`DiskError::is_gone`] holds when
-    /// nothing has the name.
+    /// nothing has the name, also where a link is in the way.
     pub fn open(location: &Path, path: &RelPath) -> Result<Self, DiskError> {
         Self::open_with(location, path, false)
     }
 
-    /// The same, through a link where `follow` says so.
+    /// The same, through links wherever they lead where `follow` says so.
     ///
     /// # Errors
     /// As [`open`](Self::open).
     pub fn open_with(location: &Path, path: &RelPath, follow: bool) -> Result<Self, DiskError> {
+        let root = open_location(location)?.following(follow);
         let whole = location.join(path.as_path());
-        // NONBLOCK: opening a pipe that nobody writes to would wait for ever.
-        let mut flags = OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
-        flags.set(OFlags::NOFOLLOW, !follow);
-        let file = OpenOptions::new().read(true).custom_flags(flags.bits() as i32).open(&whole);
-        let file = file.map_err(|error| unopened(location, path, &whole, error))?;
-        let meta = file.metadata().map_err(|error| DiskError::io("look at", &whole, error))?;
-        if !meta.is_file() {
-            return Err(DiskError::NotAFile { path: whole, kind: Kind::of(meta.file_type()) });
+        let opened = root.open_below(path.as_path(), FLAGS, Mode::empty());
+        let file = opened.map_err(|errno| unopened(location, path, &whole, errno))?;
+        Self::of(file.into(), whole)
+    }
+
+    /// Opens a file in an open directory, following no link. `whole` is its path, for messages.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub(super) fn open_in(directory: impl AsFd, path: &Path, whole: PathBuf) -> Result<Self, DiskError> {
+        match open_beneath(directory.as_fd(), path, FLAGS, Mode::empty()) {
+            Ok(file) => Self::of(file.into(), whole),
+            Err(Errno::LOOP) => Err(DiskError::NotAFile { path: whole, kind: Kind::Symlink }),
+            Err(Errno::NXIO) => Err(DiskError::NotAFile { path: whole, kind: Kind::Socket }),
+            Err(errno) => Err(DiskError::io("open", &whole, errno)),
+        }
+    }
+
+    fn of(file: File, path: PathBuf) -> Result<Self, DiskError> {
+        let stat = fstat(&file).map_err(|errno| DiskError::io("look at", &path, errno))?;
+        if let Look::NotAFile(kind) = Look::of(&stat) {
+            return Err(DiskError::NotAFile { path, kind });
         }
         // Only advice: more is read ahead; what doesn't know it does without.
         fadvise(&file, 0, None, Advice::Sequential).ok();
-        Ok(Self { file, path: whole })
+        Ok(Self { file, path })
     }
 
     /// Its stamp now, of the open file, whatever has its name by now.
@@ -141,10 +161,12 @@ impl SourceFile {
 }
 
 /// Opening a link says ELOOP and a socket ENXIO: what the name stands for tells more than the errno.
-fn unopened(location: &Path, path: &RelPath, whole: &Path, error: io::Error) -> DiskError {
+fn unopened(location: &Path, path: &RelPath, whole: &Path, errno: Errno) -> DiskError {
     match look(location, path) {
         Ok(Look::NotAFile(kind)) => DiskError::NotAFile { path: whole.into(), kind },
-        _ => DiskError::io("open", whole, error),
+        // A link is in the way, which is as if nothing were there.
+        Ok(Look::Gone) if errno == Errno::LOOP => DiskError::io("open", whole, Errno::NOENT),
+        _ => DiskError::io("open", whole, errno),
     }
 }
 

@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 
 /// The modules of the crate, lowest layer first. A module imports only from layers before its own.
 const LAYERS: &[(&str, &[&str])] = &[
-    ("L0, pure values", &["digest", "names", "chunk", "fault", "backoff"]),
+    ("L0, pure values", &["digest", "names", "chunk", "fault", "backoff", "rights"]),
     ("L0, what is made of them", &["records", "outline"]),
-    ("L1", &["settings", "monitor", "bell", "clock"]),
+    ("L1", &["settings", "monitor", "bell", "clock", "root"]),
     ("L1, what is made of them", &["rate_limit"]),
     ("L2, the ports", &["local", "ledger", "transport", "embedded_vessel"]),
     ("L3, the workflows", &["shore", "vessel", "orders", "telling", "housekeeping"]),

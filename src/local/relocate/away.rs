@@ -5,18 +5,21 @@
 //! such a name, the same call settles when it is repeated.
 
 use std::ffi::OsStr;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::Path;
 
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, openat, statat, unlinkat};
+use rustix::fs::{AtFlags, Mode, OFlags, openat, statat, unlinkat};
 use rustix::io::Errno;
 
 use super::moves::{Taken, give_back, look_in, move_to_ours, remove, sync};
-use super::places::leaving_name;
+use super::places::{leaving_name, open_readable};
+use super::processed::open_processed;
 use super::{Look, PROCESSED, Retired};
 use crate::local::DiskError;
+use crate::local::error::gone;
 use crate::names::RelPath;
 use crate::records::{FileStamp, Version};
+use crate::root::is_absent;
 
 /// What came of deleting one file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,11 +55,8 @@ fn discard_beside(
     versions: &[Version],
     stopped: &dyn Fn() -> bool,
 ) -> Result<Vec<Result<Retired, DiskError>>, DiskError> {
-    let chain = open_chain(location, &versions[0].path).map_err(|errno| DiskError::Location {
-        act: "open",
-        path: location.into(),
-        source: errno.into(),
-    })?;
+    let unopened = |errno| DiskError::io("open", &location.join(versions[0].path.as_path()), errno);
+    let chain = open_chain(open_readable(location)?, &versions[0].path).map_err(unopened)?;
     let Some(directory) = chain.last().filter(|_| chain.len() == versions[0].path.as_path().iter().count()) else {
         return Ok(versions.iter().map(|_| Ok(Retired::SourceGone)).collect());
     };
@@ -93,15 +93,17 @@ pub enum Expired {
 /// leaves empty. Those to which something was done since `until` (milliseconds since 1970) are kept: another version that
 /// looks alike may have come there under the same name.
 pub fn expire(location: &Path, files: &[(RelPath, FileStamp)], until: i64) -> Vec<Result<Expired, DiskError>> {
-    files.iter().map(|(path, stamp)| expire_one(&location.join(PROCESSED), path, stamp, until)).collect()
+    files.iter().map(|(path, stamp)| expire_one(location, path, stamp, until)).collect()
 }
 
-fn expire_one(processed: &Path, path: &RelPath, stamp: &FileStamp, until: i64) -> Result<Expired, DiskError> {
-    let failed = |errno: Errno| DiskError::io("delete", &processed.join(path.as_path()), errno);
-    let chain = match open_chain(processed, path) {
-        Err(Errno::NOENT | Errno::NOTDIR) => return Ok(Expired::NotThere),
-        chain => chain.map_err(failed)?,
+fn expire_one(location: &Path, path: &RelPath, stamp: &FileStamp, until: i64) -> Result<Expired, DiskError> {
+    let failed = |errno: Errno| DiskError::io("delete", &location.join(PROCESSED).join(path.as_path()), errno);
+    let processed = match open_readable(location) {
+        Err(DiskError::Location { source, .. }) if gone(&source) => return Ok(Expired::NotThere),
+        opened => open_processed(&opened?, location, false)?,
     };
+    let Some(processed) = processed else { return Ok(Expired::NotThere) };
+    let chain = open_chain(processed, path).map_err(failed)?;
     let names: Vec<&OsStr> = path.as_path().iter().collect();
     let Some(directory) = chain.last().filter(|_| chain.len() == names.len()) else { return Ok(Expired::NotThere) };
     let changed = statat(directory, path.file_name(), AtFlags::SYMLINK_NOFOLLOW).map(|stat| stat.st_ctime);
@@ -125,14 +127,13 @@ fn expire_one(processed: &Path, path: &RelPath, stamp: &FileStamp, until: i64) -
     Ok(Expired::Deleted)
 }
 
-/// Opens a directory and those in it that a path leads through, as far as they are there; links are followed in `top` alone.
-fn open_chain(top: &Path, path: &RelPath) -> rustix::io::Result<Vec<OwnedFd>> {
-    let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;
-    let mut chain = vec![openat(CWD, top, flags, Mode::empty())?];
+/// Opens the directories in an open one that a path leads through, as far as they are there; follows no link.
+fn open_chain(top: OwnedFd, path: &RelPath) -> rustix::io::Result<Vec<OwnedFd>> {
+    let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    let mut chain = vec![top];
     for name in path.as_path().parent().into_iter().flat_map(Path::iter) {
-        let above = chain.last().map_or(CWD, |above| above.as_fd());
-        match openat(above, name, flags | OFlags::NOFOLLOW, Mode::empty()) {
-            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => break,
+        match openat(&chain[chain.len() - 1], name, flags, Mode::empty()) {
+            Err(errno) if is_absent(errno) => break,
             opened => chain.push(opened?),
         }
     }

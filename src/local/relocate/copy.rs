@@ -13,17 +13,21 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{
-    CWD, FlockOperation, Gid, Mode, OFlags, Timespec, Timestamps, Uid, fchmod, fchown, flock, futimens, openat,
+    Dir, FileType, FlockOperation, Gid, Mode, OFlags, Timespec, Timestamps, Uid, fchmod, fchown, flock, fstat, futimens,
+    openat,
 };
+use rustix::io::Errno;
 
 use super::moves::{Taken, give_back, look_in, move_to_ours, remove, sync, sync_file};
-use super::places::{COPYING, LEAVING, Places};
+use super::places::{COPYING, LEAVING, Places, open_readable};
+use super::processed::open_processed;
 use super::{Look, PROCESSED};
 use crate::digest::{Digest, FileHasher};
 use crate::local::source::SourceFile;
 use crate::local::{DiskError, stamp_of};
 use crate::names::RelPath;
 use crate::records::FileStamp;
+use crate::rights::CopyOf;
 
 /// A whole copy under its temporary name, which goes when this goes unpublished.
 pub(super) struct Copied {
@@ -68,12 +72,16 @@ impl Copied {
         Ok(hasher.finish().file)
     }
 
-    /// Gives the copy what the source has besides its bytes, and flushes it.
+    /// Gives the copy what the source has besides its bytes, and flushes it. What lends its owner's rights it leaves out: an
+    /// archive needs none.
     fn finish(&self, source: &fs::Metadata) -> Result<(), DiskError> {
         let failed = |errno| DiskError::io("set the mode and time of", &self.path, errno);
-        // Only root may give files away. It comes before the mode, for it takes set-user-id bits.
-        fchown(&self.file, Some(Uid::from_raw(source.uid())), Some(Gid::from_raw(source.gid()))).ok();
-        fchmod(&self.file, Mode::from_raw_mode(source.mode())).map_err(failed)?;
+        let owner = (source.uid(), source.gid());
+        // Only root may give files away.
+        fchown(&self.file, Some(Uid::from_raw(owner.0)), Some(Gid::from_raw(owner.1))).ok();
+        let got = fstat(&self.file).map_err(failed)?;
+        let mode = CopyOf::File.owned(source.mode(), owner, Some((got.st_uid, got.st_gid)));
+        fchmod(&self.file, Mode::from_raw_mode(CopyOf::File.plain(mode))).map_err(failed)?;
         let time = |seconds, nanos| Timespec { tv_sec: seconds, tv_nsec: nanos };
         futimens(
             &self.file,
@@ -99,7 +107,8 @@ pub(super) fn make(
     stamp: &FileStamp,
     digest: &Digest,
 ) -> Result<Option<Copied>, DiskError> {
-    let source = match SourceFile::open(places.location, path) {
+    let whole = places.location.join(path.as_path());
+    let source = match SourceFile::open_in(&places.from, Path::new(path.file_name()), whole) {
         Err(DiskError::NotAFile { .. }) => return Ok(None),
         Err(error) if error.is_gone() => return Ok(None),
         source => source?,
@@ -129,63 +138,75 @@ pub(super) fn make(
 /// # Errors
 /// When the directory can't be listed, or what the disk says. A missing `processed/` is none.
 pub fn sweep(location: &Path, recursive: bool) -> Result<(), DiskError> {
-    give_names_back(location)?;
-    let processed = location.join(PROCESSED);
-    let mut below = if recursive { directories_in(location) } else { Vec::new() };
-    while let Some(directory) = below.pop() {
-        if directory != processed && give_names_back(&directory).is_ok() {
-            below.extend(directories_in(&directory));
-        }
-    }
-    let names = match ours_in(&processed, COPYING) {
-        Err(DiskError::Location { source, .. }) if super::error::gone(&source) => return Ok(()),
-        names => names?,
+    let opened = open_readable(location)?;
+    let unlisted = |errno: Errno| DiskError::Location { act: "list", path: location.into(), source: errno.into() };
+    let below = give_names_back(&opened, location, unlisted)?;
+    let processed = match open_processed(&opened, location, false) {
+        // What is not to be followed is not to be swept; retiring says so.
+        Err(DiskError::Processed { .. } | DiskError::ProcessedLink { .. }) => None,
+        processed => processed?,
     };
-    names.iter().try_for_each(|name| remove_unheld(&processed, name))
-}
-
-fn give_names_back(location: &Path) -> Result<(), DiskError> {
-    for name in ours_in(location, LEAVING)? {
-        let directory = open_directory(location).map_err(|errno| DiskError::io("open", location, errno))?;
-        // A name that was too long to be kept whole comes back shortened, as a new file.
-        let Ok(path) = RelPath::new(&name.as_bytes()[LEAVING.len()..]) else { continue };
-        give_back(&directory, &name, &directory, &path)
-            .map_err(|errno| DiskError::io("put back", &location.join(&name), errno))?;
-        sync(&directory, location)?;
+    if recursive {
+        let skipped = OsStr::new(PROCESSED);
+        sweep_below(&opened, location, below.iter().filter(|name| *name != skipped));
     }
-    Ok(())
+    let Some(processed) = processed else { return Ok(()) };
+    let path = location.join(PROCESSED);
+    let (names, _) = names_in(&processed, COPYING).map_err(|errno| DiskError::io("list", &path, errno))?;
+    names.iter().try_for_each(|name| remove_unheld(&processed, &path, name))
 }
 
-/// The directories in a directory, as far as they can be seen.
-fn directories_in(directory: &Path) -> Vec<PathBuf> {
-    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
-    entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())).map(|entry| entry.path()).collect()
-}
-
-fn open_directory(path: &Path) -> rustix::io::Result<OwnedFd> {
-    openat(CWD, path, OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
-}
-
-/// The names in a directory that begin with one of our prefixes.
-fn ours_in(directory: &Path, prefix: &str) -> Result<Vec<OsString>, DiskError> {
-    let unlisted = |source| DiskError::Location { act: "list", path: directory.into(), source };
-    let mut names = Vec::new();
-    for entry in fs::read_dir(directory).map_err(unlisted)? {
-        let name = entry.map_err(unlisted)?.file_name();
-        if name.as_bytes().starts_with(prefix.as_bytes()) {
-            names.push(name);
+/// Gives names back in directories, and in those in them, as far as they can be seen.
+fn sweep_below<'a>(above: &OwnedFd, path: &Path, names: impl Iterator<Item = &'a OsString>) {
+    for name in names {
+        let path = path.join(name);
+        let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        let Ok(directory) = openat(above, name, flags, Mode::empty()) else { continue };
+        let unlisted = |errno| DiskError::io("list", &path, errno);
+        if let Ok(below) = give_names_back(&directory, &path, unlisted) {
+            sweep_below(&directory, &path, below.iter());
         }
     }
-    Ok(names)
+}
+
+/// Gives sources that were about to be removed from a directory their names back; gives the directories in it.
+fn give_names_back(
+    directory: &OwnedFd,
+    path: &Path,
+    unlisted: impl Fn(Errno) -> DiskError,
+) -> Result<Vec<OsString>, DiskError> {
+    let (names, below) = names_in(directory, LEAVING).map_err(unlisted)?;
+    for name in names {
+        // A name that was too long to be kept whole comes back shortened, as a new file.
+        let Ok(own) = RelPath::new(&name.as_bytes()[LEAVING.len()..]) else { continue };
+        give_back(directory, &name, directory, &own)
+            .map_err(|errno| DiskError::io("put back", &path.join(&name), errno))?;
+        sync(directory, path)?;
+    }
+    Ok(below)
+}
+
+/// The names in a directory that begin with one of our prefixes, and the directories in it.
+fn names_in(directory: &OwnedFd, prefix: &str) -> rustix::io::Result<(Vec<OsString>, Vec<OsString>)> {
+    let (mut ours, mut directories) = (Vec::new(), Vec::new());
+    for entry in Dir::read_from(directory)? {
+        let entry = entry?;
+        let name = OsStr::from_bytes(entry.file_name().to_bytes());
+        if name.as_bytes().starts_with(prefix.as_bytes()) {
+            ours.push(name.to_owned());
+        } else if matches!(entry.file_type(), FileType::Directory | FileType::Unknown) && name != "." && name != ".." {
+            directories.push(name.to_owned());
+        }
+    }
+    Ok((ours, directories))
 }
 
 /// Removes an unfinished copy that no process is making.
-fn remove_unheld(processed: &Path, name: &OsStr) -> Result<(), DiskError> {
-    let path = processed.join(name);
+fn remove_unheld(processed: &OwnedFd, path: &Path, name: &OsStr) -> Result<(), DiskError> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let Ok(file) = openat(CWD, &path, flags, Mode::empty()) else { return Ok(()) };
+    let Ok(file) = openat(processed, name, flags, Mode::empty()) else { return Ok(()) };
     if flock(file.as_fd(), FlockOperation::NonBlockingLockExclusive).is_err() {
         return Ok(());
     }
-    remove(CWD, path.as_os_str()).map_err(|errno| DiskError::io("remove", &path, errno))
+    remove(processed, name).map_err(|errno| DiskError::io("remove", &path.join(name), errno))
 }

@@ -8,8 +8,9 @@
 //! together. Until then nothing counts as moved; and `processed/`, which gains names, is always flushed before the
 //! directory that loses them, whoever asks for that first: no power loss may find a file under neither.
 //!
-//! `processed` may be a link to a directory elsewhere: that is the operator's way to keep the archive on another disk,
-//! and the one link that is followed. Across file systems (see `copy`) the copy is verified and flushed first.
+//! `processed` may be a link to a directory elsewhere: that is the operator's way to keep the archive on another disk, and
+//! the one link that is followed, where nobody else can have made it (see `processed`). Across file systems (see `copy`) the
+//! copy is verified and flushed first.
 //!
 //! What can't be seen: a program that still holds the file open and writes to it after the move.
 
@@ -17,6 +18,7 @@ mod away;
 mod copy;
 mod moves;
 mod places;
+mod processed;
 
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -24,14 +26,14 @@ use std::path::Path;
 
 use rustix::io::Errno;
 
-use super::look::{Kind, Look};
+use super::look::Look;
 use super::source::{SourceFile, hash};
-use super::{DiskError, error};
+use super::DiskError;
 use crate::digest::Digest;
 use crate::names::RelPath;
 use crate::records::{FileStamp, Version};
 use moves::{Taken, give_back, look_in, move_to_ours, remove, sync};
-use places::{Places, leaving_name, numbered};
+use places::{Places, free_number, leaving_name, numbered};
 
 pub use away::{Expired, discard, expire};
 pub use copy::sweep;
@@ -39,6 +41,9 @@ pub(super) use places::is_ours;
 
 /// The directory below a location that takes what was delivered.
 pub const PROCESSED: &str = "processed";
+
+/// How often another free name is looked for, when somebody takes the one that was free.
+const TRIES: usize = 100;
 
 /// What came of retiring a version.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -139,22 +144,42 @@ impl Retirement<'_> {
             _ => return Ok(Retired::SourceChanged),
         }
         (self.pause)(Moment::Checked);
-        for number in 0.. {
-            let target = numbered(self.path, number);
-            if self.holds_it(&target, number)? {
-                sync(&self.places.to, &self.places.processed)?;
-                return self.remove_source(Retired::AlreadyThere(target));
-            }
+        if let Some(target) = self.find_copy()? {
+            sync(&self.places.to, &self.places.processed)?;
+            return self.remove_source(Retired::AlreadyThere(target));
+        }
+        for _ in 0..TRIES {
+            let target = self.free_target()?;
             match move_to_ours(&self.places.from, self.path.file_name(), &self.places.to, target.file_name()) {
                 Ok(()) => return self.confirm(target),
                 Err(Taken::Taken) => {}
-                Err(Taken::Failed(Errno::XDEV)) => return self.copy_across(number),
+                Err(Taken::Failed(Errno::XDEV)) => return self.copy_across(),
                 // Either the source has gone or `processed/` has.
                 Err(Taken::Failed(Errno::NOENT)) if self.source()? == Look::Gone => return Ok(Retired::SourceGone),
                 Err(Taken::Failed(errno)) => return Err(self.failed("retire", errno)),
             }
         }
-        unreachable!("the numbers don't end")
+        Err(self.failed("retire", Errno::EXIST))
+    }
+
+    /// The first name for this version that nothing has in `processed/`.
+    fn free_target(&self) -> Result<RelPath, DiskError> {
+        let number = free_number(&self.places.to, self.path);
+        let number = number.map_err(|e| DiskError::io("look at", &self.places.target(self.path), e))?;
+        Ok(numbered(self.path, number))
+    }
+
+    /// Where `processed/` holds the version's bytes, if its plain name or its last number does: an earlier attempt put it
+    /// there. Those in between are others, and there may be thousands.
+    fn find_copy(&self) -> Result<Option<RelPath>, DiskError> {
+        if self.holds_it(self.path, 0)? {
+            return Ok(Some(self.path.clone()));
+        }
+        let free = free_number(&self.places.to, self.path);
+        let free = free.map_err(|e| DiskError::io("look at", &self.places.target(self.path), e))?;
+        let Some(last) = free.checked_sub(1).filter(|last| *last > 0) else { return Ok(None) };
+        let target = numbered(self.path, last);
+        Ok(self.holds_it(&target, last)?.then_some(target))
     }
 
     fn source(&self) -> Result<Look, DiskError> {
@@ -179,7 +204,8 @@ impl Retirement<'_> {
         if there.size != self.stamp.size || (number > 0 && time(&there) != time(self.stamp)) {
             return Ok(false);
         }
-        let copy = match SourceFile::open(&self.places.processed, target) {
+        let (name, whole) = (Path::new(target.file_name()), self.places.target(target));
+        let copy = match SourceFile::open_in(&self.places.to, name, whole) {
             Err(DiskError::NotAFile { .. }) => return Ok(false),
             Err(error) if error.is_gone() => return Ok(false),
             copy => copy?,
@@ -257,17 +283,13 @@ impl Retirement<'_> {
         }
     }
 
-    /// Copies to another file system, from the given number of the name on.
-    fn copy_across(&self, first: u64) -> Result<Retired, DiskError> {
+    /// Copies to another file system.
+    fn copy_across(&self) -> Result<Retired, DiskError> {
         let Some(copied) = copy::make(self.places, self.path, self.stamp, self.digest)? else {
             return Ok(Retired::SourceChanged);
         };
-        for number in first.. {
-            let target = numbered(self.path, number);
-            if self.holds_it(&target, number)? {
-                drop(copied);
-                return self.remove_source(Retired::AlreadyThere(target));
-            }
+        for _ in 0..TRIES {
+            let target = self.free_target()?;
             match copied.publish(self.places, target.file_name()) {
                 Ok(()) => {
                     sync(&self.places.to, &self.places.processed)?;
@@ -277,7 +299,7 @@ impl Retirement<'_> {
                 Err(Taken::Failed(errno)) => return Err(DiskError::io("make", &self.places.target(&target), errno)),
             }
         }
-        unreachable!("the numbers don't end")
+        Err(self.failed("retire", Errno::EXIST))
     }
 }
 

@@ -7,13 +7,12 @@ use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{AtFlags, FileType, RenameFlags, Stat, linkat, renameat, renameat_with, statat, unlinkat};
+use rustix::fs::{AtFlags, RenameFlags, linkat, renameat, renameat_with, statat, unlinkat};
 use rustix::io::Errno;
 
-use super::{Kind, Look, numbered};
+use super::{Look, numbered};
 use crate::local::DiskError;
 use crate::names::RelPath;
-use crate::records::FileStamp;
 
 /// Why a move did not happen.
 #[derive(Debug)]
@@ -89,28 +88,9 @@ pub(super) fn give_back(from: impl AsFd, name: &OsStr, to: impl AsFd, path: &Rel
 /// Looks at a name, not following a link.
 pub(super) fn look_in(directory: impl AsFd, name: &OsStr) -> rustix::io::Result<Look> {
     match statat(directory, name, AtFlags::SYMLINK_NOFOLLOW) {
-        Ok(stat) => Ok(judge(&stat)),
+        Ok(stat) => Ok(Look::of(&stat)),
         Err(Errno::NOENT | Errno::NOTDIR) => Ok(Look::Gone),
         Err(errno) => Err(errno),
-    }
-}
-
-fn judge(stat: &Stat) -> Look {
-    match FileType::from_raw_mode(stat.st_mode) {
-        FileType::RegularFile => Look::File {
-            stamp: FileStamp {
-                size: stat.st_size as u64,
-                mtime: stat.st_mtime,
-                mtime_nanos: stat.st_mtime_nsec as u32,
-                inode: stat.st_ino,
-            },
-            mode: stat.st_mode & 0o7777,
-        },
-        FileType::Directory => Look::NotAFile(Kind::Directory),
-        FileType::Symlink => Look::NotAFile(Kind::Symlink),
-        FileType::Fifo => Look::NotAFile(Kind::Fifo),
-        FileType::Socket => Look::NotAFile(Kind::Socket),
-        _ => Look::NotAFile(Kind::Device),
     }
 }
 

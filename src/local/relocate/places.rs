@@ -1,17 +1,20 @@
 //! The two directories of a retirement, and the names that are given in them.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{CWD, Mode, OFlags, fchmod, fstat, mkdirat, openat};
+use rustix::fs::{Mode, OFlags, openat};
 use rustix::io::Errno;
 
 use super::PROCESSED;
 use super::moves::sync;
+use super::processed::{is_taken, make_and_open, open_processed};
 use crate::local::DiskError;
+use crate::local::look::open_location;
 use crate::names::RelPath;
+use crate::root::is_absent;
 
 /// A copy in the making, in `processed/`.
 pub(super) const COPYING: &str = ".contentmonster-retiring.";
@@ -41,21 +44,18 @@ impl<'a> Places<'a> {
     /// Opens both, making what is missing in `processed/`; `None` when the source's directory is gone.
     pub(super) fn open(location: &'a Path, path: &RelPath) -> Result<Option<Self>, DiskError> {
         let top = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;
-        let mut from = openat(CWD, location, top, Mode::empty()).map_err(|errno| DiskError::Location {
-            act: "open",
-            path: location.into(),
-            source: errno.into(),
-        })?;
+        let mut from = open_readable(location)?;
         let processed = location.join(PROCESSED);
-        let mut to = open_processed(&from, location, &processed)?;
+        let opened = open_processed(&from, location, true)?;
+        let mut to = opened.ok_or_else(|| DiskError::io("make", &processed, Errno::NOENT))?;
         let mut above = processed.clone();
         let parents = path.as_path().parent().into_iter().flat_map(Path::iter);
         for name in parents {
             from = match openat(&from, name, top | OFlags::NOFOLLOW, Mode::empty()) {
-                Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(None),
+                Err(errno) if is_absent(errno) => return Ok(None),
                 opened => opened.map_err(|errno| DiskError::io("open", &location.join(path.as_path()), errno))?,
             };
-            to = make_and_open(&to, name, &from, &above, OFlags::NOFOLLOW)
+            to = make_and_open(&to, name, &from, &above)
                 .map_err(|errno| DiskError::io("make", &above.join(name), errno))?;
             above.push(name);
         }
@@ -74,47 +74,33 @@ impl<'a> Places<'a> {
     }
 }
 
-fn open_processed(location: &OwnedFd, path: &Path, processed: &Path) -> Result<OwnedFd, DiskError> {
-    let unfit = |why| DiskError::Processed { path: processed.into(), why };
-    let to = match make_and_open(location, OsStr::new(PROCESSED), location, path, OFlags::empty()) {
-        Err(Errno::NOTDIR) => return Err(unfit("it is a file, not a directory")),
-        Err(Errno::NOENT | Errno::LOOP) => return Err(unfit("it is a link that leads nowhere")),
-        opened => opened.map_err(|errno| DiskError::io("make", processed, errno))?,
-    };
-    // Else the source would be found to be "already there" in itself, and removed.
-    match (fstat(location), fstat(&to)) {
-        (Ok(a), Ok(b)) if (a.st_dev, a.st_ino) == (b.st_dev, b.st_ino) => {
-            Err(unfit("it is a link to the very directory that it lies in"))
-        }
-        (Err(errno), _) | (_, Err(errno)) => Err(DiskError::io("look at", processed, errno)),
-        _ => Ok(to),
-    }
+/// Opens a location, so that it can be listed and flushed.
+pub(super) fn open_readable(location: &Path) -> Result<OwnedFd, DiskError> {
+    let top = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;
+    openat(open_location(location)?, ".", top, Mode::empty()).map_err(|errno| DiskError::Location {
+        act: "open",
+        path: location.into(),
+        source: errno.into(),
+    })
 }
 
-/// Opens the directory `name` in `parent`, making it with the mode of `model` if nothing is there.
-fn make_and_open(
-    parent: &OwnedFd,
-    name: &OsStr,
-    model: &OwnedFd,
-    parent_path: &Path,
-    more: OFlags,
-) -> rustix::io::Result<OwnedFd> {
-    let open = || openat(parent, name, OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC | more, Mode::empty());
-    match open() {
-        Err(Errno::NOENT) => {}
-        opened => return opened,
+/// A number with which a path's name is free in a directory, found in a few looks however many are taken: the
+/// numbers are doubled until one is free, then the gap is halved. Where some in between are free, it may find any of them.
+pub(super) fn free_number(directory: &OwnedFd, path: &RelPath) -> rustix::io::Result<u64> {
+    let taken = |number| is_taken(directory, numbered(path, number).file_name());
+    let (mut low, mut high) = (0, 0);
+    while taken(high)? {
+        (low, high) = (high + 1, high.saturating_mul(2).max(1));
     }
-    match mkdirat(parent, name, Mode::RWXU) {
-        Ok(()) => {
-            let made = open()?;
-            // A file system without modes refuses; the directory serves all the same.
-            fchmod(&made, Mode::from_raw_mode(fstat(model)?.st_mode)).ok();
-            sync(parent, parent_path).map_err(|_| Errno::IO)?;
-            Ok(made)
+    while low < high {
+        let middle = low + (high - low) / 2;
+        if taken(middle)? {
+            low = middle + 1;
+        } else {
+            high = middle;
         }
-        Err(Errno::EXIST) => open(),
-        Err(errno) => Err(errno),
     }
+    Ok(high)
 }
 
 /// The path with `.<number>` at its end; as it is for 0. The name is shortened where it would get too long.
@@ -144,6 +130,23 @@ pub(super) fn leaving_name(path: &RelPath) -> OsString {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_free_number_is_found_in_few_looks_and_is_free() {
+        let dir = tempfile::tempdir().unwrap();
+        let directory = OwnedFd::from(std::fs::File::open(dir.path()).unwrap());
+        let path = RelPath::new("a/f").unwrap();
+        for number in 0..300 {
+            assert_eq!(free_number(&directory, &path), Ok(number));
+            std::fs::write(dir.path().join(numbered(&path, number).file_name()), "").unwrap();
+        }
+        // Where old ones were removed, any free number will do.
+        for number in (0..300).filter(|number| number % 7 == 0) {
+            std::fs::remove_file(dir.path().join(numbered(&path, number).file_name())).unwrap();
+        }
+        let free = free_number(&directory, &path).unwrap();
+        assert!(!dir.path().join(numbered(&path, free).file_name()).exists());
+    }
 
     #[test]
     fn a_number_goes_to_the_end_and_a_long_name_is_shortened() {
