@@ -12,6 +12,9 @@ pub enum Scope {
     Attempt,
     /// This file on this vessel: park the delivery, go on with the others.
     File,
+    /// The place on the vessel that the file goes to (a file system that is full or read-only): hold back all that goes
+    /// there, go on with the rest.
+    Place,
     /// This vessel: park it, go on with the other vessels.
     Vessel,
     /// The daemon itself can't go on.
@@ -108,6 +111,11 @@ impl Fault {
     /// A fault that parks one file's delivery to one vessel.
     pub fn file(reason: impl fmt::Display) -> Self {
         Self { scope: Scope::File, pace: Pace::Slow, ..Self::attempt(reason) }
+    }
+
+    /// A fault that holds back what goes to one place on a vessel.
+    pub fn place(reason: impl fmt::Display) -> Self {
+        Self { scope: Scope::Place, pace: Pace::Unhurried, ..Self::attempt(reason) }
     }
 
     /// A fault that parks one vessel.

@@ -25,7 +25,7 @@ use crate::local::PROCESSED;
 use crate::logging;
 use crate::monitor::{Event, Monitor};
 use crate::settings::Settings;
-use crate::transport::SshEnvironment;
+use crate::transport::{LoginLimit, SshEnvironment};
 
 /// The files that are delivered: names that a careless program trips over, and sizes from nothing to several chunks.
 const FILES: [(&str, u64); 6] = [
@@ -147,6 +147,7 @@ async fn deliver(settings: Settings, told: Arc<Told>, home: &Path) -> Result<(),
             agent: None,
             global_known_hosts: home.join("known_hosts"),
             program: "contentmonster".into(),
+            logins: LoginLimit::default(),
         },
         clock: Clock::system(),
         stop: CancellationToken::new(),

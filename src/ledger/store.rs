@@ -99,10 +99,26 @@ pub trait Store: Outbox + Upkeep + Send + Sync {
 
     /// Deliveries to a vessel that are due, longest due first, at most `limit`: those of files of more than one chunk
     /// (`large`) or those of the others.
-    async fn next_due(&self, vessel: &VesselName, large: bool, limit: u32) -> Result<Vec<Delivery>>;
+    async fn next_due(&self, vessel: &VesselName, large: bool, limit: u32) -> Result<Vec<Delivery>> {
+        self.next_due_beside(vessel, large, limit, &[]).await
+    }
+
+    /// The same without those of some directories, which can't be delivered for now.
+    async fn next_due_beside(
+        &self,
+        vessel: &VesselName,
+        large: bool,
+        limit: u32,
+        held_back: &[DirectoryName],
+    ) -> Result<Vec<Delivery>>;
 
     /// When the next delivery to a vessel is due, in milliseconds since 1970; `None` when none is open.
-    async fn next_due_at(&self, vessel: &VesselName) -> Result<Option<i64>>;
+    async fn next_due_at(&self, vessel: &VesselName) -> Result<Option<i64>> {
+        self.next_due_at_beside(vessel, &[]).await
+    }
+
+    /// The same without those of some directories.
+    async fn next_due_at_beside(&self, vessel: &VesselName, held_back: &[DirectoryName]) -> Result<Option<i64>>;
 
     /// Enters the digest of a version that was admitted without one.
     async fn hashed(&self, version: VersionId, digest: &Digest) -> Result<()>;

@@ -58,7 +58,7 @@ impl Capabilities {
     /// Finds out what the vessel's shell has. An account without one is no error.
     pub(super) async fn probe_shell(shells: &Shells, timeout: Duration) -> Result<Self, RemoteError> {
         let what = "looking for a shell";
-        match tokio::time::timeout(timeout, shells.run(probe_script(), what, timeout * 2)).await {
+        match tokio::time::timeout(timeout, shells.run_now(probe_script(), what, timeout * 2)).await {
             Ok(Ok(output)) => Ok(parse(&output.text)),
             // Refused, or ended by itself at the first words: whoever wanted a connection finds out if that is what ended.
             Ok(Err(e)) if matches!(e.kind, ErrorKind::Unsupported | ErrorKind::Connection) => Ok(Self::default()),

@@ -100,19 +100,19 @@ impl RemoteError {
             }
             ErrorKind::Unsupported => Fault::file(self),
             ErrorKind::ReadOnly => {
-                let fault = Fault::file(self).of(Cause::ReadOnly);
+                let fault = Fault::place(self).of(Cause::ReadOnly);
                 fault.mend("mount the file system writable, or choose another RemoteLocation or TempDir")
             }
             ErrorKind::BadName => {
                 let fault = Fault::file(self).of(Cause::Name);
                 fault.mend("give the file a name that the vessel's file system takes, or choose another RemoteLocation")
             }
-            ErrorKind::Quota => Fault::vessel(self)
-                .mend("raise the account's quota there, or remove some of its files")
-                .at(Pace::Unhurried)
-                .of(Cause::Space),
+            ErrorKind::Quota => {
+                let fault = Fault::place(self).of(Cause::Space);
+                fault.mend("raise the account's quota there, or remove some of its files")
+            }
             ErrorKind::NoSpace { .. } => {
-                let fault = Fault::vessel(self).at(Pace::Unhurried).of(Cause::Space);
+                let fault = Fault::place(self).of(Cause::Space);
                 fault.mend("make room there; delivery goes on by itself")
             }
         }
@@ -235,9 +235,9 @@ mod tests {
     fn what_follows_from_a_failure_goes_by_what_the_vessel_says_of_it() {
         for (code, message, scope, pace) in [
             (4, "Failure", Scope::Attempt, Pace::Soon),
-            (4, "write: No space left on device", Scope::Vessel, Pace::Unhurried),
-            (4, "Disk quota exceeded", Scope::Vessel, Pace::Unhurried),
-            (4, "Read-only file system", Scope::File, Pace::Slow),
+            (4, "write: No space left on device", Scope::Place, Pace::Unhurried),
+            (4, "Disk quota exceeded", Scope::Place, Pace::Unhurried),
+            (4, "Read-only file system", Scope::Place, Pace::Unhurried),
             (4, "open: File name too long", Scope::File, Pace::Slow),
             (5, "Bad message", Scope::File, Pace::Slow),
             (3, "Permission denied", Scope::File, Pace::Slow),

@@ -4,7 +4,7 @@
 //! rare. So a few shells are kept, each a plain `sh` that reads one script after the other from its standard input.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Mutex, MutexGuard, OnceLock};
 use std::time::Duration;
 
 use russh::client::Msg;
@@ -13,7 +13,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::error::{ErrorKind, RemoteError};
 use super::shell::Script;
-use super::ssh::Connection;
+use super::ssh::{Connection, StartTurn, Starts};
 
 /// Most output that is kept, in bytes. A vessel that says more is talking to itself.
 const MOST_OUTPUT: usize = 1 << 20;
@@ -67,11 +67,32 @@ pub(crate) struct Shells {
     places: Semaphore,
     /// How many places there are, taken or not.
     most: AtomicUsize,
+    /// Where shells that are started after the login ask for their turn.
+    starts: OnceLock<Starts>,
 }
 
 impl Shells {
     pub(crate) fn new(connection: Connection) -> Self {
-        Self { connection, idle: Mutex::default(), places: Semaphore::new(SHELLS), most: AtomicUsize::new(SHELLS) }
+        Self {
+            connection,
+            idle: Mutex::default(),
+            places: Semaphore::new(SHELLS),
+            most: AtomicUsize::new(SHELLS),
+            starts: OnceLock::new(),
+        }
+    }
+
+    /// From now on, shells are started in turn with those of other vessels on the same host: the login, which had a turn
+    /// of its own, is over.
+    pub(crate) fn begin_in_turn(&self, starts: Starts) {
+        // It is over once.
+        let _ = self.starts.set(starts);
+    }
+
+    /// Waits for a turn where a shell is to be started; no deadline counts meanwhile.
+    pub(crate) async fn turn(&self) -> Option<StartTurn> {
+        let starts = self.starts.get().filter(|_| self.idle().is_empty())?;
+        Some(starts.turn().await)
     }
 
     fn idle(&self) -> MutexGuard<'_, Vec<Shell>> {
@@ -80,6 +101,12 @@ impl Shells {
 
     /// Runs a script and waits for its end, at most for `deadline`; `what` names it in errors.
     pub(crate) async fn run(&self, script: Script, what: &str, deadline: Duration) -> Result<Output, RemoteError> {
+        let _turn = self.turn().await;
+        self.run_now(script, what, deadline).await
+    }
+
+    /// The same for one whose turn has come.
+    pub(crate) async fn run_now(&self, script: Script, what: &str, deadline: Duration) -> Result<Output, RemoteError> {
         let running = async {
             let script = script.into_bytes();
             let (_place, shell, kept) = self.take(what).await?;
@@ -104,6 +131,7 @@ impl Shells {
         what: &'static str,
         deadline: Duration,
     ) -> Result<Running<'_>, RemoteError> {
+        let _turn = self.turn().await;
         let starting = async {
             let script = script.into_bytes();
             let (place, mut shell, kept) = self.take(what).await?;

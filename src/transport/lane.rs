@@ -10,7 +10,7 @@ use super::error::{ConnectError, RemoteError};
 use super::file::RemoteFile;
 use super::files::Files;
 use super::sftp::{Limits, OpenFlags, Sftp, SftpError};
-use super::ssh::{Connection, Follow, Lead, SshEnvironment, Turn, place};
+use super::ssh::{Connection, Follow, Lead, Rank, SshEnvironment, Turn, place};
 use crate::names::RemotePath;
 use crate::settings::Vessel;
 
@@ -47,12 +47,13 @@ impl Lane {
         if let Some(target) = &vessel.local {
             return Ok(Self::here(Disk::open(target, vessel.timeout).await?));
         }
-        let alone = Lead::alone();
+        let alone = Lead::alone(Rank::further());
         let turn = follow.map_or(Turn::Lead(&alone), Turn::Follow);
-        let connection = Connection::open(vessel, environment, turn).await?;
+        let (connection, admission) = Connection::open(vessel, environment, turn).await?;
         let (lane, extensions) = Self::start(&connection, vessel).await?;
         let no_answer = |e: RemoteError| ConnectError::Handshake { place: place(vessel), why: e.to_string() };
         lane.find_limits(&extensions).await.map_err(no_answer)?;
+        admission.ready();
         Ok(lane)
     }
 

@@ -27,4 +27,6 @@ pub use lane::Lane;
 pub use remote::Remote;
 pub use sftp::{Attrs, OpenFlags, Space};
 pub use shell::Script;
-pub use ssh::{Follow, HostKeys, Lead, Path, SeenKey, SshEnvironment, Standing, Station, see_host_key};
+pub use ssh::{
+    Follow, HostKeys, Lead, LoginLimit, Path, Rank, SeenKey, SshEnvironment, Standing, Station, see_host_key,
+};

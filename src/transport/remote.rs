@@ -66,7 +66,7 @@ impl Remote {
             let lane = Lane::here(Disk::open(target, vessel.timeout).await?);
             return Ok(Self::new(None, lane, Capabilities::of_this_host(), vessel.timeout));
         }
-        let connection = Connection::open(vessel, environment, Turn::Lead(lead)).await?;
+        let (connection, admission) = Connection::open(vessel, environment, Turn::Lead(lead)).await?;
         let timeout = vessel.timeout;
         let no_answer = |e: RemoteError| ConnectError::Handshake { place: place(vessel), why: e.to_string() };
         // Side by side: each takes several round trips, and the account's profile its time.
@@ -83,6 +83,7 @@ impl Remote {
             }
         };
         let ((lane, extensions, limits), found) = tokio::try_join!(starting, looking)?;
+        shells.begin_in_turn(admission.ready());
         let capabilities = Capabilities { extensions, limits, ..found };
         let remote = Self::new(Some(Ssh { connection, shells }), lane, capabilities, timeout);
         if known.is_some() {
@@ -97,8 +98,9 @@ impl Remote {
 
     /// Finds out whether the vessel's shell still offers what it is taken to, and hangs up if it doesn't.
     async fn look_again(self) {
-        if let Some(ssh) = &self.0.ssh
-            && let Ok(found) = Capabilities::probe_shell(&ssh.shells, self.0.timeout).await
+        let Some(ssh) = &self.0.ssh else { return };
+        let _turn = ssh.shells.turn().await;
+        if let Ok(found) = Capabilities::probe_shell(&ssh.shells, self.0.timeout).await
             && !found.has_same_shell(&self.0.capabilities)
             && !self.is_lost()
         {

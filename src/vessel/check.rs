@@ -6,7 +6,7 @@ use super::temp_dir;
 use crate::fault::Fault;
 use crate::names::{InstanceId, RemotePath, assembly_name};
 use crate::settings;
-use crate::transport::{Lead, OpenFlags, Remote, Space, SshEnvironment};
+use crate::transport::{Lead, OpenFlags, Rank, Remote, Space, SshEnvironment};
 
 /// One line of a check.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,7 +28,7 @@ pub async fn check(
     environment: &Arc<SshEnvironment>,
 ) -> Vec<Finding> {
     let mut findings = if vessel.local.is_some() { Vec::new() } else { say_way(vessel) };
-    let remote = match Remote::connect(vessel, environment, None, &Lead::alone()).await {
+    let remote = match Remote::connect(vessel, environment, None, &Lead::alone(Rank::first(true, 0))).await {
         Ok(remote) => remote,
         Err(e) => {
             findings.push(Finding::Bad(e.fault().to_string()));

@@ -96,13 +96,19 @@ impl Visit {
                 false => Ok(Held::default()),
             }
         };
-        let (there, made, held) = tokio::join!(self.remote.look(destination), self.make_dirs_above(assembly), looking);
+        let (there, made, held, room) = tokio::join!(
+            self.remote.look(destination),
+            self.make_dirs_above(assembly),
+            looking,
+            self.room_for(&delivery.version)
+        );
         let (old, last) = (there.as_ref().ok().copied().flatten(), last.as_ref());
         if let Some(verified) = self.already_there(delivery, destination, there).await? {
             return Ok(Prepared::AlreadyThere(verified));
         }
         made?;
         let held = held?;
+        room?.ensure(delivery.version.stamp.size - held.joined)?;
         if !self.enter(delivery, DeliveryState::Uploading).await? {
             return Ok(Prepared::Superseded);
         }

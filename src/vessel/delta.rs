@@ -179,10 +179,11 @@ impl Visit {
         let applied =
             if self.copies_in_order() { applying.in_order().await } else { applying.by_command().await.map(|()| None) };
         match applied {
-            // A vessel that is full concerns this file and no smaller one, for which its parts make room.
-            Err(full) if full.scope == Scope::Vessel && !self.remote.is_lost() => {
+            // TempDir that is full or unusable concerns this file and no smaller one, for which its parts make room.
+            Err(full) if matches!(full.scope, Scope::Place | Scope::Vessel) && !self.remote.is_lost() => {
                 applying.remove_parts().await?;
-                Err(Fault { scope: Scope::File, ..full })
+                let is_place = full.scope == Scope::Place && self.copies_in_order();
+                Err(Fault { scope: if is_place { Scope::Place } else { Scope::File }, ..full })
             }
             applied => applied,
         }

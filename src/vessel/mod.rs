@@ -9,7 +9,9 @@
 mod advance;
 mod assembly;
 mod batch;
+mod blocked;
 mod check;
+mod complaints;
 mod deliver;
 mod delta;
 mod extents;
@@ -58,6 +60,11 @@ impl Directories {
     /// A directory, where it is configured.
     pub(super) fn get(&self, name: &DirectoryName) -> Option<Served> {
         self.0.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
+    }
+
+    /// The names of all.
+    pub(super) fn names(&self) -> Vec<DirectoryName> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).keys().cloned().collect()
     }
 
     /// From now on, these are the directories.

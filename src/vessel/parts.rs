@@ -85,14 +85,14 @@ impl<'a> PartwiseUpload<'a> {
         let uploading = async {
             let _turn = self.visit.large_upload.lock().await;
             // Looked at even where no part may be needed: a TempDir that is a trap should show before it matters.
-            let uploaded = tokio::try_join!(self.visit.prepare_temp_dir(), self.upload()).map(|_| ());
+            let uploaded = tokio::try_join!(self.prepare_temp_dir(), self.upload()).map(|_| ());
             self.changed.notify_waiters();
             uploaded
         };
         // Not `try_join`: parts that are complete are still joined when a later one fails, for that makes room.
         let (uploaded, joined) = self.both(uploading).await;
         match joined.and_then(|hash| uploaded.map(|()| hash)) {
-            Err(fault) if fault.scope == Scope::Vessel && !self.visit.remote.is_lost() => {
+            Err(fault) if matches!(fault.scope, Scope::Place | Scope::Vessel) && !self.visit.remote.is_lost() => {
                 Err(self.make_room(fault).await?)
             }
             outcome => outcome,
@@ -121,11 +121,22 @@ impl<'a> PartwiseUpload<'a> {
         }
     }
 
-    /// The vessel is full. That concerns this file and no smaller one: our own parts make room, and the file waits.
+    /// TempDir that is full makes do with a single lane, which needs none.
+    async fn prepare_temp_dir(&self) -> Result<(), Fault> {
+        match self.visit.prepare_temp_dir().await {
+            Err(fault) if fault.scope == Scope::Place => {
+                self.do_without_parts(&fault);
+                Ok(())
+            }
+            prepared => prepared,
+        }
+    }
+
+    /// Our own parts make room, and the file waits. A TempDir that is not to be used concerns no smaller file.
     async fn make_room(&self, full: Fault) -> Result<Fault, Fault> {
         let removed = self.visit.remove_parts(|delivery| delivery == self.delivery.id.0).await;
         removed.map_err(|e| e.fault())?;
-        Ok(Fault { scope: Scope::File, ..full })
+        Ok(Fault { scope: if full.scope == Scope::Vessel { Scope::File } else { full.scope }, ..full })
     }
 
     /// Has every lane that is there, and every one that comes, upload until nothing is missing.

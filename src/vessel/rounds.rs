@@ -8,6 +8,8 @@ use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
+use super::blocked::{Blocked, Consequence, said};
+use super::complaints::Complaints;
 use super::deliver::Outcome;
 use super::places::Places;
 use super::serve::UNHURRIED;
@@ -62,6 +64,9 @@ pub(super) struct Rounds {
     running: JoinSet<Ended>,
     busy: HashMap<DeliveryId, Busy>,
     places: Places,
+    /// Where nothing can be written for now.
+    blocked: Blocked,
+    complaints: Complaints,
     waiting: VecDeque<Delivery>,
     /// Whether the ledger may have something due that was not fetched yet, small or large.
     look: Look,
@@ -84,6 +89,8 @@ impl Rounds {
             running: JoinSet::new(),
             busy: HashMap::new(),
             places: Places::default(),
+            blocked: Blocked::default(),
+            complaints: Complaints::default(),
             waiting: VecDeque::new(),
             look: LOOK,
             held_up: false,
@@ -106,8 +113,12 @@ impl Rounds {
         sweeping.spawn(async move { sweeper.sweep_strays().await });
         self.sweep().await?;
         loop {
+            if self.blocked.next_look().is_some_and(|wait| wait.is_zero()) && self.blocked.look(&self.visit).await? {
+                self.look_again();
+            }
             self.start_due().await?;
             let wait = self.wait().await?;
+            self.complaints.tell(&self.visit.vessel.settings.name);
             if self.running.is_empty() {
                 self.visit.has_arrived();
             }
@@ -200,7 +211,11 @@ impl Rounds {
         let taken_in = vessel.until_done.as_ref().map(|all| all.iter().all(|taken_in| *taken_in.borrow()));
         let due = match self.next_due {
             Some(due) => due,
-            None => vessel.ledger.next_due_at(&vessel.settings.name).await.map_err(|e| e.fault())?,
+            None => {
+                let held_back = self.blocked.directories();
+                let due = vessel.ledger.next_due_at_beside(&vessel.settings.name, &held_back).await;
+                due.map_err(|e| e.fault())?
+            }
         };
         self.next_due = Some(due);
         let wait = due.map(|due| wait_between(vessel.clock.now_ms(), due));
@@ -211,7 +226,10 @@ impl Rounds {
             Some(wait) => wait.clamp(Duration::from_millis(50), idle),
             None => idle,
         };
-        let Some(all_taken_in) = taken_in else { return Ok(Some(wait)) };
+        let Some(all_taken_in) = taken_in else {
+            // What is held back waits for the place.
+            return Ok(Some(self.blocked.next_look().map_or(wait, |look| look.min(wait))));
+        };
         let nothing_soon = due.is_none_or(|due| wait_between(vessel.clock.now_ms(), due) > ONCE_WAIT);
         Ok((!all_taken_in || !nothing_soon).then_some(wait))
     }
@@ -249,7 +267,9 @@ impl Rounds {
     async fn due(&mut self, large: bool, most: usize) -> Result<Vec<Delivery>, Fault> {
         let vessel = &self.visit.vessel;
         let limit = u32::try_from(most + self.busy.len()).unwrap_or(u32::MAX);
-        let mut due = vessel.ledger.next_due(&vessel.settings.name, large, limit).await.map_err(|e| e.fault())?;
+        let held_back = self.blocked.directories();
+        let due = vessel.ledger.next_due_beside(&vessel.settings.name, large, limit, &held_back).await;
+        let mut due = due.map_err(|e| e.fault())?;
         due.retain(|delivery| !self.busy.contains_key(&delivery.id));
         let all = due.len();
         due.retain(|delivery| self.is_free(delivery));
@@ -259,7 +279,9 @@ impl Rounds {
 
     fn is_free(&self, delivery: &Delivery) -> bool {
         let version = &delivery.version;
-        !self.busy.contains_key(&delivery.id) && self.places.is_free(&version.directory, &version.path)
+        !self.busy.contains_key(&delivery.id)
+            && self.places.is_free(&version.directory, &version.path)
+            && !self.blocked.holds_back(&version.directory)
     }
 
     fn start(&mut self, delivery: Delivery, large: bool) {
@@ -292,14 +314,39 @@ impl Rounds {
             // Nothing is wrong with the delivery; it goes on with the next connection.
             Err(_) if self.visit.remote.is_lost() => Ok(()),
             Err(fault) => {
-                self.put_off(&delivery, fault).await?;
+                let put_off = if fault.scope == Scope::Place {
+                    self.hold_back(&delivery, fault).await
+                } else {
+                    self.put_off(&delivery, fault, false).await
+                };
+                match put_off {
+                    // What was to be found out about the place could not be.
+                    Err(fault) if fault.scope < Scope::Vessel && self.visit.remote.is_lost() => return Ok(()),
+                    put_off => put_off?,
+                }
                 // It may have been superseded while it was busy, which kept it from being swept.
                 self.sweep().await
             }
         }
     }
 
-    async fn put_off(&self, delivery: &Delivery, fault: Fault) -> Result<(), Fault> {
+    /// The place of a delivery did not take it: what goes there waits, or this file alone where others may fit.
+    async fn hold_back(&mut self, delivery: &Delivery, fault: Fault) -> Result<(), Fault> {
+        let visit = self.visit.clone();
+        if fault.cause == Cause::Space {
+            visit.make_room(delivery).await?;
+        }
+        let consequence = self.blocked.note(&visit, delivery).await?;
+        if consequence == Consequence::Blocked {
+            let (vessel, directories) = (&visit.vessel.settings.name, said(&self.blocked.directories()));
+            tracing::warn!(%vessel, %directories, "Files for these directories wait for their place: {fault}");
+        }
+        let known = consequence != Consequence::TooLarge;
+        self.put_off(delivery, Fault { scope: Scope::File, pace: Pace::Unhurried, ..fault }, known).await
+    }
+
+    /// Enters when a delivery is tried again; `known`: why has been said already.
+    async fn put_off(&mut self, delivery: &Delivery, fault: Fault, known: bool) -> Result<(), Fault> {
         if fault.scope > Scope::File {
             return Err(fault);
         }
@@ -316,6 +363,8 @@ impl Rounds {
         let failures =
             if parked && fault.scope != Scope::File { delivery.failures - PATIENCE } else { delivery.failures };
         let wait = pause.wait(failures + 1, fastrand::f64());
+        // A single run does not wait for what a person mends; the next one tries it first.
+        let wait = if parked && vessel.until_done.is_some() { wait.max(ONCE_WAIT * 2) } else { wait };
         let due_at = vessel.clock.now_ms() + i64::try_from(wait.as_millis()).unwrap_or(i64::MAX);
         let reason = fault.to_string();
         vessel.ledger.put_off(delivery.id, &reason, due_at, parked).await.map_err(|e| e.fault())?;
@@ -325,7 +374,12 @@ impl Rounds {
         }
         let (name, directory, path) = (&vessel.settings.name, &delivery.version.directory, &delivery.version.path);
         let word = if parked { "parked" } else { "put off" };
-        tracing::warn!(vessel = %name, %directory, file = %path, again_in = ?to_the_millisecond(wait), "{word}: {reason}");
+        let again_in = to_the_millisecond(wait);
+        if !known && self.complaints.is_worth_a_line(fault.cause, name) {
+            tracing::warn!(vessel = %name, %directory, file = %path, ?again_in, "{word}: {reason}");
+        } else {
+            tracing::debug!(vessel = %name, %directory, file = %path, ?again_in, "{word}: {reason}");
+        }
         let (reason, cause) = (&reason, fault.cause);
         vessel.monitor.notice(&Event::PutOff { vessel: name, directory, path, reason, cause, parked, again_in: wait });
         Ok(())

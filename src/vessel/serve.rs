@@ -14,7 +14,7 @@ use crate::fault::{Fault, Pace, Scope};
 use crate::local::Arrival;
 use crate::monitor::Event;
 use crate::settings::CongestionControl;
-use crate::transport::{Capabilities, ConnectError, Lead, Remote};
+use crate::transport::{Capabilities, ConnectError, Lead, Rank, Remote};
 
 /// The waits between connections, by what ended the last one. A vessel that can't be reached is looked for all the time,
 /// which costs a packet: a link that returns is used within seconds. Where it answers and the connection still fails,
@@ -91,7 +91,7 @@ impl Server {
             let (connected, coming) = match other.take() {
                 Some(remote) => (Ok(remote), Vec::new()),
                 None => {
-                    let Some(connected) = stop.run_until_cancelled(self.connect()).await else { return Ok(()) };
+                    let Some(connected) = stop.run_until_cancelled(self.connect(failures)).await else { return Ok(()) };
                     connected
                 }
             };
@@ -136,10 +136,18 @@ impl Server {
         Ok(())
     }
 
+    /// Whether anything is due: those who have work log in first.
+    async fn has_work(&self) -> bool {
+        let Vessel { settings, ledger, clock, .. } = &self.vessel;
+        // Where the ledger fails, whoever needs it next says so.
+        let due = ledger.next_due_at(&settings.name).await.ok().flatten();
+        due.is_some_and(|due| due <= clock.now_ms())
+    }
+
     /// Connects; beside it, further connections may be on their way.
-    async fn connect(&self) -> (Result<Remote, ConnectError>, Vec<Coming>) {
+    async fn connect(&self, failures: u32) -> (Result<Remote, ConnectError>, Vec<Coming>) {
         let Vessel { settings, environment, .. } = &self.vessel;
-        let (lead, follow) = Lead::new();
+        let (lead, follow) = Lead::new(Rank::first(self.has_work().await, failures));
         // It ends with the connection, or those that follow would wait for ever.
         let connecting = async move { Remote::connect(settings, environment, self.known.as_ref(), &lead).await };
         if self.narrow {

@@ -13,7 +13,7 @@ use tokio::time::{sleep, timeout};
 
 use super::Vessel;
 use super::visit::Visit;
-use crate::transport::{Lead, Remote};
+use crate::transport::{Lead, Rank, Remote};
 
 /// The pause after another connection has failed.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -32,7 +32,7 @@ const REST: Duration = Duration::from_secs(60);
 /// one is being tried.
 pub(super) async fn another(visit: &Visit, connecting: &AtomicBool) -> Remote {
     let Vessel { settings, environment, .. } = &visit.vessel;
-    let alone = Lead::alone();
+    let alone = Lead::alone(Rank::replacement());
     let mut spare = None;
     loop {
         tokio::select! {

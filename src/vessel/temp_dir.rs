@@ -86,7 +86,7 @@ impl RemoteError {
     /// A fault that concerns the vessel as a whole, for what every file there needs.
     fn fault_of_vessel(&self, remedy: &str) -> Fault {
         match self.kind {
-            ErrorKind::Connection | ErrorKind::NoSpace { .. } | ErrorKind::Quota => self.fault(),
+            ErrorKind::Connection | ErrorKind::NoSpace { .. } | ErrorKind::Quota | ErrorKind::ReadOnly => self.fault(),
             _ => Fault::vessel(self).mend(remedy),
         }
     }

@@ -43,6 +43,7 @@ mod servers_in_trouble;
 mod settings;
 mod simulation;
 mod ssh_config;
+mod stampede;
 mod status;
 mod telling;
 mod watching;

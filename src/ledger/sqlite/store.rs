@@ -229,17 +229,25 @@ impl Store for Sqlite {
         Ok(())
     }
 
-    async fn next_due(&self, vessel: &VesselName, large: bool, limit: u32) -> Result<Vec<Delivery>> {
+    async fn next_due_beside(
+        &self,
+        vessel: &VesselName,
+        large: bool,
+        limit: u32,
+        held_back: &[DirectoryName],
+    ) -> Result<Vec<Delivery>> {
         let rows = sqlx::query(concat!(
             "SELECT d.id AS delivery, d.state, d.failures, ",
             version_columns!(),
             " FROM delivery d JOIN version v ON v.id = d.version
              WHERE d.vessel = ? AND d.large = ? AND d.due_at <= ? AND d.state NOT IN ('acknowledged', 'superseded')
+               AND v.directory NOT IN (SELECT value FROM json_each(?))
              ORDER BY d.due_at, d.id LIMIT ?"
         ))
         .bind(vessel.as_str())
         .bind(large)
         .bind(self.now())
+        .bind(json::texts(held_back.iter().map(DirectoryName::as_str)))
         .bind(limit)
         .fetch_all(&self.readers)
         .await?;
@@ -254,7 +262,18 @@ impl Store for Sqlite {
         rows.iter().map(delivery).collect()
     }
 
-    async fn next_due_at(&self, vessel: &VesselName) -> Result<Option<i64>> {
+    async fn next_due_at_beside(&self, vessel: &VesselName, held_back: &[DirectoryName]) -> Result<Option<i64>> {
+        if !held_back.is_empty() {
+            return Ok(sqlx::query_scalar(
+                "SELECT min(d.due_at) FROM delivery d JOIN version v ON v.id = d.version
+                 WHERE d.vessel = ? AND d.state NOT IN ('acknowledged', 'superseded')
+                   AND v.directory NOT IN (SELECT value FROM json_each(?))",
+            )
+            .bind(vessel.as_str())
+            .bind(json::texts(held_back.iter().map(DirectoryName::as_str)))
+            .fetch_one(&self.readers)
+            .await?);
+        }
         // Each half is one look into the index; one minimum over both would read all that is open.
         Ok(sqlx::query_scalar(
             "SELECT min(due_at) FROM (

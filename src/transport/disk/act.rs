@@ -141,6 +141,7 @@ pub(super) fn space(at: &At<'_>) -> Done<Space> {
     let found = fstatvfs(&there).map_err(errno)?;
     Ok(Space {
         free: found.f_bavail.saturating_mul(found.f_frsize),
+        total: found.f_blocks.saturating_mul(found.f_frsize),
         free_files: Space::free_files(found.f_files, found.f_favail),
         read_only: found.f_flag.contains(StatVfsMountFlags::RDONLY),
         longest_name: found.f_namemax,

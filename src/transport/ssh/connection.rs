@@ -19,6 +19,7 @@ use super::auth::{Login, Refused};
 use super::congestion;
 use super::doorkeeper::{Doorkeeper, SharedNotes};
 use super::host_key::{HostKeys, SeenKey};
+use super::login_limit::{Admission, Rank};
 use super::passage;
 use super::prompt::Prompt;
 use super::station::Station;
@@ -52,16 +53,17 @@ struct Session {
 }
 
 impl Connection {
-    /// Connects and logs in. Every step has its deadline: `Timeout`, at each station of the way.
+    /// Connects and logs in, when its turn has come. Every step has its deadline: `Timeout`, at each station of the way. The
+    /// turn ends with what comes beside it, when what the login starts on the vessel has started.
     pub(crate) async fn open(
         vessel: &Arc<Vessel>,
         environment: &Arc<SshEnvironment>,
         turn: Turn<'_>,
-    ) -> Result<Self, ConnectError> {
+    ) -> Result<(Self, Admission), ConnectError> {
         let station = Station::last(vessel);
-        let hops = go_before(&station, environment).await?;
-        let vessel = Session::enter(station, hops.last(), environment, turn).await?;
-        Ok(Self { vessel, hops: hops.into() })
+        let hops = go_before(&station, environment, turn.rank()).await?;
+        let (vessel, admission) = Session::enter(station, hops.last(), environment, turn).await?;
+        Ok((Self { vessel, hops: hops.into() }, admission))
     }
 
     /// Opens a session channel.
@@ -181,19 +183,26 @@ impl Connection {
 /// # Errors
 /// [`ConnectError`] when it can't be reached or shows no key.
 pub async fn see_host_key(station: &Station, environment: &Arc<SshEnvironment>) -> Result<SeenKey, ConnectError> {
-    let hops = go_before(station, environment).await?;
-    let notes = SharedNotes::default();
-    let turn = Turn::Lead(&Lead::alone());
+    let rank = Rank::first(true, 0);
+    let hops = go_before(station, environment, rank).await?;
+    let (notes, lead) = (SharedNotes::default(), Lead::alone(rank));
+    let turn = Turn::Lead(&lead);
     let failed = greet(station, hops.last(), None, notes.clone(), &turn).await.err();
     let seen = notes.lock().seen.take();
     seen.ok_or_else(|| failed.unwrap_or_else(|| handshake(station, "it showed no host key".into())))
 }
 
 /// Logs in at every station before this one.
-async fn go_before(station: &Station, environment: &Arc<SshEnvironment>) -> Result<Vec<Session>, ConnectError> {
+async fn go_before(
+    station: &Station,
+    environment: &Arc<SshEnvironment>,
+    rank: Rank,
+) -> Result<Vec<Session>, ConnectError> {
     let mut hops: Vec<Session> = Vec::new();
     for hop in station.before() {
-        let session = Session::enter(hop, hops.last(), environment, Turn::Lead(&Lead::alone())).await?;
+        let lead = Lead::alone(rank);
+        let (session, admission) = Session::enter(hop, hops.last(), environment, Turn::Lead(&lead)).await?;
+        admission.ready();
         hops.push(session);
     }
     Ok(hops)
@@ -205,15 +214,26 @@ impl Session {
         before: Option<&Self>,
         environment: &Arc<SshEnvironment>,
         mut turn: Turn<'_>,
-    ) -> Result<Self, ConnectError> {
+    ) -> Result<(Self, Admission), ConnectError> {
+        let (vessel, logins) = (station.vessel(), &environment.logins);
+        let mut admission = logins.admit(&station.way(), &vessel.name, turn.rank(), vessel.timeout).await;
         let host_keys = HostKeys::read(station.clone(), environment.clone());
         let notes = SharedNotes::default();
-        let mut handle = greet(&station, before, Some(host_keys), notes.clone(), &turn).await?;
+        let mut handle = match greet(&station, before, Some(host_keys), notes.clone(), &turn).await {
+            Ok(handle) => handle,
+            Err(e) => {
+                if matches!(e, ConnectError::Mute { .. } | ConnectError::Handshake { .. }) {
+                    admission.turned_away();
+                }
+                return Err(e);
+            }
+        };
         if let Turn::Follow(follow) = &mut turn
             && !follow.may_log_in().await
         {
             return Err(handshake(&station, "the connection beside it was not made".into()));
         }
+        admission.answered().await;
         let deadline = station.vessel().timeout * 2;
         let login = Login::new(&mut handle, &station, environment).run();
         match tokio::time::timeout(deadline, login).await {
@@ -221,7 +241,7 @@ impl Session {
                 if let Turn::Lead(lead) = turn {
                     lead.logged_in();
                 }
-                Ok(Self { station, handle: Arc::new(handle), notes })
+                Ok((Self { station, handle: Arc::new(handle), notes }, admission))
             }
             Ok(Err(Refused::Login { why, remedy })) => Err(login_refused(&station, why, remedy)),
             // Who hangs up by himself has had enough of our keys; a link that is cut has not.

@@ -10,6 +10,7 @@ mod connection;
 mod doorkeeper;
 mod host_key;
 mod key_file;
+mod login_limit;
 mod passage;
 mod prompt;
 mod station;
@@ -18,6 +19,8 @@ mod turn;
 pub(crate) use connection::Connection;
 pub use connection::see_host_key;
 pub use host_key::{HostKeys, SeenKey, Standing};
+pub use login_limit::{LoginLimit, Rank};
+pub(crate) use login_limit::{StartTurn, Starts};
 pub use station::Station;
 pub(crate) use station::place;
 pub(crate) use turn::Turn;
@@ -36,6 +39,8 @@ pub struct SshEnvironment {
     pub global_known_hosts: PathBuf,
     /// How a person would run this program with the same settings, for messages that name a command.
     pub program: String,
+    /// How many logins run at once.
+    pub logins: LoginLimit,
 }
 
 impl SshEnvironment {
@@ -48,6 +53,7 @@ impl SshEnvironment {
             agent: std::env::var_os("SSH_AUTH_SOCK").filter(|s| !s.is_empty()).map(PathBuf::from),
             global_known_hosts: "/etc/ssh/ssh_known_hosts".into(),
             program,
+            logins: LoginLimit::default(),
         }
     }
 

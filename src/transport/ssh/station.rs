@@ -29,6 +29,12 @@ impl Station {
         Self::all(&self.vessel).take(self.number)
     }
 
+    /// The way to it, by which logins are counted: the addresses of the hops before it, and its own.
+    pub(super) fn way(&self) -> String {
+        let hosts = self.before().map(|hop| place_of(hop.host())).chain([place_of(self.host())]);
+        hosts.collect::<Vec<_>>().join(" ")
+    }
+
     /// How it is reached, known and logged in to.
     pub fn host(&self) -> &SshHost {
         self.vessel.hops.get(self.number).unwrap_or(&self.vessel.ssh)

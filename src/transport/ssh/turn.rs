@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
+use super::login_limit::Rank;
+
 /// How far the leading connection has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
@@ -29,6 +31,7 @@ pub struct Lead {
     stage: watch::Sender<Stage>,
     /// Whether it is a spare.
     spare: bool,
+    rank: Rank,
 }
 
 /// The turn of connections that follow one.
@@ -37,20 +40,20 @@ pub struct Follow(watch::Receiver<Stage>);
 
 impl Lead {
     /// One that may be followed.
-    pub fn new() -> (Self, Follow) {
+    pub fn new(rank: Rank) -> (Self, Follow) {
         let (stage, follow) = watch::channel(Stage::Begun);
-        (Self { stage, spare: false }, Follow(follow))
+        (Self { stage, spare: false, rank }, Follow(follow))
     }
 
     /// One that nobody follows.
-    pub fn alone() -> Self {
-        Self::new().0
+    pub fn alone(rank: Rank) -> Self {
+        Self::new(rank).0
     }
 
     /// One that is made for the case that another falls silent. Once it is there it asks for nothing by itself, not even for
     /// a sign of life: TCP waits the longer, the longer something has been due.
     pub fn spare() -> Self {
-        Self { spare: true, ..Self::alone() }
+        Self { spare: true, ..Self::alone(Rank::further()) }
     }
 
     pub(super) fn reached(&self, path: Path) {
@@ -85,6 +88,14 @@ pub(crate) enum Turn<'a> {
 }
 
 impl Turn<'_> {
+    /// How urgent the login is.
+    pub(super) fn rank(&self) -> Rank {
+        match self {
+            Self::Lead(lead) => lead.rank,
+            Self::Follow(_) => Rank::further(),
+        }
+    }
+
     /// Whether the connection asks for a sign of life when it has nothing else to say.
     pub(super) fn keeps_alive(&self) -> bool {
         !matches!(self, Self::Lead(Lead { spare: true, .. }))
@@ -97,7 +108,7 @@ mod tests {
 
     #[tokio::test]
     async fn nobody_logs_in_before_the_leader_has() {
-        let (lead, mut follow) = Lead::new();
+        let (lead, mut follow) = Lead::new(Rank::first(true, 0));
         let mut other = follow.clone();
         let path = Path { round_trip: Duration::from_millis(7), bbr: false };
         lead.reached(path);
@@ -112,7 +123,7 @@ mod tests {
 
     #[tokio::test]
     async fn where_the_leader_fails_nobody_logs_in() {
-        let (lead, mut follow) = Lead::new();
+        let (lead, mut follow) = Lead::new(Rank::first(true, 0));
         drop(lead);
         assert!(follow.reached().await.is_none() && !follow.may_log_in().await);
     }

@@ -16,7 +16,7 @@ use contentmonster::embedded_vessel::{EmbeddedVessel, Fates, Options};
 use contentmonster::fault::Fault;
 use contentmonster::monitor::{Event, Monitor};
 use contentmonster::settings::Settings;
-use contentmonster::transport::SshEnvironment;
+use contentmonster::transport::{LoginLimit, SshEnvironment};
 use tokio_util::sync::CancellationToken;
 
 use super::witness::{Versions, Witness};
@@ -158,6 +158,7 @@ impl Bay {
                 agent: None,
                 global_known_hosts: self.path("known_hosts"),
                 program: "contentmonster".into(),
+                logins: LoginLimit::default(),
             },
             clock: Clock::system(),
             allow_deletes: false,

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use bytes::{BufMut, Bytes, BytesMut};
 use contentmonster::embedded_vessel::{Fate, Fates, Request};
 use contentmonster::settings::{Environment, Settings};
-use contentmonster::transport::{ConnectError, Lead, Remote, SshEnvironment};
+use contentmonster::transport::{ConnectError, Lead, LoginLimit, Rank, Remote, SshEnvironment};
 
 use super::bay::{Bay, Berth};
 use super::policy::Tally;
@@ -71,11 +71,14 @@ async fn connect(port: u16) -> ConnectError {
         agent: None,
         global_known_hosts: "/nowhere/known_hosts".into(),
         program: "contentmonster".into(),
+        logins: LoginLimit::default(),
     };
     let vessel = Arc::new(settings.vessels[0].clone());
     let started = Instant::now();
-    let refused =
-        Remote::connect(&vessel, &Arc::new(ssh), None, &Lead::alone()).await.err().expect("that is no vessel");
+    let refused = Remote::connect(&vessel, &Arc::new(ssh), None, &Lead::alone(Rank::first(true, 0)))
+        .await
+        .err()
+        .expect("that is no vessel");
     assert!(started.elapsed() < Duration::from_secs(5), "it took {:?}", started.elapsed());
     refused
 }

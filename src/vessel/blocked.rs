@@ -1,0 +1,201 @@
+//! Places on the vessel that take nothing for now: a file system that is full or read-only, an account's quota that is used
+//! up. What goes there is held back, and nothing else is; a place is asked again until it takes files.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use super::serve::UNHURRIED;
+use super::visit::Visit;
+use crate::fault::{Cause, Fault};
+use crate::names::{DirectoryName, RemotePath};
+use crate::records::{Delivery, Version};
+use crate::transport::Space;
+
+/// What a place is known by: its file system, where the vessel tells that, or else the directory of the settings.
+#[derive(Clone, PartialEq, Eq, Hash)]
+enum Place {
+    FileSystem(u64),
+    Directory(DirectoryName),
+}
+
+struct Trouble {
+    /// Where it is asked.
+    at: RemotePath,
+    /// Whether the vessel tells of it when it is asked; else it is tried again after a while.
+    is_told: bool,
+    failures: u32,
+    next_look: Instant,
+    /// Whose files go there.
+    directories: Vec<DirectoryName>,
+}
+
+/// What follows from a delivery that its place did not take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Consequence {
+    /// It is the place: all that goes there is held back from now on.
+    Blocked,
+    /// That was known already.
+    Known,
+    /// It is this file, which is too large for the place as it is now: others may fit.
+    TooLarge,
+}
+
+/// The places of one vessel that take nothing for now.
+#[derive(Default)]
+pub(super) struct Blocked(HashMap<Place, Trouble>);
+
+impl Blocked {
+    /// The directories whose files are held back.
+    pub(super) fn directories(&self) -> Vec<DirectoryName> {
+        self.0.values().flat_map(|trouble| trouble.directories.iter().cloned()).collect()
+    }
+
+    /// Whether the files of a directory are held back.
+    pub(super) fn holds_back(&self, directory: &DirectoryName) -> bool {
+        self.0.values().any(|trouble| trouble.directories.contains(directory))
+    }
+
+    /// How long until a place is to be asked again; `None` where there is none.
+    pub(super) fn next_look(&self) -> Option<Duration> {
+        let next = self.0.values().map(|trouble| trouble.next_look).min()?;
+        Some(next.saturating_duration_since(Instant::now()))
+    }
+
+    /// Takes note that the place of a delivery did not take it.
+    pub(super) async fn note(&mut self, visit: &Visit, delivery: &Delivery) -> Result<Consequence, Fault> {
+        let (directory, size) = (&delivery.version.directory, delivery.version.stamp.size);
+        if self.holds_back(directory) {
+            return Ok(Consequence::Known);
+        }
+        let at = visit.place_of_version(&delivery.version)?;
+        let space = visit.space(&at).await?;
+        let is_told = space.is_some_and(|space| space.takes_nothing());
+        if !is_told && space.is_some_and(|space| !space.has_room_for(size)) {
+            return Ok(Consequence::TooLarge);
+        }
+        // What is not told, such as a quota, is believed.
+        let (place, directories) = match space.filter(|space| space.fs_id != 0) {
+            None => (Place::Directory(directory.clone()), vec![directory.clone()]),
+            Some(space) => (Place::FileSystem(space.fs_id), self.beside(visit, directory, space, is_told).await?),
+        };
+        if !directories.contains(directory) {
+            // It goes to a file system of its own below the directory's.
+            return Ok(Consequence::TooLarge);
+        }
+        let next_look = Instant::now() + UNHURRIED.wait(1, 1.0);
+        self.0.insert(place, Trouble { at, is_told, failures: 1, next_look, directories });
+        Ok(Consequence::Blocked)
+    }
+
+    /// The directories whose files go to the same file system and meet the same there, this one among them.
+    async fn beside(
+        &self,
+        visit: &Visit,
+        directory: &DirectoryName,
+        space: Space,
+        is_told: bool,
+    ) -> Result<Vec<DirectoryName>, Fault> {
+        let mut directories = Vec::new();
+        for name in visit.vessel.directories.names() {
+            let Some(place) = visit.place_of(&name) else { continue };
+            let there = visit.space(&place).await?;
+            // One project or dataset of a file system may be full while others are not.
+            let is_alike = there.is_some_and(|it| it.fs_id == space.fs_id && (!is_told || it.takes_nothing()));
+            if is_alike {
+                directories.push(name);
+            }
+        }
+        if !is_told {
+            directories.retain(|name| name == directory);
+        }
+        Ok(directories)
+    }
+
+    /// Asks the places whose time has come; whether one of them takes files again.
+    ///
+    /// # Errors
+    /// When the connection is gone.
+    pub(super) async fn look(&mut self, visit: &Visit) -> Result<bool, Fault> {
+        let now = Instant::now();
+        let mut free = Vec::new();
+        for (place, trouble) in self.0.iter_mut().filter(|(_, trouble)| trouble.next_look <= now) {
+            let is_blocked = trouble.is_told && visit.space(&trouble.at).await?.is_some_and(|it| it.takes_nothing());
+            if is_blocked {
+                trouble.failures += 1;
+                trouble.next_look = now + UNHURRIED.wait(trouble.failures, 1.0);
+            } else {
+                free.push(place.clone());
+            }
+        }
+        for place in &free {
+            if let Some(trouble) = self.0.remove(place) {
+                let (vessel, directories) = (&visit.vessel.settings.name, said(&trouble.directories));
+                tracing::info!(%vessel, %directories, place = %trouble.at, "Trying again to write there");
+            }
+        }
+        Ok(!free.is_empty())
+    }
+}
+
+impl Visit {
+    /// Where the files of a directory go; `None` where it is not configured, or not taken.
+    fn place_of(&self, name: &DirectoryName) -> Option<RemotePath> {
+        let (directory, _) = self.vessel.directories.get(name).filter(|_| self.vessel.settings.takes(name))?;
+        let place = self.vessel.settings.remote_location(&directory);
+        // Where the directory is one file, this is the file's own path.
+        if directory.only.is_some() { place.parent() } else { Some(place.clone()) }
+    }
+
+    fn place_of_version(&self, version: &Version) -> Result<RemotePath, Fault> {
+        Ok(self.destination(version)?.parent().unwrap_or_else(|| RemotePath::new(".")))
+    }
+
+    async fn space(&self, at: &RemotePath) -> Result<Option<Space>, Fault> {
+        self.remote.space(at).await.map_err(|e| e.fault())
+    }
+
+    /// How much room there is where a version goes.
+    pub(super) async fn room_for(&self, version: &Version) -> Result<Room, Fault> {
+        let at = self.place_of_version(version)?;
+        Ok(Room { space: self.space(&at).await?, at })
+    }
+
+    /// Removes what was sent of a file for which there is no room.
+    pub(super) async fn make_room(&self, delivery: &Delivery) -> Result<(), Fault> {
+        let assembly = self.assembly(delivery)?;
+        match self.remote.remove(&assembly).await {
+            Err(e) if e.is_connection() => Err(e.fault()),
+            // A read-only file system holds what it holds.
+            Err(e) => {
+                tracing::debug!(vessel = %self.vessel.settings.name, "not removed: {e}");
+                Ok(())
+            }
+            Ok(()) => Ok(()),
+        }
+    }
+}
+
+/// The room at a place, as far as the vessel tells it.
+pub(super) struct Room {
+    at: RemotePath,
+    space: Option<Space>,
+}
+
+impl Room {
+    /// Refuses to begin what does not fit: so many bytes more.
+    pub(super) fn ensure(self, bytes: u64) -> Result<(), Fault> {
+        let Some(space) = self.space.filter(|space| !space.has_room_for(bytes)) else { return Ok(()) };
+        let reason = format_args!(
+            "{} is full: {} bytes are free, {bytes} more are needed, and {} are left to others",
+            self.at,
+            space.free,
+            space.margin()
+        );
+        Err(Fault::place(reason).mend("make room there; delivery goes on by itself").of(Cause::Space))
+    }
+}
+
+/// Names in a row.
+pub(super) fn said(directories: &[DirectoryName]) -> String {
+    directories.iter().map(DirectoryName::as_str).collect::<Vec<_>>().join(", ")
+}
