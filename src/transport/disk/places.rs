@@ -2,18 +2,20 @@
 //!
 //! Each must be there before anything is done, for a directory that is made where a disk should be mounted fills the wrong
 //! disk. And each must stay what it was: when a disk is taken away, something else shows at its path. So every request starts
-//! at its place, which is opened and compared, and what lies beside the places is out of reach.
+//! at its place, which is opened and compared, and what lies beside the places is out of reach: no link below a place is
+//! followed, whoever made it, for others may be able to write there.
 
 use std::ffi::OsStr;
 use std::fs;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, StatxAttributes, StatxFlags, fstat, open, statx};
 
 use super::refused;
+use crate::root::open_beneath;
 use crate::settings::LocalTarget;
 use crate::transport::error::ConnectError;
 use crate::transport::sftp::SftpError;
@@ -29,11 +31,11 @@ struct Place {
 /// The places, as they were found.
 pub(super) struct Places(Vec<Place>);
 
-/// A path, split at its place.
+/// A name in an open directory, which is a place or lies below one.
 pub(super) struct At<'a> {
-    pub(super) place: OwnedFd,
-    /// The path below it, `.` for the place itself.
-    pub(super) below: &'a OsStr,
+    pub(super) directory: OwnedFd,
+    /// `.` for the place itself.
+    pub(super) name: &'a OsStr,
 }
 
 impl Places {
@@ -78,18 +80,25 @@ impl Places {
         self.0.iter().try_for_each(|place| place.open().map(drop))
     }
 
-    /// Opens the place of a path.
+    /// Opens the directory that holds what a path names.
     ///
     /// # Errors
-    /// [`SftpError::Lost`] when it is not what it was; "no such file" for a path outside of all places.
+    /// [`SftpError::Lost`] when its place is not what it was; "no such file" for a path outside of all places, and where a
+    /// link is in the way.
     pub(super) fn at<'a>(&self, path: &'a [u8]) -> Result<At<'a>, SftpError> {
         let path = Path::new(OsStr::from_bytes(path));
         let holding = self.0.iter().filter(|place| path.starts_with(&place.path));
         let Some(place) = holding.max_by_key(|place| place.path.as_os_str().len()) else {
             return Err(refused(rustix::io::Errno::NOENT.into()));
         };
-        let below = path.strip_prefix(&place.path).unwrap_or(path).as_os_str();
-        Ok(At { place: place.open()?, below: if below.is_empty() { OsStr::new(".") } else { below } })
+        let (below, opened) = (path.strip_prefix(&place.path).unwrap_or(path), place.open()?);
+        let name = below.file_name().unwrap_or(OsStr::new("."));
+        let directory = match below.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+            None => opened,
+            Some(parent) => open_beneath(opened.as_fd(), parent, OFlags::PATH | OFlags::DIRECTORY, Mode::empty())
+                .map_err(|errno| refused(errno.into()))?,
+        };
+        Ok(At { directory, name })
     }
 }
 
