@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use crate::fleet::daemon::Daemon;
 use crate::fleet::wait::{never_within, wait_until};
 use crate::fleet::{Fleet, names_in};
 
@@ -95,13 +96,20 @@ fn give_to_attacker(path: &Path) {
     chown(path, Some(ATTACKER), Some(ATTACKER)).unwrap();
 }
 
-/// Has somebody attack while files are put into a directory; says how often, and how many files were delivered.
+fn delivered(daemon: &Daemon) -> usize {
+    daemon.log().iter().filter(|line| line.contains("delivered") && line.contains("verified")).count()
+}
+
+/// Has somebody attack while files are put into a directory; says how often, and how many files were delivered meanwhile.
 fn under_attack(fleet: &Fleet, at: &Path, each: &str, put: impl Fn(u64)) -> (u64, usize) {
     let before = picture(fleet);
     let daemon = fleet.run();
+    put(0);
+    wait_until("the first delivery", || delivered(&daemon) > 0);
+    let first = delivered(&daemon);
     let attacker = attack(fleet, at, each);
     let end = Instant::now() + Duration::from_secs(seconds());
-    for number in 0.. {
+    for number in 1.. {
         if Instant::now() >= end {
             break;
         }
@@ -109,7 +117,7 @@ fn under_attack(fleet: &Fleet, at: &Path, each: &str, put: impl Fn(u64)) -> (u64
         std::thread::sleep(Duration::from_millis(20));
     }
     let swaps = count(attacker);
-    let delivered = daemon.log().iter().filter(|line| line.contains("delivered") && line.contains("verified")).count();
+    let delivered = delivered(&daemon) - first;
     daemon.terminate();
     assert_eq!(picture(fleet), before, "something outside has changed");
     let arrived = holding_the_secret(&fleet.path("disk"));
@@ -123,8 +131,8 @@ fn report(what: &str, (swaps, delivered): (u64, usize)) {
 }
 
 /// Swaps the directory `a` for a link to a place outside, and back.
-const SWAP: &str = "symlink($out, 'x'); rename('a', 'b'); rename('x', 'a'); select(undef, undef, undef, rand(0.004)); \
-                    rename('a', 'x'); rename('b', 'a'); unlink('x'); select(undef, undef, undef, rand(0.004)); $n++;";
+const SWAP: &str = "symlink($out, 'x'); rename('a', 'b'); rename('x', 'a'); select(undef, undef, undef, rand(0.02)); \
+                    rename('a', 'x'); rename('b', 'a'); unlink('x'); select(undef, undef, undef, rand(0.02)); $n++;";
 
 #[test]
 fn a_directory_of_the_shore_swapped_for_a_link_again_and_again_sends_nothing_from_outside() {
@@ -151,8 +159,8 @@ fn processed_swapped_for_a_link_again_and_again_leads_no_file_and_no_mode_elsewh
     let Some(fleet) = shore("") else { return };
     give_to_attacker(&fleet.source(""));
     fs::set_permissions(fleet.source(""), fs::Permissions::from_mode(0o755)).unwrap();
-    let swap = "rename('processed', \"gone$n\"); symlink($out, 'processed'); select(undef, undef, undef, rand(0.004)); \
-                unlink('processed'); select(undef, undef, undef, rand(0.004)); $n++;";
+    let swap = "rename('processed', \"gone$n\"); symlink($out, 'processed'); select(undef, undef, undef, rand(0.02)); \
+                unlink('processed'); select(undef, undef, undef, rand(0.02)); $n++;";
     let put = |number: u64| fleet.put(format!("{number}"), b"cargo");
     report("processed", under_attack(&fleet, &fleet.source(""), swap, put));
     // Once it is over, what is left retires.
@@ -170,8 +178,8 @@ fn a_directory_of_a_local_target_swapped_for_a_link_again_and_again_leads_nothin
     fs::create_dir(target.join("a")).unwrap();
     ["", "a"].into_iter().for_each(|below| give_to_attacker(&target.join(below)));
     // And names that are ours he takes: a link, a file that all may write, another name of a file of his.
-    let plant = "for my $ours (glob('.contentmonster* a/.contentmonster* b/.contentmonster*')) { \
-                 unlink($ours); if ($n % 2) { symlink(\"$out/f\", $ours) } else { open(my $f, '>', $ours) && chmod(0666, $ours) } }";
+    let plant = "for my $ours ($n % 10 ? () : glob('.contentmonster* a/.contentmonster* b/.contentmonster*')) { \
+                 unlink($ours); if ($n % 20) { symlink(\"$out/f\", $ours) } else { open(my $f, '>', $ours) && chmod(0666, $ours) } }";
     let put = |number: u64| {
         fleet.put_at(&fleet.source(format!("a/{number}")), b"cargo", 0o600, std::time::SystemTime::now());
         fleet.put_at(&fleet.source("a/f"), number.to_string().as_bytes(), 0o666, std::time::SystemTime::now());
@@ -191,8 +199,8 @@ fn a_file_planted_under_the_name_of_an_assembly_is_replaced_not_written_to() {
     let daemon = fleet.run();
     let plant = "for my $ours (glob('.contentmonster*')) { unlink($ours); symlink(\"$out/f\", $ours); $n++ }";
     let attacker = attack(&fleet, &target, plant);
-    names.iter().for_each(|name| fleet.wait_until_retired(name));
-    count(attacker);
+    let planted = count(attacker);
+    wait_until("a delivery", || planted == 0 || delivered(&daemon) > 0 || daemon.logged(&["put off"]).is_some());
     daemon.terminate();
     assert_eq!(picture(&fleet), before);
     for name in names.iter().filter(|name| target.join(name).symlink_metadata().is_ok_and(|meta| meta.is_file())) {

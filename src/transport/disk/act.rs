@@ -14,7 +14,6 @@ use rustix::fs::{
     symlinkat, syncfs, unlinkat, utimensat,
 };
 use rustix::io::Errno;
-use rustix::process::geteuid;
 
 use super::places::At;
 use super::refused;
@@ -54,12 +53,16 @@ pub(super) fn open(at: &At<'_>, flags: OpenFlags, mode: u32) -> Done<File> {
     if has(CREATE | TRUNCATE) {
         return make_anew(at, mode);
     }
-    match open_at(at, OFlags::WRONLY, 0) {
-        Ok(file) if is_ours(&file)? => Ok(file),
-        Err(e) if has(CREATE) && e.is_not_found() => make_anew(at, mode),
-        Err(e) => Err(e),
-        Ok(_) if has(CREATE) => make_anew(at, mode),
-        Ok(_) => {
+    let opened = open_at(at, OFlags::WRONLY, 0);
+    let foreign = match &opened {
+        Ok(file) => !is_ours(at, file)?,
+        Err(_) => look(at).is_ok_and(|there| !there.is_file()),
+    };
+    match opened {
+        Ok(file) if !foreign => Ok(file),
+        Err(e) if !foreign && !(has(CREATE) && e.is_not_found()) => Err(e),
+        _ if has(CREATE) => make_anew(at, mode),
+        _ => {
             remove(at, false)?;
             Err(errno(Errno::NOENT))
         }
@@ -68,7 +71,9 @@ pub(super) fn open(at: &At<'_>, flags: OpenFlags, mode: u32) -> Done<File> {
 
 /// Makes a file, where nothing has the name.
 fn make(at: &At<'_>, mode: u32) -> Done<File> {
-    open_at(at, OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL, mode & 0o777)
+    let made = open_at(at, OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL, mode & 0o777)?;
+    at.owners.note(&made.metadata().map_err(refused)?);
+    Ok(made)
 }
 
 /// Makes a file in the place of whatever has the name.
@@ -84,11 +89,11 @@ fn make_anew(at: &At<'_>, mode: u32) -> Done<File> {
     made
 }
 
-/// Whether an open file can only have been made here: a regular one that this process's user owns, with no other name through
-/// which somebody else has it.
-fn is_ours(file: &File) -> Done<bool> {
+/// Whether an open file can only have been made here: a regular one with the owner that such files get, and with no other name
+/// through which somebody else has it.
+fn is_ours(at: &At<'_>, file: &File) -> Done<bool> {
     let found = file.metadata().map_err(refused)?;
-    Ok(found.is_file() && found.uid() == geteuid().as_raw() && found.nlink() == 1)
+    Ok(found.is_file() && found.nlink() <= 1 && at.owners.have(&found))
 }
 
 pub(super) fn look(at: &At<'_>) -> Done<Attrs> {
@@ -227,7 +232,7 @@ pub(super) fn list(at: &At<'_>, most: usize) -> Done<Vec<(Bytes, Attrs)>> {
             break;
         }
         let directory = directory.try_clone().map_err(refused)?;
-        match look(&At { directory, name: OsStr::from_bytes(&name) }) {
+        match look(&At { directory, name: OsStr::from_bytes(&name), owners: at.owners }) {
             Ok(attrs) => entries.push((Bytes::from(name), attrs)),
             // It vanished meanwhile.
             Err(e) if e.is_not_found() => {}
