@@ -6,7 +6,26 @@ use std::sync::Arc;
 use super::{Exit, load, runtime, say, ssh_environment};
 use crate::local;
 use crate::logging;
+use crate::settings::{Directory, Links};
 use crate::vessel::{self, Finding};
+
+/// Says who else may change what lies in a directory.
+fn exposure(directory: &Directory) {
+    let Some(who) = local::exposed_to(&directory.location) else { return };
+    let location = directory.location.display();
+    say(format_args!(
+        "note  directory {}: {who} may change what lies in {location}, and so decides what is sent; take the right to write \
+         away (chmod, chown) if that is not meant",
+        directory.name
+    ));
+    if directory.links == Links::Follow {
+        say(format_args!(
+            "note  directory {}: Links = follow sends whatever a link leads to that contentmonster may read, and {who} may \
+             make links in {location}; write `Links = copy` or `Links = skip`",
+            directory.name
+        ));
+    }
+}
 
 /// Checks the settings, the directories, and every vessel.
 pub(super) fn check(file: &Path) -> Exit {
@@ -28,7 +47,10 @@ pub(super) fn check(file: &Path) -> Exit {
     for directory in &settings.directories {
         let (name, location) = (&directory.name, &directory.location);
         match std::fs::read_dir(location) {
-            Ok(_) => say(format_args!("ok    directory {name}: {}", location.display())),
+            Ok(_) => {
+                say(format_args!("ok    directory {name}: {}", location.display()));
+                exposure(directory);
+            }
             Err(e) => {
                 fit = false;
                 say(format_args!(

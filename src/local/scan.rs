@@ -140,13 +140,7 @@ impl Walk<'_> {
         Ok(())
     }
 
-    fn take(
-        &mut self,
-        holder: BorrowedFd<'_>,
-        name: &OsStr,
-        kind: FileType,
-        path: RelPath,
-    ) -> Result<(), DiskError> {
+    fn take(&mut self, holder: BorrowedFd<'_>, name: &OsStr, kind: FileType, path: RelPath) -> Result<(), DiskError> {
         // Without a system call for what its type rules out.
         let entered = self.rules.enters(&path);
         if !entered && self.rules.leaves_alone(&path) {

@@ -1,10 +1,13 @@
 //! A log file that can be moved away under us and opened anew, as `logrotate` does it.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard};
+
+use rustix::fs::OFlags;
+
+use crate::root::open_private;
 
 /// An open log file. Each line is one write to its end, so nothing that others write there tears it.
 pub(super) struct LogFile {
@@ -12,9 +15,9 @@ pub(super) struct LogFile {
     file: Mutex<File>,
 }
 
-/// Opens it to write at its end, made readable for owner and group where it is missing: names of files stand in it.
+/// Opens it to write at its end, made for its owner alone where it is missing: names of files stand in it.
 fn open(path: &Path) -> io::Result<File> {
-    OpenOptions::new().append(true).create(true).mode(0o640).open(path)
+    open_private(path, OFlags::WRONLY | OFlags::APPEND)
 }
 
 impl LogFile {

@@ -24,6 +24,8 @@ pub enum ErrorKind {
     Quota,
     /// The name is too long for the vessel's file system, or holds what may not stand in a name there.
     BadName,
+    /// A symbolic link is in the way.
+    Link,
     /// The vessel doesn't know how.
     Unsupported,
     /// It failed, and the vessel doesn't say why.
@@ -97,6 +99,9 @@ impl RemoteError {
             ErrorKind::NotFound | ErrorKind::Failed => Fault::attempt(self),
             ErrorKind::Denied => {
                 Fault::file(self).mend("give the vessel's user permission to write there").of(Cause::Denied)
+            }
+            ErrorKind::Link => {
+                Fault::file(self).mend("replace the link by a directory there, or choose another RemoteLocation")
             }
             ErrorKind::Unsupported => Fault::file(self),
             ErrorKind::ReadOnly => {

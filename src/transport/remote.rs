@@ -272,6 +272,11 @@ impl Remote {
         while let Some(directory) = next {
             match self.look_through(&directory).await? {
                 Some(attrs) if attrs.is_dir() => break,
+                // An SFTP server says what it leads to; on this host no link is followed.
+                Some(attrs) if attrs.is_link() => {
+                    let why = "it is a symbolic link, which Transport = local does not follow";
+                    return Err(RemoteError::new(ErrorKind::Link, format_args!("using {directory}"), why));
+                }
                 Some(_) => {
                     // A file that a directory has replaced may be about to go.
                     let why = "it exists and is no directory";

@@ -4,6 +4,7 @@ use super::visit::Visit;
 use crate::fault::Fault;
 use crate::names::RemotePath;
 use crate::records::{FileStamp, Version, VersionKind};
+use crate::rights::CopyOf;
 use crate::transport::{Attrs, OpenFlags, RemoteError, RemoteFile};
 
 impl Visit {
@@ -34,14 +35,18 @@ impl Visit {
         file: RemoteFile,
         alone: bool,
     ) -> Result<(), RemoteError> {
-        let attrs = Attrs { mode: Some(version.mode), times: times(&version.stamp), ..Attrs::default() };
         let (path, by_sftp) = (file.path().clone(), self.remote.capabilities().fsync());
-        // Apart, and first: changing the owner takes bits of the mode away.
-        if let Some(owner) = version.owner
-            && let Err(e) = file.set(Attrs { owner: Some(owner), ..Attrs::default() }).await
-        {
-            tracing::warn!(vessel = %self.vessel.settings.name, file = %version.path, "{e}");
-        }
+        // Apart, and first: changing the owner takes bits of the mode away, and the mode goes by what came of it.
+        let mode = match version.owner {
+            None => CopyOf::File.plain(version.mode),
+            Some(owner) => {
+                if let Err(e) = file.set(Attrs { owner: Some(owner), ..Attrs::default() }).await {
+                    tracing::warn!(vessel = %self.vessel.settings.name, file = %version.path, "{e}");
+                }
+                CopyOf::File.owned(version.mode, owner, file.attrs().await?.owner)
+            }
+        };
+        let attrs = Attrs { mode: Some(mode), times: times(&version.stamp), ..Attrs::default() };
         // A file system without modes (FAT) is no reason to keep the file back.
         if let Err(e) = file.finish(attrs, alone && by_sftp).await? {
             tracing::warn!(vessel = %self.vessel.settings.name, file = %version.path, "{e}");
@@ -78,11 +83,13 @@ impl Visit {
     /// Gives a file that was found under its final name the mode and owner that it has here by now.
     pub(super) async fn dress_found(&self, version: &Version, destination: &RemotePath) -> Result<(), Fault> {
         let there = self.remote.look(destination).await.map_err(|e| e.fault())?;
-        let same = there.is_some_and(|attrs| attrs.mode.is_some_and(|mode| mode & 0o7777 == version.mode));
+        // What is behind a link is none of ours.
+        let Some(there) = there.filter(Attrs::is_file) else { return Ok(()) };
+        let same = there.mode.is_some_and(|mode| mode & 0o7777 == CopyOf::File.plain(version.mode));
         if same && version.owner.is_none() {
             return Ok(());
         }
-        self.dress(version, destination, Attrs { mode: Some(version.mode), ..Attrs::default() }).await
+        self.dress(version, destination, CopyOf::File, version.mode, 0).await
     }
 
     /// Flushes a file that was found under its final name: nobody knows whether it ever was.

@@ -37,6 +37,8 @@ const EARLY: Backoff = Backoff::new(Duration::from_millis(200), Duration::from_s
 const PARKED: Backoff = Backoff::new(Duration::from_secs(600), Duration::from_secs(6 * 3600));
 /// Attempts that may fail in a row before a delivery is parked.
 const PATIENCE: u32 = 8;
+/// The same for one that comes before its turn: after some five minutes its turn may never come.
+const PATIENCE_EARLY: u32 = 150;
 /// How long a visit that is to end waits for what is on its way to the vessel.
 const REST: Duration = Duration::from_secs(2);
 
@@ -352,7 +354,8 @@ impl Rounds {
         }
         // What fails the same way again and again is no passing trouble, whatever the vessel calls it.
         let early = fault.scope == Scope::Attempt && fault.pace == Pace::AtOnce;
-        let parked = fault.scope == Scope::File || (delivery.failures >= PATIENCE && !early);
+        let patience = if early { PATIENCE_EARLY } else { PATIENCE };
+        let parked = fault.scope == Scope::File || delivery.failures >= patience;
         let vessel = &self.visit.vessel;
         let pause = match (parked, fault.pace) {
             (false, Pace::AtOnce) => EARLY,
@@ -361,7 +364,7 @@ impl Rounds {
             (true, _) => PARKED,
         };
         let failures =
-            if parked && fault.scope != Scope::File { delivery.failures - PATIENCE } else { delivery.failures };
+            if parked && fault.scope != Scope::File { delivery.failures - patience } else { delivery.failures };
         let wait = pause.wait(failures + 1, fastrand::f64());
         // A single run does not wait for what a person mends; the next one tries it first.
         let wait = if parked && vessel.until_done.is_some() { wait.max(ONCE_WAIT * 2) } else { wait };

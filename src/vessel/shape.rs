@@ -11,6 +11,7 @@ use super::visit::Visit;
 use crate::fault::{Fault, Pace};
 use crate::names::{OurFile, RemotePath};
 use crate::records::{Delivery, DeliveryId, DeliveryState, Verified, Version, VersionKind};
+use crate::rights::{CopyOf, keeping_inherited};
 use crate::transport::{Attrs, RemoteError};
 
 /// What its owner must be allowed to do in a directory, or nothing could be put there or taken away.
@@ -38,16 +39,23 @@ impl Visit {
         }
         let version = &delivery.version;
         let mode = version.mode | OWNER_MAY;
-        let there = self.directory_at(version, place).await?;
+        let (there, by_link) = self.directory_at(version, place).await?;
         let is_there = there.is_some_and(|attrs| attrs.is_dir());
         if !is_there {
+            if by_link && self.clear(version, place).await? != Cleared::Removed {
+                let fault = Fault::file(format_args!("{place} on the vessel is a symbolic link that is not followed"));
+                return Err(fault.mend("remove the link there, or give the directory another RemoteLocation"));
+            }
             self.clear(version, place).await?;
             self.make_dirs_above(place).await?;
-            let made = self.remote.make_dir(place, mode).await;
+            let made = self.remote.make_dir(place, CopyOf::Directory.plain(mode) & 0o777).await;
             self.explained(made, place, 0).await?;
         }
-        if there.and_then(|attrs| attrs.mode).is_none_or(|found| found & 0o7777 != mode) || version.owner.is_some() {
-            self.dress(version, place, Attrs { mode: Some(mode), ..Attrs::default() }).await?;
+        let found = there.filter(|_| is_there).and_then(|attrs| attrs.mode).unwrap_or(0);
+        let as_it_is = is_there && found & 0o7777 == keeping_inherited(CopyOf::Directory.plain(mode), found);
+        // Nothing that is reached through a link changes its mode or owner.
+        if !by_link && (!as_it_is || version.owner.is_some()) {
+            self.dress(version, place, CopyOf::Directory, mode, found).await?;
         }
         if !is_there {
             self.flush_name(place).await?;
@@ -56,15 +64,15 @@ impl Visit {
     }
 
     /// What is at the place of a directory. A link that leads to one will do where somebody there has made it, and is nothing
-    /// where it was delivered from here: what follows would go to where it leads.
-    async fn directory_at(&self, version: &Version, place: &RemotePath) -> Result<Option<Attrs>, Fault> {
+    /// where it was delivered from here: what follows would go to where it leads. Says, too, whether it is a link.
+    async fn directory_at(&self, version: &Version, place: &RemotePath) -> Result<(Option<Attrs>, bool), Fault> {
         let there = self.remote.look(place).await.map_err(|e| e.fault())?;
-        let Some(link) = there.filter(Attrs::is_link) else { return Ok(there) };
+        let Some(link) = there.filter(Attrs::is_link) else { return Ok((there, false)) };
         let before = self.vessel.ledger.held_before(version.id, &self.vessel.settings.name).await;
         if self.is_one_of(&before.map_err(|e| e.fault())?, place, &link).await? {
-            return Ok(None);
+            return Ok((None, false));
         }
-        self.remote.look_through(place).await.map_err(|e| e.fault())
+        Ok((self.remote.look_through(place).await.map_err(|e| e.fault())?, true))
     }
 
     /// Makes a link, in the place of whatever file or link of ours is there.
@@ -190,15 +198,31 @@ impl Visit {
         Ok(Cleared::Kept("the directory is not empty there"))
     }
 
-    /// Gives what is at a place its owner, where that is asked for, and other attributes. A vessel that refuses keeps it as it
-    /// is: a file system without modes, or an account that may not, is no reason to go without the file.
-    pub(super) async fn dress(&self, version: &Version, place: &RemotePath, attrs: Attrs) -> Result<(), Fault> {
+    /// Gives what is at a place its owner, where that is asked for, and as much of a mode as goes with the owner that it has
+    /// then. A vessel that refuses keeps it as it is: a file system without modes, or an account that may not, is no reason to
+    /// go without the file. `found` is the mode that a directory had before.
+    pub(super) async fn dress(
+        &self,
+        version: &Version,
+        place: &RemotePath,
+        what: CopyOf,
+        mode: u32,
+        found: u32,
+    ) -> Result<(), Fault> {
         // Apart, and first: changing the owner takes bits of the mode away.
-        let owner = version.owner.map(|owner| Attrs { owner: Some(owner), ..Attrs::default() });
-        for attrs in owner.into_iter().chain([attrs]) {
-            if let Err(e) = self.remote.set(place, attrs).await {
-                self.tolerate_undressed(version, &e)?;
+        let mode = match version.owner {
+            None => what.plain(mode),
+            Some(owner) => {
+                if let Err(e) = self.remote.set(place, Attrs { owner: Some(owner), ..Attrs::default() }).await {
+                    self.tolerate_undressed(version, &e)?;
+                }
+                let there = self.remote.look(place).await.map_err(|e| e.fault())?;
+                what.owned(mode, owner, there.and_then(|attrs| attrs.owner))
             }
+        };
+        let mode = if what == CopyOf::Directory { keeping_inherited(mode, found) } else { mode };
+        if let Err(e) = self.remote.set(place, Attrs { mode: Some(mode), ..Attrs::default() }).await {
+            self.tolerate_undressed(version, &e)?;
         }
         Ok(())
     }

@@ -1,11 +1,17 @@
 //! One process, one ledger: a lock file beside it.
 //!
 //! SQLite's own locks last for a transaction; two daemons would take turns and each undo the other's work.
+//!
+//! And the files are made here, mode 0600 whatever the umask, before SQLite opens them: it gives what lies beside the ledger
+//! (`-wal`, `-shm`) the mode that the ledger has.
 
-use std::fs::{File, OpenOptions, TryLockError};
-use std::path::Path;
+use std::fs::{File, TryLockError};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::OFlags;
 
 use crate::ledger::LedgerError;
+use crate::root::{open_private, open_trusted, take_from_others};
 
 /// Held as long as the ledger is open. The kernel lets go of it when the process ends, however that happens.
 pub(super) struct Lock {
@@ -15,18 +21,58 @@ pub(super) struct Lock {
 impl Lock {
     pub(super) fn take(ledger: &Path) -> Result<Self, LedgerError> {
         let unusable = |why: String| LedgerError::Unusable { file: ledger.into(), why };
-        let mut path = ledger.as_os_str().to_owned();
-        path.push(".lock");
-        let file = OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(&path)
-            .map_err(|e| unusable(format!("{}: {e}", Path::new(&path).display())))?;
+        let path = beside(ledger, ".lock");
+        let failed = |path: &Path, e: std::io::Error| unusable(format!("{}: {e}", path.display()));
+        let file = open_private(&path, OFlags::WRONLY).map_err(|e| failed(&path, e))?;
         match file.try_lock() {
-            Ok(()) => Ok(Self { _file: file }),
-            Err(TryLockError::WouldBlock) => Err(LedgerError::InUse { file: ledger.into() }),
-            Err(TryLockError::Error(e)) => Err(unusable(format!("{}: {e}", Path::new(&path).display()))),
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(LedgerError::InUse { file: ledger.into() }),
+            Err(TryLockError::Error(e)) => return Err(failed(&path, e)),
+        }
+        take_from_others(&file);
+        take_from_others(&open_private(ledger, OFlags::RDWR).map_err(|e| failed(ledger, e))?);
+        for path in ["-wal", "-shm"].map(|end| beside(ledger, end)) {
+            match open_trusted(&path, OFlags::RDONLY, rustix::fs::Mode::empty()) {
+                Ok(file) => take_from_others(&file),
+                Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
+                Err(e) => return Err(failed(&path, e)),
+            }
+        }
+        Ok(Self { _file: file })
+    }
+}
+
+fn beside(ledger: &Path, end: &str) -> PathBuf {
+    let mut path = ledger.as_os_str().to_owned();
+    path.push(end);
+    path.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::os::unix::fs::{MetadataExt, lchown, symlink};
+
+    #[test]
+    fn a_ledger_that_all_users_may_read_becomes_ours_alone_and_one_behind_anothers_link_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        let mode = |name: &str| fs::metadata(at(name)).unwrap().mode() & 0o777;
+        for name in ["ledger", "ledger-wal", "ledger.lock"] {
+            fs::write(at(name), "").unwrap();
+            fs::set_permissions(at(name), std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
+        }
+        drop(Lock::take(&at("ledger")).ok().unwrap());
+        assert_eq!(["ledger", "ledger-wal", "ledger.lock"].map(mode), [0o600; 3]);
+        drop(Lock::take(&at("new")).ok().unwrap());
+        assert_eq!(["new", "new.lock"].map(mode), [0o600; 2]);
+        symlink("ledger", at("link")).unwrap();
+        drop(Lock::take(&at("link")).ok().unwrap());
+        if rustix::process::geteuid().is_root() {
+            lchown(at("link"), Some(12_345), None).unwrap();
+            let error = Lock::take(&at("link")).err().unwrap().to_string();
+            assert!(error.contains("symbolic link that belongs to user 12345"), "{error}");
         }
     }
 }

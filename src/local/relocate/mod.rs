@@ -26,9 +26,9 @@ use std::path::Path;
 
 use rustix::io::Errno;
 
+use super::DiskError;
 use super::look::Look;
 use super::source::{SourceFile, hash};
-use super::DiskError;
 use crate::digest::Digest;
 use crate::names::RelPath;
 use crate::records::{FileStamp, Version};

@@ -105,7 +105,8 @@ pub(super) fn make_and_open(
 fn is_just_made(directory: &OwnedFd, found: &Stat) -> bool {
     let is_empty = || {
         let entries = Dir::read_from(directory).ok()?;
-        let mut names = entries.map(|entry| entry.is_ok_and(|entry| matches!(entry.file_name().to_bytes(), b"." | b"..")));
+        let mut names =
+            entries.map(|entry| entry.is_ok_and(|entry| matches!(entry.file_name().to_bytes(), b"." | b"..")));
         Some(names.all(|is_itself| is_itself))
     };
     found.st_uid == geteuid().as_raw() && found.st_mode & 0o777 & !0o700 == 0 && is_empty() == Some(true)

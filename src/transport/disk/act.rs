@@ -1,16 +1,17 @@
-//! What is done for each request: one call of the kernel's, or few, below a place.
+//! What is done for each request: one call of the kernel's, or few, for a name in an open directory. No link is followed.
 
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, ErrorKind};
+use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 
 use bytes::Bytes;
 use rustix::fs::{
-    AtFlags, Dir, Gid, Mode, OFlags, RenameFlags, StatVfsMountFlags, Timespec, Timestamps, Uid, chmodat, chownat,
-    copy_file_range, fstatvfs, futimens, mkdirat, openat, readlinkat, renameat, renameat_with, statat, symlinkat,
-    syncfs, unlinkat, utimensat,
+    AtFlags, CWD, Dir, FileType, Gid, Mode, OFlags, RenameFlags, StatVfsMountFlags, Timespec, Timestamps, Uid, chmodat,
+    chownat, copy_file_range, fstat, fstatvfs, futimens, mkdirat, openat, readlinkat, renameat, renameat_with, statat,
+    symlinkat, syncfs, unlinkat, utimensat,
 };
 use rustix::io::Errno;
 
@@ -21,6 +22,12 @@ use crate::transport::sftp::{Attrs, OpenFlags, SftpError, Space};
 /// How much goes through this process at once where the kernel doesn't copy by itself, in bytes.
 const PIECE: usize = 256 << 10;
 const PERMISSIONS: u32 = 0o7777;
+/// Flags of [`OpenFlags`] (`SSH_FXF_CREAT`, `SSH_FXF_TRUNC`, `SSH_FXF_EXCL`).
+const CREATE: u32 = 0x08;
+const TRUNCATE: u32 = 0x10;
+const EXCLUSIVE: u32 = 0x20;
+/// How often a file is made anew whose name somebody takes again and again.
+const TRIES: usize = 3;
 
 type Done<T> = Result<T, SftpError>;
 
@@ -28,25 +35,69 @@ fn errno(error: Errno) -> SftpError {
     refused(error.into())
 }
 
+/// Without waiting, for to open a FIFO that nobody writes to would take for ever.
 fn open_at(at: &At<'_>, flags: OFlags, mode: u32) -> Done<File> {
-    // Without waiting: to open a FIFO that nobody writes to would take for ever.
-    let flags = flags | OFlags::CLOEXEC | OFlags::NOCTTY | OFlags::NONBLOCK;
-    openat(&at.place, at.below, flags, Mode::from_raw_mode(mode & PERMISSIONS)).map(File::from).map_err(errno)
+    let flags = flags | OFlags::CLOEXEC | OFlags::NOCTTY | OFlags::NONBLOCK | OFlags::NOFOLLOW;
+    openat(&at.directory, at.name, flags, Mode::from_raw_mode(mode & PERMISSIONS)).map(File::from).map_err(errno)
 }
 
 pub(super) fn open(at: &At<'_>, flags: OpenFlags, mode: u32) -> Done<File> {
-    let way = match flags {
-        OpenFlags::READ => OFlags::RDONLY,
-        OpenFlags::WRITE => OFlags::WRONLY | OFlags::CREATE,
-        OpenFlags::FRESH => OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC,
-        _ => OFlags::WRONLY,
+    if flags.0 & OpenFlags::READ.0 != 0 {
+        return open_at(at, OFlags::RDONLY, 0);
+    }
+    let has = |all: u32| flags.0 & all == all;
+    if has(CREATE | EXCLUSIVE) {
+        return make(at, mode);
+    }
+    // Whoever may write to the directory may have put a file or link of his own under the name: it is taken away.
+    if has(CREATE | TRUNCATE) {
+        return make_anew(at, mode);
+    }
+    let opened = open_at(at, OFlags::WRONLY, 0);
+    let foreign = match &opened {
+        Ok(file) => !is_ours(at, file)?,
+        Err(_) => look(at).is_ok_and(|there| !there.is_file()),
     };
-    open_at(at, way, mode)
+    match opened {
+        Ok(file) if !foreign => Ok(file),
+        Err(e) if !foreign && !(has(CREATE) && e.is_not_found()) => Err(e),
+        _ if has(CREATE) => make_anew(at, mode),
+        _ => {
+            remove(at, false)?;
+            Err(errno(Errno::NOENT))
+        }
+    }
 }
 
-pub(super) fn look(at: &At<'_>, follow: bool) -> Done<Attrs> {
-    let flags = if follow { AtFlags::empty() } else { AtFlags::SYMLINK_NOFOLLOW };
-    let found = statat(&at.place, at.below, flags).map_err(errno)?;
+/// Makes a file, where nothing has the name.
+fn make(at: &At<'_>, mode: u32) -> Done<File> {
+    let made = open_at(at, OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL, mode & 0o777)?;
+    at.owners.note(&made.metadata().map_err(refused)?);
+    Ok(made)
+}
+
+/// Makes a file in the place of whatever has the name.
+fn make_anew(at: &At<'_>, mode: u32) -> Done<File> {
+    let mut made = make(at, mode);
+    for _ in 0..TRIES {
+        if made.is_ok() || look(at).is_err() {
+            break;
+        }
+        remove(at, false)?;
+        made = make(at, mode);
+    }
+    made
+}
+
+/// Whether an open file can only have been made here: a regular one with the owner that such files get, and with no other name
+/// through which somebody else has it.
+fn is_ours(at: &At<'_>, file: &File) -> Done<bool> {
+    let found = file.metadata().map_err(refused)?;
+    Ok(found.is_file() && found.nlink() <= 1 && at.owners.have(&found))
+}
+
+pub(super) fn look(at: &At<'_>) -> Done<Attrs> {
+    let found = statat(&at.directory, at.name, AtFlags::SYMLINK_NOFOLLOW).map_err(errno)?;
     let owner = (found.st_uid, found.st_gid);
     Ok(attrs(found.st_size as u64, owner, found.st_mode, (found.st_atime, found.st_mtime)))
 }
@@ -68,22 +119,41 @@ fn timestamps((access, change): (u32, u32)) -> Timestamps {
     Timestamps { last_access: at(access), last_modification: at(change) }
 }
 
-/// Sets attributes of a path; of a link itself, which has neither size nor mode, where links are not followed.
-pub(super) fn set(at: &At<'_>, set: &Attrs, follow: bool) -> Done<()> {
-    let flags = if follow { AtFlags::empty() } else { AtFlags::SYMLINK_NOFOLLOW };
-    if let Some(size) = set.size.filter(|_| follow) {
+/// Sets attributes of a file or directory; a link is refused.
+pub(super) fn set(at: &At<'_>, set: &Attrs) -> Done<()> {
+    if let Some(size) = set.size {
         open_at(at, OFlags::WRONLY, 0)?.set_len(size).map_err(refused)?;
     }
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let opened = openat(&at.directory, at.name, flags, Mode::empty()).map_err(errno)?;
+    let found = fstat(&opened).map_err(errno)?;
+    if !matches!(FileType::from_raw_mode(found.st_mode), FileType::RegularFile | FileType::Directory) {
+        return Err(errno(Errno::LOOP));
+    }
+    // This leads to what is open, whatever has its name by now. It needs no right to read it.
+    let opened = format!("/proc/self/fd/{}", opened.as_raw_fd());
     // First: changing the owner takes bits of the mode away.
     if let Some((user, group)) = set.owner {
         let (user, group) = (Uid::from_raw(user), Gid::from_raw(group));
-        chownat(&at.place, at.below, Some(user), Some(group), flags).map_err(errno)?;
+        chownat(CWD, &opened, Some(user), Some(group), AtFlags::empty()).map_err(errno)?;
     }
-    if let Some(mode) = set.mode.filter(|_| follow) {
-        chmodat(&at.place, at.below, Mode::from_raw_mode(mode & PERMISSIONS), flags).map_err(errno)?;
+    if let Some(mode) = set.mode {
+        chmodat(CWD, &opened, Mode::from_raw_mode(mode & PERMISSIONS), AtFlags::empty()).map_err(errno)?;
     }
     if let Some(times) = set.times {
-        utimensat(&at.place, at.below, &timestamps(times), flags).map_err(errno)?;
+        utimensat(CWD, &opened, &timestamps(times), AtFlags::empty()).map_err(errno)?;
+    }
+    Ok(())
+}
+
+/// Sets owner and times of a link itself, which has neither size nor mode.
+pub(super) fn set_link(at: &At<'_>, set: &Attrs) -> Done<()> {
+    if let Some((user, group)) = set.owner {
+        let (user, group) = (Uid::from_raw(user), Gid::from_raw(group));
+        chownat(&at.directory, at.name, Some(user), Some(group), AtFlags::SYMLINK_NOFOLLOW).map_err(errno)?;
+    }
+    if let Some(times) = set.times {
+        utimensat(&at.directory, at.name, &timestamps(times), AtFlags::SYMLINK_NOFOLLOW).map_err(errno)?;
     }
     Ok(())
 }
@@ -106,27 +176,27 @@ pub(super) fn set_file(file: &File, set: &Attrs) -> Done<()> {
 
 pub(super) fn remove(at: &At<'_>, directory: bool) -> Done<()> {
     let flags = if directory { AtFlags::REMOVEDIR } else { AtFlags::empty() };
-    unlinkat(&at.place, at.below, flags).map_err(errno)
+    unlinkat(&at.directory, at.name, flags).map_err(errno)
 }
 
 pub(super) fn make_dir(at: &At<'_>, mode: u32) -> Done<()> {
-    mkdirat(&at.place, at.below, Mode::from_raw_mode(mode & PERMISSIONS)).map_err(errno)
+    mkdirat(&at.directory, at.name, Mode::from_raw_mode(mode & 0o777)).map_err(errno)
 }
 
 pub(super) fn make_link(target: &[u8], link: &At<'_>) -> Done<()> {
-    symlinkat(OsStr::from_bytes(target), &link.place, link.below).map_err(errno)
+    symlinkat(OsStr::from_bytes(target), &link.directory, link.name).map_err(errno)
 }
 
 pub(super) fn read_link(at: &At<'_>) -> Done<Bytes> {
-    let target = readlinkat(&at.place, at.below, Vec::new()).map_err(errno)?;
+    let target = readlinkat(&at.directory, at.name, Vec::new()).map_err(errno)?;
     Ok(Bytes::from(target.into_bytes()))
 }
 
 pub(super) fn rename(from: &At<'_>, to: &At<'_>, replace: bool) -> Done<()> {
     let renamed = if replace {
-        renameat(&from.place, from.below, &to.place, to.below)
+        renameat(&from.directory, from.name, &to.directory, to.name)
     } else {
-        renameat_with(&from.place, from.below, &to.place, to.below, RenameFlags::NOREPLACE)
+        renameat_with(&from.directory, from.name, &to.directory, to.name, RenameFlags::NOREPLACE)
     };
     renamed.map_err(errno)
 }
@@ -137,7 +207,8 @@ pub(super) fn flush(at: &At<'_>, whole: bool) -> Done<()> {
 }
 
 pub(super) fn space(at: &At<'_>) -> Done<Space> {
-    let there = openat(&at.place, at.below, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).map_err(errno)?;
+    let there = openat(&at.directory, at.name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
+        .map_err(errno)?;
     let found = fstatvfs(&there).map_err(errno)?;
     Ok(Space {
         free: found.f_bavail.saturating_mul(found.f_frsize),
@@ -150,8 +221,8 @@ pub(super) fn space(at: &At<'_>) -> Done<Space> {
 }
 
 pub(super) fn list(at: &At<'_>, most: usize) -> Done<Vec<(Bytes, Attrs)>> {
-    let directory = openat(&at.place, at.below, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
-    let directory = directory.map_err(errno)?;
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let directory = openat(&at.directory, at.name, flags, Mode::empty()).map_err(errno)?;
     let mut entries = Vec::new();
     for entry in Dir::read_from(&directory).map_err(errno)? {
         let name = entry.map_err(errno)?.file_name().to_bytes().to_vec();
@@ -161,8 +232,8 @@ pub(super) fn list(at: &At<'_>, most: usize) -> Done<Vec<(Bytes, Attrs)>> {
         if entries.len() == most {
             break;
         }
-        let place = directory.try_clone().map_err(refused)?;
-        match look(&At { place, below: OsStr::from_bytes(&name) }, false) {
+        let directory = directory.try_clone().map_err(refused)?;
+        match look(&At { directory, name: OsStr::from_bytes(&name), owners: at.owners }) {
             Ok(attrs) => entries.push((Bytes::from(name), attrs)),
             // It vanished meanwhile.
             Err(e) if e.is_not_found() => {}

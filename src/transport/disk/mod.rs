@@ -212,13 +212,13 @@ impl Disk {
     /// As [`Sftp::lstat`](super::sftp::Sftp::lstat).
     pub(crate) async fn lstat(&self, path: &[u8]) -> Result<Attrs, SftpError> {
         let path = path.to_vec();
-        self.queue.ask(move |places| act::look(&places.at(&path)?, false)).await
+        self.queue.ask(move |places| act::look(&places.at(&path)?)).await
     }
 
-    /// As [`Sftp::stat`](super::sftp::Sftp::stat).
+    /// As [`Sftp::stat`](super::sftp::Sftp::stat), but for links, which are not followed.
     pub(crate) async fn stat(&self, path: &[u8]) -> Result<Attrs, SftpError> {
         let path = path.to_vec();
-        self.queue.ask(move |places| act::look(&places.at(&path)?, true)).await
+        self.queue.ask(move |places| act::look(&places.at(&path)?)).await
     }
 
     /// What an open file is.
@@ -229,13 +229,13 @@ impl Disk {
     /// As [`Sftp::setstat`](super::sftp::Sftp::setstat).
     pub(crate) async fn setstat(&self, path: &[u8], set: Attrs) -> Result<(), SftpError> {
         let path = path.to_vec();
-        self.queue.ask(move |places| act::set(&places.at(&path)?, &set, true)).await
+        self.queue.ask(move |places| act::set(&places.at(&path)?, &set)).await
     }
 
     /// As [`Sftp::lsetstat`](super::sftp::Sftp::lsetstat).
     pub(crate) async fn lsetstat(&self, path: &[u8], set: Attrs) -> Result<(), SftpError> {
         let path = path.to_vec();
-        self.queue.ask(move |places| act::set(&places.at(&path)?, &set, false)).await
+        self.queue.ask(move |places| act::set_link(&places.at(&path)?, &set)).await
     }
 
     /// Sets attributes of an open file.

@@ -2,18 +2,24 @@
 //!
 //! Each must be there before anything is done, for a directory that is made where a disk should be mounted fills the wrong
 //! disk. And each must stay what it was: when a disk is taken away, something else shows at its path. So every request starts
-//! at its place, which is opened and compared, and what lies beside the places is out of reach.
+//! at its place, which is opened and compared, and what lies beside the places is out of reach: no link below a place is
+//! followed, whoever made it, for others may be able to write there.
 
+use std::collections::HashSet;
 use std::ffi::OsStr;
-use std::fs;
+use std::fs::{self, Metadata};
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard};
 
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, StatxAttributes, StatxFlags, fstat, open, statx};
+use rustix::process::geteuid;
 
 use super::refused;
+use crate::root::open_beneath;
 use crate::settings::LocalTarget;
 use crate::transport::error::ConnectError;
 use crate::transport::sftp::SftpError;
@@ -27,13 +33,39 @@ struct Place {
 }
 
 /// The places, as they were found.
-pub(super) struct Places(Vec<Place>);
+pub(super) struct Places {
+    places: Vec<Place>,
+    owners: Owners,
+}
 
-/// A path, split at its place.
+/// Who owns what is made here: this process's user, except on file systems that give all files one owner, as FAT does.
+#[derive(Default)]
+pub(super) struct Owners(Mutex<HashSet<(u64, u32)>>);
+
+impl Owners {
+    /// Takes note of the owner that a file got when it was made here.
+    pub(super) fn note(&self, made: &Metadata) {
+        if made.uid() != geteuid().as_raw() {
+            self.noted().insert((made.dev(), made.uid()));
+        }
+    }
+
+    /// Whether a file has an owner that files have that are made here.
+    pub(super) fn have(&self, found: &Metadata) -> bool {
+        found.uid() == geteuid().as_raw() || self.noted().contains(&(found.dev(), found.uid()))
+    }
+
+    fn noted(&self) -> MutexGuard<'_, HashSet<(u64, u32)>> {
+        self.0.lock().expect("no code panics while it holds this lock")
+    }
+}
+
+/// A name in an open directory, which is a place or lies below one.
 pub(super) struct At<'a> {
-    pub(super) place: OwnedFd,
-    /// The path below it, `.` for the place itself.
-    pub(super) below: &'a OsStr,
+    pub(super) directory: OwnedFd,
+    /// `.` for the place itself.
+    pub(super) name: &'a OsStr,
+    pub(super) owners: &'a Owners,
 }
 
 impl Places {
@@ -70,26 +102,33 @@ impl Places {
         }
         // Once more: what was unmounted since would have been found as what lies below it.
         mounted()?;
-        Ok(Self(places))
+        Ok(Self { places, owners: Owners::default() })
     }
 
     /// Whether all of them are what they were.
     pub(super) fn check(&self) -> Result<(), SftpError> {
-        self.0.iter().try_for_each(|place| place.open().map(drop))
+        self.places.iter().try_for_each(|place| place.open().map(drop))
     }
 
-    /// Opens the place of a path.
+    /// Opens the directory that holds what a path names.
     ///
     /// # Errors
-    /// [`SftpError::Lost`] when it is not what it was; "no such file" for a path outside of all places.
-    pub(super) fn at<'a>(&self, path: &'a [u8]) -> Result<At<'a>, SftpError> {
+    /// [`SftpError::Lost`] when its place is not what it was; "no such file" for a path outside of all places, and where a
+    /// link is in the way.
+    pub(super) fn at<'a>(&'a self, path: &'a [u8]) -> Result<At<'a>, SftpError> {
         let path = Path::new(OsStr::from_bytes(path));
-        let holding = self.0.iter().filter(|place| path.starts_with(&place.path));
+        let holding = self.places.iter().filter(|place| path.starts_with(&place.path));
         let Some(place) = holding.max_by_key(|place| place.path.as_os_str().len()) else {
             return Err(refused(rustix::io::Errno::NOENT.into()));
         };
-        let below = path.strip_prefix(&place.path).unwrap_or(path).as_os_str();
-        Ok(At { place: place.open()?, below: if below.is_empty() { OsStr::new(".") } else { below } })
+        let (below, opened) = (path.strip_prefix(&place.path).unwrap_or(path), place.open()?);
+        let name = below.file_name().unwrap_or(OsStr::new("."));
+        let directory = match below.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+            None => opened,
+            Some(parent) => open_beneath(opened.as_fd(), parent, OFlags::PATH | OFlags::DIRECTORY, Mode::empty())
+                .map_err(|errno| refused(errno.into()))?,
+        };
+        Ok(At { directory, name, owners: &self.owners })
     }
 }
 
