@@ -51,6 +51,8 @@ pub(super) struct DirectoryAtWork {
     /// Its settings, with what the disk says of its `Location`.
     pub(super) settings: Arc<settings::Directory>,
     pub(super) retire_bell: Bell,
+    pub(super) writers: local::Writers,
+    pub(super) look_again: shore::LookAgain,
     pub(super) taken_in: watch::Sender<bool>,
     pub(super) trouble: watch::Sender<Option<String>>,
     pub(super) running: Running,
@@ -62,6 +64,8 @@ impl DirectoryAtWork {
         let settings = settings.clone();
         let settings = if local::is_file(&settings.location) { settings.of_one_file() } else { settings };
         Self {
+            writers: local::Writers::new(settings.settle_time),
+            look_again: shore::LookAgain::default(),
             settings: Arc::new(settings),
             retire_bell: Bell::new(),
             taken_in: watch::Sender::new(false),
@@ -106,6 +110,8 @@ impl Plan {
             chunk_size: self.settings.monster.chunk_size,
             vessels: vessels.into_iter().map(|v| (v.clone(), self.vessels[&v].reins.bell.clone())).collect(),
             retire_bell: at_work.retire_bell.clone(),
+            writers: at_work.writers.clone(),
+            look_again: at_work.look_again.clone(),
             ledger: self.ledger.clone(),
             feed: self.feed.clone(),
             monitor: self.monitor.clone(),

@@ -20,6 +20,7 @@ use tokio::sync::mpsc::Sender;
 use tokio::sync::mpsc::error::TrySendError;
 
 use super::error::gone;
+use super::witness::Witness;
 use super::{DiskError, PROCESSED, relocate};
 use crate::names::RelPath;
 
@@ -51,30 +52,40 @@ pub struct Watcher {
     location: PathBuf,
     identity: (u64, u64),
     missed: Arc<AtomicBool>,
+    witness: Witness,
     /// The directories below the location that are watched, with their inodes.
     below: BTreeMap<PathBuf, u64>,
 }
 
 impl Watcher {
-    /// Starts watching; hints go into `hints` for as long as there is room. With `deep`, directories below are to be
+    /// Starts watching; hints go into `hints` for as long as there is room, and what is seen of writers into `witness`, which
+    /// forgets what it saw before. With `deep`, directories below are to be
     /// watched too, each from when it is [entered](Self::enter).
     ///
     /// # Errors
     /// [`DiskError::Location`] when the location is no directory that can be read, [`DiskError::WatchLimit`] when the
     /// kernel grants no more watches: go on with periodic scans alone, and try again later.
-    pub fn start(location: &Path, deep: bool, hints: Sender<Hint>) -> Result<Self, DiskError> {
+    pub fn start(location: &Path, deep: bool, hints: Sender<Hint>, witness: &Witness) -> Result<Self, DiskError> {
         let unwatched = |source| DiskError::Location { act: "watch", path: location.into(), source };
         let identity = identity(location).map_err(unwatched)?;
         let missed = Arc::new(AtomicBool::new(false));
-        let mut listener =
-            Listener { location: location.into(), deep, hints, missed: Arc::clone(&missed), last_touch: None };
+        witness.forget();
+        let mut listener = Listener {
+            location: location.into(),
+            deep,
+            hints,
+            witness: witness.clone(),
+            missed: Arc::clone(&missed),
+            last_touch: None,
+        };
         let start = || {
             let mut inner = notify::recommended_watcher(move |event| listener.hear(event))?;
             inner.watch(location, RecursiveMode::NonRecursive)?;
             Ok(inner)
         };
         let inner = start().map_err(|error| refused(location, error))?;
-        Ok(Self { inner, location: location.into(), identity, missed, below: BTreeMap::new() })
+        let (location, witness) = (location.into(), witness.clone());
+        Ok(Self { inner, location, identity, missed, witness, below: BTreeMap::new() })
     }
 
     /// Watches a directory below the location, unless it does so already. `again` is for one that an event told of: the
@@ -96,6 +107,7 @@ impl Watcher {
 
     /// Forgets that a directory and those below it were watched: they were moved or deleted, and `notify` let them go.
     pub fn leave(&mut self, path: &RelPath) {
+        self.witness.left(path);
         let directory = self.location.join(path.as_path());
         let below = self.below.range(directory.clone()..).map(|(path, _)| path);
         let left: Vec<_> = below.take_while(|path| path.starts_with(&directory)).cloned().collect();
@@ -151,6 +163,7 @@ struct Listener {
     location: PathBuf,
     deep: bool,
     hints: Sender<Hint>,
+    witness: Witness,
     missed: Arc<AtomicBool>,
     last_touch: Option<(RelPath, Instant)>,
 }
@@ -161,6 +174,7 @@ impl Listener {
             Ok(event) => self.read(&event),
             Err(error) => {
                 tracing::debug!(location = %self.location.display(), %error, "events may have been lost");
+                self.witness.forget();
                 Some(Hint::Rescan)
             }
         };
@@ -174,8 +188,10 @@ impl Listener {
     /// Makes a hint of an event, if it is one of interest.
     fn read(&self, event: &Event) -> Option<Hint> {
         if event.need_rescan() {
+            self.witness.forget();
             return Some(Hint::Rescan);
         }
+        self.bear_witness(event);
         let whole = event.paths.first()?;
         let below = whole.strip_prefix(&self.location).ok()?;
         let hint =
@@ -187,6 +203,30 @@ impl Listener {
         let too_deep = !self.deep && (path.as_bytes().contains(&b'/') || path.as_bytes() == PROCESSED.as_bytes());
         let passed_over = too_deep || relocate::is_ours(path.file_name().as_bytes());
         if passed_over { None } else { Some(hint(path)) }
+    }
+
+    /// Enters what an event tells of those who write.
+    fn bear_witness(&self, event: &Event) {
+        let path = |number: usize| {
+            let below = event.paths.get(number)?.strip_prefix(&self.location).ok()?;
+            RelPath::new(below.as_os_str().as_bytes()).ok()
+        };
+        let Some(first) = path(0) else { return };
+        match event.kind {
+            EventKind::Create(CreateKind::File) => self.witness.made(&first),
+            // A change of mode or time needs no open file.
+            EventKind::Modify(ModifyKind::Data(_)) => self.witness.wrote(&first),
+            EventKind::Access(AccessKind::Close(AccessMode::Write)) => self.witness.closed(&first),
+            EventKind::Modify(ModifyKind::Name(RenameMode::To)) => self.witness.moved_in(&first),
+            EventKind::Modify(ModifyKind::Name(RenameMode::From)) => self.witness.moved_away(&first),
+            EventKind::Modify(ModifyKind::Name(RenameMode::Both)) => {
+                if let Some(to) = path(1) {
+                    self.witness.renamed(&first, &to);
+                }
+            }
+            EventKind::Remove(_) => self.witness.deleted(&first),
+            _ => {}
+        }
     }
 
     fn said_just_now(&mut self, hint: &Hint) -> bool {
@@ -264,7 +304,7 @@ mod tests {
             fs::create_dir(dir.path().join("place")).unwrap();
             let location = dir.path().join("place");
             let (sender, hints) = mpsc::channel(room);
-            let watcher = Watcher::start(&location, false, sender).unwrap();
+            let watcher = Watcher::start(&location, false, sender, &Witness::default()).unwrap();
             Self { dir, hints, watcher }
         }
 
@@ -362,6 +402,7 @@ mod tests {
             location: "/srv".into(),
             deep: false,
             hints: sender,
+            witness: Witness::default(),
             missed: Arc::clone(&missed),
             last_touch: None,
         };
@@ -397,6 +438,7 @@ mod tests {
         assert!(refused(notify::Error::io(Errno::MFILE.into())).contains("max_user_instances"));
         assert!(refused(notify::Error::path_not_found()).contains("correct its Location"));
         let (sender, _hints) = mpsc::channel(1);
-        assert!(matches!(Watcher::start(Path::new("/dev/null"), false, sender), Err(DiskError::Location { .. })));
+        let started = Watcher::start(Path::new("/dev/null"), false, sender, &Witness::default());
+        assert!(matches!(started, Err(DiskError::Location { .. })));
     }
 }

@@ -2,14 +2,16 @@
 //! them when every vessel has acknowledged.
 //!
 //! Each directory has two tasks. [`watch_over()`] turns hints and scans into ledger entries and rings the vessels' bells.
-//! [`retire()`] is rung when something was acknowledged and moves what is complete to `processed/`. They share nothing but
-//! the ledger, and they know nothing of how files get to vessels.
+//! [`retire()`] is rung when something was acknowledged and moves what is complete to `processed/`. They share
+//! the ledger and what was seen of those who write to the files, and they know nothing of how files get to vessels.
 
 mod departures;
 mod expiry;
 mod gate;
 mod intake;
+mod look_again;
 mod rehearsal;
+mod resting;
 mod retire;
 mod settle;
 mod survey;
@@ -24,11 +26,12 @@ use crate::bell::Bell;
 use crate::clock::Clock;
 use crate::fault::Fault;
 use crate::ledger::Ledger;
-use crate::local::{self, Feed};
+use crate::local::{self, Feed, Writers};
 use crate::monitor::Monitor;
 use crate::names::VesselName;
 use crate::settings;
 
+pub use look_again::LookAgain;
 pub use rehearsal::rehearse;
 pub use retire::{retire, retire_all};
 pub use watch_over::watch_over;
@@ -44,6 +47,10 @@ pub struct Directory {
     pub vessels: Vec<(VesselName, Bell)>,
     /// Rung when a file of it was acknowledged.
     pub retire_bell: Bell,
+    /// Who knows whether a file is still being written.
+    pub writers: Writers,
+    /// What retirement wants the watch to look at again.
+    pub look_again: LookAgain,
     /// Where small files are put by for the vessels.
     pub feed: Feed,
     /// The ledger.

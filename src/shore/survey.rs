@@ -54,7 +54,8 @@ impl Overseer {
         }
         self.displaced |= self.watcher.take().is_some();
         let settings = &self.directory.settings;
-        self.watcher = Some(Watcher::start(&settings.location, settings.recursive, self.hint_sender.clone())?);
+        let (hints, witness) = (self.hint_sender.clone(), self.directory.writers.witness());
+        self.watcher = Some(Watcher::start(&settings.location, settings.recursive, hints, witness)?);
         Ok(())
     }
 
@@ -137,14 +138,10 @@ impl Overseer {
         Ok(is_missing)
     }
 
-    /// Whether what lies there is the version that the ledger knows. What retires is sent as it was taken in; a mirror
-    /// follows mode and owner too.
+    /// Whether what lies there is the version that the ledger knows, with the mode that it was taken in with.
     fn is_same(&self, known: &Traits, found: &Traits) -> bool {
-        let content = (known.kind, known.stamp) == (found.kind, found.stamp);
-        let settings = &self.directory.settings;
-        content
-            && (!settings.is_mirror() || known.mode == found.mode)
-            && (!settings.owner || known.owner == found.owner)
+        (known.kind, known.stamp, known.mode) == (found.kind, found.stamp, found.mode)
+            && (!self.directory.settings.owner || known.owner == found.owner)
     }
 
     /// Deals with something that is not what the ledger knows.

@@ -140,6 +140,7 @@ impl Overseer {
                 Some(hint) = self.hints.recv() => self.take_hints(hint).await?,
                 Some(batch) = self.batches.join_next() => self.end_batch(batch).await?,
                 Ok(()) = self.no_room.changed() => {}
+                paths = self.directory.look_again.asked() => self.look_at(paths).await?,
                 () = tokio::time::sleep_until(wake_at.into()) => {}
             }
         }
@@ -291,11 +292,30 @@ impl Overseer {
         }
     }
 
+    /// Has files looked at again later that may be open for writing.
+    fn wait_for_writers(&mut self, batch: &mut Batch) {
+        let now = Instant::now();
+        for path in &batch.paths {
+            if !batch.open.contains(path) {
+                self.settling.not_open(path);
+            }
+        }
+        for path in batch.open.drain(..) {
+            tracing::debug!(directory = %self.directory.settings.name, file = %path, "not finished: it is open for writing");
+            self.settling.found_open(path, now);
+        }
+        for (path, left) in batch.unquiet.drain(..) {
+            self.settling.look_in(path, left, now);
+        }
+        self.directory.writers.tidy();
+    }
+
     async fn end_batch(&mut self, ended: Result<Result<Batch, Fault>, tokio::task::JoinError>) -> Result<(), Fault> {
-        let batch = ended.map_err(|e| Fault::daemon(format_args!("intake: {e}")))??;
+        let mut batch = ended.map_err(|e| Fault::daemon(format_args!("intake: {e}")))??;
         for path in &batch.paths {
             self.busy.remove(path);
         }
+        self.wait_for_writers(&mut batch);
         for path in batch.left.into_iter().rev() {
             if self.busy.insert(path.clone()) {
                 self.ready.push_front(path);

@@ -47,3 +47,4 @@ mod status;
 mod telling;
 mod watching;
 mod why;
+mod writers;
