@@ -110,6 +110,11 @@ pub fn is_file(location: &Path) -> bool {
     fs::metadata(location).is_ok_and(|meta| meta.is_file())
 }
 
+/// Whether nothing lies at a location, or a link there leads nowhere.
+pub fn is_absent(location: &Path) -> bool {
+    fs::metadata(location).is_err_and(|error| gone(&error))
+}
+
 fn judge(meta: io::Result<Metadata>) -> io::Result<Look> {
     match meta {
         Ok(m) if m.is_file() => Ok(Look::File { stamp: stamp_of(&m), mode: mode_of(&m) }),

@@ -3,18 +3,20 @@
 //! Hints are only that: one may be lost, doubled or late, and a scan finds what they missed. Nothing is opened here and
 //! nobody is waited for, least of all on `notify`'s own thread. Which names are left alone is the receiver's business.
 
+mod refusal;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use notify::event::{AccessKind, AccessMode, CreateKind, ModifyKind, RemoveKind, RenameMode};
-use notify::{ErrorKind, Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
+use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
 use rustix::io::Errno;
 use tokio::sync::mpsc::Sender;
 use tokio::sync::mpsc::error::TrySendError;
@@ -23,6 +25,7 @@ use super::error::gone;
 use super::witness::Witness;
 use super::{DiskError, PROCESSED, relocate};
 use crate::names::RelPath;
+use refusal::refused;
 
 /// A writer makes an event with every `write`; of a path that is only being written to, one hint in this time is enough.
 const TOUCH_INTERVAL: Duration = Duration::from_millis(100);
@@ -46,13 +49,20 @@ pub enum Hint {
 ///
 /// `notify` can watch whole trees by itself, but adds a new directory after it has told of it: what is made there in between
 /// would be missed by whoever looks at once. So each directory is added here, and listed after that.
-#[derive(Debug)]
+///
+/// A clone is the same watcher: a scan enters directories while others ask.
+#[derive(Clone, Debug)]
 pub struct Watcher {
-    inner: RecommendedWatcher,
     location: PathBuf,
     identity: (u64, u64),
     missed: Arc<AtomicBool>,
     witness: Witness,
+    watches: Arc<Mutex<Watches>>,
+}
+
+#[derive(Debug)]
+struct Watches {
+    inner: RecommendedWatcher,
     /// The directories below the location that are watched, with their inodes.
     below: BTreeMap<PathBuf, u64>,
 }
@@ -85,7 +95,8 @@ impl Watcher {
         };
         let inner = start().map_err(|error| refused(location, error))?;
         let (location, witness) = (location.into(), witness.clone());
-        Ok(Self { inner, location, identity, missed, witness, below: BTreeMap::new() })
+        let watches = Arc::new(Mutex::new(Watches { inner, below: BTreeMap::new() }));
+        Ok(Self { location, identity, missed, witness, watches })
     }
 
     /// Watches a directory below the location, unless it does so already. `again` is for one that an event told of: the
@@ -93,12 +104,13 @@ impl Watcher {
     ///
     /// # Errors
     /// As [`start`](Self::start). That there is no such directory any more is none: an event will tell.
-    pub fn enter(&mut self, directory: &Path, inode: u64, again: bool) -> Result<(), DiskError> {
-        if !again && self.below.get(directory) == Some(&inode) {
+    pub fn enter(&self, directory: &Path, inode: u64, again: bool) -> Result<(), DiskError> {
+        let mut watches = self.watches();
+        if !again && watches.below.get(directory) == Some(&inode) {
             return Ok(());
         }
-        match self.inner.watch(directory, RecursiveMode::NonRecursive).map_err(|error| refused(directory, error)) {
-            Ok(()) => drop(self.below.insert(directory.to_owned(), inode)),
+        match watches.inner.watch(directory, RecursiveMode::NonRecursive).map_err(|error| refused(directory, error)) {
+            Ok(()) => drop(watches.below.insert(directory.to_owned(), inode)),
             Err(DiskError::Location { source, .. }) if gone(&source) => {}
             Err(error) => return Err(error),
         }
@@ -106,19 +118,25 @@ impl Watcher {
     }
 
     /// Forgets that a directory and those below it were watched: they were moved or deleted, and `notify` let them go.
-    pub fn leave(&mut self, path: &RelPath) {
+    pub fn leave(&self, path: &RelPath) {
         self.witness.left(path);
         let directory = self.location.join(path.as_path());
-        let below = self.below.range(directory.clone()..).map(|(path, _)| path);
+        let mut watches = self.watches();
+        let below = watches.below.range(directory.clone()..).map(|(path, _)| path);
         let left: Vec<_> = below.take_while(|path| path.starts_with(&directory)).cloned().collect();
         for path in left {
-            self.below.remove(&path);
+            watches.below.remove(&path);
         }
     }
 
     /// Forgets what is watched below: events were lost, and with them the news of which directories are still there.
-    pub fn forget(&mut self) {
-        self.below.clear();
+    pub fn forget(&self) {
+        self.watches().below.clear();
+    }
+
+    fn watches(&self) -> MutexGuard<'_, Watches> {
+        // What a thread that panicked left of it is watched twice at the worst.
+        self.watches.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether a hint found no room since this was last asked, so that a rescan is due.
@@ -141,21 +159,6 @@ impl Watcher {
 fn identity(location: &Path) -> io::Result<(u64, u64)> {
     let meta = fs::metadata(location)?;
     if meta.is_dir() { Ok((meta.dev(), meta.ino())) } else { Err(Errno::NOTDIR.into()) }
-}
-
-fn refused(location: &Path, error: notify::Error) -> DiskError {
-    let limit = |sysctl| DiskError::WatchLimit { path: location.into(), sysctl };
-    let source = match error.kind {
-        ErrorKind::MaxFilesWatch => return limit("fs.inotify.max_user_watches"),
-        ErrorKind::Io(source) => source,
-        ErrorKind::PathNotFound => Errno::NOENT.into(),
-        other => io::Error::other(format!("{other:?}")),
-    };
-    match Errno::from_io_error(&source) {
-        Some(Errno::MFILE) => limit("fs.inotify.max_user_instances"),
-        Some(Errno::NOSPC) => limit("fs.inotify.max_user_watches"),
-        _ => DiskError::Location { act: "watch", path: location.into(), source },
-    }
 }
 
 /// Lives on `notify`'s thread and must never wait.
@@ -432,11 +435,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refused_watch_says_which_limit_or_which_location() {
-        let refused = |error| refused(Path::new("/srv"), error).fault().to_string();
-        assert!(refused(notify::Error::new(ErrorKind::MaxFilesWatch)).contains("max_user_watches"));
-        assert!(refused(notify::Error::io(Errno::MFILE.into())).contains("max_user_instances"));
-        assert!(refused(notify::Error::path_not_found()).contains("correct its Location"));
+    fn what_is_no_directory_is_not_watched() {
         let (sender, _hints) = mpsc::channel(1);
         let started = Watcher::start(Path::new("/dev/null"), false, sender, &Witness::default());
         assert!(matches!(started, Err(DiskError::Location { .. })));

@@ -9,11 +9,12 @@
 
 use std::fs::{File, Metadata};
 use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use rustix::fs::fstatfs;
+use rustix::fs::{fstatfs, statfs};
 
 use super::open_files::OpenFiles;
 use super::witness::{Seen, Witness};
@@ -33,7 +34,7 @@ const LONGEST_REST: Duration = Duration::from_secs(10);
 
 /// File systems that other hosts, or programs behind them, write to without this kernel's knowledge: `f_type` of AFS, its
 /// kernel module, Ceph, CIFS, Coda, FUSE, GFS2, GPFS, Lustre, NFS, OCFS2, 9P, SMB, SMB 2 and VirtualBox's shared folders.
-const SHARED: [u64; 15] = [
+const SHARED: [u32; 15] = [
     0x5346_414F,
     0x6B41_4653,
     0x00C3_6400,
@@ -83,7 +84,7 @@ impl Writers {
 
     /// Whether an open file may be taken in or moved away. `file` must be open for reading only.
     pub fn judge(&self, path: &RelPath, file: &File, meta: &Metadata) -> Verdict {
-        let shared = fstatfs(file).is_ok_and(|fs| SHARED.contains(&(fs.f_type as u64)));
+        let shared = fstatfs(file).is_ok_and(|fs| is_among_shared(fs.f_type));
         match self.lease(path, file) {
             Some(true) => Verdict::Open,
             Some(false) if !shared => Verdict::Free,
@@ -153,6 +154,16 @@ impl Writers {
         drop(last);
         open_files.holds((meta.dev(), meta.ino()))
     }
+}
+
+/// Whether a directory lies on a file system that others may write to without this kernel's knowledge.
+pub fn is_shared(directory: &Path) -> bool {
+    statfs(directory).is_ok_and(|fs| is_among_shared(fs.f_type))
+}
+
+/// What the kernel calls a type is 32 bits long, and sign-extended where the field is longer.
+fn is_among_shared(f_type: impl TryInto<i64>) -> bool {
+    f_type.try_into().is_ok_and(|f_type| SHARED.contains(&(f_type as u32)))
 }
 
 /// How long ago the kernel last noted a change of a file, of its bytes or of anything else; `None` when that lies more than an

@@ -5,6 +5,7 @@
 //! [`retire()`] is rung when something was acknowledged and moves what is complete to `processed/`. They share
 //! the ledger and what was seen of those who write to the files, and they know nothing of how files get to vessels.
 
+mod afterwards;
 mod departures;
 mod expiry;
 mod gate;
@@ -13,6 +14,7 @@ mod look_again;
 mod rehearsal;
 mod resting;
 mod retire;
+mod scans;
 mod settle;
 mod survey;
 mod watch_over;
@@ -65,6 +67,8 @@ pub struct Directory {
     pub trouble: watch::Sender<Option<String>>,
     /// Why no new files are taken in for now: there is no room for what the ledger has to remember of them.
     pub no_room: watch::Receiver<Option<String>>,
+    /// Rung when `Location` is a file and its settings say directory, or the other way round: the tasks are to start anew.
+    pub decide_again: Bell,
     /// Whether a person has allowed deletions that are otherwise held back.
     pub allow_deletes: bool,
     /// Stops the tasks.

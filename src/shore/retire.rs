@@ -9,10 +9,12 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::Directory;
+use super::afterwards::Afterwards;
 use super::expiry::Expiry;
 use super::resting::{Resting, left};
+use super::watch_over::blocking;
 use crate::fault::Fault;
-use crate::local::{self, Changed, DiskError, Guard, Retired};
+use crate::local::{self, Changed, DiskError, Guard, Moved, Retired};
 use crate::monitor::Event;
 use crate::names::RelPath;
 use crate::records::{Version, VersionId};
@@ -45,9 +47,11 @@ pub async fn retire(directory: Directory) -> Result<(), Fault> {
     loop {
         let begun = Instant::now();
         retiring.all_complete().await?;
+        retiring.look_after().await?;
         let pause = (begun.elapsed() * SHARE).min(LONGEST_PAUSE);
         let wait = expiry.step().await?.min(AGAIN);
-        let again_at = retiring.resting.due_at().map_or(begun + wait, |due| due.min(begun + wait));
+        let due = retiring.resting.due_at().into_iter().chain(retiring.afterwards.due_at());
+        let again_at = due.fold(begun + wait, Instant::min);
         let next = async {
             tokio::select! {
                 () = directory.retire_bell.rung() => {}
@@ -77,7 +81,14 @@ pub async fn retire_all(directory: &Directory) -> Result<(), Fault> {
     }
 }
 
-type Outcomes = Vec<(Version, Result<Retired, DiskError>)>;
+/// What came of moving or deleting sources.
+struct Acted {
+    outcomes: Vec<(Version, Result<Retired, DiskError>)>,
+    /// When the files of those that stay changed last.
+    noted: HashMap<VersionId, Changed>,
+    /// Whether other hosts may write to them.
+    shared: bool,
+}
 
 struct Retiring<'a> {
     directory: &'a Directory,
@@ -85,13 +96,21 @@ struct Retiring<'a> {
     complained: HashSet<String>,
     /// What is left alone for now.
     resting: Resting,
+    /// What is looked at after its move.
+    afterwards: Afterwards,
     /// Ends it between two files, and in the middle of one that takes long: the next start finds it half-way and ends it.
     stop: Option<&'a CancellationToken>,
 }
 
 impl<'a> Retiring<'a> {
     fn new(directory: &'a Directory, stop: Option<&'a CancellationToken>) -> Self {
-        Self { directory, complained: HashSet::new(), resting: Resting::default(), stop }
+        Self {
+            directory,
+            complained: HashSet::new(),
+            resting: Resting::default(),
+            afterwards: Afterwards::default(),
+            stop,
+        }
     }
 
     async fn all_complete(&mut self) -> Result<(), Fault> {
@@ -119,12 +138,16 @@ impl<'a> Retiring<'a> {
 
     /// Moves versions, and enters those that are moved. One that was moved and not entered is found so the next time.
     async fn batch(&mut self, versions: Vec<Version>) -> Result<(), Fault> {
-        let (outcomes, changed) = tokio::select! {
+        let Acted { outcomes, noted, shared } = tokio::select! {
             moved = self.act(versions) => moved.map_err(|e| Fault::daemon(format_args!("retiring: {e}")))?,
             () = self.out_of_time() => return Ok(()),
         };
         for (version, outcome) in &outcomes {
-            self.stays(version, outcome, changed.get(&version.id).copied());
+            self.stays(version, outcome, noted.get(&version.id).copied());
+            if let (true, Ok(Retired::Moved(to))) = (shared, outcome) {
+                let (path, to) = (version.path.clone(), to.clone());
+                self.afterwards.note(Moved { path, to, stamp: version.stamp }, Instant::now());
+            }
         }
         let renamed = |(version, outcome): &(Version, _)| match outcome {
             Ok(Retired::Moved(to) | Retired::AlreadyThere(to)) if *to != version.path => Some((version.id, to.clone())),
@@ -140,7 +163,7 @@ impl<'a> Retiring<'a> {
     }
 
     /// Moves or deletes sources, on a thread of its own; tells of those that stay when their files changed last.
-    fn act(&self, versions: Vec<Version>) -> JoinHandle<(Outcomes, HashMap<VersionId, Changed>)> {
+    fn act(&self, versions: Vec<Version>) -> JoinHandle<Acted> {
         let (location, stop) = (self.directory.settings.location.clone(), self.stop.cloned());
         let stopped = move || stop.as_ref().is_some_and(CancellationToken::is_cancelled);
         let discard = self.directory.settings.keep_processed == KeepProcessed::No;
@@ -154,7 +177,7 @@ impl<'a> Retiring<'a> {
                 left(writers.rest(&version.path), changed, known.get(&version.id).copied())
             };
             let outcomes = act(&location, &versions, Guard { writers: &writers, wait: &wait }, &stopped);
-            (outcomes, noted.into_inner())
+            Acted { outcomes, noted: noted.into_inner(), shared: local::is_shared(&location) }
         })
     }
 
@@ -176,6 +199,28 @@ impl<'a> Retiring<'a> {
             Err(_) => self.resting.put_off(version.id, AGAIN, now),
             Ok(_) => self.resting.forget(version.id),
         }
+    }
+
+    /// Gives back what was written to after its move.
+    async fn look_after(&mut self) -> Result<(), Fault> {
+        let due = self.afterwards.due(Instant::now());
+        if due.is_empty() {
+            return Ok(());
+        }
+        let location = self.directory.settings.location.clone();
+        let look = move || due.into_iter().map(|moved| (local::put_back(&location, &moved), moved)).collect::<Vec<_>>();
+        for (outcome, moved) in blocking(look).await? {
+            match outcome {
+                Ok(false) => {}
+                Ok(true) => {
+                    let name = &self.directory.settings.name;
+                    tracing::warn!(directory = %name, file = %moved.path, "written to after it retired: it is sent again");
+                    self.afterwards.forget(&moved);
+                }
+                Err(e) => self.complain(&moved.path, &e),
+            }
+        }
+        Ok(())
     }
 
     /// Tells what came of a version, and gives its number when there is nothing left of it to move.

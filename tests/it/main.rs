@@ -42,6 +42,7 @@ mod selection;
 mod servers_in_trouble;
 mod settings;
 mod simulation;
+mod single_file;
 mod ssh_config;
 mod status;
 mod telling;

@@ -33,7 +33,7 @@ fn is_taken(fleet: &Fleet, name: &str) -> bool {
 
 #[test]
 fn a_file_that_is_still_open_is_not_taken_however_quiet_it_is() {
-    for keep_processed in ["yes", "no"] {
+    for keep_processed in ["forever", "no"] {
         let Some((fleet, daemon)) = watching(keep_processed) else { return };
         let mut file = File::create(fleet.source("big.csv")).unwrap();
         for _ in 0..2 {
@@ -64,7 +64,7 @@ fn a_file_that_was_open_before_the_daemon_came_is_not_taken() {
 
 #[test]
 fn an_empty_file_that_is_open_is_not_taken() {
-    let Some((fleet, daemon)) = watching("yes") else { return };
+    let Some((fleet, daemon)) = watching("forever") else { return };
     let mut file = File::create(fleet.source("empty")).unwrap();
     never_within(Duration::from_millis(1500), "taken while it was open", || is_taken(&fleet, "empty"));
     file.write_all(b"not empty").unwrap();
@@ -76,7 +76,7 @@ fn an_empty_file_that_is_open_is_not_taken() {
 
 #[test]
 fn a_file_that_is_opened_again_after_its_delivery_does_not_retire_before_it_is_closed() {
-    for keep_processed in ["yes", "no"] {
+    for keep_processed in ["forever", "no"] {
         let Some((fleet, daemon)) = watching(keep_processed) else { return };
         let mut file = File::create(fleet.source("log")).unwrap();
         file.write_all(b"one ").unwrap();
@@ -139,7 +139,7 @@ fn mode_and_time_that_are_set_just_after_the_close_reach_the_vessel() {
 
 #[test]
 fn a_file_that_is_mapped_for_writing_is_not_taken() {
-    let Some((fleet, daemon)) = watching("yes") else { return };
+    let Some((fleet, daemon)) = watching("forever") else { return };
     let script = "import mmap,os,sys,time\nfd=os.open(sys.argv[1],os.O_RDWR|os.O_CREAT)\nos.ftruncate(fd,8192)\n\
                   m=mmap.mmap(fd,8192)\nos.close(fd)\nm[0:5]=b'first'\ntime.sleep(1.5)\nm[8187:8192]=b'ended'\n";
     let mut writer = Command::new("python3").args(["-c", script]).arg(fleet.source("map")).spawn().unwrap();
@@ -158,7 +158,7 @@ fn a_file_that_is_mapped_for_writing_is_not_taken() {
 
 #[test]
 fn rsync_into_the_location_succeeds_however_slow_it_is() {
-    let Some((fleet, daemon)) = watching("yes") else { return };
+    let Some((fleet, daemon)) = watching("forever") else { return };
     let bytes = content(3, 20_000);
     fs::write(fleet.path("src.bin"), &bytes).unwrap();
     for (name, way) in [("renamed", "--no-inplace"), ("inplace", "--inplace")] {
@@ -174,7 +174,7 @@ fn rsync_into_the_location_succeeds_however_slow_it_is() {
 
 #[test]
 fn a_file_that_is_cut_by_its_name_is_taken_all_the_same() {
-    let Some((fleet, daemon)) = watching("yes") else { return };
+    let Some((fleet, daemon)) = watching("forever") else { return };
     let script = "import os,sys\nopen(sys.argv[1],'w').write('0123456789')\nos.truncate(sys.argv[1], 5)\n";
     assert!(Command::new("python3").args(["-c", script]).arg(fleet.source("cut")).status().unwrap().success());
     fleet.wait_until_retired("cut");
@@ -206,7 +206,7 @@ fn a_single_run_leaves_a_file_that_is_open() {
 /// Prints how long it takes from a close to the whole file on the vessel; fails where the median is 300 ms or more.
 #[test]
 fn a_closed_file_is_on_the_vessel_within_300_ms() {
-    let Some((fleet, daemon)) = watching("yes") else { return };
+    let Some((fleet, daemon)) = watching("forever") else { return };
     let mut times: Vec<Duration> = (0..21).map(|number| time_to_the_vessel(&fleet, &format!("f{number}"))).collect();
     times.sort();
     println!("from close to delivered: median {:?}, longest {:?}", times[10], times[20]);

@@ -19,6 +19,7 @@ mod copy;
 mod guard;
 mod moves;
 mod places;
+mod put_back;
 
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -41,6 +42,7 @@ pub use away::{Expired, discard, expire};
 pub use copy::sweep;
 pub use guard::{Changed, Guard};
 pub(super) use places::is_ours;
+pub use put_back::{Moved, put_back};
 
 /// The directory below a location that takes what was delivered.
 pub const PROCESSED: &str = "processed";

@@ -439,3 +439,17 @@ fn a_file_that_was_not_left_alone_for_long_enough_stays() {
     let outcomes = retire(shore.dir.path(), std::slice::from_ref(&version), guard, &|| false);
     assert!(matches!(outcomes[0].1, Ok(Retired::NotYet(left)) if left > Duration::from_secs(50)), "{outcomes:?}");
 }
+
+#[test]
+fn a_file_that_is_written_to_in_processed_is_put_back() {
+    let shore = Shore::new();
+    let version = shore.version("f", b"begun");
+    let writer = fs::File::options().append(true).open(shore.at("f")).unwrap();
+    fs::create_dir_all(shore.at(PROCESSED)).unwrap();
+    fs::rename(shore.at("f"), shore.at("processed/f")).unwrap();
+    let moved = Moved { path: version.path.clone(), to: version.path.clone(), stamp: version.stamp };
+    assert!(!put_back(shore.dir.path(), &moved).unwrap());
+    std::io::Write::write_all(&mut &writer, b" and ended").unwrap();
+    assert!(put_back(shore.dir.path(), &moved).unwrap());
+    assert_eq!((shore.read("f"), shore.names(PROCESSED)), (b"begun and ended".to_vec(), Vec::<String>::new()));
+}
