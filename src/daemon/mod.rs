@@ -17,6 +17,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::bell::Bell;
 use crate::clock::Clock;
 use crate::fault::Fault;
 use crate::ledger::{Ledger, Parked};
@@ -100,6 +101,8 @@ struct Plan {
     shore_limit: RateLimiter,
     directories: HashMap<DirectoryName, DirectoryAtWork>,
     vessels: HashMap<VesselName, VesselAtWork>,
+    /// Rung when a `Location` is a file where a directory was before, or the other way round.
+    decide_again: Bell,
     /// The directories, for the vessels.
     served: vessel::Directories,
     /// What came of the last new settings.
@@ -158,13 +161,18 @@ impl Plan {
         let paused = ledger.paused().await.map_err(|e| e.fault())?;
         let (clock, stop) = (surroundings.clock.clone(), surroundings.stop.clone());
         let live = Arc::new(Live::new(clock.clone()));
-        let at_work = |directory| DirectoryAtWork::new(directory, &stop);
+        let mut directories = HashMap::new();
+        for directory in &settings.directories {
+            let found = sections::as_found(directory, &ledger).await?;
+            directories.insert(directory.name.clone(), DirectoryAtWork::new(found, &stop));
+        }
         let mut plan = Self {
             orders: Orders::new(ledger.clone(), HashMap::new()),
             monitor: Arc::new(All(vec![surroundings.monitor.clone(), live.clone()])),
             live,
             shore_limit: RateLimiter::new(settings.monster.rate_limit.clone(), clock.clone()),
-            directories: settings.directories.iter().map(|d| (d.name.clone(), at_work(d))).collect(),
+            directories,
+            decide_again: Bell::new(),
             vessels: HashMap::new(),
             served: vessel::Directories::default(),
             reloaded: None,
@@ -202,7 +210,14 @@ impl Plan {
                     Ok(())
                 } => break outcome,
                 outcome = all(&mut tasks.shore) => break outcome,
-                read = next(&mut reloads) => read,
+                read = next(&mut reloads) => Some(read),
+                () = self.decide_again.rung() => None,
+            };
+            let Some(read) = read else {
+                match self.follow_locations(&mut tasks).await {
+                    Ok(()) => continue,
+                    failed => break failed,
+                }
             };
             service.reloading();
             let reloaded = self.reload(read, &mut tasks).await;

@@ -12,10 +12,11 @@ use futures_util::future::join_all;
 use tokio::sync::mpsc;
 
 use super::Plan;
-use super::sections::{DirectoryAtWork, Running, Tasks};
+use super::sections::{DirectoryAtWork, Running, Tasks, as_found};
 use crate::fault::Fault;
+use crate::local;
 use crate::names::{DirectoryName, VesselName};
-use crate::settings::{Settings, SettingsError};
+use crate::settings::{Settings, SettingsError, Vessel};
 use crate::status::Reload;
 
 /// Brings settings that were read anew, or what is wrong with them.
@@ -120,12 +121,52 @@ impl Plan {
                 }
                 before => {
                     let taken_in = before.map(|directory| directory.taken_in.clone());
-                    let mut directory = DirectoryAtWork::new(settings, stop);
+                    let found = as_found(settings, &self.ledger).await?;
+                    let mut directory = DirectoryAtWork::new(found, stop);
                     directory.taken_in = taken_in.unwrap_or(directory.taken_in);
                     self.directories.insert(name.clone(), directory);
                 }
             }
         }
+        Ok(())
+    }
+
+    /// Has each `Location` taken for what it is now, a file or a directory. One that is absent stays what it was.
+    ///
+    /// # Errors
+    /// A [`Fault`] of the daemon's when the ledger can't be used.
+    pub(super) async fn follow_locations(&mut self, tasks: &mut Tasks) -> Result<(), Fault> {
+        let mut changed = Vec::new();
+        for settings in self.settings.directories.iter().filter(|one| !local::is_absent(&one.location)) {
+            let found = as_found(settings, &self.ledger).await?;
+            if found != *self.directories[&settings.name].settings {
+                changed.push(found);
+            }
+        }
+        // A target on this host knows which places are files.
+        let knows = |vessel: &Vessel| vessel.local.is_some() && changed.iter().any(|one| vessel.takes(&one.name));
+        let vessels: Vec<Vessel> = self.settings.vessels.iter().filter(|vessel| knows(vessel)).cloned().collect();
+        let directories = changed.iter().map(|directory| &self.directories[&directory.name].running);
+        let running = directories.chain(vessels.iter().map(|vessel| &self.vessels[&vessel.name].running));
+        join_all(running.map(Running::end)).await;
+        let stop = &self.surroundings.stop;
+        for found in &changed {
+            let mut directory = DirectoryAtWork::new(found.clone(), stop);
+            directory.taken_in = self.directories[&found.name].taken_in.clone();
+            self.directories.insert(found.name.clone(), directory);
+        }
+        for vessel in &vessels {
+            self.vessels.entry(vessel.name.clone()).and_modify(|one| one.running = Running::within(stop));
+        }
+        self.publish();
+        for found in &changed {
+            let kind = if found.only.is_some() { "one file" } else { "a directory" };
+            tracing::info!(directory = %found.name, "Location is {kind} now");
+            self.directory(&found.name).prepare().await?;
+            self.start_directory(&found.name, tasks);
+        }
+        vessels.iter().for_each(|vessel| self.start_vessel(vessel, tasks));
+        self.show();
         Ok(())
     }
 

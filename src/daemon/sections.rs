@@ -11,6 +11,7 @@ use tokio_util::task::TaskTracker;
 use super::Plan;
 use crate::bell::Bell;
 use crate::fault::Fault;
+use crate::ledger::Ledger;
 use crate::local;
 use crate::names::DirectoryName;
 use crate::orders::Reins;
@@ -46,22 +47,44 @@ impl Running {
     }
 }
 
+/// The settings of a directory, with what the disk says of its `Location`: whether it is one file or a directory shows there
+/// alone. Where nothing is, the ledger remembers: one file that has retired is absent until it is written anew. Of a mirror it
+/// is not asked, for a mirror's absent file is a deletion.
+///
+/// # Errors
+/// A [`Fault`] of the daemon's when the ledger can't be used.
+pub(super) async fn as_found(settings: &settings::Directory, ledger: &Ledger) -> Result<settings::Directory, Fault> {
+    let (found, file) = (settings.clone(), settings.clone().of_one_file());
+    if local::is_file(&found.location) {
+        return Ok(file);
+    }
+    let Some(only) = file.only.as_ref().filter(|_| local::is_absent(&found.location) && !found.is_mirror()) else {
+        return Ok(found);
+    };
+    let others = ledger.current(&found.name).await.map_err(|e| e.fault())?;
+    let was_there = ledger.view().story(&found.name, only).await.map_err(|e| e.fault())?;
+    let is_only = others.iter().all(|version| version.path == *only);
+    Ok(if is_only && !was_there.is_empty() { file } else { found })
+}
+
 /// A directory at work.
 pub(super) struct DirectoryAtWork {
     /// Its settings, with what the disk says of its `Location`.
     pub(super) settings: Arc<settings::Directory>,
     pub(super) retire_bell: Bell,
+    pub(super) writers: local::Writers,
+    pub(super) look_again: shore::LookAgain,
     pub(super) taken_in: watch::Sender<bool>,
     pub(super) trouble: watch::Sender<Option<String>>,
     pub(super) running: Running,
 }
 
 impl DirectoryAtWork {
-    pub(super) fn new(settings: &settings::Directory, stop: &CancellationToken) -> Self {
-        // Whether a `Location` is one file or a directory shows on the disk alone.
-        let settings = settings.clone();
-        let settings = if local::is_file(&settings.location) { settings.of_one_file() } else { settings };
+    /// A directory with settings [as found](as_found).
+    pub(super) fn new(settings: settings::Directory, stop: &CancellationToken) -> Self {
         Self {
+            writers: local::Writers::new(settings.settle_time),
+            look_again: shore::LookAgain::default(),
             settings: Arc::new(settings),
             retire_bell: Bell::new(),
             taken_in: watch::Sender::new(false),
@@ -106,6 +129,8 @@ impl Plan {
             chunk_size: self.settings.monster.chunk_size,
             vessels: vessels.into_iter().map(|v| (v.clone(), self.vessels[&v].reins.bell.clone())).collect(),
             retire_bell: at_work.retire_bell.clone(),
+            writers: at_work.writers.clone(),
+            look_again: at_work.look_again.clone(),
             ledger: self.ledger.clone(),
             feed: self.feed.clone(),
             monitor: self.monitor.clone(),
@@ -114,6 +139,7 @@ impl Plan {
             trouble: at_work.trouble.clone(),
             no_room: self.no_room.subscribe(),
             allow_deletes: self.surroundings.allow_deletes,
+            decide_again: self.decide_again.clone(),
             stop: at_work.running.stop.clone(),
         }
     }

@@ -1,11 +1,14 @@
 //! Taking in a source: a version is made of it, if it holds still for that long.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 
 use super::feed::{BLOCK, Feed};
 use super::look::{Kind, Sight, owner_of, require, see};
 use super::rules::Rules;
 use super::source::{SourceFile, hash, wait_for_the_clock};
+use super::writers::{Verdict, Writers};
 use super::{DiskError, mode_of, stamp_of};
 use crate::digest::{Digest, Hasher};
 use crate::names::RelPath;
@@ -18,6 +21,10 @@ pub enum TakeIn {
     Version(NewVersion),
     /// It changed meanwhile, or was replaced: try again when it is quiet.
     Changing,
+    /// Somebody has it open for writing: it is not finished, however quiet it is.
+    BeingWritten,
+    /// Nobody can tell whether somebody writes to it: try again when it was quiet for so much longer.
+    Unquiet(Duration),
     /// Nothing has the name (any more).
     Gone,
     /// What has the name is no regular file.
@@ -37,6 +44,8 @@ pub struct Intake {
     pub feed: Feed,
     /// How many will come for them there.
     pub readers: usize,
+    /// Who knows whether a file is still being written.
+    pub writers: Writers,
 }
 
 impl Intake {
@@ -83,6 +92,11 @@ impl Intake {
             return Ok(TakeIn::LeftAlone);
         }
         wait_for_the_clock(&source)?;
+        match source.judge(path, &self.writers)? {
+            Verdict::Free => {}
+            Verdict::Open => return Ok(TakeIn::BeingWritten),
+            Verdict::Wait(left) => return Ok(TakeIn::Unquiet(left)),
+        }
         let before = source.stamp()?;
         let (digest, blocks) = match before.size {
             size if size > hashed => (None, Vec::new()),
@@ -170,7 +184,9 @@ mod tests {
 
         /// Intake of files with chunks of 4 MiB.
         fn intake(&self, cache: u64) -> Intake {
-            Intake { rules: Rules::of(self.0.path(), ""), chunk_size: 4 << 20, feed: Feed::new(cache), readers: 1 }
+            let writers = Writers::new(Duration::ZERO);
+            let rules = Rules::of(self.0.path(), "");
+            Intake { rules, chunk_size: 4 << 20, feed: Feed::new(cache), readers: 1, writers }
         }
 
         fn take_in(&self, path: &RelPath, stop: &dyn Fn() -> bool) -> TakeIn {

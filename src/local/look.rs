@@ -113,6 +113,11 @@ pub fn is_file(location: &Path) -> bool {
     fs::metadata(location).is_ok_and(|meta| meta.is_file())
 }
 
+/// Whether nothing lies at a location, or a link there leads nowhere.
+pub fn is_absent(location: &Path) -> bool {
+    fs::metadata(location).is_err_and(|error| gone(&error))
+}
+
 impl Look {
     pub(super) fn of(stat: &Stat) -> Self {
         match FileType::from_raw_mode(stat.st_mode) {

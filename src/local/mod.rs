@@ -13,12 +13,15 @@ mod exposure;
 mod feed;
 mod intake;
 mod look;
+mod open_files;
 mod relocate;
 mod room;
 mod rules;
 mod scan;
 mod source;
 mod watch;
+mod witness;
+mod writers;
 
 use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
@@ -29,13 +32,15 @@ pub use error::DiskError;
 pub use exposure::exposed_to;
 pub use feed::{Arrival, Feed, Source};
 pub use intake::{Intake, TakeIn};
-pub use look::{Found, Kind, Look, Sight, is_file, look, see};
-pub use relocate::{Expired, PROCESSED, Retired, discard, expire, retire, sweep};
+pub use look::{Found, Kind, Look, Sight, is_absent, is_file, look, see};
+pub use relocate::{Changed, Expired, Guard, Moved, PROCESSED, Retired, discard, expire, put_back, retire, sweep};
 pub use room::room_at;
 pub use rules::Rules;
 pub use scan::{Scan, Skipped, is_empty, scan};
 pub use source::{SourceFile, hash, hash_chunks};
 pub use watch::{Hint, Watcher};
+pub use witness::Witness;
+pub use writers::{Verdict, Writers, is_shared};
 
 /// The stamp of a file, out of what the kernel says of it.
 fn stamp_of(meta: &Metadata) -> FileStamp {

@@ -17,6 +17,7 @@ use rustix::fs::{Advice, Mode, OFlags, fadvise, fstat};
 use rustix::io::Errno;
 
 use super::look::{Kind, Look, look, open_location};
+use super::writers::{Verdict, Writers};
 use super::{DiskError, mode_of, stamp_of};
 use crate::digest::{Digest, FileDigests, FileHasher, Hasher};
 use crate::names::RelPath;
@@ -97,6 +98,11 @@ impl SourceFile {
     /// What the kernel says of the open file now.
     pub(super) fn metadata(&self) -> Result<fs::Metadata, DiskError> {
         self.file.metadata().map_err(|error| DiskError::io("look at", &self.path, error))
+    }
+
+    /// Whether somebody has it open for writing; `path` is what the watch calls it.
+    pub(super) fn judge(&self, path: &RelPath, writers: &Writers) -> Result<Verdict, DiskError> {
+        Ok(writers.judge(path, &self.file, &self.metadata()?))
     }
 
     /// Flushes its bytes to the disk.

@@ -3,25 +3,29 @@
 //! Hints are only that: one may be lost, doubled or late, and a scan finds what they missed. Nothing is opened here and
 //! nobody is waited for, least of all on `notify`'s own thread. Which names are left alone is the receiver's business.
 
+mod refusal;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use notify::event::{AccessKind, AccessMode, CreateKind, ModifyKind, RemoveKind, RenameMode};
-use notify::{ErrorKind, Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
+use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
 use rustix::io::Errno;
 use tokio::sync::mpsc::Sender;
 use tokio::sync::mpsc::error::TrySendError;
 
 use super::error::gone;
+use super::witness::Witness;
 use super::{DiskError, PROCESSED, relocate};
 use crate::names::RelPath;
+use refusal::refused;
 
 /// A writer makes an event with every `write`; of a path that is only being written to, one hint in this time is enough.
 const TOUCH_INTERVAL: Duration = Duration::from_millis(100);
@@ -45,36 +49,54 @@ pub enum Hint {
 ///
 /// `notify` can watch whole trees by itself, but adds a new directory after it has told of it: what is made there in between
 /// would be missed by whoever looks at once. So each directory is added here, and listed after that.
-#[derive(Debug)]
+///
+/// A clone is the same watcher: a scan enters directories while others ask.
+#[derive(Clone, Debug)]
 pub struct Watcher {
-    inner: RecommendedWatcher,
     location: PathBuf,
     identity: (u64, u64),
     missed: Arc<AtomicBool>,
+    witness: Witness,
+    watches: Arc<Mutex<Watches>>,
+}
+
+#[derive(Debug)]
+struct Watches {
+    inner: RecommendedWatcher,
     /// The directories below the location that are watched, with their inodes.
     below: BTreeMap<PathBuf, u64>,
 }
 
 impl Watcher {
-    /// Starts watching; hints go into `hints` for as long as there is room. With `deep`, directories below are to be
+    /// Starts watching; hints go into `hints` for as long as there is room, and what is seen of writers into `witness`, which
+    /// forgets what it saw before. With `deep`, directories below are to be
     /// watched too, each from when it is [entered](Self::enter).
     ///
     /// # Errors
     /// [`DiskError::Location`] when the location is no directory that can be read, [`DiskError::WatchLimit`] when the
     /// kernel grants no more watches: go on with periodic scans alone, and try again later.
-    pub fn start(location: &Path, deep: bool, hints: Sender<Hint>) -> Result<Self, DiskError> {
+    pub fn start(location: &Path, deep: bool, hints: Sender<Hint>, witness: &Witness) -> Result<Self, DiskError> {
         let unwatched = |source| DiskError::Location { act: "watch", path: location.into(), source };
         let identity = identity(location).map_err(unwatched)?;
         let missed = Arc::new(AtomicBool::new(false));
-        let mut listener =
-            Listener { location: location.into(), deep, hints, missed: Arc::clone(&missed), last_touch: None };
+        witness.forget();
+        let mut listener = Listener {
+            location: location.into(),
+            deep,
+            hints,
+            witness: witness.clone(),
+            missed: Arc::clone(&missed),
+            last_touch: None,
+        };
         let start = || {
             let mut inner = notify::recommended_watcher(move |event| listener.hear(event))?;
             inner.watch(location, RecursiveMode::NonRecursive)?;
             Ok(inner)
         };
         let inner = start().map_err(|error| refused(location, error))?;
-        Ok(Self { inner, location: location.into(), identity, missed, below: BTreeMap::new() })
+        let (location, witness) = (location.into(), witness.clone());
+        let watches = Arc::new(Mutex::new(Watches { inner, below: BTreeMap::new() }));
+        Ok(Self { location, identity, missed, witness, watches })
     }
 
     /// Watches a directory below the location, unless it does so already. `again` is for one that an event told of: the
@@ -82,12 +104,13 @@ impl Watcher {
     ///
     /// # Errors
     /// As [`start`](Self::start). That there is no such directory any more is none: an event will tell.
-    pub fn enter(&mut self, directory: &Path, inode: u64, again: bool) -> Result<(), DiskError> {
-        if !again && self.below.get(directory) == Some(&inode) {
+    pub fn enter(&self, directory: &Path, inode: u64, again: bool) -> Result<(), DiskError> {
+        let mut watches = self.watches();
+        if !again && watches.below.get(directory) == Some(&inode) {
             return Ok(());
         }
-        match self.inner.watch(directory, RecursiveMode::NonRecursive).map_err(|error| refused(directory, error)) {
-            Ok(()) => drop(self.below.insert(directory.to_owned(), inode)),
+        match watches.inner.watch(directory, RecursiveMode::NonRecursive).map_err(|error| refused(directory, error)) {
+            Ok(()) => drop(watches.below.insert(directory.to_owned(), inode)),
             Err(DiskError::Location { source, .. }) if gone(&source) => {}
             Err(error) => return Err(error),
         }
@@ -95,18 +118,25 @@ impl Watcher {
     }
 
     /// Forgets that a directory and those below it were watched: they were moved or deleted, and `notify` let them go.
-    pub fn leave(&mut self, path: &RelPath) {
+    pub fn leave(&self, path: &RelPath) {
+        self.witness.left(path);
         let directory = self.location.join(path.as_path());
-        let below = self.below.range(directory.clone()..).map(|(path, _)| path);
+        let mut watches = self.watches();
+        let below = watches.below.range(directory.clone()..).map(|(path, _)| path);
         let left: Vec<_> = below.take_while(|path| path.starts_with(&directory)).cloned().collect();
         for path in left {
-            self.below.remove(&path);
+            watches.below.remove(&path);
         }
     }
 
     /// Forgets what is watched below: events were lost, and with them the news of which directories are still there.
-    pub fn forget(&mut self) {
-        self.below.clear();
+    pub fn forget(&self) {
+        self.watches().below.clear();
+    }
+
+    fn watches(&self) -> MutexGuard<'_, Watches> {
+        // What a thread that panicked left of it is watched twice at the worst.
+        self.watches.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether a hint found no room since this was last asked, so that a rescan is due.
@@ -131,26 +161,12 @@ fn identity(location: &Path) -> io::Result<(u64, u64)> {
     if meta.is_dir() { Ok((meta.dev(), meta.ino())) } else { Err(Errno::NOTDIR.into()) }
 }
 
-fn refused(location: &Path, error: notify::Error) -> DiskError {
-    let limit = |sysctl| DiskError::WatchLimit { path: location.into(), sysctl };
-    let source = match error.kind {
-        ErrorKind::MaxFilesWatch => return limit("fs.inotify.max_user_watches"),
-        ErrorKind::Io(source) => source,
-        ErrorKind::PathNotFound => Errno::NOENT.into(),
-        other => io::Error::other(format!("{other:?}")),
-    };
-    match Errno::from_io_error(&source) {
-        Some(Errno::MFILE) => limit("fs.inotify.max_user_instances"),
-        Some(Errno::NOSPC) => limit("fs.inotify.max_user_watches"),
-        _ => DiskError::Location { act: "watch", path: location.into(), source },
-    }
-}
-
 /// Lives on `notify`'s thread and must never wait.
 struct Listener {
     location: PathBuf,
     deep: bool,
     hints: Sender<Hint>,
+    witness: Witness,
     missed: Arc<AtomicBool>,
     last_touch: Option<(RelPath, Instant)>,
 }
@@ -161,6 +177,7 @@ impl Listener {
             Ok(event) => self.read(&event),
             Err(error) => {
                 tracing::debug!(location = %self.location.display(), %error, "events may have been lost");
+                self.witness.forget();
                 Some(Hint::Rescan)
             }
         };
@@ -174,8 +191,10 @@ impl Listener {
     /// Makes a hint of an event, if it is one of interest.
     fn read(&self, event: &Event) -> Option<Hint> {
         if event.need_rescan() {
+            self.witness.forget();
             return Some(Hint::Rescan);
         }
+        self.bear_witness(event);
         let whole = event.paths.first()?;
         let below = whole.strip_prefix(&self.location).ok()?;
         let hint =
@@ -187,6 +206,30 @@ impl Listener {
         let too_deep = !self.deep && (path.as_bytes().contains(&b'/') || path.as_bytes() == PROCESSED.as_bytes());
         let passed_over = too_deep || relocate::is_ours(path.file_name().as_bytes());
         if passed_over { None } else { Some(hint(path)) }
+    }
+
+    /// Enters what an event tells of those who write.
+    fn bear_witness(&self, event: &Event) {
+        let path = |number: usize| {
+            let below = event.paths.get(number)?.strip_prefix(&self.location).ok()?;
+            RelPath::new(below.as_os_str().as_bytes()).ok()
+        };
+        let Some(first) = path(0) else { return };
+        match event.kind {
+            EventKind::Create(CreateKind::File) => self.witness.made(&first),
+            // A change of mode or time needs no open file.
+            EventKind::Modify(ModifyKind::Data(_)) => self.witness.wrote(&first),
+            EventKind::Access(AccessKind::Close(AccessMode::Write)) => self.witness.closed(&first),
+            EventKind::Modify(ModifyKind::Name(RenameMode::To)) => self.witness.moved_in(&first),
+            EventKind::Modify(ModifyKind::Name(RenameMode::From)) => self.witness.moved_away(&first),
+            EventKind::Modify(ModifyKind::Name(RenameMode::Both)) => {
+                if let Some(to) = path(1) {
+                    self.witness.renamed(&first, &to);
+                }
+            }
+            EventKind::Remove(_) => self.witness.deleted(&first),
+            _ => {}
+        }
     }
 
     fn said_just_now(&mut self, hint: &Hint) -> bool {
@@ -264,7 +307,7 @@ mod tests {
             fs::create_dir(dir.path().join("place")).unwrap();
             let location = dir.path().join("place");
             let (sender, hints) = mpsc::channel(room);
-            let watcher = Watcher::start(&location, false, sender).unwrap();
+            let watcher = Watcher::start(&location, false, sender, &Witness::default()).unwrap();
             Self { dir, hints, watcher }
         }
 
@@ -362,6 +405,7 @@ mod tests {
             location: "/srv".into(),
             deep: false,
             hints: sender,
+            witness: Witness::default(),
             missed: Arc::clone(&missed),
             last_touch: None,
         };
@@ -391,12 +435,9 @@ mod tests {
     }
 
     #[test]
-    fn a_refused_watch_says_which_limit_or_which_location() {
-        let refused = |error| refused(Path::new("/srv"), error).fault().to_string();
-        assert!(refused(notify::Error::new(ErrorKind::MaxFilesWatch)).contains("max_user_watches"));
-        assert!(refused(notify::Error::io(Errno::MFILE.into())).contains("max_user_instances"));
-        assert!(refused(notify::Error::path_not_found()).contains("correct its Location"));
+    fn what_is_no_directory_is_not_watched() {
         let (sender, _hints) = mpsc::channel(1);
-        assert!(matches!(Watcher::start(Path::new("/dev/null"), false, sender), Err(DiskError::Location { .. })));
+        let started = Watcher::start(Path::new("/dev/null"), false, sender, &Witness::default());
+        assert!(matches!(started, Err(DiskError::Location { .. })));
     }
 }

@@ -1,6 +1,7 @@
 //! Intake: a finished file is entered in the ledger; a small one is read and hashed before, a large one on its way.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
@@ -23,6 +24,10 @@ pub(super) struct Batch {
     pub(super) paths: Vec<RelPath>,
     /// They changed while they were read: they settle again.
     pub(super) changing: Vec<RelPath>,
+    /// Somebody has them open for writing.
+    pub(super) open: Vec<RelPath>,
+    /// Nobody can tell whether somebody writes to them: they must be quiet for so much longer.
+    pub(super) unquiet: Vec<(RelPath, Duration)>,
     /// They are not there any more.
     pub(super) gone: Vec<RelPath>,
     /// They are no files: directories or links, which are looked at again.
@@ -73,6 +78,7 @@ async fn on_a_thread(
         chunk_size: directory.chunk_size,
         feed: directory.feed.clone(),
         readers: directory.vessels.len(),
+        writers: directory.writers.clone(),
     };
     let stop = directory.stop.clone();
     let reading = tokio::task::spawn_blocking(move || work(&intake, &stop));
@@ -112,6 +118,8 @@ impl Batch {
         match taken {
             Ok(TakeIn::Version(version)) => self.versions.push(version),
             Ok(TakeIn::Changing) => self.changing.push(path),
+            Ok(TakeIn::BeingWritten) => self.open.push(path),
+            Ok(TakeIn::Unquiet(left)) => self.unquiet.push((path, left)),
             Ok(TakeIn::Gone) => self.gone.push(path),
             Ok(TakeIn::NotAFile(_)) => self.others.push(path),
             Ok(TakeIn::LeftAlone) => tracing::debug!(file = %path, "has a size that is left alone"),

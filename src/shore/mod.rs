@@ -2,15 +2,19 @@
 //! them when every vessel has acknowledged.
 //!
 //! Each directory has two tasks. [`watch_over()`] turns hints and scans into ledger entries and rings the vessels' bells.
-//! [`retire()`] is rung when something was acknowledged and moves what is complete to `processed/`. They share nothing but
-//! the ledger, and they know nothing of how files get to vessels.
+//! [`retire()`] is rung when something was acknowledged and moves what is complete to `processed/`. They share
+//! the ledger and what was seen of those who write to the files, and they know nothing of how files get to vessels.
 
+mod afterwards;
 mod departures;
 mod expiry;
 mod gate;
 mod intake;
+mod look_again;
 mod rehearsal;
+mod resting;
 mod retire;
+mod scans;
 mod settle;
 mod survey;
 mod watch_over;
@@ -24,11 +28,12 @@ use crate::bell::Bell;
 use crate::clock::Clock;
 use crate::fault::Fault;
 use crate::ledger::Ledger;
-use crate::local::{self, Feed};
+use crate::local::{self, Feed, Writers};
 use crate::monitor::Monitor;
 use crate::names::VesselName;
 use crate::settings;
 
+pub use look_again::LookAgain;
 pub use rehearsal::rehearse;
 pub use retire::{retire, retire_all};
 pub use watch_over::watch_over;
@@ -44,6 +49,10 @@ pub struct Directory {
     pub vessels: Vec<(VesselName, Bell)>,
     /// Rung when a file of it was acknowledged.
     pub retire_bell: Bell,
+    /// Who knows whether a file is still being written.
+    pub writers: Writers,
+    /// What retirement wants the watch to look at again.
+    pub look_again: LookAgain,
     /// Where small files are put by for the vessels.
     pub feed: Feed,
     /// The ledger.
@@ -58,6 +67,8 @@ pub struct Directory {
     pub trouble: watch::Sender<Option<String>>,
     /// Why no new files are taken in for now: there is no room for what the ledger has to remember of them.
     pub no_room: watch::Receiver<Option<String>>,
+    /// Rung when `Location` is a file and its settings say directory, or the other way round: the tasks are to start anew.
+    pub decide_again: Bell,
     /// Whether a person has allowed deletions that are otherwise held back.
     pub allow_deletes: bool,
     /// Stops the tasks.

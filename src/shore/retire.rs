@@ -1,15 +1,20 @@
 //! Retires what every vessel has acknowledged: moves the source to `processed/`, or deletes it where it is not to be kept.
 
-use std::collections::HashSet;
+use std::cell::RefCell;
+use std::collections::{HashMap, HashSet};
 use std::iter::Peekable;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::Directory;
+use super::afterwards::Afterwards;
 use super::expiry::Expiry;
+use super::resting::{Resting, left};
+use super::watch_over::blocking;
 use crate::fault::Fault;
-use crate::local::{self, DiskError, Retired};
+use crate::local::{self, Changed, DiskError, Guard, Moved, Retired};
 use crate::monitor::Event;
 use crate::names::RelPath;
 use crate::records::{Version, VersionId};
@@ -17,8 +22,16 @@ use crate::settings::KeepProcessed;
 
 /// How soon what couldn't be moved is tried again.
 const AGAIN: Duration = Duration::from_secs(30);
+/// How soon a source is tried again that somebody has open for writing, or that is another version by now.
+const IN_USE: Duration = Duration::from_secs(2);
+const CHANGED: Duration = Duration::from_secs(1);
 /// How long a move under way is waited for when it is stopped: a rename is done by then, a copy to another disk may not be.
 const GRACE: Duration = Duration::from_secs(3);
+/// How long a single run waits for sources that have to be left alone for a while.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// A look at all that is complete may take this part of the time: each acknowledgement asks for one.
+const SHARE: u32 = 10;
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 /// Versions asked for, moved and entered at once, and how large they may be together: what has to be copied to another
 /// disk should not keep those before it from being entered.
 const BATCH: u32 = 256;
@@ -29,44 +42,89 @@ const BATCH_BYTES: u64 = 64 << 20;
 /// # Errors
 /// A [`Fault`] of the daemon's when the ledger can't be used. Trouble with `processed/` is logged and tried again.
 pub async fn retire(directory: Directory) -> Result<(), Fault> {
-    let mut retiring = Retiring { directory: &directory, complained: HashSet::new(), stop: Some(&directory.stop) };
+    let mut retiring = Retiring::new(&directory, Some(&directory.stop));
     let mut expiry = Expiry::new(&directory);
     loop {
+        let begun = Instant::now();
         retiring.all_complete().await?;
-        let wait = expiry.step().await?;
-        tokio::select! {
-            () = directory.retire_bell.rung() => {}
-            () = tokio::time::sleep(AGAIN.min(wait)) => {}
-            () = directory.stop.cancelled() => return Ok(()),
+        retiring.look_after().await?;
+        let pause = (begun.elapsed() * SHARE).min(LONGEST_PAUSE);
+        let wait = expiry.step().await?.min(AGAIN);
+        let due = retiring.resting.due_at().into_iter().chain(retiring.afterwards.due_at());
+        let again_at = due.fold(begun + wait, Instant::min);
+        let next = async {
+            tokio::select! {
+                () = directory.retire_bell.rung() => {}
+                () = tokio::time::sleep_until(again_at.into()) => {}
+            }
+            tokio::time::sleep(pause).await;
+        };
+        if directory.stop.run_until_cancelled(next).await.is_none() {
+            return Ok(());
         }
     }
 }
 
-/// Retires what is complete now, all of it, stopped or not.
+/// Retires what is complete now, all of it, stopped or not. Waits up to 30 s for sources that are to be left alone until then.
 ///
 /// # Errors
 /// As [`retire()`].
 pub async fn retire_all(directory: &Directory) -> Result<(), Fault> {
-    Retiring { directory, complained: HashSet::new(), stop: None }.all_complete().await
+    let patience = Instant::now() + PATIENCE;
+    let mut retiring = Retiring::new(directory, None);
+    loop {
+        retiring.all_complete().await?;
+        match retiring.resting.rested_at() {
+            Some(at) if at <= patience => tokio::time::sleep_until(at.into()).await,
+            _ => return Ok(()),
+        }
+    }
+}
+
+/// What came of moving or deleting sources.
+struct Acted {
+    outcomes: Vec<(Version, Result<Retired, DiskError>)>,
+    /// When the files of those that stay changed last.
+    noted: HashMap<VersionId, Changed>,
+    /// Whether other hosts may write to them.
+    shared: bool,
 }
 
 struct Retiring<'a> {
     directory: &'a Directory,
     /// What was said already.
     complained: HashSet<String>,
+    /// What is left alone for now.
+    resting: Resting,
+    /// What is looked at after its move.
+    afterwards: Afterwards,
     /// Ends it between two files, and in the middle of one that takes long: the next start finds it half-way and ends it.
     stop: Option<&'a CancellationToken>,
 }
 
-impl Retiring<'_> {
+impl<'a> Retiring<'a> {
+    fn new(directory: &'a Directory, stop: Option<&'a CancellationToken>) -> Self {
+        Self {
+            directory,
+            complained: HashSet::new(),
+            resting: Resting::default(),
+            afterwards: Afterwards::default(),
+            stop,
+        }
+    }
+
     async fn all_complete(&mut self) -> Result<(), Fault> {
         let mut after = VersionId(0);
+        let mut asked = HashSet::new();
         loop {
             let name = &self.directory.settings.name;
             let versions = self.directory.ledger.retirable(name, after, BATCH).await.map_err(|e| e.fault())?;
-            let Some(last) = versions.last() else { return Ok(()) };
+            let Some(last) = versions.last() else { break };
             after = last.id;
-            let mut versions = versions.into_iter().peekable();
+            asked.extend(versions.iter().map(|version| version.id));
+            let now = Instant::now();
+            let due: Vec<_> = versions.into_iter().filter(|version| !self.resting.rests(version.id, now)).collect();
+            let mut versions = due.into_iter().peekable();
             while versions.peek().is_some() {
                 if self.stop.is_some_and(CancellationToken::is_cancelled) {
                     return Ok(());
@@ -74,19 +132,23 @@ impl Retiring<'_> {
                 self.batch(first_few(&mut versions)).await?;
             }
         }
+        self.resting.keep(|version| asked.contains(&version));
+        Ok(())
     }
 
     /// Moves versions, and enters those that are moved. One that was moved and not entered is found so the next time.
     async fn batch(&mut self, versions: Vec<Version>) -> Result<(), Fault> {
-        let (location, stop) = (self.directory.settings.location.clone(), self.stop.cloned());
-        let stopped = move || stop.as_ref().is_some_and(CancellationToken::is_cancelled);
-        let discard = self.directory.settings.keep_processed == KeepProcessed::No;
-        let act = if discard { local::discard } else { local::retire };
-        let moving = tokio::task::spawn_blocking(move || act(&location, &versions, &stopped));
-        let outcomes = tokio::select! {
-            moved = moving => moved.map_err(|e| Fault::daemon(format_args!("retiring: {e}")))?,
+        let Acted { outcomes, noted, shared } = tokio::select! {
+            moved = self.act(versions) => moved.map_err(|e| Fault::daemon(format_args!("retiring: {e}")))?,
             () = self.out_of_time() => return Ok(()),
         };
+        for (version, outcome) in &outcomes {
+            self.stays(version, outcome, noted.get(&version.id).copied());
+            if let (true, Ok(Retired::Moved(to))) = (shared, outcome) {
+                let (path, to) = (version.path.clone(), to.clone());
+                self.afterwards.note(Moved { path, to, stamp: version.stamp }, Instant::now());
+            }
+        }
         let renamed = |(version, outcome): &(Version, _)| match outcome {
             Ok(Retired::Moved(to) | Retired::AlreadyThere(to)) if *to != version.path => Some((version.id, to.clone())),
             _ => None,
@@ -98,6 +160,67 @@ impl Retiring<'_> {
         let ended: Vec<VersionId> =
             outcomes.into_iter().filter_map(|(version, outcome)| self.has_ended(&version, outcome)).collect();
         self.directory.ledger.retired(&ended).await.map_err(|e| e.fault())
+    }
+
+    /// Moves or deletes sources, on a thread of its own; tells of those that stay when their files changed last.
+    fn act(&self, versions: Vec<Version>) -> JoinHandle<Acted> {
+        let (location, stop) = (self.directory.settings.location.clone(), self.stop.cloned());
+        let stopped = move || stop.as_ref().is_some_and(CancellationToken::is_cancelled);
+        let discard = self.directory.settings.keep_processed == KeepProcessed::No;
+        let act = if discard { local::discard } else { local::retire };
+        let writers = self.directory.writers.clone();
+        let known = self.resting.known(versions.iter().map(|version| version.id));
+        tokio::task::spawn_blocking(move || {
+            let noted = RefCell::new(HashMap::new());
+            let wait = |version: &Version, changed: Changed| {
+                noted.borrow_mut().insert(version.id, changed);
+                left(writers.rest(&version.path), changed, known.get(&version.id).copied())
+            };
+            let outcomes = act(&location, &versions, Guard { writers: &writers, wait: &wait }, &stopped);
+            Acted { outcomes, noted: noted.into_inner(), shared: local::is_shared(&location) }
+        })
+    }
+
+    /// Takes note of a source that stays for now.
+    fn stays(&mut self, version: &Version, outcome: &Result<Retired, DiskError>, changed: Option<Changed>) {
+        let now = Instant::now();
+        match outcome {
+            Ok(Retired::NotYet(left)) => self.resting.rest(version.id, *left, changed, now),
+            Ok(Retired::InUse) => {
+                let name = &self.directory.settings.name;
+                tracing::debug!(directory = %name, file = %version.path, "not retired yet: it is open for writing");
+                self.resting.put_off(version.id, IN_USE, now);
+            }
+            // The watch finds the new version, which ends this one.
+            Ok(Retired::SourceChanged) => {
+                self.resting.put_off(version.id, CHANGED, now);
+                self.directory.look_again.at(version.path.clone());
+            }
+            Err(_) => self.resting.put_off(version.id, AGAIN, now),
+            Ok(_) => self.resting.forget(version.id),
+        }
+    }
+
+    /// Gives back what was written to after its move.
+    async fn look_after(&mut self) -> Result<(), Fault> {
+        let due = self.afterwards.due(Instant::now());
+        if due.is_empty() {
+            return Ok(());
+        }
+        let location = self.directory.settings.location.clone();
+        let look = move || due.into_iter().map(|moved| (local::put_back(&location, &moved), moved)).collect::<Vec<_>>();
+        for (outcome, moved) in blocking(look).await? {
+            match outcome {
+                Ok(false) => {}
+                Ok(true) => {
+                    let name = &self.directory.settings.name;
+                    tracing::warn!(directory = %name, file = %moved.path, "written to after it retired: it is sent again");
+                    self.afterwards.forget(&moved);
+                }
+                Err(e) => self.complain(&moved.path, &e),
+            }
+        }
+        Ok(())
     }
 
     /// Tells what came of a version, and gives its number when there is nothing left of it to move.
@@ -115,8 +238,7 @@ impl Retiring<'_> {
             Ok(Retired::SourceGone) => {
                 tracing::info!(directory = %name, file = %path, "delivered everywhere; the source is gone already");
             }
-            // The watch finds the new version, which ends this one.
-            Ok(Retired::SourceChanged) => return None,
+            Ok(Retired::SourceChanged | Retired::InUse | Retired::NotYet(_)) => return None,
             Err(e) => {
                 self.complain(path, &e);
                 return None;

@@ -1,5 +1,8 @@
 //! Is a file finished? Keeps the paths that may not be, each with the moment for the next look.
 //!
+//! A file that somebody has open for writing is not, and its close is noticed at once; it is looked at now and then
+//! nevertheless, for events can be lost.
+//!
 //! Plain bookkeeping: the caller says what it saw and what time it is.
 
 use std::collections::HashMap;
@@ -7,6 +10,9 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::names::RelPath;
 use crate::records::FileStamp;
+
+/// The longest pause between two looks at a file that somebody has open for writing, unless `SettleTime` is longer.
+const OPEN_LOOK: Duration = Duration::from_secs(30);
 
 struct Entry {
     look_at: Instant,
@@ -17,6 +23,8 @@ struct Entry {
 pub(super) struct Settling {
     settle_time: Duration,
     entries: HashMap<RelPath, Entry>,
+    /// How often in a row a file was found open for writing.
+    open: HashMap<RelPath, u32>,
 }
 
 /// What to do with a path that was looked at.
@@ -30,7 +38,7 @@ pub(super) enum Judgement {
 
 impl Settling {
     pub(super) fn new(settle_time: Duration) -> Self {
-        Self { settle_time, entries: HashMap::new() }
+        Self { settle_time, entries: HashMap::new(), open: HashMap::new() }
     }
 
     /// A path changed just now.
@@ -39,9 +47,28 @@ impl Settling {
         self.entries.entry(path).and_modify(|e| e.look_at = look_at).or_insert(Entry { look_at, stamp: None });
     }
 
+    /// Somebody has a file open for writing. It is looked at again after the settle time, and then less and less often.
+    pub(super) fn found_open(&mut self, path: RelPath, now: Instant) {
+        let times = self.open.entry(path.clone()).or_default();
+        let wait = self.settle_time.saturating_mul(1 << (*times).min(16)).min(OPEN_LOOK.max(self.settle_time));
+        *times += 1;
+        self.look_in(path, wait, now);
+    }
+
+    /// A file must be quiet for so much longer.
+    pub(super) fn look_in(&mut self, path: RelPath, wait: Duration, now: Instant) {
+        self.entries.insert(path, Entry { look_at: now + wait, stamp: None });
+    }
+
+    /// Nobody has a file open for writing.
+    pub(super) fn not_open(&mut self, path: &RelPath) {
+        self.open.remove(path);
+    }
+
     /// A path is no concern any more.
     pub(super) fn forget(&mut self, path: &RelPath) {
         self.entries.remove(path);
+        self.open.remove(path);
     }
 
     /// Judges a path by what it looks like: quiet for the settle time by its own modification time, or, where that lies
@@ -56,7 +83,7 @@ impl Settling {
             Err(_) => self.settle_time,
         };
         if wait.is_zero() {
-            self.forget(path);
+            self.entries.remove(path);
             return Judgement::Finished;
         }
         self.entries.insert(path.clone(), Entry { look_at: now + wait, stamp: Some(stamp) });
@@ -126,6 +153,21 @@ mod tests {
         assert_eq!(settling.judge(&path(), stamp(5000), now, at(1000)), Judgement::Later);
         assert_eq!(settling.judge(&path(), stamp(6000), now + SETTLE, at(1002)), Judgement::Later);
         assert_eq!(settling.judge(&path(), stamp(6000), now + SETTLE * 2, at(1004)), Judgement::Finished);
+    }
+
+    #[test]
+    fn a_file_that_stays_open_is_looked_at_less_and_less_often() {
+        let mut settling = Settling::new(SETTLE);
+        let now = Instant::now();
+        let waits = [2, 4, 8, 16, 30, 30].map(Duration::from_secs);
+        for wait in waits {
+            settling.found_open(path(), now);
+            assert_eq!(settling.next_look(), Some(now + wait));
+            assert_eq!(settling.judge(&path(), stamp(1), now + wait, at(1000)), Judgement::Finished);
+        }
+        settling.not_open(&path());
+        settling.found_open(path(), now);
+        assert_eq!(settling.next_look(), Some(now + SETTLE));
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::time::Instant;
 
+use super::scans::Scanned;
 use super::settle::Judgement;
 use super::watch_over::{LOOK_FOR_LOCATION, Overseer, blocking};
 use crate::fault::Fault;
@@ -15,17 +16,37 @@ use crate::records::{NewVersion, Traits, VersionKind};
 
 /// Paths that are looked at, and asked for in the ledger, at once: a transaction over more would hold up the deliveries.
 const LOOKS: usize = 1024;
+/// New directories that are looked through at once.
+const WALKS: usize = 64;
 
 impl Overseer {
-    /// Looks through the whole directory.
+    /// Looks through the whole directory, and waits for it.
     pub(super) async fn rescan(&mut self) -> Result<(), Fault> {
+        self.begin_rescan();
+        match self.scans.ended().await {
+            Some(ended) => self.end_scans(ended?).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Begins to look through the whole directory.
+    pub(super) fn begin_rescan(&mut self) {
         self.rescan_at = Instant::now() + self.directory.settings.rescan_interval;
         if let Err(e) = self.rewatch() {
             self.complain(&e);
         }
-        match self.scan(None).await? {
+        tracing::debug!(directory = %self.directory.settings.name, "looking through the directory");
+        self.scans.begin(&self.rules, self.watcher.as_ref(), vec![None]);
+    }
+
+    /// Deals with what a look through the whole directory found.
+    async fn end_rescan(&mut self, scan: Result<Scan, DiskError>) -> Result<(), Fault> {
+        match scan {
             Ok(scan) => {
                 self.come_back();
+                if scan.found.is_empty() && self.only_is_directory().await? {
+                    self.directory.decide_again.ring();
+                }
                 // An empty location is no reason to look for each of its files.
                 if scan.is_empty && self.repeats_deletions() {
                     return self.find_empty().await;
@@ -37,7 +58,12 @@ impl Overseer {
                 }
             }
             Err(e) => {
-                self.complain(&e);
+                let location = self.directory.settings.location.clone();
+                if self.directory.settings.only.is_none() && blocking(move || local::is_file(&location)).await? {
+                    self.directory.decide_again.ring();
+                } else {
+                    self.complain(&e);
+                }
                 (self.away, self.displaced) = (true, true);
                 self.watcher = None;
                 self.rescan_at = Instant::now() + LOOK_FOR_LOCATION.min(self.directory.settings.rescan_interval);
@@ -54,28 +80,21 @@ impl Overseer {
         }
         self.displaced |= self.watcher.take().is_some();
         let settings = &self.directory.settings;
-        self.watcher = Some(Watcher::start(&settings.location, settings.recursive, self.hint_sender.clone())?);
+        let (hints, witness) = (self.hint_sender.clone(), self.directory.writers.witness());
+        self.watcher = Some(Watcher::start(&settings.location, settings.recursive, hints, witness)?);
         Ok(())
     }
 
-    /// Scans on a thread of its own, watching each directory before it is listed.
-    async fn scan(&mut self, below: Option<RelPath>) -> Result<Result<Scan, DiskError>, Fault> {
-        let (rules, mut watcher) = (self.rules.clone(), self.watcher.take());
-        let (scan, watcher, unwatched) = blocking(move || {
-            let mut unwatched = None;
-            let scan = local::scan(&rules, below.as_ref(), &mut |directory, inode| {
-                let entered =
-                    watcher.as_mut().map_or(Ok(()), |watcher| watcher.enter(directory, inode, below.is_some()));
-                if let Err(error) = entered {
-                    unwatched.get_or_insert(error);
-                }
-            });
-            (scan, watcher, unwatched)
-        })
-        .await?;
-        self.watcher = watcher;
-        unwatched.iter().for_each(|error| self.complain(error));
-        Ok(scan)
+    /// Deals with what scans found that have ended.
+    pub(super) async fn end_scans(&mut self, ended: Scanned) -> Result<(), Fault> {
+        ended.unwatched.iter().for_each(|error| self.complain(error));
+        for (below, scan) in ended.scans {
+            match below {
+                None => self.end_rescan(scan).await?,
+                Some(path) => self.end_walk(path, scan).await?,
+            }
+        }
+        Ok(())
     }
 
     fn come_back(&mut self) {
@@ -97,12 +116,18 @@ impl Overseer {
         Ok(())
     }
 
-    /// Looks through a directory that is new, or new at this place.
-    pub(super) async fn walk(&mut self, path: RelPath) -> Result<(), Fault> {
-        if !self.rules.enters(&path) {
-            return Ok(());
+    /// Begins to look through directories that are new, or new at their places.
+    pub(super) fn begin_walks(&mut self) {
+        let rules = &self.rules;
+        let walks = std::iter::from_fn(|| self.walks.pop_first()).filter(|path| rules.enters(path));
+        let walks: Vec<_> = walks.take(WALKS).map(Some).collect();
+        if !walks.is_empty() {
+            self.scans.begin(&self.rules, self.watcher.as_ref(), walks);
         }
-        match self.scan(Some(path.clone())).await? {
+    }
+
+    async fn end_walk(&mut self, path: RelPath, scan: Result<Scan, DiskError>) -> Result<(), Fault> {
+        match scan {
             Ok(scan) => {
                 let (name, at) = (&self.directory.settings.name, std::slice::from_ref(&path));
                 let mut known = self.directory.ledger.current_at(name, at).await.map_err(|e| e.fault())?;
@@ -121,14 +146,18 @@ impl Overseer {
         self.mention_skipped(&scan);
         scan.unread.iter().for_each(|error| self.complain(error));
         let mut known = known.into_iter().peekable();
-        let mut missing = Vec::new();
+        let (mut missing, mut changed) = (Vec::new(), Vec::new());
         for found in scan.found {
             missing.extend(std::iter::from_fn(|| known.next_if(|v| v.path < found.path)));
             let same = known.next_if(|v| v.path == found.path).is_some_and(|v| self.is_same(&v.traits, &found.traits));
-            if !same {
-                self.meet(found);
+            match found.traits.kind {
+                _ if same => {}
+                VersionKind::File => self.meet(found),
+                // It may have gone since it was found, and nobody looks at it again before it is entered.
+                _ => changed.push(found.path),
             }
         }
+        self.look_at_all(changed, false).await?;
         missing.extend(known);
         missing.retain(|v| v.traits.kind != VersionKind::Gone && self.rules.may_take(&v.path));
         let is_missing = !missing.is_empty();
@@ -137,14 +166,10 @@ impl Overseer {
         Ok(is_missing)
     }
 
-    /// Whether what lies there is the version that the ledger knows. What retires is sent as it was taken in; a mirror
-    /// follows mode and owner too.
+    /// Whether what lies there is the version that the ledger knows, with the mode that it was taken in with.
     fn is_same(&self, known: &Traits, found: &Traits) -> bool {
-        let content = (known.kind, known.stamp) == (found.kind, found.stamp);
-        let settings = &self.directory.settings;
-        content
-            && (!settings.is_mirror() || known.mode == found.mode)
-            && (!settings.owner || known.owner == found.owner)
+        (known.kind, known.stamp, known.mode) == (found.kind, found.stamp, found.mode)
+            && (!self.directory.settings.owner || known.owner == found.owner)
     }
 
     /// Deals with something that is not what the ledger knows.
@@ -174,9 +199,31 @@ impl Overseer {
 
     /// Says, once, that something is left alone.
     fn mention(&mut self, path: &RelPath, kind: Kind) {
-        if self.skipped.insert(path.clone(), kind) != Some(kind) {
+        if self.skipped.insert(path.clone(), kind) == Some(kind) {
+            return;
+        }
+        let settings = &self.directory.settings;
+        if settings.only.as_ref() == Some(path) {
+            self.mention_only(path, kind);
+        } else {
             tracing::warn!(directory = %self.directory.settings.name, file = %path, "left alone: it is a {kind}");
         }
+    }
+
+    /// Whether what the settings take for one file is a directory.
+    async fn only_is_directory(&self) -> Result<bool, Fault> {
+        let settings = &self.directory.settings;
+        let Some(only) = &settings.only else { return Ok(false) };
+        let place = settings.location.join(only.as_path());
+        blocking(move || place.is_dir()).await
+    }
+
+    /// Says that the one file that is `Location` can't be sent.
+    fn mention_only(&self, path: &RelPath, kind: Kind) {
+        let location = self.directory.settings.location.join(path.as_path());
+        let links = if self.directory.settings.is_mirror() { ", or set Links = follow" } else { "" };
+        let remedy = format!("set Location to the file itself{links}");
+        self.report_trouble(&format!("can't send {}: it is a {kind}; {remedy}", location.display()));
     }
 
     /// Looks what paths are now, and does what follows.
@@ -276,7 +323,7 @@ impl Overseer {
         }
         let name = &self.directory.settings.name;
         let below = self.directory.ledger.current_below(name, paths).await.map_err(|e| e.fault())?;
-        paths.iter().for_each(|path| self.watcher.iter_mut().for_each(|watcher| watcher.leave(path)));
+        paths.iter().for_each(|path| self.watcher.iter().for_each(|watcher| watcher.leave(path)));
         self.forget_below(paths);
         Ok(below.into_iter().map(|v| v.path).collect())
     }

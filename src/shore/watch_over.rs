@@ -14,6 +14,7 @@ use super::Directory;
 use super::departures::Departures;
 use super::gate::Gate;
 use super::intake::{self, Batch};
+use super::scans::Scans;
 use super::settle::Settling;
 use crate::fault::Fault;
 use crate::local::{DiskError, Hint, Kind, Rules, Watcher};
@@ -72,6 +73,7 @@ pub(super) struct Overseer {
     pub(super) again: HashSet<RelPath>,
     pub(super) gate: Gate,
     batches: JoinSet<Result<Batch, Fault>>,
+    pub(super) scans: Scans,
     pub(super) rescan_at: Instant,
     started: Instant,
     pub(super) scanned: bool,
@@ -106,6 +108,7 @@ impl Overseer {
             busy: HashSet::new(),
             again: HashSet::new(),
             batches: JoinSet::new(),
+            scans: Scans::new(),
             rescan_at: Instant::now(),
             started: Instant::now(),
             scanned: false,
@@ -122,13 +125,8 @@ impl Overseer {
             if self.watcher.as_ref().is_some_and(Watcher::missed) {
                 self.lose_events();
             }
-            if self.rescan_at <= Instant::now() {
-                self.rescan().await?;
-            }
+            self.begin_scans();
             self.look_at(self.settling.due(Instant::now())).await?;
-            while let Some(path) = self.walks.pop_first() {
-                self.walk(path).await?;
-            }
             if self.has_room() {
                 self.let_go().await?;
                 self.let_pass().await?;
@@ -138,10 +136,24 @@ impl Overseer {
             let wake_at = self.wake_at();
             tokio::select! {
                 Some(hint) = self.hints.recv() => self.take_hints(hint).await?,
+                Some(ended) = self.scans.ended() => self.end_scans(ended?).await?,
                 Some(batch) = self.batches.join_next() => self.end_batch(batch).await?,
                 Ok(()) = self.no_room.changed() => {}
+                paths = self.directory.look_again.asked() => self.look_at(paths).await?,
                 () = tokio::time::sleep_until(wake_at.into()) => {}
             }
+        }
+    }
+
+    /// Begins to look through the directory, or through new ones below it, unless a scan is running.
+    fn begin_scans(&mut self) {
+        if !self.scans.is_idle() {
+            return;
+        }
+        if self.scans.may_begin_at(self.rescan_at) <= Instant::now() {
+            self.begin_rescan();
+        } else {
+            self.begin_walks();
         }
     }
 
@@ -159,17 +171,15 @@ impl Overseer {
     fn wake_at(&self) -> Instant {
         // A hint that found no room has no successor to report it.
         let soon = Instant::now() + Duration::from_secs(5);
+        let soon = if self.scans.is_idle() { soon.min(self.scans.may_begin_at(self.rescan_at)) } else { soon };
         if self.said_of_room.is_some() {
-            return self.settling.next_look().into_iter().fold(self.rescan_at.min(soon), Instant::min);
+            return self.settling.next_look().into_iter().fold(soon, Instant::min);
         }
         let waits = !self.things.is_empty() || !self.departures.is_empty() || self.ready.len() > self.passed;
         let gate = self.gate.opens_at().filter(|_| waits);
         let departures = self.departures.due_at().map(|due| gate.map_or(due, |gate| gate.max(due)));
         let passing = gate.filter(|_| !self.things.is_empty() || self.ready.len() > self.passed);
-        [self.settling.next_look(), departures, passing]
-            .into_iter()
-            .flatten()
-            .fold(self.rescan_at.min(soon), Instant::min)
+        [self.settling.next_look(), departures, passing].into_iter().flatten().fold(soon, Instant::min)
     }
 
     /// Says, once, that what was there at start is in the ledger.
@@ -180,6 +190,7 @@ impl Overseer {
             && self.batches.is_empty()
             && self.things.is_empty()
             && self.walks.is_empty()
+            && self.scans.is_idle()
             && self.departures.is_empty();
         // Where there is no room, a single run need not wait for some.
         let done = settled && idle || self.said_of_room.is_some();
@@ -196,7 +207,7 @@ impl Overseer {
 
     /// Events were lost, and with them perhaps the news of which directories are still the ones that are watched.
     fn lose_events(&mut self) {
-        self.watcher.iter_mut().for_each(Watcher::forget);
+        self.watcher.iter().for_each(Watcher::forget);
         self.rescan_at = Instant::now();
     }
 
@@ -225,7 +236,9 @@ impl Overseer {
     async fn take_hints(&mut self, first: Hint) -> Result<(), Fault> {
         let mut next = Some(first);
         let mut gone = Vec::new();
+        let mut taken = 0;
         while let Some(hint) = next {
+            taken += 1;
             match hint {
                 Hint::Rescan => self.lose_events(),
                 Hint::Directory(path) => drop(self.walks.insert(path)),
@@ -234,7 +247,8 @@ impl Overseer {
                 Hint::Finished(_) | Hint::Touched(_) => {}
                 Hint::Gone(path) => gone.push(path),
             }
-            next = self.hints.try_recv().ok();
+            // However fast hints come, the loop goes on.
+            next = if taken < HINTS { self.hints.try_recv().ok() } else { None };
         }
         self.look_at(gone).await
     }
@@ -291,11 +305,30 @@ impl Overseer {
         }
     }
 
+    /// Has files looked at again later that may be open for writing.
+    fn wait_for_writers(&mut self, batch: &mut Batch) {
+        let now = Instant::now();
+        for path in &batch.paths {
+            if !batch.open.contains(path) {
+                self.settling.not_open(path);
+            }
+        }
+        for path in batch.open.drain(..) {
+            tracing::debug!(directory = %self.directory.settings.name, file = %path, "not finished: it is open for writing");
+            self.settling.found_open(path, now);
+        }
+        for (path, left) in batch.unquiet.drain(..) {
+            self.settling.look_in(path, left, now);
+        }
+        self.directory.writers.tidy();
+    }
+
     async fn end_batch(&mut self, ended: Result<Result<Batch, Fault>, tokio::task::JoinError>) -> Result<(), Fault> {
-        let batch = ended.map_err(|e| Fault::daemon(format_args!("intake: {e}")))??;
+        let mut batch = ended.map_err(|e| Fault::daemon(format_args!("intake: {e}")))??;
         for path in &batch.paths {
             self.busy.remove(path);
         }
+        self.wait_for_writers(&mut batch);
         for path in batch.left.into_iter().rev() {
             if self.busy.insert(path.clone()) {
                 self.ready.push_front(path);

@@ -4,9 +4,10 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::os::unix::net::UnixListener;
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::fleet::content::{MIB, content};
+use crate::fleet::daemon::Daemon;
 use crate::fleet::wait::{never_within, wait_until};
 use crate::fleet::{Fleet, at_second, names_in};
 
@@ -194,4 +195,48 @@ fn a_location_that_is_moved_away_and_comes_back_is_watched_again() {
     fleet.wait_until_retired("second");
     fleet.assert_equal("open", "second", b"second");
     daemon.terminate();
+}
+
+/// How many files are made at once: more than hints are kept for, each of which makes several.
+const BURST: usize = 20_000;
+
+#[test]
+fn a_burst_of_files_costs_few_scans_and_is_taken_in_all_the_while() {
+    let target = tempfile::tempdir().unwrap();
+    let plan = Fleet::new().directory("in").key("RescanInterval", "10m").openssh("open");
+    let Some(fleet) = plan.start() else { return };
+    // To a directory of this host, so that taking in is what takes time.
+    let text = format!(
+        "[Directory in]\nLocation = {}\nRemoteLocation = {}\nSettleTime = 300ms\nRescanInterval = 10m\n[Vessel disk]\n\
+         Transport = local\n",
+        fleet.path("shore/in").display(),
+        target.path().display()
+    );
+    fleet.write_settings(&text);
+    let daemon = fleet.run_logging("contentmonster=debug");
+    fleet.put("first", b"first");
+    fleet.wait_until_retired("first");
+    let scans = || daemon.log().iter().filter(|line| line.contains("looking through the directory")).count();
+    let (before, start) = (scans(), Instant::now());
+    for number in 0..BURST {
+        fs::write(fleet.source(format!("f{number}")), "x").unwrap();
+    }
+    let made = start.elapsed();
+    let last = wait_for_all(&daemon, BURST, Duration::from_secs(240));
+    let (scans, took) = (scans() - before, start.elapsed());
+    println!("{BURST} files: made in {made:?}, all taken in after {took:?}, {scans} scans");
+    assert!(scans as u64 <= 3 + took.as_secs(), "{scans} scans in {took:?}");
+    assert!(last, "all are taken in within 240 s");
+    daemon.terminate();
+}
+
+fn wait_for_all(daemon: &Daemon, files: usize, within: Duration) -> bool {
+    let start = Instant::now();
+    while start.elapsed() < within {
+        if daemon.log().iter().filter(|line| line.contains("taken in")).count() > files {
+            return true;
+        }
+        std::thread::sleep(Duration::from_millis(500));
+    }
+    false
 }

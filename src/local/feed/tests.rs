@@ -7,7 +7,7 @@ use futures_util::future::join_all;
 
 use super::*;
 use crate::local::Rules;
-use crate::local::{Intake, TakeIn, stamp_of};
+use crate::local::{Intake, TakeIn, Writers, stamp_of};
 
 const MIB: u64 = 1 << 20;
 
@@ -246,7 +246,13 @@ async fn readers_may_be_dropped_at_any_point() {
 }
 
 fn intake(shore: &Shore, readers: usize) -> Intake {
-    Intake { rules: Rules::of(shore.dir.path(), ""), chunk_size: 10 * MIB, feed: shore.feed.clone(), readers }
+    Intake {
+        rules: Rules::of(shore.dir.path(), ""),
+        chunk_size: 10 * MIB,
+        feed: shore.feed.clone(),
+        readers,
+        writers: Writers::new(Duration::ZERO),
+    }
 }
 
 #[tokio::test]

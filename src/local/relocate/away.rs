@@ -14,7 +14,7 @@ use rustix::io::Errno;
 use super::moves::{Taken, give_back, look_in, move_to_ours, remove, sync};
 use super::places::{leaving_name, open_readable};
 use super::processed::open_processed;
-use super::{Look, PROCESSED, Retired};
+use super::{Guard, Look, PROCESSED, Retired};
 use crate::local::DiskError;
 use crate::local::error::gone;
 use crate::names::RelPath;
@@ -37,6 +37,7 @@ enum Away {
 pub fn discard(
     location: &Path,
     versions: &[Version],
+    guard: Guard<'_>,
     stopped: &dyn Fn() -> bool,
 ) -> Vec<(Version, Result<Retired, DiskError>)> {
     let mut all = Vec::with_capacity(versions.len());
@@ -44,7 +45,7 @@ pub fn discard(
         if stopped() {
             break;
         }
-        let outcomes = discard_beside(location, beside, stopped).unwrap_or_else(|error| vec![Err(error)]);
+        let outcomes = discard_beside(location, beside, guard, stopped).unwrap_or_else(|error| vec![Err(error)]);
         all.extend(beside.iter().cloned().zip(outcomes));
     }
     all
@@ -53,6 +54,7 @@ pub fn discard(
 fn discard_beside(
     location: &Path,
     versions: &[Version],
+    guard: Guard<'_>,
     stopped: &dyn Fn() -> bool,
 ) -> Result<Vec<Result<Retired, DiskError>>, DiskError> {
     let unopened = |errno| DiskError::io("open", &location.join(versions[0].path.as_path()), errno);
@@ -65,8 +67,17 @@ fn discard_beside(
         if version.digest.is_none() {
             return Ok(Retired::SourceChanged);
         }
-        let away = take_away(directory, &version.path, |stamp| *stamp == version.stamp)
-            .map_err(|errno| DiskError::io("delete", &location.join(version.path.as_path()), errno))?;
+        let failed = |errno| DiskError::io("delete", &location.join(version.path.as_path()), errno);
+        let source = match guard.check(directory, version.path.file_name(), version).map_err(failed)? {
+            Ok(source) => Some(source),
+            // A crash may have left it under the hidden name.
+            Err(Retired::SourceGone) => None,
+            Err(stays) => return Ok(stays),
+        };
+        let is_it = |stamp: &FileStamp| {
+            *stamp == version.stamp && source.as_ref().is_none_or(|source| guard.still_holds(source, version))
+        };
+        let away = take_away(directory, &version.path, is_it).map_err(failed)?;
         Ok(match away {
             Away::Removed => Retired::Deleted,
             Away::NotThere => Retired::SourceGone,

@@ -12,17 +12,21 @@
 //! the one link that is followed, where nobody else can have made it (see `processed`). Across file systems (see `copy`) the
 //! copy is verified and flushed first.
 //!
-//! What can't be seen: a program that still holds the file open and writes to it after the move.
+//! Nothing is moved that somebody has open for writing; see `guard`. Whoever opened it between that look and the move is
+//! found by a look after the move, and the file is given back.
 
 mod away;
 mod copy;
+mod guard;
 mod moves;
 mod places;
 mod processed;
+mod put_back;
 
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
+use std::time::Duration;
 
 use rustix::io::Errno;
 
@@ -32,12 +36,15 @@ use super::source::{SourceFile, hash};
 use crate::digest::Digest;
 use crate::names::RelPath;
 use crate::records::{FileStamp, Version};
+use guard::Source;
 use moves::{Taken, give_back, look_in, move_to_ours, remove, sync};
 use places::{Places, free_number, leaving_name, numbered};
 
 pub use away::{Expired, discard, expire};
 pub use copy::sweep;
+pub use guard::{Changed, Guard};
 pub(super) use places::is_ours;
+pub use put_back::{Moved, put_back};
 
 /// The directory below a location that takes what was delivered.
 pub const PROCESSED: &str = "processed";
@@ -58,6 +65,10 @@ pub enum Retired {
     SourceGone,
     /// The source is another version than the one named; it stays where it is, to be found by the next scan.
     SourceChanged,
+    /// Somebody has the source open for writing; it stays where it is.
+    InUse,
+    /// It stays where it is for at least so much longer: it has not been left alone for long enough.
+    NotYet(Duration),
 }
 
 /// A moment in a retirement, for tests to make something happen in.
@@ -77,6 +88,8 @@ struct Retirement<'a> {
     path: &'a RelPath,
     stamp: &'a FileStamp,
     digest: &'a Digest,
+    version: &'a Version,
+    guard: Guard<'a>,
     pause: &'a dyn Fn(Moment),
 }
 
@@ -91,14 +104,16 @@ struct Retirement<'a> {
 pub fn retire(
     location: &Path,
     versions: &[Version],
+    guard: Guard<'_>,
     stopped: &dyn Fn() -> bool,
 ) -> Vec<(Version, Result<Retired, DiskError>)> {
-    retire_with(location, versions, stopped, &|_| {})
+    retire_with(location, versions, guard, stopped, &|_| {})
 }
 
 fn retire_with(
     location: &Path,
     versions: &[Version],
+    guard: Guard<'_>,
     stopped: &dyn Fn() -> bool,
     pause: &dyn Fn(Moment),
 ) -> Vec<(Version, Result<Retired, DiskError>)> {
@@ -107,7 +122,7 @@ fn retire_with(
         if stopped() {
             break;
         }
-        let outcomes = retire_beside(location, beside, stopped, pause).unwrap_or_else(|error| vec![Err(error)]);
+        let outcomes = retire_beside(location, beside, guard, stopped, pause).unwrap_or_else(|error| vec![Err(error)]);
         all.extend(beside.iter().cloned().zip(outcomes));
     }
     all
@@ -117,6 +132,7 @@ fn retire_with(
 fn retire_beside(
     location: &Path,
     versions: &[Version],
+    guard: Guard<'_>,
     stopped: &dyn Fn() -> bool,
     pause: &dyn Fn(Moment),
 ) -> Result<Vec<Result<Retired, DiskError>>, DiskError> {
@@ -127,7 +143,7 @@ fn retire_beside(
         let Version { path, stamp, digest, .. } = version;
         // What nobody has read can't have been delivered.
         let Some(digest) = digest else { return Ok(Retired::SourceChanged) };
-        Retirement { places: &places, path, stamp, digest, pause }.run()
+        Retirement { places: &places, path, stamp, digest, version, guard, pause }.run()
     };
     let outcomes: Vec<_> = versions.iter().take_while(|_| !stopped()).map(retire).collect();
     if outcomes.iter().any(|outcome| matches!(outcome, Ok(Retired::Moved(_)))) {
@@ -143,17 +159,22 @@ impl Retirement<'_> {
             Look::Gone => return self.perhaps_moved_earlier(),
             _ => return Ok(Retired::SourceChanged),
         }
+        let checked = self.guard.check(&self.places.from, self.path.file_name(), self.version);
+        let source = match checked.map_err(|errno| self.failed("open", errno))? {
+            Ok(source) => source,
+            Err(stays) => return Ok(stays),
+        };
         (self.pause)(Moment::Checked);
         if let Some(target) = self.find_copy()? {
             sync(&self.places.to, &self.places.processed)?;
-            return self.remove_source(Retired::AlreadyThere(target));
+            return self.remove_source(Retired::AlreadyThere(target), &source);
         }
         for _ in 0..TRIES {
             let target = self.free_target()?;
             match move_to_ours(&self.places.from, self.path.file_name(), &self.places.to, target.file_name()) {
-                Ok(()) => return self.confirm(target),
+                Ok(()) => return self.confirm(target, &source),
                 Err(Taken::Taken) => {}
-                Err(Taken::Failed(Errno::XDEV)) => return self.copy_across(),
+                Err(Taken::Failed(Errno::XDEV)) => return self.copy_across(&source),
                 // Either the source has gone or `processed/` has.
                 Err(Taken::Failed(Errno::NOENT)) if self.source()? == Look::Gone => return Ok(Retired::SourceGone),
                 Err(Taken::Failed(errno)) => return Err(self.failed("retire", errno)),
@@ -233,9 +254,10 @@ impl Retirement<'_> {
     }
 
     /// Looks again at what was moved: only now nobody else can put another file under the name. Doesn't flush.
-    fn confirm(&self, target: RelPath) -> Result<Retired, DiskError> {
+    fn confirm(&self, target: RelPath, source: &Source) -> Result<Retired, DiskError> {
         let moved = look_in(&self.places.to, target.file_name());
-        if matches!(moved, Ok(Look::File { stamp, .. }) if stamp == *self.stamp) {
+        let is_it = matches!(moved, Ok(Look::File { stamp, .. }) if stamp == *self.stamp);
+        if is_it && self.guard.still_holds(source, self.version) {
             return Ok(Retired::Moved(target));
         }
         (self.pause)(Moment::Mistaken);
@@ -259,7 +281,7 @@ impl Retirement<'_> {
     /// Removes the source, which `processed/` now holds, unless another file has taken its name.
     ///
     /// It is first given a name that only we use, and looked at there. A crash in between is settled by [`sweep`].
-    fn remove_source(&self, done: Retired) -> Result<Retired, DiskError> {
+    fn remove_source(&self, done: Retired, source: &Source) -> Result<Retired, DiskError> {
         (self.pause)(Moment::Copied);
         let from = &self.places.from;
         let aside = leaving_name(self.path);
@@ -271,7 +293,7 @@ impl Retirement<'_> {
             Err(Taken::Failed(errno)) => return Err(self.failed("remove", errno)),
         }
         match look_in(from, &aside) {
-            Ok(Look::File { stamp, .. }) if stamp == *self.stamp => {
+            Ok(Look::File { stamp, .. }) if stamp == *self.stamp && self.guard.still_holds(source, self.version) => {
                 remove(from, &aside).map_err(|errno| self.failed("remove", errno))?;
                 self.places.flush()?;
                 Ok(done)
@@ -284,7 +306,7 @@ impl Retirement<'_> {
     }
 
     /// Copies to another file system.
-    fn copy_across(&self) -> Result<Retired, DiskError> {
+    fn copy_across(&self, source: &Source) -> Result<Retired, DiskError> {
         let Some(copied) = copy::make(self.places, self.path, self.stamp, self.digest)? else {
             return Ok(Retired::SourceChanged);
         };
@@ -293,7 +315,7 @@ impl Retirement<'_> {
             match copied.publish(self.places, target.file_name()) {
                 Ok(()) => {
                     sync(&self.places.to, &self.places.processed)?;
-                    return self.remove_source(Retired::Moved(target));
+                    return self.remove_source(Retired::Moved(target), source);
                 }
                 Err(Taken::Taken) => {}
                 Err(Taken::Failed(errno)) => return Err(DiskError::io("make", &self.places.target(&target), errno)),

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use super::*;
 use crate::local::Rules;
-use crate::local::{Feed, Intake, TakeIn};
+use crate::local::{Feed, Intake, TakeIn, Writers};
 use crate::names::DirectoryName;
 use crate::records::VersionId;
 
@@ -48,7 +48,7 @@ impl Shore {
     /// Takes in a file that is there.
     fn taken_in(&self, name: impl AsRef<[u8]>) -> Version {
         let (rules, feed) = (Rules::of(self.dir.path(), ""), Feed::new(8 << 20));
-        let intake = Intake { rules, chunk_size: 1 << 30, feed, readers: 0 };
+        let intake = Intake { rules, chunk_size: 1 << 30, feed, readers: 0, writers: Writers::new(Duration::ZERO) };
         match intake.take_in(&RelPath::new(name.as_ref()).unwrap(), &|| false).unwrap() {
             TakeIn::Version(new) => Version {
                 id: VersionId(1),
@@ -67,14 +67,14 @@ impl Shore {
     }
 
     fn retire(&self, version: &Version) -> Result<Retired, DiskError> {
-        let mut outcomes = retire(self.dir.path(), std::slice::from_ref(version), &|| false);
+        let mut outcomes = retire(self.dir.path(), std::slice::from_ref(version), at_once(&writers()), &|| false);
         assert_eq!(outcomes.len(), 1);
         outcomes.remove(0).1
     }
 
     /// What comes of several, by path.
     fn retire_all(&self, versions: &[Version], stopped: &dyn Fn() -> bool) -> Vec<(String, Retired)> {
-        let outcomes = retire(self.dir.path(), versions, stopped);
+        let outcomes = retire(self.dir.path(), versions, at_once(&writers()), stopped);
         outcomes.into_iter().map(|(version, outcome)| (version.path.to_string(), outcome.unwrap())).collect()
     }
 
@@ -88,7 +88,8 @@ impl Shore {
     }
 
     fn retire_during(&self, version: &Version, pause: impl Fn(Moment)) -> Retired {
-        let mut outcomes = retire_with(self.dir.path(), std::slice::from_ref(version), &|| false, &pause);
+        let mut outcomes =
+            retire_with(self.dir.path(), std::slice::from_ref(version), at_once(&writers()), &|| false, &pause);
         outcomes.remove(0).1.unwrap()
     }
 
@@ -103,6 +104,15 @@ impl Shore {
     fn read(&self, name: &str) -> Vec<u8> {
         fs::read(self.at(name)).unwrap()
     }
+}
+
+fn writers() -> Writers {
+    Writers::new(Duration::ZERO)
+}
+
+/// A guard that lets go of what nobody writes to, however young it is.
+fn at_once(writers: &Writers) -> Guard<'_> {
+    Guard { writers, wait: &|_, _| Duration::ZERO }
 }
 
 fn moved(name: impl AsRef<[u8]>) -> Retired {
@@ -346,7 +356,7 @@ fn a_directory_that_can_not_be_used_is_said_once_and_keeps_no_other_waiting() {
     let versions = ["below/a", "below/b", "c"].map(|name| shore.version(name, b"x"));
     fs::create_dir(shore.at(PROCESSED)).unwrap();
     fs::write(shore.at("processed/below"), "in the way").unwrap();
-    let outcomes = retire(shore.dir.path(), &versions, &|| false);
+    let outcomes = retire(shore.dir.path(), &versions, at_once(&writers()), &|| false);
     let told: Vec<_> = outcomes.iter().map(|(version, outcome)| (version.path.to_string(), outcome.is_ok())).collect();
     assert_eq!(told, [("below/a".to_owned(), false), ("c".to_owned(), true)]);
 }
@@ -362,7 +372,7 @@ fn only_the_version_that_was_delivered_is_discarded() {
     fs::write(shore.at("other"), "delivered").unwrap();
     fs::rename(shore.at("other"), shore.at("replaced")).unwrap();
     fs::remove_file(shore.at("gone")).unwrap();
-    let outcomes = discard(shore.dir.path(), &versions, &|| false);
+    let outcomes = discard(shore.dir.path(), &versions, at_once(&writers()), &|| false);
     let outcomes: Vec<_> = outcomes.into_iter().map(|(_, outcome)| outcome.unwrap()).collect();
     let [deleted, changed] = [Retired::Deleted, Retired::SourceChanged];
     assert_eq!(outcomes, [deleted.clone(), deleted, changed.clone(), changed.clone(), Retired::SourceGone, changed]);
@@ -381,4 +391,66 @@ fn a_sweep_finds_what_a_crash_left_below_too() {
     assert!(!shore.at("a/b/file").exists());
     sweep(shore.dir.path(), true).unwrap();
     assert_eq!(fs::read(shore.at("a/b/file")).unwrap(), b"x");
+}
+
+#[test]
+fn a_file_that_somebody_has_open_for_writing_stays() {
+    for shore in Shore::both() {
+        let version = shore.version("f", b"begun");
+        let writer = fs::File::options().append(true).open(shore.at("f")).unwrap();
+        assert_eq!(shore.retire(&version).unwrap(), Retired::InUse);
+        let discarded = discard(shore.dir.path(), std::slice::from_ref(&version), at_once(&writers()), &|| false);
+        assert_eq!(discarded[0].1.as_ref().unwrap(), &Retired::InUse);
+        drop(writer);
+        assert_eq!(shore.retire(&version).unwrap(), moved("f"));
+    }
+}
+
+#[test]
+fn a_file_that_is_opened_for_writing_just_before_it_is_moved_is_put_back() {
+    for shore in Shore::both() {
+        let version = shore.version("f", b"begun");
+        let writer = std::cell::RefCell::new(None);
+        let open = || drop(writer.replace(fs::File::options().append(true).open(shore.at("f")).ok()));
+        assert_eq!(shore.retire_while(&version, Moment::Checked, open), Retired::SourceChanged);
+        std::io::Write::write_all(writer.borrow_mut().as_mut().unwrap(), b" and ended").unwrap();
+        assert_eq!(shore.read("f"), b"begun and ended");
+    }
+}
+
+#[test]
+fn a_file_whose_mode_changed_after_it_was_taken_in_stays() {
+    for shore in Shore::both() {
+        let version = shore.version("f", b"bytes");
+        fs::set_permissions(shore.at("f"), fs::Permissions::from_mode(0o600)).unwrap();
+        assert_eq!(shore.retire(&version).unwrap(), Retired::SourceChanged);
+        let version = shore.taken_in("f");
+        let change = || fs::set_permissions(shore.at("f"), fs::Permissions::from_mode(0o640)).unwrap();
+        assert_eq!(shore.retire_while(&version, Moment::Checked, change), Retired::SourceChanged);
+    }
+}
+
+#[test]
+fn a_file_that_was_not_left_alone_for_long_enough_stays() {
+    let shore = Shore::new();
+    let version = shore.version("f", b"bytes");
+    let writers = writers();
+    let wait = |_: &Version, changed: Changed| Duration::from_secs(60).saturating_sub(changed.ago().unwrap());
+    let guard = Guard { writers: &writers, wait: &wait };
+    let outcomes = retire(shore.dir.path(), std::slice::from_ref(&version), guard, &|| false);
+    assert!(matches!(outcomes[0].1, Ok(Retired::NotYet(left)) if left > Duration::from_secs(50)), "{outcomes:?}");
+}
+
+#[test]
+fn a_file_that_is_written_to_in_processed_is_put_back() {
+    let shore = Shore::new();
+    let version = shore.version("f", b"begun");
+    let writer = fs::File::options().append(true).open(shore.at("f")).unwrap();
+    fs::create_dir_all(shore.at(PROCESSED)).unwrap();
+    fs::rename(shore.at("f"), shore.at("processed/f")).unwrap();
+    let moved = Moved { path: version.path.clone(), to: version.path.clone(), stamp: version.stamp };
+    assert!(!put_back(shore.dir.path(), &moved).unwrap());
+    std::io::Write::write_all(&mut &writer, b" and ended").unwrap();
+    assert!(put_back(shore.dir.path(), &moved).unwrap());
+    assert_eq!((shore.read("f"), shore.names(PROCESSED)), (b"begun and ended".to_vec(), Vec::<String>::new()));
 }

@@ -1,0 +1,108 @@
+//! Whether a delivered source may be moved away: nobody writes to it, nobody is likely to come back to it by its name, and
+//! it is to the bit what was delivered. Asked before the move, and again of the moved file.
+
+use std::ffi::OsStr;
+use std::fs::{File, Metadata};
+use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use rustix::fs::{Mode, OFlags, openat};
+use rustix::io::Errno;
+
+use super::Retired;
+use crate::local::look::owner_of;
+use crate::local::writers::{Verdict, Writers};
+use crate::local::{mode_of, stamp_of};
+use crate::records::Version;
+
+/// The bits of a mode that every vessel is given.
+const PERMISSIONS: u32 = 0o777;
+
+/// When the kernel last noted a change of a file, of its bytes or of anything else: seconds since 1970 and nanoseconds, by
+/// the clock of the file system.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Changed(i64, i64);
+
+impl Changed {
+    /// So many seconds and nanoseconds since 1970.
+    pub fn at(seconds: i64, nanos: i64) -> Self {
+        Self(seconds, nanos)
+    }
+
+    /// How long ago that is; `None` when it lies in the future.
+    pub fn ago(self) -> Option<Duration> {
+        let since = |seconds: i64, nanos: i64| i128::from(seconds) * 1_000_000_000 + i128::from(nanos);
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).ok()?.as_nanos();
+        let ago = i128::try_from(now).ok()? - since(self.0, self.1);
+        u64::try_from(ago).ok().map(Duration::from_nanos)
+    }
+}
+
+/// How much longer a version is to be left alone where it lies, whose file changed last at this time; zero: no longer.
+pub type Wait<'a> = &'a dyn Fn(&Version, Changed) -> Duration;
+
+/// Guards sources against being moved away too early.
+#[derive(Clone, Copy)]
+pub struct Guard<'a> {
+    /// Who knows whether a file is still being written.
+    pub writers: &'a Writers,
+    /// How much longer it is to be left alone.
+    pub wait: Wait<'a>,
+}
+
+/// A source that may be moved away, kept open.
+pub(super) struct Source(File);
+
+impl Guard<'_> {
+    /// Whether a source may be moved away now; what comes of it if not.
+    pub(super) fn check(
+        &self,
+        directory: impl AsFd,
+        name: &OsStr,
+        version: &Version,
+    ) -> rustix::io::Result<Result<Source, Retired>> {
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+        let file = match openat(&directory, name, flags, Mode::empty()) {
+            // It can be moved nevertheless, but has no lease.
+            Err(Errno::ACCESS | Errno::PERM) => openat(&directory, name, flags | OFlags::PATH, Mode::empty()),
+            opened => opened,
+        };
+        let file = match file {
+            Err(Errno::NOENT) => return Ok(Err(Retired::SourceGone)),
+            Err(Errno::LOOP | Errno::NXIO) => return Ok(Err(Retired::SourceChanged)),
+            file => File::from(file?),
+        };
+        let meta = metadata(&file)?;
+        if !is_as_delivered(&meta, version) {
+            return Ok(Err(Retired::SourceChanged));
+        }
+        let wait = (self.wait)(version, Changed::at(meta.ctime(), meta.ctime_nsec()));
+        if !wait.is_zero() {
+            return Ok(Err(Retired::NotYet(wait)));
+        }
+        Ok(match self.writers.judge(&version.path, &file, &meta) {
+            Verdict::Free => Ok(Source(file)),
+            Verdict::Open => Err(Retired::InUse),
+            Verdict::Wait(left) => Err(Retired::NotYet(left)),
+        })
+    }
+
+    /// Whether a source is still as it was delivered, and nobody has it open for writing, now that nobody else can open it by
+    /// the name that it had.
+    pub(super) fn still_holds(&self, source: &Source, version: &Version) -> bool {
+        let unchanged = metadata(&source.0).is_ok_and(|meta| is_as_delivered(&meta, version));
+        unchanged && self.writers.lease(&version.path, &source.0) != Some(true)
+    }
+}
+
+fn metadata(file: &File) -> rustix::io::Result<Metadata> {
+    file.metadata().map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))
+}
+
+fn is_as_delivered(meta: &Metadata, version: &Version) -> bool {
+    meta.is_file()
+        && stamp_of(meta) == version.stamp
+        && (mode_of(meta) ^ version.mode) & PERMISSIONS == 0
+        && version.owner.is_none_or(|owner| owner == owner_of(meta))
+}

@@ -1,0 +1,39 @@
+//! Giving back what was written to after it had retired.
+
+use rustix::io::Errno;
+
+use super::Look;
+use super::moves::{give_back, look_in};
+use super::places::Places;
+use crate::local::DiskError;
+use crate::names::RelPath;
+use crate::records::FileStamp;
+
+/// A file that was moved into `processed/`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Moved {
+    /// Where it lay below the location.
+    pub path: RelPath,
+    /// Where it lies below `processed/`.
+    pub to: RelPath,
+    /// What it looked like.
+    pub stamp: FileStamp,
+}
+
+/// Gives a file back to the location if it was written to since it was moved: it comes under its name, or the next free one, as
+/// a new file. Whether it was.
+///
+/// # Errors
+/// What the disk says; the file is where it was.
+pub fn put_back(location: &std::path::Path, moved: &Moved) -> Result<bool, DiskError> {
+    let Some(places) = Places::open(location, &moved.path)? else { return Ok(false) };
+    let failed = |errno: Errno| DiskError::io("put back", &places.target(&moved.to), errno);
+    let seen = |stamp: FileStamp| (stamp.size, stamp.mtime, stamp.mtime_nanos);
+    match look_in(&places.to, moved.to.file_name()).map_err(failed)? {
+        Look::File { stamp, .. } if seen(stamp) != seen(moved.stamp) => {}
+        _ => return Ok(false),
+    }
+    give_back(&places.to, moved.to.file_name(), &places.from, &moved.path).map_err(failed)?;
+    places.flush()?;
+    Ok(true)
+}

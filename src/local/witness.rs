@@ -1,0 +1,197 @@
+//! What the watch saw of those who write to files: who opened one and has not closed it, and how often one was closed.
+//!
+//! The watch enters here what the kernel reports, in its order and before it passes hints on, so no full channel of hints
+//! makes this wrong. Where the kernel itself lost events, nothing is known any more: whoever asks then asks the kernel.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::names::RelPath;
+
+/// How many notes there may be before old ones are looked for.
+const MANY: usize = 1024;
+/// How long a file that was made and not closed counts as open. A link to a file is made and never closed.
+const MADE: Duration = Duration::from_secs(60);
+
+/// What the watch saw last of one file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Note {
+    state: State,
+    at: Instant,
+    /// How often it was closed after writing, under this name and since it came to it.
+    closes: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// Made, perhaps by a program that has it open.
+    Made,
+    /// Written to: a program has it open.
+    Open,
+    /// Closed after writing, or moved in.
+    Closed,
+}
+
+/// What the watch of one directory saw. Clones share it.
+#[derive(Clone, Debug, Default)]
+pub struct Witness(Arc<Mutex<Notes>>);
+
+#[derive(Debug, Default)]
+struct Notes {
+    files: BTreeMap<PathBuf, Note>,
+    /// The file that was just moved away, for the event that tells where to.
+    leaving: Option<(PathBuf, Note)>,
+    tidied: Option<Instant>,
+}
+
+/// What was seen of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Seen {
+    /// A program wrote to it and has not closed it.
+    Open,
+    /// It was closed, or moved in, so long ago.
+    Closed(Duration),
+    /// Nothing that would tell.
+    Nothing,
+}
+
+impl Witness {
+    fn notes(&self) -> MutexGuard<'_, Notes> {
+        // A note is whole at any moment.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn made(&self, path: &RelPath) {
+        let note = Note { state: State::Made, at: Instant::now(), closes: 0 };
+        self.notes().files.insert(path.as_path().to_owned(), note);
+    }
+
+    pub(super) fn wrote(&self, path: &RelPath) {
+        self.notes().enter(path, State::Open, 0);
+    }
+
+    pub(super) fn closed(&self, path: &RelPath) {
+        self.notes().enter(path, State::Closed, 1);
+    }
+
+    /// Another file has the name now, a whole one as far as anybody knows.
+    pub(super) fn moved_in(&self, path: &RelPath) {
+        let note = Note { state: State::Closed, at: Instant::now(), closes: 1 };
+        self.notes().files.insert(path.as_path().to_owned(), note);
+    }
+
+    pub(super) fn moved_away(&self, path: &RelPath) {
+        let mut notes = self.notes();
+        let note = notes.files.remove(path.as_path());
+        notes.leaving = note.map(|note| (path.as_path().to_owned(), note));
+    }
+
+    /// Tells where a file was moved that was just moved away: who has it open still has.
+    pub(super) fn renamed(&self, from: &RelPath, to: &RelPath) {
+        let mut notes = self.notes();
+        if let Some((_, note)) = notes.leaving.take_if(|(path, _)| path == from.as_path()) {
+            notes.files.insert(to.as_path().to_owned(), note);
+        }
+    }
+
+    pub(super) fn deleted(&self, path: &RelPath) {
+        self.notes().files.remove(path.as_path());
+    }
+
+    /// A directory was moved away or deleted.
+    pub(super) fn left(&self, directory: &RelPath) {
+        let mut notes = self.notes();
+        let below = notes.files.range(directory.as_path().to_owned()..).map(|(path, _)| path);
+        let left: Vec<_> = below.take_while(|path| path.starts_with(directory.as_path())).cloned().collect();
+        for path in left {
+            notes.files.remove(&path);
+        }
+    }
+
+    /// Events were lost.
+    pub(super) fn forget(&self) {
+        *self.notes() = Notes::default();
+    }
+
+    pub(super) fn seen(&self, path: &RelPath) -> Seen {
+        match self.notes().files.get(path.as_path()) {
+            Some(Note { state: State::Open, .. }) => Seen::Open,
+            Some(Note { state: State::Made, at, .. }) if at.elapsed() < MADE => Seen::Open,
+            Some(Note { state: State::Closed, at, .. }) => Seen::Closed(at.elapsed()),
+            Some(Note { state: State::Made, .. }) | None => Seen::Nothing,
+        }
+    }
+
+    /// Whether a file was closed after writing more than once: its writer comes back to it.
+    pub(super) fn comes_back(&self, path: &RelPath) -> bool {
+        self.notes().files.get(path.as_path()).is_some_and(|note| note.closes > 1)
+    }
+
+    /// Drops what was seen longer than `keep` ago of files that are closed, now and then.
+    pub(super) fn tidy(&self, keep: Duration) {
+        let mut notes = self.notes();
+        let lately = notes.tidied.is_some_and(|at| at.elapsed() < keep / 2);
+        if notes.files.len() > MANY && !lately {
+            notes.tidied = Some(Instant::now());
+            notes.files.retain(|_, note| note.state == State::Open || note.at.elapsed() < keep.max(MADE));
+        }
+    }
+}
+
+impl Notes {
+    fn enter(&mut self, path: &RelPath, state: State, closed: u32) {
+        let at = Instant::now();
+        if let Some(note) = self.files.get_mut(path.as_path()) {
+            *note = Note { state, at, closes: note.closes.saturating_add(closed) };
+        } else {
+            self.files.insert(path.as_path().to_owned(), Note { state, at, closes: closed });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn path(path: &str) -> RelPath {
+        RelPath::new(path).unwrap()
+    }
+
+    #[test]
+    fn a_file_is_open_from_the_first_write_to_the_close_however_long_that_takes() {
+        let witness = Witness::default();
+        assert_eq!(witness.seen(&path("f")), Seen::Nothing);
+        witness.wrote(&path("f"));
+        assert_eq!(witness.seen(&path("f")), Seen::Open);
+        witness.closed(&path("f"));
+        assert!(matches!(witness.seen(&path("f")), Seen::Closed(_)) && !witness.comes_back(&path("f")));
+        witness.wrote(&path("f"));
+        witness.closed(&path("f"));
+        assert!(witness.comes_back(&path("f")));
+        witness.moved_in(&path("f"));
+        assert!(!witness.comes_back(&path("f")), "another file");
+    }
+
+    #[test]
+    fn a_file_that_is_renamed_while_it_is_open_stays_open() {
+        let witness = Witness::default();
+        witness.wrote(&path("f.new"));
+        witness.moved_away(&path("f.new"));
+        witness.moved_in(&path("f"));
+        witness.renamed(&path("f.new"), &path("f"));
+        assert_eq!((witness.seen(&path("f")), witness.seen(&path("f.new"))), (Seen::Open, Seen::Nothing));
+    }
+
+    #[test]
+    fn what_was_seen_below_a_directory_goes_with_it() {
+        let witness = Witness::default();
+        ["a", "a-b", "a/f", "a/b/f", "b"].iter().for_each(|name| witness.wrote(&path(name)));
+        witness.left(&path("a"));
+        let open = ["a", "a-b", "a/f", "a/b/f", "b"].map(|name| witness.seen(&path(name)) == Seen::Open);
+        assert_eq!(open, [false, true, false, false, true]);
+        witness.forget();
+        assert_eq!(witness.seen(&path("b")), Seen::Nothing);
+    }
+}

@@ -1,0 +1,103 @@
+//! Delivered sources that are left alone for a while before they retire, each with the moment for the next try.
+//!
+//! A writer may come back to a file by its name a second after it has closed it, or set its mode: had the file retired, the
+//! writer would begin a new one, which takes the place of the first on every vessel. How long the quiet lasted is told by
+//! the file's own time of change; where the clocks don't agree, by how long that time has been seen to stay the same.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use crate::local::Changed;
+use crate::records::VersionId;
+
+#[derive(Default)]
+pub(super) struct Resting {
+    entries: HashMap<VersionId, Entry>,
+}
+
+struct Entry {
+    due: Instant,
+    /// When its file changed last, and since when that is known.
+    changed: Option<(Changed, Instant)>,
+    put_off: bool,
+}
+
+impl Resting {
+    /// Whether a version needs no try yet.
+    pub(super) fn rests(&self, version: VersionId, now: Instant) -> bool {
+        self.entries.get(&version).is_some_and(|entry| entry.due > now)
+    }
+
+    /// What was known of versions when their files changed last, for whoever looks at the files.
+    pub(super) fn known(&self, versions: impl Iterator<Item = VersionId>) -> HashMap<VersionId, (Changed, Instant)> {
+        versions.filter_map(|id| Some((id, self.entries.get(&id)?.changed?))).collect()
+    }
+
+    /// A version has to rest for so much longer; its file changed last then.
+    pub(super) fn rest(&mut self, version: VersionId, left: Duration, changed: Option<Changed>, now: Instant) {
+        let before = self.entries.get(&version).and_then(|entry| entry.changed);
+        let known = changed.map(|at| before.filter(|(before, _)| *before == at).unwrap_or((at, now)));
+        self.entries.insert(version, Entry { due: now + left, changed: known, put_off: false });
+    }
+
+    /// A version can't retire for another reason, and is tried again after a while.
+    pub(super) fn put_off(&mut self, version: VersionId, wait: Duration, now: Instant) {
+        self.entries.insert(version, Entry { due: now + wait, changed: None, put_off: true });
+    }
+
+    pub(super) fn forget(&mut self, version: VersionId) {
+        self.entries.remove(&version);
+    }
+
+    /// Forgets all that are not asked for any more.
+    pub(super) fn keep(&mut self, asked: impl Fn(VersionId) -> bool) {
+        self.entries.retain(|id, _| asked(*id));
+    }
+
+    /// When the next try is due.
+    pub(super) fn due_at(&self) -> Option<Instant> {
+        self.entries.values().map(|entry| entry.due).min()
+    }
+
+    /// The same, of those alone that only have to be left alone for a while.
+    pub(super) fn rested_at(&self) -> Option<Instant> {
+        self.entries.values().filter(|entry| !entry.put_off).map(|entry| entry.due).min()
+    }
+}
+
+/// How much longer a file must be left alone that is to rest for so long, changed then, and was known to have since then.
+pub(super) fn left(rest: Duration, changed: Changed, known: Option<(Changed, Instant)>) -> Duration {
+    let seen = known.filter(|(before, _)| *before == changed).map_or(Duration::ZERO, |(_, since)| since.elapsed());
+    rest.saturating_sub(changed.ago().unwrap_or_default().max(seen))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_from_the_future_rests_no_longer_than_others() {
+        let rest = Duration::from_secs(2);
+        let now = Instant::now();
+        let future = Changed::at(i64::MAX / 2, 0);
+        assert_eq!(left(rest, future, None), rest);
+        let Some(since) = now.checked_sub(rest) else { return };
+        assert_eq!(left(rest, future, Some((future, since))), Duration::ZERO);
+        assert_eq!(left(rest, future, Some((Changed::at(1, 0), since))), rest);
+        assert_eq!(left(rest, Changed::at(1, 0), None), Duration::ZERO);
+    }
+
+    #[test]
+    fn what_rests_is_tried_again_when_its_time_has_come() {
+        let mut resting = Resting::default();
+        let (now, second) = (Instant::now(), Duration::from_secs(1));
+        resting.rest(VersionId(1), second, None, now);
+        resting.put_off(VersionId(2), second * 2, now);
+        assert!(resting.rests(VersionId(1), now) && !resting.rests(VersionId(1), now + second));
+        assert_eq!((resting.due_at(), resting.rested_at()), (Some(now + second), Some(now + second)));
+        resting.forget(VersionId(1));
+        assert_eq!((resting.due_at(), resting.rested_at()), (Some(now + second * 2), None));
+        resting.keep(|_| false);
+        assert_eq!(resting.due_at(), None);
+    }
+}
