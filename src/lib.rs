@@ -14,7 +14,7 @@
 //! - L2, the ports: [`local`] (the shore's disk), [`ledger`] (the queue, on disk), [`transport`] (SSH and SFTP), and
 //!   [`embedded_vessel`] (a vessel in this process, for the demo and for tests)
 //! - L1, what everybody may know: [`settings`], [`monitor`], [`bell`], [`clock`], and [`rate_limit`] above them
-//! - L0, pure values: [`digest`], [`outline`], [`names`], [`chunk`], [`records`], [`fault`], [`backoff`]
+//! - L0, pure values: [`digest`], [`outline`], [`names`], [`text`], [`chunk`], [`records`], [`fault`], [`backoff`]
 //!
 //! The way of a file through it, the promises and the states stand in `DESIGN.md`.
 
@@ -41,5 +41,6 @@ pub mod settings;
 pub mod shore;
 pub mod status;
 pub mod telling;
+pub mod text;
 pub mod transport;
 pub mod vessel;

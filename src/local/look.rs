@@ -43,6 +43,8 @@ pub enum Kind {
     Socket,
     /// A block or character device.
     Device,
+    /// A file of the program's own, such as its settings or its ledger.
+    Own,
     /// `lstat` failed with this errno, so nobody knows.
     Unreadable(i32),
 }
@@ -67,6 +69,7 @@ impl fmt::Display for Kind {
             Self::Fifo => f.write_str("named pipe"),
             Self::Socket => f.write_str("socket"),
             Self::Device => f.write_str("device"),
+            Self::Own => f.write_str("file of contentmonster's own"),
             Self::Unreadable(errno) => write!(f, "thing that can't be looked at ({})", io_error(*errno)),
         }
     }
@@ -138,6 +141,9 @@ pub fn see(rules: &Rules, path: &RelPath) -> Result<Sight, DiskError> {
         Err(error) if gone(&error) => return require(rules.location()).map(|()| Sight::Gone),
         Err(error) => return Err(failed(error)),
     };
+    if meta.is_file() && rules.is_own(&whole, &meta) {
+        return Ok(Sight::Skipped(Kind::Own));
+    }
     let traits = traits_of(&meta, rules);
     match meta.file_type() {
         t if t.is_file() => Ok(Sight::Taken(Found { path: path.clone(), traits, target: Vec::new() })),

@@ -1,22 +1,24 @@
 //! What of a directory is taken, by its settings: names, depth, kinds and sizes. Looks at nothing.
 
 use std::ffi::OsStr;
+use std::fs::Metadata;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
 
+use super::own::Own;
 use super::{PROCESSED, relocate};
 use crate::names::RelPath;
 use crate::settings::{Directory, Links};
 
 /// The rules of one directory. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Rules(Arc<Directory>);
+pub struct Rules(Arc<Directory>, Arc<Own>);
 
 impl Rules {
     /// The rules that a directory's settings make.
     pub fn new(settings: &Arc<Directory>) -> Self {
-        Self(settings.clone())
+        Self(settings.clone(), Arc::new(Own::new(settings.own_files.clone())))
     }
 
     /// Where the directory lies.
@@ -47,6 +49,11 @@ impl Rules {
     /// Whether a path may be taken, whatever it is.
     pub fn may_take(&self, path: &RelPath) -> bool {
         !self.leaves_alone(path) || (self.takes_directories() && self.enters(path))
+    }
+
+    /// Whether a file is one of the program's own.
+    pub(super) fn is_own(&self, path: &Path, meta: &Metadata) -> bool {
+        self.1.holds(path, meta)
     }
 
     /// Whether a file of so many bytes is taken.
@@ -89,6 +96,10 @@ impl Rules {
 
 #[cfg(test)]
 impl Rules {
+    pub(super) fn settings(&self) -> Arc<Directory> {
+        self.0.clone()
+    }
+
     /// The rules of a directory at `location` with these lines in its section.
     pub(super) fn of(location: &Path, lines: &str) -> Self {
         let text = format!(
@@ -97,6 +108,6 @@ impl Rules {
         );
         let environment = crate::settings::Environment::default();
         let settings = crate::settings::Settings::parse(&text, Path::new("/settings.ini"), &environment).unwrap();
-        Self(Arc::new(settings.directories[0].clone()))
+        Self::new(&Arc::new(settings.directories[0].clone()))
     }
 }

@@ -9,6 +9,7 @@
 
 mod access;
 mod document;
+mod doors;
 mod gather;
 mod histogram;
 mod live;
@@ -27,5 +28,5 @@ pub use gather::{Gatherer, Place};
 pub use histogram::Histogram;
 pub use live::Live;
 pub use socket::{Socket, SocketError, call, path_beside};
-pub use story::{Chapter, Fate, Story, Telling, find, tell};
+pub use story::{Chapter, Fate, Meant, Story, Telling, find, tell};
 pub use web::{Listening, Web, listen, serve};

@@ -12,7 +12,7 @@ use super::document::{Document, LinkState, VesselStatus};
 use super::gather::moment;
 use crate::ledger::{DeliveryStory, Ending, LedgerError, LedgerView, VersionStory};
 use crate::local::{self, Found, PROCESSED, Rules, Sight};
-use crate::names::{RelPath, VesselName};
+use crate::names::{DirectoryName, RelPath, VesselName};
 use crate::records::{DeliveryState, FileStamp};
 use crate::settings::{Directory, Settings};
 
@@ -87,8 +87,21 @@ pub struct Fate {
     pub you_can: Vec<String>,
 }
 
-/// Finds the file that a person means: by its path on the disk, as `DIRECTORY/PATH`, or by its path in any directory.
-/// Gives its directory, path and versions; the first that the ledger knows, else the first that lies on the disk.
+/// The file that a person means.
+#[derive(Debug)]
+pub struct Meant<'a> {
+    /// Its directory.
+    pub name: DirectoryName,
+    /// That directory's settings; `None` when the settings don't name it any more.
+    pub directory: Option<&'a Directory>,
+    /// Its path below the directory's location.
+    pub path: RelPath,
+    /// What the ledger knows of it.
+    pub versions: Vec<VersionStory>,
+}
+
+/// Finds the file that a person means: by its path on the disk, as `DIRECTORY/PATH`, or by its path in any directory. The
+/// first that the ledger knows, also in a directory that is not configured any more, else the first that is on the disk.
 ///
 /// # Errors
 /// When the ledger can't be read.
@@ -96,23 +109,39 @@ pub async fn find<'a>(
     settings: &'a Settings,
     ledger: &LedgerView,
     file: &Path,
-) -> Result<Option<(&'a Directory, RelPath, Vec<VersionStory>)>, LedgerError> {
+) -> Result<Option<Meant<'a>>, LedgerError> {
     let mut unknown = None;
-    for (directory, path) in candidates(settings, file) {
+    let candidates = candidates(settings, file);
+    for (directory, path) in candidates.iter().cloned() {
         let versions = ledger.story(&directory.name, &path).await?;
-        if !versions.is_empty() {
-            return Ok(Some((directory, path, versions)));
-        }
         let lies_there = directory.location.join(path.as_path()).symlink_metadata().is_ok();
+        let meant = Meant { name: directory.name.clone(), directory: Some(directory), path, versions };
+        if !meant.versions.is_empty() {
+            return Ok(Some(meant));
+        }
         if lies_there && unknown.is_none() {
-            unknown = Some((directory, path, versions));
+            unknown = Some(meant);
+        }
+    }
+    let remembered = ledger.summary(0).await?.directories.into_iter().map(|tally| tally.directory);
+    let configured = |name: &DirectoryName| settings.directories.iter().any(|directory| directory.name == *name);
+    for name in remembered.filter(|name| !configured(name)) {
+        let named = file.strip_prefix(name.as_str()).ok().and_then(rel_path);
+        for path in named.into_iter().chain(rel_path(file)).chain(candidates.iter().map(|(_, path)| path.clone())) {
+            let versions = ledger.story(&name, &path).await?;
+            if !versions.is_empty() {
+                return Ok(Some(Meant { name, directory: None, path, versions }));
+            }
         }
     }
     Ok(unknown)
 }
 
+fn rel_path(path: &Path) -> Option<RelPath> {
+    RelPath::new(path.as_os_str().as_bytes()).ok()
+}
+
 fn candidates<'a>(settings: &'a Settings, file: &Path) -> Vec<(&'a Directory, RelPath)> {
-    let rel_path = |path: &Path| RelPath::new(path.as_os_str().as_bytes()).ok();
     let mut found = Vec::new();
     let mut add = |directory, path: &Path| found.extend(rel_path(path).map(|path| (directory, path)));
     let absolute = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
@@ -134,14 +163,14 @@ fn candidates<'a>(settings: &'a Settings, file: &Path) -> Vec<(&'a Directory, Re
 }
 
 /// Tells the story, for one vessel or for all.
-pub fn tell(
-    telling: &Telling<'_>,
-    directory: &Directory,
-    path: &RelPath,
-    versions: &[VersionStory],
-    only: Option<&VesselName>,
-) -> Story {
-    let (note, you_can) = telling.disk(directory, path, versions).unzip();
+pub fn tell(telling: &Telling<'_>, meant: &Meant<'_>, only: Option<&VesselName>) -> Story {
+    let Meant { name, directory, path, versions } = meant;
+    let (note, you_can) = match directory {
+        Some(directory) => telling.disk(directory, path, versions).unzip(),
+        None => telling.not_configured(name, versions).unzip(),
+    };
+    // Trying again changes nothing for a directory that the settings don't name; the note says what does.
+    let fitting = |fate: Fate| if directory.is_some() { fate } else { Fate { you_can: Vec::new(), ..fate } };
     let chapter = |story: &VersionStory| {
         let wanted = story.deliveries.iter().filter(|delivery| only.is_none_or(|only| *only == delivery.vessel));
         Chapter {
@@ -149,13 +178,13 @@ pub fn tell(
             bytes: story.version.stamp.size,
             sha256: story.version.digest.map(|digest| digest.to_string()),
             taken_in: moment(story.admitted_at),
-            fate: fate(story, directory.is_mirror()),
+            fate: fate(story, directory.is_some_and(Directory::is_mirror)),
             open: story.ended.is_none() && !story.complete && story.forgotten_at.is_none(),
-            deliveries: wanted.map(|delivery| telling.delivery(story, delivery)).collect(),
+            deliveries: wanted.map(|delivery| telling.delivery(story, delivery)).map(fitting).collect(),
         }
     };
     Story {
-        directory: directory.name.to_string(),
+        directory: name.to_string(),
         path: path.to_string(),
         note,
         you_can: you_can.unwrap_or_default(),
@@ -182,6 +211,26 @@ fn is_open(delivery: &DeliveryStory) -> bool {
 }
 
 impl Telling<'_> {
+    /// What holds up a file whose directory the settings don't name any more.
+    fn not_configured(&self, name: &DirectoryName, versions: &[VersionStory]) -> Option<(String, Vec<String>)> {
+        let waits = |story: &VersionStory| story.ended.is_none() && !story.complete && story.forgotten_at.is_none();
+        versions.iter().any(waits).then(|| {
+            let why =
+                format!("[Directory {name}] is not in the settings any more, so what it still had to deliver waits");
+            let file = self.settings.file.display();
+            let you_can = vec![
+                format!("write [Directory {name}] again in {file}, under this name"),
+                format!("{} forget {}     (give this file up)", self.command, self.file),
+                format!(
+                    "{} forget --all {}     (give up everything that waits in it)",
+                    self.command,
+                    quoted(name.as_str())
+                ),
+            ];
+            (why, you_can)
+        })
+    }
+
     /// What the disk adds to what the ledger knows, and what a person can do about it.
     fn disk(&self, directory: &Directory, path: &RelPath, versions: &[VersionStory]) -> Option<(String, Vec<String>)> {
         let current = versions.last().filter(|version| version.ended.is_none());

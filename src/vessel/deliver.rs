@@ -49,6 +49,7 @@ impl Visit {
             VersionKind::Link => return Box::pin(self.deliver_link(delivery, &destination)).await,
             VersionKind::Gone => return Box::pin(self.deliver_gone(delivery, &destination)).await,
         }
+        self.refuse_own_place(delivery)?;
         let assembly = self.assembly(delivery)?;
         let last = self.last_delivered(delivery).await?;
         let prepared = if delivery.version.plan().count() > 1 || last.is_some() {
@@ -58,6 +59,7 @@ impl Visit {
         };
         let verified = match prepared {
             Prepared::Assembly(verified) => {
+                self.prove_elsewhere(delivery, &assembly, false).await?;
                 // The last moment at which a newer version keeps this one from appearing.
                 if !self.enter(delivery, DeliveryState::Publishing).await? {
                     return Ok(Outcome::Superseded);
@@ -66,6 +68,7 @@ impl Visit {
                 verified
             }
             Prepared::AlreadyThere(verified) => {
+                self.prove_elsewhere(delivery, &assembly, true).await?;
                 self.dress_found(&delivery.version, &destination).await?;
                 self.flush_found(&destination).await?;
                 self.remove_leftovers(delivery, &assembly).await?;
