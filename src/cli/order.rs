@@ -78,7 +78,7 @@ pub(super) fn forget_all(settings: &Path, directory: &str) -> Exit {
         }
         shore.carry_out(&Order::ForgetAll { directory: directory.to_owned() }).await?;
         let files = if waiting == 1 { "1 file".to_owned() } else { format!("{waiting} files") };
-        say(format_args!("{files} of {directory}: not sent to anybody any more, until they change"));
+        say(format_args!("{files} of {directory} given up: not sent to anybody, until changed"));
         Ok(Exit::Good)
     })
 }

@@ -58,8 +58,11 @@ pub enum LedgerError {
     Failed(#[source] Arc<sqlx::Error>),
 }
 
+/// How the reason begins why a damaged file can't be opened.
+const CORRUPT: &str = "it is corrupt: ";
+
 /// How to go on without what a corrupt ledger knew.
-const START_ANEW: &str = "stop contentmonster, and put a copy that `contentmonster backup` made in its place; or move the \
+const START_ANEW: &str = "check Database in [MONSTER]; if it names the ledger, stop contentmonster, and put a copy that `contentmonster backup` made in its place; or move the \
                           ledger and the files beside it that begin with its name away and start anew: the files that are \
                           still in a Location are delivered again, where a vessel holds one already only its hash is \
                           compared, and receipts, the history and orders such as `pause` are lost";
@@ -75,7 +78,7 @@ impl LedgerError {
     /// Why a file can't be opened.
     pub(super) fn opening(file: &Path, error: &sqlx::Error) -> Self {
         match is_corrupt(error) {
-            true => Self::Corrupt(format!("{}: {error}", file.display())),
+            true => Self::Unusable { file: file.into(), why: format!("{CORRUPT}{error}") },
             false => Self::Unusable { file: file.into(), why: error.to_string() },
         }
     }
@@ -98,6 +101,7 @@ impl LedgerError {
             Self::TooNew { .. } => "install that version again, or give this one its own Database",
             Self::TooOld { .. } => "start this contentmonster once: that brings the ledger up to date",
             Self::NotThere { .. } => "start contentmonster, which makes it; or check Database in [MONSTER]",
+            Self::Unusable { why, .. } if why.starts_with(CORRUPT) => START_ANEW,
             Self::Unusable { .. } => "check Database in [MONSTER], its directory's permissions and free space",
             Self::Corrupt(_) => START_ANEW,
             Self::NotCopied { .. } => {

@@ -181,6 +181,7 @@ pub(super) fn remote(path: &[u8]) -> PathBuf {
     for component in path.components() {
         match component {
             Component::ParentDir if components.file_name().is_some() => drop(components.pop()),
+            Component::ParentDir if components.has_root() => {}
             Component::CurDir => {}
             other => components.push(other),
         }

@@ -174,7 +174,8 @@ impl Overseer {
 
     /// Says, once, that something is left alone.
     fn mention(&mut self, path: &RelPath, kind: Kind) {
-        if self.skipped.insert(path.clone(), kind) != Some(kind) {
+        // Of the program's own files the settings have told.
+        if self.skipped.insert(path.clone(), kind) != Some(kind) && kind != Kind::Own {
             tracing::warn!(directory = %self.directory.settings.name, file = %path, "left alone: it is a {kind}");
         }
     }

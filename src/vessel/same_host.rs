@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
 use super::visit::Visit;
-use crate::fault::{Cause, Fault};
+use crate::fault::Fault;
 use crate::local;
 use crate::names::{DirectoryName, RemotePath};
 use crate::records::Delivery;
@@ -34,6 +34,19 @@ impl Visit {
     /// Fails when the place of this directory is known to be where its sources are.
     pub(super) fn refuse_own_place(&self, delivery: &Delivery) -> Result<(), Fault> {
         self.places.get(&delivery.version.directory).flatten().map_or(Ok(()), Err)
+    }
+
+    /// The same for what has no assembly: one is made, and removed again.
+    pub(super) async fn prove_elsewhere_first(&self, delivery: &Delivery) -> Result<(), Fault> {
+        if self.places.get(&delivery.version.directory).is_some() {
+            return self.refuse_own_place(delivery);
+        }
+        let assembly = self.assembly(delivery)?;
+        self.prove_elsewhere(delivery, &assembly, true).await?;
+        if self.places.get(&delivery.version.directory).is_some() {
+            self.remote.remove(&assembly).await.map_err(|e| e.fault())?;
+        }
+        Ok(())
     }
 
     /// Fails when the place of this directory is where its sources are. With `make`, the assembly may be missing; otherwise
@@ -77,5 +90,5 @@ pub(super) fn fault(vessel: &settings::Vessel, directory: &Directory, met: local
     let (name, place) = (&directory.name, vessel.remote_location(directory));
     let reason = format_args!("[Vessel {}] is this host, and {place} there {met} of [Directory {name}]", vessel.name);
     let remedy = format_args!("write `RemoteLocation.{name} = …` in [Vessel {}], a directory of its own", vessel.name);
-    Fault::file(reason).mend(remedy).of(Cause::Settings)
+    Fault::file(reason).mend(remedy)
 }

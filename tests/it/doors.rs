@@ -1,7 +1,6 @@
 //! The status port in the hands of those who mean ill: half requests, many connections, many pages; and text that would
 //! deceive whoever reads it.
 
-use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
@@ -89,7 +88,6 @@ fn names_that_deceive_are_escaped_in_log_terminal_page_and_csv() {
     for text in said {
         assert!(!text.contains(['\u{202e}', '\u{200b}', '\u{2028}']), "{text}");
     }
-    fs::create_dir_all(fleet.path("shore/in")).unwrap();
     let csv = fleet.call(&["receipts", "--csv"], "");
     csv.must_say(&[&format!(",'{SHOWN},")]);
 }

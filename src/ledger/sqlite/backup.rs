@@ -33,10 +33,10 @@ pub(in crate::ledger) async fn backup(ledger: &Path, to: &Path) -> Result<()> {
     let reader = pool(1).connect_with(options(ledger).read_only(true)).await.map_err(opening)?;
     let copied = sqlx::query("VACUUM INTO ?").bind(name).execute(&reader).await;
     reader.close().await;
-    match copied.map_err(LedgerError::from) {
-        Err(LedgerError::Corrupt(why)) => return Err(LedgerError::Corrupt(format!("{}: {why}", ledger.display()))),
-        copied => copied.map_err(|e| failed(e.to_string()))?,
-    };
+    copied.map_err(|error| match LedgerError::from(error) {
+        LedgerError::Corrupt(why) => LedgerError::Corrupt(format!("{}: {why}", ledger.display())),
+        other => failed(other.to_string()),
+    })?;
     prove(copy.path()).await?;
     let placed = copy.as_file().sync_all().and_then(|()| copy.persist_noclobber(to).map_err(|e| e.error).map(drop));
     placed.and_then(|()| sync(directory)).map_err(|e| failed(e.to_string()))
