@@ -5,6 +5,8 @@
 
 use std::fmt;
 
+use crate::text::visible;
+
 /// What a fault concerns, and so what happens next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Scope {
@@ -103,7 +105,7 @@ impl Fault {
             scope: Scope::Attempt,
             pace: Pace::Soon,
             cause: Cause::Other,
-            reason: reason.to_string(),
+            reason: visible(&reason.to_string()).into_owned(),
             remedy: String::new(),
         }
     }

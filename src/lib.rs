@@ -15,7 +15,7 @@
 //!   [`embedded_vessel`] (a vessel in this process, for the demo and for tests)
 //! - L1, what everybody may know: [`settings`], [`monitor`], [`bell`], [`clock`], [`root`] (one way to reach a path below a
 //!   directory), and [`rate_limit`] above them
-//! - L0, pure values: [`digest`], [`outline`], [`names`], [`chunk`], [`records`], [`fault`], [`backoff`], [`rights`]
+//! - L0, pure values: [`digest`], [`outline`], [`names`], [`text`], [`chunk`], [`records`], [`fault`], [`backoff`], [`rights`]
 //!
 //! The way of a file through it, the promises and the states stand in `DESIGN.md`.
 
@@ -44,5 +44,6 @@ pub mod settings;
 pub mod shore;
 pub mod status;
 pub mod telling;
+pub mod text;
 pub mod transport;
 pub mod vessel;

@@ -11,7 +11,7 @@ use tokio::sync::watch;
 
 use crate::bell::Bell;
 use crate::ledger::{Ledger, LedgerError};
-use crate::names::VesselName;
+use crate::names::{DirectoryName, VesselName};
 use crate::records::{DeliveryId, VersionId};
 
 /// An order, as it goes over the wire too: `{"order": "pause", "vessel": "aurora"}`.
@@ -40,6 +40,12 @@ pub enum Order {
     Forget {
         /// The ledger's number of the version.
         version: i64,
+    },
+    /// Forget everything that waits in a directory, configured or not.
+    #[serde(rename = "forget-all")]
+    ForgetAll {
+        /// Its name, as the ledger knows it.
+        directory: String,
     },
 }
 
@@ -91,6 +97,7 @@ impl Orders {
             Order::Resume { vessel } => self.pause(&VesselName::new(vessel), false).await?,
             Order::Retry { vessel, deliveries } => self.retry(&VesselName::new(vessel), deliveries).await?,
             Order::Forget { version } => return self.forget(VersionId(*version)).await,
+            Order::ForgetAll { directory } => return self.forget_all(&DirectoryName::new(directory)).await,
         }
         Ok(true)
     }
@@ -119,9 +126,20 @@ impl Orders {
 
     async fn forget(&self, version: VersionId) -> Result<bool, LedgerError> {
         let forgotten = self.ledger.forget(version).await?;
-        // What is on its way ends when its vessel's task looks.
+        self.ring_all();
+        Ok(forgotten)
+    }
+
+    async fn forget_all(&self, directory: &DirectoryName) -> Result<bool, LedgerError> {
+        let forgotten = self.ledger.forget_all(directory).await?;
+        tracing::info!(%directory, files = forgotten, "forgotten");
+        self.ring_all();
+        Ok(forgotten > 0)
+    }
+
+    /// What is on its way ends when its vessel's task looks.
+    fn ring_all(&self) {
         let vessels = self.vessels.read().unwrap_or_else(PoisonError::into_inner);
         vessels.values().for_each(|reins| reins.bell.ring());
-        Ok(forgotten)
     }
 }

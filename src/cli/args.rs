@@ -86,6 +86,15 @@ pub(super) enum Command {
     /// Leave a file where it is: sent to nobody any more, and not retired, until it changes.
     Forget {
         /// Its path, or DIRECTORY/PATH.
+        #[arg(required_unless_present = "all")]
+        file: Option<PathBuf>,
+        /// Everything that waits in this directory, also one that the settings don't name any more.
+        #[arg(long, value_name = "DIRECTORY", conflicts_with = "file")]
+        all: Option<String>,
+    },
+    /// Copy the ledger, also while contentmonster runs; the copy is whole by itself and never overwrites a file.
+    Backup {
+        /// The copy; it is made with mode 0600.
         file: PathBuf,
     },
     /// List what was delivered: file, SHA-256, vessel, when, how it was verified; oldest first.

@@ -1,6 +1,7 @@
 //! The command line: arguments, subcommands, and what a person reads. Alone prints.
 
 mod args;
+mod backup;
 mod bars;
 mod check;
 mod demo;
@@ -26,6 +27,7 @@ use args::{Args, Command, Origin};
 pub use exit::Exit;
 
 use crate::settings::Settings;
+use crate::text;
 use crate::transport::SshEnvironment;
 
 /// Runs what the command line asks for.
@@ -41,7 +43,9 @@ pub fn main() -> Exit {
         Some(Command::Retry { file, vessel }) => order::retry(&args.settings, file.as_deref(), vessel.as_deref()),
         Some(Command::Pause { vessel }) => order::pause(&args.settings, &vessel, true),
         Some(Command::Resume { vessel }) => order::pause(&args.settings, &vessel, false),
-        Some(Command::Forget { file }) => order::forget(&args.settings, &file),
+        Some(Command::Forget { file: Some(file), .. }) => order::forget(&args.settings, &file),
+        Some(Command::Forget { file: None, all }) => order::forget_all(&args.settings, &all.unwrap_or_default()),
+        Some(Command::Backup { file }) => backup::backup(&args.settings, &file),
         Some(Command::Receipts { file, vessel, json, csv }) => {
             let form = receipts::Form::of(json, csv);
             receipts::receipts(&args.settings, file.as_deref(), vessel.as_deref(), form)
@@ -91,12 +95,25 @@ fn runtime() -> Result<tokio::runtime::Runtime, Exit> {
     })
 }
 
+/// Says lines, with what could deceive a reader escaped.
 #[allow(clippy::print_stdout, reason = "what was asked for")]
-fn say(line: std::fmt::Arguments<'_>) {
-    println!("{line}");
+fn say(lines: std::fmt::Arguments<'_>) {
+    println!("{}", text::visible_lines(&lines.to_string()));
+}
+
+/// Writes JSON, which has escapes of its own.
+#[allow(clippy::print_stdout, reason = "what was asked for")]
+fn say_json(json: &str) {
+    println!("{}", text::visible_json(json));
+}
+
+/// Moves the cursor home and clears what is below it: nothing flickers.
+#[allow(clippy::print_stdout, reason = "what was asked for")]
+fn clear_screen() {
+    print!("\x1b[H\x1b[J");
 }
 
 #[allow(clippy::print_stderr, reason = "the answer to a command that failed")]
-fn say_error(line: std::fmt::Arguments<'_>) {
-    eprintln!("{line}");
+fn say_error(lines: std::fmt::Arguments<'_>) {
+    eprintln!("{}", text::visible_lines(&lines.to_string()));
 }

@@ -6,6 +6,7 @@ use super::shore::{Refusal, Shore, on_shore};
 use super::{Exit, say};
 use crate::orders::Order;
 use crate::records::DeliveryState;
+use crate::status::Meant;
 
 /// Has a vessel left alone, or served again.
 pub(super) fn pause(settings: &Path, vessel: &str, paused: bool) -> Exit {
@@ -49,38 +50,54 @@ async fn retry_all(shore: &Shore, only: Option<&str>) -> Result<Exit, Refusal> {
 
 async fn retry_file(shore: &Shore, file: &Path, only: Option<&str>) -> Result<Exit, Refusal> {
     let ledger = shore.ledger().await?;
-    let (directory, path, versions) = shore.find(&ledger, file).await?;
+    let Meant { name: directory, path, versions, .. } = shore.find(&ledger, file).await?;
     let open = versions.iter().filter(|version| version.ended.is_none()).flat_map(|version| &version.deliveries);
     let open = open.filter(|one| !matches!(one.state, DeliveryState::Acknowledged | DeliveryState::Superseded));
     let mut retried = false;
     for delivery in open.filter(|one| only.is_none_or(|only| only == one.vessel.as_str())) {
         let order = Order::Retry { vessel: delivery.vessel.to_string(), deliveries: vec![delivery.id.0] };
         shore.carry_out(&order).await?;
-        say(format_args!("{}/{path} is tried again for {} now", directory.name, delivery.vessel));
+        say(format_args!("{}/{path} is tried again for {} now", directory, delivery.vessel));
         retried = true;
     }
     if retried {
         return Ok(Exit::Good);
     }
-    say(format_args!("nothing waits of {}/{path}; `why` tells its story", directory.name));
+    say(format_args!("nothing waits of {directory}/{path}; `why` tells its story"));
     Ok(Exit::Undelivered)
+}
+
+/// Has everything left where it is that waits in a directory, configured or not.
+pub(super) fn forget_all(settings: &Path, directory: &str) -> Exit {
+    on_shore(settings, async |shore| {
+        let ledger = shore.ledger().await?;
+        let waiting = shore.known_directory(&ledger, directory).await?;
+        if waiting == 0 {
+            say(format_args!("nothing waits in {directory}"));
+            return Ok(Exit::Undelivered);
+        }
+        shore.carry_out(&Order::ForgetAll { directory: directory.to_owned() }).await?;
+        let files = if waiting == 1 { "1 file".to_owned() } else { format!("{waiting} files") };
+        say(format_args!("{files} of {directory} given up: not sent to anybody, until changed"));
+        Ok(Exit::Good)
+    })
 }
 
 /// Has a file left where it is.
 pub(super) fn forget(settings: &Path, file: &Path) -> Exit {
     on_shore(settings, async |shore| {
         let ledger = shore.ledger().await?;
-        let (directory, path, versions) = shore.find(&ledger, file).await?;
+        let Meant { name: directory, path, versions, .. } = shore.find(&ledger, file).await?;
         let current = versions.last().filter(|version| version.ended.is_none());
         let forgotten = match current {
             Some(current) => shore.carry_out(&Order::Forget { version: current.version.id.0 }).await?,
             None => false,
         };
         if forgotten {
-            say(format_args!("{}/{path} stays where it is and is sent to nobody, until it changes", directory.name));
+            say(format_args!("{directory}/{path} stays where it is and is sent to nobody, until it changes"));
             return Ok(Exit::Good);
         }
-        say(format_args!("nothing is to be delivered of {}/{path}; `why` tells its story", directory.name));
+        say(format_args!("nothing is to be delivered of {directory}/{path}; `why` tells its story"));
         Ok(Exit::Undelivered)
     })
 }

@@ -1,5 +1,6 @@
 //! `receipts`: what was delivered, for the record.
 
+use std::borrow::Cow;
 use std::io::{self, Write};
 use std::path::Path;
 
@@ -10,6 +11,7 @@ use super::shore::on_shore;
 use super::{Exit, say_error};
 use crate::ledger::Receipt;
 use crate::records::DeliveryId;
+use crate::text::{visible, visible_json};
 
 /// How many are asked for at once.
 const PAGE: u32 = 1000;
@@ -37,25 +39,48 @@ impl Form {
 #[derive(Serialize)]
 struct Line<'a> {
     delivered: Timestamp,
-    vessel: &'a str,
-    directory: &'a str,
-    file: String,
+    vessel: Cow<'a, str>,
+    directory: Cow<'a, str>,
+    file: Cow<'a, str>,
     bytes: u64,
     sha256: String,
-    verified: &'a str,
+    verified: Cow<'a, str>,
 }
 
 impl<'a> Line<'a> {
     fn of(receipt: &'a Receipt) -> Self {
         Self {
             delivered: Timestamp::from_millisecond(receipt.acknowledged_at).unwrap_or(Timestamp::MIN),
-            vessel: receipt.vessel.as_str(),
-            directory: receipt.directory.as_str(),
-            file: receipt.path.to_string(),
+            vessel: receipt.vessel.as_str().into(),
+            directory: receipt.directory.as_str().into(),
+            file: receipt.path.to_string().into(),
             bytes: receipt.size,
             sha256: receipt.digest.map(|digest| digest.to_string()).unwrap_or_default(),
-            verified: &receipt.verified,
+            verified: receipt.verified.as_str().into(),
         }
+    }
+
+    /// The same for CSV, which people open with spreadsheets.
+    fn for_spreadsheets(self) -> Self {
+        Self {
+            vessel: no_formula(self.vessel),
+            directory: no_formula(self.directory),
+            file: no_formula(self.file),
+            verified: no_formula(self.verified),
+            ..self
+        }
+    }
+}
+
+/// A spreadsheet runs a cell that begins like a formula, and whoever names a file would write it. A `'` before it makes it
+/// text (OWASP, "CSV Injection").
+fn no_formula(cell: Cow<'_, str>) -> Cow<'_, str> {
+    match cell.chars().next() {
+        // As a spreadsheet reads them, the wide forms are the same.
+        Some('=' | '+' | '-' | '@' | '\t' | '\r' | '\n' | '＝' | '＋' | '－' | '＠') => {
+            Cow::Owned(format!("'{}", visible(&cell)))
+        }
+        _ => cell,
     }
 }
 
@@ -65,8 +90,8 @@ pub(super) fn receipts(settings: &Path, file: Option<&Path>, vessel: Option<&str
         let ledger = shore.ledger().await?;
         let only = match file {
             Some(file) => {
-                let (directory, path, _) = shore.find(&ledger, file).await?;
-                Some((directory.name.clone(), path))
+                let meant = shore.find(&ledger, file).await?;
+                Some((meant.name, meant.path))
             }
             None => None,
         };
@@ -116,21 +141,42 @@ impl Out {
     fn write(&mut self, receipt: &Receipt) -> io::Result<()> {
         let line = Line::of(receipt);
         match self.form {
-            Form::Csv => self.csv.serialize(line).map_err(io::Error::from),
-            Form::Json => {
-                serde_json::to_writer(&mut self.text, &line)?;
-                writeln!(self.text)
+            Form::Csv => self.csv.serialize(line.for_spreadsheets()).map_err(io::Error::from),
+            Form::Json => writeln!(self.text, "{}", visible_json(&serde_json::to_string(&line)?)),
+            Form::Text => {
+                let text = format!(
+                    "{}  {}  {}/{}  {} bytes  {}  {}",
+                    line.delivered, line.vessel, line.directory, line.file, line.bytes, line.sha256, line.verified
+                );
+                writeln!(self.text, "{}", visible(&text))
             }
-            Form::Text => writeln!(
-                self.text,
-                "{}  {}  {}/{}  {} bytes  {}  {}",
-                line.delivered, line.vessel, line.directory, line.file, line.bytes, line.sha256, line.verified
-            ),
         }
     }
 
     fn finish(mut self) -> io::Result<()> {
         self.csv.flush()?;
         self.text.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::no_formula;
+
+    #[test]
+    fn a_name_that_a_spreadsheet_would_run_is_text_in_csv() {
+        for (name, cell) in [
+            ("=HYPERLINK(1)", "'=HYPERLINK(1)"),
+            ("+1", "'+1"),
+            ("-2+3", "'-2+3"),
+            ("@SUM(A1)", "'@SUM(A1)"),
+            ("\t=1", "'\\t=1"),
+            ("\r=1", "'\\r=1"),
+            ("＝1", "'＝1"),
+            ("a=b", "a=b"),
+            ("", ""),
+        ] {
+            assert_eq!(no_formula(name.into()), cell);
+        }
     }
 }

@@ -1,14 +1,14 @@
 //! The shore as a command finds it: its settings, its ledger, and the running program where there is one.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use super::{Exit, load, runtime, say_error};
 use crate::clock::Clock;
-use crate::ledger::{Ledger, LedgerError, LedgerView, VersionStory};
-use crate::names::RelPath;
+use crate::ledger::{Ledger, LedgerError, LedgerView};
 use crate::orders::{Order, Orders};
-use crate::settings::{Directory, Settings};
-use crate::status::{self, Document, Gatherer, Place, SocketError};
+use crate::settings::Settings;
+use crate::status::{self, Document, Gatherer, Meant, Place, SocketError};
 
 /// Settings and where to ask.
 pub(super) struct Shore {
@@ -97,18 +97,16 @@ impl Shore {
                 // Nobody's ledger is made by an order.
                 drop(self.ledger().await?);
                 let ledger = Ledger::open(&self.settings.monster.database, Clock::system()).await?;
-                Ok(Orders::new(ledger, Default::default()).carry_out(order).await?)
+                let done = Orders::new(ledger.clone(), Default::default()).carry_out(order).await?;
+                ledger.close().await?;
+                Ok(done)
             }
             Err(e) => Err(e.into()),
         }
     }
 
     /// The file that is meant.
-    pub(super) async fn find(
-        &self,
-        ledger: &LedgerView,
-        file: &Path,
-    ) -> Result<(&Directory, RelPath, Vec<VersionStory>), Refusal> {
+    pub(super) async fn find(&self, ledger: &LedgerView, file: &Path) -> Result<Meant<'_>, Refusal> {
         let found = status::find(&self.settings, ledger, file).await?;
         found.ok_or_else(|| {
             let names: Vec<_> = self.settings.directories.iter().map(|d| d.name.as_str()).collect();
@@ -118,6 +116,32 @@ impl Shore {
                 names.join(", ")
             ))
         })
+    }
+
+    /// How many files wait in a directory that the settings name, or that the ledger remembers.
+    pub(super) async fn known_directory(&self, ledger: &LedgerView, name: &str) -> Result<u64, Refusal> {
+        let tallies = ledger.summary(0).await?.directories;
+        if let Some(tally) = tallies.iter().find(|tally| tally.directory.as_str() == name) {
+            return Ok(tally.waiting);
+        }
+        let configured = self.settings.directories.iter().map(|directory| directory.name.as_str());
+        let known: BTreeSet<_> = configured.chain(tallies.iter().map(|tally| tally.directory.as_str())).collect();
+        if known.contains(name) {
+            return Ok(0);
+        }
+        let known: Vec<_> = known.into_iter().collect();
+        Err(Refusal::usage(format!("no directory is called {name}; there is: {}", known.join(", "))))
+    }
+
+    /// A vessel that the settings name, or that the ledger remembers.
+    pub(super) async fn known_vessel(&self, ledger: &LedgerView, name: &str) -> Result<(), Refusal> {
+        match self.vessel(name) {
+            Err(unknown) => match ledger.summary(0).await?.tallies.iter().any(|tally| tally.vessel.as_str() == name) {
+                true => Ok(()),
+                false => Err(unknown),
+            },
+            Ok(_) => Ok(()),
+        }
     }
 
     /// A vessel of the settings, by its name.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::shore::{Refusal, Shore, on_shore};
-use super::{Exit, say, sizes};
+use super::{Exit, clear_screen, say, say_json, sizes};
 use crate::status::{DirectoryStatus, Document, LinkState, VesselStatus};
 
 /// How often it is shown again.
@@ -37,14 +37,16 @@ pub(super) fn status(settings: &Path, json: bool, watch: bool) -> Exit {
 
 async fn show(shore: &Shore, json: bool, watch: bool) -> Result<(), Refusal> {
     let document = shore.document().await?;
-    let text = match (json, watch) {
-        (true, true) => serde_json::to_string(&document)?,
-        (true, false) => serde_json::to_string_pretty(&document)?,
-        (false, _) => tables(&document),
-    };
-    // Home, then clear what is below: nothing flickers.
-    let clear = if watch && !json && std::io::stdout().is_terminal() { "\x1b[H\x1b[J" } else { "" };
-    say(format_args!("{clear}{}", text.trim_end()));
+    match (json, watch) {
+        (true, true) => say_json(&serde_json::to_string(&document)?),
+        (true, false) => say_json(&serde_json::to_string_pretty(&document)?),
+        (false, _) => {
+            if watch && std::io::stdout().is_terminal() {
+                clear_screen();
+            }
+            say(format_args!("{}", tables(&document).trim_end()));
+        }
+    }
     Ok(())
 }
 

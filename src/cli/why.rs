@@ -5,23 +5,23 @@ use std::path::Path;
 use jiff::Timestamp;
 
 use super::shore::on_shore;
-use super::{Exit, command, say, shell_word, sizes};
+use super::{Exit, command, say, say_json, shell_word, sizes};
 use crate::names::VesselName;
 use crate::status::{self, Chapter, Fate, Story, Telling};
 
 /// Tells it. The exit code says whether all of it is delivered.
 pub(super) fn why(settings: &Path, file: &Path, vessel: Option<&str>, json: bool) -> Exit {
     on_shore(settings, async |shore| {
-        if let Some(vessel) = vessel {
-            shore.vessel(vessel)?;
-        }
         let (document, ledger) = (shore.document().await?, shore.ledger().await?);
-        let (directory, path, versions) = shore.find(&ledger, file).await?;
+        if let Some(vessel) = vessel {
+            shore.known_vessel(&ledger, vessel).await?;
+        }
+        let meant = shore.find(&ledger, file).await?;
         let (command, word) = (command(&shore.settings), shell_word(&file.display().to_string()));
         let telling = Telling { settings: &shore.settings, document: &document, command: &command, file: &word };
-        let story = status::tell(&telling, directory, &path, &versions, vessel.map(VesselName::new).as_ref());
+        let story = status::tell(&telling, &meant, vessel.map(VesselName::new).as_ref());
         if json {
-            say(format_args!("{}", serde_json::to_string_pretty(&story)?));
+            say_json(&serde_json::to_string_pretty(&story)?);
         } else {
             show(&story, document.at);
         }

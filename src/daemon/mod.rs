@@ -12,6 +12,7 @@ mod views;
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -82,6 +83,9 @@ impl Report {
     }
 }
 
+/// How long closing the ledger may take.
+const CLOSING: Duration = Duration::from_secs(5);
+
 /// Most parked files that a report names.
 const MOST_PARKED: u32 = 1000;
 
@@ -124,6 +128,22 @@ pub async fn run(settings: Settings, mode: Mode, surroundings: Surroundings) -> 
         Mode::Once => (true, None),
         Mode::Forever(reloads) => (false, Some(reloads)),
     };
+    let outcome = run_with(settings, ledger.clone(), reloads, surroundings, once).await;
+    // What it keeps beside its file goes into it: a copy of that file alone is whole.
+    let closed = tokio::time::timeout(CLOSING, ledger.close()).await;
+    if let Ok(Err(e)) = closed {
+        tracing::warn!("the ledger was not closed in order, which the next start makes up for: {}", e.fault());
+    }
+    outcome
+}
+
+async fn run_with(
+    settings: Settings,
+    ledger: Ledger,
+    reloads: Option<Reloads>,
+    surroundings: Surroundings,
+    once: bool,
+) -> Result<Report, Fault> {
     let mut plan = Plan::new(settings, ledger, surroundings, once).await?;
     for directory in plan.directories() {
         directory.prepare().await?;

@@ -1,6 +1,6 @@
 //! What can go wrong with the ledger, and what follows from it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::fault::Fault;
@@ -43,15 +43,52 @@ pub enum LedgerError {
         why: String,
     },
     /// Something in it can't be.
-    #[error("the ledger holds {0}, which it can't")]
+    #[error("the ledger is corrupt: {0}")]
     Corrupt(String),
+    /// A copy of it could not be made.
+    #[error("the ledger can't be copied to {}: {why}", .to.display())]
+    NotCopied {
+        /// Where to.
+        to: PathBuf,
+        /// What the file system or the database said.
+        why: String,
+    },
     /// A transaction failed.
     #[error("the ledger failed: {0}")]
     Failed(#[source] Arc<sqlx::Error>),
 }
 
+/// How the reason begins why a damaged file can't be opened.
+const CORRUPT: &str = "it is corrupt: ";
+
+/// How to go on without what a corrupt ledger knew.
+const START_ANEW: &str = "check Database in [MONSTER]; if it names the ledger, stop contentmonster, and put a copy that `contentmonster backup` made in its place; or move the \
+                          ledger and the files beside it that begin with its name away and start anew: the files that are \
+                          still in a Location are delivered again, where a vessel holds one already only its hash is \
+                          compared, and receipts, the history and orders such as `pause` are lost";
+
+/// Whether SQLite says that the file is damaged (`SQLITE_CORRUPT`, 11) or never was a database (`SQLITE_NOTADB`, 26); the
+/// primary code is in the lowest byte (sqlite.org/rescode.html).
+fn is_corrupt(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(|error| error.code()?.parse::<i64>().ok());
+    code.is_some_and(|code| matches!(code & 0xff, 11 | 26))
+}
+
+impl LedgerError {
+    /// Why a file can't be opened.
+    pub(super) fn opening(file: &Path, error: &sqlx::Error) -> Self {
+        match is_corrupt(error) {
+            true => Self::Unusable { file: file.into(), why: format!("{CORRUPT}{error}") },
+            false => Self::Unusable { file: file.into(), why: error.to_string() },
+        }
+    }
+}
+
 impl From<sqlx::Error> for LedgerError {
     fn from(error: sqlx::Error) -> Self {
+        if is_corrupt(&error) {
+            return Self::Corrupt(error.to_string());
+        }
         Self::Failed(Arc::new(error))
     }
 }
@@ -64,8 +101,13 @@ impl LedgerError {
             Self::TooNew { .. } => "install that version again, or give this one its own Database",
             Self::TooOld { .. } => "start this contentmonster once: that brings the ledger up to date",
             Self::NotThere { .. } => "start contentmonster, which makes it; or check Database in [MONSTER]",
+            Self::Unusable { why, .. } if why.starts_with(CORRUPT) => START_ANEW,
             Self::Unusable { .. } => "check Database in [MONSTER], its directory's permissions and free space",
-            Self::Corrupt(_) | Self::Failed(_) => "check the disk that holds Database: its space and its health",
+            Self::Corrupt(_) => START_ANEW,
+            Self::NotCopied { .. } => {
+                "name a file that does not exist yet, in a directory with room that you may write to"
+            }
+            Self::Failed(_) => "check the disk that holds Database: its space and its health",
         })
     }
 }

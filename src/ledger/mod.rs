@@ -58,6 +58,15 @@ impl Ledger {
     }
 }
 
+/// Makes a consistent copy of a ledger file, whether or not another process writes to it meanwhile. The copy has mode 0600 and
+/// appears under its name once it is whole, flushed and found to be sound; nothing is overwritten.
+///
+/// # Errors
+/// [`LedgerError`] when the ledger isn't there or can't be read, or when the copy can't be made.
+pub async fn backup(ledger: &Path, to: &Path) -> Result<(), LedgerError> {
+    sqlite::backup(ledger, to).await
+}
+
 /// The ledger, only to be looked at. Cheap to clone.
 #[derive(Clone)]
 pub struct LedgerView(Arc<dyn Survey>);

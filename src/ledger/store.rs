@@ -153,6 +153,9 @@ pub trait Store: Outbox + Upkeep + Send + Sync {
     /// changes. `false`: it has ended, or every vessel has it.
     async fn forget(&self, version: VersionId) -> Result<bool>;
 
+    /// As [`Store::forget`], all versions of a directory, configured or not; gives how many there were.
+    async fn forget_all(&self, directory: &DirectoryName) -> Result<u64>;
+
     /// Enters that a vessel is to be left alone, or not any more.
     async fn pause(&self, vessel: &VesselName, paused: bool) -> Result<()>;
 

@@ -49,6 +49,9 @@ pub trait Upkeep: Send + Sync {
     /// now. A file of an older program is written anew for that, once, when nothing waits to be delivered.
     async fn compact(&self) -> Result<bool>;
 
+    /// Brings everything into the ledger's file and closes it; nothing can be asked or entered any more.
+    async fn close(&self) -> Result<()>;
+
     /// Writes to the ledger, to see whether it can be written to.
     async fn probe(&self) -> Result<()>;
 }

@@ -46,6 +46,8 @@ pub enum Kind {
     Socket,
     /// A block or character device.
     Device,
+    /// A file of the program's own, such as its settings or its ledger.
+    Own,
     /// `lstat` failed with this errno, so nobody knows.
     Unreadable(i32),
 }
@@ -70,6 +72,7 @@ impl fmt::Display for Kind {
             Self::Fifo => f.write_str("named pipe"),
             Self::Socket => f.write_str("socket"),
             Self::Device => f.write_str("device"),
+            Self::Own => f.write_str("file of contentmonster's own"),
             Self::Unreadable(errno) => write!(f, "thing that can't be looked at ({})", io_error(*errno)),
         }
     }
@@ -177,6 +180,7 @@ pub(super) fn see_in(
     }
     let found = |target| Found { path: path.clone(), traits: traits_of(&stat, rules), target };
     match kind {
+        FileType::RegularFile if rules.is_own(path, &stat) => Ok(Sight::Skipped(Kind::Own)),
         FileType::RegularFile => Ok(Sight::Taken(found(Vec::new()))),
         FileType::Directory => Ok(Sight::Directory(found(Vec::new()))),
         FileType::Symlink if rules.links() == Links::Copy => match readlinkat(directory, name, Vec::new()) {

@@ -5,18 +5,21 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
 
+use rustix::fs::Stat;
+
+use super::own::Own;
 use super::{PROCESSED, relocate};
 use crate::names::RelPath;
 use crate::settings::{Directory, Links};
 
 /// The rules of one directory. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Rules(Arc<Directory>);
+pub struct Rules(Arc<Directory>, Arc<Own>);
 
 impl Rules {
     /// The rules that a directory's settings make.
     pub fn new(settings: &Arc<Directory>) -> Self {
-        Self(settings.clone())
+        Self(settings.clone(), Arc::new(Own::new(settings.own_files.clone())))
     }
 
     /// Where the directory lies.
@@ -47,6 +50,11 @@ impl Rules {
     /// Whether a path may be taken, whatever it is.
     pub fn may_take(&self, path: &RelPath) -> bool {
         !self.leaves_alone(path) || (self.takes_directories() && self.enters(path))
+    }
+
+    /// Whether a file is one of the program's own.
+    pub(super) fn is_own(&self, path: &RelPath, stat: &Stat) -> bool {
+        self.1.holds(&self.0.location.join(path.as_path()), stat)
     }
 
     /// Whether a file of so many bytes is taken.
@@ -89,6 +97,10 @@ impl Rules {
 
 #[cfg(test)]
 impl Rules {
+    pub(super) fn settings(&self) -> Arc<Directory> {
+        self.0.clone()
+    }
+
     /// The rules of a directory at `location` with these lines in its section.
     pub(super) fn of(location: &Path, lines: &str) -> Self {
         let text = format!(
@@ -97,6 +109,6 @@ impl Rules {
         );
         let environment = crate::settings::Environment::default();
         let settings = crate::settings::Settings::parse(&text, Path::new("/settings.ini"), &environment).unwrap();
-        Self(Arc::new(settings.directories[0].clone()))
+        Self::new(&Arc::new(settings.directories[0].clone()))
     }
 }

@@ -5,12 +5,15 @@ mod journal;
 mod line;
 mod screen;
 mod syslog;
+mod thin;
+mod tidy;
 
 use std::io::{self, IsTerminal};
 use std::sync::Arc;
 
 use indicatif::MultiProgress;
 use tracing::Subscriber;
+use tracing_subscriber::filter::FilterExt;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::LookupSpan;
@@ -22,6 +25,8 @@ use file::LogFile;
 use journal::JOURNAL;
 use screen::AroundBars;
 use syslog::SYSLOG;
+use thin::Thin;
+use tidy::{Form, Tidy};
 
 /// The environment variable that sets what is logged, as `info` or `contentmonster::vessel=debug`.
 pub const VARIABLE: &str = "CONTENTMONSTER_LOG";
@@ -83,7 +88,7 @@ pub fn start(settings: Option<&Logging>, bars: Option<MultiProgress>) -> Result<
         }
     };
     // A test in the same process may have set up its own.
-    let _ = tracing_subscriber::registry().with(layer.with_filter(filter)).try_init();
+    let _ = tracing_subscriber::registry().with(layer.with_filter(filter.and(Thin::start()))).try_init();
     Ok(log)
 }
 
@@ -95,7 +100,12 @@ where
     S: Subscriber + for<'a> LookupSpan<'a>,
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
-    let layer = tracing_subscriber::fmt::layer().with_target(false).with_writer(writer);
+    let form = match (json, colours) {
+        (true, _) => Form::Json,
+        (false, true) => Form::Coloured,
+        (false, false) => Form::Text,
+    };
+    let layer = tracing_subscriber::fmt::layer().with_target(false).with_writer(Tidy::new(writer, form));
     if json { layer.json().flatten_event(true).boxed() } else { layer.with_ansi(colours).boxed() }
 }
 
@@ -105,7 +115,8 @@ where
     S: Subscriber + for<'a> LookupSpan<'a>,
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
-    let layer = tracing_subscriber::fmt::layer().with_target(false).with_writer(writer);
+    let form = if json { Form::Json } else { Form::Text };
+    let layer = tracing_subscriber::fmt::layer().with_target(false).with_writer(Tidy::new(writer, form));
     if json {
         layer.json().flatten_event(true).boxed()
     } else {

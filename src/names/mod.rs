@@ -14,7 +14,10 @@ pub use ours::{InstanceId, OurFile, assembly_name, part_name, probe_name};
 pub use rel_path::{RelPath, RelPathError};
 pub use remote_path::RemotePath;
 
-/// Shows bytes that are meant for a person: printable text as it is, everything else escaped.
+use crate::text::push_visible;
+
+/// Shows bytes that are meant for a person: text that shows as itself ([`crate::text::is_plain`]) as it is, everything else
+/// escaped.
 ///
 /// Quotes are not added; a newline becomes `\n`, a byte that is no UTF-8 becomes `\xNN`.
 pub(crate) fn display_bytes(bytes: &[u8]) -> String {
@@ -23,8 +26,7 @@ pub(crate) fn display_bytes(bytes: &[u8]) -> String {
         for c in piece.valid().chars() {
             match c {
                 '\\' => shown.push_str("\\\\"),
-                c if c.is_control() => shown.extend(c.escape_default()),
-                c => shown.push(c),
+                c => push_visible(&mut shown, c),
             }
         }
         for byte in piece.invalid() {
@@ -44,5 +46,6 @@ mod tests {
         assert_eq!(display_bytes(b"two\nlines\x1b[2J"), "two\\nlines\\u{1b}[2J");
         assert_eq!(display_bytes(b"caf\xe9"), "caf\\xe9");
         assert_eq!(display_bytes("café".as_bytes()), "café");
+        assert_eq!(display_bytes("\u{202e}fdp.exe\u{200b}".as_bytes()), "\\u{202e}fdp.exe\\u{200b}");
     }
 }

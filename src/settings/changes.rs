@@ -51,6 +51,7 @@ impl Directory {
             min_age: other.min_age,
             keep_processed: other.keep_processed,
             hooks: other.hooks.clone(),
+            own_files: other.own_files.clone(),
             ..self.clone()
         };
         shores == *other

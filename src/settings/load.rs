@@ -4,14 +4,17 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::sync::Arc;
 
 use super::environment::Environment;
 use super::keys::{self, SectionKind};
 use super::lines::{self, Section};
+use super::overlap::Overlaps;
 use super::problems::{Complaint, Place, Problems, SettingsError};
 use super::sections::{self, Surroundings, View};
 use super::values::Start;
-use super::{Settings, checks, local, secrets};
+use super::{Directory, OwnFiles, Settings, checks, local, secrets};
+use crate::text::is_plain;
 
 impl Settings {
     /// Reads a settings file, and the secrets it names.
@@ -56,14 +59,21 @@ impl Settings {
         let vessels =
             typed(&cast.vessels, |name, section| surroundings.vessel(&view(SectionKind::Vessel, Some(section)), name));
 
-        checks::locations(&directories, &problems);
+        let overlaps = Overlaps::new(&directories, &vessels, &problems);
+        overlaps.check();
         checks::destinations(&directories, &vessels, &problems);
-        local::check_places(&directories, &vessels, &problems);
+        local::check_places(&directories, &overlaps.reaches, &vessels, &problems);
+        let own_files = OwnFiles::of(&absolute, &sections, &start, monster.as_ref(), &vessels);
+        own_files.check(&directories, &overlaps.reaches, &problems);
+        let own_files = Arc::new(own_files);
         let warnings = problems.finish()?;
         let mut settings = Self {
             file: absolute,
             monster: monster.expect("what is missing was reported"),
-            directories: directories.into_iter().map(|(directory, _)| directory).collect(),
+            directories: directories
+                .into_iter()
+                .map(|(directory, _)| Directory { own_files: own_files.clone(), ..directory })
+                .collect(),
             vessels: vessels.into_iter().map(|(vessel, _)| vessel).collect(),
             warnings,
         };
@@ -167,6 +177,10 @@ fn usable(name: &str) -> Result<(), Complaint> {
     }
     if name.contains(',') {
         return Err(Complaint::new("there is a comma in the name", "choose a name without one"));
+    }
+    if let Some(c) = name.chars().find(|c| !is_plain(*c)) {
+        let message = format!("there is a character in the name that does not show: {}", c.escape_default());
+        return Err(Complaint::new(message, "write the name anew without it"));
     }
     Ok(())
 }

@@ -4,6 +4,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use super::problems::{Complaint, Place, Problems};
+use super::reach::Reach;
 use super::sections::View;
 use super::{Directory, Settings, Vessel};
 use crate::names::{DirectoryName, RemotePath};
@@ -130,7 +131,12 @@ pub(super) fn check_keys(view: &View<'_>, address: &str) {
 
 /// A target must not hold what is copied, or lie in it: what is delivered would be taken for a new source, or a source
 /// replaced by a copy of another.
-pub(super) fn check_places(directories: &[(Directory, Place)], vessels: &[(Vessel, Place)], problems: &Problems) {
+pub(super) fn check_places(
+    directories: &[(Directory, Place)],
+    locations: &[Reach],
+    vessels: &[(Vessel, Place)],
+    problems: &Problems,
+) {
     for (vessel, vessel_place) in vessels {
         let Some(target) = &vessel.local else { continue };
         for (directory, directory_place) in directories.iter().filter(|(d, _)| vessel.takes(&d.name)) {
@@ -150,9 +156,10 @@ pub(super) fn check_places(directories: &[(Directory, Place)], vessels: &[(Vesse
                 refuse(format!("`{shown}` is relative, and there is no login directory with Transport = local"));
                 continue;
             }
-            let overlapping =
-                directories.iter().find(|(d, _)| path.starts_with(&d.location) || d.location.starts_with(&path));
-            if let Some((other, _)) = overlapping {
+            let reach = Reach::of(std::slice::from_ref(&path)).remove(0);
+            let meets = |location: &Reach| location.holds(&reach).is_some() || reach.holds(location).is_some();
+            let overlapping = directories.iter().zip(locations).find(|(_, location)| meets(location));
+            if let Some(((other, _), _)) = overlapping {
                 let source = other.location.display();
                 refuse(format!(
                     "{shown} on this host overlaps with the Location of [Directory {}], {source}",

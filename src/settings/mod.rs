@@ -1,6 +1,7 @@
 //! What the operator configured: the settings file, parsed, checked and typed.
 //!
-//! Reads the file, the secrets it names and the ssh config, nothing else: no network, no ledger, no directory is looked at.
+//! Reads the file, the secrets it names and the ssh config, and asks the disk where each `Location` leads; nothing else: no
+//! network, no ledger, no directory is listed.
 //!
 //! The text goes through three steps. First each line is looked at by itself, malformed ones are refused, and rust-ini
 //! gives sections, keys and values. Then each section is typed, its values taken from itself, from `[DEFAULT]`, or from
@@ -18,9 +19,12 @@ mod load;
 mod local;
 mod logging;
 mod mirror;
+mod overlap;
+mod own_files;
 mod patterns;
 mod problems;
 mod rate;
+mod reach;
 mod secrets;
 mod sections;
 mod ssh_config;
@@ -35,6 +39,7 @@ use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::names::{DirectoryName, RelPath, RemotePath, VesselName};
@@ -47,6 +52,7 @@ pub use link::{Assembly, CongestionControl, Connections, Delta};
 pub use local::{LocalPlace, LocalTarget};
 pub use logging::{LogFormat, LogLevel, LogTarget, Logging};
 pub use mirror::{Links, MaxDelete, Mode};
+pub use own_files::OwnFiles;
 pub use patterns::{Globs, Patterns};
 pub use problems::{Problem, SettingsError};
 pub use rate::RateSchedule;
@@ -149,6 +155,8 @@ pub struct Directory {
     /// Where `Location` is one file: its name; `location` is then the directory that holds it, and the remote locations are
     /// the file's own. Nobody can know before looking at the disk: see [`Directory::of_one_file`].
     pub only: Option<RelPath>,
+    /// The program's own files, which are never taken.
+    pub own_files: Arc<OwnFiles>,
 }
 
 impl Directory {

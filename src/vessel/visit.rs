@@ -11,6 +11,7 @@ use super::Vessel;
 use super::advance::Coming;
 use super::batch::Batches;
 use super::lanes::Lanes;
+use super::same_host::Places;
 use super::temp_dir;
 use crate::digest::Digest;
 use crate::fault::{Cause, Fault};
@@ -42,6 +43,8 @@ pub(super) struct Visit {
     /// What was made or found on this connection and is not asked for again, until something shows that it is gone.
     temp_dir: Mutex<bool>,
     made_dirs: Mutex<HashMap<RemotePath, Arc<OnceCell<()>>>>,
+    /// Which directories' places are known not to be their sources.
+    pub(super) places: Places,
 }
 
 impl Visit {
@@ -58,6 +61,7 @@ impl Visit {
             arrival: std::sync::Mutex::new(arrival),
             temp_dir: Mutex::new(false),
             made_dirs: Mutex::default(),
+            places: Places::default(),
         }
     }
 
@@ -66,7 +70,10 @@ impl Visit {
         match self.vessel.directories.get(&version.directory) {
             Some((directory, _)) => Ok(self.vessel.settings.destination(&directory, &version.path)),
             None => Err(Fault::file(format_args!("[Directory {}] is not configured any more", version.directory))
-                .mend("configure it again, or let the delivery rest")
+                .mend(format_args!(
+                    "write it again in the settings, or give up what waits in it: contentmonster forget --all '{}'",
+                    version.directory
+                ))
                 .of(Cause::Settings)),
         }
     }

@@ -9,6 +9,7 @@
 )]
 
 mod addresses;
+mod backup;
 mod book;
 mod browser;
 mod certificates;
@@ -16,6 +17,7 @@ mod churn;
 mod command_line;
 mod delivery;
 mod delta;
+mod doors;
 mod embedded_vessel;
 mod faults;
 mod fleet;
@@ -33,10 +35,13 @@ mod logging;
 mod logins;
 mod mirror;
 mod outages;
+mod overlap;
+mod own_files;
 mod packaging;
 mod read_once;
 mod refusals;
 mod reload;
+mod renamed;
 mod retire;
 mod rights;
 mod security_keys;

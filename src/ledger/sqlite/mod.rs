@@ -4,6 +4,7 @@
 //! `synchronous=NORMAL`: a power cut may take the last transactions, never the file. Each of them is one that the workflows
 //! make again: an admission by the next scan, an acknowledgement by looking at the destination.
 
+mod backup;
 mod group;
 mod json;
 mod lock;
@@ -35,6 +36,8 @@ use lock::Lock;
 use outbox::Listeners;
 use survey::Readers;
 
+pub(super) use backup::backup;
+
 type Result<T> = std::result::Result<T, LedgerError>;
 
 /// Numbered and embedded. A published one is never changed: its checksum is kept in the ledger.
@@ -62,7 +65,6 @@ pub(super) struct Sqlite {
 impl Sqlite {
     pub(super) async fn open(file: &Path, clock: Clock) -> Result<Self> {
         let lock = Lock::take(file)?;
-        let unusable = |why: String| LedgerError::Unusable { file: file.into(), why };
         let options = options(file)
             .create_if_missing(true)
             .journal_mode(SqliteJournalMode::Wal)
@@ -70,9 +72,10 @@ impl Sqlite {
             .foreign_keys(true);
         // A file that is there already keeps what it was made with.
         let writing = options.clone().auto_vacuum(SqliteAutoVacuum::Incremental);
-        let writer = pool(1).connect_with(writing).await.map_err(|e| unusable(e.to_string()))?;
+        let failed = |error: sqlx::Error| LedgerError::opening(file, &error);
+        let writer = pool(1).connect_with(writing).await.map_err(failed)?;
         MIGRATIONS.run(&writer).await.map_err(|e| migration_error(e, file.into()))?;
-        let readers = pool(2).connect_with(options.read_only(true)).await.map_err(|e| unusable(e.to_string()))?;
+        let readers = pool(2).connect_with(options.read_only(true)).await.map_err(failed)?;
         let instance = instance(&writer).await?;
         let listeners = Listeners::default();
         let group = Group::start(writer.clone(), clock.clone(), listeners.clone());
@@ -96,17 +99,36 @@ impl Sqlite {
             Ok(false) => return Err(LedgerError::NotThere { file: file.into() }),
             Err(e) => return Err(unusable(e.to_string())),
         }
-        let readers = pool(1).connect_with(options(file).read_only(true)).await.map_err(|e| unusable(e.to_string()))?;
+        let failed = |error: sqlx::Error| LedgerError::opening(file, &error);
+        let readers = pool(1).connect_with(options(file).read_only(true)).await.map_err(failed)?;
+        // A new file has no tables until its owner has made them.
+        let known = sqlx::query_scalar("SELECT count(*) FROM sqlite_schema WHERE name = '_sqlx_migrations'");
+        let known: i64 = known.fetch_one(&readers).await.map_err(failed)?;
+        if known == 0 {
+            return Err(LedgerError::NotThere { file: file.into() });
+        }
         let form: i64 = sqlx::query_scalar("SELECT coalesce(max(version), 0) FROM _sqlx_migrations WHERE success")
             .fetch_one(&readers)
             .await
-            .map_err(|_| LedgerError::NotThere { file: file.into() })?;
+            .map_err(failed)?;
         let ours = MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or_default();
         match form.cmp(&ours) {
             std::cmp::Ordering::Less => Err(LedgerError::TooOld { file: file.into() }),
             std::cmp::Ordering::Equal => Ok(Arc::new(Readers(readers))),
             std::cmp::Ordering::Greater => Err(LedgerError::TooNew { file: file.into(), form }),
         }
+    }
+
+    /// Brings everything into the ledger's file, so that this file alone is the whole of it, and closes it.
+    async fn shut(&self) -> Result<()> {
+        self.readers.close().await;
+        let mut writer = self.writer.acquire().await?;
+        // Somebody who reads it at this moment keeps a part of it in the `-wal`; the next start takes that over.
+        sqlx::query("PRAGMA busy_timeout = 1000").execute(&mut *writer).await?;
+        sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").execute(&mut *writer).await?;
+        drop(writer);
+        self.writer.close().await;
+        Ok(())
     }
 
     /// Milliseconds since 1970.
@@ -129,6 +151,7 @@ fn pool(connections: u32) -> SqlitePoolOptions {
 fn migration_error(error: MigrateError, file: PathBuf) -> LedgerError {
     match error {
         MigrateError::VersionMissing(form) | MigrateError::VersionTooNew(form, _) => LedgerError::TooNew { file, form },
+        MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => LedgerError::opening(&file, &error),
         error => LedgerError::Unusable { file, why: error.to_string() },
     }
 }

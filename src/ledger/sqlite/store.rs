@@ -12,7 +12,7 @@ use sqlx::sqlite::SqliteRow;
 
 use super::group::Entry;
 use super::survey::Readers;
-use super::transitions::{end_vanished, forget, insert, last_of_each_path, settle_all, supersede};
+use super::transitions::{end_vanished, forget, forget_all, insert, last_of_each_path, settle_all, supersede};
 use super::{Result, Sqlite, json, outlines, rows};
 use crate::digest::Digest;
 use crate::ledger::{CurrentVersion, LastDelivered, Parked, Store, Survey};
@@ -344,6 +344,13 @@ impl Store for Sqlite {
     async fn forget(&self, version: VersionId) -> Result<bool> {
         let mut transaction = self.writer.begin().await?;
         let forgotten = forget(&mut transaction, version.0, self.now()).await?;
+        transaction.commit().await?;
+        Ok(forgotten)
+    }
+
+    async fn forget_all(&self, directory: &DirectoryName) -> Result<u64> {
+        let mut transaction = self.writer.begin().await?;
+        let forgotten = forget_all(&mut transaction, directory, self.now()).await?;
         transaction.commit().await?;
         Ok(forgotten)
     }

@@ -85,6 +85,32 @@ pub(super) async fn forget(transaction: &mut Transaction<'_, Sqlite>, version: i
     Ok(true)
 }
 
+/// The same of all versions of a directory; gives how many.
+pub(super) async fn forget_all(
+    transaction: &mut Transaction<'_, Sqlite>,
+    directory: &DirectoryName,
+    now: i64,
+) -> Result<u64> {
+    sqlx::query(
+        "UPDATE delivery SET state = 'superseded', parked = 0
+         WHERE state NOT IN ('acknowledged', 'superseded') AND version IN (
+             SELECT id FROM version
+             WHERE directory = ? AND ended_at IS NULL AND complete = 0 AND forgotten_at IS NULL)",
+    )
+    .bind(directory.as_str())
+    .execute(&mut **transaction)
+    .await?;
+    let forgotten = sqlx::query(
+        "UPDATE version SET forgotten_at = ?
+         WHERE directory = ? AND ended_at IS NULL AND complete = 0 AND forgotten_at IS NULL",
+    )
+    .bind(now)
+    .bind(directory.as_str())
+    .execute(&mut **transaction)
+    .await?;
+    Ok(forgotten.rows_affected())
+}
+
 /// Of several versions of a path only the last one is worth entering.
 pub(super) fn last_of_each_path(versions: &[NewVersion]) -> Vec<&NewVersion> {
     let last: HashMap<_, _> = versions.iter().enumerate().map(|(at, new)| (&new.path, at)).collect();

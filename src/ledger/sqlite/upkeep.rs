@@ -113,6 +113,10 @@ impl Upkeep for Sqlite {
         Ok(false)
     }
 
+    async fn close(&self) -> Result<()> {
+        self.shut().await
+    }
+
     async fn probe(&self) -> Result<()> {
         sqlx::query("UPDATE instance SET id = id").execute(&self.writer).await?;
         Ok(())

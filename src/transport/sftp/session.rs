@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use super::SftpError;
 use super::window::{InFlight, Window};
 use super::wire::{self, Reader, Reply, kind};
+use crate::text::excerpt;
 
 /// Requests queued for the writer; each holds its payload, which the [`Window`] bounds.
 const QUEUE: usize = 64;
@@ -353,7 +354,7 @@ fn said_instead(arrived: &[u8]) -> SftpError {
     const MOST: usize = 200;
     match std::str::from_utf8(&arrived[..arrived.len().min(MOST)]) {
         Ok(text) if text.chars().all(|c| !c.is_control() || c.is_whitespace()) => {
-            SftpError::Lost(format!("in place of SFTP it says {:?}", text.trim()))
+            SftpError::Lost(format!("in place of SFTP it says \"{}\"", excerpt(text)))
         }
         _ => SftpError::Garbled,
     }

@@ -5,6 +5,8 @@
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
+use crate::text::excerpt;
+
 /// The largest packet taken from a vessel, in bytes: OpenSSH's own limit (256 KiB) and room for the head.
 ///
 /// Whoever announces more is not speaking SFTP, or means us ill.
@@ -220,7 +222,7 @@ impl Reader {
             kind::STATUS => {
                 let code = self.u32()?;
                 // Some servers leave the message out, which version 3 of the draft doesn't allow; nothing hangs on it.
-                let message = self.string().map(|m| String::from_utf8_lossy(&m).into_owned()).unwrap_or_default();
+                let message = self.string().map(excerpt).unwrap_or_default();
                 Ok(Reply::Status { code, message })
             }
             kind::HANDLE => Ok(Reply::Handle(self.string()?)),

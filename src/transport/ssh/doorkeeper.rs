@@ -9,6 +9,7 @@ use russh::keys::PublicKeyOrCertificate;
 
 use super::congestion::Congestion;
 use super::host_key::{HostKeys, SeenKey};
+use crate::text::excerpt;
 use crate::transport::ConnectError;
 
 /// What came up during a connection's life that a message will want to say.
@@ -89,9 +90,7 @@ impl Handler for Doorkeeper {
     async fn disconnected(&mut self, reason: DisconnectReason<Self::Error>) -> Result<(), Self::Error> {
         self.notes.lock().hung_up = matches!(reason, DisconnectReason::ReceivedDisconnect(_));
         let (why, outcome) = match reason {
-            DisconnectReason::ReceivedDisconnect(info) => {
-                (format!("it hung up: {}", info.message.trim().escape_debug()), Ok(()))
-            }
+            DisconnectReason::ReceivedDisconnect(info) => (format!("it hung up: {}", excerpt(&info.message)), Ok(())),
             DisconnectReason::Error(e) => (e.to_string(), Err(e)),
         };
         self.notes.lock().ended = Some(why);

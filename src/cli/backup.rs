@@ -1,0 +1,16 @@
+//! `backup`: a copy of the ledger for safe keeping.
+
+use std::path::Path;
+
+use super::shore::on_shore;
+use super::{Exit, say};
+use crate::ledger;
+
+/// Makes it.
+pub(super) fn backup(settings: &Path, to: &Path) -> Exit {
+    on_shore(settings, async |shore| {
+        ledger::backup(&shore.settings.monster.database, to).await?;
+        say(format_args!("the ledger {} is copied to {}", shore.settings.monster.database.display(), to.display()));
+        Ok(Exit::Good)
+    })
+}

@@ -1,0 +1,93 @@
+//! Whether a file is one of the program's own, under whatever name it is found: through a link, a bind mount or as a hard
+//! link.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+use rustix::fs::Stat;
+
+use crate::settings::OwnFiles;
+
+/// How long what the files were is believed.
+const FRESH: Duration = Duration::from_secs(1);
+
+/// The program's own files and what they are on the disk.
+#[derive(Debug)]
+pub(super) struct Own {
+    files: Arc<OwnFiles>,
+    known: Mutex<Known>,
+}
+
+/// Devices and inodes. They are asked for anew when that is some time ago, and for a file that changed since: it may be a
+/// new one of ours.
+#[derive(Debug, Default)]
+struct Known {
+    fixed: Vec<(u64, u64)>,
+    changing: Vec<(u64, u64)>,
+    asked: Option<Instant>,
+    /// In seconds since 1970, as a file's time of change.
+    at: i64,
+}
+
+impl Own {
+    pub(super) fn new(files: Arc<OwnFiles>) -> Self {
+        Self { files, known: Mutex::default() }
+    }
+
+    /// Whether a file is one of them.
+    pub(super) fn holds(&self, path: &Path, stat: &Stat) -> bool {
+        if self.files.fixed.contains(path) || self.files.changing.contains(path) {
+            return true;
+        }
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.asked.is_none_or(|asked| asked.elapsed() >= FRESH) {
+            *known = Known { fixed: identities(&self.files.fixed), asked: Some(Instant::now()), ..Known::default() };
+        }
+        // A second of doubt, for the kernel's clock for files lags behind.
+        if known.at == 0 || stat.st_ctime + 1 >= known.at {
+            known.at = SystemTime::now()
+                .duration_since(SystemTime::UNIX_EPOCH)
+                .map_or(1, |since| since.as_secs().cast_signed());
+            known.changing = identities(&self.files.changing);
+        }
+        let identity = (stat.st_dev, stat.st_ino);
+        known.fixed.contains(&identity) || known.changing.contains(&identity)
+    }
+}
+
+fn identities(files: &BTreeSet<PathBuf>) -> Vec<(u64, u64)> {
+    files.iter().filter_map(|file| fs::metadata(file).ok()).map(|meta| (meta.dev(), meta.ino())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+
+    #[test]
+    fn a_file_of_our_own_is_known_under_every_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let place = |name: &str| dir.path().join(name);
+        fs::create_dir(place("real")).unwrap();
+        symlink("real", place("link")).unwrap();
+        fs::write(place("real/settings.ini"), "secret").unwrap();
+        fs::hard_link(place("real/settings.ini"), place("real/other name")).unwrap();
+        fs::write(place("real/cargo"), "cargo").unwrap();
+        let files = OwnFiles {
+            fixed: [place("real/settings.ini"), place("no such key")].into(),
+            changing: [place("real/ledger"), place("real/ledger-wal")].into(),
+        };
+        let own = Own::new(Arc::new(files));
+        let holds = |name: &str| own.holds(&place(name), &rustix::fs::stat(place(name)).unwrap());
+        for name in ["real/settings.ini", "link/settings.ini", "real/other name"] {
+            assert!(holds(name), "{name}");
+        }
+        assert!(!holds("real/cargo"));
+        fs::write(place("real/ledger-wal"), "").unwrap();
+        assert!(holds("real/ledger-wal") && holds("link/ledger-wal"), "one that was made just now");
+    }
+}

@@ -1,0 +1,175 @@
+//! Warnings that come again and again: the first are logged, the others counted, and the count is logged.
+//!
+//! A vessel that means ill, or a disk that fails, can cause thousands in a second. Warnings are of one kind when one line of
+//! the program makes them for one vessel and one directory. What is wrong with each file `why` and `status` tell.
+
+use std::collections::HashMap;
+use std::fmt::{self, Write};
+use std::hash::{BuildHasher, RandomState};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
+use std::time::{Duration, Instant};
+
+use tracing::field::{Field, Visit};
+use tracing::level_filters::LevelFilter;
+use tracing::subscriber::Interest;
+use tracing::{Event, Level, Metadata};
+use tracing_subscriber::layer::{Context, Filter};
+
+/// How long warnings of a kind are counted together.
+const SPAN: Duration = Duration::from_secs(300);
+/// How many warnings of a kind are logged within [`SPAN`].
+const MOST_OF_A_KIND: u32 = 50;
+/// How many that are alike to the letter.
+const MOST_ALIKE: u32 = 3;
+/// How many kinds are told apart; those beyond share one count.
+const MOST_KINDS: usize = 4096;
+/// How often it is looked whether a span is over.
+const BEAT: Duration = Duration::from_secs(5);
+
+/// Lets warnings and errors through until there are too many of a kind.
+#[derive(Clone)]
+pub(super) struct Thin(Arc<Counts>);
+
+#[derive(Default)]
+struct Counts {
+    hasher: RandomState,
+    kinds: Mutex<HashMap<u64, Count>>,
+}
+
+struct Count {
+    since: Instant,
+    logged: u32,
+    left_out: u64,
+    /// The first of them.
+    sample: String,
+}
+
+impl Thin {
+    /// Starts the thread that tells how many were left out. It ends with the last handle.
+    pub(super) fn start() -> Self {
+        let counts = Arc::new(Counts::default());
+        let weak = Arc::downgrade(&counts);
+        // Without the thread they are still thinned, only not counted aloud.
+        let _ = std::thread::Builder::new().name("thinned-log".to_owned()).spawn(move || tell(&weak));
+        Self(counts)
+    }
+}
+
+/// Logs every while what was left out.
+fn tell(counts: &Weak<Counts>) {
+    loop {
+        std::thread::sleep(BEAT);
+        let Some(counts) = counts.upgrade() else { return };
+        for Count { left_out, sample, .. } in counts.over(Instant::now()).into_iter().filter(|count| count.left_out > 0)
+        {
+            let minutes = SPAN.as_secs() / 60;
+            tracing::warn!("{left_out} more warnings like this one came within {minutes} minutes: {sample}");
+        }
+    }
+}
+
+impl Counts {
+    fn kinds(&self) -> MutexGuard<'_, HashMap<u64, Count>> {
+        self.kinds.lock().expect("no code panics while it holds this lock")
+    }
+
+    /// Whether one more of this kind is logged.
+    fn admits(&self, kind: u64, most: u32, sample: &str, now: Instant) -> bool {
+        let mut kinds = self.kinds();
+        let kind = if kinds.len() < MOST_KINDS || kinds.contains_key(&kind) { kind } else { 0 };
+        let fresh = || Count { since: now, logged: 0, left_out: 0, sample: sample.to_owned() };
+        let count = kinds.entry(kind).or_insert_with(fresh);
+        let admitted = count.logged < most;
+        if admitted {
+            count.logged += 1
+        } else {
+            count.left_out += 1
+        }
+        admitted
+    }
+
+    /// Takes out the counts whose span is over.
+    fn over(&self, now: Instant) -> Vec<Count> {
+        let is_over = |count: &Count| now.saturating_duration_since(count.since) >= SPAN;
+        self.kinds().extract_if(|_, count| is_over(count)).map(|(_, count)| count).collect()
+    }
+
+    fn admits_event(&self, metadata: &Metadata<'_>, words: &Words, now: Instant) -> bool {
+        let place = (metadata.file(), metadata.line(), metadata.target());
+        let alike = self.hasher.hash_one((place, &words.whom, &words.text));
+        let kind = self.hasher.hash_one((place, &words.whom));
+        self.admits(alike, MOST_ALIKE, &words.text, now) && self.admits(kind, MOST_OF_A_KIND, &words.text, now)
+    }
+}
+
+impl<S> Filter<S> for Thin {
+    fn enabled(&self, _: &Metadata<'_>, _: &Context<'_, S>) -> bool {
+        true
+    }
+
+    fn callsite_enabled(&self, _: &'static Metadata<'static>) -> Interest {
+        Interest::always()
+    }
+
+    fn max_level_hint(&self) -> Option<LevelFilter> {
+        Some(LevelFilter::TRACE)
+    }
+
+    fn event_enabled(&self, event: &Event<'_>, _: &Context<'_, S>) -> bool {
+        let metadata = event.metadata();
+        // `Level` orders by how much is said.
+        if *metadata.level() > Level::WARN || metadata.target() == module_path!() {
+            return true;
+        }
+        let mut words = Words::default();
+        event.record(&mut words);
+        self.0.admits_event(metadata, &words, Instant::now())
+    }
+}
+
+/// What an event says, and of whom.
+#[derive(Default)]
+struct Words {
+    whom: String,
+    text: String,
+}
+
+impl Visit for Words {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        // Writing to a `String` doesn't fail.
+        let _ = match field.name() {
+            "message" => write!(self.text, "{value:?}"),
+            "vessel" | "directory" => {
+                write!(self.whom, "{value:?} ").and_then(|()| write!(self.text, " {}={value:?}", field.name()))
+            }
+            name => write!(self.text, " {name}={value:?}"),
+        };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn warnings_of_a_kind_are_logged_up_to_a_number_and_then_counted() {
+        let (counts, start) = (Counts::default(), Instant::now());
+        let logged = (0..100_000).filter(|_| counts.admits(7, MOST_OF_A_KIND, "the link flaps", start)).count();
+        assert_eq!(logged, MOST_OF_A_KIND as usize);
+        assert!(counts.admits(8, MOST_OF_A_KIND, "another", start));
+        assert!(counts.over(start + SPAN / 2).is_empty());
+        let over = counts.over(start + SPAN);
+        let of_the_kind = over.iter().find(|count| count.left_out > 0).unwrap();
+        assert_eq!((of_the_kind.left_out, of_the_kind.sample.as_str()), (99_950, "the link flaps"));
+        assert!(counts.admits(7, MOST_OF_A_KIND, "the link flaps", start + SPAN));
+    }
+
+    #[test]
+    fn a_million_different_warnings_take_bounded_room() {
+        let (counts, start) = (Counts::default(), Instant::now());
+        for kind in 1..1_000_000 {
+            counts.admits(kind, 1, "x", start);
+        }
+        assert!(counts.kinds().len() <= MOST_KINDS + 1);
+    }
+}

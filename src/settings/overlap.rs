@@ -1,0 +1,301 @@
+//! Sections that lie in each other's way: on this host by their `Location`, on a vessel by their `RemoteLocation`.
+//!
+//! An error is what can lose a file or has two sections fight over one: a directory whose sources another one moves away,
+//! files of two directories under one name, a mirror that deletes what another directory delivered. What is well defined is
+//! allowed: mirrors that share a `Location`, places in each other that share no name. DESIGN.md has the table.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::path::{Path, PathBuf};
+
+use super::problems::{Complaint, Place, Problems};
+use super::reach::{self, Reach};
+use super::{Directory, KeepProcessed, Vessel};
+
+/// Where delivered sources go, below a `Location`.
+const PROCESSED: &str = "processed";
+
+/// The sections with what the disk says of them.
+pub(super) struct Overlaps<'a> {
+    directories: &'a [(Directory, Place)],
+    vessels: &'a [(Vessel, Place)],
+    /// Of each directory's `Location`.
+    pub(super) reaches: Vec<Reach>,
+    problems: &'a Problems,
+}
+
+impl<'a> Overlaps<'a> {
+    /// Asks the disk where each `Location` leads.
+    pub(super) fn new(
+        directories: &'a [(Directory, Place)],
+        vessels: &'a [(Vessel, Place)],
+        problems: &'a Problems,
+    ) -> Self {
+        let locations: Vec<PathBuf> = directories.iter().map(|(directory, _)| directory.location.clone()).collect();
+        let reaches = Reach::of(&locations);
+        for ((_, place), _) in directories.iter().zip(&reaches).filter(|(_, reach)| !reach.answered) {
+            let message = "its disk does not answer, so whether it overlaps with another Location is not known";
+            let complaint = Complaint::new(message, "run `contentmonster check` once the disk is back");
+            problems.warn(place.clone().at_key("Location"), complaint);
+        }
+        Self { directories, vessels, reaches, problems }
+    }
+
+    /// Reports what lies in each other's way on this host and on the vessels.
+    pub(super) fn check(&self) {
+        for one in 0..self.directories.len() {
+            for other in one + 1..self.directories.len() {
+                self.check_sources(one, other);
+            }
+        }
+        self.check_vessels();
+    }
+
+    fn check_sources(&self, one: usize, other: usize) {
+        for (outer, inner) in [(one, other), (other, one)] {
+            let archive = self.reaches[outer].beside_or_below(PROCESSED);
+            if !self.directory(outer).is_mirror()
+                && let Some(below) = archive.holds(&self.reaches[inner])
+            {
+                return self.check_archive(outer, inner, &below);
+            }
+        }
+        if let Some(below) = self.reaches[one].holds(&self.reaches[other]) {
+            if below.as_os_str().is_empty() {
+                self.check_shared(one, other)
+            } else {
+                self.check_nested(one, other, &below)
+            }
+        } else if let Some(below) = self.reaches[other].holds(&self.reaches[one]) {
+            self.check_nested(other, one, &below);
+        }
+    }
+
+    /// Two directories over one location would retire each other's sources before they are delivered; mirrors take nothing
+    /// away.
+    fn check_shared(&self, one: usize, other: usize) {
+        if self.directory(one).is_mirror() && self.directory(other).is_mirror() {
+            return;
+        }
+        let message =
+            format!("is the Location of [Directory {}] too{}", self.directory(one).name, self.shown(other, one));
+        let remedy = "give each directory its own, or make one section of the two; only mirrors may share one";
+        self.report(other, Complaint::new(message, remedy));
+    }
+
+    /// A location in another's `processed/`: a chain, as long as nothing goes from there by itself.
+    fn check_archive(&self, outer: usize, inner: usize, below: &Path) {
+        let name = &self.directory(outer).name;
+        let stays = self.directory(outer).keep_processed == KeepProcessed::Forever;
+        if stays && below.as_os_str().is_empty() {
+            let message = format!("is where [Directory {name}] puts its delivered files");
+            let remedy =
+                "what is delivered there will be sent on from here; choose another Location if that isn't meant";
+            let place = self.directories[inner].1.clone().at_key("Location");
+            return self.problems.warn(place, Complaint::new(message, remedy));
+        }
+        let message = match below.as_os_str().is_empty() {
+            true => format!(
+                "is where [Directory {name}] puts its delivered files, and its KeepProcessed removes them, delivered from \
+                 here or not"
+            ),
+            false => format!("is in the processed/ of [Directory {name}]{}", self.shown(inner, outer)),
+        };
+        let remedy = format!("choose a Location outside of what [Directory {name}] manages");
+        self.report(inner, Complaint::new(message, remedy));
+    }
+
+    /// A location in another one that takes what lies there.
+    fn check_nested(&self, outer: usize, inner: usize, below: &Path) {
+        let (holder, held) = (self.directory(outer), self.directory(inner));
+        if !takes(holder, below, self.reaches[inner].is_file) {
+            return;
+        }
+        let name = &holder.name;
+        let exclude = format!("write `Exclude = /{}` in [Directory {name}]", below.display());
+        if holder.is_mirror() {
+            if !held.is_mirror() {
+                let message = format!(
+                    "is in the Location of the mirror [Directory {name}], which sees its files go once they are delivered"
+                );
+                let place = self.directories[inner].1.clone().at_key("Location");
+                let remedy = format!("{exclude} if that isn't meant");
+                self.problems.warn(place, Complaint::new(message, remedy));
+            }
+            return;
+        }
+        let message = format!(
+            "is in the Location of [Directory {name}], which takes its files too and moves them into its processed/ \
+             before they are delivered from here{}",
+            self.shown(inner, outer)
+        );
+        self.report(inner, Complaint::new(message, format!("{exclude}, or make one section of the two")));
+    }
+
+    /// Where two paths are written so differently that nobody sees how they meet.
+    fn shown(&self, one: usize, other: usize) -> String {
+        let (one, other) = (&self.directory(one).location, &self.directory(other).location);
+        if one.starts_with(other) && !one.components().any(|part| part.as_os_str() == "..") {
+            return String::new();
+        }
+        format!(" ({} and {} meet on the disk)", one.display(), other.display())
+    }
+
+    fn check_vessels(&self) {
+        let mut said = HashSet::new();
+        for vessel in 0..self.vessels.len() {
+            self.check_places(vessel, vessel, &mut said);
+        }
+        for (one, other) in self.twins() {
+            self.check_places(one, other, &mut said);
+        }
+    }
+
+    /// Pairs of vessels that are one account on one host, as far as the settings tell.
+    fn twins(&self) -> BTreeSet<(usize, usize)> {
+        let mut accounts: BTreeMap<String, Vec<usize>> = BTreeMap::new();
+        for (at, (vessel, _)) in self.vessels.iter().enumerate() {
+            for account in accounts_of(vessel) {
+                accounts.entry(account).or_default().push(at);
+            }
+        }
+        let pairs = |vessels: &Vec<usize>| {
+            let pair =
+                |(at, one): (usize, &usize)| vessels[at + 1..].iter().map(|other| (*one, *other)).collect::<Vec<_>>();
+            vessels.iter().enumerate().flat_map(pair).collect::<Vec<_>>()
+        };
+        accounts.values().flat_map(pairs).collect()
+    }
+
+    /// The places of all directories on a vessel, or on two that are one account.
+    fn check_places(&self, one: usize, other: usize, said: &mut HashSet<(usize, usize)>) {
+        let (ours, theirs) = (self.places(one), self.places(other));
+        for (first, place) in &ours {
+            for (second, other_place) in &theirs {
+                let twice = one == other && second <= first;
+                if !twice
+                    && !said.contains(&(*first, *second))
+                    && self.check_pair((one, *first, place), (other, *second, other_place))
+                {
+                    said.insert((*first, *second));
+                }
+            }
+        }
+    }
+
+    /// Where a vessel's directories go; on this host as the disk says.
+    fn places(&self, vessel: usize) -> Vec<(usize, Reach)> {
+        let vessel = &self.vessels[vessel].0;
+        let taken = self.directories.iter().enumerate().filter(|(_, (directory, _))| vessel.takes(&directory.name));
+        let (taken, paths): (Vec<usize>, Vec<PathBuf>) =
+            taken.map(|(at, (directory, _))| (at, reach::remote(vessel.remote_location(directory).as_bytes()))).unzip();
+        let reaches = match vessel.local {
+            Some(_) => Reach::of(&paths),
+            None => paths.into_iter().map(Reach::elsewhere).collect(),
+        };
+        taken.into_iter().zip(reaches).collect()
+    }
+
+    /// Two places; whether there was something to report.
+    fn check_pair(&self, one: (usize, usize, &Reach), other: (usize, usize, &Reach)) -> bool {
+        if let Some(below) = one.2.holds(other.2) {
+            if below.as_os_str().is_empty() {
+                self.same_place(one, other)
+            } else {
+                self.place_in_place(one, other, &below)
+            }
+        } else if let Some(below) = other.2.holds(one.2) {
+            self.place_in_place(other, one, &below)
+        } else {
+            false
+        }
+    }
+
+    fn same_place(&self, one: (usize, usize, &Reach), other: (usize, usize, &Reach)) -> bool {
+        let (first, vessel) = (self.directory(one.1), &self.vessels[other.0].0);
+        let message = if one.0 == other.0 {
+            format!(
+                "is where [Directory {}] goes on [Vessel {}] too: files of one name replace each other",
+                first.name, vessel.name
+            )
+        } else {
+            format!(
+                "is where [Directory {}] goes on [Vessel {}] too, which is the same account on the same host as [Vessel {}]",
+                first.name, self.vessels[one.0].0.name, vessel.name
+            )
+        };
+        self.report_place(other, message, String::new());
+        true
+    }
+
+    fn place_in_place(&self, outer: (usize, usize, &Reach), inner: (usize, usize, &Reach), below: &Path) -> bool {
+        let (holder, held) = (self.directory(outer.1), self.directory(inner.1));
+        if self.reaches[outer.1].is_file || !takes(holder, below, self.reaches[inner.1].is_file) {
+            return false;
+        }
+        let (name, vessel) = (&holder.name, &self.vessels[outer.0].0.name);
+        let exclude = format!(", or `Exclude = /{}` in [Directory {name}]", below.display());
+        let message = format!("is in the RemoteLocation of [Directory {name}] on [Vessel {vessel}]");
+        if holder.delete || held.delete {
+            let deletes = if holder.delete { name } else { &held.name };
+            let why = format!("{message}, and the mirror [Directory {deletes}] deletes files there");
+            self.report_place(inner, why, exclude);
+        } else {
+            let (place, key, remedy) = self.place_of(inner);
+            let why = format!("{message}: files of one name replace each other");
+            self.problems.warn(place.at_key(&key), Complaint::new(why, remedy + &exclude));
+        }
+        true
+    }
+
+    fn report_place(&self, place: (usize, usize, &Reach), message: String, otherwise: String) {
+        let (place, key, remedy) = self.place_of(place);
+        self.problems.report(place.at_key(&key), Complaint::new(message, remedy + &otherwise));
+    }
+
+    /// Where a directory's place on a vessel is set, and what to write there instead.
+    fn place_of(&self, (vessel, directory, _): (usize, usize, &Reach)) -> (Place, String, String) {
+        let (vessel, vessel_place) = &self.vessels[vessel];
+        let (directory, directory_place) = &self.directories[directory];
+        let own = format!("RemoteLocation.{}", directory.name);
+        let remedy = format!("write `{own} = …` in [Vessel {}], a place of its own", vessel.name);
+        match vessel.remote_locations.contains_key(&directory.name) {
+            true => (vessel_place.clone(), own, remedy),
+            false => (directory_place.clone(), "RemoteLocation".to_owned(), remedy),
+        }
+    }
+
+    fn directory(&self, at: usize) -> &Directory {
+        &self.directories[at].0
+    }
+
+    fn report(&self, directory: usize, complaint: Complaint) {
+        self.problems.report(self.directories[directory].1.clone().at_key("Location"), complaint);
+    }
+}
+
+/// Whether a directory takes what lies at a path below its location.
+pub(super) fn takes(directory: &Directory, below: &Path, is_file: bool) -> bool {
+    if !is_file {
+        let included = directory.include.is_empty() || directory.include.may_reach_into(below);
+        return directory.recursive && included && !directory.exclude.covers(below, true);
+    }
+    let deep = below.components().count() > 1;
+    let name = below.file_name().unwrap_or_default();
+    (directory.recursive || !deep)
+        && !directory.ignore_names.is_match(name)
+        && !directory.exclude.covers(below, false)
+        && (directory.include.is_empty() || directory.include.reaches(below, false))
+}
+
+/// What tells of which account on which host a vessel is: its way there, and its host keys where they are pinned.
+fn accounts_of(vessel: &Vessel) -> Vec<String> {
+    if vessel.local.is_some() {
+        return vec!["this host".to_owned()];
+    }
+    let ssh = &vessel.ssh;
+    let hops =
+        vessel.hops.iter().map(|hop| format!("{}:{} ", hop.address.to_lowercase(), hop.port)).collect::<String>();
+    let by_way = format!("{hops}{}@{}:{}", ssh.username, ssh.address.to_lowercase(), ssh.port);
+    let by_key = ssh.host_keys.iter().map(|key| format!("{}@{key}", ssh.username));
+    std::iter::once(by_way).chain(by_key).collect()
+}

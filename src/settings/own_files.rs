@@ -1,0 +1,89 @@
+//! The program's own files, which are never taken, wherever they are: the settings, what holds secrets, the ledger, the log
+//! and the socket.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use super::lines::Section;
+use super::overlap::takes;
+use super::problems::{Complaint, Place, Problems};
+use super::reach::Reach;
+use super::secrets::{LISTEN_TOKEN, PASSPHRASE, PASSWORD, WEBHOOK_SECRET};
+use super::values::Start;
+use super::{Directory, LogTarget, Monster, Vessel};
+
+/// The program's own files, by their absolute paths.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct OwnFiles {
+    /// Files that are written by a person: the settings, keys and secrets.
+    pub fixed: BTreeSet<PathBuf>,
+    /// Files that the program makes and removes: the ledger and what SQLite keeps beside it, its lock, socket and log.
+    pub changing: BTreeSet<PathBuf>,
+}
+
+/// What is made beside `Database`.
+const BESIDE_DATABASE: [&str; 7] = ["", "-wal", "-shm", "-journal", ".lock", ".sock", ".sock.new"];
+
+impl OwnFiles {
+    /// Those that the settings name. `file` is the settings file.
+    pub(super) fn of(
+        file: &Path,
+        sections: &[Section],
+        start: &Start,
+        monster: Option<&Monster>,
+        vessels: &[(Vessel, Place)],
+    ) -> Self {
+        let mut own = Self { fixed: BTreeSet::from([file.to_owned()]), ..Self::default() };
+        let kinds = [PASSWORD, PASSPHRASE, LISTEN_TOKEN, WEBHOOK_SECRET];
+        let entries = sections.iter().flat_map(|section| &section.entries);
+        let secrets = entries.filter(|entry| kinds.iter().any(|kind| kind.file_key == entry.key));
+        own.fixed.extend(secrets.filter_map(|entry| start.path(&entry.value).ok()));
+        for (vessel, _) in vessels {
+            for host in vessel.hops.iter().chain([&vessel.ssh]) {
+                own.fixed.extend(host.identity_files.iter().chain(&host.certificate_files).cloned());
+            }
+        }
+        if let Some(monster) = monster {
+            for suffix in BESIDE_DATABASE {
+                let mut path = monster.database.clone().into_os_string();
+                path.push(suffix);
+                own.changing.insert(path.into());
+            }
+            if let LogTarget::File(log) = &monster.logging.target {
+                own.changing.insert(log.clone());
+            }
+        }
+        own
+    }
+
+    /// Reports a `Location` that is such a file, and warns of one that holds some: they are left alone.
+    pub(super) fn check(&self, directories: &[(Directory, Place)], locations: &[Reach], problems: &Problems) {
+        // What belongs to the ledger goes without saying once the ledger is named.
+        let beside = |path: &Path| {
+            let path = path.as_os_str().as_encoded_bytes();
+            BESIDE_DATABASE[1..].iter().any(|suffix| {
+                path.strip_suffix(suffix.as_bytes())
+                    .is_some_and(|base| self.changing.iter().any(|own| own.as_os_str().as_encoded_bytes() == base))
+            })
+        };
+        let named: Vec<PathBuf> =
+            self.fixed.iter().chain(&self.changing).filter(|path| !beside(path)).cloned().collect();
+        let reaches = Reach::of(&named);
+        for ((directory, place), location) in directories.iter().zip(locations) {
+            let below = |reach: &Reach| {
+                let below = location.holds(reach)?;
+                let retired = !directory.is_mirror() && below.starts_with("processed");
+                (!retired && takes(directory, &below, true)).then(|| below.display().to_string())
+            };
+            let held: Vec<String> = reaches.iter().filter_map(below).collect();
+            let place = place.clone().at_key("Location");
+            if held.iter().any(String::is_empty) {
+                let message = "is a file of contentmonster's own, which is never sent";
+                problems.report(place, Complaint::new(message, "name another file"));
+            } else if !held.is_empty() {
+                let message = format!("holds files of contentmonster's own, which are never sent: {}", held.join(", "));
+                problems.warn(place, Complaint::new(message, "keep them elsewhere, or choose another Location"));
+            }
+        }
+    }
+}

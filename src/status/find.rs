@@ -1,0 +1,114 @@
+//! The file that a person means: by its path on the disk, as `DIRECTORY/PATH`, or by its path in any directory.
+
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use crate::ledger::{LedgerError, LedgerView, VersionStory};
+use crate::local::PROCESSED;
+use crate::names::{DirectoryName, RelPath};
+use crate::settings::{Directory, Settings};
+
+/// The file that a person means.
+#[derive(Debug)]
+pub struct Meant<'a> {
+    /// Its directory.
+    pub name: DirectoryName,
+    /// That directory's settings; `None` when the settings don't name it any more.
+    pub directory: Option<&'a Directory>,
+    /// Its path below the directory's location.
+    pub path: RelPath,
+    /// What the ledger knows of it.
+    pub versions: Vec<VersionStory>,
+}
+
+/// Finds the file that a person means: by its path on the disk, as `DIRECTORY/PATH`, or by its path in any directory. The
+/// first that the ledger knows, also in a directory that is not configured any more, else the first that is on the disk.
+///
+/// # Errors
+/// When the ledger can't be read.
+pub async fn find<'a>(
+    settings: &'a Settings,
+    ledger: &LedgerView,
+    file: &Path,
+) -> Result<Option<Meant<'a>>, LedgerError> {
+    let mut unknown = None;
+    let candidates = candidates(settings, file);
+    for (directory, path) in candidates.iter().cloned() {
+        let versions = ledger.story(&directory.name, &path).await?;
+        let lies_there = directory.location.join(path.as_path()).symlink_metadata().is_ok();
+        let meant = Meant { name: directory.name.clone(), directory: Some(directory), path, versions };
+        if !meant.versions.is_empty() {
+            return Ok(Some(meant));
+        }
+        if lies_there && unknown.is_none() {
+            unknown = Some(meant);
+        }
+    }
+    let remembered = ledger.summary(0).await?.directories.into_iter().map(|tally| tally.directory);
+    let configured = |name: &DirectoryName| settings.directories.iter().any(|directory| directory.name == *name);
+    for name in remembered.filter(|name| !configured(name)) {
+        let named = file.strip_prefix(name.as_str()).ok().and_then(rel_path);
+        for path in named.into_iter().chain(rel_path(file)).chain(candidates.iter().map(|(_, path)| path.clone())) {
+            let versions = ledger.story(&name, &path).await?;
+            if !versions.is_empty() {
+                return Ok(Some(Meant { name, directory: None, path, versions }));
+            }
+        }
+    }
+    Ok(unknown)
+}
+
+fn rel_path(path: &Path) -> Option<RelPath> {
+    RelPath::new(path.as_os_str().as_bytes()).ok()
+}
+
+fn candidates<'a>(settings: &'a Settings, file: &Path) -> Vec<(&'a Directory, RelPath)> {
+    let mut found = Vec::new();
+    let mut add = |directory, path: &Path| found.extend(rel_path(path).map(|path| (directory, path)));
+    let absolute = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
+    for directory in &settings.directories {
+        if let Ok(below) = absolute.strip_prefix(&directory.location) {
+            add(directory, below);
+            if let Ok(retired) = below.strip_prefix(PROCESSED) {
+                add(directory, retired);
+            }
+        }
+    }
+    for directory in &settings.directories {
+        if let Ok(below) = file.strip_prefix(directory.name.as_str()) {
+            add(directory, below);
+        }
+    }
+    settings.directories.iter().for_each(|directory| add(directory, file));
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::Environment;
+
+    fn named(name: &str) -> DirectoryName {
+        DirectoryName::new(name)
+    }
+
+    fn settings() -> Settings {
+        let text = "[Directory maps]\nLocation = /srv/maps\n[Directory charts]\nLocation = /srv/charts\n\
+                    [Vessel tern]\nAddress = 192.0.2.7\nUsername = mate\n";
+        Settings::parse(text, Path::new("/etc/settings.ini"), &Environment::default()).unwrap()
+    }
+
+    #[test]
+    fn a_file_is_found_by_its_place_by_its_directorys_name_and_by_its_own() {
+        let settings = settings();
+        let found = |file: &str| {
+            let found = candidates(&settings, Path::new(file)).into_iter();
+            found.map(|(directory, path)| (directory.name.clone(), path.to_string())).collect::<Vec<_>>()
+        };
+        assert_eq!(found("/srv/charts/a")[0], (named("charts"), "a".into()));
+        assert_eq!(found("/srv/charts/processed/a")[1], (named("charts"), "a".into()));
+        assert_eq!(found("charts/a b")[0], (named("charts"), "a b".into()));
+        assert_eq!(found("a"), [(named("maps"), "a".into()), (named("charts"), "a".into())]);
+        assert!(found("/srv/elsewhere").is_empty());
+    }
+}

@@ -1,0 +1,94 @@
+//! A vessel that is this very host: nothing is delivered onto its own source.
+//!
+//! That shows nowhere in the settings: the address may lead back by a name, a port that is passed on, or a hop. But a file's
+//! assembly, which is on the vessel before anything is published there and has a name that nobody else gives, would then be
+//! here too. So one look at the shore's own disk, for each directory and connection, tells; it costs no round trip. Only
+//! where the vessel seems to have a file already, the assembly is made just for that.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+
+use super::visit::Visit;
+use crate::fault::Fault;
+use crate::local;
+use crate::names::{DirectoryName, RemotePath};
+use crate::records::Delivery;
+use crate::settings::{self, Directory};
+use crate::transport::OpenFlags;
+
+/// What is known of the places of the directories on one connection: the fault, where they must not be delivered to.
+#[derive(Default)]
+pub(super) struct Places(Mutex<HashMap<DirectoryName, Option<Fault>>>);
+
+impl Places {
+    fn get(&self, name: &DirectoryName) -> Option<Option<Fault>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
+    }
+
+    fn set(&self, name: &DirectoryName, refused: Option<Fault>) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(name.clone(), refused);
+    }
+}
+
+impl Visit {
+    /// Fails when the place of this directory is known to be where its sources are.
+    pub(super) fn refuse_own_place(&self, delivery: &Delivery) -> Result<(), Fault> {
+        self.places.get(&delivery.version.directory).flatten().map_or(Ok(()), Err)
+    }
+
+    /// The same for what has no assembly: one is made, and removed again.
+    pub(super) async fn prove_elsewhere_first(&self, delivery: &Delivery) -> Result<(), Fault> {
+        if self.places.get(&delivery.version.directory).is_some() {
+            return self.refuse_own_place(delivery);
+        }
+        let assembly = self.assembly(delivery)?;
+        self.prove_elsewhere(delivery, &assembly, true).await?;
+        if self.places.get(&delivery.version.directory).is_some() {
+            self.remote.remove(&assembly).await.map_err(|e| e.fault())?;
+        }
+        Ok(())
+    }
+
+    /// Fails when the place of this directory is where its sources are. With `make`, the assembly may be missing; otherwise
+    /// it is there.
+    pub(super) async fn prove_elsewhere(
+        &self,
+        delivery: &Delivery,
+        assembly: &RemotePath,
+        make: bool,
+    ) -> Result<(), Fault> {
+        let name = &delivery.version.directory;
+        if self.remote.is_this_host() || self.places.get(name).is_some() {
+            return self.refuse_own_place(delivery);
+        }
+        let Some((directory, _)) = self.vessel.directories.get(name) else { return Ok(()) };
+        if make {
+            match self.remote.open(assembly, OpenFlags::WRITE, 0o600).await {
+                Ok(file) => file.close().await.map_err(|e| e.fault())?,
+                Err(e) if e.is_connection() => return Err(e.fault()),
+                // Where nothing can be written, nothing is replaced; nor is anything proved.
+                Err(_) => return Ok(()),
+            }
+        }
+        let (settings, path, made) = (self.vessel.settings.clone(), delivery.version.path.clone(), assembly.clone());
+        let shown = directory.clone();
+        let looking = tokio::task::spawn_blocking(move || {
+            local::meeting(&shown, Some(&path), settings.remote_location(&shown), &made)
+        });
+        let Ok(met) = looking.await else { return Ok(()) };
+        let fault = met.map(|met| fault(&self.vessel.settings, &directory, met));
+        self.places.set(name, fault.clone());
+        let Some(fault) = fault else { return Ok(()) };
+        // It is in the way of nobody but a person who looks at the directory.
+        let _ = self.remote.remove(assembly).await;
+        Err(fault)
+    }
+}
+
+/// The fault of a place that meets its `Location`.
+pub(super) fn fault(vessel: &settings::Vessel, directory: &Directory, met: local::Meeting) -> Fault {
+    let (name, place) = (&directory.name, vessel.remote_location(directory));
+    let reason = format_args!("[Vessel {}] is this host, and {place} there {met} of [Directory {name}]", vessel.name);
+    let remedy = format_args!("write `RemoteLocation.{name} = …` in [Vessel {}], a directory of its own", vessel.name);
+    Fault::file(reason).mend(remedy)
+}
