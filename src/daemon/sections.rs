@@ -105,6 +105,7 @@ impl Plan {
             settings: at_work.settings.clone(),
             chunk_size: self.settings.monster.chunk_size,
             vessels: vessels.into_iter().map(|v| (v.clone(), self.vessels[&v].reins.bell.clone())).collect(),
+            places: self.settings.places_of(&at_work.settings),
             retire_bell: at_work.retire_bell.clone(),
             ledger: self.ledger.clone(),
             feed: self.feed.clone(),
@@ -147,6 +148,7 @@ impl Plan {
             limit: limit.clone(),
             environment: self.ssh.clone(),
             until_done: self.once.then(|| taken().map(|(_, directory)| directory.taken_in.subscribe()).collect()),
+            told_of_times: Arc::default(),
             stop: running.stop.clone(),
         };
         tasks.vessels.spawn(running.tasks.track_future(vessel::serve(vessel)));

@@ -1,7 +1,7 @@
 //! The ledger: every file version, delivery and acknowledgement, on disk. It is the queue.
 //!
 //! [`Ledger`] is a cheap-to-clone handle; what can be asked of it stands in [`Store`], in [`Survey`] what people
-//! ask, in [`Outbox`] what is still to be told, in [`Upkeep`] what keeps it small. Each entry is durable as a whole and
+//! ask, in [`Outbox`] what is still to be told, in [`Places`] where things go, in [`Upkeep`] what keeps it small. Each entry is durable as a whole and
 //! may be repeated: after a crash the workflows simply ask again. Channels and bells elsewhere carry hints only.
 //! Alone knows SQL; knows nothing of files or vessels but what their records say.
 
@@ -9,6 +9,7 @@
 mod conformance;
 mod error;
 mod outbox;
+mod places;
 mod sqlite;
 mod store;
 mod survey;
@@ -20,6 +21,7 @@ use std::sync::Arc;
 
 pub use error::LedgerError;
 pub use outbox::{Listener, Notice, NoticeId, Outbox};
+pub use places::Places;
 pub use store::{CurrentVersion, LastDelivered, Parked, Store};
 pub use survey::{
     DeliveryStory, DirectoryTally, Ending, Oldest, Receipt, Summary, Survey, Tally, Trouble, VersionStory, VesselNote,

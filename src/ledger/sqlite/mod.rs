@@ -9,6 +9,7 @@ mod json;
 mod lock;
 mod outbox;
 mod outlines;
+mod reconcile;
 mod rows;
 mod scratch;
 mod store;
@@ -17,6 +18,7 @@ mod survey;
 mod tests;
 mod transitions;
 mod upkeep;
+mod waits;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -54,6 +56,8 @@ pub(super) struct Sqlite {
     listeners: Listeners,
     instance: InstanceId,
     clock: Clock,
+    /// The latest time of day that waits were compared with, in milliseconds since 1970.
+    latest: tokio::sync::Mutex<i64>,
     _lock: Lock,
     /// Where the file lies that this is a copy of a ledger in.
     _scratch: Option<TempDir>,
@@ -74,9 +78,13 @@ impl Sqlite {
         MIGRATIONS.run(&writer).await.map_err(|e| migration_error(e, file.into()))?;
         let readers = pool(2).connect_with(options.read_only(true)).await.map_err(|e| unusable(e.to_string()))?;
         let instance = instance(&writer).await?;
+        // The clock may have been ahead when this was last open.
+        let now = clock.now_ms();
+        waits::move_back(&writer, now, 0).await?;
+        let latest = tokio::sync::Mutex::new(now);
         let listeners = Listeners::default();
         let group = Group::start(writer.clone(), clock.clone(), listeners.clone());
-        Ok(Self { writer, group, readers, listeners, instance, clock, _lock: lock, _scratch: None })
+        Ok(Self { writer, group, readers, listeners, instance, clock, latest, _lock: lock, _scratch: None })
     }
 
     /// Opens a copy of a ledger, which goes with it.
