@@ -119,9 +119,12 @@ impl Plan {
                     }
                 }
                 before => {
-                    let taken_in = before.map(|directory| directory.taken_in.clone());
                     let mut directory = DirectoryAtWork::new(settings, stop);
-                    directory.taken_in = taken_in.unwrap_or(directory.taken_in);
+                    if let Some(before) = before {
+                        directory.taken_in = before.taken_in.clone();
+                        directory.relocated =
+                            before.relocated || before.settings.location != directory.settings.location;
+                    }
                     self.directories.insert(name.clone(), directory);
                 }
             }

@@ -53,6 +53,8 @@ pub(super) struct DirectoryAtWork {
     pub(super) retire_bell: Bell,
     pub(super) taken_in: watch::Sender<bool>,
     pub(super) trouble: watch::Sender<Option<String>>,
+    /// Whether its location is another than when this program started.
+    pub(super) relocated: bool,
     pub(super) running: Running,
 }
 
@@ -66,6 +68,7 @@ impl DirectoryAtWork {
             retire_bell: Bell::new(),
             taken_in: watch::Sender::new(false),
             trouble: watch::Sender::new(None),
+            relocated: false,
             running: Running::within(stop),
         }
     }
@@ -114,6 +117,7 @@ impl Plan {
             taken_in: at_work.taken_in.clone(),
             trouble: at_work.trouble.clone(),
             no_room: self.no_room.subscribe(),
+            relocated: at_work.relocated,
             allow_deletes: self.surroundings.allow_deletes,
             stop: at_work.running.stop.clone(),
         }

@@ -60,6 +60,8 @@ pub struct Directory {
     pub trouble: watch::Sender<Option<String>>,
     /// Why no new files are taken in for now: there is no room for what the ledger has to remember of them.
     pub no_room: watch::Receiver<Option<String>>,
+    /// Whether its location is another than when this program started: what is missing in it need not have been deleted.
+    pub relocated: bool,
     /// Whether a person has allowed deletions that are otherwise held back.
     pub allow_deletes: bool,
     /// Stops the tasks.

@@ -12,7 +12,7 @@ use crate::clock::Clock;
 use crate::digest::Digest;
 use crate::fault::Scope;
 use crate::ledger::conformance::{self, Hands, file};
-use crate::ledger::{Ledger, LedgerError, LedgerView, Store};
+use crate::ledger::{Ledger, LedgerError, LedgerView, Scratch, Store};
 use crate::names::{DirectoryName, RelPath, RemotePath, VesselName};
 use crate::records::{DeliveryState, Host, Verified, VersionId};
 
@@ -446,6 +446,27 @@ async fn what_was_taken_in_while_the_clock_was_ahead_is_due_after_a_restart() {
     hands.forward(-86_400_000);
     let ledger = Ledger::open(&place.file(), hands.clock()).await.unwrap();
     assert_eq!(due_paths(&ledger).await, ["a"]);
+}
+
+#[tokio::test]
+async fn a_copy_to_rehearse_on_is_made_once_as_long_as_the_ledger_stays_as_it_is() {
+    let place = Place::new();
+    let ledger = place.open().await.unwrap();
+    ledger.admit(&docs(), &[file("a", "one", 1)], &[tern()]).await.unwrap();
+    let mut scratch = Scratch::of(&place.file(), Clock::system()).await.unwrap();
+    for _ in 0..3 {
+        let copy = scratch.ledger();
+        assert_eq!(due_paths(&copy).await, ["a"]);
+        copy.admit(&docs(), &[file("b", "two", 1)], &[tern()]).await.unwrap();
+        copy.vanished(&docs(), &[RelPath::new("a").unwrap()]).await.unwrap();
+        assert_eq!(due_paths(&copy).await, ["b"]);
+        drop(copy);
+        scratch.refresh().await.unwrap();
+    }
+    ledger.admit(&docs(), &[file("c", "three", 1)], &[tern()]).await.unwrap();
+    scratch.refresh().await.unwrap();
+    assert_eq!(due_paths(&scratch.ledger()).await, ["a", "c"]);
+    assert_eq!(due_paths(&ledger).await, ["a", "c"]);
 }
 
 /// Others get their turn while a directory of many files is fitted to new settings.

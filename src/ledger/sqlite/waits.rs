@@ -12,7 +12,7 @@ use crate::names::VesselName;
 use crate::records::{Delivery, DeliveryId, PlaceNumber};
 
 /// A step back that nobody would notice, in milliseconds.
-const SMALL_STEP: i64 = 1000;
+const SMALL_STEP: i64 = 100;
 
 /// The columns of a delivery and its version.
 macro_rules! due_columns {
@@ -72,7 +72,8 @@ async fn now(store: &Sqlite) -> Result<i64> {
     let now = store.now();
     let mut latest = store.latest.lock().await;
     if now < *latest - SMALL_STEP {
-        tracing::warn!(seconds = (*latest - now) / 1000, "the clock was put back; waits go on as if it had not been");
+        let milliseconds = *latest - now;
+        tracing::info!(milliseconds, "the clock was put back; waits go on as if it had not been");
         move_back(&store.writer, now, *latest - now).await?;
         *latest = now;
     }
