@@ -8,14 +8,12 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use sqlx::{Database, TransactionManager};
+use sqlx::Connection;
 use tempfile::TempDir;
 
 use super::{Result, Sqlite};
 use crate::clock::Clock;
 use crate::ledger::LedgerError;
-
-type Transactions = <sqlx::Sqlite as Database>::TransactionManager;
 
 /// How often a copy is tried while somebody else writes.
 const TRIES: usize = 20;
@@ -39,7 +37,10 @@ impl Scratch {
         let (place, copied, looks) = copied.map_err(unusable)?;
         let store = Sqlite::open_as(&copied, clock, true).await?;
         let scratch = Self { store: store.into(), original: file.to_owned(), looks, _place: place };
-        Transactions::begin(&mut *scratch.store.writer.acquire().await?, None).await?;
+        let mut connection = scratch.store.writer.acquire().await?;
+        // Never dropped, so it is open for as long as the connection: all further transactions are savepoints in it.
+        std::mem::forget(connection.begin().await?);
+        drop(connection);
         Ok(scratch)
     }
 
@@ -51,8 +52,10 @@ impl Scratch {
     /// Undoes what was entered.
     pub(in crate::ledger) async fn undo(&self) -> Result<()> {
         let mut connection = self.store.writer.acquire().await?;
-        Transactions::rollback(&mut *connection).await?;
-        Ok(Transactions::begin(&mut *connection, None).await?)
+        // Said in SQL: for the library it is one transaction to the end.
+        sqlx::query("ROLLBACK").execute(&mut *connection).await?;
+        sqlx::query("BEGIN").execute(&mut *connection).await?;
+        Ok(())
     }
 }
 
