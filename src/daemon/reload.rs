@@ -16,7 +16,7 @@ use super::sections::{DirectoryAtWork, Running, Tasks, as_found};
 use crate::fault::Fault;
 use crate::local;
 use crate::names::{DirectoryName, VesselName};
-use crate::settings::{Settings, SettingsError, Vessel};
+use crate::settings::{Directory, Settings, SettingsError, Vessel};
 use crate::status::Reload;
 
 /// Brings settings that were read anew, or what is wrong with them.
@@ -120,10 +120,13 @@ impl Plan {
                     }
                 }
                 before => {
-                    let taken_in = before.map(|directory| directory.taken_in.clone());
                     let found = as_found(settings, &self.ledger).await?;
                     let mut directory = DirectoryAtWork::new(found, stop);
-                    directory.taken_in = taken_in.unwrap_or(directory.taken_in);
+                    if let Some(before) = before {
+                        directory.taken_in = before.taken_in.clone();
+                        directory.relocated =
+                            before.relocated || before.settings.location != directory.settings.location;
+                    }
                     self.directories.insert(name.clone(), directory);
                 }
             }
@@ -242,13 +245,13 @@ impl Changes {
 
     fn between(old: &Settings, new: &Settings) -> Self {
         let same_chunks = old.monster.chunk_size == new.monster.chunk_size;
-        let same_vessels = |name: &DirectoryName| old.vessels_of(name) == new.vessels_of(name);
+        let same_places = |before: &Directory, now: &Directory| old.places_of(before) == new.places_of(now);
         Self {
             directories: Sections::between(
                 &old.directories,
                 &new.directories,
                 |d| &d.name,
-                |before, now| before == now && same_chunks && same_vessels(&now.name),
+                |before, now| before == now && same_chunks && same_places(before, now),
             ),
             vessels: Sections::between(
                 &old.vessels,

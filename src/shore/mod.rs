@@ -30,7 +30,7 @@ use crate::fault::Fault;
 use crate::ledger::Ledger;
 use crate::local::{self, Feed, Writers};
 use crate::monitor::Monitor;
-use crate::names::VesselName;
+use crate::names::{RemotePath, VesselName};
 use crate::settings;
 
 pub use look_again::LookAgain;
@@ -47,6 +47,8 @@ pub struct Directory {
     pub chunk_size: u64,
     /// The vessels that take it, and what to ring when there is something for them.
     pub vessels: Vec<(VesselName, Bell)>,
+    /// Where it goes on each of them.
+    pub places: Vec<(VesselName, RemotePath)>,
     /// Rung when a file of it was acknowledged.
     pub retire_bell: Bell,
     /// Who knows whether a file is still being written.
@@ -69,6 +71,8 @@ pub struct Directory {
     pub no_room: watch::Receiver<Option<String>>,
     /// Rung when `Location` is a file and its settings say directory, or the other way round: the tasks are to start anew.
     pub decide_again: Bell,
+    /// Whether its location is another than when this program started: what is missing in it need not have been deleted.
+    pub relocated: bool,
     /// Whether a person has allowed deletions that are otherwise held back.
     pub allow_deletes: bool,
     /// Stops the tasks.
@@ -83,6 +87,7 @@ impl Directory {
     /// A [`Fault`] of the daemon's when the ledger can't be used.
     pub async fn prepare(&self) -> Result<(), Fault> {
         let name = &self.settings.name;
+        self.ledger.locate(name, &self.places).await.map_err(|e| e.fault())?;
         self.ledger.reconcile(name, &self.vessel_names()).await.map_err(|e| e.fault())?;
         let location = self.settings.location.clone();
         let recursive = self.settings.recursive && !self.settings.is_mirror();

@@ -13,6 +13,7 @@ use super::afterwards::Afterwards;
 use super::expiry::Expiry;
 use super::resting::{Resting, left};
 use super::watch_over::blocking;
+use crate::backoff::Backoff;
 use crate::fault::Fault;
 use crate::local::{self, Changed, DiskError, Guard, Moved, Retired};
 use crate::monitor::Event;
@@ -20,11 +21,13 @@ use crate::names::RelPath;
 use crate::records::{Version, VersionId};
 use crate::settings::KeepProcessed;
 
-/// How soon what couldn't be moved is tried again.
+/// How often it is looked for what couldn't be moved.
 const AGAIN: Duration = Duration::from_secs(30);
 /// How soon a source is tried again that somebody has open for writing, or that is another version by now.
 const IN_USE: Duration = Duration::from_secs(2);
 const CHANGED: Duration = Duration::from_secs(1);
+/// The waits of a version that couldn't be moved, whatever is acknowledged meanwhile.
+const STUCK: Backoff = Backoff::new(Duration::from_secs(30), Duration::from_secs(600));
 /// How long a move under way is waited for when it is stopped: a rename is done by then, a copy to another disk may not be.
 const GRACE: Duration = Duration::from_secs(3);
 /// How long a single run waits for sources that have to be left alone for a while.
@@ -98,6 +101,8 @@ struct Retiring<'a> {
     resting: Resting,
     /// What is looked at after its move.
     afterwards: Afterwards,
+    /// What couldn't be moved: how often that was tried, and when it is tried next.
+    stuck: HashMap<VersionId, (u32, Instant)>,
     /// Ends it between two files, and in the middle of one that takes long: the next start finds it half-way and ends it.
     stop: Option<&'a CancellationToken>,
 }
@@ -109,8 +114,21 @@ impl<'a> Retiring<'a> {
             complained: HashSet::new(),
             resting: Resting::default(),
             afterwards: Afterwards::default(),
+            stuck: HashMap::new(),
             stop,
         }
+    }
+
+    /// Whether a version is to be tried now.
+    fn is_due(&self, version: VersionId) -> bool {
+        self.stuck.get(&version).is_none_or(|(_, next)| *next <= Instant::now())
+    }
+
+    fn put_off(&mut self, version: VersionId) {
+        let (failures, next) = self.stuck.entry(version).or_insert((0, Instant::now()));
+        *failures += 1;
+        // Never sooner than half the ceiling: many fail together for one reason.
+        *next = Instant::now() + STUCK.wait(*failures, 0.5 + fastrand::f64() / 2.0);
     }
 
     async fn all_complete(&mut self) -> Result<(), Fault> {
@@ -123,7 +141,8 @@ impl<'a> Retiring<'a> {
             after = last.id;
             asked.extend(versions.iter().map(|version| version.id));
             let now = Instant::now();
-            let due: Vec<_> = versions.into_iter().filter(|version| !self.resting.rests(version.id, now)).collect();
+            let may_move = |version: &Version| !self.resting.rests(version.id, now) && self.is_due(version.id);
+            let due: Vec<_> = versions.into_iter().filter(may_move).collect();
             let mut versions = due.into_iter().peekable();
             while versions.peek().is_some() {
                 if self.stop.is_some_and(CancellationToken::is_cancelled) {
@@ -241,9 +260,11 @@ impl<'a> Retiring<'a> {
             Ok(Retired::SourceChanged | Retired::InUse | Retired::NotYet(_)) => return None,
             Err(e) => {
                 self.complain(path, &e);
+                self.put_off(version.id);
                 return None;
             }
         }
+        self.stuck.remove(&version.id);
         Some(version.id)
     }
 
@@ -255,6 +276,7 @@ impl<'a> Retiring<'a> {
 
     fn complain(&mut self, path: &RelPath, error: &DiskError) {
         let fault = error.fault().to_string();
+        tracing::debug!(directory = %self.directory.settings.name, file = %path, "not moved: {fault}");
         if self.complained.insert(fault.clone()) {
             let name = &self.directory.settings.name;
             tracing::error!(directory = %name, file = %path, "can't retire: {fault}");

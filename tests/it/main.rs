@@ -38,6 +38,7 @@ mod outages;
 mod overlap;
 mod own_files;
 mod packaging;
+mod places;
 mod read_once;
 mod refusals;
 mod reload;

@@ -10,6 +10,7 @@ mod json;
 mod lock;
 mod outbox;
 mod outlines;
+mod reconcile;
 mod rows;
 mod scratch;
 mod store;
@@ -18,6 +19,7 @@ mod survey;
 mod tests;
 mod transitions;
 mod upkeep;
+mod waits;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -26,7 +28,6 @@ use std::time::Duration;
 use sqlx::SqlitePool;
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::sqlite::{SqliteAutoVacuum, SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use tempfile::TempDir;
 
 use super::{LedgerError, Survey};
 use crate::clock::Clock;
@@ -34,6 +35,7 @@ use crate::names::InstanceId;
 use group::Group;
 use lock::Lock;
 use outbox::Listeners;
+pub(super) use scratch::Scratch;
 use survey::Readers;
 
 pub(super) use backup::backup;
@@ -57,13 +59,18 @@ pub(super) struct Sqlite {
     listeners: Listeners,
     instance: InstanceId,
     clock: Clock,
+    /// The latest time of day that waits were compared with, in milliseconds since 1970.
+    latest: tokio::sync::Mutex<i64>,
     _lock: Lock,
-    /// Where the file lies that this is a copy of a ledger in.
-    _scratch: Option<TempDir>,
 }
 
 impl Sqlite {
     pub(super) async fn open(file: &Path, clock: Clock) -> Result<Self> {
+        Self::open_as(file, clock, false).await
+    }
+
+    /// Opens a ledger; one for rehearsing has a single connection, for a transaction around all that is done.
+    async fn open_as(file: &Path, clock: Clock, rehearsing: bool) -> Result<Self> {
         let lock = Lock::take(file)?;
         let options = options(file)
             .create_if_missing(true)
@@ -73,22 +80,21 @@ impl Sqlite {
         // A file that is there already keeps what it was made with.
         let writing = options.clone().auto_vacuum(SqliteAutoVacuum::Incremental);
         let failed = |error: sqlx::Error| LedgerError::opening(file, &error);
-        let writer = pool(1).connect_with(writing).await.map_err(failed)?;
+        let writing = pool(1).idle_timeout(None).max_lifetime(None).connect_with(writing);
+        let writer = writing.await.map_err(failed)?;
         MIGRATIONS.run(&writer).await.map_err(|e| migration_error(e, file.into()))?;
-        let readers = pool(2).connect_with(options.read_only(true)).await.map_err(failed)?;
+        let readers = match rehearsing {
+            true => writer.clone(),
+            false => pool(2).connect_with(options.read_only(true)).await.map_err(failed)?,
+        };
         let instance = instance(&writer).await?;
+        // The clock may have been ahead when this was last open.
+        let now = clock.now_ms();
+        waits::move_back(&writer, now, 0).await?;
+        let latest = tokio::sync::Mutex::new(now);
         let listeners = Listeners::default();
         let group = Group::start(writer.clone(), clock.clone(), listeners.clone());
-        Ok(Self { writer, group, readers, listeners, instance, clock, _lock: lock, _scratch: None })
-    }
-
-    /// Opens a copy of a ledger, which goes with it.
-    pub(super) async fn scratch(file: &Path, clock: Clock) -> Result<Self> {
-        let copied = scratch::copy(file);
-        let unusable =
-            |e: std::io::Error| LedgerError::Unusable { file: file.into(), why: format!("it can't be copied: {e}") };
-        let (place, copy) = copied.map_err(unusable)?;
-        Ok(Self { _scratch: Some(place), ..Self::open(&copy, clock).await? })
+        Ok(Self { writer, group, readers, listeners, instance, clock, latest, _lock: lock })
     }
 
     /// Opens the ledger only to look into it, also while another process writes.
