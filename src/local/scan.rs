@@ -56,7 +56,11 @@ pub struct Skipped {
 /// When the directory can't be listed.
 pub fn scan(rules: &Rules, below: Option<&RelPath>, enter: &mut dyn FnMut(&Path, u64)) -> Result<Scan, DiskError> {
     let mut walk = Walk { rules, enter, above: Vec::new(), scan: Scan::default() };
-    let root = open_location(rules.location())?.following(rules.follows());
+    let root = open_location(rules.location()).map_err(|error| match error {
+        DiskError::Location { path, source, .. } => DiskError::Location { act: "list", path, source },
+        error => error,
+    })?;
+    let root = root.following(rules.follows());
     match below {
         None => {
             let unlisted =
