@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+/// The longest that any delivery waits for its next attempt.
+pub const LONGEST_WAIT: Duration = Duration::from_secs(6 * 3600);
+
 /// Exponential back-off with full jitter: each wait is a random share of a ceiling that doubles from `first` to `cap`.
 ///
 /// Full jitter (any wait from 0 to the ceiling) is what spreads many clients best after a shared outage; see

@@ -1,4 +1,4 @@
-//! What a person orders: try again, pause, go on, forget.
+//! What a person orders: try again, pause, go on, send once more, forget.
 //!
 //! An order is entered in the ledger first, and then told to the tasks that run; without a running daemon the entry alone
 //! does it. Knows nothing of how orders come in.
@@ -11,7 +11,7 @@ use tokio::sync::watch;
 
 use crate::bell::Bell;
 use crate::ledger::{Ledger, LedgerError};
-use crate::names::VesselName;
+use crate::names::{DirectoryName, VesselName};
 use crate::records::{DeliveryId, VersionId};
 
 /// An order, as it goes over the wire too: `{"order": "pause", "vessel": "aurora"}`.
@@ -35,6 +35,16 @@ pub enum Order {
         /// The ledger's numbers of the deliveries; none: all to this vessel.
         #[serde(default)]
         deliveries: Vec<i64>,
+    },
+    /// Deliver once more what a vessel was given already and has lost.
+    Resend {
+        /// Its name in the settings.
+        vessel: String,
+        /// The directory's name in the settings.
+        directory: String,
+        /// The ledger's number of the version; none: all that the directory holds.
+        #[serde(default)]
+        version: Option<i64>,
     },
     /// Leave a file where it is: sent to nobody any more, and not retired, until it changes.
     Forget {
@@ -81,18 +91,22 @@ impl Orders {
         self.vessels.read().unwrap_or_else(PoisonError::into_inner).get(vessel).cloned()
     }
 
-    /// Carries out an order. `false`: there was nothing to do, for it concerns no version that some vessel still lacks.
+    /// Carries out an order. 0: there was nothing to do; else how many deliveries it made due, where it is of that kind.
     ///
     /// # Errors
     /// When the ledger can't be written.
-    pub async fn carry_out(&self, order: &Order) -> Result<bool, LedgerError> {
+    pub async fn carry_out(&self, order: &Order) -> Result<u64, LedgerError> {
         match order {
             Order::Pause { vessel } => self.pause(&VesselName::new(vessel), true).await?,
             Order::Resume { vessel } => self.pause(&VesselName::new(vessel), false).await?,
             Order::Retry { vessel, deliveries } => self.retry(&VesselName::new(vessel), deliveries).await?,
-            Order::Forget { version } => return self.forget(VersionId(*version)).await,
+            Order::Resend { vessel, directory, version } => {
+                let (vessel, directory) = (VesselName::new(vessel), DirectoryName::new(directory));
+                return self.resend(&vessel, &directory, version.map(VersionId)).await;
+            }
+            Order::Forget { version } => return self.forget(VersionId(*version)).await.map(u64::from),
         }
-        Ok(true)
+        Ok(1)
     }
 
     async fn pause(&self, vessel: &VesselName, paused: bool) -> Result<(), LedgerError> {
@@ -115,6 +129,19 @@ impl Orders {
             reins.hurry.ring();
         }
         Ok(())
+    }
+
+    async fn resend(
+        &self,
+        vessel: &VesselName,
+        directory: &DirectoryName,
+        version: Option<VersionId>,
+    ) -> Result<u64, LedgerError> {
+        let due = self.ledger.resend(directory, version, std::slice::from_ref(vessel)).await?;
+        if let Some(reins) = self.reins(vessel) {
+            reins.bell.ring();
+        }
+        Ok(due)
     }
 
     async fn forget(&self, version: VersionId) -> Result<bool, LedgerError> {

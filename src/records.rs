@@ -193,6 +193,19 @@ pub struct Delivery {
     pub state: DeliveryState,
     /// How often it failed in a row.
     pub failures: u32,
+    /// The place that it goes to.
+    pub place: PlaceNumber,
+    /// What it looked like on the vessel when it was delivered there before.
+    pub seen: Option<Seen>,
+}
+
+/// A version that was on its way to a vessel before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HeldVersion {
+    /// The version.
+    pub version: Version,
+    /// What it looked like on the vessel, where that differs from its source.
+    pub seen: Option<Seen>,
 }
 
 /// Something of ours that may still lie on a vessel after its version has ended.
@@ -208,6 +221,30 @@ pub struct Remains {
     pub path: RelPath,
 }
 
+/// What a delivered file looks like on its vessel, as the vessel says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Seen {
+    /// Size in bytes.
+    pub size: u64,
+    /// Time of last change, whole seconds since 1970, as far as the vessel's protocol can say it.
+    pub mtime: i64,
+}
+
+/// The number of a directory's place on a vessel; each further place has a higher one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct PlaceNumber(pub i64);
+
+/// What tells one vessel's host from another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Host {
+    /// Its address and port, or how this host is called.
+    pub address: String,
+    /// The account that is logged in to.
+    pub account: String,
+    /// Algorithm and fingerprint of the key that it has shown; `None` where it shows none.
+    pub key: Option<(String, String)>,
+}
+
 /// How the vessel's copy was verified before it was acknowledged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verified {
@@ -217,6 +254,8 @@ pub enum Verified {
     ByReadBack,
     /// It has no content to hash; the vessel said what it is.
     ByLook,
+    /// Nothing was deleted, for what is there is something else than what was delivered.
+    Kept,
 }
 
 impl Verified {
@@ -226,6 +265,7 @@ impl Verified {
             Self::ByVessel => "hashed on the vessel",
             Self::ByReadBack => "read back",
             Self::ByLook => "looked at",
+            Self::Kept => "not deleted: changed on the vessel",
         }
     }
 }

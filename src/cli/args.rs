@@ -73,6 +73,14 @@ pub(super) enum Command {
         #[arg(long)]
         vessel: Option<String>,
     },
+    /// Send again what a vessel was given and has lost. What it still has is recognised there and not sent.
+    Resend {
+        /// DIRECTORY, DIRECTORY/PATH, or a file's path.
+        what: PathBuf,
+        /// Only to this vessel.
+        #[arg(long)]
+        vessel: Option<String>,
+    },
     /// Leave a vessel alone until it is resumed; that outlives a restart.
     Pause {
         /// The vessel's name.

@@ -9,6 +9,7 @@ mod import;
 mod init;
 mod order;
 mod receipts;
+mod resend;
 mod run;
 mod shore;
 mod signals;
@@ -39,6 +40,7 @@ pub fn main() -> Exit {
         Some(Command::Status { json, watch }) => status::status(&args.settings, json, watch),
         Some(Command::Why { file, vessel, json }) => why::why(&args.settings, &file, vessel.as_deref(), json),
         Some(Command::Retry { file, vessel }) => order::retry(&args.settings, file.as_deref(), vessel.as_deref()),
+        Some(Command::Resend { what, vessel }) => resend::resend(&args.settings, &what, vessel.as_deref()),
         Some(Command::Pause { vessel }) => order::pause(&args.settings, &vessel, true),
         Some(Command::Resume { vessel }) => order::pause(&args.settings, &vessel, false),
         Some(Command::Forget { file }) => order::forget(&args.settings, &file),

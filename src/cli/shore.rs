@@ -91,8 +91,16 @@ impl Shore {
 
     /// Has an order carried out, by the running program or else in the ledger. `false`: there was nothing to do.
     pub(super) async fn carry_out(&self, order: &Order) -> Result<bool, Refusal> {
+        Ok(self.carry_out_and_count(order).await? > 0)
+    }
+
+    /// As [`Self::carry_out`]; says how many deliveries it made due.
+    pub(super) async fn carry_out_and_count(&self, order: &Order) -> Result<u64, Refusal> {
         match status::call(&self.socket, "/api/orders", Some(serde_json::to_string(order)?)).await {
-            Ok(bytes) => Ok(serde_json::from_slice::<serde_json::Value>(&bytes)?["done"] == true),
+            Ok(bytes) => {
+                let answer: serde_json::Value = serde_json::from_slice(&bytes)?;
+                Ok(answer["count"].as_u64().unwrap_or_else(|| u64::from(answer["done"] == true)))
+            }
             Err(SocketError::NobodyListens(_)) => {
                 // Nobody's ledger is made by an order.
                 drop(self.ledger().await?);

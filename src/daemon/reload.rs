@@ -15,7 +15,7 @@ use super::Plan;
 use super::sections::{DirectoryAtWork, Running, Tasks};
 use crate::fault::Fault;
 use crate::names::{DirectoryName, VesselName};
-use crate::settings::{Settings, SettingsError};
+use crate::settings::{Directory, Settings, SettingsError};
 use crate::status::Reload;
 
 /// Brings settings that were read anew, or what is wrong with them.
@@ -119,9 +119,12 @@ impl Plan {
                     }
                 }
                 before => {
-                    let taken_in = before.map(|directory| directory.taken_in.clone());
                     let mut directory = DirectoryAtWork::new(settings, stop);
-                    directory.taken_in = taken_in.unwrap_or(directory.taken_in);
+                    if let Some(before) = before {
+                        directory.taken_in = before.taken_in.clone();
+                        directory.relocated =
+                            before.relocated || before.settings.location != directory.settings.location;
+                    }
                     self.directories.insert(name.clone(), directory);
                 }
             }
@@ -201,13 +204,13 @@ impl Changes {
 
     fn between(old: &Settings, new: &Settings) -> Self {
         let same_chunks = old.monster.chunk_size == new.monster.chunk_size;
-        let same_vessels = |name: &DirectoryName| old.vessels_of(name) == new.vessels_of(name);
+        let same_places = |before: &Directory, now: &Directory| old.places_of(before) == new.places_of(now);
         Self {
             directories: Sections::between(
                 &old.directories,
                 &new.directories,
                 |d| &d.name,
-                |before, now| before == now && same_chunks && same_vessels(&now.name),
+                |before, now| before == now && same_chunks && same_places(before, now),
             ),
             vessels: Sections::between(
                 &old.vessels,

@@ -53,6 +53,8 @@ pub(super) struct DirectoryAtWork {
     pub(super) retire_bell: Bell,
     pub(super) taken_in: watch::Sender<bool>,
     pub(super) trouble: watch::Sender<Option<String>>,
+    /// Whether its location is another than when this program started.
+    pub(super) relocated: bool,
     pub(super) running: Running,
 }
 
@@ -66,6 +68,7 @@ impl DirectoryAtWork {
             retire_bell: Bell::new(),
             taken_in: watch::Sender::new(false),
             trouble: watch::Sender::new(None),
+            relocated: false,
             running: Running::within(stop),
         }
     }
@@ -105,6 +108,7 @@ impl Plan {
             settings: at_work.settings.clone(),
             chunk_size: self.settings.monster.chunk_size,
             vessels: vessels.into_iter().map(|v| (v.clone(), self.vessels[&v].reins.bell.clone())).collect(),
+            places: self.settings.places_of(&at_work.settings),
             retire_bell: at_work.retire_bell.clone(),
             ledger: self.ledger.clone(),
             feed: self.feed.clone(),
@@ -113,6 +117,7 @@ impl Plan {
             taken_in: at_work.taken_in.clone(),
             trouble: at_work.trouble.clone(),
             no_room: self.no_room.subscribe(),
+            relocated: at_work.relocated,
             allow_deletes: self.surroundings.allow_deletes,
             stop: at_work.running.stop.clone(),
         }
@@ -147,6 +152,7 @@ impl Plan {
             limit: limit.clone(),
             environment: self.ssh.clone(),
             until_done: self.once.then(|| taken().map(|(_, directory)| directory.taken_in.subscribe()).collect()),
+            told_of_times: Arc::default(),
             stop: running.stop.clone(),
         };
         tasks.vessels.spawn(running.tasks.track_future(vessel::serve(vessel)));

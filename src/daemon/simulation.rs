@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::{Plan, Surroundings};
 use crate::fault::Fault;
-use crate::ledger::Ledger;
+use crate::ledger::{Ledger, Scratch};
 use crate::local::PROCESSED;
 use crate::names::{DirectoryName, RemotePath, VesselName, display_bytes};
 use crate::records::{Delivery, VersionKind};
@@ -98,8 +98,16 @@ impl fmt::Display for Intention {
 /// # Errors
 /// A [`Fault`] when the ledger can't be read or copied.
 pub async fn simulate(settings: Settings, surroundings: Surroundings) -> Result<Vec<Intention>, Fault> {
-    let ledger = Ledger::scratch(&settings.monster.database, surroundings.clock.clone()).await;
-    let plan = Plan::new(settings, ledger.map_err(|e| e.fault())?, surroundings, true).await?;
+    let scratch = Scratch::of(&settings.monster.database, surroundings.clock.clone()).await;
+    simulate_with(scratch.map_err(|e| e.fault())?.ledger(), settings, surroundings).await
+}
+
+async fn simulate_with(
+    ledger: Ledger,
+    settings: Settings,
+    surroundings: Surroundings,
+) -> Result<Vec<Intention>, Fault> {
+    let plan = Plan::new(settings, ledger, surroundings, true).await?;
     let mut intentions = Vec::new();
     for directory in plan.directories() {
         let (name, trouble) = (directory.settings.name.clone(), directory.trouble.subscribe());
@@ -128,9 +136,11 @@ pub async fn simulate_on(settings: Settings, surroundings: impl Fn() -> Surround
     let pause = settings.directories.iter().map(|directory| directory.rescan_interval).min();
     let pause = pause.unwrap_or(Duration::from_secs(60));
     let mut said = HashSet::new();
-    let stop = surroundings().stop;
+    let Surroundings { stop, clock, .. } = surroundings();
+    let mut scratch = Scratch::of(&settings.monster.database, clock).await.map_err(|e| e.fault())?;
     loop {
-        let intentions: HashSet<_> = simulate(settings.clone(), surroundings()).await?.into_iter().collect();
+        let intentions = simulate_with(scratch.ledger(), settings.clone(), surroundings()).await?;
+        let intentions: HashSet<_> = intentions.into_iter().collect();
         for intention in intentions.difference(&said) {
             tracing::info!("would {intention}");
         }
@@ -138,6 +148,7 @@ pub async fn simulate_on(settings: Settings, surroundings: impl Fn() -> Surround
         if stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
             return Ok(());
         }
+        scratch.refresh().await.map_err(|e| e.fault())?;
     }
 }
 

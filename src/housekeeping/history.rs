@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::clock::Clock;
+use crate::clock::{Clock, WaryClock};
 use crate::ledger::{Ledger, LedgerError};
 use crate::records::VersionId;
 use crate::settings::{KeepProcessed, Settings};
@@ -20,10 +20,11 @@ const MARGIN: i64 = 24 * 3600 * 1000;
 
 /// Looks after the ledger until it is stopped.
 pub(super) async fn keep(settings: Arc<Settings>, ledger: Ledger, clock: Clock, stop: CancellationToken) {
+    let wary = WaryClock::new(clock);
     let wait = settings.monster.keep_history.map_or(SELDOM, |keep| (keep / 8).clamp(OFTEN, SELDOM));
     loop {
         let outcome = async {
-            if let Some(before) = too_old(&settings, clock.now_ms()) {
+            if let Some(before) = too_old(&settings, wary.now_ms()) {
                 prune(&ledger, before).await?;
             }
             while ledger.compact().await? {

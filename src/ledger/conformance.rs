@@ -7,6 +7,7 @@ mod at_once;
 mod deliveries;
 mod outlines;
 mod people;
+mod places;
 mod survival;
 mod telling;
 mod versions;
@@ -98,6 +99,17 @@ macro_rules! for_each_case {
             a_source_that_vanished_when_all_had_it_is_told_as_retired,
             retired_files_are_found_by_what_they_are_called_now,
             what_tells_what_a_vessel_holds_is_not_forgotten,
+            a_place_that_is_entered_first_is_the_one_everything_went_to,
+            another_place_makes_all_that_is_held_there_due,
+            what_retired_is_not_delivered_to_another_place,
+            what_is_acknowledged_for_an_earlier_place_does_not_count,
+            what_went_to_an_earlier_place_is_not_held_at_the_new_one,
+            a_host_is_known_by_its_key_wherever_it_is,
+            a_directory_of_many_files_is_fitted_in_steps_and_wholly,
+            what_waits_longest_goes_first_to_an_added_vessel,
+            what_was_lost_is_sent_once_more,
+            what_a_file_looks_like_on_its_vessel_is_kept,
+            a_clock_that_was_put_back_makes_nobody_wait_longer,
         }
     };
 }
@@ -106,6 +118,7 @@ pub(super) use deliveries::*;
 pub(super) use for_each_case;
 pub(super) use outlines::*;
 pub(super) use people::*;
+pub(super) use places::*;
 pub(super) use survival::*;
 pub(super) use telling::*;
 pub(super) use versions::*;
@@ -131,7 +144,7 @@ impl Hands {
         self.0.load(Ordering::SeqCst)
     }
 
-    fn forward(&self, ms: i64) {
+    pub(super) fn forward(&self, ms: i64) {
         self.0.fetch_add(ms, Ordering::SeqCst);
     }
 }

@@ -1,7 +1,7 @@
 //! The ledger: every file version, delivery and acknowledgement, on disk. It is the queue.
 //!
 //! [`Ledger`] is a cheap-to-clone handle; what can be asked of it stands in [`Store`], in [`Survey`] what people
-//! ask, in [`Outbox`] what is still to be told, in [`Upkeep`] what keeps it small. Each entry is durable as a whole and
+//! ask, in [`Outbox`] what is still to be told, in [`Places`] where things go, in [`Upkeep`] what keeps it small. Each entry is durable as a whole and
 //! may be repeated: after a crash the workflows simply ask again. Channels and bells elsewhere carry hints only.
 //! Alone knows SQL; knows nothing of files or vessels but what their records say.
 
@@ -9,17 +9,19 @@
 mod conformance;
 mod error;
 mod outbox;
+mod places;
 mod sqlite;
 mod store;
 mod survey;
 mod upkeep;
 
 use std::ops::Deref;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 pub use error::LedgerError;
 pub use outbox::{Listener, Notice, NoticeId, Outbox};
+pub use places::Places;
 pub use store::{CurrentVersion, LastDelivered, Parked, Store};
 pub use survey::{
     DeliveryStory, DirectoryTally, Ending, Oldest, Receipt, Summary, Survey, Tally, Trouble, VersionStory, VesselNote,
@@ -43,18 +45,44 @@ impl Ledger {
         Ok(Self(Arc::new(sqlite::Sqlite::open(file, clock).await?)))
     }
 
-    /// Opens a copy of a ledger file, or an empty one where there is none: what is entered in it goes with it. The file is
-    /// read and neither locked nor brought up to this program's form.
-    ///
-    /// # Errors
-    /// [`LedgerError`] when it was written by a newer program, or can't be read or copied.
-    pub async fn scratch(file: &Path, clock: Clock) -> Result<Self, LedgerError> {
-        Ok(Self(Arc::new(sqlite::Sqlite::scratch(file, clock).await?)))
-    }
-
     /// The same ledger, only to be looked at.
     pub fn view(&self) -> LedgerView {
         LedgerView(self.survey())
+    }
+}
+
+/// A copy of a ledger, to try out on it what would be done.
+pub struct Scratch {
+    file: PathBuf,
+    clock: Clock,
+    copy: sqlite::Scratch,
+}
+
+impl Scratch {
+    /// Copies a ledger file, or makes an empty one where there is none. The file is read and neither locked nor brought up to
+    /// this program's form.
+    ///
+    /// # Errors
+    /// [`LedgerError`] when it was written by a newer program, or can't be read or copied.
+    pub async fn of(file: &Path, clock: Clock) -> Result<Self, LedgerError> {
+        Ok(Self { file: file.to_owned(), copy: sqlite::Scratch::of(file, clock.clone()).await?, clock })
+    }
+
+    /// The copy. What is entered in it lasts until it is made fresh.
+    pub fn ledger(&self) -> Ledger {
+        Ledger(self.copy.store.clone())
+    }
+
+    /// Has the copy be what the ledger file is: undoes what was entered, or copies anew a file that was written to.
+    ///
+    /// # Errors
+    /// As [`Scratch::of`].
+    pub async fn refresh(&mut self) -> Result<(), LedgerError> {
+        if self.copy.is_current() {
+            return self.copy.undo().await;
+        }
+        self.copy = sqlite::Scratch::of(&self.file, self.clock.clone()).await?;
+        Ok(())
     }
 }
 

@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use super::{LedgerError, Outbox, Survey, Upkeep};
+use super::{LedgerError, Outbox, Places, Survey, Upkeep};
 use crate::digest::Digest;
 use crate::names::{DirectoryName, InstanceId, RelPath, VesselName};
 use crate::outline::Outline;
 use crate::records::{
-    Backlog, Delivery, DeliveryId, DeliveryState, FileStamp, NewVersion, Remains, Traits, Verified, Version, VersionId,
+    Backlog, Delivery, DeliveryId, DeliveryState, FileStamp, HeldVersion, NewVersion, Remains, Traits, Verified,
+    Version, VersionId,
 };
 
 type Result<T> = std::result::Result<T, LedgerError>;
@@ -48,7 +49,7 @@ pub struct Parked {
 /// The ledger's questions and entries. Every method is one transaction, or part of one that it shares with calls made at
 /// the same time; every entry may be repeated. A call that is dropped half-way is made or not made, and harms no other.
 #[async_trait]
-pub trait Store: Outbox + Upkeep + Send + Sync {
+pub trait Store: Outbox + Places + Upkeep + Send + Sync {
     /// The shore's id.
     fn instance(&self) -> InstanceId;
 
@@ -62,9 +63,12 @@ pub trait Store: Outbox + Upkeep + Send + Sync {
     /// gone is entered only where the path holds something, and ends by itself once every vessel has acknowledged.
     async fn admit(&self, directory: &DirectoryName, versions: &[NewVersion], vessels: &[VesselName]) -> Result<()>;
 
-    /// Fits the open deliveries of a directory to the vessels that take it now: missing ones are entered, those of other
-    /// vessels are superseded. One of a vessel that returns goes on with what was sent of it. A version that this leaves with acknowledged deliveries only is complete; one that nobody
-    /// acknowledged never is.
+    /// Fits the open deliveries of a directory to the vessels that take it now, and to their places: missing ones are
+    /// entered, those of other vessels are superseded. One of a vessel that returns goes on with what was sent of it. A
+    /// version that this leaves with acknowledged deliveries only is complete; one that nobody acknowledged never is.
+    ///
+    /// Done in steps, between which others get their turn. Each step is whole; one that was cut off is made whole by the
+    /// next call.
     async fn reconcile(&self, directory: &DirectoryName, vessels: &[VesselName]) -> Result<()>;
 
     /// What a directory holds now, as far as it was admitted and not retired, in the order of the paths.
@@ -79,9 +83,9 @@ pub trait Store: Outbox + Upkeep + Send + Sync {
     /// How many paths of a directory hold something now.
     async fn count_current(&self, directory: &DirectoryName) -> Result<u64>;
 
-    /// What a vessel may hold of a path from before this version: the versions before it that were on their way to that
-    /// vessel, the last one first, at most 64.
-    async fn held_before(&self, version: VersionId, vessel: &VesselName) -> Result<Vec<Version>>;
+    /// What a vessel may hold of a path from before this version: the versions before it that were on their way to the
+    /// place on that vessel where it goes now, the last one first, at most 64.
+    async fn held_before(&self, version: VersionId, vessel: &VesselName) -> Result<Vec<HeldVersion>>;
 
     /// Whether anything below a path of a directory is still on its way to a vessel.
     async fn is_open_below(&self, vessel: &VesselName, directory: &DirectoryName, above: &RelPath) -> Result<bool>;
@@ -99,6 +103,9 @@ pub trait Store: Outbox + Upkeep + Send + Sync {
 
     /// Deliveries to a vessel that are due, longest due first, at most `limit`: those of files of more than one chunk
     /// (`large`) or those of the others.
+    ///
+    /// A clock that was put back makes nobody wait longer: what never failed is due, and waits end as long from now as they
+    /// would have before.
     async fn next_due(&self, vessel: &VesselName, large: bool, limit: u32) -> Result<Vec<Delivery>>;
 
     /// When the next delivery to a vessel is due, in milliseconds since 1970; `None` when none is open.
@@ -146,8 +153,8 @@ pub trait Store: Outbox + Upkeep + Send + Sync {
     /// Enters why a vessel can't be served; `None`: it can.
     async fn away(&self, vessel: &VesselName, reason: Option<&str>) -> Result<()>;
 
-    /// What may still lie on a vessel of deliveries that are no longer wanted, at most `limit`.
-    async fn remains(&self, vessel: &VesselName, limit: u32) -> Result<Vec<Remains>>;
+    /// What may still lie on a vessel of deliveries that are no longer wanted, those after `after`, at most `limit`.
+    async fn remains(&self, vessel: &VesselName, after: DeliveryId, limit: u32) -> Result<Vec<Remains>>;
 
     /// Goes once through what answers questions and what makes entries, and changes nothing: both still move.
     async fn beat(&self) -> Result<()>;

@@ -228,4 +228,10 @@ impl Settings {
     pub fn vessels_of(&self, directory: &DirectoryName) -> Vec<VesselName> {
         self.vessels.iter().filter(|v| v.takes(directory)).map(|v| v.name.clone()).collect()
     }
+
+    /// Where a directory goes on the vessels that take it.
+    pub fn places_of(&self, directory: &Directory) -> Vec<(VesselName, RemotePath)> {
+        let takers = self.vessels.iter().filter(|vessel| vessel.takes(&directory.name));
+        takers.map(|vessel| (vessel.name.clone(), vessel.remote_location(directory).clone())).collect()
+    }
 }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::Directory;
 use super::watch_over::blocking;
+use crate::clock::WaryClock;
 use crate::fault::Fault;
 use crate::ledger::Retiree;
 use crate::local::{self, Expired};
@@ -24,6 +25,7 @@ pub(super) struct Expiry<'a> {
     /// How long files are kept; `None`: for ever, or not at all.
     keep: Option<Duration>,
     next_look: Instant,
+    wary: WaryClock,
     /// How far this look has come.
     at: VersionId,
     /// All before it have nothing in `processed/` any more.
@@ -39,8 +41,17 @@ impl<'a> Expiry<'a> {
             KeepProcessed::For(time) => Some(time),
             KeepProcessed::Forever | KeepProcessed::No => None,
         };
-        let first = VersionId(0);
-        Self { directory, keep, next_look: Instant::now(), at: first, done: first, all_gone: true, complained: false }
+        let (first, wary) = (VersionId(0), WaryClock::new(directory.clock.clone()));
+        Self {
+            directory,
+            keep,
+            wary,
+            next_look: Instant::now(),
+            at: first,
+            done: first,
+            all_gone: true,
+            complained: false,
+        }
     }
 
     /// Takes a step, if it is time; says how long there is until the next.
@@ -53,7 +64,7 @@ impl<'a> Expiry<'a> {
         let name = &self.directory.settings.name;
         let step = self.directory.ledger.retirees(name, self.at).await.map_err(|e| e.fault())?;
         let keep_ms = i64::try_from(keep.as_millis()).unwrap_or(i64::MAX);
-        let until = self.directory.clock.now_ms().saturating_sub(keep_ms);
+        let until = self.wary.now_ms().saturating_sub(keep_ms);
         let (old, young): (Vec<_>, Vec<_>) =
             step.found.into_iter().partition(|one| one.retired_at.is_some_and(|at| at <= until));
         let went = self.delete(old, until).await?;

@@ -26,7 +26,7 @@ use crate::fault::Fault;
 use crate::ledger::Ledger;
 use crate::local::{self, Feed};
 use crate::monitor::Monitor;
-use crate::names::VesselName;
+use crate::names::{RemotePath, VesselName};
 use crate::settings;
 
 pub use rehearsal::rehearse;
@@ -42,6 +42,8 @@ pub struct Directory {
     pub chunk_size: u64,
     /// The vessels that take it, and what to ring when there is something for them.
     pub vessels: Vec<(VesselName, Bell)>,
+    /// Where it goes on each of them.
+    pub places: Vec<(VesselName, RemotePath)>,
     /// Rung when a file of it was acknowledged.
     pub retire_bell: Bell,
     /// Where small files are put by for the vessels.
@@ -58,6 +60,8 @@ pub struct Directory {
     pub trouble: watch::Sender<Option<String>>,
     /// Why no new files are taken in for now: there is no room for what the ledger has to remember of them.
     pub no_room: watch::Receiver<Option<String>>,
+    /// Whether its location is another than when this program started: what is missing in it need not have been deleted.
+    pub relocated: bool,
     /// Whether a person has allowed deletions that are otherwise held back.
     pub allow_deletes: bool,
     /// Stops the tasks.
@@ -72,6 +76,7 @@ impl Directory {
     /// A [`Fault`] of the daemon's when the ledger can't be used.
     pub async fn prepare(&self) -> Result<(), Fault> {
         let name = &self.settings.name;
+        self.ledger.locate(name, &self.places).await.map_err(|e| e.fault())?;
         self.ledger.reconcile(name, &self.vessel_names()).await.map_err(|e| e.fault())?;
         let location = self.settings.location.clone();
         let recursive = self.settings.recursive && !self.settings.is_mirror();

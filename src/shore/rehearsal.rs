@@ -20,6 +20,7 @@ const AT_ONCE: usize = 1024;
 pub async fn rehearse(directory: Directory) -> Result<(), Fault> {
     let ledger = directory.ledger.clone();
     let vessels = directory.vessel_names();
+    ledger.locate(&directory.settings.name, &directory.places).await.map_err(|e| e.fault())?;
     ledger.reconcile(&directory.settings.name, &vessels).await.map_err(|e| e.fault())?;
     Overseer::new(Arc::new(directory)).rehearse().await
 }

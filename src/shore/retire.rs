@@ -1,13 +1,14 @@
 //! Retires what every vessel has acknowledged: moves the source to `processed/`, or deletes it where it is not to be kept.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::iter::Peekable;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
 use super::Directory;
 use super::expiry::Expiry;
+use crate::backoff::Backoff;
 use crate::fault::Fault;
 use crate::local::{self, DiskError, Retired};
 use crate::monitor::Event;
@@ -15,8 +16,10 @@ use crate::names::RelPath;
 use crate::records::{Version, VersionId};
 use crate::settings::KeepProcessed;
 
-/// How soon what couldn't be moved is tried again.
+/// How often it is looked for what couldn't be moved.
 const AGAIN: Duration = Duration::from_secs(30);
+/// The waits of a version that couldn't be moved, whatever is acknowledged meanwhile.
+const STUCK: Backoff = Backoff::new(Duration::from_secs(30), Duration::from_secs(600));
 /// How long a move under way is waited for when it is stopped: a rename is done by then, a copy to another disk may not be.
 const GRACE: Duration = Duration::from_secs(3);
 /// Versions asked for, moved and entered at once, and how large they may be together: what has to be copied to another
@@ -29,7 +32,7 @@ const BATCH_BYTES: u64 = 64 << 20;
 /// # Errors
 /// A [`Fault`] of the daemon's when the ledger can't be used. Trouble with `processed/` is logged and tried again.
 pub async fn retire(directory: Directory) -> Result<(), Fault> {
-    let mut retiring = Retiring { directory: &directory, complained: HashSet::new(), stop: Some(&directory.stop) };
+    let mut retiring = Retiring::of(&directory, Some(&directory.stop));
     let mut expiry = Expiry::new(&directory);
     loop {
         retiring.all_complete().await?;
@@ -47,18 +50,36 @@ pub async fn retire(directory: Directory) -> Result<(), Fault> {
 /// # Errors
 /// As [`retire()`].
 pub async fn retire_all(directory: &Directory) -> Result<(), Fault> {
-    Retiring { directory, complained: HashSet::new(), stop: None }.all_complete().await
+    Retiring::of(directory, None).all_complete().await
 }
 
 struct Retiring<'a> {
     directory: &'a Directory,
     /// What was said already.
     complained: HashSet<String>,
+    /// What couldn't be moved: how often that was tried, and when it is tried next.
+    stuck: HashMap<VersionId, (u32, Instant)>,
     /// Ends it between two files, and in the middle of one that takes long: the next start finds it half-way and ends it.
     stop: Option<&'a CancellationToken>,
 }
 
-impl Retiring<'_> {
+impl<'a> Retiring<'a> {
+    fn of(directory: &'a Directory, stop: Option<&'a CancellationToken>) -> Self {
+        Self { directory, complained: HashSet::new(), stuck: HashMap::new(), stop }
+    }
+
+    /// Whether a version is to be tried now.
+    fn is_due(&self, version: VersionId) -> bool {
+        self.stuck.get(&version).is_none_or(|(_, next)| *next <= Instant::now())
+    }
+
+    fn put_off(&mut self, version: VersionId) {
+        let (failures, next) = self.stuck.entry(version).or_insert((0, Instant::now()));
+        *failures += 1;
+        // Never sooner than half the ceiling: many fail together for one reason.
+        *next = Instant::now() + STUCK.wait(*failures, 0.5 + fastrand::f64() / 2.0);
+    }
+
     async fn all_complete(&mut self) -> Result<(), Fault> {
         let mut after = VersionId(0);
         loop {
@@ -66,7 +87,8 @@ impl Retiring<'_> {
             let versions = self.directory.ledger.retirable(name, after, BATCH).await.map_err(|e| e.fault())?;
             let Some(last) = versions.last() else { return Ok(()) };
             after = last.id;
-            let mut versions = versions.into_iter().peekable();
+            let due: Vec<_> = versions.into_iter().filter(|version| self.is_due(version.id)).collect();
+            let mut versions = due.into_iter().peekable();
             while versions.peek().is_some() {
                 if self.stop.is_some_and(CancellationToken::is_cancelled) {
                     return Ok(());
@@ -119,9 +141,11 @@ impl Retiring<'_> {
             Ok(Retired::SourceChanged) => return None,
             Err(e) => {
                 self.complain(path, &e);
+                self.put_off(version.id);
                 return None;
             }
         }
+        self.stuck.remove(&version.id);
         Some(version.id)
     }
 
@@ -133,6 +157,7 @@ impl Retiring<'_> {
 
     fn complain(&mut self, path: &RelPath, error: &DiskError) {
         let fault = error.fault().to_string();
+        tracing::debug!(directory = %self.directory.settings.name, file = %path, "not moved: {fault}");
         if self.complained.insert(fault.clone()) {
             let name = &self.directory.settings.name;
             tracing::error!(directory = %name, file = %path, "can't retire: {fault}");

@@ -288,7 +288,7 @@ impl Telling<'_> {
         };
         let link = &vessel.link;
         let since = link.since.map(|since| format!(" since {}", local(since))).unwrap_or_default();
-        let reason = link.reason.as_deref().unwrap_or("the reason is not known");
+        let reason = link.reason.as_deref().unwrap_or("no connection was made yet");
         match link.state {
             LinkState::Off => {
                 let before = link.reason.as_ref().map(|why| format!("; when it ran, the vessel was away: {why}"));
@@ -322,12 +322,13 @@ impl Telling<'_> {
             return (now, None, Vec::new());
         }
         let due = moment(delivery.due_at);
-        if due <= self.document.at && delivery.reason.is_none() {
+        // What never failed waits for nothing but its turn, whatever the clock says.
+        if delivery.reason.is_none() && (delivery.failures == 0 || due <= self.document.at) {
             let now = format!("waits its turn; {} files are to go to this vessel", vessel.backlog.files);
             return (now, None, Vec::new());
         }
         let word = if delivery.parked { "parked" } else { "put off" };
-        let reason = delivery.reason.as_deref().unwrap_or("the reason is not known");
+        let reason = delivery.reason.as_deref().unwrap_or("an attempt failed");
         let retry =
             format!("{} retry {} --vessel {}     (at once)", self.command, self.file, quoted(vessel.name.as_str()));
         let forget = format!("{} forget {}     (leave it where it is, undelivered)", self.command, self.file);

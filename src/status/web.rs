@@ -204,7 +204,10 @@ async fn order(
         Ok(Json(order)) => order,
         Err(rejection) => return Ok(rejection.into_response()),
     };
-    if let Order::Pause { vessel } | Order::Resume { vessel } | Order::Retry { vessel, .. } = &order
+    if let Order::Pause { vessel }
+    | Order::Resume { vessel }
+    | Order::Retry { vessel, .. }
+    | Order::Resend { vessel, .. } = &order
         && !app.web.orders.reach(vessel)
     {
         return Ok((StatusCode::NOT_FOUND, format!("there is no [Vessel {vessel}]\n")).into_response());
@@ -212,5 +215,5 @@ async fn order(
     tracing::info!(?order, "ordered");
     let done = app.web.orders.carry_out(&order).await?;
     app.web.gatherer().refresh().await;
-    Ok(Json(serde_json::json!({ "done": done })).into_response())
+    Ok(Json(serde_json::json!({ "done": done > 0, "count": done })).into_response())
 }

@@ -16,6 +16,7 @@ use super::facts::{EventJson, Facts};
 use super::http::Client;
 use crate::backoff::Backoff;
 use crate::bell::Bell;
+use crate::clock::WaryClock;
 use crate::digest::Digest;
 use crate::ledger::{LedgerError, Notice, NoticeId};
 use crate::settings::WebAddress;
@@ -46,7 +47,8 @@ pub(super) fn channel(address: &WebAddress) -> String {
 
 /// Posts until it is stopped, or, when it is to finish, until nothing waits or the address doesn't listen.
 pub(super) async fn post(desk: Desk, client: Client, address: WebAddress, channel: String, bell: Bell) {
-    let mut poster = Poster { desk, client, address, channel, complaint: Complaint::default() };
+    let wary = WaryClock::new(desk.clock.clone());
+    let mut poster = Poster { wary, desk, client, address, channel, complaint: Complaint::default() };
     let mut failures = 0;
     loop {
         let what = format!("the webhook at {}", poster.address);
@@ -87,6 +89,8 @@ struct Poster {
     address: WebAddress,
     channel: String,
     complaint: Complaint,
+    /// What events are too old by.
+    wary: WaryClock,
 }
 
 impl Poster {
@@ -116,7 +120,7 @@ impl Poster {
     async fn waiting(&self) -> Result<Vec<Notice>, LedgerError> {
         loop {
             let mut notices = self.desk.ledger.notices(&self.channel, NoticeId(0), AT_ONCE).await?;
-            let too_old = self.desk.clock.now_ms().saturating_sub(OLDEST);
+            let too_old = self.wary.now_ms().saturating_sub(OLDEST);
             let old: Vec<NoticeId> =
                 notices.extract_if(.., |notice| notice.at < too_old).map(|notice| notice.id).collect();
             if old.is_empty() {

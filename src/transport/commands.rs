@@ -111,6 +111,16 @@ impl Remote {
         }
     }
 
+    /// Sets a file's time of last change, in seconds since 1970; `false`: the vessel has no program that can.
+    ///
+    /// GNU and busybox take seconds, the BSDs only what a calendar says.
+    pub async fn touch(&self, path: &RemotePath, seconds: i64) -> Result<bool, RemoteError> {
+        let script = Script::new().code("touch -m -d").word(format!("@{seconds}")).path(path.as_bytes());
+        let script = script.code(" 2>/dev/null || touch -m -d").word(calendar(seconds)).path(path.as_bytes());
+        let output = self.run(script.code("\n"), "setting a time", 0).await?;
+        Ok(output.is_success())
+    }
+
     /// Hashes a file on the vessel; `bytes` is its size.
     pub async fn hash(&self, tool: HashTool, path: &RemotePath, bytes: u64) -> Result<Digest, RemoteError> {
         let script = Script::new().code(tool.command()).code(" <").path(path.as_bytes()).code("\n");
@@ -231,4 +241,8 @@ impl Remote {
 async fn flush_here(disk: &Disk, paths: &[&RemotePath], whole: bool) -> Result<(), RemoteError> {
     let paths = paths.iter().map(|path| path.as_bytes().to_vec()).collect();
     disk.flush(paths, whole).await.map_err(|e| RemoteError::from_sftp(&e, "flushing"))
+}
+/// A moment as `touch -d` takes it everywhere, in UTC.
+fn calendar(seconds: i64) -> String {
+    jiff::Timestamp::from_second(seconds).map_or_else(|_| String::new(), |moment| moment.to_string())
 }

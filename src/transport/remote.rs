@@ -132,6 +132,11 @@ impl Remote {
         self.0.ssh.is_none()
     }
 
+    /// Algorithm and fingerprint of the key that the vessel has shown; `None` on this host.
+    pub fn host_key(&self) -> Option<(String, String)> {
+        self.connection()?.host_key()
+    }
+
     /// The cipher in use; `none` on this host.
     pub fn cipher(&self) -> String {
         self.connection().map_or_else(|| "none".into(), Connection::cipher)

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::parts::{Held, PartwiseUpload, held};
-use super::publish::looks_like;
+use super::publish::{looks_like, seen};
 use super::verify::Verdict;
 use super::visit::{Visit, source_changed};
 use crate::clock::to_the_millisecond;
@@ -11,7 +11,7 @@ use crate::fault::{Cause, Fault, Scope};
 use crate::ledger::LastDelivered;
 use crate::monitor::Event;
 use crate::names::RemotePath;
-use crate::records::{Delivery, DeliveryState, Verified, VersionKind};
+use crate::records::{Delivery, DeliveryState, Seen, Verified, Version, VersionKind};
 use crate::settings::Assembly;
 use crate::transport::{Attrs, GrowingHash, RemoteError};
 
@@ -205,7 +205,8 @@ impl Visit {
             return self.make_way(version, destination).await.map(|()| None);
         }
         let published = delivery.state == DeliveryState::Publishing && attrs.size == Some(version.stamp.size);
-        if !published && !looks_like(&version.stamp, &attrs) {
+        let as_before = delivery.seen.is_some() && delivery.seen == seen(&attrs);
+        if !published && !as_before && !looks_like(&version.stamp, &attrs) {
             return Ok(None);
         }
         match Box::pin(self.verify(version, destination)).await {
@@ -268,20 +269,40 @@ impl Visit {
         }
     }
 
+    /// What a mirror's file looks like under its final name, where that is not what its source looks like: the vessel may
+    /// keep no times, or others. It tells later whether what is there is still that.
+    async fn seen_there(&self, version: &Version) -> Result<Option<Seen>, Fault> {
+        let is_mirrored = self.vessel.directories.get(&version.directory).is_some_and(|(it, _)| it.is_mirror());
+        if version.kind != VersionKind::File || !is_mirrored {
+            return Ok(None);
+        }
+        match self.remote.look(&self.destination(version)?).await {
+            Ok(attrs) => Ok(attrs.filter(|attrs| !looks_like(&version.stamp, attrs)).and_then(|attrs| seen(&attrs))),
+            Err(e) if e.is_connection() => Err(e.fault()),
+            // Nobody who can't look can delete.
+            Err(_) => Ok(None),
+        }
+    }
+
     pub(super) async fn acknowledge(
         &self,
         delivery: &Delivery,
         verified: Verified,
         started: Instant,
     ) -> Result<Outcome, Fault> {
-        if !self.vessel.ledger.acknowledge(delivery.id, verified).await.map_err(|e| e.fault())? {
+        let version = &delivery.version;
+        let seen = self.seen_there(version).await?;
+        if !self.vessel.ledger.acknowledge_there(delivery, verified, seen).await.map_err(|e| e.fault())? {
             return Ok(Outcome::Superseded);
         }
-        let version = &delivery.version;
         let (vessel, directory, took) = (&self.vessel.settings.name, &version.directory, started.elapsed());
         tracing::info!(
             %vessel, %directory, file = %version.path, bytes = version.stamp.size, took = ?to_the_millisecond(took), verified = verified.as_str(),
-            "{}", if version.kind == VersionKind::Gone { "deleted" } else { "delivered" }
+            "{}", match (version.kind, verified) {
+                (VersionKind::Gone, Verified::Kept) => "not deleted",
+                (VersionKind::Gone, _) => "deleted",
+                _ => "delivered",
+            }
         );
         let (path, bytes) = (&version.path, version.stamp.size);
         self.vessel.monitor.notice(&Event::Delivered { vessel, directory, path, bytes, took });

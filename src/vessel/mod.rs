@@ -29,6 +29,7 @@ mod visit;
 mod write;
 
 use std::collections::HashMap;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use tokio::sync::watch;
@@ -93,6 +94,8 @@ pub struct Vessel {
     pub environment: Arc<SshEnvironment>,
     /// Whether to end when all that is there has been delivered (`--once`), and how to know that it is all.
     pub until_done: Option<Vec<watch::Receiver<bool>>>,
+    /// Whether it was said that the vessel can't keep some times.
+    pub told_of_times: Arc<AtomicBool>,
     /// Stops the task, at a point from which the next one goes on.
     pub stop: CancellationToken,
 }

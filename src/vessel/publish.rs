@@ -1,9 +1,11 @@
 //! Publish: mode, time, flush, and the one rename that makes the file appear.
 
+use std::sync::atomic::Ordering;
+
 use super::visit::Visit;
 use crate::fault::Fault;
 use crate::names::RemotePath;
-use crate::records::{FileStamp, Version, VersionKind};
+use crate::records::{FileStamp, Seen, Version, VersionKind};
 use crate::transport::{Attrs, OpenFlags, RemoteError, RemoteFile};
 
 impl Visit {
@@ -46,7 +48,28 @@ impl Visit {
         if let Err(e) = file.finish(attrs, alone && by_sftp).await? {
             tracing::warn!(vessel = %self.vessel.settings.name, file = %version.path, "{e}");
         }
+        self.keep_odd_time(version, &path).await?;
         if alone && !by_sftp { self.flush_by_command(&path).await } else { Ok(()) }
+    }
+
+    /// Gives a file a time that SFTP can't carry, where the vessel has a shell that can; else says once that it can't.
+    async fn keep_odd_time(&self, version: &Version, path: &RemotePath) -> Result<(), RemoteError> {
+        let time = version.stamp.mtime;
+        if u32::try_from(time).is_ok() || self.remote.is_this_host() {
+            return Ok(());
+        }
+        if self.remote.capabilities().shell && self.remote.touch(path, time).await? {
+            return Ok(());
+        }
+        if !self.vessel.told_of_times.swap(true, Ordering::Relaxed) {
+            let vessel = &self.vessel.settings.name;
+            tracing::warn!(
+                %vessel, file = %version.path, seconds_since_1970 = time,
+                "the vessel can't keep times before 1970 or after 2106: SFTP doesn't carry them, and no `touch -d` is there; \
+                 such files get the time of their delivery"
+            );
+        }
+        Ok(())
     }
 
     /// Whether many files can be flushed at once, which is cheaper than one by one.
@@ -104,14 +127,23 @@ impl Visit {
     }
 }
 
-/// Both times as SFTP has them, whole seconds from 1970 to 2106; `None` for a file from another age.
-pub(super) fn times(stamp: &FileStamp) -> Option<(u32, u32)> {
-    u32::try_from(stamp.mtime).ok().map(|seconds| (seconds, seconds))
+/// Both times, whole seconds.
+pub(super) fn times(stamp: &FileStamp) -> Option<(i64, i64)> {
+    Some((stamp.mtime, stamp.mtime))
+}
+
+/// A time as SFTP tells it: of one that it can't carry, servers send the lower 32 bits.
+fn told(seconds: i64) -> i64 {
+    seconds.rem_euclid(1 << 32)
+}
+
+/// What a file on the vessel looks like, as far as that shows without reading it.
+pub(super) fn seen(attrs: &Attrs) -> Option<Seen> {
+    let (size, (_, modified)) = attrs.size.zip(attrs.times).filter(|_| attrs.is_file())?;
+    Some(Seen { size, mtime: told(modified) })
 }
 
 /// Whether a file on the vessel looks like a version with this stamp, as far as that shows without reading it.
 pub(super) fn looks_like(stamp: &FileStamp, attrs: &Attrs) -> bool {
-    attrs.is_file()
-        && attrs.size == Some(stamp.size)
-        && attrs.times.map(|(_, modified)| modified) == times(stamp).map(|(_, modified)| modified)
+    seen(attrs) == Some(Seen { size: stamp.size, mtime: told(stamp.mtime) })
 }

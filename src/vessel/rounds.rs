@@ -1,6 +1,6 @@
 //! The deliveries of one visit: which ones are begun, how many at once, and what follows when one ends.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -11,8 +11,9 @@ use tokio_util::task::AbortOnDropHandle;
 use super::deliver::Outcome;
 use super::places::Places;
 use super::serve::UNHURRIED;
+use super::sweep::Sweeping;
 use super::visit::Visit;
-use crate::backoff::Backoff;
+use crate::backoff::{Backoff, LONGEST_WAIT};
 use crate::clock::{to_the_millisecond, wait_between};
 use crate::fault::{Cause, Fault, Pace, Scope};
 use crate::monitor::Event;
@@ -32,7 +33,7 @@ const FETCH: u32 = 1024;
 const ATTEMPT: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(60));
 /// The waits of one that comes before its turn: for others that are under way.
 const EARLY: Backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(2));
-const PARKED: Backoff = Backoff::new(Duration::from_secs(600), Duration::from_secs(6 * 3600));
+const PARKED: Backoff = Backoff::new(Duration::from_secs(600), LONGEST_WAIT);
 /// Attempts that may fail in a row before a delivery is parked.
 const PATIENCE: u32 = 8;
 /// How long a visit that is to end waits for what is on its way to the vessel.
@@ -62,6 +63,7 @@ pub(super) struct Rounds {
     running: JoinSet<Ended>,
     busy: HashMap<DeliveryId, Busy>,
     places: Places,
+    sweeping: Sweeping,
     waiting: VecDeque<Delivery>,
     /// Whether the ledger may have something due that was not fetched yet, small or large.
     look: Look,
@@ -84,6 +86,7 @@ impl Rounds {
             running: JoinSet::new(),
             busy: HashMap::new(),
             places: Places::default(),
+            sweeping: Sweeping::default(),
             waiting: VecDeque::new(),
             look: LOOK,
             held_up: false,
@@ -98,20 +101,19 @@ impl Rounds {
 
     /// Delivers until nothing is left (`Ok`, in a single run only) or the visit must end.
     pub(super) async fn run(&mut self) -> Result<(), Fault> {
-        let (visit, sweeper) = (self.visit.clone(), self.visit.clone());
+        let visit = self.visit.clone();
         let tending = async move { visit.lanes.tend(&visit.vessel.settings, &visit.vessel.environment).await };
         let _tending = AbortOnDropHandle::new(tokio::spawn(tending));
         // Nothing waits for what earlier visits left behind to be gone.
-        let mut sweeping = JoinSet::new();
-        sweeping.spawn(async move { sweeper.sweep_strays().await });
-        self.sweep().await?;
+        self.sweeping.begin_strays(&self.visit);
+        self.sweep();
         loop {
             self.start_due().await?;
             let wait = self.wait().await?;
             if self.running.is_empty() {
                 self.visit.has_arrived();
             }
-            if self.running.is_empty() && sweeping.is_empty() && wait.is_none() {
+            if self.running.is_empty() && self.sweeping.is_idle() && wait.is_none() {
                 return Ok(());
             }
             let visit = self.visit.clone();
@@ -122,13 +124,11 @@ impl Rounds {
                         self.end(ended).await?;
                     }
                 }
-                Some(swept) = sweeping.join_next() => {
-                    swept.map_err(|e| Fault::daemon(format_args!("sweeping broke down: {e}")))??;
-                }
+                Some(swept) = self.sweeping.ended(&visit) => swept?,
                 () = visit.vessel.bell.rung() => {
                     self.look_again();
                     self.end_unwanted().await?;
-                    self.sweep().await?;
+                    self.sweep();
                 }
                 () = visit.remote.lost() => {
                     return Err(Fault::vessel(visit.remote.lost_error()).at(Pace::Soon).of(Cause::Link));
@@ -164,9 +164,8 @@ impl Rounds {
         self.running.shutdown().await;
     }
 
-    async fn sweep(&self) -> Result<(), Fault> {
-        let busy: HashSet<DeliveryId> = self.busy.keys().copied().collect();
-        self.visit.sweep_remains(&busy).await
+    fn sweep(&mut self) {
+        self.sweeping.begin_remains(&self.visit, self.busy.keys().copied().collect());
     }
 
     /// Ends large deliveries that were superseded: their next question to the ledger may be hours away. And all that would
@@ -288,13 +287,17 @@ impl Rounds {
         }
         match outcome {
             Ok(Outcome::Acknowledged) => Ok(()),
-            Ok(Outcome::Superseded) => self.sweep().await,
+            Ok(Outcome::Superseded) => {
+                self.sweep();
+                Ok(())
+            }
             // Nothing is wrong with the delivery; it goes on with the next connection.
             Err(_) if self.visit.remote.is_lost() => Ok(()),
             Err(fault) => {
                 self.put_off(&delivery, fault).await?;
                 // It may have been superseded while it was busy, which kept it from being swept.
-                self.sweep().await
+                self.sweep();
+                Ok(())
             }
         }
     }

@@ -13,6 +13,7 @@ use crate::backoff::Backoff;
 use crate::fault::{Fault, Pace, Scope};
 use crate::local::Arrival;
 use crate::monitor::Event;
+use crate::records::Host;
 use crate::settings::CongestionControl;
 use crate::transport::{Capabilities, ConnectError, Lead, Remote};
 
@@ -171,6 +172,7 @@ impl Server {
         }
         self.vessel.monitor.notice(&Event::Connected { vessel: name });
         self.vessel.ledger.away(name, None).await.map_err(|e| e.fault())?;
+        self.meet(&remote).await?;
         let mut rounds = Rounds::new(Arc::new(Visit::new(self.vessel.clone(), remote, coming, self.arrival.take())));
         let visit = rounds.visit.clone();
         let connecting = AtomicBool::new(false);
@@ -210,6 +212,27 @@ impl Server {
             Some(Err(fault)) if fault.scope == Scope::Daemon => Err(fault),
             Some(Err(fault)) => Ok(End::Away { fault, progress }),
         }
+    }
+
+    /// Enters which host this is. What was delivered to another one is not there.
+    async fn meet(&self, remote: &Remote) -> Result<(), Fault> {
+        let settings = &self.vessel.settings;
+        let host = match &settings.local {
+            Some(_) => Host { address: "this host".into(), account: String::new(), key: None },
+            None => Host {
+                address: format!("{}:{}", settings.ssh.address, settings.ssh.port),
+                account: settings.ssh.username.clone(),
+                key: remote.host_key(),
+            },
+        };
+        let due = self.vessel.ledger.meet(&settings.name, &host).await.map_err(|e| e.fault())?;
+        if due > 0 {
+            tracing::warn!(
+                vessel = %settings.name, address = %host.address, account = %host.account, files = due,
+                "it is another host or account than before; what the directories hold now is delivered to it"
+            );
+        }
+        Ok(())
     }
 
     async fn say_away(&mut self, fault: &Fault, again_in: Option<Duration>) -> Result<(), Fault> {

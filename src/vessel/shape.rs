@@ -6,11 +6,11 @@
 use std::time::Instant;
 
 use super::deliver::Outcome;
-use super::publish::looks_like;
+use super::publish::{looks_like, seen};
 use super::visit::Visit;
 use crate::fault::{Fault, Pace};
 use crate::names::{OurFile, RemotePath};
-use crate::records::{Delivery, DeliveryId, DeliveryState, Verified, Version, VersionKind};
+use crate::records::{Delivery, DeliveryId, DeliveryState, HeldVersion, Verified, Version, VersionKind};
 use crate::transport::{Attrs, RemoteError};
 
 /// What its owner must be allowed to do in a directory, or nothing could be put there or taken away.
@@ -99,12 +99,16 @@ impl Visit {
             return Ok(Outcome::Superseded);
         }
         let (version, vessel) = (&delivery.version, &self.vessel.settings.name);
+        let mut verified = Verified::ByLook;
         match self.clear(version, place).await? {
             Cleared::Nothing => {}
             Cleared::Removed => self.flush_name(place).await?,
-            Cleared::Kept(why) => tracing::warn!(%vessel, file = %version.path, "kept on the vessel: {why}"),
+            Cleared::Kept(why) => {
+                tracing::warn!(%vessel, file = %version.path, "kept on the vessel: {why}");
+                verified = Verified::Kept;
+            }
         }
-        self.acknowledge(delivery, Verified::ByLook, started).await
+        self.acknowledge(delivery, verified, started).await
     }
 
     /// Takes a directory of ours out of the way of a file or link, which replaces anything else by itself.
@@ -138,7 +142,7 @@ impl Visit {
         }
         let Some(attrs) = self.remote.look(place).await.map_err(|e| e.fault())? else { return Ok(Cleared::Nothing) };
         if attrs.is_dir() {
-            let ours = before.iter().any(|one| one.kind == VersionKind::Directory);
+            let ours = before.iter().any(|one| one.version.kind == VersionKind::Directory);
             return if ours { self.remove_directory(version, place).await } else { Ok(Cleared::Kept(NOT_OURS)) };
         }
         if !self.is_one_of(&before, place, &attrs).await? {
@@ -149,13 +153,17 @@ impl Visit {
     }
 
     /// Whether what is at a place is one of these versions, as far as that shows without reading it.
-    async fn is_one_of(&self, versions: &[Version], place: &RemotePath, attrs: &Attrs) -> Result<bool, Fault> {
+    async fn is_one_of(&self, versions: &[HeldVersion], place: &RemotePath, attrs: &Attrs) -> Result<bool, Fault> {
         if attrs.is_link() {
             let target = self.remote.read_link(place).await.map_err(|e| e.fault())?;
-            let links = versions.iter().filter(|one| one.kind == VersionKind::Link);
-            return Ok(links.into_iter().any(|one| Some(&one.target[..]) == target.as_deref()));
+            let mut links = versions.iter().filter(|one| one.version.kind == VersionKind::Link);
+            return Ok(links.any(|one| Some(&one.version.target[..]) == target.as_deref()));
         }
-        Ok(versions.iter().any(|one| one.kind == VersionKind::File && looks_like(&one.stamp, attrs)))
+        let mut files = versions.iter().filter(|one| one.version.kind == VersionKind::File);
+        Ok(files.any(|one| match one.seen {
+            Some(before) => Some(before) == seen(attrs),
+            None => looks_like(&one.version.stamp, attrs),
+        }))
     }
 
     async fn is_link_to(&self, place: &RemotePath, target: &[u8]) -> Result<bool, Fault> {

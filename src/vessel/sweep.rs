@@ -1,10 +1,12 @@
 //! Sweeping: what is left on the vessel of versions that nobody wants any more. Only names that we can parse as ours.
 
 use std::collections::HashSet;
+use std::sync::Arc;
+
+use futures_util::stream::{self, StreamExt, TryStreamExt};
+use tokio::task::JoinSet;
 
 use super::visit::Visit;
-use futures_util::stream::{self, StreamExt, TryStreamExt};
-
 use crate::fault::Fault;
 use crate::names::{OurFile, assembly_name};
 use crate::records::{DeliveryId, Remains};
@@ -14,33 +16,104 @@ use crate::transport::RemoteError;
 const BATCH: u32 = 256;
 /// Parts removed at once.
 const AT_ONCE: usize = 64;
+/// Assemblies removed at once.
+const ASSEMBLIES_AT_ONCE: usize = 32;
+
+/// The sweeping of one visit: beside its deliveries, none of which waits for it.
+#[derive(Default)]
+pub(super) struct Sweeping {
+    tasks: JoinSet<Result<Swept, Fault>>,
+    /// Whether remains are being swept.
+    under_way: bool,
+    /// What was busy when more was to be swept meanwhile.
+    again: Option<HashSet<DeliveryId>>,
+}
+
+/// What a task has swept.
+enum Swept {
+    Remains,
+    Strays,
+}
+
+impl Sweeping {
+    /// Has parts swept that belong to nothing.
+    pub(super) fn begin_strays(&mut self, visit: &Arc<Visit>) {
+        let visit = visit.clone();
+        self.tasks.spawn(async move { visit.sweep_strays().await.map(|()| Swept::Strays) });
+    }
+
+    /// Has swept what superseded deliveries left, but for those in `busy`: now, or once more when what is under way ends.
+    pub(super) fn begin_remains(&mut self, visit: &Arc<Visit>, busy: HashSet<DeliveryId>) {
+        if self.under_way {
+            self.again = Some(busy);
+            return;
+        }
+        let visit = visit.clone();
+        self.under_way = true;
+        self.tasks.spawn(async move { visit.sweep_remains(&busy).await.map(|()| Swept::Remains) });
+    }
+
+    pub(super) fn is_idle(&self) -> bool {
+        self.tasks.is_empty()
+    }
+
+    /// Waits until some of it has ended; `None` when nothing is under way.
+    pub(super) async fn ended(&mut self, visit: &Arc<Visit>) -> Option<Result<(), Fault>> {
+        let ended = self.tasks.join_next().await?;
+        let swept = match ended {
+            Ok(Ok(swept)) => swept,
+            Ok(Err(fault)) => return Some(Err(fault)),
+            Err(e) => return Some(Err(Fault::daemon(format_args!("sweeping broke down: {e}")))),
+        };
+        if matches!(swept, Swept::Remains) {
+            self.under_way = false;
+            if let Some(busy) = self.again.take() {
+                self.begin_remains(visit, busy);
+            }
+        }
+        Some(Ok(()))
+    }
+}
 
 impl Visit {
     /// Removes what superseded deliveries left, but for those in `busy`.
     ///
-    /// What can't be removed stays on the list for another visit: no leftover is worth holding up a delivery.
-    pub(super) async fn sweep_remains(&self, busy: &HashSet<DeliveryId>) -> Result<(), Fault> {
-        let name = &self.vessel.settings.name;
-        let mut remains = self.vessel.ledger.remains(name, BATCH).await.map_err(|e| e.fault())?;
-        remains.retain(|r| !busy.contains(&r.delivery));
-        if remains.is_empty() {
-            return Ok(());
-        }
-        let deliveries: HashSet<i64> = remains.iter().map(|r| r.delivery.0).collect();
-        if !self.tolerate(self.remove_parts(|delivery| deliveries.contains(&delivery)).await)? {
-            return Ok(());
-        }
-        for one in &remains {
-            if self.tolerate(self.remove_assembly(one).await)? {
-                self.vessel.ledger.swept(one.delivery).await.map_err(|e| e.fault())?;
-                tracing::debug!(vessel = %name, file = %one.path, "swept");
+    /// What can't be removed stays on the list for another time: no leftover is worth holding up a delivery.
+    async fn sweep_remains(&self, busy: &HashSet<DeliveryId>) -> Result<(), Fault> {
+        let (name, mut after) = (&self.vessel.settings.name, DeliveryId(0));
+        loop {
+            let mut remains = self.vessel.ledger.remains(name, after, BATCH).await.map_err(|e| e.fault())?;
+            let Some(last) = remains.last() else { return Ok(()) };
+            after = last.delivery;
+            remains.retain(|r| !busy.contains(&r.delivery));
+            let deliveries: HashSet<i64> = remains.iter().map(|r| r.delivery.0).collect();
+            if !deliveries.is_empty()
+                && !self.tolerate(self.remove_parts(|delivery| deliveries.contains(&delivery)).await)?
+            {
+                return Ok(());
             }
+            stream::iter(&remains)
+                .map(Ok)
+                .try_for_each_concurrent(ASSEMBLIES_AT_ONCE, async |one| self.sweep_one(one).await)
+                .await?;
+        }
+    }
+
+    async fn sweep_one(&self, one: &Remains) -> Result<(), Fault> {
+        let (vessel, ledger) = (&self.vessel.settings.name, &self.vessel.ledger);
+        // Its vessel may take its directory again since the ledger was asked, and what is there may be of use.
+        if ledger.is_open(one.delivery).await.map_err(|e| e.fault())? {
+            return Ok(());
+        }
+        if self.tolerate(self.remove_assembly(one).await)? {
+            ledger.swept(one.delivery).await.map_err(|e| e.fault())?;
+            tracing::debug!(%vessel, file = %one.path, "swept");
         }
         Ok(())
     }
 
     /// Removes parts of ours whose delivery is not open any more, whatever way they were left there.
-    pub(super) async fn sweep_strays(&self) -> Result<(), Fault> {
+    async fn sweep_strays(&self) -> Result<(), Fault> {
         let listed = self.part_deliveries().await;
         let mut strays = HashSet::new();
         for delivery in listed.as_ref().into_iter().flatten() {

@@ -68,7 +68,7 @@ pub(in crate::ledger) async fn different_entries_at_once_do_not_mix(store: &dyn 
     );
     swept.and(late).and(hashed).unwrap();
     assert!(entered.unwrap() && acknowledged.unwrap());
-    assert_eq!(store.remains(&vessel("tern"), 10).await.unwrap(), []);
+    assert_eq!(store.remains(&vessel("tern"), DeliveryId(0), 10).await.unwrap(), []);
     assert_eq!(store.parked(10).await.unwrap()[0].path, all[1].version.path);
     assert_eq!(only_due(store, "gull").await.version.digest, Some(digest));
     let left = only_due(store, "tern").await;

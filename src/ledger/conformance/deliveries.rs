@@ -174,15 +174,15 @@ pub(in crate::ledger) async fn only_what_was_touched_and_superseded_remains(stor
         store.enter(delivery.id, DeliveryState::Uploading).await.unwrap();
     }
     store.acknowledge(all[2].id, Verified::ByVessel).await.unwrap();
-    assert_eq!(store.remains(&vessel("tern"), 10).await.unwrap(), []);
+    assert_eq!(store.remains(&vessel("tern"), DeliveryId(0), 10).await.unwrap(), []);
     store.vanished(&docs(), &["untouched", "touched", "acknowledged"].map(path)).await.unwrap();
 
-    let remains = store.remains(&vessel("tern"), 10).await.unwrap();
+    let remains = store.remains(&vessel("tern"), DeliveryId(0), 10).await.unwrap();
     assert_eq!(remains.len(), 1, "{remains:?}");
     let (it, delivery) = (&remains[0], &all[1]);
     assert_eq!((it.delivery, it.version), (delivery.id, delivery.version.id));
     assert_eq!((&it.directory, &it.path), (&docs(), &path("touched")));
-    assert_eq!(store.remains(&vessel("gull"), 10).await.unwrap(), []);
+    assert_eq!(store.remains(&vessel("gull"), DeliveryId(0), 10).await.unwrap(), []);
 }
 
 pub(in crate::ledger) async fn remains_are_given_in_batches_until_they_are_swept(store: &dyn Store, _: &Hands) {
@@ -194,7 +194,7 @@ pub(in crate::ledger) async fn remains_are_given_in_batches_until_they_are_swept
     store.reconcile(&docs(), &[]).await.unwrap();
     let mut swept = Vec::new();
     loop {
-        let remains = store.remains(&vessel("tern"), 2).await.unwrap();
+        let remains = store.remains(&vessel("tern"), DeliveryId(0), 2).await.unwrap();
         assert!(remains.len() <= 2);
         let Some(one) = remains.first() else { break };
         store.swept(one.delivery).await.unwrap();
@@ -210,13 +210,13 @@ pub(in crate::ledger) async fn sweeping_late_does_not_hide_what_was_sent_again(s
     let delivery = only_due(store, "tern").await;
     store.enter(delivery.id, DeliveryState::Uploading).await.unwrap();
     store.reconcile(&docs(), &[]).await.unwrap();
-    assert_eq!(store.remains(&vessel("tern"), 10).await.unwrap().len(), 1);
+    assert_eq!(store.remains(&vessel("tern"), DeliveryId(0), 10).await.unwrap().len(), 1);
     // Before the sweeper comes back, the vessel takes the directory again and parts are on their way.
     store.reconcile(&docs(), &vessels(["tern"])).await.unwrap();
     store.enter(delivery.id, DeliveryState::Uploading).await.unwrap();
     store.swept(delivery.id).await.unwrap();
     store.vanished(&docs(), &[path("a")]).await.unwrap();
-    assert_eq!(store.remains(&vessel("tern"), 10).await.unwrap().len(), 1);
+    assert_eq!(store.remains(&vessel("tern"), DeliveryId(0), 10).await.unwrap().len(), 1);
 }
 
 pub(in crate::ledger) async fn a_delivery_is_open_until_it_is_acknowledged_or_superseded(

@@ -1,6 +1,7 @@
 //! What goes in comes out again, whatever it is and whoever calls at the same time.
 
 use super::*;
+use crate::records::DeliveryId;
 
 pub(in crate::ledger) async fn any_path_survives(store: &dyn Store, hands: &Hands) {
     let mut names: Vec<Vec<u8>> =
@@ -25,7 +26,7 @@ pub(in crate::ledger) async fn any_path_survives(store: &dyn Store, hands: &Hand
     );
     let gone: Vec<_> = names.iter().map(path).collect();
     assert_eq!(store.vanished(&docs(), &gone).await.unwrap().len(), 11);
-    let remains = store.remains(&vessel("tern"), 20).await.unwrap();
+    let remains = store.remains(&vessel("tern"), DeliveryId(0), 20).await.unwrap();
     assert_eq!(remains.iter().filter(|r| gone.contains(&r.path)).count(), 11);
 }
 

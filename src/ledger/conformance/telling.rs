@@ -129,7 +129,7 @@ pub(in crate::ledger) async fn what_tells_what_a_vessel_holds_is_not_forgotten(s
     assert_eq!(stories(store, "a").await, 2);
     let third = only_due(store, "gull").await.version.id;
     let held = store.held_before(third, &vessel("gull")).await.unwrap();
-    assert_eq!(held.iter().map(|version| version.digest).collect::<Vec<_>>(), [Some(Digest::of(b"1"))]);
+    assert_eq!(held.iter().map(|held| held.version.digest).collect::<Vec<_>>(), [Some(Digest::of(b"1"))]);
     deliver(store, "gull").await;
     assert_eq!((prune(ended + 1).await, stories(store, "a").await), (1, 1));
     assert_eq!(current_paths(store).await, ["a"]);

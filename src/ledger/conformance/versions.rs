@@ -347,7 +347,7 @@ pub(in crate::ledger) async fn what_a_vessel_may_hold_is_told_last_first(store: 
         .unwrap();
     let held = async |vessel_name| {
         let held = store.held_before(gone.version.id, &vessel(vessel_name)).await.unwrap();
-        held.iter().map(|version| version.stamp.inode).collect::<Vec<_>>()
+        held.iter().map(|held| held.version.stamp.inode).collect::<Vec<_>>()
     };
     assert_eq!((held("tern").await, held("gull").await, held("auk").await), (vec![2, 1], vec![1], vec![]));
 }

@@ -12,10 +12,12 @@ use sqlx::{Row, Sqlite, SqlitePool, Transaction};
 use tokio::sync::{mpsc, oneshot};
 
 use super::outbox::Listeners;
+use super::rows::signed;
 use super::transitions::settle;
 use super::{Result, json};
 use crate::clock::Clock;
 use crate::ledger::LedgerError;
+use crate::records::{PlaceNumber, Seen};
 
 /// The most entries in one transaction, so that no answer takes longer than some tens of milliseconds.
 const MOST: usize = 2048;
@@ -29,6 +31,8 @@ pub(super) enum Entry {
     PutOff { reason: String, due_at: i64, parked: bool },
     /// A delivery was acknowledged, verified this way.
     Acknowledged(&'static str),
+    /// The same, if it went to this place; and what it looks like there.
+    AcknowledgedAt { verified: &'static str, place: PlaceNumber, seen: Option<Seen> },
     /// Nothing is left of a superseded delivery.
     Swept,
     /// A version that nobody had read has this digest.
@@ -81,7 +85,9 @@ async fn make_all(writer: &SqlitePool, now: i64, listeners: &Listeners, group: &
     for alike in group.chunk_by(|a, b| a.entry == b.entry) {
         let ids = json::numbers(alike.iter().map(|one| one.id));
         noted |= match &alike[0].entry {
-            Entry::Acknowledged(_) => listeners.note_delivered(&mut transaction, &ids, now).await?,
+            Entry::Acknowledged(_) | Entry::AcknowledgedAt { .. } => {
+                listeners.note_delivered(&mut transaction, &ids, now).await?
+            }
             Entry::PutOff { reason, parked: true, .. } => {
                 listeners.note_parked(&mut transaction, &ids, reason, now).await?
             }
@@ -125,6 +131,17 @@ async fn make_alike(
         .bind(ids)
         .bind(now)
         .bind(*verified),
+        Entry::AcknowledgedAt { verified, place, seen } => sqlx::query(
+            "UPDATE delivery SET state = 'acknowledged', parked = 0, reason = NULL, failures = 0,
+                 acknowledged_at = ?2, verified = ?3, seen_size = ?5, seen_mtime = ?6
+             WHERE id IN (SELECT value FROM json_each(?1)) AND state <> 'superseded' AND place = ?4 RETURNING id",
+        )
+        .bind(ids)
+        .bind(now)
+        .bind(*verified)
+        .bind(place.0)
+        .bind(seen.map(|seen| signed(seen.size)))
+        .bind(seen.map(|seen| seen.mtime)),
         // One that was taken up again meanwhile (its vessel came back) may have sent something new.
         Entry::Swept => sqlx::query(
             "UPDATE delivery SET touched = 0
@@ -139,7 +156,7 @@ async fn make_alike(
         .bind(&digest[..]),
     };
     let taken = statement.fetch_all(&mut **transaction).await?;
-    if matches!(entry, Entry::Acknowledged(_)) {
+    if matches!(entry, Entry::Acknowledged(_) | Entry::AcknowledgedAt { .. }) {
         settle(transaction, ids, now).await?;
     }
     taken.iter().map(|row: &SqliteRow| Ok(row.try_get(0)?)).collect()

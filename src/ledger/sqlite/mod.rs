@@ -9,6 +9,7 @@ mod json;
 mod lock;
 mod outbox;
 mod outlines;
+mod reconcile;
 mod rows;
 mod scratch;
 mod store;
@@ -17,6 +18,7 @@ mod survey;
 mod tests;
 mod transitions;
 mod upkeep;
+mod waits;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -25,7 +27,6 @@ use std::time::Duration;
 use sqlx::SqlitePool;
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::sqlite::{SqliteAutoVacuum, SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use tempfile::TempDir;
 
 use super::{LedgerError, Survey};
 use crate::clock::Clock;
@@ -33,6 +34,7 @@ use crate::names::InstanceId;
 use group::Group;
 use lock::Lock;
 use outbox::Listeners;
+pub(super) use scratch::Scratch;
 use survey::Readers;
 
 type Result<T> = std::result::Result<T, LedgerError>;
@@ -54,13 +56,18 @@ pub(super) struct Sqlite {
     listeners: Listeners,
     instance: InstanceId,
     clock: Clock,
+    /// The latest time of day that waits were compared with, in milliseconds since 1970.
+    latest: tokio::sync::Mutex<i64>,
     _lock: Lock,
-    /// Where the file lies that this is a copy of a ledger in.
-    _scratch: Option<TempDir>,
 }
 
 impl Sqlite {
     pub(super) async fn open(file: &Path, clock: Clock) -> Result<Self> {
+        Self::open_as(file, clock, false).await
+    }
+
+    /// Opens a ledger; one for rehearsing has a single connection, for a transaction around all that is done.
+    async fn open_as(file: &Path, clock: Clock, rehearsing: bool) -> Result<Self> {
         let lock = Lock::take(file)?;
         let unusable = |why: String| LedgerError::Unusable { file: file.into(), why };
         let options = options(file)
@@ -70,22 +77,21 @@ impl Sqlite {
             .foreign_keys(true);
         // A file that is there already keeps what it was made with.
         let writing = options.clone().auto_vacuum(SqliteAutoVacuum::Incremental);
-        let writer = pool(1).connect_with(writing).await.map_err(|e| unusable(e.to_string()))?;
+        let writing = pool(1).idle_timeout(None).max_lifetime(None).connect_with(writing);
+        let writer = writing.await.map_err(|e| unusable(e.to_string()))?;
         MIGRATIONS.run(&writer).await.map_err(|e| migration_error(e, file.into()))?;
-        let readers = pool(2).connect_with(options.read_only(true)).await.map_err(|e| unusable(e.to_string()))?;
+        let readers = match rehearsing {
+            true => writer.clone(),
+            false => pool(2).connect_with(options.read_only(true)).await.map_err(|e| unusable(e.to_string()))?,
+        };
         let instance = instance(&writer).await?;
+        // The clock may have been ahead when this was last open.
+        let now = clock.now_ms();
+        waits::move_back(&writer, now, 0).await?;
+        let latest = tokio::sync::Mutex::new(now);
         let listeners = Listeners::default();
         let group = Group::start(writer.clone(), clock.clone(), listeners.clone());
-        Ok(Self { writer, group, readers, listeners, instance, clock, _lock: lock, _scratch: None })
-    }
-
-    /// Opens a copy of a ledger, which goes with it.
-    pub(super) async fn scratch(file: &Path, clock: Clock) -> Result<Self> {
-        let copied = scratch::copy(file);
-        let unusable =
-            |e: std::io::Error| LedgerError::Unusable { file: file.into(), why: format!("it can't be copied: {e}") };
-        let (place, copy) = copied.map_err(unusable)?;
-        Ok(Self { _scratch: Some(place), ..Self::open(&copy, clock).await? })
+        Ok(Self { writer, group, readers, listeners, instance, clock, latest, _lock: lock })
     }
 
     /// Opens the ledger only to look into it, also while another process writes.

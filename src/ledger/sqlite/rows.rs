@@ -8,7 +8,7 @@ use crate::digest::Digest;
 use crate::ledger::{CurrentVersion, LedgerError};
 use crate::names::{DirectoryName, RelPath};
 use crate::outline::Outline;
-use crate::records::{DeliveryState, FileStamp, Traits, Version, VersionId, VersionKind};
+use crate::records::{DeliveryState, FileStamp, Seen, Traits, Version, VersionId, VersionKind};
 
 fn corrupt(what: impl std::fmt::Display) -> LedgerError {
     LedgerError::Corrupt(what.to_string())
@@ -65,6 +65,12 @@ pub(super) fn version(row: &SqliteRow) -> Result<Version> {
         digest: digest(row)?,
         chunk_size: row.try_get::<i64, _>("chunk_size")?.cast_unsigned(),
     })
+}
+
+/// What a file looked like on its vessel, where that was entered.
+pub(super) fn seen(row: &SqliteRow) -> Result<Option<Seen>> {
+    let (size, mtime): (Option<i64>, Option<i64>) = (row.try_get("seen_size")?, row.try_get("seen_mtime")?);
+    Ok(size.zip(mtime).map(|(size, mtime)| Seen { size: size.cast_unsigned(), mtime }))
 }
 
 pub(super) fn outline(row: &SqliteRow) -> Result<Outline> {

@@ -12,13 +12,15 @@ use sqlx::sqlite::SqliteRow;
 
 use super::group::Entry;
 use super::survey::Readers;
-use super::transitions::{end_vanished, forget, insert, last_of_each_path, settle_all, supersede};
+use super::transitions::{end_vanished, forget, insert, last_of_each_path, supersede};
 use super::{Result, Sqlite, json, outlines, rows};
 use crate::digest::Digest;
 use crate::ledger::{CurrentVersion, LastDelivered, Parked, Store, Survey};
 use crate::names::{DirectoryName, InstanceId, RelPath, VesselName};
 use crate::outline::Outline;
-use crate::records::{Backlog, Delivery, DeliveryId, DeliveryState, NewVersion, Remains, Verified, Version, VersionId};
+use crate::records::{
+    Backlog, Delivery, DeliveryId, DeliveryState, HeldVersion, NewVersion, Remains, Verified, Version, VersionId,
+};
 
 /// The columns that [`rows::version`] reads, of a table called `v`.
 macro_rules! version_columns {
@@ -58,36 +60,7 @@ impl Store for Sqlite {
     }
 
     async fn reconcile(&self, directory: &DirectoryName, vessels: &[VesselName]) -> Result<()> {
-        let mut transaction = self.writer.begin().await?;
-        for vessel in vessels {
-            // A size below 0 is one with its highest bit set: see `signed`.
-            sqlx::query(
-                "INSERT INTO delivery (version, vessel, large, state, due_at)
-                 SELECT id, ?, size < 0 OR size > chunk_size, 'pending', ? FROM version WHERE directory = ? AND ended_at IS NULL
-                     AND forgotten_at IS NULL
-                 ORDER BY id
-                 ON CONFLICT (version, vessel) DO UPDATE
-                     SET state = iif(touched, 'uploading', 'pending'), due_at = excluded.due_at, failures = 0, reason = NULL
-                     WHERE state = 'superseded'",
-            )
-            .bind(vessel.as_str())
-            .bind(self.now())
-            .bind(directory.as_str())
-            .execute(&mut *transaction)
-            .await?;
-        }
-        sqlx::query(
-            "UPDATE delivery SET state = 'superseded', parked = 0
-             WHERE state NOT IN ('acknowledged', 'superseded')
-               AND version IN (SELECT id FROM version WHERE directory = ? AND ended_at IS NULL)
-               AND vessel NOT IN (SELECT value FROM json_each(?))",
-        )
-        .bind(directory.as_str())
-        .bind(json::names(vessels))
-        .execute(&mut *transaction)
-        .await?;
-        settle_all(&mut transaction, directory, self.now()).await?;
-        Ok(transaction.commit().await?)
+        super::reconcile::reconcile(&self.writer, directory, vessels, self.now()).await
     }
 
     async fn current(&self, directory: &DirectoryName) -> Result<Vec<CurrentVersion>> {
@@ -148,7 +121,7 @@ impl Store for Sqlite {
         Ok(count.cast_unsigned())
     }
 
-    async fn held_before(&self, version: VersionId, vessel: &VesselName) -> Result<Vec<Version>> {
+    async fn held_before(&self, version: VersionId, vessel: &VesselName) -> Result<Vec<HeldVersion>> {
         sqlx::query(concat!(
             "WITH RECURSIVE before (id, steps) AS (
                  SELECT replaces, 1 FROM version WHERE id = ?1 AND replaces IS NOT NULL
@@ -157,7 +130,9 @@ impl Store for Sqlite {
                  WHERE v.replaces IS NOT NULL AND b.steps < 64)
              SELECT ",
             version_columns!(),
-            " FROM before b CROSS JOIN version v ON v.id = b.id CROSS JOIN delivery d ON d.version = v.id AND d.vessel = ?2
+            ", d.seen_size, d.seen_mtime FROM before b CROSS JOIN version v ON v.id = b.id CROSS JOIN delivery d ON d.version = v.id AND d.vessel = ?2
+              WHERE d.place = coalesce(
+                  (SELECT number FROM place p WHERE p.vessel = d.vessel AND p.directory = v.directory), 0)
               ORDER BY v.id DESC"
         ))
         .bind(version.0)
@@ -165,7 +140,7 @@ impl Store for Sqlite {
         .fetch_all(&self.readers)
         .await?
         .iter()
-        .map(rows::version)
+        .map(|row| Ok(HeldVersion { version: rows::version(row)?, seen: rows::seen(row)? }))
         .collect()
     }
 
@@ -230,43 +205,11 @@ impl Store for Sqlite {
     }
 
     async fn next_due(&self, vessel: &VesselName, large: bool, limit: u32) -> Result<Vec<Delivery>> {
-        let rows = sqlx::query(concat!(
-            "SELECT d.id AS delivery, d.state, d.failures, ",
-            version_columns!(),
-            " FROM delivery d JOIN version v ON v.id = d.version
-             WHERE d.vessel = ? AND d.large = ? AND d.due_at <= ? AND d.state NOT IN ('acknowledged', 'superseded')
-             ORDER BY d.due_at, d.id LIMIT ?"
-        ))
-        .bind(vessel.as_str())
-        .bind(large)
-        .bind(self.now())
-        .bind(limit)
-        .fetch_all(&self.readers)
-        .await?;
-        let delivery = |row| -> Result<Delivery> {
-            Ok(Delivery {
-                id: DeliveryId(Row::try_get(row, "delivery")?),
-                version: rows::version(row)?,
-                state: rows::state(row)?,
-                failures: Row::try_get(row, "failures")?,
-            })
-        };
-        rows.iter().map(delivery).collect()
+        super::waits::next_due(self, vessel, large, limit).await
     }
 
     async fn next_due_at(&self, vessel: &VesselName) -> Result<Option<i64>> {
-        // Each half is one look into the index; one minimum over both would read all that is open.
-        Ok(sqlx::query_scalar(
-            "SELECT min(due_at) FROM (
-                 SELECT min(due_at) AS due_at FROM delivery
-                 WHERE vessel = ?1 AND large = 0 AND state NOT IN ('acknowledged', 'superseded')
-                 UNION ALL
-                 SELECT min(due_at) FROM delivery
-                 WHERE vessel = ?1 AND large = 1 AND state NOT IN ('acknowledged', 'superseded'))",
-        )
-        .bind(vessel.as_str())
-        .fetch_one(&self.readers)
-        .await?)
+        super::waits::next_due_at(self, vessel).await
     }
 
     async fn hashed(&self, version: VersionId, digest: &Digest) -> Result<()> {
@@ -364,13 +307,15 @@ impl Store for Sqlite {
         Ok(())
     }
 
-    async fn remains(&self, vessel: &VesselName, limit: u32) -> Result<Vec<Remains>> {
+    async fn remains(&self, vessel: &VesselName, after: DeliveryId, limit: u32) -> Result<Vec<Remains>> {
         let rows = sqlx::query(
             "SELECT d.id AS delivery, v.id AS version, v.directory, v.path
              FROM delivery d JOIN version v ON v.id = d.version
-             WHERE d.vessel = ? AND d.state = 'superseded' AND d.touched = 1 ORDER BY d.id LIMIT ?",
+             WHERE d.vessel = ? AND d.state = 'superseded' AND d.touched = 1 AND d.id > ?
+             ORDER BY d.id LIMIT ?",
         )
         .bind(vessel.as_str())
+        .bind(after.0)
         .bind(limit)
         .fetch_all(&self.readers)
         .await?;

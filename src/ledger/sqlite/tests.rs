@@ -12,9 +12,9 @@ use crate::clock::Clock;
 use crate::digest::Digest;
 use crate::fault::Scope;
 use crate::ledger::conformance::{self, Hands, file};
-use crate::ledger::{Ledger, LedgerError, LedgerView, Store};
-use crate::names::{DirectoryName, RelPath, VesselName};
-use crate::records::{DeliveryState, Verified, VersionId};
+use crate::ledger::{Ledger, LedgerError, LedgerView, Scratch, Store};
+use crate::names::{DirectoryName, RelPath, RemotePath, VesselName};
+use crate::records::{DeliveryState, Host, Verified, VersionId};
 
 macro_rules! make_tests {
     ($($case:ident),* $(,)?) => {
@@ -108,6 +108,12 @@ async fn a_ledger_of_every_older_form_is_opened_and_keeps_its_rows() {
         assert_eq!((retirable.len(), retirable[0].path.as_bytes()), (1, &b"\xff\n"[..]));
         let tally = &ledger.view().summary(0).await.unwrap().tallies[0];
         assert_eq!((tally.waiting, tally.waiting_bytes, tally.acknowledged_bytes), (1, 3, 3), "form {form}");
+        // Where it is delivered by now is where it was delivered before: nothing is sent again after an upgrade.
+        ledger.locate(&docs(), &[(tern(), RemotePath::new("/srv/docs"))]).await.unwrap();
+        ledger.reconcile(&docs(), &[tern()]).await.unwrap();
+        let host = Host { address: "tern:22".into(), account: "mate".into(), key: Some(("ed".into(), "1".into())) };
+        assert_eq!(ledger.meet(&tern(), &host).await.unwrap(), 0, "form {form}");
+        assert_eq!(ledger.next_due(&tern(), false, 10).await.unwrap().len(), 1, "form {form}");
         // Numbers go on where they stopped.
         ledger.admit(&docs(), &[file("new", "one", 1)], &[tern()]).await.unwrap();
         assert!(ledger.next_due(&tern(), false, 10).await.unwrap()[1].version.id > VersionId(8));
@@ -392,7 +398,12 @@ async fn the_sums_are_what_counting_gives_whatever_happened() {
         let some = &both[..random.usize(1..=2)];
         let open = ledger.next_due(&tern(), false, 100).await.unwrap();
         let one = open.first().map(|delivery| delivery.id);
-        match (random.u8(0..9), one) {
+        match (random.u8(0..11), one) {
+            (9, _) => drop(ledger.resend(&docs(), None, some).await.unwrap()),
+            (10, _) => {
+                let place = RemotePath::new(random.u8(0..2).to_string());
+                ledger.locate(&docs(), &[(tern(), place)]).await.unwrap();
+            }
             (0..2, _) => ledger.admit(&docs(), &[file(&name, &"x".repeat(step), step as u64)], some).await.unwrap(),
             (2, _) => ledger.reconcile(&docs(), some).await.unwrap(),
             (3, _) => drop(ledger.vanished(&docs(), &at).await.unwrap()),
@@ -423,6 +434,64 @@ async fn the_sums_are_what_counting_gives_whatever_happened() {
         .unwrap();
         assert_eq!(differing, 0, "after step {step}");
     }
+}
+
+#[tokio::test]
+async fn what_was_taken_in_while_the_clock_was_ahead_is_due_after_a_restart() {
+    let (place, hands) = (Place::new(), Hands::new());
+    hands.forward(86_400_000);
+    let ledger = Ledger::open(&place.file(), hands.clock()).await.unwrap();
+    ledger.admit(&docs(), &[file("a", "one", 1)], &[tern()]).await.unwrap();
+    drop(ledger);
+    hands.forward(-86_400_000);
+    let ledger = Ledger::open(&place.file(), hands.clock()).await.unwrap();
+    assert_eq!(due_paths(&ledger).await, ["a"]);
+}
+
+#[tokio::test]
+async fn a_copy_to_rehearse_on_is_made_once_as_long_as_the_ledger_stays_as_it_is() {
+    let place = Place::new();
+    let ledger = place.open().await.unwrap();
+    ledger.admit(&docs(), &[file("a", "one", 1)], &[tern()]).await.unwrap();
+    let mut scratch = Scratch::of(&place.file(), Clock::system()).await.unwrap();
+    for _ in 0..3 {
+        let copy = scratch.ledger();
+        assert_eq!(due_paths(&copy).await, ["a"]);
+        copy.admit(&docs(), &[file("b", "two", 1)], &[tern()]).await.unwrap();
+        copy.vanished(&docs(), &[RelPath::new("a").unwrap()]).await.unwrap();
+        assert_eq!(due_paths(&copy).await, ["b"]);
+        drop(copy);
+        scratch.refresh().await.unwrap();
+    }
+    ledger.admit(&docs(), &[file("c", "three", 1)], &[tern()]).await.unwrap();
+    scratch.refresh().await.unwrap();
+    assert_eq!(due_paths(&scratch.ledger()).await, ["a", "c"]);
+    assert_eq!(due_paths(&ledger).await, ["a", "c"]);
+}
+
+/// Others get their turn while a directory of many files is fitted to new settings.
+#[tokio::test]
+async fn reconciling_holds_nobody_up() {
+    let place = Place::new();
+    let ledger = place.open().await.unwrap();
+    let versions: Vec<_> = (0..20_000).map(|n| file(format!("{n:05}"), "x", n)).collect();
+    ledger.admit(&docs(), &versions, &[tern()]).await.unwrap();
+    let one = ledger.next_due(&tern(), false, 1).await.unwrap().remove(0).id;
+    let vessels: Vec<_> = (0..20).map(|n| VesselName::new(&n.to_string())).chain([tern()]).collect();
+    let name = docs();
+    let reconciling = ledger.reconcile(&name, &vessels);
+    let entering = async {
+        tokio::task::yield_now().await;
+        let mut entered = 0;
+        while ledger.view().summary(0).await.unwrap().tallies.iter().map(|tally| tally.waiting).sum::<u64>() < 420_000 {
+            ledger.enter(one, DeliveryState::Uploading).await.unwrap();
+            entered += 1;
+        }
+        entered
+    };
+    let (reconciled, entered) = tokio::join!(reconciling, entering);
+    reconciled.unwrap();
+    assert!(entered > 10, "only {entered} entries were made meanwhile");
 }
 
 #[tokio::test]

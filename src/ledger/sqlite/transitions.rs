@@ -153,8 +153,9 @@ pub(super) async fn insert(
     // The only writer, and numbers that are given in turn: these are the last ones.
     // A size below 0 is one with its highest bit set: see `signed`.
     sqlx::query(
-        "INSERT INTO delivery (version, vessel, large, state, due_at)
-         SELECT v.id, vessel.value, v.size < 0 OR v.size > v.chunk_size, 'pending', ?1
+        "INSERT INTO delivery (version, vessel, large, state, due_at, place)
+         SELECT v.id, vessel.value, v.size < 0 OR v.size > v.chunk_size, 'pending', ?1,
+             coalesce((SELECT number FROM place p WHERE p.vessel = vessel.value AND p.directory = v.directory), 0)
          FROM version v CROSS JOIN json_each(?2) vessel WHERE v.id > ?3 ORDER BY v.id, vessel.key",
     )
     .bind(now)
@@ -189,23 +190,20 @@ pub(super) async fn settle(transaction: &mut Transaction<'_, Sqlite>, deliveries
     Ok(())
 }
 
-/// Enters which of the versions that a directory holds are complete.
-pub(super) async fn settle_all(
-    transaction: &mut Transaction<'_, Sqlite>,
-    directory: &DirectoryName,
-    now: i64,
-) -> Result<()> {
+/// Enters which of these versions, given as a JSON array of their numbers, are complete.
+pub(super) async fn settle_versions(transaction: &mut Transaction<'_, Sqlite>, versions: &str, now: i64) -> Result<()> {
     let settle = concat!(
-        "UPDATE version AS v SET complete = NOT v.complete WHERE directory = ? AND ended_at IS NULL AND v.complete <> ",
+        "UPDATE version AS v SET complete = NOT v.complete
+         WHERE v.id IN (SELECT value FROM json_each(?)) AND ended_at IS NULL AND v.complete <> ",
         is_complete!()
     );
-    sqlx::query(settle).bind(directory.as_str()).execute(&mut **transaction).await?;
+    sqlx::query(settle).bind(versions).execute(&mut **transaction).await?;
     sqlx::query(
         "UPDATE version SET ended_at = ?, ending = 'retired'
-         WHERE directory = ? AND complete = 1 AND ended_at IS NULL AND kind = 'gone'",
+         WHERE id IN (SELECT value FROM json_each(?)) AND complete = 1 AND ended_at IS NULL AND kind = 'gone'",
     )
     .bind(now)
-    .bind(directory.as_str())
+    .bind(versions)
     .execute(&mut **transaction)
     .await?;
     Ok(())

@@ -57,14 +57,13 @@ pub(super) fn look_at_file(file: &File) -> Done<Attrs> {
     Ok(attrs(found.len(), (found.uid(), found.gid()), found.mode(), times))
 }
 
-/// Attributes as SFTP has them: whole seconds from 1970 to 2106.
-fn attrs(size: u64, owner: (u32, u32), mode: u32, (access, change): (i64, i64)) -> Attrs {
-    let seconds = |time: i64| u32::try_from(time.max(0)).unwrap_or(u32::MAX);
-    Attrs { size: Some(size), owner: Some(owner), mode: Some(mode), times: Some((seconds(access), seconds(change))) }
+/// Attributes as SFTP has them, but for times, which need not lie between 1970 and 2106.
+fn attrs(size: u64, owner: (u32, u32), mode: u32, times: (i64, i64)) -> Attrs {
+    Attrs { size: Some(size), owner: Some(owner), mode: Some(mode), times: Some(times) }
 }
 
-fn timestamps((access, change): (u32, u32)) -> Timestamps {
-    let at = |seconds: u32| Timespec { tv_sec: seconds.into(), tv_nsec: 0 };
+fn timestamps((access, change): (i64, i64)) -> Timestamps {
+    let at = |seconds: i64| Timespec { tv_sec: seconds, tv_nsec: 0 };
     Timestamps { last_access: at(access), last_modification: at(change) }
 }
 

@@ -64,8 +64,8 @@ pub struct Attrs {
     pub owner: Option<(u32, u32)>,
     /// File type and permission bits, as in `st_mode`.
     pub mode: Option<u32>,
-    /// Access and modification time, whole seconds since 1970.
-    pub times: Option<(u32, u32)>,
+    /// Access and modification time, whole seconds since 1970. SFTP carries those from 1970 to 2106; others are not set.
+    pub times: Option<(i64, i64)>,
 }
 
 impl Attrs {
@@ -91,12 +91,14 @@ impl Attrs {
     }
 
     pub(crate) fn put(&self, out: &mut BytesMut) {
+        let seconds = |time: i64| u32::try_from(time).ok();
+        let times = self.times.and_then(|(access, change)| seconds(access).zip(seconds(change)));
         let flag = |given: bool, bit: u32| if given { bit } else { 0 };
         out.put_u32(
             flag(self.size.is_some(), 1)
                 | flag(self.owner.is_some(), 2)
                 | flag(self.mode.is_some(), 4)
-                | flag(self.times.is_some(), 8),
+                | flag(times.is_some(), 8),
         );
         if let Some(size) = self.size {
             out.put_u64(size);
@@ -108,7 +110,7 @@ impl Attrs {
         if let Some(mode) = self.mode {
             out.put_u32(mode);
         }
-        if let Some((access, change)) = self.times {
+        if let Some((access, change)) = times {
             out.put_u32(access);
             out.put_u32(change);
         }
@@ -203,7 +205,7 @@ impl Reader {
             attrs.mode = Some(self.u32()?);
         }
         if flags & 8 != 0 {
-            attrs.times = Some((self.u32()?, self.u32()?));
+            attrs.times = Some((self.u32()?.into(), self.u32()?.into()));
         }
         if flags & 0x8000_0000 != 0 {
             for _ in 0..self.u32()? {
@@ -265,6 +267,7 @@ mod tests {
     proptest! {
         #[test]
         fn attributes_go_both_ways(size: Option<u64>, owner: Option<(u32, u32)>, mode: Option<u32>, times: Option<(u32, u32)>) {
+            let times = times.map(|(access, change)| (access.into(), change.into()));
             let attrs = Attrs { size, owner, mode, times };
             let mut out = BytesMut::new();
             attrs.put(&mut out);

@@ -92,6 +92,11 @@ impl Connection {
         self.vessel.notes.lock().cipher.clone().unwrap_or_default()
     }
 
+    /// Algorithm and fingerprint of the vessel's key.
+    pub(crate) fn host_key(&self) -> Option<(String, String)> {
+        self.vessel.notes.lock().host_key.clone()
+    }
+
     /// Whether it compresses what is sent.
     pub(crate) fn compresses(&self) -> bool {
         self.vessel.notes.lock().compression

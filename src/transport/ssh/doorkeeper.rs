@@ -6,10 +6,12 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use russh::client::{ChannelOpenHandle, DisconnectReason, Handler, Msg, Session};
 use russh::compression::Compression;
 use russh::keys::PublicKeyOrCertificate;
+use russh::keys::ssh_key::PublicKey;
 
 use super::congestion::Congestion;
 use super::host_key::{HostKeys, SeenKey};
 use crate::transport::ConnectError;
+use crate::transport::known_hosts;
 
 /// What came up during a connection's life that a message will want to say.
 #[derive(Default)]
@@ -18,6 +20,8 @@ pub(super) struct Notes {
     pub(super) refused: Option<ConnectError>,
     /// The key that the vessel showed.
     pub(super) seen: Option<SeenKey>,
+    /// Algorithm and fingerprint of the vessel's key, also where a certificate vouches for it.
+    pub(super) host_key: Option<(String, String)>,
     /// Why the connection ended.
     pub(super) ended: Option<String>,
     /// Whether it was the vessel that ended it, with a word.
@@ -65,6 +69,10 @@ macro_rules! refuse_channel {
     )*};
 }
 
+fn key_id(key: &PublicKey) -> (String, String) {
+    (key.algorithm().to_string(), known_hosts::fingerprint(key))
+}
+
 impl Handler for Doorkeeper {
     type Error = russh::Error;
 
@@ -72,6 +80,10 @@ impl Handler for Doorkeeper {
         if let PublicKeyOrCertificate::PublicKey { key, .. } = shown {
             self.notes.lock().seen = Some(SeenKey { key: key.clone() });
         }
+        self.notes.lock().host_key = Some(match shown {
+            PublicKeyOrCertificate::PublicKey { key, .. } => key_id(key),
+            PublicKeyOrCertificate::Certificate(certificate) => key_id(&certificate.public_key().clone().into()),
+        });
         let Some(host_keys) = &self.host_keys else { return Ok(false) };
         let checked = host_keys.check(shown);
         let welcome = checked.is_ok();

@@ -1,0 +1,101 @@
+//! `resend`: what a vessel has lost is sent to it again.
+
+use std::path::Path;
+
+use super::shore::{Refusal, Shore, on_shore};
+use super::{Exit, say};
+use crate::ledger::Ending;
+use crate::orders::Order;
+use crate::settings::{Directory, nearest};
+
+/// Has a directory or a file delivered once more.
+pub(super) fn resend(settings: &Path, what: &Path, vessel: Option<&str>) -> Exit {
+    on_shore(settings, async |shore| {
+        if let Some(vessel) = vessel {
+            shore.vessel(vessel)?;
+        }
+        let directory = shore.settings.directories.iter().find(|directory| Path::new(directory.name.as_str()) == what);
+        match directory {
+            Some(directory) => resend_directory(&shore, directory, vessel).await,
+            None => resend_file(&shore, what, vessel).await,
+        }
+    })
+}
+
+/// The vessels that take a directory, or the one that is meant.
+fn takers(shore: &Shore, directory: &Directory, only: Option<&str>) -> Result<Vec<String>, Refusal> {
+    let takers = shore.settings.vessels_of(&directory.name).into_iter().map(|vessel| vessel.to_string());
+    let takers: Vec<String> = takers.filter(|vessel| only.is_none_or(|only| only == vessel)).collect();
+    match only {
+        Some(only) if takers.is_empty() => Err(Refusal::usage(format!(
+            "[Vessel {only}] does not take the directory {}; take it out of IgnoreDirs, or name it in Dirs",
+            directory.name
+        ))),
+        _ => Ok(takers),
+    }
+}
+
+async fn resend_directory(shore: &Shore, directory: &Directory, only: Option<&str>) -> Result<Exit, Refusal> {
+    let name = &directory.name;
+    let mut all = 0;
+    for vessel in takers(shore, directory, only)? {
+        let order = Order::Resend { vessel: vessel.clone(), directory: name.to_string(), version: None };
+        let count = shore.carry_out_and_count(&order).await?;
+        say(format_args!("{count} of {name} are sent to {vessel} again; what it still has is not sent"));
+        all += count;
+    }
+    if !directory.is_mirror() {
+        say(format_args!(
+            "files that retired are not among them: copy them from {} back into {} to send them again",
+            directory.location.join(crate::local::PROCESSED).display(),
+            directory.location.display()
+        ));
+    }
+    Ok(if all > 0 { Exit::Good } else { Exit::Undelivered })
+}
+
+async fn resend_file(shore: &Shore, file: &Path, only: Option<&str>) -> Result<Exit, Refusal> {
+    let ledger = shore.ledger().await?;
+    let found = shore.find(&ledger, file).await;
+    let (directory, path, versions) = found.map_err(|refusal| did_you_mean(shore, file, refusal))?;
+    let name = &directory.name;
+    let takers = takers(shore, directory, only)?;
+    let current = versions.last().filter(|version| version.ended.is_none());
+    let Some(current) = current else {
+        let retired = versions.last().is_some_and(|version| matches!(version.ended, Some((_, Ending::Retired))));
+        if retired && !directory.is_mirror() {
+            say(format_args!(
+                "{name}/{path} was delivered everywhere and retired, and can't be sent from processed/: copy it from \
+                 there back into {}, and it is delivered as a new file",
+                directory.location.display()
+            ));
+        } else {
+            say(format_args!("{name} holds no {path} any more; `why` tells its story"));
+        }
+        return Ok(Exit::Undelivered);
+    };
+    let mut all = 0;
+    for vessel in takers {
+        let version = Some(current.version.id.0);
+        let order = Order::Resend { vessel: vessel.clone(), directory: name.to_string(), version };
+        let count = shore.carry_out_and_count(&order).await?;
+        match count {
+            0 => {
+                say(format_args!("{name}/{path} was not delivered to {vessel} yet, or is forgotten; `why` tells more"))
+            }
+            _ => say(format_args!("{name}/{path} is sent to {vessel} again, unless it still has it")),
+        }
+        all += count;
+    }
+    Ok(if all > 0 { Exit::Good } else { Exit::Undelivered })
+}
+
+/// Names the directory that may be meant.
+fn did_you_mean(shore: &Shore, what: &Path, refusal: Refusal) -> Refusal {
+    let first = what.iter().next().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let names = shore.settings.directories.iter().map(|directory| directory.name.as_str());
+    match nearest(&first, names) {
+        Some(near) => Refusal::usage(format!("there is no [Directory {first}]; did you mean {near}?")),
+        None => refusal,
+    }
+}

@@ -1,0 +1,283 @@
+//! Fits what a directory holds to the vessels that take it, and to the places where it goes on them.
+//!
+//! A directory may hold a million files, and each may have a delivery to hundreds of vessels. So it is gone through in the
+//! order of the paths, some of them in each transaction.
+
+use async_trait::async_trait;
+use sqlx::sqlite::SqliteRow;
+use sqlx::{Row, Sqlite as Db, SqlitePool, Transaction};
+
+use super::group::Entry;
+use super::transitions::settle_versions;
+use super::{Result, Sqlite, json};
+use crate::ledger::Places;
+use crate::names::{DirectoryName, RemotePath, VesselName};
+use crate::records::{Delivery, Host, Seen, Verified, VersionId};
+
+/// Deliveries that are looked at in one transaction: some tens of milliseconds.
+const STEP: usize = 1000;
+
+/// What a directory holds now, some of it at a time.
+struct Pages<'a> {
+    writer: &'a SqlitePool,
+    directory: &'a DirectoryName,
+    /// How many versions make a step.
+    most: i64,
+    after: Vec<u8>,
+    ended: bool,
+}
+
+impl<'a> Pages<'a> {
+    fn new(writer: &'a SqlitePool, directory: &'a DirectoryName, vessels: usize) -> Self {
+        let most = i64::try_from(STEP / vessels.clamp(1, STEP)).unwrap_or(1);
+        Self { writer, directory, most, after: Vec::new(), ended: false }
+    }
+
+    /// A transaction, and the numbers of the next versions as a JSON array; `None` after the last.
+    async fn next(&mut self) -> Result<Option<(Transaction<'static, Db>, String)>> {
+        if self.ended {
+            return Ok(None);
+        }
+        let mut transaction = self.writer.begin().await?;
+        let rows = sqlx::query(
+            "SELECT id, path FROM version WHERE directory = ? AND ended_at IS NULL AND path > ? ORDER BY path LIMIT ?",
+        )
+        .bind(self.directory.as_str())
+        .bind(&self.after)
+        .bind(self.most)
+        .fetch_all(&mut *transaction)
+        .await?;
+        self.ended = rows.len() < usize::try_from(self.most).unwrap_or(usize::MAX);
+        let Some(last) = rows.last() else { return Ok(None) };
+        self.after = last.try_get("path")?;
+        let ids: Vec<i64> = rows.iter().map(|row| row.try_get("id")).collect::<sqlx::Result<_>>()?;
+        Ok(Some((transaction, json::numbers(ids.into_iter()))))
+    }
+}
+
+/// Has deliveries of versions begin anew that went to an earlier place; says how many.
+async fn send_to_new_places(
+    transaction: &mut Transaction<'_, Db>,
+    directory: &DirectoryName,
+    (versions, vessels): (&str, &str),
+    now: i64,
+) -> Result<u64> {
+    let moved = sqlx::query(
+        "UPDATE delivery AS d SET state = iif(d.touched AND d.state <> 'acknowledged', 'uploading', 'pending'),
+             touched = d.touched AND d.state <> 'acknowledged', place = p.number, due_at = ?4, failures = 0, reason = NULL,
+             parked = 0, acknowledged_at = NULL, verified = NULL, seen_size = NULL, seen_mtime = NULL
+         FROM place p
+         WHERE d.version IN (SELECT value FROM json_each(?1)) AND d.vessel IN (SELECT value FROM json_each(?2))
+           AND p.vessel = d.vessel AND p.directory = ?3 AND d.place <> p.number AND d.state <> 'superseded'",
+    )
+    .bind(versions)
+    .bind(vessels)
+    .bind(directory.as_str())
+    .bind(now)
+    .execute(&mut **transaction)
+    .await?;
+    Ok(moved.rows_affected())
+}
+
+/// Enters that all deliveries of a directory to these vessels were entered for the places where they go now.
+async fn settled(writer: &SqlitePool, directory: &DirectoryName, vessels: &str) -> Result<()> {
+    sqlx::query(
+        "UPDATE place SET settled = 1
+         WHERE directory = ? AND vessel IN (SELECT value FROM json_each(?)) AND settled = 0",
+    )
+    .bind(directory.as_str())
+    .bind(vessels)
+    .execute(writer)
+    .await?;
+    Ok(())
+}
+
+pub(super) async fn reconcile(
+    writer: &SqlitePool,
+    directory: &DirectoryName,
+    vessels: &[VesselName],
+    now: i64,
+) -> Result<()> {
+    let names = json::names(vessels);
+    let mut pages = Pages::new(writer, directory, vessels.len());
+    while let Some((mut transaction, versions)) = pages.next().await? {
+        // What waits longest goes first to a vessel that was added. A size below 0 is one with its highest bit set: see
+        // `signed`.
+        sqlx::query(
+            "INSERT INTO delivery (version, vessel, large, state, due_at, place)
+             SELECT v.id, n.value, v.size < 0 OR v.size > v.chunk_size, 'pending', min(v.admitted_at, ?4),
+                 coalesce((SELECT number FROM place p WHERE p.vessel = n.value AND p.directory = ?3), 0)
+             FROM json_each(?1) i CROSS JOIN version v ON v.id = i.value CROSS JOIN json_each(?2) n
+             WHERE v.forgotten_at IS NULL
+             ORDER BY n.key, v.id
+             ON CONFLICT (version, vessel) DO UPDATE
+                 SET state = iif(touched, 'uploading', 'pending'), due_at = excluded.due_at, failures = 0, reason = NULL,
+                     place = excluded.place
+                 WHERE state = 'superseded'",
+        )
+        .bind(&versions)
+        .bind(&names)
+        .bind(directory.as_str())
+        .bind(now)
+        .execute(&mut *transaction)
+        .await?;
+        send_to_new_places(&mut transaction, directory, (&versions, &names), now).await?;
+        sqlx::query(
+            "UPDATE delivery SET state = 'superseded', parked = 0
+             WHERE state NOT IN ('acknowledged', 'superseded') AND version IN (SELECT value FROM json_each(?))
+               AND vessel NOT IN (SELECT value FROM json_each(?))",
+        )
+        .bind(&versions)
+        .bind(&names)
+        .execute(&mut *transaction)
+        .await?;
+        settle_versions(&mut transaction, &versions, now).await?;
+        transaction.commit().await?;
+    }
+    settled(writer, directory, &names).await
+}
+
+#[async_trait]
+impl Places for Sqlite {
+    async fn locate(&self, directory: &DirectoryName, locations: &[(VesselName, RemotePath)]) -> Result<()> {
+        let mut transaction = self.writer.begin().await?;
+        for (vessel, location) in locations {
+            sqlx::query(
+                "INSERT INTO place (vessel, directory, location) VALUES (?, ?, ?)
+                 ON CONFLICT (vessel, directory) DO UPDATE
+                     SET location = excluded.location, number = number + 1, settled = 0
+                     WHERE location <> excluded.location",
+            )
+            .bind(vessel.as_str())
+            .bind(directory.as_str())
+            .bind(location.as_bytes())
+            .execute(&mut *transaction)
+            .await?;
+        }
+        Ok(transaction.commit().await?)
+    }
+
+    async fn meet(&self, vessel: &VesselName, host: &Host) -> Result<u64> {
+        enter_host(&self.writer, vessel, host).await?;
+        let unsettled: Vec<String> =
+            sqlx::query_scalar("SELECT directory FROM place WHERE vessel = ? AND settled = 0 ORDER BY directory")
+                .bind(vessel.as_str())
+                .fetch_all(&self.writer)
+                .await?;
+        let (one, mut due) = (json::names(std::slice::from_ref(vessel)), 0);
+        for directory in unsettled.iter().map(|name| DirectoryName::new(name)) {
+            let mut pages = Pages::new(&self.writer, &directory, 1);
+            while let Some((mut transaction, versions)) = pages.next().await? {
+                let now = self.now();
+                due += send_to_new_places(&mut transaction, &directory, (&versions, &one), now).await?;
+                settle_versions(&mut transaction, &versions, now).await?;
+                transaction.commit().await?;
+            }
+            settled(&self.writer, &directory, &one).await?;
+        }
+        Ok(due)
+    }
+
+    async fn resend(
+        &self,
+        directory: &DirectoryName,
+        version: Option<VersionId>,
+        vessels: &[VesselName],
+    ) -> Result<u64> {
+        let names = json::names(vessels);
+        if let Some(version) = version {
+            let mut transaction = self.writer.begin().await?;
+            let one = json::numbers(std::iter::once(version.0));
+            let due = resend(&mut transaction, (&one, &names), self.now()).await?;
+            transaction.commit().await?;
+            return Ok(due);
+        }
+        let (mut due, mut pages) = (0, Pages::new(&self.writer, directory, vessels.len()));
+        while let Some((mut transaction, versions)) = pages.next().await? {
+            due += resend(&mut transaction, (&versions, &names), self.now()).await?;
+            transaction.commit().await?;
+        }
+        Ok(due)
+    }
+
+    async fn acknowledge_there(&self, delivery: &Delivery, verified: Verified, seen: Option<Seen>) -> Result<bool> {
+        let entry = Entry::AcknowledgedAt { verified: verified.as_str(), place: delivery.place, seen };
+        self.group.make(entry, delivery.id.0).await
+    }
+}
+
+/// Has deliveries of versions begin anew that were acknowledged; says how many.
+async fn resend(transaction: &mut Transaction<'_, Db>, (versions, vessels): (&str, &str), now: i64) -> Result<u64> {
+    let due = sqlx::query(
+        "UPDATE delivery SET state = 'pending', touched = 0, due_at = ?3, failures = 0, reason = NULL,
+             acknowledged_at = NULL, verified = NULL
+         WHERE version IN (SELECT value FROM json_each(?1)) AND vessel IN (SELECT value FROM json_each(?2))
+           AND state = 'acknowledged'
+           AND EXISTS (SELECT 1 FROM version v WHERE v.id = version AND v.ended_at IS NULL AND v.forgotten_at IS NULL)",
+    )
+    .bind(versions)
+    .bind(vessels)
+    .bind(now)
+    .execute(&mut **transaction)
+    .await?;
+    settle_versions(transaction, versions, now).await?;
+    Ok(due.rows_affected())
+}
+
+/// Enters which host a vessel is, and another number for each of its places where that is another host than before.
+async fn enter_host(writer: &SqlitePool, vessel: &VesselName, host: &Host) -> Result<()> {
+    let mut transaction = writer.begin().await?;
+    let is_other = is_other_host(&mut transaction, vessel, host).await?;
+    if is_other {
+        sqlx::query("DELETE FROM host_key WHERE vessel = ?").bind(vessel.as_str()).execute(&mut *transaction).await?;
+        // Also of directories that have no place yet: what was delivered of them went to the host of before.
+        sqlx::query(
+            "INSERT INTO place (vessel, directory, location, number)
+             SELECT vessel, directory, x'', 1 FROM tally WHERE vessel = ?
+             ON CONFLICT (vessel, directory) DO UPDATE SET number = number + 1, settled = 0",
+        )
+        .bind(vessel.as_str())
+        .execute(&mut *transaction)
+        .await?;
+    }
+    sqlx::query("INSERT OR REPLACE INTO host (vessel, address, account) VALUES (?, ?, ?)")
+        .bind(vessel.as_str())
+        .bind(&host.address)
+        .bind(&host.account)
+        .execute(&mut *transaction)
+        .await?;
+    if let Some((algorithm, fingerprint)) = &host.key {
+        sqlx::query("INSERT OR REPLACE INTO host_key (vessel, algorithm, fingerprint) VALUES (?, ?, ?)")
+            .bind(vessel.as_str())
+            .bind(algorithm)
+            .bind(fingerprint)
+            .execute(&mut *transaction)
+            .await?;
+    }
+    Ok(transaction.commit().await?)
+}
+
+/// Whether a vessel is another host than when it was last connected to. A key tells, where one of its algorithm is known;
+/// else the address.
+async fn is_other_host(transaction: &mut Transaction<'_, Db>, vessel: &VesselName, host: &Host) -> Result<bool> {
+    let before = sqlx::query("SELECT address, account FROM host WHERE vessel = ?")
+        .bind(vessel.as_str())
+        .fetch_optional(&mut **transaction)
+        .await?;
+    let Some(before) = before else { return Ok(false) };
+    let text = |row: &SqliteRow, column| row.try_get::<String, _>(column);
+    if text(&before, "account")? != host.account {
+        return Ok(true);
+    }
+    let algorithm = host.key.as_ref().map(|(algorithm, _)| algorithm.as_str());
+    let known: Option<String> =
+        sqlx::query_scalar("SELECT fingerprint FROM host_key WHERE vessel = ? AND algorithm = ?")
+            .bind(vessel.as_str())
+            .bind(algorithm)
+            .fetch_optional(&mut **transaction)
+            .await?;
+    Ok(match (known, &host.key) {
+        (Some(known), Some((_, shown))) => known != *shown,
+        _ => text(&before, "address")? != host.address,
+    })
+}

@@ -1,0 +1,104 @@
+//! What is due, whatever becomes of the clock.
+//!
+//! Moments are kept by the time of day, which may be put back: by a person, by NTP, by a host that starts without a clock.
+//! What was due then would wait for as long as the clock was ahead. So a step back is noticed when somebody asks what is
+//! due, and the moments that are still to come are moved by as much. A step forward ends waits early, which harms nobody.
+
+use sqlx::{Row, SqlitePool};
+
+use super::{Result, Sqlite, rows};
+use crate::backoff::LONGEST_WAIT;
+use crate::names::VesselName;
+use crate::records::{Delivery, DeliveryId, PlaceNumber};
+
+/// A step back that nobody would notice, in milliseconds.
+const SMALL_STEP: i64 = 100;
+
+/// The columns of a delivery and its version.
+macro_rules! due_columns {
+    () => {
+        concat!(
+            "SELECT d.id AS delivery, d.state, d.failures, d.place, d.seen_size, d.seen_mtime, ",
+            super::store::version_columns!()
+        )
+    };
+}
+
+pub(super) async fn next_due(store: &Sqlite, vessel: &VesselName, large: bool, limit: u32) -> Result<Vec<Delivery>> {
+    let now = now(store).await?;
+    let rows = sqlx::query(concat!(
+        due_columns!(),
+        " FROM delivery d JOIN version v ON v.id = d.version
+         WHERE d.vessel = ? AND d.large = ? AND d.due_at <= ? AND d.state NOT IN ('acknowledged', 'superseded')
+         ORDER BY d.due_at, d.id LIMIT ?"
+    ))
+    .bind(vessel.as_str())
+    .bind(large)
+    .bind(now)
+    .bind(limit)
+    .fetch_all(&store.readers)
+    .await?;
+    let delivery = |row| -> Result<Delivery> {
+        Ok(Delivery {
+            id: DeliveryId(Row::try_get(row, "delivery")?),
+            version: rows::version(row)?,
+            state: rows::state(row)?,
+            failures: Row::try_get(row, "failures")?,
+            place: PlaceNumber(Row::try_get(row, "place")?),
+            seen: rows::seen(row)?,
+        })
+    };
+    rows.iter().map(delivery).collect()
+}
+
+pub(super) async fn next_due_at(store: &Sqlite, vessel: &VesselName) -> Result<Option<i64>> {
+    now(store).await?;
+    // Each half is one look into the index; one minimum over both would read all that is open.
+    Ok(sqlx::query_scalar(
+        "SELECT min(due_at) FROM (
+             SELECT min(due_at) AS due_at FROM delivery
+             WHERE vessel = ?1 AND large = 0 AND state NOT IN ('acknowledged', 'superseded')
+             UNION ALL
+             SELECT min(due_at) FROM delivery
+             WHERE vessel = ?1 AND large = 1 AND state NOT IN ('acknowledged', 'superseded'))",
+    )
+    .bind(vessel.as_str())
+    .fetch_one(&store.readers)
+    .await?)
+}
+
+/// The time of day. Where it was put back since it was last asked for, what waits is mended first.
+async fn now(store: &Sqlite) -> Result<i64> {
+    let now = store.now();
+    let mut latest = store.latest.lock().await;
+    if now < *latest - SMALL_STEP {
+        let milliseconds = *latest - now;
+        tracing::info!(milliseconds, "the clock was put back; waits go on as if it had not been");
+        move_back(&store.writer, now, *latest - now).await?;
+        *latest = now;
+    }
+    *latest = now.max(*latest);
+    Ok(now)
+}
+
+/// Has what is to come come sooner, by `step` milliseconds. What never failed is due at once, and nothing waits longer than
+/// anything ever does.
+pub(super) async fn move_back(writer: &SqlitePool, now: i64, step: i64) -> Result<()> {
+    let longest = i64::try_from(LONGEST_WAIT.as_millis()).unwrap_or(i64::MAX);
+    let mut transaction = writer.begin().await?;
+    let vessels: Vec<String> =
+        sqlx::query_scalar("SELECT DISTINCT vessel FROM tally WHERE waiting > 0").fetch_all(&mut *transaction).await?;
+    for vessel in vessels {
+        sqlx::query(
+            "UPDATE delivery SET due_at = min(due_at - ?3, iif(failures = 0, ?2, ?2 + ?4))
+             WHERE vessel = ?1 AND large IN (0, 1) AND due_at > ?2 AND state NOT IN ('acknowledged', 'superseded')",
+        )
+        .bind(vessel)
+        .bind(now)
+        .bind(step)
+        .bind(longest)
+        .execute(&mut *transaction)
+        .await?;
+    }
+    Ok(transaction.commit().await?)
+}
