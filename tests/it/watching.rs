@@ -215,7 +215,7 @@ fn a_burst_of_files_costs_few_scans_and_is_taken_in_all_the_while() {
     fleet.write_settings(&text);
     let daemon = fleet.run_logging("contentmonster=debug");
     fleet.put("first", b"first");
-    fleet.wait_until_retired("first");
+    wait_until("the daemon to watch", || !fleet.source("first").exists());
     let scans = || daemon.log().iter().filter(|line| line.contains("looking through the directory")).count();
     let (before, start) = (scans(), Instant::now());
     for number in 0..BURST {
