@@ -207,7 +207,7 @@ fn a_burst_of_files_costs_few_scans_and_is_taken_in_all_the_while() {
     let Some(fleet) = plan.start() else { return };
     // To a directory of this host, so that taking in is what takes time.
     let text = format!(
-        "[Directory in]\nLocation = {}\nRemoteLocation = {}\nSettleTime = 300ms\nRescanInterval = 10m\n[Vessel disk]\n\
+        "[Directory in]\nLocation = {}\nRemoteLocation = {}\nSettleTime = 300ms\nRescanInterval = 10m\n[Vessel disk]\nAddress = localhost\n\
          Transport = local\n",
         fleet.path("shore/in").display(),
         target.path().display()
