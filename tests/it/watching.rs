@@ -207,7 +207,7 @@ fn a_burst_of_files_costs_few_scans_and_is_taken_in_all_the_while() {
     let Some(fleet) = plan.start() else { return };
     // To a directory of this host, so that taking in is what takes time.
     let text = format!(
-        "[Directory in]\nLocation = {}\nRemoteLocation = {}\nSettleTime = 300ms\nRescanInterval = 10m\n[Vessel disk]\n\
+        "[Directory in]\nLocation = {}\nRemoteLocation = {}\nSettleTime = 300ms\nRescanInterval = 10m\n[Vessel disk]\nAddress = localhost\n\
          Transport = local\n",
         fleet.path("shore/in").display(),
         target.path().display()
@@ -215,7 +215,7 @@ fn a_burst_of_files_costs_few_scans_and_is_taken_in_all_the_while() {
     fleet.write_settings(&text);
     let daemon = fleet.run_logging("contentmonster=debug");
     fleet.put("first", b"first");
-    fleet.wait_until_retired("first");
+    wait_until("the daemon to watch", || !fleet.source("first").exists());
     let scans = || daemon.log().iter().filter(|line| line.contains("looking through the directory")).count();
     let (before, start) = (scans(), Instant::now());
     for number in 0..BURST {
