@@ -101,6 +101,9 @@ impl Lane {
             // Any question would do: the answer tells how long the way is.
             sftp.stat(b".").await.map(|_| Limits::default())
         };
+        if let Ok(limits) = &limits {
+            sftp.keep_to_handles(limits.handles);
+        }
         match limits {
             Err(SftpError::Status { .. }) => Ok(Limits::default()),
             limits => limits.map_err(|e| RemoteError::from_sftp(&e, "asking for the vessel's limits")),
