@@ -33,6 +33,7 @@ mod logins;
 mod mirror;
 mod outages;
 mod packaging;
+mod places;
 mod read_once;
 mod refusals;
 mod reload;
