@@ -67,17 +67,18 @@ impl Sftp {
     /// Starts SFTP on a channel whose subsystem was asked for, without waiting for the answer first; also returns the
     /// extensions that the vessel announced.
     ///
-    /// `timeout` is the longest silence of the vessel, beyond what the bytes on their way explain. `steady`: whether what is
+    /// `timeouts`: how long the start may take, and the longest silence of the vessel afterwards, beyond what the bytes on
+    /// their way explain. `steady`: whether what is
     /// sent keeps its rate when packets are lost.
     ///
     /// # Errors
     /// [`SftpError`] when the vessel has no SFTP, or doesn't greet in time or not in SFTP.
     pub async fn start(
         channel: russh::Channel<Msg>,
-        timeout: Duration,
+        timeouts: (Duration, Duration),
         steady: bool,
     ) -> Result<(Self, HashMap<String, String>), SftpError> {
-        let (session, extensions) = Session::start(channel, timeout, steady).await?;
+        let (session, extensions) = Session::start(channel, timeouts, steady).await?;
         Ok((Self { session, handles: Arc::default() }, extensions))
     }
 

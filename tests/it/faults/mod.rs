@@ -11,5 +11,6 @@ mod every_kill;
 mod every_request;
 mod fairness;
 mod hostile;
+mod many;
 mod policy;
 mod witness;
