@@ -10,7 +10,7 @@ use super::policy::Tally;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn many_light_vessels_are_connected_and_served_within_a_minute() {
-    let number = std::env::var("CONTENTMONSTER_VESSELS").map_or(60, |number| number.parse().expect("a number"));
+    let number = std::env::var("CONTENTMONSTER_VESSELS").map_or(30, |number| number.parse().expect("a number"));
     let berth = |number: usize| Berth {
         name: Box::leak(format!("v{number}").into_boxed_str()),
         shell: true,
