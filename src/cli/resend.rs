@@ -7,6 +7,7 @@ use super::{Exit, say};
 use crate::ledger::Ending;
 use crate::orders::Order;
 use crate::settings::{Directory, nearest};
+use crate::status::Meant;
 
 /// Has a directory or a file delivered once more.
 pub(super) fn resend(settings: &Path, what: &Path, vessel: Option<&str>) -> Exit {
@@ -57,8 +58,12 @@ async fn resend_directory(shore: &Shore, directory: &Directory, only: Option<&st
 async fn resend_file(shore: &Shore, file: &Path, only: Option<&str>) -> Result<Exit, Refusal> {
     let ledger = shore.ledger().await?;
     let found = shore.find(&ledger, file).await;
-    let (directory, path, versions) = found.map_err(|refusal| did_you_mean(shore, file, refusal))?;
-    let name = &directory.name;
+    let Meant { name, directory, path, versions } = found.map_err(|refusal| did_you_mean(shore, file, refusal))?;
+    let Some(directory) = directory else {
+        return Err(Refusal::usage(format!(
+            "[Directory {name}] is not configured any more: nothing of it can be sent"
+        )));
+    };
     let takers = takers(shore, directory, only)?;
     let current = versions.last().filter(|version| version.ended.is_none());
     let Some(current) = current else {

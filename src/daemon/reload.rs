@@ -140,7 +140,7 @@ impl Plan {
     /// A [`Fault`] of the daemon's when the ledger can't be used.
     pub(super) async fn follow_locations(&mut self, tasks: &mut Tasks) -> Result<(), Fault> {
         let mut changed = Vec::new();
-        for settings in self.settings.directories.iter().filter(|one| !local::is_absent(&one.location)) {
+        for settings in self.settings.directories.iter().filter(|one| !local::is_missing(&one.location)) {
             let found = as_found(settings, &self.ledger).await?;
             if found != *self.directories[&settings.name].settings {
                 changed.push(found);

@@ -58,7 +58,7 @@ pub(super) async fn as_found(settings: &settings::Directory, ledger: &Ledger) ->
     if local::is_file(&found.location) {
         return Ok(file);
     }
-    let Some(only) = file.only.as_ref().filter(|_| local::is_absent(&found.location) && !found.is_mirror()) else {
+    let Some(only) = file.only.as_ref().filter(|_| local::is_missing(&found.location) && !found.is_mirror()) else {
         return Ok(found);
     };
     let others = ledger.current(&found.name).await.map_err(|e| e.fault())?;

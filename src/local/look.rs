@@ -16,6 +16,7 @@ use rustix::fs::{AtFlags, FileType, Stat, readlinkat, statat};
 use rustix::io::Errno;
 
 use super::DiskError;
+use super::error::gone;
 use super::rules::Rules;
 use crate::names::RelPath;
 use crate::records::{FileStamp, Traits, VersionKind};
@@ -117,7 +118,7 @@ pub fn is_file(location: &Path) -> bool {
 }
 
 /// Whether nothing lies at a location, or a link there leads nowhere.
-pub fn is_absent(location: &Path) -> bool {
+pub fn is_missing(location: &Path) -> bool {
     fs::metadata(location).is_err_and(|error| gone(&error))
 }
 

@@ -34,7 +34,7 @@ pub use error::DiskError;
 pub use exposure::exposed_to;
 pub use feed::{Arrival, Feed, Source};
 pub use intake::{Intake, TakeIn};
-pub use look::{Found, Kind, Look, Sight, is_absent, is_file, look, see};
+pub use look::{Found, Kind, Look, Sight, is_file, is_missing, look, see};
 pub use meet::{Meeting, meeting};
 pub use relocate::{Changed, Expired, Guard, Moved, PROCESSED, Retired, discard, expire, put_back, retire, sweep};
 pub use room::room_at;

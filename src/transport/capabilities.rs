@@ -85,7 +85,7 @@ impl Capabilities {
         ];
         Self {
             extensions: OFFERED.map(|name| (name.to_owned(), "1".to_owned())).into(),
-            limits: Limits { read: MOST_PER_WRITE, write: MOST_PER_WRITE },
+            limits: Limits { read: MOST_PER_WRITE, write: MOST_PER_WRITE, handles: 0 },
             sync: true,
             sync_file_system: true,
             this_host: true,

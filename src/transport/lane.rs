@@ -79,17 +79,18 @@ impl Lane {
     ) -> Result<(Self, HashMap<String, String>), ConnectError> {
         let handshake = |why: String| ConnectError::Handshake { place: place(vessel), why };
         let no_sftp = |why: String| ConnectError::NoSftp { place: place(vessel), why };
+        let start = connection.start_deadline();
         let starting = async {
             let channel = connection.channel().await.map_err(|e| handshake(e.to_string()))?;
             channel.request_subsystem(true, "sftp").await.map_err(|e| handshake(e.to_string()))?;
-            let started = Sftp::start(channel, vessel.timeout, connection.sends_with_bbr()).await;
+            let started = Sftp::start(channel, (start, vessel.timeout), connection.sends_with_bbr()).await;
             let (sftp, extensions) = started.map_err(|e| no_sftp(e.to_string()))?;
             let (connection, files) = (Some(connection.clone()), Files::Sftp(sftp));
             Ok((Self(Arc::new(Inner { connection, files })), extensions))
         };
-        tokio::time::timeout(vessel.timeout * 2, starting)
+        tokio::time::timeout(start * 2, starting)
             .await
-            .map_err(|_| handshake(format!("no SFTP within {:?}", vessel.timeout * 2)))?
+            .map_err(|_| handshake(format!("no SFTP within {:?}", start * 2)))?
     }
 
     /// Asks what one request may hold.
@@ -101,6 +102,9 @@ impl Lane {
             // Any question would do: the answer tells how long the way is.
             sftp.stat(b".").await.map(|_| Limits::default())
         };
+        if let Ok(limits) = &limits {
+            sftp.keep_to_handles(limits.handles);
+        }
         match limits {
             Err(SftpError::Status { .. }) => Ok(Limits::default()),
             limits => limits.map_err(|e| RemoteError::from_sftp(&e, "asking for the vessel's limits")),

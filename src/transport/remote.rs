@@ -67,7 +67,7 @@ impl Remote {
             return Ok(Self::new(None, lane, Capabilities::of_this_host(), vessel.timeout));
         }
         let (connection, admission) = Connection::open(vessel, environment, Turn::Lead(lead)).await?;
-        let timeout = vessel.timeout;
+        let (timeout, deadline) = (vessel.timeout, connection.start_deadline());
         let no_answer = |e: RemoteError| ConnectError::Handshake { place: place(vessel), why: e.to_string() };
         // Side by side: each takes several round trips, and the account's profile its time.
         let starting = async {
@@ -79,7 +79,7 @@ impl Remote {
         let looking = async {
             match known {
                 Some(known) => Ok(known.clone()),
-                None => Capabilities::probe_shell(&shells, timeout).await.map_err(no_answer),
+                None => Capabilities::probe_shell(&shells, deadline).await.map_err(no_answer),
             }
         };
         let ((lane, extensions, limits), found) = tokio::try_join!(starting, looking)?;

@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
+use super::trial::{Trial, try_place, within};
 use super::{same_host, temp_dir};
-use crate::fault::Fault;
+use crate::fault::Scope;
 use crate::local;
-use crate::names::{InstanceId, RemotePath, assembly_name};
-use crate::settings;
-use crate::transport::{Lead, OpenFlags, Rank, Remote, Space, SshEnvironment};
+use crate::names::{InstanceId, RemotePath};
+use crate::settings::{self, Assembly, Connections};
+use crate::transport::{Lane, Lead, Rank, Remote, Space, SshEnvironment};
 
 /// One line of a check.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,9 +21,9 @@ pub enum Finding {
     Bad(String),
 }
 
-/// Connects to a vessel and tries what deliveries will need: TempDir, and each directory's place.
+/// Connects to a vessel and tries what deliveries do: in TempDir, and in each directory's place.
 ///
-/// Files that it makes to see whether it can are removed again at once.
+/// Files and directories that it makes for that are removed again at once.
 pub async fn check(
     vessel: &Arc<settings::Vessel>,
     directories: &[Arc<settings::Directory>],
@@ -39,28 +40,82 @@ pub async fn check(
     if !remote.is_this_host() {
         findings.extend(check_link(&remote, vessel));
     }
-    let capabilities = remote.capabilities();
-    findings.push(Finding::Good(capabilities.to_string()));
-    if !capabilities.fsync() && !capabilities.sync {
-        findings.push(Finding::Note(
-            "files can't be flushed there: what is acknowledged may be lost if its power fails".into(),
-        ));
-    }
-    if !capabilities.posix_rename() {
-        findings.push(Finding::Note("a file that is replaced is missing for a moment (no posix-rename)".into()));
-    }
-    if capabilities.shell {
-        findings.push(check_temp_dir(&remote, vessel).await);
-    } else if !remote.is_this_host() {
-        findings.push(Finding::Note(
-            "no shell: files are written in place without TempDir and verified by reading them back".into(),
-        ));
+    let mut tried: Vec<Trial> = Vec::new();
+    let mut places = Vec::new();
+    if remote.capabilities().shell {
+        places.push(check_temp_dir(&remote, vessel).await);
     }
     for directory in directories.iter().filter(|d| vessel.takes(&d.name)) {
-        findings.push(check_place(&remote, vessel, directory).await);
+        let (found, trial) = check_place(&remote, vessel, directory).await;
+        places.push(found);
+        tried.extend(trial);
     }
+    findings.push(Finding::Good(remote.capabilities().to_string()));
+    findings.extend(abilities(&remote, vessel, environment, &tried).await);
+    findings.extend(places);
     remote.hang_up().await;
     findings
+}
+
+/// What the vessel can do, a line each: yes, or what is done instead.
+async fn abilities(
+    remote: &Remote,
+    vessel: &Arc<settings::Vessel>,
+    environment: &Arc<SshEnvironment>,
+    tried: &[Trial],
+) -> Vec<Finding> {
+    let capabilities = remote.capabilities();
+    let failed = |what: fn(&Trial) -> &Option<String>| tried.iter().find_map(|trial| what(trial).clone());
+    let line = |what: &str, can: Result<String, String>| match can {
+        Ok(how) => Finding::Good(format!("{what}: yes{how}")),
+        Err(instead) => Finding::Note(format!("{what}: no; {instead}")),
+    };
+    let yes = |can: bool, instead: &str| if can { Ok(String::new()) } else { Err(instead.to_owned()) };
+    let here = remote.is_this_host();
+    let mut findings = Vec::new();
+    if !here {
+        let instead = "files are written in place, without TempDir, and verified by reading them back";
+        findings.push(line("shell", yes(capabilities.shell, instead)));
+    }
+    let hash = capabilities.hash_tool.map(|tool| format!(", by `{}`", tool.command()));
+    findings.push(line("hash", hash.ok_or_else(|| "files are read back and hashed on the shore".into())));
+    let unsafe_instead = "what is acknowledged may be lost if the vessel's power fails";
+    findings.push(line(
+        "flush",
+        match (capabilities.fsync(), failed(|trial| &trial.flush), capabilities.sync) {
+            (true, None, _) => Ok(", by SFTP".into()),
+            (_, _, true) => Ok(", by `sync`".into()),
+            (true, Some(why), false) => Err(format!("{unsafe_instead} ({why})")),
+            (false, _, false) => Err(unsafe_instead.into()),
+        },
+    ));
+    let replace = failed(|trial| &trial.replace).is_none() && capabilities.posix_rename();
+    findings.push(line("atomic replace", yes(replace, "a file that is replaced is missing for a moment")));
+    let resume = match failed(|trial| &trial.resume) {
+        None => Ok(String::new()),
+        Some(why) => Err(format!("a file that was cut off is sent anew ({why})")),
+    };
+    findings.push(line("resume", resume));
+    if !here {
+        findings.push(line("several connections", several(vessel, environment).await));
+    }
+    let delta = capabilities.copy_data() || capabilities.shell && vessel.assembly == Assembly::Cat;
+    findings.push(line("delta", yes(delta, "a file that has changed is sent whole")));
+    let mut notes: Vec<String> = tried.iter().flat_map(Trial::notes).collect();
+    notes.dedup();
+    findings.extend(notes.into_iter().map(Finding::Note));
+    findings
+}
+
+/// Whether another connection can be made beside the first.
+async fn several(vessel: &Arc<settings::Vessel>, environment: &Arc<SshEnvironment>) -> Result<String, String> {
+    if vessel.connections == Connections::Fixed(1) {
+        return Err("all goes over one, as `Connections = 1` says".into());
+    }
+    match Lane::connect(vessel, environment, None).await {
+        Ok(_) => Ok(String::new()),
+        Err(e) => Err(format!("all goes over one ({e})")),
+    }
 }
 
 /// What the ssh config has a say in, and the hops.
@@ -93,50 +148,58 @@ fn check_link(remote: &Remote, vessel: &settings::Vessel) -> Vec<Finding> {
 }
 
 async fn check_temp_dir(remote: &Remote, vessel: &settings::Vessel) -> Finding {
-    match temp_dir::prepare(remote, vessel, stranger()).await {
-        Ok(()) => Finding::Good(format!("TempDir {}{}", vessel.temp_dir, free(remote, &vessel.temp_dir).await)),
+    let temp_dir = &vessel.temp_dir;
+    let stranger = stranger();
+    // It is made by what prepares it, with a mode of its own, and goes again where it was not there.
+    let was_there = !matches!(remote.look(temp_dir).await, Ok(None));
+    let parent = temp_dir.parent().unwrap_or_else(|| RemotePath::new("."));
+    let trying = async || {
+        temp_dir::prepare(remote, vessel, stranger).await?;
+        let tried = try_place(remote, temp_dir, stranger, &|_| None).await;
+        let free = free(remote, temp_dir).await;
+        tried.map(|_| free)
+    };
+    let tried = within(remote, &parent, async || {
+        let tried = trying().await;
+        if !was_there {
+            let _ = remote.remove_dir(temp_dir).await;
+        }
+        tried
+    });
+    match tried.await {
+        Ok((free, _)) => Finding::Good(format!("TempDir {temp_dir}{free}")),
+        // It is done without.
+        Err(fault) if fault.scope == Scope::Place => {
+            Finding::Note(format!("TempDir {temp_dir}: {fault}; until then large files take a single connection"))
+        }
         Err(fault) => Finding::Bad(fault.to_string()),
     }
 }
 
-async fn check_place(remote: &Remote, vessel: &settings::Vessel, directory: &settings::Directory) -> Finding {
+async fn check_place(
+    remote: &Remote,
+    vessel: &settings::Vessel,
+    directory: &settings::Directory,
+) -> (Finding, Option<Trial>) {
     let place = vessel.remote_location(directory);
     // Where the directory is one file, this is the file's own path.
     let beside = directory.only.as_ref().and_then(|_| place.parent());
     let place = beside.as_ref().unwrap_or(place);
     let what = format!("[Directory {}] at {place}", directory.name);
-    match try_place(remote, place, vessel, directory).await {
-        Ok(true) => Finding::Good(format!("{what}{}", free(remote, place).await)),
-        Ok(false) => Finding::Note(format!("{what}: not there yet, it is made with the first file")),
-        Err(fault) => Finding::Bad(format!("{what}: {fault}")),
-    }
-}
-
-/// Whether the place is there; an error when nothing can be written there.
-async fn try_place(
-    remote: &Remote,
-    place: &RemotePath,
-    vessel: &settings::Vessel,
-    directory: &settings::Directory,
-) -> Result<bool, Fault> {
-    match remote.look_through(place).await.map_err(|e| e.fault())? {
-        None => return Ok(false),
-        Some(attrs) if !attrs.is_dir() => {
-            return Err(Fault::file("it is no directory").mend("remove it there, or choose another RemoteLocation"));
-        }
-        Some(_) => {}
-    }
-    let probe = place.join(assembly_name(stranger(), 0));
-    let file = match remote.open(&probe, OpenFlags::WRITE, 0o600).await {
-        Ok(file) => file,
-        Err(e) => return Err(remote.explain(e, place, 1).await.fault()),
+    let met = |probe: &RemotePath| {
+        let met = local::meeting(directory, None, vessel.remote_location(directory), probe);
+        met.filter(|_| !remote.is_this_host()).map(|met| same_host::fault(vessel, directory, met))
     };
-    let met = local::meeting(directory, None, vessel.remote_location(directory), &probe);
-    file.close().await.map_err(|e| e.fault())?;
-    remote.remove(&probe).await.map_err(|e| e.fault())?;
-    match met.filter(|_| !remote.is_this_host()) {
-        Some(met) => Err(same_host::fault(vessel, directory, met)),
-        None => Ok(true),
+    let tried = within(remote, place, async || {
+        let trial = try_place(remote, place, stranger(), &met).await?;
+        Ok((trial, free(remote, place).await))
+    });
+    match tried.await {
+        Ok(((trial, free), made)) => {
+            let made = if made { ": it is made with the first file" } else { "" };
+            (Finding::Good(format!("{what}{free}{made}")), Some(trial))
+        }
+        Err(fault) => (Finding::Bad(format!("{what}: {fault}")), None),
     }
 }
 

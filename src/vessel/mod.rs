@@ -27,6 +27,7 @@ mod shape;
 mod silence;
 mod sweep;
 mod temp_dir;
+mod trial;
 mod verify;
 mod visit;
 mod write;

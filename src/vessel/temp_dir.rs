@@ -5,8 +5,9 @@ use crate::names::{InstanceId, RemotePath, probe_name};
 use crate::settings::Vessel;
 use crate::transport::{Attrs, ErrorKind, OpenFlags, Remote, RemoteError};
 
-/// Makes TempDir with mode 0700 where it is missing; where it exists, it must be a directory of ours that no one else can
-/// write to. Anyone could have made one in `/tmp` before us.
+/// Makes TempDir with mode 0700 where it is missing; where it exists, it must be a directory of ours. Anyone could have made
+/// one in `/tmp` before us. One that others can write to gets mode 0700; where the vessel sets no modes it is used as it is,
+/// if it is ours.
 pub(super) async fn prepare(remote: &Remote, vessel: &Vessel, instance: InstanceId) -> Result<(), Fault> {
     let temp_dir = &vessel.temp_dir;
     let explain = async |error: RemoteError| {
@@ -15,24 +16,30 @@ pub(super) async fn prepare(remote: &Remote, vessel: &Vessel, instance: Instance
     let attrs = match remote.look(temp_dir).await {
         Ok(Some(attrs)) => attrs,
         Ok(None) => {
-            let Err(e) = make(remote, temp_dir).await else { return Ok(()) };
-            // Someone may have made it at the same moment, such as another vessel of the settings that is the same host.
-            match remote.look(temp_dir).await {
-                Ok(Some(attrs)) => attrs,
-                _ => return Err(explain(e).await),
+            let made = make(remote, temp_dir).await;
+            // Someone may have made it at the same moment, such as another vessel of the settings that is the same host. And
+            // some servers take no notice of the mode that they are asked for.
+            match (made, remote.look(temp_dir).await) {
+                (Ok(()), Ok(Some(attrs))) if attrs.is_dir() && !is_open_to_others(&attrs) => return Ok(()),
+                (_, Ok(Some(attrs))) => attrs,
+                (Ok(()), _) => return Ok(()),
+                (Err(e), _) => return Err(explain(e).await),
             }
         }
         Err(e) => return Err(explain(e).await),
     };
     refuse_traps(temp_dir, &attrs)?;
-    match owner_of_ours(remote, temp_dir, instance).await {
-        Ok(us) if us.is_some() && attrs.owner.map(|(user, _)| user) != us => Err(trap(
+    let us = match owner_of_ours(remote, temp_dir, instance).await {
+        Ok(us) => us,
+        Err(e) => return Err(explain(e).await),
+    };
+    if us.is_some() && attrs.owner.map(|(user, _)| user) != us {
+        return Err(trap(
             format!("{temp_dir} on the vessel belongs to another user"),
             "remove it there, or choose another TempDir",
-        )),
-        Ok(_) => Ok(()),
-        Err(e) => Err(explain(e).await),
+        ));
     }
+    if is_open_to_others(&attrs) { close_to_others(remote, temp_dir, us.is_some()).await } else { Ok(()) }
 }
 
 async fn make(remote: &Remote, temp_dir: &RemotePath) -> Result<(), RemoteError> {
@@ -55,13 +62,30 @@ fn refuse_traps(temp_dir: &RemotePath, attrs: &Attrs) -> Result<(), Fault> {
             "remove it there, or choose another TempDir",
         ));
     }
-    if attrs.mode.is_some_and(|mode| mode & 0o022 != 0) {
-        return Err(trap(
+    Ok(())
+}
+
+fn is_open_to_others(attrs: &Attrs) -> bool {
+    attrs.mode.is_some_and(|mode| mode & 0o022 != 0)
+}
+
+/// Gives TempDir the mode that it should have. Where the vessel does not set it, what is surely `ours` does as it is: every
+/// file is hashed before it gets its name.
+async fn close_to_others(remote: &Remote, temp_dir: &RemotePath, ours: bool) -> Result<(), Fault> {
+    let set = remote.set(temp_dir, Attrs { mode: Some(0o700), ..Attrs::default() }).await;
+    let now = remote.look(temp_dir).await;
+    match (set, now) {
+        (Err(e), _) | (_, Err(e)) if e.is_connection() => Err(e.fault()),
+        (Ok(()), Ok(Some(now))) if !is_open_to_others(&now) => Ok(()),
+        _ if ours => {
+            tracing::debug!(%temp_dir, "the vessel does not set its mode");
+            Ok(())
+        }
+        _ => Err(trap(
             format!("others can write to {temp_dir} on the vessel"),
             format!("run there: chmod 700 {temp_dir}"),
-        ));
+        )),
     }
-    Ok(())
 }
 
 fn trap(reason: String, remedy: impl std::fmt::Display) -> Fault {

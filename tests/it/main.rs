@@ -22,6 +22,7 @@ mod embedded_vessel;
 mod faults;
 mod fleet;
 mod fleet_itself;
+mod full_places;
 mod hops;
 mod host_keys;
 mod housekeeping;

@@ -34,12 +34,12 @@ fn size() -> Size {
             deadline: Duration::from_secs(5 * vessels as u64),
         },
         None => Size {
-            vessels: 30,
-            burn: 0.15,
-            timeout: "3s",
+            vessels: 40,
+            burn: 0.2,
+            timeout: "5s",
             files: 3,
             bytes: MIB / 16,
-            deadline: Duration::from_secs(90),
+            deadline: Duration::from_secs(120),
         },
     }
 }

@@ -33,6 +33,15 @@ impl From<wire::Garbled> for SftpError {
 }
 
 impl SftpError {
+    /// Whether it may be that too many files are open: some servers say so, others just that it failed.
+    pub(super) fn may_be_too_many(&self) -> bool {
+        let Self::Status { code, message } = self else { return false };
+        let message = message.to_ascii_lowercase();
+        let is_told = ["too many", "handle", "open files"].iter().any(|words| message.contains(words));
+        let is_bare = *code == 4 && (message.is_empty() || message == "failure");
+        is_told || is_bare
+    }
+
     /// Whether the vessel said that there is no such file.
     pub fn is_not_found(&self) -> bool {
         matches!(self, Self::Status { code: 2, .. })

@@ -4,17 +4,20 @@
 //! [`Sftp`] has one method for each request that this program makes. It knows nothing of deliveries.
 
 mod error;
+mod handles;
 mod session;
 mod space;
 mod window;
 mod wire;
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use russh::client::Msg;
 
+use handles::{Counted, Handles};
 use session::{Pending, Session};
 use wire::{Reader, Reply, kind, put_string};
 
@@ -24,13 +27,17 @@ pub use wire::{Attrs, OpenFlags};
 
 /// An open file on the vessel.
 #[derive(Clone, Debug)]
-pub struct Handle(Bytes);
+pub struct Handle(Bytes, #[expect(dead_code, reason = "counted until it is dropped")] Arc<Counted>);
 
 /// An SFTP session; cheap to clone.
 #[derive(Clone)]
 pub struct Sftp {
     session: Session,
+    handles: Arc<Handles>,
 }
+
+/// How often opening a file is tried again with fewer open beside it.
+const FEWER: u32 = 4;
 
 /// A write on its way.
 pub struct SentWrite(Pending);
@@ -60,18 +67,19 @@ impl Sftp {
     /// Starts SFTP on a channel whose subsystem was asked for, without waiting for the answer first; also returns the
     /// extensions that the vessel announced.
     ///
-    /// `timeout` is the longest silence of the vessel, beyond what the bytes on their way explain. `steady`: whether what is
+    /// `timeouts`: how long the start may take, and the longest silence of the vessel afterwards, beyond what the bytes on
+    /// their way explain. `steady`: whether what is
     /// sent keeps its rate when packets are lost.
     ///
     /// # Errors
     /// [`SftpError`] when the vessel has no SFTP, or doesn't greet in time or not in SFTP.
     pub async fn start(
         channel: russh::Channel<Msg>,
-        timeout: Duration,
+        timeouts: (Duration, Duration),
         steady: bool,
     ) -> Result<(Self, HashMap<String, String>), SftpError> {
-        let (session, extensions) = Session::start(channel, timeout, steady).await?;
-        Ok((Self { session }, extensions))
+        let (session, extensions) = Session::start(channel, timeouts, steady).await?;
+        Ok((Self { session, handles: Arc::default() }, extensions))
     }
 
     /// Whether the session has ended.
@@ -147,22 +155,39 @@ impl Sftp {
     /// Opens a file; `mode` is set on a file that is made.
     pub async fn open(&self, path: &[u8], flags: OpenFlags, mode: u32) -> Result<Handle, SftpError> {
         let attrs = Attrs { mode: Some(mode), ..Attrs::default() };
-        let reply = self
-            .session
-            .request(kind::OPEN, Bytes::new(), |out| {
-                put_string(out, path);
-                out.put_u32(flags.0);
-                attrs.put(out);
-            })
-            .await?;
-        self.handle(reply)
+        self.opened(kind::OPEN, |out| {
+            put_string(out, path);
+            out.put_u32(flags.0);
+            attrs.put(out);
+        })
+        .await
     }
 
-    fn handle(&self, reply: Reply) -> Result<Handle, SftpError> {
-        match reply {
-            Reply::Handle(handle) => Ok(Handle(handle)),
-            other => Err(unexpected(other)),
+    /// Asks for a handle. A vessel that gives no more of them is asked again when some were closed.
+    async fn opened(&self, kind: u8, fill: impl Fn(&mut BytesMut)) -> Result<Handle, SftpError> {
+        let mut tries = 0;
+        loop {
+            let counted = self.handles.enter().await;
+            match self.session.request(kind, Bytes::new(), &fill).await? {
+                Reply::Handle(handle) => {
+                    self.handles.opened();
+                    return Ok(Handle(handle, Arc::new(counted)));
+                }
+                other => {
+                    let error = unexpected(other);
+                    tries += 1;
+                    if tries > FEWER || !error.may_be_too_many() || !self.handles.refused() {
+                        return Err(error);
+                    }
+                    tracing::debug!(limit = self.handles.limit(), "fewer files are kept open at once: {error}");
+                }
+            }
         }
+    }
+
+    /// Keeps to a number of open files at once; 0: the vessel names none.
+    pub fn keep_to_handles(&self, number: u64) {
+        self.handles.allow(number);
     }
 
     /// Closes a file.
@@ -342,7 +367,9 @@ impl Sftp {
             Reply::Extended(body) => {
                 let mut body = Reader(body);
                 let _largest_packet = body.u64()?;
-                Ok(Limits { read: body.u64()?, write: body.u64()? })
+                let (read, write) = (body.u64()?, body.u64()?);
+                // Older servers end here.
+                Ok(Limits { read, write, handles: body.u64().unwrap_or(0) })
             }
             other => Err(unexpected(other)),
         }
@@ -352,7 +379,7 @@ impl Sftp {
     ///
     /// Two questions are on their way at any time: the answer that a listing is at its end costs no round trip of its own.
     pub async fn list(&self, path: &[u8], most: usize) -> Result<Vec<(Bytes, Attrs)>, SftpError> {
-        let handle = self.handle(self.on_path(kind::OPENDIR, path, None).await?)?;
+        let handle = self.opened(kind::OPENDIR, |out| put_string(out, path)).await?;
         let send = |kind| self.session.send(kind, Bytes::new(), |out| put_string(out, &handle.0));
         let mut entries = Vec::new();
         let mut returned = 0;

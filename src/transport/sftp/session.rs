@@ -208,7 +208,7 @@ impl Session {
     /// Starts SFTP on a channel whose subsystem has been asked for; returns the extensions that the vessel announced.
     pub(crate) async fn start(
         channel: russh::Channel<Msg>,
-        timeout: Duration,
+        (start, timeout): (Duration, Duration),
         steady: bool,
     ) -> Result<(Self, HashMap<String, String>), SftpError> {
         let (mut reader, writer) = channel.split();
@@ -236,7 +236,7 @@ impl Session {
                 }
             }
         };
-        let extensions = tokio::time::timeout(timeout, greeting).await.map_err(|_| SftpError::Silent(timeout))??;
+        let extensions = tokio::time::timeout(start, greeting).await.map_err(|_| SftpError::Silent(start))??;
         // Not before: OpenSSH opens a session's window only when its program runs.
         let takes_at_once = writer.writable_packet_size().await;
 

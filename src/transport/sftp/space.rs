@@ -68,4 +68,6 @@ pub struct Limits {
     pub read: u64,
     /// Most bytes in one write.
     pub write: u64,
+    /// Most files and directories that are open at once.
+    pub handles: u64,
 }

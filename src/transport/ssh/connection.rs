@@ -19,7 +19,7 @@ use super::auth::{Login, Refused};
 use super::congestion;
 use super::doorkeeper::{Doorkeeper, SharedNotes};
 use super::host_key::{HostKeys, SeenKey};
-use super::login_limit::{Admission, Rank};
+use super::login_limit::{Admission, Rank, Starts};
 use super::passage;
 use super::prompt::Prompt;
 use super::station::Station;
@@ -42,6 +42,7 @@ pub(crate) struct Connection {
     vessel: Session,
     /// What it goes through, the nearest first.
     hops: Arc<[Session]>,
+    starts: Starts,
 }
 
 /// Being logged in to one station of the way.
@@ -63,7 +64,12 @@ impl Connection {
         let station = Station::last(vessel);
         let hops = go_before(&station, environment, turn.rank()).await?;
         let (vessel, admission) = Session::enter(station, hops.last(), environment, turn).await?;
-        Ok((Self { vessel, hops: hops.into() }, admission))
+        Ok((Self { vessel, hops: hops.into(), starts: admission.starts() }, admission))
+    }
+
+    /// How long what is started on the vessel may take to answer for the first time.
+    pub(crate) fn start_deadline(&self) -> Duration {
+        self.starts.deadline()
     }
 
     /// Opens a session channel.
@@ -239,7 +245,7 @@ impl Session {
             return Err(handshake(&station, "the connection beside it was not made".into()));
         }
         admission.answered().await;
-        let deadline = station.vessel().timeout * 2;
+        let deadline = admission.starts().deadline() * 2;
         let login = Login::new(&mut handle, &station, environment).run();
         match tokio::time::timeout(deadline, login).await {
             Ok(Ok(())) => {

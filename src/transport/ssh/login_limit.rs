@@ -28,6 +28,10 @@ const LEASE: Duration = Duration::from_secs(2);
 /// How long one that has reached its host waits for the process's turn at the most: servers wait a minute or two for a login.
 const CONNECTED: Duration = Duration::from_secs(20);
 
+/// What a login starts on a host that several vessels share may take so many times as long: to wait costs nobody anything,
+/// since its place goes to the next one meanwhile, and to begin anew costs the host another login.
+const SHARED_PATIENCE: u32 = 6;
+
 /// How urgent a login is, as the time by which it counts as having come earlier or later. So everybody's turn comes.
 #[derive(Clone, Copy, Debug)]
 pub struct Rank {
@@ -137,6 +141,11 @@ impl Admission {
         }
     }
 
+    /// What later starts on the host ask for their turn.
+    pub(super) fn starts(&self) -> Starts {
+        self.starts.clone()
+    }
+
     /// All that a login starts on the host has started. Gives what later starts there ask for their turn.
     pub(crate) fn ready(self) -> Starts {
         self.host.into_iter().chain(self.process).for_each(Place::succeeded);
@@ -156,6 +165,12 @@ pub(crate) struct Starts {
 pub(crate) struct StartTurn(#[expect(dead_code, reason = "what counts is when it is dropped")] Option<Place>);
 
 impl Starts {
+    /// How long the start of something may take, from when its turn has come.
+    pub(crate) fn deadline(&self) -> Duration {
+        let is_shared = self.limit.shared(&self.way).is_some();
+        if is_shared { self.patience * SHARED_PATIENCE } else { self.patience }
+    }
+
     /// Waits for a turn. One who has the host to himself does not wait.
     pub(crate) async fn turn(&self) -> StartTurn {
         match self.limit.shared(&self.way) {

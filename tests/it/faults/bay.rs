@@ -174,6 +174,11 @@ impl Bay {
         assert!(told.iter().any(|line| words.iter().all(|word| line.contains(word))), "{words:?} in {told:#?}");
     }
 
+    /// All that was said.
+    pub(crate) fn said(&self) -> Vec<String> {
+        self.told.0.lock().unwrap().clone()
+    }
+
     /// Starts the real program as a process of its own.
     pub(crate) fn spawn(&self, arguments: &[&str]) -> Child {
         let mut command = Command::new("setpriv");

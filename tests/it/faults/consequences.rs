@@ -194,3 +194,36 @@ async fn a_vessel_that_breaks_off_every_login_is_tried_as_often_as_the_settings_
     program.wait().unwrap();
     bay.close().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_vessel_that_keeps_eight_files_open_and_no_more_gets_hundreds_without_a_warning() {
+    const OPEN: u8 = 3;
+    const CLOSE: u8 = 4;
+    let open = AtomicUsize::new(0);
+    let limited = always(move |request| match request {
+        // Those that are written; a listing may fail for another reason, and is not counted.
+        Request::Packet([OPEN, rest @ ..]) => {
+            let path = u32::from_be_bytes(rest[4..8].try_into().unwrap()) as usize;
+            let flags = u32::from_be_bytes(rest[8 + path..12 + path].try_into().unwrap());
+            if flags & 2 == 0 {
+                return None;
+            }
+            let is_too_many = open.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| (n < 8).then_some(n + 1));
+            is_too_many.is_err().then(|| says(4, "Too many open files"))
+        }
+        Request::Packet([CLOSE, ..]) => {
+            let _ = open.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1));
+            None
+        }
+        _ => None,
+    });
+    let bay = Bay::open(vec![Berth { name: "few", shell: true, policy: limited.clone() }], "");
+    let files: Vec<_> = (0..400).map(|n| (format!("file{n}"), content(n, 3_000))).collect();
+    files.iter().for_each(|(name, bytes)| bay.put(name, bytes));
+    let report = bay.once(PATIENT).await.unwrap();
+    assert!(report.is_all_delivered(), "{report:?}");
+    assert_eq!(bay.unfinished(&files), Vec::<String>::new());
+    assert_eq!(bay.said(), Vec::<String>::new(), "no file was put off");
+    println!("refused {} times", limited.times.load(Ordering::Relaxed));
+    bay.close().await;
+}

@@ -11,6 +11,7 @@ mod every_kill;
 mod every_request;
 mod fairness;
 mod hostile;
+mod many;
 mod no_times;
 mod policy;
 mod witness;

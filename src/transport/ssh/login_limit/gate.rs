@@ -282,7 +282,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn who_replaces_a_connection_comes_first_and_nobody_waits_for_ever() {
         let gate = Gate::new(1, 1, 1, None);
-        let taken = gate.enter(Rank::first(true, 0), PATIENCE).await;
+        let taken = gate.enter(Rank::first(true, 0), PATIENCE * 100).await;
         let order = Arc::new(Mutex::new(Vec::new()));
         let wait = |name: &'static str, rank: Rank| {
             let (gate, order) = (gate.clone(), order.clone());

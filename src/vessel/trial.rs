@@ -1,0 +1,208 @@
+//! What delivering needs of a place on a vessel, tried there: a file is made, written, looked at, read back, dressed, flushed,
+//! gone on with, given its name, replaced and removed. Nothing is left behind, whatever fails on the way.
+
+use bytes::Bytes;
+
+use crate::fault::{Cause, Fault};
+use crate::names::{InstanceId, RemotePath, assembly_name};
+use crate::transport::{Attrs, OpenFlags, Remote, RemoteError};
+
+/// What the files hold, in two pieces.
+const FIRST: &[u8] = b"contentmonster tries what it can do here, ";
+const SECOND: &[u8] = b"and removes this file\n";
+/// A time that no file has by itself (2001-09-09).
+const TIME: i64 = 1_000_000_000;
+
+/// What came of a trial that went well enough for deliveries: what works, and what does not.
+#[derive(Debug, Default)]
+pub(super) struct Trial {
+    /// Whether a file can be looked at, and its size is told.
+    pub(super) look: Option<String>,
+    /// Why a file can't be read back.
+    pub(super) read: Option<String>,
+    /// Why mode and time can't be set.
+    pub(super) dress: Option<String>,
+    /// Why a file can't be flushed.
+    pub(super) flush: Option<String>,
+    /// Why a file that is there already can't be gone on with.
+    pub(super) resume: Option<String>,
+    /// Why a file can't be replaced in one step.
+    pub(super) replace: Option<String>,
+}
+
+impl Trial {
+    /// What does not work, and what is done instead.
+    pub(super) fn notes(&self) -> Vec<String> {
+        let note = |why: &Option<String>, instead: &str| why.as_ref().map(|why| format!("{instead} ({why})"));
+        [
+            note(&self.look, "files can't be looked at: what is there already is not found"),
+            note(&self.read, "files can't be read back: without a shell they are not verified"),
+            note(&self.dress, "mode and time of files can't be set: they are the vessel's own"),
+        ]
+        .into_iter()
+        .flatten()
+        .collect()
+    }
+}
+
+/// Makes a directory where it is missing, has `act` use it, and removes again what was made.
+pub(super) async fn within<T>(
+    remote: &Remote,
+    directory: &RemotePath,
+    act: impl AsyncFnOnce() -> Result<T, Fault>,
+) -> Result<(T, bool), Fault> {
+    let mut missing = Vec::new();
+    let mut next = Some(directory.clone());
+    while let Some(at) = next {
+        match remote.look_through(&at).await {
+            Ok(None) => {}
+            Ok(Some(attrs)) if !attrs.is_dir() => {
+                let fault = Fault::file(format_args!("{at} is not a directory"));
+                return Err(fault.mend("remove it there, or choose another place"));
+            }
+            Err(e) if e.is_connection() => return Err(e.fault()),
+            // What can't be looked at may be there.
+            Ok(Some(_)) | Err(_) => break,
+        }
+        next = at.parent();
+        missing.push(at);
+    }
+    let made = match missing.is_empty() {
+        true => Ok(()),
+        false => match remote.make_dirs(directory).await {
+            Ok(()) => Ok(()),
+            Err(e) => Err(remote.explain(e, directory, 0).await.fault()),
+        },
+    };
+    let outcome = match made {
+        Ok(()) => act().await,
+        Err(fault) => Err(fault),
+    };
+    for made in &missing {
+        // One that somebody else uses by now stays.
+        let _ = remote.remove_dir(made).await;
+    }
+    Ok((outcome?, !missing.is_empty()))
+}
+
+/// Why a place must not be delivered to, going by a file that was just made there.
+pub(super) type Refuse<'a> = &'a (dyn Fn(&RemotePath) -> Option<Fault> + Sync);
+
+/// Tries all that a delivery does to a file, in a directory that is there.
+///
+/// # Errors
+/// When no file can be made, written or given its name there, or the place is refused.
+pub(super) async fn try_place(
+    remote: &Remote,
+    place: &RemotePath,
+    stranger: InstanceId,
+    refuse: Refuse<'_>,
+) -> Result<Trial, Fault> {
+    let [probe, named] = [0, 1].map(|number| place.join(assembly_name(stranger, number)));
+    let mut trial = Trial::default();
+    let outcome = try_files(remote, &probe, &named, refuse, &mut trial).await;
+    for path in [&probe, &named] {
+        let removed = remote.remove(path).await;
+        if outcome.is_ok() && path == &named && removed.is_err() {
+            return Err(explained(remote, removed, place).await.err().unwrap_or_else(|| Fault::file("not removed")));
+        }
+    }
+    outcome.map(|()| trial)
+}
+
+async fn try_files(
+    remote: &Remote,
+    probe: &RemotePath,
+    named: &RemotePath,
+    refuse: Refuse<'_>,
+    trial: &mut Trial,
+) -> Result<(), Fault> {
+    trial.look = unless_lost(remote.look(probe).await)?.err();
+    write(remote, probe, trial).await?;
+    if let Some(fault) = refuse(probe) {
+        return Err(fault);
+    }
+    let held = go_on(remote, probe, trial).await?;
+    read_back(remote, probe, &held, trial).await?;
+    let renamed = remote.rename_over(probe, named, None).await;
+    explained(remote, renamed, named).await?;
+    if !remote.capabilities().posix_rename() {
+        trial.replace = Some("the vessel does not offer posix-rename".into());
+    }
+    // The same again, over what is there now.
+    write(remote, probe, &mut Trial::default()).await?;
+    let renamed = remote.rename_over(probe, named, None).await;
+    explained(remote, renamed, named).await
+}
+
+/// Writes the first piece, with all that ends a delivery's writing.
+async fn write(remote: &Remote, probe: &RemotePath, trial: &mut Trial) -> Result<(), Fault> {
+    let file = explained(remote, remote.open(probe, OpenFlags::FRESH, 0o600).await, probe).await?;
+    let sent = explained(remote, file.send(0, Bytes::from_static(FIRST)).await, probe).await?;
+    explained(remote, sent.taken().await, probe).await?;
+    let attrs = Attrs { mode: Some(0o600), times: Some((TIME, TIME)), ..Attrs::default() };
+    trial.dress = unless_lost(file.set(attrs).await)?.err();
+    if remote.capabilities().fsync() {
+        trial.flush = unless_lost(file.flush().await)?.err();
+    }
+    explained(remote, file.close().await, probe).await
+}
+
+/// Opens it again and adds the second piece, as after a cut; gives what it should hold.
+async fn go_on(remote: &Remote, probe: &RemotePath, trial: &mut Trial) -> Result<Vec<u8>, Fault> {
+    let going_on = async {
+        let file = remote.open(probe, OpenFlags::WRITE, 0o600).await?;
+        file.send(FIRST.len() as u64, Bytes::from_static(SECOND)).await?.taken().await?;
+        file.close().await?;
+        remote.look(probe).await
+    };
+    let whole = [FIRST, SECOND].concat();
+    match unless_lost(going_on.await)? {
+        Ok(Some(attrs)) if attrs.size.is_none_or(|size| size == whole.len() as u64) => Ok(whole),
+        Ok(_) => {
+            trial.resume = Some("a file that is opened again loses what it held".into());
+            write(remote, probe, &mut Trial::default()).await?;
+            Ok(FIRST.to_vec())
+        }
+        Err(why) => {
+            trial.resume = Some(why);
+            write(remote, probe, &mut Trial::default()).await?;
+            Ok(FIRST.to_vec())
+        }
+    }
+}
+
+async fn read_back(remote: &Remote, probe: &RemotePath, held: &[u8], trial: &mut Trial) -> Result<(), Fault> {
+    let reading = async {
+        let file = remote.open(probe, OpenFlags::READ, 0).await?;
+        let read = file.read_at(0, 4096).await;
+        file.close().await?;
+        read
+    };
+    match unless_lost(reading.await)? {
+        Ok(Some(bytes)) if bytes == held => Ok(()),
+        Ok(_) => {
+            let fault = Fault::file(format_args!("{probe} holds other bytes than were written to it"));
+            Err(fault.mend("check the vessel's disk").of(Cause::Damaged))
+        }
+        Err(why) => {
+            trial.read = Some(why);
+            Ok(())
+        }
+    }
+}
+
+/// What a vessel refuses is one thing, a connection that is gone another.
+fn unless_lost<T>(result: Result<T, RemoteError>) -> Result<Result<T, String>, Fault> {
+    match result {
+        Err(e) if e.is_connection() => Err(e.fault()),
+        result => Ok(result.map_err(|e| e.to_string())),
+    }
+}
+
+async fn explained<T>(remote: &Remote, result: Result<T, RemoteError>, at: &RemotePath) -> Result<T, Fault> {
+    match result {
+        Ok(value) => Ok(value),
+        Err(e) => Err(remote.explain(e, at, 1).await.fault()),
+    }
+}
