@@ -14,6 +14,7 @@
 //! - L2, the ports: [`local`] (the shore's disk), [`ledger`] (the queue, on disk), [`transport`] (SSH and SFTP), and
 //!   [`embedded_vessel`] (a vessel in this process, for the demo and for tests)
 //! - L1, what everybody may know: [`settings`], [`monitor`], [`bell`], [`clock`], and [`rate_limit`] above them
+//! - what fuzz targets call: `strangers`, in test builds and theirs only
 //! - L0, pure values: [`digest`], [`outline`], [`names`], [`chunk`], [`records`], [`fault`], [`backoff`]
 //!
 //! The way of a file through it, the promises and the states stand in `DESIGN.md`.
@@ -40,6 +41,8 @@ pub mod records;
 pub mod settings;
 pub mod shore;
 pub mod status;
+#[cfg(any(test, fuzzing))]
+pub mod strangers;
 pub mod telling;
 pub mod transport;
 pub mod vessel;

@@ -30,6 +30,7 @@ mod link;
 mod local_target;
 mod logging;
 mod logins;
+mod manners;
 mod mirror;
 mod outages;
 mod packaging;

@@ -1,0 +1,99 @@
+//! One matrix of servers and of what is sent to them: manner x cell, each delivered and verified, delivered and not
+//! verified, or refused with a reason, and never a loop.
+//!
+//! `CONTENTMONSTER_MANNERS=all` sends 30 MiB to each of them, and `CONTENTMONSTER_MANNERS=write-only` tries the rows whose
+//! names hold this text alone, whole.
+
+mod cell;
+mod manner;
+mod odd;
+mod packet;
+
+use std::sync::Mutex;
+use std::time::Instant;
+
+use cell::{Cell, Outcome, Row};
+use manner::Manner;
+
+/// Rows at once: each waits most of the time.
+const AT_ONCE: usize = 6;
+
+/// Cells that are not right yet, and have to be taken from here when they are.
+const NOT_YET: &[(&str, &[Cell])] = &[];
+
+/// A row that was tried.
+struct Tried<'a> {
+    manner: &'a Manner,
+    outcomes: Vec<(Cell, Outcome)>,
+}
+
+#[test]
+fn every_server_gets_each_kind_of_file_or_the_reason_is_told() {
+    let asked = std::env::var("CONTENTMONSTER_MANNERS").unwrap_or_default();
+    let wanted = |manner: &&Manner| asked.is_empty() || asked == "all" || manner.name.contains(&asked);
+    let manners = manner::all();
+    let manners: Vec<_> = manners.iter().filter(wanted).collect();
+    assert!(!manners.is_empty(), "CONTENTMONSTER_MANNERS={asked} names no row");
+    let (started, next, tried) = (Instant::now(), Mutex::new(manners.iter()), Mutex::new(Vec::new()));
+    std::thread::scope(|scope| {
+        for _ in 0..AT_ONCE {
+            scope.spawn(|| {
+                loop {
+                    let Some(manner) = next.lock().unwrap().next() else { return };
+                    let Some(row) = Row::begin(manner) else { return };
+                    let outcomes = row.run(manner.large || !asked.is_empty());
+                    tried.lock().unwrap().push(Tried { manner, outcomes });
+                }
+            });
+        }
+    });
+    let mut tried = tried.into_inner().unwrap();
+    if tried.is_empty() {
+        return;
+    }
+    tried.sort_by_key(|row| manners.iter().position(|manner| manner.name == row.manner.name));
+    print_table(&tried);
+    println!("{} rows in {:.1?}", tried.len(), started.elapsed());
+    let unmet = tried.iter().flat_map(unmet).collect::<Vec<_>>();
+    assert!(unmet.is_empty(), "{}", unmet.join("\n"));
+}
+
+fn print_table(rows: &[Tried<'_>]) {
+    let line = |name: &str, cells: Vec<&str>| {
+        let cells: String = cells.iter().map(|cell| format!(" | {cell:<13}")).collect();
+        println!("{name:<30}{cells}");
+    };
+    line("", Cell::ALL.iter().map(|cell| cell.heading()).collect());
+    for Tried { manner, outcomes } in rows {
+        line(manner.name, outcomes.iter().map(|(_, outcome)| outcome.short()).collect());
+    }
+    for Tried { manner, outcomes } in rows {
+        for (cell, outcome) in outcomes {
+            if let Outcome::Wrong(why) = outcome {
+                println!("{}, {}: {why}", manner.name, cell.heading());
+            }
+        }
+    }
+}
+
+/// What is not as it must be, or is right although it is said to be not yet.
+fn unmet(row: &Tried<'_>) -> Vec<String> {
+    let Tried { manner, outcomes } = row;
+    let not_yet = NOT_YET.iter().find(|(name, _)| *name == manner.name).map_or(&[][..], |(_, cells)| cells);
+    let judge = |(cell, outcome): &(Cell, Outcome)| {
+        let (met, excused) = (outcome.is(manner.wanted(*cell)), not_yet.contains(cell));
+        let place = format!("{}, {}", manner.name, cell.heading());
+        match (met, excused) {
+            (true, true) if *outcome != Outcome::NotTried => {
+                Some(format!("{place} is right now: take it from NOT_YET"))
+            }
+            (false, false) => Some(format!("{place}: {outcome:?} is not {:?}", manner.wanted(*cell))),
+            (false, true) => {
+                println!("NOT MET YET: {place}");
+                None
+            }
+            _ => None,
+        }
+    };
+    outcomes.iter().filter_map(judge).collect()
+}
