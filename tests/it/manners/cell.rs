@@ -1,6 +1,7 @@
 //! The columns of the matrix, and one row of it: a fleet of one vessel that is sent all that the columns ask for.
 
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -9,13 +10,15 @@ use super::manner::{Manner, Proof, Server};
 use super::odd::Odd;
 use crate::fleet::content::{MIB, content};
 use crate::fleet::daemon::{Daemon, Ended};
-use crate::fleet::plan::FleetPlan;
+use crate::fleet::plan::{FleetPlan, Kind};
 use crate::fleet::process::signal;
 use crate::fleet::tree::tree;
 use crate::fleet::{Fleet, at_second};
 
 /// How long one run may take. Reached by what loops.
-const PATIENCE: Duration = Duration::from_secs(90);
+const PATIENCE: Duration = Duration::from_secs(60);
+/// How long a server may keep files to itself that were closed: rclone takes 5 s.
+const WRITTEN_BACK: Duration = Duration::from_secs(20);
 const LARGE: usize = 30 * MIB;
 /// What is cut on its way: of 12 chunks.
 const CUT: usize = 3 * MIB;
@@ -108,7 +111,7 @@ impl<'a> Row<'a> {
             (_, Some((_, manners))) => plan.embedded("vessel", manners.clone()),
             _ => plan.openssh("vessel"),
         };
-        let plan = plan.proxied().key("Timeout", "10s").key("ReconnectWait", "1s");
+        let plan = plan.proxied().key("ReconnectWait", "1s").key("Timeout", manner.timeout);
         let fleet = plan.start()?;
         let vessel = fleet.vessel("vessel");
         match manner.server {
@@ -186,7 +189,9 @@ impl<'a> Row<'a> {
             return;
         }
         let after = file(Cell::Change, "chart", 400);
-        self.put(&after);
+        if let Some(odd) = &self.odd {
+            odd.note(&after.bytes);
+        }
         self.fleet.put_at(&self.fleet.path("shore/mirror/chart"), &after.bytes, 0o640, at_second(1_700_000_500));
         let run = self.once();
         self.conclude(Cell::Change, &[&after], &run);
@@ -194,7 +199,8 @@ impl<'a> Row<'a> {
         fs::remove_dir_all(self.fleet.path("shore/mirror/below")).unwrap();
         let run = self.once();
         let there = self.fleet.vessel("vessel").path("mirror");
-        let left: Vec<_> = ["old", "below"].into_iter().filter(|name| there.join(name).exists()).collect();
+        let left = || ["old", "below"].into_iter().filter(|name| there.join(name).exists()).collect::<Vec<_>>();
+        let left = self.after_a_while(left);
         let outcome = match self.trouble(&run) {
             Some(wrong) => Outcome::Wrong(wrong),
             None if left.is_empty() && run.code == Some(0) => self.best(),
@@ -248,7 +254,8 @@ impl<'a> Row<'a> {
     }
 
     fn conclude(&mut self, cell: Cell, cargo: &[&Cargo], run: &Ended) {
-        let missing: Vec<String> = cargo.iter().filter_map(|cargo| self.what_is_wrong_with(cargo)).collect();
+        let missing = || -> Vec<String> { cargo.iter().filter_map(|cargo| self.what_is_wrong_with(cargo)).collect() };
+        let missing = self.after_a_while(missing);
         let outcome = match self.trouble(run) {
             Some(wrong) => Outcome::Wrong(wrong),
             None if missing.is_empty() => self.proof_of(cargo),
@@ -268,6 +275,19 @@ impl<'a> Row<'a> {
         (!retired).then(|| format!("{name} is there but not retired"))
     }
 
+    /// What there is to complain of. A server that caches what it is sent has some time until its files show it.
+    fn after_a_while<T>(&self, complain: impl Fn() -> Vec<T>) -> Vec<T> {
+        let started = Instant::now();
+        loop {
+            let complaints = complain();
+            let caches = matches!(self.manner.server, Server::Real(Kind::Rclone("writes")));
+            if complaints.is_empty() || !caches || started.elapsed() > WRITTEN_BACK {
+                return complaints;
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
     /// What is wrong whatever became of the files: a run that does not end, litter, a broken promise.
     fn trouble(&self, run: &Ended) -> Option<String> {
         if run.code.is_none() {
@@ -277,8 +297,9 @@ impl<'a> Row<'a> {
         if !wrongs.is_empty() {
             return Some(wrongs.join(", "));
         }
-        let left: Vec<_> =
-            tree(&self.fleet.vessel("vessel").path("")).into_keys().filter(|path| is_litter(path)).collect();
+        let place = self.fleet.vessel("vessel").path("");
+        let litter = || tree(&place).into_keys().filter(|path| is_litter(path)).collect::<Vec<_>>();
+        let left = self.after_a_while(litter);
         (!left.is_empty()).then(|| format!("{left:?} is left there; {}", last_words(run)))
     }
 
@@ -332,5 +353,3 @@ fn is_litter(path: &Path) -> bool {
     let ours = path.file_name().is_some_and(|name| name.as_bytes().starts_with(b".contentmonster"));
     ours || (path.starts_with("temp/parts") && path != Path::new("temp/parts"))
 }
-
-use std::os::unix::ffi::OsStrExt;

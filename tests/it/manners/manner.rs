@@ -44,13 +44,24 @@ pub(super) struct Manner {
     pub(super) large: bool,
     /// Whether names that are no UTF-8 are among the odd ones.
     pub(super) takes_any_name: bool,
+    /// The vessel's `Timeout`.
+    pub(super) timeout: &'static str,
     /// Whether something takes each file of `in/` away.
     pub(super) consumes: bool,
 }
 
 impl Manner {
     const fn of(name: &'static str, server: Server) -> Self {
-        Self { name, server, proof: Proof::Verified, except: &[], large: false, takes_any_name: false, consumes: false }
+        Self {
+            name,
+            server,
+            proof: Proof::Verified,
+            except: &[],
+            large: false,
+            takes_any_name: false,
+            timeout: "10s",
+            consumes: false,
+        }
     }
 
     const fn real(name: &'static str, server: Server) -> Self {
@@ -180,7 +191,7 @@ pub(super) fn all() -> Vec<Manner> {
         Manner { consumes: true, ..Manner::sftp("consumer", &[Consumes]) },
         Manner { consumes: true, ..Manner::shell("consumer, shell", &[Consumes]) },
         Manner::shell("exec disconnects", &[Commands(Command::Disconnects)]),
-        Manner::shell("exec is never answered", &[Commands(Command::IsNeverAnswered)]),
+        Manner { timeout: "5s", ..Manner::shell("exec is never answered", &[Commands(Command::IsNeverAnswered)]) },
         Manner::shell("exec is refused", &[Commands(Command::IsRefused)]),
         Manner::shell("exec shows a menu", &[Commands(Command::Is(MENU))]),
         Manner::of(

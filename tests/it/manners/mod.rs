@@ -42,7 +42,10 @@ fn every_server_gets_each_kind_of_file_or_the_reason_is_told() {
                     let Some(manner) = next.lock().unwrap().next() else { return };
                     let Some(row) = Row::begin(manner) else { return };
                     let outcomes = row.run(manner.large || !asked.is_empty());
-                    tried.lock().unwrap().push(Tried { manner, outcomes });
+                    let row = Tried { manner, outcomes };
+                    // At once: who waits for the table sees where it hangs.
+                    print_row(&row);
+                    tried.lock().unwrap().push(row);
                 }
             });
         }
@@ -58,22 +61,24 @@ fn every_server_gets_each_kind_of_file_or_the_reason_is_told() {
     assert!(unmet.is_empty(), "{}", unmet.join("\n"));
 }
 
-fn print_table(rows: &[Tried<'_>]) {
-    let line = |name: &str, cells: Vec<&str>| {
-        let cells: String = cells.iter().map(|cell| format!(" | {cell:<13}")).collect();
-        println!("{name:<30}{cells}");
-    };
-    line("", Cell::ALL.iter().map(|cell| cell.heading()).collect());
-    for Tried { manner, outcomes } in rows {
-        line(manner.name, outcomes.iter().map(|(_, outcome)| outcome.short()).collect());
-    }
-    for Tried { manner, outcomes } in rows {
-        for (cell, outcome) in outcomes {
-            if let Outcome::Wrong(why) = outcome {
-                println!("{}, {}: {why}", manner.name, cell.heading());
-            }
+fn print_line(name: &str, cells: impl Iterator<Item = &'static str>) {
+    let cells: String = cells.map(|cell| format!(" | {cell:<13}")).collect();
+    println!("{name:<30}{cells}");
+}
+
+fn print_row(Tried { manner, outcomes }: &Tried<'_>) {
+    print_line(manner.name, outcomes.iter().map(|(_, outcome)| outcome.short()));
+    for (cell, outcome) in outcomes {
+        if let Outcome::Wrong(why) = outcome {
+            println!("    {}: {why}", cell.heading());
         }
     }
+}
+
+fn print_table(rows: &[Tried<'_>]) {
+    println!();
+    print_line("", Cell::ALL.iter().map(|cell| cell.heading()));
+    rows.iter().for_each(print_row);
 }
 
 /// What is not as it must be, or is right although it is said to be not yet.
