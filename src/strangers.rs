@@ -32,18 +32,55 @@ pub fn settings(text: &str) {
 mod tests {
     use std::fs;
     use std::path::PathBuf;
+    use std::time::{Duration, Instant};
 
-    /// Gives each file of a target's corpus to it, and a few things that no corpus needs to hold.
+    /// Gives each file of a target's corpus to it, and then for half a second (or `CONTENTMONSTER_FUZZ_SECONDS`) what becomes
+    /// of them by chance: a fuzzer without the feedback of one.
     fn replay(target: &str, try_one: fn(&[u8])) {
         let corpus = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(target);
         let entries: Vec<_> = fs::read_dir(&corpus).unwrap().map(|entry| entry.unwrap().path()).collect();
         assert!(!entries.is_empty(), "{} is empty", corpus.display());
-        for entry in entries {
-            try_one(&fs::read(entry).unwrap());
+        let corpus: Vec<Vec<u8>> = entries.iter().map(|entry| fs::read(entry).unwrap()).collect();
+        corpus.iter().for_each(|bytes| try_one(bytes));
+        let seconds = std::env::var("CONTENTMONSTER_FUZZ_SECONDS").ok().and_then(|text| text.parse().ok());
+        let time = seconds.map_or(Duration::from_millis(500), Duration::from_secs);
+        let seed = std::env::var("CONTENTMONSTER_SEED").ok().and_then(|text| text.parse().ok());
+        let seed = seed.unwrap_or_else(|| fastrand::u64(..));
+        let (mut dice, started, mut tried) = (fastrand::Rng::with_seed(seed), Instant::now(), 0);
+        while started.elapsed() < time {
+            let bytes = mutated(&corpus, &mut dice);
+            let outcome = std::panic::catch_unwind(|| try_one(&bytes));
+            assert!(outcome.is_ok(), "CONTENTMONSTER_SEED={seed}, case {tried}: {}", bytes.escape_ascii());
+            tried += 1;
         }
-        for bytes in [&b""[..], b"\0", b"\xff", &[0xff; 300], &[0; 300], &[b'\n'; 300]] {
-            try_one(bytes);
+    }
+
+    /// One of them with some bytes changed, taken out, doubled, or taken from another.
+    fn mutated(corpus: &[Vec<u8>], dice: &mut fastrand::Rng) -> Vec<u8> {
+        /// Bytes that mean something to one of the readers.
+        const TELLING: &[u8] = b"\0\x01\x7f\x80\xff\n\r\t \"'\\=:;,*?!@[]{}#%~-0";
+        let mut bytes = corpus[dice.usize(..corpus.len())].clone();
+        for _ in 0..=dice.usize(..6) {
+            let at = dice.usize(..=bytes.len());
+            let end = (at + dice.usize(..=8)).min(bytes.len());
+            match dice.u8(..6) {
+                0 => bytes.insert(at, TELLING[dice.usize(..TELLING.len())]),
+                1 if at < bytes.len() => bytes[at] = TELLING[dice.usize(..TELLING.len())],
+                2 if at < bytes.len() => bytes[at] = dice.u8(..),
+                3 => drop(bytes.drain(at..end)),
+                4 => {
+                    let doubled = bytes[at..end].repeat(1 + dice.usize(..20));
+                    bytes.splice(at..at, doubled);
+                }
+                _ => {
+                    let other = &corpus[dice.usize(..corpus.len())];
+                    let from = dice.usize(..=other.len());
+                    bytes.splice(at..end, other[from..].iter().copied());
+                }
+            }
         }
+        bytes.truncate(4096);
+        bytes
     }
 
     fn as_text(bytes: &[u8], try_one: fn(&str)) {

@@ -404,10 +404,10 @@ pub(super) fn read_stream(bytes: &[u8]) {
             let _ = session::extensions(reader);
             continue;
         }
-        let (Ok(kind), Ok(_)) = (reader.u8(), reader.u32()) else { return };
-        if kind == wire::kind::EXTENDED_REPLY {
+        let (Ok(which), Ok(_)) = (reader.u8(), reader.u32()) else { return };
+        if which == kind::EXTENDED_REPLY {
             let _ = Space::read(Reader(reader.0.clone()));
         }
-        let _ = reader.reply(kind);
+        let _ = reader.reply(which);
     }
 }

@@ -92,7 +92,7 @@ fn unmet(row: &Tried<'_>) -> Vec<String> {
             (true, true) if *outcome != Outcome::NotTried => {
                 Some(format!("{place} is right now: take it from NOT_YET"))
             }
-            (false, false) => Some(format!("{place}: {outcome:?} is not {:?}", manner.wanted(*cell))),
+            (false, false) => Some(format!("{place}: {} is not {:?}", outcome.short(), manner.wanted(*cell))),
             (false, true) => {
                 println!("NOT MET YET: {place}");
                 None
