@@ -15,6 +15,7 @@
 //!   [`embedded_vessel`] (a vessel in this process, for the demo and for tests)
 //! - L1, what everybody may know: [`settings`], [`monitor`], [`bell`], [`clock`], [`root`] (one way to reach a path below a
 //!   directory), and [`rate_limit`] above them
+//! - what fuzz targets call: `strangers`, in test builds and theirs only
 //! - L0, pure values: [`digest`], [`outline`], [`names`], [`text`], [`chunk`], [`records`], [`fault`], [`backoff`], [`rights`]
 //!
 //! The way of a file through it, the promises and the states stand in `DESIGN.md`.
@@ -43,6 +44,8 @@ pub mod root;
 pub mod settings;
 pub mod shore;
 pub mod status;
+#[cfg(any(test, fuzzing))]
+pub mod strangers;
 pub mod telling;
 pub mod text;
 pub mod transport;

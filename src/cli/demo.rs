@@ -19,7 +19,7 @@ use super::{Exit, bars, runtime, say, say_error, sizes};
 use crate::clock::Clock;
 use crate::daemon::{self, Mode, Surroundings};
 use crate::digest::{Digest, FileHasher};
-use crate::embedded_vessel::{EmbeddedVessel, Options};
+use crate::embedded_vessel::{EmbeddedVessel, Options, Quirks};
 use crate::fault::Fault;
 use crate::local::PROCESSED;
 use crate::logging;
@@ -100,6 +100,7 @@ fn start_vessels(home: &Path, password: &SecretString) -> io::Result<Vec<(&'stat
             exec,
             home: place,
             fates: None,
+            quirks: Quirks::default(),
         };
         Ok((name, EmbeddedVessel::start(options)?))
     };

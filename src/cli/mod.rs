@@ -26,6 +26,8 @@ use clap::{CommandFactory, Parser};
 
 use args::{Args, Command, Origin};
 pub use exit::Exit;
+#[cfg(any(test, fuzzing))]
+pub use import::poni_import;
 
 use crate::settings::Settings;
 use crate::text;

@@ -34,7 +34,7 @@ pub enum Fate {
     Serve,
     /// It is served after a while; so is what comes after it on the same channel.
     Delay(Duration),
-    /// This packet or input is served in its place.
+    /// This packet, input or command is served in its place.
     Change(Bytes),
     /// It is not served. A packet is answered with this one, which gets the request's number; a command ends; anything
     /// else is refused.
@@ -53,6 +53,12 @@ pub enum Fate {
 pub trait Fates: fmt::Debug + Send + Sync {
     /// Is asked once for each request, in the order in which they arrive. Must not block.
     fn decide(&self, request: Request<'_>) -> Fate;
+
+    /// Is given each packet of SFTP that answers another one, and gives the one that is sent in its place. Must not block
+    /// for long. `request` is the packet that was served.
+    fn reply(&self, _request: &[u8], reply: Bytes) -> Bytes {
+        reply
+    }
 }
 
 /// What happens in place of a reply that is still to come.
@@ -66,6 +72,8 @@ enum Instead {
 #[derive(Debug, Default)]
 pub(super) struct Strait {
     instead: Mutex<HashMap<u32, Instead>>,
+    /// What was passed on and is not answered yet.
+    asked: Mutex<HashMap<u32, Bytes>>,
     stalled: Mutex<bool>,
 }
 
@@ -84,6 +92,10 @@ impl Strait {
         self.instead.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn asked(&self) -> MutexGuard<'_, HashMap<u32, Bytes>> {
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn stalled(&self) -> MutexGuard<'_, bool> {
         self.stalled.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -95,12 +107,12 @@ impl Strait {
         }
         let id = id_of(&packet);
         match fates.decide(Request::Packet(&packet)) {
-            Fate::Serve => Passage::On(framed(&packet)),
+            Fate::Serve => self.serve(packet, id),
             Fate::Delay(time) => {
                 tokio::time::sleep(time).await;
-                Passage::On(framed(&packet))
+                self.serve(packet, id)
             }
-            Fate::Change(packet) => Passage::On(framed(&packet)),
+            Fate::Change(packet) => self.serve(packet, id),
             Fate::Answer(answer) => Passage::Back(framed(&numbered(&answer, id))),
             Fate::ServeAndAnswer(answer) => self.serve_instead(packet, id, Instead::Answer(answer)),
             Fate::CutBefore => Passage::Cut,
@@ -112,19 +124,26 @@ impl Strait {
         }
     }
 
+    fn serve(&self, packet: Bytes, id: u32) -> Passage {
+        let framed = framed(&packet);
+        self.asked().insert(id, packet);
+        Passage::On(framed)
+    }
+
     fn serve_instead(&self, packet: Bytes, id: u32, instead: Instead) -> Passage {
         self.instead().insert(id, instead);
-        Passage::On(framed(&packet))
+        self.serve(packet, id)
     }
 
     /// A packet from the server.
-    pub(super) fn reply(&self, packet: &Bytes) -> Passage {
+    pub(super) fn reply(&self, packet: &Bytes, fates: &dyn Fates) -> Passage {
         if *self.stalled() {
             return Passage::Nowhere;
         }
         let id = id_of(packet);
+        let asked = self.asked().remove(&id).unwrap_or_default();
         match self.instead().remove(&id) {
-            None => Passage::Back(framed(packet)),
+            None => Passage::Back(framed(&fates.reply(&asked, packet.clone()))),
             Some(Instead::Cut) => Passage::Cut,
             Some(Instead::Answer(answer)) => Passage::Back(framed(&numbered(&answer, id))),
         }

@@ -10,6 +10,7 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Buf;
@@ -22,8 +23,9 @@ use russh_sftp::server::Handler;
 use rustix::fs::{CWD, OFlags, RenameFlags, renameat_with, statvfs};
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
-use super::attributes;
+use super::quirks::Quirks;
 use super::status::Refusal;
+use super::{Options, attributes};
 
 /// The largest packet taken or sent, as OpenSSH has it.
 pub(super) const MAX_PACKET: u32 = 256 * 1024;
@@ -39,8 +41,10 @@ type Answer<T> = Result<T, Refusal>;
 /// The files as one SFTP session sees them.
 pub(super) struct Files {
     home: PathBuf,
+    quirks: Quirks,
     open: HashMap<String, Open>,
-    next_handle: u64,
+    /// Shared by all sessions of the vessel, so that a handle's name tells which file it is.
+    next_handle: Arc<AtomicU64>,
     /// Held as long as russh-sftp's task, which nobody can join, keeps this alive.
     _token: TaskTrackerToken,
 }
@@ -58,8 +62,9 @@ struct Listing {
 }
 
 impl Files {
-    pub(super) fn new(home: PathBuf, token: TaskTrackerToken) -> Self {
-        Self { home, open: HashMap::new(), next_handle: 0, _token: token }
+    pub(super) fn new(options: &Options, next_handle: Arc<AtomicU64>, token: TaskTrackerToken) -> Self {
+        let (home, quirks) = (options.home.clone(), options.quirks.clone());
+        Self { home, quirks, open: HashMap::new(), next_handle, _token: token }
     }
 
     /// Does one request where it may block.
@@ -81,18 +86,25 @@ impl Files {
         if path.contains(char::REPLACEMENT_CHARACTER) {
             return Err(Refusal::new(StatusCode::Failure, "names that are no UTF-8 can't be served here"));
         }
-        Ok(self.home.join(path))
+        Ok(self.place(Path::new(path)))
+    }
+
+    fn place(&self, path: &Path) -> PathBuf {
+        self.quirks.place(&self.home, path)
+    }
+
+    fn max_handles(&self) -> usize {
+        self.quirks.max_handles.unwrap_or(MAX_HANDLES)
     }
 
     fn keep(&mut self, id: u32, open: Open) -> Handle {
-        let handle = self.next_handle.to_string();
-        self.next_handle += 1;
+        let handle = self.next_handle.fetch_add(1, Ordering::Relaxed).to_string();
         self.open.insert(handle.clone(), open);
         Handle { id, handle }
     }
 
     fn check_room(&self) -> Answer<()> {
-        let full = self.open.len() >= MAX_HANDLES;
+        let full = self.open.len() >= self.max_handles();
         if full { Err(Refusal::new(StatusCode::Failure, "too many open handles")) } else { Ok(()) }
     }
 
@@ -124,7 +136,7 @@ impl Files {
     }
 
     async fn posix_rename(&self, id: u32, mut data: &[u8]) -> Answer<Packet> {
-        let (from, to) = (self.home.join(word(&mut data)?), self.home.join(word(&mut data)?));
+        let (from, to) = (self.place(word(&mut data)?.as_ref()), self.place(word(&mut data)?.as_ref()));
         self.work("posix-rename", move || Ok(fs::rename(from, to)?)).await?;
         Ok(Packet::Status(done(id)))
     }
@@ -137,7 +149,7 @@ impl Files {
     }
 
     async fn statvfs(&self, id: u32, mut data: &[u8]) -> Answer<Packet> {
-        let path = self.home.join(word(&mut data)?);
+        let path = self.place(word(&mut data)?.as_ref());
         let fs = self.work("statvfs", move || Ok(statvfs(&path)?)).await?;
         let numbers = [
             fs.f_bsize,
@@ -176,7 +188,7 @@ impl Handler for Files {
             POSIX_RENAME => self.posix_rename(id, &data).await,
             FSYNC => self.fsync(id, &data).await,
             STATVFS => self.statvfs(id, &data).await,
-            LIMITS => Ok(reply(id, &[MAX_PACKET.into(), MAX_DATA.into(), MAX_DATA.into(), MAX_HANDLES as u64])),
+            LIMITS => Ok(reply(id, &[MAX_PACKET.into(), MAX_DATA.into(), MAX_DATA.into(), self.max_handles() as u64])),
             _ => Err(self.unimplemented()),
         }
     }
@@ -184,6 +196,7 @@ impl Handler for Files {
     async fn realpath(&mut self, id: u32, path: String) -> Answer<Name> {
         let path = self.path(&path)?;
         let real = self.work("realpath", move || Ok(real_path(&path)?)).await?;
+        let real = self.quirks.shown(real);
         Ok(Name { id, files: vec![Entry::dummy(real.to_string_lossy())] })
     }
 

@@ -14,6 +14,7 @@
 mod attributes;
 mod fate;
 mod files;
+mod quirks;
 mod session;
 mod shell;
 mod status;
@@ -25,6 +26,7 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use russh::keys::key::safe_rng;
@@ -37,6 +39,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
 pub use fate::{Fate, Fates, Request};
+pub use quirks::Quirks;
 use session::Visitor;
 
 /// How long a refused login takes: long enough to look like one, short enough for tests.
@@ -57,6 +60,8 @@ pub struct Options {
     pub home: PathBuf,
     /// Who decides what becomes of requests; `None`: they are served.
     pub fates: Option<Arc<dyn Fates>>,
+    /// Where it differs from OpenSSH.
+    pub quirks: Quirks,
 }
 
 /// A running embedded vessel. Dropping it tells everything to stop; [`EmbeddedVessel::shutdown`] also waits for it.
@@ -70,6 +75,8 @@ pub struct EmbeddedVessel {
 /// What every session shares.
 struct House {
     options: Options,
+    /// The name of the next file handle.
+    next_handle: Arc<AtomicU64>,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
@@ -89,7 +96,7 @@ impl EmbeddedVessel {
 
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         let config = Arc::new(config(&options, key));
-        let house = Arc::new(House { options, tasks: tasks.clone(), stop: stop.clone() });
+        let house = Arc::new(House { options, next_handle: Arc::default(), tasks: tasks.clone(), stop: stop.clone() });
         tasks.spawn(accept(listener, config, house));
         Ok(Self { address, host_key, tasks, stop: stop.drop_guard() })
     }

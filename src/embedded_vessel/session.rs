@@ -2,14 +2,15 @@
 //!
 //! Knows russh's server callbacks. What a command does, and how SFTP is answered, is not its business.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::Shutdown;
 use std::sync::Arc;
 
 use russh::keys::PublicKey;
 use russh::server::{Auth, ChannelOpenHandle, Config, Handler, Msg, PublicKeyOffer, Session, VerifiedPublicKey};
-use russh::{Channel, ChannelId, Pty};
+use russh::{Channel, ChannelId, ChannelOpenFailure, Pty};
 use secrecy::ExposeSecret;
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
@@ -18,8 +19,11 @@ use super::files::Files;
 use super::{House, shell, wire};
 
 /// Serves one connection until either side ends it, or `stop` cuts it.
-pub(super) async fn serve(socket: TcpStream, config: Arc<Config>, visitor: Visitor, stop: CancellationToken) {
-    if !visitor.grants(Request::Connection).await {
+pub(super) async fn serve(mut socket: TcpStream, config: Arc<Config>, visitor: Visitor, stop: CancellationToken) {
+    if !visitor.serves(Request::Connection).await {
+        return;
+    }
+    if socket.write_all(&visitor.house.options.quirks.greeting).await.is_err() {
         return;
     }
     let Ok((socket, scissors)) = with_scissors(socket) else { return };
@@ -58,20 +62,26 @@ pub(super) struct Visitor {
     cut: CancellationToken,
     /// Channels that are open and not yet used for anything.
     idle: HashMap<ChannelId, Channel<Msg>>,
+    /// All channels that are open.
+    channels: HashSet<ChannelId>,
 }
 
 impl Visitor {
     pub(super) fn new(house: Arc<House>, cut: CancellationToken) -> Self {
-        Self { house, cut, idle: HashMap::new() }
+        Self { house, cut, idle: HashMap::new(), channels: HashSet::new() }
     }
 
     /// Whether a request that carries nothing is served.
-    async fn grants(&self, request: Request<'_>) -> bool {
-        let Some(fates) = &self.house.options.fates else { return true };
-        match fates.decide(request) {
+    async fn serves(&self, request: Request<'_>) -> bool {
+        let fate = self.house.options.fates.as_ref().map_or(Fate::Serve, |fates| fates.decide(request));
+        self.grants(&fate).await
+    }
+
+    async fn grants(&self, fate: &Fate) -> bool {
+        match fate {
             Fate::Serve | Fate::Change(_) => return true,
             Fate::Delay(time) => {
-                tokio::time::sleep(time).await;
+                tokio::time::sleep(*time).await;
                 return true;
             }
             Fate::Answer(_) | Fate::ServeAndAnswer(_) => {}
@@ -98,7 +108,7 @@ impl Handler for Visitor {
     async fn auth_password(&mut self, user: &str, password: &str) -> Result<Auth, Self::Error> {
         let options = &self.house.options;
         let right = options.password.as_ref().is_some_and(|ours| ours.expose_secret() == password);
-        Ok(verdict(right && user == options.user && self.grants(Request::Login).await))
+        Ok(verdict(right && user == options.user && self.serves(Request::Login).await))
     }
 
     async fn auth_publickey_offered(&mut self, user: &str, offer: PublicKeyOffer<'_>) -> Result<Auth, Self::Error> {
@@ -106,7 +116,7 @@ impl Handler for Visitor {
     }
 
     async fn auth_publickey(&mut self, user: &str, key: VerifiedPublicKey<'_>) -> Result<Auth, Self::Error> {
-        if !self.grants(Request::Login).await {
+        if !self.serves(Request::Login).await {
             return Ok(Auth::reject());
         }
         Ok(self.admits_key(user, key.public_key))
@@ -118,21 +128,33 @@ impl Handler for Visitor {
         reply: ChannelOpenHandle,
         _session: &mut Session,
     ) -> Result<(), Self::Error> {
+        if self.house.options.quirks.max_sessions.is_some_and(|most| self.channels.len() >= most) {
+            reply.reject(ChannelOpenFailure::AdministrativelyProhibited).await;
+            return Ok(());
+        }
+        self.channels.insert(channel.id());
         self.idle.insert(channel.id(), channel);
         reply.accept().await;
         Ok(())
     }
 
     async fn channel_close(&mut self, channel: ChannelId, _session: &mut Session) -> Result<(), Self::Error> {
+        self.channels.remove(&channel);
         self.idle.remove(&channel);
         Ok(())
     }
 
     async fn exec_request(&mut self, id: ChannelId, command: &[u8], session: &mut Session) -> Result<(), Self::Error> {
-        let granted = self.house.options.exec && self.grants(Request::Command).await;
+        let fate = self.house.options.fates.as_ref().map_or(Fate::Serve, |fates| fates.decide(Request::Command));
+        // Its channel is never answered; all others go on.
+        if fate == Fate::Stall {
+            return Ok(());
+        }
+        let granted = self.house.options.exec && self.grants(&fate).await;
         let channel = if granted { self.idle.remove(&id) } else { None };
         let Some(channel) = channel else { return session.channel_failure(id) };
         session.channel_success(id)?;
+        let command = if let Fate::Change(other) = &fate { &other[..] } else { command };
         let house = &self.house;
         let seat = shell::Seat { home: house.options.home.clone(), fates: house.options.fates.clone() };
         house.tasks.spawn(shell::run(channel, command.to_vec(), seat, self.cut.clone()));
@@ -140,12 +162,12 @@ impl Handler for Visitor {
     }
 
     async fn subsystem_request(&mut self, id: ChannelId, name: &str, session: &mut Session) -> Result<(), Self::Error> {
-        let granted = name == "sftp" && self.grants(Request::Sftp).await;
+        let granted = name == "sftp" && self.serves(Request::Sftp).await;
         let channel = if granted { self.idle.remove(&id) } else { None };
         let Some(channel) = channel else { return session.channel_failure(id) };
         session.channel_success(id)?;
         let house = &self.house;
-        let files = Files::new(house.options.home.clone(), house.tasks.token());
+        let files = Files::new(&house.options, house.next_handle.clone(), house.tasks.token());
         house.tasks.spawn(wire::carry(channel, files, house.options.fates.clone(), self.cut.clone()));
         Ok(())
     }

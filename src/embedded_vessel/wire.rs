@@ -97,7 +97,7 @@ async fn deliver(
 ) {
     let mut arrived = BytesMut::new();
     while let Some(reply) = outbox.recv().await {
-        let Some((_, strait)) = passage else {
+        let Some((fates, strait)) = passage else {
             if writer.data_bytes(reply).await.is_err() {
                 return;
             }
@@ -105,7 +105,7 @@ async fn deliver(
         };
         arrived.extend_from_slice(&reply);
         while let Some(packet) = next_packet(&mut arrived) {
-            match strait.reply(&packet) {
+            match strait.reply(&packet, fates.as_ref()) {
                 Passage::On(reply) | Passage::Back(reply) => {
                     if writer.data_bytes(reply).await.is_err() {
                         return;

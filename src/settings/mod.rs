@@ -57,6 +57,8 @@ pub use patterns::{Globs, Patterns};
 pub use problems::{Problem, SettingsError};
 pub use rate::RateSchedule;
 pub use secrets::Secret;
+#[cfg(any(test, fuzzing))]
+pub use ssh_config::ssh_config_text;
 pub use ssh_host::{AgentChoice, HostKeyPolicy, SshHost};
 pub use telling::{Hooks, Telling, WebAddress};
 

@@ -187,7 +187,7 @@ fn probe_script() -> Script {
     script.code("grep -q '^bcd$' && echo dd ranges\n")
 }
 
-fn parse(output: &[u8]) -> Capabilities {
+pub(super) fn parse(output: &[u8]) -> Capabilities {
     let lines: Vec<&[u8]> = output.split(|b| *b == b'\n').collect();
     let shell = lines.contains(&GREETING);
     let abc = Digest::of(b"abc");

@@ -304,7 +304,7 @@ fn begin_in(heard: &[u8], mark: &str) -> Option<usize> {
 }
 
 /// The output of a script that has ended: what stands between the two marks.
-fn output_in(heard: &[u8], mark: &str) -> Option<Output> {
+pub(super) fn output_in(heard: &[u8], mark: &str) -> Option<Output> {
     let end = heard.strip_suffix(b"\n")?;
     let last_line = end.iter().rposition(|b| *b == b'\n').map(|at| at + 1)?;
     let status = std::str::from_utf8(&end[last_line..]).ok()?.strip_prefix(mark)?.trim().parse().ok()?;

@@ -18,6 +18,8 @@ mod remote;
 mod sftp;
 mod shell;
 mod ssh;
+#[cfg(any(test, fuzzing))]
+pub mod strangers;
 
 pub use capabilities::{Capabilities, HashTool};
 pub use commands::{GrowingHash, Ingredient};

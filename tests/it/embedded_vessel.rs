@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 use std::time::{Duration, Instant};
 
-use contentmonster::embedded_vessel::{EmbeddedVessel, Options};
+use contentmonster::embedded_vessel::{EmbeddedVessel, Options, Quirks};
 use russh::keys::PublicKey;
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
@@ -35,7 +35,15 @@ impl Harbour {
         fs::create_dir(directory.path().join("home")).unwrap();
         let authorized_key = Some(key_pair(directory.path(), "key").await);
         let home = directory.path().join("home");
-        let options = Options { user: "captain".into(), password: None, authorized_key, exec: true, home, fates: None };
+        let options = Options {
+            user: "captain".into(),
+            password: None,
+            authorized_key,
+            exec: true,
+            home,
+            fates: None,
+            quirks: Quirks::default(),
+        };
         let vessel = EmbeddedVessel::start(change(options)).unwrap();
         let line = format!("[127.0.0.1]:{} {}\n", vessel.address().port(), vessel.host_key().to_openssh().unwrap());
         fs::write(directory.path().join("known_hosts"), line).unwrap();

@@ -29,11 +29,14 @@ fn upload(fleet: &Fleet, vessel: &str, bytes: &[u8]) -> Output {
 
 #[test]
 fn every_kind_of_vessel_takes_files_over_sftp_into_its_own_tree() {
-    let Some(fleet) = Fleet::new().openssh("open").dropbear("drop").sftp_only("chroot").start() else { return };
-    for vessel in ["open", "drop", "chroot"] {
+    let plan = Fleet::new().openssh("open").dropbear("drop").sftp_only("chroot").proftpd("pro");
+    let Some(fleet) = plan.rclone("stream", "off").rclone("cached", "writes").start() else { return };
+    for vessel in ["open", "drop", "chroot", "pro", "stream", "cached"] {
         let done = upload(&fleet, vessel, vessel.as_bytes());
         assert!(done.status.success(), "{vessel}: {}", String::from_utf8_lossy(&done.stderr));
-        assert_eq!(fs::read(fleet.vessel(vessel).path("temp/sample")).unwrap(), vessel.as_bytes());
+        // rclone with a cache writes the file some seconds after it was closed.
+        let arrived = || fs::read(fleet.vessel(vessel).path("temp/sample")).is_ok_and(|held| held == vessel.as_bytes());
+        wait_until(&format!("the file on {vessel}"), arrived);
     }
     assert!(!fleet.path("shore/temp/sample").exists(), "the shore's own tree must not be touched");
 }

@@ -18,6 +18,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("L5, the composition root", &["daemon"]),
     ("L6, the outside", &["logging"]),
     ("L6, the command line", &["cli"]),
+    ("what fuzz targets call", &["strangers"]),
 ];
 
 /// A thing that only some places may name, and why.

@@ -34,6 +34,7 @@ mod links;
 mod local_target;
 mod logging;
 mod logins;
+mod manners;
 mod mirror;
 mod outages;
 mod overlap;

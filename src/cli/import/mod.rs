@@ -58,5 +58,13 @@ fn translate(text: &str, origin: &str) -> Result<String, Vec<config::Complaint>>
     Ok(text::write(&plan::Plan::new(&config), origin))
 }
 
+/// Translates a text as if it were a configuration of Poni; see [`crate::strangers`].
+#[cfg(any(test, fuzzing))]
+pub fn poni_import(text: &str) {
+    if let Err(complaints) = translate(text, "config.yml") {
+        complaints.iter().for_each(|complaint| drop(complaint.to_string()));
+    }
+}
+
 #[cfg(test)]
 mod tests;

@@ -78,3 +78,18 @@ pub(super) struct Asked<'a> {
 pub(super) fn ask(sources: &[Source], asked: &Asked<'_>) -> Result<Advice, Trouble> {
     advice::of(reader::read(sources, asked)?, asked)
 }
+
+/// Reads a text as an ssh config; see [`crate::strangers`]. One that includes others is left alone: they would be read.
+#[cfg(any(test, fuzzing))]
+pub fn ssh_config_text(text: &str) {
+    use std::os::fd::AsRawFd;
+    if text.to_ascii_lowercase().contains("include") {
+        return;
+    }
+    let file = rustix::fs::memfd_create("ssh_config", rustix::fs::MemfdFlags::CLOEXEC).expect("memory has room");
+    let path = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
+    std::fs::write(&path, text).expect("it is in memory");
+    let source = Source { file: path, beside: "/nowhere".into(), required: true, guarded: false };
+    let asked = Asked { host: "ship", user: None, port: None, local_user: Some("captain"), home: None };
+    let _ = ask(&[source], &asked);
+}

@@ -89,6 +89,14 @@ impl KnownHosts {
         known
     }
 
+    /// The lines of a file of this name.
+    #[cfg(any(test, fuzzing))]
+    pub(super) fn of(file: &Path, text: &[u8]) -> Self {
+        let mut known = Self::default();
+        known.add_lines(file, text);
+        known
+    }
+
     /// Whether `key` is the key of `host` on `port`. Comments on keys don't matter.
     pub fn check(&self, host: &str, port: u16, key: &PublicKey) -> Verdict {
         let names = names(host, port);

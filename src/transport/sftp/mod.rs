@@ -419,3 +419,22 @@ fn attrs(reply: Reply) -> Result<Attrs, SftpError> {
         other => Err(unexpected(other)),
     }
 }
+
+/// What a server sends, read as its extensions and then its replies, up to the first that is broken.
+#[cfg(any(test, fuzzing))]
+pub(super) fn read_stream(bytes: &[u8]) {
+    let mut arrived = BytesMut::from(bytes);
+    let mut first = true;
+    while let Ok(Some(packet)) = wire::split_packet(&mut arrived) {
+        let mut reader = Reader(packet);
+        if std::mem::take(&mut first) {
+            let _ = session::extensions(reader);
+            continue;
+        }
+        let (Ok(which), Ok(_)) = (reader.u8(), reader.u32()) else { return };
+        if which == kind::EXTENDED_REPLY {
+            let _ = Space::read(Reader(reader.0.clone()));
+        }
+        let _ = reader.reply(which);
+    }
+}

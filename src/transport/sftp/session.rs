@@ -361,7 +361,7 @@ fn said_instead(arrived: &[u8]) -> SftpError {
 }
 
 /// Reads the greeting: the version, then names and values of extensions.
-fn extensions(mut packet: Reader) -> Result<HashMap<String, String>, SftpError> {
+pub(super) fn extensions(mut packet: Reader) -> Result<HashMap<String, String>, SftpError> {
     let (kind, version) = (packet.u8()?, packet.u32()?);
     if kind != kind::VERSION || version < 3 {
         return Err(SftpError::Garbled);

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant, SystemTime};
 use contentmonster::clock::Clock;
 use contentmonster::daemon::{self, Mode, Report, Surroundings};
 use contentmonster::digest::Digest;
-use contentmonster::embedded_vessel::{EmbeddedVessel, Fates, Options};
+use contentmonster::embedded_vessel::{EmbeddedVessel, Fates, Options, Quirks};
 use contentmonster::fault::Fault;
 use contentmonster::monitor::{Event, Monitor};
 use contentmonster::settings::Settings;
@@ -80,6 +80,7 @@ impl Bay {
                 exec: berth.shell,
                 home,
                 fates: Some(witness.clone()),
+                quirks: Quirks::default(),
             };
             Moored { name: berth.name, vessel: EmbeddedVessel::start(options).unwrap(), witness }
         };

@@ -7,7 +7,9 @@
 pub(crate) mod agent;
 pub(crate) mod content;
 pub(crate) mod daemon;
+pub(crate) mod embedded;
 pub(crate) mod namespace;
+mod others;
 pub(crate) mod plan;
 pub(crate) mod port;
 pub(crate) mod process;

@@ -1,6 +1,7 @@
 //! The plan of a fleet: which vessels, which directories, which settings. A test writes it in one sentence.
 
 use super::Fleet;
+use super::embedded::Manners;
 
 /// What kind of server a vessel runs.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -11,6 +12,12 @@ pub(crate) enum Kind {
     Dropbear,
     /// OpenSSH, chrooted, with nothing but `internal-sftp`.
     SftpOnly,
+    /// ProFTPD with mod_sftp: no shell.
+    ProFtpd,
+    /// `rclone serve sftp` with this kind of cache (`off`, `writes`): no shell.
+    Rclone(&'static str),
+    /// An embedded vessel, in the test's own process.
+    Embedded,
 }
 
 /// One vessel.
@@ -31,6 +38,8 @@ pub(crate) struct VesselPlan {
     pub(crate) asks_pam: bool,
     /// Directories it can't write to.
     pub(crate) read_only: Vec<String>,
+    /// How it behaves, of an embedded one.
+    pub(crate) manners: Option<Manners>,
 }
 
 /// One `[Directory x]`.
@@ -66,7 +75,25 @@ impl FleetPlan {
         self.vessel(name, Kind::SftpOnly)
     }
 
-    fn vessel(mut self, name: &str, kind: Kind) -> Self {
+    /// Adds a vessel with ProFTPD.
+    pub(crate) fn proftpd(self, name: &str) -> Self {
+        self.vessel(name, Kind::ProFtpd)
+    }
+
+    /// Adds a vessel with `rclone serve sftp` and this kind of cache: `off`, `writes`.
+    pub(crate) fn rclone(self, name: &str, cache: &'static str) -> Self {
+        self.vessel(name, Kind::Rclone(cache))
+    }
+
+    /// Adds an embedded vessel that behaves so.
+    pub(crate) fn embedded(self, name: &str, manners: Manners) -> Self {
+        let mut plan = self.vessel(name, Kind::Embedded);
+        plan.last().manners = Some(manners);
+        plan
+    }
+
+    /// Adds a vessel of any kind.
+    pub(crate) fn vessel(mut self, name: &str, kind: Kind) -> Self {
         self.vessels.push(VesselPlan {
             name: name.to_owned(),
             kind,
@@ -77,6 +104,7 @@ impl FleetPlan {
             temp_size: None,
             asks_pam: false,
             read_only: Vec::new(),
+            manners: None,
         });
         self.last_is_directory = false;
         self

@@ -8,7 +8,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::{Mutex, MutexGuard};
 
+use super::embedded::Embedded;
 use super::namespace::Mounts;
+use super::others;
 use super::plan::{Kind, VesselPlan};
 use super::port::free_port;
 use super::proxy::Proxy;
@@ -32,14 +34,22 @@ pub(crate) struct Vessel {
     shore: PathBuf,
     port: u16,
     server: Mutex<Option<Server>>,
+    embedded: Option<Embedded>,
     proxy: Option<Proxy>,
 }
 
 impl Vessel {
     /// Makes keys, users and directories, and starts the server. `login_key` is the public key that may log in.
     pub(crate) fn launch(plan: VesselPlan, home: PathBuf, shore: PathBuf, login_key: &str) -> Self {
-        let mut vessel = Self { plan, home, shore, port: 0, server: Mutex::new(None), proxy: None };
+        let mut vessel = Self { plan, home, shore, port: 0, server: Mutex::new(None), embedded: None, proxy: None };
         vessel.fit_out(login_key);
+        if let Some(manners) = &vessel.plan.manners {
+            let embedded = Embedded::start(manners, vessel.home.join("tree"), login_key);
+            vessel.port = embedded.port();
+            vessel.embedded = Some(embedded);
+            vessel.proxy = vessel.plan.proxied.then(|| Proxy::start(vessel.port));
+            return vessel;
+        }
         vessel.change_host_key();
         for _ in 0..5 {
             vessel.port = free_port();
@@ -63,6 +73,11 @@ impl Vessel {
         write("etc/shadow", &format!("root:{PASSWORD_HASH}:20000:0:99999:7:::\nsshd:!:20000::::::\n"));
         write("home/.ssh/authorized_keys", if self.plan.takes_key { login_key } else { "" });
         write("etc/sshd_config", &self.sshd_config());
+        if self.plan.kind == Kind::ProFtpd {
+            let shown =
+                run(Command::new("ssh-keygen").args(["-e", "-f"]).arg(self.home.join("home/.ssh/authorized_keys")));
+            fs::write(self.home.join("etc/keys.rfc4716"), shown.stdout).unwrap();
+        }
         let pam = ["auth", "account", "session"].map(|part| format!("{part} required pam_unix.so\n"));
         write("etc/pam", &pam.concat());
     }
@@ -110,6 +125,20 @@ impl Vessel {
     fn program(&self) -> Vec<String> {
         let etc = |name: &str| self.home.join("etc").join(name).display().to_string();
         let key = etc("host_key");
+        let keys = self.home.join("home/.ssh/authorized_keys");
+        match self.plan.kind {
+            Kind::ProFtpd => {
+                let conf = self.home.join("etc/proftpd.conf");
+                let text = others::proftpd_config(self.port, Path::new(&key), &self.home.join("etc/keys.rfc4716"));
+                fs::write(&conf, text).unwrap();
+                return ["proftpd", "-n", "-c", &conf.display().to_string()].map(str::to_owned).to_vec();
+            }
+            Kind::Rclone(cache) => {
+                let (tree, cache_dir) = (self.root_of_files(), self.home.join("cache"));
+                return others::rclone(self.port, Path::new(&key), &keys, &tree, cache, &cache_dir);
+            }
+            _ => {}
+        }
         if self.plan.kind == Kind::Dropbear {
             let address = format!("127.0.0.1:{}", self.port);
             return ["dropbear", "-F", "-E", "-r", &key, "-p", &address].map(str::to_owned).to_vec();
@@ -194,6 +223,16 @@ impl Vessel {
         self.start();
     }
 
+    /// Starts it again with bash as its user's shell, and this as the user's `.bashrc`.
+    pub(crate) fn greet_with_bash(&self, bashrc: &str) {
+        let passwd = self.etc("passwd");
+        let text = fs::read_to_string(&passwd).unwrap().replace(":/bin/sh", ":/bin/bash");
+        fs::write(&passwd, text).unwrap();
+        fs::write(self.home.join("home/.bashrc"), bashrc).unwrap();
+        self.stop();
+        self.start();
+    }
+
     /// Lets these public keys log in, and no others.
     pub(crate) fn authorize(&self, keys: &str) {
         fs::write(self.home.join("home/.ssh/authorized_keys"), keys).unwrap();
@@ -211,6 +250,9 @@ impl Vessel {
 
     /// The line of a `known_hosts` that names its host key.
     pub(crate) fn known_hosts_line(&self) -> String {
+        if let Some(embedded) = &self.embedded {
+            return format!("[127.0.0.1]:{} {}\n", self.port(), embedded.host_key());
+        }
         let key = self.home.join("etc/host_key");
         let shown = match self.plan.kind {
             Kind::Dropbear => run(Command::new("dropbearkey").arg("-y").arg("-f").arg(&key)),
@@ -238,9 +280,18 @@ impl Vessel {
         }
     }
 
+    fn is_sftp_rooted(&self) -> bool {
+        self.plan.manners.as_ref().is_some_and(|manners| manners.rooted)
+    }
+
     /// What the settings call a path below the tree.
     pub(crate) fn remote(&self, below: &str) -> String {
-        let root = if self.plan.kind == Kind::SftpOnly { Path::new("/") } else { &self.shore };
+        let root = match self.plan.kind {
+            Kind::SftpOnly | Kind::Rclone(_) => "/".into(),
+            Kind::Embedded if self.is_sftp_rooted() => "/".into(),
+            Kind::Embedded => self.home.join("tree"),
+            _ => self.shore.clone(),
+        };
         root.join(below).display().to_string()
     }
 }

@@ -1,0 +1,124 @@
+//! Everything that a stranger's bytes reach, one function each: what the fuzz targets in `fuzz/` call, and what a plain test
+//! calls with the corpora that lie there. No part of the program itself.
+//!
+//! None of them may panic, take long or fill the memory, whatever they are given.
+
+use std::path::Path;
+
+pub use crate::cli::poni_import;
+pub use crate::settings::ssh_config_text;
+pub use crate::transport::strangers::{known_hosts, sftp_stream, shell_output};
+
+/// An order as it arrives at the socket or the page: what is taken for one is the same when it is written and read again.
+pub fn order(bytes: &[u8]) {
+    let Ok(order) = serde_json::from_slice::<crate::orders::Order>(bytes) else { return };
+    let written = serde_json::to_vec(&order).expect("an order can be written");
+    let again = serde_json::from_slice(&written).expect("what was written can be read");
+    assert_eq!(order, again, "written and read again it is another order");
+}
+
+/// A settings file. Those that name files are left out: they would be read.
+pub fn settings(text: &str) {
+    use crate::settings::{Environment, Settings};
+    if text.contains("File") || text.contains("SSHConfig") {
+        return;
+    }
+    let environment =
+        Environment { user: Some("captain".into()), settings_mode: Some(0o600), ..Environment::default() };
+    let _ = Settings::parse(text, Path::new("/nowhere/settings.ini"), &environment);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::PathBuf;
+    use std::time::{Duration, Instant};
+
+    /// Gives each file of a target's corpus to it, and then for half a second (or `CONTENTMONSTER_FUZZ_SECONDS`) what becomes
+    /// of them by chance: a fuzzer without the feedback of one.
+    fn replay(target: &str, try_one: fn(&[u8])) {
+        let corpus = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(target);
+        let entries: Vec<_> = fs::read_dir(&corpus).unwrap().map(|entry| entry.unwrap().path()).collect();
+        assert!(!entries.is_empty(), "{} is empty", corpus.display());
+        let corpus: Vec<Vec<u8>> = entries.iter().map(|entry| fs::read(entry).unwrap()).collect();
+        corpus.iter().for_each(|bytes| try_one(bytes));
+        let seconds = std::env::var("CONTENTMONSTER_FUZZ_SECONDS").ok().and_then(|text| text.parse().ok());
+        let time = seconds.map_or(Duration::from_millis(500), Duration::from_secs);
+        let seed = std::env::var("CONTENTMONSTER_SEED").ok().and_then(|text| text.parse().ok());
+        let seed = seed.unwrap_or_else(|| fastrand::u64(..));
+        let (mut dice, started, mut tried) = (fastrand::Rng::with_seed(seed), Instant::now(), 0);
+        while started.elapsed() < time {
+            let bytes = mutated(&corpus, &mut dice);
+            let outcome = std::panic::catch_unwind(|| try_one(&bytes));
+            assert!(outcome.is_ok(), "CONTENTMONSTER_SEED={seed}, case {tried}: {}", bytes.escape_ascii());
+            tried += 1;
+        }
+    }
+
+    /// One of them with some bytes changed, taken out, doubled, or taken from another.
+    fn mutated(corpus: &[Vec<u8>], dice: &mut fastrand::Rng) -> Vec<u8> {
+        /// Bytes that mean something to one of the readers.
+        const TELLING: &[u8] = b"\0\x01\x7f\x80\xff\n\r\t \"'\\=:;,*?!@[]{}#%~-0";
+        let mut bytes = corpus[dice.usize(..corpus.len())].clone();
+        for _ in 0..=dice.usize(..6) {
+            let at = dice.usize(..=bytes.len());
+            let end = (at + dice.usize(..=8)).min(bytes.len());
+            match dice.u8(..6) {
+                0 => bytes.insert(at, TELLING[dice.usize(..TELLING.len())]),
+                1 if at < bytes.len() => bytes[at] = TELLING[dice.usize(..TELLING.len())],
+                2 if at < bytes.len() => bytes[at] = dice.u8(..),
+                3 => drop(bytes.drain(at..end)),
+                4 => {
+                    let doubled = bytes[at..end].repeat(1 + dice.usize(..20));
+                    bytes.splice(at..at, doubled);
+                }
+                _ => {
+                    let other = &corpus[dice.usize(..corpus.len())];
+                    let from = dice.usize(..=other.len());
+                    bytes.splice(at..end, other[from..].iter().copied());
+                }
+            }
+        }
+        bytes.truncate(4096);
+        bytes
+    }
+
+    fn as_text(bytes: &[u8], try_one: fn(&str)) {
+        try_one(&String::from_utf8_lossy(bytes));
+    }
+
+    #[test]
+    fn no_reply_of_an_sftp_server_that_was_ever_found_stops_the_program() {
+        replay("sftp_stream", super::sftp_stream);
+    }
+
+    #[test]
+    fn no_output_of_a_shell_that_was_ever_found_stops_the_program() {
+        replay("shell_output", super::shell_output);
+    }
+
+    #[test]
+    fn no_known_hosts_that_was_ever_found_stops_the_program() {
+        replay("known_hosts", super::known_hosts);
+    }
+
+    #[test]
+    fn no_ssh_config_that_was_ever_found_stops_the_program() {
+        replay("ssh_config", |bytes| as_text(bytes, super::ssh_config_text));
+    }
+
+    #[test]
+    fn no_poni_configuration_that_was_ever_found_stops_the_program() {
+        replay("poni", |bytes| as_text(bytes, super::poni_import));
+    }
+
+    #[test]
+    fn no_order_that_was_ever_found_stops_the_program() {
+        replay("order", super::order);
+    }
+
+    #[test]
+    fn no_settings_that_were_ever_found_stop_the_program() {
+        replay("settings", |bytes| as_text(bytes, super::settings));
+    }
+}

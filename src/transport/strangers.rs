@@ -1,0 +1,33 @@
+//! What bytes from a vessel, or from a `known_hosts`, reach in this folder; see [`crate::strangers`].
+
+use std::path::Path;
+
+use russh::keys::PublicKey;
+
+use super::known_hosts::KnownHosts;
+use super::{capabilities, exec, sftp};
+
+/// What an SFTP server sends: its extensions first, then replies.
+pub fn sftp_stream(bytes: &[u8]) {
+    sftp::read_stream(bytes);
+}
+
+/// What a shell says: to the probe, and to a script between its marks.
+pub fn shell_output(bytes: &[u8]) {
+    let _ = capabilities::parse(bytes);
+    if let Some(output) = exec::output_in(bytes, "mark") {
+        assert!(output.text.len() <= bytes.len(), "an output is a part of what was heard");
+        let _ = (output.is_success(), output.complaint(), output.lines().count());
+    }
+}
+
+/// A `known_hosts`: whatever it holds, every question to it is answered.
+pub fn known_hosts(bytes: &[u8]) {
+    const KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJdD7y3aLq454yWBdwLWbieU1ebz9/cu7/QEXn9OIeZJ";
+    let key = PublicKey::from_openssh(KEY).expect("it is a key");
+    let known = KnownHosts::of(Path::new("known_hosts"), bytes);
+    for (host, port) in [("ship.example.org", 22), ("192.0.2.1", 2222), ("", 0)] {
+        let _ = known.check(host, port, &key);
+        let _ = (known.key_types(host, port), known.trusts_a_ca_for(host, port));
+    }
+}
