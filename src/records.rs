@@ -193,6 +193,9 @@ pub struct Delivery {
     pub state: DeliveryState,
     /// How often it failed in a row.
     pub failures: u32,
+    /// A random part of the name under which its file is put together, which nobody on the vessel can guess; `None` for a
+    /// delivery that was entered before there were any.
+    pub token: Option<u64>,
 }
 
 /// Something of ours that may still lie on a vessel after its version has ended.
@@ -206,6 +209,8 @@ pub struct Remains {
     pub directory: DirectoryName,
     /// Its path in that directory.
     pub path: RelPath,
+    /// The random part of its assembly's name.
+    pub token: Option<u64>,
 }
 
 /// How the vessel's copy was verified before it was acknowledged.
@@ -217,6 +222,12 @@ pub enum Verified {
     ByReadBack,
     /// It has no content to hash; the vessel said what it is.
     ByLook,
+    /// The vessel hashes nothing and lets nobody read it: only its size was compared.
+    BySize,
+    /// The vessel hashes nothing and lets nobody read it or look at it.
+    Not,
+    /// It was verified before it got its name; the answer to that was lost, and somebody there has taken it since.
+    Taken,
 }
 
 impl Verified {
@@ -226,6 +237,9 @@ impl Verified {
             Self::ByVessel => "hashed on the vessel",
             Self::ByReadBack => "read back",
             Self::ByLook => "looked at",
+            Self::BySize => "size only",
+            Self::Not => "not verified",
+            Self::Taken => "verified, then taken",
         }
     }
 }

@@ -12,6 +12,7 @@ use russh::{ChannelMsg, ChannelReadHalf, ChannelWriteHalf};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::error::{ErrorKind, RemoteError};
+use super::excerpt::excerpt;
 use super::shell::Script;
 use super::ssh::Connection;
 
@@ -41,7 +42,7 @@ impl Output {
     pub(crate) fn complaint(&self) -> String {
         let text = String::from_utf8_lossy(&self.text);
         match text.trim().lines().last() {
-            Some(line) => line.escape_debug().to_string(),
+            Some(line) => excerpt(line),
             None => format!("exit status {}", self.status),
         }
     }

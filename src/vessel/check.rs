@@ -6,7 +6,7 @@ use super::temp_dir;
 use crate::fault::Fault;
 use crate::names::{InstanceId, RemotePath, assembly_name};
 use crate::settings;
-use crate::transport::{Lead, OpenFlags, Remote, Space, SshEnvironment};
+use crate::transport::{KnownShell, Lead, OpenFlags, Remote, Space, SshEnvironment};
 
 /// One line of a check.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,7 +28,7 @@ pub async fn check(
     environment: &Arc<SshEnvironment>,
 ) -> Vec<Finding> {
     let mut findings = if vessel.local.is_some() { Vec::new() } else { say_way(vessel) };
-    let remote = match Remote::connect(vessel, environment, None, &Lead::alone()).await {
+    let remote = match Remote::connect(vessel, environment, &KnownShell::Unknown, &Lead::alone()).await {
         Ok(remote) => remote,
         Err(e) => {
             findings.push(Finding::Bad(e.fault().to_string()));
@@ -47,6 +47,9 @@ pub async fn check(
     }
     if !capabilities.posix_rename() {
         findings.push(Finding::Note("a file that is replaced is missing for a moment (no posix-rename)".into()));
+    }
+    if let KnownShell::Unusable(why) = remote.known_shell() {
+        findings.push(Finding::Note(format!("the shell is not used: {why}")));
     }
     if capabilities.shell {
         findings.push(check_temp_dir(&remote, vessel).await);
@@ -120,7 +123,7 @@ async fn try_place(remote: &Remote, place: &RemotePath) -> Result<bool, Fault> {
         }
         Some(_) => {}
     }
-    let probe = place.join(assembly_name(stranger(), 0));
+    let probe = place.join(assembly_name(stranger(), 0, Some(fastrand::u64(..))));
     let file = match remote.open(&probe, OpenFlags::WRITE, 0o600).await {
         Ok(file) => file,
         Err(e) => return Err(remote.explain(e, place, 1).await.fault()),

@@ -4,7 +4,7 @@ use super::visit::Visit;
 use crate::fault::Fault;
 use crate::names::RemotePath;
 use crate::records::{FileStamp, Version, VersionKind};
-use crate::transport::{Attrs, OpenFlags, RemoteError, RemoteFile};
+use crate::transport::{Attrs, OpenFlags, RemoteError, RemoteFile, Renamed};
 
 impl Visit {
     /// Renames the finished and verified assembly to its destination.
@@ -16,15 +16,37 @@ impl Visit {
     ) -> Result<(), Fault> {
         let size = (version.kind == VersionKind::File).then_some(version.stamp.size);
         let renamed = self.remote.rename_over(assembly, destination, size).await;
-        self.explained(renamed, destination, 0).await?;
+        match self.explained(renamed, destination, 0).await? {
+            Renamed::There | Renamed::Unseen => {}
+            Renamed::Taken => {
+                tracing::debug!(vessel = %self.vessel.settings.name, file = %version.path, "taken at once")
+            }
+        }
         self.flush_name(destination).await
     }
 
-    /// Gives a whole assembly its mode and time, and flushes it.
+    /// Gives a whole assembly its mode and time, and flushes it. It is not opened for writing: some servers empty what is.
     pub(super) async fn finish(&self, version: &Version, assembly: &RemotePath) -> Result<(), Fault> {
-        let file = self.open_ours(self.remote.lane(), assembly, OpenFlags::WRITE_EXISTING, 0).await?;
-        let finished = self.finish_open(version, file, true).await;
-        self.explained(finished, assembly, 0).await
+        let attrs = Attrs { mode: Some(version.mode), times: times(&version.stamp), ..Attrs::default() };
+        if !self.remote.fsync() {
+            self.dress(version, assembly, attrs).await?;
+            let flushed = self.flush_by_command(assembly).await;
+            return self.explained(flushed, assembly, 0).await;
+        }
+        // Opened first: the mode need not let its owner read.
+        let opening = self.remote.open(assembly, OpenFlags::READ, 0);
+        let (file, dressed) = futures_util::future::join(opening, self.dress(version, assembly, attrs)).await;
+        dressed?;
+        let flushed = match file {
+            Ok(file) => match file.flush().await {
+                Ok(()) if self.remote.fsync() => file.close().await,
+                Ok(()) => self.flush_by_command(assembly).await,
+                Err(e) => Err(e),
+            },
+            Err(e) if e.is_refusal() => self.flush_by_command(assembly).await,
+            Err(e) => Err(e),
+        };
+        self.explained(flushed, assembly, 0).await
     }
 
     /// As [`Self::finish`], for one that is open; closes it. One that isn't `alone` is flushed with others later.
@@ -35,7 +57,7 @@ impl Visit {
         alone: bool,
     ) -> Result<(), RemoteError> {
         let attrs = Attrs { mode: Some(version.mode), times: times(&version.stamp), ..Attrs::default() };
-        let (path, by_sftp) = (file.path().clone(), self.remote.capabilities().fsync());
+        let (path, by_sftp) = (file.path().clone(), self.remote.fsync());
         // Apart, and first: changing the owner takes bits of the mode away.
         if let Some(owner) = version.owner
             && let Err(e) = file.set(Attrs { owner: Some(owner), ..Attrs::default() }).await
@@ -43,10 +65,13 @@ impl Visit {
             tracing::warn!(vessel = %self.vessel.settings.name, file = %version.path, "{e}");
         }
         // A file system without modes (FAT) is no reason to keep the file back.
-        if let Err(e) = file.finish(attrs, alone && by_sftp).await? {
+        if let Err(e) = file.finish(attrs, alone && by_sftp).await?
+            && let Err(again) = self.remote.set(&path, attrs).await
+        {
+            tracing::debug!(vessel = %self.vessel.settings.name, file = %version.path, "{again}");
             tracing::warn!(vessel = %self.vessel.settings.name, file = %version.path, "{e}");
         }
-        if alone && !by_sftp { self.flush_by_command(&path).await } else { Ok(()) }
+        if alone && !(by_sftp && self.remote.fsync()) { self.flush_by_command(&path).await } else { Ok(()) }
     }
 
     /// Whether many files can be flushed at once, which is cheaper than one by one.
@@ -72,7 +97,7 @@ impl Visit {
     }
 
     async fn flush(&self, file: &RemoteFile) -> Result<(), RemoteError> {
-        if self.remote.capabilities().fsync() { file.flush().await } else { self.flush_by_command(file.path()).await }
+        if self.remote.fsync() { file.flush().await } else { self.flush_by_command(file.path()).await }
     }
 
     /// Gives a file that was found under its final name the mode and owner that it has here by now.
@@ -111,7 +136,7 @@ pub(super) fn times(stamp: &FileStamp) -> Option<(u32, u32)> {
 
 /// Whether a file on the vessel looks like a version with this stamp, as far as that shows without reading it.
 pub(super) fn looks_like(stamp: &FileStamp, attrs: &Attrs) -> bool {
-    attrs.is_file()
+    (attrs.is_file() || !attrs.has_kind())
         && attrs.size == Some(stamp.size)
         && attrs.times.map(|(_, modified)| modified) == times(stamp).map(|(_, modified)| modified)
 }

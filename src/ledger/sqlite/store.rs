@@ -62,8 +62,8 @@ impl Store for Sqlite {
         for vessel in vessels {
             // A size below 0 is one with its highest bit set: see `signed`.
             sqlx::query(
-                "INSERT INTO delivery (version, vessel, large, state, due_at)
-                 SELECT id, ?, size < 0 OR size > chunk_size, 'pending', ? FROM version WHERE directory = ? AND ended_at IS NULL
+                "INSERT INTO delivery (version, vessel, large, state, due_at, token)
+                 SELECT id, ?, size < 0 OR size > chunk_size, 'pending', ?, random() FROM version WHERE directory = ? AND ended_at IS NULL
                      AND forgotten_at IS NULL
                  ORDER BY id
                  ON CONFLICT (version, vessel) DO UPDATE
@@ -231,7 +231,7 @@ impl Store for Sqlite {
 
     async fn next_due(&self, vessel: &VesselName, large: bool, limit: u32) -> Result<Vec<Delivery>> {
         let rows = sqlx::query(concat!(
-            "SELECT d.id AS delivery, d.state, d.failures, ",
+            "SELECT d.id AS delivery, d.state, d.failures, d.token, ",
             version_columns!(),
             " FROM delivery d JOIN version v ON v.id = d.version
              WHERE d.vessel = ? AND d.large = ? AND d.due_at <= ? AND d.state NOT IN ('acknowledged', 'superseded')
@@ -249,6 +249,7 @@ impl Store for Sqlite {
                 version: rows::version(row)?,
                 state: rows::state(row)?,
                 failures: Row::try_get(row, "failures")?,
+                token: rows::token(row)?,
             })
         };
         rows.iter().map(delivery).collect()
@@ -366,7 +367,7 @@ impl Store for Sqlite {
 
     async fn remains(&self, vessel: &VesselName, limit: u32) -> Result<Vec<Remains>> {
         let rows = sqlx::query(
-            "SELECT d.id AS delivery, v.id AS version, v.directory, v.path
+            "SELECT d.id AS delivery, d.token, v.id AS version, v.directory, v.path
              FROM delivery d JOIN version v ON v.id = d.version
              WHERE d.vessel = ? AND d.state = 'superseded' AND d.touched = 1 ORDER BY d.id LIMIT ?",
         )
@@ -380,6 +381,7 @@ impl Store for Sqlite {
                 version: VersionId(Row::try_get(row, "version")?),
                 directory: rows::directory(row)?,
                 path: rows::rel_path(row)?,
+                token: rows::token(row)?,
             })
         };
         rows.iter().map(remains).collect()

@@ -153,8 +153,8 @@ pub(super) async fn insert(
     // The only writer, and numbers that are given in turn: these are the last ones.
     // A size below 0 is one with its highest bit set: see `signed`.
     sqlx::query(
-        "INSERT INTO delivery (version, vessel, large, state, due_at)
-         SELECT v.id, vessel.value, v.size < 0 OR v.size > v.chunk_size, 'pending', ?1
+        "INSERT INTO delivery (version, vessel, large, state, due_at, token)
+         SELECT v.id, vessel.value, v.size < 0 OR v.size > v.chunk_size, 'pending', ?1, random()
          FROM version v CROSS JOIN json_each(?2) vessel WHERE v.id > ?3 ORDER BY v.id, vessel.key",
     )
     .bind(now)

@@ -10,6 +10,7 @@ use russh::keys::PublicKeyOrCertificate;
 use super::congestion::Congestion;
 use super::host_key::{HostKeys, SeenKey};
 use crate::transport::ConnectError;
+use crate::transport::excerpt::excerpt;
 
 /// What came up during a connection's life that a message will want to say.
 #[derive(Default)]
@@ -22,6 +23,8 @@ pub(super) struct Notes {
     pub(super) ended: Option<String>,
     /// Whether it was the vessel that ended it, with a word.
     pub(super) hung_up: bool,
+    /// What the vessel said before the login.
+    pub(super) banner: Option<String>,
     /// The cipher in use.
     pub(super) cipher: Option<String>,
     /// Whether it compresses what is sent.
@@ -86,12 +89,15 @@ impl Handler for Doorkeeper {
         Ok(())
     }
 
+    async fn auth_banner(&mut self, banner: &str, _: &mut Session) -> Result<(), Self::Error> {
+        self.notes.lock().banner = Some(excerpt(banner)).filter(|text| !text.is_empty());
+        Ok(())
+    }
+
     async fn disconnected(&mut self, reason: DisconnectReason<Self::Error>) -> Result<(), Self::Error> {
         self.notes.lock().hung_up = matches!(reason, DisconnectReason::ReceivedDisconnect(_));
         let (why, outcome) = match reason {
-            DisconnectReason::ReceivedDisconnect(info) => {
-                (format!("it hung up: {}", info.message.trim().escape_debug()), Ok(()))
-            }
+            DisconnectReason::ReceivedDisconnect(info) => (format!("it hung up: {}", excerpt(&info.message)), Ok(())),
             DisconnectReason::Error(e) => (e.to_string(), Err(e)),
         };
         self.notes.lock().ended = Some(why);

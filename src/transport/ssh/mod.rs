@@ -3,6 +3,7 @@
 //! [`Connection`] opens channels; what is done on them stands elsewhere.
 
 mod agent;
+mod algorithms;
 mod auth;
 mod certificate;
 mod congestion;
