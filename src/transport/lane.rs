@@ -83,7 +83,10 @@ impl Lane {
         vessel: &Vessel,
     ) -> Result<(Self, HashMap<String, String>), ConnectError> {
         let handshake = |why: String| ConnectError::Handshake { place: place(vessel), why };
-        let no_sftp = |why: String| ConnectError::NoSftp { place: place(vessel), why };
+        let no_sftp = |why: String| {
+            let banner = connection.banner().map(|words| format!("; before the login it said: {words}"));
+            ConnectError::NoSftp { place: place(vessel), why: why + &banner.unwrap_or_default() }
+        };
         let starting = async {
             let channel = channel.await.map_err(|e| handshake(e.to_string()))?;
             channel.request_subsystem(true, "sftp").await.map_err(|e| handshake(e.to_string()))?;
