@@ -197,6 +197,9 @@ pub struct Delivery {
     pub place: PlaceNumber,
     /// What it looked like on the vessel when it was delivered there before.
     pub seen: Option<Seen>,
+    /// A random part of the name under which its file is put together, which nobody on the vessel can guess; `None` for a
+    /// delivery that was entered before there were any.
+    pub token: Option<u64>,
 }
 
 /// A version that was on its way to a vessel before.
@@ -219,6 +222,8 @@ pub struct Remains {
     pub directory: DirectoryName,
     /// Its path in that directory.
     pub path: RelPath,
+    /// The random part of its assembly's name.
+    pub token: Option<u64>,
 }
 
 /// What a delivered file looks like on its vessel, as the vessel says.
@@ -256,6 +261,12 @@ pub enum Verified {
     ByLook,
     /// Nothing was deleted, for what is there is something else than what was delivered.
     Kept,
+    /// The vessel hashes nothing and lets nobody read it: only its size was compared.
+    BySize,
+    /// The vessel hashes nothing and lets nobody read it or look at it.
+    Not,
+    /// It was verified before it got its name; the answer to that was lost, and somebody there has taken it since.
+    Taken,
 }
 
 impl Verified {
@@ -266,6 +277,9 @@ impl Verified {
             Self::ByReadBack => "read back",
             Self::ByLook => "looked at",
             Self::Kept => "not deleted: changed on the vessel",
+            Self::BySize => "size only",
+            Self::Not => "not verified",
+            Self::Taken => "verified, then taken",
         }
     }
 }

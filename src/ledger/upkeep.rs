@@ -4,7 +4,7 @@
 use async_trait::async_trait;
 
 use super::LedgerError;
-use crate::names::{DirectoryName, RelPath};
+use crate::names::{DirectoryName, RelPath, VesselName};
 use crate::records::{FileStamp, VersionId};
 
 type Result<T> = std::result::Result<T, LedgerError>;
@@ -34,6 +34,12 @@ pub struct Step<T> {
 /// The ledger's housekeeping.
 #[async_trait]
 pub trait Upkeep: Send + Sync {
+    /// Enters why a vessel's shell can't be used; `None`: it can.
+    async fn shell_refused(&self, vessel: &VesselName, why: Option<&str>) -> Result<()>;
+
+    /// Since when (milliseconds since 1970) and why a vessel's shell can't be used; `None` where nothing is known of that.
+    async fn shell_refusal(&self, vessel: &VesselName) -> Result<Option<(i64, String)>>;
+
     /// Enters what sources are called in `processed/`, where it is not what they were called before.
     async fn moved_to(&self, names: &[(VersionId, RelPath)]) -> Result<()>;
 

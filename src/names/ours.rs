@@ -51,9 +51,13 @@ pub fn part_name(instance: InstanceId, delivery: i64, start: u64) -> String {
     format!("{instance}-{delivery}.{start}.part")
 }
 
-/// The hidden name beside the destination under which a file is put together.
-pub fn assembly_name(instance: InstanceId, delivery: i64) -> String {
-    format!(".contentmonster-{instance}-{delivery}.tmp")
+/// The hidden name beside the destination under which a file is put together. With a random `token`, nobody who can write
+/// there can put something in its place beforehand.
+pub fn assembly_name(instance: InstanceId, delivery: i64, token: Option<u64>) -> String {
+    match token {
+        Some(token) => format!(".contentmonster-{instance}-{delivery}-{token:016x}.tmp"),
+        None => format!(".contentmonster-{instance}-{delivery}.tmp"),
+    }
 }
 
 /// The name of the empty file that is made and removed again in TempDir to see whose files we make there.
@@ -70,8 +74,13 @@ impl OurFile {
         }
         let id = instance.to_string();
         if let Some(rest) = name.strip_prefix(".contentmonster-") {
-            let delivery = rest.strip_prefix(&id)?.strip_prefix('-')?.strip_suffix(".tmp")?.parse().ok()?;
-            return (assembly_name(instance, delivery) == name).then_some(Self::Assembly { delivery });
+            let numbers = rest.strip_prefix(&id)?.strip_prefix('-')?.strip_suffix(".tmp")?;
+            let (delivery, token) = match numbers.split_once('-') {
+                Some((delivery, token)) => (delivery, Some(u64::from_str_radix(token, 16).ok()?)),
+                None => (numbers, None),
+            };
+            let delivery = delivery.parse().ok()?;
+            return (assembly_name(instance, delivery, token) == name).then_some(Self::Assembly { delivery });
         }
         let (delivery, start) = name.strip_prefix(&id)?.strip_prefix('-')?.strip_suffix(".part")?.split_once('.')?;
         let (delivery, start) = (delivery.parse().ok()?, start.parse().ok()?);
@@ -87,7 +96,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn our_names_are_known_again(id: u64, delivery in 0..i64::MAX, start: u64) {
+        fn our_names_are_known_again(id: u64, delivery in 0..i64::MAX, start: u64, token: Option<u64>) {
             let instance = InstanceId::new(id);
             prop_assert_eq!(InstanceId::parse(&instance.to_string()), Some(instance));
             prop_assert_eq!(
@@ -95,7 +104,7 @@ mod tests {
                 Some(OurFile::Part { delivery, start })
             );
             prop_assert_eq!(
-                OurFile::parse(instance, assembly_name(instance, delivery).as_bytes()),
+                OurFile::parse(instance, assembly_name(instance, delivery, token).as_bytes()),
                 Some(OurFile::Assembly { delivery })
             );
         }
@@ -105,7 +114,7 @@ mod tests {
             prop_assume!(id != other);
             let (ours, theirs) = (InstanceId::new(id), InstanceId::new(other));
             prop_assert_eq!(OurFile::parse(ours, part_name(theirs, delivery, start).as_bytes()), None);
-            prop_assert_eq!(OurFile::parse(ours, assembly_name(theirs, delivery).as_bytes()), None);
+            prop_assert_eq!(OurFile::parse(ours, assembly_name(theirs, delivery, Some(start)).as_bytes()), None);
         }
 
         #[test]

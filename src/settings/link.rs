@@ -31,6 +31,15 @@ pub enum Assembly {
     Direct,
 }
 
+/// Whether commands are run on a vessel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shell {
+    /// Where it lets us.
+    Auto,
+    /// Never: SFTP alone is used.
+    No,
+}
+
 /// Whether of a changed file only the changes are sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Delta {
@@ -75,6 +84,15 @@ pub(super) fn connections(text: &str) -> Result<Connections, Complaint> {
         b"auto" => Ok(Connections::Auto),
         [digit @ b'1'..=b'8'] => Ok(Connections::Fixed(digit - b'0')),
         _ => Err(Complaint::new(format!("`{text}` is no number of connections"), "give auto, or a number from 1 to 8")),
+    }
+}
+
+/// `auto` or `no`.
+pub(super) fn shell(text: &str) -> Result<Shell, Complaint> {
+    match text {
+        "auto" => Ok(Shell::Auto),
+        "no" => Ok(Shell::No),
+        _ => Err(Complaint::new(format!("invalid Shell value `{text}`"), "give auto or no")),
     }
 }
 

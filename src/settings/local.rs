@@ -90,7 +90,7 @@ pub(super) fn is_local(text: &str) -> Result<bool, Complaint> {
 }
 
 /// Keys that say something of SSH alone.
-const OF_SSH: [&str; 16] = [
+const OF_SSH: [&str; 17] = [
     "SSHConfig",
     "ProxyJump",
     "Port",
@@ -107,6 +107,7 @@ const OF_SSH: [&str; 16] = [
     "CongestionControl",
     "Compression",
     "Assembly",
+    "Shell",
 ];
 
 /// Reports keys of a local target's own section that mean nothing for it. Those of `[DEFAULT]` are meant for others.

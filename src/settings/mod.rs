@@ -48,7 +48,7 @@ pub use environment::Environment;
 pub use keeping::KeepProcessed;
 pub(crate) use keys::nearest;
 pub use keys::{KnownKey, Preset, SectionKind, known_keys};
-pub use link::{Assembly, CongestionControl, Connections, Delta};
+pub use link::{Assembly, CongestionControl, Connections, Delta, Shell};
 pub use local::{LocalPlace, LocalTarget};
 pub use logging::{LogFormat, LogLevel, LogTarget, Logging};
 pub use mirror::{Links, MaxDelete, Mode};
@@ -136,6 +136,8 @@ pub struct Directory {
     pub delete: bool,
     /// `MaxDelete`: how many deletions are repeated in one go.
     pub max_delete: MaxDelete,
+    /// `Consumed`: whether a file that is at neither of its names after a rename was delivered, where the answer was lost.
+    pub consumed: bool,
     /// `Links`: what is done with symbolic links.
     pub links: Links,
     /// `Owner`: whether owner and group are set on the vessels.
@@ -213,6 +215,8 @@ pub struct Vessel {
     pub rate_limit: RateSchedule,
     /// `Assembly`: how files of several chunks are put together on it.
     pub assembly: Assembly,
+    /// `Shell`: whether commands are run on it.
+    pub shell: Shell,
 }
 
 impl Vessel {

@@ -129,6 +129,7 @@ pub(super) fn directory(view: &View<'_>, name: &str, start: &Start, monster: Opt
     let delete = view.get("Delete", link::yes_or_no);
     let max_delete = view.get("MaxDelete", mirror::max_delete);
     let links = view.get("Links", mirror::links);
+    let consumed = view.get("Consumed", link::yes_or_no);
     let owner = view.get("Owner", link::yes_or_no);
     let interval = view.get("Interval", duration("0", "1d"));
     let include = view.get("Include", patterns::patterns);
@@ -155,6 +156,7 @@ pub(super) fn directory(view: &View<'_>, name: &str, start: &Start, monster: Opt
         delete: delete?,
         max_delete: max_delete?,
         links: links?,
+        consumed: consumed?,
         owner: owner?,
         interval: interval?,
         include: include?,
@@ -211,6 +213,7 @@ impl Surroundings<'_> {
         let compression = ssh.get("Compression", link::yes_or_no);
         let rate_limit = view.get("RateLimit", rate::schedule);
         let assembly = ssh.get("Assembly", link::assembly);
+        let shell = ssh.get("Shell", link::shell);
         let way = way::to(name, view, self, timeout, local.is_some());
         if let (Some(_), Some(way)) = (&local, &way) {
             local::check_keys(view, &way.host.address);
@@ -235,6 +238,7 @@ impl Surroundings<'_> {
             compression: compression?,
             rate_limit: rate_limit?,
             assembly: assembly?,
+            shell: shell?,
         })
     }
 

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::time::Duration;
 
-use super::error::{ErrorKind, RemoteError};
+use super::error::RemoteError;
 use super::exec::Shells;
 use super::sftp::Limits;
 use super::shell::Script;
@@ -35,6 +35,14 @@ impl HashTool {
     }
 }
 
+/// A directory's modification time and owners: what SFTP and a shell both show of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Landmark {
+    pub(super) changed: u32,
+    pub(super) user: u32,
+    pub(super) group: u32,
+}
+
 /// What a vessel offers.
 #[derive(Clone, Debug, Default)]
 pub struct Capabilities {
@@ -50,22 +58,19 @@ pub struct Capabilities {
     pub dd_ranges: bool,
     /// Whether `sync -f FILE` does, which flushes the whole file system that the file is on.
     pub sync_file_system: bool,
+    /// The root and the login directory, by which it shows whether SFTP and the shell speak of the same files.
+    pub(super) landmarks: Option<[Landmark; 2]>,
     /// Whether it is this host, where the kernel is asked and nobody else.
     pub(super) this_host: bool,
 }
 
 impl Capabilities {
-    /// Finds out what the vessel's shell has. An account without one is no error.
-    pub(super) async fn probe_shell(shells: &Shells, timeout: Duration) -> Result<Self, RemoteError> {
-        let what = "looking for a shell";
-        match tokio::time::timeout(timeout, shells.run_now(probe_script(), what, timeout * 2)).await {
-            Ok(Ok(output)) => Ok(parse(&output.text)),
-            // Refused, or ended by itself at the first words: whoever wanted a connection finds out if that is what ended.
-            Ok(Err(e)) if matches!(e.kind, ErrorKind::Unsupported | ErrorKind::Connection) => Ok(Self::default()),
-            Ok(Err(e)) => Err(e),
-            // No answer says nothing about a shell, and a vessel that is taken for one without costs twice the traffic.
-            Err(_) => Err(RemoteError::silent(what, timeout)),
-        }
+    /// Finds out what the vessel's shell has, within `deadline`.
+    ///
+    /// # Errors
+    /// When there is no shell, or it doesn't answer; the connection may have ended over the question.
+    pub(super) async fn probe_shell(shells: &Shells, deadline: Duration) -> Result<Self, RemoteError> {
+        Ok(parse(&shells.run_now(probe_script(), "looking for a shell", deadline).await?.text))
     }
 
     /// Whether the shell behind both has the same to offer.
@@ -182,6 +187,8 @@ fn probe_script() -> Script {
     script = HashTool::ALL.iter().fold(script, |script, _| script.code(";; esac\n"));
     let script = script.code("sync --help 2>&1 | grep -q FILE && echo sync\n");
     let script = script.code("sync --help 2>&1 | grep -q -e -f -e -df && echo sync -f\n");
+    let script =
+        script.code("stat -c 'landmark %Y %u %g' / . 2>/dev/null || stat -f 'landmark %m %u %g' / . 2>/dev/null\n");
     // Where it doesn't know these, busybox's copies something else.
     let script = script.code("printf abcdef | dd bs=4 iflag=skip_bytes,count_bytes skip=1 count=3 2>/dev/null | ");
     script.code("grep -q '^bcd$' && echo dd ranges\n")
@@ -200,7 +207,15 @@ pub(super) fn parse(output: &[u8]) -> Capabilities {
     let hash_tool = HashTool::ALL.iter().enumerate().find(|(index, _)| works(*index)).map(|(_, tool)| *tool);
     let says = |word: &'static [u8]| lines.contains(&word);
     let (sync, sync_file_system, dd_ranges) = (says(b"sync"), says(b"sync -f"), says(b"dd ranges"));
-    Capabilities { shell, hash_tool, sync, sync_file_system, dd_ranges, ..Capabilities::default() }
+    let landmarks: Vec<Landmark> = lines.iter().filter_map(|line| landmark(line)).collect();
+    let landmarks = <[Landmark; 2]>::try_from(landmarks).ok();
+    Capabilities { shell, hash_tool, sync, sync_file_system, dd_ranges, landmarks, ..Capabilities::default() }
+}
+
+fn landmark(line: &[u8]) -> Option<Landmark> {
+    let mut numbers = std::str::from_utf8(line).ok()?.strip_prefix("landmark ")?.split(' ').map(str::parse);
+    let (changed, user, group) = (numbers.next()?.ok()?, numbers.next()?.ok()?, numbers.next()?.ok()?);
+    Some(Landmark { changed, user, group })
 }
 
 #[cfg(test)]

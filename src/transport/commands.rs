@@ -212,6 +212,19 @@ impl Remote {
         Err(RemoteError::new(ErrorKind::Failed, format_args!("hashing {path} on the vessel"), output.complaint()))
     }
 
+    /// How many names a file has on the vessel, going by its `ls`.
+    pub async fn links(&self, path: &RemotePath) -> Result<u64, RemoteError> {
+        let what = "counting links on the vessel";
+        if !self.capabilities().shell {
+            return Err(RemoteError::new(ErrorKind::Unsupported, what, "there is no shell"));
+        }
+        let script = Script::new().code("ls -ldn").path(path.as_bytes()).code("\n");
+        let output = self.run(script, what, 0).await?;
+        let text = String::from_utf8_lossy(&output.text).into_owned();
+        let links = text.split_whitespace().nth(1).and_then(|links| links.parse().ok());
+        links.ok_or_else(|| RemoteError::new(ErrorKind::Failed, what, output.complaint()))
+    }
+
     /// Flushes files or directories to the vessel's disk with `sync`.
     pub async fn sync(&self, paths: &[&RemotePath]) -> Result<(), RemoteError> {
         match self.lane().files() {

@@ -58,17 +58,21 @@ pub struct RemoteError {
     pub kind: ErrorKind,
     what: String,
     why: String,
+    /// Whether nobody answered.
+    pub(super) silent: bool,
 }
 
 impl RemoteError {
     pub(crate) fn new(kind: ErrorKind, what: impl fmt::Display, why: impl fmt::Display) -> Self {
-        Self { kind, what: what.to_string(), why: excerpt(why.to_string()) }
+        Self { kind, what: what.to_string(), why: excerpt(why.to_string()), silent: false }
     }
 
     pub(crate) fn from_sftp(error: &SftpError, what: impl fmt::Display) -> Self {
         let kind = match error {
-            SftpError::Status { code: 2, .. } => ErrorKind::NotFound,
-            SftpError::Status { code: 3, .. } => ErrorKind::Denied,
+            error if error.is_not_found() => ErrorKind::NotFound,
+            SftpError::Status { code: 3 | 12, .. } => ErrorKind::Denied,
+            SftpError::Status { code: 14, .. } => ErrorKind::NoSpace { free: 0 },
+            SftpError::Status { code: 15, .. } => ErrorKind::Quota,
             // What OpenSSH makes of ENAMETOOLONG and EINVAL.
             SftpError::Status { code: 5, .. } => ErrorKind::BadName,
             SftpError::Status { code: 6 | 7, .. } => ErrorKind::Connection,
@@ -80,12 +84,18 @@ impl RemoteError {
     }
 
     pub(crate) fn silent(what: impl fmt::Display, waited: Duration) -> Self {
-        Self::new(ErrorKind::Connection, what, format_args!("no answer for {:.0} s", waited.as_secs_f64()))
+        let why = format_args!("no answer for {:.0} s", waited.as_secs_f64());
+        Self { silent: true, ..Self::new(ErrorKind::Connection, what, why) }
     }
 
     /// Whether the vessel said that there is no such file.
     pub fn is_not_found(&self) -> bool {
         self.kind == ErrorKind::NotFound
+    }
+
+    /// Whether the vessel does not let the account do this, or doesn't know how: asking again is of no use.
+    pub fn is_refusal(&self) -> bool {
+        matches!(self.kind, ErrorKind::Denied | ErrorKind::Unsupported)
     }
 
     /// Whether nothing more can be done on this connection.

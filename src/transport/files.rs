@@ -118,6 +118,16 @@ impl Files {
         either!(self, at => at.statvfs(path).await)
     }
 
+    /// Whether it announced that it can flush an open file, and refused to.
+    pub(super) fn refuses_fsync(&self) -> bool {
+        matches!(self, Self::Sftp(sftp) if sftp.refuses_fsync())
+    }
+
+    /// Whether it announced that it can rename over a file, and refused to.
+    pub(super) fn refuses_posix_rename(&self) -> bool {
+        matches!(self, Self::Sftp(sftp) if sftp.refuses_posix_rename())
+    }
+
     /// The shortest time that a question and its answer took so far; nothing on this host.
     pub(super) fn round_trip(&self) -> Duration {
         match self {

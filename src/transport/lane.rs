@@ -5,6 +5,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use russh::client::Msg;
+
+use super::capabilities::Landmark;
 use super::disk::Disk;
 use super::error::{ConnectError, RemoteError};
 use super::file::RemoteFile;
@@ -50,7 +53,7 @@ impl Lane {
         let alone = Lead::alone(Rank::further());
         let turn = follow.map_or(Turn::Lead(&alone), Turn::Follow);
         let (connection, admission) = Connection::open(vessel, environment, turn).await?;
-        let (lane, extensions) = Self::start(&connection, vessel).await?;
+        let (lane, extensions) = Self::start(&connection, connection.channel(), vessel).await?;
         let no_answer = |e: RemoteError| ConnectError::Handshake { place: place(vessel), why: e.to_string() };
         lane.find_limits(&extensions).await.map_err(no_answer)?;
         admission.ready();
@@ -63,7 +66,7 @@ impl Lane {
     /// As [`Remote::connect`](super::Remote::connect); a vessel may allow few channels (`MaxSessions`).
     pub async fn beside(&self, vessel: &Vessel) -> Result<Self, ConnectError> {
         let Some(connection) = &self.0.connection else { return Ok(self.clone()) };
-        let (lane, _) = Self::start(connection, vessel).await?;
+        let (lane, _) = Self::start(connection, connection.channel(), vessel).await?;
         Ok(lane)
     }
 
@@ -72,16 +75,20 @@ impl Lane {
         Self(Arc::new(Inner { connection: None, files: Files::Disk(disk) }))
     }
 
-    /// Starts SFTP on a connection; also says what extensions the vessel announced.
+    /// Starts SFTP on a connection, in a channel that is being opened; also says what extensions the vessel announced.
     pub(super) async fn start(
         connection: &Connection,
+        channel: impl Future<Output = Result<russh::Channel<Msg>, russh::Error>>,
         vessel: &Vessel,
     ) -> Result<(Self, HashMap<String, String>), ConnectError> {
         let handshake = |why: String| ConnectError::Handshake { place: place(vessel), why };
-        let no_sftp = |why: String| ConnectError::NoSftp { place: place(vessel), why };
+        let no_sftp = |why: String| {
+            let banner = connection.banner().map(|words| format!("; before the login it said: {words}"));
+            ConnectError::NoSftp { place: place(vessel), why: why + &banner.unwrap_or_default() }
+        };
         let start = connection.start_deadline();
         let starting = async {
-            let channel = connection.channel().await.map_err(|e| handshake(e.to_string()))?;
+            let channel = channel.await.map_err(|e| handshake(e.to_string()))?;
             channel.request_subsystem(true, "sftp").await.map_err(|e| handshake(e.to_string()))?;
             let started = Sftp::start(channel, (start, vessel.timeout), connection.sends_with_bbr()).await;
             let (sftp, extensions) = started.map_err(|e| no_sftp(e.to_string()))?;
@@ -109,6 +116,13 @@ impl Lane {
             Err(SftpError::Status { .. }) => Ok(Limits::default()),
             limits => limits.map_err(|e| RemoteError::from_sftp(&e, "asking for the vessel's limits")),
         }
+    }
+
+    /// What tells a directory from others as far as SFTP and a shell both show it; `None` where SFTP doesn't.
+    pub(super) async fn landmark(&self, path: &[u8]) -> Option<Landmark> {
+        let attrs = self.0.files.stat(path).await.ok()?;
+        let ((user, group), (_, changed)) = (attrs.owner?, attrs.times?);
+        Some(Landmark { changed: u32::try_from(changed).ok()?, user, group })
     }
 
     pub(super) fn files(&self) -> &Files {

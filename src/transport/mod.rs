@@ -7,14 +7,18 @@
 
 mod capabilities;
 mod commands;
+mod connect;
 mod disk;
 mod error;
+mod excerpt;
 mod exec;
 mod file;
 mod files;
+mod known;
 mod known_hosts;
 mod lane;
 mod remote;
+mod rename;
 mod sftp;
 mod shell;
 mod ssh;
@@ -25,8 +29,10 @@ pub use capabilities::{Capabilities, HashTool};
 pub use commands::{GrowingHash, Ingredient};
 pub use error::{ConnectError, ErrorKind, RemoteError};
 pub use file::{RemoteFile, Sent};
+pub use known::KnownShell;
 pub use lane::Lane;
 pub use remote::Remote;
+pub use rename::Renamed;
 pub use sftp::{Attrs, OpenFlags, Space};
 pub use shell::Script;
 pub use ssh::{

@@ -1,23 +1,21 @@
 //! [`Remote`]: everything that can be done on a connected vessel, with errors that name the place.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::future::{join, pending};
+use futures_util::future::pending;
 
 use super::capabilities::Capabilities;
-use super::disk::Disk;
-use super::error::{ConnectError, ErrorKind, RemoteError};
+use super::error::{ErrorKind, RemoteError};
 use super::exec::{Output, Running, Shells};
 use super::file::RemoteFile;
+use super::known::KnownShell;
 use super::lane::Lane;
 use super::sftp::{Attrs, OpenFlags, SftpError, Space};
 use super::shell::Script;
-use super::ssh::{Connection, Lead, SshEnvironment, Turn, place};
+use super::ssh::Connection;
 use crate::names::RemotePath;
-use crate::settings::Vessel;
 
 /// Most entries of a directory on a vessel that are looked at.
 const MOST_ENTRIES: usize = 1_000_000;
@@ -30,91 +28,28 @@ const GOES_ON: u64 = 256 << 10;
 
 /// A connected vessel; cheap to clone. It hangs up when the last clone is dropped.
 #[derive(Clone)]
-pub struct Remote(Arc<Inner>);
+pub struct Remote(pub(super) Arc<Inner>);
 
-struct Inner {
+pub(super) struct Inner {
     /// `None` on this host.
-    ssh: Option<Ssh>,
-    lane: Lane,
-    capabilities: Capabilities,
-    timeout: Duration,
-    /// Whether it was found that these are not what the vessel offers any more.
-    changed: AtomicBool,
+    pub(super) ssh: Option<Ssh>,
+    pub(super) lane: Lane,
+    /// What SFTP offers.
+    pub(super) basic: Capabilities,
+    /// The same with what the shell offers, once that is known.
+    pub(super) full: OnceLock<Capabilities>,
+    pub(super) timeout: Duration,
+    /// What the next connection may take for known of the shell.
+    pub(super) known: Mutex<KnownShell>,
 }
 
 /// What there is beside SFTP where a vessel is reached over SSH.
-struct Ssh {
-    connection: Connection,
-    shells: Shells,
+pub(super) struct Ssh {
+    pub(super) connection: Connection,
+    pub(super) shells: Arc<Shells>,
 }
 
 impl Remote {
-    /// Connects, logs in, starts SFTP and finds out what the vessel offers. What is known of its shell from an earlier
-    /// connection is not waited for: round trips and processes, half a second on a long path. It is found out all the
-    /// same, and the connection ends if it has changed. For a target on this host, looks whether it is there. `lead` is told
-    /// how far it has come.
-    ///
-    /// # Errors
-    /// [`ConnectError`]: what failed, and what a person can do.
-    pub async fn connect(
-        vessel: &Arc<Vessel>,
-        environment: &Arc<SshEnvironment>,
-        known: Option<&Capabilities>,
-        lead: &Lead,
-    ) -> Result<Self, ConnectError> {
-        if let Some(target) = &vessel.local {
-            let lane = Lane::here(Disk::open(target, vessel.timeout).await?);
-            return Ok(Self::new(None, lane, Capabilities::of_this_host(), vessel.timeout));
-        }
-        let (connection, admission) = Connection::open(vessel, environment, Turn::Lead(lead)).await?;
-        let (timeout, deadline) = (vessel.timeout, connection.start_deadline());
-        let no_answer = |e: RemoteError| ConnectError::Handshake { place: place(vessel), why: e.to_string() };
-        // Side by side: each takes several round trips, and the account's profile its time.
-        let starting = async {
-            let (lane, extensions) = Lane::start(&connection, vessel).await?;
-            let limits = lane.find_limits(&extensions).await.map_err(no_answer)?;
-            Ok((lane, extensions, limits))
-        };
-        let shells = Shells::new(connection.clone());
-        let looking = async {
-            match known {
-                Some(known) => Ok(known.clone()),
-                None => Capabilities::probe_shell(&shells, deadline).await.map_err(no_answer),
-            }
-        };
-        let ((lane, extensions, limits), found) = tokio::try_join!(starting, looking)?;
-        shells.begin_in_turn(admission.ready());
-        let capabilities = Capabilities { extensions, limits, ..found };
-        let remote = Self::new(Some(Ssh { connection, shells }), lane, capabilities, timeout);
-        if known.is_some() {
-            tokio::spawn(remote.clone().look_again());
-        }
-        Ok(remote)
-    }
-
-    fn new(ssh: Option<Ssh>, lane: Lane, capabilities: Capabilities, timeout: Duration) -> Self {
-        Self(Arc::new(Inner { ssh, lane, capabilities, timeout, changed: AtomicBool::new(false) }))
-    }
-
-    /// Finds out whether the vessel's shell still offers what it is taken to, and hangs up if it doesn't.
-    async fn look_again(self) {
-        let Some(ssh) = &self.0.ssh else { return };
-        let _turn = ssh.shells.turn().await;
-        if let Ok(found) = Capabilities::probe_shell(&ssh.shells, self.0.timeout).await
-            && !found.has_same_shell(&self.0.capabilities)
-            && !self.is_lost()
-        {
-            tracing::debug!(was = %self.0.capabilities, is = %found, "what the vessel's shell offers has changed");
-            self.0.changed.store(true, Ordering::Relaxed);
-            self.hang_up().await;
-        }
-    }
-
-    /// What the next connection may take for known.
-    pub fn known(&self) -> Option<&Capabilities> {
-        (!self.0.changed.load(Ordering::Relaxed)).then_some(&self.0.capabilities)
-    }
-
     /// The way that everything takes which needs no other.
     pub fn lane(&self) -> &Lane {
         &self.0.lane
@@ -122,10 +57,10 @@ impl Remote {
 
     /// What the vessel offers.
     pub fn capabilities(&self) -> &Capabilities {
-        &self.0.capabilities
+        self.0.full.get().unwrap_or(&self.0.basic)
     }
 
-    fn connection(&self) -> Option<&Connection> {
+    pub(super) fn connection(&self) -> Option<&Connection> {
         self.0.ssh.as_ref().map(|ssh| &ssh.connection)
     }
 
@@ -275,8 +210,13 @@ impl Remote {
         let mut missing = Vec::new();
         let mut next = Some(path.clone());
         while let Some(directory) = next {
-            match self.look_through(&directory).await? {
-                Some(attrs) if attrs.is_dir() => break,
+            let there = match self.look_through(&directory).await {
+                // An account that may only write finds out when it does.
+                Err(e) if e.is_refusal() => break,
+                there => there?,
+            };
+            match there {
+                Some(attrs) if attrs.is_dir() || !attrs.has_kind() => break,
                 // An SFTP server says what it leads to; on this host no link is followed.
                 Some(attrs) if attrs.is_link() => {
                     let why = "it is a symbolic link, which Transport = local does not follow";
@@ -339,40 +279,16 @@ impl Remote {
 
     /// Sets attributes of a link itself (`lsetstat@openssh.com`), where the vessel can.
     pub async fn set_link(&self, link: &RemotePath, attrs: Attrs) -> Result<(), RemoteError> {
-        if !self.0.capabilities.lsetstat() {
+        if !self.capabilities().lsetstat() {
             return Ok(());
         }
         let set = self.0.lane.files().lsetstat(link.as_bytes(), attrs).await;
         set.map_err(|e| RemoteError::from_sftp(&e, format_args!("setting time or owner of the link {link}")))
     }
 
-    /// Gives a file of `size` bytes, or a link that has none, its final name, replacing whatever file has it: in one step
-    /// where the vessel can.
-    ///
-    /// Looks whether it is there then, in the same round trip: what is acknowledged must not hang on the vessel's word.
-    pub async fn rename_over(&self, from: &RemotePath, to: &RemotePath, size: Option<u64>) -> Result<(), RemoteError> {
-        let files = self.0.lane.files();
-        let is_it = |attrs: Attrs| !attrs.is_dir() && (size.is_none() || attrs.size.is_none() || attrs.size == size);
-        let is_there = |found: Option<Attrs>| found.is_some_and(is_it);
-        let (renamed, found) = if self.0.capabilities.posix_rename() {
-            // Polled in this order, so sent in this order; tokio's own would begin with either.
-            join(files.posix_rename(from.as_bytes(), to.as_bytes()), self.look(to)).await
-        } else {
-            self.remove(to).await?;
-            join(files.rename(from.as_bytes(), to.as_bytes()), self.look(to)).await
-        };
-        let what = || format!("renaming {from} to {to}");
-        renamed.map_err(|e| RemoteError::from_sftp(&e, what()))?;
-        // A vessel may have looked before it had renamed.
-        if is_there(found?) || is_there(self.look(to).await?) {
-            return Ok(());
-        }
-        Err(RemoteError::new(ErrorKind::Failed, what(), "the vessel says that it is done, but the file isn't there"))
-    }
-
     /// Free space where a path is or would be; `None` where the vessel doesn't tell.
     pub async fn space(&self, path: &RemotePath) -> Result<Option<Space>, RemoteError> {
-        if !self.0.capabilities.statvfs() {
+        if !self.capabilities().statvfs() {
             return Ok(None);
         }
         let mut at = path.clone();
@@ -438,7 +354,7 @@ impl Remote {
 
     fn shells(&self, what: &str) -> Result<&Shells, RemoteError> {
         let none = || RemoteError::new(ErrorKind::Unsupported, what, "no shell is used on this host");
-        self.0.ssh.as_ref().map(|ssh| &ssh.shells).ok_or_else(none)
+        self.0.ssh.as_ref().map(|ssh| &*ssh.shells).ok_or_else(none)
     }
 }
 

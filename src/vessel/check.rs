@@ -8,7 +8,7 @@ use crate::fault::Scope;
 use crate::local;
 use crate::names::{InstanceId, RemotePath};
 use crate::settings::{self, Assembly, Connections};
-use crate::transport::{Lane, Lead, Rank, Remote, Space, SshEnvironment};
+use crate::transport::{KnownShell, Lane, Lead, Rank, Remote, Space, SshEnvironment};
 
 /// One line of a check.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,15 +30,19 @@ pub async fn check(
     environment: &Arc<SshEnvironment>,
 ) -> Vec<Finding> {
     let mut findings = if vessel.local.is_some() { Vec::new() } else { say_way(vessel) };
-    let remote = match Remote::connect(vessel, environment, None, &Lead::alone(Rank::first(true, 0))).await {
-        Ok(remote) => remote,
-        Err(e) => {
-            findings.push(Finding::Bad(e.fault().to_string()));
-            return findings;
-        }
-    };
+    let remote =
+        match Remote::connect(vessel, environment, &KnownShell::Unknown, &Lead::alone(Rank::first(true, 0))).await {
+            Ok(remote) => remote,
+            Err(e) => {
+                findings.push(Finding::Bad(e.fault().to_string()));
+                return findings;
+            }
+        };
     if !remote.is_this_host() {
         findings.extend(check_link(&remote, vessel));
+    }
+    if let KnownShell::Unusable(why) = remote.known_shell() {
+        findings.push(Finding::Note(format!("the shell is not used: {why}")));
     }
     let mut tried: Vec<Trial> = Vec::new();
     let mut places = Vec::new();

@@ -56,6 +56,9 @@ impl Visit {
         }
         self.refuse_own_place(delivery)?;
         let assembly = self.assembly(delivery)?;
+        if delivery.state == DeliveryState::Publishing && self.was_taken(delivery, &assembly, &destination).await? {
+            return self.acknowledge(delivery, Verified::Taken, started).await;
+        }
         let last = self.last_delivered(delivery).await?;
         let prepared = if delivery.version.plan().count() > 1 || last.is_some() {
             Box::pin(self.prepare_large(delivery, &assembly, &destination, last)).await?
@@ -85,6 +88,29 @@ impl Visit {
         self.acknowledge(delivery, verified, started).await
     }
 
+    /// Whether a file that was about to get its name when the connection broke is at neither of its names: whoever waits for
+    /// files there has taken it, unless the settings say that nobody does.
+    async fn was_taken(
+        &self,
+        delivery: &Delivery,
+        assembly: &RemotePath,
+        destination: &RemotePath,
+    ) -> Result<bool, Fault> {
+        let consumed = self.vessel.directories.get(&delivery.version.directory).is_some_and(|(it, _)| it.consumed);
+        let Some(directory) = destination.parent().filter(|_| consumed) else { return Ok(false) };
+        let (before, after, above) = tokio::join!(
+            self.remote.look(assembly),
+            self.remote.look(destination),
+            self.remote.look_through(&directory)
+        );
+        match (before, after, above) {
+            // The directory is what tells it from a file system that was lost.
+            (Ok(None), Ok(None), Ok(Some(above))) => Ok(above.is_dir()),
+            (Err(e), ..) | (_, Err(e), _) | (.., Err(e)) if e.is_connection() => Err(e.fault()),
+            _ => Ok(false),
+        }
+    }
+
     /// A file of several chunks, or one of which the vessel was given (`last`) an earlier version: every round trip is small
     /// beside it, and it may have come a long way already.
     async fn prepare_large(
@@ -96,10 +122,11 @@ impl Visit {
     ) -> Result<Prepared, Fault> {
         // Announced first: further connections to a vessel far away take longer than all that is asked before the upload.
         // What may be sent as a delta needs none.
-        let is_sent_whole = self.goes_in_parts(delivery) && last.is_none();
+        let in_parts = self.goes_in_parts(delivery);
+        let is_sent_whole = in_parts && last.is_none();
         let job = is_sent_whole.then(|| self.lanes.job(delivery.version.stamp.size));
         let looking = async {
-            match self.goes_in_parts(delivery) || last.is_some() {
+            match in_parts || last.is_some() {
                 true => held(self, delivery, assembly).await,
                 false => Ok(Held::default()),
             }
@@ -123,24 +150,24 @@ impl Visit {
         let source = self.open_source(&delivery.version).await?;
         let delta = self.delta(&delivery.version, &source, &held, old.as_ref(), last).await?;
         self.outline_on_the_way(&delivery.version, &source, old.as_ref(), last);
+        let mut is_finished = false;
         let hash = if let Some(delta) = delta {
             self.apply(delivery, &source, assembly, &delta).await?
-        } else if self.goes_in_parts(delivery) {
+        } else if in_parts {
             let job = job.unwrap_or_else(|| self.lanes.job(delivery.version.stamp.size));
             PartwiseUpload::prepare(self, delivery, source.clone(), assembly.clone(), job, held).await?.run().await?
         } else {
+            is_finished = true;
             self.write_assembly(delivery, &source, assembly).await?
         };
         if !self.enter(delivery, DeliveryState::Verifying).await? {
             return Ok(Prepared::Superseded);
         }
         // Flushing takes as long as hashing, and neither minds the other.
-        let (verified, finished) =
-            tokio::join!(self.verify_and_repair(delivery, assembly, hash), self.finish(&delivery.version, assembly));
+        let finishing = async { if is_finished { Ok(()) } else { self.finish(&delivery.version, assembly).await } };
+        let (verified, finished) = tokio::join!(self.verify_and_repair(delivery, assembly, hash), finishing);
         let (verified, repaired) = verified?;
-        if repaired {
-            self.finish(&delivery.version, assembly).await?;
-        } else {
+        if !repaired {
             finished?;
         }
         self.keep_outline(&delivery.version, &source, old.as_ref(), last).await?;
@@ -180,9 +207,7 @@ impl Visit {
         } else {
             Box::pin(self.verify_and_repair(delivery, assembly, None)).await?
         };
-        if repaired {
-            self.finish(version, assembly).await?;
-        } else if self.flushes_together() && !flushed {
+        if !repaired && self.flushes_together() && !flushed {
             self.flush_together(assembly).await?;
         }
         Ok(verified)
@@ -214,6 +239,11 @@ impl Visit {
         there: Result<Option<Attrs>, RemoteError>,
     ) -> Result<Option<Verified>, Fault> {
         let version = &delivery.version;
+        let there = match there {
+            // Whoever may not look may still write.
+            Err(e) if e.is_refusal() => return Ok(None),
+            there => there,
+        };
         let Some(attrs) = self.explained(there, destination, 0).await? else { return Ok(None) };
         if attrs.is_dir() {
             return self.make_way(version, destination).await.map(|()| None);
@@ -224,6 +254,7 @@ impl Visit {
             return Ok(None);
         }
         match Box::pin(self.verify(version, destination)).await {
+            Ok(Verdict::Good(Verified::BySize | Verified::Not)) => Ok(None),
             Ok(Verdict::Good(verified)) => Ok(Some(verified)),
             Ok(Verdict::Bad(_)) => Ok(None),
             Err(fault) if self.remote.is_lost() || fault.scope > Scope::File => Err(fault),

@@ -219,7 +219,7 @@ impl<'v> Applying<'v, '_> {
         // The one that ends only with the visit.
         let lane = visit.remote.lane();
         let old = visit.explained(lane.open(&self.old, OpenFlags::READ, 0).await, &self.old, 0).await?;
-        let flags = if self.delta.joined == 0 { OpenFlags::FRESH } else { OpenFlags::WRITE };
+        let flags = if self.delta.joined == 0 { OpenFlags::FRESH } else { OpenFlags::WRITE_EXISTING };
         let new = visit.open_ours(lane, self.assembly, flags, self.size() - self.delta.joined).await?;
         let built = self.build(&old, &new).await;
         if built.is_err() && !visit.remote.is_lost() {

@@ -271,7 +271,7 @@ impl<'a> PartwiseUpload<'a> {
         let (version, source) = (self.version(), &self.source);
         let (path, flags, base) = if piece.next {
             // What lies there before the first attempt is not of this delivery, whatever its name says.
-            let flags = if start == 0 { OpenFlags::FRESH } else { OpenFlags::WRITE };
+            let flags = if start == 0 { OpenFlags::FRESH } else { OpenFlags::WRITE_EXISTING };
             (self.assembly.clone(), flags, 0)
         } else {
             self.visit.prepare_temp_dir().await?;
@@ -392,7 +392,16 @@ pub(super) async fn held(visit: &Visit, delivery: &Delivery, assembly: &RemotePa
     }
     let temp_dir = &visit.vessel.settings.temp_dir;
     let (assembled, listed) = tokio::join!(visit.remote.look(assembly), visit.remote.list(temp_dir));
-    let assembled = assembled.map_err(|e| e.fault())?.and_then(|attrs| attrs.size).unwrap_or(0);
+    let assembled = match assembled.map_err(|e| e.fault())? {
+        Some(attrs) if visit.may_resume(&delivery.version, assembly, &attrs).await.map_err(|e| e.fault())? => {
+            attrs.size.unwrap_or(0)
+        }
+        Some(_) => {
+            visit.remote.remove(assembly).await.map_err(|e| e.fault())?;
+            0
+        }
+        None => 0,
+    };
     let mut parts = Vec::new();
     for (name, attrs) in listed.map_err(|e| e.fault())? {
         if let Some(OurFile::Part { delivery: of, start }) = OurFile::parse(visit.instance, &name)

@@ -7,7 +7,7 @@ use crate::fault::Fault;
 use crate::names::RemotePath;
 use crate::records::{FileStamp, Seen, Version, VersionKind};
 use crate::rights::CopyOf;
-use crate::transport::{Attrs, OpenFlags, RemoteError, RemoteFile};
+use crate::transport::{Attrs, OpenFlags, RemoteError, RemoteFile, Renamed};
 
 impl Visit {
     /// Renames the finished and verified assembly to its destination.
@@ -19,15 +19,37 @@ impl Visit {
     ) -> Result<(), Fault> {
         let size = (version.kind == VersionKind::File).then_some(version.stamp.size);
         let renamed = self.remote.rename_over(assembly, destination, size).await;
-        self.explained(renamed, destination, 0).await?;
+        match self.explained(renamed, destination, 0).await? {
+            Renamed::There | Renamed::Unseen => {}
+            Renamed::Taken => {
+                tracing::debug!(vessel = %self.vessel.settings.name, file = %version.path, "taken at once")
+            }
+        }
         self.flush_name(destination).await
     }
 
-    /// Gives a whole assembly its mode and time, and flushes it.
+    /// Gives a whole assembly its mode and time, and flushes it. It is not opened for writing: some servers empty what is.
     pub(super) async fn finish(&self, version: &Version, assembly: &RemotePath) -> Result<(), Fault> {
-        let file = self.open_ours(self.remote.lane(), assembly, OpenFlags::WRITE_EXISTING, 0).await?;
+        let file = match self.remote.open(assembly, OpenFlags::READ, 0).await {
+            Err(e) if e.is_refusal() => return self.finish_unopened(version, assembly).await,
+            opened => self.explained(opened, assembly, 0).await?,
+        };
         let finished = self.finish_open(version, file, true).await;
         self.explained(finished, assembly, 0).await
+    }
+
+    /// The same by its path, where the vessel lets nobody read it.
+    async fn finish_unopened(&self, version: &Version, assembly: &RemotePath) -> Result<(), Fault> {
+        self.dress(version, assembly, CopyOf::File, version.mode, 0).await?;
+        let dated = Attrs { times: times(&version.stamp), ..Attrs::default() };
+        if let Err(e) = self.remote.set(assembly, dated).await {
+            self.tolerate_undressed(version, &e)?;
+        }
+        let flushed = async {
+            self.keep_odd_time(version, assembly).await?;
+            self.flush_by_command(assembly).await
+        };
+        self.explained(flushed.await, assembly, 0).await
     }
 
     /// As [`Self::finish`], for one that is open; closes it. One that isn't `alone` is flushed with others later.
@@ -37,7 +59,7 @@ impl Visit {
         file: RemoteFile,
         alone: bool,
     ) -> Result<(), RemoteError> {
-        let (path, by_sftp) = (file.path().clone(), self.remote.capabilities().fsync());
+        let (path, by_sftp) = (file.path().clone(), self.remote.fsync());
         // Apart, and first: changing the owner takes bits of the mode away, and the mode goes by what came of it.
         let mode = match version.owner {
             None => CopyOf::File.plain(version.mode),
@@ -50,11 +72,14 @@ impl Visit {
         };
         let attrs = Attrs { mode: Some(mode), times: times(&version.stamp), ..Attrs::default() };
         // A file system without modes (FAT) is no reason to keep the file back.
-        if let Err(e) = file.finish(attrs, alone && by_sftp).await? {
+        if let Err(e) = file.finish(attrs, alone && by_sftp).await?
+            && let Err(again) = self.remote.set(&path, attrs).await
+        {
+            tracing::debug!(vessel = %self.vessel.settings.name, file = %version.path, "{again}");
             tracing::warn!(vessel = %self.vessel.settings.name, file = %version.path, "{e}");
         }
         self.keep_odd_time(version, &path).await?;
-        if alone && !by_sftp { self.flush_by_command(&path).await } else { Ok(()) }
+        if alone && !(by_sftp && self.remote.fsync()) { self.flush_by_command(&path).await } else { Ok(()) }
     }
 
     /// Gives a file a time that SFTP can't carry, where the vessel has a shell that can; else says once that it can't.
@@ -100,7 +125,7 @@ impl Visit {
     }
 
     async fn flush(&self, file: &RemoteFile) -> Result<(), RemoteError> {
-        if self.remote.capabilities().fsync() { file.flush().await } else { self.flush_by_command(file.path()).await }
+        if self.remote.fsync() { file.flush().await } else { self.flush_by_command(file.path()).await }
     }
 
     /// Gives a file that was found under its final name the mode and owner that it has here by now.

@@ -14,8 +14,8 @@ use crate::fault::{Fault, Pace, Scope};
 use crate::local::Arrival;
 use crate::monitor::Event;
 use crate::records::Host;
-use crate::settings::CongestionControl;
-use crate::transport::{Capabilities, ConnectError, Lead, Rank, Remote};
+use crate::settings::{CongestionControl, Shell};
+use crate::transport::{ConnectError, KnownShell, Lead, Rank, Remote};
 
 /// The waits between connections, by what ended the last one. A vessel that can't be reached is looked for all the time,
 /// which costs a packet: a link that returns is used within seconds. Where it answers and the connection still fails,
@@ -24,6 +24,9 @@ const AWAY: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(3
 const SOON: Duration = Duration::from_secs(1);
 pub(super) const UNHURRIED: Backoff = Backoff::new(Duration::from_secs(5), Duration::from_secs(30));
 const SLOW: Backoff = Backoff::new(Duration::from_secs(30), Duration::from_secs(900));
+
+/// How long it is remembered that a vessel's shell can't be used, in milliseconds.
+const A_DAY: i64 = 24 * 60 * 60 * 1000;
 
 /// In a single run (`--once`): connections in a row that may fail.
 const ONCE_CONNECTIONS: u32 = 3;
@@ -44,8 +47,10 @@ struct Server {
     introduction: Option<String>,
     /// Until it is there for the first time, or is found to be away.
     arrival: Option<Arrival>,
-    /// What the vessel offered when something was last brought over.
-    known: Option<Capabilities>,
+    /// What is known of the vessel's shell.
+    known: KnownShell,
+    /// Since when (milliseconds since 1970) it is known that the shell can't be used.
+    refused_at: i64,
     /// Whether the last visit that brought anything over found one connection to be enough.
     narrow: bool,
 }
@@ -68,7 +73,8 @@ impl Server {
             vessel,
             complaint: None,
             introduction: None,
-            known: None,
+            known: KnownShell::Unknown,
+            refused_at: 0,
             narrow: false,
         }
     }
@@ -76,6 +82,10 @@ impl Server {
     async fn run(mut self) -> Result<(), Fault> {
         // A new start is a new chance for everything that was put off.
         self.vessel.ledger.hurry(&self.vessel.settings.name).await.map_err(|e| e.fault())?;
+        let refused = self.vessel.ledger.shell_refusal(&self.vessel.settings.name).await.map_err(|e| e.fault())?;
+        if let Some((at, why)) = refused {
+            (self.known, self.refused_at) = (KnownShell::Unusable(why), at);
+        }
         let (mut failures, mut pace, mut other) = (0, None, None);
         let stop = self.vessel.stop.clone();
         while !stop.is_cancelled() {
@@ -88,6 +98,10 @@ impl Server {
                 stop.run_until_cancelled(self.vessel.becomes_paused(false)).await;
                 (failures, self.complaint) = (0, None);
                 continue;
+            }
+            let refused_for = self.vessel.clock.now_ms() - self.refused_at;
+            if matches!(self.known, KnownShell::Unusable(_)) && !(0..A_DAY).contains(&refused_for) {
+                self.known = KnownShell::Unknown;
             }
             let (connected, coming) = match other.take() {
                 Some(remote) => (Ok(remote), Vec::new()),
@@ -150,7 +164,7 @@ impl Server {
         let Vessel { settings, environment, .. } = &self.vessel;
         let (lead, follow) = Lead::new(Rank::first(self.has_work().await, failures));
         // It ends with the connection, or those that follow would wait for ever.
-        let connecting = async move { Remote::connect(settings, environment, self.known.as_ref(), &lead).await };
+        let connecting = async move { Remote::connect(settings, environment, &self.known, &lead).await };
         if self.narrow {
             return (connecting.await, Vec::new());
         }
@@ -213,7 +227,7 @@ impl Server {
             tracing::info!(vessel = %name, "the connection fell silent and was replaced");
             return Ok(End::Replaced(remote));
         }
-        self.known = visit.remote.known().filter(|_| progress).cloned();
+        self.remember_shell(visit.remote.known_shell(), progress).await?;
         match end {
             None => Ok(End::LeftAlone),
             Some(Ok(())) => Ok(End::Done),
@@ -240,6 +254,30 @@ impl Server {
                 "it is another host or account than before; what the directories hold now is delivered to it"
             );
         }
+        Ok(())
+    }
+
+    /// Keeps what a visit has learned of the shell: what can't be used beyond this run, for a day.
+    async fn remember_shell(&mut self, learned: KnownShell, progress: bool) -> Result<(), Fault> {
+        let refusal = |known: &KnownShell| match known {
+            KnownShell::Unusable(why) => Some(why.clone()),
+            _ => None,
+        };
+        let (before, now) = (refusal(&self.known), refusal(&learned));
+        if before != now {
+            self.refused_at = self.vessel.clock.now_ms();
+        }
+        if before != now && self.vessel.settings.shell == Shell::Auto {
+            let name = &self.vessel.settings.name;
+            self.vessel.ledger.shell_refused(name, now.as_deref()).await.map_err(|e| e.fault())?;
+            if let Some(why) = now {
+                tracing::info!(vessel = %name, "the vessel's shell is not used for a day: {why}");
+            }
+        }
+        self.known = match learned {
+            KnownShell::Found(_) if !progress => KnownShell::Unknown,
+            learned => learned,
+        };
         Ok(())
     }
 

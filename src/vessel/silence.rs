@@ -44,9 +44,10 @@ pub(super) async fn another(visit: &Visit, connecting: &AtomicBool) -> Remote {
         }
         tracing::debug!(vessel = %settings.name, spare = spare.is_some(), "silent; another connection is tried");
         connecting.store(true, Ordering::Relaxed);
+        let known = visit.remote.known_shell();
         tokio::select! {
             remote = carries_again(&mut spare) => return remote,
-            connected = Remote::connect(settings, environment, visit.remote.known(), &alone) => match connected {
+            connected = Remote::connect(settings, environment, &known, &alone) => match connected {
                 Ok(remote) => return remote,
                 Err(e) => {
                     tracing::debug!(vessel = %settings.name, "no other connection: {e}");
@@ -92,7 +93,7 @@ async fn keep_ready(visit: &Visit, spare: &mut Option<Remote>) {
         let rate = now.saturating_sub(answered) as f64 / since.elapsed().as_secs_f64();
         (answered, since) = (now, Instant::now());
         if visit.lanes.is_spare_worth_it(settings, rate) {
-            match Remote::connect(settings, environment, visit.remote.known(), &Lead::spare()).await {
+            match Remote::connect(settings, environment, &visit.remote.known_shell(), &Lead::spare()).await {
                 Ok(remote) => *spare = Some(remote),
                 Err(e) => {
                     tracing::debug!(vessel = %settings.name, "no spare connection: {e}");

@@ -167,6 +167,6 @@ impl Visit {
         let Some((directory, _)) = self.vessel.directories.get(&remains.directory) else { return Ok(()) };
         let destination = self.vessel.settings.destination(&directory, &remains.path);
         let Some(parent) = destination.parent() else { return Ok(()) };
-        self.remote.remove(&parent.join(assembly_name(self.instance, remains.delivery.0))).await
+        self.remote.remove(&parent.join(assembly_name(self.instance, remains.delivery.0, remains.token))).await
     }
 }

@@ -98,7 +98,7 @@ pub(super) async fn try_place(
     stranger: InstanceId,
     refuse: Refuse<'_>,
 ) -> Result<Trial, Fault> {
-    let [probe, named] = [0, 1].map(|number| place.join(assembly_name(stranger, number)));
+    let [probe, named] = [0, 1].map(|number| place.join(assembly_name(stranger, number, Some(fastrand::u64(..)))));
     let mut trial = Trial::default();
     let outcome = try_files(remote, &probe, &named, refuse, &mut trial).await;
     for path in [&probe, &named] {
@@ -132,7 +132,7 @@ async fn try_files(
     // The same again, over what is there now.
     write(remote, probe, &mut Trial::default()).await?;
     let renamed = remote.rename_over(probe, named, None).await;
-    explained(remote, renamed, named).await
+    explained(remote, renamed, named).await.map(drop)
 }
 
 /// Writes the first piece, with all that ends a delivery's writing.

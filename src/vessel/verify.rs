@@ -7,7 +7,7 @@ use crate::digest::{Digest, FileDigests, FileHasher};
 use crate::fault::Fault;
 use crate::names::RemotePath;
 use crate::records::{Verified, Version};
-use crate::transport::{HashTool, OpenFlags, RemoteError};
+use crate::transport::{Attrs, HashTool, OpenFlags, RemoteError};
 
 /// Reads in flight when a file is read back.
 const READS: usize = 16;
@@ -73,16 +73,36 @@ impl Visit {
     }
 
     async fn read_back(&self, version: &Version, wanted: &Digest, path: &RemotePath) -> Result<Verdict, Fault> {
-        let digests = self.digests_of(version, path).await.map_err(|e| e.fault())?;
+        let digests = match self.digests_of(version, path).await {
+            Err(e) if e.is_refusal() => return self.compare_sizes(version, path).await,
+            digests => digests.map_err(|e| e.fault())?,
+        };
         if digests.file == *wanted {
             return Ok(Verdict::Good(Verified::ByReadBack));
         }
         Ok(Verdict::Bad(differing(&self.chunk_digests(version, wanted).await?, &digests.chunks)))
     }
 
+    /// All that is left for an account that may write and not read.
+    async fn compare_sizes(&self, version: &Version, path: &RemotePath) -> Result<Verdict, Fault> {
+        match self.remote.look(path).await {
+            Ok(Some(Attrs { size: Some(size), .. })) if size == version.stamp.size => {
+                Ok(Verdict::Good(Verified::BySize))
+            }
+            Ok(Some(Attrs { size: None, .. })) => Ok(Verdict::Good(Verified::Not)),
+            Ok(_) => Ok(Verdict::Bad((0..version.plan().count()).collect())),
+            Err(e) if e.is_refusal() => Ok(Verdict::Good(Verified::Not)),
+            Err(e) => Err(e.fault()),
+        }
+    }
+
     async fn digests_of(&self, version: &Version, path: &RemotePath) -> Result<FileDigests, RemoteError> {
         let file = self.remote.open(path, OpenFlags::READ, 0).await?;
-        let longer = file.attrs().await?.size.is_some_and(|size| size > version.stamp.size);
+        let longer = match file.attrs().await {
+            Err(e) if e.is_refusal() => self.remote.look(path).await.ok().flatten().and_then(|attrs| attrs.size),
+            attrs => attrs?.size,
+        };
+        let longer = longer.is_some_and(|size| size > version.stamp.size);
         let per_read = self.remote.capabilities().bytes_per_read();
         let mut hasher = FileHasher::new(version.chunk_size);
         let size = version.stamp.size;

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use tokio::sync::{Mutex, OnceCell};
 use tokio_util::sync::CancellationToken;
@@ -25,6 +25,9 @@ use crate::transport::{Attrs, ErrorKind, Lane, OpenFlags, Remote, RemoteError, R
 /// Who has sent so many bytes has begun in earnest: the servers and shells of many vessels on one host start in turn.
 const UNDER_WAY: u64 = 8 << 20;
 
+/// The mode of a file that is being put together.
+const OURS: u32 = 0o600;
+
 /// One connection, and what was found out or made on it.
 pub(super) struct Visit {
     pub(super) vessel: Vessel,
@@ -36,6 +39,8 @@ pub(super) struct Visit {
     pub(super) large_upload: Mutex<()>,
     /// Cancelled when the visit is about to end: no more bytes of large files go out.
     pub(super) resting: CancellationToken,
+    /// Whether the vessel was found to take a file only as one stream from its start to its end.
+    pub(super) streams_only: AtomicBool,
     /// Bytes of files that were sent in this visit: with any, it was not in vain, however it ends.
     sent: AtomicU64,
     /// Others that read the same wait for this vessel until it has begun to.
@@ -57,6 +62,7 @@ impl Visit {
             remote,
             large_upload: Mutex::new(()),
             resting: CancellationToken::new(),
+            streams_only: AtomicBool::new(false),
             sent: AtomicU64::new(0),
             arrival: std::sync::Mutex::new(arrival),
             temp_dir: Mutex::new(false),
@@ -81,7 +87,7 @@ impl Visit {
     /// Where a file is put together: beside its destination, whatever file system that is on, for the rename that ends the
     /// delivery must be one step.
     pub(super) fn assembly(&self, delivery: &Delivery) -> Result<RemotePath, Fault> {
-        let name = assembly_name(self.instance, delivery.id.0);
+        let name = assembly_name(self.instance, delivery.id.0, delivery.token);
         let destination = self.destination(&delivery.version)?;
         Ok(destination.parent().map_or_else(|| RemotePath::new(name.as_str()), |dir| dir.join(&name)))
     }
@@ -116,7 +122,7 @@ impl Visit {
         self.made_dirs.lock().await.retain(|made, _| made != directory && !made.as_bytes().starts_with(&below));
     }
 
-    /// Opens a file of ours for writing, on a lane.
+    /// Opens a file of ours for writing, on a lane; with [`OpenFlags::FRESH`], a new one.
     ///
     /// An earlier attempt may have given it the source's mode already, which need not let its owner write. And a directory
     /// that is gone (cleaned up by the vessel's system) is made anew by the next attempt.
@@ -127,20 +133,78 @@ impl Visit {
         flags: OpenFlags,
         needed: u64,
     ) -> Result<RemoteFile, Fault> {
-        const OURS: u32 = 0o600;
-        let opened = match lane.open(path, flags, OURS).await {
-            Err(e) if e.kind == ErrorKind::Denied => {
-                // When this fails too, what counts is that the file can't be opened.
-                let _ = self.remote.set(path, Attrs { mode: Some(OURS), ..Attrs::default() }).await;
-                lane.open(path, flags, OURS).await
-            }
-            opened => opened,
+        let opened = match flags {
+            OpenFlags::FRESH => self.open_new(lane, path).await,
+            flags => self.open_there(lane, path, flags).await,
         };
         if opened.as_ref().is_err_and(RemoteError::is_not_found) {
             *self.temp_dir.lock().await = false;
             self.made_dirs.lock().await.clear();
         }
         self.explained(opened, path, needed).await
+    }
+
+    pub(super) async fn open_there(
+        &self,
+        lane: &Lane,
+        path: &RemotePath,
+        flags: OpenFlags,
+    ) -> Result<RemoteFile, RemoteError> {
+        match lane.open(path, flags, OURS).await {
+            Err(e) if e.kind == ErrorKind::Denied => {
+                // When this fails too, what counts is that the file can't be opened.
+                let _ = self.remote.set(path, Attrs { mode: Some(OURS), ..Attrs::default() }).await;
+                lane.open(path, flags, OURS).await
+            }
+            opened => opened,
+        }
+    }
+
+    /// Opens a file that is not there yet. What is there nevertheless is removed first, never written to: it may be a link
+    /// that somebody planted, or a file with another's rights.
+    async fn open_new(&self, lane: &Lane, path: &RemotePath) -> Result<RemoteFile, RemoteError> {
+        match lane.open(path, OpenFlags::NEW, OURS).await {
+            Err(e) if !e.is_connection() && !e.is_not_found() => {}
+            opened => return opened,
+        }
+        // When this fails, what counts is that the file can't be opened.
+        let _ = self.remote.remove(path).await;
+        match lane.open(path, OpenFlags::NEW, OURS).await {
+            // Nothing is there: a server that doesn't know how to open only what is new.
+            Err(e) if !e.is_connection() && matches!(self.remote.look(path).await, Ok(None)) => {
+                tracing::debug!("opened without O_EXCL: {e}");
+                lane.open(path, OpenFlags::FRESH, OURS).await
+            }
+            opened => opened,
+        }
+    }
+
+    /// Whether a file that an earlier attempt left may be written to. Where others can write to its directory, somebody may
+    /// have put a link to another file in its place.
+    pub(super) async fn may_resume(
+        &self,
+        version: &Version,
+        path: &RemotePath,
+        attrs: &Attrs,
+    ) -> Result<bool, RemoteError> {
+        let mode_is_ours = attrs.mode.is_none_or(|mode| [OURS, version.mode & 0o7777].contains(&(mode & 0o7777)));
+        if (attrs.has_kind() && !attrs.is_file()) || !mode_is_ours {
+            return Ok(false);
+        }
+        let directory = path.parent().unwrap_or_else(|| RemotePath::new("."));
+        let shared = match self.remote.look_through(&directory).await {
+            Ok(there) => there.and_then(|attrs| attrs.mode).is_some_and(|mode| mode & 0o022 != 0),
+            Err(e) if e.is_connection() => return Err(e),
+            Err(_) => false,
+        };
+        if !shared {
+            return Ok(true);
+        }
+        match self.remote.links(path).await {
+            Ok(links) => Ok(links == 1),
+            Err(e) if e.is_connection() => Err(e),
+            Err(_) => Ok(false),
+        }
     }
 
     /// Finds out why a write failed, where the vessel said no more than that.

@@ -104,8 +104,8 @@ pub(super) async fn reconcile(
         // What waits longest goes first to a vessel that was added. A size below 0 is one with its highest bit set: see
         // `signed`.
         sqlx::query(
-            "INSERT INTO delivery (version, vessel, large, state, due_at, place)
-             SELECT v.id, n.value, v.size < 0 OR v.size > v.chunk_size, 'pending', min(v.admitted_at, ?4),
+            "INSERT INTO delivery (version, vessel, large, state, due_at, token, place)
+             SELECT v.id, n.value, v.size < 0 OR v.size > v.chunk_size, 'pending', min(v.admitted_at, ?4), random(),
                  coalesce((SELECT number FROM place p WHERE p.vessel = n.value AND p.directory = ?3), 0)
              FROM json_each(?1) i CROSS JOIN version v ON v.id = i.value CROSS JOIN json_each(?2) n
              WHERE v.forgotten_at IS NULL

@@ -23,6 +23,10 @@ pub(super) fn rel_path(row: &SqliteRow) -> Result<RelPath> {
     RelPath::new(row.try_get::<Vec<u8>, _>("path")?).map_err(corrupt)
 }
 
+pub(super) fn token(row: &SqliteRow) -> Result<Option<u64>> {
+    Ok(row.try_get::<Option<i64>, _>("token")?.map(i64::cast_unsigned))
+}
+
 pub(super) fn directory(row: &SqliteRow) -> Result<DirectoryName> {
     Ok(DirectoryName::new(row.try_get("directory")?))
 }

@@ -322,7 +322,7 @@ impl Store for Sqlite {
 
     async fn remains(&self, vessel: &VesselName, after: DeliveryId, limit: u32) -> Result<Vec<Remains>> {
         let rows = sqlx::query(
-            "SELECT d.id AS delivery, v.id AS version, v.directory, v.path
+            "SELECT d.id AS delivery, d.token, v.id AS version, v.directory, v.path
              FROM delivery d JOIN version v ON v.id = d.version
              WHERE d.vessel = ? AND d.state = 'superseded' AND d.touched = 1 AND d.id > ?
              ORDER BY d.id LIMIT ?",
@@ -338,6 +338,7 @@ impl Store for Sqlite {
                 version: VersionId(Row::try_get(row, "version")?),
                 directory: rows::directory(row)?,
                 path: rows::rel_path(row)?,
+                token: rows::token(row)?,
             })
         };
         rows.iter().map(remains).collect()

@@ -179,8 +179,8 @@ pub(super) async fn insert(
     // The only writer, and numbers that are given in turn: these are the last ones.
     // A size below 0 is one with its highest bit set: see `signed`.
     sqlx::query(
-        "INSERT INTO delivery (version, vessel, large, state, due_at, place)
-         SELECT v.id, vessel.value, v.size < 0 OR v.size > v.chunk_size, 'pending', ?1,
+        "INSERT INTO delivery (version, vessel, large, state, due_at, token, place)
+         SELECT v.id, vessel.value, v.size < 0 OR v.size > v.chunk_size, 'pending', ?1, random(),
              coalesce((SELECT number FROM place p WHERE p.vessel = vessel.value AND p.directory = v.directory), 0)
          FROM version v CROSS JOIN json_each(?2) vessel WHERE v.id > ?3 ORDER BY v.id, vessel.key",
     )

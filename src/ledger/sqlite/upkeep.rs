@@ -6,7 +6,7 @@ use sqlx::{Row, Sqlite as Db, SqlitePool, Transaction};
 
 use super::{Result, Sqlite, json, rows};
 use crate::ledger::{Retiree, Step, Upkeep};
-use crate::names::{DirectoryName, RelPath};
+use crate::names::{DirectoryName, RelPath, VesselName};
 use crate::records::VersionId;
 
 /// Versions that are gone through in one step.
@@ -18,6 +18,26 @@ const WORTH_A_VACUUM: i64 = 4096;
 
 #[async_trait]
 impl Upkeep for Sqlite {
+    async fn shell_refused(&self, vessel: &VesselName, why: Option<&str>) -> Result<()> {
+        sqlx::query(
+            "INSERT INTO vessel (name, shell_refused_at, shell_refusal) VALUES (?1, iif(?2 IS NULL, NULL, ?3), ?2)
+             ON CONFLICT (name) DO UPDATE SET shell_refused_at = iif(?2 IS NULL, NULL, ?3), shell_refusal = ?2",
+        )
+        .bind(vessel.as_str())
+        .bind(why)
+        .bind(self.now())
+        .execute(&self.writer)
+        .await?;
+        Ok(())
+    }
+
+    async fn shell_refusal(&self, vessel: &VesselName) -> Result<Option<(i64, String)>> {
+        let select =
+            "SELECT shell_refused_at, shell_refusal FROM vessel WHERE name = ? AND shell_refused_at IS NOT NULL";
+        let row = sqlx::query(select).bind(vessel.as_str()).fetch_optional(&self.readers).await?;
+        row.map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).transpose()
+    }
+
     async fn moved_to(&self, names: &[(VersionId, RelPath)]) -> Result<()> {
         let mut transaction = self.writer.begin().await?;
         for (version, path) in names {

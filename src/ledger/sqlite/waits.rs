@@ -18,7 +18,7 @@ const SMALL_STEP: i64 = 100;
 macro_rules! due_columns {
     () => {
         concat!(
-            "SELECT d.id AS delivery, d.state, d.failures, d.place, d.seen_size, d.seen_mtime, ",
+            "SELECT d.id AS delivery, d.state, d.failures, d.token, d.place, d.seen_size, d.seen_mtime, ",
             super::store::version_columns!()
         )
     };
@@ -52,6 +52,7 @@ pub(super) async fn next_due(
             version: rows::version(row)?,
             state: rows::state(row)?,
             failures: Row::try_get(row, "failures")?,
+            token: rows::token(row)?,
             place: PlaceNumber(Row::try_get(row, "place")?),
             seen: rows::seen(row)?,
         })

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::wire;
+use crate::transport::excerpt::excerpt;
 
 /// Why a request failed.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -19,7 +20,7 @@ pub enum SftpError {
     #[error("{0}")]
     Lost(String),
     /// The vessel didn't answer in time.
-    #[error("no answer for {:.0} s", .0.as_secs_f64())]
+    #[error("no answer for {:.0} s (`Timeout` sets how long is waited)", .0.as_secs_f64())]
     Silent(Duration),
     /// What came was no SFTP.
     #[error("the vessel sent something that is no SFTP")]
@@ -44,7 +45,12 @@ impl SftpError {
 
     /// Whether the vessel said that there is no such file.
     pub fn is_not_found(&self) -> bool {
-        matches!(self, Self::Status { code: 2, .. })
+        match self {
+            // 10: SSH_FX_NO_SUCH_PATH of later drafts, which some servers use.
+            Self::Status { code: 2 | 10, .. } => true,
+            Self::Status { code: 4, message } => message.to_ascii_lowercase().contains("no such file"),
+            _ => false,
+        }
     }
 }
 
@@ -56,7 +62,16 @@ fn status_text(code: u32, message: &str) -> String {
         4 => "failure",
         5 => "bad message",
         8 => "not supported",
-        _ => return format!("status {code} {message:?}"),
+        10 => "no such path",
+        11 => "file exists already",
+        12 => "write-protected",
+        14 => "no space left on the file system",
+        15 => "quota exceeded",
+        _ => return format!("status {code} \"{}\"", excerpt(message)),
     };
-    if message.is_empty() || message.eq_ignore_ascii_case(name) { name.into() } else { format!("{name} ({message:?})") }
+    if message.is_empty() || message.eq_ignore_ascii_case(name) {
+        name.into()
+    } else {
+        format!("{name} (\"{}\")", excerpt(message))
+    }
 }

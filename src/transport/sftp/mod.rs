@@ -12,6 +12,7 @@ mod wire;
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
@@ -34,6 +35,26 @@ pub struct Handle(Bytes, #[expect(dead_code, reason = "counted until it is dropp
 pub struct Sftp {
     session: Session,
     handles: Arc<Handles>,
+    /// Whether it announces what it then refuses to do.
+    refuses: Arc<Refuses>,
+}
+
+/// What a vessel announced and refused as unknown.
+#[derive(Debug, Default)]
+struct Refuses {
+    fsync: AtomicBool,
+    posix_rename: AtomicBool,
+}
+
+/// The status of a request that the vessel doesn't know.
+const UNSUPPORTED: u32 = 8;
+
+fn note_refusal<T>(outcome: &Result<T, SftpError>, refuses: &AtomicBool) -> bool {
+    let refused = matches!(outcome, Err(SftpError::Status { code: UNSUPPORTED, .. }));
+    if refused {
+        refuses.store(true, Ordering::Relaxed);
+    }
+    refused
 }
 
 /// How often opening a file is tried again with fewer open beside it.
@@ -79,7 +100,17 @@ impl Sftp {
         steady: bool,
     ) -> Result<(Self, HashMap<String, String>), SftpError> {
         let (session, extensions) = Session::start(channel, timeouts, steady).await?;
-        Ok((Self { session, handles: Arc::default() }, extensions))
+        Ok((Self { session, handles: Arc::default(), refuses: Arc::default() }, extensions))
+    }
+
+    /// Whether the vessel refused to flush a file, though it announced that it can.
+    pub fn refuses_fsync(&self) -> bool {
+        self.refuses.fsync.load(Ordering::Relaxed)
+    }
+
+    /// Whether the vessel refused to rename over a file, though it announced that it can.
+    pub fn refuses_posix_rename(&self) -> bool {
+        self.refuses.posix_rename.load(Ordering::Relaxed)
     }
 
     /// Whether the session has ended.
@@ -221,7 +252,11 @@ impl Sftp {
         let closed = send(kind::CLOSE, &on_handle).await?;
         let set = status(set.wait().await?);
         let flushed = match flushed {
-            Some(flushed) => status(flushed.wait().await?),
+            Some(flushed) => {
+                let flushed = status(flushed.wait().await?);
+                // Announced and then refused: no reason to hold the file back.
+                if note_refusal(&flushed, &self.refuses.fsync) { Ok(()) } else { flushed }
+            }
             None => Ok(()),
         };
         Ok((set, flushed.and(status(closed.wait().await?))))
@@ -345,12 +380,15 @@ impl Sftp {
 
     /// Renames over whatever has the new name (`posix-rename@openssh.com`).
     pub async fn posix_rename(&self, from: &[u8], to: &[u8]) -> Result<(), SftpError> {
-        status(self.extended("posix-rename@openssh.com", |out| put_two(out, from, to)).await?)
+        let renamed = status(self.extended("posix-rename@openssh.com", |out| put_two(out, from, to)).await?);
+        note_refusal(&renamed, &self.refuses.posix_rename);
+        renamed
     }
 
     /// Flushes an open file to the vessel's disk (`fsync@openssh.com`).
     pub async fn fsync(&self, handle: &Handle) -> Result<(), SftpError> {
-        status(self.extended("fsync@openssh.com", |out| put_string(out, &handle.0)).await?)
+        let flushed = status(self.extended("fsync@openssh.com", |out| put_string(out, &handle.0)).await?);
+        if note_refusal(&flushed, &self.refuses.fsync) { Ok(()) } else { flushed }
     }
 
     /// Free space where a path is (`statvfs@openssh.com`).
@@ -387,7 +425,8 @@ impl Sftp {
         let outcome = loop {
             let coming = std::mem::replace(&mut next, send(kind::READDIR).await?);
             match coming.wait().await? {
-                Reply::Names(names) if names.is_empty() => break Err(SftpError::Garbled),
+                // Some servers say so that the listing is at its end.
+                Reply::Names(names) if names.is_empty() => break Ok(()),
                 Reply::Names(names) => {
                     returned += names.len();
                     let real = names.into_iter().filter(|(name, _)| *name != b"."[..] && *name != b".."[..]);

@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use super::SftpError;
 use super::window::{InFlight, Window};
 use super::wire::{self, Reader, Reply, kind};
-use crate::text::excerpt;
+use crate::transport::excerpt::excerpt;
 
 /// Requests queued for the writer; each holds its payload, which the [`Window`] bounds.
 const QUEUE: usize = 64;
@@ -27,6 +27,9 @@ const GATHER: usize = 32 * 1024;
 const LARGEST_WRITE: u64 = 256 * 1024;
 /// No link is taken to be slower than this, in bytes per second, when it is judged whether an answer is overdue.
 const SLOWEST: u64 = 4 * 1024;
+
+/// Most of what the vessel complains of that is kept, in bytes.
+const MOST_COMPLAINT: usize = 4096;
 
 /// After so long without anything moving, and so many round trips, a link may be down.
 const SILENCE: Duration = Duration::from_secs(2);
@@ -215,6 +218,7 @@ impl Session {
         let mut init = BytesMut::from(&[0, 0, 0, 5, kind::INIT][..]);
         init.extend_from_slice(&3u32.to_be_bytes());
         let mut arrived = BytesMut::new();
+        let mut complaint = Vec::new();
         let greeting = async {
             writer
                 .data_bytes(init.freeze())
@@ -229,9 +233,12 @@ impl Session {
                 match reader.wait().await {
                     Some(ChannelMsg::Data { data }) => arrived.extend_from_slice(&data),
                     Some(ChannelMsg::Failure) => return Err(SftpError::Lost("the subsystem is refused".into())),
-                    Some(ChannelMsg::Eof | ChannelMsg::Close) | None => {
-                        return Err(SftpError::Lost("the vessel closed the SFTP channel before it had begun".into()));
+                    Some(ChannelMsg::ExtendedData { data, .. }) if complaint.len() < MOST_COMPLAINT => {
+                        complaint.extend_from_slice(&data);
                     }
+                    // What went wrong may come after the end of its output.
+                    Some(ChannelMsg::Eof) => {}
+                    Some(ChannelMsg::Close) | None => return Err(ended_early(&arrived, &complaint)),
                     Some(_) => {}
                 }
             }
@@ -346,6 +353,14 @@ impl Session {
     pub(crate) fn answered_bytes(&self) -> u64 {
         self.shared.window.answered_bytes()
     }
+}
+
+/// Why SFTP did not begin, in the vessel's own words where it has any.
+fn ended_early(output: &[u8], complaint: &[u8]) -> SftpError {
+    let words = if complaint.is_empty() { output } else { complaint };
+    let words = excerpt(&String::from_utf8_lossy(words));
+    let ended = "the vessel closed the SFTP channel before it had begun";
+    SftpError::Lost(if words.is_empty() { ended.into() } else { format!("{ended}; it says: {words}") })
 }
 
 /// What came in place of a greeting. It often says by itself why there is none: an account whose shell is `nologin`, or a

@@ -55,6 +55,8 @@ impl OpenFlags {
     pub const FRESH: Self = Self(0x02 | 0x08 | 0x10);
     /// For writing an existing file.
     pub const WRITE_EXISTING: Self = Self(0x02);
+    /// For writing a file that must not be there yet, not even as a link.
+    pub const NEW: Self = Self(0x02 | 0x08 | 0x20);
 }
 
 /// What a vessel says of a file, or is told to set; only what is `Some` counts.
@@ -75,6 +77,11 @@ impl Attrs {
 
     fn has_type(&self, of: u32) -> bool {
         self.mode.is_some_and(|mode| mode & Self::FILE_TYPE == of)
+    }
+
+    /// Whether the vessel says what kind of thing it is; some leave that out.
+    pub fn has_kind(&self) -> bool {
+        self.mode.is_some_and(|mode| mode & Self::FILE_TYPE != 0)
     }
 
     /// Whether it is a directory.

@@ -15,6 +15,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
 use super::SshEnvironment;
+use super::algorithms::{in_words, key_exchanges};
 use super::auth::{Login, Refused};
 use super::congestion;
 use super::doorkeeper::{Doorkeeper, SharedNotes};
@@ -93,6 +94,16 @@ impl Connection {
         // What became of a hop is why the connection through it ended.
         let hop = self.hops.iter().find_map(|hop| Some(format!("{}: {}", hop.station.place(), ended(hop)?)));
         hop.or_else(|| ended(&self.vessel))
+    }
+
+    /// What the vessel said before the login.
+    pub(crate) fn banner(&self) -> Option<String> {
+        self.vessel.notes.lock().banner.clone()
+    }
+
+    /// Whether the vessel ended it, with a word.
+    pub(crate) fn was_hung_up(&self) -> bool {
+        self.vessel.notes.lock().hung_up
     }
 
     /// The cipher in use.
@@ -254,7 +265,7 @@ impl Session {
                 }
                 Ok((Self { station, handle: Arc::new(handle), notes }, admission))
             }
-            Ok(Err(Refused::Login { why, remedy })) => Err(login_refused(&station, why, remedy)),
+            Ok(Err(Refused::Login { why, remedy })) => Err(login_refused(&station, with_banner(why, &notes), remedy)),
             // Who hangs up by himself has had enough of our keys; a link that is cut has not.
             Ok(Err(Refused::Broken(why))) if notes.lock().hung_up => {
                 let remedy = format!("name the one right key as {}", station.key_setting("IdentityFile"));
@@ -334,7 +345,7 @@ async fn speak<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
         Ok(Ok(handle)) => Ok(handle),
         Ok(Err(e)) => {
             let refused = notes.lock().refused.take();
-            Err(refused.unwrap_or_else(|| failed(with_note(e.to_string(), &notes))))
+            Err(refused.unwrap_or_else(|| failed(with_note(in_words(&e), &notes))))
         }
         Err(_) => Err(failed(format!("no SSH greeting within {deadline:?}"))),
     }
@@ -346,6 +357,14 @@ fn login_refused(station: &Station, why: String, remedy: String) -> ConnectError
 
 fn handshake(station: &Station, why: String) -> ConnectError {
     ConnectError::Handshake { place: station.place(), why }
+}
+
+/// Adds what the vessel said before the login.
+fn with_banner(why: String, notes: &SharedNotes) -> String {
+    match &notes.lock().banner {
+        Some(banner) => format!("{why}; it says: {banner}"),
+        None => why,
+    }
 }
 
 /// Adds what the library told only its handler.
@@ -435,6 +454,7 @@ fn config(station: &Station, host_keys: Option<&HostKeys>) -> Config {
             } else {
                 &[compression::NONE, compression::ZLIB_LEGACY]
             }),
+            kex: key_exchanges().into(),
             key: key.into(),
             host_key_certificates: certificates.into(),
             ..Preferred::DEFAULT

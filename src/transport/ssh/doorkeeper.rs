@@ -10,8 +10,8 @@ use russh::keys::ssh_key::PublicKey;
 
 use super::congestion::Congestion;
 use super::host_key::{HostKeys, SeenKey};
-use crate::text::excerpt;
 use crate::transport::ConnectError;
+use crate::transport::excerpt::excerpt;
 use crate::transport::known_hosts;
 
 /// What came up during a connection's life that a message will want to say.
@@ -27,6 +27,8 @@ pub(super) struct Notes {
     pub(super) ended: Option<String>,
     /// Whether it was the vessel that ended it, with a word.
     pub(super) hung_up: bool,
+    /// What the vessel said before the login.
+    pub(super) banner: Option<String>,
     /// The cipher in use.
     pub(super) cipher: Option<String>,
     /// Whether it compresses what is sent.
@@ -96,6 +98,11 @@ impl Handler for Doorkeeper {
         let mut notes = self.notes.lock();
         notes.cipher = Some(names.cipher.as_ref().to_string());
         notes.compression = !matches!(names.client_compression, Compression::None);
+        Ok(())
+    }
+
+    async fn auth_banner(&mut self, banner: &str, _: &mut Session) -> Result<(), Self::Error> {
+        self.notes.lock().banner = Some(excerpt(banner)).filter(|text| !text.is_empty());
         Ok(())
     }
 

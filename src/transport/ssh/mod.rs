@@ -3,6 +3,7 @@
 //! [`Connection`] opens channels; what is done on them stands elsewhere.
 
 mod agent;
+mod algorithms;
 mod auth;
 mod certificate;
 mod congestion;
@@ -19,8 +20,8 @@ mod turn;
 pub(crate) use connection::Connection;
 pub use connection::see_host_key;
 pub use host_key::{HostKeys, SeenKey, Standing};
+pub(crate) use login_limit::{Admission, StartTurn, Starts};
 pub use login_limit::{LoginLimit, Rank};
-pub(crate) use login_limit::{StartTurn, Starts};
 pub use station::Station;
 pub(crate) use station::place;
 pub(crate) use turn::Turn;

@@ -7,7 +7,7 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
@@ -19,6 +19,7 @@ pub(super) struct Prompt<S> {
     stream: S,
     hasten: fn(&S),
     spoken: Spoken,
+    greeting: Greeting,
 }
 
 /// Whether the other end has said anything yet.
@@ -35,13 +36,13 @@ impl Prompt<TcpStream> {
     pub(super) fn tcp(stream: TcpStream) -> Self {
         // Only a wish: without it everything works, later.
         let hasten = |stream: &TcpStream| drop(socket2::SockRef::from(stream).set_tcp_quickack(true));
-        Self { stream, hasten, spoken: Spoken::default() }
+        Self { stream, hasten, spoken: Spoken::default(), greeting: Greeting::default() }
     }
 }
 
 impl<S> Prompt<S> {
     pub(super) fn through_hop(stream: S) -> Self {
-        Self { stream, hasten: |_| (), spoken: Spoken::default() }
+        Self { stream, hasten: |_| (), spoken: Spoken::default(), greeting: Greeting::default() }
     }
 
     pub(super) fn spoken(&self) -> Spoken {
@@ -51,15 +52,79 @@ impl<S> Prompt<S> {
 
 impl<S: AsyncRead + Unpin> AsyncRead for Prompt<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let before = buf.filled().len();
-        let read = Pin::new(&mut self.stream).poll_read(cx, buf);
-        if read.is_ready() {
-            if buf.filled().len() > before {
-                self.spoken.0.store(true, Ordering::Relaxed);
+        let this = &mut *self;
+        loop {
+            if this.greeting.serve(buf) {
+                return Poll::Ready(Ok(()));
             }
-            (self.hasten)(&self.stream);
+            if this.greeting.over {
+                let before = buf.filled().len();
+                let read = Pin::new(&mut this.stream).poll_read(cx, buf);
+                if read.is_ready() {
+                    if buf.filled().len() > before {
+                        this.spoken.0.store(true, Ordering::Relaxed);
+                    }
+                    (this.hasten)(&this.stream);
+                }
+                return read;
+            }
+            let mut bytes = [0; 512];
+            let mut piece = ReadBuf::new(&mut bytes);
+            let read = Pin::new(&mut this.stream).poll_read(cx, &mut piece);
+            if read.is_ready() {
+                (this.hasten)(&this.stream);
+            }
+            ready!(read)?;
+            if piece.filled().is_empty() {
+                return Poll::Ready(Ok(()));
+            }
+            this.spoken.0.store(true, Ordering::Relaxed);
+            this.greeting.hear(piece.filled())?;
         }
-        read
+    }
+}
+
+/// What a server says before its version, which may be any number of lines (RFC 4253, 4.2). The library takes few, and
+/// short ones.
+#[derive(Default)]
+struct Greeting {
+    /// What was heard and not handed on.
+    heard: Vec<u8>,
+    skipped: usize,
+    /// Whether the version was reached: all that follows is the library's.
+    over: bool,
+}
+
+/// Most that is listened to before the version, in bytes.
+const MOST_GREETING: usize = 256 << 10;
+
+impl Greeting {
+    /// Drops whole lines until one is the version.
+    fn hear(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.heard.extend_from_slice(bytes);
+        while let Some(end) = self.heard.iter().position(|byte| *byte == b'\n') {
+            if self.heard.starts_with(b"SSH-") {
+                self.over = true;
+                return Ok(());
+            }
+            self.skipped += end + 1;
+            self.heard.drain(..=end);
+        }
+        if self.skipped + self.heard.len() > MOST_GREETING {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "it says much, and not that it speaks SSH"));
+        }
+        Ok(())
+    }
+
+    /// Hands on what was heard from the version on; whether there was anything.
+    fn serve(&mut self, to: &mut ReadBuf<'_>) -> bool {
+        if !self.over || self.heard.is_empty() {
+            return false;
+        }
+        let length = self.heard.len().min(to.remaining());
+        to.put_slice(&self.heard[..length]);
+        self.heard.drain(..length);
+        true
     }
 }
 
@@ -86,5 +151,32 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Prompt<S> {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::AsyncReadExt;
+
+    async fn heard(said: &[u8]) -> io::Result<Vec<u8>> {
+        let mut all = Vec::new();
+        Prompt::through_hop(said).read_to_end(&mut all).await?;
+        Ok(all)
+    }
+
+    #[tokio::test]
+    async fn lines_before_the_version_are_passed_over() {
+        let long = "x".repeat(400);
+        for greeting in ["", "\n", "\r\n", &"Authorized use only\r\n".repeat(30), &format!("{long}\n\n"), "SSH\n"] {
+            let said = format!("{greeting}SSH-2.0-x\r\nabc\0\n");
+            assert_eq!(heard(said.as_bytes()).await.unwrap(), b"SSH-2.0-x\r\nabc\0\n", "{greeting:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_never_speaks_ssh_is_given_up() {
+        assert!(heard(&b"HTTP\n".repeat(MOST_GREETING)).await.is_err());
+        assert!(heard(&vec![b'x'; 2 * MOST_GREETING]).await.is_err());
     }
 }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use bytes::{BufMut, Bytes, BytesMut};
 use contentmonster::embedded_vessel::{Fate, Fates, Request};
 use contentmonster::settings::{Environment, Settings};
-use contentmonster::transport::{ConnectError, Lead, LoginLimit, Rank, Remote, SshEnvironment};
+use contentmonster::transport::{ConnectError, KnownShell, Lead, LoginLimit, Rank, Remote, SshEnvironment};
 
 use super::bay::{Bay, Berth};
 use super::policy::Tally;
@@ -75,7 +75,7 @@ async fn connect(port: u16) -> ConnectError {
     };
     let vessel = Arc::new(settings.vessels[0].clone());
     let started = Instant::now();
-    let refused = Remote::connect(&vessel, &Arc::new(ssh), None, &Lead::alone(Rank::first(true, 0)))
+    let refused = Remote::connect(&vessel, &Arc::new(ssh), &KnownShell::Unknown, &Lead::alone(Rank::first(true, 0)))
         .await
         .err()
         .expect("that is no vessel");

@@ -1,0 +1,218 @@
+//! How a vessel is connected to: SFTP first, and its shell asked for beside it.
+
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::task::Poll;
+use std::time::Duration;
+
+use futures_util::future::{Either, join3, ready};
+use tokio_util::task::AbortOnDropHandle;
+
+use super::capabilities::Capabilities;
+use super::disk::Disk;
+use super::error::{ConnectError, RemoteError};
+use super::exec::Shells;
+use super::known::{self, Answer, KnownShell};
+use super::lane::Lane;
+use super::remote::{Inner, Remote, Ssh};
+use super::ssh::{Admission, Connection, Lead, SshEnvironment, Turn, place};
+use crate::settings::{self, Vessel};
+
+/// A shell that is being asked for.
+type Asking = AbortOnDropHandle<Answer>;
+
+impl Remote {
+    /// Connects, logs in, starts SFTP and finds out what the vessel offers. The shell is asked for at the same time and
+    /// waited for a moment; it is used from when it has answered. What is known of it from an earlier connection is not
+    /// waited for: round trips and processes, half a second on a long path. It is found out all the same, and the
+    /// connection ends if it has changed. For a target on this host, looks whether it is there. `lead` is told how far it
+    /// has come.
+    ///
+    /// Where asking for a shell ends the connection, another one is made that goes without.
+    ///
+    /// # Errors
+    /// [`ConnectError`]: what failed, and what a person can do.
+    pub async fn connect(
+        vessel: &Arc<Vessel>,
+        environment: &Arc<SshEnvironment>,
+        known: &KnownShell,
+        lead: &Lead,
+    ) -> Result<Self, ConnectError> {
+        if let Some(target) = &vessel.local {
+            let lane = Lane::here(Disk::open(target, vessel.timeout).await?);
+            return Ok(Self::new(None, lane, Capabilities::of_this_host(), vessel.timeout, KnownShell::Unknown));
+        }
+        let (connection, admission) = Connection::open(vessel, environment, Turn::Lead(lead)).await?;
+        if vessel.shell == settings::Shell::No {
+            let known = KnownShell::Unusable("Shell = no".into());
+            return Self::begin(vessel, &connection, admission, known).await.map(|(remote, _)| remote);
+        }
+        match Self::begin(vessel, &connection, admission, known.clone()).await {
+            Ok((remote, true)) => return Ok(remote),
+            Err(e) if !known.asks() || !connection.is_closed() => return Err(e),
+            Ok((_, false)) | Err(_) => {}
+        }
+        let ended = connection.why_closed().unwrap_or_else(|| "it was closed".into());
+        let sure = connection.was_hung_up() || matches!(known, KnownShell::Suspect);
+        tracing::debug!(vessel = %vessel.name, "the connection ended when a shell was asked for: {ended}");
+        let (connection, admission) = Connection::open(vessel, environment, Turn::Lead(lead)).await?;
+        let without = KnownShell::Unusable(format!("asking for it ended the connection ({ended})"));
+        let (remote, _) = Self::begin(vessel, &connection, admission, without).await?;
+        if !sure {
+            remote.remember(KnownShell::Suspect);
+        }
+        Ok(remote)
+    }
+
+    /// Starts SFTP on a connection, and asks for a shell where that is not known; `false` when the connection did not
+    /// survive the question. The login's turn ends when both have answered.
+    async fn begin(
+        vessel: &Arc<Vessel>,
+        connection: &Connection,
+        admission: Admission,
+        known: KnownShell,
+    ) -> Result<(Self, bool), ConnectError> {
+        let no_answer = |e: RemoteError| ConnectError::Handshake { place: place(vessel), why: e.to_string() };
+        let shells = Arc::new(Shells::new(connection.clone()));
+        // Asked for first: a vessel may allow no other (`MaxSessions 1`).
+        let mut channel = Box::pin(connection.channel());
+        let opening = match futures_util::poll!(&mut channel) {
+            Poll::Ready(opened) => Either::Left(ready(opened)),
+            Poll::Pending => Either::Right(channel),
+        };
+        let asking =
+            known.asks().then(|| AbortOnDropHandle::new(tokio::spawn(known::ask(shells.clone(), connection.clone()))));
+        let (lane, extensions) = Lane::start(connection, opening, vessel).await?;
+        let (limits, root, home) = join3(lane.find_limits(&extensions), lane.landmark(b"/"), lane.landmark(b".")).await;
+        let limits = limits.map_err(no_answer)?;
+        let landmarks = root.zip(home).map(|(root, home)| [root, home]);
+        let basic = Capabilities { extensions, limits, landmarks, ..Capabilities::default() };
+        let slow = matches!(known, KnownShell::Slow);
+        let ssh = Ssh { connection: connection.clone(), shells };
+        let remote = Self::new(Some(ssh), lane, basic, vessel.timeout, known);
+        let Some(mut asking) = asking else {
+            remote.has_started(admission);
+            remote.take_for_known();
+            return Ok((remote, true));
+        };
+        let patience = if slow { Duration::ZERO } else { known::patience(remote.lane()) };
+        match tokio::time::timeout(patience, &mut asking).await {
+            Ok(Ok(Answer::Ended)) => return Ok((remote, false)),
+            Ok(answer) => {
+                remote.has_started(admission);
+                remote.learn(answer.unwrap_or(Answer::Slow)).await;
+            }
+            Err(_) => {
+                remote.remember(KnownShell::Slow);
+                remote.learn_later(asking, admission);
+            }
+        }
+        Ok((remote, true))
+    }
+
+    fn new(ssh: Option<Ssh>, lane: Lane, basic: Capabilities, timeout: Duration, known: KnownShell) -> Self {
+        Self(Arc::new(Inner { ssh, lane, basic, full: OnceLock::new(), timeout, known: Mutex::new(known) }))
+    }
+
+    /// All that the login starts on the vessel has started: what comes later takes turns.
+    fn has_started(&self, admission: Admission) {
+        if let Some(ssh) = &self.0.ssh {
+            ssh.shells.begin_in_turn(admission.ready());
+        }
+    }
+
+    fn remember(&self, known: KnownShell) {
+        *self.0.known.lock().unwrap_or_else(PoisonError::into_inner) = known;
+    }
+
+    /// Uses the shell as it was found on an earlier connection, and asks again whether it still is the same.
+    fn take_for_known(&self) {
+        if let KnownShell::Found(found) = self.known_shell() {
+            self.gain(*found);
+            tokio::spawn(self.clone().look_again());
+        }
+    }
+
+    /// Uses from now on what the shell offers.
+    fn gain(&self, found: Capabilities) {
+        let Capabilities { extensions, limits, landmarks, .. } = self.0.basic.clone();
+        let full = Capabilities { extensions, limits, landmarks, ..found };
+        self.remember(KnownShell::Found(Box::new(full.clone())));
+        // Nobody sets it twice: a connection asks once.
+        let _ = self.0.full.set(full);
+    }
+
+    /// Whether the paths of SFTP are those of the shell, as far as that shows.
+    async fn shows_the_same_files(&self, found: &Capabilities) -> bool {
+        let (Some(ssh), Some(by_sftp), Some(by_shell)) = (&self.0.ssh, self.0.basic.landmarks, found.landmarks) else {
+            return true;
+        };
+        if by_sftp == by_shell {
+            return true;
+        }
+        // Somebody may just have made a file in one of these directories.
+        for _ in 0..3 {
+            let by_shell = Capabilities::probe_shell(&ssh.shells, known::DEADLINE).await;
+            let (root, home) = (self.0.lane.landmark(b"/").await, self.0.lane.landmark(b".").await);
+            match (by_shell.map(|found| found.landmarks), root.zip(home)) {
+                (Ok(Some(by_shell)), Some((root, home))) if by_shell != [root, home] => {}
+                (Ok(_), _) => return true,
+                (Err(_), _) => return false,
+            }
+        }
+        false
+    }
+
+    async fn learn(&self, answer: Answer) {
+        match answer {
+            Answer::Found(found) if found.shell && !self.shows_the_same_files(&found).await => {
+                let why = "its shell and its SFTP show different files, or begin in different directories";
+                self.remember(KnownShell::Unusable(why.into()));
+            }
+            Answer::Found(found) => self.gain(found),
+            Answer::Slow => self.remember(KnownShell::Slow),
+            Answer::Unusable(why) => self.remember(KnownShell::Unusable(why)),
+            Answer::Ended => {
+                let sure = self.connection().is_some_and(Connection::was_hung_up);
+                let why = format!("asking for it ended the connection ({})", self.why_lost());
+                self.remember(if sure { KnownShell::Unusable(why) } else { KnownShell::Suspect });
+            }
+        }
+    }
+
+    /// Waits for the answer beside everything else, as long as the connection lasts.
+    fn learn_later(&self, asking: Asking, admission: Admission) {
+        let remote = Arc::downgrade(&self.0);
+        let over = self.0.lane.clone();
+        tokio::spawn(async move {
+            let answer = tokio::select! {
+                answer = asking => answer.unwrap_or(Answer::Slow),
+                () = over.files().over() => Answer::Ended,
+            };
+            drop(over);
+            if let Some(remote) = remote.upgrade() {
+                let remote = Self(remote);
+                remote.has_started(admission);
+                remote.learn(answer).await;
+            }
+        });
+    }
+
+    /// Finds out whether the vessel's shell still offers what it is taken to, and hangs up if it doesn't.
+    async fn look_again(self) {
+        let Some(ssh) = &self.0.ssh else { return };
+        let _turn = ssh.shells.turn().await;
+        if let Ok(found) = Capabilities::probe_shell(&ssh.shells, known::DEADLINE).await
+            && !found.has_same_shell(self.capabilities())
+            && !self.is_lost()
+        {
+            tracing::debug!(was = %self.capabilities(), is = %found, "what the vessel's shell offers has changed");
+            self.remember(KnownShell::Unknown);
+            self.hang_up().await;
+        }
+    }
+
+    /// What the next connection may take for known of the shell.
+    pub fn known_shell(&self) -> KnownShell {
+        self.0.known.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
