@@ -292,6 +292,7 @@ mod tests {
             })
         };
         let mut waiting = vec![wait("further", Rank::further())];
+        tokio::task::yield_now().await;
         tokio::time::advance(Duration::from_secs(60)).await;
         waiting.push(wait("idle", Rank::first(false, 0)));
         waiting.push(wait("failed", Rank::first(true, 1)));
