@@ -16,6 +16,7 @@ use super::sections::{DirectoryAtWork, Running, Tasks};
 use crate::fault::Fault;
 use crate::names::{DirectoryName, VesselName};
 use crate::settings::{Settings, SettingsError};
+use crate::shore;
 use crate::status::Reload;
 
 /// Brings settings that were read anew, or what is wrong with them.
@@ -109,7 +110,8 @@ impl Plan {
         for name in &changes.directories.removed {
             self.directories.remove(name);
         }
-        for settings in &self.settings.directories {
+        let single = shore::single_files(self.settings.directories.iter().map(|d| d.location.clone())).await;
+        for (settings, one_file) in self.settings.directories.iter().zip(single) {
             let (name, stop) = (&settings.name, &self.surroundings.stop);
             match self.directories.get_mut(name) {
                 // A file that is its own `Location` may have retired: what the section meant before, it means still.
@@ -120,7 +122,7 @@ impl Plan {
                 }
                 before => {
                     let taken_in = before.map(|directory| directory.taken_in.clone());
-                    let mut directory = DirectoryAtWork::new(settings, stop);
+                    let mut directory = DirectoryAtWork::new(settings, one_file, stop);
                     directory.taken_in = taken_in.unwrap_or(directory.taken_in);
                     self.directories.insert(name.clone(), directory);
                 }

@@ -11,12 +11,11 @@ use tokio_util::task::TaskTracker;
 use super::Plan;
 use crate::bell::Bell;
 use crate::fault::Fault;
-use crate::local;
 use crate::names::DirectoryName;
 use crate::orders::Reins;
 use crate::rate_limit::RateLimiter;
 use crate::settings;
-use crate::shore;
+use crate::shore::{self, Troubles};
 use crate::vessel;
 
 /// All tasks of the two workflows.
@@ -52,20 +51,20 @@ pub(super) struct DirectoryAtWork {
     pub(super) settings: Arc<settings::Directory>,
     pub(super) retire_bell: Bell,
     pub(super) taken_in: watch::Sender<bool>,
-    pub(super) trouble: watch::Sender<Option<String>>,
+    pub(super) trouble: watch::Sender<Troubles>,
     pub(super) running: Running,
 }
 
 impl DirectoryAtWork {
-    pub(super) fn new(settings: &settings::Directory, stop: &CancellationToken) -> Self {
-        // Whether a `Location` is one file or a directory shows on the disk alone.
+    /// Of `one_file`, or of a directory: that shows on the disk alone, see [`shore::single_files`].
+    pub(super) fn new(settings: &settings::Directory, one_file: bool, stop: &CancellationToken) -> Self {
         let settings = settings.clone();
-        let settings = if local::is_file(&settings.location) { settings.of_one_file() } else { settings };
+        let settings = if one_file { settings.of_one_file() } else { settings };
         Self {
             settings: Arc::new(settings),
             retire_bell: Bell::new(),
             taken_in: watch::Sender::new(false),
-            trouble: watch::Sender::new(None),
+            trouble: watch::Sender::default(),
             running: Running::within(stop),
         }
     }

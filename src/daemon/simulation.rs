@@ -104,8 +104,9 @@ pub async fn simulate(settings: Settings, surroundings: Surroundings) -> Result<
     for directory in plan.directories() {
         let (name, trouble) = (directory.settings.name.clone(), directory.trouble.subscribe());
         shore::rehearse(directory).await?;
-        let trouble = trouble.borrow().clone();
-        intentions.extend(trouble.map(|what| Intention::Trouble { directory: name, what }));
+        let troubles = trouble.borrow();
+        let trouble = |what: &str| Intention::Trouble { directory: name.clone(), what: what.to_owned() };
+        intentions.extend(troubles.texts().map(trouble));
     }
     for vessel in &plan.settings.vessels {
         plan.ledger.hurry(&vessel.name).await.map_err(|e| e.fault())?;

@@ -5,6 +5,7 @@
 
 mod at_once;
 mod deliveries;
+mod mounts;
 mod outlines;
 mod people;
 mod survival;
@@ -98,12 +99,14 @@ macro_rules! for_each_case {
             a_source_that_vanished_when_all_had_it_is_told_as_retired,
             retired_files_are_found_by_what_they_are_called_now,
             what_tells_what_a_vessel_holds_is_not_forgotten,
+            mounts_are_remembered_for_each_directory,
         }
     };
 }
 pub(super) use at_once::*;
 pub(super) use deliveries::*;
 pub(super) use for_each_case;
+pub(super) use mounts::*;
 pub(super) use outlines::*;
 pub(super) use people::*;
 pub(super) use survival::*;

@@ -8,6 +8,7 @@
 #[cfg(test)]
 mod conformance;
 mod error;
+mod mounts;
 mod outbox;
 mod sqlite;
 mod store;
@@ -19,6 +20,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 pub use error::LedgerError;
+pub use mounts::MountMemory;
 pub use outbox::{Listener, Notice, NoticeId, Outbox};
 pub use store::{CurrentVersion, LastDelivered, Parked, Store};
 pub use survey::{

@@ -23,6 +23,8 @@ pub struct Scan {
     pub skipped: Vec<Skipped>,
     /// Directories below the location that can't be looked into: nobody knows what they hold.
     pub unread: Vec<DiskError>,
+    /// Links to directories that were followed.
+    pub links: Vec<RelPath>,
     /// Whether nothing at all lies in the location.
     pub is_empty: bool,
 }
@@ -142,6 +144,9 @@ impl Walk<'_> {
         if self.above.contains(&identity) {
             self.scan.skipped.push(Skipped { path: found.path, kind: Kind::Symlink });
             return Ok(());
+        }
+        if self.rules.follows() && fs::symlink_metadata(&whole).is_ok_and(|meta| meta.is_symlink()) {
+            self.scan.links.push(found.path.clone());
         }
         (self.enter)(&whole, meta.ino());
         self.above.push(identity);

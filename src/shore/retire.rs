@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Directory;
 use super::expiry::Expiry;
+use super::troubles::Concern;
 use crate::fault::Fault;
 use crate::local::{self, DiskError, Retired};
 use crate::monitor::Event;
@@ -29,11 +30,14 @@ const BATCH_BYTES: u64 = 64 << 20;
 /// # Errors
 /// A [`Fault`] of the daemon's when the ledger can't be used. Trouble with `processed/` is logged and tried again.
 pub async fn retire(directory: Directory) -> Result<(), Fault> {
-    let mut retiring = Retiring { directory: &directory, complained: HashSet::new(), stop: Some(&directory.stop) };
+    let stop = &directory.stop;
+    stop.run_until_cancelled(directory.tidy_up()).await.unwrap_or(Ok(()))?;
+    let mut retiring = Retiring { directory: &directory, failed: HashSet::new(), stop: Some(stop) };
     let mut expiry = Expiry::new(&directory);
     loop {
         retiring.all_complete().await?;
-        let wait = expiry.step().await?;
+        let Some(wait) = stop.run_until_cancelled(expiry.step()).await else { return Ok(()) };
+        let wait = wait?;
         tokio::select! {
             () = directory.retire_bell.rung() => {}
             () = tokio::time::sleep(AGAIN.min(wait)) => {}
@@ -47,13 +51,13 @@ pub async fn retire(directory: Directory) -> Result<(), Fault> {
 /// # Errors
 /// As [`retire()`].
 pub async fn retire_all(directory: &Directory) -> Result<(), Fault> {
-    Retiring { directory, complained: HashSet::new(), stop: None }.all_complete().await
+    Retiring { directory, failed: HashSet::new(), stop: None }.all_complete().await
 }
 
 struct Retiring<'a> {
     directory: &'a Directory,
-    /// What was said already.
-    complained: HashSet<String>,
+    /// What couldn't be retired this time.
+    failed: HashSet<RelPath>,
     /// Ends it between two files, and in the middle of one that takes long: the next start finds it half-way and ends it.
     stop: Option<&'a CancellationToken>,
 }
@@ -61,10 +65,16 @@ struct Retiring<'a> {
 impl Retiring<'_> {
     async fn all_complete(&mut self) -> Result<(), Fault> {
         let mut after = VersionId(0);
+        self.failed.clear();
         loop {
             let name = &self.directory.settings.name;
             let versions = self.directory.ledger.retirable(name, after, BATCH).await.map_err(|e| e.fault())?;
-            let Some(last) = versions.last() else { return Ok(()) };
+            let Some(last) = versions.last() else {
+                let failed = &self.failed;
+                let is_over = |concern: &_| matches!(concern, Concern::Retirement(path) if !failed.contains(path));
+                self.directory.mended(is_over);
+                return Ok(());
+            };
             after = last.id;
             let mut versions = versions.into_iter().peekable();
             while versions.peek().is_some() {
@@ -82,9 +92,9 @@ impl Retiring<'_> {
         let stopped = move || stop.as_ref().is_some_and(CancellationToken::is_cancelled);
         let discard = self.directory.settings.keep_processed == KeepProcessed::No;
         let act = if discard { local::discard } else { local::retire };
-        let moving = tokio::task::spawn_blocking(move || act(&location, &versions, &stopped));
+        let moving = self.directory.on_disk(move || act(&location, &versions, &stopped));
         let outcomes = tokio::select! {
-            moved = moving => moved.map_err(|e| Fault::daemon(format_args!("retiring: {e}")))?,
+            moved = moving => moved?,
             () = self.out_of_time() => return Ok(()),
         };
         let renamed = |(version, outcome): &(Version, _)| match outcome {
@@ -132,13 +142,9 @@ impl Retiring<'_> {
     }
 
     fn complain(&mut self, path: &RelPath, error: &DiskError) {
-        let fault = error.fault().to_string();
-        if self.complained.insert(fault.clone()) {
-            let name = &self.directory.settings.name;
-            tracing::error!(directory = %name, file = %path, "can't retire: {fault}");
-            self.directory.monitor.notice(&Event::DirectoryAway { directory: name, reason: &fault });
-            self.directory.trouble.send_replace(Some(fault));
-        }
+        let text = format!("can't retire {path}: {}", error.fault());
+        self.directory.trouble_with(Concern::Retirement(path.clone()), &text);
+        self.failed.insert(path.clone());
     }
 }
 

@@ -2,11 +2,13 @@
 //! paths that a hint named.
 
 use std::collections::{HashMap, HashSet};
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::Instant;
 
 use super::settle::Judgement;
-use super::watch_over::{LOOK_FOR_LOCATION, Overseer, blocking};
+use super::troubles::Concern;
+use super::watch_over::{LOOK_FOR_LOCATION, Overseer};
 use crate::fault::Fault;
 use crate::ledger::CurrentVersion;
 use crate::local::{self, DiskError, Found, Kind, Scan, Sight, Watcher};
@@ -20,11 +22,8 @@ impl Overseer {
     /// Looks through the whole directory.
     pub(super) async fn rescan(&mut self) -> Result<(), Fault> {
         self.rescan_at = Instant::now() + self.directory.settings.rescan_interval;
-        if let Err(e) = self.rewatch() {
-            self.complain(&e);
-        }
         match self.scan(None).await? {
-            Ok(scan) => {
+            Ok(mut scan) => {
                 self.come_back();
                 // An empty location is no reason to look for each of its files.
                 if scan.is_empty && self.repeats_deletions() {
@@ -32,8 +31,11 @@ impl Overseer {
                 }
                 let name = &self.directory.settings.name;
                 let known = self.directory.ledger.current(name).await.map_err(|e| e.fault())?;
-                if !self.compare(scan, known).await? {
-                    self.release_brake();
+                let (unread, links) = (unread(&scan, self.rules.location()), std::mem::take(&mut scan.links));
+                let missing = self.compare(scan, known, &unread).await?;
+                let held = self.remember_mounts(None, links, &missing, &unread).await?;
+                if missing.iter().all(|path| held.iter().any(|change| change.concerns(path))) {
+                    self.release_brake(missing.is_empty());
                 }
             }
             Err(e) => {
@@ -47,42 +49,45 @@ impl Overseer {
         Ok(())
     }
 
-    /// Watches before it scans, so that nothing falls between the two.
-    fn rewatch(&mut self) -> Result<(), DiskError> {
-        if self.watcher.as_ref().is_some_and(|watcher| !watcher.is_stale()) {
-            return Ok(());
-        }
-        self.displaced |= self.watcher.take().is_some();
-        let settings = &self.directory.settings;
-        self.watcher = Some(Watcher::start(&settings.location, settings.recursive, self.hint_sender.clone())?);
-        Ok(())
-    }
-
-    /// Scans on a thread of its own, watching each directory before it is listed.
+    /// Scans on a thread of its own, watching each directory before it is listed, so that nothing falls between the two. A
+    /// location that is another directory by now is watched anew.
     async fn scan(&mut self, below: Option<RelPath>) -> Result<Result<Scan, DiskError>, Fault> {
-        let (rules, mut watcher) = (self.rules.clone(), self.watcher.take());
-        let (scan, watcher, unwatched) = blocking(move || {
-            let mut unwatched = None;
-            let scan = local::scan(&rules, below.as_ref(), &mut |directory, inode| {
-                let entered =
-                    watcher.as_mut().map_or(Ok(()), |watcher| watcher.enter(directory, inode, below.is_some()));
-                if let Err(error) = entered {
-                    unwatched.get_or_insert(error);
+        let (rules, mut watcher, hints) = (self.rules.clone(), self.watcher.take(), self.hint_sender.clone());
+        let looked_through = below.clone();
+        let (scan, watcher, unwatched, stale) = self
+            .directory
+            .on_disk(move || {
+                let (mut unwatched, mut stale) = (None, false);
+                if below.is_none() && watcher.as_ref().is_none_or(Watcher::is_stale) {
+                    stale = watcher.take().is_some();
+                    match Watcher::start(rules.location(), rules.is_recursive(), hints) {
+                        Ok(started) => watcher = Some(started),
+                        Err(error) => unwatched = Some(error),
+                    }
                 }
-            });
-            (scan, watcher, unwatched)
-        })
-        .await?;
+                let scan = local::scan(&rules, below.as_ref(), &mut |directory, inode| {
+                    let entered =
+                        watcher.as_mut().map_or(Ok(()), |watcher| watcher.enter(directory, inode, below.is_some()));
+                    if let Err(error) = entered {
+                        unwatched.get_or_insert(error);
+                    }
+                });
+                (scan, watcher, unwatched, stale)
+            })
+            .await?;
         self.watcher = watcher;
-        unwatched.iter().for_each(|error| self.complain(error));
+        self.displaced |= stale;
+        match &unwatched {
+            Some(error) => self.complain(error),
+            None if looked_through.is_none() => self.directory.mended(|concern| *concern == Concern::Watch),
+            None => {}
+        }
         Ok(scan)
     }
 
     fn come_back(&mut self) {
-        if self.away {
-            self.away = false;
-            self.complained.clear();
-            self.directory.trouble.send_replace(None);
+        self.directory.mended(|concern| *concern == Concern::Location);
+        if std::mem::take(&mut self.away) {
             tracing::info!(directory = %self.directory.settings.name, "the directory can be used again");
         }
     }
@@ -103,11 +108,13 @@ impl Overseer {
             return Ok(());
         }
         match self.scan(Some(path.clone())).await? {
-            Ok(scan) => {
+            Ok(mut scan) => {
                 let (name, at) = (&self.directory.settings.name, std::slice::from_ref(&path));
                 let mut known = self.directory.ledger.current_at(name, at).await.map_err(|e| e.fault())?;
                 known.extend(self.directory.ledger.current_below(name, at).await.map_err(|e| e.fault())?);
-                self.compare(scan, known).await.map(drop)
+                let (unread, links) = (unread(&scan, self.rules.location()), std::mem::take(&mut scan.links));
+                let missing = self.compare(scan, known, &unread).await?;
+                self.remember_mounts(Some(&path), links, &missing, &unread).await.map(drop)
             }
             Err(e) => {
                 self.complain(&e);
@@ -116,9 +123,17 @@ impl Overseer {
         }
     }
 
-    /// Compares what lies there with what the ledger knows, both in the order of their paths. Whether something is missing.
-    async fn compare(&mut self, scan: Scan, known: Vec<CurrentVersion>) -> Result<bool, Fault> {
+    /// Compares what lies there with what the ledger knows, both in the order of their paths. Gives what is missing; of what
+    /// lies in `unread` nobody knows.
+    async fn compare(
+        &mut self,
+        scan: Scan,
+        known: Vec<CurrentVersion>,
+        unread: &[RelPath],
+    ) -> Result<Vec<RelPath>, Fault> {
         self.mention_skipped(&scan);
+        let still = scan.unread.iter().map(Concern::of).collect::<HashSet<_>>();
+        self.directory.mended(|concern| matches!(concern, Concern::Listing(_)) && !still.contains(concern));
         scan.unread.iter().for_each(|error| self.complain(error));
         let mut known = known.into_iter().peekable();
         let mut missing = Vec::new();
@@ -131,10 +146,11 @@ impl Overseer {
         }
         missing.extend(known);
         missing.retain(|v| v.traits.kind != VersionKind::Gone && self.rules.may_take(&v.path));
-        let is_missing = !missing.is_empty();
+        missing.retain(|v| !unread.iter().any(|unread| v.path.as_path().starts_with(unread.as_path())));
+        let missing: Vec<RelPath> = missing.into_iter().map(|v| v.path).collect();
         // What is a directory by now was looked through just before.
-        self.look_at_all(missing.into_iter().map(|v| v.path).collect(), false).await?;
-        Ok(is_missing)
+        self.look_at_all(missing.clone(), false).await?;
+        Ok(missing)
     }
 
     /// Whether what lies there is the version that the ledger knows. What retires is sent as it was taken in; a mirror
@@ -196,7 +212,7 @@ impl Overseer {
     async fn look_at_some(&mut self, paths: Vec<RelPath>, walk: bool) -> Result<(), Fault> {
         let rules = self.rules.clone();
         let see = move |path| (local::see(&rules, &path), path);
-        let sights = blocking(move || paths.into_iter().map(see).collect::<Vec<_>>()).await?;
+        let sights = self.directory.on_disk(move || paths.into_iter().map(see).collect::<Vec<_>>()).await?;
         let (mut found, mut gone, mut replaced, mut left) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for (sight, path) in sights {
             match sight {
@@ -215,6 +231,7 @@ impl Overseer {
                 }
                 Ok(Sight::Gone) => {
                     self.skipped.remove(&path);
+                    self.mend_file(&path);
                     gone.push(path);
                 }
                 Ok(Sight::Skipped(kind)) => {
@@ -222,8 +239,8 @@ impl Overseer {
                     left.push(path);
                 }
                 Err(e) => {
-                    self.settling.forget(&path);
-                    self.complain(&e);
+                    let wait = self.complain_of_file(&path, &e);
+                    self.settling.touched(path, Instant::now() + wait);
                 }
             }
         }
@@ -323,4 +340,15 @@ impl Overseer {
         }
         Ok(())
     }
+}
+
+/// What could not be looked into: directories that can't be listed, and whatever can't be looked at. An answer that is an error
+/// (a server that is gone, a disk that fails) is never taken for a deletion.
+fn unread(scan: &Scan, location: &Path) -> Vec<RelPath> {
+    let unlisted = scan.unread.iter().filter_map(|error| match error {
+        DiskError::Io { path, .. } => RelPath::new(path.strip_prefix(location).ok()?.as_os_str().as_bytes()).ok(),
+        _ => None,
+    });
+    let unseen = scan.skipped.iter().filter(|skipped| matches!(skipped.kind, Kind::Unreadable(_)));
+    unlisted.chain(unseen.map(|skipped| skipped.path.clone())).collect()
 }

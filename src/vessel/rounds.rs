@@ -32,6 +32,8 @@ const FETCH: u32 = 1024;
 const ATTEMPT: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(60));
 /// The waits of one that comes before its turn: for others that are under way.
 const EARLY: Backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(2));
+/// The waits of one whose source is on a disk that does not answer.
+const SILENT: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(30));
 const PARKED: Backoff = Backoff::new(Duration::from_secs(600), Duration::from_secs(6 * 3600));
 /// Attempts that may fail in a row before a delivery is parked.
 const PATIENCE: u32 = 8;
@@ -305,10 +307,13 @@ impl Rounds {
         }
         // What fails the same way again and again is no passing trouble, whatever the vessel calls it.
         let early = fault.scope == Scope::Attempt && fault.pace == Pace::AtOnce;
-        let parked = fault.scope == Scope::File || (delivery.failures >= PATIENCE && !early);
+        // The source's disk does not answer, which is told once for all that is on it: nothing is wrong with the delivery.
+        let silent = fault.scope == Scope::Attempt && fault.pace == Pace::Slow && fault.cause == Cause::Source;
+        let parked = fault.scope == Scope::File || (delivery.failures >= PATIENCE && !early && !silent);
         let vessel = &self.visit.vessel;
         let pause = match (parked, fault.pace) {
             (false, Pace::AtOnce) => EARLY,
+            (false, _) if silent => SILENT,
             (false, _) => ATTEMPT,
             (true, Pace::Unhurried) => UNHURRIED,
             (true, _) => PARKED,
@@ -325,6 +330,10 @@ impl Rounds {
         }
         let (name, directory, path) = (&vessel.settings.name, &delivery.version.directory, &delivery.version.path);
         let word = if parked { "parked" } else { "put off" };
+        if silent {
+            tracing::debug!(vessel = %name, %directory, file = %path, again_in = ?to_the_millisecond(wait), "{word}: {reason}");
+            return Ok(());
+        }
         tracing::warn!(vessel = %name, %directory, file = %path, again_in = ?to_the_millisecond(wait), "{word}: {reason}");
         let (reason, cause) = (&reason, fault.cause);
         vessel.monitor.notice(&Event::PutOff { vessel: name, directory, path, reason, cause, parked, again_in: wait });

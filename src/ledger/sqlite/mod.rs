@@ -7,6 +7,7 @@
 mod group;
 mod json;
 mod lock;
+mod mounts;
 mod outbox;
 mod outlines;
 mod rows;

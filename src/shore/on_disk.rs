@@ -1,0 +1,91 @@
+//! Work on a directory's disk, which may hang: a mount whose server is gone answers no call, for hours.
+//!
+//! Each call has a thread of its own. The directory waits for it and says so; nobody else does.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use tokio::time::{Instant, timeout_at};
+
+use super::Directory;
+use super::troubles::Concern;
+use crate::fault::Fault;
+use crate::local::{self, Mounts};
+
+/// How long a call is waited for before it is asked whether the disk answers at all.
+const LONG: Duration = Duration::from_secs(4);
+
+impl Directory {
+    /// Does work that may block. While a file system of the directory does not answer, that is among its troubles, and a single
+    /// run counts what is there as taken in.
+    pub(super) async fn on_disk<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Fault> {
+        let mut working = tokio::task::spawn_blocking(work);
+        let mut asked: Option<oneshot::Receiver<()>> = None;
+        let done = loop {
+            tokio::select! {
+                done = &mut working => break done,
+                () = tokio::time::sleep(LONG) => {}
+            }
+            match asked.as_mut().map(oneshot::Receiver::try_recv) {
+                // It answers; what takes long is the work.
+                None | Some(Ok(())) => {
+                    self.mended(|concern| *concern == Concern::Silence);
+                    asked = probe(self.settings.location.clone());
+                }
+                Some(Err(_)) => self.say_silent(),
+            }
+        };
+        self.mended(|concern| *concern == Concern::Silence);
+        done.map_err(|e| Fault::daemon(format_args!("looking at the disk: {e}")))
+    }
+
+    fn say_silent(&self) {
+        let text = format!(
+            "{} does not answer: a file system there hangs, as where its server can't be reached. Its files wait, and those \
+             of other directories go on; bring the server back, or unmount it (umount -l)",
+            self.settings.location.display()
+        );
+        self.trouble_with(Concern::Silence, &text);
+        if !self.taken_in.send_replace(true) {
+            self.ring_vessels();
+        }
+    }
+}
+
+/// Asks the location, and all that is mounted below it, for a sign of life, on a thread of its own.
+fn probe(location: PathBuf) -> Option<oneshot::Receiver<()>> {
+    let (answer, answered) = oneshot::channel();
+    let look = move || {
+        let _ = local::is_file(&location);
+        // What is wrong with it is found out by whoever uses it: any answer is one.
+        let _ = Mounts::look(&location, [], &[]);
+        let _ = answer.send(());
+    };
+    std::thread::Builder::new().name("sign of life".into()).spawn(look).ok().map(|_| answered)
+}
+
+/// Which of these locations are one file; one whose disk does not say so within a moment counts as a directory.
+pub async fn single_files(locations: impl IntoIterator<Item = PathBuf>) -> Vec<bool> {
+    const MOMENT: Duration = Duration::from_secs(1);
+    let ask = |location: PathBuf| {
+        let (answer, answered) = oneshot::channel();
+        let look = move || {
+            // Whoever asked may have stopped waiting.
+            let _ = answer.send(local::is_file(&location));
+        };
+        std::thread::Builder::new().name("sign of life".into()).spawn(look).ok().map(|_| answered)
+    };
+    let (asked, until) = (locations.into_iter().map(ask).collect::<Vec<_>>(), Instant::now() + MOMENT);
+    let mut found = Vec::with_capacity(asked.len());
+    for answered in asked {
+        found.push(match answered {
+            Some(answered) => timeout_at(until, answered).await.is_ok_and(|answer| answer.unwrap_or(false)),
+            None => false,
+        });
+    }
+    found
+}
