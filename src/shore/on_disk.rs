@@ -24,7 +24,7 @@ impl Directory {
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, Fault> {
         let mut working = tokio::task::spawn_blocking(work);
-        let mut asked: Option<oneshot::Receiver<()>> = None;
+        let (mut asked, mut said): (Option<oneshot::Receiver<()>>, bool) = (None, false);
         let done = loop {
             tokio::select! {
                 done = &mut working => break done,
@@ -32,14 +32,21 @@ impl Directory {
             }
             match asked.as_mut().map(oneshot::Receiver::try_recv) {
                 // It answers; what takes long is the work.
-                None | Some(Ok(())) => {
-                    self.mended(|concern| *concern == Concern::Silence);
-                    asked = probe(self.settings.location.clone());
+                None | Some(Ok(())) => asked = probe(self.settings.location.clone()),
+                Some(Err(_)) => {
+                    said = true;
+                    self.say_silent();
                 }
-                Some(Err(_)) => self.say_silent(),
             }
         };
-        self.mended(|concern| *concern == Concern::Silence);
+        if said {
+            self.mended(|concern| *concern == Concern::Silence);
+            // What was put off because nothing came from the disk has its next chance.
+            for (vessel, bell) in &self.vessels {
+                self.ledger.hurry(vessel).await.map_err(|e| e.fault())?;
+                bell.ring();
+            }
+        }
         done.map_err(|e| Fault::daemon(format_args!("looking at the disk: {e}")))
     }
 

@@ -32,8 +32,8 @@ const FETCH: u32 = 1024;
 const ATTEMPT: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(60));
 /// The waits of one that comes before its turn: for others that are under way.
 const EARLY: Backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(2));
-/// The waits of one whose source is on a disk that does not answer.
-const SILENT: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(30));
+/// The waits of one whose source is on a disk that does not answer: a single run ends when they get long.
+const SILENT: Backoff = Backoff::new(Duration::from_secs(4), Duration::from_secs(60));
 const PARKED: Backoff = Backoff::new(Duration::from_secs(600), Duration::from_secs(6 * 3600));
 /// Attempts that may fail in a row before a delivery is parked.
 const PATIENCE: u32 = 8;
