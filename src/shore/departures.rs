@@ -144,6 +144,9 @@ impl Overseer {
         if displaced {
             return Ok(Some(format!("{shown} was away, or is another directory than when this program started")));
         }
+        if let Some(what) = self.mounted.moved.take() {
+            return Ok(Some(format!("{shown} {what}")));
+        }
         let (name, limit) = (&self.directory.settings.name, self.directory.settings.max_delete);
         let all = self.directory.ledger.count_current(name).await.map_err(|e| e.fault())?;
         let (count, most) = (gone.len() as u64, limit.of(all));

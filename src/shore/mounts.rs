@@ -26,6 +26,8 @@ pub(super) struct Mounted {
     links: BTreeSet<RelPath>,
     /// What was found last.
     last: Mounts,
+    /// What happened to the file system of the location itself, where something was missing.
+    pub(super) moved: Option<String>,
 }
 
 impl Overseer {
@@ -64,6 +66,9 @@ impl Overseer {
             return Ok(Vec::new());
         }
         changes.extend(changed);
+        // That concerns all there is, and is a brake among the others.
+        let (whole, changes): (Vec<_>, Vec<_>) = changes.into_iter().partition(|change| change.path.is_empty());
+        self.mounted.moved = whole.into_iter().next().map(|change| change.what);
         let (held, gone): (Vec<_>, Vec<_>) =
             gone.into_iter().partition(|path| changes.iter().any(|change| change.concerns(path)));
         for change in changes.iter().filter(|change| held.iter().any(|path| change.concerns(path))) {

@@ -25,6 +25,8 @@ impl Overseer {
         match self.scan(None).await? {
             Ok(mut scan) => {
                 self.come_back();
+                let still = scan.unread.iter().map(Concern::of).collect::<HashSet<_>>();
+                self.directory.mended(|concern| matches!(concern, Concern::Listing(_)) && !still.contains(concern));
                 // An empty location is no reason to look for each of its files.
                 if scan.is_empty && self.repeats_deletions() {
                     return self.find_empty().await;
@@ -34,7 +36,8 @@ impl Overseer {
                 let (unread, links) = (unread(&scan, self.rules.location()), std::mem::take(&mut scan.links));
                 let missing = self.compare(scan, known, &unread).await?;
                 let held = self.remember_mounts(None, links, &missing, &unread).await?;
-                if missing.iter().all(|path| held.iter().any(|change| change.concerns(path))) {
+                if missing.iter().all(|path| held.iter().any(|change| !change.path.is_empty() && change.concerns(path)))
+                {
                     self.release_brake(missing.is_empty());
                 }
             }
@@ -132,8 +135,6 @@ impl Overseer {
         unread: &[RelPath],
     ) -> Result<Vec<RelPath>, Fault> {
         self.mention_skipped(&scan);
-        let still = scan.unread.iter().map(Concern::of).collect::<HashSet<_>>();
-        self.directory.mended(|concern| matches!(concern, Concern::Listing(_)) && !still.contains(concern));
         scan.unread.iter().for_each(|error| self.complain(error));
         let mut known = known.into_iter().peekable();
         let mut missing = Vec::new();
