@@ -351,7 +351,7 @@ fn a_single_file_is_what_rsync_makes() {
         fs::write(&source, bytes).unwrap();
         let wanted = rsynced(&fleet, &["-pt"], source.to_str().unwrap());
         let wanted: Vec<Leaf> = wanted.into_values().collect();
-        crate::fleet::wait::wait_until("the file", || {
+        wait_until("the file", || {
             let found = tree(&there);
             found.get(Path::new("renamed.conf")) == wanted.first() && found.len() == 1
         });
