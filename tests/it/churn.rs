@@ -30,6 +30,8 @@ const SETTLED: Duration = Duration::from_secs(10);
 /// Random work on a tree.
 struct Churn {
     root: PathBuf,
+    /// Directories that stay where they are: a mount point that is moved, from without its namespace, loses its mount.
+    fixed: Vec<PathBuf>,
     random: fastrand::Rng,
     /// Directories and files, as far as this has made them.
     directories: Vec<PathBuf>,
@@ -39,7 +41,7 @@ struct Churn {
 impl Churn {
     fn new(root: PathBuf, seed: u64) -> Self {
         let random = fastrand::Rng::with_seed(seed);
-        Self { directories: vec![root.clone()], root, random, files: Vec::new() }
+        Self { directories: vec![root.clone()], fixed: vec![root.clone()], root, random, files: Vec::new() }
     }
 
     fn directory(&mut self) -> PathBuf {
@@ -96,7 +98,7 @@ impl Churn {
             90..95 => self.move_directory(),
             95..97 => {
                 let at = self.directory();
-                if at != self.root {
+                if !self.fixed.contains(&at) {
                     let _ = fs::remove_dir_all(&at);
                     self.directories.retain(|directory| !directory.starts_with(&at));
                 }
@@ -118,7 +120,7 @@ impl Churn {
 
     fn move_directory(&mut self) {
         let (from, to) = (self.directory(), self.new_name());
-        if from != self.root && fs::rename(&from, &to).is_ok() {
+        if !self.fixed.contains(&from) && fs::rename(&from, &to).is_ok() {
             for path in self.directories.iter_mut().chain(&mut self.files) {
                 if let Ok(below) = path.strip_prefix(&from) {
                     *path = if below.as_os_str().is_empty() { to.clone() } else { to.join(below) };
@@ -231,7 +233,7 @@ impl Mishaps<'_> {
     fn swap_for_a_link(&mut self) {
         let directory = self.churn.directory();
         let aside = self.daemon.seen(&self.fleet.path("staging")).join("aside");
-        if directory != self.churn.root && fs::rename(&directory, &aside).is_ok() {
+        if !self.churn.fixed.contains(&directory) && fs::rename(&directory, &aside).is_ok() {
             symlink(self.fleet.path("secret"), &directory).unwrap();
             std::thread::sleep(Duration::from_millis(self.churn.random.u64(..100)));
             fs::remove_file(&directory).unwrap();
@@ -258,7 +260,9 @@ fn whatever_is_mounted_unmounted_or_swapped_nothing_that_the_shore_still_has_is_
     wait_until("the mounts", || fleet.vessel("open").path("in/m2").exists());
     let (root, there) = (daemon.seen(&fleet.path("shore/in")), fleet.vessel("open").path("in"));
     let mut churn = Churn::new(root.clone(), seed);
-    churn.directories.extend((0..DISKS).map(|number| root.join(format!("m{number}"))));
+    let points = (0..DISKS).map(|number| root.join(format!("m{number}")));
+    churn.fixed.extend(points);
+    churn.directories.clone_from(&churn.fixed);
     let mut mishaps = Mishaps { fleet: &fleet, daemon: &daemon, churn, away: BTreeMap::new(), mishaps: 0 };
     let start = Instant::now();
     while start.elapsed() < how_long() * 2 {

@@ -14,8 +14,11 @@ use crate::fleet::plan::FleetPlan;
 use crate::fleet::process::signal;
 use crate::fleet::wait::wait_until;
 
-/// How soon a file arrives, and `status` answers, whatever hangs. On an idle machine it takes a fraction.
+/// How soon a file arrives, and `status` answers, whatever hangs; a busy machine gets three times what it took before.
 const SOON: Duration = Duration::from_secs(1);
+
+/// For what would otherwise hang for ever.
+const FOREVER: Duration = Duration::from_secs(10);
 
 /// Two directories; `far` lies on the vessel `store` and is mounted with `sshfs`.
 fn plan() -> FleetPlan {
@@ -52,9 +55,9 @@ fn server(fleet: &Fleet) -> u32 {
     fs::read_to_string(pid_file(fleet)).unwrap().trim().parse().unwrap()
 }
 
-/// Delivers a file of the other directory and asks how things stand; both must go as if nothing hung.
+/// Delivers a file of the other directory and asks how things stand; both must be done within `limit`. Gives the longer time.
 #[track_caller]
-fn all_else_goes_on(fleet: &Fleet, name: &str) {
+fn all_else_goes_on(fleet: &Fleet, name: &str, limit: Duration) -> Duration {
     let began = Instant::now();
     fleet.put(name, b"near");
     fleet.wait_until_served("v", name, b"near");
@@ -64,7 +67,8 @@ fn all_else_goes_on(fleet: &Fleet, name: &str) {
     assert_eq!(status.code, Some(0), "{status:?}");
     let answered = asked.elapsed();
     println!("{name}: delivered in {took:?}, status in {answered:?}");
-    assert!(took < SOON && answered < SOON, "delivered in {took:?}, status in {answered:?}");
+    assert!(took < limit && answered < limit, "delivered in {took:?}, status in {answered:?}, not {limit:?}");
+    took.max(answered)
 }
 
 #[test]
@@ -72,7 +76,9 @@ fn a_mount_that_hangs_while_its_files_are_sent_delays_nobody_else() {
     let Some(fleet) = start(plan().monster("ChunkSize", "64 KiB")) else { return };
     let exports = fleet.vessel("store").path("exports");
     let daemon = fleet.run_with(&mounts(&fleet));
-    all_else_goes_on(&fleet, "before");
+    daemon.wait_for_log(&["connected"]);
+    let before = (0..3).map(|number| all_else_goes_on(&fleet, &format!("before {number}"), FOREVER));
+    let limit = SOON.max(before.max().unwrap_or_default() * 3);
     fs::write(exports.join("first"), "far").unwrap();
     wait_until("a file from the mount", || fleet.vessel("v").path("far/first").exists());
     for number in 0..600 {
@@ -84,11 +90,11 @@ fn a_mount_that_hangs_while_its_files_are_sent_delays_nobody_else() {
     wait_until("some of it", || fleet.vessel("v").path("far/1").exists());
     signal(server(&fleet), Signal::STOP);
     for number in 0..5 {
-        all_else_goes_on(&fleet, &format!("meanwhile {number}"));
+        all_else_goes_on(&fleet, &format!("meanwhile {number}"), limit);
     }
     daemon.wait_for_log(&["does not answer"]);
     wait_until("status to tell", || fleet.call(&["status"], "").says(&["far", "does not answer"]));
-    all_else_goes_on(&fleet, "still");
+    all_else_goes_on(&fleet, "still", limit);
     signal(server(&fleet), Signal::CONT);
     wait_until("all of it", || {
         (0..600).all(|number| fleet.vessel("v").path(format!("far/{number}")).exists())
@@ -97,7 +103,7 @@ fn a_mount_that_hangs_while_its_files_are_sent_delays_nobody_else() {
     wait_until("the trouble to be over", || !fleet.call(&["status"], "").says(&["does not answer"]));
     signal(server(&fleet), Signal::STOP);
     std::thread::sleep(Duration::from_millis(500));
-    all_else_goes_on(&fleet, "at last");
+    all_else_goes_on(&fleet, "at last", limit);
     // Fails where it takes 10 seconds.
     daemon.terminate();
 }
@@ -110,9 +116,9 @@ fn a_mount_that_hangs_already_keeps_the_program_from_nothing() {
     // The first one waits for the start-up too.
     fleet.put("first", b"near");
     fleet.wait_until_served("v", "first", b"near");
-    all_else_goes_on(&fleet, "second");
+    all_else_goes_on(&fleet, "second", FOREVER);
     daemon.wait_for_log(&["does not answer"]);
-    all_else_goes_on(&fleet, "third");
+    all_else_goes_on(&fleet, "third", FOREVER);
     daemon.terminate();
     // A single run delivers what can be delivered, and ends.
     fleet.put("fourth", b"near");
