@@ -29,7 +29,6 @@ const SETTLED: Duration = Duration::from_secs(10);
 
 /// Random work on a tree.
 struct Churn {
-    root: PathBuf,
     /// Directories that stay where they are: a mount point that is moved, from without its namespace, loses its mount.
     fixed: Vec<PathBuf>,
     random: fastrand::Rng,
@@ -41,7 +40,7 @@ struct Churn {
 impl Churn {
     fn new(root: PathBuf, seed: u64) -> Self {
         let random = fastrand::Rng::with_seed(seed);
-        Self { directories: vec![root.clone()], fixed: vec![root.clone()], root, random, files: Vec::new() }
+        Self { directories: vec![root.clone()], fixed: vec![root], random, files: Vec::new() }
     }
 
     fn directory(&mut self) -> PathBuf {
