@@ -72,7 +72,7 @@ fn a_file_system_unmounted_below_a_mirror_deletes_nothing_until_it_is_back() {
     // Back again, it is no trouble any more, and what is deleted then is deleted.
     among_mounts_of(&daemon, &["mount", "--bind", text(&disk), text(&sub)]);
     daemon.wait_for_log(&["this trouble is over", "shore/in/sub"]);
-    assert!(!fleet.call(&["status"], "").says(&["nothing is deleted"]));
+    wait_until("status to be clear of it", || !fleet.call(&["status"], "").says(&["nothing is deleted"]));
     fs::remove_file(disk.join("a")).unwrap();
     wait_until("the deletion", || fleet.held("v", "sub/a").is_none());
     fleet.assert_equal("v", "sub/b", b"on the disk");
