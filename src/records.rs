@@ -309,6 +309,32 @@ impl Occasion {
     }
 }
 
+/// The file system that is at a place of a directory. Names and paths are bytes, as the kernel gives them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mount {
+    /// The place, below the location; empty: the location itself.
+    pub path: Vec<u8>,
+    /// The file system's type, such as `ext4`.
+    pub file_system: Vec<u8>,
+    /// What is mounted, such as `/dev/sda1`.
+    pub source: Vec<u8>,
+    /// Where the place lies in that file system; empty: behind a link, where that doesn't matter.
+    pub within: Vec<u8>,
+    /// The file system's own number; 0: it has none.
+    pub fsid: u64,
+}
+
+impl Mount {
+    /// Whether this is the same part of the same file system, wherever it is mounted.
+    pub fn is_same(&self, other: &Self) -> bool {
+        // A device may have another name after a restart, and a tmpfs has the same name as every other one.
+        let same =
+            if self.fsid != 0 && other.fsid != 0 { self.fsid == other.fsid } else { self.source == other.source };
+        let within = self.within.is_empty() || other.within.is_empty() || self.within == other.within;
+        same && within && self.file_system == other.file_system
+    }
+}
+
 /// What one vessel still has to get, for summaries.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Backlog {

@@ -91,12 +91,20 @@ fn shell_word(text: &str) -> String {
     if plain { text.to_owned() } else { format!("'{}'", text.replace('\'', r"'\''")) }
 }
 
+/// Threads for calls that block, at the most: a disk that does not answer keeps some for as long as it doesn't.
+const BLOCKING_THREADS: usize = 4096;
+
 /// Builds the runtime that everything runs in.
 fn runtime() -> Result<tokio::runtime::Runtime, Exit> {
-    tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("contentmonster").build().map_err(|e| {
-        say_error(format_args!("can't start: {e}"));
-        Exit::Broken
-    })
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .thread_name("contentmonster")
+        .max_blocking_threads(BLOCKING_THREADS)
+        .build()
+        .map_err(|e| {
+            say_error(format_args!("can't start: {e}"));
+            Exit::Broken
+        })
 }
 
 /// Says lines, with what could deceive a reader escaped.

@@ -1,6 +1,7 @@
 //! The daemon, and `--once`.
 
 use std::path::Path;
+use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::Signal;
@@ -90,7 +91,8 @@ pub(super) fn run(file: &Path, once: bool, allow_deletes: bool) -> Exit {
     let outcome = runtime.block_on(async {
         tokio::select! {
             outcome = work => Some(outcome),
-            () = signals.ends.second(stop) => None,
+            () = signals.ends.second(stop.clone()) => None,
+            () = overdue(stop) => (!once).then_some(Ok(None)),
             () = read_anew(signals.hangup, file, &log, sender) => None,
         }
     });
@@ -108,6 +110,15 @@ pub(super) fn run(file: &Path, once: bool, allow_deletes: bool) -> Exit {
             Exit::Good
         }
     }
+}
+
+/// Returns when stopping has taken so long that something must hang. Whatever is left undone is what a crash leaves, and the
+/// next start goes on with it.
+async fn overdue(stop: CancellationToken) {
+    const LONGEST_STOP: Duration = Duration::from_secs(8);
+    stop.cancelled().await;
+    tokio::time::sleep(LONGEST_STOP).await;
+    tracing::error!("stopping has taken {LONGEST_STOP:?}, and is not waited for any longer");
 }
 
 /// Whenever SIGHUP asks for it, opens the log file anew and reads the settings anew; for ever. Where nobody takes them

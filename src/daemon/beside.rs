@@ -30,7 +30,7 @@ impl Plan {
         }
         let (ledger, clock) = (&self.ledger, &self.surroundings.clock);
         let telling = Telling::start(&self.settings, ledger, clock, self.health()).await.map_err(|e| e.fault())?;
-        let house = Housekeeping::start(&self.settings, ledger, clock, &self.no_room).await;
+        let house = Housekeeping::start(&self.settings, ledger, clock, &self.rooms, &self.no_room).await;
         self.beside = Some(Beside { house, telling });
         Ok(())
     }

@@ -22,7 +22,7 @@ use crate::bell::Bell;
 use crate::clock::Clock;
 use crate::fault::Fault;
 use crate::ledger::{Ledger, Parked};
-use crate::local::Feed;
+use crate::local::{Feed, Rooms};
 use crate::monitor::{All, Monitor};
 use crate::names::{DirectoryName, VesselName};
 use crate::orders::Orders;
@@ -72,7 +72,7 @@ pub struct Report {
     pub backlog: Vec<Backlog>,
     /// What is parked.
     pub parked: Vec<Parked>,
-    /// Directories that couldn't be used, or not wholly, and why.
+    /// Directories that can't be used, or not wholly, and why: each trouble that was not mended meanwhile.
     pub troubles: Vec<(DirectoryName, String)>,
 }
 
@@ -112,6 +112,8 @@ struct Plan {
     /// What came of the last new settings.
     reloaded: Option<Reload>,
     gatherer: watch::Sender<Arc<Gatherer>>,
+    /// What is known of the room on disks.
+    rooms: Rooms,
     /// Why nothing new is taken in.
     no_room: watch::Sender<Option<String>>,
     /// What runs beside the work.
@@ -182,8 +184,9 @@ impl Plan {
         let (clock, stop) = (surroundings.clock.clone(), surroundings.stop.clone());
         let live = Arc::new(Live::new(clock.clone()));
         let mut directories = HashMap::new();
-        for directory in &settings.directories {
-            let found = sections::as_found(directory, &ledger).await?;
+        let there = shore::at_locations(settings.directories.iter().map(|d| d.location.clone())).await;
+        for (directory, at) in settings.directories.iter().zip(there) {
+            let found = sections::as_found(directory, at, &ledger).await?;
             directories.insert(directory.name.clone(), DirectoryAtWork::new(found, &stop));
         }
         let mut plan = Self {
@@ -197,6 +200,7 @@ impl Plan {
             served: vessel::Directories::default(),
             reloaded: None,
             gatherer: watch::Sender::new(Arc::new(Gatherer::idle(Place::of(&settings), ledger.view(), clock))),
+            rooms: Rooms::default(),
             no_room: watch::Sender::new(None),
             beside: None,
             feed: Feed::new(settings.monster.cache),
@@ -251,7 +255,10 @@ impl Plan {
         outcome.and(all(&mut tasks.vessels).await).and(all(&mut tasks.shore).await)?;
         if done {
             // A single run ends with the vessels; what they acknowledged last is still to be retired.
-            for directory in self.directories().filter(|directory| !directory.settings.is_mirror()) {
+            // One whose disk does not answer is left to the next run.
+            let answers = |directory: &shore::Directory| !directory.trouble.borrow().has(&shore::Concern::Silence);
+            let retiring = self.directories().filter(|directory| !directory.settings.is_mirror());
+            for directory in retiring.filter(answers) {
                 shore::retire_all(&directory).await?;
             }
         }
@@ -273,9 +280,10 @@ impl Plan {
         let mut backlog = self.ledger.backlog().await.map_err(|e| e.fault())?;
         backlog.retain(|backlog| self.vessels.contains_key(&backlog.vessel));
         let parked = self.ledger.parked(MOST_PARKED).await.map_err(|e| e.fault())?;
-        let trouble = |(name, directory): (&DirectoryName, &DirectoryAtWork)| {
-            directory.trouble.borrow().clone().map(|trouble| (name.clone(), trouble))
-        };
-        Ok(Report { backlog, parked, troubles: self.directories.iter().filter_map(trouble).collect() })
+        let mut troubles = Vec::new();
+        for (name, directory) in &self.directories {
+            troubles.extend(directory.trouble.borrow().undone().map(|trouble| (name.clone(), trouble.to_owned())));
+        }
+        Ok(Report { backlog, parked, troubles })
     }
 }

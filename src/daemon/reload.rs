@@ -14,9 +14,9 @@ use tokio::sync::mpsc;
 use super::Plan;
 use super::sections::{DirectoryAtWork, Running, Tasks, as_found};
 use crate::fault::Fault;
-use crate::local;
 use crate::names::{DirectoryName, VesselName};
 use crate::settings::{Directory, Settings, SettingsError, Vessel};
+use crate::shore::{self, AtLocation};
 use crate::status::Reload;
 
 /// Brings settings that were read anew, or what is wrong with them.
@@ -110,7 +110,8 @@ impl Plan {
         for name in &changes.directories.removed {
             self.directories.remove(name);
         }
-        for settings in &self.settings.directories {
+        let there = shore::at_locations(self.settings.directories.iter().map(|d| d.location.clone())).await;
+        for (settings, at) in self.settings.directories.iter().zip(there) {
             let (name, stop) = (&settings.name, &self.surroundings.stop);
             match self.directories.get_mut(name) {
                 // A file that is its own `Location` may have retired: what the section meant before, it means still.
@@ -120,7 +121,7 @@ impl Plan {
                     }
                 }
                 before => {
-                    let found = as_found(settings, &self.ledger).await?;
+                    let found = as_found(settings, at, &self.ledger).await?;
                     let mut directory = DirectoryAtWork::new(found, stop);
                     if let Some(before) = before {
                         directory.taken_in = before.taken_in.clone();
@@ -140,8 +141,12 @@ impl Plan {
     /// A [`Fault`] of the daemon's when the ledger can't be used.
     pub(super) async fn follow_locations(&mut self, tasks: &mut Tasks) -> Result<(), Fault> {
         let mut changed = Vec::new();
-        for settings in self.settings.directories.iter().filter(|one| !local::is_missing(&one.location)) {
-            let found = as_found(settings, &self.ledger).await?;
+        let there = shore::at_locations(self.settings.directories.iter().map(|d| d.location.clone())).await;
+        for (settings, at) in self.settings.directories.iter().zip(there) {
+            if matches!(at, None | Some(AtLocation::Nothing)) {
+                continue;
+            }
+            let found = as_found(settings, at, &self.ledger).await?;
             if found != *self.directories[&settings.name].settings {
                 changed.push(found);
             }

@@ -17,7 +17,7 @@ use crate::names::DirectoryName;
 use crate::orders::Reins;
 use crate::rate_limit::RateLimiter;
 use crate::settings;
-use crate::shore;
+use crate::shore::{self, AtLocation, Troubles};
 use crate::vessel;
 
 /// All tasks of the two workflows.
@@ -49,16 +49,21 @@ impl Running {
 
 /// The settings of a directory, with what the disk says of its `Location`: whether it is one file or a directory shows there
 /// alone. Where nothing is, the ledger remembers: one file that has retired is absent until it is written anew. Of a mirror it
-/// is not asked, for a mirror's absent file is a deletion.
+/// is not asked, for a mirror's absent file is a deletion. A disk that does not answer (`None`) is taken for a directory; a
+/// look through it finds out later.
 ///
 /// # Errors
 /// A [`Fault`] of the daemon's when the ledger can't be used.
-pub(super) async fn as_found(settings: &settings::Directory, ledger: &Ledger) -> Result<settings::Directory, Fault> {
+pub(super) async fn as_found(
+    settings: &settings::Directory,
+    at: Option<AtLocation>,
+    ledger: &Ledger,
+) -> Result<settings::Directory, Fault> {
     let (found, file) = (settings.clone(), settings.clone().of_one_file());
-    if local::is_file(&found.location) {
+    if at == Some(AtLocation::File) {
         return Ok(file);
     }
-    let Some(only) = file.only.as_ref().filter(|_| local::is_missing(&found.location) && !found.is_mirror()) else {
+    let Some(only) = file.only.as_ref().filter(|_| at == Some(AtLocation::Nothing) && !found.is_mirror()) else {
         return Ok(found);
     };
     let others = ledger.current(&found.name).await.map_err(|e| e.fault())?;
@@ -75,7 +80,7 @@ pub(super) struct DirectoryAtWork {
     pub(super) writers: local::Writers,
     pub(super) look_again: shore::LookAgain,
     pub(super) taken_in: watch::Sender<bool>,
-    pub(super) trouble: watch::Sender<Option<String>>,
+    pub(super) trouble: watch::Sender<Troubles>,
     /// Whether its location is another than when this program started.
     pub(super) relocated: bool,
     pub(super) running: Running,
@@ -90,7 +95,7 @@ impl DirectoryAtWork {
             settings: Arc::new(settings),
             retire_bell: Bell::new(),
             taken_in: watch::Sender::new(false),
-            trouble: watch::Sender::new(None),
+            trouble: watch::Sender::default(),
             relocated: false,
             running: Running::within(stop),
         }

@@ -112,8 +112,9 @@ async fn simulate_with(
     for directory in plan.directories() {
         let (name, trouble) = (directory.settings.name.clone(), directory.trouble.subscribe());
         shore::rehearse(directory).await?;
-        let trouble = trouble.borrow().clone();
-        intentions.extend(trouble.map(|what| Intention::Trouble { directory: name, what }));
+        let troubles = trouble.borrow();
+        let trouble = |what: &str| Intention::Trouble { directory: name.clone(), what: what.to_owned() };
+        intentions.extend(troubles.texts().map(trouble));
     }
     for vessel in &plan.settings.vessels {
         plan.ledger.hurry(&vessel.name).await.map_err(|e| e.fault())?;

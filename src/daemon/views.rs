@@ -64,7 +64,8 @@ impl Plan {
         let taken_in = self.directories.values().map(|directory| directory.taken_in.subscribe()).collect();
         let trouble = |(name, one): (&DirectoryName, &DirectoryAtWork)| (name.clone(), one.trouble.subscribe());
         let troubles = self.directories.iter().map(trouble).collect();
-        let gatherer = Gatherer::idle(Place::of(&self.settings), self.ledger.view(), self.surroundings.clock.clone());
+        let gatherer = Gatherer::idle(Place::of(&self.settings), self.ledger.view(), self.surroundings.clock.clone())
+            .with_rooms(self.rooms.clone());
         gatherer.running(self.live.clone(), taken_in, troubles, self.reloaded.clone())
     }
 

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
 use crate::ledger::Ledger;
+use crate::local::Rooms;
 use crate::settings::Settings;
 
 /// The tasks that keep house.
@@ -28,10 +29,11 @@ impl Housekeeping {
         settings: &Settings,
         ledger: &Ledger,
         clock: &Clock,
+        rooms: &Rooms,
         no_room: &watch::Sender<Option<String>>,
     ) -> Self {
         let (settings, stop) = (Arc::new(settings.clone()), CancellationToken::new());
-        let mut guard = room::Guard::new(&settings, no_room.clone());
+        let mut guard = room::Guard::new(&settings, rooms.clone(), no_room.clone());
         guard.look().await;
         let history = history::keep(settings, ledger.clone(), clock.clone(), stop.clone());
         let mut tasks = JoinSet::new();

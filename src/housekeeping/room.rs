@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use crate::local;
+use crate::local::Rooms;
 use crate::settings::Settings;
 
 /// How often the disks are looked at.
 const BEAT: Duration = Duration::from_secs(5);
 
 pub(super) struct Guard {
+    rooms: Rooms,
     /// The ledger's directory, then the locations.
     places: Vec<PathBuf>,
     min_free: u64,
@@ -22,11 +23,11 @@ pub(super) struct Guard {
 }
 
 impl Guard {
-    pub(super) fn new(settings: &Settings, no_room: watch::Sender<Option<String>>) -> Self {
+    pub(super) fn new(settings: &Settings, rooms: Rooms, no_room: watch::Sender<Option<String>>) -> Self {
         let database = settings.monster.database.parent().unwrap_or(Path::new("/")).to_owned();
         let locations = settings.directories.iter().map(|directory| directory.location.clone());
         let places = std::iter::once(database).chain(locations).collect();
-        Self { places, min_free: settings.monster.min_free, no_room, short: HashSet::new() }
+        Self { rooms, places, min_free: settings.monster.min_free, no_room, short: HashSet::new() }
     }
 
     /// Looks again and again.
@@ -42,15 +43,13 @@ impl Guard {
         if self.min_free == 0 {
             return;
         }
-        let places = self.places.clone();
-        let look = move || places.into_iter().map(|place| (local::room_at(&place), place)).collect::<Vec<_>>();
-        let Ok(seen) = tokio::task::spawn_blocking(look).await else { return };
+        let seen = self.rooms.at(&self.places).await;
         let mut disks = HashSet::new();
-        for (at, (room, place)) in seen.into_iter().enumerate() {
+        for (at, (room, place)) in seen.into_iter().zip(self.places.clone()).enumerate() {
             // What can't be looked at is said by whoever uses it.
-            let Ok((free, disk)) = room else { continue };
-            if disks.insert(disk) {
-                self.judge(&place, free, at == 0);
+            let Some(room) = room else { continue };
+            if disks.insert(room.disk) {
+                self.judge(&place, room.free, at == 0);
             }
         }
     }

@@ -5,6 +5,7 @@
 
 mod at_once;
 mod deliveries;
+mod mounts;
 mod outlines;
 mod people;
 mod places;
@@ -110,12 +111,14 @@ macro_rules! for_each_case {
             what_was_lost_is_sent_once_more,
             what_a_file_looks_like_on_its_vessel_is_kept,
             a_clock_that_was_put_back_makes_nobody_wait_longer,
+            mounts_are_remembered_for_each_directory,
         }
     };
 }
 pub(super) use at_once::*;
 pub(super) use deliveries::*;
 pub(super) use for_each_case;
+pub(super) use mounts::*;
 pub(super) use outlines::*;
 pub(super) use people::*;
 pub(super) use places::*;

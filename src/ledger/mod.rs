@@ -8,6 +8,7 @@
 #[cfg(test)]
 mod conformance;
 mod error;
+mod mounts;
 mod outbox;
 mod places;
 mod sqlite;
@@ -20,6 +21,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 pub use error::LedgerError;
+pub use mounts::MountMemory;
 pub use outbox::{Listener, Notice, NoticeId, Outbox};
 pub use places::Places;
 pub use store::{CurrentVersion, LastDelivered, Parked, Store};

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use super::{LedgerError, Outbox, Places, Survey, Upkeep};
+use super::{LedgerError, MountMemory, Outbox, Places, Survey, Upkeep};
 use crate::digest::Digest;
 use crate::names::{DirectoryName, InstanceId, RelPath, VesselName};
 use crate::outline::Outline;
@@ -49,7 +49,7 @@ pub struct Parked {
 /// The ledger's questions and entries. Every method is one transaction, or part of one that it shares with calls made at
 /// the same time; every entry may be repeated. A call that is dropped half-way is made or not made, and harms no other.
 #[async_trait]
-pub trait Store: Outbox + Places + Upkeep + Send + Sync {
+pub trait Store: Outbox + Places + Upkeep + MountMemory + Send + Sync {
     /// The shore's id.
     fn instance(&self) -> InstanceId;
 

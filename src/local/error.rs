@@ -65,6 +65,12 @@ pub enum DiskError {
         /// Why the link is not followed.
         why: &'static str,
     },
+    /// The file system has not answered for seconds.
+    #[error("the file system of {} does not answer", shown(path))]
+    Silent {
+        /// The location.
+        path: PathBuf,
+    },
     /// The caller asked to stop.
     #[error("stopped while reading {}", shown(path))]
     Stopped {
@@ -102,6 +108,9 @@ impl DiskError {
             Self::Changed { .. } => Fault::file(self).at(Pace::Soon),
             Self::NotAFile { .. } => Fault::file(self).mend("only regular files are delivered"),
             Self::Stopped { .. } => Fault::attempt(self),
+            Self::Silent { .. } => Fault::attempt(self)
+                .at(Pace::Slow)
+                .mend("its files wait until it does; bring its server back, or unmount it (umount -l)"),
             Self::Processed { path, .. } => Fault::file(self).at(Pace::Unhurried).mend(format_args!(
                 "make {} a directory that contentmonster may write to; move away what is there now",
                 shown(path)

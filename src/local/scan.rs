@@ -30,8 +30,8 @@ pub struct Scan {
     pub skipped: Vec<Skipped>,
     /// Directories below the location that can't be looked into: nobody knows what they hold.
     pub unread: Vec<DiskError>,
-    /// The directories that were looked through, each with the device that it is on (`st_dev`); `None` is the location.
-    pub devices: Vec<(Option<RelPath>, u64)>,
+    /// Links to directories that were followed.
+    pub links: Vec<RelPath>,
     /// Whether nothing at all lies in the location.
     pub is_empty: bool,
 }
@@ -67,7 +67,7 @@ pub fn scan(rules: &Rules, below: Option<&RelPath>, enter: &mut dyn FnMut(&Path,
                 |errno: Errno| DiskError::Location { act: "list", path: rules.location().into(), source: errno.into() };
             let location = openat(&root, ".", LISTED, Mode::empty()).map_err(unlisted)?;
             // Links that lead back to the location end there.
-            let identity = walk.identity(&location, None).map_err(unlisted)?;
+            let identity = identity(&location).map_err(unlisted)?;
             walk.above.push(identity);
             walk.list(location, None)?;
             walk.scan.is_empty = walk.scan.found.is_empty() && is_empty(rules.location())?;
@@ -111,13 +111,6 @@ struct Walk<'a> {
 }
 
 impl Walk<'_> {
-    /// Notes on which device a directory is; gives that and its inode.
-    fn identity(&mut self, directory: &OwnedFd, path: Option<&RelPath>) -> rustix::io::Result<(u64, u64)> {
-        let stat = fstat(directory)?;
-        self.scan.devices.push((path.cloned(), stat.st_dev));
-        Ok((stat.st_dev, stat.st_ino))
-    }
-
     fn list(&mut self, opened: OwnedFd, directory: Option<&RelPath>) -> Result<(), DiskError> {
         let whole =
             directory.map_or(self.rules.location().to_owned(), |path| self.rules.location().join(path.as_path()));
@@ -177,11 +170,13 @@ impl Walk<'_> {
         flags.set(OFlags::NOFOLLOW, !self.rules.follows());
         match openat(holder, name, flags, Mode::empty()) {
             Ok(opened) => {
-                let Ok(identity) = self.identity(&opened, Some(&found.path)) else { return Ok(()) };
+                let Ok(identity) = identity(&opened) else { return Ok(()) };
                 if self.above.contains(&identity) {
-                    self.scan.devices.pop();
                     self.scan.skipped.push(Skipped { path: found.path, kind: Kind::Symlink });
                     return Ok(());
+                }
+                if self.rules.follows() && is_link(holder, name) {
+                    self.scan.links.push(found.path.clone());
                 }
                 (self.enter)(&whole, identity.1);
                 self.above.push(identity);
@@ -204,6 +199,17 @@ impl Walk<'_> {
         }
         Ok(())
     }
+}
+
+/// The device and the inode of a directory.
+fn identity(directory: &OwnedFd) -> rustix::io::Result<(u64, u64)> {
+    let stat = fstat(directory)?;
+    Ok((stat.st_dev, stat.st_ino))
+}
+
+fn is_link(holder: BorrowedFd<'_>, name: &OsStr) -> bool {
+    rustix::fs::statat(holder, name, rustix::fs::AtFlags::SYMLINK_NOFOLLOW)
+        .is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Symlink)
 }
 
 fn unreadable(errno: Errno) -> Sight {

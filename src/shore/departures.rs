@@ -7,7 +7,8 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
-use super::watch_over::{Overseer, blocking};
+use super::troubles::Concern;
+use super::watch_over::Overseer;
 use crate::fault::Fault;
 use crate::local::{self, Sight, Watcher};
 use crate::names::RelPath;
@@ -29,8 +30,6 @@ pub(super) struct Departures {
     first: Option<Instant>,
     last: Option<Instant>,
     passed: VecDeque<(Instant, u64)>,
-    /// What was said last about why nothing is deleted.
-    braked: Option<String>,
 }
 
 impl Departures {
@@ -84,9 +83,12 @@ impl Overseer {
         let paths = self.departures.take();
         let (busy, paths): (Vec<_>, Vec<_>) = paths.into_iter().partition(|path| self.busy.contains(path));
         self.again.extend(busy);
+        let mounts = self.look_at_mounts().await?;
         let (gone, back) = self.still_gone(paths).await?;
         self.look_at(back).await?;
-        if let Some(why) = self.why_not(&gone).await? {
+        let all = gone.len();
+        let gone = self.really_gone(gone, mounts).await?;
+        if let Some(why) = self.why_not(&gone, all).await? {
             self.brake(&why);
             return Ok(());
         }
@@ -115,19 +117,24 @@ impl Overseer {
             Ok(Sight::Directory(_)) => !rules.takes_directories(),
             _ => false,
         };
-        blocking(move || known.into_iter().partition(is_gone)).await
+        self.directory.on_disk(move || known.into_iter().partition(is_gone)).await
     }
 
-    /// Why these deletions are not repeated; `None` when they are. Asked after the last look at the paths: what is
+    /// Why these deletions are not repeated; `None` when they are. `with_held` counts those that are held back already too.
+    /// Asked after the last look at the paths: what is
     /// unmounted between the two is noticed here.
-    async fn why_not(&mut self, gone: &[RelPath]) -> Result<Option<String>, Fault> {
+    async fn why_not(&mut self, gone: &[RelPath], with_held: usize) -> Result<Option<String>, Fault> {
         if gone.is_empty() || self.directory.allow_deletes {
             return Ok(None);
         }
         let location = self.directory.settings.location.clone();
-        let displaced = self.displaced || self.watcher.as_ref().is_some_and(Watcher::is_stale);
+        let (displaced, watcher) = (self.displaced, self.watcher.take());
         let shown = location.display().to_string();
-        match blocking(move || local::is_empty(&location)).await? {
+        let look = move || (local::is_empty(&location), watcher.as_ref().is_some_and(Watcher::is_stale), watcher);
+        let (is_empty, is_stale, watcher) = self.directory.on_disk(look).await?;
+        self.watcher = watcher;
+        let displaced = displaced || is_stale;
+        match is_empty {
             Err(e) => return Ok(Some(e.to_string())),
             Ok(true) => {
                 return Ok(Some(format!("{shown} is empty all at once, as where a disk is not mounted")));
@@ -137,11 +144,14 @@ impl Overseer {
         if displaced {
             return Ok(Some(format!("{shown} was away, or is another directory than when this program started")));
         }
+        if let Some(what) = self.mounted.moved.take() {
+            return Ok(Some(format!("{shown} {what}")));
+        }
         let (name, limit) = (&self.directory.settings.name, self.directory.settings.max_delete);
         let all = self.directory.ledger.count_current(name).await.map_err(|e| e.fault())?;
         let (count, most) = (gone.len() as u64, limit.of(all));
         // What else lies there may be what lies below a disk that is not mounted.
-        if count >= all && self.directory.settings.only.is_none() {
+        if with_held as u64 >= all && self.directory.settings.only.is_none() {
             return Ok(Some(format!("all of the {all} paths in {shown} are gone, as where a disk is not mounted")));
         }
         if self.departures.may_pass(count, most, Instant::now()) {
@@ -150,25 +160,20 @@ impl Overseer {
         Ok(Some(format!("{count} of {all} paths in {shown} are gone, and MaxDelete lets {most} go within a minute")))
     }
 
-    /// Says, once, why nothing is deleted.
-    fn brake(&mut self, why: &str) {
+    /// Says why nothing is deleted.
+    fn brake(&self, why: &str) {
         let text = format!(
             "nothing is deleted on the vessels: {why}; put back what is missing, or start once with --allow-deletes if it \
              is meant to be gone"
         );
-        if self.departures.braked.as_ref() != Some(&text) {
-            self.report_trouble(&text);
-            self.departures.braked = Some(text);
-        }
+        self.directory.trouble_with(Concern::Deletions, &text);
     }
 
-    /// Nothing is missing any more: the location is what it was, and what was said of it is no trouble any more.
-    pub(super) fn release_brake(&mut self) {
-        self.displaced = false;
-        if self.departures.braked.take().is_some() {
-            self.directory.trouble.send_replace(None);
-            tracing::info!(directory = %self.directory.settings.name, "nothing is missing any more");
-        }
+    /// Nothing is missing any more, but what is out of sight with its file system: nothing else holds deletions back. With
+    /// `all`, nothing is missing at all: the location is what it was.
+    pub(super) fn release_brake(&mut self, all: bool) {
+        self.displaced &= !all;
+        self.directory.mended(|concern| *concern == Concern::Deletions);
     }
 }
 

@@ -6,7 +6,6 @@
 use std::time::{Duration, Instant};
 
 use super::Directory;
-use super::watch_over::blocking;
 use crate::clock::WaryClock;
 use crate::fault::Fault;
 use crate::ledger::Retiree;
@@ -91,7 +90,7 @@ impl<'a> Expiry<'a> {
             }
             let location = self.directory.settings.location.clone();
             let files: Vec<_> = some.iter().map(|one| (one.processed.clone(), one.stamp)).collect();
-            for outcome in blocking(move || local::expire(&location, &files, until)).await? {
+            for outcome in self.directory.on_disk(move || local::expire(&location, &files, until)).await? {
                 match outcome {
                     Ok(Expired::Deleted) => deleted += 1,
                     Ok(Expired::NotThere) => {}

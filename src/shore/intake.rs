@@ -81,8 +81,7 @@ async fn on_a_thread(
         writers: directory.writers.clone(),
     };
     let stop = directory.stop.clone();
-    let reading = tokio::task::spawn_blocking(move || work(&intake, &stop));
-    reading.await.map_err(|e| Fault::daemon(format_args!("reading sources: {e}")))
+    directory.on_disk(move || work(&intake, &stop)).await
 }
 
 fn read(intake: &Intake, paths: Vec<RelPath>, stop: &CancellationToken) -> Batch {

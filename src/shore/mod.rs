@@ -11,12 +11,15 @@ mod expiry;
 mod gate;
 mod intake;
 mod look_again;
+mod mounts;
+mod on_disk;
 mod rehearsal;
 mod resting;
 mod retire;
 mod scans;
 mod settle;
 mod survey;
+mod troubles;
 mod watch_over;
 
 use std::sync::Arc;
@@ -34,8 +37,10 @@ use crate::names::{RemotePath, VesselName};
 use crate::settings;
 
 pub use look_again::LookAgain;
+pub use on_disk::{AtLocation, at_locations};
 pub use rehearsal::rehearse;
 pub use retire::{retire, retire_all};
+pub use troubles::{Concern, Troubles};
 pub use watch_over::watch_over;
 
 /// One directory and what its tasks need.
@@ -65,8 +70,8 @@ pub struct Directory {
     pub clock: Clock,
     /// Set once what was there at start is in the ledger, or couldn't be looked at.
     pub taken_in: watch::Sender<bool>,
-    /// What keeps the directory, or something in it, from being used; `None` while all is well.
-    pub trouble: watch::Sender<Option<String>>,
+    /// What keeps the directory, or something in it, from being used now.
+    pub trouble: watch::Sender<Troubles>,
     /// Why no new files are taken in for now: there is no room for what the ledger has to remember of them.
     pub no_room: watch::Receiver<Option<String>>,
     /// Rung when `Location` is a file and its settings say directory, or the other way round: the tasks are to start anew.
@@ -80,19 +85,22 @@ pub struct Directory {
 }
 
 impl Directory {
-    /// Fits the ledger to the settings, and settles what a crash left in `processed/`. To be done for every directory
-    /// before any task starts: until then the ledger may call complete what a vessel that was added still has to get.
+    /// Fits the ledger to the settings. To be done for every directory before any task starts: until then the ledger may call
+    /// complete what a vessel that was added still has to get. Touches no disk but the ledger's.
     ///
     /// # Errors
     /// A [`Fault`] of the daemon's when the ledger can't be used.
     pub async fn prepare(&self) -> Result<(), Fault> {
         let name = &self.settings.name;
         self.ledger.locate(name, &self.places).await.map_err(|e| e.fault())?;
-        self.ledger.reconcile(name, &self.vessel_names()).await.map_err(|e| e.fault())?;
-        let location = self.settings.location.clone();
+        self.ledger.reconcile(name, &self.vessel_names()).await.map_err(|e| e.fault())
+    }
+
+    /// Settles what a crash left in `processed/`. To be done before anything retires.
+    async fn tidy_up(&self) -> Result<(), Fault> {
+        let (location, name) = (self.settings.location.clone(), &self.settings.name);
         let recursive = self.settings.recursive && !self.settings.is_mirror();
-        let sweeping = tokio::task::spawn_blocking(move || local::sweep(&location, recursive)).await;
-        if let Err(e) = sweeping.map_err(|e| Fault::daemon(format_args!("looking at the disk: {e}")))? {
+        if let Err(e) = self.on_disk(move || local::sweep(&location, recursive)).await? {
             tracing::debug!(directory = %name, "nothing to tidy up: {e}");
         }
         Ok(())

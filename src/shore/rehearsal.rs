@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use super::Directory;
-use super::watch_over::{Overseer, blocking};
+use super::watch_over::Overseer;
 use crate::fault::Fault;
 use crate::local::{self, Sight};
 use crate::records::NewVersion;
@@ -49,6 +49,6 @@ impl Overseer {
             }
             _ => None,
         };
-        blocking(move || paths.into_iter().filter_map(see).collect()).await
+        self.directory.on_disk(move || paths.into_iter().filter_map(see).collect()).await
     }
 }

@@ -5,14 +5,13 @@ use std::collections::{HashMap, HashSet};
 use std::iter::Peekable;
 use std::time::{Duration, Instant};
 
-use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::Directory;
 use super::afterwards::Afterwards;
 use super::expiry::Expiry;
 use super::resting::{Resting, left};
-use super::watch_over::blocking;
+use super::troubles::Concern;
 use crate::backoff::Backoff;
 use crate::fault::Fault;
 use crate::local::{self, Changed, DiskError, Guard, Moved, Retired};
@@ -45,14 +44,18 @@ const BATCH_BYTES: u64 = 64 << 20;
 /// # Errors
 /// A [`Fault`] of the daemon's when the ledger can't be used. Trouble with `processed/` is logged and tried again.
 pub async fn retire(directory: Directory) -> Result<(), Fault> {
-    let mut retiring = Retiring::new(&directory, Some(&directory.stop));
+    let stop = &directory.stop;
+    stop.run_until_cancelled(directory.tidy_up()).await.unwrap_or(Ok(()))?;
+    let mut retiring = Retiring::new(&directory, Some(stop));
     let mut expiry = Expiry::new(&directory);
     loop {
         let begun = Instant::now();
         retiring.all_complete().await?;
-        retiring.look_after().await?;
+        let Some(looked) = stop.run_until_cancelled(retiring.look_after()).await else { return Ok(()) };
+        looked?;
         let pause = (begun.elapsed() * SHARE).min(LONGEST_PAUSE);
-        let wait = expiry.step().await?.min(AGAIN);
+        let Some(wait) = stop.run_until_cancelled(expiry.step()).await else { return Ok(()) };
+        let wait = wait?.min(AGAIN);
         let due = retiring.resting.due_at().into_iter().chain(retiring.afterwards.due_at());
         let again_at = due.fold(begun + wait, Instant::min);
         let next = async {
@@ -62,7 +65,7 @@ pub async fn retire(directory: Directory) -> Result<(), Fault> {
             }
             tokio::time::sleep(pause).await;
         };
-        if directory.stop.run_until_cancelled(next).await.is_none() {
+        if stop.run_until_cancelled(next).await.is_none() {
             return Ok(());
         }
     }
@@ -95,14 +98,15 @@ struct Acted {
 
 struct Retiring<'a> {
     directory: &'a Directory,
-    /// What was said already.
-    complained: HashSet<String>,
     /// What is left alone for now.
     resting: Resting,
     /// What is looked at after its move.
     afterwards: Afterwards,
     /// What couldn't be moved: how often that was tried, and when it is tried next.
     stuck: HashMap<VersionId, (u32, Instant)>,
+    /// The files that these are of, and those that couldn't be looked at after their move.
+    failed: HashMap<VersionId, RelPath>,
+    not_looked_after: HashSet<RelPath>,
     /// Ends it between two files, and in the middle of one that takes long: the next start finds it half-way and ends it.
     stop: Option<&'a CancellationToken>,
 }
@@ -111,10 +115,11 @@ impl<'a> Retiring<'a> {
     fn new(directory: &'a Directory, stop: Option<&'a CancellationToken>) -> Self {
         Self {
             directory,
-            complained: HashSet::new(),
             resting: Resting::default(),
             afterwards: Afterwards::default(),
             stuck: HashMap::new(),
+            failed: HashMap::new(),
+            not_looked_after: HashSet::new(),
             stop,
         }
     }
@@ -152,13 +157,22 @@ impl<'a> Retiring<'a> {
             }
         }
         self.resting.keep(|version| asked.contains(&version));
+        self.stuck.retain(|version, _| asked.contains(version));
+        self.failed.retain(|version, _| asked.contains(version));
+        self.mend();
         Ok(())
+    }
+
+    /// Takes back what was said of files that are no trouble any more.
+    fn mend(&self) {
+        let failed: HashSet<_> = self.failed.values().chain(&self.not_looked_after).collect();
+        self.directory.mended(|concern| matches!(concern, Concern::Retirement(path) if !failed.contains(path)));
     }
 
     /// Moves versions, and enters those that are moved. One that was moved and not entered is found so the next time.
     async fn batch(&mut self, versions: Vec<Version>) -> Result<(), Fault> {
         let Acted { outcomes, noted, shared } = tokio::select! {
-            moved = self.act(versions) => moved.map_err(|e| Fault::daemon(format_args!("retiring: {e}")))?,
+            moved = self.act(versions) => moved?,
             () = self.out_of_time() => return Ok(()),
         };
         for (version, outcome) in &outcomes {
@@ -182,14 +196,14 @@ impl<'a> Retiring<'a> {
     }
 
     /// Moves or deletes sources, on a thread of its own; tells of those that stay when their files changed last.
-    fn act(&self, versions: Vec<Version>) -> JoinHandle<Acted> {
+    async fn act(&self, versions: Vec<Version>) -> Result<Acted, Fault> {
         let (location, stop) = (self.directory.settings.location.clone(), self.stop.cloned());
         let stopped = move || stop.as_ref().is_some_and(CancellationToken::is_cancelled);
         let discard = self.directory.settings.keep_processed == KeepProcessed::No;
         let act = if discard { local::discard } else { local::retire };
         let writers = self.directory.writers.clone();
         let known = self.resting.known(versions.iter().map(|version| version.id));
-        tokio::task::spawn_blocking(move || {
+        let work = move || {
             let noted = RefCell::new(HashMap::new());
             let wait = |version: &Version, changed: Changed| {
                 noted.borrow_mut().insert(version.id, changed);
@@ -197,7 +211,8 @@ impl<'a> Retiring<'a> {
             };
             let outcomes = act(&location, &versions, Guard { writers: &writers, wait: &wait }, &stopped);
             Acted { outcomes, noted: noted.into_inner(), shared: local::is_shared(&location) }
-        })
+        };
+        self.directory.on_disk(work).await
     }
 
     /// Takes note of a source that stays for now.
@@ -226,9 +241,10 @@ impl<'a> Retiring<'a> {
         if due.is_empty() {
             return Ok(());
         }
+        self.not_looked_after.clear();
         let location = self.directory.settings.location.clone();
         let look = move || due.into_iter().map(|moved| (local::put_back(&location, &moved), moved)).collect::<Vec<_>>();
-        for (outcome, moved) in blocking(look).await? {
+        for (outcome, moved) in self.directory.on_disk(look).await? {
             match outcome {
                 Ok(false) => {}
                 Ok(true) => {
@@ -236,7 +252,10 @@ impl<'a> Retiring<'a> {
                     tracing::warn!(directory = %name, file = %moved.path, "written to after it retired: it is sent again");
                     self.afterwards.forget(&moved);
                 }
-                Err(e) => self.complain(&moved.path, &e),
+                Err(e) => {
+                    self.complain(&moved.path, &e);
+                    self.not_looked_after.insert(moved.path);
+                }
             }
         }
         Ok(())
@@ -261,10 +280,12 @@ impl<'a> Retiring<'a> {
             Err(e) => {
                 self.complain(path, &e);
                 self.put_off(version.id);
+                self.failed.insert(version.id, path.clone());
                 return None;
             }
         }
         self.stuck.remove(&version.id);
+        self.failed.remove(&version.id);
         Some(version.id)
     }
 
@@ -275,14 +296,8 @@ impl<'a> Retiring<'a> {
     }
 
     fn complain(&mut self, path: &RelPath, error: &DiskError) {
-        let fault = error.fault().to_string();
-        tracing::debug!(directory = %self.directory.settings.name, file = %path, "not moved: {fault}");
-        if self.complained.insert(fault.clone()) {
-            let name = &self.directory.settings.name;
-            tracing::error!(directory = %name, file = %path, "can't retire: {fault}");
-            self.directory.monitor.notice(&Event::DirectoryAway { directory: name, reason: &fault });
-            self.directory.trouble.send_replace(Some(fault));
-        }
+        let text = format!("can't retire {path}: {}", error.fault());
+        self.directory.trouble_with(Concern::Retirement(path.clone()), &text);
     }
 }
 

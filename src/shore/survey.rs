@@ -2,15 +2,17 @@
 //! paths that a hint named.
 
 use std::collections::{HashMap, HashSet};
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::Instant;
 
 use super::scans::Scanned;
 use super::settle::Judgement;
-use super::watch_over::{LOOK_FOR_LOCATION, Overseer, blocking};
+use super::troubles::Concern;
+use super::watch_over::{LOOK_FOR_LOCATION, Overseer};
 use crate::fault::Fault;
 use crate::ledger::CurrentVersion;
-use crate::local::{self, DiskError, Found, Kind, Scan, Sight, Watcher};
+use crate::local::{self, DiskError, Found, Kind, Scan, Sight};
 use crate::names::RelPath;
 use crate::records::{NewVersion, Traits, VersionKind};
 
@@ -32,18 +34,23 @@ impl Overseer {
     /// Begins to look through the whole directory.
     pub(super) fn begin_rescan(&mut self) {
         self.rescan_at = Instant::now() + self.directory.settings.rescan_interval;
-        if let Err(e) = self.rewatch() {
-            self.complain(&e);
-        }
         tracing::debug!(directory = %self.directory.settings.name, "looking through the directory");
-        self.scans.begin(&self.rules, self.watcher.as_ref(), vec![None]);
+        self.scans.begin(
+            &self.directory,
+            &self.rules,
+            self.watcher.as_ref(),
+            vec![None],
+            Some(self.hint_sender.clone()),
+        );
     }
 
     /// Deals with what a look through the whole directory found.
     async fn end_rescan(&mut self, scan: Result<Scan, DiskError>) -> Result<(), Fault> {
         match scan {
-            Ok(scan) => {
+            Ok(mut scan) => {
                 self.come_back();
+                let still = scan.unread.iter().map(Concern::of).collect::<HashSet<_>>();
+                self.directory.mended(|concern| matches!(concern, Concern::Listing(_)) && !still.contains(concern));
                 if scan.found.is_empty() && self.only_is_directory().await? {
                     self.directory.decide_again.ring();
                 }
@@ -53,13 +60,19 @@ impl Overseer {
                 }
                 let name = &self.directory.settings.name;
                 let known = self.directory.ledger.current(name).await.map_err(|e| e.fault())?;
-                if !self.compare(scan, known).await? {
-                    self.release_brake();
+                let (unread, links) = (unread(&scan, self.rules.location()), std::mem::take(&mut scan.links));
+                let missing = self.compare(scan, known, &unread).await?;
+                let held = self.remember_mounts(None, links, &missing, &unread).await?;
+                if missing.iter().all(|path| held.iter().any(|change| !change.path.is_empty() && change.concerns(path)))
+                {
+                    self.release_brake(missing.is_empty());
                 }
             }
             Err(e) => {
                 let location = self.directory.settings.location.clone();
-                if self.directory.settings.only.is_none() && blocking(move || local::is_file(&location)).await? {
+                if self.directory.settings.only.is_none()
+                    && self.directory.on_disk(move || local::is_file(&location)).await?
+                {
                     self.directory.decide_again.ring();
                 } else {
                     self.complain(&e);
@@ -73,21 +86,18 @@ impl Overseer {
         Ok(())
     }
 
-    /// Watches before it scans, so that nothing falls between the two.
-    fn rewatch(&mut self) -> Result<(), DiskError> {
-        if self.watcher.as_ref().is_some_and(|watcher| !watcher.is_stale()) {
-            return Ok(());
-        }
-        self.displaced |= self.watcher.take().is_some();
-        let settings = &self.directory.settings;
-        let (hints, witness) = (self.hint_sender.clone(), self.directory.writers.witness());
-        self.watcher = Some(Watcher::start(&settings.location, settings.recursive, hints, witness)?);
-        Ok(())
-    }
-
     /// Deals with what scans found that have ended.
     pub(super) async fn end_scans(&mut self, ended: Scanned) -> Result<(), Fault> {
-        ended.unwatched.iter().for_each(|error| self.complain(error));
+        let whole = ended.scans.iter().any(|(below, _)| below.is_none());
+        if whole {
+            self.watcher = ended.watcher;
+            self.displaced |= ended.was_stale;
+        }
+        match &ended.unwatched {
+            Some(error) => self.complain(error),
+            None if whole => self.directory.mended(|concern| *concern == Concern::Watch),
+            None => {}
+        }
         for (below, scan) in ended.scans {
             match below {
                 None => self.end_rescan(scan).await?,
@@ -98,10 +108,8 @@ impl Overseer {
     }
 
     fn come_back(&mut self) {
-        if self.away {
-            self.away = false;
-            self.complained.clear();
-            self.directory.trouble.send_replace(None);
+        self.directory.mended(|concern| *concern == Concern::Location);
+        if std::mem::take(&mut self.away) {
             tracing::info!(directory = %self.directory.settings.name, "the directory can be used again");
         }
     }
@@ -122,17 +130,19 @@ impl Overseer {
         let walks = std::iter::from_fn(|| self.walks.pop_first()).filter(|path| rules.enters(path));
         let walks: Vec<_> = walks.take(WALKS).map(Some).collect();
         if !walks.is_empty() {
-            self.scans.begin(&self.rules, self.watcher.as_ref(), walks);
+            self.scans.begin(&self.directory, &self.rules, self.watcher.as_ref(), walks, None);
         }
     }
 
     async fn end_walk(&mut self, path: RelPath, scan: Result<Scan, DiskError>) -> Result<(), Fault> {
         match scan {
-            Ok(scan) => {
+            Ok(mut scan) => {
                 let (name, at) = (&self.directory.settings.name, std::slice::from_ref(&path));
                 let mut known = self.directory.ledger.current_at(name, at).await.map_err(|e| e.fault())?;
                 known.extend(self.directory.ledger.current_below(name, at).await.map_err(|e| e.fault())?);
-                self.compare(scan, known).await.map(drop)
+                let (unread, links) = (unread(&scan, self.rules.location()), std::mem::take(&mut scan.links));
+                let missing = self.compare(scan, known, &unread).await?;
+                self.remember_mounts(Some(&path), links, &missing, &unread).await.map(drop)
             }
             Err(e) => {
                 self.complain(&e);
@@ -141,8 +151,14 @@ impl Overseer {
         }
     }
 
-    /// Compares what lies there with what the ledger knows, both in the order of their paths. Whether something is missing.
-    async fn compare(&mut self, scan: Scan, known: Vec<CurrentVersion>) -> Result<bool, Fault> {
+    /// Compares what lies there with what the ledger knows, both in the order of their paths. Gives what is missing; of what
+    /// lies in `unread` nobody knows.
+    async fn compare(
+        &mut self,
+        scan: Scan,
+        known: Vec<CurrentVersion>,
+        unread: &[RelPath],
+    ) -> Result<Vec<RelPath>, Fault> {
         self.mention_skipped(&scan);
         scan.unread.iter().for_each(|error| self.complain(error));
         let mut known = known.into_iter().peekable();
@@ -160,10 +176,11 @@ impl Overseer {
         self.look_at_all(changed, false).await?;
         missing.extend(known);
         missing.retain(|v| v.traits.kind != VersionKind::Gone && self.rules.may_take(&v.path));
-        let is_missing = !missing.is_empty();
+        missing.retain(|v| !unread.iter().any(|unread| v.path.as_path().starts_with(unread.as_path())));
+        let missing: Vec<RelPath> = missing.into_iter().map(|v| v.path).collect();
         // What is a directory by now was looked through just before.
-        self.look_at_all(missing.into_iter().map(|v| v.path).collect(), false).await?;
-        Ok(is_missing)
+        self.look_at_all(missing.clone(), false).await?;
+        Ok(missing)
     }
 
     /// Whether what lies there is the version that the ledger knows, with the mode that it was taken in with.
@@ -216,15 +233,18 @@ impl Overseer {
         let settings = &self.directory.settings;
         let Some(only) = &settings.only else { return Ok(false) };
         let place = settings.location.join(only.as_path());
-        blocking(move || place.is_dir()).await
+        self.directory.on_disk(move || place.is_dir()).await
     }
 
     /// Says that the one file that is `Location` can't be sent.
-    fn mention_only(&self, path: &RelPath, kind: Kind) {
+    fn mention_only(&mut self, path: &RelPath, kind: Kind) {
         let location = self.directory.settings.location.join(path.as_path());
         let links = if self.directory.settings.is_mirror() { ", or set Links = follow" } else { "" };
         let remedy = format!("set Location to the file itself{links}");
-        self.report_trouble(&format!("can't send {}: it is a {kind}; {remedy}", location.display()));
+        let text = format!("can't send {}: it is a {kind}; {remedy}", location.display());
+        self.directory.trouble_with(Concern::File(path.clone()), &text);
+        // So that it is taken back when the file can be sent, or is not there any more.
+        self.unreadable.entry(path.clone()).or_default();
     }
 
     /// Looks what paths are now, and does what follows.
@@ -244,7 +264,7 @@ impl Overseer {
     async fn look_at_some(&mut self, paths: Vec<RelPath>, walk: bool) -> Result<(), Fault> {
         let rules = self.rules.clone();
         let see = move |path| (local::see(&rules, &path), path);
-        let sights = blocking(move || paths.into_iter().map(see).collect::<Vec<_>>()).await?;
+        let sights = self.directory.on_disk(move || paths.into_iter().map(see).collect::<Vec<_>>()).await?;
         let (mut found, mut gone, mut replaced, mut left) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for (sight, path) in sights {
             match sight {
@@ -263,6 +283,7 @@ impl Overseer {
                 }
                 Ok(Sight::Gone) => {
                     self.skipped.remove(&path);
+                    self.mend_file(&path);
                     gone.push(path);
                 }
                 Ok(Sight::Skipped(kind)) => {
@@ -270,8 +291,8 @@ impl Overseer {
                     left.push(path);
                 }
                 Err(e) => {
-                    self.settling.forget(&path);
-                    self.complain(&e);
+                    let wait = self.complain_of_file(&path, &e);
+                    self.settling.touched(path, Instant::now() + wait);
                 }
             }
         }
@@ -371,4 +392,15 @@ impl Overseer {
         }
         Ok(())
     }
+}
+
+/// What could not be looked into: directories that can't be listed, and whatever can't be looked at. An answer that is an error
+/// (a server that is gone, a disk that fails) is never taken for a deletion.
+fn unread(scan: &Scan, location: &Path) -> Vec<RelPath> {
+    let unlisted = scan.unread.iter().filter_map(|error| match error {
+        DiskError::Io { path, .. } => RelPath::new(path.strip_prefix(location).ok()?.as_os_str().as_bytes()).ok(),
+        _ => None,
+    });
+    let unseen = scan.skipped.iter().filter(|skipped| matches!(skipped.kind, Kind::Unreadable(_)));
+    unlisted.chain(unseen.map(|skipped| skipped.path.clone())).collect()
 }

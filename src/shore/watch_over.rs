@@ -14,11 +14,12 @@ use super::Directory;
 use super::departures::Departures;
 use super::gate::Gate;
 use super::intake::{self, Batch};
+use super::mounts::Mounted;
 use super::scans::Scans;
 use super::settle::Settling;
+use super::troubles::Concern;
 use crate::fault::Fault;
 use crate::local::{DiskError, Hint, Kind, Rules, Watcher};
-use crate::monitor::Event;
 use crate::names::RelPath;
 use crate::records::NewVersion;
 
@@ -30,7 +31,8 @@ const HINTS: usize = 16 * 1024;
 const THINGS: usize = 1024;
 /// How soon a location that is missing is looked for again.
 pub(super) const LOOK_FOR_LOCATION: Duration = Duration::from_secs(2);
-/// How soon a file that couldn't be read is tried again.
+/// How soon a file that couldn't be read is tried again at first, and at last.
+const READ_SOON: Duration = Duration::from_secs(2);
 const READ_AGAIN: Duration = Duration::from_secs(30);
 /// How long a single run (`--once`) waits for files that go on changing.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -41,6 +43,10 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// A [`Fault`] of the daemon's when the ledger can't be used. Trouble with the directory itself is logged and tried again.
 pub async fn watch_over(directory: Directory) -> Result<(), Fault> {
     let stop = directory.stop.clone();
+    // Elsewhere it is done before anything retires.
+    if directory.settings.is_mirror() {
+        stop.run_until_cancelled(directory.tidy_up()).await.unwrap_or(Ok(()))?;
+    }
     let mut overseer = Overseer::new(Arc::new(directory));
     let ended = stop.run_until_cancelled(overseer.run()).await.unwrap_or(Ok(()));
     // Once this task has ended, nothing is entered any more for the vessels that it was given.
@@ -79,8 +85,9 @@ pub(super) struct Overseer {
     pub(super) scanned: bool,
     /// Whether the location can't be read.
     pub(super) away: bool,
-    /// What was said already: trouble is logged once, not with every scan.
-    pub(super) complained: HashSet<String>,
+    pub(super) mounted: Mounted,
+    /// How often files couldn't be read in a row.
+    pub(super) unreadable: HashMap<RelPath, u32>,
     pub(super) skipped: HashMap<RelPath, Kind>,
     /// Why nothing is taken in for now, and what of it was passed on.
     no_room: watch::Receiver<Option<String>>,
@@ -113,7 +120,8 @@ impl Overseer {
             started: Instant::now(),
             scanned: false,
             away: false,
-            complained: HashSet::new(),
+            mounted: Mounted::default(),
+            unreadable: HashMap::new(),
             skipped: HashMap::new(),
             no_room,
             said_of_room: None,
@@ -161,7 +169,10 @@ impl Overseer {
     fn has_room(&mut self) -> bool {
         let why = self.no_room.borrow_and_update().clone();
         if why != self.said_of_room {
-            self.directory.trouble.send_replace(why.clone());
+            match &why {
+                Some(why) => self.directory.trouble_with(Concern::Room, why),
+                None => self.directory.mended(|concern| *concern == Concern::Room),
+            }
             self.said_of_room = why;
         }
         self.said_of_room.is_none()
@@ -212,17 +223,22 @@ impl Overseer {
     }
 
     pub(super) fn complain(&mut self, error: &DiskError) {
-        let fault = error.fault().to_string();
-        if self.complained.insert(fault.clone()) {
-            self.report_trouble(&fault);
-        }
+        self.directory.trouble_with(Concern::of(error), &error.fault().to_string());
     }
 
-    pub(super) fn report_trouble(&self, trouble: &str) {
-        let name = &self.directory.settings.name;
-        tracing::error!(directory = %name, "{trouble}");
-        self.directory.monitor.notice(&Event::DirectoryAway { directory: name, reason: trouble });
-        self.directory.trouble.send_replace(Some(trouble.to_owned()));
+    /// A file can't be read: that is said, and how soon it is tried again.
+    pub(super) fn complain_of_file(&mut self, path: &RelPath, error: &DiskError) -> Duration {
+        self.directory.trouble_with(Concern::File(path.clone()), &error.fault().to_string());
+        let failures = self.unreadable.entry(path.clone()).or_default();
+        *failures = failures.saturating_add(1);
+        READ_AGAIN.min(READ_SOON * 2_u32.saturating_pow(*failures - 1))
+    }
+
+    /// A file could be read, or is not there any more.
+    pub(super) fn mend_file(&mut self, path: &RelPath) {
+        if self.unreadable.remove(path).is_some() {
+            self.directory.mended(|concern| matches!(concern, Concern::File(mended) if mended == path));
+        }
     }
 
     pub(super) fn make_ready(&mut self, path: RelPath) {
@@ -329,6 +345,7 @@ impl Overseer {
             self.busy.remove(path);
         }
         self.wait_for_writers(&mut batch);
+        let mut failed: HashSet<RelPath> = batch.left.iter().cloned().collect();
         for path in batch.left.into_iter().rev() {
             if self.busy.insert(path.clone()) {
                 self.ready.push_front(path);
@@ -340,15 +357,13 @@ impl Overseer {
         }
         self.note_gone(batch.gone).await?;
         for (path, error) in batch.failed {
-            self.complain(&error);
-            self.settling.touched(path, Instant::now() + READ_AGAIN);
+            failed.insert(path.clone());
+            let wait = self.complain_of_file(&path, &error);
+            self.settling.touched(path, Instant::now() + wait);
         }
+        batch.paths.iter().filter(|path| !failed.contains(path)).for_each(|path| self.mend_file(path));
         let mut again: Vec<_> = batch.paths.into_iter().filter(|path| self.again.remove(path)).collect();
         again.extend(batch.others);
         self.look_at(again).await
     }
-}
-
-pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Fault> {
-    tokio::task::spawn_blocking(work).await.map_err(|e| Fault::daemon(format_args!("looking at the disk: {e}")))
 }

@@ -16,9 +16,10 @@ use super::document::{
 use super::live::{Live, LiveLink, LiveTransfer, LiveVessel};
 use crate::clock::Clock;
 use crate::ledger::{LedgerError, LedgerView, Summary};
-use crate::local;
+use crate::local::{Room, Rooms};
 use crate::names::{DirectoryName, VesselName};
 use crate::settings::Settings;
+use crate::shore::Troubles;
 
 /// What the document shows of long lists.
 const PARKED: u32 = 50;
@@ -64,8 +65,15 @@ fn disks(settings: &Settings) -> Vec<PathBuf> {
 struct Running {
     live: Arc<Live>,
     taken_in: Vec<watch::Receiver<bool>>,
-    troubles: HashMap<DirectoryName, watch::Receiver<Option<String>>>,
+    troubles: HashMap<DirectoryName, watch::Receiver<Troubles>>,
     reload: Option<Reload>,
+}
+
+impl Running {
+    fn trouble(&self, name: &DirectoryName) -> Option<String> {
+        let troubles = self.troubles.get(name)?.borrow();
+        (!troubles.is_empty()).then(|| troubles.to_string())
+    }
 }
 
 /// Puts documents together.
@@ -73,6 +81,7 @@ pub struct Gatherer {
     place: Place,
     ledger: LedgerView,
     clock: Clock,
+    rooms: Rooms,
     running: Option<Running>,
     last: Mutex<Option<(Instant, Arc<Document>)>>,
 }
@@ -80,7 +89,13 @@ pub struct Gatherer {
 impl Gatherer {
     /// Of a program that does not run.
     pub fn idle(place: Place, ledger: LedgerView, clock: Clock) -> Self {
-        Self { place, ledger, clock, running: None, last: Mutex::new(None) }
+        Self { place, ledger, clock, rooms: Rooms::default(), running: None, last: Mutex::new(None) }
+    }
+
+    /// Knows of the room on disks what others have asked for before.
+    #[must_use]
+    pub fn with_rooms(self, rooms: Rooms) -> Self {
+        Self { rooms, ..self }
     }
 
     /// Of this running program. `taken_in` says when all that was there at the start is in the ledger, `troubles` what
@@ -89,7 +104,7 @@ impl Gatherer {
         self,
         live: Arc<Live>,
         taken_in: Vec<watch::Receiver<bool>>,
-        troubles: HashMap<DirectoryName, watch::Receiver<Option<String>>>,
+        troubles: HashMap<DirectoryName, watch::Receiver<Troubles>>,
         reload: Option<Reload>,
     ) -> Self {
         Self { running: Some(Running { live, taken_in, troubles, reload }), ..self }
@@ -152,24 +167,16 @@ impl Gatherer {
 
     /// The disks that can be looked at; it is no business of this to say why one can't.
     async fn disks(&self) -> Vec<DiskStatus> {
-        let (places, min_free) = (self.place.disks.clone(), self.place.min_free);
-        let look = move || {
-            let mut seen = HashSet::new();
-            let mut disks = Vec::new();
-            for place in places {
-                if let Ok((free_bytes, disk)) = local::room_at(&place)
-                    && seen.insert(disk)
-                {
-                    disks.push(DiskStatus {
-                        path: place.display().to_string(),
-                        free_bytes,
-                        low: free_bytes < min_free,
-                    });
-                }
-            }
-            disks
+        let (places, min_free) = (&self.place.disks, self.place.min_free);
+        let mut seen = HashSet::new();
+        let found = places.iter().zip(self.rooms.at(places).await);
+        let found = found.filter_map(|(place, room)| Some((place, room?))).filter(|(_, room)| seen.insert(room.disk));
+        let status = |(place, room): (&PathBuf, Room)| DiskStatus {
+            path: place.display().to_string(),
+            free_bytes: room.free,
+            low: room.free < min_free,
         };
-        tokio::task::spawn_blocking(look).await.unwrap_or_default()
+        found.map(status).collect()
     }
 
     fn vessel(&self, name: &VesselName, live: Option<&LiveVessel>, summary: &Summary) -> VesselStatus {
@@ -221,7 +228,7 @@ impl Gatherer {
                 in_flight: under_way.filter(|transfer| transfer.directory == *name).count() as u64,
                 parked: summary.tallies.iter().filter(|tally| tally.directory == *name).map(|tally| tally.parked).sum(),
                 retired_today: tally.map(|tally| amount(tally.retired, tally.retired_bytes)).unwrap_or_default(),
-                trouble: self.running.as_ref().and_then(|running| running.troubles.get(name)?.borrow().clone()),
+                trouble: self.running.as_ref().and_then(|running| running.trouble(name)),
             }
         };
         configured.chain(others).map(status).collect()

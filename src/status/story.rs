@@ -12,7 +12,7 @@ use super::gather::moment;
 use crate::ledger::{DeliveryStory, Ending, VersionStory};
 use crate::local::{self, Found, Kind, Rules, Sight};
 use crate::names::{DirectoryName, RelPath, VesselName};
-use crate::records::{DeliveryState, FileStamp};
+use crate::records::{DeliveryState, FileStamp, VersionKind};
 use crate::settings::{Directory, Settings};
 
 /// What the story is told from.
@@ -102,7 +102,7 @@ pub fn tell(telling: &Telling<'_>, meant: &Meant<'_>, only: Option<&VesselName>)
             bytes: story.version.stamp.size,
             sha256: story.version.digest.map(|digest| digest.to_string()),
             taken_in: moment(story.admitted_at),
-            fate: fate(story, directory.is_some_and(Directory::is_mirror)),
+            fate: fate(story, *directory),
             open: story.ended.is_none() && !story.complete && story.forgotten_at.is_none(),
             deliveries: wanted.map(|delivery| telling.delivery(story, delivery)).map(fitting).collect(),
         }
@@ -116,13 +116,26 @@ pub fn tell(telling: &Telling<'_>, meant: &Meant<'_>, only: Option<&VesselName>)
     }
 }
 
+/// Whether what the path held was deleted on the shore, and is still to be deleted on the vessels.
+fn awaits_deletion(story: &VersionStory, directory: &Directory) -> bool {
+    let stays = !directory.is_mirror() || !directory.delete || story.ended.is_some();
+    let rules = Rules::new(&Arc::new(directory.clone()));
+    !stays
+        && story.version.kind != VersionKind::Gone
+        && local::see(&rules, &story.version.path).is_ok_and(|s| s == Sight::Gone)
+}
+
 /// What became of a version.
-fn fate(story: &VersionStory, mirror: bool) -> String {
+fn fate(story: &VersionStory, directory: Option<&Directory>) -> String {
+    let mirror = directory.is_some_and(Directory::is_mirror);
     match (story.ended, story.forgotten_at) {
         (Some((_, Ending::Superseded)), _) => "replaced by a newer version",
         (Some((_, Ending::Vanished)), _) => "its source went away before every vessel had it",
         (Some((_, Ending::Retired)), _) => "delivered everywhere and retired",
         (None, Some(_)) => "forgotten: it is sent to nobody any more, until the file changes",
+        (None, None) if story.complete && directory.is_some_and(|one| awaits_deletion(story, one)) => {
+            "still on the vessels, for now"
+        }
         (None, None) if story.complete && mirror => "delivered everywhere",
         (None, None) if story.complete => "delivered everywhere; to be retired",
         (None, None) => "to be delivered",
@@ -186,6 +199,14 @@ impl Telling<'_> {
             (Sight::Skipped(kind), _) => {
                 Some((format!("left alone: it is a {kind}; only regular files are delivered"), Vec::new()))
             }
+            (Sight::Gone, Some(current)) if awaits_deletion(current, directory) => Some(match trouble {
+                Some(trouble) => (format!("its source is gone, and the deletion is held back: {trouble}"), Vec::new()),
+                None if self.document.daemon.is_none() => (
+                    "its source is gone; it is deleted on the vessels once contentmonster runs".to_owned(),
+                    self.start(),
+                ),
+                None => ("its source is gone; it is about to be deleted on the vessels".to_owned(), Vec::new()),
+            }),
             (Sight::Gone, Some(current)) if !current.complete => Some((
                 "its source is gone; what was not delivered is dropped when that is noticed".to_owned(),
                 Vec::new(),

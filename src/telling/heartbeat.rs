@@ -7,7 +7,7 @@ use tokio::time::MissedTickBehavior;
 use super::Desk;
 use super::complaint::Complaint;
 use super::http::Client;
-use crate::local;
+use crate::local::{Room, Rooms};
 use crate::settings::WebAddress;
 
 /// Says what keeps the program from working; `None`: nothing does.
@@ -17,6 +17,7 @@ pub type Health = Arc<dyn Fn() -> Option<String> + Send + Sync>;
 pub(super) async fn beat(desk: Desk, client: Client, address: WebAddress, health: Health) {
     let mut ticks = tokio::time::interval(desk.settings.monster.telling.heartbeat_interval);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let rooms = Rooms::default();
     let (mut sick, mut unheard) = (Complaint::default(), Complaint::default());
     loop {
         tokio::select! {
@@ -25,7 +26,7 @@ pub(super) async fn beat(desk: Desk, client: Client, address: WebAddress, health
             () = desk.stop.cancelled() => return,
         }
         let trouble = match desk.ledger.probe().await {
-            Ok(()) if !is_any_location_there(&desk).await => Some("no Location can be looked at".to_owned()),
+            Ok(()) if !is_any_location_there(&desk, &rooms).await => Some("no Location can be looked at".to_owned()),
             Ok(()) => health(),
             Err(e) => Some(e.to_string()),
         };
@@ -43,9 +44,8 @@ pub(super) async fn beat(desk: Desk, client: Client, address: WebAddress, health
     }
 }
 
-/// Whether there is still something to look after. A disk that does not answer holds the heart back too.
-async fn is_any_location_there(desk: &Desk) -> bool {
-    let settings = desk.settings.clone();
-    let look = move || settings.directories.iter().any(|directory| local::room_at(&directory.location).is_ok());
-    tokio::task::spawn_blocking(look).await.unwrap_or(false)
+/// Whether there is still something to look after. Where no disk answers, that holds the heart back too.
+async fn is_any_location_there(desk: &Desk, rooms: &Rooms) -> bool {
+    let locations: Vec<_> = desk.settings.directories.iter().map(|directory| directory.location.clone()).collect();
+    rooms.at(&locations).await.iter().flatten().any(Room::is_fresh)
 }

@@ -35,6 +35,8 @@ const FETCH: u32 = 1024;
 const ATTEMPT: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(60));
 /// The waits of one that comes before its turn: for others that are under way.
 const EARLY: Backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(2));
+/// The waits of one whose source is on a disk that does not answer: a single run ends when they get long.
+const SILENT: Backoff = Backoff::new(Duration::from_secs(4), Duration::from_secs(60));
 const PARKED: Backoff = Backoff::new(Duration::from_secs(600), LONGEST_WAIT);
 /// Attempts that may fail in a row before a delivery is parked.
 const PATIENCE: u32 = 8;
@@ -358,10 +360,13 @@ impl Rounds {
         // What fails the same way again and again is no passing trouble, whatever the vessel calls it.
         let early = fault.scope == Scope::Attempt && fault.pace == Pace::AtOnce;
         let patience = if early { PATIENCE_EARLY } else { PATIENCE };
-        let parked = fault.scope == Scope::File || delivery.failures >= patience;
+        // The source's disk does not answer, which is told once for all that is on it: nothing is wrong with the delivery.
+        let silent = fault.scope == Scope::Attempt && fault.pace == Pace::Slow && fault.cause == Cause::Source;
+        let parked = fault.scope == Scope::File || (delivery.failures >= patience && !silent);
         let vessel = &self.visit.vessel;
         let pause = match (parked, fault.pace) {
             (false, Pace::AtOnce) => EARLY,
+            (false, _) if silent => SILENT,
             (false, _) => ATTEMPT,
             (true, Pace::Unhurried) => UNHURRIED,
             (true, _) => PARKED,
@@ -381,6 +386,10 @@ impl Rounds {
         let (name, directory, path) = (&vessel.settings.name, &delivery.version.directory, &delivery.version.path);
         let word = if parked { "parked" } else { "put off" };
         let again_in = to_the_millisecond(wait);
+        if silent {
+            tracing::debug!(vessel = %name, %directory, file = %path, ?again_in, "{word}: {reason}");
+            return Ok(());
+        }
         if !known && self.complaints.is_worth_a_line(fault.cause, name) {
             tracing::warn!(vessel = %name, %directory, file = %path, ?again_in, "{word}: {reason}");
         } else {

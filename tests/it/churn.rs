@@ -1,5 +1,6 @@
 //! A mirror under churn, and beside `rsync`: when the dust settles, the trees are equal.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
@@ -9,9 +10,13 @@ use std::time::{Duration, Instant};
 use rstest::rstest;
 
 use crate::fleet::content::content;
+use crate::fleet::daemon::Daemon;
+use crate::fleet::namespace::Mounts;
 use crate::fleet::tree::{Leaf, Tree, differences, tree};
+use crate::fleet::wait::wait_until;
 use crate::fleet::{Fleet, at_second};
 use crate::mirror::{mirror, wait_until_equal};
+use crate::mounts::among_mounts_of;
 
 /// How long it goes on: `CHURN_SECONDS`, or 6.
 fn how_long() -> Duration {
@@ -24,7 +29,8 @@ const SETTLED: Duration = Duration::from_secs(10);
 
 /// Random work on a tree.
 struct Churn {
-    root: PathBuf,
+    /// Directories that stay where they are: a mount point that is moved, from without its namespace, loses its mount.
+    fixed: Vec<PathBuf>,
     random: fastrand::Rng,
     /// Directories and files, as far as this has made them.
     directories: Vec<PathBuf>,
@@ -34,7 +40,7 @@ struct Churn {
 impl Churn {
     fn new(root: PathBuf, seed: u64) -> Self {
         let random = fastrand::Rng::with_seed(seed);
-        Self { directories: vec![root.clone()], root, random, files: Vec::new() }
+        Self { directories: vec![root.clone()], fixed: vec![root], random, files: Vec::new() }
     }
 
     fn directory(&mut self) -> PathBuf {
@@ -91,7 +97,7 @@ impl Churn {
             90..95 => self.move_directory(),
             95..97 => {
                 let at = self.directory();
-                if at != self.root {
+                if !self.fixed.contains(&at) {
                     let _ = fs::remove_dir_all(&at);
                     self.directories.retain(|directory| !directory.starts_with(&at));
                 }
@@ -113,7 +119,7 @@ impl Churn {
 
     fn move_directory(&mut self) {
         let (from, to) = (self.directory(), self.new_name());
-        if from != self.root && fs::rename(&from, &to).is_ok() {
+        if !self.fixed.contains(&from) && fs::rename(&from, &to).is_ok() {
             for path in self.directories.iter_mut().chain(&mut self.files) {
                 if let Ok(below) = path.strip_prefix(&from) {
                     *path = if below.as_os_str().is_empty() { to.clone() } else { to.join(below) };
@@ -150,6 +156,133 @@ fn after_churn_the_trees_are_equal(#[values(1, 2, 3)] seed: u64) {
     println!("seed {seed}: {changes} changes, equal {equal_after:?} after the last");
     daemon.terminate();
     assert!(equal_after < SETTLED * 2, "it took {equal_after:?}");
+    fleet.assert_tidy("open");
+}
+
+/// How many disks are mounted below the mirror.
+const DISKS: usize = 3;
+
+/// Disks below a mirror that come, go and are covered, and directories that turn into links, while the tree is churned.
+struct Mishaps<'a> {
+    fleet: &'a Fleet,
+    daemon: &'a Daemon,
+    churn: Churn,
+    /// The disks that are out of sight, with what was on them and on the vessel when that began.
+    away: BTreeMap<usize, Vec<PathBuf>>,
+    mishaps: usize,
+}
+
+impl Mishaps<'_> {
+    fn disk(&self, number: usize) -> PathBuf {
+        self.fleet.path(format!("disk{number}"))
+    }
+
+    fn point(&self, number: usize) -> PathBuf {
+        self.fleet.source(format!("m{number}"))
+    }
+
+    fn mount(&self, command: &[&str]) {
+        among_mounts_of(self.daemon, command);
+    }
+
+    fn act(&mut self) {
+        match self.churn.random.u8(..60) {
+            0 => self.lose_a_disk(),
+            1 | 2 => self.bring_one_back(),
+            3 => self.swap_for_a_link(),
+            _ => self.churn.change(),
+        }
+        for (number, files) in &self.away {
+            let there = self.fleet.vessel("open").path(format!("in/m{number}"));
+            let lost: Vec<_> = files.iter().filter(|file| there.join(file).symlink_metadata().is_err()).collect();
+            assert!(lost.is_empty(), "deleted, and still on disk {number}, which is not mounted: {lost:?}");
+        }
+    }
+
+    fn lose_a_disk(&mut self) {
+        let number = self.churn.random.usize(..DISKS);
+        if self.away.contains_key(&number) {
+            return;
+        }
+        let (point, seen) = (self.point(number), self.daemon.seen(&self.point(number)));
+        let point = point.to_str().unwrap();
+        if self.churn.random.bool() {
+            self.mount(&["umount", "-l", point]);
+        } else {
+            self.mount(&["mount", "-t", "tmpfs", "tmpfs", point]);
+        }
+        self.churn.directories.retain(|directory| !directory.starts_with(&seen));
+        self.churn.files.retain(|file| !file.starts_with(&seen));
+        let there = tree(&self.fleet.vessel("open").path(format!("in/m{number}")));
+        let here = tree(&self.disk(number)).into_keys();
+        self.away.insert(number, here.filter(|path| there.contains_key(path)).collect());
+        self.mishaps += 1;
+    }
+
+    fn bring_one_back(&mut self) {
+        let Some((number, _)) = self.away.pop_first() else { return };
+        let (point, disk) = (self.point(number), self.disk(number));
+        let (point, disk) = (point.to_str().unwrap(), disk.to_str().unwrap());
+        self.mount(&["sh", "-c", &format!("! mountpoint -q '{point}' || umount -l '{point}'")]);
+        self.mount(&["sh", "-c", &format!("mountpoint -q '{point}' || mount --bind '{disk}' '{point}'")]);
+        self.churn.directories.push(self.daemon.seen(&self.point(number)));
+    }
+
+    /// For a moment, a directory is a link that leads elsewhere.
+    fn swap_for_a_link(&mut self) {
+        let directory = self.churn.directory();
+        let aside = self.daemon.seen(&self.fleet.path("staging")).join("aside");
+        if !self.churn.fixed.contains(&directory) && fs::rename(&directory, &aside).is_ok() {
+            symlink(self.fleet.path("secret"), &directory).unwrap();
+            std::thread::sleep(Duration::from_millis(self.churn.random.u64(..100)));
+            fs::remove_file(&directory).unwrap();
+            fs::rename(&aside, &directory).unwrap();
+            self.mishaps += 1;
+        }
+    }
+}
+
+#[rstest]
+fn whatever_is_mounted_unmounted_or_swapped_nothing_that_the_shore_still_has_is_deleted(#[values(1, 2)] seed: u64) {
+    let plan = mirror().key("Recursive", "yes").key("Delete", "yes").key("MaxDelete", "1000000");
+    let Some(fleet) = plan.key("RescanInterval", "1s").openssh("open").start() else { return };
+    fleet.put("keeper", b"so that it is never empty");
+    fs::create_dir(fleet.path("secret")).unwrap();
+    fs::write(fleet.path("secret/secret"), "secret").unwrap();
+    let mut mounts = Mounts::default();
+    for number in 0..DISKS {
+        let (disk, point) = (fleet.path(format!("disk{number}")), fleet.source(format!("m{number}")));
+        [&disk, &point].into_iter().for_each(|directory| fs::create_dir(directory).unwrap());
+        mounts = mounts.bind(&disk, &point);
+    }
+    let daemon = fleet.run_with(&mounts);
+    wait_until("the mounts", || fleet.vessel("open").path("in/m2").exists());
+    let (root, there) = (daemon.seen(&fleet.path("shore/in")), fleet.vessel("open").path("in"));
+    let mut churn = Churn::new(root.clone(), seed);
+    let points = (0..DISKS).map(|number| root.join(format!("m{number}")));
+    churn.fixed.extend(points);
+    churn.directories.clone_from(&churn.fixed);
+    let mut mishaps = Mishaps { fleet: &fleet, daemon: &daemon, churn, away: BTreeMap::new(), mishaps: 0 };
+    let start = Instant::now();
+    while start.elapsed() < how_long() * 2 {
+        mishaps.act();
+        std::thread::sleep(Duration::from_millis(mishaps.churn.random.u64(..20)));
+    }
+    while !mishaps.away.is_empty() {
+        mishaps.bring_one_back();
+    }
+    println!("seed {seed}: {} mishaps", mishaps.mishaps);
+    let stopped = Instant::now();
+    loop {
+        let different = differences(&tree(&root), &tree(&there));
+        if different.is_empty() {
+            break;
+        }
+        assert!(stopped.elapsed() < SETTLED * 3, "still different:\n{}", different.join("\n"));
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    assert!(!tree(&there).keys().any(|path| path.ends_with("secret")), "what is behind a link was sent");
+    daemon.terminate();
     fleet.assert_tidy("open");
 }
 
@@ -221,7 +354,7 @@ fn a_single_file_is_what_rsync_makes() {
         fs::write(&source, bytes).unwrap();
         let wanted = rsynced(&fleet, &["-pt"], source.to_str().unwrap());
         let wanted: Vec<Leaf> = wanted.into_values().collect();
-        crate::fleet::wait::wait_until("the file", || {
+        wait_until("the file", || {
             let found = tree(&there);
             found.get(Path::new("renamed.conf")) == wanted.first() && found.len() == 1
         });

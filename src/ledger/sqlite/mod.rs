@@ -8,6 +8,7 @@ mod backup;
 mod group;
 mod json;
 mod lock;
+mod mounts;
 mod outbox;
 mod outlines;
 mod reconcile;

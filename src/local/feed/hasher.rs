@@ -158,7 +158,7 @@ impl Feed {
             return Ok((Digest::of(b""), None));
         };
         while let Some(index) = self.turn(source).await {
-            let bytes = self.block(source, index).await?;
+            let bytes = self.block(source, index, &self.disk(&identity)).await?;
             self.hash_block(source, index, bytes).await?;
         }
         self.finish(source, identity).await
@@ -184,14 +184,12 @@ impl Feed {
 
     /// Hashes a block on a blocking thread. Once begun it is carried out, whoever stops waiting for it.
     async fn hash_block(&self, source: SourceId, index: u64, bytes: Bytes) -> Result<(), DiskError> {
-        let permit = self.permit().await;
         let feed = self.clone();
         let Some(mut hasher) = self.table().entry(source).and_then(|entry| entry.hashing.take(index)) else {
             return Ok(());
         };
         let hashing = spawn_blocking(move || {
             hasher.update(&bytes);
-            drop(permit);
             let mut table = feed.table();
             if let Some(entry) = table.entry(source) {
                 entry.hashing.hasher = Some(hasher);
@@ -205,6 +203,7 @@ impl Feed {
 
     /// The digest of all blocks, if the source is still the same.
     async fn finish(&self, source: SourceId, identity: Arc<Identity>) -> Result<Hashed, DiskError> {
+        let disk = self.disk(&identity);
         let (file, hasher) = {
             let mut table = self.table();
             let entry = table.entry(source);
@@ -212,11 +211,11 @@ impl Feed {
             let entry = entry.ok_or_else(stopped)?;
             (entry.file.clone(), entry.hashing.hasher.clone().unwrap_or_default())
         };
-        let checking = spawn_blocking(move || match file {
+        let check = move || match file {
             Some(file) => identity.check(&file),
             None => identity.open().map(drop),
-        });
-        checking.await.map_err(|error| broken("look at", error))??;
+        };
+        disk.call("look at", check).await?;
         Ok(hasher.finish())
     }
 

@@ -7,9 +7,10 @@
 //! handed out.
 //!
 //! Everything here may be dropped at any point. A read that was begun goes on without whoever asked for it, and its block
-//! is there for the next. All that blocks happens on blocking threads, [`THREADS`] of them at the most.
+//! is there for the next. All that blocks happens on blocking threads, a bounded number for each location (see [`disks`]).
 
 mod cache;
+mod disks;
 mod hasher;
 mod pace;
 mod source;
@@ -20,16 +21,16 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Instant;
 
 use bytes::Bytes;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::task::{JoinError, JoinHandle, spawn_blocking};
 
 use super::DiskError;
-use super::source::SourceFile;
 use crate::digest::Digest;
 use crate::names::RelPath;
 use crate::records::FileStamp;
 
 use cache::SourceId;
+use disks::{Disk, Disks, OpenSource};
 use pace::Progress;
 use table::{Identity, Place, Table};
 
@@ -38,8 +39,6 @@ pub use source::Source;
 /// The size of a block in bytes, the last one of a file aside: enough to be worth the way to a thread, little enough for
 /// many files at once.
 pub const BLOCK: u64 = 512 << 10;
-/// Blocking threads in use at once.
-const THREADS: usize = 32;
 /// The part of the cache (one in so many) that a single file may take before anybody asked for it.
 const PUT_BY: u64 = 4;
 
@@ -49,7 +48,7 @@ pub struct Feed(Arc<Shared>);
 
 struct Shared {
     table: Mutex<Table>,
-    threads: Arc<Semaphore>,
+    disks: Disks,
     bound: u64,
 }
 
@@ -68,8 +67,7 @@ impl Drop for Arrival {
 impl Feed {
     /// A feed that keeps at most `bound` bytes of blocks; those that readers still hold come on top.
     pub fn new(bound: u64) -> Self {
-        let (table, threads) = (Mutex::new(Table::new(bound)), Arc::new(Semaphore::new(THREADS)));
-        Self(Arc::new(Shared { table, threads, bound }))
+        Self(Arc::new(Shared { table: Mutex::new(Table::new(bound)), disks: Disks::default(), bound }))
     }
 
     /// Says that somebody will read who is only being connected to, when the program starts. Others who read the same then
@@ -95,12 +93,7 @@ impl Feed {
         let opened = self.join(identity);
         let identity = opened.identity().clone();
         if !self.table().cache.holds_all(opened.id(), identity.blocks()) {
-            let permit = self.permit().await;
-            let opening = spawn_blocking(move || {
-                let _permit = permit;
-                identity.open()
-            });
-            let file = opening.await.map_err(|error| broken("open", error))??;
+            let file = self.disk(&identity).call("open", move || identity.open().map(OpenSource::from)).await?;
             self.adopt(opened.id(), Arc::new(file));
         }
         Ok(opened)
@@ -165,8 +158,8 @@ impl Feed {
         self.0.table.lock().expect("no code panics while it holds this lock")
     }
 
-    async fn permit(&self) -> OwnedSemaphorePermit {
-        self.0.threads.clone().acquire_owned().await.expect("nobody closes it")
+    fn disk(&self, identity: &Identity) -> Arc<Disk> {
+        self.0.disks.of(&identity.location)
     }
 
     fn join(&self, identity: Identity) -> Source {
@@ -178,28 +171,28 @@ impl Feed {
         Source::new(self, source, reader, entry)
     }
 
-    fn adopt(&self, source: SourceId, file: Arc<SourceFile>) {
+    fn adopt(&self, source: SourceId, file: Arc<OpenSource>) {
         if let Some(entry) = self.table().entry(source).filter(|entry| !entry.readers.is_empty()) {
             entry.file.get_or_insert(file);
         }
     }
 
     /// A block of a source: from the cache, by the read that is under way, or from the disk.
-    async fn block(&self, source: SourceId, index: u64) -> Result<Bytes, DiskError> {
+    async fn block(&self, source: SourceId, index: u64, disk: &Arc<Disk>) -> Result<Bytes, DiskError> {
         loop {
             let place = self.table().place(source, index);
             match place {
                 Place::Here(bytes) => return Ok(bytes),
                 Place::Coming(mut coming) => {
                     // Where the read failed, each one sees for himself.
-                    if let Ok(come) = coming.wait_for(Option::is_some).await {
+                    if let Ok(come) = disk.patiently(coming.wait_for(Option::is_some)).await? {
                         return Ok(come.clone().expect("it was waited for"));
                     }
                 }
                 Place::OnDisk => {
-                    let permit = self.permit().await;
-                    if let Some(reading) = self.start_reading(source, index, permit) {
-                        return reading.await.map_err(|error| broken("read", error))?;
+                    let permit = disk.permit().await?;
+                    if let Some(reading) = self.start_reading(source, index, (disk, permit)) {
+                        return disk.patiently(reading).await?.map_err(|error| broken("read", error))?;
                     }
                 }
             }
@@ -207,7 +200,12 @@ impl Feed {
     }
 
     /// Reads a block on a blocking thread; `None` when somebody else does so by now.
-    fn start_reading(&self, source: SourceId, index: u64, permit: OwnedSemaphorePermit) -> Option<Reading> {
+    fn start_reading(
+        &self,
+        source: SourceId,
+        index: u64,
+        (disk, permit): (&Arc<Disk>, OwnedSemaphorePermit),
+    ) -> Option<Reading> {
         let mut table = self.table();
         if !matches!(table.place(source, index), Place::OnDisk) {
             return None;
@@ -216,9 +214,10 @@ impl Feed {
         let entry = table.entry(source)?;
         entry.coming.insert(index, coming);
         let (file, identity) = (entry.file.clone(), entry.identity.clone());
-        let feed = self.clone();
+        let (feed, call) = (self.clone(), disk.begin());
         Some(spawn_blocking(move || {
             let read = feed.read_block(source, file, &identity, index);
+            drop(call);
             let mut table = feed.table();
             if let Some(entry) = table.entry(source) {
                 entry.coming.remove(&index);
@@ -235,13 +234,13 @@ impl Feed {
     fn read_block(
         &self,
         source: SourceId,
-        file: Option<Arc<SourceFile>>,
+        file: Option<Arc<OpenSource>>,
         identity: &Identity,
         index: u64,
     ) -> Result<Bytes, DiskError> {
         let file = match file {
             Some(file) => file,
-            None => Arc::new(identity.open()?),
+            None => Arc::new(identity.open()?.into()),
         };
         let len = BLOCK.min(identity.stamp.size - index * BLOCK);
         let bytes = file.read_at(index * BLOCK, len as usize)?;

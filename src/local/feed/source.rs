@@ -109,7 +109,7 @@ impl Source {
         self.begin(index);
         self.wait(|| self.patience_with_arrivals(index)).await;
         self.wait_for_others(index).await;
-        let block = reader.feed.block(reader.id, index).await?;
+        let block = reader.feed.block(reader.id, index, &reader.feed.disk(&reader.identity)).await?;
         let within = |at: u64| ((at - index * BLOCK) as usize).min(block.len());
         if within(end) == block.len() {
             reader.feed.table().pass(reader.id, reader.number, index);
@@ -219,16 +219,31 @@ impl Source {
     /// # Errors
     /// As [`digest`](Self::digest).
     pub async fn read_again(&self, chunk_size: u64) -> Result<FileDigests, DiskError> {
-        let permit = self.0.feed.permit().await;
         let identity = self.0.identity.clone();
-        let reading = spawn_blocking(move || {
+        let disk = self.0.feed.disk(&identity);
+        let permit = disk.permit().await?;
+        let (read, whole) = (identity.clone(), identity.whole());
+        let mut reading = spawn_blocking(move || {
             let _permit = permit;
-            let file = identity.open()?;
+            let file = read.open()?;
             let digests = hash_chunks(&file, chunk_size)?;
-            identity.check(&file)?;
+            read.check(&file)?;
             Ok(digests)
         });
-        reading.await.map_err(|error| broken("read", error))?
+        loop {
+            tokio::select! {
+                read = &mut reading => return read.map_err(|error| broken("read", error))?,
+                () = tokio::time::sleep(Duration::from_secs(1)) => {}
+            }
+            // It may take long; whether the disk answers at all is asked beside it.
+            let path = whole.clone();
+            let look = move || {
+                // Any answer is a sign of life.
+                let _ = std::fs::symlink_metadata(path);
+                Ok(())
+            };
+            disk.call("look at", look).await?;
+        }
     }
 
     /// Makes sure that whoever opens this source next reads it anew: it changed without a trace.

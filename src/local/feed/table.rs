@@ -10,6 +10,7 @@ use tokio::sync::{Notify, watch};
 
 use super::BLOCK;
 use super::cache::{Cache, Due, NEVER, SourceId};
+use super::disks::OpenSource;
 use super::hasher::Hashing;
 use super::pace::Progress;
 use crate::local::DiskError;
@@ -63,7 +64,7 @@ impl Identity {
 /// What all handles of a source share.
 pub(super) struct Entry {
     pub(super) identity: Arc<Identity>,
-    pub(super) file: Option<Arc<SourceFile>>,
+    pub(super) file: Option<Arc<OpenSource>>,
     pub(super) readers: HashMap<u64, Progress>,
     /// Readers that are known to come.
     pub(super) expected: usize,

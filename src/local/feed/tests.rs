@@ -216,7 +216,7 @@ async fn hashing_stops_with_the_last_handle_and_goes_on_with_the_next() {
     until("hashed half", || shore.hashed(&source) >= 24).await;
     drop(source);
     // What was begun is carried out.
-    until("ended all reads", || shore.feed.0.threads.available_permits() == THREADS).await;
+    until("ended all reads", || shore.feed.0.disks.are_idle()).await;
     let read_so_far = shore.feed.bytes_read();
     assert_eq!(shore.cached(), 0);
     let source = shore.open().await;

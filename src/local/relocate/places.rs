@@ -55,8 +55,12 @@ impl<'a> Places<'a> {
                 Err(errno) if is_absent(errno) => return Ok(None),
                 opened => opened.map_err(|errno| DiskError::io("open", &location.join(path.as_path()), errno))?,
             };
-            to = make_and_open(&to, name, &from, &above)
-                .map_err(|errno| DiskError::io("make", &above.join(name), errno))?;
+            to = make_and_open(&to, name, &from, &above).map_err(|errno| match errno {
+                Errno::NOTDIR | Errno::EXIST | Errno::LOOP => {
+                    DiskError::Processed { path: above.join(name), why: "what has the name there is no directory" }
+                }
+                errno => DiskError::io("make", &above.join(name), errno),
+            })?;
             above.push(name);
         }
         Ok(Some(Self { location, processed, from, to }))

@@ -199,6 +199,12 @@ impl Fleet {
         Daemon::spawn(command, "").ended()
     }
 
+    /// The same with mounts of its own.
+    #[track_caller]
+    pub(crate) fn call_among(&self, mounts: &Mounts, arguments: &[&str]) -> Ended {
+        Daemon::spawn(self.command(mounts, arguments), "").ended()
+    }
+
     /// The same without waiting.
     pub(crate) fn begin(&self, arguments: &[&str], input: &str) -> Daemon {
         Daemon::spawn(self.command(&Mounts::default(), arguments), input)

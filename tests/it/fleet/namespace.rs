@@ -33,6 +33,31 @@ impl Mounts {
         self
     }
 
+    /// Mounts a directory of an SSH server with `sshfs`, which ends with the program; its number is written to `pid_file`.
+    pub(crate) fn sshfs(
+        mut self,
+        (port, remote): (u16, &str),
+        (key, known_hosts): (&Path, &Path),
+        target: &Path,
+        pid_file: &Path,
+    ) -> Self {
+        let (key, known_hosts, target) = (key.display(), known_hosts.display(), target.display());
+        let options = format!("IdentityFile={key},UserKnownHostsFile={known_hosts},Port={port},BatchMode=yes");
+        self.script.push_str(&format!(
+            "setpriv --pdeathsig SIGKILL -- sshfs -f -F /dev/null -o '{options}' 'root@127.0.0.1:{remote}' '{target}' &\n\
+             echo $! > '{}'\n\
+             tries=0; until mountpoint -q '{target}'; do sleep 0.05; tries=$((tries + 1)); [ $tries -lt 600 ]; done\n",
+            pid_file.display()
+        ));
+        self
+    }
+
+    /// Stops the process whose number stands in a file.
+    pub(crate) fn stopped(mut self, pid_file: &Path) -> Self {
+        self.script.push_str(&format!("kill -STOP \"$(cat '{}')\"\n", pid_file.display()));
+        self
+    }
+
     /// Makes a directory.
     pub(crate) fn directory(mut self, path: &Path) -> Self {
         self.line(&["mkdir", "-p"], &[path]);

@@ -1,0 +1,203 @@
+//! The disks that sources are read from. One that doesn't answer, such as a mount whose server is gone, costs the sources on
+//! it and nothing else: whoever waits for it gives up soon, and nobody new begins to wait.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::ops::Deref;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::spawn_blocking;
+
+use super::broken;
+use crate::local::DiskError;
+use crate::local::source::SourceFile;
+
+/// Threads that read from one location at once.
+const THREADS: usize = 32;
+/// How long nothing may come from a disk that is asked for something.
+const SILENCE: Duration = Duration::from_secs(2);
+/// How often whoever waits looks whether there is anything to wait for.
+const GLANCE: Duration = Duration::from_millis(200);
+
+/// The disks, by location.
+#[derive(Default)]
+pub(super) struct Disks(Mutex<HashMap<PathBuf, Arc<Disk>>>);
+
+impl Disks {
+    pub(super) fn of(&self, location: &Path) -> Arc<Disk> {
+        let mut disks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(disk) = disks.get(location) {
+            return disk.clone();
+        }
+        let disk = Arc::new(Disk::new(location));
+        disks.insert(location.to_owned(), disk.clone());
+        disk
+    }
+}
+
+#[cfg(test)]
+impl Disks {
+    /// Whether nothing is under way.
+    pub(super) fn are_idle(&self) -> bool {
+        let disks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        disks.values().all(|disk| disk.state().calls == 0)
+    }
+}
+
+/// The disk of a location.
+pub(super) struct Disk {
+    location: PathBuf,
+    threads: Arc<Semaphore>,
+    state: Mutex<State>,
+}
+
+struct State {
+    /// Calls that are under way.
+    calls: usize,
+    /// When the disk last answered, or was asked while nothing else was under way.
+    heard: Instant,
+    said: bool,
+}
+
+/// A call that is under way.
+struct Call(Arc<Disk>);
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        let mut state = self.0.state();
+        state.calls -= 1;
+        state.heard = Instant::now();
+        if std::mem::take(&mut state.said) {
+            drop(state);
+            tracing::info!(location = %self.0.location.display(), "the file system answers again");
+        }
+    }
+}
+
+impl Disk {
+    fn new(location: &Path) -> Self {
+        let state = State { calls: 0, heard: Instant::now(), said: false };
+        Self { location: location.to_owned(), threads: Arc::new(Semaphore::new(THREADS)), state: Mutex::new(state) }
+    }
+
+    /// Has a thread do work that may block, and waits for it as long as the disk gives signs of life.
+    pub(super) async fn call<T: Send + 'static>(
+        self: &Arc<Self>,
+        act: &'static str,
+        work: impl FnOnce() -> Result<T, DiskError> + Send + 'static,
+    ) -> Result<T, DiskError> {
+        let permit = self.permit().await?;
+        let call = self.begin();
+        let working = spawn_blocking(move || {
+            let done = work();
+            drop((call, permit));
+            done
+        });
+        self.patiently(working).await?.map_err(|error| broken(act, error))?
+    }
+
+    /// A place among the threads.
+    pub(super) async fn permit(&self) -> Result<OwnedSemaphorePermit, DiskError> {
+        if self.is_silent() {
+            return Err(self.silent());
+        }
+        let permit = self.patiently(self.threads.clone().acquire_owned()).await?;
+        Ok(permit.expect("nobody closes it"))
+    }
+
+    /// Something that a thread is about to ask for; it is over when this is dropped.
+    pub(super) fn begin(self: &Arc<Self>) -> impl Send + use<> {
+        let mut state = self.state();
+        if state.calls == 0 {
+            state.heard = Instant::now();
+        }
+        state.calls += 1;
+        Call(self.clone())
+    }
+
+    /// Waits for something that comes from the disk.
+    pub(super) async fn patiently<T>(&self, coming: impl Future<Output = T>) -> Result<T, DiskError> {
+        let mut coming = std::pin::pin!(coming);
+        loop {
+            tokio::select! {
+                biased;
+                come = &mut coming => return Ok(come),
+                () = tokio::time::sleep(GLANCE) => {}
+            }
+            if self.is_silent() {
+                return Err(self.silent());
+            }
+        }
+    }
+
+    fn is_silent(&self) -> bool {
+        let state = self.state();
+        state.calls > 0 && state.heard.elapsed() > SILENCE
+    }
+
+    fn silent(&self) -> DiskError {
+        if !std::mem::replace(&mut self.state().said, true) {
+            tracing::warn!(
+                location = %self.location.display(),
+                "the file system does not answer; its files wait, and those of other directories go on"
+            );
+        }
+        DiskError::Silent { path: self.location.clone() }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// An open source. Closing it may block (a network file system is asked), which is no business of whoever drops it.
+pub(super) struct OpenSource(Option<SourceFile>);
+
+impl From<SourceFile> for OpenSource {
+    fn from(file: SourceFile) -> Self {
+        Self(Some(file))
+    }
+}
+
+impl Deref for OpenSource {
+    type Target = SourceFile;
+
+    fn deref(&self) -> &SourceFile {
+        self.0.as_ref().expect("it is taken when it is dropped only")
+    }
+}
+
+impl Drop for OpenSource {
+    fn drop(&mut self) {
+        if let (Some(file), Ok(runtime)) = (self.0.take(), tokio::runtime::Handle::try_current()) {
+            runtime.spawn_blocking(move || drop(file));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_disk_that_does_not_answer_is_given_up_and_asked_no_more_until_it_does() {
+        let (disks, at) = (Disks::default(), Path::new("/srv/hangs"));
+        let (disk, (answer, hangs)) = (disks.of(at), mpsc::channel::<()>());
+        let first = disk.call("read", move || Ok(hangs.recv().is_ok())).await;
+        assert!(matches!(first, Err(DiskError::Silent { .. })), "{first:?}");
+        let began = Instant::now();
+        assert!(matches!(disk.call("read", || Ok(())).await, Err(DiskError::Silent { .. })));
+        assert!(began.elapsed() < SILENCE / 2, "whoever comes later does not wait at all");
+        disks.of(Path::new("/srv/other")).call("read", || Ok(())).await.unwrap();
+        drop(answer);
+        while disk.is_silent() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        disk.call("read", || Ok(())).await.unwrap();
+    }
+}

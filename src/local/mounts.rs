@@ -1,0 +1,338 @@
+//! The file systems that are mounted in and below a location, as the kernel's table of mounts tells of them.
+//!
+//! A disk that is unmounted, or covered by another one, takes its files away without anybody having deleted one. The table
+//! is read rather than the disks: it also knows bind mounts, which have the device of what is around them, and single
+//! files that are mounted. Only the number of a file system (`f_fsid`) is asked for.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use super::DiskError;
+use crate::names::{RelPath, display_bytes};
+use crate::records::Mount;
+
+/// A place where another file system is than was remembered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// The place, below the location; empty: the location itself.
+    pub path: Vec<u8>,
+    /// What happened, in words that follow the place.
+    pub what: String,
+}
+
+impl Change {
+    /// Whether a path is the place, or lies below it.
+    pub fn concerns(&self, path: &RelPath) -> bool {
+        path.as_path().starts_with(OsStr::from_bytes(&self.path))
+    }
+}
+
+/// What is mounted in and below a location.
+#[derive(Debug, Default)]
+pub struct Mounts {
+    /// What is at each place that something is mounted at, or that a link leads from; `None`: the link leads nowhere.
+    places: BTreeMap<Vec<u8>, Option<Mount>>,
+    /// The kernel's number of what is mounted at each: something else has another, also when it looks the same.
+    numbers: BTreeMap<Vec<u8>, u64>,
+}
+
+impl Mounts {
+    /// Looks at a location, at the links in it that are followed, and at the places that were remembered.
+    ///
+    /// # Errors
+    /// When the location can't be found, or the kernel shows no table.
+    pub fn look<'a>(
+        location: &Path,
+        links: impl IntoIterator<Item = &'a RelPath>,
+        remembered: &[Mount],
+    ) -> Result<Self, DiskError> {
+        let unfound = |source| DiskError::Location { act: "find", path: location.into(), source };
+        let top = fs::canonicalize(location).map_err(unfound)?;
+        let file = Path::new("/proc/self/mountinfo");
+        let table = fs::read(file).map_err(|error| DiskError::io("read", file, error))?;
+        let mut look = Look::new(location, parse(&table));
+        look.around(&[], &top, false);
+        let followed = remembered.iter().filter(|mount| mount.within.is_empty()).map(|mount| mount.path.clone());
+        let followed: Vec<_> = links.into_iter().map(|link| link.as_bytes().to_vec()).chain(followed).collect();
+        followed.iter().for_each(|link| look.follow(link));
+        for place in remembered.iter().map(|mount| &mount.path) {
+            let below_link =
+                followed.iter().any(|link| Path::new(OsStr::from_bytes(place)).starts_with(OsStr::from_bytes(link)));
+            if !below_link && !look.places.contains_key(place) {
+                let found = look.at(place, &join(&top, place), false);
+                look.places.insert(place.clone(), found);
+            }
+        }
+        Ok(look.done())
+    }
+
+    /// Whether nothing was mounted or unmounted here between two looks.
+    pub fn are_as_in(&self, other: &Self) -> bool {
+        self.numbers == other.numbers
+    }
+
+    /// What is mounted, in the order of the places.
+    pub fn all(&self) -> impl Iterator<Item = &Mount> {
+        self.places.values().flatten()
+    }
+
+    /// Where another file system is than was remembered, or none.
+    pub fn changes(&self, remembered: &[Mount]) -> Vec<Change> {
+        let mut changes = Vec::new();
+        for was in remembered {
+            match self.places.get(&was.path) {
+                Some(Some(is)) if !is.is_same(was) => {
+                    let what = format!("is {} and was {}", shown(is), shown(was));
+                    changes.push(Change { path: was.path.clone(), what });
+                }
+                Some(None) => {
+                    let what = format!("leads nowhere, and led to {}", shown(was));
+                    changes.push(Change { path: was.path.clone(), what });
+                }
+                Some(Some(_)) | None => {}
+            }
+        }
+        for is in self.all().filter(|is| remembered.iter().all(|was| was.path != is.path)) {
+            let above = |was: &&Mount| Path::new(OsStr::from_bytes(&is.path)).starts_with(OsStr::from_bytes(&was.path));
+            let Some(around) = remembered.iter().filter(above).max_by_key(|was| was.path.len()) else { continue };
+            let expected = below(around, &is.path);
+            if !is.is_same(&expected) {
+                let what = format!("is {} and was {}", shown(is), shown(&expected));
+                changes.push(Change { path: is.path.clone(), what });
+            }
+        }
+        changes
+    }
+}
+
+/// What is at a path below a place on which nothing else is mounted.
+fn below(around: &Mount, path: &[u8]) -> Mount {
+    let rest = Path::new(OsStr::from_bytes(path)).strip_prefix(OsStr::from_bytes(&around.path));
+    let within = match rest {
+        Ok(rest) if !around.within.is_empty() => {
+            join(Path::new(OsStr::from_bytes(&around.within)), rest.as_os_str().as_bytes())
+        }
+        _ => PathBuf::new(),
+    };
+    Mount { within: within.as_os_str().as_bytes().to_vec(), path: path.to_vec(), ..around.clone() }
+}
+
+fn shown(mount: &Mount) -> String {
+    let (source, kind) = (display_bytes(&mount.source), display_bytes(&mount.file_system));
+    match &mount.within[..] {
+        b"" | b"/" => format!("{source} ({kind})"),
+        within => format!("{} of {source} ({kind})", display_bytes(within)),
+    }
+}
+
+/// Joins without a slash at the end.
+fn join(above: &Path, below: &[u8]) -> PathBuf {
+    if below.is_empty() { above.to_owned() } else { above.join(OsStr::from_bytes(below)) }
+}
+
+/// A look, under way.
+struct Look<'a> {
+    location: &'a Path,
+    entries: Vec<Entry>,
+    /// The numbers of file systems, by mount.
+    fsids: HashMap<u64, u64>,
+    places: BTreeMap<Vec<u8>, Option<Mount>>,
+    numbers: BTreeMap<Vec<u8>, u64>,
+}
+
+impl<'a> Look<'a> {
+    fn new(location: &'a Path, entries: Vec<Entry>) -> Self {
+        let (places, numbers) = (BTreeMap::new(), BTreeMap::new());
+        Self { location, entries, fsids: HashMap::new(), places, numbers }
+    }
+
+    fn done(self) -> Mounts {
+        Mounts { places: self.places, numbers: self.numbers }
+    }
+
+    /// Enters a place, which is at `whole` when all links are followed, and what is mounted below it.
+    fn around(&mut self, place: &[u8], whole: &Path, followed: bool) {
+        let found = self.at(place, whole, followed);
+        self.places.insert(place.to_vec(), found);
+        let below = |entry: &Entry| entry.point != *whole && entry.point.starts_with(whole) && self.is_on_top(entry);
+        let points: Vec<PathBuf> = self.entries.iter().filter(|entry| below(entry)).map(|e| e.point.clone()).collect();
+        for point in points {
+            let Ok(rest) = point.strip_prefix(whole) else { continue };
+            let place = join(Path::new(OsStr::from_bytes(place)), rest.as_os_str().as_bytes());
+            let place = place.as_os_str().as_bytes();
+            let found = self.at(place, &point, false);
+            self.places.insert(place.to_vec(), found);
+        }
+    }
+
+    /// Enters a link that is followed. One that is not there any more was deleted by somebody, and tells nothing.
+    fn follow(&mut self, link: &[u8]) {
+        let whole = self.location.join(OsStr::from_bytes(link));
+        if fs::symlink_metadata(&whole).is_err_and(|error| super::error::gone(&error)) {
+            return;
+        }
+        match fs::canonicalize(&whole) {
+            Ok(target) => self.around(link, &target, true),
+            Err(_) => drop(self.places.insert(link.to_vec(), None)),
+        }
+    }
+
+    fn at(&mut self, place: &[u8], whole: &Path, followed: bool) -> Option<Mount> {
+        let at = self.holding(whole)?;
+        let entry = &self.entries[at];
+        self.numbers.insert(place.to_vec(), entry.id);
+        let rest = whole.strip_prefix(&entry.point).ok()?;
+        let within = join(&entry.root, rest.as_os_str().as_bytes()).as_os_str().as_bytes().to_vec();
+        let point = &entry.point;
+        let fsid =
+            *self.fsids.entry(entry.id).or_insert_with(|| rustix::fs::statvfs(point).map_or(0, |room| room.f_fsid));
+        Some(Mount {
+            path: place.to_vec(),
+            file_system: entry.kind.clone(),
+            source: entry.source.clone(),
+            within: if followed { Vec::new() } else { within },
+            fsid,
+        })
+    }
+
+    fn is_on_top(&self, entry: &Entry) -> bool {
+        self.holding(&entry.point).is_some_and(|at| self.entries[at].id == entry.id)
+    }
+
+    /// The mount that a path without links lies in: what is mounted first on the way covers what was mounted below.
+    fn holding(&self, path: &Path) -> Option<usize> {
+        let ids: HashSet<u64> = self.entries.iter().map(|entry| entry.id).collect();
+        let is_root =
+            |entry: &Entry| entry.point == Path::new("/") && (!ids.contains(&entry.parent) || entry.parent == entry.id);
+        let mut at = self.entries.iter().position(is_root)?;
+        loop {
+            let above = &self.entries[at];
+            let crossed = |(_, entry): &(usize, &Entry)| {
+                entry.parent == above.id && entry.id != above.id && path.starts_with(&entry.point)
+            };
+            let next = self.entries.iter().enumerate().filter(crossed).min_by_key(|(_, e)| e.point.as_os_str().len());
+            match next {
+                Some((next, _)) => at = next,
+                None => return Some(at),
+            }
+        }
+    }
+}
+
+/// A line of the table; see `proc_pid_mountinfo(5)`.
+struct Entry {
+    id: u64,
+    parent: u64,
+    /// The part of the file system that is mounted.
+    root: PathBuf,
+    /// Where.
+    point: PathBuf,
+    kind: Vec<u8>,
+    source: Vec<u8>,
+}
+
+fn parse(table: &[u8]) -> Vec<Entry> {
+    table.split(|byte| *byte == b'\n').filter_map(entry).collect()
+}
+
+fn entry(line: &[u8]) -> Option<Entry> {
+    let mut words = line.split(|byte| *byte == b' ');
+    let number = |word: &[u8]| std::str::from_utf8(word).ok()?.parse().ok();
+    let path = |word| PathBuf::from(OsStr::from_bytes(&unescaped(word)));
+    let (id, parent) = (number(words.next()?)?, number(words.next()?)?);
+    let (root, point) = (path(words.nth(1)?), path(words.next()?));
+    // Any number of optional fields, up to a dash.
+    words.by_ref().find(|word| *word == b"-")?;
+    Some(Entry { id, parent, root, point, kind: unescaped(words.next()?), source: unescaped(words.next()?) })
+}
+
+/// The kernel writes space, tab, newline and backslash as `\` and three octal digits.
+fn unescaped(word: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(word.len());
+    let mut rest = word;
+    while let [first, after @ ..] = rest {
+        let octal = (*first == b'\\').then(|| after.get(..3)).flatten();
+        let value = octal.and_then(|digits| u8::from_str_radix(std::str::from_utf8(digits).ok()?, 8).ok());
+        bytes.push(value.unwrap_or(*first));
+        rest = if value.is_some() { &after[3..] } else { after };
+    }
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn look(table: &str) -> Look<'static> {
+        let mut look = Look::new(Path::new("/srv/in"), parse(table.as_bytes()));
+        // Nothing of it is on this machine.
+        look.fsids = look.entries.iter().map(|entry| (entry.id, 0)).collect();
+        look
+    }
+
+    fn mounts(table: &str) -> Mounts {
+        let mut look = look(table);
+        look.around(&[], Path::new("/srv/in"), false);
+        look.done()
+    }
+
+    const ROOT: &str = "1 0 8:1 / / rw shared:1 - ext4 /dev/sda1 rw\n";
+
+    fn changed(before: &str, after: &str) -> Vec<String> {
+        let remembered: Vec<Mount> = mounts(before).all().cloned().collect();
+        let mut look = look(after);
+        look.around(&[], Path::new("/srv/in"), false);
+        for place in remembered.iter().map(|mount| &mount.path) {
+            let found = look.at(place, &join(Path::new("/srv/in"), place), false);
+            look.places.insert(place.clone(), found);
+        }
+        let changes = look.done().changes(&remembered);
+        changes.into_iter().map(|change| String::from_utf8(change.path).unwrap()).collect()
+    }
+
+    #[test]
+    fn a_disk_that_is_unmounted_mounted_or_changed_below_a_location_is_seen() {
+        let disk = format!("{ROOT}2 1 8:2 / /srv/in/a\\040b rw - xfs /dev/sdb1 rw\n");
+        let other = format!("{ROOT}2 1 8:2 / /srv/in/a\\040b rw - xfs /dev/sdc1 rw\n");
+        assert_eq!(changed(&disk, &disk), [""; 0]);
+        assert_eq!(changed(&disk, ROOT), ["a b"]);
+        assert_eq!(changed(ROOT, &disk), ["a b"]);
+        assert_eq!(changed(&disk, &other), ["a b"]);
+        let whole = format!("{ROOT}2 1 8:2 / /srv rw - xfs /dev/sdb1 rw\n");
+        assert_eq!(changed(ROOT, &whole), [""]);
+    }
+
+    #[test]
+    fn a_bind_mount_of_another_part_is_a_change_and_of_the_same_part_is_none() {
+        let same = format!("{ROOT}2 1 8:1 /srv/in/a /srv/in/a ro - ext4 /dev/sda1 rw\n");
+        let service = format!("{ROOT}2 1 8:1 /srv /srv rw - ext4 /dev/sda1 rw\n");
+        let other = format!("{ROOT}2 1 8:1 /home/f /srv/in/f rw - ext4 /dev/sda1 rw\n");
+        assert_eq!(changed(ROOT, &same), [""; 0]);
+        assert_eq!(changed(&same, &service), [""; 0]);
+        assert_eq!(changed(ROOT, &other), ["f"]);
+        assert_eq!(changed(&other, ROOT), ["f"]);
+    }
+
+    #[test]
+    fn what_is_covered_by_a_later_mount_does_not_count() {
+        let hidden =
+            format!("{ROOT}2 1 8:2 / /srv/in/a/b rw - xfs /dev/sdb1 rw\n3 1 8:3 / /srv/in/a rw - xfs /dev/sdc1 rw\n");
+        let found = mounts(&hidden);
+        assert_eq!(found.places.keys().map(|path| &path[..]).collect::<Vec<_>>(), [&b""[..], b"a"]);
+        let stacked =
+            format!("{ROOT}2 1 8:2 / /srv/in/a rw - xfs /dev/sdb1 rw\n3 2 8:3 / /srv/in/a rw - xfs /dev/sdc1 rw\n");
+        assert_eq!(mounts(&stacked).places[&b"a"[..]].as_ref().unwrap().source, b"/dev/sdc1");
+    }
+
+    #[test]
+    fn this_machines_own_table_can_be_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let found = Mounts::look(dir.path(), [], &[]).unwrap();
+        let all: Vec<Mount> = found.all().cloned().collect();
+        assert!(all.first().is_some_and(|mount| mount.path.is_empty()), "{all:?}");
+        assert_eq!(found.changes(&all), []);
+    }
+}

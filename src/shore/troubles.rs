@@ -1,0 +1,185 @@
+//! What keeps a directory, or something in it, from being used: each trouble by what it concerns, taken back when that is
+//! mended.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+
+use super::Directory;
+use crate::local::DiskError;
+use crate::monitor::Event;
+use crate::names::RelPath;
+
+/// Troubles with single files that are remembered; a person reads no more.
+const MOST: usize = 1000;
+/// Troubles that a summary spells out.
+const SPELT_OUT: usize = 3;
+
+/// What a trouble is about, the weightiest first.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Concern {
+    /// There is no room for what would have to be remembered of new files.
+    Room,
+    /// The location can't be used.
+    Location,
+    /// A file system does not answer.
+    Silence,
+    /// Deletions are held back.
+    Deletions,
+    /// Deletions are held back below this place, for another file system is there than was.
+    HeldBack(Vec<u8>),
+    /// The directory is not watched, or not wholly: changes are found late, and none is missed.
+    Watch,
+    /// A directory below the location can't be listed.
+    Listing(PathBuf),
+    /// A file can't be read.
+    File(RelPath),
+    /// A file can't be retired.
+    Retirement(RelPath),
+    /// There are more troubles with files than are remembered.
+    More,
+}
+
+/// The troubles of a directory that exist now.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Troubles(BTreeMap<Concern, String>);
+
+impl Troubles {
+    /// Whether all is well.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Whether there is trouble of this kind.
+    pub fn has(&self, concern: &Concern) -> bool {
+        self.0.contains_key(concern)
+    }
+
+    /// All of them, the weightiest first.
+    pub fn texts(&self) -> impl Iterator<Item = &str> {
+        self.0.values().map(String::as_str)
+    }
+
+    /// Those because of which something is left undone.
+    pub fn undone(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().filter(|(concern, _)| **concern != Concern::Watch).map(|(_, text)| text.as_str())
+    }
+
+    /// Adds a trouble; `true` when it is news.
+    fn add(&mut self, concern: Concern, text: &str) -> bool {
+        if self.0.get(&concern).is_some_and(|known| known == text) {
+            return false;
+        }
+        if self.0.len() >= MOST && !self.0.contains_key(&concern) && concern > Concern::Watch {
+            let more = format!("more than {MOST} files are in trouble; the log names the first");
+            return self.0.insert(Concern::More, more).is_none();
+        }
+        self.0.insert(concern, text.to_owned());
+        true
+    }
+
+    /// Takes out those that are mended.
+    fn take(&mut self, is_mended: impl Fn(&Concern) -> bool) -> Vec<String> {
+        let mut mended: Vec<String> =
+            self.0.extract_if(.., |concern, _| is_mended(concern)).map(|(_, text)| text).collect();
+        if self.0.len() < MOST {
+            mended.extend(self.0.remove(&Concern::More));
+        }
+        mended
+    }
+}
+
+impl fmt::Display for Troubles {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (number, text) in self.texts().take(SPELT_OUT).enumerate() {
+            write!(f, "{}{text}", if number == 0 { "" } else { "; also: " })?;
+        }
+        match self.0.len().saturating_sub(SPELT_OUT) {
+            0 => Ok(()),
+            more => write!(f, "; and {more} more"),
+        }
+    }
+}
+
+impl Concern {
+    /// What a failure on the disk concerns, where nothing more is known.
+    pub(super) fn of(error: &DiskError) -> Self {
+        match error {
+            DiskError::WatchLimit { .. } | DiskError::Location { act: "watch", .. } => Self::Watch,
+            DiskError::Io { path, .. } => Self::Listing(path.clone()),
+            _ => Self::Location,
+        }
+    }
+}
+
+impl Directory {
+    /// Says a trouble, unless it is known, and keeps it until it is [mended](Self::mended).
+    pub(super) fn trouble_with(&self, concern: Concern, text: &str) {
+        let mut news = false;
+        self.trouble.send_if_modified(|troubles| {
+            news = troubles.add(concern, text);
+            news
+        });
+        if news {
+            let name = &self.settings.name;
+            tracing::error!(directory = %name, "{text}");
+            self.monitor.notice(&Event::DirectoryAway { directory: name, reason: text });
+        }
+    }
+
+    /// Takes troubles back.
+    pub(super) fn mended(&self, is_mended: impl Fn(&Concern) -> bool) {
+        // Most of the time there is none, and nobody needs to be woken to hear that.
+        if self.trouble.borrow().is_empty() {
+            return;
+        }
+        let mut mended = Vec::new();
+        self.trouble.send_if_modified(|troubles| {
+            mended = troubles.take(is_mended);
+            !mended.is_empty()
+        });
+        for text in mended {
+            tracing::info!(directory = %self.settings.name, "this trouble is over: {text}");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(number: usize) -> Concern {
+        Concern::File(RelPath::new(number.to_string()).unwrap())
+    }
+
+    #[test]
+    fn a_trouble_is_news_once_and_again_after_it_was_mended() {
+        let mut troubles = Troubles::default();
+        assert!(troubles.add(file(1), "can't read 1"));
+        assert!(!troubles.add(file(1), "can't read 1"));
+        assert!(troubles.add(Concern::Location, "is away"));
+        assert_eq!(troubles.to_string(), "is away; also: can't read 1");
+        assert_eq!(troubles.take(|concern| *concern == file(1)), ["can't read 1"]);
+        assert_eq!(troubles.to_string(), "is away");
+        assert!(troubles.add(file(1), "can't read 1"));
+    }
+
+    #[test]
+    fn what_only_costs_time_leaves_nothing_undone() {
+        let mut troubles = Troubles::default();
+        troubles.add(Concern::Watch, "not watched");
+        assert_eq!((troubles.undone().count(), troubles.is_empty()), (0, false));
+    }
+
+    #[test]
+    fn a_million_troubles_are_not_all_remembered() {
+        let mut troubles = Troubles::default();
+        for number in 0..MOST * 2 {
+            troubles.add(file(number), "can't be read");
+        }
+        assert!(troubles.0.len() <= MOST + 1 && troubles.has(&Concern::More));
+        assert!(troubles.to_string().ends_with("more"), "{troubles}");
+        troubles.take(|concern| *concern == file(1) || *concern == file(2));
+        assert!(!troubles.has(&Concern::More));
+    }
+}
