@@ -13,7 +13,6 @@ use std::sync::Arc;
 
 use indicatif::MultiProgress;
 use tracing::Subscriber;
-use tracing_subscriber::filter::FilterExt;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::LookupSpan;
@@ -25,7 +24,7 @@ use file::LogFile;
 use journal::JOURNAL;
 use screen::AroundBars;
 use syslog::SYSLOG;
-use thin::Thin;
+use thin::{Thin, Thinned};
 use tidy::{Form, Tidy};
 
 /// The environment variable that sets what is logged, as `info` or `contentmonster::vessel=debug`.
@@ -88,7 +87,8 @@ pub fn start(settings: Option<&Logging>, bars: Option<MultiProgress>) -> Result<
         }
     };
     // A test in the same process may have set up its own.
-    let _ = tracing_subscriber::registry().with(layer.with_filter(filter.and(Thin::start()))).try_init();
+    let layer = Thinned { inner: layer, thin: Thin::start() };
+    let _ = tracing_subscriber::registry().with(layer.with_filter(filter)).try_init();
     Ok(log)
 }
 

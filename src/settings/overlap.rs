@@ -169,9 +169,11 @@ impl<'a> Overlaps<'a> {
     /// The places of all directories on a vessel, or on two that are one account.
     fn check_places(&self, one: usize, other: usize, said: &mut HashSet<(usize, usize)>) {
         let (ours, theirs) = (self.places(one), self.places(other));
+        // A pinned key alone may be that of an image which both hosts were made from, each with the directory of its own.
+        let same_way = way_to(&self.vessels[one].0) == way_to(&self.vessels[other].0);
         for (first, place) in &ours {
             for (second, other_place) in &theirs {
-                let twice = one == other && second <= first;
+                let twice = if one == other { second <= first } else { second == first && !same_way };
                 if !twice
                     && !said.contains(&(*first, *second))
                     && self.check_pair((one, *first, place), (other, *second, other_place))
@@ -289,13 +291,17 @@ pub(super) fn takes(directory: &Directory, below: &Path, is_file: bool) -> bool 
 
 /// What tells of which account on which host a vessel is: its way there, and its host keys where they are pinned.
 fn accounts_of(vessel: &Vessel) -> Vec<String> {
+    let pinned = vessel.ssh.host_keys.iter().filter(|_| vessel.local.is_none());
+    let by_key = pinned.map(|key| format!("{}@{key}", vessel.ssh.username));
+    std::iter::once(way_to(vessel)).chain(by_key).collect()
+}
+
+/// The account, address and hops by which a vessel is reached.
+fn way_to(vessel: &Vessel) -> String {
     if vessel.local.is_some() {
-        return vec!["this host".to_owned()];
+        return "this host".to_owned();
     }
     let ssh = &vessel.ssh;
-    let hops =
-        vessel.hops.iter().map(|hop| format!("{}:{} ", hop.address.to_lowercase(), hop.port)).collect::<String>();
-    let by_way = format!("{hops}{}@{}:{}", ssh.username, ssh.address.to_lowercase(), ssh.port);
-    let by_key = ssh.host_keys.iter().map(|key| format!("{}@{key}", ssh.username));
-    std::iter::once(by_way).chain(by_key).collect()
+    let hops = vessel.hops.iter().map(|hop| format!("{}:{} ", hop.address.to_lowercase(), hop.port));
+    format!("{}{}@{}:{}", hops.collect::<String>(), ssh.username, ssh.address.to_lowercase(), ssh.port)
 }

@@ -296,7 +296,9 @@ impl<'a> Retiring<'a> {
     }
 
     fn complain(&mut self, path: &RelPath, error: &DiskError) {
-        let text = format!("can't retire {path}: {}", error.fault());
+        let fault = error.fault();
+        tracing::debug!(directory = %self.directory.settings.name, file = %path, "not moved: {fault}");
+        let text = format!("can't retire {path}: {fault}");
         self.directory.trouble_with(Concern::Retirement(path.clone()), &text);
     }
 }

@@ -143,7 +143,7 @@ fn times_before_1970_and_after_2106_are_kept_where_a_vessel_can_and_deletions_wo
         disk.display()
     );
     fleet.write_settings(&local);
-    let times = [("old", "1955-11-05T06:15:00Z", -446_752_500), ("late", "2150-01-01T00:00:00Z", 5_680_281_600)];
+    let times = [("old", "1955-11-05T06:15:00Z", -446_751_900), ("late", "2150-01-01T00:00:00Z", 5_680_281_600)];
     fleet.put("stays", b"stays");
     for (name, time, _) in times {
         fleet.put(name, name.as_bytes());
@@ -179,7 +179,7 @@ fn a_deletion_that_was_not_done_is_not_called_one() {
     let kept = fleet.once();
     kept.must_say(&["kept on the vessel"]);
     kept.must_say(&["not deleted", "a"]);
-    assert!(!kept.says(&["INFO deleted"]) && !kept.says(&[" deleted vessel"]), "{kept:?}");
+    assert!(!kept.says(&["INFO deleted"]), "{kept:?}");
     assert_eq!(fleet.held("open", "a").unwrap(), b"somebody else's");
 }
 

@@ -1,40 +1,14 @@
-//! What the matrix has not met yet. Each of these is tried and printed; a row of which nothing is wrong any more has to be
-//! taken from here.
+//! What the matrix has not met yet. Each of these is tried, and what is wrong is printed; a row of which nothing is wrong
+//! any more belongs here no longer.
 
 use super::cell::Cell;
 
 pub(super) const NOT_YET: &[(&str, &[Cell])] = &[
-    ("ProFTPD", &Cell::ALL),
-    ("rclone, no cache", &Cell::ALL),
-    ("rclone, cache of writes", &Cell::ALL),
-    ("OpenSSH, MaxSessions 1", &Cell::ALL),
     ("OpenSSH, .bashrc of 12 s", &Cell::ALL),
-    ("no SETSTAT", &[Cell::Delete]),
-    ("no SETSTAT, no shell", &[Cell::Delete]),
-    ("opening empties", &Cell::ALL),
-    ("opening empties, shell", &[Cell::Resume]),
-    ("no resume", &[Cell::Resume]),
-    ("no overwrite", &[Cell::Resume]),
-    ("time set at close", &[Cell::Delete]),
-    ("time set at close, no SETSTAT", &[Cell::Delete]),
-    ("posix-rename unsupported", &Cell::ALL),
-    ("fsync unsupported", &Cell::ALL),
     ("LSTAT unsupported", &Cell::ALL),
     ("STAT, FSTAT unsupported", &Cell::ALL),
     ("no stat, denied", &Cell::ALL),
     ("write-only", &Cell::ALL),
-    ("missing is FAILURE (4)", &Cell::ALL),
-    ("missing is 10", &Cell::ALL),
     ("no types in attributes", &Cell::ALL),
-    ("full: 14 without text", &Cell::ALL),
-    ("quota: 15 without text", &Cell::ALL),
-    ("30 greeting lines", &Cell::ALL),
-    ("greeting of 400 bytes", &Cell::ALL),
-    ("consumer", &Cell::ALL),
-    ("consumer, shell", &Cell::ALL),
     ("exec disconnects", &Cell::ALL),
-    ("exec is never answered", &Cell::ALL),
-    ("exec shows a menu", &Cell::ALL),
-    ("another tree in the shell", &Cell::ALL),
-    ("one channel", &Cell::ALL),
 ];
