@@ -63,12 +63,15 @@ pub enum Verdict {
     Wait(Duration),
 }
 
+/// What `/proc` said, and when.
+type ReadAt = (Instant, Arc<OpenFiles>);
+
 /// Tells who writes to the files of one directory. Clones share what they know.
 #[derive(Clone, Debug)]
 pub struct Writers {
     settle_time: Duration,
     witness: Witness,
-    open_files: Arc<Mutex<Option<(Instant, Arc<OpenFiles>)>>>,
+    open_files: Arc<Mutex<Option<ReadAt>>>,
 }
 
 impl Writers {

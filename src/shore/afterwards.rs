@@ -66,7 +66,7 @@ mod tests {
         let (mut afterwards, now) = (Afterwards::default(), Instant::now());
         afterwards.note(moved.clone(), now);
         assert_eq!((afterwards.due(now), afterwards.due_at()), (vec![], Some(now + OFTEN)));
-        assert_eq!(afterwards.due(now + OFTEN), [moved.clone()]);
+        assert_eq!(afterwards.due(now + OFTEN), std::slice::from_ref(&moved));
         assert_eq!(afterwards.due(now + LONG_ENOUGH), [moved]);
         assert_eq!((afterwards.due(now + LONG_ENOUGH * 2), afterwards.due_at()), (vec![], None));
     }

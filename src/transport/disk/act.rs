@@ -60,7 +60,7 @@ pub(super) fn open(at: &At<'_>, flags: OpenFlags, mode: u32) -> Done<File> {
     };
     match opened {
         Ok(file) if !foreign => Ok(file),
-        Err(e) if !foreign && !(has(CREATE) && e.is_not_found()) => Err(e),
+        Err(e) if !(foreign || has(CREATE) && e.is_not_found()) => Err(e),
         _ if has(CREATE) => make_anew(at, mode),
         _ => {
             remove(at, false)?;
