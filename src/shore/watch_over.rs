@@ -155,7 +155,9 @@ impl Overseer {
 
     /// Begins to look through the directory, or through new ones below it, unless a scan is running.
     fn begin_scans(&mut self) {
-        if !self.scans.is_idle() {
+        // At start, what was found missing is dealt with first: another scan would find it again, and again.
+        let first_deletions = self.scanned && !*self.directory.taken_in.borrow() && !self.departures.is_empty();
+        if !self.scans.is_idle() || first_deletions {
             return;
         }
         if self.scans.may_begin_at(self.rescan_at) <= Instant::now() {
