@@ -331,7 +331,17 @@ impl Mount {
         let same =
             if self.fsid != 0 && other.fsid != 0 { self.fsid == other.fsid } else { self.source == other.source };
         let within = self.within.is_empty() || other.within.is_empty() || self.within == other.within;
-        same && within && self.file_system == other.file_system
+        let both_links = self.within.is_empty() && other.within.is_empty();
+        let part = !both_links || self.mounted_part() == other.mounted_part();
+        same && within && part && self.file_system == other.file_system
+    }
+
+    /// The directory of the source that is mounted, where the source names one: `[/srv]` of `/dev/sda1[/srv]`.
+    fn mounted_part(&self) -> &[u8] {
+        match self.source.iter().rposition(|byte| *byte == b'[') {
+            Some(at) if self.source.ends_with(b"]") => &self.source[at..],
+            _ => b"",
+        }
     }
 }
 

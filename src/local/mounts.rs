@@ -192,7 +192,7 @@ impl<'a> Look<'a> {
         Some(Mount {
             path: place.to_vec(),
             file_system: entry.kind.clone(),
-            source: entry.source.clone(),
+            source: if followed { entry.with_root() } else { entry.source.clone() },
             within: if followed { Vec::new() } else { within },
             fsid,
         })
@@ -232,6 +232,15 @@ struct Entry {
     point: PathBuf,
     kind: Vec<u8>,
     source: Vec<u8>,
+}
+
+impl Entry {
+    /// The source with the directory of it that is mounted, as `findmnt` shows it. Of a link it is kept which mount it leads into,
+    /// not where in it: one that is made to lead elsewhere on the same mount is a change like any other.
+    fn with_root(&self) -> Vec<u8> {
+        let root = self.root.as_os_str().as_bytes();
+        if root == b"/" { self.source.clone() } else { [&self.source[..], b"[", root, b"]"].concat() }
+    }
 }
 
 fn parse(table: &[u8]) -> Vec<Entry> {
