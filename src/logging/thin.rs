@@ -111,6 +111,10 @@ impl Thin {
         }
         let mut words = Words::default();
         event.record(&mut words);
+        // What is wrong with the program itself, such as settings that were refused, answers an operator each time.
+        if *metadata.level() == Level::ERROR && words.whom.is_empty() {
+            return true;
+        }
         self.0.admits_event(metadata, &words, Instant::now())
     }
 }

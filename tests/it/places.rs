@@ -217,7 +217,9 @@ fn a_location_that_changes_while_it_runs_deletes_nothing_by_itself() {
     fs::create_dir(&other).unwrap();
     ["a", "b", "d"].into_iter().for_each(|name| fs::write(other.join(name), b"another").unwrap());
     let before = format!("Location = {}", fleet.path("shore/in").display());
-    change(&fleet, &before, &format!("Location = {}", other.display()));
+    // Its place on the vessel stays what it was.
+    let place = fleet.path("shore/in");
+    change(&fleet, &before, &format!("Location = {}\nRemoteLocation = {}", other.display(), place.display()));
     daemon.send(Signal::HUP);
     daemon.wait_for_log(&["nothing is deleted on the vessels"]);
     let there = fleet.vessel("open").path("in");
