@@ -2,16 +2,16 @@
 
 use std::fs::{self, File};
 use std::io::Write;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::PermissionsExt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use crate::fleet::Fleet;
 use crate::fleet::content::{MIB, content};
 use crate::fleet::daemon::Daemon;
 use crate::fleet::plan::FleetPlan;
 use crate::fleet::vessel::PASSWORD;
 use crate::fleet::wait::wait_for;
-use crate::fleet::{Fleet, names_in};
 
 /// A daemon that has a file for `bad`, which fails.
 struct Stage {
@@ -190,31 +190,45 @@ fn a_source_that_goes_on_changing() {
     stage.delivered();
 }
 
+/// An SFTP server in front of the real one that changes the last byte of each write while the file beside it is there.
+const DAMAGING_SERVER: &str = r#"#!/usr/bin/python3
+import os, struct, subprocess, sys
+while_there = os.path.join(os.path.dirname(os.path.abspath(__file__)), "damaging")
+server = subprocess.Popen(["/usr/lib/openssh/sftp-server"], stdin=subprocess.PIPE)
+def read(size):
+    data = sys.stdin.buffer.read(size)
+    if len(data) < size:
+        server.stdin.close()
+        sys.exit(server.wait())
+    return data
+while True:
+    (length,) = struct.unpack(">I", read(4))
+    packet = bytearray(read(length))
+    SSH_FXP_WRITE = 6
+    if packet[0] == SSH_FXP_WRITE and os.path.exists(while_there):
+        packet[-1] ^= 1
+    server.stdin.write(struct.pack(">I", length) + packet)
+    server.stdin.flush()
+"#;
+
 #[test]
 fn a_vessel_that_damages_what_it_holds() {
-    let Some(stage) = Stage::set(Fleet::new().openssh("bad"), MIB, |_| ()) else { return };
-    let stop = AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        let place = stage.fleet.vessel("bad").path("in");
-        scope.spawn(|| {
-            let place = place;
-            let mut turn = 0u8;
-            while !stop.load(Ordering::Relaxed) {
-                for name in names_in(&place).iter().filter(|name| name.to_string_lossy().starts_with(".contentmonster"))
-                {
-                    if let Ok(file) = File::options().write(true).open(place.join(name)) {
-                        turn = turn.wrapping_add(1);
-                        let _ = file.write_at(&[turn], 7);
-                    }
-                }
-            }
-        });
-        let told = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            stage.why(&["bad", "parked", "arrived damaged", "check the vessel's disk"]);
-        }));
-        stop.store(true, Ordering::Relaxed);
-        told.unwrap();
-    });
+    let Some(stage) = Stage::set(Fleet::new().openssh("bad"), MIB, |fleet| {
+        let vessel = fleet.vessel("bad");
+        let (server, config) = (vessel.etc("sftp-server"), vessel.etc("sshd_config"));
+        fs::write(&server, DAMAGING_SERVER).unwrap();
+        fs::set_permissions(&server, fs::Permissions::from_mode(0o755)).unwrap();
+        fs::write(vessel.etc("damaging"), "").unwrap();
+        let text = fs::read_to_string(&config).unwrap();
+        let text = text.replace("/usr/lib/openssh/sftp-server", server.to_str().unwrap());
+        fs::write(&config, text).unwrap();
+        vessel.stop();
+        vessel.start();
+    }) else {
+        return;
+    };
+    stage.why(&["bad", "parked", "arrived damaged", "check the vessel's disk"]);
+    fs::remove_file(stage.fleet.vessel("bad").etc("damaging")).unwrap();
     stage.delivered_after(&["retry", "in/cargo", "--vessel", "bad"]);
 }
 
