@@ -2,18 +2,18 @@
 //!
 //! Looks at settings that are typed already, each sound by itself.
 
-use super::problems::{Complaint, Place, Problems};
+use super::problems::{Diagnostic, Place, Problems};
 use super::{Directory, Vessel};
 
 /// A directory that goes nowhere is allowed, but hardly meant.
 pub(super) fn destinations(directories: &[(Directory, Place)], vessels: &[(Vessel, Place)], problems: &Problems) {
     for (directory, place) in directories {
         if !vessels.iter().any(|(vessel, _)| vessel.takes(&directory.name)) {
-            let complaint = Complaint::new(
+            let diagnostic = Diagnostic::new(
                 "no vessel takes this directory: its files stay where they are",
                 "take it out of a vessel's IgnoreDirs, name it in its Dirs, or remove the section",
             );
-            problems.warn(place.clone(), complaint);
+            problems.warn(place.clone(), diagnostic);
         }
     }
 }

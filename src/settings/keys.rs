@@ -2,7 +2,7 @@
 //!
 //! Also what a misspelt name may have meant. Knows no values of a particular file.
 
-use super::problems::Complaint;
+use super::problems::Diagnostic;
 use Preset::{Otherwise, Required, Value};
 use SectionKind::{Directory, Monster, Vessel};
 
@@ -145,13 +145,13 @@ pub(super) fn shown(key: &str) -> &str {
 }
 
 /// What to say of a key that `kind` (`None`: `[DEFAULT]`, where every key may stand) doesn't know.
-pub(super) fn unknown(kind: Option<SectionKind>, key: &str) -> Complaint {
+pub(super) fn unknown(kind: Option<SectionKind>, key: &str) -> Diagnostic {
     let here = |known: &&KnownKey| kind.is_none_or(|kind| known.section == kind);
     let mut namesakes = TABLE.iter().filter(|known| known.name == shown(key)).peekable();
     if let Some(first) = namesakes.peek().copied() {
         if namesakes.any(|known| here(&known)) {
             let message = "there is more than the key before the `=`";
-            return Complaint::new(message, format!("write `{} = value`", first.name));
+            return Diagnostic::new(message, format!("write `{} = value`", first.name));
         }
         return elsewhere(first);
     }
@@ -164,18 +164,18 @@ pub(super) fn unknown(kind: Option<SectionKind>, key: &str) -> Complaint {
         None if kind.is_none() => "every key of every section may stand here, no other".to_owned(),
         None => format!("known here: {}", candidates.join(", ")),
     };
-    Complaint::new("unknown key", remedy)
+    Diagnostic::new("unknown key", remedy)
 }
 
 /// What to say of a key of another kind of section.
-fn elsewhere(key: &KnownKey) -> Complaint {
+fn elsewhere(key: &KnownKey) -> Diagnostic {
     let homes: Vec<_> =
         TABLE.iter().filter(|known| known.name == key.name).map(|known| header(known.section)).collect();
-    Complaint::new("does not belong here", format!("it is a key of {}", homes.join(" and ")))
+    Diagnostic::new("does not belong here", format!("it is a key of {}", homes.join(" and ")))
 }
 
 /// What to say of a section that is none of ours.
-pub(super) fn unknown_section(title: &str) -> Complaint {
+pub(super) fn unknown_section(title: &str) -> Diagnostic {
     let (kind, name) = title.split_once(' ').unwrap_or((title, "x"));
     let near = nearest(kind, ["MONSTER", "DEFAULT", "Directory", "Vessel"]);
     let remedy = match near {
@@ -183,7 +183,7 @@ pub(super) fn unknown_section(title: &str) -> Complaint {
         Some(kind) => format!("did you mean [{kind}]?"),
         None => "known are [MONSTER], [Directory x], [Vessel y] and [DEFAULT]".to_owned(),
     };
-    Complaint::new("unknown section", remedy)
+    Diagnostic::new("unknown section", remedy)
 }
 
 /// How the header of a kind of section is written.

@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use ini::{Ini, ParseOption};
 
 use super::keys;
-use super::problems::{Complaint, Place, Problems};
+use super::problems::{Diagnostic, Place, Problems};
 
 /// A section of the file. No `Debug`: the values may be secrets.
 pub(super) struct Section {
@@ -57,8 +57,8 @@ pub(super) fn read(text: &str, problems: &Problems) -> Vec<Section> {
     match Ini::load_from_str_opt(&outline.plain, options) {
         Ok(ini) => outline.filled_from(&ini),
         Err(error) => {
-            let complaint = Complaint::new("this can't be read as an INI file", "");
-            problems.report(Place::line(error.line), complaint);
+            let diagnostic = Diagnostic::new("this can't be read as an INI file", "");
+            problems.report(Place::line(error.line), diagnostic);
             Vec::new()
         }
     }
@@ -101,12 +101,12 @@ impl<'a> Outline<'a> {
             Ok(Line::Nothing) => {}
             Ok(Line::Header(title)) => self.open(number, title),
             Ok(Line::Pair(key, value)) => self.add(number, key, &value),
-            Err((key, complaint)) => {
+            Err((key, diagnostic)) => {
                 if line.trim_start().starts_with('[') {
                     self.within = Within::Refused;
                 }
                 let place = Place { key: key.map(str::to_owned), ..self.place(number) };
-                self.problems.report(place, complaint);
+                self.problems.report(place, diagnostic);
                 if let (Within::Last, Some(key), Some(section)) = (&self.within, key, self.sections.last_mut()) {
                     section.spoiled.push(key.to_owned());
                 }
@@ -128,9 +128,9 @@ impl<'a> Outline<'a> {
         let title = one_blank(title);
         if let Some(first) = self.titles.get(&title) {
             let first = self.sections[*first].line;
-            let complaint =
-                Complaint::new(format!("this section is already on line {first}"), "make one section of the two");
-            self.problems.report(Place::line(number).in_section(&title), complaint);
+            let diagnostic =
+                Diagnostic::new(format!("this section is already on line {first}"), "make one section of the two");
+            self.problems.report(Place::line(number).in_section(&title), diagnostic);
             self.within = Within::Refused;
             return;
         }
@@ -146,14 +146,14 @@ impl<'a> Outline<'a> {
             Within::Refused => return,
             Within::Nowhere => {
                 let remedy = "put it below [MONSTER], [Directory x], [Vessel y] or [DEFAULT]";
-                return self.problems.report(place, Complaint::new("stands before the first section", remedy));
+                return self.problems.report(place, Diagnostic::new("stands before the first section", remedy));
             }
             Within::Last => {}
         }
         let section = self.sections.last_mut().expect("within the last section, so there is one");
         if let Some(first) = section.entry(key) {
             let message = format!("already set on line {}", first.line);
-            return self.problems.report(place, Complaint::new(message, "keep one of the two"));
+            return self.problems.report(place, Diagnostic::new(message, "keep one of the two"));
         }
         self.plain.push_str(&format!("{}=\"{}\"", escaped(key), escaped(value)));
         section.entries.push(Entry { key: key.to_owned(), value: String::new(), line: number });
@@ -192,46 +192,49 @@ fn escaped(text: &str) -> String {
     out
 }
 
-/// What stands in a line, or the key to show and the complaint. A complaint never repeats the line: it may be a secret.
-fn look_at(line: &str) -> Result<Line<'_>, (Option<&str>, Complaint)> {
+/// What stands in a line, or the key to show and the diagnostic. A diagnostic never repeats the line: it may be a secret.
+fn look_at(line: &str) -> Result<Line<'_>, (Option<&str>, Diagnostic)> {
     const SHAPE: &str = "a line is `Key = value`, a `[Section]`, or a comment after # or ;";
     let line = line.trim();
     if line.is_empty() || is_comment(line) {
         return Ok(Line::Nothing);
     }
     if line.contains(|c: char| c.is_control() && c != '\t') {
-        return Err((known_first_word(line), Complaint::new("there is a control character in this line", "remove it")));
+        return Err((
+            known_first_word(line),
+            Diagnostic::new("there is a control character in this line", "remove it"),
+        ));
     }
     if let Some(header) = line.strip_prefix('[') {
-        return look_at_header(header).map(Line::Header).map_err(|complaint| (None, complaint));
+        return look_at_header(header).map(Line::Header).map_err(|diagnostic| (None, diagnostic));
     }
     let Some((key, value)) = line.split_once('=') else {
-        return Err((known_first_word(line), Complaint::new("this line has no `=`", SHAPE)));
+        return Err((known_first_word(line), Diagnostic::new("this line has no `=`", SHAPE)));
     };
     let key = key.trim();
     if key.is_empty() {
-        return Err((None, Complaint::new("there is no key before the `=`", SHAPE)));
+        return Err((None, Diagnostic::new("there is no key before the `=`", SHAPE)));
     }
-    let value = value_of(value).map_err(|complaint| (Some(keys::shown(key)), complaint))?;
+    let value = value_of(value).map_err(|diagnostic| (Some(keys::shown(key)), diagnostic))?;
     Ok(Line::Pair(key, value))
 }
 
-fn look_at_header(header: &str) -> Result<&str, Complaint> {
+fn look_at_header(header: &str) -> Result<&str, Diagnostic> {
     let Some((title, rest)) = header.split_once(']') else {
-        return Err(Complaint::new("the section's `]` is missing", "write [Directory x] or [Vessel y]"));
+        return Err(Diagnostic::new("the section's `]` is missing", "write [Directory x] or [Vessel y]"));
     };
     let (title, rest) = (title.trim(), rest.trim_start());
     if !rest.is_empty() && !is_comment(rest) {
-        return Err(Complaint::new("there is text after the section's `]`", "put the keys on lines of their own"));
+        return Err(Diagnostic::new("there is text after the section's `]`", "put the keys on lines of their own"));
     }
     if title.is_empty() {
-        return Err(Complaint::new("the section has no title", "write [Directory x] or [Vessel y]"));
+        return Err(Diagnostic::new("the section has no title", "write [Directory x] or [Vessel y]"));
     }
     Ok(title)
 }
 
 /// The value: in double quotes taken whole (`""` inside is one quote), else up to a blank and `#` or `;`.
-fn value_of(raw: &str) -> Result<String, Complaint> {
+fn value_of(raw: &str) -> Result<String, Diagnostic> {
     let Some(quoted) = raw.trim_start().strip_prefix('"') else {
         let blanks = raw.char_indices().filter(|(_, c)| c.is_whitespace());
         let comment = blanks.map(|(at, c)| (at, at + c.len_utf8())).find(|(_, after)| is_comment(&raw[*after..]));
@@ -241,7 +244,7 @@ fn value_of(raw: &str) -> Result<String, Complaint> {
     let mut rest = quoted;
     loop {
         let Some((before, after)) = rest.split_once('"') else {
-            return Err(Complaint::new(
+            return Err(Diagnostic::new(
                 "the closing `\"` is missing",
                 "a `\"` inside a value in quotes is written `\"\"`",
             ));
@@ -255,7 +258,7 @@ fn value_of(raw: &str) -> Result<String, Complaint> {
             None if after.trim().is_empty() || is_comment(after.trim_start()) => return Ok(value),
             None => {
                 let remedy = "put the whole value in quotes; a `\"` inside it is written `\"\"`";
-                return Err(Complaint::new("there is text after the closing `\"`", remedy));
+                return Err(Diagnostic::new("there is text after the closing `\"`", remedy));
             }
         }
     }
@@ -278,7 +281,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn value(raw: &str) -> Result<String, Complaint> {
+    fn value(raw: &str) -> Result<String, Diagnostic> {
         value_of(raw)
     }
 

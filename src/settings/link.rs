@@ -1,6 +1,6 @@
 //! How a vessel's link is used: congestion control, compression, connections, and how a file is put together over it.
 
-use super::problems::Complaint;
+use super::problems::Diagnostic;
 
 /// Which congestion control the connections to a vessel send with.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,17 +52,17 @@ pub enum Delta {
 }
 
 /// `auto`, `yes` or `no`.
-pub(super) fn delta(text: &str) -> Result<Delta, Complaint> {
+pub(super) fn delta(text: &str) -> Result<Delta, Diagnostic> {
     match text {
         "auto" => Ok(Delta::Auto),
         "yes" => Ok(Delta::Yes),
         "no" => Ok(Delta::No),
-        _ => Err(Complaint::new(format!("`{text}` is none of auto, yes and no"), "give auto, yes or no")),
+        _ => Err(Diagnostic::new(format!("`{text}` is none of auto, yes and no"), "give auto, yes or no")),
     }
 }
 
 /// `auto`, `system`, or a kernel's name of an algorithm, which may well be one that this kernel doesn't have.
-pub(super) fn congestion_control(text: &str) -> Result<CongestionControl, Complaint> {
+pub(super) fn congestion_control(text: &str) -> Result<CongestionControl, Diagnostic> {
     // TCP_CA_NAME_MAX is 16, with a zero at the end.
     let is_name = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '_' | '-');
     match text {
@@ -71,7 +71,7 @@ pub(super) fn congestion_control(text: &str) -> Result<CongestionControl, Compla
         name if (1..16).contains(&name.len()) && name.chars().all(is_name) => {
             Ok(CongestionControl::Named(name.to_owned()))
         }
-        _ => Err(Complaint::new(
+        _ => Err(Diagnostic::new(
             format!("`{text}` is no congestion control"),
             "give auto, system, or one that `sysctl net.ipv4.tcp_available_congestion_control` shows, such as bbr",
         )),
@@ -79,38 +79,40 @@ pub(super) fn congestion_control(text: &str) -> Result<CongestionControl, Compla
 }
 
 /// `auto`, or a number from 1 to 8.
-pub(super) fn connections(text: &str) -> Result<Connections, Complaint> {
+pub(super) fn connections(text: &str) -> Result<Connections, Diagnostic> {
     match text.as_bytes() {
         b"auto" => Ok(Connections::Auto),
         [digit @ b'1'..=b'8'] => Ok(Connections::Fixed(digit - b'0')),
-        _ => Err(Complaint::new(format!("`{text}` is no number of connections"), "give auto, or a number from 1 to 8")),
+        _ => {
+            Err(Diagnostic::new(format!("`{text}` is no number of connections"), "give auto, or a number from 1 to 8"))
+        }
     }
 }
 
 /// `auto` or `no`.
-pub(super) fn shell(text: &str) -> Result<Shell, Complaint> {
+pub(super) fn shell(text: &str) -> Result<Shell, Diagnostic> {
     match text {
         "auto" => Ok(Shell::Auto),
         "no" => Ok(Shell::No),
-        _ => Err(Complaint::new(format!("invalid Shell value `{text}`"), "give auto or no")),
+        _ => Err(Diagnostic::new(format!("invalid Shell value `{text}`"), "give auto or no")),
     }
 }
 
 /// `cat` or `direct`.
-pub(super) fn assembly(text: &str) -> Result<Assembly, Complaint> {
+pub(super) fn assembly(text: &str) -> Result<Assembly, Diagnostic> {
     match text {
         "cat" => Ok(Assembly::Cat),
         "direct" => Ok(Assembly::Direct),
-        _ => Err(Complaint::new(format!("`{text}` is no way to put files together"), "give cat or direct")),
+        _ => Err(Diagnostic::new(format!("`{text}` is no way to put files together"), "give cat or direct")),
     }
 }
 
 /// `yes` or `no`.
-pub(super) fn yes_or_no(text: &str) -> Result<bool, Complaint> {
+pub(super) fn yes_or_no(text: &str) -> Result<bool, Diagnostic> {
     match text {
         "yes" => Ok(true),
         "no" => Ok(false),
-        _ => Err(Complaint::new(format!("`{text}` is neither yes nor no"), "give yes or no")),
+        _ => Err(Diagnostic::new(format!("`{text}` is neither yes nor no"), "give yes or no")),
     }
 }
 

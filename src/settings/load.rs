@@ -10,9 +10,10 @@ use super::environment::Environment;
 use super::keys::{self, SectionKind};
 use super::lines::{self, Section};
 use super::overlap::Overlaps;
-use super::problems::{Complaint, Place, Problems, SettingsError};
-use super::sections::{self, Surroundings, View};
+use super::problems::{Diagnostic, Place, Problems, SettingsError};
+use super::sections;
 use super::values::Start;
+use super::view::{Surroundings, View};
 use super::{Directory, OwnFiles, Settings, checks, local, secrets};
 use crate::text::is_plain;
 
@@ -26,7 +27,7 @@ impl Settings {
         let text = String::from_utf8(bytes).map_err(|error| {
             let sound = &error.as_bytes()[..error.utf8_error().valid_up_to()];
             let line = sound.iter().filter(|b| **b == b'\n').count() + 1;
-            refused(file, Some(line), Complaint::new("this line is not UTF-8 text", "save the file as UTF-8"))
+            refused(file, Some(line), Diagnostic::new("this line is not UTF-8 text", "save the file as UTF-8"))
         })?;
         let environment = Environment { settings_mode: Some(mode), ..Environment::from_process() };
         Self::parse(&text, file, &environment)
@@ -90,17 +91,17 @@ fn read(file: &Path) -> io::Result<(Vec<u8>, u32)> {
     Ok((bytes, mode))
 }
 
-fn unreadable(error: &io::Error) -> Complaint {
+fn unreadable(error: &io::Error) -> Diagnostic {
     let remedy = match error.kind() {
         io::ErrorKind::NotFound => "name it with --settings FILE, or write one with `contentmonster init`",
         _ => "name a file that contentmonster may read with --settings FILE",
     };
-    Complaint::new(format!("the settings can't be read: {error}"), remedy)
+    Diagnostic::new(format!("the settings can't be read: {error}"), remedy)
 }
 
-fn refused(file: &Path, line: Option<usize>, complaint: Complaint) -> SettingsError {
+fn refused(file: &Path, line: Option<usize>, diagnostic: Diagnostic) -> SettingsError {
     let problems = Problems::new(file);
-    problems.report(Place { line, ..Place::default() }, complaint);
+    problems.report(Place { line, ..Place::default() }, diagnostic);
     problems.finish().expect_err("a problem was reported")
 }
 
@@ -141,8 +142,8 @@ impl<'a> Cast<'a> {
                     };
                     match usable(name) {
                         Ok(()) => list.push((name, section)),
-                        Err(complaint) => {
-                            problems.report(section.place(), complaint);
+                        Err(diagnostic) => {
+                            problems.report(section.place(), diagnostic);
                             cast.strangers = true;
                         }
                     }
@@ -160,7 +161,7 @@ impl<'a> Cast<'a> {
     }
 
     fn check_presence(&self, problems: &Problems) {
-        let missing = |message, remedy| problems.report(Place::default(), Complaint::new(message, remedy));
+        let missing = |message, remedy| problems.report(Place::default(), Diagnostic::new(message, remedy));
         if self.directories.is_empty() && !self.strangers {
             missing("there is no directory to replicate", "add a section [Directory x] with its Location");
         }
@@ -171,16 +172,16 @@ impl<'a> Cast<'a> {
 }
 
 /// Whether a directory or vessel can be called that: IgnoreDirs separates names by commas.
-fn usable(name: &str) -> Result<(), Complaint> {
+fn usable(name: &str) -> Result<(), Diagnostic> {
     if name.is_empty() {
-        return Err(Complaint::new("the section has no name", "write one behind the word, such as [Vessel backup]"));
+        return Err(Diagnostic::new("the section has no name", "write one behind the word, such as [Vessel backup]"));
     }
     if name.contains(',') {
-        return Err(Complaint::new("there is a comma in the name", "choose a name without one"));
+        return Err(Diagnostic::new("there is a comma in the name", "choose a name without one"));
     }
     if let Some(c) = name.chars().find(|c| !is_plain(*c)) {
         let message = format!("there is a character in the name that does not show: {}", c.escape_default());
-        return Err(Complaint::new(message, "write the name anew without it"));
+        return Err(Diagnostic::new(message, "write the name anew without it"));
     }
     Ok(())
 }

@@ -3,9 +3,9 @@
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use super::problems::{Complaint, Place, Problems};
+use super::problems::{Diagnostic, Place, Problems};
 use super::reach::Reach;
-use super::sections::View;
+use super::view::View;
 use super::{Directory, Settings, Vessel};
 use crate::names::{DirectoryName, RemotePath};
 
@@ -81,11 +81,11 @@ fn path_of(remote: &RemotePath) -> PathBuf {
 }
 
 /// `ssh` or `local`.
-pub(super) fn is_local(text: &str) -> Result<bool, Complaint> {
+pub(super) fn is_local(text: &str) -> Result<bool, Diagnostic> {
     match text {
         "ssh" => Ok(false),
         "local" => Ok(true),
-        _ => Err(Complaint::new(format!("`{text}` is no transport"), "give ssh or local")),
+        _ => Err(Diagnostic::new(format!("`{text}` is no transport"), "give ssh or local")),
     }
 }
 
@@ -116,17 +116,17 @@ pub(super) fn check_keys(view: &View<'_>, address: &str) {
     for (section, entry) in entries {
         let place = section.place_of(entry);
         if OF_SSH.contains(&entry.key.as_str()) {
-            let complaint =
-                Complaint::new("means nothing with Transport = local, which uses no SSH", "remove the line");
-            view.problems.report(place, complaint);
+            let diagnostic =
+                Diagnostic::new("means nothing with Transport = local, which uses no SSH", "remove the line");
+            view.problems.report(place, diagnostic);
         } else if entry.key == "TempDir" {
             let message = "is not used with Transport = local: files are put together beside their destinations";
-            view.problems.warn(place, Complaint::new(message, "remove the line"));
+            view.problems.warn(place, Diagnostic::new(message, "remove the line"));
         }
     }
     if address != "localhost" {
-        let complaint = Complaint::new("Transport = local copies on this host", "write `Address = localhost`");
-        view.problems.report(view.place_of("Address"), complaint);
+        let diagnostic = Diagnostic::new("Transport = local copies on this host", "write `Address = localhost`");
+        view.problems.report(view.place_of("Address"), diagnostic);
     }
 }
 
@@ -149,7 +149,7 @@ pub(super) fn check_places(
             let refuse = |message: String| {
                 let remedy =
                     format!("write `{of_vessel} = …` in [Vessel {}], a path of its own on this host", vessel.name);
-                problems.report(place.clone().at_key(key), Complaint::new(message, remedy));
+                problems.report(place.clone().at_key(key), Diagnostic::new(message, remedy));
             };
             let path = path_of(vessel.remote_location(directory));
             let shown = path.display();

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use super::problems::Complaint;
+use super::problems::Diagnostic;
 use super::values::Start;
 
 /// `LogLevel`, `LogFormat` and `LogFile`.
@@ -66,27 +66,27 @@ pub enum LogTarget {
     File(PathBuf),
 }
 
-pub(super) fn level(text: &str) -> Result<LogLevel, Complaint> {
+pub(super) fn level(text: &str) -> Result<LogLevel, Diagnostic> {
     match text {
         "error" => Ok(LogLevel::Error),
         "warn" => Ok(LogLevel::Warn),
         "info" => Ok(LogLevel::Info),
         "debug" => Ok(LogLevel::Debug),
         "trace" => Ok(LogLevel::Trace),
-        _ => Err(Complaint::new(format!("`{text}` is no level"), "give error, warn, info, debug or trace")),
+        _ => Err(Diagnostic::new(format!("`{text}` is no level"), "give error, warn, info, debug or trace")),
     }
 }
 
-pub(super) fn format(text: &str) -> Result<LogFormat, Complaint> {
+pub(super) fn format(text: &str) -> Result<LogFormat, Diagnostic> {
     match text {
         "text" => Ok(LogFormat::Text),
         "json" => Ok(LogFormat::Json),
         "journald" => Ok(LogFormat::Journald),
-        _ => Err(Complaint::new(format!("`{text}` is no form of a log"), "give text, json or journald")),
+        _ => Err(Diagnostic::new(format!("`{text}` is no form of a log"), "give text, json or journald")),
     }
 }
 
-pub(super) fn target(text: &str, start: &Start) -> Result<LogTarget, Complaint> {
+pub(super) fn target(text: &str, start: &Start) -> Result<LogTarget, Diagnostic> {
     match text {
         "syslog" => Ok(LogTarget::Syslog),
         path => start.path(path).map(LogTarget::File),

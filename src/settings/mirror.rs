@@ -1,6 +1,6 @@
 //! How a directory goes to the vessels: as a queue of files that retire, or as a mirror that stays; and what a mirror may do.
 
-use super::problems::Complaint;
+use super::problems::Diagnostic;
 
 /// What becomes of a source that every vessel has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,26 +42,26 @@ impl MaxDelete {
 }
 
 /// `replicate` or `mirror`.
-pub(super) fn mode(text: &str) -> Result<Mode, Complaint> {
+pub(super) fn mode(text: &str) -> Result<Mode, Diagnostic> {
     match text {
         "replicate" => Ok(Mode::Replicate),
         "mirror" => Ok(Mode::Mirror),
-        _ => Err(Complaint::new(format!("`{text}` is no mode"), "give replicate or mirror")),
+        _ => Err(Diagnostic::new(format!("`{text}` is no mode"), "give replicate or mirror")),
     }
 }
 
 /// `skip`, `follow` or `copy`.
-pub(super) fn links(text: &str) -> Result<Links, Complaint> {
+pub(super) fn links(text: &str) -> Result<Links, Diagnostic> {
     match text {
         "skip" => Ok(Links::Skip),
         "follow" => Ok(Links::Follow),
         "copy" => Ok(Links::Copy),
-        _ => Err(Complaint::new(format!("`{text}` is nothing to do with links"), "give skip, follow or copy")),
+        _ => Err(Diagnostic::new(format!("`{text}` is nothing to do with links"), "give skip, follow or copy")),
     }
 }
 
 /// A number of paths, or a percentage.
-pub(super) fn max_delete(text: &str) -> Result<MaxDelete, Complaint> {
+pub(super) fn max_delete(text: &str) -> Result<MaxDelete, Diagnostic> {
     let digits = |text: &str| text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse::<u64>().ok()).flatten();
     let found = match text.strip_suffix('%') {
         Some(percent) => digits(percent.trim_end())
@@ -70,7 +70,7 @@ pub(super) fn max_delete(text: &str) -> Result<MaxDelete, Complaint> {
             .map(MaxDelete::Percent),
         None => digits(text).map(MaxDelete::Count),
     };
-    found.ok_or_else(|| Complaint::new(format!("`{text}` is no limit"), "give a number such as 100, or 0% to 100%"))
+    found.ok_or_else(|| Diagnostic::new(format!("`{text}` is no limit"), "give a number such as 100, or 0% to 100%"))
 }
 
 #[cfg(test)]

@@ -11,7 +11,6 @@
 mod changes;
 mod checks;
 mod environment;
-mod keeping;
 mod keys;
 mod lines;
 mod link;
@@ -25,14 +24,16 @@ mod patterns;
 mod problems;
 mod rate;
 mod reach;
+mod retention;
 mod secrets;
 mod sections;
 mod ssh_config;
 mod ssh_host;
+mod ssh_route;
 mod telling;
 mod units;
 mod values;
-mod way;
+mod view;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -45,7 +46,6 @@ use std::time::Duration;
 use crate::names::{DirectoryName, RelPath, RemotePath, VesselName};
 
 pub use environment::Environment;
-pub use keeping::KeepProcessed;
 pub(crate) use keys::nearest;
 pub use keys::{KnownKey, Preset, SectionKind, known_keys};
 pub use link::{Assembly, CongestionControl, Connections, Delta, Shell};
@@ -56,6 +56,7 @@ pub use own_files::OwnFiles;
 pub use patterns::{Globs, Patterns};
 pub use problems::{Problem, SettingsError};
 pub use rate::RateSchedule;
+pub use retention::KeepProcessed;
 pub use secrets::Secret;
 #[cfg(any(test, fuzzing))]
 pub use ssh_config::ssh_config_text;

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
 
-use super::problems::{Complaint, Place, Problems};
+use super::problems::{Diagnostic, Place, Problems};
 use super::reach::{self, Reach};
 use super::{Directory, KeepProcessed, Vessel};
 
@@ -34,8 +34,8 @@ impl<'a> Overlaps<'a> {
         let reaches = Reach::of(&locations);
         for ((_, place), _) in directories.iter().zip(&reaches).filter(|(_, reach)| !reach.answered) {
             let message = "its disk does not answer, so whether it overlaps with another Location is not known";
-            let complaint = Complaint::new(message, "run `contentmonster check` once the disk is back");
-            problems.warn(place.clone().at_key("Location"), complaint);
+            let diagnostic = Diagnostic::new(message, "run `contentmonster check` once the disk is back");
+            problems.warn(place.clone().at_key("Location"), diagnostic);
         }
         Self { directories, vessels, reaches, problems }
     }
@@ -79,7 +79,7 @@ impl<'a> Overlaps<'a> {
         let message =
             format!("is the Location of [Directory {}] too{}", self.directory(one).name, self.shown(other, one));
         let remedy = "give each directory its own, or make one section of the two; only mirrors may share one";
-        self.report(other, Complaint::new(message, remedy));
+        self.report(other, Diagnostic::new(message, remedy));
     }
 
     /// A location in another's `processed/`: a chain, as long as nothing goes from there by itself.
@@ -91,7 +91,7 @@ impl<'a> Overlaps<'a> {
             let remedy =
                 "what is delivered there will be sent on from here; choose another Location if that isn't meant";
             let place = self.directories[inner].1.clone().at_key("Location");
-            return self.problems.warn(place, Complaint::new(message, remedy));
+            return self.problems.warn(place, Diagnostic::new(message, remedy));
         }
         let message = match below.as_os_str().is_empty() {
             true => format!(
@@ -101,7 +101,7 @@ impl<'a> Overlaps<'a> {
             false => format!("is in the processed/ of [Directory {name}]{}", self.shown(inner, outer)),
         };
         let remedy = format!("choose a Location outside of what [Directory {name}] manages");
-        self.report(inner, Complaint::new(message, remedy));
+        self.report(inner, Diagnostic::new(message, remedy));
     }
 
     /// A location in another one that takes what lies there.
@@ -119,7 +119,7 @@ impl<'a> Overlaps<'a> {
                 );
                 let place = self.directories[inner].1.clone().at_key("Location");
                 let remedy = format!("{exclude} if that isn't meant");
-                self.problems.warn(place, Complaint::new(message, remedy));
+                self.problems.warn(place, Diagnostic::new(message, remedy));
             }
             return;
         }
@@ -128,7 +128,7 @@ impl<'a> Overlaps<'a> {
              before they are delivered from here{}",
             self.shown(inner, outer)
         );
-        self.report(inner, Complaint::new(message, format!("{exclude}, or make one section of the two")));
+        self.report(inner, Diagnostic::new(message, format!("{exclude}, or make one section of the two")));
     }
 
     /// Where two paths are written so differently that nobody sees how they meet.
@@ -244,14 +244,14 @@ impl<'a> Overlaps<'a> {
         } else {
             let (place, key, remedy) = self.place_of(inner);
             let why = format!("{message}: files of one name replace each other");
-            self.problems.warn(place.at_key(&key), Complaint::new(why, remedy + &exclude));
+            self.problems.warn(place.at_key(&key), Diagnostic::new(why, remedy + &exclude));
         }
         true
     }
 
     fn report_place(&self, place: (usize, usize, &Reach), message: String, otherwise: String) {
         let (place, key, remedy) = self.place_of(place);
-        self.problems.report(place.at_key(&key), Complaint::new(message, remedy + &otherwise));
+        self.problems.report(place.at_key(&key), Diagnostic::new(message, remedy + &otherwise));
     }
 
     /// Where a directory's place on a vessel is set, and what to write there instead.
@@ -270,8 +270,8 @@ impl<'a> Overlaps<'a> {
         &self.directories[at].0
     }
 
-    fn report(&self, directory: usize, complaint: Complaint) {
-        self.problems.report(self.directories[directory].1.clone().at_key("Location"), complaint);
+    fn report(&self, directory: usize, diagnostic: Diagnostic) {
+        self.problems.report(self.directories[directory].1.clone().at_key("Location"), diagnostic);
     }
 }
 

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::lines::Section;
 use super::overlap::takes;
-use super::problems::{Complaint, Place, Problems};
+use super::problems::{Diagnostic, Place, Problems};
 use super::reach::Reach;
 use super::secrets::{LISTEN_TOKEN, PASSPHRASE, PASSWORD, WEBHOOK_SECRET};
 use super::values::Start;
@@ -79,10 +79,10 @@ impl OwnFiles {
             let place = place.clone().at_key("Location");
             if held.iter().any(String::is_empty) {
                 let message = "is a file of contentmonster's own, which is never sent";
-                problems.report(place, Complaint::new(message, "name another file"));
+                problems.report(place, Diagnostic::new(message, "name another file"));
             } else if !held.is_empty() {
                 let message = format!("holds files of contentmonster's own, which are never sent: {}", held.join(", "));
-                problems.warn(place, Complaint::new(message, "keep them elsewhere, or choose another Location"));
+                problems.warn(place, Diagnostic::new(message, "keep them elsewhere, or choose another Location"));
             }
         }
     }

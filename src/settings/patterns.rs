@@ -7,10 +7,9 @@
 use std::ffi::OsStr;
 use std::path::Path;
 
-use globset::{GlobBuilder, GlobMatcher, GlobSet};
+use globset::{GlobBuilder, GlobMatcher, GlobSet, GlobSetBuilder};
 
-use super::problems::Complaint;
-use super::values::{no_glob, split_globs};
+use super::problems::Diagnostic;
 
 /// Globs for file names; those that are written alike are equal.
 #[derive(Clone, Debug)]
@@ -20,10 +19,6 @@ pub struct Globs {
 }
 
 impl Globs {
-    pub(super) fn new(text: &str, set: GlobSet) -> Self {
-        Self { text: text.to_owned(), set }
-    }
-
     /// Whether one of them matches a file name.
     pub fn is_match(&self, name: impl AsRef<Path>) -> bool {
         self.set.is_match(name)
@@ -100,18 +95,50 @@ impl Patterns {
     }
 }
 
+/// Globs for file names, separated by commas; `none`, or nothing, for none.
+pub(super) fn globs(text: &str) -> Result<Globs, Diagnostic> {
+    let mut set = GlobSetBuilder::new();
+    for glob in split_globs(text).filter(|_| text != "none") {
+        if glob.contains('/') {
+            let remedy = "only the file's own name is compared: give the part behind the last `/`";
+            return Err(Diagnostic::new(format!("`{glob}` holds a `/`"), remedy));
+        }
+        let built = GlobBuilder::new(glob).literal_separator(true).build();
+        set.add(built.map_err(|error| no_glob(glob, error.kind()))?);
+    }
+    set.build().map(|set| Globs { text: text.to_owned(), set }).map_err(|error| no_glob(text, error.kind()))
+}
+
+fn no_glob(glob: &str, why: &dyn std::fmt::Display) -> Diagnostic {
+    Diagnostic::new(format!("`{glob}` is no glob: {why}"), "write for example `*.tmp` or `.*.sw?`")
+}
+
+/// Splits at the commas that stand outside of `{a,b}` and `[,]`.
+fn split_globs(text: &str) -> impl Iterator<Item = &str> {
+    let mut depth = 0_usize;
+    let parts = text.split(move |c| {
+        match c {
+            '{' | '[' => depth += 1,
+            '}' | ']' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        c == ',' && depth == 0
+    });
+    parts.map(str::trim).filter(|glob| !glob.is_empty())
+}
+
 /// Patterns, separated by commas; nothing for none.
-pub(super) fn patterns(text: &str) -> Result<Patterns, Complaint> {
+pub(super) fn patterns(text: &str) -> Result<Patterns, Diagnostic> {
     split_globs(text).map(pattern).collect::<Result<_, _>>().map(Patterns)
 }
 
-fn pattern(text: &str) -> Result<Pattern, Complaint> {
+fn pattern(text: &str) -> Result<Pattern, Diagnostic> {
     let (negated, rest) = text.strip_prefix('!').map_or((false, text), |rest| (true, rest));
     let (directories_only, rest) = rest.strip_suffix('/').map_or((false, rest), |rest| (true, rest));
     let whole = rest.contains('/');
     let glob = rest.strip_prefix('/').unwrap_or(rest);
     if glob.is_empty() {
-        return Err(Complaint::new(
+        return Err(Diagnostic::new(
             format!("`{text}` is no pattern"),
             "write for example `*.log`, `/build/` or `!keep.log`",
         ));
@@ -124,6 +151,7 @@ fn pattern(text: &str) -> Result<Pattern, Complaint> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     fn covered(list: &str, path: &str) -> bool {
         patterns(list).unwrap().covers(Path::new(path.trim_end_matches('/')), path.ends_with('/'))
@@ -160,5 +188,27 @@ mod tests {
             assert!(patterns(bad).is_err(), "{bad:?}");
         }
         assert!(patterns("").unwrap().is_empty());
+    }
+
+    #[test]
+    fn globs_match_names_that_are_left_alone() {
+        let set = globs("*.part, *.{tmp,bak} ,.*.sw?, [,]x").unwrap();
+        for name in ["a.part", "a.tmp", "b.bak", ".f.swp", ",x"] {
+            assert!(set.is_match(name), "{name}");
+        }
+        for name in ["a.parts", "f.swp", "a,x", "part"] {
+            assert!(!set.is_match(name), "{name}");
+        }
+        assert!(["none", ""].iter().all(|text| !globs(text).unwrap().is_match(text)));
+        for bad in ["a/b", "[", "{a", "a, [z-a]"] {
+            assert!(globs(bad).is_err(), "{bad}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_makes_a_pattern_panic(text: String) {
+            let _ = (globs(&text), patterns(&text));
+        }
     }
 }

@@ -67,12 +67,12 @@ impl std::error::Error for SettingsError {}
 
 /// What a check of one value has to say against it; the place is known to the caller.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Complaint {
+pub(super) struct Diagnostic {
     pub(super) message: String,
     pub(super) remedy: String,
 }
 
-impl Complaint {
+impl Diagnostic {
     pub(super) fn new(message: impl Into<String>, remedy: impl Into<String>) -> Self {
         Self { message: message.into(), remedy: remedy.into() }
     }
@@ -115,13 +115,13 @@ impl Problems {
     }
 
     /// Records a problem. A bad value in `[DEFAULT]` is met once per section that uses it and kept once.
-    pub(super) fn report(&self, place: Place, complaint: Complaint) {
-        Self::record(&self.found, self.problem(place, complaint));
+    pub(super) fn report(&self, place: Place, diagnostic: Diagnostic) {
+        Self::record(&self.found, self.problem(place, diagnostic));
     }
 
     /// Records what is allowed but unwise.
-    pub(super) fn warn(&self, place: Place, complaint: Complaint) {
-        Self::record(&self.warnings, self.problem(place, complaint));
+    pub(super) fn warn(&self, place: Place, diagnostic: Diagnostic) {
+        Self::record(&self.warnings, self.problem(place, diagnostic));
     }
 
     /// The warnings when there was no problem, else the problems.
@@ -136,7 +136,7 @@ impl Problems {
         Err(SettingsError { problems })
     }
 
-    fn problem(&self, place: Place, Complaint { message, remedy }: Complaint) -> Problem {
+    fn problem(&self, place: Place, Diagnostic { message, remedy }: Diagnostic) -> Problem {
         let Place { file, line, section, key } = place;
         Problem { file: file.unwrap_or_else(|| self.file.clone()), line, section, key, message, remedy }
     }

@@ -1,6 +1,6 @@
 //! `RateLimit`: how many bytes per second may go out, by the time of day.
 
-use super::problems::Complaint;
+use super::problems::Diagnostic;
 use super::units;
 use super::values::{list, not_empty};
 
@@ -52,7 +52,7 @@ impl RateSchedule {
 }
 
 /// Reads `08:00-18:00 2 MiB/s, 10 MiB/s`: rates with and, at most once, without a span of time.
-pub(super) fn schedule(text: &str) -> Result<RateSchedule, Complaint> {
+pub(super) fn schedule(text: &str) -> Result<RateSchedule, Diagnostic> {
     not_empty(text.trim_matches([',', ' ']))?;
     let mut schedule = RateSchedule::default();
     let mut otherwise = None;
@@ -62,27 +62,27 @@ pub(super) fn schedule(text: &str) -> Result<RateSchedule, Complaint> {
             let span = span(first)?;
             if rest.is_empty() {
                 let remedy = format!("write one behind it, such as `{first} 2 MiB/s`");
-                return Err(Complaint::new(format!("`{first}` has no rate"), remedy));
+                return Err(Diagnostic::new(format!("`{first}` has no rate"), remedy));
             }
             schedule.spans.push((span, rate(rest.trim_start())?));
         } else if otherwise.replace(rate(entry)?).is_some() {
             let message = format!("`{entry}` is a second rate without a time of day");
-            return Err(Complaint::new(message, "put a time before it, such as 08:00-18:00, or keep one of the two"));
+            return Err(Diagnostic::new(message, "put a time before it, such as 08:00-18:00, or keep one of the two"));
         }
     }
     schedule.otherwise = otherwise.flatten();
     Ok(schedule)
 }
 
-fn span(text: &str) -> Result<Span, Complaint> {
-    let complaint = || {
+fn span(text: &str) -> Result<Span, Diagnostic> {
+    let diagnostic = || {
         let remedy = "write two times of day with a `-` and no blank between them, such as 08:00-18:00 or 22:00-06:00";
-        Complaint::new(format!("`{text}` is no span of time"), remedy)
+        Diagnostic::new(format!("`{text}` is no span of time"), remedy)
     };
-    let (from, until) = text.split_once('-').ok_or_else(complaint)?;
-    let (from, until) = (minute(from).ok_or_else(complaint)?, minute(until).ok_or_else(complaint)?);
+    let (from, until) = text.split_once('-').ok_or_else(diagnostic)?;
+    let (from, until) = (minute(from).ok_or_else(diagnostic)?, minute(until).ok_or_else(diagnostic)?);
     if from == until || from == DAY {
-        return Err(complaint());
+        return Err(diagnostic());
     }
     Ok(Span { from, until })
 }
@@ -102,7 +102,7 @@ fn minute(text: &str) -> Option<u16> {
     (minutes < 60 && minute <= DAY).then_some(minute)
 }
 
-fn rate(text: &str) -> Result<Rate, Complaint> {
+fn rate(text: &str) -> Result<Rate, Diagnostic> {
     if text == "none" { Ok(None) } else { units::rate("1 KiB/s", "1 TiB/s")(text).map(Some) }
 }
 

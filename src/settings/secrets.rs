@@ -11,9 +11,9 @@ use std::path::{Path, PathBuf};
 use secrecy::{ExposeSecret, SecretString};
 
 use super::lines::Section;
-use super::problems::{Complaint, Place, Problems};
-use super::sections::View;
+use super::problems::{Diagnostic, Place, Problems};
 use super::values;
+use super::view::View;
 
 /// A secret of the settings: shows nothing, and can be compared.
 #[derive(Clone, Debug)]
@@ -76,13 +76,13 @@ impl Sources<'_> {
         match (section.entry(kind.key), section.entry(kind.file_key)) {
             (Some(secret), Some(file)) => {
                 let message = format!("{} is already set on line {}", kind.key, secret.line);
-                problems.report(section.place_of(file), Complaint::new(message, "keep one of the two"));
+                problems.report(section.place_of(file), Diagnostic::new(message, "keep one of the two"));
                 None
             }
             (Some(secret), None) => match values::not_empty(&secret.value) {
                 Ok(text) => Some(SecretString::from(text)),
-                Err(complaint) => {
-                    problems.report(section.place_of(secret), complaint);
+                Err(diagnostic) => {
+                    problems.report(section.place_of(secret), diagnostic);
                     None
                 }
             },
@@ -90,22 +90,22 @@ impl Sources<'_> {
                 let place = section.place_of(file);
                 let found =
                     self.start.path(&file.value).and_then(|path| self.read(&file.value, &path, &place, problems));
-                found.map_err(|complaint| problems.report(place, complaint)).ok()
+                found.map_err(|diagnostic| problems.report(place, diagnostic)).ok()
             }
             (None, None) => None,
         }
     }
 
     /// The secret in a file beside the settings, else in the credential of that name.
-    fn read(&self, written: &str, path: &Path, place: &Place, problems: &Problems) -> Result<SecretString, Complaint> {
+    fn read(&self, written: &str, path: &Path, place: &Place, problems: &Problems) -> Result<SecretString, Diagnostic> {
         match first_line(path) {
             Err(Unusable::Io(error)) if error.kind() == io::ErrorKind::NotFound => {
                 let credential = self.credential_path(written).filter(|credential| credential.exists());
-                let missing = || complaint_of(path, Unusable::Io(error));
+                let missing = || diagnostic_of(path, Unusable::Io(error));
                 let credential = credential.ok_or_else(missing)?;
-                first_line(&credential).map(|(secret, _)| secret).map_err(|why| complaint_of(&credential, why))
+                first_line(&credential).map(|(secret, _)| secret).map_err(|why| diagnostic_of(&credential, why))
             }
-            Err(why) => Err(complaint_of(path, why)),
+            Err(why) => Err(diagnostic_of(path, why)),
             Ok((secret, mode)) => {
                 if mode.is_some_and(|mode| mode & READABLE_BY_OTHERS != 0) {
                     problems.warn(place.clone(), readable_by_others(path, mode.unwrap_or_default()));
@@ -121,7 +121,7 @@ impl Sources<'_> {
             Ok((secret, _)) => Some(secret),
             Err(Unusable::Io(error)) if error.kind() == io::ErrorKind::NotFound => None,
             Err(why) => {
-                view.problems.report(view.place_of(kind.key), complaint_of(&path, why));
+                view.problems.report(view.place_of(kind.key), diagnostic_of(&path, why));
                 None
             }
         }
@@ -144,9 +144,9 @@ pub(super) fn check_mode(sections: &[Section], file: &Path, mode: Option<u32>, p
     }
 }
 
-fn readable_by_others(file: &Path, mode: u32) -> Complaint {
+fn readable_by_others(file: &Path, mode: u32) -> Diagnostic {
     let message = format!("other users can read this secret (mode {:04o})", mode & 0o7777);
-    Complaint::new(message, format!("run: chmod 600 {}", shell_word(&file.display().to_string())))
+    Diagnostic::new(message, format!("run: chmod 600 {}", shell_word(&file.display().to_string())))
 }
 
 fn shell_word(text: &str) -> String {
@@ -161,14 +161,14 @@ enum Unusable {
     NotText,
 }
 
-fn complaint_of(path: &Path, why: Unusable) -> Complaint {
+fn diagnostic_of(path: &Path, why: Unusable) -> Diagnostic {
     let path = path.display();
     match why {
         Unusable::Io(error) => {
-            Complaint::new(format!("{path} can't be read: {error}"), "name a file that contentmonster may read")
+            Diagnostic::new(format!("{path} can't be read: {error}"), "name a file that contentmonster may read")
         }
-        Unusable::Empty => Complaint::new(format!("the first line of {path} is empty"), "put the secret there"),
-        Unusable::NotText => Complaint::new(format!("{path} is not UTF-8 text"), "put the secret on its first line"),
+        Unusable::Empty => Diagnostic::new(format!("the first line of {path} is empty"), "put the secret there"),
+        Unusable::NotText => Diagnostic::new(format!("{path} is not UTF-8 text"), "put the secret on its first line"),
     }
 }
 

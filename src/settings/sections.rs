@@ -7,62 +7,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::environment::Environment;
-use super::keys::{self, Preset, SectionKind};
-use super::lines::{Entry, Section};
-use super::problems::{Complaint, Place, Problems};
+use super::keys;
+use super::problems::{Diagnostic, Place, Problems};
 use super::secrets::{LISTEN_TOKEN, Sources};
 use super::units::{duration, size};
 use super::values::{self, Start};
+use super::view::{Surroundings, View};
 use super::{
-    Directory, Hooks, Links, LocalTarget, LogFormat, LogTarget, Logging, Mode, Monster, Vessel, keeping, link, local,
-    logging, mirror, patterns, rate, telling, way,
+    Directory, Hooks, Links, LocalTarget, LogFormat, LogTarget, Logging, Mode, Monster, Vessel, link, local, logging,
+    mirror, patterns, rate, retention, ssh_route, telling,
 };
 use crate::names::{DirectoryName, RemotePath, VesselName};
-
-/// A section with `[DEFAULT]` behind it.
-pub(super) struct View<'a> {
-    pub(super) problems: &'a Problems,
-    pub(super) kind: SectionKind,
-    /// `None` when it isn't in the file.
-    pub(super) own: Option<&'a Section>,
-    pub(super) defaults: Option<&'a Section>,
-}
-
-impl<'a> View<'a> {
-    /// The section itself, then `[DEFAULT]`.
-    pub(super) fn layers(&self) -> impl Iterator<Item = &'a Section> + use<'a> {
-        self.own.into_iter().chain(self.defaults)
-    }
-
-    pub(super) fn find(&self, key: &str) -> Option<(&'a Section, &'a Entry)> {
-        self.layers().find_map(|section| Some((section, section.entry(key)?)))
-    }
-
-    /// Where a key stands, or the section that lacks it.
-    pub(super) fn place_of(&self, key: &str) -> Place {
-        match self.find(key) {
-            Some((section, entry)) => section.place_of(entry),
-            None => self.own.map(Section::place).unwrap_or_default().at_key(key),
-        }
-    }
-
-    /// A key's value, or what holds when it isn't set; `None` when that is nothing, or after a report.
-    pub(super) fn get<T>(&self, key: &'static str, read: impl FnOnce(&str) -> Result<T, Complaint>) -> Option<T> {
-        let known = keys::known(self.kind, key).expect("only keys of the table are asked for");
-        let found = match (self.find(key), known.preset) {
-            (Some((_, entry)), _) => read(&entry.value),
-            (None, Preset::Value(value)) => read(value),
-            (None, Preset::Otherwise(_)) => return None,
-            (None, Preset::Required)
-                if self.own.is_some_and(|own| own.spoiled.iter().any(|spoiled| spoiled == key)) =>
-            {
-                return None;
-            }
-            (None, Preset::Required) => Err(Complaint::new("missing", format!("write `{key} = …`, {}", known.doc))),
-        };
-        found.map_err(|complaint| self.problems.report(self.place_of(key), complaint)).ok()
-    }
-}
 
 /// `[MONSTER]`; `None` after a report.
 pub(super) fn monster(view: &View<'_>, start: &Start, environment: &Environment) -> Option<Monster> {
@@ -77,13 +32,13 @@ pub(super) fn monster(view: &View<'_>, start: &Start, environment: &Environment)
         let message =
             "whoever reaches this address sees the names of all files, and a token is sent over it unencrypted";
         let remedy = "listen on 127.0.0.1 and go there through `ssh -L` or a proxy with TLS";
-        view.problems.warn(view.place_of("Listen"), Complaint::new(message, remedy));
+        view.problems.warn(view.place_of("Listen"), Diagnostic::new(message, remedy));
     }
     let secrets = Sources { start, credentials: environment.credentials.as_deref() };
     let listen_token = secrets.secret(view, "contentmonster", &LISTEN_TOKEN);
     let min_free = view.get("MinFree", size("0", "8388607 TiB"));
-    let keep_history = view.get("KeepHistory", keeping::keep_history);
-    let keep_processed = view.get("KeepProcessed", keeping::keep_processed);
+    let keep_history = view.get("KeepHistory", retention::keep_history);
+    let keep_processed = view.get("KeepProcessed", retention::keep_processed);
     let hooks = telling::hooks(view, start, &Hooks::default());
     let telling = telling::telling(view, &secrets);
     Some(Monster {
@@ -108,8 +63,8 @@ fn logs(view: &View<'_>, start: &Start) -> Logging {
     let format = view.get("LogFormat", logging::format);
     let target = view.get("LogFile", |text| logging::target(text, start)).unwrap_or(LogTarget::StandardError);
     if format == Some(LogFormat::Journald) && target != LogTarget::StandardError {
-        let complaint = Complaint::new("journald takes no file", "leave LogFile out, or write `LogFormat = text`");
-        view.problems.report(view.place_of("LogFile"), complaint);
+        let diagnostic = Diagnostic::new("journald takes no file", "leave LogFile out, or write `LogFormat = text`");
+        view.problems.report(view.place_of("LogFile"), diagnostic);
     }
     Logging { level, format, target }
 }
@@ -122,7 +77,7 @@ pub(super) fn directory(view: &View<'_>, name: &str, start: &Start, monster: Opt
     let remote_location = view.get("RemoteLocation", values::remote_path);
     let settle_time = view.get("SettleTime", duration("10ms", "1d"));
     let rescan_interval = view.get("RescanInterval", duration("1s", "1d"));
-    let ignore_names = view.get("IgnoreNames", values::globs);
+    let ignore_names = view.get("IgnoreNames", patterns::globs);
     let delta = view.get("Delta", link::delta);
     let mode = view.get("Mode", mirror::mode);
     let recursive = view.get("Recursive", link::yes_or_no);
@@ -140,7 +95,7 @@ pub(super) fn directory(view: &View<'_>, name: &str, start: &Start, monster: Opt
         text => size("0", "8388607 TiB")(text),
     });
     let min_age = view.get("MinAge", duration("0", "1d"));
-    let keep_processed = view.get("KeepProcessed", keeping::keep_processed);
+    let keep_processed = view.get("KeepProcessed", retention::keep_processed);
     let hooks = telling::hooks(view, start, &monster.map(|monster| monster.hooks.clone()).unwrap_or_default());
     let location = location?;
     let directory = Directory {
@@ -175,7 +130,7 @@ pub(super) fn directory(view: &View<'_>, name: &str, start: &Start, monster: Opt
 /// What only a mirror may do.
 fn check_mirror(view: &View<'_>, directory: &Directory) {
     let refuse = |key, remedy: &str| {
-        view.problems.report(view.place_of(key), Complaint::new("only a mirror has that", remedy));
+        view.problems.report(view.place_of(key), Diagnostic::new("only a mirror has that", remedy));
     };
     if directory.mode == Mode::Mirror {
         return;
@@ -189,14 +144,6 @@ fn check_mirror(view: &View<'_>, directory: &Directory) {
     if directory.owner {
         refuse("Owner", "write `Mode = mirror`, or leave Owner out");
     }
-}
-
-/// What a vessel's section is read with.
-pub(super) struct Surroundings<'a> {
-    pub(super) start: &'a Start,
-    pub(super) environment: &'a Environment,
-    /// The names of the configured directories.
-    pub(super) directories: &'a [&'a str],
 }
 
 impl Surroundings<'_> {
@@ -214,19 +161,19 @@ impl Surroundings<'_> {
         let rate_limit = view.get("RateLimit", rate::schedule);
         let assembly = ssh.get("Assembly", link::assembly);
         let shell = ssh.get("Shell", link::shell);
-        let way = way::to(name, view, self, timeout, local.is_some());
-        if let (Some(_), Some(way)) = (&local, &way) {
-            local::check_keys(view, &way.host.address);
+        let route = ssh_route::to(name, view, self, timeout, local.is_some());
+        if let (Some(_), Some(route)) = (&local, &route) {
+            local::check_keys(view, &route.host.address);
         }
         let dirs = self.dirs(view);
         let ignore_dirs = self.ignore_dirs(view);
         let remote_locations = self.remote_locations(view);
-        let way = way?;
+        let route = route?;
         Some(Vessel {
             name: VesselName::new(name),
             local,
-            ssh: way.host,
-            hops: way.hops,
+            ssh: route.host,
+            hops: route.hops,
             temp_dir: temp_dir?,
             timeout: timeout?,
             reconnect_wait: reconnect_wait?,
@@ -259,7 +206,7 @@ impl Surroundings<'_> {
             // were written, ignores this one without having it.
             if name == "anotherdir" && !self.directories.contains(&name.as_str()) {
                 let message = format!("there is no [Directory {name}], which is as good as ignored");
-                view.problems.warn(place, Complaint::new(message, "name a configured directory, or leave it out"));
+                view.problems.warn(place, Diagnostic::new(message, "name a configured directory, or leave it out"));
             } else {
                 self.check_directory(view.problems, place, name);
             }
@@ -276,7 +223,7 @@ impl Surroundings<'_> {
                 match values::remote_path(&entry.value) {
                     // The section's own came first and stays.
                     Ok(path) => drop(locations.entry(DirectoryName::new(name)).or_insert(path)),
-                    Err(complaint) => view.problems.report(section.place_of(entry), complaint),
+                    Err(diagnostic) => view.problems.report(section.place_of(entry), diagnostic),
                 }
             }
         }
@@ -292,14 +239,14 @@ impl Surroundings<'_> {
             return;
         }
         if name.is_empty() {
-            let complaint = Complaint::new("names no directory", "write the name of one behind `RemoteLocation.`");
-            return problems.report(place, complaint);
+            let diagnostic = Diagnostic::new("names no directory", "write the name of one behind `RemoteLocation.`");
+            return problems.report(place, diagnostic);
         }
         let remedy = match self.near(name) {
             Some(near) => format!("did you mean {near}?"),
             None => "name a configured directory".to_owned(),
         };
-        problems.report(place, Complaint::new(format!("there is no [Directory {name}]"), remedy));
+        problems.report(place, Diagnostic::new(format!("there is no [Directory {name}]"), remedy));
     }
 }
 
@@ -308,8 +255,8 @@ fn local_target(view: &View<'_>, start: &Start) -> Option<LocalTarget> {
     let is_local = view.get("Transport", local::is_local)?;
     let mount_point = view.get("MountPoint", |text| start.path(text));
     if !is_local && view.own.is_some_and(|own| own.entry("MountPoint").is_some()) {
-        let complaint = Complaint::new("does nothing without Transport = local", "remove the line");
-        view.problems.warn(view.place_of("MountPoint"), complaint);
+        let diagnostic = Diagnostic::new("does nothing without Transport = local", "remove the line");
+        view.problems.warn(view.place_of("MountPoint"), diagnostic);
     }
     is_local.then(|| LocalTarget { mount_point, ..LocalTarget::default() })
 }

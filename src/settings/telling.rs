@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use url::Url;
 
-use super::problems::Complaint;
+use super::problems::Diagnostic;
 use super::secrets::{Secret, Sources, WEBHOOK_SECRET};
-use super::sections::View;
 use super::units::duration;
 use super::values::{self, Start};
+use super::view::View;
 use crate::records::Occasion;
 
 /// `Webhook`, `WebhookSecret`, `Heartbeat`, `HeartbeatInterval`, `HookTimeout`.
@@ -81,7 +81,7 @@ pub(super) fn telling(view: &View<'_>, secrets: &Sources<'_>) -> Option<Telling>
     let webhooks = webhooks.unwrap_or_default();
     if webhooks.iter().any(|one| one.0.scheme() == "http" && !is_this_host(&one.0)) {
         let message = "the names of files go there unencrypted";
-        view.problems.warn(view.place_of("Webhook"), Complaint::new(message, "use an https:// address"));
+        view.problems.warn(view.place_of("Webhook"), Diagnostic::new(message, "use an https:// address"));
     }
     Some(Telling {
         webhooks,
@@ -104,36 +104,36 @@ pub(super) fn hooks(view: &View<'_>, start: &Start, otherwise: &Hooks) -> Hooks 
 }
 
 /// A command's words; none for `none`. A program with a `/` in it is a path like any other.
-fn command(text: &str, start: &Start) -> Result<Vec<String>, Complaint> {
+fn command(text: &str, start: &Start) -> Result<Vec<String>, Diagnostic> {
     if text == "none" {
         return Ok(Vec::new());
     }
-    let complaint = |message| {
-        Complaint::new(message, "write a program and its arguments, quoted as for a shell; no shell reads them")
+    let diagnostic = |message| {
+        Diagnostic::new(message, "write a program and its arguments, quoted as for a shell; no shell reads them")
     };
-    let mut words = shell_words::split(values::not_empty(text)?).map_err(|_| complaint("a quote is not closed"))?;
+    let mut words = shell_words::split(values::not_empty(text)?).map_err(|_| diagnostic("a quote is not closed"))?;
     if words.first().is_none_or(String::is_empty) {
-        return Err(complaint("there is no program"));
+        return Err(diagnostic("there is no program"));
     }
     if words[0].contains('/') {
         let path = start.path(&words[0])?;
         words[0] = path.to_str().map(str::to_owned).ok_or_else(|| {
-            Complaint::new("the program's path is not UTF-8 text", "write the path in full, or move the program")
+            Diagnostic::new("the program's path is not UTF-8 text", "write the path in full, or move the program")
         })?;
     }
     Ok(words)
 }
 
 /// An address with `http://` or `https://`. What is refused is not repeated: there may be a password in it.
-fn web_address(text: &str) -> Result<WebAddress, Complaint> {
+fn web_address(text: &str) -> Result<WebAddress, Diagnostic> {
     let remedy = "give one such as https://example.com/hook";
     let url = Url::parse(values::not_empty(text)?)
-        .map_err(|e| Complaint::new(format!("this is no web address: {e}"), remedy))?;
+        .map_err(|e| Diagnostic::new(format!("this is no web address: {e}"), remedy))?;
     if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
-        return Err(Complaint::new("only http:// and https:// addresses can be asked", remedy));
+        return Err(Diagnostic::new("only http:// and https:// addresses can be asked", remedy));
     }
     if !url.username().is_empty() || url.password().is_some() {
-        return Err(Complaint::new(
+        return Err(Diagnostic::new(
             "there is a user or a password in the address",
             "put a token into the path instead",
         ));

@@ -5,14 +5,14 @@
 
 use std::time::Duration;
 
-use super::problems::Complaint;
+use super::problems::Diagnostic;
 
 /// Reads a duration between two bounds, both inclusive and written as durations themselves.
-pub(super) fn duration(min: &'static str, max: &'static str) -> impl Fn(&str) -> Result<Duration, Complaint> {
+pub(super) fn duration(min: &'static str, max: &'static str) -> impl Fn(&str) -> Result<Duration, Diagnostic> {
     let bounds = [min, max].map(|bound| parse_duration(bound).expect("the bounds in the code are durations"));
     move |text| {
         let found = parse_duration(text).ok_or_else(|| {
-            Complaint::new(
+            Diagnostic::new(
                 format!("`{text}` is no duration"),
                 "give a whole number of seconds, or one with ms, s, m, h or d, such as 15s",
             )
@@ -22,11 +22,11 @@ pub(super) fn duration(min: &'static str, max: &'static str) -> impl Fn(&str) ->
 }
 
 /// Reads a size in bytes between two bounds, both inclusive and written as sizes themselves.
-pub(super) fn size(min: &'static str, max: &'static str) -> impl Fn(&str) -> Result<u64, Complaint> {
+pub(super) fn size(min: &'static str, max: &'static str) -> impl Fn(&str) -> Result<u64, Diagnostic> {
     let bounds = [min, max].map(|bound| parse_size(bound).expect("the bounds in the code are sizes"));
     move |text| {
         let found = parse_size(text).ok_or_else(|| {
-            Complaint::new(
+            Diagnostic::new(
                 format!("`{text}` is no size"),
                 "give a whole number of bytes, or one with KiB, MiB, GiB (or kB, MB, GB), such as 10 MiB",
             )
@@ -36,11 +36,11 @@ pub(super) fn size(min: &'static str, max: &'static str) -> impl Fn(&str) -> Res
 }
 
 /// Reads a rate in bytes per second between two bounds, both inclusive and written as rates themselves.
-pub(super) fn rate(min: &'static str, max: &'static str) -> impl Fn(&str) -> Result<u64, Complaint> {
+pub(super) fn rate(min: &'static str, max: &'static str) -> impl Fn(&str) -> Result<u64, Diagnostic> {
     let bounds = [min, max].map(|bound| parse_rate(bound).expect("the bounds in the code are rates"));
     move |text| {
         let found = parse_rate(text).ok_or_else(|| {
-            Complaint::new(
+            Diagnostic::new(
                 format!("`{text}` is no rate"),
                 "give a size per second, such as 10 MiB/s, or 8 Mbit/s, or none",
             )
@@ -49,9 +49,9 @@ pub(super) fn rate(min: &'static str, max: &'static str) -> impl Fn(&str) -> Res
     }
 }
 
-fn within<T: PartialOrd>(found: T, [low, high]: [T; 2], text: &str, min: &str, max: &str) -> Result<T, Complaint> {
+fn within<T: PartialOrd>(found: T, [low, high]: [T; 2], text: &str, min: &str, max: &str) -> Result<T, Diagnostic> {
     if found < low || found > high {
-        return Err(Complaint::new(format!("{text} is out of range"), format!("give {min} to {max}")));
+        return Err(Diagnostic::new(format!("{text} is out of range"), format!("give {min} to {max}")));
     }
     Ok(found)
 }

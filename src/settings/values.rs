@@ -5,11 +5,8 @@
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 
-use globset::{GlobBuilder, GlobSetBuilder};
-
 use super::HostKeyPolicy;
-use super::patterns::Globs;
-use super::problems::Complaint;
+use super::problems::Diagnostic;
 use crate::names::RemotePath;
 
 /// What paths on the shore start from.
@@ -22,18 +19,18 @@ pub(super) struct Start {
 
 impl Start {
     /// A path on the shore, absolute, without `.` and doubled slashes; `..` stays, since links may stand before it.
-    pub(super) fn path(&self, text: &str) -> Result<PathBuf, Complaint> {
+    pub(super) fn path(&self, text: &str) -> Result<PathBuf, Diagnostic> {
         let text = not_empty(text)?;
         let path = match text.strip_prefix('~') {
             None => self.beside.join(text),
             Some(below) if below.is_empty() || below.starts_with('/') => {
                 let home = self.home.as_deref();
-                let complaint = || Complaint::new("there is no home directory for the `~`", "write the path in full");
-                home.ok_or_else(complaint)?.join(below.trim_start_matches('/'))
+                let diagnostic = || Diagnostic::new("there is no home directory for the `~`", "write the path in full");
+                home.ok_or_else(diagnostic)?.join(below.trim_start_matches('/'))
             }
             Some(_) => {
                 let message = format!("`{text}` starts with a `~` that is not followed by `/`");
-                return Err(Complaint::new(
+                return Err(Diagnostic::new(
                     message,
                     "write another user's path in full, or ./~ for a file of that name",
                 ));
@@ -43,13 +40,13 @@ impl Start {
     }
 
     /// Paths on the shore, separated by commas.
-    pub(super) fn paths(&self, text: &str) -> Result<Vec<PathBuf>, Complaint> {
+    pub(super) fn paths(&self, text: &str) -> Result<Vec<PathBuf>, Diagnostic> {
         list(text).map(|path| self.path(path)).collect()
     }
 }
 
 /// A path on a vessel.
-pub(super) fn remote_path(text: &str) -> Result<RemotePath, Complaint> {
+pub(super) fn remote_path(text: &str) -> Result<RemotePath, Diagnostic> {
     let text = not_empty(text)?;
     match text.strip_prefix('~') {
         Some("" | "/") => Err(no_tilde(text, ".")),
@@ -58,15 +55,15 @@ pub(super) fn remote_path(text: &str) -> Result<RemotePath, Complaint> {
     }
 }
 
-fn no_tilde(text: &str, instead: &str) -> Complaint {
+fn no_tilde(text: &str, instead: &str) -> Diagnostic {
     let remedy = format!("a relative path starts at the login directory: write `{instead}`");
-    Complaint::new(format!("`{text}`: SFTP does not know `~`"), remedy)
+    Diagnostic::new(format!("`{text}`: SFTP does not know `~`"), remedy)
 }
 
 /// Text that is there.
-pub(super) fn not_empty(text: &str) -> Result<&str, Complaint> {
+pub(super) fn not_empty(text: &str) -> Result<&str, Diagnostic> {
     let remedy = "give a value or remove the line; a value that starts with # or ; goes in double quotes";
-    if text.is_empty() { Err(Complaint::new("empty", remedy)) } else { Ok(text) }
+    if text.is_empty() { Err(Diagnostic::new("empty", remedy)) } else { Ok(text) }
 }
 
 /// The parts between commas, trimmed; empty ones are none.
@@ -75,16 +72,16 @@ pub(super) fn list(text: &str) -> impl Iterator<Item = &str> {
 }
 
 /// A user's name.
-pub(super) fn username(text: &str) -> Result<String, Complaint> {
+pub(super) fn username(text: &str) -> Result<String, Diagnostic> {
     not_empty(text).map(str::to_owned)
 }
 
 /// Host name or address, without brackets, and the port where one stands behind it.
-pub(super) fn address(text: &str) -> Result<(String, Option<u16>), Complaint> {
+pub(super) fn address(text: &str) -> Result<(String, Option<u16>), Diagnostic> {
     let text = not_empty(text)?;
     // Not repeated in the message: there may be a password before the `@`.
     if text.contains('@') {
-        return Err(Complaint::new("there is an `@` in it", "give the host alone, and the user as Username"));
+        return Err(Diagnostic::new("there is an `@` in it", "give the host alone, and the user as Username"));
     }
     if let Some(rest) = text.strip_prefix('[') {
         let Some((inside, behind)) = rest.split_once(']').filter(|(inside, _)| is_ipv6(inside)) else {
@@ -122,88 +119,59 @@ fn is_ip(text: &str) -> bool {
     text.parse::<IpAddr>().is_ok()
 }
 
-fn not_an_address(text: &str) -> Complaint {
-    Complaint::new(format!("`{text}` is no host name or IP address"), "give one, such as example.com, 192.0.2.7 or ::1")
+fn not_an_address(text: &str) -> Diagnostic {
+    Diagnostic::new(
+        format!("`{text}` is no host name or IP address"),
+        "give one, such as example.com, 192.0.2.7 or ::1",
+    )
 }
 
 /// An address of this host and a port.
-pub(super) fn socket_address(text: &str) -> Result<SocketAddr, Complaint> {
+pub(super) fn socket_address(text: &str) -> Result<SocketAddr, Diagnostic> {
     let text = match text.strip_prefix("localhost:") {
         Some(port) => format!("127.0.0.1:{port}"),
         None => text.to_owned(),
     };
     text.parse().map_err(|_| {
-        Complaint::new(format!("`{text}` is no address with a port"), "give one, such as 127.0.0.1:8022 or [::1]:8022")
+        Diagnostic::new(format!("`{text}` is no address with a port"), "give one, such as 127.0.0.1:8022 or [::1]:8022")
     })
 }
 
 /// A port number.
-pub(super) fn port(text: &str) -> Result<u16, Complaint> {
+pub(super) fn port(text: &str) -> Result<u16, Diagnostic> {
     let number = text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse::<u16>().ok()).flatten();
-    let complaint = || Complaint::new(format!("`{text}` is no port"), "give a number from 1 to 65535");
-    number.filter(|port| *port != 0).ok_or_else(complaint)
+    let diagnostic = || Diagnostic::new(format!("`{text}` is no port"), "give a number from 1 to 65535");
+    number.filter(|port| *port != 0).ok_or_else(diagnostic)
 }
 
 /// Host keys as OpenSSH shows them: `SHA256:` and 32 bytes in base64 without padding.
-pub(super) fn host_keys(text: &str) -> Result<Vec<String>, Complaint> {
+pub(super) fn host_keys(text: &str) -> Result<Vec<String>, Diagnostic> {
     let keys: Vec<String> = list(text).map(host_key).collect::<Result<_, _>>()?;
     not_empty(text).map(|_| keys)
 }
 
-fn host_key(text: &str) -> Result<String, Complaint> {
+fn host_key(text: &str) -> Result<String, Diagnostic> {
     let sound = text.strip_prefix("SHA256:").is_some_and(|hash| {
         let digits = hash.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/'));
         // 43 digits are 258 bits: the last digit's lowest two are zero, so it is every fourth of the alphabet.
         digits && hash.len() == 43 && hash.ends_with(|last| "AEIMQUYcgkosw048".contains(last))
     });
-    let complaint = || {
-        Complaint::new(
+    let diagnostic = || {
+        Diagnostic::new(
             format!("`{text}` is no SHA256 fingerprint"),
             "give SHA256: and 43 characters, as `ssh-keygen -lf FILE` shows them for the host's key",
         )
     };
-    if sound { Ok(text.to_owned()) } else { Err(complaint()) }
+    if sound { Ok(text.to_owned()) } else { Err(diagnostic()) }
 }
 
 /// `strict` or `accept-new`.
-pub(super) fn host_key_policy(text: &str) -> Result<HostKeyPolicy, Complaint> {
+pub(super) fn host_key_policy(text: &str) -> Result<HostKeyPolicy, Diagnostic> {
     match text {
         "strict" => Ok(HostKeyPolicy::Strict),
         "accept-new" => Ok(HostKeyPolicy::AcceptNew),
-        _ => Err(Complaint::new(format!("`{text}` is no policy"), "give strict or accept-new")),
+        _ => Err(Diagnostic::new(format!("`{text}` is no policy"), "give strict or accept-new")),
     }
-}
-
-/// Globs for file names, separated by commas; `none`, or nothing, for none.
-pub(super) fn globs(text: &str) -> Result<Globs, Complaint> {
-    let mut set = GlobSetBuilder::new();
-    for glob in split_globs(text).filter(|_| text != "none") {
-        if glob.contains('/') {
-            let remedy = "only the file's own name is compared: give the part behind the last `/`";
-            return Err(Complaint::new(format!("`{glob}` holds a `/`"), remedy));
-        }
-        let built = GlobBuilder::new(glob).literal_separator(true).build();
-        set.add(built.map_err(|error| no_glob(glob, error.kind()))?);
-    }
-    set.build().map(|set| Globs::new(text, set)).map_err(|error| no_glob(text, error.kind()))
-}
-
-pub(super) fn no_glob(glob: &str, why: &dyn std::fmt::Display) -> Complaint {
-    Complaint::new(format!("`{glob}` is no glob: {why}"), "write for example `*.tmp` or `.*.sw?`")
-}
-
-/// Splits at the commas that stand outside of `{a,b}` and `[,]`.
-pub(super) fn split_globs(text: &str) -> impl Iterator<Item = &str> {
-    let mut depth = 0_usize;
-    let parts = text.split(move |c| {
-        match c {
-            '{' | '[' => depth += 1,
-            '}' | ']' => depth = depth.saturating_sub(1),
-            _ => {}
-        }
-        c == ',' && depth == 0
-    });
-    parts.map(str::trim).filter(|glob| !glob.is_empty())
 }
 
 #[cfg(test)]
@@ -301,25 +269,10 @@ mod tests {
         }
     }
 
-    #[test]
-    fn globs_match_names_that_are_left_alone() {
-        let set = globs("*.part, *.{tmp,bak} ,.*.sw?, [,]x").unwrap();
-        for name in ["a.part", "a.tmp", "b.bak", ".f.swp", ",x"] {
-            assert!(set.is_match(name), "{name}");
-        }
-        for name in ["a.parts", "f.swp", "a,x", "part"] {
-            assert!(!set.is_match(name), "{name}");
-        }
-        assert!(["none", ""].iter().all(|text| !globs(text).unwrap().is_match(text)));
-        for bad in ["a/b", "[", "{a", "a, [z-a]"] {
-            assert!(globs(bad).is_err(), "{bad}");
-        }
-    }
-
     proptest! {
         #[test]
         fn no_text_makes_a_value_panic(text: String) {
-            let _ = (start().path(&text), remote_path(&text), address(&text), host_keys(&text), globs(&text), port(&text));
+            let _ = (start().path(&text), remote_path(&text), address(&text), host_keys(&text), port(&text));
         }
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::reader::{Found, Gathered};
 use super::words::{self, Jump, expand};
 use super::{Asked, Spot, Trouble};
-use crate::settings::problems::Complaint;
+use crate::settings::problems::Diagnostic;
 use crate::settings::ssh_host::AgentChoice;
 use crate::settings::values;
 
@@ -76,10 +76,10 @@ impl Said<'_> {
     fn one<T>(
         &mut self,
         keyword: &'static str,
-        read: impl FnOnce(&str) -> Result<T, Complaint>,
+        read: impl FnOnce(&str) -> Result<T, Diagnostic>,
     ) -> Result<Option<T>, Trouble> {
         let Some(found) = self.gathered.first(keyword) else { return Ok(None) };
-        let value = read(&found.words[0]).map_err(|complaint| trouble(keyword, found, complaint))?;
+        let value = read(&found.words[0]).map_err(|diagnostic| trouble(keyword, found, diagnostic))?;
         self.note(keyword, found);
         Ok(Some(value))
     }
@@ -88,12 +88,12 @@ impl Said<'_> {
     fn every(
         &mut self,
         keyword: &'static str,
-        read: impl Fn(&str) -> Result<PathBuf, Complaint>,
+        read: impl Fn(&str) -> Result<PathBuf, Diagnostic>,
     ) -> Result<Vec<PathBuf>, Trouble> {
         let mut values = Vec::new();
         for found in self.gathered.all(keyword) {
             if found.words[0] != "none" {
-                values.push(read(&found.words[0]).map_err(|complaint| trouble(keyword, found, complaint))?);
+                values.push(read(&found.words[0]).map_err(|diagnostic| trouble(keyword, found, diagnostic))?);
             }
             self.note(keyword, found);
         }
@@ -104,13 +104,13 @@ impl Said<'_> {
     fn list(
         &mut self,
         keyword: &'static str,
-        read: impl Fn(&str) -> Result<PathBuf, Complaint>,
+        read: impl Fn(&str) -> Result<PathBuf, Diagnostic>,
     ) -> Result<Option<Vec<PathBuf>>, Trouble> {
         let Some(found) = self.gathered.first(keyword) else { return Ok(None) };
         self.note(keyword, found);
         let words = found.words.iter().filter(|word| *word != "none");
         let values = words.map(|word| read(word)).collect::<Result<_, _>>();
-        values.map(Some).map_err(|complaint| trouble(keyword, found, complaint))
+        values.map(Some).map_err(|diagnostic| trouble(keyword, found, diagnostic))
     }
 
     fn note(&mut self, keyword: &'static str, found: &Found) {
@@ -118,24 +118,24 @@ impl Said<'_> {
     }
 }
 
-fn trouble(keyword: &str, found: &Found, complaint: Complaint) -> Trouble {
-    Trouble { spot: found.spot.clone(), keyword: keyword.to_owned(), complaint }
+fn trouble(keyword: &str, found: &Found, diagnostic: Diagnostic) -> Trouble {
+    Trouble { spot: found.spot.clone(), keyword: keyword.to_owned(), diagnostic }
 }
 
-fn host_name(text: &str, asked: &Asked<'_>) -> Result<String, Complaint> {
+fn host_name(text: &str, asked: &Asked<'_>) -> Result<String, Diagnostic> {
     let name = expand(text, &[('h', asked.host.to_owned())])?;
     match values::address(&name)? {
         (host, None) => Ok(host),
-        (_, Some(_)) => Err(Complaint::new("there is a port in it", "give the port as Port")),
+        (_, Some(_)) => Err(Diagnostic::new("there is a port in it", "give the port as Port")),
     }
 }
 
-fn count(text: &str) -> Result<usize, Complaint> {
+fn count(text: &str) -> Result<usize, Diagnostic> {
     let count = text.parse().ok().filter(|count| *count > 0);
-    count.ok_or_else(|| Complaint::new(format!("`{text}` is no number of times"), "give 1 or more"))
+    count.ok_or_else(|| Diagnostic::new(format!("`{text}` is no number of times"), "give 1 or more"))
 }
 
-fn none_or_time(text: &str) -> Result<Option<Duration>, Complaint> {
+fn none_or_time(text: &str) -> Result<Option<Duration>, Diagnostic> {
     if text == "none" { Ok(None) } else { words::time(text).map(|time| Some(time).filter(|time| !time.is_zero())) }
 }
 
@@ -171,9 +171,9 @@ impl<'a> Here<'a> {
         Self { asked, tokens }
     }
 
-    fn path(&self, text: &str) -> Result<PathBuf, Complaint> {
+    fn path(&self, text: &str) -> Result<PathBuf, Diagnostic> {
         if text.contains("${") {
-            return Err(Complaint::new("variables of the environment are not known here", "write the path in full"));
+            return Err(Diagnostic::new("variables of the environment are not known here", "write the path in full"));
         }
         let path = expand(text, &self.tokens)?;
         match (path.strip_prefix('~'), self.asked.home) {
@@ -182,18 +182,18 @@ impl<'a> Here<'a> {
                 Ok(home.join(below.trim_start_matches('/')))
             }
             (Some(below), None) if below.starts_with('/') => {
-                Err(Complaint::new("there is no home directory for the `~`", "write the path in full"))
+                Err(Diagnostic::new("there is no home directory for the `~`", "write the path in full"))
             }
-            (Some(_), _) => Err(Complaint::new("another user's `~` is not known here", "write the path in full")),
+            (Some(_), _) => Err(Diagnostic::new("another user's `~` is not known here", "write the path in full")),
         }
     }
 
-    fn agent(&self, text: &str) -> Result<AgentChoice, Complaint> {
+    fn agent(&self, text: &str) -> Result<AgentChoice, Diagnostic> {
         match text {
             "none" => Ok(AgentChoice::Nobody),
             "SSH_AUTH_SOCK" | "$SSH_AUTH_SOCK" | "${SSH_AUTH_SOCK}" => Ok(AgentChoice::Usual),
             text if text.starts_with('$') => {
-                Err(Complaint::new("only SSH_AUTH_SOCK is known here", "write the path of the agent's socket"))
+                Err(Diagnostic::new("only SSH_AUTH_SOCK is known here", "write the path of the agent's socket"))
             }
             text => self.path(text).map(AgentChoice::At),
         }

@@ -1,9 +1,9 @@
 //! A line of an ssh config: a keyword and its words, quoted as OpenSSH quotes.
 
-use crate::settings::problems::Complaint;
+use crate::settings::problems::Diagnostic;
 
 /// A keyword, in lower case, and the words behind it; `None` for an empty line and a comment.
-pub(super) fn split(line: &str) -> Result<Option<(String, Vec<String>)>, Complaint> {
+pub(super) fn split(line: &str) -> Result<Option<(String, Vec<String>)>, Diagnostic> {
     let line = line.trim();
     if line.is_empty() || line.starts_with('#') {
         return Ok(None);
@@ -17,7 +17,7 @@ pub(super) fn split(line: &str) -> Result<Option<(String, Vec<String>)>, Complai
 
 /// Words apart by blanks. Quotes of either kind keep blanks, a backslash keeps quotes, blanks and itself, and a word that
 /// begins with `#` begins a comment.
-fn words(text: &str) -> Result<Vec<String>, Complaint> {
+fn words(text: &str) -> Result<Vec<String>, Diagnostic> {
     let mut words = Vec::new();
     let mut chars = text.chars().peekable();
     loop {
@@ -41,7 +41,7 @@ fn words(text: &str) -> Result<Vec<String>, Complaint> {
             }
         }
         if let Some(open) = quote {
-            return Err(Complaint::new(format!("the closing `{open}` is missing"), "close the quotes"));
+            return Err(Diagnostic::new(format!("the closing `{open}` is missing"), "close the quotes"));
         }
         words.push(word);
     }

@@ -19,7 +19,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::problems::Complaint;
+use super::problems::Diagnostic;
 
 pub(super) use advice::Advice;
 pub(super) use words::{Hop, Jump, jump};
@@ -43,7 +43,7 @@ pub(super) struct Trouble {
     pub(super) spot: Spot,
     /// The keyword; empty where it is about the whole line.
     pub(super) keyword: String,
-    pub(super) complaint: Complaint,
+    pub(super) diagnostic: Diagnostic,
 }
 
 /// A file to read.

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use super::words::expand;
 use super::{Asked, Source, Spot, Trouble, line};
 use crate::names::host_pattern;
-use crate::settings::problems::Complaint;
+use crate::settings::problems::Diagnostic;
 
 /// How deep files may include files: OpenSSH's own limit.
 const DEEPEST: usize = 16;
@@ -122,10 +122,10 @@ impl Reader<'_> {
             let spot = Spot { file: shared.clone(), line: index + 1 };
             let trouble = |keyword: &str| {
                 let (spot, keyword) = (spot.clone(), keyword.to_owned());
-                move |complaint| Trouble { spot, keyword, complaint }
+                move |diagnostic| Trouble { spot, keyword, diagnostic }
             };
             let Some((keyword, words)) = line::split(line).map_err(trouble(""))? else { continue };
-            let no_words = || Complaint::new("nothing stands behind it", "give a value or remove the line");
+            let no_words = || Diagnostic::new("nothing stands behind it", "give a value or remove the line");
             match keyword.as_str() {
                 "host" | "match" | "include" if words.is_empty() => return Err(trouble(&keyword)(no_words())),
                 "host" => concerned = within && host_pattern::any(words.iter().map(String::as_str), self.asked.host),
@@ -137,10 +137,10 @@ impl Reader<'_> {
         Ok(())
     }
 
-    fn keyword(&mut self, keyword: &str, words: Vec<String>, concerned: bool, spot: Spot) -> Result<(), Complaint> {
+    fn keyword(&mut self, keyword: &str, words: Vec<String>, concerned: bool, spot: Spot) -> Result<(), Diagnostic> {
         if let Some(known) = HEEDED.into_iter().find(|known| known.eq_ignore_ascii_case(keyword)) {
             if words.is_empty() {
-                return Err(Complaint::new("nothing stands behind it", "give a value or remove the line"));
+                return Err(Diagnostic::new("nothing stands behind it", "give a value or remove the line"));
             }
             if concerned {
                 self.gathered.take(known, Found { words, spot });
@@ -154,7 +154,7 @@ impl Reader<'_> {
     }
 
     /// Whether all conditions of a `Match` hold. One that we can't judge never does.
-    fn matches(&mut self, words: &[String], spot: &Spot) -> Result<bool, Complaint> {
+    fn matches(&mut self, words: &[String], spot: &Spot) -> Result<bool, Diagnostic> {
         let mut holds = true;
         let mut words = words.iter();
         while let Some(word) = words.next() {
@@ -178,7 +178,7 @@ impl Reader<'_> {
             };
             let list = joined.or_else(|| words.next().map(String::as_str));
             let list = list.ok_or_else(|| {
-                Complaint::new(format!("nothing stands behind `{condition}`"), "give patterns, separated by commas")
+                Diagnostic::new(format!("nothing stands behind `{condition}`"), "give patterns, separated by commas")
             })?;
             holds &= host_pattern::any(list.split(','), &subject) != negated;
         }
@@ -204,10 +204,10 @@ impl Reader<'_> {
         depth: usize,
         spot: &Spot,
     ) -> Result<(), Trouble> {
-        let trouble = |complaint| Trouble { spot: spot.clone(), keyword: "Include".to_owned(), complaint };
+        let trouble = |diagnostic| Trouble { spot: spot.clone(), keyword: "Include".to_owned(), diagnostic };
         if depth == DEEPEST {
-            let complaint = Complaint::new("files include files too deep", "does one of them include itself?");
-            return Err(trouble(complaint));
+            let diagnostic = Diagnostic::new("files include files too deep", "does one of them include itself?");
+            return Err(trouble(diagnostic));
         }
         for pattern in patterns {
             let pattern = self.path(pattern, &source.beside).map_err(trouble)?;
@@ -219,19 +219,19 @@ impl Reader<'_> {
         Ok(())
     }
 
-    fn path(&self, text: &str, beside: &Path) -> Result<PathBuf, Complaint> {
+    fn path(&self, text: &str, beside: &Path) -> Result<PathBuf, Diagnostic> {
         match (text.strip_prefix("~/"), self.asked.home) {
             (Some(below), Some(home)) => Ok(home.join(below)),
-            (Some(_), None) => Err(Complaint::new("there is no home directory for the `~`", "write the path in full")),
+            (Some(_), None) => Err(Diagnostic::new("there is no home directory for the `~`", "write the path in full")),
             (None, _) => Ok(beside.join(text)),
         }
     }
 }
 
 /// The files of this glob, sorted; none where there is none.
-fn found_by(pattern: &Path) -> Result<Vec<PathBuf>, Complaint> {
+fn found_by(pattern: &Path) -> Result<Vec<PathBuf>, Diagnostic> {
     let no_glob = |why: &dyn std::fmt::Display| {
-        Complaint::new(
+        Diagnostic::new(
             format!("`{}` names no files: {why}", pattern.display()),
             "give a path, with * and ? where it varies",
         )
@@ -247,7 +247,7 @@ fn text_of(source: &Source, file: &Arc<Path>) -> Result<Option<String>, Trouble>
     let trouble = |message: String, remedy: &str| Trouble {
         spot: Spot { file: file.clone(), line: 1 },
         keyword: String::new(),
-        complaint: Complaint::new(message, remedy),
+        diagnostic: Diagnostic::new(message, remedy),
     };
     let read = || -> io::Result<(fs::Metadata, Vec<u8>)> {
         let opened = File::open(&source.file)?;

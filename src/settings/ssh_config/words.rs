@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::settings::problems::Complaint;
+use crate::settings::problems::Diagnostic;
 use crate::settings::values;
 
 /// One hop as it is written: `[user@]host[:port]`.
@@ -23,7 +23,7 @@ pub(in crate::settings) enum Jump {
 }
 
 /// `none`, or hops separated by commas.
-pub(in crate::settings) fn jump(text: &str) -> Result<Jump, Complaint> {
+pub(in crate::settings) fn jump(text: &str) -> Result<Jump, Diagnostic> {
     if text.eq_ignore_ascii_case("none") || text == "no" {
         return Ok(Jump::None);
     }
@@ -31,11 +31,11 @@ pub(in crate::settings) fn jump(text: &str) -> Result<Jump, Complaint> {
     values::not_empty(text).map(|_| Jump::Through(hops))
 }
 
-fn hop(text: &str) -> Result<Hop, Complaint> {
+fn hop(text: &str) -> Result<Hop, Diagnostic> {
     let plain = text.strip_prefix("ssh://").unwrap_or(text);
     let (user, place) = plain.rsplit_once('@').map_or((None, plain), |(user, place)| (Some(user), place));
     let no_hop =
-        || Complaint::new("this is no hop", "write [user@]host[:port], several of them separated by commas, or none");
+        || Diagnostic::new("this is no hop", "write [user@]host[:port], several of them separated by commas, or none");
     // Not shown: there may be a password where none belongs.
     if user.is_some_and(|user| user.is_empty() || user.contains(':')) {
         return Err(no_hop());
@@ -45,13 +45,13 @@ fn hop(text: &str) -> Result<Hop, Complaint> {
 }
 
 /// OpenSSH's times: `15`, `90s`, `1h30m`.
-pub(super) fn time(text: &str) -> Result<Duration, Complaint> {
-    let complaint = || Complaint::new(format!("`{text}` is no time"), "give seconds, or such as 90s or 1m30s");
+pub(super) fn time(text: &str) -> Result<Duration, Diagnostic> {
+    let diagnostic = || Diagnostic::new(format!("`{text}` is no time"), "give seconds, or such as 90s or 1m30s");
     let mut seconds: u64 = 0;
     let mut rest = text;
     while !rest.is_empty() {
         let digits = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
-        let number: u64 = rest[..digits].parse().map_err(|_| complaint())?;
+        let number: u64 = rest[..digits].parse().map_err(|_| diagnostic())?;
         let mut behind = rest[digits..].chars();
         let unit = match behind.next().map(|c| c.to_ascii_lowercase()) {
             None | Some('s') => 1,
@@ -59,25 +59,25 @@ pub(super) fn time(text: &str) -> Result<Duration, Complaint> {
             Some('h') => 3600,
             Some('d') => 86_400,
             Some('w') => 7 * 86_400,
-            Some(_) => return Err(complaint()),
+            Some(_) => return Err(diagnostic()),
         };
-        seconds = number.checked_mul(unit).and_then(|more| seconds.checked_add(more)).ok_or_else(complaint)?;
+        seconds = number.checked_mul(unit).and_then(|more| seconds.checked_add(more)).ok_or_else(diagnostic)?;
         rest = behind.as_str();
     }
-    if text.is_empty() { Err(complaint()) } else { Ok(Duration::from_secs(seconds)) }
+    if text.is_empty() { Err(diagnostic()) } else { Ok(Duration::from_secs(seconds)) }
 }
 
 /// `yes` or `no`, as OpenSSH takes them.
-pub(super) fn yes_or_no(text: &str) -> Result<bool, Complaint> {
+pub(super) fn yes_or_no(text: &str) -> Result<bool, Diagnostic> {
     match text.to_ascii_lowercase().as_str() {
         "yes" | "true" => Ok(true),
         "no" | "false" => Ok(false),
-        _ => Err(Complaint::new(format!("`{text}` is neither yes nor no"), "give yes or no")),
+        _ => Err(Diagnostic::new(format!("`{text}` is neither yes nor no"), "give yes or no")),
     }
 }
 
 /// Puts values in the place of `%` and a letter.
-pub(super) fn expand(text: &str, tokens: &[(char, String)]) -> Result<String, Complaint> {
+pub(super) fn expand(text: &str, tokens: &[(char, String)]) -> Result<String, Diagnostic> {
     let mut out = String::with_capacity(text.len());
     let mut chars = text.chars();
     while let Some(c) = chars.next() {
@@ -93,7 +93,7 @@ pub(super) fn expand(text: &str, tokens: &[(char, String)]) -> Result<String, Co
                     let token = token.map(String::from).unwrap_or_default();
                     let known: Vec<_> = tokens.iter().map(|(name, _)| format!("%{name}")).collect();
                     let remedy = format!("known are %% and {}", known.join(", "));
-                    return Err(Complaint::new(format!("`%{token}` stands for nothing here"), remedy));
+                    return Err(Diagnostic::new(format!("`%{token}` stands for nothing here"), remedy));
                 }
             },
         }

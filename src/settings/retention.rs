@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::problems::Complaint;
+use super::problems::Diagnostic;
 use super::units::duration;
 
 /// `KeepProcessed`: what becomes of a source that every vessel has.
@@ -18,7 +18,7 @@ pub enum KeepProcessed {
 }
 
 /// `forever`, `no` or a duration.
-pub(super) fn keep_processed(text: &str) -> Result<KeepProcessed, Complaint> {
+pub(super) fn keep_processed(text: &str) -> Result<KeepProcessed, Diagnostic> {
     match text {
         "forever" => Ok(KeepProcessed::Forever),
         "no" => Ok(KeepProcessed::No),
@@ -27,10 +27,10 @@ pub(super) fn keep_processed(text: &str) -> Result<KeepProcessed, Complaint> {
 }
 
 /// `forever` or a duration.
-pub(super) fn keep_history(text: &str) -> Result<Option<Duration>, Complaint> {
+pub(super) fn keep_history(text: &str) -> Result<Option<Duration>, Diagnostic> {
     if text == "forever" { Ok(None) } else { time(text, "give forever, or a time from 1s, such as 90d").map(Some) }
 }
 
-fn time(text: &str, remedy: &str) -> Result<Duration, Complaint> {
-    duration("1s", "36500d")(text).map_err(|complaint| Complaint::new(complaint.message, remedy))
+fn time(text: &str, remedy: &str) -> Result<Duration, Diagnostic> {
+    duration("1s", "36500d")(text).map_err(|diagnostic| Diagnostic::new(diagnostic.message, remedy))
 }

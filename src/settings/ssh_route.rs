@@ -6,18 +6,18 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::keys;
-use super::problems::{Complaint, Place};
+use super::problems::{Diagnostic, Place};
 use super::secrets::{PASSPHRASE, PASSWORD, Sources};
-use super::sections::{Surroundings, View};
 use super::ssh_config::{self, Advice, Asked, Hop, Jump, Source, Trouble};
 use super::ssh_host::{ALIVE, SshHost};
 use super::values;
+use super::view::{Surroundings, View};
 
 /// More hops than anybody has: a chain that is longer leads back to where it began.
 const MOST_HOPS: usize = 8;
 
 /// A vessel's SSH server and the hops before it, the nearest first.
-pub(super) struct Way {
+pub(super) struct SshRoute {
     pub(super) host: SshHost,
     pub(super) hops: Vec<SshHost>,
 }
@@ -30,7 +30,7 @@ pub(super) fn to(
     surroundings: &Surroundings<'_>,
     timeout: Option<Duration>,
     local: bool,
-) -> Option<Way> {
+) -> Option<SshRoute> {
     let at = address_and_port(view);
     let username = view.find("Username").map(|_| view.get("Username", values::username));
     let host_keys = view.get("HostKey", values::host_keys);
@@ -76,7 +76,7 @@ pub(super) fn to(
         ..base(address, &advice)
     };
     let hops = guide.hops(&host, jump, &advice)?;
-    Some(Way { host, hops })
+    Some(SshRoute { host, hops })
 }
 
 /// What an ssh config's advice makes of a host, without any settings.
@@ -145,17 +145,17 @@ impl Guide<'_> {
         ssh_config::ask(&self.sources, &asked).map_err(|trouble| self.report(trouble)).ok()
     }
 
-    fn report(&self, Trouble { spot, keyword, complaint }: Trouble) {
+    fn report(&self, Trouble { spot, keyword, diagnostic }: Trouble) {
         let place = Place { file: Some(spot.file.to_path_buf()), line: Some(spot.line), ..Place::default() };
         let place = if keyword.is_empty() { place } else { place.at_key(&keyword) };
-        self.view.problems.report(place, complaint);
+        self.view.problems.report(place, diagnostic);
     }
 
     fn local_user(&self) -> Option<String> {
         let user = self.surroundings.environment.user.clone();
         if user.is_none() {
-            let complaint = Complaint::new("missing, and who runs this is unknown", "write `Username = …`");
-            self.view.problems.report(self.view.place_of("Username"), complaint);
+            let diagnostic = Diagnostic::new("missing, and who runs this is unknown", "write `Username = …`");
+            self.view.problems.report(self.view.place_of("Username"), diagnostic);
         }
         user
     }
@@ -175,11 +175,11 @@ impl Guide<'_> {
         // As with `ssh -J a,b`: what comes before `a` its own `ProxyJump` says, for `b` that is settled.
         while let Some(last) = wanted.pop() {
             if hops.len() == MOST_HOPS {
-                let complaint = Complaint::new(
+                let diagnostic = Diagnostic::new(
                     format!("there are more than {MOST_HOPS} hops: a hop is its own way, or one leads back to another"),
                     "take the hop out of the pattern with `Host * !hop`, or give it `ProxyJump none` before",
                 );
-                self.view.problems.report(place, complaint);
+                self.view.problems.report(place, diagnostic);
                 return None;
             }
             let (hop, advice) = self.hop(vessel, &last)?;
@@ -226,11 +226,11 @@ impl Guide<'_> {
         let section = self.view.place_of("Address").section.unwrap_or_default();
         let whom =
             host.hop.as_ref().map_or_else(|| format!("[{section}]"), |hop| format!("the hop {hop} of [{section}]"));
-        let complaint = Complaint::new(
+        let diagnostic = Diagnostic::new(
             format!("the ssh config has a program make the connection to {whom}, and no program is run here"),
             format!("write `ProxyJump = host`, or `ProxyJump = none`, in [{section}], or `SSHConfig = no`"),
         );
-        self.view.problems.report(self.spot_place("ProxyCommand", spot), complaint);
+        self.view.problems.report(self.spot_place("ProxyCommand", spot), diagnostic);
         None
     }
 
@@ -271,8 +271,8 @@ fn address_and_port(view: &View<'_>) -> Option<(String, Option<u16>)> {
     let address = view.get("Address", values::address);
     let own_port = view.own.and_then(|own| Some((own, own.entry("Port")?)));
     if let (Some((_, Some(_))), Some((section, entry))) = (&address, own_port) {
-        let complaint = Complaint::new("the port is already part of Address", "keep one of the two");
-        view.problems.report(section.place_of(entry), complaint);
+        let diagnostic = Diagnostic::new("the port is already part of Address", "keep one of the two");
+        view.problems.report(section.place_of(entry), diagnostic);
     }
     match address {
         Some((host, Some(port))) => Some((host, Some(port))),
