@@ -42,6 +42,7 @@ pub(super) fn check(file: &Path) -> Exit {
         Err(exit) => return exit,
     };
     say(format_args!("ok    settings: {} is sound", file.display()));
+    settings.listing.iter().for_each(|line| say(format_args!("ok    settings: {line}")));
     settings.warnings.iter().for_each(|warning| say(format_args!("note  settings: {warning}")));
     let mut fit = true;
     for directory in &settings.directories {

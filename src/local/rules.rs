@@ -59,7 +59,7 @@ impl Rules {
 
     /// Whether a file of so many bytes is taken.
     pub fn takes_size(&self, size: u64) -> bool {
-        self.0.sizes.contains(&size)
+        (self.0.min_size..=self.0.max_size).contains(&size)
     }
 
     /// What is done with links.

@@ -8,7 +8,7 @@ use std::os::unix::ffi::OsStrExt;
 use super::RelPath;
 
 /// A path on a vessel, as bytes with `/` between components; relative ones start at the login directory.
-#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RemotePath(Vec<u8>);
 
 impl RemotePath {

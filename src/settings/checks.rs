@@ -2,8 +2,9 @@
 //!
 //! Looks at settings that are typed already, each sound by itself.
 
+use super::directory::Directory;
 use super::problems::{Diagnostic, Place, Problems};
-use super::{Directory, Vessel};
+use super::vessel::Vessel;
 
 /// A directory that goes nowhere is allowed, but hardly meant.
 pub(super) fn destinations(directories: &[(Directory, Place)], vessels: &[(Vessel, Place)], problems: &Problems) {

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 
 use ini::{Ini, ParseOption};
 
-use super::keys;
+use super::key::PER_DIRECTORY;
 use super::problems::{Diagnostic, Place, Problems};
 
 /// A section of the file. No `Debug`: the values may be secrets.
@@ -48,8 +48,9 @@ impl Section {
 }
 
 /// Reads the sections; what is malformed or there twice is reported and left out.
-pub(super) fn read(text: &str, problems: &Problems) -> Vec<Section> {
-    let mut outline = Outline::new(problems);
+/// `is_key` tells which words are keys: no other word of a malformed line is shown.
+pub(super) fn read(text: &str, is_key: fn(&str) -> bool, problems: &Problems) -> Vec<Section> {
+    let mut outline = Outline::new(is_key, problems);
     for (i, line) in text.strip_prefix('\u{feff}').unwrap_or(text).lines().enumerate() {
         outline.take(i + 1, line);
     }
@@ -74,6 +75,7 @@ enum Line<'a> {
 /// The file as the first look finds it: keys and lines, and the plain text for rust-ini.
 struct Outline<'a> {
     problems: &'a Problems,
+    is_key: fn(&str) -> bool,
     plain: String,
     sections: Vec<Section>,
     /// Title to number in `sections`.
@@ -92,12 +94,19 @@ enum Within {
 }
 
 impl<'a> Outline<'a> {
-    fn new(problems: &'a Problems) -> Self {
-        Self { problems, plain: String::new(), sections: Vec::new(), titles: HashMap::new(), within: Within::Nowhere }
+    fn new(is_key: fn(&str) -> bool, problems: &'a Problems) -> Self {
+        Self {
+            problems,
+            is_key,
+            plain: String::new(),
+            sections: Vec::new(),
+            titles: HashMap::new(),
+            within: Within::Nowhere,
+        }
     }
 
     fn take(&mut self, number: usize, line: &str) {
-        match look_at(line) {
+        match look_at(line, self.is_key) {
             Ok(Line::Nothing) => {}
             Ok(Line::Header(title)) => self.open(number, title),
             Ok(Line::Pair(key, value)) => self.add(number, key, &value),
@@ -141,7 +150,7 @@ impl<'a> Outline<'a> {
     }
 
     fn add(&mut self, number: usize, key: &str, value: &str) {
-        let place = self.place(number).at_key(keys::shown(key));
+        let place = self.place(number).at_key(shown(key));
         match self.within {
             Within::Refused => return,
             Within::Nowhere => {
@@ -193,7 +202,7 @@ fn escaped(text: &str) -> String {
 }
 
 /// What stands in a line, or the key to show and the diagnostic. A diagnostic never repeats the line: it may be a secret.
-fn look_at(line: &str) -> Result<Line<'_>, (Option<&str>, Diagnostic)> {
+fn look_at(line: &str, is_key: fn(&str) -> bool) -> Result<Line<'_>, (Option<&str>, Diagnostic)> {
     const SHAPE: &str = "a line is `Key = value`, a `[Section]`, or a comment after # or ;";
     let line = line.trim();
     if line.is_empty() || is_comment(line) {
@@ -201,7 +210,7 @@ fn look_at(line: &str) -> Result<Line<'_>, (Option<&str>, Diagnostic)> {
     }
     if line.contains(|c: char| c.is_control() && c != '\t') {
         return Err((
-            known_first_word(line),
+            known_first_word(line, is_key),
             Diagnostic::new("there is a control character in this line", "remove it"),
         ));
     }
@@ -209,13 +218,13 @@ fn look_at(line: &str) -> Result<Line<'_>, (Option<&str>, Diagnostic)> {
         return look_at_header(header).map(Line::Header).map_err(|diagnostic| (None, diagnostic));
     }
     let Some((key, value)) = line.split_once('=') else {
-        return Err((known_first_word(line), Diagnostic::new("this line has no `=`", SHAPE)));
+        return Err((known_first_word(line, is_key), Diagnostic::new("this line has no `=`", SHAPE)));
     };
     let key = key.trim();
     if key.is_empty() {
         return Err((None, Diagnostic::new("there is no key before the `=`", SHAPE)));
     }
-    let value = value_of(value).map_err(|diagnostic| (Some(keys::shown(key)), diagnostic))?;
+    let value = value_of(value).map_err(|diagnostic| (Some(shown(key)), diagnostic))?;
     Ok(Line::Pair(key, value))
 }
 
@@ -269,9 +278,17 @@ fn is_comment(text: &str) -> bool {
 }
 
 /// The line's first word when it is a key: the rest of a malformed line may be a secret, and so may an unknown word.
-fn known_first_word(line: &str) -> Option<&str> {
+fn known_first_word(line: &str, is_key: fn(&str) -> bool) -> Option<&str> {
     let word = line.split(|c: char| c.is_whitespace() || c == ':').next()?;
-    keys::known_keys().iter().any(|key| key.name == word).then_some(word)
+    is_key(word).then_some(word)
+}
+
+/// What may be shown of a key. A line with its `=` in the wrong place may hold a secret before it.
+pub(super) fn shown(key: &str) -> &str {
+    if key.starts_with(PER_DIRECTORY) {
+        return key;
+    }
+    key.split(|c: char| c.is_whitespace() || c == ':').next().unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -287,7 +304,7 @@ mod tests {
 
     fn read_pairs(text: &str) -> Vec<(String, String, String, usize)> {
         let problems = Problems::new(Path::new("settings.ini"));
-        let sections = read(text, &problems);
+        let sections = read(text, |_| false, &problems);
         problems.finish().unwrap();
         let pairs = sections.iter().flat_map(|s| s.entries.iter().map(move |e| (s, e)));
         pairs.map(|(s, e)| (s.title.clone(), e.key.clone(), e.value.clone(), e.line)).collect()
@@ -349,6 +366,13 @@ mod tests {
         );
     }
 
+    #[test]
+    fn what_may_be_a_secret_is_not_shown() {
+        assert_eq!(shown("Password hunter2"), "Password");
+        assert_eq!(shown("Password:hunter2"), "Password");
+        assert_eq!(shown("RemoteLocation.a b: c"), "RemoteLocation.a b: c");
+    }
+
     proptest! {
         #[test]
         fn every_value_in_quotes_comes_back_as_it_was(secret in "[^\\p{Cc}]*") {
@@ -366,8 +390,8 @@ mod tests {
 
         #[test]
         fn no_text_makes_it_panic(text: String, lines in proptest::collection::vec("[\\[\\]=:#; \"'\\\\A-Ca-c\\t\\r\\n]*", 0..20)) {
-            read(&text, &Problems::new(Path::new("settings.ini")));
-            read(&lines.join("\n"), &Problems::new(Path::new("settings.ini")));
+            read(&text, |_| false, &Problems::new(Path::new("settings.ini")));
+            read(&lines.join("\n"), |_| false, &Problems::new(Path::new("settings.ini")));
         }
     }
 }

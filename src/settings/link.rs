@@ -3,9 +3,10 @@
 use super::problems::Diagnostic;
 
 /// Which congestion control the connections to a vessel send with.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum CongestionControl {
     /// BBR where the kernel lets this process use it, else what the system has.
+    #[default]
     Auto,
     /// What the system has.
     System,
@@ -14,36 +15,40 @@ pub enum CongestionControl {
 }
 
 /// How many connections a vessel gets.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Connections {
     /// As many as make it faster.
+    #[default]
     Auto,
     /// So many, 1 to 8.
     Fixed(u8),
 }
 
 /// How a file of several chunks is put together on a vessel.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Assembly {
     /// Chunks are uploaded as parts and joined with `cat`.
+    #[default]
     Cat,
     /// Chunks are written at their offsets into the one temporary file.
     Direct,
 }
 
 /// Whether commands are run on a vessel.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Shell {
     /// Where it lets us.
+    #[default]
     Auto,
     /// Never: SFTP alone is used.
     No,
 }
 
 /// Whether of a changed file only the changes are sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Delta {
     /// In a mirror every file is outlined, elsewhere those of which the vessel holds an earlier version.
+    #[default]
     Auto,
     /// Every file is outlined.
     Yes,

@@ -3,19 +3,40 @@
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::directory::{self, Directory, OwnFiles};
 use super::environment::Environment;
-use super::keys::{self, SectionKind};
+use super::key::SectionKind;
+use super::keys;
 use super::lines::{self, Section};
+use super::monster::{self, Monster};
 use super::overlap::Overlaps;
 use super::problems::{Diagnostic, Place, Problems, SettingsError};
-use super::sections;
 use super::values::Start;
-use super::view::{Surroundings, View};
-use super::{Directory, OwnFiles, Settings, checks, local, secrets};
+use super::vessel::{self, Vessel};
+use super::view::View;
+use super::{checks, local, secrets};
+use crate::names::{DirectoryName, RemotePath, VesselName};
 use crate::text::is_plain;
+
+/// A whole settings file, checked.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The settings file.
+    pub file: PathBuf,
+    /// `[MONSTER]`: the program as a whole.
+    pub monster: Monster,
+    /// Each `[Directory x]`, in the file's order.
+    pub directories: Vec<Directory>,
+    /// Each `[Vessel y]`, in the file's order.
+    pub vessels: Vec<Vessel>,
+    /// What is allowed but unwise, a line each, to be logged once.
+    pub warnings: Vec<String>,
+    /// What the file sets, a line for each key, without secrets.
+    pub listing: Vec<String>,
+}
 
 impl Settings {
     /// Reads a settings file, and the secrets it names.
@@ -45,20 +66,26 @@ impl Settings {
         let beside = absolute.parent().unwrap_or(Path::new("/")).to_owned();
         let start = Start { beside, home: environment.home.clone() };
 
-        let sections = lines::read(text, &problems);
-        secrets::check_mode(&sections, file, environment.settings_mode, &problems);
+        let sections = lines::read(text, keys::is_key, &problems);
+        secrets::check_mode(&sections, keys::holds_secret, file, environment.settings_mode, &problems);
         let cast = Cast::of(&sections, &problems);
         cast.check_presence(&problems);
-        let view = |kind, own| View { problems: &problems, kind, own, defaults: cast.defaults };
-
-        let monster = sections::monster(&view(SectionKind::Monster, cast.monster), &start, environment);
-        let directories = typed(&cast.directories, |name, section| {
-            sections::directory(&view(SectionKind::Directory, Some(section)), name, &start, monster.as_ref())
-        });
         let names: Vec<&str> = cast.directories.iter().map(|(name, _)| *name).collect();
-        let surroundings = Surroundings { start: &start, environment, directories: &names };
-        let vessels =
-            typed(&cast.vessels, |name, section| surroundings.vessel(&view(SectionKind::Vessel, Some(section)), name));
+        let program = View {
+            problems: &problems,
+            name: "contentmonster",
+            own: cast.monster,
+            defaults: cast.defaults,
+            is_local: false,
+            start: &start,
+            environment,
+            directories: &names,
+        };
+        let monster = monster::read(&program);
+        let view = |name, own| View { name, own: Some(own), ..program };
+        let directories =
+            typed(&cast.directories, |name, section| directory::read(&view(name, section), monster.as_ref()));
+        let vessels = typed(&cast.vessels, |name, section| vessel::read(&view(name, section)));
 
         let overlaps = Overlaps::new(&directories, &vessels, &problems);
         overlaps.check();
@@ -77,9 +104,35 @@ impl Settings {
                 .collect(),
             vessels: vessels.into_iter().map(|(vessel, _)| vessel).collect(),
             warnings,
+            listing: keys::listing(&sections),
         };
         settings.find_places();
         Ok(settings)
+    }
+
+    /// Takes note of which `Location` is one file, which shows on the disk alone.
+    pub fn find_single_files(&mut self, is_file: impl Fn(&Path) -> bool) {
+        let directories = std::mem::take(&mut self.directories).into_iter();
+        let found = directories.map(|one| if is_file(&one.location) { one.of_one_file() } else { one });
+        self.directories = found.collect();
+        self.find_places();
+    }
+
+    /// Has the local targets know where their directories go.
+    fn find_places(&mut self) {
+        let vessels = std::mem::take(&mut self.vessels).into_iter();
+        self.vessels = vessels.map(|vessel| vessel.find_places(&self.directories)).collect();
+    }
+
+    /// The vessels that files of a directory go to.
+    pub fn vessels_of(&self, directory: &DirectoryName) -> Vec<VesselName> {
+        self.vessels.iter().filter(|v| v.takes(directory)).map(|v| v.name.clone()).collect()
+    }
+
+    /// Where a directory goes on the vessels that take it.
+    pub fn places_of(&self, directory: &Directory) -> Vec<(VesselName, RemotePath)> {
+        let takers = self.vessels.iter().filter(|vessel| vessel.takes(&directory.name));
+        takers.map(|vessel| (vessel.name.clone(), vessel.remote_location(directory).clone())).collect()
     }
 }
 
@@ -192,7 +245,7 @@ fn check_keys(section: &Section, kind: Option<SectionKind>, problems: &Problems)
     for entry in &section.entries {
         let mut here = ALL.into_iter().filter(|k| kind.is_none_or(|kind| kind == *k));
         if !here.any(|k| keys::known(k, &entry.key).is_some()) {
-            let place = section.place().at_key(keys::shown(&entry.key));
+            let place = section.place().at_key(lines::shown(&entry.key));
             problems.report(Place { line: Some(entry.line), ..place }, keys::unknown(kind, &entry.key));
         }
     }

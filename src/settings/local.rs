@@ -1,58 +1,13 @@
-//! `Transport = local`: a target on this host, and what must hold for it.
+//! `Transport = local`: where directories go on this host, and what must hold for it.
 
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use super::directory::Directory;
 use super::problems::{Diagnostic, Place, Problems};
 use super::reach::Reach;
-use super::view::View;
-use super::{Directory, Settings, Vessel};
-use crate::names::{DirectoryName, RemotePath};
-
-/// A target on this host.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct LocalTarget {
-    /// `MountPoint`: where something must be mounted before anything is written; `None`: nowhere.
-    pub mount_point: Option<PathBuf>,
-    /// Where its directories go.
-    pub places: Vec<LocalPlace>,
-    /// What is copied from this host, to this or any vessel: directories, or single files.
-    pub sources: Vec<PathBuf>,
-}
-
-/// Where one directory goes on this host.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LocalPlace {
-    /// The directory.
-    pub directory: DirectoryName,
-    /// Its `RemoteLocation`, absolute.
-    pub path: PathBuf,
-    /// Whether that is the path of its only file.
-    pub is_file: bool,
-}
-
-impl LocalPlace {
-    /// The directory that must be there, for it is never made.
-    pub fn base(&self) -> &Path {
-        if self.is_file { self.path.parent().unwrap_or(&self.path) } else { &self.path }
-    }
-}
-
-impl Settings {
-    /// Takes note of which `Location` is one file, which shows on the disk alone.
-    pub fn find_single_files(&mut self, is_file: impl Fn(&Path) -> bool) {
-        let directories = std::mem::take(&mut self.directories).into_iter();
-        let found = directories.map(|one| if is_file(&one.location) { one.of_one_file() } else { one });
-        self.directories = found.collect();
-        self.find_places();
-    }
-
-    /// Has the local targets know where their directories go.
-    pub(super) fn find_places(&mut self) {
-        let vessels = std::mem::take(&mut self.vessels).into_iter();
-        self.vessels = vessels.map(|vessel| vessel.find_places(&self.directories)).collect();
-    }
-}
+use super::vessel::{LocalPlace, Vessel};
+use crate::names::RemotePath;
 
 impl Vessel {
     /// Has a local target know where these directories go, which are all there are.
@@ -78,56 +33,6 @@ impl Vessel {
 
 fn path_of(remote: &RemotePath) -> PathBuf {
     Path::new(std::ffi::OsStr::from_bytes(remote.as_bytes())).components().collect()
-}
-
-/// `ssh` or `local`.
-pub(super) fn is_local(text: &str) -> Result<bool, Diagnostic> {
-    match text {
-        "ssh" => Ok(false),
-        "local" => Ok(true),
-        _ => Err(Diagnostic::new(format!("`{text}` is no transport"), "give ssh or local")),
-    }
-}
-
-/// Keys that say something of SSH alone.
-const OF_SSH: [&str; 17] = [
-    "SSHConfig",
-    "ProxyJump",
-    "Port",
-    "Username",
-    "Password",
-    "PasswordFile",
-    "IdentityFile",
-    "CertificateFile",
-    "Passphrase",
-    "PassphraseFile",
-    "HostKey",
-    "HostKeyPolicy",
-    "Connections",
-    "CongestionControl",
-    "Compression",
-    "Assembly",
-    "Shell",
-];
-
-/// Reports keys of a local target's own section that mean nothing for it. Those of `[DEFAULT]` are meant for others.
-pub(super) fn check_keys(view: &View<'_>, address: &str) {
-    let entries = view.own.into_iter().flat_map(|own| own.entries.iter().map(move |entry| (own, entry)));
-    for (section, entry) in entries {
-        let place = section.place_of(entry);
-        if OF_SSH.contains(&entry.key.as_str()) {
-            let diagnostic =
-                Diagnostic::new("means nothing with Transport = local, which uses no SSH", "remove the line");
-            view.problems.report(place, diagnostic);
-        } else if entry.key == "TempDir" {
-            let message = "is not used with Transport = local: files are put together beside their destinations";
-            view.problems.warn(place, Diagnostic::new(message, "remove the line"));
-        }
-    }
-    if address != "localhost" {
-        let diagnostic = Diagnostic::new("Transport = local copies on this host", "write `Address = localhost`");
-        view.problems.report(view.place_of("Address"), diagnostic);
-    }
 }
 
 /// A target must not hold what is copied, or lie in it: what is delivered would be taken for a new source, or a source

@@ -4,10 +4,10 @@ use std::fmt;
 use std::path::PathBuf;
 
 use super::problems::Diagnostic;
-use super::values::Start;
+use super::view::Written;
 
 /// `LogLevel`, `LogFormat` and `LogFile`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Logging {
     /// The least grave of what is logged; `None`: informations, and only warnings beside progress bars.
     pub level: Option<LogLevel>,
@@ -56,9 +56,10 @@ pub enum LogFormat {
 }
 
 /// Where log lines go.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum LogTarget {
     /// Standard error, or journald.
+    #[default]
     StandardError,
     /// `/dev/log`.
     Syslog,
@@ -86,9 +87,10 @@ pub(super) fn format(text: &str) -> Result<LogFormat, Diagnostic> {
     }
 }
 
-pub(super) fn target(text: &str, start: &Start) -> Result<LogTarget, Diagnostic> {
-    match text {
+/// `syslog` or a path.
+pub(super) fn target(written: &Written<'_>) -> Result<LogTarget, Diagnostic> {
+    match written.text {
         "syslog" => Ok(LogTarget::Syslog),
-        path => start.path(path).map(LogTarget::File),
+        _ => written.path().map(LogTarget::File),
     }
 }

@@ -3,18 +3,20 @@
 use super::problems::Diagnostic;
 
 /// What becomes of a source that every vessel has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Mode {
     /// It retires to `processed/`.
+    #[default]
     Replicate,
     /// It stays, and every change of it is sent.
     Mirror,
 }
 
 /// What is done with symbolic links.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Links {
     /// They are left alone.
+    #[default]
     Skip,
     /// What they lead to is sent in their place.
     Follow,
@@ -29,6 +31,12 @@ pub enum MaxDelete {
     Count(u64),
     /// So many of a hundred of the directory's paths.
     Percent(u8),
+}
+
+impl Default for MaxDelete {
+    fn default() -> Self {
+        Self::Count(0)
+    }
 }
 
 impl MaxDelete {

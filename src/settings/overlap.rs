@@ -7,9 +7,11 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
 
+use super::directory::Directory;
 use super::problems::{Diagnostic, Place, Problems};
 use super::reach::{self, Reach};
-use super::{Directory, KeepProcessed, Vessel};
+use super::retention::KeepProcessed;
+use super::vessel::Vessel;
 
 /// Where delivered sources go, below a `Location`.
 const PROCESSED: &str = "processed";

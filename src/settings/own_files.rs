@@ -4,22 +4,16 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use super::directory::{Directory, OwnFiles};
+use super::keys;
 use super::lines::Section;
+use super::logging::LogTarget;
+use super::monster::Monster;
 use super::overlap::takes;
 use super::problems::{Diagnostic, Place, Problems};
 use super::reach::Reach;
-use super::secrets::{LISTEN_TOKEN, PASSPHRASE, PASSWORD, WEBHOOK_SECRET};
 use super::values::Start;
-use super::{Directory, LogTarget, Monster, Vessel};
-
-/// The program's own files, by their absolute paths.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct OwnFiles {
-    /// Files that are written by a person: the settings, keys and secrets.
-    pub fixed: BTreeSet<PathBuf>,
-    /// Files that the program makes and removes: the ledger and what SQLite keeps beside it, its lock, socket and log.
-    pub changing: BTreeSet<PathBuf>,
-}
+use super::vessel::Vessel;
 
 /// What is made beside `Database`.
 const BESIDE_DATABASE: [&str; 7] = ["", "-wal", "-shm", "-journal", ".lock", ".sock", ".sock.new"];
@@ -34,9 +28,8 @@ impl OwnFiles {
         vessels: &[(Vessel, Place)],
     ) -> Self {
         let mut own = Self { fixed: BTreeSet::from([file.to_owned()]), ..Self::default() };
-        let kinds = [PASSWORD, PASSPHRASE, LISTEN_TOKEN, WEBHOOK_SECRET];
         let entries = sections.iter().flat_map(|section| &section.entries);
-        let secrets = entries.filter(|entry| kinds.iter().any(|kind| kind.file_key == entry.key));
+        let secrets = entries.filter(|entry| keys::names_secret_file(&entry.key));
         own.fixed.extend(secrets.filter_map(|entry| start.path(&entry.value).ok()));
         for (vessel, _) in vessels {
             for host in vessel.hops.iter().chain([&vessel.ssh]) {

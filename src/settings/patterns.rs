@@ -12,7 +12,7 @@ use globset::{GlobBuilder, GlobMatcher, GlobSet, GlobSetBuilder};
 use super::problems::Diagnostic;
 
 /// Globs for file names; those that are written alike are equal.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Globs {
     text: String,
     set: GlobSet,

@@ -10,10 +10,11 @@ use std::path::{Path, PathBuf};
 
 use secrecy::{ExposeSecret, SecretString};
 
+use super::key::Transport;
 use super::lines::Section;
 use super::problems::{Diagnostic, Place, Problems};
 use super::values;
-use super::view::View;
+use super::view::{View, Written};
 
 /// A secret of the settings: shows nothing, and can be compared.
 #[derive(Clone, Debug)]
@@ -39,43 +40,34 @@ const LONGEST: u64 = 64 * 1024;
 /// The read bits of the group and of others.
 const READABLE_BY_OTHERS: u32 = 0o044;
 
-/// What a secret is called.
-pub(super) struct Kind {
-    /// The key that holds it.
-    pub(super) key: &'static str,
-    /// The key that names its file.
-    pub(super) file_key: &'static str,
-    /// The end of the name of its credential: `<vessel>.password`.
-    pub(super) credential: &'static str,
-}
-
-pub(super) const PASSWORD: Kind = Kind { key: "Password", file_key: "PasswordFile", credential: "password" };
-pub(super) const LISTEN_TOKEN: Kind = Kind { key: "ListenToken", file_key: "ListenTokenFile", credential: "token" };
-pub(super) const WEBHOOK_SECRET: Kind =
-    Kind { key: "WebhookSecret", file_key: "WebhookSecretFile", credential: "webhook-secret" };
-pub(super) const PASSPHRASE: Kind = Kind { key: "Passphrase", file_key: "PassphraseFile", credential: "passphrase" };
-
-/// Where secrets come from, but for the settings file itself.
-pub(super) struct Sources<'a> {
-    pub(super) start: &'a values::Start,
-    pub(super) credentials: Option<&'a Path>,
-}
-
-impl Sources<'_> {
-    /// A vessel's secret: its own key, else `[DEFAULT]`'s, else its credential; `None` when there is none (or when it
-    /// is unusable, which is reported).
-    pub(super) fn secret(&self, view: &View<'_>, vessel: &str, kind: &Kind) -> Option<Secret> {
-        let set = view.layers().find(|s| s.entry(kind.key).is_some() || s.entry(kind.file_key).is_some());
-        match set {
-            Some(section) => self.configured(section, kind, view.problems).map(Secret),
-            None => self.credential(vessel, kind, view).map(Secret),
-        }
+/// The secret of a row: what its key says, or its file, in the section, else in `[DEFAULT]`; else the credential of the section
+/// that ends in `credential`. `None` when there is none, or when it is unusable, which is reported.
+pub(super) fn read(written: &Written<'_>, credential: &str) -> Option<Secret> {
+    let view = match written.key.transport {
+        Transport::Ssh => &written.view.without_defaults_of_ssh(),
+        _ => written.view,
+    };
+    let pair = Pair { key: written.key.name, file_key: &format!("{}File", written.key.name), view };
+    let set = view.layers().find(|s| s.entry(pair.key).is_some() || s.entry(pair.file_key).is_some());
+    match set {
+        Some(section) => pair.configured(section).map(Secret),
+        None => pair.credential(&format!("{}.{credential}", view.name)).map(Secret),
     }
+}
 
-    fn configured(&self, section: &Section, kind: &Kind, problems: &Problems) -> Option<SecretString> {
-        match (section.entry(kind.key), section.entry(kind.file_key)) {
+/// The two keys that a secret may be set with.
+struct Pair<'a> {
+    key: &'a str,
+    file_key: &'a str,
+    view: &'a View<'a>,
+}
+
+impl Pair<'_> {
+    fn configured(&self, section: &Section) -> Option<SecretString> {
+        let problems = self.view.problems;
+        match (section.entry(self.key), section.entry(self.file_key)) {
             (Some(secret), Some(file)) => {
-                let message = format!("{} is already set on line {}", kind.key, secret.line);
+                let message = format!("{} is already set on line {}", self.key, secret.line);
                 problems.report(section.place_of(file), Diagnostic::new(message, "keep one of the two"));
                 None
             }
@@ -88,8 +80,8 @@ impl Sources<'_> {
             },
             (None, Some(file)) => {
                 let place = section.place_of(file);
-                let found =
-                    self.start.path(&file.value).and_then(|path| self.read(&file.value, &path, &place, problems));
+                let path = self.view.start.path(&file.value);
+                let found = path.and_then(|path| self.read(&file.value, &path, &place));
                 found.map_err(|diagnostic| problems.report(place, diagnostic)).ok()
             }
             (None, None) => None,
@@ -97,7 +89,7 @@ impl Sources<'_> {
     }
 
     /// The secret in a file beside the settings, else in the credential of that name.
-    fn read(&self, written: &str, path: &Path, place: &Place, problems: &Problems) -> Result<SecretString, Diagnostic> {
+    fn read(&self, written: &str, path: &Path, place: &Place) -> Result<SecretString, Diagnostic> {
         match first_line(path) {
             Err(Unusable::Io(error)) if error.kind() == io::ErrorKind::NotFound => {
                 let credential = self.credential_path(written).filter(|credential| credential.exists());
@@ -108,20 +100,22 @@ impl Sources<'_> {
             Err(why) => Err(diagnostic_of(path, why)),
             Ok((secret, mode)) => {
                 if mode.is_some_and(|mode| mode & READABLE_BY_OTHERS != 0) {
-                    problems.warn(place.clone(), readable_by_others(path, mode.unwrap_or_default()));
+                    let diagnostic = readable_by_others(path, mode.unwrap_or_default());
+                    self.view.problems.warn(place.clone(), diagnostic);
                 }
                 Ok(secret)
             }
         }
     }
 
-    fn credential(&self, vessel: &str, kind: &Kind, view: &View<'_>) -> Option<SecretString> {
-        let path = self.credential_path(&format!("{vessel}.{}", kind.credential))?;
+    fn credential(&self, name: &str) -> Option<SecretString> {
+        let path = self.credential_path(name)?;
         match first_line(&path) {
             Ok((secret, _)) => Some(secret),
             Err(Unusable::Io(error)) if error.kind() == io::ErrorKind::NotFound => None,
             Err(why) => {
-                view.problems.report(view.place_of(kind.key), diagnostic_of(&path, why));
+                let place = self.view.place_of(self.key);
+                self.view.problems.report(place, diagnostic_of(&path, why));
                 None
             }
         }
@@ -130,15 +124,20 @@ impl Sources<'_> {
     /// A credential's path. Its name is one component: it must not lead out of the directory.
     fn credential_path(&self, name: &str) -> Option<PathBuf> {
         let plain = !name.contains('/') && !matches!(name, "." | "..");
-        self.credentials.filter(|_| plain).map(|directory| directory.join(name))
+        self.view.environment.credentials.as_deref().filter(|_| plain).map(|directory| directory.join(name))
     }
 }
 
 /// Warns of a settings file that holds a secret and can be read by others.
-pub(super) fn check_mode(sections: &[Section], file: &Path, mode: Option<u32>, problems: &Problems) {
+pub(super) fn check_mode(
+    sections: &[Section],
+    is_secret: impl Fn(&str) -> bool,
+    file: &Path,
+    mode: Option<u32>,
+    problems: &Problems,
+) {
     let Some(mode) = mode.filter(|mode| mode & READABLE_BY_OTHERS != 0) else { return };
-    let secret = |key: &str| [PASSWORD, PASSPHRASE, LISTEN_TOKEN, WEBHOOK_SECRET].iter().any(|kind| kind.key == key);
-    let found = sections.iter().find_map(|s| s.entries.iter().find(|e| secret(&e.key)).map(|e| s.place_of(e)));
+    let found = sections.iter().find_map(|s| s.entries.iter().find(|e| is_secret(&e.key)).map(|e| s.place_of(e)));
     if let Some(place) = found {
         problems.warn(place, readable_by_others(file, mode));
     }

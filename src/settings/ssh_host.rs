@@ -3,12 +3,14 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::Secret;
+use super::problems::Diagnostic;
+use super::secrets::Secret;
 
 /// How a host key becomes known.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum HostKeyPolicy {
     /// Only keys that `known_hosts` or `HostKey` names are taken.
+    #[default]
     Strict,
     /// The first key of a host that is not known yet is taken and recorded; a changed one never.
     AcceptNew,
@@ -27,7 +29,7 @@ pub enum AgentChoice {
 }
 
 /// A vessel's SSH server, or that of a hop before it.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct SshHost {
     /// What a hop is called where it is configured; `None` for the vessel itself.
     pub hop: Option<String>,
@@ -71,3 +73,12 @@ pub struct SshHost {
 
 /// After how long a silence it is asked for a sign of life, and how often in vain, where nothing else is configured.
 pub(super) const ALIVE: (Duration, usize) = (Duration::from_secs(15), 3);
+
+/// `strict` or `accept-new`.
+pub(super) fn host_key_policy(text: &str) -> Result<HostKeyPolicy, Diagnostic> {
+    match text {
+        "strict" => Ok(HostKeyPolicy::Strict),
+        "accept-new" => Ok(HostKeyPolicy::AcceptNew),
+        _ => Err(Diagnostic::new(format!("`{text}` is no policy"), "give strict or accept-new")),
+    }
+}

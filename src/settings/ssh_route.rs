@@ -5,78 +5,46 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::keys;
 use super::problems::{Diagnostic, Place};
-use super::secrets::{PASSPHRASE, PASSWORD, Sources};
+use super::route_keys::{RouteKeys, SshConfig};
 use super::ssh_config::{self, Advice, Asked, Hop, Jump, Source, Trouble};
-use super::ssh_host::{ALIVE, SshHost};
-use super::values;
-use super::view::{Surroundings, View};
+use super::ssh_host::{ALIVE, HostKeyPolicy, SshHost};
+use super::view::View;
 
 /// More hops than anybody has: a chain that is longer leads back to where it began.
 const MOST_HOPS: usize = 8;
 
-/// A vessel's SSH server and the hops before it, the nearest first.
-pub(super) struct SshRoute {
-    pub(super) host: SshHost,
-    pub(super) hops: Vec<SshHost>,
-}
-
-/// The way to the vessel of this name; `None` after a report. `timeout` is its deadline for answers. To one that is this
-/// host (`local`) nothing leads, and no ssh config says anything of it.
-pub(super) fn to(
-    name: &str,
-    view: &View<'_>,
-    surroundings: &Surroundings<'_>,
-    timeout: Option<Duration>,
-    local: bool,
-) -> Option<SshRoute> {
-    let at = address_and_port(view);
-    let username = view.find("Username").map(|_| view.get("Username", values::username));
-    let host_keys = view.get("HostKey", values::host_keys);
-    let host_key_policy = view.get("HostKeyPolicy", values::host_key_policy);
-    let identity_files = view.get("IdentityFile", |text| surroundings.start.paths(text));
-    let certificate_files = view.get("CertificateFile", |text| surroundings.start.paths(text));
-    let jump = view.get("ProxyJump", ssh_config::jump);
-    let secrets = Sources { start: surroundings.start, credentials: surroundings.environment.credentials.as_deref() };
-    let password = secrets.secret(view, name, &PASSWORD);
-    let passphrase = secrets.secret(view, name, &PASSPHRASE);
-    let sources = if local { Vec::new() } else { sources(view, surroundings)? };
-    let (address, port) = at?;
-    let guide = Guide { view, surroundings, sources };
-    let advice = guide.ask(&address, username.as_ref().and_then(Option::as_deref), port)?;
-    let username = match username {
-        Some(own) => own,
-        None => advice.user.clone().or_else(|| guide.local_user()),
-    };
-    let connect_timeout = match view.find("Timeout") {
-        Some(_) => timeout,
-        None => advice.connect_timeout.or(timeout),
-    };
-    let own = Own {
-        username: view.find("Username").is_some(),
-        port: port.is_some(),
-        identity_files: identity_files.is_some(),
-        certificate_files: certificate_files.is_some(),
-        timeout: view.find("Timeout").is_some(),
-        jump: jump.is_some(),
+/// A vessel's SSH server and the hops before it, the nearest first; `None` after a report. `timeout` is its deadline for
+/// answers. To a vessel that is this host nothing leads, and no ssh config says anything of it.
+pub(super) fn to(view: &View<'_>, keys: RouteKeys, timeout: Duration) -> Option<(SshHost, Vec<SshHost>)> {
+    let sources = if view.is_local { Vec::new() } else { sources(view, &keys.ssh_config) };
+    let (address, port) = keys.address.clone();
+    let port = port.or(keys.port);
+    let guide = Guide { view, sources };
+    let advice = guide.ask(&address, keys.username.as_deref(), port)?;
+    let connect_timeout = advice.connect_timeout.filter(|_| !view.sets("Timeout")).unwrap_or(timeout);
+    let from_ssh_config = left_of(&advice, &keys, port.is_some(), view.sets("Timeout"));
+    let username = match keys.username.or_else(|| advice.user.clone()) {
+        None if view.is_local => view.environment.user.clone().unwrap_or_default(),
+        None => guide.local_user()?,
+        Some(username) => username,
     };
     let host = SshHost {
         hop: None,
         port: port.or(advice.port).unwrap_or(22),
-        username: username?,
-        identity_files: identity_files.unwrap_or_else(|| advice.identity_files.clone()),
-        certificate_files: certificate_files.unwrap_or_else(|| advice.certificate_files.clone()),
-        passphrase,
-        password,
-        host_keys: host_keys.unwrap_or_default(),
-        host_key_policy: host_key_policy?,
-        connect_timeout: connect_timeout?,
-        from_ssh_config: own.left_of(&advice),
+        username,
+        identity_files: keys.identity_files.unwrap_or_else(|| advice.identity_files.clone()),
+        certificate_files: keys.certificate_files.unwrap_or_else(|| advice.certificate_files.clone()),
+        passphrase: keys.passphrase,
+        password: keys.password,
+        host_keys: keys.host_keys,
+        host_key_policy: keys.host_key_policy,
+        connect_timeout,
+        from_ssh_config,
         ..base(address, &advice)
     };
-    let hops = guide.hops(&host, jump, &advice)?;
-    Some(SshRoute { host, hops })
+    let hops = guide.hops(&host, keys.jump, &advice)?;
+    Some((host, hops))
 }
 
 /// What an ssh config's advice makes of a host, without any settings.
@@ -93,7 +61,7 @@ fn base(written: String, advice: &Advice) -> SshHost {
         passphrase: None,
         password: None,
         host_keys: Vec::new(),
-        host_key_policy: super::HostKeyPolicy::Strict,
+        host_key_policy: HostKeyPolicy::Strict,
         host_key_alias: advice.host_key_alias.clone(),
         known_hosts: advice.known_hosts.clone(),
         global_known_hosts: advice.global_known_hosts.clone(),
@@ -104,42 +72,29 @@ fn base(written: String, advice: &Advice) -> SshHost {
     }
 }
 
-/// What the section says itself, so that the ssh config has no say.
-struct Own {
-    username: bool,
-    port: bool,
-    identity_files: bool,
-    certificate_files: bool,
-    timeout: bool,
-    jump: bool,
-}
-
-impl Own {
-    /// What was taken from the ssh config all the same.
-    fn left_of(&self, advice: &Advice) -> Vec<String> {
-        let overruled = |keyword: &str| match keyword {
-            "User" => self.username,
-            "Port" => self.port,
-            "IdentityFile" => self.identity_files,
-            "CertificateFile" => self.certificate_files,
-            "ConnectTimeout" => self.timeout,
-            "ProxyJump" => self.jump,
-            _ => false,
-        };
-        advice.said.iter().filter(|(keyword, _)| !overruled(keyword)).map(|(_, said)| said.clone()).collect()
-    }
+/// What was taken from the ssh config, for the section itself says nothing of it.
+fn left_of(advice: &Advice, keys: &RouteKeys, has_port: bool, has_timeout: bool) -> Vec<String> {
+    let overruled = |keyword: &str| match keyword {
+        "User" => keys.username.is_some(),
+        "Port" => has_port,
+        "IdentityFile" => keys.identity_files.is_some(),
+        "CertificateFile" => keys.certificate_files.is_some(),
+        "ConnectTimeout" => has_timeout,
+        "ProxyJump" => keys.jump.is_some(),
+        _ => false,
+    };
+    advice.said.iter().filter(|(keyword, _)| !overruled(keyword)).map(|(_, said)| said.clone()).collect()
 }
 
 /// Whom to ask for the way, and where to report what is wrong with it.
 struct Guide<'a> {
     view: &'a View<'a>,
-    surroundings: &'a Surroundings<'a>,
     sources: Vec<Source>,
 }
 
 impl Guide<'_> {
     fn ask(&self, host: &str, user: Option<&str>, port: Option<u16>) -> Option<Advice> {
-        let environment = self.surroundings.environment;
+        let environment = self.view.environment;
         let (local_user, home) = (environment.user.as_deref(), environment.home.as_deref());
         let asked = Asked { host, user, port, local_user, home };
         ssh_config::ask(&self.sources, &asked).map_err(|trouble| self.report(trouble)).ok()
@@ -152,7 +107,7 @@ impl Guide<'_> {
     }
 
     fn local_user(&self) -> Option<String> {
-        let user = self.surroundings.environment.user.clone();
+        let user = self.view.environment.user.clone();
         if user.is_none() {
             let diagnostic = Diagnostic::new("missing, and who runs this is unknown", "write `Username = …`");
             self.view.problems.report(self.view.place_of("Username"), diagnostic);
@@ -239,9 +194,9 @@ impl Guide<'_> {
     }
 }
 
-/// The files that `SSHConfig` names; `None` after a report.
-fn sources(view: &View<'_>, surroundings: &Surroundings<'_>) -> Option<Vec<Source>> {
-    let environment = surroundings.environment;
+/// The files that `SSHConfig` names.
+fn sources(view: &View<'_>, named: &SshConfig) -> Vec<Source> {
+    let environment = view.environment;
     let dot_ssh = environment.home.as_ref().map(|home| home.join(".ssh"));
     let users = |file: PathBuf, required: bool| Source {
         beside: dot_ssh.clone().unwrap_or_default(),
@@ -249,12 +204,10 @@ fn sources(view: &View<'_>, surroundings: &Surroundings<'_>) -> Option<Vec<Sourc
         required,
         guarded: !required,
     };
-    if let Some((_, entry)) = view.find("SSHConfig") {
-        if entry.value == "no" {
-            return Some(Vec::new());
-        }
-        let file = view.get(keys::SSH_CONFIG, |text| surroundings.start.path(text))?;
-        return Some(vec![users(file, true)]);
+    match named {
+        SshConfig::No => return Vec::new(),
+        SshConfig::At(file) => return vec![users(file.clone(), true)],
+        SshConfig::Usual => {}
     }
     let own = dot_ssh.as_ref().map(|dot_ssh| users(dot_ssh.join("config"), false));
     let system = environment.system_ssh_config.clone().map(|file| Source {
@@ -263,23 +216,14 @@ fn sources(view: &View<'_>, surroundings: &Surroundings<'_>) -> Option<Vec<Sourc
         required: false,
         guarded: false,
     });
-    Some(own.into_iter().chain(system).collect())
+    own.into_iter().chain(system).collect()
 }
 
-/// The address without its port, and the port where one is set: in it, in the section, or in `[DEFAULT]`.
-fn address_and_port(view: &View<'_>) -> Option<(String, Option<u16>)> {
-    let address = view.get("Address", values::address);
-    let own_port = view.own.and_then(|own| Some((own, own.entry("Port")?)));
-    if let (Some((_, Some(_))), Some((section, entry))) = (&address, own_port) {
+/// Reports a port that stands in `Address` and in the section as well.
+pub(super) fn check_port(view: &View<'_>, keys: &RouteKeys) {
+    let own = view.own.and_then(|own| Some((own, own.entry("Port")?)));
+    if let ((_, Some(_)), Some((section, entry))) = (&keys.address, own) {
         let diagnostic = Diagnostic::new("the port is already part of Address", "keep one of the two");
         view.problems.report(section.place_of(entry), diagnostic);
-    }
-    match address {
-        Some((host, Some(port))) => Some((host, Some(port))),
-        other => {
-            let set = view.find("Port").is_some();
-            let port = if set { Some(view.get("Port", values::port)?) } else { None };
-            Some((other?.0, port))
-        }
     }
 }

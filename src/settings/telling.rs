@@ -6,14 +6,13 @@ use std::time::Duration;
 use url::Url;
 
 use super::problems::Diagnostic;
-use super::secrets::{Secret, Sources, WEBHOOK_SECRET};
-use super::units::duration;
+use super::secrets::Secret;
 use super::values::{self, Start};
-use super::view::View;
+use super::view::Written;
 use crate::records::Occasion;
 
 /// `Webhook`, `WebhookSecret`, `Heartbeat`, `HeartbeatInterval`, `HookTimeout`.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Telling {
     /// `Webhook`: where everything that happens is posted to.
     pub webhooks: Vec<WebAddress>,
@@ -58,6 +57,11 @@ impl WebAddress {
     pub fn url(&self) -> &Url {
         &self.0
     }
+
+    /// Whether nobody on the way sees what is sent there.
+    pub(super) fn is_private(&self) -> bool {
+        self.0.scheme() != "http" || is_this_host(&self.0)
+    }
 }
 
 impl fmt::Display for WebAddress {
@@ -72,39 +76,12 @@ impl fmt::Debug for WebAddress {
     }
 }
 
-/// The keys of `[MONSTER]`; `None` after a report.
-pub(super) fn telling(view: &View<'_>, secrets: &Sources<'_>) -> Option<Telling> {
-    let webhooks = view.get("Webhook", |text| values::list(text).map(web_address).collect::<Result<Vec<_>, _>>());
-    let heartbeat = view.get("Heartbeat", web_address);
-    let heartbeat_interval = view.get("HeartbeatInterval", duration("1s", "1d"));
-    let hook_timeout = view.get("HookTimeout", duration("1s", "1d"));
-    let webhooks = webhooks.unwrap_or_default();
-    if webhooks.iter().any(|one| one.0.scheme() == "http" && !is_this_host(&one.0)) {
-        let message = "the names of files go there unencrypted";
-        view.problems.warn(view.place_of("Webhook"), Diagnostic::new(message, "use an https:// address"));
-    }
-    Some(Telling {
-        webhooks,
-        webhook_secret: secrets.secret(view, "contentmonster", &WEBHOOK_SECRET),
-        heartbeat,
-        heartbeat_interval: heartbeat_interval?,
-        hook_timeout: hook_timeout?,
-    })
-}
-
-/// The commands of a section; what it doesn't say, `otherwise` says.
-pub(super) fn hooks(view: &View<'_>, start: &Start, otherwise: &Hooks) -> Hooks {
-    let command =
-        |key, otherwise: &Vec<String>| view.get(key, |text| command(text, start)).unwrap_or(otherwise.clone());
-    Hooks {
-        on_delivered: command("OnDelivered", &otherwise.on_delivered),
-        on_retired: command("OnRetired", &otherwise.on_retired),
-        on_parked: command("OnParked", &otherwise.on_parked),
-    }
-}
-
 /// A command's words; none for `none`. A program with a `/` in it is a path like any other.
-fn command(text: &str, start: &Start) -> Result<Vec<String>, Diagnostic> {
+pub(super) fn command(written: &Written<'_>) -> Result<Vec<String>, Diagnostic> {
+    words(written.text, written.view.start)
+}
+
+fn words(text: &str, start: &Start) -> Result<Vec<String>, Diagnostic> {
     if text == "none" {
         return Ok(Vec::new());
     }
@@ -124,8 +101,13 @@ fn command(text: &str, start: &Start) -> Result<Vec<String>, Diagnostic> {
     Ok(words)
 }
 
+/// Several, separated by commas.
+pub(super) fn web_addresses(written: &Written<'_>) -> Result<Vec<WebAddress>, Diagnostic> {
+    values::list(written.text).map(web_address).collect()
+}
+
 /// An address with `http://` or `https://`. What is refused is not repeated: there may be a password in it.
-fn web_address(text: &str) -> Result<WebAddress, Diagnostic> {
+pub(super) fn web_address(text: &str) -> Result<WebAddress, Diagnostic> {
     let remedy = "give one such as https://example.com/hook";
     let url = Url::parse(values::not_empty(text)?)
         .map_err(|e| Diagnostic::new(format!("this is no web address: {e}"), remedy))?;
@@ -157,13 +139,13 @@ mod tests {
     #[test]
     fn commands_are_split_as_a_shell_does_and_run_by_none() {
         let start = Start { beside: "/etc/cm".into(), home: Some("/home/ann".into()) };
-        let words = |text| command(text, &start).unwrap();
-        assert_eq!(words("logger -t 'content monster' $PATH"), ["logger", "-t", "content monster", "$PATH"]);
-        assert_eq!(words("hooks/told.sh a"), ["/etc/cm/hooks/told.sh", "a"]);
-        assert_eq!(words("~/told"), ["/home/ann/told"]);
-        assert_eq!(words("none"), Vec::<String>::new());
+        let split = |text| words(text, &start).unwrap();
+        assert_eq!(split("logger -t 'content monster' $PATH"), ["logger", "-t", "content monster", "$PATH"]);
+        assert_eq!(split("hooks/told.sh a"), ["/etc/cm/hooks/told.sh", "a"]);
+        assert_eq!(split("~/told"), ["/home/ann/told"]);
+        assert_eq!(split("none"), Vec::<String>::new());
         for bad in ["", "a 'b", "''", "# nothing"] {
-            assert!(command(bad, &start).is_err(), "{bad}");
+            assert!(words(bad, &start).is_err(), "{bad}");
         }
     }
 

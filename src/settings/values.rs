@@ -5,7 +5,6 @@
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 
-use super::HostKeyPolicy;
 use super::problems::Diagnostic;
 use crate::names::RemotePath;
 
@@ -163,15 +162,6 @@ fn host_key(text: &str) -> Result<String, Diagnostic> {
         )
     };
     if sound { Ok(text.to_owned()) } else { Err(diagnostic()) }
-}
-
-/// `strict` or `accept-new`.
-pub(super) fn host_key_policy(text: &str) -> Result<HostKeyPolicy, Diagnostic> {
-    match text {
-        "strict" => Ok(HostKeyPolicy::Strict),
-        "accept-new" => Ok(HostKeyPolicy::AcceptNew),
-        _ => Err(Diagnostic::new(format!("`{text}` is no policy"), "give strict or accept-new")),
-    }
 }
 
 #[cfg(test)]

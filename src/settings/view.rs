@@ -1,18 +1,30 @@
-//! A section as it is read: with `[DEFAULT]` and the table of keys behind it, and what values are read with.
+//! A section as it is read: with `[DEFAULT]` behind it, and what its values are read with.
+
+use std::path::PathBuf;
+use std::time::Duration;
 
 use super::environment::Environment;
-use super::keys::{self, Preset, SectionKind};
+use super::key::{KnownKey, Preset, Secrecy, Transport};
 use super::lines::{Entry, Section};
 use super::problems::{Diagnostic, Place, Problems};
 use super::values::Start;
+use super::{link, units};
 
 /// A section with `[DEFAULT]` behind it.
+#[derive(Clone, Copy)]
 pub(super) struct View<'a> {
     pub(super) problems: &'a Problems,
-    pub(super) kind: SectionKind,
+    /// The section's name; that of the program for `[MONSTER]`.
+    pub(super) name: &'a str,
     /// `None` when it isn't in the file.
     pub(super) own: Option<&'a Section>,
     pub(super) defaults: Option<&'a Section>,
+    /// Whether it is a vessel that is this host: what `[DEFAULT]` says of SSH is meant for others.
+    pub(super) is_local: bool,
+    pub(super) start: &'a Start,
+    pub(super) environment: &'a Environment,
+    /// The names of the configured directories.
+    pub(super) directories: &'a [&'a str],
 }
 
 impl<'a> View<'a> {
@@ -25,6 +37,10 @@ impl<'a> View<'a> {
         self.layers().find_map(|section| Some((section, section.entry(key)?)))
     }
 
+    pub(super) fn sets(&self, key: &str) -> bool {
+        self.find(key).is_some()
+    }
+
     /// Where a key stands, or the section that lacks it.
     pub(super) fn place_of(&self, key: &str) -> Place {
         match self.find(key) {
@@ -33,28 +49,78 @@ impl<'a> View<'a> {
         }
     }
 
-    /// A key's value, or what holds when it isn't set; `None` when that is nothing, or after a report.
-    pub(super) fn get<T>(&self, key: &'static str, read: impl FnOnce(&str) -> Result<T, Diagnostic>) -> Option<T> {
-        let known = keys::known(self.kind, key).expect("only keys of the table are asked for");
-        let found = match (self.find(key), known.preset) {
-            (Some((_, entry)), _) => read(&entry.value),
-            (None, Preset::Value(value)) => read(value),
-            (None, Preset::Otherwise(_)) => return None,
-            (None, Preset::Required)
-                if self.own.is_some_and(|own| own.spoiled.iter().any(|spoiled| spoiled == key)) =>
-            {
-                return None;
+    /// The text of a key's value, or of its default; `None` when there is none, or after a report.
+    pub(super) fn text_of(&self, key: &KnownKey) -> Option<&'a str> {
+        let view = if key.transport == Transport::Ssh { self.without_defaults_of_ssh() } else { *self };
+        match (view.find(key.name), key.preset) {
+            (Some((_, entry)), _) => Some(&entry.value),
+            (None, Preset::Value(value)) => Some(value),
+            // Other keys, files or credentials may still say something, and their parsers look there.
+            (None, Preset::Otherwise(_)) if key.secrecy == Secrecy::Secret || key.is_per_directory() => Some(""),
+            (None, Preset::Otherwise(_)) => None,
+            (None, Preset::Required) => {
+                if !self.own.is_some_and(|own| own.spoiled.iter().any(|spoiled| spoiled == key.name)) {
+                    let remedy = format!("write `{} = …`, {}", key.name, key.value);
+                    self.problems.report(self.place_of(key.name), Diagnostic::new("missing", remedy));
+                }
+                None
             }
-            (None, Preset::Required) => Err(Diagnostic::new("missing", format!("write `{key} = …`, {}", known.doc))),
-        };
-        found.map_err(|diagnostic| self.problems.report(self.place_of(key), diagnostic)).ok()
+        }
+    }
+
+    /// What is said of SSH to a vessel that is this host, is said by its own section.
+    pub(super) fn without_defaults_of_ssh(&self) -> Self {
+        Self { defaults: self.defaults.filter(|_| !self.is_local), ..*self }
     }
 }
 
-/// What a vessel's section is read with.
-pub(super) struct Surroundings<'a> {
-    pub(super) start: &'a Start,
-    pub(super) environment: &'a Environment,
-    /// The names of the configured directories.
-    pub(super) directories: &'a [&'a str],
+/// A value as it is written, or the default in its place.
+pub(super) struct Written<'a> {
+    pub(super) view: &'a View<'a>,
+    pub(super) key: &'a KnownKey,
+    pub(super) text: &'a str,
+}
+
+impl Written<'_> {
+    /// What a parser makes of it.
+    pub(super) fn parsed<T>(&self, parse: impl FnOnce(&Self) -> Result<T, Diagnostic>) -> Result<T, Diagnostic> {
+        parse(self)
+    }
+
+    /// Says what is wrong with it.
+    pub(super) fn report(&self, diagnostic: Diagnostic) {
+        self.view.problems.report(self.view.place_of(self.key.name), diagnostic);
+    }
+
+    /// A duration within the bounds that the key's row names.
+    pub(super) fn duration(&self) -> Result<Duration, Diagnostic> {
+        let (least, most) = self.bounds().unwrap_or(("0", "36500d"));
+        units::duration(least, most)(self.text)
+    }
+
+    /// A size within the bounds that the key's row names.
+    pub(super) fn size(&self) -> Result<u64, Diagnostic> {
+        let (least, most) = self.bounds().unwrap_or(("0", "8388607 TiB"));
+        units::size(least, most)(self.text)
+    }
+
+    /// `a size from 0 to 1 GiB` goes from 0 to 1 GiB.
+    fn bounds(&self) -> Option<(&'static str, &'static str)> {
+        self.key.value.split_once(" from ")?.1.split_once(" to ")
+    }
+
+    /// `yes` or `no`.
+    pub(super) fn yes_or_no(&self) -> Result<bool, Diagnostic> {
+        link::yes_or_no(self.text)
+    }
+
+    /// A path on this host.
+    pub(super) fn path(&self) -> Result<PathBuf, Diagnostic> {
+        self.view.start.path(self.text)
+    }
+
+    /// Paths on this host, separated by commas.
+    pub(super) fn paths(&self) -> Result<Vec<PathBuf>, Diagnostic> {
+        self.view.start.paths(self.text)
+    }
 }

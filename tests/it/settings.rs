@@ -229,6 +229,22 @@ fn the_example_stays_valid_with_every_key_active() {
 }
 
 #[test]
+fn what_a_file_sets_is_listed_with_the_defaults_and_without_secrets() {
+    let text = "[DEFAULT]\nUsername = bob\n[MONSTER]\nWebhook = https://a.example/T0K3N\n[Directory d]\nLocation = /srv/d\n\
+                Include = *.pdf\n[Vessel v]\nAddress = v\nTimeout = 30s\nPassword = hunter2\nRemoteLocation.d = /in\n";
+    insta::assert_snapshot!(parse(text).unwrap().listing.join("\n"), @r"
+    [DEFAULT] Username = bob
+    [MONSTER] Webhook = (not shown) (default: none)
+    [Directory d] Location = /srv/d
+    [Directory d] Include = *.pdf (default: nothing)
+    [Vessel v] Address = v
+    [Vessel v] Timeout = 30s (default: 10s)
+    [Vessel v] Password = (not shown) (default: none, log in with a key)
+    [Vessel v] RemoteLocation.d = /in (default: the RemoteLocation of the directory)
+    ");
+}
+
+#[test]
 fn the_originals_file_works_unchanged() {
     let settings = parse(
         "[MONSTER]

@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::asked::{Asked, Spot, Trouble};
 use super::reader::{Found, Gathered};
 use super::words::{self, Jump, expand};
-use super::{Asked, Spot, Trouble};
 use crate::settings::problems::Diagnostic;
 use crate::settings::ssh_host::AgentChoice;
 use crate::settings::values;

@@ -11,65 +11,14 @@
 //! - Keywords that mean nothing to us are passed over. Those that would change whom we talk to are told.
 
 mod advice;
+mod asked;
 mod line;
 mod reader;
 mod words;
 
-use std::fmt;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
-
-use super::problems::Diagnostic;
-
 pub(super) use advice::Advice;
+pub(super) use asked::{Asked, Source, Spot, Trouble};
 pub(super) use words::{Hop, Jump, jump};
-
-/// A line of a file.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Spot {
-    pub(super) file: Arc<Path>,
-    pub(super) line: usize,
-}
-
-impl fmt::Display for Spot {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.file.display(), self.line)
-    }
-}
-
-/// What is wrong with a file, and where.
-#[derive(Clone, Debug)]
-pub(super) struct Trouble {
-    pub(super) spot: Spot,
-    /// The keyword; empty where it is about the whole line.
-    pub(super) keyword: String,
-    pub(super) diagnostic: Diagnostic,
-}
-
-/// A file to read.
-#[derive(Clone, Debug)]
-pub(super) struct Source {
-    pub(super) file: PathBuf,
-    /// Where the paths of its `Include`s begin.
-    pub(super) beside: PathBuf,
-    /// Whether it is an error when it isn't there.
-    pub(super) required: bool,
-    /// Whether it must belong to us or root, and be writable for nobody else.
-    pub(super) guarded: bool,
-}
-
-/// Who asks, and what is known without the files.
-#[derive(Clone, Debug)]
-pub(super) struct Asked<'a> {
-    /// The host as it was written.
-    pub(super) host: &'a str,
-    /// What holds before the files: the user and the port.
-    pub(super) user: Option<&'a str>,
-    pub(super) port: Option<u16>,
-    /// Who runs this program, and that user's home directory.
-    pub(super) local_user: Option<&'a str>,
-    pub(super) home: Option<&'a Path>,
-}
 
 /// What the files say of a host.
 ///
@@ -83,6 +32,7 @@ pub(super) fn ask(sources: &[Source], asked: &Asked<'_>) -> Result<Advice, Troub
 #[cfg(any(test, fuzzing))]
 pub fn ssh_config_text(text: &str) {
     use std::os::fd::AsRawFd;
+    use std::path::PathBuf;
     if text.to_ascii_lowercase().contains("include") {
         return;
     }

@@ -7,8 +7,9 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::asked::{Asked, Source, Spot, Trouble};
+use super::line;
 use super::words::expand;
-use super::{Asked, Source, Spot, Trouble, line};
 use crate::names::host_pattern;
 use crate::settings::problems::Diagnostic;
 

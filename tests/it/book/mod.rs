@@ -5,12 +5,13 @@
 
 mod page;
 mod picture;
+mod reference;
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use contentmonster::settings::{EXAMPLE, Environment, Preset, SectionKind, Settings, known_keys};
+use contentmonster::settings::{Environment, Settings};
 use page::{Page, pages, source};
 use rstest::rstest;
 
@@ -87,36 +88,6 @@ fn all_settings_are_valid() {
 }
 
 #[test]
-fn the_reference_has_every_key_once_with_its_default_and_no_other() {
-    let page = fs::read_to_string(source().join("settings.md")).unwrap();
-    assert!(page.contains("{{#include ../../settings.example.ini}}"), "the reference is the example");
-    let mut section = None;
-    let mut found: BTreeMap<(&str, String), Vec<&str>> = BTreeMap::new();
-    for line in EXAMPLE.lines() {
-        if let Some(header) = line.strip_prefix('[') {
-            section = header.split([' ', ']']).next().filter(|kind| *kind != "DEFAULT");
-        } else if let Some((section, (key, value))) = section.zip(set_by(line)) {
-            found.entry((section, key.to_owned())).or_default().push(value);
-        }
-    }
-    for key in known_keys() {
-        let section = match key.section {
-            SectionKind::Monster => "MONSTER",
-            SectionKind::Directory => "Directory",
-            SectionKind::Vessel => "Vessel",
-        };
-        let name = key.name.replace(".x", ".sampledir");
-        let values = found.remove(&(section, name)).unwrap_or_default();
-        let count = values.len();
-        let [value] = values[..] else { panic!("[{section}] {} stands there {count} times", key.name) };
-        if let Preset::Value(default) = key.preset {
-            assert_eq!(value, default, "[{section}] {}", key.name);
-        }
-    }
-    assert_eq!(found, BTreeMap::new(), "keys that the program doesn't know");
-}
-
-#[test]
 fn every_metric_it_names_is_there() {
     let Some(fleet) = Fleet::new().monster("Listen", "127.0.0.1:0").openssh("aurora").start() else { return };
     let daemon = fleet.run();
@@ -131,13 +102,6 @@ fn every_metric_it_names_is_there() {
         }
     }
     daemon.terminate();
-}
-
-/// What a line sets, or would without its `#`: prose has blanks before its `=`.
-fn set_by(line: &str) -> Option<(&str, &str)> {
-    let (key, value) = line.strip_prefix("# ").unwrap_or(line).split_once(" =")?;
-    let is_key = key.starts_with(|c: char| c.is_ascii_uppercase()) && !key.contains(' ');
-    is_key.then_some((key, value.trim()))
 }
 
 /// Pages whose `sh` blocks are run here.

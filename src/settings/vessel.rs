@@ -1,0 +1,257 @@
+//! `[Vessel y]`: where files go. Its fields, and a row for each of its keys but those of the [way there](super::route_keys).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::directory::Directory;
+use super::hints::nearest;
+use super::key::Preset::{Otherwise, Value};
+use super::key::Reload::AtOnce;
+use super::key::Transport::Ssh;
+use super::key::{PER_DIRECTORY, SectionKind};
+use super::link::{self, Assembly, CongestionControl, Connections, Shell};
+use super::problems::{Diagnostic, Place};
+use super::rate::{self, RateSchedule};
+use super::route_keys::{self, RouteKeys};
+use super::ssh_host::SshHost;
+use super::ssh_route;
+use super::table::{self, Key, field, key};
+use super::values;
+use super::view::{View, Written};
+use crate::names::{DirectoryName, RelPath, RemotePath, VesselName};
+
+/// `[Vessel y]`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Vessel {
+    /// The `y`.
+    pub name: VesselName,
+    /// `Transport = local`: it is this host, without SSH.
+    pub local: Option<LocalTarget>,
+    /// `Address`, `Port`, `Username`, keys and host keys, with what the ssh config says of them.
+    pub ssh: SshHost,
+    /// `ProxyJump`: the hops on the way to it, the nearest first.
+    pub hops: Vec<SshHost>,
+    /// `TempDir`: where parts are kept on the vessel.
+    pub temp_dir: RemotePath,
+    /// `Timeout`: the deadline for connecting, logging in, and any answer.
+    pub timeout: Duration,
+    /// `ReconnectWait`: the longest wait before it is connected to again after connections failed.
+    pub reconnect_wait: Duration,
+    /// `Dirs`: the only directories that go to this vessel; `None`: all.
+    pub dirs: Option<BTreeSet<DirectoryName>>,
+    /// `IgnoreDirs`: the directories that don't go to this vessel.
+    pub ignore_dirs: BTreeSet<DirectoryName>,
+    /// `RemoteLocation.x`: where directory x goes on this vessel instead of its own `RemoteLocation`.
+    pub remote_locations: BTreeMap<DirectoryName, RemotePath>,
+    /// `Connections`: how many connections are made to it.
+    pub connections: Connections,
+    /// `CongestionControl`: what its connections send with.
+    pub congestion_control: CongestionControl,
+    /// `Compression`: whether SSH compresses, where the vessel offers it.
+    pub compression: bool,
+    /// `RateLimit`: how fast bytes of files may go out to it, over all its connections together.
+    pub rate_limit: RateSchedule,
+    /// `Assembly`: how files of several chunks are put together on it.
+    pub assembly: Assembly,
+    /// `Shell`: whether commands are run on it.
+    pub shell: Shell,
+}
+
+/// A target on this host.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LocalTarget {
+    /// `MountPoint`: where something must be mounted before anything is written; `None`: nowhere.
+    pub mount_point: Option<PathBuf>,
+    /// Where its directories go.
+    pub places: Vec<LocalPlace>,
+    /// What is copied from this host, to this or any vessel: directories, or single files.
+    pub sources: Vec<PathBuf>,
+}
+
+/// Where one directory goes on this host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LocalPlace {
+    /// The directory.
+    pub directory: DirectoryName,
+    /// Its `RemoteLocation`, absolute.
+    pub path: PathBuf,
+    /// Whether that is the path of its only file.
+    pub is_file: bool,
+}
+
+impl LocalPlace {
+    /// The directory that must be there, for it is never made.
+    pub fn base(&self) -> &Path {
+        if self.is_file { self.path.parent().unwrap_or(&self.path) } else { &self.path }
+    }
+}
+
+impl table::Section for Vessel {
+    const KIND: SectionKind = SectionKind::Vessel;
+}
+
+#[rustfmt::skip]
+pub(super) static KEYS: &[Key<Vessel>] = &[
+    key("TempDir", Value("/tmp/.ContentMonster"), field!(Vessel.temp_dir, |it| values::remote_path(it.text)))
+        .value("a path").transport(Ssh)
+        .doc("Where chunks are kept on the vessel until they are put together: absolute, or relative to the login directory. \
+              Made with mode 0700. Two vessels that are one account on one host need two of them."),
+    key("Timeout", Value("10s"), field!(Vessel.timeout, Written::duration))
+        .value("a duration from 1s to 1h")
+        .doc("Deadline for connecting, for logging in, and for any answer."),
+    key("ReconnectWait", Value("60s"), field!(Vessel.reconnect_wait, Written::duration))
+        .value("a duration from 1s to 1d")
+        .doc("After a connection failed it is made again after up to a second, then two, four, and so on up to this, and after \
+              up to a second again once one was of use. A vessel that can't be reached at all is looked for every few seconds, \
+              whatever stands here; one that refuses the login, or whose host key isn't trusted, is tried less often."),
+    key("Connections", Value("auto"), field!(Vessel.connections, |it| link::connections(it.text)))
+        .value("auto, or a number from 1 to 8").transport(Ssh)
+        .doc("How many connections are made to it: auto (as many as make it faster), or so many."),
+    key("CongestionControl", Value("auto"), field!(Vessel.congestion_control, |it| link::congestion_control(it.text)))
+        .value("auto, system, or a name").transport(Ssh)
+        .doc("Which congestion control this host sends with: auto (BBR where the kernel allows it to this program, which makes \
+              lossy links many times faster, else the system's), system, or one by its name in the kernel, such as bbr, cubic or \
+              reno."),
+    key("Compression", Value("no"), field!(Vessel.compression, Written::yes_or_no))
+        .value("yes or no").transport(Ssh)
+        .doc("yes: SSH compresses, where the vessel offers zlib@openssh.com. Worth it for files that shrink, on slow links."),
+    key("RateLimit", Value("none"), field!(Vessel.rate_limit, |it| rate::schedule(it.text)))
+        .value("rates from 1 KiB/s to 1 TiB/s, or none").reload(AtOnce)
+        .doc("How many bytes of files may go out to it per second, over all its connections. By the time of day: \
+              `08:00-18:00 2 MiB/s, 10 MiB/s`, or `22:00-06:00 none, 1 MiB/s`. Local time; the first span that holds the time \
+              counts, then the rate without a span. Where there is neither, and with `none`, there is no limit."),
+    key("Assembly", Value("cat"), field!(Vessel.assembly, |it| link::assembly(it.text)))
+        .value("cat or direct").transport(Ssh)
+        .doc("How files of several chunks are put together on it: cat (what several connections send at once goes through parts \
+              in TempDir, which are joined), or direct (one connection writes each file in order beside its destination)."),
+    key("Shell", Value("auto"), field!(Vessel.shell, |it| link::shell(it.text)))
+        .value("auto or no").transport(Ssh)
+        .doc("Whether the vessel's shell is used beside SFTP, for joining, hashing and flushing: auto (where it answers), or no \
+              (SFTP alone: files are written in place and read back). A server that ends the connection when it is asked for a \
+              shell, or does not answer, is remembered as one without, and asked again after a day."),
+    key("Dirs", Otherwise("all directories"), field!(Vessel.dirs, dirs))
+        .value("names, separated by commas").example("sampledir")
+        .doc("The only directories that go to this vessel."),
+    key("IgnoreDirs", Value(""), field!(Vessel.ignore_dirs, ignore_dirs))
+        .value("names, separated by commas")
+        .doc("The directories that don't go to this vessel."),
+    key("RemoteLocation.x", Otherwise("the RemoteLocation of the directory"), field!(Vessel.remote_locations, remote_locations))
+        .value("a path").example("/srv/replication")
+        .doc("Where the directory x goes on this vessel: absolute, or relative to the login directory."),
+];
+
+/// `[Vessel y]`; `None` after a report.
+pub(super) fn read(view: &View<'_>) -> Option<Vessel> {
+    let view = &View { is_local: view.find("Transport").is_some_and(|(_, entry)| entry.value == "local"), ..*view };
+    let (mut route, mut vessel) =
+        (RouteKeys::default(), Vessel { name: VesselName::new(view.name), ..Vessel::default() });
+    let sound = table::read(route_keys::KEYS, view, &mut route) & table::read(KEYS, view, &mut vessel);
+    ssh_route::check_port(view, &route);
+    if view.is_local {
+        check_local(view, &route);
+    } else if view.own.is_some_and(|own| own.entry("MountPoint").is_some()) {
+        let diagnostic = Diagnostic::new("does nothing without Transport = local", "remove the line");
+        view.problems.warn(view.place_of("MountPoint"), diagnostic);
+    }
+    if !sound {
+        return None;
+    }
+    let mount_point = route.mount_point.take();
+    let (ssh, hops) = ssh_route::to(view, route, vessel.timeout)?;
+    let local = view.is_local.then(|| LocalTarget { mount_point, ..LocalTarget::default() });
+    Some(Vessel { local, ssh, hops, ..vessel })
+}
+
+/// Reports keys of a local target's own section that mean nothing for it. Those of `[DEFAULT]` are meant for others.
+fn check_local(view: &View<'_>, route: &RouteKeys) {
+    let of_ssh = |name: &str| {
+        let of_route = route_keys::KEYS.iter().map(|key| &key.known);
+        of_route.chain(KEYS.iter().map(|key| &key.known)).any(|key| key.name == name && key.transport == Ssh)
+    };
+    let entries = view.own.into_iter().flat_map(|own| own.entries.iter().map(move |entry| (own, entry)));
+    for (section, entry) in entries.filter(|(_, entry)| of_ssh(&entry.key)) {
+        let place = section.place_of(entry);
+        if entry.key == "TempDir" {
+            let message = "is not used with Transport = local: files are put together beside their destinations";
+            view.problems.warn(place, Diagnostic::new(message, "remove the line"));
+        } else {
+            let message = "means nothing with Transport = local, which uses no SSH";
+            view.problems.report(place, Diagnostic::new(message, "remove the line"));
+        }
+    }
+    if !matches!(route.address.0.as_str(), "" | "localhost") {
+        let diagnostic = Diagnostic::new("Transport = local copies on this host", "write `Address = localhost`");
+        view.problems.report(view.place_of("Address"), diagnostic);
+    }
+}
+
+fn dirs(written: &Written<'_>) -> Result<Option<BTreeSet<DirectoryName>>, Diagnostic> {
+    let names = values::list(values::not_empty(written.text)?);
+    Ok(Some(names.map(|name| directory_name(written, written.view.place_of("Dirs"), name)).collect()))
+}
+
+fn ignore_dirs(written: &Written<'_>) -> Result<BTreeSet<DirectoryName>, Diagnostic> {
+    let name = |name: &str| {
+        // A misspelt name has a vessel get what it must not get. The sample of the Python original, from which many files
+        // were written, ignores this one without having it.
+        if name == "anotherdir" && !written.view.directories.contains(&name) {
+            let message = format!("there is no [Directory {name}], which is as good as ignored");
+            let diagnostic = Diagnostic::new(message, "name a configured directory, or leave it out");
+            written.view.problems.warn(written.view.place_of("IgnoreDirs"), diagnostic);
+            return DirectoryName::new(name);
+        }
+        directory_name(written, written.view.place_of("IgnoreDirs"), name)
+    };
+    Ok(values::list(written.text).map(name).collect())
+}
+
+fn remote_locations(written: &Written<'_>) -> Result<BTreeMap<DirectoryName, RemotePath>, Diagnostic> {
+    let mut locations = BTreeMap::new();
+    for section in written.view.layers() {
+        for entry in &section.entries {
+            let Some(name) = entry.key.strip_prefix(PER_DIRECTORY) else { continue };
+            let name = directory_name(written, section.place_of(entry), name);
+            match values::remote_path(&entry.value) {
+                // The section's own came first and stays.
+                Ok(path) => drop(locations.entry(name).or_insert(path)),
+                Err(diagnostic) => written.view.problems.report(section.place_of(entry), diagnostic),
+            }
+        }
+    }
+    Ok(locations)
+}
+
+/// A directory by its name, which is reported where no directory has it.
+fn directory_name(written: &Written<'_>, place: Place, name: &str) -> DirectoryName {
+    let View { problems, directories, .. } = written.view;
+    if name.is_empty() {
+        let diagnostic = Diagnostic::new("names no directory", "write the name of one behind `RemoteLocation.`");
+        problems.report(place, diagnostic);
+    } else if !directories.contains(&name) {
+        let remedy = match nearest(name, directories.iter().copied()) {
+            Some(near) => format!("did you mean {near}?"),
+            None => "name a configured directory".to_owned(),
+        };
+        problems.report(place, Diagnostic::new(format!("there is no [Directory {name}]"), remedy));
+    }
+    DirectoryName::new(name)
+}
+
+impl Vessel {
+    /// Whether files of a directory go to this vessel.
+    pub fn takes(&self, directory: &DirectoryName) -> bool {
+        !self.ignore_dirs.contains(directory) && self.dirs.as_ref().is_none_or(|dirs| dirs.contains(directory))
+    }
+
+    /// Where files of a directory go on this vessel.
+    pub fn remote_location<'a>(&'a self, directory: &'a Directory) -> &'a RemotePath {
+        self.remote_locations.get(&directory.name).unwrap_or(&directory.remote_location)
+    }
+
+    /// Where one file of a directory goes on this vessel.
+    pub fn destination(&self, directory: &Directory, path: &RelPath) -> RemotePath {
+        let location = self.remote_location(directory);
+        if directory.only.is_some() { location.clone() } else { location.join_rel(path) }
+    }
+}
