@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::key::Preset::{Otherwise, Required, Value};
 use super::key::Reload::Background;
 use super::key::SectionKind;
-use super::link::{self, Delta};
+use super::link::Delta;
 use super::mirror::{self, Links, MaxDelete, Mode};
 use super::monster::Monster;
 use super::patterns::{self, Globs, Patterns};
@@ -91,7 +91,7 @@ impl table::Section for Directory {
 #[rustfmt::skip]
 pub(super) static KEYS: &[Key<Directory>] = &[
     key("Location", Required, field!(Directory.location, Written::path))
-        .value("where the directory lies on the shore; relative to the settings file").example("/home/user/replication")
+        .value("a path").example("/home/user/replication")
         .doc("Where it lies on this host. What every vessel has acknowledged moves to processed/ inside it, unless it is a \
               mirror. May be one file, too: RemoteLocation is then the file's path on the vessels. processed may be a link to \
               another disk, if it is root's or the program's user's and nobody else may write here."),
@@ -119,12 +119,12 @@ pub(super) static KEYS: &[Key<Directory>] = &[
               (*.filepart), rsync (.NAME.XXXXXX: six letters or digits), aria2, gsutil, lftp and FTP servers (.in.*, \
               .pureftpd-upload.*), Syncthing (*.tmp), editors and offices (*~, .*.sw?, .goutputstream-*, *.kate-swp, .~lock.*, \
               ~$*, .#*, #*#), NFS and FUSE (.nfs*, .fuse_hidden*). cp, scp and curl write under the final name; see SettleTime."),
-    key("Delta", Value("auto"), field!(Directory.delta, |it| link::delta(it.text)))
+    key("Delta", Value("auto"), field!(Directory.delta, |it| it.choice(&[("auto", Delta::Auto), ("yes", Delta::Yes), ("no", Delta::No)])))
         .value("auto, yes or no")
         .doc("Whether of a changed file only the changes are sent: what a vessel has of it already is copied there. `yes`: from \
               the second version on, for which every file of 1 MiB or more is prepared, at some cost of time. `auto`: so in a \
               mirror; elsewhere from the third version of a name on. `no`: never."),
-    key("Mode", Value("replicate"), field!(Directory.mode, |it| mirror::mode(it.text)))
+    key("Mode", Value("replicate"), field!(Directory.mode, |it| it.choice(&[("replicate", Mode::Replicate), ("mirror", Mode::Mirror)])))
         .value("replicate or mirror")
         .doc("replicate: a file that all vessels have moves to processed/. mirror: sources stay where they are, and every change \
               of them goes to the vessels. Several mirrors may have the same Location, with different RemoteLocations."),
@@ -137,8 +137,8 @@ pub(super) static KEYS: &[Key<Directory>] = &[
         .doc("yes: what is deleted here is deleted on the vessels. Only in a mirror, and only what was delivered from here and \
               still looks as it was delivered. Nothing is deleted when Location vanishes, becomes empty, or another directory \
               takes its place."),
-    key("MaxDelete", Value("100"), field!(Directory.max_delete, |it| mirror::max_delete(it.text)))
-        .value("a number, or a percentage").reload(Background)
+    key("MaxDelete", Value("100"), field!(Directory.max_delete, |it| it.accept(mirror::max_delete)))
+        .value("a number, or 0% to 100%").reload(Background)
         .doc("How many paths (files, links, directories) are deleted on the vessels within a minute: a number, or a percentage \
               of all that the mirror holds, such as 10%. Where more are gone, nothing is deleted until there are fewer, or \
               `--allow-deletes` is given."),
@@ -147,7 +147,7 @@ pub(super) static KEYS: &[Key<Directory>] = &[
         .doc("Where something on a vessel takes files as soon as they appear: a connection broke while a file got its final \
               name, and afterwards it is at neither of its names. yes: it was delivered and taken. no: it is sent again, so \
               that what takes files there may get one twice."),
-    key("Links", Value("skip"), field!(Directory.links, |it| mirror::links(it.text)))
+    key("Links", Value("skip"), field!(Directory.links, |it| it.choice(&[("skip", Links::Skip), ("follow", Links::Follow), ("copy", Links::Copy)])))
         .value("skip, follow or copy")
         .doc("Symbolic links in a mirror: skip leaves them alone, copy makes the same link. follow sends what they lead to in \
               their place, wherever that is: only where nobody else may write to Location. Nothing behind a link is looked at \
@@ -172,15 +172,15 @@ pub(super) static KEYS: &[Key<Directory>] = &[
               is excluded can't come back. To exclude `*.log, !important.log, cache/` keeps all logs here but important.log, \
               and all directories called cache."),
     key("MinSize", Value("0"), field!(Directory.min_size, Written::size))
-        .value("a size").reload(Background)
+        .value("a size such as 64 MiB").reload(Background)
         .doc("The size of the smallest file that is taken."),
     key("MaxSize", Value("none"), field!(Directory.max_size, |it| if it.text == "none" { Ok(u64::MAX) } else { it.size() }))
-        .value("a size, or none").reload(Background)
+        .value("a size such as 1 GiB, or none").reload(Background)
         .doc("The size of the largest file that is taken. `none` is any."),
     key("MinAge", Value("0"), field!(Directory.min_age, Written::duration))
         .value("a duration from 0 to 1d").reload(Background)
         .doc("How long ago a file must have changed last to be taken."),
-    key("KeepProcessed", Otherwise("that of [MONSTER]"), field!(Directory.keep_processed, |it| retention::keep_processed(it.text)))
+    key("KeepProcessed", Otherwise("that of [MONSTER]"), field!(Directory.keep_processed, retention::keep_processed))
         .value("forever, no, or a duration from 1s to 36500d").example("30d").reload(Background)
         .doc("How long delivered files of this directory stay in processed/."),
     key("OnDelivered", Otherwise("that of [MONSTER]"), field!(Directory.hooks.on_delivered, telling::command))
@@ -218,7 +218,7 @@ pub(super) fn read(view: &View<'_>, monster: Option<&Monster>) -> Option<Directo
 /// What only a mirror may do.
 fn check_mirror(view: &View<'_>, directory: &Directory) {
     let refuse = |key, remedy: &str| {
-        view.problems.report(view.place_of(key), Diagnostic::new("only a mirror has that", remedy));
+        view.problems.report(view.place_of(key), Diagnostic::new("only a mirror takes this", remedy));
     };
     if directory.is_mirror() {
         return;

@@ -63,7 +63,7 @@ pub(super) fn unknown(kind: Option<SectionKind>, key: &str) -> Diagnostic {
     let mut namesakes = all().filter(|known| known.name == shown(key)).peekable();
     if let Some(first) = namesakes.peek().copied() {
         if namesakes.any(|known| here(known)) {
-            let message = "there is more than the key before the `=`";
+            let message = "unexpected text between the key and the `=`";
             return Diagnostic::new(message, format!("write `{} = value`", first.name));
         }
         return elsewhere(first);

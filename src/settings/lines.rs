@@ -58,7 +58,7 @@ pub(super) fn read(text: &str, is_key: fn(&str) -> bool, problems: &Problems) ->
     match Ini::load_from_str_opt(&outline.plain, options) {
         Ok(ini) => outline.filled_from(&ini),
         Err(error) => {
-            let diagnostic = Diagnostic::new("this can't be read as an INI file", "");
+            let diagnostic = Diagnostic::new("cannot parse this line as INI", "");
             problems.report(Place::line(error.line), diagnostic);
             Vec::new()
         }
@@ -154,8 +154,8 @@ impl<'a> Outline<'a> {
         match self.within {
             Within::Refused => return,
             Within::Nowhere => {
-                let remedy = "put it below [MONSTER], [Directory x], [Vessel y] or [DEFAULT]";
-                return self.problems.report(place, Diagnostic::new("stands before the first section", remedy));
+                let remedy = "move it below [MONSTER], [Directory x], [Vessel y] or [DEFAULT]";
+                return self.problems.report(place, Diagnostic::new("set before the first section", remedy));
             }
             Within::Last => {}
         }
@@ -211,18 +211,18 @@ fn look_at(line: &str, is_key: fn(&str) -> bool) -> Result<Line<'_>, (Option<&st
     if line.contains(|c: char| c.is_control() && c != '\t') {
         return Err((
             known_first_word(line, is_key),
-            Diagnostic::new("there is a control character in this line", "remove it"),
+            Diagnostic::new("the line contains a control character", "remove it"),
         ));
     }
     if let Some(header) = line.strip_prefix('[') {
         return look_at_header(header).map(Line::Header).map_err(|diagnostic| (None, diagnostic));
     }
     let Some((key, value)) = line.split_once('=') else {
-        return Err((known_first_word(line, is_key), Diagnostic::new("this line has no `=`", SHAPE)));
+        return Err((known_first_word(line, is_key), Diagnostic::new("the line has no `=`", SHAPE)));
     };
     let key = key.trim();
     if key.is_empty() {
-        return Err((None, Diagnostic::new("there is no key before the `=`", SHAPE)));
+        return Err((None, Diagnostic::new("the line has no key before its `=`", SHAPE)));
     }
     let value = value_of(value).map_err(|diagnostic| (Some(shown(key)), diagnostic))?;
     Ok(Line::Pair(key, value))
@@ -234,7 +234,7 @@ fn look_at_header(header: &str) -> Result<&str, Diagnostic> {
     };
     let (title, rest) = (title.trim(), rest.trim_start());
     if !rest.is_empty() && !is_comment(rest) {
-        return Err(Diagnostic::new("there is text after the section's `]`", "put the keys on lines of their own"));
+        return Err(Diagnostic::new("unexpected text after the section's `]`", "put the keys on lines of their own"));
     }
     if title.is_empty() {
         return Err(Diagnostic::new("the section has no title", "write [Directory x] or [Vessel y]"));
@@ -267,7 +267,7 @@ fn value_of(raw: &str) -> Result<String, Diagnostic> {
             None if after.trim().is_empty() || is_comment(after.trim_start()) => return Ok(value),
             None => {
                 let remedy = "put the whole value in quotes; a `\"` inside it is written `\"\"`";
-                return Err(Diagnostic::new("there is text after the closing `\"`", remedy));
+                return Err(Diagnostic::new("unexpected text after the closing `\"`", remedy));
             }
         }
     }

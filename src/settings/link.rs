@@ -1,7 +1,5 @@
 //! How a vessel's link is used: congestion control, compression, connections, and how a file is put together over it.
 
-use super::problems::Diagnostic;
-
 /// Which congestion control the connections to a vessel send with.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum CongestionControl {
@@ -56,68 +54,26 @@ pub enum Delta {
     No,
 }
 
-/// `auto`, `yes` or `no`.
-pub(super) fn delta(text: &str) -> Result<Delta, Diagnostic> {
-    match text {
-        "auto" => Ok(Delta::Auto),
-        "yes" => Ok(Delta::Yes),
-        "no" => Ok(Delta::No),
-        _ => Err(Diagnostic::new(format!("`{text}` is none of auto, yes and no"), "give auto, yes or no")),
-    }
-}
-
 /// `auto`, `system`, or a kernel's name of an algorithm, which may well be one that this kernel doesn't have.
-pub(super) fn congestion_control(text: &str) -> Result<CongestionControl, Diagnostic> {
+pub(super) fn congestion_control(text: &str) -> Option<CongestionControl> {
     // TCP_CA_NAME_MAX is 16, with a zero at the end.
     let is_name = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '_' | '-');
     match text {
-        "auto" => Ok(CongestionControl::Auto),
-        "system" => Ok(CongestionControl::System),
+        "auto" => Some(CongestionControl::Auto),
+        "system" => Some(CongestionControl::System),
         name if (1..16).contains(&name.len()) && name.chars().all(is_name) => {
-            Ok(CongestionControl::Named(name.to_owned()))
+            Some(CongestionControl::Named(name.to_owned()))
         }
-        _ => Err(Diagnostic::new(
-            format!("`{text}` is no congestion control"),
-            "give auto, system, or one that `sysctl net.ipv4.tcp_available_congestion_control` shows, such as bbr",
-        )),
+        _ => None,
     }
 }
 
 /// `auto`, or a number from 1 to 8.
-pub(super) fn connections(text: &str) -> Result<Connections, Diagnostic> {
+pub(super) fn connections(text: &str) -> Option<Connections> {
     match text.as_bytes() {
-        b"auto" => Ok(Connections::Auto),
-        [digit @ b'1'..=b'8'] => Ok(Connections::Fixed(digit - b'0')),
-        _ => {
-            Err(Diagnostic::new(format!("`{text}` is no number of connections"), "give auto, or a number from 1 to 8"))
-        }
-    }
-}
-
-/// `auto` or `no`.
-pub(super) fn shell(text: &str) -> Result<Shell, Diagnostic> {
-    match text {
-        "auto" => Ok(Shell::Auto),
-        "no" => Ok(Shell::No),
-        _ => Err(Diagnostic::new(format!("invalid Shell value `{text}`"), "give auto or no")),
-    }
-}
-
-/// `cat` or `direct`.
-pub(super) fn assembly(text: &str) -> Result<Assembly, Diagnostic> {
-    match text {
-        "cat" => Ok(Assembly::Cat),
-        "direct" => Ok(Assembly::Direct),
-        _ => Err(Diagnostic::new(format!("`{text}` is no way to put files together"), "give cat or direct")),
-    }
-}
-
-/// `yes` or `no`.
-pub(super) fn yes_or_no(text: &str) -> Result<bool, Diagnostic> {
-    match text {
-        "yes" => Ok(true),
-        "no" => Ok(false),
-        _ => Err(Diagnostic::new(format!("`{text}` is neither yes nor no"), "give yes or no")),
+        b"auto" => Some(Connections::Auto),
+        [digit @ b'1'..=b'8'] => Some(Connections::Fixed(digit - b'0')),
+        _ => None,
     }
 }
 
@@ -128,22 +84,22 @@ mod tests {
     #[test]
     fn any_name_that_a_kernel_may_have_is_a_congestion_control() {
         for name in ["bbr", "cubic", "reno", "bbr2", "tcp_x-y", "fifteen_letters"] {
-            assert_eq!(congestion_control(name), Ok(CongestionControl::Named(name.into())));
+            assert_eq!(congestion_control(name), Some(CongestionControl::Named(name.into())));
         }
-        assert_eq!(congestion_control("auto"), Ok(CongestionControl::Auto));
-        assert_eq!(congestion_control("system"), Ok(CongestionControl::System));
+        assert_eq!(congestion_control("auto"), Some(CongestionControl::Auto));
+        assert_eq!(congestion_control("system"), Some(CongestionControl::System));
         for bad in ["", "BBR", "two words", "sixteen_letters_", "b\0r", "bbr,cubic"] {
-            assert!(congestion_control(bad).is_err(), "{bad:?}");
+            assert!(congestion_control(bad).is_none(), "{bad:?}");
         }
     }
 
     #[test]
     fn connections_are_one_to_eight() {
-        assert_eq!(connections("auto"), Ok(Connections::Auto));
-        assert_eq!(connections("1"), Ok(Connections::Fixed(1)));
-        assert_eq!(connections("8"), Ok(Connections::Fixed(8)));
+        assert_eq!(connections("auto"), Some(Connections::Auto));
+        assert_eq!(connections("1"), Some(Connections::Fixed(1)));
+        assert_eq!(connections("8"), Some(Connections::Fixed(8)));
         for bad in ["", "0", "9", "10", "-1", "+1", "01", "Auto", "all"] {
-            assert!(connections(bad).is_err(), "{bad}");
+            assert!(connections(bad).is_none(), "{bad}");
         }
     }
 }

@@ -149,7 +149,7 @@ fn unreadable(error: &io::Error) -> Diagnostic {
         io::ErrorKind::NotFound => "name it with --settings FILE, or write one with `contentmonster init`",
         _ => "name a file that contentmonster may read with --settings FILE",
     };
-    Diagnostic::new(format!("the settings can't be read: {error}"), remedy)
+    Diagnostic::new(format!("cannot read the settings: {error}"), remedy)
 }
 
 fn refused(file: &Path, line: Option<usize>, diagnostic: Diagnostic) -> SettingsError {
@@ -230,11 +230,11 @@ fn usable(name: &str) -> Result<(), Diagnostic> {
         return Err(Diagnostic::new("the section has no name", "write one behind the word, such as [Vessel backup]"));
     }
     if name.contains(',') {
-        return Err(Diagnostic::new("there is a comma in the name", "choose a name without one"));
+        return Err(Diagnostic::new("the name contains a comma", "choose a name without one"));
     }
     if let Some(c) = name.chars().find(|c| !is_plain(*c)) {
-        let message = format!("there is a character in the name that does not show: {}", c.escape_default());
-        return Err(Diagnostic::new(message, "write the name anew without it"));
+        let message = format!("the name contains an invisible character: {}", c.escape_default());
+        return Err(Diagnostic::new(message, "write the name without it"));
     }
     Ok(())
 }

@@ -59,7 +59,7 @@ pub(super) fn check_places(
             let path = path_of(vessel.remote_location(directory));
             let shown = path.display();
             if !path.is_absolute() {
-                refuse(format!("`{shown}` is relative, and there is no login directory with Transport = local"));
+                refuse(format!("`{shown}` is relative, and Transport = local has no login directory"));
                 continue;
             }
             let reach = Reach::of(std::slice::from_ref(&path)).remove(0);

@@ -32,15 +32,24 @@ pub enum LogLevel {
     Trace,
 }
 
-impl fmt::Display for LogLevel {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+impl LogLevel {
+    pub(super) const ALL: [Self; 5] = [Self::Error, Self::Warn, Self::Info, Self::Debug, Self::Trace];
+
+    /// As it is written.
+    pub(super) fn word(self) -> &'static str {
+        match self {
             Self::Error => "error",
             Self::Warn => "warn",
             Self::Info => "info",
             Self::Debug => "debug",
             Self::Trace => "trace",
-        })
+        }
+    }
+}
+
+impl fmt::Display for LogLevel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.word())
     }
 }
 
@@ -55,6 +64,12 @@ pub enum LogFormat {
     Journald,
 }
 
+impl LogFormat {
+    /// As they are written.
+    pub(super) const ALL: [(&'static str, Option<Self>); 3] =
+        [("text", Some(Self::Text)), ("json", Some(Self::Json)), ("journald", Some(Self::Journald))];
+}
+
 /// Where log lines go.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum LogTarget {
@@ -65,26 +80,6 @@ pub enum LogTarget {
     Syslog,
     /// A file, absolute.
     File(PathBuf),
-}
-
-pub(super) fn level(text: &str) -> Result<LogLevel, Diagnostic> {
-    match text {
-        "error" => Ok(LogLevel::Error),
-        "warn" => Ok(LogLevel::Warn),
-        "info" => Ok(LogLevel::Info),
-        "debug" => Ok(LogLevel::Debug),
-        "trace" => Ok(LogLevel::Trace),
-        _ => Err(Diagnostic::new(format!("`{text}` is no level"), "give error, warn, info, debug or trace")),
-    }
-}
-
-pub(super) fn format(text: &str) -> Result<LogFormat, Diagnostic> {
-    match text {
-        "text" => Ok(LogFormat::Text),
-        "json" => Ok(LogFormat::Json),
-        "journald" => Ok(LogFormat::Journald),
-        _ => Err(Diagnostic::new(format!("`{text}` is no form of a log"), "give text, json or journald")),
-    }
 }
 
 /// `syslog` or a path.

@@ -1,7 +1,5 @@
 //! How a directory goes to the vessels: as a queue of files that retire, or as a mirror that stays; and what a mirror may do.
 
-use super::problems::Diagnostic;
-
 /// What becomes of a source that every vessel has.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Mode {
@@ -49,36 +47,16 @@ impl MaxDelete {
     }
 }
 
-/// `replicate` or `mirror`.
-pub(super) fn mode(text: &str) -> Result<Mode, Diagnostic> {
-    match text {
-        "replicate" => Ok(Mode::Replicate),
-        "mirror" => Ok(Mode::Mirror),
-        _ => Err(Diagnostic::new(format!("`{text}` is no mode"), "give replicate or mirror")),
-    }
-}
-
-/// `skip`, `follow` or `copy`.
-pub(super) fn links(text: &str) -> Result<Links, Diagnostic> {
-    match text {
-        "skip" => Ok(Links::Skip),
-        "follow" => Ok(Links::Follow),
-        "copy" => Ok(Links::Copy),
-        _ => Err(Diagnostic::new(format!("`{text}` is nothing to do with links"), "give skip, follow or copy")),
-    }
-}
-
 /// A number of paths, or a percentage.
-pub(super) fn max_delete(text: &str) -> Result<MaxDelete, Diagnostic> {
+pub(super) fn max_delete(text: &str) -> Option<MaxDelete> {
     let digits = |text: &str| text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse::<u64>().ok()).flatten();
-    let found = match text.strip_suffix('%') {
+    match text.strip_suffix('%') {
         Some(percent) => digits(percent.trim_end())
             .and_then(|percent| u8::try_from(percent).ok())
             .filter(|percent| *percent <= 100)
             .map(MaxDelete::Percent),
         None => digits(text).map(MaxDelete::Count),
-    };
-    found.ok_or_else(|| Diagnostic::new(format!("`{text}` is no limit"), "give a number such as 100, or 0% to 100%"))
+    }
 }
 
 #[cfg(test)]
@@ -87,11 +65,11 @@ mod tests {
 
     #[test]
     fn a_limit_is_a_number_or_a_share() {
-        assert_eq!(max_delete("100"), Ok(MaxDelete::Count(100)));
-        assert_eq!(max_delete("10%"), Ok(MaxDelete::Percent(10)));
-        assert_eq!(max_delete("0 %"), Ok(MaxDelete::Percent(0)));
+        assert_eq!(max_delete("100"), Some(MaxDelete::Count(100)));
+        assert_eq!(max_delete("10%"), Some(MaxDelete::Percent(10)));
+        assert_eq!(max_delete("0 %"), Some(MaxDelete::Percent(0)));
         for bad in ["", "%", "-1", "+1", "101%", "1.5%", "ten", "100 files"] {
-            assert!(max_delete(bad).is_err(), "{bad:?}");
+            assert!(max_delete(bad).is_none(), "{bad:?}");
         }
         assert_eq!((MaxDelete::Count(7).of(3), MaxDelete::Percent(10).of(205)), (7, 20));
     }

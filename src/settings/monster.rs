@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::key::Preset::{Otherwise, Value};
 use super::key::Reload::{AtOnce, Background, Restart};
 use super::key::{Secrecy, SectionKind};
-use super::logging::{self, LogFormat, LogTarget, Logging};
+use super::logging::{self, LogFormat, LogLevel, LogTarget, Logging};
 use super::problems::Diagnostic;
 use super::rate::{self, RateSchedule};
 use super::retention::{self, KeepProcessed};
@@ -64,7 +64,7 @@ pub(super) static KEYS: &[Key<Monster>] = &[
     key("Database", Value("database.sqlite3"), field!(Monster.database, Written::path))
         .value("a path").reload(Restart)
         .doc("The ledger: what was seen, delivered and acknowledged. Keep this file."),
-    key("Listen", Otherwise("none, there is no page"), field!(Monster.listen, |it| values::socket_address(it.text).map(Some)))
+    key("Listen", Otherwise("none, there is no page"), field!(Monster.listen, |it| it.accept(values::socket_address).map(Some)))
         .value("an address with a port, such as 127.0.0.1:8022 or [::1]:8022").example("127.0.0.1:8022").reload(Restart)
         .doc("The status page and the metrics (/metrics, /api/status, /healthz, /readyz). Whoever reaches it can look, at the \
               names of files too."),
@@ -78,10 +78,10 @@ pub(super) static KEYS: &[Key<Monster>] = &[
         .value("rates from 1 KiB/s to 1 TiB/s, or none").reload(AtOnce)
         .doc("How many bytes of files may go out per second to all vessels together: see RateLimit of a vessel, which holds \
               besides."),
-    key("LogLevel", Otherwise("info, and only warnings beside progress bars"), field!(Monster.logging.level, |it| logging::level(it.text).map(Some)))
+    key("LogLevel", Otherwise("info, and only warnings beside progress bars"), field!(Monster.logging.level, |it| it.choice(&LogLevel::ALL.map(|level| (level.word(), Some(level))))))
         .value("error, warn, info, debug or trace").example("info").reload(Restart)
         .doc("What is logged. CONTENTMONSTER_LOG in the environment holds before it."),
-    key("LogFormat", Otherwise("text, which leaves the time to journald where that reads it"), field!(Monster.logging.format, |it| logging::format(it.text).map(Some)))
+    key("LogFormat", Otherwise("text, which leaves the time to journald where that reads it"), field!(Monster.logging.format, |it| it.choice(&LogFormat::ALL)))
         .value("text, json or journald").example("text").reload(Restart)
         .doc("What log lines look like: text, json (an object for each line), or journald: fields to ask for (`journalctl \
               F_VESSEL=aurora`) beside short messages."),
@@ -90,14 +90,14 @@ pub(super) static KEYS: &[Key<Monster>] = &[
         .doc("Where log lines go: a file, made with mode 0600, which is opened anew on SIGHUP, so that logrotate can move it \
               away; or `syslog`."),
     key("MinFree", Value("64 MiB"), field!(Monster.min_free, Written::size))
-        .value("a size").reload(Background)
+        .value("a size such as 64 MiB").reload(Background)
         .doc("How much room must be left on the ledger's disk: with less, no new files are taken in until there is more, which \
               the log and `status` say. Files already taken in are delivered all the same. 0: any."),
-    key("KeepHistory", Value("forever"), field!(Monster.keep_history, |it| retention::keep_history(it.text)))
+    key("KeepHistory", Value("forever"), field!(Monster.keep_history, retention::keep_history))
         .value("forever, or a duration from 1s to 36500d").reload(Background)
         .doc("How long the ledger remembers versions that have ended, and their receipts. What tells what the vessels hold is \
               kept in any case."),
-    key("KeepProcessed", Value("forever"), field!(Monster.keep_processed, |it| retention::keep_processed(it.text)))
+    key("KeepProcessed", Value("forever"), field!(Monster.keep_processed, retention::keep_processed))
         .value("forever, no, or a duration from 1s to 36500d").reload(Background)
         .doc("How long delivered files stay in processed/: `forever`; a time such as 30d, after which those that lie there as \
               they were put there are deleted, and directories that this leaves empty; or `no`: they are deleted at once instead \
@@ -153,7 +153,8 @@ pub(super) fn read(view: &View<'_>) -> Option<Monster> {
     }
     let Logging { format, target, .. } = &monster.logging;
     if *format == Some(LogFormat::Journald) && *target != LogTarget::StandardError {
-        let diagnostic = Diagnostic::new("journald takes no file", "leave LogFile out, or write `LogFormat = text`");
+        let diagnostic =
+            Diagnostic::new("journald does not log to a file", "leave LogFile out, or write `LogFormat = text`");
         view.problems.report(view.place_of("LogFile"), diagnostic);
     }
     if monster.telling.webhooks.iter().any(|one| !one.is_private()) {

@@ -101,7 +101,7 @@ pub(super) fn globs(text: &str) -> Result<Globs, Diagnostic> {
     for glob in split_globs(text).filter(|_| text != "none") {
         if glob.contains('/') {
             let remedy = "only the file's own name is compared: give the part behind the last `/`";
-            return Err(Diagnostic::new(format!("`{glob}` holds a `/`"), remedy));
+            return Err(Diagnostic::new(format!("glob `{glob}` contains a `/`"), remedy));
         }
         let built = GlobBuilder::new(glob).literal_separator(true).build();
         set.add(built.map_err(|error| no_glob(glob, error.kind()))?);
@@ -110,7 +110,7 @@ pub(super) fn globs(text: &str) -> Result<Globs, Diagnostic> {
 }
 
 fn no_glob(glob: &str, why: &dyn std::fmt::Display) -> Diagnostic {
-    Diagnostic::new(format!("`{glob}` is no glob: {why}"), "write for example `*.tmp` or `.*.sw?`")
+    Diagnostic::new(format!("invalid glob `{glob}`: {why}"), "expected one such as `*.tmp` or `.*.sw?`")
 }
 
 /// Splits at the commas that stand outside of `{a,b}` and `[,]`.
@@ -139,8 +139,8 @@ fn pattern(text: &str) -> Result<Pattern, Diagnostic> {
     let glob = rest.strip_prefix('/').unwrap_or(rest);
     if glob.is_empty() {
         return Err(Diagnostic::new(
-            format!("`{text}` is no pattern"),
-            "write for example `*.log`, `/build/` or `!keep.log`",
+            format!("invalid pattern `{text}`"),
+            "expected one such as `*.log`, `/build/` or `!keep.log`",
         ));
     }
     let built = GlobBuilder::new(glob).literal_separator(true).build();

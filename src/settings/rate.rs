@@ -61,8 +61,8 @@ pub(super) fn schedule(text: &str) -> Result<RateSchedule, Diagnostic> {
         if first.contains([':', '-']) {
             let span = span(first)?;
             if rest.is_empty() {
-                let remedy = format!("write one behind it, such as `{first} 2 MiB/s`");
-                return Err(Diagnostic::new(format!("`{first}` has no rate"), remedy));
+                let remedy = format!("write one, such as `{first} 2 MiB/s`");
+                return Err(Diagnostic::new(format!("no rate follows `{first}`"), remedy));
             }
             schedule.spans.push((span, rate(rest.trim_start())?));
         } else if otherwise.replace(rate(entry)?).is_some() {
@@ -76,8 +76,9 @@ pub(super) fn schedule(text: &str) -> Result<RateSchedule, Diagnostic> {
 
 fn span(text: &str) -> Result<Span, Diagnostic> {
     let diagnostic = || {
-        let remedy = "write two times of day with a `-` and no blank between them, such as 08:00-18:00 or 22:00-06:00";
-        Diagnostic::new(format!("`{text}` is no span of time"), remedy)
+        let remedy =
+            "expected two times of day with a `-` and no blank between them, such as 08:00-18:00 or 22:00-06:00";
+        Diagnostic::new(format!("invalid time span `{text}`"), remedy)
     };
     let (from, until) = text.split_once('-').ok_or_else(diagnostic)?;
     let (from, until) = (minute(from).ok_or_else(diagnostic)?, minute(until).ok_or_else(diagnostic)?);
@@ -103,7 +104,10 @@ fn minute(text: &str) -> Option<u16> {
 }
 
 fn rate(text: &str) -> Result<Rate, Diagnostic> {
-    if text == "none" { Ok(None) } else { units::rate("1 KiB/s", "1 TiB/s")(text).map(Some) }
+    let found = units::rate(text).filter(|rate| (1 << 10..=1 << 40).contains(rate)).map(Some);
+    let rate = if text == "none" { Some(None) } else { found };
+    let remedy = "expected 1 KiB/s to 1 TiB/s, such as 10 MiB/s or 8 Mbit/s, or none";
+    rate.ok_or_else(|| Diagnostic::new(format!("invalid rate `{text}`"), remedy))
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::problems::Diagnostic;
-use super::units::duration;
+use super::view::Written;
 
 /// `KeepProcessed`: what becomes of a source that every vessel has.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -18,19 +18,15 @@ pub enum KeepProcessed {
 }
 
 /// `forever`, `no` or a duration.
-pub(super) fn keep_processed(text: &str) -> Result<KeepProcessed, Diagnostic> {
-    match text {
+pub(super) fn keep_processed(written: &Written<'_>) -> Result<KeepProcessed, Diagnostic> {
+    match written.text {
         "forever" => Ok(KeepProcessed::Forever),
         "no" => Ok(KeepProcessed::No),
-        text => time(text, "give forever, no, or a time from 1s, such as 30d").map(KeepProcessed::For),
+        _ => written.duration().map(KeepProcessed::For),
     }
 }
 
 /// `forever` or a duration.
-pub(super) fn keep_history(text: &str) -> Result<Option<Duration>, Diagnostic> {
-    if text == "forever" { Ok(None) } else { time(text, "give forever, or a time from 1s, such as 90d").map(Some) }
-}
-
-fn time(text: &str, remedy: &str) -> Result<Duration, Diagnostic> {
-    duration("1s", "36500d")(text).map_err(|diagnostic| Diagnostic::new(diagnostic.message, remedy))
+pub(super) fn keep_history(written: &Written<'_>) -> Result<Option<Duration>, Diagnostic> {
+    if written.text == "forever" { Ok(None) } else { written.duration().map(Some) }
 }

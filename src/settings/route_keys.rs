@@ -8,7 +8,7 @@ use super::key::{Secrecy, SectionKind};
 use super::problems::Diagnostic;
 use super::secrets::{self, Secret};
 use super::ssh_config::{self, Jump};
-use super::ssh_host::{self, HostKeyPolicy};
+use super::ssh_host::HostKeyPolicy;
 use super::table::{self, Field, Key, field, key};
 use super::values;
 use super::view::Written;
@@ -54,7 +54,7 @@ pub(super) static KEYS: &[Key<RouteKeys>] = &[
         .value("host name, IP address, or a host of the ssh config").example("example.com")
         .doc("Where the vessel is. A port may follow it (example.com:2222, [::1]:2222) instead of Port. An IPv6 address may name \
               its interface: fe80::1%eth0."),
-    key("Transport", Value("ssh"), field!(RouteKeys.is_local, |it| is_local(it.text)))
+    key("Transport", Value("ssh"), field!(RouteKeys.is_local, |it| it.choice(&[("ssh", false), ("local", true)])))
         .value("ssh or local")
         .doc("How files get there. `local` copies to a directory on this host or on a disk that is mounted here, without SSH: \
               then `Address = localhost`. Every RemoteLocation must exist then, and is never made: while it is missing, such as \
@@ -107,7 +107,7 @@ pub(super) static KEYS: &[Key<RouteKeys>] = &[
         .value("SHA256 fingerprints, separated by commas").example("SHA256:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU").transport(Ssh)
         .doc("The only host keys taken from this vessel, as `ssh-keygen -lf` shows them. With @cert-authority in known_hosts they \
               name who may sign host keys."),
-    key("HostKeyPolicy", Value("strict"), field!(RouteKeys.host_key_policy, |it| ssh_host::host_key_policy(it.text)))
+    key("HostKeyPolicy", Value("strict"), field!(RouteKeys.host_key_policy, |it| it.choice(&[("strict", HostKeyPolicy::Strict), ("accept-new", HostKeyPolicy::AcceptNew)])))
         .value("strict or accept-new").transport(Ssh)
         .doc("A host that is not known yet: `strict` refuses it (see `contentmonster trust`), `accept-new` takes its key and \
               records it. A changed key is always refused."),
@@ -115,13 +115,4 @@ pub(super) static KEYS: &[Key<RouteKeys>] = &[
 
 fn ssh_config(written: &Written<'_>) -> Result<SshConfig, Diagnostic> {
     if written.text == "no" { Ok(SshConfig::No) } else { written.path().map(SshConfig::At) }
-}
-
-/// `ssh` or `local`.
-fn is_local(text: &str) -> Result<bool, Diagnostic> {
-    match text {
-        "ssh" => Ok(false),
-        "local" => Ok(true),
-        _ => Err(Diagnostic::new(format!("`{text}` is no transport"), "give ssh or local")),
-    }
 }

@@ -164,7 +164,7 @@ fn diagnostic_of(path: &Path, why: Unusable) -> Diagnostic {
     let path = path.display();
     match why {
         Unusable::Io(error) => {
-            Diagnostic::new(format!("{path} can't be read: {error}"), "name a file that contentmonster may read")
+            Diagnostic::new(format!("cannot read {path}: {error}"), "name a file that contentmonster may read")
         }
         Unusable::Empty => Diagnostic::new(format!("the first line of {path} is empty"), "put the secret there"),
         Unusable::NotText => Diagnostic::new(format!("{path} is not UTF-8 text"), "put the secret on its first line"),

@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::problems::Diagnostic;
 use super::secrets::Secret;
 
 /// How a host key becomes known.
@@ -73,12 +72,3 @@ pub struct SshHost {
 
 /// After how long a silence it is asked for a sign of life, and how often in vain, where nothing else is configured.
 pub(super) const ALIVE: (Duration, usize) = (Duration::from_secs(15), 3);
-
-/// `strict` or `accept-new`.
-pub(super) fn host_key_policy(text: &str) -> Result<HostKeyPolicy, Diagnostic> {
-    match text {
-        "strict" => Ok(HostKeyPolicy::Strict),
-        "accept-new" => Ok(HostKeyPolicy::AcceptNew),
-        _ => Err(Diagnostic::new(format!("`{text}` is no policy"), "give strict or accept-new")),
-    }
-}

@@ -90,7 +90,7 @@ fn words(text: &str, start: &Start) -> Result<Vec<String>, Diagnostic> {
     };
     let mut words = shell_words::split(values::not_empty(text)?).map_err(|_| diagnostic("a quote is not closed"))?;
     if words.first().is_none_or(String::is_empty) {
-        return Err(diagnostic("there is no program"));
+        return Err(diagnostic("the command is empty"));
     }
     if words[0].contains('/') {
         let path = start.path(&words[0])?;
@@ -108,17 +108,14 @@ pub(super) fn web_addresses(written: &Written<'_>) -> Result<Vec<WebAddress>, Di
 
 /// An address with `http://` or `https://`. What is refused is not repeated: there may be a password in it.
 pub(super) fn web_address(text: &str) -> Result<WebAddress, Diagnostic> {
-    let remedy = "give one such as https://example.com/hook";
+    let remedy = "expected one such as https://example.com/hook";
     let url = Url::parse(values::not_empty(text)?)
-        .map_err(|e| Diagnostic::new(format!("this is no web address: {e}"), remedy))?;
+        .map_err(|e| Diagnostic::new(format!("invalid web address: {e}"), remedy))?;
     if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
-        return Err(Diagnostic::new("only http:// and https:// addresses can be asked", remedy));
+        return Err(Diagnostic::new("the address is neither http:// nor https://", remedy));
     }
     if !url.username().is_empty() || url.password().is_some() {
-        return Err(Diagnostic::new(
-            "there is a user or a password in the address",
-            "put a token into the path instead",
-        ));
+        return Err(Diagnostic::new("the address contains a user or a password", "put a token into the path instead"));
     }
     Ok(WebAddress(url))
 }

@@ -24,7 +24,8 @@ impl Start {
             None => self.beside.join(text),
             Some(below) if below.is_empty() || below.starts_with('/') => {
                 let home = self.home.as_deref();
-                let diagnostic = || Diagnostic::new("there is no home directory for the `~`", "write the path in full");
+                let diagnostic =
+                    || Diagnostic::new("cannot expand `~`: the home directory is unknown", "write the path in full");
                 home.ok_or_else(diagnostic)?.join(below.trim_start_matches('/'))
             }
             Some(_) => {
@@ -56,7 +57,7 @@ pub(super) fn remote_path(text: &str) -> Result<RemotePath, Diagnostic> {
 
 fn no_tilde(text: &str, instead: &str) -> Diagnostic {
     let remedy = format!("a relative path starts at the login directory: write `{instead}`");
-    Diagnostic::new(format!("`{text}`: SFTP does not know `~`"), remedy)
+    Diagnostic::new(format!("`{text}`: SFTP does not expand `~`"), remedy)
 }
 
 /// Text that is there.
@@ -80,7 +81,7 @@ pub(super) fn address(text: &str) -> Result<(String, Option<u16>), Diagnostic> {
     let text = not_empty(text)?;
     // Not repeated in the message: there may be a password before the `@`.
     if text.contains('@') {
-        return Err(Diagnostic::new("there is an `@` in it", "give the host alone, and the user as Username"));
+        return Err(Diagnostic::new("the address contains an `@`", "write the host alone, and the user as Username"));
     }
     if let Some(rest) = text.strip_prefix('[') {
         let Some((inside, behind)) = rest.split_once(']').filter(|(inside, _)| is_ipv6(inside)) else {
@@ -120,26 +121,23 @@ fn is_ip(text: &str) -> bool {
 
 fn not_an_address(text: &str) -> Diagnostic {
     Diagnostic::new(
-        format!("`{text}` is no host name or IP address"),
-        "give one, such as example.com, 192.0.2.7 or ::1",
+        format!("invalid host name or IP address `{text}`"),
+        "expected one such as example.com, 192.0.2.7 or ::1",
     )
 }
 
 /// An address of this host and a port.
-pub(super) fn socket_address(text: &str) -> Result<SocketAddr, Diagnostic> {
-    let text = match text.strip_prefix("localhost:") {
-        Some(port) => format!("127.0.0.1:{port}"),
-        None => text.to_owned(),
-    };
-    text.parse().map_err(|_| {
-        Diagnostic::new(format!("`{text}` is no address with a port"), "give one, such as 127.0.0.1:8022 or [::1]:8022")
-    })
+pub(super) fn socket_address(text: &str) -> Option<SocketAddr> {
+    match text.strip_prefix("localhost:") {
+        Some(port) => format!("127.0.0.1:{port}").parse().ok(),
+        None => text.parse().ok(),
+    }
 }
 
 /// A port number.
 pub(super) fn port(text: &str) -> Result<u16, Diagnostic> {
     let number = text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse::<u16>().ok()).flatten();
-    let diagnostic = || Diagnostic::new(format!("`{text}` is no port"), "give a number from 1 to 65535");
+    let diagnostic = || Diagnostic::new(format!("invalid port `{text}`"), "expected a number from 1 to 65535");
     number.filter(|port| *port != 0).ok_or_else(diagnostic)
 }
 
@@ -157,8 +155,8 @@ fn host_key(text: &str) -> Result<String, Diagnostic> {
     });
     let diagnostic = || {
         Diagnostic::new(
-            format!("`{text}` is no SHA256 fingerprint"),
-            "give SHA256: and 43 characters, as `ssh-keygen -lf FILE` shows them for the host's key",
+            format!("invalid SHA256 fingerprint `{text}`"),
+            "expected SHA256: and 43 characters, as `ssh-keygen -lf FILE` shows them for the host's key",
         )
     };
     if sound { Ok(text.to_owned()) } else { Err(diagnostic()) }

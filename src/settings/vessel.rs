@@ -105,11 +105,11 @@ pub(super) static KEYS: &[Key<Vessel>] = &[
         .doc("After a connection failed it is made again after up to a second, then two, four, and so on up to this, and after \
               up to a second again once one was of use. A vessel that can't be reached at all is looked for every few seconds, \
               whatever stands here; one that refuses the login, or whose host key isn't trusted, is tried less often."),
-    key("Connections", Value("auto"), field!(Vessel.connections, |it| link::connections(it.text)))
+    key("Connections", Value("auto"), field!(Vessel.connections, |it| it.accept(link::connections)))
         .value("auto, or a number from 1 to 8").transport(Ssh)
         .doc("How many connections are made to it: auto (as many as make it faster), or so many."),
-    key("CongestionControl", Value("auto"), field!(Vessel.congestion_control, |it| link::congestion_control(it.text)))
-        .value("auto, system, or a name").transport(Ssh)
+    key("CongestionControl", Value("auto"), field!(Vessel.congestion_control, |it| it.accept(link::congestion_control)))
+        .value("auto, system, or a name that `sysctl net.ipv4.tcp_available_congestion_control` shows, such as bbr").transport(Ssh)
         .doc("Which congestion control this host sends with: auto (BBR where the kernel allows it to this program, which makes \
               lossy links many times faster, else the system's), system, or one by its name in the kernel, such as bbr, cubic or \
               reno."),
@@ -121,11 +121,11 @@ pub(super) static KEYS: &[Key<Vessel>] = &[
         .doc("How many bytes of files may go out to it per second, over all its connections. By the time of day: \
               `08:00-18:00 2 MiB/s, 10 MiB/s`, or `22:00-06:00 none, 1 MiB/s`. Local time; the first span that holds the time \
               counts, then the rate without a span. Where there is neither, and with `none`, there is no limit."),
-    key("Assembly", Value("cat"), field!(Vessel.assembly, |it| link::assembly(it.text)))
+    key("Assembly", Value("cat"), field!(Vessel.assembly, |it| it.choice(&[("cat", Assembly::Cat), ("direct", Assembly::Direct)])))
         .value("cat or direct").transport(Ssh)
         .doc("How files of several chunks are put together on it: cat (what several connections send at once goes through parts \
               in TempDir, which are joined), or direct (one connection writes each file in order beside its destination)."),
-    key("Shell", Value("auto"), field!(Vessel.shell, |it| link::shell(it.text)))
+    key("Shell", Value("auto"), field!(Vessel.shell, |it| it.choice(&[("auto", Shell::Auto), ("no", Shell::No)])))
         .value("auto or no").transport(Ssh)
         .doc("Whether the vessel's shell is used beside SFTP, for joining, hashing and flushing: auto (where it answers), or no \
               (SFTP alone: files are written in place and read back). A server that ends the connection when it is asked for a \
@@ -151,7 +151,7 @@ pub(super) fn read(view: &View<'_>) -> Option<Vessel> {
     if view.is_local {
         check_local(view, &route);
     } else if view.own.is_some_and(|own| own.entry("MountPoint").is_some()) {
-        let diagnostic = Diagnostic::new("does nothing without Transport = local", "remove the line");
+        let diagnostic = Diagnostic::new("has no effect without Transport = local", "remove the line");
         view.problems.warn(view.place_of("MountPoint"), diagnostic);
     }
     if !sound {
@@ -176,7 +176,7 @@ fn check_local(view: &View<'_>, route: &RouteKeys) {
             let message = "is not used with Transport = local: files are put together beside their destinations";
             view.problems.warn(place, Diagnostic::new(message, "remove the line"));
         } else {
-            let message = "means nothing with Transport = local, which uses no SSH";
+            let message = "has no effect with Transport = local, which uses no SSH";
             view.problems.report(place, Diagnostic::new(message, "remove the line"));
         }
     }
@@ -226,7 +226,7 @@ fn remote_locations(written: &Written<'_>) -> Result<BTreeMap<DirectoryName, Rem
 fn directory_name(written: &Written<'_>, place: Place, name: &str) -> DirectoryName {
     let View { problems, directories, .. } = written.view;
     if name.is_empty() {
-        let diagnostic = Diagnostic::new("names no directory", "write the name of one behind `RemoteLocation.`");
+        let diagnostic = Diagnostic::new("the name of the directory is missing", "write it behind `RemoteLocation.`");
         problems.report(place, diagnostic);
     } else if !directories.contains(&name) {
         let remedy = match nearest(name, directories.iter().copied()) {

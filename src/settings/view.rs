@@ -7,8 +7,8 @@ use super::environment::Environment;
 use super::key::{KnownKey, Preset, Secrecy, Transport};
 use super::lines::{Entry, Section};
 use super::problems::{Diagnostic, Place, Problems};
+use super::units;
 use super::values::Start;
-use super::{link, units};
 
 /// A section with `[DEFAULT]` behind it.
 #[derive(Clone, Copy)]
@@ -92,26 +92,46 @@ impl Written<'_> {
         self.view.problems.report(self.view.place_of(self.key.name), diagnostic);
     }
 
-    /// A duration within the bounds that the key's row names.
-    pub(super) fn duration(&self) -> Result<Duration, Diagnostic> {
-        let (least, most) = self.bounds().unwrap_or(("0", "36500d"));
-        units::duration(least, most)(self.text)
+    /// What to say of a value that the key doesn't take.
+    pub(super) fn invalid(&self) -> Diagnostic {
+        Diagnostic::new(format!("invalid value `{}`", self.text), format!("expected {}", self.key.value))
     }
 
-    /// A size within the bounds that the key's row names.
-    pub(super) fn size(&self) -> Result<u64, Diagnostic> {
-        let (least, most) = self.bounds().unwrap_or(("0", "8388607 TiB"));
-        units::size(least, most)(self.text)
+    /// What a parser makes of the text alone.
+    pub(super) fn accept<T>(&self, parse: impl FnOnce(&str) -> Option<T>) -> Result<T, Diagnostic> {
+        parse(self.text).ok_or_else(|| self.invalid())
     }
 
-    /// `a size from 0 to 1 GiB` goes from 0 to 1 GiB.
-    fn bounds(&self) -> Option<(&'static str, &'static str)> {
-        self.key.value.split_once(" from ")?.1.split_once(" to ")
+    /// What the word stands for.
+    pub(super) fn choice<T: Clone>(&self, choices: &[(&str, T)]) -> Result<T, Diagnostic> {
+        self.accept(|text| choices.iter().find(|(word, _)| *word == text).map(|(_, choice)| choice.clone()))
     }
 
     /// `yes` or `no`.
     pub(super) fn yes_or_no(&self) -> Result<bool, Diagnostic> {
-        link::yes_or_no(self.text)
+        self.choice(&[("yes", true), ("no", false)])
+    }
+
+    /// A duration within the bounds that the key's row names.
+    pub(super) fn duration(&self) -> Result<Duration, Diagnostic> {
+        self.within(units::duration, ("0", "36500d"))
+    }
+
+    /// A size within the bounds that the key's row names.
+    pub(super) fn size(&self) -> Result<u64, Diagnostic> {
+        self.within(units::size, ("0", "8388607 TiB"))
+    }
+
+    /// `a size from 0 to 1 GiB` goes from 0 to 1 GiB; others have the widest bounds that there are.
+    fn within<T: PartialOrd>(
+        &self,
+        parse: impl Fn(&str) -> Option<T>,
+        widest: (&'static str, &'static str),
+    ) -> Result<T, Diagnostic> {
+        let named = self.key.value.split_once(" from ").and_then(|(_, bounds)| bounds.split_once(" to "));
+        let (least, most) = named.unwrap_or(widest);
+        let [least, most] = [least, most].map(|bound| parse(bound).expect("a row names sound bounds"));
+        self.accept(|text| parse(text).filter(|found| (least..=most).contains(found)))
     }
 
     /// A path on this host.

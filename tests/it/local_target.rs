@@ -363,13 +363,13 @@ Transport = pigeon
     insta::assert_snapshot!(problems(text), @r"
     settings.ini:3: [Directory same] RemoteLocation: /srv/same on this host overlaps with the Location of [Directory same], /srv/same; write `RemoteLocation.same = …` in [Vessel disk], a path of its own on this host
     settings.ini:5: [Directory within] RemoteLocation: /srv/within/copy on this host overlaps with the Location of [Directory within], /srv/within; write `RemoteLocation.within = …` in [Vessel disk], a path of its own on this host
-    settings.ini:8: [Directory around] RemoteLocation: `copies` is relative, and there is no login directory with Transport = local; write `RemoteLocation.around = …` in [Vessel loose], a path of its own on this host
+    settings.ini:8: [Directory around] RemoteLocation: `copies` is relative, and Transport = local has no login directory; write `RemoteLocation.around = …` in [Vessel loose], a path of its own on this host
     settings.ini:11: [Vessel disk] RemoteLocation.around: /srv/around on this host overlaps with the Location of [Directory around], /srv/around/deep; write `RemoteLocation.around = …` in [Vessel disk], a path of its own on this host
     settings.ini:12: [Vessel disk] Address: Transport = local copies on this host; write `Address = localhost`
-    settings.ini:14: [Vessel disk] Port: means nothing with Transport = local, which uses no SSH; remove the line
-    settings.ini:15: [Vessel disk] Compression: means nothing with Transport = local, which uses no SSH; remove the line
+    settings.ini:14: [Vessel disk] Port: has no effect with Transport = local, which uses no SSH; remove the line
+    settings.ini:15: [Vessel disk] Compression: has no effect with Transport = local, which uses no SSH; remove the line
     settings.ini:18: [Vessel mounted] RemoteLocation.around: /mnt/other does not lie below the MountPoint of [Vessel mounted], /mnt/disk; write `RemoteLocation.around = …` in [Vessel mounted], a path of its own on this host
-    settings.ini:30: [Vessel odd] Transport: `pigeon` is no transport; give ssh or local
+    settings.ini:30: [Vessel odd] Transport: invalid value `pigeon`; expected ssh or local
     ");
 }
 
@@ -392,6 +392,6 @@ MountPoint = /mnt/disk
 ";
     insta::assert_snapshot!(problems(text), @r"
     settings.ini:11: [Vessel disk] TempDir: is not used with Transport = local: files are put together beside their destinations; remove the line
-    settings.ini:14: [Vessel far] MountPoint: does nothing without Transport = local; remove the line
+    settings.ini:14: [Vessel far] MountPoint: has no effect without Transport = local; remove the line
     ");
 }

@@ -103,17 +103,17 @@ Address = e
 RateLimit = 08:00-18:00
 ";
     insta::assert_snapshot!(errors(text), @r###"
-    settings.ini:2: [DEFAULT] RateLimit: `1 MiB` is no rate; give a size per second, such as 10 MiB/s, or 8 Mbit/s, or none
+    settings.ini:2: [DEFAULT] RateLimit: invalid rate `1 MiB`; expected 1 KiB/s to 1 TiB/s, such as 10 MiB/s or 8 Mbit/s, or none
     settings.ini:6: [Directory d] RateLimit: does not belong here; it is a key of [MONSTER] and [Vessel y]
-    settings.ini:9: [Vessel a] Connections: `9` is no number of connections; give auto, or a number from 1 to 8
-    settings.ini:10: [Vessel a] CongestionControl: `BBR` is no congestion control; give auto, system, or one that `sysctl net.ipv4.tcp_available_congestion_control` shows, such as bbr
-    settings.ini:11: [Vessel a] Compression: `zlib` is neither yes nor no; give yes or no
-    settings.ini:12: [Vessel a] Assembly: `dog` is no way to put files together; give cat or direct
-    settings.ini:13: [Vessel a] RateLimit: 1000/s is out of range; give 1 KiB/s to 1 TiB/s
-    settings.ini:16: [Vessel b] RateLimit: `8:00-8:00` is no span of time; write two times of day with a `-` and no blank between them, such as 08:00-18:00 or 22:00-06:00
+    settings.ini:9: [Vessel a] Connections: invalid value `9`; expected auto, or a number from 1 to 8
+    settings.ini:10: [Vessel a] CongestionControl: invalid value `BBR`; expected auto, system, or a name that `sysctl net.ipv4.tcp_available_congestion_control` shows, such as bbr
+    settings.ini:11: [Vessel a] Compression: invalid value `zlib`; expected yes or no
+    settings.ini:12: [Vessel a] Assembly: invalid value `dog`; expected cat or direct
+    settings.ini:13: [Vessel a] RateLimit: invalid rate `1000/s`; expected 1 KiB/s to 1 TiB/s, such as 10 MiB/s or 8 Mbit/s, or none
+    settings.ini:16: [Vessel b] RateLimit: invalid time span `8:00-8:00`; expected two times of day with a `-` and no blank between them, such as 08:00-18:00 or 22:00-06:00
     settings.ini:19: [Vessel c] RateLimit: `2 MiB/s` is a second rate without a time of day; put a time before it, such as 08:00-18:00, or keep one of the two
     settings.ini:22: [Vessel d] RateLimit: empty; give a value or remove the line; a value that starts with # or ; goes in double quotes
-    settings.ini:25: [Vessel e] RateLimit: `08:00-18:00` has no rate; write one behind it, such as `08:00-18:00 2 MiB/s`
+    settings.ini:25: [Vessel e] RateLimit: no rate follows `08:00-18:00`; write one, such as `08:00-18:00 2 MiB/s`
     "###);
 }
 
@@ -175,12 +175,12 @@ Address = v.example
     insta::assert_snapshot!(errors(text), @r###"
     settings.ini:2: [MONSTER] OnDelivered: a quote is not closed; write a program and its arguments, quoted as for a shell; no shell reads them
     settings.ini:3: [MONSTER] OnParked: empty; give a value or remove the line; a value that starts with # or ; goes in double quotes
-    settings.ini:4: [MONSTER] HookTimeout: 0 is out of range; give 1s to 1d
-    settings.ini:5: [MONSTER] Webhook: there is a user or a password in the address; put a token into the path instead
-    settings.ini:6: [MONSTER] Heartbeat: this is no web address: relative URL without a base; give one such as https://example.com/hook
-    settings.ini:7: [MONSTER] KeepProcessed: `sometimes` is no duration; give forever, no, or a time from 1s, such as 30d
-    settings.ini:8: [MONSTER] KeepHistory: 0 is out of range; give forever, or a time from 1s, such as 90d
-    settings.ini:9: [MONSTER] MinFree: `enough` is no size; give a whole number of bytes, or one with KiB, MiB, GiB (or kB, MB, GB), such as 10 MiB
+    settings.ini:4: [MONSTER] HookTimeout: invalid value `0`; expected a duration from 1s to 1d
+    settings.ini:5: [MONSTER] Webhook: the address contains a user or a password; put a token into the path instead
+    settings.ini:6: [MONSTER] Heartbeat: invalid web address: relative URL without a base; expected one such as https://example.com/hook
+    settings.ini:7: [MONSTER] KeepProcessed: invalid value `sometimes`; expected forever, no, or a duration from 1s to 36500d
+    settings.ini:8: [MONSTER] KeepHistory: invalid value `0`; expected forever, or a duration from 1s to 36500d
+    settings.ini:9: [MONSTER] MinFree: invalid value `enough`; expected a size such as 64 MiB
     settings.ini:12: [Directory d] Webhook: does not belong here; it is a key of [MONSTER]
     settings.ini:13: [Directory d] OnRetired: `~bob/told` starts with a `~` that is not followed by `/`; write another user's path in full, or ./~ for a file of that name
     "###);
@@ -311,18 +311,18 @@ Address = v
 Address = other
 ";
     insta::assert_snapshot!(errors(text), @r###"
-    settings.ini:1: Stray: stands before the first section; put it below [MONSTER], [Directory x], [Vessel y] or [DEFAULT]
-    settings.ini:3: [MONSTER] ChunkSize: this line has no `=`; a line is `Key = value`, a `[Section]`, or a comment after # or ;
-    settings.ini:4: [MONSTER] Password: this line has no `=`; a line is `Key = value`, a `[Section]`, or a comment after # or ;
-    settings.ini:5: [MONSTER] this line has no `=`; a line is `Key = value`, a `[Section]`, or a comment after # or ;
-    settings.ini:6: [MONSTER] there is no key before the `=`; a line is `Key = value`, a `[Section]`, or a comment after # or ;
-    settings.ini:7: [MONSTER] Database: there is text after the closing `"`; put the whole value in quotes; a `"` inside it is written `""`
+    settings.ini:1: Stray: set before the first section; move it below [MONSTER], [Directory x], [Vessel y] or [DEFAULT]
+    settings.ini:3: [MONSTER] ChunkSize: the line has no `=`; a line is `Key = value`, a `[Section]`, or a comment after # or ;
+    settings.ini:4: [MONSTER] Password: the line has no `=`; a line is `Key = value`, a `[Section]`, or a comment after # or ;
+    settings.ini:5: [MONSTER] the line has no `=`; a line is `Key = value`, a `[Section]`, or a comment after # or ;
+    settings.ini:6: [MONSTER] the line has no key before its `=`; a line is `Key = value`, a `[Section]`, or a comment after # or ;
+    settings.ini:7: [MONSTER] Database: unexpected text after the closing `"`; put the whole value in quotes; a `"` inside it is written `""`
     settings.ini:8: the section's `]` is missing; write [Directory x] or [Vessel y]
     settings.ini:10: the section has no title; write [Directory x] or [Vessel y]
-    settings.ini:11: there is text after the section's `]`; put the keys on lines of their own
-    settings.ini:13: [Directory d] Location: this line has no `=`; a line is `Key = value`, a `[Section]`, or a comment after # or ;
+    settings.ini:11: unexpected text after the section's `]`; put the keys on lines of their own
+    settings.ini:13: [Directory d] Location: the line has no `=`; a line is `Key = value`, a `[Section]`, or a comment after # or ;
     settings.ini:14: [Directory d] Location: the closing `"` is missing; a `"` inside a value in quotes is written `""`
-    settings.ini:15: [Directory d] Location: there is a control character in this line; remove it
+    settings.ini:15: [Directory d] Location: the line contains a control character; remove it
     settings.ini:16: [Directory d] Password: does not belong here; it is a key of [Vessel y]
     settings.ini:20: [Directory d] this section is already on line 12; make one section of the two
     settings.ini:21: [Vessel v] this section is already on line 18; make one section of the two
@@ -361,19 +361,19 @@ RemoteLocation.documents = /srv
     settings.ini:5: [Vesel x] unknown section; did you mean [Vessel x]?
     settings.ini:6: [Server x] unknown section; known are [MONSTER], [Directory x], [Vessel y] and [DEFAULT]
     settings.ini:7: [Directory] the section has no name; write one behind the word, such as [Vessel backup]
-    settings.ini:8: [Directory a,b] there is a comma in the name; choose a name without one
+    settings.ini:8: [Directory a,b] the name contains a comma; choose a name without one
     settings.ini:9: [Vessel x] Address: missing; write `Address = …`, host name, IP address, or a host of the ssh config
     settings.ini:10: [Vessel x] Prot: unknown key; did you mean Port?
     settings.ini:11: [Vessel x] port: unknown key; did you mean Port?
     settings.ini:12: [Vessel x] adress: unknown key; did you mean Address?
     settings.ini:13: [Vessel x] SettleTime: does not belong here; it is a key of [Directory x]
-    settings.ini:14: [Vessel x] Password: there is more than the key before the `=`; write `Password = value`
-    settings.ini:15: [Vessel x] Password: there is more than the key before the `=`; write `Password = value`
+    settings.ini:14: [Vessel x] Password: unexpected text between the key and the `=`; write `Password = value`
+    settings.ini:15: [Vessel x] Password: unexpected text between the key and the `=`; write `Password = value`
     settings.ini:16: [Vessel x] Colour: unknown key; known here: Address, Transport, MountPoint, Port, Username, SSHConfig, ProxyJump, Password, PasswordFile, IdentityFile, CertificateFile, Passphrase, PassphraseFile, HostKey, HostKeyPolicy, TempDir, Timeout, ReconnectWait, Connections, CongestionControl, Compression, RateLimit, Assembly, Shell, Dirs, IgnoreDirs, RemoteLocation.x
     settings.ini:17: [Vessel x] IgnoreDirs: there is no [Directory documnts]; did you mean documents?
     settings.ini:17: [Vessel x] IgnoreDirs: there is no [Directory music]; name a configured directory
     settings.ini:18: [Vessel x] RemoteLocation.documnts: there is no [Directory documnts]; did you mean documents?
-    settings.ini:19: [Vessel x] RemoteLocation.: names no directory; write the name of one behind `RemoteLocation.`
+    settings.ini:19: [Vessel x] RemoteLocation.: the name of the directory is missing; write it behind `RemoteLocation.`
     settings.ini:22: [Directory documents] RemoteLocation.documents: does not belong here; it is a key of [Vessel y]
     "###);
 }
@@ -414,31 +414,44 @@ PassphraseFile = missing.txt
 ChunkSize = 1 GiB
 ";
     insta::assert_snapshot!(errors(text), @r###"
-    settings.ini:2: [DEFAULT] Timeout: 2h is out of range; give 1s to 1h
-    settings.ini:4: [MONSTER] ChunkSize: 1 KiB is out of range; give 64 KiB to 1 GiB
+    settings.ini:2: [DEFAULT] Timeout: invalid value `2h`; expected a duration from 1s to 1h
+    settings.ini:4: [MONSTER] ChunkSize: invalid value `1 KiB`; expected a size from 64 KiB to 1 GiB
     settings.ini:5: [MONSTER] Database: empty; give a value or remove the line; a value that starts with # or ; goes in double quotes
     settings.ini:7: [Directory a] Location: `~bob/in` starts with a `~` that is not followed by `/`; write another user's path in full, or ./~ for a file of that name
-    settings.ini:8: [Directory a] RemoteLocation: `~/in`: SFTP does not know `~`; a relative path starts at the login directory: write `in`
-    settings.ini:9: [Directory a] SettleTime: `soon` is no duration; give a whole number of seconds, or one with ms, s, m, h or d, such as 15s
-    settings.ini:10: [Directory a] RescanInterval: 2 d is out of range; give 1s to 1d
-    settings.ini:11: [Directory a] IgnoreNames: `[` is no glob: unclosed character class; missing ']'; write for example `*.tmp` or `.*.sw?`
-    settings.ini:12: [Directory b] Location: missing; write `Location = …`, where the directory lies on the shore; relative to the settings file
-    settings.ini:14: [Vessel a] Address: there is an `@` in it; give the host alone, and the user as Username
-    settings.ini:15: [Vessel a] Port: `65536` is no port; give a number from 1 to 65535
+    settings.ini:8: [Directory a] RemoteLocation: `~/in`: SFTP does not expand `~`; a relative path starts at the login directory: write `in`
+    settings.ini:9: [Directory a] SettleTime: invalid value `soon`; expected a duration from 10ms to 1d
+    settings.ini:10: [Directory a] RescanInterval: invalid value `2 d`; expected a duration from 1s to 1d
+    settings.ini:11: [Directory a] IgnoreNames: invalid glob `[`: unclosed character class; missing ']'; expected one such as `*.tmp` or `.*.sw?`
+    settings.ini:12: [Directory b] Location: missing; write `Location = …`, a path
+    settings.ini:14: [Vessel a] Address: the address contains an `@`; write the host alone, and the user as Username
+    settings.ini:15: [Vessel a] Port: invalid port `65536`; expected a number from 1 to 65535
     settings.ini:16: [Vessel a] Username: empty; give a value or remove the line; a value that starts with # or ; goes in double quotes
     settings.ini:17: [Vessel a] Password: empty; give a value or remove the line; a value that starts with # or ; goes in double quotes
-    settings.ini:18: [Vessel a] HostKey: `MD5:16:27:ac:a5:76:28:2d:36:63:1b:56:4d:eb:df:a6:48` is no SHA256 fingerprint; give SHA256: and 43 characters, as `ssh-keygen -lf FILE` shows them for the host's key
-    settings.ini:19: [Vessel a] HostKeyPolicy: `yes` is no policy; give strict or accept-new
-    settings.ini:20: [Vessel a] TempDir: `~`: SFTP does not know `~`; a relative path starts at the login directory: write `.`
+    settings.ini:18: [Vessel a] HostKey: invalid SHA256 fingerprint `MD5:16:27:ac:a5:76:28:2d:36:63:1b:56:4d:eb:df:a6:48`; expected SHA256: and 43 characters, as `ssh-keygen -lf FILE` shows them for the host's key
+    settings.ini:19: [Vessel a] HostKeyPolicy: invalid value `yes`; expected strict or accept-new
+    settings.ini:20: [Vessel a] TempDir: `~`: SFTP does not expand `~`; a relative path starts at the login directory: write `.`
     settings.ini:21: [Vessel a] Port: already set on line 15; keep one of the two
     settings.ini:24: [Vessel b] Port: the port is already part of Address; keep one of the two
     settings.ini:26: [Vessel b] PasswordFile: Password is already set on line 25; keep one of the two
     settings.ini:27: [Vessel b] Passphrase: empty; give a value or remove the line; a value that starts with # or ; goes in double quotes
     settings.ini:28: [Vessel b] RemoteLocation.a: empty; give a value or remove the line; a value that starts with # or ; goes in double quotes
-    settings.ini:30: [Vessel c] Address: `under score/path` is no host name or IP address; give one, such as example.com, 192.0.2.7 or ::1
-    settings.ini:31: [Vessel c] PassphraseFile: missing.txt can't be read: No such file or directory (os error 2); name a file that contentmonster may read
+    settings.ini:30: [Vessel c] Address: invalid host name or IP address `under score/path`; expected one such as example.com, 192.0.2.7 or ::1
+    settings.ini:31: [Vessel c] PassphraseFile: cannot read missing.txt: No such file or directory (os error 2); name a file that contentmonster may read
     settings.ini:32: [Vessel c] ChunkSize: does not belong here; it is a key of [MONSTER]
     "###);
+}
+
+#[test]
+fn bounds_are_inclusive_and_named() {
+    for (least, most) in [("1s", "60m"), ("1", "3600s")] {
+        assert!(parse(&with(&format!("Timeout = {least}\n[MONSTER]\nChunkSize = 65536\n"))).is_ok(), "{least}");
+        assert!(parse(&with(&format!("Timeout = {most}\n[MONSTER]\nChunkSize = 1024 MiB\n"))).is_ok(), "{most}");
+    }
+    insta::assert_snapshot!(errors(&with("Timeout = 3601\nReconnectWait = 999ms\n[MONSTER]\nChunkSize = 65535")), @r"
+    settings.ini:5: [Vessel v] Timeout: invalid value `3601`; expected a duration from 1s to 1h
+    settings.ini:6: [Vessel v] ReconnectWait: invalid value `999ms`; expected a duration from 1s to 1d
+    settings.ini:8: [MONSTER] ChunkSize: invalid value `65535`; expected a size from 64 KiB to 1 GiB
+    ");
 }
 
 #[test]

@@ -157,7 +157,7 @@ fn another_file_takes_the_place_of_all_others_and_must_be_there() {
     assert_eq!((vessel.ssh.port, vessel.ssh.username.as_str()), (1, "system"));
     let vessel = home.vessel("Address = a\nSSHConfig = .ssh/other");
     assert_eq!((vessel.ssh.port, vessel.ssh.username), (3, whoami()));
-    home.refused("Address = a\nSSHConfig = .ssh/missing", &[".ssh/missing:1: the ssh config can't be read"]);
+    home.refused("Address = a\nSSHConfig = .ssh/missing", &[".ssh/missing:1: cannot read the ssh config"]);
 }
 
 #[test]
@@ -184,16 +184,16 @@ fn files_are_included_by_globs_and_within_the_block_that_includes_them() {
 #[test]
 fn what_is_broken_is_told_with_file_and_line() {
     for (config, words) in [
-        ("Host a\n Port none\n", &["config:2", "Port", "`none` is no port"][..]),
+        ("Host a\n Port none\n", &["config:2", "Port", "invalid port `none`"][..]),
         ("Host \"a\n", &["config:1", "quote", "missing"]),
-        ("Host\n", &["config:1", "host", "nothing stands behind it"]),
-        ("Host *\n HostName\n", &["config:2", "nothing stands behind it"]),
-        ("Host *\n IdentityFile %Q/key\n", &["config:2", "IdentityFile", "`%Q` stands for nothing", "%h"]),
+        ("Host\n", &["config:1", "host", "the value is missing"]),
+        ("Host *\n HostName\n", &["config:2", "the value is missing"]),
+        ("Host *\n IdentityFile %Q/key\n", &["config:2", "IdentityFile", "unknown token `%Q`", "%h"]),
         ("Host *\n IdentityFile ${HOME}/key\n", &["config:2", "write the path in full"]),
         ("Host *\n ProxyJump a b:c:d\n ProxyJump a,b:c\n", &[]),
-        ("Host *\n ProxyJump a,b:c\n", &["config:2", "ProxyJump", "no hop"]),
-        ("Host *\n ServerAliveInterval soon\n", &["config:2", "`soon` is no time"]),
-        ("Match user\n", &["config:1", "Match", "nothing stands behind `user`"]),
+        ("Host *\n ProxyJump a,b:c\n", &["config:2", "ProxyJump", "invalid hop"]),
+        ("Host *\n ServerAliveInterval soon\n", &["config:2", "invalid time `soon`"]),
+        ("Match user\n", &["config:1", "Match", "no patterns follow `user`"]),
         ("Host *\n HostName a:22\n", &["config:2", "HostName", "port"]),
     ] {
         let home = Home::with(config);

@@ -126,13 +126,13 @@ fn host_name(text: &str, asked: &Asked<'_>) -> Result<String, Diagnostic> {
     let name = expand(text, &[('h', asked.host.to_owned())])?;
     match values::address(&name)? {
         (host, None) => Ok(host),
-        (_, Some(_)) => Err(Diagnostic::new("there is a port in it", "give the port as Port")),
+        (_, Some(_)) => Err(Diagnostic::new("the host name contains a port", "write the port as Port")),
     }
 }
 
 fn count(text: &str) -> Result<usize, Diagnostic> {
     let count = text.parse().ok().filter(|count| *count > 0);
-    count.ok_or_else(|| Diagnostic::new(format!("`{text}` is no number of times"), "give 1 or more"))
+    count.ok_or_else(|| Diagnostic::new(format!("invalid count `{text}`"), "expected 1 or more"))
 }
 
 fn none_or_time(text: &str) -> Result<Option<Duration>, Diagnostic> {
@@ -173,7 +173,7 @@ impl<'a> Here<'a> {
 
     fn path(&self, text: &str) -> Result<PathBuf, Diagnostic> {
         if text.contains("${") {
-            return Err(Diagnostic::new("variables of the environment are not known here", "write the path in full"));
+            return Err(Diagnostic::new("environment variables are not expanded here", "write the path in full"));
         }
         let path = expand(text, &self.tokens)?;
         match (path.strip_prefix('~'), self.asked.home) {
@@ -182,9 +182,9 @@ impl<'a> Here<'a> {
                 Ok(home.join(below.trim_start_matches('/')))
             }
             (Some(below), None) if below.starts_with('/') => {
-                Err(Diagnostic::new("there is no home directory for the `~`", "write the path in full"))
+                Err(Diagnostic::new("cannot expand `~`: the home directory is unknown", "write the path in full"))
             }
-            (Some(_), _) => Err(Diagnostic::new("another user's `~` is not known here", "write the path in full")),
+            (Some(_), _) => Err(Diagnostic::new("cannot expand another user's `~`", "write the path in full")),
         }
     }
 
@@ -192,9 +192,10 @@ impl<'a> Here<'a> {
         match text {
             "none" => Ok(AgentChoice::Nobody),
             "SSH_AUTH_SOCK" | "$SSH_AUTH_SOCK" | "${SSH_AUTH_SOCK}" => Ok(AgentChoice::Usual),
-            text if text.starts_with('$') => {
-                Err(Diagnostic::new("only SSH_AUTH_SOCK is known here", "write the path of the agent's socket"))
-            }
+            text if text.starts_with('$') => Err(Diagnostic::new(
+                "no variable but SSH_AUTH_SOCK is expanded here",
+                "write the path of the agent's socket",
+            )),
             text => self.path(text).map(AgentChoice::At),
         }
     }

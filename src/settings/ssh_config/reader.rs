@@ -126,7 +126,7 @@ impl Reader<'_> {
                 move |diagnostic| Trouble { spot, keyword, diagnostic }
             };
             let Some((keyword, words)) = line::split(line).map_err(trouble(""))? else { continue };
-            let no_words = || Diagnostic::new("nothing stands behind it", "give a value or remove the line");
+            let no_words = || Diagnostic::new("the value is missing", "give a value or remove the line");
             match keyword.as_str() {
                 "host" | "match" | "include" if words.is_empty() => return Err(trouble(&keyword)(no_words())),
                 "host" => concerned = within && host_pattern::any(words.iter().map(String::as_str), self.asked.host),
@@ -141,7 +141,7 @@ impl Reader<'_> {
     fn keyword(&mut self, keyword: &str, words: Vec<String>, concerned: bool, spot: Spot) -> Result<(), Diagnostic> {
         if let Some(known) = HEEDED.into_iter().find(|known| known.eq_ignore_ascii_case(keyword)) {
             if words.is_empty() {
-                return Err(Diagnostic::new("nothing stands behind it", "give a value or remove the line"));
+                return Err(Diagnostic::new("the value is missing", "give a value or remove the line"));
             }
             if concerned {
                 self.gathered.take(known, Found { words, spot });
@@ -179,7 +179,7 @@ impl Reader<'_> {
             };
             let list = joined.or_else(|| words.next().map(String::as_str));
             let list = list.ok_or_else(|| {
-                Diagnostic::new(format!("nothing stands behind `{condition}`"), "give patterns, separated by commas")
+                Diagnostic::new(format!("no patterns follow `{condition}`"), "write patterns, separated by commas")
             })?;
             holds &= host_pattern::any(list.split(','), &subject) != negated;
         }
@@ -223,7 +223,9 @@ impl Reader<'_> {
     fn path(&self, text: &str, beside: &Path) -> Result<PathBuf, Diagnostic> {
         match (text.strip_prefix("~/"), self.asked.home) {
             (Some(below), Some(home)) => Ok(home.join(below)),
-            (Some(_), None) => Err(Diagnostic::new("there is no home directory for the `~`", "write the path in full")),
+            (Some(_), None) => {
+                Err(Diagnostic::new("cannot expand `~`: the home directory is unknown", "write the path in full"))
+            }
             (None, _) => Ok(beside.join(text)),
         }
     }
@@ -233,8 +235,8 @@ impl Reader<'_> {
 fn found_by(pattern: &Path) -> Result<Vec<PathBuf>, Diagnostic> {
     let no_glob = |why: &dyn std::fmt::Display| {
         Diagnostic::new(
-            format!("`{}` names no files: {why}", pattern.display()),
-            "give a path, with * and ? where it varies",
+            format!("invalid path `{}`: {why}", pattern.display()),
+            "expected a path, with * and ? where it varies",
         )
     };
     let text = pattern.to_str().ok_or_else(|| no_glob(&"it is not UTF-8"))?;
@@ -261,7 +263,7 @@ fn text_of(source: &Source, file: &Arc<Path>) -> Result<Option<String>, Trouble>
         Err(e) if e.kind() == io::ErrorKind::NotFound && !source.required => return Ok(None),
         Err(e) => {
             let remedy = "let contentmonster read it, or write `SSHConfig = no`";
-            return Err(trouble(format!("the ssh config can't be read: {e}"), remedy));
+            return Err(trouble(format!("cannot read the ssh config: {e}"), remedy));
         }
         Ok(read) => read,
     };

@@ -35,7 +35,7 @@ fn hop(text: &str) -> Result<Hop, Diagnostic> {
     let plain = text.strip_prefix("ssh://").unwrap_or(text);
     let (user, place) = plain.rsplit_once('@').map_or((None, plain), |(user, place)| (Some(user), place));
     let no_hop =
-        || Diagnostic::new("this is no hop", "write [user@]host[:port], several of them separated by commas, or none");
+        || Diagnostic::new("invalid hop", "expected [user@]host[:port], several of them separated by commas, or none");
     // Not shown: there may be a password where none belongs.
     if user.is_some_and(|user| user.is_empty() || user.contains(':')) {
         return Err(no_hop());
@@ -46,7 +46,8 @@ fn hop(text: &str) -> Result<Hop, Diagnostic> {
 
 /// OpenSSH's times: `15`, `90s`, `1h30m`.
 pub(super) fn time(text: &str) -> Result<Duration, Diagnostic> {
-    let diagnostic = || Diagnostic::new(format!("`{text}` is no time"), "give seconds, or such as 90s or 1m30s");
+    let diagnostic =
+        || Diagnostic::new(format!("invalid time `{text}`"), "expected seconds, or a time such as 90s or 1m30s");
     let mut seconds: u64 = 0;
     let mut rest = text;
     while !rest.is_empty() {
@@ -72,7 +73,7 @@ pub(super) fn yes_or_no(text: &str) -> Result<bool, Diagnostic> {
     match text.to_ascii_lowercase().as_str() {
         "yes" | "true" => Ok(true),
         "no" | "false" => Ok(false),
-        _ => Err(Diagnostic::new(format!("`{text}` is neither yes nor no"), "give yes or no")),
+        _ => Err(Diagnostic::new(format!("invalid value `{text}`"), "expected yes or no")),
     }
 }
 
@@ -93,7 +94,7 @@ pub(super) fn expand(text: &str, tokens: &[(char, String)]) -> Result<String, Di
                     let token = token.map(String::from).unwrap_or_default();
                     let known: Vec<_> = tokens.iter().map(|(name, _)| format!("%{name}")).collect();
                     let remedy = format!("known are %% and {}", known.join(", "));
-                    return Err(Diagnostic::new(format!("`%{token}` stands for nothing here"), remedy));
+                    return Err(Diagnostic::new(format!("unknown token `%{token}`"), remedy));
                 }
             },
         }
