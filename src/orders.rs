@@ -36,6 +36,12 @@ pub enum Order {
         #[serde(default)]
         deliveries: Vec<i64>,
     },
+    /// Ask a vessel for its shell again, which was found to be of no use.
+    #[serde(rename = "ask-shell")]
+    AskShell {
+        /// Its name in the settings.
+        vessel: String,
+    },
     /// Deliver once more what a vessel was given already and has lost.
     Resend {
         /// Its name in the settings.
@@ -106,6 +112,7 @@ impl Orders {
             Order::Pause { vessel } => self.pause(&VesselName::new(vessel), true).await?,
             Order::Resume { vessel } => self.pause(&VesselName::new(vessel), false).await?,
             Order::Retry { vessel, deliveries } => self.retry(&VesselName::new(vessel), deliveries).await?,
+            Order::AskShell { vessel } => self.ledger.shell_refused(&VesselName::new(vessel), None).await?,
             Order::Resend { vessel, directory, version } => {
                 let (vessel, directory) = (VesselName::new(vessel), DirectoryName::new(directory));
                 return self.resend(&vessel, &directory, version.map(VersionId)).await;

@@ -3,10 +3,13 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use super::shore::Shore;
 use super::{Exit, load, runtime, say, ssh_environment};
 use crate::local;
 use crate::logging;
-use crate::settings::{Directory, Links};
+use crate::names::VesselName;
+use crate::orders::Order;
+use crate::settings::{Directory, Links, Settings};
 use crate::vessel::{self, Finding};
 
 /// Says who else may change what lies in a directory.
@@ -25,6 +28,17 @@ fn exposure(directory: &Directory) {
             directory.name
         ));
     }
+}
+
+/// Takes back that a vessel's shell is of no use, if the ledger says so; whether it did.
+async fn take_back_refusal(settings: &Settings, vessel: &VesselName) -> bool {
+    let shore = Shore::new(settings.clone());
+    // Without a ledger, nothing was found out yet.
+    let Ok(ledger) = shore.ledger().await else { return false };
+    let Ok(summary) = ledger.summary(0).await else { return false };
+    let is_refused = summary.notes.iter().any(|note| note.vessel == *vessel && note.shell_refusal.is_some());
+    drop(ledger);
+    is_refused && shore.carry_out(&Order::AskShell { vessel: vessel.to_string() }).await.unwrap_or(false)
 }
 
 /// Checks the settings, the directories, and every vessel.
@@ -64,7 +78,14 @@ pub(super) fn check(file: &Path) -> Exit {
     let environment = Arc::new(ssh_environment(&settings));
     let directories: Vec<_> = settings.directories.iter().cloned().map(Arc::new).collect();
     for vessel in settings.vessels.iter().cloned().map(Arc::new) {
-        for finding in runtime.block_on(vessel::check(&vessel, &directories, &environment)) {
+        let (findings, has_shell) = runtime.block_on(vessel::check(&vessel, &directories, &environment));
+        if has_shell && runtime.block_on(take_back_refusal(&settings, &vessel.name)) {
+            say(format_args!(
+                "note  vessel {}: its shell was found to be of no use before; it is asked for again with the next connection",
+                vessel.name
+            ));
+        }
+        for finding in findings {
             match finding {
                 Finding::Good(what) => say(format_args!("ok    vessel {}: {what}", vessel.name)),
                 Finding::Note(what) => say(format_args!("note  vessel {}: {what}", vessel.name)),

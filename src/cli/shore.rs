@@ -61,8 +61,7 @@ where
         Ok(runtime) => runtime,
         Err(exit) => return exit,
     };
-    let socket = status::path_beside(&settings.monster.database);
-    let acted = runtime.block_on(act(Shore { settings, socket }));
+    let acted = runtime.block_on(act(Shore::new(settings)));
     // Nothing that a thread may still do needs an end.
     runtime.shutdown_background();
     acted.unwrap_or_else(|refusal| {
@@ -72,6 +71,12 @@ where
 }
 
 impl Shore {
+    /// The shore of these settings.
+    pub(super) fn new(settings: Settings) -> Self {
+        let socket = status::path_beside(&settings.monster.database);
+        Self { settings, socket }
+    }
+
     /// The ledger, to be looked at.
     pub(super) async fn ledger(&self) -> Result<LedgerView, LedgerError> {
         LedgerView::open(&self.settings.monster.database).await

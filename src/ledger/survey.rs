@@ -55,6 +55,8 @@ pub struct VesselNote {
     pub paused_at: Option<i64>,
     /// Since when it can't be served, and why, as far as that was last heard.
     pub away: Option<(i64, String)>,
+    /// Why its shell is not used, where that was found out.
+    pub shell_refusal: Option<String>,
 }
 
 /// The file that has waited longest for a vessel.

@@ -99,7 +99,10 @@ pub(super) static KEYS: &[Key<Vessel>] = &[
               Made with mode 0700. Two vessels that are one account on one host need two of them."),
     key("Timeout", Value("10s"), field!(Vessel.timeout, Written::duration))
         .value("a duration from 1s to 1h")
-        .doc("Deadline for connecting, for logging in, and for any answer."),
+        .doc(
+            "Deadline for connecting, for logging in, and for any answer. Six times as long for SFTP to start, and to close, \
+             rename or flush a file.",
+        ),
     key("ReconnectWait", Value("60s"), field!(Vessel.reconnect_wait, Written::duration))
         .value("a duration from 1s to 1d")
         .doc("After a connection failed it is made again after up to a second, then two, four, and so on up to this, and after \

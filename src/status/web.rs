@@ -218,6 +218,7 @@ async fn order(
     if let Order::Pause { vessel }
     | Order::Resume { vessel }
     | Order::Retry { vessel, .. }
+    | Order::AskShell { vessel }
     | Order::Resend { vessel, .. } = &order
         && !app.web.orders.reach(vessel)
     {

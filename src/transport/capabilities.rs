@@ -8,6 +8,7 @@ use super::error::RemoteError;
 use super::exec::Shells;
 use super::sftp::Limits;
 use super::shell::Script;
+use super::tree::Tree;
 use crate::digest::Digest;
 
 /// The largest write that any server is asked to take: what OpenSSH's `limits@openssh.com` names.
@@ -60,6 +61,8 @@ pub struct Capabilities {
     pub sync_file_system: bool,
     /// The root and the login directory, by which it shows whether SFTP and the shell speak of the same files.
     pub(super) landmarks: Option<[Landmark; 2]>,
+    /// Where the shell finds SFTP's files, where its paths are others.
+    pub(super) tree: Option<Tree>,
     /// Whether it is this host, where the kernel is asked and nobody else.
     pub(super) this_host: bool,
 }
@@ -96,6 +99,11 @@ impl Capabilities {
             this_host: true,
             ..Self::default()
         }
+    }
+
+    /// Where the shell finds SFTP's files, in words, where its paths are others.
+    pub fn other_tree(&self) -> Option<String> {
+        self.tree.as_ref()?.elsewhere()
     }
 
     fn has(&self, extension: &str) -> bool {

@@ -72,23 +72,24 @@ impl Remote {
         other: Option<&RemotePath>,
     ) -> Result<(), RemoteError> {
         let has_size = |script: Script, size: u64| {
-            let script = script.code(" [ \"$(wc -c <").path(file.as_bytes()).code(")\" -eq ").number(size);
+            let script =
+                script.code(" [ \"$(wc -c <").path(self.in_shell(file).as_bytes()).code(")\" -eq ").number(size);
             script.code(" ] || { echo 'it has another size than expected' >&2; exit 1; }\n")
         };
-        let script = Script::new().code("umask 077; set -e; : >>").path(file.as_bytes()).code("\n");
+        let script = Script::new().code("umask 077; set -e; : >>").path(self.in_shell(file).as_bytes()).code("\n");
         let script = has_size(script, range.start);
         let script = other.iter().fold(script, |script, other| self.range_of(script, other)).code("{ :\n");
         let script = ingredients.iter().fold(script, |script, ingredient| match ingredient {
-            Ingredient::Part(part) => script.code("cat").path(part.as_bytes()).code("\n"),
+            Ingredient::Part(part) => script.code("cat").path(self.in_shell(part).as_bytes()).code("\n"),
             Ingredient::Range(range) => {
                 let script = script.code("range ").number(range.start).code(" ");
                 script.number(range.end - range.start).code("\n")
             }
         });
-        let script = script.code("} >>").path(file.as_bytes()).code("\n");
+        let script = script.code("} >>").path(self.in_shell(file).as_bytes()).code("\n");
         let script = has_size(script, range.end).code("rm -f");
         let script = ingredients.iter().fold(script, |script, ingredient| match ingredient {
-            Ingredient::Part(part) => script.path(part.as_bytes()),
+            Ingredient::Part(part) => script.path(self.in_shell(part).as_bytes()),
             Ingredient::Range(_) => script,
         });
         let script = script.code("\n");
@@ -104,9 +105,9 @@ impl Remote {
     fn range_of(&self, script: Script, file: &RemotePath) -> Script {
         if self.capabilities().dd_ranges {
             let dd = "range() { dd bs=256k iflag=skip_bytes,count_bytes skip=$1 count=$2 2>/dev/null <";
-            script.code(dd).path(file.as_bytes()).code("; }\n")
+            script.code(dd).path(self.in_shell(file).as_bytes()).code("; }\n")
         } else {
-            let script = script.code("range() { tail -c +$(($1 + 1)) <").path(file.as_bytes());
+            let script = script.code("range() { tail -c +$(($1 + 1)) <").path(self.in_shell(file).as_bytes());
             script.code(" | head -c $2; }\n")
         }
     }
@@ -115,15 +116,16 @@ impl Remote {
     ///
     /// GNU and busybox take seconds, the BSDs only what a calendar says.
     pub async fn touch(&self, path: &RemotePath, seconds: i64) -> Result<bool, RemoteError> {
-        let script = Script::new().code("touch -m -d").word(format!("@{seconds}")).path(path.as_bytes());
-        let script = script.code(" 2>/dev/null || touch -m -d").word(calendar(seconds)).path(path.as_bytes());
+        let script = Script::new().code("touch -m -d").word(format!("@{seconds}")).path(self.in_shell(path).as_bytes());
+        let script =
+            script.code(" 2>/dev/null || touch -m -d").word(calendar(seconds)).path(self.in_shell(path).as_bytes());
         let output = self.run(script.code("\n"), "setting a time", 0).await?;
         Ok(output.is_success())
     }
 
     /// Hashes a file on the vessel; `bytes` is its size.
     pub async fn hash(&self, tool: HashTool, path: &RemotePath, bytes: u64) -> Result<Digest, RemoteError> {
-        let script = Script::new().code(tool.command()).code(" <").path(path.as_bytes()).code("\n");
+        let script = Script::new().code(tool.command()).code(" <").path(self.in_shell(path).as_bytes()).code("\n");
         self.hashes(script, path, 1, bytes).await.map(|digests| digests[0])
     }
 
@@ -145,7 +147,7 @@ impl Remote {
             line.get(..64).and_then(Digest::from_hex)
         };
         let words = |script: Script, paths: &[&RemotePath]| {
-            paths.iter().fold(script, |script, path| script.path(path.as_bytes()))
+            paths.iter().fold(script, |script, path| script.path(self.in_shell(path).as_bytes()))
         };
         let mut script = Script::new();
         if !flush.is_empty() {
@@ -160,7 +162,11 @@ impl Remote {
         }
         let mut script = Script::new();
         for path in paths {
-            script = script.code(tool.command()).code(" 2>/dev/null <").path(path.as_bytes()).code(" || echo\n");
+            script = script
+                .code(tool.command())
+                .code(" 2>/dev/null <")
+                .path(self.in_shell(path).as_bytes())
+                .code(" || echo\n");
         }
         let output = self.run(script, "hashing on the vessel", bytes).await?;
         let digests: Vec<_> = output.lines().take(paths.len()).map(digest).collect();
@@ -174,7 +180,7 @@ impl Remote {
     /// soon after its last byte. Only for a file that grows at its end and changes nowhere else.
     pub async fn hash_as_it_grows(&self, tool: HashTool, path: &RemotePath) -> Result<GrowingHash<'_>, RemoteError> {
         // Each `cat` reads from where the last one stopped to what is the end by then.
-        let script = Script::new().code("exec 3<").path(path.as_bytes()).code(" || exit 1\n");
+        let script = Script::new().code("exec 3<").path(self.in_shell(path).as_bytes()).code(" || exit 1\n");
         let script = script.code("while read -r word && [ \"$word\" = ': more' ]; do cat <&3; done | ");
         let script = script.code(tool.command()).code("\n");
         Ok(GrowingHash { remote: self, running: self.start(script, "hashing on the vessel").await? })
@@ -189,7 +195,7 @@ impl Remote {
     ) -> Result<Vec<Digest>, RemoteError> {
         let mut script = Script::new();
         for range in ranges {
-            script = script.code("tail -c +").number(range.start + 1).code(" <").path(path.as_bytes());
+            script = script.code("tail -c +").number(range.start + 1).code(" <").path(self.in_shell(path).as_bytes());
             script = script.code(" | head -c ").number(range.end - range.start);
             script = script.code(" | ").code(tool.command()).code("\n");
         }
@@ -218,7 +224,7 @@ impl Remote {
         if !self.capabilities().shell {
             return Err(RemoteError::new(ErrorKind::Unsupported, what, "there is no shell"));
         }
-        let script = Script::new().code("ls -ldn").path(path.as_bytes()).code("\n");
+        let script = Script::new().code("ls -ldn").path(self.in_shell(path).as_bytes()).code("\n");
         let output = self.run(script, what, 0).await?;
         let text = String::from_utf8_lossy(&output.text).into_owned();
         let links = text.split_whitespace().nth(1).and_then(|links| links.parse().ok());
@@ -242,7 +248,8 @@ impl Remote {
     }
 
     async fn flush_with(&self, command: &'static str, paths: &[&RemotePath]) -> Result<(), RemoteError> {
-        let script = paths.iter().fold(Script::new().code(command), |script, path| script.path(path.as_bytes()));
+        let script =
+            paths.iter().fold(Script::new().code(command), |script, path| script.path(self.in_shell(path).as_bytes()));
         let output = self.run(script.code("\n"), "flushing", 0).await?;
         if output.is_success() {
             return Ok(());

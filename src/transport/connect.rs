@@ -15,6 +15,7 @@ use super::known::{self, Answer, KnownShell};
 use super::lane::Lane;
 use super::remote::{Inner, Remote, Ssh};
 use super::ssh::{Admission, Connection, Lead, SshEnvironment, Turn, place};
+use crate::names::RemotePath;
 use crate::settings::{self, Vessel};
 
 /// A shell that is being asked for.
@@ -48,8 +49,9 @@ impl Remote {
         }
         match Self::begin(vessel, &connection, admission, known.clone()).await {
             Ok((remote, true)) => return Ok(remote),
-            Err(e) if !known.asks() || !connection.is_closed() => return Err(e),
-            Ok((_, false)) | Err(_) => {}
+            Ok((_, false)) => {}
+            Err(e) if !known.asks() || !known::ended(&connection).await => return Err(e),
+            Err(_) => {}
         }
         let ended = connection.why_closed().unwrap_or_else(|| "it was closed".into());
         let sure = connection.was_hung_up() || matches!(known, KnownShell::Suspect);
@@ -87,7 +89,8 @@ impl Remote {
         let landmarks = root.zip(home).map(|(root, home)| [root, home]);
         let basic = Capabilities { extensions, limits, landmarks, ..Capabilities::default() };
         let slow = matches!(known, KnownShell::Slow);
-        let ssh = Ssh { connection: connection.clone(), shells };
+        let places = [RemotePath::new("."), vessel.temp_dir.parent().unwrap_or_else(|| RemotePath::new("/"))];
+        let ssh = Ssh { connection: connection.clone(), shells, places };
         let remote = Self::new(Some(ssh), lane, basic, vessel.timeout, known);
         let Some(mut asking) = asking else {
             remote.has_started(admission);
@@ -141,33 +144,33 @@ impl Remote {
         let _ = self.0.full.set(full);
     }
 
-    /// Whether the paths of SFTP are those of the shell, as far as that shows.
-    async fn shows_the_same_files(&self, found: &Capabilities) -> bool {
-        let (Some(ssh), Some(by_sftp), Some(by_shell)) = (&self.0.ssh, self.0.basic.landmarks, found.landmarks) else {
-            return true;
-        };
-        if by_sftp == by_shell {
-            return true;
+    /// Finds out whether the shell finds what SFTP shows, and where; `None`: it doesn't. The root and the login directory tell
+    /// as much without a file being made, where they are alike.
+    async fn compare_trees(&self, found: &Capabilities) -> Option<Capabilities> {
+        let ssh = self.0.ssh.as_ref()?;
+        let is_alike = self.0.basic.landmarks.zip(found.landmarks).is_some_and(|(sftp, shell)| sftp == shell);
+        if is_alike {
+            return Some(found.clone());
         }
-        // Somebody may just have made a file in one of these directories.
-        for _ in 0..3 {
-            let by_shell = Capabilities::probe_shell(&ssh.shells, known::DEADLINE).await;
-            let (root, home) = (self.0.lane.landmark(b"/").await, self.0.lane.landmark(b".").await);
-            match (by_shell.map(|found| found.landmarks), root.zip(home)) {
-                (Ok(Some(by_shell)), Some((root, home))) if by_shell != [root, home] => {}
-                (Ok(_), _) => return true,
-                (Err(_), _) => return false,
+        match self.find_tree(&ssh.shells, &ssh.places).await {
+            Ok(tree) => Some(Capabilities { tree: Some(tree?), ..found.clone() }),
+            Err(e) => {
+                tracing::debug!("whether SFTP and the shell show the same files is not known: {e}");
+                None
             }
         }
-        false
     }
 
     async fn learn(&self, answer: Answer) {
         match answer {
-            Answer::Found(found) if found.shell && !self.shows_the_same_files(&found).await => {
-                let why = "its shell and its SFTP show different files, or begin in different directories";
-                self.remember(KnownShell::Unusable(why.into()));
-            }
+            Answer::Found(found) if found.shell => match self.compare_trees(&found).await {
+                Some(found) => self.gain(found),
+                None if self.is_lost() => {}
+                None => {
+                    let why = "its shell does not find the files that its SFTP shows";
+                    self.remember(KnownShell::Unusable(why.into()));
+                }
+            },
             Answer::Found(found) => self.gain(found),
             Answer::Slow => self.remember(KnownShell::Slow),
             Answer::Unusable(why) => self.remember(KnownShell::Unusable(why)),

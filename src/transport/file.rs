@@ -7,6 +7,7 @@ use bytes::Bytes;
 
 use super::error::RemoteError;
 use super::files::{Opened, SentBytes};
+use super::look;
 use super::sftp::{Attrs, SftpError};
 use crate::names::RemotePath;
 
@@ -99,9 +100,13 @@ impl RemoteFile {
         self.0.opened.read(offset, length).await.map_err(|e| self.error(&e, "reading"))
     }
 
-    /// What it is now.
+    /// What it is now. Some vessels look at nothing that is open, but at what its path leads to.
     pub async fn attrs(&self) -> Result<Attrs, RemoteError> {
-        self.0.opened.fstat().await.map_err(|e| self.error(&e, "looking at"))
+        let attrs = match self.0.opened.fstat().await {
+            Err(e) if e.is_refusal() => look::at(&self.0.opened.files(), self.0.path.as_bytes()).await,
+            attrs => attrs,
+        };
+        attrs.map_err(|e| self.error(&e, "looking at"))
     }
 
     /// Sets attributes; a size truncates.

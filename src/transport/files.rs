@@ -86,6 +86,22 @@ impl Files {
         either!(self, at => at.list(path, most).await)
     }
 
+    /// The absolute path of what is at a path. On this host there is no shell to tell it to.
+    pub(super) async fn realpath(&self, path: &[u8]) -> Done<Bytes> {
+        match self {
+            Self::Sftp(sftp) => sftp.realpath(path).await,
+            Self::Disk(_) => Ok(Bytes::copy_from_slice(path)),
+        }
+    }
+
+    /// Whether it is something that can be listed; an error says why not.
+    pub(super) async fn can_list(&self, path: &[u8]) -> Done<()> {
+        match self {
+            Self::Sftp(sftp) => sftp.can_list(path).await,
+            Self::Disk(disk) => disk.list(path, 1).await.map(drop),
+        }
+    }
+
     pub(super) async fn remove(&self, path: &[u8]) -> Done<()> {
         either!(self, at => at.remove(path).await)
     }
@@ -185,6 +201,14 @@ macro_rules! on_file {
 }
 
 impl Opened {
+    /// Who has opened it.
+    pub(super) fn files(&self) -> Files {
+        match self {
+            Self::Sftp(sftp, _) => Files::Sftp(sftp.clone()),
+            Self::Disk(disk, _) => Files::Disk(disk.clone()),
+        }
+    }
+
     pub(super) fn worth_writing(&self) -> u64 {
         match self {
             Self::Sftp(sftp, _) => sftp.worth_writing(),

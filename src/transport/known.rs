@@ -58,7 +58,8 @@ pub(super) enum Answer {
 pub(super) async fn ask(shells: Arc<Shells>, connection: Connection) -> Answer {
     match Capabilities::probe_shell(&shells, DEADLINE).await {
         Ok(found) => Answer::Found(found),
-        Err(e) if e.is_connection() && ended(&connection).await => Answer::Ended,
+        // Some say no, and hang up then.
+        Err(_) if ended(&connection).await => Answer::Ended,
         Err(e) if e.is_silent() => Answer::Unusable(format!("no answer for {:.0} s", DEADLINE.as_secs_f64())),
         Err(e) => {
             tracing::debug!("no shell: {e}");
@@ -67,8 +68,8 @@ pub(super) async fn ask(shells: Arc<Shells>, connection: Connection) -> Answer {
     }
 }
 
-/// Whether the whole connection is gone, and not only a channel.
-async fn ended(connection: &Connection) -> bool {
+/// Whether the whole connection is gone, and not only a channel, whose end may be noticed before.
+pub(super) async fn ended(connection: &Connection) -> bool {
     let closed = async {
         while !connection.is_closed() {
             tokio::time::sleep(Duration::from_millis(5)).await;

@@ -8,6 +8,7 @@
 mod capabilities;
 mod commands;
 mod connect;
+mod directories;
 mod disk;
 mod error;
 mod excerpt;
@@ -17,6 +18,7 @@ mod files;
 mod known;
 mod known_hosts;
 mod lane;
+mod look;
 mod remote;
 mod rename;
 mod sftp;
@@ -24,6 +26,7 @@ mod shell;
 mod ssh;
 #[cfg(any(test, fuzzing))]
 pub mod strangers;
+mod tree;
 
 pub use capabilities::{Capabilities, HashTool};
 pub use commands::{GrowingHash, Ingredient};

@@ -18,7 +18,7 @@ use super::ssh::Connection;
 use crate::names::RemotePath;
 
 /// Most entries of a directory on a vessel that are looked at.
-const MOST_ENTRIES: usize = 1_000_000;
+pub(super) const MOST_ENTRIES: usize = 1_000_000;
 
 /// How often it is looked whether a vessel is silent, and how long it may take for a sign of life.
 const LOOK: Duration = Duration::from_millis(250);
@@ -47,6 +47,8 @@ pub(super) struct Inner {
 pub(super) struct Ssh {
     pub(super) connection: Connection,
     pub(super) shells: Arc<Shells>,
+    /// Directories in which a file may be made to find out whether SFTP and the shell show the same.
+    pub(super) places: [RemotePath; 2],
 }
 
 impl Remote {
@@ -183,65 +185,17 @@ impl Remote {
         }
     }
 
-    /// What a path is, not following a link; `None` when there is nothing.
-    pub async fn look(&self, path: &RemotePath) -> Result<Option<Attrs>, RemoteError> {
-        found(self.0.lane.files().lstat(path.as_bytes()).await, || format!("looking at {path}"))
-    }
-
-    /// What a path leads to, following links; `None` when there is nothing.
-    pub async fn look_through(&self, path: &RemotePath) -> Result<Option<Attrs>, RemoteError> {
-        found(self.0.lane.files().stat(path.as_bytes()).await, || format!("looking at {path}"))
-    }
-
     /// The entries of a directory; none when it doesn't exist.
     pub async fn list(&self, directory: &RemotePath) -> Result<Vec<(Bytes, Attrs)>, RemoteError> {
         let listed = self.0.lane.files().list(directory.as_bytes(), MOST_ENTRIES).await;
         Ok(found(listed, || format!("listing {directory}"))?.unwrap_or_default())
     }
 
-    /// Makes one directory with the given permission bits, exactly.
-    pub async fn make_dir(&self, path: &RemotePath, mode: u32) -> Result<(), RemoteError> {
-        let made = self.0.lane.files().mkdir(path.as_bytes(), mode).await;
-        made.map_err(|e| RemoteError::from_sftp(&e, format_args!("making the directory {path}")))
-    }
-
-    /// Makes a directory and those above it, where they are missing.
-    pub async fn make_dirs(&self, path: &RemotePath) -> Result<(), RemoteError> {
-        let mut missing = Vec::new();
-        let mut next = Some(path.clone());
-        while let Some(directory) = next {
-            let there = match self.look_through(&directory).await {
-                // An account that may only write finds out when it does.
-                Err(e) if e.is_refusal() => break,
-                there => there?,
-            };
-            match there {
-                Some(attrs) if attrs.is_dir() || !attrs.has_kind() => break,
-                // An SFTP server says what it leads to; on this host no link is followed.
-                Some(attrs) if attrs.is_link() => {
-                    let why = "it is a symbolic link, which Transport = local does not follow";
-                    return Err(RemoteError::new(ErrorKind::Link, format_args!("using {directory}"), why));
-                }
-                Some(_) => {
-                    // A file that a directory has replaced may be about to go.
-                    let why = "it exists and is no directory";
-                    return Err(RemoteError::new(ErrorKind::Failed, format_args!("using {directory}"), why));
-                }
-                None => {
-                    next = directory.parent();
-                    missing.push(directory);
-                }
-            }
-        }
-        for directory in missing.iter().rev() {
-            if let Err(e) = self.make_dir(directory, 0o755).await {
-                // Someone else may have made it at the same moment.
-                if !self.look_through(directory).await?.is_some_and(|attrs| attrs.is_dir()) {
-                    return Err(e);
-                }
-            }
-        }
-        Ok(())
+    /// The absolute path of what is at a path, as SFTP has it.
+    pub(super) async fn real_path(&self, path: &RemotePath) -> Result<RemotePath, RemoteError> {
+        let real = self.0.lane.files().realpath(path.as_bytes()).await;
+        let real = real.map_err(|e| RemoteError::from_sftp(&e, format_args!("asking where {path} is")))?;
+        Ok(RemotePath::new(real.to_vec()))
     }
 
     /// Opens a file; one that is made gets the permission bits `mode`.
@@ -253,17 +207,6 @@ impl Remote {
     pub async fn set(&self, path: &RemotePath, attrs: Attrs) -> Result<(), RemoteError> {
         let set = self.0.lane.files().setstat(path.as_bytes(), attrs).await;
         set.map_err(|e| RemoteError::from_sftp(&e, format_args!("setting mode or time of {path}")))
-    }
-
-    /// Removes a file; one that isn't there is as good as removed.
-    pub async fn remove(&self, path: &RemotePath) -> Result<(), RemoteError> {
-        found(self.0.lane.files().remove(path.as_bytes()).await, || format!("removing {path}")).map(|_| ())
-    }
-
-    /// Removes an empty directory; one that isn't there is as good as removed.
-    pub async fn remove_dir(&self, path: &RemotePath) -> Result<(), RemoteError> {
-        let removed = self.0.lane.files().rmdir(path.as_bytes()).await;
-        found(removed, || format!("removing the directory {path}")).map(|_| ())
     }
 
     /// Makes a symbolic link.
@@ -311,6 +254,17 @@ impl Remote {
     /// SFTP says "failure" for a full disk, a read-only one and a long name alike: looks which it was. `needed` is how many bytes
     /// were still to be written there.
     pub async fn explain(&self, error: RemoteError, at: &RemotePath, needed: u64) -> RemoteError {
+        let error = self.explain_by_place(error, at, needed).await;
+        let is_odd = std::str::from_utf8(at.as_bytes()).is_err();
+        let may_be_the_name = matches!(error.kind, ErrorKind::Failed | ErrorKind::NotFound | ErrorKind::BadName);
+        if is_odd && may_be_the_name && longest_name_in(at) <= LONGEST_NAME {
+            let what = format_args!("{at} is not valid UTF-8, and the vessel may take no such names");
+            return RemoteError::new(ErrorKind::BadName, what, &error);
+        }
+        error
+    }
+
+    async fn explain_by_place(&self, error: RemoteError, at: &RemotePath, needed: u64) -> RemoteError {
         if !matches!(error.kind, ErrorKind::Failed | ErrorKind::BadName | ErrorKind::NoSpace { .. }) {
             return error;
         }
@@ -372,7 +326,7 @@ fn name_too_long(at: &RemotePath) -> RemoteError {
 }
 
 /// Turns "no such file" into `None`.
-fn found<T>(result: Result<T, SftpError>, what: impl FnOnce() -> String) -> Result<Option<T>, RemoteError> {
+pub(super) fn found<T>(result: Result<T, SftpError>, what: impl FnOnce() -> String) -> Result<Option<T>, RemoteError> {
     match result {
         Ok(value) => Ok(Some(value)),
         Err(e) if e.is_not_found() => Ok(None),

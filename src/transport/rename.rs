@@ -29,6 +29,20 @@ impl Remote {
         self.capabilities().posix_rename() && !self.0.lane.files().refuses_posix_rename()
     }
 
+    /// Whether a rename may have failed because of what has the new name (`found`), and not for want of the file. Where nobody
+    /// may look, that is taken for the reason.
+    async fn is_in_the_way(&self, from: &RemotePath, found: &Result<Option<Attrs>, RemoteError>) -> bool {
+        let is_there = match found {
+            Ok(found) => found.is_some_and(|attrs| !attrs.is_dir()),
+            Err(e) => e.is_refusal(),
+        };
+        is_there
+            && match self.look(from).await {
+                Ok(there) => there.is_some(),
+                Err(e) => e.is_refusal(),
+            }
+    }
+
     /// Gives a file of `size` bytes, or a link that has none, its final name, replacing whatever file has it: in one step
     /// where the vessel can.
     ///
@@ -53,12 +67,10 @@ impl Remote {
             (renamed, found) = plain().await;
         }
         // It may not rename over a file, or has none of the words to say so.
-        if let Err(SftpError::Status { .. }) = &renamed
+        if let Err(e @ SftpError::Status { .. }) = &renamed
             && !self.replaces_at_once()
-            && !matches!(&found, Ok(None))
-            && found.as_ref().is_ok_and(|found| found.is_none_or(|attrs| !attrs.is_dir()))
-                | found.as_ref().is_err_and(RemoteError::is_refusal)
-            && self.look(from).await.is_ok_and(|there| there.is_some())
+            && !e.is_not_found()
+            && self.is_in_the_way(from, &found).await
         {
             self.remove(to).await?;
             (renamed, found) = plain().await;

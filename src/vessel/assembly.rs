@@ -192,7 +192,11 @@ impl Visit {
         bad: &[u64],
     ) -> Result<bool, Fault> {
         let size = version.stamp.size;
-        let before = self.remote.look(assembly).await.map_err(|e| e.fault())?.and_then(|attrs| attrs.size);
+        let before = match self.remote.look(assembly).await {
+            // Whether it is empty once it is open could not be told.
+            Err(e) if e.is_refusal() => return Ok(false),
+            before => before.map_err(|e| e.fault())?.and_then(|attrs| attrs.size),
+        };
         let file = self.open_ours(self.remote.lane(), assembly, OpenFlags::WRITE_EXISTING, size).await?;
         if file.attrs().await.map_err(|e| e.fault())?.size != before {
             return Ok(false);

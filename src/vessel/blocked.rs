@@ -160,8 +160,8 @@ impl Visit {
         Ok(Room { space: self.space(&at).await?, at })
     }
 
-    /// Removes what was sent of a file for which there is no room.
-    pub(super) async fn make_room(&self, delivery: &Delivery) -> Result<(), Fault> {
+    /// Removes what was sent of a file for which there is no room, or which can't have its name there.
+    pub(super) async fn discard(&self, delivery: &Delivery) -> Result<(), Fault> {
         let assembly = self.assembly(delivery)?;
         match self.remote.remove(&assembly).await {
             Err(e) if e.is_connection() => Err(e.fault()),

@@ -21,21 +21,22 @@ pub enum Finding {
     Bad(String),
 }
 
-/// Connects to a vessel and tries what deliveries do: in TempDir, and in each directory's place.
+/// Connects to a vessel and tries what deliveries do: in TempDir, and in each directory's place. Also says whether its shell
+/// is of use, which is asked for whatever was found out before.
 ///
 /// Files and directories that it makes for that are removed again at once.
 pub async fn check(
     vessel: &Arc<settings::Vessel>,
     directories: &[Arc<settings::Directory>],
     environment: &Arc<SshEnvironment>,
-) -> Vec<Finding> {
+) -> (Vec<Finding>, bool) {
     let mut findings = if vessel.local.is_some() { Vec::new() } else { say_way(vessel) };
     let remote =
         match Remote::connect(vessel, environment, &KnownShell::Unknown, &Lead::alone(Rank::first(true, 0))).await {
             Ok(remote) => remote,
             Err(e) => {
                 findings.push(Finding::Bad(e.fault().to_string()));
-                return findings;
+                return (findings, false);
             }
         };
     if !remote.is_this_host() {
@@ -43,6 +44,9 @@ pub async fn check(
     }
     if let KnownShell::Unusable(why) = remote.known_shell() {
         findings.push(Finding::Note(format!("the shell is not used: {why}")));
+    }
+    if let Some(place) = remote.capabilities().other_tree() {
+        findings.push(Finding::Note(format!("the shell finds SFTP's files {place}: paths are translated for it")));
     }
     let mut tried: Vec<Trial> = Vec::new();
     let mut places = Vec::new();
@@ -57,8 +61,9 @@ pub async fn check(
     findings.push(Finding::Good(remote.capabilities().to_string()));
     findings.extend(abilities(&remote, vessel, environment, &tried).await);
     findings.extend(places);
+    let has_shell = remote.capabilities().shell;
     remote.hang_up().await;
-    findings
+    (findings, has_shell)
 }
 
 /// What the vessel can do, a line each: yes, or what is done instead.

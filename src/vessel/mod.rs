@@ -11,7 +11,6 @@ mod assembly;
 mod batch;
 mod blocked;
 mod check;
-mod complaints;
 mod deliver;
 mod delta;
 mod extents;

@@ -392,7 +392,12 @@ pub(super) async fn held(visit: &Visit, delivery: &Delivery, assembly: &RemotePa
     }
     let temp_dir = &visit.vessel.settings.temp_dir;
     let (assembled, listed) = tokio::join!(visit.remote.look(assembly), visit.remote.list(temp_dir));
-    let assembled = match assembled.map_err(|e| e.fault())? {
+    let assembled = match assembled {
+        // It is not known, so it is begun anew.
+        Err(e) if e.is_refusal() => return Ok(Held::default()),
+        assembled => assembled.map_err(|e| e.fault())?,
+    };
+    let assembled = match assembled {
         Some(attrs) if visit.may_resume(&delivery.version, assembly, &attrs).await.map_err(|e| e.fault())? => {
             attrs.size.unwrap_or(0)
         }
@@ -403,7 +408,11 @@ pub(super) async fn held(visit: &Visit, delivery: &Delivery, assembly: &RemotePa
         None => 0,
     };
     let mut parts = Vec::new();
-    for (name, attrs) in listed.map_err(|e| e.fault())? {
+    let listed = match listed {
+        Err(e) if e.is_refusal() => Vec::new(),
+        listed => listed.map_err(|e| e.fault())?,
+    };
+    for (name, attrs) in listed {
         if let Some(OurFile::Part { delivery: of, start }) = OurFile::parse(visit.instance, &name)
             && of == delivery.id.0
         {

@@ -10,22 +10,21 @@ use crate::rights::CopyOf;
 use crate::transport::{Attrs, OpenFlags, RemoteError, RemoteFile, Renamed};
 
 impl Visit {
-    /// Renames the finished and verified assembly to its destination.
+    /// Renames the finished and verified assembly to its destination. Whether that could be seen.
     pub(super) async fn publish(
         &self,
         version: &Version,
         assembly: &RemotePath,
         destination: &RemotePath,
-    ) -> Result<(), Fault> {
+    ) -> Result<bool, Fault> {
         let size = (version.kind == VersionKind::File).then_some(version.stamp.size);
         let renamed = self.remote.rename_over(assembly, destination, size).await;
-        match self.explained(renamed, destination, 0).await? {
-            Renamed::There | Renamed::Unseen => {}
-            Renamed::Taken => {
-                tracing::debug!(vessel = %self.vessel.settings.name, file = %version.path, "taken at once")
-            }
+        let renamed = self.explained(renamed, destination, 0).await?;
+        if renamed == Renamed::Taken {
+            tracing::debug!(vessel = %self.vessel.settings.name, file = %version.path, "taken at once")
         }
-        self.flush_name(destination).await
+        self.flush_name(destination).await?;
+        Ok(renamed != Renamed::Unseen)
     }
 
     /// Gives a whole assembly its mode and time, and flushes it. It is not opened for writing: some servers empty what is.
@@ -67,7 +66,11 @@ impl Visit {
                 if let Err(e) = file.set(Attrs { owner: Some(owner), ..Attrs::default() }).await {
                     tracing::warn!(vessel = %self.vessel.settings.name, file = %version.path, "{e}");
                 }
-                CopyOf::File.owned(version.mode, owner, file.attrs().await?.owner)
+                let there = match file.attrs().await {
+                    Err(e) if e.is_refusal() => None,
+                    attrs => attrs?.owner,
+                };
+                CopyOf::File.owned(version.mode, owner, there)
             }
         };
         let attrs = Attrs { mode: Some(mode), times: times(&version.stamp), ..Attrs::default() };

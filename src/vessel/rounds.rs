@@ -9,7 +9,6 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::blocked::{Blocked, Consequence, said};
-use super::complaints::Complaints;
 use super::deliver::Outcome;
 use super::places::Places;
 use super::serve::UNHURRIED;
@@ -19,7 +18,7 @@ use crate::backoff::{Backoff, LONGEST_WAIT};
 use crate::clock::{to_the_millisecond, wait_between};
 use crate::fault::{Cause, Fault, Pace, Scope};
 use crate::monitor::Event;
-use crate::records::{Delivery, DeliveryId};
+use crate::records::{Delivery, DeliveryId, VersionKind};
 use crate::settings;
 
 /// Deliveries under way at once: of files of one chunk, which cost round trips, and of larger ones, which cost bandwidth
@@ -71,7 +70,6 @@ pub(super) struct Rounds {
     places: Places,
     /// Where nothing can be written for now.
     blocked: Blocked,
-    complaints: Complaints,
     sweeping: Sweeping,
     waiting: VecDeque<Delivery>,
     /// Whether the ledger may have something due that was not fetched yet, small or large.
@@ -96,7 +94,6 @@ impl Rounds {
             busy: HashMap::new(),
             places: Places::default(),
             blocked: Blocked::default(),
-            complaints: Complaints::default(),
             sweeping: Sweeping::default(),
             waiting: VecDeque::new(),
             look: LOOK,
@@ -124,7 +121,6 @@ impl Rounds {
             }
             self.start_due().await?;
             let wait = self.wait().await?;
-            self.complaints.tell(&self.visit.vessel.settings.name);
             if self.running.is_empty() {
                 self.visit.has_arrived();
             }
@@ -323,7 +319,7 @@ impl Rounds {
                 let put_off = if fault.scope == Scope::Place {
                     self.hold_back(&delivery, fault).await
                 } else {
-                    self.put_off(&delivery, fault, false).await
+                    self.put_off_alone(&delivery, fault).await
                 };
                 match put_off {
                     // What was to be found out about the place could not be.
@@ -341,7 +337,7 @@ impl Rounds {
     async fn hold_back(&mut self, delivery: &Delivery, fault: Fault) -> Result<(), Fault> {
         let visit = self.visit.clone();
         if fault.cause == Cause::Space {
-            visit.make_room(delivery).await?;
+            visit.discard(delivery).await?;
         }
         let consequence = self.blocked.note(&visit, delivery).await?;
         if consequence == Consequence::Blocked {
@@ -350,6 +346,15 @@ impl Rounds {
         }
         let known = consequence != Consequence::TooLarge;
         self.put_off(delivery, Fault { scope: Scope::File, pace: Pace::Unhurried, ..fault }, known).await
+    }
+
+    /// What is wrong concerns this delivery alone. Of one that can't have its name nothing is kept there.
+    async fn put_off_alone(&mut self, delivery: &Delivery, fault: Fault) -> Result<(), Fault> {
+        if fault.cause == Cause::Name && delivery.version.kind == VersionKind::File {
+            let visit = self.visit.clone();
+            visit.discard(delivery).await?;
+        }
+        self.put_off(delivery, fault, false).await
     }
 
     /// Enters when a delivery is tried again; `known`: why has been said already.
@@ -390,10 +395,11 @@ impl Rounds {
             tracing::debug!(vessel = %name, %directory, file = %path, ?again_in, "{word}: {reason}");
             return Ok(());
         }
-        if !known && self.complaints.is_worth_a_line(fault.cause, name) {
-            tracing::warn!(vessel = %name, %directory, file = %path, ?again_in, "{word}: {reason}");
-        } else {
+        if known {
             tracing::debug!(vessel = %name, %directory, file = %path, ?again_in, "{word}: {reason}");
+        } else {
+            let cause = fault.cause.as_str();
+            tracing::warn!(vessel = %name, %directory, file = %path, ?again_in, cause, "{word}: {reason}");
         }
         let (reason, cause) = (&reason, fault.cause);
         vessel.monitor.notice(&Event::PutOff { vessel: name, directory, path, reason, cause, parked, again_in: wait });

@@ -99,10 +99,7 @@ impl Server {
                 (failures, self.complaint) = (0, None);
                 continue;
             }
-            let refused_for = self.vessel.clock.now_ms() - self.refused_at;
-            if matches!(self.known, KnownShell::Unusable(_)) && !(0..A_DAY).contains(&refused_for) {
-                self.known = KnownShell::Unknown;
-            }
+            self.forget_old_refusal().await?;
             let (connected, coming) = match other.take() {
                 Some(remote) => (Ok(remote), Vec::new()),
                 None => {
@@ -253,6 +250,19 @@ impl Server {
                 vessel = %settings.name, address = %host.address, account = %host.account, files = due,
                 "it is another host or account than before; what the directories hold now is delivered to it"
             );
+        }
+        Ok(())
+    }
+
+    /// Has the shell asked for again that was refused a day ago, or of which a person has found out that it is of use now.
+    async fn forget_old_refusal(&mut self) -> Result<(), Fault> {
+        if !matches!(self.known, KnownShell::Unusable(_)) {
+            return Ok(());
+        }
+        let Vessel { settings, ledger, clock, .. } = &self.vessel;
+        let is_old = !(0..A_DAY).contains(&(clock.now_ms() - self.refused_at));
+        if is_old || ledger.shell_refusal(&settings.name).await.map_err(|e| e.fault())?.is_none() {
+            self.known = KnownShell::Unknown;
         }
         Ok(())
     }

@@ -24,6 +24,8 @@ enum Cleared {
     Nothing,
     /// It was removed.
     Removed,
+    /// Whatever was there was removed: the vessel lets nobody look.
+    RemovedUnseen,
     /// It stays, and why.
     Kept(&'static str),
 }
@@ -39,7 +41,10 @@ impl Visit {
         }
         let version = &delivery.version;
         let mode = version.mode | OWNER_MAY;
-        let (there, by_link) = self.directory_at(version, place).await?;
+        let Some((there, by_link)) = self.directory_at(version, place).await? else {
+            self.make_unseen_directory(version, place, mode).await?;
+            return self.acknowledge(delivery, Verified::Not, started).await;
+        };
         let is_there = there.is_some_and(|attrs| attrs.is_dir());
         if !is_there {
             if by_link && self.clear(version, place).await? != Cleared::Removed {
@@ -64,15 +69,35 @@ impl Visit {
     }
 
     /// What is at the place of a directory. A link that leads to one will do where somebody there has made it, and is nothing
-    /// where it was delivered from here: what follows would go to where it leads. Says, too, whether it is a link.
-    async fn directory_at(&self, version: &Version, place: &RemotePath) -> Result<(Option<Attrs>, bool), Fault> {
-        let there = self.remote.look(place).await.map_err(|e| e.fault())?;
-        let Some(link) = there.filter(Attrs::is_link) else { return Ok((there, false)) };
+    /// where it was delivered from here: what follows would go to where it leads. Says, too, whether it is a link. `None`
+    /// where the vessel does not let us look.
+    async fn directory_at(
+        &self,
+        version: &Version,
+        place: &RemotePath,
+    ) -> Result<Option<(Option<Attrs>, bool)>, Fault> {
+        let there = match self.remote.look_or_list(place).await {
+            Err(e) if e.is_refusal() => return Ok(None),
+            there => there.map_err(|e| e.fault())?,
+        };
+        let Some(link) = there.filter(Attrs::is_link) else { return Ok(Some((there, false))) };
         let before = self.vessel.ledger.held_before(version.id, &self.vessel.settings.name).await;
         if self.is_one_of(&before.map_err(|e| e.fault())?, place, &link).await? {
-            return Ok((None, false));
+            return Ok(Some((None, false)));
         }
-        Ok((self.remote.look_through(place).await.map_err(|e| e.fault())?, true))
+        Ok(Some((self.remote.look_through(place).await.map_err(|e| e.fault())?, true)))
+    }
+
+    /// Makes a directory where the vessel lets nobody look. One that can't be made is there already, or what goes into it
+    /// will say so.
+    async fn make_unseen_directory(&self, version: &Version, place: &RemotePath, mode: u32) -> Result<(), Fault> {
+        self.make_dirs_above(place).await?;
+        match self.remote.make_dir(place, CopyOf::Directory.plain(mode) & 0o777).await {
+            Err(e) if e.is_connection() => return Err(e.fault()),
+            Err(e) => tracing::debug!(vessel = %self.vessel.settings.name, "taken to be there: {e}"),
+            Ok(()) => {}
+        }
+        self.dress(version, place, CopyOf::Directory, mode, 0).await
     }
 
     /// Makes a link, in the place of whatever file or link of ours is there.
@@ -81,7 +106,7 @@ impl Visit {
         if !self.enter(delivery, DeliveryState::Publishing).await? {
             return Ok(Outcome::Superseded);
         }
-        let version = &delivery.version;
+        let (version, mut seen) = (&delivery.version, true);
         if !self.is_link_to(place, &version.target).await? {
             self.make_way(version, place).await?;
             self.make_dirs_above(place).await?;
@@ -95,9 +120,9 @@ impl Visit {
             {
                 self.tolerate_undressed(version, &e)?;
             }
-            self.publish(version, &assembly, place).await?;
+            seen = self.publish(version, &assembly, place).await?;
         }
-        self.acknowledge(delivery, Verified::ByLook, started).await
+        self.acknowledge(delivery, if seen { Verified::ByLook } else { Verified::Not }, started).await
     }
 
     /// Removes what was delivered to a place, if that is what is there.
@@ -111,6 +136,10 @@ impl Visit {
         match self.clear(version, place).await? {
             Cleared::Nothing => {}
             Cleared::Removed => self.flush_name(place).await?,
+            Cleared::RemovedUnseen => {
+                self.flush_name(place).await?;
+                verified = Verified::Not;
+            }
             Cleared::Kept(why) => {
                 tracing::warn!(%vessel, file = %version.path, "kept on the vessel: {why}");
                 verified = Verified::Kept;
@@ -121,7 +150,11 @@ impl Visit {
 
     /// Takes a directory of ours out of the way of a file or link, which replaces anything else by itself.
     pub(super) async fn make_way(&self, version: &Version, place: &RemotePath) -> Result<(), Fault> {
-        let there = self.remote.look(place).await.map_err(|e| e.fault())?;
+        let there = match self.remote.look(place).await {
+            // The rename tells.
+            Err(e) if e.is_refusal() => return Ok(()),
+            there => there.map_err(|e| e.fault())?,
+        };
         if !there.is_some_and(|attrs| attrs.is_dir()) || self.clear(version, place).await? == Cleared::Removed {
             return Ok(());
         }
@@ -148,7 +181,11 @@ impl Visit {
         if before.is_empty() {
             return Ok(Cleared::Nothing);
         }
-        let Some(attrs) = self.remote.look(place).await.map_err(|e| e.fault())? else { return Ok(Cleared::Nothing) };
+        let there = match self.remote.look_or_list(place).await {
+            Err(e) if e.is_refusal() => return self.clear_unseen(&before, version, place).await,
+            there => there.map_err(|e| e.fault())?,
+        };
+        let Some(attrs) = there else { return Ok(Cleared::Nothing) };
         if attrs.is_dir() {
             let ours = before.iter().any(|one| one.version.kind == VersionKind::Directory);
             return if ours { self.remove_directory(version, place).await } else { Ok(Cleared::Kept(NOT_OURS)) };
@@ -158,6 +195,31 @@ impl Visit {
         }
         let removed = self.remote.remove(place).await;
         self.explained(removed, place, 0).await.map(|()| Cleared::Removed)
+    }
+
+    /// Removes what was delivered to a place (`before`) where the vessel lets nobody look whether it is still that: a later
+    /// version would have replaced it unseen, too. A directory goes only when it is empty.
+    async fn clear_unseen(
+        &self,
+        before: &[HeldVersion],
+        version: &Version,
+        place: &RemotePath,
+    ) -> Result<Cleared, Fault> {
+        let was = |kinds: &[VersionKind]| before.iter().any(|one| kinds.contains(&one.version.kind));
+        if was(&[VersionKind::File, VersionKind::Link]) {
+            match self.remote.remove(place).await {
+                Ok(()) if !was(&[VersionKind::Directory]) => return Ok(Cleared::RemovedUnseen),
+                // One of each was on its way there at some time.
+                Err(e) if e.is_connection() || !was(&[VersionKind::Directory]) => {
+                    return self.explained(Err(e), place, 0).await;
+                }
+                _ => {}
+            }
+        }
+        match self.remove_directory(version, place).await? {
+            Cleared::Removed => Ok(Cleared::RemovedUnseen),
+            cleared => Ok(cleared),
+        }
     }
 
     /// Whether what is at a place is one of these versions, as far as that shows without reading it.
@@ -175,11 +237,17 @@ impl Visit {
     }
 
     async fn is_link_to(&self, place: &RemotePath, target: &[u8]) -> Result<bool, Fault> {
-        let there = self.remote.look(place).await.map_err(|e| e.fault())?;
-        if !there.is_some_and(|attrs| attrs.is_link()) {
+        let (unseen, may_be) = match self.remote.look(place).await {
+            Err(e) if e.is_refusal() => (true, true),
+            there => (false, there.map_err(|e| e.fault())?.is_some_and(|attrs| attrs.is_link())),
+        };
+        if !may_be {
             return Ok(false);
         }
-        Ok(self.remote.read_link(place).await.map_err(|e| e.fault())?.as_deref() == Some(target))
+        match self.remote.read_link(place).await {
+            Err(e) if unseen && !e.is_connection() => Ok(false),
+            read => Ok(read.map_err(|e| e.fault())?.as_deref() == Some(target)),
+        }
     }
 
     /// Removes a directory of ours, if nothing but what we left half done is in it.
@@ -188,7 +256,11 @@ impl Visit {
         if self.remote.remove_dir(place).await.is_ok() {
             return Ok(Cleared::Removed);
         }
-        for (name, _) in self.remote.list(place).await.map_err(|e| e.fault())? {
+        let listed = match self.remote.list(place).await {
+            Err(e) if e.is_refusal() => Vec::new(),
+            listed => listed.map_err(|e| e.fault())?,
+        };
+        for (name, _) in listed {
             if let Some(OurFile::Assembly { delivery }) = OurFile::parse(self.instance, &name)
                 && !self.vessel.ledger.is_open(DeliveryId(delivery)).await.map_err(|e| e.fault())?
             {
@@ -224,7 +296,10 @@ impl Visit {
                 if let Err(e) = self.remote.set(place, Attrs { owner: Some(owner), ..Attrs::default() }).await {
                     self.tolerate_undressed(version, &e)?;
                 }
-                let there = self.remote.look(place).await.map_err(|e| e.fault())?;
+                let there = match self.remote.look(place).await {
+                    Err(e) if e.is_refusal() => None,
+                    there => there.map_err(|e| e.fault())?,
+                };
                 what.owned(mode, owner, there.and_then(|attrs| attrs.owner))
             }
         };

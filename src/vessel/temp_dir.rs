@@ -26,6 +26,14 @@ pub(super) async fn prepare(remote: &Remote, vessel: &Vessel, instance: Instance
                 (Err(e), _) => return Err(explain(e).await),
             }
         }
+        // One that is made is ours. Of one that is there nobody can tell, and files do without it.
+        Err(e) if e.is_refusal() => {
+            return match make(remote, temp_dir).await {
+                Ok(()) => Ok(()),
+                Err(again) if again.is_connection() => Err(again.fault()),
+                Err(_) => Err(Fault::place(e).mend(format_args!("let the vessel's user look at {temp_dir}"))),
+            };
+        }
         Err(e) => return Err(explain(e).await),
     };
     refuse_traps(temp_dir, &attrs)?;

@@ -28,6 +28,8 @@ pub(super) struct Trial {
     pub(super) resume: Option<String>,
     /// Why a file can't be replaced in one step.
     pub(super) replace: Option<String>,
+    /// Why a file can't be removed.
+    pub(super) remove: Option<String>,
 }
 
 impl Trial {
@@ -38,6 +40,7 @@ impl Trial {
             note(&self.look, "files can't be looked at: what is there already is not found"),
             note(&self.read, "files can't be read back: without a shell they are not verified"),
             note(&self.dress, "mode and time of files can't be set: they are the vessel's own"),
+            note(&self.remove, "files can't be removed: what a broken upload left stays, and a mirror deletes nothing"),
         ]
         .into_iter()
         .flatten()
@@ -51,38 +54,22 @@ pub(super) async fn within<T>(
     directory: &RemotePath,
     act: impl AsyncFnOnce() -> Result<T, Fault>,
 ) -> Result<(T, bool), Fault> {
-    let mut missing = Vec::new();
-    let mut next = Some(directory.clone());
-    while let Some(at) = next {
-        match remote.look_through(&at).await {
-            Ok(None) => {}
-            Ok(Some(attrs)) if !attrs.is_dir() => {
-                let fault = Fault::file(format_args!("{at} is not a directory"));
-                return Err(fault.mend("remove it there, or choose another place"));
-            }
-            Err(e) if e.is_connection() => return Err(e.fault()),
-            // What can't be looked at may be there.
-            Ok(Some(_)) | Err(_) => break,
-        }
-        next = at.parent();
-        missing.push(at);
-    }
-    let made = match missing.is_empty() {
-        true => Ok(()),
-        false => match remote.make_dirs(directory).await {
-            Ok(()) => Ok(()),
-            Err(e) => Err(remote.explain(e, directory, 0).await.fault()),
-        },
-    };
-    let outcome = match made {
+    let mut made = Vec::new();
+    let outcome = match remote.make_dirs_noting(directory, &mut made).await {
         Ok(()) => act().await,
-        Err(fault) => Err(fault),
+        Err(e) if e.is_connection() => return Err(e.fault()),
+        Err(e) => Err(match remote.explain(e, directory, 0).await.fault() {
+            fault if fault.remedy.is_empty() => {
+                fault.mend(format_args!("check what is at {directory} there, or choose another place"))
+            }
+            fault => fault,
+        }),
     };
-    for made in &missing {
+    for made in &made {
         // One that somebody else uses by now stays.
         let _ = remote.remove_dir(made).await;
     }
-    Ok((outcome?, !missing.is_empty()))
+    Ok((outcome?, !made.is_empty()))
 }
 
 /// Why a place must not be delivered to, going by a file that was just made there.
@@ -103,6 +90,12 @@ pub(super) async fn try_place(
     let outcome = try_files(remote, &probe, &named, refuse, &mut trial).await;
     for path in [&probe, &named] {
         let removed = remote.remove(path).await;
+        if let Err(e) = &removed
+            && e.is_refusal()
+        {
+            trial.remove = Some(e.to_string());
+            continue;
+        }
         if outcome.is_ok() && path == &named && removed.is_err() {
             return Err(explained(remote, removed, place).await.err().unwrap_or_else(|| Fault::file("not removed")));
         }

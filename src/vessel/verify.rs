@@ -1,5 +1,6 @@
 //! Verify: the vessel's copy has the digest of the version, and if not, which chunks are bad.
 
+use futures_util::future::join;
 use futures_util::{StreamExt, stream};
 
 use super::visit::{Visit, source_changed, source_fault};
@@ -73,12 +74,14 @@ impl Visit {
     }
 
     async fn read_back(&self, version: &Version, wanted: &Digest, path: &RemotePath) -> Result<Verdict, Fault> {
-        let digests = match self.digests_of(version, path).await {
+        let (digests, changed) = match self.digests_of(version, path).await {
             Err(e) if e.is_refusal() => return self.compare_sizes(version, path).await,
             digests => digests.map_err(|e| e.fault())?,
         };
         if digests.file == *wanted {
-            return Ok(Verdict::Good(Verified::ByReadBack));
+            // It was whole a moment ago.
+            let all = || Verdict::Bad((0..version.plan().count()).collect());
+            return Ok(if changed { all() } else { Verdict::Good(Verified::ByReadBack) });
         }
         Ok(Verdict::Bad(differing(&self.chunk_digests(version, wanted).await?, &digests.chunks)))
     }
@@ -96,20 +99,22 @@ impl Visit {
         }
     }
 
-    async fn digests_of(&self, version: &Version, path: &RemotePath) -> Result<FileDigests, RemoteError> {
+    /// The digests of a file that is read back, and whether it had another size than the version when that was done.
+    async fn digests_of(&self, version: &Version, path: &RemotePath) -> Result<(FileDigests, bool), RemoteError> {
         let file = self.remote.open(path, OpenFlags::READ, 0).await?;
-        let longer = match file.attrs().await {
-            Err(e) if e.is_refusal() => self.remote.look(path).await.ok().flatten().and_then(|attrs| attrs.size),
-            attrs => attrs?.size,
-        };
-        let longer = longer.is_some_and(|size| size > version.stamp.size);
         let per_read = self.remote.capabilities().bytes_per_read();
         let mut hasher = FileHasher::new(version.chunk_size);
         let size = version.stamp.size;
         let offsets = (0..size.div_ceil(u64::from(per_read))).map(|index| index * u64::from(per_read));
-        let pieces = offsets.map(|at| {
+        // A tail beyond the last chunk makes it another file, however good the chunks are.
+        let pieces = offsets.chain([size]).map(|at| {
             let (file, length) = (file.clone(), u64::from(per_read).min(size - at));
-            async move { read_fully(&file, at, length).await }
+            async move {
+                match length {
+                    0 => read_fully(&file, at, 1).await.or_else(unless_lost),
+                    _ => read_fully(&file, at, length).await,
+                }
+            }
         });
         let mut pieces = stream::iter(pieces).buffered(READS);
         while let Some(piece) = pieces.next().await {
@@ -118,13 +123,18 @@ impl Visit {
             }
         }
         drop(pieces);
-        file.close().await?;
-        if longer {
-            // A tail beyond the last chunk makes it another file, however good the chunks are.
-            hasher.update(&[0]);
-        }
-        Ok(hasher.finish())
+        // In one burst, the look last: nothing but the ledger comes between it and the rename.
+        let (closed, after) = join(file.clone().close(), self.remote.look(path)).await;
+        closed?;
+        let after = after.map(|attrs| attrs.and_then(|attrs| attrs.size)).or_else(unless_lost)?;
+        let changed = after.is_some_and(|after| after != size);
+        Ok((hasher.finish(), changed))
     }
+}
+
+/// What a vessel doesn't tell is left open; a connection that is gone is not.
+fn unless_lost<T: Default>(error: RemoteError) -> Result<T, RemoteError> {
+    if error.is_connection() { Err(error) } else { Ok(T::default()) }
 }
 
 /// Reads a range; a vessel may answer a read with less than was asked for. Short at the end of the file.

@@ -137,7 +137,8 @@ impl Visit {
             OpenFlags::FRESH => self.open_new(lane, path).await,
             flags => self.open_there(lane, path, flags).await,
         };
-        if opened.as_ref().is_err_and(RemoteError::is_not_found) {
+        // Some servers say no more of a missing directory than that it failed.
+        if opened.as_ref().is_err_and(|e| matches!(e.kind, ErrorKind::NotFound | ErrorKind::Failed)) {
             *self.temp_dir.lock().await = false;
             self.made_dirs.lock().await.clear();
         }
@@ -171,11 +172,18 @@ impl Visit {
         let _ = self.remote.remove(path).await;
         match lane.open(path, OpenFlags::NEW, OURS).await {
             // Nothing is there: a server that doesn't know how to open only what is new.
-            Err(e) if !e.is_connection() && matches!(self.remote.look(path).await, Ok(None)) => {
+            Err(e) if !e.is_connection() && self.is_gone_or_unseen(path).await => {
                 tracing::debug!("opened without O_EXCL: {e}");
                 lane.open(path, OpenFlags::FRESH, OURS).await
             }
             opened => opened,
+        }
+    }
+
+    async fn is_gone_or_unseen(&self, path: &RemotePath) -> bool {
+        match self.remote.look(path).await {
+            Ok(there) => there.is_none(),
+            Err(e) => e.is_refusal(),
         }
     }
 

@@ -163,6 +163,7 @@ fn note(row: &SqliteRow) -> Result<VesselNote> {
         vessel: vessel(row, "name")?,
         paused_at: row.try_get("paused_at")?,
         away: at.map(|at| (at, reason.unwrap_or_default())),
+        shell_refusal: row.try_get("shell_refusal")?,
     })
 }
 

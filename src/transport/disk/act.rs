@@ -110,7 +110,7 @@ pub(super) fn look_at_file(file: &File) -> Done<Attrs> {
 
 /// Attributes as SFTP has them, but for times, which need not lie between 1970 and 2106.
 fn attrs(size: u64, owner: (u32, u32), mode: u32, times: (i64, i64)) -> Attrs {
-    Attrs { size: Some(size), owner: Some(owner), mode: Some(mode), times: Some(times) }
+    Attrs { size: Some(size), owner: Some(owner), mode: Some(mode), times: Some(times), kind: None }
 }
 
 fn timestamps((access, change): (i64, i64)) -> Timestamps {

@@ -20,7 +20,7 @@ pub enum SftpError {
     #[error("{0}")]
     Lost(String),
     /// The vessel didn't answer in time.
-    #[error("no answer for {:.0} s (`Timeout` sets how long is waited)", .0.as_secs_f64())]
+    #[error("no answer for {:.0} s; raise `Timeout` if the vessel needs longer", .0.as_secs_f64())]
     Silent(Duration),
     /// What came was no SFTP.
     #[error("the vessel sent something that is no SFTP")]
@@ -41,6 +41,11 @@ impl SftpError {
         let is_told = ["too many", "handle", "open files"].iter().any(|words| message.contains(words));
         let is_bare = *code == 4 && (message.is_empty() || message == "failure");
         is_told || is_bare
+    }
+
+    /// Whether the vessel does not let the account do this, or doesn't know how.
+    pub fn is_refusal(&self) -> bool {
+        matches!(self, Self::Status { code: 3 | 8 | 12, .. })
     }
 
     /// Whether the vessel said that there is no such file.

@@ -5,6 +5,8 @@
 
 mod error;
 mod handles;
+mod listing;
+mod missing;
 mod session;
 mod space;
 mod window;
@@ -19,12 +21,13 @@ use bytes::{BufMut, Bytes, BytesMut};
 use russh::client::Msg;
 
 use handles::{Counted, Handles};
+use missing::Missing;
 use session::{Pending, Session};
 use wire::{Reader, Reply, kind, put_string};
 
 pub use error::SftpError;
 pub use space::{Limits, Space};
-pub use wire::{Attrs, OpenFlags};
+pub use wire::{Attrs, Kind, OpenFlags};
 
 /// An open file on the vessel.
 #[derive(Clone, Debug)]
@@ -37,6 +40,7 @@ pub struct Sftp {
     handles: Arc<Handles>,
     /// Whether it announces what it then refuses to do.
     refuses: Arc<Refuses>,
+    missing: Arc<Missing>,
 }
 
 /// What a vessel announced and refused as unknown.
@@ -100,7 +104,8 @@ impl Sftp {
         steady: bool,
     ) -> Result<(Self, HashMap<String, String>), SftpError> {
         let (session, extensions) = Session::start(channel, timeouts, steady).await?;
-        Ok((Self { session, handles: Arc::default(), refuses: Arc::default() }, extensions))
+        let sftp = Self { session, handles: Arc::default(), refuses: Arc::default(), missing: Arc::default() };
+        Ok((sftp, extensions))
     }
 
     /// Whether the vessel refused to flush a file, though it announced that it can.
@@ -216,6 +221,15 @@ impl Sftp {
         }
     }
 
+    /// Asks for a handle once.
+    async fn opened_once(&self, kind: u8, fill: impl Fn(&mut BytesMut)) -> Result<Handle, SftpError> {
+        let counted = self.handles.enter().await;
+        match self.session.request(kind, Bytes::new(), fill).await? {
+            Reply::Handle(handle) => Ok(Handle(handle, Arc::new(counted))),
+            other => Err(unexpected(other)),
+        }
+    }
+
     /// Keeps to a number of open files at once; 0: the vessel names none.
     pub fn keep_to_handles(&self, number: u64) {
         self.handles.allow(number);
@@ -313,11 +327,19 @@ impl Sftp {
 
     /// What a path is, not following a link.
     pub async fn lstat(&self, path: &[u8]) -> Result<Attrs, SftpError> {
+        self.or_missing(path, self.lstat_once(path).await).await
+    }
+
+    async fn lstat_once(&self, path: &[u8]) -> Result<Attrs, SftpError> {
         attrs(self.on_path(kind::LSTAT, path, None).await?)
     }
 
     /// What a path leads to, following links.
     pub async fn stat(&self, path: &[u8]) -> Result<Attrs, SftpError> {
+        self.or_missing(path, self.stat_once(path).await).await
+    }
+
+    async fn stat_once(&self, path: &[u8]) -> Result<Attrs, SftpError> {
         attrs(self.on_path(kind::STAT, path, None).await?)
     }
 
@@ -364,6 +386,14 @@ impl Sftp {
         }
     }
 
+    /// The absolute path of what is at a path.
+    pub async fn realpath(&self, path: &[u8]) -> Result<Bytes, SftpError> {
+        match self.on_path(kind::REALPATH, path, None).await? {
+            Reply::Names(names) => names.into_iter().next().map(|(real, _)| real).ok_or(SftpError::Garbled),
+            other => Err(unexpected(other)),
+        }
+    }
+
     /// Sets attributes of a path, not following a link (`lsetstat@openssh.com`).
     pub async fn lsetstat(&self, path: &[u8], set: Attrs) -> Result<(), SftpError> {
         let fill = |out: &mut BytesMut| {
@@ -393,10 +423,11 @@ impl Sftp {
 
     /// Free space where a path is (`statvfs@openssh.com`).
     pub async fn statvfs(&self, path: &[u8]) -> Result<Space, SftpError> {
-        match self.extended("statvfs@openssh.com", |out| put_string(out, path)).await? {
+        let told = match self.extended("statvfs@openssh.com", |out| put_string(out, path)).await? {
             Reply::Extended(body) => Ok(Space::read(Reader(body))?),
             other => Err(unexpected(other)),
-        }
+        };
+        self.or_missing(path, told).await
     }
 
     /// What the vessel allows (`limits@openssh.com`).
@@ -411,39 +442,6 @@ impl Sftp {
             }
             other => Err(unexpected(other)),
         }
-    }
-
-    /// The entries of a directory but for `.` and `..`, at most `most` of them.
-    ///
-    /// Two questions are on their way at any time: the answer that a listing is at its end costs no round trip of its own.
-    pub async fn list(&self, path: &[u8], most: usize) -> Result<Vec<(Bytes, Attrs)>, SftpError> {
-        let handle = self.opened(kind::OPENDIR, |out| put_string(out, path)).await?;
-        let send = |kind| self.session.send(kind, Bytes::new(), |out| put_string(out, &handle.0));
-        let mut entries = Vec::new();
-        let mut returned = 0;
-        let mut next = send(kind::READDIR).await?;
-        let outcome = loop {
-            let coming = std::mem::replace(&mut next, send(kind::READDIR).await?);
-            match coming.wait().await? {
-                // Some servers say so that the listing is at its end.
-                Reply::Names(names) if names.is_empty() => break Ok(()),
-                Reply::Names(names) => {
-                    returned += names.len();
-                    let real = names.into_iter().filter(|(name, _)| *name != b"."[..] && *name != b".."[..]);
-                    // A copy: the name alone, without the packet it came in.
-                    entries.extend(real.map(|(name, attrs)| (Bytes::copy_from_slice(&name), attrs)));
-                }
-                Reply::Status { code: 1, .. } => break Ok(()),
-                other => break Err(unexpected(other)),
-            }
-            if returned > most {
-                entries.truncate(most);
-                break Ok(());
-            }
-        };
-        // Nothing hangs on the answer.
-        send(kind::CLOSE).await?;
-        outcome.map(|()| entries)
     }
 }
 

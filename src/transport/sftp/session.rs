@@ -28,6 +28,10 @@ const LARGEST_WRITE: u64 = 256 * 1024;
 /// No link is taken to be slower than this, in bytes per second, when it is judged whether an answer is overdue.
 const SLOWEST: u64 = 4 * 1024;
 
+/// How many times `Timeout` an answer may take for which a vessel has to write all of a file elsewhere first (a gateway to an
+/// object store), or to flush a slow disk. Keepalives tell meanwhile that the host is there.
+const SLOW: u32 = 6;
+
 /// Most of what the vessel complains of that is kept, in bytes.
 const MOST_COMPLAINT: usize = 4096;
 
@@ -45,6 +49,8 @@ struct Waiting {
     reply: oneshot::Sender<Reply>,
     payload: u64,
     asked: Instant,
+    /// Whether the answer may take as long as the vessel's disk, or the store behind it.
+    slow: bool,
     /// Given back when the answer arrives, not when whoever asked loses interest: the bytes are in flight until then.
     _in_flight: Option<InFlight>,
 }
@@ -52,6 +58,8 @@ struct Waiting {
 struct State {
     waiting: HashMap<u32, Waiting>,
     unanswered_bytes: u64,
+    /// How many of those that wait may take long.
+    slow: usize,
     /// When something last moved: a reply came, or the channel took bytes from us.
     moved: Instant,
     /// Since when the unanswered payload has been waiting for its next answer.
@@ -111,6 +119,7 @@ impl Shared {
         let mut state = self.state();
         self.over.cancel();
         state.waiting.clear();
+        state.slow = 0;
         drop(state);
         self.window.close();
     }
@@ -133,6 +142,7 @@ impl Shared {
             state.waiting_since = now;
         }
         state.unanswered_bytes += waiting.payload;
+        state.slow += usize::from(waiting.slow);
         state.waiting.insert(id, waiting);
         Ok(())
     }
@@ -151,7 +161,9 @@ impl Shared {
         // Answers come one by one, so no more than one write lies between us and the next.
         let next = state.unanswered_bytes.min(LARGEST_WRITE);
         let on_the_way = Duration::from_secs_f64(next as f64 / state.rate.pessimistic());
-        (silent > self.timeout + on_the_way).then_some(silent)
+        // Servers answer in order: what comes after a slow request waits with it.
+        let timeout = if state.slow > 0 { self.timeout * SLOW } else { self.timeout };
+        (silent > timeout + on_the_way).then_some(silent)
     }
 
     /// Whether nothing has moved for longer than the path and the rate on it explain: perhaps the link is down.
@@ -178,6 +190,7 @@ impl Shared {
         let now = Instant::now();
         state.moved = now;
         let waiting = state.waiting.remove(&id).ok_or(wire::Garbled)?;
+        state.slow -= usize::from(waiting.slow);
         if waiting.payload > 0 {
             let took = now - state.waiting_since;
             state.waiting_since = now;
@@ -251,6 +264,7 @@ impl Session {
             state: Mutex::new(State {
                 waiting: HashMap::new(),
                 unanswered_bytes: 0,
+                slow: 0,
                 moved: Instant::now(),
                 waiting_since: Instant::now(),
                 rate: Rate::default(),
@@ -307,13 +321,14 @@ impl Session {
         let id = self.shared.next_id.fetch_add(1, Ordering::Relaxed);
         let mut head = wire::begin(kind, id);
         fill(&mut head);
+        let slow = wire::is_slow(&head);
         let head = wire::end(head, payload.len());
         let (reply, answer) = oneshot::channel();
         // From here to the end nothing waits: a request that is noted as expected is certain to go out.
         let place = self.outgoing.reserve().await.map_err(|_| self.shared.why_ended())?;
         self.shared.expect(
             id,
-            Waiting { reply, payload: payload.len() as u64, asked: Instant::now(), _in_flight: in_flight },
+            Waiting { reply, payload: payload.len() as u64, asked: Instant::now(), slow, _in_flight: in_flight },
         )?;
         place.send(Outgoing { head, payload });
         Ok(Pending { answer, shared: self.shared.clone() })

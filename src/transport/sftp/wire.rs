@@ -29,6 +29,7 @@ pub(crate) mod kind {
     pub(crate) const REMOVE: u8 = 13;
     pub(crate) const MKDIR: u8 = 14;
     pub(crate) const RMDIR: u8 = 15;
+    pub(crate) const REALPATH: u8 = 16;
     pub(crate) const STAT: u8 = 17;
     pub(crate) const RENAME: u8 = 18;
     pub(crate) const READLINK: u8 = 19;
@@ -40,6 +41,20 @@ pub(crate) mod kind {
     pub(crate) const ATTRS: u8 = 105;
     pub(crate) const EXTENDED: u8 = 200;
     pub(crate) const EXTENDED_REPLY: u8 = 201;
+}
+
+/// Whether the answer to a request may wait for the vessel's disk, or for a store behind it. `head` begins with the request's
+/// length, type and number.
+pub(crate) fn is_slow(head: &[u8]) -> bool {
+    const NAMES: [&[u8]; 3] = [b"fsync@openssh.com", b"posix-rename@openssh.com", b"copy-data"];
+    match head.get(4) {
+        Some(&kind::CLOSE | &kind::RENAME) => true,
+        Some(&kind::EXTENDED) => {
+            let name = head.get(13..).unwrap_or_default();
+            NAMES.iter().any(|slow| name.starts_with(slow))
+        }
+        _ => false,
+    }
 }
 
 /// How a file is opened (`SSH_FXF_*`).
@@ -59,6 +74,17 @@ impl OpenFlags {
     pub const NEW: Self = Self(0x02 | 0x08 | 0x20);
 }
 
+/// What kind of thing a path is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A regular file.
+    File,
+    /// A directory.
+    Directory,
+    /// A symbolic link.
+    Link,
+}
+
 /// What a vessel says of a file, or is told to set; only what is `Some` counts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Attrs {
@@ -70,33 +96,48 @@ pub struct Attrs {
     pub mode: Option<u32>,
     /// Access and modification time, whole seconds since 1970. SFTP carries those from 1970 to 2106; others are not set.
     pub times: Option<(i64, i64)>,
+    /// What it was found to be where the vessel does not say it in the mode. Never on the wire.
+    pub kind: Option<Kind>,
 }
 
 impl Attrs {
     const FILE_TYPE: u32 = 0o170_000;
 
-    fn has_type(&self, of: u32) -> bool {
-        self.mode.is_some_and(|mode| mode & Self::FILE_TYPE == of)
+    /// Attributes of which nothing is known but the kind.
+    pub(crate) fn of_kind(kind: Kind) -> Self {
+        Self { kind: Some(kind), ..Self::default() }
     }
 
-    /// Whether the vessel says what kind of thing it is; some leave that out.
+    fn is(&self, kind: Kind) -> bool {
+        let file_type = match kind {
+            Kind::File => 0o100_000,
+            Kind::Directory => 0o040_000,
+            Kind::Link => 0o120_000,
+        };
+        match self.mode.map(|mode| mode & Self::FILE_TYPE) {
+            None | Some(0) => self.kind == Some(kind),
+            Some(is) => is == file_type,
+        }
+    }
+
+    /// Whether it is known what kind of thing it is; some vessels don't say.
     pub fn has_kind(&self) -> bool {
-        self.mode.is_some_and(|mode| mode & Self::FILE_TYPE != 0)
+        self.kind.is_some() || self.mode.is_some_and(|mode| mode & Self::FILE_TYPE != 0)
     }
 
     /// Whether it is a directory.
     pub fn is_dir(&self) -> bool {
-        self.has_type(0o040_000)
+        self.is(Kind::Directory)
     }
 
     /// Whether it is a regular file.
     pub fn is_file(&self) -> bool {
-        self.has_type(0o100_000)
+        self.is(Kind::File)
     }
 
     /// Whether it is a symbolic link.
     pub fn is_link(&self) -> bool {
-        self.has_type(0o120_000)
+        self.is(Kind::Link)
     }
 
     pub(crate) fn put(&self, out: &mut BytesMut) {
@@ -277,7 +318,7 @@ mod tests {
         #[test]
         fn attributes_go_both_ways(size: Option<u64>, owner: Option<(u32, u32)>, mode: Option<u32>, times: Option<(u32, u32)>) {
             let times = times.map(|(access, change)| (access.into(), change.into()));
-            let attrs = Attrs { size, owner, mode, times };
+            let attrs = Attrs { size, owner, mode, times, kind: None };
             let mut out = BytesMut::new();
             attrs.put(&mut out);
             let mut reader = Reader(out.freeze());

@@ -70,7 +70,7 @@ impl Connection {
 
     /// How long what is started on the vessel may take to answer for the first time.
     pub(crate) fn start_deadline(&self) -> Duration {
-        self.starts.deadline()
+        self.starts.start_deadline()
     }
 
     /// Opens a session channel.
@@ -138,7 +138,8 @@ impl Connection {
 
     /// Asks for a sign of life and waits for it, for ever where none comes.
     pub(crate) async fn ping(&self) {
-        if self.vessel.handle.send_ping().await.is_err() {
+        // The library says that all is well, too, when the connection ends meanwhile.
+        if self.vessel.handle.send_ping().await.is_err() || self.is_closed() {
             std::future::pending::<()>().await;
         }
     }

@@ -28,9 +28,10 @@ const LEASE: Duration = Duration::from_secs(2);
 /// How long one that has reached its host waits for the process's turn at the most: servers wait a minute or two for a login.
 const CONNECTED: Duration = Duration::from_secs(20);
 
-/// What a login starts on a host that several vessels share may take so many times as long: to wait costs nobody anything,
-/// since its place goes to the next one meanwhile, and to begin anew costs the host another login.
-const SHARED_PATIENCE: u32 = 6;
+/// A login on a host that several vessels share may take so many times as long: to wait costs nobody anything, since its
+/// place goes to the next one meanwhile, and to begin anew costs the host another login. So may what a login starts on any
+/// host, which runs the account's profile.
+const LONGER: u32 = 6;
 
 /// How urgent a login is, as the time by which it counts as having come earlier or later. So everybody's turn comes.
 #[derive(Clone, Copy, Debug)]
@@ -165,10 +166,15 @@ pub(crate) struct Starts {
 pub(crate) struct StartTurn(#[expect(dead_code, reason = "what counts is when it is dropped")] Option<Place>);
 
 impl Starts {
-    /// How long the start of something may take, from when its turn has come.
+    /// How long a login may take, from when its turn has come.
     pub(crate) fn deadline(&self) -> Duration {
         let is_shared = self.limit.shared(&self.way).is_some();
-        if is_shared { self.patience * SHARED_PATIENCE } else { self.patience }
+        if is_shared { self.patience * LONGER } else { self.patience }
+    }
+
+    /// How long what a login starts may take to answer for the first time.
+    pub(crate) fn start_deadline(&self) -> Duration {
+        self.patience * LONGER
     }
 
     /// Waits for a turn. One who has the host to himself does not wait.

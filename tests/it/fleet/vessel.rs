@@ -223,6 +223,16 @@ impl Vessel {
         self.start();
     }
 
+    /// Starts it again with some words of its configuration replaced.
+    pub(crate) fn replace_in_configuration(&self, words: &str, by: &str) {
+        let config = self.etc("sshd_config");
+        let text = fs::read_to_string(&config).unwrap();
+        assert!(text.contains(words), "{text}");
+        fs::write(&config, text.replace(words, by)).unwrap();
+        self.stop();
+        self.start();
+    }
+
     /// Starts it again with bash as its user's shell, and this as the user's `.bashrc`.
     pub(crate) fn greet_with_bash(&self, bashrc: &str) {
         let passwd = self.etc("passwd");

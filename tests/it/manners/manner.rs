@@ -141,6 +141,7 @@ const LONG: Duration = Duration::from_secs(2);
 const MENU: &str = "printf 'Welcome\\n 1) change password\\n 2) quit\\nYour choice: '; cat >/dev/null; exit 0";
 const NO_ROOM: &[&str] = &["no space"];
 const QUOTA: &[&str] = &["quota"];
+const NOT_UTF8: &[&str] = &["not valid UTF-8"];
 
 /// All rows.
 pub(super) fn all() -> Vec<Manner> {
@@ -169,7 +170,17 @@ pub(super) fn all() -> Vec<Manner> {
         Manner::sftp("STAT, FSTAT unsupported", &[Refuses(&[packet::STAT, packet::FSTAT], packet::UNSUPPORTED)]),
         Manner::sftp("no stat, denied", &[Refuses(STATS, packet::DENIED)]),
         Manner::sftp("write-only", &[Refuses(LOOKS, packet::DENIED), ReadsNothing]).proof(Proof::NotVerified),
+        Manner::sftp(
+            "write-only, no posix-rename",
+            &[Lacks(POSIX_RENAME), Refuses(LOOKS, packet::DENIED), ReadsNothing],
+        )
+        .proof(Proof::NotVerified),
+        Manner::sftp("emptied when it was read back", &[EmptiesOnce]),
         Manner::sftp("missing is FAILURE (4)", &[MissingIs(4)]),
+        Manner::sftp("missing is a bare FAILURE", &[MissingIsWordless(4)]),
+        Manner::sftp("missing names the question", &[MissingNamesTheQuestion]),
+        Manner { takes_any_name: true, ..Manner::sftp("names are UTF-8", &[RefusesOddNames]) }
+            .except(&[(Cell::Names, Proof::Refused(NOT_UTF8)), (Cell::Delete, Proof::Refused(NOT_UTF8))]),
         Manner::sftp("missing is 10", &[MissingIs(10)]),
         Manner::sftp("no types in attributes", &[BareAttributes]),
         Manner::sftp("full: 14 without text", &[WritesEndWith(14)])

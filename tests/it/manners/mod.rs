@@ -5,17 +5,17 @@
 //! names hold this text alone, whole.
 
 mod cell;
+mod closing;
 mod manner;
-mod not_yet;
 mod odd;
 mod packet;
+mod trees;
 
 use std::sync::Mutex;
 use std::time::Instant;
 
 use cell::{Cell, Outcome, Row};
 use manner::Manner;
-use not_yet::NOT_YET;
 
 /// Rows at once: each waits most of the time.
 const AT_ONCE: usize = 6;
@@ -80,21 +80,12 @@ fn print_table(rows: &[Tried<'_>]) {
     rows.iter().for_each(print_row);
 }
 
-/// What is not as it must be; also a row that is said to be not right yet, and is.
+/// What is not as it must be.
 fn unmet(row: &Tried<'_>) -> Vec<String> {
     let Tried { manner, outcomes } = row;
-    let not_yet = NOT_YET.iter().find(|(name, _)| *name == manner.name).map_or(&[][..], |(_, cells)| cells);
     let wrong = outcomes.iter().filter(|(cell, outcome)| !outcome.is(manner.wanted(*cell)));
-    let (excused, unmet): (Vec<_>, Vec<_>) = wrong.partition(|(cell, _)| not_yet.contains(cell));
-    for (cell, _) in &excused {
-        println!("NOT MET YET: {}, {}", manner.name, cell.heading());
-    }
-    // It may come out right by chance, so that it is only told.
-    if !not_yet.is_empty() && excused.is_empty() {
-        println!("{}: nothing was wrong this time; if that lasts, take it from not_yet.rs", manner.name);
-    }
     let told = |(cell, outcome): &(Cell, Outcome)| {
         format!("{}, {}: {} is not {:?}", manner.name, cell.heading(), outcome.short(), manner.wanted(*cell))
     };
-    unmet.into_iter().map(told).collect()
+    wrong.map(told).collect()
 }

@@ -33,6 +33,14 @@ pub(super) enum Rule {
     TimesAtClose,
     /// "No such file" has this number.
     MissingIs(u32),
+    /// "No such file" has this number, and no words of its own.
+    MissingIsWordless(u32),
+    /// "No such file" is a failure that names the question.
+    MissingNamesTheQuestion,
+    /// Whatever names something that is not UTF-8 fails.
+    RefusesOddNames,
+    /// The first file of ours that was read is empty when it is closed.
+    EmptiesOnce,
     /// Every write is refused with this status, which has no text.
     WritesEndWith(u32),
     /// Attributes have no owner, permissions and type.
@@ -64,6 +72,8 @@ pub(super) enum Command {
 struct Seen {
     /// Which file a handle is of, and whether it was opened for writing.
     handles: HashMap<Bytes, (PathBuf, bool)>,
+    /// Whether a file was emptied.
+    emptied: bool,
     /// What became of promises.
     wrongs: Vec<String>,
 }
@@ -116,6 +126,7 @@ impl Rule {
                     Self::WritesEndWith(code) if kind == packet::WRITE => Some(Fate::Answer(packet::wordless(code))),
                     Self::ClosesSlowly(time) if kind == packet::CLOSE => Some(Fate::Delay(time)),
                     Self::IgnoresMode if kind == packet::MKDIR => Some(Fate::Change(packet::without_mode(bytes))),
+                    Self::RefusesOddNames if packet::has_odd_name(bytes) => refuse(packet::FAILURE, "Failure"),
                     _ if kind == packet::OPEN => self.on_open(bytes),
                     _ => None,
                 }
@@ -146,6 +157,13 @@ impl Rule {
         match (self, reply.first()) {
             (Self::Lacks(name), Some(&packet::VERSION)) => packet::without_extension(&reply, name),
             (Self::MissingIs(other), _) if code == Some(packet::NO_SUCH_FILE) => packet::with_code(&reply, other),
+            (Self::MissingIsWordless(other), _) if code == Some(packet::NO_SUCH_FILE) => {
+                packet::numbered_like(&reply, &packet::wordless(other))
+            }
+            (Self::MissingNamesTheQuestion, _) if code == Some(packet::NO_SUCH_FILE) => {
+                let words = format!("request {} failed", request.first().copied().unwrap_or_default());
+                packet::numbered_like(&reply, &packet::status(packet::FAILURE, &words))
+            }
             (Self::BareAttributes, Some(&packet::ATTRS)) => packet::without_type(&reply),
             (Self::BareAttributes, Some(&packet::NAME)) => packet::without_type(&reply),
             (Self::EmptyNames, Some(&packet::NAME)) if request.first() == Some(&READDIR) => {
@@ -190,6 +208,9 @@ impl Fates for Odd {
             }
             Some(&packet::CLOSE) => {
                 let file = self.seen.lock().unwrap().handles.remove(&Body::of(request).word());
+                if let Some((path, false)) = &file {
+                    self.empty_once(path);
+                }
                 if let (Some((path, true)), true) = (file, self.has(|rule| matches!(rule, Rule::TimesAtClose))) {
                     let _ = fs::File::options().write(true).open(path).map(|file| file.set_modified(SystemTime::now()));
                 }
@@ -206,6 +227,18 @@ impl Fates for Odd {
 }
 
 impl Odd {
+    fn empty_once(&self, path: &Path) {
+        let ours = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b".contentmonster"));
+        if ours && self.has(|rule| matches!(rule, Rule::EmptiesOnce)) {
+            let mut seen = self.seen.lock().unwrap();
+            let first = !std::mem::replace(&mut seen.emptied, true);
+            drop(seen);
+            if first {
+                fs::write(path, b"").unwrap();
+            }
+        }
+    }
+
     fn has(&self, is: impl Fn(&Rule) -> bool) -> bool {
         self.rules.iter().any(is)
     }

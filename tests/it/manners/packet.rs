@@ -15,9 +15,12 @@ pub(super) const FSTAT: u8 = 8;
 pub(super) const SETSTAT: u8 = 9;
 pub(super) const FSETSTAT: u8 = 10;
 pub(super) const OPENDIR: u8 = 11;
+pub(super) const REMOVE: u8 = 13;
 pub(super) const MKDIR: u8 = 14;
+pub(super) const RMDIR: u8 = 15;
 pub(super) const STAT: u8 = 17;
 pub(super) const RENAME: u8 = 18;
+pub(super) const READLINK: u8 = 19;
 pub(super) const STATUS: u8 = 101;
 pub(super) const HANDLE: u8 = 102;
 pub(super) const NAME: u8 = 104;
@@ -120,6 +123,26 @@ pub(super) fn wordless(code: u32) -> Bytes {
     let mut packet = begun(STATUS);
     packet.put_u32(code);
     packet.freeze()
+}
+
+/// This packet with the number of another one.
+pub(super) fn numbered_like(packet: &[u8], other: &[u8]) -> Bytes {
+    let mut numbered = BytesMut::from(other);
+    numbered[1..5].copy_from_slice(&packet[1..5]);
+    numbered.freeze()
+}
+
+/// Whether a request names something that is not UTF-8.
+pub(super) fn has_odd_name(packet: &[u8]) -> bool {
+    let mut body = Body::of(packet);
+    match packet.first() {
+        Some(&(OPEN | LSTAT | SETSTAT | OPENDIR | REMOVE | MKDIR | RMDIR | STAT | RENAME | READLINK)) => {}
+        Some(&EXTENDED) => drop(body.word()),
+        _ => return false,
+    }
+    let (first, second) = (body.word(), body.word());
+    let is_rename = rename_of(packet).is_some();
+    std::str::from_utf8(&first).is_err() || is_rename && std::str::from_utf8(&second).is_err()
 }
 
 /// The code of a status packet.

@@ -1,0 +1,51 @@
+//! How a server says that there is no such file, where it has no status of its own for that: it says "failure", and says the
+//! same of a name that surely is not there.
+
+use futures_util::future::join;
+use tokio::sync::OnceCell;
+
+use super::{Sftp, SftpError};
+
+/// The status of a request that failed for whatever reason.
+const FAILURE: u32 = 4;
+const NO_SUCH_FILE: u32 = 2;
+
+/// The words with which a server fails questions for a name that is not there; none where it has a status for that.
+#[derive(Default)]
+pub(super) struct Missing(OnceCell<Vec<String>>);
+
+impl Sftp {
+    /// Turns a failure that means "no such file" here into that. Only for questions whether something is there: a failure
+    /// to do something has other reasons.
+    pub(super) async fn or_missing<T>(&self, path: &[u8], answer: Result<T, SftpError>) -> Result<T, SftpError> {
+        let Err(SftpError::Status { code: FAILURE, message }) = &answer else { return answer };
+        if answer.as_ref().is_err_and(SftpError::is_not_found) {
+            return answer;
+        }
+        let words = self.missing.0.get_or_try_init(|| self.ask_for_nothing()).await?;
+        if words.contains(&without_path(message, path)) {
+            return Err(SftpError::Status { code: NO_SUCH_FILE, message: String::new() });
+        }
+        answer
+    }
+
+    /// Asks for what is not there. Each question may fail with words of its own.
+    async fn ask_for_nothing(&self) -> Result<Vec<String>, SftpError> {
+        let name = format!(".contentmonster-is-not-there-{:016x}", fastrand::u64(..)).into_bytes();
+        let (lstat, stat) = join(self.lstat_once(&name), self.stat_once(&name)).await;
+        let mut words = Vec::new();
+        for answer in [lstat, stat] {
+            match answer {
+                Err(SftpError::Status { code: FAILURE, message }) => words.push(without_path(&message, &name)),
+                Ok(_) | Err(SftpError::Status { .. }) => {}
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(words)
+    }
+}
+
+/// A message without the path that it may quote.
+fn without_path(message: &str, path: &[u8]) -> String {
+    message.replace(&*String::from_utf8_lossy(path), "").to_ascii_lowercase()
+}
