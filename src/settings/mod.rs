@@ -52,6 +52,7 @@ pub use link::{Assembly, CongestionControl, Connections, Delta, Shell};
 pub use local::{LocalPlace, LocalTarget};
 pub use logging::{LogFormat, LogLevel, LogTarget, Logging};
 pub use mirror::{Links, MaxDelete, Mode};
+pub use overlap::clash;
 pub use own_files::OwnFiles;
 pub use patterns::{Globs, Patterns};
 pub use problems::{Problem, SettingsError};

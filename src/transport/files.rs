@@ -106,6 +106,14 @@ impl Files {
         either!(self, at => at.readlink(path).await)
     }
 
+    pub(super) async fn realpath(&self, path: &[u8]) -> Done<Bytes> {
+        match self {
+            Self::Sftp(sftp) => sftp.realpath(path).await,
+            // Places on this host are given from the root on.
+            Self::Disk(_) => Ok(Bytes::copy_from_slice(path)),
+        }
+    }
+
     pub(super) async fn rename(&self, from: &[u8], to: &[u8]) -> Done<()> {
         either!(self, at => at.rename(from, to).await)
     }

@@ -277,6 +277,12 @@ impl Remote {
         found(self.0.lane.files().readlink(link.as_bytes()).await, || format!("reading the link {link}"))
     }
 
+    /// A path from the root on; of a relative one, what the login directory makes of it.
+    pub async fn real_path(&self, path: &RemotePath) -> Result<RemotePath, RemoteError> {
+        let real = self.0.lane.files().realpath(path.as_bytes()).await;
+        real.map(RemotePath::new).map_err(|e| RemoteError::from_sftp(&e, format_args!("resolving {path}")))
+    }
+
     /// Sets attributes of a link itself (`lsetstat@openssh.com`), where the vessel can.
     pub async fn set_link(&self, link: &RemotePath, attrs: Attrs) -> Result<(), RemoteError> {
         if !self.capabilities().lsetstat() {

@@ -364,6 +364,14 @@ impl Sftp {
         }
     }
 
+    /// A path from the root on, without links.
+    pub async fn realpath(&self, path: &[u8]) -> Result<Bytes, SftpError> {
+        match self.on_path(kind::REALPATH, path, None).await? {
+            Reply::Names(names) => names.into_iter().next().map(|(path, _)| path).ok_or(SftpError::Garbled),
+            other => Err(unexpected(other)),
+        }
+    }
+
     /// Sets attributes of a path, not following a link (`lsetstat@openssh.com`).
     pub async fn lsetstat(&self, path: &[u8], set: Attrs) -> Result<(), SftpError> {
         let fill = |out: &mut BytesMut| {

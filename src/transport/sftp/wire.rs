@@ -29,6 +29,7 @@ pub(crate) mod kind {
     pub(crate) const REMOVE: u8 = 13;
     pub(crate) const MKDIR: u8 = 14;
     pub(crate) const RMDIR: u8 = 15;
+    pub(crate) const REALPATH: u8 = 16;
     pub(crate) const STAT: u8 = 17;
     pub(crate) const RENAME: u8 = 18;
     pub(crate) const READLINK: u8 = 19;
