@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::shore::Shore;
 use super::{Exit, load, runtime, say, ssh_environment};
@@ -12,9 +13,13 @@ use crate::orders::Order;
 use crate::settings::{Directory, Links, Settings};
 use crate::vessel::{self, Finding};
 
+/// How long a disk has for an answer.
+const MOMENT: Duration = Duration::from_secs(2);
+
 /// Says who else may change what lies in a directory.
 fn exposure(directory: &Directory) {
-    let Some(who) = local::exposed_to(&directory.location) else { return };
+    let asked = directory.location.clone();
+    let Some(who) = local::within(MOMENT, move || local::exposed_to(&asked)).flatten() else { return };
     let location = directory.location.display();
     say(format_args!(
         "note  directory {}: {who} may change what lies in {location}, and so decides what is sent; take the right to write \
@@ -41,11 +46,34 @@ async fn take_back_refusal(settings: &Settings, vessel: &VesselName) -> bool {
     is_refused && shore.carry_out(&Order::AskShell { vessel: vessel.to_string() }).await.unwrap_or(false)
 }
 
+/// Says whether a `Location` can be read.
+fn check_location(directory: &Directory) -> bool {
+    let (name, location, asked) = (&directory.name, directory.location.display(), directory.location.clone());
+    match local::within(MOMENT, move || std::fs::read_dir(asked).map(drop)) {
+        Some(Ok(())) => {
+            say(format_args!("ok    directory {name}: {location}"));
+            exposure(directory);
+            return true;
+        }
+        Some(Err(e)) => say(format_args!(
+            "BAD   directory {name}: Location {location} can't be read: {e}; make it, or correct the setting"
+        )),
+        None => say(format_args!(
+            "BAD   directory {name}: Location {location} does not answer: a file system there hangs; bring its server back, \
+             or unmount it (umount -l)"
+        )),
+    }
+    false
+}
+
 /// Checks the settings, the directories, and every vessel.
 pub(super) fn check(file: &Path) -> Exit {
     let settings = match load(file) {
         Ok(mut settings) => {
-            settings.find_single_files(local::is_file);
+            settings.find_single_files(|location| {
+                let asked = location.to_owned();
+                local::within(MOMENT, move || local::is_file(&asked)).unwrap_or(false)
+            });
             settings
         }
         Err(exit) => return exit,
@@ -60,20 +88,7 @@ pub(super) fn check(file: &Path) -> Exit {
     settings.warnings.iter().for_each(|warning| say(format_args!("note  settings: {warning}")));
     let mut fit = true;
     for directory in &settings.directories {
-        let (name, location) = (&directory.name, &directory.location);
-        match std::fs::read_dir(location) {
-            Ok(_) => {
-                say(format_args!("ok    directory {name}: {}", location.display()));
-                exposure(directory);
-            }
-            Err(e) => {
-                fit = false;
-                say(format_args!(
-                    "BAD   directory {name}: Location {} can't be read: {e}; make it, or correct the setting",
-                    location.display()
-                ));
-            }
-        }
+        fit &= check_location(directory);
     }
     let environment = Arc::new(ssh_environment(&settings));
     let directories: Vec<_> = settings.directories.iter().cloned().map(Arc::new).collect();
@@ -96,5 +111,7 @@ pub(super) fn check(file: &Path) -> Exit {
             }
         }
     }
+    // A thread that waits for a disk need not end.
+    runtime.shutdown_background();
     if fit { Exit::Good } else { Exit::Unfit }
 }

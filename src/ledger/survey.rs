@@ -151,6 +151,8 @@ pub struct VersionStory {
     pub ended: Option<(i64, Ending)>,
     /// When somebody had it forgotten.
     pub forgotten_at: Option<i64>,
+    /// Its path below `processed/`, where that is not its own.
+    pub processed: Option<RelPath>,
     /// Its deliveries, by vessel.
     pub deliveries: Vec<DeliveryStory>,
 }

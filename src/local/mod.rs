@@ -17,6 +17,7 @@ mod meet;
 mod mounts;
 mod open_files;
 mod own;
+mod patience;
 mod relocate;
 mod room;
 mod rules;
@@ -38,7 +39,11 @@ pub use intake::{Intake, TakeIn};
 pub use look::{Found, Kind, Look, Sight, is_file, is_missing, look, see};
 pub use meet::{Meeting, meeting};
 pub use mounts::{Change, Mounts};
-pub use relocate::{Changed, Expired, Guard, Moved, PROCESSED, Retired, discard, expire, put_back, retire, sweep};
+pub use patience::within;
+pub use relocate::{
+    Changed, Expired, Guard, Moved, PROCESSED, Retired, discard, expire, is_directory_in_processed, put_back, retire,
+    sweep,
+};
 pub use room::{Room, Rooms};
 pub use rules::Rules;
 pub use scan::{Scan, Skipped, is_empty, scan};

@@ -4,11 +4,9 @@
 //! the open one above it, so that a directory that is replaced by a link meanwhile leads nowhere. Doesn't judge whether a
 //! file is finished.
 
-use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use rustix::fs::{Dir, FileType, Mode, OFlags, fstat, openat};
@@ -78,8 +76,10 @@ pub fn scan(rules: &Rules, below: Option<&RelPath>, enter: &mut dyn FnMut(&Path,
                 Err(errno) if is_absent(errno) => return Ok(walk.scan),
                 holder => holder.map_err(unseen)?,
             };
-            if let Sight::Directory(found) = see_in(holder.as_fd(), holder.name, rules, path).map_err(unseen)? {
-                walk.enter(holder.as_fd(), holder.name, found)?;
+            if let Sight::Directory(found) = see_in(holder.as_fd(), holder.name, rules, path).map_err(unseen)?
+                && let Some((opened, found)) = walk.open(holder.as_fd(), found)
+            {
+                walk.list(opened, Some(found))?;
             }
         }
     }
@@ -101,6 +101,9 @@ pub fn is_empty(location: &Path) -> Result<bool, DiskError> {
 /// How a directory is opened that is to be listed.
 const LISTED: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NONBLOCK).union(OFlags::CLOEXEC);
 
+/// The longest path that the kernel takes, in bytes.
+const LONGEST_PATH: usize = 4095;
+
 /// A look through directories, under way.
 struct Walk<'a> {
     rules: &'a Rules,
@@ -110,94 +113,153 @@ struct Walk<'a> {
     scan: Scan,
 }
 
-impl Walk<'_> {
-    fn list(&mut self, opened: OwnedFd, directory: Option<&RelPath>) -> Result<(), DiskError> {
-        let whole =
-            directory.map_or(self.rules.location().to_owned(), |path| self.rules.location().join(path.as_path()));
-        let unlisted = |errno: Errno| match directory {
-            None => DiskError::Location { act: "list", path: whole.clone(), source: errno.into() },
-            Some(_) => DiskError::io("list", &whole, errno),
-        };
-        let mut entries = Dir::new(opened).map_err(unlisted)?;
-        while let Some(entry) = entries.read() {
-            let entry = entry.map_err(unlisted)?;
+/// A directory that is being listed.
+struct Level {
+    entries: Dir,
+    /// What it is, unless it is the location.
+    found: Option<Found>,
+}
+
+impl Level {
+    /// The next thing in it, by its path below the location.
+    fn next(&mut self) -> rustix::io::Result<Option<(RelPath, FileType)>> {
+        while let Some(entry) = self.entries.read() {
+            let entry = entry?;
             let name = entry.file_name().to_bytes();
             if name == b"." || name == b".." {
                 continue;
             }
-            let path = match directory {
-                Some(directory) => RelPath::new([directory.as_bytes(), b"/", name].concat()),
+            let path = match &self.found {
+                Some(found) => RelPath::new([found.path.as_bytes(), b"/", name].concat()),
                 None => RelPath::new(name),
             };
             // The kernel gives no name that RelPath would refuse, but it is not worth a panic.
             let Ok(path) = path else { continue };
-            let holder = entries.fd().map_err(unlisted)?;
-            self.take(holder, OsStr::from_bytes(name), entry.file_type(), path)?;
+            return Ok(Some((path, entry.file_type())));
+        }
+        Ok(None)
+    }
+}
+
+impl Walk<'_> {
+    /// Lists a directory and those in it. However deep they lie, this takes no deeper a stack.
+    fn list(&mut self, opened: OwnedFd, found: Option<Found>) -> Result<(), DiskError> {
+        let mut levels = Vec::new();
+        self.begin(&mut levels, opened, found)?;
+        while let Some(level) = levels.last_mut() {
+            let deeper = match level.next() {
+                Ok(Some((path, kind))) => match level.entries.fd() {
+                    Ok(holder) => self.take(holder, kind, path),
+                    Err(errno) => {
+                        self.end(&mut levels, Some(errno))?;
+                        continue;
+                    }
+                },
+                Ok(None) => {
+                    self.end(&mut levels, None)?;
+                    continue;
+                }
+                Err(errno) => {
+                    self.end(&mut levels, Some(errno))?;
+                    continue;
+                }
+            };
+            if let Some((opened, found)) = deeper {
+                self.begin(&mut levels, opened, Some(found))?;
+            }
         }
         Ok(())
     }
 
-    fn take(&mut self, holder: BorrowedFd<'_>, name: &OsStr, kind: FileType, path: RelPath) -> Result<(), DiskError> {
-        // Without a system call for what its type rules out.
-        let entered = self.rules.enters(&path);
-        if !entered && self.rules.leaves_alone(&path) {
-            return Ok(());
+    /// Begins to list a directory.
+    fn begin(&mut self, levels: &mut Vec<Level>, opened: OwnedFd, found: Option<Found>) -> Result<(), DiskError> {
+        match Dir::new(opened) {
+            Ok(entries) => levels.push(Level { entries, found }),
+            Err(errno) => self.ended(found, Some(errno))?,
         }
-        let sight = match kind {
-            FileType::Directory if !entered => return Ok(()),
-            FileType::Symlink if self.rules.links() == Links::Skip => Sight::Skipped(Kind::Symlink),
-            // Some file systems don't say here what it is.
-            _ => see_in(holder, name, self.rules, &path).unwrap_or_else(unreadable),
+        Ok(())
+    }
+
+    /// A directory is listed, or can't be listed any further.
+    fn end(&mut self, levels: &mut Vec<Level>, failed: Option<Errno>) -> Result<(), DiskError> {
+        let found = levels.pop().and_then(|level| level.found);
+        self.ended(found, failed)
+    }
+
+    fn ended(&mut self, found: Option<Found>, failed: Option<Errno>) -> Result<(), DiskError> {
+        let Some(found) = found else {
+            let path = self.rules.location().to_owned();
+            return failed.map_or(Ok(()), |errno| Err(DiskError::Location { act: "list", path, source: errno.into() }));
         };
-        match sight {
-            Sight::Directory(found) if entered => self.enter(holder, name, found),
-            Sight::Taken(found) if !self.rules.leaves_alone(&path) => {
-                self.scan.found.push(found);
-                Ok(())
-            }
-            Sight::Skipped(kind) if !self.rules.leaves_alone(&path) => {
-                self.scan.skipped.push(Skipped { path, kind });
-                Ok(())
-            }
-            _ => Ok(()),
+        self.above.pop();
+        let whole = self.rules.location().join(found.path.as_path());
+        let unread = failed.map(|errno| DiskError::io("list", &whole, errno));
+        self.scan.unread.extend(unread.filter(|error| !error.is_gone()));
+        self.keep(found);
+        Ok(())
+    }
+
+    fn keep(&mut self, directory: Found) {
+        if self.rules.takes_directories() {
+            self.scan.found.push(directory);
         }
     }
 
-    /// Looks through a directory below the location. One that can't be listed is noted, and the others go on.
-    fn enter(&mut self, holder: BorrowedFd<'_>, name: &OsStr, found: Found) -> Result<(), DiskError> {
+    /// Sorts something into what is found, what is not taken, and directories that are to be listed: those it gives.
+    fn take(&mut self, holder: BorrowedFd<'_>, kind: FileType, path: RelPath) -> Option<(OwnedFd, Found)> {
+        // Without a system call for what its type rules out.
+        let entered = self.rules.enters(&path);
+        if !entered && self.rules.leaves_alone(&path) {
+            return None;
+        }
+        let sight = match kind {
+            FileType::Directory if !entered => return None,
+            FileType::Symlink if self.rules.links() == Links::Skip => Sight::Skipped(Kind::Symlink),
+            // Some file systems don't say here what it is.
+            _ => see_in(holder, path.file_name(), self.rules, &path).unwrap_or_else(unreadable),
+        };
+        match sight {
+            Sight::Directory(found) if entered => return self.open(holder, found),
+            Sight::Taken(found) if !self.rules.leaves_alone(&path) => self.scan.found.push(found),
+            Sight::Skipped(kind) if !self.rules.leaves_alone(&path) => self.scan.skipped.push(Skipped { path, kind }),
+            Sight::Taken(_) | Sight::Directory(_) | Sight::Gone | Sight::Skipped(_) => {}
+        }
+        None
+    }
+
+    /// Opens a directory that is to be listed, and tells of it.
+    fn open(&mut self, holder: BorrowedFd<'_>, found: Found) -> Option<(OwnedFd, Found)> {
         let whole = self.rules.location().join(found.path.as_path());
+        // By its path nobody could open what lies in it, and whoever makes directories may make them ever deeper.
+        if whole.as_os_str().len() > LONGEST_PATH {
+            self.scan.unread.push(DiskError::io("list", &whole, Errno::NAMETOOLONG));
+            return None;
+        }
         let mut flags = LISTED;
         flags.set(OFlags::NOFOLLOW, !self.rules.follows());
-        match openat(holder, name, flags, Mode::empty()) {
+        match openat(holder, found.path.file_name(), flags, Mode::empty()) {
             Ok(opened) => {
-                let Ok(identity) = identity(&opened) else { return Ok(()) };
+                let identity = identity(&opened).ok()?;
                 if self.above.contains(&identity) {
                     self.scan.skipped.push(Skipped { path: found.path, kind: Kind::Symlink });
-                    return Ok(());
+                    return None;
                 }
-                if self.rules.follows() && is_link(holder, name) {
+                if self.rules.follows() && is_link(holder, found.path.file_name()) {
                     self.scan.links.push(found.path.clone());
                 }
                 (self.enter)(&whole, identity.1);
                 self.above.push(identity);
-                let listed = self.list(opened, Some(&found.path));
-                self.above.pop();
-                match listed {
-                    Err(error) if !error.is_gone() => self.scan.unread.push(error),
-                    _ => {}
-                }
+                Some((opened, found))
             }
             // It was removed, or replaced by something else, which the next look finds.
-            Err(errno) if is_absent(errno) => return Ok(()),
+            Err(errno) if is_absent(errno) => None,
             Err(errno) => {
                 (self.enter)(&whole, found.traits.stamp.inode);
                 self.scan.unread.push(DiskError::io("list", &whole, errno));
+                self.keep(found);
+                None
             }
         }
-        if self.rules.takes_directories() {
-            self.scan.found.push(found);
-        }
-        Ok(())
     }
 }
 
@@ -207,7 +269,7 @@ fn identity(directory: &OwnedFd) -> rustix::io::Result<(u64, u64)> {
     Ok((stat.st_dev, stat.st_ino))
 }
 
-fn is_link(holder: BorrowedFd<'_>, name: &OsStr) -> bool {
+fn is_link(holder: BorrowedFd<'_>, name: &std::ffi::OsStr) -> bool {
     rustix::fs::statat(holder, name, rustix::fs::AtFlags::SYMLINK_NOFOLLOW)
         .is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Symlink)
 }
@@ -227,6 +289,23 @@ mod tests {
 
     fn fifo(path: &Path) {
         rustix::fs::mknodat(rustix::fs::CWD, path, FileType::Fifo, 0o600.into(), 0).unwrap();
+    }
+
+    #[test]
+    fn directories_in_each_other_that_are_deeper_than_paths_can_be_end_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("file"), "").unwrap();
+        let mut above = OwnedFd::from(fs::File::open(dir.path()).unwrap());
+        for _ in 0..6000 {
+            rustix::fs::mkdirat(&above, "d", Mode::RWXU).unwrap();
+            above = openat(&above, "d", LISTED, Mode::empty()).unwrap();
+        }
+        let scan = scan_with(dir.path(), "Recursive = yes");
+        assert!(scan.found.iter().any(|found| found.path.as_bytes() == b"file"));
+        assert!(matches!(&scan.unread[..], [error] if error.to_string().contains("too long")), "{:?}", scan.unread);
+        crate::local::sweep(dir.path(), true).unwrap();
+        // What made them takes them away: by their path nobody can.
+        assert!(std::process::Command::new("rm").arg("-rf").arg(dir.path().join("d")).status().unwrap().success());
     }
 
     fn scan_with(location: &Path, lines: &str) -> Scan {

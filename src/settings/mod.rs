@@ -51,6 +51,7 @@ pub use load::Settings;
 pub use logging::{LogFormat, LogLevel, LogTarget, Logging};
 pub use mirror::{Links, MaxDelete, Mode};
 pub use monster::Monster;
+pub use overlap::clash;
 pub use patterns::{Globs, Patterns};
 pub use problems::{Problem, SettingsError};
 pub use rate::RateSchedule;

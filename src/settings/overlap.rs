@@ -12,6 +12,7 @@ use super::problems::{Diagnostic, Place, Problems};
 use super::reach::{self, Reach};
 use super::retention::KeepProcessed;
 use super::vessel::Vessel;
+use crate::names::RemotePath;
 
 /// Where delivered sources go, below a `Location`.
 const PROCESSED: &str = "processed";
@@ -275,6 +276,26 @@ impl<'a> Overlaps<'a> {
     fn report(&self, directory: usize, diagnostic: Diagnostic) {
         self.problems.report(self.directories[directory].1.clone().at_key("Location"), diagnostic);
     }
+}
+
+/// How the place of a directory on an account, from the root on, is in the way of another one's; `None` where they get along.
+pub fn clash((first, place): (&Directory, &RemotePath), (second, other): (&Directory, &RemotePath)) -> Option<String> {
+    let (one, two) = [place, other].map(|place| Reach::elsewhere(reach::remote(place.as_bytes()))).into();
+    let (holder, held, below) = match one.holds(&two) {
+        Some(below) if below.as_os_str().is_empty() => {
+            return Some(format!("is where [Directory {}] goes too", first.name));
+        }
+        Some(below) => (first, second, below),
+        None => (second, first, two.holds(&one)?),
+    };
+    let deletes = [holder, held].into_iter().find(|directory| directory.delete)?;
+    let meets = holder.only.is_none() && takes(holder, &below, held.only.is_some());
+    meets.then(|| {
+        let (other, deletes) = (&first.name, &deletes.name);
+        format!(
+            "meets the RemoteLocation of [Directory {other}], where the mirror [Directory {deletes}] deletes files,"
+        )
+    })
 }
 
 /// Whether a directory takes what lies at a path below its location.

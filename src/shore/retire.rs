@@ -14,7 +14,7 @@ use super::resting::{Resting, left};
 use super::troubles::Concern;
 use crate::backoff::Backoff;
 use crate::fault::Fault;
-use crate::local::{self, Changed, DiskError, Guard, Moved, Retired};
+use crate::local::{self, Changed, DiskError, Guard, Moved, PROCESSED, Retired};
 use crate::monitor::Event;
 use crate::names::RelPath;
 use crate::records::{Version, VersionId};
@@ -92,6 +92,8 @@ struct Acted {
     outcomes: Vec<(Version, Result<Retired, DiskError>)>,
     /// When the files of those that stay changed last.
     noted: HashMap<VersionId, Changed>,
+    /// Those whose name in `processed/` a directory has.
+    beside_directories: HashSet<VersionId>,
     /// Whether other hosts may write to them.
     shared: bool,
 }
@@ -171,12 +173,15 @@ impl<'a> Retiring<'a> {
 
     /// Moves versions, and enters those that are moved. One that was moved and not entered is found so the next time.
     async fn batch(&mut self, versions: Vec<Version>) -> Result<(), Fault> {
-        let Acted { outcomes, noted, shared } = tokio::select! {
+        let Acted { outcomes, noted, beside_directories, shared } = tokio::select! {
             moved = self.act(versions) => moved?,
             () = self.out_of_time() => return Ok(()),
         };
         for (version, outcome) in &outcomes {
             self.stays(version, outcome, noted.get(&version.id).copied());
+            if let (true, Ok(Retired::Moved(to))) = (beside_directories.contains(&version.id), outcome) {
+                self.say_beside_directory(version, to);
+            }
             if let (true, Ok(Retired::Moved(to))) = (shared, outcome) {
                 let (path, to) = (version.path.clone(), to.clone());
                 self.afterwards.note(Moved { path, to, stamp: version.stamp }, Instant::now());
@@ -210,7 +215,15 @@ impl<'a> Retiring<'a> {
                 left(writers.rest(&version.path), changed, known.get(&version.id).copied())
             };
             let outcomes = act(&location, &versions, Guard { writers: &writers, wait: &wait }, &stopped);
-            Acted { outcomes, noted: noted.into_inner(), shared: local::is_shared(&location) }
+            let beside = |(version, outcome): &(Version, _)| match outcome {
+                Ok(Retired::Moved(to)) if *to != version.path => {
+                    local::is_directory_in_processed(&location, &version.path)
+                }
+                _ => false,
+            };
+            let beside_directories = outcomes.iter().filter(|one| beside(one)).map(|(version, _)| version.id).collect();
+            let shared = local::is_shared(&location);
+            Acted { outcomes, noted: noted.into_inner(), beside_directories, shared }
         };
         self.directory.on_disk(work).await
     }
@@ -287,6 +300,15 @@ impl<'a> Retiring<'a> {
         self.stuck.remove(&version.id);
         self.failed.remove(&version.id);
         Some(version.id)
+    }
+
+    /// A directory in `processed/` has the name of a file, which is kept there under another one.
+    fn say_beside_directory(&self, version: &Version, to: &RelPath) {
+        let (directory, path) = (&self.directory.settings.name, &version.path);
+        tracing::warn!(
+            %directory, file = %path, processed = %to,
+            "retired as {to}, because {PROCESSED}/{path} is a directory; move that directory away"
+        );
     }
 
     async fn out_of_time(&self) {

@@ -1,12 +1,17 @@
 //! The file that a person means: by its path on the disk, as `DIRECTORY/PATH`, or by its path in any directory.
 
+use std::collections::HashSet;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::time::Duration;
 
 use crate::ledger::{LedgerError, LedgerView, VersionStory};
-use crate::local::PROCESSED;
+use crate::local::{self, PROCESSED};
 use crate::names::{DirectoryName, RelPath};
 use crate::settings::{Directory, Settings};
+
+/// How long a disk has for an answer.
+const MOMENT: Duration = Duration::from_secs(1);
 
 /// The file that a person means.
 #[derive(Debug)]
@@ -33,9 +38,19 @@ pub async fn find<'a>(
 ) -> Result<Option<Meant<'a>>, LedgerError> {
     let mut unknown = None;
     let candidates = candidates(settings, file);
-    for (directory, path) in candidates.iter().cloned() {
+    let mut silent = HashSet::new();
+    for (number, (directory, path)) in candidates.iter().cloned().enumerate() {
         let versions = ledger.story(&directory.name, &path).await?;
-        let lies_there = directory.location.join(path.as_path()).symlink_metadata().is_ok();
+        let place = directory.location.join(path.as_path());
+        // A disk that hangs is asked once.
+        let lies_there = match silent.contains(&directory.name) {
+            true => None,
+            false => local::within(MOMENT, move || place.symlink_metadata().is_ok()),
+        };
+        if lies_there.is_none() {
+            silent.insert(directory.name.clone());
+        }
+        let lies_there = lies_there.unwrap_or(number == 0);
         let meant = Meant { name: directory.name.clone(), directory: Some(directory), path, versions };
         if !meant.versions.is_empty() {
             return Ok(Some(meant));

@@ -1,6 +1,7 @@
 //! The story of one file: what became of it, why it is not delivered, what happens next, and what a person can do.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -10,7 +11,7 @@ use super::document::{Document, LinkState, VesselStatus};
 use super::find::Meant;
 use super::gather::moment;
 use crate::ledger::{DeliveryStory, Ending, VersionStory};
-use crate::local::{self, Found, Kind, Rules, Sight};
+use crate::local::{self, DiskError, Found, Kind, PROCESSED, Rules, Sight};
 use crate::names::{DirectoryName, RelPath, VesselName};
 use crate::records::{DeliveryState, FileStamp, VersionKind};
 use crate::settings::{Directory, Settings};
@@ -89,8 +90,10 @@ pub struct Fate {
 /// Tells the story, for one vessel or for all.
 pub fn tell(telling: &Telling<'_>, meant: &Meant<'_>, only: Option<&VesselName>) -> Story {
     let Meant { name, directory, path, versions } = meant;
+    let sight = directory.and_then(|directory| look(directory, path));
+    let is_gone = matches!(sight, Some(Ok(Sight::Gone)));
     let (note, you_can) = match directory {
-        Some(directory) => telling.disk(directory, path, versions).unzip(),
+        Some(directory) => telling.disk((directory, sight), versions).unzip(),
         None => telling.not_configured(name, versions).unzip(),
     };
     // Trying again changes nothing for a directory that the settings don't name; the note says what does.
@@ -102,7 +105,7 @@ pub fn tell(telling: &Telling<'_>, meant: &Meant<'_>, only: Option<&VesselName>)
             bytes: story.version.stamp.size,
             sha256: story.version.digest.map(|digest| digest.to_string()),
             taken_in: moment(story.admitted_at),
-            fate: fate(story, *directory),
+            fate: fate(story, *directory, is_gone),
             open: story.ended.is_none() && !story.complete && story.forgotten_at.is_none(),
             deliveries: wanted.map(|delivery| telling.delivery(story, delivery)).map(fitting).collect(),
         }
@@ -116,24 +119,30 @@ pub fn tell(telling: &Telling<'_>, meant: &Meant<'_>, only: Option<&VesselName>)
     }
 }
 
-/// Whether what the path held was deleted on the shore, and is still to be deleted on the vessels.
+/// How long a disk has for an answer.
+const MOMENT: Duration = Duration::from_secs(2);
+
+/// What is at a path on the shore; `None` where its disk does not answer.
+fn look(directory: &Directory, path: &RelPath) -> Option<Result<Sight, DiskError>> {
+    let (directory, path) = (Arc::new(directory.clone()), path.clone());
+    local::within(MOMENT, move || local::see(&Rules::new(&directory), &path))
+}
+
+/// Whether what the path held, which is gone on the shore, is still to be deleted on the vessels.
 fn awaits_deletion(story: &VersionStory, directory: &Directory) -> bool {
     let stays = !directory.is_mirror() || !directory.delete || story.ended.is_some();
-    let rules = Rules::new(&Arc::new(directory.clone()));
-    !stays
-        && story.version.kind != VersionKind::Gone
-        && local::see(&rules, &story.version.path).is_ok_and(|s| s == Sight::Gone)
+    !stays && story.version.kind != VersionKind::Gone
 }
 
 /// What became of a version.
-fn fate(story: &VersionStory, directory: Option<&Directory>) -> String {
+fn fate(story: &VersionStory, directory: Option<&Directory>, is_gone: bool) -> String {
     let mirror = directory.is_some_and(Directory::is_mirror);
     match (story.ended, story.forgotten_at) {
         (Some((_, Ending::Superseded)), _) => "replaced by a newer version",
         (Some((_, Ending::Vanished)), _) => "its source went away before every vessel had it",
-        (Some((_, Ending::Retired)), _) => "delivered everywhere and retired",
+        (Some((_, Ending::Retired)), _) => return retired(story, directory),
         (None, Some(_)) => "forgotten: it is sent to nobody any more, until the file changes",
-        (None, None) if story.complete && directory.is_some_and(|one| awaits_deletion(story, one)) => {
+        (None, None) if story.complete && is_gone && directory.is_some_and(|one| awaits_deletion(story, one)) => {
             "still on the vessels, for now"
         }
         (None, None) if story.complete && mirror => "delivered everywhere",
@@ -141,6 +150,26 @@ fn fate(story: &VersionStory, directory: Option<&Directory>) -> String {
         (None, None) => "to be delivered",
     }
     .to_owned()
+}
+
+/// Where a version went that is delivered everywhere.
+fn retired(story: &VersionStory, directory: Option<&Directory>) -> String {
+    let (path, retired) = (&story.version.path, "delivered everywhere and retired");
+    let Some(to) = &story.processed else { return retired.to_owned() };
+    match directory {
+        Some(directory) if is_beside_directory(directory, path) => {
+            format!(
+                "{retired} as {PROCESSED}/{to}, because {PROCESSED}/{path} is a directory; move that directory away"
+            )
+        }
+        _ => format!("{retired} as {PROCESSED}/{to}"),
+    }
+}
+
+/// Whether a directory has the name that the file would have in `processed/`.
+fn is_beside_directory(directory: &Directory, path: &RelPath) -> bool {
+    let (location, path) = (directory.location.clone(), path.clone());
+    local::within(MOMENT, move || local::is_directory_in_processed(&location, &path)).unwrap_or(false)
 }
 
 fn is_open(delivery: &DeliveryStory) -> bool {
@@ -169,14 +198,23 @@ impl Telling<'_> {
     }
 
     /// What the disk adds to what the ledger knows, and what a person can do about it.
-    fn disk(&self, directory: &Directory, path: &RelPath, versions: &[VersionStory]) -> Option<(String, Vec<String>)> {
+    fn disk(
+        &self,
+        (directory, sight): (&Directory, Option<Result<Sight, DiskError>>),
+        versions: &[VersionStory],
+    ) -> Option<(String, Vec<String>)> {
         let current = versions.last().filter(|version| version.ended.is_none());
         let trouble = self.document.directories.iter().find(|one| one.name == directory.name.as_str());
         let trouble = trouble.and_then(|one| one.trouble.clone());
         let rules = Rules::new(&Arc::new(directory.clone()));
-        let sight = match local::see(&rules, path) {
-            Ok(sight) => sight,
-            Err(e) => return Some((e.fault().to_string(), Vec::new())),
+        let sight = match sight {
+            Some(Ok(sight)) => sight,
+            Some(Err(e)) => return Some((e.fault().to_string(), Vec::new())),
+            None => {
+                let location = directory.location.display();
+                let why = format!("{location} does not answer: a file system there hangs");
+                return Some((why, vec!["bring its server back, or unmount it (umount -l)".to_owned()]));
+            }
         };
         match (sight, current) {
             (Sight::Taken(found) | Sight::Directory(found), Some(current)) => {

@@ -191,13 +191,6 @@ impl Remote {
         Ok(found(listed, || format!("listing {directory}"))?.unwrap_or_default())
     }
 
-    /// The absolute path of what is at a path, as SFTP has it.
-    pub(super) async fn real_path(&self, path: &RemotePath) -> Result<RemotePath, RemoteError> {
-        let real = self.0.lane.files().realpath(path.as_bytes()).await;
-        let real = real.map_err(|e| RemoteError::from_sftp(&e, format_args!("asking where {path} is")))?;
-        Ok(RemotePath::new(real.to_vec()))
-    }
-
     /// Opens a file; one that is made gets the permission bits `mode`.
     pub async fn open(&self, path: &RemotePath, flags: OpenFlags, mode: u32) -> Result<RemoteFile, RemoteError> {
         self.0.lane.open(path, flags, mode).await
@@ -218,6 +211,12 @@ impl Remote {
     /// Where a symbolic link leads; `None` when there is nothing.
     pub async fn read_link(&self, link: &RemotePath) -> Result<Option<Bytes>, RemoteError> {
         found(self.0.lane.files().readlink(link.as_bytes()).await, || format!("reading the link {link}"))
+    }
+
+    /// A path from the root on; of a relative one, what the login directory makes of it.
+    pub async fn real_path(&self, path: &RemotePath) -> Result<RemotePath, RemoteError> {
+        let real = self.0.lane.files().realpath(path.as_bytes()).await;
+        real.map(RemotePath::new).map_err(|e| RemoteError::from_sftp(&e, format_args!("resolving {path}")))
     }
 
     /// Sets attributes of a link itself (`lsetstat@openssh.com`), where the vessel can.

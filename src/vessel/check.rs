@@ -1,7 +1,9 @@
 //! What works with a vessel, for a person to read: the checks behind `contentmonster check`.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use super::clashes::{clashes, located};
 use super::trial::{Trial, try_place, within};
 use super::{same_host, temp_dir};
 use crate::fault::Scope;
@@ -9,6 +11,9 @@ use crate::local;
 use crate::names::{InstanceId, RemotePath};
 use crate::settings::{self, Assembly, Connections};
 use crate::transport::{KnownShell, Lane, Lead, Rank, Remote, Space, SshEnvironment};
+
+/// How long the shore's disk has for an answer.
+const MOMENT: Duration = Duration::from_secs(2);
 
 /// One line of a check.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,7 +58,10 @@ pub async fn check(
     if remote.capabilities().shell {
         places.push(check_temp_dir(&remote, vessel).await);
     }
-    for directory in directories.iter().filter(|d| vessel.takes(&d.name)) {
+    let taken: Vec<_> = directories.iter().filter(|d| vessel.takes(&d.name)).cloned().collect();
+    let located = if remote.is_this_host() { Vec::new() } else { located(&remote, vessel, taken.clone()).await };
+    places.extend(clashes(vessel, &located).into_iter().map(|(_, fault)| Finding::Bad(fault.to_string())));
+    for directory in &taken {
         let (found, trial) = check_place(&remote, vessel, directory).await;
         places.push(found);
         tried.extend(trial);
@@ -196,7 +204,8 @@ async fn check_place(
     let place = beside.as_ref().unwrap_or(place);
     let what = format!("[Directory {}] at {place}", directory.name);
     let met = |probe: &RemotePath| {
-        let met = local::meeting(directory, None, vessel.remote_location(directory), probe);
+        let (asked, root, probe) = (directory.clone(), vessel.remote_location(directory).clone(), probe.clone());
+        let met = local::within(MOMENT, move || local::meeting(&asked, None, &root, &probe)).flatten();
         met.filter(|_| !remote.is_this_host()).map(|met| same_host::fault(vessel, directory, met))
     };
     let tried = within(remote, place, async || {

@@ -46,7 +46,7 @@ impl Visit {
         match delivery.version.kind {
             VersionKind::File => {}
             VersionKind::Directory | VersionKind::Link => Box::pin(self.prove_elsewhere_first(delivery)).await?,
-            VersionKind::Gone => {}
+            VersionKind::Gone => self.refuse_own_place(delivery)?,
         }
         match delivery.version.kind {
             VersionKind::File => {}
@@ -255,6 +255,8 @@ impl Visit {
         }
         match Box::pin(self.verify(version, destination)).await {
             Ok(Verdict::Good(Verified::BySize | Verified::Not)) => Ok(None),
+            // Another user's, whose rights can't be set: ours takes its place.
+            Ok(Verdict::Good(_)) if self.is_of_others_rights(version, destination, &attrs).await? => Ok(None),
             Ok(Verdict::Good(verified)) => Ok(Some(verified)),
             Ok(Verdict::Bad(_)) => Ok(None),
             Err(fault) if self.remote.is_lost() || fault.scope > Scope::File => Err(fault),

@@ -11,10 +11,12 @@ mod assembly;
 mod batch;
 mod blocked;
 mod check;
+mod clashes;
 mod deliver;
 mod delta;
 mod extents;
 mod lanes;
+mod ours;
 mod parts;
 mod places;
 mod publish;
@@ -56,22 +58,26 @@ type Served = (Arc<settings::Directory>, Bell);
 
 /// All directories, as the settings have them now. Cheap to clone; all clones are one.
 #[derive(Clone, Default)]
-pub struct Directories(Arc<RwLock<HashMap<DirectoryName, Served>>>);
+pub struct Directories {
+    all: Arc<RwLock<HashMap<DirectoryName, Served>>>,
+    /// Who goes to which of them meanwhile.
+    visits: clashes::Visits,
+}
 
 impl Directories {
     /// A directory, where it is configured.
     pub(super) fn get(&self, name: &DirectoryName) -> Option<Served> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
+        self.all.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
     }
 
     /// The names of all.
     pub(super) fn names(&self) -> Vec<DirectoryName> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).keys().cloned().collect()
+        self.all.read().unwrap_or_else(PoisonError::into_inner).keys().cloned().collect()
     }
 
     /// From now on, these are the directories.
     pub fn replace(&self, directories: HashMap<DirectoryName, Served>) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = directories;
+        *self.all.write().unwrap_or_else(PoisonError::into_inner) = directories;
     }
 }
 

@@ -42,7 +42,8 @@ impl Visit {
         self.dress(version, assembly, CopyOf::File, version.mode, 0).await?;
         let dated = Attrs { times: times(&version.stamp), ..Attrs::default() };
         if let Err(e) = self.remote.set(assembly, dated).await {
-            self.tolerate_undressed(version, &e)?;
+            let undressed = self.undressed(version, assembly, e).await;
+            self.explained(undressed, assembly, 0).await?;
         }
         let flushed = async {
             self.keep_odd_time(version, assembly).await?;
@@ -79,7 +80,7 @@ impl Visit {
             && let Err(again) = self.remote.set(&path, attrs).await
         {
             tracing::debug!(vessel = %self.vessel.settings.name, file = %version.path, "{again}");
-            tracing::warn!(vessel = %self.vessel.settings.name, file = %version.path, "{e}");
+            self.undressed(version, &path, e).await?;
         }
         self.keep_odd_time(version, &path).await?;
         if alone && !(by_sftp && self.remote.fsync()) { self.flush_by_command(&path).await } else { Ok(()) }

@@ -7,43 +7,53 @@
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
+use super::ours::open_new;
 use super::visit::Visit;
 use crate::fault::Fault;
 use crate::local;
 use crate::names::{DirectoryName, RemotePath};
 use crate::records::Delivery;
 use crate::settings::{self, Directory};
-use crate::transport::OpenFlags;
 
-/// What is known of the places of the directories on one connection: the fault, where they must not be delivered to.
+/// How long the shore's disk has for an answer.
+const MOMENT: Duration = Duration::from_secs(5);
+
+/// What is known on one connection of the places of the directories: the fault, where they must not be delivered to.
 #[derive(Default)]
-pub(super) struct Places(Mutex<HashMap<DirectoryName, Option<Fault>>>);
+pub(super) struct Places(Mutex<HashMap<(DirectoryName, RemotePath), Option<Fault>>>);
 
 impl Places {
-    fn get(&self, name: &DirectoryName) -> Option<Option<Fault>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
+    fn get(&self, name: &DirectoryName, place: &RemotePath) -> Option<Option<Fault>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&(name.clone(), place.clone())).cloned()
     }
 
-    fn set(&self, name: &DirectoryName, refused: Option<Fault>) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(name.clone(), refused);
+    pub(super) fn set(&self, name: &DirectoryName, place: &RemotePath, refused: Option<Fault>) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert((name.clone(), place.clone()), refused);
     }
 }
 
 impl Visit {
+    /// What is known of where a delivery's directory goes now: a reload may change that.
+    fn known_of_place(&self, delivery: &Delivery) -> Option<Option<Fault>> {
+        let (directory, _) = self.vessel.directories.get(&delivery.version.directory)?;
+        self.places.get(&directory.name, self.vessel.settings.remote_location(&directory))
+    }
+
     /// Fails when the place of this directory is known to be where its sources are.
     pub(super) fn refuse_own_place(&self, delivery: &Delivery) -> Result<(), Fault> {
-        self.places.get(&delivery.version.directory).flatten().map_or(Ok(()), Err)
+        self.known_of_place(delivery).flatten().map_or(Ok(()), Err)
     }
 
     /// The same for what has no assembly: one is made, and removed again.
     pub(super) async fn prove_elsewhere_first(&self, delivery: &Delivery) -> Result<(), Fault> {
-        if self.places.get(&delivery.version.directory).is_some() {
+        if self.known_of_place(delivery).is_some() {
             return self.refuse_own_place(delivery);
         }
         let assembly = self.assembly(delivery)?;
         self.prove_elsewhere(delivery, &assembly, true).await?;
-        if self.places.get(&delivery.version.directory).is_some() {
+        if self.known_of_place(delivery).is_some() {
             match self.remote.remove(&assembly).await {
                 // Nobody may remove files there: an empty one is no reason to hold back what can be delivered.
                 Err(e) if e.is_refusal() => tracing::debug!(vessel = %self.vessel.settings.name, "left there: {e}"),
@@ -62,12 +72,13 @@ impl Visit {
         make: bool,
     ) -> Result<(), Fault> {
         let name = &delivery.version.directory;
-        if self.remote.is_this_host() || self.places.get(name).is_some() {
+        if self.remote.is_this_host() || self.known_of_place(delivery).is_some() {
             return self.refuse_own_place(delivery);
         }
         let Some((directory, _)) = self.vessel.directories.get(name) else { return Ok(()) };
+        let place = self.vessel.settings.remote_location(&directory);
         if make {
-            match self.remote.open(assembly, OpenFlags::WRITE, 0o600).await {
+            match open_new(&self.remote, self.remote.lane(), assembly).await {
                 Ok(file) => file.close().await.map_err(|e| e.fault())?,
                 Err(e) if e.is_connection() => return Err(e.fault()),
                 // Where nothing can be written, nothing is replaced; nor is anything proved.
@@ -79,9 +90,13 @@ impl Visit {
         let looking = tokio::task::spawn_blocking(move || {
             local::meeting(&shown, Some(&path), settings.remote_location(&shown), &made)
         });
-        let Ok(met) = looking.await else { return Ok(()) };
+        // Where the shore's own disk hangs at that path, nothing is proved.
+        let Ok(Ok(met)) = tokio::time::timeout(MOMENT, looking).await else {
+            self.places.set(name, place, None);
+            return Ok(());
+        };
         let fault = met.map(|met| fault(&self.vessel.settings, &directory, met));
-        self.places.set(name, fault.clone());
+        self.places.set(name, place, fault.clone());
         let Some(fault) = fault else { return Ok(()) };
         // It is in the way of nobody but a person who looks at the directory.
         let _ = self.remote.remove(assembly).await;

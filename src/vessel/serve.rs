@@ -194,6 +194,7 @@ impl Server {
         self.meet(&remote).await?;
         let mut rounds = Rounds::new(Arc::new(Visit::new(self.vessel.clone(), remote, coming, self.arrival.take())));
         let visit = rounds.visit.clone();
+        visit.compare_places().await;
         let connecting = AtomicBool::new(false);
         let mut another = std::pin::pin!(another(&visit, &connecting));
         let (end, other) = tokio::select! {

@@ -304,10 +304,11 @@ impl Visit {
             }
         };
         let mode = if what == CopyOf::Directory { keeping_inherited(mode, found) } else { mode };
-        if let Err(e) = self.remote.set(place, Attrs { mode: Some(mode), ..Attrs::default() }).await {
-            self.tolerate_undressed(version, &e)?;
+        match self.remote.set(place, Attrs { mode: Some(mode), ..Attrs::default() }).await {
+            Err(e) if what == CopyOf::File => self.undressed(version, place, e).await.map_err(|e| e.fault()),
+            Err(e) => self.tolerate_undressed(version, &e),
+            Ok(()) => Ok(()),
         }
-        Ok(())
     }
 
     pub(super) fn tolerate_undressed(&self, version: &Version, error: &RemoteError) -> Result<(), Fault> {

@@ -1,9 +1,10 @@
 //! TempDir on the vessel: made for us alone, and refused when it isn't.
 
+use super::ours::owner_in;
 use crate::fault::Fault;
 use crate::names::{InstanceId, RemotePath, probe_name};
 use crate::settings::Vessel;
-use crate::transport::{Attrs, ErrorKind, OpenFlags, Remote, RemoteError};
+use crate::transport::{Attrs, ErrorKind, Remote, RemoteError};
 
 /// Makes TempDir with mode 0700 where it is missing; where it exists, it must be a directory of ours. Anyone could have made
 /// one in `/tmp` before us. One that others can write to gets mode 0700; where the vessel sets no modes it is used as it is,
@@ -37,7 +38,7 @@ pub(super) async fn prepare(remote: &Remote, vessel: &Vessel, instance: Instance
         Err(e) => return Err(explain(e).await),
     };
     refuse_traps(temp_dir, &attrs)?;
-    let us = match owner_of_ours(remote, temp_dir, instance).await {
+    let us = match owner_in(remote, &temp_dir.join(probe_name(instance))).await {
         Ok(us) => us,
         Err(e) => return Err(explain(e).await),
     };
@@ -98,20 +99,6 @@ async fn close_to_others(remote: &Remote, temp_dir: &RemotePath, ours: bool) -> 
 
 fn trap(reason: String, remedy: impl std::fmt::Display) -> Fault {
     Fault::vessel(reason).mend(remedy)
-}
-
-/// Whose the files are that we make, by making one.
-async fn owner_of_ours(
-    remote: &Remote,
-    temp_dir: &RemotePath,
-    instance: InstanceId,
-) -> Result<Option<u32>, RemoteError> {
-    let path = temp_dir.join(probe_name(instance));
-    let probe = remote.open(&path, OpenFlags::WRITE, 0o600).await?;
-    // In one burst, which the vessel answers in this order.
-    let (attrs, closed, removed) = tokio::join!(probe.attrs(), probe.clone().close(), remote.remove(&path));
-    closed.and(removed)?;
-    Ok(attrs?.owner.map(|(user, _)| user))
 }
 
 impl RemoteError {

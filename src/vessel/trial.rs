@@ -3,6 +3,7 @@
 
 use bytes::Bytes;
 
+use super::ours::open_new;
 use crate::fault::{Cause, Fault};
 use crate::names::{InstanceId, RemotePath, assembly_name};
 use crate::transport::{Attrs, OpenFlags, Remote, RemoteError};
@@ -130,7 +131,7 @@ async fn try_files(
 
 /// Writes the first piece, with all that ends a delivery's writing.
 async fn write(remote: &Remote, probe: &RemotePath, trial: &mut Trial) -> Result<(), Fault> {
-    let file = explained(remote, remote.open(probe, OpenFlags::FRESH, 0o600).await, probe).await?;
+    let file = explained(remote, open_new(remote, remote.lane(), probe).await, probe).await?;
     let sent = explained(remote, file.send(0, Bytes::from_static(FIRST)).await, probe).await?;
     explained(remote, sent.taken().await, probe).await?;
     let attrs = Attrs { mode: Some(0o600), times: Some((TIME, TIME)), ..Attrs::default() };
@@ -144,7 +145,7 @@ async fn write(remote: &Remote, probe: &RemotePath, trial: &mut Trial) -> Result
 /// Opens it again and adds the second piece, as after a cut; gives what it should hold.
 async fn go_on(remote: &Remote, probe: &RemotePath, trial: &mut Trial) -> Result<Vec<u8>, Fault> {
     let going_on = async {
-        let file = remote.open(probe, OpenFlags::WRITE, 0o600).await?;
+        let file = remote.open(probe, OpenFlags::WRITE_EXISTING, 0o600).await?;
         file.send(FIRST.len() as u64, Bytes::from_static(SECOND)).await?.taken().await?;
         file.close().await?;
         remote.look(probe).await

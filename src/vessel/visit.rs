@@ -11,6 +11,7 @@ use super::Vessel;
 use super::advance::Coming;
 use super::batch::Batches;
 use super::lanes::Lanes;
+use super::ours::{Owners, open_new};
 use super::same_host::Places;
 use super::temp_dir;
 use crate::digest::Digest;
@@ -26,7 +27,7 @@ use crate::transport::{Attrs, ErrorKind, Lane, OpenFlags, Remote, RemoteError, R
 const UNDER_WAY: u64 = 8 << 20;
 
 /// The mode of a file that is being put together.
-const OURS: u32 = 0o600;
+pub(super) const OURS: u32 = 0o600;
 
 /// One connection, and what was found out or made on it.
 pub(super) struct Visit {
@@ -50,6 +51,8 @@ pub(super) struct Visit {
     made_dirs: Mutex<HashMap<RemotePath, Arc<OnceCell<()>>>>,
     /// Which directories' places are known not to be their sources.
     pub(super) places: Places,
+    /// Who owns what is made here.
+    pub(super) owners: Owners,
 }
 
 impl Visit {
@@ -68,6 +71,7 @@ impl Visit {
             temp_dir: Mutex::new(false),
             made_dirs: Mutex::default(),
             places: Places::default(),
+            owners: Owners::default(),
         }
     }
 
@@ -134,7 +138,7 @@ impl Visit {
         needed: u64,
     ) -> Result<RemoteFile, Fault> {
         let opened = match flags {
-            OpenFlags::FRESH => self.open_new(lane, path).await,
+            OpenFlags::FRESH => open_new(&self.remote, lane, path).await,
             flags => self.open_there(lane, path, flags).await,
         };
         // Some servers say no more of a missing directory than that it failed.
@@ -158,60 +162,6 @@ impl Visit {
                 lane.open(path, flags, OURS).await
             }
             opened => opened,
-        }
-    }
-
-    /// Opens a file that is not there yet. What is there nevertheless is removed first, never written to: it may be a link
-    /// that somebody planted, or a file with another's rights.
-    async fn open_new(&self, lane: &Lane, path: &RemotePath) -> Result<RemoteFile, RemoteError> {
-        match lane.open(path, OpenFlags::NEW, OURS).await {
-            Err(e) if !e.is_connection() && !e.is_not_found() => {}
-            opened => return opened,
-        }
-        // When this fails, what counts is that the file can't be opened.
-        let _ = self.remote.remove(path).await;
-        match lane.open(path, OpenFlags::NEW, OURS).await {
-            // Nothing is there: a server that doesn't know how to open only what is new.
-            Err(e) if !e.is_connection() && self.is_gone_or_unseen(path).await => {
-                tracing::debug!("opened without O_EXCL: {e}");
-                lane.open(path, OpenFlags::FRESH, OURS).await
-            }
-            opened => opened,
-        }
-    }
-
-    async fn is_gone_or_unseen(&self, path: &RemotePath) -> bool {
-        match self.remote.look(path).await {
-            Ok(there) => there.is_none(),
-            Err(e) => e.is_refusal(),
-        }
-    }
-
-    /// Whether a file that an earlier attempt left may be written to. Where others can write to its directory, somebody may
-    /// have put a link to another file in its place.
-    pub(super) async fn may_resume(
-        &self,
-        version: &Version,
-        path: &RemotePath,
-        attrs: &Attrs,
-    ) -> Result<bool, RemoteError> {
-        let mode_is_ours = attrs.mode.is_none_or(|mode| [OURS, version.mode & 0o7777].contains(&(mode & 0o7777)));
-        if (attrs.has_kind() && !attrs.is_file()) || !mode_is_ours {
-            return Ok(false);
-        }
-        let directory = path.parent().unwrap_or_else(|| RemotePath::new("."));
-        let shared = match self.remote.look_through(&directory).await {
-            Ok(there) => there.and_then(|attrs| attrs.mode).is_some_and(|mode| mode & 0o022 != 0),
-            Err(e) if e.is_connection() => return Err(e),
-            Err(_) => false,
-        };
-        if !shared {
-            return Ok(true);
-        }
-        match self.remote.links(path).await {
-            Ok(links) => Ok(links == 1),
-            Err(e) if e.is_connection() => Err(e),
-            Err(_) => Ok(false),
         }
     }
 

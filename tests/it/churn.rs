@@ -1,6 +1,5 @@
 //! A mirror under churn, and beside `rsync`: when the dust settles, the trees are equal.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
@@ -10,40 +9,37 @@ use std::time::{Duration, Instant};
 use rstest::rstest;
 
 use crate::fleet::content::content;
-use crate::fleet::daemon::Daemon;
-use crate::fleet::namespace::Mounts;
 use crate::fleet::tree::{Leaf, Tree, differences, tree};
 use crate::fleet::wait::wait_until;
 use crate::fleet::{Fleet, at_second};
 use crate::mirror::{mirror, wait_until_equal};
-use crate::mounts::among_mounts_of;
 
 /// How long it goes on: `CHURN_SECONDS`, or 6.
-fn how_long() -> Duration {
+pub(crate) fn how_long() -> Duration {
     let seconds = std::env::var("CHURN_SECONDS").ok().and_then(|seconds| seconds.parse().ok());
     Duration::from_secs(seconds.unwrap_or(6))
 }
 
 /// How long the trees may differ after it: a busy machine gets more.
-const SETTLED: Duration = Duration::from_secs(10);
+pub(crate) const SETTLED: Duration = Duration::from_secs(10);
 
 /// Random work on a tree.
-struct Churn {
+pub(crate) struct Churn {
     /// Directories that stay where they are: a mount point that is moved, from without its namespace, loses its mount.
-    fixed: Vec<PathBuf>,
-    random: fastrand::Rng,
+    pub(crate) fixed: Vec<PathBuf>,
+    pub(crate) random: fastrand::Rng,
     /// Directories and files, as far as this has made them.
-    directories: Vec<PathBuf>,
-    files: Vec<PathBuf>,
+    pub(crate) directories: Vec<PathBuf>,
+    pub(crate) files: Vec<PathBuf>,
 }
 
 impl Churn {
-    fn new(root: PathBuf, seed: u64) -> Self {
+    pub(crate) fn new(root: PathBuf, seed: u64) -> Self {
         let random = fastrand::Rng::with_seed(seed);
         Self { directories: vec![root.clone()], fixed: vec![root], random, files: Vec::new() }
     }
 
-    fn directory(&mut self) -> PathBuf {
+    pub(crate) fn directory(&mut self) -> PathBuf {
         let at = self.random.usize(..self.directories.len());
         self.directories[at].clone()
     }
@@ -59,7 +55,7 @@ impl Churn {
     }
 
     /// One change; what is in its way makes it none.
-    fn change(&mut self) {
+    pub(crate) fn change(&mut self) {
         match self.random.u8(..100) {
             0..35 => {
                 let (path, bytes) = (self.new_name(), self.bytes());
@@ -156,133 +152,6 @@ fn after_churn_the_trees_are_equal(#[values(1, 2, 3)] seed: u64) {
     println!("seed {seed}: {changes} changes, equal {equal_after:?} after the last");
     daemon.terminate();
     assert!(equal_after < SETTLED * 2, "it took {equal_after:?}");
-    fleet.assert_tidy("open");
-}
-
-/// How many disks are mounted below the mirror.
-const DISKS: usize = 3;
-
-/// Disks below a mirror that come, go and are covered, and directories that turn into links, while the tree is churned.
-struct Mishaps<'a> {
-    fleet: &'a Fleet,
-    daemon: &'a Daemon,
-    churn: Churn,
-    /// The disks that are out of sight, with what was on them and on the vessel when that began.
-    away: BTreeMap<usize, Vec<PathBuf>>,
-    mishaps: usize,
-}
-
-impl Mishaps<'_> {
-    fn disk(&self, number: usize) -> PathBuf {
-        self.fleet.path(format!("disk{number}"))
-    }
-
-    fn point(&self, number: usize) -> PathBuf {
-        self.fleet.source(format!("m{number}"))
-    }
-
-    fn mount(&self, command: &[&str]) {
-        among_mounts_of(self.daemon, command);
-    }
-
-    fn act(&mut self) {
-        match self.churn.random.u8(..60) {
-            0 => self.lose_a_disk(),
-            1 | 2 => self.bring_one_back(),
-            3 => self.swap_for_a_link(),
-            _ => self.churn.change(),
-        }
-        for (number, files) in &self.away {
-            let there = self.fleet.vessel("open").path(format!("in/m{number}"));
-            let lost: Vec<_> = files.iter().filter(|file| there.join(file).symlink_metadata().is_err()).collect();
-            assert!(lost.is_empty(), "deleted, and still on disk {number}, which is not mounted: {lost:?}");
-        }
-    }
-
-    fn lose_a_disk(&mut self) {
-        let number = self.churn.random.usize(..DISKS);
-        if self.away.contains_key(&number) {
-            return;
-        }
-        let (point, seen) = (self.point(number), self.daemon.seen(&self.point(number)));
-        let point = point.to_str().unwrap();
-        if self.churn.random.bool() {
-            self.mount(&["umount", "-l", point]);
-        } else {
-            self.mount(&["mount", "-t", "tmpfs", "tmpfs", point]);
-        }
-        self.churn.directories.retain(|directory| !directory.starts_with(&seen));
-        self.churn.files.retain(|file| !file.starts_with(&seen));
-        let there = tree(&self.fleet.vessel("open").path(format!("in/m{number}")));
-        let here = tree(&self.disk(number)).into_keys();
-        self.away.insert(number, here.filter(|path| there.contains_key(path)).collect());
-        self.mishaps += 1;
-    }
-
-    fn bring_one_back(&mut self) {
-        let Some((number, _)) = self.away.pop_first() else { return };
-        let (point, disk) = (self.point(number), self.disk(number));
-        let (point, disk) = (point.to_str().unwrap(), disk.to_str().unwrap());
-        self.mount(&["sh", "-c", &format!("! mountpoint -q '{point}' || umount -l '{point}'")]);
-        self.mount(&["sh", "-c", &format!("mountpoint -q '{point}' || mount --bind '{disk}' '{point}'")]);
-        self.churn.directories.push(self.daemon.seen(&self.point(number)));
-    }
-
-    /// For a moment, a directory is a link that leads elsewhere.
-    fn swap_for_a_link(&mut self) {
-        let directory = self.churn.directory();
-        let aside = self.daemon.seen(&self.fleet.path("staging")).join("aside");
-        if !self.churn.fixed.contains(&directory) && fs::rename(&directory, &aside).is_ok() {
-            symlink(self.fleet.path("secret"), &directory).unwrap();
-            std::thread::sleep(Duration::from_millis(self.churn.random.u64(..100)));
-            fs::remove_file(&directory).unwrap();
-            fs::rename(&aside, &directory).unwrap();
-            self.mishaps += 1;
-        }
-    }
-}
-
-#[rstest]
-fn whatever_is_mounted_unmounted_or_swapped_nothing_that_the_shore_still_has_is_deleted(#[values(1, 2)] seed: u64) {
-    let plan = mirror().key("Recursive", "yes").key("Delete", "yes").key("MaxDelete", "1000000");
-    let Some(fleet) = plan.key("RescanInterval", "1s").openssh("open").start() else { return };
-    fleet.put("keeper", b"so that it is never empty");
-    fs::create_dir(fleet.path("secret")).unwrap();
-    fs::write(fleet.path("secret/secret"), "secret").unwrap();
-    let mut mounts = Mounts::default();
-    for number in 0..DISKS {
-        let (disk, point) = (fleet.path(format!("disk{number}")), fleet.source(format!("m{number}")));
-        [&disk, &point].into_iter().for_each(|directory| fs::create_dir(directory).unwrap());
-        mounts = mounts.bind(&disk, &point);
-    }
-    let daemon = fleet.run_with(&mounts);
-    wait_until("the mounts", || fleet.vessel("open").path("in/m2").exists());
-    let (root, there) = (daemon.seen(&fleet.path("shore/in")), fleet.vessel("open").path("in"));
-    let mut churn = Churn::new(root.clone(), seed);
-    let points = (0..DISKS).map(|number| root.join(format!("m{number}")));
-    churn.fixed.extend(points);
-    churn.directories.clone_from(&churn.fixed);
-    let mut mishaps = Mishaps { fleet: &fleet, daemon: &daemon, churn, away: BTreeMap::new(), mishaps: 0 };
-    let start = Instant::now();
-    while start.elapsed() < how_long() * 2 {
-        mishaps.act();
-        std::thread::sleep(Duration::from_millis(mishaps.churn.random.u64(..20)));
-    }
-    while !mishaps.away.is_empty() {
-        mishaps.bring_one_back();
-    }
-    println!("seed {seed}: {} mishaps", mishaps.mishaps);
-    let stopped = Instant::now();
-    loop {
-        let different = differences(&tree(&root), &tree(&there));
-        if different.is_empty() {
-            break;
-        }
-        assert!(stopped.elapsed() < SETTLED * 3, "still different:\n{}", different.join("\n"));
-        std::thread::sleep(Duration::from_millis(50));
-    }
-    assert!(!tree(&there).keys().any(|path| path.ends_with("secret")), "what is behind a link was sent");
-    daemon.terminate();
     fleet.assert_tidy("open");
 }
 

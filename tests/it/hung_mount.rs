@@ -127,3 +127,96 @@ fn a_mount_that_hangs_already_keeps_the_program_from_nothing() {
     once.must_say(&["does not answer"]);
     fleet.assert_equal("v", "fourth", b"near");
 }
+
+/// Asks within what a person waits; whatever hangs.
+#[track_caller]
+fn answers(fleet: &Fleet, mounts: &Mounts, arguments: &[&str], words: &[&str]) {
+    let asked = Instant::now();
+    let answer = fleet.call_among(mounts, arguments);
+    let took = asked.elapsed();
+    answer.must_say(words);
+    assert_ne!(answer.code, Some(0), "{answer:?}");
+    // With the mounting, and on a busy machine.
+    assert!(took < FOREVER * 3, "{arguments:?} took {took:?}");
+    println!("{arguments:?}: {took:?}");
+}
+
+#[test]
+fn why_and_check_answer_while_a_mount_hangs() {
+    let Some(fleet) = start(plan()) else { return };
+    let live = mounts(&fleet);
+    fs::write(fleet.vessel("store").path("exports/first"), "far").unwrap();
+    let daemon = fleet.run_with(&live);
+    wait_until("a file from the mount", || fleet.vessel("v").path("far/first").exists());
+    daemon.terminate();
+    let hung = mounts(&fleet).stopped(&pid_file(&fleet));
+    let file = fleet.path("shore/far/first");
+    for file in ["far/first", "far/never", file.to_str().unwrap()] {
+        answers(&fleet, &hung, &["why", file], &["shore/far does not answer"]);
+    }
+    answers(&fleet, &hung, &["check"], &["BAD", "directory far", "does not answer", "umount -l"]);
+    fleet.call_among(&hung, &["check"]).must_say(&["ok", "vessel v", "[Directory in]"]);
+}
+
+/// One directory that goes to the vessel `v` and to a target on this host, which lies on the vessel `store`.
+fn with_a_local_target() -> Option<(Fleet, Mounts)> {
+    let fleet = start(Fleet::new().directory("in").openssh("v").openssh("store").key("IgnoreDirs", "in"))?;
+    let target = fleet.path("target");
+    fs::create_dir_all(fleet.vessel("store").path("exports/in")).unwrap();
+    fs::create_dir(&target).unwrap();
+    let text = fs::read_to_string(fleet.settings()).unwrap();
+    let place = format!("Transport = local\nTimeout = 2s\nRemoteLocation.in = {}/in", target.display());
+    fleet.write_settings(&format!("{text}\n[Vessel disk]\nAddress = localhost\n{place}\n"));
+    let store = fleet.vessel("store");
+    let mounts = Mounts::default().sshfs(
+        (store.port(), &store.remote("exports")),
+        (&fleet.path("home/.ssh/id_ed25519"), &fleet.known_hosts()),
+        &target,
+        &pid_file(&fleet),
+    );
+    Some((fleet, mounts))
+}
+
+#[test]
+fn a_local_target_that_hangs_delays_nobody_else_and_goes_on_by_itself() {
+    let Some((fleet, mounts)) = with_a_local_target() else { return };
+    let there = |name: &str| fleet.vessel("store").path("exports/in").join(name);
+    let daemon = fleet.run_with(&mounts);
+    let before = (0..3).map(|number| all_else_goes_on(&fleet, &format!("before {number}"), FOREVER));
+    let limit = SOON.max(before.max().unwrap_or_default() * 3);
+    wait_until("a file on the target", || there("before 2").exists());
+    signal(server(&fleet), Signal::STOP);
+    for number in 0..5 {
+        all_else_goes_on(&fleet, &format!("meanwhile {number}"), limit);
+    }
+    daemon.wait_for_log(&["local target", "not answered"]);
+    wait_until("status to tell", || fleet.call(&["status"], "").says(&["disk", "does not answer"]));
+    all_else_goes_on(&fleet, "still", limit);
+    signal(server(&fleet), Signal::CONT);
+    wait_until("all of it", || {
+        ["meanwhile 0", "meanwhile 4", "still"]
+            .into_iter()
+            .all(|name| fs::read(there(name)).is_ok_and(|held| held == b"near"))
+    });
+    signal(server(&fleet), Signal::STOP);
+    std::thread::sleep(Duration::from_millis(500));
+    all_else_goes_on(&fleet, "at last", limit);
+    // Fails where it takes 10 seconds.
+    daemon.terminate();
+}
+
+#[test]
+fn a_local_target_that_hangs_already_is_named_and_a_single_run_ends() {
+    let Some((fleet, mounts)) = with_a_local_target() else { return };
+    let hung = mounts.stopped(&pid_file(&fleet));
+    answers(&fleet, &hung, &["check"], &["BAD", "vessel disk", "does not answer"]);
+    fleet.put("cargo", b"near");
+    let once = fleet.call_among(&hung, &["--once"]);
+    assert_eq!(once.code, Some(1), "{once:?}");
+    once.must_say(&["disk", "does not answer"]);
+    fleet.assert_equal("v", "cargo", b"near");
+    let daemon = fleet.run_with(&hung);
+    all_else_goes_on(&fleet, "second", FOREVER);
+    daemon.wait_for_log(&["disk", "does not answer"]);
+    daemon.terminate();
+}

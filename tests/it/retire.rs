@@ -27,6 +27,31 @@ fn what_lies_in_processed_is_never_overwritten() {
 }
 
 #[test]
+fn a_directory_where_a_file_belongs_is_named_with_what_to_do_in_processed_and_on_the_vessel() {
+    let Some(fleet) = Fleet::new().openssh("open").start() else { return };
+    fs::create_dir_all(fleet.retired("report")).unwrap();
+    fs::create_dir_all(fleet.vessel("open").path("in/blocked")).unwrap();
+    fs::write(fleet.vessel("open").path("in/blocked/theirs"), "theirs").unwrap();
+    let daemon = fleet.run();
+    fleet.put("report", b"report");
+    wait_until("the source to retire", || !fleet.source("report").exists());
+    let words = ["processed/report is a directory", "report.1", "move that directory away"];
+    daemon.wait_for_log(&words);
+    assert_eq!(fs::read(fleet.retired("report.1")).unwrap(), b"report");
+    let why = fleet.call(&["why", "in/report"], "");
+    why.must_say(&words);
+    assert_eq!(why.code, Some(0), "it is delivered: {why:?}");
+    fleet.put("blocked", b"cargo");
+    let words = ["in/blocked on the vessel is a directory", "move it away there"];
+    daemon.wait_for_log(&words);
+    fleet.call(&["why", "in/blocked"], "").must_say(&words);
+    fs::rename(fleet.vessel("open").path("in/blocked"), fleet.vessel("open").path("in/away")).unwrap();
+    assert_eq!(fleet.call(&["retry", "in/blocked"], "").code, Some(0));
+    fleet.wait_until_served("open", "blocked", b"cargo");
+    daemon.terminate();
+}
+
+#[test]
 fn a_name_that_comes_again_goes_through_again() {
     let Some(fleet) = Fleet::new().openssh("open").sftp_only("chroot").start() else { return };
     let daemon = fleet.run();

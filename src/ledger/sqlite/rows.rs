@@ -23,6 +23,11 @@ pub(super) fn rel_path(row: &SqliteRow) -> Result<RelPath> {
     RelPath::new(row.try_get::<Vec<u8>, _>("path")?).map_err(corrupt)
 }
 
+/// A path that a row need not have.
+pub(super) fn optional_path(row: &SqliteRow, column: &str) -> Result<Option<RelPath>> {
+    row.try_get::<Option<Vec<u8>>, _>(column)?.map(|bytes| RelPath::new(bytes).map_err(corrupt)).transpose()
+}
+
 pub(super) fn token(row: &SqliteRow) -> Result<Option<u64>> {
     Ok(row.try_get::<Option<i64>, _>("token")?.map(i64::cast_unsigned))
 }

@@ -100,7 +100,7 @@ impl Survey for Readers {
         let versions = sqlx::query(concat!(
             "SELECT ",
             super::store::version_columns!(),
-            ", v.admitted_at, v.complete, v.ended_at, v.ending, v.forgotten_at
+            ", v.admitted_at, v.complete, v.ended_at, v.ending, v.forgotten_at, v.processed
              FROM version v WHERE v.directory = ? AND v.path = ? ORDER BY v.id"
         ))
         .bind(directory.as_str())
@@ -119,6 +119,7 @@ impl Survey for Readers {
                 complete: row.try_get("complete")?,
                 ended: ended(row)?,
                 forgotten_at: row.try_get("forgotten_at")?,
+                processed: rows::optional_path(row, "processed")?,
                 deliveries: deliveries.iter().map(delivery).collect::<Result<_>>()?,
             });
         }

@@ -28,6 +28,7 @@ use crate::local::{DiskError, stamp_of};
 use crate::names::RelPath;
 use crate::records::FileStamp;
 use crate::rights::CopyOf;
+use crate::root::open_beneath;
 
 /// A whole copy under its temporary name, which goes when this goes unpublished.
 pub(super) struct Copied {
@@ -156,15 +157,17 @@ pub fn sweep(location: &Path, recursive: bool) -> Result<(), DiskError> {
     names.iter().try_for_each(|name| remove_unheld(&processed, &path, name))
 }
 
-/// Gives names back in directories, and in those in them, as far as they can be seen.
+/// Gives names back in directories, and in those in them, as far as they can be seen. However deep they lie, few are open.
 fn sweep_below<'a>(above: &OwnedFd, path: &Path, names: impl Iterator<Item = &'a OsString>) {
-    for name in names {
-        let path = path.join(name);
-        let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-        let Ok(directory) = openat(above, name, flags, Mode::empty()) else { continue };
-        let unlisted = |errno| DiskError::io("list", &path, errno);
-        if let Ok(below) = give_names_back(&directory, &path, unlisted) {
-            sweep_below(&directory, &path, below.iter());
+    let mut waiting: Vec<PathBuf> = names.map(PathBuf::from).collect();
+    while let Some(below) = waiting.pop() {
+        // One that is so deep that its path is too long holds nothing that was taken.
+        let flags = OFlags::DIRECTORY | OFlags::RDONLY;
+        let Ok(directory) = open_beneath(above.as_fd(), &below, flags, Mode::empty()) else { continue };
+        let whole = path.join(&below);
+        let unlisted = |errno| DiskError::io("list", &whole, errno);
+        if let Ok(deeper) = give_names_back(&directory, &whole, unlisted) {
+            waiting.extend(deeper.iter().map(|name| below.join(name)));
         }
     }
 }

@@ -49,6 +49,11 @@ pub use put_back::{Moved, put_back};
 /// The directory below a location that takes what was delivered.
 pub const PROCESSED: &str = "processed";
 
+/// Whether a directory has the name below `processed/` that a file of this path would get; a look, for what is said of it.
+pub fn is_directory_in_processed(location: &Path, path: &RelPath) -> bool {
+    std::fs::symlink_metadata(location.join(PROCESSED).join(path.as_path())).is_ok_and(|found| found.is_dir())
+}
+
 /// How often another free name is looked for, when somebody takes the one that was free.
 const TRIES: usize = 100;
 

@@ -6,6 +6,7 @@
 //! Flushing alone, which takes long and needs no order, is done beside it.
 
 mod act;
+mod hung;
 mod places;
 
 use std::fs::File;
@@ -22,10 +23,13 @@ use tokio_util::task::AbortOnDropHandle;
 use super::error::ConnectError;
 use super::sftp::{Attrs, OpenFlags, SftpError, Space};
 use crate::settings::LocalTarget;
+use hung::{Hung, does_not_answer};
 use places::Places;
 
 /// Requests that wait for their turn; each holds at most one write.
 const QUEUE: usize = 32;
+/// How long a disk that has much to do may leave a request unanswered.
+const LONGEST_SILENCE: Duration = Duration::from_secs(30);
 /// How often it is looked whether the places are still there.
 const LOOK: Duration = Duration::from_secs(2);
 
@@ -36,6 +40,21 @@ type Job = Box<dyn FnOnce(&Places) + Send>;
 pub(crate) struct Disk {
     queue: Queue,
     _watch: Arc<AbortOnDropHandle<()>>,
+    _leaving: Arc<Leaving>,
+}
+
+/// Ends the work of a target's thread with the last who asks for it: what it has begun comes before anything that is asked for
+/// over the next connection, and the rest is not begun.
+struct Leaving {
+    end: Arc<End>,
+    hung: Hung,
+}
+
+impl Drop for Leaving {
+    fn drop(&mut self) {
+        self.hung.is_given_up();
+        self.end.over.cancel();
+    }
 }
 
 /// The way to the thread that does it all. The thread ends with the last of these.
@@ -67,7 +86,11 @@ pub(crate) struct Asked<T> {
 impl<T> Asked<T> {
     /// Waits until it is done.
     pub(crate) async fn wait(self) -> Result<T, SftpError> {
-        self.answer.await.unwrap_or_else(|_| Err(self.end.why()))
+        tokio::select! {
+            biased;
+            answer = self.answer => answer.unwrap_or_else(|_| Err(self.end.why())),
+            () = self.end.over.cancelled() => Err(self.end.why()),
+        }
     }
 }
 
@@ -88,8 +111,9 @@ impl Queue {
             // Whoever asked may have gone.
             let _ = reply.send(done);
         });
-        if self.end.over.is_cancelled() || self.jobs.send(job).await.is_err() {
-            return Err(self.end.why());
+        match self.end.over.run_until_cancelled(self.jobs.send(job)).await {
+            Some(Ok(())) => {}
+            Some(Err(_)) | None => return Err(self.end.why()),
         }
         Ok(Asked { answer, end: self.end.clone() })
     }
@@ -130,19 +154,35 @@ impl Disk {
     /// [`ConnectError::Away`] when one of them is not there.
     pub(crate) async fn open(target: &LocalTarget, patience: Duration) -> Result<Self, ConnectError> {
         let away = |why: String| ConnectError::Away { why, remedy: String::new() };
-        let target = target.clone();
-        let found = tokio::task::spawn_blocking(move || Places::find(&target)).await;
+        let (hung, searching) = (Hung::new(target), Hung::new(target));
+        hung.wait(patience).await?;
+        let (target, given_up) = (target.clone(), searching.clone());
+        let found = tokio::task::spawn_blocking(move || {
+            let found = Places::find(&target);
+            searching.is_over();
+            found
+        });
+        let Ok(found) = tokio::time::timeout(patience, found).await else {
+            given_up.is_given_up();
+            return Err(does_not_answer());
+        };
         let places = Arc::new(found.map_err(|e| away(e.to_string()))??);
         let (jobs, mut waiting) = mpsc::channel::<Job>(QUEUE);
         let queue = Queue { jobs, places: places.clone(), end: Arc::default() };
+        let (end, working) = (queue.end.clone(), hung.clone());
         let work = move || {
             while let Some(job) = waiting.blocking_recv() {
-                job(&places);
+                // What was given up is not done later, beside what is asked for then.
+                if !end.over.is_cancelled() {
+                    job(&places);
+                }
             }
+            working.is_over();
         };
         std::thread::Builder::new().name("local target".into()).spawn(work).map_err(|e| away(e.to_string()))?;
-        let watch = tokio::spawn(watch(queue.clone(), patience));
-        Ok(Self { queue, _watch: Arc::new(AbortOnDropHandle::new(watch)) })
+        let leaving = Arc::new(Leaving { end: queue.end.clone(), hung: hung.clone() });
+        let watch = tokio::spawn(watch(queue.clone(), patience, hung));
+        Ok(Self { queue, _watch: Arc::new(AbortOnDropHandle::new(watch)), _leaving: leaving })
     }
 
     /// Whether a place is gone.
@@ -309,15 +349,22 @@ impl Disk {
     }
 }
 
-/// Looks now and then whether the places are still there, so that a disk that is taken away is missed before it is needed.
-async fn watch(queue: Queue, patience: Duration) {
+/// Looks now and then whether the places are still there, so that a disk that is taken away is missed before it is needed. One
+/// that does not answer for long is given up, as a vessel that falls silent is.
+async fn watch(queue: Queue, patience: Duration, hung: Hung) {
     while !queue.end.over.is_cancelled() {
         tokio::time::sleep(LOOK).await;
         let mut looking = std::pin::pin!(queue.ask(Places::check));
-        if tokio::time::timeout(patience, &mut looking).await.is_err() {
-            tracing::warn!("a local target has not answered for {patience:?}: its disk hangs or has much to do");
-            let _ = looking.await;
-            tracing::info!("the local target answers again");
+        if tokio::time::timeout(patience, &mut looking).await.is_ok() {
+            continue;
         }
+        tracing::warn!("a local target has not answered for {patience:?}: its disk hangs or has much to do");
+        if tokio::time::timeout(LONGEST_SILENCE.max(patience * 3), looking).await.is_err() {
+            hung.is_given_up();
+            let _ = queue.end.why.set("its disk does not answer".to_owned());
+            queue.end.over.cancel();
+            return;
+        }
+        tracing::info!("the local target answers again");
     }
 }

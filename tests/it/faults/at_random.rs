@@ -1,4 +1,5 @@
-//! A random run by a seed: files come, change and go, vessels fail in every way, the program is stopped and killed.
+//! A random run by a seed: files come, change and go, vessels fail in every way, the program is stopped and killed, its clock
+//! jumps, its settings give sections other names and files other places.
 //!
 //! The seed is printed. `CONTENTMONSTER_SEED=n cargo test --test it faults::at_random -- --nocapture` makes the same
 //! choices again, and `CONTENTMONSTER_SECONDS=600` goes on for so long.
@@ -12,11 +13,11 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use super::bay::{Bay, Berth};
+use super::bay::{Bay, Berth, PLACES};
 use super::every_kill::ended;
 use super::policy::Gale;
 use crate::fleet::content::content;
-use crate::fleet::process::signal;
+use crate::fleet::process::{catches, signal};
 
 /// One request of so many fails.
 const ONE_IN: usize = 60;
@@ -32,11 +33,27 @@ struct Shore<'a> {
     /// What each path held last; `None`: it was taken away.
     files: BTreeMap<String, Option<Vec<u8>>>,
     program: Option<Child>,
+    /// Whether sections get other names and files other places.
+    settings_change: bool,
     made: u64,
     restarts: u64,
+    jumps: u64,
+    changes: u64,
 }
 
-impl Shore<'_> {
+impl<'a> Shore<'a> {
+    fn new(bay: &'a Bay, seed: u64, settings_change: bool) -> Self {
+        let (dice, files) = (fastrand::Rng::with_seed(seed), BTreeMap::new());
+        Self { bay, dice, files, program: None, settings_change, made: 0, restarts: 0, jumps: 0, changes: 0 }
+    }
+
+    /// What is wrong once nothing is left to do.
+    fn left_undone(&self, wrongs: Wrongs) -> Vec<String> {
+        // One that was taken away may have been delivered before, or not: nothing is promised but that it is no mixture.
+        let there = self.files.iter().filter_map(|(name, bytes)| Some((name.clone(), bytes.clone()?)));
+        wrongs(self.bay, &there.collect::<Vec<_>>())
+    }
+
     async fn act(&mut self) {
         match self.dice.u8(..20) {
             0..10 => self.put(),
@@ -44,11 +61,40 @@ impl Shore<'_> {
             13 => self.take_away(),
             14 => self.end(Signal::KILL).await,
             15 => self.end(Signal::TERM).await,
+            16 => {
+                self.bay.clock().jump(&mut self.dice);
+                self.jumps += 1;
+            }
+            17 if self.settings_change => self.change_settings().await,
             _ => {}
         }
         if self.program.is_none() {
-            self.program = Some(self.bay.spawn(&[]));
+            self.program = Some(self.bay.spawn_clocked());
             self.restarts += 1;
+        }
+        let ended = self.program.as_mut().and_then(|program| program.try_wait().unwrap());
+        assert!(ended.is_none(), "the program has ended: {ended:?}\n{}", self.bay.log_tail());
+    }
+
+    /// A section gets another name, or the files of one another place; the program hears of it by a reload or a restart.
+    async fn change_settings(&mut self) {
+        let (what, name) = (self.dice.u8(..3), format!("name {}", self.dice.u32(..)));
+        let (vessel, place) = (self.dice.usize(..3), PLACES[self.dice.usize(..PLACES.len())]);
+        self.bay.change_settings(|sections| match what {
+            0 => sections.directory = name,
+            1 => sections.vessels[vessel].0 = name,
+            _ => sections.vessels[vessel].1 = place,
+        });
+        self.changes += 1;
+        match (self.dice.u8(..3), self.program.as_ref().map(Child::id)) {
+            (0, Some(pid)) => {
+                while !catches(pid, Signal::HUP) {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+                signal(pid, Signal::HUP);
+            }
+            (1, _) => self.end(Signal::TERM).await,
+            _ => self.end(Signal::KILL).await,
         }
     }
 
@@ -96,6 +142,20 @@ impl Shore<'_> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn whatever_happens_by_chance_nothing_is_lost_and_nothing_mixed() {
+    run(false, Bay::unfinished).await;
+}
+
+/// What was begun for a section that has another name by now stays on the vessel, under a name of ours: nobody knows whether
+/// it will be called so again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn whatever_sections_are_called_and_wherever_files_go_nothing_is_lost_and_nothing_mixed() {
+    run(true, Bay::undelivered).await;
+}
+
+/// What is wrong when certain files, and no others, should have been delivered.
+type Wrongs = fn(&Bay, &[(String, Vec<u8>)]) -> Vec<String>;
+
+async fn run(settings_change: bool, wrongs: Wrongs) {
     let seed = from_environment("CONTENTMONSTER_SEED", fastrand::u64(..1_000_000));
     let seconds = from_environment("CONTENTMONSTER_SECONDS", 12);
     println!("CONTENTMONSTER_SEED={seed} CONTENTMONSTER_SECONDS={seconds}");
@@ -106,8 +166,7 @@ async fn whatever_happens_by_chance_nothing_is_lost_and_nothing_mixed() {
     };
     let berths = [("aurora", true, 0), ("borealis", false, 1), ("corona", true, 2)];
     let bay = Bay::open(berths.into_iter().map(berth).collect(), "Timeout = 1s\nConnections = 2");
-    let dice = fastrand::Rng::with_seed(seed);
-    let mut shore = Shore { bay: &bay, dice, files: BTreeMap::new(), program: None, made: 0, restarts: 0 };
+    let mut shore = Shore::new(&bay, seed, settings_change);
     let started = Instant::now();
     while started.elapsed() < Duration::from_secs(seconds) {
         shore.act().await;
@@ -121,25 +180,22 @@ async fn whatever_happens_by_chance_nothing_is_lost_and_nothing_mixed() {
     let mut wrong = Vec::new();
     for _ in 0..3 {
         ended(bay.spawn(&["--once"]), &bay).await;
-        wrong = left_undone(&shore);
+        wrong = shore.left_undone(wrongs);
         if wrong.is_empty() {
             break;
         }
     }
     let failures: usize = gales.iter().map(|gale| gale.failures.load(Ordering::Relaxed)).sum();
     println!(
-        "{} versions of {} files, {failures} failures on the vessels, {} starts of the program in {:.1?}",
+        "{} versions of {} files, {failures} failures on the vessels, {} starts of the program, {} jumps of its clock, \
+         {} changes of its settings in {:.1?}",
         shore.made,
         shore.files.len(),
         shore.restarts,
+        shore.jumps,
+        shore.changes,
         started.elapsed()
     );
     assert!(wrong.is_empty(), "seed {seed}: {wrong:?}\n{}", bay.log_tail());
     bay.close().await;
-}
-
-fn left_undone(shore: &Shore<'_>) -> Vec<String> {
-    // One that was taken away may have been delivered before, or not: nothing is promised but that it is no mixture.
-    let there = shore.files.iter().filter_map(|(name, bytes)| Some((name.clone(), bytes.clone()?)));
-    shore.bay.unfinished(&there.collect::<Vec<_>>())
 }

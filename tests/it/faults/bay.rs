@@ -1,11 +1,12 @@
 //! A shore and its vessels, all inside the test, in a directory that goes with it.
 
 use std::collections::HashSet;
+use std::ffi::OsString;
 use std::fs;
 use std::io::Write;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -20,6 +21,8 @@ use contentmonster::transport::{LoginLimit, SshEnvironment};
 use tokio_util::sync::CancellationToken;
 
 use super::witness::{Versions, Witness};
+use crate::fleet::clocked::SetClock;
+use crate::fleet::process::tied_command;
 
 const PASSWORD: &str = "seven seas";
 
@@ -50,8 +53,22 @@ impl Monitor for Told {
     }
 }
 
+/// What the sections are called and where a vessel's files go: what a person may change while the program runs.
+pub(crate) struct Sections {
+    pub(crate) directory: String,
+    /// For each vessel its name and the directory in its home.
+    pub(crate) vessels: Vec<(String, &'static str)>,
+}
+
+/// The directories in a vessel's home that files may go to; the first one is where they go at first.
+pub(crate) const PLACES: [&str; 2] = ["in", "elsewhere"];
+
 /// The shore and its vessels.
 pub(crate) struct Bay {
+    sections: Mutex<Sections>,
+    /// More lines for each vessel's section.
+    keys: String,
+    clock: SetClock,
     told: Arc<Told>,
     vessels: Vec<Moored>,
     versions: Versions,
@@ -85,8 +102,11 @@ impl Bay {
             Moored { name: berth.name, vessel: EmbeddedVessel::start(options).unwrap(), witness }
         };
         let vessels: Vec<_> = berths.into_iter().map(moor).collect();
-        let bay = Self { told: Arc::default(), vessels, versions, root };
-        bay.write_settings(keys);
+        let named = vessels.iter().map(|moored| (moored.name.to_owned(), PLACES[0])).collect();
+        let sections = Mutex::new(Sections { directory: "in".to_owned(), vessels: named });
+        let clock = SetClock::new(root.path().join("clock"));
+        let bay = Self { told: Arc::default(), sections, keys: keys.to_owned(), clock, vessels, versions, root };
+        bay.change_settings(|_| {});
         bay
     }
 
@@ -94,24 +114,39 @@ impl Bay {
         self.root.path().join(below)
     }
 
-    fn write_settings(&self, keys: &str) {
-        let mut text = "[MONSTER]\nChunkSize = 64 KiB\n[Directory in]\nLocation = in\nSettleTime = 20ms\n".to_owned();
-        for moored in &self.vessels {
+    /// Changes the sections of the settings, for the next start or reload.
+    pub(crate) fn change_settings(&self, change: impl FnOnce(&mut Sections)) {
+        let mut sections = self.sections.lock().unwrap();
+        change(&mut sections);
+        let directory = &sections.directory;
+        let mut text = format!(
+            "[MONSTER]\nChunkSize = 64 KiB\n[Directory {directory}]\nLocation = {}\nSettleTime = 20ms\n",
+            self.path("in").display()
+        );
+        for (moored, (name, place)) in self.vessels.iter().zip(&sections.vessels) {
             let (address, key) = (moored.vessel.address(), moored.vessel.host_key_fingerprint());
             let home = self.path(moored.name);
             text.push_str(&format!(
-                "[Vessel {}]\nAddress = {}\nPort = {}\nUsername = captain\nPassword = {PASSWORD}\nHostKey = {key}\n\
-                 TempDir = {}\nRemoteLocation.in = {}\n{keys}\n",
-                moored.name,
+                "[Vessel {name}]\nAddress = {}\nPort = {}\nUsername = captain\nPassword = {PASSWORD}\nHostKey = {key}\n\
+                 TempDir = {}\nRemoteLocation.{directory} = {}\n{}\n",
                 address.ip(),
                 address.port(),
                 home.join("temp").display(),
-                home.join("in").display(),
+                home.join(place).display(),
+                self.keys,
             ));
         }
+        // In one step: a program that starts meanwhile reads the settings of before or these.
+        let new = self.path("settings.new");
         let mut options = fs::File::options();
-        let mut file = options.write(true).create_new(true).mode(0o600).open(self.path("settings.ini")).unwrap();
+        let mut file = options.write(true).create_new(true).mode(0o600).open(&new).unwrap();
         file.write_all(text.as_bytes()).unwrap();
+        fs::rename(new, self.path("settings.ini")).unwrap();
+    }
+
+    /// The clock of [`Self::spawn_clocked`].
+    pub(crate) fn clock(&self) -> &SetClock {
+        &self.clock
     }
 
     /// Notes that the shore has, or is about to have, this content.
@@ -182,9 +217,20 @@ impl Bay {
 
     /// Starts the real program as a process of its own.
     pub(crate) fn spawn(&self, arguments: &[&str]) -> Child {
-        let mut command = Command::new("setpriv");
-        command.args(["--pdeathsig", "SIGKILL", "--", env!("CARGO_BIN_EXE_contentmonster"), "--settings"]);
-        command.arg(self.path("settings.ini")).args(arguments);
+        let mut words: Vec<OsString> = [env!("CARGO_BIN_EXE_contentmonster"), "--settings"].map(OsString::from).into();
+        words.push(self.path("settings.ini").into());
+        words.extend(arguments.iter().map(OsString::from));
+        self.start(&words)
+    }
+
+    /// Starts the daemon with the clock of this bay.
+    pub(crate) fn spawn_clocked(&self) -> Child {
+        self.start(&self.clock.program(&self.path("settings.ini")))
+    }
+
+    fn start(&self, words: &[OsString]) -> Child {
+        let mut command = tied_command("env");
+        command.args(words);
         for foreign in ["SSH_AUTH_SOCK", "RUST_LOG", "NOTIFY_SOCKET", "JOURNAL_STREAM", "CREDENTIALS_DIRECTORY"] {
             command.env_remove(foreign);
         }
@@ -218,6 +264,13 @@ impl Bay {
 
     /// What isn't as it must be when these files, and no others, have been delivered everywhere.
     pub(crate) fn unfinished(&self, files: &[(String, Vec<u8>)]) -> Vec<String> {
+        let mut wrong = self.undelivered(files);
+        wrong.extend(self.leftovers());
+        wrong
+    }
+
+    /// The same, whatever is left of us on the vessels. A file may be at any of its places.
+    pub(crate) fn undelivered(&self, files: &[(String, Vec<u8>)]) -> Vec<String> {
         let mut wrong = self.broken_promises();
         let retired: HashSet<Digest> =
             digests_in(&self.path("in/processed")).into_iter().map(|(_, digest)| digest).collect();
@@ -226,14 +279,13 @@ impl Bay {
                 wrong.push(format!("{name} is not retired"));
             }
             for moored in &self.vessels {
-                let held = fs::read(self.path(moored.name).join("in").join(name));
-                if held.as_ref().ok() != Some(bytes) {
-                    let held = held.map_or("nothing".into(), |held| format!("{} other bytes", held.len()));
-                    wrong.push(format!("{} holds {held} as {name}", moored.name));
+                let held = PLACES.map(|place| fs::read(self.path(moored.name).join(place).join(name)).ok());
+                if !held.contains(&Some(bytes.clone())) {
+                    let held = held.map(|held| held.map(|held| held.len()));
+                    wrong.push(format!("{} holds {held:?} other bytes as {name}", moored.name));
                 }
             }
         }
-        wrong.extend(self.leftovers());
         wrong
     }
 

@@ -13,5 +13,6 @@ mod fairness;
 mod hostile;
 mod many;
 mod no_times;
+mod owners;
 mod policy;
 mod witness;

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use super::process::{has_ended, signal};
+use super::process::{catches, has_ended, signal};
 use super::wait::{wait_for, wait_until};
 
 /// What a process wrote, line by line.
@@ -97,18 +97,17 @@ impl Daemon {
         self.child.try_wait().unwrap().is_none()
     }
 
+    /// Has it read its settings anew.
+    #[track_caller]
+    pub(crate) fn reload(&self) {
+        wait_until("contentmonster to catch SIGHUP", || catches(self.pid(), Signal::HUP));
+        self.send(Signal::HUP);
+    }
+
     /// Ends it as a power cut would.
     pub(crate) fn kill9(mut self) {
         self.send(Signal::KILL);
         let _ = self.child.wait();
-    }
-
-    /// Whether it catches a signal by now, which takes a just started program a moment.
-    fn catches(&self, which: Signal) -> bool {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
-        let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).map(str::trim);
-        // A zombie catches nothing; what became of it is told by its end.
-        status.contains("State:\tZ") || caught.is_some_and(|bits| has_signal(bits, which))
     }
 
     /// Sends a signal.
@@ -119,7 +118,7 @@ impl Daemon {
     /// Asks it to end, and fails the test unless it does so within seconds with code 0.
     #[track_caller]
     pub(crate) fn terminate(self) {
-        wait_until("contentmonster to catch SIGTERM", || self.catches(Signal::TERM));
+        wait_until("contentmonster to catch SIGTERM", || catches(self.pid(), Signal::TERM));
         let asked = Instant::now();
         self.send(Signal::TERM);
         let ended = self.ended();
@@ -173,10 +172,4 @@ fn collect(from: impl Read + Send + 'static, to: Lines) -> JoinHandle<()> {
             to.lock().unwrap().push(String::from_utf8_lossy(&line).into_owned());
         }
     })
-}
-
-/// Whether a set of signals as the kernel writes it, in hexadecimal, holds one of them.
-fn has_signal(bits: &str, which: Signal) -> bool {
-    let bits = u64::from_str_radix(bits, 16).expect("the kernel writes hexadecimal");
-    bits >> (which.as_raw() - 1) & 1 == 1
 }

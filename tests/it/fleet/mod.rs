@@ -5,6 +5,7 @@
 //! What a vessel holds is looked at directly, without SSH. Everything ends with the fleet, also when the test panics.
 
 pub(crate) mod agent;
+pub(crate) mod clocked;
 pub(crate) mod content;
 pub(crate) mod daemon;
 pub(crate) mod embedded;
@@ -30,6 +31,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, SystemTime};
 
+use clocked::SetClock;
 use daemon::{Daemon, Ended};
 use namespace::Mounts;
 use plan::{DirectoryPlan, FleetPlan};
@@ -156,6 +158,23 @@ impl Fleet {
         daemon
     }
 
+    /// Starts a process that keeps mounts for daemons that come and go.
+    pub(crate) fn keep_mounts(&self, mounts: &Mounts) -> Daemon {
+        let mut command = mounts.command();
+        command.args(["sleep", "infinity"]);
+        Daemon::spawn(command, "")
+    }
+
+    /// Starts the daemon among the mounts that another process keeps, with a clock of its own.
+    pub(crate) fn run_clocked(&self, mounts: &Daemon, clock: &SetClock) -> Daemon {
+        let mut command = process::tied_command("nsenter");
+        command.arg(format!("--target={}", mounts.pid())).args(["--mount", "--"]).args(clock.program(&self.settings()));
+        self.surround(&mut command);
+        let daemon = Daemon::spawn(command, "");
+        self.daemon.set(Some(daemon.pid()));
+        daemon
+    }
+
     /// Starts the daemon, which logs as much as `filter` says.
     pub(crate) fn run_logging(&self, filter: &str) -> Daemon {
         self.run_in(&[("CONTENTMONSTER_LOG", Path::new(filter))])
@@ -213,11 +232,16 @@ impl Fleet {
     fn command(&self, mounts: &Mounts, arguments: &[&str]) -> Command {
         let mut command = mounts.command();
         command.arg(env!("CARGO_BIN_EXE_contentmonster")).arg("--settings").arg(self.settings()).args(arguments);
+        self.surround(&mut command);
+        command
+    }
+
+    /// Gives a command the place and the environment of the program.
+    fn surround(&self, command: &mut Command) {
         command.current_dir(self.root.path()).env("HOME", self.path("home"));
         for foreign in ["SSH_AUTH_SOCK", "RUST_LOG", "NOTIFY_SOCKET", "JOURNAL_STREAM", "CREDENTIALS_DIRECTORY"] {
             command.env_remove(foreign);
         }
-        command
     }
 
     // ---- what became of the files ----

@@ -21,6 +21,19 @@ pub(crate) fn signal(pid: u32, signal: Signal) {
     }
 }
 
+/// Whether a process catches a signal, which a just started program does after a moment. An ended one counts as if.
+pub(crate) fn catches(pid: u32, which: Signal) -> bool {
+    let Ok(status) = fs::read_to_string(format!("/proc/{pid}/status")) else { return true };
+    let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).map(str::trim);
+    status.contains("State:\tZ") || caught.is_some_and(|bits| has_signal(bits, which))
+}
+
+/// Whether a set of signals as the kernel writes it, in hexadecimal, holds one of them.
+fn has_signal(bits: &str, which: Signal) -> bool {
+    let bits = u64::from_str_radix(bits, 16).expect("the kernel writes hexadecimal");
+    bits >> (which.as_raw() - 1) & 1 == 1
+}
+
 /// The children of a process, by number.
 pub(crate) fn children(parent: u32) -> Vec<u32> {
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();

@@ -1,0 +1,26 @@
+//! A question to a disk that may hang, with a deadline: a mount whose server is gone answers no call.
+
+use std::sync::mpsc;
+use std::time::Duration;
+
+/// Asks on a thread of its own; `None` where no answer comes in time. The thread ends when the disk answers.
+pub fn within<T: Send + 'static>(limit: Duration, ask: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+    let (answer, answered) = mpsc::sync_channel(1);
+    let asking = std::thread::Builder::new().name("question to a disk".into());
+    // Nobody listens any more when the deadline is over.
+    asking.spawn(move || drop(answer.send(ask()))).ok()?;
+    answered.recv_timeout(limit).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_question_without_an_answer_ends_with_its_deadline() {
+        let (keep, hang) = mpsc::channel::<()>();
+        assert_eq!(within(Duration::from_secs(60), || 7), Some(7));
+        assert_eq!(within(Duration::from_millis(20), move || hang.recv().is_ok()), None);
+        drop(keep);
+    }
+}

@@ -1,0 +1,88 @@
+//! Targets that were given up because their disk does not answer. A call on such a disk can't be ended; until it returns,
+//! nothing more is asked there, for it would wait beside the first one, and what that one does must come first.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::ConnectError;
+use crate::settings::LocalTarget;
+
+/// How often it is looked whether they have returned.
+const GLANCE: Duration = Duration::from_millis(10);
+
+/// By the places of a target, how many calls there were given up and have not returned.
+static GIVEN_UP: LazyLock<Mutex<HashMap<Vec<PathBuf>, usize>>> = LazyLock::new(Mutex::default);
+
+fn given_up() -> MutexGuard<'static, HashMap<Vec<PathBuf>, usize>> {
+    GIVEN_UP.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What is said of such a target.
+pub(super) fn does_not_answer() -> ConnectError {
+    ConnectError::Away {
+        why: "its disk does not answer: a file system there hangs".into(),
+        remedy: "bring its server back, or unmount it (umount -l); it is looked for every few seconds".into(),
+    }
+}
+
+/// How one thread stands that asks something of a target.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum Stand {
+    #[default]
+    Asks,
+    GivenUp,
+    Over,
+}
+
+/// A thread that asks something of a target; cheap to clone.
+#[derive(Clone)]
+pub(super) struct Hung {
+    places: Arc<Vec<PathBuf>>,
+    stand: Arc<Mutex<Stand>>,
+}
+
+impl Hung {
+    pub(super) fn new(target: &LocalTarget) -> Self {
+        let places = target.places.iter().map(|place| place.path.clone()).collect();
+        Self { places: Arc::new(places), stand: Arc::default() }
+    }
+
+    /// Waits for the calls on this target that were given up.
+    ///
+    /// # Errors
+    /// When some have not returned by then.
+    pub(super) async fn wait(&self, patience: Duration) -> Result<(), ConnectError> {
+        let asked = Instant::now();
+        while given_up().contains_key(&*self.places) {
+            if asked.elapsed() >= patience {
+                return Err(does_not_answer());
+            }
+            tokio::time::sleep(GLANCE).await;
+        }
+        Ok(())
+    }
+
+    /// Nobody waits for the thread any more.
+    pub(super) fn is_given_up(&self) {
+        let mut stand = self.stand.lock().unwrap_or_else(PoisonError::into_inner);
+        if *stand == Stand::Asks {
+            *stand = Stand::GivenUp;
+            *given_up().entry(self.places.to_vec()).or_default() += 1;
+        }
+    }
+
+    /// The thread's calls have returned.
+    pub(super) fn is_over(&self) {
+        let mut stand = self.stand.lock().unwrap_or_else(PoisonError::into_inner);
+        if std::mem::replace(&mut *stand, Stand::Over) != Stand::GivenUp {
+            return;
+        }
+        let mut all = given_up();
+        if let Some(calls) = all.get_mut(&*self.places) {
+            *calls -= 1;
+        }
+        all.retain(|_, calls| *calls > 0);
+    }
+}
