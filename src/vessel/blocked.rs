@@ -8,7 +8,7 @@ use super::serve::UNHURRIED;
 use super::visit::Visit;
 use crate::fault::{Cause, Fault};
 use crate::names::{DirectoryName, RemotePath};
-use crate::records::{Delivery, Version};
+use crate::records::{Delivery, DeliveryState, Version};
 use crate::transport::Space;
 
 /// What a place is known by: its file system, where the vessel tells that, or else the directory of the settings.
@@ -162,6 +162,8 @@ impl Visit {
 
     /// Removes what was sent of a file for which there is no room, or which can't have its name there.
     pub(super) async fn discard(&self, delivery: &Delivery) -> Result<(), Fault> {
+        // Before it goes: a file that was about to get its name and is at neither place counts as taken by somebody there.
+        self.enter(delivery, DeliveryState::Uploading).await?;
         let assembly = self.assembly(delivery)?;
         match self.remote.remove(&assembly).await {
             Err(e) if e.is_connection() => Err(e.fault()),

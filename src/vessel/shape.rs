@@ -166,12 +166,11 @@ impl Visit {
     /// moment after the directory.
     async fn is_about_to_empty(&self, version: &Version) -> Result<bool, Fault> {
         let (ledger, vessel, directory) = (&self.vessel.ledger, &self.vessel.settings.name, &version.directory);
-        if ledger.is_open_below(vessel, directory, &version.path).await.map_err(|e| e.fault())? {
-            return Ok(true);
-        }
         let at = std::slice::from_ref(&version.path);
         let below = ledger.current_below(directory, at).await.map_err(|e| e.fault())?;
-        Ok(below.iter().any(|one| one.traits.kind != VersionKind::Gone))
+        // Asked last: what is found to be gone meanwhile is to be deleted by then.
+        Ok(below.iter().any(|one| one.traits.kind != VersionKind::Gone)
+            || ledger.is_open_below(vessel, directory, &version.path).await.map_err(|e| e.fault())?)
     }
 
     /// Removes what is at a place, if it was delivered there from here before `version`.
@@ -275,7 +274,12 @@ impl Visit {
             let fault = Fault::attempt(format_args!("{place} still holds what is to be removed first"));
             return Err(fault.at(Pace::AtOnce));
         }
-        Ok(Cleared::Kept("the directory is not empty there"))
+        // The last of it may have gone since.
+        match self.remote.remove_dir(place).await {
+            Ok(()) => Ok(Cleared::Removed),
+            Err(e) if e.is_connection() => Err(e.fault()),
+            Err(_) => Ok(Cleared::Kept("the directory is not empty there")),
+        }
     }
 
     /// Gives what is at a place its owner, where that is asked for, and as much of a mode as goes with the owner that it has

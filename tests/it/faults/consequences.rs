@@ -118,6 +118,12 @@ async fn a_name_that_the_vessel_does_not_take_parks_the_file_with_a_word_on_name
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_was_removed_for_want_of_room_when_it_was_to_get_its_name_counts_as_not_delivered() {
+    let policy = always(|request| is_rename(request).then(|| says(4, "No space left on device")));
+    waits(true, policy, &["renaming", "No space left"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_not_permitted_parks_the_file() {
     let policy = always(|request| is_rename(request).then(|| says(3, "Permission denied")));
     waits(true, policy, &["renaming", "permission"]).await;
