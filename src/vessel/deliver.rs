@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use super::ours::probe_beside;
 use super::parts::{Held, PartwiseUpload, held};
 use super::publish::{looks_like, seen};
 use super::verify::Verdict;
@@ -248,6 +249,7 @@ impl Visit {
         if attrs.is_dir() {
             return self.make_way(version, destination).await.map(|()| None);
         }
+        let assembly = self.assembly(delivery)?;
         let published = delivery.state == DeliveryState::Publishing && attrs.size == Some(version.stamp.size);
         let as_before = delivery.seen.is_some() && delivery.seen == seen(&attrs);
         if !published && !as_before && !looks_like(&version.stamp, &attrs) {
@@ -256,7 +258,7 @@ impl Visit {
         match Box::pin(self.verify(version, destination)).await {
             Ok(Verdict::Good(Verified::BySize | Verified::Not)) => Ok(None),
             // Another user's, whose rights can't be set: ours takes its place.
-            Ok(Verdict::Good(_)) if self.is_of_others_rights(version, destination, &attrs).await? => Ok(None),
+            Ok(Verdict::Good(_)) if self.is_of_others_rights(version, &assembly, &attrs).await? => Ok(None),
             Ok(Verdict::Good(verified)) => Ok(Some(verified)),
             Ok(Verdict::Bad(_)) => Ok(None),
             Err(fault) if self.remote.is_lost() || fault.scope > Scope::File => Err(fault),
@@ -268,6 +270,9 @@ impl Visit {
     /// Removes what this and earlier attempts left of a delivery that turned out to be done.
     async fn remove_leftovers(&self, delivery: &Delivery, assembly: &RemotePath) -> Result<(), Fault> {
         self.remote.remove(assembly).await.map_err(|e| e.fault())?;
+        if delivery.state != DeliveryState::Pending {
+            self.remote.remove(&probe_beside(assembly)).await.map_err(|e| e.fault())?;
+        }
         if delivery.state != DeliveryState::Pending && self.goes_in_parts(delivery) {
             self.remove_parts(|other| other == delivery.id.0).await.map_err(|e| e.fault())?;
         }

@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 
 use super::visit::{OURS, Visit};
 use crate::fault::Fault;
-use crate::names::{InstanceId, RemotePath, assembly_name};
+use crate::names::{OurFile, RemotePath};
 use crate::records::Version;
 use crate::rights::CopyOf;
 use crate::transport::{Attrs, ErrorKind, Lane, OpenFlags, Remote, RemoteError, RemoteFile};
@@ -49,46 +49,51 @@ pub(super) async fn owner_in(remote: &Remote, probe: &RemotePath) -> Result<Opti
 
 /// The owners of the files that this account makes, by directory, as far as they were asked for on this connection.
 #[derive(Default)]
-pub(super) struct Owners(Mutex<HashMap<RemotePath, Option<u32>>>);
+pub(super) struct Owners(Mutex<HashMap<Option<RemotePath>, Option<u32>>>);
 
 impl Owners {
-    /// The owner of what is made in a directory.
-    async fn of(
-        &self,
-        remote: &Remote,
-        instance: InstanceId,
-        directory: &RemotePath,
-    ) -> Result<Option<u32>, RemoteError> {
-        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner).get(directory).copied();
+    /// The owner of what is made beside an assembly.
+    async fn beside(&self, remote: &Remote, assembly: &RemotePath) -> Result<Option<u32>, RemoteError> {
+        let (directory, probe) = (assembly.parent(), probe_beside(assembly));
+        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&directory).copied();
         if let Some(owner) = known {
-            return Ok(owner);
+            // An attempt that was cut off has left it.
+            return match remote.remove(&probe).await {
+                Err(e) if e.is_connection() => Err(e),
+                _ => Ok(owner),
+            };
         }
-        // An assembly's name, of no delivery: one that a cut leaves goes with the directory.
-        let probe = directory.join(assembly_name(instance, 0, Some(fastrand::u64(..))));
         let owner = match owner_in(remote, &probe).await {
             Err(e) if e.is_connection() => return Err(e),
             owner => owner.unwrap_or_default(),
         };
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(directory.clone(), owner);
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(directory, owner);
         Ok(owner)
     }
 }
 
+/// The name of the file that is made beside an assembly to see whose our files are: that of another assembly of the same
+/// delivery, always the same, so that what a cut leaves is found again.
+pub(super) fn probe_beside(assembly: &RemotePath) -> RemotePath {
+    let path = assembly.as_bytes();
+    let bare = path.strip_suffix(b".tmp").unwrap_or(path);
+    let (head, token) = bare.split_at(bare.len().saturating_sub(16));
+    let number = std::str::from_utf8(token).ok().and_then(|token| u64::from_str_radix(token, 16).ok());
+    match number.filter(|_| head.ends_with(b"-")) {
+        Some(number) => RemotePath::new([head, format!("{:016x}.tmp", !number).as_bytes()].concat()),
+        None => RemotePath::new([bare, b"-0000000000000000.tmp"].concat()),
+    }
+}
+
 impl Visit {
-    /// Whether a file belongs to another user than one that we would make in its place; not where the vessel doesn't tell.
+    /// Whether a file belongs to another user than one that we would make beside an assembly; not where the vessel doesn't tell.
     /// The owner that a version's copy is given is as good.
-    pub(super) async fn is_foreign(
-        &self,
-        version: &Version,
-        path: &RemotePath,
-        attrs: &Attrs,
-    ) -> Result<bool, RemoteError> {
+    async fn is_foreign(&self, version: &Version, assembly: &RemotePath, attrs: &Attrs) -> Result<bool, RemoteError> {
         let Some((owner, _)) = attrs.owner else { return Ok(false) };
         if version.owner.is_some_and(|(given, _)| given == owner) {
             return Ok(false);
         }
-        let directory = path.parent().unwrap_or_else(|| RemotePath::new("."));
-        let ours = self.owners.of(&self.remote, self.instance, &directory).await?;
+        let ours = self.owners.beside(&self.remote, assembly).await?;
         Ok(ours.is_some_and(|ours| ours != owner))
     }
 
@@ -129,15 +134,21 @@ impl Visit {
         }
     }
 
+    /// Whether a path is that of an assembly.
+    pub(super) fn is_assembly(&self, path: &RemotePath) -> bool {
+        let name = path.as_bytes().rsplit(|byte| *byte == b'/').next().unwrap_or_default();
+        matches!(OurFile::parse(self.instance, name), Some(OurFile::Assembly { .. }))
+    }
+
     /// Whether a file under its final name has other rights than its version, and an owner who alone can change them.
     pub(super) async fn is_of_others_rights(
         &self,
         version: &Version,
-        path: &RemotePath,
+        assembly: &RemotePath,
         attrs: &Attrs,
     ) -> Result<bool, Fault> {
         let same = attrs.mode.is_none_or(|mode| mode & 0o7777 == CopyOf::File.plain(version.mode));
-        Ok(!same && self.is_foreign(version, path, attrs).await.map_err(|e| e.fault())?)
+        Ok(!same && self.is_foreign(version, assembly, attrs).await.map_err(|e| e.fault())?)
     }
 
     /// What follows where a file can't be given its mode or time. One that is not ours was put in place of ours, and is not
@@ -160,5 +171,24 @@ impl Visit {
         }
         tracing::warn!(vessel = %self.vessel.settings.name, file = %version.path, "{error}");
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::names::{InstanceId, assembly_name};
+
+    #[test]
+    fn the_file_that_is_made_beside_an_assembly_is_known_as_ours_and_is_another() {
+        let instance = InstanceId::new(7);
+        for token in [None, Some(0), Some(u64::MAX), Some(0x1234)] {
+            let assembly = RemotePath::new("/in").join(assembly_name(instance, 12, token));
+            let probe = probe_beside(&assembly);
+            assert_ne!(probe, assembly);
+            assert_eq!(probe, probe_beside(&assembly));
+            let name = probe.as_bytes().strip_prefix(b"/in/").unwrap();
+            assert_eq!(OurFile::parse(instance, name), Some(OurFile::Assembly { delivery: 12 }), "{probe}");
+        }
     }
 }

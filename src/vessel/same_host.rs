@@ -14,7 +14,7 @@ use super::visit::Visit;
 use crate::fault::Fault;
 use crate::local;
 use crate::names::{DirectoryName, RemotePath};
-use crate::records::Delivery;
+use crate::records::{Delivery, DeliveryState};
 use crate::settings::{self, Directory};
 
 /// How long the shore's disk has for an answer.
@@ -48,10 +48,18 @@ impl Visit {
 
     /// The same for what has no assembly: one is made, and removed again.
     pub(super) async fn prove_elsewhere_first(&self, delivery: &Delivery) -> Result<(), Fault> {
+        let assembly = self.assembly(delivery)?;
         if self.known_of_place(delivery).is_some() {
+            // An attempt that was cut off right here has left it.
+            if delivery.state != DeliveryState::Pending {
+                self.remote.remove(&assembly).await.map_err(|e| e.fault())?;
+            }
             return self.refuse_own_place(delivery);
         }
-        let assembly = self.assembly(delivery)?;
+        // Entered first, so that it is known to be there whatever becomes of the delivery.
+        if !self.enter(delivery, DeliveryState::Publishing).await? {
+            return Ok(());
+        }
         self.prove_elsewhere(delivery, &assembly, true).await?;
         if self.known_of_place(delivery).is_some() {
             match self.remote.remove(&assembly).await {

@@ -309,7 +309,9 @@ impl Visit {
         };
         let mode = if what == CopyOf::Directory { keeping_inherited(mode, found) } else { mode };
         match self.remote.set(place, Attrs { mode: Some(mode), ..Attrs::default() }).await {
-            Err(e) if what == CopyOf::File => self.undressed(version, place, e).await.map_err(|e| e.fault()),
+            Err(e) if what == CopyOf::File && self.is_assembly(place) => {
+                self.undressed(version, place, e).await.map_err(|e| e.fault())
+            }
             Err(e) => self.tolerate_undressed(version, &e),
             Ok(()) => Ok(()),
         }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use tokio::task::JoinSet;
 
+use super::ours::probe_beside;
 use super::visit::Visit;
 use crate::fault::Fault;
 use crate::names::{OurFile, assembly_name};
@@ -171,6 +172,8 @@ impl Visit {
         let Some((directory, _)) = self.vessel.directories.get(&remains.directory) else { return Ok(()) };
         let destination = self.vessel.settings.destination(&directory, &remains.path);
         let Some(parent) = destination.parent() else { return Ok(()) };
-        self.remote.remove(&parent.join(assembly_name(self.instance, remains.delivery.0, remains.token))).await
+        let assembly = parent.join(assembly_name(self.instance, remains.delivery.0, remains.token));
+        self.remote.remove(&assembly).await?;
+        self.remote.remove(&probe_beside(&assembly)).await
     }
 }

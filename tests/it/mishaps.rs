@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -172,7 +172,11 @@ impl Mishaps<'_> {
                 before.lines().map(line).collect()
             }
         };
-        self.fleet.write_settings(&text);
+        // In one step: a program that starts meanwhile reads the settings of before or these.
+        let new_file = self.fleet.path("settings.new");
+        fs::write(&new_file, text).unwrap();
+        fs::set_permissions(&new_file, fs::Permissions::from_mode(0o600)).unwrap();
+        fs::rename(new_file, self.fleet.settings()).unwrap();
         self.count("changes of the settings");
         match &self.daemon {
             Some(daemon) if self.churn.random.bool() => {
