@@ -78,7 +78,7 @@ pub(super) struct DirectoryAtWork {
     pub(super) settings: Arc<settings::Directory>,
     pub(super) retire_bell: Bell,
     pub(super) writers: local::Writers,
-    pub(super) look_again: shore::LookAgain,
+    pub(super) recheck: shore::Recheck,
     pub(super) taken_in: watch::Sender<bool>,
     pub(super) trouble: watch::Sender<Troubles>,
     /// Whether its location is another than when this program started.
@@ -91,7 +91,7 @@ impl DirectoryAtWork {
     pub(super) fn new(settings: settings::Directory, stop: &CancellationToken) -> Self {
         Self {
             writers: local::Writers::new(settings.settle_time),
-            look_again: shore::LookAgain::default(),
+            recheck: shore::Recheck::default(),
             settings: Arc::new(settings),
             retire_bell: Bell::new(),
             taken_in: watch::Sender::new(false),
@@ -139,7 +139,7 @@ impl Plan {
             places: self.settings.places_of(&at_work.settings),
             retire_bell: at_work.retire_bell.clone(),
             writers: at_work.writers.clone(),
-            look_again: at_work.look_again.clone(),
+            recheck: at_work.recheck.clone(),
             ledger: self.ledger.clone(),
             feed: self.feed.clone(),
             monitor: self.monitor.clone(),
@@ -160,7 +160,7 @@ impl Plan {
 
     pub(super) fn start_directory(&self, name: &DirectoryName, tasks: &mut Tasks) {
         let (directory, running) = (self.directory(name), &self.directories[name].running);
-        tasks.shore.spawn(running.tasks.track_future(shore::watch_over(directory.clone())));
+        tasks.shore.spawn(running.tasks.track_future(shore::ingest(directory.clone())));
         if !directory.settings.is_mirror() {
             tasks.shore.spawn(running.tasks.track_future(shore::retire(directory)));
         }

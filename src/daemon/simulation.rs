@@ -111,7 +111,7 @@ async fn simulate_with(
     let mut intentions = Vec::new();
     for directory in plan.directories() {
         let (name, trouble) = (directory.settings.name.clone(), directory.trouble.subscribe());
-        shore::rehearse(directory).await?;
+        shore::dry_run(directory).await?;
         let troubles = trouble.borrow();
         let trouble = |what: &str| Intention::Trouble { directory: name.clone(), what: what.to_owned() };
         intentions.extend(troubles.texts().map(trouble));

@@ -1,26 +1,26 @@
 //! The shore's workflow: notice files, wait until they are finished, enter them in the ledger; and retire
 //! them when every vessel has acknowledged.
 //!
-//! Each directory has two tasks. [`watch_over()`] turns hints and scans into ledger entries and rings the vessels' bells.
+//! Each directory has two tasks. [`ingest()`] turns hints and scans into ledger entries and rings the vessels' bells.
 //! [`retire()`] is rung when something was acknowledged and moves what is complete to `processed/`. They share
 //! the ledger and what was seen of those who write to the files, and they know nothing of how files get to vessels.
 
-mod afterwards;
-mod departures;
+mod deletions;
+mod diff;
+mod disk_io;
+mod dry_run;
 mod expiry;
-mod gate;
+mod ingest;
 mod intake;
-mod look_again;
+mod interval;
 mod mounts;
-mod on_disk;
-mod rehearsal;
-mod resting;
+mod moved_files;
+mod recheck;
 mod retire;
+mod retire_wait;
 mod scans;
 mod settle;
-mod survey;
 mod troubles;
-mod watch_over;
 
 use std::sync::Arc;
 
@@ -36,12 +36,12 @@ use crate::monitor::Monitor;
 use crate::names::{RemotePath, VesselName};
 use crate::settings;
 
-pub use look_again::LookAgain;
-pub use on_disk::{AtLocation, at_locations};
-pub use rehearsal::rehearse;
+pub use disk_io::{AtLocation, at_locations};
+pub use dry_run::dry_run;
+pub use ingest::ingest;
+pub use recheck::Recheck;
 pub use retire::{retire, retire_all};
 pub use troubles::{Concern, Troubles};
-pub use watch_over::watch_over;
 
 /// One directory and what its tasks need.
 #[derive(Clone)]
@@ -59,7 +59,7 @@ pub struct Directory {
     /// Who knows whether a file is still being written.
     pub writers: Writers,
     /// What retirement wants the watch to look at again.
-    pub look_again: LookAgain,
+    pub recheck: Recheck,
     /// Where small files are put by for the vessels.
     pub feed: Feed,
     /// The ledger.

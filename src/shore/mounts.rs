@@ -10,8 +10,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::Instant;
 
+use super::ingest::DirectoryIngest;
 use super::troubles::Concern;
-use super::watch_over::Overseer;
 use crate::fault::Fault;
 use crate::local::{Change, DiskError, Mounts, Watcher};
 use crate::names::RelPath;
@@ -30,7 +30,7 @@ pub(super) struct Mounted {
     pub(super) moved: Option<String>,
 }
 
-impl Overseer {
+impl DirectoryIngest {
     /// What is mounted now, and where that is not what was remembered.
     pub(super) async fn look_at_mounts(&mut self) -> Result<Result<(Mounts, Vec<Change>), DiskError>, Fault> {
         let remembered = match self.mounted.remembered.take() {
@@ -62,7 +62,7 @@ impl Overseer {
         };
         if !after.are_as_in(&before) {
             let now = Instant::now();
-            gone.into_iter().for_each(|path| self.departures.note(path, now));
+            gone.into_iter().for_each(|path| self.deletions.note(path, now));
             return Ok(Vec::new());
         }
         changes.extend(changed);

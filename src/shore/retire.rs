@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
 use super::Directory;
-use super::afterwards::Afterwards;
 use super::expiry::Expiry;
-use super::resting::{Resting, left};
+use super::moved_files::MovedFiles;
+use super::retire_wait::{RetireWait, remaining};
 use super::troubles::Concern;
 use crate::backoff::Backoff;
 use crate::fault::Fault;
@@ -56,7 +56,7 @@ pub async fn retire(directory: Directory) -> Result<(), Fault> {
         let pause = (begun.elapsed() * SHARE).min(LONGEST_PAUSE);
         let Some(wait) = stop.run_until_cancelled(expiry.step()).await else { return Ok(()) };
         let wait = wait?.min(AGAIN);
-        let due = retiring.resting.due_at().into_iter().chain(retiring.afterwards.due_at());
+        let due = retiring.waiting.due_at().into_iter().chain(retiring.moved_files.due_at());
         let again_at = due.fold(begun + wait, Instant::min);
         let next = async {
             tokio::select! {
@@ -80,7 +80,7 @@ pub async fn retire_all(directory: &Directory) -> Result<(), Fault> {
     let mut retiring = Retiring::new(directory, None);
     loop {
         retiring.all_complete().await?;
-        match retiring.resting.rested_at() {
+        match retiring.waiting.rested_at() {
             Some(at) if at <= patience => tokio::time::sleep_until(at.into()).await,
             _ => return Ok(()),
         }
@@ -101,9 +101,9 @@ struct Acted {
 struct Retiring<'a> {
     directory: &'a Directory,
     /// What is left alone for now.
-    resting: Resting,
+    waiting: RetireWait,
     /// What is looked at after its move.
-    afterwards: Afterwards,
+    moved_files: MovedFiles,
     /// What couldn't be moved: how often that was tried, and when it is tried next.
     stuck: HashMap<VersionId, (u32, Instant)>,
     /// The files that these are of, and those that couldn't be looked at after their move.
@@ -117,8 +117,8 @@ impl<'a> Retiring<'a> {
     fn new(directory: &'a Directory, stop: Option<&'a CancellationToken>) -> Self {
         Self {
             directory,
-            resting: Resting::default(),
-            afterwards: Afterwards::default(),
+            waiting: RetireWait::default(),
+            moved_files: MovedFiles::default(),
             stuck: HashMap::new(),
             failed: HashMap::new(),
             not_looked_after: HashSet::new(),
@@ -148,7 +148,7 @@ impl<'a> Retiring<'a> {
             after = last.id;
             asked.extend(versions.iter().map(|version| version.id));
             let now = Instant::now();
-            let may_move = |version: &Version| !self.resting.rests(version.id, now) && self.is_due(version.id);
+            let may_move = |version: &Version| !self.waiting.rests(version.id, now) && self.is_due(version.id);
             let due: Vec<_> = versions.into_iter().filter(may_move).collect();
             let mut versions = due.into_iter().peekable();
             while versions.peek().is_some() {
@@ -158,7 +158,7 @@ impl<'a> Retiring<'a> {
                 self.batch(first_few(&mut versions)).await?;
             }
         }
-        self.resting.keep(|version| asked.contains(&version));
+        self.waiting.keep(|version| asked.contains(&version));
         self.stuck.retain(|version, _| asked.contains(version));
         self.failed.retain(|version, _| asked.contains(version));
         self.mend();
@@ -184,7 +184,7 @@ impl<'a> Retiring<'a> {
             }
             if let (true, Ok(Retired::Moved(to))) = (shared, outcome) {
                 let (path, to) = (version.path.clone(), to.clone());
-                self.afterwards.note(Moved { path, to, stamp: version.stamp }, Instant::now());
+                self.moved_files.note(Moved { path, to, stamp: version.stamp }, Instant::now());
             }
         }
         let renamed = |(version, outcome): &(Version, _)| match outcome {
@@ -207,12 +207,12 @@ impl<'a> Retiring<'a> {
         let discard = self.directory.settings.keep_processed == KeepProcessed::No;
         let act = if discard { local::discard } else { local::retire };
         let writers = self.directory.writers.clone();
-        let known = self.resting.known(versions.iter().map(|version| version.id));
+        let known = self.waiting.known(versions.iter().map(|version| version.id));
         let work = move || {
             let noted = RefCell::new(HashMap::new());
             let wait = |version: &Version, changed: Changed| {
                 noted.borrow_mut().insert(version.id, changed);
-                left(writers.rest(&version.path), changed, known.get(&version.id).copied())
+                remaining(writers.rest(&version.path), changed, known.get(&version.id).copied())
             };
             let outcomes = act(&location, &versions, Guard { writers: &writers, wait: &wait }, &stopped);
             let beside = |(version, outcome): &(Version, _)| match outcome {
@@ -232,25 +232,25 @@ impl<'a> Retiring<'a> {
     fn stays(&mut self, version: &Version, outcome: &Result<Retired, DiskError>, changed: Option<Changed>) {
         let now = Instant::now();
         match outcome {
-            Ok(Retired::NotYet(left)) => self.resting.rest(version.id, *left, changed, now),
+            Ok(Retired::NotYet(left)) => self.waiting.rest(version.id, *left, changed, now),
             Ok(Retired::InUse) => {
                 let name = &self.directory.settings.name;
                 tracing::debug!(directory = %name, file = %version.path, "not retired yet: it is open for writing");
-                self.resting.put_off(version.id, IN_USE, now);
+                self.waiting.put_off(version.id, IN_USE, now);
             }
             // The watch finds the new version, which ends this one.
             Ok(Retired::SourceChanged) => {
-                self.resting.put_off(version.id, CHANGED, now);
-                self.directory.look_again.at(version.path.clone());
+                self.waiting.put_off(version.id, CHANGED, now);
+                self.directory.recheck.at(version.path.clone());
             }
-            Err(_) => self.resting.put_off(version.id, AGAIN, now),
-            Ok(_) => self.resting.forget(version.id),
+            Err(_) => self.waiting.put_off(version.id, AGAIN, now),
+            Ok(_) => self.waiting.forget(version.id),
         }
     }
 
     /// Gives back what was written to after its move.
     async fn look_after(&mut self) -> Result<(), Fault> {
-        let due = self.afterwards.due(Instant::now());
+        let due = self.moved_files.due(Instant::now());
         if due.is_empty() {
             return Ok(());
         }
@@ -263,7 +263,7 @@ impl<'a> Retiring<'a> {
                 Ok(true) => {
                     let name = &self.directory.settings.name;
                     tracing::warn!(directory = %name, file = %moved.path, "written to after it retired: it is sent again");
-                    self.afterwards.forget(&moved);
+                    self.moved_files.forget(&moved);
                 }
                 Err(e) => {
                     self.complain(&moved.path, &e);

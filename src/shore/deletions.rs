@@ -7,8 +7,8 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
+use super::ingest::DirectoryIngest;
 use super::troubles::Concern;
-use super::watch_over::Overseer;
 use crate::fault::Fault;
 use crate::local::{self, Sight, Watcher};
 use crate::names::RelPath;
@@ -25,14 +25,14 @@ const AT_ONCE: usize = 1024;
 
 /// What is gone, and how much was let pass.
 #[derive(Default)]
-pub(super) struct Departures {
+pub(super) struct Deletions {
     leaving: BTreeSet<RelPath>,
     first: Option<Instant>,
     last: Option<Instant>,
     passed: VecDeque<(Instant, u64)>,
 }
 
-impl Departures {
+impl Deletions {
     /// Something was found to be gone.
     pub(super) fn note(&mut self, path: RelPath, now: Instant) {
         self.leaving.insert(path);
@@ -68,11 +68,11 @@ impl Departures {
     }
 }
 
-impl Overseer {
+impl DirectoryIngest {
     /// Deals with what is gone, once its time has come.
     pub(super) async fn let_go(&mut self) -> Result<(), Fault> {
-        let due = self.departures.due_at().is_some_and(|at| at <= Instant::now());
-        if !due || self.gate.opens_at().is_some_and(|at| at > Instant::now()) {
+        let due = self.deletions.due_at().is_some_and(|at| at <= Instant::now());
+        if !due || self.interval.opens_at().is_some_and(|at| at > Instant::now()) {
             return Ok(());
         }
         self.let_all_go().await
@@ -80,7 +80,7 @@ impl Overseer {
 
     /// Deals with what is gone, now.
     pub(super) async fn let_all_go(&mut self) -> Result<(), Fault> {
-        let paths = self.departures.take();
+        let paths = self.deletions.take();
         let (busy, paths): (Vec<_>, Vec<_>) = paths.into_iter().partition(|path| self.busy.contains(path));
         self.again.extend(busy);
         let mounts = self.look_at_mounts().await?;
@@ -154,7 +154,7 @@ impl Overseer {
         if with_held as u64 >= all && self.directory.settings.only.is_none() {
             return Ok(Some(format!("all of the {all} paths in {shown} are gone, as where a disk is not mounted")));
         }
-        if self.departures.may_pass(count, most, Instant::now()) {
+        if self.deletions.may_pass(count, most, Instant::now()) {
             return Ok(None);
         }
         Ok(Some(format!("{count} of {all} paths in {shown} are gone, and MaxDelete lets {most} go within a minute")))
@@ -183,30 +183,30 @@ mod tests {
 
     #[test]
     fn what_goes_together_waits_for_a_moment_of_quiet() {
-        let mut departures = Departures::default();
+        let mut deletions = Deletions::default();
         let now = Instant::now();
         let second = Duration::from_secs(1);
         let path = |name: &str| RelPath::new(name).unwrap();
-        assert_eq!(departures.due_at(), None);
-        departures.note(path("a"), now);
-        assert_eq!(departures.due_at(), Some(now + QUIET));
-        departures.note(path("b"), now + second / 2);
-        assert_eq!(departures.due_at(), Some(now + second / 2 + QUIET));
-        (1..10).for_each(|n| departures.note(path("c"), now + second * n));
-        assert_eq!(departures.due_at(), Some(now + LONGEST));
-        assert_eq!(departures.take(), ["a", "b", "c"].map(path));
-        assert!(departures.is_empty() && departures.due_at().is_none());
+        assert_eq!(deletions.due_at(), None);
+        deletions.note(path("a"), now);
+        assert_eq!(deletions.due_at(), Some(now + QUIET));
+        deletions.note(path("b"), now + second / 2);
+        assert_eq!(deletions.due_at(), Some(now + second / 2 + QUIET));
+        (1..10).for_each(|n| deletions.note(path("c"), now + second * n));
+        assert_eq!(deletions.due_at(), Some(now + LONGEST));
+        assert_eq!(deletions.take(), ["a", "b", "c"].map(path));
+        assert!(deletions.is_empty() && deletions.due_at().is_none());
     }
 
     #[test]
     fn no_more_than_the_limit_goes_within_a_minute() {
-        let mut departures = Departures::default();
+        let mut deletions = Deletions::default();
         let now = Instant::now();
-        assert!(!departures.may_pass(101, 100, now));
-        assert!(departures.may_pass(60, 100, now));
-        assert!(departures.may_pass(40, 100, now + GO / 2));
-        assert!(!departures.may_pass(1, 100, now + GO / 2));
-        assert!(departures.may_pass(60, 100, now + GO));
-        assert!(!departures.may_pass(1, 100, now + GO));
+        assert!(!deletions.may_pass(101, 100, now));
+        assert!(deletions.may_pass(60, 100, now));
+        assert!(deletions.may_pass(40, 100, now + GO / 2));
+        assert!(!deletions.may_pass(1, 100, now + GO / 2));
+        assert!(deletions.may_pass(60, 100, now + GO));
+        assert!(!deletions.may_pass(1, 100, now + GO));
     }
 }

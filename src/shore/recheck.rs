@@ -8,12 +8,12 @@ use crate::names::RelPath;
 
 /// Paths for the watch to look at. Clones share them.
 #[derive(Clone, Debug, Default)]
-pub struct LookAgain {
+pub struct Recheck {
     paths: Arc<Mutex<BTreeSet<RelPath>>>,
     bell: Bell,
 }
 
-impl LookAgain {
+impl Recheck {
     /// Asks for a look at a path.
     pub(super) fn at(&self, path: RelPath) {
         self.paths.lock().unwrap_or_else(PoisonError::into_inner).insert(path);

@@ -11,9 +11,9 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use super::Directory;
-use super::departures::Departures;
-use super::gate::Gate;
+use super::deletions::Deletions;
 use super::intake::{self, Batch};
+use super::interval::Interval;
 use super::mounts::Mounted;
 use super::scans::Scans;
 use super::settle::Settling;
@@ -41,20 +41,20 @@ const PATIENCE: Duration = Duration::from_secs(30);
 ///
 /// # Errors
 /// A [`Fault`] of the daemon's when the ledger can't be used. Trouble with the directory itself is logged and tried again.
-pub async fn watch_over(directory: Directory) -> Result<(), Fault> {
+pub async fn ingest(directory: Directory) -> Result<(), Fault> {
     let stop = directory.stop.clone();
     // Elsewhere it is done before anything retires.
     if directory.settings.is_mirror() {
         stop.run_until_cancelled(directory.tidy_up()).await.unwrap_or(Ok(()))?;
     }
-    let mut overseer = Overseer::new(Arc::new(directory));
-    let ended = stop.run_until_cancelled(overseer.run()).await.unwrap_or(Ok(()));
+    let mut ingest = DirectoryIngest::new(Arc::new(directory));
+    let ended = stop.run_until_cancelled(ingest.run()).await.unwrap_or(Ok(()));
     // Once this task has ended, nothing is entered any more for the vessels that it was given.
-    overseer.batches.shutdown().await;
+    ingest.batches.shutdown().await;
     ended
 }
 
-pub(super) struct Overseer {
+pub(super) struct DirectoryIngest {
     pub(super) directory: Arc<Directory>,
     pub(super) rules: Rules,
     pub(super) watcher: Option<Watcher>,
@@ -70,14 +70,14 @@ pub(super) struct Overseer {
     /// Directories and links, waiting to be entered.
     pub(super) things: BTreeMap<RelPath, NewVersion>,
     /// Gone, waiting to be entered so.
-    pub(super) departures: Departures,
+    pub(super) deletions: Deletions,
     /// Directories that are to be looked through.
     pub(super) walks: BTreeSet<RelPath>,
     /// Waiting or being read: a hint for one of them must wait too.
     pub(super) busy: HashSet<RelPath>,
     /// Hints that came while their path was busy.
     pub(super) again: HashSet<RelPath>,
-    pub(super) gate: Gate,
+    pub(super) interval: Interval,
     batches: JoinSet<Result<Batch, Fault>>,
     pub(super) scans: Scans,
     pub(super) rescan_at: Instant,
@@ -94,14 +94,14 @@ pub(super) struct Overseer {
     said_of_room: Option<String>,
 }
 
-impl Overseer {
+impl DirectoryIngest {
     pub(super) fn new(directory: Arc<Directory>) -> Self {
         let (hint_sender, hints) = mpsc::channel(HINTS);
         let (settings, no_room) = (&directory.settings, directory.no_room.clone());
         Self {
             settling: Settling::new(settings.settle_time.max(settings.min_age)),
             rules: Rules::new(settings),
-            gate: Gate::new(settings.interval),
+            interval: Interval::new(settings.interval),
             displaced: directory.relocated,
             directory,
             watcher: None,
@@ -110,7 +110,7 @@ impl Overseer {
             ready: VecDeque::new(),
             passed: 0,
             things: BTreeMap::new(),
-            departures: Departures::default(),
+            deletions: Deletions::default(),
             walks: BTreeSet::new(),
             busy: HashSet::new(),
             again: HashSet::new(),
@@ -147,7 +147,7 @@ impl Overseer {
                 Some(ended) = self.scans.ended() => self.end_scans(ended?).await?,
                 Some(batch) = self.batches.join_next() => self.end_batch(batch).await?,
                 Ok(()) = self.no_room.changed() => {}
-                paths = self.directory.look_again.asked() => self.look_at(paths).await?,
+                paths = self.directory.recheck.asked() => self.look_at(paths).await?,
                 () = tokio::time::sleep_until(wake_at.into()) => {}
             }
         }
@@ -156,7 +156,7 @@ impl Overseer {
     /// Begins to look through the directory, or through new ones below it, unless a scan is running.
     fn begin_scans(&mut self) {
         // At start, what was found missing is dealt with first: another scan would find it again, and again.
-        let first_deletions = self.scanned && !*self.directory.taken_in.borrow() && !self.departures.is_empty();
+        let first_deletions = self.scanned && !*self.directory.taken_in.borrow() && !self.deletions.is_empty();
         if !self.scans.is_idle() || first_deletions {
             return;
         }
@@ -188,11 +188,11 @@ impl Overseer {
         if self.said_of_room.is_some() {
             return self.settling.next_look().into_iter().fold(soon, Instant::min);
         }
-        let waits = !self.things.is_empty() || !self.departures.is_empty() || self.ready.len() > self.passed;
-        let gate = self.gate.opens_at().filter(|_| waits);
-        let departures = self.departures.due_at().map(|due| gate.map_or(due, |gate| gate.max(due)));
+        let waits = !self.things.is_empty() || !self.deletions.is_empty() || self.ready.len() > self.passed;
+        let gate = self.interval.opens_at().filter(|_| waits);
+        let deletions = self.deletions.due_at().map(|due| gate.map_or(due, |gate| gate.max(due)));
         let passing = gate.filter(|_| !self.things.is_empty() || self.ready.len() > self.passed);
-        [self.settling.next_look(), departures, passing].into_iter().flatten().fold(soon, Instant::min)
+        [self.settling.next_look(), deletions, passing].into_iter().flatten().fold(soon, Instant::min)
     }
 
     /// Says, once, that what was there at start is in the ledger.
@@ -204,7 +204,7 @@ impl Overseer {
             && self.things.is_empty()
             && self.walks.is_empty()
             && self.scans.is_idle()
-            && self.departures.is_empty();
+            && self.deletions.is_empty();
         // Where there is no room, a single run need not wait for some.
         let done = settled && idle || self.said_of_room.is_some();
         if self.scanned && done && !*self.directory.taken_in.borrow() {
@@ -286,7 +286,7 @@ impl Overseer {
         if self.things.is_empty() && self.ready.len() <= self.passed {
             return Ok(());
         }
-        if *self.directory.taken_in.borrow() && !self.gate.pass(Instant::now()) {
+        if *self.directory.taken_in.borrow() && !self.interval.pass(Instant::now()) {
             return Ok(());
         }
         self.passed = self.ready.len();

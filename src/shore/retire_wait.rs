@@ -11,7 +11,7 @@ use crate::local::Changed;
 use crate::records::VersionId;
 
 #[derive(Default)]
-pub(super) struct Resting {
+pub(super) struct RetireWait {
     entries: HashMap<VersionId, Entry>,
 }
 
@@ -22,7 +22,7 @@ struct Entry {
     put_off: bool,
 }
 
-impl Resting {
+impl RetireWait {
     /// Whether a version needs no try yet.
     pub(super) fn rests(&self, version: VersionId, now: Instant) -> bool {
         self.entries.get(&version).is_some_and(|entry| entry.due > now)
@@ -66,7 +66,7 @@ impl Resting {
 }
 
 /// How much longer a file must be left alone that is to rest for so long, changed then, and was known to have since then.
-pub(super) fn left(rest: Duration, changed: Changed, known: Option<(Changed, Instant)>) -> Duration {
+pub(super) fn remaining(rest: Duration, changed: Changed, known: Option<(Changed, Instant)>) -> Duration {
     let seen = known.filter(|(before, _)| *before == changed).map_or(Duration::ZERO, |(_, since)| since.elapsed());
     rest.saturating_sub(changed.ago().unwrap_or_default().max(seen))
 }
@@ -80,24 +80,24 @@ mod tests {
         let rest = Duration::from_secs(2);
         let now = Instant::now();
         let future = Changed::at(i64::MAX / 2, 0);
-        assert_eq!(left(rest, future, None), rest);
+        assert_eq!(remaining(rest, future, None), rest);
         let Some(since) = now.checked_sub(rest) else { return };
-        assert_eq!(left(rest, future, Some((future, since))), Duration::ZERO);
-        assert_eq!(left(rest, future, Some((Changed::at(1, 0), since))), rest);
-        assert_eq!(left(rest, Changed::at(1, 0), None), Duration::ZERO);
+        assert_eq!(remaining(rest, future, Some((future, since))), Duration::ZERO);
+        assert_eq!(remaining(rest, future, Some((Changed::at(1, 0), since))), rest);
+        assert_eq!(remaining(rest, Changed::at(1, 0), None), Duration::ZERO);
     }
 
     #[test]
     fn what_rests_is_tried_again_when_its_time_has_come() {
-        let mut resting = Resting::default();
+        let mut waiting = RetireWait::default();
         let (now, second) = (Instant::now(), Duration::from_secs(1));
-        resting.rest(VersionId(1), second, None, now);
-        resting.put_off(VersionId(2), second * 2, now);
-        assert!(resting.rests(VersionId(1), now) && !resting.rests(VersionId(1), now + second));
-        assert_eq!((resting.due_at(), resting.rested_at()), (Some(now + second), Some(now + second)));
-        resting.forget(VersionId(1));
-        assert_eq!((resting.due_at(), resting.rested_at()), (Some(now + second * 2), None));
-        resting.keep(|_| false);
-        assert_eq!(resting.due_at(), None);
+        waiting.rest(VersionId(1), second, None, now);
+        waiting.put_off(VersionId(2), second * 2, now);
+        assert!(waiting.rests(VersionId(1), now) && !waiting.rests(VersionId(1), now + second));
+        assert_eq!((waiting.due_at(), waiting.rested_at()), (Some(now + second), Some(now + second)));
+        waiting.forget(VersionId(1));
+        assert_eq!((waiting.due_at(), waiting.rested_at()), (Some(now + second * 2), None));
+        waiting.keep(|_| false);
+        assert_eq!(waiting.due_at(), None);
     }
 }

@@ -3,12 +3,12 @@
 use std::time::{Duration, Instant};
 
 /// Opens for whoever waits, and then stays shut for the interval.
-pub(super) struct Gate {
+pub(super) struct Interval {
     interval: Duration,
     opens_at: Option<Instant>,
 }
 
-impl Gate {
+impl Interval {
     /// A gate that is open, and always is where the interval is zero.
     pub(super) fn new(interval: Duration) -> Self {
         Self { interval, opens_at: None }
@@ -35,7 +35,7 @@ mod tests {
 
     #[test]
     fn what_comes_first_goes_at_once_and_the_rest_together() {
-        let mut gate = Gate::new(Duration::from_secs(15));
+        let mut gate = Interval::new(Duration::from_secs(15));
         let now = Instant::now();
         assert!(gate.pass(now));
         assert!(!gate.pass(now + Duration::from_secs(14)));
@@ -46,7 +46,7 @@ mod tests {
 
     #[test]
     fn without_an_interval_it_is_always_open() {
-        let mut gate = Gate::new(Duration::ZERO);
+        let mut gate = Interval::new(Duration::ZERO);
         let now = Instant::now();
         assert!(gate.pass(now) && gate.pass(now) && gate.opens_at().is_none());
     }

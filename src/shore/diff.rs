@@ -6,10 +6,10 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::Instant;
 
+use super::ingest::{DirectoryIngest, LOOK_FOR_LOCATION};
 use super::scans::Scanned;
 use super::settle::Judgement;
 use super::troubles::Concern;
-use super::watch_over::{LOOK_FOR_LOCATION, Overseer};
 use crate::fault::Fault;
 use crate::ledger::CurrentVersion;
 use crate::local::{self, DiskError, Found, Kind, Scan, Sight};
@@ -21,7 +21,7 @@ const LOOKS: usize = 1024;
 /// New directories that are looked through at once.
 const WALKS: usize = 64;
 
-impl Overseer {
+impl DirectoryIngest {
     /// Looks through the whole directory, and waits for it.
     pub(super) async fn rescan(&mut self) -> Result<(), Fault> {
         self.begin_rescan();
@@ -120,7 +120,7 @@ impl Overseer {
         let known = self.directory.ledger.current(name).await.map_err(|e| e.fault())?;
         let now = Instant::now();
         let there = known.into_iter().filter(|known| known.traits.kind != VersionKind::Gone);
-        there.for_each(|known| self.departures.note(known.path, now));
+        there.for_each(|known| self.deletions.note(known.path, now));
         Ok(())
     }
 
@@ -368,7 +368,7 @@ impl Overseer {
         for path in paths {
             self.settling.forget(&path);
             self.things.remove(&path);
-            self.departures.note(path, now);
+            self.deletions.note(path, now);
         }
         Ok(())
     }

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use super::Directory;
-use super::watch_over::Overseer;
+use super::ingest::DirectoryIngest;
 use crate::fault::Fault;
 use crate::local::{self, Sight};
 use crate::records::NewVersion;
@@ -17,16 +17,16 @@ const AT_ONCE: usize = 1024;
 ///
 /// # Errors
 /// A [`Fault`] of the daemon's when the ledger can't be used.
-pub async fn rehearse(directory: Directory) -> Result<(), Fault> {
+pub async fn dry_run(directory: Directory) -> Result<(), Fault> {
     let ledger = directory.ledger.clone();
     let vessels = directory.vessel_names();
     ledger.locate(&directory.settings.name, &directory.places).await.map_err(|e| e.fault())?;
     ledger.reconcile(&directory.settings.name, &vessels).await.map_err(|e| e.fault())?;
-    Overseer::new(Arc::new(directory)).rehearse().await
+    DirectoryIngest::new(Arc::new(directory)).dry_run().await
 }
 
-impl Overseer {
-    async fn rehearse(&mut self) -> Result<(), Fault> {
+impl DirectoryIngest {
+    async fn dry_run(&mut self) -> Result<(), Fault> {
         self.rescan().await?;
         self.let_all_go().await?;
         let mut versions: Vec<NewVersion> = std::mem::take(&mut self.things).into_values().collect();
