@@ -7,12 +7,13 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
-use super::ingest::DirectoryIngest;
+use super::Directory;
+use super::mounts::MountWatch;
 use super::troubles::Concern;
 use crate::fault::Fault;
-use crate::local::{self, Sight, Watcher};
+use crate::local::{self, Rules, Sight, Watcher};
 use crate::names::RelPath;
-use crate::records::{NewVersion, Traits, VersionKind};
+use crate::records::VersionKind;
 
 /// How long nothing more must have gone before what is gone is dealt with.
 const QUIET: Duration = Duration::from_secs(1);
@@ -20,7 +21,7 @@ const QUIET: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_secs(3);
 /// What counts as one go.
 const GO: Duration = Duration::from_secs(60);
-/// Versions that are entered at once.
+/// Paths that the ledger is asked for at once.
 const AT_ONCE: usize = 1024;
 
 /// What is gone, and how much was let pass.
@@ -49,7 +50,8 @@ impl Deletions {
         Some((self.last? + QUIET).min(self.first? + LONGEST))
     }
 
-    fn take(&mut self) -> Vec<RelPath> {
+    /// Takes all that is gone, to be confirmed.
+    pub(super) fn take(&mut self) -> Vec<RelPath> {
         (self.first, self.last) = (None, None);
         std::mem::take(&mut self.leaving).into_iter().collect()
     }
@@ -68,113 +70,137 @@ impl Deletions {
     }
 }
 
-impl DirectoryIngest {
-    /// Deals with what is gone, once its time has come.
-    pub(super) async fn let_go(&mut self) -> Result<(), Fault> {
-        let due = self.deletions.due_at().is_some_and(|at| at <= Instant::now());
-        if !due || self.interval.opens_at().is_some_and(|at| at > Instant::now()) {
-            return Ok(());
-        }
-        self.let_all_go().await
-    }
+/// What became of deletions whose time had come.
+#[derive(Default)]
+pub(super) struct Confirmed {
+    /// The vessels are to delete these, in the order in which they were found: parents first.
+    pub(super) gone: Vec<RelPath>,
+    /// Something has these names again.
+    pub(super) back: Vec<RelPath>,
+}
 
-    /// Deals with what is gone, now.
-    pub(super) async fn let_all_go(&mut self) -> Result<(), Fault> {
-        let paths = self.deletions.take();
-        let (busy, paths): (Vec<_>, Vec<_>) = paths.into_iter().partition(|path| self.busy.contains(path));
-        self.again.extend(busy);
-        let mounts = self.look_at_mounts().await?;
-        let (gone, back) = self.still_gone(paths).await?;
-        self.look_at(back).await?;
-        let all = gone.len();
-        let gone = self.really_gone(gone, mounts).await?;
-        if let Some(why) = self.why_not(&gone, all).await? {
-            self.brake(&why);
-            return Ok(());
-        }
-        // What lies in a directory before the directory.
-        let gone = gone.into_iter().rev();
-        let gone: Vec<_> = gone.map(|path| NewVersion::without_content(path, Traits::GONE, Vec::new())).collect();
-        for some in gone.chunks(AT_ONCE) {
-            self.enter(some).await?;
-        }
-        Ok(())
-    }
+/// The location, as far as ingest knows it, for the brakes.
+pub(super) struct Place {
+    /// Whether the location was away or replaced, and something has been missing in it since.
+    pub(super) displaced: bool,
+    pub(super) watcher: Option<Watcher>,
+}
 
-    /// Looks once more: which of the paths are still gone and were something before, and which are back.
-    async fn still_gone(&self, paths: Vec<RelPath>) -> Result<(Vec<RelPath>, Vec<RelPath>), Fault> {
-        let name = &self.directory.settings.name;
-        let mut known = Vec::new();
-        for some in paths.chunks(AT_ONCE) {
-            let current = self.directory.ledger.current_at(name, some).await.map_err(|e| e.fault())?;
-            known.extend(current.into_iter().filter(|v| v.traits.kind != VersionKind::Gone).map(|v| v.path));
-        }
-        known.sort_unstable();
-        let rules = self.rules.clone();
-        let is_gone = move |path: &RelPath| match local::see(&rules, path) {
-            Ok(Sight::Gone) => true,
-            // What it held before is gone, and nothing takes its place on the vessels but what lies in it.
-            Ok(Sight::Directory(_)) => !rules.takes_directories(),
-            _ => false,
-        };
-        self.directory.on_disk(move || known.into_iter().partition(is_gone)).await
-    }
+/// What the brakes go by, asked after the last look at the paths: a disk that is unmounted between the two is noticed here.
+struct Facts {
+    location: String,
+    is_empty: Result<bool, local::DiskError>,
+    displaced: bool,
+    /// What happened to the file system of the location itself.
+    moved: Option<String>,
+    /// How many paths the ledger knows in the directory.
+    known: u64,
+    /// How many at most may be deleted within a minute.
+    limit: u64,
+    /// Whether the location is one file.
+    is_one_file: bool,
+}
 
-    /// Why these deletions are not repeated; `None` when they are. `with_held` counts those that are held back already too.
-    /// Asked after the last look at the paths: what is
-    /// unmounted between the two is noticed here.
-    async fn why_not(&mut self, gone: &[RelPath], with_held: usize) -> Result<Option<String>, Fault> {
-        if gone.is_empty() || self.directory.allow_deletes {
-            return Ok(None);
+impl Deletions {
+    /// Looks once more at paths whose time has come, and asks the brakes.
+    pub(super) async fn confirm(
+        &mut self,
+        directory: &Directory,
+        rules: &Rules,
+        mounts: &mut MountWatch,
+        place: Place,
+        paths: Vec<RelPath>,
+    ) -> Result<Confirmed, Fault> {
+        let before = mounts.look(directory).await?;
+        let (gone, back) = still_gone(directory, rules, paths).await?;
+        let all = gone.len() as u64;
+        let visible = mounts.hold_back(directory, gone, before).await?;
+        let now = Instant::now();
+        visible.again.into_iter().for_each(|path| self.note(path, now));
+        let gone = visible.gone;
+        if gone.is_empty() || directory.allow_deletes {
+            return Ok(Confirmed { gone, back });
         }
-        let location = self.directory.settings.location.clone();
-        let (displaced, watcher) = (self.displaced, self.watcher.take());
-        let shown = location.display().to_string();
-        let look = move || (local::is_empty(&location), watcher.as_ref().is_some_and(Watcher::is_stale), watcher);
-        let (is_empty, is_stale, watcher) = self.directory.on_disk(look).await?;
-        self.watcher = watcher;
-        let displaced = displaced || is_stale;
-        match is_empty {
-            Err(e) => return Ok(Some(e.to_string())),
-            Ok(true) => {
-                return Ok(Some(format!("{shown} is empty all at once, as where a disk is not mounted")));
+        let facts = Facts::ask(directory, place, visible.location_moved).await?;
+        match self.reason_to_hold(&facts, gone.len() as u64, all, now) {
+            None => Ok(Confirmed { gone, back }),
+            Some(why) => {
+                let text = format!(
+                    "nothing is deleted on the vessels: {why}; put back what is missing, or start once with --allow-deletes \
+                     if it is meant to be gone"
+                );
+                directory.trouble_with(Concern::Deletions, &text);
+                Ok(Confirmed { gone: Vec::new(), back })
             }
+        }
+    }
+
+    /// Why `count` deletions are held back; `None` when they are not. `all` counts those too that another brake holds back
+    /// already.
+    fn reason_to_hold(&mut self, facts: &Facts, count: u64, all: u64, now: Instant) -> Option<String> {
+        let (location, known, limit) = (&facts.location, facts.known, facts.limit);
+        match &facts.is_empty {
+            Err(error) => return Some(error.to_string()),
+            Ok(true) => return Some(format!("{location} is empty all at once, as where a disk is not mounted")),
             Ok(false) => {}
         }
-        if displaced {
-            return Ok(Some(format!("{shown} was away, or is another directory than when this program started")));
+        if facts.displaced {
+            return Some(format!("{location} was away, or is another directory than when this program started"));
         }
-        if let Some(what) = self.mounted.moved.take() {
-            return Ok(Some(format!("{shown} {what}")));
+        if let Some(what) = &facts.moved {
+            return Some(format!("{location} {what}"));
         }
-        let (name, limit) = (&self.directory.settings.name, self.directory.settings.max_delete);
-        let all = self.directory.ledger.count_current(name).await.map_err(|e| e.fault())?;
-        let (count, most) = (gone.len() as u64, limit.of(all));
         // What else lies there may be what lies below a disk that is not mounted.
-        if with_held as u64 >= all && self.directory.settings.only.is_none() {
-            return Ok(Some(format!("all of the {all} paths in {shown} are gone, as where a disk is not mounted")));
+        if all >= known && !facts.is_one_file {
+            return Some(format!("all of the {known} paths in {location} are gone, as where a disk is not mounted"));
         }
-        if self.deletions.may_pass(count, most, Instant::now()) {
-            return Ok(None);
+        if self.may_pass(count, limit, now) {
+            return None;
         }
-        Ok(Some(format!("{count} of {all} paths in {shown} are gone, and MaxDelete lets {most} go within a minute")))
+        Some(format!("{count} of {known} paths in {location} are gone, and MaxDelete lets {limit} go within a minute"))
     }
+}
 
-    /// Says why nothing is deleted.
-    fn brake(&self, why: &str) {
-        let text = format!(
-            "nothing is deleted on the vessels: {why}; put back what is missing, or start once with --allow-deletes if it \
-             is meant to be gone"
-        );
-        self.directory.trouble_with(Concern::Deletions, &text);
+impl Facts {
+    async fn ask(directory: &Directory, place: Place, moved: Option<String>) -> Result<Self, Fault> {
+        let settings = &directory.settings;
+        let location = settings.location.clone();
+        let shown = location.display().to_string();
+        let look = move || (local::is_empty(&location), place.watcher.as_ref().is_some_and(Watcher::is_stale));
+        let (is_empty, is_stale) = directory.on_disk(look).await?;
+        let known = directory.ledger.count_current(&settings.name).await.map_err(|e| e.fault())?;
+        Ok(Self {
+            location: shown,
+            is_empty,
+            displaced: place.displaced || is_stale,
+            moved,
+            known,
+            limit: settings.max_delete.of(known),
+            is_one_file: settings.only.is_some(),
+        })
     }
+}
 
-    /// Nothing is missing any more, but what is out of sight with its file system: nothing else holds deletions back. With
-    /// `all`, nothing is missing at all: the location is what it was.
-    pub(super) fn release_brake(&mut self, all: bool) {
-        self.displaced &= !all;
-        self.directory.mended(|concern| *concern == Concern::Deletions);
+/// Looks once more: which of the paths are still gone and were something before, and which are back.
+async fn still_gone(
+    directory: &Directory,
+    rules: &Rules,
+    paths: Vec<RelPath>,
+) -> Result<(Vec<RelPath>, Vec<RelPath>), Fault> {
+    let mut known = Vec::new();
+    for some in paths.chunks(AT_ONCE) {
+        let current = directory.ledger.current_at(&directory.settings.name, some).await.map_err(|e| e.fault())?;
+        known.extend(current.into_iter().filter(|v| v.traits.kind != VersionKind::Gone).map(|v| v.path));
     }
+    known.sort_unstable();
+    let rules = rules.clone();
+    let is_gone = move |path: &RelPath| match local::see(&rules, path) {
+        Ok(Sight::Gone) => true,
+        // What it held before is gone, and nothing takes its place on the vessels but what lies in it.
+        Ok(Sight::Directory(_)) => !rules.takes_directories(),
+        _ => false,
+    };
+    directory.on_disk(move || known.into_iter().partition(is_gone)).await
 }
 
 #[cfg(test)]
@@ -208,5 +234,26 @@ mod tests {
         assert!(!deletions.may_pass(1, 100, now + GO / 2));
         assert!(deletions.may_pass(60, 100, now + GO));
         assert!(!deletions.may_pass(1, 100, now + GO));
+    }
+    #[test]
+    fn an_empty_a_replaced_and_a_wholly_changed_location_hold_deletions_back() {
+        let facts = || Facts {
+            location: "/srv".into(),
+            is_empty: Ok(false),
+            displaced: false,
+            moved: None,
+            known: 10,
+            limit: 5,
+            is_one_file: false,
+        };
+        let why = |facts: Facts, count, all| Deletions::default().reason_to_hold(&facts, count, all, Instant::now());
+        assert_eq!(why(facts(), 5, 5), None);
+        assert!(why(facts(), 6, 6).is_some_and(|why| why.contains("MaxDelete")));
+        assert!(why(facts(), 1, 10).is_some_and(|why| why.contains("all of the 10 paths")));
+        assert_eq!(why(Facts { is_one_file: true, ..facts() }, 1, 10), None);
+        assert!(why(Facts { is_empty: Ok(true), ..facts() }, 1, 1).is_some_and(|why| why.contains("is empty")));
+        assert!(why(Facts { displaced: true, ..facts() }, 1, 1).is_some_and(|why| why.contains("was away")));
+        let moved = Some("is on another file system".to_owned());
+        assert!(why(Facts { moved, ..facts() }, 1, 1).is_some_and(|why| why.contains("another file system")));
     }
 }

@@ -9,9 +9,6 @@ use crate::fault::Fault;
 use crate::local::{self, Sight};
 use crate::records::NewVersion;
 
-/// Versions that are entered at once.
-const AT_ONCE: usize = 1024;
-
 /// Enters what lies in a directory, and what is gone from it, as far as its rules and brakes let it pass. What doesn't
 /// pass is said in the directory's `trouble`.
 ///
@@ -28,18 +25,15 @@ pub async fn dry_run(directory: Directory) -> Result<(), Fault> {
 impl DirectoryIngest {
     async fn dry_run(&mut self) -> Result<(), Fault> {
         self.rescan().await?;
-        self.let_all_go().await?;
-        let mut versions: Vec<NewVersion> = std::mem::take(&mut self.things).into_values().collect();
+        self.delete().await?;
+        let mut versions = self.pending.release();
         versions.extend(self.unread().await?);
-        for some in versions.chunks(AT_ONCE) {
-            self.enter(some).await?;
-        }
-        Ok(())
+        self.enter(&versions).await
     }
 
     /// The files that would be read, as they are now.
     async fn unread(&mut self) -> Result<Vec<NewVersion>, Fault> {
-        let mut paths = self.take_ready();
+        let mut paths = self.pending.take_files();
         paths.extend(self.settling.paths());
         let (rules, chunk_size) = (self.rules.clone(), self.directory.chunk_size);
         let see = move |path| match local::see(&rules, &path) {

@@ -3,7 +3,6 @@
 //! Hints only say where to look; the scan is the truth, so a lost hint costs a delay and never a file. One loop, which
 //! never reads a file itself and never sleeps on anything but its own timer.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -11,29 +10,28 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use super::Directory;
-use super::deletions::Deletions;
+use super::deletions::{Deletions, Place};
+use super::file_problems::FileProblems;
 use super::intake::{self, Batch};
 use super::interval::Interval;
-use super::mounts::Mounted;
+use super::mounts::MountWatch;
+use super::pending::Pending;
 use super::scans::Scans;
 use super::settle::Settling;
 use super::troubles::Concern;
 use crate::fault::Fault;
-use crate::local::{DiskError, Hint, Kind, Rules, Watcher};
+use crate::local::{DiskError, Hint, Rules};
 use crate::names::RelPath;
-use crate::records::NewVersion;
+use crate::records::{NewVersion, Traits};
 
 /// Batches that are read at once: large files leave room for small ones to overtake them.
 const BATCHES: usize = 3;
-/// Hints that wait for us; when there are more, a rescan finds the rest.
+/// Hints that are taken before the loop goes on.
 const HINTS: usize = 16 * 1024;
-/// Directories and links that are entered at once.
-const THINGS: usize = 1024;
+/// Versions that are entered at once.
+const VERSIONS: usize = 1024;
 /// How soon a location that is missing is looked for again.
 pub(super) const LOOK_FOR_LOCATION: Duration = Duration::from_secs(2);
-/// How soon a file that couldn't be read is tried again at first, and at last.
-const READ_SOON: Duration = Duration::from_secs(2);
-const READ_AGAIN: Duration = Duration::from_secs(30);
 /// How long a single run (`--once`) waits for files that go on changing.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -54,41 +52,26 @@ pub async fn ingest(directory: Directory) -> Result<(), Fault> {
     ended
 }
 
+/// One directory's ingest. The loop is here; what it does with what was seen is in `apply`.
 pub(super) struct DirectoryIngest {
     pub(super) directory: Arc<Directory>,
     pub(super) rules: Rules,
-    pub(super) watcher: Option<Watcher>,
-    /// Whether the location was away or replaced, and something has been missing in it since.
-    pub(super) displaced: bool,
-    hints: mpsc::Receiver<Hint>,
-    pub(super) hint_sender: mpsc::Sender<Hint>,
-    pub(super) settling: Settling,
-    /// Finished, waiting to be read.
-    ready: VecDeque<RelPath>,
-    /// How many of them the gate has let pass.
-    passed: usize,
-    /// Directories and links, waiting to be entered.
-    pub(super) things: BTreeMap<RelPath, NewVersion>,
-    /// Gone, waiting to be entered so.
-    pub(super) deletions: Deletions,
-    /// Directories that are to be looked through.
-    pub(super) walks: BTreeSet<RelPath>,
-    /// Waiting or being read: a hint for one of them must wait too.
-    pub(super) busy: HashSet<RelPath>,
-    /// Hints that came while their path was busy.
-    pub(super) again: HashSet<RelPath>,
-    pub(super) interval: Interval,
-    batches: JoinSet<Result<Batch, Fault>>,
     pub(super) scans: Scans,
-    pub(super) rescan_at: Instant,
+    hints: mpsc::Receiver<Hint>,
+    pub(super) settling: Settling,
+    pub(super) pending: Pending,
+    pub(super) deletions: Deletions,
+    pub(super) mounts: MountWatch,
+    pub(super) problems: FileProblems,
+    interval: Interval,
+    batches: JoinSet<Result<Batch, Fault>>,
     started: Instant,
+    /// Whether the location was scanned, or can't be.
     pub(super) scanned: bool,
     /// Whether the location can't be read.
     pub(super) away: bool,
-    pub(super) mounted: Mounted,
-    /// How often files couldn't be read in a row.
-    pub(super) unreadable: HashMap<RelPath, u32>,
-    pub(super) skipped: HashMap<RelPath, Kind>,
+    /// Whether the location was away or replaced, and something has been missing in it since.
+    pub(super) displaced: bool,
     /// Why nothing is taken in for now, and what of it was passed on.
     no_room: watch::Receiver<Option<String>>,
     said_of_room: Option<String>,
@@ -96,33 +79,24 @@ pub(super) struct DirectoryIngest {
 
 impl DirectoryIngest {
     pub(super) fn new(directory: Arc<Directory>) -> Self {
-        let (hint_sender, hints) = mpsc::channel(HINTS);
         let (settings, no_room) = (&directory.settings, directory.no_room.clone());
+        let (scans, hints) = Scans::new();
         Self {
             settling: Settling::new(settings.settle_time.max(settings.min_age)),
             rules: Rules::new(settings),
             interval: Interval::new(settings.interval),
             displaced: directory.relocated,
             directory,
-            watcher: None,
+            scans,
             hints,
-            hint_sender,
-            ready: VecDeque::new(),
-            passed: 0,
-            things: BTreeMap::new(),
+            pending: Pending::default(),
             deletions: Deletions::default(),
-            walks: BTreeSet::new(),
-            busy: HashSet::new(),
-            again: HashSet::new(),
+            mounts: MountWatch::default(),
+            problems: FileProblems::default(),
             batches: JoinSet::new(),
-            scans: Scans::new(),
-            rescan_at: Instant::now(),
             started: Instant::now(),
             scanned: false,
             away: false,
-            mounted: Mounted::default(),
-            unreadable: HashMap::new(),
-            skipped: HashMap::new(),
             no_room,
             said_of_room: None,
         }
@@ -130,14 +104,14 @@ impl DirectoryIngest {
 
     async fn run(&mut self) -> Result<(), Fault> {
         loop {
-            if self.watcher.as_ref().is_some_and(Watcher::missed) {
-                self.lose_events();
+            if self.scans.missed_events() {
+                self.scans.lose_events();
             }
             self.begin_scans();
             self.look_at(self.settling.due(Instant::now())).await?;
             if self.has_room() {
-                self.let_go().await?;
-                self.let_pass().await?;
+                self.delete_due().await?;
+                self.release().await?;
                 self.start_batches();
             }
             self.announce();
@@ -153,17 +127,17 @@ impl DirectoryIngest {
         }
     }
 
-    /// Begins to look through the directory, or through new ones below it, unless a scan is running.
+    /// Begins to scan the directory, or new ones below it, unless a scan is running.
     fn begin_scans(&mut self) {
         // At start, what was found missing is dealt with first: another scan would find it again, and again.
         let first_deletions = self.scanned && !*self.directory.taken_in.borrow() && !self.deletions.is_empty();
         if !self.scans.is_idle() || first_deletions {
             return;
         }
-        if self.scans.may_begin_at(self.rescan_at) <= Instant::now() {
-            self.begin_rescan();
+        if self.scans.rescan_at() <= Instant::now() {
+            self.scans.begin_rescan(&self.directory, &self.rules);
         } else {
-            self.begin_walks();
+            self.scans.begin_walks(&self.directory, &self.rules);
         }
     }
 
@@ -184,25 +158,24 @@ impl DirectoryIngest {
     fn wake_at(&self) -> Instant {
         // A hint that found no room has no successor to report it.
         let soon = Instant::now() + Duration::from_secs(5);
-        let soon = if self.scans.is_idle() { soon.min(self.scans.may_begin_at(self.rescan_at)) } else { soon };
+        let soon = if self.scans.is_idle() { soon.min(self.scans.rescan_at()) } else { soon };
         if self.said_of_room.is_some() {
             return self.settling.next_look().into_iter().fold(soon, Instant::min);
         }
-        let waits = !self.things.is_empty() || !self.deletions.is_empty() || self.ready.len() > self.passed;
-        let gate = self.interval.opens_at().filter(|_| waits);
-        let deletions = self.deletions.due_at().map(|due| gate.map_or(due, |gate| gate.max(due)));
-        let passing = gate.filter(|_| !self.things.is_empty() || self.ready.len() > self.passed);
-        [self.settling.next_look(), deletions, passing].into_iter().flatten().fold(soon, Instant::min)
+        let waits = self.pending.waits_for_interval();
+        let interval = self.interval.opens_at().filter(|_| waits || !self.deletions.is_empty());
+        let deletions = self.deletions.due_at().map(|due| interval.map_or(due, |interval| interval.max(due)));
+        let releasing = interval.filter(|_| waits);
+        [self.settling.next_look(), deletions, releasing].into_iter().flatten().fold(soon, Instant::min)
     }
 
     /// Says, once, that what was there at start is in the ledger.
     fn announce(&self) {
         let settled =
             self.settling.is_empty() || self.started.elapsed() > PATIENCE + self.directory.settings.settle_time;
-        let idle = self.ready.is_empty()
+        let idle = self.pending.is_empty()
             && self.batches.is_empty()
-            && self.things.is_empty()
-            && self.walks.is_empty()
+            && !self.scans.has_walks()
             && self.scans.is_idle()
             && self.deletions.is_empty();
         // Where there is no room, a single run need not wait for some.
@@ -218,37 +191,8 @@ impl DirectoryIngest {
         self.directory.settings.is_mirror() && self.directory.settings.delete
     }
 
-    /// Events were lost, and with them perhaps the news of which directories are still the ones that are watched.
-    fn lose_events(&mut self) {
-        self.watcher.iter().for_each(Watcher::forget);
-        self.rescan_at = Instant::now();
-    }
-
-    pub(super) fn complain(&mut self, error: &DiskError) {
+    pub(super) fn complain(&self, error: &DiskError) {
         self.directory.trouble_with(Concern::of(error), &error.fault().to_string());
-    }
-
-    /// A file can't be read: that is said, and how soon it is tried again.
-    pub(super) fn complain_of_file(&mut self, path: &RelPath, error: &DiskError) -> Duration {
-        self.directory.trouble_with(Concern::File(path.clone()), &error.fault().to_string());
-        let failures = self.unreadable.entry(path.clone()).or_default();
-        *failures = failures.saturating_add(1);
-        READ_AGAIN.min(READ_SOON * 2_u32.saturating_pow(*failures - 1))
-    }
-
-    /// A file could be read, or is not there any more.
-    pub(super) fn mend_file(&mut self, path: &RelPath) {
-        if self.unreadable.remove(path).is_some() {
-            self.directory.mended(|concern| matches!(concern, Concern::File(mended) if mended == path));
-        }
-    }
-
-    pub(super) fn make_ready(&mut self, path: RelPath) {
-        if self.busy.insert(path.clone()) {
-            self.ready.push_back(path);
-        } else {
-            self.again.insert(path);
-        }
     }
 
     async fn take_hints(&mut self, first: Hint) -> Result<(), Fault> {
@@ -258,8 +202,8 @@ impl DirectoryIngest {
         while let Some(hint) = next {
             taken += 1;
             match hint {
-                Hint::Rescan => self.lose_events(),
-                Hint::Directory(path) => drop(self.walks.insert(path)),
+                Hint::Rescan => self.scans.lose_events(),
+                Hint::Directory(path) => self.scans.walk(path),
                 Hint::Finished(path) if self.rules.may_take(&path) => self.finish(path),
                 Hint::Touched(path) if self.rules.may_take(&path) => self.settling.touched(path, Instant::now()),
                 Hint::Finished(_) | Hint::Touched(_) => {}
@@ -275,50 +219,62 @@ impl DirectoryIngest {
     fn finish(&mut self, path: RelPath) {
         if self.directory.settings.min_age.is_zero() {
             self.settling.forget(&path);
-            self.make_ready(path);
+            self.pending.add_file(path);
         } else {
             self.settling.touched(path, Instant::now());
         }
     }
 
-    /// Lets what has collected go, where the interval says that it is time. What is there at start needs not wait.
-    async fn let_pass(&mut self) -> Result<(), Fault> {
-        if self.things.is_empty() && self.ready.len() <= self.passed {
+    /// Deals with deletions whose time has come.
+    async fn delete_due(&mut self) -> Result<(), Fault> {
+        let now = Instant::now();
+        let due = self.deletions.due_at().is_some_and(|at| at <= now);
+        if due && self.interval.opens_at().is_none_or(|at| at <= now) { self.delete().await } else { Ok(()) }
+    }
+
+    /// Deals with what is gone, now.
+    pub(super) async fn delete(&mut self) -> Result<(), Fault> {
+        let mut paths = self.deletions.take();
+        paths.retain(|path| !self.pending.note_if_busy(path));
+        let place = Place { displaced: self.displaced, watcher: self.scans.watcher() };
+        let confirmed = self.deletions.confirm(&self.directory, &self.rules, &mut self.mounts, place, paths).await?;
+        self.look_at(confirmed.back).await?;
+        // What lies in a directory before the directory.
+        let gone = confirmed.gone.into_iter().rev();
+        let gone: Vec<_> = gone.map(|path| NewVersion::without_content(path, Traits::GONE, Vec::new())).collect();
+        self.enter(&gone).await
+    }
+
+    /// Releases what waits for the interval, where that is over. What is there at start needs not wait.
+    async fn release(&mut self) -> Result<(), Fault> {
+        if !self.pending.waits_for_interval() {
             return Ok(());
         }
         if *self.directory.taken_in.borrow() && !self.interval.pass(Instant::now()) {
             return Ok(());
         }
-        self.passed = self.ready.len();
-        // Directories before what lies in them.
-        let things: Vec<NewVersion> = std::mem::take(&mut self.things).into_values().collect();
-        for some in things.chunks(THINGS) {
-            self.enter(some).await?;
-        }
-        Ok(())
+        let others = self.pending.release();
+        self.enter(&others).await
     }
 
     /// Enters versions in the ledger, for the vessels that take the directory.
     pub(super) async fn enter(&self, versions: &[NewVersion]) -> Result<(), Fault> {
-        if self.directory.vessels.is_empty() { Ok(()) } else { intake::enter(&self.directory, versions).await }
-    }
-
-    /// Takes what is waiting to be read.
-    pub(super) fn take_ready(&mut self) -> Vec<RelPath> {
-        self.passed = 0;
-        self.ready.drain(..).collect()
+        if self.directory.vessels.is_empty() {
+            return Ok(());
+        }
+        for some in versions.chunks(VERSIONS) {
+            intake::enter(&self.directory, some).await?;
+        }
+        Ok(())
     }
 
     fn start_batches(&mut self) {
         // Nobody takes this directory: its files stay where they are, and unread.
         if self.directory.vessels.is_empty() {
-            self.busy.clear();
-            self.ready.clear();
-            self.passed = 0;
+            self.pending.take_files();
         }
-        while self.batches.len() < BATCHES && self.passed > 0 {
-            let paths: Vec<_> = self.ready.drain(..intake::batch_size(self.passed)).collect();
-            self.passed -= paths.len();
+        while self.batches.len() < BATCHES && self.pending.released() > 0 {
+            let paths = self.pending.take_batch(intake::BATCH_FILES);
             self.batches.spawn(intake::take_in(self.directory.clone(), paths));
         }
     }
@@ -343,28 +299,23 @@ impl DirectoryIngest {
 
     async fn end_batch(&mut self, ended: Result<Result<Batch, Fault>, tokio::task::JoinError>) -> Result<(), Fault> {
         let mut batch = ended.map_err(|e| Fault::daemon(format_args!("intake: {e}")))??;
-        for path in &batch.paths {
-            self.busy.remove(path);
-        }
+        self.pending.end_batch(&batch.paths);
         self.wait_for_writers(&mut batch);
-        let mut failed: HashSet<RelPath> = batch.left.iter().cloned().collect();
-        for path in batch.left.into_iter().rev() {
-            if self.busy.insert(path.clone()) {
-                self.ready.push_front(path);
-                self.passed += 1;
-            }
+        let unread =
+            |path: &RelPath| batch.left.contains(path) || batch.failed.iter().any(|(failed, _)| failed == path);
+        for path in batch.paths.iter().filter(|path| !unread(path)) {
+            self.problems.solved(&self.directory, path);
         }
+        self.pending.put_back(batch.left);
         for path in batch.changing {
             self.settling.touched(path, Instant::now());
         }
         self.note_gone(batch.gone).await?;
         for (path, error) in batch.failed {
-            failed.insert(path.clone());
-            let wait = self.complain_of_file(&path, &error);
+            let wait = self.problems.unreadable(&self.directory, &path, &error);
             self.settling.touched(path, Instant::now() + wait);
         }
-        batch.paths.iter().filter(|path| !failed.contains(path)).for_each(|path| self.mend_file(path));
-        let mut again: Vec<_> = batch.paths.into_iter().filter(|path| self.again.remove(path)).collect();
+        let mut again = self.pending.take_changed(batch.paths);
         again.extend(batch.others);
         self.look_at(again).await
     }

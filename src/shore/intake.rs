@@ -14,7 +14,7 @@ use crate::records::NewVersion;
 
 /// How much one batch reads at the most before it is entered: enough to make a transaction worth it, little enough that
 /// the first vessel need not wait for the last file.
-const BATCH_FILES: usize = 256;
+pub(super) const BATCH_FILES: usize = 256;
 const BATCH_BYTES: u64 = 64 << 20;
 
 /// What became of a batch of finished files.
@@ -37,11 +37,6 @@ pub(super) struct Batch {
     /// They couldn't be read.
     pub(super) failed: Vec<(RelPath, DiskError)>,
     versions: Vec<NewVersion>,
-}
-
-/// How many of the waiting paths go into one batch.
-pub(super) fn batch_size(waiting: usize) -> usize {
-    waiting.min(BATCH_FILES)
 }
 
 /// Takes in finished files: reads them on a thread of their own, then enters them in one transaction.

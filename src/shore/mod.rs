@@ -5,16 +5,19 @@
 //! [`retire()`] is rung when something was acknowledged and moves what is complete to `processed/`. They share
 //! the ledger and what was seen of those who write to the files, and they know nothing of how files get to vessels.
 
+mod apply;
 mod deletions;
 mod diff;
 mod disk_io;
 mod dry_run;
 mod expiry;
+mod file_problems;
 mod ingest;
 mod intake;
 mod interval;
 mod mounts;
 mod moved_files;
+mod pending;
 mod recheck;
 mod retire;
 mod retire_wait;

@@ -1,0 +1,294 @@
+//! Does what a scan, or a look at some paths, asks for: files settle or wait to be read, directories and links wait to be
+//! entered, what is gone waits to be deleted or is dropped.
+
+use std::collections::HashSet;
+use std::time::Instant;
+
+use super::diff::{self, Looks};
+use super::ingest::DirectoryIngest;
+use super::mounts;
+use super::scans::Scanned;
+use super::settle::Judgement;
+use super::troubles::Concern;
+use crate::fault::Fault;
+use crate::ledger::CurrentVersion;
+use crate::local::{self, DiskError, Found, Scan};
+use crate::names::RelPath;
+use crate::records::{NewVersion, VersionKind};
+
+/// Paths that are looked at, and asked for in the ledger, at once: a transaction over more would hold up the deliveries.
+const LOOKS: usize = 1024;
+
+impl DirectoryIngest {
+    /// Scans the whole directory, and waits for it.
+    pub(super) async fn rescan(&mut self) -> Result<(), Fault> {
+        self.scans.begin_rescan(&self.directory, &self.rules);
+        match self.scans.ended().await {
+            Some(ended) => self.end_scans(ended?).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Deals with what scans found that have ended.
+    pub(super) async fn end_scans(&mut self, ended: Scanned) -> Result<(), Fault> {
+        let whole = ended.is_whole();
+        self.displaced |= ended.was_stale;
+        match &ended.unwatched {
+            Some(error) => self.complain(error),
+            None if whole => self.directory.mended(|concern| *concern == Concern::Watch),
+            None => {}
+        }
+        for (below, scan) in ended.scans {
+            match (below, scan) {
+                (None, Ok(scan)) => self.end_rescan(scan).await?,
+                (None, Err(error)) => self.location_failed(&error).await?,
+                (Some(path), Ok(scan)) => self.end_walk(path, scan).await?,
+                (Some(_), Err(error)) => self.complain(&error),
+            }
+        }
+        self.scanned |= whole;
+        Ok(())
+    }
+
+    async fn end_rescan(&mut self, mut scan: Scan) -> Result<(), Fault> {
+        self.directory.mended(|concern| *concern == Concern::Location);
+        if std::mem::take(&mut self.away) {
+            tracing::info!(directory = %self.directory.settings.name, "the directory can be used again");
+        }
+        let still = scan.unread.iter().map(Concern::of).collect::<HashSet<_>>();
+        self.directory.mended(|concern| matches!(concern, Concern::Listing(_)) && !still.contains(concern));
+        if scan.found.is_empty() && self.only_is_directory().await? {
+            self.directory.decide_again.ring();
+        }
+        let name = &self.directory.settings.name;
+        let known = self.directory.ledger.current(name).await.map_err(|e| e.fault())?;
+        if scan.is_empty && self.repeats_deletions() {
+            // An empty location is no reason to look for each of its files.
+            let now = Instant::now();
+            let there = known.into_iter().filter(|known| known.traits.kind != VersionKind::Gone);
+            there.for_each(|known| self.deletions.note(known.path, now));
+            return Ok(());
+        }
+        let (unread, links) = (diff::unread(&scan, self.rules.location()), std::mem::take(&mut scan.links));
+        let missing = self.apply_scan(scan, known, &unread).await?;
+        let held = self.remember_mounts(None, links, &missing, &unread).await?;
+        if missing.iter().all(|path| held.iter().any(|change| !change.path.is_empty() && change.concerns(path))) {
+            // Nothing is missing any more but what is out of sight with its file system: nothing else holds deletions back. If
+            // nothing is missing at all, the location is what it was.
+            self.displaced &= !missing.is_empty();
+            self.directory.mended(|concern| *concern == Concern::Deletions);
+        }
+        Ok(())
+    }
+
+    /// The location can't be scanned.
+    async fn location_failed(&mut self, error: &DiskError) -> Result<(), Fault> {
+        let location = self.directory.settings.location.clone();
+        if self.directory.settings.only.is_none() && self.directory.on_disk(move || local::is_file(&location)).await? {
+            self.directory.decide_again.ring();
+        } else {
+            self.complain(error);
+        }
+        (self.away, self.displaced) = (true, true);
+        self.scans.stop_watching();
+        self.scans.rescan_in(super::ingest::LOOK_FOR_LOCATION.min(self.directory.settings.rescan_interval));
+        Ok(())
+    }
+
+    async fn end_walk(&mut self, path: RelPath, mut scan: Scan) -> Result<(), Fault> {
+        let (name, at) = (&self.directory.settings.name, std::slice::from_ref(&path));
+        let mut known = self.directory.ledger.current_at(name, at).await.map_err(|e| e.fault())?;
+        known.extend(self.directory.ledger.current_below(name, at).await.map_err(|e| e.fault())?);
+        let (unread, links) = (diff::unread(&scan, self.rules.location()), std::mem::take(&mut scan.links));
+        let missing = self.apply_scan(scan, known, &unread).await?;
+        self.remember_mounts(Some(&path), links, &missing, &unread).await.map(drop)
+    }
+
+    async fn remember_mounts(
+        &mut self,
+        within: Option<&RelPath>,
+        links: Vec<RelPath>,
+        missing: &[RelPath],
+        unread: &[RelPath],
+    ) -> Result<Vec<local::Change>, Fault> {
+        if !self.repeats_deletions() {
+            return Ok(Vec::new());
+        }
+        let scanned = mounts::Scanned { within, links, missing, unread };
+        let (held, changed) = self.mounts.remember(&self.directory, scanned).await?;
+        if changed {
+            // The kernel drops the watches in what is unmounted, and tells nobody.
+            self.scans.forget_watches();
+        }
+        Ok(held)
+    }
+
+    /// Deals with what a scan shows to be different from the ledger. Returns what is missing.
+    async fn apply_scan(
+        &mut self,
+        scan: Scan,
+        known: Vec<CurrentVersion>,
+        unread: &[RelPath],
+    ) -> Result<Vec<RelPath>, Fault> {
+        for skipped in &scan.skipped {
+            self.problems.skipped(&self.directory, &skipped.path, skipped.kind);
+        }
+        scan.unread.iter().for_each(|error| self.complain(error));
+        let diff = diff::diff_scan(&self.rules, scan.found, known, unread);
+        diff.files.into_iter().for_each(|found| self.meet(found));
+        // What is a directory by now was scanned just before.
+        self.look_at_all(diff.others, false).await?;
+        self.look_at_all(diff.missing.clone(), false).await?;
+        Ok(diff.missing)
+    }
+
+    /// Deals with something that the ledger does not know, or knows otherwise.
+    fn meet(&mut self, found: Found) {
+        if self.pending.note_if_busy(&found.path) {
+            return;
+        }
+        if found.traits.kind != VersionKind::File {
+            self.pending.add_other(NewVersion::without_content(found.path, found.traits, found.target));
+        } else if self.rules.takes_size(found.traits.stamp.size) {
+            let today = self.directory.clock.now();
+            let judged = self.settling.judge(&found.path, found.traits.stamp, Instant::now(), today);
+            if judged == Judgement::Finished {
+                self.pending.add_file(found.path);
+            }
+        } else {
+            self.settling.forget(&found.path);
+        }
+    }
+
+    /// Whether what the settings take for one file is a directory.
+    async fn only_is_directory(&self) -> Result<bool, Fault> {
+        let settings = &self.directory.settings;
+        let Some(only) = &settings.only else { return Ok(false) };
+        let place = settings.location.join(only.as_path());
+        self.directory.on_disk(move || place.is_dir()).await
+    }
+
+    /// Looks what paths are now, and does what follows.
+    pub(super) async fn look_at(&mut self, paths: Vec<RelPath>) -> Result<(), Fault> {
+        self.look_at_all(paths, true).await
+    }
+
+    /// With `walk`, directories are scanned after this.
+    async fn look_at_all(&mut self, paths: Vec<RelPath>, walk: bool) -> Result<(), Fault> {
+        let mut paths = paths.into_iter().peekable();
+        while paths.peek().is_some() {
+            let some: Vec<_> = paths.by_ref().take(LOOKS).collect();
+            let rules = self.rules.clone();
+            let see = move |path| {
+                let seen = local::see(&rules, &path);
+                (path, seen)
+            };
+            let looks = self.directory.on_disk(move || some.into_iter().map(see).collect()).await?;
+            self.apply_looks(diff::sort_looks(&self.rules, looks), walk).await?;
+        }
+        Ok(())
+    }
+
+    async fn apply_looks(&mut self, looks: Looks, walk: bool) -> Result<(), Fault> {
+        if walk {
+            looks.entered.into_iter().for_each(|path| self.scans.walk(path));
+        }
+        for path in &looks.gone {
+            self.problems.gone(&self.directory, path);
+        }
+        for (path, error) in looks.failed {
+            let wait = self.problems.unreadable(&self.directory, &path, &error);
+            self.settling.touched(path, Instant::now() + wait);
+        }
+        let mut skipped = Vec::with_capacity(looks.skipped.len());
+        for (path, kind) in looks.skipped {
+            self.problems.skipped(&self.directory, &path, kind);
+            skipped.push(path);
+        }
+        self.meet_changed(looks.taken).await?;
+        self.note_ended(looks.replaced).await?;
+        self.note_skipped(skipped).await?;
+        self.note_gone(looks.gone).await
+    }
+
+    /// What has these names now is skipped: what had them is not sent any more, and not deleted either. A link whose target is
+    /// on a disk that is not mounted is no deletion.
+    async fn note_skipped(&mut self, paths: Vec<RelPath>) -> Result<(), Fault> {
+        if !self.repeats_deletions() {
+            return self.note_gone(paths).await;
+        }
+        let below = self.leave_below(&paths).await?;
+        self.drop_undelivered(&paths).await?;
+        self.note_ended(below).await
+    }
+
+    /// Deals with those that are not what the ledger knows.
+    async fn meet_changed(&mut self, found: Vec<Found>) -> Result<(), Fault> {
+        if found.is_empty() {
+            return Ok(());
+        }
+        let paths: Vec<_> = found.iter().map(|one| one.path.clone()).collect();
+        let known = self.directory.ledger.current_at(&self.directory.settings.name, &paths).await;
+        let (changed, same) = diff::diff_found(&self.rules, found, known.map_err(|e| e.fault())?);
+        same.iter().for_each(|path| self.settling.forget(path));
+        for found in changed {
+            if found.traits.kind == VersionKind::Directory {
+                self.settling.forget(&found.path);
+            }
+            self.meet(found);
+        }
+        Ok(())
+    }
+
+    /// Nothing has these names any more, and nothing lies below them.
+    pub(super) async fn note_gone(&mut self, mut paths: Vec<RelPath>) -> Result<(), Fault> {
+        paths.extend(self.leave_below(&paths).await?);
+        self.note_ended(paths).await
+    }
+
+    /// Nothing lies below these paths any more. Returns what the ledger knows there.
+    async fn leave_below(&mut self, paths: &[RelPath]) -> Result<Vec<RelPath>, Fault> {
+        if !self.rules.is_recursive() || paths.is_empty() {
+            return Ok(Vec::new());
+        }
+        let name = &self.directory.settings.name;
+        let below = self.directory.ledger.current_below(name, paths).await.map_err(|e| e.fault())?;
+        self.scans.leave(paths);
+        self.pending.remove_below(paths);
+        Ok(below.into_iter().map(|v| v.path).collect())
+    }
+
+    /// What had these names is gone; what lies below them may not be.
+    async fn note_ended(&mut self, paths: Vec<RelPath>) -> Result<(), Fault> {
+        if !self.repeats_deletions() {
+            return self.drop_undelivered(&paths).await;
+        }
+        let now = Instant::now();
+        for path in paths {
+            self.settling.forget(&path);
+            self.pending.remove_other(&path);
+            self.deletions.note(path, now);
+        }
+        Ok(())
+    }
+
+    /// What had these names and was not delivered yet is not to be any more.
+    async fn drop_undelivered(&mut self, paths: &[RelPath]) -> Result<(), Fault> {
+        if paths.is_empty() {
+            return Ok(());
+        }
+        for path in paths {
+            self.settling.forget(path);
+            self.pending.remove_other(path);
+        }
+        let name = &self.directory.settings.name;
+        let dropped = self.directory.ledger.vanished(name, paths).await.map_err(|e| e.fault())?;
+        for path in &dropped {
+            tracing::info!(directory = %name, file = %path, "the source is gone before it was delivered everywhere");
+        }
+        if !dropped.is_empty() {
+            self.directory.ring_vessels();
+        }
+        Ok(())
+    }
+}

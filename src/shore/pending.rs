@@ -1,0 +1,169 @@
+//! What waits to be read or to be entered in the ledger: finished files in the order in which they finished, and directories
+//! and links in the order of their paths.
+//!
+//! Plain bookkeeping. A path that waits or is being read is *busy*: what is seen of it meanwhile is noted, and it is looked at
+//! again when its batch has ended.
+
+use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::path::Path;
+
+use crate::names::RelPath;
+use crate::records::NewVersion;
+
+#[derive(Default)]
+pub(super) struct Pending {
+    files: VecDeque<RelPath>,
+    /// How many of the files the interval has released.
+    released: usize,
+    /// Directories and links.
+    others: BTreeMap<RelPath, NewVersion>,
+    /// Files that wait or are being read.
+    busy: HashSet<RelPath>,
+    /// Busy paths that changed.
+    changed: HashSet<RelPath>,
+}
+
+impl Pending {
+    /// A file is finished, and waits to be read.
+    pub(super) fn add_file(&mut self, path: RelPath) {
+        if self.busy.insert(path.clone()) {
+            self.files.push_back(path);
+        } else {
+            self.changed.insert(path);
+        }
+    }
+
+    /// A directory or link waits to be entered.
+    pub(super) fn add_other(&mut self, version: NewVersion) {
+        self.others.insert(version.path.clone(), version);
+    }
+
+    /// Notes that a path changed, if it is busy; whether it is.
+    pub(super) fn note_if_busy(&mut self, path: &RelPath) -> bool {
+        let busy = self.busy.contains(path);
+        if busy {
+            self.changed.insert(path.clone());
+        }
+        busy
+    }
+
+    /// Nothing to be entered lies at this path any more.
+    pub(super) fn remove_other(&mut self, path: &RelPath) {
+        self.others.remove(path);
+    }
+
+    /// Nothing lies below these paths any more: directories and links there are dropped, and busy files are looked at again.
+    pub(super) fn remove_below(&mut self, gone: &[RelPath]) {
+        let gone: HashSet<&Path> = gone.iter().map(RelPath::as_path).collect();
+        let is_below = |path: &RelPath| path.as_path().ancestors().skip(1).any(|above| gone.contains(above));
+        self.others.retain(|path, _| !is_below(path));
+        self.changed.extend(self.busy.iter().filter(|path| is_below(path)).cloned());
+    }
+
+    /// Whether something waits for the interval to end.
+    pub(super) fn waits_for_interval(&self) -> bool {
+        !self.others.is_empty() || self.files.len() > self.released
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.files.is_empty() && self.others.is_empty()
+    }
+
+    /// Releases all that waits: the files may be read now, and the directories and links are returned, parents first.
+    pub(super) fn release(&mut self) -> Vec<NewVersion> {
+        self.released = self.files.len();
+        std::mem::take(&mut self.others).into_values().collect()
+    }
+
+    /// How many files may be read now.
+    pub(super) fn released(&self) -> usize {
+        self.released
+    }
+
+    /// Takes the first so many of the released files, to be read.
+    pub(super) fn take_batch(&mut self, files: usize) -> Vec<RelPath> {
+        let files = files.min(self.released);
+        self.released -= files;
+        self.files.drain(..files).collect()
+    }
+
+    /// Takes all files, released or not.
+    pub(super) fn take_files(&mut self) -> Vec<RelPath> {
+        self.released = 0;
+        self.busy.clear();
+        self.files.drain(..).collect()
+    }
+
+    /// A batch has ended: none of its paths is busy any more.
+    pub(super) fn end_batch(&mut self, paths: &[RelPath]) {
+        for path in paths {
+            self.busy.remove(path);
+        }
+    }
+
+    /// Files of a batch that were not read are first in the next one.
+    pub(super) fn put_back(&mut self, unread: Vec<RelPath>) {
+        for path in unread.into_iter().rev() {
+            if self.busy.insert(path.clone()) {
+                self.files.push_front(path);
+                self.released += 1;
+            }
+        }
+    }
+
+    /// Takes those of these paths that changed while they were busy.
+    pub(super) fn take_changed(&mut self, paths: Vec<RelPath>) -> Vec<RelPath> {
+        paths.into_iter().filter(|path| self.changed.remove(path)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::records::Traits;
+
+    fn path(name: &str) -> RelPath {
+        RelPath::new(name).unwrap()
+    }
+
+    #[test]
+    fn a_file_that_changes_while_it_is_read_is_looked_at_when_its_batch_has_ended() {
+        let mut pending = Pending::default();
+        pending.add_file(path("a"));
+        pending.release();
+        let batch = pending.take_batch(10);
+        assert_eq!(batch, [path("a")]);
+        pending.add_file(path("a"));
+        assert!(pending.note_if_busy(&path("a")) && !pending.note_if_busy(&path("b")));
+        assert_eq!(pending.released(), 0);
+        pending.end_batch(&batch);
+        assert_eq!(pending.take_changed(batch), [path("a")]);
+        assert!(!pending.note_if_busy(&path("a")));
+    }
+
+    #[test]
+    fn what_was_released_goes_first_and_the_rest_waits() {
+        let mut pending = Pending::default();
+        ["a", "b"].map(path).into_iter().for_each(|path| pending.add_file(path));
+        assert!(pending.waits_for_interval());
+        pending.release();
+        pending.add_file(path("c"));
+        assert_eq!((pending.take_batch(10), pending.waits_for_interval()), (vec![path("a"), path("b")], true));
+        pending.end_batch(&[path("a"), path("b")]);
+        pending.put_back(vec![path("b")]);
+        assert_eq!((pending.released(), pending.take_batch(10)), (1, vec![path("b")]));
+    }
+
+    #[test]
+    fn what_lies_below_a_path_that_is_gone_is_dropped_or_looked_at_again() {
+        let mut pending = Pending::default();
+        ["gone", "gone/link", "gone-too"]
+            .into_iter()
+            .for_each(|name| pending.add_other(NewVersion::without_content(path(name), Traits::GONE, Vec::new())));
+        pending.add_file(path("gone/file"));
+        pending.remove_below(&[path("gone")]);
+        let left: Vec<_> = pending.release().into_iter().map(|version| version.path).collect();
+        assert_eq!(left, ["gone", "gone-too"].map(path));
+        assert_eq!(pending.take_changed(vec![path("gone/file")]), [path("gone/file")]);
+    }
+}
