@@ -10,7 +10,7 @@
 //! - L4, what people see of it: [`status`] (the status document, the page, metrics, a file's story)
 //! - L3, the two workflows, which meet in the ledger and nowhere else: [`shore`] (watch, take in, retire) and [`vessel`]
 //!   (upload, assemble, verify, publish); [`orders`], what people tell
-//!   them; [`telling`], which tells others what happened; and [`housekeeping`]
+//!   them; [`notifications`], which tells others what happened; and [`housekeeping`]
 //! - L2, the ports: [`local`] (the shore's disk), [`ledger`] (the queue, on disk), [`transport`] (SSH and SFTP), and
 //!   [`embedded_vessel`] (a vessel in this process, for the demo and for tests)
 //! - L1, what everybody may know: [`settings`], [`monitor`], [`bell`], [`clock`], [`root`] (one way to reach a path below a
@@ -35,6 +35,7 @@ pub mod local;
 pub mod logging;
 pub mod monitor;
 pub mod names;
+pub mod notifications;
 pub mod orders;
 pub mod outline;
 pub mod rate_limit;
@@ -46,7 +47,6 @@ pub mod shore;
 pub mod status;
 #[cfg(any(test, fuzzing))]
 pub mod strangers;
-pub mod telling;
 pub mod text;
 pub mod transport;
 pub mod vessel;

@@ -286,7 +286,7 @@ impl Verified {
 
 /// Something that people can have themselves told of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Occasion {
+pub enum EventKind {
     /// A vessel acknowledged a version.
     Delivered,
     /// Every vessel has it, and its source is out of the way.
@@ -295,8 +295,8 @@ pub enum Occasion {
     Parked,
 }
 
-impl Occasion {
-    /// All occasions.
+impl EventKind {
+    /// All kinds.
     pub const ALL: [Self; 3] = [Self::Delivered, Self::Retired, Self::Parked];
 
     /// The word for it.

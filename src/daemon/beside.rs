@@ -8,13 +8,13 @@ use super::Plan;
 use crate::fault::Fault;
 use crate::housekeeping::Housekeeping;
 use crate::names::VesselName;
+use crate::notifications::{Health, Notifications};
 use crate::status::Live;
-use crate::telling::{Health, Telling};
 
 /// What runs beside the work.
 pub(super) struct Beside {
     house: Housekeeping,
-    telling: Telling,
+    notifications: Notifications,
 }
 
 impl Plan {
@@ -24,25 +24,26 @@ impl Plan {
     /// # Errors
     /// When the ledger can't be used.
     pub(super) async fn start_beside(&mut self) -> Result<(), Fault> {
-        if let Some(Beside { house, telling }) = self.beside.take() {
+        if let Some(Beside { house, notifications }) = self.beside.take() {
             house.stop().await;
-            telling.stop().await;
+            notifications.stop().await;
         }
         let (ledger, clock) = (&self.ledger, &self.surroundings.clock);
-        let telling = Telling::start(&self.settings, ledger, clock, self.health()).await.map_err(|e| e.fault())?;
+        let notifications =
+            Notifications::start(&self.settings, ledger, clock, self.health()).await.map_err(|e| e.fault())?;
         let house = Housekeeping::start(&self.settings, ledger, clock, &self.rooms, &self.no_room).await;
-        self.beside = Some(Beside { house, telling });
+        self.beside = Some(Beside { house, notifications });
         Ok(())
     }
 
     /// Ends it; a single run ends when all is told.
     pub(super) async fn end_beside(&mut self) {
-        let Some(Beside { house, telling }) = self.beside.take() else { return };
+        let Some(Beside { house, notifications }) = self.beside.take() else { return };
         house.stop().await;
         if self.once {
-            telling.finish().await;
+            notifications.finish().await;
         } else {
-            telling.stop().await;
+            notifications.stop().await;
         }
     }
 

@@ -35,8 +35,8 @@ impl Service {
     pub(super) fn announce(gatherer: watch::Receiver<Arc<Gatherer>>, ledger: Ledger, stop: CancellationToken) -> Self {
         tell(&[NotifyState::Ready]);
         let stopping = Arc::new(Once::new());
-        let telling = tell_how_it_goes(gatherer, stop, stopping.clone());
-        let tasks = [tokio::spawn(telling), tokio::spawn(keep_watch(ledger))];
+        let notifications = tell_how_it_goes(gatherer, stop, stopping.clone());
+        let tasks = [tokio::spawn(notifications), tokio::spawn(keep_watch(ledger))];
         Self { _tasks: tasks.map(AbortOnDropHandle::new), stopping }
     }
 

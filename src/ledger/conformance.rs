@@ -6,11 +6,11 @@
 mod at_once;
 mod deliveries;
 mod mounts;
+mod notifications;
 mod outlines;
 mod people;
 mod places;
 mod survival;
-mod telling;
 mod versions;
 
 use std::sync::Arc;
@@ -119,11 +119,11 @@ pub(super) use at_once::*;
 pub(super) use deliveries::*;
 pub(super) use for_each_case;
 pub(super) use mounts::*;
+pub(super) use notifications::*;
 pub(super) use outlines::*;
 pub(super) use people::*;
 pub(super) use places::*;
 pub(super) use survival::*;
-pub(super) use telling::*;
 pub(super) use versions::*;
 
 /// When the clock of every case starts, in milliseconds since 1970.

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use super::LedgerError;
 use crate::bell::Bell;
 use crate::names::{DirectoryName, RelPath, VesselName};
-use crate::records::{Occasion, Version};
+use crate::records::{EventKind, Version};
 
 type Result<T> = std::result::Result<T, LedgerError>;
 
@@ -18,7 +18,7 @@ pub struct Listener {
     /// What the ledger knows it by, also after a restart.
     pub channel: String,
     /// What it wants to be told of.
-    pub wants: Vec<(DirectoryName, Occasion)>,
+    pub wants: Vec<(DirectoryName, EventKind)>,
     /// Rung when there is something to tell.
     pub bell: Bell,
 }
@@ -33,7 +33,7 @@ pub struct Notice {
     /// The ledger's number.
     pub id: NoticeId,
     /// What happened.
-    pub occasion: Occasion,
+    pub kind: EventKind,
     /// When, in milliseconds since 1970.
     pub at: i64,
     /// With which vessel; `None`: with all.

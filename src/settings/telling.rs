@@ -9,7 +9,7 @@ use super::problems::Diagnostic;
 use super::secrets::Secret;
 use super::values::{self, Start};
 use super::view::Written;
-use crate::records::Occasion;
+use crate::records::EventKind;
 
 /// `Webhook`, `WebhookSecret`, `Heartbeat`, `HeartbeatInterval`, `HookTimeout`.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -38,12 +38,12 @@ pub struct Hooks {
 }
 
 impl Hooks {
-    /// What is run on an occasion; empty: nothing.
-    pub fn on(&self, occasion: Occasion) -> &[String] {
-        match occasion {
-            Occasion::Delivered => &self.on_delivered,
-            Occasion::Retired => &self.on_retired,
-            Occasion::Parked => &self.on_parked,
+    /// What is run on an kind; empty: nothing.
+    pub fn on(&self, kind: EventKind) -> &[String] {
+        match kind {
+            EventKind::Delivered => &self.on_delivered,
+            EventKind::Retired => &self.on_retired,
+            EventKind::Parked => &self.on_parked,
         }
     }
 }

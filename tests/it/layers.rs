@@ -13,7 +13,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("L1", &["settings", "monitor", "bell", "clock", "root"]),
     ("L1, what is made of them", &["rate_limit"]),
     ("L2, the ports", &["local", "ledger", "transport", "embedded_vessel"]),
-    ("L3, the workflows", &["shore", "vessel", "orders", "telling", "housekeeping"]),
+    ("L3, the workflows", &["shore", "vessel", "orders", "notifications", "housekeeping"]),
     ("L4, read-only views", &["status"]),
     ("L5, the composition root", &["daemon"]),
     ("L6, the outside", &["logging"]),
@@ -54,13 +54,13 @@ const CONFINED: &[Confined] = &[
     Confined {
         words: &["axum", "hyper"],
         followed_by: "::",
-        places: &["status", "telling/http"],
+        places: &["status", "notifications/http"],
         reason: "HTTP is one way of showing the status document, and one of telling others: everybody else asks those",
     },
     Confined {
         words: &["rustls", "tokio_rustls"],
         followed_by: "::",
-        places: &["telling/http"],
+        places: &["notifications/http"],
         reason: "TLS is a detail of asking addresses on the web",
     },
     Confined {

@@ -11,7 +11,7 @@ use super::{Result, Sqlite, json, rows};
 use crate::bell::Bell;
 use crate::ledger::{LedgerError, Listener, Notice, NoticeId, Outbox};
 use crate::names::{RelPath, VesselName};
-use crate::records::Occasion;
+use crate::records::EventKind;
 
 /// Who listens. Cheap to clone, and to ask where nobody does.
 #[derive(Clone, Default)]
@@ -19,31 +19,31 @@ pub(super) struct Listeners(Arc<RwLock<Wishes>>);
 
 #[derive(Default)]
 struct Wishes {
-    /// Who wants to be told of what: `[directory, channel]`, as a JSON array for each occasion that anybody listens for.
-    rules: HashMap<Occasion, Arc<str>>,
+    /// Who wants to be told of what: `[directory, channel]`, as a JSON array for each kind that anybody listens for.
+    rules: HashMap<EventKind, Arc<str>>,
     bells: Vec<Bell>,
 }
 
 impl Listeners {
     fn set(&self, listeners: &[Listener]) {
         let mut rules = HashMap::new();
-        for occasion in Occasion::ALL {
+        for kind in EventKind::ALL {
             let wants = listeners.iter().flat_map(|listener| {
-                let directories = listener.wants.iter().filter(move |(_, wanted)| *wanted == occasion);
+                let directories = listener.wants.iter().filter(move |(_, wanted)| *wanted == kind);
                 directories.map(|(directory, _)| [directory.as_str(), listener.channel.as_str()])
             });
             let pairs = json::pairs(wants);
             if pairs != "[]" {
-                rules.insert(occasion, Arc::from(pairs));
+                rules.insert(kind, Arc::from(pairs));
             }
         }
         let bells = listeners.iter().map(|listener| listener.bell.clone()).collect();
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = Wishes { rules, bells };
     }
 
-    /// Who wants to be told of an occasion; `None`: nobody.
-    fn rules(&self, occasion: Occasion) -> Option<Arc<str>> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).rules.get(&occasion).cloned()
+    /// Who wants to be told of an kind; `None`: nobody.
+    fn rules(&self, kind: EventKind) -> Option<Arc<str>> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).rules.get(&kind).cloned()
     }
 
     /// Tells all listeners that there may be something for them, if something was noted. To be called after the transaction.
@@ -61,7 +61,7 @@ impl Listeners {
         deliveries: &str,
         now: i64,
     ) -> Result<bool> {
-        let Some(rules) = self.rules(Occasion::Delivered) else { return Ok(false) };
+        let Some(rules) = self.rules(EventKind::Delivered) else { return Ok(false) };
         let noted = sqlx::query(
             "INSERT INTO notice (channel, event, version, vessel, at)
              SELECT rule.value ->> 1, 'delivered', d.version, d.vessel, ?3
@@ -85,7 +85,7 @@ impl Listeners {
         reason: &str,
         now: i64,
     ) -> Result<bool> {
-        let Some(rules) = self.rules(Occasion::Parked) else { return Ok(false) };
+        let Some(rules) = self.rules(EventKind::Parked) else { return Ok(false) };
         let noted = sqlx::query(
             "INSERT INTO notice (channel, event, version, vessel, reason, at)
              SELECT rule.value ->> 1, 'parked', d.version, d.vessel, ?4, ?3
@@ -114,7 +114,7 @@ impl Listeners {
         versions: &str,
         now: i64,
     ) -> Result<bool> {
-        let Some(rules) = self.rules(Occasion::Retired) else { return Ok(false) };
+        let Some(rules) = self.rules(EventKind::Retired) else { return Ok(false) };
         let noted = sqlx::query(
             "INSERT INTO notice (channel, event, version, at)
              SELECT rule.value ->> 1, 'retired', v.id, ?3
@@ -170,13 +170,13 @@ impl Outbox for Sqlite {
 
 fn notice(row: &SqliteRow) -> Result<Notice> {
     let word: &str = row.try_get("event")?;
-    let occasion = Occasion::ALL.into_iter().find(|occasion| occasion.as_str() == word);
+    let kind = EventKind::ALL.into_iter().find(|kind| kind.as_str() == word);
     let vessel: Option<&str> = row.try_get("vessel")?;
     let processed: Option<Vec<u8>> = row.try_get("processed")?;
     let rel_path = |bytes: Vec<u8>| RelPath::new(bytes).map_err(|e| LedgerError::Corrupt(e.to_string()));
     Ok(Notice {
         id: NoticeId(row.try_get("notice")?),
-        occasion: occasion.ok_or_else(|| LedgerError::Corrupt(format!("the event {word:?}")))?,
+        kind: kind.ok_or_else(|| LedgerError::Corrupt(format!("the event {word:?}")))?,
         at: row.try_get("at")?,
         vessel: vessel.map(VesselName::new),
         reason: row.try_get("reason")?,

@@ -3,12 +3,12 @@
 use super::*;
 use crate::bell::Bell;
 use crate::ledger::{Listener, Notice, NoticeId};
-use crate::records::Occasion;
+use crate::records::EventKind;
 
-async fn listen(store: &dyn Store, channels: &[(&str, &[Occasion])]) -> u64 {
-    let listener = |(channel, occasions): &(&str, &[Occasion])| Listener {
+async fn listen(store: &dyn Store, channels: &[(&str, &[EventKind])]) -> u64 {
+    let listener = |(channel, kinds): &(&str, &[EventKind])| Listener {
         channel: (*channel).to_owned(),
-        wants: occasions.iter().map(|occasion| (docs(), *occasion)).collect(),
+        wants: kinds.iter().map(|kind| (docs(), *kind)).collect(),
         bell: Bell::new(),
     };
     store.listen(&channels.iter().map(listener).collect::<Vec<_>>()).await.unwrap()
@@ -22,7 +22,7 @@ async fn notices(store: &dyn Store, channel: &str) -> Vec<Notice> {
 async fn words(store: &dyn Store, channel: &str) -> Vec<String> {
     let words = |notice: &Notice| {
         let vessel = notice.vessel.as_ref().map_or("-", VesselName::as_str);
-        format!("{} {} {vessel}", notice.occasion.as_str(), notice.version.path)
+        format!("{} {} {vessel}", notice.kind.as_str(), notice.version.path)
     };
     notices(store, channel).await.iter().map(words).collect()
 }
@@ -33,15 +33,15 @@ async fn stories(store: &dyn Store, name: &str) -> usize {
 
 pub(in crate::ledger) async fn nothing_is_noted_where_nobody_listens(store: &dyn Store, _: &Hands) {
     admit(store, file("a", "1", 1), ["tern"]).await;
-    listen(store, &[("other", &[Occasion::Retired])]).await;
+    listen(store, &[("other", &[EventKind::Retired])]).await;
     deliver(store, "tern").await;
-    listen(store, &[("late", &Occasion::ALL)]).await;
+    listen(store, &[("late", &EventKind::ALL)]).await;
     assert_eq!(notices(store, "late").await.len() + notices(store, "other").await.len(), 0);
 }
 
 pub(in crate::ledger) async fn who_listens_is_told_of_all_once(store: &dyn Store, hands: &Hands) {
-    let retired = [Occasion::Retired];
-    listen(store, &[("all", &Occasion::ALL), ("some", &retired)]).await;
+    let retired = [EventKind::Retired];
+    listen(store, &[("all", &EventKind::ALL), ("some", &retired)]).await;
     let maps = DirectoryName::new("maps");
     store.admit(&maps, &[file("m", "4444", 1)], &vessels(["tern"])).await.unwrap();
     admit(store, file(b"a\xff\n", "1", 1), ["tern", "gull"]).await;
@@ -73,7 +73,7 @@ pub(in crate::ledger) async fn who_listens_is_told_of_all_once(store: &dyn Store
 }
 
 pub(in crate::ledger) async fn a_parked_delivery_is_told_once_for_each_reason(store: &dyn Store, hands: &Hands) {
-    listen(store, &[("all", &Occasion::ALL)]).await;
+    listen(store, &[("all", &EventKind::ALL)]).await;
     admit(store, file("a", "1", 1), ["tern"]).await;
     let delivery = only_due(store, "tern").await.id;
     for (reason, parked) in [("slow", false), ("full", true), ("full", true), ("closed", true)] {
@@ -85,7 +85,7 @@ pub(in crate::ledger) async fn a_parked_delivery_is_told_once_for_each_reason(st
 }
 
 pub(in crate::ledger) async fn a_source_that_vanished_when_all_had_it_is_told_as_retired(store: &dyn Store, _: &Hands) {
-    listen(store, &[("all", &[Occasion::Retired])]).await;
+    listen(store, &[("all", &[EventKind::Retired])]).await;
     admit(store, file("had", "1", 1), ["tern"]).await;
     deliver(store, "tern").await;
     admit(store, file("not had", "1", 2), ["tern"]).await;

@@ -5,10 +5,10 @@
 //! recipient that does not listen holds up no other. Where nobody is to be told, nothing is entered and no task runs.
 
 mod commands;
-mod complaint;
 mod facts;
 mod heartbeat;
 mod http;
+mod log_once;
 mod process;
 mod webhook;
 
@@ -21,7 +21,7 @@ use crate::bell::Bell;
 use crate::clock::Clock;
 use crate::ledger::{Ledger, LedgerError, Listener};
 use crate::names::DirectoryName;
-use crate::records::Occasion;
+use crate::records::EventKind;
 use crate::settings::Settings;
 
 pub use heartbeat::Health;
@@ -39,14 +39,14 @@ struct Desk {
 }
 
 /// The tasks that tell.
-pub struct Telling {
+pub struct Notifications {
     tasks: JoinSet<()>,
     finish: CancellationToken,
     stop: CancellationToken,
 }
 
-impl Telling {
-    /// Starts telling what the settings want told, beginning with what waits in the ledger. To be called before anything is
+impl Notifications {
+    /// Starts notifications what the settings want told, beginning with what waits in the ledger. To be called before anything is
     /// delivered, so that nothing happens unnoticed. `health` is asked before each heartbeat.
     ///
     /// # Errors
@@ -107,11 +107,11 @@ impl Telling {
     }
 }
 
-/// Every occasion of every directory. A mirror's sources stay, so nothing is retired there.
-fn everything(settings: &Settings) -> Vec<(DirectoryName, Occasion)> {
+/// Every kind of every directory. A mirror's sources stay, so nothing is retired there.
+fn everything(settings: &Settings) -> Vec<(DirectoryName, EventKind)> {
     let of = |directory: &crate::settings::Directory| {
-        let occasions = Occasion::ALL.into_iter().filter(|one| *one != Occasion::Retired || !directory.is_mirror());
-        occasions.map(|occasion| (directory.name.clone(), occasion)).collect::<Vec<_>>()
+        let kinds = EventKind::ALL.into_iter().filter(|one| *one != EventKind::Retired || !directory.is_mirror());
+        kinds.map(|kind| (directory.name.clone(), kind)).collect::<Vec<_>>()
     };
     settings.directories.iter().flat_map(of).collect()
 }

@@ -11,9 +11,9 @@ use serde::Serialize;
 use sha2::Sha256;
 
 use super::Desk;
-use super::complaint::Complaint;
 use super::facts::{EventJson, Facts};
 use super::http::Client;
+use super::log_once::LogOnce;
 use crate::backoff::Backoff;
 use crate::bell::Bell;
 use crate::clock::WaryClock;
@@ -48,21 +48,21 @@ pub(super) fn channel(address: &WebAddress) -> String {
 /// Posts until it is stopped, or, when it is to finish, until nothing waits or the address doesn't listen.
 pub(super) async fn post(desk: Desk, client: Client, address: WebAddress, channel: String, bell: Bell) {
     let wary = WaryClock::new(desk.clock.clone());
-    let mut poster = Poster { wary, desk, client, address, channel, complaint: Complaint::default() };
+    let mut poster = Poster { wary, desk, client, address, channel, logged: LogOnce::default() };
     let mut failures = 0;
     loop {
         let what = format!("the webhook at {}", poster.address);
         let wait = match poster.post_some().await {
             Ok(true) => {
                 failures = 0;
-                poster.complaint.is_over(&what);
+                poster.logged.is_over(&what);
                 Duration::ZERO
             }
             Ok(false) if poster.desk.finish.is_cancelled() => return,
             Ok(false) => ANYWAY,
             Err(_) if poster.desk.stop.is_cancelled() => return,
             Err(why) => {
-                poster.complaint.about(&what, &format!("{why}; events are kept for a day and posted again"));
+                poster.logged.about(&what, &format!("{why}; events are kept for a day and posted again"));
                 if poster.desk.finish.is_cancelled() {
                     return;
                 }
@@ -88,7 +88,7 @@ struct Poster {
     client: Client,
     address: WebAddress,
     channel: String,
-    complaint: Complaint,
+    logged: LogOnce,
     /// What events are too old by.
     wary: WaryClock,
 }

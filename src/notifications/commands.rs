@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use tokio::task::{JoinError, JoinSet};
 
-use super::complaint::Complaint;
 use super::facts::Facts;
+use super::log_once::LogOnce;
 use super::{Desk, process};
 use crate::bell::Bell;
 use crate::ledger::{Notice, NoticeId};
 use crate::names::DirectoryName;
-use crate::records::{Occasion, Version};
+use crate::records::{EventKind, Version};
 use crate::settings::Settings;
 
 /// What the ledger knows the commands by.
@@ -27,15 +27,15 @@ const AGAIN: Duration = Duration::from_secs(30);
 const GRACE: Duration = Duration::from_secs(3);
 
 /// The events that some command is to be run for.
-pub(super) fn wants(settings: &Settings) -> Vec<(DirectoryName, Occasion)> {
+pub(super) fn wants(settings: &Settings) -> Vec<(DirectoryName, EventKind)> {
     let mut all = super::everything(settings);
-    all.retain(|(directory, occasion)| command(settings, directory, *occasion).is_some());
+    all.retain(|(directory, kind)| command(settings, directory, *kind).is_some());
     all
 }
 
-fn command<'a>(settings: &'a Settings, directory: &DirectoryName, occasion: Occasion) -> Option<&'a [String]> {
+fn command<'a>(settings: &'a Settings, directory: &DirectoryName, kind: EventKind) -> Option<&'a [String]> {
     let directory = settings.directories.iter().find(|one| one.name == *directory)?;
-    Some(directory.hooks.on(occasion)).filter(|words| !words.is_empty())
+    Some(directory.hooks.on(kind)).filter(|words| !words.is_empty())
 }
 
 /// Runs them until it is stopped, or all are told.
@@ -45,8 +45,8 @@ pub(super) async fn run(desk: Desk, bell: Bell) {
         after: NoticeId(0),
         waiting: VecDeque::new(),
         running: JoinSet::new(),
-        complaints: HashMap::new(),
-        trouble: Complaint::default(),
+        logged: HashMap::new(),
+        trouble: LogOnce::default(),
     };
     loop {
         runner.fill().await;
@@ -83,9 +83,9 @@ struct Runner {
     waiting: VecDeque<Notice>,
     running: JoinSet<Ended>,
     /// What was said of each command.
-    complaints: HashMap<Vec<String>, Complaint>,
+    logged: HashMap<Vec<String>, LogOnce>,
     /// What was said of the ledger.
-    trouble: Complaint,
+    trouble: LogOnce,
 }
 
 impl Runner {
@@ -106,7 +106,7 @@ impl Runner {
 
     async fn start(&mut self, notice: Notice) {
         let settings = &self.desk.settings;
-        let Some(words) = command(settings, &notice.version.directory, notice.occasion).map(<[String]>::to_vec) else {
+        let Some(words) = command(settings, &notice.version.directory, notice.kind).map(<[String]>::to_vec) else {
             return self.told(notice.id).await;
         };
         let (variables, limit) = (Facts::of(&notice, settings).variables(), settings.monster.telling.hook_timeout);
@@ -120,13 +120,13 @@ impl Runner {
     async fn end(&mut self, ended: Result<Ended, JoinError>) {
         let Ok((notice, words, outcome)) = ended else { return };
         let program = words.first().cloned().unwrap_or_default();
-        let complaint = self.complaints.entry(words).or_default();
+        let logged = self.logged.entry(words).or_default();
         match outcome {
-            Ok(()) => complaint.is_over(&format!("the command {program}")),
+            Ok(()) => logged.is_over(&format!("the command {program}")),
             Err(why) => {
                 let Version { directory, path, .. } = &notice.version;
-                let occasion = notice.occasion.as_str();
-                complaint.about(&format!("the command {program}, run because {directory}/{path} is {occasion}"), &why);
+                let kind = notice.kind.as_str();
+                logged.about(&format!("the command {program}, run because {directory}/{path} is {kind}"), &why);
             }
         }
         self.told(notice.id).await;

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use tokio::time::MissedTickBehavior;
 
 use super::Desk;
-use super::complaint::Complaint;
 use super::http::Client;
+use super::log_once::LogOnce;
 use crate::local::{Room, Rooms};
 use crate::settings::WebAddress;
 
@@ -18,7 +18,7 @@ pub(super) async fn beat(desk: Desk, client: Client, address: WebAddress, health
     let mut ticks = tokio::time::interval(desk.settings.monster.telling.heartbeat_interval);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let rooms = Rooms::default();
-    let (mut sick, mut unheard) = (Complaint::default(), Complaint::default());
+    let (mut sick, mut unheard) = (LogOnce::default(), LogOnce::default());
     loop {
         tokio::select! {
             _ = ticks.tick() => {}

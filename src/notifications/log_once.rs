@@ -2,9 +2,9 @@
 
 /// Remembers what was said last.
 #[derive(Default)]
-pub(super) struct Complaint(Option<String>);
+pub(super) struct LogOnce(Option<String>);
 
-impl Complaint {
+impl LogOnce {
     /// Says what went wrong with what, if it is something new.
     pub(super) fn about(&mut self, what: &str, why: &str) {
         if self.0.as_deref() == Some(why) {

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::ledger::Notice;
 use crate::local::PROCESSED;
-use crate::records::{Occasion, VersionKind};
+use crate::records::{EventKind, VersionKind};
 use crate::settings::{KeepProcessed, Settings};
 
 /// An event and the places that it concerns.
@@ -47,9 +47,9 @@ impl<'a> Facts<'a> {
         let directory = settings.directories.iter().find(|directory| directory.name == version.directory);
         let local_path = directory.and_then(|directory| {
             let location = &directory.location;
-            match (notice.occasion, directory.keep_processed) {
-                (Occasion::Retired, KeepProcessed::No) => None,
-                (Occasion::Retired, _) => {
+            match (notice.kind, directory.keep_processed) {
+                (EventKind::Retired, KeepProcessed::No) => None,
+                (EventKind::Retired, _) => {
                     let name = notice.processed.as_ref().unwrap_or(&version.path);
                     Some(location.join(PROCESSED).join(name.as_path()))
                 }
@@ -70,7 +70,7 @@ impl<'a> Facts<'a> {
         let version = &self.notice.version;
         let text = |text: &str| Some(OsString::from(text.replace('\0', "")));
         let all = [
-            ("CONTENTMONSTER_EVENT", text(self.notice.occasion.as_str())),
+            ("CONTENTMONSTER_EVENT", text(self.notice.kind.as_str())),
             ("CONTENTMONSTER_ID", text(&self.notice.id.0.to_string())),
             ("CONTENTMONSTER_TIME", text(&self.time().to_string())),
             ("CONTENTMONSTER_DIRECTORY", text(version.directory.as_str())),
@@ -93,7 +93,7 @@ impl<'a> Facts<'a> {
         let path = version.path.as_bytes();
         EventJson {
             id: self.notice.id.0,
-            event: self.notice.occasion.as_str(),
+            event: self.notice.kind.as_str(),
             time: self.time(),
             directory: version.directory.to_string(),
             path: lossy(path),
