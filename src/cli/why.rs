@@ -1,4 +1,4 @@
-//! `why`: a file's story.
+//! `why`: a file's history.
 
 use std::path::Path;
 
@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use super::shore::on_shore;
 use super::{Exit, command, say, say_json, shell_word, sizes};
 use crate::names::VesselName;
-use crate::status::{self, Chapter, Fate, Story, Telling};
+use crate::status::{self, Chapter, DeliveryReport, History, Reporter};
 
 /// Tells it. The exit code says whether all of it is delivered.
 pub(super) fn why(settings: &Path, file: &Path, vessel: Option<&str>, json: bool) -> Exit {
@@ -18,25 +18,25 @@ pub(super) fn why(settings: &Path, file: &Path, vessel: Option<&str>, json: bool
         }
         let meant = shore.find(&ledger, file).await?;
         let (command, word) = (command(&shore.settings), shell_word(&file.display().to_string()));
-        let telling = Telling { settings: &shore.settings, document: &document, command: &command, file: &word };
-        let story = status::tell(&telling, &meant, vessel.map(VesselName::new).as_ref());
+        let reporter = Reporter { settings: &shore.settings, document: &document, command: &command, file: &word };
+        let history = status::report(&reporter, &meant, vessel.map(VesselName::new).as_ref());
         if json {
-            say_json(&serde_json::to_string_pretty(&story)?);
+            say_json(&serde_json::to_string_pretty(&history)?);
         } else {
-            show(&story, document.at);
+            show(&history, document.at);
         }
-        let delivered = story.open_deliveries().next().is_none() && story.note.is_none();
+        let delivered = history.open_deliveries().next().is_none() && history.note.is_none();
         Ok(if delivered { Exit::Good } else { Exit::Undelivered })
     })
 }
 
-fn show(story: &Story, now: Timestamp) {
-    say(format_args!("{}/{}", story.directory, story.path));
-    if let Some(note) = &story.note {
+fn show(history: &History, now: Timestamp) {
+    say(format_args!("{}/{}", history.directory, history.path));
+    if let Some(note) = &history.note {
         say(format_args!("  {note}"));
-        show_advice("  ", &story.you_can);
+        show_advice("  ", &history.you_can);
     }
-    for chapter in story.versions.iter().rev() {
+    for chapter in history.versions.iter().rev() {
         show_version(chapter, now);
     }
 }
@@ -54,7 +54,7 @@ fn show_version(version: &Chapter, now: Timestamp) {
     version.deliveries.iter().for_each(|fate| show_fate(fate, now));
 }
 
-fn show_fate(fate: &Fate, now: Timestamp) {
+fn show_fate(fate: &DeliveryReport, now: Timestamp) {
     match (&fate.delivered, &fate.verified) {
         (Some(at), Some(how)) => {
             say(format_args!("    {}: delivered {}, {how}", fate.vessel, sizes::ago(*at, now)));

@@ -40,7 +40,7 @@ pub async fn find<'a>(
     let candidates = candidates(settings, file);
     let mut silent = HashSet::new();
     for (number, (directory, path)) in candidates.iter().cloned().enumerate() {
-        let versions = ledger.story(&directory.name, &path).await?;
+        let versions = ledger.history(&directory.name, &path).await?;
         let place = directory.location.join(path.as_path());
         // A disk that hangs is asked once.
         let lies_there = match silent.contains(&directory.name) {
@@ -64,7 +64,7 @@ pub async fn find<'a>(
     for name in remembered.filter(|name| !configured(name)) {
         let named = file.strip_prefix(name.as_str()).ok().and_then(rel_path);
         for path in named.into_iter().chain(rel_path(file)).chain(candidates.iter().map(|(_, path)| path.clone())) {
-            let versions = ledger.story(&name, &path).await?;
+            let versions = ledger.history(&name, &path).await?;
             if !versions.is_empty() {
                 return Ok(Some(Meant { name, directory: None, path, versions }));
             }

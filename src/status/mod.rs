@@ -1,4 +1,4 @@
-//! What people see of it: the status document, the page, metrics, and the story of one file.
+//! What people see of it: the status document, the page, metrics, and the history of one file.
 //!
 //! There is one [`Document`], put together from the ledger (what is owed) and from what is going on now ([`Live`]). The
 //! terminal, the page and the metrics are three ways of showing it, so they can't disagree. Without a running daemon the
@@ -13,12 +13,12 @@ mod doors;
 mod find;
 mod gather;
 mod histogram;
+mod history;
 mod live;
 mod meter;
 mod metrics;
 mod page;
 mod socket;
-mod story;
 mod web;
 
 pub use document::{
@@ -28,7 +28,7 @@ pub use document::{
 pub use find::{Meant, find};
 pub use gather::{Gatherer, Place};
 pub use histogram::Histogram;
+pub use history::{Chapter, DeliveryReport, History, Reporter, report};
 pub use live::Live;
 pub use socket::{Socket, SocketError, call, path_beside};
-pub use story::{Chapter, Fate, Story, Telling, tell};
 pub use web::{Listening, Web, listen, serve};

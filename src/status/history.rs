@@ -1,4 +1,4 @@
-//! The story of one file: what became of it, why it is not delivered, what happens next, and what a person can do.
+//! The history of one file: what became of it, why it is not delivered, what happens next, and what a person can do.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,8 +16,8 @@ use crate::names::{DirectoryName, RelPath, VesselName};
 use crate::records::{DeliveryState, FileStamp, VersionKind};
 use crate::settings::{Directory, Settings};
 
-/// What the story is told from.
-pub struct Telling<'a> {
+/// What the history is told from.
+pub struct Reporter<'a> {
     /// The settings.
     pub settings: &'a Settings,
     /// How things stand.
@@ -28,9 +28,9 @@ pub struct Telling<'a> {
     pub file: &'a str,
 }
 
-/// A file's story. Times are RFC 3339 in UTC, sizes bytes.
+/// A file's history. Times are RFC 3339 in UTC, sizes bytes.
 #[derive(Clone, Debug, Serialize)]
-pub struct Story {
+pub struct History {
     /// The file's directory.
     pub directory: String,
     /// The file; what can't be printed is escaped.
@@ -59,12 +59,12 @@ pub struct Chapter {
     /// Whether some vessel still lacks it, and is to get it.
     pub open: bool,
     /// Its deliveries, by vessel.
-    pub deliveries: Vec<Fate>,
+    pub deliveries: Vec<DeliveryReport>,
 }
 
 /// One delivery.
 #[derive(Clone, Debug, Serialize)]
-pub struct Fate {
+pub struct DeliveryReport {
     /// To this vessel.
     pub vessel: String,
     /// The ledger's number.
@@ -87,30 +87,31 @@ pub struct Fate {
     pub you_can: Vec<String>,
 }
 
-/// Tells the story, for one vessel or for all.
-pub fn tell(telling: &Telling<'_>, meant: &Meant<'_>, only: Option<&VesselName>) -> Story {
+/// Tells the history, for one vessel or for all.
+pub fn report(reporter: &Reporter<'_>, meant: &Meant<'_>, only: Option<&VesselName>) -> History {
     let Meant { name, directory, path, versions } = meant;
     let sight = directory.and_then(|directory| look(directory, path));
     let is_gone = matches!(sight, Some(Ok(Sight::Gone)));
     let (note, you_can) = match directory {
-        Some(directory) => telling.disk((directory, sight), versions).unzip(),
-        None => telling.not_configured(name, versions).unzip(),
+        Some(directory) => reporter.disk((directory, sight), versions).unzip(),
+        None => reporter.not_configured(name, versions).unzip(),
     };
     // Trying again changes nothing for a directory that the settings don't name; the note says what does.
-    let fitting = |fate: Fate| if directory.is_some() { fate } else { Fate { you_can: Vec::new(), ..fate } };
-    let chapter = |story: &VersionStory| {
-        let wanted = story.deliveries.iter().filter(|delivery| only.is_none_or(|only| *only == delivery.vessel));
+    let fitting =
+        |fate: DeliveryReport| if directory.is_some() { fate } else { DeliveryReport { you_can: Vec::new(), ..fate } };
+    let chapter = |history: &VersionStory| {
+        let wanted = history.deliveries.iter().filter(|delivery| only.is_none_or(|only| *only == delivery.vessel));
         Chapter {
-            version: story.version.id.0,
-            bytes: story.version.stamp.size,
-            sha256: story.version.digest.map(|digest| digest.to_string()),
-            taken_in: moment(story.admitted_at),
-            fate: fate(story, *directory, is_gone),
-            open: story.ended.is_none() && !story.complete && story.forgotten_at.is_none(),
-            deliveries: wanted.map(|delivery| telling.delivery(story, delivery)).map(fitting).collect(),
+            version: history.version.id.0,
+            bytes: history.version.stamp.size,
+            sha256: history.version.digest.map(|digest| digest.to_string()),
+            taken_in: moment(history.admitted_at),
+            fate: fate(history, *directory, is_gone),
+            open: history.ended.is_none() && !history.complete && history.forgotten_at.is_none(),
+            deliveries: wanted.map(|delivery| reporter.delivery(history, delivery)).map(fitting).collect(),
         }
     };
-    Story {
+    History {
         directory: name.to_string(),
         path: path.to_string(),
         note,
@@ -129,33 +130,33 @@ fn look(directory: &Directory, path: &RelPath) -> Option<Result<Sight, DiskError
 }
 
 /// Whether what the path held, which is gone on the shore, is still to be deleted on the vessels.
-fn awaits_deletion(story: &VersionStory, directory: &Directory) -> bool {
-    let stays = !directory.is_mirror() || !directory.delete || story.ended.is_some();
-    !stays && story.version.kind != VersionKind::Gone
+fn awaits_deletion(history: &VersionStory, directory: &Directory) -> bool {
+    let stays = !directory.is_mirror() || !directory.delete || history.ended.is_some();
+    !stays && history.version.kind != VersionKind::Gone
 }
 
 /// What became of a version.
-fn fate(story: &VersionStory, directory: Option<&Directory>, is_gone: bool) -> String {
+fn fate(history: &VersionStory, directory: Option<&Directory>, is_gone: bool) -> String {
     let mirror = directory.is_some_and(Directory::is_mirror);
-    match (story.ended, story.forgotten_at) {
+    match (history.ended, history.forgotten_at) {
         (Some((_, Ending::Superseded)), _) => "replaced by a newer version",
         (Some((_, Ending::Vanished)), _) => "its source went away before every vessel had it",
-        (Some((_, Ending::Retired)), _) => return retired(story, directory),
+        (Some((_, Ending::Retired)), _) => return retired(history, directory),
         (None, Some(_)) => "forgotten: it is sent to nobody any more, until the file changes",
-        (None, None) if story.complete && is_gone && directory.is_some_and(|one| awaits_deletion(story, one)) => {
+        (None, None) if history.complete && is_gone && directory.is_some_and(|one| awaits_deletion(history, one)) => {
             "still on the vessels, for now"
         }
-        (None, None) if story.complete && mirror => "delivered everywhere",
-        (None, None) if story.complete => "delivered everywhere; to be retired",
+        (None, None) if history.complete && mirror => "delivered everywhere",
+        (None, None) if history.complete => "delivered everywhere; to be retired",
         (None, None) => "to be delivered",
     }
     .to_owned()
 }
 
 /// Where a version went that is delivered everywhere.
-fn retired(story: &VersionStory, directory: Option<&Directory>) -> String {
-    let (path, retired) = (&story.version.path, "delivered everywhere and retired");
-    let Some(to) = &story.processed else { return retired.to_owned() };
+fn retired(history: &VersionStory, directory: Option<&Directory>) -> String {
+    let (path, retired) = (&history.version.path, "delivered everywhere and retired");
+    let Some(to) = &history.processed else { return retired.to_owned() };
     match directory {
         Some(directory) if is_beside_directory(directory, path) => {
             format!(
@@ -176,10 +177,11 @@ fn is_open(delivery: &DeliveryStory) -> bool {
     !matches!(delivery.state, DeliveryState::Acknowledged | DeliveryState::Superseded)
 }
 
-impl Telling<'_> {
+impl Reporter<'_> {
     /// What holds up a file whose directory the settings don't name any more.
     fn not_configured(&self, name: &DirectoryName, versions: &[VersionStory]) -> Option<(String, Vec<String>)> {
-        let waits = |story: &VersionStory| story.ended.is_none() && !story.complete && story.forgotten_at.is_none();
+        let waits =
+            |history: &VersionStory| history.ended.is_none() && !history.complete && history.forgotten_at.is_none();
         versions.iter().any(waits).then(|| {
             let why =
                 format!("[Directory {name}] is not in the settings any more, so what it still had to deliver waits");
@@ -295,13 +297,13 @@ impl Telling<'_> {
         vec![format!("{}            (runs until it is stopped)", self.command), format!("{} --once", self.command)]
     }
 
-    fn delivery(&self, story: &VersionStory, delivery: &DeliveryStory) -> Fate {
+    fn delivery(&self, history: &VersionStory, delivery: &DeliveryStory) -> DeliveryReport {
         let (now, next_try, you_can) = match delivery.state {
             DeliveryState::Acknowledged => ("delivered".to_owned(), None, Vec::new()),
-            DeliveryState::Superseded => (ended(story), None, Vec::new()),
-            _ => self.open(story, delivery),
+            DeliveryState::Superseded => (ended(history), None, Vec::new()),
+            _ => self.open(history, delivery),
         };
-        Fate {
+        DeliveryReport {
             vessel: delivery.vessel.to_string(),
             delivery: delivery.id.0,
             state: delivery.state.as_str().to_owned(),
@@ -316,7 +318,7 @@ impl Telling<'_> {
     }
 
     /// How an open delivery stands, when it is tried next, and what a person can do.
-    fn open(&self, story: &VersionStory, delivery: &DeliveryStory) -> (String, Option<Timestamp>, Vec<String>) {
+    fn open(&self, history: &VersionStory, delivery: &DeliveryStory) -> (String, Option<Timestamp>, Vec<String>) {
         let name = delivery.vessel.as_str();
         let Some(vessel) = self.document.vessels.iter().find(|vessel| vessel.name == name) else {
             let mend = format!("write [Vessel {name}] again, or start contentmonster, which drops what is left for it");
@@ -340,17 +342,17 @@ impl Telling<'_> {
                 (now, link.next_try, vec![format!("{} retry --vessel {}     (at once)", self.command, quoted(name))])
             }
             LinkState::Connecting => ("the vessel is being connected to".to_owned(), None, Vec::new()),
-            LinkState::Connected => self.connected(story, delivery, vessel),
+            LinkState::Connected => self.connected(history, delivery, vessel),
         }
     }
 
     fn connected(
         &self,
-        story: &VersionStory,
+        history: &VersionStory,
         delivery: &DeliveryStory,
         vessel: &VesselStatus,
     ) -> (String, Option<Timestamp>, Vec<String>) {
-        let version = &story.version;
+        let version = &history.version;
         let place = (version.directory.as_str(), version.path.to_string());
         let transfer = vessel.transfers.iter().find(|t| (t.directory.as_str(), &t.path) == (place.0, &place.1));
         if let Some(transfer) = transfer {
@@ -373,8 +375,8 @@ impl Telling<'_> {
 }
 
 /// Why a delivery is not wanted any more.
-fn ended(story: &VersionStory) -> String {
-    match (story.ended, story.forgotten_at) {
+fn ended(history: &VersionStory) -> String {
+    match (history.ended, history.forgotten_at) {
         (Some((_, Ending::Superseded)), _) => "not needed: a newer version took its place",
         (Some(_), _) => "not needed: its source went away",
         (None, Some(_)) => "not needed: the file was forgotten",
@@ -398,9 +400,9 @@ fn quoted(word: &str) -> String {
     }
 }
 
-impl Story {
+impl History {
     /// The deliveries that are still to be made, of the version that the path holds now.
-    pub fn open_deliveries(&self) -> impl Iterator<Item = &Fate> {
+    pub fn open_deliveries(&self) -> impl Iterator<Item = &DeliveryReport> {
         let open = self.versions.iter().filter(|version| version.open);
         open.flat_map(|version| &version.deliveries)
             .filter(|fate| fate.delivered.is_none() && fate.state != "superseded")
