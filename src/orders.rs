@@ -67,7 +67,7 @@ pub enum Order {
 
 /// What a vessel's task listens to.
 #[derive(Clone)]
-pub struct Reins {
+pub struct VesselControl {
     /// Rung when there may be something to deliver.
     pub bell: Bell,
     /// Rung when it is to be tried again now.
@@ -80,26 +80,26 @@ pub struct Reins {
 #[derive(Clone)]
 pub struct Orders {
     ledger: Ledger,
-    vessels: Arc<RwLock<HashMap<VesselName, Reins>>>,
+    vessels: Arc<RwLock<HashMap<VesselName, VesselControl>>>,
 }
 
 impl Orders {
     /// Orders to the tasks of these vessels; to none when no daemon runs.
-    pub fn new(ledger: Ledger, vessels: HashMap<VesselName, Reins>) -> Self {
+    pub fn new(ledger: Ledger, vessels: HashMap<VesselName, VesselControl>) -> Self {
         Self { ledger, vessels: Arc::new(RwLock::new(vessels)) }
     }
 
     /// From now on, these are the vessels.
-    pub fn replace(&self, vessels: HashMap<VesselName, Reins>) {
+    pub fn replace(&self, vessels: HashMap<VesselName, VesselControl>) {
         *self.vessels.write().unwrap_or_else(PoisonError::into_inner) = vessels;
     }
 
     /// Whether a task serves a vessel of this name.
     pub fn reach(&self, vessel: &str) -> bool {
-        self.reins(&VesselName::new(vessel)).is_some()
+        self.controls(&VesselName::new(vessel)).is_some()
     }
 
-    fn reins(&self, vessel: &VesselName) -> Option<Reins> {
+    fn controls(&self, vessel: &VesselName) -> Option<VesselControl> {
         self.vessels.read().unwrap_or_else(PoisonError::into_inner).get(vessel).cloned()
     }
 
@@ -125,8 +125,8 @@ impl Orders {
 
     async fn pause(&self, vessel: &VesselName, paused: bool) -> Result<(), LedgerError> {
         self.ledger.pause(vessel, paused).await?;
-        if let Some(reins) = self.reins(vessel) {
-            reins.paused.send_replace(paused);
+        if let Some(controls) = self.controls(vessel) {
+            controls.paused.send_replace(paused);
         }
         Ok(())
     }
@@ -138,9 +138,9 @@ impl Orders {
         } else {
             self.ledger.retry(&ids).await?;
         }
-        if let Some(reins) = self.reins(vessel) {
-            reins.bell.ring();
-            reins.hurry.ring();
+        if let Some(controls) = self.controls(vessel) {
+            controls.bell.ring();
+            controls.hurry.ring();
         }
         Ok(())
     }
@@ -152,8 +152,8 @@ impl Orders {
         version: Option<VersionId>,
     ) -> Result<u64, LedgerError> {
         let due = self.ledger.resend(directory, version, std::slice::from_ref(vessel)).await?;
-        if let Some(reins) = self.reins(vessel) {
-            reins.bell.ring();
+        if let Some(controls) = self.controls(vessel) {
+            controls.bell.ring();
         }
         Ok(due)
     }
@@ -174,6 +174,6 @@ impl Orders {
     /// What is on its way ends when its vessel's task looks.
     fn ring_all(&self) {
         let vessels = self.vessels.read().unwrap_or_else(PoisonError::into_inner);
-        vessels.values().for_each(|reins| reins.bell.ring());
+        vessels.values().for_each(|controls| controls.bell.ring());
     }
 }

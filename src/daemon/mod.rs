@@ -3,7 +3,7 @@
 //! [`run`] reads as the picture of the program: a watch and a retirement task for each directory, one task for each
 //! vessel, and nothing between them but the ledger and bells.
 
-mod beside;
+mod background;
 mod reload;
 mod sections;
 mod service;
@@ -34,7 +34,7 @@ use crate::status::{Gatherer, Live, Place, Reload};
 use crate::transport::SshEnvironment;
 use crate::vessel;
 
-use beside::Beside;
+use background::Background;
 use sections::{DirectoryAtWork, Tasks, VesselAtWork};
 use service::Service;
 
@@ -89,7 +89,7 @@ const CLOSING: Duration = Duration::from_secs(5);
 /// Most parked files that a report names.
 const MOST_PARKED: u32 = 1000;
 
-struct Plan {
+struct Daemon {
     settings: Settings,
     ledger: Ledger,
     feed: Feed,
@@ -117,7 +117,7 @@ struct Plan {
     /// Why nothing new is taken in.
     no_room: watch::Sender<Option<String>>,
     /// What runs beside the work.
-    beside: Option<Beside>,
+    background: Option<Background>,
 }
 
 /// Runs the program until it is stopped or, with [`Mode::Once`], until there is nothing more to do.
@@ -146,7 +146,7 @@ async fn run_with(
     surroundings: Surroundings,
     once: bool,
 ) -> Result<Report, Fault> {
-    let mut plan = Plan::new(settings, ledger, surroundings, once).await?;
+    let mut plan = Daemon::new(settings, ledger, surroundings, once).await?;
     for directory in plan.directories() {
         directory.prepare().await?;
     }
@@ -178,7 +178,7 @@ async fn next(reloads: &mut Option<Reloads>) -> reload::Read {
     }
 }
 
-impl Plan {
+impl Daemon {
     async fn new(settings: Settings, ledger: Ledger, surroundings: Surroundings, once: bool) -> Result<Self, Fault> {
         let paused = ledger.paused().await.map_err(|e| e.fault())?;
         let (clock, stop) = (surroundings.clock.clone(), surroundings.stop.clone());
@@ -202,7 +202,7 @@ impl Plan {
             gatherer: watch::Sender::new(Arc::new(Gatherer::idle(Place::of(&settings), ledger.view(), clock))),
             rooms: Rooms::default(),
             no_room: watch::Sender::new(None),
-            beside: None,
+            background: None,
             feed: Feed::new(settings.monster.cache),
             ssh: Arc::new(surroundings.ssh.clone()),
             settings,

@@ -11,7 +11,7 @@ use std::fmt;
 use futures_util::future::join_all;
 use tokio::sync::mpsc;
 
-use super::Plan;
+use super::Daemon;
 use super::sections::{DirectoryAtWork, Running, Tasks, as_found};
 use crate::fault::Fault;
 use crate::names::{DirectoryName, VesselName};
@@ -25,7 +25,7 @@ pub type Reloads = mpsc::Receiver<Read>;
 /// Settings, or what is wrong with them.
 pub(super) type Read = Result<Settings, SettingsError>;
 
-impl Plan {
+impl Daemon {
     /// Takes over new settings, or says why not.
     ///
     /// # Errors
@@ -189,7 +189,7 @@ impl Plan {
             if changes.directories.added.iter().any(|directory| settings.takes(directory)) {
                 self.ledger.hurry(&settings.name).await.map_err(|e| e.fault())?;
             }
-            self.vessels[&settings.name].reins.bell.ring();
+            self.vessels[&settings.name].controls.bell.ring();
         }
         for name in changes.directories.to_start() {
             self.start_directory(name, tasks);

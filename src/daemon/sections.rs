@@ -8,13 +8,13 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::Plan;
+use super::Daemon;
 use crate::bell::Bell;
 use crate::fault::Fault;
 use crate::ledger::Ledger;
 use crate::local;
 use crate::names::DirectoryName;
-use crate::orders::Reins;
+use crate::orders::VesselControl;
 use crate::rate_limit::RateLimiter;
 use crate::settings;
 use crate::shore::{self, AtLocation, Troubles};
@@ -104,16 +104,16 @@ impl DirectoryAtWork {
 
 /// A vessel at work.
 pub(super) struct VesselAtWork {
-    pub(super) reins: Reins,
+    pub(super) controls: VesselControl,
     pub(super) limit: RateLimiter,
     pub(super) running: Running,
 }
 
-impl Plan {
+impl Daemon {
     pub(super) fn new_vessel(&self, settings: &settings::Vessel, paused: bool) -> VesselAtWork {
         let limit = RateLimiter::new(settings.rate_limit.clone(), self.surroundings.clock.clone());
         VesselAtWork {
-            reins: Reins { bell: Bell::new(), hurry: Bell::new(), paused: watch::Sender::new(paused) },
+            controls: VesselControl { bell: Bell::new(), hurry: Bell::new(), paused: watch::Sender::new(paused) },
             limit: limit.within(&self.shore_limit),
             running: Running::within(&self.surroundings.stop),
         }
@@ -125,7 +125,8 @@ impl Plan {
             (name.clone(), (at_work.settings.clone(), at_work.retire_bell.clone()))
         };
         self.served.replace(self.directories.iter().map(served).collect());
-        self.orders.replace(self.vessels.iter().map(|(name, vessel)| (name.clone(), vessel.reins.clone())).collect());
+        self.orders
+            .replace(self.vessels.iter().map(|(name, vessel)| (name.clone(), vessel.controls.clone())).collect());
     }
 
     /// A directory as its tasks see it.
@@ -135,7 +136,7 @@ impl Plan {
         shore::Directory {
             settings: at_work.settings.clone(),
             chunk_size: self.settings.monster.chunk_size,
-            vessels: vessels.into_iter().map(|v| (v.clone(), self.vessels[&v].reins.bell.clone())).collect(),
+            vessels: vessels.into_iter().map(|v| (v.clone(), self.vessels[&v].controls.bell.clone())).collect(),
             places: self.settings.places_of(&at_work.settings),
             retire_bell: at_work.retire_bell.clone(),
             writers: at_work.writers.clone(),
@@ -167,15 +168,15 @@ impl Plan {
     }
 
     pub(super) fn start_vessel(&self, settings: &settings::Vessel, tasks: &mut Tasks) {
-        let VesselAtWork { reins, limit, running } = &self.vessels[&settings.name];
+        let VesselAtWork { controls, limit, running } = &self.vessels[&settings.name];
         let all: Vec<&settings::Directory> = self.directories.values().map(|at_work| &*at_work.settings).collect();
         let taken = || self.directories.iter().filter(|(name, _)| settings.takes(name));
         let vessel = vessel::Vessel {
             settings: Arc::new(settings.clone().find_places(all)),
             directories: self.served.clone(),
-            bell: reins.bell.clone(),
-            hurry: reins.hurry.clone(),
-            paused: reins.paused.subscribe(),
+            bell: controls.bell.clone(),
+            hurry: controls.hurry.clone(),
+            paused: controls.paused.subscribe(),
             ledger: self.ledger.clone(),
             feed: self.feed.clone(),
             monitor: self.monitor.clone(),

@@ -8,7 +8,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{Plan, Surroundings};
+use super::{Daemon, Surroundings};
 use crate::fault::Fault;
 use crate::ledger::{Ledger, Scratch};
 use crate::local::PROCESSED;
@@ -107,7 +107,7 @@ async fn simulate_with(
     settings: Settings,
     surroundings: Surroundings,
 ) -> Result<Vec<Intention>, Fault> {
-    let plan = Plan::new(settings, ledger, surroundings, true).await?;
+    let plan = Daemon::new(settings, ledger, surroundings, true).await?;
     let mut intentions = Vec::new();
     for directory in plan.directories() {
         let (name, trouble) = (directory.settings.name.clone(), directory.trouble.subscribe());
@@ -153,7 +153,7 @@ pub async fn simulate_on(settings: Settings, surroundings: impl Fn() -> Surround
     }
 }
 
-impl Plan {
+impl Daemon {
     /// What a delivery would come to; `None` for one of a directory that is not configured any more.
     fn intention(&self, vessel: &Vessel, delivery: &Delivery) -> Option<Intention> {
         let version = &delivery.version;

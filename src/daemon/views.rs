@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::task::JoinSet;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::Plan;
+use super::Daemon;
 use super::sections::DirectoryAtWork;
 use crate::fault::Fault;
 use crate::names::DirectoryName;
@@ -25,7 +25,7 @@ impl Views {
     }
 }
 
-impl Plan {
+impl Daemon {
     /// Starts the views. They go on while the work is being brought to its end.
     ///
     /// # Errors

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use super::Plan;
+use super::Daemon;
 use crate::fault::Fault;
 use crate::housekeeping::Housekeeping;
 use crate::names::VesselName;
@@ -12,19 +12,19 @@ use crate::notifications::{Health, Notifications};
 use crate::status::Live;
 
 /// What runs beside the work.
-pub(super) struct Beside {
+pub(super) struct Background {
     house: Housekeeping,
     notifications: Notifications,
 }
 
-impl Plan {
+impl Daemon {
     /// Starts it, in the place of what ran for other settings. To be called before the work starts, so that nothing is taken
     /// in without room, or happens unnoticed.
     ///
     /// # Errors
     /// When the ledger can't be used.
     pub(super) async fn start_beside(&mut self) -> Result<(), Fault> {
-        if let Some(Beside { house, notifications }) = self.beside.take() {
+        if let Some(Background { house, notifications }) = self.background.take() {
             house.stop().await;
             notifications.stop().await;
         }
@@ -32,13 +32,13 @@ impl Plan {
         let notifications =
             Notifications::start(&self.settings, ledger, clock, self.health()).await.map_err(|e| e.fault())?;
         let house = Housekeeping::start(&self.settings, ledger, clock, &self.rooms, &self.no_room).await;
-        self.beside = Some(Beside { house, notifications });
+        self.background = Some(Background { house, notifications });
         Ok(())
     }
 
     /// Ends it; a single run ends when all is told.
     pub(super) async fn end_beside(&mut self) {
-        let Some(Beside { house, notifications }) = self.beside.take() else { return };
+        let Some(Background { house, notifications }) = self.background.take() else { return };
         house.stop().await;
         if self.once {
             notifications.finish().await;
@@ -50,7 +50,7 @@ impl Plan {
     /// The program works as long as files can be taken in, and one vessel be reached that is not paused. What troubles single
     /// files is no reason to be silent.
     fn health(&self) -> Health {
-        let paused = self.vessels.iter().map(|(name, vessel)| (name.clone(), vessel.reins.paused.subscribe()));
+        let paused = self.vessels.iter().map(|(name, vessel)| (name.clone(), vessel.controls.paused.subscribe()));
         let vessels: Vec<_> = paused.collect();
         let (no_room, live) = (self.no_room.subscribe(), self.live.clone());
         Arc::new(move || no_room.borrow().clone().or_else(|| unreached(&vessels, &live)))
