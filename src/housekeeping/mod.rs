@@ -3,8 +3,8 @@
 //! All of it is done beside the work, in small steps, and none of it stops the work but a lack of room: what the ledger can't
 //! remember must not be taken in.
 
+mod disk_space;
 mod history;
-mod room;
 
 use std::sync::Arc;
 
@@ -33,7 +33,7 @@ impl Housekeeping {
         no_room: &watch::Sender<Option<String>>,
     ) -> Self {
         let (settings, stop) = (Arc::new(settings.clone()), CancellationToken::new());
-        let mut guard = room::Guard::new(&settings, rooms.clone(), no_room.clone());
+        let mut guard = disk_space::Guard::new(&settings, rooms.clone(), no_room.clone());
         guard.look().await;
         let history = history::keep(settings, ledger.clone(), clock.clone(), stop.clone());
         let mut tasks = JoinSet::new();

@@ -8,6 +8,7 @@
 //!
 //! Knows nothing of the ledger, of vessels, or of when a file counts as finished.
 
+mod disk_space;
 mod error;
 mod exposure;
 mod feed;
@@ -19,7 +20,6 @@ mod open_files;
 mod own;
 mod patience;
 mod relocate;
-mod room;
 mod rules;
 mod scan;
 mod source;
@@ -32,6 +32,7 @@ use std::os::unix::fs::MetadataExt;
 
 use crate::records::FileStamp;
 
+pub use disk_space::{Room, Rooms};
 pub use error::DiskError;
 pub use exposure::exposed_to;
 pub use feed::{Arrival, Feed, Source};
@@ -44,7 +45,6 @@ pub use relocate::{
     Changed, Expired, Guard, Moved, PROCESSED, Retired, discard, expire, is_directory_in_processed, put_back, retire,
     sweep,
 };
-pub use room::{Room, Rooms};
 pub use rules::Rules;
 pub use scan::{Scan, Skipped, is_empty, scan};
 pub use source::{SourceFile, hash, hash_chunks};
