@@ -67,7 +67,7 @@ pub(super) async fn as_found(
         return Ok(found);
     };
     let others = ledger.current(&found.name).await.map_err(|e| e.fault())?;
-    let was_there = ledger.view().story(&found.name, only).await.map_err(|e| e.fault())?;
+    let was_there = ledger.view().history(&found.name, only).await.map_err(|e| e.fault())?;
     let is_only = others.iter().all(|version| version.path == *only);
     Ok(if is_only && !was_there.is_empty() { file } else { found })
 }

@@ -1,6 +1,6 @@
 //! The ledger: every file version, delivery and acknowledgement, on disk. It is the queue.
 //!
-//! [`Ledger`] is a cheap-to-clone handle; what can be asked of it stands in [`Store`], in [`Survey`] what people
+//! [`Ledger`] is a cheap-to-clone handle; what can be asked of it stands in [`Store`], in [`Reports`] what people
 //! ask, in [`Outbox`] what is still to be told, in [`Places`] where things go, in [`Upkeep`] what keeps it small. Each entry is durable as a whole and
 //! may be repeated: after a crash the workflows simply ask again. Channels and bells elsewhere carry hints only.
 //! Alone knows SQL; knows nothing of files or vessels but what their records say.
@@ -11,9 +11,9 @@ mod error;
 mod mounts;
 mod outbox;
 mod places;
+mod reports;
 mod sqlite;
 mod store;
-mod survey;
 mod upkeep;
 
 use std::ops::Deref;
@@ -24,10 +24,10 @@ pub use error::LedgerError;
 pub use mounts::MountMemory;
 pub use outbox::{Listener, Notice, NoticeId, Outbox};
 pub use places::Places;
-pub use store::{CurrentVersion, LastDelivered, Parked, Store};
-pub use survey::{
-    DeliveryStory, DirectoryTally, Ending, Oldest, Receipt, Summary, Survey, Tally, Trouble, VersionStory, VesselNote,
+pub use reports::{
+    DeliveryStory, DirectoryTally, Ending, Oldest, Receipt, Reports, Summary, Tally, Trouble, VersionStory, VesselNote,
 };
+pub use store::{CurrentVersion, LastDelivered, Parked, Store};
 pub use upkeep::{Retiree, Step, Upkeep};
 
 use crate::clock::Clock;
@@ -49,7 +49,7 @@ impl Ledger {
 
     /// The same ledger, only to be looked at.
     pub fn view(&self) -> LedgerView {
-        LedgerView(self.survey())
+        LedgerView(self.reports())
     }
 }
 
@@ -99,7 +99,7 @@ impl Scratch {
 
 /// The ledger, only to be looked at. Cheap to clone.
 #[derive(Clone)]
-pub struct LedgerView(Arc<dyn Survey>);
+pub struct LedgerView(Arc<dyn Reports>);
 
 impl LedgerView {
     /// Opens a ledger file for looking, also while another process has it open.
@@ -112,7 +112,7 @@ impl LedgerView {
 }
 
 impl Deref for LedgerView {
-    type Target = dyn Survey;
+    type Target = dyn Reports;
 
     fn deref(&self) -> &Self::Target {
         &*self.0

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use super::{LedgerError, MountMemory, Outbox, Places, Survey, Upkeep};
+use super::{LedgerError, MountMemory, Outbox, Places, Reports, Upkeep};
 use crate::digest::Digest;
 use crate::names::{DirectoryName, InstanceId, RelPath, VesselName};
 use crate::outline::Outline;
@@ -54,7 +54,7 @@ pub trait Store: Outbox + Places + Upkeep + MountMemory + Send + Sync {
     fn instance(&self) -> InstanceId;
 
     /// The questions that people ask.
-    fn survey(&self) -> Arc<dyn Survey>;
+    fn reports(&self) -> Arc<dyn Reports>;
 
     /// Enters file versions, and a delivery of each to every one of `vessels`.
     ///

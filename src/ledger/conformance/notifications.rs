@@ -28,7 +28,7 @@ async fn words(store: &dyn Store, channel: &str) -> Vec<String> {
 }
 
 async fn stories(store: &dyn Store, name: &str) -> usize {
-    store.survey().story(&docs(), &path(name)).await.unwrap().len()
+    store.reports().history(&docs(), &path(name)).await.unwrap().len()
 }
 
 pub(in crate::ledger) async fn nothing_is_noted_where_nobody_listens(store: &dyn Store, _: &Hands) {
@@ -134,7 +134,7 @@ pub(in crate::ledger) async fn what_tells_what_a_vessel_holds_is_not_forgotten(s
     assert_eq!((prune(ended + 1).await, stories(store, "a").await), (1, 1));
     assert_eq!(current_paths(store).await, ["a"]);
     // What is summed up stays summed up.
-    let tallies = store.survey().summary(START).await.unwrap().tallies;
+    let tallies = store.reports().summary(START).await.unwrap().tallies;
     assert_eq!(tallies.iter().map(|tally| tally.acknowledged).sum::<u64>(), 5);
     assert!(!store.compact().await.unwrap());
     store.probe().await.unwrap();

@@ -5,16 +5,16 @@ use crate::ledger::{Ending, Oldest, Receipt, Summary};
 use crate::records::DeliveryId;
 
 async fn summary(store: &dyn Store) -> Summary {
-    store.survey().summary(START).await.unwrap()
+    store.reports().summary(START).await.unwrap()
 }
 
 async fn forget(store: &dyn Store, name: &str) -> bool {
-    let story = store.survey().story(&docs(), &path(name)).await.unwrap();
-    store.forget(story.last().unwrap().version.id).await.unwrap()
+    let history = store.reports().history(&docs(), &path(name)).await.unwrap();
+    store.forget(history.last().unwrap().version.id).await.unwrap()
 }
 
 async fn receipts_after(store: &dyn Store, after: (i64, DeliveryId), limit: u32) -> Vec<Receipt> {
-    store.survey().receipts(after, limit).await.unwrap()
+    store.reports().receipts(after, limit).await.unwrap()
 }
 
 pub(in crate::ledger) async fn the_summary_counts_by_vessel_and_by_directory(store: &dyn Store, hands: &Hands) {
@@ -64,7 +64,7 @@ pub(in crate::ledger) async fn what_was_retired_today_is_counted(store: &dyn Sto
         hands.forward(DAY / 2);
     }
     let retired = |since| async move {
-        let summary = store.survey().summary(since).await.unwrap();
+        let summary = store.reports().summary(since).await.unwrap();
         (summary.directories[0].retired, summary.directories[0].retired_bytes)
     };
     assert_eq!(retired(START).await, (3, 6));
@@ -162,7 +162,7 @@ pub(in crate::ledger) async fn receipts_come_in_the_order_of_the_acknowledgement
     assert_eq!(names, ["c", "b", "d"]);
     assert_eq!((first[0].digest, first[0].size), (Some(Digest::of(b"c")), 1));
     assert_eq!((first[0].acknowledged_at, first[0].verified.as_str()), (START + 1, "read back"));
-    let last = store.survey().last_receipts(2).await.unwrap();
+    let last = store.reports().last_receipts(2).await.unwrap();
     assert_eq!(last.iter().map(|receipt| receipt.path.to_string()).collect::<Vec<_>>(), ["d", "b"]);
 }
 
@@ -172,15 +172,16 @@ pub(in crate::ledger) async fn a_story_tells_all_versions_and_deliveries(store: 
     hands.forward(5);
     admit(store, file("a", "2", 2), ["tern"]).await;
     store.put_off(only_due(store, "tern").await.id, "no space", hands.now() + 9, true).await.unwrap();
-    let story = store.survey().story(&docs(), &path("a")).await.unwrap();
-    assert_eq!(story.iter().map(|one| one.admitted_at).collect::<Vec<_>>(), [START, START + 5]);
-    assert_eq!(story[0].ended, Some((START + 5, Ending::Superseded)));
-    assert_eq!((story[1].ended, story[1].complete, story[1].forgotten_at), (None, false, None));
-    let states = |n: usize| story[n].deliveries.iter().map(|one| (one.vessel.as_str(), one.state)).collect::<Vec<_>>();
+    let history = store.reports().history(&docs(), &path("a")).await.unwrap();
+    assert_eq!(history.iter().map(|one| one.admitted_at).collect::<Vec<_>>(), [START, START + 5]);
+    assert_eq!(history[0].ended, Some((START + 5, Ending::Superseded)));
+    assert_eq!((history[1].ended, history[1].complete, history[1].forgotten_at), (None, false, None));
+    let states =
+        |n: usize| history[n].deliveries.iter().map(|one| (one.vessel.as_str(), one.state)).collect::<Vec<_>>();
     assert_eq!(states(0), [("gull", DeliveryState::Superseded), ("tern", DeliveryState::Acknowledged)]);
     assert_eq!(states(1), [("tern", DeliveryState::Pending)]);
-    assert_eq!(story[0].deliveries[1].acknowledged, Some((START, "hashed on the vessel".to_owned())));
-    let parked = &story[1].deliveries[0];
+    assert_eq!(history[0].deliveries[1].acknowledged, Some((START, "hashed on the vessel".to_owned())));
+    let parked = &history[1].deliveries[0];
     assert_eq!((parked.reason.as_deref(), parked.parked, parked.due_at), (Some("no space"), true, hands.now() + 9));
-    assert!(store.survey().story(&docs(), &path("b")).await.unwrap().is_empty());
+    assert!(store.reports().history(&docs(), &path("b")).await.unwrap().is_empty());
 }

@@ -12,10 +12,10 @@ mod mounts;
 mod outbox;
 mod outlines;
 mod reconcile;
+mod reports;
 mod rows;
 mod scratch;
 mod store;
-mod survey;
 #[cfg(test)]
 mod tests;
 mod transitions;
@@ -30,14 +30,14 @@ use sqlx::SqlitePool;
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::sqlite::{SqliteAutoVacuum, SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 
-use super::{LedgerError, Survey};
+use super::{LedgerError, Reports};
 use crate::clock::Clock;
 use crate::names::InstanceId;
 use group::Group;
 use lock::Lock;
 use outbox::Listeners;
+use reports::Readers;
 pub(super) use scratch::Scratch;
-use survey::Readers;
 
 pub(super) use backup::backup;
 
@@ -99,7 +99,7 @@ impl Sqlite {
     }
 
     /// Opens the ledger only to look into it, also while another process writes.
-    pub(super) async fn look(file: &Path) -> Result<Arc<dyn Survey>> {
+    pub(super) async fn look(file: &Path) -> Result<Arc<dyn Reports>> {
         let unusable = |why: String| LedgerError::Unusable { file: file.into(), why };
         match file.try_exists() {
             Ok(true) => {}

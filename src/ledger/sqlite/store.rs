@@ -11,11 +11,11 @@ use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
 
 use super::group::Entry;
-use super::survey::Readers;
+use super::reports::Readers;
 use super::transitions::{end_vanished, forget, forget_all, insert, last_of_each_path, supersede};
 use super::{Result, Sqlite, json, outlines, rows};
 use crate::digest::Digest;
-use crate::ledger::{CurrentVersion, LastDelivered, Parked, Store, Survey};
+use crate::ledger::{CurrentVersion, LastDelivered, Parked, Reports, Store};
 use crate::names::{DirectoryName, InstanceId, RelPath, VesselName};
 use crate::outline::Outline;
 use crate::records::{
@@ -44,7 +44,7 @@ impl Store for Sqlite {
         self.instance
     }
 
-    fn survey(&self) -> Arc<dyn Survey> {
+    fn reports(&self) -> Arc<dyn Reports> {
         Arc::new(Readers(self.readers.clone()))
     }
 

@@ -1,4 +1,4 @@
-//! What people can ask of the ledger, whatever database keeps it: sums, a file's story, receipts. None of it changes
+//! What people can ask of the ledger, whatever database keeps it: sums, a file's history, receipts. None of it changes
 //! anything, and none of the sums takes longer when more is waiting or was delivered.
 
 use async_trait::async_trait;
@@ -180,7 +180,7 @@ pub struct DeliveryStory {
 
 /// The ledger's answers for people.
 #[async_trait]
-pub trait Survey: Send + Sync {
+pub trait Reports: Send + Sync {
     /// All sums; `today` is when today began, in milliseconds since 1970 (to the quarter of an hour).
     async fn summary(&self, today: i64) -> Result<Summary>;
 
@@ -195,5 +195,5 @@ pub trait Survey: Send + Sync {
     async fn receipts(&self, after: (i64, DeliveryId), limit: u32) -> Result<Vec<Receipt>>;
 
     /// All versions of a path there ever were, oldest first. Reads through all versions.
-    async fn story(&self, directory: &DirectoryName, path: &RelPath) -> Result<Vec<VersionStory>>;
+    async fn history(&self, directory: &DirectoryName, path: &RelPath) -> Result<Vec<VersionStory>>;
 }

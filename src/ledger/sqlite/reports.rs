@@ -1,4 +1,4 @@
-//! The answers of [`Survey`], in SQLite's SQL. Reads only, beside whoever writes.
+//! The answers of [`Reports`], in SQLite's SQL. Reads only, beside whoever writes.
 
 use async_trait::async_trait;
 use sqlx::sqlite::SqliteRow;
@@ -6,8 +6,8 @@ use sqlx::{Row, SqlitePool};
 
 use super::{Result, rows};
 use crate::ledger::{
-    DeliveryStory, DirectoryTally, Ending, LedgerError, Oldest, Receipt, Summary, Survey, Tally, Trouble, VersionStory,
-    VesselNote,
+    DeliveryStory, DirectoryTally, Ending, LedgerError, Oldest, Receipt, Reports, Summary, Tally, Trouble,
+    VersionStory, VesselNote,
 };
 use crate::names::{DirectoryName, RelPath, VesselName};
 use crate::records::DeliveryId;
@@ -28,7 +28,7 @@ macro_rules! receipts {
 }
 
 #[async_trait]
-impl Survey for Readers {
+impl Reports for Readers {
     async fn summary(&self, today: i64) -> Result<Summary> {
         // One transaction: all sums are of the same moment.
         let mut one = self.0.begin().await?;
@@ -95,7 +95,7 @@ impl Survey for Readers {
         found.iter().map(receipt).collect()
     }
 
-    async fn story(&self, directory: &DirectoryName, path: &RelPath) -> Result<Vec<VersionStory>> {
+    async fn history(&self, directory: &DirectoryName, path: &RelPath) -> Result<Vec<VersionStory>> {
         let mut one = self.0.begin().await?;
         let versions = sqlx::query(concat!(
             "SELECT ",
@@ -107,13 +107,13 @@ impl Survey for Readers {
         .bind(path.as_bytes())
         .fetch_all(&mut *one)
         .await?;
-        let mut story = Vec::new();
+        let mut history = Vec::new();
         for row in &versions {
             let deliveries = sqlx::query("SELECT * FROM delivery WHERE version = ? ORDER BY vessel")
                 .bind(row.try_get::<i64, _>("version")?)
                 .fetch_all(&mut *one)
                 .await?;
-            story.push(VersionStory {
+            history.push(VersionStory {
                 version: rows::version(row)?,
                 admitted_at: row.try_get("admitted_at")?,
                 complete: row.try_get("complete")?,
@@ -123,7 +123,7 @@ impl Survey for Readers {
                 deliveries: deliveries.iter().map(delivery).collect::<Result<_>>()?,
             });
         }
-        Ok(story)
+        Ok(history)
     }
 }
 
