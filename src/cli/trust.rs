@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::{Exit, load, runtime, say, say_error, ssh_environment};
 use crate::logging;
-use crate::transport::{HostKeys, SeenKey, SshEnvironment, Standing, Station, see_host_key};
+use crate::transport::{Endpoint, HostKeys, SeenKey, SshEnvironment, Standing, see_host_key};
 
 /// Shows the key of the vessel called `name`, and before it those of the hops on the way; records each if the person
 /// agrees, or without asking with `yes`.
@@ -31,9 +31,9 @@ pub(super) fn trust(file: &Path, name: &str, yes: bool) -> Exit {
         Err(exit) => return exit,
     };
     let environment = Arc::new(ssh_environment(&settings));
-    for station in Station::all(&vessel) {
-        let exit = match runtime.block_on(see_host_key(&station, &environment)) {
-            Ok(seen) => decide(&station, &environment, &seen, yes),
+    for endpoint in Endpoint::all(&vessel) {
+        let exit = match runtime.block_on(see_host_key(&endpoint, &environment)) {
+            Ok(seen) => decide(&endpoint, &environment, &seen, yes),
             Err(e) => {
                 say_error(format_args!("{}", e.fault()));
                 Exit::Unfit
@@ -46,9 +46,9 @@ pub(super) fn trust(file: &Path, name: &str, yes: bool) -> Exit {
     Exit::Good
 }
 
-fn decide(station: &Station, environment: &Arc<SshEnvironment>, seen: &SeenKey, yes: bool) -> Exit {
-    let host_keys = HostKeys::read(station.clone(), environment.clone());
-    let (host, vessel) = (station.host(), &station.vessel().name);
+fn decide(endpoint: &Endpoint, environment: &Arc<SshEnvironment>, seen: &SeenKey, yes: bool) -> Exit {
+    let host_keys = HostKeys::read(endpoint.clone(), environment.clone());
+    let (host, vessel) = (endpoint.host(), &endpoint.vessel().name);
     let hop = host.hop.as_ref().map(|hop| format!("the hop {hop} on the way to ")).unwrap_or_default();
     say(format_args!("{hop}vessel {vessel} ({}, port {}) shows this host key:", host.address, host.port));
     say(format_args!("  {} {}", seen.algorithm(), seen.fingerprint()));

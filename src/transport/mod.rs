@@ -39,5 +39,5 @@ pub use rename::Renamed;
 pub use sftp::{Attrs, OpenFlags, Space};
 pub use shell::Script;
 pub use ssh::{
-    Follow, HostKeys, Lead, LoginLimit, Path, Rank, SeenKey, SshEnvironment, Standing, Station, see_host_key,
+    Endpoint, Follow, HostKeys, Lead, LoginLimit, Rank, RoundTrip, SeenKey, SshEnvironment, Standing, see_host_key,
 };

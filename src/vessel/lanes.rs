@@ -15,7 +15,7 @@ use tokio::time::timeout;
 
 use super::advance::Coming;
 use crate::settings::{self, Connections};
-use crate::transport::{ConnectError, Lane, Path, SshEnvironment};
+use crate::transport::{ConnectError, Lane, RoundTrip, SshEnvironment};
 
 /// Connections that `auto` makes at the most.
 const MOST: usize = 8;
@@ -181,11 +181,11 @@ impl Lanes {
 }
 
 /// How many connections beside the first are worth having from the start, where there is much to send.
-pub(super) fn of_use(path: Path) -> usize {
+pub(super) fn of_use(path: RoundTrip) -> usize {
     match path {
-        Path { round_trip, .. } if round_trip < LONG => 0,
-        Path { bbr: false, .. } => FIRST_STEP - 1,
-        Path { round_trip, .. } if round_trip >= VERY_LONG => TOGETHER - 1,
+        RoundTrip { round_trip, .. } if round_trip < LONG => 0,
+        RoundTrip { bbr: false, .. } => FIRST_STEP - 1,
+        RoundTrip { round_trip, .. } if round_trip >= VERY_LONG => TOGETHER - 1,
         _ => 0,
     }
 }
@@ -285,7 +285,7 @@ impl Tending<'_> {
         let round_trip = self.first.round_trip().max(LONG);
         while self.lanes.left() >= WORTH_BYTES {
             let in_flight = self.look(GLANCE).await;
-            let early = if in_flight >= RISING { of_use(Path { round_trip, bbr: true }) } else { 0 };
+            let early = if in_flight >= RISING { of_use(RoundTrip { round_trip, bbr: true }) } else { 0 };
             // All windows of a connection together hold about twice as much where they are small.
             let most_in_flight = if self.first.has_small_window() { RISING } else { MOST_IN_FLIGHT };
             let wanted = MOST.min(1 + early.max((in_flight / most_in_flight) as usize));

@@ -17,9 +17,9 @@ use secrecy::{ExposeSecret, SecretString};
 use tokio::net::UnixStream;
 
 use super::certificate::{UserCertificate, beside, flaw};
-use super::doorkeeper::Doorkeeper;
+use super::client_handler::ClientHandler;
+use super::endpoint::Endpoint;
 use super::key_file::{Unusable, load, public_half};
-use super::station::Station;
 use super::{SshEnvironment, agent, certificate};
 use crate::settings::AgentChoice;
 
@@ -36,8 +36,8 @@ pub(super) enum Refused {
 
 /// One login under way.
 pub(super) struct Login<'a> {
-    handle: &'a mut Handle<Doorkeeper>,
-    station: &'a Station,
+    handle: &'a mut Handle<ClientHandler>,
+    endpoint: &'a Endpoint,
     environment: &'a SshEnvironment,
     /// What was tried, for the message.
     tried: Vec<String>,
@@ -52,13 +52,13 @@ pub(super) struct Login<'a> {
 
 impl<'a> Login<'a> {
     pub(super) fn new(
-        handle: &'a mut Handle<Doorkeeper>,
-        station: &'a Station,
+        handle: &'a mut Handle<ClientHandler>,
+        endpoint: &'a Endpoint,
         environment: &'a SshEnvironment,
     ) -> Self {
         Self {
             handle,
-            station,
+            endpoint,
             environment,
             tried: Vec::new(),
             problems: Vec::new(),
@@ -112,7 +112,7 @@ impl<'a> Login<'a> {
         if self.offers(MethodKind::PublicKey) && self.try_keys().await? {
             return Ok(true);
         }
-        let Some(password) = self.station.host().password.clone() else { return Ok(false) };
+        let Some(password) = self.endpoint.host().password.clone() else { return Ok(false) };
         if self.offers(MethodKind::Password) && self.try_password(&password).await? {
             return Ok(true);
         }
@@ -152,7 +152,7 @@ impl<'a> Login<'a> {
     }
 
     fn user(&self) -> &'a str {
-        &self.station.host().username
+        &self.endpoint.host().username
     }
 
     async fn try_keys(&mut self) -> Result<bool, russh::Error> {
@@ -184,7 +184,7 @@ impl<'a> Login<'a> {
         files: &[PathBuf],
         certificates: &[UserCertificate],
     ) -> (Vec<AgentIdentity>, Vec<AgentIdentity>) {
-        let host = self.station.host();
+        let host = self.endpoint.host();
         if !host.identities_only && host.identity_files.is_empty() {
             return (held, Vec::new());
         }
@@ -200,7 +200,7 @@ impl<'a> Login<'a> {
 
     /// The key files to try: those that are named, all of which should exist, or those of the default ones that do.
     fn key_files(&self) -> Vec<PathBuf> {
-        let named = &self.station.host().identity_files;
+        let named = &self.endpoint.host().identity_files;
         if !named.is_empty() {
             return named.clone();
         }
@@ -211,7 +211,7 @@ impl<'a> Login<'a> {
     /// The certificates that are named, all of which should exist, and those that lie beside the keys.
     fn certificates(&mut self, keys: &[PathBuf]) -> Vec<UserCertificate> {
         let beside_keys = keys.iter().map(|key| beside(key)).filter(|file| file.exists());
-        let files: Vec<_> = self.station.host().certificate_files.iter().cloned().chain(beside_keys).collect();
+        let files: Vec<_> = self.endpoint.host().certificate_files.iter().cloned().chain(beside_keys).collect();
         let mut found: Vec<UserCertificate> = Vec::new();
         for file in files {
             match certificate::read(&file) {
@@ -225,13 +225,13 @@ impl<'a> Login<'a> {
 
     /// The agent and what it holds. One that doesn't answer is no reason not to try the rest.
     async fn agent(&mut self) -> Option<(AgentClient<UnixStream>, Vec<AgentIdentity>)> {
-        let socket = match &self.station.host().agent {
+        let socket = match &self.endpoint.host().agent {
             AgentChoice::Usual => self.environment.agent.as_ref()?,
             AgentChoice::At(socket) => socket,
             AgentChoice::Nobody => return None,
         };
         // A part of the time that the whole login has.
-        let why = match tokio::time::timeout(self.station.vessel().timeout / 2, agent::ask(socket)).await {
+        let why = match tokio::time::timeout(self.endpoint.vessel().timeout / 2, agent::ask(socket)).await {
             Ok(Ok(answer)) => return Some(answer),
             Ok(Err(e)) => e.to_string(),
             Err(_) => "it is silent".into(),
@@ -282,7 +282,7 @@ impl<'a> Login<'a> {
             return Ok(false);
         }
         let hash = self.rsa_hash(&key).await?;
-        let result = self.handle.authenticate_publickey_with(self.station.host().username.clone(), key, hash, agent);
+        let result = self.handle.authenticate_publickey_with(self.endpoint.host().username.clone(), key, hash, agent);
         let result = result.await;
         self.answered(result)
     }
@@ -319,7 +319,7 @@ impl<'a> Login<'a> {
     }
 
     async fn try_key_file(&mut self, file: &Path, certificates: &[UserCertificate]) -> Result<bool, russh::Error> {
-        let key = match load(file.to_owned(), self.station.host().passphrase.as_deref().cloned()).await {
+        let key = match load(file.to_owned(), self.endpoint.host().passphrase.as_deref().cloned()).await {
             Ok(key) => Arc::new(key),
             Err(problem) => {
                 self.locked |= matches!(problem, Unusable::Locked(_));
@@ -400,9 +400,9 @@ impl<'a> Login<'a> {
     }
 
     fn remedy(&self) -> String {
-        let setting = |keys: &str| self.station.key_setting(keys);
-        let there = format!("and authorized_keys on the {}", self.station.noun());
-        let password = if self.station.host().hop.is_none() { "Password, " } else { "" };
+        let setting = |keys: &str| self.endpoint.key_setting(keys);
+        let there = format!("and authorized_keys on the {}", self.endpoint.noun());
+        let password = if self.endpoint.host().hop.is_none() { "Password, " } else { "" };
         if self.tried.is_empty() && self.locked {
             format!("check {}", setting("Passphrase"))
         } else if self.locked {
@@ -410,7 +410,10 @@ impl<'a> Login<'a> {
         } else if self.tried.is_empty() && password.is_empty() {
             format!("set {}, or put a key into ~/.ssh", setting("IdentityFile"))
         } else if self.tried.is_empty() {
-            format!("set IdentityFile or Password in [Vessel {}], or put a key into ~/.ssh", self.station.vessel().name)
+            format!(
+                "set IdentityFile or Password in [Vessel {}], or put a key into ~/.ssh",
+                self.endpoint.vessel().name
+            )
         } else {
             let keys =
                 if password.is_empty() { "Username and IdentityFile" } else { "Username, Password and IdentityFile" };

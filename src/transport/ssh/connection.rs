@@ -17,14 +17,14 @@ use tokio::net::TcpStream;
 use super::SshEnvironment;
 use super::algorithms::{in_words, key_exchanges};
 use super::auth::{Login, Refused};
+use super::client_handler::{ClientHandler, SharedNotes};
 use super::congestion;
-use super::doorkeeper::{Doorkeeper, SharedNotes};
+use super::endpoint::Endpoint;
+use super::hop_tunnel;
 use super::host_key::{HostKeys, SeenKey};
 use super::login_limit::{Admission, Rank, Starts};
-use super::passage;
-use super::prompt::Prompt;
-use super::station::Station;
-use super::turn::{Lead, Path, Turn};
+use super::login_order::{Lead, RoundTrip, Turn};
+use super::quickack::QuickAck;
 use crate::settings::Vessel;
 use crate::transport::ConnectError;
 
@@ -46,25 +46,25 @@ pub(crate) struct Connection {
     starts: Starts,
 }
 
-/// Being logged in to one station of the way.
+/// Being logged in to one endpoint of the way.
 #[derive(Clone)]
 struct Session {
-    station: Station,
-    handle: Arc<Handle<Doorkeeper>>,
+    endpoint: Endpoint,
+    handle: Arc<Handle<ClientHandler>>,
     notes: SharedNotes,
 }
 
 impl Connection {
-    /// Connects and logs in, when its turn has come. Every step has its deadline: `Timeout`, at each station of the way. The
+    /// Connects and logs in, when its turn has come. Every step has its deadline: `Timeout`, at each endpoint of the way. The
     /// turn ends with what comes beside it, when what the login starts on the vessel has started.
     pub(crate) async fn open(
         vessel: &Arc<Vessel>,
         environment: &Arc<SshEnvironment>,
         turn: Turn<'_>,
     ) -> Result<(Self, Admission), ConnectError> {
-        let station = Station::last(vessel);
-        let hops = go_before(&station, environment, turn.rank()).await?;
-        let (vessel, admission) = Session::enter(station, hops.last(), environment, turn).await?;
+        let endpoint = Endpoint::last(vessel);
+        let hops = go_before(&endpoint, environment, turn.rank()).await?;
+        let (vessel, admission) = Session::enter(endpoint, hops.last(), environment, turn).await?;
         Ok((Self { vessel, hops: hops.into(), starts: admission.starts() }, admission))
     }
 
@@ -92,7 +92,7 @@ impl Connection {
     pub(crate) fn why_closed(&self) -> Option<String> {
         let ended = |session: &Session| session.notes.lock().ended.clone();
         // What became of a hop is why the connection through it ended.
-        let hop = self.hops.iter().find_map(|hop| Some(format!("{}: {}", hop.station.place(), ended(hop)?)));
+        let hop = self.hops.iter().find_map(|hop| Some(format!("{}: {}", hop.endpoint.place(), ended(hop)?)));
         hop.or_else(|| ended(&self.vessel))
     }
 
@@ -147,7 +147,7 @@ impl Connection {
     /// Asks for a sign of life again and again, and cuts the connection off when too many are missing: for one that was a
     /// spare and carries now. Ends with the connection.
     pub(crate) async fn keep_alive(&self) {
-        let (interval, count) = self.vessel.station.host().alive;
+        let (interval, count) = self.vessel.endpoint.host().alive;
         // 0: however many are missing, as for the library.
         if count == 0 {
             return;
@@ -195,34 +195,34 @@ impl Connection {
         }
     }
 
-    /// The notes of the station that the socket leads to.
+    /// The notes of the endpoint that the socket leads to.
     fn road(&self) -> &SharedNotes {
         &self.hops.first().unwrap_or(&self.vessel).notes
     }
 }
 
-/// Fetches the host key of a station, trusting nothing and logging in nowhere but at the hops before it.
+/// Fetches the host key of a endpoint, trusting nothing and logging in nowhere but at the hops before it.
 ///
 /// # Errors
 /// [`ConnectError`] when it can't be reached or shows no key.
-pub async fn see_host_key(station: &Station, environment: &Arc<SshEnvironment>) -> Result<SeenKey, ConnectError> {
+pub async fn see_host_key(endpoint: &Endpoint, environment: &Arc<SshEnvironment>) -> Result<SeenKey, ConnectError> {
     let rank = Rank::first(true, 0);
-    let hops = go_before(station, environment, rank).await?;
+    let hops = go_before(endpoint, environment, rank).await?;
     let (notes, lead) = (SharedNotes::default(), Lead::alone(rank));
     let turn = Turn::Lead(&lead);
-    let failed = greet(station, hops.last(), None, notes.clone(), &turn).await.err();
+    let failed = greet(endpoint, hops.last(), None, notes.clone(), &turn).await.err();
     let seen = notes.lock().seen.take();
-    seen.ok_or_else(|| failed.unwrap_or_else(|| handshake(station, "it showed no host key".into())))
+    seen.ok_or_else(|| failed.unwrap_or_else(|| handshake(endpoint, "it showed no host key".into())))
 }
 
-/// Logs in at every station before this one.
+/// Logs in at every endpoint before this one.
 async fn go_before(
-    station: &Station,
+    endpoint: &Endpoint,
     environment: &Arc<SshEnvironment>,
     rank: Rank,
 ) -> Result<Vec<Session>, ConnectError> {
     let mut hops: Vec<Session> = Vec::new();
-    for hop in station.before() {
+    for hop in endpoint.before() {
         let lead = Lead::alone(rank);
         let (session, admission) = Session::enter(hop, hops.last(), environment, Turn::Lead(&lead)).await?;
         admission.ready();
@@ -233,16 +233,16 @@ async fn go_before(
 
 impl Session {
     async fn enter(
-        station: Station,
+        endpoint: Endpoint,
         before: Option<&Self>,
         environment: &Arc<SshEnvironment>,
         mut turn: Turn<'_>,
     ) -> Result<(Self, Admission), ConnectError> {
-        let (vessel, logins) = (station.vessel(), &environment.logins);
-        let mut admission = logins.admit(&station.way(), &vessel.name, turn.rank(), vessel.timeout).await;
-        let host_keys = HostKeys::read(station.clone(), environment.clone());
+        let (vessel, logins) = (endpoint.vessel(), &environment.logins);
+        let mut admission = logins.admit(&endpoint.way(), &vessel.name, turn.rank(), vessel.timeout).await;
+        let host_keys = HostKeys::read(endpoint.clone(), environment.clone());
         let notes = SharedNotes::default();
-        let mut handle = match greet(&station, before, Some(host_keys), notes.clone(), &turn).await {
+        let mut handle = match greet(&endpoint, before, Some(host_keys), notes.clone(), &turn).await {
             Ok(handle) => handle,
             Err(e) => {
                 if matches!(e, ConnectError::Mute { .. } | ConnectError::Handshake { .. }) {
@@ -254,32 +254,32 @@ impl Session {
         if let Turn::Follow(follow) = &mut turn
             && !follow.may_log_in().await
         {
-            return Err(handshake(&station, "the connection beside it was not made".into()));
+            return Err(handshake(&endpoint, "the connection beside it was not made".into()));
         }
         admission.answered().await;
         let deadline = admission.starts().deadline() * 2;
-        let login = Login::new(&mut handle, &station, environment).run();
+        let login = Login::new(&mut handle, &endpoint, environment).run();
         match tokio::time::timeout(deadline, login).await {
             Ok(Ok(())) => {
                 if let Turn::Lead(lead) = turn {
                     lead.logged_in();
                 }
-                Ok((Self { station, handle: Arc::new(handle), notes }, admission))
+                Ok((Self { endpoint, handle: Arc::new(handle), notes }, admission))
             }
-            Ok(Err(Refused::Login { why, remedy })) => Err(login_refused(&station, with_banner(why, &notes), remedy)),
+            Ok(Err(Refused::Login { why, remedy })) => Err(login_refused(&endpoint, with_banner(why, &notes), remedy)),
             // Who hangs up by himself has had enough of our keys; a link that is cut has not.
             Ok(Err(Refused::Broken(why))) if notes.lock().hung_up => {
-                let remedy = format!("name the one right key as {}", station.key_setting("IdentityFile"));
-                Err(login_refused(&station, with_note(why, &notes), remedy))
+                let remedy = format!("name the one right key as {}", endpoint.key_setting("IdentityFile"));
+                Err(login_refused(&endpoint, with_note(why, &notes), remedy))
             }
-            Ok(Err(Refused::Broken(why))) => Err(handshake(&station, with_note(why, &notes))),
-            Err(_) => Err(handshake(&station, format!("no answer to the login within {deadline:?}"))),
+            Ok(Err(Refused::Broken(why))) => Err(handshake(&endpoint, with_note(why, &notes))),
+            Err(_) => Err(handshake(&endpoint, format!("no answer to the login within {deadline:?}"))),
         }
     }
 
-    /// Has this hop connect to the next station.
-    async fn pass_on_to(&self, next: &Station) -> Result<Channel<Msg>, ConnectError> {
-        let (hop, host) = (self.station.place(), next.host());
+    /// Has this hop connect to the next endpoint.
+    async fn pass_on_to(&self, next: &Endpoint) -> Result<Channel<Msg>, ConnectError> {
+        let (hop, host) = (self.endpoint.place(), next.host());
         let unreachable = |why: String| ConnectError::Unreachable { place: next.place(), why };
         let opening = self.handle.channel_open_direct_tcpip(&host.address, host.port.into(), "127.0.0.1", 0);
         match tokio::time::timeout(host.connect_timeout, opening).await {
@@ -288,59 +288,59 @@ impl Session {
                 Err(unreachable(format!("{hop} gets no connection to it")))
             }
             Ok(Err(russh::Error::ChannelOpenFailure(_))) => Err(ConnectError::NoPassage { hop, place: next.place() }),
-            Ok(Err(e)) => Err(handshake(&self.station, with_note(e.to_string(), &self.notes))),
+            Ok(Err(e)) => Err(handshake(&self.endpoint, with_note(e.to_string(), &self.notes))),
             Err(_) => Err(unreachable(format!("{hop} has no connection to it after {:?}", host.connect_timeout))),
         }
     }
 }
 
-/// Connects to a station, through the hop before it, and checks its host key.
+/// Connects to a endpoint, through the hop before it, and checks its host key.
 async fn greet(
-    station: &Station,
+    endpoint: &Endpoint,
     before: Option<&Session>,
     host_keys: Option<HostKeys>,
     notes: SharedNotes,
     turn: &Turn<'_>,
-) -> Result<Handle<Doorkeeper>, ConnectError> {
+) -> Result<Handle<ClientHandler>, ConnectError> {
     let reached = |round_trip, bbr| {
         if let Turn::Lead(lead) = turn {
-            lead.reached(Path { round_trip, bbr });
+            lead.reached(RoundTrip { round_trip, bbr });
         }
     };
     if let Some(hop) = before {
         let since = Instant::now();
-        let stream = passage::stream(hop.pass_on_to(station).await?);
+        let stream = hop_tunnel::stream(hop.pass_on_to(endpoint).await?);
         reached(since.elapsed(), hop.notes.lock().congestion.is_bbr());
-        return speak(station, Prompt::through_hop(stream), host_keys, notes, turn).await;
+        return speak(endpoint, QuickAck::through_hop(stream), host_keys, notes, turn).await;
     }
-    let (stream, took) = connect(station).await?;
+    let (stream, took) = connect(endpoint).await?;
     // After connecting: a route may have a choice of its own, which would take the place of an earlier one.
-    let congestion = congestion::choose(&stream, &station.vessel().congestion_control);
+    let congestion = congestion::choose(&stream, &endpoint.vessel().congestion_control);
     reached(took, congestion.is_bbr());
     notes.lock().congestion = congestion;
     notes.lock().socket = stream.as_fd().try_clone_to_owned().ok();
-    speak(station, Prompt::tcp(stream), host_keys, notes, turn).await
+    speak(endpoint, QuickAck::tcp(stream), host_keys, notes, turn).await
 }
 
 async fn speak<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
-    station: &Station,
-    stream: Prompt<S>,
+    endpoint: &Endpoint,
+    stream: QuickAck<S>,
     host_keys: Option<HostKeys>,
     notes: SharedNotes,
     turn: &Turn<'_>,
-) -> Result<Handle<Doorkeeper>, ConnectError> {
-    let config = config(station, host_keys.as_ref());
+) -> Result<Handle<ClientHandler>, ConnectError> {
+    let config = config(endpoint, host_keys.as_ref());
     let config = Arc::new(match turn.keeps_alive() {
         true => config,
         false => Config { keepalive_interval: None, inactivity_timeout: None, ..config },
     });
-    let doorkeeper = Doorkeeper { host_keys, notes: notes.clone() };
+    let doorkeeper = ClientHandler { host_keys, notes: notes.clone() };
     let spoken = stream.spoken();
     let failed = |why: String| match spoken.yet() {
-        true => handshake(station, why),
-        false => ConnectError::Mute { place: station.place(), why },
+        true => handshake(endpoint, why),
+        false => ConnectError::Mute { place: endpoint.place(), why },
     };
-    let deadline = station.host().connect_timeout;
+    let deadline = endpoint.host().connect_timeout;
     let greeting = russh::client::connect_stream(config, stream, doorkeeper);
     match tokio::time::timeout(deadline, greeting).await {
         Ok(Ok(handle)) => Ok(handle),
@@ -352,12 +352,12 @@ async fn speak<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     }
 }
 
-fn login_refused(station: &Station, why: String, remedy: String) -> ConnectError {
-    ConnectError::Login { place: station.place(), user: station.host().username.clone(), why, remedy }
+fn login_refused(endpoint: &Endpoint, why: String, remedy: String) -> ConnectError {
+    ConnectError::Login { place: endpoint.place(), user: endpoint.host().username.clone(), why, remedy }
 }
 
-fn handshake(station: &Station, why: String) -> ConnectError {
-    ConnectError::Handshake { place: station.place(), why }
+fn handshake(endpoint: &Endpoint, why: String) -> ConnectError {
+    ConnectError::Handshake { place: endpoint.place(), why }
 }
 
 /// Adds what the vessel said before the login.
@@ -377,10 +377,10 @@ fn with_note(why: String, notes: &SharedNotes) -> String {
     }
 }
 
-/// Connects to a station; also says how long it took to be answered.
-async fn connect(station: &Station) -> Result<(TcpStream, Duration), ConnectError> {
-    let unreachable = |why: String| ConnectError::Unreachable { place: station.place(), why };
-    let host = station.host();
+/// Connects to a endpoint; also says how long it took to be answered.
+async fn connect(endpoint: &Endpoint) -> Result<(TcpStream, Duration), ConnectError> {
+    let unreachable = |why: String| ConnectError::Unreachable { place: endpoint.place(), why };
+    let host = endpoint.host();
     let looking_up = tokio::net::lookup_host((host.address.as_str(), host.port));
     let addresses: Vec<_> = match tokio::time::timeout(host.connect_timeout, looking_up).await {
         Ok(Ok(addresses)) => addresses.collect(),
@@ -393,7 +393,7 @@ async fn connect(station: &Station) -> Result<(TcpStream, Duration), ConnectErro
         let share = host.connect_timeout / u32::try_from(addresses.len()).unwrap_or(u32::MAX);
         match tokio::time::timeout(share, knock(*address, KNOCK)).await {
             Ok(Ok((stream, took))) => {
-                prepare(&stream, station.vessel().timeout).map_err(|e| unreachable(e.to_string()))?;
+                prepare(&stream, endpoint.vessel().timeout).map_err(|e| unreachable(e.to_string()))?;
                 return Ok((stream, took));
             }
             Ok(Err(e)) => why = e.to_string(),
@@ -430,12 +430,12 @@ fn patience(timeout: Duration) -> Duration {
     (timeout * 3).max(Duration::from_secs(30))
 }
 
-fn config(station: &Station, host_keys: Option<&HostKeys>) -> Config {
+fn config(endpoint: &Endpoint, host_keys: Option<&HostKeys>) -> Config {
     let all: Vec<Algorithm> =
         Preferred::DEFAULT.key.iter().filter(|a| !matches!(a, Algorithm::Rsa { hash: None })).cloned().collect();
     let key = host_keys.map_or_else(|| all.clone(), |keys| keys.preferred(&all));
-    let vessel = station.vessel();
-    let (alive_interval, alive_count) = station.host().alive;
+    let vessel = endpoint.vessel();
+    let (alive_interval, alive_count) = endpoint.host().alive;
     let certificates = if host_keys.is_some_and(HostKeys::want_certificate) { all } else { Vec::new() };
     let in_vain = u32::try_from(alive_count).unwrap_or(u32::MAX - 1);
     Config {

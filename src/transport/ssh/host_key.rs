@@ -7,7 +7,7 @@ use russh::keys::ssh_key::{Algorithm, PublicKey};
 use russh::keys::{PublicKeyOrCertificate, ssh_key};
 
 use super::SshEnvironment;
-use super::station::Station;
+use super::endpoint::Endpoint;
 use crate::settings::{HostKeyPolicy, SshHost};
 use crate::transport::ConnectError;
 use crate::transport::known_hosts::{self, KnownHosts, Verdict};
@@ -44,27 +44,27 @@ pub enum Standing {
 /// Which host keys are those of a vessel, or of a hop on the way to it.
 #[derive(Clone)]
 pub struct HostKeys {
-    station: Station,
+    endpoint: Endpoint,
     environment: Arc<SshEnvironment>,
     known: Arc<KnownHosts>,
 }
 
 impl HostKeys {
     /// Reads the `known_hosts` files afresh, so that what a person mends there counts for the next connection.
-    pub fn read(station: Station, environment: Arc<SshEnvironment>) -> Self {
-        let host = station.host();
+    pub fn read(endpoint: Endpoint, environment: Arc<SshEnvironment>) -> Self {
+        let host = endpoint.host();
         let own = host.known_hosts.clone().unwrap_or_else(|| environment.known_hosts().into_iter().collect());
         let global = host.global_known_hosts.clone();
         let files = [own, global.unwrap_or_else(|| vec![environment.global_known_hosts.clone()])].concat();
         let known = KnownHosts::read(&files);
         for warning in &known.warnings {
-            tracing::debug!(vessel = %station.vessel().name, "{warning}");
+            tracing::debug!(vessel = %endpoint.vessel().name, "{warning}");
         }
-        Self { station, environment, known: known.into() }
+        Self { endpoint, environment, known: known.into() }
     }
 
     fn host(&self) -> &SshHost {
-        self.station.host()
+        self.endpoint.host()
     }
 
     /// What it goes by in `known_hosts`. An alias stands for itself, without the port.
@@ -98,14 +98,17 @@ impl HostKeys {
         };
         let fingerprint = known_hosts::fingerprint(&key);
         let (name, port) = self.known_as();
-        let noun = self.station.noun();
+        let noun = self.endpoint.noun();
         if !self.host().host_keys.is_empty() {
             return if self.host().host_keys.contains(&fingerprint) {
                 Ok(())
             } else {
                 Err(self.refuse(
                     format!("shows the host key {fingerprint}, which HostKey does not name"),
-                    format!("if the vessel was set up anew, change HostKey of [Vessel {}]", self.station.vessel().name),
+                    format!(
+                        "if the vessel was set up anew, change HostKey of [Vessel {}]",
+                        self.endpoint.vessel().name
+                    ),
                 ))
             };
         }
@@ -146,11 +149,11 @@ impl HostKeys {
             Verdict::Known => Ok(()),
             Verdict::Refused { reason: why } => Err(self.refuse(
                 format!("shows a host certificate that is refused: {why}"),
-                format!("have the certificate authority sign the {}'s host key anew", self.station.noun()),
+                format!("have the certificate authority sign the {}'s host key anew", self.endpoint.noun()),
             )),
             Verdict::Revoked { file, line } => Err(self.refuse(
                 format!("shows a host certificate that {}:{line} marks as revoked", file.display()),
-                format!("give the {} a new host key", self.station.noun()),
+                format!("give the {} a new host key", self.endpoint.noun()),
             )),
             Verdict::Unknown | Verdict::Changed { .. } => Err(self.refuse(
                 "shows a host certificate of an unknown authority".into(),
@@ -193,7 +196,7 @@ impl HostKeys {
         let fingerprint = known_hosts::fingerprint(key);
         match recorded {
             Ok(file) => {
-                tracing::info!(vessel = %self.station.vessel().name, %fingerprint, file = %file.display(), "recorded a new host key");
+                tracing::info!(vessel = %self.endpoint.vessel().name, %fingerprint, file = %file.display(), "recorded a new host key");
                 Ok(())
             }
             Err(e) => Err(self.refuse(
@@ -204,7 +207,7 @@ impl HostKeys {
     }
 
     fn refuse(&self, why: String, remedy: String) -> ConnectError {
-        ConnectError::HostKey { why: format!("{} {why}", self.station.place()), remedy }
+        ConnectError::HostKey { why: format!("{} {why}", self.endpoint.place()), remedy }
     }
 
     fn program(&self) -> &str {
@@ -213,7 +216,7 @@ impl HostKeys {
 
     /// The vessel's name as a word of a command that a person can paste.
     fn vessel_word(&self) -> String {
-        let name = self.station.vessel().name.as_str();
+        let name = self.endpoint.vessel().name.as_str();
         if name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b)) {
             name.into()
         } else {

@@ -6,26 +6,26 @@ mod agent;
 mod algorithms;
 mod auth;
 mod certificate;
+mod client_handler;
 mod congestion;
 mod connection;
-mod doorkeeper;
+mod endpoint;
+mod hop_tunnel;
 mod host_key;
 mod key_file;
 mod login_limit;
-mod passage;
-mod prompt;
-mod station;
-mod turn;
+mod login_order;
+mod quickack;
 
 pub(crate) use connection::Connection;
 pub use connection::see_host_key;
+pub use endpoint::Endpoint;
+pub(crate) use endpoint::place;
 pub use host_key::{HostKeys, SeenKey, Standing};
 pub(crate) use login_limit::{Admission, StartTurn, Starts};
 pub use login_limit::{LoginLimit, Rank};
-pub use station::Station;
-pub(crate) use station::place;
-pub(crate) use turn::Turn;
-pub use turn::{Follow, Lead, Path};
+pub(crate) use login_order::Turn;
+pub use login_order::{Follow, Lead, RoundTrip};
 
 use std::path::PathBuf;
 

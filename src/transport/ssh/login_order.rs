@@ -13,13 +13,13 @@ use super::login_limit::Rank;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
     Begun,
-    Reached(Path),
+    Reached(RoundTrip),
     LoggedIn,
 }
 
 /// What is known of the way to a host once it has taken a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Path {
+pub struct RoundTrip {
     /// How long the way there and back is.
     pub round_trip: Duration,
     /// Whether what is sent is paced by BBR, which a loss here and there does not slow down.
@@ -56,7 +56,7 @@ impl Lead {
         Self { spare: true, ..Self::alone(Rank::further()) }
     }
 
-    pub(super) fn reached(&self, path: Path) {
+    pub(super) fn reached(&self, path: RoundTrip) {
         self.stage.send_replace(Stage::Reached(path));
     }
 
@@ -67,7 +67,7 @@ impl Lead {
 
 impl Follow {
     /// Waits until the leader's host was reached. `None` when it wasn't.
-    pub async fn reached(&mut self) -> Option<Path> {
+    pub async fn reached(&mut self) -> Option<RoundTrip> {
         let stage = *self.0.wait_for(|stage| *stage != Stage::Begun).await.ok()?;
         match stage {
             Stage::Reached(path) => Some(path),
@@ -110,7 +110,7 @@ mod tests {
     async fn nobody_logs_in_before_the_leader_has() {
         let (lead, mut follow) = Lead::new(Rank::first(true, 0));
         let mut other = follow.clone();
-        let path = Path { round_trip: Duration::from_millis(7), bbr: false };
+        let path = RoundTrip { round_trip: Duration::from_millis(7), bbr: false };
         lead.reached(path);
         assert_eq!(follow.reached().await, Some(path));
         let waiting = tokio::spawn(async move { other.may_log_in().await });

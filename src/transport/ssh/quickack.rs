@@ -15,7 +15,7 @@ use tokio::net::TcpStream;
 /// The stream. Linux forgets the wish at every turn, so it is renewed with every read.
 ///
 /// Also one that is no TCP stream but goes through a hop: then it only notes whether the other end has spoken.
-pub(super) struct Prompt<S> {
+pub(super) struct QuickAck<S> {
     stream: S,
     hasten: fn(&S),
     spoken: Spoken,
@@ -32,7 +32,7 @@ impl Spoken {
     }
 }
 
-impl Prompt<TcpStream> {
+impl QuickAck<TcpStream> {
     pub(super) fn tcp(stream: TcpStream) -> Self {
         // Only a wish: without it everything works, later.
         let hasten = |stream: &TcpStream| drop(socket2::SockRef::from(stream).set_tcp_quickack(true));
@@ -40,7 +40,7 @@ impl Prompt<TcpStream> {
     }
 }
 
-impl<S> Prompt<S> {
+impl<S> QuickAck<S> {
     pub(super) fn through_hop(stream: S) -> Self {
         Self { stream, hasten: |_| (), spoken: Spoken::default(), greeting: Greeting::default() }
     }
@@ -50,7 +50,7 @@ impl<S> Prompt<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Prompt<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for QuickAck<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
         loop {
@@ -128,7 +128,7 @@ impl Greeting {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Prompt<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for QuickAck<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write(cx, buf)
     }
@@ -161,7 +161,7 @@ mod tests {
 
     async fn heard(said: &[u8]) -> io::Result<Vec<u8>> {
         let mut all = Vec::new();
-        Prompt::through_hop(said).read_to_end(&mut all).await?;
+        QuickAck::through_hop(said).read_to_end(&mut all).await?;
         Ok(all)
     }
 

@@ -50,7 +50,7 @@ impl SharedNotes {
 }
 
 /// Decides on the host key, refuses what a vessel has no business asking for, and keeps notes.
-pub(super) struct Doorkeeper {
+pub(super) struct ClientHandler {
     /// The keys that are let in; `None` for whoever only wants to see the key.
     pub(super) host_keys: Option<HostKeys>,
     pub(super) notes: SharedNotes,
@@ -76,7 +76,7 @@ fn key_id(key: &PublicKey) -> (String, String) {
     (key.algorithm().to_string(), known_hosts::fingerprint(key))
 }
 
-impl Handler for Doorkeeper {
+impl Handler for ClientHandler {
     type Error = russh::Error;
 
     async fn check_server_key(&mut self, shown: &PublicKeyOrCertificate) -> Result<bool, Self::Error> {

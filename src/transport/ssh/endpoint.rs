@@ -6,13 +6,13 @@ use crate::settings::{SshHost, Vessel};
 
 /// A vessel's way has one for each hop, the nearest first, and one for the vessel; cheap to clone.
 #[derive(Clone)]
-pub struct Station {
+pub struct Endpoint {
     vessel: Arc<Vessel>,
     /// Which hop; their number for the vessel itself.
     number: usize,
 }
 
-impl Station {
+impl Endpoint {
     /// The whole way, in its order.
     pub fn all(vessel: &Arc<Vessel>) -> impl Iterator<Item = Self> + use<> {
         let vessel = vessel.clone();
@@ -24,7 +24,7 @@ impl Station {
         Self { vessel: vessel.clone(), number: vessel.hops.len() }
     }
 
-    /// The stations before it.
+    /// The endpoints before it.
     pub(super) fn before(&self) -> impl Iterator<Item = Self> + use<> {
         Self::all(&self.vessel).take(self.number)
     }
