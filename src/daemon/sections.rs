@@ -187,6 +187,6 @@ impl Daemon {
             told_of_times: Arc::default(),
             stop: running.stop.clone(),
         };
-        tasks.vessels.spawn(running.tasks.track_future(vessel::serve(vessel)));
+        tasks.vessels.spawn(running.tasks.track_future(vessel::supervise(vessel)));
     }
 }

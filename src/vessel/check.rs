@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::clashes::{clashes, located};
+use super::place_clashes::{clashes, located};
 use super::trial::{Trial, try_place, within};
 use super::{same_host, temp_dir};
 use crate::fault::Scope;

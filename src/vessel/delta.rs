@@ -12,10 +12,10 @@ use std::sync::Arc;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
 
-use super::parts::{Held, grown};
+use super::delta_plan::{DeltaPlan, Step};
 use super::publish::looks_like;
-use super::recipe::{Recipe, Step};
-use super::visit::{Visit, source_fault};
+use super::session::{Session, source_fault};
+use super::upload_parts::{Held, grown};
 use super::write::{Taken, is_hole};
 use crate::fault::{Fault, Scope};
 use crate::ledger::LastDelivered;
@@ -40,12 +40,12 @@ const WORTH: u64 = 4;
 
 /// How the rest of a file comes to a vessel that holds an earlier version.
 pub(super) struct Delta {
-    recipe: Recipe,
+    plan: DeltaPlan,
     joined: u64,
     held: Vec<Range<u64>>,
 }
 
-impl Visit {
+impl Session {
     fn wish(&self, version: &Version) -> Wish {
         match self.vessel.directories.get(&version.directory) {
             // To read the old file from the same disk takes as long as to write the new one.
@@ -84,16 +84,16 @@ impl Visit {
         let average = Outline::average_for(version.stamp.size, Some(last.outline.average()));
         let Some(outline) = self.outline(version, source, average).await? else { return Ok(None) };
         let Held { joined, parts } = held;
-        let recipe = Recipe::new(&last.outline, &outline).after(*joined);
-        let recipe = if self.copies_in_order() { recipe } else { recipe.without_short_copies(LEAST_COPY) };
-        let (kept, sent) = (recipe.kept_bytes(), recipe.sent_bytes());
+        let plan = DeltaPlan::new(&last.outline, &outline).after(*joined);
+        let plan = if self.copies_in_order() { plan } else { plan.without_short_copies(LEAST_COPY) };
+        let (kept, sent) = (plan.kept_bytes(), plan.sent_bytes());
         let is_worth_it = kept > 0 && kept.saturating_mul(WORTH) >= kept + sent;
         tracing::debug!(
-            vessel = %self.vessel.settings.name, file = %version.path, kept, sent, steps = recipe.steps().len(), is_worth_it,
+            vessel = %self.vessel.settings.name, file = %version.path, kept, sent, steps = plan.steps().len(), is_worth_it,
             "compared with what the vessel has"
         );
-        let is_possible = self.copies_in_order() || recipe.steps().len() <= STEPS;
-        Ok((is_worth_it && is_possible).then_some(Delta { recipe, joined: *joined, held: parts.clone() }))
+        let is_possible = self.copies_in_order() || plan.steps().len() <= STEPS;
+        Ok((is_worth_it && is_possible).then_some(Delta { plan, joined: *joined, held: parts.clone() }))
     }
 
     fn copies_in_order(&self) -> bool {
@@ -174,7 +174,7 @@ impl Visit {
         let is_large = delivery.version.plan().count() > 1;
         let _turn = if is_large { Some(self.large_upload.lock().await) } else { None };
         let applying =
-            Applying { visit: self, delivery, source, assembly, delta, old: self.destination(&delivery.version)? };
+            Applying { session: self, delivery, source, assembly, delta, old: self.destination(&delivery.version)? };
         self.found(&delivery.version, delta.joined);
         let applied =
             if self.copies_in_order() { applying.in_order().await } else { applying.by_command().await.map(|()| None) };
@@ -196,7 +196,7 @@ fn average_for(version: &Version, last: Option<&LastDelivered>) -> u32 {
 
 /// A delta on its way.
 struct Applying<'v, 'a> {
-    visit: &'v Visit,
+    session: &'v Session,
     delivery: &'a Delivery,
     source: &'a Source,
     assembly: &'a RemotePath,
@@ -215,30 +215,30 @@ impl<'v> Applying<'v, '_> {
         if !self.delta.held.is_empty() {
             self.remove_parts().await?;
         }
-        let visit = self.visit;
-        // The one that ends only with the visit.
-        let lane = visit.remote.lane();
-        let old = visit.explained(lane.open(&self.old, OpenFlags::READ, 0).await, &self.old, 0).await?;
+        let session = self.session;
+        // The one that ends only with the session.
+        let lane = session.remote.lane();
+        let old = session.explained(lane.open(&self.old, OpenFlags::READ, 0).await, &self.old, 0).await?;
         let flags = if self.delta.joined == 0 { OpenFlags::FRESH } else { OpenFlags::WRITE_EXISTING };
-        let new = visit.open_ours(lane, self.assembly, flags, self.size() - self.delta.joined).await?;
+        let new = session.open_ours(lane, self.assembly, flags, self.size() - self.delta.joined).await?;
         let built = self.build(&old, &new).await;
-        if built.is_err() && !visit.remote.is_lost() {
+        if built.is_err() && !session.remote.is_lost() {
             // What went out after what failed has made it longer than it should be.
             let cut = new.set(Attrs { size: Some(self.delta.joined), ..Attrs::default() }).await;
-            visit.explained(cut, self.assembly, 0).await?;
+            session.explained(cut, self.assembly, 0).await?;
         }
         let hash = built?;
-        visit.explained(new.close().await, self.assembly, 1).await?;
+        session.explained(new.close().await, self.assembly, 1).await?;
         Ok(hash)
     }
 
     async fn build(&self, old: &RemoteFile, new: &RemoteFile) -> Result<Option<GrowingHash<'v>>, Fault> {
-        let job = self.visit.lanes.job(self.delta.recipe.sent_bytes());
+        let job = self.session.lanes.job(self.delta.plan.sent_bytes());
         let taken = Taken::of(&job);
-        let mut hash = self.visit.hash_as_it_grows(self.assembly).await;
+        let mut hash = self.session.hash_as_it_grows(self.assembly).await;
         let mut unanswered = FuturesUnordered::new();
         let mut untold = 0;
-        for step in self.delta.recipe.steps() {
+        for step in self.delta.plan.steps() {
             let mut at = step.range.start;
             while at < step.range.end {
                 let asked = self.ask(step, at, old, new).await?;
@@ -266,52 +266,52 @@ impl<'v> Applying<'v, '_> {
 
     /// Asks for what comes at an offset: a copy, or a write.
     async fn ask(&self, step: &Step, at: u64, old: &RemoteFile, new: &RemoteFile) -> Result<Asked, Fault> {
-        let visit = self.visit;
+        let session = self.session;
         let most = step.range.end - at;
         let (sent, kept) = match step.from {
             Some(from) => (new.copy(at, old, from + (at - step.range.start), most.min(COPY)).await, true),
             None => {
-                let worth = visit.remote.capabilities().bytes_per_write().min(new.worth_writing());
+                let worth = session.remote.capabilities().bytes_per_write().min(new.worth_writing());
                 let read = self.source.read(at, most.min(worth)).await;
                 let bytes = read.map_err(|error| source_fault(&self.delivery.version, &error))?;
                 let length = bytes.len() as u64;
                 if is_hole(&bytes) {
                     (new.send_zeros(at, length).await, false)
                 } else {
-                    visit.may_send(length).await;
+                    session.may_send(length).await;
                     (new.send(at, bytes).await, false)
                 }
             }
         };
-        let sent = visit.explained(sent, self.assembly, self.size() - at).await?;
+        let sent = session.explained(sent, self.assembly, self.size() - at).await?;
         Ok(Asked { length: sent.length(), sent, kept })
     }
 
     /// Takes note of an answer: how many bytes it is about.
     async fn note(&self, (answer, kept): Answer, taken: &Taken<'_>) -> Result<u64, Fault> {
-        let bytes = self.visit.explained(answer, self.assembly, 1).await?;
+        let bytes = self.session.explained(answer, self.assembly, 1).await?;
         if kept {
-            self.visit.found(&self.delivery.version, bytes);
+            self.session.found(&self.delivery.version, bytes);
         } else {
-            self.visit.note_sent(&self.delivery.version, bytes, taken);
+            self.session.note_sent(&self.delivery.version, bytes, taken);
         }
         Ok(bytes)
     }
 
     /// Uploads what is sent as parts, and has one command put the assembly together.
     async fn by_command(&self) -> Result<(), Fault> {
-        let visit = self.visit;
-        visit.prepare_temp_dir().await?;
-        let sent: Vec<&Range<u64>> = self.delta.recipe.sent().collect();
+        let session = self.session;
+        session.prepare_temp_dir().await?;
+        let sent: Vec<&Range<u64>> = self.delta.plan.sent().collect();
         let useless = self.delta.held.iter().filter(|held| !sent.iter().any(|range| is_beginning_of(held, range)));
         for held in useless {
-            visit.remote.remove(&visit.part(self.delivery, held.start)).await.map_err(|e| e.fault())?;
+            session.remote.remove(&session.part(self.delivery, held.start)).await.map_err(|e| e.fault())?;
         }
         if self.delta.joined == 0 {
             // What lies there before the first attempt is not of this delivery, whatever its name says.
-            visit.remote.remove(self.assembly).await.map_err(|e| e.fault())?;
+            session.remote.remove(self.assembly).await.map_err(|e| e.fault())?;
         }
-        let job = visit.lanes.job(self.delta.recipe.sent_bytes());
+        let job = session.lanes.job(self.delta.plan.sent_bytes());
         let taken = Taken::of(&job);
         let (mut sent, mut uploading) = (sent.into_iter(), FuturesUnordered::new());
         loop {
@@ -320,35 +320,35 @@ impl<'v> Applying<'v, '_> {
             let Some(uploaded) = uploading.next().await else { break };
             uploaded?;
         }
-        let ingredients: Vec<_> = self.delta.recipe.steps().iter().map(|step| self.ingredient(step)).collect();
+        let ingredients: Vec<_> = self.delta.plan.steps().iter().map(|step| self.ingredient(step)).collect();
         let range = self.delta.joined..self.size();
-        let built = visit.remote.build(self.assembly, range, &ingredients, Some(&self.old)).await;
-        visit.explained(built, self.assembly, self.size() - self.delta.joined).await?;
-        visit.found(&self.delivery.version, self.delta.recipe.kept_bytes());
+        let built = session.remote.build(self.assembly, range, &ingredients, Some(&self.old)).await;
+        session.explained(built, self.assembly, self.size() - self.delta.joined).await?;
+        session.found(&self.delivery.version, self.delta.plan.kept_bytes());
         Ok(())
     }
 
     fn ingredient(&self, step: &Step) -> Ingredient {
         match step.from {
             Some(from) => Ingredient::Range(from..from + step.length()),
-            None => Ingredient::Part(self.visit.part(self.delivery, step.range.start)),
+            None => Ingredient::Part(self.session.part(self.delivery, step.range.start)),
         }
     }
 
     /// Uploads a range as a part, going on from what an earlier attempt left of it.
     async fn upload(&self, range: &Range<u64>, taken: &Taken<'_>) -> Result<(), Fault> {
-        let visit = self.visit;
+        let session = self.session;
         let held = self.delta.held.iter().find(|held| is_beginning_of(held, range)).map(|held| held.end);
         let (at, flags) = held.map_or((range.start, OpenFlags::FRESH), |end| (end, OpenFlags::WRITE));
-        let part = visit.part(self.delivery, range.start);
-        visit.found(&self.delivery.version, at - range.start);
-        let file = visit.open_ours(visit.remote.lane(), &part, flags, range.end - at).await?;
-        visit.write_range(&self.delivery.version, self.source, &file, at..range.end, range.start, taken).await?;
-        visit.explained(file.close().await, &part, 1).await
+        let part = session.part(self.delivery, range.start);
+        session.found(&self.delivery.version, at - range.start);
+        let file = session.open_ours(session.remote.lane(), &part, flags, range.end - at).await?;
+        session.write_range(&self.delivery.version, self.source, &file, at..range.end, range.start, taken).await?;
+        session.explained(file.close().await, &part, 1).await
     }
 
     async fn remove_parts(&self) -> Result<(), Fault> {
-        self.visit.remove_parts(|delivery| delivery == self.delivery.id.0).await.map_err(|e| e.fault())
+        self.session.remove_parts(|delivery| delivery == self.delivery.id.0).await.map_err(|e| e.fault())
     }
 }
 

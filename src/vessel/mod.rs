@@ -1,36 +1,36 @@
 //! A vessel's workflow: everything between "the ledger says it is due" and "acknowledged".
 //!
-//! [`serve()`] is the one task of a vessel: it connects, sweeps, and keeps deliveries going until it is stopped. A delivery
+//! [`supervise()`] is the one task of a vessel: it connects, sweeps, and keeps deliveries going until it is stopped. A delivery
 //! walks through the states of [`DeliveryState`](crate::records::DeliveryState): upload, assemble, verify, publish. Each
 //! step asks the vessel what is there already, so that each may be repeated after a crash or a lost connection.
 //!
 //! Vessels know nothing of one another, and nothing of how files got into the ledger.
 
-mod advance;
-mod assembly;
-mod batch;
-mod blocked;
+mod blocked_places;
+mod channel_pool;
 mod check;
-mod clashes;
-mod deliver;
+mod command_batch;
 mod delta;
-mod extents;
-mod lanes;
+mod delta_plan;
 mod ours;
-mod parts;
-mod places;
+mod path_locks;
+mod pipeline;
+mod place_clashes;
+mod preconnect;
 mod publish;
-mod recipe;
-mod rounds;
+mod ranges;
 mod same_host;
-mod serve;
-mod shape;
-mod silence;
+mod scheduler;
+mod session;
+mod standby;
+mod supervisor;
 mod sweep;
 mod temp_dir;
+mod tree;
 mod trial;
+mod upload_direct;
+mod upload_parts;
 mod verify;
-mod visit;
 mod write;
 
 use std::collections::HashMap;
@@ -51,7 +51,7 @@ use crate::settings;
 use crate::transport::SshEnvironment;
 
 pub use check::{Finding, check};
-pub use serve::serve;
+pub use supervisor::supervise;
 
 /// A directory's settings, and what to ring when a file of it was acknowledged.
 type Served = (Arc<settings::Directory>, Bell);
@@ -61,7 +61,7 @@ type Served = (Arc<settings::Directory>, Bell);
 pub struct Directories {
     all: Arc<RwLock<HashMap<DirectoryName, Served>>>,
     /// Who goes to which of them meanwhile.
-    visits: clashes::Visits,
+    sessions: place_clashes::Registry,
 }
 
 impl Directories {

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
-use super::visit::{OURS, Visit};
+use super::session::{OURS, Session};
 use crate::fault::Fault;
 use crate::names::{OurFile, RemotePath};
 use crate::records::Version;
@@ -85,7 +85,7 @@ pub(super) fn probe_beside(assembly: &RemotePath) -> RemotePath {
     }
 }
 
-impl Visit {
+impl Session {
     /// Whether a file belongs to another user than one that we would make beside an assembly; not where the vessel doesn't tell.
     /// The owner that a version's copy is given is as good.
     async fn is_foreign(&self, version: &Version, assembly: &RemotePath, attrs: &Attrs) -> Result<bool, RemoteError> {

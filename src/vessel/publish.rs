@@ -2,14 +2,14 @@
 
 use std::sync::atomic::Ordering;
 
-use super::visit::Visit;
+use super::session::Session;
 use crate::fault::Fault;
 use crate::names::RemotePath;
 use crate::records::{FileStamp, Seen, Version, VersionKind};
 use crate::rights::CopyOf;
 use crate::transport::{Attrs, OpenFlags, RemoteError, RemoteFile, Renamed};
 
-impl Visit {
+impl Session {
     /// Renames the finished and verified assembly to its destination. Whether that could be seen.
     pub(super) async fn publish(
         &self,
@@ -113,7 +113,7 @@ impl Visit {
 
     /// Flushes a file along with others.
     pub(super) async fn flush_together(&self, path: &RemotePath) -> Result<(), Fault> {
-        match self.batches.flush(path).await {
+        match self.commands.flush(path).await {
             Ok(true) => Ok(()),
             Ok(false) => Err(Fault::attempt(format_args!("{path} could not be flushed on the vessel"))),
             Err(e) => Err(e.fault()),
@@ -122,7 +122,7 @@ impl Visit {
 
     /// Flushes a file with the vessel's `sync`, where it has one.
     async fn flush_by_command(&self, path: &RemotePath) -> Result<(), RemoteError> {
-        if self.remote.capabilities().sync && !self.batches.flush(path).await? {
+        if self.remote.capabilities().sync && !self.commands.flush(path).await? {
             tracing::warn!(vessel = %self.vessel.settings.name, file = %path, "the vessel could not flush it");
         }
         Ok(())
@@ -159,7 +159,7 @@ impl Visit {
         }
         // Named by what lies in it: it may be where a file system is mounted, and that one is meant.
         let directory = destination.parent().unwrap_or_else(|| RemotePath::new(".")).join(".");
-        self.batches.flush(&directory).await.map(|_| ()).map_err(|e| e.fault())
+        self.commands.flush(&directory).await.map(|_| ()).map_err(|e| e.fault())
     }
 }
 

@@ -10,7 +10,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use super::ours::open_new;
-use super::visit::Visit;
+use super::session::Session;
 use crate::fault::Fault;
 use crate::local;
 use crate::names::{DirectoryName, RemotePath};
@@ -22,9 +22,9 @@ const MOMENT: Duration = Duration::from_secs(5);
 
 /// What is known on one connection of the places of the directories: the fault, where they must not be delivered to.
 #[derive(Default)]
-pub(super) struct Places(Mutex<HashMap<(DirectoryName, RemotePath), Option<Fault>>>);
+pub(super) struct KnownPlaces(Mutex<HashMap<(DirectoryName, RemotePath), Option<Fault>>>);
 
-impl Places {
+impl KnownPlaces {
     fn get(&self, name: &DirectoryName, place: &RemotePath) -> Option<Option<Fault>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&(name.clone(), place.clone())).cloned()
     }
@@ -34,7 +34,7 @@ impl Places {
     }
 }
 
-impl Visit {
+impl Session {
     /// What is known of where a delivery's directory goes now: a reload may change that.
     fn known_of_place(&self, delivery: &Delivery) -> Option<Option<Fault>> {
         let (directory, _) = self.vessel.directories.get(&delivery.version.directory)?;

@@ -7,7 +7,7 @@ use futures_util::stream::{self, StreamExt, TryStreamExt};
 use tokio::task::JoinSet;
 
 use super::ours::probe_beside;
-use super::visit::Visit;
+use super::session::Session;
 use crate::fault::Fault;
 use crate::names::{OurFile, assembly_name};
 use crate::records::{DeliveryId, Remains};
@@ -20,7 +20,7 @@ const AT_ONCE: usize = 64;
 /// Assemblies removed at once.
 const ASSEMBLIES_AT_ONCE: usize = 32;
 
-/// The sweeping of one visit: beside its deliveries, none of which waits for it.
+/// The sweeping of one session: beside its deliveries, none of which waits for it.
 #[derive(Default)]
 pub(super) struct Sweeping {
     tasks: JoinSet<Result<Swept, Fault>>,
@@ -38,20 +38,20 @@ enum Swept {
 
 impl Sweeping {
     /// Has parts swept that belong to nothing.
-    pub(super) fn begin_strays(&mut self, visit: &Arc<Visit>) {
-        let visit = visit.clone();
-        self.tasks.spawn(async move { visit.sweep_strays().await.map(|()| Swept::Strays) });
+    pub(super) fn begin_strays(&mut self, session: &Arc<Session>) {
+        let session = session.clone();
+        self.tasks.spawn(async move { session.sweep_strays().await.map(|()| Swept::Strays) });
     }
 
     /// Has swept what superseded deliveries left, but for those in `busy`: now, or once more when what is under way ends.
-    pub(super) fn begin_remains(&mut self, visit: &Arc<Visit>, busy: HashSet<DeliveryId>) {
+    pub(super) fn begin_remains(&mut self, session: &Arc<Session>, busy: HashSet<DeliveryId>) {
         if self.under_way {
             self.again = Some(busy);
             return;
         }
-        let visit = visit.clone();
+        let session = session.clone();
         self.under_way = true;
-        self.tasks.spawn(async move { visit.sweep_remains(&busy).await.map(|()| Swept::Remains) });
+        self.tasks.spawn(async move { session.sweep_remains(&busy).await.map(|()| Swept::Remains) });
     }
 
     pub(super) fn is_idle(&self) -> bool {
@@ -59,7 +59,7 @@ impl Sweeping {
     }
 
     /// Waits until some of it has ended; `None` when nothing is under way.
-    pub(super) async fn ended(&mut self, visit: &Arc<Visit>) -> Option<Result<(), Fault>> {
+    pub(super) async fn ended(&mut self, session: &Arc<Session>) -> Option<Result<(), Fault>> {
         let ended = self.tasks.join_next().await?;
         let swept = match ended {
             Ok(Ok(swept)) => swept,
@@ -69,14 +69,14 @@ impl Sweeping {
         if matches!(swept, Swept::Remains) {
             self.under_way = false;
             if let Some(busy) = self.again.take() {
-                self.begin_remains(visit, busy);
+                self.begin_remains(session, busy);
             }
         }
         Some(Ok(()))
     }
 }
 
-impl Visit {
+impl Session {
     /// Removes what superseded deliveries left, but for those in `busy`.
     ///
     /// What can't be removed stays on the list for another time: no leftover is worth holding up a delivery.

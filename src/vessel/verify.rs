@@ -3,7 +3,7 @@
 use futures_util::future::join;
 use futures_util::{StreamExt, stream};
 
-use super::visit::{Visit, source_changed, source_fault};
+use super::session::{Session, source_changed, source_fault};
 use crate::digest::{Digest, FileDigests, FileHasher};
 use crate::fault::Fault;
 use crate::names::RemotePath;
@@ -23,7 +23,7 @@ pub(super) enum Verdict {
     Bad(Vec<u64>),
 }
 
-impl Visit {
+impl Session {
     /// Verifies a file on the vessel against a version: by a program there, or by reading it back.
     pub(super) async fn verify(&self, version: &Version, path: &RemotePath) -> Result<Verdict, Fault> {
         let wanted = self.digest(version).await?;
@@ -33,7 +33,7 @@ impl Visit {
         let digest = if version.plan().count() > 1 {
             self.remote.hash(tool, path, version.stamp.size).await.map(Some)
         } else {
-            self.batches.check(path, version.stamp.size).await.map(|(digest, _)| digest)
+            self.commands.check(path, version.stamp.size).await.map(|(digest, _)| digest)
         };
         if digest.map_err(|e| e.fault())? == Some(wanted) {
             return Ok(Verdict::Good(Verified::ByVessel));

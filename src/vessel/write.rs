@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 
-use super::lanes::Job;
-use super::visit::{Visit, source_fault};
+use super::channel_pool::Job;
+use super::session::{Session, source_fault};
 use crate::fault::Fault;
 use crate::local::Source;
 use crate::records::Version;
@@ -56,7 +56,7 @@ impl<'a> Taken<'a> {
     }
 }
 
-impl Visit {
+impl Session {
     /// Writes bytes `range` of the source into `file`, those of offset `range.start` at `range.start - base`.
     ///
     /// Bytes go out in order, so that after a cut the file on the vessel holds a prefix and nothing but a prefix. How many

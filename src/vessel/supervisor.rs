@@ -5,10 +5,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::Vessel;
-use super::advance::{self, Coming};
-use super::rounds::Rounds;
-use super::silence::another;
-use super::visit::Visit;
+use super::preconnect::{self, Coming};
+use super::scheduler::Scheduler;
+use super::session::Session;
+use super::standby::replacement;
 use crate::backoff::Backoff;
 use crate::fault::{Fault, Pace, Scope};
 use crate::local::Arrival;
@@ -35,11 +35,11 @@ const ONCE_CONNECTIONS: u32 = 3;
 ///
 /// # Errors
 /// A [`Fault`] of the daemon's when the ledger can't be used. A vessel's own troubles are logged and waited out.
-pub async fn serve(vessel: Vessel) -> Result<(), Fault> {
-    Server::new(vessel).run().await
+pub async fn supervise(vessel: Vessel) -> Result<(), Fault> {
+    Supervisor::new(vessel).run().await
 }
 
-struct Server {
+struct Supervisor {
     vessel: Vessel,
     /// What was said last about why the vessel is away: it is said once.
     complaint: Option<String>,
@@ -51,7 +51,7 @@ struct Server {
     known: KnownShell,
     /// Since when (milliseconds since 1970) it is known that the shell can't be used.
     refused_at: i64,
-    /// Whether the last visit that brought anything over found one connection to be enough.
+    /// Whether the last session that brought anything over found one connection to be enough.
     narrow: bool,
 }
 
@@ -60,13 +60,13 @@ enum End {
     Done,
     /// The vessel is to be left alone, for now or for good.
     LeftAlone,
-    /// The visit ended, and whether it had brought anything over.
+    /// The session ended, and whether it had brought anything over.
     Away { fault: Fault, progress: bool },
     /// The connection fell silent, and another one was to be had sooner than an answer.
     Replaced(Remote),
 }
 
-impl Server {
+impl Supervisor {
     fn new(vessel: Vessel) -> Self {
         Self {
             arrival: Some(vessel.feed.arrival()),
@@ -108,7 +108,7 @@ impl Server {
                 }
             };
             let fault = match connected {
-                Ok(remote) => match self.visit(remote, coming).await? {
+                Ok(remote) => match self.session(remote, coming).await? {
                     End::Done => return Ok(()),
                     End::LeftAlone => continue,
                     End::Replaced(remote) => {
@@ -169,11 +169,11 @@ impl Server {
         tokio::select! {
             biased;
             connected = &mut connecting => (connected, Vec::new()),
-            coming = advance::begin(&self.vessel, follow) => (connecting.await, coming),
+            coming = preconnect::begin(&self.vessel, follow) => (connecting.await, coming),
         }
     }
 
-    async fn visit(&mut self, remote: Remote, coming: Vec<Coming>) -> Result<End, Fault> {
+    async fn session(&mut self, remote: Remote, coming: Vec<Coming>) -> Result<End, Fault> {
         let name = &self.vessel.settings.name;
         let (cipher, compression, congestion_control) = (remote.cipher(), remote.compresses(), remote.congestion());
         let offers = remote.capabilities().to_string();
@@ -192,40 +192,41 @@ impl Server {
         self.vessel.monitor.notice(&Event::Connected { vessel: name });
         self.vessel.ledger.away(name, None).await.map_err(|e| e.fault())?;
         self.meet(&remote).await?;
-        let mut rounds = Rounds::new(Arc::new(Visit::new(self.vessel.clone(), remote, coming, self.arrival.take())));
-        let visit = rounds.visit.clone();
-        visit.compare_places().await;
+        let mut scheduler =
+            Scheduler::new(Arc::new(Session::new(self.vessel.clone(), remote, coming, self.arrival.take())));
+        let session = scheduler.session.clone();
+        session.compare_places().await;
         let connecting = AtomicBool::new(false);
-        let mut another = std::pin::pin!(another(&visit, &connecting));
+        let mut replacement = std::pin::pin!(replacement(&session, &connecting));
         let (end, other) = tokio::select! {
-            end = rounds.run() => (Some(end), None),
+            end = scheduler.run() => (Some(end), None),
             other = &mut another => (Some(Ok(())), Some(other)),
             () = self.vessel.becomes_paused(true) => (None, None),
             () = self.vessel.stop.cancelled() => (None, None),
         };
         // What was begun while the connection was dying is not begun anew.
         let other = match other {
-            None if end.is_some() && visit.remote.is_lost() && connecting.load(Ordering::Relaxed) => {
+            None if end.is_some() && session.remote.is_lost() && connecting.load(Ordering::Relaxed) => {
                 tokio::time::timeout(self.vessel.settings.timeout, another).await.ok()
             }
             other => other,
         };
         if end.is_none() && other.is_none() {
-            rounds.come_to_rest().await?;
+            scheduler.come_to_rest().await?;
         }
-        rounds.drop_all().await;
-        if other.is_some() || visit.remote.is_lost() {
-            visit.lanes.abandon();
+        scheduler.drop_all().await;
+        if other.is_some() || session.remote.is_lost() {
+            session.lanes.abandon();
         } else {
-            visit.remote.hang_up().await;
+            session.remote.hang_up().await;
         }
-        let progress = visit.has_sent();
-        self.narrow = progress && !visit.lanes.was_widened();
+        let progress = session.has_sent();
+        self.narrow = progress && !session.lanes.was_widened();
         if let Some(remote) = other {
             tracing::info!(vessel = %name, "the connection fell silent and was replaced");
             return Ok(End::Replaced(remote));
         }
-        self.remember_shell(visit.remote.known_shell(), progress).await?;
+        self.remember_shell(session.remote.known_shell(), progress).await?;
         match end {
             None => Ok(End::LeftAlone),
             Some(Ok(())) => Ok(End::Done),
@@ -268,7 +269,7 @@ impl Server {
         Ok(())
     }
 
-    /// Keeps what a visit has learned of the shell: what can't be used beyond this run, for a day.
+    /// Keeps what a session has learned of the shell: what can't be used beyond this run, for a day.
     async fn remember_shell(&mut self, learned: KnownShell, progress: bool) -> Result<(), Fault> {
         let refusal = |known: &KnownShell| match known {
             KnownShell::Unusable(why) => Some(why.clone()),

@@ -1,4 +1,4 @@
-//! A recipe: how a file is made of what the vessel has of it already and what must be sent.
+//! A plan: how a file is made of what the vessel has of it already and what must be sent.
 //!
 //! Plain arithmetic over two outlines; knows nothing of how bytes are copied or sent.
 
@@ -24,22 +24,22 @@ impl Step {
 
 /// Steps in the file's order, which cover it without gap or overlap.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Recipe(Vec<Step>);
+pub(super) struct DeltaPlan(Vec<Step>);
 
-impl Recipe {
+impl DeltaPlan {
     /// How to make the new file of the old one; nothing of it, where the two outlines can't be compared.
     pub(super) fn new(old: &Outline, new: &Outline) -> Self {
         let comparable = old.average() == new.average();
         let old: BTreeMap<u64, &Stretch> = places(old).filter(|_| comparable).collect();
         let by_content: HashMap<&Stretch, u64> = old.iter().rev().map(|(at, stretch)| (*stretch, *at)).collect();
-        let mut recipe = Self::default();
+        let mut plan = Self::default();
         for (at, stretch) in places(new) {
             // Of several places with the same bytes, the one that the step before leads to makes one copy of two.
-            let goes_on = recipe.kept_end().filter(|end| old.get(end) == Some(&stretch));
+            let goes_on = plan.kept_end().filter(|end| old.get(end) == Some(&stretch));
             let from = goes_on.or_else(|| by_content.get(stretch).copied());
-            recipe.push(Step { range: at..at + u64::from(stretch.length), from });
+            plan.push(Step { range: at..at + u64::from(stretch.length), from });
         }
-        recipe
+        plan
     }
 
     /// Where the old file goes on after what the last step takes of it.
@@ -71,12 +71,12 @@ impl Recipe {
 
     /// The same with copies of less than `least` bytes sent instead, where every copy has a price.
     pub(super) fn without_short_copies(self, least: u64) -> Self {
-        let mut recipe = Self::default();
+        let mut plan = Self::default();
         for step in self.0 {
             let from = step.from.filter(|_| step.length() >= least);
-            recipe.push(Step { from, ..step });
+            plan.push(Step { from, ..step });
         }
-        recipe
+        plan
     }
 
     pub(super) fn steps(&self) -> &[Step] {
@@ -125,10 +125,10 @@ mod tests {
         (0..length).map(|_| random.u8(..)).collect()
     }
 
-    /// Does what a recipe says.
-    fn cook(recipe: &Recipe, old: &[u8], new: &[u8]) -> Vec<u8> {
+    /// Does what a plan says.
+    fn cook(plan: &DeltaPlan, old: &[u8], new: &[u8]) -> Vec<u8> {
         let mut made = Vec::new();
-        for step in recipe.steps() {
+        for step in plan.steps() {
             assert_eq!(step.range.start, made.len() as u64);
             let (bytes, start) = step.from.map_or((new, step.range.start), |from| (old, from));
             made.extend_from_slice(&bytes[start as usize..(start + step.length()) as usize]);
@@ -142,26 +142,26 @@ mod tests {
         let mut new = old.clone();
         new[2_000_000] ^= 1;
         new.extend(noise(2, 100_000));
-        let recipe = Recipe::new(&outline_of(&old), &outline_of(&new));
-        assert_eq!(cook(&recipe, &old, &new), new);
-        assert!(recipe.sent_bytes() < 300_000 && recipe.steps().len() == 4, "{recipe:?}");
+        let plan = DeltaPlan::new(&outline_of(&old), &outline_of(&new));
+        assert_eq!(cook(&plan, &old, &new), new);
+        assert!(plan.sent_bytes() < 300_000 && plan.steps().len() == 4, "{plan:?}");
     }
 
     #[test]
     fn a_file_that_repeats_itself_is_copied_in_one_go() {
         let half = noise(3, 1 << 20);
         let old = [&half[..], &half].concat();
-        let recipe = Recipe::new(&outline_of(&old), &outline_of(&old));
-        assert_eq!(cook(&recipe, &old, &old), old);
-        assert!(recipe.steps().len() <= 2 && recipe.sent_bytes() == 0, "{recipe:?}");
+        let plan = DeltaPlan::new(&outline_of(&old), &outline_of(&old));
+        assert_eq!(cook(&plan, &old, &old), old);
+        assert!(plan.steps().len() <= 2 && plan.sent_bytes() == 0, "{plan:?}");
     }
 
     #[test]
     fn outlines_of_different_averages_have_nothing_in_common() {
         let mut coarse = Outliner::new(1 << 20);
         coarse.update(&[0; 100]);
-        let recipe = Recipe::new(&outline_of(&[0; 100]), &coarse.finish());
-        assert_eq!((recipe.sent_bytes(), recipe.steps().len()), (100, 1));
+        let plan = DeltaPlan::new(&outline_of(&[0; 100]), &coarse.finish());
+        assert_eq!((plan.sent_bytes(), plan.steps().len()), (100, 1));
     }
 
     proptest! {
@@ -174,11 +174,11 @@ mod tests {
             let old = noise(seed, length);
             let cut = cut.min(length);
             let new = [&old[..cut], &noise(seed ^ 1, inserted), &old[cut / 2..]].concat();
-            let recipe = Recipe::new(&outline_of(&old), &outline_of(&new)).without_short_copies(least);
-            prop_assert_eq!(cook(&recipe, &old, &new), &new[..]);
-            prop_assert_eq!(recipe.sent_bytes() + recipe.kept_bytes(), new.len() as u64);
+            let plan = DeltaPlan::new(&outline_of(&old), &outline_of(&new)).without_short_copies(least);
+            prop_assert_eq!(cook(&plan, &old, &new), &new[..]);
+            prop_assert_eq!(plan.sent_bytes() + plan.kept_bytes(), new.len() as u64);
             let joined = joined.min(new.len() as u64);
-            let rest = recipe.after(joined);
+            let rest = plan.after(joined);
             prop_assert_eq!(rest.sent_bytes() + rest.kept_bytes(), new.len() as u64 - joined);
             for step in rest.steps() {
                 let (start, end) = (step.range.start as usize, step.range.end as usize);

@@ -3,10 +3,10 @@
 use std::time::Instant;
 
 use super::ours::probe_beside;
-use super::parts::{Held, PartwiseUpload, held};
 use super::publish::{looks_like, seen};
+use super::session::{Session, source_changed};
+use super::upload_parts::{Held, PartsUpload, held};
 use super::verify::Verdict;
-use super::visit::{Visit, source_changed};
 use crate::clock::to_the_millisecond;
 use crate::fault::{Cause, Fault, Scope};
 use crate::ledger::LastDelivered;
@@ -36,7 +36,7 @@ enum Prepared {
     Superseded,
 }
 
-impl Visit {
+impl Session {
     /// Takes a delivery to its end. Each step may be repeated, so a delivery can be dropped at any point.
     ///
     /// Hundreds of small files are on their way at once: what is rare or large among the steps is boxed, for each of them
@@ -156,7 +156,7 @@ impl Visit {
             self.apply(delivery, &source, assembly, &delta).await?
         } else if in_parts {
             let job = job.unwrap_or_else(|| self.lanes.job(delivery.version.stamp.size));
-            PartwiseUpload::prepare(self, delivery, source.clone(), assembly.clone(), job, held).await?.run().await?
+            PartsUpload::prepare(self, delivery, source.clone(), assembly.clone(), job, held).await?.run().await?
         } else {
             is_finished = true;
             self.write_assembly(delivery, &source, assembly).await?
@@ -202,7 +202,7 @@ impl Visit {
     async fn check_small(&self, delivery: &Delivery, assembly: &RemotePath) -> Result<Verified, Fault> {
         let version = &delivery.version;
         let wanted = self.digest(version).await?;
-        let (found, flushed) = self.batches.check(assembly, version.stamp.size).await.map_err(|e| e.fault())?;
+        let (found, flushed) = self.commands.check(assembly, version.stamp.size).await.map_err(|e| e.fault())?;
         let (verified, repaired) = if found == Some(wanted) {
             (Verified::ByVessel, false)
         } else {

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use tokio::time::{sleep, timeout};
 
 use super::Vessel;
-use super::visit::Visit;
+use super::session::Session;
 use crate::transport::{Lead, Rank, Remote};
 
 /// The pause after another connection has failed.
@@ -30,21 +30,21 @@ const REST: Duration = Duration::from_secs(60);
 /// Whenever the vessel has fallen silent, tries to get another connection until there is a sign of life; gives the one
 /// that came first. Where nothing was brought over, the next connection would fare no better. `connecting` says whether
 /// one is being tried.
-pub(super) async fn another(visit: &Visit, connecting: &AtomicBool) -> Remote {
-    let Vessel { settings, environment, .. } = &visit.vessel;
+pub(super) async fn replacement(session: &Session, connecting: &AtomicBool) -> Remote {
+    let Vessel { settings, environment, .. } = &session.vessel;
     let alone = Lead::alone(Rank::replacement());
     let mut spare = None;
     loop {
         tokio::select! {
-            () = visit.remote.silent() => {}
-            () = keep_ready(visit, &mut spare) => {}
+            () = session.remote.silent() => {}
+            () = keep_ready(session, &mut spare) => {}
         }
-        if !visit.has_sent() {
+        if !session.has_sent() {
             return pending().await;
         }
         tracing::debug!(vessel = %settings.name, spare = spare.is_some(), "silent; another connection is tried");
         connecting.store(true, Ordering::Relaxed);
-        let known = visit.remote.known_shell();
+        let known = session.remote.known_shell();
         tokio::select! {
             remote = carries_again(&mut spare) => return remote,
             connected = Remote::connect(settings, environment, &known, &alone) => match connected {
@@ -54,7 +54,7 @@ pub(super) async fn another(visit: &Visit, connecting: &AtomicBool) -> Remote {
                     sleep(AGAIN).await;
                 }
             },
-            () = visit.remote.talking() => {}
+            () = session.remote.talking() => {}
         }
         connecting.store(false, Ordering::Relaxed);
     }
@@ -78,22 +78,22 @@ async fn carries_again(spare: &mut Option<Remote>) -> Remote {
 }
 
 /// Keeps a spare connection while there is enough to send, for ever.
-async fn keep_ready(visit: &Visit, spare: &mut Option<Remote>) {
-    let Vessel { settings, environment, .. } = &visit.vessel;
-    let (mut answered, mut since) = (visit.lanes.answered(), Instant::now());
+async fn keep_ready(session: &Session, spare: &mut Option<Remote>) {
+    let Vessel { settings, environment, .. } = &session.vessel;
+    let (mut answered, mut since) = (session.lanes.answered(), Instant::now());
     loop {
         sleep(LOOK).await;
         if let Some(remote) = spare {
-            if visit.lanes.left() == 0 || remote.is_lost() {
+            if session.lanes.left() == 0 || remote.is_lost() {
                 *spare = None;
             }
             continue;
         }
-        let now = visit.lanes.answered();
+        let now = session.lanes.answered();
         let rate = now.saturating_sub(answered) as f64 / since.elapsed().as_secs_f64();
         (answered, since) = (now, Instant::now());
-        if visit.lanes.is_spare_worth_it(settings, rate) {
-            match Remote::connect(settings, environment, &visit.remote.known_shell(), &Lead::spare()).await {
+        if session.lanes.is_spare_worth_it(settings, rate) {
+            match Remote::connect(settings, environment, &session.remote.known_shell(), &Lead::spare()).await {
                 Ok(remote) => *spare = Some(remote),
                 Err(e) => {
                     tracing::debug!(vessel = %settings.name, "no spare connection: {e}");

@@ -14,14 +14,14 @@ struct Claims {
 
 /// The places that are taken.
 #[derive(Default)]
-pub(super) struct Places(HashMap<DirectoryName, HashMap<Vec<u8>, Claims>>);
+pub(super) struct PathLocks(HashMap<DirectoryName, HashMap<Vec<u8>, Claims>>);
 
 /// The paths above a path, the nearest first.
 fn above(path: &[u8]) -> impl Iterator<Item = &[u8]> {
     path.iter().enumerate().rev().filter(|(_, byte)| **byte == b'/').map(|(at, _)| &path[..at])
 }
 
-impl Places {
+impl PathLocks {
     /// Whether nobody is busy at a path, below it or above it.
     pub(super) fn is_free(&self, directory: &DirectoryName, path: &RelPath) -> bool {
         let Some(taken) = self.0.get(directory) else { return true };
@@ -62,9 +62,9 @@ mod tests {
     fn a_path_keeps_others_from_itself_from_what_is_above_and_from_what_is_below() {
         let directory = DirectoryName::new("d");
         let path = |path: &str| RelPath::new(path).unwrap();
-        let mut places = Places::default();
+        let mut places = PathLocks::default();
         places.take(&directory, &path("a/b/c"));
-        let free = |places: &Places, at: &str| places.is_free(&directory, &path(at));
+        let free = |places: &PathLocks, at: &str| places.is_free(&directory, &path(at));
         for taken in ["a", "a/b", "a/b/c", "a/b/c/d"] {
             assert!(!free(&places, taken), "{taken}");
         }

@@ -27,7 +27,7 @@ impl Ranges {
 }
 
 /// The ranges of one file.
-pub(super) struct Extents {
+pub(super) struct RangeMap {
     size: u64,
     joined: u64,
     /// Whether the range after what is joined is being appended.
@@ -67,7 +67,7 @@ const SHORTEST: u64 = 64 << 10;
 /// until it was.
 const SPREAD: u64 = 32 << 20;
 
-impl Extents {
+impl RangeMap {
     /// A file of `size` bytes whose first `joined` bytes are joined, with parts that hold `held`. Where two overlap, the
     /// second counts. Also gives the starts of parts that are of no use: joined already, or within another.
     pub(super) fn new(size: u64, longest: u64, ahead: u64, joined: u64, mut held: Vec<Range<u64>>) -> (Self, Vec<u64>) {
@@ -239,108 +239,108 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn ranges(extents: &mut Extents, takers: usize) -> Vec<Range<u64>> {
-        std::iter::from_fn(|| taken_whole(extents, takers)).map(|piece| piece.range).collect()
+    fn taken_ranges(ranges: &mut RangeMap, takers: usize) -> Vec<Range<u64>> {
+        std::iter::from_fn(|| taken_whole(ranges, takers)).map(|piece| piece.range).collect()
     }
 
     /// Takes a piece and, if it is a part, all that is reserved for it.
-    fn taken_whole(extents: &mut Extents, takers: usize) -> Option<Piece> {
-        let mut piece = extents.take(takers, 0)?;
-        while !piece.next && extents.lengthen(&mut piece) {}
+    fn taken_whole(ranges: &mut RangeMap, takers: usize) -> Option<Piece> {
+        let mut piece = ranges.take(takers, 0)?;
+        while !piece.next && ranges.lengthen(&mut piece) {}
         Some(piece)
     }
 
     #[test]
     fn what_parts_hold_is_not_missing() {
-        let (mut extents, useless) = Extents::new(100, 50, 100, 10, vec![60..70, 20..30, 5..10, 65..69, 90..101]);
+        let (mut ranges, useless) = RangeMap::new(100, 50, 100, 10, vec![60..70, 20..30, 5..10, 65..69, 90..101]);
         assert_eq!(useless, [5, 65, 90]);
-        assert_eq!(ranges(&mut extents, 1), [10..20, 30..60, 70..100]);
+        assert_eq!(taken_ranges(&mut ranges, 1), [10..20, 30..60, 70..100]);
     }
 
     #[test]
     fn a_part_that_grew_into_another_counts_up_to_there() {
-        let (mut extents, useless) = Extents::new(100, 100, 100, 10, vec![0..20, 10..40, 30..60, 55..70]);
+        let (mut ranges, useless) = RangeMap::new(100, 100, 100, 10, vec![0..20, 10..40, 30..60, 55..70]);
         assert_eq!(useless, [0]);
         let part = |range, ragged| Part { range, ragged };
-        assert_eq!(extents.joinable(), [part(10..30, true), part(30..55, true), part(55..70, false)]);
-        assert_eq!(extents.take(1, 0).unwrap().range, 70..100);
+        assert_eq!(ranges.joinable(), [part(10..30, true), part(30..55, true), part(55..70, false)]);
+        assert_eq!(ranges.take(1, 0).unwrap().range, 70..100);
     }
 
     #[test]
     fn a_part_of_which_some_was_lost_may_hold_more_than_is_counted() {
-        let (mut extents, _) = Extents::new(100, 50, 100, 0, Vec::new());
-        let (first, second) = (extents.take(1, 0).unwrap(), extents.take(1, 0).unwrap());
+        let (mut ranges, _) = RangeMap::new(100, 50, 100, 0, Vec::new());
+        let (first, second) = (ranges.take(1, 0).unwrap(), ranges.take(1, 0).unwrap());
         let end = second.range.end;
-        extents.give(second.clone(), end - 1);
-        extents.give(first, second.range.start);
-        assert_eq!(extents.joinable(), [Part { range: second.range.start..end - 1, ragged: true }]);
+        ranges.give(second.clone(), end - 1);
+        ranges.give(first, second.range.start);
+        assert_eq!(ranges.joinable(), [Part { range: second.range.start..end - 1, ragged: true }]);
     }
 
     #[test]
     fn where_there_is_no_room_for_parts_only_what_comes_next_is_taken() {
-        let (mut extents, _) = Extents::new(100, 10, 100, 0, Vec::new());
-        let (first, second) = (extents.take(1, 0).unwrap(), extents.take(1, 0).unwrap());
-        assert!(extents.stay_close() && !extents.stay_close());
-        assert_eq!(extents.take(1, 0), None);
-        extents.give(second, 15);
-        extents.give(first, 10);
-        assert_eq!(extents.take(1, 0), None, "what is complete is joined first");
-        extents.join(15);
-        assert_eq!(extents.take(1, 0), Some(Piece { range: 15..20, next: true }));
+        let (mut ranges, _) = RangeMap::new(100, 10, 100, 0, Vec::new());
+        let (first, second) = (ranges.take(1, 0).unwrap(), ranges.take(1, 0).unwrap());
+        assert!(ranges.stay_close() && !ranges.stay_close());
+        assert_eq!(ranges.take(1, 0), None);
+        ranges.give(second, 15);
+        ranges.give(first, 10);
+        assert_eq!(ranges.take(1, 0), None, "what is complete is joined first");
+        ranges.join(15);
+        assert_eq!(ranges.take(1, 0), Some(Piece { range: 15..20, next: true }));
     }
 
     #[test]
     fn nothing_is_taken_far_ahead_of_what_is_joined() {
-        let (mut extents, _) = Extents::new(100, 10, 20, 0, Vec::new());
-        let first = extents.take(1, 0).unwrap();
-        assert_eq!(ranges(&mut extents, 1).len(), 1);
-        extents.give(first, 10);
-        assert_eq!(extents.take(1, 0), Some(Piece { range: 20..30, next: false }));
+        let (mut ranges, _) = RangeMap::new(100, 10, 20, 0, Vec::new());
+        let first = ranges.take(1, 0).unwrap();
+        assert_eq!(taken_ranges(&mut ranges, 1).len(), 1);
+        ranges.give(first, 10);
+        assert_eq!(ranges.take(1, 0), Some(Piece { range: 20..30, next: false }));
     }
 
     #[test]
     fn many_takers_get_a_share_each() {
-        let (mut extents, _) = Extents::new(16 << 20, 10 << 20, u64::MAX, 0, Vec::new());
-        assert_eq!(extents.take(8, 0).unwrap().range, 0..SHORTEST);
-        let second = taken_whole(&mut extents, 8).unwrap().range;
+        let (mut ranges, _) = RangeMap::new(16 << 20, 10 << 20, u64::MAX, 0, Vec::new());
+        assert_eq!(ranges.take(8, 0).unwrap().range, 0..SHORTEST);
+        let second = taken_whole(&mut ranges, 8).unwrap().range;
         assert_eq!(second.end - second.start, (16 << 20).min(SPREAD / 8).min(((16 << 20) - SHORTEST) / 16));
     }
 
     #[test]
     fn what_comes_next_grows_until_somebody_else_takes_what_follows() {
-        let (mut extents, _) = Extents::new(100, 10, 1000, 0, Vec::new());
-        let mut piece = extents.take(1, 0).unwrap();
-        assert!(piece.next && extents.lengthen(&mut piece));
+        let (mut ranges, _) = RangeMap::new(100, 10, 1000, 0, Vec::new());
+        let mut piece = ranges.take(1, 0).unwrap();
+        assert!(piece.next && ranges.lengthen(&mut piece));
         assert_eq!(piece.range, 0..20);
-        let other = extents.take(1, 0).unwrap();
-        assert!(!other.next && !extents.lengthen(&mut piece));
-        extents.give(other, 30);
-        assert!(extents.joinable().is_empty(), "the file is being appended to");
-        extents.give(piece, 20);
-        assert_eq!((extents.joined(), extents.joinable().len()), (20, 1));
+        let other = ranges.take(1, 0).unwrap();
+        assert!(!other.next && !ranges.lengthen(&mut piece));
+        ranges.give(other, 30);
+        assert!(ranges.joinable().is_empty(), "the file is being appended to");
+        ranges.give(piece, 20);
+        assert_eq!((ranges.joined(), ranges.joinable().len()), (20, 1));
     }
 
     #[test]
     fn who_has_nothing_left_takes_half_of_what_another_has_reserved() {
         let size = 20 * SHORTEST;
-        let (mut extents, _) = Extents::new(size, size, u64::MAX, 0, Vec::new());
-        let first = extents.take(1, 0).unwrap();
-        let mut slow = extents.take(1, 0).unwrap();
+        let (mut ranges, _) = RangeMap::new(size, size, u64::MAX, 0, Vec::new());
+        let first = ranges.take(1, 0).unwrap();
+        let mut slow = ranges.take(1, 0).unwrap();
         assert_eq!(slow.range, SHORTEST..2 * SHORTEST);
-        let mut rest = taken_whole(&mut extents, 1).unwrap();
+        let mut rest = taken_whole(&mut ranges, 1).unwrap();
         while rest.range.end < size {
-            rest = taken_whole(&mut extents, 1).unwrap();
+            rest = taken_whole(&mut ranges, 1).unwrap();
         }
         // All is taken: what is reserved for the slow one is halved until halves are too short.
-        let reserved = extents.reserved.bytes();
-        let over = taken_whole(&mut extents, 1).unwrap();
+        let reserved = ranges.reserved.bytes();
+        let over = taken_whole(&mut ranges, 1).unwrap();
         assert!(over.range.end - over.range.start >= reserved / 2, "{over:?} of {reserved}");
-        while extents.take(1, 0).is_some() {}
-        while extents.lengthen(&mut slow) {}
+        while ranges.take(1, 0).is_some() {}
+        while ranges.lengthen(&mut slow) {}
         assert!(slow.range.end < over.range.start, "{slow:?} {over:?}");
-        extents.give(first, SHORTEST);
-        extents.give(slow.clone(), slow.range.start + 1);
-        assert_eq!(extents.missing_bytes(), slow.range.end - slow.range.start - 1);
+        ranges.give(first, SHORTEST);
+        ranges.give(slow.clone(), slow.range.start + 1);
+        assert_eq!(ranges.missing_bytes(), slow.range.end - slow.range.start - 1);
     }
 
     proptest! {
@@ -353,12 +353,12 @@ mod tests {
             fates in proptest::collection::vec(0u64..=100, 0..2000),
         ) {
             let held = held.into_iter().map(|(start, length)| start..start + length).collect();
-            let (mut extents, _) = Extents::new(size, longest, longest * 3, 0, held);
+            let (mut ranges, _) = RangeMap::new(size, longest, longest * 3, 0, held);
             let mut fates = fates.into_iter();
             let (mut at, mut working) = (0, Vec::new());
-            while !extents.is_joined() {
+            while !ranges.is_joined() {
                 let fate = fates.next().unwrap_or(100);
-                if working.len() < takers && let Some(piece) = extents.take(takers, 0) {
+                if working.len() < takers && let Some(piece) = ranges.take(takers, 0) {
                     prop_assert!(!piece.next || piece.range.start == at);
                     working.push(piece);
                     if fate % 2 == 0 {
@@ -367,25 +367,25 @@ mod tests {
                 }
                 if !working.is_empty() {
                     let mut piece = working.swap_remove(fate as usize % working.len());
-                    while fates.next().unwrap_or(1) % 4 > 0 && extents.lengthen(&mut piece) {}
+                    while fates.next().unwrap_or(1) % 4 > 0 && ranges.lengthen(&mut piece) {}
                     prop_assert!(piece.next || piece.range.end - piece.range.start <= longest);
-                    // Lanes are lost with some of a range uploaded, but not for ever.
+                    // ChannelPool are lost with some of a range uploaded, but not for ever.
                     let uploaded = (piece.range.end - piece.range.start) * fates.next().unwrap_or(100) / 100;
                     let end = piece.range.start + uploaded;
                     if piece.next {
                         at = end;
                     }
-                    extents.give(piece, end);
+                    ranges.give(piece, end);
                 }
-                prop_assert_eq!(extents.joined(), at);
-                for part in extents.joinable() {
+                prop_assert_eq!(ranges.joined(), at);
+                for part in ranges.joinable() {
                     prop_assert_eq!(part.range.start, at);
                     at = part.range.end;
                 }
-                extents.join(at);
+                ranges.join(at);
             }
             prop_assert_eq!(at, size);
-            prop_assert!(extents.is_uploaded() && extents.missing_bytes() == 0);
+            prop_assert!(ranges.is_uploaded() && ranges.missing_bytes() == 0);
         }
     }
 }

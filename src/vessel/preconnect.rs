@@ -4,7 +4,7 @@
 use tokio_util::task::AbortOnDropHandle;
 
 use super::Vessel;
-use super::lanes::{LOGGING_IN, LONG, WORTH_BYTES, of_use};
+use super::channel_pool::{LOGGING_IN, LONG, WORTH_BYTES, of_use};
 use crate::settings::Connections;
 use crate::transport::{Follow, Lane};
 
@@ -33,7 +33,7 @@ pub(super) async fn begin(vessel: &Vessel, mut follow: Follow) -> Vec<Coming> {
         if due.iter().map(|delivery| delivery.version.stamp.size).sum::<u64>() >= WORTH_BYTES {
             break;
         }
-        // Files may be taken in meanwhile. A visit looks for itself when it begins, whoever heard the bell.
+        // Files may be taken in meanwhile. A session looks for itself when it begins, whoever heard the bell.
         vessel.bell.rung().await;
     }
     let begin = |_: usize| {

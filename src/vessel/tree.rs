@@ -5,9 +5,9 @@
 
 use std::time::Instant;
 
-use super::deliver::Outcome;
+use super::pipeline::Outcome;
 use super::publish::{looks_like, seen};
-use super::visit::Visit;
+use super::session::Session;
 use crate::fault::{Fault, Pace};
 use crate::names::{OurFile, RemotePath};
 use crate::records::{Delivery, DeliveryId, DeliveryState, HeldVersion, Verified, Version, VersionKind};
@@ -32,7 +32,7 @@ enum Cleared {
 
 const NOT_OURS: &str = "it is not what was delivered from here";
 
-impl Visit {
+impl Session {
     /// Makes a directory, or gives the one that is there its mode.
     pub(super) async fn deliver_directory(&self, delivery: &Delivery, place: &RemotePath) -> Result<Outcome, Fault> {
         let started = Instant::now();

@@ -9,22 +9,22 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use super::ours::open_new;
-use super::visit::Visit;
+use super::session::Session;
 use crate::fault::Fault;
 use crate::names::{RemotePath, VesselName, assembly_name};
 use crate::settings::{self, Directory};
 use crate::transport::Remote;
 
-/// The visits that are under way, by vessel.
+/// The sessions that are under way, by vessel.
 #[derive(Clone, Default)]
-pub(super) struct Visits(Arc<Mutex<HashMap<VesselName, Weak<Visit>>>>);
+pub(super) struct Registry(Arc<Mutex<HashMap<VesselName, Weak<Session>>>>);
 
-impl Visits {
+impl Registry {
     /// Adds one, and gives the others.
-    fn join(&self, visit: &Arc<Visit>) -> Vec<Arc<Visit>> {
+    fn join(&self, session: &Arc<Session>) -> Vec<Arc<Session>> {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let name = &visit.vessel.settings.name;
-        all.insert(name.clone(), Arc::downgrade(visit));
+        let name = &session.vessel.settings.name;
+        all.insert(name.clone(), Arc::downgrade(session));
         all.iter().filter(|(other, _)| *other != name).filter_map(|(_, other)| other.upgrade()).collect()
     }
 }
@@ -32,13 +32,13 @@ impl Visits {
 /// A directory and where it goes, from the root on.
 type Located = (Arc<Directory>, RemotePath);
 
-impl Visit {
+impl Session {
     /// Finds out which directories would fight with others here, and keeps them from being delivered on this connection.
     pub(super) async fn compare_places(self: &Arc<Self>) {
         if self.remote.is_this_host() {
             return;
         }
-        let others = self.vessel.directories.visits.join(self);
+        let others = self.vessel.directories.sessions.join(self);
         let twins: Vec<_> = others.into_iter().filter(|other| self.has_account_of(other)).collect();
         let settings = &self.vessel.settings;
         let is_absolute = |directory: &Arc<Directory>| settings.remote_location(directory).as_bytes().starts_with(b"/");
@@ -55,9 +55,9 @@ impl Visit {
         }
     }
 
-    /// Whether another visit is to the same account of a host with the same key, as far as that shows.
+    /// Whether another session is to the same account of a host with the same key, as far as that shows.
     fn has_account_of(&self, other: &Self) -> bool {
-        let account = |visit: &Self| (visit.remote.host_key(), visit.vessel.settings.ssh.username.clone());
+        let account = |session: &Self| (session.remote.host_key(), session.vessel.settings.ssh.username.clone());
         account(self) == account(other) && self.remote.host_key().is_some()
     }
 

@@ -2,9 +2,9 @@
 
 use std::sync::atomic::Ordering;
 
-use super::lanes::Job;
-use super::parts::grown;
-use super::visit::{Visit, source_fault};
+use super::channel_pool::Job;
+use super::session::{Session, source_fault};
+use super::upload_parts::grown;
 use super::write::Taken;
 use crate::fault::{Cause, Fault, Scope};
 use crate::local::Source;
@@ -15,7 +15,7 @@ use crate::transport::{Attrs, GrowingHash, Lane, OpenFlags, RemoteError, RemoteF
 /// Files up to this size, in bytes, go out in one burst with all that follows their bytes.
 const BURST: u64 = 255 << 10;
 
-impl Visit {
+impl Session {
     /// Opens the assembly on the lane with the least to do; also says how many bytes of the version it holds already.
     pub(super) async fn open_assembly(
         &self,

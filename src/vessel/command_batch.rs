@@ -94,12 +94,12 @@ struct Answer {
 }
 
 /// The commands of one connection that are worth gathering.
-pub(super) struct Batches {
+pub(super) struct CommandBatcher {
     remote: Remote,
     batcher: Batcher<Question, Answer>,
 }
 
-impl Batches {
+impl CommandBatcher {
     pub(super) fn new(remote: &Remote) -> Self {
         let runner = Arc::new(Runner { remote: remote.clone(), whole_is_slow: AtomicBool::new(false) });
         let run = move |questions: Vec<Question>| {

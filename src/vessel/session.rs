@@ -1,4 +1,4 @@
-//! A visit: what lasts as long as one connection to the vessel.
+//! A session: what lasts as long as one connection to the vessel.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -8,11 +8,11 @@ use tokio::sync::{Mutex, OnceCell};
 use tokio_util::sync::CancellationToken;
 
 use super::Vessel;
-use super::advance::Coming;
-use super::batch::Batches;
-use super::lanes::Lanes;
+use super::channel_pool::ChannelPool;
+use super::command_batch::CommandBatcher;
 use super::ours::{Owners, open_new};
-use super::same_host::Places;
+use super::preconnect::Coming;
+use super::same_host::KnownPlaces;
 use super::temp_dir;
 use crate::digest::Digest;
 use crate::fault::{Cause, Fault};
@@ -30,19 +30,19 @@ const UNDER_WAY: u64 = 8 << 20;
 pub(super) const OURS: u32 = 0o600;
 
 /// One connection, and what was found out or made on it.
-pub(super) struct Visit {
+pub(super) struct Session {
     pub(super) vessel: Vessel,
     pub(super) remote: Remote,
-    pub(super) lanes: Lanes,
-    pub(super) batches: Batches,
+    pub(super) lanes: ChannelPool,
+    pub(super) commands: CommandBatcher,
     pub(super) instance: InstanceId,
     /// Held by the large file that is being uploaded: the next one starts when this one needs the link no more.
     pub(super) large_upload: Mutex<()>,
-    /// Cancelled when the visit is about to end: no more bytes of large files go out.
+    /// Cancelled when the session is about to end: no more bytes of large files go out.
     pub(super) resting: CancellationToken,
     /// Whether the vessel was found to take a file only as one stream from its start to its end.
     pub(super) streams_only: AtomicBool,
-    /// Bytes of files that were sent in this visit: with any, it was not in vain, however it ends.
+    /// Bytes of files that were sent in this session: with any, it was not in vain, however it ends.
     sent: AtomicU64,
     /// Others that read the same wait for this vessel until it has begun to.
     arrival: std::sync::Mutex<Option<Arrival>>,
@@ -50,17 +50,17 @@ pub(super) struct Visit {
     temp_dir: Mutex<bool>,
     made_dirs: Mutex<HashMap<RemotePath, Arc<OnceCell<()>>>>,
     /// Which directories' places are known not to be their sources.
-    pub(super) places: Places,
+    pub(super) places: KnownPlaces,
     /// Who owns what is made here.
     pub(super) owners: Owners,
 }
 
-impl Visit {
+impl Session {
     pub(super) fn new(vessel: Vessel, remote: Remote, coming: Vec<Coming>, arrival: Option<Arrival>) -> Self {
         Self {
             instance: vessel.ledger.instance(),
-            lanes: Lanes::new(remote.lane().clone(), coming),
-            batches: Batches::new(&remote),
+            lanes: ChannelPool::new(remote.lane().clone(), coming),
+            commands: CommandBatcher::new(&remote),
             vessel,
             remote,
             large_upload: Mutex::new(()),
@@ -70,7 +70,7 @@ impl Visit {
             arrival: std::sync::Mutex::new(arrival),
             temp_dir: Mutex::new(false),
             made_dirs: Mutex::default(),
-            places: Places::default(),
+            places: KnownPlaces::default(),
             owners: Owners::default(),
         }
     }
@@ -203,7 +203,7 @@ impl Visit {
         Ok(digest)
     }
 
-    /// Waits until so many bytes of a file may go out; for ever, once the visit is about to end.
+    /// Waits until so many bytes of a file may go out; for ever, once the session is about to end.
     pub(super) async fn may_send(&self, bytes: u64) {
         match self.resting.run_until_cancelled(self.vessel.limit.take(bytes)).await {
             Some(()) => {}

@@ -4,8 +4,8 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use super::serve::UNHURRIED;
-use super::visit::Visit;
+use super::session::Session;
+use super::supervisor::UNHURRIED;
 use crate::fault::{Cause, Fault};
 use crate::names::{DirectoryName, RemotePath};
 use crate::records::{Delivery, DeliveryState, Version};
@@ -42,9 +42,9 @@ pub(super) enum Consequence {
 
 /// The places of one vessel that take nothing for now.
 #[derive(Default)]
-pub(super) struct Blocked(HashMap<Place, Trouble>);
+pub(super) struct BlockedPlaces(HashMap<Place, Trouble>);
 
-impl Blocked {
+impl BlockedPlaces {
     /// The directories whose files are held back.
     pub(super) fn directories(&self) -> Vec<DirectoryName> {
         self.0.values().flat_map(|trouble| trouble.directories.iter().cloned()).collect()
@@ -62,13 +62,13 @@ impl Blocked {
     }
 
     /// Takes note that the place of a delivery did not take it.
-    pub(super) async fn note(&mut self, visit: &Visit, delivery: &Delivery) -> Result<Consequence, Fault> {
+    pub(super) async fn note(&mut self, session: &Session, delivery: &Delivery) -> Result<Consequence, Fault> {
         let (directory, size) = (&delivery.version.directory, delivery.version.stamp.size);
         if self.holds_back(directory) {
             return Ok(Consequence::Known);
         }
-        let at = visit.place_of_version(&delivery.version)?;
-        let space = visit.space(&at).await?;
+        let at = session.place_of_version(&delivery.version)?;
+        let space = session.space(&at).await?;
         let is_told = space.is_some_and(|space| space.takes_nothing());
         if !is_told && space.is_some_and(|space| !space.has_room_for(size)) {
             return Ok(Consequence::TooLarge);
@@ -76,7 +76,7 @@ impl Blocked {
         // What is not told, such as a quota, is believed.
         let (place, directories) = match space.filter(|space| space.fs_id != 0) {
             None => (Place::Directory(directory.clone()), vec![directory.clone()]),
-            Some(space) => (Place::FileSystem(space.fs_id), self.beside(visit, directory, space, is_told).await?),
+            Some(space) => (Place::FileSystem(space.fs_id), self.beside(session, directory, space, is_told).await?),
         };
         if !directories.contains(directory) {
             // It goes to a file system of its own below the directory's.
@@ -90,15 +90,15 @@ impl Blocked {
     /// The directories whose files go to the same file system and meet the same there, this one among them.
     async fn beside(
         &self,
-        visit: &Visit,
+        session: &Session,
         directory: &DirectoryName,
         space: Space,
         is_told: bool,
     ) -> Result<Vec<DirectoryName>, Fault> {
         let mut directories = Vec::new();
-        for name in visit.vessel.directories.names() {
-            let Some(place) = visit.place_of(&name) else { continue };
-            let there = visit.space(&place).await?;
+        for name in session.vessel.directories.names() {
+            let Some(place) = session.place_of(&name) else { continue };
+            let there = session.space(&place).await?;
             // One project or dataset of a file system may be full while others are not.
             let is_alike = there.is_some_and(|it| it.fs_id == space.fs_id && (!is_told || it.takes_nothing()));
             if is_alike {
@@ -115,11 +115,11 @@ impl Blocked {
     ///
     /// # Errors
     /// When the connection is gone.
-    pub(super) async fn look(&mut self, visit: &Visit) -> Result<bool, Fault> {
+    pub(super) async fn look(&mut self, session: &Session) -> Result<bool, Fault> {
         let now = Instant::now();
         let mut free = Vec::new();
         for (place, trouble) in self.0.iter_mut().filter(|(_, trouble)| trouble.next_look <= now) {
-            let is_blocked = trouble.is_told && visit.space(&trouble.at).await?.is_some_and(|it| it.takes_nothing());
+            let is_blocked = trouble.is_told && session.space(&trouble.at).await?.is_some_and(|it| it.takes_nothing());
             if is_blocked {
                 trouble.failures += 1;
                 trouble.next_look = now + UNHURRIED.wait(trouble.failures, 1.0);
@@ -129,7 +129,7 @@ impl Blocked {
         }
         for place in &free {
             if let Some(trouble) = self.0.remove(place) {
-                let (vessel, directories) = (&visit.vessel.settings.name, said(&trouble.directories));
+                let (vessel, directories) = (&session.vessel.settings.name, said(&trouble.directories));
                 tracing::info!(%vessel, %directories, place = %trouble.at, "Trying again to write there");
             }
         }
@@ -137,7 +137,7 @@ impl Blocked {
     }
 }
 
-impl Visit {
+impl Session {
     /// Where the files of a directory go; `None` where it is not configured, or not taken.
     fn place_of(&self, name: &DirectoryName) -> Option<RemotePath> {
         let (directory, _) = self.vessel.directories.get(name).filter(|_| self.vessel.settings.takes(name))?;

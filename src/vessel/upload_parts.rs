@@ -21,9 +21,9 @@ use futures_util::stream::FuturesUnordered;
 use tokio::sync::{Notify, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use super::extents::{Extents, Part, Piece};
-use super::lanes::Job;
-use super::visit::Visit;
+use super::channel_pool::Job;
+use super::ranges::{Part, Piece, RangeMap};
+use super::session::Session;
 use super::write::Taken;
 use crate::fault::{Cause, Fault, Scope};
 use crate::local::Source;
@@ -40,21 +40,21 @@ const APPENDS: u32 = 4;
 const STRAGGLERS: Duration = Duration::from_millis(50);
 
 /// One file that goes up in parts.
-pub(super) struct PartwiseUpload<'a> {
-    visit: &'a Visit,
+pub(super) struct PartsUpload<'a> {
+    session: &'a Session,
     delivery: &'a Delivery,
     source: Source,
     assembly: RemotePath,
-    extents: Mutex<Extents>,
-    /// Tells that the extents changed, or that nobody uploads any more.
+    ranges: Mutex<RangeMap>,
+    /// Tells that the ranges changed, or that nobody uploads any more.
     changed: Notify,
     job: Job,
 }
 
-impl<'a> PartwiseUpload<'a> {
+impl<'a> PartsUpload<'a> {
     /// Prepares to upload what the vessel does not hold of a file. `job` is all of it, to be sent.
     pub(super) async fn prepare(
-        visit: &'a Visit,
+        session: &'a Session,
         delivery: &'a Delivery,
         source: Source,
         assembly: RemotePath,
@@ -63,27 +63,27 @@ impl<'a> PartwiseUpload<'a> {
     ) -> Result<Self, Fault> {
         let (size, longest) = (delivery.version.stamp.size, delivery.version.chunk_size);
         let ahead = longest.saturating_mul(CHUNKS_IN_TEMP_DIR);
-        let (extents, useless) = Extents::new(size, longest, ahead, held.joined, held.parts);
-        let remove = async |start| visit.remote.remove(&visit.part(delivery, start)).await.map_err(|e| e.fault());
+        let (ranges, useless) = RangeMap::new(size, longest, ahead, held.joined, held.parts);
+        let remove = async |start| session.remote.remove(&session.part(delivery, start)).await.map_err(|e| e.fault());
         try_join_all(useless.into_iter().map(remove)).await?;
-        visit.found(&delivery.version, size - extents.missing_bytes());
-        job.sent(size - extents.missing_bytes());
-        let (extents, changed) = (Mutex::new(extents), Notify::new());
-        Ok(Self { visit, delivery, source, assembly, extents, changed, job })
+        session.found(&delivery.version, size - ranges.missing_bytes());
+        job.sent(size - ranges.missing_bytes());
+        let (ranges, changed) = (Mutex::new(ranges), Notify::new());
+        Ok(Self { session, delivery, source, assembly, ranges, changed, job })
     }
 
     fn version(&self) -> &Version {
         &self.delivery.version
     }
 
-    fn extents(&self) -> MutexGuard<'_, Extents> {
-        self.extents.lock().expect("no code panics while it holds this lock")
+    fn ranges(&self) -> MutexGuard<'_, RangeMap> {
+        self.ranges.lock().expect("no code panics while it holds this lock")
     }
 
     /// Uploads and joins whatever is missing; gives the vessel's hash of it, which may still be going on.
     pub(super) async fn run(&self) -> Result<Option<GrowingHash<'a>>, Fault> {
         let uploading = async {
-            let _turn = self.visit.large_upload.lock().await;
+            let _turn = self.session.large_upload.lock().await;
             // Looked at even where no part may be needed: a TempDir that is a trap should show before it matters.
             let uploaded = tokio::try_join!(self.prepare_temp_dir(), self.upload()).map(|_| ());
             self.changed.notify_waiters();
@@ -92,7 +92,7 @@ impl<'a> PartwiseUpload<'a> {
         // Not `try_join`: parts that are complete are still joined when a later one fails, for that makes room.
         let (uploaded, joined) = self.both(uploading).await;
         match joined.and_then(|hash| uploaded.map(|()| hash)) {
-            Err(fault) if matches!(fault.scope, Scope::Place | Scope::Vessel) && !self.visit.remote.is_lost() => {
+            Err(fault) if matches!(fault.scope, Scope::Place | Scope::Vessel) && !self.session.remote.is_lost() => {
                 Err(self.make_room(fault).await?)
             }
             outcome => outcome,
@@ -123,7 +123,7 @@ impl<'a> PartwiseUpload<'a> {
 
     /// TempDir that is full makes do with a single lane, which needs none.
     async fn prepare_temp_dir(&self) -> Result<(), Fault> {
-        match self.visit.prepare_temp_dir().await {
+        match self.session.prepare_temp_dir().await {
             Err(fault) if fault.scope == Scope::Place => {
                 self.do_without_parts(&fault);
                 Ok(())
@@ -134,14 +134,14 @@ impl<'a> PartwiseUpload<'a> {
 
     /// Our own parts make room, and the file waits. A TempDir that is not to be used concerns no smaller file.
     async fn make_room(&self, full: Fault) -> Result<Fault, Fault> {
-        let removed = self.visit.remove_parts(|delivery| delivery == self.delivery.id.0).await;
+        let removed = self.session.remove_parts(|delivery| delivery == self.delivery.id.0).await;
         removed.map_err(|e| e.fault())?;
         Ok(Fault { scope: if full.scope == Scope::Vessel { Scope::File } else { full.scope }, ..full })
     }
 
     /// Has every lane that is there, and every one that comes, upload until nothing is missing.
     async fn upload(&self) -> Result<(), Fault> {
-        let mut lanes = self.visit.lanes.subscribe();
+        let mut lanes = self.session.lanes.subscribe();
         let mut known: Vec<(Lane, usize)> = Vec::new();
         let mut working = FuturesUnordered::new();
         loop {
@@ -161,7 +161,7 @@ impl<'a> PartwiseUpload<'a> {
             }
             tokio::select! {
                 Some(ended) = working.next() => ended?,
-                // The lanes' owner is the visit, which outlives us.
+                // The lanes' owner is the session, which outlives us.
                 _ = lanes.changed() => {}
                 else => return Ok(()),
             }
@@ -172,7 +172,7 @@ impl<'a> PartwiseUpload<'a> {
     }
 
     fn takers(&self) -> usize {
-        match self.visit.lanes.count() {
+        match self.session.lanes.count() {
             1 => 1,
             lanes => lanes * PARTS_PER_LANE,
         }
@@ -208,13 +208,13 @@ impl<'a> PartwiseUpload<'a> {
     async fn bring(&self, lane: &Lane, mut piece: Piece, all_sent: oneshot::Sender<()>) -> Result<(), Fault> {
         let start = piece.range.start;
         let appended = |bytes| {
-            self.extents().join(start + bytes);
+            self.ranges().join(start + bytes);
             self.changed.notify_waiters();
         };
         let taken = Taken::of(&self.job);
         let taken = if piece.next { taken.telling(&appended) } else { taken };
         let uploaded = self.upload_piece(lane, &mut piece, &taken, all_sent).await;
-        if uploaded.is_err() && self.visit.remote.is_lost() {
+        if uploaded.is_err() && self.session.remote.is_lost() {
             return uploaded;
         }
         let end = match &uploaded {
@@ -223,9 +223,9 @@ impl<'a> PartwiseUpload<'a> {
         };
         let is_part = !piece.next;
         if is_part && end == start {
-            self.visit.remote.remove(&self.visit.part(self.delivery, start)).await.map_err(|e| e.fault())?;
+            self.session.remote.remove(&self.session.part(self.delivery, start)).await.map_err(|e| e.fault())?;
         }
-        self.extents().give(piece, end);
+        self.ranges().give(piece, end);
         self.changed.notify_waiters();
         match uploaded {
             // The others go on with what it left.
@@ -243,15 +243,15 @@ impl<'a> PartwiseUpload<'a> {
         loop {
             let mut changed = std::pin::pin!(self.changed.notified());
             changed.as_mut().enable();
-            if !self.visit.lanes.has(lane) {
+            if !self.session.lanes.has(lane) {
                 return None;
             }
             {
-                let mut extents = self.extents();
-                if let Some(piece) = extents.take(self.takers(), lane.worth_a_file()) {
+                let mut ranges = self.ranges();
+                if let Some(piece) = ranges.take(self.takers(), lane.worth_a_file()) {
                     return Some(piece);
                 }
-                if extents.is_uploaded() {
+                if ranges.is_uploaded() {
                     return None;
                 }
             }
@@ -274,31 +274,31 @@ impl<'a> PartwiseUpload<'a> {
             let flags = if start == 0 { OpenFlags::FRESH } else { OpenFlags::WRITE_EXISTING };
             (self.assembly.clone(), flags, 0)
         } else {
-            self.visit.prepare_temp_dir().await?;
-            (self.visit.part(self.delivery, start), OpenFlags::FRESH, start)
+            self.session.prepare_temp_dir().await?;
+            (self.session.part(self.delivery, start), OpenFlags::FRESH, start)
         };
-        let file = self.visit.open_ours(lane, &path, flags, end - start).await?;
+        let file = self.session.open_ours(lane, &path, flags, end - start).await?;
         let mut all_sent = Some(all_sent);
         let further = || {
-            let goes_on = self.visit.lanes.has(lane) && self.extents().lengthen(piece);
+            let goes_on = self.session.lanes.has(lane) && self.ranges().lengthen(piece);
             if !goes_on && let Some(all_sent) = all_sent.take() {
                 // Nobody may listen any more.
                 let _ = all_sent.send(());
             }
             goes_on.then_some(piece.range.end)
         };
-        self.visit.write_on(version, source, &file, start..end, base, taken, further).await?;
+        self.session.write_on(version, source, &file, start..end, base, taken, further).await?;
         let closed = file.close().await;
-        self.visit.explained(closed, &path, 1).await?;
-        tracing::trace!(vessel = %self.visit.vessel.settings.name, file = %version.path, ?piece, "uploaded");
+        self.session.explained(closed, &path, 1).await?;
+        tracing::trace!(vessel = %self.session.vessel.settings.name, file = %version.path, ?piece, "uploaded");
         Ok(())
     }
 
     /// TempDir takes no part, most likely for want of room, which may have come back before anybody could look. What is
     /// appended as it is needs none there; whatever else is wrong shows again then.
     fn do_without_parts(&self, fault: &Fault) {
-        if self.extents().stay_close() {
-            let (vessel, file) = (&self.visit.vessel.settings.name, &self.version().path);
+        if self.ranges().stay_close() {
+            let (vessel, file) = (&self.session.vessel.settings.name, &self.version().path);
             tracing::warn!(%vessel, %file, "no room for parts, one lane goes on without: {fault}");
         }
     }
@@ -313,19 +313,19 @@ impl<'a> PartwiseUpload<'a> {
             // Asked first: what was given before the end is joined after it.
             let last = ended.is_cancelled();
             let (parts, joined) = {
-                let extents = self.extents();
-                (extents.joinable(), extents.joined())
+                let ranges = self.ranges();
+                (ranges.joinable(), ranges.joined())
             };
             if joined > hashed.unwrap_or(0) {
                 if hashed.is_none() {
-                    hash = self.visit.hash_as_it_grows(&self.assembly).await;
+                    hash = self.session.hash_as_it_grows(&self.assembly).await;
                 }
                 hash = grown(hash).await;
                 hashed = Some(joined);
                 continue;
             }
             let Some(end) = parts.last().map(|part| part.range.end) else {
-                if last || self.extents().is_joined() {
+                if last || self.ranges().is_joined() {
                     return Ok(hash);
                 }
                 tokio::select! {
@@ -335,16 +335,16 @@ impl<'a> PartwiseUpload<'a> {
                 continue;
             };
             let appended = self.append(&parts, joined..end).await;
-            self.visit.explained(appended, &self.assembly, end - joined).await?;
-            self.extents().join(end);
+            self.session.explained(appended, &self.assembly, end - joined).await?;
+            self.ranges().join(end);
             self.changed.notify_waiters();
         }
     }
 
     /// Appends parts to the assembly, which are this range of it.
     async fn append(&self, parts: &[Part], range: Range<u64>) -> Result<(), RemoteError> {
-        let remote = &self.visit.remote;
-        let path = |part: &Part| self.visit.part(self.delivery, part.range.start);
+        let remote = &self.session.remote;
+        let path = |part: &Part| self.session.part(self.delivery, part.range.start);
         let paths: Vec<RemotePath> = parts.iter().map(path).collect();
         for part in parts.iter().filter(|part| part.ragged) {
             self.cut(&path(part), part.range.end - part.range.start).await?;
@@ -352,7 +352,7 @@ impl<'a> PartwiseUpload<'a> {
         for tried in 1..APPENDS {
             match remote.append(&paths, &self.assembly, range.clone()).await {
                 Err(e) if e.kind == ErrorKind::Failed => {
-                    tracing::debug!(vessel = %self.visit.vessel.settings.name, file = %self.version().path, "{e}");
+                    tracing::debug!(vessel = %self.session.vessel.settings.name, file = %self.version().path, "{e}");
                 }
                 appended => return appended,
             }
@@ -366,7 +366,7 @@ impl<'a> PartwiseUpload<'a> {
     }
 
     async fn cut(&self, path: &RemotePath, size: u64) -> Result<(), RemoteError> {
-        self.visit.remote.set(path, Attrs { size: Some(size), ..Attrs::default() }).await
+        self.session.remote.set(path, Attrs { size: Some(size), ..Attrs::default() }).await
     }
 }
 
@@ -386,23 +386,23 @@ pub(super) struct Held {
 }
 
 /// Looks what the vessel holds of a file.
-pub(super) async fn held(visit: &Visit, delivery: &Delivery, assembly: &RemotePath) -> Result<Held, Fault> {
+pub(super) async fn held(session: &Session, delivery: &Delivery, assembly: &RemotePath) -> Result<Held, Fault> {
     if delivery.state == DeliveryState::Pending {
         return Ok(Held::default());
     }
-    let temp_dir = &visit.vessel.settings.temp_dir;
-    let (assembled, listed) = tokio::join!(visit.remote.look(assembly), visit.remote.list(temp_dir));
+    let temp_dir = &session.vessel.settings.temp_dir;
+    let (assembled, listed) = tokio::join!(session.remote.look(assembly), session.remote.list(temp_dir));
     let assembled = match assembled {
         // It is not known, so it is begun anew.
         Err(e) if e.is_refusal() => return Ok(Held::default()),
         assembled => assembled.map_err(|e| e.fault())?,
     };
     let assembled = match assembled {
-        Some(attrs) if visit.may_resume(&delivery.version, assembly, &attrs).await.map_err(|e| e.fault())? => {
+        Some(attrs) if session.may_resume(&delivery.version, assembly, &attrs).await.map_err(|e| e.fault())? => {
             attrs.size.unwrap_or(0)
         }
         Some(_) => {
-            visit.remote.remove(assembly).await.map_err(|e| e.fault())?;
+            session.remote.remove(assembly).await.map_err(|e| e.fault())?;
             0
         }
         None => 0,
@@ -413,7 +413,7 @@ pub(super) async fn held(visit: &Visit, delivery: &Delivery, assembly: &RemotePa
         listed => listed.map_err(|e| e.fault())?,
     };
     for (name, attrs) in listed {
-        if let Some(OurFile::Part { delivery: of, start }) = OurFile::parse(visit.instance, &name)
+        if let Some(OurFile::Part { delivery: of, start }) = OurFile::parse(session.instance, &name)
             && of == delivery.id.0
         {
             parts.push(start..start.saturating_add(attrs.size.unwrap_or(0)));
@@ -423,8 +423,8 @@ pub(super) async fn held(visit: &Visit, delivery: &Delivery, assembly: &RemotePa
     let torn = parts.iter().find(|part| part.start < assembled && assembled < part.end);
     let joined = torn.map_or(assembled, |part| part.start).min(delivery.version.stamp.size);
     if joined != assembled {
-        let cut = visit.remote.set(assembly, Attrs { size: Some(joined), ..Attrs::default() }).await;
-        visit.explained(cut, assembly, 0).await?;
+        let cut = session.remote.set(assembly, Attrs { size: Some(joined), ..Attrs::default() }).await;
+        session.explained(cut, assembly, 0).await?;
     }
     Ok(Held { joined, parts })
 }

@@ -1,4 +1,4 @@
-//! The lanes of a visit: how many ways lead to the vessel at once, and which one a file takes.
+//! The lanes of a session: how many ways lead to the vessel at once, and which one a file takes.
 //!
 //! One is there from the start. More are opened while there is much to send: channels where the server's window is small
 //! for the length of the path, and on a long path connections, each of which adds a congestion window. Knows nothing of what
@@ -13,7 +13,7 @@ use futures_util::stream::{self, StreamExt};
 use tokio::sync::{Notify, watch};
 use tokio::time::timeout;
 
-use super::advance::Coming;
+use super::preconnect::Coming;
 use crate::settings::{self, Connections};
 use crate::transport::{ConnectError, Lane, RoundTrip, SshEnvironment};
 
@@ -58,8 +58,8 @@ const FULL_RATE: f64 = 12.5e6;
 /// nothing that came after one before it was sent again. Others send less then, and their windows are large enough.
 const REPAIR: f64 = 4.0;
 
-/// The lanes of a visit.
-pub(super) struct Lanes {
+/// The lanes of a session.
+pub(super) struct ChannelPool {
     lanes: watch::Sender<Vec<Lane>>,
     /// What was begun before the first was there.
     coming: Mutex<Vec<Coming>>,
@@ -80,7 +80,7 @@ impl Job {
     }
 }
 
-impl Lanes {
+impl ChannelPool {
     pub(super) fn new(first: Lane, coming: Vec<Coming>) -> Self {
         Self {
             lanes: watch::Sender::new(vec![first]),
@@ -198,9 +198,9 @@ fn most(connections: Connections) -> usize {
     }
 }
 
-/// Opening and closing lanes for one visit.
+/// Opening and closing lanes for one session.
 struct Tending<'a> {
-    lanes: &'a Lanes,
+    lanes: &'a ChannelPool,
     vessel: &'a Arc<settings::Vessel>,
     environment: &'a Arc<SshEnvironment>,
     first: Lane,
@@ -334,7 +334,7 @@ impl Tending<'_> {
             tokio::time::sleep(REST / 12).await;
             self.lanes.lanes.send_if_modified(|lanes| {
                 let before = lanes.len();
-                // The first is the visit's own, which ends with it.
+                // The first is the session's own, which ends with it.
                 let mut index = 0;
                 lanes.retain(|lane| {
                     index += 1;

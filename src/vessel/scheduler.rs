@@ -1,4 +1,4 @@
-//! The deliveries of one visit: which ones are begun, how many at once, and what follows when one ends.
+//! The deliveries of one session: which ones are begun, how many at once, and what follows when one ends.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -8,12 +8,12 @@ use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::blocked::{Blocked, Consequence, said};
-use super::deliver::Outcome;
-use super::places::Places;
-use super::serve::UNHURRIED;
+use super::blocked_places::{BlockedPlaces, Consequence, said};
+use super::path_locks::PathLocks;
+use super::pipeline::Outcome;
+use super::session::Session;
+use super::supervisor::UNHURRIED;
 use super::sweep::Sweeping;
-use super::visit::Visit;
 use crate::backoff::{Backoff, LONGEST_WAIT};
 use crate::clock::{to_the_millisecond, wait_between};
 use crate::fault::{Cause, Fault, Pace, Scope};
@@ -41,7 +41,7 @@ const PARKED: Backoff = Backoff::new(Duration::from_secs(600), LONGEST_WAIT);
 const PATIENCE: u32 = 8;
 /// The same for one that comes before its turn: after some five minutes its turn may never come.
 const PATIENCE_EARLY: u32 = 150;
-/// How long a visit that is to end waits for what is on its way to the vessel.
+/// How long a session that is to end waits for what is on its way to the vessel.
 const REST: Duration = Duration::from_secs(2);
 
 /// In a single run (`--once`): the longest wait for something that was put off.
@@ -62,14 +62,14 @@ const LOOK: Look = Look { small: true, large: true };
 
 type Ended = (Delivery, Result<Outcome, Fault>);
 
-/// The deliveries of one visit.
-pub(super) struct Rounds {
-    pub(super) visit: Arc<Visit>,
+/// The deliveries of one session.
+pub(super) struct Scheduler {
+    pub(super) session: Arc<Session>,
     running: JoinSet<Ended>,
     busy: HashMap<DeliveryId, Busy>,
-    places: Places,
+    places: PathLocks,
     /// Where nothing can be written for now.
-    blocked: Blocked,
+    blocked: BlockedPlaces,
     sweeping: Sweeping,
     waiting: VecDeque<Delivery>,
     /// Whether the ledger may have something due that was not fetched yet, small or large.
@@ -86,14 +86,14 @@ struct Look {
     large: bool,
 }
 
-impl Rounds {
-    pub(super) fn new(visit: Arc<Visit>) -> Self {
+impl Scheduler {
+    pub(super) fn new(session: Arc<Session>) -> Self {
         Self {
-            visit,
+            session,
             running: JoinSet::new(),
             busy: HashMap::new(),
-            places: Places::default(),
-            blocked: Blocked::default(),
+            places: PathLocks::default(),
+            blocked: BlockedPlaces::default(),
             sweeping: Sweeping::default(),
             waiting: VecDeque::new(),
             look: LOOK,
@@ -107,27 +107,27 @@ impl Rounds {
         (self.look, self.held_up, self.next_due) = (LOOK, false, None);
     }
 
-    /// Delivers until nothing is left (`Ok`, in a single run only) or the visit must end.
+    /// Delivers until nothing is left (`Ok`, in a single run only) or the session must end.
     pub(super) async fn run(&mut self) -> Result<(), Fault> {
-        let visit = self.visit.clone();
-        let tending = async move { visit.lanes.tend(&visit.vessel.settings, &visit.vessel.environment).await };
+        let session = self.session.clone();
+        let tending = async move { session.lanes.tend(&session.vessel.settings, &session.vessel.environment).await };
         let _tending = AbortOnDropHandle::new(tokio::spawn(tending));
-        // Nothing waits for what earlier visits left behind to be gone.
-        self.sweeping.begin_strays(&self.visit);
+        // Nothing waits for what earlier sessions left behind to be gone.
+        self.sweeping.begin_strays(&self.session);
         self.sweep();
         loop {
-            if self.blocked.next_look().is_some_and(|wait| wait.is_zero()) && self.blocked.look(&self.visit).await? {
+            if self.blocked.next_look().is_some_and(|wait| wait.is_zero()) && self.blocked.look(&self.session).await? {
                 self.look_again();
             }
             self.start_due().await?;
             let wait = self.wait().await?;
             if self.running.is_empty() {
-                self.visit.has_arrived();
+                self.session.has_arrived();
             }
             if self.running.is_empty() && self.sweeping.is_idle() && wait.is_none() {
                 return Ok(());
             }
-            let visit = self.visit.clone();
+            let session = self.session.clone();
             tokio::select! {
                 Some(ended) = self.running.join_next() => {
                     self.end(ended).await?;
@@ -135,14 +135,14 @@ impl Rounds {
                         self.end(ended).await?;
                     }
                 }
-                Some(swept) = self.sweeping.ended(&visit) => swept?,
-                () = visit.vessel.bell.rung() => {
+                Some(swept) = self.sweeping.ended(&session) => swept?,
+                () = session.vessel.bell.rung() => {
                     self.look_again();
                     self.end_unwanted().await?;
                     self.sweep();
                 }
-                () = visit.remote.lost() => {
-                    return Err(Fault::vessel(visit.remote.lost_error()).at(Pace::Soon).of(Cause::Link));
+                () = session.remote.lost() => {
+                    return Err(Fault::vessel(session.remote.lost_error()).at(Pace::Soon).of(Cause::Link));
                 }
                 () = tokio::time::sleep(wait.unwrap_or(Duration::MAX)) => self.look_again(),
             }
@@ -152,11 +152,11 @@ impl Rounds {
     /// Lets what is on its way to the vessel arrive, so that it needs not be sent again, and what is small end; nothing new
     /// begins. A vessel that does not answer is waited for no longer than [`REST`].
     pub(super) async fn come_to_rest(&mut self) -> Result<(), Fault> {
-        let (visit, since) = (self.visit.clone(), Instant::now());
-        visit.resting.cancel();
-        while !self.running.is_empty() && since.elapsed() < REST && !visit.remote.is_lost() {
+        let (session, since) = (self.session.clone(), Instant::now());
+        session.resting.cancel();
+        while !self.running.is_empty() && since.elapsed() < REST && !session.remote.is_lost() {
             let small = self.busy.values().any(|busy| !busy.large) && since.elapsed() < REST / 4;
-            if visit.lanes.unanswered() == 0 && !small {
+            if session.lanes.unanswered() == 0 && !small {
                 break;
             }
             tokio::select! {
@@ -176,20 +176,20 @@ impl Rounds {
     }
 
     fn sweep(&mut self) {
-        self.sweeping.begin_remains(&self.visit, self.busy.keys().copied().collect());
+        self.sweeping.begin_remains(&self.session, self.busy.keys().copied().collect());
     }
 
     /// Ends large deliveries that were superseded: their next question to the ledger may be hours away. And all that would
     /// go elsewhere by now, or be read elsewhere, for their directory's settings have changed: they begin anew.
     async fn end_unwanted(&self) -> Result<(), Fault> {
-        let directories = &self.visit.vessel.directories;
+        let directories = &self.session.vessel.directories;
         let has_moved = |then: &Arc<settings::Directory>| {
             directories.get(&then.name).is_none_or(|(now, _)| !now.is_delivered_like(then))
         };
         let moved = self.busy.values().filter(|busy| busy.directory.as_ref().is_some_and(has_moved));
         moved.for_each(|busy| busy.unwanted.cancel());
         for (delivery, busy) in self.busy.iter().filter(|(_, busy)| busy.large) {
-            if !self.visit.vessel.ledger.is_open(*delivery).await.map_err(|e| e.fault())? {
+            if !self.session.vessel.ledger.is_open(*delivery).await.map_err(|e| e.fault())? {
                 busy.unwanted.cancel();
             }
         }
@@ -198,7 +198,7 @@ impl Rounds {
 
     /// How long there is nothing to start; `None` when a single run has nothing to wait for.
     async fn wait(&mut self) -> Result<Option<Duration>, Fault> {
-        let vessel = &self.visit.vessel;
+        let vessel = &self.session.vessel;
         if !self.waiting.is_empty() {
             // They wait for a place, which a delivery that ends makes.
             return Ok(Some(Duration::from_secs(60)));
@@ -264,7 +264,7 @@ impl Rounds {
 
     /// Deliveries that are due and free to start.
     async fn due(&mut self, large: bool, most: usize) -> Result<Vec<Delivery>, Fault> {
-        let vessel = &self.visit.vessel;
+        let vessel = &self.session.vessel;
         let limit = u32::try_from(most + self.busy.len()).unwrap_or(u32::MAX);
         let held_back = self.blocked.directories();
         let due = vessel.ledger.next_due_beside(&vessel.settings.name, large, limit, &held_back).await;
@@ -288,19 +288,19 @@ impl Rounds {
         let bytes = version.stamp.size;
         let unwanted = CancellationToken::new();
         self.places.take(&version.directory, &version.path);
-        let visit = self.visit.clone();
-        let directory = visit.vessel.directories.get(&version.directory).map(|(directory, _)| directory);
+        let session = self.session.clone();
+        let directory = session.vessel.directories.get(&version.directory).map(|(directory, _)| directory);
         self.busy.insert(delivery.id, Busy { large, bytes, directory, unwanted: unwanted.clone() });
-        visit.vessel.monitor.notice(&Event::Started { vessel: &visit.vessel.settings.name, version });
+        session.vessel.monitor.notice(&Event::Started { vessel: &session.vessel.settings.name, version });
         self.running.spawn(async move {
-            let outcome = unwanted.run_until_cancelled(visit.deliver(&delivery)).await;
+            let outcome = unwanted.run_until_cancelled(session.deliver(&delivery)).await;
             (delivery, outcome.unwrap_or(Ok(Outcome::Superseded)))
         });
     }
 
     async fn end(&mut self, ended: Result<Ended, JoinError>) -> Result<(), Fault> {
         let (delivery, outcome) = ended.map_err(|e| Fault::daemon(format_args!("a delivery broke down: {e}")))?;
-        let vessel = &self.visit.vessel;
+        let vessel = &self.session.vessel;
         vessel.monitor.notice(&Event::Ended { vessel: &vessel.settings.name, version: delivery.version.id });
         let large = self.busy.remove(&delivery.id).is_none_or(|busy| busy.large);
         self.places.leave(&delivery.version.directory, &delivery.version.path);
@@ -314,7 +314,7 @@ impl Rounds {
                 Ok(())
             }
             // Nothing is wrong with the delivery; it goes on with the next connection.
-            Err(_) if self.visit.remote.is_lost() => Ok(()),
+            Err(_) if self.session.remote.is_lost() => Ok(()),
             Err(fault) => {
                 let put_off = if fault.scope == Scope::Place {
                     self.hold_back(&delivery, fault).await
@@ -323,7 +323,7 @@ impl Rounds {
                 };
                 match put_off {
                     // What was to be found out about the place could not be.
-                    Err(fault) if fault.scope < Scope::Vessel && self.visit.remote.is_lost() => return Ok(()),
+                    Err(fault) if fault.scope < Scope::Vessel && self.session.remote.is_lost() => return Ok(()),
                     put_off => put_off?,
                 }
                 // It may have been superseded while it was busy, which kept it from being swept.
@@ -335,13 +335,13 @@ impl Rounds {
 
     /// The place of a delivery did not take it: what goes there waits, or this file alone where others may fit.
     async fn hold_back(&mut self, delivery: &Delivery, fault: Fault) -> Result<(), Fault> {
-        let visit = self.visit.clone();
+        let session = self.session.clone();
         if fault.cause == Cause::Space {
-            visit.discard(delivery).await?;
+            session.discard(delivery).await?;
         }
-        let consequence = self.blocked.note(&visit, delivery).await?;
+        let consequence = self.blocked.note(&session, delivery).await?;
         if consequence == Consequence::Blocked {
-            let (vessel, directories) = (&visit.vessel.settings.name, said(&self.blocked.directories()));
+            let (vessel, directories) = (&session.vessel.settings.name, said(&self.blocked.directories()));
             tracing::warn!(%vessel, %directories, "Files for these directories wait for their place: {fault}");
         }
         let known = consequence != Consequence::TooLarge;
@@ -351,8 +351,8 @@ impl Rounds {
     /// What is wrong concerns this delivery alone. Of one that can't have its name nothing is kept there.
     async fn put_off_alone(&mut self, delivery: &Delivery, fault: Fault) -> Result<(), Fault> {
         if fault.cause == Cause::Name && delivery.version.kind == VersionKind::File {
-            let visit = self.visit.clone();
-            visit.discard(delivery).await?;
+            let session = self.session.clone();
+            session.discard(delivery).await?;
         }
         self.put_off(delivery, fault, false).await
     }
@@ -368,7 +368,7 @@ impl Rounds {
         // The source's disk does not answer, which is told once for all that is on it: nothing is wrong with the delivery.
         let silent = fault.scope == Scope::Attempt && fault.pace == Pace::Slow && fault.cause == Cause::Source;
         let parked = fault.scope == Scope::File || (delivery.failures >= patience && !silent);
-        let vessel = &self.visit.vessel;
+        let vessel = &self.session.vessel;
         let pause = match (parked, fault.pace) {
             (false, Pace::AtOnce) => EARLY,
             (false, _) if silent => SILENT,
