@@ -18,6 +18,7 @@ mod meet;
 mod mounts;
 mod open_files;
 mod own;
+mod own_names;
 mod patience;
 mod relocate;
 mod rules;
@@ -40,10 +41,10 @@ pub use intake::{Intake, TakeIn};
 pub use look::{Found, Kind, Look, Sight, is_file, is_missing, look, see};
 pub use meet::{Meeting, meeting};
 pub use mounts::{Change, Mounts};
+pub use own_names::PROCESSED;
 pub use patience::within;
 pub use relocate::{
-    Changed, Expired, Guard, Moved, PROCESSED, Retired, discard, expire, is_directory_in_processed, put_back, retire,
-    sweep,
+    Changed, Expired, Guard, Moved, Retired, discard, expire, is_directory_in_processed, put_back, retire, sweep,
 };
 pub use rules::Rules;
 pub use scan::{Scan, Skipped, is_empty, scan};

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use rustix::fs::Stat;
 
 use super::own::Own;
-use super::{PROCESSED, relocate};
+use super::own_names::{PROCESSED, is_ours};
 use crate::names::RelPath;
 use crate::settings::{Directory, Links};
 
@@ -91,7 +91,7 @@ impl Rules {
         let name: &OsStr = path.file_name();
         (!self.0.recursive && bytes.contains(&b'/'))
             || (!self.0.is_mirror() && retired(bytes))
-            || relocate::is_ours(name.as_bytes())
+            || is_ours(name.as_bytes())
     }
 }
 

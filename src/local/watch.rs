@@ -21,9 +21,10 @@ use rustix::io::Errno;
 use tokio::sync::mpsc::Sender;
 use tokio::sync::mpsc::error::TrySendError;
 
+use super::DiskError;
 use super::error::gone;
+use super::own_names::{PROCESSED, is_ours};
 use super::witness::Witness;
-use super::{DiskError, PROCESSED, relocate};
 use crate::names::RelPath;
 use refusal::refused;
 
@@ -204,7 +205,7 @@ impl Listener {
         }
         let path = RelPath::new(below.as_os_str().as_bytes()).ok()?;
         let too_deep = !self.deep && (path.as_bytes().contains(&b'/') || path.as_bytes() == PROCESSED.as_bytes());
-        let passed_over = too_deep || relocate::is_ours(path.file_name().as_bytes());
+        let passed_over = too_deep || is_ours(path.file_name().as_bytes());
         if passed_over { None } else { Some(hint(path)) }
     }
 

@@ -11,7 +11,7 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{Row, Sqlite, SqlitePool, Transaction};
 use tokio::sync::{mpsc, oneshot};
 
-use super::outbox::Listeners;
+use super::listeners::Listeners;
 use super::rows::signed;
 use super::transitions::settle;
 use super::{Result, json};

@@ -7,6 +7,7 @@
 mod backup;
 mod group;
 mod json;
+mod listeners;
 mod lock;
 mod mounts;
 mod outbox;
@@ -34,14 +35,17 @@ use super::{LedgerError, Reports};
 use crate::clock::Clock;
 use crate::names::InstanceId;
 use group::Group;
+use listeners::Listeners;
 use lock::Lock;
-use outbox::Listeners;
-use reports::Readers;
 pub(super) use scratch::Scratch;
 
 pub(super) use backup::backup;
 
 type Result<T> = std::result::Result<T, LedgerError>;
+
+/// Connections that only read.
+#[derive(Clone)]
+struct Readers(SqlitePool);
 
 /// Numbered and embedded. A published one is never changed: its checksum is kept in the ledger.
 static MIGRATIONS: Migrator = sqlx::migrate!("src/ledger/migrations");

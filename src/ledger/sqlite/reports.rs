@@ -1,20 +1,16 @@
 //! The answers of [`Reports`], in SQLite's SQL. Reads only, beside whoever writes.
 
 use async_trait::async_trait;
+use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
-use sqlx::{Row, SqlitePool};
 
-use super::{Result, rows};
+use super::{Readers, Result, rows};
 use crate::ledger::{
     DeliveryStory, DirectoryTally, Ending, LedgerError, Oldest, Receipt, Reports, Summary, Tally, Trouble,
     VersionStory, VesselNote,
 };
 use crate::names::{DirectoryName, RelPath, VesselName};
 use crate::records::DeliveryId;
-
-/// Connections that only read.
-#[derive(Clone)]
-pub(super) struct Readers(pub(super) SqlitePool);
 
 /// How many milliseconds a row of `retired_tally` stands for.
 const QUARTER: i64 = 900_000;
@@ -99,7 +95,7 @@ impl Reports for Readers {
         let mut one = self.0.begin().await?;
         let versions = sqlx::query(concat!(
             "SELECT ",
-            super::store::version_columns!(),
+            rows::version_columns!(),
             ", v.admitted_at, v.complete, v.ended_at, v.ending, v.forgotten_at, v.processed
              FROM version v WHERE v.directory = ? AND v.path = ? ORDER BY v.id"
         ))

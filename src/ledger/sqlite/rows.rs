@@ -10,6 +10,22 @@ use crate::names::{DirectoryName, RelPath};
 use crate::outline::Outline;
 use crate::records::{DeliveryState, FileStamp, Seen, Traits, Version, VersionId, VersionKind};
 
+/// The columns that [`version`] reads, of a table called `v`.
+macro_rules! version_columns {
+    () => {
+        "v.id AS version, v.directory, v.path, v.size, v.mtime, v.mtime_nanos, v.inode, v.mode, v.digest, v.chunk_size, v.kind,
+         v.target, v.uid, v.gid"
+    };
+}
+
+/// The columns that [`current`] reads, of a table called `v`.
+macro_rules! current_columns {
+    () => {
+        "v.path, v.size, v.mtime, v.mtime_nanos, v.inode, v.mode, v.kind, v.uid, v.gid"
+    };
+}
+pub(super) use {current_columns, version_columns};
+
 fn corrupt(what: impl std::fmt::Display) -> LedgerError {
     LedgerError::Corrupt(what.to_string())
 }

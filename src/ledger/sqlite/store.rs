@@ -11,9 +11,9 @@ use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
 
 use super::group::Entry;
-use super::reports::Readers;
+use super::rows::{current_columns, version_columns};
 use super::transitions::{end_vanished, forget, forget_all, insert, last_of_each_path, supersede};
-use super::{Result, Sqlite, json, outlines, rows};
+use super::{Readers, Result, Sqlite, json, outlines, rows};
 use crate::digest::Digest;
 use crate::ledger::{CurrentVersion, LastDelivered, Parked, Reports, Store};
 use crate::names::{DirectoryName, InstanceId, RelPath, VesselName};
@@ -21,22 +21,6 @@ use crate::outline::Outline;
 use crate::records::{
     Backlog, Delivery, DeliveryId, DeliveryState, HeldVersion, NewVersion, Remains, Verified, Version, VersionId,
 };
-
-/// The columns that [`rows::version`] reads, of a table called `v`.
-macro_rules! version_columns {
-    () => {
-        "v.id AS version, v.directory, v.path, v.size, v.mtime, v.mtime_nanos, v.inode, v.mode, v.digest, v.chunk_size, v.kind,
-         v.target, v.uid, v.gid"
-    };
-}
-
-/// The columns that [`rows::current`] reads, of a table called `v`.
-macro_rules! current_columns {
-    () => {
-        "v.path, v.size, v.mtime, v.mtime_nanos, v.inode, v.mode, v.kind, v.uid, v.gid"
-    };
-}
-pub(super) use version_columns;
 
 #[async_trait]
 impl Store for Sqlite {

@@ -19,7 +19,7 @@ macro_rules! due_columns {
     () => {
         concat!(
             "SELECT d.id AS delivery, d.state, d.failures, d.token, d.place, d.seen_size, d.seen_mtime, ",
-            super::store::version_columns!()
+            super::rows::version_columns!()
         )
     };
 }

@@ -12,6 +12,7 @@
 mod cache;
 mod disks;
 mod hasher;
+mod hashing;
 mod pace;
 mod source;
 mod table;

@@ -9,7 +9,7 @@ use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
 use super::cache::SourceId;
-use super::hasher::Hashing;
+use super::hashing::Hashing;
 use super::pace::wait_for_others;
 use super::table::{Entry, Identity};
 use super::{BLOCK, Feed, broken};
@@ -126,7 +126,7 @@ impl Source {
             progress.asks(index, hashed, Instant::now());
         }
         if entry.hashing.wanted {
-            entry.hashing.start(&reader.feed, reader.id);
+            reader.feed.start_hashing(&mut entry.hashing, reader.id);
         }
     }
 
@@ -208,7 +208,7 @@ impl Source {
                 if let Some(failure) = entry.hashing.failure.take() {
                     return Err(failure);
                 }
-                entry.hashing.start(&reader.feed, reader.id);
+                reader.feed.start_hashing(&mut entry.hashing, reader.id);
             }
             moved.await;
         }

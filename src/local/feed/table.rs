@@ -11,7 +11,7 @@ use tokio::sync::{Notify, watch};
 use super::BLOCK;
 use super::cache::{Cache, Due, NEVER, SourceId};
 use super::disks::OpenSource;
-use super::hasher::Hashing;
+use super::hashing::Hashing;
 use super::pace::Progress;
 use crate::local::DiskError;
 use crate::local::source::{SourceFile, wait_for_the_clock};

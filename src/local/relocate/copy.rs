@@ -18,11 +18,12 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
+use super::Look;
 use super::moves::{Taken, give_back, look_in, move_to_ours, remove, sync, sync_file};
-use super::places::{COPYING, LEAVING, Places, open_readable};
+use super::places::{Places, open_readable};
 use super::processed::open_processed;
-use super::{Look, PROCESSED};
 use crate::digest::{Digest, FileHasher};
+use crate::local::own_names::{COPYING, LEAVING, PROCESSED};
 use crate::local::source::SourceFile;
 use crate::local::{DiskError, stamp_of};
 use crate::names::RelPath;

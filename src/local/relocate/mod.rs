@@ -32,6 +32,7 @@ use rustix::io::Errno;
 
 use super::DiskError;
 use super::look::Look;
+use super::own_names::PROCESSED;
 use super::source::{SourceFile, hash};
 use crate::digest::Digest;
 use crate::names::RelPath;
@@ -43,11 +44,7 @@ use places::{Places, free_number, leaving_name, numbered};
 pub use away::{Expired, discard, expire};
 pub use copy::sweep;
 pub use guard::{Changed, Guard};
-pub(super) use places::is_ours;
 pub use put_back::{Moved, put_back};
-
-/// The directory below a location that takes what was delivered.
-pub const PROCESSED: &str = "processed";
 
 /// Whether a directory has the name below `processed/` that a file of this path would get; a look, for what is said of it.
 pub fn is_directory_in_processed(location: &Path, path: &RelPath) -> bool {

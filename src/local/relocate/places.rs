@@ -8,26 +8,16 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Mode, OFlags, openat};
 use rustix::io::Errno;
 
-use super::PROCESSED;
 use super::moves::sync;
 use super::processed::{is_taken, make_and_open, open_processed};
 use crate::local::DiskError;
 use crate::local::look::open_location;
+use crate::local::own_names::{LEAVING, PROCESSED};
 use crate::names::RelPath;
 use crate::root::is_absent;
 
-/// A copy in the making, in `processed/`.
-pub(super) const COPYING: &str = ".contentmonster-retiring.";
-/// A source about to be removed, in its own directory.
-pub(super) const LEAVING: &str = ".contentmonster-leaving.";
-
 /// The longest file name, in bytes, on every usual file system.
 const NAME_MAX: usize = 255;
-
-/// Whether a name on the shore is a temporary one of ours.
-pub(in crate::local) fn is_ours(name: &[u8]) -> bool {
-    name.starts_with(COPYING.as_bytes()) || name.starts_with(LEAVING.as_bytes())
-}
 
 /// Where a source comes from and where it goes.
 pub(super) struct Places<'a> {

@@ -12,10 +12,10 @@ use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat, fchmod, fstat, mkdi
 use rustix::io::Errno;
 use rustix::process::geteuid;
 
-use super::PROCESSED;
 use super::moves::sync;
 use crate::local::DiskError;
 use crate::local::exposure::others_may_write;
+use crate::local::own_names::PROCESSED;
 use crate::rights::{CopyOf, keeping_inherited};
 use crate::root::is_absent;
 

@@ -1,3 +1,4 @@
+use crate::local::own_names::PROCESSED;
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;

@@ -1,0 +1,129 @@
+//! Who is told of what happens to deliveries, and what is entered for them.
+
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use sqlx::{Sqlite as Db, Transaction};
+
+use super::{Result, json};
+use crate::bell::Bell;
+use crate::ledger::Listener;
+use crate::records::EventKind;
+
+/// Who listens. Cheap to clone, and to ask where nobody does.
+#[derive(Clone, Default)]
+pub(super) struct Listeners(Arc<RwLock<Wishes>>);
+
+#[derive(Default)]
+struct Wishes {
+    /// Who wants to be told of what: `[directory, channel]`, as a JSON array for each kind that anybody listens for.
+    rules: HashMap<EventKind, Arc<str>>,
+    bells: Vec<Bell>,
+}
+
+impl Listeners {
+    pub(super) fn set(&self, listeners: &[Listener]) {
+        let mut rules = HashMap::new();
+        for kind in EventKind::ALL {
+            let wants = listeners.iter().flat_map(|listener| {
+                let directories = listener.wants.iter().filter(move |(_, wanted)| *wanted == kind);
+                directories.map(|(directory, _)| [directory.as_str(), listener.channel.as_str()])
+            });
+            let pairs = json::pairs(wants);
+            if pairs != "[]" {
+                rules.insert(kind, Arc::from(pairs));
+            }
+        }
+        let bells = listeners.iter().map(|listener| listener.bell.clone()).collect();
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Wishes { rules, bells };
+    }
+
+    /// Who wants to be told of an kind; `None`: nobody.
+    fn rules(&self, kind: EventKind) -> Option<Arc<str>> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).rules.get(&kind).cloned()
+    }
+
+    /// Tells all listeners that there may be something for them, if something was noted. To be called after the transaction.
+    pub(super) fn ring_if(&self, noted: bool) {
+        if noted {
+            self.0.read().unwrap_or_else(PoisonError::into_inner).bells.iter().for_each(Bell::ring);
+        }
+    }
+
+    /// Enters that open deliveries, given as a JSON array of their numbers, are about to be acknowledged. Whether anybody
+    /// is to be told.
+    pub(super) async fn note_delivered(
+        &self,
+        transaction: &mut Transaction<'_, Db>,
+        deliveries: &str,
+        now: i64,
+    ) -> Result<bool> {
+        let Some(rules) = self.rules(EventKind::Delivered) else { return Ok(false) };
+        let noted = sqlx::query(
+            "INSERT INTO notice (channel, event, version, vessel, at)
+             SELECT rule.value ->> 1, 'delivered', d.version, d.vessel, ?3
+             FROM json_each(?1) i CROSS JOIN delivery d ON d.id = i.value CROSS JOIN version v ON v.id = d.version
+             CROSS JOIN json_each(?2) rule ON rule.value ->> 0 = v.directory
+             WHERE d.state NOT IN ('acknowledged', 'superseded')",
+        )
+        .bind(deliveries)
+        .bind(&*rules)
+        .bind(now)
+        .execute(&mut **transaction)
+        .await?;
+        Ok(noted.rows_affected() > 0)
+    }
+
+    /// Enters that open deliveries are about to be parked.
+    pub(super) async fn note_parked(
+        &self,
+        transaction: &mut Transaction<'_, Db>,
+        deliveries: &str,
+        reason: &str,
+        now: i64,
+    ) -> Result<bool> {
+        let Some(rules) = self.rules(EventKind::Parked) else { return Ok(false) };
+        let noted = sqlx::query(
+            "INSERT INTO notice (channel, event, version, vessel, reason, at)
+             SELECT rule.value ->> 1, 'parked', d.version, d.vessel, ?4, ?3
+             FROM json_each(?1) i CROSS JOIN delivery d ON d.id = i.value CROSS JOIN version v ON v.id = d.version
+             CROSS JOIN json_each(?2) rule ON rule.value ->> 0 = v.directory
+             WHERE d.state NOT IN ('acknowledged', 'superseded') AND d.told IS NOT ?4",
+        )
+        .bind(deliveries)
+        .bind(&*rules)
+        .bind(now)
+        .bind(reason)
+        .execute(&mut **transaction)
+        .await?;
+        sqlx::query("UPDATE delivery SET told = ?2 WHERE id IN (SELECT value FROM json_each(?1))")
+            .bind(deliveries)
+            .bind(reason)
+            .execute(&mut **transaction)
+            .await?;
+        Ok(noted.rows_affected() > 0)
+    }
+
+    /// Enters that complete versions, given as a JSON array of their numbers, are about to end as retired.
+    pub(super) async fn note_retired(
+        &self,
+        transaction: &mut Transaction<'_, Db>,
+        versions: &str,
+        now: i64,
+    ) -> Result<bool> {
+        let Some(rules) = self.rules(EventKind::Retired) else { return Ok(false) };
+        let noted = sqlx::query(
+            "INSERT INTO notice (channel, event, version, at)
+             SELECT rule.value ->> 1, 'retired', v.id, ?3
+             FROM json_each(?1) i CROSS JOIN version v ON v.id = i.value
+             CROSS JOIN json_each(?2) rule ON rule.value ->> 0 = v.directory
+             WHERE v.complete = 1 AND v.ended_at IS NULL AND v.kind = 'file'",
+        )
+        .bind(versions)
+        .bind(&*rules)
+        .bind(now)
+        .execute(&mut **transaction)
+        .await?;
+        Ok(noted.rows_affected() > 0)
+    }
+}
