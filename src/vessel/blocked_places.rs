@@ -4,11 +4,12 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use super::session::Session;
-use super::supervisor::UNHURRIED;
-use crate::fault::{Cause, Fault};
+use super::space::{place_of, place_of_version, space_at};
+use super::transfers::Transfers;
+use super::waits::UNHURRIED;
+use crate::fault::Fault;
 use crate::names::{DirectoryName, RemotePath};
-use crate::records::{Delivery, DeliveryState, Version};
+use crate::records::Delivery;
 use crate::transport::Space;
 
 /// What a place is known by: its file system, where the vessel tells that, or else the directory of the settings.
@@ -62,13 +63,13 @@ impl BlockedPlaces {
     }
 
     /// Takes note that the place of a delivery did not take it.
-    pub(super) async fn note(&mut self, session: &Session, delivery: &Delivery) -> Result<Consequence, Fault> {
+    pub(super) async fn note(&mut self, transfers: &Transfers, delivery: &Delivery) -> Result<Consequence, Fault> {
         let (directory, size) = (&delivery.version.directory, delivery.version.stamp.size);
         if self.holds_back(directory) {
             return Ok(Consequence::Known);
         }
-        let at = session.place_of_version(&delivery.version)?;
-        let space = session.space(&at).await?;
+        let at = place_of_version(transfers, &delivery.version)?;
+        let space = space_at(&transfers.session, &at).await?;
         let is_told = space.is_some_and(|space| space.takes_nothing());
         if !is_told && space.is_some_and(|space| !space.has_room_for(size)) {
             return Ok(Consequence::TooLarge);
@@ -76,7 +77,7 @@ impl BlockedPlaces {
         // What is not told, such as a quota, is believed.
         let (place, directories) = match space.filter(|space| space.fs_id != 0) {
             None => (Place::Directory(directory.clone()), vec![directory.clone()]),
-            Some(space) => (Place::FileSystem(space.fs_id), self.beside(session, directory, space, is_told).await?),
+            Some(space) => (Place::FileSystem(space.fs_id), self.beside(transfers, directory, space, is_told).await?),
         };
         if !directories.contains(directory) {
             // It goes to a file system of its own below the directory's.
@@ -90,15 +91,15 @@ impl BlockedPlaces {
     /// The directories whose files go to the same file system and meet the same there, this one among them.
     async fn beside(
         &self,
-        session: &Session,
+        transfers: &Transfers,
         directory: &DirectoryName,
         space: Space,
         is_told: bool,
     ) -> Result<Vec<DirectoryName>, Fault> {
         let mut directories = Vec::new();
-        for name in session.vessel.directories.names() {
-            let Some(place) = session.place_of(&name) else { continue };
-            let there = session.space(&place).await?;
+        for name in transfers.directories.names() {
+            let Some(place) = place_of(transfers, &name) else { continue };
+            let there = space_at(&transfers.session, &place).await?;
             // One project or dataset of a file system may be full while others are not.
             let is_alike = there.is_some_and(|it| it.fs_id == space.fs_id && (!is_told || it.takes_nothing()));
             if is_alike {
@@ -115,11 +116,12 @@ impl BlockedPlaces {
     ///
     /// # Errors
     /// When the connection is gone.
-    pub(super) async fn look(&mut self, session: &Session) -> Result<bool, Fault> {
+    pub(super) async fn look(&mut self, transfers: &Transfers) -> Result<bool, Fault> {
         let now = Instant::now();
         let mut free = Vec::new();
         for (place, trouble) in self.0.iter_mut().filter(|(_, trouble)| trouble.next_look <= now) {
-            let is_blocked = trouble.is_told && session.space(&trouble.at).await?.is_some_and(|it| it.takes_nothing());
+            let is_blocked = trouble.is_told
+                && space_at(&transfers.session, &trouble.at).await?.is_some_and(|it| it.takes_nothing());
             if is_blocked {
                 trouble.failures += 1;
                 trouble.next_look = now + UNHURRIED.wait(trouble.failures, 1.0);
@@ -129,71 +131,11 @@ impl BlockedPlaces {
         }
         for place in &free {
             if let Some(trouble) = self.0.remove(place) {
-                let (vessel, directories) = (&session.vessel.settings.name, said(&trouble.directories));
+                let (vessel, directories) = (&transfers.session.settings.name, said(&trouble.directories));
                 tracing::info!(%vessel, %directories, place = %trouble.at, "Trying again to write there");
             }
         }
         Ok(!free.is_empty())
-    }
-}
-
-impl Session {
-    /// Where the files of a directory go; `None` where it is not configured, or not taken.
-    fn place_of(&self, name: &DirectoryName) -> Option<RemotePath> {
-        let (directory, _) = self.vessel.directories.get(name).filter(|_| self.vessel.settings.takes(name))?;
-        let place = self.vessel.settings.remote_location(&directory);
-        // Where the directory is one file, this is the file's own path.
-        if directory.only.is_some() { place.parent() } else { Some(place.clone()) }
-    }
-
-    fn place_of_version(&self, version: &Version) -> Result<RemotePath, Fault> {
-        Ok(self.destination(version)?.parent().unwrap_or_else(|| RemotePath::new(".")))
-    }
-
-    async fn space(&self, at: &RemotePath) -> Result<Option<Space>, Fault> {
-        self.remote.space(at).await.map_err(|e| e.fault())
-    }
-
-    /// How much room there is where a version goes.
-    pub(super) async fn room_for(&self, version: &Version) -> Result<Room, Fault> {
-        let at = self.place_of_version(version)?;
-        Ok(Room { space: self.space(&at).await?, at })
-    }
-
-    /// Removes what was sent of a file for which there is no room, or which can't have its name there.
-    pub(super) async fn discard(&self, delivery: &Delivery) -> Result<(), Fault> {
-        // Before it goes: a file that was about to get its name and is at neither place counts as taken by somebody there.
-        self.enter(delivery, DeliveryState::Uploading).await?;
-        let assembly = self.assembly(delivery)?;
-        match self.remote.remove(&assembly).await {
-            Err(e) if e.is_connection() => Err(e.fault()),
-            // A read-only file system holds what it holds.
-            Err(e) => {
-                tracing::debug!(vessel = %self.vessel.settings.name, "not removed: {e}");
-                Ok(())
-            }
-            Ok(()) => Ok(()),
-        }
-    }
-}
-
-/// The room at a place, as far as the vessel tells it.
-pub(super) struct Room {
-    at: RemotePath,
-    space: Option<Space>,
-}
-
-impl Room {
-    /// Refuses to begin what does not fit: so many bytes more.
-    pub(super) fn ensure(self, bytes: u64) -> Result<(), Fault> {
-        let Some(space) = self.space.filter(|space| !space.has_room_for(bytes)) else { return Ok(()) };
-        let reason = format_args!(
-            "{} is full: {} bytes are free, {bytes} more are needed, and {} are left to others",
-            self.at,
-            space.free,
-            space.margin()
-        );
-        Err(Fault::place(reason).mend("make room there; delivery goes on by itself").of(Cause::Space))
     }
 }
 

@@ -12,8 +12,8 @@ use futures_util::future::{join_all, ready};
 use futures_util::stream::{self, StreamExt};
 use tokio::sync::{Notify, watch};
 use tokio::time::timeout;
+use tokio_util::task::AbortOnDropHandle;
 
-use super::preconnect::Coming;
 use crate::settings::{self, Connections};
 use crate::transport::{ConnectError, Lane, RoundTrip, SshEnvironment};
 
@@ -57,6 +57,9 @@ const FULL_RATE: f64 = 12.5e6;
 /// Round trips that may go by between a byte and its answer with BBR, which keeps its rate when packets are lost: TCP hands on
 /// nothing that came after one before it was sent again. Others send less then, and their windows are large enough.
 const REPAIR: f64 = 4.0;
+
+/// A lane that is on its way; `None`: it is not to be had.
+pub(super) type Coming = AbortOnDropHandle<Option<Lane>>;
 
 /// The lanes of a session.
 pub(super) struct ChannelPool {

@@ -12,11 +12,14 @@ use std::sync::Arc;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
 
+use super::attributes::looks_like;
 use super::delta_plan::{DeltaPlan, Step};
-use super::publish::looks_like;
-use super::session::{Session, source_fault};
-use super::upload_parts::{Held, grown};
-use super::write::{Taken, is_hole};
+use super::growing_hash::{grown, hash_as_it_grows};
+use super::held::Held;
+use super::session::Session;
+use super::sweep::remove_parts;
+use super::transfers::{Transfers, source_fault};
+use super::write::{Taken, is_hole, note_sent, write_range};
 use crate::fault::{Fault, Scope};
 use crate::ledger::LastDelivered;
 use crate::local::Source;
@@ -45,148 +48,154 @@ pub(super) struct Delta {
     held: Vec<Range<u64>>,
 }
 
-impl Session {
-    fn wish(&self, version: &Version) -> Wish {
-        match self.vessel.directories.get(&version.directory) {
-            // To read the old file from the same disk takes as long as to write the new one.
-            Some((directory, _)) if directory.delta == Wish::Auto && self.remote.is_this_host() => Wish::No,
-            Some((directory, _)) => directory.delta,
-            None => Wish::No,
+fn wish(transfers: &Transfers, version: &Version) -> Wish {
+    let session = &transfers.session;
+    match transfers.directories.get(&version.directory) {
+        // To read the old file from the same disk takes as long as to write the new one.
+        Some((directory, _)) if directory.delta == Wish::Auto && session.remote.is_this_host() => Wish::No,
+        Some((directory, _)) => directory.delta,
+        None => Wish::No,
+    }
+}
+
+/// What this vessel was given of the path before, if that may spare bytes.
+pub(super) async fn last_delivered(transfers: &Transfers, delivery: &Delivery) -> Result<Option<LastDelivered>, Fault> {
+    let session = &transfers.session;
+    let version = &delivery.version;
+    let too_small = version.stamp.size < Outline::SMALLEST_FILE;
+    if too_small || delivery.failures > 0 || wish(transfers, version) == Wish::No {
+        return Ok(None);
+    }
+    transfers.ledger.last_delivered(&session.settings.name, version).await.map_err(|e| e.fault())
+}
+
+/// How to make the file of what the vessel was given last and has under its final name (`there`); `None` where that
+/// spares too little, or is not what was given.
+pub(super) async fn plan(
+    transfers: &Transfers,
+    version: &Version,
+    source: &Source,
+    held: &Held,
+    there: Option<&Attrs>,
+    last: Option<&LastDelivered>,
+) -> Result<Option<Delta>, Fault> {
+    let session = &transfers.session;
+    let Some(last) = last.filter(|last| there.is_some_and(|there| looks_like(&last.stamp, there))) else {
+        return Ok(None);
+    };
+    if !copies_in_order(session) && !copies_by_command(session) {
+        return Ok(None);
+    }
+    let average = Outline::average_for(version.stamp.size, Some(last.outline.average()));
+    let Some(outline) = outline(transfers, version, source, average).await? else { return Ok(None) };
+    let Held { joined, parts } = held;
+    let plan = DeltaPlan::new(&last.outline, &outline).after(*joined);
+    let plan = if copies_in_order(session) { plan } else { plan.without_short_copies(LEAST_COPY) };
+    let (kept, sent) = (plan.kept_bytes(), plan.sent_bytes());
+    let is_worth_it = kept > 0 && kept.saturating_mul(WORTH) >= kept + sent;
+    tracing::debug!(
+        vessel = %session.settings.name, file = %version.path, kept, sent, steps = plan.steps().len(), is_worth_it,
+        "compared with what the vessel has"
+    );
+    let is_possible = copies_in_order(session) || plan.steps().len() <= STEPS;
+    Ok((is_worth_it && is_possible).then_some(Delta { plan, joined: *joined, held: parts.clone() }))
+}
+
+fn copies_in_order(session: &Session) -> bool {
+    session.remote.capabilities().copy_data()
+}
+
+fn copies_by_command(session: &Session) -> bool {
+    session.remote.capabilities().shell && session.settings.assembly == Assembly::Cat
+}
+
+/// A version's outline, which is entered in the ledger where it is new, along with its digest.
+async fn outline(
+    transfers: &Transfers,
+    version: &Version,
+    source: &Source,
+    average: u32,
+) -> Result<Option<Arc<Outline>>, Fault> {
+    let ledger = &transfers.ledger;
+    let known = ledger.outline(version).await.map_err(|e| e.fault())?;
+    if let Some(known) = known.filter(|known| known.average() == average) {
+        return Ok(Some(Arc::new(known)));
+    }
+    let outlined = source.outline(average).await.map_err(|error| source_fault(version, &error))?;
+    let Some((digest, outline)) = outlined.filter(|(digest, _)| version.digest.is_none_or(|known| known == *digest))
+    else {
+        return Ok(None);
+    };
+    if version.digest.is_none() {
+        ledger.hashed(version.id, &digest).await.map_err(|e| e.fault())?;
+    }
+    ledger.outlined(version, &outline).await.map_err(|e| e.fault())?;
+    Ok(Some(outline))
+}
+
+/// Whether a version is outlined for the sake of those that will follow it.
+fn is_to_be_outlined(transfers: &Transfers, version: &Version, there: Option<&Attrs>) -> bool {
+    let is_mirror = transfers.directories.get(&version.directory).is_some_and(|(d, _)| d.is_mirror());
+    let will_change = is_mirror || there.is_some_and(Attrs::is_file);
+    version.stamp.size >= Outline::SMALLEST_FILE
+        && match wish(transfers, version) {
+            Wish::Yes => true,
+            Wish::Auto => will_change,
+            Wish::No => false,
         }
-    }
+}
 
-    /// What this vessel was given of the path before, if that may spare bytes.
-    pub(super) async fn last_delivered(&self, delivery: &Delivery) -> Result<Option<LastDelivered>, Fault> {
-        let version = &delivery.version;
-        let too_small = version.stamp.size < Outline::SMALLEST_FILE;
-        if too_small || delivery.failures > 0 || self.wish(version) == Wish::No {
-            return Ok(None);
+/// Has a version outlined while it is sent, if it is to be outlined at all.
+pub(super) fn outline_on_the_way(
+    transfers: &Transfers,
+    version: &Version,
+    source: &Source,
+    there: Option<&Attrs>,
+    last: Option<&LastDelivered>,
+) {
+    if version.digest.is_none() && is_to_be_outlined(transfers, version, there) {
+        source.outline_on_the_way(average_for(version, last));
+    }
+}
+
+/// Enters the outline of a version that the vessel has, if it is to be outlined at all.
+pub(super) async fn keep_outline(
+    transfers: &Transfers,
+    version: &Version,
+    source: &Source,
+    there: Option<&Attrs>,
+    last: Option<&LastDelivered>,
+) -> Result<(), Fault> {
+    if is_to_be_outlined(transfers, version, there) {
+        outline(transfers, version, source, average_for(version, last)).await?;
+    }
+    Ok(())
+}
+
+/// Makes the assembly; gives the vessel's hash of it where that was begun.
+pub(super) async fn apply<'s>(
+    transfers: &'s Transfers,
+    delivery: &Delivery,
+    source: &Source,
+    assembly: &RemotePath,
+    delta: &Delta,
+) -> Result<Option<GrowingHash<'s>>, Fault> {
+    let session = &transfers.session;
+    let is_large = delivery.version.plan().count() > 1;
+    let _turn = if is_large { Some(session.large_upload.lock().await) } else { None };
+    let applying =
+        Applying { session, delivery, source, assembly, delta, old: transfers.destination(&delivery.version)? };
+    session.found(&delivery.version, delta.joined);
+    let applied =
+        if copies_in_order(session) { applying.in_order().await } else { applying.by_command().await.map(|()| None) };
+    match applied {
+        // TempDir that is full or unusable concerns this file and no smaller one, for which its parts make room.
+        Err(full) if matches!(full.scope, Scope::Place | Scope::Vessel) && !session.remote.is_lost() => {
+            applying.remove_parts().await?;
+            let is_place = full.scope == Scope::Place && copies_in_order(session);
+            Err(Fault { scope: if is_place { Scope::Place } else { Scope::File }, ..full })
         }
-        self.vessel.ledger.last_delivered(&self.vessel.settings.name, version).await.map_err(|e| e.fault())
-    }
-
-    /// How to make the file of what the vessel was given last and has under its final name (`there`); `None` where that
-    /// spares too little, or is not what was given.
-    pub(super) async fn delta(
-        &self,
-        version: &Version,
-        source: &Source,
-        held: &Held,
-        there: Option<&Attrs>,
-        last: Option<&LastDelivered>,
-    ) -> Result<Option<Delta>, Fault> {
-        let Some(last) = last.filter(|last| there.is_some_and(|there| looks_like(&last.stamp, there))) else {
-            return Ok(None);
-        };
-        if !self.copies_in_order() && !self.copies_by_command() {
-            return Ok(None);
-        }
-        let average = Outline::average_for(version.stamp.size, Some(last.outline.average()));
-        let Some(outline) = self.outline(version, source, average).await? else { return Ok(None) };
-        let Held { joined, parts } = held;
-        let plan = DeltaPlan::new(&last.outline, &outline).after(*joined);
-        let plan = if self.copies_in_order() { plan } else { plan.without_short_copies(LEAST_COPY) };
-        let (kept, sent) = (plan.kept_bytes(), plan.sent_bytes());
-        let is_worth_it = kept > 0 && kept.saturating_mul(WORTH) >= kept + sent;
-        tracing::debug!(
-            vessel = %self.vessel.settings.name, file = %version.path, kept, sent, steps = plan.steps().len(), is_worth_it,
-            "compared with what the vessel has"
-        );
-        let is_possible = self.copies_in_order() || plan.steps().len() <= STEPS;
-        Ok((is_worth_it && is_possible).then_some(Delta { plan, joined: *joined, held: parts.clone() }))
-    }
-
-    fn copies_in_order(&self) -> bool {
-        self.remote.capabilities().copy_data()
-    }
-
-    fn copies_by_command(&self) -> bool {
-        self.remote.capabilities().shell && self.vessel.settings.assembly == Assembly::Cat
-    }
-
-    /// A version's outline, which is entered in the ledger where it is new, along with its digest.
-    async fn outline(&self, version: &Version, source: &Source, average: u32) -> Result<Option<Arc<Outline>>, Fault> {
-        let ledger = &self.vessel.ledger;
-        let known = ledger.outline(version).await.map_err(|e| e.fault())?;
-        if let Some(known) = known.filter(|known| known.average() == average) {
-            return Ok(Some(Arc::new(known)));
-        }
-        let outlined = source.outline(average).await.map_err(|error| source_fault(version, &error))?;
-        let Some((digest, outline)) =
-            outlined.filter(|(digest, _)| version.digest.is_none_or(|known| known == *digest))
-        else {
-            return Ok(None);
-        };
-        if version.digest.is_none() {
-            ledger.hashed(version.id, &digest).await.map_err(|e| e.fault())?;
-        }
-        ledger.outlined(version, &outline).await.map_err(|e| e.fault())?;
-        Ok(Some(outline))
-    }
-
-    /// Whether a version is outlined for the sake of those that will follow it.
-    fn is_to_be_outlined(&self, version: &Version, there: Option<&Attrs>) -> bool {
-        let is_mirror = self.vessel.directories.get(&version.directory).is_some_and(|(d, _)| d.is_mirror());
-        let will_change = is_mirror || there.is_some_and(Attrs::is_file);
-        version.stamp.size >= Outline::SMALLEST_FILE
-            && match self.wish(version) {
-                Wish::Yes => true,
-                Wish::Auto => will_change,
-                Wish::No => false,
-            }
-    }
-
-    /// Has a version outlined while it is sent, if it is to be outlined at all.
-    pub(super) fn outline_on_the_way(
-        &self,
-        version: &Version,
-        source: &Source,
-        there: Option<&Attrs>,
-        last: Option<&LastDelivered>,
-    ) {
-        if version.digest.is_none() && self.is_to_be_outlined(version, there) {
-            source.outline_on_the_way(average_for(version, last));
-        }
-    }
-
-    /// Enters the outline of a version that the vessel has, if it is to be outlined at all.
-    pub(super) async fn keep_outline(
-        &self,
-        version: &Version,
-        source: &Source,
-        there: Option<&Attrs>,
-        last: Option<&LastDelivered>,
-    ) -> Result<(), Fault> {
-        if self.is_to_be_outlined(version, there) {
-            self.outline(version, source, average_for(version, last)).await?;
-        }
-        Ok(())
-    }
-
-    /// Makes the assembly; gives the vessel's hash of it where that was begun.
-    pub(super) async fn apply(
-        &self,
-        delivery: &Delivery,
-        source: &Source,
-        assembly: &RemotePath,
-        delta: &Delta,
-    ) -> Result<Option<GrowingHash<'_>>, Fault> {
-        let is_large = delivery.version.plan().count() > 1;
-        let _turn = if is_large { Some(self.large_upload.lock().await) } else { None };
-        let applying =
-            Applying { session: self, delivery, source, assembly, delta, old: self.destination(&delivery.version)? };
-        self.found(&delivery.version, delta.joined);
-        let applied =
-            if self.copies_in_order() { applying.in_order().await } else { applying.by_command().await.map(|()| None) };
-        match applied {
-            // TempDir that is full or unusable concerns this file and no smaller one, for which its parts make room.
-            Err(full) if matches!(full.scope, Scope::Place | Scope::Vessel) && !self.remote.is_lost() => {
-                applying.remove_parts().await?;
-                let is_place = full.scope == Scope::Place && self.copies_in_order();
-                Err(Fault { scope: if is_place { Scope::Place } else { Scope::File }, ..full })
-            }
-            applied => applied,
-        }
+        applied => applied,
     }
 }
 
@@ -235,7 +244,7 @@ impl<'v> Applying<'v, '_> {
     async fn build(&self, old: &RemoteFile, new: &RemoteFile) -> Result<Option<GrowingHash<'v>>, Fault> {
         let job = self.session.lanes.job(self.delta.plan.sent_bytes());
         let taken = Taken::of(&job);
-        let mut hash = self.session.hash_as_it_grows(self.assembly).await;
+        let mut hash = hash_as_it_grows(self.session, self.assembly).await;
         let mut unanswered = FuturesUnordered::new();
         let mut untold = 0;
         for step in self.delta.plan.steps() {
@@ -293,7 +302,7 @@ impl<'v> Applying<'v, '_> {
         if kept {
             self.session.found(&self.delivery.version, bytes);
         } else {
-            self.session.note_sent(&self.delivery.version, bytes, taken);
+            note_sent(self.session, &self.delivery.version, bytes, taken);
         }
         Ok(bytes)
     }
@@ -343,12 +352,12 @@ impl<'v> Applying<'v, '_> {
         let part = session.part(self.delivery, range.start);
         session.found(&self.delivery.version, at - range.start);
         let file = session.open_ours(session.remote.lane(), &part, flags, range.end - at).await?;
-        session.write_range(&self.delivery.version, self.source, &file, at..range.end, range.start, taken).await?;
+        write_range(session, &self.delivery.version, self.source, &file, at..range.end, range.start, taken).await?;
         session.explained(file.close().await, &part, 1).await
     }
 
     async fn remove_parts(&self) -> Result<(), Fault> {
-        self.session.remove_parts(|delivery| delivery == self.delivery.id.0).await.map_err(|e| e.fault())
+        remove_parts(self.session, |delivery| delivery == self.delivery.id.0).await.map_err(|e| e.fault())
     }
 }
 

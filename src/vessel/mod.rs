@@ -6,36 +6,46 @@
 //!
 //! Vessels know nothing of one another, and nothing of how files got into the ledger.
 
+mod acknowledge;
+mod attributes;
 mod blocked_places;
 mod channel_pool;
 mod check;
 mod command_batch;
 mod delta;
 mod delta_plan;
-mod ours;
+mod existing;
+mod growing_hash;
+mod held;
+mod known_places;
+mod new_file;
+mod ownership;
 mod path_locks;
 mod pipeline;
 mod place_clashes;
 mod preconnect;
 mod publish;
 mod ranges;
+mod repair;
 mod same_host;
 mod scheduler;
 mod session;
+mod space;
 mod standby;
 mod supervisor;
 mod sweep;
 mod temp_dir;
+mod transfers;
 mod tree;
 mod trial;
 mod upload_direct;
 mod upload_parts;
 mod verify;
+mod waits;
 mod write;
 
-use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, PoisonError, RwLock};
 
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -45,41 +55,14 @@ use crate::clock::Clock;
 use crate::ledger::Ledger;
 use crate::local::Feed;
 use crate::monitor::Monitor;
-use crate::names::DirectoryName;
 use crate::rate_limit::RateLimiter;
 use crate::settings;
 use crate::transport::SshEnvironment;
+use session::Link;
 
 pub use check::{Finding, check};
 pub use supervisor::supervise;
-
-/// A directory's settings, and what to ring when a file of it was acknowledged.
-type Served = (Arc<settings::Directory>, Bell);
-
-/// All directories, as the settings have them now. Cheap to clone; all clones are one.
-#[derive(Clone, Default)]
-pub struct Directories {
-    all: Arc<RwLock<HashMap<DirectoryName, Served>>>,
-    /// Who goes to which of them meanwhile.
-    sessions: place_clashes::Registry,
-}
-
-impl Directories {
-    /// A directory, where it is configured.
-    pub(super) fn get(&self, name: &DirectoryName) -> Option<Served> {
-        self.all.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
-    }
-
-    /// The names of all.
-    pub(super) fn names(&self) -> Vec<DirectoryName> {
-        self.all.read().unwrap_or_else(PoisonError::into_inner).keys().cloned().collect()
-    }
-
-    /// From now on, these are the directories.
-    pub fn replace(&self, directories: HashMap<DirectoryName, Served>) {
-        *self.all.write().unwrap_or_else(PoisonError::into_inner) = directories;
-    }
-}
+pub use transfers::Directories;
 
 /// One vessel and what its task needs.
 #[derive(Clone)]
@@ -115,6 +98,18 @@ pub struct Vessel {
 }
 
 impl Vessel {
+    /// What each session with it needs.
+    fn link(&self) -> Link {
+        Link {
+            settings: self.settings.clone(),
+            environment: self.environment.clone(),
+            instance: self.ledger.instance(),
+            limit: self.limit.clone(),
+            monitor: self.monitor.clone(),
+            told_of_times: self.told_of_times.clone(),
+        }
+    }
+
     /// Waits until it is to be left alone (`true`), or not any more.
     async fn becomes_paused(&self, paused: bool) {
         if self.paused.clone().wait_for(|now| *now == paused).await.is_err() {

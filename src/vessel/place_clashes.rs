@@ -4,49 +4,39 @@
 //! One host key and account prove nothing, for hosts may be made from one image. So where the places of two such vessels would
 //! clash, a file is made over one connection and looked for over the other.
 
-use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::Arc;
 
-use super::ours::open_new;
-use super::session::Session;
+use super::new_file::open_new;
+use super::transfers::Transfers;
 use crate::fault::Fault;
-use crate::names::{RemotePath, VesselName, assembly_name};
+use crate::names::{RemotePath, assembly_name};
 use crate::settings::{self, Directory};
 use crate::transport::Remote;
-
-/// The sessions that are under way, by vessel.
-#[derive(Clone, Default)]
-pub(super) struct Registry(Arc<Mutex<HashMap<VesselName, Weak<Session>>>>);
-
-impl Registry {
-    /// Adds one, and gives the others.
-    fn join(&self, session: &Arc<Session>) -> Vec<Arc<Session>> {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let name = &session.vessel.settings.name;
-        all.insert(name.clone(), Arc::downgrade(session));
-        all.iter().filter(|(other, _)| *other != name).filter_map(|(_, other)| other.upgrade()).collect()
-    }
-}
 
 /// A directory and where it goes, from the root on.
 type Located = (Arc<Directory>, RemotePath);
 
-impl Session {
+/// Finds out which directories would fight with others here, and keeps them from being delivered on this connection.
+pub(super) async fn compare_places(transfers: &Arc<Transfers>) {
+    transfers.compare_places().await;
+}
+
+impl Transfers {
     /// Finds out which directories would fight with others here, and keeps them from being delivered on this connection.
-    pub(super) async fn compare_places(self: &Arc<Self>) {
-        if self.remote.is_this_host() {
+    async fn compare_places(self: &Arc<Self>) {
+        if self.session.remote.is_this_host() {
             return;
         }
-        let others = self.vessel.directories.sessions.join(self);
+        let others = self.directories.sessions.join(self);
         let twins: Vec<_> = others.into_iter().filter(|other| self.has_account_of(other)).collect();
-        let settings = &self.vessel.settings;
+        let settings = &self.session.settings;
         let is_absolute = |directory: &Arc<Directory>| settings.remote_location(directory).as_bytes().starts_with(b"/");
         let served = self.served();
         if twins.is_empty() && served.iter().all(is_absolute) || served.len() < 2 && twins.is_empty() {
             return;
         }
-        let ours = located(&self.remote, settings, served).await;
+        let ours = located(&self.session.remote, settings, served).await;
         for (directory, fault) in clashes(settings, &ours) {
             self.refuse_place(directory, fault);
         }
@@ -57,21 +47,21 @@ impl Session {
 
     /// Whether another session is to the same account of a host with the same key, as far as that shows.
     fn has_account_of(&self, other: &Self) -> bool {
-        let account = |session: &Self| (session.remote.host_key(), session.vessel.settings.ssh.username.clone());
-        account(self) == account(other) && self.remote.host_key().is_some()
+        let account = |one: &Self| (one.session.remote.host_key(), one.session.settings.ssh.username.clone());
+        account(self) == account(other) && self.session.remote.host_key().is_some()
     }
 
     /// The directories that go here, in the order of their names.
     fn served(&self) -> Vec<Arc<Directory>> {
-        let names = self.vessel.directories.names().into_iter();
-        let taken = names.filter(|name| self.vessel.settings.takes(name));
-        let mut taken: Vec<_> = taken.filter_map(|name| Some(self.vessel.directories.get(&name)?.0)).collect();
+        let names = self.directories.names().into_iter();
+        let taken = names.filter(|name| self.session.settings.takes(name));
+        let mut taken: Vec<_> = taken.filter_map(|name| Some(self.directories.get(&name)?.0)).collect();
         taken.sort_by(|one, other| one.name.as_str().cmp(other.name.as_str()));
         taken
     }
 
     async fn compare_with(&self, twin: &Self, ours: &[Located]) {
-        let theirs = located(&twin.remote, &twin.vessel.settings, twin.served()).await;
+        let theirs = located(&twin.session.remote, &twin.session.settings, twin.served()).await;
         for (directory, place) in ours {
             for (other, other_place) in &theirs {
                 let Some(how) = settings::clash((other, other_place), (directory, place)) else { continue };
@@ -79,14 +69,14 @@ impl Session {
                     continue;
                 }
                 // Always the same of the two, whichever was connected to first.
-                let (name, twins_name) = (&self.vessel.settings.name, &twin.vessel.settings.name);
+                let (name, twins_name) = (&self.session.settings.name, &twin.session.settings.name);
                 if name.as_str() > twins_name.as_str() {
                     let why =
                         format_args!("{how} on [Vessel {twins_name}], which is the same account on the same host");
-                    self.refuse_place(directory, fault(&self.vessel.settings, directory, why));
+                    self.refuse_place(directory, fault(&self.session.settings, directory, why));
                 } else if let Some(how) = settings::clash((directory, place), (other, other_place)) {
                     let why = format_args!("{how} on [Vessel {name}], which is the same account on the same host");
-                    twin.refuse_place(other, fault(&twin.vessel.settings, other, why));
+                    twin.refuse_place(other, fault(&twin.session.settings, other, why));
                 }
             }
         }
@@ -96,21 +86,21 @@ impl Session {
     async fn is_seen_by(&self, twin: &Self, directory: &Directory, place: &RemotePath) -> bool {
         let beside = directory.only.as_ref().and_then(|_| place.parent());
         let place = beside.as_ref().unwrap_or(place);
-        let probe = place.join(assembly_name(self.instance, 0, Some(fastrand::u64(..))));
-        if self.make_dirs(place).await.is_err() {
+        let probe = place.join(assembly_name(self.session.instance, 0, Some(fastrand::u64(..))));
+        if self.session.make_dirs(place).await.is_err() {
             return false;
         }
-        let Ok(made) = open_new(&self.remote, self.remote.lane(), &probe).await else { return false };
+        let Ok(made) = open_new(&self.session.remote, self.session.remote.lane(), &probe).await else { return false };
         let closed = made.close().await;
-        let seen = closed.is_ok() && matches!(twin.remote.look(&probe).await, Ok(Some(_)));
-        let _ = self.remote.remove(&probe).await;
+        let seen = closed.is_ok() && matches!(twin.session.remote.look(&probe).await, Ok(Some(_)));
+        let _ = self.session.remote.remove(&probe).await;
         seen
     }
 
     fn refuse_place(&self, directory: &Directory, fault: Fault) {
-        let (vessel, settings) = (&self.vessel.settings.name, &self.vessel.settings);
+        let (vessel, settings) = (&self.session.settings.name, &self.session.settings);
         tracing::warn!(%vessel, directory = %directory.name, "{fault}");
-        self.places.set(&directory.name, settings.remote_location(directory), Some(fault));
+        self.own_places.set(&directory.name, settings.remote_location(directory), Some(fault));
     }
 }
 

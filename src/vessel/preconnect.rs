@@ -3,21 +3,15 @@
 
 use tokio_util::task::AbortOnDropHandle;
 
-use super::Vessel;
-use super::channel_pool::{LOGGING_IN, LONG, WORTH_BYTES, of_use};
+use super::channel_pool::{Coming, LOGGING_IN, LONG, of_use};
+use super::session::Link;
 use crate::settings::Connections;
 use crate::transport::{Follow, Lane};
 
-/// Large deliveries that are looked at to see whether there is much to send.
-const GLANCE: u32 = 8;
-
-/// A lane that is on its way; `None`: it is not to be had.
-pub(super) type Coming = AbortOnDropHandle<Option<Lane>>;
-
 /// Begins further connections beside the one that is followed, where the path turns out to be long, as soon as there is
-/// enough to send for them to pay.
-pub(super) async fn begin(vessel: &Vessel, mut follow: Follow) -> Vec<Coming> {
-    let settings = &vessel.settings;
+/// enough to send for them to pay: when `enough` is ready.
+pub(super) async fn begin(link: &Link, mut follow: Follow, enough: impl Future<Output = ()>) -> Vec<Coming> {
+    let settings = &link.settings;
     let further = match (settings.connections, follow.reached().await) {
         (_, None) => 0,
         (Connections::Auto, Some(path)) => of_use(path),
@@ -27,17 +21,9 @@ pub(super) async fn begin(vessel: &Vessel, mut follow: Follow) -> Vec<Coming> {
     if further == 0 {
         return Vec::new();
     }
-    loop {
-        // Where the ledger fails, whoever needs it next says so.
-        let due = vessel.ledger.next_due(&settings.name, true, GLANCE).await.unwrap_or_default();
-        if due.iter().map(|delivery| delivery.version.stamp.size).sum::<u64>() >= WORTH_BYTES {
-            break;
-        }
-        // Files may be taken in meanwhile. A session looks for itself when it begins, whoever heard the bell.
-        vessel.bell.rung().await;
-    }
+    enough.await;
     let begin = |_: usize| {
-        let (settings, environment, follow) = (settings.clone(), vessel.environment.clone(), follow.clone());
+        let (settings, environment, follow) = (settings.clone(), link.environment.clone(), follow.clone());
         AbortOnDropHandle::new(tokio::spawn(async move {
             let lane = Lane::connect(&settings, &environment, Some(follow)).await;
             lane.inspect_err(|e| tracing::debug!(vessel = %settings.name, "no further connection: {e}")).ok()

@@ -5,111 +5,97 @@
 //! here too. So one look at the shore's own disk, for each directory and connection, tells; it costs no round trip. Only
 //! where the vessel seems to have a file already, the assembly is made just for that.
 
-use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use super::ours::open_new;
-use super::session::Session;
+use super::acknowledge::enter;
+use super::new_file::open_new;
+use super::transfers::Transfers;
 use crate::fault::Fault;
 use crate::local;
-use crate::names::{DirectoryName, RemotePath};
+use crate::names::RemotePath;
 use crate::records::{Delivery, DeliveryState};
 use crate::settings::{self, Directory};
 
 /// How long the shore's disk has for an answer.
 const MOMENT: Duration = Duration::from_secs(5);
 
-/// What is known on one connection of the places of the directories: the fault, where they must not be delivered to.
-#[derive(Default)]
-pub(super) struct KnownPlaces(Mutex<HashMap<(DirectoryName, RemotePath), Option<Fault>>>);
-
-impl KnownPlaces {
-    fn get(&self, name: &DirectoryName, place: &RemotePath) -> Option<Option<Fault>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&(name.clone(), place.clone())).cloned()
-    }
-
-    pub(super) fn set(&self, name: &DirectoryName, place: &RemotePath, refused: Option<Fault>) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert((name.clone(), place.clone()), refused);
-    }
+/// What is known of where a delivery's directory goes now: a reload may change that.
+fn known_of_place(transfers: &Transfers, delivery: &Delivery) -> Option<Option<Fault>> {
+    let session = &transfers.session;
+    let (directory, _) = transfers.directories.get(&delivery.version.directory)?;
+    transfers.own_places.get(&directory.name, session.settings.remote_location(&directory))
 }
 
-impl Session {
-    /// What is known of where a delivery's directory goes now: a reload may change that.
-    fn known_of_place(&self, delivery: &Delivery) -> Option<Option<Fault>> {
-        let (directory, _) = self.vessel.directories.get(&delivery.version.directory)?;
-        self.places.get(&directory.name, self.vessel.settings.remote_location(&directory))
-    }
+/// Fails when the place of this directory is known to be where its sources are.
+pub(super) fn refuse_own_place(transfers: &Transfers, delivery: &Delivery) -> Result<(), Fault> {
+    known_of_place(transfers, delivery).flatten().map_or(Ok(()), Err)
+}
 
-    /// Fails when the place of this directory is known to be where its sources are.
-    pub(super) fn refuse_own_place(&self, delivery: &Delivery) -> Result<(), Fault> {
-        self.known_of_place(delivery).flatten().map_or(Ok(()), Err)
+/// The same for what has no assembly: one is made, and removed again.
+pub(super) async fn prove_elsewhere_first(transfers: &Transfers, delivery: &Delivery) -> Result<(), Fault> {
+    let session = &transfers.session;
+    let assembly = transfers.assembly(delivery)?;
+    if known_of_place(transfers, delivery).is_some() {
+        // An attempt that was cut off right here has left it.
+        if delivery.state != DeliveryState::Pending {
+            session.remote.remove(&assembly).await.map_err(|e| e.fault())?;
+        }
+        return refuse_own_place(transfers, delivery);
     }
+    // Entered first, so that it is known to be there whatever becomes of the delivery.
+    if !enter(transfers, delivery, DeliveryState::Publishing).await? {
+        return Ok(());
+    }
+    prove_elsewhere(transfers, delivery, &assembly, true).await?;
+    if known_of_place(transfers, delivery).is_some() {
+        match session.remote.remove(&assembly).await {
+            // Nobody may remove files there: an empty one is no reason to hold back what can be delivered.
+            Err(e) if e.is_refusal() => tracing::debug!(vessel = %session.settings.name, "left there: {e}"),
+            removed => removed.map_err(|e| e.fault())?,
+        }
+    }
+    Ok(())
+}
 
-    /// The same for what has no assembly: one is made, and removed again.
-    pub(super) async fn prove_elsewhere_first(&self, delivery: &Delivery) -> Result<(), Fault> {
-        let assembly = self.assembly(delivery)?;
-        if self.known_of_place(delivery).is_some() {
-            // An attempt that was cut off right here has left it.
-            if delivery.state != DeliveryState::Pending {
-                self.remote.remove(&assembly).await.map_err(|e| e.fault())?;
-            }
-            return self.refuse_own_place(delivery);
-        }
-        // Entered first, so that it is known to be there whatever becomes of the delivery.
-        if !self.enter(delivery, DeliveryState::Publishing).await? {
-            return Ok(());
-        }
-        self.prove_elsewhere(delivery, &assembly, true).await?;
-        if self.known_of_place(delivery).is_some() {
-            match self.remote.remove(&assembly).await {
-                // Nobody may remove files there: an empty one is no reason to hold back what can be delivered.
-                Err(e) if e.is_refusal() => tracing::debug!(vessel = %self.vessel.settings.name, "left there: {e}"),
-                removed => removed.map_err(|e| e.fault())?,
-            }
-        }
-        Ok(())
+/// Fails when the place of this directory is where its sources are. With `make`, the assembly may be missing; otherwise
+/// it is there.
+pub(super) async fn prove_elsewhere(
+    transfers: &Transfers,
+    delivery: &Delivery,
+    assembly: &RemotePath,
+    make: bool,
+) -> Result<(), Fault> {
+    let session = &transfers.session;
+    let name = &delivery.version.directory;
+    if session.remote.is_this_host() || known_of_place(transfers, delivery).is_some() {
+        return refuse_own_place(transfers, delivery);
     }
-
-    /// Fails when the place of this directory is where its sources are. With `make`, the assembly may be missing; otherwise
-    /// it is there.
-    pub(super) async fn prove_elsewhere(
-        &self,
-        delivery: &Delivery,
-        assembly: &RemotePath,
-        make: bool,
-    ) -> Result<(), Fault> {
-        let name = &delivery.version.directory;
-        if self.remote.is_this_host() || self.known_of_place(delivery).is_some() {
-            return self.refuse_own_place(delivery);
+    let Some((directory, _)) = transfers.directories.get(name) else { return Ok(()) };
+    let place = session.settings.remote_location(&directory);
+    if make {
+        match open_new(&session.remote, session.remote.lane(), assembly).await {
+            Ok(file) => file.close().await.map_err(|e| e.fault())?,
+            Err(e) if e.is_connection() => return Err(e.fault()),
+            // Where nothing can be written, nothing is replaced; nor is anything proved.
+            Err(_) => return Ok(()),
         }
-        let Some((directory, _)) = self.vessel.directories.get(name) else { return Ok(()) };
-        let place = self.vessel.settings.remote_location(&directory);
-        if make {
-            match open_new(&self.remote, self.remote.lane(), assembly).await {
-                Ok(file) => file.close().await.map_err(|e| e.fault())?,
-                Err(e) if e.is_connection() => return Err(e.fault()),
-                // Where nothing can be written, nothing is replaced; nor is anything proved.
-                Err(_) => return Ok(()),
-            }
-        }
-        let (settings, path, made) = (self.vessel.settings.clone(), delivery.version.path.clone(), assembly.clone());
-        let shown = directory.clone();
-        let looking = tokio::task::spawn_blocking(move || {
-            local::meeting(&shown, Some(&path), settings.remote_location(&shown), &made)
-        });
-        // Where the shore's own disk hangs at that path, nothing is proved.
-        let Ok(Ok(met)) = tokio::time::timeout(MOMENT, looking).await else {
-            self.places.set(name, place, None);
-            return Ok(());
-        };
-        let fault = met.map(|met| fault(&self.vessel.settings, &directory, met));
-        self.places.set(name, place, fault.clone());
-        let Some(fault) = fault else { return Ok(()) };
-        // It is in the way of nobody but a person who looks at the directory.
-        let _ = self.remote.remove(assembly).await;
-        Err(fault)
     }
+    let (settings, path, made) = (session.settings.clone(), delivery.version.path.clone(), assembly.clone());
+    let shown = directory.clone();
+    let looking = tokio::task::spawn_blocking(move || {
+        local::meeting(&shown, Some(&path), settings.remote_location(&shown), &made)
+    });
+    // Where the shore's own disk hangs at that path, nothing is proved.
+    let Ok(Ok(met)) = tokio::time::timeout(MOMENT, looking).await else {
+        transfers.own_places.set(name, place, None);
+        return Ok(());
+    };
+    let fault = met.map(|met| fault(&session.settings, &directory, met));
+    transfers.own_places.set(name, place, fault.clone());
+    let Some(fault) = fault else { return Ok(()) };
+    // It is in the way of nobody but a person who looks at the directory.
+    let _ = session.remote.remove(assembly).await;
+    Err(fault)
 }
 
 /// The fault of a place that meets its `Location`.

@@ -8,13 +8,15 @@ use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
+use super::Vessel;
+use super::acknowledge::Outcome;
 use super::blocked_places::{BlockedPlaces, Consequence, said};
 use super::path_locks::PathLocks;
-use super::pipeline::Outcome;
-use super::session::Session;
-use super::supervisor::UNHURRIED;
+use super::pipeline::deliver;
+use super::space::discard;
 use super::sweep::Sweeping;
-use crate::backoff::{Backoff, LONGEST_WAIT};
+use super::transfers::Transfers;
+use super::waits::{ATTEMPT, EARLY, PARKED, SILENT, UNHURRIED};
 use crate::clock::{to_the_millisecond, wait_between};
 use crate::fault::{Cause, Fault, Pace, Scope};
 use crate::monitor::Event;
@@ -30,13 +32,6 @@ const SMALL_BYTES: u64 = 64 << 20;
 /// Small deliveries fetched from the ledger at once.
 const FETCH: u32 = 1024;
 
-/// The waits between attempts of one delivery, and of one that is parked.
-const ATTEMPT: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(60));
-/// The waits of one that comes before its turn: for others that are under way.
-const EARLY: Backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(2));
-/// The waits of one whose source is on a disk that does not answer: a single run ends when they get long.
-const SILENT: Backoff = Backoff::new(Duration::from_secs(4), Duration::from_secs(60));
-const PARKED: Backoff = Backoff::new(Duration::from_secs(600), LONGEST_WAIT);
 /// Attempts that may fail in a row before a delivery is parked.
 const PATIENCE: u32 = 8;
 /// The same for one that comes before its turn: after some five minutes its turn may never come.
@@ -64,7 +59,8 @@ type Ended = (Delivery, Result<Outcome, Fault>);
 
 /// The deliveries of one session.
 pub(super) struct Scheduler {
-    pub(super) session: Arc<Session>,
+    vessel: Vessel,
+    transfers: Arc<Transfers>,
     running: JoinSet<Ended>,
     busy: HashMap<DeliveryId, Busy>,
     places: PathLocks,
@@ -87,9 +83,10 @@ struct Look {
 }
 
 impl Scheduler {
-    pub(super) fn new(session: Arc<Session>) -> Self {
+    pub(super) fn new(vessel: Vessel, transfers: Arc<Transfers>) -> Self {
         Self {
-            session,
+            vessel,
+            transfers,
             running: JoinSet::new(),
             busy: HashMap::new(),
             places: PathLocks::default(),
@@ -109,25 +106,26 @@ impl Scheduler {
 
     /// Delivers until nothing is left (`Ok`, in a single run only) or the session must end.
     pub(super) async fn run(&mut self) -> Result<(), Fault> {
-        let session = self.session.clone();
-        let tending = async move { session.lanes.tend(&session.vessel.settings, &session.vessel.environment).await };
+        let session = self.transfers.session.clone();
+        let tending = async move { session.lanes.tend(&session.settings, &session.environment).await };
         let _tending = AbortOnDropHandle::new(tokio::spawn(tending));
         // Nothing waits for what earlier sessions left behind to be gone.
-        self.sweeping.begin_strays(&self.session);
+        self.sweeping.begin_strays(&self.transfers);
         self.sweep();
         loop {
-            if self.blocked.next_look().is_some_and(|wait| wait.is_zero()) && self.blocked.look(&self.session).await? {
+            if self.blocked.next_look().is_some_and(|wait| wait.is_zero()) && self.blocked.look(&self.transfers).await?
+            {
                 self.look_again();
             }
             self.start_due().await?;
             let wait = self.wait().await?;
             if self.running.is_empty() {
-                self.session.has_arrived();
+                self.transfers.session.has_arrived();
             }
             if self.running.is_empty() && self.sweeping.is_idle() && wait.is_none() {
                 return Ok(());
             }
-            let session = self.session.clone();
+            let (transfers, bell) = (self.transfers.clone(), self.vessel.bell.clone());
             tokio::select! {
                 Some(ended) = self.running.join_next() => {
                     self.end(ended).await?;
@@ -135,14 +133,14 @@ impl Scheduler {
                         self.end(ended).await?;
                     }
                 }
-                Some(swept) = self.sweeping.ended(&session) => swept?,
-                () = session.vessel.bell.rung() => {
+                Some(swept) = self.sweeping.ended(&transfers) => swept?,
+                () = bell.rung() => {
                     self.look_again();
                     self.end_unwanted().await?;
                     self.sweep();
                 }
-                () = session.remote.lost() => {
-                    return Err(Fault::vessel(session.remote.lost_error()).at(Pace::Soon).of(Cause::Link));
+                () = transfers.session.remote.lost() => {
+                    return Err(Fault::vessel(transfers.session.remote.lost_error()).at(Pace::Soon).of(Cause::Link));
                 }
                 () = tokio::time::sleep(wait.unwrap_or(Duration::MAX)) => self.look_again(),
             }
@@ -152,7 +150,7 @@ impl Scheduler {
     /// Lets what is on its way to the vessel arrive, so that it needs not be sent again, and what is small end; nothing new
     /// begins. A vessel that does not answer is waited for no longer than [`REST`].
     pub(super) async fn come_to_rest(&mut self) -> Result<(), Fault> {
-        let (session, since) = (self.session.clone(), Instant::now());
+        let (session, since) = (self.transfers.session.clone(), Instant::now());
         session.resting.cancel();
         while !self.running.is_empty() && since.elapsed() < REST && !session.remote.is_lost() {
             let small = self.busy.values().any(|busy| !busy.large) && since.elapsed() < REST / 4;
@@ -176,20 +174,20 @@ impl Scheduler {
     }
 
     fn sweep(&mut self) {
-        self.sweeping.begin_remains(&self.session, self.busy.keys().copied().collect());
+        self.sweeping.begin_remains(&self.transfers, self.busy.keys().copied().collect());
     }
 
     /// Ends large deliveries that were superseded: their next question to the ledger may be hours away. And all that would
     /// go elsewhere by now, or be read elsewhere, for their directory's settings have changed: they begin anew.
     async fn end_unwanted(&self) -> Result<(), Fault> {
-        let directories = &self.session.vessel.directories;
+        let directories = &self.vessel.directories;
         let has_moved = |then: &Arc<settings::Directory>| {
             directories.get(&then.name).is_none_or(|(now, _)| !now.is_delivered_like(then))
         };
         let moved = self.busy.values().filter(|busy| busy.directory.as_ref().is_some_and(has_moved));
         moved.for_each(|busy| busy.unwanted.cancel());
         for (delivery, busy) in self.busy.iter().filter(|(_, busy)| busy.large) {
-            if !self.session.vessel.ledger.is_open(*delivery).await.map_err(|e| e.fault())? {
+            if !self.vessel.ledger.is_open(*delivery).await.map_err(|e| e.fault())? {
                 busy.unwanted.cancel();
             }
         }
@@ -198,7 +196,7 @@ impl Scheduler {
 
     /// How long there is nothing to start; `None` when a single run has nothing to wait for.
     async fn wait(&mut self) -> Result<Option<Duration>, Fault> {
-        let vessel = &self.session.vessel;
+        let vessel = &self.vessel;
         if !self.waiting.is_empty() {
             // They wait for a place, which a delivery that ends makes.
             return Ok(Some(Duration::from_secs(60)));
@@ -264,7 +262,7 @@ impl Scheduler {
 
     /// Deliveries that are due and free to start.
     async fn due(&mut self, large: bool, most: usize) -> Result<Vec<Delivery>, Fault> {
-        let vessel = &self.session.vessel;
+        let vessel = &self.vessel;
         let limit = u32::try_from(most + self.busy.len()).unwrap_or(u32::MAX);
         let held_back = self.blocked.directories();
         let due = vessel.ledger.next_due_beside(&vessel.settings.name, large, limit, &held_back).await;
@@ -288,19 +286,19 @@ impl Scheduler {
         let bytes = version.stamp.size;
         let unwanted = CancellationToken::new();
         self.places.take(&version.directory, &version.path);
-        let session = self.session.clone();
-        let directory = session.vessel.directories.get(&version.directory).map(|(directory, _)| directory);
+        let (vessel, transfers) = (&self.vessel, self.transfers.clone());
+        let directory = vessel.directories.get(&version.directory).map(|(directory, _)| directory);
         self.busy.insert(delivery.id, Busy { large, bytes, directory, unwanted: unwanted.clone() });
-        session.vessel.monitor.notice(&Event::Started { vessel: &session.vessel.settings.name, version });
+        vessel.monitor.notice(&Event::Started { vessel: &vessel.settings.name, version });
         self.running.spawn(async move {
-            let outcome = unwanted.run_until_cancelled(session.deliver(&delivery)).await;
+            let outcome = unwanted.run_until_cancelled(deliver(&transfers, &delivery)).await;
             (delivery, outcome.unwrap_or(Ok(Outcome::Superseded)))
         });
     }
 
     async fn end(&mut self, ended: Result<Ended, JoinError>) -> Result<(), Fault> {
         let (delivery, outcome) = ended.map_err(|e| Fault::daemon(format_args!("a delivery broke down: {e}")))?;
-        let vessel = &self.session.vessel;
+        let vessel = &self.vessel;
         vessel.monitor.notice(&Event::Ended { vessel: &vessel.settings.name, version: delivery.version.id });
         let large = self.busy.remove(&delivery.id).is_none_or(|busy| busy.large);
         self.places.leave(&delivery.version.directory, &delivery.version.path);
@@ -314,7 +312,7 @@ impl Scheduler {
                 Ok(())
             }
             // Nothing is wrong with the delivery; it goes on with the next connection.
-            Err(_) if self.session.remote.is_lost() => Ok(()),
+            Err(_) if self.transfers.session.remote.is_lost() => Ok(()),
             Err(fault) => {
                 let put_off = if fault.scope == Scope::Place {
                     self.hold_back(&delivery, fault).await
@@ -323,7 +321,9 @@ impl Scheduler {
                 };
                 match put_off {
                     // What was to be found out about the place could not be.
-                    Err(fault) if fault.scope < Scope::Vessel && self.session.remote.is_lost() => return Ok(()),
+                    Err(fault) if fault.scope < Scope::Vessel && self.transfers.session.remote.is_lost() => {
+                        return Ok(());
+                    }
                     put_off => put_off?,
                 }
                 // It may have been superseded while it was busy, which kept it from being swept.
@@ -335,13 +335,12 @@ impl Scheduler {
 
     /// The place of a delivery did not take it: what goes there waits, or this file alone where others may fit.
     async fn hold_back(&mut self, delivery: &Delivery, fault: Fault) -> Result<(), Fault> {
-        let session = self.session.clone();
         if fault.cause == Cause::Space {
-            session.discard(delivery).await?;
+            discard(&self.transfers, delivery).await?;
         }
-        let consequence = self.blocked.note(&session, delivery).await?;
+        let consequence = self.blocked.note(&self.transfers, delivery).await?;
         if consequence == Consequence::Blocked {
-            let (vessel, directories) = (&session.vessel.settings.name, said(&self.blocked.directories()));
+            let (vessel, directories) = (&self.vessel.settings.name, said(&self.blocked.directories()));
             tracing::warn!(%vessel, %directories, "Files for these directories wait for their place: {fault}");
         }
         let known = consequence != Consequence::TooLarge;
@@ -351,8 +350,7 @@ impl Scheduler {
     /// What is wrong concerns this delivery alone. Of one that can't have its name nothing is kept there.
     async fn put_off_alone(&mut self, delivery: &Delivery, fault: Fault) -> Result<(), Fault> {
         if fault.cause == Cause::Name && delivery.version.kind == VersionKind::File {
-            let session = self.session.clone();
-            session.discard(delivery).await?;
+            discard(&self.transfers, delivery).await?;
         }
         self.put_off(delivery, fault, false).await
     }
@@ -368,7 +366,7 @@ impl Scheduler {
         // The source's disk does not answer, which is told once for all that is on it: nothing is wrong with the delivery.
         let silent = fault.scope == Scope::Attempt && fault.pace == Pace::Slow && fault.cause == Cause::Source;
         let parked = fault.scope == Scope::File || (delivery.failures >= patience && !silent);
-        let vessel = &self.session.vessel;
+        let vessel = &self.vessel;
         let pause = match (parked, fault.pace) {
             (false, Pace::AtOnce) => EARLY,
             (false, _) if silent => SILENT,

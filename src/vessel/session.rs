@@ -7,35 +7,48 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use tokio::sync::{Mutex, OnceCell};
 use tokio_util::sync::CancellationToken;
 
-use super::Vessel;
-use super::channel_pool::ChannelPool;
+use super::channel_pool::{ChannelPool, Coming};
 use super::command_batch::CommandBatcher;
-use super::ours::{Owners, open_new};
-use super::preconnect::Coming;
-use super::same_host::KnownPlaces;
+use super::new_file::{OURS, Owners, open_new};
 use super::temp_dir;
-use crate::digest::Digest;
-use crate::fault::{Cause, Fault};
-use crate::local::{Arrival, DiskError, Source};
-use crate::monitor::Event;
-use crate::names::{InstanceId, RemotePath, assembly_name, part_name};
+use crate::fault::Fault;
+use crate::local::Arrival;
+use crate::monitor::{Event, Monitor};
+use crate::names::{InstanceId, RemotePath, part_name};
+use crate::rate_limit::RateLimiter;
 use crate::records::{Delivery, Version};
-use crate::settings::Links;
-use crate::transport::{Attrs, ErrorKind, Lane, OpenFlags, Remote, RemoteError, RemoteFile};
+use crate::settings;
+use crate::transport::{Attrs, ErrorKind, Lane, OpenFlags, Remote, RemoteError, RemoteFile, SshEnvironment};
 
 /// Who has sent so many bytes has begun in earnest: the servers and shells of many vessels on one host start in turn.
 const UNDER_WAY: u64 = 8 << 20;
 
-/// The mode of a file that is being put together.
-pub(super) const OURS: u32 = 0o600;
+/// What every session with one vessel needs.
+#[derive(Clone)]
+pub(super) struct Link {
+    pub(super) settings: Arc<settings::Vessel>,
+    /// Keys, agent, `known_hosts`.
+    pub(super) environment: Arc<SshEnvironment>,
+    pub(super) instance: InstanceId,
+    /// How fast bytes of files may go out.
+    pub(super) limit: RateLimiter,
+    /// Who listens.
+    pub(super) monitor: Arc<dyn Monitor>,
+    /// Whether it was said that the vessel can't keep some times.
+    pub(super) told_of_times: Arc<AtomicBool>,
+}
 
 /// One connection, and what was found out or made on it.
 pub(super) struct Session {
-    pub(super) vessel: Vessel,
+    pub(super) settings: Arc<settings::Vessel>,
+    pub(super) environment: Arc<SshEnvironment>,
+    pub(super) instance: InstanceId,
+    pub(super) limit: RateLimiter,
+    pub(super) monitor: Arc<dyn Monitor>,
+    pub(super) told_of_times: Arc<AtomicBool>,
     pub(super) remote: Remote,
     pub(super) lanes: ChannelPool,
     pub(super) commands: CommandBatcher,
-    pub(super) instance: InstanceId,
     /// Held by the large file that is being uploaded: the next one starts when this one needs the link no more.
     pub(super) large_upload: Mutex<()>,
     /// Cancelled when the session is about to end: no more bytes of large files go out.
@@ -49,19 +62,22 @@ pub(super) struct Session {
     /// What was made or found on this connection and is not asked for again, until something shows that it is gone.
     temp_dir: Mutex<bool>,
     made_dirs: Mutex<HashMap<RemotePath, Arc<OnceCell<()>>>>,
-    /// Which directories' places are known not to be their sources.
-    pub(super) places: KnownPlaces,
     /// Who owns what is made here.
     pub(super) owners: Owners,
 }
 
 impl Session {
-    pub(super) fn new(vessel: Vessel, remote: Remote, coming: Vec<Coming>, arrival: Option<Arrival>) -> Self {
+    pub(super) fn new(link: Link, remote: Remote, coming: Vec<Coming>, arrival: Option<Arrival>) -> Self {
+        let Link { settings, environment, instance, limit, monitor, told_of_times } = link;
         Self {
-            instance: vessel.ledger.instance(),
+            settings,
+            environment,
+            instance,
+            limit,
+            monitor,
+            told_of_times,
             lanes: ChannelPool::new(remote.lane().clone(), coming),
             commands: CommandBatcher::new(&remote),
-            vessel,
             remote,
             large_upload: Mutex::new(()),
             resting: CancellationToken::new(),
@@ -70,41 +86,19 @@ impl Session {
             arrival: std::sync::Mutex::new(arrival),
             temp_dir: Mutex::new(false),
             made_dirs: Mutex::default(),
-            places: KnownPlaces::default(),
             owners: Owners::default(),
         }
     }
 
-    /// Where a version goes. The directory is configured: deliveries of others are not asked for.
-    pub(super) fn destination(&self, version: &Version) -> Result<RemotePath, Fault> {
-        match self.vessel.directories.get(&version.directory) {
-            Some((directory, _)) => Ok(self.vessel.settings.destination(&directory, &version.path)),
-            None => Err(Fault::file(format_args!("[Directory {}] is not configured any more", version.directory))
-                .mend(format_args!(
-                    "write it again in the settings, or give up what waits in it: contentmonster forget --all '{}'",
-                    version.directory
-                ))
-                .of(Cause::Settings)),
-        }
-    }
-
-    /// Where a file is put together: beside its destination, whatever file system that is on, for the rename that ends the
-    /// delivery must be one step.
-    pub(super) fn assembly(&self, delivery: &Delivery) -> Result<RemotePath, Fault> {
-        let name = assembly_name(self.instance, delivery.id.0, delivery.token);
-        let destination = self.destination(&delivery.version)?;
-        Ok(destination.parent().map_or_else(|| RemotePath::new(name.as_str()), |dir| dir.join(&name)))
-    }
-
     pub(super) fn part(&self, delivery: &Delivery, start: u64) -> RemotePath {
-        self.vessel.settings.temp_dir.join(part_name(self.instance, delivery.id.0, start))
+        self.settings.temp_dir.join(part_name(self.instance, delivery.id.0, start))
     }
 
     /// Makes sure that TempDir is there and ours.
     pub(super) async fn prepare_temp_dir(&self) -> Result<(), Fault> {
         let mut prepared = self.temp_dir.lock().await;
         if !*prepared {
-            temp_dir::prepare(&self.remote, &self.vessel.settings, self.instance).await?;
+            temp_dir::prepare(&self.remote, &self.settings, self.instance).await?;
             *prepared = true;
         }
         Ok(())
@@ -118,6 +112,14 @@ impl Session {
             self.explained(made, directory, 0).await
         };
         made.get_or_try_init(making).await.copied()
+    }
+
+    /// Makes the directory in which a file is to lie.
+    pub(super) async fn make_dirs_above(&self, file: &RemotePath) -> Result<(), Fault> {
+        match file.parent() {
+            Some(directory) => self.make_dirs(&directory).await,
+            None => Ok(()),
+        }
     }
 
     /// Forgets that a directory, and those below it, were made on this connection: it is about to be removed.
@@ -178,34 +180,9 @@ impl Session {
         }
     }
 
-    /// Opens the source, which must still be this version. All vessels that send it read it together.
-    pub(super) async fn open_source(&self, version: &Version) -> Result<Source, Fault> {
-        let Some((directory, _)) = self.vessel.directories.get(&version.directory) else {
-            return Err(Fault::file("the directory is not configured any more").of(Cause::Settings));
-        };
-        let follow = directory.links == Links::Follow;
-        let source = self.vessel.feed.open(&directory.location, &version.path, version.stamp, follow).await;
-        let source = source.map_err(|error| source_fault(version, &error))?;
-        if version.digest.is_none() {
-            source.hash_on_the_way();
-        }
-        Ok(source)
-    }
-
-    /// The digest of a version, found out now where nobody knows it yet.
-    pub(super) async fn digest(&self, version: &Version) -> Result<Digest, Fault> {
-        if let Some(digest) = version.digest {
-            return Ok(digest);
-        }
-        let digest = self.open_source(version).await?.digest().await;
-        let digest = digest.map_err(|error| source_fault(version, &error))?;
-        self.vessel.ledger.hashed(version.id, &digest).await.map_err(|e| e.fault())?;
-        Ok(digest)
-    }
-
     /// Waits until so many bytes of a file may go out; for ever, once the session is about to end.
     pub(super) async fn may_send(&self, bytes: u64) {
-        match self.resting.run_until_cancelled(self.vessel.limit.take(bytes)).await {
+        match self.resting.run_until_cancelled(self.limit.take(bytes)).await {
             Some(()) => {}
             None => std::future::pending().await,
         }
@@ -238,23 +215,8 @@ impl Session {
 
     fn taken(&self, version: &Version, bytes: u64, found: bool) {
         if bytes > 0 {
-            let vessel = &self.vessel.settings.name;
-            self.vessel.monitor.notice(&Event::Taken { vessel, version: version.id, bytes, found });
+            let vessel = &self.settings.name;
+            self.monitor.notice(&Event::Taken { vessel, version: version.id, bytes, found });
         }
-    }
-}
-
-/// The source is another than the one that was admitted. The watch will see it and supersede this delivery.
-pub(super) fn source_changed(version: &Version) -> Fault {
-    let reason = format_args!("the source of {} changed or went away after it was taken in", version.path);
-    Fault::attempt(reason).of(Cause::Source)
-}
-
-/// What follows when a source can't be read.
-pub(super) fn source_fault(version: &Version, error: &DiskError) -> Fault {
-    match error {
-        DiskError::Changed { .. } => source_changed(version),
-        error if error.is_gone() => source_changed(version),
-        error => error.fault(),
     }
 }

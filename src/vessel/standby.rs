@@ -11,7 +11,6 @@ use std::time::{Duration, Instant};
 
 use tokio::time::{sleep, timeout};
 
-use super::Vessel;
 use super::session::Session;
 use crate::transport::{Lead, Rank, Remote};
 
@@ -31,7 +30,7 @@ const REST: Duration = Duration::from_secs(60);
 /// that came first. Where nothing was brought over, the next connection would fare no better. `connecting` says whether
 /// one is being tried.
 pub(super) async fn replacement(session: &Session, connecting: &AtomicBool) -> Remote {
-    let Vessel { settings, environment, .. } = &session.vessel;
+    let Session { settings, environment, .. } = session;
     let alone = Lead::alone(Rank::replacement());
     let mut spare = None;
     loop {
@@ -79,7 +78,7 @@ async fn carries_again(spare: &mut Option<Remote>) -> Remote {
 
 /// Keeps a spare connection while there is enough to send, for ever.
 async fn keep_ready(session: &Session, spare: &mut Option<Remote>) {
-    let Vessel { settings, environment, .. } = &session.vessel;
+    let Session { settings, environment, .. } = session;
     let (mut answered, mut since) = (session.lanes.answered(), Instant::now());
     loop {
         sleep(LOOK).await;

@@ -5,10 +5,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::Vessel;
-use super::preconnect::{self, Coming};
+use super::channel_pool::{Coming, WORTH_BYTES};
+use super::place_clashes::compare_places;
+use super::preconnect;
 use super::scheduler::Scheduler;
 use super::session::Session;
 use super::standby::replacement;
+use super::transfers::Transfers;
+use super::waits::{AWAY, SLOW, SOON, UNHURRIED};
 use crate::backoff::Backoff;
 use crate::fault::{Fault, Pace, Scope};
 use crate::local::Arrival;
@@ -17,16 +21,11 @@ use crate::records::Host;
 use crate::settings::{CongestionControl, Shell};
 use crate::transport::{ConnectError, KnownShell, Lead, Rank, Remote};
 
-/// The waits between connections, by what ended the last one. A vessel that can't be reached is looked for all the time,
-/// which costs a packet: a link that returns is used within seconds. Where it answers and the connection still fails,
-/// `ReconnectWait` is the longest wait. A refused login may lock an account.
-const AWAY: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(3));
-const SOON: Duration = Duration::from_secs(1);
-pub(super) const UNHURRIED: Backoff = Backoff::new(Duration::from_secs(5), Duration::from_secs(30));
-const SLOW: Backoff = Backoff::new(Duration::from_secs(30), Duration::from_secs(900));
-
 /// How long it is remembered that a vessel's shell can't be used, in milliseconds.
 const A_DAY: i64 = 24 * 60 * 60 * 1000;
+
+/// Large deliveries that are looked at to see whether there is much to send.
+const GLANCE: u32 = 8;
 
 /// In a single run (`--once`): connections in a row that may fail.
 const ONCE_CONNECTIONS: u32 = 3;
@@ -166,10 +165,25 @@ impl Supervisor {
             return (connecting.await, Vec::new());
         }
         let mut connecting = std::pin::pin!(connecting);
+        let link = self.vessel.link();
         tokio::select! {
             biased;
             connected = &mut connecting => (connected, Vec::new()),
-            coming = preconnect::begin(&self.vessel, follow) => (connecting.await, coming),
+            coming = preconnect::begin(&link, follow, self.enough_to_send()) => (connecting.await, coming),
+        }
+    }
+
+    /// Waits until large files are due that are worth further connections.
+    async fn enough_to_send(&self) {
+        let Vessel { settings, ledger, bell, .. } = &self.vessel;
+        loop {
+            // Where the ledger fails, whoever needs it next says so.
+            let due = ledger.next_due(&settings.name, true, GLANCE).await.unwrap_or_default();
+            if due.iter().map(|delivery| delivery.version.stamp.size).sum::<u64>() >= WORTH_BYTES {
+                return;
+            }
+            // Files may be taken in meanwhile. A session looks for itself when it begins, whoever heard the bell.
+            bell.rung().await;
         }
     }
 
@@ -192,22 +206,22 @@ impl Supervisor {
         self.vessel.monitor.notice(&Event::Connected { vessel: name });
         self.vessel.ledger.away(name, None).await.map_err(|e| e.fault())?;
         self.meet(&remote).await?;
-        let mut scheduler =
-            Scheduler::new(Arc::new(Session::new(self.vessel.clone(), remote, coming, self.arrival.take())));
-        let session = scheduler.session.clone();
-        session.compare_places().await;
+        let session = Arc::new(Session::new(self.vessel.link(), remote, coming, self.arrival.take()));
+        let transfers = self.transfers(&session);
+        compare_places(&transfers).await;
+        let mut scheduler = Scheduler::new(self.vessel.clone(), transfers);
         let connecting = AtomicBool::new(false);
         let mut replacement = std::pin::pin!(replacement(&session, &connecting));
         let (end, other) = tokio::select! {
             end = scheduler.run() => (Some(end), None),
-            other = &mut another => (Some(Ok(())), Some(other)),
+            other = &mut replacement => (Some(Ok(())), Some(other)),
             () = self.vessel.becomes_paused(true) => (None, None),
             () = self.vessel.stop.cancelled() => (None, None),
         };
         // What was begun while the connection was dying is not begun anew.
         let other = match other {
             None if end.is_some() && session.remote.is_lost() && connecting.load(Ordering::Relaxed) => {
-                tokio::time::timeout(self.vessel.settings.timeout, another).await.ok()
+                tokio::time::timeout(self.vessel.settings.timeout, replacement).await.ok()
             }
             other => other,
         };
@@ -233,6 +247,11 @@ impl Supervisor {
             Some(Err(fault)) if fault.scope == Scope::Daemon => Err(fault),
             Some(Err(fault)) => Ok(End::Away { fault, progress }),
         }
+    }
+
+    fn transfers(&self, session: &Arc<Session>) -> Arc<Transfers> {
+        let Vessel { ledger, directories, feed, .. } = &self.vessel;
+        Arc::new(Transfers::new(session.clone(), ledger.clone(), directories.clone(), feed.clone()))
     }
 
     /// Enters which host this is. What was delivered to another one is not there.

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use tokio::task::JoinSet;
 
-use super::ours::probe_beside;
+use super::new_file::probe_beside;
 use super::session::Session;
+use super::transfers::Transfers;
 use crate::fault::Fault;
 use crate::names::{OurFile, assembly_name};
 use crate::records::{DeliveryId, Remains};
@@ -38,20 +39,20 @@ enum Swept {
 
 impl Sweeping {
     /// Has parts swept that belong to nothing.
-    pub(super) fn begin_strays(&mut self, session: &Arc<Session>) {
-        let session = session.clone();
-        self.tasks.spawn(async move { session.sweep_strays().await.map(|()| Swept::Strays) });
+    pub(super) fn begin_strays(&mut self, transfers: &Arc<Transfers>) {
+        let transfers = transfers.clone();
+        self.tasks.spawn(async move { sweep_strays(&transfers).await.map(|()| Swept::Strays) });
     }
 
     /// Has swept what superseded deliveries left, but for those in `busy`: now, or once more when what is under way ends.
-    pub(super) fn begin_remains(&mut self, session: &Arc<Session>, busy: HashSet<DeliveryId>) {
+    pub(super) fn begin_remains(&mut self, transfers: &Arc<Transfers>, busy: HashSet<DeliveryId>) {
         if self.under_way {
             self.again = Some(busy);
             return;
         }
-        let session = session.clone();
+        let transfers = transfers.clone();
         self.under_way = true;
-        self.tasks.spawn(async move { session.sweep_remains(&busy).await.map(|()| Swept::Remains) });
+        self.tasks.spawn(async move { sweep_remains(&transfers, &busy).await.map(|()| Swept::Remains) });
     }
 
     pub(super) fn is_idle(&self) -> bool {
@@ -59,7 +60,7 @@ impl Sweeping {
     }
 
     /// Waits until some of it has ended; `None` when nothing is under way.
-    pub(super) async fn ended(&mut self, session: &Arc<Session>) -> Option<Result<(), Fault>> {
+    pub(super) async fn ended(&mut self, transfers: &Arc<Transfers>) -> Option<Result<(), Fault>> {
         let ended = self.tasks.join_next().await?;
         let swept = match ended {
             Ok(Ok(swept)) => swept,
@@ -69,111 +70,113 @@ impl Sweeping {
         if matches!(swept, Swept::Remains) {
             self.under_way = false;
             if let Some(busy) = self.again.take() {
-                self.begin_remains(session, busy);
+                self.begin_remains(transfers, busy);
             }
         }
         Some(Ok(()))
     }
 }
 
-impl Session {
-    /// Removes what superseded deliveries left, but for those in `busy`.
-    ///
-    /// What can't be removed stays on the list for another time: no leftover is worth holding up a delivery.
-    async fn sweep_remains(&self, busy: &HashSet<DeliveryId>) -> Result<(), Fault> {
-        let (name, mut after) = (&self.vessel.settings.name, DeliveryId(0));
-        loop {
-            let mut remains = self.vessel.ledger.remains(name, after, BATCH).await.map_err(|e| e.fault())?;
-            let Some(last) = remains.last() else { return Ok(()) };
-            after = last.delivery;
-            remains.retain(|r| !busy.contains(&r.delivery));
-            let deliveries: HashSet<i64> = remains.iter().map(|r| r.delivery.0).collect();
-            if !deliveries.is_empty()
-                && !self.tolerate(self.remove_parts(|delivery| deliveries.contains(&delivery)).await)?
-            {
-                return Ok(());
-            }
-            stream::iter(&remains)
-                .map(Ok)
-                .try_for_each_concurrent(ASSEMBLIES_AT_ONCE, async |one| self.sweep_one(one).await)
-                .await?;
-        }
-    }
-
-    async fn sweep_one(&self, one: &Remains) -> Result<(), Fault> {
-        let (vessel, ledger) = (&self.vessel.settings.name, &self.vessel.ledger);
-        // Its vessel may take its directory again since the ledger was asked, and what is there may be of use.
-        if ledger.is_open(one.delivery).await.map_err(|e| e.fault())? {
+/// Removes what superseded deliveries left, but for those in `busy`.
+///
+/// What can't be removed stays on the list for another time: no leftover is worth holding up a delivery.
+async fn sweep_remains(transfers: &Transfers, busy: &HashSet<DeliveryId>) -> Result<(), Fault> {
+    let session = &transfers.session;
+    let (name, mut after) = (&session.settings.name, DeliveryId(0));
+    loop {
+        let mut remains = transfers.ledger.remains(name, after, BATCH).await.map_err(|e| e.fault())?;
+        let Some(last) = remains.last() else { return Ok(()) };
+        after = last.delivery;
+        remains.retain(|r| !busy.contains(&r.delivery));
+        let deliveries: HashSet<i64> = remains.iter().map(|r| r.delivery.0).collect();
+        if !deliveries.is_empty()
+            && !tolerate(session, remove_parts(session, |delivery| deliveries.contains(&delivery)).await)?
+        {
             return Ok(());
         }
-        if self.tolerate(self.remove_assembly(one).await)? {
-            ledger.swept(one.delivery).await.map_err(|e| e.fault())?;
-            tracing::debug!(%vessel, file = %one.path, "swept");
-        }
-        Ok(())
-    }
-
-    /// Removes parts of ours whose delivery is not open any more, whatever way they were left there.
-    async fn sweep_strays(&self) -> Result<(), Fault> {
-        let listed = self.part_deliveries().await;
-        let mut strays = HashSet::new();
-        for delivery in listed.as_ref().into_iter().flatten() {
-            if !self.vessel.ledger.is_open(DeliveryId(*delivery)).await.map_err(|e| e.fault())? {
-                strays.insert(*delivery);
-            }
-        }
-        if self.tolerate(listed)? && !strays.is_empty() {
-            self.tolerate(self.remove_parts(|delivery| strays.contains(&delivery)).await)?;
-        }
-        Ok(())
-    }
-
-    /// Whether a step of sweeping went well. Only the end of the connection is a reason to stop.
-    fn tolerate<T>(&self, result: Result<T, RemoteError>) -> Result<bool, Fault> {
-        match result {
-            Ok(_) => Ok(true),
-            Err(e) if e.is_connection() => Err(e.fault()),
-            Err(e) => {
-                tracing::debug!(vessel = %self.vessel.settings.name, "not swept: {e}");
-                Ok(false)
-            }
-        }
-    }
-
-    async fn part_deliveries(&self) -> Result<HashSet<i64>, RemoteError> {
-        let listed = self.remote.list(&self.vessel.settings.temp_dir).await?;
-        let delivery = |name: &[u8]| match OurFile::parse(self.instance, name) {
-            Some(OurFile::Part { delivery, .. }) => Some(delivery),
-            _ => None,
-        };
-        Ok(listed.iter().filter_map(|(name, _)| delivery(name)).collect())
-    }
-
-    pub(super) async fn remove_parts(&self, unwanted: impl Fn(i64) -> bool) -> Result<(), RemoteError> {
-        let temp_dir = &self.vessel.settings.temp_dir;
-        let listed = match self.remote.list(temp_dir).await {
-            // What nobody can see nobody can choose from.
-            Err(e) if e.is_refusal() => return Ok(()),
-            listed => listed?,
-        };
-        let is_unwanted = |name: &[u8]| match OurFile::parse(self.instance, name) {
-            Some(OurFile::Part { delivery, .. }) => unwanted(delivery),
-            _ => false,
-        };
-        let unwanted = listed.iter().filter(|(name, _)| is_unwanted(name)).map(|(name, _)| temp_dir.join(name));
-        stream::iter(unwanted)
+        stream::iter(&remains)
             .map(Ok)
-            .try_for_each_concurrent(AT_ONCE, async |path| self.remote.remove(&path).await)
-            .await
+            .try_for_each_concurrent(ASSEMBLIES_AT_ONCE, async |one| sweep_one(transfers, one).await)
+            .await?;
     }
+}
 
-    async fn remove_assembly(&self, remains: &Remains) -> Result<(), RemoteError> {
-        // A directory that is not configured any more has no place on the vessel that we could know.
-        let Some((directory, _)) = self.vessel.directories.get(&remains.directory) else { return Ok(()) };
-        let destination = self.vessel.settings.destination(&directory, &remains.path);
-        let Some(parent) = destination.parent() else { return Ok(()) };
-        let assembly = parent.join(assembly_name(self.instance, remains.delivery.0, remains.token));
-        self.remote.remove(&assembly).await?;
-        self.remote.remove(&probe_beside(&assembly)).await
+async fn sweep_one(transfers: &Transfers, one: &Remains) -> Result<(), Fault> {
+    let session = &transfers.session;
+    let (vessel, ledger) = (&session.settings.name, &transfers.ledger);
+    // Its vessel may take its directory again since the ledger was asked, and what is there may be of use.
+    if ledger.is_open(one.delivery).await.map_err(|e| e.fault())? {
+        return Ok(());
     }
+    if tolerate(session, remove_assembly(transfers, one).await)? {
+        ledger.swept(one.delivery).await.map_err(|e| e.fault())?;
+        tracing::debug!(%vessel, file = %one.path, "swept");
+    }
+    Ok(())
+}
+
+/// Removes parts of ours whose delivery is not open any more, whatever way they were left there.
+async fn sweep_strays(transfers: &Transfers) -> Result<(), Fault> {
+    let session = &transfers.session;
+    let listed = part_deliveries(session).await;
+    let mut strays = HashSet::new();
+    for delivery in listed.as_ref().into_iter().flatten() {
+        if !transfers.ledger.is_open(DeliveryId(*delivery)).await.map_err(|e| e.fault())? {
+            strays.insert(*delivery);
+        }
+    }
+    if tolerate(session, listed)? && !strays.is_empty() {
+        tolerate(session, remove_parts(session, |delivery| strays.contains(&delivery)).await)?;
+    }
+    Ok(())
+}
+
+/// Whether a step of sweeping went well. Only the end of the connection is a reason to stop.
+fn tolerate<T>(session: &Session, result: Result<T, RemoteError>) -> Result<bool, Fault> {
+    match result {
+        Ok(_) => Ok(true),
+        Err(e) if e.is_connection() => Err(e.fault()),
+        Err(e) => {
+            tracing::debug!(vessel = %session.settings.name, "not swept: {e}");
+            Ok(false)
+        }
+    }
+}
+
+async fn part_deliveries(session: &Session) -> Result<HashSet<i64>, RemoteError> {
+    let listed = session.remote.list(&session.settings.temp_dir).await?;
+    let delivery = |name: &[u8]| match OurFile::parse(session.instance, name) {
+        Some(OurFile::Part { delivery, .. }) => Some(delivery),
+        _ => None,
+    };
+    Ok(listed.iter().filter_map(|(name, _)| delivery(name)).collect())
+}
+
+pub(super) async fn remove_parts(session: &Session, unwanted: impl Fn(i64) -> bool) -> Result<(), RemoteError> {
+    let temp_dir = &session.settings.temp_dir;
+    let listed = match session.remote.list(temp_dir).await {
+        // What nobody can see nobody can choose from.
+        Err(e) if e.is_refusal() => return Ok(()),
+        listed => listed?,
+    };
+    let is_unwanted = |name: &[u8]| match OurFile::parse(session.instance, name) {
+        Some(OurFile::Part { delivery, .. }) => unwanted(delivery),
+        _ => false,
+    };
+    let unwanted = listed.iter().filter(|(name, _)| is_unwanted(name)).map(|(name, _)| temp_dir.join(name));
+    stream::iter(unwanted)
+        .map(Ok)
+        .try_for_each_concurrent(AT_ONCE, async |path| session.remote.remove(&path).await)
+        .await
+}
+
+async fn remove_assembly(transfers: &Transfers, remains: &Remains) -> Result<(), RemoteError> {
+    let session = &transfers.session;
+    // A directory that is not configured any more has no place on the vessel that we could know.
+    let Some((directory, _)) = transfers.directories.get(&remains.directory) else { return Ok(()) };
+    let destination = session.settings.destination(&directory, &remains.path);
+    let Some(parent) = destination.parent() else { return Ok(()) };
+    let assembly = parent.join(assembly_name(session.instance, remains.delivery.0, remains.token));
+    session.remote.remove(&assembly).await?;
+    session.remote.remove(&probe_beside(&assembly)).await
 }

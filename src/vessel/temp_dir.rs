@@ -1,6 +1,6 @@
 //! TempDir on the vessel: made for us alone, and refused when it isn't.
 
-use super::ours::owner_in;
+use super::new_file::owner_in;
 use crate::fault::Fault;
 use crate::names::{InstanceId, RemotePath, probe_name};
 use crate::settings::Vessel;

@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 
-use super::ours::open_new;
+use super::new_file::open_new;
 use crate::fault::{Cause, Fault};
 use crate::names::{InstanceId, RemotePath, assembly_name};
 use crate::transport::{Attrs, OpenFlags, Remote, RemoteError};

@@ -22,13 +22,17 @@ use tokio::sync::{Notify, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::channel_pool::Job;
+use super::growing_hash::{grown, hash_as_it_grows};
+use super::held::Held;
 use super::ranges::{Part, Piece, RangeMap};
 use super::session::Session;
-use super::write::Taken;
+use super::sweep::remove_parts;
+use super::write::{Taken, write_on};
 use crate::fault::{Cause, Fault, Scope};
 use crate::local::Source;
-use crate::names::{OurFile, RemotePath};
-use crate::records::{Delivery, DeliveryState, Version};
+use crate::names::RemotePath;
+use crate::records::{Delivery, Version};
+use crate::settings::Assembly;
 use crate::transport::{Attrs, ErrorKind, GrowingHash, Lane, OpenFlags, RemoteError};
 
 /// Parts that each of several lanes sends at once, so that the round trip in which one is opened is not idle.
@@ -134,7 +138,7 @@ impl<'a> PartsUpload<'a> {
 
     /// Our own parts make room, and the file waits. A TempDir that is not to be used concerns no smaller file.
     async fn make_room(&self, full: Fault) -> Result<Fault, Fault> {
-        let removed = self.session.remove_parts(|delivery| delivery == self.delivery.id.0).await;
+        let removed = remove_parts(self.session, |delivery| delivery == self.delivery.id.0).await;
         removed.map_err(|e| e.fault())?;
         Ok(Fault { scope: if full.scope == Scope::Vessel { Scope::File } else { full.scope }, ..full })
     }
@@ -287,10 +291,10 @@ impl<'a> PartsUpload<'a> {
             }
             goes_on.then_some(piece.range.end)
         };
-        self.session.write_on(version, source, &file, start..end, base, taken, further).await?;
+        write_on(self.session, version, source, &file, start..end, base, taken, further).await?;
         let closed = file.close().await;
         self.session.explained(closed, &path, 1).await?;
-        tracing::trace!(vessel = %self.session.vessel.settings.name, file = %version.path, ?piece, "uploaded");
+        tracing::trace!(vessel = %self.session.settings.name, file = %version.path, ?piece, "uploaded");
         Ok(())
     }
 
@@ -298,7 +302,7 @@ impl<'a> PartsUpload<'a> {
     /// appended as it is needs none there; whatever else is wrong shows again then.
     fn do_without_parts(&self, fault: &Fault) {
         if self.ranges().stay_close() {
-            let (vessel, file) = (&self.session.vessel.settings.name, &self.version().path);
+            let (vessel, file) = (&self.session.settings.name, &self.version().path);
             tracing::warn!(%vessel, %file, "no room for parts, one lane goes on without: {fault}");
         }
     }
@@ -318,7 +322,7 @@ impl<'a> PartsUpload<'a> {
             };
             if joined > hashed.unwrap_or(0) {
                 if hashed.is_none() {
-                    hash = self.session.hash_as_it_grows(&self.assembly).await;
+                    hash = hash_as_it_grows(self.session, &self.assembly).await;
                 }
                 hash = grown(hash).await;
                 hashed = Some(joined);
@@ -352,7 +356,7 @@ impl<'a> PartsUpload<'a> {
         for tried in 1..APPENDS {
             match remote.append(&paths, &self.assembly, range.clone()).await {
                 Err(e) if e.kind == ErrorKind::Failed => {
-                    tracing::debug!(vessel = %self.session.vessel.settings.name, file = %self.version().path, "{e}");
+                    tracing::debug!(vessel = %self.session.settings.name, file = %self.version().path, "{e}");
                 }
                 appended => return appended,
             }
@@ -370,61 +374,9 @@ impl<'a> PartsUpload<'a> {
     }
 }
 
-/// Tells the vessel's hash that the assembly has grown. One that fails is given up: the whole is hashed at the end then.
-pub(super) async fn grown(hash: Option<GrowingHash<'_>>) -> Option<GrowingHash<'_>> {
-    let hash = hash?;
-    hash.grown().await.ok().map(|()| hash)
-}
-
-/// What the vessel holds of a file that is not done.
-#[derive(Default)]
-pub(super) struct Held {
-    /// How many bytes are joined.
-    pub(super) joined: u64,
-    /// The parts that there are.
-    pub(super) parts: Vec<Range<u64>>,
-}
-
-/// Looks what the vessel holds of a file.
-pub(super) async fn held(session: &Session, delivery: &Delivery, assembly: &RemotePath) -> Result<Held, Fault> {
-    if delivery.state == DeliveryState::Pending {
-        return Ok(Held::default());
-    }
-    let temp_dir = &session.vessel.settings.temp_dir;
-    let (assembled, listed) = tokio::join!(session.remote.look(assembly), session.remote.list(temp_dir));
-    let assembled = match assembled {
-        // It is not known, so it is begun anew.
-        Err(e) if e.is_refusal() => return Ok(Held::default()),
-        assembled => assembled.map_err(|e| e.fault())?,
-    };
-    let assembled = match assembled {
-        Some(attrs) if session.may_resume(&delivery.version, assembly, &attrs).await.map_err(|e| e.fault())? => {
-            attrs.size.unwrap_or(0)
-        }
-        Some(_) => {
-            session.remote.remove(assembly).await.map_err(|e| e.fault())?;
-            0
-        }
-        None => 0,
-    };
-    let mut parts = Vec::new();
-    let listed = match listed {
-        Err(e) if e.is_refusal() => Vec::new(),
-        listed => listed.map_err(|e| e.fault())?,
-    };
-    for (name, attrs) in listed {
-        if let Some(OurFile::Part { delivery: of, start }) = OurFile::parse(session.instance, &name)
-            && of == delivery.id.0
-        {
-            parts.push(start..start.saturating_add(attrs.size.unwrap_or(0)));
-        }
-    }
-    // An append that was cut off within a part is made again.
-    let torn = parts.iter().find(|part| part.start < assembled && assembled < part.end);
-    let joined = torn.map_or(assembled, |part| part.start).min(delivery.version.stamp.size);
-    if joined != assembled {
-        let cut = session.remote.set(assembly, Attrs { size: Some(joined), ..Attrs::default() }).await;
-        session.explained(cut, assembly, 0).await?;
-    }
-    Ok(Held { joined, parts })
+/// Whether a file goes up in parts that `cat` joins; else it is written straight into its assembly.
+pub(super) fn goes_in_parts(session: &Session, delivery: &Delivery) -> bool {
+    delivery.version.plan().count() > 1
+        && session.remote.capabilities().shell
+        && session.settings.assembly == Assembly::Cat
 }

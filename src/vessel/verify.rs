@@ -3,7 +3,8 @@
 use futures_util::future::join;
 use futures_util::{StreamExt, stream};
 
-use super::session::{Session, source_changed, source_fault};
+use super::session::Session;
+use super::transfers::{Transfers, source_changed, source_fault};
 use crate::digest::{Digest, FileDigests, FileHasher};
 use crate::fault::Fault;
 use crate::names::RemotePath;
@@ -23,113 +24,121 @@ pub(super) enum Verdict {
     Bad(Vec<u64>),
 }
 
-impl Session {
-    /// Verifies a file on the vessel against a version: by a program there, or by reading it back.
-    pub(super) async fn verify(&self, version: &Version, path: &RemotePath) -> Result<Verdict, Fault> {
-        let wanted = self.digest(version).await?;
-        let Some(tool) = self.remote.capabilities().hash_tool else {
-            return self.read_back(version, &wanted, path).await;
-        };
-        let digest = if version.plan().count() > 1 {
-            self.remote.hash(tool, path, version.stamp.size).await.map(Some)
-        } else {
-            self.commands.check(path, version.stamp.size).await.map(|(digest, _)| digest)
-        };
-        if digest.map_err(|e| e.fault())? == Some(wanted) {
-            return Ok(Verdict::Good(Verified::ByVessel));
-        }
-        self.bad_chunks(version, &wanted, tool, path).await.map(Verdict::Bad)
+/// Verifies a file on the vessel against a version: by a program there, or by reading it back.
+pub(super) async fn verify(transfers: &Transfers, version: &Version, path: &RemotePath) -> Result<Verdict, Fault> {
+    let session = &transfers.session;
+    let wanted = transfers.digest(version).await?;
+    let Some(tool) = session.remote.capabilities().hash_tool else {
+        return read_back(transfers, version, &wanted, path).await;
+    };
+    let digest = if version.plan().count() > 1 {
+        session.remote.hash(tool, path, version.stamp.size).await.map(Some)
+    } else {
+        session.commands.check(path, version.stamp.size).await.map(|(digest, _)| digest)
+    };
+    if digest.map_err(|e| e.fault())? == Some(wanted) {
+        return Ok(Verdict::Good(Verified::ByVessel));
     }
+    bad_chunks(transfers, version, &wanted, tool, path).await.map(Verdict::Bad)
+}
 
-    async fn bad_chunks(
-        &self,
-        version: &Version,
-        digest: &Digest,
-        tool: HashTool,
-        path: &RemotePath,
-    ) -> Result<Vec<u64>, Fault> {
-        let wanted = self.chunk_digests(version, digest).await?;
-        let chunks: Vec<u64> = (0..version.plan().count()).collect();
-        let mut found = Vec::with_capacity(chunks.len());
-        for some in chunks.chunks(RANGES) {
-            let ranges: Vec<_> = some.iter().map(|chunk| version.plan().range(*chunk)).collect();
-            found.extend(self.remote.hash_ranges(tool, path, &ranges).await.map_err(|e| e.fault())?);
-        }
-        Ok(differing(&wanted, &found))
+async fn bad_chunks(
+    transfers: &Transfers,
+    version: &Version,
+    digest: &Digest,
+    tool: HashTool,
+    path: &RemotePath,
+) -> Result<Vec<u64>, Fault> {
+    let session = &transfers.session;
+    let wanted = chunk_digests(transfers, version, digest).await?;
+    let chunks: Vec<u64> = (0..version.plan().count()).collect();
+    let mut found = Vec::with_capacity(chunks.len());
+    for some in chunks.chunks(RANGES) {
+        let ranges: Vec<_> = some.iter().map(|chunk| version.plan().range(*chunk)).collect();
+        found.extend(session.remote.hash_ranges(tool, path, &ranges).await.map_err(|e| e.fault())?);
     }
+    Ok(differing(&wanted, &found))
+}
 
-    /// The digests of a version's chunks, made anew from the source, for they are needed rarely.
-    async fn chunk_digests(&self, version: &Version, digest: &Digest) -> Result<Vec<Digest>, Fault> {
-        let source = self.open_source(version).await?;
-        let digests = source.read_again(version.chunk_size).await.map_err(|error| source_fault(version, &error))?;
-        if digests.file == *digest {
-            return Ok(digests.chunks);
-        }
-        // It changed without a trace in size or time. What was sent is no version that ever was; the watch takes in what
-        // is there now.
-        source.forget();
-        let path = std::slice::from_ref(&version.path);
-        self.vessel.ledger.vanished(&version.directory, path).await.map_err(|e| e.fault())?;
-        Err(source_changed(version))
+/// The digests of a version's chunks, made anew from the source, for they are needed rarely.
+async fn chunk_digests(transfers: &Transfers, version: &Version, digest: &Digest) -> Result<Vec<Digest>, Fault> {
+    let source = transfers.open_source(version).await?;
+    let digests = source.read_again(version.chunk_size).await.map_err(|error| source_fault(version, &error))?;
+    if digests.file == *digest {
+        return Ok(digests.chunks);
     }
+    // It changed without a trace in size or time. What was sent is no version that ever was; the watch takes in what
+    // is there now.
+    source.forget();
+    let path = std::slice::from_ref(&version.path);
+    transfers.ledger.vanished(&version.directory, path).await.map_err(|e| e.fault())?;
+    Err(source_changed(version))
+}
 
-    async fn read_back(&self, version: &Version, wanted: &Digest, path: &RemotePath) -> Result<Verdict, Fault> {
-        let (digests, changed) = match self.digests_of(version, path).await {
-            Err(e) if e.is_refusal() => return self.compare_sizes(version, path).await,
-            digests => digests.map_err(|e| e.fault())?,
-        };
-        if digests.file == *wanted {
-            // It was whole a moment ago.
-            let all = || Verdict::Bad((0..version.plan().count()).collect());
-            return Ok(if changed { all() } else { Verdict::Good(Verified::ByReadBack) });
-        }
-        Ok(Verdict::Bad(differing(&self.chunk_digests(version, wanted).await?, &digests.chunks)))
+async fn read_back(
+    transfers: &Transfers,
+    version: &Version,
+    wanted: &Digest,
+    path: &RemotePath,
+) -> Result<Verdict, Fault> {
+    let session = &transfers.session;
+    let (digests, changed) = match digests_of(session, version, path).await {
+        Err(e) if e.is_refusal() => return compare_sizes(session, version, path).await,
+        digests => digests.map_err(|e| e.fault())?,
+    };
+    if digests.file == *wanted {
+        // It was whole a moment ago.
+        let all = || Verdict::Bad((0..version.plan().count()).collect());
+        return Ok(if changed { all() } else { Verdict::Good(Verified::ByReadBack) });
     }
+    Ok(Verdict::Bad(differing(&chunk_digests(transfers, version, wanted).await?, &digests.chunks)))
+}
 
-    /// All that is left for an account that may write and not read.
-    async fn compare_sizes(&self, version: &Version, path: &RemotePath) -> Result<Verdict, Fault> {
-        match self.remote.look(path).await {
-            Ok(Some(Attrs { size: Some(size), .. })) if size == version.stamp.size => {
-                Ok(Verdict::Good(Verified::BySize))
+/// All that is left for an account that may write and not read.
+async fn compare_sizes(session: &Session, version: &Version, path: &RemotePath) -> Result<Verdict, Fault> {
+    match session.remote.look(path).await {
+        Ok(Some(Attrs { size: Some(size), .. })) if size == version.stamp.size => Ok(Verdict::Good(Verified::BySize)),
+        Ok(Some(Attrs { size: None, .. })) => Ok(Verdict::Good(Verified::Not)),
+        Ok(_) => Ok(Verdict::Bad((0..version.plan().count()).collect())),
+        Err(e) if e.is_refusal() => Ok(Verdict::Good(Verified::Not)),
+        Err(e) => Err(e.fault()),
+    }
+}
+
+/// The digests of a file that is read back, and whether it had another size than the version when that was done.
+async fn digests_of(
+    session: &Session,
+    version: &Version,
+    path: &RemotePath,
+) -> Result<(FileDigests, bool), RemoteError> {
+    let file = session.remote.open(path, OpenFlags::READ, 0).await?;
+    let per_read = session.remote.capabilities().bytes_per_read();
+    let mut hasher = FileHasher::new(version.chunk_size);
+    let size = version.stamp.size;
+    let offsets = (0..size.div_ceil(u64::from(per_read))).map(|index| index * u64::from(per_read));
+    // A tail beyond the last chunk makes it another file, however good the chunks are.
+    let pieces = offsets.chain([size]).map(|at| {
+        let (file, length) = (file.clone(), u64::from(per_read).min(size - at));
+        async move {
+            match length {
+                0 => read_fully(&file, at, 1).await.or_else(unless_lost),
+                _ => read_fully(&file, at, length).await,
             }
-            Ok(Some(Attrs { size: None, .. })) => Ok(Verdict::Good(Verified::Not)),
-            Ok(_) => Ok(Verdict::Bad((0..version.plan().count()).collect())),
-            Err(e) if e.is_refusal() => Ok(Verdict::Good(Verified::Not)),
-            Err(e) => Err(e.fault()),
+        }
+    });
+    let mut pieces = stream::iter(pieces).buffered(READS);
+    while let Some(piece) = pieces.next().await {
+        for bytes in piece? {
+            hasher.update(&bytes);
         }
     }
-
-    /// The digests of a file that is read back, and whether it had another size than the version when that was done.
-    async fn digests_of(&self, version: &Version, path: &RemotePath) -> Result<(FileDigests, bool), RemoteError> {
-        let file = self.remote.open(path, OpenFlags::READ, 0).await?;
-        let per_read = self.remote.capabilities().bytes_per_read();
-        let mut hasher = FileHasher::new(version.chunk_size);
-        let size = version.stamp.size;
-        let offsets = (0..size.div_ceil(u64::from(per_read))).map(|index| index * u64::from(per_read));
-        // A tail beyond the last chunk makes it another file, however good the chunks are.
-        let pieces = offsets.chain([size]).map(|at| {
-            let (file, length) = (file.clone(), u64::from(per_read).min(size - at));
-            async move {
-                match length {
-                    0 => read_fully(&file, at, 1).await.or_else(unless_lost),
-                    _ => read_fully(&file, at, length).await,
-                }
-            }
-        });
-        let mut pieces = stream::iter(pieces).buffered(READS);
-        while let Some(piece) = pieces.next().await {
-            for bytes in piece? {
-                hasher.update(&bytes);
-            }
-        }
-        drop(pieces);
-        // In one burst, the look last: nothing but the ledger comes between it and the rename.
-        let (closed, after) = join(file.clone().close(), self.remote.look(path)).await;
-        closed?;
-        let after = after.map(|attrs| attrs.and_then(|attrs| attrs.size)).or_else(unless_lost)?;
-        let changed = after.is_some_and(|after| after != size);
-        Ok((hasher.finish(), changed))
-    }
+    drop(pieces);
+    // In one burst, the look last: nothing but the ledger comes between it and the rename.
+    let (closed, after) = join(file.clone().close(), session.remote.look(path)).await;
+    closed?;
+    let after = after.map(|attrs| attrs.and_then(|attrs| attrs.size)).or_else(unless_lost)?;
+    let changed = after.is_some_and(|after| after != size);
+    Ok((hasher.finish(), changed))
 }
 
 /// What a vessel doesn't tell is left open; a connection that is gone is not.
