@@ -31,6 +31,7 @@ pub mod embedded_vessel;
 pub mod fault;
 pub mod housekeeping;
 pub mod ledger;
+mod link;
 pub mod local;
 pub mod logging;
 pub mod monitor;
@@ -48,5 +49,6 @@ pub mod status;
 #[cfg(any(test, fuzzing))]
 pub mod strangers;
 pub mod text;
+mod transfer;
 pub mod transport;
 pub mod vessel;

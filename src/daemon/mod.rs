@@ -32,7 +32,6 @@ use crate::settings::Settings;
 use crate::shore;
 use crate::status::{Gatherer, Live, Place, Reload};
 use crate::transport::SshEnvironment;
-use crate::vessel;
 
 use background::Background;
 use sections::{DirectoryAtWork, Tasks, VesselAtWork};
@@ -108,7 +107,7 @@ struct Daemon {
     /// Rung when a `Location` is a file where a directory was before, or the other way round.
     decide_again: Bell,
     /// The directories, for the vessels.
-    served: vessel::Directories,
+    served: crate::transfer::Directories,
     /// What came of the last new settings.
     reloaded: Option<Reload>,
     gatherer: watch::Sender<Arc<Gatherer>>,
@@ -197,7 +196,7 @@ impl Daemon {
             directories,
             decide_again: Bell::new(),
             vessels: HashMap::new(),
-            served: vessel::Directories::default(),
+            served: crate::transfer::Directories::default(),
             reloaded: None,
             gatherer: watch::Sender::new(Arc::new(Gatherer::idle(Place::of(&settings), ledger.view(), clock))),
             rooms: Rooms::default(),

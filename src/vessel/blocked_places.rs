@@ -4,12 +4,12 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use super::space::{place_of, place_of_version, space_at};
-use super::transfers::Transfers;
 use super::waits::UNHURRIED;
 use crate::fault::Fault;
 use crate::names::{DirectoryName, RemotePath};
 use crate::records::Delivery;
+use crate::transfer::Transfers;
+use crate::transfer::{place_of, place_of_version, space_at};
 use crate::transport::Space;
 
 /// What a place is known by: its file system, where the vessel tells that, or else the directory of the settings.

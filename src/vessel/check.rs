@@ -3,13 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::place_clashes::{clashes, located};
 use super::trial::{Trial, try_place, within};
-use super::{same_host, temp_dir};
 use crate::fault::Scope;
+use crate::link::prepare_temp_dir;
 use crate::local;
 use crate::names::{InstanceId, RemotePath};
 use crate::settings::{self, Assembly, Connections};
+use crate::transfer::same_host_fault;
+use crate::transfer::{clashes, located};
 use crate::transport::{KnownShell, Lane, Lead, Rank, Remote, Space, SshEnvironment};
 
 /// How long the shore's disk has for an answer.
@@ -171,7 +172,7 @@ async fn check_temp_dir(remote: &Remote, vessel: &settings::Vessel) -> Finding {
     let was_there = !matches!(remote.look(temp_dir).await, Ok(None));
     let parent = temp_dir.parent().unwrap_or_else(|| RemotePath::new("."));
     let trying = async || {
-        temp_dir::prepare(remote, vessel, stranger).await?;
+        prepare_temp_dir(remote, vessel, stranger).await?;
         let tried = try_place(remote, temp_dir, stranger, &|_| None).await;
         let free = free(remote, temp_dir).await;
         tried.map(|_| free)
@@ -206,7 +207,7 @@ async fn check_place(
     let met = |probe: &RemotePath| {
         let (asked, root, probe) = (directory.clone(), vessel.remote_location(directory).clone(), probe.clone());
         let met = local::within(MOMENT, move || local::meeting(&asked, None, &root, &probe)).flatten();
-        met.filter(|_| !remote.is_this_host()).map(|met| same_host::fault(vessel, directory, met))
+        met.filter(|_| !remote.is_this_host()).map(|met| same_host_fault(vessel, directory, met))
     };
     let tried = within(remote, place, async || {
         let trial = try_place(remote, place, stranger(), &met).await?;

@@ -6,43 +6,13 @@
 //!
 //! Vessels know nothing of one another, and nothing of how files got into the ledger.
 
-mod acknowledge;
-mod attributes;
 mod blocked_places;
-mod channel_pool;
 mod check;
-mod command_batch;
-mod delta;
-mod delta_plan;
-mod existing;
-mod growing_hash;
-mod held;
-mod known_places;
-mod new_file;
-mod ownership;
 mod path_locks;
-mod pipeline;
-mod place_clashes;
-mod preconnect;
-mod publish;
-mod ranges;
-mod repair;
-mod same_host;
 mod scheduler;
-mod session;
-mod space;
-mod standby;
 mod supervisor;
-mod sweep;
-mod temp_dir;
-mod transfers;
-mod tree;
 mod trial;
-mod upload_direct;
-mod upload_parts;
-mod verify;
 mod waits;
-mod write;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -53,16 +23,16 @@ use tokio_util::sync::CancellationToken;
 use crate::bell::Bell;
 use crate::clock::Clock;
 use crate::ledger::Ledger;
+use crate::link::Link;
 use crate::local::Feed;
 use crate::monitor::Monitor;
 use crate::rate_limit::RateLimiter;
 use crate::settings;
+use crate::transfer::Directories;
 use crate::transport::SshEnvironment;
-use session::Link;
 
 pub use check::{Finding, check};
 pub use supervisor::supervise;
-pub use transfers::Directories;
 
 /// One vessel and what its task needs.
 #[derive(Clone)]

@@ -9,19 +9,19 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::Vessel;
-use super::acknowledge::Outcome;
 use super::blocked_places::{BlockedPlaces, Consequence, said};
 use super::path_locks::PathLocks;
-use super::pipeline::deliver;
-use super::space::discard;
-use super::sweep::Sweeping;
-use super::transfers::Transfers;
 use super::waits::{ATTEMPT, EARLY, PARKED, SILENT, UNHURRIED};
 use crate::clock::{to_the_millisecond, wait_between};
 use crate::fault::{Cause, Fault, Pace, Scope};
 use crate::monitor::Event;
 use crate::records::{Delivery, DeliveryId, VersionKind};
 use crate::settings;
+use crate::transfer::Outcome;
+use crate::transfer::Sweeping;
+use crate::transfer::Transfers;
+use crate::transfer::deliver;
+use crate::transfer::discard;
 
 /// Deliveries under way at once: of files of one chunk, which cost round trips, and of larger ones, which cost bandwidth
 /// (only one of those uploads; the other is being joined or verified).

@@ -5,20 +5,19 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::Vessel;
-use super::channel_pool::{Coming, WORTH_BYTES};
-use super::place_clashes::compare_places;
-use super::preconnect;
 use super::scheduler::Scheduler;
-use super::session::Session;
-use super::standby::replacement;
-use super::transfers::Transfers;
 use super::waits::{AWAY, SLOW, SOON, UNHURRIED};
 use crate::backoff::Backoff;
 use crate::fault::{Fault, Pace, Scope};
+use crate::link::Session;
+use crate::link::replacement;
+use crate::link::{Coming, WORTH_BYTES, preconnect};
 use crate::local::Arrival;
 use crate::monitor::Event;
 use crate::records::Host;
 use crate::settings::{CongestionControl, Shell};
+use crate::transfer::Transfers;
+use crate::transfer::compare_places;
 use crate::transport::{ConnectError, KnownShell, Lead, Rank, Remote};
 
 /// How long it is remembered that a vessel's shell can't be used, in milliseconds.
@@ -169,7 +168,7 @@ impl Supervisor {
         tokio::select! {
             biased;
             connected = &mut connecting => (connected, Vec::new()),
-            coming = preconnect::begin(&link, follow, self.enough_to_send()) => (connecting.await, coming),
+            coming = preconnect(&link, follow, self.enough_to_send()) => (connecting.await, coming),
         }
     }
 

@@ -3,8 +3,8 @@
 
 use bytes::Bytes;
 
-use super::new_file::open_new;
 use crate::fault::{Cause, Fault};
+use crate::link::open_new;
 use crate::names::{InstanceId, RemotePath, assembly_name};
 use crate::transport::{Attrs, OpenFlags, Remote, RemoteError};
 

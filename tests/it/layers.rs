@@ -13,6 +13,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("L1", &["settings", "monitor", "bell", "clock", "root"]),
     ("L1, what is made of them", &["rate_limit"]),
     ("L2, the ports", &["local", "ledger", "transport", "embedded_vessel"]),
+    ("L3, the connections to a vessel", &["link"]),
+    ("L3, one delivery", &["transfer"]),
     ("L3, the workflows", &["shore", "vessel", "orders", "notifications", "housekeeping"]),
     ("L4, read-only views", &["status"]),
     ("L5, the composition root", &["daemon"]),

@@ -1,0 +1,218 @@
+//! Many small requests to the vessel's shell, answered by few commands.
+//!
+//! A command costs round trips and a process. While one runs, further requests gather; they go out together when it ends.
+//! Nobody waits for a batch to fill.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::digest::Digest;
+use crate::names::RemotePath;
+use crate::transport::{Remote, RemoteError};
+
+/// Requests that go out together.
+const MOST: usize = 512;
+
+struct Request<Q, A> {
+    question: Q,
+    answer: oneshot::Sender<Result<A, RemoteError>>,
+}
+
+/// Gathers questions for one kind of command. Ends when it is dropped.
+struct Batcher<Q, A> {
+    requests: mpsc::Sender<Request<Q, A>>,
+    _runner: AbortOnDropHandle<()>,
+}
+
+impl<Q: Send + 'static, A: Send + 'static> Batcher<Q, A> {
+    /// `run` answers each of its questions, in order, or fails for all.
+    fn new<F>(run: impl Fn(Vec<Q>) -> F + Send + 'static) -> Self
+    where
+        F: Future<Output = Result<Vec<A>, RemoteError>> + Send,
+    {
+        let (requests, mut waiting) = mpsc::channel::<Request<Q, A>>(MOST);
+        let runner = tokio::spawn(async move {
+            let mut gathered = Vec::with_capacity(MOST);
+            while waiting.recv_many(&mut gathered, MOST).await > 0 {
+                let (questions, answers): (Vec<_>, Vec<_>) =
+                    gathered.drain(..).map(|request| (request.question, request.answer)).unzip();
+                match run(questions).await {
+                    Ok(outcomes) => {
+                        for (answer, outcome) in answers.into_iter().zip(outcomes) {
+                            // Whoever asked may have been stopped meanwhile.
+                            let _ = answer.send(Ok(outcome));
+                        }
+                    }
+                    Err(e) => {
+                        for answer in answers {
+                            let _ = answer.send(Err(e.clone()));
+                        }
+                    }
+                }
+            }
+        });
+        Self { requests, _runner: AbortOnDropHandle::new(runner) }
+    }
+
+    /// `None` when the runner has ended without an answer, which it does only along with the connection.
+    async fn ask(&self, question: Q) -> Option<Result<A, RemoteError>> {
+        let (answer, answered) = oneshot::channel();
+        self.requests.send(Request { question, answer }).await.ok()?;
+        answered.await.ok()
+    }
+}
+
+/// What is asked of the vessel's shell for a small file.
+enum Question {
+    /// The digest of a file of so many bytes, which is flushed on the way if there are many.
+    Check { path: RemotePath, bytes: u64 },
+    /// Flush a file or a directory.
+    Flush { path: RemotePath },
+}
+
+impl Question {
+    fn is_flush(&self) -> bool {
+        matches!(self, Self::Flush { .. })
+    }
+
+    fn path(&self) -> &RemotePath {
+        match self {
+            Self::Check { path, .. } | Self::Flush { path } => path,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Default)]
+struct Answer {
+    digest: Option<Digest>,
+    flushed: bool,
+}
+
+/// The commands of one connection that are worth gathering.
+pub(crate) struct CommandBatcher {
+    remote: Remote,
+    batcher: Batcher<Question, Answer>,
+}
+
+impl CommandBatcher {
+    pub(crate) fn new(remote: &Remote) -> Self {
+        let runner = Arc::new(Runner { remote: remote.clone(), whole_is_slow: AtomicBool::new(false) });
+        let run = move |questions: Vec<Question>| {
+            let runner = runner.clone();
+            async move { runner.answer(&questions).await }
+        };
+        Self { remote: remote.clone(), batcher: Batcher::new(run) }
+    }
+
+    async fn ask(&self, question: Question) -> Result<Answer, RemoteError> {
+        self.batcher.ask(question).await.unwrap_or_else(|| Err(self.remote.lost_error()))
+    }
+
+    /// The digest of a file of `bytes` bytes on the vessel, `None` when it can't be hashed there; and whether it was
+    /// flushed along with it.
+    pub(crate) async fn check(&self, path: &RemotePath, bytes: u64) -> Result<(Option<Digest>, bool), RemoteError> {
+        let answer = self.ask(Question::Check { path: path.clone(), bytes }).await?;
+        Ok((answer.digest, answer.flushed))
+    }
+
+    /// Flushes a file or directory with the vessel's `sync`. `false`: the vessel can't.
+    pub(crate) async fn flush(&self, path: &RemotePath) -> Result<bool, RemoteError> {
+        Ok(self.ask(Question::Flush { path: path.clone() }).await?.flushed)
+    }
+}
+
+/// From so many paths on, flushing their whole file system is cheaper than flushing each.
+const MANY: usize = 4;
+/// A file system that takes longer has much else to write, and is not flushed as a whole again.
+const SLOW_FLUSH: Duration = Duration::from_secs(3);
+
+struct Runner {
+    remote: Remote,
+    whole_is_slow: AtomicBool,
+}
+
+impl Runner {
+    async fn answer(&self, questions: &[Question]) -> Result<Vec<Answer>, RemoteError> {
+        let (mut files, mut bytes, mut places) = (Vec::new(), 0, BTreeSet::new());
+        for question in questions {
+            match question {
+                Question::Check { path, bytes: size } => {
+                    files.push(path);
+                    bytes += size;
+                    places.extend(path.parent());
+                }
+                Question::Flush { path } => {
+                    places.insert(path.clone());
+                }
+            }
+        }
+        let many = questions.len() >= MANY && !self.whole_is_slow.load(Ordering::Relaxed);
+        let places: Vec<&RemotePath> = places.iter().filter(|_| many).collect();
+        let started = Instant::now();
+        let (digests, whole) = self.hash_and_flush(&files, bytes, &places).await?;
+        if started.elapsed() > SLOW_FLUSH && many {
+            self.whole_is_slow.store(true, Ordering::Relaxed);
+        }
+        let each: BTreeSet<_> = questions.iter().filter(|q| q.is_flush() && !whole).map(Question::path).collect();
+        let failed = self.flush_each(each).await?;
+        let mut digests = digests.into_iter();
+        let answer = |question: &Question| match question {
+            Question::Check { .. } => Answer { digest: digests.next().flatten(), flushed: whole },
+            Question::Flush { path } => Answer { digest: None, flushed: !failed.contains(path) },
+        };
+        Ok(questions.iter().map(answer).collect())
+    }
+
+    /// Hashes files and flushes file systems, in one command where there is something to hash.
+    async fn hash_and_flush(
+        &self,
+        files: &[&RemotePath],
+        bytes: u64,
+        places: &[&RemotePath],
+    ) -> Result<(Vec<Option<Digest>>, bool), RemoteError> {
+        let capabilities = self.remote.capabilities();
+        let places = if capabilities.sync_file_system { places } else { &[] };
+        match capabilities.hash_tool {
+            Some(tool) if !files.is_empty() => self.remote.hash_many(tool, files, bytes, places).await,
+            _ if places.is_empty() => Ok((vec![None; files.len()], false)),
+            _ => Ok((vec![None; files.len()], succeeded(self.remote.sync_file_systems(places).await)?)),
+        }
+    }
+
+    /// Flushes all paths in one go, or, when that fails, each by itself: one that can't be opened fails the whole command.
+    /// Gives those that can't be flushed.
+    async fn flush_each<'a>(&self, paths: BTreeSet<&'a RemotePath>) -> Result<BTreeSet<&'a RemotePath>, RemoteError> {
+        let mut failed = BTreeSet::new();
+        if paths.is_empty() {
+            return Ok(failed);
+        }
+        if !self.remote.capabilities().sync {
+            return Ok(paths);
+        }
+        if !succeeded(self.remote.sync(&paths.iter().copied().collect::<Vec<_>>()).await)? {
+            for path in paths {
+                if !succeeded(self.remote.sync(&[path]).await)? {
+                    failed.insert(path);
+                }
+            }
+        }
+        Ok(failed)
+    }
+}
+
+/// Whether a flush went well; only the end of the connection is an error.
+fn succeeded(flushed: Result<(), RemoteError>) -> Result<bool, RemoteError> {
+    match flushed {
+        Ok(()) => Ok(true),
+        Err(e) if e.is_connection() => Err(e),
+        Err(e) => {
+            tracing::debug!("not flushed: {e}");
+            Ok(false)
+        }
+    }
+}

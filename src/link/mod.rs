@@ -1,0 +1,19 @@
+//! The connections to one vessel: a [`Session`] with its pool of channels, the spare connection, the connections that are
+//! begun early, and TempDir.
+//!
+//! Knows nothing of deliveries: who sends what, in which order and why, is decided above.
+
+mod channel_pool;
+mod command_batch;
+mod new_file;
+mod preconnect;
+mod session;
+mod standby;
+mod temp_dir;
+
+pub(crate) use channel_pool::{Coming, Job, WORTH_BYTES};
+pub(crate) use new_file::{OURS, open_new, probe_beside};
+pub(crate) use preconnect::begin as preconnect;
+pub(crate) use session::{Link, Session};
+pub(crate) use standby::replacement;
+pub(crate) use temp_dir::prepare as prepare_temp_dir;

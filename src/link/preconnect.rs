@@ -1,0 +1,33 @@
+//! Connections that are made beside the first one while that is still logging in: on a long path a login takes seconds,
+//! and what is learnt of the path afterwards comes that much later.
+
+use tokio_util::task::AbortOnDropHandle;
+
+use super::channel_pool::{Coming, LOGGING_IN, LONG, of_use};
+use super::session::Link;
+use crate::settings::Connections;
+use crate::transport::{Follow, Lane};
+
+/// Begins further connections beside the one that is followed, where the path turns out to be long, as soon as there is
+/// enough to send for them to pay: when `enough` is ready.
+pub(crate) async fn begin(link: &Link, mut follow: Follow, enough: impl Future<Output = ()>) -> Vec<Coming> {
+    let settings = &link.settings;
+    let further = match (settings.connections, follow.reached().await) {
+        (_, None) => 0,
+        (Connections::Auto, Some(path)) => of_use(path),
+        (Connections::Fixed(number), Some(path)) if path.round_trip >= LONG => usize::from(number) - 1,
+        (Connections::Fixed(_), Some(_)) => 0,
+    };
+    if further == 0 {
+        return Vec::new();
+    }
+    enough.await;
+    let begin = |_: usize| {
+        let (settings, environment, follow) = (settings.clone(), link.environment.clone(), follow.clone());
+        AbortOnDropHandle::new(tokio::spawn(async move {
+            let lane = Lane::connect(&settings, &environment, Some(follow)).await;
+            lane.inspect_err(|e| tracing::debug!(vessel = %settings.name, "no further connection: {e}")).ok()
+        }))
+    };
+    (0..further.min(LOGGING_IN - 1)).map(begin).collect()
+}

@@ -1,0 +1,222 @@
+//! A session: what lasts as long as one connection to the vessel.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use tokio::sync::{Mutex, OnceCell};
+use tokio_util::sync::CancellationToken;
+
+use super::channel_pool::{ChannelPool, Coming};
+use super::command_batch::CommandBatcher;
+use super::new_file::{OURS, Owners, open_new};
+use super::temp_dir;
+use crate::fault::Fault;
+use crate::local::Arrival;
+use crate::monitor::{Event, Monitor};
+use crate::names::{InstanceId, RemotePath, part_name};
+use crate::rate_limit::RateLimiter;
+use crate::records::{Delivery, Version};
+use crate::settings;
+use crate::transport::{Attrs, ErrorKind, Lane, OpenFlags, Remote, RemoteError, RemoteFile, SshEnvironment};
+
+/// Who has sent so many bytes has begun in earnest: the servers and shells of many vessels on one host start in turn.
+const UNDER_WAY: u64 = 8 << 20;
+
+/// What every session with one vessel needs.
+#[derive(Clone)]
+pub(crate) struct Link {
+    pub(crate) settings: Arc<settings::Vessel>,
+    /// Keys, agent, `known_hosts`.
+    pub(crate) environment: Arc<SshEnvironment>,
+    pub(crate) instance: InstanceId,
+    /// How fast bytes of files may go out.
+    pub(crate) limit: RateLimiter,
+    /// Who listens.
+    pub(crate) monitor: Arc<dyn Monitor>,
+    /// Whether it was said that the vessel can't keep some times.
+    pub(crate) told_of_times: Arc<AtomicBool>,
+}
+
+/// One connection, and what was found out or made on it.
+pub(crate) struct Session {
+    pub(crate) settings: Arc<settings::Vessel>,
+    pub(crate) environment: Arc<SshEnvironment>,
+    pub(crate) instance: InstanceId,
+    pub(crate) limit: RateLimiter,
+    pub(crate) monitor: Arc<dyn Monitor>,
+    pub(crate) told_of_times: Arc<AtomicBool>,
+    pub(crate) remote: Remote,
+    pub(crate) lanes: ChannelPool,
+    pub(crate) commands: CommandBatcher,
+    /// Held by the large file that is being uploaded: the next one starts when this one needs the link no more.
+    pub(crate) large_upload: Mutex<()>,
+    /// Cancelled when the session is about to end: no more bytes of large files go out.
+    pub(crate) resting: CancellationToken,
+    /// Whether the vessel was found to take a file only as one stream from its start to its end.
+    pub(crate) streams_only: AtomicBool,
+    /// Bytes of files that were sent in this session: with any, it was not in vain, however it ends.
+    sent: AtomicU64,
+    /// Others that read the same wait for this vessel until it has begun to.
+    arrival: std::sync::Mutex<Option<Arrival>>,
+    /// What was made or found on this connection and is not asked for again, until something shows that it is gone.
+    temp_dir: Mutex<bool>,
+    made_dirs: Mutex<HashMap<RemotePath, Arc<OnceCell<()>>>>,
+    /// Who owns what is made here.
+    pub(crate) owners: Owners,
+}
+
+impl Session {
+    pub(crate) fn new(link: Link, remote: Remote, coming: Vec<Coming>, arrival: Option<Arrival>) -> Self {
+        let Link { settings, environment, instance, limit, monitor, told_of_times } = link;
+        Self {
+            settings,
+            environment,
+            instance,
+            limit,
+            monitor,
+            told_of_times,
+            lanes: ChannelPool::new(remote.lane().clone(), coming),
+            commands: CommandBatcher::new(&remote),
+            remote,
+            large_upload: Mutex::new(()),
+            resting: CancellationToken::new(),
+            streams_only: AtomicBool::new(false),
+            sent: AtomicU64::new(0),
+            arrival: std::sync::Mutex::new(arrival),
+            temp_dir: Mutex::new(false),
+            made_dirs: Mutex::default(),
+            owners: Owners::default(),
+        }
+    }
+
+    pub(crate) fn part(&self, delivery: &Delivery, start: u64) -> RemotePath {
+        self.settings.temp_dir.join(part_name(self.instance, delivery.id.0, start))
+    }
+
+    /// Makes sure that TempDir is there and ours.
+    pub(crate) async fn prepare_temp_dir(&self) -> Result<(), Fault> {
+        let mut prepared = self.temp_dir.lock().await;
+        if !*prepared {
+            temp_dir::prepare(&self.remote, &self.settings, self.instance).await?;
+            *prepared = true;
+        }
+        Ok(())
+    }
+
+    /// Makes a directory on the vessel, unless that was done on this connection.
+    pub(crate) async fn make_dirs(&self, directory: &RemotePath) -> Result<(), Fault> {
+        let made = self.made_dirs.lock().await.entry(directory.clone()).or_default().clone();
+        let making = || async {
+            let made = self.remote.make_dirs(directory).await;
+            self.explained(made, directory, 0).await
+        };
+        made.get_or_try_init(making).await.copied()
+    }
+
+    /// Makes the directory in which a file is to lie.
+    pub(crate) async fn make_dirs_above(&self, file: &RemotePath) -> Result<(), Fault> {
+        match file.parent() {
+            Some(directory) => self.make_dirs(&directory).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Forgets that a directory, and those below it, were made on this connection: it is about to be removed.
+    pub(crate) async fn forget_dirs(&self, directory: &RemotePath) {
+        let below = [directory.as_bytes(), b"/"].concat();
+        self.made_dirs.lock().await.retain(|made, _| made != directory && !made.as_bytes().starts_with(&below));
+    }
+
+    /// Opens a file of ours for writing, on a lane; with [`OpenFlags::FRESH`], a new one.
+    ///
+    /// An earlier attempt may have given it the source's mode already, which need not let its owner write. And a directory
+    /// that is gone (cleaned up by the vessel's system) is made anew by the next attempt.
+    pub(crate) async fn open_ours(
+        &self,
+        lane: &Lane,
+        path: &RemotePath,
+        flags: OpenFlags,
+        needed: u64,
+    ) -> Result<RemoteFile, Fault> {
+        let opened = match flags {
+            OpenFlags::FRESH => open_new(&self.remote, lane, path).await,
+            flags => self.open_there(lane, path, flags).await,
+        };
+        // Some servers say no more of a missing directory than that it failed.
+        if opened.as_ref().is_err_and(|e| matches!(e.kind, ErrorKind::NotFound | ErrorKind::Failed)) {
+            *self.temp_dir.lock().await = false;
+            self.made_dirs.lock().await.clear();
+        }
+        self.explained(opened, path, needed).await
+    }
+
+    pub(crate) async fn open_there(
+        &self,
+        lane: &Lane,
+        path: &RemotePath,
+        flags: OpenFlags,
+    ) -> Result<RemoteFile, RemoteError> {
+        match lane.open(path, flags, OURS).await {
+            Err(e) if e.kind == ErrorKind::Denied => {
+                // When this fails too, what counts is that the file can't be opened.
+                let _ = self.remote.set(path, Attrs { mode: Some(OURS), ..Attrs::default() }).await;
+                lane.open(path, flags, OURS).await
+            }
+            opened => opened,
+        }
+    }
+
+    /// Finds out why a write failed, where the vessel said no more than that.
+    pub(crate) async fn explained<T>(
+        &self,
+        result: Result<T, RemoteError>,
+        at: &RemotePath,
+        needed: u64,
+    ) -> Result<T, Fault> {
+        match result {
+            Ok(value) => Ok(value),
+            Err(e) => Err(self.remote.explain(e, at, needed).await.fault()),
+        }
+    }
+
+    /// Waits until so many bytes of a file may go out; for ever, once the session is about to end.
+    pub(crate) async fn may_send(&self, bytes: u64) {
+        match self.resting.run_until_cancelled(self.limit.take(bytes)).await {
+            Some(()) => {}
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Reports bytes that were sent.
+    pub(crate) fn sent(&self, version: &Version, bytes: u64) {
+        let before = self.sent.fetch_add(bytes, Ordering::Relaxed);
+        if before < UNDER_WAY && before + bytes >= UNDER_WAY {
+            self.has_arrived();
+        }
+        self.taken(version, bytes, false);
+    }
+
+    /// Whether anything was sent.
+    pub(crate) fn has_sent(&self) -> bool {
+        self.sent.load(Ordering::Relaxed) > 0
+    }
+
+    /// It reads by now, or has nothing to read.
+    pub(crate) fn has_arrived(&self) {
+        let arrival = self.arrival.lock().expect("no code panics while it holds this lock").take();
+        drop(arrival);
+    }
+
+    /// Reports bytes that the vessel was found to hold.
+    pub(crate) fn found(&self, version: &Version, bytes: u64) {
+        self.taken(version, bytes, true);
+    }
+
+    fn taken(&self, version: &Version, bytes: u64, found: bool) {
+        if bytes > 0 {
+            let vessel = &self.settings.name;
+            self.monitor.notice(&Event::Taken { vessel, version: version.id, bytes, found });
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! TempDir on the vessel: made for us alone, and refused when it isn't.
+
+use super::new_file::owner_in;
+use crate::fault::Fault;
+use crate::names::{InstanceId, RemotePath, probe_name};
+use crate::settings::Vessel;
+use crate::transport::{Attrs, ErrorKind, Remote, RemoteError};
+
+/// Makes TempDir with mode 0700 where it is missing; where it exists, it must be a directory of ours. Anyone could have made
+/// one in `/tmp` before us. One that others can write to gets mode 0700; where the vessel sets no modes it is used as it is,
+/// if it is ours.
+pub(crate) async fn prepare(remote: &Remote, vessel: &Vessel, instance: InstanceId) -> Result<(), Fault> {
+    let temp_dir = &vessel.temp_dir;
+    let explain = async |error: RemoteError| {
+        remote.explain(error, temp_dir, 0).await.fault_of_vessel(&format!("check TempDir of [Vessel {}]", vessel.name))
+    };
+    let attrs = match remote.look(temp_dir).await {
+        Ok(Some(attrs)) => attrs,
+        Ok(None) => {
+            let made = make(remote, temp_dir).await;
+            // Someone may have made it at the same moment, such as another vessel of the settings that is the same host. And
+            // some servers take no notice of the mode that they are asked for.
+            match (made, remote.look(temp_dir).await) {
+                (Ok(()), Ok(Some(attrs))) if attrs.is_dir() && !is_open_to_others(&attrs) => return Ok(()),
+                (_, Ok(Some(attrs))) => attrs,
+                (Ok(()), _) => return Ok(()),
+                (Err(e), _) => return Err(explain(e).await),
+            }
+        }
+        // One that is made is ours. Of one that is there nobody can tell, and files do without it.
+        Err(e) if e.is_refusal() => {
+            return match make(remote, temp_dir).await {
+                Ok(()) => Ok(()),
+                Err(again) if again.is_connection() => Err(again.fault()),
+                Err(_) => Err(Fault::place(e).mend(format_args!("let the vessel's user look at {temp_dir}"))),
+            };
+        }
+        Err(e) => return Err(explain(e).await),
+    };
+    refuse_traps(temp_dir, &attrs)?;
+    let us = match owner_in(remote, &temp_dir.join(probe_name(instance))).await {
+        Ok(us) => us,
+        Err(e) => return Err(explain(e).await),
+    };
+    if us.is_some() && attrs.owner.map(|(user, _)| user) != us {
+        return Err(trap(
+            format!("{temp_dir} on the vessel belongs to another user"),
+            "remove it there, or choose another TempDir",
+        ));
+    }
+    if is_open_to_others(&attrs) { close_to_others(remote, temp_dir, us.is_some()).await } else { Ok(()) }
+}
+
+async fn make(remote: &Remote, temp_dir: &RemotePath) -> Result<(), RemoteError> {
+    if let Some(parent) = temp_dir.parent() {
+        remote.make_dirs(&parent).await?;
+    }
+    remote.make_dir(temp_dir, 0o700).await
+}
+
+fn refuse_traps(temp_dir: &RemotePath, attrs: &Attrs) -> Result<(), Fault> {
+    if attrs.is_link() {
+        return Err(trap(
+            format!("{temp_dir} on the vessel is a symbolic link"),
+            "remove it there, or name the real directory as TempDir",
+        ));
+    }
+    if !attrs.is_dir() {
+        return Err(trap(
+            format!("{temp_dir} on the vessel is no directory"),
+            "remove it there, or choose another TempDir",
+        ));
+    }
+    Ok(())
+}
+
+fn is_open_to_others(attrs: &Attrs) -> bool {
+    attrs.mode.is_some_and(|mode| mode & 0o022 != 0)
+}
+
+/// Gives TempDir the mode that it should have. Where the vessel does not set it, what is surely `ours` does as it is: every
+/// file is hashed before it gets its name.
+async fn close_to_others(remote: &Remote, temp_dir: &RemotePath, ours: bool) -> Result<(), Fault> {
+    let set = remote.set(temp_dir, Attrs { mode: Some(0o700), ..Attrs::default() }).await;
+    let now = remote.look(temp_dir).await;
+    match (set, now) {
+        (Err(e), _) | (_, Err(e)) if e.is_connection() => Err(e.fault()),
+        (Ok(()), Ok(Some(now))) if !is_open_to_others(&now) => Ok(()),
+        _ if ours => {
+            tracing::debug!(%temp_dir, "the vessel does not set its mode");
+            Ok(())
+        }
+        _ => Err(trap(
+            format!("others can write to {temp_dir} on the vessel"),
+            format!("run there: chmod 700 {temp_dir}"),
+        )),
+    }
+}
+
+fn trap(reason: String, remedy: impl std::fmt::Display) -> Fault {
+    Fault::vessel(reason).mend(remedy)
+}
+
+impl RemoteError {
+    /// A fault that concerns the vessel as a whole, for what every file there needs.
+    fn fault_of_vessel(&self, remedy: &str) -> Fault {
+        match self.kind {
+            ErrorKind::Connection | ErrorKind::NoSpace { .. } | ErrorKind::Quota | ErrorKind::ReadOnly => self.fault(),
+            _ => Fault::vessel(self).mend(remedy),
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! The states of a delivery in the ledger, up to its acknowledgement.
+
+use std::time::Instant;
+
+use super::attributes::{looks_like, seen};
+use super::transfers::Transfers;
+use crate::clock::to_the_millisecond;
+use crate::fault::Fault;
+use crate::monitor::Event;
+use crate::records::{Delivery, DeliveryState, Seen, Verified, Version, VersionKind};
+
+/// How a delivery ended that did not fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    Acknowledged,
+    Superseded,
+}
+
+pub(super) async fn enter(transfers: &Transfers, delivery: &Delivery, state: DeliveryState) -> Result<bool, Fault> {
+    transfers.ledger.enter(delivery.id, state).await.map_err(|e| e.fault())
+}
+
+pub(super) async fn acknowledge(
+    transfers: &Transfers,
+    delivery: &Delivery,
+    verified: Verified,
+    started: Instant,
+) -> Result<Outcome, Fault> {
+    let session = &transfers.session;
+    let version = &delivery.version;
+    let seen = seen_there(transfers, version).await?;
+    if !transfers.ledger.acknowledge_there(delivery, verified, seen).await.map_err(|e| e.fault())? {
+        return Ok(Outcome::Superseded);
+    }
+    let (vessel, directory, took) = (&session.settings.name, &version.directory, started.elapsed());
+    tracing::info!(
+        %vessel, %directory, file = %version.path, bytes = version.stamp.size, took = ?to_the_millisecond(took), verified = verified.as_str(),
+        "{}", match (version.kind, verified) {
+            (VersionKind::Gone, Verified::Kept) => "not deleted",
+            (VersionKind::Gone, _) => "deleted",
+            _ => "delivered",
+        }
+    );
+    let (path, bytes) = (&version.path, version.stamp.size);
+    session.monitor.notice(&Event::Delivered { vessel, directory, path, bytes, took });
+    if let Some((_, retire_bell)) = transfers.directories.get(directory) {
+        retire_bell.ring();
+    }
+    Ok(Outcome::Acknowledged)
+}
+
+/// What a mirror's file looks like under its final name, where that is not what its source looks like: the vessel may
+/// keep no times, or others. It tells later whether what is there is still that.
+pub(super) async fn seen_there(transfers: &Transfers, version: &Version) -> Result<Option<Seen>, Fault> {
+    let session = &transfers.session;
+    let is_mirrored = transfers.directories.get(&version.directory).is_some_and(|(it, _)| it.is_mirror());
+    if version.kind != VersionKind::File || !is_mirrored {
+        return Ok(None);
+    }
+    match session.remote.look(&transfers.destination(version)?).await {
+        Ok(attrs) => Ok(attrs.filter(|attrs| !looks_like(&version.stamp, attrs)).and_then(|attrs| seen(&attrs))),
+        Err(e) if e.is_connection() => Err(e.fault()),
+        // Nobody who can't look can delete.
+        Err(_) => Ok(None),
+    }
+}

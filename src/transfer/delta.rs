@@ -1,0 +1,382 @@
+//! Delta: of a changed file only the changes are sent. What a vessel holds of it already is copied there, from the version
+//! that it was given before, into the assembly of the new one.
+//!
+//! The assembly is built in order, whether its bytes are copied or sent, so its size still says how far it has come, and
+//! each attempt may end in any other way of sending the rest. Where SFTP can copy (`copy-data`), copies and writes leave in
+//! one burst; else what is sent goes up as parts, and one command joins them with what is kept. Nothing is taken on trust:
+//! the whole is hashed as always, and what differs is sent again. After a failed attempt the file is sent whole.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, StreamExt};
+
+use super::attributes::looks_like;
+use super::delta_plan::{DeltaPlan, Step};
+use super::growing_hash::{grown, hash_as_it_grows};
+use super::held::Held;
+use super::sweep::remove_parts;
+use super::transfers::{Transfers, source_fault};
+use super::write::{Taken, is_hole, note_sent, write_range};
+use crate::fault::{Fault, Scope};
+use crate::ledger::LastDelivered;
+use crate::link::Session;
+use crate::local::Source;
+use crate::names::RemotePath;
+use crate::outline::Outline;
+use crate::records::{Delivery, Version};
+use crate::settings::{Assembly, Delta as Wish};
+use crate::transport::{Attrs, GrowingHash, Ingredient, OpenFlags, RemoteError, RemoteFile, Sent};
+
+/// The most that one request copies, in bytes, and how many requests may be unanswered: what shares the lane waits for them.
+const COPY: u64 = 2 << 20;
+const UNANSWERED: usize = 32;
+/// How much the assembly grows, in bytes, until its hash is told.
+const GROWN: u64 = 8 << 20;
+/// Where a command copies: the least worth a process, in bytes; steps in one command; and parts uploaded at once.
+const LEAST_COPY: u64 = 128 << 10;
+const STEPS: usize = 4096;
+const PARTS_AT_ONCE: usize = 16;
+/// A delta must keep at least one in so many bytes, or several lanes are faster without.
+const WORTH: u64 = 4;
+
+/// How the rest of a file comes to a vessel that holds an earlier version.
+pub(super) struct Delta {
+    plan: DeltaPlan,
+    joined: u64,
+    held: Vec<Range<u64>>,
+}
+
+fn wish(transfers: &Transfers, version: &Version) -> Wish {
+    let session = &transfers.session;
+    match transfers.directories.get(&version.directory) {
+        // To read the old file from the same disk takes as long as to write the new one.
+        Some((directory, _)) if directory.delta == Wish::Auto && session.remote.is_this_host() => Wish::No,
+        Some((directory, _)) => directory.delta,
+        None => Wish::No,
+    }
+}
+
+/// What this vessel was given of the path before, if that may spare bytes.
+pub(super) async fn last_delivered(transfers: &Transfers, delivery: &Delivery) -> Result<Option<LastDelivered>, Fault> {
+    let session = &transfers.session;
+    let version = &delivery.version;
+    let too_small = version.stamp.size < Outline::SMALLEST_FILE;
+    if too_small || delivery.failures > 0 || wish(transfers, version) == Wish::No {
+        return Ok(None);
+    }
+    transfers.ledger.last_delivered(&session.settings.name, version).await.map_err(|e| e.fault())
+}
+
+/// How to make the file of what the vessel was given last and has under its final name (`there`); `None` where that
+/// spares too little, or is not what was given.
+pub(super) async fn plan(
+    transfers: &Transfers,
+    version: &Version,
+    source: &Source,
+    held: &Held,
+    there: Option<&Attrs>,
+    last: Option<&LastDelivered>,
+) -> Result<Option<Delta>, Fault> {
+    let session = &transfers.session;
+    let Some(last) = last.filter(|last| there.is_some_and(|there| looks_like(&last.stamp, there))) else {
+        return Ok(None);
+    };
+    if !copies_in_order(session) && !copies_by_command(session) {
+        return Ok(None);
+    }
+    let average = Outline::average_for(version.stamp.size, Some(last.outline.average()));
+    let Some(outline) = outline(transfers, version, source, average).await? else { return Ok(None) };
+    let Held { joined, parts } = held;
+    let plan = DeltaPlan::new(&last.outline, &outline).after(*joined);
+    let plan = if copies_in_order(session) { plan } else { plan.without_short_copies(LEAST_COPY) };
+    let (kept, sent) = (plan.kept_bytes(), plan.sent_bytes());
+    let is_worth_it = kept > 0 && kept.saturating_mul(WORTH) >= kept + sent;
+    tracing::debug!(
+        vessel = %session.settings.name, file = %version.path, kept, sent, steps = plan.steps().len(), is_worth_it,
+        "compared with what the vessel has"
+    );
+    let is_possible = copies_in_order(session) || plan.steps().len() <= STEPS;
+    Ok((is_worth_it && is_possible).then_some(Delta { plan, joined: *joined, held: parts.clone() }))
+}
+
+fn copies_in_order(session: &Session) -> bool {
+    session.remote.capabilities().copy_data()
+}
+
+fn copies_by_command(session: &Session) -> bool {
+    session.remote.capabilities().shell && session.settings.assembly == Assembly::Cat
+}
+
+/// A version's outline, which is entered in the ledger where it is new, along with its digest.
+async fn outline(
+    transfers: &Transfers,
+    version: &Version,
+    source: &Source,
+    average: u32,
+) -> Result<Option<Arc<Outline>>, Fault> {
+    let ledger = &transfers.ledger;
+    let known = ledger.outline(version).await.map_err(|e| e.fault())?;
+    if let Some(known) = known.filter(|known| known.average() == average) {
+        return Ok(Some(Arc::new(known)));
+    }
+    let outlined = source.outline(average).await.map_err(|error| source_fault(version, &error))?;
+    let Some((digest, outline)) = outlined.filter(|(digest, _)| version.digest.is_none_or(|known| known == *digest))
+    else {
+        return Ok(None);
+    };
+    if version.digest.is_none() {
+        ledger.hashed(version.id, &digest).await.map_err(|e| e.fault())?;
+    }
+    ledger.outlined(version, &outline).await.map_err(|e| e.fault())?;
+    Ok(Some(outline))
+}
+
+/// Whether a version is outlined for the sake of those that will follow it.
+fn is_to_be_outlined(transfers: &Transfers, version: &Version, there: Option<&Attrs>) -> bool {
+    let is_mirror = transfers.directories.get(&version.directory).is_some_and(|(d, _)| d.is_mirror());
+    let will_change = is_mirror || there.is_some_and(Attrs::is_file);
+    version.stamp.size >= Outline::SMALLEST_FILE
+        && match wish(transfers, version) {
+            Wish::Yes => true,
+            Wish::Auto => will_change,
+            Wish::No => false,
+        }
+}
+
+/// Has a version outlined while it is sent, if it is to be outlined at all.
+pub(super) fn outline_on_the_way(
+    transfers: &Transfers,
+    version: &Version,
+    source: &Source,
+    there: Option<&Attrs>,
+    last: Option<&LastDelivered>,
+) {
+    if version.digest.is_none() && is_to_be_outlined(transfers, version, there) {
+        source.outline_on_the_way(average_for(version, last));
+    }
+}
+
+/// Enters the outline of a version that the vessel has, if it is to be outlined at all.
+pub(super) async fn keep_outline(
+    transfers: &Transfers,
+    version: &Version,
+    source: &Source,
+    there: Option<&Attrs>,
+    last: Option<&LastDelivered>,
+) -> Result<(), Fault> {
+    if is_to_be_outlined(transfers, version, there) {
+        outline(transfers, version, source, average_for(version, last)).await?;
+    }
+    Ok(())
+}
+
+/// Makes the assembly; gives the vessel's hash of it where that was begun.
+pub(super) async fn apply<'s>(
+    transfers: &'s Transfers,
+    delivery: &Delivery,
+    source: &Source,
+    assembly: &RemotePath,
+    delta: &Delta,
+) -> Result<Option<GrowingHash<'s>>, Fault> {
+    let session = &transfers.session;
+    let is_large = delivery.version.plan().count() > 1;
+    let _turn = if is_large { Some(session.large_upload.lock().await) } else { None };
+    let applying =
+        Applying { session, delivery, source, assembly, delta, old: transfers.destination(&delivery.version)? };
+    session.found(&delivery.version, delta.joined);
+    let applied =
+        if copies_in_order(session) { applying.in_order().await } else { applying.by_command().await.map(|()| None) };
+    match applied {
+        // TempDir that is full or unusable concerns this file and no smaller one, for which its parts make room.
+        Err(full) if matches!(full.scope, Scope::Place | Scope::Vessel) && !session.remote.is_lost() => {
+            applying.remove_parts().await?;
+            let is_place = full.scope == Scope::Place && copies_in_order(session);
+            Err(Fault { scope: if is_place { Scope::Place } else { Scope::File }, ..full })
+        }
+        applied => applied,
+    }
+}
+
+fn average_for(version: &Version, last: Option<&LastDelivered>) -> u32 {
+    Outline::average_for(version.stamp.size, last.map(|last| last.outline.average()))
+}
+
+/// A delta on its way.
+struct Applying<'v, 'a> {
+    session: &'v Session,
+    delivery: &'a Delivery,
+    source: &'a Source,
+    assembly: &'a RemotePath,
+    /// The earlier version, under the final name.
+    old: RemotePath,
+    delta: &'a Delta,
+}
+
+impl<'v> Applying<'v, '_> {
+    fn size(&self) -> u64 {
+        self.delivery.version.stamp.size
+    }
+
+    /// Copies and writes in the file's order over one lane, without waiting for what the next request doesn't need.
+    async fn in_order(&self) -> Result<Option<GrowingHash<'v>>, Fault> {
+        if !self.delta.held.is_empty() {
+            self.remove_parts().await?;
+        }
+        let session = self.session;
+        // The one that ends only with the session.
+        let lane = session.remote.lane();
+        let old = session.explained(lane.open(&self.old, OpenFlags::READ, 0).await, &self.old, 0).await?;
+        let flags = if self.delta.joined == 0 { OpenFlags::FRESH } else { OpenFlags::WRITE_EXISTING };
+        let new = session.open_ours(lane, self.assembly, flags, self.size() - self.delta.joined).await?;
+        let built = self.build(&old, &new).await;
+        if built.is_err() && !session.remote.is_lost() {
+            // What went out after what failed has made it longer than it should be.
+            let cut = new.set(Attrs { size: Some(self.delta.joined), ..Attrs::default() }).await;
+            session.explained(cut, self.assembly, 0).await?;
+        }
+        let hash = built?;
+        session.explained(new.close().await, self.assembly, 1).await?;
+        Ok(hash)
+    }
+
+    async fn build(&self, old: &RemoteFile, new: &RemoteFile) -> Result<Option<GrowingHash<'v>>, Fault> {
+        let job = self.session.lanes.job(self.delta.plan.sent_bytes());
+        let taken = Taken::of(&job);
+        let mut hash = hash_as_it_grows(self.session, self.assembly).await;
+        let mut unanswered = FuturesUnordered::new();
+        let mut untold = 0;
+        for step in self.delta.plan.steps() {
+            let mut at = step.range.start;
+            while at < step.range.end {
+                let asked = self.ask(step, at, old, new).await?;
+                at += asked.length;
+                unanswered.push(asked.answer());
+                // What has been answered meanwhile is taken note of; more is waited for only where too much is not.
+                loop {
+                    let is_full = unanswered.len() >= UNANSWERED;
+                    let next = unanswered.next();
+                    let Some(answer) = (if is_full { next.await } else { next.now_or_never().flatten() }) else {
+                        break;
+                    };
+                    untold += self.note(answer, &taken).await?;
+                }
+                if untold >= GROWN {
+                    (hash, untold) = (grown(hash).await, 0);
+                }
+            }
+        }
+        while let Some(answer) = unanswered.next().await {
+            self.note(answer, &taken).await?;
+        }
+        Ok(grown(hash).await)
+    }
+
+    /// Asks for what comes at an offset: a copy, or a write.
+    async fn ask(&self, step: &Step, at: u64, old: &RemoteFile, new: &RemoteFile) -> Result<Asked, Fault> {
+        let session = self.session;
+        let most = step.range.end - at;
+        let (sent, kept) = match step.from {
+            Some(from) => (new.copy(at, old, from + (at - step.range.start), most.min(COPY)).await, true),
+            None => {
+                let worth = session.remote.capabilities().bytes_per_write().min(new.worth_writing());
+                let read = self.source.read(at, most.min(worth)).await;
+                let bytes = read.map_err(|error| source_fault(&self.delivery.version, &error))?;
+                let length = bytes.len() as u64;
+                if is_hole(&bytes) {
+                    (new.send_zeros(at, length).await, false)
+                } else {
+                    session.may_send(length).await;
+                    (new.send(at, bytes).await, false)
+                }
+            }
+        };
+        let sent = session.explained(sent, self.assembly, self.size() - at).await?;
+        Ok(Asked { length: sent.length(), sent, kept })
+    }
+
+    /// Takes note of an answer: how many bytes it is about.
+    async fn note(&self, (answer, kept): Answer, taken: &Taken<'_>) -> Result<u64, Fault> {
+        let bytes = self.session.explained(answer, self.assembly, 1).await?;
+        if kept {
+            self.session.found(&self.delivery.version, bytes);
+        } else {
+            note_sent(self.session, &self.delivery.version, bytes, taken);
+        }
+        Ok(bytes)
+    }
+
+    /// Uploads what is sent as parts, and has one command put the assembly together.
+    async fn by_command(&self) -> Result<(), Fault> {
+        let session = self.session;
+        session.prepare_temp_dir().await?;
+        let sent: Vec<&Range<u64>> = self.delta.plan.sent().collect();
+        let useless = self.delta.held.iter().filter(|held| !sent.iter().any(|range| is_beginning_of(held, range)));
+        for held in useless {
+            session.remote.remove(&session.part(self.delivery, held.start)).await.map_err(|e| e.fault())?;
+        }
+        if self.delta.joined == 0 {
+            // What lies there before the first attempt is not of this delivery, whatever its name says.
+            session.remote.remove(self.assembly).await.map_err(|e| e.fault())?;
+        }
+        let job = session.lanes.job(self.delta.plan.sent_bytes());
+        let taken = Taken::of(&job);
+        let (mut sent, mut uploading) = (sent.into_iter(), FuturesUnordered::new());
+        loop {
+            uploading
+                .extend(sent.by_ref().take(PARTS_AT_ONCE - uploading.len()).map(|range| self.upload(range, &taken)));
+            let Some(uploaded) = uploading.next().await else { break };
+            uploaded?;
+        }
+        let ingredients: Vec<_> = self.delta.plan.steps().iter().map(|step| self.ingredient(step)).collect();
+        let range = self.delta.joined..self.size();
+        let built = session.remote.build(self.assembly, range, &ingredients, Some(&self.old)).await;
+        session.explained(built, self.assembly, self.size() - self.delta.joined).await?;
+        session.found(&self.delivery.version, self.delta.plan.kept_bytes());
+        Ok(())
+    }
+
+    fn ingredient(&self, step: &Step) -> Ingredient {
+        match step.from {
+            Some(from) => Ingredient::Range(from..from + step.length()),
+            None => Ingredient::Part(self.session.part(self.delivery, step.range.start)),
+        }
+    }
+
+    /// Uploads a range as a part, going on from what an earlier attempt left of it.
+    async fn upload(&self, range: &Range<u64>, taken: &Taken<'_>) -> Result<(), Fault> {
+        let session = self.session;
+        let held = self.delta.held.iter().find(|held| is_beginning_of(held, range)).map(|held| held.end);
+        let (at, flags) = held.map_or((range.start, OpenFlags::FRESH), |end| (end, OpenFlags::WRITE));
+        let part = session.part(self.delivery, range.start);
+        session.found(&self.delivery.version, at - range.start);
+        let file = session.open_ours(session.remote.lane(), &part, flags, range.end - at).await?;
+        write_range(session, &self.delivery.version, self.source, &file, at..range.end, range.start, taken).await?;
+        session.explained(file.close().await, &part, 1).await
+    }
+
+    async fn remove_parts(&self) -> Result<(), Fault> {
+        remove_parts(self.session, |delivery| delivery == self.delivery.id.0).await.map_err(|e| e.fault())
+    }
+}
+
+/// Whether a part, named by where it starts, is the beginning of a range or all of it.
+fn is_beginning_of(held: &Range<u64>, range: &Range<u64>) -> bool {
+    held.start == range.start && held.end <= range.end
+}
+
+/// A request on its way, and whether the vessel has the bytes already.
+struct Asked {
+    sent: Sent,
+    length: u64,
+    kept: bool,
+}
+
+type Answer = (Result<u64, RemoteError>, bool);
+
+impl Asked {
+    async fn answer(self) -> Answer {
+        (self.sent.taken().await, self.kept)
+    }
+}

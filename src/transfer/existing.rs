@@ -1,0 +1,118 @@
+//! Files that are on the vessel already, or were taken from it at once: nothing is sent of them.
+
+use super::attributes::{dress, looks_like, seen};
+use super::ownership::is_of_others_rights;
+use super::publish::{flush_by_command, flush_name};
+use super::sweep::remove_parts;
+use super::transfers::Transfers;
+use super::tree::make_way;
+use super::upload_parts::goes_in_parts;
+use super::verify::{Verdict, verify};
+use crate::fault::{Fault, Scope};
+use crate::link::Session;
+use crate::link::probe_beside;
+use crate::names::RemotePath;
+use crate::records::{Delivery, DeliveryState, Verified, Version};
+use crate::rights::CopyOf;
+use crate::transport::{Attrs, OpenFlags, RemoteError, RemoteFile};
+
+/// Whether a file that was about to get its name when the connection broke is at neither of its names: whoever waits for
+/// files there has taken it, unless the settings say that nobody does.
+pub(super) async fn was_taken(
+    transfers: &Transfers,
+    delivery: &Delivery,
+    assembly: &RemotePath,
+    destination: &RemotePath,
+) -> Result<bool, Fault> {
+    let session = &transfers.session;
+    let consumed = transfers.directories.get(&delivery.version.directory).is_some_and(|(it, _)| it.consumed);
+    let Some(directory) = destination.parent().filter(|_| consumed) else { return Ok(false) };
+    let (before, after, above) = tokio::join!(
+        session.remote.look(assembly),
+        session.remote.look(destination),
+        session.remote.look_through(&directory)
+    );
+    match (before, after, above) {
+        // The directory is what tells it from a file system that was lost.
+        (Ok(None), Ok(None), Ok(Some(above))) => Ok(above.is_dir()),
+        (Err(e), ..) | (_, Err(e), _) | (.., Err(e)) if e.is_connection() => Err(e.fault()),
+        _ => Ok(false),
+    }
+}
+
+/// Whether the vessel has this version under its final name: the reply to a rename was lost, or a ledger was.
+pub(super) async fn already_there(
+    transfers: &Transfers,
+    delivery: &Delivery,
+    destination: &RemotePath,
+    there: Result<Option<Attrs>, RemoteError>,
+) -> Result<Option<Verified>, Fault> {
+    let session = &transfers.session;
+    let version = &delivery.version;
+    let there = match there {
+        // Whoever may not look may still write.
+        Err(e) if e.is_refusal() => return Ok(None),
+        there => there,
+    };
+    let Some(attrs) = session.explained(there, destination, 0).await? else { return Ok(None) };
+    if attrs.is_dir() {
+        return make_way(transfers, version, destination).await.map(|()| None);
+    }
+    let assembly = transfers.assembly(delivery)?;
+    let published = delivery.state == DeliveryState::Publishing && attrs.size == Some(version.stamp.size);
+    let as_before = delivery.seen.is_some() && delivery.seen == seen(&attrs);
+    if !published && !as_before && !looks_like(&version.stamp, &attrs) {
+        return Ok(None);
+    }
+    match Box::pin(verify(transfers, version, destination)).await {
+        Ok(Verdict::Good(Verified::BySize | Verified::Not)) => Ok(None),
+        // Another user's, whose rights can't be set: ours takes its place.
+        Ok(Verdict::Good(_)) if is_of_others_rights(session, version, &assembly, &attrs).await? => Ok(None),
+        Ok(Verdict::Good(verified)) => Ok(Some(verified)),
+        Ok(Verdict::Bad(_)) => Ok(None),
+        Err(fault) if session.remote.is_lost() || fault.scope > Scope::File => Err(fault),
+        // One that we can't read can still be replaced.
+        Err(_) => Ok(None),
+    }
+}
+
+/// Removes what this and earlier attempts left of a delivery that turned out to be done.
+pub(super) async fn remove_leftovers(
+    transfers: &Transfers,
+    delivery: &Delivery,
+    assembly: &RemotePath,
+) -> Result<(), Fault> {
+    let session = &transfers.session;
+    session.remote.remove(assembly).await.map_err(|e| e.fault())?;
+    if delivery.state != DeliveryState::Pending {
+        session.remote.remove(&probe_beside(assembly)).await.map_err(|e| e.fault())?;
+    }
+    if delivery.state != DeliveryState::Pending && goes_in_parts(session, delivery) {
+        remove_parts(session, |other| other == delivery.id.0).await.map_err(|e| e.fault())?;
+    }
+    Ok(())
+}
+
+/// Gives a file that was found under its final name the mode and owner that it has here by now.
+pub(super) async fn dress_found(session: &Session, version: &Version, destination: &RemotePath) -> Result<(), Fault> {
+    let there = session.remote.look(destination).await.map_err(|e| e.fault())?;
+    // What is behind a link is none of ours.
+    let Some(there) = there.filter(Attrs::is_file) else { return Ok(()) };
+    let same = there.mode.is_some_and(|mode| mode & 0o7777 == CopyOf::File.plain(version.mode));
+    if same && version.owner.is_none() {
+        return Ok(());
+    }
+    dress(session, version, destination, CopyOf::File, version.mode, 0).await
+}
+
+/// Flushes a file that was found under its final name: nobody knows whether it ever was.
+pub(super) async fn flush_found(session: &Session, destination: &RemotePath) -> Result<(), Fault> {
+    let file = session.remote.open(destination, OpenFlags::READ, 0).await.map_err(|e| e.fault())?;
+    flush(session, &file).await.map_err(|e| e.fault())?;
+    file.close().await.map_err(|e| e.fault())?;
+    flush_name(session, destination).await
+}
+
+pub(crate) async fn flush(session: &Session, file: &RemoteFile) -> Result<(), RemoteError> {
+    if session.remote.fsync() { file.flush().await } else { flush_by_command(session, file.path()).await }
+}

@@ -1,0 +1,63 @@
+//! What the vessel holds of a file that an earlier attempt did not finish.
+
+use std::ops::Range;
+
+use super::ownership::may_resume;
+use crate::fault::Fault;
+use crate::link::Session;
+use crate::names::{OurFile, RemotePath};
+use crate::records::{Delivery, DeliveryState};
+use crate::transport::Attrs;
+
+/// What the vessel holds of a file that is not done.
+#[derive(Default)]
+pub(crate) struct Held {
+    /// How many bytes are joined.
+    pub(crate) joined: u64,
+    /// The parts that there are.
+    pub(super) parts: Vec<Range<u64>>,
+}
+
+/// Looks what the vessel holds of a file.
+pub(crate) async fn held(session: &Session, delivery: &Delivery, assembly: &RemotePath) -> Result<Held, Fault> {
+    if delivery.state == DeliveryState::Pending {
+        return Ok(Held::default());
+    }
+    let temp_dir = &session.settings.temp_dir;
+    let (assembled, listed) = tokio::join!(session.remote.look(assembly), session.remote.list(temp_dir));
+    let assembled = match assembled {
+        // It is not known, so it is begun anew.
+        Err(e) if e.is_refusal() => return Ok(Held::default()),
+        assembled => assembled.map_err(|e| e.fault())?,
+    };
+    let assembled = match assembled {
+        Some(attrs) if may_resume(session, &delivery.version, assembly, &attrs).await.map_err(|e| e.fault())? => {
+            attrs.size.unwrap_or(0)
+        }
+        Some(_) => {
+            session.remote.remove(assembly).await.map_err(|e| e.fault())?;
+            0
+        }
+        None => 0,
+    };
+    let mut parts = Vec::new();
+    let listed = match listed {
+        Err(e) if e.is_refusal() => Vec::new(),
+        listed => listed.map_err(|e| e.fault())?,
+    };
+    for (name, attrs) in listed {
+        if let Some(OurFile::Part { delivery: of, start }) = OurFile::parse(session.instance, &name)
+            && of == delivery.id.0
+        {
+            parts.push(start..start.saturating_add(attrs.size.unwrap_or(0)));
+        }
+    }
+    // An append that was cut off within a part is made again.
+    let torn = parts.iter().find(|part| part.start < assembled && assembled < part.end);
+    let joined = torn.map_or(assembled, |part| part.start).min(delivery.version.stamp.size);
+    if joined != assembled {
+        let cut = session.remote.set(assembly, Attrs { size: Some(joined), ..Attrs::default() }).await;
+        session.explained(cut, assembly, 0).await?;
+    }
+    Ok(Held { joined, parts })
+}

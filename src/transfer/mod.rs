@@ -1,0 +1,39 @@
+//! One delivery, from wherever it stands to its acknowledgement.
+//!
+//! [`deliver()`] walks through the states of [`DeliveryState`](crate::records::DeliveryState): look, plan (whole, resume or
+//! delta), upload, verify, publish, acknowledge. Each step asks the vessel what is there already, so that each may be
+//! repeated after a crash or a lost connection. A step is a function that takes what it needs: most take the session alone,
+//! those that ask the ledger or the settings take [`Transfers`].
+
+mod acknowledge;
+mod attributes;
+mod delta;
+mod delta_plan;
+mod existing;
+mod growing_hash;
+mod held;
+mod known_places;
+mod ownership;
+mod pipeline;
+mod place_clashes;
+mod publish;
+mod ranges;
+mod repair;
+mod same_host;
+mod space;
+mod sweep;
+mod transfers;
+mod tree;
+mod upload_direct;
+mod upload_parts;
+mod verify;
+mod write;
+
+pub(crate) use acknowledge::Outcome;
+pub(crate) use pipeline::deliver;
+pub(crate) use place_clashes::{clashes, compare_places, located};
+pub(crate) use same_host::fault as same_host_fault;
+pub(crate) use space::{discard, place_of, place_of_version, space_at};
+pub(crate) use sweep::Sweeping;
+pub use transfers::Directories;
+pub(crate) use transfers::Transfers;

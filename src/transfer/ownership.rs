@@ -1,0 +1,101 @@
+//! Whose a file on the vessel is: what another user has put in the place of ours is neither written to nor published.
+
+use crate::fault::Fault;
+use crate::link::OURS;
+use crate::link::Session;
+use crate::names::{OurFile, RemotePath};
+use crate::records::Version;
+use crate::rights::CopyOf;
+use crate::transport::{Attrs, ErrorKind, RemoteError};
+
+/// Whether a file belongs to another user than one that we would make beside an assembly; not where the vessel doesn't tell.
+/// The owner that a version's copy is given is as good.
+async fn is_foreign(
+    session: &Session,
+    version: &Version,
+    assembly: &RemotePath,
+    attrs: &Attrs,
+) -> Result<bool, RemoteError> {
+    let Some((owner, _)) = attrs.owner else { return Ok(false) };
+    if version.owner.is_some_and(|(given, _)| given == owner) {
+        return Ok(false);
+    }
+    let ours = session.owners.beside(&session.remote, assembly).await?;
+    Ok(ours.is_some_and(|ours| ours != owner))
+}
+
+/// Whether a file that an earlier attempt left may be written to: a regular file with our mode and our owner, and, where
+/// others can write to its directory, with one name. Somebody may have put another in its place.
+pub(super) async fn may_resume(
+    session: &Session,
+    version: &Version,
+    path: &RemotePath,
+    attrs: &Attrs,
+) -> Result<bool, RemoteError> {
+    let mode_is_ours = attrs.mode.is_none_or(|mode| [OURS, version.mode & 0o7777].contains(&(mode & 0o7777)));
+    if (attrs.has_kind() && !attrs.is_file()) || !mode_is_ours {
+        return Ok(false);
+    }
+    // On this host, opening it asks for its owner and its names.
+    if session.remote.is_this_host() {
+        return Ok(true);
+    }
+    if is_foreign(session, version, path, attrs).await? {
+        return Ok(false);
+    }
+    let directory = path.parent().unwrap_or_else(|| RemotePath::new("."));
+    let shared = match session.remote.look_through(&directory).await {
+        Ok(Some(there)) => {
+            there.mode.is_some_and(|mode| mode & 0o022 != 0) || is_foreign(session, version, path, &there).await?
+        }
+        Err(e) if e.is_connection() => return Err(e),
+        Ok(None) | Err(_) => false,
+    };
+    if !shared {
+        return Ok(true);
+    }
+    match session.remote.links(path).await {
+        Ok(links) => Ok(links == 1),
+        Err(e) if e.is_connection() => Err(e),
+        Err(_) => Ok(false),
+    }
+}
+
+/// Whether a file under its final name has other rights than its version, and an owner who alone can change them.
+pub(super) async fn is_of_others_rights(
+    session: &Session,
+    version: &Version,
+    assembly: &RemotePath,
+    attrs: &Attrs,
+) -> Result<bool, Fault> {
+    let same = attrs.mode.is_none_or(|mode| mode & 0o7777 == CopyOf::File.plain(version.mode));
+    Ok(!same && is_foreign(session, version, assembly, attrs).await.map_err(|e| e.fault())?)
+}
+
+/// What follows where a file can't be given its mode or time. One that is not ours was put in place of ours, and is not
+/// published; else a file system without modes (FAT) is no reason to go without the file.
+pub(super) async fn undressed(
+    session: &Session,
+    version: &Version,
+    path: &RemotePath,
+    error: RemoteError,
+) -> Result<(), RemoteError> {
+    if error.is_connection() {
+        return Err(error);
+    }
+    if error.kind == ErrorKind::Denied
+        && let Some(attrs) = session.remote.look(path).await?
+        && is_foreign(session, version, path, &attrs).await?
+    {
+        let why = "it belongs to another user, who has put it in the place of ours";
+        return Err(RemoteError::new(ErrorKind::Failed, format_args!("setting the mode of {path}"), why));
+    }
+    tracing::warn!(vessel = %session.settings.name, file = %version.path, "{error}");
+    Ok(())
+}
+
+/// Whether a path is that of an assembly.
+pub(super) fn is_assembly(session: &Session, path: &RemotePath) -> bool {
+    let name = path.as_bytes().rsplit(|byte| *byte == b'/').next().unwrap_or_default();
+    matches!(OurFile::parse(session.instance, name), Some(OurFile::Assembly { .. }))
+}

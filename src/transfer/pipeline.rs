@@ -1,0 +1,188 @@
+//! One delivery, from wherever it stands to its acknowledgement.
+
+use std::time::Instant;
+
+use super::acknowledge::{Outcome, acknowledge, enter};
+use super::delta;
+use super::existing::{already_there, dress_found, flush_found, remove_leftovers, was_taken};
+use super::held::{Held, held};
+use super::publish::{finish, flush_together, flushes_together, publish};
+use super::repair::verify_and_repair;
+use super::same_host::{prove_elsewhere, prove_elsewhere_first, refuse_own_place};
+use super::space::room_for;
+use super::transfers::Transfers;
+use super::tree::{deliver_directory, deliver_gone, deliver_link};
+use super::upload_direct::{open_assembly, write_assembly, write_small};
+use super::upload_parts::{PartsUpload, goes_in_parts};
+use crate::fault::Fault;
+use crate::ledger::LastDelivered;
+use crate::names::RemotePath;
+use crate::records::{Delivery, DeliveryState, Verified, VersionKind};
+
+/// What a delivery has come to before its file is published.
+enum Prepared {
+    /// The assembly is verified, flushed and has its mode and time: all it lacks is its name.
+    Assembly(Verified),
+    /// The vessel has the version under its final name already.
+    AlreadyThere(Verified),
+    /// Nobody wants it any more.
+    Superseded,
+}
+
+/// Takes a delivery to its end. Each step may be repeated, so a delivery can be dropped at any point.
+///
+/// Hundreds of small files are on their way at once: what is rare or large among the steps is boxed, for each of them
+/// would have room for all of it otherwise (19 KB).
+pub(crate) async fn deliver(transfers: &Transfers, delivery: &Delivery) -> Result<Outcome, Fault> {
+    let session = &transfers.session;
+    let started = Instant::now();
+    let destination = transfers.destination(&delivery.version)?;
+    match delivery.version.kind {
+        VersionKind::File => {}
+        VersionKind::Directory | VersionKind::Link => Box::pin(prove_elsewhere_first(transfers, delivery)).await?,
+        VersionKind::Gone => refuse_own_place(transfers, delivery)?,
+    }
+    match delivery.version.kind {
+        VersionKind::File => {}
+        VersionKind::Directory => return Box::pin(deliver_directory(transfers, delivery, &destination)).await,
+        VersionKind::Link => return Box::pin(deliver_link(transfers, delivery, &destination)).await,
+        VersionKind::Gone => return Box::pin(deliver_gone(transfers, delivery, &destination)).await,
+    }
+    refuse_own_place(transfers, delivery)?;
+    let assembly = transfers.assembly(delivery)?;
+    if delivery.state == DeliveryState::Publishing && was_taken(transfers, delivery, &assembly, &destination).await? {
+        return acknowledge(transfers, delivery, Verified::Taken, started).await;
+    }
+    let last = delta::last_delivered(transfers, delivery).await?;
+    let prepared = if delivery.version.plan().count() > 1 || last.is_some() {
+        Box::pin(prepare_large(transfers, delivery, &assembly, &destination, last)).await?
+    } else {
+        prepare_small(transfers, delivery, &assembly, &destination).await?
+    };
+    let verified = match prepared {
+        Prepared::Assembly(verified) => {
+            Box::pin(prove_elsewhere(transfers, delivery, &assembly, false)).await?;
+            // The last moment at which a newer version keeps this one from appearing.
+            if !enter(transfers, delivery, DeliveryState::Publishing).await? {
+                return Ok(Outcome::Superseded);
+            }
+            publish(session, &delivery.version, &assembly, &destination).await?;
+            verified
+        }
+        Prepared::AlreadyThere(verified) => {
+            Box::pin(prove_elsewhere(transfers, delivery, &assembly, true)).await?;
+            dress_found(session, &delivery.version, &destination).await?;
+            flush_found(session, &destination).await?;
+            remove_leftovers(transfers, delivery, &assembly).await?;
+            session.found(&delivery.version, delivery.version.stamp.size);
+            verified
+        }
+        Prepared::Superseded => return Ok(Outcome::Superseded),
+    };
+    acknowledge(transfers, delivery, verified, started).await
+}
+
+/// A file of several chunks, or one of which the vessel was given (`last`) an earlier version: every round trip is small
+/// beside it, and it may have come a long way already.
+async fn prepare_large(
+    transfers: &Transfers,
+    delivery: &Delivery,
+    assembly: &RemotePath,
+    destination: &RemotePath,
+    last: Option<LastDelivered>,
+) -> Result<Prepared, Fault> {
+    let session = &transfers.session;
+    // Announced first: further connections to a vessel far away take longer than all that is asked before the upload.
+    // What may be sent as a delta needs none.
+    let in_parts = goes_in_parts(session, delivery);
+    let is_sent_whole = in_parts && last.is_none();
+    let job = is_sent_whole.then(|| session.lanes.job(delivery.version.stamp.size));
+    let looking = async {
+        match in_parts || last.is_some() {
+            true => held(session, delivery, assembly).await,
+            false => Ok(Held::default()),
+        }
+    };
+    let (there, made, held, room) = tokio::join!(
+        session.remote.look(destination),
+        session.make_dirs_above(assembly),
+        looking,
+        room_for(transfers, &delivery.version)
+    );
+    let (old, last) = (there.as_ref().ok().copied().flatten(), last.as_ref());
+    if let Some(verified) = already_there(transfers, delivery, destination, there).await? {
+        return Ok(Prepared::AlreadyThere(verified));
+    }
+    made?;
+    let held = held?;
+    room?.ensure(delivery.version.stamp.size - held.joined)?;
+    if !enter(transfers, delivery, DeliveryState::Uploading).await? {
+        return Ok(Prepared::Superseded);
+    }
+    let source = transfers.open_source(&delivery.version).await?;
+    let delta = delta::plan(transfers, &delivery.version, &source, &held, old.as_ref(), last).await?;
+    delta::outline_on_the_way(transfers, &delivery.version, &source, old.as_ref(), last);
+    let mut is_finished = false;
+    let hash = if let Some(delta) = delta {
+        delta::apply(transfers, delivery, &source, assembly, &delta).await?
+    } else if in_parts {
+        let job = job.unwrap_or_else(|| session.lanes.job(delivery.version.stamp.size));
+        PartsUpload::prepare(session, delivery, source.clone(), assembly.clone(), job, held).await?.run().await?
+    } else {
+        is_finished = true;
+        write_assembly(session, delivery, &source, assembly).await?
+    };
+    if !enter(transfers, delivery, DeliveryState::Verifying).await? {
+        return Ok(Prepared::Superseded);
+    }
+    // Flushing takes as long as hashing, and neither minds the other.
+    let finishing = async { if is_finished { Ok(()) } else { finish(session, &delivery.version, assembly).await } };
+    let (verified, finished) = tokio::join!(verify_and_repair(transfers, delivery, assembly, hash), finishing);
+    let (verified, repaired) = verified?;
+    if !repaired {
+        finished?;
+    }
+    delta::keep_outline(transfers, &delivery.version, &source, old.as_ref(), last).await?;
+    Ok(Prepared::Assembly(verified))
+}
+
+/// A file of one chunk: what counts is how often an answer is waited for.
+async fn prepare_small(
+    transfers: &Transfers,
+    delivery: &Delivery,
+    assembly: &RemotePath,
+    destination: &RemotePath,
+) -> Result<Prepared, Fault> {
+    let session = &transfers.session;
+    if !enter(transfers, delivery, DeliveryState::Uploading).await? {
+        return Ok(Prepared::Superseded);
+    }
+    let source = transfers.open_source(&delivery.version).await?;
+    session.make_dirs_above(assembly).await?;
+    let (there, file) = tokio::join!(session.remote.look(destination), open_assembly(session, delivery, assembly));
+    let old = there.as_ref().ok().copied().flatten();
+    if let Some(verified) = already_there(transfers, delivery, destination, there).await? {
+        return Ok(Prepared::AlreadyThere(verified));
+    }
+    write_small(session, delivery, &source, file?).await?;
+    let verified = check_small(transfers, delivery, assembly).await?;
+    delta::keep_outline(transfers, &delivery.version, &source, old.as_ref(), None).await?;
+    Ok(Prepared::Assembly(verified))
+}
+
+/// Verifies the assembly of a small file, and flushes it along with others.
+async fn check_small(transfers: &Transfers, delivery: &Delivery, assembly: &RemotePath) -> Result<Verified, Fault> {
+    let session = &transfers.session;
+    let version = &delivery.version;
+    let wanted = transfers.digest(version).await?;
+    let (found, flushed) = session.commands.check(assembly, version.stamp.size).await.map_err(|e| e.fault())?;
+    let (verified, repaired) = if found == Some(wanted) {
+        (Verified::ByVessel, false)
+    } else {
+        Box::pin(verify_and_repair(transfers, delivery, assembly, None)).await?
+    };
+    if !repaired && flushes_together(session) && !flushed {
+        flush_together(session, assembly).await?;
+    }
+    Ok(verified)
+}

@@ -1,0 +1,141 @@
+//! Places on a vessel that the settings could not compare: a relative one and an absolute one, for the login directory shows
+//! only there, and those of two vessels that turn out to be one host.
+//!
+//! One host key and account prove nothing, for hosts may be made from one image. So where the places of two such vessels would
+//! clash, a file is made over one connection and looked for over the other.
+
+use std::fmt;
+use std::sync::Arc;
+
+use super::transfers::Transfers;
+use crate::fault::Fault;
+use crate::link::open_new;
+use crate::names::{RemotePath, assembly_name};
+use crate::settings::{self, Directory};
+use crate::transport::Remote;
+
+/// A directory and where it goes, from the root on.
+type Located = (Arc<Directory>, RemotePath);
+
+/// Finds out which directories would fight with others here, and keeps them from being delivered on this connection.
+pub(crate) async fn compare_places(transfers: &Arc<Transfers>) {
+    transfers.compare_places().await;
+}
+
+impl Transfers {
+    /// Finds out which directories would fight with others here, and keeps them from being delivered on this connection.
+    async fn compare_places(self: &Arc<Self>) {
+        if self.session.remote.is_this_host() {
+            return;
+        }
+        let others = self.directories.sessions.join(self);
+        let twins: Vec<_> = others.into_iter().filter(|other| self.has_account_of(other)).collect();
+        let settings = &self.session.settings;
+        let is_absolute = |directory: &Arc<Directory>| settings.remote_location(directory).as_bytes().starts_with(b"/");
+        let served = self.served();
+        if twins.is_empty() && served.iter().all(is_absolute) || served.len() < 2 && twins.is_empty() {
+            return;
+        }
+        let ours = located(&self.session.remote, settings, served).await;
+        for (directory, fault) in clashes(settings, &ours) {
+            self.refuse_place(directory, fault);
+        }
+        for twin in twins {
+            self.compare_with(&twin, &ours).await;
+        }
+    }
+
+    /// Whether another session is to the same account of a host with the same key, as far as that shows.
+    fn has_account_of(&self, other: &Self) -> bool {
+        let account = |one: &Self| (one.session.remote.host_key(), one.session.settings.ssh.username.clone());
+        account(self) == account(other) && self.session.remote.host_key().is_some()
+    }
+
+    /// The directories that go here, in the order of their names.
+    fn served(&self) -> Vec<Arc<Directory>> {
+        let names = self.directories.names().into_iter();
+        let taken = names.filter(|name| self.session.settings.takes(name));
+        let mut taken: Vec<_> = taken.filter_map(|name| Some(self.directories.get(&name)?.0)).collect();
+        taken.sort_by(|one, other| one.name.as_str().cmp(other.name.as_str()));
+        taken
+    }
+
+    async fn compare_with(&self, twin: &Self, ours: &[Located]) {
+        let theirs = located(&twin.session.remote, &twin.session.settings, twin.served()).await;
+        for (directory, place) in ours {
+            for (other, other_place) in &theirs {
+                let Some(how) = settings::clash((other, other_place), (directory, place)) else { continue };
+                if !self.is_seen_by(twin, directory, place).await {
+                    continue;
+                }
+                // Always the same of the two, whichever was connected to first.
+                let (name, twins_name) = (&self.session.settings.name, &twin.session.settings.name);
+                if name.as_str() > twins_name.as_str() {
+                    let why =
+                        format_args!("{how} on [Vessel {twins_name}], which is the same account on the same host");
+                    self.refuse_place(directory, fault(&self.session.settings, directory, why));
+                } else if let Some(how) = settings::clash((directory, place), (other, other_place)) {
+                    let why = format_args!("{how} on [Vessel {name}], which is the same account on the same host");
+                    twin.refuse_place(other, fault(&twin.session.settings, other, why));
+                }
+            }
+        }
+    }
+
+    /// Whether a file that is made at a place here is there over another connection too.
+    async fn is_seen_by(&self, twin: &Self, directory: &Directory, place: &RemotePath) -> bool {
+        let beside = directory.only.as_ref().and_then(|_| place.parent());
+        let place = beside.as_ref().unwrap_or(place);
+        let probe = place.join(assembly_name(self.session.instance, 0, Some(fastrand::u64(..))));
+        if self.session.make_dirs(place).await.is_err() {
+            return false;
+        }
+        let Ok(made) = open_new(&self.session.remote, self.session.remote.lane(), &probe).await else { return false };
+        let closed = made.close().await;
+        let seen = closed.is_ok() && matches!(twin.session.remote.look(&probe).await, Ok(Some(_)));
+        let _ = self.session.remote.remove(&probe).await;
+        seen
+    }
+
+    fn refuse_place(&self, directory: &Directory, fault: Fault) {
+        let (vessel, settings) = (&self.session.settings.name, &self.session.settings);
+        tracing::warn!(%vessel, directory = %directory.name, "{fault}");
+        self.own_places.set(&directory.name, settings.remote_location(directory), Some(fault));
+    }
+}
+
+/// These directories and their places; none of those that nobody can know.
+pub(crate) async fn located(
+    remote: &Remote,
+    vessel: &settings::Vessel,
+    directories: Vec<Arc<Directory>>,
+) -> Vec<Located> {
+    let home = remote.real_path(&RemotePath::new(".")).await.ok();
+    let place = |directory: Arc<Directory>| {
+        let place = vessel.remote_location(&directory).clone();
+        let place = match place.as_bytes().starts_with(b"/") {
+            true => place,
+            false => home.as_ref()?.join(place.as_bytes()),
+        };
+        Some((directory, place))
+    };
+    directories.into_iter().filter_map(place).collect()
+}
+
+/// The directories whose places would clash with those of others before them.
+pub(crate) fn clashes<'a>(vessel: &settings::Vessel, located: &'a [Located]) -> Vec<(&'a Arc<Directory>, Fault)> {
+    let mut found = Vec::new();
+    for (number, (directory, place)) in located.iter().enumerate() {
+        let before = located[..number].iter();
+        if let Some(how) = before.filter_map(|(one, at)| settings::clash((one, at), (directory, place))).next() {
+            found.push((directory, fault(vessel, directory, format_args!("{how} on [Vessel {}]", vessel.name))));
+        }
+    }
+    found
+}
+
+fn fault(vessel: &settings::Vessel, directory: &Directory, why: fmt::Arguments<'_>) -> Fault {
+    let (name, place) = (&directory.name, vessel.remote_location(directory));
+    let remedy = format_args!("write `RemoteLocation.{name} = …` in [Vessel {}], a place of its own", vessel.name);
+    Fault::file(format_args!("{place} {why}")).mend(remedy)
+}

@@ -1,0 +1,70 @@
+//! Room on the vessel for a file: asked before it is begun, and made when it turns out that there is none.
+
+use super::acknowledge::enter;
+use super::transfers::Transfers;
+use crate::fault::{Cause, Fault};
+use crate::link::Session;
+use crate::names::{DirectoryName, RemotePath};
+use crate::records::{Delivery, DeliveryState, Version};
+use crate::transport::Space;
+
+/// The room at a place, as far as the vessel tells it.
+pub(super) struct Room {
+    at: RemotePath,
+    space: Option<Space>,
+}
+
+/// Where the files of a directory go; `None` where it is not configured, or not taken.
+pub(crate) fn place_of(transfers: &Transfers, name: &DirectoryName) -> Option<RemotePath> {
+    let session = &transfers.session;
+    let (directory, _) = transfers.directories.get(name).filter(|_| session.settings.takes(name))?;
+    let place = session.settings.remote_location(&directory);
+    // Where the directory is one file, this is the file's own path.
+    if directory.only.is_some() { place.parent() } else { Some(place.clone()) }
+}
+
+pub(crate) fn place_of_version(transfers: &Transfers, version: &Version) -> Result<RemotePath, Fault> {
+    Ok(transfers.destination(version)?.parent().unwrap_or_else(|| RemotePath::new(".")))
+}
+
+pub(crate) async fn space_at(session: &Session, at: &RemotePath) -> Result<Option<Space>, Fault> {
+    session.remote.space(at).await.map_err(|e| e.fault())
+}
+
+/// How much room there is where a version goes.
+pub(super) async fn room_for(transfers: &Transfers, version: &Version) -> Result<Room, Fault> {
+    let session = &transfers.session;
+    let at = place_of_version(transfers, version)?;
+    Ok(Room { space: space_at(session, &at).await?, at })
+}
+
+/// Removes what was sent of a file for which there is no room, or which can't have its name there.
+pub(crate) async fn discard(transfers: &Transfers, delivery: &Delivery) -> Result<(), Fault> {
+    let session = &transfers.session;
+    // Before it goes: a file that was about to get its name and is at neither place counts as taken by somebody there.
+    enter(transfers, delivery, DeliveryState::Uploading).await?;
+    let assembly = transfers.assembly(delivery)?;
+    match session.remote.remove(&assembly).await {
+        Err(e) if e.is_connection() => Err(e.fault()),
+        // A read-only file system holds what it holds.
+        Err(e) => {
+            tracing::debug!(vessel = %session.settings.name, "not removed: {e}");
+            Ok(())
+        }
+        Ok(()) => Ok(()),
+    }
+}
+
+impl Room {
+    /// Refuses to begin what does not fit: so many bytes more.
+    pub(super) fn ensure(self, bytes: u64) -> Result<(), Fault> {
+        let Some(space) = self.space.filter(|space| !space.has_room_for(bytes)) else { return Ok(()) };
+        let reason = format_args!(
+            "{} is full: {} bytes are free, {bytes} more are needed, and {} are left to others",
+            self.at,
+            space.free,
+            space.margin()
+        );
+        Err(Fault::place(reason).mend("make room there; delivery goes on by itself").of(Cause::Space))
+    }
+}

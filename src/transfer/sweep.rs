@@ -1,0 +1,182 @@
+//! Sweeping: what is left on the vessel of versions that nobody wants any more. Only names that we can parse as ours.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use futures_util::stream::{self, StreamExt, TryStreamExt};
+use tokio::task::JoinSet;
+
+use super::transfers::Transfers;
+use crate::fault::Fault;
+use crate::link::Session;
+use crate::link::probe_beside;
+use crate::names::{OurFile, assembly_name};
+use crate::records::{DeliveryId, Remains};
+use crate::transport::RemoteError;
+
+/// Remains swept at once.
+const BATCH: u32 = 256;
+/// Parts removed at once.
+const AT_ONCE: usize = 64;
+/// Assemblies removed at once.
+const ASSEMBLIES_AT_ONCE: usize = 32;
+
+/// The sweeping of one session: beside its deliveries, none of which waits for it.
+#[derive(Default)]
+pub(crate) struct Sweeping {
+    tasks: JoinSet<Result<Swept, Fault>>,
+    /// Whether remains are being swept.
+    under_way: bool,
+    /// What was busy when more was to be swept meanwhile.
+    again: Option<HashSet<DeliveryId>>,
+}
+
+/// What a task has swept.
+enum Swept {
+    Remains,
+    Strays,
+}
+
+impl Sweeping {
+    /// Has parts swept that belong to nothing.
+    pub(crate) fn begin_strays(&mut self, transfers: &Arc<Transfers>) {
+        let transfers = transfers.clone();
+        self.tasks.spawn(async move { sweep_strays(&transfers).await.map(|()| Swept::Strays) });
+    }
+
+    /// Has swept what superseded deliveries left, but for those in `busy`: now, or once more when what is under way ends.
+    pub(crate) fn begin_remains(&mut self, transfers: &Arc<Transfers>, busy: HashSet<DeliveryId>) {
+        if self.under_way {
+            self.again = Some(busy);
+            return;
+        }
+        let transfers = transfers.clone();
+        self.under_way = true;
+        self.tasks.spawn(async move { sweep_remains(&transfers, &busy).await.map(|()| Swept::Remains) });
+    }
+
+    pub(crate) fn is_idle(&self) -> bool {
+        self.tasks.is_empty()
+    }
+
+    /// Waits until some of it has ended; `None` when nothing is under way.
+    pub(crate) async fn ended(&mut self, transfers: &Arc<Transfers>) -> Option<Result<(), Fault>> {
+        let ended = self.tasks.join_next().await?;
+        let swept = match ended {
+            Ok(Ok(swept)) => swept,
+            Ok(Err(fault)) => return Some(Err(fault)),
+            Err(e) => return Some(Err(Fault::daemon(format_args!("sweeping broke down: {e}")))),
+        };
+        if matches!(swept, Swept::Remains) {
+            self.under_way = false;
+            if let Some(busy) = self.again.take() {
+                self.begin_remains(transfers, busy);
+            }
+        }
+        Some(Ok(()))
+    }
+}
+
+/// Removes what superseded deliveries left, but for those in `busy`.
+///
+/// What can't be removed stays on the list for another time: no leftover is worth holding up a delivery.
+async fn sweep_remains(transfers: &Transfers, busy: &HashSet<DeliveryId>) -> Result<(), Fault> {
+    let session = &transfers.session;
+    let (name, mut after) = (&session.settings.name, DeliveryId(0));
+    loop {
+        let mut remains = transfers.ledger.remains(name, after, BATCH).await.map_err(|e| e.fault())?;
+        let Some(last) = remains.last() else { return Ok(()) };
+        after = last.delivery;
+        remains.retain(|r| !busy.contains(&r.delivery));
+        let deliveries: HashSet<i64> = remains.iter().map(|r| r.delivery.0).collect();
+        if !deliveries.is_empty()
+            && !tolerate(session, remove_parts(session, |delivery| deliveries.contains(&delivery)).await)?
+        {
+            return Ok(());
+        }
+        stream::iter(&remains)
+            .map(Ok)
+            .try_for_each_concurrent(ASSEMBLIES_AT_ONCE, async |one| sweep_one(transfers, one).await)
+            .await?;
+    }
+}
+
+async fn sweep_one(transfers: &Transfers, one: &Remains) -> Result<(), Fault> {
+    let session = &transfers.session;
+    let (vessel, ledger) = (&session.settings.name, &transfers.ledger);
+    // Its vessel may take its directory again since the ledger was asked, and what is there may be of use.
+    if ledger.is_open(one.delivery).await.map_err(|e| e.fault())? {
+        return Ok(());
+    }
+    if tolerate(session, remove_assembly(transfers, one).await)? {
+        ledger.swept(one.delivery).await.map_err(|e| e.fault())?;
+        tracing::debug!(%vessel, file = %one.path, "swept");
+    }
+    Ok(())
+}
+
+/// Removes parts of ours whose delivery is not open any more, whatever way they were left there.
+async fn sweep_strays(transfers: &Transfers) -> Result<(), Fault> {
+    let session = &transfers.session;
+    let listed = part_deliveries(session).await;
+    let mut strays = HashSet::new();
+    for delivery in listed.as_ref().into_iter().flatten() {
+        if !transfers.ledger.is_open(DeliveryId(*delivery)).await.map_err(|e| e.fault())? {
+            strays.insert(*delivery);
+        }
+    }
+    if tolerate(session, listed)? && !strays.is_empty() {
+        tolerate(session, remove_parts(session, |delivery| strays.contains(&delivery)).await)?;
+    }
+    Ok(())
+}
+
+/// Whether a step of sweeping went well. Only the end of the connection is a reason to stop.
+fn tolerate<T>(session: &Session, result: Result<T, RemoteError>) -> Result<bool, Fault> {
+    match result {
+        Ok(_) => Ok(true),
+        Err(e) if e.is_connection() => Err(e.fault()),
+        Err(e) => {
+            tracing::debug!(vessel = %session.settings.name, "not swept: {e}");
+            Ok(false)
+        }
+    }
+}
+
+async fn part_deliveries(session: &Session) -> Result<HashSet<i64>, RemoteError> {
+    let listed = session.remote.list(&session.settings.temp_dir).await?;
+    let delivery = |name: &[u8]| match OurFile::parse(session.instance, name) {
+        Some(OurFile::Part { delivery, .. }) => Some(delivery),
+        _ => None,
+    };
+    Ok(listed.iter().filter_map(|(name, _)| delivery(name)).collect())
+}
+
+pub(super) async fn remove_parts(session: &Session, unwanted: impl Fn(i64) -> bool) -> Result<(), RemoteError> {
+    let temp_dir = &session.settings.temp_dir;
+    let listed = match session.remote.list(temp_dir).await {
+        // What nobody can see nobody can choose from.
+        Err(e) if e.is_refusal() => return Ok(()),
+        listed => listed?,
+    };
+    let is_unwanted = |name: &[u8]| match OurFile::parse(session.instance, name) {
+        Some(OurFile::Part { delivery, .. }) => unwanted(delivery),
+        _ => false,
+    };
+    let unwanted = listed.iter().filter(|(name, _)| is_unwanted(name)).map(|(name, _)| temp_dir.join(name));
+    stream::iter(unwanted)
+        .map(Ok)
+        .try_for_each_concurrent(AT_ONCE, async |path| session.remote.remove(&path).await)
+        .await
+}
+
+async fn remove_assembly(transfers: &Transfers, remains: &Remains) -> Result<(), RemoteError> {
+    let session = &transfers.session;
+    // A directory that is not configured any more has no place on the vessel that we could know.
+    let Some((directory, _)) = transfers.directories.get(&remains.directory) else { return Ok(()) };
+    let destination = session.settings.destination(&directory, &remains.path);
+    let Some(parent) = destination.parent() else { return Ok(()) };
+    let assembly = parent.join(assembly_name(session.instance, remains.delivery.0, remains.token));
+    session.remote.remove(&assembly).await?;
+    session.remote.remove(&probe_beside(&assembly)).await
+}

@@ -1,0 +1,315 @@
+//! What of a tree is not bytes: directories, links, and what is gone. Their deliveries end here.
+//!
+//! Nothing is removed or replaced on the vessel that was not delivered from here, going by what the ledger says was on its
+//! way to this vessel and by what the vessel says of it: size and time of a file, target of a link.
+
+use std::time::Instant;
+
+use super::acknowledge::{Outcome, acknowledge, enter};
+use super::attributes::{dress, looks_like, seen, times, tolerate_undressed};
+use super::publish::{flush_name, publish};
+use super::transfers::Transfers;
+use crate::fault::{Fault, Pace};
+use crate::link::Session;
+use crate::names::{OurFile, RemotePath};
+use crate::records::{Delivery, DeliveryId, DeliveryState, HeldVersion, Verified, Version, VersionKind};
+use crate::rights::{CopyOf, keeping_inherited};
+use crate::transport::Attrs;
+
+/// What its owner must be allowed to do in a directory, or nothing could be put there or taken away.
+const OWNER_MAY: u32 = 0o700;
+
+/// What became of what was in the way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Cleared {
+    /// Nothing of ours is there.
+    Nothing,
+    /// It was removed.
+    Removed,
+    /// Whatever was there was removed: the vessel lets nobody look.
+    RemovedUnseen,
+    /// It stays, and why.
+    Kept(&'static str),
+}
+
+const NOT_OURS: &str = "it is not what was delivered from here";
+
+/// Makes a directory, or gives the one that is there its mode.
+pub(super) async fn deliver_directory(
+    transfers: &Transfers,
+    delivery: &Delivery,
+    place: &RemotePath,
+) -> Result<Outcome, Fault> {
+    let session = &transfers.session;
+    let started = Instant::now();
+    if !enter(transfers, delivery, DeliveryState::Publishing).await? {
+        return Ok(Outcome::Superseded);
+    }
+    let version = &delivery.version;
+    let mode = version.mode | OWNER_MAY;
+    let Some((there, by_link)) = directory_at(transfers, version, place).await? else {
+        make_unseen_directory(session, version, place, mode).await?;
+        return acknowledge(transfers, delivery, Verified::Not, started).await;
+    };
+    let is_there = there.is_some_and(|attrs| attrs.is_dir());
+    if !is_there {
+        if by_link && clear(transfers, version, place).await? != Cleared::Removed {
+            let fault = Fault::file(format_args!("{place} on the vessel is a symbolic link that is not followed"));
+            return Err(fault.mend("remove the link there, or give the directory another RemoteLocation"));
+        }
+        clear(transfers, version, place).await?;
+        session.make_dirs_above(place).await?;
+        let made = session.remote.make_dir(place, CopyOf::Directory.plain(mode) & 0o777).await;
+        session.explained(made, place, 0).await?;
+    }
+    let found = there.filter(|_| is_there).and_then(|attrs| attrs.mode).unwrap_or(0);
+    let as_it_is = is_there && found & 0o7777 == keeping_inherited(CopyOf::Directory.plain(mode), found);
+    // Nothing that is reached through a link changes its mode or owner.
+    if !by_link && (!as_it_is || version.owner.is_some()) {
+        dress(session, version, place, CopyOf::Directory, mode, found).await?;
+    }
+    if !is_there {
+        flush_name(session, place).await?;
+    }
+    acknowledge(transfers, delivery, Verified::ByLook, started).await
+}
+
+/// What is at the place of a directory. A link that leads to one will do where somebody there has made it, and is nothing
+/// where it was delivered from here: what follows would go to where it leads. Says, too, whether it is a link. `None`
+/// where the vessel does not let us look.
+async fn directory_at(
+    transfers: &Transfers,
+    version: &Version,
+    place: &RemotePath,
+) -> Result<Option<(Option<Attrs>, bool)>, Fault> {
+    let session = &transfers.session;
+    let there = match session.remote.look_or_list(place).await {
+        Err(e) if e.is_refusal() => return Ok(None),
+        there => there.map_err(|e| e.fault())?,
+    };
+    let Some(link) = there.filter(Attrs::is_link) else { return Ok(Some((there, false))) };
+    let before = transfers.ledger.held_before(version.id, &session.settings.name).await;
+    if is_one_of(session, &before.map_err(|e| e.fault())?, place, &link).await? {
+        return Ok(Some((None, false)));
+    }
+    Ok(Some((session.remote.look_through(place).await.map_err(|e| e.fault())?, true)))
+}
+
+/// Makes a directory where the vessel lets nobody look. One that can't be made is there already, or what goes into it
+/// will say so.
+async fn make_unseen_directory(
+    session: &Session,
+    version: &Version,
+    place: &RemotePath,
+    mode: u32,
+) -> Result<(), Fault> {
+    session.make_dirs_above(place).await?;
+    match session.remote.make_dir(place, CopyOf::Directory.plain(mode) & 0o777).await {
+        Err(e) if e.is_connection() => return Err(e.fault()),
+        Err(e) => tracing::debug!(vessel = %session.settings.name, "taken to be there: {e}"),
+        Ok(()) => {}
+    }
+    dress(session, version, place, CopyOf::Directory, mode, 0).await
+}
+
+/// Makes a link, in the place of whatever file or link of ours is there.
+pub(super) async fn deliver_link(
+    transfers: &Transfers,
+    delivery: &Delivery,
+    place: &RemotePath,
+) -> Result<Outcome, Fault> {
+    let session = &transfers.session;
+    let started = Instant::now();
+    if !enter(transfers, delivery, DeliveryState::Publishing).await? {
+        return Ok(Outcome::Superseded);
+    }
+    let (version, mut seen) = (&delivery.version, true);
+    if !is_link_to(session, place, &version.target).await? {
+        make_way(transfers, version, place).await?;
+        session.make_dirs_above(place).await?;
+        let assembly = transfers.assembly(delivery)?;
+        session.remote.remove(&assembly).await.map_err(|e| e.fault())?;
+        let made = session.remote.make_link(&version.target, &assembly).await;
+        session.explained(made, &assembly, 0).await?;
+        let times = times(&version.stamp);
+        if let Err(e) =
+            session.remote.set_link(&assembly, Attrs { times, owner: version.owner, ..Attrs::default() }).await
+        {
+            tolerate_undressed(session, version, &e)?;
+        }
+        seen = publish(session, version, &assembly, place).await?;
+    }
+    acknowledge(transfers, delivery, if seen { Verified::ByLook } else { Verified::Not }, started).await
+}
+
+/// Removes what was delivered to a place, if that is what is there.
+pub(super) async fn deliver_gone(
+    transfers: &Transfers,
+    delivery: &Delivery,
+    place: &RemotePath,
+) -> Result<Outcome, Fault> {
+    let session = &transfers.session;
+    let started = Instant::now();
+    if !enter(transfers, delivery, DeliveryState::Publishing).await? {
+        return Ok(Outcome::Superseded);
+    }
+    let (version, vessel) = (&delivery.version, &session.settings.name);
+    let mut verified = Verified::ByLook;
+    match clear(transfers, version, place).await? {
+        Cleared::Nothing => {}
+        Cleared::Removed => flush_name(session, place).await?,
+        Cleared::RemovedUnseen => {
+            flush_name(session, place).await?;
+            verified = Verified::Not;
+        }
+        Cleared::Kept(why) => {
+            tracing::warn!(%vessel, file = %version.path, "kept on the vessel: {why}");
+            verified = Verified::Kept;
+        }
+    }
+    acknowledge(transfers, delivery, verified, started).await
+}
+
+/// Takes a directory of ours out of the way of a file or link, which replaces anything else by itself.
+pub(super) async fn make_way(transfers: &Transfers, version: &Version, place: &RemotePath) -> Result<(), Fault> {
+    let session = &transfers.session;
+    let there = match session.remote.look(place).await {
+        // The rename tells.
+        Err(e) if e.is_refusal() => return Ok(()),
+        there => there.map_err(|e| e.fault())?,
+    };
+    if !there.is_some_and(|attrs| attrs.is_dir()) || clear(transfers, version, place).await? == Cleared::Removed {
+        return Ok(());
+    }
+    Err(Fault::file(format_args!("{place} on the vessel is a directory"))
+        .mend("move it away there, or give the directory another RemoteLocation"))
+}
+
+/// Whether something of ours below a directory is still to go: what lay in it may be found to be gone, and be deleted, a
+/// moment after the directory.
+async fn is_about_to_empty(transfers: &Transfers, version: &Version) -> Result<bool, Fault> {
+    let session = &transfers.session;
+    let (ledger, vessel, directory) = (&transfers.ledger, &session.settings.name, &version.directory);
+    let at = std::slice::from_ref(&version.path);
+    let below = ledger.current_below(directory, at).await.map_err(|e| e.fault())?;
+    // Asked last: what is found to be gone meanwhile is to be deleted by then.
+    Ok(below.iter().any(|one| one.traits.kind != VersionKind::Gone)
+        || ledger.is_open_below(vessel, directory, &version.path).await.map_err(|e| e.fault())?)
+}
+
+/// Removes what is at a place, if it was delivered there from here before `version`.
+async fn clear(transfers: &Transfers, version: &Version, place: &RemotePath) -> Result<Cleared, Fault> {
+    let session = &transfers.session;
+    let (ledger, vessel) = (&transfers.ledger, &session.settings.name);
+    let before = ledger.held_before(version.id, vessel).await.map_err(|e| e.fault())?;
+    if before.is_empty() {
+        return Ok(Cleared::Nothing);
+    }
+    let there = match session.remote.look_or_list(place).await {
+        Err(e) if e.is_refusal() => return clear_unseen(transfers, &before, version, place).await,
+        there => there.map_err(|e| e.fault())?,
+    };
+    let Some(attrs) = there else { return Ok(Cleared::Nothing) };
+    if attrs.is_dir() {
+        let ours = before.iter().any(|one| one.version.kind == VersionKind::Directory);
+        return if ours { remove_directory(transfers, version, place).await } else { Ok(Cleared::Kept(NOT_OURS)) };
+    }
+    if !is_one_of(session, &before, place, &attrs).await? {
+        return Ok(Cleared::Kept(NOT_OURS));
+    }
+    let removed = session.remote.remove(place).await;
+    session.explained(removed, place, 0).await.map(|()| Cleared::Removed)
+}
+
+/// Removes what was delivered to a place (`before`) where the vessel lets nobody look whether it is still that: a later
+/// version would have replaced it unseen, too. A directory goes only when it is empty.
+async fn clear_unseen(
+    transfers: &Transfers,
+    before: &[HeldVersion],
+    version: &Version,
+    place: &RemotePath,
+) -> Result<Cleared, Fault> {
+    let session = &transfers.session;
+    let was = |kinds: &[VersionKind]| before.iter().any(|one| kinds.contains(&one.version.kind));
+    if was(&[VersionKind::File, VersionKind::Link]) {
+        match session.remote.remove(place).await {
+            Ok(()) if !was(&[VersionKind::Directory]) => return Ok(Cleared::RemovedUnseen),
+            // One of each was on its way there at some time.
+            Err(e) if e.is_connection() || !was(&[VersionKind::Directory]) => {
+                return session.explained(Err(e), place, 0).await;
+            }
+            _ => {}
+        }
+    }
+    match remove_directory(transfers, version, place).await? {
+        Cleared::Removed => Ok(Cleared::RemovedUnseen),
+        cleared => Ok(cleared),
+    }
+}
+
+/// Whether what is at a place is one of these versions, as far as that shows without reading it.
+async fn is_one_of(
+    session: &Session,
+    versions: &[HeldVersion],
+    place: &RemotePath,
+    attrs: &Attrs,
+) -> Result<bool, Fault> {
+    if attrs.is_link() {
+        let target = session.remote.read_link(place).await.map_err(|e| e.fault())?;
+        let mut links = versions.iter().filter(|one| one.version.kind == VersionKind::Link);
+        return Ok(links.any(|one| Some(&one.version.target[..]) == target.as_deref()));
+    }
+    let mut files = versions.iter().filter(|one| one.version.kind == VersionKind::File);
+    Ok(files.any(|one| match one.seen {
+        Some(before) => Some(before) == seen(attrs),
+        None => looks_like(&one.version.stamp, attrs),
+    }))
+}
+
+async fn is_link_to(session: &Session, place: &RemotePath, target: &[u8]) -> Result<bool, Fault> {
+    let (unseen, may_be) = match session.remote.look(place).await {
+        Err(e) if e.is_refusal() => (true, true),
+        there => (false, there.map_err(|e| e.fault())?.is_some_and(|attrs| attrs.is_link())),
+    };
+    if !may_be {
+        return Ok(false);
+    }
+    match session.remote.read_link(place).await {
+        Err(e) if unseen && !e.is_connection() => Ok(false),
+        read => Ok(read.map_err(|e| e.fault())?.as_deref() == Some(target)),
+    }
+}
+
+/// Removes a directory of ours, if nothing but what we left half done is in it.
+async fn remove_directory(transfers: &Transfers, version: &Version, place: &RemotePath) -> Result<Cleared, Fault> {
+    let session = &transfers.session;
+    session.forget_dirs(place).await;
+    if session.remote.remove_dir(place).await.is_ok() {
+        return Ok(Cleared::Removed);
+    }
+    let listed = match session.remote.list(place).await {
+        Err(e) if e.is_refusal() => Vec::new(),
+        listed => listed.map_err(|e| e.fault())?,
+    };
+    for (name, _) in listed {
+        if let Some(OurFile::Assembly { delivery }) = OurFile::parse(session.instance, &name)
+            && !transfers.ledger.is_open(DeliveryId(delivery)).await.map_err(|e| e.fault())?
+        {
+            session.remote.remove(&place.join(&name)).await.map_err(|e| e.fault())?;
+        }
+    }
+    let Err(error) = session.remote.remove_dir(place).await else { return Ok(Cleared::Removed) };
+    if error.is_connection() {
+        return Err(error.fault());
+    }
+    if is_about_to_empty(transfers, version).await? {
+        let fault = Fault::attempt(format_args!("{place} still holds what is to be removed first"));
+        return Err(fault.at(Pace::AtOnce));
+    }
+    // The last of it may have gone since.
+    match session.remote.remove_dir(place).await {
+        Ok(()) => Ok(Cleared::Removed),
+        Err(e) if e.is_connection() => Err(e.fault()),
+        Err(_) => Ok(Cleared::Kept("the directory is not empty there")),
+    }
+}

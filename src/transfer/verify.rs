@@ -1,0 +1,167 @@
+//! Verify: the vessel's copy has the digest of the version, and if not, which chunks are bad.
+
+use futures_util::future::join;
+use futures_util::{StreamExt, stream};
+
+use super::transfers::{Transfers, source_changed, source_fault};
+use crate::digest::{Digest, FileDigests, FileHasher};
+use crate::fault::Fault;
+use crate::link::Session;
+use crate::names::RemotePath;
+use crate::records::{Verified, Version};
+use crate::transport::{Attrs, HashTool, OpenFlags, RemoteError};
+
+/// Reads in flight when a file is read back.
+const READS: usize = 16;
+/// Ranges that one command hashes.
+const RANGES: usize = 256;
+
+/// What the vessel holds.
+pub(super) enum Verdict {
+    /// This version, and how that was found out.
+    Good(Verified),
+    /// Something else: these chunks of it are bad.
+    Bad(Vec<u64>),
+}
+
+/// Verifies a file on the vessel against a version: by a program there, or by reading it back.
+pub(crate) async fn verify(transfers: &Transfers, version: &Version, path: &RemotePath) -> Result<Verdict, Fault> {
+    let session = &transfers.session;
+    let wanted = transfers.digest(version).await?;
+    let Some(tool) = session.remote.capabilities().hash_tool else {
+        return read_back(transfers, version, &wanted, path).await;
+    };
+    let digest = if version.plan().count() > 1 {
+        session.remote.hash(tool, path, version.stamp.size).await.map(Some)
+    } else {
+        session.commands.check(path, version.stamp.size).await.map(|(digest, _)| digest)
+    };
+    if digest.map_err(|e| e.fault())? == Some(wanted) {
+        return Ok(Verdict::Good(Verified::ByVessel));
+    }
+    bad_chunks(transfers, version, &wanted, tool, path).await.map(Verdict::Bad)
+}
+
+async fn bad_chunks(
+    transfers: &Transfers,
+    version: &Version,
+    digest: &Digest,
+    tool: HashTool,
+    path: &RemotePath,
+) -> Result<Vec<u64>, Fault> {
+    let session = &transfers.session;
+    let wanted = chunk_digests(transfers, version, digest).await?;
+    let chunks: Vec<u64> = (0..version.plan().count()).collect();
+    let mut found = Vec::with_capacity(chunks.len());
+    for some in chunks.chunks(RANGES) {
+        let ranges: Vec<_> = some.iter().map(|chunk| version.plan().range(*chunk)).collect();
+        found.extend(session.remote.hash_ranges(tool, path, &ranges).await.map_err(|e| e.fault())?);
+    }
+    Ok(differing(&wanted, &found))
+}
+
+/// The digests of a version's chunks, made anew from the source, for they are needed rarely.
+async fn chunk_digests(transfers: &Transfers, version: &Version, digest: &Digest) -> Result<Vec<Digest>, Fault> {
+    let source = transfers.open_source(version).await?;
+    let digests = source.read_again(version.chunk_size).await.map_err(|error| source_fault(version, &error))?;
+    if digests.file == *digest {
+        return Ok(digests.chunks);
+    }
+    // It changed without a trace in size or time. What was sent is no version that ever was; the watch takes in what
+    // is there now.
+    source.forget();
+    let path = std::slice::from_ref(&version.path);
+    transfers.ledger.vanished(&version.directory, path).await.map_err(|e| e.fault())?;
+    Err(source_changed(version))
+}
+
+async fn read_back(
+    transfers: &Transfers,
+    version: &Version,
+    wanted: &Digest,
+    path: &RemotePath,
+) -> Result<Verdict, Fault> {
+    let session = &transfers.session;
+    let (digests, changed) = match digests_of(session, version, path).await {
+        Err(e) if e.is_refusal() => return compare_sizes(session, version, path).await,
+        digests => digests.map_err(|e| e.fault())?,
+    };
+    if digests.file == *wanted {
+        // It was whole a moment ago.
+        let all = || Verdict::Bad((0..version.plan().count()).collect());
+        return Ok(if changed { all() } else { Verdict::Good(Verified::ByReadBack) });
+    }
+    Ok(Verdict::Bad(differing(&chunk_digests(transfers, version, wanted).await?, &digests.chunks)))
+}
+
+/// All that is left for an account that may write and not read.
+async fn compare_sizes(session: &Session, version: &Version, path: &RemotePath) -> Result<Verdict, Fault> {
+    match session.remote.look(path).await {
+        Ok(Some(Attrs { size: Some(size), .. })) if size == version.stamp.size => Ok(Verdict::Good(Verified::BySize)),
+        Ok(Some(Attrs { size: None, .. })) => Ok(Verdict::Good(Verified::Not)),
+        Ok(_) => Ok(Verdict::Bad((0..version.plan().count()).collect())),
+        Err(e) if e.is_refusal() => Ok(Verdict::Good(Verified::Not)),
+        Err(e) => Err(e.fault()),
+    }
+}
+
+/// The digests of a file that is read back, and whether it had another size than the version when that was done.
+async fn digests_of(
+    session: &Session,
+    version: &Version,
+    path: &RemotePath,
+) -> Result<(FileDigests, bool), RemoteError> {
+    let file = session.remote.open(path, OpenFlags::READ, 0).await?;
+    let per_read = session.remote.capabilities().bytes_per_read();
+    let mut hasher = FileHasher::new(version.chunk_size);
+    let size = version.stamp.size;
+    let offsets = (0..size.div_ceil(u64::from(per_read))).map(|index| index * u64::from(per_read));
+    // A tail beyond the last chunk makes it another file, however good the chunks are.
+    let pieces = offsets.chain([size]).map(|at| {
+        let (file, length) = (file.clone(), u64::from(per_read).min(size - at));
+        async move {
+            match length {
+                0 => read_fully(&file, at, 1).await.or_else(unless_lost),
+                _ => read_fully(&file, at, length).await,
+            }
+        }
+    });
+    let mut pieces = stream::iter(pieces).buffered(READS);
+    while let Some(piece) = pieces.next().await {
+        for bytes in piece? {
+            hasher.update(&bytes);
+        }
+    }
+    drop(pieces);
+    // In one burst, the look last: nothing but the ledger comes between it and the rename.
+    let (closed, after) = join(file.clone().close(), session.remote.look(path)).await;
+    closed?;
+    let after = after.map(|attrs| attrs.and_then(|attrs| attrs.size)).or_else(unless_lost)?;
+    let changed = after.is_some_and(|after| after != size);
+    Ok((hasher.finish(), changed))
+}
+
+/// What a vessel doesn't tell is left open; a connection that is gone is not.
+fn unless_lost<T: Default>(error: RemoteError) -> Result<T, RemoteError> {
+    if error.is_connection() { Err(error) } else { Ok(T::default()) }
+}
+
+/// Reads a range; a vessel may answer a read with less than was asked for. Short at the end of the file.
+async fn read_fully(
+    file: &crate::transport::RemoteFile,
+    mut at: u64,
+    mut length: u64,
+) -> Result<Vec<bytes::Bytes>, RemoteError> {
+    let mut pieces = Vec::new();
+    while let Ok(wanted @ 1..) = u32::try_from(length) {
+        let Some(bytes) = file.read_at(at, wanted).await? else { break };
+        at += bytes.len() as u64;
+        length -= bytes.len() as u64;
+        pieces.push(bytes);
+    }
+    Ok(pieces)
+}
+
+fn differing(wanted: &[Digest], found: &[Digest]) -> Vec<u64> {
+    (0u64..).zip(wanted).filter(|(chunk, digest)| found.get(*chunk as usize) != Some(*digest)).map(|(c, _)| c).collect()
+}
