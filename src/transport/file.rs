@@ -7,8 +7,8 @@ use bytes::Bytes;
 
 use super::error::RemoteError;
 use super::files::{Opened, SentBytes};
-use super::look;
 use super::sftp::{Attrs, SftpError};
+use super::stat;
 use crate::names::RemotePath;
 
 /// An open file on a vessel; cheap to clone. It is closed when the last clone is dropped, if not before.
@@ -103,7 +103,7 @@ impl RemoteFile {
     /// What it is now. Some vessels look at nothing that is open, but at what its path leads to.
     pub async fn attrs(&self) -> Result<Attrs, RemoteError> {
         let attrs = match self.0.opened.fstat().await {
-            Err(e) if e.is_refusal() => look::at(&self.0.opened.files(), self.0.path.as_bytes()).await,
+            Err(e) if e.is_refusal() => stat::at(&self.0.opened.files(), self.0.path.as_bytes()).await,
             attrs => attrs,
         };
         attrs.map_err(|e| self.error(&e, "looking at"))

@@ -15,6 +15,7 @@ mod excerpt;
 mod exec;
 mod file;
 mod files;
+mod find_tree;
 mod known;
 mod known_hosts;
 mod lane;
@@ -24,6 +25,7 @@ mod rename;
 mod sftp;
 mod shell;
 mod ssh;
+mod stat;
 #[cfg(any(test, fuzzing))]
 pub mod strangers;
 mod tree;

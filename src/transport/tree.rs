@@ -1,29 +1,16 @@
 //! Where a vessel's shell finds the files that SFTP shows: a NAS has its shares as SFTP's root, SFTP may be chrooted beside a
 //! whole shell, or begin in another directory (`internal-sftp -d`).
-//!
-//! A file made by SFTP, with words that nobody else knows, is looked for by the shell below some directories that may be
-//! SFTP's root. Nothing is taken for known that was not found that way.
 
-use std::borrow::Cow;
-
-use bytes::Bytes;
-
-use super::error::RemoteError;
-use super::exec::Shells;
-use super::known;
-use super::remote::Remote;
-use super::sftp::OpenFlags;
-use super::shell::Script;
 use crate::names::RemotePath;
 
 /// How the shell's paths are made of SFTP's.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Tree {
     /// Where the shell finds SFTP's root; empty where both have one root.
-    root: Vec<u8>,
+    pub(super) root: Vec<u8>,
     /// The login directory, by SFTP and by the shell.
-    home: RemotePath,
-    shell_home: RemotePath,
+    pub(super) home: RemotePath,
+    pub(super) shell_home: RemotePath,
 }
 
 impl Tree {
@@ -37,7 +24,7 @@ impl Tree {
     }
 
     /// The shell's path of a file.
-    fn in_shell(&self, path: &RemotePath) -> RemotePath {
+    pub(super) fn in_shell(&self, path: &RemotePath) -> RemotePath {
         let absolute = match path.as_bytes() {
             [b'/', ..] => path.clone(),
             b"." => self.home.clone(),
@@ -45,67 +32,6 @@ impl Tree {
         };
         RemotePath::new([&self.root[..], absolute.as_bytes()].concat())
     }
-}
-
-impl Remote {
-    /// The path by which the vessel's shell finds what SFTP has at `path`.
-    pub(super) fn in_shell<'a>(&self, path: &'a RemotePath) -> Cow<'a, RemotePath> {
-        match &self.capabilities().tree {
-            None => Cow::Borrowed(path),
-            Some(tree) => Cow::Owned(tree.in_shell(path)),
-        }
-    }
-
-    /// Finds out where the shell finds SFTP's files, by a file that is made for that and removed; `None` where it does not
-    /// find it. `places`: directories in which one may be made.
-    pub(super) async fn find_tree(&self, shells: &Shells, places: &[RemotePath]) -> Result<Option<Tree>, RemoteError> {
-        let home = self.real_path(&RemotePath::new(".")).await?;
-        let absolute = |place: &RemotePath| match place.as_bytes() {
-            b"." => home.clone(),
-            [b'/', ..] => place.clone(),
-            below => home.join(below),
-        };
-        let words = format!("contentmonster-{:016x}", fastrand::u64(..));
-        for place in places {
-            let probe = absolute(place).join(format!(".{words}.probe"));
-            match self.make_probe(&probe, &words).await {
-                Err(e) if e.is_connection() => return Err(e),
-                Err(e) => {
-                    tracing::debug!("no file to compare trees by: {e}");
-                    continue;
-                }
-                Ok(()) => {}
-            }
-            let script = search(&home, &probe, &words);
-            let found = shells.run_now(script, "looking for SFTP's files", known::DEADLINE).await;
-            self.remove(&probe).await?;
-            let found = found?;
-            let said = |word: &[u8]| found.lines().find_map(|line| line.strip_prefix(word).map(<[u8]>::to_vec));
-            let (root, shell_home) = (said(b"root "), RemotePath::new(said(b"home ").unwrap_or_default()));
-            return Ok(root.map(|root| Tree { root, home, shell_home }));
-        }
-        Ok(None)
-    }
-
-    async fn make_probe(&self, probe: &RemotePath, words: &str) -> Result<(), RemoteError> {
-        let file = self.open(probe, OpenFlags::NEW, 0o600).await?;
-        file.send(0, Bytes::from(words.to_owned())).await?.taken().await?;
-        file.close().await
-    }
-}
-
-/// Looks for the probe below what may be SFTP's root: the shell's own root; what stands before SFTP's login directory in the
-/// shell's, or all of that; a NAS's volumes.
-fn search(home: &RemotePath, probe: &RemotePath, words: &str) -> Script {
-    let script =
-        Script::new().code("h=$(pwd -P); s=").code("$(printf %s").word(home.as_bytes()).code("); f=$(printf %s");
-    let script =
-        script.word(probe.as_bytes()).code("); w=$(printf %s").word(words).code("); printf 'home %s\\n' \"$h\"\n");
-    let script = script.code("case $h in *\"$s\") p=${h%\"$s\"};; *) p=;; esac\n");
-    let script = script.code("for r in '' \"$p\" \"$h\" \"$HOME\" /volume[0-9]*; do\n");
-    let script =
-        script.code("if [ \"$(cat \"$r$f\" 2>/dev/null)\" = \"$w\" ]; then printf 'root %s\\n' \"$r\"; break; fi\n");
-    script.code("done\n")
 }
 
 #[cfg(test)]

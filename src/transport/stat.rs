@@ -1,0 +1,58 @@
+//! What is at a path, on servers of every kind: below each question stands another one, for those that refuse it or leave out
+//! what kind of thing it is.
+
+use futures_util::future::join;
+
+use super::files::Files;
+use super::sftp::{Attrs, Kind, SftpError};
+
+/// What a path is, not following a link.
+pub(super) async fn at(files: &Files, path: &[u8]) -> Result<Attrs, SftpError> {
+    let refused = match files.lstat(path).await {
+        Err(e) if e.is_refusal() => e,
+        Ok(attrs) => return with_kind(files, path, attrs, false).await,
+        other => return other,
+    };
+    // STAT follows links, and READLINK tells one from what it leads to.
+    match join(files.stat(path), files.readlink(path)).await {
+        (_, Ok(_)) => Ok(Attrs::of_kind(Kind::Link)),
+        (Ok(attrs), _) => with_kind(files, path, attrs, false).await,
+        (Err(e), _) if e.is_refusal() => Err(refused),
+        (Err(e), _) => Err(e),
+    }
+}
+
+/// What a path leads to, following links.
+pub(super) async fn behind(files: &Files, path: &[u8]) -> Result<Attrs, SftpError> {
+    let refused = match files.stat(path).await {
+        Err(e) if e.is_refusal() => e,
+        Ok(attrs) => return with_kind(files, path, attrs, true).await,
+        other => return other,
+    };
+    match files.lstat(path).await {
+        Ok(attrs) if attrs.is_link() => match files.can_list(path).await {
+            Ok(_) => Ok(Attrs::of_kind(Kind::Directory)),
+            Err(e) if e.is_not_found() => Err(e),
+            Err(_) => Err(refused),
+        },
+        Ok(attrs) => with_kind(files, path, attrs, true).await,
+        Err(e) if e.is_refusal() => Err(refused),
+        Err(e) => Err(e),
+    }
+}
+
+/// The same attributes with what kind of thing it is, which some vessels leave out: a directory can be listed, a link read.
+pub(super) async fn with_kind(files: &Files, path: &[u8], attrs: Attrs, follow: bool) -> Result<Attrs, SftpError> {
+    if attrs.has_kind() {
+        return Ok(attrs);
+    }
+    let target = async { if follow { None } else { files.readlink(path).await.ok() } };
+    let kind = match join(target, files.can_list(path)).await {
+        (Some(_), _) => Kind::Link,
+        (None, Ok(_)) => Kind::Directory,
+        (None, Err(e @ (SftpError::Lost(_) | SftpError::Silent(_) | SftpError::Garbled))) => return Err(e),
+        (None, Err(e)) if e.is_refusal() => return Ok(attrs),
+        (None, Err(_)) => Kind::File,
+    };
+    Ok(Attrs { kind: Some(kind), ..attrs })
+}
