@@ -2,6 +2,7 @@
 //!
 //! It reads the sources as text, without comments, strings and unit tests: what a test imports is no dependency.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -275,6 +276,60 @@ fn sources() -> Vec<(PathBuf, String)> {
     found
 }
 
+#[test]
+fn no_two_files_of_one_room_need_each_other() {
+    let found = circles(&sources());
+    assert!(
+        found.is_empty(),
+        "these import each other; put what both need into a file below both:\n{}",
+        found.join("\n")
+    );
+}
+
+/// Modules of one directory that lead back to themselves by their imports, a line each.
+fn circles(sources: &[(PathBuf, String)]) -> Vec<String> {
+    let mut rooms: BTreeMap<PathBuf, BTreeMap<String, BTreeSet<String>>> = BTreeMap::new();
+    for (path, text) in sources {
+        let code = without_tests(&without_comments_and_strings(text)).to_owned();
+        // A file imports for each directory that it lies in: as itself, or as part of a module there.
+        let modules: Vec<_> =
+            path.iter().map(|part| part.to_string_lossy().trim_end_matches(".rs").to_owned()).collect();
+        for depth in 1..modules.len() {
+            let (room, module) = (path.iter().take(depth).collect::<PathBuf>(), &modules[depth]);
+            if module == "mod" {
+                continue;
+            }
+            let ups = modules.len() - depth - usize::from(modules.last().is_some_and(|last| last == "mod"));
+            let whole = format!("crate::{}::", modules[..depth].join("::"));
+            let imports = rooms.entry(room).or_default().entry(module.clone()).or_default();
+            imports.extend(after(&code, &"super::".repeat(ups)));
+            imports.extend(after(&code, &whole));
+            imports.remove(module);
+        }
+    }
+    rooms.iter().flat_map(|(room, modules)| circles_in(room, modules)).collect()
+}
+
+/// The names that follow a path, wherever it stands whole.
+fn after(code: &str, path: &str) -> Vec<String> {
+    let whole = code.match_indices(path).filter(|(at, _)| !code[..*at].ends_with("::"));
+    whole.flat_map(|(at, found)| heads(&code[at + found.len()..])).collect()
+}
+
+fn circles_in(room: &Path, modules: &BTreeMap<String, BTreeSet<String>>) -> Vec<String> {
+    let reached = |from: &String| {
+        let (mut seen, mut next) = (BTreeSet::new(), vec![from]);
+        while let Some(module) = next.pop() {
+            let imports = modules[module].iter().filter(|import| modules.contains_key(*import));
+            next.extend(imports.filter(|import| seen.insert(*import)));
+        }
+        seen
+    };
+    let in_circle = modules.keys().filter(|module| reached(module).contains(module));
+    let names: Vec<_> = in_circle.map(String::as_str).collect();
+    if names.is_empty() { vec![] } else { vec![format!("src/{}: {}", room.display(), names.join(", "))] }
+}
+
 /// What the rules say of one file.
 fn judged(path: &str, text: &str) -> String {
     violations(&[(path.into(), text.to_owned())]).join("\n")
@@ -327,4 +382,18 @@ fn libraries_printing_and_exits_are_confined_to_their_places() {
 #[test]
 fn a_module_without_a_layer_is_told_to_get_one() {
     assert!(judged("utils.rs", "").contains("belongs to no layer yet"));
+}
+
+#[test]
+fn files_that_need_each_other_are_found() {
+    let room = |files: &[(&str, &str)]| {
+        let sources: Vec<_> = files.iter().map(|(path, text)| (PathBuf::from(path), (*text).to_owned())).collect();
+        circles(&sources).join("\n")
+    };
+    let (one, two) = ("use super::two::Two;", "use super::{one::One, three::Three};");
+    assert_eq!(room(&[("shore/one.rs", one), ("shore/two.rs", two)]), "src/shore: one, two");
+    assert_eq!(room(&[("shore/one.rs", one), ("shore/two.rs", "use super::three::Three;")]), "");
+    let deep = [("shore/one.rs", one), ("shore/two/mod.rs", ""), ("shore/two/part.rs", "use super::super::one::One;")];
+    assert_eq!(room(&deep), "src/shore: one, two");
+    assert_eq!(room(&[("shore/one.rs", one), ("shore/two.rs", "use crate::shore::one::One;")]), "src/shore: one, two");
 }
