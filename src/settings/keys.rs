@@ -62,7 +62,7 @@ pub(super) fn unknown(kind: Option<SectionKind>, key: &str) -> Diagnostic {
     let here = |known: &KnownKey| kind.is_none_or(|kind| known.section == kind);
     let mut namesakes = all().filter(|known| known.name == shown(key)).peekable();
     if let Some(first) = namesakes.peek().copied() {
-        if namesakes.any(|known| here(known)) {
+        if namesakes.any(&here) {
             let message = "unexpected text between the key and the `=`";
             return Diagnostic::new(message, format!("write `{} = value`", first.name));
         }
