@@ -1,22 +1,25 @@
 //! contentmonster gets files from one host (the *shore*) to many others (the *vessels*) over SSH links that can't be
 //! trusted, fast, and loses nothing.
 //!
-//! # The map of the house
+//! # The map
 //!
-//! A module imports only what stands below it, never a sibling; a test (`tests/it/layers.rs`) enforces that.
+//! A module imports only modules that stand below it in this list, never one beside it; `tests/it/layers.rs` enforces that, and
+//! that no two files of one directory need each other.
 //!
 //! - L6, the program: [`cli`], [`logging`]
-//! - L5, what puts it all together: [`daemon`]
-//! - L4, what people see of it: [`status`] (the status document, the page, metrics, a file's story)
-//! - L3, the two workflows, which meet in the ledger and nowhere else: [`shore`] (watch, take in, retire) and [`vessel`]
-//!   (upload, assemble, verify, publish); [`orders`], what people tell
-//!   them; [`notifications`], which tells others what happened; and [`housekeeping`]
+//! - L5, builds everything and starts the tasks: [`daemon`]
+//! - L4, what people see: [`status`] (the status document, the page, metrics, a file's history)
+//! - L3, the workflows. They meet in the ledger alone: [`shore`] (scan, wait until files are finished, hash, retire), [`vessel`]
+//!   (connect, schedule, retry), [`orders`] (what people ask for), [`notifications`] (commands, webhooks, heartbeat), and
+//!   [`housekeeping`] (disk space, old history)
+//! - below `vessel`: `transfer` (one delivery: upload, join, verify, publish) and below that `link` (the connections to one
+//!   vessel)
 //! - L2, the ports: [`local`] (the shore's disk), [`ledger`] (the queue, on disk), [`transport`] (SSH and SFTP), and
 //!   [`embedded_vessel`] (a vessel in this process, for the demo and for tests)
-//! - L1, what everybody may know: [`settings`], [`monitor`], [`bell`], [`clock`], [`root`] (one way to reach a path below a
-//!   directory), and [`rate_limit`] above them
-//! - what fuzz targets call: `strangers`, in test builds and theirs only
+//! - L1, for everybody: [`settings`], [`monitor`], [`bell`], [`clock`], [`root`] (reaches paths below a directory safely), and
+//!   [`rate_limit`] above them
 //! - L0, pure values: [`digest`], [`outline`], [`names`], [`text`], [`chunk`], [`records`], [`fault`], [`backoff`], [`rights`]
+//! - `strangers`, what fuzz targets call, in test builds and theirs only
 //!
 //! The way of a file through it, the promises and the states stand in `DESIGN.md`.
 

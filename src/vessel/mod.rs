@@ -1,8 +1,7 @@
-//! A vessel's workflow: everything between "the ledger says it is due" and "acknowledged".
+//! A vessel's workflow: connect, run what is due, retry.
 //!
-//! [`supervise()`] is the one task of a vessel: it connects, sweeps, and keeps deliveries going until it is stopped. A delivery
-//! walks through the states of [`DeliveryState`](crate::records::DeliveryState): upload, assemble, verify, publish. Each
-//! step asks the vessel what is there already, so that each may be repeated after a crash or a lost connection.
+//! [`supervise()`] is the one task of a vessel: it connects, backs off and reconnects until it is stopped. During a session the
+//! scheduler decides which deliveries run; each of them is in `transfer`, on the connections of `link`.
 //!
 //! Vessels know nothing of one another, and nothing of how files got into the ledger.
 
