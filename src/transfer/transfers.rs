@@ -23,7 +23,7 @@ type Served = (Arc<settings::Directory>, Bell);
 pub struct Directories {
     all: Arc<RwLock<HashMap<DirectoryName, Served>>>,
     /// Who goes to which of them meanwhile.
-    pub(crate) sessions: Registry,
+    pub(super) sessions: Registry,
 }
 
 impl Directories {
@@ -45,7 +45,7 @@ impl Directories {
 
 /// The sessions that are under way, by vessel.
 #[derive(Clone, Default)]
-pub(super) struct Registry(Arc<Mutex<HashMap<VesselName, Weak<Transfers>>>>);
+pub(crate) struct Registry(Arc<Mutex<HashMap<VesselName, Weak<Transfers>>>>);
 
 impl Registry {
     /// Adds one, and gives the others.

@@ -1,9 +1,9 @@
 //! Making directories, and removing them and files, on servers of every manner.
 
 use super::error::{ErrorKind, RemoteError};
-use super::look;
 use super::remote::{Remote, found};
 use super::sftp::{Attrs, SftpError};
+use super::stat;
 use crate::names::RemotePath;
 
 /// The mode of directories that are made on the way.
@@ -97,7 +97,7 @@ impl Remote {
     async fn unless_missing(&self, path: &RemotePath, removed: Result<(), SftpError>) -> Result<(), SftpError> {
         match removed {
             Err(e @ SftpError::Status { code: 4, .. }) if !e.is_not_found() => {
-                match look::at(self.lane().files(), path.as_bytes()).await {
+                match stat::at(self.lane().files(), path.as_bytes()).await {
                     Err(missing) if missing.is_not_found() => Err(missing),
                     _ => Err(e),
                 }

@@ -316,16 +316,21 @@ fn after(code: &str, path: &str) -> Vec<String> {
     whole.flat_map(|(at, found)| heads(&code[at + found.len()..])).collect()
 }
 
-fn circles_in(room: &Path, modules: &BTreeMap<String, BTreeSet<String>>) -> Vec<String> {
-    let reached = |from: &String| {
-        let (mut seen, mut next) = (BTreeSet::new(), vec![from]);
-        while let Some(module) = next.pop() {
-            let imports = modules[module].iter().filter(|import| modules.contains_key(*import));
-            next.extend(imports.filter(|import| seen.insert(*import)));
+/// All modules that one leads to.
+fn reached<'a>(modules: &'a BTreeMap<String, BTreeSet<String>>, from: &'a str) -> BTreeSet<&'a String> {
+    let (mut seen, mut next) = (BTreeSet::new(), vec![from]);
+    while let Some(module) = next.pop() {
+        for import in modules[module].iter().filter(|import| modules.contains_key(*import)) {
+            if seen.insert(import) {
+                next.push(import);
+            }
         }
-        seen
-    };
-    let in_circle = modules.keys().filter(|module| reached(module).contains(module));
+    }
+    seen
+}
+
+fn circles_in(room: &Path, modules: &BTreeMap<String, BTreeSet<String>>) -> Vec<String> {
+    let in_circle = modules.keys().filter(|module| reached(modules, module).contains(module));
     let names: Vec<_> = in_circle.map(String::as_str).collect();
     if names.is_empty() { vec![] } else { vec![format!("src/{}: {}", room.display(), names.join(", "))] }
 }
