@@ -74,7 +74,7 @@ impl fmt::Display for Kind {
             Self::Socket => f.write_str("socket"),
             Self::Device => f.write_str("device"),
             Self::Own => f.write_str("file of contentmonster's own"),
-            Self::Unreadable(errno) => write!(f, "thing that can't be looked at ({})", io_error(*errno)),
+            Self::Unreadable(errno) => write!(f, "path whose status cannot be read ({})", io_error(*errno)),
         }
     }
 }

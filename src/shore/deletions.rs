@@ -141,23 +141,25 @@ impl Deletions {
         let (location, known, limit) = (&facts.location, facts.known, facts.limit);
         match &facts.is_empty {
             Err(error) => return Some(error.to_string()),
-            Ok(true) => return Some(format!("{location} is empty all at once, as where a disk is not mounted")),
+            Ok(true) => return Some(format!("{location} is suddenly empty; is its disk mounted?")),
             Ok(false) => {}
         }
         if facts.displaced {
-            return Some(format!("{location} was away, or is another directory than when this program started"));
+            return Some(format!(
+                "{location} was missing, or is not the directory that it was when this program started"
+            ));
         }
         if let Some(what) = &facts.moved {
             return Some(format!("{location} {what}"));
         }
         // What else lies there may be what lies below a disk that is not mounted.
         if all >= known && !facts.is_one_file {
-            return Some(format!("all of the {known} paths in {location} are gone, as where a disk is not mounted"));
+            return Some(format!("all {known} paths in {location} are missing; is its disk mounted?"));
         }
         if self.may_pass(count, limit, now) {
             return None;
         }
-        Some(format!("{count} of {known} paths in {location} are gone, and MaxDelete lets {limit} go within a minute"))
+        Some(format!("{count} deletions of {known} paths in {location} exceed MaxDelete ({limit} per minute)"))
     }
 }
 

@@ -101,12 +101,12 @@ impl<'a> Expiry<'a> {
         }
         let name = &self.directory.settings.name;
         if deleted > 0 {
-            tracing::info!(directory = %name, files = deleted, "deleted from processed/: KeepProcessed is over");
+            tracing::info!(directory = %name, files = deleted, "Removed expired files from processed/");
         }
         if let Some(error) = &failed
             && !std::mem::replace(&mut self.complained, true)
         {
-            tracing::warn!(directory = %name, "can't tidy up processed/: {}", error.fault());
+            tracing::warn!(directory = %name, "Cannot remove expired files from processed/: {}", error.fault());
         }
         Ok(failed.is_none() && !later)
     }

@@ -45,7 +45,7 @@ impl FileProblems {
         if directory.settings.only.as_ref() == Some(path) {
             self.only_is_skipped(directory, path, kind);
         } else {
-            tracing::warn!(directory = %directory.settings.name, file = %path, "left alone: it is a {kind}");
+            tracing::warn!(directory = %directory.settings.name, file = %path, "Skipped: it is a {kind}");
         }
     }
 
@@ -60,7 +60,7 @@ impl FileProblems {
         let location = directory.settings.location.join(path.as_path());
         let links = if directory.settings.is_mirror() { ", or set Links = follow" } else { "" };
         let remedy = format!("set Location to the file itself{links}");
-        let text = format!("can't send {}: it is a {kind}; {remedy}", location.display());
+        let text = format!("cannot send {}: it is a {kind}; {remedy}", location.display());
         directory.trouble_with(Concern::File(path.clone()), &text);
         // So that it is taken back when the file can be sent, or is not there any more.
         self.unreadable.entry(path.clone()).or_default();

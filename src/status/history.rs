@@ -232,12 +232,11 @@ impl Reporter<'_> {
             (Sight::Taken(found) | Sight::Directory(found), None) => {
                 Some(self.left_or_awaited(directory, &rules, &found, trouble))
             }
-            (Sight::Skipped(Kind::Own), _) => Some((
-                "left alone: it is one of contentmonster's own files, which are never sent".to_owned(),
-                Vec::new(),
-            )),
+            (Sight::Skipped(Kind::Own), _) => {
+                Some(("skipped: it is one of contentmonster's own files, which are never sent".to_owned(), Vec::new()))
+            }
             (Sight::Skipped(kind), _) => {
-                Some((format!("left alone: it is a {kind}; only regular files are delivered"), Vec::new()))
+                Some((format!("skipped: it is a {kind}; only regular files are delivered"), Vec::new()))
             }
             (Sight::Gone, Some(current)) if awaits_deletion(current, directory) => Some(match trouble {
                 Some(trouble) => (format!("its source is gone, and the deletion is held back: {trouble}"), Vec::new()),
@@ -267,13 +266,13 @@ impl Reporter<'_> {
         let stamp = found.traits.stamp;
         if !rules.may_take(&found.path) {
             let why =
-                format!("left alone: IgnoreNames, Include, Exclude or Recursive of [Directory {name}] leaves it out");
+                format!("skipped: IgnoreNames, Include, Exclude or Recursive of [Directory {name}] leaves it out");
             (why, vec!["rename it, or change these in the settings".to_owned()])
         } else if !rules.takes_size(stamp.size) {
-            let why = format!("left alone: MinSize or MaxSize of [Directory {name}] leaves it out");
+            let why = format!("skipped: MinSize or MaxSize of [Directory {name}] leaves it out");
             (why, vec!["change these in the settings".to_owned()])
         } else if self.settings.vessels_of(name).is_empty() {
-            let why = format!("left alone: no vessel takes [Directory {name}]");
+            let why = format!("skipped: no vessel takes [Directory {name}]");
             (why, vec!["take it out of the vessels' IgnoreDirs".to_owned()])
         } else if let Some(trouble) = trouble {
             (format!("not taken in yet: {trouble}"), Vec::new())

@@ -155,7 +155,7 @@ pub enum ConnectError {
         why: String,
     },
     /// It takes the connection and says nothing: a host that hangs, or whatever stands in front of one that is away.
-    #[error("{place} takes connections, but says nothing: {why}")]
+    #[error("{place} accepts connections, but sends nothing: {why}")]
     Mute {
         /// Address and port.
         place: String,
@@ -163,15 +163,15 @@ pub enum ConnectError {
         why: String,
     },
     /// SSH didn't come about, or broke before it could be used.
-    #[error("{place} answers, but SSH fails: {why}")]
+    #[error("SSH to {place} failed: {why}")]
     Handshake {
         /// Address and port.
         place: String,
         /// What went wrong.
         why: String,
     },
-    /// A hop lets us in, but doesn't pass us on.
-    #[error("{hop} lets us in, but does not pass us on to {place}")]
+    /// The login to a hop succeeded, and the hop refuses to forward to what comes behind it.
+    #[error("login to {hop} succeeded, but forwarding to {place} was refused")]
     NoPassage {
         /// The hop.
         hop: String,
@@ -199,7 +199,7 @@ pub enum ConnectError {
         remedy: String,
     },
     /// There is no SFTP, or it is unusable.
-    #[error("{place} lets us in, but offers no SFTP: {why}")]
+    #[error("login to {place} succeeded, but it offers no SFTP: {why}")]
     NoSftp {
         /// Address and port.
         place: String,
@@ -215,10 +215,10 @@ impl ConnectError {
         match self {
             Self::Away { remedy, .. } => fault.at(Pace::AtOnce).mend(remedy).of(Cause::Link),
             Self::Unreachable { .. } | Self::Mute { .. } => {
-                fault.at(Pace::AtOnce).mend("looked for every few seconds").of(Cause::Link)
+                fault.at(Pace::AtOnce).mend("retrying every few seconds").of(Cause::Link)
             }
             Self::Handshake { .. } => {
-                fault.at(Pace::Soon).mend("tried again soon, then less and less often").of(Cause::Link)
+                fault.at(Pace::Soon).mend("retrying, less and less often").of(Cause::Link)
             }
             Self::HostKey { remedy, .. } => fault.at(Pace::Unhurried).mend(remedy).of(Cause::HostKey),
             Self::Login { remedy, .. } => fault.at(Pace::Slow).mend(remedy).of(Cause::Login),

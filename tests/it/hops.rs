@@ -110,9 +110,9 @@ fn what_goes_wrong_at_a_hop_is_told_of_the_hop() {
     let at = format!("the hop 127.0.0.1:{}", hop.port());
 
     hop.configure("AllowTcpForwarding no");
-    fleet.checked_unfit().must_say(&["BAD", "inner", &at, "does not pass us on", "AllowTcpForwarding local"]);
+    fleet.checked_unfit().must_say(&["BAD", "inner", &at, "forwarding to", "AllowTcpForwarding local"]);
     hop.configure("AllowTcpForwarding local\nPermitOpen 127.0.0.1:1");
-    fleet.checked_unfit().must_say(&["BAD", "inner", &at, "does not pass us on", "PermitOpen"]);
+    fleet.checked_unfit().must_say(&["BAD", "inner", &at, "forwarding to", "PermitOpen"]);
     hop.configure("PermitOpen any");
 
     fleet.vessel("inner").stop();

@@ -253,9 +253,9 @@ fn a_file_that_nobody_knows_or_takes_is_told_apart() {
     let Some(fleet) = Fleet::new().openssh("bad").start() else { return };
     assert_eq!(fleet.once().code, Some(0));
     fs::write(fleet.source("draft.part"), "draft").unwrap();
-    fleet.call(&["why", "in/draft.part"], "").must_say(&["left alone", "IgnoreNames"]);
+    fleet.call(&["why", "in/draft.part"], "").must_say(&["skipped", "IgnoreNames"]);
     std::os::unix::fs::symlink("draft.part", fleet.source("link")).unwrap();
-    fleet.call(&["why", "in/link"], "").must_say(&["left alone", "symbolic link"]);
+    fleet.call(&["why", "in/link"], "").must_say(&["skipped", "symbolic link"]);
     fleet.put("cargo", b"cargo");
     fleet.call(&["why", "in/cargo"], "").must_say(&["not taken in yet", "not running"]);
     let nowhere = fleet.call(&["why", "nowhere"], "");
