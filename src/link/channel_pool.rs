@@ -1,4 +1,4 @@
-//! The lanes of a session: how many ways lead to the vessel at once, and which one a file takes.
+//! The channels of a session: how many ways lead to the vessel at once, and which one a file takes.
 //!
 //! One is there from the start. More are opened while there is much to send: channels where the server's window is small
 //! for the length of the path, and on a long path connections, each of which adds a congestion window. Knows nothing of what
@@ -15,11 +15,11 @@ use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::settings::{self, Connections};
-use crate::transport::{ConnectError, Lane, RoundTrip, SshEnvironment};
+use crate::transport::{ConnectError, RoundTrip, SftpChannel, SshEnvironment};
 
 /// Connections that `auto` makes at the most.
 const MOST: usize = 8;
-/// Further lanes are worth their set-up for so many bytes that still have to go, and for so many round trips that these
+/// Further channels are worth their set-up for so many bytes that still have to go, and for so many round trips that these
 /// will take at the present rate.
 pub(crate) const WORTH_BYTES: u64 = 4 << 20;
 const WORTH_ROUND_TRIPS: u32 = 30;
@@ -58,12 +58,12 @@ const FULL_RATE: f64 = 12.5e6;
 /// nothing that came after one before it was sent again. Others send less then, and their windows are large enough.
 const REPAIR: f64 = 4.0;
 
-/// A lane that is on its way; `None`: it is not to be had.
-pub(crate) type Coming = AbortOnDropHandle<Option<Lane>>;
+/// A channel that is on its way; `None`: it is not to be had.
+pub(crate) type Coming = AbortOnDropHandle<Option<SftpChannel>>;
 
-/// The lanes of a session.
+/// The channels of a session.
 pub(crate) struct ChannelPool {
-    lanes: watch::Sender<Vec<Lane>>,
+    channels: watch::Sender<Vec<SftpChannel>>,
     /// What was begun before the first was there.
     coming: Mutex<Vec<Coming>>,
     /// Whether there ever was a further connection.
@@ -84,9 +84,9 @@ impl Job {
 }
 
 impl ChannelPool {
-    pub(crate) fn new(first: Lane, coming: Vec<Coming>) -> Self {
+    pub(crate) fn new(first: SftpChannel, coming: Vec<Coming>) -> Self {
         Self {
-            lanes: watch::Sender::new(vec![first]),
+            channels: watch::Sender::new(vec![first]),
             coming: Mutex::new(coming),
             widened: AtomicBool::new(false),
             jobs: Mutex::default(),
@@ -115,33 +115,33 @@ impl ChannelPool {
         Job(job)
     }
 
-    /// Tells when lanes come and go.
-    pub(crate) fn subscribe(&self) -> watch::Receiver<Vec<Lane>> {
-        self.lanes.subscribe()
+    /// Tells when channels come and go.
+    pub(crate) fn subscribe(&self) -> watch::Receiver<Vec<SftpChannel>> {
+        self.channels.subscribe()
     }
 
     pub(crate) fn count(&self) -> usize {
-        self.lanes.borrow().len()
+        self.channels.borrow().len()
     }
 
-    /// How many connections the lanes are on.
+    /// How many connections the channels are on.
     fn connections(&self) -> usize {
-        let lanes = self.lanes.borrow();
-        let living: Vec<&Lane> = lanes.iter().filter(|lane| !lane.is_lost()).collect();
+        let channels = self.channels.borrow();
+        let living: Vec<&SftpChannel> = channels.iter().filter(|channel| !channel.is_lost()).collect();
         let is_first = |at: &usize| !living[..*at].iter().any(|other| other.is_beside(living[*at]));
         (0..living.len()).filter(is_first).count()
     }
 
-    /// Whether a lane is still to be used.
-    pub(crate) fn has(&self, lane: &Lane) -> bool {
-        self.lanes.borrow().contains(lane) && !lane.is_lost()
+    /// Whether a channel is still to be used.
+    pub(crate) fn has(&self, channel: &SftpChannel) -> bool {
+        self.channels.borrow().contains(channel) && !channel.is_lost()
     }
 
-    /// The lane with the least to do.
-    pub(crate) fn idlest(&self) -> Lane {
-        let lanes = self.lanes.borrow();
-        let living = lanes.iter().filter(|lane| !lane.is_lost());
-        living.min_by_key(|lane| lane.unanswered_bytes()).unwrap_or(&lanes[0]).clone()
+    /// The channel with the least to do.
+    pub(crate) fn idlest(&self) -> SftpChannel {
+        let channels = self.channels.borrow();
+        let living = channels.iter().filter(|channel| !channel.is_lost());
+        living.min_by_key(|channel| channel.unanswered_bytes()).unwrap_or(&channels[0]).clone()
     }
 
     /// Bytes that are still to be sent, as far as they were announced.
@@ -153,18 +153,18 @@ impl ChannelPool {
 
     /// Bytes that are on their way to the vessel.
     pub(crate) fn unanswered(&self) -> u64 {
-        self.lanes.borrow().iter().filter(|lane| !lane.is_lost()).map(Lane::unanswered_bytes).sum()
+        self.channels.borrow().iter().filter(|channel| !channel.is_lost()).map(SftpChannel::unanswered_bytes).sum()
     }
 
-    /// Bytes that the vessel has answered for, on the lanes that there are.
+    /// Bytes that the vessel has answered for, on the channels that there are.
     pub(crate) fn answered(&self) -> u64 {
-        self.lanes.borrow().iter().map(Lane::answered_bytes).sum()
+        self.channels.borrow().iter().map(SftpChannel::answered_bytes).sum()
     }
 
     /// Whether what is left takes so long at a rate, in bytes per second, that a connection should be ready for the case
     /// that this one falls silent. On a short path one is made at once.
     pub(crate) fn is_spare_worth_it(&self, vessel: &settings::Vessel, rate: f64) -> bool {
-        let round_trip = self.lanes.borrow()[0].round_trip();
+        let round_trip = self.channels.borrow()[0].round_trip();
         round_trip >= LONG
             && self.connections() < most(vessel.connections)
             && rate > 0.0
@@ -173,13 +173,13 @@ impl ChannelPool {
 
     /// Cuts all connections off.
     pub(crate) fn abandon(&self) {
-        self.lanes.borrow().iter().for_each(Lane::abandon);
+        self.channels.borrow().iter().for_each(SftpChannel::abandon);
     }
 
-    /// Opens and closes lanes as they are needed, for ever.
+    /// Opens and closes channels as they are needed, for ever.
     pub(crate) async fn tend(&self, vessel: &Arc<settings::Vessel>, environment: &Arc<SshEnvironment>) {
-        let first = self.lanes.borrow()[0].clone();
-        Tending { lanes: self, vessel, environment, first }.run().await;
+        let first = self.channels.borrow()[0].clone();
+        Tending { channels: self, vessel, environment, first }.run().await;
     }
 }
 
@@ -201,12 +201,12 @@ fn most(connections: Connections) -> usize {
     }
 }
 
-/// Opening and closing lanes for one session.
+/// Opening and closing channels for one session.
 struct Tending<'a> {
-    lanes: &'a ChannelPool,
+    channels: &'a ChannelPool,
     vessel: &'a Arc<settings::Vessel>,
     environment: &'a Arc<SshEnvironment>,
-    first: Lane,
+    first: SftpChannel,
 }
 
 impl Tending<'_> {
@@ -216,12 +216,12 @@ impl Tending<'_> {
 
     async fn run(&self) {
         loop {
-            if self.lanes.count() == 1 && timeout(REST, self.wait_for_work(WORTH_BYTES / 4)).await.is_err() {
-                self.lanes.coming().clear();
+            if self.channels.count() == 1 && timeout(REST, self.wait_for_work(WORTH_BYTES / 4)).await.is_err() {
+                self.channels.coming().clear();
                 self.wait_for_work(WORTH_BYTES / 4).await;
             }
             let widening = async {
-                if self.lanes.count() == 1 && (self.first.has_small_window() || self.rises().await) {
+                if self.channels.count() == 1 && (self.first.has_small_window() || self.rises().await) {
                     self.add(self.channels_beside(&self.first).await);
                 }
             };
@@ -238,7 +238,7 @@ impl Tending<'_> {
         let (most, fixed) = (most(self.vessel.connections), self.vessel.connections != Connections::Auto);
         loop {
             // Counted anew each time: some may have been lost meanwhile, others kept from an earlier time.
-            let connections = self.lanes.connections();
+            let connections = self.channels.connections();
             if !(1..most).contains(&connections) {
                 return true;
             }
@@ -266,9 +266,9 @@ impl Tending<'_> {
     /// Waits for the next look at how many bytes go out in a round trip.
     async fn look(&self, glance: Duration) -> f64 {
         let round_trip = self.first.round_trip().max(LONG);
-        let (answered, since) = (self.lanes.answered(), Instant::now());
+        let (answered, since) = (self.channels.answered(), Instant::now());
         tokio::time::sleep(glance.max(round_trip)).await;
-        let answered = self.lanes.answered().saturating_sub(answered) as f64;
+        let answered = self.channels.answered().saturating_sub(answered) as f64;
         answered * round_trip.as_secs_f64() / since.elapsed().as_secs_f64()
     }
 
@@ -277,7 +277,7 @@ impl Tending<'_> {
     /// stands before it.
     async fn rises(&self) -> bool {
         let mut rising = 0;
-        while self.lanes.left() > 0 && rising < 2 {
+        while self.channels.left() > 0 && rising < 2 {
             rising = if self.look(GLANCE / 2).await >= RISING { rising + 1 } else { 0 };
         }
         rising == 2
@@ -286,7 +286,7 @@ impl Tending<'_> {
     /// Waits until further connections help those that send with BBR, or none do any more; how many.
     async fn step_with_bbr(&self, connections: usize) -> usize {
         let round_trip = self.first.round_trip().max(LONG);
-        while self.lanes.left() >= WORTH_BYTES {
+        while self.channels.left() >= WORTH_BYTES {
             let in_flight = self.look(GLANCE).await;
             let early = if in_flight >= RISING { of_use(RoundTrip { round_trip, bbr: true }) } else { 0 };
             // All windows of a connection together hold about twice as much where they are small.
@@ -303,27 +303,27 @@ impl Tending<'_> {
     async fn step_without_bbr(&self, connections: usize) -> usize {
         // What one connection lacks on a long path, four of them lack too, and to measure it takes seconds: all come at
         // once where there is much to send; where there is less, the second half where what is left will take long.
-        let much = connections < FIRST_STEP || self.lanes.left() > 2 * WORTH_BYTES;
+        let much = connections < FIRST_STEP || self.channels.left() > 2 * WORTH_BYTES;
         if !much && !self.is_worth_it(self.rate().await) {
             return 0;
         }
         match connections {
-            1 if self.lanes.left() <= 2 * WORTH_BYTES => FIRST_STEP - 1,
+            1 if self.channels.left() <= 2 * WORTH_BYTES => FIRST_STEP - 1,
             _ => MOST - connections,
         }
     }
 
     /// Whether what is left takes long enough at a rate for further connections to pay.
     fn is_worth_it(&self, rate: f64) -> bool {
-        let (left, least) = (self.lanes.left(), (self.first.round_trip() * WORTH_ROUND_TRIPS).max(MEASURE));
+        let (left, least) = (self.channels.left(), (self.first.round_trip() * WORTH_ROUND_TRIPS).max(MEASURE));
         left as f64 > rate * least.as_secs_f64()
     }
 
     async fn wait_for_work(&self, bytes: u64) {
         loop {
-            let mut begun = std::pin::pin!(self.lanes.begun.notified());
+            let mut begun = std::pin::pin!(self.channels.begun.notified());
             begun.as_mut().enable();
-            if self.lanes.left() >= bytes {
+            if self.channels.left() >= bytes {
                 return;
             }
             begun.await;
@@ -335,24 +335,24 @@ impl Tending<'_> {
         let since = Instant::now();
         while since.elapsed() < REST {
             tokio::time::sleep(REST / 12).await;
-            self.lanes.lanes.send_if_modified(|lanes| {
-                let before = lanes.len();
+            self.channels.channels.send_if_modified(|channels| {
+                let before = channels.len();
                 // The first is the session's own, which ends with it.
                 let mut index = 0;
-                lanes.retain(|lane| {
+                channels.retain(|channel| {
                     index += 1;
-                    index == 1 || !lane.is_lost()
+                    index == 1 || !channel.is_lost()
                 });
-                lanes.len() != before
+                channels.len() != before
             });
         }
     }
 
     fn close_idle(&self) {
-        if self.lanes.left() == 0 {
-            self.lanes.lanes.send_if_modified(|lanes| {
-                let extra = lanes.len() > 1;
-                lanes.truncate(1);
+        if self.channels.left() == 0 {
+            self.channels.channels.send_if_modified(|channels| {
+                let extra = channels.len() > 1;
+                channels.truncate(1);
                 extra
             });
         }
@@ -362,21 +362,21 @@ impl Tending<'_> {
     async fn rate(&self) -> f64 {
         // What is new needs some round trips to come up to speed.
         tokio::time::sleep(self.first.round_trip() * 4).await;
-        let (answered, since) = (self.lanes.answered(), Instant::now());
+        let (answered, since) = (self.channels.answered(), Instant::now());
         tokio::time::sleep((self.first.round_trip() * 6).max(MEASURE)).await;
-        self.lanes.answered().saturating_sub(answered) as f64 / since.elapsed().as_secs_f64()
+        self.channels.answered().saturating_sub(answered) as f64 / since.elapsed().as_secs_f64()
     }
 
     /// Opens connections, some at a time; how many there were to be had. They are added if what is left by then is worth it.
     async fn connect(&self, number: usize) -> usize {
-        let (answered, since) = (self.lanes.answered(), Instant::now());
+        let (answered, since) = (self.channels.answered(), Instant::now());
         let opening = (0..number).map(|_| async {
             // The vessel may allow no more; what there is goes on.
-            let Some(lane) = self.further_connection().await else { return false };
-            let beside = self.channels_beside(&lane).await;
+            let Some(channel) = self.further_connection().await else { return false };
+            let beside = self.channels_beside(&channel).await;
             if self.is_soon_of_use(answered, since) {
-                self.lanes.widened.store(true, Ordering::Relaxed);
-                self.add([vec![lane], beside].concat());
+                self.channels.widened.store(true, Ordering::Relaxed);
+                self.add([vec![channel], beside].concat());
             }
             true
         });
@@ -384,42 +384,42 @@ impl Tending<'_> {
     }
 
     /// One that is on its way already, or a new one; `None` when it is not to be had.
-    async fn further_connection(&self) -> Option<Lane> {
-        let coming = self.lanes.coming().pop();
+    async fn further_connection(&self) -> Option<SftpChannel> {
+        let coming = self.channels.coming().pop();
         if let Some(coming) = coming {
             return coming.await.ok().flatten();
         }
-        let lane = Lane::connect(self.vessel, self.environment, None).await;
-        lane.inspect_err(|e| tracing::debug!(vessel = %self.vessel.name, "no further connection: {e}")).ok()
+        let channel = SftpChannel::connect(self.vessel, self.environment, None).await;
+        channel.inspect_err(|e| tracing::debug!(vessel = %self.vessel.name, "no further connection: {e}")).ok()
     }
 
     /// Whether a connection comes up to speed before all is sent at the rate since then, when so much was answered. One that
     /// doesn't would be what the others wait for in the end.
     fn is_soon_of_use(&self, answered: u64, since: Instant) -> bool {
         let fixed = matches!(self.vessel.connections, Connections::Fixed(_));
-        let rate = self.lanes.answered().saturating_sub(answered) as f64 / since.elapsed().as_secs_f64();
-        fixed || self.lanes.left() as f64 > rate * (self.first.round_trip() * UP_TO_SPEED).as_secs_f64()
+        let rate = self.channels.answered().saturating_sub(answered) as f64 / since.elapsed().as_secs_f64();
+        fixed || self.channels.left() as f64 > rate * (self.first.round_trip() * UP_TO_SPEED).as_secs_f64()
     }
 
     /// Opens the further channels that a connection needs on this path, as far as the vessel allows.
-    async fn channels_beside(&self, lane: &Lane) -> Vec<Lane> {
-        let opened = join_all((1..self.channels(lane)).map(|_| lane.beside(self.vessel))).await;
+    async fn channels_beside(&self, channel: &SftpChannel) -> Vec<SftpChannel> {
+        let opened = join_all((1..self.channels(channel)).map(|_| channel.beside(self.vessel))).await;
         let note = |e: &ConnectError| tracing::debug!(vessel = %self.vessel.name, "no further channel: {e}");
         opened.into_iter().filter_map(|opened| opened.inspect_err(note).ok()).collect()
     }
 
-    fn channels(&self, lane: &Lane) -> usize {
-        if lane.has_small_window() {
+    fn channels(&self, channel: &SftpChannel) -> usize {
+        if channel.has_small_window() {
             return if self.first.round_trip() < Duration::from_millis(2) { 1 } else { CHANNELS };
         }
-        let round_trips = if lane.sends_with_bbr() { REPAIR } else { 1.0 };
+        let round_trips = if channel.sends_with_bbr() { REPAIR } else { 1.0 };
         let needed = (self.first.round_trip().as_secs_f64() * round_trips * FULL_RATE / USUAL_WINDOW).ceil();
         (needed as usize).clamp(1, CHANNELS_OF_OPENSSH)
     }
 
-    fn add(&self, new: Vec<Lane>) {
+    fn add(&self, new: Vec<SftpChannel>) {
         if !new.is_empty() {
-            self.lanes.lanes.send_modify(|lanes| lanes.extend(new));
+            self.channels.channels.send_modify(|channels| channels.extend(new));
         }
     }
 }

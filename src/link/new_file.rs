@@ -4,25 +4,29 @@ use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
 use crate::names::RemotePath;
-use crate::transport::{Lane, OpenFlags, Remote, RemoteError, RemoteFile};
+use crate::transport::{OpenFlags, Remote, RemoteError, RemoteFile, SftpChannel};
 
 /// The mode of a file that is being put together.
 pub(crate) const OURS: u32 = 0o600;
 
 /// Opens a file that is not there yet. A file or link under its name is removed first, never written to: somebody may have
 /// planted it.
-pub(crate) async fn open_new(remote: &Remote, lane: &Lane, path: &RemotePath) -> Result<RemoteFile, RemoteError> {
-    match lane.open(path, OpenFlags::NEW, OURS).await {
+pub(crate) async fn open_new(
+    remote: &Remote,
+    channel: &SftpChannel,
+    path: &RemotePath,
+) -> Result<RemoteFile, RemoteError> {
+    match channel.open(path, OpenFlags::NEW, OURS).await {
         Err(e) if !e.is_connection() && !e.is_not_found() => {}
         opened => return opened,
     }
     // When this fails, what counts is that the file can't be opened.
     let _ = remote.remove(path).await;
-    match lane.open(path, OpenFlags::NEW, OURS).await {
+    match channel.open(path, OpenFlags::NEW, OURS).await {
         // Nothing is there: a server that doesn't know how to open only what is new.
         Err(e) if !e.is_connection() && is_gone_or_unseen(remote, path).await => {
             tracing::debug!("opened without O_EXCL: {e}");
-            lane.open(path, OpenFlags::FRESH, OURS).await
+            channel.open(path, OpenFlags::FRESH, OURS).await
         }
         opened => opened,
     }
@@ -39,7 +43,7 @@ async fn is_gone_or_unseen(remote: &Remote, path: &RemotePath) -> bool {
 ///
 /// File systems may give all files one owner (FAT), and NFS servers may give root's files another.
 pub(crate) async fn owner_in(remote: &Remote, probe: &RemotePath) -> Result<Option<u32>, RemoteError> {
-    let file = open_new(remote, remote.lane(), probe).await?;
+    let file = open_new(remote, remote.main_channel(), probe).await?;
     // In one burst, which the vessel answers in this order.
     let (attrs, closed, removed) = tokio::join!(file.attrs(), file.clone().close(), remote.remove(probe));
     closed.and(removed)?;

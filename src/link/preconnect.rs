@@ -6,7 +6,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::channel_pool::{Coming, LOGGING_IN, LONG, of_use};
 use super::session::Link;
 use crate::settings::Connections;
-use crate::transport::{Follow, Lane};
+use crate::transport::{Follow, SftpChannel};
 
 /// Begins further connections beside the one that is followed, where the path turns out to be long, as soon as there is
 /// enough to send for them to pay: when `enough` is ready.
@@ -25,8 +25,8 @@ pub(crate) async fn begin(link: &Link, mut follow: Follow, enough: impl Future<O
     let begin = |_: usize| {
         let (settings, environment, follow) = (settings.clone(), link.environment.clone(), follow.clone());
         AbortOnDropHandle::new(tokio::spawn(async move {
-            let lane = Lane::connect(&settings, &environment, Some(follow)).await;
-            lane.inspect_err(|e| tracing::debug!(vessel = %settings.name, "no further connection: {e}")).ok()
+            let channel = SftpChannel::connect(&settings, &environment, Some(follow)).await;
+            channel.inspect_err(|e| tracing::debug!(vessel = %settings.name, "no further connection: {e}")).ok()
         }))
     };
     (0..further.min(LOGGING_IN - 1)).map(begin).collect()

@@ -18,7 +18,7 @@ use crate::names::{InstanceId, RemotePath, part_name};
 use crate::rate_limit::RateLimiter;
 use crate::records::{Delivery, Version};
 use crate::settings;
-use crate::transport::{Attrs, ErrorKind, Lane, OpenFlags, Remote, RemoteError, RemoteFile, SshEnvironment};
+use crate::transport::{Attrs, ErrorKind, OpenFlags, Remote, RemoteError, RemoteFile, SftpChannel, SshEnvironment};
 
 /// Who has sent so many bytes has begun in earnest: the servers and shells of many vessels on one host start in turn.
 const UNDER_WAY: u64 = 8 << 20;
@@ -47,7 +47,7 @@ pub(crate) struct Session {
     pub(crate) monitor: Arc<dyn Monitor>,
     pub(crate) told_of_times: Arc<AtomicBool>,
     pub(crate) remote: Remote,
-    pub(crate) lanes: ChannelPool,
+    pub(crate) channels: ChannelPool,
     pub(crate) commands: CommandBatcher,
     /// Held by the large file that is being uploaded: the next one starts when this one needs the link no more.
     pub(crate) large_upload: Mutex<()>,
@@ -76,7 +76,7 @@ impl Session {
             limit,
             monitor,
             told_of_times,
-            lanes: ChannelPool::new(remote.lane().clone(), coming),
+            channels: ChannelPool::new(remote.main_channel().clone(), coming),
             commands: CommandBatcher::new(&remote),
             remote,
             large_upload: Mutex::new(()),
@@ -128,20 +128,20 @@ impl Session {
         self.made_dirs.lock().await.retain(|made, _| made != directory && !made.as_bytes().starts_with(&below));
     }
 
-    /// Opens a file of ours for writing, on a lane; with [`OpenFlags::FRESH`], a new one.
+    /// Opens a file of ours for writing, on a channel; with [`OpenFlags::FRESH`], a new one.
     ///
     /// An earlier attempt may have given it the source's mode already, which need not let its owner write. And a directory
     /// that is gone (cleaned up by the vessel's system) is made anew by the next attempt.
     pub(crate) async fn open_ours(
         &self,
-        lane: &Lane,
+        channel: &SftpChannel,
         path: &RemotePath,
         flags: OpenFlags,
         needed: u64,
     ) -> Result<RemoteFile, Fault> {
         let opened = match flags {
-            OpenFlags::FRESH => open_new(&self.remote, lane, path).await,
-            flags => self.open_there(lane, path, flags).await,
+            OpenFlags::FRESH => open_new(&self.remote, channel, path).await,
+            flags => self.open_there(channel, path, flags).await,
         };
         // Some servers say no more of a missing directory than that it failed.
         if opened.as_ref().is_err_and(|e| matches!(e.kind, ErrorKind::NotFound | ErrorKind::Failed)) {
@@ -153,15 +153,15 @@ impl Session {
 
     pub(crate) async fn open_there(
         &self,
-        lane: &Lane,
+        channel: &SftpChannel,
         path: &RemotePath,
         flags: OpenFlags,
     ) -> Result<RemoteFile, RemoteError> {
-        match lane.open(path, flags, OURS).await {
+        match channel.open(path, flags, OURS).await {
             Err(e) if e.kind == ErrorKind::Denied => {
                 // When this fails too, what counts is that the file can't be opened.
                 let _ = self.remote.set(path, Attrs { mode: Some(OURS), ..Attrs::default() }).await;
-                lane.open(path, flags, OURS).await
+                channel.open(path, flags, OURS).await
             }
             opened => opened,
         }

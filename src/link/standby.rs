@@ -79,19 +79,19 @@ async fn carries_again(spare: &mut Option<Remote>) -> Remote {
 /// Keeps a spare connection while there is enough to send, for ever.
 async fn keep_ready(session: &Session, spare: &mut Option<Remote>) {
     let Session { settings, environment, .. } = session;
-    let (mut answered, mut since) = (session.lanes.answered(), Instant::now());
+    let (mut answered, mut since) = (session.channels.answered(), Instant::now());
     loop {
         sleep(LOOK).await;
         if let Some(remote) = spare {
-            if session.lanes.left() == 0 || remote.is_lost() {
+            if session.channels.left() == 0 || remote.is_lost() {
                 *spare = None;
             }
             continue;
         }
-        let now = session.lanes.answered();
+        let now = session.channels.answered();
         let rate = now.saturating_sub(answered) as f64 / since.elapsed().as_secs_f64();
         (answered, since) = (now, Instant::now());
-        if session.lanes.is_spare_worth_it(settings, rate) {
+        if session.channels.is_spare_worth_it(settings, rate) {
             match Remote::connect(settings, environment, &session.remote.known_shell(), &Lead::spare()).await {
                 Ok(remote) => *spare = Some(remote),
                 Err(e) => {

@@ -29,7 +29,7 @@ use crate::records::{Delivery, Version};
 use crate::settings::{Assembly, Delta as Wish};
 use crate::transport::{Attrs, GrowingHash, Ingredient, OpenFlags, RemoteError, RemoteFile, Sent};
 
-/// The most that one request copies, in bytes, and how many requests may be unanswered: what shares the lane waits for them.
+/// The most that one request copies, in bytes, and how many requests may be unanswered: what shares the channel waits for them.
 const COPY: u64 = 2 << 20;
 const UNANSWERED: usize = 32;
 /// How much the assembly grows, in bytes, until its hash is told.
@@ -38,7 +38,7 @@ const GROWN: u64 = 8 << 20;
 const LEAST_COPY: u64 = 128 << 10;
 const STEPS: usize = 4096;
 const PARTS_AT_ONCE: usize = 16;
-/// A delta must keep at least one in so many bytes, or several lanes are faster without.
+/// A delta must keep at least one in so many bytes, or several channels are faster without.
 const WORTH: u64 = 4;
 
 /// How the rest of a file comes to a vessel that holds an earlier version.
@@ -219,17 +219,17 @@ impl<'v> Applying<'v, '_> {
         self.delivery.version.stamp.size
     }
 
-    /// Copies and writes in the file's order over one lane, without waiting for what the next request doesn't need.
+    /// Copies and writes in the file's order over one channel, without waiting for what the next request doesn't need.
     async fn in_order(&self) -> Result<Option<GrowingHash<'v>>, Fault> {
         if !self.delta.held.is_empty() {
             self.remove_parts().await?;
         }
         let session = self.session;
         // The one that ends only with the session.
-        let lane = session.remote.lane();
-        let old = session.explained(lane.open(&self.old, OpenFlags::READ, 0).await, &self.old, 0).await?;
+        let channel = session.remote.main_channel();
+        let old = session.explained(channel.open(&self.old, OpenFlags::READ, 0).await, &self.old, 0).await?;
         let flags = if self.delta.joined == 0 { OpenFlags::FRESH } else { OpenFlags::WRITE_EXISTING };
-        let new = session.open_ours(lane, self.assembly, flags, self.size() - self.delta.joined).await?;
+        let new = session.open_ours(channel, self.assembly, flags, self.size() - self.delta.joined).await?;
         let built = self.build(&old, &new).await;
         if built.is_err() && !session.remote.is_lost() {
             // What went out after what failed has made it longer than it should be.
@@ -242,7 +242,7 @@ impl<'v> Applying<'v, '_> {
     }
 
     async fn build(&self, old: &RemoteFile, new: &RemoteFile) -> Result<Option<GrowingHash<'v>>, Fault> {
-        let job = self.session.lanes.job(self.delta.plan.sent_bytes());
+        let job = self.session.channels.job(self.delta.plan.sent_bytes());
         let taken = Taken::of(&job);
         let mut hash = hash_as_it_grows(self.session, self.assembly).await;
         let mut unanswered = FuturesUnordered::new();
@@ -320,7 +320,7 @@ impl<'v> Applying<'v, '_> {
             // What lies there before the first attempt is not of this delivery, whatever its name says.
             session.remote.remove(self.assembly).await.map_err(|e| e.fault())?;
         }
-        let job = session.lanes.job(self.delta.plan.sent_bytes());
+        let job = session.channels.job(self.delta.plan.sent_bytes());
         let taken = Taken::of(&job);
         let (mut sent, mut uploading) = (sent.into_iter(), FuturesUnordered::new());
         loop {
@@ -351,7 +351,7 @@ impl<'v> Applying<'v, '_> {
         let (at, flags) = held.map_or((range.start, OpenFlags::FRESH), |end| (end, OpenFlags::WRITE));
         let part = session.part(self.delivery, range.start);
         session.found(&self.delivery.version, at - range.start);
-        let file = session.open_ours(session.remote.lane(), &part, flags, range.end - at).await?;
+        let file = session.open_ours(session.remote.main_channel(), &part, flags, range.end - at).await?;
         write_range(session, &self.delivery.version, self.source, &file, at..range.end, range.start, taken).await?;
         session.explained(file.close().await, &part, 1).await
     }

@@ -96,7 +96,7 @@ async fn prepare_large(
     // What may be sent as a delta needs none.
     let in_parts = goes_in_parts(session, delivery);
     let is_sent_whole = in_parts && last.is_none();
-    let job = is_sent_whole.then(|| session.lanes.job(delivery.version.stamp.size));
+    let job = is_sent_whole.then(|| session.channels.job(delivery.version.stamp.size));
     let looking = async {
         match in_parts || last.is_some() {
             true => held(session, delivery, assembly).await,
@@ -126,7 +126,7 @@ async fn prepare_large(
     let hash = if let Some(delta) = delta {
         delta::apply(transfers, delivery, &source, assembly, &delta).await?
     } else if in_parts {
-        let job = job.unwrap_or_else(|| session.lanes.job(delivery.version.stamp.size));
+        let job = job.unwrap_or_else(|| session.channels.job(delivery.version.stamp.size));
         PartsUpload::prepare(session, delivery, source.clone(), assembly.clone(), job, held).await?.run().await?
     } else {
         is_finished = true;

@@ -90,7 +90,9 @@ impl Transfers {
         if self.session.make_dirs(place).await.is_err() {
             return false;
         }
-        let Ok(made) = open_new(&self.session.remote, self.session.remote.lane(), &probe).await else { return false };
+        let Ok(made) = open_new(&self.session.remote, self.session.remote.main_channel(), &probe).await else {
+            return false;
+        };
         let closed = made.close().await;
         let seen = closed.is_ok() && matches!(twin.session.remote.look(&probe).await, Ok(Some(_)));
         let _ = self.session.remote.remove(&probe).await;

@@ -94,13 +94,13 @@ pub(super) async fn repair_in_place(
         Err(e) if e.is_refusal() => return Ok(false),
         before => before.map_err(|e| e.fault())?.and_then(|attrs| attrs.size),
     };
-    let file = session.open_ours(session.remote.lane(), assembly, OpenFlags::WRITE_EXISTING, size).await?;
+    let file = session.open_ours(session.remote.main_channel(), assembly, OpenFlags::WRITE_EXISTING, size).await?;
     if file.attrs().await.map_err(|e| e.fault())?.size != before {
         return Ok(false);
     }
     let cut = file.set(Attrs { size: Some(size), ..Attrs::default() }).await;
     session.explained(cut, assembly, size).await?;
-    let job = session.lanes.job(0);
+    let job = session.channels.job(0);
     for chunk in bad {
         let range = version.plan().range(*chunk);
         write_range(session, version, source, &file, range, 0, &Taken::of(&job).over()).await?;

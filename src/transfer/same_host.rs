@@ -73,7 +73,7 @@ pub(super) async fn prove_elsewhere(
     let Some((directory, _)) = transfers.directories.get(name) else { return Ok(()) };
     let place = session.settings.remote_location(&directory);
     if make {
-        match open_new(&session.remote, session.remote.lane(), assembly).await {
+        match open_new(&session.remote, session.remote.main_channel(), assembly).await {
             Ok(file) => file.close().await.map_err(|e| e.fault())?,
             Err(e) if e.is_connection() => return Err(e.fault()),
             // Where nothing can be written, nothing is replaced; nor is anything proved.

@@ -13,33 +13,33 @@ use crate::link::Session;
 use crate::local::Source;
 use crate::names::RemotePath;
 use crate::records::{Delivery, DeliveryState, Version};
-use crate::transport::{Attrs, GrowingHash, Lane, OpenFlags, RemoteError, RemoteFile};
+use crate::transport::{Attrs, GrowingHash, OpenFlags, RemoteError, RemoteFile, SftpChannel};
 
 /// Files up to this size, in bytes, go out in one burst with all that follows their bytes.
 const BURST: u64 = 255 << 10;
 
-/// Opens the assembly on the lane with the least to do; also says how many bytes of the version it holds already.
+/// Opens the assembly on the channel with the least to do; also says how many bytes of the version it holds already.
 pub(super) async fn open_assembly(
     session: &Session,
     delivery: &Delivery,
     assembly: &RemotePath,
 ) -> Result<(RemoteFile, u64), Fault> {
-    let lane = session.lanes.idlest();
+    let channel = session.channels.idlest();
     // What lies there before the first attempt is not of this delivery, whatever its name says.
     if delivery.state != DeliveryState::Pending
         && !session.streams_only.load(Ordering::Relaxed)
-        && let Some((file, held)) = open_again(session, &lane, &delivery.version, assembly).await?
+        && let Some((file, held)) = open_again(session, &channel, &delivery.version, assembly).await?
     {
         session.found(&delivery.version, held);
         return Ok((file, held));
     }
-    Ok((session.open_ours(&lane, assembly, OpenFlags::FRESH, delivery.version.stamp.size).await?, 0))
+    Ok((session.open_ours(&channel, assembly, OpenFlags::FRESH, delivery.version.stamp.size).await?, 0))
 }
 
 /// Opens what an earlier attempt left; `None` where there is nothing that can be gone on with.
 async fn open_again(
     session: &Session,
-    lane: &Lane,
+    channel: &SftpChannel,
     version: &Version,
     assembly: &RemotePath,
 ) -> Result<Option<(RemoteFile, u64)>, Fault> {
@@ -52,7 +52,7 @@ async fn open_again(
     if !may_resume(session, version, assembly, &there).await.map_err(|e| e.fault())? {
         return Ok(None);
     }
-    let file = match session.open_there(lane, assembly, OpenFlags::WRITE_EXISTING).await {
+    let file = match session.open_there(channel, assembly, OpenFlags::WRITE_EXISTING).await {
         Ok(file) => file,
         Err(e) => return nothing(e),
     };
@@ -85,7 +85,7 @@ pub(super) async fn write_small(
         session.sent(version, session.explained(taken, &path, size).await?);
         return session.explained(finished, &path, 1).await;
     }
-    let job = session.lanes.job(size - held);
+    let job = session.channels.job(size - held);
     let written = write_and_finish(session, version, source, (file, held), &job, (None, alone)).await;
     or_as_one_stream(session, version, source, &path, written.map(|_| ())).await
 }
@@ -101,7 +101,7 @@ pub(super) async fn write_assembly<'s>(
     let version = &delivery.version;
     let _turn = session.large_upload.lock().await;
     let (file, held) = open_assembly(session, delivery, assembly).await?;
-    let job = session.lanes.job(version.stamp.size - held);
+    let job = session.channels.job(version.stamp.size - held);
     let hash = hash_as_it_grows(session, assembly).await;
     match write_and_finish(session, version, source, (file, held), &job, (hash, true)).await {
         Ok(hash) => Ok(hash),
@@ -159,7 +159,7 @@ pub(super) async fn rewrite(
     source: &Source,
     assembly: &RemotePath,
 ) -> Result<(), Fault> {
-    let file = session.open_ours(session.remote.lane(), assembly, OpenFlags::FRESH, version.stamp.size).await?;
-    let job = session.lanes.job(0);
+    let file = session.open_ours(session.remote.main_channel(), assembly, OpenFlags::FRESH, version.stamp.size).await?;
+    let job = session.channels.job(0);
     write_and_finish(session, version, source, (file, 0), &job, (None, true)).await.map(|_| ())
 }

@@ -1,7 +1,7 @@
 //! Parts: ranges of a file on their way through TempDir, joined beside the destination by the vessel's own `cat`.
 //!
-//! The range that comes right after what is joined is appended as it is: one lane alone needs no parts. With several,
-//! every lane takes the next missing range, uploads it as a part, and takes another. Parts are joined while later ones
+//! The range that comes right after what is joined is appended as it is: one channel alone needs no parts. With several,
+//! every channel takes the next missing range, uploads it as a part, and takes another. Parts are joined while later ones
 //! still upload and are removed as they are joined, so that the vessel needs room for the file and a few chunks. How far
 //! the assembly has come is told by its size alone: an append checks the size before and after, for the `cat` of an
 //! earlier session may still run, and one that was cut off is cut away and made again. The vessel hashes the assembly
@@ -33,9 +33,9 @@ use crate::local::Source;
 use crate::names::RemotePath;
 use crate::records::{Delivery, Version};
 use crate::settings::Assembly;
-use crate::transport::{Attrs, ErrorKind, GrowingHash, Lane, OpenFlags, RemoteError};
+use crate::transport::{Attrs, ErrorKind, GrowingHash, OpenFlags, RemoteError, SftpChannel};
 
-/// Parts that each of several lanes sends at once, so that the round trip in which one is opened is not idle.
+/// Parts that each of several channels sends at once, so that the round trip in which one is opened is not idle.
 const PARTS_PER_LANE: usize = 2;
 /// How many chunks' worth of parts may lie in TempDir, uploading or waiting to be joined.
 const CHUNKS_IN_TEMP_DIR: u64 = 6;
@@ -125,7 +125,7 @@ impl<'a> PartsUpload<'a> {
         }
     }
 
-    /// TempDir that is full makes do with a single lane, which needs none.
+    /// TempDir that is full makes do with a single channel, which needs none.
     async fn prepare_temp_dir(&self) -> Result<(), Fault> {
         match self.session.prepare_temp_dir().await {
             Err(fault) if fault.scope == Scope::Place => {
@@ -143,30 +143,30 @@ impl<'a> PartsUpload<'a> {
         Ok(Fault { scope: if full.scope == Scope::Vessel { Scope::File } else { full.scope }, ..full })
     }
 
-    /// Has every lane that is there, and every one that comes, upload until nothing is missing.
+    /// Has every channel that is there, and every one that comes, upload until nothing is missing.
     async fn upload(&self) -> Result<(), Fault> {
-        let mut lanes = self.session.lanes.subscribe();
-        let mut known: Vec<(Lane, usize)> = Vec::new();
+        let mut channels = self.session.channels.subscribe();
+        let mut known: Vec<(SftpChannel, usize)> = Vec::new();
         let mut working = FuturesUnordered::new();
         loop {
-            let now = lanes.borrow_and_update().clone();
+            let now = channels.borrow_and_update().clone();
             // One that is not to be used any more ends with its last piece.
-            known.retain(|(lane, _)| now.contains(lane));
+            known.retain(|(channel, _)| now.contains(channel));
             let each = if now.len() == 1 { 1 } else { PARTS_PER_LANE };
-            for lane in now {
-                let at_work = match known.iter_mut().find(|(known, _)| *known == lane) {
+            for channel in now {
+                let at_work = match known.iter_mut().find(|(known, _)| *known == channel) {
                     Some((_, at_work)) => std::mem::replace(at_work, each.max(*at_work)),
                     None => {
-                        known.push((lane.clone(), each));
+                        known.push((channel.clone(), each));
                         0
                     }
                 };
-                working.extend((at_work..each).map(|_| self.work(lane.clone())));
+                working.extend((at_work..each).map(|_| self.work(channel.clone())));
             }
             tokio::select! {
                 Some(ended) = working.next() => ended?,
-                // The lanes' owner is the session, which outlives us.
-                _ = lanes.changed() => {}
+                // The channels' owner is the session, which outlives us.
+                _ = channels.changed() => {}
                 else => return Ok(()),
             }
             if working.is_empty() {
@@ -176,24 +176,24 @@ impl<'a> PartsUpload<'a> {
     }
 
     fn takers(&self) -> usize {
-        match self.session.lanes.count() {
+        match self.session.channels.count() {
             1 => 1,
-            lanes => lanes * PARTS_PER_LANE,
+            channels => channels * PARTS_PER_LANE,
         }
     }
 
-    /// Uploads piece after piece on one lane. One is being sent; of those before it answers may still be due, which on a
+    /// Uploads piece after piece on one channel. One is being sent; of those before it answers may still be due, which on a
     /// long path take longer than a piece.
-    async fn work(&self, lane: Lane) -> Result<(), Fault> {
+    async fn work(&self, channel: SftpChannel) -> Result<(), Fault> {
         let mut pieces = FuturesUnordered::new();
         loop {
             let piece = tokio::select! {
-                piece = self.next(&lane) => piece,
+                piece = self.next(&channel) => piece,
                 Some(ended) = pieces.next() => { ended?; continue }
             };
             let Some(piece) = piece else { break };
             let (all_sent, mut sent) = oneshot::channel();
-            pieces.push(self.bring(&lane, piece, all_sent));
+            pieces.push(self.bring(&channel, piece, all_sent));
             loop {
                 tokio::select! {
                     // Also when it ended before all was sent.
@@ -208,8 +208,8 @@ impl<'a> PartsUpload<'a> {
         Ok(())
     }
 
-    /// Uploads a piece on one lane, and tells when all of it was sent; gives back what the vessel did not take.
-    async fn bring(&self, lane: &Lane, mut piece: Piece, all_sent: oneshot::Sender<()>) -> Result<(), Fault> {
+    /// Uploads a piece on one channel, and tells when all of it was sent; gives back what the vessel did not take.
+    async fn bring(&self, channel: &SftpChannel, mut piece: Piece, all_sent: oneshot::Sender<()>) -> Result<(), Fault> {
         let start = piece.range.start;
         let appended = |bytes| {
             self.ranges().join(start + bytes);
@@ -217,7 +217,7 @@ impl<'a> PartsUpload<'a> {
         };
         let taken = Taken::of(&self.job);
         let taken = if piece.next { taken.telling(&appended) } else { taken };
-        let uploaded = self.upload_piece(lane, &mut piece, &taken, all_sent).await;
+        let uploaded = self.upload_piece(channel, &mut piece, &taken, all_sent).await;
         if uploaded.is_err() && self.session.remote.is_lost() {
             return uploaded;
         }
@@ -233,7 +233,7 @@ impl<'a> PartsUpload<'a> {
         self.changed.notify_waiters();
         match uploaded {
             // The others go on with what it left.
-            Err(_) if lane.is_lost() => Ok(()),
+            Err(_) if channel.is_lost() => Ok(()),
             Err(fault) if is_part && fault.cause != Cause::Source && fault.scope != Scope::Daemon => {
                 self.do_without_parts(&fault);
                 Ok(())
@@ -242,17 +242,17 @@ impl<'a> PartsUpload<'a> {
         }
     }
 
-    /// The next piece for a lane; `None` when nothing is left to do for it.
-    async fn next(&self, lane: &Lane) -> Option<Piece> {
+    /// The next piece for a channel; `None` when nothing is left to do for it.
+    async fn next(&self, channel: &SftpChannel) -> Option<Piece> {
         loop {
             let mut changed = std::pin::pin!(self.changed.notified());
             changed.as_mut().enable();
-            if !self.session.lanes.has(lane) {
+            if !self.session.channels.has(channel) {
                 return None;
             }
             {
                 let mut ranges = self.ranges();
-                if let Some(piece) = ranges.take(self.takers(), lane.worth_a_file()) {
+                if let Some(piece) = ranges.take(self.takers(), channel.worth_a_file()) {
                     return Some(piece);
                 }
                 if ranges.is_uploaded() {
@@ -266,7 +266,7 @@ impl<'a> PartsUpload<'a> {
     /// Appends a piece to the assembly, or uploads it as a part; it grows on the way.
     async fn upload_piece(
         &self,
-        lane: &Lane,
+        channel: &SftpChannel,
         piece: &mut Piece,
         taken: &Taken<'_>,
         all_sent: oneshot::Sender<()>,
@@ -281,10 +281,10 @@ impl<'a> PartsUpload<'a> {
             self.session.prepare_temp_dir().await?;
             (self.session.part(self.delivery, start), OpenFlags::FRESH, start)
         };
-        let file = self.session.open_ours(lane, &path, flags, end - start).await?;
+        let file = self.session.open_ours(channel, &path, flags, end - start).await?;
         let mut all_sent = Some(all_sent);
         let further = || {
-            let goes_on = self.session.lanes.has(lane) && self.ranges().lengthen(piece);
+            let goes_on = self.session.channels.has(channel) && self.ranges().lengthen(piece);
             if !goes_on && let Some(all_sent) = all_sent.take() {
                 // Nobody may listen any more.
                 let _ = all_sent.send(());
@@ -303,7 +303,7 @@ impl<'a> PartsUpload<'a> {
     fn do_without_parts(&self, fault: &Fault) {
         if self.ranges().stay_close() {
             let (vessel, file) = (&self.session.settings.name, &self.version().path);
-            tracing::warn!(%vessel, %file, "no room for parts, one lane goes on without: {fault}");
+            tracing::warn!(%vessel, %file, "no room for parts, one channel goes on without: {fault}");
         }
     }
 

@@ -233,7 +233,7 @@ impl Remote {
 
     /// Flushes files or directories to the vessel's disk with `sync`.
     pub async fn sync(&self, paths: &[&RemotePath]) -> Result<(), RemoteError> {
-        match self.lane().files() {
+        match self.main_channel().files() {
             Files::Disk(disk) => flush_here(disk, paths, false).await,
             Files::Sftp(_) => self.flush_with("sync", paths).await,
         }
@@ -241,7 +241,7 @@ impl Remote {
 
     /// Flushes the file systems that these files or directories are on.
     pub async fn sync_file_systems(&self, paths: &[&RemotePath]) -> Result<(), RemoteError> {
-        match self.lane().files() {
+        match self.main_channel().files() {
             Files::Disk(disk) => flush_here(disk, paths, true).await,
             Files::Sftp(_) => self.flush_with("sync -f", paths).await,
         }

@@ -12,8 +12,8 @@ use super::disk::Disk;
 use super::error::{ConnectError, RemoteError};
 use super::exec::Shells;
 use super::known::{self, Answer, KnownShell};
-use super::lane::Lane;
 use super::remote::{Inner, Remote, Ssh};
+use super::sftp_channel::SftpChannel;
 use super::ssh::{Admission, Connection, Lead, SshEnvironment, Turn, place};
 use crate::names::RemotePath;
 use crate::settings::{self, Vessel};
@@ -39,7 +39,7 @@ impl Remote {
         lead: &Lead,
     ) -> Result<Self, ConnectError> {
         if let Some(target) = &vessel.local {
-            let lane = Lane::here(Disk::open(target, vessel.timeout).await?);
+            let lane = SftpChannel::here(Disk::open(target, vessel.timeout).await?);
             return Ok(Self::new(None, lane, Capabilities::of_this_host(), vessel.timeout, KnownShell::Unknown));
         }
         let (connection, admission) = Connection::open(vessel, environment, Turn::Lead(lead)).await?;
@@ -83,7 +83,7 @@ impl Remote {
         };
         let asking =
             known.asks().then(|| AbortOnDropHandle::new(tokio::spawn(known::ask(shells.clone(), connection.clone()))));
-        let (lane, extensions) = Lane::start(connection, opening, vessel).await?;
+        let (lane, extensions) = SftpChannel::start(connection, opening, vessel).await?;
         let (limits, root, home) = join3(lane.find_limits(&extensions), lane.landmark(b"/"), lane.landmark(b".")).await;
         let limits = limits.map_err(no_answer)?;
         let landmarks = root.zip(home).map(|(root, home)| [root, home]);
@@ -97,7 +97,7 @@ impl Remote {
             remote.take_for_known();
             return Ok((remote, true));
         };
-        let patience = if slow { Duration::ZERO } else { known::patience(remote.lane()) };
+        let patience = if slow { Duration::ZERO } else { known::patience(remote.main_channel()) };
         match tokio::time::timeout(patience, &mut asking).await {
             Ok(Ok(Answer::Ended)) => return Ok((remote, false)),
             Ok(answer) => {
@@ -112,7 +112,7 @@ impl Remote {
         Ok((remote, true))
     }
 
-    fn new(ssh: Option<Ssh>, lane: Lane, basic: Capabilities, timeout: Duration, known: KnownShell) -> Self {
+    fn new(ssh: Option<Ssh>, lane: SftpChannel, basic: Capabilities, timeout: Duration, known: KnownShell) -> Self {
         Self(Arc::new(Inner { ssh, lane, basic, full: OnceLock::new(), timeout, known: Mutex::new(known) }))
     }
 

@@ -12,7 +12,7 @@ const MODE: u32 = 0o755;
 impl Remote {
     /// Makes one directory with the given permission bits, exactly.
     pub async fn make_dir(&self, path: &RemotePath, mode: u32) -> Result<(), RemoteError> {
-        let made = self.lane().files().mkdir(path.as_bytes(), mode).await;
+        let made = self.main_channel().files().mkdir(path.as_bytes(), mode).await;
         made.map_err(|e| RemoteError::from_sftp(&e, format_args!("making the directory {path}")))
     }
 
@@ -83,13 +83,13 @@ impl Remote {
 
     /// Removes a file; one that isn't there is as good as removed.
     pub async fn remove(&self, path: &RemotePath) -> Result<(), RemoteError> {
-        let removed = self.lane().files().remove(path.as_bytes()).await;
+        let removed = self.main_channel().files().remove(path.as_bytes()).await;
         found(self.unless_missing(path, removed).await, || format!("removing {path}")).map(|_| ())
     }
 
     /// Removes an empty directory; one that isn't there is as good as removed.
     pub async fn remove_dir(&self, path: &RemotePath) -> Result<(), RemoteError> {
-        let removed = self.lane().files().rmdir(path.as_bytes()).await;
+        let removed = self.main_channel().files().rmdir(path.as_bytes()).await;
         found(self.unless_missing(path, removed).await, || format!("removing the directory {path}")).map(|_| ())
     }
 
@@ -97,7 +97,7 @@ impl Remote {
     async fn unless_missing(&self, path: &RemotePath, removed: Result<(), SftpError>) -> Result<(), SftpError> {
         match removed {
             Err(e @ SftpError::Status { code: 4, .. }) if !e.is_not_found() => {
-                match stat::at(self.lane().files(), path.as_bytes()).await {
+                match stat::at(self.main_channel().files(), path.as_bytes()).await {
                     Err(missing) if missing.is_not_found() => Err(missing),
                     _ => Err(e),
                 }

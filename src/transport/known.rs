@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::capabilities::Capabilities;
 use super::error::RemoteError;
 use super::exec::Shells;
-use super::lane::Lane;
+use super::sftp_channel::SftpChannel;
 use super::ssh::Connection;
 
 /// How long a new connection waits for the shell: the longer of these. A profile may take much longer; the shell is used
@@ -83,7 +83,7 @@ pub(super) async fn ended(connection: &Connection) -> bool {
 }
 
 /// How long a new connection with this lane waits for its shell.
-pub(super) fn patience(lane: &Lane) -> Duration {
+pub(super) fn patience(lane: &SftpChannel) -> Duration {
     PATIENCE.max(lane.round_trip() * PATIENT_ROUND_TRIPS)
 }
 

@@ -18,11 +18,11 @@ mod files;
 mod find_tree;
 mod known;
 mod known_hosts;
-mod lane;
 mod look;
 mod remote;
 mod rename;
 mod sftp;
+mod sftp_channel;
 mod shell;
 mod ssh;
 mod stat;
@@ -35,10 +35,10 @@ pub use commands::{GrowingHash, Ingredient};
 pub use error::{ConnectError, ErrorKind, RemoteError};
 pub use file::{RemoteFile, Sent};
 pub use known::KnownShell;
-pub use lane::Lane;
 pub use remote::Remote;
 pub use rename::Renamed;
 pub use sftp::{Attrs, OpenFlags, Space};
+pub use sftp_channel::SftpChannel;
 pub use shell::Script;
 pub use ssh::{
     Endpoint, Follow, HostKeys, Lead, LoginLimit, Rank, RoundTrip, SeenKey, SshEnvironment, Standing, see_host_key,

@@ -11,8 +11,8 @@ use super::error::{ErrorKind, RemoteError};
 use super::exec::{Output, Running, Shells};
 use super::file::RemoteFile;
 use super::known::KnownShell;
-use super::lane::Lane;
 use super::sftp::{Attrs, OpenFlags, SftpError, Space};
+use super::sftp_channel::SftpChannel;
 use super::shell::Script;
 use super::ssh::Connection;
 use crate::names::RemotePath;
@@ -33,7 +33,7 @@ pub struct Remote(pub(super) Arc<Inner>);
 pub(super) struct Inner {
     /// `None` on this host.
     pub(super) ssh: Option<Ssh>,
-    pub(super) lane: Lane,
+    pub(super) lane: SftpChannel,
     /// What SFTP offers.
     pub(super) basic: Capabilities,
     /// The same with what the shell offers, once that is known.
@@ -53,7 +53,7 @@ pub(super) struct Ssh {
 
 impl Remote {
     /// The way that everything takes which needs no other.
-    pub fn lane(&self) -> &Lane {
+    pub fn main_channel(&self) -> &SftpChannel {
         &self.0.lane
     }
 

@@ -11,7 +11,7 @@ use crate::names::{InstanceId, RemotePath};
 use crate::settings::{self, Assembly, Connections};
 use crate::transfer::same_host_fault;
 use crate::transfer::{clashes, located};
-use crate::transport::{KnownShell, Lane, Lead, Rank, Remote, Space, SshEnvironment};
+use crate::transport::{KnownShell, Lead, Rank, Remote, SftpChannel, Space, SshEnvironment};
 
 /// How long the shore's disk has for an answer.
 const MOMENT: Duration = Duration::from_secs(2);
@@ -130,7 +130,7 @@ async fn several(vessel: &Arc<settings::Vessel>, environment: &Arc<SshEnvironmen
     if vessel.connections == Connections::Fixed(1) {
         return Err("all goes over one, as `Connections = 1` says".into());
     }
-    match Lane::connect(vessel, environment, None).await {
+    match SftpChannel::connect(vessel, environment, None).await {
         Ok(_) => Ok(String::new()),
         Err(e) => Err(format!("all goes over one ({e})")),
     }

@@ -107,7 +107,7 @@ impl Scheduler {
     /// Delivers until nothing is left (`Ok`, in a single run only) or the session must end.
     pub(super) async fn run(&mut self) -> Result<(), Fault> {
         let session = self.transfers.session.clone();
-        let tending = async move { session.lanes.tend(&session.settings, &session.environment).await };
+        let tending = async move { session.channels.tend(&session.settings, &session.environment).await };
         let _tending = AbortOnDropHandle::new(tokio::spawn(tending));
         // Nothing waits for what earlier sessions left behind to be gone.
         self.sweeping.begin_strays(&self.transfers);
@@ -154,7 +154,7 @@ impl Scheduler {
         session.resting.cancel();
         while !self.running.is_empty() && since.elapsed() < REST && !session.remote.is_lost() {
             let small = self.busy.values().any(|busy| !busy.large) && since.elapsed() < REST / 4;
-            if session.lanes.unanswered() == 0 && !small {
+            if session.channels.unanswered() == 0 && !small {
                 break;
             }
             tokio::select! {

@@ -229,12 +229,12 @@ impl Supervisor {
         }
         scheduler.drop_all().await;
         if other.is_some() || session.remote.is_lost() {
-            session.lanes.abandon();
+            session.channels.abandon();
         } else {
             session.remote.hang_up().await;
         }
         let progress = session.has_sent();
-        self.narrow = progress && !session.lanes.was_widened();
+        self.narrow = progress && !session.channels.was_widened();
         if let Some(remote) = other {
             tracing::info!(vessel = %name, "the connection fell silent and was replaced");
             return Ok(End::Replaced(remote));

@@ -131,7 +131,7 @@ async fn try_files(
 
 /// Writes the first piece, with all that ends a delivery's writing.
 async fn write(remote: &Remote, probe: &RemotePath, trial: &mut Trial) -> Result<(), Fault> {
-    let file = explained(remote, open_new(remote, remote.lane(), probe).await, probe).await?;
+    let file = explained(remote, open_new(remote, remote.main_channel(), probe).await, probe).await?;
     let sent = explained(remote, file.send(0, Bytes::from_static(FIRST)).await, probe).await?;
     explained(remote, sent.taken().await, probe).await?;
     let attrs = Attrs { mode: Some(0o600), times: Some((TIME, TIME)), ..Attrs::default() };

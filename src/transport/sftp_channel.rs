@@ -23,9 +23,9 @@ const SMALL_WINDOW: usize = 32 << 10;
 
 /// One way to a vessel; cheap to clone. It ends when the last clone and the last file opened on it are gone.
 #[derive(Clone)]
-pub struct Lane(Arc<Inner>);
+pub struct SftpChannel(Arc<Inner>);
 
-impl PartialEq for Lane {
+impl PartialEq for SftpChannel {
     fn eq(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
     }
@@ -37,7 +37,7 @@ struct Inner {
     files: Files,
 }
 
-impl Lane {
+impl SftpChannel {
     /// A lane on a connection of its own, which logs in when the one that it follows has.
     ///
     /// # Errors
