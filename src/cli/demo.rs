@@ -99,7 +99,7 @@ fn start_vessels(home: &Path, password: &SecretString) -> io::Result<Vec<(&'stat
             authorized_key: None,
             exec,
             home: place,
-            fates: None,
+            faults: None,
             quirks: Quirks::default(),
         };
         Ok((name, EmbeddedVessel::start(options)?))

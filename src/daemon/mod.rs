@@ -22,7 +22,7 @@ use crate::bell::Bell;
 use crate::clock::Clock;
 use crate::fault::Fault;
 use crate::ledger::{Ledger, Parked};
-use crate::local::{Feed, Rooms};
+use crate::local::{Rooms, SourceCache};
 use crate::monitor::{All, Monitor};
 use crate::names::{DirectoryName, VesselName};
 use crate::orders::Orders;
@@ -91,7 +91,7 @@ const MOST_PARKED: u32 = 1000;
 struct Daemon {
     settings: Settings,
     ledger: Ledger,
-    feed: Feed,
+    source_cache: SourceCache,
     surroundings: Surroundings,
     ssh: Arc<SshEnvironment>,
     /// Whether it ends when nothing is left to do.
@@ -202,7 +202,7 @@ impl Daemon {
             rooms: Rooms::default(),
             no_room: watch::Sender::new(None),
             background: None,
-            feed: Feed::new(settings.monster.cache),
+            source_cache: SourceCache::new(settings.monster.cache),
             ssh: Arc::new(surroundings.ssh.clone()),
             settings,
             ledger,

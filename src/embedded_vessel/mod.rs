@@ -12,7 +12,7 @@
 //! answered with a failure rather than done under another name. Input that a command doesn't read is held in memory.
 
 mod attributes;
-mod fate;
+mod fault_injection;
 mod files;
 mod quirks;
 mod session;
@@ -38,7 +38,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
-pub use fate::{Fate, Fates, Request};
+pub use fault_injection::{Faults, InjectedFault, Request};
 pub use quirks::Quirks;
 use session::Visitor;
 
@@ -59,7 +59,7 @@ pub struct Options {
     /// Where relative paths and commands start.
     pub home: PathBuf,
     /// Who decides what becomes of requests; `None`: they are served.
-    pub fates: Option<Arc<dyn Fates>>,
+    pub faults: Option<Arc<dyn Faults>>,
     /// Where it differs from OpenSSH.
     pub quirks: Quirks,
 }

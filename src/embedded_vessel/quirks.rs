@@ -1,6 +1,6 @@
 //! The manners of servers that are not OpenSSH, as far as they are no answer to one request.
 //!
-//! What one request is answered with is decided by [`Fates`](super::Fates).
+//! What one request is answered with is decided by [`Faults`](super::Faults).
 
 use std::path::{Component, Path, PathBuf};
 

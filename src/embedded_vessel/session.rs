@@ -14,7 +14,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
-use super::fate::{Fate, Request};
+use super::fault_injection::{InjectedFault, Request};
 use super::files::Files;
 use super::{House, shell, wire};
 
@@ -73,20 +73,20 @@ impl Visitor {
 
     /// Whether a request that carries nothing is served.
     async fn serves(&self, request: Request<'_>) -> bool {
-        let fate = self.house.options.fates.as_ref().map_or(Fate::Serve, |fates| fates.decide(request));
-        self.grants(&fate).await
+        let fault = self.house.options.faults.as_ref().map_or(InjectedFault::Serve, |faults| faults.decide(request));
+        self.grants(&fault).await
     }
 
-    async fn grants(&self, fate: &Fate) -> bool {
-        match fate {
-            Fate::Serve | Fate::Change(_) => return true,
-            Fate::Delay(time) => {
+    async fn grants(&self, fault: &InjectedFault) -> bool {
+        match fault {
+            InjectedFault::Serve | InjectedFault::Change(_) => return true,
+            InjectedFault::Delay(time) => {
                 tokio::time::sleep(*time).await;
                 return true;
             }
-            Fate::Answer(_) | Fate::ServeAndAnswer(_) => {}
-            Fate::CutBefore | Fate::CutAfter => self.cut.cancel(),
-            Fate::Stall => self.cut.cancelled().await,
+            InjectedFault::Answer(_) | InjectedFault::ServeAndAnswer(_) => {}
+            InjectedFault::CutBefore | InjectedFault::CutAfter => self.cut.cancel(),
+            InjectedFault::Stall => self.cut.cancelled().await,
         }
         false
     }
@@ -145,18 +145,19 @@ impl Handler for Visitor {
     }
 
     async fn exec_request(&mut self, id: ChannelId, command: &[u8], session: &mut Session) -> Result<(), Self::Error> {
-        let fate = self.house.options.fates.as_ref().map_or(Fate::Serve, |fates| fates.decide(Request::Command));
+        let fault =
+            self.house.options.faults.as_ref().map_or(InjectedFault::Serve, |faults| faults.decide(Request::Command));
         // Its channel is never answered; all others go on.
-        if fate == Fate::Stall {
+        if fault == InjectedFault::Stall {
             return Ok(());
         }
-        let granted = self.house.options.exec && self.grants(&fate).await;
+        let granted = self.house.options.exec && self.grants(&fault).await;
         let channel = if granted { self.idle.remove(&id) } else { None };
         let Some(channel) = channel else { return session.channel_failure(id) };
         session.channel_success(id)?;
-        let command = if let Fate::Change(other) = &fate { &other[..] } else { command };
+        let command = if let InjectedFault::Change(other) = &fault { &other[..] } else { command };
         let house = &self.house;
-        let seat = shell::Seat { home: house.options.home.clone(), fates: house.options.fates.clone() };
+        let seat = shell::Seat { home: house.options.home.clone(), faults: house.options.faults.clone() };
         house.tasks.spawn(shell::run(channel, command.to_vec(), seat, self.cut.clone()));
         Ok(())
     }
@@ -168,7 +169,7 @@ impl Handler for Visitor {
         session.channel_success(id)?;
         let house = &self.house;
         let files = Files::new(&house.options, house.next_handle.clone(), house.tasks.token());
-        house.tasks.spawn(wire::carry(channel, files, house.options.fates.clone(), self.cut.clone()));
+        house.tasks.spawn(wire::carry(channel, files, house.options.faults.clone(), self.cut.clone()));
         Ok(())
     }
 

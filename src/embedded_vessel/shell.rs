@@ -21,7 +21,7 @@ use tokio::process::{Child, ChildStdin, Command};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio_util::sync::CancellationToken;
 
-use super::fate::{Fate, Fates, Request};
+use super::fault_injection::{Faults, InjectedFault, Request};
 
 /// SSH's number for the stream that carries standard error (RFC 4254, 5.2).
 const STDERR: u32 = 1;
@@ -34,7 +34,7 @@ pub(super) struct Seat {
     /// Its working directory.
     pub(super) home: PathBuf,
     /// Who decides what becomes of its input.
-    pub(super) fates: Option<Arc<dyn Fates>>,
+    pub(super) faults: Option<Arc<dyn Faults>>,
 }
 
 /// How long a command has for its input when the connection is to be cut in place of its answer.
@@ -46,7 +46,7 @@ const AFTERWARDS: Duration = Duration::from_millis(100);
 pub(super) async fn run(channel: Channel<Msg>, command: Vec<u8>, seat: Seat, stop: CancellationToken) {
     let (reader, writer) = channel.split();
     let status = match spawn(&command, &seat.home) {
-        Ok(child) => attend(child, reader, &writer, seat.fates, &stop).await.map(code),
+        Ok(child) => attend(child, reader, &writer, seat.faults, &stop).await.map(code),
         Err(error) => {
             // Where the client is gone meanwhile, nobody misses the message.
             let _ = writer.extended_data_bytes(STDERR, format!("can't run sh: {error}\n").into_bytes()).await;
@@ -79,7 +79,7 @@ async fn attend(
     mut child: Child,
     reader: ChannelReadHalf,
     writer: &ChannelWriteHalf<Msg>,
-    fates: Option<Arc<dyn Fates>>,
+    faults: Option<Arc<dyn Faults>>,
     stop: &CancellationToken,
 ) -> Option<ExitStatus> {
     let (stdin, stdout, stderr) = (child.stdin.take()?, child.stdout.take()?, child.stderr.take()?);
@@ -92,12 +92,12 @@ async fn attend(
             child.wait().await.ok()
         };
         let feeds = async {
-            feed(inbox, stdin).await;
+            source_cache(inbox, stdin).await;
             std::future::pending().await
         };
         tokio::select! {
             status = works => status,
-            () = listen(reader, input, fates, &muted, stop) => None,
+            () = listen(reader, input, faults, &muted, stop) => None,
             () = feeds => None,
             () = stop.cancelled() => None,
         }
@@ -117,7 +117,7 @@ async fn attend(
 async fn listen(
     mut reader: ChannelReadHalf,
     input: UnboundedSender<Bytes>,
-    fates: Option<Arc<dyn Fates>>,
+    faults: Option<Arc<dyn Faults>>,
     muted: &AtomicBool,
     stop: &CancellationToken,
 ) {
@@ -127,26 +127,26 @@ async fn listen(
     while let Some(message) = reader.wait().await {
         match message {
             ChannelMsg::Data { data } => {
-                match fates.as_ref().map_or(Fate::Serve, |fates| fates.decide(Request::Input(&data))) {
+                match faults.as_ref().map_or(InjectedFault::Serve, |faults| faults.decide(Request::Input(&data))) {
                     _ if muted.load(Ordering::Relaxed) => {}
-                    Fate::Serve => give(&input, data),
-                    Fate::Delay(time) => {
+                    InjectedFault::Serve => give(&input, data),
+                    InjectedFault::Delay(time) => {
                         tokio::time::sleep(time).await;
                         give(&input, data);
                     }
-                    Fate::Change(data) => give(&input, data),
-                    Fate::Answer(_) => return,
-                    Fate::CutBefore => return stop.cancel(),
-                    after @ (Fate::CutAfter | Fate::ServeAndAnswer(_)) => {
+                    InjectedFault::Change(data) => give(&input, data),
+                    InjectedFault::Answer(_) => return,
+                    InjectedFault::CutBefore => return stop.cancel(),
+                    after @ (InjectedFault::CutAfter | InjectedFault::ServeAndAnswer(_)) => {
                         muted.store(true, Ordering::Relaxed);
                         give(&input, data);
                         tokio::time::sleep(AFTERWARDS).await;
-                        if after == Fate::CutAfter {
+                        if after == InjectedFault::CutAfter {
                             stop.cancel();
                         }
                         return;
                     }
-                    Fate::Stall => muted.store(true, Ordering::Relaxed),
+                    InjectedFault::Stall => muted.store(true, Ordering::Relaxed),
                 }
             }
             ChannelMsg::Eof => input = None,
@@ -156,7 +156,7 @@ async fn listen(
     }
 }
 
-async fn feed(mut inbox: UnboundedReceiver<Bytes>, mut stdin: ChildStdin) {
+async fn source_cache(mut inbox: UnboundedReceiver<Bytes>, mut stdin: ChildStdin) {
     while let Some(data) = inbox.recv().await {
         if stdin.write_all(&data).await.is_err() {
             return;

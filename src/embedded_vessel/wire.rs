@@ -1,6 +1,6 @@
 //! The bytes of an SFTP session between its channel and russh-sftp's server.
 //!
-//! Every byte of SFTP passes here, in both directions: the place where [`Fates`] decide what becomes of them.
+//! Every byte of SFTP passes here, in both directions: the place where [`Faults`] decide what becomes of them.
 //!
 //! russh-sftp would also take russh's own channel stream, but then the two can block each other: the session loop waits
 //! for the server to take requests, and the server waits for the session loop to take replies, or to see the client
@@ -19,17 +19,22 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio_util::sync::CancellationToken;
 
-use super::fate::{Fates, Passage, Strait, next_packet};
+use super::fault_injection::{Faults, Passage, Strait, next_packet};
 use super::files::{Files, MAX_PACKET};
 
 /// Serves SFTP on this channel until the client closes it or `stop`, which also cuts the connection.
-pub(super) async fn carry(channel: Channel<Msg>, files: Files, fates: Option<Arc<dyn Fates>>, stop: CancellationToken) {
+pub(super) async fn carry(
+    channel: Channel<Msg>,
+    files: Files,
+    faults: Option<Arc<dyn Faults>>,
+    stop: CancellationToken,
+) {
     let (reader, writer) = channel.split();
     let (requests, theirs) = tokio::io::duplex(MAX_PACKET as usize);
     let (replies, outbox) = unbounded_channel();
     let config = russh_sftp::server::Config { max_client_packet_len: MAX_PACKET };
     russh_sftp::server::run_with_config(Wire { requests: theirs, replies }, files, config).await;
-    let passage = fates.map(|fates| (fates, Strait::default()));
+    let passage = faults.map(|faults| (faults, Strait::default()));
     let (passage, stop) = (passage.as_ref(), &stop);
     let served = tokio::select! {
         () = deliver(outbox, &writer, passage, stop) => true,
@@ -45,7 +50,7 @@ pub(super) async fn carry(channel: Channel<Msg>, files: Files, fates: Option<Arc
 }
 
 /// Who decides, and what was decided.
-type Watched = (Arc<dyn Fates>, Strait);
+type Watched = (Arc<dyn Faults>, Strait);
 
 /// Passes the client's bytes on; returns when it closes the channel, or the connection is lost.
 async fn take(
@@ -62,11 +67,11 @@ async fn take(
                 let Some(stream) = requests.as_mut() else { continue };
                 let passed = match passage {
                     None => stream.write_all(&data).await.is_ok(),
-                    Some((fates, strait)) => {
+                    Some((faults, strait)) => {
                         arrived.extend_from_slice(&data);
                         let mut passed = true;
                         while let Some(packet) = next_packet(&mut arrived) {
-                            passed &= match strait.request(packet, fates.as_ref()).await {
+                            passed &= match strait.request(packet, faults.as_ref()).await {
                                 Passage::On(packet) => stream.write_all(&packet).await.is_ok(),
                                 Passage::Back(answer) => writer.data_bytes(answer).await.is_ok(),
                                 Passage::Cut => return stop.cancel(),
@@ -97,7 +102,7 @@ async fn deliver(
 ) {
     let mut arrived = BytesMut::new();
     while let Some(reply) = outbox.recv().await {
-        let Some((fates, strait)) = passage else {
+        let Some((faults, strait)) = passage else {
             if writer.data_bytes(reply).await.is_err() {
                 return;
             }
@@ -105,7 +110,7 @@ async fn deliver(
         };
         arrived.extend_from_slice(&reply);
         while let Some(packet) = next_packet(&mut arrived) {
-            match strait.reply(&packet, fates.as_ref()) {
+            match strait.reply(&packet, faults.as_ref()) {
                 Passage::On(reply) | Passage::Back(reply) => {
                     if writer.data_bytes(reply).await.is_err() {
                         return;

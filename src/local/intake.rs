@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::feed::{BLOCK, Feed};
-use super::look::{Kind, Sight, owner_of, require, see};
+use super::file_state::{Kind, PathState, classify, owner_of, require};
 use super::rules::Rules;
 use super::source::{SourceFile, hash, wait_for_the_clock};
+use super::source_cache::{BLOCK, SourceCache};
 use super::writers::{Verdict, Writers};
 use super::{DiskError, mode_of, stamp_of};
 use crate::digest::{Digest, Hasher};
@@ -41,7 +41,7 @@ pub struct Intake {
     /// Size of the chunks that its files are cut into, in bytes.
     pub chunk_size: u64,
     /// Where small files are put by after they were read.
-    pub feed: Feed,
+    pub source_cache: SourceCache,
     /// How many will come for them there.
     pub readers: usize,
     /// Who knows whether a file is still being written.
@@ -49,7 +49,7 @@ pub struct Intake {
 }
 
 impl Intake {
-    /// Makes a version of a file, if it holds still for that long. A file of one chunk is hashed, and put by in the feed;
+    /// Makes a version of a file, if it holds still for that long. A file of one chunk is hashed, and put by in the source_cache;
     /// a larger one is hashed when it is sent.
     ///
     /// Waits up to 10 ms when the file was written to just now: a change within the same step of the kernel's clock would
@@ -70,7 +70,7 @@ impl Intake {
     pub fn take_in_again(&self, path: &RelPath, stop: &dyn Fn() -> bool) -> Result<TakeIn, DiskError> {
         let taken = self.take(path, u64::MAX, stop);
         if let Ok(TakeIn::Version(NewVersion { stamp, digest: Some(digest), .. })) = &taken {
-            self.feed.rehashed(self.rules.location(), path, *stamp, self.rules.follows(), digest);
+            self.source_cache.rehashed(self.rules.location(), path, *stamp, self.rules.follows(), digest);
         }
         self.sorted(taken)
     }
@@ -100,23 +100,23 @@ impl Intake {
         let before = source.stamp()?;
         let (digest, blocks) = match before.size {
             size if size > hashed => (None, Vec::new()),
-            size if size <= self.chunk_size && self.feed.may_put_by(size) => read_blocks(&source, size, stop)?,
+            size if size <= self.chunk_size && self.source_cache.may_put_by(size) => read_blocks(&source, size, stop)?,
             _ => (Some(hash(&source, stop)?), Vec::new()),
         };
         let after = source.metadata()?;
         if stamp_of(&after) != before {
             return Ok(TakeIn::Changing);
         }
-        match see(&self.rules, path)? {
-            Sight::Taken(found) if found.traits.stamp == before => {}
-            Sight::Taken(_) => return Ok(TakeIn::Changing),
-            Sight::Gone => return Ok(TakeIn::Gone),
-            Sight::Directory(_) => return Ok(TakeIn::NotAFile(Kind::Directory)),
-            Sight::Skipped(kind) => return Ok(TakeIn::NotAFile(kind)),
+        match classify(&self.rules, path)? {
+            PathState::Taken(found) if found.traits.stamp == before => {}
+            PathState::Taken(_) => return Ok(TakeIn::Changing),
+            PathState::Gone => return Ok(TakeIn::Gone),
+            PathState::Directory(_) => return Ok(TakeIn::NotAFile(Kind::Directory)),
+            PathState::Skipped(kind) => return Ok(TakeIn::NotAFile(kind)),
         }
         if !blocks.is_empty() {
             let follow = self.rules.follows();
-            self.feed.put_by(location, path, before, follow, blocks, self.readers);
+            self.source_cache.put_by(location, path, before, follow, blocks, self.readers);
         }
         Ok(TakeIn::Version(NewVersion {
             path: path.clone(),
@@ -186,7 +186,7 @@ mod tests {
         fn intake(&self, cache: u64) -> Intake {
             let writers = Writers::new(Duration::ZERO);
             let rules = Rules::of(self.0.path(), "");
-            Intake { rules, chunk_size: 4 << 20, feed: Feed::new(cache), readers: 1, writers }
+            Intake { rules, chunk_size: 4 << 20, source_cache: SourceCache::new(cache), readers: 1, writers }
         }
 
         fn take_in(&self, path: &RelPath, stop: &dyn Fn() -> bool) -> TakeIn {

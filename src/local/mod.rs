@@ -1,19 +1,18 @@
 //! The shore's disk: what lies in a directory, reading it, watching it, and moving away what was delivered.
 //!
 //! Nothing else touches the shore's files. All functions here block and are plain `fn`s: call them where blocking is
-//! allowed; only [`Feed`], through which sources are sent, is async and blocks on threads of its own. A file is known by its [`FileStamp`].
+//! allowed; only [`SourceCache`], through which sources are sent, is async and blocks on threads of its own. A file is known by its [`FileStamp`].
 //! Everything below a location is reached by [`Root`](crate::root::Root), which follows no link, for a link can lead out of the
 //! directory; with `Links = follow` sources are looked at and read through links, wherever they lead, and nothing is changed there.
-//! Events from [`watch`] are hints; [`scan()`] and [`look()`] are the truth.
+//! Events from [`watch`] are hints; [`scan()`] and [`file_state()`] are the truth.
 //!
 //! Knows nothing of the ledger, of vessels, or of when a file counts as finished.
 
 mod disk_space;
 mod error;
 mod exposure;
-mod feed;
+mod file_state;
 mod intake;
-mod look;
 mod meet;
 mod mounts;
 mod open_files;
@@ -24,6 +23,7 @@ mod relocate;
 mod rules;
 mod scan;
 mod source;
+mod source_cache;
 mod watch;
 mod witness;
 mod writers;
@@ -36,9 +36,8 @@ use crate::records::FileStamp;
 pub use disk_space::{Room, Rooms};
 pub use error::DiskError;
 pub use exposure::exposed_to;
-pub use feed::{Arrival, Feed, Source};
+pub use file_state::{FileState, Found, Kind, PathState, classify, file_state, is_file, is_missing};
 pub use intake::{Intake, TakeIn};
-pub use look::{Found, Kind, Look, Sight, is_file, is_missing, look, see};
 pub use meet::{Meeting, meeting};
 pub use mounts::{Change, Mounts};
 pub use own_names::PROCESSED;
@@ -49,6 +48,7 @@ pub use relocate::{
 pub use rules::Rules;
 pub use scan::{Scan, Skipped, is_empty, scan};
 pub use source::{SourceFile, hash, hash_chunks};
+pub use source_cache::{Arrival, Source, SourceCache};
 pub use watch::{Hint, Watcher};
 pub use witness::Witness;
 pub use writers::{Verdict, Writers, is_shared};

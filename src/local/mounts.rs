@@ -53,7 +53,7 @@ impl Mounts {
         let top = fs::canonicalize(location).map_err(unfound)?;
         let file = Path::new("/proc/self/mountinfo");
         let table = fs::read(file).map_err(|error| DiskError::io("read", file, error))?;
-        let mut look = Look::new(location, parse(&table));
+        let mut look = FileState::new(location, parse(&table));
         look.around(&[], &top, false);
         let followed = remembered.iter().filter(|mount| mount.within.is_empty()).map(|mount| mount.path.clone());
         let followed: Vec<_> = links.into_iter().map(|link| link.as_bytes().to_vec()).chain(followed).collect();
@@ -134,7 +134,7 @@ fn join(above: &Path, below: &[u8]) -> PathBuf {
 }
 
 /// A look, under way.
-struct Look<'a> {
+struct FileState<'a> {
     location: &'a Path,
     entries: Vec<Entry>,
     /// The numbers of file systems, by mount.
@@ -143,7 +143,7 @@ struct Look<'a> {
     numbers: BTreeMap<Vec<u8>, u64>,
 }
 
-impl<'a> Look<'a> {
+impl<'a> FileState<'a> {
     fn new(location: &'a Path, entries: Vec<Entry>) -> Self {
         let (places, numbers) = (BTreeMap::new(), BTreeMap::new());
         Self { location, entries, fsids: HashMap::new(), places, numbers }
@@ -275,8 +275,8 @@ fn unescaped(word: &[u8]) -> Vec<u8> {
 mod tests {
     use super::*;
 
-    fn look(table: &str) -> Look<'static> {
-        let mut look = Look::new(Path::new("/srv/in"), parse(table.as_bytes()));
+    fn look(table: &str) -> FileState<'static> {
+        let mut look = FileState::new(Path::new("/srv/in"), parse(table.as_bytes()));
         // Nothing of it is on this machine.
         look.fsids = look.entries.iter().map(|entry| (entry.id, 0)).collect();
         look

@@ -13,7 +13,7 @@ use rustix::fs::{Dir, FileType, Mode, OFlags, fstat, openat};
 use rustix::io::Errno;
 
 use super::DiskError;
-use super::look::{Found, Kind, Sight, open_location, see_in};
+use super::file_state::{Found, Kind, PathState, classify_in, open_location};
 use super::rules::Rules;
 use crate::names::RelPath;
 use crate::root::is_absent;
@@ -76,7 +76,8 @@ pub fn scan(rules: &Rules, below: Option<&RelPath>, enter: &mut dyn FnMut(&Path,
                 Err(errno) if is_absent(errno) => return Ok(walk.scan),
                 holder => holder.map_err(unseen)?,
             };
-            if let Sight::Directory(found) = see_in(holder.as_fd(), holder.name, rules, path).map_err(unseen)?
+            if let PathState::Directory(found) =
+                classify_in(holder.as_fd(), holder.name, rules, path).map_err(unseen)?
                 && let Some((opened, found)) = walk.open(holder.as_fd(), found)
             {
                 walk.list(opened, Some(found))?;
@@ -212,17 +213,19 @@ impl Walk<'_> {
         if !entered && self.rules.leaves_alone(&path) {
             return None;
         }
-        let sight = match kind {
+        let state = match kind {
             FileType::Directory if !entered => return None,
-            FileType::Symlink if self.rules.links() == Links::Skip => Sight::Skipped(Kind::Symlink),
+            FileType::Symlink if self.rules.links() == Links::Skip => PathState::Skipped(Kind::Symlink),
             // Some file systems don't say here what it is.
-            _ => see_in(holder, path.file_name(), self.rules, &path).unwrap_or_else(unreadable),
+            _ => classify_in(holder, path.file_name(), self.rules, &path).unwrap_or_else(unreadable),
         };
-        match sight {
-            Sight::Directory(found) if entered => return self.open(holder, found),
-            Sight::Taken(found) if !self.rules.leaves_alone(&path) => self.scan.found.push(found),
-            Sight::Skipped(kind) if !self.rules.leaves_alone(&path) => self.scan.skipped.push(Skipped { path, kind }),
-            Sight::Taken(_) | Sight::Directory(_) | Sight::Gone | Sight::Skipped(_) => {}
+        match state {
+            PathState::Directory(found) if entered => return self.open(holder, found),
+            PathState::Taken(found) if !self.rules.leaves_alone(&path) => self.scan.found.push(found),
+            PathState::Skipped(kind) if !self.rules.leaves_alone(&path) => {
+                self.scan.skipped.push(Skipped { path, kind })
+            }
+            PathState::Taken(_) | PathState::Directory(_) | PathState::Gone | PathState::Skipped(_) => {}
         }
         None
     }
@@ -274,8 +277,8 @@ fn is_link(holder: BorrowedFd<'_>, name: &std::ffi::OsStr) -> bool {
         .is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Symlink)
 }
 
-fn unreadable(errno: Errno) -> Sight {
-    Sight::Skipped(Kind::Unreadable(io::Error::from(errno).raw_os_error().unwrap_or(0)))
+fn unreadable(errno: Errno) -> PathState {
+    PathState::Skipped(Kind::Unreadable(io::Error::from(errno).raw_os_error().unwrap_or(0)))
 }
 
 #[cfg(test)]

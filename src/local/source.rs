@@ -16,7 +16,7 @@ use rustix::buffer::spare_capacity;
 use rustix::fs::{Advice, Mode, OFlags, fadvise, fstat};
 use rustix::io::Errno;
 
-use super::look::{Kind, Look, look, open_location};
+use super::file_state::{FileState, Kind, file_state, open_location};
 use super::writers::{Verdict, Writers};
 use super::{DiskError, mode_of, stamp_of};
 use crate::digest::{Digest, FileDigests, FileHasher, Hasher};
@@ -77,7 +77,7 @@ impl SourceFile {
 
     fn of(file: File, path: PathBuf) -> Result<Self, DiskError> {
         let stat = fstat(&file).map_err(|errno| DiskError::io("look at", &path, errno))?;
-        if let Look::NotAFile(kind) = Look::of(&stat) {
+        if let FileState::NotAFile(kind) = FileState::of(&stat) {
             return Err(DiskError::NotAFile { path, kind });
         }
         // Only advice: more is read ahead; what doesn't know it does without.
@@ -168,10 +168,10 @@ impl SourceFile {
 
 /// Opening a link says ELOOP and a socket ENXIO: what the name stands for tells more than the errno.
 fn unopened(location: &Path, path: &RelPath, whole: &Path, errno: Errno) -> DiskError {
-    match look(location, path) {
-        Ok(Look::NotAFile(kind)) => DiskError::NotAFile { path: whole.into(), kind },
+    match file_state(location, path) {
+        Ok(FileState::NotAFile(kind)) => DiskError::NotAFile { path: whole.into(), kind },
         // A link is in the way, which is as if nothing were there.
-        Ok(Look::Gone) if errno == Errno::LOOP => DiskError::io("open", whole, Errno::NOENT),
+        Ok(FileState::Gone) if errno == Errno::LOOP => DiskError::io("open", whole, Errno::NOENT),
         _ => DiskError::io("open", whole, errno),
     }
 }

@@ -80,7 +80,7 @@ impl Writers {
         Self { settle_time, witness: Witness::default(), open_files: Arc::default() }
     }
 
-    /// What the watch enters its sights in.
+    /// What the watch enters its states in.
     pub fn witness(&self) -> &Witness {
         &self.witness
     }

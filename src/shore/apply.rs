@@ -73,7 +73,7 @@ impl DirectoryIngest {
         let missing = self.apply_scan(scan, known, &unread).await?;
         let held = self.remember_mounts(None, links, &missing, &unread).await?;
         if missing.iter().all(|path| held.iter().any(|change| !change.path.is_empty() && change.concerns(path))) {
-            // Nothing is missing any more but what is out of sight with its file system: nothing else holds deletions back. If
+            // Nothing is missing any more but what is out of state with its file system: nothing else holds deletions back. If
             // nothing is missing at all, the location is what it was.
             self.displaced &= !missing.is_empty();
             self.directory.mended(|concern| *concern == Concern::Deletions);
@@ -180,7 +180,7 @@ impl DirectoryIngest {
             let some: Vec<_> = paths.by_ref().take(LOOKS).collect();
             let rules = self.rules.clone();
             let see = move |path| {
-                let seen = local::see(&rules, &path);
+                let seen = local::classify(&rules, &path);
                 (path, seen)
             };
             let looks = self.directory.on_disk(move || some.into_iter().map(see).collect()).await?;

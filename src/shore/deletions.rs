@@ -11,7 +11,7 @@ use super::Directory;
 use super::mounts::MountWatch;
 use super::troubles::Concern;
 use crate::fault::Fault;
-use crate::local::{self, Rules, Sight, Watcher};
+use crate::local::{self, PathState, Rules, Watcher};
 use crate::names::RelPath;
 use crate::records::VersionKind;
 
@@ -196,10 +196,10 @@ async fn still_gone(
     }
     known.sort_unstable();
     let rules = rules.clone();
-    let is_gone = move |path: &RelPath| match local::see(&rules, path) {
-        Ok(Sight::Gone) => true,
+    let is_gone = move |path: &RelPath| match local::classify(&rules, path) {
+        Ok(PathState::Gone) => true,
         // What it held before is gone, and nothing takes its place on the vessels but what lies in it.
-        Ok(Sight::Directory(_)) => !rules.takes_directories(),
+        Ok(PathState::Directory(_)) => !rules.takes_directories(),
         _ => false,
     };
     directory.on_disk(move || known.into_iter().partition(is_gone)).await

@@ -8,7 +8,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use crate::ledger::CurrentVersion;
-use crate::local::{DiskError, Found, Kind, Rules, Scan, Sight};
+use crate::local::{DiskError, Found, Kind, PathState, Rules, Scan};
 use crate::names::RelPath;
 use crate::records::{Traits, VersionKind};
 
@@ -63,12 +63,12 @@ pub(super) struct Looks {
 }
 
 /// Sorts what looking at single paths showed.
-pub(super) fn sort_looks(rules: &Rules, looks: Vec<(RelPath, Result<Sight, DiskError>)>) -> Looks {
+pub(super) fn sort_looks(rules: &Rules, looks: Vec<(RelPath, Result<PathState, DiskError>)>) -> Looks {
     let mut sorted = Looks::default();
     for (path, look) in looks {
         match look {
-            Ok(Sight::Taken(one)) => sorted.taken.push(one),
-            Ok(Sight::Directory(one)) => {
+            Ok(PathState::Taken(one)) => sorted.taken.push(one),
+            Ok(PathState::Directory(one)) => {
                 let entered = rules.enters(&path);
                 if entered && rules.takes_directories() {
                     sorted.taken.push(one);
@@ -79,8 +79,8 @@ pub(super) fn sort_looks(rules: &Rules, looks: Vec<(RelPath, Result<Sight, DiskE
                     sorted.entered.push(path);
                 }
             }
-            Ok(Sight::Gone) => sorted.gone.push(path),
-            Ok(Sight::Skipped(kind)) => sorted.skipped.push((path, kind)),
+            Ok(PathState::Gone) => sorted.gone.push(path),
+            Ok(PathState::Skipped(kind)) => sorted.skipped.push((path, kind)),
             Err(error) => sorted.failed.push((path, error)),
         }
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::Directory;
 use super::ingest::DirectoryIngest;
 use crate::fault::Fault;
-use crate::local::{self, Sight};
+use crate::local::{self, PathState};
 use crate::records::NewVersion;
 
 /// Enters what lies in a directory, and what is gone from it, as far as its rules and brakes let it pass. What doesn't
@@ -36,8 +36,8 @@ impl DirectoryIngest {
         let mut paths = self.pending.take_files();
         paths.extend(self.settling.paths());
         let (rules, chunk_size) = (self.rules.clone(), self.directory.chunk_size);
-        let see = move |path| match local::see(&rules, &path) {
-            Ok(Sight::Taken(found)) => {
+        let see = move |path| match local::classify(&rules, &path) {
+            Ok(PathState::Taken(found)) => {
                 let version = NewVersion::without_content(found.path, found.traits, found.target);
                 Some(NewVersion { chunk_size, ..version })
             }

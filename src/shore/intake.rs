@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Directory;
 use crate::fault::Fault;
-use crate::local::{self, DiskError, Intake, Look, Rules, TakeIn};
+use crate::local::{self, DiskError, FileState, Intake, Rules, TakeIn};
 use crate::monitor::Event;
 use crate::names::RelPath;
 use crate::records::NewVersion;
@@ -71,7 +71,7 @@ async fn on_a_thread(
     let intake = Intake {
         rules: Rules::new(&directory.settings),
         chunk_size: directory.chunk_size,
-        feed: directory.feed.clone(),
+        source_cache: directory.source_cache.clone(),
         readers: directory.vessels.len(),
         writers: directory.writers.clone(),
     };
@@ -84,8 +84,8 @@ fn read(intake: &Intake, paths: Vec<RelPath>, stop: &CancellationToken) -> Batch
     let mut bytes = 0u64;
     for path in paths {
         // A file that is long to read has a batch to itself, and those beside it need not wait for it.
-        let size = match local::look(intake.rules.location(), &path) {
-            Ok(Look::File { stamp, .. }) if stamp.size <= intake.chunk_size => stamp.size,
+        let size = match local::file_state(intake.rules.location(), &path) {
+            Ok(FileState::File { stamp, .. }) if stamp.size <= intake.chunk_size => stamp.size,
             _ => 0,
         };
         if (bytes > 0 && bytes.saturating_add(size) > BATCH_BYTES) || stop.is_cancelled() {

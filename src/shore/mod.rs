@@ -34,7 +34,7 @@ use crate::bell::Bell;
 use crate::clock::Clock;
 use crate::fault::Fault;
 use crate::ledger::Ledger;
-use crate::local::{self, Feed, Writers};
+use crate::local::{self, SourceCache, Writers};
 use crate::monitor::Monitor;
 use crate::names::{RemotePath, VesselName};
 use crate::settings;
@@ -64,7 +64,7 @@ pub struct Directory {
     /// What retirement wants the watch to look at again.
     pub recheck: Recheck,
     /// Where small files are put by for the vessels.
-    pub feed: Feed,
+    pub source_cache: SourceCache,
     /// The ledger.
     pub ledger: Ledger,
     /// Who listens.

@@ -1,4 +1,4 @@
-//! Deletions and mounts: what is out of sight because a file system was unmounted, or covered by another one, is no deletion.
+//! Deletions and mounts: what is out of state because a file system was unmounted, or covered by another one, is no deletion.
 //!
 //! The ledger remembers which file systems were in and below a location when all their files were last seen, so that a
 //! start after the mishap knows too. Where another one is by now, what is missing below is held back. Once nothing is
@@ -30,7 +30,7 @@ pub(super) struct MountWatch {
 /// What is mounted now, and how that differs from what is remembered; an error where the location can't be found.
 pub(super) type Looked = Result<(Mounts, Vec<Change>), DiskError>;
 
-/// Of paths that are gone, those that are not just out of sight.
+/// Of paths that are gone, those that are not just out of state.
 #[derive(Default)]
 pub(super) struct Visible {
     pub(super) gone: Vec<RelPath>,
@@ -67,7 +67,7 @@ impl MountWatch {
         directory.on_disk(look).await
     }
 
-    /// Holds back deletions of paths whose file system is out of sight. `before` was looked at before the paths were.
+    /// Holds back deletions of paths whose file system is out of state. `before` was looked at before the paths were.
     pub(super) async fn hold_back(
         &mut self,
         directory: &Directory,

@@ -11,7 +11,7 @@ use super::document::{Document, LinkState, VesselStatus};
 use super::find::Meant;
 use super::gather::moment;
 use crate::ledger::{DeliveryStory, Ending, VersionStory};
-use crate::local::{self, DiskError, Found, Kind, PROCESSED, Rules, Sight};
+use crate::local::{self, DiskError, Found, Kind, PROCESSED, PathState, Rules};
 use crate::names::{DirectoryName, RelPath, VesselName};
 use crate::records::{DeliveryState, FileStamp, VersionKind};
 use crate::settings::{Directory, Settings};
@@ -90,10 +90,10 @@ pub struct DeliveryReport {
 /// Tells the history, for one vessel or for all.
 pub fn report(reporter: &Reporter<'_>, meant: &Meant<'_>, only: Option<&VesselName>) -> History {
     let Meant { name, directory, path, versions } = meant;
-    let sight = directory.and_then(|directory| look(directory, path));
-    let is_gone = matches!(sight, Some(Ok(Sight::Gone)));
+    let state = directory.and_then(|directory| look(directory, path));
+    let is_gone = matches!(state, Some(Ok(PathState::Gone)));
     let (note, you_can) = match directory {
-        Some(directory) => reporter.disk((directory, sight), versions).unzip(),
+        Some(directory) => reporter.disk((directory, state), versions).unzip(),
         None => reporter.not_configured(name, versions).unzip(),
     };
     // Trying again changes nothing for a directory that the settings don't name; the note says what does.
@@ -124,9 +124,9 @@ pub fn report(reporter: &Reporter<'_>, meant: &Meant<'_>, only: Option<&VesselNa
 const MOMENT: Duration = Duration::from_secs(2);
 
 /// What is at a path on the shore; `None` where its disk does not answer.
-fn look(directory: &Directory, path: &RelPath) -> Option<Result<Sight, DiskError>> {
+fn look(directory: &Directory, path: &RelPath) -> Option<Result<PathState, DiskError>> {
     let (directory, path) = (Arc::new(directory.clone()), path.clone());
-    local::within(MOMENT, move || local::see(&Rules::new(&directory), &path))
+    local::within(MOMENT, move || local::classify(&Rules::new(&directory), &path))
 }
 
 /// Whether what the path held, which is gone on the shore, is still to be deleted on the vessels.
@@ -202,15 +202,15 @@ impl Reporter<'_> {
     /// What the disk adds to what the ledger knows, and what a person can do about it.
     fn disk(
         &self,
-        (directory, sight): (&Directory, Option<Result<Sight, DiskError>>),
+        (directory, state): (&Directory, Option<Result<PathState, DiskError>>),
         versions: &[VersionStory],
     ) -> Option<(String, Vec<String>)> {
         let current = versions.last().filter(|version| version.ended.is_none());
         let trouble = self.document.directories.iter().find(|one| one.name == directory.name.as_str());
         let trouble = trouble.and_then(|one| one.trouble.clone());
         let rules = Rules::new(&Arc::new(directory.clone()));
-        let sight = match sight {
-            Some(Ok(sight)) => sight,
+        let state = match state {
+            Some(Ok(state)) => state,
             Some(Err(e)) => return Some((e.fault().to_string(), Vec::new())),
             None => {
                 let location = directory.location.display();
@@ -218,27 +218,27 @@ impl Reporter<'_> {
                 return Some((why, vec!["bring its server back, or unmount it (umount -l)".to_owned()]));
             }
         };
-        match (sight, current) {
-            (Sight::Taken(found) | Sight::Directory(found), Some(current)) => {
+        match (state, current) {
+            (PathState::Taken(found) | PathState::Directory(found), Some(current)) => {
                 if found.traits.stamp == current.version.stamp {
                     trouble.filter(|_| current.complete).map(|trouble| (trouble, Vec::new()))
                 } else {
                     Some(self.not_taken_in("changed after it was taken in", directory, found.traits.stamp))
                 }
             }
-            (Sight::Directory(_), None) if !rules.takes_directories() => {
+            (PathState::Directory(_), None) if !rules.takes_directories() => {
                 Some(("it is a directory; only what lies in it is delivered, with `Recursive`".to_owned(), Vec::new()))
             }
-            (Sight::Taken(found) | Sight::Directory(found), None) => {
+            (PathState::Taken(found) | PathState::Directory(found), None) => {
                 Some(self.left_or_awaited(directory, &rules, &found, trouble))
             }
-            (Sight::Skipped(Kind::Own), _) => {
+            (PathState::Skipped(Kind::Own), _) => {
                 Some(("skipped: it is one of contentmonster's own files, which are never sent".to_owned(), Vec::new()))
             }
-            (Sight::Skipped(kind), _) => {
+            (PathState::Skipped(kind), _) => {
                 Some((format!("skipped: it is a {kind}; only regular files are delivered"), Vec::new()))
             }
-            (Sight::Gone, Some(current)) if awaits_deletion(current, directory) => Some(match trouble {
+            (PathState::Gone, Some(current)) if awaits_deletion(current, directory) => Some(match trouble {
                 Some(trouble) => (format!("its source is gone, and the deletion is held back: {trouble}"), Vec::new()),
                 None if self.document.daemon.is_none() => (
                     "its source is gone; it is deleted on the vessels once contentmonster runs".to_owned(),
@@ -246,11 +246,11 @@ impl Reporter<'_> {
                 ),
                 None => ("its source is gone; it is about to be deleted on the vessels".to_owned(), Vec::new()),
             }),
-            (Sight::Gone, Some(current)) if !current.complete => Some((
+            (PathState::Gone, Some(current)) if !current.complete => Some((
                 "its source is gone; what was not delivered is dropped when that is noticed".to_owned(),
                 Vec::new(),
             )),
-            (Sight::Gone, _) => None,
+            (PathState::Gone, _) => None,
         }
     }
 

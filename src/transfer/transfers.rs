@@ -10,7 +10,7 @@ use crate::digest::Digest;
 use crate::fault::{Cause, Fault};
 use crate::ledger::Ledger;
 use crate::link::Session;
-use crate::local::{DiskError, Feed, Source};
+use crate::local::{DiskError, Source, SourceCache};
 use crate::names::{DirectoryName, RemotePath, VesselName, assembly_name};
 use crate::records::{Delivery, Version};
 use crate::settings::{self, Links};
@@ -63,14 +63,19 @@ pub(crate) struct Transfers {
     pub(crate) ledger: Ledger,
     pub(crate) directories: Directories,
     /// Where sources are read, shared with the other vessels.
-    pub(crate) feed: Feed,
+    pub(crate) source_cache: SourceCache,
     /// Which directories' places are known not to be their sources.
     pub(super) own_places: KnownPlaces,
 }
 
 impl Transfers {
-    pub(crate) fn new(session: Arc<Session>, ledger: Ledger, directories: Directories, feed: Feed) -> Self {
-        Self { session, ledger, directories, feed, own_places: KnownPlaces::default() }
+    pub(crate) fn new(
+        session: Arc<Session>,
+        ledger: Ledger,
+        directories: Directories,
+        source_cache: SourceCache,
+    ) -> Self {
+        Self { session, ledger, directories, source_cache, own_places: KnownPlaces::default() }
     }
 
     /// Where a version goes. The directory is configured: deliveries of others are not asked for.
@@ -100,7 +105,7 @@ impl Transfers {
             return Err(Fault::file("the directory is not configured any more").of(Cause::Settings));
         };
         let follow = directory.links == Links::Follow;
-        let source = self.feed.open(&directory.location, &version.path, version.stamp, follow).await;
+        let source = self.source_cache.open(&directory.location, &version.path, version.stamp, follow).await;
         let source = source.map_err(|error| source_fault(version, &error))?;
         if version.digest.is_none() {
             source.hash_on_the_way();

@@ -23,7 +23,7 @@ use crate::bell::Bell;
 use crate::clock::Clock;
 use crate::ledger::Ledger;
 use crate::link::Link;
-use crate::local::Feed;
+use crate::local::SourceCache;
 use crate::monitor::Monitor;
 use crate::rate_limit::RateLimiter;
 use crate::settings;
@@ -47,7 +47,7 @@ pub struct Vessel {
     /// Whether it is to be left alone.
     pub paused: watch::Receiver<bool>,
     /// Where sources are read, shared with the other vessels.
-    pub feed: Feed,
+    pub source_cache: SourceCache,
     /// The ledger.
     pub ledger: Ledger,
     /// Who listens.

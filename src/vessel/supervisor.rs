@@ -67,7 +67,7 @@ enum End {
 impl Supervisor {
     fn new(vessel: Vessel) -> Self {
         Self {
-            arrival: Some(vessel.feed.arrival()),
+            arrival: Some(vessel.source_cache.arrival()),
             vessel,
             complaint: None,
             introduction: None,
@@ -249,8 +249,8 @@ impl Supervisor {
     }
 
     fn transfers(&self, session: &Arc<Session>) -> Arc<Transfers> {
-        let Vessel { ledger, directories, feed, .. } = &self.vessel;
-        Arc::new(Transfers::new(session.clone(), ledger.clone(), directories.clone(), feed.clone()))
+        let Vessel { ledger, directories, source_cache, .. } = &self.vessel;
+        Arc::new(Transfers::new(session.clone(), ledger.clone(), directories.clone(), source_cache.clone()))
     }
 
     /// Enters which host this is. What was delivered to another one is not there.

@@ -41,7 +41,7 @@ impl Harbour {
             authorized_key,
             exec: true,
             home,
-            fates: None,
+            faults: None,
             quirks: Quirks::default(),
         };
         let vessel = EmbeddedVessel::start(change(options)).unwrap();
@@ -113,11 +113,11 @@ async fn key_pair(directory: &Path, name: &str) -> PublicKey {
 async fn run(command: &mut Command, input: &[u8]) -> Output {
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let mut stdin = child.stdin.take().unwrap();
-    let feed = async move {
+    let source_cache = async move {
         // It may end without reading all.
         let _ = stdin.write_all(input).await;
     };
-    let both = async { tokio::join!(feed, child.wait_with_output()).1.unwrap() };
+    let both = async { tokio::join!(source_cache, child.wait_with_output()).1.unwrap() };
     timeout(DEADLINE, both).await.expect("the client ends in time")
 }
 

@@ -26,7 +26,7 @@ const DISKS: usize = 3;
 /// The directories on the vessel that files may go to; the first one is where they go at first.
 const PLACES: [&str; 2] = ["in", "elsewhere"];
 
-/// A disk that is out of sight.
+/// A disk that is out of state.
 struct Away {
     /// Where on the vessel the files were that were on it when that began, and which.
     there: PathBuf,

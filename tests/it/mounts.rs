@@ -1,4 +1,4 @@
-//! File systems below a mirror's location that are unmounted, covered or replaced: out of sight is not deleted.
+//! File systems below a mirror's location that are unmounted, covered or replaced: out of state is not deleted.
 
 use std::fs;
 use std::os::unix::fs::symlink;

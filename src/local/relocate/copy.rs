@@ -18,10 +18,10 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
-use super::Look;
+use super::FileState;
 use super::moves::{Taken, give_back, look_in, move_to_ours, remove, sync, sync_file};
-use super::places::{Places, open_readable};
 use super::processed::open_processed;
+use super::processed_dir::{ProcessedDir, open_readable};
 use crate::digest::{Digest, FileHasher};
 use crate::local::own_names::{COPYING, LEAVING, PROCESSED};
 use crate::local::source::SourceFile;
@@ -47,7 +47,7 @@ impl Drop for Copied {
 }
 
 impl Copied {
-    fn begin(places: &Places<'_>) -> Result<Self, DiskError> {
+    fn begin(places: &ProcessedDir<'_>) -> Result<Self, DiskError> {
         let name = OsString::from(format!("{COPYING}{:016x}.tmp", random()));
         let path = places.processed.join(&name);
         let failed = |errno| DiskError::io("make", &path, errno);
@@ -60,7 +60,7 @@ impl Copied {
     }
 
     /// Gives the copy its name in `processed/`.
-    pub(super) fn publish(&self, places: &Places<'_>, name: &OsStr) -> Result<(), Taken> {
+    pub(super) fn publish(&self, places: &ProcessedDir<'_>, name: &OsStr) -> Result<(), Taken> {
         move_to_ours(&self.directory, &self.name, &places.to, name)
     }
 
@@ -104,7 +104,7 @@ fn random() -> u64 {
 
 /// Copies a version into `processed/` under a temporary name; `None` when the source is another version by now.
 pub(super) fn make(
-    places: &Places<'_>,
+    places: &ProcessedDir<'_>,
     path: &RelPath,
     stamp: &FileStamp,
     digest: &Digest,
@@ -127,7 +127,7 @@ pub(super) fn make(
     }
     copied.finish(&before)?;
     let named = look_in(&places.from, path.file_name());
-    let still = matches!(named, Ok(Look::File { stamp: now, .. }) if now == *stamp);
+    let still = matches!(named, Ok(FileState::File { stamp: now, .. }) if now == *stamp);
     Ok((still && source.stamp()? == *stamp).then_some(copied))
 }
 

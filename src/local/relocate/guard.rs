@@ -11,7 +11,7 @@ use rustix::fs::{Mode, OFlags, openat};
 use rustix::io::Errno;
 
 use super::Retired;
-use crate::local::look::owner_of;
+use crate::local::file_state::owner_of;
 use crate::local::writers::{Verdict, Writers};
 use crate::local::{mode_of, stamp_of};
 use crate::records::Version;

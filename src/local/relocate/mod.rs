@@ -15,12 +15,12 @@
 //! Nothing is moved that somebody has open for writing; see `guard`. Whoever opened it between that look and the move is
 //! found by a look after the move, and the file is given back.
 
-mod away;
 mod copy;
+mod delete;
 mod guard;
 mod moves;
-mod places;
 mod processed;
+mod processed_dir;
 mod put_back;
 
 use std::ffi::OsStr;
@@ -31,7 +31,7 @@ use std::time::Duration;
 use rustix::io::Errno;
 
 use super::DiskError;
-use super::look::Look;
+use super::file_state::FileState;
 use super::own_names::PROCESSED;
 use super::source::{SourceFile, hash};
 use crate::digest::Digest;
@@ -39,10 +39,10 @@ use crate::names::RelPath;
 use crate::records::{FileStamp, Version};
 use guard::Source;
 use moves::{Taken, give_back, look_in, move_to_ours, remove, sync};
-use places::{Places, free_number, leaving_name, numbered};
+use processed_dir::{ProcessedDir, free_number, leaving_name, numbered};
 
-pub use away::{Expired, discard, expire};
 pub use copy::sweep;
+pub use delete::{Expired, discard, expire};
 pub use guard::{Changed, Guard};
 pub use put_back::{Moved, put_back};
 
@@ -86,7 +86,7 @@ enum Moment {
 
 /// One retirement.
 struct Retirement<'a> {
-    places: &'a Places<'a>,
+    places: &'a ProcessedDir<'a>,
     path: &'a RelPath,
     stamp: &'a FileStamp,
     digest: &'a Digest,
@@ -138,7 +138,7 @@ fn retire_beside(
     stopped: &dyn Fn() -> bool,
     pause: &dyn Fn(Moment),
 ) -> Result<Vec<Result<Retired, DiskError>>, DiskError> {
-    let Some(places) = Places::open(location, &versions[0].path)? else {
+    let Some(places) = ProcessedDir::open(location, &versions[0].path)? else {
         return Ok(versions.iter().map(|_| Ok(Retired::SourceGone)).collect());
     };
     let retire = |version: &Version| {
@@ -157,8 +157,8 @@ fn retire_beside(
 impl Retirement<'_> {
     fn run(&self) -> Result<Retired, DiskError> {
         match self.source()? {
-            Look::File { stamp, .. } if stamp == *self.stamp => {}
-            Look::Gone => return self.perhaps_moved_earlier(),
+            FileState::File { stamp, .. } if stamp == *self.stamp => {}
+            FileState::Gone => return self.perhaps_moved_earlier(),
             _ => return Ok(Retired::SourceChanged),
         }
         let checked = self.guard.check(&self.places.from, self.path.file_name(), self.version);
@@ -178,7 +178,9 @@ impl Retirement<'_> {
                 Err(Taken::Taken) => {}
                 Err(Taken::Failed(Errno::XDEV)) => return self.copy_across(&source),
                 // Either the source has gone or `processed/` has.
-                Err(Taken::Failed(Errno::NOENT)) if self.source()? == Look::Gone => return Ok(Retired::SourceGone),
+                Err(Taken::Failed(Errno::NOENT)) if self.source()? == FileState::Gone => {
+                    return Ok(Retired::SourceGone);
+                }
                 Err(Taken::Failed(errno)) => return Err(self.failed("retire", errno)),
             }
         }
@@ -205,7 +207,7 @@ impl Retirement<'_> {
         Ok(self.holds_it(&target, last)?.then_some(target))
     }
 
-    fn source(&self) -> Result<Look, DiskError> {
+    fn source(&self) -> Result<FileState, DiskError> {
         look_in(&self.places.from, self.path.file_name()).map_err(|errno| self.failed("look at", errno))
     }
 
@@ -220,8 +222,8 @@ impl Retirement<'_> {
     fn holds_it(&self, target: &RelPath, number: u64) -> Result<bool, DiskError> {
         let there = look_in(&self.places.to, target.file_name());
         let there = match there.map_err(|e| DiskError::io("look at", &self.places.target(target), e))? {
-            Look::File { stamp, .. } => stamp,
-            Look::Gone | Look::NotAFile(_) => return Ok(false),
+            FileState::File { stamp, .. } => stamp,
+            FileState::Gone | FileState::NotAFile(_) => return Ok(false),
         };
         let time = |stamp: &FileStamp| (stamp.mtime, stamp.mtime_nanos);
         if there.size != self.stamp.size || (number > 0 && time(&there) != time(self.stamp)) {
@@ -248,7 +250,7 @@ impl Retirement<'_> {
                 sync(&self.places.to, &self.places.processed)?;
                 return Ok(Retired::AlreadyThere(target));
             }
-            if matches!(look_in(&self.places.to, target.file_name()), Ok(Look::Gone) | Err(_)) {
+            if matches!(look_in(&self.places.to, target.file_name()), Ok(FileState::Gone) | Err(_)) {
                 return Ok(Retired::SourceGone);
             }
         }
@@ -258,7 +260,7 @@ impl Retirement<'_> {
     /// Looks again at what was moved: only now nobody else can put another file under the name. Doesn't flush.
     fn confirm(&self, target: RelPath, source: &Source) -> Result<Retired, DiskError> {
         let moved = look_in(&self.places.to, target.file_name());
-        let is_it = matches!(moved, Ok(Look::File { stamp, .. }) if stamp == *self.stamp);
+        let is_it = matches!(moved, Ok(FileState::File { stamp, .. }) if stamp == *self.stamp);
         if is_it && self.guard.still_holds(source, self.version) {
             return Ok(Retired::Moved(target));
         }
@@ -295,7 +297,9 @@ impl Retirement<'_> {
             Err(Taken::Failed(errno)) => return Err(self.failed("remove", errno)),
         }
         match look_in(from, &aside) {
-            Ok(Look::File { stamp, .. }) if stamp == *self.stamp && self.guard.still_holds(source, self.version) => {
+            Ok(FileState::File { stamp, .. })
+                if stamp == *self.stamp && self.guard.still_holds(source, self.version) =>
+            {
                 remove(from, &aside).map_err(|errno| self.failed("remove", errno))?;
                 self.places.flush()?;
                 Ok(done)

@@ -10,7 +10,7 @@ use std::path::Path;
 use rustix::fs::{AtFlags, RenameFlags, linkat, renameat, renameat_with, statat, unlinkat};
 use rustix::io::Errno;
 
-use super::{Look, numbered};
+use super::{FileState, numbered};
 use crate::local::DiskError;
 use crate::names::RelPath;
 
@@ -86,10 +86,10 @@ pub(super) fn give_back(from: impl AsFd, name: &OsStr, to: impl AsFd, path: &Rel
 }
 
 /// Looks at a name, not following a link.
-pub(super) fn look_in(directory: impl AsFd, name: &OsStr) -> rustix::io::Result<Look> {
+pub(super) fn look_in(directory: impl AsFd, name: &OsStr) -> rustix::io::Result<FileState> {
     match statat(directory, name, AtFlags::SYMLINK_NOFOLLOW) {
-        Ok(stat) => Ok(Look::of(&stat)),
-        Err(Errno::NOENT | Errno::NOTDIR) => Ok(Look::Gone),
+        Ok(stat) => Ok(FileState::of(&stat)),
+        Err(Errno::NOENT | Errno::NOTDIR) => Ok(FileState::Gone),
         Err(errno) => Err(errno),
     }
 }

@@ -2,9 +2,9 @@
 
 use rustix::io::Errno;
 
-use super::Look;
+use super::FileState;
 use super::moves::{give_back, look_in};
-use super::places::Places;
+use super::processed_dir::ProcessedDir;
 use crate::local::DiskError;
 use crate::names::RelPath;
 use crate::records::FileStamp;
@@ -26,11 +26,11 @@ pub struct Moved {
 /// # Errors
 /// What the disk says; the file is where it was.
 pub fn put_back(location: &std::path::Path, moved: &Moved) -> Result<bool, DiskError> {
-    let Some(places) = Places::open(location, &moved.path)? else { return Ok(false) };
+    let Some(places) = ProcessedDir::open(location, &moved.path)? else { return Ok(false) };
     let failed = |errno: Errno| DiskError::io("put back", &places.target(&moved.to), errno);
     let seen = |stamp: FileStamp| (stamp.size, stamp.mtime, stamp.mtime_nanos);
     match look_in(&places.to, moved.to.file_name()).map_err(failed)? {
-        Look::File { stamp, .. } if seen(stamp) != seen(moved.stamp) => {}
+        FileState::File { stamp, .. } if seen(stamp) != seen(moved.stamp) => {}
         _ => return Ok(false),
     }
     give_back(&places.to, moved.to.file_name(), &places.from, &moved.path).map_err(failed)?;

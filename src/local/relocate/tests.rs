@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use super::*;
 use crate::local::Rules;
-use crate::local::{Feed, Intake, TakeIn, Writers};
+use crate::local::{Intake, SourceCache, TakeIn, Writers};
 use crate::names::DirectoryName;
 use crate::records::VersionId;
 
@@ -48,8 +48,9 @@ impl Shore {
 
     /// Takes in a file that is there.
     fn taken_in(&self, name: impl AsRef<[u8]>) -> Version {
-        let (rules, feed) = (Rules::of(self.dir.path(), ""), Feed::new(8 << 20));
-        let intake = Intake { rules, chunk_size: 1 << 30, feed, readers: 0, writers: Writers::new(Duration::ZERO) };
+        let (rules, source_cache) = (Rules::of(self.dir.path(), ""), SourceCache::new(8 << 20));
+        let intake =
+            Intake { rules, chunk_size: 1 << 30, source_cache, readers: 0, writers: Writers::new(Duration::ZERO) };
         match intake.take_in(&RelPath::new(name.as_ref()).unwrap(), &|| false).unwrap() {
             TakeIn::Version(new) => Version {
                 id: VersionId(1),

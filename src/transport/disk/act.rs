@@ -15,7 +15,7 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
-use super::places::At;
+use super::mount_roots::At;
 use super::refused;
 use crate::transport::sftp::{Attrs, OpenFlags, SftpError, Space};
 

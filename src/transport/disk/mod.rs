@@ -7,7 +7,7 @@
 
 mod act;
 mod hung;
-mod places;
+mod mount_roots;
 
 use std::fs::File;
 use std::io;
@@ -24,7 +24,7 @@ use super::error::ConnectError;
 use super::sftp::{Attrs, OpenFlags, SftpError, Space};
 use crate::settings::LocalTarget;
 use hung::{Hung, does_not_answer};
-use places::Places;
+use mount_roots::MountRoots;
 
 /// Requests that wait for their turn; each holds at most one write.
 const QUEUE: usize = 32;
@@ -33,7 +33,7 @@ const LONGEST_SILENCE: Duration = Duration::from_secs(30);
 /// How often it is looked whether the places are still there.
 const LOOK: Duration = Duration::from_secs(2);
 
-type Job = Box<dyn FnOnce(&Places) + Send>;
+type Job = Box<dyn FnOnce(&MountRoots) + Send>;
 
 /// A target on this host; cheap to clone.
 #[derive(Clone)]
@@ -61,7 +61,7 @@ impl Drop for Leaving {
 #[derive(Clone)]
 struct Queue {
     jobs: mpsc::Sender<Job>,
-    places: Arc<Places>,
+    places: Arc<MountRoots>,
     end: Arc<End>,
 }
 
@@ -98,7 +98,7 @@ impl Queue {
     /// Sends a request. They are done in the order in which this returns.
     async fn send<T: Send + 'static>(
         &self,
-        act: impl FnOnce(&Places) -> Result<T, SftpError> + Send + 'static,
+        act: impl FnOnce(&MountRoots) -> Result<T, SftpError> + Send + 'static,
     ) -> Result<Asked<T>, SftpError> {
         let (reply, answer) = oneshot::channel();
         let end = self.end.clone();
@@ -120,7 +120,7 @@ impl Queue {
 
     async fn ask<T: Send + 'static>(
         &self,
-        act: impl FnOnce(&Places) -> Result<T, SftpError> + Send + 'static,
+        act: impl FnOnce(&MountRoots) -> Result<T, SftpError> + Send + 'static,
     ) -> Result<T, SftpError> {
         self.send(act).await?.wait().await
     }
@@ -158,7 +158,7 @@ impl Disk {
         hung.wait(patience).await?;
         let (target, given_up) = (target.clone(), searching.clone());
         let found = tokio::task::spawn_blocking(move || {
-            let found = Places::find(&target);
+            let found = MountRoots::find(&target);
             searching.is_over();
             found
         });
@@ -354,7 +354,7 @@ impl Disk {
 async fn watch(queue: Queue, patience: Duration, hung: Hung) {
     while !queue.end.over.is_cancelled() {
         tokio::time::sleep(LOOK).await;
-        let mut looking = std::pin::pin!(queue.ask(Places::check));
+        let mut looking = std::pin::pin!(queue.ask(MountRoots::check));
         if tokio::time::timeout(patience, &mut looking).await.is_ok() {
             continue;
         }

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant, SystemTime};
 use contentmonster::clock::Clock;
 use contentmonster::daemon::{self, Mode, Report, Surroundings};
 use contentmonster::digest::Digest;
-use contentmonster::embedded_vessel::{EmbeddedVessel, Fates, Options, Quirks};
+use contentmonster::embedded_vessel::{EmbeddedVessel, Faults, Options, Quirks};
 use contentmonster::fault::Fault;
 use contentmonster::monitor::{Event, Monitor};
 use contentmonster::settings::Settings;
@@ -32,7 +32,7 @@ pub(crate) struct Berth {
     /// Whether it has a shell.
     pub(crate) shell: bool,
     /// What goes wrong on it.
-    pub(crate) policy: Arc<dyn Fates>,
+    pub(crate) policy: Arc<dyn Faults>,
 }
 
 struct Moored {
@@ -96,7 +96,7 @@ impl Bay {
                 authorized_key: None,
                 exec: berth.shell,
                 home,
-                fates: Some(witness.clone()),
+                faults: Some(witness.clone()),
                 quirks: Quirks::default(),
             };
             Moored { name: berth.name, vessel: EmbeddedVessel::start(options).unwrap(), witness }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::{BufMut, Bytes, BytesMut};
-use contentmonster::embedded_vessel::{Fate, Fates, Request};
+use contentmonster::embedded_vessel::{Faults, InjectedFault, Request};
 
 use super::bay::{Bay, Berth};
 use super::policy::{Kind, rename_of};
@@ -30,15 +30,15 @@ impl<F> std::fmt::Debug for Always<F> {
     }
 }
 
-impl<F: Fn(Request<'_>) -> Option<Fate> + Send + Sync> Fates for Always<F> {
-    fn decide(&self, request: Request<'_>) -> Fate {
-        let fate = if self.calm.load(Ordering::Relaxed) { None } else { (self.befalls)(request) };
-        self.times.fetch_add(usize::from(fate.is_some()), Ordering::Relaxed);
-        fate.unwrap_or(Fate::Serve)
+impl<F: Fn(Request<'_>) -> Option<InjectedFault> + Send + Sync> Faults for Always<F> {
+    fn decide(&self, request: Request<'_>) -> InjectedFault {
+        let fault = if self.calm.load(Ordering::Relaxed) { None } else { (self.befalls)(request) };
+        self.times.fetch_add(usize::from(fault.is_some()), Ordering::Relaxed);
+        fault.unwrap_or(InjectedFault::Serve)
     }
 }
 
-fn always<F: Fn(Request<'_>) -> Option<Fate> + Send + Sync + 'static>(befalls: F) -> Arc<Always<F>> {
+fn always<F: Fn(Request<'_>) -> Option<InjectedFault> + Send + Sync + 'static>(befalls: F) -> Arc<Always<F>> {
     Arc::new(Always { befalls, calm: AtomicBool::new(false), times: AtomicUsize::new(0) })
 }
 
@@ -50,7 +50,7 @@ fn is_rename(request: Request<'_>) -> bool {
     matches!(request, Request::Packet(packet) if rename_of(packet).is_some())
 }
 
-fn says(code: u32, words: &str) -> Fate {
+fn says(code: u32, words: &str) -> InjectedFault {
     let mut packet = BytesMut::new();
     packet.put_u8(101);
     packet.put_u32(0);
@@ -59,7 +59,7 @@ fn says(code: u32, words: &str) -> Fate {
         packet.put_u32(u32::try_from(text.len()).unwrap());
         packet.extend_from_slice(text.as_bytes());
     }
-    Fate::Answer(packet.freeze())
+    InjectedFault::Answer(packet.freeze())
 }
 
 fn files() -> Vec<(String, Vec<u8>)> {
@@ -70,7 +70,7 @@ fn files() -> Vec<(String, Vec<u8>)> {
 /// served; when it is over, the first is too.
 async fn waits<F>(shell: bool, policy: Arc<Always<F>>, words: &[&str])
 where
-    F: Fn(Request<'_>) -> Option<Fate> + Send + Sync + 'static,
+    F: Fn(Request<'_>) -> Option<InjectedFault> + Send + Sync + 'static,
 {
     let good = always(|_| None);
     let berths =
@@ -94,7 +94,7 @@ where
 #[tokio::test(flavor = "multi_thread")]
 async fn what_always_arrives_damaged_is_parked_after_a_few_repairs() {
     for shell in [true, false] {
-        let policy = always(|request| is_write(request).then(|| Kind::Corrupt.fate(request)));
+        let policy = always(|request| is_write(request).then(|| Kind::Corrupt.fault(request)));
         waits(shell, policy, &["arrived damaged 4 times", "check the vessel's disk"]).await;
     }
 }
@@ -153,7 +153,7 @@ async fn a_rename_that_was_only_said_to_be_done_is_not_believed() {
 async fn a_vessel_without_any_extension_is_served_and_its_files_replaced() {
     let plain = || {
         always(|request| {
-            let version = Fate::Answer(Bytes::from_static(&[2, 0, 0, 0, 3]));
+            let version = InjectedFault::Answer(Bytes::from_static(&[2, 0, 0, 0, 3]));
             matches!(request, Request::Packet([INIT, ..])).then_some(version)
         })
     };
@@ -170,7 +170,7 @@ async fn a_vessel_without_any_extension_is_served_and_its_files_replaced() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_slow_vessel_is_served_slowly() {
-    let slow = always(|_| Some(Fate::Delay(Duration::from_millis(30))));
+    let slow = always(|_| Some(InjectedFault::Delay(Duration::from_millis(30))));
     let bay = Bay::open(vec![Berth { name: "slow", shell: true, policy: slow }], "Timeout = 1s");
     files().iter().for_each(|(name, bytes)| bay.put(name, bytes));
     let report = bay.once(Duration::from_secs(1)).await.unwrap();
@@ -180,7 +180,7 @@ async fn a_slow_vessel_is_served_slowly() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_vessel_that_breaks_off_every_login_is_tried_as_often_as_the_settings_say() {
-    let policy = always(|request| (request == Request::Login).then_some(Fate::CutBefore));
+    let policy = always(|request| (request == Request::Login).then_some(InjectedFault::CutBefore));
     let bay = Bay::open(vec![Berth { name: "bad", shell: true, policy: policy.clone() }], "ReconnectWait = 1s");
     files().iter().for_each(|(name, bytes)| bay.put(name, bytes));
     let mut program = bay.spawn(&[]);

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use contentmonster::embedded_vessel::{Fate, Fates, Request};
+use contentmonster::embedded_vessel::{Faults, InjectedFault, Request};
 use rustix::process::Signal;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -29,13 +29,13 @@ struct Killer {
     program: AtomicU32,
 }
 
-impl Fates for Killer {
-    fn decide(&self, _: Request<'_>) -> Fate {
+impl Faults for Killer {
+    fn decide(&self, _: Request<'_>) -> InjectedFault {
         if self.seen.fetch_add(1, Ordering::Relaxed) != self.at {
-            return Fate::Serve;
+            return InjectedFault::Serve;
         }
         signal(self.program.load(Ordering::Relaxed), Signal::KILL);
-        if self.acts { Fate::Serve } else { Fate::Stall }
+        if self.acts { InjectedFault::Serve } else { InjectedFault::Stall }
     }
 }
 
@@ -59,7 +59,7 @@ fn files() -> Vec<(String, Vec<u8>)> {
     vec![("small".to_owned(), content(1, 3_000)), ("large".to_owned(), content(2, 300_000))]
 }
 
-fn open(shell: bool, policy: Arc<dyn Fates>) -> Bay {
+fn open(shell: bool, policy: Arc<dyn Faults>) -> Bay {
     let bay = Bay::open(vec![Berth { name: "vessel", shell, policy }], "");
     files().iter().for_each(|(name, bytes)| bay.put(name, bytes));
     bay

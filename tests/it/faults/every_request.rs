@@ -33,7 +33,7 @@ impl Scene {
         vec![("cargo".to_owned(), content(self.size as u64, self.size))]
     }
 
-    fn open(self, policy: Arc<dyn contentmonster::embedded_vessel::Fates>) -> Bay {
+    fn open(self, policy: Arc<dyn contentmonster::embedded_vessel::Faults>) -> Bay {
         let bay = Bay::open(vec![Berth { name: "vessel", shell: self.shell, policy }], "Connections = 2");
         self.files().iter().for_each(|(name, bytes)| bay.put(name, bytes));
         bay

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use contentmonster::embedded_vessel::{Fate, Fates, Request};
+use contentmonster::embedded_vessel::{Faults, InjectedFault, Request};
 
 use super::bay::{Bay, Berth, names_in};
 use super::policy::Tally;
@@ -27,10 +27,10 @@ struct BlackHole {
     seen: AtomicUsize,
 }
 
-impl Fates for BlackHole {
-    fn decide(&self, _: Request<'_>) -> Fate {
+impl Faults for BlackHole {
+    fn decide(&self, _: Request<'_>) -> InjectedFault {
         let swallowed = self.seen.fetch_add(1, Ordering::Relaxed) >= self.after;
-        if swallowed { Fate::Stall } else { Fate::Serve }
+        if swallowed { InjectedFault::Stall } else { InjectedFault::Serve }
     }
 }
 
@@ -41,9 +41,9 @@ fn peak_kib(program: &Child) -> u64 {
 }
 
 /// How long nine vessels take to have everything, and the program's peak memory, beside a tenth of some kind.
-async fn nine_beside(tenth: Arc<dyn Fates>, large: usize) -> (Duration, u64) {
+async fn nine_beside(tenth: Arc<dyn Faults>, large: usize) -> (Duration, u64) {
     let berth = |name: &&'static str| {
-        let policy: Arc<dyn Fates> = if *name == "hole" { tenth.clone() } else { Arc::new(Tally::default()) };
+        let policy: Arc<dyn Faults> = if *name == "hole" { tenth.clone() } else { Arc::new(Tally::default()) };
         Berth { name, shell: true, policy }
     };
     let bay = Bay::open(NAMES.iter().map(berth).collect(), "Timeout = 2s\nConnections = 1");
@@ -68,7 +68,7 @@ async fn nine_beside(tenth: Arc<dyn Fates>, large: usize) -> (Duration, u64) {
     (took, peak)
 }
 
-fn holes() -> Vec<(&'static str, Arc<dyn Fates>)> {
+fn holes() -> Vec<(&'static str, Arc<dyn Faults>)> {
     let hole = |after| Arc::new(BlackHole { after, seen: AtomicUsize::new(0) });
     vec![
         ("a tenth that is served", Arc::new(Tally::default())),

@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use bytes::{BufMut, Bytes, BytesMut};
-use contentmonster::embedded_vessel::{Fate, Fates, Request};
+use contentmonster::embedded_vessel::{Faults, InjectedFault, Request};
 use contentmonster::settings::{Environment, Settings};
 use contentmonster::transport::{ConnectError, KnownShell, Lead, LoginLimit, Rank, Remote, SshEnvironment};
 
@@ -157,16 +157,16 @@ struct Liar {
     times: AtomicUsize,
 }
 
-impl Fates for Liar {
-    fn decide(&self, request: Request<'_>) -> Fate {
-        let Request::Packet(packet) = request else { return Fate::Serve };
+impl Faults for Liar {
+    fn decide(&self, request: Request<'_>) -> InjectedFault {
+        let Request::Packet(packet) = request else { return InjectedFault::Serve };
         let once_more = |left: usize| left.checked_sub(1);
         if packet.first() == Some(&self.to)
             && self.times.fetch_update(Ordering::Relaxed, Ordering::Relaxed, once_more).is_ok()
         {
-            return Fate::Answer(self.says.clone());
+            return InjectedFault::Answer(self.says.clone());
         }
-        Fate::Serve
+        InjectedFault::Serve
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use contentmonster::embedded_vessel::{Fate, Fates, Request};
+use contentmonster::embedded_vessel::{Faults, InjectedFault, Request};
 
 use super::bay::{Bay, Berth};
 
@@ -13,14 +13,14 @@ use super::bay::{Bay, Berth};
 #[derive(Debug)]
 struct NoAttributes;
 
-impl Fates for NoAttributes {
-    fn decide(&self, request: Request<'_>) -> Fate {
+impl Faults for NoAttributes {
+    fn decide(&self, request: Request<'_>) -> InjectedFault {
         // SETSTAT and FSETSTAT; SSH_FX_OP_UNSUPPORTED without a text.
         match request {
             Request::Packet(packet) if matches!(packet.first(), Some(9 | 10)) => {
-                Fate::Answer(Bytes::from_static(&[101, 0, 0, 0, 0, 0, 0, 0, 8, 0, 0, 0, 0, 0, 0, 0, 0]))
+                InjectedFault::Answer(Bytes::from_static(&[101, 0, 0, 0, 0, 0, 0, 0, 8, 0, 0, 0, 0, 0, 0, 0, 0]))
             }
-            _ => Fate::Serve,
+            _ => InjectedFault::Serve,
         }
     }
 }

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use contentmonster::embedded_vessel::{Fate, Fates, Request};
+use contentmonster::embedded_vessel::{Faults, InjectedFault, Request};
 
 use super::bay::{Bay, Berth, names_in};
 use super::policy::status;
@@ -30,18 +30,18 @@ struct Thief {
     refused: AtomicUsize,
 }
 
-impl Fates for Thief {
-    fn decide(&self, request: Request<'_>) -> Fate {
-        let Request::Packet([SETSTAT | FSETSTAT, ..]) = request else { return Fate::Serve };
+impl Faults for Thief {
+    fn decide(&self, request: Request<'_>) -> InjectedFault {
+        let Request::Packet([SETSTAT | FSETSTAT, ..]) = request else { return InjectedFault::Serve };
         // By its handle, and by its path.
         if self.refused.fetch_add(1, Ordering::Relaxed) >= 2 {
-            return Fate::Serve;
+            return InjectedFault::Serve;
         }
         let place = self.place.get().expect("it is set before the program runs");
         for name in names_in(place).into_iter().filter(|name| name.starts_with(".contentmonster")) {
             chown(place.join(name), Some(THIEF), Some(THIEF)).unwrap();
         }
-        Fate::Answer(status(3))
+        InjectedFault::Answer(status(3))
     }
 }
 
@@ -70,15 +70,15 @@ struct Planter {
     planted: AtomicUsize,
 }
 
-impl Fates for Planter {
-    fn decide(&self, request: Request<'_>) -> Fate {
-        let Request::Packet(packet @ [OPEN, ..]) = request else { return Fate::Serve };
+impl Faults for Planter {
+    fn decide(&self, request: Request<'_>) -> InjectedFault {
+        let Request::Packet(packet @ [OPEN, ..]) = request else { return InjectedFault::Serve };
         let length = u32::from_be_bytes(packet[5..9].try_into().unwrap()) as usize;
         let path = Path::new(OsStr::from_bytes(&packet[9..9 + length]));
         if path.extension() == Some(OsStr::new("probe")) && self.planted.fetch_add(1, Ordering::Relaxed) == 0 {
             symlink(self.victim.get().expect("it is set before the program runs"), path).unwrap();
         }
-        Fate::Serve
+        InjectedFault::Serve
     }
 }
 
@@ -128,11 +128,13 @@ struct Cutter {
     over: AtomicUsize,
 }
 
-impl Fates for Cutter {
-    fn decide(&self, request: Request<'_>) -> Fate {
+impl Faults for Cutter {
+    fn decide(&self, request: Request<'_>) -> InjectedFault {
         match request {
-            Request::Packet([SETSTAT | FSETSTAT, ..]) if self.over.load(Ordering::Relaxed) == 0 => Fate::CutBefore,
-            _ => Fate::Serve,
+            Request::Packet([SETSTAT | FSETSTAT, ..]) if self.over.load(Ordering::Relaxed) == 0 => {
+                InjectedFault::CutBefore
+            }
+            _ => InjectedFault::Serve,
         }
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use bytes::{BufMut, Bytes, BytesMut};
-use contentmonster::embedded_vessel::{Fate, Fates, Request};
+use contentmonster::embedded_vessel::{Faults, InjectedFault, Request};
 
 /// Packet types that matter here.
 const WRITE: u8 = 6;
@@ -59,14 +59,14 @@ impl Kind {
         }
     }
 
-    pub(crate) fn fate(self, request: Request<'_>) -> Fate {
+    pub(crate) fn fault(self, request: Request<'_>) -> InjectedFault {
         match self {
-            Self::CutBefore => Fate::CutBefore,
-            Self::CutAfter => Fate::CutAfter,
-            Self::Fails => Fate::Answer(status(4)),
-            Self::Denied => Fate::Answer(status(3)),
-            Self::DoneButFails => Fate::ServeAndAnswer(status(4)),
-            Self::Stall => Fate::Stall,
+            Self::CutBefore => InjectedFault::CutBefore,
+            Self::CutAfter => InjectedFault::CutAfter,
+            Self::Fails => InjectedFault::Answer(status(4)),
+            Self::Denied => InjectedFault::Answer(status(3)),
+            Self::DoneButFails => InjectedFault::ServeAndAnswer(status(4)),
+            Self::Stall => InjectedFault::Stall,
             Self::Corrupt => change_write(request, |data| *data.last_mut().expect("no write is empty") ^= 0x20),
             Self::Short => change_write(request, |data| {
                 let end = data.len() / 2;
@@ -89,8 +89,8 @@ pub(crate) fn status(code: u32) -> Bytes {
     packet.freeze()
 }
 
-fn change_write(request: Request<'_>, change: impl FnOnce(&mut Vec<u8>)) -> Fate {
-    let Request::Packet(packet) = request else { return Fate::Serve };
+fn change_write(request: Request<'_>, change: impl FnOnce(&mut Vec<u8>)) -> InjectedFault {
+    let Request::Packet(packet) = request else { return InjectedFault::Serve };
     // Type, number, handle, offset; then the data.
     let handle = u32::from_be_bytes(packet[5..9].try_into().unwrap()) as usize;
     let head = 9 + handle + 8;
@@ -99,7 +99,7 @@ fn change_write(request: Request<'_>, change: impl FnOnce(&mut Vec<u8>)) -> Fate
     let mut changed = BytesMut::from(&packet[..head]);
     changed.put_u32(u32::try_from(data.len()).unwrap());
     changed.extend_from_slice(&data);
-    Fate::Change(changed.freeze())
+    InjectedFault::Change(changed.freeze())
 }
 
 /// The two paths of a rename, whichever way it is asked for.
@@ -153,13 +153,13 @@ impl Tally {
     }
 }
 
-impl Fates for Tally {
-    fn decide(&self, request: Request<'_>) -> Fate {
+impl Faults for Tally {
+    fn decide(&self, request: Request<'_>) -> InjectedFault {
         let mut tally = self.0.lock().unwrap();
         for kind in Kind::ALL.into_iter().filter(|kind| kind.can_befall(request)) {
             *tally.entry(format!("{kind:?}")).or_default() += 1;
         }
-        Fate::Serve
+        InjectedFault::Serve
     }
 }
 
@@ -183,13 +183,13 @@ impl At {
     }
 }
 
-impl Fates for At {
-    fn decide(&self, request: Request<'_>) -> Fate {
+impl Faults for At {
+    fn decide(&self, request: Request<'_>) -> InjectedFault {
         if !self.kind.can_befall(request) || self.seen.fetch_add(1, Ordering::Relaxed) != self.index {
-            return Fate::Serve;
+            return InjectedFault::Serve;
         }
         *self.hit.lock().unwrap() = Some(label(request));
-        self.kind.fate(request)
+        self.kind.fault(request)
     }
 }
 
@@ -219,18 +219,18 @@ impl Gale {
     }
 }
 
-impl Fates for Gale {
-    fn decide(&self, request: Request<'_>) -> Fate {
+impl Faults for Gale {
+    fn decide(&self, request: Request<'_>) -> InjectedFault {
         let mut dice = self.dice.lock().unwrap();
         if self.calm.load(Ordering::Relaxed) || dice.usize(..self.one_in) > 0 {
-            return Fate::Serve;
+            return InjectedFault::Serve;
         }
         let kind = Kind::ALL[dice.usize(..Kind::ALL.len())];
         // What ends a whole visit for long is no part of the weather.
         if !kind.can_befall(request) || matches!(request, Request::Login | Request::Sftp) {
-            return Fate::Serve;
+            return InjectedFault::Serve;
         }
         self.failures.fetch_add(1, Ordering::Relaxed);
-        kind.fate(request)
+        kind.fault(request)
     }
 }

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use contentmonster::digest::Digest;
-use contentmonster::embedded_vessel::{Fate, Fates, Request};
+use contentmonster::embedded_vessel::{Faults, InjectedFault, Request};
 
 use super::policy::rename_of;
 
@@ -17,14 +17,14 @@ pub(crate) type Versions = Arc<Mutex<HashSet<Digest>>>;
 /// Lets a policy decide, and remembers what it saw.
 #[derive(Debug)]
 pub(crate) struct Witness {
-    policy: Arc<dyn Fates>,
+    policy: Arc<dyn Faults>,
     versions: Versions,
     published: Mutex<HashSet<Digest>>,
     wrongs: Mutex<Vec<String>>,
 }
 
 impl Witness {
-    pub(crate) fn new(policy: Arc<dyn Fates>, versions: Versions) -> Self {
+    pub(crate) fn new(policy: Arc<dyn Faults>, versions: Versions) -> Self {
         Self { policy, versions, published: Mutex::default(), wrongs: Mutex::default() }
     }
 
@@ -52,15 +52,15 @@ impl Witness {
     }
 }
 
-impl Fates for Witness {
-    fn decide(&self, request: Request<'_>) -> Fate {
-        let fate = self.policy.decide(request);
-        let served = !matches!(fate, Fate::Answer(_) | Fate::CutBefore | Fate::Stall);
+impl Faults for Witness {
+    fn decide(&self, request: Request<'_>) -> InjectedFault {
+        let fault = self.policy.decide(request);
+        let served = !matches!(fault, InjectedFault::Answer(_) | InjectedFault::CutBefore | InjectedFault::Stall);
         if let (true, Request::Packet(packet)) = (served, request)
             && let Some((from, to)) = rename_of(packet)
         {
             self.look_at_rename(&from, &to);
         }
-        fate
+        fault
     }
 }

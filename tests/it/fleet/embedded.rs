@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use contentmonster::embedded_vessel::{EmbeddedVessel, Fates, Options, Quirks};
+use contentmonster::embedded_vessel::{EmbeddedVessel, Faults, Options, Quirks};
 use russh::keys::PublicKey;
 use tokio::runtime::Runtime;
 
@@ -11,7 +11,7 @@ use super::vessel::PASSWORD;
 /// How it behaves.
 #[derive(Clone)]
 pub(crate) struct Manners {
-    pub(crate) fates: Arc<dyn Fates>,
+    pub(crate) faults: Arc<dyn Faults>,
     pub(crate) quirks: Quirks,
     /// Whether commands are run.
     pub(crate) shell: bool,
@@ -35,7 +35,7 @@ impl Embedded {
             authorized_key: Some(PublicKey::from_openssh(login_key).unwrap()),
             exec: manners.shell,
             home,
-            fates: Some(manners.fates.clone()),
+            faults: Some(manners.faults.clone()),
             quirks: Quirks { sftp_root, ..manners.quirks.clone() },
         };
         let vessel = {

@@ -10,7 +10,7 @@ use crate::fleet::{Fleet, wait::DEADLINE};
 
 fn closing_in(time: Duration) -> Option<Fleet> {
     let manners = Manners {
-        fates: Odd::new(&[Rule::ClosesSlowly(time)]),
+        faults: Odd::new(&[Rule::ClosesSlowly(time)]),
         quirks: Quirks::default(),
         shell: false,
         rooted: false,

@@ -102,7 +102,7 @@ impl Manner {
     pub(super) fn embedded(&self) -> Option<(std::sync::Arc<Odd>, Manners)> {
         let Server::Embedded { rules, quirks, shell, rooted } = self.server else { return None };
         let odd = Odd::new(rules);
-        Some((odd.clone(), Manners { fates: odd, quirks: quirks(), shell, rooted }))
+        Some((odd.clone(), Manners { faults: odd, quirks: quirks(), shell, rooted }))
     }
 }
 

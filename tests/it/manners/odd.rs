@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use contentmonster::digest::Digest;
-use contentmonster::embedded_vessel::{Fate, Fates, Request};
+use contentmonster::embedded_vessel::{Faults, InjectedFault, Request};
 
 use super::packet::{self, Body};
 
@@ -112,10 +112,10 @@ impl Odd {
 }
 
 impl Rule {
-    fn on_request(self, request: Request<'_>) -> Option<Fate> {
-        let refuse = |code, words| Some(Fate::Answer(packet::status(code, words)));
+    fn on_request(self, request: Request<'_>) -> Option<InjectedFault> {
+        let refuse = |code, words| Some(InjectedFault::Answer(packet::status(code, words)));
         match (self, request) {
-            (Self::Commands(command), Request::Command) => Some(command.fate()),
+            (Self::Commands(command), Request::Command) => Some(command.fault()),
             (_, Request::Packet(bytes)) => {
                 let kind = *bytes.first()?;
                 match self {
@@ -123,9 +123,13 @@ impl Rule {
                     Self::OnlyAdvertises(name) | Self::Lacks(name) if packet::extension_of(bytes)? == name => {
                         refuse(packet::UNSUPPORTED, "unknown request")
                     }
-                    Self::WritesEndWith(code) if kind == packet::WRITE => Some(Fate::Answer(packet::wordless(code))),
-                    Self::ClosesSlowly(time) if kind == packet::CLOSE => Some(Fate::Delay(time)),
-                    Self::IgnoresMode if kind == packet::MKDIR => Some(Fate::Change(packet::without_mode(bytes))),
+                    Self::WritesEndWith(code) if kind == packet::WRITE => {
+                        Some(InjectedFault::Answer(packet::wordless(code)))
+                    }
+                    Self::ClosesSlowly(time) if kind == packet::CLOSE => Some(InjectedFault::Delay(time)),
+                    Self::IgnoresMode if kind == packet::MKDIR => {
+                        Some(InjectedFault::Change(packet::without_mode(bytes)))
+                    }
                     Self::RefusesOddNames if packet::has_odd_name(bytes) => refuse(packet::FAILURE, "Failure"),
                     _ if kind == packet::OPEN => self.on_open(bytes),
                     _ => None,
@@ -135,15 +139,15 @@ impl Rule {
         }
     }
 
-    fn on_open(self, bytes: &[u8]) -> Option<Fate> {
+    fn on_open(self, bytes: &[u8]) -> Option<InjectedFault> {
         let mut body = Body::of(bytes);
         let (path, flags) = (body.path(), body.number());
         let writes = flags & packet::FOR_WRITING != 0;
         let again = writes && path.exists();
-        let refuse = |code, words| Some(Fate::Answer(packet::status(code, words)));
+        let refuse = |code, words| Some(InjectedFault::Answer(packet::status(code, words)));
         match self {
             Self::ReadsNothing if flags & packet::FOR_READING != 0 => refuse(packet::DENIED, "reading is not allowed"),
-            Self::OpeningEmpties if writes => Some(Fate::Change(packet::opened_with(bytes, packet::TRUNCATE))),
+            Self::OpeningEmpties if writes => Some(InjectedFault::Change(packet::opened_with(bytes, packet::TRUNCATE))),
             Self::ResumesNothing if again && flags & packet::TRUNCATE == 0 => {
                 refuse(packet::FAILURE, "resume not supported")
             }
@@ -177,25 +181,25 @@ impl Rule {
 const READDIR: u8 = 12;
 
 impl Command {
-    fn fate(self) -> Fate {
+    fn fault(self) -> InjectedFault {
         match self {
-            Self::Disconnects => Fate::CutBefore,
-            Self::IsNeverAnswered => Fate::Stall,
-            Self::IsRefused => Fate::Answer(Bytes::new()),
-            Self::Is(other) => Fate::Change(Bytes::from_static(other.as_bytes())),
+            Self::Disconnects => InjectedFault::CutBefore,
+            Self::IsNeverAnswered => InjectedFault::Stall,
+            Self::IsRefused => InjectedFault::Answer(Bytes::new()),
+            Self::Is(other) => InjectedFault::Change(Bytes::from_static(other.as_bytes())),
         }
     }
 }
 
-impl Fates for Odd {
-    fn decide(&self, request: Request<'_>) -> Fate {
-        let fate = self.rules.iter().find_map(|rule| rule.on_request(request)).unwrap_or(Fate::Serve);
-        if let (Fate::Serve, Request::Packet(bytes)) = (&fate, request)
+impl Faults for Odd {
+    fn decide(&self, request: Request<'_>) -> InjectedFault {
+        let fault = self.rules.iter().find_map(|rule| rule.on_request(request)).unwrap_or(InjectedFault::Serve);
+        if let (InjectedFault::Serve, Request::Packet(bytes)) = (&fault, request)
             && let Some((from, to)) = packet::rename_of(bytes)
         {
             self.look_at_rename(&from, &to);
         }
-        fate
+        fault
     }
 
     fn reply(&self, request: &[u8], reply: Bytes) -> Bytes {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
-use contentmonster::embedded_vessel::{Fate, Fates, Quirks, Request};
+use contentmonster::embedded_vessel::{Faults, InjectedFault, Quirks, Request};
 
 use crate::fleet::Fleet;
 use crate::fleet::embedded::Manners;
@@ -33,8 +33,8 @@ fn where_sftp_begins_in_another_directory_the_shell_is_used_all_the_same() {
 
 #[test]
 fn where_sftp_shows_a_directory_as_its_root_the_shell_is_told_other_paths() {
-    let fates = Arc::new(Confused(AtomicBool::new(false)));
-    let manners = Manners { fates, quirks: Quirks::default(), shell: true, rooted: true };
+    let faults = Arc::new(Confused(AtomicBool::new(false)));
+    let manners = Manners { faults, quirks: Quirks::default(), shell: true, rooted: true };
     let Some(fleet) = Fleet::new().embedded("vessel", manners).start() else { return };
     fleet.put("cargo", b"cargo");
     let run = fleet.once();
@@ -46,21 +46,23 @@ fn where_sftp_shows_a_directory_as_its_root_the_shell_is_told_other_paths() {
 #[derive(Debug)]
 struct Confused(AtomicBool);
 
-impl Fates for Confused {
-    fn decide(&self, request: Request<'_>) -> Fate {
+impl Faults for Confused {
+    fn decide(&self, request: Request<'_>) -> InjectedFault {
         const BLIND: &str =
             "{ echo 'stat() { echo landmark 1 2 3; echo landmark 4 5 6; }; cat() { :; }'; exec cat; } | sh";
         match request {
-            Request::Command if self.0.load(Ordering::Relaxed) => Fate::Change(Bytes::from_static(BLIND.as_bytes())),
-            _ => Fate::Serve,
+            Request::Command if self.0.load(Ordering::Relaxed) => {
+                InjectedFault::Change(Bytes::from_static(BLIND.as_bytes()))
+            }
+            _ => InjectedFault::Serve,
         }
     }
 }
 
 #[test]
 fn check_takes_back_that_a_shell_is_of_no_use() {
-    let fates = Arc::new(Confused(AtomicBool::new(true)));
-    let manners = Manners { fates: fates.clone(), quirks: Quirks::default(), shell: true, rooted: false };
+    let faults = Arc::new(Confused(AtomicBool::new(true)));
+    let manners = Manners { faults: faults.clone(), quirks: Quirks::default(), shell: true, rooted: false };
     let Some(fleet) = Fleet::new().embedded("vessel", manners).start() else { return };
     let deliver = |name: &str| {
         fleet.put(name, name.as_bytes());
@@ -71,7 +73,7 @@ fn check_takes_back_that_a_shell_is_of_no_use() {
     assert_eq!(deliver("first"), "read back");
     let checked = fleet.call(&["check"], "");
     assert!(checked.says(&["the shell is not used", "does not find the files"]), "{checked:?}");
-    fates.0.store(false, Ordering::Relaxed);
+    faults.0.store(false, Ordering::Relaxed);
     assert_eq!(deliver("second"), "read back", "it is remembered for a day");
     let checked = fleet.call(&["check"], "");
     assert!(checked.says(&["asked for again"]), "{checked:?}");

@@ -11,7 +11,7 @@ use rustix::io::Errno;
 use super::moves::sync;
 use super::processed::{is_taken, make_and_open, open_processed};
 use crate::local::DiskError;
-use crate::local::look::open_location;
+use crate::local::file_state::open_location;
 use crate::local::own_names::{LEAVING, PROCESSED};
 use crate::names::RelPath;
 use crate::root::is_absent;
@@ -20,7 +20,7 @@ use crate::root::is_absent;
 const NAME_MAX: usize = 255;
 
 /// Where a source comes from and where it goes.
-pub(super) struct Places<'a> {
+pub(super) struct ProcessedDir<'a> {
     pub(super) location: &'a Path,
     /// The path of `processed/`.
     pub(super) processed: PathBuf,
@@ -30,7 +30,7 @@ pub(super) struct Places<'a> {
     pub(super) to: OwnedFd,
 }
 
-impl<'a> Places<'a> {
+impl<'a> ProcessedDir<'a> {
     /// Opens both, making what is missing in `processed/`; `None` when the source's directory is gone.
     pub(super) fn open(location: &'a Path, path: &RelPath) -> Result<Option<Self>, DiskError> {
         let top = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;

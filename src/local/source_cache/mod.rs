@@ -1,6 +1,6 @@
 //! Read once, fan out: a source is read in blocks that all who send it share, and hashed on the way.
 //!
-//! A [`Feed`] is made once for the whole program and holds at most so many bytes of blocks. Who opens the same version of
+//! A [`SourceCache`] is made once for the whole program and holds at most so many bytes of blocks. Who opens the same version of
 //! the same source shares its blocks: whoever comes first reads one from the disk, the others find it in the cache or
 //! wait for the read that is under way. A reader that falls too far behind reads again. The digest is made by a hasher
 //! that is one more reader. After each read the stamp of the open file is compared: bytes of another version are never
@@ -45,7 +45,7 @@ const PUT_BY: u64 = 4;
 
 /// The sources that are being sent. Cheap to clone; all clones are one.
 #[derive(Clone)]
-pub struct Feed(Arc<Shared>);
+pub struct SourceCache(Arc<Shared>);
 
 struct Shared {
     table: Mutex<Table>,
@@ -56,16 +56,16 @@ struct Shared {
 /// Somebody who is on the way to read; dropped when he reads, or won't.
 pub struct Arrival {
     number: u64,
-    feed: Feed,
+    source_cache: SourceCache,
 }
 
 impl Drop for Arrival {
     fn drop(&mut self) {
-        self.feed.table().arrived(self.number);
+        self.source_cache.table().arrived(self.number);
     }
 }
 
-impl Feed {
+impl SourceCache {
     /// A feed that keeps at most `bound` bytes of blocks; those that readers still hold come on top.
     pub fn new(bound: u64) -> Self {
         Self(Arc::new(Shared { table: Mutex::new(Table::new(bound)), disks: Disks::default(), bound }))
@@ -74,7 +74,7 @@ impl Feed {
     /// Says that somebody will read who is only being connected to, when the program starts. Others who read the same then
     /// wait for a moment before they leave the cache behind; what they had read would have to be read again.
     pub fn arrival(&self) -> Arrival {
-        Arrival { number: self.table().arrive(), feed: self.clone() }
+        Arrival { number: self.table().arrive(), source_cache: self.clone() }
     }
 
     /// Opens a version of a source for reading, through a link where `follow` says so. A source that is all at hand is not
@@ -215,11 +215,11 @@ impl Feed {
         let entry = table.entry(source)?;
         entry.coming.insert(index, coming);
         let (file, identity) = (entry.file.clone(), entry.identity.clone());
-        let (feed, call) = (self.clone(), disk.begin());
+        let (source_cache, call) = (self.clone(), disk.begin());
         Some(spawn_blocking(move || {
-            let read = feed.read_block(source, file, &identity, index);
+            let read = source_cache.read_block(source, file, &identity, index);
             drop(call);
-            let mut table = feed.table();
+            let mut table = source_cache.table();
             if let Some(entry) = table.entry(source) {
                 entry.coming.remove(&index);
             }

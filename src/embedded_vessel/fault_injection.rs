@@ -1,6 +1,6 @@
 //! What befalls a request: the hook by which a test has an embedded vessel fail at any step it likes.
 //!
-//! Knows bytes and what to do with them; what they mean is the test's business. Without [`Fates`] nothing of this is in
+//! Knows bytes and what to do with them; what they mean is the test's business. Without [`Faults`] nothing of this is in
 //! the way.
 
 use std::collections::HashMap;
@@ -29,7 +29,7 @@ pub enum Request<'a> {
 
 /// What becomes of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Fate {
+pub enum InjectedFault {
     /// It is served.
     Serve,
     /// It is served after a while; so is what comes after it on the same channel.
@@ -39,7 +39,7 @@ pub enum Fate {
     /// It is not served. A packet is answered with this one, which gets the request's number; a command ends; anything
     /// else is refused.
     Answer(Bytes),
-    /// As [`Fate::Answer`], but it was served.
+    /// As [`InjectedFault::Answer`], but it was served.
     ServeAndAnswer(Bytes),
     /// The connection is cut in its place.
     CutBefore,
@@ -50,9 +50,9 @@ pub enum Fate {
 }
 
 /// Decides what becomes of requests.
-pub trait Fates: fmt::Debug + Send + Sync {
+pub trait Faults: fmt::Debug + Send + Sync {
     /// Is asked once for each request, in the order in which they arrive. Must not block.
-    fn decide(&self, request: Request<'_>) -> Fate;
+    fn decide(&self, request: Request<'_>) -> InjectedFault;
 
     /// Is given each packet of SFTP that answers another one, and gives the one that is sent in its place. Must not block
     /// for long. `request` is the packet that was served.
@@ -68,7 +68,7 @@ enum Instead {
     Answer(Bytes),
 }
 
-/// The requests and replies of one SFTP session on their way past the [`Fates`].
+/// The requests and replies of one SFTP session on their way past the [`Faults`].
 #[derive(Debug, Default)]
 pub(super) struct Strait {
     instead: Mutex<HashMap<u32, Instead>>,
@@ -101,23 +101,23 @@ impl Strait {
     }
 
     /// A packet from the client.
-    pub(super) async fn request(&self, packet: Bytes, fates: &dyn Fates) -> Passage {
+    pub(super) async fn request(&self, packet: Bytes, faults: &dyn Faults) -> Passage {
         if *self.stalled() {
             return Passage::Nowhere;
         }
         let id = id_of(&packet);
-        match fates.decide(Request::Packet(&packet)) {
-            Fate::Serve => self.serve(packet, id),
-            Fate::Delay(time) => {
+        match faults.decide(Request::Packet(&packet)) {
+            InjectedFault::Serve => self.serve(packet, id),
+            InjectedFault::Delay(time) => {
                 tokio::time::sleep(time).await;
                 self.serve(packet, id)
             }
-            Fate::Change(packet) => self.serve(packet, id),
-            Fate::Answer(answer) => Passage::Back(framed(&numbered(&answer, id))),
-            Fate::ServeAndAnswer(answer) => self.serve_instead(packet, id, Instead::Answer(answer)),
-            Fate::CutBefore => Passage::Cut,
-            Fate::CutAfter => self.serve_instead(packet, id, Instead::Cut),
-            Fate::Stall => {
+            InjectedFault::Change(packet) => self.serve(packet, id),
+            InjectedFault::Answer(answer) => Passage::Back(framed(&numbered(&answer, id))),
+            InjectedFault::ServeAndAnswer(answer) => self.serve_instead(packet, id, Instead::Answer(answer)),
+            InjectedFault::CutBefore => Passage::Cut,
+            InjectedFault::CutAfter => self.serve_instead(packet, id, Instead::Cut),
+            InjectedFault::Stall => {
                 *self.stalled() = true;
                 Passage::Nowhere
             }
@@ -136,14 +136,14 @@ impl Strait {
     }
 
     /// A packet from the server.
-    pub(super) fn reply(&self, packet: &Bytes, fates: &dyn Fates) -> Passage {
+    pub(super) fn reply(&self, packet: &Bytes, faults: &dyn Faults) -> Passage {
         if *self.stalled() {
             return Passage::Nowhere;
         }
         let id = id_of(packet);
         let asked = self.asked().remove(&id).unwrap_or_default();
         match self.instead().remove(&id) {
-            None => Passage::Back(framed(&fates.reply(&asked, packet.clone()))),
+            None => Passage::Back(framed(&faults.reply(&asked, packet.clone()))),
             Some(Instead::Cut) => Passage::Cut,
             Some(Instead::Answer(answer)) => Passage::Back(framed(&numbered(&answer, id))),
         }

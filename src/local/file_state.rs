@@ -85,7 +85,7 @@ fn io_error(errno: i32) -> io::Error {
 
 /// What a single look at a path saw.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Look {
+pub enum FileState {
     /// A regular file.
     File {
         /// What it looks like now.
@@ -101,7 +101,7 @@ pub enum Look {
 
 /// What a single look at a path saw, by the rules of its directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Sight {
+pub enum PathState {
     /// A file, or a link that is copied.
     Taken(Found),
     /// A directory, to be entered where the rules say so.
@@ -122,7 +122,7 @@ pub fn is_missing(location: &Path) -> bool {
     fs::metadata(location).is_err_and(|error| gone(&error))
 }
 
-impl Look {
+impl FileState {
     pub(super) fn of(stat: &Stat) -> Self {
         match FileType::from_raw_mode(stat.st_mode) {
             FileType::RegularFile => Self::File { stamp: stamp_of_stat(stat), mode: stat.st_mode & 0o7777 },
@@ -150,47 +150,47 @@ pub(super) fn open_location(location: &Path) -> Result<Root, DiskError> {
 /// Looks at one path by the rules of its directory.
 ///
 /// # Errors
-/// As [`look()`].
-pub fn see(rules: &Rules, path: &RelPath) -> Result<Sight, DiskError> {
+/// As [`file_state()`].
+pub fn classify(rules: &Rules, path: &RelPath) -> Result<PathState, DiskError> {
     let root = open_location(rules.location())?.following(rules.follows());
-    let seen = root.holder(path.as_path()).and_then(|holder| see_in(holder.as_fd(), holder.name, rules, path));
+    let seen = root.holder(path.as_path()).and_then(|holder| classify_in(holder.as_fd(), holder.name, rules, path));
     match seen {
-        Err(errno) if is_absent(errno) => Ok(Sight::Gone),
+        Err(errno) if is_absent(errno) => Ok(PathState::Gone),
         seen => seen.map_err(|errno| DiskError::io("look at", &rules.location().join(path.as_path()), errno)),
     }
 }
 
 /// Looks at a name in an open directory, which `path` leads to, by the rules of the whole.
-pub(super) fn see_in(
+pub(super) fn classify_in(
     directory: BorrowedFd<'_>,
     name: &OsStr,
     rules: &Rules,
     path: &RelPath,
-) -> rustix::io::Result<Sight> {
+) -> rustix::io::Result<PathState> {
     let mut stat = match statat(directory, name, AtFlags::SYMLINK_NOFOLLOW) {
-        Err(errno) if is_absent(errno) => return Ok(Sight::Gone),
+        Err(errno) if is_absent(errno) => return Ok(PathState::Gone),
         stat => stat?,
     };
     let mut kind = FileType::from_raw_mode(stat.st_mode);
     if kind == FileType::Symlink && rules.follows() {
         stat = match statat(directory, name, AtFlags::empty()) {
-            Err(errno) if is_absent(errno) => return Ok(Sight::Skipped(Kind::Symlink)),
+            Err(errno) if is_absent(errno) => return Ok(PathState::Skipped(Kind::Symlink)),
             followed => followed?,
         };
         kind = FileType::from_raw_mode(stat.st_mode);
     }
     let found = |target| Found { path: path.clone(), traits: traits_of(&stat, rules), target };
     match kind {
-        FileType::RegularFile if rules.is_own(path, &stat) => Ok(Sight::Skipped(Kind::Own)),
-        FileType::RegularFile => Ok(Sight::Taken(found(Vec::new()))),
-        FileType::Directory => Ok(Sight::Directory(found(Vec::new()))),
+        FileType::RegularFile if rules.is_own(path, &stat) => Ok(PathState::Skipped(Kind::Own)),
+        FileType::RegularFile => Ok(PathState::Taken(found(Vec::new()))),
+        FileType::Directory => Ok(PathState::Directory(found(Vec::new()))),
         FileType::Symlink if rules.links() == Links::Copy => match readlinkat(directory, name, Vec::new()) {
-            Ok(target) => Ok(Sight::Taken(found(target.into_bytes()))),
+            Ok(target) => Ok(PathState::Taken(found(target.into_bytes()))),
             // It was replaced by something else, or removed.
-            Err(errno) if is_absent(errno) || errno == Errno::INVAL => Ok(Sight::Gone),
+            Err(errno) if is_absent(errno) || errno == Errno::INVAL => Ok(PathState::Gone),
             Err(errno) => Err(errno),
         },
-        _ => Ok(Sight::Skipped(Kind::of(&stat))),
+        _ => Ok(PathState::Skipped(Kind::of(&stat))),
     }
 }
 
@@ -218,10 +218,10 @@ pub(super) fn owner_of(meta: &Metadata) -> (u32, u32) {
 /// # Errors
 /// When `lstat` fails for another reason than that nothing is there, or when the location itself is missing: a disk that
 /// is not mounted must not look like a thousand deleted files.
-pub fn look(location: &Path, path: &RelPath) -> Result<Look, DiskError> {
+pub fn file_state(location: &Path, path: &RelPath) -> Result<FileState, DiskError> {
     match open_location(location)?.stat(path.as_path()) {
-        Ok(stat) => Ok(Look::of(&stat)),
-        Err(errno) if is_absent(errno) => Ok(Look::Gone),
+        Ok(stat) => Ok(FileState::of(&stat)),
+        Err(errno) if is_absent(errno) => Ok(FileState::Gone),
         Err(errno) => Err(DiskError::io("look at", &location.join(path.as_path()), errno)),
     }
 }
@@ -244,18 +244,18 @@ mod tests {
     #[test]
     fn a_look_follows_no_link_and_knows_what_is_gone() {
         let dir = tempfile::tempdir().unwrap();
-        let look = |name: &str| look(dir.path(), &RelPath::new(name).unwrap()).unwrap();
+        let look = |name: &str| file_state(dir.path(), &RelPath::new(name).unwrap()).unwrap();
         fs::write(dir.path().join("file"), "abc").unwrap();
         symlink("file", dir.path().join("link")).unwrap();
-        assert!(matches!(look("file"), Look::File { stamp, .. } if stamp.size == 3));
-        assert_eq!(look("link"), Look::NotAFile(Kind::Symlink));
-        assert_eq!(look("nothing"), Look::Gone);
-        assert_eq!(look("file/below"), Look::Gone);
+        assert!(matches!(look("file"), FileState::File { stamp, .. } if stamp.size == 3));
+        assert_eq!(look("link"), FileState::NotAFile(Kind::Symlink));
+        assert_eq!(look("nothing"), FileState::Gone);
+        assert_eq!(look("file/below"), FileState::Gone);
         fs::create_dir(dir.path().join("real")).unwrap();
         fs::write(dir.path().join("real/file"), "abc").unwrap();
         symlink("real", dir.path().join("way")).unwrap();
-        assert_eq!(look("way/file"), Look::Gone);
-        let missing = super::look(&dir.path().join("no"), &RelPath::new("file").unwrap());
+        assert_eq!(look("way/file"), FileState::Gone);
+        let missing = file_state(&dir.path().join("no"), &RelPath::new("file").unwrap());
         assert!(matches!(missing, Err(DiskError::Location { .. })), "{missing:?}");
     }
 }

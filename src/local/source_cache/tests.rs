@@ -11,16 +11,17 @@ use crate::local::{Intake, TakeIn, Writers, stamp_of};
 
 const MIB: u64 = 1 << 20;
 
-/// A directory with one file, and a feed.
+/// A directory with one file, and a source_cache.
 struct Shore {
     dir: tempfile::TempDir,
-    feed: Feed,
+    source_cache: SourceCache,
     bytes: Vec<u8>,
 }
 
 impl Shore {
     fn new(size: u64, cache: u64) -> Self {
-        let shore = Self { dir: tempfile::tempdir().unwrap(), feed: Feed::new(cache), bytes: content(size) };
+        let shore =
+            Self { dir: tempfile::tempdir().unwrap(), source_cache: SourceCache::new(cache), bytes: content(size) };
         fs::write(shore.file(), &shore.bytes).unwrap();
         shore
     }
@@ -38,7 +39,7 @@ impl Shore {
     }
 
     async fn open(&self) -> Source {
-        self.feed.open(self.dir.path(), &self.path(), self.stamp(), false).await.unwrap()
+        self.source_cache.open(self.dir.path(), &self.path(), self.stamp(), false).await.unwrap()
     }
 
     fn digest(&self) -> Digest {
@@ -47,15 +48,15 @@ impl Shore {
 
     /// How often the file was read, as a part of its size.
     fn times_read(&self) -> f64 {
-        self.feed.bytes_read() as f64 / self.bytes.len() as f64
+        self.source_cache.bytes_read() as f64 / self.bytes.len() as f64
     }
 
     fn cached(&self) -> u64 {
-        self.feed.table().cache.size()
+        self.source_cache.table().cache.size()
     }
 
     fn hashed(&self, source: &Source) -> u64 {
-        self.feed.table().entry(source.id()).unwrap().hashing.done()
+        self.source_cache.table().entry(source.id()).unwrap().hashing.done()
     }
 }
 
@@ -136,7 +137,7 @@ async fn a_reader_that_stands_still_or_is_slow_hardly_delays_the_others() {
     let source = shore.open().await;
     let began = Instant::now();
     read(&source, &shore.bytes, 0..size, Duration::from_millis(3)).await;
-    let waited = shore.feed.table().entry(source.id()).unwrap().readers[&source.number()].waited();
+    let waited = shore.source_cache.table().entry(source.id()).unwrap().readers[&source.number()].waited();
     // The last wait may end late on a busy machine.
     assert!(waited < began.elapsed() / 15, "{waited:?} of {:?}", began.elapsed());
 }
@@ -144,7 +145,7 @@ async fn a_reader_that_stands_still_or_is_slow_hardly_delays_the_others() {
 #[tokio::test(flavor = "multi_thread")]
 async fn who_comes_late_at_the_start_finds_all_in_the_cache() {
     let shore = Arc::new(Shore::new(32 * MIB, 16 * MIB));
-    let (early, arrival) = (shore.open().await, shore.feed.arrival());
+    let (early, arrival) = (shore.open().await, shore.source_cache.arrival());
     let first = tokio::spawn({
         let shore = shore.clone();
         async move { read(&early, &shore.bytes, 0..32 * MIB, Duration::ZERO).await }
@@ -164,7 +165,7 @@ async fn the_digest_is_right_whatever_the_size() {
         let shore = Shore::new(size, 8 * MIB);
         let source = shore.open().await;
         assert_eq!(source.digest().await.unwrap(), shore.digest(), "{size} bytes");
-        assert_eq!(shore.feed.bytes_read(), size);
+        assert_eq!(shore.source_cache.bytes_read(), size);
         assert!(source.read(0, 0).await.unwrap().is_empty());
         assert!(matches!(source.read(size, 1).await, Err(DiskError::Changed { .. })));
     }
@@ -178,10 +179,16 @@ async fn a_source_that_changes_is_not_handed_out() {
     File::options().append(true).open(shore.file()).unwrap().write_all(b"x").unwrap();
     assert!(matches!(source.read(4 * MIB, 1).await, Err(DiskError::Changed { .. })));
     assert!(matches!(source.digest().await, Err(DiskError::Changed { .. })));
-    let other = shore.feed.open(shore.dir.path(), &shore.path(), stamp, false).await;
+    let other = shore.source_cache.open(shore.dir.path(), &shore.path(), stamp, false).await;
     assert!(matches!(other.map(drop), Err(DiskError::Changed { .. })));
     fs::remove_file(shore.file()).unwrap();
-    assert!(shore.feed.open(shore.dir.path(), &shore.path(), stamp, false).await.is_err_and(|error| error.is_gone()));
+    assert!(
+        shore
+            .source_cache
+            .open(shore.dir.path(), &shore.path(), stamp, false)
+            .await
+            .is_err_and(|error| error.is_gone())
+    );
 }
 
 #[tokio::test]
@@ -216,12 +223,12 @@ async fn hashing_stops_with_the_last_handle_and_goes_on_with_the_next() {
     until("hashed half", || shore.hashed(&source) >= 24).await;
     drop(source);
     // What was begun is carried out.
-    until("ended all reads", || shore.feed.0.disks.are_idle()).await;
-    let read_so_far = shore.feed.bytes_read();
+    until("ended all reads", || shore.source_cache.0.disks.are_idle()).await;
+    let read_so_far = shore.source_cache.bytes_read();
     assert_eq!(shore.cached(), 0);
     let source = shore.open().await;
     tokio::time::sleep(Duration::from_millis(30)).await;
-    assert_eq!(shore.feed.bytes_read(), read_so_far);
+    assert_eq!(shore.source_cache.bytes_read(), read_so_far);
     assert_eq!(source.digest().await.unwrap(), shore.digest());
     assert!(shore.times_read() < 1.1, "what was hashed is not read again: {}", shore.times_read());
 }
@@ -242,14 +249,14 @@ async fn readers_may_be_dropped_at_any_point() {
     }
     let source = shore.open().await;
     assert_eq!(source.digest().await.unwrap(), shore.digest());
-    assert_eq!(shore.feed.table().entry(source.id()).unwrap().readers.len(), 1);
+    assert_eq!(shore.source_cache.table().entry(source.id()).unwrap().readers.len(), 1);
 }
 
 fn intake(shore: &Shore, readers: usize) -> Intake {
     Intake {
         rules: Rules::of(shore.dir.path(), ""),
         chunk_size: 10 * MIB,
-        feed: shore.feed.clone(),
+        source_cache: shore.source_cache.clone(),
         readers,
         writers: Writers::new(Duration::ZERO),
     }
@@ -262,13 +269,19 @@ async fn what_intake_read_is_there_for_as_many_as_come_and_then_goes() {
     assert!(matches!(intake.take_in(&shore.path(), &|| false), Ok(TakeIn::Version(_))));
     fs::remove_file(shore.file()).unwrap();
     for left in [shore.cached(), 0] {
-        let source = shore.feed.open(shore.dir.path(), &shore.path(), stamp, false).await.unwrap();
+        let source = shore.source_cache.open(shore.dir.path(), &shore.path(), stamp, false).await.unwrap();
         read(&source, &shore.bytes, 0..MIB + 1, Duration::ZERO).await;
         drop(source);
         assert_eq!(shore.cached(), left);
     }
-    assert_eq!(shore.feed.bytes_read(), 0);
-    assert!(shore.feed.open(shore.dir.path(), &shore.path(), stamp, false).await.is_err_and(|error| error.is_gone()));
+    assert_eq!(shore.source_cache.bytes_read(), 0);
+    assert!(
+        shore
+            .source_cache
+            .open(shore.dir.path(), &shore.path(), stamp, false)
+            .await
+            .is_err_and(|error| error.is_gone())
+    );
 }
 
 #[tokio::test]

@@ -12,7 +12,7 @@ use super::cache::SourceId;
 use super::hashing::Hashing;
 use super::pace::wait_for_others;
 use super::table::{Entry, Identity};
-use super::{BLOCK, Feed, broken};
+use super::{BLOCK, SourceCache, broken};
 use crate::digest::{Digest, FileDigests};
 use crate::local::{DiskError, hash_chunks};
 use crate::outline::Outline;
@@ -22,7 +22,7 @@ use crate::outline::Outline;
 pub struct Source(Arc<Reader>);
 
 struct Reader {
-    feed: Feed,
+    source_cache: SourceCache,
     id: SourceId,
     number: u64,
     identity: Arc<Identity>,
@@ -31,7 +31,7 @@ struct Reader {
 
 impl Drop for Reader {
     fn drop(&mut self) {
-        self.feed.table().close(self.id, self.number);
+        self.source_cache.table().close(self.id, self.number);
     }
 }
 
@@ -40,7 +40,7 @@ struct Waiting<'a>(&'a Reader);
 
 impl<'a> Waiting<'a> {
     fn new(reader: &'a Reader) -> Self {
-        if let Some(entry) = reader.feed.table().entry(reader.id) {
+        if let Some(entry) = reader.source_cache.table().entry(reader.id) {
             entry.hashing.waiting += 1;
         }
         // The hasher need not wait for anybody now.
@@ -51,16 +51,16 @@ impl<'a> Waiting<'a> {
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        if let Some(entry) = self.0.feed.table().entry(self.0.id) {
+        if let Some(entry) = self.0.source_cache.table().entry(self.0.id) {
             entry.hashing.waiting -= 1;
         }
     }
 }
 
 impl Source {
-    pub(super) fn new(feed: &Feed, id: SourceId, number: u64, entry: &Entry) -> Self {
+    pub(super) fn new(source_cache: &SourceCache, id: SourceId, number: u64, entry: &Entry) -> Self {
         let (identity, moved) = (entry.identity.clone(), entry.moved.clone());
-        Self(Arc::new(Reader { feed: feed.clone(), id, number, identity, moved }))
+        Self(Arc::new(Reader { source_cache: source_cache.clone(), id, number, identity, moved }))
     }
 
     pub(super) fn id(&self) -> SourceId {
@@ -78,7 +78,7 @@ impl Source {
 
     /// Has the source hashed on the way, from its first read on; else it is hashed when somebody asks for the digest.
     pub fn hash_on_the_way(&self) {
-        if let Some(entry) = self.0.feed.table().entry(self.0.id) {
+        if let Some(entry) = self.0.source_cache.table().entry(self.0.id) {
             entry.hashing.wanted = true;
         }
     }
@@ -86,7 +86,7 @@ impl Source {
     /// Has the source outlined along with its hash, in stretches of this average length. `false`: that can't be had now,
     /// for it is being hashed without, or outlined otherwise.
     pub fn outline_on_the_way(&self, average: u32) -> bool {
-        let mut table = self.0.feed.table();
+        let mut table = self.0.source_cache.table();
         let Some(entry) = table.entry(self.0.id) else { return false };
         entry.hashing.wanted = true;
         entry.hashing.want_outline(average)
@@ -109,24 +109,24 @@ impl Source {
         self.begin(index);
         self.wait(|| self.patience_with_arrivals(index)).await;
         self.wait_for_others(index).await;
-        let block = reader.feed.block(reader.id, index, &reader.feed.disk(&reader.identity)).await?;
+        let block = reader.source_cache.block(reader.id, index, &reader.source_cache.disk(&reader.identity)).await?;
         let within = |at: u64| ((at - index * BLOCK) as usize).min(block.len());
         if within(end) == block.len() {
-            reader.feed.table().pass(reader.id, reader.number, index);
+            reader.source_cache.table().pass(reader.id, reader.number, index);
         }
         Ok(block.slice(within(offset)..within(end)))
     }
 
     fn begin(&self, index: u64) {
         let reader = &*self.0;
-        let mut table = reader.feed.table();
+        let mut table = reader.source_cache.table();
         let Some(entry) = table.entry(reader.id) else { return };
         let hashed = entry.hashing.done();
         if let Some(progress) = entry.readers.get_mut(&reader.number) {
             progress.asks(index, hashed, Instant::now());
         }
         if entry.hashing.wanted {
-            reader.feed.start_hashing(&mut entry.hashing, reader.id);
+            reader.source_cache.start_hashing(&mut entry.hashing, reader.id);
         }
     }
 
@@ -134,7 +134,7 @@ impl Source {
     async fn wait_for_others(&self, index: u64) {
         let began = Instant::now();
         self.wait(|| self.patience(index, began)).await;
-        let mut table = self.0.feed.table();
+        let mut table = self.0.source_cache.table();
         if let Some(progress) = table.entry(self.0.id).and_then(|entry| entry.readers.get_mut(&self.0.number)) {
             progress.note_waited(began.elapsed());
         }
@@ -156,14 +156,14 @@ impl Source {
     /// and that would push out one of this source.
     fn patience_with_arrivals(&self, index: u64) -> Duration {
         let reader = &*self.0;
-        let table = reader.feed.table();
+        let table = reader.source_cache.table();
         let patience = table.patience_with_arrivals();
         if patience.is_zero() || table.pushes_out(reader.id, index).is_none() { Duration::ZERO } else { patience }
     }
 
     fn patience(&self, index: u64, began: Instant) -> Duration {
         let reader = &*self.0;
-        let mut table = reader.feed.table();
+        let mut table = reader.source_cache.table();
         let window = table.cache.bound() / BLOCK;
         let Some(out) = table.pushes_out(reader.id, index) else { return Duration::ZERO };
         let Some(entry) = table.entry(reader.id) else { return Duration::ZERO };
@@ -200,7 +200,7 @@ impl Source {
         loop {
             let moved = reader.moved.notified();
             {
-                let mut table = reader.feed.table();
+                let mut table = reader.source_cache.table();
                 let entry = table.entry(reader.id).expect("an entry lives as long as its readers");
                 if let Some(found) = found(&entry.hashing) {
                     return Ok(found);
@@ -208,7 +208,7 @@ impl Source {
                 if let Some(failure) = entry.hashing.failure.take() {
                     return Err(failure);
                 }
-                reader.feed.start_hashing(&mut entry.hashing, reader.id);
+                reader.source_cache.start_hashing(&mut entry.hashing, reader.id);
             }
             moved.await;
         }
@@ -220,7 +220,7 @@ impl Source {
     /// As [`digest`](Self::digest).
     pub async fn read_again(&self, chunk_size: u64) -> Result<FileDigests, DiskError> {
         let identity = self.0.identity.clone();
-        let disk = self.0.feed.disk(&identity);
+        let disk = self.0.source_cache.disk(&identity);
         let permit = disk.permit().await?;
         let (read, whole) = (identity.clone(), identity.whole());
         let mut reading = spawn_blocking(move || {
@@ -248,6 +248,6 @@ impl Source {
 
     /// Makes sure that whoever opens this source next reads it anew: it changed without a trace.
     pub fn forget(&self) {
-        self.0.feed.table().forget(&self.0.identity);
+        self.0.source_cache.table().forget(&self.0.identity);
     }
 }

@@ -33,7 +33,7 @@ struct Place {
 }
 
 /// The places, as they were found.
-pub(super) struct Places {
+pub(super) struct MountRoots {
     places: Vec<Place>,
     owners: Owners,
 }
@@ -68,7 +68,7 @@ pub(super) struct At<'a> {
     pub(super) owners: &'a Owners,
 }
 
-impl Places {
+impl MountRoots {
     /// Finds the places of a target.
     ///
     /// # Errors

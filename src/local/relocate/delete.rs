@@ -12,9 +12,9 @@ use rustix::fs::{AtFlags, Mode, OFlags, openat, statat, unlinkat};
 use rustix::io::Errno;
 
 use super::moves::{Taken, give_back, look_in, move_to_ours, remove, sync};
-use super::places::{leaving_name, open_readable};
 use super::processed::open_processed;
-use super::{Guard, Look, Retired};
+use super::processed_dir::{leaving_name, open_readable};
+use super::{FileState, Guard, Retired};
 use crate::local::DiskError;
 use crate::local::error::gone;
 use crate::local::own_names::PROCESSED;
@@ -156,8 +156,8 @@ fn open_chain(top: OwnedFd, path: &RelPath) -> rustix::io::Result<Vec<OwnedFd>> 
 fn take_away(directory: &OwnedFd, path: &RelPath, is_it: impl Fn(&FileStamp) -> bool) -> rustix::io::Result<Away> {
     let aside = leaving_name(path);
     match look_in(directory, path.file_name())? {
-        Look::File { stamp, .. } if is_it(&stamp) => {}
-        Look::Gone => return settle(directory, path, &aside, is_it),
+        FileState::File { stamp, .. } if is_it(&stamp) => {}
+        FileState::Gone => return settle(directory, path, &aside, is_it),
         _ => return Ok(Away::Another),
     }
     for _ in 0..2 {
@@ -179,8 +179,8 @@ fn settle(
     is_it: impl Fn(&FileStamp) -> bool,
 ) -> rustix::io::Result<Away> {
     match look_in(directory, aside)? {
-        Look::Gone => Ok(Away::NotThere),
-        Look::File { stamp, .. } if is_it(&stamp) => remove(directory, aside).map(|()| Away::Removed),
+        FileState::Gone => Ok(Away::NotThere),
+        FileState::File { stamp, .. } if is_it(&stamp) => remove(directory, aside).map(|()| Away::Removed),
         _ => give_back(directory, aside, directory, path).map(|_| Away::Another),
     }
 }

@@ -12,7 +12,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::cache::SourceId;
 use super::hashing::{Hashed, Hashing};
 use super::table::{Entry, Identity};
-use super::{BLOCK, Feed, broken};
+use super::{BLOCK, SourceCache, broken};
 use crate::digest::Digest;
 use crate::local::DiskError;
 
@@ -25,14 +25,14 @@ impl Entry {
     }
 }
 
-impl Feed {
+impl SourceCache {
     /// Starts the hash of a source, or lets it go on from where it was stopped.
     pub(super) fn start_hashing(&self, hashing: &mut Hashing, source: SourceId) {
         if hashing.task.is_none() && !hashing.is_finished() {
-            let feed = self.clone();
+            let source_cache = self.clone();
             hashing.task = Some(AbortOnDropHandle::new(tokio::spawn(async move {
-                let hashed = feed.hash(source).await;
-                feed.end_hashing(source, hashed);
+                let hashed = source_cache.hash(source).await;
+                source_cache.end_hashing(source, hashed);
             })));
         }
     }
@@ -74,13 +74,13 @@ impl Feed {
 
     /// Hashes a block on a blocking thread. Once begun it is carried out, whoever stops waiting for it.
     async fn hash_block(&self, source: SourceId, index: u64, bytes: Bytes) -> Result<(), DiskError> {
-        let feed = self.clone();
+        let source_cache = self.clone();
         let Some(mut hasher) = self.table().entry(source).and_then(|entry| entry.hashing.take(index)) else {
             return Ok(());
         };
         let hashing = spawn_blocking(move || {
             hasher.update(&bytes);
-            let mut table = feed.table();
+            let mut table = source_cache.table();
             if let Some(entry) = table.entry(source) {
                 entry.hashing.hasher = Some(hasher);
                 entry.hashing.done = index + 1;
