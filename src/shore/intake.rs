@@ -1,5 +1,7 @@
 //! Intake: a finished file is entered in the ledger; a small one is read and hashed before, a large one on its way.
 
+use std::collections::BTreeSet;
+use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,10 +9,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::Directory;
 use crate::fault::Fault;
-use crate::local::{self, DiskError, FileState, Intake, Rules, TakeIn};
+use crate::local::{self, DiskError, FileState, Intake, PathState, Rules, TakeIn};
 use crate::monitor::Event;
 use crate::names::RelPath;
-use crate::records::NewVersion;
+use crate::records::{NewVersion, Traits, VersionKind};
 
 /// How much one batch reads at the most before it is entered: enough to make a transaction worth it, little enough that
 /// the first vessel need not wait for the last file.
@@ -54,6 +56,9 @@ pub(super) async fn take_in(directory: Arc<Directory>, paths: Vec<RelPath>) -> R
         again = versions.extract_if(.., looks_known).map(|version| version.path).collect();
     }
     if !versions.is_empty() {
+        let (parents, gone) = unknown_parents(&directory, &versions).await?;
+        batch.others.extend(gone);
+        versions.splice(0..0, parents);
         enter(&directory, &versions).await?;
     }
     if !again.is_empty() {
@@ -62,6 +67,45 @@ pub(super) async fn take_in(directory: Arc<Directory>, paths: Vec<RelPath>) -> R
         enter(&directory, &versions).await?;
     }
     Ok(batch)
+}
+
+/// The directories above these files that the ledger does not know, parents first, where directories are taken; and which of
+/// them are gone by now. A vessel makes them for the files, and only those that are entered are deleted there later.
+async fn unknown_parents(
+    directory: &Directory,
+    versions: &[NewVersion],
+) -> Result<(Vec<NewVersion>, Vec<RelPath>), Fault> {
+    let rules = Rules::new(&directory.settings);
+    if !rules.takes_directories() {
+        return Ok((Vec::new(), Vec::new()));
+    }
+    let above = versions.iter().flat_map(|version| version.path.as_path().ancestors().skip(1));
+    let above = above.filter_map(|path| RelPath::new(path.as_os_str().as_bytes()).ok());
+    let mut unknown: BTreeSet<RelPath> = above.collect();
+    let asked: Vec<_> = unknown.iter().cloned().collect();
+    for known in directory.ledger.current_at(&directory.settings.name, &asked).await.map_err(|e| e.fault())? {
+        if known.traits.kind != VersionKind::Gone {
+            unknown.remove(&known.path);
+        }
+    }
+    if unknown.is_empty() {
+        return Ok((Vec::new(), Vec::new()));
+    }
+    let look = move || {
+        let (mut parents, mut gone) = (Vec::new(), Vec::new());
+        for path in unknown {
+            let traits = match local::classify(&rules, &path) {
+                Ok(PathState::Directory(found)) => found.traits,
+                _ => {
+                    gone.push(path.clone());
+                    Traits { kind: VersionKind::Directory, mode: 0o755, ..Traits::GONE }
+                }
+            };
+            parents.push(NewVersion::without_content(path, traits, Vec::new()));
+        }
+        (parents, gone)
+    };
+    directory.on_disk(look).await
 }
 
 async fn on_a_thread(

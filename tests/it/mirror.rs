@@ -188,7 +188,7 @@ fn more_than_max_delete_is_deleted_only_with_a_persons_word() {
     (0..3).for_each(|n| fleet.put_as(n.to_string(), b"bytes", 0o644, at_second(1_600_000_000)));
     wait_until_equal(&fleet, "open");
     (0..3).for_each(|n| fs::remove_file(fleet.source(n.to_string())).unwrap());
-    daemon.wait_for_log(&["6 of", "are gone"]);
+    daemon.wait_for_log(&["6 deletions", "exceed MaxDelete"]);
     daemon.terminate();
     let allowed = fleet.call(&["--once", "--allow-deletes"], "");
     assert_eq!(allowed.code, Some(0), "{allowed:?}");
@@ -208,7 +208,7 @@ fn nothing_is_deleted_when_the_location_is_emptied_or_vanishes() {
     daemon.wait_for_log(&["can't list", "shore/in"]);
     fs::create_dir(fleet.path("shore/in")).unwrap();
     fleet.put("stranger", b"in another directory");
-    daemon.wait_for_log(&["nothing is deleted", "was away"]);
+    daemon.wait_for_log(&["nothing is deleted", "was missing"]);
     fleet.wait_until_served("open", "stranger", b"in another directory");
     daemon.terminate();
     assert_eq!(names_in(&fleet.vessel("open").path("in")), ["0", "1", "2", "stranger"]);
@@ -266,7 +266,7 @@ fn nothing_is_deleted_when_nothing_of_what_was_there_is_left() {
     ["a", "b"].iter().for_each(|name| fs::remove_file(fleet.source(name)).unwrap());
     // As what lies at a mount point below the disk.
     fleet.put("not-mounted.tmp", b"");
-    fleet.once().must_say(&["nothing is deleted", "all of the 2 paths"]);
+    fleet.once().must_say(&["nothing is deleted", "all 2 paths"]);
     ["a", "b"].iter().for_each(|name| fleet.assert_equal("open", name, b"bytes"));
     let allowed = fleet.call(&["--once", "--allow-deletes"], "");
     assert_eq!((allowed.code, names_in(&fleet.vessel("open").path("in")).len()), (Some(0), 0), "{allowed:?}");

@@ -21,14 +21,14 @@ fn verified(fleet: &Fleet) -> String {
 fn where_sftp_begins_in_another_directory_the_shell_is_used_all_the_same() {
     let Some(fleet) = Fleet::new().openssh("open").start() else { return };
     let server = "/usr/lib/openssh/sftp-server";
-    fleet.vessel("open").replace_in_configuration(server, &format!("{server} -d /run"));
+    fleet.vessel("open").replace_in_configuration(server, &format!("{server} -d /usr"));
     fleet.put("cargo", b"cargo");
     let run = fleet.once();
     assert_eq!(run.code, Some(0), "{run:?}");
     fleet.assert_equal("open", "cargo", b"cargo");
     assert_eq!(verified(&fleet), "hashed on the vessel");
     let checked = fleet.call(&["check"], "");
-    assert!(checked.says(&["note", "the shell finds SFTP's files", "/run"]), "{checked:?}");
+    assert!(checked.says(&["note", "the shell finds SFTP's files", "/usr"]), "{checked:?}");
 }
 
 #[test]
