@@ -16,6 +16,10 @@ use crate::transport::{KnownShell, Lead, Rank, Remote, SftpChannel, Space, SshEn
 /// How long the shore's disk has for an answer.
 const MOMENT: Duration = Duration::from_secs(2);
 
+/// How long a shell may take to start, and how often it is looked for.
+const SHELL_PATIENCE: Duration = Duration::from_secs(30);
+const SHELL_POLL: Duration = Duration::from_millis(50);
+
 /// One line of a check.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Finding {
@@ -48,6 +52,7 @@ pub async fn check(
     if !remote.is_this_host() {
         findings.extend(check_link(&remote, vessel));
     }
+    wait_for_shell(&remote).await;
     if let KnownShell::Unusable(why) = remote.known_shell() {
         findings.push(Finding::Note(format!("the shell is not used: {why}")));
     }
@@ -73,6 +78,17 @@ pub async fn check(
     let has_shell = remote.capabilities().shell;
     remote.hang_up().await;
     (findings, has_shell)
+}
+
+/// Waits until a shell that starts slowly has answered: deliveries go on without it meanwhile, a check tells of it.
+async fn wait_for_shell(remote: &Remote) {
+    let waiting = async {
+        while matches!(remote.known_shell(), KnownShell::Slow) && !remote.is_lost() {
+            tokio::time::sleep(SHELL_POLL).await;
+        }
+    };
+    // What has not answered by then is told as it is.
+    let _ = tokio::time::timeout(SHELL_PATIENCE, waiting).await;
 }
 
 /// What the vessel can do, a line each: yes, or what is done instead.
