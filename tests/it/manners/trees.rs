@@ -1,13 +1,14 @@
 //! SFTP and the shell may show one tree under different paths, or different trees.
 
+use std::fs::File;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use contentmonster::embedded_vessel::{Faults, InjectedFault, Quirks, Request};
 
-use crate::fleet::Fleet;
 use crate::fleet::embedded::Manners;
+use crate::fleet::{Fleet, at_second};
 
 /// How the last file was verified, by its receipt.
 fn verified(fleet: &Fleet) -> String {
@@ -21,14 +22,17 @@ fn verified(fleet: &Fleet) -> String {
 fn where_sftp_begins_in_another_directory_the_shell_is_used_all_the_same() {
     let Some(fleet) = Fleet::new().openssh("open").start() else { return };
     let server = "/usr/lib/openssh/sftp-server";
-    fleet.vessel("open").replace_in_configuration(server, &format!("{server} -d /usr"));
+    fleet.vessel("open").replace_in_configuration(server, &format!("{server} -d /run"));
+    // The two directories are told apart by their times, which must not be of one second.
+    let home = File::open(fleet.path("vessels/open/home")).unwrap();
+    home.set_modified(at_second(1_600_000_000)).unwrap();
     fleet.put("cargo", b"cargo");
     let run = fleet.once();
     assert_eq!(run.code, Some(0), "{run:?}");
     fleet.assert_equal("open", "cargo", b"cargo");
     assert_eq!(verified(&fleet), "hashed on the vessel");
     let checked = fleet.call(&["check"], "");
-    assert!(checked.says(&["note", "the shell finds SFTP's files", "/usr"]), "{checked:?}");
+    assert!(checked.says(&["note", "the shell finds SFTP's files", "/run"]), "{checked:?}");
 }
 
 #[test]
