@@ -251,10 +251,10 @@ mod tests {
         let why = |facts: Facts, count, all| Deletions::default().reason_to_hold(&facts, count, all, Instant::now());
         assert_eq!(why(facts(), 5, 5), None);
         assert!(why(facts(), 6, 6).is_some_and(|why| why.contains("MaxDelete")));
-        assert!(why(facts(), 1, 10).is_some_and(|why| why.contains("all of the 10 paths")));
+        assert!(why(facts(), 1, 10).is_some_and(|why| why.contains("all 10 paths")));
         assert_eq!(why(Facts { is_one_file: true, ..facts() }, 1, 10), None);
-        assert!(why(Facts { is_empty: Ok(true), ..facts() }, 1, 1).is_some_and(|why| why.contains("is empty")));
-        assert!(why(Facts { displaced: true, ..facts() }, 1, 1).is_some_and(|why| why.contains("was away")));
+        assert!(why(Facts { is_empty: Ok(true), ..facts() }, 1, 1).is_some_and(|why| why.contains("suddenly empty")));
+        assert!(why(Facts { displaced: true, ..facts() }, 1, 1).is_some_and(|why| why.contains("was missing")));
         let moved = Some("is on another file system".to_owned());
         assert!(why(Facts { moved, ..facts() }, 1, 1).is_some_and(|why| why.contains("another file system")));
     }

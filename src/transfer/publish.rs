@@ -51,7 +51,7 @@ async fn finish_unopened(session: &Session, version: &Version, assembly: &Remote
     session.explained(flushed.await, assembly, 0).await
 }
 
-/// As [`Self::finish`], for one that is open; closes it. One that isn't `alone` is flushed with others later.
+/// As [`finish`], for one that is open; closes it. One that isn't `alone` is flushed with others later.
 pub(super) async fn finish_open(
     session: &Session,
     version: &Version,

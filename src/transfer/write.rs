@@ -73,7 +73,7 @@ pub(super) async fn write_range(
     write_on(session, version, source, file, range, base, taken, || None).await
 }
 
-/// As [`Self::write_range`]; where the range ends, `further` may say that it goes on, and to where.
+/// As [`write_range`]; where the range ends, `further` may say that it goes on, and to where.
 #[expect(clippy::too_many_arguments, reason = "all of them are needed, and none belong together")]
 pub(super) async fn write_on(
     session: &Session,
