@@ -83,6 +83,17 @@ async fn connect(port: u16) -> ConnectError {
     refused
 }
 
+/// Runs a test alone: what other tests keep in memory meanwhile must not count.
+fn in_a_process_of_its_own(test: &str) {
+    let ended = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--ignored", "--exact", "--nocapture", test])
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&ended.stdout);
+    assert!(ended.status.success() && said.contains("1 passed"), "{said}\n{}", String::from_utf8_lossy(&ended.stderr));
+    println!("{said}");
+}
+
 fn resident_kib() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("the kernel counts it");
@@ -116,8 +127,14 @@ async fn whatever_stands_in_place_of_a_greeting_costs_one_connection() {
 }
 
 /// RFC 4253 lets a server say lines before its greeting; it doesn't say how many.
+#[test]
+fn an_endless_banner_is_heard_for_a_while_and_costs_no_memory() {
+    in_a_process_of_its_own("faults::hostile::an_endless_banner_is_heard_for_a_while_and_costs_no_memory_here");
+}
+
 #[tokio::test(flavor = "multi_thread")]
-async fn an_endless_banner_is_heard_for_a_while_and_costs_no_memory() {
+#[ignore = "measures the memory of its whole process: the test before it runs it alone"]
+async fn an_endless_banner_is_heard_for_a_while_and_costs_no_memory_here() {
     for line in [vec![b'x'; 64 << 10], [vec![b'y'; 200], b"\r\n".to_vec()].concat()] {
         let said = Arc::new(AtomicUsize::new(0));
         let (counting, patience) = (said.clone(), Duration::from_secs(10));
@@ -245,8 +262,14 @@ async fn packets_that_are_not_what_they_say_end_one_connection() {
     assert!(broken.is_empty(), "{}", broken.join("\n"));
 }
 
+#[test]
+fn a_listing_without_end_costs_no_more_than_so_much_memory() {
+    in_a_process_of_its_own("faults::hostile::a_listing_without_end_costs_no_more_than_so_much_memory_here");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_listing_without_end_costs_no_more_than_so_much_memory() {
+#[ignore = "measures the memory of its whole process: the test before it runs it alone"]
+async fn a_listing_without_end_costs_no_more_than_so_much_memory_here() {
     let endless = names(5000, 5000);
     let policy = Arc::new(Liar { to: 12, says: endless, times: AtomicUsize::new(usize::MAX) });
     let honest = Arc::new(Tally::default());
