@@ -28,11 +28,14 @@ pub enum VersionKind {
     Link,
     /// Nothing any more: what the vessels hold of it is to be deleted.
     Gone,
+    /// Something that is skipped, such as a symbolic link under `Links = skip`. It is sent to nobody, and the vessels keep
+    /// the versions before it until nothing has the name any more.
+    Skipped,
 }
 
 impl VersionKind {
     /// All kinds.
-    pub const ALL: [Self; 4] = [Self::File, Self::Directory, Self::Link, Self::Gone];
+    pub const ALL: [Self; 5] = [Self::File, Self::Directory, Self::Link, Self::Gone, Self::Skipped];
 
     /// The word the ledger keeps.
     pub fn as_str(self) -> &'static str {
@@ -41,6 +44,7 @@ impl VersionKind {
             Self::Directory => "directory",
             Self::Link => "link",
             Self::Gone => "gone",
+            Self::Skipped => "skipped",
         }
     }
 }
@@ -66,6 +70,9 @@ impl Traits {
         mode: 0,
         owner: None,
     };
+
+    /// Of something that is skipped.
+    pub const SKIPPED: Self = Self { kind: VersionKind::Skipped, ..Self::GONE };
 }
 
 /// The ledger's number of a file version; never used twice.

@@ -171,6 +171,7 @@ impl Daemon {
             VersionKind::Directory => Intention::MakeDirectory { vessel: name, to },
             VersionKind::Link => Intention::MakeLink { vessel: name, to, target: version.target.clone() },
             VersionKind::Gone => Intention::Delete { vessel: name, to },
+            VersionKind::Skipped => return None,
         })
     }
 

@@ -53,6 +53,7 @@ macro_rules! for_each_case {
             another_mode_owner_or_kind_is_another_version,
             what_is_gone_is_delivered_and_then_no_concern_any_more,
             what_is_gone_from_all_that_stay_ends_with_the_vessel_that_goes,
+            what_is_skipped_goes_to_nobody_and_is_deleted_once_it_is_gone,
             what_a_vessel_may_hold_is_told_last_first,
             what_lies_below_is_told_apart_from_what_only_begins_alike,
             what_is_longest_due_comes_first,

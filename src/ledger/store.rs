@@ -60,7 +60,8 @@ pub trait Store: Outbox + Places + Upkeep + MountMemory + Send + Sync {
     ///
     /// What the paths held before is superseded, unless it is the same version (same kind, stamp, mode and owner, and same
     /// digest where both are known), which stays. Of several versions of one path, only the last is entered. One that is
-    /// gone is entered only where the path holds something, and ends by itself once every vessel has acknowledged.
+    /// gone is entered only where the path holds something, and ends by itself once every vessel has acknowledged. One that
+    /// is skipped, too, and it stays, sent to nobody, whatever vessels are named.
     async fn admit(&self, directory: &DirectoryName, versions: &[NewVersion], vessels: &[VesselName]) -> Result<()>;
 
     /// Fits the open deliveries of a directory to the vessels that take it now, and to their places: missing ones are

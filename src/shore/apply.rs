@@ -14,7 +14,7 @@ use crate::fault::Fault;
 use crate::ledger::CurrentVersion;
 use crate::local::{self, DiskError, Found, Scan};
 use crate::names::RelPath;
-use crate::records::{NewVersion, VersionKind};
+use crate::records::{NewVersion, Traits, VersionKind};
 
 /// Paths that are looked at, and asked for in the ledger, at once: a transaction over more would hold up the deliveries.
 const LOOKS: usize = 1024;
@@ -134,7 +134,8 @@ impl DirectoryIngest {
             self.problems.skipped(&self.directory, &skipped.path, skipped.kind);
         }
         scan.unread.iter().for_each(|error| self.complain(error));
-        let diff = diff::diff_scan(&self.rules, scan.found, known, unread);
+        let skipped = scan.skipped.iter().map(|skipped| &skipped.path).collect();
+        let diff = diff::diff_scan(&self.rules, scan.found, &skipped, known, unread);
         diff.files.into_iter().for_each(|found| self.meet(found));
         // What is a directory by now was scanned just before.
         self.look_at_all(diff.others, false).await?;
@@ -211,14 +212,21 @@ impl DirectoryIngest {
         self.note_gone(looks.gone).await
     }
 
-    /// What has these names now is skipped: what had them is not sent any more, and not deleted either. A link whose target is
-    /// on a disk that is not mounted is no deletion.
+    /// What has these names now is skipped: what had them is not sent any more, and not deleted either, until nothing has the
+    /// name. A link whose target is on a disk that is not mounted is no deletion.
     async fn note_skipped(&mut self, paths: Vec<RelPath>) -> Result<(), Fault> {
         if !self.repeats_deletions() {
             return self.note_gone(paths).await;
         }
         let below = self.leave_below(&paths).await?;
-        self.drop_undelivered(&paths).await?;
+        for path in &paths {
+            self.settling.forget(path);
+            self.pending.remove_other(path);
+        }
+        let skipped = |path| NewVersion::without_content(path, Traits::SKIPPED, Vec::new());
+        let skipped: Vec<_> = paths.into_iter().map(skipped).collect();
+        // To nobody.
+        self.directory.ledger.admit(&self.directory.settings.name, &skipped, &[]).await.map_err(|e| e.fault())?;
         self.note_ended(below).await
     }
 

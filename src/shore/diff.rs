@@ -3,7 +3,7 @@
 //! Decides only. Nothing here reads the disk, the ledger or the clock: the caller passes in what was seen and what is known,
 //! and does what the result asks for.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
@@ -24,8 +24,15 @@ pub(super) struct ScanDiff {
     pub(super) missing: Vec<RelPath>,
 }
 
-/// Compares a scan with the ledger, both in the order of their paths. Of what lies in `unread` nothing is known.
-pub(super) fn diff_scan(rules: &Rules, found: Vec<Found>, known: Vec<CurrentVersion>, unread: &[RelPath]) -> ScanDiff {
+/// Compares a scan with the ledger, both in the order of their paths. Of what lies in `unread` nothing is known. `skipped` are
+/// the paths of what is there and not taken.
+pub(super) fn diff_scan(
+    rules: &Rules,
+    found: Vec<Found>,
+    skipped: &HashSet<&RelPath>,
+    known: Vec<CurrentVersion>,
+    unread: &[RelPath],
+) -> ScanDiff {
     let mut diff = ScanDiff::default();
     let mut known = known.into_iter().peekable();
     let mut missing = Vec::new();
@@ -40,6 +47,7 @@ pub(super) fn diff_scan(rules: &Rules, found: Vec<Found>, known: Vec<CurrentVers
     }
     missing.extend(known);
     missing.retain(|v| v.traits.kind != VersionKind::Gone && rules.may_take(&v.path));
+    missing.retain(|v| v.traits.kind != VersionKind::Skipped || !skipped.contains(&v.path));
     missing.retain(|v| !unread.iter().any(|unread| v.path.as_path().starts_with(unread.as_path())));
     diff.missing = missing.into_iter().map(|v| v.path).collect();
     diff

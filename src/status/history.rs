@@ -142,6 +142,9 @@ fn fate(history: &VersionStory, directory: Option<&Directory>, is_gone: bool) ->
         (Some((_, Ending::Superseded)), _) => "replaced by a newer version",
         (Some((_, Ending::Vanished)), _) => "its source went away before every vessel had it",
         (Some((_, Ending::Retired)), _) => return retired(history, directory),
+        (None, Some(_)) if history.version.kind == VersionKind::Skipped => {
+            "skipped: the vessels keep the version before it, until nothing has this name"
+        }
         (None, Some(_)) => "forgotten: it is sent to nobody any more, until the file changes",
         (None, None) if history.complete && is_gone && directory.is_some_and(|one| awaits_deletion(history, one)) => {
             "still on the vessels, for now"

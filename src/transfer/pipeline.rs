@@ -41,9 +41,11 @@ pub(crate) async fn deliver(transfers: &Transfers, delivery: &Delivery) -> Resul
         VersionKind::File => {}
         VersionKind::Directory | VersionKind::Link => Box::pin(prove_elsewhere_first(transfers, delivery)).await?,
         VersionKind::Gone => refuse_own_place(transfers, delivery)?,
+        // Nobody enters deliveries of these.
+        VersionKind::Skipped => return Ok(Outcome::Superseded),
     }
     match delivery.version.kind {
-        VersionKind::File => {}
+        VersionKind::File | VersionKind::Skipped => {}
         VersionKind::Directory => return Box::pin(deliver_directory(transfers, delivery, &destination)).await,
         VersionKind::Link => return Box::pin(deliver_link(transfers, delivery, &destination)).await,
         VersionKind::Gone => return Box::pin(deliver_gone(transfers, delivery, &destination)).await,

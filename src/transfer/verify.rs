@@ -8,7 +8,7 @@ use crate::digest::{Digest, FileDigests, FileHasher};
 use crate::fault::Fault;
 use crate::link::Session;
 use crate::names::RemotePath;
-use crate::records::{Verified, Version};
+use crate::records::{NewVersion, Traits, Verified, Version};
 use crate::transport::{Attrs, HashTool, OpenFlags, RemoteError};
 
 /// Reads in flight when a file is read back.
@@ -70,8 +70,8 @@ async fn chunk_digests(transfers: &Transfers, version: &Version, digest: &Digest
     // It changed without a trace in size or time. What was sent is no version that ever was; the watch takes in what
     // is there now.
     source.forget();
-    let path = std::slice::from_ref(&version.path);
-    transfers.ledger.vanished(&version.directory, path).await.map_err(|e| e.fault())?;
+    let nothing_to_send = NewVersion::without_content(version.path.clone(), Traits::SKIPPED, Vec::new());
+    transfers.ledger.admit(&version.directory, &[nothing_to_send], &[]).await.map_err(|e| e.fault())?;
     Err(source_changed(version))
 }
 

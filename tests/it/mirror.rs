@@ -154,6 +154,8 @@ fn only_what_was_delivered_and_was_not_changed_there_is_deleted() {
     }
     let daemon = fleet.run();
     wait_until_equal(&fleet, "open");
+    // Not only in place: somebody who changes a file before it is looked at for the last time has it sent again.
+    wait_until("all five to be acknowledged", || delivered(&daemon) >= 5);
     let there = |name: &str| fleet.vessel("open").path("in").join(name);
     fs::write(there("changed"), b"by somebody else").unwrap();
     fs::write(there("d/theirs"), b"by somebody else").unwrap();
@@ -283,6 +285,32 @@ fn what_is_left_alone_by_now_is_not_deleted_and_holds_nothing_up() {
     assert_eq!(again.code, Some(0), "{again:?}");
     again.must_say(&["Skipped", "symbolic link"]);
     fleet.assert_equal("open", "file", b"bytes");
+}
+
+#[test]
+fn a_file_that_became_a_skipped_link_is_deleted_once_the_link_is_gone_too() {
+    let Some(fleet) = deleting().key("RescanInterval", "1s").openssh("open").start() else { return };
+    fs::create_dir(fleet.source("d")).unwrap();
+    ["file", "keeper", "d/below"].iter().for_each(|name| fleet.put(name, b"bytes"));
+    let daemon = fleet.run();
+    wait_until_equal(&fleet, "open");
+    let there = |name: &str| fleet.vessel("open").path("in").join(name);
+    fs::remove_file(fleet.source("file")).unwrap();
+    fs::remove_dir_all(fleet.source("d")).unwrap();
+    ["file", "d"].iter().for_each(|name| symlink("elsewhere", fleet.source(name)).unwrap());
+    for name in ["file", "d"] {
+        daemon.wait_for_log(&["Skipped", "symbolic link", name]);
+    }
+    wait_until("the deletion below", || !there("d/below").exists());
+    assert!(there("file").exists() && there("d").exists());
+    let why = fleet.call(&["why", "in/file"], "");
+    assert!(why.stdout.contains("skipped"), "{why:?}");
+    ["file", "d"].iter().for_each(|name| fs::remove_file(fleet.source(name)).unwrap());
+    wait_until_equal(&fleet, "open");
+    // And one that comes back is delivered.
+    fleet.put("file", b"bytes");
+    wait_until_equal(&fleet, "open");
+    daemon.terminate();
 }
 
 #[test]

@@ -333,6 +333,29 @@ pub(in crate::ledger) async fn what_is_gone_from_all_that_stay_ends_with_the_ves
     assert_eq!(store.count_current(&docs()).await.unwrap(), 0);
 }
 
+pub(in crate::ledger) async fn what_is_skipped_goes_to_nobody_and_is_deleted_once_it_is_gone(
+    store: &dyn Store,
+    _: &Hands,
+) {
+    let skipped = |at| NewVersion::without_content(path(at), Traits::SKIPPED, Vec::new());
+    admit(store, skipped("never there"), ["tern"]).await;
+    assert!(store.current(&docs()).await.unwrap().is_empty());
+    admit(store, file("a", "one", 1), ["tern", "gull"]).await;
+    deliver(store, "tern").await;
+    admit(store, skipped("a"), ["tern", "gull"]).await;
+    admit(store, skipped("a"), ["tern", "gull"]).await;
+    store.reconcile(&docs(), &vessels(["tern", "gull", "auk"])).await.unwrap();
+    for vessel in ["tern", "gull", "auk"] {
+        assert!(due(store, vessel).await.is_empty());
+    }
+    assert_eq!(store.current(&docs()).await.unwrap()[0].traits, Traits::SKIPPED);
+    assert_eq!((store.count_current(&docs()).await.unwrap(), retirable(store).await), (1, vec![]));
+    admit(store, gone("a"), ["tern"]).await;
+    let gone = only_due(store, "tern").await;
+    let held = store.held_before(gone.version.id, &vessel("tern")).await.unwrap();
+    assert_eq!(held.iter().map(|held| held.version.stamp.inode).collect::<Vec<_>>(), [1]);
+}
+
 pub(in crate::ledger) async fn what_a_vessel_may_hold_is_told_last_first(store: &dyn Store, _: &Hands) {
     admit(store, file("a", "one", 1), ["tern", "gull"]).await;
     admit(store, file("a", "two", 2), ["tern"]).await;

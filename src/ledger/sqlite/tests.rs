@@ -14,7 +14,7 @@ use crate::fault::Scope;
 use crate::ledger::conformance::{self, Hands, file};
 use crate::ledger::{Ledger, LedgerError, LedgerView, Scratch, Store};
 use crate::names::{DirectoryName, RelPath, RemotePath, VesselName};
-use crate::records::{DeliveryState, Host, Verified, VersionId};
+use crate::records::{DeliveryState, Host, NewVersion, Traits, Verified, VersionId};
 
 macro_rules! make_tests {
     ($($case:ident),* $(,)?) => {
@@ -401,7 +401,11 @@ async fn the_sums_are_what_counting_gives_whatever_happened() {
         let some = &both[..random.usize(1..=2)];
         let open = ledger.next_due(&tern(), false, 100).await.unwrap();
         let one = open.first().map(|delivery| delivery.id);
-        match (random.u8(0..11), one) {
+        match (random.u8(0..12), one) {
+            (11, _) => {
+                let skipped = NewVersion::without_content(at[0].clone(), Traits::SKIPPED, Vec::new());
+                ledger.admit(&docs(), &[skipped], some).await.unwrap();
+            }
             (9, _) => drop(ledger.resend(&docs(), None, some).await.unwrap()),
             (10, _) => {
                 let place = RemotePath::new(random.u8(0..2).to_string());

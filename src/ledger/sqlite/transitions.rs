@@ -153,7 +153,8 @@ pub(super) async fn supersede<'a>(
     }
     let successors = (0..).zip(versions).filter(|(at, _)| !stay.contains(at));
     let successors = successors.map(|(at, new)| (new, replaced.get(&at).copied()));
-    Ok(successors.filter(|(new, replaces)| new.kind != VersionKind::Gone || replaces.is_some()).collect())
+    let needs_none = |kind| !matches!(kind, VersionKind::Gone | VersionKind::Skipped);
+    Ok(successors.filter(|(new, replaces)| needs_none(new.kind) || replaces.is_some()).collect())
 }
 
 /// Enters versions, whose numbers follow one another, and a pending delivery of each to every vessel.
@@ -177,16 +178,25 @@ pub(super) async fn insert(
     .execute(&mut **transaction)
     .await?;
     // The only writer, and numbers that are given in turn: these are the last ones.
+    let before_them = inserted.last_insert_rowid() - inserted.rows_affected().cast_signed();
+    if versions.iter().any(|(new, _)| new.kind == VersionKind::Skipped) {
+        // Like one that a person has forgotten: its path holds it, and nobody gets it.
+        sqlx::query("UPDATE version SET forgotten_at = ? WHERE id > ? AND kind = 'skipped'")
+            .bind(now)
+            .bind(before_them)
+            .execute(&mut **transaction)
+            .await?;
+    }
     // A size below 0 is one with its highest bit set: see `signed`.
     sqlx::query(
         "INSERT INTO delivery (version, vessel, large, state, due_at, token, place)
          SELECT v.id, vessel.value, v.size < 0 OR v.size > v.chunk_size, 'pending', ?1, random(),
              coalesce((SELECT number FROM place p WHERE p.vessel = vessel.value AND p.directory = v.directory), 0)
-         FROM version v CROSS JOIN json_each(?2) vessel WHERE v.id > ?3 ORDER BY v.id, vessel.key",
+         FROM version v CROSS JOIN json_each(?2) vessel WHERE v.id > ?3 AND v.kind <> 'skipped' ORDER BY v.id, vessel.key",
     )
     .bind(now)
     .bind(json::names(vessels))
-    .bind(inserted.last_insert_rowid() - inserted.rows_affected().cast_signed())
+    .bind(before_them)
     .execute(&mut **transaction)
     .await?;
     Ok(())
