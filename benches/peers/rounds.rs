@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
@@ -214,12 +214,25 @@ pub(crate) fn alone(
     Ok(section)
 }
 
+/// Lets the sources lie for as long as `SettleTime` asks by default: putting them back changes them, and one that changed a
+/// moment ago stays until it was left alone, however quickly it was delivered.
+fn rest(stop: &Stop) -> Result<()> {
+    const SETTLE_TIME: Duration = Duration::from_secs(2);
+    let since = Instant::now();
+    while since.elapsed() < SETTLE_TIME {
+        stop.check()?;
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    Ok(())
+}
+
 fn one_run(bench: &Bench, case: &Case, stage: &Stage, program: &Program) -> Result<Outcome> {
     const USUAL_LIMIT: Duration = Duration::from_secs(300);
     let limit = bench.limit(USUAL_LIMIT);
     let places = stage.fresh(case.vessels)?;
     let commands = program.commands(&stage.errand(&places), &bench.set)?;
     let all_processed = || stage.freight.is_processed();
+    rest(&bench.stop)?;
     let run = watch::run(commands, &places.log, program.until(&all_processed), limit, &bench.stop)?;
     let outcome = match run.end {
         End::Overtime => Outcome::Overtime(limit),
