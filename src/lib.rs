@@ -23,35 +23,36 @@
 //!
 //! The way of a file through it, the promises and the states stand in `DESIGN.md`.
 
-pub mod backoff;
-pub mod bell;
+mod backoff;
+mod bell;
 pub mod chunk;
 pub mod cli;
 pub mod clock;
 pub mod daemon;
 pub mod digest;
+#[cfg(feature = "demo")]
 pub mod embedded_vessel;
 pub mod fault;
-pub mod housekeeping;
+mod housekeeping;
 pub mod ledger;
 mod link;
-pub mod local;
+mod local;
 pub mod logging;
 pub mod monitor;
 pub mod names;
-pub mod notifications;
-pub mod orders;
-pub mod outline;
-pub mod rate_limit;
+mod notifications;
+mod orders;
+mod outline;
+mod rate_limit;
 pub mod records;
-pub mod rights;
-pub mod root;
+mod rights;
+mod root;
 pub mod settings;
-pub mod shore;
-pub mod status;
+mod shore;
+mod status;
 #[cfg(any(test, fuzzing))]
 pub mod strangers;
-pub mod text;
+mod text;
 mod transfer;
 pub mod transport;
-pub mod vessel;
+mod vessel;

@@ -129,6 +129,7 @@ pub(super) enum Command {
         #[command(subcommand)]
         origin: Origin,
     },
+    #[cfg(feature = "demo")]
     /// Show it at work: two vessels inside this program, a temporary directory, a few files.
     Demo {
         /// Keep everything afterwards, to look at.

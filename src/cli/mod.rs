@@ -4,6 +4,7 @@ mod args;
 mod backup;
 mod bars;
 mod check;
+#[cfg(feature = "demo")]
 mod demo;
 mod exit;
 mod import;
@@ -56,6 +57,7 @@ pub fn main() -> Exit {
         }
         Some(Command::Init { file }) => init::init(&file.unwrap_or(args.settings)),
         Some(Command::Import { origin: Origin::Poni { file, output } }) => import::poni(&file, output.as_deref()),
+        #[cfg(feature = "demo")]
         Some(Command::Demo { keep }) => demo::demo(keep),
         Some(Command::Completions { shell }) => {
             clap_complete::generate(shell, &mut arguments(), "contentmonster", &mut std::io::stdout());

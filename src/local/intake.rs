@@ -87,7 +87,7 @@ impl Intake {
     /// Hashes files of up to `hashed` bytes.
     fn take(&self, path: &RelPath, hashed: u64, stop: &dyn Fn() -> bool) -> Result<TakeIn, DiskError> {
         let location = self.rules.location();
-        let source = SourceFile::open_with(location, path, self.rules.follows())?;
+        let source = SourceFile::open(location, path, self.rules.follows())?;
         if !self.rules.takes_size(source.stamp()?.size) {
             return Ok(TakeIn::LeftAlone);
         }
@@ -299,7 +299,7 @@ mod tests {
     fn hashing_stops_when_told() {
         let shore = Shore::new();
         let path = shore.put(b"f", b"abc");
-        let source = SourceFile::open(shore.0.path(), &path).unwrap();
+        let source = SourceFile::open(shore.0.path(), &path, false).unwrap();
         assert!(matches!(hash(&source, &|| true), Err(DiskError::Stopped { .. })));
     }
 
@@ -307,7 +307,7 @@ mod tests {
     fn ranges_are_read_exactly_and_from_several_threads() {
         let shore = Shore::new();
         let path = shore.put(b"f", b"0123456789");
-        let source = Arc::new(SourceFile::open(shore.0.path(), &path).unwrap());
+        let source = Arc::new(SourceFile::open(shore.0.path(), &path, false).unwrap());
         let other = Arc::clone(&source);
         let there = thread::spawn(move || other.read_at(8, 2).unwrap());
         assert_eq!(&source.read_at(2, 3).unwrap()[..], b"234");

@@ -46,12 +46,11 @@ pub use relocate::{
     Changed, Expired, Guard, Moved, Retired, discard, expire, is_directory_in_processed, put_back, retire, sweep,
 };
 pub use rules::Rules;
-pub use scan::{Scan, Skipped, is_empty, scan};
-pub use source::{SourceFile, hash, hash_chunks};
+pub use scan::{Scan, is_empty, scan};
+pub use source::hash_chunks;
 pub use source_cache::{Arrival, Source, SourceCache};
 pub use watch::{Hint, Watcher};
-pub use witness::Witness;
-pub use writers::{Verdict, Writers, is_shared};
+pub use writers::{Writers, is_shared};
 
 /// The stamp of a file, out of what the kernel says of it.
 fn stamp_of(meta: &Metadata) -> FileStamp {

@@ -18,7 +18,7 @@ use rustix::io::Errno;
 
 use super::file_state::{FileState, Kind, file_state, open_location};
 use super::writers::{Verdict, Writers};
-use super::{DiskError, mode_of, stamp_of};
+use super::{DiskError, stamp_of};
 use crate::digest::{Digest, FileDigests, FileHasher, Hasher};
 use crate::names::RelPath;
 use crate::records::FileStamp;
@@ -41,20 +41,12 @@ pub struct SourceFile {
 }
 
 impl SourceFile {
-    /// Opens a file for reading.
+    /// Opens a file for reading; with `follow`, through links wherever they lead.
     ///
     /// # Errors
-    /// [`DiskError::NotAFile`] for anything but a regular file (a link is none); [`DiskError::is_gone`] holds when
-    /// nothing has the name, also where a link is in the way.
-    pub fn open(location: &Path, path: &RelPath) -> Result<Self, DiskError> {
-        Self::open_with(location, path, false)
-    }
-
-    /// The same, through links wherever they lead where `follow` says so.
-    ///
-    /// # Errors
-    /// As [`open`](Self::open).
-    pub fn open_with(location: &Path, path: &RelPath, follow: bool) -> Result<Self, DiskError> {
+    /// [`DiskError::NotAFile`] for anything but a regular file, which a link is not unless it is followed;
+    /// [`DiskError::is_gone`] holds when nothing has the name, also where a link is in the way.
+    pub fn open(location: &Path, path: &RelPath, follow: bool) -> Result<Self, DiskError> {
         let root = open_location(location)?.following(follow);
         let whole = location.join(path.as_path());
         let opened = root.open_below(path.as_path(), FLAGS, Mode::empty());
@@ -88,11 +80,6 @@ impl SourceFile {
     /// Its stamp now, of the open file, whatever has its name by now.
     pub fn stamp(&self) -> Result<FileStamp, DiskError> {
         self.metadata().map(|meta| stamp_of(&meta))
-    }
-
-    /// Its permission bits now (`0o7777`).
-    pub fn mode(&self) -> Result<u32, DiskError> {
-        self.metadata().map(|meta| mode_of(&meta))
     }
 
     /// What the kernel says of the open file now.

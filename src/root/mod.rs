@@ -79,11 +79,6 @@ impl Root {
         Self { follows, ..self }
     }
 
-    /// The open directory.
-    pub fn into_directory(self) -> OwnedFd {
-        self.directory
-    }
-
     /// Opens a path below.
     ///
     /// # Errors

@@ -409,11 +409,6 @@ impl History {
         open.flat_map(|version| &version.deliveries)
             .filter(|fate| fate.delivered.is_none() && fate.state != "superseded")
     }
-
-    /// The version that is still to be delivered.
-    pub fn open_version(&self) -> Option<i64> {
-        self.versions.iter().find(|version| version.open).map(|version| version.version)
-    }
 }
 
 #[cfg(test)]

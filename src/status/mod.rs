@@ -21,10 +21,7 @@ mod page;
 mod socket;
 mod web;
 
-pub use document::{
-    Amount, Daemon, Delivered, DirectoryStatus, DiskStatus, Document, ErrorStatus, LedgerStatus, Link, LinkState,
-    Oldest, Reload, Transfer, Trouble, VesselStatus,
-};
+pub use document::{DirectoryStatus, Document, LinkState, Reload, VesselStatus};
 pub use find::{Meant, find};
 pub use gather::{Gatherer, Place};
 pub use histogram::Histogram;

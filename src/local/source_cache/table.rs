@@ -49,7 +49,7 @@ impl Identity {
 
     /// Opens the file, which must still be this version. Blocks.
     pub(super) fn open(&self) -> Result<SourceFile, DiskError> {
-        let file = SourceFile::open_with(&self.location, &self.path, self.follow)?;
+        let file = SourceFile::open(&self.location, &self.path, self.follow)?;
         wait_for_the_clock(&file)?;
         self.check(&file)?;
         Ok(file)
