@@ -151,8 +151,6 @@ pub enum DeliveryState {
     Pending,
     /// Parts are on their way.
     Uploading,
-    /// All parts are there and are being joined.
-    Assembling,
     /// The vessel hashes the whole.
     Verifying,
     /// Being flushed and renamed into place.
@@ -165,22 +163,14 @@ pub enum DeliveryState {
 
 impl DeliveryState {
     /// All states, in the order a delivery goes through them.
-    pub const ALL: [Self; 7] = [
-        Self::Pending,
-        Self::Uploading,
-        Self::Assembling,
-        Self::Verifying,
-        Self::Publishing,
-        Self::Acknowledged,
-        Self::Superseded,
-    ];
+    pub const ALL: [Self; 6] =
+        [Self::Pending, Self::Uploading, Self::Verifying, Self::Publishing, Self::Acknowledged, Self::Superseded];
 
     /// The word the ledger keeps and people read.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Pending => "pending",
             Self::Uploading => "uploading",
-            Self::Assembling => "assembling",
             Self::Verifying => "verifying",
             Self::Publishing => "publishing",
             Self::Acknowledged => "acknowledged",

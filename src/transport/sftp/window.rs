@@ -6,10 +6,10 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Notify;
 
 /// The window's bounds, in bytes, and where it starts. OpenSSH grants a channel 2 MiB, so the upper bound keeps a channel
 /// full while as much again is on its way to it.
@@ -37,13 +37,27 @@ const LEAST_WRITE: u64 = 32 << 10;
 /// The window of one session.
 pub(super) struct Window {
     steady: bool,
-    room: Arc<Semaphore>,
+    room: Arc<Room>,
+    /// Held by the write that is next: the others wait for it in the order in which they came.
+    turn: tokio::sync::Mutex<()>,
     answered: AtomicU64,
     state: Mutex<State>,
 }
 
-struct State {
+/// How much room the window has, and who waits for it.
+struct Room {
+    bytes: Mutex<Bytes>,
+    /// Wakes the write that is next.
+    changed: Notify,
+}
+
+struct Bytes {
     size: usize,
+    in_flight: usize,
+    closed: bool,
+}
+
+struct State {
     round_trip: Duration,
     since: Instant,
     bytes: u64,
@@ -72,17 +86,40 @@ fn rate(counts: &[(f64, f64)]) -> f64 {
 }
 
 /// Bytes in flight; dropped when they are answered.
-pub(super) type InFlight = OwnedSemaphorePermit;
+pub(super) struct InFlight {
+    room: Arc<Room>,
+    bytes: usize,
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.room.change(|room| room.in_flight -= self.bytes);
+    }
+}
+
+impl Room {
+    fn bytes(&self) -> MutexGuard<'_, Bytes> {
+        self.bytes.lock().expect("no code panics while it holds this lock")
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Bytes)) {
+        change(&mut self.bytes());
+        self.changed.notify_one();
+    }
+}
 
 impl Window {
     /// One for a path; `steady`: whether what is sent keeps its rate when packets are lost.
     pub(super) fn new(steady: bool) -> Self {
         Self {
             steady,
-            room: Arc::new(Semaphore::new(FIRST)),
+            room: Arc::new(Room {
+                bytes: Mutex::new(Bytes { size: FIRST, in_flight: 0, closed: false }),
+                changed: Notify::new(),
+            }),
+            turn: tokio::sync::Mutex::default(),
             answered: AtomicU64::new(0),
             state: Mutex::new(State {
-                size: FIRST,
                 round_trip: Duration::ZERO,
                 since: Instant::now(),
                 bytes: 0,
@@ -91,19 +128,36 @@ impl Window {
         }
     }
 
-    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().expect("no code panics while it holds this lock")
     }
 
-    /// Waits until `bytes` more may be on their way; `None` when the session has ended.
-    pub(super) async fn enter(&self, bytes: usize) -> Option<InFlight> {
-        let permits = u32::try_from(bytes.min(LEAST)).unwrap_or(u32::MAX);
-        self.room.clone().acquire_many_owned(permits).await.ok()
+    fn size(&self) -> usize {
+        self.room.bytes().size
     }
 
-    /// Ends it: nobody waits any more.
+    /// Waits until `bytes` more fit into the window. A write that is larger than the window goes alone. Returns `None` when
+    /// the session has ended.
+    pub(super) async fn enter(&self, bytes: usize) -> Option<InFlight> {
+        let _turn = self.turn.lock().await;
+        loop {
+            {
+                let mut room = self.room.bytes();
+                if room.closed {
+                    return None;
+                }
+                if room.in_flight == 0 || room.in_flight + bytes <= room.size {
+                    room.in_flight += bytes;
+                    return Some(InFlight { room: self.room.clone(), bytes });
+                }
+            }
+            self.room.changed.notified().await;
+        }
+    }
+
+    /// Ends the window: all writes that wait are refused.
     pub(super) fn close(&self) {
-        self.room.close();
+        self.room.change(|room| room.closed = true);
     }
 
     /// Takes note of how long a question and its answer took: the shortest says how long the way is, the others what was
@@ -116,7 +170,7 @@ impl Window {
         state.round_trip = round_trip;
         if state.counts.is_empty() {
             let wanted = (round_trip.as_secs_f64() * FIRST_RATE) as usize;
-            self.resize(&mut state, wanted.clamp(FIRST, MOST / 2));
+            self.resize(wanted.clamp(FIRST, MOST / 2));
         }
     }
 
@@ -130,12 +184,12 @@ impl Window {
 
     /// How many bytes are worth sending in one write.
     pub(super) fn worth_writing(&self) -> u64 {
-        (self.state().size as u64 / WRITES).max(LEAST_WRITE)
+        (self.size() as u64 / WRITES).max(LEAST_WRITE)
     }
 
     /// How many bytes go out during a round trip: about half of what the window covers.
     pub(super) fn worth_a_file(&self) -> u64 {
-        self.state().size as u64 / 2
+        self.size() as u64 / 2
     }
 
     /// Takes note of an answer, and fits the window to the rate at which they come.
@@ -160,27 +214,17 @@ impl Window {
         let rounds = if self.steady { STEADY_ROUND_TRIPS } else { ROUND_TRIPS };
         let rate = if self.steady { state.best_rate() } else { state.latest_rate() };
         let wanted = (rate * (state.round_trip * rounds + SLACK).as_secs_f64()) as usize;
-        self.resize(&mut state, wanted.clamp(LEAST, MOST));
+        self.resize(wanted.clamp(LEAST, MOST));
     }
 
-    fn resize(&self, state: &mut State, wanted: usize) {
-        if wanted > state.size {
-            self.room.add_permits(wanted - state.size);
-            state.size = wanted;
-        } else {
-            // What is in flight can't be called back: the window shrinks by what is free, and by the rest later.
-            state.size -= self.room.forget_permits(state.size - wanted);
-        }
+    fn resize(&self, wanted: usize) {
+        self.room.change(|room| room.size = wanted);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn size(window: &Window) -> usize {
-        window.state().size
-    }
 
     /// Takes all that a new one has.
     async fn fill(window: &Window) -> Vec<InFlight> {
@@ -205,7 +249,7 @@ mod tests {
             let window = Window::new(true);
             window.note_round_trip(Duration::from_millis(100));
             answer(&window, rate, 10);
-            assert!((least..=most).contains(&size(&window)), "{rate}: {}", size(&window));
+            assert!((least..=most).contains(&window.size()), "{rate}: {}", window.size());
         }
     }
 
@@ -217,7 +261,7 @@ mod tests {
             answer(window, 4_000_000, 2);
             answer(window, 200_000, 1);
         }
-        assert!(size(&steady) >= 2 << 20 && size(&yielding) < 256 << 10, "{} {}", size(&steady), size(&yielding));
+        assert!(steady.size() >= 2 << 20 && yielding.size() < 256 << 10, "{} {}", steady.size(), yielding.size());
     }
 
     #[test]
@@ -227,7 +271,7 @@ mod tests {
         for window in [&near, &far] {
             answer(window, 2_500_000, 20);
         }
-        assert!(size(&far) > 2 * size(&near), "{} {}", size(&far), size(&near));
+        assert!(far.size() > 2 * near.size(), "{} {}", far.size(), near.size());
     }
 
     #[tokio::test]
@@ -235,11 +279,22 @@ mod tests {
         let window = Window::new(true);
         let held = fill(&window).await;
         answer(&window, 1000, 10);
-        assert_eq!(size(&window), FIRST);
+        assert_eq!(window.size(), LEAST);
+        let mut next = std::pin::pin!(window.enter(LEAST));
+        assert!(futures_util::poll!(&mut next).is_pending());
         drop(held);
-        answer(&window, 1000, 1);
-        assert_eq!(size(&window), LEAST);
-        assert_eq!(window.room.available_permits(), LEAST);
+        assert!(next.await.is_some());
+    }
+
+    #[tokio::test]
+    async fn all_bytes_of_a_write_count_and_one_larger_than_the_window_goes_alone() {
+        let window = Window::new(true);
+        answer(&window, 1000, 10);
+        let alone = window.enter(4 * LEAST).await.unwrap();
+        let mut next = std::pin::pin!(window.enter(1));
+        assert!(futures_util::poll!(&mut next).is_pending());
+        drop(alone);
+        assert!(next.await.is_some());
     }
 
     #[tokio::test]
