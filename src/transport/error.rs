@@ -184,7 +184,7 @@ pub enum ConnectError {
     HostKey {
         /// The host, its key, and why the key is not trusted.
         why: String,
-        /// How the operator can resolve this.
+        /// What the operator can do.
         remedy: String,
     },
     /// The login was rejected.
