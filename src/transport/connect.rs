@@ -26,13 +26,13 @@ impl Remote {
     /// target on this host, only opens its directories.
     ///
     /// The shell is probed concurrently. The function waits for the result only briefly, and the shell is used once it
-    /// has answered. A shell that is known from an earlier connection is used at once, which saves up to 0.5 s on a
+    /// has answered. A shell that is known from an earlier connection is used at once, which saves about 0.5 s on a
     /// long path; it is still probed, and the connection ends if it has changed.
     ///
     /// If the probe ends the connection, connects again and uses no shell.
     ///
     /// # Errors
-    /// [`ConnectError`]: the reason, and what the operator can do.
+    /// [`ConnectError`], with the reason and the remedy.
     pub async fn connect(
         vessel: &Arc<Vessel>,
         environment: &Arc<SshEnvironment>,
@@ -216,7 +216,7 @@ impl Remote {
         }
     }
 
-    /// Returns what the next connection may assume about the shell.
+    /// Returns the knowledge about the shell that the next connection starts with.
     pub fn known_shell(&self) -> KnownShell {
         self.0.known.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }

@@ -141,9 +141,9 @@ pub enum ConnectError {
     /// A target on this host is missing, for example because its disk is not mounted.
     #[error("{why}")]
     Away {
-        /// What is missing.
+        /// The missing directory or mount, and the reason.
         why: String,
-        /// What the operator can do.
+        /// The remedy for the operator.
         remedy: String,
     },
     /// There is no TCP connection.
@@ -184,7 +184,7 @@ pub enum ConnectError {
     HostKey {
         /// The host, its key, and why the key is not trusted.
         why: String,
-        /// What the operator can do.
+        /// The remedy for the operator.
         remedy: String,
     },
     /// The login was rejected.
@@ -194,9 +194,9 @@ pub enum ConnectError {
         place: String,
         /// The user.
         user: String,
-        /// What was tried and what the vessel answered.
+        /// The tried credentials and the vessel's answer.
         why: String,
-        /// What the operator can do.
+        /// The remedy for the operator.
         remedy: String,
     },
     /// The vessel has no usable SFTP.

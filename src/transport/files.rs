@@ -167,7 +167,7 @@ impl Files {
         }
     }
 
-    /// Returns the size in bytes from which a file is worth sending separately.
+    /// Returns the smallest size in bytes that is worth a part of its own.
     pub(super) fn worth_a_file(&self) -> u64 {
         match self {
             Self::Sftp(sftp) => sftp.worth_a_file(),

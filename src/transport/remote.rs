@@ -39,7 +39,7 @@ pub(super) struct Inner {
     /// The capabilities of SFTP and the shell, once the shell is known.
     pub(super) full: OnceLock<Capabilities>,
     pub(super) timeout: Duration,
-    /// What the next connection may assume about the shell.
+    /// The knowledge about the shell that the next connection starts with.
     pub(super) known: Mutex<KnownShell>,
 }
 

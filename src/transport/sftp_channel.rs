@@ -143,7 +143,7 @@ impl SftpChannel {
         self.0.files.round_trip()
     }
 
-    /// Returns the size in bytes from which a file is worth sending separately: opening it takes a round trip, in which
+    /// Returns the smallest size in bytes that is worth a part of its own: opening a part takes a round trip, in which
     /// about this many bytes are sent.
     pub fn worth_a_file(&self) -> u64 {
         self.0.files.worth_a_file()

@@ -1,4 +1,4 @@
-//! A target on this host: the kernel does what an SFTP server does on another host.
+//! A target on this host, where the kernel takes the role of an SFTP server.
 //!
 //! [`Disk`] accepts the same requests as [`Sftp`](super::sftp::Sftp), and answers like OpenSSH's server, with the same
 //! status codes. One thread handles the requests in the order in which they were sent, as one server would: when a

@@ -70,7 +70,7 @@ pub enum Verdict {
     },
     /// A trusted CA signed the certificate, but it is not acceptable, and the key inside it is unknown.
     Refused {
-        /// What is wrong with the certificate, as the end of a sentence: "it expired ...".
+        /// The flaw of the certificate, as the end of a sentence: "it expired ...".
         reason: String,
     },
 }

@@ -7,7 +7,7 @@ use tokio::sync::Notify;
 use tokio::time::timeout;
 
 /// How long an open waits for others to close their files, at most. Bounded, because callers that hold one file and
-/// wait for a second would otherwise wait for each other forever.
+/// wait for another one would otherwise wait for each other forever.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// After this many successful opens in a row, a limit that was lowered after a failure grows by one.
 const GROW_AFTER: usize = 256;
@@ -75,7 +75,7 @@ impl Handles {
                 changed.await;
             }
         };
-        // Callers that each hold one file and wait for a second would wait forever.
+        // Callers that each hold one file and wait for another one would wait forever.
         if timeout(PATIENCE, waiting).await.is_err() {
             self.state().open += 1;
         }

@@ -143,7 +143,7 @@ impl Sftp {
         self.session.worth_writing()
     }
 
-    /// Returns the size in bytes from which a file is worth sending separately: about the bytes sent in one round trip.
+    /// Returns the smallest size in bytes that is worth a part of its own: about the bytes sent in one round trip.
     pub fn worth_a_file(&self) -> u64 {
         self.session.worth_a_file()
     }

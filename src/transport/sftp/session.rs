@@ -160,7 +160,7 @@ impl Shared {
             return None;
         }
         let silent = state.moved.elapsed();
-        // Replies come one by one, so at most one write is sent before the next reply.
+        // Replies arrive one by one, so the next one needs at most one write to be sent first.
         let next = state.unanswered_bytes.min(LARGEST_WRITE);
         let on_the_way = Duration::from_secs_f64(next as f64 / state.rate.pessimistic());
         // Servers reply in order, so requests after a slow one wait for it.

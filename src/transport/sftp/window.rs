@@ -61,8 +61,8 @@ impl State {
         counts.windows(STEADY_IN_A_ROW.min(counts.len())).map(rate).fold(0.0, f64::max)
     }
 
-    /// Returns the current rate. Where a loss has slowed the path down, a larger window would only keep the path full
-    /// for long.
+    /// Returns the current rate. Where a loss has slowed the path down, a larger window would only lengthen its
+    /// queue.
     fn latest_rate(&self) -> f64 {
         let counts: Vec<_> = self.counts.iter().copied().collect();
         rate(&counts[counts.len().saturating_sub(IN_A_ROW)..])
@@ -137,7 +137,7 @@ impl Window {
         (self.state().size as u64 / WRITES).max(LEAST_WRITE)
     }
 
-    /// Returns how many bytes are sent in one round trip: about half of what the window covers.
+    /// Returns how many bytes are sent in one round trip: about half of the window.
     pub(super) fn worth_a_file(&self) -> u64 {
         self.state().size as u64 / 2
     }

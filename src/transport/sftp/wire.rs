@@ -272,8 +272,7 @@ impl Reader {
         match kind {
             kind::STATUS => {
                 let code = self.u32()?;
-                // Some servers omit the message, although version 3 of the draft requires it. The message is only for
-                // display.
+                // Some servers omit the message, although version 3 of the draft requires it. It then counts as empty.
                 let message = self.string().map(excerpt).unwrap_or_default();
                 Ok(Reply::Status { code, message })
             }

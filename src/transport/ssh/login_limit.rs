@@ -49,7 +49,7 @@ impl Rank {
         Self { earlier: Duration::from_secs(10), later: Duration::ZERO }
     }
 
-    /// Returns the rank of a vessel's first connection after so many consecutive failures. `work` says whether
+    /// Returns the rank of a vessel's first connection after a number of consecutive failures. `work` says whether
     /// deliveries are due.
     pub fn first(work: bool, failures: u32) -> Self {
         let idle = if work { Duration::ZERO } else { Duration::from_secs(5) };
