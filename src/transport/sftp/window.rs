@@ -1,8 +1,9 @@
-//! How many payload bytes may be unanswered at once: as many as the path needs to stay full, and hardly more.
+//! Limits the payload bytes in flight to about the amount that keeps the path full.
 //!
-//! Too few, and the link idles while answers are on their way; too many, and they queue before the link, where a small
-//! file that comes later waits behind them, and are lost with it when it is cut. So the window follows the rate at which
-//! the vessel answers, over the length of the path. Knows bytes and time, not what they are for.
+//! A window that is too small leaves the link idle while replies are on their way. If it is too large, bytes queue
+//! before the link: a small file that follows waits behind them, and they are lost with the link when it breaks. The
+//! window is therefore the measured acknowledgement rate times the round-trip time. This module handles only bytes and
+//! time.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,30 +12,31 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
-/// The window's bounds, in bytes, and where it starts. OpenSSH grants a channel 2 MiB, so the upper bound keeps a channel
-/// full while as much again is on its way to it.
+/// The bounds of the window and its initial size, in bytes. OpenSSH grants a channel 2 MiB, so the upper bound keeps a
+/// channel full while as many bytes again are on their way.
 const LEAST: usize = 64 << 10;
 const FIRST: usize = 256 << 10;
 const MOST: usize = 4 << 20;
-/// The rate that a path is taken to have before one was measured, in bytes per second.
+/// The rate of a path, in bytes per second, that is assumed before the first measurement.
 const FIRST_RATE: f64 = 3e6;
-/// The round trips that the window covers. Nothing that follows a lost packet is answered before that was sent again, in one more
-/// or two; what keeps its rate meanwhile would find the window full, and for want of answers it would shrink after each loss.
+/// How many round trips the window covers. A lost packet is sent again within one or two more round trips, and nothing
+/// after it is acknowledged before. Congestion control that keeps its rate would fill a smaller window meanwhile, and
+/// the missing acknowledgements would shrink the window after each loss.
 const ROUND_TRIPS: u32 = 2;
 const STEADY_ROUND_TRIPS: u32 = 4;
-/// What it covers beyond: vessels answer in bursts, and disks pause.
+/// Time that the window covers in addition: vessels reply in bursts, and disks pause.
 const SLACK: Duration = Duration::from_millis(250);
-/// The shortest time over which bytes are counted, how many counts are remembered, and how many in a row make a rate: after a
-/// loss nothing is answered for a round trip, and then all of it at once.
+/// The shortest time over which bytes are counted, how many counts are kept, and how many successive counts make a
+/// rate. After a loss nothing is acknowledged for a round trip, and then everything at once.
 const MEASURE: Duration = Duration::from_millis(50);
 const REMEMBERED: usize = 16;
 const IN_A_ROW: usize = 4;
 const STEADY_IN_A_ROW: usize = 2;
-/// Writes that should fit into the window, so that answers come steadily; and the least worth sending alone, in bytes.
+/// How many writes should fit into the window, so that replies arrive steadily, and the smallest useful write in bytes.
 const WRITES: u64 = 8;
 const LEAST_WRITE: u64 = 32 << 10;
 
-/// The window of one session.
+/// The send window of one session.
 pub(super) struct Window {
     steady: bool,
     room: Arc<Room>,
@@ -61,25 +63,27 @@ struct State {
     round_trip: Duration,
     since: Instant,
     bytes: u64,
-    /// Bytes that were answered and the seconds that it took, the latest last.
+    /// Acknowledged bytes and the seconds they took, the latest last.
     counts: VecDeque<(f64, f64)>,
 }
 
 impl State {
-    /// What a path gives that is steady: the best of what is remembered, for pauses say little.
+    /// Returns the best recent rate of a path with steady congestion control, because pauses say little about such a
+    /// path.
     fn best_rate(&self) -> f64 {
         let counts: Vec<_> = self.counts.iter().copied().collect();
         counts.windows(STEADY_IN_A_ROW.min(counts.len())).map(rate).fold(0.0, f64::max)
     }
 
-    /// What a path gives now. Where a loss has slowed it down, what is given to it in the hope of better times keeps it long.
+    /// Returns the current rate. Where a loss has slowed the path down, a larger window would only lengthen its
+    /// queue.
     fn latest_rate(&self) -> f64 {
         let counts: Vec<_> = self.counts.iter().copied().collect();
         rate(&counts[counts.len().saturating_sub(IN_A_ROW)..])
     }
 }
 
-/// The rate that counts come to, in bytes per second.
+/// Returns the rate of several counts, in bytes per second.
 fn rate(counts: &[(f64, f64)]) -> f64 {
     let (bytes, seconds) = counts.iter().fold((0.0, 0.0), |(b, s), (bytes, seconds)| (b + bytes, s + seconds));
     bytes / seconds
@@ -109,7 +113,8 @@ impl Room {
 }
 
 impl Window {
-    /// One for a path; `steady`: whether what is sent keeps its rate when packets are lost.
+    /// Creates the window of a path. `steady` says whether the congestion control keeps its sending rate when packets
+    /// are lost.
     pub(super) fn new(steady: bool) -> Self {
         Self {
             steady,
@@ -160,8 +165,7 @@ impl Window {
         self.room.change(|room| room.closed = true);
     }
 
-    /// Takes note of how long a question and its answer took: the shortest says how long the way is, the others what was
-    /// lost or waited for on it.
+    /// Records a round-trip time. The shortest is the length of the path; longer ones include losses and queues.
     pub(super) fn note_round_trip(&self, round_trip: Duration) {
         let mut state = self.state();
         if !state.round_trip.is_zero() && state.round_trip <= round_trip {
@@ -182,17 +186,17 @@ impl Window {
         self.answered.load(Ordering::Relaxed)
     }
 
-    /// How many bytes are worth sending in one write.
+    /// Returns the currently best size of one write in bytes.
     pub(super) fn worth_writing(&self) -> u64 {
         (self.size() as u64 / WRITES).max(LEAST_WRITE)
     }
 
-    /// How many bytes go out during a round trip: about half of what the window covers.
+    /// Returns how many bytes are sent in one round trip: about half of the window.
     pub(super) fn worth_a_file(&self) -> u64 {
         self.size() as u64 / 2
     }
 
-    /// Takes note of an answer, and fits the window to the rate at which they come.
+    /// Records an acknowledgement, and adjusts the window to the rate of acknowledgements.
     pub(super) fn answered(&self, bytes: u64, now: Instant) {
         if bytes == 0 {
             return;
@@ -206,7 +210,7 @@ impl Window {
         }
         let count = (state.bytes as f64, took.as_secs_f64());
         (state.bytes, state.since) = (0, now);
-        // What was counted across a pause says little, and lowers nothing where the path is steady.
+        // A count that includes a pause says little about the path. On a steady path it does not lower the rate.
         if state.counts.len() == REMEMBERED {
             state.counts.pop_front();
         }
@@ -226,7 +230,7 @@ impl Window {
 mod tests {
     use super::*;
 
-    /// Takes all that a new one has.
+    /// Takes all bytes of a new window.
     async fn fill(window: &Window) -> Vec<InFlight> {
         let mut held = Vec::new();
         for _ in 0..FIRST / LEAST {
@@ -235,7 +239,7 @@ mod tests {
         held
     }
 
-    /// Answers at a rate in bytes per second for some seconds.
+    /// Acknowledges bytes at a rate in bytes per second for some seconds.
     fn answer(window: &Window, rate: u64, seconds: u32) {
         let start = window.state().since;
         for step in 1..=seconds * 10 {
