@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 /// Assumed time per block for a reader without measurements.
 const START: Duration = Duration::from_millis(10);
-/// A follower is worth waiting for only if it read a block within this many block times of the reader in front, and at
-/// least within this time.
+/// A follower is worth waiting for only if it read a block within this many block times of the reader in front, or
+/// within this time if that is longer.
 const MOVING: (u32, Duration) = (8, Duration::from_millis(250));
 /// A reader that takes longer per block (16 MiB/s or less) waits for nobody: at that pace the disk is not the
 /// bottleneck.
