@@ -3,8 +3,8 @@
 //!
 //! # The map
 //!
-//! A module imports only modules further down in this list, never one of the same entry. `tests/it/layers.rs` enforces
-//! that, and also that no two files of one directory depend on each other.
+//! A module imports only modules further down in this list, never one beside it. `tests/it/layers.rs` enforces that,
+//! and also that no two files of one directory depend on each other.
 //!
 //! - L6, the program: [`cli`], [`logging`]
 //! - L5, builds everything and starts the tasks: [`daemon`]
@@ -18,8 +18,8 @@
 //!   [`embedded_vessel`] (a vessel in this process, for the demo and for tests)
 //! - L1, for all of them: [`settings`], [`monitor`], [`bell`], [`clock`], [`root`] (accesses paths below a directory
 //!   safely), and [`rate_limit`] above them
-//! - L0, pure values: [`digest`], [`outline`], [`names`], [`text`], [`chunk`], [`records`], [`fault`], [`backoff`],
-//!   [`rights`]
+//! - L0, pure values: [`records`] and [`outline`], below them [`digest`], [`names`], [`chunk`], [`fault`], [`backoff`]
+//!   and [`rights`], and below those [`text`]
 //! - `strangers`, called by fuzz targets, only in test and fuzz builds
 //!
 //! `DESIGN.md` describes how a file passes through the program, the promises and the states.

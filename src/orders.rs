@@ -103,8 +103,8 @@ impl Orders {
         self.vessels.read().unwrap_or_else(PoisonError::into_inner).get(vessel).cloned()
     }
 
-    /// Carries out an order. Returns the number of deliveries that became due, or 1 for orders that don't make any due;
-    /// 0 if there was nothing to do.
+    /// Carries out an order. Returns 0 if there was nothing to do, or else the number of deliveries to resend or of
+    /// files forgotten, and 1 for other orders.
     ///
     /// # Errors
     /// When the ledger can't be written.

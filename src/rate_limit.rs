@@ -1,4 +1,4 @@
-//! Limits the rate of outgoing bytes to what the settings allow at this time of day.
+//! Limits the rate of outgoing bytes, as the settings specify for the time of day.
 //!
 //! A custom implementation, because the existing crates (governor, leaky-bucket) fix the rate when the limiter is
 //! created. A token bucket fills at the current rate and holds about 100 ms worth of bytes, so that the traffic is

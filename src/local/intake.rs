@@ -62,8 +62,8 @@ impl Intake {
         self.sorted(self.take(path, self.chunk_size, stop))
     }
 
-    /// Takes in a file again whose metadata looks unchanged. Reads the whole file, whatever its size, and discards what
-    /// was read of it before.
+    /// Takes in a file again although its metadata looks unchanged. Reads the whole file, whatever its size, and drops
+    /// its cached blocks.
     ///
     /// # Errors
     /// As [`take_in`](Self::take_in).

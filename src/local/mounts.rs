@@ -79,7 +79,7 @@ impl Mounts {
         self.places.values().flatten()
     }
 
-    /// Returns the paths at which the file system differs from the remembered one.
+    /// Returns the paths at which the file system is missing or differs from the remembered one.
     pub fn changes(&self, remembered: &[Mount]) -> Vec<Change> {
         let mut changes = Vec::new();
         for was in remembered {

@@ -47,8 +47,8 @@ pub struct Skipped {
 /// itself part of the result where the rules take directories.
 ///
 /// Calls `enter` with the path and inode of every directory except the location before it is listed, so that a watcher
-/// added there misses no file. Ignores what the rules exclude and our own temporary names. A file that vanishes
-/// meanwhile is omitted; a file whose status cannot be read is among the skipped.
+/// added there misses no file. Ignores entries that the rules exclude, and our own temporary files. A file that
+/// vanishes meanwhile is omitted; a file whose status cannot be read is among the skipped.
 ///
 /// # Errors
 /// When the directory cannot be listed.

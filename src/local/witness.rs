@@ -20,7 +20,7 @@ const MADE: Duration = Duration::from_secs(60);
 struct Note {
     state: State,
     at: Instant,
-    /// How often it was closed after writing, since it got this name.
+    /// How often it was closed after writing. Kept when the file is renamed within the location.
     closes: u32,
 }
 

@@ -177,7 +177,7 @@ impl Source {
         }
     }
 
-    /// Returns the SHA-256 of the whole file. Only reads what was not hashed during the transfer.
+    /// Returns the SHA-256 of the whole file. Reads only the parts that were not hashed during the transfer.
     ///
     /// # Errors
     /// [`DiskError::Changed`] when the source is another version by now; any other error of the disk.
@@ -186,7 +186,7 @@ impl Source {
     }
 
     /// Returns the SHA-256 of the whole file and its outline, in stretches of this average length; `None` if that is
-    /// impossible now. Only reads what was not processed during the transfer.
+    /// impossible now. Reads only the parts that were not processed during the transfer.
     ///
     /// # Errors
     /// As [`digest`](Self::digest).
