@@ -186,7 +186,7 @@ impl Retirement<'_> {
         Err(self.failed("retire", Errno::EXIST))
     }
 
-    /// Returns the first name for this version that is free in `processed/`.
+    /// Returns a name for this version that is free in `processed/`.
     fn free_target(&self) -> Result<RelPath, DiskError> {
         let number = free_number(&self.places.to, self.path);
         let number = number.map_err(|e| DiskError::io("look at", &self.places.target(self.path), e))?;
