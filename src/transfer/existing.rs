@@ -33,7 +33,7 @@ pub(super) async fn was_taken(
         session.remote.look_through(&directory)
     );
     match (before, after, above) {
-        // An existing directory rules out that its file system was lost.
+        // The directory still exists, so the file system was not lost.
         (Ok(None), Ok(None), Ok(Some(above))) => Ok(above.is_dir()),
         (Err(e), ..) | (_, Err(e), _) | (.., Err(e)) if e.is_connection() => Err(e.fault()),
         _ => Ok(false),
