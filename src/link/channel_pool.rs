@@ -2,7 +2,7 @@
 //!
 //! A session starts with one channel. While there is much to send, more are opened: channels where the server's window
 //! is small for the round-trip time, and on a long path connections, each of which adds a congestion window. This
-//! module does not know what is sent.
+//! module knows nothing of the files.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
@@ -30,9 +30,9 @@ pub(crate) const LONG: Duration = Duration::from_millis(20);
 /// Connections that a long path gets at once, and the maximum number of new connections that log in concurrently.
 const FIRST_STEP: usize = 4;
 pub(crate) const LOGGING_IN: usize = 4;
-/// Bytes in flight per connection with BBR, about what a kernel buffers for one (`tcp_wmem`). A single BBR connection
-/// fills most paths, because occasional losses do not slow it down. Several connections overload a shared queue: for 16
-/// MiB at 4 Mbit/s, 8 of them retransmitted 4.5 MB needlessly, and the last one may become very slow.
+/// Bytes in flight per connection with BBR, about the size of a kernel's buffer for one (`tcp_wmem`). A single BBR
+/// connection fills most paths, because occasional losses do not slow it down, and several overload a shared queue: for
+/// 16 MiB at 4 Mbit/s, 8 of them retransmitted 4.5 MB needlessly, and the last one may become very slow.
 const MOST_IN_FLIGHT: f64 = (2 << 20) as f64;
 /// On a path at least this long a connection needs seconds to reach its full rate, so 3 start together as soon as the
 /// first has this many bytes in flight. A slow path never reaches that.
@@ -53,9 +53,8 @@ const CHANNELS_OF_OPENSSH: usize = 4;
 /// A channel's window on OpenSSH in bytes, and the rate in bytes per second that a path of any length should reach.
 const USUAL_WINDOW: f64 = (2 << 20) as f64;
 const FULL_RATE: f64 = 12.5e6;
-/// Round trips between a byte and its acknowledgement with BBR, which keeps its rate when packets are lost: TCP
-/// delivers nothing behind a lost packet until it is retransmitted. Other algorithms slow down then, and their windows
-/// suffice.
+/// Round trips between a byte and its acknowledgement with BBR, which keeps its rate during losses: TCP delivers
+/// nothing behind a lost packet until it is retransmitted. Other algorithms slow down, so their windows suffice.
 const REPAIR: f64 = 4.0;
 
 /// A channel that is being opened; `None` if it could not be opened.
@@ -272,9 +271,9 @@ impl Tending<'_> {
         answered * round_trip.as_secs_f64() / since.elapsed().as_secs_f64()
     }
 
-    /// Waits until so many bytes are in flight that a channel's window may soon be too small; returns whether that
-    /// happened. Two measurements in a row must agree, because bytes held up by a loss are acknowledged all at once. On
-    /// a slow path, further channels would only fill the queue in front of it.
+    /// Waits until the bytes in flight may soon exceed a channel's window; returns whether that happened. Two
+    /// measurements in a row must agree, because bytes held up by a loss are acknowledged all at once. On a slow path,
+    /// further channels would only fill the queue in front of it.
     async fn rises(&self) -> bool {
         let mut rising = 0;
         while self.channels.left() > 0 && rising < 2 {
@@ -299,11 +298,11 @@ impl Tending<'_> {
         0
     }
 
-    /// Returns how many further connections help where losses reduce the rate; measures the rate first if that is
-    /// unclear.
+    /// Returns how many further connections help where losses reduce the rate; measures the rate first if unclear.
     async fn step_without_bbr(&self, connections: usize) -> usize {
-        // What limits one connection on a long path also limits four, and measuring takes seconds. So with much to send
-        // all connections start at once; with less, the second half starts only if the remaining bytes will take long.
+        // The limits of one connection on a long path also apply to four, and measuring takes seconds. So with much to
+        // send all connections start at once; with less, the second half starts only if the remaining bytes will take
+        // long.
         let much = connections < FIRST_STEP || self.channels.left() > 2 * WORTH_BYTES;
         if !much && !self.is_worth_it(self.rate().await) {
             return 0;
@@ -368,8 +367,7 @@ impl Tending<'_> {
         self.channels.answered().saturating_sub(answered) as f64 / since.elapsed().as_secs_f64()
     }
 
-    /// Opens connections, a few at a time, and returns how many could be opened. Each is added only if enough bytes are
-    /// left.
+    /// Opens connections, a few at a time, and returns how many succeeded. Each is added only if enough bytes are left.
     async fn connect(&self, number: usize) -> usize {
         let (answered, since) = (self.channels.answered(), Instant::now());
         let opening = (0..number).map(|_| async {

@@ -1,7 +1,7 @@
 //! The connections to one vessel: a [`Session`] with its pool of channels, the spare connection, early further
 //! connections, and TempDir.
 //!
-//! This module knows nothing of deliveries: the modules above decide what is sent, in which order and why.
+//! This module knows nothing of deliveries: the modules above decide about content, order and reasons of transfers.
 
 mod channel_pool;
 mod command_batch;

@@ -77,8 +77,7 @@ impl Owners {
 }
 
 /// Returns the name of the probe file that is created beside an assembly to detect the owner of new files. It is the
-/// name of another assembly of the same delivery, and always the same, so that a file left by a lost connection is
-/// found again.
+/// name of another assembly of the same delivery, and always the same, so that a leftover is found again.
 pub(crate) fn probe_beside(assembly: &RemotePath) -> RemotePath {
     let path = assembly.as_bytes();
     let bare = path.strip_suffix(b".tmp").unwrap_or(path);

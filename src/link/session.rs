@@ -24,7 +24,7 @@ use crate::transport::{Attrs, ErrorKind, OpenFlags, Remote, RemoteError, RemoteF
 /// start one after the other.
 const UNDER_WAY: u64 = 8 << 20;
 
-/// What every session with one vessel needs.
+/// The data that every session with one vessel needs.
 #[derive(Clone)]
 pub(crate) struct Link {
     pub(crate) settings: Arc<settings::Vessel>,
@@ -181,7 +181,7 @@ impl Session {
         }
     }
 
-    /// Waits until so many bytes of a file may be sent; never returns once the session is about to end.
+    /// Waits until this many bytes of a file may be sent; never returns once the session is about to end.
     pub(crate) async fn may_send(&self, bytes: u64) {
         match self.resting.run_until_cancelled(self.limit.take(bytes)).await {
             Some(()) => {}

@@ -86,8 +86,7 @@ pub(super) struct Place {
     pub(super) watcher: Option<Watcher>,
 }
 
-/// Input of the brakes. It is queried after the last check of the paths, so that a disk unmounted in between is
-/// noticed.
+/// Input of the brakes, queried after the last check of the paths so that a disk unmounted in between is noticed.
 struct Facts {
     location: String,
     is_empty: Result<bool, local::DiskError>,
@@ -136,8 +135,8 @@ impl Deletions {
         }
     }
 
-    /// Returns why `count` deletions are held back; `None` if they may pass. `all` also counts those already held back
-    /// by another brake.
+    /// Returns why `count` deletions are held back; `None` if they may pass. `all` includes those that another brake
+    /// holds back.
     fn reason_to_hold(&mut self, facts: &Facts, count: u64, all: u64, now: Instant) -> Option<String> {
         let (location, known, limit) = (&facts.location, facts.known, facts.limit);
         match &facts.is_empty {

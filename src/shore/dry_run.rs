@@ -13,7 +13,7 @@ use crate::records::NewVersion;
 /// deletions are reported in the directory's `trouble`.
 ///
 /// # Errors
-/// Returns a [`Fault`] of the daemon's scope if the ledger can't be used.
+/// Returns a daemon-wide [`Fault`] if the ledger can't be used.
 pub async fn dry_run(directory: Directory) -> Result<(), Fault> {
     let ledger = directory.ledger.clone();
     let vessels = directory.vessel_names();

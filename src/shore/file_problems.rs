@@ -1,4 +1,4 @@
-//! Single files that can't be read or are skipped. Each is reported once, and unreadable files are retried at growing
+//! Single files that can't be read or are skipped. Each is reported once; unreadable files are retried at growing
 //! intervals.
 
 use std::collections::HashMap;

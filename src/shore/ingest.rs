@@ -38,8 +38,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Watches a directory until it is stopped.
 ///
 /// # Errors
-/// Returns a [`Fault`] of the daemon's scope if the ledger can't be used. The directory's own faults are logged and
-/// retried.
+/// Returns a daemon-wide [`Fault`] if the ledger can't be used. The directory's own faults are logged and retried.
 pub async fn ingest(directory: Directory) -> Result<(), Fault> {
     let stop = directory.stop.clone();
     // Other directories are tidied up before anything retires.
@@ -142,8 +141,8 @@ impl DirectoryIngest {
         }
     }
 
-    /// Returns whether the ledger has disk space for more entries. Otherwise new files wait and the directory reports
-    /// why.
+    /// Returns whether the ledger has disk space for more entries. Otherwise new files wait, and the reason is
+    /// reported.
     fn has_room(&mut self) -> bool {
         let why = self.no_room.borrow_and_update().clone();
         if why != self.said_of_room {

@@ -14,8 +14,8 @@ use crate::monitor::Event;
 use crate::names::RelPath;
 use crate::records::{NewVersion, Traits, VersionKind};
 
-/// Maximum size of one batch: large enough to be worth a transaction, small enough that the first vessel need not wait
-/// for the last file.
+/// Maximum size of one batch: large enough to justify a transaction, small enough that the first vessel need not wait
+/// long.
 pub(super) const BATCH_FILES: usize = 256;
 const BATCH_BYTES: u64 = 64 << 20;
 
@@ -28,7 +28,7 @@ pub(super) struct Batch {
     pub(super) changing: Vec<RelPath>,
     /// Files that are open for writing.
     pub(super) open: Vec<RelPath>,
-    /// Files whose writers can't be determined; they must not change for this much longer.
+    /// Files for which writers can't be detected; they must stay unchanged for this much longer.
     pub(super) unquiet: Vec<(RelPath, Duration)>,
     /// Paths that no longer exist.
     pub(super) gone: Vec<RelPath>,
@@ -69,9 +69,8 @@ pub(super) async fn take_in(directory: Arc<Directory>, paths: Vec<RelPath>) -> R
     Ok(batch)
 }
 
-/// Returns the parent directories of these files that the ledger does not know, parents first, if directories are
-/// taken, and those that are already gone. A vessel creates them for the files, and only recorded directories are
-/// deleted there later.
+/// Returns the parent directories of these files that are unknown to the ledger, parents first, and those of them that
+/// are already gone. Vessels create them for the files, and later delete only recorded directories.
 async fn unknown_parents(
     directory: &Directory,
     versions: &[NewVersion],

@@ -92,7 +92,7 @@ impl Directory {
     /// version may count as complete that an added vessel has yet to receive. Accesses no disk but the ledger's.
     ///
     /// # Errors
-    /// Returns a [`Fault`] of the daemon's scope if the ledger can't be used.
+    /// Returns a daemon-wide [`Fault`] if the ledger can't be used.
     pub async fn prepare(&self) -> Result<(), Fault> {
         let name = &self.settings.name;
         self.ledger.locate(name, &self.places).await.map_err(|e| e.fault())?;

@@ -68,8 +68,7 @@ impl MountWatch {
         directory.on_disk(look).await
     }
 
-    /// Holds back deletions of paths whose file system changed. `before` must have been determined before the paths
-    /// were checked.
+    /// Holds back deletions of paths whose file system changed. `before` was determined before the paths were checked.
     pub(super) async fn hold_back(
         &mut self,
         directory: &Directory,

@@ -1,6 +1,5 @@
 //! Retired files that are checked for a while after their move, on file systems where writers on other hosts can't be
-//! detected. Such a writer may still have the file open; its data then goes into `processed/` and must not be lost
-//! there.
+//! detected. Such a writer may still have the file open and write into `processed/`; the check saves its data.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};

@@ -52,8 +52,7 @@ impl Pending {
         self.others.remove(path);
     }
 
-    /// Handles the loss of everything below these paths: drops directories and links, and marks busy files to be
-    /// checked again.
+    /// Handles the loss of everything below these paths: drops directories and links, and marks busy files as changed.
     pub(super) fn remove_below(&mut self, gone: &[RelPath]) {
         let gone: HashSet<&Path> = gone.iter().map(RelPath::as_path).collect();
         let is_below = |path: &RelPath| path.as_path().ancestors().skip(1).any(|above| gone.contains(above));

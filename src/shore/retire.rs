@@ -1,5 +1,4 @@
-//! Retirement of sources that every vessel has acknowledged: moves them to `processed/`, or deletes them if they are
-//! not kept.
+//! Retirement of sources that every vessel has acknowledged: they are moved to `processed/`, or deleted if not kept.
 
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
@@ -43,8 +42,7 @@ const BATCH_BYTES: u64 = 64 << 20;
 /// Retires a directory's files until it is stopped.
 ///
 /// # Errors
-/// Returns a [`Fault`] of the daemon's scope if the ledger can't be used. Faults of `processed/` are logged and
-/// retried.
+/// Returns a daemon-wide [`Fault`] if the ledger can't be used. Faults of `processed/` are logged and retried.
 pub async fn retire(directory: Directory) -> Result<(), Fault> {
     let stop = &directory.stop;
     stop.run_until_cancelled(directory.tidy_up()).await.unwrap_or(Ok(()))?;
@@ -95,7 +93,7 @@ struct Acted {
     outcomes: Vec<(Version, Result<Retired, DiskError>)>,
     /// When the files that stay changed last.
     noted: HashMap<VersionId, Changed>,
-    /// Versions whose name in `processed/` is taken by a directory.
+    /// Versions whose name in `processed/` is already used by a directory.
     beside_directories: HashSet<VersionId>,
     /// Whether other hosts may write to the files.
     shared: bool,

@@ -95,8 +95,7 @@ impl Scans {
         self.watcher.as_ref().is_some_and(Watcher::missed)
     }
 
-    /// Handles lost events by a rescan with new watches: some events may have reported that watched directories were
-    /// replaced.
+    /// Requests a rescan with new watches after events were lost: watched directories may have been replaced unnoticed.
     pub(super) fn lose_events(&mut self) {
         self.forget_watches();
         self.wanted_at = Instant::now();

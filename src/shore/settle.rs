@@ -47,8 +47,7 @@ impl Settling {
         self.entries.entry(path).and_modify(|e| e.look_at = look_at).or_insert(Entry { look_at, stamp: None });
     }
 
-    /// Records that a file is open for writing. It is checked again after the settle time, and then at growing
-    /// intervals.
+    /// Records that a file is open for writing. It is checked again after the settle time, then at growing intervals.
     pub(super) fn found_open(&mut self, path: RelPath, now: Instant) {
         let times = self.open.entry(path.clone()).or_default();
         let wait = self.settle_time.saturating_mul(1 << (*times).min(16)).min(OPEN_LOOK.max(self.settle_time));

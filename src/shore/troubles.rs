@@ -1,5 +1,5 @@
-//! Troubles that keep a directory or an entry of it from being used. Each is identified by its concern and cleared when
-//! it is resolved.
+//! Troubles that keep a directory or an entry of it from being used. Each belongs to a concern and is cleared once
+//! resolved.
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -3,9 +3,10 @@
 //!
 //! The assembly is built in order from copied and sent bytes, so its size still tells how much is done, and a later
 //! attempt may continue in any other way. If SFTP can copy (`copy-data`), copies and writes are sent in one burst;
-//! otherwise the changes are uploaded as parts, and one command joins them with the unchanged ranges. Nothing is
-//! trusted: the whole file is hashed as always, and chunks that differ are sent again. After a failed attempt the file
-//! is sent whole.
+//! otherwise the changes are uploaded as parts, and one command joins them with the unchanged ranges.
+//!
+//! Nothing is trusted: the whole file is hashed as always, and chunks that differ are sent again. After a failed
+//! attempt the file is sent whole.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -221,8 +222,7 @@ impl<'v> Applying<'v, '_> {
         self.delivery.version.stamp.size
     }
 
-    /// Copies and writes in the file's order over one channel, without waiting for answers that the next request
-    /// doesn't need.
+    /// Copies and writes in the file's order over one channel, without waiting for answers that are not needed yet.
     async fn in_order(&self) -> Result<Option<GrowingHash<'v>>, Fault> {
         if !self.delta.held.is_empty() {
             self.remove_parts().await?;

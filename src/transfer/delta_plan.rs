@@ -34,8 +34,7 @@ impl DeltaPlan {
         let by_content: HashMap<&Stretch, u64> = old.iter().rev().map(|(at, stretch)| (*stretch, *at)).collect();
         let mut plan = Self::default();
         for (at, stretch) in places(new) {
-            // If several offsets have the same bytes, the one that continues the previous step merges two copies into
-            // one.
+            // If several offsets have the same bytes, continuing the previous step merges two copies into one.
             let goes_on = plan.kept_end().filter(|end| old.get(end) == Some(&stretch));
             let from = goes_on.or_else(|| by_content.get(stretch).copied());
             plan.push(Step { range: at..at + u64::from(stretch.length), from });
@@ -70,8 +69,7 @@ impl DeltaPlan {
         rest
     }
 
-    /// Returns the plan with copies shorter than `least` bytes sent instead, for methods in which every copy has a
-    /// cost.
+    /// Returns the plan with copies shorter than `least` bytes sent instead, for methods in which each copy has a cost.
     pub(super) fn without_short_copies(self, least: u64) -> Self {
         let mut plan = Self::default();
         for step in self.0 {

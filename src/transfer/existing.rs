@@ -40,8 +40,7 @@ pub(super) async fn was_taken(
     }
 }
 
-/// Returns whether the vessel has this version under its final name, because the reply to a rename or a ledger was
-/// lost.
+/// Returns whether the vessel has this version under its final name: the reply to a rename, or a ledger, was lost.
 pub(super) async fn already_there(
     transfers: &Transfers,
     delivery: &Delivery,

@@ -10,8 +10,7 @@ pub(super) async fn hash_as_it_grows<'s>(session: &'s Session, assembly: &Remote
     session.remote.hash_as_it_grows(tool, assembly).await.ok()
 }
 
-/// Notifies the vessel's hash that the assembly has grown. If that fails, the hash is dropped and the whole file is
-/// hashed at the end.
+/// Notifies the vessel's hash that the assembly has grown. If that fails, the whole file is hashed at the end instead.
 pub(super) async fn grown(hash: Option<GrowingHash<'_>>) -> Option<GrowingHash<'_>> {
     let hash = hash?;
     hash.grown().await.ok().map(|()| hash)

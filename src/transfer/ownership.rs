@@ -1,5 +1,4 @@
-//! Ownership of files on the vessel: a file that another user has put in the place of ours is neither written nor
-//! published.
+//! Ownership of files on the vessel: a file that another user put in place of ours is neither written nor published.
 
 use crate::fault::Fault;
 use crate::link::OURS;

@@ -1,8 +1,8 @@
 //! The ranges of a file by state: joined, complete in TempDir, uploading, or missing.
 //!
 //! This module is pure arithmetic. A range directly after the joined bytes is appended; any other becomes a part, named
-//! by its start. So whatever a part holds when a link is cut is a range of the file like any other, and only the rest
-//! is missing.
+//! by its start. So the content of a part after a lost connection is a range like any other, and only the rest is
+//! missing.
 //!
 //! A part grows step by step through its reserve. If a slow uploader has a reserve that it has not started, an idle one
 //! takes half of it.
@@ -63,14 +63,14 @@ pub(super) struct Part {
 
 /// Minimum length of a range, and the step by which it grows, in bytes: each range costs round trips and a file.
 const SHORTEST: u64 = 64 << 10;
-/// Maximum span of the file covered by all uploaders together, in bytes: the bytes they read are hashed in order, and
-/// cached until then.
+/// Maximum span of the file covered by all uploaders together, in bytes. Bytes are hashed in order and cached until
+/// then.
 const SPREAD: u64 = 32 << 20;
 
 impl RangeMap {
     /// Creates the map of a file of `size` bytes whose first `joined` bytes are joined, with parts that hold `held`.
-    /// Where two parts overlap, the second one counts. Also returns the starts of useless parts: those already joined
-    /// or within another.
+    /// Where two parts overlap, the second counts. Also returns the starts of useless parts: already joined, or within
+    /// another.
     pub(crate) fn new(size: u64, longest: u64, ahead: u64, joined: u64, mut held: Vec<Range<u64>>) -> (Self, Vec<u64>) {
         held.sort_by_key(|range| (range.start, range.end));
         let (mut complete, mut missing, mut useless) = (Ranges::default(), Ranges::default(), Vec::new());

@@ -60,8 +60,8 @@ pub(super) async fn verify_and_repair(
     }
 }
 
-/// Sends the bad chunks of the assembly again and finishes it; sends the whole file if the vessel can't change a file
-/// in place.
+/// Sends the bad chunks of the assembly again and finishes it, or the whole file if the vessel can't change it in
+/// place.
 pub(super) async fn repair(
     session: &Session,
     version: &Version,

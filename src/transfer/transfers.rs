@@ -64,7 +64,7 @@ pub(crate) struct Transfers {
     pub(crate) directories: Directories,
     /// Cache of source files, shared with the other vessels.
     pub(crate) source_cache: SourceCache,
-    /// Directories whose places were already checked not to be their sources.
+    /// Results of the checks whether directories' places are their own sources.
     pub(super) own_places: KnownPlaces,
 }
 
@@ -78,8 +78,7 @@ impl Transfers {
         Self { session, ledger, directories, source_cache, own_places: KnownPlaces::default() }
     }
 
-    /// Returns the destination of a version. Its directory is normally configured, because only such deliveries are
-    /// fetched.
+    /// Returns the destination of a version. Its directory is normally configured: only such deliveries are fetched.
     pub(super) fn destination(&self, version: &Version) -> Result<RemotePath, Fault> {
         match self.directories.get(&version.directory) {
             Some((directory, _)) => Ok(self.session.settings.destination(&directory, &version.path)),
@@ -126,8 +125,7 @@ impl Transfers {
     }
 }
 
-/// Returns the fault for a source that changed after it was taken in. The watch will detect that and supersede the
-/// delivery.
+/// Returns the fault for a source that changed after it was taken in. The watch will supersede the delivery.
 pub(super) fn source_changed(version: &Version) -> Fault {
     let reason = format_args!("the source of {} changed or went away after it was taken in", version.path);
     Fault::attempt(reason).of(Cause::Source)

@@ -221,9 +221,8 @@ async fn clear(transfers: &Transfers, version: &Version, place: &RemotePath) -> 
     session.explained(removed, place, 0).await.map(|()| Cleared::Removed)
 }
 
-/// Removes an entry that was delivered to a path (`before`) without checking it, on a vessel that does not allow
-/// reading attributes: a later version would have replaced it unchecked, too. A directory is removed only if it is
-/// empty.
+/// Removes an entry delivered to a path (`before`) without checking it, if the vessel does not allow reading
+/// attributes: a later version would have replaced it unchecked, too. A directory is removed only if it is empty.
 async fn clear_unseen(
     transfers: &Transfers,
     before: &[HeldVersion],

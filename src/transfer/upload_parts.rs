@@ -36,8 +36,7 @@ use crate::records::{Delivery, Version};
 use crate::settings::Assembly;
 use crate::transport::{Attrs, ErrorKind, GrowingHash, OpenFlags, RemoteError, SftpChannel};
 
-/// Number of parts that each of several channels uploads concurrently, so that the round trip for opening one is not
-/// idle.
+/// Parts that each of several channels uploads concurrently, so that the round trip for opening one is not idle.
 const PARTS_PER_LANE: usize = 2;
 /// Maximum size of the parts in TempDir, uploading or waiting to be joined, in chunks.
 const CHUNKS_IN_TEMP_DIR: u64 = 6;
@@ -211,8 +210,8 @@ impl<'a> PartsUpload<'a> {
         Ok(())
     }
 
-    /// Uploads a piece on one channel and signals when all of it was sent. Bytes that the vessel did not take are
-    /// missing again.
+    /// Uploads a piece on one channel and signals when it is sent. Bytes that the vessel did not take are missing
+    /// again.
     async fn bring(&self, channel: &SftpChannel, mut piece: Piece, all_sent: oneshot::Sender<()>) -> Result<(), Fault> {
         let start = piece.range.start;
         let appended = |bytes| {

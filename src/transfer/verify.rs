@@ -146,8 +146,7 @@ fn unless_lost<T: Default>(error: RemoteError) -> Result<T, RemoteError> {
     if error.is_connection() { Err(error) } else { Ok(T::default()) }
 }
 
-/// Reads a range, in several reads if the vessel returns less than requested. The result is short at the end of the
-/// file.
+/// Reads a range, in several reads if the vessel returns less than requested. Returns less at the end of the file.
 async fn read_fully(
     file: &crate::transport::RemoteFile,
     mut at: u64,

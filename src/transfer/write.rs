@@ -131,8 +131,7 @@ pub(super) fn note_sent(session: &Session, version: &Version, bytes: u64, taken:
     session.sent(version, bytes);
 }
 
-/// Returns whether a piece consists of zeros and is worth leaving out. Most other pieces are ruled out by their first
-/// byte.
+/// Returns whether a piece consists of zeros and is worth leaving out. The first byte rules out most other pieces.
 pub(super) fn is_hole(piece: &[u8]) -> bool {
     piece.len() >= ZEROS && piece.iter().all(|byte| *byte == 0)
 }

@@ -1,4 +1,4 @@
-//! The checks behind `contentmonster check`: reports in readable form what works with a vessel.
+//! The checks behind `contentmonster check`: they report in readable form which functions work with a vessel.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -58,8 +58,7 @@ pub struct Vessel {
     pub limit: RateLimiter,
     /// Keys, agent and `known_hosts`.
     pub environment: Arc<SshEnvironment>,
-    /// Set if the task should end when everything has been delivered (`--once`): whether each directory has been taken
-    /// in.
+    /// Set if the task should end when everything has been delivered (`--once`): whether each directory was taken in.
     pub until_done: Option<Vec<watch::Receiver<bool>>>,
     /// Whether the vessel's inability to store some times was already reported.
     pub told_of_times: Arc<AtomicBool>,

@@ -42,8 +42,7 @@ const REST: Duration = Duration::from_secs(2);
 /// In a single run (`--once`): the longest wait for a postponed delivery.
 const ONCE_WAIT: Duration = Duration::from_secs(30);
 
-/// State of a running delivery. It locks its path, because another version of the same path must not be published out
-/// of order.
+/// State of a running delivery. It locks its path, because versions of one path must be published in order.
 struct Busy {
     large: bool,
     bytes: u64,
@@ -204,8 +203,7 @@ impl Scheduler {
         if self.running.is_empty() {
             self.next_due = None;
         }
-        // Read before the ledger is queried: a file that is taken in during the query is missing from the ledger's
-        // answer.
+        // Read before the ledger is queried, because its answer does not include files taken in during the query.
         let taken_in = vessel.until_done.as_ref().map(|all| all.iter().all(|taken_in| *taken_in.borrow()));
         let due = match self.next_due {
             Some(due) => due,
@@ -334,8 +332,8 @@ impl Scheduler {
         }
     }
 
-    /// Handles a delivery that its place rejected: holds back all files for that place, or this file alone if others
-    /// may fit.
+    /// Handles a delivery that its place rejected: holds back all files for that place, or only this one if others may
+    /// fit.
     async fn hold_back(&mut self, delivery: &Delivery, fault: Fault) -> Result<(), Fault> {
         if fault.cause == Cause::Space {
             discard(&self.transfers, delivery).await?;
@@ -349,7 +347,7 @@ impl Scheduler {
         self.put_off(delivery, Fault { scope: Scope::File, pace: Pace::Unhurried, ..fault }, known).await
     }
 
-    /// Handles a fault that concerns this delivery alone. If the file's name is not possible there, its parts are
+    /// Handles a fault of this delivery alone. If the file's name is not possible there, its uploaded bytes are
     /// deleted.
     async fn put_off_alone(&mut self, delivery: &Delivery, fault: Fault) -> Result<(), Fault> {
         if fault.cause == Cause::Name && delivery.version.kind == VersionKind::File {
@@ -366,8 +364,7 @@ impl Scheduler {
         // A fault that repeats this often is not temporary, whatever the vessel calls it.
         let early = fault.scope == Scope::Attempt && fault.pace == Pace::AtOnce;
         let patience = if early { PATIENCE_EARLY } else { PATIENCE };
-        // The source's disk does not respond, which is reported once for the whole disk. The delivery itself has no
-        // problem.
+        // The source's disk does not respond, which is reported once for the whole disk; the delivery itself is fine.
         let silent = fault.scope == Scope::Attempt && fault.pace == Pace::Slow && fault.cause == Cause::Source;
         let parked = fault.scope == Scope::File || (delivery.failures >= patience && !silent);
         let vessel = &self.vessel;
@@ -386,8 +383,7 @@ impl Scheduler {
         let due_at = vessel.clock.now_ms() + i64::try_from(wait.as_millis()).unwrap_or(i64::MAX);
         let reason = fault.to_string();
         vessel.ledger.put_off(delivery.id, &reason, due_at, parked).await.map_err(|e| e.fault())?;
-        // New settings may meanwhile list the directory again and have retried parked deliveries before this one was
-        // parked.
+        // New settings may list the directory again and have retried parked deliveries before this one was parked.
         if fault.cause == Cause::Settings && vessel.directories.get(&delivery.version.directory).is_some() {
             return vessel.ledger.retry(&[delivery.id]).await.map_err(|e| e.fault());
         }

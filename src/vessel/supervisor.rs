@@ -32,7 +32,7 @@ const ONCE_CONNECTIONS: u32 = 3;
 /// Serves a vessel until it is stopped or, in a single run, until nothing is left that can be done.
 ///
 /// # Errors
-/// Returns a [`Fault`] of the daemon's scope if the ledger can't be used. A vessel's own faults are logged and waited out.
+/// Returns a daemon-wide [`Fault`] if the ledger can't be used. A vessel's own faults are logged and waited out.
 pub async fn supervise(vessel: Vessel) -> Result<(), Fault> {
     Supervisor::new(vessel).run().await
 }
@@ -127,7 +127,7 @@ impl Supervisor {
                 return Err(fault);
             }
             self.arrival = None;
-            // The count starts again if the kind of failure changes: a refused login after an hour without a link is a
+            // The count restarts if the kind of failure changes: a refused login after an hour without a link is a
             // first refusal.
             failures = if pace == Some(fault.pace) { failures + 1 } else { 1 };
             pace = Some(fault.pace);
@@ -289,8 +289,8 @@ impl Supervisor {
         Ok(())
     }
 
-    /// Keeps what a session has learned of the shell. An unusable shell is recorded in the ledger for a day, beyond
-    /// this run.
+    /// Keeps the shell state learned in a session. An unusable shell is recorded in the ledger for a day, beyond this
+    /// run.
     async fn remember_shell(&mut self, learned: KnownShell, progress: bool) -> Result<(), Fault> {
         let refusal = |known: &KnownShell| match known {
             KnownShell::Unusable(why) => Some(why.clone()),

@@ -50,8 +50,7 @@ impl Trial {
     }
 }
 
-/// Creates a directory if it is missing, runs `act`, and removes the created directories again. Also returns whether
-/// any were created.
+/// Creates a directory if it is missing, runs `act`, and removes it again. Also returns whether it was created.
 pub(super) async fn within<T>(
     remote: &Remote,
     directory: &RemotePath,
