@@ -31,7 +31,8 @@ const STUCK: Backoff = Backoff::new(Duration::from_secs(30), Duration::from_secs
 const GRACE: Duration = Duration::from_secs(3);
 /// How long a single run waits for sources that must rest before they retire.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// Maximum share of the time for checks of all complete versions, because every acknowledgement triggers one.
+/// Minimum pause after a check of all complete versions, as a multiple of its duration, and the upper limit of that
+/// pause. Every acknowledgement requests a check.
 const SHARE: u32 = 10;
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 /// Maximum number and total size of versions that are fetched, moved and recorded together: a long copy to another disk
