@@ -157,7 +157,7 @@ async fn deliver(settings: Settings, told: Arc<Told>, home: &Path) -> Result<(),
     daemon::run(settings, Mode::Once, surroundings).await.map(|_| ())
 }
 
-/// Passes every event to the bars, and records how long each delivery took.
+/// A monitor that passes every event to the bars, and records how long each delivery took.
 struct Told {
     bars: Arc<dyn Monitor>,
     took: Mutex<HashMap<(String, Vec<u8>), Duration>>,

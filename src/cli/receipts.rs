@@ -113,7 +113,7 @@ pub(super) fn receipts(settings: &Path, file: Option<&Path>, vessel: Option<&str
     })
 }
 
-/// A reader that closes the pipe early (`| head`) is no error.
+/// Returns the exit code for a write error. A reader that closes the pipe early (`| head`) is no error.
 fn ended(error: &io::Error) -> Exit {
     if error.kind() == io::ErrorKind::BrokenPipe {
         return Exit::Good;

@@ -23,7 +23,7 @@ pub(super) struct Refusal {
 }
 
 impl Refusal {
-    /// The command line names something that doesn't exist.
+    /// Creates a refusal for a command line that names something that doesn't exist.
     pub(super) fn usage(text: impl Into<String>) -> Self {
         Self { exit: Exit::Usage, text: text.into() }
     }
@@ -99,7 +99,7 @@ impl Shore {
         Ok(self.carry_out_and_count(order).await? > 0)
     }
 
-    /// Same as [`Self::carry_out`]; returns the number of deliveries that became due.
+    /// Executes an order as [`Self::carry_out`]; returns the number of deliveries that became due.
     pub(super) async fn carry_out_and_count(&self, order: &Order) -> Result<u64, Refusal> {
         match status::call(&self.socket, "/api/orders", Some(serde_json::to_string(order)?)).await {
             Ok(bytes) => {

@@ -47,8 +47,8 @@ impl Daemon {
         }
     }
 
-    /// The program is healthy while files can be admitted, and at least one vessel that is not paused is reachable.
-    /// Errors of single files don't stop the heartbeat.
+    /// Returns the health check of the heartbeat: the program is healthy while files can be admitted and at least one
+    /// vessel that is not paused is reachable. Errors of single files don't stop the heartbeat.
     fn health(&self) -> Health {
         let paused = self.vessels.iter().map(|(name, vessel)| (name.clone(), vessel.controls.paused.subscribe()));
         let vessels: Vec<_> = paused.collect();

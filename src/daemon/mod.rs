@@ -52,7 +52,7 @@ pub enum Mode {
 /// The daemon's dependencies.
 #[derive(Clone)]
 pub struct Surroundings {
-    /// Receives events.
+    /// The receiver of events.
     pub monitor: Arc<dyn Monitor>,
     /// Keys, agent, `known_hosts`.
     pub ssh: SshEnvironment,
@@ -60,7 +60,7 @@ pub struct Surroundings {
     pub clock: Clock,
     /// Whether a person has allowed deletions that are otherwise held back.
     pub allow_deletes: bool,
-    /// Stops the daemon.
+    /// The token that stops the daemon.
     pub stop: CancellationToken,
 }
 

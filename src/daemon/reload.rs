@@ -19,7 +19,7 @@ use crate::settings::{Directory, Settings, SettingsError, Vessel};
 use crate::shore::{self, AtLocation};
 use crate::status::Reload;
 
-/// Delivers reloaded settings, or their errors.
+/// The channel of reloaded settings, or their errors.
 pub type Reloads = mpsc::Receiver<Read>;
 
 /// Settings, or their errors.

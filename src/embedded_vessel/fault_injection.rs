@@ -49,7 +49,7 @@ pub enum InjectedFault {
     Stall,
 }
 
-/// Decides how requests are handled.
+/// A decision on the handling of requests.
 pub trait Faults: fmt::Debug + Send + Sync {
     /// Decides on one request. Called once per request, in order of arrival. Must not block.
     fn decide(&self, request: Request<'_>) -> InjectedFault;
@@ -68,7 +68,7 @@ enum Instead {
     Answer(Bytes),
 }
 
-/// Passes the requests and replies of one SFTP session through the [`Faults`].
+/// The state of one SFTP session whose requests and replies pass through the [`Faults`].
 #[derive(Debug, Default)]
 pub(super) struct Strait {
     instead: Mutex<HashMap<u32, Instead>>,

@@ -58,7 +58,7 @@ pub struct Options {
     pub exec: bool,
     /// The start of relative paths, and the working directory of commands.
     pub home: PathBuf,
-    /// Decides how requests are handled; `None`: all are served.
+    /// The handling of requests; `None`: all are served.
     pub faults: Option<Arc<dyn Faults>>,
     /// Differences from OpenSSH.
     pub quirks: Quirks,

@@ -59,7 +59,7 @@ fn with_scissors(socket: TcpStream) -> std::io::Result<(TcpStream, std::net::Tcp
 /// The callbacks of one connection.
 pub(super) struct Visitor {
     house: Arc<House>,
-    /// Cuts the connection.
+    /// The token that cuts the connection.
     cut: CancellationToken,
     /// Open channels without a command or subsystem.
     idle: HashMap<ChannelId, Channel<Msg>>,

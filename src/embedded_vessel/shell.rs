@@ -33,7 +33,7 @@ const BUFFER: usize = 32 * 1024;
 pub(super) struct Seat {
     /// Its working directory.
     pub(super) home: PathBuf,
-    /// Decides how its input is handled.
+    /// The handling of its input.
     pub(super) faults: Option<Arc<dyn Faults>>,
 }
 

@@ -171,7 +171,7 @@ fn path(bytes: impl AsRef<[u8]>) -> RelPath {
     RelPath::new(bytes.as_ref()).unwrap()
 }
 
-/// A file of one chunk; another `inode` makes another file.
+/// Returns a file of one chunk; another `inode` makes another file.
 pub(super) fn file(at: impl AsRef<[u8]>, content: &str, inode: u64) -> NewVersion {
     let digest = Digest::of(content.as_bytes());
     NewVersion {

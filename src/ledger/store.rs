@@ -115,7 +115,7 @@ pub trait Store: Outbox + Places + Upkeep + MountMemory + Send + Sync {
         self.next_due_beside(vessel, large, limit, &[]).await
     }
 
-    /// Same as [`Store::next_due`], without the deliveries of `held_back`.
+    /// Returns the same as [`Store::next_due`], without the deliveries of `held_back`.
     async fn next_due_beside(
         &self,
         vessel: &VesselName,
@@ -129,7 +129,7 @@ pub trait Store: Outbox + Places + Upkeep + MountMemory + Send + Sync {
         self.next_due_at_beside(vessel, &[]).await
     }
 
-    /// Same as [`Store::next_due_at`], without the deliveries of `held_back`.
+    /// Returns the same as [`Store::next_due_at`], without the deliveries of `held_back`.
     async fn next_due_at_beside(&self, vessel: &VesselName, held_back: &[DirectoryName]) -> Result<Option<i64>>;
 
     /// Records the digest of a version that was admitted without one.
@@ -165,7 +165,7 @@ pub trait Store: Outbox + Places + Upkeep + MountMemory + Send + Sync {
     /// file changes. Returns `false` when the version has ended or every vessel has it.
     async fn forget(&self, version: VersionId) -> Result<bool>;
 
-    /// Same as [`Store::forget`] for all versions of a directory, configured or not. Returns their number.
+    /// Marks all versions of a directory, configured or not, as forgotten; see [`Store::forget`]. Returns their number.
     async fn forget_all(&self, directory: &DirectoryName) -> Result<u64>;
 
     /// Records that a vessel is paused, or no longer is.

@@ -9,7 +9,7 @@ use tracing_subscriber::fmt::MakeWriter;
 #[derive(Clone, Copy)]
 pub(super) struct Lines {
     pub(super) head: fn(Level) -> String,
-    /// Sends a line. Errors are ignored, because there is nowhere to report them.
+    /// The function that sends a line. It ignores errors, because there is nowhere to report them.
     pub(super) send: fn(&[u8]),
 }
 

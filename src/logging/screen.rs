@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use indicatif::MultiProgress;
 use tracing_subscriber::fmt::MakeWriter;
 
-/// Writes to standard error while the bars are suspended.
+/// A writer to standard error that suspends the bars meanwhile.
 pub(super) struct AroundBars(MultiProgress);
 
 impl AroundBars {

@@ -27,7 +27,7 @@ const MOST_KINDS: usize = 4096;
 /// Interval between checks for expired spans.
 const BEAT: Duration = Duration::from_secs(5);
 
-/// Passes warnings and errors until there are too many of a kind.
+/// A limit that passes warnings and errors until there are too many of a kind.
 #[derive(Clone)]
 pub(super) struct Thin(Arc<Counts>);
 

@@ -8,7 +8,7 @@ use tracing_subscriber::fmt::MakeWriter;
 
 use crate::text::{visible, visible_json};
 
-/// Writes each line with unprintable and deceptive characters escaped.
+/// A writer that escapes unprintable and deceptive characters in each line.
 pub(super) struct Tidy<M> {
     inner: M,
     form: Form,

@@ -10,7 +10,7 @@ use super::log_once::LogOnce;
 use crate::local::{Room, Rooms};
 use crate::settings::WebAddress;
 
-/// Returns why the program is not healthy; `None`: it is.
+/// A function that returns why the program is not healthy; `None`: it is.
 pub type Health = Arc<dyn Fn() -> Option<String> + Send + Sync>;
 
 /// Sends heartbeats until it is stopped.

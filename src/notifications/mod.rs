@@ -32,9 +32,9 @@ struct Desk {
     settings: Arc<Settings>,
     ledger: Ledger,
     clock: Clock,
-    /// Ends a recipient's task when no event is left for it, or the recipient is unreachable.
+    /// The token that ends a recipient's task when no event is left for it, or the recipient is unreachable.
     finish: CancellationToken,
-    /// Ends the task soon.
+    /// The token that ends the task soon.
     stop: CancellationToken,
 }
 

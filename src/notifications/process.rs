@@ -1,5 +1,5 @@
-//! Runs a command as a process: without a shell or input, with limits of time and output, and killing all its children
-//! at the end.
+//! Runs a command as a process: without a shell or input, and with limits of time and output. If it times out or is
+//! cancelled, its whole process group is killed.
 
 use std::ffi::OsString;
 use std::process::{ExitStatus, Stdio};

@@ -45,12 +45,12 @@ pub enum Shell {
 /// Whether only the changes of a changed file are sent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Delta {
-    /// Outlines are made of every file in a mirror; elsewhere of files of which the vessel holds an earlier version.
+    /// Every file in a mirror gets an outline; elsewhere files of which the vessel holds an earlier version.
     #[default]
     Auto,
-    /// Outlines are made of every file.
+    /// Every file gets an outline.
     Yes,
-    /// Outlines are made of no file.
+    /// No file gets an outline.
     No,
 }
 

@@ -102,7 +102,7 @@ impl Place {
     }
 }
 
-/// Collects problems and warnings while a file is read.
+/// A collector of problems and warnings while a file is read.
 pub(super) struct Problems {
     file: PathBuf,
     found: RefCell<Vec<Problem>>,

@@ -17,9 +17,9 @@ pub(super) trait Section {
 
 /// Access to the field of a key.
 pub(super) struct Field<S: 'static> {
-    /// Parses a value into the field.
+    /// The function that parses a value into the field.
     pub(super) set: fn(&mut S, &Written<'_>) -> Result<(), Diagnostic>,
-    /// Copies the field of the second section to the first.
+    /// The function that copies the field of the second section to the first.
     pub(super) copy: fn(&mut S, &S),
 }
 

@@ -59,7 +59,7 @@ pub(super) async fn guard(State(access): State<Access>, request: Request, next: 
     response
 }
 
-/// Browsers may only run, load and contact our own files, and no page may frame ours.
+/// Response headers: browsers may only run, load and contact our own files, and no page may frame ours.
 const HEADERS: [(HeaderName, &str); 6] = [
     (
         header::CONTENT_SECURITY_POLICY,

@@ -76,7 +76,7 @@ impl Running {
     }
 }
 
-/// Assembles documents.
+/// An assembler of status documents.
 pub struct Gatherer {
     place: Place,
     ledger: LedgerView,

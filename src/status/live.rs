@@ -15,7 +15,7 @@ use crate::records::{Version, VersionId};
 /// Number of errors that are kept.
 const ERRORS: usize = 20;
 
-/// Receives the workflows' events and keeps the current state.
+/// The current state, updated by the workflows' events.
 pub struct Live {
     clock: Clock,
     started: i64,

@@ -39,7 +39,7 @@ impl Collector for Shown {
 /// Labels of one series.
 type Labels<'a> = Vec<(&'static str, &'a str)>;
 
-/// Writes families of series.
+/// A writer for families of series.
 struct Out<'a>(DescriptorEncoder<'a>);
 
 impl Out<'_> {

@@ -59,7 +59,8 @@ pub struct Socket {
 }
 
 impl Socket {
-    /// Listens. The caller must hold the ledger's lock, so that an existing socket is a stale one.
+    /// Creates the socket and listens. The caller must hold the ledger's lock, so that an existing socket is a stale
+    /// one.
     ///
     /// # Errors
     /// When the path can't be used, with the remedy.

@@ -36,11 +36,11 @@ const GRACE: Duration = Duration::from_secs(1);
 /// The service's sources. Cheap to clone.
 #[derive(Clone)]
 pub struct Web {
-    /// Assembles the documents; replaced when the settings change.
+    /// The assembler of documents; replaced when the settings change.
     pub gatherer: watch::Receiver<Arc<Gatherer>>,
-    /// Executes orders.
+    /// The executor of orders.
     pub orders: Orders,
-    /// Stops the service.
+    /// The token that stops the service.
     pub stop: CancellationToken,
 }
 

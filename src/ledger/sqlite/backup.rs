@@ -9,7 +9,7 @@ use std::path::Path;
 
 use super::{LedgerError, Result, options, pool};
 
-/// Same as [`crate::ledger::backup`].
+/// Makes a consistent copy of a ledger, see [`crate::ledger::backup`].
 pub(in crate::ledger) async fn backup(ledger: &Path, to: &Path) -> Result<()> {
     let failed = |why: String| LedgerError::NotCopied { to: to.into(), why };
     match ledger.try_exists() {

@@ -50,7 +50,7 @@ impl Place {
         Ledger::open(&self.file(), Clock::system()).await
     }
 
-    /// The bare database, without our lock.
+    /// Opens the bare database, without our lock.
     async fn database(&self) -> SqliteConnection {
         bare(&self.file()).await
     }

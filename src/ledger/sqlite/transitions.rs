@@ -85,7 +85,7 @@ pub(super) async fn forget(transaction: &mut Transaction<'_, Sqlite>, version: i
     Ok(true)
 }
 
-/// Same for all versions of a directory; returns their number.
+/// Marks all versions of a directory as forgotten; returns their number.
 pub(super) async fn forget_all(
     transaction: &mut Transaction<'_, Sqlite>,
     directory: &DirectoryName,

@@ -66,7 +66,7 @@ pub(super) fn of(gathered: Gathered, asked: &Asked<'_>) -> Result<Advice, Troubl
     Ok(advice)
 }
 
-/// Reads values, and records their descriptions.
+/// A reader of values that records their descriptions.
 struct Said<'a> {
     gathered: &'a Gathered,
     said: Vec<(&'static str, String)>,
