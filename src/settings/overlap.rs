@@ -22,7 +22,7 @@ const PROCESSED: &str = "processed";
 pub(super) struct Overlaps<'a> {
     directories: &'a [(Directory, Place)],
     vessels: &'a [(Vessel, Place)],
-    /// Of each directory's `Location`.
+    /// The resolved `Location` of each directory.
     pub(super) reaches: Vec<Reach>,
     problems: &'a Problems,
 }
