@@ -1,4 +1,4 @@
-//! The arguments.
+//! The command line's arguments.
 
 use std::path::PathBuf;
 
