@@ -76,7 +76,7 @@ impl SourceFile {
     }
 
     fn of(file: File, path: PathBuf) -> Result<Self, DiskError> {
-        let stat = fstat(&file).map_err(|errno| DiskError::io("look at", &path, errno))?;
+        let stat = fstat(&file).map_err(|errno| DiskError::io("read the status of", &path, errno))?;
         if let FileState::NotAFile(kind) = FileState::of(&stat) {
             return Err(DiskError::NotAFile { path, kind });
         }
@@ -97,7 +97,7 @@ impl SourceFile {
 
     /// What the kernel says of the open file now.
     pub(super) fn metadata(&self) -> Result<fs::Metadata, DiskError> {
-        self.file.metadata().map_err(|error| DiskError::io("look at", &self.path, error))
+        self.file.metadata().map_err(|error| DiskError::io("read the status of", &self.path, error))
     }
 
     /// Whether somebody has it open for writing; `path` is what the watch calls it.

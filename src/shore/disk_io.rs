@@ -47,13 +47,13 @@ impl Directory {
                 bell.ring();
             }
         }
-        done.map_err(|e| Fault::daemon(format_args!("looking at the disk: {e}")))
+        done.map_err(|e| Fault::daemon(format_args!("a disk task failed: {e}")))
     }
 
     fn say_silent(&self) {
         let text = format!(
-            "{} does not answer: a file system there hangs, as where its server can't be reached. Its files wait, and those \
-             of other directories go on; bring the server back, or unmount it (umount -l)",
+            "{} does not answer: a file system there hangs, for example because its server is unreachable. Its files \
+             wait, other directories continue; bring the server back, or unmount it (umount -l)",
             self.settings.location.display()
         );
         self.trouble_with(Concern::Silence, &text);

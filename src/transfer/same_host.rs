@@ -50,7 +50,7 @@ pub(super) async fn prove_elsewhere_first(transfers: &Transfers, delivery: &Deli
     if known_of_place(transfers, delivery).is_some() {
         match session.remote.remove(&assembly).await {
             // Nobody may remove files there: an empty one is no reason to hold back what can be delivered.
-            Err(e) if e.is_refusal() => tracing::debug!(vessel = %session.settings.name, "left there: {e}"),
+            Err(e) if e.is_refusal() => tracing::debug!(vessel = %session.settings.name, "Assembly not removed: {e}"),
             removed => removed.map_err(|e| e.fault())?,
         }
     }

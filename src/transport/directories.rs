@@ -13,7 +13,7 @@ impl Remote {
     /// Makes one directory with the given permission bits, exactly.
     pub async fn make_dir(&self, path: &RemotePath, mode: u32) -> Result<(), RemoteError> {
         let made = self.main_channel().files().mkdir(path.as_bytes(), mode).await;
-        made.map_err(|e| RemoteError::from_sftp(&e, format_args!("making the directory {path}")))
+        made.map_err(|e| RemoteError::from_sftp(&e, format_args!("creating the directory {path}")))
     }
 
     /// Makes a directory and those above it, where they are missing.
@@ -71,7 +71,7 @@ impl Remote {
                     next = directory.parent();
                     missing.push(directory);
                 }
-                Err(e) => tracing::debug!("taken to be there: {e}"),
+                Err(e) => tracing::debug!("Assuming that the directory exists: {e}"),
             }
         }
         for directory in missing.into_iter().rev() {

@@ -9,12 +9,12 @@ use crate::names::RemotePath;
 impl Remote {
     /// What a path is, not following a link; `None` when there is nothing.
     pub async fn look(&self, path: &RemotePath) -> Result<Option<Attrs>, RemoteError> {
-        found(at(self.main_channel().files(), path.as_bytes()).await, || format!("looking at {path}"))
+        found(at(self.main_channel().files(), path.as_bytes()).await, || format!("reading the status of {path}"))
     }
 
     /// What a path leads to, following links; `None` when there is nothing.
     pub async fn look_through(&self, path: &RemotePath) -> Result<Option<Attrs>, RemoteError> {
-        found(behind(self.main_channel().files(), path.as_bytes()).await, || format!("looking at {path}"))
+        found(behind(self.main_channel().files(), path.as_bytes()).await, || format!("reading the status of {path}"))
     }
 
     /// As [`Self::look`]; where the vessel lets nobody look, its directory's listing tells. That may be long, so only what
@@ -40,6 +40,6 @@ impl Remote {
         }
         let Some((_, attrs)) = entries.into_iter().find(|(entry, _)| entry == name) else { return Ok(None) };
         let attrs = with_kind(self.main_channel().files(), path.as_bytes(), attrs, false).await;
-        found(attrs, || format!("looking at {path}"))
+        found(attrs, || format!("reading the status of {path}"))
     }
 }

@@ -97,7 +97,7 @@ impl SftpChannel {
         };
         tokio::time::timeout(start * 2, starting)
             .await
-            .map_err(|_| handshake(format!("no SFTP within {:?}", start * 2)))?
+            .map_err(|_| handshake(format!("SFTP did not start within {:?}", start * 2)))?
     }
 
     /// Asks what one request may hold.

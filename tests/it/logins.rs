@@ -317,7 +317,13 @@ fn methods_that_we_have_nothing_for_are_named() {
     configure("questions", &format!("{QUESTIONS_ONLY}\nPubkeyAuthentication no"));
     configure("hosts", "HostbasedAuthentication yes\nAuthenticationMethods hostbased");
     let checked = checked_unfit(&fleet, &[]);
-    checked.must_say(&["BAD", "vessel keys", "nothing to log in with", "it takes publickey", "[Vessel keys]"]);
-    checked.must_say(&["BAD", "vessel questions", "it takes keyboard-interactive", "Password in [Vessel questions]"]);
-    checked.must_say(&["BAD", "vessel hosts", "it takes hostbased"]);
+    checked.must_say(&[
+        "BAD",
+        "vessel keys",
+        "no key or password to log in with",
+        "it accepts publickey",
+        "[Vessel keys]",
+    ]);
+    checked.must_say(&["BAD", "vessel questions", "it accepts keyboard-interactive", "Password in [Vessel questions]"]);
+    checked.must_say(&["BAD", "vessel hosts", "it accepts hostbased"]);
 }

@@ -105,7 +105,7 @@ impl SourceCache {
             Some(file) => identity.check(&file),
             None => identity.open().map(drop),
         };
-        disk.call("look at", check).await?;
+        disk.call("read the status of", check).await?;
         Ok(hasher.finish())
     }
 
@@ -121,7 +121,7 @@ impl SourceCache {
             }
             Err(error) if entry.hashing.waiting > 0 => entry.hashing.failure = Some(error),
             // Those who send it meet the same trouble and say so.
-            Err(error) => tracing::debug!(file = %entry.identity.path, "not hashed: {error}"),
+            Err(error) => tracing::debug!(file = %entry.identity.path, "Cannot hash the file: {error}"),
         }
         entry.moved.notify_waiters();
     }
