@@ -6,7 +6,7 @@ use std::time::Duration;
 /// Asks on a thread of its own; `None` where no answer comes in time. The thread ends when the disk answers.
 pub fn within<T: Send + 'static>(limit: Duration, ask: impl FnOnce() -> T + Send + 'static) -> Option<T> {
     let (answer, answered) = mpsc::sync_channel(1);
-    let asking = std::thread::Builder::new().name("question to a disk".into());
+    let asking = std::thread::Builder::new().name("disk probe".into());
     // Nobody listens any more when the deadline is over.
     asking.spawn(move || drop(answer.send(ask()))).ok()?;
     answered.recv_timeout(limit).ok()

@@ -72,7 +72,7 @@ fn probe(location: PathBuf) -> Option<oneshot::Receiver<()>> {
         let _ = Mounts::look(&location, [], &[]);
         let _ = answer.send(());
     };
-    std::thread::Builder::new().name("sign of life".into()).spawn(look).ok().map(|_| answered)
+    std::thread::Builder::new().name("disk probe".into()).spawn(look).ok().map(|_| answered)
 }
 
 /// What is at a location.
@@ -100,7 +100,7 @@ pub async fn at_locations(locations: impl IntoIterator<Item = PathBuf>) -> Vec<O
             // Whoever asked may have stopped waiting.
             let _ = answer.send(found);
         };
-        std::thread::Builder::new().name("sign of life".into()).spawn(look).ok().map(|_| answered)
+        std::thread::Builder::new().name("disk probe".into()).spawn(look).ok().map(|_| answered)
     };
     let (asked, until) = (locations.into_iter().map(ask).collect::<Vec<_>>(), Instant::now() + MOMENT);
     let mut found = Vec::with_capacity(asked.len());

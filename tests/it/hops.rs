@@ -163,7 +163,7 @@ fn a_hop_is_checked_for_its_own_host_key_and_trust_shows_both() {
         &at,
         "has another",
         "known_hosts:2",
-        "if the hop was set up anew",
+        "if the hop was set up again",
     ]);
     fs::write(fleet.known_hosts(), known).unwrap();
     assert_eq!(fleet.call(&["check"], "").code, Some(0));

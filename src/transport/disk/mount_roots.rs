@@ -86,7 +86,7 @@ impl MountRoots {
         let mut places = Vec::new();
         for wanted in &target.places {
             let path = wanted.base();
-            let what = format!("{}, where [Directory {}] goes,", path.display(), wanted.directory);
+            let what = format!("{}, the target directory of [Directory {}],", path.display(), wanted.directory);
             let (_, identity) = look(path).map_err(|e| match e {
                 rustix::io::Errno::NOENT => away(
                     format!("{what} does not exist"),

@@ -234,7 +234,7 @@ impl<'a> Login<'a> {
         let why = match tokio::time::timeout(self.endpoint.vessel().timeout / 2, agent::ask(socket)).await {
             Ok(Ok(answer)) => return Some(answer),
             Ok(Err(e)) => e.to_string(),
-            Err(_) => "no answer in time".into(),
+            Err(_) => "it timed out".into(),
         };
         self.note_problem(format!("the agent at {} does not answer: {why}", socket.display()));
         None

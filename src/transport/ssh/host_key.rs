@@ -104,9 +104,9 @@ impl HostKeys {
                 Ok(())
             } else {
                 Err(self.refuse(
-                    format!("shows the host key {fingerprint}, which HostKey does not name"),
+                    format!("shows the host key {fingerprint}, which is not in HostKey"),
                     format!(
-                        "if the vessel was set up anew, change HostKey of [Vessel {}]",
+                        "if the vessel was set up again, change HostKey of [Vessel {}]",
                         self.endpoint.vessel().name
                     ),
                 ))
@@ -127,7 +127,7 @@ impl HostKeys {
                     file.display()
                 ),
                 format!(
-                    "if the {noun} was set up anew, remove line {line} of {}, then run: {} trust {}",
+                    "if the {noun} was set up again, remove line {line} of {}, then run: {} trust {}",
                     file.display(),
                     self.program(),
                     self.vessel_word()
