@@ -288,7 +288,7 @@ fn a_vessel_may_want_two_keys() {
 fn half_of_what_a_vessel_wants_is_not_enough_and_the_rest_is_named() {
     let plan = Fleet::new().openssh("open");
     let Some(fleet) = strict(plan, "AuthenticationMethods publickey,password") else { return };
-    checked_unfit(&fleet, &[]).must_say(&["BAD", "vessel open", "id_ed25519", "it takes password"]);
+    checked_unfit(&fleet, &[]).must_say(&["BAD", "vessel open", "id_ed25519", "it accepts password"]);
 }
 
 /// A vessel that takes passwords by asking questions only.
