@@ -18,7 +18,7 @@
 //!   [`embedded_vessel`] (a vessel in this process, for the demo and for tests)
 //! - L1, for all of them: [`settings`], [`monitor`], [`bell`], [`clock`], [`root`] (accesses paths below a directory
 //!   safely), and [`rate_limit`] above them
-//! - L0, pure values: [`records`] and [`outline`], below them [`digest`], [`names`], [`chunk`], [`fault`], [`backoff`]
+//! - L0, pure values: [`records`] and [`signature`], below them [`digest`], [`names`], [`chunk`], [`fault`], [`backoff`]
 //!   and [`rights`], and below those [`text`]
 //! - `strangers`, called by fuzz targets, only in test and fuzz builds
 //!
@@ -43,13 +43,13 @@ pub mod monitor;
 pub mod names;
 mod notifications;
 mod orders;
-mod outline;
 mod rate_limit;
 pub mod records;
 mod rights;
 mod root;
 pub mod settings;
 mod shore;
+mod signature;
 mod status;
 #[cfg(any(test, fuzzing))]
 pub mod strangers;

@@ -9,9 +9,9 @@ mod at_once;
 mod deliveries;
 mod mounts;
 mod notifications;
-mod outlines;
 mod people;
 mod places;
+mod signatures;
 mod survival;
 mod versions;
 
@@ -76,8 +76,8 @@ macro_rules! for_each_case {
             any_path_survives,
             any_number_survives,
             a_version_may_be_hashed_after_it_was_admitted,
-            an_outline_is_found_for_who_was_given_its_version_last,
-            outlines_that_no_vessel_needs_are_dropped,
+            a_signature_is_found_for_the_vessel_that_got_its_version_last,
+            signatures_that_no_vessel_needs_are_dropped,
             version_numbers_are_never_used_twice,
             many_calls_at_once_lose_nothing,
             a_call_that_is_cut_off_leaves_the_store_usable,
@@ -123,9 +123,9 @@ pub(super) use deliveries::*;
 pub(super) use for_each_case;
 pub(super) use mounts::*;
 pub(super) use notifications::*;
-pub(super) use outlines::*;
 pub(super) use people::*;
 pub(super) use places::*;
+pub(super) use signatures::*;
 pub(super) use survival::*;
 pub(super) use versions::*;
 

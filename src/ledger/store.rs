@@ -7,11 +7,11 @@ use async_trait::async_trait;
 use super::{LedgerError, MountMemory, Outbox, Places, Reports, Upkeep};
 use crate::digest::Digest;
 use crate::names::{DirectoryName, InstanceId, RelPath, VesselName};
-use crate::outline::Outline;
 use crate::records::{
     Backlog, Delivery, DeliveryId, DeliveryState, FileStamp, HeldVersion, NewVersion, Remains, Traits, Verified,
     Version, VersionId,
 };
+use crate::signature::Signature;
 
 type Result<T> = std::result::Result<T, LedgerError>;
 
@@ -29,8 +29,8 @@ pub struct CurrentVersion {
 pub struct LastDelivered {
     /// The stamp of its source.
     pub stamp: FileStamp,
-    /// Its outline.
-    pub outline: Outline,
+    /// Its signature.
+    pub signature: Signature,
 }
 
 /// A parked delivery, for summaries.
@@ -135,14 +135,14 @@ pub trait Store: Outbox + Places + Upkeep + MountMemory + Send + Sync {
     /// Records the digest of a version that was admitted without one.
     async fn hashed(&self, version: VersionId, digest: &Digest) -> Result<()>;
 
-    /// Records the outline of a version that is about to be acknowledged. Outlines of earlier versions of its path are
+    /// Records the signature of a version that is about to be acknowledged. Signatures of earlier versions of its path are
     /// kept only while they belong to the last version that some vessel received.
-    async fn outlined(&self, version: &Version, outline: &Outline) -> Result<()>;
+    async fn keep_signature_of(&self, version: &Version, signature: &Signature) -> Result<()>;
 
-    /// Returns the outline of a version; `None` where none was recorded.
-    async fn outline(&self, version: &Version) -> Result<Option<Outline>>;
+    /// Returns the signature of a version; `None` where none was recorded.
+    async fn signature(&self, version: &Version) -> Result<Option<Signature>>;
 
-    /// Returns, of the versions of the same path that have an outline, the one that a vessel acknowledged last.
+    /// Returns, of the versions of the same path that have an signature, the one that a vessel acknowledged last.
     async fn last_delivered(&self, vessel: &VesselName, version: &Version) -> Result<Option<LastDelivered>>;
 
     /// Records that a delivery enters `state`. Returns `false` when the delivery was superseded and must be abandoned.

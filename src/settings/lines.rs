@@ -51,13 +51,13 @@ impl Section {
 /// Reads the sections; malformed and repeated lines are reported and omitted. `is_key` tells which words are keys: no
 /// other word of a malformed line is shown.
 pub(super) fn read(text: &str, is_key: fn(&str) -> bool, problems: &Problems) -> Vec<Section> {
-    let mut outline = Outline::new(is_key, problems);
+    let mut signature = Signature::new(is_key, problems);
     for (i, line) in text.strip_prefix('\u{feff}').unwrap_or(text).lines().enumerate() {
-        outline.take(i + 1, line);
+        signature.take(i + 1, line);
     }
     let options = ParseOption { enabled_quote: true, enabled_escape: true, ..ParseOption::default() };
-    match Ini::load_from_str_opt(&outline.plain, options) {
-        Ok(ini) => outline.filled_from(&ini),
+    match Ini::load_from_str_opt(&signature.plain, options) {
+        Ok(ini) => signature.filled_from(&ini),
         Err(error) => {
             let diagnostic = Diagnostic::new("cannot parse this line as INI", "");
             problems.report(Place::line(error.line), diagnostic);
@@ -74,7 +74,7 @@ enum Line<'a> {
 }
 
 /// The result of the first pass: keys and lines, and the plain text for rust-ini.
-struct Outline<'a> {
+struct Signature<'a> {
     problems: &'a Problems,
     is_key: fn(&str) -> bool,
     plain: String,
@@ -94,7 +94,7 @@ enum Within {
     Refused,
 }
 
-impl<'a> Outline<'a> {
+impl<'a> Signature<'a> {
     fn new(is_key: fn(&str) -> bool, problems: &'a Problems) -> Self {
         Self {
             problems,

@@ -45,12 +45,12 @@ pub enum Shell {
 /// Whether only the changes of a changed file are sent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Delta {
-    /// Every file in a mirror gets an outline; elsewhere files of which the vessel holds an earlier version.
+    /// Every file in a mirror gets an signature; elsewhere files of which the vessel holds an earlier version.
     #[default]
     Auto,
-    /// Every file gets an outline.
+    /// Every file gets an signature.
     Yes,
-    /// No file gets an outline.
+    /// No file gets an signature.
     No,
 }
 

@@ -26,9 +26,9 @@ use crate::ledger::LastDelivered;
 use crate::link::Session;
 use crate::local::Source;
 use crate::names::RemotePath;
-use crate::outline::Outline;
 use crate::records::{Delivery, Version};
 use crate::settings::{Assembly, Delta as Wish};
+use crate::signature::Signature;
 use crate::transport::{Attrs, GrowingHash, Ingredient, OpenFlags, RemoteError, RemoteFile, Sent};
 
 /// Maximum bytes per copy request, and maximum unanswered requests: other transfers on the channel wait for them.
@@ -65,7 +65,7 @@ fn wish(transfers: &Transfers, version: &Version) -> Wish {
 pub(super) async fn last_delivered(transfers: &Transfers, delivery: &Delivery) -> Result<Option<LastDelivered>, Fault> {
     let session = &transfers.session;
     let version = &delivery.version;
-    let too_small = version.stamp.size < Outline::SMALLEST_FILE;
+    let too_small = version.stamp.size < Signature::SMALLEST_FILE;
     if too_small || delivery.failures > 0 || wish(transfers, version) == Wish::No {
         return Ok(None);
     }
@@ -89,10 +89,10 @@ pub(super) async fn plan(
     if !copies_in_order(session) && !copies_by_command(session) {
         return Ok(None);
     }
-    let average = Outline::average_for(version.stamp.size, Some(last.outline.average()));
-    let Some(outline) = outline(transfers, version, source, average).await? else { return Ok(None) };
+    let average = Signature::average_for(version.stamp.size, Some(last.signature.average()));
+    let Some(signature) = signature(transfers, version, source, average).await? else { return Ok(None) };
     let Held { joined, parts } = held;
-    let plan = DeltaPlan::new(&last.outline, &outline).after(*joined);
+    let plan = DeltaPlan::new(&last.signature, &signature).after(*joined);
     let plan = if copies_in_order(session) { plan } else { plan.without_short_copies(LEAST_COPY) };
     let (kept, sent) = (plan.kept_bytes(), plan.sent_bytes());
     let is_worth_it = kept > 0 && kept.saturating_mul(WORTH) >= kept + sent;
@@ -112,35 +112,35 @@ fn copies_by_command(session: &Session) -> bool {
     session.remote.capabilities().shell && session.settings.assembly == Assembly::Cat
 }
 
-/// Returns a version's outline, and records it in the ledger with the digest if they are new.
-async fn outline(
+/// Returns a version's signature, and records it in the ledger with the digest if they are new.
+async fn signature(
     transfers: &Transfers,
     version: &Version,
     source: &Source,
     average: u32,
-) -> Result<Option<Arc<Outline>>, Fault> {
+) -> Result<Option<Arc<Signature>>, Fault> {
     let ledger = &transfers.ledger;
-    let known = ledger.outline(version).await.map_err(|e| e.fault())?;
+    let known = ledger.signature(version).await.map_err(|e| e.fault())?;
     if let Some(known) = known.filter(|known| known.average() == average) {
         return Ok(Some(Arc::new(known)));
     }
-    let outlined = source.outline(average).await.map_err(|error| source_fault(version, &error))?;
-    let Some((digest, outline)) = outlined.filter(|(digest, _)| version.digest.is_none_or(|known| known == *digest))
+    let signed = source.signature(average).await.map_err(|error| source_fault(version, &error))?;
+    let Some((digest, signature)) = signed.filter(|(digest, _)| version.digest.is_none_or(|known| known == *digest))
     else {
         return Ok(None);
     };
     if version.digest.is_none() {
         ledger.hashed(version.id, &digest).await.map_err(|e| e.fault())?;
     }
-    ledger.outlined(version, &outline).await.map_err(|e| e.fault())?;
-    Ok(Some(outline))
+    ledger.keep_signature_of(version, &signature).await.map_err(|e| e.fault())?;
+    Ok(Some(signature))
 }
 
-/// Returns whether a version is outlined for the sake of later versions.
-fn is_to_be_outlined(transfers: &Transfers, version: &Version, there: Option<&Attrs>) -> bool {
+/// Returns whether a version is signed for the sake of later versions.
+fn needs_signature(transfers: &Transfers, version: &Version, there: Option<&Attrs>) -> bool {
     let is_mirror = transfers.directories.get(&version.directory).is_some_and(|(d, _)| d.is_mirror());
     let will_change = is_mirror || there.is_some_and(Attrs::is_file);
-    version.stamp.size >= Outline::SMALLEST_FILE
+    version.stamp.size >= Signature::SMALLEST_FILE
         && match wish(transfers, version) {
             Wish::Yes => true,
             Wish::Auto => will_change,
@@ -148,29 +148,29 @@ fn is_to_be_outlined(transfers: &Transfers, version: &Version, there: Option<&At
         }
 }
 
-/// Outlines a version while it is sent, if it should be outlined.
-pub(super) fn outline_on_the_way(
+/// Signatures a version while it is sent, if it should be signed.
+pub(super) fn sign_on_the_way(
     transfers: &Transfers,
     version: &Version,
     source: &Source,
     there: Option<&Attrs>,
     last: Option<&LastDelivered>,
 ) {
-    if version.digest.is_none() && is_to_be_outlined(transfers, version, there) {
-        source.outline_on_the_way(average_for(version, last));
+    if version.digest.is_none() && needs_signature(transfers, version, there) {
+        source.sign_on_the_way(average_for(version, last));
     }
 }
 
-/// Records the outline of a delivered version, if it should be outlined.
-pub(super) async fn keep_outline(
+/// Records the signature of a delivered version, if it should be signed.
+pub(super) async fn keep_signature(
     transfers: &Transfers,
     version: &Version,
     source: &Source,
     there: Option<&Attrs>,
     last: Option<&LastDelivered>,
 ) -> Result<(), Fault> {
-    if is_to_be_outlined(transfers, version, there) {
-        outline(transfers, version, source, average_for(version, last)).await?;
+    if needs_signature(transfers, version, there) {
+        signature(transfers, version, source, average_for(version, last)).await?;
     }
     Ok(())
 }
@@ -203,7 +203,7 @@ pub(super) async fn apply<'s>(
 }
 
 fn average_for(version: &Version, last: Option<&LastDelivered>) -> u32 {
-    Outline::average_for(version.stamp.size, last.map(|last| last.outline.average()))
+    Signature::average_for(version.stamp.size, last.map(|last| last.signature.average()))
 }
 
 /// A delta transfer in progress.

@@ -1,11 +1,11 @@
 //! A plan for building a file from the bytes that the vessel already has and the bytes that must be sent.
 //!
-//! This module is pure arithmetic over two outlines; it knows nothing of how bytes are copied or sent.
+//! This module is pure arithmetic over two signatures; it knows nothing of how bytes are copied or sent.
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 
-use crate::outline::{Outline, Stretch};
+use crate::signature::{Block, Signature};
 
 /// The source of one range of the new file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,17 +27,17 @@ impl Step {
 pub(super) struct DeltaPlan(Vec<Step>);
 
 impl DeltaPlan {
-    /// Plans how to build the new file from the old one. Keeps nothing if the two outlines can't be compared.
-    pub(crate) fn new(old: &Outline, new: &Outline) -> Self {
+    /// Plans how to build the new file from the old one. Keeps nothing if the two signatures can't be compared.
+    pub(crate) fn new(old: &Signature, new: &Signature) -> Self {
         let comparable = old.average() == new.average();
-        let old: BTreeMap<u64, &Stretch> = places(old).filter(|_| comparable).collect();
-        let by_content: HashMap<&Stretch, u64> = old.iter().rev().map(|(at, stretch)| (*stretch, *at)).collect();
+        let old: BTreeMap<u64, &Block> = places(old).filter(|_| comparable).collect();
+        let by_content: HashMap<&Block, u64> = old.iter().rev().map(|(at, block)| (*block, *at)).collect();
         let mut plan = Self::default();
-        for (at, stretch) in places(new) {
+        for (at, block) in places(new) {
             // If several offsets have the same bytes, continuing the previous step merges two copies into one.
-            let goes_on = plan.kept_end().filter(|end| old.get(end) == Some(&stretch));
-            let from = goes_on.or_else(|| by_content.get(stretch).copied());
-            plan.push(Step { range: at..at + u64::from(stretch.length), from });
+            let goes_on = plan.kept_end().filter(|end| old.get(end) == Some(&block));
+            let from = goes_on.or_else(|| by_content.get(block).copied());
+            plan.push(Step { range: at..at + u64::from(block.length), from });
         }
         plan
     }
@@ -99,25 +99,25 @@ impl DeltaPlan {
     }
 }
 
-/// Returns each stretch with its start offset.
-fn places(outline: &Outline) -> impl Iterator<Item = (u64, &Stretch)> {
-    outline.stretches().iter().scan(0, |at, stretch| {
+/// Returns each block with its start offset.
+fn places(signature: &Signature) -> impl Iterator<Item = (u64, &Block)> {
+    signature.blocks().iter().scan(0, |at, block| {
         let start = *at;
-        *at += u64::from(stretch.length);
-        Some((start, stretch))
+        *at += u64::from(block.length);
+        Some((start, block))
     })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::outline::Outliner;
+    use crate::signature::SignatureBuilder;
     use proptest::prelude::*;
 
-    fn outline_of(bytes: &[u8]) -> Outline {
-        let mut outliner = Outliner::new(0);
-        outliner.update(bytes);
-        outliner.finish()
+    fn signature_of(bytes: &[u8]) -> Signature {
+        let mut signature_builder = SignatureBuilder::new(0);
+        signature_builder.update(bytes);
+        signature_builder.finish()
     }
 
     fn noise(seed: u64, length: usize) -> Vec<u8> {
@@ -142,7 +142,7 @@ mod tests {
         let mut new = old.clone();
         new[2_000_000] ^= 1;
         new.extend(noise(2, 100_000));
-        let plan = DeltaPlan::new(&outline_of(&old), &outline_of(&new));
+        let plan = DeltaPlan::new(&signature_of(&old), &signature_of(&new));
         assert_eq!(cook(&plan, &old, &new), new);
         assert!(plan.sent_bytes() < 300_000 && plan.steps().len() == 4, "{plan:?}");
     }
@@ -151,16 +151,16 @@ mod tests {
     fn a_file_that_repeats_itself_is_copied_in_one_go() {
         let half = noise(3, 1 << 20);
         let old = [&half[..], &half].concat();
-        let plan = DeltaPlan::new(&outline_of(&old), &outline_of(&old));
+        let plan = DeltaPlan::new(&signature_of(&old), &signature_of(&old));
         assert_eq!(cook(&plan, &old, &old), old);
         assert!(plan.steps().len() <= 2 && plan.sent_bytes() == 0, "{plan:?}");
     }
 
     #[test]
-    fn outlines_of_different_averages_have_nothing_in_common() {
-        let mut coarse = Outliner::new(1 << 20);
+    fn signatures_of_different_averages_have_nothing_in_common() {
+        let mut coarse = SignatureBuilder::new(1 << 20);
         coarse.update(&[0; 100]);
-        let plan = DeltaPlan::new(&outline_of(&[0; 100]), &coarse.finish());
+        let plan = DeltaPlan::new(&signature_of(&[0; 100]), &coarse.finish());
         assert_eq!((plan.sent_bytes(), plan.steps().len()), (100, 1));
     }
 
@@ -174,7 +174,7 @@ mod tests {
             let old = noise(seed, length);
             let cut = cut.min(length);
             let new = [&old[..cut], &noise(seed ^ 1, inserted), &old[cut / 2..]].concat();
-            let plan = DeltaPlan::new(&outline_of(&old), &outline_of(&new)).without_short_copies(least);
+            let plan = DeltaPlan::new(&signature_of(&old), &signature_of(&new)).without_short_copies(least);
             prop_assert_eq!(cook(&plan, &old, &new), &new[..]);
             prop_assert_eq!(plan.sent_bytes() + plan.kept_bytes(), new.len() as u64);
             let joined = joined.min(new.len() as u64);

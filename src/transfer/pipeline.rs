@@ -123,7 +123,7 @@ async fn prepare_large(
     }
     let source = transfers.open_source(&delivery.version).await?;
     let delta = delta::plan(transfers, &delivery.version, &source, &held, old.as_ref(), last).await?;
-    delta::outline_on_the_way(transfers, &delivery.version, &source, old.as_ref(), last);
+    delta::sign_on_the_way(transfers, &delivery.version, &source, old.as_ref(), last);
     let mut is_finished = false;
     let hash = if let Some(delta) = delta {
         delta::apply(transfers, delivery, &source, assembly, &delta).await?
@@ -144,7 +144,7 @@ async fn prepare_large(
     if !repaired {
         finished?;
     }
-    delta::keep_outline(transfers, &delivery.version, &source, old.as_ref(), last).await?;
+    delta::keep_signature(transfers, &delivery.version, &source, old.as_ref(), last).await?;
     Ok(Prepared::Assembly(verified))
 }
 
@@ -168,7 +168,7 @@ async fn prepare_small(
     }
     write_small(session, delivery, &source, file?).await?;
     let verified = check_small(transfers, delivery, assembly).await?;
-    delta::keep_outline(transfers, &delivery.version, &source, old.as_ref(), None).await?;
+    delta::keep_signature(transfers, &delivery.version, &source, old.as_ref(), None).await?;
     Ok(Prepared::Assembly(verified))
 }
 

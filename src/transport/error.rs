@@ -226,12 +226,10 @@ impl ConnectError {
                               names it, and no `restrict` or `no-port-forwarding` before the key in authorized_keys";
                 fault.at(Pace::Slow).mend(remedy).of(Cause::Login)
             }
-            Self::NoSftp { .. } => {
-                fault.at(Pace::Slow).mend(
-                    "enable it there: for OpenSSH, `Subsystem sftp internal-sftp` in sshd_config, and a shell profile \
+            Self::NoSftp { .. } => fault.at(Pace::Slow).mend(
+                "enable it there: for OpenSSH, `Subsystem sftp internal-sftp` in sshd_config, and a shell profile \
                      that prints nothing",
-                )
-            }
+            ),
         }
     }
 }

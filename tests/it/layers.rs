@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 const LAYERS: &[(&str, &[&str])] = &[
     ("L0, text", &["text"]),
     ("L0, pure values", &["digest", "names", "chunk", "fault", "backoff", "rights"]),
-    ("L0, what is made of them", &["records", "outline"]),
+    ("L0, what is made of them", &["records", "signature"]),
     ("L1", &["settings", "monitor", "bell", "clock", "root"]),
     ("L1, what is made of them", &["rate_limit"]),
     ("L2, the ports", &["local", "ledger", "transport", "embedded_vessel"]),

@@ -198,9 +198,8 @@ fn a_file_that_can_not_retire_is_not_tried_again_at_every_acknowledgement() {
         fleet.put(format!("{n}"), b"bytes");
         fleet.wait_until_served("open", format!("{n}"), b"bytes");
     });
-    let tries = || {
-        daemon.log().iter().filter(|line| line.contains("Cannot retire the file") && line.contains("first")).count()
-    };
+    let tries =
+        || daemon.log().iter().filter(|line| line.contains("Cannot retire the file") && line.contains("first")).count();
     assert_eq!(tries(), 1, "{:?}", daemon.log());
     never_within(Duration::from_millis(300), "tried again", || tries() > 1);
     fs::remove_file(fleet.source("processed")).unwrap();

@@ -12,11 +12,11 @@ mod listeners;
 mod lock;
 mod mounts;
 mod outbox;
-mod outlines;
 mod reconcile;
 mod reports;
 mod rows;
 mod scratch;
+mod signatures;
 mod store;
 #[cfg(test)]
 mod tests;

@@ -7,8 +7,8 @@ use super::Result;
 use crate::digest::Digest;
 use crate::ledger::{CurrentVersion, LedgerError};
 use crate::names::{DirectoryName, RelPath};
-use crate::outline::Outline;
 use crate::records::{DeliveryState, FileStamp, Seen, Traits, Version, VersionId, VersionKind};
+use crate::signature::Signature;
 
 /// The columns that [`version`] reads, of a table called `v`.
 macro_rules! version_columns {
@@ -98,8 +98,8 @@ pub(super) fn seen(row: &SqliteRow) -> Result<Option<Seen>> {
     Ok(size.zip(mtime).map(|(size, mtime)| Seen { size: size.cast_unsigned(), mtime }))
 }
 
-pub(super) fn outline(row: &SqliteRow) -> Result<Outline> {
-    Outline::from_bytes(row.try_get("outline")?).ok_or_else(|| corrupt("invalid file signature"))
+pub(super) fn signature(row: &SqliteRow) -> Result<Signature> {
+    Signature::from_bytes(row.try_get("outline")?).ok_or_else(|| corrupt("invalid file signature"))
 }
 
 pub(super) fn digest(row: &SqliteRow) -> Result<Option<Digest>> {

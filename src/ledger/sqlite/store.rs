@@ -13,14 +13,14 @@ use sqlx::sqlite::SqliteRow;
 use super::group::Entry;
 use super::rows::{current_columns, version_columns};
 use super::transitions::{end_vanished, forget, forget_all, insert, last_of_each_path, supersede};
-use super::{Readers, Result, Sqlite, json, outlines, rows};
+use super::{Readers, Result, Sqlite, json, rows, signatures};
 use crate::digest::Digest;
 use crate::ledger::{CurrentVersion, LastDelivered, Parked, Reports, Store};
 use crate::names::{DirectoryName, InstanceId, RelPath, VesselName};
-use crate::outline::Outline;
 use crate::records::{
     Backlog, Delivery, DeliveryId, DeliveryState, HeldVersion, NewVersion, Remains, Verified, Version, VersionId,
 };
+use crate::signature::Signature;
 
 #[async_trait]
 impl Store for Sqlite {
@@ -206,16 +206,16 @@ impl Store for Sqlite {
         self.group.make(Entry::Hashed(*digest.as_bytes()), version.0).await.map(drop)
     }
 
-    async fn outlined(&self, version: &Version, outline: &Outline) -> Result<()> {
-        outlines::enter(&self.writer, version, outline).await
+    async fn keep_signature_of(&self, version: &Version, signature: &Signature) -> Result<()> {
+        signatures::enter(&self.writer, version, signature).await
     }
 
-    async fn outline(&self, version: &Version) -> Result<Option<Outline>> {
-        outlines::of_version(&self.readers, version).await
+    async fn signature(&self, version: &Version) -> Result<Option<Signature>> {
+        signatures::of_version(&self.readers, version).await
     }
 
     async fn last_delivered(&self, vessel: &VesselName, version: &Version) -> Result<Option<LastDelivered>> {
-        outlines::last_delivered(&self.readers, vessel, version).await
+        signatures::last_delivered(&self.readers, vessel, version).await
     }
 
     async fn enter(&self, delivery: DeliveryId, state: DeliveryState) -> Result<bool> {

@@ -115,10 +115,10 @@ impl SourceCache {
         let Some(entry) = table.entry(source) else { return };
         entry.hashing.pause();
         match hashed {
-            Ok((digest, outline)) => {
-                // Frees the outliner's buffers.
+            Ok((digest, signature)) => {
+                // Frees the signature_builder's buffers.
                 entry.hashing.hasher = Some(Box::default());
-                (entry.hashing.digest, entry.hashing.outline) = (Some(digest), outline);
+                (entry.hashing.digest, entry.hashing.signature) = (Some(digest), signature);
             }
             Err(error) if entry.hashing.waiting > 0 => entry.hashing.failure = Some(error),
             // The readers get the same error and report it.

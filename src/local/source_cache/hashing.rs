@@ -7,32 +7,32 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::digest::{Digest, Hasher};
 use crate::local::DiskError;
-use crate::outline::{Outline, Outliner};
+use crate::signature::{Signature, SignatureBuilder};
 
 /// Approximate time to hash a block.
 const PER_BLOCK: Duration = Duration::from_millis(1);
 
-/// Hashes a file, and creates its outline if requested.
+/// Hashes a file, and creates its signature if requested.
 #[derive(Clone, Default)]
 pub(super) struct FileHasher {
     hasher: Hasher,
-    outliner: Option<Outliner>,
+    signature_builder: Option<SignatureBuilder>,
 }
 
 impl FileHasher {
     pub(super) fn update(&mut self, bytes: &[u8]) {
         self.hasher.update(bytes);
-        if let Some(outliner) = &mut self.outliner {
-            outliner.update(bytes);
+        if let Some(signature_builder) = &mut self.signature_builder {
+            signature_builder.update(bytes);
         }
     }
 
     pub(super) fn finish(self) -> Hashed {
-        (self.hasher.finish(), self.outliner.map(|outliner| Arc::new(outliner.finish())))
+        (self.hasher.finish(), self.signature_builder.map(|signature_builder| Arc::new(signature_builder.finish())))
     }
 }
 
-pub(super) type Hashed = (Digest, Option<Arc<Outline>>);
+pub(super) type Hashed = (Digest, Option<Arc<Signature>>);
 
 /// State of a source's hash.
 pub(super) struct Hashing {
@@ -41,8 +41,8 @@ pub(super) struct Hashing {
     /// Number of tasks that wait for it.
     pub(super) waiting: usize,
     pub(super) digest: Option<Digest>,
-    /// The outline, if one was requested, and the average length of its stretches.
-    pub(super) outline: Option<Arc<Outline>>,
+    /// The signature, if one was requested, and the average length of its blocks.
+    pub(super) signature: Option<Arc<Signature>>,
     pub(super) average: Option<u32>,
     /// Error for one of the waiting tasks.
     pub(super) failure: Option<DiskError>,
@@ -57,7 +57,7 @@ pub(super) struct Hashing {
 impl Default for Hashing {
     fn default() -> Self {
         let (digest, failure, task, hasher) = (None, None, None, Some(Box::default()));
-        Self { wanted: false, waiting: 0, digest, outline: None, average: None, failure, done: 0, hasher, task }
+        Self { wanted: false, waiting: 0, digest, signature: None, average: None, failure, done: 0, hasher, task }
     }
 }
 
@@ -92,9 +92,9 @@ impl Hashing {
         self.digest = Some(digest);
     }
 
-    /// Enables an outline along with the hash. Returns `false` if the hash is already being computed without an outline
+    /// Enables an signature along with the hash. Returns `false` if the hash is already being computed without an signature
     /// or with another one.
-    pub(super) fn want_outline(&mut self, average: u32) -> bool {
+    pub(super) fn want_signature(&mut self, average: u32) -> bool {
         if self.average == Some(average) {
             return true;
         }
@@ -103,19 +103,22 @@ impl Hashing {
         if !is_idle || (self.done > 0 && self.digest.is_none()) {
             return false;
         }
-        (self.done, self.outline, self.average) = (0, None, Some(average));
-        self.hasher = Some(Box::new(FileHasher { outliner: Some(Outliner::new(average)), ..FileHasher::default() }));
+        (self.done, self.signature, self.average) = (0, None, Some(average));
+        self.hasher = Some(Box::new(FileHasher {
+            signature_builder: Some(SignatureBuilder::new(average)),
+            ..FileHasher::default()
+        }));
         true
     }
 
-    /// Drops the outline once no reader is left: unlike the digest, it is too large to be remembered.
-    pub(super) fn forget_outline(&mut self) {
-        if self.outline.take().is_some() {
+    /// Drops the signature once no reader is left: unlike the digest, it is too large to be remembered.
+    pub(super) fn forget_signature(&mut self) {
+        if self.signature.take().is_some() {
             self.average = None;
         }
     }
 
     pub(super) fn is_finished(&self) -> bool {
-        self.digest.is_some() && (self.average.is_none() || self.outline.is_some())
+        self.digest.is_some() && (self.average.is_none() || self.signature.is_some())
     }
 }

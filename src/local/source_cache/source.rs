@@ -15,7 +15,7 @@ use super::table::{Entry, Identity};
 use super::{BLOCK, SourceCache, broken};
 use crate::digest::{Digest, FileDigests};
 use crate::local::{DiskError, hash_chunks};
-use crate::outline::Outline;
+use crate::signature::Signature;
 
 /// One reader of a source. Each delivery has one, and its clones count as the same reader. Reads don't share a
 /// position.
@@ -85,13 +85,13 @@ impl Source {
         }
     }
 
-    /// Enables an outline along with the hash, in stretches of this average length. Returns `false` if that is
-    /// impossible now, because the source is already being hashed without an outline or with another one.
-    pub fn outline_on_the_way(&self, average: u32) -> bool {
+    /// Enables an signature along with the hash, in blocks of this average length. Returns `false` if that is
+    /// impossible now, because the source is already being hashed without an signature or with another one.
+    pub fn sign_on_the_way(&self, average: u32) -> bool {
         let mut table = self.0.source_cache.table();
         let Some(entry) = table.entry(self.0.id) else { return false };
         entry.hashing.wanted = true;
-        entry.hashing.want_outline(average)
+        entry.hashing.want_signature(average)
     }
 
     /// Reads at most `most` bytes from `offset`. Returns fewer at the end of a block, and none only if `most` is 0.
@@ -185,16 +185,16 @@ impl Source {
         self.hashed(|hashing| hashing.digest).await
     }
 
-    /// Returns the SHA-256 of the whole file and its outline, in stretches of this average length; `None` if that is
+    /// Returns the SHA-256 of the whole file and its signature, in blocks of this average length; `None` if that is
     /// impossible now. Reads only the parts that were not processed during the transfer.
     ///
     /// # Errors
     /// As [`digest`](Self::digest).
-    pub async fn outline(&self, average: u32) -> Result<Option<(Digest, Arc<Outline>)>, DiskError> {
-        if !self.outline_on_the_way(average) {
+    pub async fn signature(&self, average: u32) -> Result<Option<(Digest, Arc<Signature>)>, DiskError> {
+        if !self.sign_on_the_way(average) {
             return Ok(None);
         }
-        self.hashed(|hashing| hashing.digest.zip(hashing.outline.clone())).await.map(Some)
+        self.hashed(|hashing| hashing.digest.zip(hashing.signature.clone())).await.map(Some)
     }
 
     async fn hashed<T>(&self, found: impl Fn(&Hashing) -> Option<T>) -> Result<T, DiskError> {

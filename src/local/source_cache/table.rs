@@ -256,7 +256,7 @@ impl Table {
         tracing::debug!(%file, bytes, read = entry.read, read_in_all = self.bytes_read, "Source closed");
         entry.file = None;
         entry.hashing.pause();
-        entry.hashing.forget_outline();
+        entry.hashing.forget_signature();
         if entry.expected == 0 {
             self.cache.remove_all(source);
         }

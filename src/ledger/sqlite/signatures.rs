@@ -1,21 +1,21 @@
-//! Outlines of delivered files: recorded, looked up, and dropped when no vessel holds their version any more.
+//! Signatures of delivered files: recorded, looked up, and dropped when no vessel holds their version any more.
 
 use sqlx::{SqlitePool, sqlite::SqliteRow};
 
 use super::{Result, rows};
 use crate::ledger::LastDelivered;
 use crate::names::VesselName;
-use crate::outline::Outline;
 use crate::records::Version;
+use crate::signature::Signature;
 
-/// Records the outline of a version, and drops those of earlier versions of its path that are no vessel's last.
-pub(super) async fn enter(writer: &SqlitePool, version: &Version, outline: &Outline) -> Result<()> {
+/// Records the signature of a version, and drops those of earlier versions of its path that are no vessel's last.
+pub(super) async fn enter(writer: &SqlitePool, version: &Version, signature: &Signature) -> Result<()> {
     let mut transaction = writer.begin().await?;
     sqlx::query("INSERT OR REPLACE INTO outline (directory, path, version, outline) VALUES (?, ?, ?, ?)")
         .bind(version.directory.as_str())
         .bind(version.path.as_bytes())
         .bind(version.id.0)
-        .bind(outline.to_bytes())
+        .bind(signature.to_bytes())
         .execute(&mut *transaction)
         .await?;
     sqlx::query(
@@ -33,18 +33,18 @@ pub(super) async fn enter(writer: &SqlitePool, version: &Version, outline: &Outl
     Ok(transaction.commit().await?)
 }
 
-/// Returns the outline of a version, if one was recorded.
-pub(super) async fn of_version(readers: &SqlitePool, version: &Version) -> Result<Option<Outline>> {
+/// Returns the signature of a version, if one was recorded.
+pub(super) async fn of_version(readers: &SqlitePool, version: &Version) -> Result<Option<Signature>> {
     let row = sqlx::query("SELECT outline FROM outline WHERE directory = ? AND path = ? AND version = ?")
         .bind(version.directory.as_str())
         .bind(version.path.as_bytes())
         .bind(version.id.0)
         .fetch_optional(readers)
         .await?;
-    row.as_ref().map(rows::outline).transpose()
+    row.as_ref().map(rows::signature).transpose()
 }
 
-/// Returns the version of a path that a vessel acknowledged last, among those that have an outline.
+/// Returns the version of a path that a vessel acknowledged last, among those that have an signature.
 pub(super) async fn last_delivered(
     readers: &SqlitePool,
     vessel: &VesselName,
@@ -61,6 +61,6 @@ pub(super) async fn last_delivered(
     .bind(vessel.as_str())
     .fetch_optional(readers)
     .await?;
-    let last = |row: &SqliteRow| Ok(LastDelivered { stamp: rows::stamp(row)?, outline: rows::outline(row)? });
+    let last = |row: &SqliteRow| Ok(LastDelivered { stamp: rows::stamp(row)?, signature: rows::signature(row)? });
     row.as_ref().map(last).transpose()
 }
