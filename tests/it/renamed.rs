@@ -56,7 +56,7 @@ fn without_a_running_program_everything_of_a_directory_is_given_up_too() {
     let Some(fleet) = renamed() else { return };
     let unknown = fleet.call(&["forget", "--all", "inn"], "");
     assert_eq!(unknown.code, Some(2), "{unknown:?}");
-    unknown.must_say(&["no directory is called inn", "in, the new name"]);
+    unknown.must_say(&["no directory is named inn", "in, the new name"]);
     let all = fleet.call(&["forget", "--all", "in"], "");
     assert_eq!(all.code, Some(0), "{all:?}");
     all.must_say(&["3 files of in"]);
