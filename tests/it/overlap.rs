@@ -247,7 +247,7 @@ fn the_daemon_and_a_reload_refuse_what_check_refuses() {
     daemon.wait_for_log(&["connected"]);
     fleet.write_settings(&broken);
     daemon.send(Signal::HUP);
-    daemon.wait_for_log(&["the settings were not reloaded"]);
+    daemon.wait_for_log(&["Settings were not reloaded"]);
     fleet.put("cargo", b"cargo");
     fleet.wait_until_retired("cargo");
     fleet.assert_equal("tern", "cargo", b"cargo");

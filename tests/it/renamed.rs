@@ -24,7 +24,7 @@ fn what_a_renamed_section_left_is_found_by_why_retry_and_forget() {
     let Some(fleet) = renamed() else { return };
     let why = fleet.call(&["why", "in/one"], "");
     assert_eq!(why.code, Some(1), "{why:?}");
-    why.must_say(&["[Directory in]", "not in the settings any more"]);
+    why.must_say(&["[Directory in]", "no longer in the settings"]);
     why.must_say(&["you can:", "forget --all in"]);
     fleet.vessel("tern").start();
     let daemon = fleet.run();

@@ -182,7 +182,7 @@ fn a_source_that_goes_on_changing() {
             }
             added
         });
-        stage.why(&["changed after it was taken in", "quiet"]);
+        stage.why(&["changed after it was taken in", "unchanged for"]);
         stop.store(true, Ordering::Relaxed);
         stage.cargo.extend(writer.join().unwrap());
     });
