@@ -57,7 +57,9 @@ impl Client {
 
     async fn ask(&self, url: &Url, method: Method, headers: &[(&str, String)], body: Vec<u8>) -> Result<(), String> {
         let asking = self.exchange(url, method, headers, body);
-        let status = tokio::time::timeout(LIMIT, asking).await.map_err(|_| format!("no answer within {} s", LIMIT.as_secs()))??;
+        let status = tokio::time::timeout(LIMIT, asking)
+            .await
+            .map_err(|_| format!("no answer within {} s", LIMIT.as_secs()))??;
         if status.is_success() {
             return Ok(());
         }

@@ -295,5 +295,5 @@ fn check_says_who_else_may_write_to_a_location() {
     assert!(check().contains("all users may write to") && check().contains("Links = follow"), "{}", check());
     fs::set_permissions(fleet.source(""), fs::Permissions::from_mode(0o755)).unwrap();
     give_to_attacker(&fleet.source(""));
-    assert!(check().contains("its owner (user 54321) may change"), "{}", check());
+    assert!(check().contains("its owner (user 54321) may write to"), "{}", check());
 }
