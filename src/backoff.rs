@@ -1,15 +1,14 @@
-//! How long to wait before trying again.
+//! Computes how long to wait before a retry.
 
 use std::time::Duration;
 
-/// The longest that any delivery waits for its next attempt.
+/// The longest wait of a delivery before its next attempt.
 pub const LONGEST_WAIT: Duration = Duration::from_secs(6 * 3600);
 
-/// Exponential back-off with full jitter: each wait is a random share of a ceiling that doubles from `first` to `cap`.
+/// Exponential back-off with full jitter: each wait is a random fraction of a limit that doubles from `first` to `cap`.
 ///
-/// Full jitter (any wait from 0 to the ceiling) is what spreads many clients best after a shared outage; see
-/// "Exponential Backoff And Jitter" in the AWS architecture blog. A tenth of the ceiling is the least wait, so that no
-/// client hammers.
+/// Full jitter (any wait from 0 to the limit) spreads many clients best after a shared outage; see "Exponential Backoff
+/// And Jitter" in the AWS architecture blog. The minimum is a tenth of the limit, so that no client retries too fast.
 #[derive(Clone, Copy, Debug)]
 pub struct Backoff {
     first: Duration,
@@ -17,12 +16,13 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    /// Waits of up to `first` after the first failure, and never more than `cap`.
+    /// Creates a back-off that waits up to `first` after the first failure, and never longer than `cap`.
     pub const fn new(first: Duration, cap: Duration) -> Self {
         Self { first, cap }
     }
 
-    /// The wait after `failures` failures in a row (1 for the first), where `share` is a random number from 0 to 1.
+    /// Returns the wait after `failures` failures in a row (1 for the first), where `share` is a random number from 0
+    /// to 1.
     pub fn wait(&self, failures: u32, share: f64) -> Duration {
         let doubled = self.first.saturating_mul(1u32.checked_shl(failures.saturating_sub(1)).unwrap_or(u32::MAX));
         doubled.min(self.cap).mul_f64(share.clamp(0.1, 1.0))

@@ -1,22 +1,22 @@
-//! A bell: tells a task that there may be something to do.
+//! A bell notifies a task that there may be work.
 //!
-//! Bells carry no data. Whoever hears one asks the ledger, so a bell that rings twice or for nothing costs one look.
+//! Bells carry no data. The listener queries the ledger, so a bell that rings twice or without need costs one query.
 
 use std::sync::Arc;
 
 use tokio::sync::Notify;
 
-/// A cheap-to-clone bell with one listener. A ring that nobody waits for is remembered; several are one.
+/// A bell with one listener; cheap to clone. A ring without a waiting listener is remembered; several count as one.
 #[derive(Clone, Debug, Default)]
 pub struct Bell(Arc<Notify>);
 
 impl Bell {
-    /// A new, silent bell.
+    /// Creates a bell that has not rung.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Rings it.
+    /// Rings the bell.
     pub fn ring(&self) {
         self.0.notify_one();
     }

@@ -1,12 +1,10 @@
-//! The chunk plan: which byte ranges a file is cut into.
-//!
-//! Plain arithmetic; knows nothing of where the bytes come from or go to.
+//! The chunk plan: the byte ranges into which a file is cut. Pure arithmetic.
 
 use std::ops::Range;
 
-/// How a file of a given size is cut into chunks: all of `chunk_size` bytes but for the last, which is what remains.
+/// The chunks of a file of a given size: all have `chunk_size` bytes except the last, which has the rest.
 ///
-/// An empty file has no chunk.
+/// An empty file has no chunks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ChunkPlan {
     size: u64,
@@ -14,28 +12,28 @@ pub struct ChunkPlan {
 }
 
 impl ChunkPlan {
-    /// Plans for a file of `size` bytes and chunks of `chunk_size` bytes; a `chunk_size` of 0 counts as 1.
+    /// Creates the plan for a file of `size` bytes and chunks of `chunk_size` bytes; a `chunk_size` of 0 counts as 1.
     pub fn new(size: u64, chunk_size: u64) -> Self {
         Self { size, chunk_size: chunk_size.max(1) }
     }
 
-    /// The number of chunks.
+    /// Returns the number of chunks.
     pub fn count(self) -> u64 {
         self.size.div_ceil(self.chunk_size)
     }
 
-    /// The file's size in bytes.
+    /// Returns the file's size in bytes.
     pub fn size(self) -> u64 {
         self.size
     }
 
-    /// The byte range of a chunk; empty at the file's end for one that the plan doesn't have.
+    /// Returns the byte range of a chunk; for a chunk beyond the end, an empty range at the file's end.
     pub fn range(self, chunk: u64) -> Range<u64> {
         let start = chunk.saturating_mul(self.chunk_size).min(self.size);
         start..start.saturating_add(self.chunk_size).min(self.size)
     }
 
-    /// How many chunks the first `bytes` bytes of the file hold whole.
+    /// Returns how many complete chunks the first `bytes` bytes of the file contain.
     pub fn whole_within(self, bytes: u64) -> u64 {
         if bytes >= self.size { self.count() } else { bytes / self.chunk_size }
     }

@@ -1,36 +1,36 @@
-//! The time of day, passed in so that tests can set it.
+//! The time of day, passed as a value so that tests can set it.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-/// Where "now" comes from.
+/// A source of the current time.
 #[derive(Clone)]
 pub struct Clock(Arc<dyn Fn() -> SystemTime + Send + Sync>);
 
 impl Clock {
-    /// The computer's own clock.
+    /// Returns the system clock.
     pub fn system() -> Self {
         Self(Arc::new(SystemTime::now))
     }
 
-    /// A clock that shows what `now` returns.
+    /// Creates a clock that returns the result of `now`.
     pub fn from_fn(now: impl Fn() -> SystemTime + Send + Sync + 'static) -> Self {
         Self(Arc::new(now))
     }
 
-    /// The time of day.
+    /// Returns the current time.
     pub fn now(&self) -> SystemTime {
         (self.0)()
     }
 
-    /// Milliseconds since 1970-01-01 UTC, the ledger's unit; 0 for a clock that is set before that.
+    /// Returns milliseconds since 1970-01-01 UTC, the ledger's unit; 0 if the clock is set before that.
     pub fn now_ms(&self) -> i64 {
         to_ms(self.now())
     }
 }
 
-/// A clock for what is deleted when it is old: a step forward may be a mistake, so it is believed little by little, a day for
-/// each hour that the program runs.
+/// A clock for deletions by age. A jump forward may be an error, so it is applied gradually: at most 25 h per hour of
+/// run time.
 pub struct WaryClock {
     clock: Clock,
     started: Instant,
@@ -38,12 +38,12 @@ pub struct WaryClock {
 }
 
 impl WaryClock {
-    /// Believes the time that it is now.
+    /// Starts at the clock's current time.
     pub fn new(clock: Clock) -> Self {
         Self { started: Instant::now(), started_ms: clock.now_ms(), clock }
     }
 
-    /// Milliseconds since 1970-01-01 UTC, as far as they are believed.
+    /// Returns milliseconds since 1970-01-01 UTC, limited to the trusted progress.
     pub fn now_ms(&self) -> i64 {
         let most = self.started.elapsed().saturating_mul(25);
         let most = i64::try_from(most.as_millis()).unwrap_or(i64::MAX);
@@ -51,17 +51,17 @@ impl WaryClock {
     }
 }
 
-/// Milliseconds since 1970-01-01 UTC; 0 for an earlier time.
+/// Converts to milliseconds since 1970-01-01 UTC; 0 for an earlier time.
 pub fn to_ms(time: SystemTime) -> i64 {
     time.duration_since(UNIX_EPOCH).ok().and_then(|d| i64::try_from(d.as_millis()).ok()).unwrap_or(0)
 }
 
-/// A span of time as people read it.
+/// Truncates a duration to milliseconds, for display.
 pub fn to_the_millisecond(span: Duration) -> Duration {
     Duration::from_millis(u64::try_from(span.as_millis()).unwrap_or(u64::MAX))
 }
 
-/// The wait from one moment of the ledger to another; zero when the second is not later.
+/// Returns the duration between two times of the ledger; zero when the second is not later.
 pub fn wait_between(now_ms: i64, then_ms: i64) -> Duration {
     Duration::from_millis(u64::try_from(then_ms.saturating_sub(now_ms)).unwrap_or(0))
 }

@@ -1,4 +1,4 @@
-//! SHA-256 digests, and hashers: of a file, and of a file and its chunks in one pass.
+//! SHA-256 digests and hashers: for a file, and for a file and its chunks in one pass.
 
 use std::fmt;
 
@@ -9,17 +9,17 @@ use sha2::{Digest as _, Sha256};
 pub struct Digest([u8; 32]);
 
 impl Digest {
-    /// The digest of some bytes.
+    /// Returns the digest of a byte slice.
     pub fn of(bytes: &[u8]) -> Self {
         Self(Sha256::digest(bytes).into())
     }
 
-    /// Takes a digest's 32 bytes; `None` when there are not just 32.
+    /// Creates a digest from exactly 32 bytes; `None` for another length.
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
         bytes.try_into().ok().map(Self)
     }
 
-    /// Reads 64 hexadecimal digits, either case; `None` for anything else.
+    /// Parses 64 hexadecimal digits of either case; `None` for anything else.
     pub fn from_hex(text: &[u8]) -> Option<Self> {
         if text.len() != 64 {
             return None;
@@ -32,7 +32,7 @@ impl Digest {
         Some(Self(bytes))
     }
 
-    /// The digest's 32 bytes.
+    /// Returns the digest's 32 bytes.
     pub fn as_bytes(&self) -> &[u8; 32] {
         &self.0
     }
@@ -50,17 +50,17 @@ impl fmt::Debug for Digest {
     }
 }
 
-/// Hashes bytes as they pass by.
+/// Hashes a stream of bytes.
 #[derive(Clone, Default)]
 pub struct Hasher(Sha256);
 
 impl Hasher {
-    /// Takes the next bytes.
+    /// Processes the next bytes.
     pub fn update(&mut self, bytes: &[u8]) {
         self.0.update(bytes);
     }
 
-    /// The digest of all that was taken.
+    /// Returns the digest of all bytes so far.
     pub fn finish(self) -> Digest {
         Digest(self.0.finalize().into())
     }
@@ -69,13 +69,13 @@ impl Hasher {
 /// The digests of a whole file and of each of its chunks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FileDigests {
-    /// The whole file's.
+    /// Digest of the whole file.
     pub file: Digest,
-    /// Each chunk's, in order; none for an empty file.
+    /// Digests of the chunks, in order; empty for an empty file.
     pub chunks: Vec<Digest>,
 }
 
-/// Hashes a file and its chunks while the bytes pass by once.
+/// Hashes a file and its chunks in one pass.
 pub struct FileHasher {
     file: Hasher,
     chunk: Sha256,
@@ -85,7 +85,7 @@ pub struct FileHasher {
 }
 
 impl FileHasher {
-    /// Starts on a file that is cut into chunks of `chunk_size` bytes (0 counts as 1).
+    /// Starts a file that is cut into chunks of `chunk_size` bytes (0 counts as 1).
     pub fn new(chunk_size: u64) -> Self {
         Self {
             file: Hasher::default(),
@@ -96,7 +96,7 @@ impl FileHasher {
         }
     }
 
-    /// Takes the next bytes of the file, as many as are at hand.
+    /// Processes the next bytes of the file, in pieces of any size.
     pub fn update(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
             let room = usize::try_from(self.chunk_size - self.in_chunk).unwrap_or(usize::MAX);
@@ -116,7 +116,7 @@ impl FileHasher {
         self.in_chunk = 0;
     }
 
-    /// The digests of all that was taken.
+    /// Returns the digests of all bytes so far.
     pub fn finish(mut self) -> FileDigests {
         if self.in_chunk > 0 {
             self.end_chunk();

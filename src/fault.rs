@@ -1,71 +1,72 @@
-//! What went wrong, sorted by what follows from it.
+//! Errors, classified by their consequences.
 //!
-//! Each port (disk, ledger, transport) has an error of its own and turns it into a [`Fault`]; the workflows look at the
-//! scope alone. There is no crate-wide error enum.
+//! Each port (disk, ledger, transport) has its own error type and converts it to a [`Fault`]; the workflows only use
+//! the scope. There is no crate-wide error enum.
 
 use std::fmt;
 
 use crate::text::visible;
 
-/// What a fault concerns, and so what happens next.
+/// What a fault affects, which decides what happens next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Scope {
-    /// This attempt only: back off and try again, on a new connection where the old one is gone.
+    /// This attempt only: back off and retry, on a new connection if the old one is closed.
     Attempt,
-    /// This file on this vessel: park the delivery, go on with the others.
+    /// This file on this vessel: park the delivery, continue with the others.
     File,
-    /// The place on the vessel that the file goes to (a file system that is full or read-only): hold back all that goes
-    /// there, go on with the rest.
+    /// The remote location of the file (a file system that is full or read-only): hold back all deliveries to it,
+    /// continue with the others.
     Place,
-    /// This vessel: park it, go on with the other vessels.
+    /// This vessel: park it, continue with the other vessels.
     Vessel,
-    /// The daemon itself can't go on.
+    /// The daemon itself can't continue.
     Daemon,
 }
 
-/// How soon what is parked is tried again by itself.
+/// How soon a parked delivery or vessel is retried automatically.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pace {
-    /// Every few seconds for as long as it takes: what is cheap to look for and to be used at once when it is back, such as
-    /// a link.
+    /// Every few seconds, without backing off: for faults that are cheap to check and worth noticing at once when they
+    /// end, such as a broken link.
     AtOnce,
-    /// Soon, and then less and less often: what mends itself.
+    /// Soon, then less and less often: for faults that clear up by themselves.
     Soon,
-    /// Within a minute or so: what a person mends without telling us, such as a full disk.
+    /// Within about 1 min: for faults that a person fixes without telling this program, such as a full disk.
     Unhurried,
-    /// Every few minutes: what locks accounts or trips penalties when tried often, such as a refused login.
+    /// Every few minutes: for attempts that lock accounts or cause penalties when repeated often, such as a refused
+    /// login.
     Slow,
 }
 
-/// What sort of trouble it is, for those who count.
+/// The category of a fault, for statistics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Cause {
-    /// The network, or an end of it.
+    /// The network, or one of its ends.
     Link,
     /// A host key that is not trusted.
     HostKey,
-    /// A login that is refused.
+    /// A login that was refused.
     Login,
-    /// No room left.
+    /// No space left.
     Space,
     /// A read-only file system.
     ReadOnly,
     /// A missing permission.
     Denied,
-    /// A name that is too long there.
+    /// A name that is too long for the vessel.
     Name,
-    /// Bytes that arrived as others.
+    /// Bytes that were corrupted on the way.
     Damaged,
     /// A source that can't be read, or changed meanwhile.
     Source,
-    /// Something that the settings don't name any more.
+    /// An entry that is no longer in the settings.
     Settings,
-    /// Something else.
+    /// Anything else.
     Other,
 }
 
 impl Cause {
-    /// The word for it.
+    /// Returns the word for it.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Link => "link",
@@ -83,23 +84,23 @@ impl Cause {
     }
 }
 
-/// A fault: its scope, the reason in plain words, and what a person can do about it.
+/// A fault: its scope, the reason in plain words, and the remedy.
 #[derive(Clone, Debug)]
 pub struct Fault {
-    /// What it concerns.
+    /// What it affects.
     pub scope: Scope,
-    /// How soon it is worth another try.
+    /// How soon to retry.
     pub pace: Pace,
-    /// What sort of trouble it is.
+    /// Its category.
     pub cause: Cause,
-    /// What happened and where, in words for a person.
+    /// What happened to which thing, in plain words.
     pub reason: String,
-    /// What a person can do; empty where nothing is to be done.
+    /// What a person can do; empty if nothing is needed.
     pub remedy: String,
 }
 
 impl Fault {
-    /// A fault of this attempt only.
+    /// Creates a fault of this attempt only.
     pub fn attempt(reason: impl fmt::Display) -> Self {
         Self {
             scope: Scope::Attempt,
@@ -110,37 +111,37 @@ impl Fault {
         }
     }
 
-    /// A fault that parks one file's delivery to one vessel.
+    /// Creates a fault that parks one file's delivery to one vessel.
     pub fn file(reason: impl fmt::Display) -> Self {
         Self { scope: Scope::File, pace: Pace::Slow, ..Self::attempt(reason) }
     }
 
-    /// A fault that holds back what goes to one place on a vessel.
+    /// Creates a fault that holds back all deliveries to one remote location.
     pub fn place(reason: impl fmt::Display) -> Self {
         Self { scope: Scope::Place, pace: Pace::Unhurried, ..Self::attempt(reason) }
     }
 
-    /// A fault that parks one vessel.
+    /// Creates a fault that parks one vessel.
     pub fn vessel(reason: impl fmt::Display) -> Self {
         Self { scope: Scope::Vessel, pace: Pace::Unhurried, ..Self::attempt(reason) }
     }
 
-    /// A fault that stops the daemon.
+    /// Creates a fault that stops the daemon.
     pub fn daemon(reason: impl fmt::Display) -> Self {
         Self { scope: Scope::Daemon, ..Self::attempt(reason) }
     }
 
-    /// The same fault with what a person can do about it.
+    /// Adds the remedy.
     pub fn mend(self, remedy: impl fmt::Display) -> Self {
         Self { remedy: remedy.to_string(), ..self }
     }
 
-    /// The same fault, of this sort.
+    /// Sets the category.
     pub fn of(self, cause: Cause) -> Self {
         Self { cause, ..self }
     }
 
-    /// The same fault, tried again at another pace.
+    /// Sets the pace of retries.
     pub fn at(self, pace: Pace) -> Self {
         Self { pace, ..self }
     }

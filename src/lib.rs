@@ -1,57 +1,59 @@
-//! contentmonster gets files from one host (the *shore*) to many others (the *vessels*) over SSH links that can't be
-//! trusted, fast, and loses nothing.
+//! contentmonster replicates files from one host (the *shore*) to many others (the *vessels*) over unreliable SSH
+//! links, fast and without loss.
 //!
 //! # The map
 //!
-//! A module imports only modules that stand below it in this list, never one beside it; `tests/it/layers.rs` enforces that, and
-//! that no two files of one directory need each other.
+//! A module imports only modules further down in this list, never one beside it. `tests/it/layers.rs` enforces that,
+//! and also that no two files of one directory depend on each other.
 //!
 //! - L6, the program: [`cli`], [`logging`]
 //! - L5, builds everything and starts the tasks: [`daemon`]
-//! - L4, what people see: [`status`] (the status document, the page, metrics, a file's history)
-//! - L3, the workflows. They meet in the ledger alone: [`shore`] (scan, wait until files are finished, hash, retire), [`vessel`]
-//!   (connect, schedule, retry), [`orders`] (what people ask for), [`notifications`] (commands, webhooks, heartbeat), and
-//!   [`housekeeping`] (disk space, old history)
-//! - below `vessel`: `transfer` (one delivery: upload, join, verify, publish) and below that `link` (the connections to one
-//!   vessel)
+//! - L4, output for people: [`status`] (the status document, the page, metrics, a file's history)
+//! - L3, the workflows, which communicate only through the ledger: [`shore`] (scan, wait until files are finished,
+//!   hash, retire), [`vessel`] (connect, schedule, retry), [`orders`] (of the operator), [`notifications`] (commands,
+//!   webhooks, heartbeat), and [`housekeeping`] (disk space, old history)
+//! - below `vessel`: `transfer` (one delivery: upload, join, verify, publish) and below that `link` (the connections to
+//!   one vessel)
 //! - L2, the ports: [`local`] (the shore's disk), [`ledger`] (the queue, on disk), [`transport`] (SSH and SFTP), and
 //!   [`embedded_vessel`] (a vessel in this process, for the demo and for tests)
-//! - L1, for everybody: [`settings`], [`monitor`], [`bell`], [`clock`], [`root`] (reaches paths below a directory safely), and
-//!   [`rate_limit`] above them
-//! - L0, pure values: [`digest`], [`outline`], [`names`], [`text`], [`chunk`], [`records`], [`fault`], [`backoff`], [`rights`]
-//! - `strangers`, what fuzz targets call, in test builds and theirs only
+//! - L1, for all of them: [`settings`], [`monitor`], [`bell`], [`clock`], [`root`] (accesses paths below a directory
+//!   safely), and [`rate_limit`] above them
+//! - L0, pure values: [`records`] and [`outline`], below them [`digest`], [`names`], [`chunk`], [`fault`], [`backoff`]
+//!   and [`rights`], and below those [`text`]
+//! - `strangers`, called by fuzz targets, only in test and fuzz builds
 //!
-//! The way of a file through it, the promises and the states stand in `DESIGN.md`.
+//! `DESIGN.md` describes how a file passes through the program, the promises and the states.
 
-pub mod backoff;
-pub mod bell;
+mod backoff;
+mod bell;
 pub mod chunk;
 pub mod cli;
 pub mod clock;
 pub mod daemon;
 pub mod digest;
+#[cfg(feature = "demo")]
 pub mod embedded_vessel;
 pub mod fault;
-pub mod housekeeping;
+mod housekeeping;
 pub mod ledger;
 mod link;
-pub mod local;
+mod local;
 pub mod logging;
 pub mod monitor;
 pub mod names;
-pub mod notifications;
-pub mod orders;
-pub mod outline;
-pub mod rate_limit;
+mod notifications;
+mod orders;
+mod outline;
+mod rate_limit;
 pub mod records;
-pub mod rights;
-pub mod root;
+mod rights;
+mod root;
 pub mod settings;
-pub mod shore;
-pub mod status;
+mod shore;
+mod status;
 #[cfg(any(test, fuzzing))]
 pub mod strangers;
-pub mod text;
+mod text;
 mod transfer;
 pub mod transport;
-pub mod vessel;
+mod vessel;

@@ -1,4 +1,4 @@
-//! The `contentmonster` program. What it does stands in the library.
+//! The `contentmonster` program. The library contains the code.
 
 fn main() -> std::process::ExitCode {
     contentmonster::cli::main().into()

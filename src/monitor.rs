@@ -1,6 +1,6 @@
-//! What happens, told to whoever listens: a terminal, a test, the status.
+//! Reports events to listeners: a terminal, a test, the status.
 //!
-//! The workflows report here and don't know who listens. A listener must return at once.
+//! The workflows report events here and don't know the listeners. A listener must return at once.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,93 +9,93 @@ use crate::fault::Cause;
 use crate::names::{DirectoryName, RelPath, VesselName};
 use crate::records::{Version, VersionId};
 
-/// Something that happened.
+/// An event of the program.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Event<'a> {
-    /// A file version is now owed to a vessel.
+    /// A file version is now to be delivered to a vessel.
     Owed {
-        /// To this vessel.
+        /// The vessel.
         vessel: &'a VesselName,
-        /// Its size in bytes.
+        /// Size in bytes.
         bytes: u64,
     },
     /// A vessel is connected.
     Connected {
-        /// This vessel.
+        /// The vessel.
         vessel: &'a VesselName,
     },
-    /// A vessel can't be served for now; told anew after every attempt that failed.
+    /// A vessel can't be served for now. Reported after every failed attempt.
     Away {
-        /// This vessel.
+        /// The vessel.
         vessel: &'a VesselName,
-        /// Why, and what mends it.
+        /// Reason and remedy.
         reason: &'a str,
-        /// What sort of trouble it is.
+        /// Category of the fault.
         cause: Cause,
-        /// How soon it is tried again; `None`: not in this run.
+        /// Time until the next attempt; `None` if there is none in this run.
         again_in: Option<Duration>,
     },
     /// An attempt at a delivery begins.
     Started {
-        /// To this vessel.
+        /// The vessel.
         vessel: &'a VesselName,
-        /// Of this version.
+        /// The version.
         version: &'a Version,
     },
-    /// Bytes of a file that the vessel has taken, or was found to hold already.
+    /// The vessel has received bytes of a file, or was found to have them already.
     Taken {
-        /// This vessel.
+        /// The vessel.
         vessel: &'a VesselName,
-        /// Of this version.
+        /// The version.
         version: VersionId,
-        /// How many.
+        /// Number of bytes.
         bytes: u64,
-        /// Whether it held them before this attempt.
+        /// Whether the vessel had them before this attempt.
         found: bool,
     },
-    /// An attempt at a delivery has ended, however it did. One that a lost connection ends is not told.
+    /// An attempt at a delivery has ended, with any result. Not reported if it ended with a lost connection.
     Ended {
-        /// To this vessel.
+        /// The vessel.
         vessel: &'a VesselName,
-        /// Of this version.
+        /// The version.
         version: VersionId,
     },
     /// A delivery was acknowledged.
     Delivered {
-        /// By this vessel.
+        /// The vessel.
         vessel: &'a VesselName,
         /// The file's directory.
         directory: &'a DirectoryName,
         /// The file.
         path: &'a RelPath,
-        /// Its size in bytes.
+        /// Size in bytes.
         bytes: u64,
-        /// From the first look at it to the acknowledgement.
+        /// Time from the start of the attempt to the acknowledgement.
         took: Duration,
     },
-    /// A delivery failed and is tried again later.
+    /// A delivery failed and will be retried later.
     PutOff {
-        /// For this vessel.
+        /// The vessel.
         vessel: &'a VesselName,
         /// The file's directory.
         directory: &'a DirectoryName,
         /// The file.
         path: &'a RelPath,
-        /// Why, and what mends it.
+        /// Reason and remedy.
         reason: &'a str,
-        /// What sort of trouble it is.
+        /// Category of the fault.
         cause: Cause,
-        /// Whether it is set aside (parked).
+        /// Whether the delivery is parked.
         parked: bool,
-        /// How soon it is tried again.
+        /// Time until the next attempt.
         again_in: Duration,
     },
-    /// A directory can't be used for now, or something in it.
+    /// A directory, or a file in it, can't be used for now.
     DirectoryAway {
-        /// This directory.
+        /// The directory.
         directory: &'a DirectoryName,
-        /// Why, and what mends it.
+        /// Reason and remedy.
         reason: &'a str,
     },
     /// A source was moved to `processed/`.
@@ -107,13 +107,13 @@ pub enum Event<'a> {
     },
 }
 
-/// Listens to what happens.
+/// A listener for events.
 pub trait Monitor: Send + Sync {
-    /// Is told of one thing that happened. Must not block.
+    /// Receives an event. Must not block.
     fn notice(&self, event: &Event<'_>);
 }
 
-/// Several listeners, told in turn.
+/// Several listeners, called in order.
 pub struct All(pub Vec<Arc<dyn Monitor>>);
 
 impl Monitor for All {
@@ -122,7 +122,7 @@ impl Monitor for All {
     }
 }
 
-/// Listens to nothing.
+/// A listener that ignores all events.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Silent;
 

@@ -1,7 +1,7 @@
-//! What a person orders: try again, pause, go on, send once more, forget.
+//! Orders of the operator: retry, pause, resume, send again, forget.
 //!
-//! An order is entered in the ledger first, and then told to the tasks that run; without a running daemon the entry alone
-//! does it. Knows nothing of how orders come in.
+//! An order is first written to the ledger, then passed to the running tasks. Without a running daemon, the ledger
+//! entry alone is enough.
 
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -14,65 +14,65 @@ use crate::ledger::{Ledger, LedgerError};
 use crate::names::{DirectoryName, VesselName};
 use crate::records::{DeliveryId, VersionId};
 
-/// An order, as it goes over the wire too: `{"order": "pause", "vessel": "aurora"}`.
+/// An order, also in its wire format: `{"order": "pause", "vessel": "aurora"}`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "order", rename_all = "lowercase", deny_unknown_fields)]
 pub enum Order {
-    /// Leave a vessel alone. That outlives a restart.
+    /// Stop serving a vessel, also after a restart.
     Pause {
-        /// Its name in the settings.
+        /// The vessel's name in the settings.
         vessel: String,
     },
     /// Serve a vessel again.
     Resume {
-        /// Its name in the settings.
+        /// The vessel's name in the settings.
         vessel: String,
     },
-    /// Try again now what was put off, and the vessel itself.
+    /// Retry postponed deliveries and the connection to the vessel now.
     Retry {
-        /// Its name in the settings.
+        /// The vessel's name in the settings.
         vessel: String,
-        /// The ledger's numbers of the deliveries; none: all to this vessel.
+        /// The ledger's numbers of the deliveries; empty for all to this vessel.
         #[serde(default)]
         deliveries: Vec<i64>,
     },
-    /// Ask a vessel for its shell again, which was found to be of no use.
+    /// Probe a vessel for a shell again, after its shell was found to be unusable.
     #[serde(rename = "ask-shell")]
     AskShell {
-        /// Its name in the settings.
+        /// The vessel's name in the settings.
         vessel: String,
     },
-    /// Deliver once more what a vessel was given already and has lost.
+    /// Deliver files again that a vessel had received and has lost.
     Resend {
-        /// Its name in the settings.
+        /// The vessel's name in the settings.
         vessel: String,
         /// The directory's name in the settings.
         directory: String,
-        /// The ledger's number of the version; none: all that the directory holds.
+        /// The ledger's number of the version; `None` for all files of the directory.
         #[serde(default)]
         version: Option<i64>,
     },
-    /// Leave a file where it is: sent to nobody any more, and not retired, until it changes.
+    /// Leave a file in place: stop sending it and don't retire it, until it changes.
     Forget {
         /// The ledger's number of the version.
         version: i64,
     },
-    /// Forget everything that waits in a directory, configured or not.
+    /// Forget all pending files of a directory, whether it is in the settings or not.
     #[serde(rename = "forget-all")]
     ForgetAll {
-        /// Its name, as the ledger knows it.
+        /// The directory's name in the ledger.
         directory: String,
     },
 }
 
-/// What a vessel's task listens to.
+/// Signals to a vessel's task.
 #[derive(Clone)]
 pub struct VesselControl {
     /// Rung when there may be something to deliver.
     pub bell: Bell,
-    /// Rung when it is to be tried again now.
+    /// Rung when the vessel is to be retried now.
     pub hurry: Bell,
-    /// Whether it is to be left alone.
+    /// Whether the vessel is paused.
     pub paused: watch::Sender<bool>,
 }
 
@@ -84,17 +84,17 @@ pub struct Orders {
 }
 
 impl Orders {
-    /// Orders to the tasks of these vessels; to none when no daemon runs.
+    /// Creates an executor for the tasks of these vessels; the map is empty when no daemon runs.
     pub fn new(ledger: Ledger, vessels: HashMap<VesselName, VesselControl>) -> Self {
         Self { ledger, vessels: Arc::new(RwLock::new(vessels)) }
     }
 
-    /// From now on, these are the vessels.
+    /// Replaces the vessels.
     pub fn replace(&self, vessels: HashMap<VesselName, VesselControl>) {
         *self.vessels.write().unwrap_or_else(PoisonError::into_inner) = vessels;
     }
 
-    /// Whether a task serves a vessel of this name.
+    /// Returns whether a task serves a vessel of this name.
     pub fn reach(&self, vessel: &str) -> bool {
         self.controls(&VesselName::new(vessel)).is_some()
     }
@@ -103,7 +103,8 @@ impl Orders {
         self.vessels.read().unwrap_or_else(PoisonError::into_inner).get(vessel).cloned()
     }
 
-    /// Carries out an order. 0: there was nothing to do; else how many deliveries it made due, where it is of that kind.
+    /// Carries out an order. Returns 0 if there was nothing to do, or else the number of deliveries to resend or of
+    /// files forgotten, and 1 for other orders.
     ///
     /// # Errors
     /// When the ledger can't be written.
@@ -171,7 +172,7 @@ impl Orders {
         Ok(forgotten)
     }
 
-    /// What is on its way ends when its vessel's task looks.
+    /// Wakes all vessels' tasks, which then stop transfers that were forgotten.
     fn ring_all(&self) {
         let vessels = self.vessels.read().unwrap_or_else(PoisonError::into_inner);
         vessels.values().for_each(|controls| controls.bell.ring());

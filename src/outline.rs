@@ -1,7 +1,8 @@
-//! The outline of a file: where content-defined cutting cuts it, and the hash of each stretch between two cuts.
+//! The outline of a file: the cuts of content-defined chunking, and the hash of each stretch between two cuts (the
+//! signature, in rsync's terms).
 //!
-//! A cut depends on the bytes around it and on nothing else, so what was changed, inserted or appended leaves the cuts,
-//! and with them the stretches, as they were everywhere else. Knows nothing of where the bytes come from.
+//! A cut depends only on the bytes around it. So changes, insertions and appended bytes leave all other cuts and
+//! stretches as they were.
 
 use std::fmt;
 
@@ -9,25 +10,27 @@ use fastcdc::v2020::FastCDC;
 
 use crate::digest::Digest;
 
-/// Stretches that a file is cut into, about; how many more or fewer they may become as it grows or shrinks.
+/// Approximate number of stretches of a file, and the factor by which it may grow or shrink as the file changes.
 const STRETCHES: u64 = 16 << 10;
 const DRIFT: u64 = 16;
-/// The bounds of the average length, in bytes: shorter ones cost more than they save, longer ones the library won't cut.
+/// Limits of the average length in bytes: shorter stretches cost more than they save, longer ones exceed the library's
+/// limit.
 const SHORTEST_AVERAGE: u32 = 16 << 10;
 const LONGEST_AVERAGE: u32 = 4 << 20;
-/// A stretch is at least a fourth and at most four times the average.
+/// A stretch is at least a fourth of the average length and at most four times as long.
 const SPREAD: u32 = 4;
 
-/// Bytes of a stretch in the form that is kept.
+/// Bytes per stretch in the stored form.
 const KEPT: usize = 4 + HASH;
 const HASH: usize = 16;
 
-/// What lies between two cuts.
+/// The range of a file between two cuts.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Stretch {
-    /// Bytes.
+    /// Length in bytes.
     pub length: u32,
-    /// The first half of its SHA-256: enough to tell stretches apart, since the whole file is verified all the same.
+    /// The first half of its SHA-256. That is enough to distinguish stretches, because the whole file is verified
+    /// anyway.
     hash: [u8; HASH],
 }
 
@@ -37,7 +40,7 @@ impl fmt::Debug for Stretch {
     }
 }
 
-/// A file's stretches in order. Two outlines can be compared only when they have the same average length.
+/// The stretches of a file in order. Outlines can only be compared if they have the same average length.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outline {
     average: u32,
@@ -45,11 +48,11 @@ pub struct Outline {
 }
 
 impl Outline {
-    /// Smaller files are sent whole, in bytes.
+    /// Minimum file size in bytes; smaller files are sent whole.
     pub const SMALLEST_FILE: u64 = 1 << 20;
 
-    /// The average length of stretches for a file of `size` bytes: that of the outline before where it still fits, for
-    /// otherwise there is nothing to compare.
+    /// Returns the average length of stretches for a file of `size` bytes. Keeps the previous one if it still fits,
+    /// because outlines of different average lengths cannot be compared.
     pub fn average_for(size: u64, before: Option<u32>) -> u32 {
         let fits = |average: &u32| {
             let stretches = size / u64::from(*average).max(1);
@@ -61,17 +64,17 @@ impl Outline {
         })
     }
 
-    /// The average length of its stretches, in bytes.
+    /// Returns the average length of its stretches, in bytes.
     pub fn average(&self) -> u32 {
         self.average
     }
 
-    /// Its stretches.
+    /// Returns its stretches.
     pub fn stretches(&self) -> &[Stretch] {
         &self.stretches
     }
 
-    /// The form that is kept: the average length, then each stretch's length and hash; 20 bytes for a stretch.
+    /// Returns the stored form: the average length, then each stretch's length and hash; 20 bytes per stretch.
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(4 + self.stretches.len() * KEPT);
         bytes.extend(self.average.to_le_bytes());
@@ -82,7 +85,7 @@ impl Outline {
         bytes
     }
 
-    /// Reads the form that is kept; `None` when it is none.
+    /// Parses the stored form; `None` if it is invalid.
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let (average, kept) = bytes.split_first_chunk::<4>()?;
         let (kept, rest) = kept.as_chunks::<KEPT>();
@@ -95,35 +98,35 @@ impl Outline {
     }
 }
 
-/// Makes an outline of bytes as they pass by.
+/// Creates an outline from a stream of bytes.
 #[derive(Clone)]
 pub struct Outliner {
     average: u32,
-    /// What follows the last cut, as far as it has come.
+    /// Bytes since the last cut.
     uncut: Vec<u8>,
     stretches: Vec<Stretch>,
 }
 
 impl Outliner {
-    /// Starts on a file, to be cut into stretches of this average length (see [`Outline::average_for`]).
+    /// Starts an outline with stretches of this average length (see [`Outline::average_for`]).
     pub fn new(average: u32) -> Self {
         let average = average.clamp(SHORTEST_AVERAGE, LONGEST_AVERAGE).next_power_of_two();
         Self { average, uncut: Vec::new(), stretches: Vec::new() }
     }
 
-    /// Takes the next bytes of the file, as many as are at hand.
+    /// Processes the next bytes of the file, in pieces of any size.
     pub fn update(&mut self, bytes: &[u8]) {
         self.uncut.extend_from_slice(bytes);
         self.cut((self.average * SPREAD) as usize);
     }
 
-    /// The outline of all that was taken.
+    /// Returns the outline of all bytes so far.
     pub fn finish(mut self) -> Outline {
         self.cut(1);
         Outline { average: self.average, stretches: self.stretches }
     }
 
-    /// Cuts as long as `enough` bytes are there to tell where.
+    /// Cuts stretches while at least `enough` bytes are left to determine the next cut.
     fn cut(&mut self, enough: usize) {
         let average = self.average as usize;
         let longest = average * SPREAD as usize;

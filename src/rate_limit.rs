@@ -1,7 +1,8 @@
-//! Keeps to a rate limit: lets bytes go out as fast as the settings allow at this time of day, and no faster.
+//! Limits the rate of outgoing bytes, as the settings specify for the time of day.
 //!
-//! Ours, because the crates that do it (governor, leaky-bucket) fix the rate when the limiter is made. A bucket fills at
-//! the rate of the moment and holds about a tenth of a second's worth, so that what goes out is even.
+//! A custom implementation, because the existing crates (governor, leaky-bucket) fix the rate when the limiter is
+//! created. A token bucket fills at the current rate and holds about 100 ms worth of bytes, so that the traffic is
+//! even.
 
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, SystemTime};
@@ -14,60 +15,60 @@ use tokio::time::Instant;
 use crate::clock::Clock;
 use crate::settings::RateSchedule;
 
-/// The bucket holds one write of the largest usual size, in bytes, however low the rate is.
+/// Minimum capacity of the bucket in bytes, however low the rate is: one write of the largest usual size.
 const LEAST_BURST: f64 = 262_144.0;
-/// How often somebody who waits looks whether another rate holds by now.
+/// How often blocked senders check whether another rate applies.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
-/// The timer's grain: no wait is shorter.
+/// Granularity of the timer: no wait is shorter.
 const GRAIN: Duration = Duration::from_millis(1);
 
-/// A limit, and one around it where there is; cheap to clone, and all clones keep to it together.
+/// A rate limit, possibly inside of shared outer ones. Clones are cheap and share the limit.
 #[derive(Clone)]
 pub struct RateLimiter(Vec<Arc<Limit>>);
 
 struct Limit {
     schedule: RwLock<RateSchedule>,
     clock: Clock,
-    /// Asked each time: the shore may travel.
+    /// Queried each time, because the shore may move to another time zone.
     zone: fn() -> TimeZone,
-    /// Locked while waiting: the lock is fair, and so it is the queue.
+    /// Held while waiting: the lock is fair, so senders are served in order.
     bucket: Mutex<Bucket>,
 }
 
-/// What may go out at once, in bytes; less than nothing after something that was larger than the bucket.
+/// A token bucket. The level is in bytes, and negative after a write that was larger than the bucket.
 struct Bucket {
     level: f64,
     filled_at: Instant,
 }
 
 impl RateLimiter {
-    /// Lets bytes go out as a schedule says, by the local time that `clock` shows.
+    /// Creates a limiter that follows a schedule, by the local time that `clock` shows.
     pub fn new(schedule: RateSchedule, clock: Clock) -> Self {
         Self::in_zone(schedule, clock, TimeZone::system)
     }
 
     fn in_zone(schedule: RateSchedule, clock: Clock, zone: fn() -> TimeZone) -> Self {
-        // Filled to the brim, which the first look at it finds.
+        // Starts above its capacity; the first call of `wait_for` reduces it to a full bucket.
         let bucket = Mutex::new(Bucket { level: f64::MAX, filled_at: Instant::now() });
         Self(vec![Arc::new(Limit { schedule: RwLock::new(schedule), clock, zone, bucket })])
     }
 
-    /// Has this limit, and not those around it, keep to another schedule from now on; who waits notices within a second.
+    /// Replaces the schedule of this limit, but not of the outer ones. Blocked senders apply it within 1 s.
     pub fn follow(&self, schedule: &RateSchedule) {
         if let Some(own) = self.0.first() {
             own.schedule.write().unwrap_or_else(PoisonError::into_inner).clone_from(schedule);
         }
     }
 
-    /// The same limit inside of another, which it shares with others: one of them waits there at a time for each limit,
-    /// however many wait for that one, so that each limit gets its turn.
+    /// Nests this limit inside an outer one that other limits share. Only one sender of each inner limit waits for the
+    /// outer one at a time, so each inner limit gets its turn.
     pub fn within(mut self, outer: &Self) -> Self {
         self.0.extend(outer.0.iter().cloned());
         self
     }
 
-    /// Waits until `bytes` may go out, and counts them. Whoever comes first goes first; whoever stops waiting has taken
-    /// nothing.
+    /// Waits until `bytes` may be sent, and counts them. Senders are served in order; a sender that cancels the wait
+    /// consumes nothing.
     pub async fn take(&self, bytes: u64) {
         if self.0.iter().all(|limit| limit.is_unlimited()) {
             return;
@@ -82,7 +83,7 @@ impl RateLimiter {
 }
 
 impl Limit {
-    /// Waits until so many bytes may be taken, and for everybody who came before.
+    /// Waits for all earlier senders, then until this many bytes may be sent.
     async fn ready_for(&self, bytes: f64) -> MutexGuard<'_, Bucket> {
         let mut bucket = self.bucket.lock().await;
         while let Some(wait) = bucket.wait_for(bytes, self.rate()) {
@@ -102,7 +103,7 @@ impl Limit {
 }
 
 impl Bucket {
-    /// How long until so many bytes are there at `rate`, in bytes per second; `None` when they are.
+    /// Returns how long to wait for this many bytes at `rate`, in bytes per second; `None` if they are available.
     fn wait_for(&mut self, bytes: f64, rate: Option<u64>) -> Option<Duration> {
         let now = Instant::now();
         let since = now.duration_since(std::mem::replace(&mut self.filled_at, now));
@@ -117,7 +118,7 @@ impl Bucket {
     }
 }
 
-/// What a clock on the wall shows, in minutes since midnight: an hour that daylight saving repeats counts twice.
+/// Returns the local wall-clock time in minutes since midnight. An hour that daylight saving repeats occurs twice.
 fn minute_of_day(now: SystemTime, zone: TimeZone) -> u16 {
     let time = Timestamp::try_from(now).unwrap_or_default().to_zoned(zone).time();
     u16::from(time.hour().unsigned_abs()) * 60 + u16::from(time.minute().unsigned_abs())
@@ -137,7 +138,7 @@ mod tests {
         limiter(rate, Clock::system())
     }
 
-    /// Shows this time of day at its making, and goes as tokio's clock goes.
+    /// Returns a clock that starts at this time of day and advances with tokio's clock.
     fn clock_at(hour: u64, minute: u64, second: u64) -> Clock {
         let (made, shown) = (Instant::now(), Duration::from_secs((20_000 * 24 + hour) * 3600 + minute * 60 + second));
         Clock::from_fn(move || SystemTime::UNIX_EPOCH + shown + made.elapsed())

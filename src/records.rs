@@ -1,35 +1,35 @@
-//! The records that the ledger keeps and the workflows pass around: versions and deliveries.
+//! Records that the ledger stores and the workflows exchange: versions and deliveries.
 
 use crate::chunk::ChunkPlan;
 use crate::digest::Digest;
 use crate::names::{DirectoryName, RelPath, VesselName};
 
-/// What tells one content of a path from another without reading it.
+/// File metadata that tells one content of a path from another without reading it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct FileStamp {
     /// Size in bytes.
     pub size: u64,
-    /// Time of last change of the content, whole seconds since 1970.
+    /// Modification time, whole seconds since 1970.
     pub mtime: i64,
-    /// The rest of that time, in nanoseconds.
+    /// Nanoseconds part of the modification time.
     pub mtime_nanos: u32,
     /// Inode number: a file that was replaced by another of the same size and time is a new version.
     pub inode: u64,
 }
 
-/// What a version is of.
+/// The kind of file that a version stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum VersionKind {
     /// A regular file.
     File,
-    /// A directory, with or without anything in it.
+    /// A directory, empty or not.
     Directory,
     /// A symbolic link.
     Link,
-    /// Nothing any more: what the vessels hold of it is to be deleted.
+    /// The path was deleted, and the vessels must delete it too.
     Gone,
-    /// Something that is skipped, such as a symbolic link under `Links = skip`. It is sent to nobody, and the vessels keep
-    /// the versions before it until nothing has the name any more.
+    /// An entry that is skipped, such as a symbolic link under `Links = skip`. It is not sent, and the vessels keep the
+    /// versions before it until the path no longer exists.
     Skipped,
 }
 
@@ -37,7 +37,7 @@ impl VersionKind {
     /// All kinds.
     pub const ALL: [Self; 5] = [Self::File, Self::Directory, Self::Link, Self::Gone, Self::Skipped];
 
-    /// The word the ledger keeps.
+    /// Returns the word that the ledger stores.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::File => "file",
@@ -49,21 +49,21 @@ impl VersionKind {
     }
 }
 
-/// What tells one version of a path from another without reading it.
+/// Metadata that tells one version of a path from another without reading it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Traits {
-    /// What it is.
+    /// The kind of file.
     pub kind: VersionKind,
-    /// Of a directory only the inode: size and times change with what it holds.
+    /// For a directory only the inode is set: size and times change with its contents.
     pub stamp: FileStamp,
     /// Permission bits (`0o7777`).
     pub mode: u32,
-    /// Numbers of owner and group, where they matter.
+    /// Numeric owner and group, where the settings ask for them.
     pub owner: Option<(u32, u32)>,
 }
 
 impl Traits {
-    /// Of what is there no more.
+    /// The traits of a path that no longer exists.
     pub const GONE: Self = Self {
         kind: VersionKind::Gone,
         stamp: FileStamp { size: 0, mtime: 0, mtime_nanos: 0, inode: 0 },
@@ -71,11 +71,11 @@ impl Traits {
         owner: None,
     };
 
-    /// Of something that is skipped.
+    /// The traits of an entry that is skipped.
     pub const SKIPPED: Self = Self { kind: VersionKind::Skipped, ..Self::GONE };
 }
 
-/// The ledger's number of a file version; never used twice.
+/// The ledger's number of a file version; never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct VersionId(pub i64);
 
@@ -83,104 +83,94 @@ pub struct VersionId(pub i64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct DeliveryId(pub i64);
 
-/// A file version as intake saw it, before the ledger has numbered it.
+/// A file version as intake recorded it, before the ledger has numbered it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewVersion {
-    /// Where it lies below the directory's location.
+    /// Path below the directory's location.
     pub path: RelPath,
-    /// What it is.
+    /// The kind of file.
     pub kind: VersionKind,
-    /// What it looked like when it was taken in.
+    /// The source's metadata at intake.
     pub stamp: FileStamp,
     /// Permission bits (`0o7777`).
     pub mode: u32,
-    /// Numbers of owner and group, where they are to be set on the vessels.
+    /// Numeric owner and group, where they are to be set on the vessels.
     pub owner: Option<(u32, u32)>,
-    /// Where a link leads; empty for what is none.
+    /// Target of a link; empty for other kinds.
     pub target: Vec<u8>,
-    /// SHA-256 of the whole; `None` while nobody has read it: a large file is hashed while it is on its way.
+    /// SHA-256 of the whole file; `None` until it is read, because a large file is hashed while it is uploaded.
     pub digest: Option<Digest>,
-    /// Size of its chunks in bytes.
+    /// Chunk size in bytes.
     pub chunk_size: u64,
 }
 
 impl NewVersion {
-    /// A version of what has no content that would have to be read.
+    /// Creates a version that has no content to read: anything but a regular file.
     pub fn without_content(path: RelPath, traits: Traits, target: Vec<u8>) -> Self {
         let Traits { kind, stamp, mode, owner } = traits;
         Self { path, kind, stamp, mode, owner, target, digest: None, chunk_size: 1 << 20 }
     }
 }
 
-/// One content of one path, as the ledger knows it.
+/// One content of one path, as stored in the ledger.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Version {
     /// The ledger's number.
     pub id: VersionId,
     /// The directory it belongs to.
     pub directory: DirectoryName,
-    /// Where it lies below the directory's location.
+    /// Path below the directory's location.
     pub path: RelPath,
-    /// What it is.
+    /// The kind of file.
     pub kind: VersionKind,
-    /// What the source looks like as long as it is this version.
+    /// The source's metadata, for as long as the source is this version.
     pub stamp: FileStamp,
     /// Permission bits (`0o7777`).
     pub mode: u32,
-    /// Numbers of owner and group, where they are to be set on the vessels.
+    /// Numeric owner and group, where they are to be set on the vessels.
     pub owner: Option<(u32, u32)>,
-    /// Where a link leads; empty for what is none.
+    /// Target of a link; empty for other kinds.
     pub target: Vec<u8>,
-    /// SHA-256 of the whole; `None` while nobody has read it.
+    /// SHA-256 of the whole file; `None` until it is read.
     pub digest: Option<Digest>,
-    /// Size of its chunks in bytes.
+    /// Chunk size in bytes.
     pub chunk_size: u64,
 }
 
 impl Version {
-    /// How it is cut into chunks.
+    /// Returns how the file is cut into chunks.
     pub fn plan(&self) -> ChunkPlan {
         ChunkPlan::new(self.stamp.size, self.chunk_size)
     }
 }
 
-/// How far a delivery has come. See DESIGN.md for what is done in each state and what a crash there means.
+/// Progress of a delivery. DESIGN.md describes the work in each state and the consequences of a crash there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum DeliveryState {
     /// Nothing was sent yet.
     Pending,
-    /// Parts are on their way.
+    /// Parts are being uploaded.
     Uploading,
-    /// All parts are there and are being joined.
-    Assembling,
-    /// The vessel hashes the whole.
+    /// The vessel hashes the assembled file.
     Verifying,
-    /// Being flushed and renamed into place.
+    /// The file is flushed and renamed to its final name.
     Publishing,
-    /// The vessel holds it, verified and durable, under its final name.
+    /// The vessel has the file, verified and durable, under its final name.
     Acknowledged,
-    /// A newer version took its place, or the source is gone.
+    /// A newer version replaced it, or the source no longer exists.
     Superseded,
 }
 
 impl DeliveryState {
-    /// All states, in the order a delivery goes through them.
-    pub const ALL: [Self; 7] = [
-        Self::Pending,
-        Self::Uploading,
-        Self::Assembling,
-        Self::Verifying,
-        Self::Publishing,
-        Self::Acknowledged,
-        Self::Superseded,
-    ];
+    /// All states, in the order in which a delivery passes through them.
+    pub const ALL: [Self; 6] =
+        [Self::Pending, Self::Uploading, Self::Verifying, Self::Publishing, Self::Acknowledged, Self::Superseded];
 
-    /// The word the ledger keeps and people read.
+    /// Returns the word that the ledger stores and people read.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Pending => "pending",
             Self::Uploading => "uploading",
-            Self::Assembling => "assembling",
             Self::Verifying => "verifying",
             Self::Publishing => "publishing",
             Self::Acknowledged => "acknowledged",
@@ -189,71 +179,72 @@ impl DeliveryState {
     }
 }
 
-/// One file version on its way to one vessel.
+/// The delivery of one file version to one vessel.
 #[derive(Clone, Debug)]
 pub struct Delivery {
     /// The ledger's number.
     pub id: DeliveryId,
-    /// What is delivered.
+    /// The version to deliver.
     pub version: Version,
-    /// How far it has come.
+    /// Progress so far.
     pub state: DeliveryState,
-    /// How often it failed in a row.
+    /// Number of failures in a row.
     pub failures: u32,
-    /// The place that it goes to.
+    /// Number of the remote location that it goes to.
     pub place: PlaceNumber,
-    /// What it looked like on the vessel when it was delivered there before.
+    /// The file's size and time on the vessel after an earlier delivery there.
     pub seen: Option<Seen>,
-    /// A random part of the name under which its file is put together, which nobody on the vessel can guess; `None` for a
-    /// delivery that was entered before there were any.
+    /// Random part of the assembly's name, which nobody on the vessel can guess; `None` for a delivery that was
+    /// recorded before tokens were introduced.
     pub token: Option<u64>,
 }
 
-/// A version that was on its way to a vessel before.
+/// A version that was delivered, or partly delivered, to a vessel before.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HeldVersion {
     /// The version.
     pub version: Version,
-    /// What it looked like on the vessel, where that differs from its source.
+    /// The file's size and time on the vessel, where they differ from the source's.
     pub seen: Option<Seen>,
 }
 
-/// Something of ours that may still lie on a vessel after its version has ended.
+/// Files of ours that may still be on a vessel after their version has ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Remains {
-    /// The delivery that left it.
+    /// The delivery that left them.
     pub delivery: DeliveryId,
     /// The version that has ended.
     pub version: VersionId,
-    /// Its directory, which says where its assembly was put together.
+    /// The version's directory, which determines where its assembly was.
     pub directory: DirectoryName,
-    /// Its path in that directory.
+    /// The version's path in that directory.
     pub path: RelPath,
-    /// The random part of its assembly's name.
+    /// Random part of the assembly's name.
     pub token: Option<u64>,
 }
 
-/// What a delivered file looks like on its vessel, as the vessel says.
+/// Size and time of a delivered file, as reported by its vessel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Seen {
     /// Size in bytes.
     pub size: u64,
-    /// Time of last change, whole seconds since 1970, as far as the vessel's protocol can say it.
+    /// Modification time, whole seconds since 1970, as far as the vessel's protocol can express it.
     pub mtime: i64,
 }
 
-/// The number of a directory's place on a vessel; each further place has a higher one.
+/// The number of a directory's remote location on a vessel: a path on a host, as an account. Later locations have
+/// higher numbers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PlaceNumber(pub i64);
 
-/// What tells one vessel's host from another.
+/// Identifies a vessel's host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Host {
-    /// Its address and port, or how this host is called.
+    /// Address and port, or the name of this host.
     pub address: String,
-    /// The account that is logged in to.
+    /// The login account.
     pub account: String,
-    /// Algorithm and fingerprint of the key that it has shown; `None` where it shows none.
+    /// Algorithm and fingerprint of its host key; `None` where the transport has no host key.
     pub key: Option<(String, String)>,
 }
 
@@ -262,22 +253,23 @@ pub struct Host {
 pub enum Verified {
     /// A program on the vessel hashed it.
     ByVessel,
-    /// It was read back over the wire and hashed on the shore.
+    /// It was read back over the connection and hashed on the shore.
     ByReadBack,
-    /// It has no content to hash; the vessel said what it is.
+    /// It has no content to hash; the vessel reported its type.
     ByLook,
-    /// Nothing was deleted, for what is there is something else than what was delivered.
+    /// Nothing was deleted, because the file on the vessel is not the delivered one.
     Kept,
-    /// The vessel hashes nothing and lets nobody read it: only its size was compared.
+    /// The vessel can neither hash the file nor allow reading it: only its size was compared.
     BySize,
-    /// The vessel hashes nothing and lets nobody read it or look at it.
+    /// The vessel can neither hash the file nor allow reading it or its status.
     Not,
-    /// It was verified before it got its name; the answer to that was lost, and somebody there has taken it since.
+    /// It was verified before it was renamed; the reply to the rename was lost, and somebody has removed the file
+    /// since.
     Taken,
 }
 
 impl Verified {
-    /// The words the ledger keeps.
+    /// Returns the words that the ledger stores.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::ByVessel => "hashed on the vessel",
@@ -291,14 +283,14 @@ impl Verified {
     }
 }
 
-/// Something that people can have themselves told of.
+/// An event that people can be notified of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum EventKind {
     /// A vessel acknowledged a version.
     Delivered,
-    /// Every vessel has it, and its source is out of the way.
+    /// Every vessel has the version, and its source was moved to `processed/` or deleted.
     Retired,
-    /// A delivery was set aside.
+    /// A delivery was parked.
     Parked,
 }
 
@@ -306,7 +298,7 @@ impl EventKind {
     /// All kinds.
     pub const ALL: [Self; 3] = [Self::Delivered, Self::Retired, Self::Parked];
 
-    /// The word for it.
+    /// Returns the word for it.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Delivered => "delivered",
@@ -316,25 +308,25 @@ impl EventKind {
     }
 }
 
-/// The file system that is at a place of a directory. Names and paths are bytes, as the kernel gives them.
+/// The file system at a path of a directory. Names and paths are bytes, as the kernel reports them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mount {
-    /// The place, below the location; empty: the location itself.
+    /// Path below the location; empty for the location itself.
     pub path: Vec<u8>,
     /// The file system's type, such as `ext4`.
     pub file_system: Vec<u8>,
-    /// What is mounted, such as `/dev/sda1`.
+    /// The mounted device or source, such as `/dev/sda1`.
     pub source: Vec<u8>,
-    /// Where the place lies in that file system; empty: behind a link, where that doesn't matter.
+    /// The path inside that file system; empty behind a link, where it doesn't matter.
     pub within: Vec<u8>,
-    /// The file system's own number; 0: it has none.
+    /// The file system's ID; 0 if it has none.
     pub fsid: u64,
 }
 
 impl Mount {
-    /// Whether this is the same part of the same file system, wherever it is mounted.
+    /// Returns whether both are the same part of the same file system, wherever it is mounted.
     pub fn is_same(&self, other: &Self) -> bool {
-        // A device may have another name after a restart, and a tmpfs has the same name as every other one.
+        // A device may change its name with a restart, and all tmpfs have the same name.
         let same =
             if self.fsid != 0 && other.fsid != 0 { self.fsid == other.fsid } else { self.source == other.source };
         let within = self.within.is_empty() || other.within.is_empty() || self.within == other.within;
@@ -343,7 +335,7 @@ impl Mount {
         same && within && part && self.file_system == other.file_system
     }
 
-    /// The directory of the source that is mounted, where the source names one: `[/srv]` of `/dev/sda1[/srv]`.
+    /// Returns the mounted directory of the source, where the source names one: `[/srv]` of `/dev/sda1[/srv]`.
     fn mounted_part(&self) -> &[u8] {
         match self.source.iter().rposition(|byte| *byte == b'[') {
             Some(at) if self.source.ends_with(b"]") => &self.source[at..],
@@ -352,17 +344,17 @@ impl Mount {
     }
 }
 
-/// What one vessel still has to get, for summaries.
+/// Outstanding deliveries of one vessel, for summaries.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Backlog {
     /// The vessel.
     pub vessel: VesselName,
-    /// Deliveries that are neither acknowledged nor superseded.
+    /// Number of deliveries that are neither acknowledged nor superseded.
     pub waiting: u64,
-    /// How many bytes those are.
+    /// Their size in bytes.
     pub waiting_bytes: u64,
     /// How many of them are parked.
     pub parked: u64,
-    /// Deliveries acknowledged so far.
+    /// Number of deliveries acknowledged so far.
     pub acknowledged: u64,
 }

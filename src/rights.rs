@@ -1,23 +1,23 @@
-//! Which permission bits a copy of a file or directory gets, by what its source has and by who owns the copy.
+//! Determines the permission bits of a copied file or directory, from its source's mode and the copy's owner.
 //!
-//! Set-user-id and set-group-id say "runs as its owner": on a copy with another owner they would give that owner's rights
-//! to whoever may write the source. And bits for a group are meant for that group alone.
+//! Set-user-id and set-group-id mean "runs as its owner". On a copy with another owner, they would give that owner's
+//! rights to everyone who may write to the source. Group bits are meant for the source's group only.
 
 /// All bits of a mode.
 const ALL: u32 = 0o7777;
 const SET_GROUP_ID: u32 = 0o2000;
 
-/// What a copy is.
+/// The kind of a copy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CopyOf {
     /// A regular file.
     File,
-    /// A directory: its sticky bit gives nobody a right, so it travels.
+    /// A directory. Its sticky bit is copied, because it grants no rights.
     Directory,
 }
 
 impl CopyOf {
-    /// The bits of a mode that give nobody the rights of an owner.
+    /// Returns the mode without the bits that grant an owner's rights.
     pub fn plain(self, mode: u32) -> u32 {
         match self {
             Self::File => mode & 0o777,
@@ -25,10 +25,11 @@ impl CopyOf {
         }
     }
 
-    /// The mode of a copy that was to get the owner and group `wanted` and was seen to have `found`.
+    /// Returns the mode of a copy that should get the owner and group `wanted` and actually got `found`; `None` if
+    /// unknown.
     ///
-    /// All bits travel only with owner and group. A group that is another gets at most what the source gave to both its
-    /// group and all others, and so do all others, among whom the source's group now is.
+    /// All bits are copied only if owner and group match. If the group differs, group and others get only the bits that
+    /// the source grants to both its group and others, because the source's group is now among the others.
     pub fn owned(self, mode: u32, wanted: (u32, u32), found: Option<(u32, u32)>) -> u32 {
         match found {
             Some(found) if found == wanted => mode & ALL,
@@ -41,7 +42,7 @@ impl CopyOf {
     }
 }
 
-/// A mode with the set-group-id bit that a directory got from the one above it, so that its files belong to that group.
+/// Adds the set-group-id bit that a directory inherited from its parent, so that its files still get that group.
 pub fn keeping_inherited(mode: u32, found: u32) -> u32 {
     mode | (found & SET_GROUP_ID)
 }

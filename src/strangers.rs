@@ -1,7 +1,7 @@
-//! Everything that a stranger's bytes reach, one function each: what the fuzz targets in `fuzz/` call, and what a plain test
-//! calls with the corpora that lie there. No part of the program itself.
+//! Entry points for untrusted bytes, one function each. The fuzz targets in `fuzz/` call them, and a plain test runs
+//! them with the corpora there. Not part of the program itself.
 //!
-//! None of them may panic, take long or fill the memory, whatever they are given.
+//! None of them may panic, run long or exhaust the memory, whatever the input.
 
 use std::path::Path;
 
@@ -9,7 +9,8 @@ pub use crate::cli::poni_import;
 pub use crate::settings::ssh_config_text;
 pub use crate::transport::strangers::{known_hosts, sftp_stream, shell_output};
 
-/// An order as it arrives at the socket or the page: what is taken for one is the same when it is written and read again.
+/// Parses an order as it arrives at the socket or the page. Checks that an accepted order is the same after writing and
+/// parsing it again.
 pub fn order(bytes: &[u8]) {
     let Ok(order) = serde_json::from_slice::<crate::orders::Order>(bytes) else { return };
     let written = serde_json::to_vec(&order).expect("an order can be written");
@@ -17,7 +18,7 @@ pub fn order(bytes: &[u8]) {
     assert_eq!(order, again, "written and read again it is another order");
 }
 
-/// A settings file. Those that name files are left out: they would be read.
+/// Parses a settings file. Skips texts that name other files, because those would be read.
 pub fn settings(text: &str) {
     use crate::settings::{Environment, Settings};
     if text.contains("File") || text.contains("SSHConfig") {
@@ -34,8 +35,8 @@ mod tests {
     use std::path::PathBuf;
     use std::time::{Duration, Instant};
 
-    /// Gives each file of a target's corpus to it, and then for half a second (or `CONTENTMONSTER_FUZZ_SECONDS`) what becomes
-    /// of them by chance: a fuzzer without the feedback of one.
+    /// Passes each file of a target's corpus to it, then random mutations for 500 ms (or
+    /// `CONTENTMONSTER_FUZZ_SECONDS`). Works like a fuzzer without coverage feedback.
     fn replay(target: &str, try_one: fn(&[u8])) {
         let corpus = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(target);
         let entries: Vec<_> = fs::read_dir(&corpus).unwrap().map(|entry| entry.unwrap().path()).collect();
@@ -55,9 +56,9 @@ mod tests {
         }
     }
 
-    /// One of them with some bytes changed, taken out, doubled, or taken from another.
+    /// Returns a corpus entry with some bytes changed, removed, duplicated, or replaced from another entry.
     fn mutated(corpus: &[Vec<u8>], dice: &mut fastrand::Rng) -> Vec<u8> {
-        /// Bytes that mean something to one of the readers.
+        /// Bytes with a special meaning in one of the formats.
         const TELLING: &[u8] = b"\0\x01\x7f\x80\xff\n\r\t \"'\\=:;,*?!@[]{}#%~-0";
         let mut bytes = corpus[dice.usize(..corpus.len())].clone();
         for _ in 0..=dice.usize(..6) {

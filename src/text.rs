@@ -1,18 +1,18 @@
-//! Text from outside (names of files, words of a vessel), made safe to show in a log, a terminal and a page.
+//! Escapes text from outside (file names, messages of a vessel) for logs, terminals and web pages.
 //!
-//! Such text can hold anything: control characters that move the cursor, characters that reverse the direction of writing or
-//! take no room, line separators that fake a further log line, and megabytes of it.
+//! Such text can contain control characters that move the cursor, characters that reverse the writing direction or are
+//! invisible, line separators that fake another log line, and megabytes of data.
 
 use std::borrow::Cow;
 
-/// The most characters that are kept of a text that a vessel sent.
+/// Maximum number of characters kept of a vessel's text.
 pub const LONGEST_EXCERPT: usize = 300;
 
-/// Whether a character shows as itself. Not so: control characters, bidirectional marks, characters without width, spaces
-/// other than the usual one, line and paragraph separators, and what Unicode has not assigned.
+/// Returns whether a character is shown as itself. It is not for control characters, bidirectional marks, zero-width
+/// characters, spaces other than U+0020, line and paragraph separators, and unassigned code points.
 pub fn is_plain(c: char) -> bool {
-    // What the standard library takes for printable and still shows nothing, or changes what stands before it
-    // (Default_Ignorable_Code_Point in Unicode's DerivedCoreProperties.txt).
+    // Characters that the standard library treats as printable although they are invisible or change the one before
+    // them (Default_Ignorable_Code_Point in Unicode's DerivedCoreProperties.txt).
     const INVISIBLE: [std::ops::RangeInclusive<char>; 9] = [
         '\u{34f}'..='\u{34f}',
         '\u{115f}'..='\u{1160}',
@@ -30,7 +30,7 @@ pub fn is_plain(c: char) -> bool {
     if INVISIBLE.iter().any(|range| range.contains(&c)) {
         return false;
     }
-    // `str::escape_debug` alone spares accents that combine with the character before them, as in names that macOS wrote.
+    // With a base character, `str::escape_debug` keeps combining accents, as in file names written by macOS.
     let mut beside = [0; 5];
     beside[0] = b'a';
     let length = 1 + c.encode_utf8(&mut beside[1..]).len();
@@ -38,7 +38,7 @@ pub fn is_plain(c: char) -> bool {
     both.escape_debug().count() == 2
 }
 
-/// The text with each character that doesn't show as itself replaced by its escape, as `\n` or `\u{202e}`.
+/// Replaces each character that is not shown as itself by its escape, such as `\n` or `\u{202e}`.
 pub fn visible(text: &str) -> Cow<'_, str> {
     if text.chars().all(is_plain) {
         return Cow::Borrowed(text);
@@ -50,12 +50,12 @@ pub fn visible(text: &str) -> Cow<'_, str> {
     Cow::Owned(shown)
 }
 
-/// Adds a character, or its escape where it doesn't show as itself.
+/// Appends a character, or its escape if it is not shown as itself.
 pub(crate) fn push_visible(shown: &mut String, c: char) {
     if is_plain(c) { shown.push(c) } else { shown.extend(c.escape_default()) }
 }
 
-/// As [`visible`], with line ends left as they are: for text of several lines that is ours.
+/// Same as [`visible`], but keeps line ends: for our own texts of several lines.
 pub fn visible_lines(text: &str) -> Cow<'_, str> {
     if text.chars().all(|c| c == '\n' || is_plain(c)) {
         return Cow::Borrowed(text);
@@ -63,7 +63,7 @@ pub fn visible_lines(text: &str) -> Cow<'_, str> {
     Cow::Owned(text.split('\n').map(visible).collect::<Vec<_>>().join("\n"))
 }
 
-/// The same for JSON: what doesn't show as itself, which stands in its strings only, becomes `\uNNNN`.
+/// Same as [`visible`], for JSON: replaces such characters, which only occur in strings, by `\uNNNN`.
 pub fn visible_json(json: &str) -> Cow<'_, str> {
     if json.chars().all(|c| c == '\n' || is_plain(c)) {
         return Cow::Borrowed(json);
@@ -79,10 +79,10 @@ pub fn visible_json(json: &str) -> Cow<'_, str> {
     Cow::Owned(shown)
 }
 
-/// What is kept of a text that a vessel sent: on one line, visible, at most [`LONGEST_EXCERPT`] of its characters, with `…`
-/// where it was cut. Bytes that are no UTF-8 become U+FFFD.
+/// Returns an excerpt of a vessel's text: one line, escaped, at most [`LONGEST_EXCERPT`] characters, with `…` where it
+/// was cut. Bytes that are not UTF-8 become U+FFFD.
 pub fn excerpt(text: impl AsRef<[u8]>) -> String {
-    // Four bytes make a character at the most: the rest of a long text is not even decoded.
+    // A character has at most 4 bytes, so the rest of a long text need not be decoded.
     let bytes = text.as_ref().trim_ascii();
     let head = &bytes[..bytes.len().min(4 * (LONGEST_EXCERPT + 1))];
     let text = String::from_utf8_lossy(head);
@@ -133,7 +133,7 @@ mod tests {
         fn whatever_the_bytes_an_excerpt_is_one_short_line(bytes in proptest::collection::vec(any::<u8>(), 0..4000)) {
             let kept = excerpt(bytes);
             prop_assert!(kept.chars().all(is_plain), "{kept:?}");
-            // Each of 300 characters may be shown by an escape.
+            // Each of the 300 characters may be shown as an escape.
             prop_assert!(kept.len() <= 12 * LONGEST_EXCERPT + 3);
         }
     }

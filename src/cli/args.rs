@@ -1,4 +1,4 @@
-//! The arguments.
+//! The command line's arguments.
 
 use std::path::PathBuf;
 
@@ -129,6 +129,7 @@ pub(super) enum Command {
         #[command(subcommand)]
         origin: Origin,
     },
+    #[cfg(feature = "demo")]
     /// Run a demonstration: two vessels inside this program, a temporary directory, a few files.
     Demo {
         /// Keep all files afterwards.

@@ -1,4 +1,4 @@
-//! `backup`: a copy of the ledger for safe keeping.
+//! `backup`: copies the ledger.
 
 use std::path::Path;
 
@@ -6,7 +6,7 @@ use super::shore::on_shore;
 use super::{Exit, say};
 use crate::ledger;
 
-/// Makes it.
+/// Copies the ledger to a new file.
 pub(super) fn backup(settings: &Path, to: &Path) -> Exit {
     on_shore(settings, async |shore| {
         ledger::backup(&shore.settings.monster.database, to).await?;

@@ -1,4 +1,4 @@
-//! Progress bars: one for each vessel, with bytes, rate and the time that is left.
+//! Progress bars: one for each vessel, with bytes, rate and remaining time.
 
 use std::collections::HashMap;
 use std::io::IsTerminal;
@@ -15,12 +15,12 @@ pub(super) struct Bars {
     bars: HashMap<VesselName, ProgressBar>,
 }
 
-/// Bars where there is a terminal to draw them on; `None` elsewhere.
+/// Returns a screen for bars if standard error is a terminal.
 pub(super) fn screen() -> Option<MultiProgress> {
     std::io::stderr().is_terminal().then(MultiProgress::new)
 }
 
-/// Draws a bar for each vessel, or listens to nothing without a screen.
+/// Draws a bar for each vessel; without a screen, ignores all events.
 pub(super) fn monitor(screen: Option<&MultiProgress>, vessels: &[Vessel]) -> Arc<dyn Monitor> {
     match screen {
         Some(screen) => Arc::new(Bars::new(screen, vessels)),

@@ -1,4 +1,4 @@
-//! `check`: what works, and how to mend what doesn't.
+//! `check`: tests the settings, the directories and the vessels, and prints remedies.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -13,10 +13,10 @@ use crate::orders::Order;
 use crate::settings::{Directory, Links, Settings};
 use crate::vessel::{self, Finding};
 
-/// How long a disk has for an answer.
+/// Timeout for a query to a disk.
 const MOMENT: Duration = Duration::from_secs(2);
 
-/// Says who else may change what lies in a directory.
+/// Prints which other users may change files in a directory.
 fn exposure(directory: &Directory) {
     let asked = directory.location.clone();
     let Some(who) = local::within(MOMENT, move || local::exposed_to(&asked)).flatten() else { return };
@@ -35,10 +35,10 @@ fn exposure(directory: &Directory) {
     }
 }
 
-/// Takes back that a vessel's shell is of no use, if the ledger says so; whether it did.
+/// Clears the recorded refusal of a vessel's shell, if there is one; returns whether there was.
 async fn take_back_refusal(settings: &Settings, vessel: &VesselName) -> bool {
     let shore = Shore::new(settings.clone());
-    // Without a ledger, nothing was found out yet.
+    // Without a ledger, no refusal is recorded.
     let Ok(ledger) = shore.ledger().await else { return false };
     let Ok(summary) = ledger.summary(0).await else { return false };
     let is_refused = summary.notes.iter().any(|note| note.vessel == *vessel && note.shell_refusal.is_some());
@@ -46,7 +46,7 @@ async fn take_back_refusal(settings: &Settings, vessel: &VesselName) -> bool {
     is_refused && shore.carry_out(&Order::AskShell { vessel: vessel.to_string() }).await.unwrap_or(false)
 }
 
-/// Says whether a `Location` can be read.
+/// Checks and prints whether a `Location` can be read.
 fn check_location(directory: &Directory) -> bool {
     let (name, location, asked) = (&directory.name, directory.location.display(), directory.location.clone());
     match local::within(MOMENT, move || std::fs::read_dir(asked).map(drop)) {
@@ -66,7 +66,7 @@ fn check_location(directory: &Directory) -> bool {
     false
 }
 
-/// Checks the settings, the directories, and every vessel.
+/// Checks the settings, the directories and every vessel.
 pub(super) fn check(file: &Path) -> Exit {
     let settings = match load(file) {
         Ok(mut settings) => {
@@ -111,7 +111,7 @@ pub(super) fn check(file: &Path) -> Exit {
             }
         }
     }
-    // A thread that waits for a disk need not end.
+    // A thread that waits for a disk may never end.
     runtime.shutdown_background();
     if fit { Exit::Good } else { Exit::Unfit }
 }

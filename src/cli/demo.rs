@@ -1,7 +1,7 @@
-//! `demo`: the main job with nothing installed, on two vessels inside this process.
+//! `demo`: deliveries to two vessels inside this process, without any installation.
 //!
-//! The settings are written and read like anybody's, and the files take the true path through the same code. One vessel
-//! has a shell, which joins and hashes there; the other is SFTP only.
+//! The settings are written to a file and read as usual, and the files take the same path through the same code as in
+//! production. One vessel has a shell, which joins and hashes there; the other offers SFTP only.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -27,7 +27,7 @@ use crate::monitor::{Event, Monitor};
 use crate::settings::Settings;
 use crate::transport::{LoginLimit, SshEnvironment};
 
-/// The files that are delivered: names that a careless program trips over, and sizes from nothing to several chunks.
+/// The files to be delivered: names that often break programs, and sizes from zero to several chunks.
 const FILES: [(&str, u64); 6] = [
     ("empty", 0),
     ("one byte", 1),
@@ -77,7 +77,7 @@ async fn run(screen: Option<MultiProgress>, keep: bool) -> Result<Exit, Box<dyn 
     let outcome = deliver(settings, told.clone(), home.path()).await;
     if let Some(screen) = screen {
         screen.clear()?;
-        // The bars are drawn once more when they end, which would be below the result.
+        // The bars are redrawn when they are dropped, which would be below the result.
         screen.set_draw_target(ProgressDrawTarget::hidden());
     }
     for (_, vessel) in vessels {
@@ -111,7 +111,7 @@ fn inbox(home: &Path, vessel: &str) -> PathBuf {
     home.join("vessels").join(vessel).join("inbox")
 }
 
-/// Writes a settings file such as an operator would, and reads it.
+/// Writes a settings file as an operator would, and reads it.
 fn write_settings(
     home: &Path,
     vessels: &[(&str, EmbeddedVessel)],
@@ -142,7 +142,7 @@ fn write_settings(
 async fn deliver(settings: Settings, told: Arc<Told>, home: &Path) -> Result<(), Fault> {
     let surroundings = Surroundings {
         monitor: told,
-        // Nothing of the person's own keys is used.
+        // The user's own keys must not be used.
         ssh: SshEnvironment {
             home: None,
             agent: None,
@@ -157,7 +157,7 @@ async fn deliver(settings: Settings, told: Arc<Told>, home: &Path) -> Result<(),
     daemon::run(settings, Mode::Once, surroundings).await.map(|_| ())
 }
 
-/// Passes everything on to the bars, and remembers how long each delivery took.
+/// A monitor that passes every event to the bars, and records how long each delivery took.
 struct Told {
     bars: Arc<dyn Monitor>,
     took: Mutex<HashMap<(String, Vec<u8>), Duration>>,
@@ -173,7 +173,7 @@ impl Monitor for Told {
     }
 }
 
-/// Prints where every file is, with its hash on both sides. Whether all are equal.
+/// Prints the path of every file and its hash on both sides; returns whether all are equal.
 fn show(home: &Path, made: &[(&str, Digest)], told: &Told) -> io::Result<bool> {
     let mut all_equal = true;
     say(format_args!(
@@ -217,7 +217,7 @@ fn leave(home: TempDir, keep: bool) {
     }
 }
 
-/// Makes a file of random bytes.
+/// Creates a file of random bytes.
 fn make_file(directory: &Path, name: &str, size: u64) -> io::Result<Digest> {
     let mut file = File::create_new(directory.join(name))?;
     let mut hasher = FileHasher::new(u64::MAX);

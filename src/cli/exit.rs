@@ -1,20 +1,20 @@
-//! How the program can end.
+//! The program's exit codes.
 
-/// The exit codes.
+/// The program's exit codes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Exit {
-    /// All went well; a stopped daemon too.
+    /// Success; also for a stopped daemon.
     Good = 0,
     /// `--once`, `demo` or `why`: not everything was delivered; `retry` or `forget`: there was nothing to do.
     Undelivered = 1,
-    /// The command line is wrong.
+    /// The command line is invalid.
     Usage = 2,
-    /// The settings are wrong.
+    /// The settings are invalid.
     Settings = 3,
-    /// The ledger can't be used, or the program broke down.
+    /// The ledger can't be used, or the program failed.
     Broken = 4,
-    /// `check` found something that doesn't work; `trust` did not record a key.
+    /// `check` found a problem; `trust` did not record a key.
     Unfit = 5,
     /// Stopped at once by a second signal.
     Interrupted = 130,

@@ -1,4 +1,4 @@
-//! `init`: a commented settings file to start from.
+//! `init`: writes a commented settings file to start from.
 
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
@@ -7,7 +7,7 @@ use std::path::Path;
 use super::{Exit, say, say_error};
 use crate::settings::EXAMPLE;
 
-/// Writes it, readable by its owner only, and never over an existing file.
+/// Writes the file, readable by its owner only; never overwrites an existing one.
 pub(super) fn init(file: &Path) -> Exit {
     let made = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(file);
     match made.and_then(|mut file| file.write_all(EXAMPLE.as_bytes())) {

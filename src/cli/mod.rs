@@ -1,9 +1,10 @@
-//! The command line: arguments, subcommands, and what a person reads. Alone prints.
+//! The command line: arguments, subcommands, and their output. No other module prints.
 
 mod args;
 mod backup;
 mod bars;
 mod check;
+#[cfg(feature = "demo")]
 mod demo;
 mod exit;
 mod import;
@@ -33,7 +34,7 @@ use crate::settings::Settings;
 use crate::text;
 use crate::transport::SshEnvironment;
 
-/// Runs what the command line asks for.
+/// Runs the command line.
 pub fn main() -> Exit {
     let args = Args::parse();
     match args.command {
@@ -56,6 +57,7 @@ pub fn main() -> Exit {
         }
         Some(Command::Init { file }) => init::init(&file.unwrap_or(args.settings)),
         Some(Command::Import { origin: Origin::Poni { file, output } }) => import::poni(&file, output.as_deref()),
+        #[cfg(feature = "demo")]
         Some(Command::Demo { keep }) => demo::demo(keep),
         Some(Command::Completions { shell }) => {
             clap_complete::generate(shell, &mut arguments(), "contentmonster", &mut std::io::stdout());
@@ -64,12 +66,12 @@ pub fn main() -> Exit {
     }
 }
 
-/// What the command line takes, for man pages and completions.
+/// Returns the definition of the command line, for man pages and completions.
 pub fn arguments() -> clap::Command {
     Args::command()
 }
 
-/// Reads the settings, or says everything that is wrong with them.
+/// Reads the settings, or prints all their errors.
 fn load(file: &Path) -> Result<Settings, Exit> {
     Settings::load(file).map_err(|e| {
         say_error(format_args!("{e}"));
@@ -81,7 +83,7 @@ fn ssh_environment(settings: &Settings) -> SshEnvironment {
     SshEnvironment::from_process(command(settings))
 }
 
-/// How the program is called with these settings, for commands that a person can type.
+/// Returns the program's command line with these settings, for commands that a person can type.
 fn command(settings: &Settings) -> String {
     format!("contentmonster --settings {}", shell_word(&settings.file.display().to_string()))
 }
@@ -91,10 +93,10 @@ fn shell_word(text: &str) -> String {
     if plain { text.to_owned() } else { format!("'{}'", text.replace('\'', r"'\''")) }
 }
 
-/// Threads for calls that block, at the most: a disk that does not answer keeps some for as long as it doesn't.
+/// Most threads for blocking calls. A disk that doesn't respond occupies some of them for as long as it hangs.
 const BLOCKING_THREADS: usize = 4096;
 
-/// Builds the runtime that everything runs in.
+/// Builds the runtime for everything.
 fn runtime() -> Result<tokio::runtime::Runtime, Exit> {
     tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -107,19 +109,19 @@ fn runtime() -> Result<tokio::runtime::Runtime, Exit> {
         })
 }
 
-/// Says lines, with what could deceive a reader escaped.
+/// Prints lines, with deceptive characters escaped.
 #[allow(clippy::print_stdout, reason = "what was asked for")]
 fn say(lines: std::fmt::Arguments<'_>) {
     println!("{}", text::visible_lines(&lines.to_string()));
 }
 
-/// Writes JSON, which has escapes of its own.
+/// Prints JSON, which has its own escapes.
 #[allow(clippy::print_stdout, reason = "what was asked for")]
 fn say_json(json: &str) {
     println!("{}", text::visible_json(json));
 }
 
-/// Moves the cursor home and clears what is below it: nothing flickers.
+/// Moves the cursor home and clears the rest of the screen, which avoids flicker.
 #[allow(clippy::print_stdout, reason = "what was asked for")]
 fn clear_screen() {
     print!("\x1b[H\x1b[J");

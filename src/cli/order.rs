@@ -8,7 +8,7 @@ use crate::orders::Order;
 use crate::records::DeliveryState;
 use crate::status::Meant;
 
-/// Has a vessel left alone, or served again.
+/// Pauses a vessel, or resumes it.
 pub(super) fn pause(settings: &Path, vessel: &str, paused: bool) -> Exit {
     on_shore(settings, async |shore| {
         let vessel = shore.vessel(vessel)?.name.to_string();
@@ -25,7 +25,7 @@ pub(super) fn pause(settings: &Path, vessel: &str, paused: bool) -> Exit {
     })
 }
 
-/// Has a file, a vessel or everything tried again now.
+/// Makes the deliveries of a file, a vessel or everything due now.
 pub(super) fn retry(settings: &Path, file: Option<&Path>, vessel: Option<&str>) -> Exit {
     on_shore(settings, async |shore| {
         if let Some(vessel) = vessel {
@@ -67,7 +67,7 @@ async fn retry_file(shore: &Shore, file: &Path, only: Option<&str>) -> Result<Ex
     Ok(Exit::Undelivered)
 }
 
-/// Has everything left where it is that waits in a directory, configured or not.
+/// Gives up all open deliveries of a directory, configured or not.
 pub(super) fn forget_all(settings: &Path, directory: &str) -> Exit {
     on_shore(settings, async |shore| {
         let ledger = shore.ledger().await?;
@@ -83,7 +83,7 @@ pub(super) fn forget_all(settings: &Path, directory: &str) -> Exit {
     })
 }
 
-/// Has a file left where it is.
+/// Gives up a file; its source stays where it is.
 pub(super) fn forget(settings: &Path, file: &Path) -> Exit {
     on_shore(settings, async |shore| {
         let ledger = shore.ledger().await?;

@@ -1,4 +1,4 @@
-//! `receipts`: what was delivered, for the record.
+//! `receipts`: lists acknowledged deliveries.
 
 use std::borrow::Cow;
 use std::io::{self, Write};
@@ -13,10 +13,10 @@ use crate::ledger::Receipt;
 use crate::records::DeliveryId;
 use crate::text::{visible, visible_json};
 
-/// How many are asked for at once.
+/// Receipts per query.
 const PAGE: u32 = 1000;
 
-/// How receipts are written.
+/// The output format of receipts.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Form {
     Text,
@@ -25,7 +25,7 @@ pub(super) enum Form {
 }
 
 impl Form {
-    /// What the options ask for.
+    /// Returns the format that the options select.
     pub(super) fn of(json: bool, csv: bool) -> Self {
         match (json, csv) {
             (true, _) => Self::Json,
@@ -35,7 +35,7 @@ impl Form {
     }
 }
 
-/// One line.
+/// One line of output.
 #[derive(Serialize)]
 struct Line<'a> {
     delivered: Timestamp,
@@ -60,7 +60,7 @@ impl<'a> Line<'a> {
         }
     }
 
-    /// The same for CSV, which people open with spreadsheets.
+    /// Escapes the line for CSV, which people open with spreadsheets.
     fn for_spreadsheets(self) -> Self {
         Self {
             vessel: no_formula(self.vessel),
@@ -72,11 +72,11 @@ impl<'a> Line<'a> {
     }
 }
 
-/// A spreadsheet runs a cell that begins like a formula, and whoever names a file would write it. A `'` before it makes it
-/// text (OWASP, "CSV Injection").
+/// Prefixes a cell with `'` if a spreadsheet would run it as a formula: names of files come from others (OWASP, "CSV
+/// Injection").
 fn no_formula(cell: Cow<'_, str>) -> Cow<'_, str> {
     match cell.chars().next() {
-        // As a spreadsheet reads them, the wide forms are the same.
+        // Spreadsheets treat the full-width forms the same.
         Some('=' | '+' | '-' | '@' | '\t' | '\r' | '\n' | '＝' | '＋' | '－' | '＠') => {
             Cow::Owned(format!("'{}", visible(&cell)))
         }
@@ -84,7 +84,7 @@ fn no_formula(cell: Cow<'_, str>) -> Cow<'_, str> {
     }
 }
 
-/// Lists them, oldest first.
+/// Lists receipts, oldest first.
 pub(super) fn receipts(settings: &Path, file: Option<&Path>, vessel: Option<&str>, form: Form) -> Exit {
     on_shore(settings, async |shore| {
         let ledger = shore.ledger().await?;
@@ -113,7 +113,7 @@ pub(super) fn receipts(settings: &Path, file: Option<&Path>, vessel: Option<&str
     })
 }
 
-/// Whoever read has had enough (`| head`): that is no error.
+/// Returns the exit code for a write error. A reader that closes the pipe early (`| head`) is no error.
 fn ended(error: &io::Error) -> Exit {
     if error.kind() == io::ErrorKind::BrokenPipe {
         return Exit::Good;
@@ -122,7 +122,7 @@ fn ended(error: &io::Error) -> Exit {
     Exit::Broken
 }
 
-/// Where the lines go.
+/// The output.
 struct Out {
     form: Form,
     csv: csv::Writer<io::BufWriter<io::Stdout>>,

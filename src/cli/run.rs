@@ -16,24 +16,24 @@ use crate::daemon::{self, Mode, Report, Surroundings};
 use crate::logging::{self, Log};
 use crate::settings::{Settings, SettingsError};
 
-/// Settings, or what is wrong with them.
+/// Settings, or their errors.
 type Read = Result<Settings, SettingsError>;
 
-/// Files that may be open at once: those of a target on this host are our own, hundreds at a time.
+/// Limit of open files: a target on this host opens its files in this process, hundreds at a time.
 const OPEN_FILES: u64 = 16 << 10;
 
-/// Has the system let this process open many files, as far as it may.
+/// Raises this process's limit of open files, as far as the system allows.
 fn allow_many_files() {
     let limit = getrlimit(Resource::Nofile);
     let wanted = limit.maximum.map_or(OPEN_FILES, |most| most.min(OPEN_FILES));
     if limit.current.is_some_and(|current| current < wanted) {
-        // Where it refuses, what there is has to do.
+        // If the system refuses, the current limit has to suffice.
         let _ = setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), ..limit });
     }
 }
 
-/// Runs until it is stopped, or with `once` until there is nothing more to do. `allow_deletes`
-/// is a person's word that what is gone is meant to be gone.
+/// Runs until it is stopped, or with `once` until there is nothing more to do. `allow_deletes` confirms that missing
+/// source files were deleted on purpose.
 pub(super) fn run(file: &Path, once: bool, allow_deletes: bool) -> Exit {
     let settings = match load(file) {
         Ok(settings) if settings.monster.simulate && once => return simulate(file, allow_deletes),
@@ -45,7 +45,7 @@ pub(super) fn run(file: &Path, once: bool, allow_deletes: bool) -> Exit {
         Err(exit) => return exit,
     };
     allow_many_files();
-    // Before anything that takes time: a signal that nobody catches yet would end the program without a word.
+    // First of all: an uncaught signal would end the program without a message.
     let signals = match Signals::catch(&runtime, once) {
         Ok(signals) => signals,
         Err(e) => {
@@ -96,7 +96,7 @@ pub(super) fn run(file: &Path, once: bool, allow_deletes: bool) -> Exit {
             () = read_anew(signals.hangup, file, &log, sender) => None,
         }
     });
-    // Threads that hash or copy a large file look up only now and then; nothing they do needs an end.
+    // Threads that hash or copy a large file check for cancellation only now and then, and may be interrupted safely.
     runtime.shutdown_background();
     match outcome {
         None => Exit::Interrupted,
@@ -112,8 +112,8 @@ pub(super) fn run(file: &Path, once: bool, allow_deletes: bool) -> Exit {
     }
 }
 
-/// Returns when stopping has taken so long that something must hang. Whatever is left undone is what a crash leaves, and the
-/// next start goes on with it.
+/// Returns when stopping takes so long that a task must hang. Unfinished work is left as after a crash, and the next
+/// start resumes it.
 async fn overdue(stop: CancellationToken) {
     const LONGEST_STOP: Duration = Duration::from_secs(8);
     stop.cancelled().await;
@@ -121,13 +121,13 @@ async fn overdue(stop: CancellationToken) {
     tracing::error!("Not stopped after {LONGEST_STOP:?}; exiting without waiting for unfinished tasks");
 }
 
-/// Whenever SIGHUP asks for it, opens the log file anew and reads the settings anew; for ever. Where nobody takes them
-/// (a simulation), they stay as they were at the start.
+/// Reopens the log file and reloads the settings on each SIGHUP; never returns. Without a receiver (in a simulation),
+/// the settings stay as they were at the start.
 async fn read_anew(mut hangup: Option<Signal>, file: &Path, log: &Log, reloads: mpsc::Sender<Read>) {
     loop {
         signals::next(&mut hangup).await;
         log.reopen();
-        // While some are being taken over, the next wait: what was read last is taken over last.
+        // `send` waits while a reload is in progress, so the settings read last are applied last.
         if reloads.send(Settings::load(file)).await.is_err() {
             tracing::info!("Settings not reloaded: with `Simulate = yes`, changes take effect after a restart");
         }

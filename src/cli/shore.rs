@@ -1,4 +1,4 @@
-//! The shore as a command finds it: its settings, its ledger, and the running program where there is one.
+//! The shore from a command's view: its settings, its ledger, and the running program if there is one.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -10,20 +10,20 @@ use crate::orders::{Order, Orders};
 use crate::settings::Settings;
 use crate::status::{self, Document, Gatherer, Meant, Place, SocketError};
 
-/// Settings and where to ask.
+/// The settings and the running program's socket.
 pub(super) struct Shore {
     pub(super) settings: Settings,
     socket: PathBuf,
 }
 
-/// Why a command can't go on.
+/// Why a command can't continue.
 pub(super) struct Refusal {
     exit: Exit,
     text: String,
 }
 
 impl Refusal {
-    /// The command line asks for something that isn't there.
+    /// Creates a refusal for a command line that names something that doesn't exist.
     pub(super) fn usage(text: impl Into<String>) -> Self {
         Self { exit: Exit::Usage, text: text.into() }
     }
@@ -48,7 +48,7 @@ impl From<serde_json::Error> for Refusal {
     }
 }
 
-/// Reads the settings, does something with them, and says what was in the way.
+/// Reads the settings, runs a command, and prints its error.
 pub(super) fn on_shore<F>(file: &Path, act: impl FnOnce(Shore) -> F) -> Exit
 where
     F: Future<Output = Result<Exit, Refusal>>,
@@ -62,7 +62,7 @@ where
         Err(exit) => return exit,
     };
     let acted = runtime.block_on(act(Shore::new(settings)));
-    // Nothing that a thread may still do needs an end.
+    // Remaining threads may be interrupted safely.
     runtime.shutdown_background();
     acted.unwrap_or_else(|refusal| {
         say_error(format_args!("{}", refusal.text));
@@ -71,18 +71,18 @@ where
 }
 
 impl Shore {
-    /// The shore of these settings.
+    /// Creates a shore with these settings.
     pub(super) fn new(settings: Settings) -> Self {
         let socket = status::path_beside(&settings.monster.database);
         Self { settings, socket }
     }
 
-    /// The ledger, to be looked at.
+    /// Opens the ledger read-only.
     pub(super) async fn ledger(&self) -> Result<LedgerView, LedgerError> {
         LedgerView::open(&self.settings.monster.database).await
     }
 
-    /// How things stand: as the running program says, else as the ledger does.
+    /// Returns the status from the running program, or from the ledger if the program doesn't run.
     pub(super) async fn document(&self) -> Result<Document, Refusal> {
         match status::call(&self.socket, "/api/status", None).await {
             Ok(bytes) => Ok(serde_json::from_slice(&bytes)?),
@@ -94,12 +94,12 @@ impl Shore {
         }
     }
 
-    /// Has an order carried out, by the running program or else in the ledger. `false`: there was nothing to do.
+    /// Executes an order in the running program, or else in the ledger. Returns `false` when there was nothing to do.
     pub(super) async fn carry_out(&self, order: &Order) -> Result<bool, Refusal> {
         Ok(self.carry_out_and_count(order).await? > 0)
     }
 
-    /// As [`Self::carry_out`]; says how many deliveries it made due.
+    /// Executes an order as [`Self::carry_out`]; returns the number of deliveries that became due.
     pub(super) async fn carry_out_and_count(&self, order: &Order) -> Result<u64, Refusal> {
         match status::call(&self.socket, "/api/orders", Some(serde_json::to_string(order)?)).await {
             Ok(bytes) => {
@@ -107,7 +107,7 @@ impl Shore {
                 Ok(answer["count"].as_u64().unwrap_or_else(|| u64::from(answer["done"] == true)))
             }
             Err(SocketError::NobodyListens(_)) => {
-                // Nobody's ledger is made by an order.
+                // Fails if there is no ledger: an order must not create one.
                 drop(self.ledger().await?);
                 let ledger = Ledger::open(&self.settings.monster.database, Clock::system()).await?;
                 let done = Orders::new(ledger.clone(), Default::default()).carry_out(order).await?;
@@ -118,7 +118,7 @@ impl Shore {
         }
     }
 
-    /// The file that is meant.
+    /// Returns the file that a person named.
     pub(super) async fn find(&self, ledger: &LedgerView, file: &Path) -> Result<Meant<'_>, Refusal> {
         let found = status::find(&self.settings, ledger, file).await?;
         found.ok_or_else(|| {
@@ -132,7 +132,7 @@ impl Shore {
         })
     }
 
-    /// How many files wait in a directory that the settings name, or that the ledger remembers.
+    /// Returns the number of waiting files in a directory that is in the settings or in the ledger.
     pub(super) async fn known_directory(&self, ledger: &LedgerView, name: &str) -> Result<u64, Refusal> {
         let tallies = ledger.summary(0).await?.directories;
         if let Some(tally) = tallies.iter().find(|tally| tally.directory.as_str() == name) {
@@ -147,7 +147,7 @@ impl Shore {
         Err(Refusal::usage(format!("no directory is named {name}; known directories: {}", known.join(", "))))
     }
 
-    /// A vessel that the settings name, or that the ledger remembers.
+    /// Checks that a vessel is in the settings or in the ledger.
     pub(super) async fn known_vessel(&self, ledger: &LedgerView, name: &str) -> Result<(), Refusal> {
         match self.vessel(name) {
             Err(unknown) => match ledger.summary(0).await?.tallies.iter().any(|tally| tally.vessel.as_str() == name) {
@@ -158,7 +158,7 @@ impl Shore {
         }
     }
 
-    /// A vessel of the settings, by its name.
+    /// Returns a vessel of the settings by its name.
     pub(super) fn vessel(&self, name: &str) -> Result<&crate::settings::Vessel, Refusal> {
         self.settings.vessels.iter().find(|vessel| vessel.name.as_str() == name).ok_or_else(|| {
             let known: Vec<_> = self.settings.vessels.iter().map(|v| v.name.as_str()).collect();

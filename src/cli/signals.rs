@@ -1,17 +1,17 @@
-//! The signals that end the daemon, and the one that has it read its settings anew.
+//! The signals that stop the daemon, and the one that makes it reload its settings.
 
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-/// The signals, caught from the moment this exists, whoever looks at them later.
+/// The signals. They are caught from the creation of this struct on, and delivered when they are awaited.
 pub(super) struct Signals {
     pub(super) ends: Ends,
-    /// SIGHUP, where it has the settings read anew.
+    /// SIGHUP, where it reloads the settings.
     pub(super) hangup: Option<Signal>,
 }
 
-/// SIGTERM, SIGINT, and where nobody reads settings anew SIGHUP too: a terminal that is closed.
+/// SIGTERM, SIGINT, and SIGHUP (a closed terminal) where it doesn't reload the settings.
 pub(super) struct Ends {
     terminate: Signal,
     interrupt: Signal,
@@ -19,11 +19,11 @@ pub(super) struct Ends {
 }
 
 impl Signals {
-    /// Catches them. `hangup_ends` says what SIGHUP is for.
+    /// Catches the signals. `hangup_ends` tells whether SIGHUP stops the program.
     ///
     /// # Errors
     ///
-    /// When the system doesn't let them be caught.
+    /// When the system doesn't allow them to be caught.
     pub(super) fn catch(runtime: &Runtime, hangup_ends: bool) -> std::io::Result<Self> {
         let _inside = runtime.enter();
         let (terminate, interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
@@ -34,7 +34,7 @@ impl Signals {
 }
 
 impl Ends {
-    /// The first asks to stop at a safe point; returns with the second.
+    /// Requests a stop at a safe point on the first signal; returns on the second.
     pub(super) async fn second(mut self, stop: CancellationToken) {
         for _ in 0..2 {
             tokio::select! {
@@ -50,7 +50,7 @@ impl Ends {
     }
 }
 
-/// Waits for the next signal; for ever, where it is not listened to.
+/// Waits for the next signal; for ever, if it is not caught.
 pub(super) async fn next(signal: &mut Option<Signal>) {
     let come = match signal {
         Some(signal) => signal.recv().await,

@@ -1,4 +1,4 @@
-//! `--simulate`: what would be done, line by line.
+//! `--simulate`: prints what would be done.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use crate::daemon::{self, Surroundings};
 use crate::logging;
 use crate::monitor::Silent;
 
-/// Prints what would be done with what is there now.
+/// Prints what would be done now, and does nothing.
 pub(super) fn simulate(file: &Path, allow_deletes: bool) -> Exit {
     let settings = match load(file) {
         Ok(settings) => settings,

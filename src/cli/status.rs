@@ -1,4 +1,4 @@
-//! `status`: how things stand, in two tables.
+//! `status`: prints the status in two tables.
 
 use std::fmt::Write;
 use std::io::IsTerminal;
@@ -11,12 +11,12 @@ use super::shore::{Refusal, Shore, on_shore};
 use super::{Exit, clear_screen, say, say_json, sizes};
 use crate::status::{DirectoryStatus, Document, LinkState, VesselStatus};
 
-/// How often it is shown again.
+/// Interval between updates.
 const BEAT: Duration = Duration::from_secs(1);
-/// Parked files that are named.
+/// Most parked files that are listed.
 const PARKED: usize = 10;
 
-/// Shows it, once or again and again.
+/// Prints the status once or repeatedly.
 pub(super) fn status(settings: &Path, json: bool, watch: bool) -> Exit {
     on_shore(settings, async |shore| {
         loop {
@@ -87,7 +87,7 @@ fn tables(document: &Document) -> String {
     text
 }
 
-/// What came of reading the settings anew, where that calls for somebody.
+/// Describes the last reload of the settings, if it requires an action.
 fn reload(document: &Document) -> String {
     let Some(reload) = document.daemon.as_ref().and_then(|daemon| daemon.reload.as_ref()) else { return String::new() };
     let mut text = String::new();
@@ -136,7 +136,7 @@ fn row_of_directory(directory: &DirectoryStatus) -> [String; 7] {
     ]
 }
 
-/// Columns as wide as their widest cell.
+/// Formats a table whose columns are as wide as their widest cell.
 fn table<const N: usize>(header: [&str; N], rows: impl Iterator<Item = [String; N]>) -> String {
     let rows: Vec<[String; N]> = std::iter::once(header.map(str::to_owned)).chain(rows).collect();
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);

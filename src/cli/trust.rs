@@ -82,7 +82,7 @@ fn decide(endpoint: &Endpoint, environment: &Arc<SshEnvironment>, seen: &SeenKey
     }
 }
 
-/// Asks. Anything but a clear yes is a no; so is the end of input.
+/// Asks the person. Only `y` or `yes` agrees; the end of input does not.
 fn agrees() -> bool {
     let mut out = std::io::stdout();
     let mut answer = String::new();

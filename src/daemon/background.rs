@@ -1,4 +1,4 @@
-//! What runs beside the work: whoever keeps house, and whoever tells others what happens.
+//! Background tasks: housekeeping and notifications.
 
 use std::sync::Arc;
 
@@ -11,15 +11,15 @@ use crate::names::VesselName;
 use crate::notifications::{Health, Notifications};
 use crate::status::Live;
 
-/// What runs beside the work.
+/// The background tasks.
 pub(super) struct Background {
     house: Housekeeping,
     notifications: Notifications,
 }
 
 impl Daemon {
-    /// Starts it, in the place of what ran for other settings. To be called before the work starts, so that nothing is taken
-    /// in without room, or happens unnoticed.
+    /// Starts the background tasks, and stops those of earlier settings. Call it before the workflows start, so that no
+    /// file is admitted without free space and no event is missed.
     ///
     /// # Errors
     /// When the ledger can't be used.
@@ -36,7 +36,7 @@ impl Daemon {
         Ok(())
     }
 
-    /// Ends it; a single run ends when all is told.
+    /// Stops the background tasks; a single run first delivers all notifications.
     pub(super) async fn end_beside(&mut self) {
         let Some(Background { house, notifications }) = self.background.take() else { return };
         house.stop().await;
@@ -47,8 +47,8 @@ impl Daemon {
         }
     }
 
-    /// The program works as long as files can be taken in, and one vessel be reached that is not paused. What troubles single
-    /// files is no reason to be silent.
+    /// Returns the health check of the heartbeat: the program is healthy while files can be admitted and at least one
+    /// vessel that is not paused is reachable. Errors of single files don't stop the heartbeat.
     fn health(&self) -> Health {
         let paused = self.vessels.iter().map(|(name, vessel)| (name.clone(), vessel.controls.paused.subscribe()));
         let vessels: Vec<_> = paused.collect();
@@ -57,7 +57,7 @@ impl Daemon {
     }
 }
 
-/// Why no vessel can be served, if that is so.
+/// Returns a reason if no vessel can be served.
 fn unreached(vessels: &[(VesselName, watch::Receiver<bool>)], live: &Live) -> Option<String> {
     let mut wanted = vessels.iter().filter(|(_, paused)| !*paused.borrow()).peekable();
     (wanted.peek().is_some() && wanted.all(|(name, _)| live.is_away(name)))

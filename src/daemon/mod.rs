@@ -1,7 +1,7 @@
-//! Puts it all together: opens the ledger, hangs up the bells, starts the tasks, and ends them in order.
+//! Assembles the program: opens the ledger, creates the bells, starts the tasks, and stops them in order.
 //!
-//! [`run`] reads as the picture of the program: a watch and a retirement task for each directory, one task for each
-//! vessel, and nothing between them but the ledger and bells.
+//! [`run`] shows the program's structure: an ingest and a retirement task for each directory, one task for each vessel,
+//! and only the ledger and bells between them.
 
 mod background;
 mod reload;
@@ -40,19 +40,19 @@ use service::Service;
 pub use reload::Reloads;
 pub use simulation::{Intention, simulate, simulate_on};
 
-/// How long it runs.
+/// How long the daemon runs.
 #[derive(Debug)]
 pub enum Mode {
-    /// Until it is stopped, with new settings whenever some come.
+    /// Until it is stopped, applying new settings as they arrive.
     Forever(Reloads),
-    /// Until what is there has been delivered, or can't be for now.
+    /// Until all files have been delivered, or can't be for now.
     Once,
 }
 
-/// What comes from outside.
+/// The daemon's dependencies.
 #[derive(Clone)]
 pub struct Surroundings {
-    /// Who listens.
+    /// The receiver of events.
     pub monitor: Arc<dyn Monitor>,
     /// Keys, agent, `known_hosts`.
     pub ssh: SshEnvironment,
@@ -60,32 +60,32 @@ pub struct Surroundings {
     pub clock: Clock,
     /// Whether a person has allowed deletions that are otherwise held back.
     pub allow_deletes: bool,
-    /// Stops it.
+    /// The token that stops the daemon.
     pub stop: CancellationToken,
 }
 
-/// How things stood when it ended.
+/// The state at the end of a run.
 #[derive(Clone, Debug)]
 pub struct Report {
-    /// What each configured vessel still has to get.
+    /// Outstanding deliveries of each configured vessel.
     pub backlog: Vec<Backlog>,
-    /// What is parked.
+    /// Parked deliveries.
     pub parked: Vec<Parked>,
-    /// Directories that can't be used, or not wholly, and why: each trouble that was not mended meanwhile.
+    /// Directories that can't be used, or only partly, and the reason: each error that persists.
     pub troubles: Vec<(DirectoryName, String)>,
 }
 
 impl Report {
-    /// Whether every vessel has everything.
+    /// Returns whether every vessel has everything.
     pub fn is_all_delivered(&self) -> bool {
         self.troubles.is_empty() && self.backlog.iter().all(|backlog| backlog.waiting == 0)
     }
 }
 
-/// How long closing the ledger may take.
+/// Timeout for closing the ledger.
 const CLOSING: Duration = Duration::from_secs(5);
 
-/// Most parked files that a report names.
+/// Most parked files in a report.
 const MOST_PARKED: u32 = 1000;
 
 struct Daemon {
@@ -97,32 +97,32 @@ struct Daemon {
     /// Whether it ends when nothing is left to do.
     once: bool,
     orders: Orders,
-    /// Everybody who listens.
+    /// All receivers of events.
     monitor: Arc<dyn Monitor>,
     live: Arc<Live>,
-    /// Around the limits of all vessels.
+    /// The shared limit around the limits of all vessels.
     shore_limit: RateLimiter,
     directories: HashMap<DirectoryName, DirectoryAtWork>,
     vessels: HashMap<VesselName, VesselAtWork>,
-    /// Rung when a `Location` is a file where a directory was before, or the other way round.
+    /// Rung when a `Location` changed from a file to a directory or back.
     decide_again: Bell,
-    /// The directories, for the vessels.
+    /// The directories, for the vessels' tasks.
     served: crate::transfer::Directories,
-    /// What came of the last new settings.
+    /// The result of the last reload of the settings.
     reloaded: Option<Reload>,
     gatherer: watch::Sender<Arc<Gatherer>>,
-    /// What is known of the room on disks.
+    /// Free space on the disks.
     rooms: Rooms,
-    /// Why nothing new is taken in.
+    /// Why no new files are admitted.
     no_room: watch::Sender<Option<String>>,
-    /// What runs beside the work.
+    /// The background tasks.
     background: Option<Background>,
 }
 
 /// Runs the program until it is stopped or, with [`Mode::Once`], until there is nothing more to do.
 ///
 /// # Errors
-/// A [`Fault`] when the ledger can't be opened or fails, or a task breaks down. Everything else is logged and tried again.
+/// A [`Fault`] when the ledger can't be opened or fails, or a task panics. All other errors are logged and retried.
 pub async fn run(settings: Settings, mode: Mode, surroundings: Surroundings) -> Result<Report, Fault> {
     let ledger = Ledger::open(&settings.monster.database, surroundings.clock.clone()).await.map_err(|e| e.fault())?;
     let (once, reloads) = match mode {
@@ -130,7 +130,7 @@ pub async fn run(settings: Settings, mode: Mode, surroundings: Surroundings) -> 
         Mode::Forever(reloads) => (false, Some(reloads)),
     };
     let outcome = run_with(settings, ledger.clone(), reloads, surroundings, once).await;
-    // What it keeps beside its file goes into it: a copy of that file alone is whole.
+    // Closing checkpoints the write-ahead log, so that a copy of the ledger's file alone is complete.
     let closed = tokio::time::timeout(CLOSING, ledger.close()).await;
     if let Ok(Err(e)) = closed {
         tracing::warn!("Ledger was not closed properly; the next start recovers it: {}", e.fault());
@@ -166,7 +166,7 @@ async fn all(tasks: &mut JoinSet<Result<(), Fault>>) -> Result<(), Fault> {
     Ok(())
 }
 
-/// The next settings; never, where none can come any more.
+/// Returns the next settings; waits for ever if none can arrive any more.
 async fn next(reloads: &mut Option<Reloads>) -> reload::Read {
     match reloads {
         Some(reloads) => match reloads.recv().await {
@@ -216,7 +216,7 @@ impl Daemon {
         Ok(plan)
     }
 
-    /// Runs the tasks of the shore and of the vessels to their end.
+    /// Runs the tasks of the shore and of the vessels until they end.
     async fn work(&mut self, mut reloads: Option<Reloads>) -> Result<(), Fault> {
         let stop = self.surroundings.stop.clone();
         let mut tasks = Tasks::default();
@@ -228,7 +228,7 @@ impl Daemon {
             let read = tokio::select! {
                 outcome = async {
                     all(&mut tasks.vessels).await?;
-                    // Vessels that nothing can be delivered to have ended early; what they miss belongs into the report.
+                    // The tasks of unreachable vessels end early; the report must still include their missing files.
                     self.all_taken_in().await;
                     Ok(())
                 } => break outcome,
@@ -253,8 +253,8 @@ impl Daemon {
         stop.cancel();
         outcome.and(all(&mut tasks.vessels).await).and(all(&mut tasks.shore).await)?;
         if done {
-            // A single run ends with the vessels; what they acknowledged last is still to be retired.
-            // One whose disk does not answer is left to the next run.
+            // A single run ends with the vessels, so the files they acknowledged last are retired here. Directories on
+            // a disk that doesn't respond are left to the next run.
             let answers = |directory: &shore::Directory| !directory.trouble.borrow().has(&shore::Concern::Silence);
             let retiring = self.directories().filter(|directory| !directory.settings.is_mirror());
             for directory in retiring.filter(answers) {
@@ -264,7 +264,7 @@ impl Daemon {
         Ok(())
     }
 
-    /// Waits until everything that was there at start is in the ledger, or it was stopped.
+    /// Waits until all files present at the start are in the ledger, or the daemon was stopped.
     async fn all_taken_in(&self) {
         for directory in self.directories.values() {
             let mut taken_in = directory.taken_in.subscribe();

@@ -1,9 +1,9 @@
-//! New settings while it runs: what they leave as it was goes on undisturbed, the rest ends at a safe point and starts
-//! anew, as it would after a restart.
+//! Applies new settings at run time: unchanged sections continue undisturbed, all others stop at a safe point and
+//! restart, as they would after a restart of the daemon.
 //!
-//! The order keeps the promise that nothing is retired that a vessel lacks: the tasks of what changes have ended, then the
-//! ledger is fitted to the new settings, then the new tasks start. No task ever sees a ledger that fits other settings
-//! than its own.
+//! The order guarantees that no file is retired that a vessel lacks: first the tasks of changed sections end, then the
+//! ledger is adjusted to the new settings, then the new tasks start. So no task ever uses a ledger that matches other
+//! settings than its own.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -19,17 +19,17 @@ use crate::settings::{Directory, Settings, SettingsError, Vessel};
 use crate::shore::{self, AtLocation};
 use crate::status::Reload;
 
-/// Brings settings that were read anew, or what is wrong with them.
+/// The channel of reloaded settings, or their errors.
 pub type Reloads = mpsc::Receiver<Read>;
 
-/// Settings, or what is wrong with them.
+/// Settings, or their errors.
 pub(super) type Read = Result<Settings, SettingsError>;
 
 impl Daemon {
-    /// Takes over new settings, or says why not.
+    /// Applies new settings, or logs their errors.
     ///
     /// # Errors
-    /// A [`Fault`] of the daemon's when the ledger can't be used.
+    /// A [`Fault`] of the daemon when the ledger can't be used.
     pub(super) async fn reload(&mut self, read: Read, tasks: &mut Tasks) -> Result<(), Fault> {
         let at = self.surroundings.clock.now_ms();
         let (problems, needs_restart) = match read {
@@ -54,7 +54,7 @@ impl Daemon {
         self.reloaded.as_ref().map(|reload| reload.needs_restart.clone()).unwrap_or_default()
     }
 
-    /// Takes over new settings; gives the keys that wait for a restart.
+    /// Applies new settings; returns the changed keys that require a restart.
     async fn follow(&mut self, mut new: Settings, tasks: &mut Tasks) -> Result<Vec<String>, Fault> {
         for warning in new.warnings.iter().filter(|warning| !self.settings.warnings.contains(warning)) {
             tracing::warn!("{warning}");
@@ -114,7 +114,8 @@ impl Daemon {
         for (settings, at) in self.settings.directories.iter().zip(there) {
             let (name, stop) = (&settings.name, &self.surroundings.stop);
             match self.directories.get_mut(name) {
-                // A file that is its own `Location` may have retired: what the section meant before, it means still.
+                // Unchanged sections aren't checked again: a file that is its own `Location` may have retired
+                // meanwhile, and its section must not become a directory.
                 Some(directory) if !changes.directories.changed.contains(name) => {
                     if changes.directories.restarted.contains(name) {
                         directory.running = Running::within(stop);
@@ -135,10 +136,10 @@ impl Daemon {
         Ok(())
     }
 
-    /// Has each `Location` taken for what it is now, a file or a directory. One that is absent stays what it was.
+    /// Applies changes of a `Location` from a file to a directory or back. A missing `Location` keeps its kind.
     ///
     /// # Errors
-    /// A [`Fault`] of the daemon's when the ledger can't be used.
+    /// A [`Fault`] of the daemon when the ledger can't be used.
     pub(super) async fn follow_locations(&mut self, tasks: &mut Tasks) -> Result<(), Fault> {
         let mut changed = Vec::new();
         let there = shore::at_locations(self.settings.directories.iter().map(|d| d.location.clone())).await;
@@ -151,7 +152,7 @@ impl Daemon {
                 changed.push(found);
             }
         }
-        // A target on this host knows which places are files.
+        // A target on this host depends on which locations are files.
         let knows = |vessel: &Vessel| vessel.local.is_some() && changed.iter().any(|one| vessel.takes(&one.name));
         let vessels: Vec<Vessel> = self.settings.vessels.iter().filter(|vessel| knows(vessel)).cloned().collect();
         let directories = changed.iter().map(|directory| &self.directories[&directory.name].running);
@@ -178,14 +179,14 @@ impl Daemon {
         Ok(())
     }
 
-    /// Starts the tasks of what is new or changed, and has the others look again.
+    /// Starts the tasks of new and changed sections, and wakes the others.
     async fn go_on(&self, changes: &Changes, tasks: &mut Tasks) -> Result<(), Fault> {
         for settings in &self.settings.vessels {
             if changes.vessels.to_start().any(|name| *name == settings.name) {
                 self.start_vessel(settings, tasks);
                 continue;
             }
-            // What was parked because its directory was not configured any more has its next chance.
+            // Deliveries may be parked because their directory was not configured; it is now.
             if changes.directories.added.iter().any(|directory| settings.takes(directory)) {
                 self.ledger.hurry(&settings.name).await.map_err(|e| e.fault())?;
             }
@@ -198,21 +199,21 @@ impl Daemon {
     }
 }
 
-/// What new settings change, section by section.
+/// The changes between two settings, section by section.
 #[derive(Debug)]
 struct Changes {
     directories: Sections<DirectoryName>,
     vessels: Sections<VesselName>,
 }
 
-/// The sections of a kind, by what becomes of them. Those that stand in none of the lists stay as they were.
+/// The changed sections of one kind. Unchanged ones are in none of the lists.
 #[derive(Debug)]
 struct Sections<N> {
     added: Vec<N>,
     removed: Vec<N>,
-    /// Those that say something else than before.
+    /// Those with changed settings.
     changed: Vec<N>,
-    /// Those that were there before and whose tasks must start anew.
+    /// Existing ones whose tasks must restart.
     restarted: HashSet<N>,
 }
 
@@ -299,7 +300,7 @@ mod tests {
     const BEFORE: &str = "[Directory in]\nLocation = /in\n[Directory out]\nLocation = /out\n\
                           [Vessel tern]\nAddress = tern\nUsername = u\n[Vessel gull]\nAddress = gull\nUsername = u\n";
 
-    /// What this text changes: what is said of it, and which directories and vessels start anew.
+    /// Returns the changes of this text as a message, and the directories and vessels that restart.
     fn changes(text: &str) -> (String, Vec<String>, Vec<String>) {
         let read = |text| Settings::parse(text, Path::new("/settings.ini"), &Environment::default()).unwrap();
         let changes = Changes::between(&read(BEFORE), &read(text));

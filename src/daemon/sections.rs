@@ -1,5 +1,5 @@
-//! The directories and vessels at work: what belongs to each as long as the settings name it, and the tasks of each, which
-//! can be ended by themselves.
+//! The directories and vessels at work: their resources while they are in the settings, and their tasks, which can be
+//! stopped individually.
 
 use std::sync::Arc;
 
@@ -34,12 +34,12 @@ pub(super) struct Running {
 }
 
 impl Running {
-    /// None yet; they will stop with `stop`, if not before.
+    /// Creates an empty set of tasks that stop with `stop` at the latest.
     pub(super) fn within(stop: &CancellationToken) -> Self {
         Self { stop: stop.child_token(), tasks: TaskTracker::new() }
     }
 
-    /// Stops them, and waits until they have ended.
+    /// Stops the tasks, and waits until they have ended.
     pub(super) async fn end(&self) {
         self.stop.cancel();
         self.tasks.close();
@@ -47,13 +47,13 @@ impl Running {
     }
 }
 
-/// The settings of a directory, with what the disk says of its `Location`: whether it is one file or a directory shows there
-/// alone. Where nothing is, the ledger remembers: one file that has retired is absent until it is written anew. Of a mirror it
-/// is not asked, for a mirror's absent file is a deletion. A disk that does not answer (`None`) is taken for a directory; a
-/// look through it finds out later.
+/// Returns the settings of a directory, with the kind of its `Location` on the disk: one file or a directory. Where the
+/// `Location` is missing, the ledger decides: a single file that has retired is absent until it is written anew. For a
+/// mirror the ledger is not consulted, because there an absent file is a deletion. A disk that doesn't respond (`None`)
+/// counts as a directory; a later scan corrects this.
 ///
 /// # Errors
-/// A [`Fault`] of the daemon's when the ledger can't be used.
+/// A [`Fault`] of the daemon when the ledger can't be used.
 pub(super) async fn as_found(
     settings: &settings::Directory,
     at: Option<AtLocation>,
@@ -74,20 +74,20 @@ pub(super) async fn as_found(
 
 /// A directory at work.
 pub(super) struct DirectoryAtWork {
-    /// Its settings, with what the disk says of its `Location`.
+    /// Its settings, with the kind of its `Location` on the disk.
     pub(super) settings: Arc<settings::Directory>,
     pub(super) retire_bell: Bell,
     pub(super) writers: local::Writers,
     pub(super) recheck: shore::Recheck,
     pub(super) taken_in: watch::Sender<bool>,
     pub(super) trouble: watch::Sender<Troubles>,
-    /// Whether its location is another than when this program started.
+    /// Whether its location has changed since the program started.
     pub(super) relocated: bool,
     pub(super) running: Running,
 }
 
 impl DirectoryAtWork {
-    /// A directory with settings [as found](as_found).
+    /// Creates a directory with settings [as found](as_found).
     pub(super) fn new(settings: settings::Directory, stop: &CancellationToken) -> Self {
         Self {
             writers: local::Writers::new(settings.settle_time),
@@ -119,7 +119,7 @@ impl Daemon {
         }
     }
 
-    /// Tells those who look directories and vessels up by their names which ones there are now.
+    /// Publishes the current directories and vessels to the tasks that look them up by name.
     pub(super) fn publish(&self) {
         let served = |(name, at_work): (&DirectoryName, &DirectoryAtWork)| {
             (name.clone(), (at_work.settings.clone(), at_work.retire_bell.clone()))
@@ -129,7 +129,7 @@ impl Daemon {
             .replace(self.vessels.iter().map(|(name, vessel)| (name.clone(), vessel.controls.clone())).collect());
     }
 
-    /// A directory as its tasks see it.
+    /// Returns a directory as its tasks need it.
     pub(super) fn directory(&self, name: &DirectoryName) -> shore::Directory {
         let at_work = &self.directories[name];
         let vessels = self.settings.vessels_of(name);

@@ -1,5 +1,4 @@
-//! What a service manager is told (`sd_notify`): ready, how it goes, that it is alive, reloading, stopping. Silent where
-//! there is none.
+//! Notifies the service manager (`sd_notify`): ready, status, watchdog, reloading, stopping. Does nothing without one.
 
 use std::sync::{Arc, Once};
 use std::time::Duration;
@@ -14,10 +13,10 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::ledger::Ledger;
 use crate::status::{Document, Gatherer, LinkState};
 
-/// How often it is looked whether the line about how it goes is still true.
+/// Interval between checks of the status line.
 const GLANCE: Duration = Duration::from_secs(2);
 
-/// What tells the service manager; it goes on until this is dropped.
+/// The notifications to the service manager; they stop when this is dropped.
 pub(super) struct Service {
     _tasks: [AbortOnDropHandle<()>; 2],
     stopping: Arc<Once>,
@@ -25,13 +24,13 @@ pub(super) struct Service {
 
 impl Drop for Service {
     fn drop(&mut self) {
-        // With little to end, all may be over before the task had its turn.
+        // The program may end before the task was scheduled again.
         say_that_it_stops(&self.stopping);
     }
 }
 
 impl Service {
-    /// Tells that the daemon is up, and from now on how it goes and that it is alive.
+    /// Reports that the daemon is ready, and starts status and watchdog messages.
     pub(super) fn announce(gatherer: watch::Receiver<Arc<Gatherer>>, ledger: Ledger, stop: CancellationToken) -> Self {
         tell(&[NotifyState::Ready]);
         let stopping = Arc::new(Once::new());
@@ -40,23 +39,23 @@ impl Service {
         Self { _tasks: tasks.map(AbortOnDropHandle::new), stopping }
     }
 
-    /// New settings are being taken over.
+    /// Reports that a reload of the settings began.
     pub(super) fn reloading(&self) {
         if let Ok(now) = NotifyState::monotonic_usec_now() {
             tell(&[NotifyState::Reloading, now]);
         }
     }
 
-    /// They are, or were refused.
+    /// Reports that the reload ended, successfully or not.
     pub(super) fn reloaded(&self) {
         tell(&[NotifyState::Ready]);
     }
 }
 
-/// Tells how it goes whenever that has changed, and at last that it stops.
+/// Reports the status whenever it changes, and finally that the daemon stops.
 async fn tell_how_it_goes(mut gatherer: watch::Receiver<Arc<Gatherer>>, stop: CancellationToken, stopping: Arc<Once>) {
     let mut told = String::new();
-    // Nobody hears it: then it needs not be found out either.
+    // Without a service manager, the status isn't needed.
     while std::env::var_os("NOTIFY_SOCKET").is_some() {
         let now = gatherer.borrow_and_update().clone();
         if let Some(Ok(document)) = stop.run_until_cancelled(now.document()).await {
@@ -81,7 +80,7 @@ fn say_that_it_stops(stopping: &Once) {
     stopping.call_once(|| tell(&[NotifyState::Stopping, NotifyState::Status(status)]));
 }
 
-/// One line of how it goes, for `systemctl status`.
+/// Returns the status line for `systemctl status`.
 fn line(document: &Document) -> String {
     let in_state = |state: LinkState| -> Vec<&str> {
         let vessels = document.vessels.iter().filter(|vessel| vessel.link.state == state);
@@ -109,7 +108,7 @@ fn line(document: &Document) -> String {
     line
 }
 
-/// Tells that it is alive, twice as often as is asked for, as long as all that it needs for its work still moves.
+/// Sends watchdog messages at half the required interval, as long as the runtime and the ledger respond.
 async fn keep_watch(ledger: Ledger) {
     let Some(limit) = sd_notify::watchdog_enabled() else { return };
     let mut beat = tokio::time::interval(limit / 2);
@@ -122,8 +121,8 @@ async fn keep_watch(ledger: Ledger) {
     }
 }
 
-/// Goes once through the runtime, its blocking threads and the ledger. What hangs anywhere there hangs here too, and the
-/// service manager misses the beat.
+/// Runs a no-op through the runtime, its blocking threads and the ledger. If any of them hangs, this hangs too, and the
+/// service manager misses the watchdog message.
 async fn moves(ledger: &Ledger) -> bool {
     let (thread, entered) = tokio::join!(tokio::task::spawn_blocking(|| ()), ledger.beat());
     thread.is_ok() && entered.is_ok()

@@ -1,7 +1,7 @@
-//! A simulation: what would be sent, made, deleted and moved, and nothing done.
+//! Simulation: determines what would be sent, created, deleted and moved, and does nothing.
 //!
-//! It is the shore's own work on a copy of the ledger; what would be delivered is read from there. The vessels are not asked
-//! for anything: what they hold already without the ledger's knowing is counted as still to be sent.
+//! It runs the shore's own workflow on a copy of the ledger, and reads the deliveries from there. The vessels are not
+//! contacted: files that they already hold without the ledger's knowledge count as still to be sent.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -17,57 +17,57 @@ use crate::records::{Delivery, VersionKind};
 use crate::settings::{Settings, Vessel};
 use crate::shore;
 
-/// Something that would be done.
+/// An action that would be taken.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Intention {
-    /// A file would be sent, and put together out of so many pieces.
+    /// A file would be sent in this number of chunks, and assembled.
     Send {
-        /// To this vessel.
+        /// The receiving vessel.
         vessel: VesselName,
         /// The source.
         from: PathBuf,
-        /// Where it would go.
+        /// The destination.
         to: RemotePath,
         /// Its size.
         bytes: u64,
-        /// Its chunks.
+        /// The number of its chunks.
         chunks: u64,
     },
-    /// A directory would be made, or given its mode.
+    /// A directory would be created, or given its mode.
     MakeDirectory {
-        /// On this vessel.
+        /// The vessel.
         vessel: VesselName,
-        /// Where.
+        /// The path.
         to: RemotePath,
     },
-    /// A link would be made.
+    /// A link would be created.
     MakeLink {
-        /// On this vessel.
+        /// The vessel.
         vessel: VesselName,
-        /// Where.
+        /// The path.
         to: RemotePath,
-        /// Where it leads.
+        /// The link's target.
         target: Vec<u8>,
     },
-    /// What was delivered there would be deleted, if it is still that.
+    /// A delivered file would be deleted, unless it was changed on the vessel.
     Delete {
-        /// On this vessel.
+        /// The vessel.
         vessel: VesselName,
-        /// Where.
+        /// The path.
         to: RemotePath,
     },
     /// A source would be moved, once every vessel has it.
     Move {
         /// The source.
         from: PathBuf,
-        /// Where it would go, or to the next free name.
+        /// The destination; the next free name is used if it is taken.
         to: PathBuf,
     },
-    /// Something would keep a directory, or a part of it, from being used.
+    /// A directory, or a part of it, couldn't be used.
     Trouble {
         /// The directory.
         directory: DirectoryName,
-        /// What it is, and what mends it.
+        /// The reason and the remedy.
         what: String,
     },
 }
@@ -93,7 +93,7 @@ impl fmt::Display for Intention {
     }
 }
 
-/// Says what would be done with what is there now.
+/// Returns what would be done now.
 ///
 /// # Errors
 /// A [`Fault`] when the ledger can't be read or copied.
@@ -129,7 +129,7 @@ async fn simulate_with(
     Ok(intentions)
 }
 
-/// Says in the log what would be done, and goes on doing so with what comes, until it is stopped.
+/// Logs what would be done, and repeats this for new files, until it is stopped.
 ///
 /// # Errors
 /// As [`simulate`].
@@ -154,7 +154,7 @@ pub async fn simulate_on(settings: Settings, surroundings: impl Fn() -> Surround
 }
 
 impl Daemon {
-    /// What a delivery would come to; `None` for one of a directory that is not configured any more.
+    /// Returns the action of a delivery; `None` if its directory is no longer configured.
     fn intention(&self, vessel: &Vessel, delivery: &Delivery) -> Option<Intention> {
         let version = &delivery.version;
         let directory = &self.directories.get(&version.directory)?.settings;
@@ -175,7 +175,7 @@ impl Daemon {
         })
     }
 
-    /// The sources that would retire.
+    /// Returns the moves of sources that would retire.
     async fn moves(&self, directory: &shore::Directory) -> Result<Vec<Intention>, Fault> {
         let settings = &directory.settings;
         if settings.is_mirror() || directory.vessels.is_empty() {

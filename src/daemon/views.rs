@@ -1,4 +1,4 @@
-//! Starts what people look at: the socket beside the ledger, and the status page where `Listen` says.
+//! Starts the views: the socket beside the ledger, and the status page at `Listen`.
 
 use std::sync::Arc;
 
@@ -11,14 +11,14 @@ use crate::fault::Fault;
 use crate::names::DirectoryName;
 use crate::status::{self, Gatherer, Listening, Place, Socket, Web};
 
-/// What is being served.
+/// The views in operation.
 pub(super) struct Views {
     tasks: JoinSet<()>,
     stop: DropGuard,
 }
 
 impl Views {
-    /// Ends it.
+    /// Stops them.
     pub(super) async fn end(mut self) {
         drop(self.stop);
         while self.tasks.join_next().await.is_some() {}
@@ -26,11 +26,11 @@ impl Views {
 }
 
 impl Daemon {
-    /// Starts the views. They go on while the work is being brought to its end.
+    /// Starts the views. They continue while the workflows are being stopped.
     ///
     /// # Errors
-    /// When the page can't be served where the settings say. A socket that can't be used is only a warning: files are
-    /// delivered without it.
+    /// When the page can't be served at the configured address. A socket that can't be used only causes a warning,
+    /// because deliveries don't depend on it.
     pub(super) async fn start_views(&self) -> Result<Views, Fault> {
         let stop = CancellationToken::new();
         let (web, mut tasks) = (self.web(stop.clone()), JoinSet::new());
@@ -55,7 +55,7 @@ impl Daemon {
         Ok(Views { tasks, stop: stop.drop_guard() })
     }
 
-    /// Has everybody who looks see the directories and vessels of now.
+    /// Updates the views to the current directories and vessels.
     pub(super) fn show(&self) {
         self.gatherer.send_replace(Arc::new(self.gather()));
     }

@@ -1,6 +1,6 @@
-//! SFTP version 3 attributes: taken from a file, and put on one.
+//! SFTP version 3 attributes: reads them from a file, and sets them on one.
 //!
-//! Times are whole seconds since 1970 in 32 bits, as the protocol has no more.
+//! Times are whole seconds since 1970 in 32 bits, the limit of the protocol.
 
 use std::fs::{self, File, Metadata, OpenOptions, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, fchown};
@@ -13,7 +13,7 @@ use super::status::Refusal;
 
 const PERMISSION_BITS: u32 = 0o7777;
 
-/// All of a file's attributes. `permissions` holds the type bits too.
+/// Returns all attributes of a file. `permissions` includes the type bits.
 pub(super) fn of(metadata: &Metadata) -> FileAttributes {
     FileAttributes {
         size: Some(metadata.size()),
@@ -26,12 +26,12 @@ pub(super) fn of(metadata: &Metadata) -> FileAttributes {
     }
 }
 
-/// The permissions a new file or directory is asked to have, before the umask.
+/// Returns the requested permissions of a new file or directory, before the umask.
 pub(super) fn mode(attributes: &FileAttributes, default: u32) -> u32 {
     attributes.permissions.map_or(default, |mode| mode & PERMISSION_BITS)
 }
 
-/// Puts those that are given on a path, following links.
+/// Sets the given attributes on a path, following links.
 pub(super) fn set_path(path: &Path, attributes: &FileAttributes) -> Result<(), Refusal> {
     if let Some(size) = attributes.size {
         OpenOptions::new().write(true).open(path)?.set_len(size)?;
@@ -48,7 +48,7 @@ pub(super) fn set_path(path: &Path, attributes: &FileAttributes) -> Result<(), R
     Ok(())
 }
 
-/// Puts those that are given on an open file.
+/// Sets the given attributes on an open file.
 pub(super) fn set_file(file: &File, attributes: &FileAttributes) -> Result<(), Refusal> {
     if let Some(size) = attributes.size {
         file.set_len(size)?;

@@ -1,7 +1,7 @@
-//! What befalls a request: the hook by which a test has an embedded vessel fail at any step it likes.
+//! Fault injection: a hook by which a test makes an embedded vessel fail at any step.
 //!
-//! Knows bytes and what to do with them; what they mean is the test's business. Without [`Faults`] nothing of this is in
-//! the way.
+//! This module handles packets as bytes; the test interprets them. Without [`Faults`], it is not in the path of the
+//! data.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -10,74 +10,74 @@ use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
-/// Something that a client asks for.
+/// A client's request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Request<'a> {
-    /// A connection, before any byte of SSH.
+    /// A connection, before the first byte of SSH.
     Connection,
-    /// A try to log in.
+    /// A login attempt.
     Login,
     /// The start of SFTP on a channel.
     Sftp,
     /// The start of a command on a channel.
     Command,
-    /// A packet of SFTP, without the length before it.
+    /// An SFTP packet without its length prefix.
     Packet(&'a [u8]),
     /// Bytes for a command's standard input.
     Input(&'a [u8]),
 }
 
-/// What becomes of it.
+/// The handling of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum InjectedFault {
     /// It is served.
     Serve,
-    /// It is served after a while; so is what comes after it on the same channel.
+    /// It is served after a delay, which also delays later requests on the same channel.
     Delay(Duration),
-    /// This packet, input or command is served in its place.
+    /// This packet, input or command is served instead.
     Change(Bytes),
-    /// It is not served. A packet is answered with this one, which gets the request's number; a command ends; anything
-    /// else is refused.
+    /// It is not served. A packet is answered with this one, which gets the request's id; a command ends; anything else
+    /// is refused.
     Answer(Bytes),
-    /// As [`InjectedFault::Answer`], but it was served.
+    /// Same as [`InjectedFault::Answer`], but the request is served.
     ServeAndAnswer(Bytes),
-    /// The connection is cut in its place.
+    /// The connection is cut before the request is served.
     CutBefore,
-    /// It is served, and the connection is cut in place of the answer.
+    /// The request is served, and the connection is cut before the reply.
     CutAfter,
-    /// Neither it nor anything after it on the same channel is served or answered; the connection stays.
+    /// Neither this request nor any later one on the same channel is served or answered; the connection stays open.
     Stall,
 }
 
-/// Decides what becomes of requests.
+/// A decision on the handling of requests.
 pub trait Faults: fmt::Debug + Send + Sync {
-    /// Is asked once for each request, in the order in which they arrive. Must not block.
+    /// Decides on one request. Called once per request, in order of arrival. Must not block.
     fn decide(&self, request: Request<'_>) -> InjectedFault;
 
-    /// Is given each packet of SFTP that answers another one, and gives the one that is sent in its place. Must not block
-    /// for long. `request` is the packet that was served.
+    /// Replaces a reply to an SFTP packet before it is sent. Must not block for long. `request` is the packet that was
+    /// served.
     fn reply(&self, _request: &[u8], reply: Bytes) -> Bytes {
         reply
     }
 }
 
-/// What happens in place of a reply that is still to come.
+/// The replacement of a pending reply.
 #[derive(Clone, Debug)]
 enum Instead {
     Cut,
     Answer(Bytes),
 }
 
-/// The requests and replies of one SFTP session on their way past the [`Faults`].
+/// The state of one SFTP session whose requests and replies pass through the [`Faults`].
 #[derive(Debug, Default)]
 pub(super) struct Strait {
     instead: Mutex<HashMap<u32, Instead>>,
-    /// What was passed on and is not answered yet.
+    /// Requests that were passed on and not answered yet.
     asked: Mutex<HashMap<u32, Bytes>>,
     stalled: Mutex<bool>,
 }
 
-/// What to do with a packet.
+/// The destination of a packet.
 pub(super) enum Passage {
     /// Send these bytes on to the server.
     On(Bytes),
@@ -100,7 +100,7 @@ impl Strait {
         self.stalled.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A packet from the client.
+    /// Handles a packet from the client.
     pub(super) async fn request(&self, packet: Bytes, faults: &dyn Faults) -> Passage {
         if *self.stalled() {
             return Passage::Nowhere;
@@ -135,7 +135,7 @@ impl Strait {
         self.serve(packet, id)
     }
 
-    /// A packet from the server.
+    /// Handles a packet from the server.
     pub(super) fn reply(&self, packet: &Bytes, faults: &dyn Faults) -> Passage {
         if *self.stalled() {
             return Passage::Nowhere;
@@ -150,7 +150,7 @@ impl Strait {
     }
 }
 
-/// The number of a packet: of the greeting, its version, which is number 3 for the request and the reply alike.
+/// Returns the id of a packet. In the initial version packets this field is the version: 3 in both request and reply.
 fn id_of(packet: &[u8]) -> u32 {
     packet.get(1..5).map_or(0, |mut id| id.get_u32())
 }
@@ -170,7 +170,7 @@ fn framed(packet: &[u8]) -> Bytes {
     framed.freeze()
 }
 
-/// Takes the next whole packet, without its length, off the bytes that have arrived.
+/// Removes the next complete packet from the received bytes, without its length.
 pub(super) fn next_packet(arrived: &mut BytesMut) -> Option<Bytes> {
     let length = usize::try_from(arrived.get(..4)?.get_u32()).unwrap_or(usize::MAX);
     if arrived.len() - 4 < length {

@@ -1,7 +1,8 @@
-//! SFTP version 3 over the file system of this host, as OpenSSH's sftp-server answers it.
+//! SFTP version 3 on the file system of this host, with the answers of OpenSSH's sftp-server.
 //!
-//! One request at a time, each on a blocking thread ([`Files::work`], where all of them pass). Relative paths start at
-//! `home`. Knows nothing of channels. Links can't be made or read, and are followed by all but `lstat`.
+//! It handles one request at a time, each on a blocking thread ([`Files::work`], which all requests use). Relative
+//! paths start at `home`. Links can't be created or read; all requests but `lstat` follow them. This module knows
+//! nothing of channels.
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
@@ -27,25 +28,25 @@ use super::quirks::Quirks;
 use super::status::Refusal;
 use super::{Options, attributes};
 
-/// The largest packet taken or sent, as OpenSSH has it.
+/// The largest packet, received or sent, as in OpenSSH.
 pub(super) const MAX_PACKET: u32 = 256 * 1024;
-/// The most bytes in one read or write: a packet less 1 KiB for what stands around them.
+/// Most bytes in one read or write: a packet minus 1 KiB for its other fields.
 const MAX_DATA: u32 = MAX_PACKET - 1024;
 const MAX_HANDLES: usize = 1000;
-/// Names in one answer to READDIR.
+/// Most names in one answer to READDIR.
 const NAMES_AT_ONCE: usize = 100;
 const POSIX_RENAME: &str = "posix-rename@openssh.com";
 
 type Answer<T> = Result<T, Refusal>;
 
-/// The files as one SFTP session sees them.
+/// The files from the view of one SFTP session.
 pub(super) struct Files {
     home: PathBuf,
     quirks: Quirks,
     open: HashMap<String, Open>,
-    /// Shared by all sessions of the vessel, so that a handle's name tells which file it is.
+    /// Shared by all sessions of the vessel, so that handles are unique.
     next_handle: Arc<AtomicU64>,
-    /// Held as long as russh-sftp's task, which nobody can join, keeps this alive.
+    /// Held while russh-sftp's task, which can't be joined, keeps this alive.
     _token: TaskTrackerToken,
 }
 
@@ -67,7 +68,7 @@ impl Files {
         Self { home, quirks, open: HashMap::new(), next_handle, _token: token }
     }
 
-    /// Does one request where it may block.
+    /// Runs one request on a blocking thread.
     async fn work<T: Send + 'static>(
         &self,
         request: &'static str,
@@ -81,7 +82,8 @@ impl Files {
         answer
     }
 
-    /// Where a path of the client's leads. A name that was no UTF-8 has been mangled by now: better refused than mistaken.
+    /// Resolves a path of the client. russh-sftp has already replaced invalid UTF-8 in it, so such a path is rejected
+    /// instead of using a wrong name.
     fn path(&self, path: &str) -> Answer<PathBuf> {
         if path.contains(char::REPLACEMENT_CHARACTER) {
             return Err(Refusal::new(StatusCode::Failure, "names that are no UTF-8 can't be served here"));
@@ -122,7 +124,7 @@ impl Files {
         }
     }
 
-    /// A request on one path that is answered with a status only.
+    /// Handles a request on one path that is answered with a status only.
     async fn on_path(
         &self,
         id: u32,
@@ -204,7 +206,7 @@ impl Handler for Files {
         self.check_room()?;
         let path = self.path(&path)?;
         let mut options = OpenOptions::from(flags);
-        // NONBLOCK: to open a FIFO nobody writes to would block its thread for ever.
+        // Without NONBLOCK, opening a FIFO without a writer would block the thread for ever.
         options.mode(attributes::mode(&wanted, 0o666)).custom_flags(OFlags::NONBLOCK.bits() as i32);
         let file = self.work("open", move || Ok(options.open(path)?)).await?;
         Ok(self.keep(id, Open::File(Arc::new(file))))
@@ -288,7 +290,7 @@ impl Handler for Files {
 
     async fn rename(&mut self, id: u32, from: String, to: String) -> Answer<Status> {
         let to = self.path(&to)?;
-        // The protocol's own rename never replaces: that is what posix-rename is for.
+        // The protocol's own rename never replaces a file; posix-rename does.
         let act = move |from: &Path| Ok(renameat_with(CWD, from, CWD, &to, RenameFlags::NOREPLACE)?);
         self.on_path(id, "rename", &from, act).await
     }
@@ -300,7 +302,7 @@ impl Listing {
         Ok(Self { path, dots: vec![".", ".."].into_iter(), entries })
     }
 
-    /// The next names, none at the end. A file that vanishes meanwhile is left out.
+    /// Returns the next names, none at the end. Files that vanish meanwhile are omitted.
     fn take(&mut self, most: usize) -> Vec<Entry> {
         let Self { path, dots, entries } = self;
         let dots = dots.filter_map(|name| Some((name.into(), fs::metadata(path.join(name)).ok()?)));
@@ -314,12 +316,12 @@ impl Listing {
     }
 }
 
-/// A panic while listing leaves nothing half done.
+/// Ignores poisoning: a panic while listing leaves a consistent state.
 fn locked(listing: &Mutex<Listing>) -> MutexGuard<'_, Listing> {
     listing.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// As OpenSSH's `realpath`: the last component need not exist.
+/// Resolves a path as OpenSSH's `realpath`: the last component need not exist.
 fn real_path(path: &Path) -> io::Result<PathBuf> {
     match (fs::canonicalize(path), path.parent(), path.file_name()) {
         (Err(error), Some(parent), Some(name)) if error.kind() == io::ErrorKind::NotFound => {
@@ -348,7 +350,7 @@ fn reply(id: u32, numbers: &[u64]) -> Packet {
     Packet::ExtendedReply(ExtendedReply { id, data })
 }
 
-/// Takes the next string off an extended request.
+/// Removes the next string from an extended request.
 fn word<'a>(data: &mut &'a [u8]) -> Answer<&'a OsStr> {
     let malformed = || Refusal::new(StatusCode::BadMessage, "the request is cut short");
     let length = data.try_get_u32().map_err(|_| malformed())? as usize;

@@ -1,15 +1,15 @@
 //! An SSH server with SFTP and a shell inside this process, on loopback: a vessel for the demo and for tests.
 //!
-//! Owns its listener, its host key (made on the spot), its sessions and their children, and the order in which they end.
-//! It serves the real file system of this host with the rights of this process, and so must never listen beyond
-//! loopback. Knows nothing of the program's own client: the two meet on the wire only.
+//! It owns its listener, its host key (generated at the start), its sessions and their children, and stops them in
+//! order. It serves the real file system of this host with the rights of this process, and so must never listen beyond
+//! loopback. It shares no code with the program's own client; they only interact over the network.
 //!
-//! One task accepts; each connection is a task of its own (`session`), and so is each channel: a command (`shell`), or
-//! SFTP (`wire` carries the bytes, `files` answers). All of them hold the one stop token and are counted by the one
-//! tracker, so that [`EmbeddedVessel::shutdown`] returns when nothing is left.
+//! One task accepts; each connection is its own task (`session`), and so is each channel: a command (`shell`), or SFTP
+//! (`wire` transfers the bytes, `files` answers). All of them share one stop token and one task tracker, so that
+//! [`EmbeddedVessel::shutdown`] returns when none is left.
 //!
-//! Limits: names that are no UTF-8 can't be served, as russh-sftp's server keeps them in `String`; such a request is
-//! answered with a failure rather than done under another name. Input that a command doesn't read is held in memory.
+//! Limits: russh-sftp's server keeps names in `String`, so a request with a name that is not UTF-8 fails. Input that a
+//! command doesn't read is kept in memory.
 
 mod attributes;
 mod fault_injection;
@@ -42,29 +42,29 @@ pub use fault_injection::{Faults, InjectedFault, Request};
 pub use quirks::Quirks;
 use session::Visitor;
 
-/// How long a refused login takes: long enough to look like one, short enough for tests.
+/// Duration of a refused login: long enough to be realistic, short enough for tests.
 const REJECTION_TIME: Duration = Duration::from_millis(100);
 
-/// Who may enter, and what is offered.
+/// The login data and the services offered.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// The only user name that is let in.
+    /// The only accepted user name.
     pub user: String,
-    /// The password that lets the user in; `None` turns password login off.
+    /// The accepted password; `None` disables password login.
     pub password: Option<SecretString>,
-    /// The key that lets the user in; `None` turns public key login off.
+    /// The accepted key; `None` disables public key login.
     pub authorized_key: Option<PublicKey>,
-    /// Whether commands are run. Without, the vessel is one of the SFTP-only kind.
+    /// Whether commands are run. Without it, the vessel offers SFTP only.
     pub exec: bool,
-    /// Where relative paths and commands start.
+    /// The start of relative paths, and the working directory of commands.
     pub home: PathBuf,
-    /// Who decides what becomes of requests; `None`: they are served.
+    /// The handling of requests; `None`: all are served.
     pub faults: Option<Arc<dyn Faults>>,
-    /// Where it differs from OpenSSH.
+    /// Differences from OpenSSH.
     pub quirks: Quirks,
 }
 
-/// A running embedded vessel. Dropping it tells everything to stop; [`EmbeddedVessel::shutdown`] also waits for it.
+/// A running embedded vessel. Dropping it signals all tasks to stop; [`EmbeddedVessel::shutdown`] also waits for them.
 pub struct EmbeddedVessel {
     address: SocketAddr,
     host_key: PublicKey,
@@ -72,20 +72,20 @@ pub struct EmbeddedVessel {
     stop: DropGuard,
 }
 
-/// What every session shares.
+/// State shared by all sessions.
 struct House {
     options: Options,
-    /// The name of the next file handle.
+    /// The number of the next file handle.
     next_handle: Arc<AtomicU64>,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
 
 impl EmbeddedVessel {
-    /// Starts a vessel on a free port of 127.0.0.1, with a fresh Ed25519 host key. Call it inside a tokio runtime.
+    /// Starts a vessel on a free port of 127.0.0.1, with a new Ed25519 host key. Must be called inside a tokio runtime.
     ///
     /// # Errors
-    /// Where no port can be had, or no key made.
+    /// When no port can be bound, or no key generated.
     pub fn start(options: Options) -> io::Result<Self> {
         let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
         listener.set_nonblocking(true)?;
@@ -101,17 +101,17 @@ impl EmbeddedVessel {
         Ok(Self { address, host_key, tasks, stop: stop.drop_guard() })
     }
 
-    /// Where it listens.
+    /// Returns its listening address.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// The public half of its host key.
+    /// Returns its public host key.
     pub fn host_key(&self) -> &PublicKey {
         &self.host_key
     }
 
-    /// The fingerprint of its host key, as OpenSSH shows it: `SHA256:` and 43 characters.
+    /// Returns the fingerprint of its host key in OpenSSH's format: `SHA256:` and 43 characters.
     pub fn host_key_fingerprint(&self) -> String {
         self.host_key.fingerprint(HashAlg::Sha256).to_string()
     }
@@ -130,7 +130,7 @@ impl fmt::Debug for EmbeddedVessel {
     }
 }
 
-/// No timeouts: on loopback a peer that is gone is noticed, and a session may idle as long as the vessel lives.
+/// Configures the server without timeouts: on loopback a closed peer is always detected, and a session may idle.
 fn config(options: &Options, key: PrivateKey) -> Config {
     let mut methods = MethodSet::empty();
     if options.authorized_key.is_some() {
@@ -160,12 +160,12 @@ async fn accept(listener: TcpListener, config: Arc<Config>, house: Arc<House>) {
         match accepted {
             Ok((socket, peer)) => {
                 tracing::debug!(%peer, "embedded vessel: connection");
-                // Cuts this connection alone, and whatever goes on over it.
+                // Cuts this connection only, and all its channels.
                 let cut = house.stop.child_token();
                 let visitor = Visitor::new(house.clone(), cut.clone());
                 house.tasks.spawn(session::serve(socket, config.clone(), visitor, cut));
             }
-            // Out of file descriptors, mostly: trying at once again would spin.
+            // Usually out of file descriptors: an immediate retry would spin.
             Err(error) => {
                 tracing::warn!(%error, "embedded vessel: can't accept");
                 tokio::time::sleep(Duration::from_millis(100)).await;

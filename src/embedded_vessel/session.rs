@@ -1,6 +1,6 @@
-//! One connection to the embedded vessel: who gets in, and what a channel is used for.
+//! One connection to the embedded vessel: authentication, and the dispatch of channels.
 //!
-//! Knows russh's server callbacks. What a command does, and how SFTP is answered, is not its business.
+//! It implements russh's server callbacks. Commands and SFTP are handled elsewhere.
 
 use std::collections::{HashMap, HashSet};
 use std::net::Shutdown;
@@ -37,7 +37,8 @@ pub(super) async fn serve(mut socket: TcpStream, config: Arc<Config>, visitor: V
     let ended = tokio::select! {
         ended = &mut session => ended,
         () = stop.cancelled() => {
-            // A polite disconnect would wait for the client to answer. A failure means that it is gone already.
+            // A regular disconnect would wait for the client's answer. An error means that the client has already
+            // disconnected.
             let _ = scissors.shutdown(Shutdown::Both);
             session.await
         }
@@ -47,7 +48,7 @@ pub(super) async fn serve(mut socket: TcpStream, config: Arc<Config>, visitor: V
     }
 }
 
-/// The socket, and a second handle to cut it with while russh owns the first.
+/// Returns the socket, and a second handle to shut it down while russh owns the first.
 fn with_scissors(socket: TcpStream) -> std::io::Result<(TcpStream, std::net::TcpStream)> {
     socket.set_nodelay(true)?;
     let socket = socket.into_std()?;
@@ -58,11 +59,11 @@ fn with_scissors(socket: TcpStream) -> std::io::Result<(TcpStream, std::net::Tcp
 /// The callbacks of one connection.
 pub(super) struct Visitor {
     house: Arc<House>,
-    /// Cuts the connection.
+    /// The token that cuts the connection.
     cut: CancellationToken,
-    /// Channels that are open and not yet used for anything.
+    /// Open channels without a command or subsystem.
     idle: HashMap<ChannelId, Channel<Msg>>,
-    /// All channels that are open.
+    /// All open channels.
     channels: HashSet<ChannelId>,
 }
 
@@ -71,7 +72,7 @@ impl Visitor {
         Self { house, cut, idle: HashMap::new(), channels: HashSet::new() }
     }
 
-    /// Whether a request that carries nothing is served.
+    /// Returns whether a request without data is served.
     async fn serves(&self, request: Request<'_>) -> bool {
         let fault = self.house.options.faults.as_ref().map_or(InjectedFault::Serve, |faults| faults.decide(request));
         self.grants(&fault).await
@@ -147,7 +148,7 @@ impl Handler for Visitor {
     async fn exec_request(&mut self, id: ChannelId, command: &[u8], session: &mut Session) -> Result<(), Self::Error> {
         let fault =
             self.house.options.faults.as_ref().map_or(InjectedFault::Serve, |faults| faults.decide(Request::Command));
-        // Its channel is never answered; all others go on.
+        // The channel is never answered; all others continue.
         if fault == InjectedFault::Stall {
             return Ok(());
         }

@@ -1,7 +1,7 @@
-//! A command that a client runs on the embedded vessel: `sh -c COMMAND` on this host, wired to the channel.
+//! A command that a client runs on the embedded vessel: `sh -c COMMAND` on this host, connected to the channel.
 //!
-//! Owns the child and its end: it is killed with its whole process group when the channel closes, the connection is
-//! lost or the vessel stops, and always reaped.
+//! It owns the child and its end: the child is killed with its whole process group when the channel closes, the
+//! connection is lost or the vessel stops, and is always reaped.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -23,32 +23,32 @@ use tokio_util::sync::CancellationToken;
 
 use super::fault_injection::{Faults, InjectedFault, Request};
 
-/// SSH's number for the stream that carries standard error (RFC 4254, 5.2).
+/// SSH's number for the stream of standard error (RFC 4254, 5.2).
 const STDERR: u32 = 1;
-/// What shells answer where a command can't be run.
+/// A shell's exit status for a command that can't be run.
 const NOT_RUN: u32 = 126;
 const BUFFER: usize = 32 * 1024;
 
-/// Where a command runs.
+/// The environment of a command.
 pub(super) struct Seat {
     /// Its working directory.
     pub(super) home: PathBuf,
-    /// Who decides what becomes of its input.
+    /// The handling of its input.
     pub(super) faults: Option<Arc<dyn Faults>>,
 }
 
-/// How long a command has for its input when the connection is to be cut in place of its answer.
+/// Time that a command gets for its input before the connection is cut in place of its answer.
 const AFTERWARDS: Duration = Duration::from_millis(100);
 
 /// Runs the command until it ends, the channel closes, or `stop`.
 ///
-/// A command killed by a signal is reported with status 128 + signal, as a shell would.
+/// A command killed by a signal is reported with status 128 + signal, as by a shell.
 pub(super) async fn run(channel: Channel<Msg>, command: Vec<u8>, seat: Seat, stop: CancellationToken) {
     let (reader, writer) = channel.split();
     let status = match spawn(&command, &seat.home) {
         Ok(child) => attend(child, reader, &writer, seat.faults, &stop).await.map(code),
         Err(error) => {
-            // Where the client is gone meanwhile, nobody misses the message.
+            // Errors are ignored: if the client has disconnected, nobody needs the message.
             let _ = writer.extended_data_bytes(STDERR, format!("can't run sh: {error}\n").into_bytes()).await;
             Some(NOT_RUN)
         }
@@ -74,7 +74,8 @@ fn spawn(command: &[u8], home: &Path) -> std::io::Result<Child> {
         .spawn()
 }
 
-/// Moves bytes both ways until the command has ended and said all, or nobody listens any more (`None`).
+/// Transfers data both ways until the command has ended and its output is sent, or the client has disconnected
+/// (`None`).
 async fn attend(
     mut child: Child,
     reader: ChannelReadHalf,
@@ -104,16 +105,16 @@ async fn attend(
     };
     if status.is_none() {
         kill(group);
-        // Reaped here, so that no zombie is left when the vessel says it has stopped.
+        // Reaped here, so that no zombie is left after the vessel has stopped.
         let _ = child.wait().await;
     }
     status
 }
 
-/// Takes what the client sends; returns when it closes the channel, or the connection is lost.
+/// Receives the client's messages; returns when the client closes the channel, or the connection is lost.
 ///
-/// Never waits for the command: russh's session loop waits for *us* while our mailbox is full, and meanwhile neither
-/// sends what the command says nor sees the client grow its window. Both pipes full would then be a deadlock.
+/// Never waits for the command: russh's session loop blocks while this channel's queue is full, and then neither sends
+/// the command's output nor processes window updates of the client. With both pipes full, that would be a deadlock.
 async fn listen(
     mut reader: ChannelReadHalf,
     input: UnboundedSender<Bytes>,
@@ -122,7 +123,7 @@ async fn listen(
     stop: &CancellationToken,
 ) {
     let mut input = Some(input);
-    // A failure means that the command reads no more.
+    // An error means that the command reads no more input.
     let give = |input: &Option<UnboundedSender<Bytes>>, data| drop(input.as_ref().map(|input| input.send(data)));
     while let Some(message) = reader.wait().await {
         match message {
@@ -164,7 +165,7 @@ async fn source_cache(mut inbox: UnboundedReceiver<Bytes>, mut stdin: ChildStdin
     }
 }
 
-/// Sends one of the command's outputs to its end. Waits for the client's window, and so makes the command wait.
+/// Sends one of the command's outputs until it ends. Waits for the client's window, which blocks the command.
 async fn send(
     mut output: impl AsyncRead + Unpin,
     writer: &ChannelWriteHalf<Msg>,
@@ -194,7 +195,7 @@ async fn send(
 
 fn kill(group: Option<u32>) {
     let group = group.and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
-    // A failure means that the group has ended by itself.
+    // An error means that the group has already ended.
     let _ = group.map(|group| kill_process_group(group, Signal::KILL));
 }
 

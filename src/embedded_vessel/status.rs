@@ -1,4 +1,4 @@
-//! What SFTP calls an error of the file system. The numbers are those OpenSSH's sftp-server answers with.
+//! Maps errors of the file system to SFTP statuses, with the same codes as OpenSSH's sftp-server.
 
 use std::io;
 
@@ -6,7 +6,7 @@ use russh_sftp::protocol::StatusCode;
 use russh_sftp::server::StatusReply;
 use rustix::io::Errno;
 
-/// A request that could not be done.
+/// A failed request.
 #[derive(Debug)]
 pub(super) struct Refusal {
     code: StatusCode,

@@ -1,11 +1,11 @@
-//! The bytes of an SFTP session between its channel and russh-sftp's server.
+//! Transfers the bytes of an SFTP session between its channel and russh-sftp's server.
 //!
-//! Every byte of SFTP passes here, in both directions: the place where [`Faults`] decide what becomes of them.
+//! All bytes of SFTP pass through here, in both directions, so [`Faults`] are applied here.
 //!
-//! russh-sftp would also take russh's own channel stream, but then the two can block each other: the session loop waits
-//! for the server to take requests, and the server waits for the session loop to take replies, or to see the client
-//! grow its window. So replies are queued here without limit. What is queued is what the client asked for and hasn't
-//! fetched; requests do wait, which slows the sender down over TCP.
+//! russh-sftp also accepts russh's own channel stream, but then the two can deadlock: the session loop waits for the
+//! server to take requests, and the server waits for the session loop to take replies, or to process a window update of
+//! the client. So replies are queued here without limit: the queue holds only data that the client requested and has
+//! not fetched. Requests do wait, which slows the sender down over TCP.
 
 use std::io;
 use std::pin::Pin;
@@ -41,7 +41,7 @@ pub(super) async fn carry(
         () = take(reader, requests, &writer, passage, stop) => false,
         () = stop.cancelled() => false,
     };
-    // Where the connection is gone, nobody misses these.
+    // Errors are ignored: if the connection is closed, nobody needs these messages.
     if served {
         let _ = writer.eof().await;
         let _ = writer.exit_status(0).await;
@@ -49,10 +49,10 @@ pub(super) async fn carry(
     let _ = writer.close().await;
 }
 
-/// Who decides, and what was decided.
+/// The faults, and the state of the session's packets.
 type Watched = (Arc<dyn Faults>, Strait);
 
-/// Passes the client's bytes on; returns when it closes the channel, or the connection is lost.
+/// Passes on the client's bytes; returns when the client closes the channel, or the connection is lost.
 async fn take(
     mut reader: ChannelReadHalf,
     requests: DuplexStream,
@@ -85,7 +85,7 @@ async fn take(
                     requests = None;
                 }
             }
-            // The server answers what it has, and ends.
+            // The server answers all pending requests, and ends.
             ChannelMsg::Eof => requests = None,
             ChannelMsg::Close => return,
             _ => {}

@@ -1,4 +1,5 @@
-//! The room on the shore's disks. The ledger's disk must have some left, or nothing more is taken in; of the others it is said.
+//! Monitors free space on the shore's disks. If the ledger's disk is low, no new files are admitted; for other disks a
+//! warning is logged.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -9,7 +10,7 @@ use tokio::sync::watch;
 use crate::local::Rooms;
 use crate::settings::Settings;
 
-/// How often the disks are looked at.
+/// Interval between checks of the disks.
 const BEAT: Duration = Duration::from_secs(5);
 
 pub(super) struct Guard {
@@ -18,7 +19,7 @@ pub(super) struct Guard {
     places: Vec<PathBuf>,
     min_free: u64,
     no_room: watch::Sender<Option<String>>,
-    /// What was said to be short of room.
+    /// Paths whose low disk was reported.
     short: HashSet<PathBuf>,
 }
 
@@ -30,7 +31,7 @@ impl Guard {
         Self { rooms, places, min_free: settings.monster.min_free, no_room, short: HashSet::new() }
     }
 
-    /// Looks again and again.
+    /// Checks the disks at regular intervals.
     pub(super) async fn watch(&mut self) {
         loop {
             tokio::time::sleep(BEAT).await;
@@ -38,7 +39,7 @@ impl Guard {
         }
     }
 
-    /// Looks at all disks, and says what has changed.
+    /// Checks all disks, and logs changes.
     pub(super) async fn look(&mut self) {
         if self.min_free == 0 {
             return;
@@ -46,7 +47,7 @@ impl Guard {
         let seen = self.rooms.at(&self.places).await;
         let mut disks = HashSet::new();
         for (at, (room, place)) in seen.into_iter().zip(self.places.clone()).enumerate() {
-            // What can't be looked at is said by whoever uses it.
+            // Errors are reported by the module that uses the disk.
             let Some(room) = room else { continue };
             if disks.insert(room.disk) {
                 self.judge(&place, room.free, at == 0);
@@ -71,7 +72,7 @@ impl Guard {
             tracing::info!("Enough free space again on the disk of {}", place.display());
         }
         if is_ledgers {
-            // The words stay as they were at first: a number that moves is no news.
+            // The message keeps its first number, so that it doesn't change all the time.
             self.no_room.send_if_modified(|no_room| match (is_short, no_room.is_some()) {
                 (true, false) => {
                     *no_room = Some(format!("{text}; no new files are taken in until space is freed"));

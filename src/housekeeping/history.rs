@@ -1,4 +1,4 @@
-//! Old history goes out of the ledger, and the room it took goes back to the disk.
+//! Prunes old history from the ledger, and returns the free space to the disk.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,15 +10,15 @@ use crate::ledger::{Ledger, LedgerError};
 use crate::records::VersionId;
 use crate::settings::{KeepProcessed, Settings};
 
-/// How often it is looked after, at the most and at the least.
+/// Shortest and longest interval between runs.
 const OFTEN: Duration = Duration::from_secs(1);
 const SELDOM: Duration = Duration::from_secs(3600);
-/// Between two steps the deliveries have the ledger for themselves.
+/// Pause between two steps, in which deliveries can use the ledger.
 const PAUSE: Duration = Duration::from_millis(50);
-/// What lies in `processed/` must be known for at least so long after its time, in milliseconds.
+/// How long files in `processed/` must stay known after they expired, in milliseconds.
 const MARGIN: i64 = 24 * 3600 * 1000;
 
-/// Looks after the ledger until it is stopped.
+/// Maintains the ledger until it is stopped.
 pub(super) async fn keep(settings: Arc<Settings>, ledger: Ledger, clock: Clock, stop: CancellationToken) {
     let wary = WaryClock::new(clock);
     let wait = settings.monster.keep_history.map_or(SELDOM, |keep| (keep / 8).clamp(OFTEN, SELDOM));
@@ -34,7 +34,7 @@ pub(super) async fn keep(settings: Arc<Settings>, ledger: Ledger, clock: Clock, 
         };
         match stop.run_until_cancelled(outcome).await {
             None => return,
-            // Whoever needs the ledger for the work says so too.
+            // The workflows report errors of the ledger too.
             Some(Err(e)) => tracing::debug!("Cannot prune or compact the ledger: {e}"),
             Some(Ok(())) => {}
         }
@@ -44,7 +44,7 @@ pub(super) async fn keep(settings: Arc<Settings>, ledger: Ledger, clock: Clock, 
     }
 }
 
-/// What ended before this is forgotten; `None`: nothing is.
+/// Returns the time before which ended versions are pruned; `None`: none are.
 fn too_old(settings: &Settings, now: i64) -> Option<i64> {
     let ms = |time: Duration| i64::try_from(time.as_millis()).unwrap_or(i64::MAX);
     let kept = |directory: &crate::settings::Directory| match directory.keep_processed {

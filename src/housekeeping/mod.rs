@@ -1,7 +1,7 @@
-//! Keeps house on the shore: looks after the room on its disks, and keeps the ledger from growing for ever.
+//! Housekeeping on the shore: monitors free space, and limits the growth of the ledger.
 //!
-//! All of it is done beside the work, in small steps, and none of it stops the work but a lack of room: what the ledger can't
-//! remember must not be taken in.
+//! It runs in small steps in the background. Only a lack of free space stops the workflows, because files that the
+//! ledger can't record must not be admitted.
 
 mod disk_space;
 mod history;
@@ -17,14 +17,14 @@ use crate::ledger::Ledger;
 use crate::local::Rooms;
 use crate::settings::Settings;
 
-/// The tasks that keep house.
+/// The housekeeping tasks.
 pub struct Housekeeping {
     tasks: JoinSet<()>,
     stop: CancellationToken,
 }
 
 impl Housekeeping {
-    /// Starts them. In `no_room` stands why nothing may be taken in, as long as that is so; it is right when this returns.
+    /// Starts the tasks. `no_room` holds the reason while no files may be admitted; it is up to date when this returns.
     pub async fn start(
         settings: &Settings,
         ledger: &Ledger,
@@ -47,7 +47,7 @@ impl Housekeeping {
         Self { tasks, stop }
     }
 
-    /// Ends them.
+    /// Stops the tasks.
     pub async fn stop(mut self) {
         self.stop.cancel();
         while self.tasks.join_next().await.is_some() {}

@@ -1,7 +1,9 @@
-//! What every store must do, whatever database keeps it: one case for each fact that the workflows rely on.
+//! Conformance tests for every [`Store`], independent of the database: one case for each fact that the workflows rely
+//! on.
 //!
-//! A case gets an empty store and the hands of the clock it was opened with. [`for_each_case`] hands the list of cases to a
-//! store's own macro, which makes a test of each. Knows nothing of SQL: what can't be seen through [`Store`] isn't here.
+//! A case gets an empty store and the hands of the clock it was opened with. [`for_each_case`] passes the list of cases
+//! to a store's own macro, which makes a test of each. No case uses SQL, so only behaviour visible through [`Store`] is
+//! tested here.
 
 mod at_once;
 mod deliveries;
@@ -127,7 +129,7 @@ pub(super) use places::*;
 pub(super) use survival::*;
 pub(super) use versions::*;
 
-/// When the clock of every case starts, in milliseconds since 1970.
+/// Start of every case's clock, in milliseconds since 1970.
 const START: i64 = 1_700_000_000_000;
 
 /// The hands of a clock that only a test moves.
@@ -169,7 +171,7 @@ fn path(bytes: impl AsRef<[u8]>) -> RelPath {
     RelPath::new(bytes.as_ref()).unwrap()
 }
 
-/// A file of one chunk; another `inode` is another file.
+/// Returns a file of one chunk; another `inode` makes another file.
 pub(super) fn file(at: impl AsRef<[u8]>, content: &str, inode: u64) -> NewVersion {
     let digest = Digest::of(content.as_bytes());
     NewVersion {
@@ -192,7 +194,7 @@ async fn admit<const N: usize>(store: &dyn Store, version: NewVersion, to: [&str
     store.admit(&docs(), &[version], &vessels(to)).await.unwrap();
 }
 
-/// What is due for a vessel, small and large.
+/// Returns the due deliveries to a vessel, small and large.
 async fn due(store: &dyn Store, name: &str) -> Vec<Delivery> {
     let mut due = store.next_due(&vessel(name), false, 100_000).await.unwrap();
     due.extend(store.next_due(&vessel(name), true, 100_000).await.unwrap());
@@ -213,7 +215,7 @@ async fn due_paths(store: &dyn Store, name: &str) -> Vec<String> {
     paths_of(&due(store, name).await)
 }
 
-/// Acknowledges all that is due for a vessel.
+/// Acknowledges all due deliveries to a vessel.
 async fn deliver(store: &dyn Store, name: &str) {
     for delivery in due(store, name).await {
         assert!(store.acknowledge(delivery.id, Verified::ByVessel).await.unwrap());

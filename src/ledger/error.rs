@@ -1,11 +1,11 @@
-//! What can go wrong with the ledger, and what follows from it.
+//! Errors of the ledger, and their consequences.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::fault::Fault;
 
-/// The ledger can't be used. Cheap to clone: one failed transaction concerns many.
+/// An error of the ledger. Cheap to clone, because one failed transaction affects many callers.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum LedgerError {
     /// Another process has it open.
@@ -22,13 +22,13 @@ pub enum LedgerError {
         /// The number of its newest migration.
         form: i64,
     },
-    /// It was written by an older program, and only looked at.
+    /// It was written by an older program, and opened read-only.
     #[error("the ledger {} was written by an older contentmonster", .file.display())]
     TooOld {
         /// The ledger's file.
         file: PathBuf,
     },
-    /// There is none yet, and it was only looked at.
+    /// It doesn't exist yet, and was opened read-only.
     #[error("there is no ledger yet at {}", .file.display())]
     NotThere {
         /// The ledger's file.
@@ -39,18 +39,18 @@ pub enum LedgerError {
     Unusable {
         /// The ledger's file.
         file: PathBuf,
-        /// What the file system or the database said.
+        /// The error of the file system or the database.
         why: String,
     },
-    /// Something in it can't be.
+    /// It holds invalid data.
     #[error("the ledger is corrupt: {0}")]
     Corrupt(String),
     /// A copy of it could not be made.
     #[error("the ledger can't be copied to {}: {why}", .to.display())]
     NotCopied {
-        /// Where to.
+        /// The destination.
         to: PathBuf,
-        /// What the file system or the database said.
+        /// The error of the file system or the database.
         why: String,
     },
     /// A transaction failed.
@@ -58,24 +58,24 @@ pub enum LedgerError {
     Failed(#[source] Arc<sqlx::Error>),
 }
 
-/// How the reason begins why a damaged file can't be opened.
+/// Prefix of the reason in [`LedgerError::Unusable`] for a damaged file.
 const CORRUPT: &str = "it is corrupt: ";
 
-/// How to go on without what a corrupt ledger knew.
+/// Remedy for a corrupt ledger.
 const START_ANEW: &str = "check Database in [MONSTER]; if it names the ledger, stop contentmonster, and put a copy that `contentmonster backup` made in its place; or move the \
                           ledger and the files beside it that begin with its name away and start anew: the files that are \
                           still in a Location are delivered again, where a vessel holds one already only its hash is \
                           compared, and receipts, the history and orders such as `pause` are lost";
 
-/// Whether SQLite says that the file is damaged (`SQLITE_CORRUPT`, 11) or never was a database (`SQLITE_NOTADB`, 26); the
-/// primary code is in the lowest byte (sqlite.org/rescode.html).
+/// Returns whether SQLite reports a damaged file (`SQLITE_CORRUPT`, 11) or one that is not a database (`SQLITE_NOTADB`,
+/// 26). The primary code is in the lowest byte (sqlite.org/rescode.html).
 fn is_corrupt(error: &sqlx::Error) -> bool {
     let code = error.as_database_error().and_then(|error| error.code()?.parse::<i64>().ok());
     code.is_some_and(|code| matches!(code & 0xff, 11 | 26))
 }
 
 impl LedgerError {
-    /// Why a file can't be opened.
+    /// Converts an error of opening `file`.
     pub(super) fn opening(file: &Path, error: &sqlx::Error) -> Self {
         match is_corrupt(error) {
             true => Self::Unusable { file: file.into(), why: format!("{CORRUPT}{error}") },
@@ -94,7 +94,7 @@ impl From<sqlx::Error> for LedgerError {
 }
 
 impl LedgerError {
-    /// What follows from it: without its ledger the daemon stops, so that nothing is sent that nobody will remember.
+    /// Returns the consequence: without its ledger the daemon stops, so that nothing is sent without a record.
     pub fn fault(&self) -> Fault {
         Fault::daemon(self).mend(match self {
             Self::InUse { .. } => "stop the other one, or give this one its own Database",

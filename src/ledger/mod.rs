@@ -1,9 +1,10 @@
 //! The ledger: every file version, delivery and acknowledgement, on disk. It is the queue.
 //!
-//! [`Ledger`] is a cheap-to-clone handle; what can be asked of it stands in [`Store`], in [`Reports`] what people
-//! ask, in [`Outbox`] what is still to be told, in [`Places`] where things go, in [`Upkeep`] what keeps it small. Each entry is durable as a whole and
-//! may be repeated: after a crash the workflows simply ask again. Channels and bells elsewhere carry hints only.
-//! Alone knows SQL; knows nothing of files or vessels but what their records say.
+//! [`Ledger`] is a handle that is cheap to clone. [`Store`] is the workflows' interface, [`Reports`] that for people's
+//! queries, [`Outbox`] that for pending notifications, [`Places`] that for destinations on the vessels, and [`Upkeep`]
+//! that for limiting its size. Every update is durable as a whole and idempotent: after a crash the workflows repeat
+//! it. Channels and bells elsewhere carry hints only. No other module knows SQL; this one knows files and vessels only
+//! from its records.
 
 #[cfg(test)]
 mod conformance;
@@ -37,9 +38,9 @@ use crate::clock::Clock;
 pub struct Ledger(Arc<dyn Store>);
 
 impl Ledger {
-    /// Opens a ledger file, makes it when it is missing, and brings it up to this program's form.
+    /// Opens a ledger file, creates it if it is missing, and migrates it to this program's schema.
     ///
-    /// Nobody else can open it for writing while this handle or a clone of it lives.
+    /// No other process can open it for writing while this handle or a clone of it exists.
     ///
     /// # Errors
     /// [`LedgerError`] when it is in use, was written by a newer program, or can't be read or written.
@@ -47,22 +48,22 @@ impl Ledger {
         Ok(Self(Arc::new(sqlite::Sqlite::open(file, clock).await?)))
     }
 
-    /// The same ledger, only to be looked at.
+    /// Returns a read-only view of the ledger.
     pub fn view(&self) -> LedgerView {
         LedgerView(self.reports())
     }
 }
 
-/// Makes a consistent copy of a ledger file, whether or not another process writes to it meanwhile. The copy has mode 0600 and
-/// appears under its name once it is whole, flushed and found to be sound; nothing is overwritten.
+/// Makes a consistent copy of a ledger file, even while another process writes to it. The copy has mode 0600 and
+/// appears under its name once it is complete, flushed and verified; nothing is overwritten.
 ///
 /// # Errors
-/// [`LedgerError`] when the ledger isn't there or can't be read, or when the copy can't be made.
+/// [`LedgerError`] when the ledger doesn't exist or can't be read, or when the copy can't be made.
 pub async fn backup(ledger: &Path, to: &Path) -> Result<(), LedgerError> {
     sqlite::backup(ledger, to).await
 }
 
-/// A copy of a ledger, to try out on it what would be done.
+/// A temporary copy of a ledger, for dry runs.
 pub struct Scratch {
     file: PathBuf,
     clock: Clock,
@@ -70,8 +71,8 @@ pub struct Scratch {
 }
 
 impl Scratch {
-    /// Copies a ledger file, or makes an empty one where there is none. The file is read and neither locked nor brought up to
-    /// this program's form.
+    /// Copies a ledger file, or creates an empty copy where there is none. The file itself is only read: it is neither
+    /// locked nor migrated.
     ///
     /// # Errors
     /// [`LedgerError`] when it was written by a newer program, or can't be read or copied.
@@ -79,12 +80,12 @@ impl Scratch {
         Ok(Self { file: file.to_owned(), copy: sqlite::Scratch::of(file, clock.clone()).await?, clock })
     }
 
-    /// The copy. What is entered in it lasts until it is made fresh.
+    /// Returns the copy. Updates to it last until the next refresh.
     pub fn ledger(&self) -> Ledger {
         Ledger(self.copy.store.clone())
     }
 
-    /// Has the copy be what the ledger file is: undoes what was entered, or copies anew a file that was written to.
+    /// Makes the copy equal to the ledger file again: undoes its updates, or copies the file anew if it was written to.
     ///
     /// # Errors
     /// As [`Scratch::of`].
@@ -97,15 +98,15 @@ impl Scratch {
     }
 }
 
-/// The ledger, only to be looked at. Cheap to clone.
+/// A read-only view of the ledger. Cheap to clone.
 #[derive(Clone)]
 pub struct LedgerView(Arc<dyn Reports>);
 
 impl LedgerView {
-    /// Opens a ledger file for looking, also while another process has it open.
+    /// Opens a ledger file read-only, also while another process has it open.
     ///
     /// # Errors
-    /// [`LedgerError`] when it isn't there, was written by another version of the program, or can't be read.
+    /// [`LedgerError`] when it doesn't exist, was written by another version of the program, or can't be read.
     pub async fn open(file: &Path) -> Result<Self, LedgerError> {
         Ok(Self(sqlite::Sqlite::look(file).await?))
     }

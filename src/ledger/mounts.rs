@@ -1,4 +1,4 @@
-//! What the ledger remembers of the file systems that are mounted in and below a directory's location.
+//! The ledger's record of the file systems that are mounted in and below a directory's location.
 
 use async_trait::async_trait;
 
@@ -6,12 +6,12 @@ use super::LedgerError;
 use crate::names::DirectoryName;
 use crate::records::Mount;
 
-/// The ledger's memory of mounts.
+/// The ledger's record of mounts.
 #[async_trait]
 pub trait MountMemory: Send + Sync {
-    /// What was remembered last, in the order of the paths; nothing, where nothing was remembered yet.
+    /// Returns the mounts recorded last, ordered by path; empty if none were recorded.
     async fn mounts(&self, directory: &DirectoryName) -> Result<Vec<Mount>, LedgerError>;
 
-    /// Remembers these, each path once, in place of what was remembered before.
+    /// Replaces the recorded mounts by these; each path must occur once.
     async fn remember_mounts(&self, directory: &DirectoryName, mounts: &[Mount]) -> Result<(), LedgerError>;
 }

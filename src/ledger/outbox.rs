@@ -1,7 +1,7 @@
-//! What the ledger keeps for those who want to be told of what happens, until they were told.
+//! Notices for listeners, kept in the ledger until they were delivered.
 //!
-//! A notice is entered in the same transaction as what it tells of, so a crash loses none; it is removed after it was told,
-//! so one may be told twice. Where nobody listens, nothing is entered.
+//! A notice is recorded in the same transaction as its event, so a crash loses none. It is removed after its delivery,
+//! so one may be delivered twice. Without listeners, no notices are recorded.
 
 use async_trait::async_trait;
 
@@ -12,50 +12,50 @@ use crate::records::{EventKind, Version};
 
 type Result<T> = std::result::Result<T, LedgerError>;
 
-/// Somebody who wants to be told.
+/// A subscriber to notices.
 #[derive(Clone, Debug)]
 pub struct Listener {
-    /// What the ledger knows it by, also after a restart.
+    /// Its name in the ledger, stable across restarts.
     pub channel: String,
-    /// What it wants to be told of.
+    /// The events that it subscribes to.
     pub wants: Vec<(DirectoryName, EventKind)>,
-    /// Rung when there is something to tell.
+    /// Rung when there may be new notices.
     pub bell: Bell,
 }
 
-/// The ledger's number of a notice; never used twice.
+/// The ledger's number of a notice; never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct NoticeId(pub i64);
 
-/// Something that is to be told.
+/// An event to be reported to a listener.
 #[derive(Clone, Debug)]
 pub struct Notice {
-    /// The ledger's number.
+    /// Its number in the ledger.
     pub id: NoticeId,
-    /// What happened.
+    /// The kind of event.
     pub kind: EventKind,
-    /// When, in milliseconds since 1970.
+    /// Time of the event, in milliseconds since 1970.
     pub at: i64,
-    /// With which vessel; `None`: with all.
+    /// The vessel concerned; `None`: all.
     pub vessel: Option<VesselName>,
-    /// Why it is parked.
+    /// Why the delivery is parked.
     pub reason: Option<String>,
-    /// To which version.
+    /// The version concerned.
     pub version: Version,
-    /// What its source is called in `processed/`, where that is not the version's own path.
+    /// The source's path below `processed/`, where it differs from the version's own path.
     pub processed: Option<RelPath>,
 }
 
 /// The ledger's notices.
 #[async_trait]
 pub trait Outbox: Send + Sync {
-    /// From now on, has notices entered for these and for nobody else. Those that wait for others are dropped; returns how
-    /// many.
+    /// Replaces the listeners: from now on, notices are recorded for these only. Drops the pending notices of all
+    /// others and returns their number.
     async fn listen(&self, listeners: &[Listener]) -> Result<u64>;
 
-    /// What a channel is still to be told, oldest first: those after `after`, at most `limit`.
+    /// Returns a channel's pending notices, oldest first: those after `after`, at most `limit`.
     async fn notices(&self, channel: &str, after: NoticeId, limit: u32) -> Result<Vec<Notice>>;
 
-    /// Enters that notices were told, or are to be told no more.
+    /// Records that notices were delivered, or are no longer to be.
     async fn told(&self, notices: &[NoticeId]) -> Result<()>;
 }

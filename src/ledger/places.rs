@@ -1,5 +1,5 @@
-//! Where deliveries go: to which host, and to which directory on it. What a vessel holds, it holds at one place; at another
-//! place everything is still to be delivered.
+//! Destinations of deliveries: a host, and a directory on it. A vessel's content belongs to one place; at another place
+//! everything must be delivered again.
 
 use async_trait::async_trait;
 
@@ -9,23 +9,22 @@ use crate::records::{Delivery, Host, Seen, Verified, VersionId};
 
 type Result<T> = std::result::Result<T, LedgerError>;
 
-/// The ledger's knowledge of places. Entries that concern many deliveries are made in steps, between which others get their
-/// turn; one that was cut off is made whole by the next call.
+/// The ledger's records of places. Updates of many deliveries run in steps, so that other writers get their turn; the
+/// next call completes an interrupted one.
 #[async_trait]
 pub trait Places: Send + Sync {
-    /// Enters where a directory goes on vessels. Where that is another place than before, [`Store::reconcile`] makes
-    /// deliveries to it of all that the directory holds now. A place that is entered for the first time is the one that
-    /// everything went to so far.
+    /// Records the location of a directory on vessels. If it differs from the one before, [`Store::reconcile`] creates
+    /// deliveries to it of all that the directory holds now. The first location recorded counts as the one used so far.
     ///
     /// [`Store::reconcile`]: super::Store::reconcile
     async fn locate(&self, directory: &DirectoryName, locations: &[(VesselName, RemotePath)]) -> Result<()>;
 
-    /// Enters which host a vessel is. Another one than before holds nothing: all that the vessel's directories hold now
-    /// becomes due. Returns how many deliveries that were.
+    /// Records a vessel's host. Another host than before holds nothing, so everything that the vessel's directories
+    /// hold now becomes due. Returns the number of these deliveries.
     async fn meet(&self, vessel: &VesselName, host: &Host) -> Result<u64>;
 
-    /// Makes what vessels were given due once more: all that a directory holds now, or one version of that. Returns how
-    /// many deliveries that were.
+    /// Makes acknowledged deliveries to vessels due again: of all that a directory holds now, or of one version.
+    /// Returns their number.
     async fn resend(
         &self,
         directory: &DirectoryName,
@@ -33,7 +32,7 @@ pub trait Places: Send + Sync {
         vessels: &[VesselName],
     ) -> Result<u64>;
 
-    /// Enters that the vessel holds a version at the place that its delivery went to, and what it looks like there where it
-    /// does not look as its source. `false`: it was superseded meanwhile, or goes to another place by now.
+    /// Records that the vessel holds a version at the delivery's place, and the file's state there where it differs
+    /// from its source. Returns `false` when the delivery was superseded meanwhile, or goes to another place now.
     async fn acknowledge_there(&self, delivery: &Delivery, verified: Verified, seen: Option<Seen>) -> Result<bool>;
 }

@@ -1,5 +1,5 @@
-//! What people can ask of the ledger, whatever database keeps it: sums, a file's history, receipts. None of it changes
-//! anything, and none of the sums takes longer when more is waiting or was delivered.
+//! People's queries to the ledger, independent of the database: sums, a file's history, receipts. None of them changes
+//! anything, and no sum takes longer as the queue or the history grows.
 
 use async_trait::async_trait;
 
@@ -17,17 +17,17 @@ pub struct Tally {
     pub vessel: VesselName,
     /// The directory.
     pub directory: DirectoryName,
-    /// Deliveries that are neither acknowledged nor superseded.
+    /// Number of deliveries that are neither acknowledged nor superseded.
     pub waiting: u64,
-    /// How many bytes those are.
+    /// Their size in bytes.
     pub waiting_bytes: u64,
-    /// How many of them are parked.
+    /// Number of them that are parked.
     pub parked: u64,
-    /// Deliveries acknowledged so far.
+    /// Number of deliveries acknowledged so far.
     pub acknowledged: u64,
-    /// How many bytes those were.
+    /// Their size in bytes.
     pub acknowledged_bytes: u64,
-    /// When the last one was acknowledged, in milliseconds since 1970.
+    /// Time of the last acknowledgement, in milliseconds since 1970.
     pub acknowledged_at: Option<i64>,
 }
 
@@ -36,26 +36,26 @@ pub struct Tally {
 pub struct DirectoryTally {
     /// The directory.
     pub directory: DirectoryName,
-    /// Files that some vessel still lacks.
+    /// Number of files that at least one vessel lacks.
     pub waiting: u64,
-    /// How many bytes those are.
+    /// Their size in bytes.
     pub waiting_bytes: u64,
-    /// Files retired since the moment that was asked for.
+    /// Number of files retired since the requested time.
     pub retired: u64,
-    /// How many bytes those were.
+    /// Their size in bytes.
     pub retired_bytes: u64,
 }
 
-/// What is known of a vessel besides its deliveries. Times are milliseconds since 1970.
+/// State of a vessel besides its deliveries. Times are milliseconds since 1970.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VesselNote {
     /// The vessel.
     pub vessel: VesselName,
-    /// Since when it is paused.
+    /// When it was paused.
     pub paused_at: Option<i64>,
-    /// Since when it can't be served, and why, as far as that was last heard.
+    /// Since when it can't be served, and the last known reason.
     pub away: Option<(i64, String)>,
-    /// Why its shell is not used, where that was found out.
+    /// Why its shell is not used, if it was refused.
     pub shell_refusal: Option<String>,
 }
 
@@ -68,48 +68,48 @@ pub struct Oldest {
     pub directory: DirectoryName,
     /// The file.
     pub path: RelPath,
-    /// Since when, in milliseconds since 1970.
+    /// When it was admitted, in milliseconds since 1970.
     pub admitted_at: i64,
 }
 
-/// All sums, of one moment.
+/// All sums at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Summary {
-    /// By vessel, then directory.
+    /// Ordered by vessel, then directory.
     pub tallies: Vec<Tally>,
-    /// By directory.
+    /// Ordered by directory.
     pub directories: Vec<DirectoryTally>,
-    /// By vessel; vessels of which nothing is known are left out.
+    /// Ordered by vessel; vessels without recorded state are left out.
     pub notes: Vec<VesselNote>,
-    /// By vessel; vessels for which nothing waits are left out.
+    /// Ordered by vessel; vessels without open deliveries are left out.
     pub oldest: Vec<Oldest>,
-    /// How large the ledger is, in bytes.
+    /// Size of the ledger in bytes.
     pub ledger_bytes: u64,
-    /// How much of that is free for what comes, in bytes.
+    /// Free space inside the ledger in bytes.
     pub ledger_free_bytes: u64,
 }
 
-/// A delivery that failed and is to be tried again.
+/// A failed delivery that will be retried.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Trouble {
-    /// Which delivery.
+    /// The delivery.
     pub delivery: DeliveryId,
-    /// The vessel that doesn't get it.
+    /// The vessel that lacks the file.
     pub vessel: VesselName,
     /// The file's directory.
     pub directory: DirectoryName,
     /// The file.
     pub path: RelPath,
-    /// Why, and what mends it.
+    /// The reason and the remedy.
     pub reason: String,
-    /// When it is tried again, in milliseconds since 1970.
+    /// Time of the next attempt, in milliseconds since 1970.
     pub due_at: i64,
 }
 
 /// One acknowledgement.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Receipt {
-    /// Which delivery.
+    /// The delivery.
     pub delivery: DeliveryId,
     /// The vessel that holds it.
     pub vessel: VesselName,
@@ -121,79 +121,79 @@ pub struct Receipt {
     pub size: u64,
     /// Its SHA-256.
     pub digest: Option<Digest>,
-    /// When, in milliseconds since 1970.
+    /// Time of the acknowledgement, in milliseconds since 1970.
     pub acknowledged_at: i64,
     /// How the vessel's copy was verified.
     pub verified: String,
 }
 
-/// Why a version is not what its path holds any more.
+/// Why a path no longer holds a version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ending {
-    /// A newer version took its place.
+    /// A newer version replaced it.
     Superseded,
-    /// The source went away before every vessel had it.
+    /// The source disappeared before every vessel had it.
     Vanished,
     /// Every vessel had it.
     Retired,
 }
 
-/// A version and what became of it. Times are milliseconds since 1970.
+/// A version and its history. Times are milliseconds since 1970.
 #[derive(Clone, Debug)]
 pub struct VersionStory {
     /// The version.
     pub version: Version,
-    /// When it was taken in.
+    /// When it was admitted.
     pub admitted_at: i64,
     /// Whether every vessel that takes it has acknowledged it.
     pub complete: bool,
     /// When and why it ended.
     pub ended: Option<(i64, Ending)>,
-    /// When somebody had it forgotten.
+    /// When a person marked it as forgotten.
     pub forgotten_at: Option<i64>,
-    /// Its path below `processed/`, where that is not its own.
+    /// Its path below `processed/`, where it differs from its own.
     pub processed: Option<RelPath>,
-    /// Its deliveries, by vessel.
+    /// Its deliveries, ordered by vessel.
     pub deliveries: Vec<DeliveryStory>,
 }
 
-/// A delivery and how it stands. Times are milliseconds since 1970.
+/// A delivery and its state. Times are milliseconds since 1970.
 #[derive(Clone, Debug)]
 pub struct DeliveryStory {
-    /// The ledger's number.
+    /// Its number in the ledger.
     pub id: DeliveryId,
-    /// To this vessel.
+    /// The receiving vessel.
     pub vessel: VesselName,
-    /// How far it has come.
+    /// Its progress.
     pub state: DeliveryState,
-    /// How often it failed in a row.
+    /// Number of consecutive failures.
     pub failures: u32,
-    /// When it may be tried next.
+    /// Earliest time of the next attempt.
     pub due_at: i64,
-    /// Why it failed last, and what mends it.
+    /// Reason of the last failure, and the remedy.
     pub reason: Option<String>,
-    /// Whether it is set aside.
+    /// Whether it is parked.
     pub parked: bool,
     /// When it was acknowledged, and how the copy was verified.
     pub acknowledged: Option<(i64, String)>,
 }
 
-/// The ledger's answers for people.
+/// The ledger's queries for people.
 #[async_trait]
 pub trait Reports: Send + Sync {
-    /// All sums; `today` is when today began, in milliseconds since 1970 (to the quarter of an hour).
+    /// Returns all sums; `today` is the start of today in milliseconds since 1970, to the quarter of an hour.
     async fn summary(&self, today: i64) -> Result<Summary>;
 
-    /// Parked deliveries, oldest first, at most `limit`.
+    /// Returns parked deliveries, oldest first, at most `limit`.
     async fn troubles(&self, limit: u32) -> Result<Vec<Trouble>>;
 
-    /// The last acknowledgements, newest first, at most `limit`.
+    /// Returns the last acknowledgements, newest first, at most `limit`.
     async fn last_receipts(&self, limit: u32) -> Result<Vec<Receipt>>;
 
-    /// Acknowledgements in the order they were made, at most `limit`: those after the one that was acknowledged at the
-    /// time `after.0` and has the number `after.1`.
+    /// Returns acknowledgements in chronological order, at most `limit`: those after the delivery `after.1`, which was
+    /// acknowledged at the time `after.0`.
     async fn receipts(&self, after: (i64, DeliveryId), limit: u32) -> Result<Vec<Receipt>>;
 
-    /// All versions of a path there ever were, oldest first. Reads through all versions.
+    /// Returns all recorded versions of a path, oldest first. Scans all versions.
     async fn history(&self, directory: &DirectoryName, path: &RelPath) -> Result<Vec<VersionStory>>;
 }

@@ -1,8 +1,8 @@
-//! The channels of a session: how many ways lead to the vessel at once, and which one a file takes.
+//! The SFTP channels of a session: how many there are, and which one a file uses.
 //!
-//! One is there from the start. More are opened while there is much to send: channels where the server's window is small
-//! for the length of the path, and on a long path connections, each of which adds a congestion window. Knows nothing of what
-//! is sent.
+//! A session starts with one channel. While there is much to send, more are opened: channels where the server's window
+//! is small for the round-trip time, and on a long path connections, each of which adds a congestion window. This
+//! module knows nothing of the files.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
@@ -17,68 +17,67 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::settings::{self, Connections};
 use crate::transport::{ConnectError, RoundTrip, SftpChannel, SshEnvironment};
 
-/// Connections that `auto` makes at the most.
+/// Maximum number of connections with `Connections = auto`.
 const MOST: usize = 8;
-/// Further channels are worth their set-up for so many bytes that still have to go, and for so many round trips that these
-/// will take at the present rate.
+/// Further channels pay for their setup if at least this many bytes are left to send, and if sending them at the
+/// current rate takes at least this many round trips.
 pub(crate) const WORTH_BYTES: u64 = 4 << 20;
 const WORTH_ROUND_TRIPS: u32 = 30;
-/// Round trips that a new connection takes until it carries its share.
+/// Round trips that a new connection needs to reach its share of the bandwidth.
 const UP_TO_SPEED: u32 = 8;
-/// From this round trip on a path counts as long: there, losses and windows limit a connection, and not a processor.
+/// Round-trip time from which a path counts as long: there, losses and windows limit a connection, not the processor.
 pub(crate) const LONG: Duration = Duration::from_millis(20);
-/// Connections that a long path gets at once, and new ones that may be logging in at the same time.
+/// Connections that a long path gets at once, and the maximum number of new connections that log in concurrently.
 const FIRST_STEP: usize = 4;
 pub(crate) const LOGGING_IN: usize = 4;
-/// With BBR, whose rate a loss here and there does not slow down, one connection fills most paths, and those that share a
-/// queue drown it: 16 MiB at 4 Mbit/s cost eight of them 4.5 MB that were sent in vain, and the last of eight may crawl. So
-/// there is another for each so many bytes in flight, which is about what a kernel keeps for one (`tcp_wmem`).
+/// Bytes in flight per connection with BBR, about the size of a kernel's buffer for one (`tcp_wmem`). A single BBR
+/// connection fills most paths, because occasional losses do not slow it down, and several overload a shared queue: for
+/// 16 MiB at 4 Mbit/s, 8 of them retransmitted 4.5 MB needlessly, and the last one may become very slow.
 const MOST_IN_FLIGHT: f64 = (2 << 20) as f64;
-/// On a path as long as this each needs seconds to come up to speed, so three do it together, once the first has so many bytes
-/// in flight: a slow path never has.
+/// On a path at least this long a connection needs seconds to reach its full rate, so 3 start together as soon as the
+/// first has this many bytes in flight. A slow path never reaches that.
 const VERY_LONG: Duration = Duration::from_millis(250);
 const TOGETHER: usize = 3;
 const RISING: f64 = (96 << 10) as f64;
-/// How often it is looked at.
+/// Interval between measurements of the bytes in flight.
 const GLANCE: Duration = Duration::from_millis(300);
-/// The shortest time for which a rate is measured.
+/// Minimum duration of a rate measurement.
 const MEASURE: Duration = Duration::from_millis(750);
-/// How long nothing is tried after all connections were made that are of use or to be had; and how long they are kept when
-/// there is nothing to send.
+/// Pause after all useful or available connections were made, and how long idle connections are kept.
 const REST: Duration = Duration::from_secs(60);
-/// What is left has to take so long for a connection to be kept ready beside.
+/// Minimum remaining transfer time for which a spare connection is kept ready.
 const WORTH_A_SPARE: Duration = Duration::from_secs(5);
-/// Channels on one connection at the most; OpenSSH allows ten sessions, and the shells need some.
+/// Maximum number of channels per connection. OpenSSH allows 10 sessions, and the shells need some of them.
 const CHANNELS: usize = 8;
 const CHANNELS_OF_OPENSSH: usize = 4;
-/// A channel's window on OpenSSH, and the rate that a path of any length should be able to have, in bytes (per second).
+/// A channel's window on OpenSSH in bytes, and the rate in bytes per second that a path of any length should reach.
 const USUAL_WINDOW: f64 = (2 << 20) as f64;
 const FULL_RATE: f64 = 12.5e6;
-/// Round trips that may go by between a byte and its answer with BBR, which keeps its rate when packets are lost: TCP hands on
-/// nothing that came after one before it was sent again. Others send less then, and their windows are large enough.
+/// Round trips between a byte and its acknowledgement with BBR, which keeps its rate during losses: TCP delivers
+/// nothing behind a lost packet until it is retransmitted. Other algorithms slow down, so their windows suffice.
 const REPAIR: f64 = 4.0;
 
-/// A channel that is on its way; `None`: it is not to be had.
+/// A channel that is being opened; `None` if it could not be opened.
 pub(crate) type Coming = AbortOnDropHandle<Option<SftpChannel>>;
 
 /// The channels of a session.
 pub(crate) struct ChannelPool {
     channels: watch::Sender<Vec<SftpChannel>>,
-    /// What was begun before the first was there.
+    /// Channels whose connections were started before the first one was ready.
     coming: Mutex<Vec<Coming>>,
-    /// Whether there ever was a further connection.
+    /// Whether a further connection was ever added.
     widened: AtomicBool,
     jobs: Mutex<Vec<Weak<AtomicU64>>>,
     begun: Notify,
 }
 
-/// Bytes that are to be sent, for as long as it lives.
+/// Announced bytes that are still to be sent; they count until the job is dropped.
 pub(crate) struct Job(Arc<AtomicU64>);
 
 impl Job {
-    /// Notes that some of them were sent.
+    /// Subtracts bytes that were sent.
     pub(crate) fn sent(&self, bytes: u64) {
-        // What is sent twice was counted once.
+        // Bytes that are sent twice were announced only once.
         let _ = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| Some(left.saturating_sub(bytes)));
     }
 }
@@ -98,7 +97,7 @@ impl ChannelPool {
         self.coming.lock().expect("no code panics while it holds this lock")
     }
 
-    /// Whether further connections were of use.
+    /// Returns whether a further connection was ever added.
     pub(crate) fn was_widened(&self) -> bool {
         self.widened.load(Ordering::Relaxed)
     }
@@ -115,7 +114,7 @@ impl ChannelPool {
         Job(job)
     }
 
-    /// Tells when channels come and go.
+    /// Returns a receiver that is notified when channels are added or removed.
     pub(crate) fn subscribe(&self) -> watch::Receiver<Vec<SftpChannel>> {
         self.channels.subscribe()
     }
@@ -124,7 +123,7 @@ impl ChannelPool {
         self.channels.borrow().len()
     }
 
-    /// How many connections the channels are on.
+    /// Returns the number of live connections that the channels use.
     fn connections(&self) -> usize {
         let channels = self.channels.borrow();
         let living: Vec<&SftpChannel> = channels.iter().filter(|channel| !channel.is_lost()).collect();
@@ -132,37 +131,37 @@ impl ChannelPool {
         (0..living.len()).filter(is_first).count()
     }
 
-    /// Whether a channel is still to be used.
+    /// Returns whether a channel is in the pool and its connection is alive.
     pub(crate) fn has(&self, channel: &SftpChannel) -> bool {
         self.channels.borrow().contains(channel) && !channel.is_lost()
     }
 
-    /// The channel with the least to do.
+    /// Returns the channel with the fewest unanswered bytes.
     pub(crate) fn idlest(&self) -> SftpChannel {
         let channels = self.channels.borrow();
         let living = channels.iter().filter(|channel| !channel.is_lost());
         living.min_by_key(|channel| channel.unanswered_bytes()).unwrap_or(&channels[0]).clone()
     }
 
-    /// Bytes that are still to be sent, as far as they were announced.
+    /// Returns how many of the announced bytes are still to be sent.
     pub(crate) fn left(&self) -> u64 {
         let mut left = 0;
         self.jobs().retain(|job| job.upgrade().map(|job| left += job.load(Ordering::Relaxed)).is_some());
         left
     }
 
-    /// Bytes that are on their way to the vessel.
+    /// Returns how many bytes were sent and not yet answered.
     pub(crate) fn unanswered(&self) -> u64 {
         self.channels.borrow().iter().filter(|channel| !channel.is_lost()).map(SftpChannel::unanswered_bytes).sum()
     }
 
-    /// Bytes that the vessel has answered for, on the channels that there are.
+    /// Returns how many bytes the vessel has acknowledged on the current channels.
     pub(crate) fn answered(&self) -> u64 {
         self.channels.borrow().iter().map(SftpChannel::answered_bytes).sum()
     }
 
-    /// Whether what is left takes so long at a rate, in bytes per second, that a connection should be ready for the case
-    /// that this one falls silent. On a short path one is made at once.
+    /// Returns whether sending the remaining bytes at `rate` (bytes per second) takes so long that a spare connection
+    /// should be ready in case this one stalls. On a short path a new connection is quick to make, so none is kept.
     pub(crate) fn is_spare_worth_it(&self, vessel: &settings::Vessel, rate: f64) -> bool {
         let round_trip = self.channels.borrow()[0].round_trip();
         round_trip >= LONG
@@ -171,19 +170,19 @@ impl ChannelPool {
             && self.left() as f64 > rate * WORTH_A_SPARE.as_secs_f64()
     }
 
-    /// Cuts all connections off.
+    /// Aborts all connections.
     pub(crate) fn abandon(&self) {
         self.channels.borrow().iter().for_each(SftpChannel::abandon);
     }
 
-    /// Opens and closes channels as they are needed, for ever.
+    /// Opens and closes channels as needed; never returns.
     pub(crate) async fn tend(&self, vessel: &Arc<settings::Vessel>, environment: &Arc<SshEnvironment>) {
         let first = self.channels.borrow()[0].clone();
         Tending { channels: self, vessel, environment, first }.run().await;
     }
 }
 
-/// How many connections beside the first are worth having from the start, where there is much to send.
+/// Returns how many further connections are worth opening from the start if there is much to send.
 pub(crate) fn of_use(path: RoundTrip) -> usize {
     match path {
         RoundTrip { round_trip, .. } if round_trip < LONG => 0,
@@ -193,7 +192,7 @@ pub(crate) fn of_use(path: RoundTrip) -> usize {
     }
 }
 
-/// How many connections the settings allow.
+/// Returns the maximum number of connections that the settings allow.
 fn most(connections: Connections) -> usize {
     match connections {
         Connections::Auto => MOST,
@@ -201,7 +200,7 @@ fn most(connections: Connections) -> usize {
     }
 }
 
-/// Opening and closing channels for one session.
+/// Opens and closes the channels of one session.
 struct Tending<'a> {
     channels: &'a ChannelPool,
     vessel: &'a Arc<settings::Vessel>,
@@ -233,11 +232,11 @@ impl Tending<'_> {
         }
     }
 
-    /// Adds connections while there is enough to send for them to pay. Whether there was anything to do it for.
+    /// Adds connections while there is enough to send. Returns `false` if there was too little to send for [`REST`].
     async fn grow(&self) -> bool {
         let (most, fixed) = (most(self.vessel.connections), self.vessel.connections != Connections::Auto);
         loop {
-            // Counted anew each time: some may have been lost meanwhile, others kept from an earlier time.
+            // Counted again in every pass: connections may have been lost, or kept from an earlier pass.
             let connections = self.channels.connections();
             if !(1..most).contains(&connections) {
                 return true;
@@ -245,7 +244,7 @@ impl Tending<'_> {
             if timeout(REST, self.wait_for_work(WORTH_BYTES)).await.is_err() {
                 return false;
             }
-            // On a short path one connection is as fast as a processor, and many vessels share the processors.
+            // On a short path the processor limits a connection, and many vessels share the processors.
             if !fixed && !self.is_long() {
                 return true;
             }
@@ -263,7 +262,7 @@ impl Tending<'_> {
         }
     }
 
-    /// Waits for the next look at how many bytes go out in a round trip.
+    /// Measures for at least `glance` how many bytes are acknowledged per round trip.
     async fn look(&self, glance: Duration) -> f64 {
         let round_trip = self.first.round_trip().max(LONG);
         let (answered, since) = (self.channels.answered(), Instant::now());
@@ -272,9 +271,9 @@ impl Tending<'_> {
         answered * round_trip.as_secs_f64() / since.elapsed().as_secs_f64()
     }
 
-    /// Waits until so much is in flight that a channel's window may soon be too small for it; whether it ever is. It takes
-    /// two looks: what a loss had held up comes all at once. Channels that a slow path doesn't need would only fill what
-    /// stands before it.
+    /// Waits until the bytes in flight may soon exceed a channel's window; returns whether that happened. Two
+    /// measurements in a row must agree, because bytes held up by a loss are acknowledged all at once. On a slow path,
+    /// further channels would only fill the queue in front of it.
     async fn rises(&self) -> bool {
         let mut rising = 0;
         while self.channels.left() > 0 && rising < 2 {
@@ -283,13 +282,13 @@ impl Tending<'_> {
         rising == 2
     }
 
-    /// Waits until further connections help those that send with BBR, or none do any more; how many.
+    /// Waits until further BBR connections would help, and returns how many; 0 if too few bytes are left.
     async fn step_with_bbr(&self, connections: usize) -> usize {
         let round_trip = self.first.round_trip().max(LONG);
         while self.channels.left() >= WORTH_BYTES {
             let in_flight = self.look(GLANCE).await;
             let early = if in_flight >= RISING { of_use(RoundTrip { round_trip, bbr: true }) } else { 0 };
-            // All windows of a connection together hold about twice as much where they are small.
+            // Where the windows are small, all windows of a connection together hold about twice this many bytes.
             let most_in_flight = if self.first.has_small_window() { RISING } else { MOST_IN_FLIGHT };
             let wanted = MOST.min(1 + early.max((in_flight / most_in_flight) as usize));
             if wanted > connections {
@@ -299,10 +298,11 @@ impl Tending<'_> {
         0
     }
 
-    /// How many further connections help those that each loss slows down; looks for a while where that is not clear.
+    /// Returns how many further connections help where losses reduce the rate; measures the rate first if unclear.
     async fn step_without_bbr(&self, connections: usize) -> usize {
-        // What one connection lacks on a long path, four of them lack too, and to measure it takes seconds: all come at
-        // once where there is much to send; where there is less, the second half where what is left will take long.
+        // The limits of one connection on a long path also apply to four, and measuring takes seconds. So with much to
+        // send all connections start at once; with less, the second half starts only if the remaining bytes will take
+        // long.
         let much = connections < FIRST_STEP || self.channels.left() > 2 * WORTH_BYTES;
         if !much && !self.is_worth_it(self.rate().await) {
             return 0;
@@ -313,7 +313,7 @@ impl Tending<'_> {
         }
     }
 
-    /// Whether what is left takes long enough at a rate for further connections to pay.
+    /// Returns whether the remaining bytes take long enough at `rate` for further connections to pay.
     fn is_worth_it(&self, rate: f64) -> bool {
         let (left, least) = (self.channels.left(), (self.first.round_trip() * WORTH_ROUND_TRIPS).max(MEASURE));
         left as f64 > rate * least.as_secs_f64()
@@ -330,14 +330,14 @@ impl Tending<'_> {
         }
     }
 
-    /// Tries nothing for a while.
+    /// Waits for [`REST`] and removes lost channels meanwhile.
     async fn rest(&self) {
         let since = Instant::now();
         while since.elapsed() < REST {
             tokio::time::sleep(REST / 12).await;
             self.channels.channels.send_if_modified(|channels| {
                 let before = channels.len();
-                // The first is the session's own, which ends with it.
+                // The first channel belongs to the session and ends with it.
                 let mut index = 0;
                 channels.retain(|channel| {
                     index += 1;
@@ -358,20 +358,20 @@ impl Tending<'_> {
         }
     }
 
-    /// The rate at which everything goes now, in bytes per second.
+    /// Measures the current total rate in bytes per second.
     async fn rate(&self) -> f64 {
-        // What is new needs some round trips to come up to speed.
+        // New connections need some round trips to reach their full rate.
         tokio::time::sleep(self.first.round_trip() * 4).await;
         let (answered, since) = (self.channels.answered(), Instant::now());
         tokio::time::sleep((self.first.round_trip() * 6).max(MEASURE)).await;
         self.channels.answered().saturating_sub(answered) as f64 / since.elapsed().as_secs_f64()
     }
 
-    /// Opens connections, some at a time; how many there were to be had. They are added if what is left by then is worth it.
+    /// Opens connections, a few at a time, and returns how many succeeded. Each is added only if enough bytes are left.
     async fn connect(&self, number: usize) -> usize {
         let (answered, since) = (self.channels.answered(), Instant::now());
         let opening = (0..number).map(|_| async {
-            // The vessel may allow no more; what there is goes on.
+            // The vessel may allow no more connections; the existing ones continue.
             let Some(channel) = self.further_connection().await else { return false };
             let beside = self.channels_beside(&channel).await;
             if self.is_soon_of_use(answered, since) {
@@ -383,7 +383,7 @@ impl Tending<'_> {
         stream::iter(opening).buffer_unordered(LOGGING_IN).filter(|opened| ready(*opened)).count().await
     }
 
-    /// One that is on its way already, or a new one; `None` when it is not to be had.
+    /// Returns a connection that is already being opened, or opens one; `None` if that fails.
     async fn further_connection(&self) -> Option<SftpChannel> {
         let coming = self.channels.coming().pop();
         if let Some(coming) = coming {
@@ -393,8 +393,8 @@ impl Tending<'_> {
         channel.inspect_err(|e| tracing::debug!(vessel = %self.vessel.name, "no further connection: {e}")).ok()
     }
 
-    /// Whether a connection comes up to speed before all is sent at the rate since then, when so much was answered. One that
-    /// doesn't would be what the others wait for in the end.
+    /// Returns whether a new connection reaches its full rate before all bytes are sent at the rate measured since
+    /// `since`, when the total was `answered`. Otherwise the others would wait for it at the end.
     fn is_soon_of_use(&self, answered: u64, since: Instant) -> bool {
         let fixed = matches!(self.vessel.connections, Connections::Fixed(_));
         let rate = self.channels.answered().saturating_sub(answered) as f64 / since.elapsed().as_secs_f64();

@@ -1,7 +1,7 @@
-//! Many small requests to the vessel's shell, answered by few commands.
+//! Batches many small requests to the vessel's shell into few commands.
 //!
-//! A command costs round trips and a process. While one runs, further requests gather; they go out together when it ends.
-//! Nobody waits for a batch to fill.
+//! A command costs round trips and a process. Requests that arrive while one runs are collected and sent together when
+//! it ends. No request waits for a batch to fill.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use crate::digest::Digest;
 use crate::names::RemotePath;
 use crate::transport::{Remote, RemoteError};
 
-/// Requests that go out together.
+/// Maximum number of requests per command.
 const MOST: usize = 512;
 
 struct Request<Q, A> {
@@ -23,14 +23,14 @@ struct Request<Q, A> {
     answer: oneshot::Sender<Result<A, RemoteError>>,
 }
 
-/// Gathers questions for one kind of command. Ends when it is dropped.
+/// Collects the questions for one kind of command; dropping it aborts the runner.
 struct Batcher<Q, A> {
     requests: mpsc::Sender<Request<Q, A>>,
     _runner: AbortOnDropHandle<()>,
 }
 
 impl<Q: Send + 'static, A: Send + 'static> Batcher<Q, A> {
-    /// `run` answers each of its questions, in order, or fails for all.
+    /// Creates a batcher. `run` answers each of its questions, in order, or fails for all of them.
     fn new<F>(run: impl Fn(Vec<Q>) -> F + Send + 'static) -> Self
     where
         F: Future<Output = Result<Vec<A>, RemoteError>> + Send,
@@ -44,7 +44,7 @@ impl<Q: Send + 'static, A: Send + 'static> Batcher<Q, A> {
                 match run(questions).await {
                     Ok(outcomes) => {
                         for (answer, outcome) in answers.into_iter().zip(outcomes) {
-                            // Whoever asked may have been stopped meanwhile.
+                            // The caller may have been cancelled meanwhile.
                             let _ = answer.send(Ok(outcome));
                         }
                     }
@@ -59,7 +59,7 @@ impl<Q: Send + 'static, A: Send + 'static> Batcher<Q, A> {
         Self { requests, _runner: AbortOnDropHandle::new(runner) }
     }
 
-    /// `None` when the runner has ended without an answer, which it does only along with the connection.
+    /// Asks one question; `None` if the runner ended without an answer, which happens only when the connection is lost.
     async fn ask(&self, question: Q) -> Option<Result<A, RemoteError>> {
         let (answer, answered) = oneshot::channel();
         self.requests.send(Request { question, answer }).await.ok()?;
@@ -67,11 +67,11 @@ impl<Q: Send + 'static, A: Send + 'static> Batcher<Q, A> {
     }
 }
 
-/// What is asked of the vessel's shell for a small file.
+/// A question to the vessel's shell about a small file.
 enum Question {
-    /// The digest of a file of so many bytes, which is flushed on the way if there are many.
+    /// The digest of a file of `bytes` bytes, which is flushed as well if there are many questions.
     Check { path: RemotePath, bytes: u64 },
-    /// Flush a file or a directory.
+    /// A request to flush a file or a directory.
     Flush { path: RemotePath },
 }
 
@@ -93,7 +93,7 @@ struct Answer {
     flushed: bool,
 }
 
-/// The commands of one connection that are worth gathering.
+/// The batched commands of one connection.
 pub(crate) struct CommandBatcher {
     remote: Remote,
     batcher: Batcher<Question, Answer>,
@@ -113,22 +113,22 @@ impl CommandBatcher {
         self.batcher.ask(question).await.unwrap_or_else(|| Err(self.remote.lost_error()))
     }
 
-    /// The digest of a file of `bytes` bytes on the vessel, `None` when it can't be hashed there; and whether it was
-    /// flushed along with it.
+    /// Returns the digest of a file of `bytes` bytes on the vessel (`None` if it can't be hashed there) and whether the
+    /// file was flushed as well.
     pub(crate) async fn check(&self, path: &RemotePath, bytes: u64) -> Result<(Option<Digest>, bool), RemoteError> {
         let answer = self.ask(Question::Check { path: path.clone(), bytes }).await?;
         Ok((answer.digest, answer.flushed))
     }
 
-    /// Flushes a file or directory with the vessel's `sync`. `false`: the vessel can't.
+    /// Flushes a file or directory with the vessel's `sync`. Returns `false` if the vessel can't.
     pub(crate) async fn flush(&self, path: &RemotePath) -> Result<bool, RemoteError> {
         Ok(self.ask(Question::Flush { path: path.clone() }).await?.flushed)
     }
 }
 
-/// From so many paths on, flushing their whole file system is cheaper than flushing each.
+/// Number of paths from which flushing their whole file system is cheaper than flushing each.
 const MANY: usize = 4;
-/// A file system that takes longer has much else to write, and is not flushed as a whole again.
+/// If flushing a file system takes longer, it has much other data to write, and is not flushed as a whole again.
 const SLOW_FLUSH: Duration = Duration::from_secs(3);
 
 struct Runner {
@@ -168,7 +168,7 @@ impl Runner {
         Ok(questions.iter().map(answer).collect())
     }
 
-    /// Hashes files and flushes file systems, in one command where there is something to hash.
+    /// Hashes files and flushes file systems, in one command if there is something to hash.
     async fn hash_and_flush(
         &self,
         files: &[&RemotePath],
@@ -184,8 +184,8 @@ impl Runner {
         }
     }
 
-    /// Flushes all paths in one go, or, when that fails, each by itself: one that can't be opened fails the whole command.
-    /// Gives those that can't be flushed.
+    /// Flushes all paths with one command. If that fails, flushes each by itself, because one path that can't be opened
+    /// fails the whole command. Returns the paths that can't be flushed.
     async fn flush_each<'a>(&self, paths: BTreeSet<&'a RemotePath>) -> Result<BTreeSet<&'a RemotePath>, RemoteError> {
         let mut failed = BTreeSet::new();
         if paths.is_empty() {
@@ -205,7 +205,7 @@ impl Runner {
     }
 }
 
-/// Whether a flush went well; only the end of the connection is an error.
+/// Returns whether a flush succeeded. Only a lost connection is an error.
 fn succeeded(flushed: Result<(), RemoteError>) -> Result<bool, RemoteError> {
     match flushed {
         Ok(()) => Ok(true),

@@ -1,7 +1,7 @@
-//! The connections to one vessel: a [`Session`] with its pool of channels, the spare connection, the connections that are
-//! begun early, and TempDir.
+//! The connections to one vessel: a [`Session`] with its pool of channels, the spare connection, early further
+//! connections, and TempDir.
 //!
-//! Knows nothing of deliveries: who sends what, in which order and why, is decided above.
+//! This module knows nothing of deliveries: the modules above decide about content, order and reasons of transfers.
 
 mod channel_pool;
 mod command_batch;

@@ -1,4 +1,4 @@
-//! New files on the vessel, and who owns them.
+//! Creation of new files on the vessel, and detection of their owner.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -6,11 +6,11 @@ use std::sync::{Mutex, PoisonError};
 use crate::names::RemotePath;
 use crate::transport::{OpenFlags, Remote, RemoteError, RemoteFile, SftpChannel};
 
-/// The mode of a file that is being put together.
+/// Mode of a file while it is being assembled.
 pub(crate) const OURS: u32 = 0o600;
 
-/// Opens a file that is not there yet. A file or link under its name is removed first, never written to: somebody may have
-/// planted it.
+/// Opens a file that must not exist yet. An existing file or link of that name is removed first and never written to,
+/// because somebody may have planted it.
 pub(crate) async fn open_new(
     remote: &Remote,
     channel: &SftpChannel,
@@ -20,10 +20,10 @@ pub(crate) async fn open_new(
         Err(e) if !e.is_connection() && !e.is_not_found() => {}
         opened => return opened,
     }
-    // When this fails, what counts is that the file can't be opened.
+    // If this fails, the error of the second open is the one to report.
     let _ = remote.remove(path).await;
     match channel.open(path, OpenFlags::NEW, OURS).await {
-        // Nothing is there: a server that doesn't know how to open only what is new.
+        // The path does not exist, so the server does not support exclusive creation.
         Err(e) if !e.is_connection() && is_gone_or_unseen(remote, path).await => {
             tracing::debug!("opened without O_EXCL: {e}");
             channel.open(path, OpenFlags::FRESH, OURS).await
@@ -39,28 +39,29 @@ async fn is_gone_or_unseen(remote: &Remote, path: &RemotePath) -> bool {
     }
 }
 
-/// Finds out who owns the files that this account makes in a directory, by making one; `None` where the vessel doesn't tell.
+/// Returns the owner of the files that this account creates in a directory, by creating one; `None` if the vessel does
+/// not report owners.
 ///
-/// File systems may give all files one owner (FAT), and NFS servers may give root's files another.
+/// File systems may give all files one owner (FAT), and NFS servers may map root's files to another.
 pub(crate) async fn owner_in(remote: &Remote, probe: &RemotePath) -> Result<Option<u32>, RemoteError> {
     let file = open_new(remote, remote.main_channel(), probe).await?;
-    // In one burst, which the vessel answers in this order.
+    // Sent in one burst; the vessel answers in this order.
     let (attrs, closed, removed) = tokio::join!(file.attrs(), file.clone().close(), remote.remove(probe));
     closed.and(removed)?;
     Ok(attrs?.owner.map(|(user, _)| user))
 }
 
-/// The owners of the files that this account makes, by directory, as far as they were asked for on this connection.
+/// The owners of the files that this account creates, by directory, as far as they were queried on this connection.
 #[derive(Default)]
 pub(crate) struct Owners(Mutex<HashMap<Option<RemotePath>, Option<u32>>>);
 
 impl Owners {
-    /// The owner of what is made beside an assembly.
+    /// Returns the owner of the files that this account creates in the directory of an assembly.
     pub(crate) async fn beside(&self, remote: &Remote, assembly: &RemotePath) -> Result<Option<u32>, RemoteError> {
         let (directory, probe) = (assembly.parent(), probe_beside(assembly));
         let known = self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&directory).copied();
         if let Some(owner) = known {
-            // An attempt that was cut off has left it.
+            // A cancelled attempt may have left the probe file.
             return match remote.remove(&probe).await {
                 Err(e) if e.is_connection() => Err(e),
                 _ => Ok(owner),
@@ -75,8 +76,8 @@ impl Owners {
     }
 }
 
-/// The name of the file that is made beside an assembly to see whose our files are: that of another assembly of the same
-/// delivery, always the same, so that what a cut leaves is found again.
+/// Returns the name of the probe file that is created beside an assembly to detect the owner of new files. It is the
+/// name of another assembly of the same delivery, and always the same, so that a leftover is found again.
 pub(crate) fn probe_beside(assembly: &RemotePath) -> RemotePath {
     let path = assembly.as_bytes();
     let bare = path.strip_suffix(b".tmp").unwrap_or(path);

@@ -1,5 +1,5 @@
-//! Connections that are made beside the first one while that is still logging in: on a long path a login takes seconds,
-//! and what is learnt of the path afterwards comes that much later.
+//! Further connections that are opened while the first one is still logging in. On a long path a login takes seconds,
+//! and everything measured afterwards would come that much later.
 
 use tokio_util::task::AbortOnDropHandle;
 
@@ -8,8 +8,8 @@ use super::session::Link;
 use crate::settings::Connections;
 use crate::transport::{Follow, SftpChannel};
 
-/// Begins further connections beside the one that is followed, where the path turns out to be long, as soon as there is
-/// enough to send for them to pay: when `enough` is ready.
+/// Starts further connections in parallel to the one that `follow` observes, if the path turns out to be long. They
+/// start when `enough` is ready, that is, when there is enough to send for them to pay.
 pub(crate) async fn begin(link: &Link, mut follow: Follow, enough: impl Future<Output = ()>) -> Vec<Coming> {
     let settings = &link.settings;
     let further = match (settings.connections, follow.reached().await) {

@@ -1,4 +1,4 @@
-//! A session: what lasts as long as one connection to the vessel.
+//! A session: the state that lasts as long as one connection to the vessel.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -20,25 +20,26 @@ use crate::records::{Delivery, Version};
 use crate::settings;
 use crate::transport::{Attrs, ErrorKind, OpenFlags, Remote, RemoteError, RemoteFile, SftpChannel, SshEnvironment};
 
-/// Who has sent so many bytes has begun in earnest: the servers and shells of many vessels on one host start in turn.
+/// A session that has sent this many bytes is really under way. The servers and shells of many vessels on one host
+/// start one after the other.
 const UNDER_WAY: u64 = 8 << 20;
 
-/// What every session with one vessel needs.
+/// The data that every session with one vessel needs.
 #[derive(Clone)]
 pub(crate) struct Link {
     pub(crate) settings: Arc<settings::Vessel>,
-    /// Keys, agent, `known_hosts`.
+    /// Keys, agent and `known_hosts`.
     pub(crate) environment: Arc<SshEnvironment>,
     pub(crate) instance: InstanceId,
-    /// How fast bytes of files may go out.
+    /// Rate limit for bytes of files.
     pub(crate) limit: RateLimiter,
-    /// Who listens.
+    /// Receiver of events.
     pub(crate) monitor: Arc<dyn Monitor>,
-    /// Whether it was said that the vessel can't keep some times.
+    /// Whether the vessel's inability to store some times was already reported.
     pub(crate) told_of_times: Arc<AtomicBool>,
 }
 
-/// One connection, and what was found out or made on it.
+/// One connection, and everything that was found out or created on it.
 pub(crate) struct Session {
     pub(crate) settings: Arc<settings::Vessel>,
     pub(crate) environment: Arc<SshEnvironment>,
@@ -49,20 +50,20 @@ pub(crate) struct Session {
     pub(crate) remote: Remote,
     pub(crate) channels: ChannelPool,
     pub(crate) commands: CommandBatcher,
-    /// Held by the large file that is being uploaded: the next one starts when this one needs the link no more.
+    /// Held during the upload of a large file: the next upload starts when this one no longer needs the link.
     pub(crate) large_upload: Mutex<()>,
-    /// Cancelled when the session is about to end: no more bytes of large files go out.
+    /// Cancelled when the session is about to end: no more bytes of large files are sent.
     pub(crate) resting: CancellationToken,
-    /// Whether the vessel was found to take a file only as one stream from its start to its end.
+    /// Whether the vessel was found to accept a file only as one stream from start to end.
     pub(crate) streams_only: AtomicBool,
-    /// Bytes of files that were sent in this session: with any, it was not in vain, however it ends.
+    /// Bytes of files sent in this session; with any, the session made progress, however it ends.
     sent: AtomicU64,
-    /// Others that read the same wait for this vessel until it has begun to.
+    /// Other readers of the same files wait for this vessel until it has started to read.
     arrival: std::sync::Mutex<Option<Arrival>>,
-    /// What was made or found on this connection and is not asked for again, until something shows that it is gone.
+    /// Whether TempDir was prepared on this connection; not checked again until an open fails.
     temp_dir: Mutex<bool>,
     made_dirs: Mutex<HashMap<RemotePath, Arc<OnceCell<()>>>>,
-    /// Who owns what is made here.
+    /// Owners of the files that are created on this vessel.
     pub(crate) owners: Owners,
 }
 
@@ -94,7 +95,7 @@ impl Session {
         self.settings.temp_dir.join(part_name(self.instance, delivery.id.0, start))
     }
 
-    /// Makes sure that TempDir is there and ours.
+    /// Ensures that TempDir exists and belongs to this account.
     pub(crate) async fn prepare_temp_dir(&self) -> Result<(), Fault> {
         let mut prepared = self.temp_dir.lock().await;
         if !*prepared {
@@ -104,7 +105,7 @@ impl Session {
         Ok(())
     }
 
-    /// Makes a directory on the vessel, unless that was done on this connection.
+    /// Creates a directory on the vessel, unless that was done on this connection.
     pub(crate) async fn make_dirs(&self, directory: &RemotePath) -> Result<(), Fault> {
         let made = self.made_dirs.lock().await.entry(directory.clone()).or_default().clone();
         let making = || async {
@@ -114,7 +115,7 @@ impl Session {
         made.get_or_try_init(making).await.copied()
     }
 
-    /// Makes the directory in which a file is to lie.
+    /// Creates the parent directory of a file.
     pub(crate) async fn make_dirs_above(&self, file: &RemotePath) -> Result<(), Fault> {
         match file.parent() {
             Some(directory) => self.make_dirs(&directory).await,
@@ -122,16 +123,16 @@ impl Session {
         }
     }
 
-    /// Forgets that a directory, and those below it, were made on this connection: it is about to be removed.
+    /// Forgets that a directory and those below it were created on this connection, because it is about to be removed.
     pub(crate) async fn forget_dirs(&self, directory: &RemotePath) {
         let below = [directory.as_bytes(), b"/"].concat();
         self.made_dirs.lock().await.retain(|made, _| made != directory && !made.as_bytes().starts_with(&below));
     }
 
-    /// Opens a file of ours for writing, on a channel; with [`OpenFlags::FRESH`], a new one.
+    /// Opens one of the project's own files for writing on a channel; with [`OpenFlags::FRESH`], a new one.
     ///
-    /// An earlier attempt may have given it the source's mode already, which need not let its owner write. And a directory
-    /// that is gone (cleaned up by the vessel's system) is made anew by the next attempt.
+    /// An earlier attempt may already have set the source's mode, which may deny writing to the owner. If the directory
+    /// is gone (cleaned up by the vessel's system), the next attempt creates it again.
     pub(crate) async fn open_ours(
         &self,
         channel: &SftpChannel,
@@ -143,7 +144,7 @@ impl Session {
             OpenFlags::FRESH => open_new(&self.remote, channel, path).await,
             flags => self.open_there(channel, path, flags).await,
         };
-        // Some servers say no more of a missing directory than that it failed.
+        // Some servers report a missing directory only as a general failure.
         if opened.as_ref().is_err_and(|e| matches!(e.kind, ErrorKind::NotFound | ErrorKind::Failed)) {
             *self.temp_dir.lock().await = false;
             self.made_dirs.lock().await.clear();
@@ -159,7 +160,7 @@ impl Session {
     ) -> Result<RemoteFile, RemoteError> {
         match channel.open(path, flags, OURS).await {
             Err(e) if e.kind == ErrorKind::Denied => {
-                // When this fails too, what counts is that the file can't be opened.
+                // If this fails too, the error of the open is the one to report.
                 let _ = self.remote.set(path, Attrs { mode: Some(OURS), ..Attrs::default() }).await;
                 channel.open(path, flags, OURS).await
             }
@@ -167,7 +168,7 @@ impl Session {
         }
     }
 
-    /// Finds out why a write failed, where the vessel said no more than that.
+    /// Adds the reason to a failed write if the vessel gave none.
     pub(crate) async fn explained<T>(
         &self,
         result: Result<T, RemoteError>,
@@ -180,7 +181,7 @@ impl Session {
         }
     }
 
-    /// Waits until so many bytes of a file may go out; for ever, once the session is about to end.
+    /// Waits until this many bytes of a file may be sent; never returns once the session is about to end.
     pub(crate) async fn may_send(&self, bytes: u64) {
         match self.resting.run_until_cancelled(self.limit.take(bytes)).await {
             Some(()) => {}
@@ -197,18 +198,18 @@ impl Session {
         self.taken(version, bytes, false);
     }
 
-    /// Whether anything was sent.
+    /// Returns whether any bytes of files were sent.
     pub(crate) fn has_sent(&self) -> bool {
         self.sent.load(Ordering::Relaxed) > 0
     }
 
-    /// It reads by now, or has nothing to read.
+    /// Records that the session reads by now, or has nothing to read: other readers stop waiting for it.
     pub(crate) fn has_arrived(&self) {
         let arrival = self.arrival.lock().expect("no code panics while it holds this lock").take();
         drop(arrival);
     }
 
-    /// Reports bytes that the vessel was found to hold.
+    /// Reports bytes that the vessel was found to hold already.
     pub(crate) fn found(&self, version: &Version, bytes: u64) {
         self.taken(version, bytes, true);
     }

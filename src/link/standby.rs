@@ -1,9 +1,9 @@
-//! What is done about a connection that has fallen silent: another one is tried beside it, and where much is still to be
-//! sent, one is kept ready for that.
+//! Recovery from a connection that has stalled: a replacement is tried in parallel, and while much is still to be sent,
+//! a spare connection is kept ready.
 //!
-//! After an outage of ten seconds TCP waits another five before it sends anything again, and longer after longer ones. A
-//! connection on which nothing was due waits for nothing: it carries again as soon as the link does. To make one only then
-//! takes a dozen round trips.
+//! After an outage of 10 s, TCP waits another 5 s before it sends anything again, and longer after longer outages. A
+//! connection on which nothing was outstanding has no such wait: it works again as soon as the link does. Creating one
+//! only then takes a dozen round trips.
 
 use std::future::pending;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,21 +14,21 @@ use tokio::time::{sleep, timeout};
 use super::session::Session;
 use crate::transport::{Lead, Rank, Remote};
 
-/// The pause after another connection has failed.
+/// Pause after a replacement failed to connect.
 const AGAIN: Duration = Duration::from_secs(1);
-/// How often it is looked whether a spare connection is worth having. It is asked nothing until it is needed: one that has
-/// asked while the link was down waits as long as the others.
+/// Interval between checks whether a spare connection is worth having. Nothing is sent on a spare until it is needed:
+/// with data outstanding while the link is down, it would wait as long as the others.
 const LOOK: Duration = Duration::from_secs(1);
-/// How long it is waited for a connection to go on by itself while the host can be reached.
+/// Time that a connection has to resume by itself once the host is reachable.
 const REPAIR: Duration = Duration::from_secs(2);
-/// How long a spare's sign of life may take.
+/// Timeout of the ping on a spare connection.
 const DEADLINE: Duration = Duration::from_secs(10);
-/// How long no spare is tried after one has failed.
+/// Pause after a spare failed to connect.
 const REST: Duration = Duration::from_secs(60);
 
-/// Whenever the vessel has fallen silent, tries to get another connection until there is a sign of life; gives the one
-/// that came first. Where nothing was brought over, the next connection would fare no better. `connecting` says whether
-/// one is being tried.
+/// Opens a replacement connection whenever the vessel has stalled, until it responds again. Returns the first
+/// replacement that works. If the session sent nothing, a replacement would do no better, so none is tried.
+/// `connecting` says whether one is being opened.
 pub(crate) async fn replacement(session: &Session, connecting: &AtomicBool) -> Remote {
     let Session { settings, environment, .. } = session;
     let alone = Lead::alone(Rank::replacement());
@@ -59,12 +59,12 @@ pub(crate) async fn replacement(session: &Session, connecting: &AtomicBool) -> R
     }
 }
 
-/// Waits until the spare connection carries; for ever where there is none, or it does not survive.
+/// Waits until the spare connection works again; never returns if there is none or if it does not survive.
 async fn carries_again(spare: &mut Option<Remote>) -> Remote {
     if let Some(remote) = spare {
         let since = Instant::now();
         remote.host_answers().await;
-        // A link that is not down may just be repairing what it has lost.
+        // A link that is not down may only be retransmitting lost packets.
         sleep(REPAIR.saturating_sub(since.elapsed())).await;
         if timeout(DEADLINE, remote.ping()).await.is_ok()
             && let Some(remote) = spare.take()
@@ -76,7 +76,7 @@ async fn carries_again(spare: &mut Option<Remote>) -> Remote {
     pending().await
 }
 
-/// Keeps a spare connection while there is enough to send, for ever.
+/// Keeps a spare connection ready while there is enough to send; never returns.
 async fn keep_ready(session: &Session, spare: &mut Option<Remote>) {
     let Session { settings, environment, .. } = session;
     let (mut answered, mut since) = (session.channels.answered(), Instant::now());

@@ -1,4 +1,4 @@
-//! How much room is left on disks, asked so that one that doesn't answer holds up nobody.
+//! Queries the free space of disks, without blocking on a disk that doesn't answer.
 
 use std::collections::HashMap;
 use std::io;
@@ -8,45 +8,45 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
-/// How long a disk is waited for. One that takes longer is shown as it was when it answered last.
+/// How long to wait for a disk. If one takes longer, its last answer is returned.
 const PATIENCE: Duration = Duration::from_millis(300);
 
-/// How old an answer may be that is as good as a new one.
+/// Maximum age of an answer that still counts as current.
 const FRESH: Duration = Duration::from_secs(2);
 
-/// The room on the file system of a path.
+/// Free space on the file system of a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Room {
-    /// The bytes that this program may still write.
+    /// Bytes that this program may still write.
     pub free: u64,
-    /// The number that the kernel knows the file system by.
+    /// The file system's device number.
     pub disk: u64,
-    /// When that was so.
+    /// When it was measured.
     at: Instant,
 }
 
 impl Room {
-    /// Whether that was so a moment ago, and not when the disk answered last.
+    /// Returns whether the answer is current, and not an old one of a disk that no longer responds.
     pub fn is_fresh(&self) -> bool {
         self.at.elapsed() < FRESH
     }
 }
 
-/// What is known of the room on disks. Cheap to clone; all clones are one.
+/// Last known free space of disks. Clones are cheap and share their state.
 #[derive(Clone, Default)]
 pub struct Rooms(Arc<Mutex<HashMap<PathBuf, Asked>>>);
 
-/// A path, and what was heard of it last.
+/// State of one path.
 #[derive(Default)]
 struct Asked {
     last: Option<Room>,
-    /// Closed once the question that is under way is answered.
+    /// Closed when the pending query is answered.
     under_way: Option<watch::Receiver<()>>,
 }
 
 impl Rooms {
-    /// The room at each of these paths, now or when it was last heard of; `None`: nothing is there, or it never answered.
-    /// Each path has at most one thread that waits for its disk.
+    /// Returns the free space at each of these paths, current or as last known; `None` if the path does not exist or
+    /// its disk never answered. Each path has at most one thread that waits for its disk.
     pub async fn at(&self, paths: &[PathBuf]) -> Vec<Option<Room>> {
         let asked: Vec<_> = paths.iter().map(|path| self.ask(path)).collect();
         let all = async {
@@ -54,7 +54,7 @@ impl Rooms {
                 while answered.changed().await.is_ok() {}
             }
         };
-        // Whoever has not answered by then is known from before.
+        // Disks that have not answered by now are reported with their last answer.
         let _ = tokio::time::timeout(PATIENCE, all).await;
         let known = self.known();
         paths.iter().map(|path| known.get(path)?.last).collect()
@@ -73,7 +73,7 @@ impl Rooms {
             rooms.known().entry(place).or_default().last = room;
             drop(answer);
         };
-        // A thread of its own: those of the runtime are for what moves.
+        // Uses a separate thread, to keep the runtime's threads free for transfers.
         if std::thread::Builder::new().name("room on a disk".into()).spawn(look).is_ok() {
             asked.under_way = Some(answered.clone());
         }

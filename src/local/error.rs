@@ -1,6 +1,4 @@
-//! What can go wrong on the shore's disk, and what follows from it.
-//!
-//! Knows errno values and what a person can do about them; decides nothing itself.
+//! Errors of the shore's disk, and their remedies.
 
 use std::io;
 use std::os::unix::ffi::OsStrExt;
@@ -12,55 +10,55 @@ use super::Kind;
 use crate::fault::{Cause, Fault, Pace};
 use crate::names::display_bytes;
 
-/// Something on the shore's disk that did not work.
+/// An error of the shore's disk.
 #[derive(Debug, thiserror::Error)]
 pub enum DiskError {
     /// A call on a file, or on a directory below a location, failed.
     #[error("can't {act} {}: {source}", shown(path))]
     Io {
-        /// What was tried, a verb.
+        /// The action that failed, a verb.
         act: &'static str,
-        /// On what.
+        /// The path concerned.
         path: PathBuf,
-        /// What the kernel said.
+        /// The kernel's error.
         source: io::Error,
     },
     /// A directory's location can't be used at all.
     #[error("can't {act} the directory {}: {source}", shown(path))]
     Location {
-        /// What was tried, a verb.
+        /// The action that failed, a verb.
         act: &'static str,
         /// The location.
         path: PathBuf,
-        /// What the kernel said.
+        /// The kernel's error.
         source: io::Error,
     },
-    /// The file is not what it was any more: shorter than it was, or replaced.
+    /// The file has changed: it is shorter than it was, or was replaced.
     #[error("{} changed while it was being read", shown(path))]
     Changed {
         /// The file.
         path: PathBuf,
     },
-    /// What has the name is no regular file.
+    /// The path is not a regular file.
     #[error("{} is no regular file but a {kind}", shown(path))]
     NotAFile {
-        /// What has the name.
+        /// The path.
         path: PathBuf,
-        /// What it is.
+        /// Its actual kind.
         kind: Kind,
     },
-    /// `processed/` can't take anything.
+    /// `processed/` can't be used.
     #[error("can't retire into {}: {why}", shown(path))]
     Processed {
-        /// Where `processed/` should be.
+        /// The expected path of `processed/`.
         path: PathBuf,
         /// What is wrong with it.
         why: &'static str,
     },
-    /// `processed` is a link that others may have made or may replace.
+    /// `processed` is a link that other users may have created or may replace.
     #[error("cannot retire into {}: {why}", shown(path))]
     ProcessedLink {
-        /// Where `processed/` should be.
+        /// The expected path of `processed/`.
         path: PathBuf,
         /// Why the link is not followed.
         why: &'static str,
@@ -74,7 +72,7 @@ pub enum DiskError {
     /// The caller asked to stop.
     #[error("stopped while reading {}", shown(path))]
     Stopped {
-        /// What was being read.
+        /// The file that was being read.
         path: PathBuf,
     },
     /// The kernel grants no more inotify watches or instances.
@@ -82,23 +80,24 @@ pub enum DiskError {
     WatchLimit {
         /// The location that is not watched.
         path: PathBuf,
-        /// The limit's name.
+        /// The name of the sysctl limit.
         sysctl: &'static str,
     },
 }
 
 impl DiskError {
-    /// Wraps a failed call; takes what `rustix` and what `std` return.
+    /// Wraps a failed call; accepts errors of `rustix` and of `std`.
     pub(super) fn io(act: &'static str, path: &Path, source: impl Into<io::Error>) -> Self {
         Self::Io { act, path: path.into(), source: source.into() }
     }
 
-    /// Whether the file, or a directory above it, is not there.
+    /// Returns whether the file, or a directory above it, does not exist.
     pub fn is_gone(&self) -> bool {
         matches!(self, Self::Io { source, .. } if gone(source))
     }
 
-    /// What follows from it: the file concerned is parked, or the attempt repeated when the shore is mended.
+    /// Converts it to a fault, whose scope says whether the file is parked or the attempt repeated once the shore is
+    /// repaired.
     pub fn fault(&self) -> Fault {
         self.sorted().of(Cause::Source)
     }
@@ -168,12 +167,12 @@ fn io_fault(error: &DiskError, path: &Path, source: &io::Error) -> Fault {
     }
 }
 
-/// Whether the kernel says that there is nothing of that name.
+/// Returns whether the error means that the path does not exist.
 pub(super) fn gone(error: &io::Error) -> bool {
     matches!(Errno::from_io_error(error), Some(Errno::NOENT | Errno::NOTDIR))
 }
 
-/// A path as a person reads it, on one line.
+/// Formats a path for people, on one line.
 fn shown(path: &Path) -> String {
     display_bytes(path.as_os_str().as_bytes())
 }

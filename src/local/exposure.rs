@@ -1,19 +1,19 @@
-//! Who besides the operator may change what lies in a directory.
+//! Determines which users besides the operator may change the contents of a directory.
 
 use std::path::Path;
 
 use rustix::fs::{Stat, stat};
 use rustix::process::geteuid;
 
-/// Whether another user than root and the one that this program runs as may replace names in a directory: its owner, or whoever
-/// its group or all users let write there, unless the sticky bit keeps them to what is their own.
+/// Returns whether users other than root and this program's user may replace files in a directory: its owner, or users
+/// with write permission by group or others, unless the sticky bit limits them to their own files.
 pub(super) fn others_may_write(directory: &Stat) -> bool {
     let owner = directory.st_uid;
     let theirs = owner != 0 && owner != geteuid().as_raw();
     theirs || (directory.st_mode & 0o022 != 0 && directory.st_mode & 0o1000 == 0)
 }
 
-/// Which other users may change a location, in words; `None` where nobody but root and this program's user may.
+/// Returns which other users may change a location, in words; `None` if only root and this program's user may.
 pub fn exposed_to(location: &Path) -> Option<String> {
     let directory = stat(location).ok()?;
     if !others_may_write(&directory) {

@@ -1,8 +1,8 @@
-//! What lies at a path now, and what it looks like.
+//! Returns the kind and metadata of paths below a location.
 //!
-//! Asks `lstat` (or `stat`, where links are followed) and opens nothing but directories. A path that a link is in the way of
-//! holds nothing, unless links are followed. A location that is missing is an error of its own: a disk that is not mounted
-//! must not look like a thousand deleted files.
+//! Uses `lstat` (or `stat`, where links are followed) and opens only directories. A path with a link on its way counts
+//! as missing, unless links are followed. A missing location is a separate error: an unmounted disk must not look like
+//! a thousand deleted files.
 
 use std::ffi::OsStr;
 use std::fmt;
@@ -23,23 +23,23 @@ use crate::records::{FileStamp, Traits, VersionKind};
 use crate::root::{Root, is_absent};
 use crate::settings::Links;
 
-/// Something that is taken.
+/// A file, link or directory to be taken.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Found {
-    /// Where it lies below the location.
+    /// Path below the location.
     pub path: RelPath,
-    /// What it is and looks like now.
+    /// Its current kind and metadata.
     pub traits: Traits,
-    /// Where a link leads; empty for what is none.
+    /// Target of a link; empty for other kinds.
     pub target: Vec<u8>,
 }
 
-/// What a thing is that is no regular file.
+/// Kinds of directory entries other than regular files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kind {
     /// A directory.
     Directory,
-    /// A symbolic link, wherever it leads.
+    /// A symbolic link, whatever its target.
     Symlink,
     /// A named pipe.
     Fifo,
@@ -49,7 +49,7 @@ pub enum Kind {
     Device,
     /// A file of the program's own, such as its settings or its ledger.
     Own,
-    /// `lstat` failed with this errno, so nobody knows.
+    /// `lstat` failed with this errno, so the kind is unknown.
     Unreadable(i32),
 }
 
@@ -83,41 +83,41 @@ fn io_error(errno: i32) -> io::Error {
     io::Error::from_raw_os_error(errno)
 }
 
-/// What a single look at a path saw.
+/// State of a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FileState {
     /// A regular file.
     File {
-        /// What it looks like now.
+        /// Its current metadata.
         stamp: FileStamp,
         /// Permission bits (`0o7777`).
         mode: u32,
     },
-    /// Nothing of that name.
+    /// The path does not exist.
     Gone,
-    /// Something else, which is not followed or opened.
+    /// Another kind, which is neither followed nor opened.
     NotAFile(Kind),
 }
 
-/// What a single look at a path saw, by the rules of its directory.
+/// State of a path under the rules of its directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PathState {
-    /// A file, or a link that is copied.
+    /// A file, or a link to be copied.
     Taken(Found),
-    /// A directory, to be entered where the rules say so.
+    /// A directory, to be entered if the rules say so.
     Directory(Found),
-    /// Nothing of that name.
+    /// The path does not exist.
     Gone,
-    /// Something else.
+    /// Another kind, which is skipped.
     Skipped(Kind),
 }
 
-/// Whether a location is a file, or a link to one, and not a directory.
+/// Returns whether a location is a file, or a link to one, and not a directory.
 pub fn is_file(location: &Path) -> bool {
     fs::metadata(location).is_ok_and(|meta| meta.is_file())
 }
 
-/// Whether nothing lies at a location, or a link there leads nowhere.
+/// Returns whether a location does not exist or is a broken link.
 pub fn is_missing(location: &Path) -> bool {
     fs::metadata(location).is_err_and(|error| gone(&error))
 }
@@ -131,7 +131,7 @@ impl FileState {
     }
 }
 
-/// The stamp of a file, out of what the kernel says of it.
+/// Builds the stamp of a file from its `stat`.
 fn stamp_of_stat(stat: &Stat) -> FileStamp {
     FileStamp {
         size: stat.st_size as u64,
@@ -141,13 +141,13 @@ fn stamp_of_stat(stat: &Stat) -> FileStamp {
     }
 }
 
-/// Opens a location to start from.
+/// Opens a location as the root of further paths.
 pub(super) fn open_location(location: &Path) -> Result<Root, DiskError> {
     let unopened = |errno: Errno| DiskError::Location { act: "open", path: location.into(), source: errno.into() };
     Root::open(location).map_err(unopened)
 }
 
-/// Looks at one path by the rules of its directory.
+/// Returns the state of a path under the rules of its directory.
 ///
 /// # Errors
 /// As [`file_state()`].
@@ -160,7 +160,7 @@ pub fn classify(rules: &Rules, path: &RelPath) -> Result<PathState, DiskError> {
     }
 }
 
-/// Looks at a name in an open directory, which `path` leads to, by the rules of the whole.
+/// Returns the state of a name in an open directory; `path` is its path below the location.
 pub(super) fn classify_in(
     directory: BorrowedFd<'_>,
     name: &OsStr,
@@ -186,7 +186,7 @@ pub(super) fn classify_in(
         FileType::Directory => Ok(PathState::Directory(found(Vec::new()))),
         FileType::Symlink if rules.links() == Links::Copy => match readlinkat(directory, name, Vec::new()) {
             Ok(target) => Ok(PathState::Taken(found(target.into_bytes()))),
-            // It was replaced by something else, or removed.
+            // It was removed or replaced meanwhile.
             Err(errno) if is_absent(errno) || errno == Errno::INVAL => Ok(PathState::Gone),
             Err(errno) => Err(errno),
         },
@@ -208,16 +208,16 @@ fn traits_of(stat: &Stat, rules: &Rules) -> Traits {
     Traits { kind, stamp, mode: stat.st_mode & 0o7777, owner }
 }
 
-/// Numbers of owner and group.
+/// Returns the numeric owner and group.
 pub(super) fn owner_of(meta: &Metadata) -> (u32, u32) {
     (meta.uid(), meta.gid())
 }
 
-/// Looks at one path, never following a link.
+/// Returns the state of a path, without following links.
 ///
 /// # Errors
-/// When `lstat` fails for another reason than that nothing is there, or when the location itself is missing: a disk that
-/// is not mounted must not look like a thousand deleted files.
+/// When `lstat` fails for another reason than a missing path, or when the location itself is missing: an unmounted disk
+/// must not look like a thousand deleted files.
 pub fn file_state(location: &Path, path: &RelPath) -> Result<FileState, DiskError> {
     match open_location(location)?.stat(path.as_path()) {
         Ok(stat) => Ok(FileState::of(&stat)),
@@ -226,7 +226,7 @@ pub fn file_state(location: &Path, path: &RelPath) -> Result<FileState, DiskErro
     }
 }
 
-/// Fails when the location is not there, or is no directory.
+/// Fails when the location is missing or not a directory.
 pub(super) fn require(location: &Path) -> Result<(), DiskError> {
     let found = match fs::metadata(location) {
         Ok(meta) if meta.is_dir() => return Ok(()),

@@ -1,4 +1,4 @@
-//! Taking in a source: a version is made of it, if it holds still for that long.
+//! Takes in source files: creates a version of a file if it does not change meanwhile.
 
 use std::time::Duration;
 
@@ -14,56 +14,56 @@ use crate::digest::{Digest, Hasher};
 use crate::names::RelPath;
 use crate::records::{NewVersion, VersionKind};
 
-/// What came of taking in a file.
+/// Result of taking in a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TakeIn {
-    /// A whole version: its stamp was the same before and after it was hashed, and it still has its name.
+    /// A complete version: its stamp was the same before and after it was hashed, and the path still refers to it.
     Version(NewVersion),
-    /// It changed meanwhile, or was replaced: try again when it is quiet.
+    /// The file changed or was replaced meanwhile: try again when it is quiet.
     Changing,
-    /// Somebody has it open for writing: it is not finished, however quiet it is.
+    /// A process has the file open for writing: it is not finished, however long it is unchanged.
     BeingWritten,
-    /// Nobody can tell whether somebody writes to it: try again when it was quiet for so much longer.
+    /// Open writers cannot be detected here: try again when the file was unchanged for this much longer.
     Unquiet(Duration),
-    /// Nothing has the name (any more).
+    /// The file does not exist (any more).
     Gone,
-    /// What has the name is no regular file.
+    /// The path is not a regular file.
     NotAFile(Kind),
-    /// It has a size that is left alone.
+    /// The rules exclude files of its size.
     LeftAlone,
 }
 
 /// Takes in the files of one directory.
 #[derive(Clone)]
 pub struct Intake {
-    /// What of the directory is taken, and where it lies.
+    /// The location and the rules for which of its files are taken.
     pub rules: Rules,
-    /// Size of the chunks that its files are cut into, in bytes.
+    /// Chunk size for its files, in bytes.
     pub chunk_size: u64,
-    /// Where small files are put by after they were read.
+    /// Cache that keeps small files after they were read.
     pub source_cache: SourceCache,
-    /// How many will come for them there.
+    /// Number of readers that will fetch them from the cache.
     pub readers: usize,
-    /// Who knows whether a file is still being written.
+    /// Detects whether a file is still open for writing.
     pub writers: Writers,
 }
 
 impl Intake {
-    /// Makes a version of a file, if it holds still for that long. A file of one chunk is hashed, and put by in the source_cache;
-    /// a larger one is hashed when it is sent.
+    /// Creates a version of a file, if it doesn't change meanwhile. A file of one chunk is hashed and put in the source
+    /// cache; a larger one is hashed when it is sent.
     ///
-    /// Waits up to 10 ms when the file was written to just now: a change within the same step of the kernel's clock would
-    /// not show in its mtime.
+    /// Waits up to 10 ms if the file was just written to: a change within the same tick of the kernel's clock would not
+    /// change its mtime.
     ///
     /// # Errors
-    /// [`DiskError::Stopped`] when `stop` said so; [`DiskError::Location`] when the whole location is missing, which is
-    /// not the same as a file that is gone; what the disk says.
+    /// [`DiskError::Stopped`] when `stop` returned true; [`DiskError::Location`] when the whole location is missing,
+    /// which differs from a missing file; any other error of the disk.
     pub fn take_in(&self, path: &RelPath, stop: &dyn Fn() -> bool) -> Result<TakeIn, DiskError> {
         self.sorted(self.take(path, self.chunk_size, stop))
     }
 
-    /// The same for a file that was taken in before and looks no other: it is read whole, whatever its size, and what was
-    /// read of it before doesn't count.
+    /// Takes in a file again although its metadata looks unchanged. Reads the whole file, whatever its size, and drops
+    /// its cached blocks.
     ///
     /// # Errors
     /// As [`take_in`](Self::take_in).
@@ -84,10 +84,10 @@ impl Intake {
         }
     }
 
-    /// Hashes files of up to `hashed` bytes.
+    /// Takes in a file, and hashes it if it has at most `hashed` bytes.
     fn take(&self, path: &RelPath, hashed: u64, stop: &dyn Fn() -> bool) -> Result<TakeIn, DiskError> {
         let location = self.rules.location();
-        let source = SourceFile::open_with(location, path, self.rules.follows())?;
+        let source = SourceFile::open(location, path, self.rules.follows())?;
         if !self.rules.takes_size(source.stamp()?.size) {
             return Ok(TakeIn::LeftAlone);
         }
@@ -131,7 +131,7 @@ impl Intake {
     }
 }
 
-/// The digest of a file of `size` bytes, and its bytes as the feed holds them.
+/// Returns the digest of a file of `size` bytes, and its bytes in blocks of the source cache.
 fn read_blocks(
     source: &SourceFile,
     size: u64,
@@ -182,7 +182,7 @@ mod tests {
             RelPath::new(name).unwrap()
         }
 
-        /// Intake of files with chunks of 4 MiB.
+        /// Creates an intake with chunks of 4 MiB.
         fn intake(&self, cache: u64) -> Intake {
             let writers = Writers::new(Duration::ZERO);
             let rules = Rules::of(self.0.path(), "");
@@ -231,8 +231,8 @@ mod tests {
         assert_eq!(version.digest, Some(Digest::of(b"")));
     }
 
-    /// Takes in a file of 3 MiB to which `change` happens once, after some of it was read; and the same where the feed has
-    /// no room to put it by.
+    /// Takes in a file of 3 MiB to which `change` is applied once, after part of it was read. Does so with a cache that
+    /// has room for it and with one that has not.
     fn taken_in_while(change: impl Fn(&Shore, &Path)) -> TakeIn {
         let taken = [64 << 20, 8 << 20].map(|cache| {
             let shore = Shore::new();
@@ -299,7 +299,7 @@ mod tests {
     fn hashing_stops_when_told() {
         let shore = Shore::new();
         let path = shore.put(b"f", b"abc");
-        let source = SourceFile::open(shore.0.path(), &path).unwrap();
+        let source = SourceFile::open(shore.0.path(), &path, false).unwrap();
         assert!(matches!(hash(&source, &|| true), Err(DiskError::Stopped { .. })));
     }
 
@@ -307,7 +307,7 @@ mod tests {
     fn ranges_are_read_exactly_and_from_several_threads() {
         let shore = Shore::new();
         let path = shore.put(b"f", b"0123456789");
-        let source = Arc::new(SourceFile::open(shore.0.path(), &path).unwrap());
+        let source = Arc::new(SourceFile::open(shore.0.path(), &path, false).unwrap());
         let other = Arc::clone(&source);
         let there = thread::spawn(move || other.read_at(8, 2).unwrap());
         assert_eq!(&source.read_at(2, 3).unwrap()[..], b"234");

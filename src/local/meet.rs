@@ -1,5 +1,5 @@
-//! Whether a file that was just made on a vessel shows up on this host, in the directory that it is a copy of: then the
-//! vessel is this host, and a delivery would replace its own source.
+//! Detects that a vessel is this host: a file that was just created on the vessel shows up in the source directory. A
+//! delivery would then replace its own source.
 
 use std::fmt;
 use std::fs;
@@ -10,14 +10,14 @@ use super::PROCESSED;
 use crate::names::{RelPath, RemotePath};
 use crate::settings::Directory;
 
-/// How a place on a vessel meets a `Location`.
+/// How a remote location overlaps with a `Location`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Meeting {
     /// They are the same directory.
     Same,
-    /// The place is in the `Location`, so what is delivered there is taken in again.
+    /// The remote location is inside the `Location`, so delivered files would be taken in again.
     Inside,
-    /// The `Location` is in the place, so a file of one of its directories can be delivered onto a source.
+    /// The `Location` is inside the remote location, so a delivered file could overwrite a source.
     Around,
 }
 
@@ -31,10 +31,11 @@ impl fmt::Display for Meeting {
     }
 }
 
-/// Looks for `made`, a file with a name that nobody else gives, which was made on a vessel: for a file at `path` below the
-/// location, or directly in `root`, the directory's place there. `None`: they don't meet, as far as can be seen from here.
+/// Looks on this host for `made`, a file with a unique name that was created on a vessel: next to the destination of
+/// `path`, or directly in `root`, the directory's remote location. `None` if they don't overlap, as far as this host
+/// can see.
 ///
-/// A vessel that shows its files under other paths (a chroot, a container) is seen only where both are the same directory.
+/// If a vessel shows its files under other paths (chroot, container), only identical directories are detected.
 pub fn meeting(directory: &Directory, path: Option<&RelPath>, root: &RemotePath, made: &RemotePath) -> Option<Meeting> {
     let made = Path::new(std::ffi::OsStr::from_bytes(made.as_bytes()));
     let above = path.and_then(|path| path.as_path().parent()).unwrap_or(Path::new(""));
@@ -46,7 +47,7 @@ pub fn meeting(directory: &Directory, path: Option<&RelPath>, root: &RemotePath,
         return None;
     }
     let root = Path::new(std::ffi::OsStr::from_bytes(root.as_bytes()));
-    // The place of a single file is the directory that holds it.
+    // For a directory with a single file, the remote location is the file's parent directory.
     let root = if directory.only.is_some() { root.parent()? } else { root };
     let (root, location) = (real(root)?, real(&directory.location)?);
     let recursive = directory.recursive;

@@ -1,12 +1,12 @@
-//! The shore's disk: what lies in a directory, reading it, watching it, and moving away what was delivered.
+//! The shore's disk: scans, reads and watches directories, and moves away delivered files.
 //!
-//! Nothing else touches the shore's files. All functions here block and are plain `fn`s: call them where blocking is
-//! allowed; only [`SourceCache`], through which sources are sent, is async and blocks on threads of its own. A file is known by its [`FileStamp`].
-//! Everything below a location is reached by [`Root`](crate::root::Root), which follows no link, for a link can lead out of the
-//! directory; with `Links = follow` sources are looked at and read through links, wherever they lead, and nothing is changed there.
-//! Events from [`watch`] are hints; [`scan()`] and [`file_state()`] are the truth.
+//! No other module accesses the source files. All functions here block, except those of [`SourceCache`], through which
+//! sources are sent: it is async and has its own blocking threads. A file is identified by its [`FileStamp`].
 //!
-//! Knows nothing of the ledger, of vessels, or of when a file counts as finished.
+//! All paths below a location are accessed through [`Root`](crate::root::Root), which follows no links, because a link
+//! can lead out of the directory. With `Links = follow`, sources are examined and read through links wherever they
+//! lead, but no file is changed there. Events of [`watch`] are only hints; [`scan()`] and [`file_state()`] return the
+//! actual state.
 
 mod disk_space;
 mod error;
@@ -46,14 +46,13 @@ pub use relocate::{
     Changed, Expired, Guard, Moved, Retired, discard, expire, is_directory_in_processed, put_back, retire, sweep,
 };
 pub use rules::Rules;
-pub use scan::{Scan, Skipped, is_empty, scan};
-pub use source::{SourceFile, hash, hash_chunks};
+pub use scan::{Scan, is_empty, scan};
+pub use source::hash_chunks;
 pub use source_cache::{Arrival, Source, SourceCache};
 pub use watch::{Hint, Watcher};
-pub use witness::Witness;
-pub use writers::{Verdict, Writers, is_shared};
+pub use writers::{Writers, is_shared};
 
-/// The stamp of a file, out of what the kernel says of it.
+/// Builds the stamp of a file from its metadata.
 fn stamp_of(meta: &Metadata) -> FileStamp {
     FileStamp {
         size: meta.size(),
@@ -63,7 +62,7 @@ fn stamp_of(meta: &Metadata) -> FileStamp {
     }
 }
 
-/// The permission bits of a file (`0o7777`).
+/// Returns the permission bits of a file (`0o7777`).
 fn mode_of(meta: &Metadata) -> u32 {
     meta.mode() & 0o7777
 }

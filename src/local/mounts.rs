@@ -1,8 +1,8 @@
-//! The file systems that are mounted in and below a location, as the kernel's table of mounts tells of them.
+//! Lists the file systems mounted in and below a location, from the kernel's mount table.
 //!
-//! A disk that is unmounted, or covered by another one, takes its files away without anybody having deleted one. The table
-//! is read rather than the disks: it also knows bind mounts, which have the device of what is around them, and single
-//! files that are mounted. Only the number of a file system (`f_fsid`) is asked for.
+//! An unmounted disk, or one covered by another mount, takes its files away although nobody deleted them. The table is
+//! read instead of the disks because it also lists bind mounts, which have the same device as their surroundings, and
+//! mounts of single files. The file systems themselves are only asked for their ID (`f_fsid`).
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ffi::OsStr;
@@ -14,36 +14,36 @@ use super::DiskError;
 use crate::names::{RelPath, display_bytes};
 use crate::records::Mount;
 
-/// A place where another file system is than was remembered.
+/// A path at which the file system differs from the remembered one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change {
-    /// The place, below the location; empty: the location itself.
+    /// Path below the location; empty for the location itself.
     pub path: Vec<u8>,
-    /// What happened, in words that follow the place.
+    /// Description of the change, to be printed after the path.
     pub what: String,
 }
 
 impl Change {
-    /// Whether a path is the place, or lies below it.
+    /// Returns whether a path is the changed path or below it.
     pub fn concerns(&self, path: &RelPath) -> bool {
         path.as_path().starts_with(OsStr::from_bytes(&self.path))
     }
 }
 
-/// What is mounted in and below a location.
+/// The mounts in and below a location.
 #[derive(Debug, Default)]
 pub struct Mounts {
-    /// What is at each place that something is mounted at, or that a link leads from; `None`: the link leads nowhere.
+    /// The mount at each mount point and each followed link; `None` if the link is broken.
     places: BTreeMap<Vec<u8>, Option<Mount>>,
-    /// The kernel's number of what is mounted at each: something else has another, also when it looks the same.
+    /// The kernel's mount ID at each path. It differs for a new mount even if the mount looks the same.
     numbers: BTreeMap<Vec<u8>, u64>,
 }
 
 impl Mounts {
-    /// Looks at a location, at the links in it that are followed, and at the places that were remembered.
+    /// Reads the mounts of a location, of the links in it that are followed, and of the remembered paths.
     ///
     /// # Errors
-    /// When the location can't be found, or the kernel shows no table.
+    /// When the location does not exist, or the mount table cannot be read.
     pub fn look<'a>(
         location: &Path,
         links: impl IntoIterator<Item = &'a RelPath>,
@@ -69,17 +69,17 @@ impl Mounts {
         Ok(look.done())
     }
 
-    /// Whether nothing was mounted or unmounted here between two looks.
+    /// Returns whether nothing was mounted or unmounted here between the two readings.
     pub fn are_as_in(&self, other: &Self) -> bool {
         self.numbers == other.numbers
     }
 
-    /// What is mounted, in the order of the places.
+    /// Returns all mounts, sorted by path.
     pub fn all(&self) -> impl Iterator<Item = &Mount> {
         self.places.values().flatten()
     }
 
-    /// Where another file system is than was remembered, or none.
+    /// Returns the paths at which the file system is missing or differs from the remembered one.
     pub fn changes(&self, remembered: &[Mount]) -> Vec<Change> {
         let mut changes = Vec::new();
         for was in remembered {
@@ -108,7 +108,7 @@ impl Mounts {
     }
 }
 
-/// What is at a path below a place on which nothing else is mounted.
+/// Returns the expected mount at a path below `around` if nothing else is mounted there.
 fn below(around: &Mount, path: &[u8]) -> Mount {
     let rest = Path::new(OsStr::from_bytes(path)).strip_prefix(OsStr::from_bytes(&around.path));
     let within = match rest {
@@ -128,16 +128,16 @@ fn shown(mount: &Mount) -> String {
     }
 }
 
-/// Joins without a slash at the end.
+/// Joins two paths without a trailing slash.
 fn join(above: &Path, below: &[u8]) -> PathBuf {
     if below.is_empty() { above.to_owned() } else { above.join(OsStr::from_bytes(below)) }
 }
 
-/// A look, under way.
+/// A reading of the mount table in progress.
 struct FileState<'a> {
     location: &'a Path,
     entries: Vec<Entry>,
-    /// The numbers of file systems, by mount.
+    /// File system IDs, by mount ID.
     fsids: HashMap<u64, u64>,
     places: BTreeMap<Vec<u8>, Option<Mount>>,
     numbers: BTreeMap<Vec<u8>, u64>,
@@ -153,7 +153,7 @@ impl<'a> FileState<'a> {
         Mounts { places: self.places, numbers: self.numbers }
     }
 
-    /// Enters a place, which is at `whole` when all links are followed, and what is mounted below it.
+    /// Records the mount at a path, which resolves to `whole`, and all mounts below it.
     fn around(&mut self, place: &[u8], whole: &Path, followed: bool) {
         let found = self.at(place, whole, followed);
         self.places.insert(place.to_vec(), found);
@@ -168,7 +168,7 @@ impl<'a> FileState<'a> {
         }
     }
 
-    /// Enters a link that is followed. One that is not there any more was deleted by somebody, and tells nothing.
+    /// Records the mount that a followed link leads to. A missing link was deleted on purpose and is ignored.
     fn follow(&mut self, link: &[u8]) {
         let whole = self.location.join(OsStr::from_bytes(link));
         if fs::symlink_metadata(&whole).is_err_and(|error| super::error::gone(&error)) {
@@ -202,7 +202,8 @@ impl<'a> FileState<'a> {
         self.holding(&entry.point).is_some_and(|at| self.entries[at].id == entry.id)
     }
 
-    /// The mount that a path without links lies in: what is mounted first on the way covers what was mounted below.
+    /// Returns the mount that contains a path without links. The shortest mount point on the way wins, because it
+    /// covers mounts made below it earlier.
     fn holding(&self, path: &Path) -> Option<usize> {
         let ids: HashSet<u64> = self.entries.iter().map(|entry| entry.id).collect();
         let is_root =
@@ -222,21 +223,21 @@ impl<'a> FileState<'a> {
     }
 }
 
-/// A line of the table; see `proc_pid_mountinfo(5)`.
+/// A line of the mount table; see `proc_pid_mountinfo(5)`.
 struct Entry {
     id: u64,
     parent: u64,
-    /// The part of the file system that is mounted.
+    /// The directory of the file system that is mounted.
     root: PathBuf,
-    /// Where.
+    /// Mount point.
     point: PathBuf,
     kind: Vec<u8>,
     source: Vec<u8>,
 }
 
 impl Entry {
-    /// The source with the directory of it that is mounted, as `findmnt` shows it. Of a link it is kept which mount it leads into,
-    /// not where in it: one that is made to lead elsewhere on the same mount is a change like any other.
+    /// Returns the source with its mounted directory, as `findmnt` shows it. For a link only the mount that it leads
+    /// into is recorded, so a link retargeted within the same mount is treated as an ordinary change.
     fn with_root(&self) -> Vec<u8> {
         let root = self.root.as_os_str().as_bytes();
         if root == b"/" { self.source.clone() } else { [&self.source[..], b"[", root, b"]"].concat() }
@@ -253,12 +254,12 @@ fn entry(line: &[u8]) -> Option<Entry> {
     let path = |word| PathBuf::from(OsStr::from_bytes(&unescaped(word)));
     let (id, parent) = (number(words.next()?)?, number(words.next()?)?);
     let (root, point) = (path(words.nth(1)?), path(words.next()?));
-    // Any number of optional fields, up to a dash.
+    // Any number of optional fields precedes a dash.
     words.by_ref().find(|word| *word == b"-")?;
     Some(Entry { id, parent, root, point, kind: unescaped(words.next()?), source: unescaped(words.next()?) })
 }
 
-/// The kernel writes space, tab, newline and backslash as `\` and three octal digits.
+/// Decodes the kernel's octal escapes of space, tab, newline and backslash (`\` and three digits).
 fn unescaped(word: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(word.len());
     let mut rest = word;
@@ -277,7 +278,7 @@ mod tests {
 
     fn look(table: &str) -> FileState<'static> {
         let mut look = FileState::new(Path::new("/srv/in"), parse(table.as_bytes()));
-        // Nothing of it is on this machine.
+        // None of these mounts exist on this machine.
         look.fsids = look.entries.iter().map(|entry| (entry.id, 0)).collect();
         look
     }

@@ -1,7 +1,7 @@
-//! Which files other programs have open for writing, as far as `/proc` tells.
+//! Lists the files that other processes have open for writing, as far as `/proc` shows them.
 //!
-//! All of `/proc` is read at once, for all who ask within a moment. No file is looked at but one whose number matches: a
-//! look at a file on a file system that hangs would hang, too.
+//! `/proc` is read as a whole, and the result serves all queries within a short time. Only files with a matching inode
+//! number are accessed, because accessing a file on a hung file system would hang too.
 
 use std::collections::HashMap;
 use std::fs;
@@ -9,15 +9,15 @@ use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-/// The number of the first namespace of processes (`PROC_PID_INIT_INO` in the kernel), which shows all there are.
+/// Inode of the initial PID namespace (`PROC_PID_INIT_INO` in the kernel), in which all processes are visible.
 const FIRST_NAMESPACE: &str = "pid:[4026531836]";
 
-/// What `/proc` told at one moment.
+/// A snapshot of `/proc`.
 #[derive(Debug, Default)]
 pub(super) struct OpenFiles {
-    /// By inode number, which may be of any file system.
+    /// Descriptors by inode number, which may belong to any file system.
     writers: HashMap<u64, Vec<PathBuf>>,
-    /// Whether every program's files could be read.
+    /// Whether the files of every process could be read.
     complete: bool,
 }
 
@@ -47,7 +47,7 @@ impl OpenFiles {
             }
         };
         for descriptor in descriptors.flatten() {
-            // The link's own mode tells how the file is open.
+            // The link's own mode shows how the file is open.
             let may_write = descriptor.path().symlink_metadata().is_ok_and(|meta| meta.mode() & 0o200 != 0);
             if !may_write {
                 continue;
@@ -59,7 +59,7 @@ impl OpenFiles {
         }
     }
 
-    /// Whether a file (device, inode) is open for writing; `None` where nobody can tell.
+    /// Returns whether a file (device, inode) is open for writing; `None` if that is unknown.
     pub(super) fn holds(&self, file: (u64, u64)) -> Option<bool> {
         let is_it = |descriptor: &PathBuf| fs::metadata(descriptor).is_ok_and(|meta| (meta.dev(), meta.ino()) == file);
         let found = self.writers.get(&file.1).is_some_and(|descriptors| descriptors.iter().any(is_it));
@@ -67,11 +67,11 @@ impl OpenFiles {
     }
 }
 
-/// The inode number that a descriptor's `fdinfo` tells (since Linux 5.14).
+/// Returns the inode number from a descriptor's `fdinfo` (since Linux 5.14).
 fn inode(fdinfo: &Path) -> Option<u64> {
     let text = match fs::read_to_string(fdinfo) {
         Ok(text) => text,
-        // Closed meanwhile: 0 is no file's number.
+        // The file was closed meanwhile. No file has inode number 0.
         Err(error) if error.kind() == ErrorKind::NotFound => return Some(0),
         Err(_) => return None,
     };

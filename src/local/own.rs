@@ -1,5 +1,4 @@
-//! Whether a file is one of the program's own, under whatever name it is found: through a link, a bind mount or as a hard
-//! link.
+//! Detects the program's own files under any name: through a link, a bind mount or as a hard link.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -12,24 +11,24 @@ use rustix::fs::Stat;
 
 use crate::settings::OwnFiles;
 
-/// How long what the files were is believed.
+/// How long the looked-up identities remain valid.
 const FRESH: Duration = Duration::from_secs(1);
 
-/// The program's own files and what they are on the disk.
+/// The program's own files, and their identities on the disk.
 #[derive(Debug)]
 pub(super) struct Own {
     files: Arc<OwnFiles>,
     known: Mutex<Known>,
 }
 
-/// Devices and inodes. They are asked for anew when that is some time ago, and for a file that changed since: it may be a
+/// Devices and inodes. They are looked up again when they are old, and for a file that changed since, which may be a
 /// new one of ours.
 #[derive(Debug, Default)]
 struct Known {
     fixed: Vec<(u64, u64)>,
     changing: Vec<(u64, u64)>,
     asked: Option<Instant>,
-    /// In seconds since 1970, as a file's time of change.
+    /// Time of the lookup in seconds since 1970, comparable to a file's ctime.
     at: i64,
 }
 
@@ -38,7 +37,7 @@ impl Own {
         Self { files, known: Mutex::default() }
     }
 
-    /// Whether a file is one of them.
+    /// Returns whether a file is one of them.
     pub(super) fn holds(&self, path: &Path, stat: &Stat) -> bool {
         if self.files.fixed.contains(path) || self.files.changing.contains(path) {
             return true;
@@ -47,7 +46,7 @@ impl Own {
         if known.asked.is_none_or(|asked| asked.elapsed() >= FRESH) {
             *known = Known { fixed: identities(&self.files.fixed), asked: Some(Instant::now()), ..Known::default() };
         }
-        // A second of doubt, for the kernel's clock for files lags behind.
+        // Allows 1 s of tolerance, because the kernel's clock for files lags behind.
         if known.at == 0 || stat.st_ctime + 1 >= known.at {
             known.at = SystemTime::now()
                 .duration_since(SystemTime::UNIX_EPOCH)

@@ -1,14 +1,14 @@
-//! The names below a location that are our own: `processed/`, and temporary ones.
+//! Our own names below a location: `processed/`, and temporary files.
 
-/// The directory that takes retired sources.
+/// The directory for retired sources.
 pub const PROCESSED: &str = "processed";
 
-/// A copy in the making, in `processed/`.
+/// Prefix of an unfinished copy in `processed/`.
 pub(super) const COPYING: &str = ".contentmonster-retiring.";
-/// A source about to be removed, in its own directory.
+/// Prefix of a source that is about to be removed, in its own directory.
 pub(super) const LEAVING: &str = ".contentmonster-leaving.";
 
-/// Whether a name on the shore is a temporary one of ours.
+/// Returns whether a name on the shore is one of our temporary names.
 pub(super) fn is_ours(name: &[u8]) -> bool {
     name.starts_with(COPYING.as_bytes()) || name.starts_with(LEAVING.as_bytes())
 }

@@ -1,13 +1,13 @@
-//! A question to a disk that may hang, with a deadline: a mount whose server is gone answers no call.
+//! Calls to a disk that may hang, with a timeout: a mount whose server is down answers no call.
 
 use std::sync::mpsc;
 use std::time::Duration;
 
-/// Asks on a thread of its own; `None` where no answer comes in time. The thread ends when the disk answers.
+/// Runs `ask` on its own thread; `None` if it doesn't finish in time. The thread ends when the disk answers.
 pub fn within<T: Send + 'static>(limit: Duration, ask: impl FnOnce() -> T + Send + 'static) -> Option<T> {
     let (answer, answered) = mpsc::sync_channel(1);
     let asking = std::thread::Builder::new().name("question to a disk".into());
-    // Nobody listens any more when the deadline is over.
+    // After the timeout, nobody receives the answer.
     asking.spawn(move || drop(answer.send(ask()))).ok()?;
     answered.recv_timeout(limit).ok()
 }

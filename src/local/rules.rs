@@ -1,4 +1,4 @@
-//! What of a directory is taken, by its settings: names, depth, kinds and sizes. Looks at nothing.
+//! The settings' rules for which entries of a directory are taken: names, depth, kinds and sizes. No file access.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -17,17 +17,17 @@ use crate::settings::{Directory, Links};
 pub struct Rules(Arc<Directory>, Arc<Own>);
 
 impl Rules {
-    /// The rules that a directory's settings make.
+    /// Creates the rules from a directory's settings.
     pub fn new(settings: &Arc<Directory>) -> Self {
         Self(settings.clone(), Arc::new(Own::new(settings.own_files.clone())))
     }
 
-    /// Where the directory lies.
+    /// Returns the directory's location.
     pub fn location(&self) -> &Path {
         &self.0.location
     }
 
-    /// Whether a file or link is left alone, going by its path.
+    /// Returns whether a file or link is ignored because of its path.
     pub fn leaves_alone(&self, path: &RelPath) -> bool {
         let settings = &*self.0;
         settings.only.as_ref().is_some_and(|only| only != path)
@@ -37,52 +37,53 @@ impl Rules {
             || !(settings.include.is_empty() || settings.include.reaches(path.as_path(), false))
     }
 
-    /// Whether a directory is entered, going by its path.
+    /// Returns whether a directory is entered, judging by its path.
     pub fn enters(&self, path: &RelPath) -> bool {
         self.0.recursive && !self.is_out_of_reach(path) && !self.0.exclude.covers(path.as_path(), true)
     }
 
-    /// Whether directories themselves are taken: with `Include` there are as many as files need.
+    /// Returns whether directories themselves are taken. Not with `Include`, where only directories that contain files
+    /// are created.
     pub fn takes_directories(&self) -> bool {
         self.0.is_mirror() && self.0.recursive && self.0.include.is_empty()
     }
 
-    /// Whether a path may be taken, whatever it is.
+    /// Returns whether a path may be taken, whatever its kind.
     pub fn may_take(&self, path: &RelPath) -> bool {
         !self.leaves_alone(path) || (self.takes_directories() && self.enters(path))
     }
 
-    /// Whether a file is one of the program's own.
+    /// Returns whether a file is one of the program's own.
     pub(super) fn is_own(&self, path: &RelPath, stat: &Stat) -> bool {
         self.1.holds(&self.0.location.join(path.as_path()), stat)
     }
 
-    /// Whether a file of so many bytes is taken.
+    /// Returns whether a file of this size in bytes is taken.
     pub fn takes_size(&self, size: u64) -> bool {
         (self.0.min_size..=self.0.max_size).contains(&size)
     }
 
-    /// What is done with links.
+    /// Returns how links are handled.
     pub fn links(&self) -> Links {
         self.0.links
     }
 
-    /// Whether links are followed.
+    /// Returns whether links are followed.
     pub fn follows(&self) -> bool {
         self.0.links == Links::Follow
     }
 
-    /// Whether owner and group matter.
+    /// Returns whether owner and group are replicated.
     pub fn minds_owners(&self) -> bool {
         self.0.owner
     }
 
-    /// Whether what lies in directories is taken too.
+    /// Returns whether subdirectories are included.
     pub fn is_recursive(&self) -> bool {
         self.0.recursive
     }
 
-    /// Too deep, among what has retired, or a temporary name of our own.
+    /// Returns whether a path is too deep, in `processed/`, or a temporary name of ours.
     fn is_out_of_reach(&self, path: &RelPath) -> bool {
         let bytes = path.as_bytes();
         let retired = |bytes: &[u8]| {
@@ -101,7 +102,7 @@ impl Rules {
         self.0.clone()
     }
 
-    /// The rules of a directory at `location` with these lines in its section.
+    /// Creates the rules of a directory at `location` with these lines in its section.
     pub(super) fn of(location: &Path, lines: &str) -> Self {
         let text = format!(
             "[Directory d]\nLocation = {}\n{lines}\n[Vessel v]\nAddress = v\nUsername = u\n",

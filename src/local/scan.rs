@@ -1,8 +1,8 @@
-//! What lies in a directory now: the truth that events only hint at.
+//! Scans a directory for its current contents, which events only hint at.
 //!
-//! Looks at names and what `lstat` says (or `stat`, where links are followed); opens nothing but directories, each once and in
-//! the open one above it, so that a directory that is replaced by a link meanwhile leads nowhere. Doesn't judge whether a
-//! file is finished.
+//! Uses names and `lstat` (or `stat`, where links are followed) and opens only directories, each once and relative to
+//! its open parent. A directory that is replaced by a link meanwhile therefore leads nowhere. The scan does not decide
+//! whether a file is finished.
 
 use std::fs;
 use std::io;
@@ -19,39 +19,39 @@ use crate::names::RelPath;
 use crate::root::is_absent;
 use crate::settings::Links;
 
-/// What a look through a directory found.
+/// Result of a scan.
 #[derive(Debug, Default)]
 pub struct Scan {
-    /// What is taken, in the order of the paths.
+    /// Files, links and directories that the rules take, sorted by path.
     pub found: Vec<Found>,
-    /// What can't be delivered, to be said once each.
+    /// Entries that cannot be delivered; each is to be reported once.
     pub skipped: Vec<Skipped>,
-    /// Directories below the location that can't be looked into: nobody knows what they hold.
+    /// Directories below the location that cannot be listed, so their contents are unknown.
     pub unread: Vec<DiskError>,
     /// Links to directories that were followed.
     pub links: Vec<RelPath>,
-    /// Whether nothing at all lies in the location.
+    /// Whether the location is completely empty.
     pub is_empty: bool,
 }
 
-/// Something that is not delivered, and what it is.
+/// An entry that is not delivered, with its kind.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Skipped {
-    /// Where it lies below the location.
+    /// Path below the location.
     pub path: RelPath,
-    /// Why it is not delivered.
+    /// Reason why it is not delivered.
     pub kind: Kind,
 }
 
-/// Looks through a directory, and through those below it where the rules say so; with `below`, only through that one, which
-/// is among what is found where directories are taken.
+/// Scans a directory, and those below it if the rules say so. With `below`, scans only that subdirectory, which is
+/// itself part of the result where the rules take directories.
 ///
-/// `enter` is told of every directory but the location before it is listed, with its path and inode: what is watched from
-/// then on is found either now or by an event. What the rules leave alone and our own temporary names are passed over
-/// without a word. A file that vanishes meanwhile was never there; one that can't be looked at is among the skipped.
+/// Calls `enter` with the path and inode of every directory except the location before it is listed, so that a watcher
+/// added there misses no file. Ignores entries that the rules exclude, and our own temporary files. A file that
+/// vanishes meanwhile is omitted; a file whose status cannot be read is among the skipped.
 ///
 /// # Errors
-/// When the directory can't be listed.
+/// When the directory cannot be listed.
 pub fn scan(rules: &Rules, below: Option<&RelPath>, enter: &mut dyn FnMut(&Path, u64)) -> Result<Scan, DiskError> {
     let mut walk = Walk { rules, enter, above: Vec::new(), scan: Scan::default() };
     let root = open_location(rules.location()).map_err(|error| match error {
@@ -64,7 +64,7 @@ pub fn scan(rules: &Rules, below: Option<&RelPath>, enter: &mut dyn FnMut(&Path,
             let unlisted =
                 |errno: Errno| DiskError::Location { act: "list", path: rules.location().into(), source: errno.into() };
             let location = openat(&root, ".", LISTED, Mode::empty()).map_err(unlisted)?;
-            // Links that lead back to the location end there.
+            // Stops links that lead back to the location.
             let identity = identity(&location).map_err(unlisted)?;
             walk.above.push(identity);
             walk.list(location, None)?;
@@ -89,27 +89,27 @@ pub fn scan(rules: &Rules, below: Option<&RelPath>, enter: &mut dyn FnMut(&Path,
     Ok(scan)
 }
 
-/// Whether nothing lies in a location, whatever its rules say.
+/// Returns whether a location has no entries at all, whatever its rules say.
 ///
 /// # Errors
-/// When it can't be listed.
+/// When it cannot be listed.
 pub fn is_empty(location: &Path) -> Result<bool, DiskError> {
     let entries = fs::read_dir(location);
     let mut entries = entries.map_err(|source| DiskError::Location { act: "list", path: location.into(), source })?;
     Ok(entries.next().is_none())
 }
 
-/// How a directory is opened that is to be listed.
+/// Flags for opening a directory that is to be listed.
 const LISTED: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NONBLOCK).union(OFlags::CLOEXEC);
 
-/// The longest path that the kernel takes, in bytes.
+/// The longest path that the kernel accepts, in bytes.
 const LONGEST_PATH: usize = 4095;
 
-/// A look through directories, under way.
+/// A scan in progress.
 struct Walk<'a> {
     rules: &'a Rules,
     enter: &'a mut dyn FnMut(&Path, u64),
-    /// Devices and inodes of the directories above: where links are followed, they may lead in a circle.
+    /// Devices and inodes of the parent directories, to detect loops of followed links.
     above: Vec<(u64, u64)>,
     scan: Scan,
 }
@@ -117,12 +117,12 @@ struct Walk<'a> {
 /// A directory that is being listed.
 struct Level {
     entries: Dir,
-    /// What it is, unless it is the location.
+    /// The directory's entry in the result; `None` for the location.
     found: Option<Found>,
 }
 
 impl Level {
-    /// The next thing in it, by its path below the location.
+    /// Returns the path below the location and the type of the next entry.
     fn next(&mut self) -> rustix::io::Result<Option<(RelPath, FileType)>> {
         while let Some(entry) = self.entries.read() {
             let entry = entry?;
@@ -134,7 +134,7 @@ impl Level {
                 Some(found) => RelPath::new([found.path.as_bytes(), b"/", name].concat()),
                 None => RelPath::new(name),
             };
-            // The kernel gives no name that RelPath would refuse, but it is not worth a panic.
+            // The kernel returns no name that RelPath would reject, but that is not worth a panic.
             let Ok(path) = path else { continue };
             return Ok(Some((path, entry.file_type())));
         }
@@ -143,7 +143,7 @@ impl Level {
 }
 
 impl Walk<'_> {
-    /// Lists a directory and those in it. However deep they lie, this takes no deeper a stack.
+    /// Lists a directory and those below it. Iterative, so deep trees cannot overflow the stack.
     fn list(&mut self, opened: OwnedFd, found: Option<Found>) -> Result<(), DiskError> {
         let mut levels = Vec::new();
         self.begin(&mut levels, opened, found)?;
@@ -172,7 +172,7 @@ impl Walk<'_> {
         Ok(())
     }
 
-    /// Begins to list a directory.
+    /// Starts listing a directory.
     fn begin(&mut self, levels: &mut Vec<Level>, opened: OwnedFd, found: Option<Found>) -> Result<(), DiskError> {
         match Dir::new(opened) {
             Ok(entries) => levels.push(Level { entries, found }),
@@ -181,7 +181,7 @@ impl Walk<'_> {
         Ok(())
     }
 
-    /// A directory is listed, or can't be listed any further.
+    /// Finishes the current directory, which was listed completely or failed.
     fn end(&mut self, levels: &mut Vec<Level>, failed: Option<Errno>) -> Result<(), DiskError> {
         let found = levels.pop().and_then(|level| level.found);
         self.ended(found, failed)
@@ -206,9 +206,9 @@ impl Walk<'_> {
         }
     }
 
-    /// Sorts something into what is found, what is not taken, and directories that are to be listed: those it gives.
+    /// Adds an entry to the result, or opens and returns it if it is a directory to be listed.
     fn take(&mut self, holder: BorrowedFd<'_>, kind: FileType, path: RelPath) -> Option<(OwnedFd, Found)> {
-        // Without a system call for what its type rules out.
+        // Decides by the entry's type where possible, to save a system call.
         let entered = self.rules.enters(&path);
         if !entered && self.rules.leaves_alone(&path) {
             return None;
@@ -216,7 +216,7 @@ impl Walk<'_> {
         let state = match kind {
             FileType::Directory if !entered => return None,
             FileType::Symlink if self.rules.links() == Links::Skip => PathState::Skipped(Kind::Symlink),
-            // Some file systems don't say here what it is.
+            // Some file systems return no type in directory entries.
             _ => classify_in(holder, path.file_name(), self.rules, &path).unwrap_or_else(unreadable),
         };
         match state {
@@ -230,10 +230,10 @@ impl Walk<'_> {
         None
     }
 
-    /// Opens a directory that is to be listed, and tells of it.
+    /// Opens a directory that is to be listed, and reports it to `enter`.
     fn open(&mut self, holder: BorrowedFd<'_>, found: Found) -> Option<(OwnedFd, Found)> {
         let whole = self.rules.location().join(found.path.as_path());
-        // By its path nobody could open what lies in it, and whoever makes directories may make them ever deeper.
+        // Files below could not be opened by their path, and a hostile program could nest directories without end.
         if whole.as_os_str().len() > LONGEST_PATH {
             self.scan.unread.push(DiskError::io("list", &whole, Errno::NAMETOOLONG));
             return None;
@@ -254,7 +254,7 @@ impl Walk<'_> {
                 self.above.push(identity);
                 Some((opened, found))
             }
-            // It was removed, or replaced by something else, which the next look finds.
+            // The directory was removed or replaced; the next scan finds what replaced it.
             Err(errno) if is_absent(errno) => None,
             Err(errno) => {
                 (self.enter)(&whole, found.traits.stamp.inode);
@@ -266,7 +266,7 @@ impl Walk<'_> {
     }
 }
 
-/// The device and the inode of a directory.
+/// Returns the device and the inode of a directory.
 fn identity(directory: &OwnedFd) -> rustix::io::Result<(u64, u64)> {
     let stat = fstat(directory)?;
     Ok((stat.st_dev, stat.st_ino))
@@ -307,7 +307,7 @@ mod tests {
         assert!(scan.found.iter().any(|found| found.path.as_bytes() == b"file"));
         assert!(matches!(&scan.unread[..], [error] if error.to_string().contains("too long")), "{:?}", scan.unread);
         crate::local::sweep(dir.path(), true).unwrap();
-        // What made them takes them away: by their path nobody can.
+        // Removed with `rm`, because the files are too deep to be removed by their path.
         assert!(std::process::Command::new("rm").arg("-rf").arg(dir.path().join("d")).status().unwrap().success());
     }
 
@@ -346,7 +346,7 @@ mod tests {
         assert_eq!(skipped, expected.map(|(name, kind)| (name.to_owned(), kind)));
     }
 
-    /// `a/b/f`, `a/empty/`, `f`, `processed/f`, `loop -> .`, `link -> a`.
+    /// Creates `a/b/f`, `a/empty/`, `f`, `processed/f`, `loop -> .`, `link -> a`.
     fn tree() -> tempfile::TempDir {
         let dir = tempfile::tempdir().unwrap();
         for below in ["a/b", "a/empty", "processed"] {

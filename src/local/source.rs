@@ -1,7 +1,6 @@
-//! Reading source files: at offsets for the chunks, and once from end to end to hash them.
+//! Reads source files: at offsets for the chunks, and once from start to end to hash them.
 //!
-//! A path is opened so that nothing swapped in can hurt: no link is followed, a pipe doesn't hang. Knows nothing of
-//! the ledger and of who wants the bytes.
+//! Files are opened so that a replaced path does no harm: links are not followed, and a named pipe doesn't block.
 
 use std::fs::{self, File};
 use std::io;
@@ -18,22 +17,22 @@ use rustix::io::Errno;
 
 use super::file_state::{FileState, Kind, file_state, open_location};
 use super::writers::{Verdict, Writers};
-use super::{DiskError, mode_of, stamp_of};
+use super::{DiskError, stamp_of};
 use crate::digest::{Digest, FileDigests, FileHasher, Hasher};
 use crate::names::RelPath;
 use crate::records::FileStamp;
 use crate::root::open_beneath;
 
-/// How much is read at once while hashing: 1 MiB.
+/// Read size while hashing: 1 MiB.
 const READ_SIZE: u64 = 1 << 20;
 
-/// NONBLOCK: opening a pipe that nobody writes to would wait for ever.
+/// NONBLOCK: without it, opening a pipe that has no writer would block forever.
 const FLAGS: OFlags = OFlags::RDONLY.union(OFlags::NONBLOCK).union(OFlags::NOCTTY);
 
-/// The longest step of the clock that the kernel stamps files with (HZ = 100).
+/// The longest tick of the clock that the kernel stamps files with (HZ = 100).
 const CLOCK_STEP: Duration = Duration::from_millis(10);
 
-/// An open source file. Share it in an `Arc`: reading takes `&self` and moves no position.
+/// An open source file. Can be shared in an `Arc`: reads take `&self` and share no position.
 #[derive(Debug)]
 pub struct SourceFile {
     file: File,
@@ -41,20 +40,12 @@ pub struct SourceFile {
 }
 
 impl SourceFile {
-    /// Opens a file for reading.
+    /// Opens a file for reading; with `follow`, through links wherever they lead.
     ///
     /// # Errors
-    /// [`DiskError::NotAFile`] for anything but a regular file (a link is none); [`DiskError::is_gone`] holds when
-    /// nothing has the name, also where a link is in the way.
-    pub fn open(location: &Path, path: &RelPath) -> Result<Self, DiskError> {
-        Self::open_with(location, path, false)
-    }
-
-    /// The same, through links wherever they lead where `follow` says so.
-    ///
-    /// # Errors
-    /// As [`open`](Self::open).
-    pub fn open_with(location: &Path, path: &RelPath, follow: bool) -> Result<Self, DiskError> {
+    /// [`DiskError::NotAFile`] for anything but a regular file, which a link is not unless it is followed;
+    /// [`DiskError::is_gone`] holds when nothing has the name, also where a link is in the way.
+    pub fn open(location: &Path, path: &RelPath, follow: bool) -> Result<Self, DiskError> {
         let root = open_location(location)?.following(follow);
         let whole = location.join(path.as_path());
         let opened = root.open_below(path.as_path(), FLAGS, Mode::empty());
@@ -80,27 +71,22 @@ impl SourceFile {
         if let FileState::NotAFile(kind) = FileState::of(&stat) {
             return Err(DiskError::NotAFile { path, kind });
         }
-        // Only advice: more is read ahead; what doesn't know it does without.
+        // A hint to read ahead more; file systems may ignore it.
         fadvise(&file, 0, None, Advice::Sequential).ok();
         Ok(Self { file, path })
     }
 
-    /// Its stamp now, of the open file, whatever has its name by now.
+    /// Returns the current stamp of the open file, even if its path now refers to another file.
     pub fn stamp(&self) -> Result<FileStamp, DiskError> {
         self.metadata().map(|meta| stamp_of(&meta))
     }
 
-    /// Its permission bits now (`0o7777`).
-    pub fn mode(&self) -> Result<u32, DiskError> {
-        self.metadata().map(|meta| mode_of(&meta))
-    }
-
-    /// What the kernel says of the open file now.
+    /// Returns the current metadata of the open file.
     pub(super) fn metadata(&self) -> Result<fs::Metadata, DiskError> {
         self.file.metadata().map_err(|error| DiskError::io("look at", &self.path, error))
     }
 
-    /// Whether somebody has it open for writing; `path` is what the watch calls it.
+    /// Returns whether it is open for writing; `path` is its path in the watcher's records.
     pub(super) fn judge(&self, path: &RelPath, writers: &Writers) -> Result<Verdict, DiskError> {
         Ok(writers.judge(path, &self.file, &self.metadata()?))
     }
@@ -110,7 +96,7 @@ impl SourceFile {
         self.file.sync_all().map_err(|error| DiskError::io("flush", &self.path, error))
     }
 
-    /// Reads just `len` bytes from `offset`.
+    /// Reads exactly `len` bytes from `offset`.
     ///
     /// # Errors
     /// [`DiskError::Changed`] when the file ends before that.
@@ -118,7 +104,7 @@ impl SourceFile {
         let mut bytes = Vec::with_capacity(len);
         while bytes.len() < len {
             let at = offset + bytes.len() as u64;
-            // The allocator may have given more room than asked for: what is read too much is cut off below.
+            // The vector may have more capacity than requested, so this may read too much; it is truncated below.
             match rustix::io::pread(&self.file, spare_capacity(&mut bytes), at) {
                 Ok(0) => return Err(DiskError::Changed { path: self.path.clone() }),
                 Ok(_) | Err(Errno::INTR) => {}
@@ -132,7 +118,8 @@ impl SourceFile {
     /// Passes the first `size` bytes in order to `take`, in pieces of at most 1 MiB.
     ///
     /// # Errors
-    /// [`DiskError::Changed`] when the file is shorter, [`DiskError::Stopped`] when `stop` says so, whatever `take` says.
+    /// [`DiskError::Changed`] when the file is shorter, [`DiskError::Stopped`] when `stop` returned true, any error of
+    /// `take`.
     pub(super) fn each_piece(
         &self,
         size: u64,
@@ -153,7 +140,7 @@ impl SourceFile {
         Ok(())
     }
 
-    /// What to say when whoever reads it was told to stop.
+    /// Returns the error for a read that was stopped.
     pub(super) fn stopped(&self) -> DiskError {
         DiskError::Stopped { path: self.path.clone() }
     }
@@ -166,22 +153,21 @@ impl SourceFile {
     }
 }
 
-/// Opening a link says ELOOP and a socket ENXIO: what the name stands for tells more than the errno.
+/// Converts an error of opening a file. Opening a link fails with ELOOP and a socket with ENXIO: the kind of the file
+/// explains more than the errno.
 fn unopened(location: &Path, path: &RelPath, whole: &Path, errno: Errno) -> DiskError {
     match file_state(location, path) {
         Ok(FileState::NotAFile(kind)) => DiskError::NotAFile { path: whole.into(), kind },
-        // A link is in the way, which is as if nothing were there.
+        // A link on the way is treated as if the path did not exist.
         Ok(FileState::Gone) if errno == Errno::LOOP => DiskError::io("open", whole, Errno::NOENT),
         _ => DiskError::io("open", whole, errno),
     }
 }
 
-/// Hashes a file. As many bytes are hashed as the file had when this began.
-///
-/// `stop` is asked before every MiB.
+/// Hashes a file, up to the size that it had at the start. Calls `stop` before every MiB.
 ///
 /// # Errors
-/// [`DiskError::Changed`] when the file got shorter, [`DiskError::Stopped`] when `stop` said so.
+/// [`DiskError::Changed`] when the file got shorter, [`DiskError::Stopped`] when `stop` returned true.
 pub fn hash(source: &SourceFile, stop: &dyn Fn() -> bool) -> Result<Digest, DiskError> {
     let mut hasher = Hasher::default();
     source.each_piece(source.stamp()?.size, stop, &mut |piece| {
@@ -205,7 +191,7 @@ pub fn hash_chunks(source: &SourceFile, chunk_size: u64) -> Result<FileDigests, 
     Ok(hasher.finish())
 }
 
-/// Lets the step of the clock pass in which the file was last written.
+/// Waits until the clock tick is over in which the file was last written.
 pub(super) fn wait_for_the_clock(source: &SourceFile) -> Result<(), DiskError> {
     let written = source.metadata()?.modified().ok();
     let age = written.and_then(|at| SystemTime::now().duration_since(at).ok());

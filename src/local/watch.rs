@@ -1,7 +1,8 @@
-//! Hints from the kernel that something in a directory changed. The only file that knows `notify`.
+//! Watches directories for changes with the kernel's file events. The only file that uses `notify`.
 //!
-//! Hints are only that: one may be lost, doubled or late, and a scan finds what they missed. Nothing is opened here and
-//! nobody is waited for, least of all on `notify`'s own thread. Which names are left alone is the receiver's business.
+//! Events are hints only: they can be lost, doubled or late, and a scan finds the changes they missed. This module
+//! opens no files and never blocks, above all not on `notify`'s own thread. The receiver decides which names are
+//! ignored.
 
 mod refusal;
 
@@ -28,30 +29,30 @@ use super::witness::Witness;
 use crate::names::RelPath;
 use refusal::refused;
 
-/// A writer makes an event with every `write`; of a path that is only being written to, one hint in this time is enough.
+/// Minimum time between two [`Hint::Touched`] for the same path, because every `write` raises an event.
 const TOUCH_INTERVAL: Duration = Duration::from_millis(100);
 
-/// What may have happened.
+/// A change that may have happened in a watched directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Hint {
-    /// Closed after writing, or moved in: as finished as a file gets.
+    /// The file was closed after writing, or moved in. No stronger sign of a finished file exists.
     Finished(RelPath),
-    /// Made, written to, or its attributes changed.
+    /// The file was created or written to, or its attributes changed.
     Touched(RelPath),
-    /// A directory was made or moved in; it is not watched yet.
+    /// A directory was created or moved in; it is not watched yet.
     Directory(RelPath),
-    /// Deleted or moved away.
+    /// The file was deleted or moved away.
     Gone(RelPath),
-    /// Events were lost, or the location itself was changed, moved or deleted: look through it.
+    /// Events were lost, or the location itself was changed, moved or deleted: rescan the location.
     Rescan,
 }
 
-/// Watches one directory, and those below it that it is told of, for as long as it lives.
+/// Watches one directory and the directories below it that were [entered](Self::enter), until it is dropped.
 ///
-/// `notify` can watch whole trees by itself, but adds a new directory after it has told of it: what is made there in between
-/// would be missed by whoever looks at once. So each directory is added here, and listed after that.
+/// `notify` can watch whole trees, but it adds a new directory only after it has reported it, so files that are created
+/// in between would be missed. Each directory is therefore entered here first and listed afterwards.
 ///
-/// A clone is the same watcher: a scan enters directories while others ask.
+/// Clones share one watcher: a scan enters directories while other tasks query it.
 #[derive(Clone, Debug)]
 pub struct Watcher {
     location: PathBuf,
@@ -64,18 +65,18 @@ pub struct Watcher {
 #[derive(Debug)]
 struct Watches {
     inner: RecommendedWatcher,
-    /// The directories below the location that are watched, with their inodes.
+    /// Watched directories below the location, with their inodes.
     below: BTreeMap<PathBuf, u64>,
 }
 
 impl Watcher {
-    /// Starts watching; hints go into `hints` for as long as there is room, and what is seen of writers into `witness`, which
-    /// forgets what it saw before. With `deep`, directories below are to be
-    /// watched too, each from when it is [entered](Self::enter).
+    /// Starts watching. Sends hints to `hints` while the channel has room, and records writer events in `witness`,
+    /// whose earlier records are cleared. With `deep`, directories below the location are watched from when they are
+    /// [entered](Self::enter).
     ///
     /// # Errors
-    /// [`DiskError::Location`] when the location is no directory that can be read, [`DiskError::WatchLimit`] when the
-    /// kernel grants no more watches: go on with periodic scans alone, and try again later.
+    /// [`DiskError::Location`] when the location is not a readable directory, [`DiskError::WatchLimit`] when the kernel
+    /// grants no more watches. The caller should then rely on periodic scans and try again later.
     pub fn start(location: &Path, deep: bool, hints: Sender<Hint>, witness: &Witness) -> Result<Self, DiskError> {
         let unwatched = |source| DiskError::Location { act: "watch", path: location.into(), source };
         let identity = identity(location).map_err(unwatched)?;
@@ -100,11 +101,12 @@ impl Watcher {
         Ok(Self { location, identity, missed, witness, watches })
     }
 
-    /// Watches a directory below the location, unless it does so already. `again` is for one that an event told of: the
-    /// path may stand for another directory by now, or be watched no more.
+    /// Watches a directory below the location, unless it is already watched. Pass `again` for a directory that an event
+    /// reported: its path may belong to another directory by now, or its watch may have ended.
     ///
     /// # Errors
-    /// As [`start`](Self::start). That there is no such directory any more is none: an event will tell.
+    /// As [`start`](Self::start). A directory that no longer exists is not an error, because an event will report its
+    /// removal.
     pub fn enter(&self, directory: &Path, inode: u64, again: bool) -> Result<(), DiskError> {
         let mut watches = self.watches();
         if !again && watches.below.get(directory) == Some(&inode) {
@@ -118,7 +120,8 @@ impl Watcher {
         Ok(())
     }
 
-    /// Forgets that a directory and those below it were watched: they were moved or deleted, and `notify` let them go.
+    /// Removes a directory and those below it from the list of watched directories, after they were moved or deleted
+    /// and `notify` dropped their watches.
     pub fn leave(&self, path: &RelPath) {
         self.witness.left(path);
         let directory = self.location.join(path.as_path());
@@ -130,39 +133,40 @@ impl Watcher {
         }
     }
 
-    /// Forgets what is watched below: events were lost, and with them the news of which directories are still there.
+    /// Clears the list of watched directories below the location. Needed when events were lost, because the removal of
+    /// a directory may be among them.
     pub fn forget(&self) {
         self.watches().below.clear();
     }
 
     fn watches(&self) -> MutexGuard<'_, Watches> {
-        // What a thread that panicked left of it is watched twice at the worst.
+        // The worst consequence of a panic in another thread is that a directory is watched twice.
         self.watches.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether a hint found no room since this was last asked, so that a rescan is due.
+    /// Returns whether the channel was full for a hint since the last call, so that a rescan is due.
     ///
-    /// Ask whenever hints were received. The next hint that finds room is preceded by [`Hint::Rescan`] too, but a
-    /// directory that falls quiet just then has no next hint.
+    /// Call it whenever hints were received. The next hint that finds room is preceded by [`Hint::Rescan`] too, but a
+    /// directory in which nothing happens afterwards has no next hint.
     pub fn missed(&self) -> bool {
         self.missed.swap(false, Ordering::AcqRel)
     }
 
-    /// Whether the location is not the directory any more that is being watched: deleted, moved, replaced, mounted over
-    /// or unmounted. Ask after [`Hint::Rescan`] and with every periodic scan (no event tells of an unmount), and start
-    /// a new watcher then.
+    /// Returns whether the location is no longer the watched directory: deleted, moved, replaced, mounted over or
+    /// unmounted. Check after [`Hint::Rescan`] and with every periodic scan (an unmount raises no event), and start a
+    /// new watcher if stale.
     pub fn is_stale(&self) -> bool {
         !matches!(identity(&self.location), Ok(now) if now == self.identity)
     }
 }
 
-/// What tells the directory at a path from another that takes its place.
+/// Returns the device and inode, which tell a directory from another one at the same path.
 fn identity(location: &Path) -> io::Result<(u64, u64)> {
     let meta = fs::metadata(location)?;
     if meta.is_dir() { Ok((meta.dev(), meta.ino())) } else { Err(Errno::NOTDIR.into()) }
 }
 
-/// Lives on `notify`'s thread and must never wait.
+/// Handles events on `notify`'s thread, where it must never block.
 struct Listener {
     location: PathBuf,
     deep: bool,
@@ -189,7 +193,7 @@ impl Listener {
         }
     }
 
-    /// Makes a hint of an event, if it is one of interest.
+    /// Converts an event to a hint; `None` if the event is irrelevant.
     fn read(&self, event: &Event) -> Option<Hint> {
         if event.need_rescan() {
             self.witness.forget();
@@ -209,7 +213,7 @@ impl Listener {
         if passed_over { None } else { Some(hint(path)) }
     }
 
-    /// Enters what an event tells of those who write.
+    /// Records in the witness which files an event reports as written, closed or moved.
     fn bear_witness(&self, event: &Event) {
         let path = |number: usize| {
             let below = event.paths.get(number)?.strip_prefix(&self.location).ok()?;
@@ -218,7 +222,7 @@ impl Listener {
         let Some(first) = path(0) else { return };
         match event.kind {
             EventKind::Create(CreateKind::File) => self.witness.made(&first),
-            // A change of mode or time needs no open file.
+            // Changes of mode or times are not recorded: they need no open file.
             EventKind::Modify(ModifyKind::Data(_)) => self.witness.wrote(&first),
             EventKind::Access(AccessKind::Close(AccessMode::Write)) => self.witness.closed(&first),
             EventKind::Modify(ModifyKind::Name(RenameMode::To)) => self.witness.moved_in(&first),
@@ -247,7 +251,7 @@ impl Listener {
     }
 
     fn say(&mut self, hint: Hint) {
-        // What was missed goes first; if that finds no room, the hint wouldn't either.
+        // A pending rescan is sent first. If the channel has no room for it, it has none for the hint either.
         if hint != Hint::Rescan && self.missed.load(Ordering::Acquire) && self.hints.try_send(Hint::Rescan).is_ok() {
             self.missed.store(false, Ordering::Release);
         }
@@ -258,7 +262,8 @@ impl Listener {
     }
 }
 
-/// Whether an event tells of a directory that was made or moved in. Of a move it doesn't say what was moved.
+/// Returns whether an event reports a directory that was created or moved in. Events of moves don't tell directories
+/// from files.
 fn is_new_directory(kind: EventKind, path: &Path) -> bool {
     match kind {
         EventKind::Create(CreateKind::Folder) => true,
@@ -267,17 +272,17 @@ fn is_new_directory(kind: EventKind, path: &Path) -> bool {
     }
 }
 
-/// What kind of hint an event makes; `None` for what doesn't matter, such as our own reading.
+/// Returns the kind of hint for an event; `None` for irrelevant events, such as our own reads.
 fn hint_of(kind: EventKind) -> Option<fn(RelPath) -> Hint> {
     match kind {
         EventKind::Access(AccessKind::Close(AccessMode::Write)) => Some(Hint::Finished),
         EventKind::Modify(ModifyKind::Name(RenameMode::To)) => Some(Hint::Finished),
         EventKind::Modify(ModifyKind::Name(RenameMode::From)) => Some(Hint::Gone),
-        // Tells both ends of a rename again that From and To have told.
+        // `Both` repeats the preceding `From` and `To`.
         EventKind::Modify(ModifyKind::Name(_)) => None,
         EventKind::Create(CreateKind::Folder) => None,
         EventKind::Create(_) | EventKind::Modify(_) => Some(Hint::Touched),
-        // Of the location itself too: that makes a rescan.
+        // Includes the removal of the location itself, which becomes a rescan.
         EventKind::Remove(RemoveKind::Folder | RemoveKind::File | RemoveKind::Other | RemoveKind::Any) => {
             Some(Hint::Gone)
         }
@@ -316,7 +321,7 @@ mod tests {
             self.dir.path().join("place").join(OsStr::from_bytes(name))
         }
 
-        /// All hints up to one, which must come.
+        /// Returns all hints before `last`; fails if `last` does not arrive.
         async fn until(&mut self, last: Hint) -> Vec<Hint> {
             let mut heard = Vec::new();
             loop {
@@ -329,7 +334,7 @@ mod tests {
             }
         }
 
-        /// All hints up to now: a file is made and awaited as a mark.
+        /// Returns all hints so far. Creates a file as a marker and waits for its hint.
         async fn so_far(&mut self) -> Vec<Hint> {
             fs::write(self.at(b"mark"), "").unwrap();
             let mut heard = self.until(Hint::Finished(path(b"mark"))).await;

@@ -1,7 +1,7 @@
-//! What the watch saw of those who write to files: who opened one and has not closed it, and how often one was closed.
+//! Records the watcher's events about writers: which files are open for writing, and how often each was closed.
 //!
-//! The watch enters here what the kernel reports, in its order and before it passes hints on, so no full channel of hints
-//! makes this wrong. Where the kernel itself lost events, nothing is known any more: whoever asks then asks the kernel.
+//! The watcher records the kernel's events here in order and before it sends hints, so a full hint channel loses none.
+//! If the kernel itself lost events, all records are dropped, and callers have to use other sources.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -10,56 +10,56 @@ use std::time::{Duration, Instant};
 
 use crate::names::RelPath;
 
-/// How many notes there may be before old ones are looked for.
+/// Number of records from which expired ones are removed.
 const MANY: usize = 1024;
-/// How long a file that was made and not closed counts as open. A link to a file is made and never closed.
+/// How long a file that was created and not closed counts as open. A hard link is reported as created and never closed.
 const MADE: Duration = Duration::from_secs(60);
 
-/// What the watch saw last of one file.
+/// The last event of one file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Note {
     state: State,
     at: Instant,
-    /// How often it was closed after writing, under this name and since it came to it.
+    /// How often it was closed after writing. Kept when the file is renamed within the location.
     closes: u32,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    /// Made, perhaps by a program that has it open.
+    /// Created, possibly by a process that has it open.
     Made,
-    /// Written to: a program has it open.
+    /// Written to: a process has it open.
     Open,
     /// Closed after writing, or moved in.
     Closed,
 }
 
-/// What the watch of one directory saw. Clones share it.
+/// Records of one directory's watcher. Clones share them.
 #[derive(Clone, Debug, Default)]
 pub struct Witness(Arc<Mutex<Notes>>);
 
 #[derive(Debug, Default)]
 struct Notes {
     files: BTreeMap<PathBuf, Note>,
-    /// The file that was just moved away, for the event that tells where to.
+    /// The file that was just moved away, kept for the event with its new path.
     leaving: Option<(PathBuf, Note)>,
     tidied: Option<Instant>,
 }
 
-/// What was seen of a file.
+/// The known state of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Seen {
-    /// A program wrote to it and has not closed it.
+    /// A process wrote to it and has not closed it.
     Open,
-    /// It was closed, or moved in, so long ago.
+    /// It was closed, or moved in, this long ago.
     Closed(Duration),
-    /// Nothing that would tell.
+    /// No usable events.
     Nothing,
 }
 
 impl Witness {
     fn notes(&self) -> MutexGuard<'_, Notes> {
-        // A note is whole at any moment.
+        // A panic in another thread leaves no half-written record.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -76,7 +76,7 @@ impl Witness {
         self.notes().enter(path, State::Closed, 1);
     }
 
-    /// Another file has the name now, a whole one as far as anybody knows.
+    /// Records that another file was moved to this path. It counts as complete.
     pub(super) fn moved_in(&self, path: &RelPath) {
         let note = Note { state: State::Closed, at: Instant::now(), closes: 1 };
         self.notes().files.insert(path.as_path().to_owned(), note);
@@ -88,7 +88,7 @@ impl Witness {
         notes.leaving = note.map(|note| (path.as_path().to_owned(), note));
     }
 
-    /// Tells where a file was moved that was just moved away: who has it open still has.
+    /// Moves the record of a file that was just moved away to its new path: a process that has it open still has.
     pub(super) fn renamed(&self, from: &RelPath, to: &RelPath) {
         let mut notes = self.notes();
         if let Some((_, note)) = notes.leaving.take_if(|(path, _)| path == from.as_path()) {
@@ -100,7 +100,7 @@ impl Witness {
         self.notes().files.remove(path.as_path());
     }
 
-    /// A directory was moved away or deleted.
+    /// Drops the records of a directory that was moved away or deleted.
     pub(super) fn left(&self, directory: &RelPath) {
         let mut notes = self.notes();
         let below = notes.files.range(directory.as_path().to_owned()..).map(|(path, _)| path);
@@ -110,7 +110,7 @@ impl Witness {
         }
     }
 
-    /// Events were lost.
+    /// Drops all records, because events were lost.
     pub(super) fn forget(&self) {
         *self.notes() = Notes::default();
     }
@@ -124,12 +124,13 @@ impl Witness {
         }
     }
 
-    /// Whether a file was closed after writing more than once: its writer comes back to it.
+    /// Returns whether a file was closed after writing more than once, so that its writer is likely to reopen it.
     pub(super) fn comes_back(&self, path: &RelPath) -> bool {
         self.notes().files.get(path.as_path()).is_some_and(|note| note.closes > 1)
     }
 
-    /// Drops what was seen longer than `keep` ago of files that are closed, now and then.
+    /// Drops records older than `keep`, except those of open files. Does nothing if the records are few or it ran
+    /// recently.
     pub(super) fn tidy(&self, keep: Duration) {
         let mut notes = self.notes();
         let lately = notes.tidied.is_some_and(|at| at.elapsed() < keep / 2);

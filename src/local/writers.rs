@@ -1,11 +1,11 @@
-//! Does anybody have a file open for writing? Asks whoever can tell, the surest first.
+//! Detects whether a file is open for writing. Asks these sources, the most reliable first:
 //!
-//! 1. The kernel, by a read lease: sure, and the only one that knows what was opened before this program started. It needs
-//!    ownership of the file or `CAP_LEASE`. Of a file system that other hosts write to, it knows the writers of this host.
-//! 2. The watch, which saw a file written to and not closed, or closed.
-//! 3. `/proc`, as far as it can be read, which for other users' programs needs rights, too.
-//! 4. Where none of them can tell, time: nobody has changed the file for longer than its writer is likely to pause. That
-//!    grows with how long the file was being written, and with its size.
+//! 1. The kernel, by a read lease: reliable, and the only source that knows files opened before this program started.
+//!    Needs ownership of the file or `CAP_LEASE`. On a shared file system it only knows the writers of this host.
+//! 2. The watcher's events: the file was written and not closed, or closed.
+//! 3. `/proc`, as far as it is readable; other users' processes need privileges.
+//! 4. The file's age, if none of them can tell: it must be unchanged for longer than its writer is likely to pause.
+//!    That time grows with the duration of writing so far and with the file's size.
 
 use std::fs::{File, Metadata};
 use std::os::unix::fs::MetadataExt;
@@ -20,20 +20,21 @@ use super::open_files::OpenFiles;
 use super::witness::{Seen, Witness};
 use crate::names::RelPath;
 
-/// For how long `/proc` is not read again.
+/// Minimum interval between two reads of `/proc`.
 const PROC_AGE: Duration = Duration::from_secs(1);
-/// The kernel tells of a close a moment before it counts the file as closed.
+/// The kernel reports a close shortly before it counts the file as closed.
 const CLOSING: Duration = Duration::from_millis(200);
 const CLOSING_STEP: Duration = Duration::from_millis(2);
-/// How fast a writer is thought to be at the least where nobody can tell whether it is still at work, in bytes per second.
+/// Minimum assumed speed of a writer that cannot be detected, in bytes per second.
 const SLOW_WRITER: u64 = 4 << 20;
-/// The longest that a file must have been quiet, unless `SettleTime` is longer.
+/// The longest time that a file must be unchanged, unless `SettleTime` is longer.
 const LONGEST_QUIET: Duration = Duration::from_secs(600);
-/// The longest that a file which was closed once is left alone before it retires.
+/// The longest time that a file which was closed once must be unchanged before it retires.
 const LONGEST_REST: Duration = Duration::from_secs(10);
 
-/// File systems that other hosts, or programs behind them, write to without this kernel's knowledge: `f_type` of AFS, its
-/// kernel module, Ceph, CIFS, Coda, FUSE, GFS2, GPFS, Lustre, NFS, OCFS2, 9P, SMB, SMB 2 and VirtualBox's shared folders.
+/// File systems that other hosts, or programs behind them, can write to without this kernel's knowledge: `f_type` of
+/// AFS, its kernel module, Ceph, CIFS, Coda, FUSE, GFS2, GPFS, Lustre, NFS, OCFS2, 9P, SMB, SMB 2 and VirtualBox's
+/// shared folders.
 const SHARED: [u32; 15] = [
     0x5346_414F,
     0x6B41_4653,
@@ -52,21 +53,21 @@ const SHARED: [u32; 15] = [
     0x786F_4256,
 ];
 
-/// Whether a file may be taken, or moved away.
+/// Whether a file may be taken in or moved away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// Nobody has it open for writing, as far as anybody can tell.
+    /// No process has it open for writing, as far as can be detected.
     Free,
-    /// Somebody has it open for writing.
+    /// A process has it open for writing.
     Open,
-    /// Nobody can tell; it must stay unchanged for so much longer.
+    /// Open writers cannot be detected; the file must stay unchanged for this much longer.
     Wait(Duration),
 }
 
-/// What `/proc` said, and when.
+/// The last reading of `/proc`, with its time.
 type ReadAt = (Instant, Arc<OpenFiles>);
 
-/// Tells who writes to the files of one directory. Clones share what they know.
+/// Detects writers of the files of one directory. Clones share their state.
 #[derive(Clone, Debug)]
 pub struct Writers {
     settle_time: Duration,
@@ -75,17 +76,17 @@ pub struct Writers {
 }
 
 impl Writers {
-    /// For a directory with this `SettleTime`.
+    /// Creates a detector for a directory with this `SettleTime`.
     pub fn new(settle_time: Duration) -> Self {
         Self { settle_time, witness: Witness::default(), open_files: Arc::default() }
     }
 
-    /// What the watch enters its states in.
+    /// Returns the record that the watcher fills.
     pub fn witness(&self) -> &Witness {
         &self.witness
     }
 
-    /// Whether an open file may be taken in or moved away. `file` must be open for reading only.
+    /// Returns whether an open file may be taken in or moved away. `file` must be open for reading only.
     pub fn judge(&self, path: &RelPath, file: &File, meta: &Metadata) -> Verdict {
         let shared = fstatfs(file).is_ok_and(|fs| is_among_shared(fs.f_type));
         match self.lease(path, file) {
@@ -95,7 +96,7 @@ impl Writers {
         }
     }
 
-    /// The same for what could not be opened, or has no lease.
+    /// Same as [`judge`](Self::judge), for a file that could not be opened or does not support leases.
     pub fn judge_without_lease(&self, path: &RelPath, meta: &Metadata) -> Verdict {
         match self.witness.seen(path) {
             Seen::Open if self.is_in_proc(meta) != Some(false) => return Verdict::Open,
@@ -110,12 +111,13 @@ impl Writers {
             Some(quiet) => {
                 needed.checked_sub(quiet).filter(|left| !left.is_zero()).map_or(Verdict::Free, Verdict::Wait)
             }
-            // A clock that is far ahead tells nothing; that it holds still was seen by two looks.
+            // The change is dated far in the future, so its age is unknown. Two checks have already seen the file
+            // unchanged.
             None => Verdict::Free,
         }
     }
 
-    /// Whether somebody has a file open for writing, going by the kernel alone; `None` where it can't tell.
+    /// Returns whether a file is open for writing, by the kernel's leases alone; `None` if they can't tell.
     pub fn lease(&self, path: &RelPath, file: &File) -> Option<bool> {
         loop {
             let open = contentmonster_lease::is_open_for_writing(file).ok()?;
@@ -127,23 +129,23 @@ impl Writers {
         }
     }
 
-    /// How long a file must have been left alone before it retires: its writer may come back to it by its name, or change
-    /// its mode or time. `SettleTime`; of a file that was closed once, 10 s at the most.
+    /// Returns how long a file must be unchanged before it retires, because its writer may reopen it by name or change
+    /// its mode or times: `SettleTime`, but at most 10 s for a file that was closed only once.
     pub fn rest(&self, path: &RelPath) -> Duration {
         if self.witness.comes_back(path) { self.settle_time } else { self.settle_time.min(LONGEST_REST) }
     }
 
-    /// How long what was seen of a closed file counts.
+    /// How long the events of a closed file remain valid.
     fn keep(&self) -> Duration {
         self.settle_time.max(LONGEST_REST) * 2
     }
 
-    /// Drops what counts no more.
+    /// Drops expired records.
     pub fn tidy(&self) {
         self.witness.tidy(self.keep());
     }
 
-    /// Whether a program other than this one has the file open for writing, going by `/proc`; `None` where that can't tell.
+    /// Returns whether another process has the file open for writing, according to `/proc`; `None` if that can't tell.
     fn is_in_proc(&self, meta: &Metadata) -> Option<bool> {
         let mut last = self.open_files.lock().unwrap_or_else(PoisonError::into_inner);
         let open_files = match &*last {
@@ -159,18 +161,18 @@ impl Writers {
     }
 }
 
-/// Whether a directory lies on a file system that others may write to without this kernel's knowledge.
+/// Returns whether a directory is on a file system that others can write to without this kernel's knowledge.
 pub fn is_shared(directory: &Path) -> bool {
     statfs(directory).is_ok_and(|fs| is_among_shared(fs.f_type))
 }
 
-/// What the kernel calls a type is 32 bits long, and sign-extended where the field is longer.
+/// File system types have 32 bits and are sign-extended where the field is longer.
 fn is_among_shared(f_type: impl TryInto<i64>) -> bool {
     f_type.try_into().is_ok_and(|f_type| SHARED.contains(&(f_type as u32)))
 }
 
-/// How long ago the kernel last noted a change of a file, of its bytes or of anything else; `None` when that lies more than an
-/// hour in the future, so that the clock was set back or is another's.
+/// Returns the time since the last change of a file's content or metadata (ctime). `None` if that is more than 1 h in
+/// the future: the clock was set back, or belongs to another host.
 pub(super) fn quiet_for(meta: &Metadata) -> Option<Duration> {
     let at = |seconds: i64, nanos: i64| Duration::new(seconds.max(0) as u64, nanos.clamp(0, 999_999_999) as u32);
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -182,8 +184,9 @@ pub(super) fn quiet_for(meta: &Metadata) -> Option<Duration> {
     }
 }
 
-/// How long a file must have been quiet where nobody can tell whether it is open: `SettleTime`, a fourth of the time that it was
-/// being written for, and what a slow writer needs for a fourth of its size; at most 10 min, unless `SettleTime` is longer.
+/// Returns how long a file must be unchanged if open writers can't be detected: `SettleTime`, plus a quarter of the
+/// time that it was being written, plus a quarter of the time that a slow writer needs for its size. At most 10 min,
+/// unless `SettleTime` is longer.
 fn quiet_needed(settle_time: Duration, meta: &Metadata) -> Duration {
     let written_for = match (meta.created(), meta.modified()) {
         (Ok(created), Ok(modified)) => modified.duration_since(created).unwrap_or_default(),

@@ -1,4 +1,4 @@
-//! A log file that can be moved away under us and opened anew, as `logrotate` does it.
+//! A log file that can be reopened after `logrotate` moved it away.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -9,13 +9,13 @@ use rustix::fs::OFlags;
 
 use crate::root::open_private;
 
-/// An open log file. Each line is one write to its end, so nothing that others write there tears it.
+/// An open log file. Each line is one appending write, so concurrent writers can't tear it.
 pub(super) struct LogFile {
     path: PathBuf,
     file: Mutex<File>,
 }
 
-/// Opens it to write at its end, made for its owner alone where it is missing: names of files stand in it.
+/// Opens the file for appending, and creates it for its owner only, because it holds names of files.
 fn open(path: &Path) -> io::Result<File> {
     open_private(path, OFlags::WRONLY | OFlags::APPEND)
 }
@@ -41,7 +41,7 @@ impl LogFile {
     }
 }
 
-/// The library writes each line in one go.
+/// `tracing_subscriber` writes each line with one call.
 impl Write for &LogFile {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.file().write(bytes)

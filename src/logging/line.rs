@@ -1,15 +1,15 @@
-//! Log lines that are sent whole, each with a head that says how grave it is.
+//! Log lines that are sent as a whole, each with a severity.
 
 use std::io::{self, Write};
 
 use tracing::{Level, Metadata};
 use tracing_subscriber::fmt::MakeWriter;
 
-/// Where lines go, and what each begins with.
+/// The destination of lines, and their prefix.
 #[derive(Clone, Copy)]
 pub(super) struct Lines {
     pub(super) head: fn(Level) -> String,
-    /// There is nowhere to report that a line could not be sent.
+    /// The function that sends a line. It ignores errors, because there is nowhere to report them.
     pub(super) send: fn(&[u8]),
 }
 
@@ -54,7 +54,7 @@ impl Drop for Line {
     }
 }
 
-/// The severities of RFC 3164.
+/// Returns the severity of RFC 3164.
 pub(super) fn severity(level: Level) -> u8 {
     match level {
         Level::ERROR => 3,

@@ -1,4 +1,4 @@
-//! Where log lines go and what they look like: standard error, a file, the system's log or journald.
+//! Destination and format of log lines: standard error, a file, the system's log or journald.
 
 mod file;
 mod journal;
@@ -27,7 +27,7 @@ use syslog::SYSLOG;
 use thin::{Thin, Thinned};
 use tidy::{Form, Tidy};
 
-/// The environment variable that sets what is logged, as `info` or `contentmonster::vessel=debug`.
+/// The environment variable with the log filter, such as `info` or `contentmonster::vessel=debug`.
 pub const VARIABLE: &str = "CONTENTMONSTER_LOG";
 
 /// A log that was started.
@@ -37,7 +37,7 @@ pub struct Log {
 }
 
 impl Log {
-    /// Opens the log file anew, if there is one, which may have been moved away: what follows goes to the new one.
+    /// Reopens the log file, if there is one, because it may have been moved away.
     pub fn reopen(&self) {
         let Some(file) = &self.file else { return };
         match file.reopen() {
@@ -49,12 +49,12 @@ impl Log {
     }
 }
 
-/// Sets up logging for the process, as the settings say; without them, to where whoever started us looks. `bars` are the
+/// Sets up logging for the process according to the settings, or to standard error without settings. `bars` are
 /// progress bars that log lines must not tear; with them, only warnings and errors are shown unless the settings or the
-/// environment say otherwise.
+/// environment select another level.
 ///
 /// # Errors
-/// In words for a person, when the log file can't be opened.
+/// With a message for a person, when the log file can't be opened.
 pub fn start(settings: Option<&Logging>, bars: Option<MultiProgress>) -> Result<Log, String> {
     let target = settings.map_or(&LogTarget::StandardError, |settings| &settings.target);
     let on_screen = *target == LogTarget::StandardError;
@@ -85,7 +85,7 @@ pub fn start(settings: Option<&Logging>, bars: Option<MultiProgress>) -> Result<
             lines(AroundBars::new(bars.unwrap_or_default()), json, io::stderr().is_terminal())
         }
     };
-    // A test in the same process may have set up its own.
+    // Fails if a test in the same process has already set up logging.
     let layer = Thinned { inner: layer, thin: Thin::start() };
     let _ = tracing_subscriber::registry().with(layer.with_filter(filter)).try_init();
     Ok(log)
@@ -93,7 +93,7 @@ pub fn start(settings: Option<&Logging>, bars: Option<MultiProgress>) -> Result<
 
 type Boxed<S> = Box<dyn Layer<S> + Send + Sync>;
 
-/// A line for each event, with time and level.
+/// Formats a line for each event, with time and level.
 fn lines<S, W>(writer: W, json: bool, colours: bool) -> Boxed<S>
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
@@ -108,7 +108,7 @@ where
     if json { layer.json().flatten_event(true).boxed() } else { layer.with_ansi(colours).boxed() }
 }
 
-/// A line for each event, for a log that notes time and level by itself.
+/// Formats a line for each event, for a log that adds time and level itself.
 fn bare_lines<S, W>(writer: W, json: bool) -> Boxed<S>
 where
     S: Subscriber + for<'a> LookupSpan<'a>,

@@ -1,11 +1,11 @@
-//! Log lines on standard error, beside progress bars.
+//! Log lines on standard error, together with progress bars.
 
 use std::io::{self, Write};
 
 use indicatif::MultiProgress;
 use tracing_subscriber::fmt::MakeWriter;
 
-/// Writes to standard error while the bars are out of the way.
+/// A writer to standard error that suspends the bars meanwhile.
 pub(super) struct AroundBars(MultiProgress);
 
 impl AroundBars {
@@ -22,7 +22,7 @@ impl<'a> MakeWriter<'a> for AroundBars {
     }
 }
 
-/// One log line, written whole when it is dropped.
+/// One log line, written as a whole when it is dropped.
 pub(super) struct Line<'a> {
     bars: &'a MultiProgress,
     text: Vec<u8>,
@@ -41,7 +41,7 @@ impl Write for Line<'_> {
 
 impl Drop for Line<'_> {
     fn drop(&mut self) {
-        // There is nowhere left to report that standard error is gone.
+        // There is nowhere to report that standard error is closed.
         let _ = self.bars.suspend(|| io::stderr().write_all(&self.text));
     }
 }

@@ -1,7 +1,7 @@
-//! The system's log: a datagram for each line to `/dev/log`, where journald or a syslog daemon listens.
+//! The system's log: sends a datagram for each line to `/dev/log`, where journald or a syslog daemon listens.
 //!
-//! Ours, because the crate for it writes times of another zone than a syslog daemon takes them for. Without a time, as
-//! here, it notes when the line came (RFC 3164, section 4.3.2).
+//! The syslog crate is not used, because it writes times in another zone than syslog daemons expect. A line without a
+//! time gets the time of its arrival (RFC 3164, section 4.3.2).
 
 use std::os::unix::net::UnixDatagram;
 
@@ -11,10 +11,10 @@ const SOCKET: &str = "/dev/log";
 /// The facility of daemons (RFC 3164, section 4.1.1), times eight.
 const DAEMON: u8 = 3 << 3;
 
-/// Lines for the system's log.
+/// The format of lines for the system's log.
 pub(super) const SYSLOG: Lines = Lines {
     head: |level| format!("<{}>contentmonster[{}]: ", DAEMON | severity(level), std::process::id()),
-    // Connected anew for each line: whoever listens may be started again at any time.
+    // Connects for each line, because the listener may restart at any time.
     send: |line| drop(UnixDatagram::unbound().and_then(|socket| socket.send_to(line.trim_ascii_end(), SOCKET))),
 };
 

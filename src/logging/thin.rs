@@ -1,7 +1,8 @@
-//! Warnings that come again and again: the first are logged, the others counted, and the count is logged.
+//! Limits repeated warnings: logs the first ones, counts the others, and logs the count.
 //!
-//! A vessel that means ill, or a disk that fails, can cause thousands in a second. Warnings are of one kind when one line of
-//! the program makes them for one vessel, one directory and one cause. What is wrong with each file `why` and `status` tell.
+//! A malicious vessel or a failing disk can cause thousands of warnings per second. Warnings are of one kind if they
+//! come from the same line of the program and concern the same vessel, directory and cause. `why` and `status` show the
+//! errors of each file.
 
 use std::collections::HashMap;
 use std::fmt::{self, Write};
@@ -17,16 +18,16 @@ use tracing_subscriber::layer::Context;
 
 /// How long warnings of a kind are counted together.
 const SPAN: Duration = Duration::from_secs(300);
-/// How many warnings of a kind are logged within [`SPAN`].
+/// Most warnings of a kind that are logged within [`SPAN`].
 const MOST_OF_A_KIND: u32 = 10;
-/// How many that are alike to the letter.
+/// Most identical warnings that are logged within [`SPAN`].
 const MOST_ALIKE: u32 = 3;
-/// How many kinds are told apart; those beyond share one count.
+/// Most kinds that are distinguished; all others share one count.
 const MOST_KINDS: usize = 4096;
-/// How often it is looked whether a span is over.
+/// Interval between checks for expired spans.
 const BEAT: Duration = Duration::from_secs(5);
 
-/// Lets warnings and errors through until there are too many of a kind.
+/// A limit that passes warnings and errors until there are too many of a kind.
 #[derive(Clone)]
 pub(super) struct Thin(Arc<Counts>);
 
@@ -45,17 +46,17 @@ struct Count {
 }
 
 impl Thin {
-    /// Starts the thread that tells how many were left out. It ends with the last handle.
+    /// Starts the thread that logs the counts. It ends with the last handle.
     pub(super) fn start() -> Self {
         let counts = Arc::new(Counts::default());
         let weak = Arc::downgrade(&counts);
-        // Without the thread they are still thinned, only not counted aloud.
+        // Without the thread, warnings are still limited, but their counts are not logged.
         let _ = std::thread::Builder::new().name("thinned-log".to_owned()).spawn(move || tell(&weak));
         Self(counts)
     }
 }
 
-/// Logs every while what was left out.
+/// Logs the counts of expired spans.
 fn tell(counts: &Weak<Counts>) {
     loop {
         std::thread::sleep(BEAT);
@@ -73,7 +74,7 @@ impl Counts {
         self.kinds.lock().expect("no code panics while it holds this lock")
     }
 
-    /// Whether one more of this kind is logged.
+    /// Returns whether one more warning of this kind is logged.
     fn admits(&self, kind: u64, most: u32, sample: &str, now: Instant) -> bool {
         let mut kinds = self.kinds();
         let kind = if kinds.len() < MOST_KINDS || kinds.contains_key(&kind) { kind } else { 0 };
@@ -88,7 +89,7 @@ impl Counts {
         admitted
     }
 
-    /// Takes out the counts whose span is over.
+    /// Removes and returns the counts of expired spans.
     fn over(&self, now: Instant) -> Vec<Count> {
         let is_over = |count: &Count| now.saturating_duration_since(count.since) >= SPAN;
         self.kinds().extract_if(|_, count| is_over(count)).map(|(_, count)| count).collect()
@@ -105,13 +106,13 @@ impl Counts {
 impl Thin {
     fn admits(&self, event: &Event<'_>) -> bool {
         let metadata = event.metadata();
-        // `Level` orders by how much is said.
+        // `Level` orders by verbosity.
         if *metadata.level() > Level::WARN || metadata.target() == module_path!() {
             return true;
         }
         let mut words = Words::default();
         event.record(&mut words);
-        // What is wrong with the program itself, such as settings that were refused, answers an operator each time.
+        // An error of the program itself, such as rejected settings, answers an operator's action each time.
         if *metadata.level() == Level::ERROR && words.whom.is_empty() {
             return true;
         }
@@ -119,10 +120,10 @@ impl Thin {
     }
 }
 
-/// A layer that is told of those events only that are logged.
+/// A layer that passes on only those events that are logged.
 ///
-/// Not a `Filter`: one that refuses an event it has been asked about before leaves the registry's own record of who refused
-/// what in disorder (a failed assertion in debug builds, a lost line in others).
+/// Not a `Filter`: a filter that rejects an event after it was enabled corrupts the registry's per-layer filter state
+/// (a failed assertion in debug builds, a lost line in others).
 pub(super) struct Thinned<L> {
     pub(super) inner: L,
     pub(super) thin: Thin,
@@ -164,7 +165,7 @@ impl<S: Subscriber, L: Layer<S>> Layer<S> for Thinned<L> {
     }
 }
 
-/// What an event says, and of whom.
+/// An event's text, and the vessel, directory and cause that it concerns.
 #[derive(Default)]
 struct Words {
     whom: String,

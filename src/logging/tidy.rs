@@ -1,4 +1,5 @@
-//! Log lines whose text can't deceive a reader: one event is one line, whatever stands in a name or in what a vessel said.
+//! Escapes log lines so that they can't deceive a reader: one event is one line, whatever a file name or a vessel's
+//! message contains.
 
 use std::io::{self, Write};
 
@@ -7,18 +8,18 @@ use tracing_subscriber::fmt::MakeWriter;
 
 use crate::text::{visible, visible_json};
 
-/// Writes each line with what doesn't show as itself escaped.
+/// A writer that escapes unprintable and deceptive characters in each line.
 pub(super) struct Tidy<M> {
     inner: M,
     form: Form,
 }
 
-/// What a line is made of, which says how to escape in it.
+/// The format of a line, which determines the escapes.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Form {
     /// Text.
     Text,
-    /// Text with colours; the library has escaped what else begins with an escape character.
+    /// Text with colours; `tracing_subscriber` has escaped all other escape sequences.
     Coloured,
     /// A JSON object.
     Json,
@@ -42,7 +43,7 @@ impl<'a, M: MakeWriter<'a>> MakeWriter<'a> for Tidy<M> {
     }
 }
 
-/// One line; the library writes it in one go.
+/// One line; `tracing_subscriber` writes it with one call.
 pub(super) struct Line<W> {
     inner: W,
     form: Form,

@@ -1,9 +1,9 @@
-//! OpenSSH's patterns for host and user names, as `known_hosts` and `ssh_config` write them.
+//! OpenSSH's patterns for host and user names, as used in `known_hosts` and `ssh_config`.
 //!
-//! `*` is any run of characters, `?` any one; all else, brackets too, stands for itself. A list may take back with `!` what
-//! its other patterns say.
+//! `*` matches any sequence of characters, `?` any single one; all other characters, including brackets, match
+//! themselves. In a list, a pattern with `!` excludes names that other patterns match.
 
-/// OpenSSH's `match_pattern_list`: one pattern must match, and no negated one may. Letters count as they are.
+/// Implements OpenSSH's `match_pattern_list`: at least one pattern must match, and no negated one may. Case-sensitive.
 pub fn any<'a>(patterns: impl IntoIterator<Item = &'a str>, name: &str) -> bool {
     let mut matched = false;
     for pattern in patterns {
@@ -21,8 +21,8 @@ pub fn any<'a>(patterns: impl IntoIterator<Item = &'a str>, name: &str) -> bool 
     matched
 }
 
-/// Whether one pattern, without a `!`, matches. Takes at most pattern x name steps: on a mismatch only the last `*` is
-/// tried again.
+/// Returns whether one pattern, without a `!`, matches. Takes at most pattern × name steps: after a mismatch it only
+/// backtracks to the last `*`.
 pub fn matches(pattern: &str, name: &str) -> bool {
     let (pattern, name) = (pattern.as_bytes(), name.as_bytes());
     let (mut p, mut n) = (0, 0);

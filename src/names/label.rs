@@ -10,12 +10,12 @@ macro_rules! label {
         pub struct $name(Arc<str>);
 
         impl $name {
-            /// Takes the label as it is written in the settings.
+            /// Creates the label from its text in the settings.
             pub fn new(label: &str) -> Self {
                 Self(label.into())
             }
 
-            /// The label as it is written in the settings.
+            /// Returns the label's text in the settings.
             pub fn as_str(&self) -> &str {
                 &self.0
             }

@@ -1,7 +1,7 @@
-//! The names things go by: labels from the settings, paths on both sides, and what we call our own files on a vessel.
+//! Names: labels from the settings, paths on both sides, and the names of our own files on a vessel.
 //!
-//! Paths are bytes. A file may be called anything the kernel allows (newlines, quotes, bytes that are no UTF-8),
-//! so nothing here ever goes through `String` but for display. Knows nothing of disks or networks.
+//! Paths are bytes. A file name may contain anything that the kernel allows (newlines, quotes, bytes that are not
+//! UTF-8), so paths are converted to `String` for display only.
 
 pub mod host_pattern;
 mod label;
@@ -16,10 +16,9 @@ pub use remote_path::RemotePath;
 
 use crate::text::push_visible;
 
-/// Shows bytes that are meant for a person: text that shows as itself ([`crate::text::is_plain`]) as it is, everything else
-/// escaped.
+/// Formats bytes for people: plain characters ([`crate::text::is_plain`]) unchanged, all others escaped.
 ///
-/// Quotes are not added; a newline becomes `\n`, a byte that is no UTF-8 becomes `\xNN`.
+/// Adds no quotes; a newline becomes `\n`, a byte that is not UTF-8 becomes `\xNN`.
 pub(crate) fn display_bytes(bytes: &[u8]) -> String {
     let mut shown = String::with_capacity(bytes.len());
     for piece in bytes.utf8_chunks() {

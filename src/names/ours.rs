@@ -1,37 +1,37 @@
-//! What we call our own files on a vessel, and how we know them again (promise P7).
+//! Names of our own files on a vessel, and how to recognize them (promise P7).
 
 use std::fmt;
 
-/// The shore's id, made once with its ledger: it tells our files on a vessel from another shore's.
+/// The shore's ID, created once with its ledger. It distinguishes our files on a vessel from another shore's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct InstanceId(u64);
 
-/// A name of ours, taken apart.
+/// A parsed name of one of our files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OurFile {
     /// An uploaded range of a file, in TempDir.
     Part {
         /// The ledger's number of the delivery.
         delivery: i64,
-        /// Where in the file it begins, in bytes.
+        /// Offset of the range in the file, in bytes.
         start: u64,
     },
-    /// The file being put together beside its destination.
+    /// The assembly of a file, in its destination directory.
     Assembly {
         /// The ledger's number of the delivery.
         delivery: i64,
     },
-    /// What tells us whether TempDir is ours; there for a moment only.
+    /// A short-lived file that shows whether TempDir is ours.
     Probe,
 }
 
 impl InstanceId {
-    /// Takes the number kept in the ledger.
+    /// Creates the ID from the number in the ledger.
     pub fn new(id: u64) -> Self {
         Self(id)
     }
 
-    /// Reads it as [`Display`](fmt::Display) writes it; `None` when that is not what it is.
+    /// Parses the form that [`Display`](fmt::Display) writes; `None` for anything else.
     pub fn parse(text: &str) -> Option<Self> {
         let sound = text.len() == 16 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
         if sound { u64::from_str_radix(text, 16).ok().map(Self) } else { None }
@@ -44,15 +44,16 @@ impl fmt::Display for InstanceId {
     }
 }
 
-/// The name of a part in TempDir: `<instance>-<delivery>.<start>.part`, ASCII and short whatever the file is called.
+/// Returns the name of a part in TempDir: `<instance>-<delivery>.<start>.part`, ASCII and short whatever the file's
+/// name.
 ///
-/// The delivery, and not the version, so that two vessels of the settings may be one host.
+/// Contains the delivery instead of the version, because two vessels in the settings may be one host.
 pub fn part_name(instance: InstanceId, delivery: i64, start: u64) -> String {
     format!("{instance}-{delivery}.{start}.part")
 }
 
-/// The hidden name beside the destination under which a file is put together. With a random `token`, nobody who can write
-/// there can put something in its place beforehand.
+/// Returns the hidden name of an assembly in its destination directory. With a random `token`, nobody who can write
+/// there can create the name in advance.
 pub fn assembly_name(instance: InstanceId, delivery: i64, token: Option<u64>) -> String {
     match token {
         Some(token) => format!(".contentmonster-{instance}-{delivery}-{token:016x}.tmp"),
@@ -60,13 +61,13 @@ pub fn assembly_name(instance: InstanceId, delivery: i64, token: Option<u64>) ->
     }
 }
 
-/// The name of the empty file that is made and removed again in TempDir to see whose files we make there.
+/// Returns the name of the empty file that is created and removed in TempDir to see which owner our files get there.
 pub fn probe_name(instance: InstanceId) -> String {
     format!("{instance}.probe")
 }
 
 impl OurFile {
-    /// Takes a name apart; `None` for whatever this shore did not name, down to the last character.
+    /// Parses a name; `None` for any name that this shore did not create exactly so.
     pub fn parse(instance: InstanceId, name: &[u8]) -> Option<Self> {
         let name = std::str::from_utf8(name).ok()?;
         if name == probe_name(instance) {
@@ -84,7 +85,7 @@ impl OurFile {
         }
         let (delivery, start) = name.strip_prefix(&id)?.strip_prefix('-')?.strip_suffix(".part")?.split_once('.')?;
         let (delivery, start) = (delivery.parse().ok()?, start.parse().ok()?);
-        // A number that is written another way ("+1", "01") is not a name that we gave.
+        // A number in another form ("+1", "01") is not from us.
         (part_name(instance, delivery, start) == name).then_some(Self::Part { delivery, start })
     }
 }

@@ -1,4 +1,4 @@
-//! A file's path inside its directory.
+//! The path of a file inside its directory.
 
 use std::ffi::OsStr;
 use std::fmt;
@@ -7,37 +7,37 @@ use std::path::Path;
 
 /// A path below a directory's location: relative, without `.`, `..`, empty components or NUL.
 ///
-/// The check is what keeps a path from ever leaving the directory, on the shore and on the vessel.
+/// These checks keep a path inside the directory, on the shore and on the vessel.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RelPath(Box<[u8]>);
 
-/// Bytes that can't be a [`RelPath`].
+/// Bytes that are not a valid [`RelPath`].
 #[derive(Debug, thiserror::Error)]
 #[error("{0:?} is not a path inside a directory")]
 pub struct RelPathError(String);
 
 impl RelPath {
-    /// Takes a path's bytes.
+    /// Creates a path from its bytes.
     ///
     /// # Errors
-    /// When the path is absolute or empty, or has a component that is empty, `.` or `..`, or holds a NUL byte.
+    /// When the path is absolute or empty, has a component that is empty, `.` or `..`, or contains a NUL byte.
     pub fn new(bytes: impl Into<Vec<u8>>) -> Result<Self, RelPathError> {
         let bytes = bytes.into();
         let sound = bytes.split(|b| *b == b'/').all(|part| !matches!(part, b"" | b"." | b"..")) && !bytes.contains(&0);
         if sound { Ok(Self(bytes.into())) } else { Err(RelPathError(super::display_bytes(&bytes))) }
     }
 
-    /// The path's bytes, without a leading or trailing slash.
+    /// Returns the path's bytes, without a leading or trailing slash.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }
 
-    /// The path for use with the shore's file system, relative to the directory's location.
+    /// Returns the path for the shore's file system, relative to the directory's location.
     pub fn as_path(&self) -> &Path {
         Path::new(OsStr::from_bytes(&self.0))
     }
 
-    /// The last component.
+    /// Returns the last component.
     pub fn file_name(&self) -> &OsStr {
         let start = self.0.iter().rposition(|b| *b == b'/').map_or(0, |slash| slash + 1);
         OsStr::from_bytes(&self.0[start..])

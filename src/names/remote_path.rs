@@ -7,12 +7,12 @@ use std::os::unix::ffi::OsStrExt;
 
 use super::RelPath;
 
-/// A path on a vessel, as bytes with `/` between components; relative ones start at the login directory.
+/// A path on a vessel, as bytes with `/` between components. Relative paths start at the login directory.
 #[derive(Clone, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RemotePath(Vec<u8>);
 
 impl RemotePath {
-    /// Takes a path's bytes; trailing slashes are dropped (but for the root itself).
+    /// Creates a path from its bytes, without trailing slashes (except for the root itself).
     pub fn new(bytes: impl Into<Vec<u8>>) -> Self {
         let mut bytes = bytes.into();
         while bytes.len() > 1 && bytes.ends_with(b"/") {
@@ -21,12 +21,12 @@ impl RemotePath {
         Self(bytes)
     }
 
-    /// The path's bytes, as they go over the wire.
+    /// Returns the path's bytes as sent to the vessel.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }
 
-    /// This path with one more component, or several, below it.
+    /// Appends one or more components to the path.
     pub fn join(&self, below: impl AsRef<[u8]>) -> Self {
         let mut bytes = self.0.clone();
         if !bytes.is_empty() && !bytes.ends_with(b"/") {
@@ -36,12 +36,12 @@ impl RemotePath {
         Self::new(bytes)
     }
 
-    /// The path of a file of a directory that is replicated to here.
+    /// Appends the path of a file, relative to its directory.
     pub fn join_rel(&self, path: &RelPath) -> Self {
         self.join(path.as_bytes())
     }
 
-    /// The directory that holds this path; `None` for the root and for a single relative component.
+    /// Returns the parent directory; `None` for the root and for a single relative component.
     pub fn parent(&self) -> Option<Self> {
         let slash = self.0.iter().rposition(|b| *b == b'/')?;
         match (slash, self.0.len()) {

@@ -1,4 +1,4 @@
-//! Runs `OnDelivered`, `OnRetired` and `OnParked`: a few at once, each event once unless a crash comes in between.
+//! Runs `OnDelivered`, `OnRetired` and `OnParked`: a few at once, and once per event unless a crash intervenes.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
@@ -14,19 +14,19 @@ use crate::names::DirectoryName;
 use crate::records::{EventKind, Version};
 use crate::settings::Settings;
 
-/// What the ledger knows the commands by.
+/// The commands' channel in the ledger.
 pub(super) const CHANNEL: &str = "command";
 
-/// Commands that run at once.
+/// Most commands that run at once.
 const AT_ONCE: usize = 4;
-/// Events fetched from the ledger at once.
+/// Events per query to the ledger.
 const FETCH: u32 = 256;
-/// How soon a ledger that could not be used is asked again, and how often it is asked anyway.
+/// Delay before a failed query to the ledger is repeated, and longest interval between queries.
 const AGAIN: Duration = Duration::from_secs(30);
-/// How long commands have to end when the program does; those that don't are ended, and run again with the next start.
+/// How long commands may take to end when the program stops; others are killed, and run again at the next start.
 const GRACE: Duration = Duration::from_secs(3);
 
-/// The events that some command is to be run for.
+/// Returns the events that have a command.
 pub(super) fn wants(settings: &Settings) -> Vec<(DirectoryName, EventKind)> {
     let mut all = super::everything(settings);
     all.retain(|(directory, kind)| command(settings, directory, *kind).is_some());
@@ -38,7 +38,7 @@ fn command<'a>(settings: &'a Settings, directory: &DirectoryName, kind: EventKin
     Some(directory.hooks.on(kind)).filter(|words| !words.is_empty())
 }
 
-/// Runs them until it is stopped, or all are told.
+/// Runs the commands until it is stopped, or no events are left.
 pub(super) async fn run(desk: Desk, bell: Bell) {
     let mut runner = Runner {
         desk,
@@ -72,24 +72,24 @@ pub(super) async fn run(desk: Desk, bell: Bell) {
     }
 }
 
-/// An event, the command that was run for it, and what came of that.
+/// An event, the command that was run for it, and the result.
 type Ended = (Notice, Vec<String>, Result<(), String>);
 
 struct Runner {
     desk: Desk,
     /// The last event that was fetched.
     after: NoticeId,
-    /// Fetched, and not begun yet.
+    /// Events that were fetched and not started yet.
     waiting: VecDeque<Notice>,
     running: JoinSet<Ended>,
-    /// What was said of each command.
+    /// The last log message of each command.
     logged: HashMap<Vec<String>, LogOnce>,
-    /// What was said of the ledger.
+    /// The last log message about the ledger.
     trouble: LogOnce,
 }
 
 impl Runner {
-    /// Starts as many commands as may run at once.
+    /// Starts commands up to the limit.
     async fn fill(&mut self) {
         while self.running.len() < AT_ONCE {
             if self.waiting.is_empty() {
@@ -116,7 +116,7 @@ impl Runner {
         });
     }
 
-    /// Enters that an event was told, whatever came of the command: one that fails is not run again.
+    /// Records that an event was reported, whatever the command's result: a failed command is not run again.
     async fn end(&mut self, ended: Result<Ended, JoinError>) {
         let Ok((notice, words, outcome)) = ended else { return };
         let program = words.first().cloned().unwrap_or_default();

@@ -1,4 +1,4 @@
-//! What is told of an event: as variables of an environment, and as JSON.
+//! The data of an event, as environment variables and as JSON.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -12,16 +12,16 @@ use crate::local::PROCESSED;
 use crate::records::{EventKind, VersionKind};
 use crate::settings::{KeepProcessed, Settings};
 
-/// An event and the places that it concerns.
+/// An event and its paths.
 pub(super) struct Facts<'a> {
     notice: &'a Notice,
-    /// Where the file lies on the shore; `None`: nowhere any more.
+    /// The file's path on the shore; `None`: it no longer exists.
     local_path: Option<PathBuf>,
-    /// Where it lies on the vessel; `None`: it concerns all vessels.
+    /// The file's path on the vessel; `None`: the event concerns all vessels.
     remote_path: Option<Vec<u8>>,
 }
 
-/// An event as JSON. Fields may be added under the same number of the form.
+/// An event as JSON. Fields may be added without a new format version.
 #[derive(Serialize)]
 pub(super) struct EventJson {
     id: i64,
@@ -41,7 +41,7 @@ pub(super) struct EventJson {
 }
 
 impl<'a> Facts<'a> {
-    /// Of an event that is to be told by these settings.
+    /// Collects the data of an event with these settings.
     pub(super) fn of(notice: &'a Notice, settings: &Settings) -> Self {
         let version = &notice.version;
         let directory = settings.directories.iter().find(|directory| directory.name == version.directory);
@@ -65,7 +65,7 @@ impl<'a> Facts<'a> {
         Self { notice, local_path, remote_path }
     }
 
-    /// The variables, each with its name. What does not apply is not set.
+    /// Returns the variables with their names. Those that don't apply are omitted.
     pub(super) fn variables(&self) -> Vec<(&'static str, OsString)> {
         let version = &self.notice.version;
         let text = |text: &str| Some(OsString::from(text.replace('\0', "")));
@@ -86,7 +86,7 @@ impl<'a> Facts<'a> {
         all.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
     }
 
-    /// The same as JSON, which holds text only: what is not UTF-8 is replaced there, and `path_hex` has all of it.
+    /// Returns the data as JSON, which holds text only: invalid UTF-8 is replaced, and `path_hex` holds the exact path.
     pub(super) fn json(&self) -> EventJson {
         let version = &self.notice.version;
         let lossy = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();

@@ -1,4 +1,4 @@
-//! Asks for an address at regular times, for as long as the program truly works: what stops, or does nothing, falls silent.
+//! Requests a URL at regular intervals while the program is healthy, so that a stopped or stuck program is noticed.
 
 use std::sync::Arc;
 
@@ -10,10 +10,10 @@ use super::log_once::LogOnce;
 use crate::local::{Room, Rooms};
 use crate::settings::WebAddress;
 
-/// Says what keeps the program from working; `None`: nothing does.
+/// A function that returns why the program is not healthy; `None`: it is.
 pub type Health = Arc<dyn Fn() -> Option<String> + Send + Sync>;
 
-/// Asks until it is stopped.
+/// Sends heartbeats until it is stopped.
 pub(super) async fn beat(desk: Desk, client: Client, address: WebAddress, health: Health) {
     let mut ticks = tokio::time::interval(desk.settings.monster.telling.heartbeat_interval);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -44,7 +44,7 @@ pub(super) async fn beat(desk: Desk, client: Client, address: WebAddress, health
     }
 }
 
-/// Whether there is still something to look after. Where no disk answers, that holds the heart back too.
+/// Returns whether at least one `Location` exists on a disk that responds; without one, no heartbeat is sent.
 async fn is_any_location_there(desk: &Desk, rooms: &Rooms) -> bool {
     let locations: Vec<_> = desk.settings.directories.iter().map(|directory| directory.location.clone()).collect();
     rooms.at(&locations).await.iter().flatten().any(Room::is_fresh)

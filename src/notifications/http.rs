@@ -1,4 +1,4 @@
-//! A small HTTP client: one request to an address, over TLS where it says so. Follows no redirection, keeps no connection.
+//! A small HTTP client: one request per connection, over TLS for `https`. It follows no redirects.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,12 +16,12 @@ use url::{Host, Url};
 
 use crate::settings::WebAddress;
 
-/// How long a request may take in all.
+/// Timeout for a whole request.
 const LIMIT: Duration = Duration::from_secs(30);
-/// How much of an answer is read: only whether it is a good one matters.
+/// Limit for the part of a response that is read, in bytes; only the status matters.
 const ANSWER: usize = 64 << 10;
 
-/// Asks addresses. Cheap to clone.
+/// The client. Cheap to clone.
 #[derive(Clone)]
 pub(super) struct Client {
     /// `Err`: why there is no TLS.
@@ -29,7 +29,7 @@ pub(super) struct Client {
 }
 
 impl Client {
-    /// A client for these addresses. The system's certificates are read where one of them needs TLS.
+    /// Creates a client for these addresses. The system's certificates are read only if one of them needs TLS.
     pub(super) async fn new(addresses: impl Iterator<Item = &WebAddress>) -> Self {
         let mut addresses = addresses;
         if !addresses.any(|address| address.url().scheme() == "https") {
@@ -39,10 +39,10 @@ impl Client {
         Self { tls: tls.map(|config| TlsConnector::from(Arc::new(config))) }
     }
 
-    /// Asks for an address.
+    /// Requests an address.
     ///
     /// # Errors
-    /// In words for a person, unless the answer is one of success.
+    /// With a message for a person, unless the response's status is a success.
     pub(super) async fn get(&self, url: &Url) -> Result<(), String> {
         self.ask(url, Method::GET, &[], Vec::new()).await
     }
@@ -114,19 +114,19 @@ async fn send(
     let asking = async {
         let answer = sender.send_request(request).await.map_err(failed)?;
         let status = answer.status();
-        // Whoever sends more than that has still answered.
+        // A longer response still counts as a response.
         Limited::new(answer.into_body(), ANSWER).collect().await.ok();
         Ok(status)
     };
     tokio::pin!(asking);
     tokio::select! {
         answer = &mut asking => answer,
-        // The connection may end before the last of the answer was looked at.
+        // The connection may end before the response was read completely.
         _ = connection => asking.await,
     }
 }
 
-/// TLS with the certificates that this system trusts.
+/// Configures TLS with the certificates that this system trusts.
 fn tls() -> Result<ClientConfig, String> {
     let found = rustls_native_certs::load_native_certs();
     let mut roots = RootCertStore::empty();

@@ -1,11 +1,11 @@
-//! What goes wrong again and again is said once, until it works again.
+//! Logs a repeated error once, until it is resolved.
 
-/// Remembers what was said last.
+/// The last error that was logged.
 #[derive(Default)]
 pub(super) struct LogOnce(Option<String>);
 
 impl LogOnce {
-    /// Says what went wrong with what, if it is something new.
+    /// Logs an error, if it is a new one.
     pub(super) fn about(&mut self, what: &str, why: &str) {
         if self.0.as_deref() == Some(why) {
             tracing::debug!("{what}: {why}");
@@ -15,7 +15,7 @@ impl LogOnce {
         }
     }
 
-    /// Says that it works again, if it did not.
+    /// Logs that the error is resolved, if there was one.
     pub(super) fn is_over(&mut self, what: &str) {
         if self.0.take().is_some() {
             tracing::info!("{what} works again");

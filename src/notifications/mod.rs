@@ -1,8 +1,8 @@
-//! Tells others what happens: runs commands, posts to webhooks, asks a heartbeat's address.
+//! Reports events to others: runs commands, posts to webhooks, sends heartbeats.
 //!
-//! What is to be told waits in the ledger, entered with what it tells of and removed once it was told, so that a crash loses
-//! none of it and may tell a thing twice. Each recipient has a task of its own; none of them holds up a delivery, and a
-//! recipient that does not listen holds up no other. Where nobody is to be told, nothing is entered and no task runs.
+//! Pending events are kept in the ledger, recorded together with their cause and removed after their delivery, so that
+//! a crash loses none and may repeat one. Each recipient has its own task; none of them delays a delivery, and an
+//! unreachable recipient delays no other. Without recipients, nothing is recorded and no task runs.
 
 mod commands;
 mod facts;
@@ -26,19 +26,19 @@ use crate::settings::Settings;
 
 pub use heartbeat::Health;
 
-/// What all recipients need.
+/// Shared state of all recipients' tasks.
 #[derive(Clone)]
 struct Desk {
     settings: Arc<Settings>,
     ledger: Ledger,
     clock: Clock,
-    /// Once it is set, a recipient ends when there is nothing more to tell it, or it does not listen.
+    /// The token that ends a recipient's task when no event is left for it, or the recipient is unreachable.
     finish: CancellationToken,
-    /// Ends it soon.
+    /// The token that ends the task soon.
     stop: CancellationToken,
 }
 
-/// The tasks that tell.
+/// The recipients' tasks.
 pub struct Notifications {
     tasks: JoinSet<()>,
     finish: CancellationToken,
@@ -46,11 +46,11 @@ pub struct Notifications {
 }
 
 impl Notifications {
-    /// Starts notifications what the settings want told, beginning with what waits in the ledger. To be called before anything is
-    /// delivered, so that nothing happens unnoticed. `health` is asked before each heartbeat.
+    /// Starts the notifications that the settings request, beginning with pending events in the ledger. Call it before
+    /// any delivery, so that no event is missed. `health` is checked before each heartbeat.
     ///
     /// # Errors
-    /// When the ledger can't be used. What goes wrong later is logged.
+    /// When the ledger can't be used. Later errors are logged.
     pub async fn start(
         settings: &Settings,
         ledger: &Ledger,
@@ -94,20 +94,20 @@ impl Notifications {
         Ok(Self { tasks, finish, stop })
     }
 
-    /// Ends it within seconds; what was not told stays in the ledger.
+    /// Ends the tasks within seconds; pending events stay in the ledger.
     pub async fn stop(mut self) {
         self.stop.cancel();
         while self.tasks.join_next().await.is_some() {}
     }
 
-    /// Ends it when all is told that anybody listens to.
+    /// Ends the tasks when all events for reachable recipients are delivered.
     pub async fn finish(mut self) {
         self.finish.cancel();
         while self.tasks.join_next().await.is_some() {}
     }
 }
 
-/// Every kind of every directory. A mirror's sources stay, so nothing is retired there.
+/// Returns every kind of event for every directory. A mirror's sources stay, so they never retire.
 fn everything(settings: &Settings) -> Vec<(DirectoryName, EventKind)> {
     let of = |directory: &crate::settings::Directory| {
         let kinds = EventKind::ALL.into_iter().filter(|one| *one != EventKind::Retired || !directory.is_mirror());

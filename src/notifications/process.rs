@@ -1,4 +1,5 @@
-//! A command as a process: no shell, nothing to read, a limit of time and of output, and an end for all that it started.
+//! Runs a command as a process: without a shell or input, and with limits of time and output. If it times out or is
+//! cancelled, its whole process group is killed.
 
 use std::ffi::OsString;
 use std::process::{ExitStatus, Stdio};
@@ -9,21 +10,21 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::{Child, Command};
 use tokio_util::task::AbortOnDropHandle;
 
-/// How much of its output is logged.
+/// Bytes of its output that are logged.
 const OUTPUT: usize = 4096;
-/// How long it has to end by itself when it is asked to.
+/// Time between SIGTERM and SIGKILL.
 const GRACE: Duration = Duration::from_secs(2);
-/// How long what it left running may still hold its output open.
+/// How long leftover children may keep its output open.
 const LEFTOVERS: Duration = Duration::from_millis(200);
 
-/// What this program is told by its own service manager, and is no concern of others.
+/// Variables of this program's own service manager and logging, which commands must not inherit.
 const OURS: [&str; 6] =
     ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "CREDENTIALS_DIRECTORY", "JOURNAL_STREAM", "CONTENTMONSTER_LOG"];
 
-/// Runs a command to its end, at most for as long as `limit`. What it writes is logged at debug.
+/// Runs a command until it ends, at most for `limit`. Its output is logged at debug level.
 ///
 /// # Errors
-/// In words for a person, when it could not be started, failed, or took too long.
+/// With a message for a person, when it could not be started, failed, or timed out.
 pub(super) async fn run(words: &[String], variables: Vec<(&str, OsString)>, limit: Duration) -> Result<(), String> {
     let Some((program, arguments)) = words.split_first() else { return Ok(()) };
     let mut command = Command::new(program);
@@ -56,7 +57,7 @@ fn verdict(status: ExitStatus) -> Result<(), String> {
     if status.success() { Ok(()) } else { Err(format!("it failed: {status}")) }
 }
 
-/// Reads all there is, and keeps the beginning: who writes should not have to wait for us.
+/// Reads everything and keeps the beginning, so that the writer never blocks.
 async fn read(from: Option<impl AsyncRead + Unpin>) -> Vec<u8> {
     let (mut kept, mut piece) = (Vec::new(), vec![0; OUTPUT]);
     let Some(mut from) = from else { return kept };
@@ -67,7 +68,7 @@ async fn read(from: Option<impl AsyncRead + Unpin>) -> Vec<u8> {
     kept
 }
 
-/// The processes that a command consists of. They end when this is dropped before they did.
+/// The process group of a command. Dropping it kills the group.
 struct Group(Option<Pid>);
 
 impl Group {
@@ -75,11 +76,11 @@ impl Group {
         Self(child.id().and_then(|id| Pid::from_raw(id.cast_signed())))
     }
 
-    /// Asks them to end, then makes them.
+    /// Sends SIGTERM, then SIGKILL.
     async fn end(mut self, child: &mut Child) {
         if let Some(group) = self.0 {
             kill_process_group(group, Signal::TERM).ok();
-            // Not waited for with `wait`: as long as nobody has, the number is taken by nobody else.
+            // Sleeps instead of calling `wait`: until the child is reaped, its id can't be reused.
             tokio::time::sleep(GRACE).await;
             kill_process_group(group, Signal::KILL).ok();
         }
@@ -87,7 +88,7 @@ impl Group {
         child.wait().await.ok();
     }
 
-    /// The number may belong to others from now on.
+    /// Forgets the group, because its id may be reused from now on.
     fn let_be(mut self) {
         self.0 = None;
     }

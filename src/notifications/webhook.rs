@@ -1,6 +1,6 @@
-//! Posts events to one address, in order, many at once, again and again until it takes them or a day is over.
+//! Posts events to one URL, in order and in batches, and retries until they are accepted or a day is over.
 //!
-//! The form of what is posted has a number; fields may be added under the same number.
+//! The format of a post has a version number; fields may be added under the same number.
 
 use std::time::Duration;
 
@@ -21,18 +21,18 @@ use crate::digest::Digest;
 use crate::ledger::{LedgerError, Notice, NoticeId};
 use crate::settings::WebAddress;
 
-/// The number of the form.
+/// The version of the format.
 const FORM: u32 = 1;
-/// The most events in one post.
+/// Most events in one post.
 const AT_ONCE: u32 = 100;
-/// How old an event may become, in milliseconds.
+/// Maximum age of an event, in milliseconds.
 const OLDEST: i64 = 24 * 3600 * 1000;
-/// The waits between attempts.
+/// The delays between attempts.
 const WAITS: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(600));
-/// How often the ledger is asked though no bell rang.
+/// Interval of queries to the ledger without a bell.
 const ANYWAY: Duration = Duration::from_secs(60);
 
-/// What is posted.
+/// The body of a post.
 #[derive(Serialize)]
 struct Post {
     version: u32,
@@ -40,12 +40,12 @@ struct Post {
     events: Vec<EventJson>,
 }
 
-/// What the ledger knows an address by: not itself, for it may be a secret.
+/// Returns the ledger's name of an address: a hash, because the address may be a secret.
 pub(super) fn channel(address: &WebAddress) -> String {
     format!("webhook {}", &Digest::of(address.url().as_str().as_bytes()).to_string()[..16])
 }
 
-/// Posts until it is stopped, or, when it is to finish, until nothing waits or the address doesn't listen.
+/// Posts events until it is stopped, or, when it is to finish, until no event is left or the address is unreachable.
 pub(super) async fn post(desk: Desk, client: Client, address: WebAddress, channel: String, bell: Bell) {
     let wary = WaryClock::new(desk.clock.clone());
     let mut poster = Poster { wary, desk, client, address, channel, logged: LogOnce::default() };
@@ -71,7 +71,7 @@ pub(super) async fn post(desk: Desk, client: Client, address: WebAddress, channe
             }
         };
         let rung = async {
-            // A bell is no reason to try sooner what just failed.
+            // A bell must not shorten the delay after a failure.
             if failures > 0 { std::future::pending().await } else { bell.rung().await }
         };
         tokio::select! {
@@ -89,12 +89,12 @@ struct Poster {
     address: WebAddress,
     channel: String,
     logged: LogOnce,
-    /// What events are too old by.
+    /// The clock for the age of events.
     wary: WaryClock,
 }
 
 impl Poster {
-    /// Posts what waits, as much as goes into one post. `false`: nothing waits.
+    /// Posts one batch of pending events. Returns `false` when there are none.
     async fn post_some(&self) -> Result<bool, String> {
         let notices = self.waiting().await.map_err(|e| e.to_string())?;
         if notices.is_empty() {
@@ -116,7 +116,7 @@ impl Poster {
         Ok(true)
     }
 
-    /// What is to be posted next; what is too old is dropped.
+    /// Returns the next pending events, and drops those that are too old.
     async fn waiting(&self) -> Result<Vec<Notice>, LedgerError> {
         loop {
             let mut notices = self.desk.ledger.notices(&self.channel, NoticeId(0), AT_ONCE).await?;
@@ -136,7 +136,7 @@ impl Poster {
     }
 }
 
-/// `sha256=` and the HMAC of the timestamp, a dot and the body, in hexadecimal.
+/// Returns `sha256=` and the HMAC of the timestamp, a dot and the body, in hexadecimal.
 fn signature(secret: &SecretString, timestamp: i64, body: &[u8]) -> String {
     let mut mac = Hmac::<Sha256>::new_from_slice(secret.expose_secret().as_bytes()).expect("any length will do");
     mac.update(format!("{timestamp}.").as_bytes());

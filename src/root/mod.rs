@@ -1,12 +1,12 @@
-//! One way to reach a path below a directory: no symbolic link on the way is followed, and nothing outside is reached.
+//! Accesses paths below a directory: no symbolic link on the way is followed, and nothing outside is reached.
 //!
-//! Another program may rename a directory and put a link in its place at any moment, so that a path that was checked leads
-//! elsewhere when it is used. Here the kernel checks and opens in one step: `openat2` with `RESOLVE_BENEATH` and
-//! `RESOLVE_NO_SYMLINKS`, and where there is none (Linux before 5.6, some sandboxes) a walk that opens each directory with
-//! `O_NOFOLLOW`. File systems that are mounted below are entered.
+//! Another program may replace a directory by a link at any moment, so that a path that was checked leads elsewhere
+//! when it is used. Here the kernel checks and opens in one step: `openat2` with `RESOLVE_BENEATH` and
+//! `RESOLVE_NO_SYMLINKS`. Where that is unavailable (Linux before 5.6, some sandboxes), each directory is opened with
+//! `O_NOFOLLOW`. Mount points below are entered.
 //!
-//! A [`Root`] that [follows](Root::following) links is the one exception: it resolves paths as every program does, and so
-//! reaches whatever a link below it leads to. [`trusted`] is for paths that the operator gave.
+//! The exception is a [`Root`] that [follows](Root::following) links: it resolves paths as other programs do, and so
+//! reaches any target of a link below it. [`trusted`] is for paths that the operator specified.
 
 mod private;
 mod trusted;
@@ -21,17 +21,17 @@ use rustix::io::{Errno, Result};
 pub use private::{open_private, take_from_others};
 pub use trusted::open_trusted;
 
-/// How often an open is repeated that the kernel could not decide, because something was being renamed meanwhile.
+/// Maximum number of attempts if the kernel can't decide an open because of a concurrent rename.
 const TRIES: usize = 16;
 
-/// A directory that paths start from.
+/// A directory from which paths start.
 #[derive(Debug)]
 pub struct Root {
     directory: OwnedFd,
     follows: bool,
 }
 
-/// The directory that holds what a path names, and its name there.
+/// The parent directory of a path, and the last component of the path.
 pub struct Holder<'a> {
     directory: Directory<'a>,
     /// The last component of the path; `.` for the root itself.
@@ -65,29 +65,25 @@ impl From<OwnedFd> for Root {
 }
 
 impl Root {
-    /// Opens a directory to start from. Links in this path are followed: it is the operator's.
+    /// Opens a directory as a root. Links in this path are followed, because the operator specified it.
     ///
     /// # Errors
-    /// What the kernel says.
+    /// Any error of the kernel.
     pub fn open(path: &Path) -> Result<Self> {
         openat(CWD, path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).map(Self::from)
     }
 
-    /// The same directory, with links below it followed wherever they lead if `follows`.
+    /// Sets whether links below it are followed, wherever they lead.
     #[must_use]
     pub fn following(self, follows: bool) -> Self {
         Self { follows, ..self }
     }
 
-    /// The open directory.
-    pub fn into_directory(self) -> OwnedFd {
-        self.directory
-    }
-
     /// Opens a path below.
     ///
     /// # Errors
-    /// `ELOOP` or `ENOTDIR` where a link is in the way, `EXDEV` for a path that leads out by `..`; what the kernel says.
+    /// `ELOOP` or `ENOTDIR` if a link is on the way, `EXDEV` for a path that leaves the root by `..`; any other error
+    /// of the kernel.
     pub fn open_below(&self, path: &Path, flags: OFlags, mode: Mode) -> Result<OwnedFd> {
         if self.follows {
             return openat(&self.directory, path, flags | OFlags::CLOEXEC, mode);
@@ -95,7 +91,7 @@ impl Root {
         open_beneath(self.as_fd(), path, flags, mode)
     }
 
-    /// Opens the directory that holds what a path names, so that the name can be looked at, removed or renamed there.
+    /// Opens the parent directory of a path, so that the last component can be examined, removed or renamed there.
     ///
     /// # Errors
     /// As [`open_below`](Self::open_below).
@@ -110,7 +106,7 @@ impl Root {
         }
     }
 
-    /// What a path is, without following a link that is its last component.
+    /// Returns the status of a path, without following a link in its last component.
     ///
     /// # Errors
     /// As [`open_below`](Self::open_below).
@@ -130,7 +126,7 @@ pub fn open_beneath(from: BorrowedFd<'_>, path: &Path, flags: OFlags, mode: Mode
     for _ in 0..TRIES {
         match openat2(from, path, flags, mode, resolve) {
             Err(Errno::AGAIN | Errno::INTR) => {}
-            // A kernel without it, or a sandbox that forbids it.
+            // The kernel lacks it, or a sandbox forbids it.
             Err(Errno::NOSYS | Errno::PERM) => break,
             done => return done,
         }
@@ -138,7 +134,7 @@ pub fn open_beneath(from: BorrowedFd<'_>, path: &Path, flags: OFlags, mode: Mode
     walk(from, path, flags, mode)
 }
 
-/// The same, one component at a time.
+/// Does the same as [`open_beneath`], one component at a time.
 fn walk(from: BorrowedFd<'_>, path: &Path, flags: OFlags, mode: Mode) -> Result<OwnedFd> {
     let mut directory: Option<OwnedFd> = None;
     let mut components = path.components().peekable();
@@ -158,7 +154,8 @@ fn walk(from: BorrowedFd<'_>, path: &Path, flags: OFlags, mode: Mode) -> Result<
     Err(Errno::NOENT)
 }
 
-/// Whether an error says that nothing has the name: it is missing, or what should be a directory above it is a file or link.
+/// Returns whether an error means that the path does not exist: it is missing, or one of its directories is a file or a
+/// link.
 pub fn is_absent(errno: Errno) -> bool {
     matches!(errno, Errno::NOENT | Errno::NOTDIR | Errno::LOOP)
 }
@@ -171,7 +168,7 @@ mod tests {
 
     type Open = fn(BorrowedFd<'_>, &Path, OFlags, Mode) -> Result<OwnedFd>;
 
-    /// `in/a/f`, `in/link -> a`, `in/out -> ../secret`, `in/a/up -> ..`, `secret/f`.
+    /// Creates `in/a/f`, `in/link -> a`, `in/out -> ../secret`, `in/a/up -> ..`, `secret/f`.
     fn tree() -> tempfile::TempDir {
         let dir = tempfile::tempdir().unwrap();
         let at = |below: &str| dir.path().join(below);

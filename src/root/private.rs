@@ -1,4 +1,4 @@
-//! Files that are nobody else's business: mode 0600 from the start, whatever the umask.
+//! Private files: mode 0600 from their creation, whatever the umask.
 
 use std::fs::File;
 use std::io;
@@ -10,19 +10,19 @@ use rustix::process::geteuid;
 
 use super::open_trusted;
 
-/// Opens a file, making it with mode 0600 if it is missing. One that is there keeps its mode.
+/// Opens a file, creating it with mode 0600 if it is missing. An existing file keeps its mode.
 ///
 /// # Errors
 /// As [`open_trusted`].
 pub fn open_private(path: &Path, flags: OFlags) -> io::Result<File> {
     let ours = Mode::RUSR | Mode::WUSR;
-    // Twice: it may be made or removed in between.
+    // Twice, because the file may be created or removed in between.
     for _ in 0..2 {
         match open_trusted(path, flags | OFlags::CREATE | OFlags::EXCL, ours) {
             Err(error) if Errno::from_io_error(&error) == Some(Errno::EXIST) => {}
             made => {
                 let made = made?;
-                // A umask may have taken more than it should. A file system without modes refuses.
+                // The umask may have cleared bits of the mode. Fails on a file system without modes.
                 fchmod(&made, ours).ok();
                 return Ok(made);
             }
@@ -35,8 +35,8 @@ pub fn open_private(path: &Path, flags: OFlags) -> io::Result<File> {
     open_trusted(path, flags, Mode::empty())
 }
 
-/// Makes an open file of ours 0600 if all users may read or write it, as a umask of 022 makes files. What was opened to a
-/// group alone stays: somebody has meant that.
+/// Sets an open file of ours to 0600 if all users may read or write it, as files created with umask 022 are. A file
+/// that is only accessible to a group stays as it is, because that was set on purpose.
 pub fn take_from_others(file: &File) {
     if let Ok(stat) = fstat(file)
         && stat.st_uid == geteuid().as_raw()

@@ -1,7 +1,6 @@
-//! Opening a path that the operator gave, while others may be able to write to a directory on the way.
+//! Opens a path that the operator specified, although other users may be able to write to a directory on its way.
 //!
-//! The operator's links are followed. One that another user made is refused: it would have this program write wherever
-//! that user wishes.
+//! The operator's links are followed. A link of another user is rejected: it could make this program write to any path.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -14,20 +13,21 @@ use rustix::fs::{CWD, FileType, Mode, OFlags, fstat, openat, readlinkat};
 use rustix::io::Errno;
 use rustix::process::geteuid;
 
-/// As many links as the kernel follows in one path.
+/// The kernel's limit of links in one path.
 const MOST_LINKS: usize = 40;
 
-/// Whether a user is one whose links may lead this program: root, or the one that it runs as.
+/// Returns whether links of this user are followed: root, or the user that this program runs as.
 pub(super) fn is_trusted(user: u32) -> bool {
     user == 0 || user == geteuid().as_raw()
 }
 
-/// Opens a file. Links on the way, and in its place, are followed if root or this process's user owns them.
+/// Opens a file. Links on the way and the file itself, if it is a link, are followed if root or this process's user
+/// owns them.
 ///
 /// # Errors
-/// Names the link where another user owns one; what the kernel says.
+/// Names the link if another user owns one; any other error of the kernel.
 pub fn open_trusted(path: &Path, flags: OFlags, mode: Mode) -> io::Result<File> {
-    // What the kernel makes of these is no path: `/dev/stderr` leads to `pipe:[4711]`.
+    // Their links don't resolve to paths: `/dev/stderr` leads to `pipe:[4711]`.
     if path.starts_with("/dev") || path.starts_with("/proc") {
         return Ok(openat(CWD, path, flags | OFlags::CLOEXEC, mode)?.into());
     }
@@ -35,14 +35,14 @@ pub fn open_trusted(path: &Path, flags: OFlags, mode: Mode) -> io::Result<File> 
     Ok(openat(&directory, &name, flags | OFlags::CLOEXEC | OFlags::NOFOLLOW, mode)?.into())
 }
 
-/// The directory that a path ends in, and the name there, which is no link.
+/// Returns the directory in which a path ends, and the name there, which is not a link.
 fn resolve(path: &Path) -> io::Result<(OwnedFd, OsString)> {
     let start = |path: &Path| {
         let start = if path.is_absolute() { "/" } else { "." };
         openat(CWD, start, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
     };
     let mut directory = start(path)?;
-    // The last one is the next.
+    // Reversed: the last element is the next component.
     let mut ahead = names(path);
     let mut links = 0;
     while let Some(name) = ahead.pop() {
@@ -74,7 +74,7 @@ fn resolve(path: &Path) -> io::Result<(OwnedFd, OsString)> {
     Err(Errno::ISDIR.into())
 }
 
-/// The names that a path consists of, the last one first.
+/// Returns the components of a path, the last one first.
 fn names(path: &Path) -> Vec<OsString> {
     let name = |component| match component {
         Component::Normal(name) => Some(name),

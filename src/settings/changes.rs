@@ -1,5 +1,5 @@
-//! What a change of the settings comes to while the program runs: which parts can follow it, and how. The rows of the tables of
-//! keys say it of each key.
+//! Changes of the settings at run time: which parts can be applied without a restart. The `reload` of each key in the
+//! tables decides.
 
 use super::directory::{self, Directory};
 use super::key::Reload;
@@ -8,7 +8,7 @@ use super::table::Key;
 use super::vessel::{self, Vessel};
 
 impl Monster {
-    /// Takes over what can change while the program runs; gives the keys of the others that differ.
+    /// Applies changes that need no restart; returns the other keys that differ.
     pub fn follow(&mut self, new: &Self) -> Vec<&'static str> {
         let mut waiting = Vec::new();
         let mut later = self.clone();
@@ -24,7 +24,7 @@ impl Monster {
         waiting
     }
 
-    /// Whether what runs beside the work does the same under another section.
+    /// Returns whether the background tasks are unaffected by a change to another section.
     pub fn is_kept_and_told_like(&self, other: &Self) -> bool {
         let background = |key: &Key<Self>| key.known.reload == Reload::Background;
         with_those_of(self, other, monster::KEYS, background) == *self
@@ -32,8 +32,8 @@ impl Monster {
 }
 
 impl Directory {
-    /// Whether what is under way to the vessels is the same under another section: where files are read and where they go.
-    /// What only says which files are taken, and when, is the shore's affair.
+    /// Returns whether transfers in progress are unaffected by a change to another section: sources and destinations
+    /// are the same. Keys that select files or times only affect the shore's tasks.
     pub fn is_delivered_like(&self, other: &Self) -> bool {
         let shores = with_those_of(self, other, directory::KEYS, |key| key.known.reload != Reload::Transfers);
         Self { own_files: other.own_files.clone(), ..shores } == *other
@@ -41,13 +41,13 @@ impl Directory {
 }
 
 impl Vessel {
-    /// Whether a vessel that is connected to can be left so under another section.
+    /// Returns whether a connected vessel is unaffected by a change to another section.
     pub fn is_served_like(&self, other: &Self) -> bool {
         with_those_of(self, other, vessel::KEYS, |key| key.known.reload != Reload::Transfers) == *other
     }
 }
 
-/// A section with those fields of another whose keys are wanted.
+/// Returns a section with the selected fields of another.
 fn with_those_of<S: Clone>(section: &S, other: &S, keys: &[Key<S>], wanted: impl Fn(&Key<S>) -> bool) -> S {
     let mut mixed = section.clone();
     keys.iter().filter(|key| wanted(key)).for_each(|key| (key.field.copy)(&mut mixed, other));

@@ -1,12 +1,10 @@
-//! What sections must not do to each other.
-//!
-//! Looks at settings that are typed already, each sound by itself.
+//! Checks between sections that are each valid on their own.
 
 use super::directory::Directory;
 use super::problems::{Diagnostic, Place, Problems};
 use super::vessel::Vessel;
 
-/// A directory that goes nowhere is allowed, but hardly meant.
+/// Warns of directories without a vessel, which are allowed but probably a mistake.
 pub(super) fn destinations(directories: &[(Directory, Place)], vessels: &[(Vessel, Place)], problems: &Problems) {
     for (directory, place) in directories {
         if !vessels.iter().any(|(vessel, _)| vessel.takes(&directory.name)) {

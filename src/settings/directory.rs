@@ -1,4 +1,4 @@
-//! `[Directory x]`: what is replicated. Its fields, and a row for each of its keys.
+//! `[Directory x]`: a replicated directory. Its fields, and a table row for each of its keys.
 
 use std::collections::BTreeSet;
 use std::os::unix::ffi::OsStrExt;
@@ -26,61 +26,61 @@ use crate::names::{DirectoryName, RelPath, RemotePath};
 pub struct Directory {
     /// The `x`.
     pub name: DirectoryName,
-    /// `Location`: where it lies on the shore, absolute.
+    /// `Location`: its path on the shore, absolute.
     pub location: PathBuf,
-    /// `RemoteLocation`: where its files go on the vessels; default: the same path as on the shore.
+    /// `RemoteLocation`: its path on the vessels; default: the same as on the shore.
     pub remote_location: RemotePath,
-    /// `SettleTime`: how long a file that nobody was seen to close must stay unchanged before it counts as finished.
+    /// `SettleTime`: how long a file must stay unchanged to count as finished, if no close event was seen.
     pub settle_time: Duration,
-    /// `RescanInterval`: how often the whole directory is looked through although the kernel reports changes.
+    /// `RescanInterval`: how often the whole directory is scanned in addition to the kernel's events.
     pub rescan_interval: Duration,
-    /// `IgnoreNames`: file names that are left alone.
+    /// `IgnoreNames`: file names that are skipped.
     pub ignore_names: Globs,
-    /// `Delta`: whether of a changed file only the changes are sent.
+    /// `Delta`: whether only the changes of a changed file are sent.
     pub delta: Delta,
     /// `Mode`: whether sources retire or stay.
     pub mode: Mode,
-    /// `Recursive`: whether what lies in directories below it is taken too.
+    /// `Recursive`: whether subdirectories are included.
     pub recursive: bool,
     /// `Delete`: whether a mirror's deletions are repeated on the vessels.
     pub delete: bool,
-    /// `MaxDelete`: how many deletions are repeated in one go.
+    /// `MaxDelete`: the limit of deletions that are repeated at once.
     pub max_delete: MaxDelete,
-    /// `Consumed`: whether a file that is at neither of its names after a rename was delivered, where the answer was lost.
+    /// `Consumed`: whether a file counts as delivered if the reply to its rename was lost and it is at neither name.
     pub consumed: bool,
-    /// `Links`: what is done with symbolic links.
+    /// `Links`: how symbolic links are handled.
     pub links: Links,
     /// `Owner`: whether owner and group are set on the vessels.
     pub owner: bool,
-    /// `Interval`: how often changes go out at the most; zero: at once.
+    /// `Interval`: the shortest time between two deliveries of changes; zero: they are sent at once.
     pub interval: Duration,
-    /// `Include`: what is taken; empty: everything.
+    /// `Include`: the files to replicate; empty: all.
     pub include: Patterns,
-    /// `Exclude`: what is left alone.
+    /// `Exclude`: the files to skip.
     pub exclude: Patterns,
-    /// `MinSize`: how large a file must be to be taken, in bytes.
+    /// `MinSize`: smallest size of a file, in bytes.
     pub min_size: u64,
-    /// `MaxSize`: how large it may be.
+    /// `MaxSize`: largest size of a file, in bytes.
     pub max_size: u64,
-    /// `MinAge`: how long ago a file must have changed last.
+    /// `MinAge`: shortest time since a file's last change.
     pub min_age: Duration,
-    /// `KeepProcessed`: what becomes of delivered sources.
+    /// `KeepProcessed`: how long delivered sources are kept.
     pub keep_processed: KeepProcessed,
     /// `OnDelivered`, `OnRetired`, `OnParked`.
     pub hooks: Hooks,
-    /// Where `Location` is one file: its name; `location` is then the directory that holds it, and the remote locations are
-    /// the file's own. Nobody can know before looking at the disk: see [`Directory::of_one_file`].
+    /// The file's name if `Location` is one file; `location` is then the file's directory, and the remote locations are
+    /// paths of the file itself. Only the disk can tell: see [`Directory::of_one_file`].
     pub only: Option<RelPath>,
-    /// The program's own files, which are never taken.
+    /// The program's own files, which are never replicated.
     pub own_files: Arc<OwnFiles>,
 }
 
 /// The program's own files, by their absolute paths.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct OwnFiles {
-    /// Files that are written by a person: the settings, keys and secrets.
+    /// Files that people write: the settings, keys and secrets.
     pub fixed: BTreeSet<PathBuf>,
-    /// Files that the program makes and removes: the ledger and what SQLite keeps beside it, its lock, socket and log.
+    /// Files that the program creates and removes: the ledger and SQLite's files beside it, its lock, socket and log.
     pub changing: BTreeSet<PathBuf>,
 }
 
@@ -201,9 +201,9 @@ pub(super) static KEYS: &[Key<Directory>] = &[
         .doc("Command that runs when a file of this directory is parked."),
 ];
 
-/// `[Directory x]`; `None` after a report.
+/// Reads `[Directory x]`; returns `None` after reporting an error.
 ///
-/// `monster` holds what goes for all directories; `None` after a report.
+/// `monster` holds the defaults for all directories; `None` if it has errors.
 pub(super) fn read(view: &View<'_>, monster: Option<&Monster>) -> Option<Directory> {
     let mut directory = Directory {
         name: DirectoryName::new(view.name),
@@ -222,7 +222,7 @@ pub(super) fn read(view: &View<'_>, monster: Option<&Monster>) -> Option<Directo
     Some(directory)
 }
 
-/// What only a mirror may do.
+/// Reports keys that only a mirror may have.
 fn check_mirror(view: &View<'_>, directory: &Directory) {
     let refuse = |key, remedy: &str| {
         view.problems.report(view.place_of(key), Diagnostic::new("only possible in a mirror", remedy));
@@ -242,12 +242,12 @@ fn check_mirror(view: &View<'_>, directory: &Directory) {
 }
 
 impl Directory {
-    /// Whether sources stay where they are.
+    /// Returns whether sources stay where they are.
     pub fn is_mirror(&self) -> bool {
         self.mode == Mode::Mirror
     }
 
-    /// The same directory, for a `Location` that turned out to be a file.
+    /// Converts the directory if its `Location` is a file on the disk.
     #[must_use]
     pub fn of_one_file(self) -> Self {
         let name = self.location.file_name().and_then(|name| RelPath::new(name.as_bytes()).ok());

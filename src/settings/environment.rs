@@ -1,24 +1,24 @@
-//! What the settings take from outside the file: who runs the program, and where secrets are handed to it.
+//! Input of the settings from outside the file: the user, and the location of secrets.
 
 use std::path::PathBuf;
 
-/// What comes from outside the settings file; passed in, so that tests can choose it.
+/// The environment of the settings file; a parameter, so that tests can choose it.
 #[derive(Clone, Debug, Default)]
 pub struct Environment {
-    /// Who runs the program: the default of `Username`.
+    /// The user that runs the program: the default of `Username`.
     pub user: Option<String>,
-    /// The home directory: what `~/` stands for.
+    /// The home directory, which replaces `~/`.
     pub home: Option<PathBuf>,
-    /// `$CREDENTIALS_DIRECTORY`: where systemd's `LoadCredential=` puts secrets.
+    /// `$CREDENTIALS_DIRECTORY`: the directory of secrets from systemd's `LoadCredential=`.
     pub credentials: Option<PathBuf>,
-    /// OpenSSH's configuration for the whole machine.
+    /// OpenSSH's system-wide configuration.
     pub system_ssh_config: Option<PathBuf>,
-    /// The permission bits of the settings file; [`Settings::load`](super::Settings::load) fills them in.
+    /// The permission bits of the settings file; set by [`Settings::load`](super::Settings::load).
     pub settings_mode: Option<u32>,
 }
 
 impl Environment {
-    /// Takes it from the running process.
+    /// Reads the environment of the running process.
     pub fn from_process() -> Self {
         Self {
             user: user_name(),
@@ -30,7 +30,7 @@ impl Environment {
     }
 }
 
-/// `$LOGNAME`, `$USER`, else what `/etc/passwd` calls our user id (containers often set neither).
+/// Returns `$LOGNAME`, `$USER`, or else the user's name in `/etc/passwd` (containers often set neither variable).
 fn user_name() -> Option<String> {
     let set = |name| std::env::var(name).ok().filter(|user| !user.is_empty());
     set("LOGNAME").or_else(|| set("USER")).or_else(|| {

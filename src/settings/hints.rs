@@ -1,10 +1,10 @@
-//! What a misspelt name may have meant.
+//! Suggestions for misspelt names.
 
-/// The candidate that a misspelt word most probably means, if any is near: a third of its letters may differ.
+/// Returns the candidate nearest to a misspelt word, if at most a third of its letters differ.
 pub(crate) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let fold = |text: &str| -> String { text.to_lowercase().replace([' ', '_', '-'], "") };
     let folded = fold(word);
-    // Nobody misspells a name that long, and the distance costs the square of its length.
+    // A name this long is no misspelling, and computing the distance takes quadratic time.
     if folded.len() > 200 {
         return None;
     }

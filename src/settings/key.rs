@@ -1,6 +1,6 @@
-//! What is known of a key beside how it is read: where it belongs, its default, what it means, what a change disturbs.
+//! Metadata of a key: its section, default and meaning, and the effect of a change.
 
-/// A kind of section that has keys of its own.
+/// A kind of section with its own keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SectionKind {
     /// `[MONSTER]`
@@ -12,7 +12,7 @@ pub enum SectionKind {
 }
 
 impl SectionKind {
-    /// How its header is written.
+    /// Returns its header as written.
     pub fn header(self) -> &'static str {
         match self {
             Self::Monster => "[MONSTER]",
@@ -22,85 +22,85 @@ impl SectionKind {
     }
 }
 
-/// What holds when a key isn't set.
+/// The default of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Preset {
     /// It must be set.
     Required,
-    /// This value, as it could be written in the file.
+    /// This value, as written in the file.
     Value(&'static str),
-    /// What these words say.
+    /// The default that this text describes.
     Otherwise(&'static str),
 }
 
-/// The vessels that a key means something for, by their `Transport`.
+/// The vessels that a key applies to, by their `Transport`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Transport {
     /// All of them.
     Any,
-    /// Those that are reached by SSH.
+    /// Vessels over SSH.
     Ssh,
-    /// Those that are this host.
+    /// Vessels that are this host.
     Local,
 }
 
-/// What a reload that changes a key disturbs.
+/// The effect of a reload that changes a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reload {
-    /// Nothing: the new value holds at once.
+    /// None: the new value applies at once.
     AtOnce,
-    /// The tasks beside the transfers start anew (scans, events, deletions); transfers go on.
+    /// The background tasks restart (scans, events, deletions); transfers continue.
     Background,
-    /// The transfers of the section: they stop, and resume under the new value.
+    /// The transfers of the section stop, and resume with the new value.
     Transfers,
-    /// Nothing, for a change waits for a restart.
+    /// None until a restart.
     Restart,
 }
 
 /// Whether a value may be shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Secrecy {
-    /// Whoever may run the program may see it.
+    /// It may be shown.
     Plain,
-    /// An address, which may hold a token.
+    /// An address, which may contain a token.
     Address,
-    /// A secret, which may also stand in the file that the key with `File` behind its name gives, or in a credential.
+    /// A secret. It may also be in a file, named by the key with `File` appended, or in a credential.
     Secret,
 }
 
-/// A key that the settings know.
+/// A key of the settings.
 #[derive(Clone, Copy, Debug)]
 pub struct KnownKey {
-    /// The kind of section it belongs to; every key may stand in `[DEFAULT]` too.
+    /// The kind of section it belongs to; every key may also be in `[DEFAULT]`.
     pub section: SectionKind,
-    /// The key as it is written; in `RemoteLocation.x` the `x` stands for a directory's name.
+    /// The key as written; in `RemoteLocation.x` the `x` stands for a directory's name.
     pub name: &'static str,
-    /// What holds when it isn't set.
+    /// Its default.
     pub preset: Preset,
-    /// Which values it takes, with unit and range.
+    /// Its possible values, with unit and range.
     pub value: &'static str,
-    /// What it means. A line feed begins a paragraph of the example.
+    /// Its description. A line feed begins a paragraph in the example file.
     pub doc: &'static str,
-    /// What the example shows where there is no default to show.
+    /// A value for the example file, if there is no default to show.
     pub example: &'static str,
-    /// Which vessels it means something for.
+    /// The vessels that it applies to.
     pub transport: Transport,
-    /// What a change of it disturbs.
+    /// The effect of a change.
     pub reload: Reload,
     /// Whether its value may be shown.
     pub secrecy: Secrecy,
 }
 
-/// What stands before the name of a directory in a vessel's `RemoteLocation.x`.
+/// The prefix of a directory's name in a vessel's `RemoteLocation.x`.
 pub(super) const PER_DIRECTORY: &str = "RemoteLocation.";
 
 impl KnownKey {
-    /// Whether this is what the key that is written so means.
+    /// Returns whether a key as written is this one.
     pub(super) fn is_named(&self, written: &str) -> bool {
         self.name == written || self.is_per_directory() && written.starts_with(PER_DIRECTORY)
     }
 
-    /// Whether directories' names stand in the place of its `x`.
+    /// Returns whether its `x` stands for a directory's name.
     pub(super) fn is_per_directory(&self) -> bool {
         self.name.ends_with(".x")
     }

@@ -1,4 +1,4 @@
-//! All keys, section by section, and what to say of a name that is none of them.
+//! All keys by section, and diagnostics for unknown names.
 
 use super::hints::nearest;
 use super::key::{KnownKey, Preset, Secrecy, SectionKind};
@@ -6,7 +6,7 @@ use super::lines::{Entry, Section, shown};
 use super::problems::Diagnostic;
 use super::{directory, monster, route_keys, vessel};
 
-/// Every key there is, section by section.
+/// Returns all keys, section by section.
 pub fn known_keys() -> Vec<&'static KnownKey> {
     all().collect()
 }
@@ -18,27 +18,27 @@ fn all() -> impl Iterator<Item = &'static KnownKey> {
     monster.chain(directory).chain(vessel)
 }
 
-/// The key of a kind of section; any `RemoteLocation.…` of a vessel is `RemoteLocation.x`.
+/// Returns the key of a kind of section; any `RemoteLocation.…` of a vessel is `RemoteLocation.x`.
 pub(super) fn known(kind: SectionKind, name: &str) -> Option<&'static KnownKey> {
     all().find(|key| key.section == kind && key.is_named(name))
 }
 
-/// Whether a section of some kind has this key.
+/// Returns whether any kind of section has this key.
 pub(super) fn is_key(name: &str) -> bool {
     all().any(|key| key.name == name)
 }
 
-/// Whether the value of this key is a secret.
+/// Returns whether the value of this key is a secret.
 pub(super) fn holds_secret(name: &str) -> bool {
     all().any(|key| key.name == name && key.secrecy == Secrecy::Secret)
 }
 
-/// Whether the value of this key is the path of a file that holds a secret.
+/// Returns whether the value of this key is the path of a file with a secret.
 pub(super) fn names_secret_file(name: &str) -> bool {
     name.strip_suffix("File").is_some_and(holds_secret)
 }
 
-/// What a file sets, a line for each key, with the default beside it; secrets are not shown. For `check`.
+/// Lists a file's settings for `check`, a line for each key with its default; secrets are not shown.
 pub(super) fn listing(sections: &[Section]) -> Vec<String> {
     let entries = sections.iter().flat_map(|section| section.entries.iter().map(move |entry| (section, entry)));
     let line = |(section, entry): (&Section, &Entry)| {
@@ -57,7 +57,7 @@ pub(super) fn listing(sections: &[Section]) -> Vec<String> {
     entries.map(line).collect()
 }
 
-/// What to say of a key that `kind` (`None`: `[DEFAULT]`, where every key may stand) doesn't know.
+/// Returns the diagnostic for a key that `kind` doesn't have (`None`: `[DEFAULT]`, where every key is allowed).
 pub(super) fn unknown(kind: Option<SectionKind>, key: &str) -> Diagnostic {
     let here = |known: &KnownKey| kind.is_none_or(|kind| known.section == kind);
     let mut namesakes = all().filter(|known| known.name == shown(key)).peekable();
@@ -80,13 +80,13 @@ pub(super) fn unknown(kind: Option<SectionKind>, key: &str) -> Diagnostic {
     Diagnostic::new("unknown key", remedy)
 }
 
-/// What to say of a key of another kind of section.
+/// Returns the diagnostic for a key of another kind of section.
 fn elsewhere(key: &KnownKey) -> Diagnostic {
     let homes: Vec<_> = all().filter(|known| known.name == key.name).map(|known| known.section.header()).collect();
     Diagnostic::new("does not belong here", format!("it is a key of {}", homes.join(" and ")))
 }
 
-/// What to say of a section that is none of ours.
+/// Returns the diagnostic for an unknown section.
 pub(super) fn unknown_section(title: &str) -> Diagnostic {
     let (kind, name) = title.split_once(' ').unwrap_or((title, "x"));
     let near = nearest(kind, ["MONSTER", "DEFAULT", "Directory", "Vessel"]);

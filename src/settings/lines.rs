@@ -1,9 +1,10 @@
-//! From the settings file's text to its sections, keys and values, each with its line.
+//! Parses the settings file's text into sections, keys and values, each with its line.
 //!
-//! rust-ini parses, but it takes more than we allow (a line without `=` swallows the lines after it, `:` separates
-//! too, `\` escapes, quotes may end anywhere) and forgets line numbers. So every line is looked at first: malformed
-//! ones are refused, comments and quotes are resolved by our rules, and rust-ini gets one plain, escaped line for each
-//! of ours. Knows nothing of which sections and keys there are, but for what may be shown of a malformed line.
+//! rust-ini parses it, but accepts more than we allow (a line without `=` swallows the following lines, `:` is a
+//! separator too, `\` escapes, quotes may end anywhere) and has no line numbers. So every line is checked first:
+//! malformed lines are rejected, comments and quotes are resolved by our own rules, and rust-ini gets one plain,
+//! escaped line for each of ours. Except for the question which words of a malformed line may be shown, this module
+//! doesn't know which sections and keys exist.
 
 use std::collections::HashMap;
 
@@ -12,15 +13,15 @@ use ini::{Ini, ParseOption};
 use super::key::PER_DIRECTORY;
 use super::problems::{Diagnostic, Place, Problems};
 
-/// A section of the file. No `Debug`: the values may be secrets.
+/// A section of the file. Not `Debug`, because values may be secrets.
 pub(super) struct Section {
-    /// What stands between the brackets, with one blank between kind and name.
+    /// The text between the brackets, with one blank between kind and name.
     pub(super) title: String,
     /// The header's line.
     pub(super) line: usize,
-    /// Its keys, in the file's order, each there once.
+    /// Its keys, in the file's order, each once.
     pub(super) entries: Vec<Entry>,
-    /// Keys that stand in a malformed line: reported already, so not missing.
+    /// Keys in malformed lines. They were reported, so they don't count as missing.
     pub(super) spoiled: Vec<String>,
 }
 
@@ -36,19 +37,19 @@ impl Section {
         self.entries.iter().find(|entry| entry.key == key)
     }
 
-    /// The place of its header.
+    /// Returns the place of its header.
     pub(super) fn place(&self) -> Place {
         Place::line(self.line).in_section(&self.title)
     }
 
-    /// The place of one of its entries.
+    /// Returns the place of one of its entries.
     pub(super) fn place_of(&self, entry: &Entry) -> Place {
         Place::line(entry.line).in_section(&self.title).at_key(&entry.key)
     }
 }
 
-/// Reads the sections; what is malformed or there twice is reported and left out.
-/// `is_key` tells which words are keys: no other word of a malformed line is shown.
+/// Reads the sections; malformed and repeated lines are reported and omitted. `is_key` tells which words are keys: no
+/// other word of a malformed line is shown.
 pub(super) fn read(text: &str, is_key: fn(&str) -> bool, problems: &Problems) -> Vec<Section> {
     let mut outline = Outline::new(is_key, problems);
     for (i, line) in text.strip_prefix('\u{feff}').unwrap_or(text).lines().enumerate() {
@@ -65,31 +66,31 @@ pub(super) fn read(text: &str, is_key: fn(&str) -> bool, problems: &Problems) ->
     }
 }
 
-/// What one line is.
+/// The content of a line.
 enum Line<'a> {
     Nothing,
     Header(&'a str),
     Pair(&'a str, String),
 }
 
-/// The file as the first look finds it: keys and lines, and the plain text for rust-ini.
+/// The result of the first pass: keys and lines, and the plain text for rust-ini.
 struct Outline<'a> {
     problems: &'a Problems,
     is_key: fn(&str) -> bool,
     plain: String,
     sections: Vec<Section>,
-    /// Title to number in `sections`.
+    /// Title to index in `sections`.
     titles: HashMap<String, usize>,
     within: Within,
 }
 
-/// Which section a line belongs to.
+/// The section of a line.
 enum Within {
-    /// No header yet.
+    /// Before the first header.
     Nowhere,
     /// The last one in the list.
     Last,
-    /// A header that was refused: its keys say nothing.
+    /// A rejected header, whose keys are ignored.
     Refused,
 }
 
@@ -121,7 +122,7 @@ impl<'a> Outline<'a> {
                 }
             }
         }
-        // A line for each of the file's, so that rust-ini counts as we do.
+        // One line for each line of the file keeps rust-ini's line numbers equal to ours.
         self.plain.push('\n');
     }
 
@@ -168,7 +169,7 @@ impl<'a> Outline<'a> {
         section.entries.push(Entry { key: key.to_owned(), value: String::new(), line: number });
     }
 
-    /// The sections with the values that rust-ini read.
+    /// Returns the sections with the values from rust-ini.
     fn filled_from(mut self, ini: &Ini) -> Vec<Section> {
         for section in &mut self.sections {
             let values = ini.section(Some(section.title.as_str()));
@@ -181,7 +182,7 @@ impl<'a> Outline<'a> {
     }
 }
 
-/// `Vessel   x` as `Vessel x`: blanks inside the name stay.
+/// Converts `Vessel   x` to `Vessel x`; blanks inside the name stay.
 fn one_blank(title: &str) -> String {
     match title.trim().split_once(char::is_whitespace) {
         Some((kind, name)) => format!("{kind} {}", name.trim_start()),
@@ -189,7 +190,7 @@ fn one_blank(title: &str) -> String {
     }
 }
 
-/// Escapes for rust-ini whatever could mean something to it. Letters stay: `\n` and the like mean something again.
+/// Escapes all punctuation for rust-ini. Letters are not escaped, because `\n` and similar have a meaning.
 fn escaped(text: &str) -> String {
     let mut out = String::with_capacity(text.len() + 8);
     for c in text.chars() {
@@ -201,7 +202,8 @@ fn escaped(text: &str) -> String {
     out
 }
 
-/// What stands in a line, or the key to show and the diagnostic. A diagnostic never repeats the line: it may be a secret.
+/// Returns the content of a line, or the key to show and the diagnostic. A diagnostic never repeats the line, which may
+/// contain a secret.
 fn look_at(line: &str, is_key: fn(&str) -> bool) -> Result<Line<'_>, (Option<&str>, Diagnostic)> {
     const SHAPE: &str = "a line is `Key = value`, a `[Section]`, or a comment after # or ;";
     let line = line.trim();
@@ -242,7 +244,8 @@ fn look_at_header(header: &str) -> Result<&str, Diagnostic> {
     Ok(title)
 }
 
-/// The value: in double quotes taken whole (`""` inside is one quote), else up to a blank and `#` or `;`.
+/// Returns the value: all text inside double quotes (`""` is one quote), or else all text before a blank followed by
+/// `#` or `;`.
 fn value_of(raw: &str) -> Result<String, Diagnostic> {
     let Some(quoted) = raw.trim_start().strip_prefix('"') else {
         let blanks = raw.char_indices().filter(|(_, c)| c.is_whitespace());
@@ -277,13 +280,13 @@ fn is_comment(text: &str) -> bool {
     text.starts_with(['#', ';'])
 }
 
-/// The line's first word when it is a key: the rest of a malformed line may be a secret, and so may an unknown word.
+/// Returns the line's first word if it is a key: other words of a malformed line may be secrets.
 fn known_first_word(line: &str, is_key: fn(&str) -> bool) -> Option<&str> {
     let word = line.split(|c: char| c.is_whitespace() || c == ':').next()?;
     is_key(word).then_some(word)
 }
 
-/// What may be shown of a key. A line with its `=` in the wrong place may hold a secret before it.
+/// Returns the part of a key that may be shown. If the `=` of a line is misplaced, a secret may precede it.
 pub(super) fn shown(key: &str) -> &str {
     if key.starts_with(PER_DIRECTORY) {
         return key;

@@ -1,62 +1,62 @@
-//! How a vessel's link is used: congestion control, compression, connections, and how a file is put together over it.
+//! The use of a vessel's link: congestion control, compression, connections, and the assembly of files.
 
-/// Which congestion control the connections to a vessel send with.
+/// The congestion control of the connections to a vessel.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum CongestionControl {
-    /// BBR where the kernel lets this process use it, else what the system has.
+    /// BBR if the kernel lets this process use it, otherwise the system's default.
     #[default]
     Auto,
-    /// What the system has.
+    /// The system's default.
     System,
-    /// The algorithm that the kernel calls so.
+    /// The algorithm with this name in the kernel.
     Named(String),
 }
 
-/// How many connections a vessel gets.
+/// The number of connections to a vessel.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Connections {
-    /// As many as make it faster.
+    /// As many as increase the throughput.
     #[default]
     Auto,
-    /// So many, 1 to 8.
+    /// A fixed number from 1 to 8.
     Fixed(u8),
 }
 
-/// How a file of several chunks is put together on a vessel.
+/// How a file of several chunks is assembled on a vessel.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Assembly {
     /// Chunks are uploaded as parts and joined with `cat`.
     #[default]
     Cat,
-    /// Chunks are written at their offsets into the one temporary file.
+    /// Chunks are written at their offsets into one temporary file.
     Direct,
 }
 
 /// Whether commands are run on a vessel.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Shell {
-    /// Where it lets us.
+    /// If the vessel allows it.
     #[default]
     Auto,
-    /// Never: SFTP alone is used.
+    /// Never: only SFTP is used.
     No,
 }
 
-/// Whether of a changed file only the changes are sent.
+/// Whether only the changes of a changed file are sent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Delta {
-    /// In a mirror every file is outlined, elsewhere those of which the vessel holds an earlier version.
+    /// Every file in a mirror gets an outline; elsewhere files of which the vessel holds an earlier version.
     #[default]
     Auto,
-    /// Every file is outlined.
+    /// Every file gets an outline.
     Yes,
-    /// No file is.
+    /// No file gets an outline.
     No,
 }
 
-/// `auto`, `system`, or a kernel's name of an algorithm, which may well be one that this kernel doesn't have.
+/// Parses `auto`, `system`, or a kernel's name of an algorithm, which this kernel need not support.
 pub(super) fn congestion_control(text: &str) -> Option<CongestionControl> {
-    // TCP_CA_NAME_MAX is 16, with a zero at the end.
+    // TCP_CA_NAME_MAX is 16, including the terminating zero.
     let is_name = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '_' | '-');
     match text {
         "auto" => Some(CongestionControl::Auto),
@@ -68,7 +68,7 @@ pub(super) fn congestion_control(text: &str) -> Option<CongestionControl> {
     }
 }
 
-/// `auto`, or a number from 1 to 8.
+/// Parses `auto`, or a number from 1 to 8.
 pub(super) fn connections(text: &str) -> Option<Connections> {
     match text.as_bytes() {
         b"auto" => Some(Connections::Auto),

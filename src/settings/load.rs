@@ -1,4 +1,4 @@
-//! From the settings file to [`Settings`]: reads it, sorts its sections, has each typed, and checks them together.
+//! Loads [`Settings`] from the settings file: reads it, sorts its sections, types each, and checks them together.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -32,9 +32,9 @@ pub struct Settings {
     pub directories: Vec<Directory>,
     /// Each `[Vessel y]`, in the file's order.
     pub vessels: Vec<Vessel>,
-    /// What is allowed but unwise, a line each, to be logged once.
+    /// Warnings to be logged once, a line each.
     pub warnings: Vec<String>,
-    /// What the file sets, a line for each key, without secrets.
+    /// All settings in the file, a line for each key, without secrets.
     pub listing: Vec<String>,
 }
 
@@ -42,7 +42,7 @@ impl Settings {
     /// Reads a settings file, and the secrets it names.
     ///
     /// # Errors
-    /// When the file can't be read or isn't UTF-8, and with every problem found in it otherwise.
+    /// When the file can't be read or isn't UTF-8, and otherwise with every problem found in it.
     pub fn load(file: &Path) -> Result<Self, SettingsError> {
         let (bytes, mode) = read(file).map_err(|error| refused(file, None, unreadable(&error)))?;
         let text = String::from_utf8(bytes).map_err(|error| {
@@ -54,14 +54,15 @@ impl Settings {
         Self::parse(&text, file, &environment)
     }
 
-    /// Checks the text of a settings file. `file` is its name for messages, and where relative paths start; of the disk
-    /// only the secrets' files and the ssh config are read.
+    /// Checks the text of a settings file. `file` is its name for messages and the base of relative paths; from the
+    /// disk only the secrets' files and the ssh config are read.
     ///
     /// # Errors
     /// With every problem found, in the order of the lines.
     pub fn parse(text: &str, file: &Path, environment: &Environment) -> Result<Self, SettingsError> {
         let problems = Problems::new(file);
-        // Without a current directory there is no absolute path; the relative one then serves as long as we stay.
+        // Without a current directory there is no absolute path; the relative one works as long as the directory isn't
+        // changed.
         let absolute = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
         let beside = absolute.parent().unwrap_or(Path::new("/")).to_owned();
         let start = Start { beside, home: environment.home.clone() };
@@ -110,7 +111,7 @@ impl Settings {
         Ok(settings)
     }
 
-    /// Takes note of which `Location` is one file, which shows on the disk alone.
+    /// Converts directories whose `Location` is one file, which only the disk can tell.
     pub fn find_single_files(&mut self, is_file: impl Fn(&Path) -> bool) {
         let directories = std::mem::take(&mut self.directories).into_iter();
         let found = directories.map(|one| if is_file(&one.location) { one.of_one_file() } else { one });
@@ -118,18 +119,18 @@ impl Settings {
         self.find_places();
     }
 
-    /// Has the local targets know where their directories go.
+    /// Updates the directories' locations in the local targets.
     fn find_places(&mut self) {
         let vessels = std::mem::take(&mut self.vessels).into_iter();
         self.vessels = vessels.map(|vessel| vessel.find_places(&self.directories)).collect();
     }
 
-    /// The vessels that files of a directory go to.
+    /// Returns the vessels that receive a directory's files.
     pub fn vessels_of(&self, directory: &DirectoryName) -> Vec<VesselName> {
         self.vessels.iter().filter(|v| v.takes(directory)).map(|v| v.name.clone()).collect()
     }
 
-    /// Where a directory goes on the vessels that take it.
+    /// Returns a directory's locations on the vessels that take it.
     pub fn places_of(&self, directory: &Directory) -> Vec<(VesselName, RemotePath)> {
         let takers = self.vessels.iter().filter(|vessel| vessel.takes(&directory.name));
         takers.map(|vessel| (vessel.name.clone(), vessel.remote_location(directory).clone())).collect()
@@ -158,19 +159,19 @@ fn refused(file: &Path, line: Option<usize>, diagnostic: Diagnostic) -> Settings
     problems.finish().expect_err("a problem was reported")
 }
 
-/// The named sections that could be typed, with the places of their headers.
+/// Returns the named sections that could be typed, with the places of their headers.
 fn typed<'a, T>(named: &[(&'a str, &'a Section)], read: impl Fn(&'a str, &'a Section) -> Option<T>) -> Vec<(T, Place)> {
     named.iter().filter_map(|(name, section)| Some((read(name, section)?, section.place()))).collect()
 }
 
-/// The file's sections by their kinds; directories and vessels with their names.
+/// The file's sections by kind; directories and vessels with their names.
 #[derive(Default)]
 struct Cast<'a> {
     defaults: Option<&'a Section>,
     monster: Option<&'a Section>,
     directories: Vec<(&'a str, &'a Section)>,
     vessels: Vec<(&'a str, &'a Section)>,
-    /// A section of unknown kind or without a usable name, which may have been meant as either.
+    /// Whether there is a section of unknown kind or without a valid name, which may be a misspelt directory or vessel.
     strangers: bool,
 }
 
@@ -224,7 +225,7 @@ impl<'a> Cast<'a> {
     }
 }
 
-/// Whether a directory or vessel can be called that: IgnoreDirs separates names by commas.
+/// Checks the name of a directory or vessel. IgnoreDirs separates names by commas.
 fn usable(name: &str) -> Result<(), Diagnostic> {
     if name.is_empty() {
         return Err(Diagnostic::new("the section has no name", "write one after the word, such as [Vessel backup]"));
@@ -239,7 +240,7 @@ fn usable(name: &str) -> Result<(), Diagnostic> {
     Ok(())
 }
 
-/// Reports the keys that a kind of section (`None`: `[DEFAULT]`) doesn't know.
+/// Reports unknown keys in a section of this kind (`None`: `[DEFAULT]`).
 fn check_keys(section: &Section, kind: Option<SectionKind>, problems: &Problems) {
     const ALL: [SectionKind; 3] = [SectionKind::Monster, SectionKind::Directory, SectionKind::Vessel];
     for entry in &section.entries {

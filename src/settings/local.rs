@@ -1,4 +1,4 @@
-//! `Transport = local`: where directories go on this host, and what must hold for it.
+//! `Transport = local`: locations of directories on this host, and their checks.
 
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use super::vessel::{LocalPlace, Vessel};
 use crate::names::RemotePath;
 
 impl Vessel {
-    /// Has a local target know where these directories go, which are all there are.
+    /// Updates the locations in a local target. `directories` must be all directories.
     #[must_use]
     pub fn find_places<'a>(mut self, directories: impl IntoIterator<Item = &'a Directory> + Clone) -> Self {
         let Some(mut target) = self.local.take() else { return self };
@@ -35,8 +35,8 @@ fn path_of(remote: &RemotePath) -> PathBuf {
     Path::new(std::ffi::OsStr::from_bytes(remote.as_bytes())).components().collect()
 }
 
-/// A target must not hold what is copied, or lie in it: what is delivered would be taken for a new source, or a source
-/// replaced by a copy of another.
+/// Reports a target that contains a source or is inside one: a delivered file would become a new source, or a source
+/// would be replaced by a copy of another.
 pub(super) fn check_places(
     directories: &[(Directory, Place)],
     locations: &[Reach],

@@ -1,4 +1,4 @@
-//! What is logged, where to, and in what form.
+//! Level, destination and format of the log.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -9,24 +9,24 @@ use super::view::Written;
 /// `LogLevel`, `LogFormat` and `LogFile`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Logging {
-    /// The least grave of what is logged; `None`: informations, and only warnings beside progress bars.
+    /// The least severe level that is logged; `None`: info, or warn with progress bars.
     pub level: Option<LogLevel>,
     /// `None`: text.
     pub format: Option<LogFormat>,
-    /// Where to.
+    /// The destination.
     pub target: LogTarget,
 }
 
-/// How grave something must be to be logged.
+/// The levels of log messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogLevel {
-    /// What ends the program.
+    /// Errors that end the program.
     Error,
-    /// What somebody should look at.
+    /// Problems that a person should look at.
     Warn,
-    /// A line for each file and vessel.
+    /// One line for each file and vessel.
     Info,
-    /// What is done on the way.
+    /// Single steps.
     Debug,
     /// Everything.
     Trace,
@@ -35,7 +35,7 @@ pub enum LogLevel {
 impl LogLevel {
     pub(super) const ALL: [Self; 5] = [Self::Error, Self::Warn, Self::Info, Self::Debug, Self::Trace];
 
-    /// As it is written.
+    /// Returns the level as written.
     pub(super) fn word(self) -> &'static str {
         match self {
             Self::Error => "error",
@@ -53,24 +53,24 @@ impl fmt::Display for LogLevel {
     }
 }
 
-/// What a log line looks like.
+/// The format of log lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogFormat {
     /// Text for people.
     Text,
     /// A JSON object for each line.
     Json,
-    /// Fields for journald, beside a short message, whoever started us.
+    /// journald fields besides a short message, however the program was started.
     Journald,
 }
 
 impl LogFormat {
-    /// As they are written.
+    /// The formats as written.
     pub(super) const ALL: [(&'static str, Option<Self>); 3] =
         [("text", Some(Self::Text)), ("json", Some(Self::Json)), ("journald", Some(Self::Journald))];
 }
 
-/// Where log lines go.
+/// The destination of log lines.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum LogTarget {
     /// Standard error, or journald.
@@ -82,7 +82,7 @@ pub enum LogTarget {
     File(PathBuf),
 }
 
-/// `syslog` or a path.
+/// Parses `syslog` or a path.
 pub(super) fn target(written: &Written<'_>) -> Result<LogTarget, Diagnostic> {
     match written.text {
         "syslog" => Ok(LogTarget::Syslog),

@@ -1,33 +1,33 @@
-//! How a directory goes to the vessels: as a queue of files that retire, or as a mirror that stays; and what a mirror may do.
+//! The mode of a directory: a queue of files that retire, or a mirror whose files stay; and the options of a mirror.
 
-/// What becomes of a source that every vessel has.
+/// What happens to a source that every vessel has.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Mode {
     /// It retires to `processed/`.
     #[default]
     Replicate,
-    /// It stays, and every change of it is sent.
+    /// It stays, and all its changes are sent.
     Mirror,
 }
 
-/// What is done with symbolic links.
+/// How symbolic links are handled.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Links {
-    /// They are left alone.
+    /// They are skipped.
     #[default]
     Skip,
-    /// What they lead to is sent in their place.
+    /// Their target is sent in their place.
     Follow,
-    /// The same link is made on the vessel.
+    /// The same link is created on the vessel.
     Copy,
 }
 
-/// How much may be deleted on the vessels in one go.
+/// The limit of deletions on the vessels at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MaxDelete {
-    /// So many paths.
+    /// A number of paths.
     Count(u64),
-    /// So many of a hundred of the directory's paths.
+    /// A percentage of the directory's paths.
     Percent(u8),
 }
 
@@ -38,7 +38,7 @@ impl Default for MaxDelete {
 }
 
 impl MaxDelete {
-    /// How many of `all` paths that is.
+    /// Returns the limit for `all` paths.
     pub fn of(self, all: u64) -> u64 {
         match self {
             Self::Count(count) => count,
@@ -47,7 +47,7 @@ impl MaxDelete {
     }
 }
 
-/// A number of paths, or a percentage.
+/// Parses a number of paths, or a percentage.
 pub(super) fn max_delete(text: &str) -> Option<MaxDelete> {
     let digits = |text: &str| text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse::<u64>().ok()).flatten();
     match text.strip_suffix('%') {

@@ -1,12 +1,12 @@
-//! What the operator configured: the settings file, parsed, checked and typed.
+//! The operator's configuration: the settings file, parsed, checked and typed.
 //!
-//! Reads the file, the secrets it names and the ssh config, and asks the disk where each `Location` leads; nothing else: no
-//! network, no ledger, no directory is listed.
+//! It reads the file, the secrets it names and the ssh config, and resolves each `Location` on the disk. It uses no
+//! network and no ledger, and lists no directory.
 //!
-//! The text goes through three steps. First each line is looked at by itself, malformed ones are refused, and rust-ini
-//! gives sections, keys and values. Then each section is typed, its values taken from itself, from `[DEFAULT]`, or from
-//! the table of keys. Last come the checks between sections. No step stops at its first problem: all of them are
-//! collected, each with its line, and shown at once.
+//! The text is processed in three steps. First each line is checked on its own: malformed lines are rejected, and
+//! rust-ini returns sections, keys and values. Then each section is typed, with values from itself, from `[DEFAULT]`,
+//! or from the table of keys. Finally the sections are checked against each other. No step stops at its first problem:
+//! all problems are collected with their lines and shown at once.
 
 mod changes;
 mod checks;

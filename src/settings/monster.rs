@@ -1,4 +1,4 @@
-//! `[MONSTER]`: the program as a whole. Its fields, and a row for each of its keys.
+//! `[MONSTER]`: the program as a whole. Its fields, and a table row for each of its keys.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -20,31 +20,31 @@ use super::view::{View, Written};
 /// `[MONSTER]`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Monster {
-    /// `ChunkSize`: size of the pieces that files are cut into, in bytes.
+    /// `ChunkSize`: size of the chunks of a file, in bytes.
     pub chunk_size: u64,
-    /// `Cache`: how much of the sources is kept in memory at the most, in bytes.
+    /// `Cache`: most memory for the content of sources, in bytes.
     pub cache: u64,
     /// `Database`: the ledger's file, absolute.
     pub database: PathBuf,
-    /// `Listen`: where the status page is served; `None`: nowhere.
+    /// `Listen`: the address of the status page; `None`: it isn't served.
     pub listen: Option<SocketAddr>,
-    /// `ListenToken` or `ListenTokenFile`: who has it may give orders on the page; `None`: nobody may.
+    /// `ListenToken` or `ListenTokenFile`: the token for orders on the page; `None`: no orders are allowed.
     pub listen_token: Option<Secret>,
-    /// `RateLimit`: how fast bytes of files may go out to all vessels together.
+    /// `RateLimit`: the rate limit of all vessels together, in bytes of files.
     pub rate_limit: RateSchedule,
     /// `LogLevel`, `LogFormat` and `LogFile`.
     pub logging: Logging,
-    /// `Simulate`: whether it is only said what would be done.
+    /// `Simulate`: whether actions are only logged.
     pub simulate: bool,
-    /// `MinFree`: the room that must be left on the ledger's disk for new files to be taken in, in bytes.
+    /// `MinFree`: free space on the ledger's disk that is required to admit new files, in bytes.
     pub min_free: u64,
-    /// `KeepHistory`: how long the ledger remembers what has ended; `None`: for ever.
+    /// `KeepHistory`: how long the ledger keeps ended versions; `None`: for ever.
     pub keep_history: Option<Duration>,
-    /// `KeepProcessed`, of directories that don't say.
+    /// `KeepProcessed`: default for directories.
     pub keep_processed: KeepProcessed,
-    /// `OnDelivered`, `OnRetired`, `OnParked`, of directories that don't say.
+    /// `OnDelivered`, `OnRetired`, `OnParked`: defaults for directories.
     pub hooks: Hooks,
-    /// `Webhook`, `Heartbeat`, and what goes with them.
+    /// `Webhook`, `Heartbeat`, and related keys.
     pub telling: Telling,
 }
 
@@ -144,7 +144,7 @@ pub(super) static KEYS: &[Key<Monster>] = &[
               done, and again whenever that changes. `contentmonster --simulate` prints the list once."),
 ];
 
-/// `[MONSTER]`; `None` after a report.
+/// Reads `[MONSTER]`; returns `None` after reporting an error.
 pub(super) fn read(view: &View<'_>) -> Option<Monster> {
     let mut monster = Monster::default();
     let sound = table::read(KEYS, view, &mut monster);

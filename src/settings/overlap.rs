@@ -1,8 +1,9 @@
-//! Sections that lie in each other's way: on this host by their `Location`, on a vessel by their `RemoteLocation`.
+//! Sections that overlap: on this host by their `Location`, on a vessel by their `RemoteLocation`.
 //!
-//! An error is what can lose a file or has two sections fight over one: a directory whose sources another one moves away,
-//! files of two directories under one name, a mirror that deletes what another directory delivered. What is well defined is
-//! allowed: mirrors that share a `Location`, places in each other that share no name. DESIGN.md has the table.
+//! An overlap is an error if it can lose a file or makes two sections conflict: a directory whose sources another one
+//! moves away, files of two directories with the same name, a mirror that deletes files of another directory.
+//! Well-defined overlaps are allowed: mirrors that share a `Location`, nested places without common names. DESIGN.md
+//! has the table.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
@@ -14,20 +15,20 @@ use super::retention::KeepProcessed;
 use super::vessel::Vessel;
 use crate::names::RemotePath;
 
-/// Where delivered sources go, below a `Location`.
+/// The directory of delivered sources, below a `Location`.
 const PROCESSED: &str = "processed";
 
-/// The sections with what the disk says of them.
+/// The sections with their paths on the disk.
 pub(super) struct Overlaps<'a> {
     directories: &'a [(Directory, Place)],
     vessels: &'a [(Vessel, Place)],
-    /// Of each directory's `Location`.
+    /// The resolved `Location` of each directory.
     pub(super) reaches: Vec<Reach>,
     problems: &'a Problems,
 }
 
 impl<'a> Overlaps<'a> {
-    /// Asks the disk where each `Location` leads.
+    /// Resolves each `Location` on the disk.
     pub(super) fn new(
         directories: &'a [(Directory, Place)],
         vessels: &'a [(Vessel, Place)],
@@ -43,7 +44,7 @@ impl<'a> Overlaps<'a> {
         Self { directories, vessels, reaches, problems }
     }
 
-    /// Reports what lies in each other's way on this host and on the vessels.
+    /// Reports overlaps on this host and on the vessels.
     pub(super) fn check(&self) {
         for one in 0..self.directories.len() {
             for other in one + 1..self.directories.len() {
@@ -73,8 +74,8 @@ impl<'a> Overlaps<'a> {
         }
     }
 
-    /// Two directories over one location would retire each other's sources before they are delivered; mirrors take nothing
-    /// away.
+    /// Reports two directories with the same location: each would retire the other's sources before they are delivered.
+    /// Mirrors never move sources.
     fn check_shared(&self, one: usize, other: usize) {
         if self.directory(one).is_mirror() && self.directory(other).is_mirror() {
             return;
@@ -85,7 +86,7 @@ impl<'a> Overlaps<'a> {
         self.report(other, Diagnostic::new(message, remedy));
     }
 
-    /// A location in another's `processed/`: a chain, as long as nothing goes from there by itself.
+    /// Checks a location in another directory's `processed/`: a valid chain, as long as files there never expire.
     fn check_archive(&self, outer: usize, inner: usize, below: &Path) {
         let name = &self.directory(outer).name;
         let stays = self.directory(outer).keep_processed == KeepProcessed::Forever;
@@ -106,7 +107,7 @@ impl<'a> Overlaps<'a> {
         self.report(inner, Diagnostic::new(message, remedy));
     }
 
-    /// A location in another one that takes what lies there.
+    /// Reports a location inside another one that includes it.
     fn check_nested(&self, outer: usize, inner: usize, below: &Path) {
         let (holder, held) = (self.directory(outer), self.directory(inner));
         if !takes(holder, below, self.reaches[inner].is_file) {
@@ -134,7 +135,7 @@ impl<'a> Overlaps<'a> {
         self.report(inner, Diagnostic::new(message, format!("{exclude}, or merge the two sections")));
     }
 
-    /// Where two paths are written so differently that nobody sees how they meet.
+    /// Returns an explanation if two paths are written so differently that their overlap isn't obvious.
     fn shown(&self, one: usize, other: usize) -> String {
         let (one, other) = (&self.directory(one).location, &self.directory(other).location);
         if one.starts_with(other) && !one.components().any(|part| part.as_os_str() == "..") {
@@ -153,7 +154,7 @@ impl<'a> Overlaps<'a> {
         }
     }
 
-    /// Pairs of vessels that are one account on one host, as far as the settings tell.
+    /// Returns pairs of vessels that are the same account on the same host, as far as the settings tell.
     fn twins(&self) -> BTreeSet<(usize, usize)> {
         let mut accounts: BTreeMap<String, Vec<usize>> = BTreeMap::new();
         for (at, (vessel, _)) in self.vessels.iter().enumerate() {
@@ -169,10 +170,11 @@ impl<'a> Overlaps<'a> {
         accounts.values().flat_map(pairs).collect()
     }
 
-    /// The places of all directories on a vessel, or on two that are one account.
+    /// Checks the places of all directories on a vessel, or on two vessels with the same account.
     fn check_places(&self, one: usize, other: usize, said: &mut HashSet<(usize, usize)>) {
         let (ours, theirs) = (self.places(one), self.places(other));
-        // A pinned key alone may be that of an image which both hosts were made from, each with the directory of its own.
+        // Two hosts made from one image share a host key, so a pinned key alone doesn't prove that one directory's
+        // places conflict.
         let same_way = way_to(&self.vessels[one].0) == way_to(&self.vessels[other].0);
         for (first, place) in &ours {
             for (second, other_place) in &theirs {
@@ -187,7 +189,7 @@ impl<'a> Overlaps<'a> {
         }
     }
 
-    /// Where a vessel's directories go; on this host as the disk says.
+    /// Returns the places of a vessel's directories; on this host resolved on the disk.
     fn places(&self, vessel: usize) -> Vec<(usize, Reach)> {
         let vessel = &self.vessels[vessel].0;
         let taken = self.directories.iter().enumerate().filter(|(_, (directory, _))| vessel.takes(&directory.name));
@@ -200,7 +202,7 @@ impl<'a> Overlaps<'a> {
         taken.into_iter().zip(reaches).collect()
     }
 
-    /// Two places; whether there was something to report.
+    /// Checks two places; returns whether there was a problem.
     fn check_pair(&self, one: (usize, usize, &Reach), other: (usize, usize, &Reach)) -> bool {
         if let Some(below) = one.2.holds(other.2) {
             if below.as_os_str().is_empty() {
@@ -258,7 +260,7 @@ impl<'a> Overlaps<'a> {
         self.problems.report(place.at_key(&key), Diagnostic::new(message, remedy + &otherwise));
     }
 
-    /// Where a directory's place on a vessel is set, and what to write there instead.
+    /// Returns where a directory's place on a vessel is set, and the remedy.
     fn place_of(&self, (vessel, directory, _): (usize, usize, &Reach)) -> (Place, String, String) {
         let (vessel, vessel_place) = &self.vessels[vessel];
         let (directory, directory_place) = &self.directories[directory];
@@ -279,7 +281,8 @@ impl<'a> Overlaps<'a> {
     }
 }
 
-/// How the place of a directory on an account, from the root on, is in the way of another one's; `None` where they get along.
+/// Describes the conflict between the absolute places of two directories on one account; returns `None` without a
+/// conflict.
 pub fn clash((first, place): (&Directory, &RemotePath), (second, other): (&Directory, &RemotePath)) -> Option<String> {
     let (one, two) = [place, other].map(|place| Reach::elsewhere(reach::remote(place.as_bytes()))).into();
     let (holder, held, below) = match one.holds(&two) {
@@ -300,7 +303,7 @@ pub fn clash((first, place): (&Directory, &RemotePath), (second, other): (&Direc
     })
 }
 
-/// Whether a directory takes what lies at a path below its location.
+/// Returns whether a directory includes a path below its location.
 pub(super) fn takes(directory: &Directory, below: &Path, is_file: bool) -> bool {
     if !is_file {
         let included = directory.include.is_empty() || directory.include.may_reach_into(below);
@@ -314,14 +317,14 @@ pub(super) fn takes(directory: &Directory, below: &Path, is_file: bool) -> bool 
         && (directory.include.is_empty() || directory.include.reaches(below, false))
 }
 
-/// What tells of which account on which host a vessel is: its way there, and its host keys where they are pinned.
+/// Returns the identities of a vessel's account and host: the route, and the host keys if they are pinned.
 fn accounts_of(vessel: &Vessel) -> Vec<String> {
     let pinned = vessel.ssh.host_keys.iter().filter(|_| vessel.local.is_none());
     let by_key = pinned.map(|key| format!("{}@{key}", vessel.ssh.username));
     std::iter::once(way_to(vessel)).chain(by_key).collect()
 }
 
-/// The account, address and hops by which a vessel is reached.
+/// Returns the account, address and hops of a vessel.
 fn way_to(vessel: &Vessel) -> String {
     if vessel.local.is_some() {
         return "this host".to_owned();

@@ -1,5 +1,5 @@
-//! The program's own files, which are never taken, wherever they are: the settings, what holds secrets, the ledger, the log
-//! and the socket.
+//! The program's own files, which are never replicated, wherever they are: the settings, files with secrets, the
+//! ledger, the log and the socket.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -15,11 +15,11 @@ use super::reach::Reach;
 use super::values::Start;
 use super::vessel::Vessel;
 
-/// What is made beside `Database`.
+/// Suffixes of the files beside `Database`.
 const BESIDE_DATABASE: [&str; 7] = ["", "-wal", "-shm", "-journal", ".lock", ".sock", ".sock.new"];
 
 impl OwnFiles {
-    /// Those that the settings name. `file` is the settings file.
+    /// Collects the files that the settings name. `file` is the settings file.
     pub(super) fn of(
         file: &Path,
         sections: &[Section],
@@ -49,9 +49,9 @@ impl OwnFiles {
         own
     }
 
-    /// Reports a `Location` that is such a file, and warns of one that holds some: they are left alone.
+    /// Reports a `Location` that is one of these files, and warns of one that contains some, because they are skipped.
     pub(super) fn check(&self, directories: &[(Directory, Place)], locations: &[Reach], problems: &Problems) {
-        // What belongs to the ledger goes without saying once the ledger is named.
+        // The warning names the ledger only, not the files beside it.
         let beside = |path: &Path| {
             let path = path.as_os_str().as_encoded_bytes();
             BESIDE_DATABASE[1..].iter().any(|suffix| {

@@ -1,8 +1,8 @@
-//! `Include` and `Exclude`: patterns in the manner of `.gitignore`.
+//! `Include` and `Exclude`: patterns similar to `.gitignore`.
 //!
-//! The last pattern that matches decides, and one that starts with `!` turns its list's meaning round. A pattern without
-//! a `/` is compared with the last component; any other with the whole path below `Location`. `/` at its end means
-//! directories only. `*` and `?` stop at a `/`, `**` doesn't.
+//! The last matching pattern decides, and a leading `!` inverts the meaning of the list. A pattern without a `/` is
+//! compared with the last component, any other with the whole path below `Location`. A trailing `/` restricts it to
+//! directories. `*` and `?` don't match a `/`, `**` does.
 
 use std::ffi::OsStr;
 use std::path::Path;
@@ -11,7 +11,7 @@ use globset::{GlobBuilder, GlobMatcher, GlobSet, GlobSetBuilder};
 
 use super::problems::Diagnostic;
 
-/// Globs for file names; those that are written alike are equal.
+/// Globs for file names; equal if their texts are equal.
 #[derive(Clone, Debug, Default)]
 pub struct Globs {
     text: String,
@@ -19,7 +19,7 @@ pub struct Globs {
 }
 
 impl Globs {
-    /// Whether one of them matches a file name.
+    /// Returns whether one of them matches a file name.
     pub fn is_match(&self, name: impl AsRef<Path>) -> bool {
         self.set.is_match(name)
     }
@@ -40,7 +40,7 @@ struct Pattern {
     glob: GlobMatcher,
     negated: bool,
     directories_only: bool,
-    /// Compared with the whole path, not with the last component alone.
+    /// Compared with the whole path, not with the last component only.
     whole: bool,
 }
 
@@ -52,12 +52,12 @@ impl PartialEq for Pattern {
 }
 
 impl Patterns {
-    /// Whether there is none.
+    /// Returns whether the list is empty.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// What the last pattern that matches a path below the location says of it; `None` when none matches.
+    /// Returns the decision of the last pattern that matches a path below the location; `None` when none matches.
     pub fn verdict(&self, path: &Path, is_directory: bool) -> Option<bool> {
         let name = path.file_name().map_or(Path::new(""), |name: &OsStr| Path::new(name));
         let matches = |pattern: &&Pattern| {
@@ -67,7 +67,7 @@ impl Patterns {
         self.0.iter().rev().find(matches).map(|pattern| !pattern.negated)
     }
 
-    /// Whether a path, or a directory above it, matches: what lies in a directory that matches can't be taken out again.
+    /// Returns whether a path, or a directory above it, matches: paths in a matching directory can't be excepted.
     pub fn covers(&self, path: &Path, is_directory: bool) -> bool {
         let above = path.ancestors().skip(1).filter(|above| !above.as_os_str().is_empty());
         !self.is_empty()
@@ -75,7 +75,7 @@ impl Patterns {
                 || self.verdict(path, is_directory) == Some(true))
     }
 
-    /// Whether something in a directory below the location may match. In doubt it may.
+    /// Returns whether a path in a directory below the location may match; may be a false positive.
     pub fn may_reach_into(&self, directory: &Path) -> bool {
         let first = |path: &Path| path.components().next().map(|part| part.as_os_str().to_owned());
         let may = |pattern: &Pattern| {
@@ -87,7 +87,7 @@ impl Patterns {
         self.0.iter().any(may)
     }
 
-    /// Whether a path matches by itself or, where nothing is said of it, by the directory that it lies in.
+    /// Returns whether a path matches, or, if no pattern matches it, a directory above it.
     pub fn reaches(&self, path: &Path, is_directory: bool) -> bool {
         let above = path.ancestors().skip(1).filter(|above| !above.as_os_str().is_empty());
         let own = self.verdict(path, is_directory);
@@ -95,7 +95,7 @@ impl Patterns {
     }
 }
 
-/// Globs for file names, separated by commas; `none`, or nothing, for none.
+/// Parses globs for file names, separated by commas; `none` or an empty text for none.
 pub(super) fn globs(text: &str) -> Result<Globs, Diagnostic> {
     let mut set = GlobSetBuilder::new();
     for glob in split_globs(text).filter(|_| text != "none") {
@@ -113,7 +113,7 @@ fn no_glob(glob: &str, why: &dyn std::fmt::Display) -> Diagnostic {
     Diagnostic::new(format!("invalid glob `{glob}`: {why}"), "expected one such as `*.tmp` or `.*.sw?`")
 }
 
-/// Splits at the commas that stand outside of `{a,b}` and `[,]`.
+/// Splits at commas outside of `{a,b}` and `[,]`.
 fn split_globs(text: &str) -> impl Iterator<Item = &str> {
     let mut depth = 0_usize;
     let parts = text.split(move |c| {
@@ -127,7 +127,7 @@ fn split_globs(text: &str) -> impl Iterator<Item = &str> {
     parts.map(str::trim).filter(|glob| !glob.is_empty())
 }
 
-/// Patterns, separated by commas; nothing for none.
+/// Parses patterns, separated by commas; an empty text for none.
 pub(super) fn patterns(text: &str) -> Result<Patterns, Diagnostic> {
     split_globs(text).map(pattern).collect::<Result<_, _>>().map(Patterns)
 }

@@ -1,7 +1,7 @@
-//! What is wrong with a settings file: every problem at once, each with its place and its remedy.
+//! Problems of a settings file: all of them at once, each with its place and its remedy.
 //!
-//! Knows places and words, not what the settings mean. Never holds a secret: whoever reports leaves values of secret
-//! keys out.
+//! This module doesn't know the meaning of the settings. It must never hold a secret: callers omit the values of secret
+//! keys.
 
 use std::cell::RefCell;
 use std::fmt;
@@ -12,17 +12,17 @@ use crate::names::display_bytes;
 /// One problem in a settings file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
-    /// The settings file, as it was named to us, or another that it led to.
+    /// The settings file as named by the user, or another file that it refers to.
     pub file: PathBuf,
     /// The line, counted from 1; `None` for the file as a whole.
     pub line: Option<usize>,
     /// The section as written, without its brackets; `None` outside every section.
     pub section: Option<String>,
-    /// The key; `None` when it is about the section or the line.
+    /// The key; `None` when the problem concerns the section or the line.
     pub key: Option<String>,
-    /// What is wrong.
+    /// The problem.
     pub message: String,
-    /// What to do about it; empty when the message says it already.
+    /// The remedy; empty when the message includes it.
     pub remedy: String,
 }
 
@@ -44,7 +44,7 @@ impl fmt::Display for Problem {
     }
 }
 
-/// A settings file that can't be used: all its problems, in the order of its lines, one line each when shown.
+/// An unusable settings file: all its problems, in the order of its lines, displayed as one line each.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SettingsError {
     /// The problems; never empty.
@@ -65,7 +65,7 @@ impl fmt::Display for SettingsError {
 
 impl std::error::Error for SettingsError {}
 
-/// What a check of one value has to say against it; the place is known to the caller.
+/// The message and remedy for an invalid value; the caller knows the place.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Diagnostic {
     pub(super) message: String,
@@ -78,7 +78,7 @@ impl Diagnostic {
     }
 }
 
-/// Where in the settings file something stands.
+/// A place in the settings file.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Place {
     /// `None`: the settings file.
@@ -102,7 +102,7 @@ impl Place {
     }
 }
 
-/// Collects problems and warnings while a file is read.
+/// A collector of problems and warnings while a file is read.
 pub(super) struct Problems {
     file: PathBuf,
     found: RefCell<Vec<Problem>>,
@@ -114,24 +114,24 @@ impl Problems {
         Self { file: file.to_owned(), found: RefCell::default(), warnings: RefCell::default() }
     }
 
-    /// Records a problem. A bad value in `[DEFAULT]` is met once per section that uses it and kept once.
+    /// Records a problem. An invalid value in `[DEFAULT]` is found once per section that uses it, but recorded once.
     pub(super) fn report(&self, place: Place, diagnostic: Diagnostic) {
         Self::record(&self.found, self.problem(place, diagnostic));
     }
 
-    /// Records what is allowed but unwise.
+    /// Records a warning.
     pub(super) fn warn(&self, place: Place, diagnostic: Diagnostic) {
         Self::record(&self.warnings, self.problem(place, diagnostic));
     }
 
-    /// The warnings when there was no problem, else the problems.
+    /// Returns the warnings if there is no problem, or else the problems.
     pub(super) fn finish(self) -> Result<Vec<String>, SettingsError> {
         let (mut problems, mut warnings) = (self.found.into_inner(), self.warnings.into_inner());
         if problems.is_empty() {
             warnings.sort_by_key(|w| w.line);
             return Ok(warnings.iter().map(Problem::to_string).collect());
         }
-        // What concerns the file as a whole comes last: it often follows from what stands before it.
+        // Problems of the whole file come last, because they often result from earlier ones.
         problems.sort_by_key(|p| p.line.unwrap_or(usize::MAX));
         Err(SettingsError { problems })
     }

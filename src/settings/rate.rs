@@ -1,4 +1,4 @@
-//! `RateLimit`: how many bytes per second may go out, by the time of day.
+//! `RateLimit`: bytes per second, by the time of day.
 
 use super::problems::Diagnostic;
 use super::units;
@@ -7,16 +7,16 @@ use super::values::{list, not_empty};
 /// Rates by the local time of day. The default is no limit at any time.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RateSchedule {
-    /// Looked at in order; the first that holds the time counts.
+    /// Searched in order; the first span that contains the time applies.
     spans: Vec<(Span, Rate)>,
-    /// At all other times.
+    /// The rate at all other times.
     otherwise: Rate,
 }
 
 /// Bytes per second; `None`: no limit.
 type Rate = Option<u64>;
 
-/// From one minute of the day until before another, over midnight when that is not later.
+/// From one minute of the day (inclusive) to another (exclusive), across midnight if the end is not later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Span {
     from: u16,
@@ -34,24 +34,24 @@ impl Span {
 }
 
 impl RateSchedule {
-    /// Bytes per second that may go out at a minute of the day, counted from local midnight; `None`: no limit.
+    /// Returns the limit in bytes per second at a minute of the day, counted from local midnight; `None`: no limit.
     pub fn at(&self, minute: u16) -> Option<u64> {
         self.spans.iter().find(|(span, _)| span.holds(minute)).map_or(self.otherwise, |(_, rate)| *rate)
     }
 
-    /// Whether there is no limit at any time.
+    /// Returns whether there is no limit at any time.
     pub fn is_unlimited(&self) -> bool {
         self.otherwise.is_none() && self.spans.iter().all(|(_, rate)| rate.is_none())
     }
 
-    /// The schedule that this text means, for unit tests.
+    /// Parses a schedule, for unit tests.
     #[cfg(test)]
     pub(crate) fn of(text: &str) -> Self {
         schedule(text).expect("the test writes a sound one")
     }
 }
 
-/// Reads `08:00-18:00 2 MiB/s, 10 MiB/s`: rates with and, at most once, without a span of time.
+/// Parses `08:00-18:00 2 MiB/s, 10 MiB/s`: rates with a time span, and at most one without.
 pub(super) fn schedule(text: &str) -> Result<RateSchedule, Diagnostic> {
     not_empty(text.trim_matches([',', ' ']))?;
     let mut schedule = RateSchedule::default();
@@ -91,7 +91,7 @@ fn span(text: &str) -> Result<Span, Diagnostic> {
 /// Minutes of a day.
 const DAY: u16 = 24 * 60;
 
-/// `08:30` as minutes since midnight; `24:00` is the end of the day.
+/// Parses `08:30` as minutes since midnight; `24:00` is the end of the day.
 fn minute(text: &str) -> Option<u16> {
     let number = |digits: &str, lengths: &[usize]| {
         let sound = lengths.contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_digit());

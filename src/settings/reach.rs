@@ -1,7 +1,7 @@
-//! Where a path on this host leads: through symbolic links, `..` and bind mounts, as the disk says now.
+//! Resolves a path on this host through symbolic links, `..` and bind mounts, according to the disk.
 //!
-//! Two sections can name one directory in many ways. Paths that don't exist yet are taken from their nearest directory that
-//! does. A disk that hangs must not hold up the reading of the settings: each path has a thread and a deadline.
+//! Two sections can name one directory in many ways. Paths that don't exist yet are resolved from their nearest
+//! existing ancestor. A disk that hangs must not delay the settings: each path has a thread and a deadline.
 
 use std::ffi::OsString;
 use std::fs;
@@ -11,25 +11,24 @@ use std::path::{Component, Path, PathBuf};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
-/// How long the disks have for an answer.
+/// Timeout for the disks.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// How many paths are asked for at once.
+/// Most paths that are resolved at once.
 const AT_ONCE: usize = 64;
 
-/// A path with all the names by which it can be reached.
+/// A path with all its equivalent names.
 #[derive(Clone, Debug)]
 pub(super) struct Reach {
-    /// Absolute paths without links, `.` and `..`: the first is the one that was asked for, the others lead through bind
-    /// mounts.
+    /// Absolute paths without links, `.` and `..`: first the requested one, then those through bind mounts.
     ways: Vec<PathBuf>,
-    /// Whether it is a file, as far as the disk says.
+    /// Whether it is a file, according to the disk.
     pub(super) is_file: bool,
-    /// Whether the disk answered.
+    /// Whether the disk responded.
     pub(super) answered: bool,
 }
 
 impl Reach {
-    /// Resolves paths; those whose disk doesn't answer are taken as they are written.
+    /// Resolves paths; those whose disk doesn't respond stay as written.
     pub(super) fn of(paths: &[PathBuf]) -> Vec<Self> {
         let mounts = Arc::new(mounts(&fs::read("/proc/self/mountinfo").unwrap_or_default()));
         paths.chunks(AT_ONCE).flat_map(|some| Self::of_some(some, &mounts)).collect()
@@ -42,7 +41,7 @@ impl Reach {
         for (at, path) in paths.iter().cloned().enumerate() {
             let (sender, mounts) = (sender.clone(), mounts.clone());
             let asking = std::thread::Builder::new().name("resolve".to_owned());
-            // Nobody listens any more when the deadline is over.
+            // Fails after the deadline, when the receiver is gone.
             let asked = asking.spawn(move || drop(sender.send((at, Self::resolve(&path, &mounts)))));
             waiting += usize::from(asked.is_ok());
         }
@@ -63,7 +62,7 @@ impl Reach {
     fn resolve(path: &Path, mounts: &[Mount]) -> Self {
         let real = follow(path);
         let mut ways = vec![real.clone()];
-        // What the path is within its file system, however that is mounted.
+        // The path within its file system, independent of the mount point.
         let existing = real.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
         let rest = real.strip_prefix(existing).unwrap_or(Path::new(""));
         let homes = mounts.iter().filter(|mount| existing.starts_with(&mount.point));
@@ -72,7 +71,7 @@ impl Reach {
             for mount in mounts.iter().filter(|mount| mount.device == home.device) {
                 let Ok(below) = inside.strip_prefix(&mount.root) else { continue };
                 let other = joined(&mount.point, below);
-                // A mount point that another mount covers leads elsewhere.
+                // A mount point that is hidden by another mount leads to a different directory.
                 let way = joined(&other, rest);
                 if !ways.contains(&way) && identity(&other).is_some_and(|id| Some(id) == identity(existing)) {
                     ways.push(way);
@@ -82,25 +81,25 @@ impl Reach {
         Self { ways, is_file: real.is_file(), answered: true }
     }
 
-    /// Where `other` lies below this path: empty when they are the same, `None` when it lies elsewhere.
+    /// Returns the path of `other` relative to this one: empty when they are equal, `None` when it isn't below.
     pub(super) fn holds(&self, other: &Self) -> Option<PathBuf> {
         let ways = self.ways.iter().flat_map(|own| other.ways.iter().map(move |way| way.strip_prefix(own)));
         ways.flatten().min_by_key(|below| below.components().count()).map(Path::to_owned)
     }
 
-    /// A path on a vessel, of which only the letters are known.
+    /// Creates a path on a vessel, which can't be resolved.
     pub(super) fn elsewhere(path: PathBuf) -> Self {
         Self { ways: vec![path], is_file: false, answered: true }
     }
 
-    /// A path below this one, or below the directory of this file.
+    /// Returns a path below this one, or below the directory of this file.
     pub(super) fn beside_or_below(&self, name: &str) -> Self {
         let base = |way: &PathBuf| if self.is_file { way.parent().unwrap_or(way).join(name) } else { way.join(name) };
         Self { ways: self.ways.iter().map(base).collect(), is_file: false, answered: self.answered }
     }
 }
 
-/// A path without `.`, `..` and links, as far as it exists.
+/// Resolves `.`, `..` and links in a path, as far as it exists.
 fn follow(path: &Path) -> PathBuf {
     let mut real = PathBuf::from("/");
     for component in path.components() {
@@ -118,7 +117,7 @@ fn follow(path: &Path) -> PathBuf {
     real
 }
 
-/// The same by its letters alone.
+/// Resolves `.` and `..` in a path without the disk.
 fn plain(path: &Path) -> PathBuf {
     let mut plain = PathBuf::from("/");
     for component in path.components() {
@@ -131,7 +130,7 @@ fn plain(path: &Path) -> PathBuf {
     plain
 }
 
-/// `Path::join` puts a slash behind a path that is joined with nothing.
+/// Joins paths. `Path::join` with an empty path would append a slash.
 fn joined(path: &Path, below: &Path) -> PathBuf {
     if below.as_os_str().is_empty() { path.to_owned() } else { path.join(below) }
 }
@@ -145,13 +144,13 @@ fn identity(path: &Path) -> Option<(u64, u64)> {
 struct Mount {
     /// `major:minor`.
     device: Vec<u8>,
-    /// Which directory of the file system is mounted.
+    /// The directory of the file system that is mounted.
     root: PathBuf,
-    /// Where.
+    /// The mount point.
     point: PathBuf,
 }
 
-/// Reads `/proc/self/mountinfo` (proc_pid_mountinfo(5)).
+/// Parses `/proc/self/mountinfo` (proc_pid_mountinfo(5)).
 fn mounts(text: &[u8]) -> Vec<Mount> {
     let mount = |line: &[u8]| {
         let mut fields = line.split(|b| *b == b' ').skip(2);
@@ -161,7 +160,7 @@ fn mounts(text: &[u8]) -> Vec<Mount> {
     text.split(|b| *b == b'\n').filter_map(mount).collect()
 }
 
-/// Blanks, tabs, line ends and backslashes stand there as three octal digits.
+/// Decodes blanks, tabs, line feeds and backslashes, which are three octal digits after a backslash.
 fn unescaped(field: &[u8]) -> PathBuf {
     let mut bytes = Vec::with_capacity(field.len());
     let mut rest = field;
@@ -174,7 +173,7 @@ fn unescaped(field: &[u8]) -> PathBuf {
     OsString::from_vec(bytes).into()
 }
 
-/// A path on a vessel, by its components, where that is all that can be known of it.
+/// Normalises a path on a vessel by its components, because links can't be resolved.
 pub(super) fn remote(path: &[u8]) -> PathBuf {
     let path = Path::new(std::ffi::OsStr::from_bytes(path));
     let mut components = PathBuf::new();

@@ -1,23 +1,23 @@
-//! What is kept, and for how long.
+//! Retention of delivered sources and of the history.
 
 use std::time::Duration;
 
 use super::problems::Diagnostic;
 use super::view::Written;
 
-/// `KeepProcessed`: what becomes of a source that every vessel has.
+/// `KeepProcessed`: what happens to a source that every vessel has.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum KeepProcessed {
     /// It moves to `processed/` and stays there.
     #[default]
     Forever,
-    /// It moves to `processed/`, and is deleted there when it was there for so long.
+    /// It moves to `processed/`, and is deleted there after this time.
     For(Duration),
     /// It is deleted.
     No,
 }
 
-/// `forever`, `no` or a duration.
+/// Parses `forever`, `no` or a duration.
 pub(super) fn keep_processed(written: &Written<'_>) -> Result<KeepProcessed, Diagnostic> {
     match written.text {
         "forever" => Ok(KeepProcessed::Forever),
@@ -26,7 +26,7 @@ pub(super) fn keep_processed(written: &Written<'_>) -> Result<KeepProcessed, Dia
     }
 }
 
-/// `forever` or a duration.
+/// Parses `forever` or a duration.
 pub(super) fn keep_history(written: &Written<'_>) -> Result<Option<Duration>, Diagnostic> {
     if written.text == "forever" { Ok(None) } else { written.duration().map(Some) }
 }

@@ -1,4 +1,4 @@
-//! The keys of `[Vessel y]` that say how it is reached, and a row for each. What they leave open, the ssh config says.
+//! The keys of `[Vessel y]` for the route to it, with a table row each. The ssh config supplies missing values.
 
 use std::path::PathBuf;
 
@@ -13,12 +13,12 @@ use super::table::{self, Field, Key, field, key};
 use super::values;
 use super::view::Written;
 
-/// What a vessel's section says itself of the way to it; `None` where it says nothing.
+/// A vessel's own settings for the route to it; `None` for missing values.
 #[derive(Clone, Default)]
 pub(super) struct RouteKeys {
     pub(super) is_local: bool,
     pub(super) mount_point: Option<PathBuf>,
-    /// Host name or address, and the port where one stands behind it.
+    /// Host name or address, and the port if one follows it.
     pub(super) address: (String, Option<u16>),
     pub(super) port: Option<u16>,
     pub(super) username: Option<String>,
@@ -35,12 +35,12 @@ pub(super) struct RouteKeys {
 /// `SSHConfig`.
 #[derive(Clone, Default)]
 pub(super) enum SshConfig {
-    /// The user's and the machine's.
+    /// The user's and the system's.
     #[default]
     Usual,
     /// None.
     No,
-    /// This one.
+    /// This file.
     At(PathBuf),
 }
 

@@ -1,6 +1,6 @@
 //! Secrets: from the settings file, from a file it names, or from systemd's credentials directory.
 //!
-//! The only place that looks at a secret's text. A secret leaves it as a [`Secret`], which shows nothing.
+//! No other module handles the text of a secret. It leaves this one as a [`Secret`], which is never shown.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -16,7 +16,7 @@ use super::problems::{Diagnostic, Place, Problems};
 use super::values;
 use super::view::{View, Written};
 
-/// A secret of the settings: shows nothing, and can be compared.
+/// A secret of the settings: never shown, but comparable.
 #[derive(Clone, Debug)]
 pub struct Secret(SecretString);
 
@@ -34,14 +34,15 @@ impl Deref for Secret {
     }
 }
 
-/// More than any secret has, so that a mistaken path to something huge is not read whole.
+/// Size limit of a secret's file, in case the path names a huge file by mistake.
 const LONGEST: u64 = 64 * 1024;
 
 /// The read bits of the group and of others.
 const READABLE_BY_OTHERS: u32 = 0o044;
 
-/// The secret of a row: what its key says, or its file, in the section, else in `[DEFAULT]`; else the credential of the section
-/// that ends in `credential`. `None` when there is none, or when it is unusable, which is reported.
+/// Returns the secret of a key: from the key or its file in the section, else in `[DEFAULT]`; else the section's
+/// credential with the suffix `credential`. Returns `None` when there is none, or when it is unusable, which is
+/// reported.
 pub(super) fn read(written: &Written<'_>, credential: &str) -> Option<Secret> {
     let view = match written.key.transport {
         Transport::Ssh => &written.view.without_defaults_of_ssh(),
@@ -55,7 +56,7 @@ pub(super) fn read(written: &Written<'_>, credential: &str) -> Option<Secret> {
     }
 }
 
-/// The two keys that a secret may be set with.
+/// The two keys that can set a secret.
 struct Pair<'a> {
     key: &'a str,
     file_key: &'a str,
@@ -88,7 +89,7 @@ impl Pair<'_> {
         }
     }
 
-    /// The secret in a file beside the settings, else in the credential of that name.
+    /// Reads the secret from a file beside the settings, or else from the credential with that name.
     fn read(&self, written: &str, path: &Path, place: &Place) -> Result<SecretString, Diagnostic> {
         match first_line(path) {
             Err(Unusable::Io(error)) if error.kind() == io::ErrorKind::NotFound => {
@@ -121,14 +122,14 @@ impl Pair<'_> {
         }
     }
 
-    /// A credential's path. Its name is one component: it must not lead out of the directory.
+    /// Returns a credential's path. Its name must be one component, so that it can't leave the directory.
     fn credential_path(&self, name: &str) -> Option<PathBuf> {
         let plain = !name.contains('/') && !matches!(name, "." | "..");
         self.view.environment.credentials.as_deref().filter(|_| plain).map(|directory| directory.join(name))
     }
 }
 
-/// Warns of a settings file that holds a secret and can be read by others.
+/// Warns of a settings file that holds a secret and is readable by others.
 pub(super) fn check_mode(
     sections: &[Section],
     is_secret: impl Fn(&str) -> bool,
@@ -153,7 +154,7 @@ fn shell_word(text: &str) -> String {
     if text.chars().all(plain) { text.to_owned() } else { format!("'{}'", text.replace('\'', r"'\''")) }
 }
 
-/// Why a file gives no secret.
+/// Why a file yields no secret.
 enum Unusable {
     Io(io::Error),
     Empty,
@@ -171,7 +172,7 @@ fn diagnostic_of(path: &Path, why: Unusable) -> Diagnostic {
     }
 }
 
-/// A file's first line without its line end, and the mode where it is a regular file.
+/// Returns a file's first line without its line end, and the mode if it is a regular file.
 fn first_line(path: &Path) -> Result<(SecretString, Option<u32>), Unusable> {
     let file = File::open(path).map_err(Unusable::Io)?;
     let metadata = file.metadata().map_err(Unusable::Io)?;

@@ -1,36 +1,36 @@
-//! An SSH server on the way to a vessel: how it is reached, known, and logged in to.
+//! An SSH server on the route to a vessel: its address, host keys and login.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use super::secrets::Secret;
 
-/// How a host key becomes known.
+/// Which host keys are accepted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum HostKeyPolicy {
-    /// Only keys that `known_hosts` or `HostKey` names are taken.
+    /// Only keys in `known_hosts` or `HostKey`.
     #[default]
     Strict,
-    /// The first key of a host that is not known yet is taken and recorded; a changed one never.
+    /// Also the first key of an unknown host, which is recorded; never a changed key.
     AcceptNew,
 }
 
-/// Which agent is asked for keys.
+/// The agent that holds keys.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum AgentChoice {
     /// The one that `SSH_AUTH_SOCK` names, if any.
     #[default]
     Usual,
-    /// The one that listens here.
+    /// The one at this socket.
     At(PathBuf),
     /// None.
     Nobody,
 }
 
-/// A vessel's SSH server, or that of a hop before it.
+/// The SSH server of a vessel, or of a hop before it.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct SshHost {
-    /// What a hop is called where it is configured; `None` for the vessel itself.
+    /// A hop's name in the configuration; `None` for the vessel itself.
     pub hop: Option<String>,
     /// Host name or IP address, without brackets.
     pub address: String,
@@ -40,35 +40,35 @@ pub struct SshHost {
     pub username: String,
     /// Private keys to log in with; empty: the default keys in `~/.ssh`.
     pub identity_files: Vec<PathBuf>,
-    /// Certificates of keys, beside those that lie next to the keys (`KEY-cert.pub`).
+    /// Certificates of keys, in addition to those beside the keys (`KEY-cert.pub`).
     pub certificate_files: Vec<PathBuf>,
-    /// Whether only the keys in files are used, of those that the agent holds too.
+    /// Whether only keys in files are used, even if the agent holds more.
     pub identities_only: bool,
-    /// Which agent is asked.
+    /// The agent.
     pub agent: AgentChoice,
-    /// Opens the private keys.
+    /// The passphrase of the private keys.
     pub passphrase: Option<Secret>,
-    /// The password. A hop is never sent one.
+    /// The password. It is never sent to a hop.
     pub password: Option<Secret>,
-    /// The only host keys taken, as `SHA256:` fingerprints; empty: `known_hosts` decides.
+    /// The only accepted host keys, as `SHA256:` fingerprints; empty: `known_hosts` decides.
     pub host_keys: Vec<String>,
-    /// What becomes of a host that is not known.
+    /// The policy for unknown hosts.
     pub host_key_policy: HostKeyPolicy,
-    /// What it is called in `known_hosts` and in host certificates, instead of address and port.
+    /// Its name in `known_hosts` and in host certificates, instead of address and port.
     pub host_key_alias: Option<String>,
-    /// The user's own `known_hosts` files; `None`: the usual one.
+    /// The user's own `known_hosts` files; `None`: the default.
     pub known_hosts: Option<Vec<PathBuf>>,
-    /// `known_hosts` of the whole machine; `None`: the usual one.
+    /// System-wide `known_hosts` files; `None`: the default.
     pub global_known_hosts: Option<Vec<PathBuf>>,
-    /// The deadline for a connection and its SSH greeting; for each of the two.
+    /// The deadline for the connection, and again for the SSH greeting.
     pub connect_timeout: Duration,
-    /// After how long a silence it is asked for a sign of life, and how often in vain.
+    /// Idle time before a keepalive request, and the number of unanswered ones allowed.
     pub alive: (Duration, usize),
-    /// What was taken from the ssh config, and from where: `Port 2222 (/home/ann/.ssh/config:3)`.
+    /// Values from the ssh config with their places: `Port 2222 (/home/ann/.ssh/config:3)`.
     pub from_ssh_config: Vec<String>,
-    /// What the ssh config asks for and is not heeded here, and why.
+    /// Unsupported values of the ssh config, and the reason.
     pub unheeded: Vec<String>,
 }
 
-/// After how long a silence it is asked for a sign of life, and how often in vain, where nothing else is configured.
+/// Defaults of [`SshHost::alive`].
 pub(super) const ALIVE: (Duration, usize) = (Duration::from_secs(15), 3);

@@ -1,6 +1,6 @@
-//! The way to a vessel: its SSH server and the hops before it, from its section and the ssh config.
+//! The route to a vessel: its SSH server and the hops before it, from its section and the ssh config.
 //!
-//! What the section (or `[DEFAULT]`) says counts before what the ssh config says, and that before what holds without either.
+//! The section (or `[DEFAULT]`) takes precedence over the ssh config, and that over the defaults.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -11,11 +11,11 @@ use super::ssh_config::{self, Advice, Asked, Hop, Jump, Source, Trouble};
 use super::ssh_host::{ALIVE, HostKeyPolicy, SshHost};
 use super::view::View;
 
-/// More hops than anybody has: a chain that is longer leads back to where it began.
+/// Limit of hops: a longer chain is probably a cycle.
 const MOST_HOPS: usize = 8;
 
-/// A vessel's SSH server and the hops before it, the nearest first; `None` after a report. `timeout` is its deadline for
-/// answers. To a vessel that is this host nothing leads, and no ssh config says anything of it.
+/// Returns a vessel's SSH server and the hops before it, the nearest first; `None` after reporting an error. `timeout`
+/// is the vessel's deadline for answers. For a vessel that is this host, the ssh config isn't read.
 pub(super) fn to(view: &View<'_>, keys: RouteKeys, timeout: Duration) -> Option<(SshHost, Vec<SshHost>)> {
     let sources = if view.is_local { Vec::new() } else { sources(view, &keys.ssh_config) };
     let (address, port) = keys.address.clone();
@@ -47,7 +47,7 @@ pub(super) fn to(view: &View<'_>, keys: RouteKeys, timeout: Duration) -> Option<
     Some((host, hops))
 }
 
-/// What an ssh config's advice makes of a host, without any settings.
+/// Creates a host from an ssh config alone.
 fn base(written: String, advice: &Advice) -> SshHost {
     SshHost {
         hop: None,
@@ -72,7 +72,7 @@ fn base(written: String, advice: &Advice) -> SshHost {
     }
 }
 
-/// What was taken from the ssh config, for the section itself says nothing of it.
+/// Returns the values of the ssh config that the section doesn't override.
 fn left_of(advice: &Advice, keys: &RouteKeys, has_port: bool, has_timeout: bool) -> Vec<String> {
     let overruled = |keyword: &str| match keyword {
         "User" => keys.username.is_some(),
@@ -86,7 +86,7 @@ fn left_of(advice: &Advice, keys: &RouteKeys, has_port: bool, has_timeout: bool)
     advice.said.iter().filter(|(keyword, _)| !overruled(keyword)).map(|(_, said)| said.clone()).collect()
 }
 
-/// Whom to ask for the way, and where to report what is wrong with it.
+/// The sources of the route, and the receiver of problems.
 struct Guide<'a> {
     view: &'a View<'a>,
     sources: Vec<Source>,
@@ -115,7 +115,7 @@ impl Guide<'_> {
         user
     }
 
-    /// The hops before a vessel: those of the settings, else those of the ssh config.
+    /// Returns the hops before a vessel: those of the settings, or else those of the ssh config.
     fn hops(&self, vessel: &SshHost, own: Option<Jump>, advice: &Advice) -> Option<Vec<SshHost>> {
         let (jump, place) = match own {
             Some(jump) => (jump, self.view.place_of("ProxyJump")),
@@ -127,7 +127,7 @@ impl Guide<'_> {
         };
         let Jump::Through(mut wanted) = jump else { return Some(Vec::new()) };
         let mut hops: Vec<SshHost> = Vec::new();
-        // As with `ssh -J a,b`: what comes before `a` its own `ProxyJump` says, for `b` that is settled.
+        // As with `ssh -J a,b`: the `ProxyJump` of `a` applies, that of `b` doesn't.
         while let Some(last) = wanted.pop() {
             if hops.len() == MOST_HOPS {
                 let diagnostic = Diagnostic::new(
@@ -151,7 +151,7 @@ impl Guide<'_> {
         Some(hops)
     }
 
-    /// A hop logs in with what the ssh config says of it, else with the vessel's user and keys; never with its password.
+    /// Creates a hop from the ssh config, with the vessel's user and keys as defaults; never with its password.
     fn hop(&self, vessel: &SshHost, written: &Hop) -> Option<(SshHost, Advice)> {
         let Hop { user, host, port } = written;
         let advice = self.ask(host, user.as_deref(), *port)?;
@@ -194,7 +194,7 @@ impl Guide<'_> {
     }
 }
 
-/// The files that `SSHConfig` names.
+/// Returns the files that `SSHConfig` selects.
 fn sources(view: &View<'_>, named: &SshConfig) -> Vec<Source> {
     let environment = view.environment;
     let dot_ssh = environment.home.as_ref().map(|home| home.join(".ssh"));
@@ -219,7 +219,7 @@ fn sources(view: &View<'_>, named: &SshConfig) -> Vec<Source> {
     own.into_iter().chain(system).collect()
 }
 
-/// Reports a port that stands in `Address` and in the section as well.
+/// Reports a port that is set both in `Address` and in `Port`.
 pub(super) fn check_port(view: &View<'_>, keys: &RouteKeys) {
     let own = view.own.and_then(|own| Some((own, own.entry("Port")?)));
     if let ((_, Some(_)), Some((section, entry))) = (&keys.address, own) {

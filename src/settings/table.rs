@@ -1,34 +1,34 @@
-//! A row of the table of keys: a [`KnownKey`], and the field that its value goes to. CONTRIBUTING.md tells how to add one.
+//! A row of the table of keys: a [`KnownKey`] and its field. CONTRIBUTING.md explains how to add one.
 
 use super::key::{KnownKey, Preset, Reload, Secrecy, SectionKind, Transport};
 use super::problems::Diagnostic;
 use super::view::{View, Written};
 
-/// A key of the section that becomes an `S`.
+/// A key of the section type `S`.
 pub(super) struct Key<S: 'static> {
     pub(super) known: KnownKey,
     pub(super) field: Field<S>,
 }
 
-/// What becomes of a section, or of a part of it.
+/// The type of a section, or of a part of it.
 pub(super) trait Section {
     const KIND: SectionKind;
 }
 
-/// How a key reaches its field.
+/// Access to the field of a key.
 pub(super) struct Field<S: 'static> {
-    /// Parses a value into the field.
+    /// The function that parses a value into the field.
     pub(super) set: fn(&mut S, &Written<'_>) -> Result<(), Diagnostic>,
-    /// Gives the first the field of the second.
+    /// The function that copies the field of the second section to the first.
     pub(super) copy: fn(&mut S, &S),
 }
 
 impl<S> Field<S> {
-    /// Of a key that another one reads.
+    /// The field of a key that is read together with another one.
     pub(super) const NONE: Self = Self { set: |_, _| Ok(()), copy: |_, _| () };
 }
 
-/// The field of a section, and what parses it: `field!(Directory.settle_time, Written::duration)`.
+/// Creates the field of a section with its parser: `field!(Directory.settle_time, Written::duration)`.
 macro_rules! field {
     ($section:ident.$($field:ident).+, $parse:expr) => {
         $crate::settings::table::Field::<$section> {
@@ -42,7 +42,7 @@ macro_rules! field {
 }
 pub(super) use field;
 
-/// A row, to which the rest is added by the functions of [`Key`].
+/// Creates a row, which the methods of [`Key`] complete.
 pub(super) const fn key<S: Section>(name: &'static str, preset: Preset, field: Field<S>) -> Key<S> {
     let known = KnownKey {
         section: S::KIND,
@@ -59,44 +59,45 @@ pub(super) const fn key<S: Section>(name: &'static str, preset: Preset, field: F
 }
 
 impl<S> Key<S> {
-    /// Which values it takes. Its parser takes the bounds of sizes and durations from here: `a size from 0 to 1 GiB`.
+    /// Sets its possible values. The parser takes the bounds of sizes and durations from here: `a size from 0 to 1
+    /// GiB`.
     pub(super) const fn value(mut self, value: &'static str) -> Self {
         self.known.value = value;
         self
     }
 
-    /// What it means.
+    /// Sets its description.
     pub(super) const fn doc(mut self, doc: &'static str) -> Self {
         self.known.doc = doc;
         self
     }
 
-    /// What the example shows where the default can't be written.
+    /// Sets its value in the example file, if the default can't be written.
     pub(super) const fn example(mut self, example: &'static str) -> Self {
         self.known.example = example;
         self
     }
 
-    /// Which vessels it means something for.
+    /// Sets the vessels that it applies to.
     pub(super) const fn transport(mut self, transport: Transport) -> Self {
         self.known.transport = transport;
         self
     }
 
-    /// What a change of it disturbs; without this, the transfers of its section.
+    /// Sets the effect of a change; default: the transfers of its section restart.
     pub(super) const fn reload(mut self, reload: Reload) -> Self {
         self.known.reload = reload;
         self
     }
 
-    /// Whether its value may be shown; without this, it may.
+    /// Sets whether its value may be shown; default: it may.
     pub(super) const fn secrecy(mut self, secrecy: Secrecy) -> Self {
         self.known.secrecy = secrecy;
         self
     }
 }
 
-/// Reads a section's keys into their fields. False when one of them can't be read, which is reported.
+/// Reads a section's keys into their fields. Returns false when one of them is invalid, which is reported.
 pub(super) fn read<S>(keys: &[Key<S>], view: &View<'_>, section: &mut S) -> bool {
     let mut sound = true;
     for Key { known, field } in keys {

@@ -1,4 +1,4 @@
-//! Who is told of what happens: commands, webhooks, a heartbeat.
+//! Recipients of events: commands, webhooks, a heartbeat.
 
 use std::fmt;
 use std::time::Duration;
@@ -14,19 +14,19 @@ use crate::records::EventKind;
 /// `Webhook`, `WebhookSecret`, `Heartbeat`, `HeartbeatInterval`, `HookTimeout`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Telling {
-    /// `Webhook`: where everything that happens is posted to.
+    /// `Webhook`: addresses that all events are posted to.
     pub webhooks: Vec<WebAddress>,
-    /// `WebhookSecret` or `WebhookSecretFile`: what posts are signed with.
+    /// `WebhookSecret` or `WebhookSecretFile`: the key for signatures of posts.
     pub webhook_secret: Option<Secret>,
-    /// `Heartbeat`: what is asked for as long as all is well.
+    /// `Heartbeat`: the address that is requested while the program is healthy.
     pub heartbeat: Option<WebAddress>,
-    /// `HeartbeatInterval`: how often.
+    /// `HeartbeatInterval`: the interval of these requests.
     pub heartbeat_interval: Duration,
-    /// `HookTimeout`: how long a command may take.
+    /// `HookTimeout`: the time limit of a command.
     pub hook_timeout: Duration,
 }
 
-/// `OnDelivered`, `OnRetired`, `OnParked`: what is run. The program comes first, then its arguments; empty: nothing.
+/// `OnDelivered`, `OnRetired`, `OnParked`: commands. First the program, then its arguments; empty: none.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Hooks {
     /// `OnDelivered`.
@@ -38,7 +38,7 @@ pub struct Hooks {
 }
 
 impl Hooks {
-    /// What is run on an kind; empty: nothing.
+    /// Returns the command for a kind of event; empty: none.
     pub fn on(&self, kind: EventKind) -> &[String] {
         match kind {
             EventKind::Delivered => &self.on_delivered,
@@ -48,17 +48,17 @@ impl Hooks {
     }
 }
 
-/// An address on the web. Shown without its path, which may be a secret.
+/// A web address. Displayed without its path, which may be a secret.
 #[derive(Clone, PartialEq, Eq)]
 pub struct WebAddress(Url);
 
 impl WebAddress {
-    /// All of it.
+    /// Returns the whole address.
     pub fn url(&self) -> &Url {
         &self.0
     }
 
-    /// Whether nobody on the way sees what is sent there.
+    /// Returns whether data sent there is protected from third parties.
     pub(super) fn is_private(&self) -> bool {
         self.0.scheme() != "http" || is_this_host(&self.0)
     }
@@ -76,7 +76,7 @@ impl fmt::Debug for WebAddress {
     }
 }
 
-/// A command's words; none for `none`. A program with a `/` in it is a path like any other.
+/// Parses a command into words; `none` has none. A program with a `/` is resolved like any other path.
 pub(super) fn command(written: &Written<'_>) -> Result<Vec<String>, Diagnostic> {
     words(written.text, written.view.start)
 }
@@ -101,12 +101,12 @@ fn words(text: &str, start: &Start) -> Result<Vec<String>, Diagnostic> {
     Ok(words)
 }
 
-/// Several, separated by commas.
+/// Parses web addresses, separated by commas.
 pub(super) fn web_addresses(written: &Written<'_>) -> Result<Vec<WebAddress>, Diagnostic> {
     values::list(written.text).map(web_address).collect()
 }
 
-/// An address with `http://` or `https://`. What is refused is not repeated: there may be a password in it.
+/// Parses an address with `http://` or `https://`. Errors don't repeat it, because it may contain a password.
 pub(super) fn web_address(text: &str) -> Result<WebAddress, Diagnostic> {
     let remedy = "expected one such as https://example.com/hook";
     let url = Url::parse(values::not_empty(text)?)

@@ -1,11 +1,11 @@
-//! Durations, sizes and rates as people write them: `15s`, `10 MiB`, `8 Mbit/s`.
+//! Durations, sizes and rates in readable form: `15s`, `10 MiB`, `8 Mbit/s`.
 //!
-//! Ours, because no crate takes the original's bare numbers: humantime has no bare seconds, bytesize takes `10 K` for
-//! 10,000 bytes.
+//! No crate is used, because none accepts the bare numbers of the original program: humantime rejects bare seconds, and
+//! bytesize reads `10 K` as 10,000 bytes.
 
 use std::time::Duration;
 
-/// `15s`.
+/// Parses `15s`.
 pub(super) fn duration(text: &str) -> Option<Duration> {
     let (number, unit) = number_and_unit(text)?;
     let seconds = match unit {
@@ -19,7 +19,7 @@ pub(super) fn duration(text: &str) -> Option<Duration> {
     Some(Duration::from_secs(number.checked_mul(seconds)?))
 }
 
-/// `10 MiB`, in bytes.
+/// Parses `10 MiB` into bytes.
 pub(super) fn size(text: &str) -> Option<u64> {
     let (number, unit) = number_and_unit(text)?;
     let bytes = match unit.to_ascii_lowercase().as_str() {
@@ -37,13 +37,13 @@ pub(super) fn size(text: &str) -> Option<u64> {
     number.checked_mul(bytes)
 }
 
-/// `10 MiB/s` or `8 Mbit/s`, in bytes per second.
+/// Parses `10 MiB/s` or `8 Mbit/s` into bytes per second.
 pub(super) fn rate(text: &str) -> Option<u64> {
     let amount = text.strip_suffix("/s")?.trim_end();
     size(amount).or_else(|| Some(bits(amount)? / 8))
 }
 
-/// Bits, as networks count them: in powers of 1000.
+/// Parses a number of bits, with units in powers of 1000 as usual for networks.
 fn bits(text: &str) -> Option<u64> {
     let (number, unit) = number_and_unit(text)?;
     let unit = match unit.to_ascii_lowercase().as_str() {
@@ -56,7 +56,7 @@ fn bits(text: &str) -> Option<u64> {
     number.checked_mul(unit)
 }
 
-/// `10 MiB` as 10 and `MiB`; the unit may be empty.
+/// Splits `10 MiB` into 10 and `MiB`; the unit may be empty.
 fn number_and_unit(text: &str) -> Option<(u64, &str)> {
     let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (digits, unit) = text.split_at(end);

@@ -1,6 +1,7 @@
-//! Single values: addresses, ports, paths on both sides, lists, globs, host keys.
+//! Parsers for single values: addresses, ports, local and remote paths, lists, globs, host keys.
 //!
-//! Each takes a value's text and gives it typed, or says what is wrong with it. None of them is used on a secret.
+//! Each takes a value's text and returns it typed, or a diagnostic. They must not be used on secrets, because
+//! diagnostics may repeat the text.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
@@ -8,16 +9,17 @@ use std::path::PathBuf;
 use super::problems::Diagnostic;
 use crate::names::RemotePath;
 
-/// What paths on the shore start from.
+/// The base of paths on the shore.
 pub(super) struct Start {
     /// The directory of the settings file, absolute.
     pub(super) beside: PathBuf,
-    /// What `~/` stands for.
+    /// The replacement of `~/`.
     pub(super) home: Option<PathBuf>,
 }
 
 impl Start {
-    /// A path on the shore, absolute, without `.` and doubled slashes; `..` stays, since links may stand before it.
+    /// Parses a path on the shore and makes it absolute, without `.` and doubled slashes; `..` stays, because it may
+    /// follow a link.
     pub(super) fn path(&self, text: &str) -> Result<PathBuf, Diagnostic> {
         let text = not_empty(text)?;
         let path = match text.strip_prefix('~') {
@@ -39,13 +41,13 @@ impl Start {
         Ok(path.components().collect())
     }
 
-    /// Paths on the shore, separated by commas.
+    /// Parses paths on the shore, separated by commas.
     pub(super) fn paths(&self, text: &str) -> Result<Vec<PathBuf>, Diagnostic> {
         list(text).map(|path| self.path(path)).collect()
     }
 }
 
-/// A path on a vessel.
+/// Parses a path on a vessel.
 pub(super) fn remote_path(text: &str) -> Result<RemotePath, Diagnostic> {
     let text = not_empty(text)?;
     match text.strip_prefix('~') {
@@ -60,26 +62,26 @@ fn no_tilde(text: &str, instead: &str) -> Diagnostic {
     Diagnostic::new(format!("`{text}`: SFTP does not expand `~`"), remedy)
 }
 
-/// Text that is there.
+/// Rejects an empty text.
 pub(super) fn not_empty(text: &str) -> Result<&str, Diagnostic> {
     let remedy = "give a value or remove the line; a value that starts with # or ; goes in double quotes";
     if text.is_empty() { Err(Diagnostic::new("empty", remedy)) } else { Ok(text) }
 }
 
-/// The parts between commas, trimmed; empty ones are none.
+/// Returns the parts between commas, trimmed; empty parts are omitted.
 pub(super) fn list(text: &str) -> impl Iterator<Item = &str> {
     text.split(',').map(str::trim).filter(|part| !part.is_empty())
 }
 
-/// A user's name.
+/// Parses a user name.
 pub(super) fn username(text: &str) -> Result<String, Diagnostic> {
     not_empty(text).map(str::to_owned)
 }
 
-/// Host name or address, without brackets, and the port where one stands behind it.
+/// Parses a host name or address, without brackets, and the port if one follows it.
 pub(super) fn address(text: &str) -> Result<(String, Option<u16>), Diagnostic> {
     let text = not_empty(text)?;
-    // Not repeated in the message: there may be a password before the `@`.
+    // Not repeated in the message, because a password may precede the `@`.
     if text.contains('@') {
         return Err(Diagnostic::new("the address contains an `@`", "write the host alone, and the user as Username"));
     }
@@ -110,7 +112,7 @@ fn is_ipv6(text: &str) -> bool {
 
 fn is_host(text: &str) -> bool {
     let plain = |c: char| c.is_alphanumeric() || matches!(c, '-' | '.' | '_');
-    // All digits and dots is an address, so it must be a whole one.
+    // Only digits and dots must be a complete IP address.
     let numeric = text.chars().all(|c| c.is_ascii_digit() || c == '.');
     !text.is_empty() && !text.starts_with(['-', '.']) && text.chars().all(plain) && (!numeric || is_ip(text))
 }
@@ -126,7 +128,7 @@ fn not_an_address(text: &str) -> Diagnostic {
     )
 }
 
-/// An address of this host and a port.
+/// Parses an IP address, or `localhost`, and a port.
 pub(super) fn socket_address(text: &str) -> Option<SocketAddr> {
     match text.strip_prefix("localhost:") {
         Some(port) => format!("127.0.0.1:{port}").parse().ok(),
@@ -134,14 +136,14 @@ pub(super) fn socket_address(text: &str) -> Option<SocketAddr> {
     }
 }
 
-/// A port number.
+/// Parses a port number.
 pub(super) fn port(text: &str) -> Result<u16, Diagnostic> {
     let number = text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse::<u16>().ok()).flatten();
     let diagnostic = || Diagnostic::new(format!("invalid port `{text}`"), "expected a number from 1 to 65535");
     number.filter(|port| *port != 0).ok_or_else(diagnostic)
 }
 
-/// Host keys as OpenSSH shows them: `SHA256:` and 32 bytes in base64 without padding.
+/// Parses host keys in OpenSSH's format: `SHA256:` and 32 bytes in base64 without padding.
 pub(super) fn host_keys(text: &str) -> Result<Vec<String>, Diagnostic> {
     let keys: Vec<String> = list(text).map(host_key).collect::<Result<_, _>>()?;
     not_empty(text).map(|_| keys)
@@ -150,7 +152,8 @@ pub(super) fn host_keys(text: &str) -> Result<Vec<String>, Diagnostic> {
 fn host_key(text: &str) -> Result<String, Diagnostic> {
     let sound = text.strip_prefix("SHA256:").is_some_and(|hash| {
         let digits = hash.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/'));
-        // 43 digits are 258 bits: the last digit's lowest two are zero, so it is every fourth of the alphabet.
+        // 43 digits are 258 bits, so the lowest two bits of the last digit must be zero: every fourth letter of the
+        // alphabet.
         digits && hash.len() == 43 && hash.ends_with(|last| "AEIMQUYcgkosw048".contains(last))
     });
     let diagnostic = || {

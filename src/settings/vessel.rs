@@ -1,4 +1,5 @@
-//! `[Vessel y]`: where files go. Its fields, and a row for each of its keys but those of the [way there](super::route_keys).
+//! `[Vessel y]`: a destination. Its fields, and a table row for each of its keys except those of the
+//! [route](super::route_keys).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -26,33 +27,33 @@ use crate::names::{DirectoryName, RelPath, RemotePath, VesselName};
 pub struct Vessel {
     /// The `y`.
     pub name: VesselName,
-    /// `Transport = local`: it is this host, without SSH.
+    /// `Transport = local`: the vessel is this host, without SSH.
     pub local: Option<LocalTarget>,
-    /// `Address`, `Port`, `Username`, keys and host keys, with what the ssh config says of them.
+    /// `Address`, `Port`, `Username`, keys and host keys, completed from the ssh config.
     pub ssh: SshHost,
     /// `ProxyJump`: the hops on the way to it, the nearest first.
     pub hops: Vec<SshHost>,
-    /// `TempDir`: where parts are kept on the vessel.
+    /// `TempDir`: the directory of parts on the vessel.
     pub temp_dir: RemotePath,
     /// `Timeout`: the deadline for connecting, logging in, and any answer.
     pub timeout: Duration,
     /// `ReconnectWait`: the longest wait before it is connected to again after connections failed.
     pub reconnect_wait: Duration,
-    /// `Dirs`: the only directories that go to this vessel; `None`: all.
+    /// `Dirs`: the only directories for this vessel; `None`: all.
     pub dirs: Option<BTreeSet<DirectoryName>>,
-    /// `IgnoreDirs`: the directories that don't go to this vessel.
+    /// `IgnoreDirs`: directories that are not for this vessel.
     pub ignore_dirs: BTreeSet<DirectoryName>,
-    /// `RemoteLocation.x`: where directory x goes on this vessel instead of its own `RemoteLocation`.
+    /// `RemoteLocation.x`: the location of directory x on this vessel, instead of the directory's own `RemoteLocation`.
     pub remote_locations: BTreeMap<DirectoryName, RemotePath>,
-    /// `Connections`: how many connections are made to it.
+    /// `Connections`: the number of connections to it.
     pub connections: Connections,
-    /// `CongestionControl`: what its connections send with.
+    /// `CongestionControl`: the congestion control of its connections.
     pub congestion_control: CongestionControl,
-    /// `Compression`: whether SSH compresses, where the vessel offers it.
+    /// `Compression`: whether SSH compresses, if the vessel offers it.
     pub compression: bool,
-    /// `RateLimit`: how fast bytes of files may go out to it, over all its connections together.
+    /// `RateLimit`: the rate limit of all its connections together, in bytes of files.
     pub rate_limit: RateSchedule,
-    /// `Assembly`: how files of several chunks are put together on it.
+    /// `Assembly`: how files of several chunks are assembled on it.
     pub assembly: Assembly,
     /// `Shell`: whether commands are run on it.
     pub shell: Shell,
@@ -61,27 +62,27 @@ pub struct Vessel {
 /// A target on this host.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LocalTarget {
-    /// `MountPoint`: where something must be mounted before anything is written; `None`: nowhere.
+    /// `MountPoint`: the directory that must be a mount point before files are written; `None`: no check.
     pub mount_point: Option<PathBuf>,
-    /// Where its directories go.
+    /// The locations of its directories.
     pub places: Vec<LocalPlace>,
-    /// What is copied from this host, to this or any vessel: directories, or single files.
+    /// All sources of this host, for this or any other vessel: directories or single files.
     pub sources: Vec<PathBuf>,
 }
 
-/// Where one directory goes on this host.
+/// The location of one directory on this host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LocalPlace {
     /// The directory.
     pub directory: DirectoryName,
     /// Its `RemoteLocation`, absolute.
     pub path: PathBuf,
-    /// Whether that is the path of its only file.
+    /// Whether that is the path of a single file.
     pub is_file: bool,
 }
 
 impl LocalPlace {
-    /// The directory that must be there, for it is never made.
+    /// Returns the directory that must exist, because it is never created.
     pub fn base(&self) -> &Path {
         if self.is_file { self.path.parent().unwrap_or(&self.path) } else { &self.path }
     }
@@ -148,7 +149,7 @@ pub(super) static KEYS: &[Key<Vessel>] = &[
         .doc("Destination of the directory x on this vessel: absolute, or relative to the login directory."),
 ];
 
-/// `[Vessel y]`; `None` after a report.
+/// Reads `[Vessel y]`; returns `None` after reporting an error.
 pub(super) fn read(view: &View<'_>) -> Option<Vessel> {
     let view = &View { is_local: view.find("Transport").is_some_and(|(_, entry)| entry.value == "local"), ..*view };
     let (mut route, mut vessel) =
@@ -170,7 +171,8 @@ pub(super) fn read(view: &View<'_>) -> Option<Vessel> {
     Some(Vessel { local, ssh, hops, ..vessel })
 }
 
-/// Reports keys of a local target's own section that mean nothing for it. Those of `[DEFAULT]` are meant for others.
+/// Reports keys in a local target's own section that don't apply to it. Those of `[DEFAULT]` are meant for other
+/// vessels.
 fn check_local(view: &View<'_>, route: &RouteKeys) {
     let of_ssh = |name: &str| {
         let of_route = route_keys::KEYS.iter().map(|key| &key.known);
@@ -200,8 +202,8 @@ fn dirs(written: &Written<'_>) -> Result<Option<BTreeSet<DirectoryName>>, Diagno
 
 fn ignore_dirs(written: &Written<'_>) -> Result<BTreeSet<DirectoryName>, Diagnostic> {
     let name = |name: &str| {
-        // A misspelt name has a vessel get what it must not get. The sample of the Python original, from which many files
-        // were written, ignores this one without having it.
+        // A misspelt name would send a directory to the wrong vessel. The sample file of the Python original, from
+        // which many files were written, ignores `anotherdir` without defining it.
         if name == "anotherdir" && !written.view.directories.contains(&name) {
             let message = format!("there is no [Directory {name}], so IgnoreDirs need not name it");
             let diagnostic = Diagnostic::new(message, "name a configured directory, or remove the name");
@@ -220,7 +222,7 @@ fn remote_locations(written: &Written<'_>) -> Result<BTreeMap<DirectoryName, Rem
             let Some(name) = entry.key.strip_prefix(PER_DIRECTORY) else { continue };
             let name = directory_name(written, section.place_of(entry), name);
             match values::remote_path(&entry.value) {
-                // The section's own came first and stays.
+                // The section's own value comes first and takes precedence.
                 Ok(path) => drop(locations.entry(name).or_insert(path)),
                 Err(diagnostic) => written.view.problems.report(section.place_of(entry), diagnostic),
             }
@@ -229,7 +231,7 @@ fn remote_locations(written: &Written<'_>) -> Result<BTreeMap<DirectoryName, Rem
     Ok(locations)
 }
 
-/// A directory by its name, which is reported where no directory has it.
+/// Returns a directory's name, and reports one that doesn't exist.
 fn directory_name(written: &Written<'_>, place: Place, name: &str) -> DirectoryName {
     let View { problems, directories, .. } = written.view;
     if name.is_empty() {
@@ -246,17 +248,17 @@ fn directory_name(written: &Written<'_>, place: Place, name: &str) -> DirectoryN
 }
 
 impl Vessel {
-    /// Whether files of a directory go to this vessel.
+    /// Returns whether files of a directory go to this vessel.
     pub fn takes(&self, directory: &DirectoryName) -> bool {
         !self.ignore_dirs.contains(directory) && self.dirs.as_ref().is_none_or(|dirs| dirs.contains(directory))
     }
 
-    /// Where files of a directory go on this vessel.
+    /// Returns the location of a directory on this vessel.
     pub fn remote_location<'a>(&'a self, directory: &'a Directory) -> &'a RemotePath {
         self.remote_locations.get(&directory.name).unwrap_or(&directory.remote_location)
     }
 
-    /// Where one file of a directory goes on this vessel.
+    /// Returns the path of a directory's file on this vessel.
     pub fn destination(&self, directory: &Directory, path: &RelPath) -> RemotePath {
         let location = self.remote_location(directory);
         if directory.only.is_some() { location.clone() } else { location.join_rel(path) }

@@ -1,4 +1,4 @@
-//! A section as it is read: with `[DEFAULT]` behind it, and what its values are read with.
+//! A section while it is read, with `[DEFAULT]` as fallback, and the parsers' context.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -10,16 +10,16 @@ use super::problems::{Diagnostic, Place, Problems};
 use super::units;
 use super::values::Start;
 
-/// A section with `[DEFAULT]` behind it.
+/// A section with `[DEFAULT]` as fallback.
 #[derive(Clone, Copy)]
 pub(super) struct View<'a> {
     pub(super) problems: &'a Problems,
-    /// The section's name; that of the program for `[MONSTER]`.
+    /// The section's name; the program's name for `[MONSTER]`.
     pub(super) name: &'a str,
     /// `None` when it isn't in the file.
     pub(super) own: Option<&'a Section>,
     pub(super) defaults: Option<&'a Section>,
-    /// Whether it is a vessel that is this host: what `[DEFAULT]` says of SSH is meant for others.
+    /// Whether it is a vessel that is this host: SSH keys in `[DEFAULT]` are meant for others.
     pub(super) is_local: bool,
     pub(super) start: &'a Start,
     pub(super) environment: &'a Environment,
@@ -28,7 +28,7 @@ pub(super) struct View<'a> {
 }
 
 impl<'a> View<'a> {
-    /// The section itself, then `[DEFAULT]`.
+    /// Returns the section itself, then `[DEFAULT]`.
     pub(super) fn layers(&self) -> impl Iterator<Item = &'a Section> + use<'a> {
         self.own.into_iter().chain(self.defaults)
     }
@@ -41,7 +41,7 @@ impl<'a> View<'a> {
         self.find(key).is_some()
     }
 
-    /// Where a key stands, or the section that lacks it.
+    /// Returns the place of a key, or of the section that lacks it.
     pub(super) fn place_of(&self, key: &str) -> Place {
         match self.find(key) {
             Some((section, entry)) => section.place_of(entry),
@@ -49,13 +49,13 @@ impl<'a> View<'a> {
         }
     }
 
-    /// The text of a key's value, or of its default; `None` when there is none, or after a report.
+    /// Returns the text of a key's value, or of its default; `None` when there is none, or after reporting an error.
     pub(super) fn text_of(&self, key: &KnownKey) -> Option<&'a str> {
         let view = if key.transport == Transport::Ssh { self.without_defaults_of_ssh() } else { *self };
         match (view.find(key.name), key.preset) {
             (Some((_, entry)), _) => Some(&entry.value),
             (None, Preset::Value(value)) => Some(value),
-            // Other keys, files or credentials may still say something, and their parsers look there.
+            // Other keys, files or credentials may supply the value; the parsers of these keys handle that.
             (None, Preset::Otherwise(_)) if key.secrecy == Secrecy::Secret || key.is_per_directory() => Some(""),
             (None, Preset::Otherwise(_)) => None,
             (None, Preset::Required) => {
@@ -68,13 +68,13 @@ impl<'a> View<'a> {
         }
     }
 
-    /// What is said of SSH to a vessel that is this host, is said by its own section.
+    /// Returns the view for SSH keys: a vessel that is this host ignores those of `[DEFAULT]`.
     pub(super) fn without_defaults_of_ssh(&self) -> Self {
         Self { defaults: self.defaults.filter(|_| !self.is_local), ..*self }
     }
 }
 
-/// A value as it is written, or the default in its place.
+/// A value as written, or its default.
 pub(super) struct Written<'a> {
     pub(super) view: &'a View<'a>,
     pub(super) key: &'a KnownKey,
@@ -82,47 +82,48 @@ pub(super) struct Written<'a> {
 }
 
 impl Written<'_> {
-    /// What a parser makes of it.
+    /// Parses the value.
     pub(super) fn parsed<T>(&self, parse: impl FnOnce(&Self) -> Result<T, Diagnostic>) -> Result<T, Diagnostic> {
         parse(self)
     }
 
-    /// Says what is wrong with it.
+    /// Reports a problem of the value.
     pub(super) fn report(&self, diagnostic: Diagnostic) {
         self.view.problems.report(self.view.place_of(self.key.name), diagnostic);
     }
 
-    /// What to say of a value that the key doesn't take.
+    /// Returns the diagnostic for an invalid value.
     pub(super) fn invalid(&self) -> Diagnostic {
         Diagnostic::new(format!("invalid value `{}`", self.text), format!("expected {}", self.key.value))
     }
 
-    /// What a parser makes of the text alone.
+    /// Parses the text alone.
     pub(super) fn accept<T>(&self, parse: impl FnOnce(&str) -> Option<T>) -> Result<T, Diagnostic> {
         parse(self.text).ok_or_else(|| self.invalid())
     }
 
-    /// What the word stands for.
+    /// Returns the choice for the word.
     pub(super) fn choice<T: Clone>(&self, choices: &[(&str, T)]) -> Result<T, Diagnostic> {
         self.accept(|text| choices.iter().find(|(word, _)| *word == text).map(|(_, choice)| choice.clone()))
     }
 
-    /// `yes` or `no`.
+    /// Parses `yes` or `no`.
     pub(super) fn yes_or_no(&self) -> Result<bool, Diagnostic> {
         self.choice(&[("yes", true), ("no", false)])
     }
 
-    /// A duration within the bounds that the key's row names.
+    /// Parses a duration within the bounds in the key's row.
     pub(super) fn duration(&self) -> Result<Duration, Diagnostic> {
         self.within(units::duration, ("0", "36500d"))
     }
 
-    /// A size within the bounds that the key's row names.
+    /// Parses a size within the bounds in the key's row.
     pub(super) fn size(&self) -> Result<u64, Diagnostic> {
         self.within(units::size, ("0", "8388607 TiB"))
     }
 
-    /// `a size from 0 to 1 GiB` goes from 0 to 1 GiB; others have the widest bounds that there are.
+    /// Parses a value within the bounds in the key's row, such as `a size from 0 to 1 GiB`; without bounds, `widest`
+    /// applies.
     fn within<T: PartialOrd>(
         &self,
         parse: impl Fn(&str) -> Option<T>,
@@ -134,12 +135,12 @@ impl Written<'_> {
         self.accept(|text| parse(text).filter(|found| (least..=most).contains(found)))
     }
 
-    /// A path on this host.
+    /// Parses a path on this host.
     pub(super) fn path(&self) -> Result<PathBuf, Diagnostic> {
         self.view.start.path(self.text)
     }
 
-    /// Paths on this host, separated by commas.
+    /// Parses paths on this host, separated by commas.
     pub(super) fn paths(&self) -> Result<Vec<PathBuf>, Diagnostic> {
         self.view.start.paths(self.text)
     }

@@ -1,5 +1,5 @@
-//! Does what a scan, or a look at some paths, asks for: files settle or wait to be read, directories and links wait to be
-//! entered, what is gone waits to be deleted or is dropped.
+//! Application of scans and path checks: files settle or wait to be read, directories and links wait to be recorded,
+//! missing paths wait to be deleted or are dropped.
 
 use std::collections::HashSet;
 use std::time::Instant;
@@ -16,11 +16,11 @@ use crate::local::{self, DiskError, Found, Scan};
 use crate::names::RelPath;
 use crate::records::{NewVersion, Traits, VersionKind};
 
-/// Paths that are looked at, and asked for in the ledger, at once: a transaction over more would hold up the deliveries.
+/// Maximum number of paths checked and queried in the ledger at once: a larger transaction would delay the deliveries.
 const LOOKS: usize = 1024;
 
 impl DirectoryIngest {
-    /// Scans the whole directory, and waits for it.
+    /// Scans the whole directory and waits for the result.
     pub(super) async fn rescan(&mut self) -> Result<(), Fault> {
         self.scans.begin_rescan(&self.directory, &self.rules);
         match self.scans.ended().await {
@@ -29,7 +29,7 @@ impl DirectoryIngest {
         }
     }
 
-    /// Deals with what scans found that have ended.
+    /// Handles the results of scans that have ended.
     pub(super) async fn end_scans(&mut self, ended: Scanned) -> Result<(), Fault> {
         let whole = ended.is_whole();
         self.displaced |= ended.was_stale;
@@ -63,7 +63,7 @@ impl DirectoryIngest {
         let name = &self.directory.settings.name;
         let known = self.directory.ledger.current(name).await.map_err(|e| e.fault())?;
         if scan.is_empty && self.repeats_deletions() {
-            // An empty location is no reason to look for each of its files.
+            // If the location is empty, there is no need to check each of its files.
             let now = Instant::now();
             let there = known.into_iter().filter(|known| known.traits.kind != VersionKind::Gone);
             there.for_each(|known| self.deletions.note(known.path, now));
@@ -73,15 +73,15 @@ impl DirectoryIngest {
         let missing = self.apply_scan(scan, known, &unread).await?;
         let held = self.remember_mounts(None, links, &missing, &unread).await?;
         if missing.iter().all(|path| held.iter().any(|change| !change.path.is_empty() && change.concerns(path))) {
-            // Nothing is missing any more but what is out of state with its file system: nothing else holds deletions back. If
-            // nothing is missing at all, the location is what it was.
+            // Only paths on changed file systems are missing, so no other reason to hold deletions back remains. If
+            // nothing is missing at all, the location is no longer displaced.
             self.displaced &= !missing.is_empty();
             self.directory.mended(|concern| *concern == Concern::Deletions);
         }
         Ok(())
     }
 
-    /// The location can't be scanned.
+    /// Handles a location that can't be scanned.
     async fn location_failed(&mut self, error: &DiskError) -> Result<(), Fault> {
         let location = self.directory.settings.location.clone();
         if self.directory.settings.only.is_none() && self.directory.on_disk(move || local::is_file(&location)).await? {
@@ -117,13 +117,13 @@ impl DirectoryIngest {
         let scanned = mounts::Scanned { within, links, missing, unread };
         let (held, changed) = self.mounts.remember(&self.directory, scanned).await?;
         if changed {
-            // The kernel drops the watches in what is unmounted, and tells nobody.
+            // The kernel drops watches on an unmounted file system without notice.
             self.scans.forget_watches();
         }
         Ok(held)
     }
 
-    /// Deals with what a scan shows to be different from the ledger. Returns what is missing.
+    /// Handles the differences between a scan and the ledger. Returns the missing paths.
     async fn apply_scan(
         &mut self,
         scan: Scan,
@@ -137,13 +137,13 @@ impl DirectoryIngest {
         let skipped = scan.skipped.iter().map(|skipped| &skipped.path).collect();
         let diff = diff::diff_scan(&self.rules, scan.found, &skipped, known, unread);
         diff.files.into_iter().for_each(|found| self.meet(found));
-        // What is a directory by now was scanned just before.
+        // Paths that are directories now were scanned just before, so they are not walked again.
         self.look_at_all(diff.others, false).await?;
         self.look_at_all(diff.missing.clone(), false).await?;
         Ok(diff.missing)
     }
 
-    /// Deals with something that the ledger does not know, or knows otherwise.
+    /// Handles an entry that is unknown to the ledger or differs from it.
     fn meet(&mut self, found: Found) {
         if self.pending.note_if_busy(&found.path) {
             return;
@@ -161,7 +161,7 @@ impl DirectoryIngest {
         }
     }
 
-    /// Whether what the settings take for one file is a directory.
+    /// Returns whether the path that the settings treat as one file is a directory.
     async fn only_is_directory(&self) -> Result<bool, Fault> {
         let settings = &self.directory.settings;
         let Some(only) = &settings.only else { return Ok(false) };
@@ -169,12 +169,12 @@ impl DirectoryIngest {
         self.directory.on_disk(move || place.is_dir()).await
     }
 
-    /// Looks what paths are now, and does what follows.
+    /// Checks the current state of paths and handles the changes.
     pub(super) async fn look_at(&mut self, paths: Vec<RelPath>) -> Result<(), Fault> {
         self.look_at_all(paths, true).await
     }
 
-    /// With `walk`, directories are scanned after this.
+    /// Does the same as [`Self::look_at`]; with `walk`, directories are scanned afterwards.
     async fn look_at_all(&mut self, paths: Vec<RelPath>, walk: bool) -> Result<(), Fault> {
         let mut paths = paths.into_iter().peekable();
         while paths.peek().is_some() {
@@ -212,8 +212,8 @@ impl DirectoryIngest {
         self.note_gone(looks.gone).await
     }
 
-    /// What has these names now is skipped: what had them is not sent any more, and not deleted either, until nothing has the
-    /// name. A link whose target is on a disk that is not mounted is no deletion.
+    /// Handles paths whose entry is now skipped: the old version is no longer sent, but not deleted either, until the
+    /// path is empty. A link whose target is on an unmounted disk is not a deletion.
     async fn note_skipped(&mut self, paths: Vec<RelPath>) -> Result<(), Fault> {
         if !self.repeats_deletions() {
             return self.note_gone(paths).await;
@@ -225,12 +225,12 @@ impl DirectoryIngest {
         }
         let skipped = |path| NewVersion::without_content(path, Traits::SKIPPED, Vec::new());
         let skipped: Vec<_> = paths.into_iter().map(skipped).collect();
-        // To nobody.
+        // The version is recorded for no vessel.
         self.directory.ledger.admit(&self.directory.settings.name, &skipped, &[]).await.map_err(|e| e.fault())?;
         self.note_ended(below).await
     }
 
-    /// Deals with those that are not what the ledger knows.
+    /// Handles the entries that differ from the ledger.
     async fn meet_changed(&mut self, found: Vec<Found>) -> Result<(), Fault> {
         if found.is_empty() {
             return Ok(());
@@ -248,13 +248,13 @@ impl DirectoryIngest {
         Ok(())
     }
 
-    /// Nothing has these names any more, and nothing lies below them.
+    /// Handles paths that no longer exist, including everything below them.
     pub(super) async fn note_gone(&mut self, mut paths: Vec<RelPath>) -> Result<(), Fault> {
         paths.extend(self.leave_below(&paths).await?);
         self.note_ended(paths).await
     }
 
-    /// Nothing lies below these paths any more. Returns what the ledger knows there.
+    /// Handles the loss of everything below these paths. Returns the paths that the ledger knows there.
     async fn leave_below(&mut self, paths: &[RelPath]) -> Result<Vec<RelPath>, Fault> {
         if !self.rules.is_recursive() || paths.is_empty() {
             return Ok(Vec::new());
@@ -266,7 +266,7 @@ impl DirectoryIngest {
         Ok(below.into_iter().map(|v| v.path).collect())
     }
 
-    /// What had these names is gone; what lies below them may not be.
+    /// Handles the end of the versions at these paths, but not of those below them.
     async fn note_ended(&mut self, paths: Vec<RelPath>) -> Result<(), Fault> {
         if !self.repeats_deletions() {
             return self.drop_undelivered(&paths).await;
@@ -280,7 +280,7 @@ impl DirectoryIngest {
         Ok(())
     }
 
-    /// What had these names and was not delivered yet is not to be any more.
+    /// Supersedes deliveries of these paths that are not finished.
     async fn drop_undelivered(&mut self, paths: &[RelPath]) -> Result<(), Fault> {
         if paths.is_empty() {
             return Ok(());

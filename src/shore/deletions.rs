@@ -1,8 +1,8 @@
-//! Deletions on the shore, and the brakes that keep a mishap from becoming one on every vessel.
+//! Deletions on the shore, and the brakes that keep an accident from being repeated on every vessel.
 //!
-//! What is gone waits for a moment, so that many deletions are seen as one, is looked for once more, and is then entered as
-//! gone, or not: too many within a minute, a location that is empty or that another directory has taken the place of. What
-//! was held back is not remembered: the next look through the directory finds it again.
+//! Missing paths wait for a moment so that many deletions are handled together, and are checked once more. They are
+//! then recorded as deleted, or held back: if too many are deleted within a minute, or if the location is empty or was
+//! replaced by another directory. Held-back deletions are not stored; the next scan finds them again.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
@@ -15,16 +15,16 @@ use crate::local::{self, PathState, Rules, Watcher};
 use crate::names::RelPath;
 use crate::records::VersionKind;
 
-/// How long nothing more must have gone before what is gone is dealt with.
+/// How long no further path must go missing before deletions are handled.
 const QUIET: Duration = Duration::from_secs(1);
-/// The longest that what is gone waits for that.
+/// Maximum time that a deletion waits for that.
 const LONGEST: Duration = Duration::from_secs(3);
-/// What counts as one go.
+/// Period to which `MaxDelete` applies.
 const GO: Duration = Duration::from_secs(60);
-/// Paths that the ledger is asked for at once.
+/// Maximum number of paths queried in the ledger at once.
 const AT_ONCE: usize = 1024;
 
-/// What is gone, and how much was let pass.
+/// The missing paths, and the number of deletions that recently passed.
 #[derive(Default)]
 pub(super) struct Deletions {
     leaving: BTreeSet<RelPath>,
@@ -34,7 +34,7 @@ pub(super) struct Deletions {
 }
 
 impl Deletions {
-    /// Something was found to be gone.
+    /// Records a missing path.
     pub(super) fn note(&mut self, path: RelPath, now: Instant) {
         self.leaving.insert(path);
         self.first.get_or_insert(now);
@@ -45,18 +45,18 @@ impl Deletions {
         self.leaving.is_empty()
     }
 
-    /// When what is gone is to be dealt with.
+    /// Returns when the deletions are due.
     pub(super) fn due_at(&self) -> Option<Instant> {
         Some((self.last? + QUIET).min(self.first? + LONGEST))
     }
 
-    /// Takes all that is gone, to be confirmed.
+    /// Takes all missing paths, to be confirmed.
     pub(super) fn take(&mut self) -> Vec<RelPath> {
         (self.first, self.last) = (None, None);
         std::mem::take(&mut self.leaving).into_iter().collect()
     }
 
-    /// Whether `count` more may go within a minute in which at most `most` may.
+    /// Returns whether `count` more deletions may pass if at most `most` are allowed per minute; counts them if so.
     fn may_pass(&mut self, count: u64, most: u64, now: Instant) -> bool {
         while self.passed.front().is_some_and(|(at, _)| now.duration_since(*at) >= GO) {
             self.passed.pop_front();
@@ -70,39 +70,39 @@ impl Deletions {
     }
 }
 
-/// What became of deletions whose time had come.
+/// Result of confirming deletions that were due.
 #[derive(Default)]
 pub(super) struct Confirmed {
-    /// The vessels are to delete these, in the order in which they were found: parents first.
+    /// Paths to delete on the vessels, sorted, so parents come first.
     pub(super) gone: Vec<RelPath>,
-    /// Something has these names again.
+    /// Paths that exist again.
     pub(super) back: Vec<RelPath>,
 }
 
-/// The location, as far as ingest knows it, for the brakes.
+/// The state of the location as known to ingest, for the brakes.
 pub(super) struct Place {
-    /// Whether the location was away or replaced, and something has been missing in it since.
+    /// Whether the location was missing or replaced, and paths have been missing in it since.
     pub(super) displaced: bool,
     pub(super) watcher: Option<Watcher>,
 }
 
-/// What the brakes go by, asked after the last look at the paths: a disk that is unmounted between the two is noticed here.
+/// Input of the brakes, queried after the last check of the paths so that a disk unmounted in between is noticed.
 struct Facts {
     location: String,
     is_empty: Result<bool, local::DiskError>,
     displaced: bool,
-    /// What happened to the file system of the location itself.
+    /// Change of the file system of the location itself.
     moved: Option<String>,
-    /// How many paths the ledger knows in the directory.
+    /// Number of paths that the ledger knows in the directory.
     known: u64,
-    /// How many at most may be deleted within a minute.
+    /// Maximum number of deletions per minute.
     limit: u64,
     /// Whether the location is one file.
     is_one_file: bool,
 }
 
 impl Deletions {
-    /// Looks once more at paths whose time has come, and asks the brakes.
+    /// Checks due paths once more and applies the brakes.
     pub(super) async fn confirm(
         &mut self,
         directory: &Directory,
@@ -135,8 +135,8 @@ impl Deletions {
         }
     }
 
-    /// Why `count` deletions are held back; `None` when they are not. `all` counts those too that another brake holds back
-    /// already.
+    /// Returns why `count` deletions are held back; `None` if they may pass. `all` includes those that another brake
+    /// holds back.
     fn reason_to_hold(&mut self, facts: &Facts, count: u64, all: u64, now: Instant) -> Option<String> {
         let (location, known, limit) = (&facts.location, facts.known, facts.limit);
         match &facts.is_empty {
@@ -152,7 +152,7 @@ impl Deletions {
         if let Some(what) = &facts.moved {
             return Some(format!("{location} {what}"));
         }
-        // What else lies there may be what lies below a disk that is not mounted.
+        // Other entries in the location may belong to the file system below an unmounted disk.
         if all >= known && !facts.is_one_file {
             return Some(format!("all {known} paths in {location} are missing; is its disk mounted?"));
         }
@@ -183,7 +183,7 @@ impl Facts {
     }
 }
 
-/// Looks once more: which of the paths are still gone and were something before, and which are back.
+/// Checks the paths again: returns those that are still missing and known to the ledger, and those that are back.
 async fn still_gone(
     directory: &Directory,
     rules: &Rules,
@@ -198,7 +198,7 @@ async fn still_gone(
     let rules = rules.clone();
     let is_gone = move |path: &RelPath| match local::classify(&rules, path) {
         Ok(PathState::Gone) => true,
-        // What it held before is gone, and nothing takes its place on the vessels but what lies in it.
+        // The old version is gone, and on the vessels only the directory's entries replace it.
         Ok(PathState::Directory(_)) => !rules.takes_directories(),
         _ => false,
     };

@@ -1,7 +1,7 @@
-//! What lies on the disk against what the ledger knows: which paths are new or changed, and which are missing.
+//! Comparison of the disk with the ledger: which paths are new or changed, and which are missing.
 //!
-//! Decides only. Nothing here reads the disk, the ledger or the clock: the caller passes in what was seen and what is known,
-//! and does what the result asks for.
+//! This module only decides. It does not access the disk, the ledger or the clock: the caller passes in what was seen
+//! and what is known, and acts on the result.
 
 use std::collections::{HashMap, HashSet};
 use std::os::unix::ffi::OsStrExt;
@@ -12,20 +12,20 @@ use crate::local::{DiskError, Found, Kind, PathState, Rules, Scan};
 use crate::names::RelPath;
 use crate::records::{Traits, VersionKind};
 
-/// What a scan shows to be different from the ledger.
+/// Differences between a scan and the ledger.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct ScanDiff {
-    /// Files that are new or changed.
+    /// New or changed files.
     pub(super) files: Vec<Found>,
-    /// Directories and links that are new or changed. They are looked at once more before they are entered: unlike a file,
-    /// nobody looks at them again.
+    /// New or changed directories and links. They are checked once more before they are recorded, because unlike files
+    /// they are not checked again later.
     pub(super) others: Vec<RelPath>,
-    /// Paths of the ledger at which nothing was found.
+    /// Paths of the ledger that no longer exist.
     pub(super) missing: Vec<RelPath>,
 }
 
-/// Compares a scan with the ledger, both in the order of their paths. Of what lies in `unread` nothing is known. `skipped` are
-/// the paths of what is there and not taken.
+/// Compares a scan with the ledger, both sorted by path. Nothing is known about paths in `unread`. `skipped` are
+/// existing paths that are not taken.
 pub(super) fn diff_scan(
     rules: &Rules,
     found: Vec<Found>,
@@ -53,24 +53,24 @@ pub(super) fn diff_scan(
     diff
 }
 
-/// What looking at single paths showed, whatever the ledger knows of them.
+/// Results of checking single paths, regardless of the ledger.
 #[derive(Debug, Default)]
 pub(super) struct Looks {
     /// Files, directories and links that are taken.
     pub(super) taken: Vec<Found>,
-    /// Directories that are entered, so what lies in them is looked at too.
+    /// Directories that are entered, so that their entries are checked too.
     pub(super) entered: Vec<RelPath>,
-    /// Directories that are not taken themselves: the file or link that had this name is gone.
+    /// Directories that are not taken themselves: the file or link of that name is gone.
     pub(super) replaced: Vec<RelPath>,
-    /// Nothing has this name.
+    /// Paths that do not exist.
     pub(super) gone: Vec<RelPath>,
-    /// What has this name is skipped.
+    /// Paths whose entry is skipped.
     pub(super) skipped: Vec<(RelPath, Kind)>,
-    /// They could not be looked at.
+    /// Paths that could not be checked.
     pub(super) failed: Vec<(RelPath, DiskError)>,
 }
 
-/// Sorts what looking at single paths showed.
+/// Sorts the results of checking single paths.
 pub(super) fn sort_looks(rules: &Rules, looks: Vec<(RelPath, Result<PathState, DiskError>)>) -> Looks {
     let mut sorted = Looks::default();
     for (path, look) in looks {
@@ -95,7 +95,7 @@ pub(super) fn sort_looks(rules: &Rules, looks: Vec<(RelPath, Result<PathState, D
     sorted
 }
 
-/// Splits what was found into what the ledger does not know so, and the paths of what it does.
+/// Splits found entries into those that differ from the ledger and the paths of those that don't.
 pub(super) fn diff_found(rules: &Rules, found: Vec<Found>, known: Vec<CurrentVersion>) -> (Vec<Found>, Vec<RelPath>) {
     let known: HashMap<RelPath, Traits> = known.into_iter().map(|v| (v.path, v.traits)).collect();
     let (same, changed): (Vec<_>, Vec<_>) =
@@ -103,14 +103,14 @@ pub(super) fn diff_found(rules: &Rules, found: Vec<Found>, known: Vec<CurrentVer
     (changed, same.into_iter().map(|one| one.path).collect())
 }
 
-/// Whether what was found is the version that the ledger knows, with the mode that it was taken in with.
+/// Returns whether an entry is the version that the ledger knows, with the same mode.
 fn is_same(rules: &Rules, known: &Traits, found: &Traits) -> bool {
     (known.kind, known.stamp, known.mode) == (found.kind, found.stamp, found.mode)
         && (!rules.minds_owners() || known.owner == found.owner)
 }
 
-/// The paths that a scan could not read: directories that can't be listed, and whatever can't be looked at. An error (a
-/// server that is gone, a disk that fails) is never taken for a deletion.
+/// Returns the paths that a scan could not read: directories that can't be listed, and entries whose state can't be
+/// read. An error (lost server, failing disk) never counts as a deletion.
 pub(super) fn unread(scan: &Scan, location: &Path) -> Vec<RelPath> {
     let unlisted = scan.unread.iter().filter_map(|error| match error {
         DiskError::Io { path, .. } => RelPath::new(path.strip_prefix(location).ok()?.as_os_str().as_bytes()).ok(),

@@ -1,6 +1,6 @@
-//! Work on a directory's disk, which may hang: a mount whose server is gone answers no call, for hours.
+//! Work on a directory's disk, which may block for hours: a mount whose server is unreachable does not answer calls.
 //!
-//! Each call has a thread of its own. The directory waits for it and says so; nobody else does.
+//! Each call runs on a separate thread. Only the directory waits for it, and reports that.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -13,12 +13,12 @@ use super::troubles::Concern;
 use crate::fault::Fault;
 use crate::local::{self, Mounts};
 
-/// How long a call is waited for before it is asked whether the disk answers at all.
+/// How long a call may take before the disk is probed.
 const LONG: Duration = Duration::from_secs(4);
 
 impl Directory {
-    /// Does work that may block. While a file system of the directory does not answer, that is among its troubles, and a single
-    /// run counts what is there as taken in.
+    /// Runs work that may block. While a file system of the directory does not respond, that is one of its troubles,
+    /// and a single run treats its files as taken in.
     pub(super) async fn on_disk<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> T + Send + 'static,
@@ -31,7 +31,7 @@ impl Directory {
                 () = tokio::time::sleep(LONG) => {}
             }
             match asked.as_mut().map(oneshot::Receiver::try_recv) {
-                // It answers; what takes long is the work.
+                // The disk responds, so the work itself takes long.
                 None | Some(Ok(())) => asked = probe(self.settings.location.clone()),
                 Some(Err(_)) => {
                     said = true;
@@ -41,7 +41,7 @@ impl Directory {
         };
         if said {
             self.mended(|concern| *concern == Concern::Silence);
-            // What was put off because nothing came from the disk has its next chance.
+            // Deliveries that were postponed because the disk did not respond get another attempt.
             for (vessel, bell) in &self.vessels {
                 self.ledger.hurry(vessel).await.map_err(|e| e.fault())?;
                 bell.ring();
@@ -63,30 +63,30 @@ impl Directory {
     }
 }
 
-/// Asks the location, and all that is mounted below it, for a sign of life, on a thread of its own.
+/// Probes the location and all file systems mounted below it, on a separate thread.
 fn probe(location: PathBuf) -> Option<oneshot::Receiver<()>> {
     let (answer, answered) = oneshot::channel();
     let look = move || {
         let _ = local::is_file(&location);
-        // What is wrong with it is found out by whoever uses it: any answer is one.
+        // Errors don't matter here, because any answer shows that the disk responds.
         let _ = Mounts::look(&location, [], &[]);
         let _ = answer.send(());
     };
     std::thread::Builder::new().name("sign of life".into()).spawn(look).ok().map(|_| answered)
 }
 
-/// What is at a location.
+/// Kind of entry at a location.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AtLocation {
     /// One file.
     File,
     /// Nothing.
     Nothing,
-    /// A directory, or something that can't be used.
+    /// A directory, or an entry that can't be used.
     Other,
 }
 
-/// What is at each of these locations; `None` where the disk does not say so within a moment.
+/// Returns the kind of entry at each location; `None` if the disk does not respond within 1 s.
 pub async fn at_locations(locations: impl IntoIterator<Item = PathBuf>) -> Vec<Option<AtLocation>> {
     const MOMENT: Duration = Duration::from_secs(1);
     let ask = |location: PathBuf| {
@@ -97,7 +97,7 @@ pub async fn at_locations(locations: impl IntoIterator<Item = PathBuf>) -> Vec<O
                 () if local::is_missing(&location) => AtLocation::Nothing,
                 () => AtLocation::Other,
             };
-            // Whoever asked may have stopped waiting.
+            // The receiver may already have given up.
             let _ = answer.send(found);
         };
         std::thread::Builder::new().name("sign of life".into()).spawn(look).ok().map(|_| answered)

@@ -1,5 +1,5 @@
-//! What a look through a directory would have entered in the ledger, for a simulation: no file is read, and the ledger is a
-//! copy that nobody delivers from.
+//! Simulation of the ledger entries that a scan of a directory would create. No file is read, and the ledger is a copy
+//! from which nothing is delivered.
 
 use std::sync::Arc;
 
@@ -9,11 +9,11 @@ use crate::fault::Fault;
 use crate::local::{self, PathState};
 use crate::records::NewVersion;
 
-/// Enters what lies in a directory, and what is gone from it, as far as its rules and brakes let it pass. What doesn't
-/// pass is said in the directory's `trouble`.
+/// Records the files in a directory and the deletions from it, as far as its rules and brakes permit. Held-back
+/// deletions are reported in the directory's `trouble`.
 ///
 /// # Errors
-/// A [`Fault`] of the daemon's when the ledger can't be used.
+/// Returns a daemon-wide [`Fault`] if the ledger can't be used.
 pub async fn dry_run(directory: Directory) -> Result<(), Fault> {
     let ledger = directory.ledger.clone();
     let vessels = directory.vessel_names();
@@ -31,7 +31,7 @@ impl DirectoryIngest {
         self.enter(&versions).await
     }
 
-    /// The files that would be read, as they are now.
+    /// Returns the current versions of the files that would be read.
     async fn unread(&mut self) -> Result<Vec<NewVersion>, Fault> {
         let mut paths = self.pending.take_files();
         paths.extend(self.settling.paths());

@@ -1,7 +1,7 @@
-//! Deletes what was kept in `processed/` for long enough, and only what the ledger knows to have put there.
+//! Removal of files whose time in `processed/` has expired, limited to files that the ledger has put there.
 //!
-//! Nothing of it is entered: what was deleted is found to be gone by the next look, and the ledger's memory of it is what
-//! receipts are made of. Goes through the versions step by step, from the first that may still have something there.
+//! Removals are not recorded: the next check finds the file gone, and the ledger keeps its entry for receipts. Versions
+//! are checked step by step, starting at the first that may still have a file there.
 
 use std::time::{Duration, Instant};
 
@@ -13,23 +13,23 @@ use crate::local::{self, Expired};
 use crate::records::VersionId;
 use crate::settings::KeepProcessed;
 
-/// How often it is looked for at the most and at the least.
+/// Shortest and longest interval between checks.
 const OFTEN: Duration = Duration::from_secs(1);
 const SELDOM: Duration = Duration::from_secs(3600);
-/// How many files are deleted before those that are to be retired get their turn.
+/// Maximum number of files deleted in one go; a stop is checked in between.
 const AT_ONCE: usize = 256;
 
 pub(super) struct Expiry<'a> {
     directory: &'a Directory,
-    /// How long files are kept; `None`: for ever, or not at all.
+    /// How long files are kept; `None` means forever, or not at all.
     keep: Option<Duration>,
     next_look: Instant,
     wary: WaryClock,
-    /// How far this look has come.
+    /// Current position of this check.
     at: VersionId,
-    /// All before it have nothing in `processed/` any more.
+    /// Versions before this one have no file in `processed/` any more.
     done: VersionId,
-    /// Whether this look has met nothing that will have to go later.
+    /// Whether this check has met no file that must be deleted later.
     all_gone: bool,
     complained: bool,
 }
@@ -53,7 +53,7 @@ impl<'a> Expiry<'a> {
         }
     }
 
-    /// Takes a step, if it is time; says how long there is until the next.
+    /// Takes a step if one is due; returns how long to wait for the next.
     pub(super) async fn step(&mut self) -> Result<Duration, Fault> {
         let Some(keep) = self.keep else { return Ok(SELDOM) };
         let wait = self.next_look.saturating_duration_since(Instant::now());
@@ -81,7 +81,7 @@ impl<'a> Expiry<'a> {
         Ok(self.next_look.saturating_duration_since(Instant::now()))
     }
 
-    /// Deletes files; `false` when one of them has to be tried again.
+    /// Deletes files; returns `false` if one of them must be tried again.
     async fn delete(&mut self, old: Vec<Retiree>, until: i64) -> Result<bool, Fault> {
         let (mut failed, mut later, mut deleted) = (None, false, 0_u64);
         for some in old.chunks(AT_ONCE) {

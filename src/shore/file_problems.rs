@@ -1,5 +1,5 @@
-//! Single files that can't be read, or are skipped: each is said once, and an unreadable one is tried again less and less
-//! often.
+//! Single files that can't be read or are skipped. Each is reported once; unreadable files are retried at growing
+//! intervals.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -9,19 +9,19 @@ use super::troubles::Concern;
 use crate::local::{DiskError, Kind};
 use crate::names::RelPath;
 
-/// The first and the longest pause before a file that couldn't be read is tried again.
+/// The shortest and the longest wait before an unreadable file is retried.
 const FIRST_PAUSE: Duration = Duration::from_secs(2);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
 #[derive(Default)]
 pub(super) struct FileProblems {
-    /// How often each file couldn't be read in a row.
+    /// Number of consecutive failures to read each file.
     unreadable: HashMap<RelPath, u32>,
     skipped: HashMap<RelPath, Kind>,
 }
 
 impl FileProblems {
-    /// A file can't be read. Says so, and returns how soon it is to be tried again.
+    /// Reports a file that can't be read, and returns the wait before the next attempt.
     pub(super) fn unreadable(&mut self, directory: &Directory, path: &RelPath, error: &DiskError) -> Duration {
         directory.trouble_with(Concern::File(path.clone()), &error.fault().to_string());
         let failures = self.unreadable.entry(path.clone()).or_default();
@@ -29,16 +29,16 @@ impl FileProblems {
         LONGEST_PAUSE.min(FIRST_PAUSE * 2_u32.saturating_pow(*failures - 1))
     }
 
-    /// A file could be read, or is not there any more.
+    /// Clears the trouble of a file that could be read or no longer exists.
     pub(super) fn solved(&mut self, directory: &Directory, path: &RelPath) {
         if self.unreadable.remove(path).is_some() {
             directory.mended(|concern| matches!(concern, Concern::File(mended) if mended == path));
         }
     }
 
-    /// Says, once, that what has this name is skipped.
+    /// Reports once that the entry at a path is skipped.
     pub(super) fn skipped(&mut self, directory: &Directory, path: &RelPath, kind: Kind) {
-        // The settings' own check has named the program's own files.
+        // The check of the settings has already named the program's own files.
         if self.skipped.insert(path.clone(), kind) == Some(kind) || kind == Kind::Own {
             return;
         }
@@ -49,20 +49,20 @@ impl FileProblems {
         }
     }
 
-    /// Nothing has this name any more.
+    /// Forgets a path that no longer exists.
     pub(super) fn gone(&mut self, directory: &Directory, path: &RelPath) {
         self.skipped.remove(path);
         self.solved(directory, path);
     }
 
-    /// Says that the one file that is `Location` can't be sent.
+    /// Reports that the single file named by `Location` can't be sent.
     fn only_is_skipped(&mut self, directory: &Directory, path: &RelPath, kind: Kind) {
         let location = directory.settings.location.join(path.as_path());
         let links = if directory.settings.is_mirror() { ", or set Links = follow" } else { "" };
         let remedy = format!("set Location to the file itself{links}");
         let text = format!("cannot send {}: it is a {kind}; {remedy}", location.display());
         directory.trouble_with(Concern::File(path.clone()), &text);
-        // So that it is taken back when the file can be sent, or is not there any more.
+        // This entry makes `solved` clear the trouble when the file can be sent or no longer exists.
         self.unreadable.entry(path.clone()).or_default();
     }
 }

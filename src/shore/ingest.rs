@@ -1,7 +1,7 @@
-//! Watches over one directory: hints and scans in, ledger entries out.
+//! Ingest of one directory: turns hints and scans into ledger entries.
 //!
-//! Hints only say where to look; the scan is the truth, so a lost hint costs a delay and never a file. One loop, which
-//! never reads a file itself and never sleeps on anything but its own timer.
+//! Hints only say which paths to check; scans are authoritative, so a lost hint costs a delay and never a file. It is
+//! one loop, which never reads a file itself and never sleeps on anything but its own timer.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -24,35 +24,35 @@ use crate::local::{DiskError, Hint, Rules};
 use crate::names::RelPath;
 use crate::records::{NewVersion, Traits};
 
-/// Batches that are read at once: large files leave room for small ones to overtake them.
+/// Batches that are read concurrently, so that small files can overtake large ones.
 const BATCHES: usize = 3;
-/// Hints that are taken before the loop goes on.
+/// Maximum number of hints taken per pass of the loop.
 const HINTS: usize = 16 * 1024;
-/// Versions that are entered at once.
+/// Maximum number of versions recorded at once.
 const VERSIONS: usize = 1024;
-/// How soon a location that is missing is looked for again.
+/// Interval at which a missing location is checked.
 pub(super) const LOOK_FOR_LOCATION: Duration = Duration::from_secs(2);
-/// How long a single run (`--once`) waits for files that go on changing.
+/// How long a single run (`--once`) waits for files that keep changing.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Watches over a directory until it is stopped.
+/// Watches a directory until it is stopped.
 ///
 /// # Errors
-/// A [`Fault`] of the daemon's when the ledger can't be used. Trouble with the directory itself is logged and tried again.
+/// Returns a daemon-wide [`Fault`] if the ledger can't be used. The directory's own faults are logged and retried.
 pub async fn ingest(directory: Directory) -> Result<(), Fault> {
     let stop = directory.stop.clone();
-    // Elsewhere it is done before anything retires.
+    // Other directories are tidied up before anything retires.
     if directory.settings.is_mirror() {
         stop.run_until_cancelled(directory.tidy_up()).await.unwrap_or(Ok(()))?;
     }
     let mut ingest = DirectoryIngest::new(Arc::new(directory));
     let ended = stop.run_until_cancelled(ingest.run()).await.unwrap_or(Ok(()));
-    // Once this task has ended, nothing is entered any more for the vessels that it was given.
+    // After this task has ended, nothing more may be recorded for the vessels that it was given.
     ingest.batches.shutdown().await;
     ended
 }
 
-/// One directory's ingest. The loop is here; what it does with what was seen is in `apply`.
+/// The ingest of one directory. The loop is here; the handling of scan results is in `apply`.
 pub(super) struct DirectoryIngest {
     pub(super) directory: Arc<Directory>,
     pub(super) rules: Rules,
@@ -70,9 +70,9 @@ pub(super) struct DirectoryIngest {
     pub(super) scanned: bool,
     /// Whether the location can't be read.
     pub(super) away: bool,
-    /// Whether the location was away or replaced, and something has been missing in it since.
+    /// Whether the location was missing or replaced, and paths have been missing in it since.
     pub(super) displaced: bool,
-    /// Why nothing is taken in for now, and what of it was passed on.
+    /// Why nothing is taken in for now, and the last reason that was reported.
     no_room: watch::Receiver<Option<String>>,
     said_of_room: Option<String>,
 }
@@ -127,9 +127,9 @@ impl DirectoryIngest {
         }
     }
 
-    /// Begins to scan the directory, or new ones below it, unless a scan is running.
+    /// Starts to scan the directory, or new directories in it, unless a scan is running.
     fn begin_scans(&mut self) {
-        // At start, what was found missing is dealt with first: another scan would find it again, and again.
+        // At start, missing paths are handled before another scan, which would only find them again.
         let first_deletions = self.scanned && !*self.directory.taken_in.borrow() && !self.deletions.is_empty();
         if !self.scans.is_idle() || first_deletions {
             return;
@@ -141,7 +141,8 @@ impl DirectoryIngest {
         }
     }
 
-    /// Whether the ledger has room for more. Without, what comes waits here, and the directory says why.
+    /// Returns whether the ledger has disk space for more entries. Otherwise new files wait, and the reason is
+    /// reported.
     fn has_room(&mut self) -> bool {
         let why = self.no_room.borrow_and_update().clone();
         if why != self.said_of_room {
@@ -154,9 +155,9 @@ impl DirectoryIngest {
         self.said_of_room.is_none()
     }
 
-    /// When there is something to do without anything happening.
+    /// Returns when the loop must wake up if nothing happens.
     fn wake_at(&self) -> Instant {
-        // A hint that found no room has no successor to report it.
+        // A hint that was dropped because the queue was full is not reported again.
         let soon = Instant::now() + Duration::from_secs(5);
         let soon = if self.scans.is_idle() { soon.min(self.scans.rescan_at()) } else { soon };
         if self.said_of_room.is_some() {
@@ -169,7 +170,7 @@ impl DirectoryIngest {
         [self.settling.next_look(), deletions, releasing].into_iter().flatten().fold(soon, Instant::min)
     }
 
-    /// Says, once, that what was there at start is in the ledger.
+    /// Announces once that all files present at start are in the ledger.
     fn announce(&self) {
         let settled =
             self.settling.is_empty() || self.started.elapsed() > PATIENCE + self.directory.settings.settle_time;
@@ -178,7 +179,7 @@ impl DirectoryIngest {
             && !self.scans.has_walks()
             && self.scans.is_idle()
             && self.deletions.is_empty();
-        // Where there is no room, a single run need not wait for some.
+        // A single run doesn't wait for disk space.
         let done = settled && idle || self.said_of_room.is_some();
         if self.scanned && done && !*self.directory.taken_in.borrow() {
             self.directory.taken_in.send_replace(true);
@@ -186,7 +187,7 @@ impl DirectoryIngest {
         }
     }
 
-    /// Whether what is deleted here is to be deleted on the vessels.
+    /// Returns whether deletions in the directory are repeated on the vessels.
     pub(super) fn repeats_deletions(&self) -> bool {
         self.directory.settings.is_mirror() && self.directory.settings.delete
     }
@@ -209,13 +210,13 @@ impl DirectoryIngest {
                 Hint::Finished(_) | Hint::Touched(_) => {}
                 Hint::Gone(path) => gone.push(path),
             }
-            // However fast hints come, the loop goes on.
+            // The number is limited so that the loop continues even under a stream of hints.
             next = if taken < HINTS { self.hints.try_recv().ok() } else { None };
         }
         self.look_at(gone).await
     }
 
-    /// A file was closed, or something was moved in.
+    /// Handles a file that was closed or moved in.
     fn finish(&mut self, path: RelPath) {
         if self.directory.settings.min_age.is_zero() {
             self.settling.forget(&path);
@@ -225,27 +226,27 @@ impl DirectoryIngest {
         }
     }
 
-    /// Deals with deletions whose time has come.
+    /// Handles deletions that are due.
     async fn delete_due(&mut self) -> Result<(), Fault> {
         let now = Instant::now();
         let due = self.deletions.due_at().is_some_and(|at| at <= now);
         if due && self.interval.opens_at().is_none_or(|at| at <= now) { self.delete().await } else { Ok(()) }
     }
 
-    /// Deals with what is gone, now.
+    /// Handles deletions now.
     pub(super) async fn delete(&mut self) -> Result<(), Fault> {
         let mut paths = self.deletions.take();
         paths.retain(|path| !self.pending.note_if_busy(path));
         let place = Place { displaced: self.displaced, watcher: self.scans.watcher() };
         let confirmed = self.deletions.confirm(&self.directory, &self.rules, &mut self.mounts, place, paths).await?;
         self.look_at(confirmed.back).await?;
-        // What lies in a directory before the directory.
+        // Entries of a directory are deleted before the directory.
         let gone = confirmed.gone.into_iter().rev();
         let gone: Vec<_> = gone.map(|path| NewVersion::without_content(path, Traits::GONE, Vec::new())).collect();
         self.enter(&gone).await
     }
 
-    /// Releases what waits for the interval, where that is over. What is there at start needs not wait.
+    /// Releases changes that wait for the interval, if it is over. Files present at start need not wait.
     async fn release(&mut self) -> Result<(), Fault> {
         if !self.pending.waits_for_interval() {
             return Ok(());
@@ -257,7 +258,7 @@ impl DirectoryIngest {
         self.enter(&others).await
     }
 
-    /// Enters versions in the ledger, for the vessels that take the directory.
+    /// Records versions in the ledger for the vessels that take the directory.
     pub(super) async fn enter(&self, versions: &[NewVersion]) -> Result<(), Fault> {
         if self.directory.vessels.is_empty() {
             return Ok(());
@@ -269,7 +270,7 @@ impl DirectoryIngest {
     }
 
     fn start_batches(&mut self) {
-        // Nobody takes this directory: its files stay where they are, and unread.
+        // No vessel takes this directory, so its files stay where they are and are not read.
         if self.directory.vessels.is_empty() {
             self.pending.take_files();
         }
@@ -279,7 +280,7 @@ impl DirectoryIngest {
         }
     }
 
-    /// Has files looked at again later that may be open for writing.
+    /// Schedules another check of files that may be open for writing.
     fn wait_for_writers(&mut self, batch: &mut Batch) {
         let now = Instant::now();
         for path in &batch.paths {

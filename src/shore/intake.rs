@@ -1,4 +1,4 @@
-//! Intake: a finished file is entered in the ledger; a small one is read and hashed before, a large one on its way.
+//! Intake: records finished files in the ledger. Small files are read and hashed first, large ones while they are sent.
 
 use std::collections::BTreeSet;
 use std::os::unix::ffi::OsStrExt;
@@ -14,34 +14,34 @@ use crate::monitor::Event;
 use crate::names::RelPath;
 use crate::records::{NewVersion, Traits, VersionKind};
 
-/// How much one batch reads at the most before it is entered: enough to make a transaction worth it, little enough that
-/// the first vessel need not wait for the last file.
+/// Maximum size of one batch: large enough to justify a transaction, small enough that the first vessel need not wait
+/// long.
 pub(super) const BATCH_FILES: usize = 256;
 const BATCH_BYTES: u64 = 64 << 20;
 
-/// What became of a batch of finished files.
+/// Result of a batch of finished files.
 #[derive(Default)]
 pub(super) struct Batch {
-    /// All paths it was given.
+    /// All paths of the batch.
     pub(super) paths: Vec<RelPath>,
-    /// They changed while they were read: they settle again.
+    /// Files that changed while they were read; they must settle again.
     pub(super) changing: Vec<RelPath>,
-    /// Somebody has them open for writing.
+    /// Files that are open for writing.
     pub(super) open: Vec<RelPath>,
-    /// Nobody can tell whether somebody writes to them: they must be quiet for so much longer.
+    /// Files for which writers can't be detected; they must stay unchanged for this much longer.
     pub(super) unquiet: Vec<(RelPath, Duration)>,
-    /// They are not there any more.
+    /// Paths that no longer exist.
     pub(super) gone: Vec<RelPath>,
-    /// They are no files: directories or links, which are looked at again.
+    /// Directories and links, which are checked again.
     pub(super) others: Vec<RelPath>,
-    /// There was no time for them; they come first in the next batch.
+    /// Files that were not read; they come first in the next batch.
     pub(super) left: Vec<RelPath>,
-    /// They couldn't be read.
+    /// Files that couldn't be read.
     pub(super) failed: Vec<(RelPath, DiskError)>,
     versions: Vec<NewVersion>,
 }
 
-/// Takes in finished files: reads them on a thread of their own, then enters them in one transaction.
+/// Takes in finished files: reads them on a separate thread, then records them in one transaction.
 pub(super) async fn take_in(directory: Arc<Directory>, paths: Vec<RelPath>) -> Result<Batch, Fault> {
     let mut batch = on_a_thread(&directory, move |intake, stop| read(intake, paths, stop)).await?;
     let mut versions = std::mem::take(&mut batch.versions);
@@ -49,7 +49,7 @@ pub(super) async fn take_in(directory: Arc<Directory>, paths: Vec<RelPath>) -> R
     let mut again = Vec::new();
     if !unread.is_empty() {
         let known = directory.ledger.current_at(&directory.settings.name, &unread).await.map_err(|e| e.fault())?;
-        // Somebody closed it after writing, and it looks as before: only reading it shows whether it is.
+        // The file was closed after writing but has the same stamp, so only its content shows whether it changed.
         let looks_known = |v: &mut NewVersion| {
             v.digest.is_none() && known.iter().any(|known| known.path == v.path && known.traits.stamp == v.stamp)
         };
@@ -69,8 +69,8 @@ pub(super) async fn take_in(directory: Arc<Directory>, paths: Vec<RelPath>) -> R
     Ok(batch)
 }
 
-/// The directories above these files that the ledger does not know, parents first, where directories are taken; and which of
-/// them are gone by now. A vessel makes them for the files, and only those that are entered are deleted there later.
+/// Returns the parent directories of these files that are unknown to the ledger, parents first, and those of them that
+/// are already gone. Vessels create them for the files, and later delete only recorded directories.
 async fn unknown_parents(
     directory: &Directory,
     versions: &[NewVersion],
@@ -127,7 +127,7 @@ fn read(intake: &Intake, paths: Vec<RelPath>, stop: &CancellationToken) -> Batch
     let mut batch = Batch { paths: paths.clone(), ..Batch::default() };
     let mut bytes = 0u64;
     for path in paths {
-        // A file that is long to read has a batch to itself, and those beside it need not wait for it.
+        // A file larger than a chunk counts as 0 bytes, because it is not read here but while it is sent.
         let size = match local::file_state(intake.rules.location(), &path) {
             Ok(FileState::File { stamp, .. }) if stamp.size <= intake.chunk_size => stamp.size,
             _ => 0,
@@ -167,7 +167,7 @@ impl Batch {
     }
 }
 
-/// Enters versions in the ledger, and tells the vessels.
+/// Records versions in the ledger and notifies the vessels.
 pub(super) async fn enter(directory: &Directory, versions: &[NewVersion]) -> Result<(), Fault> {
     let names = directory.vessel_names();
     let name = &directory.settings.name;

@@ -1,25 +1,25 @@
-//! The gate that changes leave by: with an `Interval` they collect before it and go out together.
+//! The gate for changes: with an `Interval`, they are collected while it is closed and then released together.
 
 use std::time::{Duration, Instant};
 
-/// Opens for whoever waits, and then stays shut for the interval.
+/// A gate that lets waiting changes pass, and then stays closed for the interval.
 pub(super) struct Interval {
     interval: Duration,
     opens_at: Option<Instant>,
 }
 
 impl Interval {
-    /// A gate that is open, and always is where the interval is zero.
+    /// Creates an open gate; with an interval of zero it always stays open.
     pub(super) fn new(interval: Duration) -> Self {
         Self { interval, opens_at: None }
     }
 
-    /// When what waits may go; `None`: at once.
+    /// Returns when waiting changes may pass; `None` means at once.
     pub(super) fn opens_at(&self) -> Option<Instant> {
         self.opens_at
     }
 
-    /// Lets what waits go, if it may: then the gate is shut again.
+    /// Returns whether changes may pass now; if so, closes the gate again.
     pub(super) fn pass(&mut self, now: Instant) -> bool {
         if self.opens_at.is_some_and(|at| at > now) {
             return false;

@@ -1,9 +1,9 @@
-//! The shore's workflow: notice files, wait until they are finished, enter them in the ledger; and retire
-//! them when every vessel has acknowledged.
+//! The shore's workflow: detects files, waits until they are finished, records them in the ledger, and retires them
+//! when every vessel has acknowledged.
 //!
 //! Each directory has two tasks. [`ingest()`] turns hints and scans into ledger entries and rings the vessels' bells.
-//! [`retire()`] is rung when something was acknowledged and moves what is complete to `processed/`. They share
-//! the ledger and what was seen of those who write to the files, and they know nothing of how files get to vessels.
+//! [`retire()`] is rung when a file was acknowledged and moves complete files to `processed/`. They share the ledger
+//! and the state of writers, and know nothing of how files get to vessels.
 
 mod apply;
 mod deletions;
@@ -46,60 +46,60 @@ pub use recheck::Recheck;
 pub use retire::{retire, retire_all};
 pub use troubles::{Concern, Troubles};
 
-/// One directory and what its tasks need.
+/// One directory and everything that its tasks need.
 #[derive(Clone)]
 pub struct Directory {
-    /// Its settings.
+    /// The directory's settings.
     pub settings: Arc<settings::Directory>,
     /// `ChunkSize` in bytes.
     pub chunk_size: u64,
-    /// The vessels that take it, and what to ring when there is something for them.
+    /// The vessels that take the directory, with the bells to ring when there is something for them.
     pub vessels: Vec<(VesselName, Bell)>,
-    /// Where it goes on each of them.
+    /// The directory's place on each vessel.
     pub places: Vec<(VesselName, RemotePath)>,
-    /// Rung when a file of it was acknowledged.
+    /// Rung when a file of the directory was acknowledged.
     pub retire_bell: Bell,
-    /// Who knows whether a file is still being written.
+    /// Knowledge about whether files are still being written.
     pub writers: Writers,
-    /// What retirement wants the watch to look at again.
+    /// Paths that retirement wants the watch to check again.
     pub recheck: Recheck,
-    /// Where small files are put by for the vessels.
+    /// Cache of small files for the vessels.
     pub source_cache: SourceCache,
     /// The ledger.
     pub ledger: Ledger,
-    /// Who listens.
+    /// Receiver of events.
     pub monitor: Arc<dyn Monitor>,
     /// The time of day.
     pub clock: Clock,
-    /// Set once what was there at start is in the ledger, or couldn't be looked at.
+    /// Set once all files present at start are in the ledger, or couldn't be read.
     pub taken_in: watch::Sender<bool>,
-    /// What keeps the directory, or something in it, from being used now.
+    /// Current troubles that keep the directory or an entry of it from being used.
     pub trouble: watch::Sender<Troubles>,
-    /// Why no new files are taken in for now: there is no room for what the ledger has to remember of them.
+    /// Why no new files are taken in for now: there is no disk space for their ledger entries.
     pub no_room: watch::Receiver<Option<String>>,
-    /// Rung when `Location` is a file and its settings say directory, or the other way round: the tasks are to start anew.
+    /// Rung when `Location` is a file but was treated as a directory, or the reverse: the tasks must be restarted.
     pub decide_again: Bell,
-    /// Whether its location is another than when this program started: what is missing in it need not have been deleted.
+    /// Whether the location has changed since this program started: paths missing in it need not have been deleted.
     pub relocated: bool,
-    /// Whether a person has allowed deletions that are otherwise held back.
+    /// Whether a person has allowed deletions that would otherwise be held back.
     pub allow_deletes: bool,
     /// Stops the tasks.
     pub stop: CancellationToken,
 }
 
 impl Directory {
-    /// Fits the ledger to the settings. To be done for every directory before any task starts: until then the ledger may call
-    /// complete what a vessel that was added still has to get. Touches no disk but the ledger's.
+    /// Adapts the ledger to the settings. Must be called for every directory before any task starts: until then, a
+    /// version may count as complete that an added vessel has yet to receive. Accesses no disk but the ledger's.
     ///
     /// # Errors
-    /// A [`Fault`] of the daemon's when the ledger can't be used.
+    /// Returns a daemon-wide [`Fault`] if the ledger can't be used.
     pub async fn prepare(&self) -> Result<(), Fault> {
         let name = &self.settings.name;
         self.ledger.locate(name, &self.places).await.map_err(|e| e.fault())?;
         self.ledger.reconcile(name, &self.vessel_names()).await.map_err(|e| e.fault())
     }
 
-    /// Settles what a crash left in `processed/`. To be done before anything retires.
+    /// Cleans up after a crash in `processed/`. Must run before anything retires.
     async fn tidy_up(&self) -> Result<(), Fault> {
         let (location, name) = (self.settings.location.clone(), &self.settings.name);
         let recursive = self.settings.recursive && !self.settings.is_mirror();

@@ -1,8 +1,9 @@
-//! Deletions and mounts: what is out of state because a file system was unmounted, or covered by another one, is no deletion.
+//! Deletions and mounts: paths that are missing because a file system was unmounted or covered by another are not
+//! deletions.
 //!
-//! The ledger remembers which file systems were in and below a location when all their files were last seen, so that a
-//! start after the mishap knows too. Where another one is by now, what is missing below is held back. Once nothing is
-//! missing there, or a person allows it, the new one is what is remembered.
+//! The ledger stores which file systems were mounted at and below a location when all their files were last seen, so
+//! that the change is detected even after a restart. If another file system is mounted now, deletions below it are held
+//! back. The new one is stored once nothing is missing there, or when a person allows it.
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -16,42 +17,42 @@ use crate::local::{Change, DiskError, Mounts};
 use crate::names::RelPath;
 use crate::records::Mount;
 
-/// What is known of the mounts of a directory.
+/// The known mounts of a directory.
 #[derive(Default)]
 pub(super) struct MountWatch {
-    /// What the ledger remembers; `None`: it was not asked yet.
+    /// The mounts stored in the ledger; `None` if not queried yet.
     remembered: Option<Vec<Mount>>,
-    /// Links to directories that are followed.
+    /// Followed links to directories.
     links: BTreeSet<RelPath>,
-    /// What was found last.
+    /// The mounts found last.
     last: Mounts,
 }
 
-/// What is mounted now, and how that differs from what is remembered; an error where the location can't be found.
+/// The current mounts and their differences from the stored ones, or an error if the location can't be found.
 pub(super) type Looked = Result<(Mounts, Vec<Change>), DiskError>;
 
-/// Of paths that are gone, those that are not just out of state.
+/// Missing paths, without those on changed file systems.
 #[derive(Default)]
 pub(super) struct Visible {
     pub(super) gone: Vec<RelPath>,
-    /// They were looked at while mounts changed, and are looked at again.
+    /// Paths to check again because mounts changed during the check.
     pub(super) again: Vec<RelPath>,
-    /// What happened to the file system of the location itself.
+    /// Change of the file system of the location itself.
     pub(super) location_moved: Option<String>,
 }
 
-/// A scan, of the whole directory or of what lies below `within`, as far as mounts matter.
+/// The result of a scan, of the whole directory or below `within`, as far as it is relevant for mounts.
 pub(super) struct Scanned<'a> {
     pub(super) within: Option<&'a RelPath>,
     /// Links to directories that were followed.
     pub(super) links: Vec<RelPath>,
     pub(super) missing: &'a [RelPath],
-    /// What could not be looked into.
+    /// Paths that could not be read.
     pub(super) unread: &'a [RelPath],
 }
 
 impl MountWatch {
-    /// Looks at what is mounted now, and where that is not what is remembered.
+    /// Determines the current mounts and their differences from the stored ones.
     pub(super) async fn look(&mut self, directory: &Directory) -> Result<Looked, Fault> {
         let remembered = match self.remembered.take() {
             Some(remembered) => remembered,
@@ -67,7 +68,7 @@ impl MountWatch {
         directory.on_disk(look).await
     }
 
-    /// Holds back deletions of paths whose file system is out of state. `before` was looked at before the paths were.
+    /// Holds back deletions of paths whose file system changed. `before` was determined before the paths were checked.
     pub(super) async fn hold_back(
         &mut self,
         directory: &Directory,
@@ -77,7 +78,7 @@ impl MountWatch {
         if gone.is_empty() || directory.allow_deletes {
             return Ok(Visible { gone, ..Visible::default() });
         }
-        // Where the location can't be found, the other brakes say so.
+        // If the location can't be found, the other brakes report that.
         let (Ok((before, mut changes)), Ok((after, changed))) = (before, self.look(directory).await?) else {
             return Ok(Visible { gone, ..Visible::default() });
         };
@@ -85,7 +86,7 @@ impl MountWatch {
             return Ok(Visible { again: gone, ..Visible::default() });
         }
         changes.extend(changed);
-        // That concerns all there is, and is a brake among the others.
+        // A change of the location itself concerns all paths and is handled by the other brakes.
         let (whole, changes): (Vec<_>, Vec<_>) = changes.into_iter().partition(|change| change.path.is_empty());
         let location_moved = whole.into_iter().next().map(|change| change.what);
         let (held, gone): (Vec<_>, Vec<_>) =
@@ -103,8 +104,8 @@ impl MountWatch {
         Ok(Visible { gone, again: Vec::new(), location_moved })
     }
 
-    /// After a scan, remembers the mounts below which nothing is missing. Returns those below which something is, and whether
-    /// anything was mounted or unmounted since the last scan.
+    /// Stores the mounts below which nothing is missing after a scan. Returns the changes below which paths are
+    /// missing, and whether mounts changed since the last scan.
     pub(super) async fn remember(
         &mut self,
         directory: &Directory,
@@ -136,7 +137,7 @@ impl MountWatch {
 }
 
 impl Scanned<'_> {
-    /// Whether the scan saw all that lies below a mount that changed, and nothing was missing there.
+    /// Returns whether the scan covered everything below a changed mount and found nothing missing there.
     fn is_whole_below(&self, change: &Change) -> bool {
         self.within.is_none_or(|within| lies_in(&change.path, within.as_bytes()))
             && !self.missing.iter().any(|path| change.concerns(path))

@@ -1,15 +1,15 @@
-//! Retired files that are looked at for a while after their move, on file systems where nobody can tell whether a program of
-//! another host still has one open: what such a program writes then goes into `processed/`, and is not lost there.
+//! Retired files that are checked for a while after their move, on file systems where writers on other hosts can't be
+//! detected. Such a writer may still have the file open and write into `processed/`; the check saves its data.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use crate::local::Moved;
 
-/// For how long a moved file is looked at, and how often.
+/// How long and how often a moved file is checked.
 const LONG_ENOUGH: Duration = Duration::from_secs(120);
 const OFTEN: Duration = Duration::from_secs(5);
-/// The most files that are kept in mind; the oldest make room.
+/// Maximum number of files; the oldest are dropped.
 const MOST: usize = 10_000;
 
 #[derive(Default)]
@@ -19,7 +19,7 @@ pub(super) struct MovedFiles {
 }
 
 impl MovedFiles {
-    /// Has a file looked at from now on.
+    /// Adds a file to be checked from now on.
     pub(super) fn note(&mut self, moved: Moved, now: Instant) {
         if self.moved.len() == MOST {
             self.moved.pop_front();
@@ -28,12 +28,12 @@ impl MovedFiles {
         self.next_look.get_or_insert(now + OFTEN);
     }
 
-    /// When the next look is due.
+    /// Returns when the next check is due.
     pub(super) fn due_at(&self) -> Option<Instant> {
         self.next_look
     }
 
-    /// The files to be looked at now.
+    /// Returns the files to be checked now.
     pub(super) fn due(&mut self, now: Instant) -> Vec<Moved> {
         if self.next_look.is_none_or(|at| at > now) {
             return Vec::new();
@@ -46,7 +46,7 @@ impl MovedFiles {
         due
     }
 
-    /// Has a file looked at no more.
+    /// Removes a file from the checks.
     pub(super) fn forget(&mut self, moved: &Moved) {
         self.moved.retain(|(one, _)| one != moved);
     }

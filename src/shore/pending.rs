@@ -1,8 +1,8 @@
-//! What waits to be read or to be entered in the ledger: finished files in the order in which they finished, and directories
-//! and links in the order of their paths.
+//! Entries that wait to be read or recorded in the ledger: finished files in the order in which they finished, and
+//! directories and links in the order of their paths.
 //!
-//! Plain bookkeeping. A path that waits or is being read is *busy*: what is seen of it meanwhile is noted, and it is looked at
-//! again when its batch has ended.
+//! This module is pure bookkeeping. A path that waits or is being read is *busy*: changes seen meanwhile are recorded,
+//! and the path is checked again when its batch has ended.
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::path::Path;
@@ -13,7 +13,7 @@ use crate::records::NewVersion;
 #[derive(Default)]
 pub(super) struct Pending {
     files: VecDeque<RelPath>,
-    /// How many of the files the interval has released.
+    /// Number of files that the interval has released.
     released: usize,
     /// Directories and links.
     others: BTreeMap<RelPath, NewVersion>,
@@ -24,7 +24,7 @@ pub(super) struct Pending {
 }
 
 impl Pending {
-    /// A file is finished, and waits to be read.
+    /// Adds a finished file, which waits to be read.
     pub(super) fn add_file(&mut self, path: RelPath) {
         if self.busy.insert(path.clone()) {
             self.files.push_back(path);
@@ -33,12 +33,12 @@ impl Pending {
         }
     }
 
-    /// A directory or link waits to be entered.
+    /// Adds a directory or link, which waits to be recorded.
     pub(super) fn add_other(&mut self, version: NewVersion) {
         self.others.insert(version.path.clone(), version);
     }
 
-    /// Notes that a path changed, if it is busy; whether it is.
+    /// Records a change of a path if it is busy; returns whether it is.
     pub(super) fn note_if_busy(&mut self, path: &RelPath) -> bool {
         let busy = self.busy.contains(path);
         if busy {
@@ -47,12 +47,12 @@ impl Pending {
         busy
     }
 
-    /// Nothing to be entered lies at this path any more.
+    /// Removes a waiting directory or link.
     pub(super) fn remove_other(&mut self, path: &RelPath) {
         self.others.remove(path);
     }
 
-    /// Nothing lies below these paths any more: directories and links there are dropped, and busy files are looked at again.
+    /// Handles the loss of everything below these paths: drops directories and links, and marks busy files as changed.
     pub(super) fn remove_below(&mut self, gone: &[RelPath]) {
         let gone: HashSet<&Path> = gone.iter().map(RelPath::as_path).collect();
         let is_below = |path: &RelPath| path.as_path().ancestors().skip(1).any(|above| gone.contains(above));
@@ -60,7 +60,7 @@ impl Pending {
         self.changed.extend(self.busy.iter().filter(|path| is_below(path)).cloned());
     }
 
-    /// Whether something waits for the interval to end.
+    /// Returns whether entries wait for the interval to end.
     pub(super) fn waits_for_interval(&self) -> bool {
         !self.others.is_empty() || self.files.len() > self.released
     }
@@ -69,18 +69,18 @@ impl Pending {
         self.files.is_empty() && self.others.is_empty()
     }
 
-    /// Releases all that waits: the files may be read now, and the directories and links are returned, parents first.
+    /// Releases all entries: files may be read now, and directories and links are returned, parents first.
     pub(super) fn release(&mut self) -> Vec<NewVersion> {
         self.released = self.files.len();
         std::mem::take(&mut self.others).into_values().collect()
     }
 
-    /// How many files may be read now.
+    /// Returns how many files may be read now.
     pub(super) fn released(&self) -> usize {
         self.released
     }
 
-    /// Takes the first so many of the released files, to be read.
+    /// Takes up to `files` released files to be read.
     pub(super) fn take_batch(&mut self, files: usize) -> Vec<RelPath> {
         let files = files.min(self.released);
         self.released -= files;
@@ -94,14 +94,14 @@ impl Pending {
         self.files.drain(..).collect()
     }
 
-    /// A batch has ended: none of its paths is busy any more.
+    /// Ends a batch: its paths are no longer busy.
     pub(super) fn end_batch(&mut self, paths: &[RelPath]) {
         for path in paths {
             self.busy.remove(path);
         }
     }
 
-    /// Files of a batch that were not read are first in the next one.
+    /// Puts unread files of a batch back to the front of the queue.
     pub(super) fn put_back(&mut self, unread: Vec<RelPath>) {
         for path in unread.into_iter().rev() {
             if self.busy.insert(path.clone()) {

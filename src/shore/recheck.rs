@@ -1,4 +1,4 @@
-//! Paths that retirement wants to be looked at again: their sources are not what was delivered any more.
+//! Paths that retirement wants to be checked again, because their sources are no longer the delivered versions.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crate::bell::Bell;
 use crate::names::RelPath;
 
-/// Paths for the watch to look at. Clones share them.
+/// Paths for the watch to check. Clones share them.
 #[derive(Clone, Debug, Default)]
 pub struct Recheck {
     paths: Arc<Mutex<BTreeSet<RelPath>>>,
@@ -14,13 +14,13 @@ pub struct Recheck {
 }
 
 impl Recheck {
-    /// Asks for a look at a path.
+    /// Requests a check of a path.
     pub(super) fn at(&self, path: RelPath) {
         self.paths.lock().unwrap_or_else(PoisonError::into_inner).insert(path);
         self.bell.ring();
     }
 
-    /// Waits until some are asked for, and takes them.
+    /// Waits until checks are requested, and takes the paths.
     pub(super) async fn asked(&self) -> Vec<RelPath> {
         self.bell.rung().await;
         std::mem::take(&mut *self.paths.lock().unwrap_or_else(PoisonError::into_inner)).into_iter().collect()

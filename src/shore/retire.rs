@@ -1,4 +1,4 @@
-//! Retires what every vessel has acknowledged: moves the source to `processed/`, or deletes it where it is not to be kept.
+//! Retirement of sources that every vessel has acknowledged: they are moved to `processed/`, or deleted if not kept.
 
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
@@ -20,29 +20,30 @@ use crate::names::RelPath;
 use crate::records::{Version, VersionId};
 use crate::settings::KeepProcessed;
 
-/// How often it is looked for what couldn't be moved.
+/// Maximum time between attempts to retire sources that couldn't be moved.
 const AGAIN: Duration = Duration::from_secs(30);
-/// How soon a source is tried again that somebody has open for writing, or that is another version by now.
+/// Wait before the next attempt for a source that is open for writing, and for one that has changed.
 const IN_USE: Duration = Duration::from_secs(2);
 const CHANGED: Duration = Duration::from_secs(1);
-/// The waits of a version that couldn't be moved, whatever is acknowledged meanwhile.
+/// Waits of a version that couldn't be moved, independent of further acknowledgements.
 const STUCK: Backoff = Backoff::new(Duration::from_secs(30), Duration::from_secs(600));
-/// How long a move under way is waited for when it is stopped: a rename is done by then, a copy to another disk may not be.
+/// How long a stop waits for a running move: a rename is done by then, a copy to another disk may not be.
 const GRACE: Duration = Duration::from_secs(3);
-/// How long a single run waits for sources that have to be left alone for a while.
+/// How long a single run waits for sources that must rest before they retire.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// A look at all that is complete may take this part of the time: each acknowledgement asks for one.
+/// Minimum pause after a check of all complete versions, as a multiple of its duration, and the upper limit of that
+/// pause. Every acknowledgement requests a check.
 const SHARE: u32 = 10;
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
-/// Versions asked for, moved and entered at once, and how large they may be together: what has to be copied to another
-/// disk should not keep those before it from being entered.
+/// Maximum number and total size of versions that are fetched, moved and recorded together: a long copy to another disk
+/// should not delay the recording of those before it.
 const BATCH: u32 = 256;
 const BATCH_BYTES: u64 = 64 << 20;
 
 /// Retires a directory's files until it is stopped.
 ///
 /// # Errors
-/// A [`Fault`] of the daemon's when the ledger can't be used. Trouble with `processed/` is logged and tried again.
+/// Returns a daemon-wide [`Fault`] if the ledger can't be used. Faults of `processed/` are logged and retried.
 pub async fn retire(directory: Directory) -> Result<(), Fault> {
     let stop = &directory.stop;
     stop.run_until_cancelled(directory.tidy_up()).await.unwrap_or(Ok(()))?;
@@ -71,10 +72,11 @@ pub async fn retire(directory: Directory) -> Result<(), Fault> {
     }
 }
 
-/// Retires what is complete now, all of it, stopped or not. Waits up to 30 s for sources that are to be left alone until then.
+/// Retires all versions that are complete now, regardless of a stop. Waits up to 30 s for sources that must rest until
+/// then.
 ///
 /// # Errors
-/// As [`retire()`].
+/// Fails like [`retire()`].
 pub async fn retire_all(directory: &Directory) -> Result<(), Fault> {
     let patience = Instant::now() + PATIENCE;
     let mut retiring = Retiring::new(directory, None);
@@ -87,29 +89,29 @@ pub async fn retire_all(directory: &Directory) -> Result<(), Fault> {
     }
 }
 
-/// What came of moving or deleting sources.
+/// Result of moving or deleting sources.
 struct Acted {
     outcomes: Vec<(Version, Result<Retired, DiskError>)>,
-    /// When the files of those that stay changed last.
+    /// When the files that stay changed last.
     noted: HashMap<VersionId, Changed>,
-    /// Those whose name in `processed/` a directory has.
+    /// Versions whose name in `processed/` is already used by a directory.
     beside_directories: HashSet<VersionId>,
-    /// Whether other hosts may write to them.
+    /// Whether other hosts may write to the files.
     shared: bool,
 }
 
 struct Retiring<'a> {
     directory: &'a Directory,
-    /// What is left alone for now.
+    /// Versions that are left alone for now.
     waiting: RetireWait,
-    /// What is looked at after its move.
+    /// Retired files that are checked after their move.
     moved_files: MovedFiles,
-    /// What couldn't be moved: how often that was tried, and when it is tried next.
+    /// Number of failures and time of the next attempt of versions that couldn't be moved.
     stuck: HashMap<VersionId, (u32, Instant)>,
-    /// The files that these are of, and those that couldn't be looked at after their move.
+    /// Paths of versions that couldn't be moved, and paths that couldn't be checked after their move.
     failed: HashMap<VersionId, RelPath>,
     not_looked_after: HashSet<RelPath>,
-    /// Ends it between two files, and in the middle of one that takes long: the next start finds it half-way and ends it.
+    /// Stops between two files and within a long copy; the next start finds an unfinished one and completes it.
     stop: Option<&'a CancellationToken>,
 }
 
@@ -126,7 +128,7 @@ impl<'a> Retiring<'a> {
         }
     }
 
-    /// Whether a version is to be tried now.
+    /// Returns whether a version may be tried now.
     fn is_due(&self, version: VersionId) -> bool {
         self.stuck.get(&version).is_none_or(|(_, next)| *next <= Instant::now())
     }
@@ -134,7 +136,7 @@ impl<'a> Retiring<'a> {
     fn put_off(&mut self, version: VersionId) {
         let (failures, next) = self.stuck.entry(version).or_insert((0, Instant::now()));
         *failures += 1;
-        // Never sooner than half the ceiling: many fail together for one reason.
+        // At least half of the maximum wait, because many versions may fail together for the same reason.
         *next = Instant::now() + STUCK.wait(*failures, 0.5 + fastrand::f64() / 2.0);
     }
 
@@ -165,13 +167,13 @@ impl<'a> Retiring<'a> {
         Ok(())
     }
 
-    /// Takes back what was said of files that are no trouble any more.
+    /// Clears the troubles of files that no longer fail.
     fn mend(&self) {
         let failed: HashSet<_> = self.failed.values().chain(&self.not_looked_after).collect();
         self.directory.mended(|concern| matches!(concern, Concern::Retirement(path) if !failed.contains(path)));
     }
 
-    /// Moves versions, and enters those that are moved. One that was moved and not entered is found so the next time.
+    /// Moves versions and records the moved ones. One that was moved but not recorded is detected the next time.
     async fn batch(&mut self, versions: Vec<Version>) -> Result<(), Fault> {
         let Acted { outcomes, noted, beside_directories, shared } = tokio::select! {
             moved = self.act(versions) => moved?,
@@ -200,7 +202,7 @@ impl<'a> Retiring<'a> {
         self.directory.ledger.retired(&ended).await.map_err(|e| e.fault())
     }
 
-    /// Moves or deletes sources, on a thread of its own; tells of those that stay when their files changed last.
+    /// Moves or deletes sources on a separate thread; also returns when the files that stay changed last.
     async fn act(&self, versions: Vec<Version>) -> Result<Acted, Fault> {
         let (location, stop) = (self.directory.settings.location.clone(), self.stop.cloned());
         let stopped = move || stop.as_ref().is_some_and(CancellationToken::is_cancelled);
@@ -228,7 +230,7 @@ impl<'a> Retiring<'a> {
         self.directory.on_disk(work).await
     }
 
-    /// Takes note of a source that stays for now.
+    /// Records a source that stays for now.
     fn stays(&mut self, version: &Version, outcome: &Result<Retired, DiskError>, changed: Option<Changed>) {
         let now = Instant::now();
         match outcome {
@@ -238,7 +240,7 @@ impl<'a> Retiring<'a> {
                 tracing::debug!(directory = %name, file = %version.path, "not retired yet: it is open for writing");
                 self.waiting.put_off(version.id, IN_USE, now);
             }
-            // The watch finds the new version, which ends this one.
+            // The watch detects the new version, which supersedes this one.
             Ok(Retired::SourceChanged) => {
                 self.waiting.put_off(version.id, CHANGED, now);
                 self.directory.recheck.at(version.path.clone());
@@ -248,7 +250,7 @@ impl<'a> Retiring<'a> {
         }
     }
 
-    /// Gives back what was written to after its move.
+    /// Moves files back that were written to after they retired.
     async fn look_after(&mut self) -> Result<(), Fault> {
         let due = self.moved_files.due(Instant::now());
         if due.is_empty() {
@@ -274,7 +276,7 @@ impl<'a> Retiring<'a> {
         Ok(())
     }
 
-    /// Tells what came of a version, and gives its number when there is nothing left of it to move.
+    /// Reports the result for a version; returns its id if no work is left for it.
     fn has_ended(&mut self, version: &Version, outcome: Result<Retired, DiskError>) -> Option<VersionId> {
         let (name, path) = (&version.directory, &version.path);
         match outcome {
@@ -302,7 +304,7 @@ impl<'a> Retiring<'a> {
         Some(version.id)
     }
 
-    /// A directory in `processed/` has the name of a file, which is kept there under another one.
+    /// Warns that a directory in `processed/` has the name of a file, which was therefore stored under another name.
     fn say_beside_directory(&self, version: &Version, to: &RelPath) {
         let (directory, path) = (&self.directory.settings.name, &version.path);
         tracing::warn!(

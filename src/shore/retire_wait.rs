@@ -1,8 +1,8 @@
-//! Delivered sources that are left alone for a while before they retire, each with the moment for the next try.
+//! Delivered sources that must rest before they retire, each with the time of the next attempt.
 //!
-//! A writer may come back to a file by its name a second after it has closed it, or set its mode: had the file retired, the
-//! writer would begin a new one, which takes the place of the first on every vessel. How long the quiet lasted is told by
-//! the file's own time of change; where the clocks don't agree, by how long that time has been seen to stay the same.
+//! A writer may reopen a file by its name a second after closing it, or set its mode. If the file had retired, the
+//! writer would create a new one, which would replace the first on every vessel. The rest is measured from the file's
+//! change time, or if the clocks disagree, by how long that time has been seen unchanged.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -23,24 +23,24 @@ struct Entry {
 }
 
 impl RetireWait {
-    /// Whether a version needs no try yet.
+    /// Returns whether a version need not be tried yet.
     pub(super) fn rests(&self, version: VersionId, now: Instant) -> bool {
         self.entries.get(&version).is_some_and(|entry| entry.due > now)
     }
 
-    /// What was known of versions when their files changed last, for whoever looks at the files.
+    /// Returns when the files of these versions changed last, as far as it is known, for a new check of the files.
     pub(super) fn known(&self, versions: impl Iterator<Item = VersionId>) -> HashMap<VersionId, (Changed, Instant)> {
         versions.filter_map(|id| Some((id, self.entries.get(&id)?.changed?))).collect()
     }
 
-    /// A version has to rest for so much longer; its file changed last then.
+    /// Records that a version must rest for `left`; its file changed last at `changed`.
     pub(super) fn rest(&mut self, version: VersionId, left: Duration, changed: Option<Changed>, now: Instant) {
         let before = self.entries.get(&version).and_then(|entry| entry.changed);
         let known = changed.map(|at| before.filter(|(before, _)| *before == at).unwrap_or((at, now)));
         self.entries.insert(version, Entry { due: now + left, changed: known, put_off: false });
     }
 
-    /// A version can't retire for another reason, and is tried again after a while.
+    /// Postpones a version that can't retire for another reason.
     pub(super) fn put_off(&mut self, version: VersionId, wait: Duration, now: Instant) {
         self.entries.insert(version, Entry { due: now + wait, changed: None, put_off: true });
     }
@@ -49,23 +49,23 @@ impl RetireWait {
         self.entries.remove(&version);
     }
 
-    /// Forgets all that are not asked for any more.
+    /// Forgets all versions for which `asked` returns `false`.
     pub(super) fn keep(&mut self, asked: impl Fn(VersionId) -> bool) {
         self.entries.retain(|id, _| asked(*id));
     }
 
-    /// When the next try is due.
+    /// Returns when the next attempt is due.
     pub(super) fn due_at(&self) -> Option<Instant> {
         self.entries.values().map(|entry| entry.due).min()
     }
 
-    /// The same, of those alone that only have to be left alone for a while.
+    /// Returns the same as [`Self::due_at`], but only for versions that must rest.
     pub(super) fn rested_at(&self) -> Option<Instant> {
         self.entries.values().filter(|entry| !entry.put_off).map(|entry| entry.due).min()
     }
 }
 
-/// How much longer a file must be left alone that is to rest for so long, changed then, and was known to have since then.
+/// Returns how much longer a file must rest that changed at `changed`, given since when that was known.
 pub(super) fn remaining(rest: Duration, changed: Changed, known: Option<(Changed, Instant)>) -> Duration {
     let seen = known.filter(|(before, _)| *before == changed).map_or(Duration::ZERO, |(_, since)| since.elapsed());
     rest.saturating_sub(changed.ago().unwrap_or_default().max(seen))

@@ -1,9 +1,9 @@
-//! Is a file finished? Keeps the paths that may not be, each with the moment for the next look.
+//! Decides whether files are finished. Stores the paths that may not be, each with the time of its next check.
 //!
-//! A file that somebody has open for writing is not, and its close is noticed at once; it is looked at now and then
-//! nevertheless, for events can be lost.
+//! A file that is open for writing is not finished. Its close is reported at once, but it is also checked from time to
+//! time, because events can be lost.
 //!
-//! Plain bookkeeping: the caller says what it saw and what time it is.
+//! This module is pure bookkeeping: the caller passes in what it saw and the current time.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -11,7 +11,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use crate::names::RelPath;
 use crate::records::FileStamp;
 
-/// The longest pause between two looks at a file that somebody has open for writing, unless `SettleTime` is longer.
+/// Maximum wait between two checks of a file that is open for writing, unless `SettleTime` is longer.
 const OPEN_LOOK: Duration = Duration::from_secs(30);
 
 struct Entry {
@@ -19,20 +19,20 @@ struct Entry {
     stamp: Option<FileStamp>,
 }
 
-/// The paths that are waiting to be finished.
+/// The paths that may not be finished yet.
 pub(super) struct Settling {
     settle_time: Duration,
     entries: HashMap<RelPath, Entry>,
-    /// How often in a row a file was found open for writing.
+    /// How many times in a row a file was found open for writing.
     open: HashMap<RelPath, u32>,
 }
 
-/// What to do with a path that was looked at.
+/// Decision about a path that was checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Judgement {
-    /// It has been quiet for long enough.
+    /// The file did not change for long enough.
     Finished,
-    /// It is looked at again later.
+    /// The file is checked again later.
     Later,
 }
 
@@ -41,13 +41,13 @@ impl Settling {
         Self { settle_time, entries: HashMap::new(), open: HashMap::new() }
     }
 
-    /// A path changed just now.
+    /// Records that a path changed just now.
     pub(super) fn touched(&mut self, path: RelPath, now: Instant) {
         let look_at = now + self.settle_time;
         self.entries.entry(path).and_modify(|e| e.look_at = look_at).or_insert(Entry { look_at, stamp: None });
     }
 
-    /// Somebody has a file open for writing. It is looked at again after the settle time, and then less and less often.
+    /// Records that a file is open for writing. It is checked again after the settle time, then at growing intervals.
     pub(super) fn found_open(&mut self, path: RelPath, now: Instant) {
         let times = self.open.entry(path.clone()).or_default();
         let wait = self.settle_time.saturating_mul(1 << (*times).min(16)).min(OPEN_LOOK.max(self.settle_time));
@@ -55,24 +55,24 @@ impl Settling {
         self.look_in(path, wait, now);
     }
 
-    /// A file must be quiet for so much longer.
+    /// Schedules the next check of a file that must not change for this much longer.
     pub(super) fn look_in(&mut self, path: RelPath, wait: Duration, now: Instant) {
         self.entries.insert(path, Entry { look_at: now + wait, stamp: None });
     }
 
-    /// Nobody has a file open for writing.
+    /// Records that no process has a file open for writing.
     pub(super) fn not_open(&mut self, path: &RelPath) {
         self.open.remove(path);
     }
 
-    /// A path is no concern any more.
+    /// Forgets a path.
     pub(super) fn forget(&mut self, path: &RelPath) {
         self.entries.remove(path);
         self.open.remove(path);
     }
 
-    /// Judges a path by what it looks like: quiet for the settle time by its own modification time, or, where that lies
-    /// in the future, by not having changed between two looks.
+    /// Decides by a file's stamp. The file is finished if it was not modified for the settle time or, if its
+    /// modification time is in the future, if two checks found the same stamp.
     pub(super) fn judge(&mut self, path: &RelPath, stamp: FileStamp, now: Instant, today: SystemTime) -> Judgement {
         let modified = i64::try_from(today.duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis())).unwrap_or(i64::MAX)
             - (stamp.mtime.saturating_mul(1000) + i64::from(stamp.mtime_nanos / 1_000_000));
@@ -90,17 +90,17 @@ impl Settling {
         Judgement::Later
     }
 
-    /// The paths whose moment has come. They stay until they are judged or forgotten.
+    /// Returns the paths that are due. They stay until they are judged or forgotten.
     pub(super) fn due(&self, now: Instant) -> Vec<RelPath> {
         self.entries.iter().filter(|(_, e)| e.look_at <= now).map(|(path, _)| path.clone()).collect()
     }
 
-    /// When the next look is due.
+    /// Returns when the next check is due.
     pub(super) fn next_look(&self) -> Option<Instant> {
         self.entries.values().map(|e| e.look_at).min()
     }
 
-    /// All that are waiting.
+    /// Returns all waiting paths.
     pub(super) fn paths(&self) -> impl Iterator<Item = RelPath> {
         self.entries.keys().cloned()
     }

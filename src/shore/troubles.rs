@@ -1,5 +1,5 @@
-//! What keeps a directory, or something in it, from being used: each trouble by what it concerns, taken back when that is
-//! mended.
+//! Troubles that keep a directory or an entry of it from being used. Each belongs to a concern and is cleared once
+//! resolved.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -10,25 +10,25 @@ use crate::local::DiskError;
 use crate::monitor::Event;
 use crate::names::RelPath;
 
-/// Troubles with single files that are remembered; a person reads no more.
+/// Maximum number of stored troubles with single files; nobody would read more.
 const MOST: usize = 1000;
-/// Troubles that a summary spells out.
+/// Number of troubles that a summary lists in full.
 const SPELT_OUT: usize = 3;
 
-/// What a trouble is about, the weightiest first.
+/// Subject of a trouble, most important first.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Concern {
-    /// There is no room for what would have to be remembered of new files.
+    /// There is no disk space for ledger entries of new files.
     Room,
     /// The location can't be used.
     Location,
-    /// A file system does not answer.
+    /// A file system does not respond.
     Silence,
     /// Deletions are held back.
     Deletions,
-    /// Deletions are held back below this place, for another file system is there than was.
+    /// Deletions below this path are held back because another file system is mounted there than before.
     HeldBack(Vec<u8>),
-    /// The directory is not watched, or not wholly: changes are found late, and none is missed.
+    /// The directory is not watched completely: changes are found late, but none is missed.
     Watch,
     /// A directory below the location can't be listed.
     Listing(PathBuf),
@@ -36,36 +36,36 @@ pub enum Concern {
     File(RelPath),
     /// A file can't be retired.
     Retirement(RelPath),
-    /// There are more troubles with files than are remembered.
+    /// There are more troubles with files than are stored.
     More,
 }
 
-/// The troubles of a directory that exist now.
+/// The current troubles of a directory.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Troubles(BTreeMap<Concern, String>);
 
 impl Troubles {
-    /// Whether all is well.
+    /// Returns whether there are no troubles.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Whether there is trouble of this kind.
+    /// Returns whether there is a trouble with this concern.
     pub fn has(&self, concern: &Concern) -> bool {
         self.0.contains_key(concern)
     }
 
-    /// All of them, the weightiest first.
+    /// Returns all texts, most important first.
     pub fn texts(&self) -> impl Iterator<Item = &str> {
         self.0.values().map(String::as_str)
     }
 
-    /// Those because of which something is left undone.
+    /// Returns the texts of troubles because of which work is left undone.
     pub fn undone(&self) -> impl Iterator<Item = &str> {
         self.0.iter().filter(|(concern, _)| **concern != Concern::Watch).map(|(_, text)| text.as_str())
     }
 
-    /// Adds a trouble; `true` when it is news.
+    /// Adds a trouble; returns `true` if it is new.
     fn add(&mut self, concern: Concern, text: &str) -> bool {
         if self.0.get(&concern).is_some_and(|known| known == text) {
             return false;
@@ -78,7 +78,7 @@ impl Troubles {
         true
     }
 
-    /// Takes out those that are mended.
+    /// Removes the resolved troubles and returns their texts.
     fn take(&mut self, is_mended: impl Fn(&Concern) -> bool) -> Vec<String> {
         let mut mended: Vec<String> =
             self.0.extract_if(.., |concern, _| is_mended(concern)).map(|(_, text)| text).collect();
@@ -102,7 +102,7 @@ impl fmt::Display for Troubles {
 }
 
 impl Concern {
-    /// What a failure on the disk concerns, where nothing more is known.
+    /// Returns the concern of a disk error if nothing more specific is known.
     pub(super) fn of(error: &DiskError) -> Self {
         match error {
             DiskError::WatchLimit { .. } | DiskError::Location { act: "watch", .. } => Self::Watch,
@@ -113,7 +113,7 @@ impl Concern {
 }
 
 impl Directory {
-    /// Says a trouble, unless it is known, and keeps it until it is [mended](Self::mended).
+    /// Reports a trouble unless it is already known, and stores it until it is [cleared](Self::mended).
     pub(super) fn trouble_with(&self, concern: Concern, text: &str) {
         let mut news = false;
         self.trouble.send_if_modified(|troubles| {
@@ -127,9 +127,9 @@ impl Directory {
         }
     }
 
-    /// Takes troubles back.
+    /// Clears troubles.
     pub(super) fn mended(&self, is_mended: impl Fn(&Concern) -> bool) {
-        // Most of the time there is none, and nobody needs to be woken to hear that.
+        // Usually there is none, so receivers need not be woken.
         if self.trouble.borrow().is_empty() {
             return;
         }

@@ -1,5 +1,5 @@
-//! Who may ask what: the `Host` that a browser names, the token that an order needs, and the headers that keep a browser
-//! from being used against us.
+//! Access control for the HTTP service: the `Host` that a browser names, the token for orders, and the headers that
+//! protect browsers from attacks through it.
 
 use std::net::IpAddr;
 
@@ -12,25 +12,25 @@ use secrecy::{ExposeSecret, SecretString};
 
 use crate::digest::Digest;
 
-/// What a caller needs.
+/// The access rules of a listener.
 #[derive(Clone)]
 pub(super) enum Access {
-    /// Nothing: only we and our own user can open the socket.
+    /// No check: only our own user can open the socket.
     Trusted,
-    /// Looking needs nothing but an honest `Host`; orders need this token, and are refused without one.
+    /// Reading requires a valid `Host`; orders also require this token, and are refused without one.
     Public(Option<SecretString>),
 }
 
 impl Access {
-    /// Whether orders are taken from this caller.
+    /// Returns whether this caller may give orders.
     pub(super) fn may_order(&self, headers: &HeaderMap) -> bool {
         let Self::Public(token) = self else { return true };
         let (Some(token), Some(given)) = (token, bearer(headers)) else { return false };
-        // Compared as digests: how long that takes says nothing of how much of the token was right.
+        // Digests are compared, so that the time taken reveals nothing about the token.
         Digest::of(token.expose_secret().as_bytes()) == Digest::of(given)
     }
 
-    /// Whether orders are taken at all.
+    /// Returns whether orders are accepted at all.
     pub(super) fn takes_orders(&self) -> bool {
         !matches!(self, Self::Public(None))
     }
@@ -40,7 +40,7 @@ fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
     headers.get(header::AUTHORIZATION)?.as_bytes().strip_prefix(b"Bearer ")
 }
 
-/// Refuses what a foreign page could make a browser ask (its name made to point here: DNS rebinding), and marks answers.
+/// Rejects requests that a foreign page could make a browser send (DNS rebinding), and adds [`HEADERS`] to responses.
 pub(super) async fn guard(State(access): State<Access>, request: Request, next: Next) -> Response {
     let honest = match access {
         Access::Trusted => true,
@@ -58,7 +58,7 @@ pub(super) async fn guard(State(access): State<Access>, request: Request, next: 
     response
 }
 
-/// Nothing but what we serve ourselves may run, load or be talked to, and nobody may frame it.
+/// Response headers: browsers may only run, load and contact our own files, and no page may frame ours.
 const HEADERS: [(HeaderName, &str); 6] = [
     (
         header::CONTENT_SECURITY_POLICY,
@@ -72,7 +72,7 @@ const HEADERS: [(HeaderName, &str); 6] = [
     (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
 ];
 
-/// Whether a `Host` can't be somebody else's name for us: an address, `localhost`, or what this machine calls itself.
+/// Returns whether a `Host` can't be a foreign name for us: it is an address, `localhost`, or this machine's own name.
 fn is_ours(host: Option<&HeaderValue>) -> bool {
     let Some(host) = host.and_then(|host| host.to_str().ok()) else { return false };
     let name = match host.strip_prefix('[') {

@@ -1,6 +1,8 @@
-//! The status document: what `status --json`, `/api/status` and the page's events give, and what everything else shows.
+//! The status document, which `status --json`, `/api/status` and the page's events deliver, and from which all other
+//! views are made.
 //!
-//! Its form has a number. Fields may be added under the same number; one that changes its meaning or goes takes a new one.
+//! Its format has a version number. Fields may be added under the same number; changing or removing one requires a new
+//! number.
 
 use std::collections::BTreeMap;
 
@@ -9,21 +11,21 @@ use serde::{Deserialize, Serialize};
 
 use super::Histogram;
 
-/// The number of the document's form.
+/// The version of the document's format.
 pub const FORM: u32 = 1;
 
-/// How things stand. Times are RFC 3339 in UTC, sizes are bytes, rates bytes per second.
+/// The status. Times are RFC 3339 in UTC, sizes are bytes, rates bytes per second.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Document {
-    /// The number of this form: 1.
+    /// The version of this format: 1.
     pub version: u32,
-    /// When it was put together.
+    /// When it was assembled.
     pub at: Timestamp,
-    /// The running program; `null`: it does not run, and the rest is what the ledger knows.
+    /// The running program; `null`: it doesn't run, and the rest comes from the ledger alone.
     pub daemon: Option<Daemon>,
     /// Every configured vessel, in the order of the settings.
     pub vessels: Vec<VesselStatus>,
-    /// Every configured directory, in the order of the settings, then others for which something still waits.
+    /// Every configured directory, in the order of the settings, then others with open deliveries.
     pub directories: Vec<DirectoryStatus>,
     /// Parked deliveries, oldest first, at most 50.
     pub parked: Vec<Trouble>,
@@ -33,42 +35,42 @@ pub struct Document {
     pub errors: Vec<ErrorStatus>,
     /// The ledger.
     pub ledger: LedgerStatus,
-    /// The disks of the shore that matter: the ledger's, then those of the directories, each once.
+    /// The relevant disks of the shore: the ledger's, then those of the directories, each once.
     #[serde(default)]
     pub disks: Vec<DiskStatus>,
 }
 
-/// A number of files and their bytes.
+/// A number of files and their total size.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Amount {
-    /// How many files.
+    /// Number of files.
     pub files: u64,
-    /// How many bytes they have in all.
+    /// Their size in bytes.
     pub bytes: u64,
 }
 
 /// The running program.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Daemon {
-    /// Its release, as `contentmonster --version` says it.
+    /// Its release, as in `contentmonster --version`.
     pub release: String,
     /// When it started.
     pub started: Timestamp,
-    /// Whether all that lay in the directories at the start is in the ledger.
+    /// Whether all files that were in the directories at the start are in the ledger.
     pub ready: bool,
-    /// The last time that the settings were read anew; `null`: not since it started.
+    /// The last reload of the settings; `null`: none since the start.
     #[serde(default)]
     pub reload: Option<Reload>,
 }
 
-/// What came of reading the settings anew.
+/// The result of a reload of the settings.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reload {
-    /// When.
+    /// Time of the reload.
     pub at: Timestamp,
-    /// What is wrong with them, each with its place; empty: they hold. Otherwise those of before do.
+    /// Problems of the new settings, each with its place. If there are any, the previous settings stay in force.
     pub problems: Vec<String>,
-    /// Keys of `[MONSTER]` that changed and wait for a restart.
+    /// Changed keys of `[MONSTER]` that require a restart.
     pub needs_restart: Vec<String>,
 }
 
@@ -77,50 +79,50 @@ pub struct Reload {
 pub struct VesselStatus {
     /// Its name in the settings.
     pub name: String,
-    /// How it is connected.
+    /// Its connection.
     pub link: Link,
-    /// What it still has to get, whole files; those on their way included.
+    /// Whole files that it lacks, including those in progress.
     pub backlog: Amount,
-    /// How many of those are parked.
+    /// Number of those that are parked.
     pub parked: u64,
     /// The file that has waited longest.
     pub oldest: Option<Oldest>,
-    /// How many deliveries are under way.
+    /// Number of deliveries in progress.
     pub in_flight: u64,
-    /// How many bytes of those it holds already.
+    /// Bytes of those that it already holds.
     pub in_flight_bytes: u64,
     /// The largest of them, at most 10.
     pub transfers: Vec<Transfer>,
-    /// Bytes per second that go out to it now.
+    /// Current rate to it in bytes per second.
     pub rate: u64,
-    /// How many seconds the backlog takes at this rate; `null` where nothing waits or moves.
+    /// Seconds that the backlog takes at this rate; `null` where there is no backlog or no progress.
     pub eta_seconds: Option<u64>,
-    /// What it acknowledged since the ledger was made.
+    /// Files acknowledged since the ledger was created.
     pub acknowledged: Amount,
-    /// When it last acknowledged something.
+    /// Time of the last acknowledgement.
     pub last_acknowledged: Option<Timestamp>,
-    /// Bytes of files sent to it since the program started, those that were sent again included.
+    /// Bytes of files sent to it since the program started, including repeated ones.
     pub sent_bytes: u64,
     /// Errors since the program started, by kind.
     pub errors: BTreeMap<String, u64>,
-    /// How long deliveries took since the program started, in seconds.
+    /// Durations of deliveries since the program started, in seconds.
     pub took: Histogram,
 }
 
-/// How a vessel is connected.
+/// The state of a vessel's connection.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Link {
-    /// In one word.
+    /// The state.
     pub state: LinkState,
-    /// Since when.
+    /// Since when it is in this state.
     pub since: Option<Timestamp>,
-    /// Why it is away, and what mends that.
+    /// Why it is away, and the remedy.
     pub reason: Option<String>,
-    /// When it is tried again.
+    /// Time of the next attempt to connect.
     pub next_try: Option<Timestamp>,
 }
 
-/// How a vessel is connected, in one word.
+/// The kind of state of a vessel's connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LinkState {
@@ -130,14 +132,14 @@ pub enum LinkState {
     Connecting,
     /// It can't be served for now.
     Away,
-    /// It is left alone until somebody resumes it.
+    /// It is not served until a person resumes it.
     Paused,
-    /// The program does not run.
+    /// The program doesn't run.
     Off,
 }
 
 impl LinkState {
-    /// The word.
+    /// Returns the state as a word.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Connected => "connected",
@@ -154,24 +156,24 @@ impl LinkState {
 pub struct Oldest {
     /// Its directory.
     pub directory: String,
-    /// The file; what can't be printed is escaped.
+    /// The file; unprintable characters are escaped.
     pub path: String,
-    /// Since when it waits.
+    /// When it was admitted.
     pub since: Timestamp,
 }
 
-/// A delivery under way.
+/// A delivery in progress.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Transfer {
     /// The file's directory.
     pub directory: String,
-    /// The file; what can't be printed is escaped.
+    /// The file; unprintable characters are escaped.
     pub path: String,
     /// Its size.
     pub bytes: u64,
-    /// How many of them the vessel holds.
+    /// Number of bytes that the vessel holds.
     pub taken: u64,
-    /// When this attempt began.
+    /// Start of this attempt.
     pub since: Timestamp,
 }
 
@@ -180,45 +182,45 @@ pub struct Transfer {
 pub struct DirectoryStatus {
     /// Its name in the settings.
     pub name: String,
-    /// Whether the settings name it.
+    /// Whether it is in the settings.
     pub configured: bool,
-    /// Files that some vessel still lacks.
+    /// Files that at least one vessel lacks.
     pub waiting: Amount,
-    /// How many deliveries of its files are under way.
+    /// Number of its deliveries in progress.
     pub in_flight: u64,
-    /// How many deliveries of its files are parked.
+    /// Number of its parked deliveries.
     pub parked: u64,
-    /// What was moved to `processed/` since midnight, local time.
+    /// Files moved to `processed/` since midnight, local time.
     pub retired_today: Amount,
-    /// What keeps it, or something in it, from being used.
+    /// Why it, or a file in it, can't be used.
     pub trouble: Option<String>,
 }
 
 /// A parked delivery.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Trouble {
-    /// The vessel that doesn't get it.
+    /// The vessel that lacks the file.
     pub vessel: String,
     /// The file's directory.
     pub directory: String,
-    /// The file; what can't be printed is escaped.
+    /// The file; unprintable characters are escaped.
     pub path: String,
-    /// Why, and what mends it.
+    /// The reason and the remedy.
     pub reason: String,
-    /// When it is tried again.
+    /// Time of the next attempt.
     pub next_try: Timestamp,
-    /// The ledger's number of the delivery.
+    /// The delivery's number in the ledger.
     pub delivery: i64,
 }
 
-/// A delivery that is done.
+/// An acknowledged delivery.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Delivered {
     /// The vessel that holds it.
     pub vessel: String,
     /// The file's directory.
     pub directory: String,
-    /// The file; what can't be printed is escaped.
+    /// The file; unprintable characters are escaped.
     pub path: String,
     /// Its size.
     pub bytes: u64,
@@ -228,18 +230,18 @@ pub struct Delivered {
     pub verified: String,
 }
 
-/// Something that went wrong.
+/// An error.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ErrorStatus {
-    /// When.
+    /// Time of the error.
     pub at: Timestamp,
-    /// With which vessel, if with one.
+    /// The vessel concerned, if any.
     pub vessel: Option<String>,
-    /// With which file or directory, if with one.
+    /// The file or directory concerned, if any.
     pub file: Option<String>,
-    /// What sort of trouble it is.
+    /// The kind of error.
     pub kind: String,
-    /// What, and what mends it.
+    /// The error and the remedy.
     pub reason: String,
 }
 
@@ -250,7 +252,7 @@ pub struct LedgerStatus {
     pub file: String,
     /// Its size.
     pub bytes: u64,
-    /// How much of that is free for what comes.
+    /// Free space inside the file.
     #[serde(default)]
     pub free_bytes: u64,
 }
@@ -258,10 +260,10 @@ pub struct LedgerStatus {
 /// A disk of the shore.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct DiskStatus {
-    /// What lies on it.
+    /// The path by which it was found.
     pub path: String,
-    /// How much room is left on it.
+    /// Free space.
     pub free_bytes: u64,
-    /// Whether that is less than `MinFree`. Where it is the ledger's disk, no new files are taken in.
+    /// Whether that is less than `MinFree`. If it is the ledger's disk, no new files are admitted.
     pub low: bool,
 }

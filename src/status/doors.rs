@@ -1,7 +1,7 @@
-//! Who may hold how much of the service: connections, the time to say what is asked, and pages that stay open.
+//! Limits for clients of the HTTP service: number of connections, duration of requests, and number of open pages.
 //!
-//! Anybody who reaches the port can open connections. One that sends half a request, or that never reads, must not keep
-//! others out for ever.
+//! Anyone who reaches the port can open connections. A client that sends half a request, or that never reads, must not
+//! lock others out for ever.
 
 use std::collections::HashMap;
 use std::io;
@@ -22,20 +22,20 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
-/// How many connections there may be at once, on the port and on the socket each.
+/// Most concurrent connections, for the port and the socket each.
 const MOST_CONNECTIONS: usize = 256;
-/// How long the head of a request may take.
+/// Timeout for the head of a request.
 const HEAD: Duration = Duration::from_secs(10);
-/// How long a request may take until its answer begins.
+/// Timeout for a request until its response begins.
 const ANSWER: Duration = Duration::from_secs(60);
-/// How many pages may be open at once. Each costs a document twice a second.
+/// Most open pages. Each costs a document twice a second.
 const MOST_PAGES: usize = 64;
-/// How many of them at one address.
+/// Most open pages of one address.
 const MOST_PAGES_OF_ONE: usize = 16;
 
-/// Something that listens.
+/// A listening socket.
 pub(super) trait Door {
-    /// The next connection, and the address that it comes from, where it has one.
+    /// Returns the next connection, and its remote address, if it has one.
     async fn next(&self) -> io::Result<(impl AsyncRead + AsyncWrite + Unpin + Send + 'static, Option<IpAddr>)>;
 }
 
@@ -53,7 +53,7 @@ impl Door for UnixListener {
     }
 }
 
-/// Takes connections until it is stopped, then lets the answers that are under way end.
+/// Accepts connections until it is stopped, then waits for the responses in progress.
 pub(super) async fn attend(
     door: impl Door,
     app: impl Fn(Option<IpAddr>) -> Router,
@@ -71,7 +71,7 @@ pub(super) async fn attend(
             Ok((stream, from)) => {
                 drop(answers.spawn(answer(stream, app(from), stop.clone(), permit.ok())));
             }
-            // Out of descriptors, or the caller is gone already.
+            // Out of file descriptors, or the client has already disconnected.
             Err(e) => {
                 tracing::debug!("Cannot accept a connection to the status service: {e}");
                 tokio::time::sleep(Duration::from_millis(100)).await;
@@ -95,7 +95,7 @@ async fn answer(
     let connection = http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(app));
     let mut connection = std::pin::pin!(connection);
     tokio::select! {
-        // What went wrong concerns the other end alone.
+        // Errors of the connection only matter to the client.
         ended = connection.as_mut() => drop(ended),
         () = stop.cancelled() => {
             connection.as_mut().graceful_shutdown();
@@ -104,24 +104,24 @@ async fn answer(
     }
 }
 
-/// Gives up on a request whose answer doesn't begin in time, as when only half of its body comes.
+/// Aborts a request whose response doesn't begin in time, for example because half of its body is missing.
 pub(super) async fn in_time(request: Request, next: Next) -> Response {
     let answered = tokio::time::timeout(ANSWER, next.run(request)).await;
     answered.unwrap_or_else(|_| (StatusCode::REQUEST_TIMEOUT, "the request took too long\n").into_response())
 }
 
-/// The pages that are open. Cheap to clone.
+/// The open pages. Cheap to clone.
 #[derive(Clone, Default)]
 pub(super) struct Pages(Arc<Mutex<HashMap<Option<IpAddr>, usize>>>);
 
-/// A page that is open; it makes room when it goes.
+/// An open page; dropping it frees its slot.
 pub(super) struct Page {
     pages: Pages,
     from: Option<IpAddr>,
 }
 
 impl Pages {
-    /// Opens one more from this address; `None` when there are too many.
+    /// Opens one more page from this address; returns `None` when the limit is reached.
     pub(super) fn open(&self, from: Option<IpAddr>) -> Option<Page> {
         let from = from.map(household);
         let mut open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -147,7 +147,8 @@ impl Drop for Page {
     }
 }
 
-/// What counts as one address: of IPv6 the first 64 bits, for whoever has one address has them all (RFC 4291, 2.5.4).
+/// Groups addresses for the limit: IPv6 addresses by their first 64 bits, because one client usually owns all addresses
+/// of such a network (RFC 4291, 2.5.4).
 fn household(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),

@@ -1,4 +1,4 @@
-//! The file that a person means: by its path on the disk, as `DIRECTORY/PATH`, or by its path in any directory.
+//! Finds the file that a person names: by its path on the disk, as `DIRECTORY/PATH`, or by its path in any directory.
 
 use std::collections::HashSet;
 use std::os::unix::ffi::OsStrExt;
@@ -10,24 +10,25 @@ use crate::local::{self, PROCESSED};
 use crate::names::{DirectoryName, RelPath};
 use crate::settings::{Directory, Settings};
 
-/// How long a disk has for an answer.
+/// Timeout for a query to a disk.
 const MOMENT: Duration = Duration::from_secs(1);
 
-/// The file that a person means.
+/// The file that a person named.
 #[derive(Debug)]
 pub struct Meant<'a> {
     /// Its directory.
     pub name: DirectoryName,
-    /// That directory's settings; `None` when the settings don't name it any more.
+    /// That directory's settings; `None` when it is no longer in the settings.
     pub directory: Option<&'a Directory>,
     /// Its path below the directory's location.
     pub path: RelPath,
-    /// What the ledger knows of it.
+    /// Its versions in the ledger.
     pub versions: Vec<VersionStory>,
 }
 
-/// Finds the file that a person means: by its path on the disk, as `DIRECTORY/PATH`, or by its path in any directory. The
-/// first that the ledger knows, also in a directory that is not configured any more, else the first that is on the disk.
+/// Finds the file that a person names: by its path on the disk, as `DIRECTORY/PATH`, or by its path in any directory.
+/// Prefers the first match in the ledger, including directories that are no longer configured, over the first on the
+/// disk.
 ///
 /// # Errors
 /// When the ledger can't be read.
@@ -42,7 +43,7 @@ pub async fn find<'a>(
     for (number, (directory, path)) in candidates.iter().cloned().enumerate() {
         let versions = ledger.history(&directory.name, &path).await?;
         let place = directory.location.join(path.as_path());
-        // A disk that hangs is asked once.
+        // A disk that doesn't respond is queried once.
         let lies_there = match silent.contains(&directory.name) {
             true => None,
             false => local::within(MOMENT, move || place.symlink_metadata().is_ok()),

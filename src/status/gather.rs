@@ -1,4 +1,4 @@
-//! Puts the document together, from the ledger and from what is going on now.
+//! Assembles the status document from the ledger and the live state.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -21,14 +21,14 @@ use crate::names::{DirectoryName, VesselName};
 use crate::settings::Settings;
 use crate::shore::Troubles;
 
-/// What the document shows of long lists.
+/// Limits of the document's long lists.
 const PARKED: u32 = 50;
 const DELIVERIES: u32 = 20;
 const TRANSFERS: usize = 10;
-/// How old a document may be that is given out again: many who look cost no more than one.
+/// Age up to which a document is served again, so that many clients cost no more than one.
 const FRESH: Duration = Duration::from_millis(300);
 
-/// The names and places that a document is about.
+/// The names and paths that a document covers.
 #[derive(Clone, Debug)]
 pub struct Place {
     /// The vessels, in the order of the settings.
@@ -37,14 +37,14 @@ pub struct Place {
     pub directories: Vec<DirectoryName>,
     /// The ledger's file.
     pub database: PathBuf,
-    /// What lies on the disks that matter, the ledger first.
+    /// A path on each relevant disk, the ledger's first.
     pub disks: Vec<PathBuf>,
     /// `MinFree`, in bytes.
     pub min_free: u64,
 }
 
 impl Place {
-    /// Those of the settings.
+    /// Takes them from the settings.
     pub fn of(settings: &Settings) -> Self {
         Self {
             vessels: settings.vessels.iter().map(|vessel| vessel.name.clone()).collect(),
@@ -61,7 +61,7 @@ fn disks(settings: &Settings) -> Vec<PathBuf> {
     ledger.into_iter().chain(settings.directories.iter().map(|directory| directory.location.clone())).collect()
 }
 
-/// The running program, as far as a document tells of it.
+/// The running program's contribution to a document.
 struct Running {
     live: Arc<Live>,
     taken_in: Vec<watch::Receiver<bool>>,
@@ -76,7 +76,7 @@ impl Running {
     }
 }
 
-/// Puts documents together.
+/// An assembler of status documents.
 pub struct Gatherer {
     place: Place,
     ledger: LedgerView,
@@ -87,19 +87,19 @@ pub struct Gatherer {
 }
 
 impl Gatherer {
-    /// Of a program that does not run.
+    /// Creates a gatherer for a program that doesn't run.
     pub fn idle(place: Place, ledger: LedgerView, clock: Clock) -> Self {
         Self { place, ledger, clock, rooms: Rooms::default(), running: None, last: Mutex::new(None) }
     }
 
-    /// Knows of the room on disks what others have asked for before.
+    /// Uses free space that other modules have already queried.
     #[must_use]
     pub fn with_rooms(self, rooms: Rooms) -> Self {
         Self { rooms, ..self }
     }
 
-    /// Of this running program. `taken_in` says when all that was there at the start is in the ledger, `troubles` what
-    /// keeps directories from being used, `reload` what came of reading the settings anew.
+    /// Adds the state of the running program. `taken_in` tells when all files present at the start are in the ledger,
+    /// `troubles` why directories can't be used, `reload` the result of the last reload of the settings.
     pub fn running(
         self,
         live: Arc<Live>,
@@ -110,7 +110,7 @@ impl Gatherer {
         Self { running: Some(Running { live, taken_in, troubles, reload }), ..self }
     }
 
-    /// How things stand: now, or a moment ago where somebody has just asked.
+    /// Returns the current document, or the last one if it is recent enough.
     ///
     /// # Errors
     /// When the ledger can't be read.
@@ -126,12 +126,13 @@ impl Gatherer {
         Ok(document)
     }
 
-    /// Has the next document be made anew: something was just ordered.
+    /// Invalidates the last document, because an order was just executed.
     pub async fn refresh(&self) {
         *self.last.lock().await = None;
     }
 
-    /// The bytes that went out to each vessel in each of the last seconds, oldest first; the last one is the same for all.
+    /// Returns the bytes sent to each vessel in each of the last seconds, oldest first; all lists end with the same
+    /// second.
     pub fn throughput(&self) -> BTreeMap<String, Vec<u64>> {
         let Some(running) = &self.running else { return BTreeMap::new() };
         let now = running.live.second();
@@ -165,7 +166,7 @@ impl Gatherer {
         })
     }
 
-    /// The disks that can be looked at; it is no business of this to say why one can't.
+    /// Returns the disks that can be queried. Others are omitted, because their errors are reported elsewhere.
     async fn disks(&self) -> Vec<DiskStatus> {
         let (places, min_free) = (&self.place.disks, self.place.min_free);
         let mut seen = HashSet::new();
@@ -257,7 +258,8 @@ impl Running {
     }
 }
 
-/// A pause is the ledger's to know; what else there is to say of a link, the running program knows, or knew.
+/// Combines both sources: the ledger knows whether a vessel is paused, the running program everything else about its
+/// link.
 fn link(name: &VesselName, live: Option<&LiveVessel>, summary: &Summary) -> Link {
     let note = summary.notes.iter().find(|note| note.vessel == *name);
     if let Some(paused_at) = note.and_then(|note| note.paused_at) {
@@ -292,7 +294,7 @@ fn transfers(vessel: &LiveVessel) -> Vec<Transfer> {
 }
 
 impl Reload {
-    /// What came of reading the settings anew at a moment, in milliseconds since 1970.
+    /// Creates the result of a reload of the settings at a time in milliseconds since 1970.
     pub fn new(at: i64, problems: Vec<String>, needs_restart: Vec<String>) -> Self {
         Self { at: moment(at), problems, needs_restart }
     }
@@ -338,12 +340,12 @@ impl From<crate::ledger::Receipt> for Delivered {
     }
 }
 
-/// A moment of the ledger's. One that no calendar has (an end that never comes) is the calendar's last.
+/// Converts a time of the ledger. One beyond the calendar (a wait without end) becomes [`Timestamp::MAX`].
 pub(super) fn moment(ms: i64) -> Timestamp {
     Timestamp::from_millisecond(ms).unwrap_or(Timestamp::MAX)
 }
 
-/// When today began, local time.
+/// Returns the start of today, local time.
 fn midnight(now: i64) -> i64 {
     let today = moment(now).to_zoned(TimeZone::system()).start_of_day();
     today.map_or(now, |midnight| midnight.timestamp().as_millisecond())

@@ -4,23 +4,23 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// The upper ends of the buckets, in seconds; the last bucket has none.
+/// The upper bounds of the buckets, in seconds; the last bucket has none.
 const ENDS: [f64; 12] = [0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 120.0, 600.0, 3600.0, 6.0 * 3600.0];
 
-/// How many durations fell into each bucket.
+/// A count of durations per bucket.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Histogram {
-    /// How many there were.
+    /// Number of durations.
     pub count: u64,
     /// Their sum, in seconds.
     pub sum: f64,
-    /// The upper end of each bucket in seconds, and how many fell into it and into none before it. The last bucket's end is
-    /// left out, for there is none.
+    /// The upper bound of each bucket in seconds, and the number of durations that fell into it and into none before
+    /// it. The last bucket has no upper bound.
     pub buckets: Vec<(Option<f64>, u64)>,
 }
 
 impl Histogram {
-    /// An empty one, with all its buckets.
+    /// Creates an empty histogram, with all its buckets.
     pub fn new() -> Self {
         Self { buckets: ENDS.into_iter().map(Some).chain([None]).map(|end| (end, 0)).collect(), ..Self::default() }
     }

@@ -1,4 +1,4 @@
-//! The history of one file: what became of it, why it is not delivered, what happens next, and what a person can do.
+//! The history of one file: its versions, why it is not delivered, the next step, and what a person can do.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,13 +16,13 @@ use crate::names::{DirectoryName, RelPath, VesselName};
 use crate::records::{DeliveryState, FileStamp, VersionKind};
 use crate::settings::{Directory, Settings};
 
-/// What the history is told from.
+/// The sources of a history.
 pub struct Reporter<'a> {
     /// The settings.
     pub settings: &'a Settings,
-    /// How things stand.
+    /// The current status.
     pub document: &'a Document,
-    /// How the program is called, for commands that a person can type.
+    /// The program's command line, for commands that a person can type.
     pub command: &'a str,
     /// The file as the person named it, quoted for a shell.
     pub file: &'a str,
@@ -33,11 +33,11 @@ pub struct Reporter<'a> {
 pub struct History {
     /// The file's directory.
     pub directory: String,
-    /// The file; what can't be printed is escaped.
+    /// The file; unprintable characters are escaped.
     pub path: String,
-    /// What there is to say of the file as it lies on the disk now.
+    /// A remark on the file's current state on the disk.
     pub note: Option<String>,
-    /// What a person can do about that.
+    /// Possible actions on that remark.
     pub you_can: Vec<String>,
     /// Its versions, oldest first.
     pub versions: Vec<Chapter>,
@@ -46,48 +46,48 @@ pub struct History {
 /// One version.
 #[derive(Clone, Debug, Serialize)]
 pub struct Chapter {
-    /// The ledger's number.
+    /// Its number in the ledger.
     pub version: i64,
     /// Its size.
     pub bytes: u64,
-    /// SHA-256; `null` while nobody has read it.
+    /// SHA-256; `null` until the file has been read.
     pub sha256: Option<String>,
-    /// When it was taken in.
+    /// When it was admitted.
     pub taken_in: Timestamp,
-    /// What became of it.
+    /// What happened to it.
     pub fate: String,
-    /// Whether some vessel still lacks it, and is to get it.
+    /// Whether a vessel lacks it and is to get it.
     pub open: bool,
-    /// Its deliveries, by vessel.
+    /// Its deliveries, ordered by vessel.
     pub deliveries: Vec<DeliveryReport>,
 }
 
 /// One delivery.
 #[derive(Clone, Debug, Serialize)]
 pub struct DeliveryReport {
-    /// To this vessel.
+    /// The receiving vessel.
     pub vessel: String,
-    /// The ledger's number.
+    /// Its number in the ledger.
     pub delivery: i64,
-    /// How far it has come.
+    /// Its progress.
     pub state: String,
-    /// How it stands, in plain words.
+    /// Its current state as a sentence.
     pub now: String,
-    /// How often it failed in a row.
+    /// Number of consecutive failures.
     pub failures: u32,
-    /// Why it failed last, and what mends it.
+    /// Reason of the last failure, and the remedy.
     pub last_error: Option<String>,
-    /// When it is tried next, where it waits for that.
+    /// Time of the next attempt, if one is scheduled.
     pub next_try: Option<Timestamp>,
     /// When it was acknowledged.
     pub delivered: Option<Timestamp>,
     /// How the vessel's copy was verified.
     pub verified: Option<String>,
-    /// What a person can do.
+    /// Possible actions.
     pub you_can: Vec<String>,
 }
 
-/// Tells the history, for one vessel or for all.
+/// Assembles the history, for one vessel or for all.
 pub fn report(reporter: &Reporter<'_>, meant: &Meant<'_>, only: Option<&VesselName>) -> History {
     let Meant { name, directory, path, versions } = meant;
     let state = directory.and_then(|directory| look(directory, path));
@@ -96,7 +96,7 @@ pub fn report(reporter: &Reporter<'_>, meant: &Meant<'_>, only: Option<&VesselNa
         Some(directory) => reporter.disk((directory, state), versions).unzip(),
         None => reporter.not_configured(name, versions).unzip(),
     };
-    // Trying again changes nothing for a directory that the settings don't name; the note says what does.
+    // A retry has no effect for a directory that is not in the settings; the note names the remedy.
     let fitting =
         |fate: DeliveryReport| if directory.is_some() { fate } else { DeliveryReport { you_can: Vec::new(), ..fate } };
     let chapter = |history: &VersionStory| {
@@ -120,22 +120,22 @@ pub fn report(reporter: &Reporter<'_>, meant: &Meant<'_>, only: Option<&VesselNa
     }
 }
 
-/// How long a disk has for an answer.
+/// Timeout for a query to a disk.
 const MOMENT: Duration = Duration::from_secs(2);
 
-/// What is at a path on the shore; `None` where its disk does not answer.
+/// Returns the state of a path on the shore; `None` when its disk doesn't respond.
 fn look(directory: &Directory, path: &RelPath) -> Option<Result<PathState, DiskError>> {
     let (directory, path) = (Arc::new(directory.clone()), path.clone());
     local::within(MOMENT, move || local::classify(&Rules::new(&directory), &path))
 }
 
-/// Whether what the path held, which is gone on the shore, is still to be deleted on the vessels.
+/// Returns whether a file that is gone on the shore is still to be deleted on the vessels.
 fn awaits_deletion(history: &VersionStory, directory: &Directory) -> bool {
     let stays = !directory.is_mirror() || !directory.delete || history.ended.is_some();
     !stays && history.version.kind != VersionKind::Gone
 }
 
-/// What became of a version.
+/// Describes what happened to a version.
 fn fate(history: &VersionStory, directory: Option<&Directory>, is_gone: bool) -> String {
     let mirror = directory.is_some_and(Directory::is_mirror);
     match (history.ended, history.forgotten_at) {
@@ -156,7 +156,7 @@ fn fate(history: &VersionStory, directory: Option<&Directory>, is_gone: bool) ->
     .to_owned()
 }
 
-/// Where a version went that is delivered everywhere.
+/// Describes where a retired version was moved.
 fn retired(history: &VersionStory, directory: Option<&Directory>) -> String {
     let (path, retired) = (&history.version.path, "delivered everywhere and retired");
     let Some(to) = &history.processed else { return retired.to_owned() };
@@ -170,7 +170,7 @@ fn retired(history: &VersionStory, directory: Option<&Directory>) -> String {
     }
 }
 
-/// Whether a directory has the name that the file would have in `processed/`.
+/// Returns whether a directory already has the file's name in `processed/`.
 fn is_beside_directory(directory: &Directory, path: &RelPath) -> bool {
     let (location, path) = (directory.location.clone(), path.clone());
     local::within(MOMENT, move || local::is_directory_in_processed(&location, &path)).unwrap_or(false)
@@ -181,7 +181,7 @@ fn is_open(delivery: &DeliveryStory) -> bool {
 }
 
 impl Reporter<'_> {
-    /// What holds up a file whose directory the settings don't name any more.
+    /// Explains why a file of a directory that is no longer in the settings is not delivered.
     fn not_configured(&self, name: &DirectoryName, versions: &[VersionStory]) -> Option<(String, Vec<String>)> {
         let waits =
             |history: &VersionStory| history.ended.is_none() && !history.complete && history.forgotten_at.is_none();
@@ -201,7 +201,7 @@ impl Reporter<'_> {
         })
     }
 
-    /// What the disk adds to what the ledger knows, and what a person can do about it.
+    /// Describes the file's state on the disk, as far as it adds to the ledger, and possible actions.
     fn disk(
         &self,
         (directory, state): (&Directory, Option<Result<PathState, DiskError>>),
@@ -257,7 +257,7 @@ impl Reporter<'_> {
         }
     }
 
-    /// Why what is there has not been taken in.
+    /// Explains why a file on the disk has not been admitted.
     fn left_or_awaited(
         &self,
         directory: &Directory,
@@ -319,7 +319,7 @@ impl Reporter<'_> {
         }
     }
 
-    /// How an open delivery stands, when it is tried next, and what a person can do.
+    /// Describes the state of an open delivery, its next attempt, and possible actions.
     fn open(&self, history: &VersionStory, delivery: &DeliveryStory) -> (String, Option<Timestamp>, Vec<String>) {
         let name = delivery.vessel.as_str();
         let Some(vessel) = self.document.vessels.iter().find(|vessel| vessel.name == name) else {
@@ -362,7 +362,7 @@ impl Reporter<'_> {
             return (now, None, Vec::new());
         }
         let due = moment(delivery.due_at);
-        // What never failed waits for nothing but its turn, whatever the clock says.
+        // A delivery that never failed only waits for its turn, whatever its due time.
         if delivery.reason.is_none() && (delivery.failures == 0 || due <= self.document.at) {
             let now = format!("queued; {} files wait for this vessel", vessel.backlog.files);
             return (now, None, Vec::new());
@@ -376,7 +376,7 @@ impl Reporter<'_> {
     }
 }
 
-/// Why a delivery is not wanted any more.
+/// Explains why a delivery was superseded.
 fn ended(history: &VersionStory) -> String {
     match (history.ended, history.forgotten_at) {
         (Some((_, Ending::Superseded)), _) => "not needed: a newer version replaced it",
@@ -387,12 +387,12 @@ fn ended(history: &VersionStory) -> String {
     .to_owned()
 }
 
-/// A moment as people read it: local time.
+/// Formats a time in the local time zone.
 fn local(moment: Timestamp) -> String {
     moment.to_zoned(TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S").to_string()
 }
 
-/// A word for a shell.
+/// Quotes a word for a shell.
 fn quoted(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '/' | '.' | '_' | '-');
     if !word.is_empty() && word.chars().all(plain) {
@@ -403,16 +403,11 @@ fn quoted(word: &str) -> String {
 }
 
 impl History {
-    /// The deliveries that are still to be made, of the version that the path holds now.
+    /// Returns the outstanding deliveries of the version that the path holds now.
     pub fn open_deliveries(&self) -> impl Iterator<Item = &DeliveryReport> {
         let open = self.versions.iter().filter(|version| version.open);
         open.flat_map(|version| &version.deliveries)
             .filter(|fate| fate.delivered.is_none() && fate.state != "superseded")
-    }
-
-    /// The version that is still to be delivered.
-    pub fn open_version(&self) -> Option<i64> {
-        self.versions.iter().find(|version| version.open).map(|version| version.version)
     }
 }
 

@@ -1,4 +1,4 @@
-//! What is going on now, as the workflows tell it: links, transfers, rates, errors. Kept in memory, gone with the program.
+//! The live state that the workflows report: links, transfers, rates, errors. It is kept in memory only.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -12,10 +12,10 @@ use crate::monitor::{Event, Monitor};
 use crate::names::{DirectoryName, RelPath, VesselName};
 use crate::records::{Version, VersionId};
 
-/// How many errors are remembered.
+/// Number of errors that are kept.
 const ERRORS: usize = 20;
 
-/// Listens to the workflows and remembers how things stand.
+/// The current state, updated by the workflows' events.
 pub struct Live {
     clock: Clock,
     started: i64,
@@ -28,7 +28,7 @@ struct State {
     errors: VecDeque<LiveError>,
 }
 
-/// Something that went wrong. Times are milliseconds since 1970.
+/// An error. Times are milliseconds since 1970.
 #[derive(Clone, Debug)]
 pub(super) struct LiveError {
     pub(super) at: i64,
@@ -38,7 +38,7 @@ pub(super) struct LiveError {
     pub(super) reason: String,
 }
 
-/// A vessel as it is now. Times are milliseconds since 1970.
+/// The current state of a vessel. Times are milliseconds since 1970.
 #[derive(Clone, Debug)]
 pub(super) struct LiveVessel {
     pub(super) link: LiveLink,
@@ -47,12 +47,12 @@ pub(super) struct LiveVessel {
     pub(super) sent: u64,
     pub(super) errors: BTreeMap<Cause, u64>,
     pub(super) took: Histogram,
-    /// The trouble that ended the last visit, until something was sent again: one that is connected to and fails at once,
-    /// again and again, is away all the time.
+    /// The error that ended the last session, until data was sent again: a vessel whose connections succeed and then
+    /// fail at once counts as away all the time.
     trouble: Option<(i64, String)>,
 }
 
-/// How a vessel is connected.
+/// The state of a vessel's connection.
 #[derive(Clone, Debug, Default)]
 pub(super) enum LiveLink {
     #[default]
@@ -67,7 +67,7 @@ pub(super) enum LiveLink {
     },
 }
 
-/// A delivery under way.
+/// A delivery in progress.
 #[derive(Clone, Debug)]
 pub(super) struct LiveTransfer {
     pub(super) directory: DirectoryName,
@@ -78,24 +78,24 @@ pub(super) struct LiveTransfer {
 }
 
 impl Live {
-    /// Knows nothing yet; the program starts now.
+    /// Creates an empty state; the program starts now.
     pub fn new(clock: Clock) -> Self {
         Self { started: clock.now_ms(), clock, state: Mutex::default() }
     }
 
-    /// When the program started, in milliseconds since 1970.
+    /// Returns when the program started, in milliseconds since 1970.
     pub(super) fn started(&self) -> i64 {
         self.started
     }
 
-    /// A vessel is served no more.
+    /// Removes a vessel that is no longer served.
     pub fn forget(&self, name: &VesselName) {
         let mut state = self.state();
         state.vessels.remove(name);
         state.errors.retain(|error| error.vessel.as_ref() != Some(name));
     }
 
-    /// The tasks of a vessel start anew.
+    /// Resets a vessel whose tasks are restarted.
     pub fn connecting(&self, name: &VesselName) {
         self.state().on(name, |vessel| {
             vessel.transfers.clear();
@@ -103,22 +103,22 @@ impl Live {
         });
     }
 
-    /// Whether a vessel can't be served for now.
+    /// Returns whether a vessel can't be served for now.
     pub fn is_away(&self, name: &VesselName) -> bool {
         self.state().vessels.get(name).is_some_and(|vessel| matches!(vessel.link, LiveLink::Away { .. }))
     }
 
-    /// A vessel as it is now.
+    /// Returns the current state of a vessel.
     pub(super) fn vessel(&self, name: &VesselName) -> LiveVessel {
         self.state().vessels.get(name).cloned().unwrap_or_default()
     }
 
-    /// Whole seconds since the start, for rates.
+    /// Returns whole seconds since the start, for rates.
     pub(super) fn second(&self) -> u64 {
         u64::try_from(self.clock.now_ms().saturating_sub(self.started) / 1000).unwrap_or(0)
     }
 
-    /// The last errors, newest first.
+    /// Returns the last errors, newest first.
     pub(super) fn errors(&self) -> Vec<LiveError> {
         self.state().errors.iter().rev().cloned().collect()
     }
@@ -168,7 +168,7 @@ impl LiveVessel {
     }
 
     fn taken(&mut self, second: u64, version: VersionId, bytes: u64, found: bool) {
-        // What is sent again (a chunk that arrived damaged) is not more of the file.
+        // A chunk that is sent again, because it arrived damaged, must not count as further progress.
         if let Some(transfer) = self.transfers.get_mut(&version) {
             transfer.taken = transfer.taken.saturating_add(bytes).min(transfer.bytes);
         }
@@ -182,7 +182,7 @@ impl LiveVessel {
 
 impl State {
     fn on(&mut self, vessel: &VesselName, act: impl FnOnce(&mut LiveVessel)) {
-        // Not `entry`: it would take a new name for every block that is sent.
+        // Not `entry`: it would clone the name for every block that is sent.
         match self.vessels.get_mut(vessel) {
             Some(known) => act(known),
             None => act(self.vessels.entry(vessel.clone()).or_default()),
@@ -193,7 +193,7 @@ impl State {
         if let Some(vessel) = &error.vessel {
             self.on(vessel, |vessel| *vessel.errors.entry(error.cause).or_default() += 1);
         }
-        // The same trouble again is one line with a later time.
+        // A repeated error stays one line, with a later time.
         let same = |known: &LiveError| (&known.vessel, &known.file) == (&error.vessel, &error.file);
         self.errors.retain(|known| !(same(known) && known.cause == error.cause));
         if self.errors.len() >= ERRORS {

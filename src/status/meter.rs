@@ -1,13 +1,13 @@
-//! A meter: how many bytes went by in each of the last seconds.
+//! A meter for the bytes transferred in each of the last seconds.
 
 use std::collections::VecDeque;
 
-/// How far back it remembers, in seconds.
+/// Length of the history in seconds.
 pub(super) const REACH: usize = 300;
-/// Over how many whole seconds a rate is taken: long enough to be calm, short enough to show what is going on.
+/// Number of whole seconds that a rate is averaged over: long enough to be smooth, short enough to be current.
 const WINDOW: u64 = 5;
 
-/// Bytes by the second. Seconds are counted from a start that the caller knows.
+/// Bytes per second. Seconds are counted from a start that the caller defines.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Meter {
     /// The bytes of each second that had any, oldest first.
@@ -15,7 +15,7 @@ pub(super) struct Meter {
 }
 
 impl Meter {
-    /// Counts bytes that went by in a second.
+    /// Adds bytes transferred in a second.
     pub(super) fn add(&mut self, second: u64, bytes: u64) {
         match self.seconds.back_mut() {
             Some((last, sum)) if *last >= second => *sum += bytes,
@@ -26,14 +26,14 @@ impl Meter {
         }
     }
 
-    /// Bytes per second over the last few whole seconds before `now`; fewer of them where that is the start.
+    /// Returns bytes per second over the last few whole seconds before `now`; fewer just after the start.
     pub(super) fn rate(&self, now: u64) -> u64 {
         let from = now.saturating_sub(WINDOW);
         let sum: u64 = self.between(from, now).map(|(_, bytes)| bytes).sum();
         sum / (now - from).max(1)
     }
 
-    /// The bytes of each of the last whole seconds before `now`, oldest first.
+    /// Returns the bytes of each of the last whole seconds before `now`, oldest first.
     pub(super) fn history(&self, now: u64) -> Vec<u64> {
         let from = now.saturating_sub(REACH as u64);
         let mut history = vec![0; usize::try_from(now - from).unwrap_or(REACH)];

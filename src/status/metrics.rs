@@ -1,4 +1,4 @@
-//! The document as metrics, in the text form that Prometheus and its like take (OpenMetrics 1.0).
+//! The document as metrics, in the text format of Prometheus (OpenMetrics 1.0).
 
 use std::fmt;
 use std::sync::Arc;
@@ -12,10 +12,10 @@ use prometheus_client::registry::Registry;
 use super::Histogram;
 use super::document::{DirectoryStatus, DiskStatus, Document, LinkState, VesselStatus};
 
-/// What a scrape is told it gets.
+/// The content type of a scrape's response.
 pub(super) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// All metrics.
+/// Returns all metrics.
 pub(super) fn text(document: Arc<Document>) -> Result<String, fmt::Error> {
     let mut registry = Registry::with_prefix("contentmonster");
     registry.register_collector(Box::new(Shown(document)));
@@ -39,7 +39,7 @@ impl Collector for Shown {
 /// Labels of one series.
 type Labels<'a> = Vec<(&'static str, &'a str)>;
 
-/// Writes families of series.
+/// A writer for families of series.
 struct Out<'a>(DescriptorEncoder<'a>);
 
 impl Out<'_> {

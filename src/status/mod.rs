@@ -1,11 +1,12 @@
-//! What people see of it: the status document, the page, metrics, and the history of one file.
+//! The program's views for people: the status document, the page, metrics, and the history of one file.
 //!
-//! There is one [`Document`], put together from the ledger (what is owed) and from what is going on now ([`Live`]). The
-//! terminal, the page and the metrics are three ways of showing it, so they can't disagree. Without a running daemon the
-//! same document is put together from the ledger alone.
+//! There is one [`Document`], assembled from the ledger and from the live state ([`Live`]). The terminal, the page and
+//! the metrics are three views of it, so they can't disagree. Without a running daemon, the document is assembled from
+//! the ledger alone.
 //!
-//! [`serve()`] answers over HTTP: on a Unix socket beside the ledger for the command line, and where `Listen` says for a
-//! browser. Alone knows HTTP. Reads only, but for [`Orders`](crate::orders::Orders) that it passes on.
+//! [`serve()`] answers over HTTP: on a Unix socket beside the ledger for the command line, and at `Listen` for a
+//! browser. No other module serves HTTP. Everything is read-only except [`Orders`](crate::orders::Orders), which are
+//! passed on.
 
 mod access;
 mod document;
@@ -21,10 +22,7 @@ mod page;
 mod socket;
 mod web;
 
-pub use document::{
-    Amount, Daemon, Delivered, DirectoryStatus, DiskStatus, Document, ErrorStatus, LedgerStatus, Link, LinkState,
-    Oldest, Reload, Transfer, Trouble, VesselStatus,
-};
+pub use document::{DirectoryStatus, Document, LinkState, Reload, VesselStatus};
 pub use find::{Meant, find};
 pub use gather::{Gatherer, Place};
 pub use histogram::Histogram;

@@ -1,11 +1,12 @@
-//! The page: three files, kept in the program.
+//! The page: files embedded in the program.
 
 use axum::Router;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
 use axum::routing::get;
 
-/// Its paths. Script and style stand alone, so that the content security policy can forbid any inside the page.
+/// Returns the page's routes. Scripts and styles are separate files, so that the content security policy can forbid
+/// inline ones.
 pub(super) fn router() -> Router {
     let file =
         |kind: &'static str, text: &'static str| get(async move || ([(CONTENT_TYPE, kind)], text).into_response());

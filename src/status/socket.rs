@@ -1,6 +1,6 @@
-//! The Unix socket beside the ledger: how the command line reaches the running program.
+//! The Unix socket beside the ledger, through which the command line reaches the running program.
 //!
-//! Only the user that runs the program can open it (mode 0600), so what comes in on it needs no further proof.
+//! Only the user that runs the program can open it (mode 0600), so callers need no further authentication.
 
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -16,53 +16,54 @@ use rustix::fs::{Mode, OFlags};
 use socket2::{Domain, SockAddr, Type};
 use tokio::net::{UnixListener, UnixStream};
 
-/// How long an answer may take. The ledger may be busy with a transaction.
+/// Timeout for a response. The ledger may be busy with a transaction.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// The longest path that fits into a socket's address, in bytes; the kernel wants a zero byte behind it.
+/// The longest path that fits into a socket's address, in bytes; the kernel needs a terminating zero byte.
 const LONGEST: usize = 107;
 
-/// Why the running program couldn't be asked.
+/// Why a call to the running program failed.
 #[derive(Debug, thiserror::Error)]
 pub enum SocketError {
-    /// Nobody listens there.
+    /// No program listens there.
     #[error("contentmonster does not listen on {}", .0.display())]
     NobodyListens(PathBuf),
-    /// Somebody may, but it can't be used.
+    /// The socket can't be used.
     #[error("cannot use {}: {why}", .path.display())]
     Unusable {
         /// The socket.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         why: String,
     },
-    /// The program refused.
+    /// The program refused the call.
     #[error("contentmonster rejected the request with status {status}: {text}")]
     Refused {
         /// The HTTP status.
         status: u16,
-        /// What it said.
+        /// The response's text.
         text: String,
     },
 }
 
-/// Where the socket of a ledger lies.
+/// Returns the path of a ledger's socket.
 pub fn path_beside(database: &Path) -> PathBuf {
     let mut path = database.as_os_str().to_owned();
     path.push(".sock");
     path.into()
 }
 
-/// A listening socket; its name goes with it.
+/// A listening socket; dropping it removes its path.
 pub struct Socket {
     listener: Option<UnixListener>,
     path: PathBuf,
 }
 
 impl Socket {
-    /// Listens. To be called by whoever holds the ledger's lock: what lies at the path was left by one that has ended.
+    /// Creates the socket and listens. The caller must hold the ledger's lock, so that an existing socket is a stale
+    /// one.
     ///
     /// # Errors
-    /// When the path can't be used, with what to do about it.
+    /// When the path can't be used, with the remedy.
     pub fn listen(path: &Path) -> io::Result<Self> {
         let mut fresh = path.as_os_str().to_owned();
         fresh.push(".new");
@@ -74,7 +75,7 @@ impl Socket {
         let socket = socket2::Socket::new(Domain::UNIX, Type::STREAM.nonblocking().cloexec(), None)?;
         let (address, _directory) = address(&fresh)?;
         socket.bind(&address)?;
-        // Nobody can connect before it listens, and nobody else once it does.
+        // Set before `listen`, so that no other user can ever connect.
         std::fs::set_permissions(&fresh, std::os::unix::fs::PermissionsExt::from_mode(0o600))?;
         socket.listen(64)?;
         std::fs::rename(&fresh, path)?;
@@ -82,7 +83,7 @@ impl Socket {
         Ok(Self { listener: Some(listener), path: path.to_owned() })
     }
 
-    /// The listener, once. The socket's name stays until this goes.
+    /// Returns the listener, once. The socket's path stays until `self` is dropped.
     pub(super) fn take(&mut self) -> Option<UnixListener> {
         self.listener.take()
     }
@@ -96,8 +97,8 @@ impl Drop for Socket {
     }
 }
 
-/// An address for a path. One that is too long is named by way of its directory's descriptor, which must live as long as
-/// the address is used.
+/// Returns an address for a path. One that is too long is addressed through its directory's descriptor, which must stay
+/// open while the address is used.
 fn address(path: &Path) -> io::Result<(SockAddr, Option<OwnedFd>)> {
     if path.as_os_str().len() <= LONGEST {
         return Ok((SockAddr::unix(path)?, None));
@@ -114,10 +115,10 @@ fn address(path: &Path) -> io::Result<(SockAddr, Option<OwnedFd>)> {
     Ok((SockAddr::unix(short)?, Some(directory)))
 }
 
-/// Asks the running program: gets a path, or posts JSON to it.
+/// Calls the running program: gets a path, or posts JSON to it.
 ///
 /// # Errors
-/// [`SocketError::NobodyListens`] when it does not run, another one when it can't be asked or refuses.
+/// [`SocketError::NobodyListens`] when it doesn't run, another one when the call fails or is refused.
 pub async fn call(socket: &Path, path: &str, post: Option<String>) -> Result<Bytes, SocketError> {
     let unusable = |why: String| SocketError::Unusable { path: socket.into(), why };
     let answer = tokio::time::timeout(PATIENCE, exchange(socket, path, post)).await;
@@ -151,7 +152,7 @@ async fn exchange(socket: &Path, path: &str, post: Option<String>) -> Result<(St
     tokio::pin!(asking);
     tokio::select! {
         answer = &mut asking => answer,
-        // The connection may end before the last of the answer was looked at.
+        // The connection may end before the response was read completely.
         _ = connection => asking.await,
     }
 }

@@ -1,4 +1,4 @@
-//! The HTTP service: what is asked where. docs/src/operations.md lists the paths.
+//! The HTTP service and its routes. docs/src/operations.md lists the paths.
 
 use std::convert::Infallible;
 use std::io;
@@ -28,19 +28,19 @@ use crate::ledger::LedgerError;
 use crate::orders::{Order, Orders};
 use crate::text::visible_json;
 
-/// How often the page is told how things stand.
+/// Interval of the page's updates.
 const BEAT: Duration = Duration::from_millis(500);
-/// How long answers may go on when the program stops.
+/// How long responses may continue when the program stops.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// What the service answers from. Cheap to clone.
+/// The service's sources. Cheap to clone.
 #[derive(Clone)]
 pub struct Web {
-    /// Puts the documents together; another one does when the settings have changed.
+    /// The assembler of documents; replaced when the settings change.
     pub gatherer: watch::Receiver<Arc<Gatherer>>,
-    /// Takes orders.
+    /// The executor of orders.
     pub orders: Orders,
-    /// Ends the service.
+    /// The token that stops the service.
     pub stop: CancellationToken,
 }
 
@@ -50,18 +50,18 @@ impl Web {
     }
 }
 
-/// Where it listens.
+/// A listening address.
 pub enum Listening {
-    /// On the Unix socket, for our own user.
+    /// The Unix socket, for our own user.
     Socket(Socket),
-    /// On a TCP port, for whoever reaches it; orders need the token, and are refused without one.
+    /// A TCP port, for everyone who reaches it; orders require the token, and are refused without one.
     Port(TcpListener, Option<SecretString>),
 }
 
 /// Listens on a TCP address.
 ///
 /// # Errors
-/// When the address is taken, or not ours.
+/// When the address is in use, or not local.
 pub async fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     TcpListener::bind(address).await
 }
@@ -102,7 +102,7 @@ struct App {
     web: Web,
     access: Access,
     pages: Pages,
-    /// Where the connection comes from.
+    /// The connection's remote address.
     from: Option<IpAddr>,
 }
 
@@ -123,7 +123,7 @@ fn router(web: Web, access: Access, pages: Pages, from: Option<IpAddr>) -> Route
         .layer(axum::middleware::from_fn(doors::in_time))
 }
 
-/// An answer that couldn't be made.
+/// A response that failed.
 struct Failed(LedgerError);
 
 impl From<LedgerError> for Failed {
@@ -158,7 +158,7 @@ async fn metrics_text(State(app): State<App>) -> Result<Response, Failed> {
     })
 }
 
-/// Ready: the ledger answers, and what lay in the directories at the start is in it.
+/// Returns whether the program is ready: the ledger responds, and all files present at the start are in it.
 async fn readiness(State(app): State<App>) -> Result<Response, Failed> {
     let document = app.web.gatherer().document().await?;
     Ok(match document.daemon.as_ref().is_some_and(|daemon| daemon.ready) {
@@ -167,20 +167,20 @@ async fn readiness(State(app): State<App>) -> Result<Response, Failed> {
     })
 }
 
-/// What the page may offer.
+/// Returns the orders that the page may offer.
 async fn access_of(State(app): State<App>, headers: HeaderMap) -> Response {
     let (orders, granted) = (app.access.takes_orders(), app.access.may_order(&headers));
     Json(serde_json::json!({ "orders": orders, "granted": granted })).into_response()
 }
 
-/// The document, again and again.
+/// Streams the document.
 async fn events(State(app): State<App>) -> Response {
     let Some(seat) = app.pages.open(app.from) else {
         return (StatusCode::SERVICE_UNAVAILABLE, "too many status pages are open\n").into_response();
     };
     let stop = app.web.stop.clone();
     let documents = futures_util::stream::unfold((app, seat, None), async |(app, seat, last)| {
-        // The first one at once.
+        // The first one is sent at once.
         if last.is_some() {
             tokio::time::sleep(BEAT).await;
         }

@@ -9,7 +9,7 @@ use crate::fault::Fault;
 use crate::monitor::Event;
 use crate::records::{Delivery, DeliveryState, Seen, Verified, Version, VersionKind};
 
-/// How a delivery ended that did not fail.
+/// Result of a delivery that did not fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
     Acknowledged,
@@ -49,8 +49,8 @@ pub(super) async fn acknowledge(
     Ok(Outcome::Acknowledged)
 }
 
-/// What a mirror's file looks like under its final name, where that is not what its source looks like: the vessel may
-/// keep no times, or others. It tells later whether what is there is still that.
+/// Returns the attributes of a mirror's file under its final name if they differ from its source: the vessel may store
+/// no times, or others. They tell later whether the file is still the delivered one.
 pub(super) async fn seen_there(transfers: &Transfers, version: &Version) -> Result<Option<Seen>, Fault> {
     let session = &transfers.session;
     let is_mirrored = transfers.directories.get(&version.directory).is_some_and(|(it, _)| it.is_mirror());
@@ -60,7 +60,7 @@ pub(super) async fn seen_there(transfers: &Transfers, version: &Version) -> Resu
     match session.remote.look(&transfers.destination(version)?).await {
         Ok(attrs) => Ok(attrs.filter(|attrs| !looks_like(&version.stamp, attrs)).and_then(|attrs| seen(&attrs))),
         Err(e) if e.is_connection() => Err(e.fault()),
-        // Nobody who can't look can delete.
+        // An account that can't read attributes can't delete safely later.
         Err(_) => Ok(None),
     }
 }

@@ -1,4 +1,4 @@
-//! What a file, directory or link on the vessel looks like, and giving it mode, owner and time.
+//! Attributes of files, directories and links on the vessel: comparing them, and setting mode, owner and time.
 
 use std::sync::atomic::Ordering;
 
@@ -10,9 +10,9 @@ use crate::records::{FileStamp, Seen, Version};
 use crate::rights::{CopyOf, keeping_inherited};
 use crate::transport::{Attrs, RemoteError};
 
-/// Gives what is at a place its owner, where that is asked for, and as much of a mode as goes with the owner that it has
-/// then. A vessel that refuses keeps it as it is: a file system without modes, or an account that may not, is no reason to
-/// go without the file. `found` is the mode that a directory had before.
+/// Sets the owner of an entry, if that is configured, and as much of a mode as is safe with the resulting owner. If the
+/// vessel refuses, the entry keeps its attributes: a file system without modes, or an account without the right, is no
+/// reason to withhold the file. `found` is the mode that a directory had before.
 pub(crate) async fn dress(
     session: &Session,
     version: &Version,
@@ -21,7 +21,7 @@ pub(crate) async fn dress(
     mode: u32,
     found: u32,
 ) -> Result<(), Fault> {
-    // Apart, and first: changing the owner takes bits of the mode away.
+    // The owner is set separately and first, because changing it clears mode bits.
     let mode = match version.owner {
         None => what.plain(mode),
         Some(owner) => {
@@ -53,7 +53,7 @@ pub(super) fn tolerate_undressed(session: &Session, version: &Version, error: &R
     Ok(())
 }
 
-/// Gives a file a time that SFTP can't carry, where the vessel has a shell that can; else says once that it can't.
+/// Sets a time that SFTP can't represent, if the vessel has a shell that can; otherwise logs once that it can't.
 pub(super) async fn keep_odd_time(session: &Session, version: &Version, path: &RemotePath) -> Result<(), RemoteError> {
     let time = version.stamp.mtime;
     if u32::try_from(time).is_ok() || session.remote.is_this_host() {
@@ -73,23 +73,23 @@ pub(super) async fn keep_odd_time(session: &Session, version: &Version, path: &R
     Ok(())
 }
 
-/// Both times, whole seconds.
+/// Returns access and modification time in whole seconds; both are the modification time.
 pub(crate) fn times(stamp: &FileStamp) -> Option<(i64, i64)> {
     Some((stamp.mtime, stamp.mtime))
 }
 
-/// A time as SFTP tells it: of one that it can't carry, servers send the lower 32 bits.
+/// Returns a time as SFTP reports it: servers send the lower 32 bits of a time that it can't represent.
 pub(crate) fn told(seconds: i64) -> i64 {
     seconds.rem_euclid(1 << 32)
 }
 
-/// What a file on the vessel looks like, as far as that shows without reading it.
+/// Returns size and time of a file on the vessel, without reading its content.
 pub(super) fn seen(attrs: &Attrs) -> Option<Seen> {
     let (size, (_, modified)) = attrs.size.zip(attrs.times).filter(|_| attrs.is_file())?;
     Some(Seen { size, mtime: told(modified) })
 }
 
-/// Whether a file on the vessel looks like a version with this stamp, as far as that shows without reading it.
+/// Returns whether a file on the vessel matches a version with this stamp, without reading its content.
 pub(super) fn looks_like(stamp: &FileStamp, attrs: &Attrs) -> bool {
     seen(attrs) == Some(Seen { size: stamp.size, mtime: told(stamp.mtime) })
 }

@@ -1,10 +1,12 @@
-//! Delta: of a changed file only the changes are sent. What a vessel holds of it already is copied there, from the version
-//! that it was given before, into the assembly of the new one.
+//! Delta transfer: of a changed file, only the changes are sent. Unchanged bytes are copied on the vessel from the
+//! version delivered before into the assembly of the new one.
 //!
-//! The assembly is built in order, whether its bytes are copied or sent, so its size still says how far it has come, and
-//! each attempt may end in any other way of sending the rest. Where SFTP can copy (`copy-data`), copies and writes leave in
-//! one burst; else what is sent goes up as parts, and one command joins them with what is kept. Nothing is taken on trust:
-//! the whole is hashed as always, and what differs is sent again. After a failed attempt the file is sent whole.
+//! The assembly is built in order from copied and sent bytes, so its size still tells how much is done, and a later
+//! attempt may continue in any other way. If SFTP can copy (`copy-data`), copies and writes are sent in one burst;
+//! otherwise the changes are uploaded as parts, and one command joins them with the unchanged ranges.
+//!
+//! Nothing is trusted: the whole file is hashed as always, and chunks that differ are sent again. After a failed
+//! attempt the file is sent whole.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -29,19 +31,20 @@ use crate::records::{Delivery, Version};
 use crate::settings::{Assembly, Delta as Wish};
 use crate::transport::{Attrs, GrowingHash, Ingredient, OpenFlags, RemoteError, RemoteFile, Sent};
 
-/// The most that one request copies, in bytes, and how many requests may be unanswered: what shares the channel waits for them.
+/// Maximum bytes per copy request, and maximum unanswered requests: other transfers on the channel wait for them.
 const COPY: u64 = 2 << 20;
 const UNANSWERED: usize = 32;
-/// How much the assembly grows, in bytes, until its hash is told.
+/// Growth of the assembly after which its hash is updated, in bytes.
 const GROWN: u64 = 8 << 20;
-/// Where a command copies: the least worth a process, in bytes; steps in one command; and parts uploaded at once.
+/// Limits for copying by command: the smallest copy worth a process in bytes, the maximum steps in a command, and the
+/// maximum number of concurrent part uploads.
 const LEAST_COPY: u64 = 128 << 10;
 const STEPS: usize = 4096;
 const PARTS_AT_ONCE: usize = 16;
-/// A delta must keep at least one in so many bytes, or several channels are faster without.
+/// A delta must keep at least 1 in this many bytes; otherwise several channels are faster without it.
 const WORTH: u64 = 4;
 
-/// How the rest of a file comes to a vessel that holds an earlier version.
+/// How to transfer the rest of a file to a vessel that holds an earlier version.
 pub(super) struct Delta {
     plan: DeltaPlan,
     joined: u64,
@@ -51,14 +54,14 @@ pub(super) struct Delta {
 fn wish(transfers: &Transfers, version: &Version) -> Wish {
     let session = &transfers.session;
     match transfers.directories.get(&version.directory) {
-        // To read the old file from the same disk takes as long as to write the new one.
+        // Reading the old file from the same disk takes as long as writing the new one.
         Some((directory, _)) if directory.delta == Wish::Auto && session.remote.is_this_host() => Wish::No,
         Some((directory, _)) => directory.delta,
         None => Wish::No,
     }
 }
 
-/// What this vessel was given of the path before, if that may spare bytes.
+/// Returns the version of the path that was last delivered to this vessel, if a delta may pay.
 pub(super) async fn last_delivered(transfers: &Transfers, delivery: &Delivery) -> Result<Option<LastDelivered>, Fault> {
     let session = &transfers.session;
     let version = &delivery.version;
@@ -69,8 +72,8 @@ pub(super) async fn last_delivered(transfers: &Transfers, delivery: &Delivery) -
     transfers.ledger.last_delivered(&session.settings.name, version).await.map_err(|e| e.fault())
 }
 
-/// How to make the file of what the vessel was given last and has under its final name (`there`); `None` where that
-/// spares too little, or is not what was given.
+/// Plans how to build the file from the version last delivered, which the vessel has under its final name (`there`).
+/// Returns `None` if that saves too little or if the file there is not the one delivered.
 pub(super) async fn plan(
     transfers: &Transfers,
     version: &Version,
@@ -109,7 +112,7 @@ fn copies_by_command(session: &Session) -> bool {
     session.remote.capabilities().shell && session.settings.assembly == Assembly::Cat
 }
 
-/// A version's outline, which is entered in the ledger where it is new, along with its digest.
+/// Returns a version's outline, and records it in the ledger with the digest if they are new.
 async fn outline(
     transfers: &Transfers,
     version: &Version,
@@ -133,7 +136,7 @@ async fn outline(
     Ok(Some(outline))
 }
 
-/// Whether a version is outlined for the sake of those that will follow it.
+/// Returns whether a version is outlined for the sake of later versions.
 fn is_to_be_outlined(transfers: &Transfers, version: &Version, there: Option<&Attrs>) -> bool {
     let is_mirror = transfers.directories.get(&version.directory).is_some_and(|(d, _)| d.is_mirror());
     let will_change = is_mirror || there.is_some_and(Attrs::is_file);
@@ -145,7 +148,7 @@ fn is_to_be_outlined(transfers: &Transfers, version: &Version, there: Option<&At
         }
 }
 
-/// Has a version outlined while it is sent, if it is to be outlined at all.
+/// Outlines a version while it is sent, if it should be outlined.
 pub(super) fn outline_on_the_way(
     transfers: &Transfers,
     version: &Version,
@@ -158,7 +161,7 @@ pub(super) fn outline_on_the_way(
     }
 }
 
-/// Enters the outline of a version that the vessel has, if it is to be outlined at all.
+/// Records the outline of a delivered version, if it should be outlined.
 pub(super) async fn keep_outline(
     transfers: &Transfers,
     version: &Version,
@@ -172,7 +175,7 @@ pub(super) async fn keep_outline(
     Ok(())
 }
 
-/// Makes the assembly; gives the vessel's hash of it where that was begun.
+/// Builds the assembly; returns the vessel's hash of it if one was started.
 pub(super) async fn apply<'s>(
     transfers: &'s Transfers,
     delivery: &Delivery,
@@ -189,7 +192,7 @@ pub(super) async fn apply<'s>(
     let applied =
         if copies_in_order(session) { applying.in_order().await } else { applying.by_command().await.map(|()| None) };
     match applied {
-        // TempDir that is full or unusable concerns this file and no smaller one, for which its parts make room.
+        // A full or unusable TempDir affects this file but no smaller one, so its parts are removed to free space.
         Err(full) if matches!(full.scope, Scope::Place | Scope::Vessel) && !session.remote.is_lost() => {
             applying.remove_parts().await?;
             let is_place = full.scope == Scope::Place && copies_in_order(session);
@@ -203,7 +206,7 @@ fn average_for(version: &Version, last: Option<&LastDelivered>) -> u32 {
     Outline::average_for(version.stamp.size, last.map(|last| last.outline.average()))
 }
 
-/// A delta on its way.
+/// A delta transfer in progress.
 struct Applying<'v, 'a> {
     session: &'v Session,
     delivery: &'a Delivery,
@@ -219,20 +222,20 @@ impl<'v> Applying<'v, '_> {
         self.delivery.version.stamp.size
     }
 
-    /// Copies and writes in the file's order over one channel, without waiting for what the next request doesn't need.
+    /// Copies and writes in the file's order over one channel, without waiting for answers that are not needed yet.
     async fn in_order(&self) -> Result<Option<GrowingHash<'v>>, Fault> {
         if !self.delta.held.is_empty() {
             self.remove_parts().await?;
         }
         let session = self.session;
-        // The one that ends only with the session.
+        // The main channel, because it lives as long as the session.
         let channel = session.remote.main_channel();
         let old = session.explained(channel.open(&self.old, OpenFlags::READ, 0).await, &self.old, 0).await?;
         let flags = if self.delta.joined == 0 { OpenFlags::FRESH } else { OpenFlags::WRITE_EXISTING };
         let new = session.open_ours(channel, self.assembly, flags, self.size() - self.delta.joined).await?;
         let built = self.build(&old, &new).await;
         if built.is_err() && !session.remote.is_lost() {
-            // What went out after what failed has made it longer than it should be.
+            // Requests sent after the failed one may have made the assembly too long.
             let cut = new.set(Attrs { size: Some(self.delta.joined), ..Attrs::default() }).await;
             session.explained(cut, self.assembly, 0).await?;
         }
@@ -253,7 +256,7 @@ impl<'v> Applying<'v, '_> {
                 let asked = self.ask(step, at, old, new).await?;
                 at += asked.length;
                 unanswered.push(asked.answer());
-                // What has been answered meanwhile is taken note of; more is waited for only where too much is not.
+                // Answers that have arrived are processed; more are awaited only if too many requests are outstanding.
                 loop {
                     let is_full = unanswered.len() >= UNANSWERED;
                     let next = unanswered.next();
@@ -273,7 +276,7 @@ impl<'v> Applying<'v, '_> {
         Ok(grown(hash).await)
     }
 
-    /// Asks for what comes at an offset: a copy, or a write.
+    /// Sends the request for the bytes at an offset: a copy, or a write.
     async fn ask(&self, step: &Step, at: u64, old: &RemoteFile, new: &RemoteFile) -> Result<Asked, Fault> {
         let session = self.session;
         let most = step.range.end - at;
@@ -296,7 +299,7 @@ impl<'v> Applying<'v, '_> {
         Ok(Asked { length: sent.length(), sent, kept })
     }
 
-    /// Takes note of an answer: how many bytes it is about.
+    /// Records an answer; returns the number of bytes that it covers.
     async fn note(&self, (answer, kept): Answer, taken: &Taken<'_>) -> Result<u64, Fault> {
         let bytes = self.session.explained(answer, self.assembly, 1).await?;
         if kept {
@@ -307,7 +310,7 @@ impl<'v> Applying<'v, '_> {
         Ok(bytes)
     }
 
-    /// Uploads what is sent as parts, and has one command put the assembly together.
+    /// Uploads the changes as parts, and has one command put the assembly together.
     async fn by_command(&self) -> Result<(), Fault> {
         let session = self.session;
         session.prepare_temp_dir().await?;
@@ -317,7 +320,7 @@ impl<'v> Applying<'v, '_> {
             session.remote.remove(&session.part(self.delivery, held.start)).await.map_err(|e| e.fault())?;
         }
         if self.delta.joined == 0 {
-            // What lies there before the first attempt is not of this delivery, whatever its name says.
+            // A file that exists before the first attempt does not belong to this delivery, whatever its name.
             session.remote.remove(self.assembly).await.map_err(|e| e.fault())?;
         }
         let job = session.channels.job(self.delta.plan.sent_bytes());
@@ -344,7 +347,7 @@ impl<'v> Applying<'v, '_> {
         }
     }
 
-    /// Uploads a range as a part, going on from what an earlier attempt left of it.
+    /// Uploads a range as a part, resuming a part left by an earlier attempt.
     async fn upload(&self, range: &Range<u64>, taken: &Taken<'_>) -> Result<(), Fault> {
         let session = self.session;
         let held = self.delta.held.iter().find(|held| is_beginning_of(held, range)).map(|held| held.end);
@@ -361,12 +364,12 @@ impl<'v> Applying<'v, '_> {
     }
 }
 
-/// Whether a part, named by where it starts, is the beginning of a range or all of it.
+/// Returns whether a part starts with the range and is not longer.
 fn is_beginning_of(held: &Range<u64>, range: &Range<u64>) -> bool {
     held.start == range.start && held.end <= range.end
 }
 
-/// A request on its way, and whether the vessel has the bytes already.
+/// A request in flight, and whether its bytes are copied on the vessel.
 struct Asked {
     sent: Sent,
     length: u64,

@@ -1,18 +1,18 @@
-//! A plan: how a file is made of what the vessel has of it already and what must be sent.
+//! A plan for building a file from the bytes that the vessel already has and the bytes that must be sent.
 //!
-//! Plain arithmetic over two outlines; knows nothing of how bytes are copied or sent.
+//! This module is pure arithmetic over two outlines; it knows nothing of how bytes are copied or sent.
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 
 use crate::outline::{Outline, Stretch};
 
-/// What becomes of one range of the new file.
+/// The source of one range of the new file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Step {
-    /// The range, in the new file.
+    /// The range in the new file.
     pub(super) range: Range<u64>,
-    /// Where the old file has the same bytes; `None`: they are sent.
+    /// Offset of the same bytes in the old file; `None` if they are sent.
     pub(crate) from: Option<u64>,
 }
 
@@ -22,19 +22,19 @@ impl Step {
     }
 }
 
-/// Steps in the file's order, which cover it without gap or overlap.
+/// Steps in the file's order, which cover it without gaps or overlaps.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct DeltaPlan(Vec<Step>);
 
 impl DeltaPlan {
-    /// How to make the new file of the old one; nothing of it, where the two outlines can't be compared.
+    /// Plans how to build the new file from the old one. Keeps nothing if the two outlines can't be compared.
     pub(crate) fn new(old: &Outline, new: &Outline) -> Self {
         let comparable = old.average() == new.average();
         let old: BTreeMap<u64, &Stretch> = places(old).filter(|_| comparable).collect();
         let by_content: HashMap<&Stretch, u64> = old.iter().rev().map(|(at, stretch)| (*stretch, *at)).collect();
         let mut plan = Self::default();
         for (at, stretch) in places(new) {
-            // Of several places with the same bytes, the one that the step before leads to makes one copy of two.
+            // If several offsets have the same bytes, continuing the previous step merges two copies into one.
             let goes_on = plan.kept_end().filter(|end| old.get(end) == Some(&stretch));
             let from = goes_on.or_else(|| by_content.get(stretch).copied());
             plan.push(Step { range: at..at + u64::from(stretch.length), from });
@@ -42,12 +42,12 @@ impl DeltaPlan {
         plan
     }
 
-    /// Where the old file goes on after what the last step takes of it.
+    /// Returns the offset in the old file at which the last step ends, if it is a copy.
     fn kept_end(&self) -> Option<u64> {
         self.0.last().and_then(|step| Some(step.from? + step.length()))
     }
 
-    /// Adds a step, to the last one where it goes on from there.
+    /// Adds a step; merges it into the last one if it continues that.
     fn push(&mut self, step: Step) {
         let kept_end = self.kept_end();
         match self.0.last_mut() {
@@ -59,7 +59,7 @@ impl DeltaPlan {
         }
     }
 
-    /// What is left of it when the first `joined` bytes are there.
+    /// Returns the remaining plan after the first `joined` bytes are done.
     pub(crate) fn after(self, joined: u64) -> Self {
         let mut rest = Self::default();
         for Step { range, from } in self.0 {
@@ -69,7 +69,7 @@ impl DeltaPlan {
         rest
     }
 
-    /// The same with copies of less than `least` bytes sent instead, where every copy has a price.
+    /// Returns the plan with copies shorter than `least` bytes sent instead, for methods in which each copy has a cost.
     pub(super) fn without_short_copies(self, least: u64) -> Self {
         let mut plan = Self::default();
         for step in self.0 {
@@ -83,23 +83,23 @@ impl DeltaPlan {
         &self.0
     }
 
-    /// The ranges that are sent.
+    /// Returns the ranges that are sent.
     pub(crate) fn sent(&self) -> impl Iterator<Item = &Range<u64>> {
         self.0.iter().filter(|step| step.from.is_none()).map(|step| &step.range)
     }
 
-    /// How many bytes are sent.
+    /// Returns how many bytes are sent.
     pub(super) fn sent_bytes(&self) -> u64 {
         self.sent().map(|range| range.end - range.start).sum()
     }
 
-    /// How many bytes are taken from the old file.
+    /// Returns how many bytes are copied from the old file.
     pub(super) fn kept_bytes(&self) -> u64 {
         self.0.iter().filter(|step| step.from.is_some()).map(Step::length).sum()
     }
 }
 
-/// Each stretch and where it begins.
+/// Returns each stretch with its start offset.
 fn places(outline: &Outline) -> impl Iterator<Item = (u64, &Stretch)> {
     outline.stretches().iter().scan(0, |at, stretch| {
         let start = *at;
@@ -125,7 +125,7 @@ mod tests {
         (0..length).map(|_| random.u8(..)).collect()
     }
 
-    /// Does what a plan says.
+    /// Executes a plan.
     fn cook(plan: &DeltaPlan, old: &[u8], new: &[u8]) -> Vec<u8> {
         let mut made = Vec::new();
         for step in plan.steps() {

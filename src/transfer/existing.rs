@@ -1,4 +1,4 @@
-//! Files that are on the vessel already, or were taken from it at once: nothing is sent of them.
+//! Files that already exist on the vessel, or were consumed there right after delivery: nothing is sent.
 
 use super::attributes::{dress, looks_like, seen};
 use super::ownership::is_of_others_rights;
@@ -16,8 +16,8 @@ use crate::records::{Delivery, DeliveryState, Verified, Version};
 use crate::rights::CopyOf;
 use crate::transport::{Attrs, OpenFlags, RemoteError, RemoteFile};
 
-/// Whether a file that was about to get its name when the connection broke is at neither of its names: whoever waits for
-/// files there has taken it, unless the settings say that nobody does.
+/// Returns whether a file that was being renamed when the connection was lost exists under neither name. Then a
+/// consumer on the vessel has taken it, unless the settings rule that out.
 pub(super) async fn was_taken(
     transfers: &Transfers,
     delivery: &Delivery,
@@ -33,14 +33,14 @@ pub(super) async fn was_taken(
         session.remote.look_through(&directory)
     );
     match (before, after, above) {
-        // The directory is what tells it from a file system that was lost.
+        // The directory still exists, so the file system was not lost.
         (Ok(None), Ok(None), Ok(Some(above))) => Ok(above.is_dir()),
         (Err(e), ..) | (_, Err(e), _) | (.., Err(e)) if e.is_connection() => Err(e.fault()),
         _ => Ok(false),
     }
 }
 
-/// Whether the vessel has this version under its final name: the reply to a rename was lost, or a ledger was.
+/// Returns whether the vessel has this version under its final name: the reply to a rename, or a ledger, was lost.
 pub(super) async fn already_there(
     transfers: &Transfers,
     delivery: &Delivery,
@@ -50,7 +50,7 @@ pub(super) async fn already_there(
     let session = &transfers.session;
     let version = &delivery.version;
     let there = match there {
-        // Whoever may not look may still write.
+        // An account that may not read attributes may still write.
         Err(e) if e.is_refusal() => return Ok(None),
         there => there,
     };
@@ -66,17 +66,17 @@ pub(super) async fn already_there(
     }
     match Box::pin(verify(transfers, version, destination)).await {
         Ok(Verdict::Good(Verified::BySize | Verified::Not)) => Ok(None),
-        // Another user's, whose rights can't be set: ours takes its place.
+        // The file belongs to another user and its mode can't be set, so ours replaces it.
         Ok(Verdict::Good(_)) if is_of_others_rights(session, version, &assembly, &attrs).await? => Ok(None),
         Ok(Verdict::Good(verified)) => Ok(Some(verified)),
         Ok(Verdict::Bad(_)) => Ok(None),
         Err(fault) if session.remote.is_lost() || fault.scope > Scope::File => Err(fault),
-        // One that we can't read can still be replaced.
+        // A file that can't be read can still be replaced.
         Err(_) => Ok(None),
     }
 }
 
-/// Removes what this and earlier attempts left of a delivery that turned out to be done.
+/// Removes the leftovers of this and earlier attempts of a delivery that turned out to be done.
 pub(super) async fn remove_leftovers(
     transfers: &Transfers,
     delivery: &Delivery,
@@ -93,10 +93,10 @@ pub(super) async fn remove_leftovers(
     Ok(())
 }
 
-/// Gives a file that was found under its final name the mode and owner that it has here by now.
+/// Sets the current mode and owner of the source on a file that was found under its final name.
 pub(super) async fn dress_found(session: &Session, version: &Version, destination: &RemotePath) -> Result<(), Fault> {
     let there = session.remote.look(destination).await.map_err(|e| e.fault())?;
-    // What is behind a link is none of ours.
+    // The target of a link was not delivered from here.
     let Some(there) = there.filter(Attrs::is_file) else { return Ok(()) };
     let same = there.mode.is_some_and(|mode| mode & 0o7777 == CopyOf::File.plain(version.mode));
     if same && version.owner.is_none() {
@@ -105,7 +105,7 @@ pub(super) async fn dress_found(session: &Session, version: &Version, destinatio
     dress(session, version, destination, CopyOf::File, version.mode, 0).await
 }
 
-/// Flushes a file that was found under its final name: nobody knows whether it ever was.
+/// Flushes a file that was found under its final name, because it may never have been flushed.
 pub(super) async fn flush_found(session: &Session, destination: &RemotePath) -> Result<(), Fault> {
     let file = session.remote.open(destination, OpenFlags::READ, 0).await.map_err(|e| e.fault())?;
     flush(session, &file).await.map_err(|e| e.fault())?;

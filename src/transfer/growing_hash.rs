@@ -1,16 +1,16 @@
-//! The vessel's own hash of a file, made while the file grows.
+//! The vessel's own hash of a file, computed while the file grows.
 
 use crate::link::Session;
 use crate::names::RemotePath;
 use crate::transport::GrowingHash;
 
-/// Has the vessel hash an assembly while it grows, where it can.
+/// Starts to hash an assembly on the vessel while it grows, if the vessel can.
 pub(super) async fn hash_as_it_grows<'s>(session: &'s Session, assembly: &RemotePath) -> Option<GrowingHash<'s>> {
     let tool = session.remote.capabilities().hash_tool?;
     session.remote.hash_as_it_grows(tool, assembly).await.ok()
 }
 
-/// Tells the vessel's hash that the assembly has grown. One that fails is given up: the whole is hashed at the end then.
+/// Notifies the vessel's hash that the assembly has grown. If that fails, the whole file is hashed at the end instead.
 pub(super) async fn grown(hash: Option<GrowingHash<'_>>) -> Option<GrowingHash<'_>> {
     let hash = hash?;
     hash.grown().await.ok().map(|()| hash)

@@ -1,4 +1,4 @@
-//! What the vessel holds of a file that an earlier attempt did not finish.
+//! Data that the vessel holds of a file that an earlier attempt did not finish.
 
 use std::ops::Range;
 
@@ -9,16 +9,16 @@ use crate::names::{OurFile, RemotePath};
 use crate::records::{Delivery, DeliveryState};
 use crate::transport::Attrs;
 
-/// What the vessel holds of a file that is not done.
+/// Data that the vessel holds of an unfinished file.
 #[derive(Default)]
 pub(crate) struct Held {
-    /// How many bytes are joined.
+    /// Number of joined bytes.
     pub(crate) joined: u64,
-    /// The parts that there are.
+    /// Ranges of the existing parts.
     pub(super) parts: Vec<Range<u64>>,
 }
 
-/// Looks what the vessel holds of a file.
+/// Finds out which data the vessel holds of a file.
 pub(crate) async fn held(session: &Session, delivery: &Delivery, assembly: &RemotePath) -> Result<Held, Fault> {
     if delivery.state == DeliveryState::Pending {
         return Ok(Held::default());
@@ -26,7 +26,7 @@ pub(crate) async fn held(session: &Session, delivery: &Delivery, assembly: &Remo
     let temp_dir = &session.settings.temp_dir;
     let (assembled, listed) = tokio::join!(session.remote.look(assembly), session.remote.list(temp_dir));
     let assembled = match assembled {
-        // It is not known, so it is begun anew.
+        // The size is unknown, so the file is sent from the start.
         Err(e) if e.is_refusal() => return Ok(Held::default()),
         assembled => assembled.map_err(|e| e.fault())?,
     };
@@ -52,7 +52,7 @@ pub(crate) async fn held(session: &Session, delivery: &Delivery, assembly: &Remo
             parts.push(start..start.saturating_add(attrs.size.unwrap_or(0)));
         }
     }
-    // An append that was cut off within a part is made again.
+    // An append that was interrupted within a part is repeated.
     let torn = parts.iter().find(|part| part.start < assembled && assembled < part.end);
     let joined = torn.map_or(assembled, |part| part.start).min(delivery.version.stamp.size);
     if joined != assembled {

@@ -1,4 +1,4 @@
-//! Which directories' places on a vessel are known to be elsewhere than their sources.
+//! Results of the checks whether directories' places on a vessel differ from their sources.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use crate::fault::Fault;
 use crate::names::{DirectoryName, RemotePath};
 
-/// What is known on one connection of the places of the directories: the fault, where they must not be delivered to.
+/// The results on one connection, by directory and place: the fault, if the place must not receive deliveries.
 #[derive(Default)]
 pub(super) struct KnownPlaces(Mutex<HashMap<(DirectoryName, RemotePath), Option<Fault>>>);
 

@@ -1,4 +1,4 @@
-//! Whose a file on the vessel is: what another user has put in the place of ours is neither written to nor published.
+//! Ownership of files on the vessel: a file that another user put in place of ours is neither written nor published.
 
 use crate::fault::Fault;
 use crate::link::OURS;
@@ -8,8 +8,8 @@ use crate::records::Version;
 use crate::rights::CopyOf;
 use crate::transport::{Attrs, ErrorKind, RemoteError};
 
-/// Whether a file belongs to another user than one that we would make beside an assembly; not where the vessel doesn't tell.
-/// The owner that a version's copy is given is as good.
+/// Returns whether a file belongs to another user than the files that we create beside an assembly; `false` if the
+/// vessel does not report owners. The owner that is set on a version's copy is accepted too.
 async fn is_foreign(
     session: &Session,
     version: &Version,
@@ -24,8 +24,8 @@ async fn is_foreign(
     Ok(ours.is_some_and(|ours| ours != owner))
 }
 
-/// Whether a file that an earlier attempt left may be written to: a regular file with our mode and our owner, and, where
-/// others can write to its directory, with one name. Somebody may have put another in its place.
+/// Returns whether a file left by an earlier attempt may be written to. It must be a regular file with our mode and
+/// owner and, if others can write to its directory, a single link. Otherwise another user may have put it there.
 pub(super) async fn may_resume(
     session: &Session,
     version: &Version,
@@ -36,7 +36,7 @@ pub(super) async fn may_resume(
     if (attrs.has_kind() && !attrs.is_file()) || !mode_is_ours {
         return Ok(false);
     }
-    // On this host, opening it asks for its owner and its names.
+    // On this host, opening the file checks its owner and number of links.
     if session.remote.is_this_host() {
         return Ok(true);
     }
@@ -61,7 +61,7 @@ pub(super) async fn may_resume(
     }
 }
 
-/// Whether a file under its final name has other rights than its version, and an owner who alone can change them.
+/// Returns whether a file under its final name has another mode than its version, and an owner who alone can change it.
 pub(super) async fn is_of_others_rights(
     session: &Session,
     version: &Version,
@@ -72,8 +72,8 @@ pub(super) async fn is_of_others_rights(
     Ok(!same && is_foreign(session, version, assembly, attrs).await.map_err(|e| e.fault())?)
 }
 
-/// What follows where a file can't be given its mode or time. One that is not ours was put in place of ours, and is not
-/// published; else a file system without modes (FAT) is no reason to go without the file.
+/// Handles a file whose mode or time can't be set. A file that belongs to another user replaced ours and is not
+/// published; otherwise a file system without modes (FAT) is no reason to withhold the file.
 pub(super) async fn undressed(
     session: &Session,
     version: &Version,
@@ -94,7 +94,7 @@ pub(super) async fn undressed(
     Ok(())
 }
 
-/// Whether a path is that of an assembly.
+/// Returns whether a path is that of an assembly.
 pub(super) fn is_assembly(session: &Session, path: &RemotePath) -> bool {
     let name = path.as_bytes().rsplit(|byte| *byte == b'/').next().unwrap_or_default();
     matches!(OurFile::parse(session.instance, name), Some(OurFile::Assembly { .. }))

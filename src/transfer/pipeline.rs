@@ -1,4 +1,4 @@
-//! One delivery, from wherever it stands to its acknowledgement.
+//! One delivery, from its current state to its acknowledgement.
 
 use std::time::Instant;
 
@@ -19,20 +19,20 @@ use crate::ledger::LastDelivered;
 use crate::names::RemotePath;
 use crate::records::{Delivery, DeliveryState, Verified, VersionKind};
 
-/// What a delivery has come to before its file is published.
+/// State of a delivery before its file is published.
 enum Prepared {
-    /// The assembly is verified, flushed and has its mode and time: all it lacks is its name.
+    /// The assembly is verified, flushed and has its mode and time; only the rename is left.
     Assembly(Verified),
-    /// The vessel has the version under its final name already.
+    /// The vessel already has the version under its final name.
     AlreadyThere(Verified),
-    /// Nobody wants it any more.
+    /// The delivery was superseded.
     Superseded,
 }
 
-/// Takes a delivery to its end. Each step may be repeated, so a delivery can be dropped at any point.
+/// Runs a delivery to its end. Each step may be repeated, so a delivery can be dropped at any point.
 ///
-/// Hundreds of small files are on their way at once: what is rare or large among the steps is boxed, for each of them
-/// would have room for all of it otherwise (19 KB).
+/// Hundreds of small files are delivered concurrently. Rare or large steps are boxed, because otherwise every future
+/// would reserve memory for all of them (19 KB).
 pub(crate) async fn deliver(transfers: &Transfers, delivery: &Delivery) -> Result<Outcome, Fault> {
     let session = &transfers.session;
     let started = Instant::now();
@@ -41,7 +41,7 @@ pub(crate) async fn deliver(transfers: &Transfers, delivery: &Delivery) -> Resul
         VersionKind::File => {}
         VersionKind::Directory | VersionKind::Link => Box::pin(prove_elsewhere_first(transfers, delivery)).await?,
         VersionKind::Gone => refuse_own_place(transfers, delivery)?,
-        // Nobody enters deliveries of these.
+        // The ledger creates no deliveries of skipped versions.
         VersionKind::Skipped => return Ok(Outcome::Superseded),
     }
     match delivery.version.kind {
@@ -64,7 +64,7 @@ pub(crate) async fn deliver(transfers: &Transfers, delivery: &Delivery) -> Resul
     let verified = match prepared {
         Prepared::Assembly(verified) => {
             Box::pin(prove_elsewhere(transfers, delivery, &assembly, false)).await?;
-            // The last moment at which a newer version keeps this one from appearing.
+            // The last point at which a newer version can prevent this one from being published.
             if !enter(transfers, delivery, DeliveryState::Publishing).await? {
                 return Ok(Outcome::Superseded);
             }
@@ -84,8 +84,8 @@ pub(crate) async fn deliver(transfers: &Transfers, delivery: &Delivery) -> Resul
     acknowledge(transfers, delivery, verified, started).await
 }
 
-/// A file of several chunks, or one of which the vessel was given (`last`) an earlier version: every round trip is small
-/// beside it, and it may have come a long way already.
+/// Prepares a file of several chunks, or one of which the vessel received an earlier version (`last`). Round trips are
+/// cheap compared to its size, and an earlier attempt may have sent much of it.
 async fn prepare_large(
     transfers: &Transfers,
     delivery: &Delivery,
@@ -94,8 +94,8 @@ async fn prepare_large(
     last: Option<LastDelivered>,
 ) -> Result<Prepared, Fault> {
     let session = &transfers.session;
-    // Announced first: further connections to a vessel far away take longer than all that is asked before the upload.
-    // What may be sent as a delta needs none.
+    // Announced first: further connections to a distant vessel take longer than all queries before the upload. A file
+    // that may be sent as a delta needs none.
     let in_parts = goes_in_parts(session, delivery);
     let is_sent_whole = in_parts && last.is_none();
     let job = is_sent_whole.then(|| session.channels.job(delivery.version.stamp.size));
@@ -137,7 +137,7 @@ async fn prepare_large(
     if !enter(transfers, delivery, DeliveryState::Verifying).await? {
         return Ok(Prepared::Superseded);
     }
-    // Flushing takes as long as hashing, and neither minds the other.
+    // Flushing takes as long as hashing, and both can run concurrently.
     let finishing = async { if is_finished { Ok(()) } else { finish(session, &delivery.version, assembly).await } };
     let (verified, finished) = tokio::join!(verify_and_repair(transfers, delivery, assembly, hash), finishing);
     let (verified, repaired) = verified?;
@@ -148,7 +148,7 @@ async fn prepare_large(
     Ok(Prepared::Assembly(verified))
 }
 
-/// A file of one chunk: what counts is how often an answer is waited for.
+/// Prepares a file of one chunk with as few round trips as possible.
 async fn prepare_small(
     transfers: &Transfers,
     delivery: &Delivery,
@@ -172,7 +172,7 @@ async fn prepare_small(
     Ok(Prepared::Assembly(verified))
 }
 
-/// Verifies the assembly of a small file, and flushes it along with others.
+/// Verifies the assembly of a small file, and flushes it together with others.
 async fn check_small(transfers: &Transfers, delivery: &Delivery, assembly: &RemotePath) -> Result<Verified, Fault> {
     let session = &transfers.session;
     let version = &delivery.version;

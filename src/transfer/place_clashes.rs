@@ -1,8 +1,8 @@
-//! Places on a vessel that the settings could not compare: a relative one and an absolute one, for the login directory shows
-//! only there, and those of two vessels that turn out to be one host.
+//! Places on a vessel that could not be compared from the settings alone: a relative and an absolute one, because the
+//! login directory is known only there, and those of two vessels that turn out to be one host.
 //!
-//! One host key and account prove nothing, for hosts may be made from one image. So where the places of two such vessels would
-//! clash, a file is made over one connection and looked for over the other.
+//! The same host key and account prove nothing, because hosts may be cloned from one image. If the places of two such
+//! vessels would clash, a file is created over one connection and looked up over the other.
 
 use std::fmt;
 use std::sync::Arc;
@@ -14,16 +14,16 @@ use crate::names::{RemotePath, assembly_name};
 use crate::settings::{self, Directory};
 use crate::transport::Remote;
 
-/// A directory and where it goes, from the root on.
+/// A directory and its absolute place on the vessel.
 type Located = (Arc<Directory>, RemotePath);
 
-/// Finds out which directories would fight with others here, and keeps them from being delivered on this connection.
+/// Detects directories that would clash with others on this vessel, and blocks their deliveries on this connection.
 pub(crate) async fn compare_places(transfers: &Arc<Transfers>) {
     transfers.compare_places().await;
 }
 
 impl Transfers {
-    /// Finds out which directories would fight with others here, and keeps them from being delivered on this connection.
+    /// Detects directories that would clash with others on this vessel, and blocks their deliveries on this connection.
     async fn compare_places(self: &Arc<Self>) {
         if self.session.remote.is_this_host() {
             return;
@@ -45,13 +45,13 @@ impl Transfers {
         }
     }
 
-    /// Whether another session is to the same account of a host with the same key, as far as that shows.
+    /// Returns whether another session seems to use the same account on the same host, judging by the host key.
     fn has_account_of(&self, other: &Self) -> bool {
         let account = |one: &Self| (one.session.remote.host_key(), one.session.settings.ssh.username.clone());
         account(self) == account(other) && self.session.remote.host_key().is_some()
     }
 
-    /// The directories that go here, in the order of their names.
+    /// Returns the directories that this vessel takes, sorted by name.
     fn served(&self) -> Vec<Arc<Directory>> {
         let names = self.directories.names().into_iter();
         let taken = names.filter(|name| self.session.settings.takes(name));
@@ -68,7 +68,7 @@ impl Transfers {
                 if !self.is_seen_by(twin, directory, place).await {
                     continue;
                 }
-                // Always the same of the two, whichever was connected to first.
+                // Always refuses the same one of the two, whichever connected first.
                 let (name, twins_name) = (&self.session.settings.name, &twin.session.settings.name);
                 if name.as_str() > twins_name.as_str() {
                     let why =
@@ -82,7 +82,7 @@ impl Transfers {
         }
     }
 
-    /// Whether a file that is made at a place here is there over another connection too.
+    /// Returns whether a file created at a place here is visible over the other connection.
     async fn is_seen_by(&self, twin: &Self, directory: &Directory, place: &RemotePath) -> bool {
         let beside = directory.only.as_ref().and_then(|_| place.parent());
         let place = beside.as_ref().unwrap_or(place);
@@ -106,7 +106,7 @@ impl Transfers {
     }
 }
 
-/// These directories and their places; none of those that nobody can know.
+/// Returns these directories with their absolute places; leaves out those whose place can't be determined.
 pub(crate) async fn located(
     remote: &Remote,
     vessel: &settings::Vessel,
@@ -124,7 +124,7 @@ pub(crate) async fn located(
     directories.into_iter().filter_map(place).collect()
 }
 
-/// The directories whose places would clash with those of others before them.
+/// Returns the directories whose places would clash with those of directories before them.
 pub(crate) fn clashes<'a>(vessel: &settings::Vessel, located: &'a [Located]) -> Vec<(&'a Arc<Directory>, Fault)> {
     let mut found = Vec::new();
     for (number, (directory, place)) in located.iter().enumerate() {

@@ -1,4 +1,4 @@
-//! Publish: mode, time, flush, and the one rename that makes the file appear.
+//! Publishing: mode, time, flush, and the one rename that makes the file visible.
 
 use super::attributes::{dress, keep_odd_time, times};
 use super::ownership::undressed;
@@ -9,7 +9,7 @@ use crate::records::{Version, VersionKind};
 use crate::rights::CopyOf;
 use crate::transport::{Attrs, OpenFlags, RemoteError, RemoteFile, Renamed};
 
-/// Renames the finished and verified assembly to its destination. Whether that could be seen.
+/// Renames the finished and verified assembly to its destination. Returns whether the result could be checked.
 pub(crate) async fn publish(
     session: &Session,
     version: &Version,
@@ -26,7 +26,8 @@ pub(crate) async fn publish(
     Ok(renamed != Renamed::Unseen)
 }
 
-/// Gives a whole assembly its mode and time, and flushes it. It is not opened for writing: some servers empty what is.
+/// Sets the mode and time of a complete assembly and flushes it. It is opened for reading only, because some servers
+/// truncate a file that is opened for writing.
 pub(super) async fn finish(session: &Session, version: &Version, assembly: &RemotePath) -> Result<(), Fault> {
     let file = match session.remote.open(assembly, OpenFlags::READ, 0).await {
         Err(e) if e.is_refusal() => return finish_unopened(session, version, assembly).await,
@@ -36,7 +37,7 @@ pub(super) async fn finish(session: &Session, version: &Version, assembly: &Remo
     session.explained(finished, assembly, 0).await
 }
 
-/// The same by its path, where the vessel lets nobody read it.
+/// Does the same as [`finish`] by path, if the vessel does not allow reading the file.
 async fn finish_unopened(session: &Session, version: &Version, assembly: &RemotePath) -> Result<(), Fault> {
     dress(session, version, assembly, CopyOf::File, version.mode, 0).await?;
     let dated = Attrs { times: times(&version.stamp), ..Attrs::default() };
@@ -51,7 +52,7 @@ async fn finish_unopened(session: &Session, version: &Version, assembly: &Remote
     session.explained(flushed.await, assembly, 0).await
 }
 
-/// As [`finish`], for one that is open; closes it. One that isn't `alone` is flushed with others later.
+/// Does the same as [`finish`] for an open file, and closes it. Unless `alone`, the file is flushed later with others.
 pub(super) async fn finish_open(
     session: &Session,
     version: &Version,
@@ -59,7 +60,7 @@ pub(super) async fn finish_open(
     alone: bool,
 ) -> Result<(), RemoteError> {
     let (path, by_sftp) = (file.path().clone(), session.remote.fsync());
-    // Apart, and first: changing the owner takes bits of the mode away, and the mode goes by what came of it.
+    // The owner is set separately and first: changing it clears mode bits, and the mode depends on the resulting owner.
     let mode = match version.owner {
         None => CopyOf::File.plain(version.mode),
         Some(owner) => {
@@ -74,7 +75,7 @@ pub(super) async fn finish_open(
         }
     };
     let attrs = Attrs { mode: Some(mode), times: times(&version.stamp), ..Attrs::default() };
-    // A file system without modes (FAT) is no reason to keep the file back.
+    // A file system without modes (FAT) is no reason to withhold the file.
     if let Err(e) = file.finish(attrs, alone && by_sftp).await?
         && let Err(again) = session.remote.set(&path, attrs).await
     {
@@ -85,12 +86,12 @@ pub(super) async fn finish_open(
     if alone && !(by_sftp && session.remote.fsync()) { flush_by_command(session, &path).await } else { Ok(()) }
 }
 
-/// Whether many files can be flushed at once, which is cheaper than one by one.
+/// Returns whether many files can be flushed at once, which is cheaper than one by one.
 pub(super) fn flushes_together(session: &Session) -> bool {
     session.remote.capabilities().sync_file_system
 }
 
-/// Flushes a file along with others.
+/// Flushes a file together with others.
 pub(super) async fn flush_together(session: &Session, path: &RemotePath) -> Result<(), Fault> {
     match session.commands.flush(path).await {
         Ok(true) => Ok(()),
@@ -99,7 +100,7 @@ pub(super) async fn flush_together(session: &Session, path: &RemotePath) -> Resu
     }
 }
 
-/// Flushes a file with the vessel's `sync`, where it has one.
+/// Flushes a file with the vessel's `sync`, if it has one.
 pub(super) async fn flush_by_command(session: &Session, path: &RemotePath) -> Result<(), RemoteError> {
     if session.remote.capabilities().sync && !session.commands.flush(path).await? {
         tracing::warn!(vessel = %session.settings.name, file = %path, "the vessel could not flush it");
@@ -107,12 +108,12 @@ pub(super) async fn flush_by_command(session: &Session, path: &RemotePath) -> Re
     Ok(())
 }
 
-/// Flushes the directory, without which the new name may not outlive a power cut.
+/// Flushes the directory; otherwise the new name may be lost in a power failure.
 pub(super) async fn flush_name(session: &Session, destination: &RemotePath) -> Result<(), Fault> {
     if !session.remote.capabilities().sync {
         return Ok(());
     }
-    // Named by what lies in it: it may be where a file system is mounted, and that one is meant.
+    // The trailing `.` selects the file system mounted at the directory, if it is a mount point.
     let directory = destination.parent().unwrap_or_else(|| RemotePath::new(".")).join(".");
     session.commands.flush(&directory).await.map(|_| ()).map_err(|e| e.fault())
 }

@@ -1,16 +1,16 @@
-//! Which ranges of a file are where: joined, complete in TempDir, on their way, or missing.
+//! The ranges of a file by state: joined, complete in TempDir, uploading, or missing.
 //!
-//! Plain arithmetic. A range that comes right after what is joined is appended; any other that is taken becomes a part of
-//! its own, named by where it starts, so whatever a part holds when a link is cut is a range of the file like any other,
-//! and only what it lacks is missing.
+//! This module is pure arithmetic. A range directly after the joined bytes is appended; any other becomes a part, named
+//! by its start. So the content of a part after a lost connection is a range like any other, and only the rest is
+//! missing.
 //!
-//! A part grows step by step through what is reserved for it. Of what a slow taker has reserved and not begun, one that has
-//! nothing left to do takes half.
+//! A part grows step by step through its reserve. If a slow uploader has a reserve that it has not started, an idle one
+//! takes half of it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
-/// Ranges by their starts; they don't touch one another's bytes.
+/// Ranges by their starts; they do not overlap.
 #[derive(Default)]
 struct Ranges(BTreeMap<u64, u64>);
 
@@ -30,26 +30,26 @@ impl Ranges {
 pub(super) struct RangeMap {
     size: u64,
     joined: u64,
-    /// Whether the range after what is joined is being appended.
+    /// Whether the range after the joined bytes is being appended.
     appending: bool,
     complete: Ranges,
-    /// The starts of parts that may hold more than the range that is counted as complete.
+    /// Starts of parts that may hold more than the range that is counted as complete.
     ragged: BTreeSet<u64>,
     missing: Ranges,
-    /// What parts on their way will grow into: each reserve begins where its part ends so far.
+    /// Reserves into which uploading parts will grow; each begins at the current end of its part.
     reserved: Ranges,
-    /// How many are on their way.
+    /// Number of pieces that are being uploaded.
     taken: usize,
-    /// The longest range that is taken at once, and how far ahead of what is joined one may begin; in bytes.
+    /// Maximum length of a piece, and maximum distance of its start from the end of the joined bytes, both in bytes.
     longest: u64,
     ahead: u64,
 }
 
-/// A range that somebody uploads.
+/// A range that is being uploaded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Piece {
     pub(super) range: Range<u64>,
-    /// It comes right after what is joined: it needs no part, and may grow until it meets what others took.
+    /// Whether it comes directly after the joined bytes. Then it needs no part and may grow up to the next piece.
     pub(crate) next: bool,
 }
 
@@ -57,19 +57,20 @@ pub(super) struct Piece {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Part {
     pub(super) range: Range<u64>,
-    /// It may hold more than the range.
+    /// Whether it may hold more than the range.
     pub(super) ragged: bool,
 }
 
-/// Ranges are not cut shorter than this, in bytes, and grow by as much: each costs round trips and a file.
+/// Minimum length of a range, and the step by which it grows, in bytes: each range costs round trips and a file.
 const SHORTEST: u64 = 64 << 10;
-/// How much of the file all takers together should be spread over, in bytes: what they read is hashed on the way, and kept
-/// until it was.
+/// Maximum span of the file covered by all uploaders together, in bytes. Bytes are hashed in order and cached until
+/// then.
 const SPREAD: u64 = 32 << 20;
 
 impl RangeMap {
-    /// A file of `size` bytes whose first `joined` bytes are joined, with parts that hold `held`. Where two overlap, the
-    /// second counts. Also gives the starts of parts that are of no use: joined already, or within another.
+    /// Creates the map of a file of `size` bytes whose first `joined` bytes are joined, with parts that hold `held`.
+    /// Where two parts overlap, the second counts. Also returns the starts of useless parts: already joined, or within
+    /// another.
     pub(crate) fn new(size: u64, longest: u64, ahead: u64, joined: u64, mut held: Vec<Range<u64>>) -> (Self, Vec<u64>) {
         held.sort_by_key(|range| (range.start, range.end));
         let (mut complete, mut missing, mut useless) = (Ranges::default(), Ranges::default(), Vec::new());
@@ -107,10 +108,10 @@ impl RangeMap {
         )
     }
 
-    /// Takes the beginning of the first missing range, and reserves what follows it: less towards the end of the file, so
-    /// that all of `takers` end at about the same time, but hardly less than is `worth` a file of its own. Where nothing is
-    /// missing, or nothing near enough to what is joined, takes half of what another has reserved. `None` when there is
-    /// nothing to take.
+    /// Takes the beginning of the first missing range and reserves the bytes after it. Towards the end of the file the
+    /// reserve gets smaller, so that all `takers` finish at about the same time, but hardly smaller than is `worth` a
+    /// file. If nothing is missing, or nothing near enough to the joined bytes, takes half of another's reserve.
+    /// Returns `None` if there is nothing to take.
     pub(crate) fn take(&mut self, takers: usize, worth: u64) -> Option<Piece> {
         let worth = worth.clamp(self.shortest(), self.longest);
         let share = self.share(takers).max(worth);
@@ -160,8 +161,8 @@ impl RangeMap {
         SHORTEST.min(self.longest)
     }
 
-    /// Lengthens a piece by what comes after it: what is appended by what is missing there, a part by what is still
-    /// reserved for it. Whether there was anything.
+    /// Extends a piece: an appended piece into the missing range after it, a part into its reserve. Returns whether
+    /// there was anything left.
     pub(super) fn lengthen(&mut self, piece: &mut Piece) -> bool {
         let step = self.shortest();
         let rest = if piece.next { &mut self.missing } else { &mut self.reserved };
@@ -172,12 +173,12 @@ impl RangeMap {
         true
     }
 
-    /// Has nothing more taken ahead of what is joined. Whether anything was before.
+    /// Stops parts ahead of the joined bytes from being taken. Returns whether they were allowed before.
     pub(super) fn stay_close(&mut self) -> bool {
         std::mem::take(&mut self.ahead) > 0
     }
 
-    /// Notes that a piece is on the vessel up to `end`; what lies beyond is missing again.
+    /// Records that a piece is on the vessel up to `end`; the rest of it is missing again.
     pub(crate) fn give(&mut self, piece: Piece, end: u64) {
         self.taken -= 1;
         let mut lacks = end..piece.range.end;
@@ -194,7 +195,7 @@ impl RangeMap {
         self.missing.add(lacks);
     }
 
-    /// The parts that can be joined now, in order.
+    /// Returns the parts that can be joined now, in order.
     pub(super) fn joinable(&self) -> Vec<Part> {
         let mut at = self.joined;
         let next = self.complete.0.iter().map_while(|(start, end)| {
@@ -206,29 +207,29 @@ impl RangeMap {
         next.collect()
     }
 
-    /// Notes that everything before `end` is joined.
+    /// Records that everything before `end` is joined.
     pub(crate) fn join(&mut self, end: u64) {
         self.joined = end;
         self.complete.0 = self.complete.0.split_off(&end);
         self.ragged = self.ragged.split_off(&end);
     }
 
-    /// How much from the start on is joined, in bytes.
+    /// Returns how many bytes from the start are joined.
     pub(crate) fn joined(&self) -> u64 {
         self.joined
     }
 
-    /// Bytes that the vessel doesn't hold.
+    /// Returns how many bytes the vessel doesn't hold.
     pub(super) fn missing_bytes(&self) -> u64 {
         self.missing.bytes()
     }
 
-    /// Whether nothing is missing or on its way any more.
+    /// Returns whether no range is missing or being uploaded.
     pub(super) fn is_uploaded(&self) -> bool {
         self.taken == 0 && self.missing.0.is_empty()
     }
 
-    /// Whether all of it is joined.
+    /// Returns whether the whole file is joined.
     pub(super) fn is_joined(&self) -> bool {
         self.joined == self.size
     }
@@ -243,7 +244,7 @@ mod tests {
         std::iter::from_fn(|| taken_whole(ranges, takers)).map(|piece| piece.range).collect()
     }
 
-    /// Takes a piece and, if it is a part, all that is reserved for it.
+    /// Takes a piece and, if it is a part, its whole reserve.
     fn taken_whole(ranges: &mut RangeMap, takers: usize) -> Option<Piece> {
         let mut piece = ranges.take(takers, 0)?;
         while !piece.next && ranges.lengthen(&mut piece) {}
@@ -331,7 +332,7 @@ mod tests {
         while rest.range.end < size {
             rest = taken_whole(&mut ranges, 1).unwrap();
         }
-        // All is taken: what is reserved for the slow one is halved until halves are too short.
+        // All ranges are taken, so the slow uploader's reserve is halved until the halves are too short.
         let reserved = ranges.reserved.bytes();
         let over = taken_whole(&mut ranges, 1).unwrap();
         assert!(over.range.end - over.range.start >= reserved / 2, "{over:?} of {reserved}");
@@ -369,7 +370,7 @@ mod tests {
                     let mut piece = working.swap_remove(fate as usize % working.len());
                     while fates.next().unwrap_or(1) % 4 > 0 && ranges.lengthen(&mut piece) {}
                     prop_assert!(piece.next || piece.range.end - piece.range.start <= longest);
-                    // ChannelPool are lost with some of a range uploaded, but not for ever.
+                    // Channels may be lost in the middle of a range, but not forever.
                     let uploaded = (piece.range.end - piece.range.start) * fates.next().unwrap_or(100) / 100;
                     let end = piece.range.start + uploaded;
                     if piece.next {

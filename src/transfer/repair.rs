@@ -1,4 +1,4 @@
-//! Verifies what was uploaded, and sends chunks again that arrived damaged.
+//! Verification of uploads, and repair of chunks that arrived damaged.
 
 use std::sync::atomic::Ordering;
 
@@ -17,8 +17,8 @@ use crate::transport::{Attrs, GrowingHash, OpenFlags};
 /// How often bad chunks are sent again before the file is parked.
 pub(super) const REPAIRS: usize = 3;
 
-/// Verifies the assembly, sending bad chunks again; also says whether that was needed. `hash` is the vessel's own, of
-/// the assembly as it grew.
+/// Verifies the assembly and sends bad chunks again; also returns whether that was needed. `hash` is the vessel's own
+/// hash, computed while the assembly grew.
 pub(super) async fn verify_and_repair(
     transfers: &Transfers,
     delivery: &Delivery,
@@ -31,7 +31,7 @@ pub(super) async fn verify_and_repair(
         let (found, wanted) = tokio::join!(hash.finish(version.stamp.size), transfers.digest(version));
         match found {
             Ok(found) if found == wanted? => return Ok((Verified::ByVessel, false)),
-            // Where it went wrong shows when the file is hashed as it lies there.
+            // The bad chunks are found below, when the stored file is hashed.
             Ok(_) => {}
             Err(e) => tracing::debug!(vessel = %session.settings.name, file = %version.path, "{e}"),
         }
@@ -45,7 +45,7 @@ pub(super) async fn verify_and_repair(
             vessel = %session.settings.name, file = %version.path, chunks = ?bad,
             "arrived damaged; the bad chunks are sent again"
         );
-        // A source that changed under us explains it, and makes a repair pointless.
+        // A changed source would explain the damage and make a repair pointless.
         let source = transfers.open_source(version).await?;
         repair(session, version, &source, assembly, &bad).await?;
     }
@@ -60,8 +60,8 @@ pub(super) async fn verify_and_repair(
     }
 }
 
-/// Sends some chunks of the assembly again, where its hash showed them to be bad, and finishes it; all of it where the
-/// vessel can't change a file in place.
+/// Sends the bad chunks of the assembly again and finishes it, or the whole file if the vessel can't change it in
+/// place.
 pub(super) async fn repair(
     session: &Session,
     version: &Version,
@@ -80,7 +80,7 @@ pub(super) async fn repair(
     or_as_one_stream(session, version, source, assembly, written).await
 }
 
-/// `false` where the vessel empties a file that is opened for writing.
+/// Rewrites the bad chunks in place. Returns `false` if the vessel truncates a file that is opened for writing.
 pub(super) async fn repair_in_place(
     session: &Session,
     version: &Version,
@@ -90,7 +90,7 @@ pub(super) async fn repair_in_place(
 ) -> Result<bool, Fault> {
     let size = version.stamp.size;
     let before = match session.remote.look(assembly).await {
-        // Whether it is empty once it is open could not be told.
+        // Without the size, it can't be checked whether opening truncates the file.
         Err(e) if e.is_refusal() => return Ok(false),
         before => before.map_err(|e| e.fault())?.and_then(|attrs| attrs.size),
     };

@@ -1,9 +1,9 @@
-//! A vessel that is this very host: nothing is delivered onto its own source.
+//! Detection of a vessel that is the shore's own host, so that nothing is delivered onto its own source.
 //!
-//! That shows nowhere in the settings: the address may lead back by a name, a port that is passed on, or a hop. But a file's
-//! assembly, which is on the vessel before anything is published there and has a name that nobody else gives, would then be
-//! here too. So one look at the shore's own disk, for each directory and connection, tells; it costs no round trip. Only
-//! where the vessel seems to have a file already, the assembly is made just for that.
+//! The settings don't show that: the address may lead back through a name, a forwarded port or a hop. But the assembly
+//! of a file, which exists on the vessel before anything is published and has a unique name, would then exist here too.
+//! So one lookup on the shore's own disk per directory and connection is enough; it costs no round trip. Only if the
+//! vessel seems to have a file already, the assembly is created just for this check.
 
 use std::time::Duration;
 
@@ -16,40 +16,40 @@ use crate::names::RemotePath;
 use crate::records::{Delivery, DeliveryState};
 use crate::settings::{self, Directory};
 
-/// How long the shore's disk has for an answer.
+/// Timeout for the shore's own disk.
 const MOMENT: Duration = Duration::from_secs(5);
 
-/// What is known of where a delivery's directory goes now: a reload may change that.
+/// Returns the known result for the current place of a delivery's directory, which a reload may change.
 fn known_of_place(transfers: &Transfers, delivery: &Delivery) -> Option<Option<Fault>> {
     let session = &transfers.session;
     let (directory, _) = transfers.directories.get(&delivery.version.directory)?;
     transfers.own_places.get(&directory.name, session.settings.remote_location(&directory))
 }
 
-/// Fails when the place of this directory is known to be where its sources are.
+/// Fails if the place of this directory is known to be where its sources are.
 pub(super) fn refuse_own_place(transfers: &Transfers, delivery: &Delivery) -> Result<(), Fault> {
     known_of_place(transfers, delivery).flatten().map_or(Ok(()), Err)
 }
 
-/// The same for what has no assembly: one is made, and removed again.
+/// Does the same as [`prove_elsewhere`] for deliveries without an assembly: one is created and removed again.
 pub(super) async fn prove_elsewhere_first(transfers: &Transfers, delivery: &Delivery) -> Result<(), Fault> {
     let session = &transfers.session;
     let assembly = transfers.assembly(delivery)?;
     if known_of_place(transfers, delivery).is_some() {
-        // An attempt that was cut off right here has left it.
+        // An attempt that was interrupted at this point has left it.
         if delivery.state != DeliveryState::Pending {
             session.remote.remove(&assembly).await.map_err(|e| e.fault())?;
         }
         return refuse_own_place(transfers, delivery);
     }
-    // Entered first, so that it is known to be there whatever becomes of the delivery.
+    // Recorded first, so that the assembly is cleaned up whatever happens to the delivery.
     if !enter(transfers, delivery, DeliveryState::Publishing).await? {
         return Ok(());
     }
     prove_elsewhere(transfers, delivery, &assembly, true).await?;
     if known_of_place(transfers, delivery).is_some() {
         match session.remote.remove(&assembly).await {
-            // Nobody may remove files there: an empty one is no reason to hold back what can be delivered.
+            // The account may not remove files there. An empty file is no reason to hold back deliveries.
             Err(e) if e.is_refusal() => tracing::debug!(vessel = %session.settings.name, "left there: {e}"),
             removed => removed.map_err(|e| e.fault())?,
         }
@@ -57,8 +57,8 @@ pub(super) async fn prove_elsewhere_first(transfers: &Transfers, delivery: &Deli
     Ok(())
 }
 
-/// Fails when the place of this directory is where its sources are. With `make`, the assembly may be missing; otherwise
-/// it is there.
+/// Fails if the place of this directory is where its sources are. With `make`, the assembly may be missing and is
+/// created; otherwise it must exist.
 pub(super) async fn prove_elsewhere(
     transfers: &Transfers,
     delivery: &Delivery,
@@ -76,7 +76,7 @@ pub(super) async fn prove_elsewhere(
         match open_new(&session.remote, session.remote.main_channel(), assembly).await {
             Ok(file) => file.close().await.map_err(|e| e.fault())?,
             Err(e) if e.is_connection() => return Err(e.fault()),
-            // Where nothing can be written, nothing is replaced; nor is anything proved.
+            // If nothing can be written there, nothing can be replaced; the result stays open.
             Err(_) => return Ok(()),
         }
     }
@@ -85,7 +85,7 @@ pub(super) async fn prove_elsewhere(
     let looking = tokio::task::spawn_blocking(move || {
         local::meeting(&shown, Some(&path), settings.remote_location(&shown), &made)
     });
-    // Where the shore's own disk hangs at that path, nothing is proved.
+    // If the shore's own disk does not respond at that path, the place is accepted.
     let Ok(Ok(met)) = tokio::time::timeout(MOMENT, looking).await else {
         transfers.own_places.set(name, place, None);
         return Ok(());
@@ -93,12 +93,12 @@ pub(super) async fn prove_elsewhere(
     let fault = met.map(|met| fault(&session.settings, &directory, met));
     transfers.own_places.set(name, place, fault.clone());
     let Some(fault) = fault else { return Ok(()) };
-    // It is in the way of nobody but a person who looks at the directory.
+    // Best effort: a leftover assembly disturbs nobody but a person who looks at the directory.
     let _ = session.remote.remove(assembly).await;
     Err(fault)
 }
 
-/// The fault of a place that meets its `Location`.
+/// Returns the fault for a place that meets its `Location`.
 pub(crate) fn fault(vessel: &settings::Vessel, directory: &Directory, met: local::Meeting) -> Fault {
     let (name, place) = (&directory.name, vessel.remote_location(directory));
     let reason = format_args!("[Vessel {}] is this host, and {place} there {met} of [Directory {name}]", vessel.name);

@@ -1,4 +1,4 @@
-//! Room on the vessel for a file: asked before it is begun, and made when it turns out that there is none.
+//! Space on the vessel for a file: checked before the upload, and freed when there is too little.
 
 use super::acknowledge::enter;
 use super::transfers::Transfers;
@@ -8,18 +8,18 @@ use crate::names::{DirectoryName, RemotePath};
 use crate::records::{Delivery, DeliveryState, Version};
 use crate::transport::Space;
 
-/// The room at a place, as far as the vessel tells it.
+/// The space at a place, if the vessel reports it.
 pub(super) struct Room {
     at: RemotePath,
     space: Option<Space>,
 }
 
-/// Where the files of a directory go; `None` where it is not configured, or not taken.
+/// Returns where the files of a directory go; `None` if it is not configured, or not taken by the vessel.
 pub(crate) fn place_of(transfers: &Transfers, name: &DirectoryName) -> Option<RemotePath> {
     let session = &transfers.session;
     let (directory, _) = transfers.directories.get(name).filter(|_| session.settings.takes(name))?;
     let place = session.settings.remote_location(&directory);
-    // Where the directory is one file, this is the file's own path.
+    // For a directory that is one file, this is the file's own path.
     if directory.only.is_some() { place.parent() } else { Some(place.clone()) }
 }
 
@@ -31,22 +31,22 @@ pub(crate) async fn space_at(session: &Session, at: &RemotePath) -> Result<Optio
     session.remote.space(at).await.map_err(|e| e.fault())
 }
 
-/// How much room there is where a version goes.
+/// Returns the space at the destination of a version.
 pub(super) async fn room_for(transfers: &Transfers, version: &Version) -> Result<Room, Fault> {
     let session = &transfers.session;
     let at = place_of_version(transfers, version)?;
     Ok(Room { space: space_at(session, &at).await?, at })
 }
 
-/// Removes what was sent of a file for which there is no room, or which can't have its name there.
+/// Removes the sent bytes of a file for which there is no space, or whose name is not possible there.
 pub(crate) async fn discard(transfers: &Transfers, delivery: &Delivery) -> Result<(), Fault> {
     let session = &transfers.session;
-    // Before it goes: a file that was about to get its name and is at neither place counts as taken by somebody there.
+    // The state is changed first: a file in state `Publishing` that exists under neither name counts as consumed there.
     enter(transfers, delivery, DeliveryState::Uploading).await?;
     let assembly = transfers.assembly(delivery)?;
     match session.remote.remove(&assembly).await {
         Err(e) if e.is_connection() => Err(e.fault()),
-        // A read-only file system holds what it holds.
+        // Nothing can be removed from a read-only file system.
         Err(e) => {
             tracing::debug!(vessel = %session.settings.name, "not removed: {e}");
             Ok(())
@@ -56,7 +56,7 @@ pub(crate) async fn discard(transfers: &Transfers, delivery: &Delivery) -> Resul
 }
 
 impl Room {
-    /// Refuses to begin what does not fit: so many bytes more.
+    /// Fails if this many more bytes do not fit.
     pub(super) fn ensure(self, bytes: u64) -> Result<(), Fault> {
         let Some(space) = self.space.filter(|space| !space.has_room_for(bytes)) else { return Ok(()) };
         let reason = format_args!(

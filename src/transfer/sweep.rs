@@ -1,4 +1,4 @@
-//! Sweeping: what is left on the vessel of versions that nobody wants any more. Only names that we can parse as ours.
+//! Removal of remains of superseded deliveries on the vessel. Only files whose names parse as ours are removed.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -14,37 +14,37 @@ use crate::names::{OurFile, assembly_name};
 use crate::records::{DeliveryId, Remains};
 use crate::transport::RemoteError;
 
-/// Remains swept at once.
+/// Number of remains fetched from the ledger at once.
 const BATCH: u32 = 256;
-/// Parts removed at once.
+/// Number of parts removed concurrently.
 const AT_ONCE: usize = 64;
-/// Assemblies removed at once.
+/// Number of assemblies removed concurrently.
 const ASSEMBLIES_AT_ONCE: usize = 32;
 
-/// The sweeping of one session: beside its deliveries, none of which waits for it.
+/// The sweeping of one session. It runs in parallel to the deliveries, and none of them waits for it.
 #[derive(Default)]
 pub(crate) struct Sweeping {
     tasks: JoinSet<Result<Swept, Fault>>,
     /// Whether remains are being swept.
     under_way: bool,
-    /// What was busy when more was to be swept meanwhile.
+    /// The busy deliveries of another sweep that was requested while one was running.
     again: Option<HashSet<DeliveryId>>,
 }
 
-/// What a task has swept.
+/// Kind of a finished task.
 enum Swept {
     Remains,
     Strays,
 }
 
 impl Sweeping {
-    /// Has parts swept that belong to nothing.
+    /// Starts to remove parts that belong to no open delivery.
     pub(crate) fn begin_strays(&mut self, transfers: &Arc<Transfers>) {
         let transfers = transfers.clone();
         self.tasks.spawn(async move { sweep_strays(&transfers).await.map(|()| Swept::Strays) });
     }
 
-    /// Has swept what superseded deliveries left, but for those in `busy`: now, or once more when what is under way ends.
+    /// Starts to remove the remains of superseded deliveries except those in `busy`: now, or after the running sweep.
     pub(crate) fn begin_remains(&mut self, transfers: &Arc<Transfers>, busy: HashSet<DeliveryId>) {
         if self.under_way {
             self.again = Some(busy);
@@ -59,7 +59,7 @@ impl Sweeping {
         self.tasks.is_empty()
     }
 
-    /// Waits until some of it has ended; `None` when nothing is under way.
+    /// Waits until a task has ended; `None` if none is running.
     pub(crate) async fn ended(&mut self, transfers: &Arc<Transfers>) -> Option<Result<(), Fault>> {
         let ended = self.tasks.join_next().await?;
         let swept = match ended {
@@ -77,9 +77,9 @@ impl Sweeping {
     }
 }
 
-/// Removes what superseded deliveries left, but for those in `busy`.
+/// Removes the remains of superseded deliveries except those in `busy`.
 ///
-/// What can't be removed stays on the list for another time: no leftover is worth holding up a delivery.
+/// Remains that can't be removed stay in the ledger for the next sweep, because they are no reason to delay deliveries.
 async fn sweep_remains(transfers: &Transfers, busy: &HashSet<DeliveryId>) -> Result<(), Fault> {
     let session = &transfers.session;
     let (name, mut after) = (&session.settings.name, DeliveryId(0));
@@ -104,7 +104,7 @@ async fn sweep_remains(transfers: &Transfers, busy: &HashSet<DeliveryId>) -> Res
 async fn sweep_one(transfers: &Transfers, one: &Remains) -> Result<(), Fault> {
     let session = &transfers.session;
     let (vessel, ledger) = (&session.settings.name, &transfers.ledger);
-    // Its vessel may take its directory again since the ledger was asked, and what is there may be of use.
+    // The vessel may take the directory again since the ledger was queried, and the remains may be of use.
     if ledger.is_open(one.delivery).await.map_err(|e| e.fault())? {
         return Ok(());
     }
@@ -115,7 +115,7 @@ async fn sweep_one(transfers: &Transfers, one: &Remains) -> Result<(), Fault> {
     Ok(())
 }
 
-/// Removes parts of ours whose delivery is not open any more, whatever way they were left there.
+/// Removes our parts whose delivery is no longer open, however they were left there.
 async fn sweep_strays(transfers: &Transfers) -> Result<(), Fault> {
     let session = &transfers.session;
     let listed = part_deliveries(session).await;
@@ -131,7 +131,7 @@ async fn sweep_strays(transfers: &Transfers) -> Result<(), Fault> {
     Ok(())
 }
 
-/// Whether a step of sweeping went well. Only the end of the connection is a reason to stop.
+/// Returns whether a sweeping step succeeded. Only a lost connection is an error.
 fn tolerate<T>(session: &Session, result: Result<T, RemoteError>) -> Result<bool, Fault> {
     match result {
         Ok(_) => Ok(true),
@@ -155,7 +155,7 @@ async fn part_deliveries(session: &Session) -> Result<HashSet<i64>, RemoteError>
 pub(super) async fn remove_parts(session: &Session, unwanted: impl Fn(i64) -> bool) -> Result<(), RemoteError> {
     let temp_dir = &session.settings.temp_dir;
     let listed = match session.remote.list(temp_dir).await {
-        // What nobody can see nobody can choose from.
+        // Without a listing, the parts of a delivery can't be found.
         Err(e) if e.is_refusal() => return Ok(()),
         listed => listed?,
     };
@@ -172,7 +172,7 @@ pub(super) async fn remove_parts(session: &Session, unwanted: impl Fn(i64) -> bo
 
 async fn remove_assembly(transfers: &Transfers, remains: &Remains) -> Result<(), RemoteError> {
     let session = &transfers.session;
-    // A directory that is not configured any more has no place on the vessel that we could know.
+    // The path on the vessel is unknown if the directory is no longer configured.
     let Some((directory, _)) = transfers.directories.get(&remains.directory) else { return Ok(()) };
     let destination = session.settings.destination(&directory, &remains.path);
     let Some(parent) = destination.parent() else { return Ok(()) };

@@ -1,5 +1,5 @@
-//! What the deliveries of one session share: the connection, the ledger, the directories and the sources; and what follows
-//! from them for each version.
+//! State shared by the deliveries of one session: the connection, the ledger, the directories and the sources; and the
+//! paths, sources and digests that each version derives from them.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
@@ -15,40 +15,40 @@ use crate::names::{DirectoryName, RemotePath, VesselName, assembly_name};
 use crate::records::{Delivery, Version};
 use crate::settings::{self, Links};
 
-/// A directory's settings, and what to ring when a file of it was acknowledged.
+/// A directory's settings, and the bell to ring when one of its files was acknowledged.
 type Served = (Arc<settings::Directory>, Bell);
 
-/// All directories, as the settings have them now. Cheap to clone; all clones are one.
+/// All directories with their current settings. Cheap to clone; all clones share their state.
 #[derive(Clone, Default)]
 pub struct Directories {
     all: Arc<RwLock<HashMap<DirectoryName, Served>>>,
-    /// Who goes to which of them meanwhile.
+    /// The running sessions.
     pub(super) sessions: Registry,
 }
 
 impl Directories {
-    /// A directory, where it is configured.
+    /// Returns a directory if it is configured.
     pub(crate) fn get(&self, name: &DirectoryName) -> Option<Served> {
         self.all.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
     }
 
-    /// The names of all.
+    /// Returns the names of all directories.
     pub(crate) fn names(&self) -> Vec<DirectoryName> {
         self.all.read().unwrap_or_else(PoisonError::into_inner).keys().cloned().collect()
     }
 
-    /// From now on, these are the directories.
+    /// Replaces all directories.
     pub fn replace(&self, directories: HashMap<DirectoryName, Served>) {
         *self.all.write().unwrap_or_else(PoisonError::into_inner) = directories;
     }
 }
 
-/// The sessions that are under way, by vessel.
+/// The running sessions, by vessel.
 #[derive(Clone, Default)]
 pub(crate) struct Registry(Arc<Mutex<HashMap<VesselName, Weak<Transfers>>>>);
 
 impl Registry {
-    /// Adds one, and gives the others.
+    /// Adds a session and returns the others.
     pub(crate) fn join(&self, transfers: &Arc<Transfers>) -> Vec<Arc<Transfers>> {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let name = &transfers.session.settings.name;
@@ -57,14 +57,14 @@ impl Registry {
     }
 }
 
-/// The deliveries of one session.
+/// The shared state of one session's deliveries.
 pub(crate) struct Transfers {
     pub(crate) session: Arc<Session>,
     pub(crate) ledger: Ledger,
     pub(crate) directories: Directories,
-    /// Where sources are read, shared with the other vessels.
+    /// Cache of source files, shared with the other vessels.
     pub(crate) source_cache: SourceCache,
-    /// Which directories' places are known not to be their sources.
+    /// Results of the checks whether directories' places are their own sources.
     pub(super) own_places: KnownPlaces,
 }
 
@@ -78,7 +78,7 @@ impl Transfers {
         Self { session, ledger, directories, source_cache, own_places: KnownPlaces::default() }
     }
 
-    /// Where a version goes. The directory is configured: deliveries of others are not asked for.
+    /// Returns the destination of a version. Its directory is normally configured: only such deliveries are fetched.
     pub(super) fn destination(&self, version: &Version) -> Result<RemotePath, Fault> {
         match self.directories.get(&version.directory) {
             Some((directory, _)) => Ok(self.session.settings.destination(&directory, &version.path)),
@@ -91,15 +91,15 @@ impl Transfers {
         }
     }
 
-    /// Where a file is put together: beside its destination, whatever file system that is on, for the rename that ends the
-    /// delivery must be one step.
+    /// Returns the path where a file is assembled: beside its destination, because the final rename must be atomic and
+    /// so stay on one file system.
     pub(crate) fn assembly(&self, delivery: &Delivery) -> Result<RemotePath, Fault> {
         let name = assembly_name(self.session.instance, delivery.id.0, delivery.token);
         let destination = self.destination(&delivery.version)?;
         Ok(destination.parent().map_or_else(|| RemotePath::new(name.as_str()), |dir| dir.join(&name)))
     }
 
-    /// Opens the source, which must still be this version. All vessels that send it read it together.
+    /// Opens the source, which must still be this version. All vessels that send it share the reads.
     pub(super) async fn open_source(&self, version: &Version) -> Result<Source, Fault> {
         let Some((directory, _)) = self.directories.get(&version.directory) else {
             return Err(Fault::file("the directory is not configured any more").of(Cause::Settings));
@@ -113,7 +113,7 @@ impl Transfers {
         Ok(source)
     }
 
-    /// The digest of a version, found out now where nobody knows it yet.
+    /// Returns the digest of a version; computes and records it if it is unknown.
     pub(crate) async fn digest(&self, version: &Version) -> Result<Digest, Fault> {
         if let Some(digest) = version.digest {
             return Ok(digest);
@@ -125,13 +125,13 @@ impl Transfers {
     }
 }
 
-/// The source is another than the one that was admitted. The watch will see it and supersede this delivery.
+/// Returns the fault for a source that changed after it was taken in. The watch will supersede the delivery.
 pub(super) fn source_changed(version: &Version) -> Fault {
     let reason = format_args!("the source of {} changed or went away after it was taken in", version.path);
     Fault::attempt(reason).of(Cause::Source)
 }
 
-/// What follows when a source can't be read.
+/// Returns the fault for a source that can't be read.
 pub(super) fn source_fault(version: &Version, error: &DiskError) -> Fault {
     match error {
         DiskError::Changed { .. } => source_changed(version),

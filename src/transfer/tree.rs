@@ -1,7 +1,7 @@
-//! What of a tree is not bytes: directories, links, and what is gone. Their deliveries end here.
+//! Deliveries without content: directories, links and deletions.
 //!
-//! Nothing is removed or replaced on the vessel that was not delivered from here, going by what the ledger says was on its
-//! way to this vessel and by what the vessel says of it: size and time of a file, target of a link.
+//! Nothing on the vessel is removed or replaced that was not delivered from here. This is judged by the versions that
+//! the ledger sent to this vessel and by what the vessel reports: size and time of a file, target of a link.
 
 use std::time::Instant;
 
@@ -16,25 +16,25 @@ use crate::records::{Delivery, DeliveryId, DeliveryState, HeldVersion, Verified,
 use crate::rights::{CopyOf, keeping_inherited};
 use crate::transport::Attrs;
 
-/// What its owner must be allowed to do in a directory, or nothing could be put there or taken away.
+/// Permissions that the owner needs in a directory so that entries can be created and removed.
 const OWNER_MAY: u32 = 0o700;
 
-/// What became of what was in the way.
+/// Result of clearing a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Cleared {
-    /// Nothing of ours is there.
+    /// Nothing delivered from here exists at the path.
     Nothing,
-    /// It was removed.
+    /// The entry was removed.
     Removed,
-    /// Whatever was there was removed: the vessel lets nobody look.
+    /// The path was removed without a check, because the vessel does not allow reading attributes.
     RemovedUnseen,
-    /// It stays, and why.
+    /// The entry was kept, for this reason.
     Kept(&'static str),
 }
 
 const NOT_OURS: &str = "it is not what was delivered from here";
 
-/// Makes a directory, or gives the one that is there its mode.
+/// Creates a directory, or sets the mode of an existing one.
 pub(super) async fn deliver_directory(
     transfers: &Transfers,
     delivery: &Delivery,
@@ -64,7 +64,7 @@ pub(super) async fn deliver_directory(
     }
     let found = there.filter(|_| is_there).and_then(|attrs| attrs.mode).unwrap_or(0);
     let as_it_is = is_there && found & 0o7777 == keeping_inherited(CopyOf::Directory.plain(mode), found);
-    // Nothing that is reached through a link changes its mode or owner.
+    // Mode and owner are never changed through a link.
     if !by_link && (!as_it_is || version.owner.is_some()) {
         dress(session, version, place, CopyOf::Directory, mode, found).await?;
     }
@@ -74,9 +74,9 @@ pub(super) async fn deliver_directory(
     acknowledge(transfers, delivery, Verified::ByLook, started).await
 }
 
-/// What is at the place of a directory. A link that leads to one will do where somebody there has made it, and is nothing
-/// where it was delivered from here: what follows would go to where it leads. Says, too, whether it is a link. `None`
-/// where the vessel does not let us look.
+/// Returns the entry at the path of a directory, and whether the path is a link. A link to a directory is accepted if
+/// it was created on the vessel. A link delivered from here counts as nothing, because later files would be written to
+/// its target. Returns `None` if the vessel does not allow reading attributes.
 async fn directory_at(
     transfers: &Transfers,
     version: &Version,
@@ -95,8 +95,8 @@ async fn directory_at(
     Ok(Some((session.remote.look_through(place).await.map_err(|e| e.fault())?, true)))
 }
 
-/// Makes a directory where the vessel lets nobody look. One that can't be made is there already, or what goes into it
-/// will say so.
+/// Creates a directory on a vessel that does not allow reading attributes. If creation fails, the directory probably
+/// exists; otherwise the deliveries into it will fail.
 async fn make_unseen_directory(
     session: &Session,
     version: &Version,
@@ -112,7 +112,7 @@ async fn make_unseen_directory(
     dress(session, version, place, CopyOf::Directory, mode, 0).await
 }
 
-/// Makes a link, in the place of whatever file or link of ours is there.
+/// Creates a link, replacing a file or link that was delivered from here.
 pub(super) async fn deliver_link(
     transfers: &Transfers,
     delivery: &Delivery,
@@ -142,7 +142,7 @@ pub(super) async fn deliver_link(
     acknowledge(transfers, delivery, if seen { Verified::ByLook } else { Verified::Not }, started).await
 }
 
-/// Removes what was delivered to a place, if that is what is there.
+/// Removes the entry that was delivered to a path, if it is still there.
 pub(super) async fn deliver_gone(
     transfers: &Transfers,
     delivery: &Delivery,
@@ -170,11 +170,11 @@ pub(super) async fn deliver_gone(
     acknowledge(transfers, delivery, verified, started).await
 }
 
-/// Takes a directory of ours out of the way of a file or link, which replaces anything else by itself.
+/// Removes a directory delivered from here if it blocks a file or link, which can replace anything else by itself.
 pub(super) async fn make_way(transfers: &Transfers, version: &Version, place: &RemotePath) -> Result<(), Fault> {
     let session = &transfers.session;
     let there = match session.remote.look(place).await {
-        // The rename tells.
+        // The rename will fail if a directory is there.
         Err(e) if e.is_refusal() => return Ok(()),
         there => there.map_err(|e| e.fault())?,
     };
@@ -185,19 +185,19 @@ pub(super) async fn make_way(transfers: &Transfers, version: &Version, place: &R
         .mend("move it away there, or give the directory another RemoteLocation"))
 }
 
-/// Whether something of ours below a directory is still to go: what lay in it may be found to be gone, and be deleted, a
-/// moment after the directory.
+/// Returns whether entries below a directory are still to be deleted: their deletion may be detected and delivered a
+/// moment after that of the directory.
 async fn is_about_to_empty(transfers: &Transfers, version: &Version) -> Result<bool, Fault> {
     let session = &transfers.session;
     let (ledger, vessel, directory) = (&transfers.ledger, &session.settings.name, &version.directory);
     let at = std::slice::from_ref(&version.path);
     let below = ledger.current_below(directory, at).await.map_err(|e| e.fault())?;
-    // Asked last: what is found to be gone meanwhile is to be deleted by then.
+    // Queried last: entries whose deletion is detected meanwhile have open deliveries by then.
     Ok(below.iter().any(|one| one.traits.kind != VersionKind::Gone)
         || ledger.is_open_below(vessel, directory, &version.path).await.map_err(|e| e.fault())?)
 }
 
-/// Removes what is at a place, if it was delivered there from here before `version`.
+/// Removes the entry at a path if it was delivered there from here before `version`.
 async fn clear(transfers: &Transfers, version: &Version, place: &RemotePath) -> Result<Cleared, Fault> {
     let session = &transfers.session;
     let (ledger, vessel) = (&transfers.ledger, &session.settings.name);
@@ -221,8 +221,8 @@ async fn clear(transfers: &Transfers, version: &Version, place: &RemotePath) -> 
     session.explained(removed, place, 0).await.map(|()| Cleared::Removed)
 }
 
-/// Removes what was delivered to a place (`before`) where the vessel lets nobody look whether it is still that: a later
-/// version would have replaced it unseen, too. A directory goes only when it is empty.
+/// Removes an entry delivered to a path (`before`) without checking it, if the vessel does not allow reading
+/// attributes: a later version would have replaced it unchecked, too. A directory is removed only if it is empty.
 async fn clear_unseen(
     transfers: &Transfers,
     before: &[HeldVersion],
@@ -234,7 +234,7 @@ async fn clear_unseen(
     if was(&[VersionKind::File, VersionKind::Link]) {
         match session.remote.remove(place).await {
             Ok(()) if !was(&[VersionKind::Directory]) => return Ok(Cleared::RemovedUnseen),
-            // One of each was on its way there at some time.
+            // Both a file or link and a directory were sent to this path at some time.
             Err(e) if e.is_connection() || !was(&[VersionKind::Directory]) => {
                 return session.explained(Err(e), place, 0).await;
             }
@@ -247,7 +247,7 @@ async fn clear_unseen(
     }
 }
 
-/// Whether what is at a place is one of these versions, as far as that shows without reading it.
+/// Returns whether the entry at a path is one of these versions, without reading its content.
 async fn is_one_of(
     session: &Session,
     versions: &[HeldVersion],
@@ -280,7 +280,7 @@ async fn is_link_to(session: &Session, place: &RemotePath, target: &[u8]) -> Res
     }
 }
 
-/// Removes a directory of ours, if nothing but what we left half done is in it.
+/// Removes a directory delivered from here, if it contains nothing but our own abandoned assemblies.
 async fn remove_directory(transfers: &Transfers, version: &Version, place: &RemotePath) -> Result<Cleared, Fault> {
     let session = &transfers.session;
     session.forget_dirs(place).await;
@@ -306,7 +306,7 @@ async fn remove_directory(transfers: &Transfers, version: &Version, place: &Remo
         let fault = Fault::attempt(format_args!("{place} still holds what is to be removed first"));
         return Err(fault.at(Pace::AtOnce));
     }
-    // The last of it may have gone since.
+    // The last entry may have been removed meanwhile.
     match session.remote.remove_dir(place).await {
         Ok(()) => Ok(Cleared::Removed),
         Err(e) if e.is_connection() => Err(e.fault()),

@@ -1,4 +1,4 @@
-//! The assembly written directly: files of one chunk, which have nothing to join, and others where nothing joins.
+//! Direct writes into the assembly: for files of one chunk, and for larger ones where parts can't be joined.
 
 use std::sync::atomic::Ordering;
 
@@ -15,17 +15,17 @@ use crate::names::RemotePath;
 use crate::records::{Delivery, DeliveryState, Version};
 use crate::transport::{Attrs, GrowingHash, OpenFlags, RemoteError, RemoteFile, SftpChannel};
 
-/// Files up to this size, in bytes, go out in one burst with all that follows their bytes.
+/// Files up to this size, in bytes, are sent in one burst together with the requests that finish them.
 const BURST: u64 = 255 << 10;
 
-/// Opens the assembly on the channel with the least to do; also says how many bytes of the version it holds already.
+/// Opens the assembly on the least busy channel; also returns how many bytes of the version it already holds.
 pub(super) async fn open_assembly(
     session: &Session,
     delivery: &Delivery,
     assembly: &RemotePath,
 ) -> Result<(RemoteFile, u64), Fault> {
     let channel = session.channels.idlest();
-    // What lies there before the first attempt is not of this delivery, whatever its name says.
+    // A file that exists before the first attempt does not belong to this delivery, whatever its name.
     if delivery.state != DeliveryState::Pending
         && !session.streams_only.load(Ordering::Relaxed)
         && let Some((file, held)) = open_again(session, &channel, &delivery.version, assembly).await?
@@ -36,7 +36,7 @@ pub(super) async fn open_assembly(
     Ok((session.open_ours(&channel, assembly, OpenFlags::FRESH, delivery.version.stamp.size).await?, 0))
 }
 
-/// Opens what an earlier attempt left; `None` where there is nothing that can be gone on with.
+/// Opens the assembly of an earlier attempt; `None` if there is none that can be resumed.
 async fn open_again(
     session: &Session,
     channel: &SftpChannel,
@@ -56,7 +56,7 @@ async fn open_again(
         Ok(file) => file,
         Err(e) => return nothing(e),
     };
-    // Asked after it was opened: some servers empty what is opened for writing.
+    // Queried after the open, because some servers truncate a file that is opened for writing.
     match file.attrs().await {
         Ok(Attrs { size: Some(held), .. }) if held <= version.stamp.size => Ok(Some((file, held))),
         Ok(_) => Ok(None),
@@ -64,7 +64,7 @@ async fn open_again(
     }
 }
 
-/// Writes what is missing of a file of one chunk, and finishes it.
+/// Writes the missing bytes of a file of one chunk, and finishes it.
 pub(super) async fn write_small(
     session: &Session,
     delivery: &Delivery,
@@ -80,7 +80,7 @@ pub(super) async fn write_small(
         session.limit.take(size).await;
         let sent = file.send(0, bytes).await;
         let sent = session.explained(sent, &path, size).await?;
-        // The vessel takes them in this order, so nobody waits for the answer to the write first.
+        // The vessel processes the requests in this order, so there is no need to wait for the answer to the write.
         let (taken, finished) = tokio::join!(sent.taken(), finish_open(session, version, file, alone));
         session.sent(version, session.explained(taken, &path, size).await?);
         return session.explained(finished, &path, 1).await;
@@ -90,8 +90,8 @@ pub(super) async fn write_small(
     or_as_one_stream(session, version, source, &path, written.map(|_| ())).await
 }
 
-/// Writes what is missing of a large file in order, going on from what an earlier attempt left; gives the vessel's
-/// hash of it, which may still be going on. The file has its mode and time then, and is flushed.
+/// Writes the missing bytes of a large file in order, resuming an earlier attempt; returns the vessel's hash of it,
+/// which may still be running. The file then has its mode and time and is flushed.
 pub(super) async fn write_assembly<'s>(
     session: &'s Session,
     delivery: &Delivery,
@@ -109,8 +109,8 @@ pub(super) async fn write_assembly<'s>(
     }
 }
 
-/// Writes a file from `held` on, chunk by chunk, and finishes it on the handle that wrote it: nothing is opened for
-/// writing again afterwards, for some servers begin a new file then.
+/// Writes a file from `held` on, chunk by chunk, and finishes it on the same handle. It is not opened for writing again
+/// afterwards, because some servers truncate the file then.
 async fn write_and_finish<'a>(
     session: &'a Session,
     version: &Version,
@@ -135,8 +135,8 @@ async fn write_and_finish<'a>(
     Ok(hash)
 }
 
-/// Where writing a file failed on a vessel that is there, writes all of it once more, into a new file, every byte in
-/// its order: some servers take no other way, and none says so.
+/// After a failed write on a connected vessel, writes the whole file once more into a new file, strictly in order: some
+/// servers accept nothing else, and none reports it.
 pub(super) async fn or_as_one_stream(
     session: &Session,
     version: &Version,

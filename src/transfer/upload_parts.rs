@@ -1,15 +1,16 @@
-//! Parts: ranges of a file on their way through TempDir, joined beside the destination by the vessel's own `cat`.
+//! Upload in parts: ranges of a file are uploaded to TempDir and joined beside the destination by the vessel's own
+//! `cat`.
 //!
-//! The range that comes right after what is joined is appended as it is: one channel alone needs no parts. With several,
-//! every channel takes the next missing range, uploads it as a part, and takes another. Parts are joined while later ones
-//! still upload and are removed as they are joined, so that the vessel needs room for the file and a few chunks. How far
-//! the assembly has come is told by its size alone: an append checks the size before and after, for the `cat` of an
-//! earlier session may still run, and one that was cut off is cut away and made again. The vessel hashes the assembly
-//! while it grows.
+//! The range directly after the joined bytes is appended without a part, so a single channel needs no parts. With
+//! several, each channel takes the next missing range, uploads it as a part, and takes another. Parts are joined while
+//! later ones still upload, and are removed as they are joined, so the vessel needs space for the file and a few
+//! chunks. The size of the assembly alone tells how much is joined. An append checks the size before and after, because
+//! the `cat` of an earlier session may still run, and an interrupted append is truncated and repeated. The vessel
+//! hashes the assembly while it grows.
 //!
-//! What a connection that was lost had still on its way may be written after all, for a moment. These are the right bytes
-//! at the right place, so a part or an assembly may for a while hold more than is counted, and never anything else. It is
-//! cut to what is counted before it is joined.
+//! Data in flight on a lost connection may still be written for a moment. These are the right bytes at the right
+//! offset, so a part or an assembly may temporarily hold more than is counted, but never anything else. It is truncated
+//! to the counted size before it is joined.
 
 use std::ops::Range;
 use std::sync::{Mutex, MutexGuard};
@@ -35,28 +36,28 @@ use crate::records::{Delivery, Version};
 use crate::settings::Assembly;
 use crate::transport::{Attrs, ErrorKind, GrowingHash, OpenFlags, RemoteError, SftpChannel};
 
-/// Parts that each of several channels sends at once, so that the round trip in which one is opened is not idle.
+/// Parts that each of several channels uploads concurrently, so that the round trip for opening one is not idle.
 const PARTS_PER_LANE: usize = 2;
-/// How many chunks' worth of parts may lie in TempDir, uploading or waiting to be joined.
+/// Maximum size of the parts in TempDir, uploading or waiting to be joined, in chunks.
 const CHUNKS_IN_TEMP_DIR: u64 = 6;
-/// How often an append is tried into which somebody else may write, and by how much the waits in between get longer.
+/// Maximum attempts of an append that another process may disturb, and the step by which the waits between them grow.
 const APPENDS: u32 = 4;
 const STRAGGLERS: Duration = Duration::from_millis(50);
 
-/// One file that goes up in parts.
+/// The upload of one file in parts.
 pub(super) struct PartsUpload<'a> {
     session: &'a Session,
     delivery: &'a Delivery,
     source: Source,
     assembly: RemotePath,
     ranges: Mutex<RangeMap>,
-    /// Tells that the ranges changed, or that nobody uploads any more.
+    /// Notified when the ranges change or the upload ends.
     changed: Notify,
     job: Job,
 }
 
 impl<'a> PartsUpload<'a> {
-    /// Prepares to upload what the vessel does not hold of a file. `job` is all of it, to be sent.
+    /// Prepares to upload the missing ranges of a file. `job` must cover the whole file.
     pub(crate) async fn prepare(
         session: &'a Session,
         delivery: &'a Delivery,
@@ -84,16 +85,16 @@ impl<'a> PartsUpload<'a> {
         self.ranges.lock().expect("no code panics while it holds this lock")
     }
 
-    /// Uploads and joins whatever is missing; gives the vessel's hash of it, which may still be going on.
+    /// Uploads and joins all missing ranges; returns the vessel's hash of the file, which may still be running.
     pub(crate) async fn run(&self) -> Result<Option<GrowingHash<'a>>, Fault> {
         let uploading = async {
             let _turn = self.session.large_upload.lock().await;
-            // Looked at even where no part may be needed: a TempDir that is a trap should show before it matters.
+            // TempDir is checked even if no part may be needed, so that an unsafe one is reported before it matters.
             let uploaded = tokio::try_join!(self.prepare_temp_dir(), self.upload()).map(|_| ());
             self.changed.notify_waiters();
             uploaded
         };
-        // Not `try_join`: parts that are complete are still joined when a later one fails, for that makes room.
+        // Not `try_join`: complete parts must still be joined when a later one fails, because joining frees space.
         let (uploaded, joined) = self.both(uploading).await;
         match joined.and_then(|hash| uploaded.map(|()| hash)) {
             Err(fault) if matches!(fault.scope, Scope::Place | Scope::Vessel) && !self.session.remote.is_lost() => {
@@ -117,7 +118,7 @@ impl<'a> PartsUpload<'a> {
         let mut uploading = std::pin::pin!(uploading);
         tokio::select! {
             uploaded = &mut uploading => (uploaded, joining.await),
-            // It ends first only when it fails, and then there is nothing to upload for.
+            // Joining ends first only if it fails, and then there is no point in uploading.
             joined = &mut joining => match joined {
                 Ok(hash) => (uploading.await, Ok(hash)),
                 Err(fault) => (Ok(()), Err(fault)),
@@ -125,7 +126,7 @@ impl<'a> PartsUpload<'a> {
         }
     }
 
-    /// TempDir that is full makes do with a single channel, which needs none.
+    /// Prepares TempDir. If it is full, the upload falls back to a single channel, which needs no parts.
     async fn prepare_temp_dir(&self) -> Result<(), Fault> {
         match self.session.prepare_temp_dir().await {
             Err(fault) if fault.scope == Scope::Place => {
@@ -136,21 +137,22 @@ impl<'a> PartsUpload<'a> {
         }
     }
 
-    /// Our own parts make room, and the file waits. A TempDir that is not to be used concerns no smaller file.
+    /// Removes the file's own parts to free space; the file then waits. An unusable TempDir blocks this file only,
+    /// because smaller files don't need it.
     async fn make_room(&self, full: Fault) -> Result<Fault, Fault> {
         let removed = remove_parts(self.session, |delivery| delivery == self.delivery.id.0).await;
         removed.map_err(|e| e.fault())?;
         Ok(Fault { scope: if full.scope == Scope::Vessel { Scope::File } else { full.scope }, ..full })
     }
 
-    /// Has every channel that is there, and every one that comes, upload until nothing is missing.
+    /// Uploads on all channels, including those added later, until nothing is missing.
     async fn upload(&self) -> Result<(), Fault> {
         let mut channels = self.session.channels.subscribe();
         let mut known: Vec<(SftpChannel, usize)> = Vec::new();
         let mut working = FuturesUnordered::new();
         loop {
             let now = channels.borrow_and_update().clone();
-            // One that is not to be used any more ends with its last piece.
+            // A channel that was removed from the pool ends with its current piece.
             known.retain(|(channel, _)| now.contains(channel));
             let each = if now.len() == 1 { 1 } else { PARTS_PER_LANE };
             for channel in now {
@@ -165,7 +167,7 @@ impl<'a> PartsUpload<'a> {
             }
             tokio::select! {
                 Some(ended) = working.next() => ended?,
-                // The channels' owner is the session, which outlives us.
+                // The channels belong to the session, which outlives this upload.
                 _ = channels.changed() => {}
                 else => return Ok(()),
             }
@@ -182,8 +184,8 @@ impl<'a> PartsUpload<'a> {
         }
     }
 
-    /// Uploads piece after piece on one channel. One is being sent; of those before it answers may still be due, which on a
-    /// long path take longer than a piece.
+    /// Uploads piece after piece on one channel. One piece is being sent while answers for earlier ones are still
+    /// outstanding, because on a long path they take longer than sending a piece.
     async fn work(&self, channel: SftpChannel) -> Result<(), Fault> {
         let mut pieces = FuturesUnordered::new();
         loop {
@@ -196,7 +198,7 @@ impl<'a> PartsUpload<'a> {
             pieces.push(self.bring(&channel, piece, all_sent));
             loop {
                 tokio::select! {
-                    // Also when it ended before all was sent.
+                    // Also reached when the piece ended before all of it was sent.
                     _ = &mut sent => break,
                     Some(ended) = pieces.next() => ended?,
                 }
@@ -208,7 +210,8 @@ impl<'a> PartsUpload<'a> {
         Ok(())
     }
 
-    /// Uploads a piece on one channel, and tells when all of it was sent; gives back what the vessel did not take.
+    /// Uploads a piece on one channel and signals when it is sent. Bytes that the vessel did not take are missing
+    /// again.
     async fn bring(&self, channel: &SftpChannel, mut piece: Piece, all_sent: oneshot::Sender<()>) -> Result<(), Fault> {
         let start = piece.range.start;
         let appended = |bytes| {
@@ -232,7 +235,7 @@ impl<'a> PartsUpload<'a> {
         self.ranges().give(piece, end);
         self.changed.notify_waiters();
         match uploaded {
-            // The others go on with what it left.
+            // The other channels upload the rest of it.
             Err(_) if channel.is_lost() => Ok(()),
             Err(fault) if is_part && fault.cause != Cause::Source && fault.scope != Scope::Daemon => {
                 self.do_without_parts(&fault);
@@ -242,7 +245,7 @@ impl<'a> PartsUpload<'a> {
         }
     }
 
-    /// The next piece for a channel; `None` when nothing is left to do for it.
+    /// Returns the next piece for a channel; `None` if there is nothing left for it.
     async fn next(&self, channel: &SftpChannel) -> Option<Piece> {
         loop {
             let mut changed = std::pin::pin!(self.changed.notified());
@@ -263,7 +266,7 @@ impl<'a> PartsUpload<'a> {
         }
     }
 
-    /// Appends a piece to the assembly, or uploads it as a part; it grows on the way.
+    /// Appends a piece to the assembly, or uploads it as a part; the piece may grow meanwhile.
     async fn upload_piece(
         &self,
         channel: &SftpChannel,
@@ -274,7 +277,7 @@ impl<'a> PartsUpload<'a> {
         let Range { start, end } = piece.range;
         let (version, source) = (self.version(), &self.source);
         let (path, flags, base) = if piece.next {
-            // What lies there before the first attempt is not of this delivery, whatever its name says.
+            // A file that exists before the first attempt does not belong to this delivery, whatever its name.
             let flags = if start == 0 { OpenFlags::FRESH } else { OpenFlags::WRITE_EXISTING };
             (self.assembly.clone(), flags, 0)
         } else {
@@ -286,7 +289,7 @@ impl<'a> PartsUpload<'a> {
         let further = || {
             let goes_on = self.session.channels.has(channel) && self.ranges().lengthen(piece);
             if !goes_on && let Some(all_sent) = all_sent.take() {
-                // Nobody may listen any more.
+                // The receiver may already be gone.
                 let _ = all_sent.send(());
             }
             goes_on.then_some(piece.range.end)
@@ -298,8 +301,8 @@ impl<'a> PartsUpload<'a> {
         Ok(())
     }
 
-    /// TempDir takes no part, most likely for want of room, which may have come back before anybody could look. What is
-    /// appended as it is needs none there; whatever else is wrong shows again then.
+    /// Stops further parts after TempDir rejected one, most likely for lack of space, which may be free again before it
+    /// can be queried. Appending needs no TempDir, and any other problem will show up again there.
     fn do_without_parts(&self, fault: &Fault) {
         if self.ranges().stay_close() {
             let (vessel, file) = (&self.session.settings.name, &self.version().path);
@@ -307,14 +310,14 @@ impl<'a> PartsUpload<'a> {
         }
     }
 
-    /// Joins parts in order, whatever is complete and next as soon as it is, until all is joined or nobody uploads; and
-    /// has the vessel hash what is joined.
+    /// Joins complete parts in order as soon as possible, until the file is joined or the upload has ended, and lets
+    /// the vessel hash the joined bytes.
     async fn join(&self, ended: &CancellationToken) -> Result<Option<GrowingHash<'a>>, Fault> {
         let (mut hash, mut hashed) = (None, None);
         loop {
             let mut changed = std::pin::pin!(self.changed.notified());
             changed.as_mut().enable();
-            // Asked first: what was given before the end is joined after it.
+            // Read first: parts that complete before the upload ends must still be joined.
             let last = ended.is_cancelled();
             let (parts, joined) = {
                 let ranges = self.ranges();
@@ -345,7 +348,7 @@ impl<'a> PartsUpload<'a> {
         }
     }
 
-    /// Appends parts to the assembly, which are this range of it.
+    /// Appends parts to the assembly, of which they form the given range.
     async fn append(&self, parts: &[Part], range: Range<u64>) -> Result<(), RemoteError> {
         let remote = &self.session.remote;
         let path = |part: &Part| self.session.part(self.delivery, part.range.start);
@@ -374,7 +377,7 @@ impl<'a> PartsUpload<'a> {
     }
 }
 
-/// Whether a file goes up in parts that `cat` joins; else it is written straight into its assembly.
+/// Returns whether a file is uploaded in parts that `cat` joins; otherwise it is written directly into its assembly.
 pub(super) fn goes_in_parts(session: &Session, delivery: &Delivery) -> bool {
     delivery.version.plan().count() > 1
         && session.remote.capabilities().shell

@@ -1,4 +1,4 @@
-//! Verify: the vessel's copy has the digest of the version, and if not, which chunks are bad.
+//! Verification: compares the digest of the vessel's copy with the version, and finds the bad chunks if they differ.
 
 use futures_util::future::join;
 use futures_util::{StreamExt, stream};
@@ -13,18 +13,18 @@ use crate::transport::{Attrs, HashTool, OpenFlags, RemoteError};
 
 /// Reads in flight when a file is read back.
 const READS: usize = 16;
-/// Ranges that one command hashes.
+/// Maximum number of ranges hashed by one command.
 const RANGES: usize = 256;
 
-/// What the vessel holds.
+/// Result of verifying the vessel's copy.
 pub(super) enum Verdict {
-    /// This version, and how that was found out.
+    /// The copy is this version; the value tells how that was verified.
     Good(Verified),
-    /// Something else: these chunks of it are bad.
+    /// The copy differs in these chunks.
     Bad(Vec<u64>),
 }
 
-/// Verifies a file on the vessel against a version: by a program there, or by reading it back.
+/// Verifies a file on the vessel against a version, with a program there or by reading it back.
 pub(crate) async fn verify(transfers: &Transfers, version: &Version, path: &RemotePath) -> Result<Verdict, Fault> {
     let session = &transfers.session;
     let wanted = transfers.digest(version).await?;
@@ -60,15 +60,15 @@ async fn bad_chunks(
     Ok(differing(&wanted, &found))
 }
 
-/// The digests of a version's chunks, made anew from the source, for they are needed rarely.
+/// Computes the digests of a version's chunks from the source; they are not stored because they are rarely needed.
 async fn chunk_digests(transfers: &Transfers, version: &Version, digest: &Digest) -> Result<Vec<Digest>, Fault> {
     let source = transfers.open_source(version).await?;
     let digests = source.read_again(version.chunk_size).await.map_err(|error| source_fault(version, &error))?;
     if digests.file == *digest {
         return Ok(digests.chunks);
     }
-    // It changed without a trace in size or time. What was sent is no version that ever was; the watch takes in what
-    // is there now.
+    // The source changed without a trace in size or time, so the sent bytes belong to no version that ever existed. The
+    // watch takes in the current content.
     source.forget();
     let nothing_to_send = NewVersion::without_content(version.path.clone(), Traits::SKIPPED, Vec::new());
     transfers.ledger.admit(&version.directory, &[nothing_to_send], &[]).await.map_err(|e| e.fault())?;
@@ -87,14 +87,14 @@ async fn read_back(
         digests => digests.map_err(|e| e.fault())?,
     };
     if digests.file == *wanted {
-        // It was whole a moment ago.
+        // The file was complete a moment ago, so its size must have changed.
         let all = || Verdict::Bad((0..version.plan().count()).collect());
         return Ok(if changed { all() } else { Verdict::Good(Verified::ByReadBack) });
     }
     Ok(Verdict::Bad(differing(&chunk_digests(transfers, version, wanted).await?, &digests.chunks)))
 }
 
-/// All that is left for an account that may write and not read.
+/// Compares the sizes: the only check left for an account that may write but not read.
 async fn compare_sizes(session: &Session, version: &Version, path: &RemotePath) -> Result<Verdict, Fault> {
     match session.remote.look(path).await {
         Ok(Some(Attrs { size: Some(size), .. })) if size == version.stamp.size => Ok(Verdict::Good(Verified::BySize)),
@@ -105,7 +105,7 @@ async fn compare_sizes(session: &Session, version: &Version, path: &RemotePath) 
     }
 }
 
-/// The digests of a file that is read back, and whether it had another size than the version when that was done.
+/// Returns the digests of a file that is read back, and whether its size differed from the version's after reading.
 async fn digests_of(
     session: &Session,
     version: &Version,
@@ -116,7 +116,7 @@ async fn digests_of(
     let mut hasher = FileHasher::new(version.chunk_size);
     let size = version.stamp.size;
     let offsets = (0..size.div_ceil(u64::from(per_read))).map(|index| index * u64::from(per_read));
-    // A tail beyond the last chunk makes it another file, however good the chunks are.
+    // Extra bytes beyond the last chunk make it a different file, even if all chunks are good.
     let pieces = offsets.chain([size]).map(|at| {
         let (file, length) = (file.clone(), u64::from(per_read).min(size - at));
         async move {
@@ -133,7 +133,7 @@ async fn digests_of(
         }
     }
     drop(pieces);
-    // In one burst, the look last: nothing but the ledger comes between it and the rename.
+    // Sent in one burst, with the size query last: only the ledger comes between it and the rename.
     let (closed, after) = join(file.clone().close(), session.remote.look(path)).await;
     closed?;
     let after = after.map(|attrs| attrs.and_then(|attrs| attrs.size)).or_else(unless_lost)?;
@@ -141,12 +141,12 @@ async fn digests_of(
     Ok((hasher.finish(), changed))
 }
 
-/// What a vessel doesn't tell is left open; a connection that is gone is not.
+/// Turns an error into the default value, except a lost connection.
 fn unless_lost<T: Default>(error: RemoteError) -> Result<T, RemoteError> {
     if error.is_connection() { Err(error) } else { Ok(T::default()) }
 }
 
-/// Reads a range; a vessel may answer a read with less than was asked for. Short at the end of the file.
+/// Reads a range, in several reads if the vessel returns less than requested. Returns less at the end of the file.
 async fn read_fully(
     file: &crate::transport::RemoteFile,
     mut at: u64,

@@ -1,4 +1,4 @@
-//! Writes a range of the source into a file on the vessel, many writes in flight.
+//! Writing of a source range into a file on the vessel, with many writes in flight.
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,34 +14,34 @@ use crate::local::Source;
 use crate::records::Version;
 use crate::transport::RemoteFile;
 
-/// Counts what the vessel has taken of a range.
+/// Counter of the bytes of a range that the vessel has taken.
 pub(crate) struct Taken<'a> {
     pub(crate) bytes: AtomicU64,
     job: &'a Job,
-    /// Told about every so many bytes.
+    /// Called after every [`STEP`] bytes.
     told: Option<&'a (dyn Fn(u64) + Send + Sync)>,
-    /// Whether the file holds something else already where it is written to: then zeros must be sent too.
+    /// Whether the file may already hold other data in the range: then zeros must be sent too.
     over: bool,
 }
 
-/// From so many bytes on, zeros are not sent.
+/// Minimum length in bytes from which zeros are not sent.
 const ZEROS: usize = 4096;
 
-/// How often progress is told, in bytes.
+/// Interval between progress calls, in bytes.
 const STEP: u64 = 2 << 20;
 
 impl<'a> Taken<'a> {
-    /// Nothing yet; what is taken is no more to be done of `job`.
+    /// Creates a counter at 0; taken bytes are subtracted from `job`.
     pub(crate) fn of(job: &'a Job) -> Self {
         Self { bytes: AtomicU64::new(0), job, told: None, over: false }
     }
 
-    /// Has `told` hear now and then how many bytes were taken so far.
+    /// Sets a function that is called from time to time with the number of bytes taken so far.
     pub(super) fn telling(self, told: &'a (dyn Fn(u64) + Send + Sync)) -> Self {
         Self { told: Some(told), ..self }
     }
 
-    /// What is written goes over what the file holds.
+    /// Declares that the range overwrites existing data.
     pub(crate) fn over(self) -> Self {
         Self { over: true, ..self }
     }
@@ -57,10 +57,10 @@ impl<'a> Taken<'a> {
     }
 }
 
-/// Writes bytes `range` of the source into `file`, those of offset `range.start` at `range.start - base`.
+/// Writes bytes `range` of the source into `file`, with offset `range.start` at `range.start - base`.
 ///
-/// Bytes go out in order, so that after a cut the file on the vessel holds a prefix and nothing but a prefix. How many
-/// it has answered for is counted in `taken`.
+/// Bytes are sent in order, so that after a lost connection the file on the vessel holds exactly a prefix. `taken`
+/// counts the bytes that the vessel has acknowledged.
 pub(super) async fn write_range(
     session: &Session,
     version: &Version,
@@ -73,7 +73,7 @@ pub(super) async fn write_range(
     write_on(session, version, source, file, range, base, taken, || None).await
 }
 
-/// As [`write_range`]; where the range ends, `further` may say that it goes on, and to where.
+/// Does the same as [`write_range`], but at the end of the range `further` may return a new end.
 #[expect(clippy::too_many_arguments, reason = "all of them are needed, and none belong together")]
 pub(super) async fn write_on(
     session: &Session,
@@ -88,7 +88,7 @@ pub(super) async fn write_on(
     let most = session.remote.capabilities().bytes_per_write();
     let mut sent = FuturesUnordered::new();
     let (mut at, mut end) = (range.start, range.end);
-    // Not taken yet: what a vessel that is full must make room for.
+    // Bytes not yet taken, for which a full vessel must make space.
     let mut missing = end - at;
     loop {
         if at == end {
@@ -110,7 +110,7 @@ pub(super) async fn write_on(
             };
             sent.push(session.explained(write, file.path(), missing).await?.taken());
             at += length;
-            // What has been answered meanwhile is taken note of, without waiting for more.
+            // Answers that have arrived are processed, without waiting for more.
             while let Some(Some(answer)) = futures_util::FutureExt::now_or_never(sent.next()) {
                 let bytes = session.explained(answer, file.path(), missing).await?;
                 missing -= bytes;
@@ -131,7 +131,7 @@ pub(super) fn note_sent(session: &Session, version: &Version, bytes: u64, taken:
     session.sent(version, bytes);
 }
 
-/// Whether a piece is worth leaving out. Most pieces show with their first byte that they aren't.
+/// Returns whether a piece consists of zeros and is worth leaving out. The first byte rules out most other pieces.
 pub(super) fn is_hole(piece: &[u8]) -> bool {
     piece.len() >= ZEROS && piece.iter().all(|byte| *byte == 0)
 }

@@ -1,4 +1,4 @@
-//! What a vessel offers, found out once per connection.
+//! The capabilities of a vessel, determined once per connection.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -11,9 +11,10 @@ use super::shell::Script;
 use super::tree::Tree;
 use crate::digest::Digest;
 
-/// The largest write that any server is asked to take: what OpenSSH's `limits@openssh.com` names.
+/// The largest write in bytes: the value of OpenSSH's `limits@openssh.com`.
 const MOST_PER_WRITE: u64 = 255 * 1024;
-/// What every SFTP server must take (draft-ietf-secsh-filexfer-02, section 3: packets of 34,000 bytes).
+/// The write size in bytes that every SFTP server must accept (draft-ietf-secsh-filexfer-02, section 3: packets of
+/// 34,000 bytes).
 const LEAST_PER_WRITE: u64 = 32 * 1024;
 
 /// A program on the vessel that hashes its standard input with SHA-256.
@@ -21,7 +22,7 @@ const LEAST_PER_WRITE: u64 = 32 * 1024;
 pub struct HashTool(&'static str);
 
 impl HashTool {
-    /// Those we know, fastest first: Debian's `openssl` hashes 1,500 MB/s where its `sha256sum` does 220.
+    /// The known programs, fastest first: Debian's `openssl` hashes 1,500 MB/s, its `sha256sum` 220 MB/s.
     const ALL: [Self; 5] = [
         Self("openssl dgst -sha256 -r"),
         Self("sha256sum"),
@@ -30,13 +31,13 @@ impl HashTool {
         Self("sha256 -q"),
     ];
 
-    /// The command line.
+    /// Returns the command line.
     pub fn command(self) -> &'static str {
         self.0
     }
 }
 
-/// A directory's modification time and owners: what SFTP and a shell both show of it.
+/// A directory's modification time and owners, which both SFTP and a shell report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Landmark {
     pub(super) changed: u32,
@@ -44,45 +45,46 @@ pub(super) struct Landmark {
     pub(super) group: u32,
 }
 
-/// What a vessel offers.
+/// The capabilities of a vessel.
 #[derive(Clone, Debug, Default)]
 pub struct Capabilities {
     pub(super) extensions: HashMap<String, String>,
     pub(super) limits: Limits,
-    /// Whether commands can be run there (with `cat` and `rm`, which come with every shell account).
+    /// Whether commands can be run (with `cat` and `rm`, which every shell account has).
     pub shell: bool,
-    /// What hashes files there; `None`: they are read back.
+    /// The program that hashes files; `None` means that files are read back.
     pub hash_tool: Option<HashTool>,
-    /// Whether `sync FILE` works there.
+    /// Whether `sync FILE` works.
     pub sync: bool,
-    /// Whether its `dd` copies ranges at any offset (`skip_bytes`, `count_bytes`).
+    /// Whether `dd` copies ranges at any offset (`skip_bytes`, `count_bytes`).
     pub dd_ranges: bool,
-    /// Whether `sync -f FILE` does, which flushes the whole file system that the file is on.
+    /// Whether `sync -f FILE` works, which flushes the whole file system that the file is on.
     pub sync_file_system: bool,
-    /// The root and the login directory, by which it shows whether SFTP and the shell speak of the same files.
+    /// The root and the login directory, which show whether SFTP and the shell access the same files.
     pub(super) landmarks: Option<[Landmark; 2]>,
-    /// Where the shell finds SFTP's files, where its paths are others.
+    /// The mapping of SFTP's paths to the shell's, if they differ.
     pub(super) tree: Option<Tree>,
-    /// Whether it is this host, where the kernel is asked and nobody else.
+    /// Whether the target is on this host, where the kernel handles all requests.
     pub(super) this_host: bool,
 }
 
 impl Capabilities {
-    /// Finds out what the vessel's shell has, within `deadline`.
+    /// Probes the vessel's shell, within `deadline`.
     ///
     /// # Errors
-    /// When there is no shell, or it doesn't answer; the connection may have ended over the question.
+    /// When there is no shell, or it does not answer. The probe may have ended the connection.
     pub(super) async fn probe_shell(shells: &Shells, deadline: Duration) -> Result<Self, RemoteError> {
         Ok(parse(&shells.run_now(probe_script(), "looking for a shell", deadline).await?.text))
     }
 
-    /// Whether the shell behind both has the same to offer.
+    /// Returns whether both have the same shell capabilities.
     pub(super) fn has_same_shell(&self, other: &Self) -> bool {
         let shell = |it: &Self| (it.shell, it.hash_tool, it.sync, it.dd_ranges, it.sync_file_system);
         shell(self) == shell(other)
     }
 
-    /// What this host offers: all that SFTP can be asked for, and no shell, for what is written is in order and read back.
+    /// Returns the capabilities of this host: all requests of SFTP, and no shell, because files are written in order
+    /// and read back.
     pub(super) fn of_this_host() -> Self {
         const OFFERED: [&str; 5] = [
             "posix-rename@openssh.com",
@@ -101,7 +103,7 @@ impl Capabilities {
         }
     }
 
-    /// Where the shell finds SFTP's files, in words, where its paths are others.
+    /// Describes where the shell finds SFTP's files, if its paths differ.
     pub fn other_tree(&self) -> Option<String> {
         self.tree.as_ref()?.elsewhere()
     }
@@ -110,37 +112,37 @@ impl Capabilities {
         self.extensions.contains_key(extension)
     }
 
-    /// Whether a rename can replace an existing file in one step.
+    /// Returns whether a rename can atomically replace an existing file.
     pub fn posix_rename(&self) -> bool {
         self.has("posix-rename@openssh.com")
     }
 
-    /// Whether time and owner of a link itself can be set.
+    /// Returns whether time and owner of a link itself can be set.
     pub fn lsetstat(&self) -> bool {
         self.has("lsetstat@openssh.com")
     }
 
-    /// Whether open files can be flushed to disk.
+    /// Returns whether open files can be flushed to disk.
     pub fn fsync(&self) -> bool {
         self.has("fsync@openssh.com")
     }
 
-    /// Whether the vessel tells its free space.
+    /// Returns whether the vessel reports its free space.
     pub fn statvfs(&self) -> bool {
         self.has("statvfs@openssh.com")
     }
 
-    /// Whether open files can be copied from, range by range.
+    /// Returns whether ranges of open files can be copied.
     pub fn copy_data(&self) -> bool {
         self.has("copy-data")
     }
 
-    /// How many bytes go into one write.
+    /// Returns how many bytes go into one write.
     pub fn bytes_per_write(&self) -> u64 {
         if self.limits.write == 0 { LEAST_PER_WRITE } else { self.limits.write.clamp(1, MOST_PER_WRITE) }
     }
 
-    /// How many bytes are asked for in one read.
+    /// Returns how many bytes one read requests.
     pub fn bytes_per_read(&self) -> u32 {
         let most = if self.limits.read == 0 { LEAST_PER_WRITE } else { self.limits.read.clamp(1, MOST_PER_WRITE) };
         u32::try_from(most).unwrap_or(u32::MAX)
@@ -177,13 +179,13 @@ impl fmt::Display for Capabilities {
     }
 }
 
-/// An account whose shell is replaced by `internal-sftp` takes any command and answers in SFTP, or not at all; so the
-/// script starts by saying a word that only a shell repeats.
+/// The first line that the probe prints. An account whose shell is `internal-sftp` accepts any command and answers in
+/// SFTP or not at all, so only a shell prints this line.
 const GREETING: &[u8] = b"contentmonster has a shell";
 
 fn probe_script() -> Script {
     let mut script = Script::new().code("exec </dev/null; printf '%s %s\\n' contentmonster 'has a shell'\n");
-    // The first that hashes rightly is enough: some take long to start.
+    // Stops at the first tool with a correct hash, because some take long to start.
     for (index, tool) in HashTool::ALL.iter().enumerate() {
         script = script
             .code("found=$(printf abc | ")
@@ -197,7 +199,7 @@ fn probe_script() -> Script {
     let script = script.code("sync --help 2>&1 | grep -q -e -f -e -df && echo sync -f\n");
     let script =
         script.code("stat -c 'landmark %Y %u %g' / . 2>/dev/null || stat -f 'landmark %m %u %g' / . 2>/dev/null\n");
-    // Where it doesn't know these, busybox's copies something else.
+    // Tests the result, because a busybox that does not support these flags copies other bytes.
     let script = script.code("printf abcdef | dd bs=4 iflag=skip_bytes,count_bytes skip=1 count=3 2>/dev/null | ");
     script.code("grep -q '^bcd$' && echo dd ranges\n")
 }

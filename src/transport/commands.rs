@@ -1,4 +1,5 @@
-//! What is done on the vessel by its own programs: joining parts, hashing, flushing. On this host, flushing needs none.
+//! Operations that the vessel's own programs perform: joining parts, hashing, flushing. On this host, flushing uses no
+//! program.
 
 use std::ops::Range;
 
@@ -12,23 +13,23 @@ use super::shell::Script;
 use crate::digest::Digest;
 use crate::names::RemotePath;
 
-/// A file being hashed while it grows; see [`Remote::hash_as_it_grows`].
+/// A running hash of a growing file; see [`Remote::hash_as_it_grows`].
 pub struct GrowingHash<'a> {
     remote: &'a Remote,
     running: Running<'a>,
 }
 
-/// What it is told. A script that has ended early leaves these words to the shell, which takes them for what does nothing.
+/// The lines that the script reads. If it has exited early, the shell reads them instead, for which they are no-ops.
 const MORE: &str = ": more";
 const ENOUGH: &str = ": enough";
 
 impl GrowingHash<'_> {
-    /// Says that the file has grown. Nobody waits for what follows from that.
+    /// Reports that the file has grown. Does not wait until the new bytes are hashed.
     pub async fn grown(&self) -> Result<(), RemoteError> {
         self.running.tell(MORE).await
     }
 
-    /// The digest of the file as it is now, `bytes` bytes long.
+    /// Returns the digest of the file, which is now `bytes` bytes long.
     pub async fn finish(self, bytes: u64) -> Result<Digest, RemoteError> {
         self.running.tell(MORE).await?;
         self.running.tell(ENOUGH).await?;
@@ -38,17 +39,17 @@ impl GrowingHash<'_> {
     }
 }
 
-/// What is appended to a file.
+/// A piece of data to append to a file.
 #[derive(Clone, Debug)]
 pub enum Ingredient {
-    /// The whole of a part, which is removed afterwards.
+    /// A whole part, which is removed afterwards.
     Part(RemotePath),
-    /// These bytes of another file, which stays.
+    /// A range of another file, which is kept.
     Range(Range<u64>),
 }
 
 impl Remote {
-    /// Appends parts to a file, in this order, and removes them; `range` is the range of the file that they are.
+    /// Appends parts to a file, in this order, and removes them. `range` is the range of the file that the parts fill.
     ///
     /// # Errors
     /// As [`build`](Self::build).
@@ -57,13 +58,13 @@ impl Remote {
         self.build(file, range, &ingredients, None).await
     }
 
-    /// Appends parts and ranges of the file `other` to a file, in this order, and removes the parts; `range` is the range
-    /// of the file that they are. The file is made when it is missing, readable by its owner only.
+    /// Appends parts and ranges of the file `other` to a file, in this order, and removes the parts. `range` is the
+    /// range of the file that they fill. A missing file is created, readable only by its owner.
     ///
     /// # Errors
-    /// Among others when the file is not of the size `from` before, or not of the size `to` afterwards: then somebody else
-    /// writes to it, such as a `cat` of an earlier session that nobody has told of its end. The file may hold some of what
-    /// is appended; its size tells how much.
+    /// Among others when the file's size is not `range.start` before, or not `range.end` afterwards: then another
+    /// process writes to it, such as a `cat` of an earlier session that still runs. The file may contain some of the
+    /// appended data; its size tells how much.
     pub async fn build(
         &self,
         file: &RemotePath,
@@ -101,7 +102,7 @@ impl Remote {
         Err(RemoteError::new(kind, format_args!("joining parts into {file}"), output.complaint()))
     }
 
-    /// Adds the function `range`, which gives so many bytes of a file from an offset on.
+    /// Adds the shell function `range`, which prints a number of bytes of a file from an offset.
     fn range_of(&self, script: Script, file: &RemotePath) -> Script {
         if self.capabilities().dd_ranges {
             let dd = "range() { dd bs=256k iflag=skip_bytes,count_bytes skip=$1 count=$2 2>/dev/null <";
@@ -112,9 +113,9 @@ impl Remote {
         }
     }
 
-    /// Sets a file's time of last change, in seconds since 1970; `false`: the vessel has no program that can.
+    /// Sets a file's modification time, in seconds since 1970. Returns `false` if the vessel has no program for it.
     ///
-    /// GNU and busybox take seconds, the BSDs only what a calendar says.
+    /// GNU and busybox accept seconds, the BSDs only a date and time.
     pub async fn touch(&self, path: &RemotePath, seconds: i64) -> Result<bool, RemoteError> {
         let script = Script::new().code("touch -m -d").word(format!("@{seconds}")).path(self.in_shell(path).as_bytes());
         let script =
@@ -123,17 +124,18 @@ impl Remote {
         Ok(output.is_success())
     }
 
-    /// Hashes a file on the vessel; `bytes` is its size.
+    /// Hashes a file on the vessel. `bytes` is its size.
     pub async fn hash(&self, tool: HashTool, path: &RemotePath, bytes: u64) -> Result<Digest, RemoteError> {
         let script = Script::new().code(tool.command()).code(" <").path(self.in_shell(path).as_bytes()).code("\n");
         self.hashes(script, path, 1, bytes).await.map(|digests| digests[0])
     }
 
-    /// Hashes many files on the vessel, `bytes` in all; `None` for each that can't be read. Before that, flushes the file
-    /// systems that `flush` lie on, if any, and says whether that went well.
+    /// Hashes many files on the vessel, `bytes` in total, and returns `None` for each unreadable file. First flushes
+    /// the file systems of the `flush` paths, if any, and returns whether that succeeded.
     ///
-    /// One process hashes them all, for starting one costs more than hashing a small file. Where that gives another number
-    /// of digests than files (one is missing, or a name holds a line that looks like a digest), each has its own.
+    /// One process hashes all files, because starting one costs more than hashing a small file. If the number of
+    /// digests differs from the number of files (one is missing, or a name contains a line that looks like a digest),
+    /// each file is hashed by its own process.
     pub async fn hash_many(
         &self,
         tool: HashTool,
@@ -142,7 +144,7 @@ impl Remote {
         flush: &[&RemotePath],
     ) -> Result<(Vec<Option<Digest>>, bool), RemoteError> {
         let digest = |line: &[u8]| {
-            // `sha256sum` puts a backslash before the line of a name that it escapes.
+            // `sha256sum` starts the line of an escaped name with a backslash.
             let line = line.strip_prefix(b"\\").unwrap_or(line);
             line.get(..64).and_then(Digest::from_hex)
         };
@@ -157,7 +159,9 @@ impl Remote {
         let output = self.run(script, "hashing on the vessel", bytes).await?;
         let flushed = output.lines().next() == Some(b"flushed");
         let digests: Vec<_> = output.lines().filter_map(digest).map(Some).collect();
-        if digests.len() == paths.len() {
+        // `openssl` prints a name as it is: a line of it may look like a digest, and stand for a file that is missing.
+        let has_lines = paths.iter().any(|path| path.as_bytes().contains(&b'\n'));
+        if digests.len() == paths.len() && !has_lines {
             return Ok((digests, flushed));
         }
         let mut script = Script::new();
@@ -176,10 +180,10 @@ impl Remote {
         Err(RemoteError::new(ErrorKind::Failed, "hashing on the vessel", output.complaint()))
     }
 
-    /// Starts to hash a file that is still being written, from its start on and never twice, so that its digest is there
-    /// soon after its last byte. Only for a file that grows at its end and changes nowhere else.
+    /// Starts to hash a file that is still being written, reading each byte once, so that the digest is available soon
+    /// after the last byte. Only for a file that is appended to and not changed otherwise.
     pub async fn hash_as_it_grows(&self, tool: HashTool, path: &RemotePath) -> Result<GrowingHash<'_>, RemoteError> {
-        // Each `cat` reads from where the last one stopped to what is the end by then.
+        // Each `cat` continues where the last one stopped, up to the current end.
         let script = Script::new().code("exec 3<").path(self.in_shell(path).as_bytes()).code(" || exit 1\n");
         let script = script.code("while read -r word && [ \"$word\" = ': more' ]; do cat <&3; done | ");
         let script = script.code(tool.command()).code("\n");
@@ -218,7 +222,7 @@ impl Remote {
         Err(RemoteError::new(ErrorKind::Failed, format_args!("hashing {path} on the vessel"), output.complaint()))
     }
 
-    /// How many names a file has on the vessel, going by its `ls`.
+    /// Returns the number of hard links of a file on the vessel, as its `ls` reports it.
     pub async fn links(&self, path: &RemotePath) -> Result<u64, RemoteError> {
         let what = "counting links on the vessel";
         if !self.capabilities().shell {
@@ -262,7 +266,7 @@ async fn flush_here(disk: &Disk, paths: &[&RemotePath], whole: bool) -> Result<(
     let paths = paths.iter().map(|path| path.as_bytes().to_vec()).collect();
     disk.flush(paths, whole).await.map_err(|e| RemoteError::from_sftp(&e, "flushing"))
 }
-/// A moment as `touch -d` takes it everywhere, in UTC.
+/// Formats a time in UTC as every `touch -d` accepts it.
 fn calendar(seconds: i64) -> String {
     jiff::Timestamp::from_second(seconds).map_or_else(|_| String::new(), |moment| moment.to_string())
 }

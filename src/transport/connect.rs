@@ -1,4 +1,4 @@
-//! How a vessel is connected to: SFTP first, and its shell asked for beside it.
+//! Connects to vessels: starts SFTP first, and probes the shell concurrently.
 
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::task::Poll;
@@ -18,20 +18,21 @@ use super::ssh::{Admission, Connection, Lead, SshEnvironment, Turn, place};
 use crate::names::RemotePath;
 use crate::settings::{self, Vessel};
 
-/// A shell that is being asked for.
+/// A running probe of the shell.
 type Asking = AbortOnDropHandle<Answer>;
 
 impl Remote {
-    /// Connects, logs in, starts SFTP and finds out what the vessel offers. The shell is asked for at the same time and
-    /// waited for a moment; it is used from when it has answered. What is known of it from an earlier connection is not
-    /// waited for: round trips and processes, half a second on a long path. It is found out all the same, and the
-    /// connection ends if it has changed. For a target on this host, looks whether it is there. `lead` is told how far it
-    /// has come.
+    /// Connects, logs in, starts SFTP and determines the vessel's capabilities. `lead` is told the progress. For a
+    /// target on this host, only opens its directories.
     ///
-    /// Where asking for a shell ends the connection, another one is made that goes without.
+    /// The shell is probed concurrently. The function waits for the result only briefly, and the shell is used once it
+    /// has answered. A shell that is known from an earlier connection is used at once, which saves about 0.5 s on a
+    /// long path; it is still probed, and the connection ends if it has changed.
+    ///
+    /// If the probe ends the connection, connects again and uses no shell.
     ///
     /// # Errors
-    /// [`ConnectError`]: what failed, and what a person can do.
+    /// [`ConnectError`], with the reason and the remedy.
     pub async fn connect(
         vessel: &Arc<Vessel>,
         environment: &Arc<SshEnvironment>,
@@ -65,8 +66,8 @@ impl Remote {
         Ok(remote)
     }
 
-    /// Starts SFTP on a connection, and asks for a shell where that is not known; `false` when the connection did not
-    /// survive the question. The login's turn ends when both have answered.
+    /// Starts SFTP on a connection, and probes the shell if it is not known. Returns `false` if the probe ended the
+    /// connection. The login's turn ends when both have answered.
     async fn begin(
         vessel: &Arc<Vessel>,
         connection: &Connection,
@@ -75,7 +76,7 @@ impl Remote {
     ) -> Result<(Self, bool), ConnectError> {
         let no_answer = |e: RemoteError| ConnectError::Handshake { place: place(vessel), why: e.to_string() };
         let shells = Arc::new(Shells::new(connection.clone()));
-        // Asked for first: a vessel may allow no other (`MaxSessions 1`).
+        // Requested first, because a vessel may allow only one channel (`MaxSessions 1`).
         let mut channel = Box::pin(connection.channel());
         let opening = match futures_util::poll!(&mut channel) {
             Poll::Ready(opened) => Either::Left(ready(opened)),
@@ -116,7 +117,8 @@ impl Remote {
         Self(Arc::new(Inner { ssh, lane, basic, full: OnceLock::new(), timeout, known: Mutex::new(known) }))
     }
 
-    /// All that the login starts on the vessel has started: what comes later takes turns.
+    /// Ends the login's turn, because everything that the login starts on the vessel is running. Later shells wait for
+    /// turns of their own.
     fn has_started(&self, admission: Admission) {
         if let Some(ssh) = &self.0.ssh {
             ssh.shells.begin_in_turn(admission.ready());
@@ -127,7 +129,7 @@ impl Remote {
         *self.0.known.lock().unwrap_or_else(PoisonError::into_inner) = known;
     }
 
-    /// Uses the shell as it was found on an earlier connection, and asks again whether it still is the same.
+    /// Uses the shell as an earlier connection found it, and starts a probe for changes.
     fn take_for_known(&self) {
         if let KnownShell::Found(found) = self.known_shell() {
             self.gain(*found);
@@ -135,17 +137,17 @@ impl Remote {
         }
     }
 
-    /// Uses from now on what the shell offers.
+    /// Adds the capabilities of the shell.
     fn gain(&self, found: Capabilities) {
         let Capabilities { extensions, limits, landmarks, .. } = self.0.basic.clone();
         let full = Capabilities { extensions, limits, landmarks, ..found };
         self.remember(KnownShell::Found(Box::new(full.clone())));
-        // Nobody sets it twice: a connection asks once.
+        // It is set only once, because a connection probes the shell once.
         let _ = self.0.full.set(full);
     }
 
-    /// Finds out whether the shell finds what SFTP shows, and where; `None`: it doesn't. The root and the login directory tell
-    /// as much without a file being made, where they are alike.
+    /// Determines whether and where the shell finds SFTP's files; `None` if it does not find them. If the root and the
+    /// login directory look the same to both, no test file is needed.
     async fn compare_trees(&self, found: &Capabilities) -> Option<Capabilities> {
         let ssh = self.0.ssh.as_ref()?;
         let is_alike = self.0.basic.landmarks.zip(found.landmarks).is_some_and(|(sftp, shell)| sftp == shell);
@@ -182,7 +184,7 @@ impl Remote {
         }
     }
 
-    /// Waits for the answer beside everything else, as long as the connection lasts.
+    /// Waits for the result of the probe in the background, as long as the connection lasts.
     fn learn_later(&self, asking: Asking, admission: Admission) {
         let remote = Arc::downgrade(&self.0);
         let over = self.0.lane.clone();
@@ -200,7 +202,7 @@ impl Remote {
         });
     }
 
-    /// Finds out whether the vessel's shell still offers what it is taken to, and hangs up if it doesn't.
+    /// Probes a known shell again, and closes the connection if its capabilities have changed.
     async fn look_again(self) {
         let Some(ssh) = &self.0.ssh else { return };
         let _turn = ssh.shells.turn().await;
@@ -214,7 +216,7 @@ impl Remote {
         }
     }
 
-    /// What the next connection may take for known of the shell.
+    /// Returns the knowledge about the shell that the next connection starts with.
     pub fn known_shell(&self) -> KnownShell {
         self.0.known.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }

@@ -1,4 +1,4 @@
-//! Making directories, and removing them and files, on servers of every manner.
+//! Creates directories, and removes directories and files, on all kinds of servers.
 
 use super::error::{ErrorKind, RemoteError};
 use super::remote::{Remote, found};
@@ -6,22 +6,23 @@ use super::sftp::{Attrs, SftpError};
 use super::stat;
 use crate::names::RemotePath;
 
-/// The mode of directories that are made on the way.
+/// The mode of parent directories that are created.
 const MODE: u32 = 0o755;
 
 impl Remote {
-    /// Makes one directory with the given permission bits, exactly.
+    /// Creates one directory with the given permission bits.
     pub async fn make_dir(&self, path: &RemotePath, mode: u32) -> Result<(), RemoteError> {
         let made = self.main_channel().files().mkdir(path.as_bytes(), mode).await;
         made.map_err(|e| RemoteError::from_sftp(&e, format_args!("making the directory {path}")))
     }
 
-    /// Makes a directory and those above it, where they are missing.
+    /// Creates a directory and its missing parents.
     pub async fn make_dirs(&self, path: &RemotePath) -> Result<(), RemoteError> {
         self.make_dirs_noting(path, &mut Vec::new()).await
     }
 
-    /// As [`Self::make_dirs`]; those that were made are in `made` afterwards, the lowest first, also where it failed.
+    /// Creates directories as [`Self::make_dirs`] does, and adds them to `made`, the lowest first, even if a later one
+    /// fails.
     pub async fn make_dirs_noting(&self, path: &RemotePath, made: &mut Vec<RemotePath>) -> Result<(), RemoteError> {
         let mut missing = Vec::new();
         let mut next = Some(path.clone());
@@ -47,7 +48,7 @@ impl Remote {
         for directory in missing.into_iter().rev() {
             match self.make_dir(&directory, MODE).await {
                 Ok(()) => made.insert(0, directory),
-                // Someone else may have made it at the same moment.
+                // Another process may have created it at the same moment.
                 Err(e) => match self.look_through(&directory).await {
                     Ok(Some(attrs)) if attrs.is_dir() => {}
                     Err(again) if again.is_connection() => return Err(again),
@@ -58,8 +59,8 @@ impl Remote {
         Ok(())
     }
 
-    /// Makes a directory where the vessel lets nobody look, and those above it. What can't be made may be there: the first
-    /// file tells.
+    /// Creates a directory and its parents on a vessel that denies permission to check for them. A directory that can't
+    /// be created may exist already; the first file will show whether it does.
     async fn make_unseen(&self, path: &RemotePath, made: &mut Vec<RemotePath>) -> Result<(), RemoteError> {
         let mut missing = Vec::new();
         let mut next = Some(path.clone());
@@ -81,19 +82,19 @@ impl Remote {
         Ok(())
     }
 
-    /// Removes a file; one that isn't there is as good as removed.
+    /// Removes a file. A missing file counts as removed.
     pub async fn remove(&self, path: &RemotePath) -> Result<(), RemoteError> {
         let removed = self.main_channel().files().remove(path.as_bytes()).await;
         found(self.unless_missing(path, removed).await, || format!("removing {path}")).map(|_| ())
     }
 
-    /// Removes an empty directory; one that isn't there is as good as removed.
+    /// Removes an empty directory. A missing directory counts as removed.
     pub async fn remove_dir(&self, path: &RemotePath) -> Result<(), RemoteError> {
         let removed = self.main_channel().files().rmdir(path.as_bytes()).await;
         found(self.unless_missing(path, removed).await, || format!("removing the directory {path}")).map(|_| ())
     }
 
-    /// A failure that says no more may mean that nothing is there, which a look tells.
+    /// Converts an unspecific failure to "no such file" if the path does not exist.
     async fn unless_missing(&self, path: &RemotePath, removed: Result<(), SftpError>) -> Result<(), SftpError> {
         match removed {
             Err(e @ SftpError::Status { code: 4, .. }) if !e.is_not_found() => {
@@ -107,16 +108,16 @@ impl Remote {
     }
 }
 
-/// Whether files can be put below what is there.
+/// Checks that files can be created below a path.
 fn usable(directory: &RemotePath, attrs: &Attrs) -> Result<(), RemoteError> {
     if attrs.is_dir() || !attrs.has_kind() {
         return Ok(());
     }
     let (kind, why) = if attrs.is_link() {
-        // An SFTP server says what it leads to; on this host no link is followed.
+        // An SFTP server follows the link and reports its target. On this host, links are not followed.
         (ErrorKind::Link, "it is a symbolic link, which Transport = local does not follow")
     } else {
-        // A file that a directory has replaced may be about to go.
+        // The file may be about to be deleted, if a directory has replaced it at the source.
         (ErrorKind::Failed, "it is not a directory")
     };
     Err(RemoteError::new(kind, format_args!("using {directory}"), why))

@@ -1,4 +1,4 @@
-//! What can go wrong between the shore and a vessel, and what follows from it.
+//! Errors between the shore and a vessel, and their consequences.
 
 use std::fmt;
 use std::time::Duration;
@@ -7,12 +7,12 @@ use super::sftp::SftpError;
 use crate::fault::{Cause, Fault, Pace};
 use crate::text::excerpt;
 
-/// Sorts of failure, as far as the vessel lets us tell them apart.
+/// The kind of a failure, as far as the vessel's answers distinguish them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ErrorKind {
     /// There is no such file.
     NotFound,
-    /// The account may not do this.
+    /// The account lacks the permission.
     Denied,
     /// The file system is mounted read-only.
     ReadOnly,
@@ -21,23 +21,23 @@ pub enum ErrorKind {
         /// Bytes still free.
         free: u64,
     },
-    /// The account has used up what it may store (quota), which no number of free bytes shows.
+    /// The account's storage quota is exhausted, which the number of free bytes does not show.
     Quota,
-    /// The name is too long for the vessel's file system, or holds what may not stand in a name there.
+    /// The name is too long for the vessel's file system, or contains characters that it does not allow.
     BadName,
-    /// A symbolic link is in the way.
+    /// A symbolic link is in the path.
     Link,
-    /// The vessel doesn't know how.
+    /// The vessel does not support the operation.
     Unsupported,
-    /// It failed, and the vessel doesn't say why.
+    /// The operation failed, and the vessel gives no reason.
     Failed,
-    /// The connection is gone, silent or garbled: a new one is needed.
+    /// The connection is lost, silent or garbled: a new one is needed.
     Connection,
 }
 
 impl ErrorKind {
-    /// What a failure is by what the vessel's system said of it (`strerror`), which some SFTP servers pass on and every
-    /// shell does; [`Self::Failed`] where that tells nothing.
+    /// Derives the kind from the system's error text (`strerror`), which some SFTP servers and every shell pass on.
+    /// [`Self::Failed`] for an unknown text.
     pub(super) fn by_words(words: &str) -> Self {
         let words = words.to_ascii_lowercase();
         let known = [
@@ -54,11 +54,11 @@ impl ErrorKind {
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{what}: {why}")]
 pub struct RemoteError {
-    /// What sort of failure it was.
+    /// The kind of the failure.
     pub kind: ErrorKind,
     what: String,
     why: String,
-    /// Whether nobody answered.
+    /// Whether a timeout without any answer is the reason.
     pub(super) silent: bool,
 }
 
@@ -73,7 +73,7 @@ impl RemoteError {
             SftpError::Status { code: 3 | 12, .. } => ErrorKind::Denied,
             SftpError::Status { code: 14, .. } => ErrorKind::NoSpace { free: 0 },
             SftpError::Status { code: 15, .. } => ErrorKind::Quota,
-            // What OpenSSH makes of ENAMETOOLONG and EINVAL.
+            // OpenSSH's status for ENAMETOOLONG and EINVAL.
             SftpError::Status { code: 5, .. } => ErrorKind::BadName,
             SftpError::Status { code: 6 | 7, .. } => ErrorKind::Connection,
             SftpError::Status { code: 8, .. } => ErrorKind::Unsupported,
@@ -88,22 +88,22 @@ impl RemoteError {
         Self { silent: true, ..Self::new(ErrorKind::Connection, what, why) }
     }
 
-    /// Whether the vessel said that there is no such file.
+    /// Returns whether the vessel said that there is no such file.
     pub fn is_not_found(&self) -> bool {
         self.kind == ErrorKind::NotFound
     }
 
-    /// Whether the vessel does not let the account do this, or doesn't know how: asking again is of no use.
+    /// Returns whether the vessel denies the account this operation or does not support it, so that a retry is useless.
     pub fn is_refusal(&self) -> bool {
         matches!(self.kind, ErrorKind::Denied | ErrorKind::Unsupported)
     }
 
-    /// Whether nothing more can be done on this connection.
+    /// Returns whether the connection is no longer usable.
     pub fn is_connection(&self) -> bool {
         self.kind == ErrorKind::Connection
     }
 
-    /// What follows from it.
+    /// Returns the consequence of the error.
     pub fn fault(&self) -> Fault {
         match &self.kind {
             ErrorKind::Connection => Fault::attempt(self).of(Cause::Link),
@@ -135,81 +135,82 @@ impl RemoteError {
     }
 }
 
-/// A connection that couldn't be made.
+/// The reason why a connection attempt failed.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum ConnectError {
-    /// A target on this host that is not there, such as a disk that is not mounted.
+    /// A target on this host is missing, for example because its disk is not mounted.
     #[error("{why}")]
     Away {
-        /// What is not there.
+        /// The missing directory or mount, and the reason.
         why: String,
-        /// What a person can do.
+        /// The remedy for the operator.
         remedy: String,
     },
-    /// No TCP connection.
+    /// There is no TCP connection.
     #[error("{place} can't be reached: {why}")]
     Unreachable {
         /// Address and port.
         place: String,
-        /// What the network said.
+        /// The network error.
         why: String,
     },
-    /// It takes the connection and says nothing: a host that hangs, or whatever stands in front of one that is away.
+    /// The host accepts the connection and sends nothing: it hangs, or a device in front of it accepts connections for
+    /// it.
     #[error("{place} accepts connections, but sends nothing: {why}")]
     Mute {
         /// Address and port.
         place: String,
-        /// How that ended.
+        /// The error with which that ended.
         why: String,
     },
-    /// SSH didn't come about, or broke before it could be used.
+    /// The SSH handshake failed, or the connection broke before it was usable.
     #[error("SSH to {place} failed: {why}")]
     Handshake {
         /// Address and port.
         place: String,
-        /// What went wrong.
+        /// The reason.
         why: String,
     },
-    /// The login to a hop succeeded, and the hop refuses to forward to what comes behind it.
+    /// The login to a hop succeeded, but the hop refuses to forward to the next endpoint.
     #[error("login to {hop} succeeded, but forwarding to {place} was refused")]
     NoPassage {
         /// The hop.
         hop: String,
-        /// Address and port of what comes behind it.
+        /// Address and port of the next endpoint.
         place: String,
     },
-    /// The host key is not one that is trusted.
+    /// The host key is not trusted.
     #[error("{why}")]
     HostKey {
-        /// Which key, of what, and why it isn't trusted.
+        /// The host, its key, and why the key is not trusted.
         why: String,
-        /// The command that mends it.
+        /// The remedy for the operator.
         remedy: String,
     },
-    /// The login was refused.
+    /// The login was rejected.
     #[error("{place} refuses the login of {user}: {why}")]
     Login {
         /// Address and port.
         place: String,
         /// The user.
         user: String,
-        /// What was tried and what the vessel said.
+        /// The tried credentials and the vessel's answer.
         why: String,
-        /// What a person can do.
+        /// The remedy for the operator.
         remedy: String,
     },
-    /// There is no SFTP, or it is unusable.
+    /// The vessel has no usable SFTP.
     #[error("login to {place} succeeded, but it offers no SFTP: {why}")]
     NoSftp {
         /// Address and port.
         place: String,
-        /// What went wrong.
+        /// The reason.
         why: String,
     },
 }
 
 impl ConnectError {
-    /// What follows from it: the vessel is parked, for a time that suits the cause.
+    /// Returns the consequence of the error: the vessel is parked, for a time that depends on the cause.
     pub fn fault(&self) -> Fault {
         let fault = Fault::vessel(self);
         match self {

@@ -1,6 +1,6 @@
-//! A vessel's own words, fit for a message.
+//! Prepares text from a vessel for messages.
 
-/// What a vessel said: on one line, and as [`crate::text::excerpt`] shows it.
+/// Returns text from a vessel on one line, shortened by [`crate::text::excerpt`].
 pub(super) fn excerpt(said: &str) -> String {
     crate::text::excerpt(said.split_whitespace().collect::<Vec<_>>().join(" "))
 }

@@ -1,7 +1,7 @@
 //! Runs scripts in the vessel's `sh`.
 //!
-//! Starting a command costs two round trips, a process, and whatever the account's profile does; half a second is not
-//! rare. So a few shells are kept, each a plain `sh` that reads one script after the other from its standard input.
+//! Starting a command costs two round trips, a process, and the run of the account's profile, often 0.5 s. So a few
+//! shells are kept, each a plain `sh` that reads scripts one after another from its standard input.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock};
@@ -16,12 +16,13 @@ use super::shell::Script;
 use super::ssh::{Connection, StartTurn, Starts};
 use crate::text::excerpt;
 
-/// Most output that is kept, in bytes. A vessel that says more is talking to itself.
+/// The maximum output of a script, in bytes. No script has a use for more.
 const MOST_OUTPUT: usize = 1 << 20;
-/// Shells at once. With the SFTP channel that stays well below the ten that OpenSSH allows (`MaxSessions`).
+/// The maximum number of shells. Together with the SFTP channel it is well below the 10 sessions that OpenSSH allows
+/// (`MaxSessions`).
 const SHELLS: usize = 5;
 
-/// What a script left behind: its output and errors as they came, and its exit status.
+/// The result of a script: standard output and standard error, interleaved, and the exit status.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Output {
     pub(crate) text: Vec<u8>,
@@ -33,12 +34,12 @@ impl Output {
         self.status == 0
     }
 
-    /// The lines of its output.
+    /// Returns the lines of the output.
     pub(crate) fn lines(&self) -> impl Iterator<Item = &[u8]> {
         self.text.split(|b| *b == b'\n')
     }
 
-    /// What it complained about, for a message: its last words.
+    /// Returns the last line of the output as the error text for a message, or the exit status.
     pub(crate) fn complaint(&self) -> String {
         match self.text.trim_ascii().rsplit(|b| *b == b'\n').next().filter(|line| !line.is_empty()) {
             Some(line) => excerpt(line),
@@ -60,14 +61,14 @@ async fn open(connection: &Connection, what: &str) -> Result<russh::Channel<Msg>
     })
 }
 
-/// The shells of one connection: as many as it allows, which `MaxSessions` may make fewer than [`SHELLS`].
+/// The shells of one connection. `MaxSessions` of the vessel may allow fewer than [`SHELLS`].
 pub(crate) struct Shells {
     connection: Connection,
     idle: Mutex<Vec<Shell>>,
     places: Semaphore,
-    /// How many places there are, taken or not.
+    /// The number of places, taken or free.
     most: AtomicUsize,
-    /// Where shells that are started after the login ask for their turn.
+    /// Admits shells that are started after the login.
     starts: OnceLock<Starts>,
 }
 
@@ -82,14 +83,14 @@ impl Shells {
         }
     }
 
-    /// From now on, shells are started in turn with those of other vessels on the same host: the login, which had a turn
-    /// of its own, is over.
+    /// Makes shells wait for turns with those of other vessels on the same host from now on. Until then the login's own
+    /// turn covers them.
     pub(crate) fn begin_in_turn(&self, starts: Starts) {
-        // It is over once.
+        // Only the first call has an effect; the login ends once.
         let _ = self.starts.set(starts);
     }
 
-    /// Waits for a turn where a shell is to be started; no deadline counts meanwhile.
+    /// Waits for a turn if a shell has to be started. Deadlines do not include this time.
     pub(crate) async fn turn(&self) -> Option<StartTurn> {
         let starts = self.starts.get().filter(|_| self.idle().is_empty())?;
         Some(starts.turn().await)
@@ -99,19 +100,19 @@ impl Shells {
         self.idle.lock().expect("no code panics while it holds this lock")
     }
 
-    /// Runs a script and waits for its end, at most for `deadline`; `what` names it in errors.
+    /// Runs a script and waits until it ends, for at most `deadline`. `what` names it in errors.
     pub(crate) async fn run(&self, script: Script, what: &str, deadline: Duration) -> Result<Output, RemoteError> {
         let _turn = self.turn().await;
         self.run_now(script, what, deadline).await
     }
 
-    /// The same for one whose turn has come.
+    /// Runs a script as [`run`](Self::run) does, without waiting for a turn.
     pub(crate) async fn run_now(&self, script: Script, what: &str, deadline: Duration) -> Result<Output, RemoteError> {
         let running = async {
             let script = script.into_bytes();
             let (_place, shell, kept) = self.take(what).await?;
             match self.run_in(shell, &script, what).await {
-                // One that was kept may have ended meanwhile. Scripts may be repeated.
+                // A kept shell may have exited in the meantime. Scripts are safe to repeat.
                 Err(_) if kept && !self.connection.is_closed() => {}
                 outcome => return outcome,
             }
@@ -121,10 +122,10 @@ impl Shells {
         tokio::time::timeout(deadline, running).await.unwrap_or_else(|_| Err(RemoteError::silent(what, deadline)))
     }
 
-    /// Starts a script that goes on while it is told lines on its standard input; `what` names it in errors.
+    /// Starts a script that reads lines from its standard input. `what` names it in errors.
     ///
     /// # Errors
-    /// Among others when no other shell would be left for what the end of this script may wait for.
+    /// Among others when no second shell would be available, for which the end of this script may have to wait.
     pub(crate) async fn start(
         &self,
         script: Script,
@@ -151,8 +152,8 @@ impl Shells {
         tokio::time::timeout(deadline, starting).await.unwrap_or_else(|_| Err(RemoteError::silent(what, deadline)))
     }
 
-    /// A shell to oneself, and whether it was kept from an earlier script. Where the vessel allows no further one, waits
-    /// for one of those there are.
+    /// Returns a shell, and whether it was kept from an earlier script. If the vessel allows no further shell, waits
+    /// for an existing one.
     async fn take(&self, what: &str) -> Result<(SemaphorePermit<'_>, Shell, bool), RemoteError> {
         loop {
             let place = self.places.acquire().await.map_err(|e| closed(what, e))?;
@@ -167,7 +168,7 @@ impl Shells {
         }
     }
 
-    /// Sees to it that there is a shell beside those that are taken.
+    /// Ensures that a second shell is available.
     async fn have_a_spare(&self, what: &str) -> Result<(), RemoteError> {
         let none = |_| RemoteError::new(ErrorKind::Unsupported, what, "no other shell would be left");
         let place = self.places.try_acquire().map_err(none)?;
@@ -188,13 +189,14 @@ impl Shells {
         }
     }
 
-    /// Counts one place less, for which the vessel allows no shell; `false` when it is the last.
+    /// Reduces the number of places by one after the vessel rejected a shell. Returns `false` if only one place is
+    /// left.
     fn make_do_with_fewer(&self) -> bool {
         let fewer = |most: usize| (most > 1).then(|| most - 1);
         self.most.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fewer).is_ok()
     }
 
-    /// Runs a script in a shell, and keeps the shell when all went well with it.
+    /// Runs a script in a shell, and keeps the shell if that succeeded.
     async fn run_in(&self, mut shell: Shell, script: &[u8], what: &str) -> Result<Output, RemoteError> {
         let output = shell.run(script, what).await?;
         self.idle().push(shell);
@@ -202,7 +204,7 @@ impl Shells {
     }
 }
 
-/// A script that is told lines while it runs. Dropping it ends its input, and with that the script.
+/// A script that reads lines while it runs. Dropping it closes its input, which ends the script.
 pub(crate) struct Running<'a> {
     shells: &'a Shells,
     shell: Shell,
@@ -211,12 +213,12 @@ pub(crate) struct Running<'a> {
 }
 
 impl Running<'_> {
-    /// Tells it a line.
+    /// Sends a line to the script.
     pub(crate) async fn tell(&self, line: &'static str) -> Result<(), RemoteError> {
         self.shell.say(format!("{line}\n").into_bytes(), self.what).await
     }
 
-    /// Waits for its end, at most for `deadline`.
+    /// Waits until the script ends, for at most `deadline`.
     pub(crate) async fn end(mut self, deadline: Duration) -> Result<Output, RemoteError> {
         let silent = |_| Err(RemoteError::silent(self.what, deadline));
         let output =
@@ -226,13 +228,13 @@ impl Running<'_> {
     }
 }
 
-/// One `sh` that waits for scripts. Dropping it closes its channel, which a shell that waits takes for the end.
+/// One `sh` that reads scripts. Dropping it closes its channel, which ends an idle shell.
 struct Shell {
     reader: ChannelReadHalf,
     writer: Option<ChannelWriteHalf<Msg>>,
-    /// What ends each script's output, a word that nothing else says.
+    /// A random word that marks the start and the end of each script's output.
     mark: String,
-    /// What it has said since it was sent a script.
+    /// The output received since the last script was sent.
     heard: Vec<u8>,
 }
 
@@ -250,8 +252,8 @@ impl Shell {
         self.hear(what, output_in).await
     }
 
-    /// Starts a script that is told lines, and waits until it has begun: a shell reads ahead, and what it is told before
-    /// that the script never sees.
+    /// Starts a script that reads lines, and waits until it runs: a shell reads ahead, and would consume lines that
+    /// arrive earlier.
     async fn begin(&mut self, script: &[u8], what: &str) -> Result<(), RemoteError> {
         self.send(framed(script, &self.mark, ""), what).await?;
         self.hear(what, |heard, mark| begin_in(heard, mark).map(|_| ())).await
@@ -267,7 +269,7 @@ impl Shell {
         writer.data_bytes(text).await.map_err(|e| closed(what, e))
     }
 
-    /// Listens until what was heard holds what is listened for.
+    /// Receives output until `find` finds a match in it.
     async fn hear<T>(&mut self, what: &str, find: impl Fn(&[u8], &str) -> Option<T>) -> Result<T, RemoteError> {
         loop {
             if let Some(found) = find(&self.heard, &self.mark) {
@@ -282,28 +284,28 @@ impl Shell {
                     return Err(RemoteError::new(ErrorKind::Unsupported, what, "the account has no shell"));
                 }
                 Some(ChannelMsg::Eof | ChannelMsg::Close) | None => return Err(closed(what, "the shell has ended")),
-                // Standard error of the profile; that of scripts comes with their output.
+                // Standard error of the profile; that of scripts is redirected to their output.
                 Some(_) => {}
             }
         }
     }
 }
 
-/// A script between its marks; in a subshell, so that nothing that it sets or ends outlives it. `input` redirects its
-/// standard input, which is the shell's own otherwise.
+/// Returns a script between its marks. It runs in a subshell, so that it can't change or end the shell. `input`
+/// redirects its standard input, which is the shell's own otherwise.
 fn framed(script: &[u8], mark: &str, input: &str) -> Vec<u8> {
     let begin = format!("printf '%s\\n' {mark}; (\n");
     let end = format!("\n) {input} 2>&1; printf '\\n%s %d\\n' {mark} $?\n");
     [begin.as_bytes(), script, end.as_bytes()].concat()
 }
 
-/// Where a script's output begins. A profile may have spoken before.
+/// Returns the start of a script's output, which may follow output of the profile.
 fn begin_in(heard: &[u8], mark: &str) -> Option<usize> {
     let begin = format!("{mark}\n");
     Some(heard.windows(begin.len()).position(|window| window == begin.as_bytes())? + begin.len())
 }
 
-/// The output of a script that has ended: what stands between the two marks.
+/// Returns the output between the two marks once the script has ended.
 pub(super) fn output_in(heard: &[u8], mark: &str) -> Option<Output> {
     let end = heard.strip_suffix(b"\n")?;
     let last_line = end.iter().rposition(|b| *b == b'\n').map(|at| at + 1)?;
@@ -326,7 +328,7 @@ mod tests {
     use std::io::Write;
     use std::process::{Command, Stdio};
 
-    /// Has a real `sh` read these scripts one after the other, behind what a profile may say.
+    /// Runs these scripts in a real `sh`, after output such as a profile may print.
     fn through_sh(scripts: &[&str]) -> Vec<u8> {
         let mut sh = Command::new("sh").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let mut input = sh.stdin.take().unwrap();

@@ -1,6 +1,6 @@
-//! Who does what is asked of a vessel's files: an SFTP server, or this host's own kernel for a target on this host.
+//! Sends file requests either to an SFTP server or, for a target on this host, to the kernel.
 //!
-//! The requests are SFTP's, and so are the answers; nothing above knows which of the two it is.
+//! Requests and replies are those of SFTP, so the callers do not depend on the implementation.
 
 use std::fs::File;
 use std::sync::Arc;
@@ -11,24 +11,24 @@ use bytes::Bytes;
 use super::disk::{Asked, Disk};
 use super::sftp::{Attrs, Handle, OpenFlags, SentWrite, Sftp, SftpError, Space};
 
-/// What is worth sending in one write to this host, in bytes.
+/// The size of one write to this host, in bytes.
 const PIECE: u64 = 256 << 10;
 
-/// Whoever it is; cheap to clone.
+/// The implementation of file requests; cheap to clone.
 #[derive(Clone)]
 pub(super) enum Files {
     Sftp(Sftp),
     Disk(Disk),
 }
 
-/// A file that one of them has opened.
+/// An open file of one of the implementations.
 #[derive(Clone)]
 pub(super) enum Opened {
     Sftp(Sftp, Handle),
     Disk(Disk, Arc<File>),
 }
 
-/// A write or a copy on its way.
+/// A write or a copy whose reply is pending.
 pub(super) enum SentBytes {
     Sftp(SentWrite),
     Disk(Asked<()>),
@@ -36,7 +36,7 @@ pub(super) enum SentBytes {
 
 type Done<T> = Result<T, SftpError>;
 
-/// The same request to either.
+/// Makes the same request to either implementation.
 macro_rules! either {
     ($files:expr, $at:ident => $request:expr) => {
         match $files {
@@ -86,7 +86,8 @@ impl Files {
         either!(self, at => at.list(path, most).await)
     }
 
-    /// The absolute path of what is at a path. On this host there is no shell to tell it to.
+    /// Returns the canonical absolute path of a path. On this host the path is returned unchanged, because no shell
+    /// uses it.
     pub(super) async fn realpath(&self, path: &[u8]) -> Done<Bytes> {
         match self {
             Self::Sftp(sftp) => sftp.realpath(path).await,
@@ -94,7 +95,7 @@ impl Files {
         }
     }
 
-    /// Whether it is something that can be listed; an error says why not.
+    /// Checks whether a path can be listed. The error gives the reason.
     pub(super) async fn can_list(&self, path: &[u8]) -> Done<()> {
         match self {
             Self::Sftp(sftp) => sftp.can_list(path).await,
@@ -134,17 +135,17 @@ impl Files {
         either!(self, at => at.statvfs(path).await)
     }
 
-    /// Whether it announced that it can flush an open file, and refused to.
+    /// Returns whether the server announced `fsync@openssh.com` but rejected it.
     pub(super) fn refuses_fsync(&self) -> bool {
         matches!(self, Self::Sftp(sftp) if sftp.refuses_fsync())
     }
 
-    /// Whether it announced that it can rename over a file, and refused to.
+    /// Returns whether the server announced `posix-rename@openssh.com` but rejected it.
     pub(super) fn refuses_posix_rename(&self) -> bool {
         matches!(self, Self::Sftp(sftp) if sftp.refuses_posix_rename())
     }
 
-    /// The shortest time that a question and its answer took so far; nothing on this host.
+    /// Returns the shortest round-trip time measured so far; 0 on this host.
     pub(super) fn round_trip(&self) -> Duration {
         match self {
             Self::Sftp(sftp) => sftp.round_trip(),
@@ -152,12 +153,13 @@ impl Files {
         }
     }
 
-    /// Whether answers are due that don't come, so that the link may be down. There is no link to this host.
+    /// Returns whether replies are overdue, so that the link may be down. Always `false` on this host, which has no
+    /// link.
     pub(super) fn is_silent(&self) -> bool {
         matches!(self, Self::Sftp(sftp) if sftp.is_silent())
     }
 
-    /// How many bytes were taken at once at the beginning.
+    /// Returns how many bytes the channel accepted at once when the session started.
     pub(super) fn takes_at_once(&self) -> usize {
         match self {
             Self::Sftp(sftp) => sftp.takes_at_once(),
@@ -165,7 +167,7 @@ impl Files {
         }
     }
 
-    /// How many bytes are worth a file of their own.
+    /// Returns the smallest size in bytes that is worth a part of its own.
     pub(super) fn worth_a_file(&self) -> u64 {
         match self {
             Self::Sftp(sftp) => sftp.worth_a_file(),
@@ -173,7 +175,7 @@ impl Files {
         }
     }
 
-    /// Bytes written over a link that wait for an answer.
+    /// Returns how many bytes written over a link are not confirmed yet.
     pub(super) fn unanswered_bytes(&self) -> u64 {
         match self {
             Self::Sftp(sftp) => sftp.unanswered_bytes(),
@@ -181,7 +183,7 @@ impl Files {
         }
     }
 
-    /// Bytes written over a link and answered.
+    /// Returns how many bytes written over a link were confirmed.
     pub(super) fn answered_bytes(&self) -> u64 {
         match self {
             Self::Sftp(sftp) => sftp.answered_bytes(),
@@ -190,7 +192,7 @@ impl Files {
     }
 }
 
-/// The same request for an open file to either.
+/// Makes the same request for an open file to either implementation.
 macro_rules! on_file {
     ($file:expr, $at:ident, $file_there:ident => $sftp:expr, $disk:expr) => {
         match $file {
@@ -201,7 +203,7 @@ macro_rules! on_file {
 }
 
 impl Opened {
-    /// Who has opened it.
+    /// Returns the implementation that opened the file.
     pub(super) fn files(&self) -> Files {
         match self {
             Self::Sftp(sftp, _) => Files::Sftp(sftp.clone()),
@@ -223,7 +225,7 @@ impl Opened {
         })
     }
 
-    /// Asks for a copy of bytes of another file that the same has opened.
+    /// Requests a copy of bytes from another file that is open on the same channel.
     pub(super) async fn send_copy(&self, offset: u64, from: &Self, from_offset: u64, length: u64) -> Done<SentBytes> {
         match (self, from) {
             (Self::Sftp(sftp, to), Self::Sftp(_, from)) => {
@@ -263,7 +265,7 @@ impl Opened {
 }
 
 impl SentBytes {
-    /// Waits until the vessel has taken them.
+    /// Waits until the vessel has confirmed the bytes.
     pub(super) async fn wait(self) -> Done<()> {
         match self {
             Self::Sftp(sent) => sent.wait().await,

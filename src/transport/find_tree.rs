@@ -1,7 +1,7 @@
-//! Finds out where the vessel's shell finds SFTP's files.
+//! Determines where the vessel's shell finds SFTP's files.
 //!
-//! A file made by SFTP, with words that nobody else knows, is looked for by the shell below some directories that may be
-//! SFTP's root. Nothing is taken for known that was not found that way.
+//! SFTP creates a file with random content, and the shell searches for it below some directories that may be SFTP's
+//! root. Only a file found this way counts as proof.
 
 use std::borrow::Cow;
 
@@ -17,7 +17,7 @@ use super::tree::Tree;
 use crate::names::RemotePath;
 
 impl Remote {
-    /// The path by which the vessel's shell finds what SFTP has at `path`.
+    /// Returns the path by which the vessel's shell finds the file that SFTP has at `path`.
     pub(super) fn in_shell<'a>(&self, path: &'a RemotePath) -> Cow<'a, RemotePath> {
         match &self.capabilities().tree {
             None => Cow::Borrowed(path),
@@ -25,8 +25,8 @@ impl Remote {
         }
     }
 
-    /// Finds out where the shell finds SFTP's files, by a file that is made for that and removed; `None` where it does not
-    /// find it. `places`: directories in which one may be made.
+    /// Determines where the shell finds SFTP's files, with a temporary probe file. Returns `None` if the shell does not
+    /// find it. `places` are directories in which the probe file may be created.
     pub(super) async fn find_tree(&self, shells: &Shells, places: &[RemotePath]) -> Result<Option<Tree>, RemoteError> {
         let home = self.real_path(&RemotePath::new(".")).await?;
         let absolute = |place: &RemotePath| match place.as_bytes() {
@@ -63,8 +63,8 @@ impl Remote {
     }
 }
 
-/// Looks for the probe below what may be SFTP's root: the shell's own root; what stands before SFTP's login directory in the
-/// shell's, or all of that; a NAS's volumes.
+/// Returns a script that searches for the probe file below the possible roots of SFTP: the shell's own root; the
+/// shell's login directory, whole or without SFTP's login directory at its end; a NAS's volumes.
 fn search(home: &RemotePath, probe: &RemotePath, words: &str) -> Script {
     let script =
         Script::new().code("h=$(pwd -P); s=").code("$(printf %s").word(home.as_bytes()).code("); f=$(printf %s");

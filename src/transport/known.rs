@@ -1,7 +1,8 @@
-//! What is known of a vessel's shell before a connection is made, and how a connection finds out about it.
+//! Knowledge about a vessel's shell from earlier connections, and the probe that updates it.
 //!
-//! SFTP is what deliveries need; the shell is a bonus. Some servers end the whole connection when they are asked for one,
-//! others never answer. So it is asked for beside SFTP, nothing waits long for the answer, and a refusal is remembered.
+//! Deliveries need SFTP; the shell is optional. Some servers end the connection when a shell is requested, others never
+//! answer. So the probe runs concurrently with SFTP, its result is waited for only briefly, and a rejection is
+//! remembered.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,53 +13,53 @@ use super::exec::Shells;
 use super::sftp_channel::SftpChannel;
 use super::ssh::Connection;
 
-/// How long a new connection waits for the shell: the longer of these. A profile may take much longer; the shell is used
-/// from when it has answered.
+/// How long a new connection waits for the shell: the longer of this time and this many round trips. A profile may take
+/// much longer; the shell is used once it has answered.
 const PATIENCE: Duration = Duration::from_secs(2);
 const PATIENT_ROUND_TRIPS: u32 = 10;
-/// After so long without an answer there is no shell.
+/// After this time without an answer, the vessel counts as having no shell.
 pub(super) const DEADLINE: Duration = Duration::from_secs(60);
 
-/// What is known of a vessel's shell.
+/// The knowledge about a vessel's shell.
 #[derive(Clone, Debug, Default)]
 pub enum KnownShell {
-    /// Nothing: it is asked for.
+    /// Nothing is known: the shell is probed.
     #[default]
     Unknown,
-    /// What it offered on an earlier connection; it is used at once, and asked again.
+    /// The capabilities found on an earlier connection. They are used at once, and the shell is probed again.
     Found(Box<Capabilities>),
-    /// It took long to answer: it is asked for, and not waited for.
+    /// The shell was slow to answer: it is probed without waiting for the result.
     Slow,
-    /// The connection broke while it was asked for, which may have been a coincidence: it is asked for once more.
+    /// The connection broke during the probe, which may have been a coincidence: the shell is probed once more.
     Suspect,
-    /// It can't be used, and is not asked for. Why.
+    /// The shell can't be used for this reason, and is not probed.
     Unusable(String),
 }
 
 impl KnownShell {
-    /// Whether a connection asks for a shell before it is used.
+    /// Returns whether a connection probes the shell before using it.
     pub(super) fn asks(&self) -> bool {
         matches!(self, Self::Unknown | Self::Slow | Self::Suspect)
     }
 }
 
-/// What came of asking.
+/// The result of a probe.
 pub(super) enum Answer {
-    /// What the shell offers; nothing, where there is none.
+    /// The capabilities of the shell; none if there is no shell.
     Found(Capabilities),
-    /// There was no answer yet.
+    /// There is no answer yet.
     Slow,
-    /// The connection ended over the question.
+    /// The probe ended the connection.
     Ended,
-    /// It is there, but can't be used.
+    /// The shell exists, but can't be used.
     Unusable(String),
 }
 
-/// Asks for a shell on a connection of which SFTP is up.
+/// Probes the shell on a connection on which SFTP is started.
 pub(super) async fn ask(shells: Arc<Shells>, connection: Connection) -> Answer {
     match Capabilities::probe_shell(&shells, DEADLINE).await {
         Ok(found) => Answer::Found(found),
-        // Some say no, and hang up then.
+        // Some servers reject the shell and then disconnect.
         Err(_) if ended(&connection).await => Answer::Ended,
         Err(e) if e.is_silent() => Answer::Unusable(format!("no answer for {:.0} s", DEADLINE.as_secs_f64())),
         Err(e) => {
@@ -68,7 +69,7 @@ pub(super) async fn ask(shells: Arc<Shells>, connection: Connection) -> Answer {
     }
 }
 
-/// Whether the whole connection is gone, and not only a channel, whose end may be noticed before.
+/// Returns whether the whole connection has ended, and not only a channel, whose end may be noticed earlier.
 pub(super) async fn ended(connection: &Connection) -> bool {
     let closed = async {
         while !connection.is_closed() {
@@ -82,13 +83,13 @@ pub(super) async fn ended(connection: &Connection) -> bool {
     }
 }
 
-/// How long a new connection with this lane waits for its shell.
+/// Returns how long a new connection with this channel waits for its shell.
 pub(super) fn patience(lane: &SftpChannel) -> Duration {
     PATIENCE.max(lane.round_trip() * PATIENT_ROUND_TRIPS)
 }
 
 impl RemoteError {
-    /// Whether nobody answered.
+    /// Returns whether a timeout without any answer is the reason.
     pub(super) fn is_silent(&self) -> bool {
         self.silent
     }

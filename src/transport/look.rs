@@ -1,4 +1,4 @@
-//! Looking at a path on the vessel.
+//! Queries paths on the vessel.
 
 use super::error::{ErrorKind, RemoteError};
 use super::remote::{MOST_ENTRIES, Remote, found};
@@ -7,18 +7,18 @@ use super::stat::{at, behind, with_kind};
 use crate::names::RemotePath;
 
 impl Remote {
-    /// What a path is, not following a link; `None` when there is nothing.
+    /// Returns the attributes of a path without following a link, or `None` if it does not exist.
     pub async fn look(&self, path: &RemotePath) -> Result<Option<Attrs>, RemoteError> {
         found(at(self.main_channel().files(), path.as_bytes()).await, || format!("looking at {path}"))
     }
 
-    /// What a path leads to, following links; `None` when there is nothing.
+    /// Returns the attributes of a path, following links, or `None` if it does not exist.
     pub async fn look_through(&self, path: &RemotePath) -> Result<Option<Attrs>, RemoteError> {
         found(behind(self.main_channel().files(), path.as_bytes()).await, || format!("looking at {path}"))
     }
 
-    /// As [`Self::look`]; where the vessel lets nobody look, its directory's listing tells. That may be long, so only what
-    /// must know asks.
+    /// Queries a path as [`Self::look`] does. If the vessel denies that, searches the listing of the parent directory,
+    /// which may be long; so only callers that need certainty use this.
     pub async fn look_or_list(&self, path: &RemotePath) -> Result<Option<Attrs>, RemoteError> {
         match self.look(path).await {
             Err(e) if e.is_refusal() => match self.listed(path).await {

@@ -1,9 +1,9 @@
-//! The way to a vessel: SSH, SFTP and the vessel's own commands behind one handle, [`Remote`]; and for a target on this host
-//! its file system behind the same.
+//! The transport to a vessel: SSH, SFTP and the vessel's own commands behind one handle, [`Remote`]. For a target on
+//! this host, [`Remote`] uses its file system.
 //!
-//! [`Remote::connect`] dials, checks the host key, logs in and probes what the vessel offers ([`Capabilities`]). Errors
-//! name the place and are turned into a [`Fault`](crate::fault::Fault) here. Nothing outside of this folder knows the SSH
-//! library; nothing in it knows deliveries, the ledger or the shore's disk.
+//! [`Remote::connect`] connects, checks the host key, logs in and determines the vessel's [`Capabilities`]. Errors name
+//! the file or directory and are converted to a [`Fault`](crate::fault::Fault) here. Only this directory depends on the
+//! SSH library, and it does not depend on deliveries, the ledger or the shore's disk.
 
 mod capabilities;
 mod commands;

@@ -1,4 +1,4 @@
-//! [`Remote`]: everything that can be done on a connected vessel, with errors that name the place.
+//! [`Remote`]: the operations on a connected vessel. Its errors name the file or directory.
 
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
@@ -17,47 +17,47 @@ use super::shell::Script;
 use super::ssh::Connection;
 use crate::names::RemotePath;
 
-/// Most entries of a directory on a vessel that are looked at.
+/// The maximum number of entries that are read from a directory on a vessel.
 pub(super) const MOST_ENTRIES: usize = 1_000_000;
 
-/// How often it is looked whether a vessel is silent, and how long it may take for a sign of life.
+/// The interval of checks for silence, and how long the reply to a keepalive request may take.
 const LOOK: Duration = Duration::from_millis(250);
 const SIGN_OF_LIFE: Duration = Duration::from_secs(2);
-/// How much a vessel has to answer for, in bytes, until it counts as one that goes on after a silence.
+/// How many bytes a silent vessel has to confirm until its connection counts as working again.
 const GOES_ON: u64 = 256 << 10;
 
-/// A connected vessel; cheap to clone. It hangs up when the last clone is dropped.
+/// A connected vessel; cheap to clone. The connection ends when the last clone is dropped.
 #[derive(Clone)]
 pub struct Remote(pub(super) Arc<Inner>);
 
 pub(super) struct Inner {
-    /// `None` on this host.
+    /// `None` for a target on this host.
     pub(super) ssh: Option<Ssh>,
     pub(super) lane: SftpChannel,
-    /// What SFTP offers.
+    /// The capabilities of SFTP.
     pub(super) basic: Capabilities,
-    /// The same with what the shell offers, once that is known.
+    /// The capabilities of SFTP and the shell, once the shell is known.
     pub(super) full: OnceLock<Capabilities>,
     pub(super) timeout: Duration,
-    /// What the next connection may take for known of the shell.
+    /// The knowledge about the shell that the next connection starts with.
     pub(super) known: Mutex<KnownShell>,
 }
 
-/// What there is beside SFTP where a vessel is reached over SSH.
+/// The SSH connection and its shells.
 pub(super) struct Ssh {
     pub(super) connection: Connection,
     pub(super) shells: Arc<Shells>,
-    /// Directories in which a file may be made to find out whether SFTP and the shell show the same.
+    /// Directories in which a file may be created to compare the paths of SFTP and of the shell.
     pub(super) places: [RemotePath; 2],
 }
 
 impl Remote {
-    /// The way that everything takes which needs no other.
+    /// Returns the channel of all operations that need no separate one.
     pub fn main_channel(&self) -> &SftpChannel {
         &self.0.lane
     }
 
-    /// What the vessel offers.
+    /// Returns the vessel's capabilities.
     pub fn capabilities(&self) -> &Capabilities {
         self.0.full.get().unwrap_or(&self.0.basic)
     }
@@ -66,49 +66,49 @@ impl Remote {
         self.0.ssh.as_ref().map(|ssh| &ssh.connection)
     }
 
-    /// Whether it is this host itself, without SSH.
+    /// Returns whether the target is on this host and uses no SSH.
     pub fn is_this_host(&self) -> bool {
         self.0.ssh.is_none()
     }
 
-    /// Algorithm and fingerprint of the key that the vessel has shown; `None` on this host.
+    /// Returns algorithm and fingerprint of the key that the vessel has shown; `None` for this host.
     pub fn host_key(&self) -> Option<(String, String)> {
         self.connection()?.host_key()
     }
 
-    /// The cipher in use; `none` on this host.
+    /// Returns the cipher in use; `none` for this host.
     pub fn cipher(&self) -> String {
         self.connection().map_or_else(|| "none".into(), Connection::cipher)
     }
 
-    /// The congestion control that the connection sends with, by its name in the kernel; `none` on this host.
+    /// Returns the kernel's name of the congestion control that the connection sends with; `none` for this host.
     pub fn congestion(&self) -> String {
         self.connection().map_or_else(|| "none".into(), Connection::congestion)
     }
 
-    /// Why that is not the one that was wished for, and what a person can do; `None` when it is.
+    /// Returns why the configured congestion control is not in use, with a remedy; `None` when it is in use.
     pub fn congestion_refused(&self) -> Option<String> {
         self.connection()?.congestion_refused()
     }
 
-    /// Whether the connection compresses what is sent.
+    /// Returns whether the connection compresses sent data.
     pub fn compresses(&self) -> bool {
         self.connection().is_some_and(Connection::compresses)
     }
 
-    /// Whether the connection is gone.
+    /// Returns whether the connection is lost.
     pub fn is_lost(&self) -> bool {
         self.0.lane.is_lost()
     }
 
-    /// Waits until the connection is gone.
+    /// Waits until the connection is lost.
     pub async fn lost(&self) {
         self.0.lane.files().over().await;
     }
 
-    /// Why it is gone, where that is known.
+    /// Returns why the connection was lost, if known.
     pub fn why_lost(&self) -> String {
-        // Silence is noticed here before the connection ends over it.
+        // SFTP detects silence before the SSH connection ends because of it.
         let noticed = self.0.lane.files().is_ended().then(|| self.0.lane.files().why_ended());
         match (noticed, self.connection()) {
             (Some(why @ (SftpError::Silent(_) | SftpError::Garbled)), _) | (Some(why), None) => why.to_string(),
@@ -118,35 +118,35 @@ impl Remote {
         }
     }
 
-    /// What to say when something can't be done because the connection is gone.
+    /// Returns the error of an operation that failed because the connection was lost.
     pub fn lost_error(&self) -> RemoteError {
         let what = if self.is_this_host() { "the target is away" } else { "the connection is gone" };
         RemoteError::new(ErrorKind::Connection, what, self.why_lost())
     }
 
-    /// Asks for a sign of life and waits for it, for ever where none comes.
+    /// Sends a keepalive request and waits for the reply, forever if none arrives.
     pub async fn ping(&self) {
         if let Some(connection) = self.connection() {
             connection.ping().await;
         }
     }
 
-    /// Has a connection that was a spare looked after as any other.
+    /// Starts keepalives on a connection that was a standby and is now in use.
     pub fn keep_alive(&self) {
         if let Some(connection) = self.connection().cloned() {
             tokio::spawn(async move { connection.keep_alive().await });
         }
     }
 
-    /// Waits until the host takes another connection: a link that was down carries again.
+    /// Waits until the host accepts another connection, which shows that the link works again.
     pub async fn host_answers(&self) {
         if let Some(connection) = self.connection() {
             connection.host_answers().await;
         }
     }
 
-    /// Waits until the vessel has been silent for so long, with answers due, that the link seems to be down. One that is
-    /// busy with its disk still answers for its link.
+    /// Waits until replies are pending and the vessel has been silent for so long that the link seems to be down. A
+    /// vessel that is only busy with its disk still answers keepalive requests.
     pub async fn silent(&self) {
         let Some(connection) = self.connection() else { return pending().await };
         loop {
@@ -161,9 +161,9 @@ impl Remote {
         }
     }
 
-    /// Waits until a vessel that was silent goes on: it has answered for what was on its way, or for more than what its own
-    /// system may have kept for us during an outage. The answers that were under way come as soon as a link returns, while
-    /// what we send may still wait seconds for its next try.
+    /// Waits until a silent vessel continues: it has answered a keepalive request, or confirmed more bytes than its
+    /// system may have buffered during an outage. Replies sent during the outage arrive as soon as the link returns,
+    /// while our own packets may wait seconds for their retransmission.
     pub async fn talking(&self) {
         let Some(connection) = self.connection() else { return };
         let before = self.0.lane.answered_bytes();
@@ -178,20 +178,20 @@ impl Remote {
         }
     }
 
-    /// Says good-bye, to a vessel that may be past hearing it.
+    /// Sends a disconnect message, for at most 1 s because the vessel may not be reachable any more.
     pub async fn hang_up(&self) {
         if let Some(connection) = self.connection() {
             let _ = tokio::time::timeout(Duration::from_secs(1), connection.hang_up()).await;
         }
     }
 
-    /// The entries of a directory; none when it doesn't exist.
+    /// Returns the entries of a directory, or none if it does not exist.
     pub async fn list(&self, directory: &RemotePath) -> Result<Vec<(Bytes, Attrs)>, RemoteError> {
         let listed = self.0.lane.files().list(directory.as_bytes(), MOST_ENTRIES).await;
         Ok(found(listed, || format!("listing {directory}"))?.unwrap_or_default())
     }
 
-    /// Opens a file; one that is made gets the permission bits `mode`.
+    /// Opens a file. A file that is created gets the permission bits `mode`.
     pub async fn open(&self, path: &RemotePath, flags: OpenFlags, mode: u32) -> Result<RemoteFile, RemoteError> {
         self.0.lane.open(path, flags, mode).await
     }
@@ -202,24 +202,24 @@ impl Remote {
         set.map_err(|e| RemoteError::from_sftp(&e, format_args!("setting mode or time of {path}")))
     }
 
-    /// Makes a symbolic link.
+    /// Creates a symbolic link.
     pub async fn make_link(&self, target: &[u8], link: &RemotePath) -> Result<(), RemoteError> {
         let made = self.0.lane.files().symlink(target, link.as_bytes()).await;
         made.map_err(|e| RemoteError::from_sftp(&e, format_args!("making the link {link}")))
     }
 
-    /// Where a symbolic link leads; `None` when there is nothing.
+    /// Returns the target of a symbolic link, or `None` if it does not exist.
     pub async fn read_link(&self, link: &RemotePath) -> Result<Option<Bytes>, RemoteError> {
         found(self.0.lane.files().readlink(link.as_bytes()).await, || format!("reading the link {link}"))
     }
 
-    /// A path from the root on; of a relative one, what the login directory makes of it.
+    /// Returns the absolute path of a path. A relative path starts at the login directory.
     pub async fn real_path(&self, path: &RemotePath) -> Result<RemotePath, RemoteError> {
         let real = self.0.lane.files().realpath(path.as_bytes()).await;
         real.map(RemotePath::new).map_err(|e| RemoteError::from_sftp(&e, format_args!("resolving {path}")))
     }
 
-    /// Sets attributes of a link itself (`lsetstat@openssh.com`), where the vessel can.
+    /// Sets attributes of a link itself (`lsetstat@openssh.com`), if the vessel supports that.
     pub async fn set_link(&self, link: &RemotePath, attrs: Attrs) -> Result<(), RemoteError> {
         if !self.capabilities().lsetstat() {
             return Ok(());
@@ -228,7 +228,7 @@ impl Remote {
         set.map_err(|e| RemoteError::from_sftp(&e, format_args!("setting time or owner of the link {link}")))
     }
 
-    /// Free space where a path is or would be; `None` where the vessel doesn't tell.
+    /// Returns the free space at a path that may not exist yet, or `None` if the vessel does not report it.
     pub async fn space(&self, path: &RemotePath) -> Result<Option<Space>, RemoteError> {
         if !self.capabilities().statvfs() {
             return Ok(None);
@@ -250,8 +250,8 @@ impl Remote {
         }
     }
 
-    /// SFTP says "failure" for a full disk, a read-only one and a long name alike: looks which it was. `needed` is how many bytes
-    /// were still to be written there.
+    /// Finds the reason of an error: SFTP reports "failure" alike for a full disk, a read-only one and a long name.
+    /// `needed` is how many bytes were still to be written.
     pub async fn explain(&self, error: RemoteError, at: &RemotePath, needed: u64) -> RemoteError {
         let error = self.explain_by_place(error, at, needed).await;
         let is_odd = std::str::from_utf8(at.as_bytes()).is_err();
@@ -267,7 +267,7 @@ impl Remote {
         if !matches!(error.kind, ErrorKind::Failed | ErrorKind::BadName | ErrorKind::NoSpace { .. }) {
             return error;
         }
-        // A name that is too long is in the way of asking, too.
+        // A name that is too long would make the request for free space fail, too.
         if longest_name_in(at) > LONGEST_NAME || at.as_bytes().len() > LONGEST_PATH {
             return name_too_long(at);
         }
@@ -289,18 +289,18 @@ impl Remote {
         error
     }
 
-    /// Starts a script in the vessel's shell that goes on while it is told lines.
+    /// Starts a script in the vessel's shell that reads lines while it runs.
     pub(super) async fn start(&self, script: Script, what: &'static str) -> Result<Running<'_>, RemoteError> {
         self.shells(what)?.start(script, what, self.deadline(0)).await
     }
 
-    /// How long a command may take that goes through `bytes` bytes.
+    /// Returns the deadline of a command that processes `bytes` bytes.
     pub(super) fn deadline(&self, bytes: u64) -> Duration {
-        // Slow disks and CPUs included: a connection that dies meanwhile is noticed by its keepalives.
+        // Allows for slow disks and CPUs. Keepalives detect a dead connection meanwhile.
         self.0.timeout + Duration::from_secs(60 + bytes / (2 << 20))
     }
 
-    /// Runs a script in the vessel's shell; `bytes` is how much data it goes through, which its deadline allows for.
+    /// Runs a script in the vessel's shell. Its deadline allows for processing `bytes` bytes.
     pub(super) async fn run(&self, script: Script, what: &str, bytes: u64) -> Result<Output, RemoteError> {
         self.shells(what)?.run(script, what, self.deadline(bytes)).await
     }
@@ -311,7 +311,7 @@ impl Remote {
     }
 }
 
-/// The longest name and path that Linux and the BSDs take, in bytes.
+/// The longest name and the longest path on Linux and the BSDs, in bytes.
 const LONGEST_NAME: usize = 255;
 const LONGEST_PATH: usize = 4095;
 
@@ -324,7 +324,7 @@ fn name_too_long(at: &RemotePath) -> RemoteError {
     RemoteError::new(ErrorKind::BadName, format_args!("{at} is too long a name for the vessel"), why)
 }
 
-/// Turns "no such file" into `None`.
+/// Converts "no such file" to `None`.
 pub(super) fn found<T>(result: Result<T, SftpError>, what: impl FnOnce() -> String) -> Result<Option<T>, RemoteError> {
     match result {
         Ok(value) => Ok(Some(value)),

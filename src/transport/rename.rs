@@ -1,4 +1,4 @@
-//! The one rename that makes a file appear, on servers of every manner.
+//! Renames a file to its final name, on all kinds of servers.
 
 use futures_util::future::join;
 
@@ -7,30 +7,30 @@ use super::remote::Remote;
 use super::sftp::{Attrs, SftpError};
 use crate::names::RemotePath;
 
-/// What became of a file that was renamed.
+/// The outcome of a rename.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Renamed {
-    /// It has its new name.
+    /// The file has its new name.
     There,
-    /// It has neither name: somebody there took it at once.
+    /// The file has neither name: another process on the vessel took it immediately.
     Taken,
-    /// The vessel says so, and doesn't let the account look.
+    /// The vessel reports success, but denies the account permission to check.
     Unseen,
 }
 
 impl Remote {
-    /// Whether open files can be flushed to the vessel's disk by SFTP.
+    /// Returns whether SFTP can flush open files to the vessel's disk.
     pub fn fsync(&self) -> bool {
         self.capabilities().fsync() && !self.0.lane.files().refuses_fsync()
     }
 
-    /// Whether a rename replaces an existing file in one step.
+    /// Returns whether a rename atomically replaces an existing file.
     pub fn replaces_at_once(&self) -> bool {
         self.capabilities().posix_rename() && !self.0.lane.files().refuses_posix_rename()
     }
 
-    /// Whether a rename may have failed because of what has the new name (`found`), and not for want of the file. Where nobody
-    /// may look, that is taken for the reason.
+    /// Returns whether a rename may have failed because the new name exists (`found`), and not because the source is
+    /// missing. Assumes so if the account may not check.
     async fn is_in_the_way(&self, from: &RemotePath, found: &Result<Option<Attrs>, RemoteError>) -> bool {
         let is_there = match found {
             Ok(found) => found.is_some_and(|attrs| !attrs.is_dir()),
@@ -43,10 +43,11 @@ impl Remote {
             }
     }
 
-    /// Gives a file of `size` bytes, or a link that has none, its final name, replacing whatever file has it: in one step
-    /// where the vessel can.
+    /// Renames a file of `size` bytes, or a link, which has no size, to its final name, and replaces an existing file.
+    /// The replacement is atomic if the vessel supports that.
     ///
-    /// Looks whether it is there then, in the same round trip: what is acknowledged must not hang on the vessel's word.
+    /// Checks the result in the same round trip, so that an acknowledgement does not depend on the vessel's reply
+    /// alone.
     pub async fn rename_over(
         &self,
         from: &RemotePath,
@@ -58,7 +59,7 @@ impl Remote {
         let error = |e: SftpError| RemoteError::from_sftp(&e, what());
         let plain = || async { join(files.rename(from.as_bytes(), to.as_bytes()), self.look(to)).await };
         let (mut renamed, mut found) = if self.replaces_at_once() {
-            // Polled in this order, so sent in this order; tokio's own would begin with either.
+            // This `join` polls, and therefore sends, in this order; tokio's could start with either.
             join(files.posix_rename(from.as_bytes(), to.as_bytes()), self.look(to)).await
         } else {
             plain().await
@@ -66,7 +67,7 @@ impl Remote {
         if renamed.is_err() && files.refuses_posix_rename() && self.capabilities().posix_rename() {
             (renamed, found) = plain().await;
         }
-        // It may not rename over a file, or has none of the words to say so.
+        // The server may not rename over an existing file, or has no status that says so.
         if let Err(e @ SftpError::Status { .. }) = &renamed
             && !self.replaces_at_once()
             && !e.is_not_found()
@@ -82,10 +83,10 @@ impl Remote {
             Ok(Some(attrs)) if is_it(&attrs) => return Ok(Renamed::There),
             found => found?,
         };
-        // A vessel may have looked before it had renamed.
+        // The vessel may have handled the query before the rename.
         match self.look(to).await? {
             Some(attrs) if is_it(&attrs) => Ok(Renamed::There),
-            // Whoever waits for files there has taken it already.
+            // A process that watches the directory has already taken the file.
             None if found.is_none() && self.look(from).await?.is_none() => Ok(Renamed::Taken),
             Some(Attrs { size: Some(is), .. }) if size.is_some() => {
                 Err(RemoteError::new(ErrorKind::Failed, what(), format_args!("the file has {is} bytes afterwards")))

@@ -1,5 +1,5 @@
-//! A lane: an SFTP session on a channel with a window of its own, on a connection that it may share with other lanes.
-//! A target on this host has one, and no connection.
+//! An SFTP session on a channel with its own window, on a connection that it may share with other channels. A target on
+//! this host has one channel and no connection.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -17,11 +17,10 @@ use super::ssh::{Connection, Follow, Lead, Rank, SshEnvironment, Turn, place};
 use crate::names::RemotePath;
 use crate::settings::Vessel;
 
-/// A channel that takes less than this at once is taken for one with a small window: no server but one that grants so
-/// little says so.
+/// A channel that accepts fewer bytes than this at once counts as one with a small window. Other servers grant more.
 const SMALL_WINDOW: usize = 32 << 10;
 
-/// One way to a vessel; cheap to clone. It ends when the last clone and the last file opened on it are gone.
+/// An SFTP channel to a vessel; cheap to clone. It ends when the last clone and the last file opened on it are dropped.
 #[derive(Clone)]
 pub struct SftpChannel(Arc<Inner>);
 
@@ -32,13 +31,13 @@ impl PartialEq for SftpChannel {
 }
 
 struct Inner {
-    /// `None` on this host.
+    /// `None` for a target on this host.
     connection: Option<Connection>,
     files: Files,
 }
 
 impl SftpChannel {
-    /// A lane on a connection of its own, which logs in when the one that it follows has.
+    /// Opens a channel on a new connection, which logs in after the one that it follows.
     ///
     /// # Errors
     /// As [`Remote::connect`](super::Remote::connect).
@@ -60,22 +59,22 @@ impl SftpChannel {
         Ok(lane)
     }
 
-    /// Another lane on the same connection.
+    /// Opens another channel on the same connection.
     ///
     /// # Errors
-    /// As [`Remote::connect`](super::Remote::connect); a vessel may allow few channels (`MaxSessions`).
+    /// As [`Remote::connect`](super::Remote::connect). A vessel may allow only few channels (`MaxSessions`).
     pub async fn beside(&self, vessel: &Vessel) -> Result<Self, ConnectError> {
         let Some(connection) = &self.0.connection else { return Ok(self.clone()) };
         let (lane, _) = Self::start(connection, connection.channel(), vessel).await?;
         Ok(lane)
     }
 
-    /// The only lane to a target on this host.
+    /// Creates the only channel to a target on this host.
     pub(super) fn here(disk: Disk) -> Self {
         Self(Arc::new(Inner { connection: None, files: Files::Disk(disk) }))
     }
 
-    /// Starts SFTP on a connection, in a channel that is being opened; also says what extensions the vessel announced.
+    /// Starts SFTP on a channel that is being opened. Also returns the extensions that the vessel announced.
     pub(super) async fn start(
         connection: &Connection,
         channel: impl Future<Output = Result<russh::Channel<Msg>, russh::Error>>,
@@ -100,13 +99,13 @@ impl SftpChannel {
             .map_err(|_| handshake(format!("no SFTP within {:?}", start * 2)))?
     }
 
-    /// Asks what one request may hold.
+    /// Requests the limits of the vessel's SFTP requests.
     pub(super) async fn find_limits(&self, extensions: &HashMap<String, String>) -> Result<Limits, RemoteError> {
         let Files::Sftp(sftp) = &self.0.files else { return Ok(Limits::default()) };
         let limits = if extensions.contains_key("limits@openssh.com") {
             sftp.limits().await
         } else {
-            // Any question would do: the answer tells how long the way is.
+            // Any request would do here: its reply measures the round-trip time.
             sftp.stat(b".").await.map(|_| Limits::default())
         };
         if let Ok(limits) = &limits {
@@ -118,7 +117,7 @@ impl SftpChannel {
         }
     }
 
-    /// What tells a directory from others as far as SFTP and a shell both show it; `None` where SFTP doesn't.
+    /// Returns the attributes of a directory that SFTP and a shell both report; `None` if SFTP does not report them.
     pub(super) async fn landmark(&self, path: &[u8]) -> Option<Landmark> {
         let attrs = self.0.files.stat(path).await.ok()?;
         let ((user, group), (_, changed)) = (attrs.owner?, attrs.times?);
@@ -129,37 +128,38 @@ impl SftpChannel {
         &self.0.files
     }
 
-    /// Opens a file; one that is made gets the permission bits `mode`.
+    /// Opens a file. A file that is created gets the permission bits `mode`.
     ///
     /// # Errors
-    /// What the vessel says, or that the connection is gone.
+    /// The vessel's error, or a lost connection.
     pub async fn open(&self, path: &RemotePath, flags: OpenFlags, mode: u32) -> Result<RemoteFile, RemoteError> {
         let opened = self.0.files.open(path.as_bytes(), flags, mode).await;
         let opened = opened.map_err(|e| RemoteError::from_sftp(&e, format_args!("opening {path}")))?;
         Ok(RemoteFile::new(opened, path.clone()))
     }
 
-    /// The shortest time that a question and its answer took so far.
+    /// Returns the shortest round-trip time measured so far.
     pub fn round_trip(&self) -> Duration {
         self.0.files.round_trip()
     }
 
-    /// How many bytes are worth a file of their own, which takes a round trip to open: what goes out meanwhile.
+    /// Returns the smallest size in bytes that is worth a part of its own: opening a part takes a round trip, in which
+    /// about this many bytes are sent.
     pub fn worth_a_file(&self) -> u64 {
         self.0.files.worth_a_file()
     }
 
-    /// Whether the vessel grants so small a window that one channel can't fill a path of some length.
+    /// Returns whether the vessel's window is so small that one channel can't fill a long path.
     pub fn has_small_window(&self) -> bool {
         self.0.files.takes_at_once() < SMALL_WINDOW
     }
 
-    /// Whether its connection sends with BBR, which a loss here and there does not slow down.
+    /// Returns whether the connection sends with BBR, which occasional losses do not slow down.
     pub fn sends_with_bbr(&self) -> bool {
         self.0.connection.as_ref().is_some_and(Connection::sends_with_bbr)
     }
 
-    /// Whether it shares its connection with another.
+    /// Returns whether both channels share a connection.
     pub fn is_beside(&self, other: &Self) -> bool {
         match (&self.0.connection, &other.0.connection) {
             (Some(one), Some(other)) => one.is_same(other),
@@ -167,29 +167,29 @@ impl SftpChannel {
         }
     }
 
-    /// Whether answers are due that don't come, so that the link may be down. It may also come back.
+    /// Returns whether replies are overdue, so that the link may be down, possibly only for a while.
     pub fn is_silent(&self) -> bool {
         self.0.files.is_silent()
     }
 
-    /// Cuts the connection off without a word, and has the kernel forget what it was still to send on it.
+    /// Cuts the connection off without a message, and discards unsent data in the kernel.
     pub fn abandon(&self) {
         if let Some(connection) = &self.0.connection {
             connection.abandon();
         }
     }
 
-    /// Whether it is gone.
+    /// Returns whether the channel or its connection is lost.
     pub fn is_lost(&self) -> bool {
         self.0.connection.as_ref().is_some_and(Connection::is_closed) || self.0.files.is_ended()
     }
 
-    /// Bytes written on it that wait for an answer.
+    /// Returns how many bytes written on the channel are not confirmed yet.
     pub fn unanswered_bytes(&self) -> u64 {
         self.0.files.unanswered_bytes()
     }
 
-    /// Bytes written on it and answered since it began.
+    /// Returns how many bytes written on the channel were confirmed since it started.
     pub fn answered_bytes(&self) -> u64 {
         self.0.files.answered_bytes()
     }

@@ -1,21 +1,21 @@
-//! Words and scripts for a vessel's shell.
+//! Builds scripts for a vessel's shell.
 //!
-//! A script is sent to a plain `sh` on its standard input, never as an argument: then neither the account's login shell
-//! (csh, fish) nor the length limit of an argument has a say. Every word is quoted by [`Script::word`].
+//! A script is sent to a plain `sh` on its standard input, never as an argument, so that neither the account's login
+//! shell (csh, fish) nor the length limit of arguments affects it. [`Script::word`] quotes every word from outside.
 
 /// A POSIX shell script under construction.
 ///
-/// Its pieces are either text of this program, which is trusted, or words from outside, which are quoted.
+/// It consists of trusted code of this program and of quoted words from outside.
 #[derive(Clone, Debug, Default)]
 pub struct Script(Vec<u8>);
 
 impl Script {
-    /// An empty script.
+    /// Creates an empty script.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Adds shell code of our own.
+    /// Adds trusted shell code.
     #[must_use]
     pub fn code(mut self, code: &'static str) -> Self {
         self.0.extend_from_slice(code.as_bytes());
@@ -29,7 +29,7 @@ impl Script {
         self
     }
 
-    /// Adds a word from outside, quoted, with a blank before it.
+    /// Adds a quoted word from outside, preceded by a space.
     #[must_use]
     pub fn word(mut self, word: impl AsRef<[u8]>) -> Self {
         self.0.push(b' ');
@@ -37,20 +37,20 @@ impl Script {
         self
     }
 
-    /// Adds a path from outside as a word that no command takes for an option.
+    /// Adds a path from outside as a word that no command parses as an option.
     #[must_use]
     pub fn path(self, path: impl AsRef<[u8]>) -> Self {
         let path = path.as_ref();
         if path.starts_with(b"-") { self.word([b"./", path].concat()) } else { self.word(path) }
     }
 
-    /// The script's bytes.
+    /// Returns the script's bytes.
     pub fn into_bytes(self) -> Vec<u8> {
         self.0
     }
 }
 
-/// Quotes a word for a POSIX shell: in single quotes, which leave every byte as it is but for the quote itself.
+/// Quotes a word for a POSIX shell in single quotes, which preserve every byte except the quote itself.
 fn quote(word: &[u8]) -> Vec<u8> {
     let mut quoted = Vec::with_capacity(word.len() + 2);
     quoted.push(b'\'');

@@ -1,19 +1,19 @@
-//! What is at a path, on servers of every kind: below each question stands another one, for those that refuse it or leave out
-//! what kind of thing it is.
+//! Queries paths on all kinds of servers. Each request has a fallback for servers that reject it or do not report the
+//! file type.
 
 use futures_util::future::join;
 
 use super::files::Files;
 use super::sftp::{Attrs, Kind, SftpError};
 
-/// What a path is, not following a link.
+/// Returns the attributes of a path without following a link.
 pub(super) async fn at(files: &Files, path: &[u8]) -> Result<Attrs, SftpError> {
     let refused = match files.lstat(path).await {
         Err(e) if e.is_refusal() => e,
         Ok(attrs) => return with_kind(files, path, attrs, false).await,
         other => return other,
     };
-    // STAT follows links, and READLINK tells one from what it leads to.
+    // STAT follows links, so READLINK checks whether the path is a link.
     match join(files.stat(path), files.readlink(path)).await {
         (_, Ok(_)) => Ok(Attrs::of_kind(Kind::Link)),
         (Ok(attrs), _) => with_kind(files, path, attrs, false).await,
@@ -22,7 +22,7 @@ pub(super) async fn at(files: &Files, path: &[u8]) -> Result<Attrs, SftpError> {
     }
 }
 
-/// What a path leads to, following links.
+/// Returns the attributes of a path, following links.
 pub(super) async fn behind(files: &Files, path: &[u8]) -> Result<Attrs, SftpError> {
     let refused = match files.stat(path).await {
         Err(e) if e.is_refusal() => e,
@@ -41,7 +41,7 @@ pub(super) async fn behind(files: &Files, path: &[u8]) -> Result<Attrs, SftpErro
     }
 }
 
-/// The same attributes with what kind of thing it is, which some vessels leave out: a directory can be listed, a link read.
+/// Adds the file type if the vessel does not report it: a directory can be listed, and a link can be read.
 pub(super) async fn with_kind(files: &Files, path: &[u8], attrs: Attrs, follow: bool) -> Result<Attrs, SftpError> {
     if attrs.has_kind() {
         return Ok(attrs);

@@ -1,4 +1,5 @@
-//! What bytes from a vessel, or from a `known_hosts`, reach in this folder; see [`crate::strangers`].
+//! Entry points for tests and fuzzing that parse untrusted bytes from a vessel or a `known_hosts`; see
+//! [`crate::strangers`].
 
 use std::path::Path;
 
@@ -7,12 +8,12 @@ use russh::keys::PublicKey;
 use super::known_hosts::KnownHosts;
 use super::{capabilities, exec, sftp};
 
-/// What an SFTP server sends: its extensions first, then replies.
+/// Parses a stream from an SFTP server: its extensions first, then replies.
 pub fn sftp_stream(bytes: &[u8]) {
     sftp::read_stream(bytes);
 }
 
-/// What a shell says: to the probe, and to a script between its marks.
+/// Parses output of a shell: as the reply to the probe, and as that of a script between its marks.
 pub fn shell_output(bytes: &[u8]) {
     let _ = capabilities::parse(bytes);
     if let Some(output) = exec::output_in(bytes, "mark") {
@@ -21,7 +22,7 @@ pub fn shell_output(bytes: &[u8]) {
     }
 }
 
-/// A `known_hosts`: whatever it holds, every question to it is answered.
+/// Parses a `known_hosts` and makes every kind of query. No content may cause a panic.
 pub fn known_hosts(bytes: &[u8]) {
     const KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJdD7y3aLq454yWBdwLWbieU1ebz9/cu7/QEXn9OIeZJ";
     let key = PublicKey::from_openssh(KEY).expect("it is a key");

@@ -1,20 +1,20 @@
-//! Where a vessel's shell finds the files that SFTP shows: a NAS has its shares as SFTP's root, SFTP may be chrooted beside a
-//! whole shell, or begin in another directory (`internal-sftp -d`).
+//! Maps SFTP's paths to those of a vessel's shell. They differ on a NAS with its shares as SFTP's root, if only SFTP is
+//! chrooted, and if SFTP starts in another directory (`internal-sftp -d`).
 
 use crate::names::RemotePath;
 
-/// How the shell's paths are made of SFTP's.
+/// The mapping of SFTP's paths to the shell's.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Tree {
-    /// Where the shell finds SFTP's root; empty where both have one root.
+    /// The shell's path of SFTP's root; empty if both have the same root.
     pub(super) root: Vec<u8>,
-    /// The login directory, by SFTP and by the shell.
+    /// The login directory in SFTP, and that in the shell.
     pub(super) home: RemotePath,
     pub(super) shell_home: RemotePath,
 }
 
 impl Tree {
-    /// Where the shell finds SFTP's files, in words; `None` where it is where SFTP has them.
+    /// Describes where the shell finds SFTP's files; `None` if the paths are the same.
     pub(super) fn elsewhere(&self) -> Option<String> {
         match (self.root.is_empty(), self.home == self.shell_home) {
             (true, true) => None,
@@ -23,7 +23,7 @@ impl Tree {
         }
     }
 
-    /// The shell's path of a file.
+    /// Returns the shell's path of a file.
     pub(super) fn in_shell(&self, path: &RemotePath) -> RemotePath {
         let absolute = match path.as_bytes() {
             [b'/', ..] => path.clone(),

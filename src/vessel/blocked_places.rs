@@ -1,5 +1,5 @@
-//! Places on the vessel that take nothing for now: a file system that is full or read-only, an account's quota that is used
-//! up. What goes there is held back, and nothing else is; a place is asked again until it takes files.
+//! Places on the vessel that accept no data for now: a full or read-only file system, or an exhausted quota. Only files
+//! for such a place are held back, and the place is probed until it accepts data again.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -12,7 +12,7 @@ use crate::transfer::Transfers;
 use crate::transfer::{place_of, place_of_version, space_at};
 use crate::transport::Space;
 
-/// What a place is known by: its file system, where the vessel tells that, or else the directory of the settings.
+/// Identity of a place: its file system if the vessel reports one, or else the directory of the settings.
 #[derive(Clone, PartialEq, Eq, Hash)]
 enum Place {
     FileSystem(u64),
@@ -20,49 +20,49 @@ enum Place {
 }
 
 struct Trouble {
-    /// Where it is asked.
+    /// Path at which the place is probed.
     at: RemotePath,
-    /// Whether the vessel tells of it when it is asked; else it is tried again after a while.
+    /// Whether the vessel reports the state when it is queried; otherwise writing is tried again after a while.
     is_told: bool,
     failures: u32,
     next_look: Instant,
-    /// Whose files go there.
+    /// Directories whose files go to the place.
     directories: Vec<DirectoryName>,
 }
 
-/// What follows from a delivery that its place did not take.
+/// Consequence for a delivery that its place rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Consequence {
-    /// It is the place: all that goes there is held back from now on.
+    /// The place is blocked: all its files are held back from now on.
     Blocked,
-    /// That was known already.
+    /// The place was already known to be blocked.
     Known,
-    /// It is this file, which is too large for the place as it is now: others may fit.
+    /// This file is too large for the place's current free space; others may fit.
     TooLarge,
 }
 
-/// The places of one vessel that take nothing for now.
+/// The blocked places of one vessel.
 #[derive(Default)]
 pub(super) struct BlockedPlaces(HashMap<Place, Trouble>);
 
 impl BlockedPlaces {
-    /// The directories whose files are held back.
+    /// Returns the directories whose files are held back.
     pub(super) fn directories(&self) -> Vec<DirectoryName> {
         self.0.values().flat_map(|trouble| trouble.directories.iter().cloned()).collect()
     }
 
-    /// Whether the files of a directory are held back.
+    /// Returns whether the files of a directory are held back.
     pub(super) fn holds_back(&self, directory: &DirectoryName) -> bool {
         self.0.values().any(|trouble| trouble.directories.contains(directory))
     }
 
-    /// How long until a place is to be asked again; `None` where there is none.
+    /// Returns how long until a place must be probed again; `None` if no place is blocked.
     pub(super) fn next_look(&self) -> Option<Duration> {
         let next = self.0.values().map(|trouble| trouble.next_look).min()?;
         Some(next.saturating_duration_since(Instant::now()))
     }
 
-    /// Takes note that the place of a delivery did not take it.
+    /// Records that the place of a delivery rejected it.
     pub(super) async fn note(&mut self, transfers: &Transfers, delivery: &Delivery) -> Result<Consequence, Fault> {
         let (directory, size) = (&delivery.version.directory, delivery.version.stamp.size);
         if self.holds_back(directory) {
@@ -74,13 +74,13 @@ impl BlockedPlaces {
         if !is_told && space.is_some_and(|space| !space.has_room_for(size)) {
             return Ok(Consequence::TooLarge);
         }
-        // What is not told, such as a quota, is believed.
+        // A condition that the vessel does not report, such as a quota, is assumed from the error alone.
         let (place, directories) = match space.filter(|space| space.fs_id != 0) {
             None => (Place::Directory(directory.clone()), vec![directory.clone()]),
             Some(space) => (Place::FileSystem(space.fs_id), self.beside(transfers, directory, space, is_told).await?),
         };
         if !directories.contains(directory) {
-            // It goes to a file system of its own below the directory's.
+            // The path is on another file system, mounted below the directory's.
             return Ok(Consequence::TooLarge);
         }
         let next_look = Instant::now() + UNHURRIED.wait(1, 1.0);
@@ -88,7 +88,7 @@ impl BlockedPlaces {
         Ok(Consequence::Blocked)
     }
 
-    /// The directories whose files go to the same file system and meet the same there, this one among them.
+    /// Returns the directories on the same file system that are blocked for the same reason, including `directory`.
     async fn beside(
         &self,
         transfers: &Transfers,
@@ -112,10 +112,10 @@ impl BlockedPlaces {
         Ok(directories)
     }
 
-    /// Asks the places whose time has come; whether one of them takes files again.
+    /// Probes the places that are due; returns whether one of them accepts data again.
     ///
     /// # Errors
-    /// When the connection is gone.
+    /// Fails if the connection is lost.
     pub(super) async fn look(&mut self, transfers: &Transfers) -> Result<bool, Fault> {
         let now = Instant::now();
         let mut free = Vec::new();
@@ -139,7 +139,7 @@ impl BlockedPlaces {
     }
 }
 
-/// Names in a row.
+/// Joins names with commas.
 pub(super) fn said(directories: &[DirectoryName]) -> String {
     directories.iter().map(DirectoryName::as_str).collect::<Vec<_>>().join(", ")
 }

@@ -1,4 +1,4 @@
-//! What works with a vessel, for a person to read: the checks behind `contentmonster check`.
+//! The checks behind `contentmonster check`: they report in readable form which functions work with a vessel.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,10 +13,10 @@ use crate::transfer::same_host_fault;
 use crate::transfer::{clashes, located};
 use crate::transport::{KnownShell, Lead, Rank, Remote, SftpChannel, Space, SshEnvironment};
 
-/// How long the shore's disk has for an answer.
+/// Timeout for the shore's own disk.
 const MOMENT: Duration = Duration::from_secs(2);
 
-/// How long a shell may take to start, and how often it is looked for.
+/// How long a shell may take to start, and the interval at which it is polled.
 const SHELL_PATIENCE: Duration = Duration::from_secs(30);
 const SHELL_POLL: Duration = Duration::from_millis(50);
 
@@ -27,14 +27,15 @@ pub enum Finding {
     Good(String),
     /// It works, but not as well as it could.
     Note(String),
-    /// It doesn't work; what it is and how to mend it.
+    /// It doesn't work; the text says what is wrong and how to fix it.
     Bad(String),
 }
 
-/// Connects to a vessel and tries what deliveries do: in TempDir, and in each directory's place. Also says whether its shell
-/// is of use, which is asked for whatever was found out before.
+/// Connects to a vessel and tries the operations of deliveries, in TempDir and in each directory's place. Also probes
+/// whether its shell is usable, regardless of earlier results. Returns the findings, and whether there is a usable
+/// shell.
 ///
-/// Files and directories that it makes for that are removed again at once.
+/// Files and directories created by the check are removed at once.
 pub async fn check(
     vessel: &Arc<settings::Vessel>,
     directories: &[Arc<settings::Directory>],
@@ -80,18 +81,18 @@ pub async fn check(
     (findings, has_shell)
 }
 
-/// Waits until a shell that starts slowly has answered: deliveries go on without it meanwhile, a check tells of it.
+/// Waits until a slow shell has responded: deliveries proceed without it meanwhile, but a check reports on it.
 async fn wait_for_shell(remote: &Remote) {
     let waiting = async {
         while matches!(remote.known_shell(), KnownShell::Slow) && !remote.is_lost() {
             tokio::time::sleep(SHELL_POLL).await;
         }
     };
-    // What has not answered by then is told as it is.
+    // After the timeout, the current state is reported.
     let _ = tokio::time::timeout(SHELL_PATIENCE, waiting).await;
 }
 
-/// What the vessel can do, a line each: yes, or what is done instead.
+/// Returns one finding per capability of the vessel: yes, or no with the fallback.
 async fn abilities(
     remote: &Remote,
     vessel: &Arc<settings::Vessel>,
@@ -141,7 +142,7 @@ async fn abilities(
     findings
 }
 
-/// Whether another connection can be made beside the first.
+/// Checks whether another connection can be opened in parallel to the first.
 async fn several(vessel: &Arc<settings::Vessel>, environment: &Arc<SshEnvironment>) -> Result<String, String> {
     if vessel.connections == Connections::Fixed(1) {
         return Err("all goes over one, as `Connections = 1` says".into());
@@ -152,7 +153,7 @@ async fn several(vessel: &Arc<settings::Vessel>, environment: &Arc<SshEnvironmen
     }
 }
 
-/// What the ssh config has a say in, and the hops.
+/// Reports which values came from the ssh config, and the hops.
 fn say_way(vessel: &settings::Vessel) -> Vec<Finding> {
     let mut findings = Vec::new();
     for host in vessel.hops.iter().chain([&vessel.ssh]) {
@@ -184,7 +185,7 @@ fn check_link(remote: &Remote, vessel: &settings::Vessel) -> Vec<Finding> {
 async fn check_temp_dir(remote: &Remote, vessel: &settings::Vessel) -> Finding {
     let temp_dir = &vessel.temp_dir;
     let stranger = stranger();
-    // It is made by what prepares it, with a mode of its own, and goes again where it was not there.
+    // `prepare_temp_dir` creates it with its own mode; it is removed again if it did not exist before.
     let was_there = !matches!(remote.look(temp_dir).await, Ok(None));
     let parent = temp_dir.parent().unwrap_or_else(|| RemotePath::new("."));
     let trying = async || {
@@ -202,7 +203,7 @@ async fn check_temp_dir(remote: &Remote, vessel: &settings::Vessel) -> Finding {
     });
     match tried.await {
         Ok((free, _)) => Finding::Good(format!("TempDir {temp_dir}{free}")),
-        // It is done without.
+        // Deliveries can work without TempDir.
         Err(fault) if fault.scope == Scope::Place => {
             Finding::Note(format!("TempDir {temp_dir}: {fault}; until then large files take a single connection"))
         }
@@ -216,7 +217,7 @@ async fn check_place(
     directory: &settings::Directory,
 ) -> (Finding, Option<Trial>) {
     let place = vessel.remote_location(directory);
-    // Where the directory is one file, this is the file's own path.
+    // For a directory that is one file, this is the file's own path.
     let beside = directory.only.as_ref().and_then(|_| place.parent());
     let place = beside.as_ref().unwrap_or(place);
     let what = format!("[Directory {}] at {place}", directory.name);
@@ -238,7 +239,7 @@ async fn check_place(
     }
 }
 
-/// A check opens no ledger, and so has no id of its own.
+/// Returns a random id, because a check opens no ledger and so has no id of its own.
 fn stranger() -> InstanceId {
     InstanceId::new(fastrand::u64(..))
 }

@@ -1,7 +1,7 @@
-//! A vessel's workflow: connect, run what is due, retry.
+//! A vessel's workflow: connect, run due deliveries, retry.
 //!
-//! [`supervise()`] is the one task of a vessel: it connects, backs off and reconnects until it is stopped. During a session the
-//! scheduler decides which deliveries run; each of them is in `transfer`, on the connections of `link`.
+//! [`supervise()`] is the only task of a vessel: it connects, backs off and reconnects until it is stopped. During a
+//! session the scheduler decides which deliveries run; each of them is in `transfer`, on the connections of `link`.
 //!
 //! Vessels know nothing of one another, and nothing of how files got into the ledger.
 
@@ -33,41 +33,41 @@ use crate::transport::SshEnvironment;
 pub use check::{Finding, check};
 pub use supervisor::supervise;
 
-/// One vessel and what its task needs.
+/// One vessel and everything that its task needs.
 #[derive(Clone)]
 pub struct Vessel {
-    /// Its settings.
+    /// The vessel's settings.
     pub settings: Arc<settings::Vessel>,
     /// The directories.
     pub directories: Directories,
     /// Rung when there may be something to deliver.
     pub bell: Bell,
-    /// Rung when a person wants it tried again now.
+    /// Rung when a person requests an immediate retry.
     pub hurry: Bell,
-    /// Whether it is to be left alone.
+    /// Whether the vessel is paused.
     pub paused: watch::Receiver<bool>,
-    /// Where sources are read, shared with the other vessels.
+    /// Cache of source files, shared with the other vessels.
     pub source_cache: SourceCache,
     /// The ledger.
     pub ledger: Ledger,
-    /// Who listens.
+    /// Receiver of events.
     pub monitor: Arc<dyn Monitor>,
     /// The time of day.
     pub clock: Clock,
-    /// How fast bytes of files may go out: its own limit, within the whole shore's.
+    /// Rate limit for bytes of files: the vessel's own limit, within the limit of the whole shore.
     pub limit: RateLimiter,
-    /// Keys, agent, `known_hosts`.
+    /// Keys, agent and `known_hosts`.
     pub environment: Arc<SshEnvironment>,
-    /// Whether to end when all that is there has been delivered (`--once`), and how to know that it is all.
+    /// Set if the task should end when everything has been delivered (`--once`): whether each directory was taken in.
     pub until_done: Option<Vec<watch::Receiver<bool>>>,
-    /// Whether it was said that the vessel can't keep some times.
+    /// Whether the vessel's inability to store some times was already reported.
     pub told_of_times: Arc<AtomicBool>,
-    /// Stops the task, at a point from which the next one goes on.
+    /// Stops the task at a point from which the next one can resume.
     pub stop: CancellationToken,
 }
 
 impl Vessel {
-    /// What each session with it needs.
+    /// Returns the data that each session with the vessel needs.
     fn link(&self) -> Link {
         Link {
             settings: self.settings.clone(),
@@ -79,10 +79,10 @@ impl Vessel {
         }
     }
 
-    /// Waits until it is to be left alone (`true`), or not any more.
+    /// Waits until the vessel is paused (`true`) or no longer paused (`false`).
     async fn becomes_paused(&self, paused: bool) {
         if self.paused.clone().wait_for(|now| *now == paused).await.is_err() {
-            // Nobody is left to say so.
+            // The sender is gone, so the state can't change any more.
             std::future::pending().await
         }
     }

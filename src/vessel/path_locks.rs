@@ -1,35 +1,35 @@
-//! The places that running deliveries are busy with: of two that are one, or of which one lies in the other, only one is
-//! worked on at a time. Else a file could be put where a directory is just being removed.
+//! The paths that running deliveries have locked. Of two deliveries with the same path, or with one path inside the
+//! other, only one runs at a time. Otherwise a file could be put into a directory that is just being removed.
 
 use std::collections::HashMap;
 
 use crate::names::{DirectoryName, RelPath};
 
-/// Who is busy at a path, and below it.
+/// Numbers of deliveries that have locked a path, and paths below it.
 #[derive(Default)]
 struct Claims {
     here: usize,
     below: usize,
 }
 
-/// The places that are taken.
+/// The locked paths, by directory.
 #[derive(Default)]
 pub(super) struct PathLocks(HashMap<DirectoryName, HashMap<Vec<u8>, Claims>>);
 
-/// The paths above a path, the nearest first.
+/// Returns the parents of a path, nearest first.
 fn above(path: &[u8]) -> impl Iterator<Item = &[u8]> {
     path.iter().enumerate().rev().filter(|(_, byte)| **byte == b'/').map(|(at, _)| &path[..at])
 }
 
 impl PathLocks {
-    /// Whether nobody is busy at a path, below it or above it.
+    /// Returns whether no delivery has locked a path, one below it or one above it.
     pub(super) fn is_free(&self, directory: &DirectoryName, path: &RelPath) -> bool {
         let Some(taken) = self.0.get(directory) else { return true };
         let bytes = path.as_bytes();
         !taken.contains_key(bytes) && !above(bytes).any(|above| taken.get(above).is_some_and(|claims| claims.here > 0))
     }
 
-    /// Somebody is busy at a path from now on.
+    /// Locks a path.
     pub(super) fn take(&mut self, directory: &DirectoryName, path: &RelPath) {
         let taken = self.0.entry(directory.clone()).or_default();
         taken.entry(path.as_bytes().to_vec()).or_default().here += 1;
@@ -38,7 +38,7 @@ impl PathLocks {
         }
     }
 
-    /// Nobody is any more.
+    /// Unlocks a path.
     pub(super) fn leave(&mut self, directory: &DirectoryName, path: &RelPath) {
         let Some(taken) = self.0.get_mut(directory) else { return };
         let mut give_back = |path: &[u8], claim: fn(&mut Claims) -> &mut usize| {

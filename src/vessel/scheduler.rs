@@ -1,4 +1,4 @@
-//! The deliveries of one session: which ones are begun, how many at once, and what follows when one ends.
+//! The deliveries of one session: which ones start, how many run concurrently, and what happens when one ends.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -23,33 +23,32 @@ use crate::transfer::Transfers;
 use crate::transfer::deliver;
 use crate::transfer::discard;
 
-/// Deliveries under way at once: of files of one chunk, which cost round trips, and of larger ones, which cost bandwidth
-/// (only one of those uploads; the other is being joined or verified).
+/// Maximum number of concurrent deliveries: of files of one chunk, which cost round trips, and of larger files, which
+/// cost bandwidth. Only one large file uploads at a time; the other is being joined or verified.
 const SMALL_AT_ONCE: usize = 512;
 const LARGE_AT_ONCE: usize = 2;
-/// How many bytes the small ones may have in all.
+/// Maximum total size of the small deliveries that run concurrently.
 const SMALL_BYTES: u64 = 64 << 20;
-/// Small deliveries fetched from the ledger at once.
+/// Number of small deliveries fetched from the ledger at once.
 const FETCH: u32 = 1024;
 
 /// Attempts that may fail in a row before a delivery is parked.
 const PATIENCE: u32 = 8;
-/// The same for one that comes before its turn: after some five minutes its turn may never come.
+/// The same limit for a delivery that must wait for another one: after about 5 minutes its turn may never come.
 const PATIENCE_EARLY: u32 = 150;
-/// How long a session that is to end waits for what is on its way to the vessel.
+/// How long an ending session waits for data in flight to the vessel.
 const REST: Duration = Duration::from_secs(2);
 
-/// In a single run (`--once`): the longest wait for something that was put off.
+/// In a single run (`--once`): the longest wait for a postponed delivery.
 const ONCE_WAIT: Duration = Duration::from_secs(30);
 
-/// What is known of a running delivery. It keeps others from its place: another version of the same path must not be
-/// published out of order.
+/// State of a running delivery. It locks its path, because versions of one path must be published in order.
 struct Busy {
     large: bool,
     bytes: u64,
-    /// Where it comes from and goes to.
+    /// Settings of its directory when it started: where it comes from and goes to.
     directory: Option<Arc<settings::Directory>>,
-    /// Ends it when nobody wants it any more, or not so.
+    /// Cancels the delivery when it was superseded or its directory's settings have changed.
     unwanted: CancellationToken,
 }
 
@@ -64,15 +63,15 @@ pub(super) struct Scheduler {
     running: JoinSet<Ended>,
     busy: HashMap<DeliveryId, Busy>,
     places: PathLocks,
-    /// Where nothing can be written for now.
+    /// Places on the vessel where nothing can be written for now.
     blocked: BlockedPlaces,
     sweeping: Sweeping,
     waiting: VecDeque<Delivery>,
-    /// Whether the ledger may have something due that was not fetched yet, small or large.
+    /// Whether the ledger may have due deliveries that were not fetched yet, small or large.
     look: Look,
-    /// Whether something that is due waits for another version of its path.
+    /// Whether a due delivery waits for another version of its path.
     held_up: bool,
-    /// When the ledger's next delivery is due, as far as that was asked for.
+    /// When the ledger's next delivery is due, if that was queried.
     next_due: Option<Option<i64>>,
 }
 
@@ -99,17 +98,17 @@ impl Scheduler {
         }
     }
 
-    /// Something may be due that wasn't.
+    /// Forgets cached ledger answers, because deliveries may be due that weren't before.
     fn look_again(&mut self) {
         (self.look, self.held_up, self.next_due) = (LOOK, false, None);
     }
 
-    /// Delivers until nothing is left (`Ok`, in a single run only) or the session must end.
+    /// Runs deliveries until none is left (`Ok`, in a single run only) or the session must end.
     pub(super) async fn run(&mut self) -> Result<(), Fault> {
         let session = self.transfers.session.clone();
         let tending = async move { session.channels.tend(&session.settings, &session.environment).await };
         let _tending = AbortOnDropHandle::new(tokio::spawn(tending));
-        // Nothing waits for what earlier sessions left behind to be gone.
+        // Runs in the background, because no delivery depends on the removal of files from earlier sessions.
         self.sweeping.begin_strays(&self.transfers);
         self.sweep();
         loop {
@@ -147,8 +146,8 @@ impl Scheduler {
         }
     }
 
-    /// Lets what is on its way to the vessel arrive, so that it needs not be sent again, and what is small end; nothing new
-    /// begins. A vessel that does not answer is waited for no longer than [`REST`].
+    /// Waits until data in flight has reached the vessel, so that it needn't be sent again, and until small deliveries
+    /// end; starts no new deliveries. Waits at most [`REST`] for a vessel that does not answer.
     pub(super) async fn come_to_rest(&mut self) -> Result<(), Fault> {
         let (session, since) = (self.transfers.session.clone(), Instant::now());
         session.resting.cancel();
@@ -168,7 +167,7 @@ impl Scheduler {
         Ok(())
     }
 
-    /// Drops what is still running; each delivery goes on from there another time.
+    /// Aborts the running deliveries; each resumes from its current state later.
     pub(super) async fn drop_all(&mut self) {
         self.running.shutdown().await;
     }
@@ -177,8 +176,8 @@ impl Scheduler {
         self.sweeping.begin_remains(&self.transfers, self.busy.keys().copied().collect());
     }
 
-    /// Ends large deliveries that were superseded: their next question to the ledger may be hours away. And all that would
-    /// go elsewhere by now, or be read elsewhere, for their directory's settings have changed: they begin anew.
+    /// Cancels large deliveries that were superseded, because they may not query the ledger for hours. Also cancels
+    /// deliveries whose directory's settings have changed the source or the destination; they start again.
     async fn end_unwanted(&self) -> Result<(), Fault> {
         let directories = &self.vessel.directories;
         let has_moved = |then: &Arc<settings::Directory>| {
@@ -194,17 +193,17 @@ impl Scheduler {
         Ok(())
     }
 
-    /// How long there is nothing to start; `None` when a single run has nothing to wait for.
+    /// Returns how long there is nothing to start; `None` if a single run has nothing to wait for.
     async fn wait(&mut self) -> Result<Option<Duration>, Fault> {
         let vessel = &self.vessel;
         if !self.waiting.is_empty() {
-            // They wait for a place, which a delivery that ends makes.
+            // They wait for a free path or slot; a delivery that ends frees one.
             return Ok(Some(Duration::from_secs(60)));
         }
         if self.running.is_empty() {
             self.next_due = None;
         }
-        // Asked first: what is taken in while the ledger answers is not in its answer.
+        // Read before the ledger is queried, because its answer does not include files taken in during the query.
         let taken_in = vessel.until_done.as_ref().map(|all| all.iter().all(|taken_in| *taken_in.borrow()));
         let due = match self.next_due {
             Some(due) => due,
@@ -216,7 +215,7 @@ impl Scheduler {
         };
         self.next_due = Some(due);
         let wait = due.map(|due| wait_between(vessel.clock.now_ms(), due));
-        // What is due and not started is waiting for a place; a delivery that ends makes one.
+        // Deliveries that are due but not started wait for a free path or slot; a delivery that ends frees one.
         let idle = Duration::from_secs(60);
         let wait = match wait {
             Some(wait) if wait.is_zero() && !self.running.is_empty() => idle,
@@ -224,7 +223,7 @@ impl Scheduler {
             None => idle,
         };
         let Some(all_taken_in) = taken_in else {
-            // What is held back waits for the place.
+            // Deliveries that are held back wait until their place is probed again.
             return Ok(Some(self.blocked.next_look().map_or(wait, |look| look.min(wait))));
         };
         let nothing_soon = due.is_none_or(|due| wait_between(vessel.clock.now_ms(), due) > ONCE_WAIT);
@@ -260,7 +259,7 @@ impl Scheduler {
         Ok(())
     }
 
-    /// Deliveries that are due and free to start.
+    /// Returns deliveries that are due and free to start.
     async fn due(&mut self, large: bool, most: usize) -> Result<Vec<Delivery>, Fault> {
         let vessel = &self.vessel;
         let limit = u32::try_from(most + self.busy.len()).unwrap_or(u32::MAX);
@@ -311,7 +310,7 @@ impl Scheduler {
                 self.sweep();
                 Ok(())
             }
-            // Nothing is wrong with the delivery; it goes on with the next connection.
+            // The delivery itself has no problem; it resumes on the next connection.
             Err(_) if self.transfers.session.remote.is_lost() => Ok(()),
             Err(fault) => {
                 let put_off = if fault.scope == Scope::Place {
@@ -320,20 +319,21 @@ impl Scheduler {
                     self.put_off_alone(&delivery, fault).await
                 };
                 match put_off {
-                    // What was to be found out about the place could not be.
+                    // The connection was lost before the place could be examined.
                     Err(fault) if fault.scope < Scope::Vessel && self.transfers.session.remote.is_lost() => {
                         return Ok(());
                     }
                     put_off => put_off?,
                 }
-                // It may have been superseded while it was busy, which kept it from being swept.
+                // The delivery may have been superseded while it ran, which exempted its remains from the sweep.
                 self.sweep();
                 Ok(())
             }
         }
     }
 
-    /// The place of a delivery did not take it: what goes there waits, or this file alone where others may fit.
+    /// Handles a delivery that its place rejected: holds back all files for that place, or only this one if others may
+    /// fit.
     async fn hold_back(&mut self, delivery: &Delivery, fault: Fault) -> Result<(), Fault> {
         if fault.cause == Cause::Space {
             discard(&self.transfers, delivery).await?;
@@ -347,7 +347,8 @@ impl Scheduler {
         self.put_off(delivery, Fault { scope: Scope::File, pace: Pace::Unhurried, ..fault }, known).await
     }
 
-    /// What is wrong concerns this delivery alone. Of one that can't have its name nothing is kept there.
+    /// Handles a fault of this delivery alone. If the file's name is not possible there, its uploaded bytes are
+    /// deleted.
     async fn put_off_alone(&mut self, delivery: &Delivery, fault: Fault) -> Result<(), Fault> {
         if fault.cause == Cause::Name && delivery.version.kind == VersionKind::File {
             discard(&self.transfers, delivery).await?;
@@ -355,15 +356,15 @@ impl Scheduler {
         self.put_off(delivery, fault, false).await
     }
 
-    /// Enters when a delivery is tried again; `known`: why has been said already.
+    /// Schedules the next attempt of a delivery. `known` means that the reason was already reported.
     async fn put_off(&mut self, delivery: &Delivery, fault: Fault, known: bool) -> Result<(), Fault> {
         if fault.scope > Scope::File {
             return Err(fault);
         }
-        // What fails the same way again and again is no passing trouble, whatever the vessel calls it.
+        // A fault that repeats this often is not temporary, whatever the vessel calls it.
         let early = fault.scope == Scope::Attempt && fault.pace == Pace::AtOnce;
         let patience = if early { PATIENCE_EARLY } else { PATIENCE };
-        // The source's disk does not answer, which is told once for all that is on it: nothing is wrong with the delivery.
+        // The source's disk does not respond, which is reported once for the whole disk; the delivery itself is fine.
         let silent = fault.scope == Scope::Attempt && fault.pace == Pace::Slow && fault.cause == Cause::Source;
         let parked = fault.scope == Scope::File || (delivery.failures >= patience && !silent);
         let vessel = &self.vessel;
@@ -377,12 +378,12 @@ impl Scheduler {
         let failures =
             if parked && fault.scope != Scope::File { delivery.failures - patience } else { delivery.failures };
         let wait = pause.wait(failures + 1, fastrand::f64());
-        // A single run does not wait for what a person mends; the next one tries it first.
+        // A single run does not wait for a person to fix the cause; the next run tries the delivery first.
         let wait = if parked && vessel.until_done.is_some() { wait.max(ONCE_WAIT * 2) } else { wait };
         let due_at = vessel.clock.now_ms() + i64::try_from(wait.as_millis()).unwrap_or(i64::MAX);
         let reason = fault.to_string();
         vessel.ledger.put_off(delivery.id, &reason, due_at, parked).await.map_err(|e| e.fault())?;
-        // New settings may have named it again meanwhile, and have hurried what was parked before this was.
+        // New settings may list the directory again and have retried parked deliveries before this one was parked.
         if fault.cause == Cause::Settings && vessel.directories.get(&delivery.version.directory).is_some() {
             return vessel.ledger.retry(&[delivery.id]).await.map_err(|e| e.fault());
         }

@@ -1,4 +1,4 @@
-//! A vessel's task: connects, has deliveries made, and comes back after whatever ends a connection.
+//! A vessel's task: connects, runs deliveries, and reconnects whenever a connection ends.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,47 +20,47 @@ use crate::transfer::Transfers;
 use crate::transfer::compare_places;
 use crate::transport::{ConnectError, KnownShell, Lead, Rank, Remote};
 
-/// How long it is remembered that a vessel's shell can't be used, in milliseconds.
+/// How long the result that a vessel's shell is unusable stays valid, in milliseconds.
 const A_DAY: i64 = 24 * 60 * 60 * 1000;
 
-/// Large deliveries that are looked at to see whether there is much to send.
+/// Number of large deliveries examined to find out whether there is much to send.
 const GLANCE: u32 = 8;
 
-/// In a single run (`--once`): connections in a row that may fail.
+/// In a single run (`--once`): how many connections may fail in a row.
 const ONCE_CONNECTIONS: u32 = 3;
 
 /// Serves a vessel until it is stopped or, in a single run, until nothing is left that can be done.
 ///
 /// # Errors
-/// A [`Fault`] of the daemon's when the ledger can't be used. A vessel's own troubles are logged and waited out.
+/// Returns a daemon-wide [`Fault`] if the ledger can't be used. A vessel's own faults are logged and waited out.
 pub async fn supervise(vessel: Vessel) -> Result<(), Fault> {
     Supervisor::new(vessel).run().await
 }
 
 struct Supervisor {
     vessel: Vessel,
-    /// What was said last about why the vessel is away: it is said once.
+    /// The last logged reason why the vessel is away; an unchanged reason is logged once.
     complaint: Option<String>,
-    /// What was said last about how it is connected: that is said once too.
+    /// The last logged connection parameters; unchanged parameters are logged once.
     introduction: Option<String>,
-    /// Until it is there for the first time, or is found to be away.
+    /// Set until the vessel is connected for the first time, or is found to be away.
     arrival: Option<Arrival>,
-    /// What is known of the vessel's shell.
+    /// The known state of the vessel's shell.
     known: KnownShell,
-    /// Since when (milliseconds since 1970) it is known that the shell can't be used.
+    /// Time (milliseconds since 1970) when the shell was found to be unusable.
     refused_at: i64,
-    /// Whether the last session that brought anything over found one connection to be enough.
+    /// Whether the last session that sent anything found one connection to be enough.
     narrow: bool,
 }
 
 enum End {
     /// Nothing is left to do in a single run.
     Done,
-    /// The vessel is to be left alone, for now or for good.
+    /// The vessel was paused or its task was stopped.
     LeftAlone,
-    /// The session ended, and whether it had brought anything over.
+    /// The session ended; `progress` tells whether it had sent anything.
     Away { fault: Fault, progress: bool },
-    /// The connection fell silent, and another one was to be had sooner than an answer.
+    /// The connection stalled, and a replacement was ready before it responded.
     Replaced(Remote),
 }
 
@@ -78,7 +78,7 @@ impl Supervisor {
     }
 
     async fn run(mut self) -> Result<(), Fault> {
-        // A new start is a new chance for everything that was put off.
+        // After a start, everything that was postponed gets another attempt.
         self.vessel.ledger.hurry(&self.vessel.settings.name).await.map_err(|e| e.fault())?;
         let refused = self.vessel.ledger.shell_refusal(&self.vessel.settings.name).await.map_err(|e| e.fault())?;
         if let Some((at, why)) = refused {
@@ -91,7 +91,7 @@ impl Supervisor {
                 if self.vessel.until_done.is_some() {
                     return Ok(());
                 }
-                // Nobody waits for it meanwhile.
+                // Other readers need not wait for a paused vessel.
                 self.arrival = None;
                 stop.run_until_cancelled(self.vessel.becomes_paused(false)).await;
                 (failures, self.complaint) = (0, None);
@@ -127,7 +127,8 @@ impl Supervisor {
                 return Err(fault);
             }
             self.arrival = None;
-            // A refused login after an hour without a link is a first refusal.
+            // The count restarts if the kind of failure changes: a refused login after an hour without a link is a
+            // first refusal.
             failures = if pace == Some(fault.pace) { failures + 1 } else { 1 };
             pace = Some(fault.pace);
             let hopeless = failures >= ONCE_CONNECTIONS || !matches!(fault.pace, Pace::AtOnce | Pace::Soon);
@@ -146,19 +147,19 @@ impl Supervisor {
         Ok(())
     }
 
-    /// Whether anything is due: those who have work log in first.
+    /// Returns whether a delivery is due: vessels with work log in first.
     async fn has_work(&self) -> bool {
         let Vessel { settings, ledger, clock, .. } = &self.vessel;
-        // Where the ledger fails, whoever needs it next says so.
+        // If the ledger fails, its next user reports it.
         let due = ledger.next_due_at(&settings.name).await.ok().flatten();
         due.is_some_and(|due| due <= clock.now_ms())
     }
 
-    /// Connects; beside it, further connections may be on their way.
+    /// Connects; further connections may be opened in parallel.
     async fn connect(&self, failures: u32) -> (Result<Remote, ConnectError>, Vec<Coming>) {
         let Vessel { settings, environment, .. } = &self.vessel;
         let (lead, follow) = Lead::new(Rank::first(self.has_work().await, failures));
-        // It ends with the connection, or those that follow would wait for ever.
+        // `lead` must be dropped with the connection, or its followers would wait forever.
         let connecting = async move { Remote::connect(settings, environment, &self.known, &lead).await };
         if self.narrow {
             return (connecting.await, Vec::new());
@@ -172,16 +173,17 @@ impl Supervisor {
         }
     }
 
-    /// Waits until large files are due that are worth further connections.
+    /// Waits until enough bytes of large files are due to be worth further connections.
     async fn enough_to_send(&self) {
         let Vessel { settings, ledger, bell, .. } = &self.vessel;
         loop {
-            // Where the ledger fails, whoever needs it next says so.
+            // If the ledger fails, its next user reports it.
             let due = ledger.next_due(&settings.name, true, GLANCE).await.unwrap_or_default();
             if due.iter().map(|delivery| delivery.version.stamp.size).sum::<u64>() >= WORTH_BYTES {
                 return;
             }
-            // Files may be taken in meanwhile. A session looks for itself when it begins, whoever heard the bell.
+            // More files may be taken in meanwhile. It doesn't matter that this consumes the ring: a session queries
+            // the ledger itself when it starts.
             bell.rung().await;
         }
     }
@@ -217,7 +219,7 @@ impl Supervisor {
             () = self.vessel.becomes_paused(true) => (None, None),
             () = self.vessel.stop.cancelled() => (None, None),
         };
-        // What was begun while the connection was dying is not begun anew.
+        // A replacement that was started while the connection was dying is awaited instead of connecting again.
         let other = match other {
             None if end.is_some() && session.remote.is_lost() && connecting.load(Ordering::Relaxed) => {
                 tokio::time::timeout(self.vessel.settings.timeout, replacement).await.ok()
@@ -253,7 +255,7 @@ impl Supervisor {
         Arc::new(Transfers::new(session.clone(), ledger.clone(), directories.clone(), source_cache.clone()))
     }
 
-    /// Enters which host this is. What was delivered to another one is not there.
+    /// Records which host this is. If it is another host than before, deliveries to the earlier one are due again.
     async fn meet(&self, remote: &Remote) -> Result<(), Fault> {
         let settings = &self.vessel.settings;
         let host = match &settings.local {
@@ -274,7 +276,7 @@ impl Supervisor {
         Ok(())
     }
 
-    /// Has the shell asked for again that was refused a day ago, or of which a person has found out that it is of use now.
+    /// Forgets that the shell is unusable if that is a day old or if a person has cleared the record in the ledger.
     async fn forget_old_refusal(&mut self) -> Result<(), Fault> {
         if !matches!(self.known, KnownShell::Unusable(_)) {
             return Ok(());
@@ -287,7 +289,8 @@ impl Supervisor {
         Ok(())
     }
 
-    /// Keeps what a session has learned of the shell: what can't be used beyond this run, for a day.
+    /// Keeps the shell state learned in a session. An unusable shell is recorded in the ledger for a day, beyond this
+    /// run.
     async fn remember_shell(&mut self, learned: KnownShell, progress: bool) -> Result<(), Fault> {
         let refusal = |known: &KnownShell| match known {
             KnownShell::Unusable(why) => Some(why.clone()),
@@ -315,7 +318,7 @@ impl Supervisor {
         let (vessel, reason) = (&self.vessel.settings.name, fault.to_string());
         self.vessel.monitor.notice(&Event::Away { vessel, reason: &reason, cause: fault.cause, again_in });
         self.vessel.ledger.away(vessel, Some(&reason)).await.map_err(|e| e.fault())?;
-        // The same trouble with other numbers (free space) is still the same trouble.
+        // A reason that differs only in its numbers (free space) counts as unchanged.
         let gist: String = reason.chars().filter(|c| !c.is_ascii_digit()).collect();
         if self.complaint.as_ref() == Some(&gist) {
             tracing::debug!(%vessel, "still away: {reason}");

@@ -1,5 +1,6 @@
-//! What delivering needs of a place on a vessel, tried there: a file is made, written, looked at, read back, dressed, flushed,
-//! gone on with, given its name, replaced and removed. Nothing is left behind, whatever fails on the way.
+//! A trial of all operations that a delivery needs in a place on a vessel: creating a file, writing, reading its
+//! attributes, reading it back, setting attributes, flushing, resuming, renaming, replacing and removing. All files are
+//! removed again, whichever operation fails.
 
 use bytes::Bytes;
 
@@ -8,16 +9,16 @@ use crate::link::open_new;
 use crate::names::{InstanceId, RemotePath, assembly_name};
 use crate::transport::{Attrs, OpenFlags, Remote, RemoteError};
 
-/// What the files hold, in two pieces.
+/// Content of the files, in two pieces.
 const FIRST: &[u8] = b"contentmonster tries what it can do here, ";
 const SECOND: &[u8] = b"and removes this file\n";
-/// A time that no file has by itself (2001-09-09).
+/// A modification time that no file has by accident (2001-09-09).
 const TIME: i64 = 1_000_000_000;
 
-/// What came of a trial that went well enough for deliveries: what works, and what does not.
+/// Result of a trial that succeeded well enough for deliveries: the operations that failed.
 #[derive(Debug, Default)]
 pub(super) struct Trial {
-    /// Whether a file can be looked at, and its size is told.
+    /// Why a file's attributes can't be read.
     pub(super) look: Option<String>,
     /// Why a file can't be read back.
     pub(super) read: Option<String>,
@@ -25,16 +26,16 @@ pub(super) struct Trial {
     pub(super) dress: Option<String>,
     /// Why a file can't be flushed.
     pub(super) flush: Option<String>,
-    /// Why a file that is there already can't be gone on with.
+    /// Why an existing file can't be resumed.
     pub(super) resume: Option<String>,
-    /// Why a file can't be replaced in one step.
+    /// Why a file can't be replaced atomically.
     pub(super) replace: Option<String>,
     /// Why a file can't be removed.
     pub(super) remove: Option<String>,
 }
 
 impl Trial {
-    /// What does not work, and what is done instead.
+    /// Returns a note for each operation that failed, with its fallback.
     pub(super) fn notes(&self) -> Vec<String> {
         let note = |why: &Option<String>, instead: &str| why.as_ref().map(|why| format!("{instead} ({why})"));
         [
@@ -49,7 +50,7 @@ impl Trial {
     }
 }
 
-/// Makes a directory where it is missing, has `act` use it, and removes again what was made.
+/// Creates a directory if it is missing, runs `act`, and removes it again. Also returns whether it was created.
 pub(super) async fn within<T>(
     remote: &Remote,
     directory: &RemotePath,
@@ -67,19 +68,19 @@ pub(super) async fn within<T>(
         }),
     };
     for made in &made {
-        // One that somebody else uses by now stays.
+        // A directory that another process uses by now can't be removed and stays.
         let _ = remote.remove_dir(made).await;
     }
     Ok((outcome?, !made.is_empty()))
 }
 
-/// Why a place must not be delivered to, going by a file that was just made there.
+/// Returns why a place must not receive deliveries, judging by a file that was just created there.
 pub(super) type Refuse<'a> = &'a (dyn Fn(&RemotePath) -> Option<Fault> + Sync);
 
-/// Tries all that a delivery does to a file, in a directory that is there.
+/// Tries all operations of a delivery on files in an existing directory.
 ///
 /// # Errors
-/// When no file can be made, written or given its name there, or the place is refused.
+/// Fails if no file can be created, written or renamed there, or if the place is refused.
 pub(super) async fn try_place(
     remote: &Remote,
     place: &RemotePath,
@@ -123,13 +124,13 @@ async fn try_files(
     if !remote.capabilities().posix_rename() {
         trial.replace = Some("the vessel does not offer posix-rename".into());
     }
-    // The same again, over what is there now.
+    // Repeated to replace the existing file.
     write(remote, probe, &mut Trial::default()).await?;
     let renamed = remote.rename_over(probe, named, None).await;
     explained(remote, renamed, named).await.map(drop)
 }
 
-/// Writes the first piece, with all that ends a delivery's writing.
+/// Writes the first piece, sets attributes, flushes and closes, as a delivery does.
 async fn write(remote: &Remote, probe: &RemotePath, trial: &mut Trial) -> Result<(), Fault> {
     let file = explained(remote, open_new(remote, remote.main_channel(), probe).await, probe).await?;
     let sent = explained(remote, file.send(0, Bytes::from_static(FIRST)).await, probe).await?;
@@ -142,7 +143,7 @@ async fn write(remote: &Remote, probe: &RemotePath, trial: &mut Trial) -> Result
     explained(remote, file.close().await, probe).await
 }
 
-/// Opens it again and adds the second piece, as after a cut; gives what it should hold.
+/// Opens the file again and appends the second piece, as after a lost connection. Returns the expected content.
 async fn go_on(remote: &Remote, probe: &RemotePath, trial: &mut Trial) -> Result<Vec<u8>, Fault> {
     let going_on = async {
         let file = remote.open(probe, OpenFlags::WRITE_EXISTING, 0o600).await?;
@@ -186,7 +187,7 @@ async fn read_back(remote: &Remote, probe: &RemotePath, held: &[u8], trial: &mut
     }
 }
 
-/// What a vessel refuses is one thing, a connection that is gone another.
+/// Separates a lost connection, which is a fault, from an operation that the vessel rejected.
 fn unless_lost<T>(result: Result<T, RemoteError>) -> Result<Result<T, String>, Fault> {
     match result {
         Err(e) if e.is_connection() => Err(e.fault()),

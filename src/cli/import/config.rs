@@ -1,4 +1,4 @@
-//! Poni's configuration: read from YAML into syncs, with everything that is wrong with it and the line where.
+//! Reads Poni's configuration from YAML into syncs, and reports all its errors with their lines.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -7,7 +7,7 @@ use saphyr::{LoadableYamlNode, MarkedYaml, Scalar, YamlData};
 
 use crate::settings::nearest;
 
-/// What stands at the top, and what may stand in a sync and in `defaults`.
+/// The keys at the top, and those of a sync and of `defaults`.
 const TOP: [&str; 4] = ["log", "log_path", "defaults", "sync"];
 const KEYS: [&str; 11] = [
     "source_path",
@@ -23,10 +23,10 @@ const KEYS: [&str; 11] = [
     "delete_on_remote",
 ];
 
-/// Something wrong with a configuration.
+/// An error in a configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Complaint {
-    /// Where, from 1 on.
+    /// The line, counted from 1.
     pub(super) line: usize,
     pub(super) what: String,
 }
@@ -40,12 +40,12 @@ impl fmt::Display for Complaint {
 /// A whole configuration.
 #[derive(Debug, Default)]
 pub(super) struct Config {
-    /// Where Poni is to log; `None`: standard output.
+    /// Poni's log file; `None`: standard output.
     pub(super) log: Option<String>,
     pub(super) syncs: Vec<Sync>,
 }
 
-/// One sync, with what `defaults` and Poni itself supply.
+/// One sync, with values from `defaults` and Poni's own defaults.
 #[derive(Clone, Debug)]
 pub(super) struct Sync {
     pub(super) name: String,
@@ -63,7 +63,7 @@ pub(super) struct Sync {
 }
 
 impl Sync {
-    /// Whether Poni runs `rsync` without SSH for it.
+    /// Returns whether Poni runs `rsync` without SSH for it.
     pub(super) fn is_local(&self) -> bool {
         matches!(self.host.as_str(), "localhost" | "127.0.0.1")
     }
@@ -129,7 +129,7 @@ impl Reader {
         Some(config)
     }
 
-    /// The values of a sync or of `defaults`; none where `[]` or nothing stands there.
+    /// Reads the values of a sync or of `defaults`; returns none for `[]` or null.
     fn values(&mut self, node: &MarkedYaml<'_>, what: &str) -> Values {
         let is_empty = match &node.data {
             YamlData::Sequence(sequence) => sequence.is_empty(),

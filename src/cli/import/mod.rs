@@ -1,7 +1,8 @@
-//! `import poni`: a settings file that does what a configuration of Poni, an inotify daemon around `rsync`, does.
+//! `import poni`: writes a settings file equivalent to a configuration of Poni, an inotify daemon around `rsync`.
 //!
-//! [`config`] reads it, [`flags`] knows `rsync`'s letters, [`plan`] makes directories and vessels of its syncs, [`text`]
-//! writes them down. What can't be carried over, and what Poni does otherwise than its users may think, becomes a comment.
+//! [`config`] reads it, [`flags`] translates `rsync`'s letters, [`plan`] makes directories and vessels of its syncs,
+//! [`text`] writes them. Options without an equivalent, and behaviour of Poni that may surprise its users, become
+//! comments.
 
 mod config;
 mod flags;
@@ -52,7 +53,7 @@ pub(super) fn poni(file: &Path, output: Option<&Path>) -> Exit {
     }
 }
 
-/// Settings for a configuration, or everything that is wrong with it.
+/// Translates a configuration, or returns all its errors.
 fn translate(text: &str, origin: &str) -> Result<String, Vec<config::Complaint>> {
     let config = config::read(text)?;
     Ok(text::write(&plan::Plan::new(&config), origin))

@@ -1,7 +1,7 @@
 //! Directories and vessels for the syncs of a configuration.
 //!
-//! A directory is a source with what is to be done with it; a vessel is an account on a host. Syncs that share them share
-//! the section; where one goes on a vessel stands with the vessel.
+//! A directory is a source and its options; a vessel is an account on a host. Syncs with equal ones share a section;
+//! the vessel's section holds the directory's location on it.
 
 use super::config::{Config, Sync};
 use super::flags::Flags;
@@ -15,10 +15,10 @@ pub(super) struct Plan {
     pub(super) vessels: Vec<Vessel>,
 }
 
-/// What is done with a source.
+/// A source and its options.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Treatment {
-    /// Without a slash at its end.
+    /// Without a trailing slash.
     pub(super) source: String,
     pub(super) recursive: bool,
     pub(super) links: &'static str,
@@ -34,7 +34,7 @@ pub(super) struct Directory {
     pub(super) notes: Vec<String>,
 }
 
-/// An account on a host, and how it is reached.
+/// An account on a host, and how to reach it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Account {
     pub(super) host: String,
@@ -47,20 +47,20 @@ pub(super) struct Account {
 pub(super) struct Vessel {
     pub(super) name: String,
     pub(super) account: Account,
-    /// Whether others log in to the same host as somebody else, who can't share a TempDir.
+    /// Whether other vessels use another account on the same host: they can't share a TempDir.
     pub(super) shares_host: bool,
     pub(super) locations: Vec<Place>,
     pub(super) notes: Vec<String>,
 }
 
-/// Where a directory goes on a vessel.
+/// The location of a directory on a vessel.
 pub(super) struct Place {
-    /// The directory.
+    /// The directory's name.
     pub(super) name: String,
     pub(super) location: String,
-    /// The sync that says so.
+    /// The sync that it comes from.
     pub(super) sync: String,
-    /// It doesn't go there yet, though others do.
+    /// This sync is only simulated, while others are not.
     pub(super) simulated: bool,
 }
 
@@ -107,7 +107,7 @@ impl Plan {
         self.vessels.len() - 1
     }
 
-    /// The directory of a sync: one that is there, unless it goes to the same vessel already.
+    /// Returns the directory of a sync: an existing one, unless it goes to the same vessel already.
     fn directory(&mut self, sync: &Sync, flags: &Flags, vessel: usize) -> &Directory {
         let treatment = treatment(sync, flags);
         let taken: Vec<&String> = self.vessels[vessel].locations.iter().map(|place| &place.name).collect();
@@ -148,7 +148,7 @@ fn treatment(sync: &Sync, flags: &Flags) -> Treatment {
     }
 }
 
-/// What Poni does otherwise than this sync says, and what of it is not carried over.
+/// Lists where Poni differs from the sync's options, and options without an equivalent.
 fn notes(sync: &Sync, flags: &Flags) -> Vec<String> {
     let mut notes: Vec<String> = flags.notes.iter().map(|note| format!("rsync_opts {}: {note}", sync.flags)).collect();
     match (sync.recurse, flags.recursive) {
@@ -167,9 +167,9 @@ fn notes(sync: &Sync, flags: &Flags) -> Vec<String> {
     notes
 }
 
-/// Where rsync would put it: below the target, unless a slash ends the source.
+/// Returns rsync's destination: below the target, unless the source ends with a slash.
 fn remote_location(sync: &Sync) -> String {
-    // Poni writes a slash before every path that it gives to SSH.
+    // Poni prefixes every path for SSH with a slash.
     let path = if sync.is_local() { sync.path.clone() } else { format!("/{}", sync.path) };
     let mut below: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
     if !sync.source.ends_with('/') {
@@ -186,7 +186,7 @@ fn without_slash(path: &str) -> &str {
     }
 }
 
-/// A name for a section, of what a path or host is called; with a number where that is taken.
+/// Returns a section name made from a path or host; with a number if that is taken.
 fn free_name(wanted: &str, is_taken: impl Fn(&str) -> bool) -> String {
     let plain = |c: char| if c.is_alphanumeric() || matches!(c, '-' | '_' | '.') { c } else { '_' };
     let name: String = match wanted.chars().map(plain).collect::<String>() {

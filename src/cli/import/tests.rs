@@ -55,7 +55,7 @@ fn imported() -> String {
     translate(CONFIGURATION, "config.yml").unwrap()
 }
 
-/// The lines of a section, without comments.
+/// Returns the lines of a section, without comments.
 #[track_caller]
 fn section(text: &str, title: &str) -> Vec<String> {
     let from = text.split_once(&format!("[{title}]\n")).unwrap_or_else(|| panic!("no [{title}] in\n{text}")).1;

@@ -1,10 +1,10 @@
-//! The settings file, written.
+//! Writes the settings file.
 
 use std::fmt::Write;
 
 use super::plan::{Directory, Place, Plan, Vessel};
 
-/// What holds for every configuration of Poni.
+/// Remarks that apply to every configuration of Poni.
 const QUIRKS: &str = "\
 # Poni copies a source only when it notices a change, and never retries a failed copy. Here everything is copied at the
 # start, and failed copies are retried.
@@ -12,7 +12,7 @@ const QUIRKS: &str = "\
 # If several syncs have the same source, Poni uses the interval of the first; here each has its own.
 ";
 
-/// The whole file.
+/// Writes the whole file.
 pub(super) fn write(plan: &Plan, origin: &str) -> String {
     let mut text = format!("# Imported from Poni's {}.\n#\n{QUIRKS}\n", origin.escape_default());
     if plan.log.is_some() || plan.simulate {
@@ -58,7 +58,7 @@ fn directory(directory: &Directory) -> String {
     if treatment.whole_files {
         text.push_str("Delta = no\n");
     }
-    // rsync leaves nothing alone unless it is told to.
+    // rsync ignores no names by default.
     text.push_str("IgnoreNames = none\n\n");
     text
 }
@@ -109,7 +109,7 @@ fn comments(notes: &[String]) -> String {
     notes.iter().map(|note| format!("# {note}\n")).collect()
 }
 
-/// A key and its value, in double quotes where it would be taken for something else without.
+/// Formats a key and its value, quoted where the value would be misread otherwise.
 fn line(key: &str, value: &str) -> String {
     let plain = value.trim() == value && !value.contains(['#', ';', '"', '\'', '\\']);
     let value = if plain { value.to_owned() } else { format!("\"{}\"", value.replace('"', "\"\"")) };

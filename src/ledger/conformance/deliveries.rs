@@ -1,4 +1,4 @@
-//! What becomes of a delivery: due, put off, parked, entered, acknowledged, superseded, swept.
+//! The life cycle of a delivery: due, postponed, parked, entered, acknowledged, superseded, swept.
 
 use super::*;
 use crate::records::DeliveryId;
@@ -13,7 +13,7 @@ pub(in crate::ledger) async fn what_is_longest_due_comes_first(store: &dyn Store
     assert_eq!(due_paths(store, "tern").await, ["a", "b", "c", "d"]);
     let first = store.next_due(&vessel("tern"), false, 1).await.unwrap().remove(0);
     store.put_off(first.id, "later", hands.now(), false).await.unwrap();
-    // Due at the same moment as c and d, and entered before them.
+    // Due at the same moment as c and d, and recorded before them.
     assert_eq!(due_paths(store, "tern").await, ["b", "a", "c", "d"]);
     assert_eq!(paths_of(&store.next_due(&vessel("tern"), false, 3).await.unwrap()), ["b", "a", "c"]);
     assert_eq!(due_paths(store, "gull").await, ["a", "b"]);
@@ -87,7 +87,7 @@ pub(in crate::ledger) async fn parked_deliveries_are_counted_and_listed_with_the
     assert_eq!(store.parked(1).await.unwrap().len(), 1);
     assert_eq!(backlog_of(store, "tern").await.unwrap().parked, 2);
 
-    // Neither an attempt, nor an end, nor an ordinary failure leaves it parked.
+    // An attempt, an ordinary failure and the end of a delivery each clear the parked state.
     hands.forward(100);
     store.enter(all[0].id, DeliveryState::Uploading).await.unwrap();
     assert_eq!(store.parked(10).await.unwrap().len(), 1);
@@ -116,11 +116,11 @@ pub(in crate::ledger) async fn hurry_brings_back_what_was_put_off_for_one_vessel
     assert!(due(store, "gull").await.is_empty());
 }
 
-// A delivery's states.
+// States of a delivery.
 
 pub(in crate::ledger) async fn a_state_that_was_entered_is_found_again(store: &dyn Store, _: &Hands) {
     admit(store, file("a", "one", 1), ["tern"]).await;
-    for state in &DeliveryState::ALL[..5] {
+    for state in &DeliveryState::ALL[..4] {
         let delivery = only_due(store, "tern").await;
         assert!(store.enter(delivery.id, *state).await.unwrap());
         assert!(store.enter(delivery.id, *state).await.unwrap());
@@ -164,7 +164,7 @@ pub(in crate::ledger) async fn an_acknowledged_delivery_goes_back_to_no_other_st
     assert_eq!(retirable(store).await.len(), 1);
 }
 
-// What is left on a vessel.
+// Remains on a vessel.
 
 pub(in crate::ledger) async fn only_what_was_touched_and_superseded_remains(store: &dyn Store, _: &Hands) {
     let batch = ["untouched", "touched", "acknowledged", "open"].map(|name| file(name, "one", 1));
@@ -211,7 +211,7 @@ pub(in crate::ledger) async fn sweeping_late_does_not_hide_what_was_sent_again(s
     store.enter(delivery.id, DeliveryState::Uploading).await.unwrap();
     store.reconcile(&docs(), &[]).await.unwrap();
     assert_eq!(store.remains(&vessel("tern"), DeliveryId(0), 10).await.unwrap().len(), 1);
-    // Before the sweeper comes back, the vessel takes the directory again and parts are on their way.
+    // Before the sweeper's call, the vessel takes the directory again and parts are being uploaded.
     store.reconcile(&docs(), &vessels(["tern"])).await.unwrap();
     store.enter(delivery.id, DeliveryState::Uploading).await.unwrap();
     store.swept(delivery.id).await.unwrap();

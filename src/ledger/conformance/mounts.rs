@@ -1,4 +1,4 @@
-//! What is remembered of mounts.
+//! The record of mounts.
 
 use super::*;
 use crate::records::Mount;

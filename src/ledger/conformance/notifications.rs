@@ -1,4 +1,4 @@
-//! Notices for those who listen, and what may be forgotten.
+//! Notices for listeners, and pruning.
 
 use super::*;
 use crate::bell::Bell;
@@ -18,7 +18,7 @@ async fn notices(store: &dyn Store, channel: &str) -> Vec<Notice> {
     store.notices(channel, NoticeId(0), 100).await.unwrap()
 }
 
-/// The words of all notices of a channel.
+/// Returns all notices of a channel as text.
 async fn words(store: &dyn Store, channel: &str) -> Vec<String> {
     let words = |notice: &Notice| {
         let vessel = notice.vessel.as_ref().map_or("-", VesselName::as_str);
@@ -67,7 +67,7 @@ pub(in crate::ledger) async fn who_listens_is_told_of_all_once(store: &dyn Store
     store.told(&[told[0].id]).await.unwrap();
     assert_eq!(words(store, "all").await, expected[1..]);
     assert_eq!(store.notices("all", told[1].id, 100).await.unwrap().len(), 1);
-    // Whoever is not there any more is told nothing more.
+    // A channel that is no longer registered loses its notices.
     assert_eq!(listen(store, &[("some", &retired)]).await, 2);
     assert_eq!(words(store, "some").await, expected[2..]);
 }
@@ -109,7 +109,7 @@ pub(in crate::ledger) async fn retired_files_are_found_by_what_they_are_called_n
 }
 
 pub(in crate::ledger) async fn what_tells_what_a_vessel_holds_is_not_forgotten(store: &dyn Store, hands: &Hands) {
-    // Both have the first, one has the second, nobody the third; and a file that came and went.
+    // Both vessels hold the first version, one the second, none the third; another file was admitted and vanished.
     admit(store, file("a", "1", 1), ["tern", "gull"]).await;
     deliver(store, "tern").await;
     deliver(store, "gull").await;
@@ -133,7 +133,7 @@ pub(in crate::ledger) async fn what_tells_what_a_vessel_holds_is_not_forgotten(s
     deliver(store, "gull").await;
     assert_eq!((prune(ended + 1).await, stories(store, "a").await), (1, 1));
     assert_eq!(current_paths(store).await, ["a"]);
-    // What is summed up stays summed up.
+    // Pruning doesn't change the sums.
     let tallies = store.reports().summary(START).await.unwrap().tallies;
     assert_eq!(tallies.iter().map(|tally| tally.acknowledged).sum::<u64>(), 5);
     assert!(!store.compact().await.unwrap());

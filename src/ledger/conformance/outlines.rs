@@ -1,4 +1,4 @@
-//! Outlines: found again for the vessel that was given their version last, and kept no longer than that.
+//! Outlines: found for the vessel that received their version last, and dropped after that.
 
 use super::*;
 use crate::outline::{Outline, Outliner};

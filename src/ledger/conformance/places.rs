@@ -1,4 +1,5 @@
-//! Where deliveries go: another place or host is a new delivery, what was lost is sent once more, and how a vessel shows it.
+//! Destinations of deliveries: another place or host causes a new delivery, a lost file is sent again, and a vessel's
+//! view of a file is recorded.
 
 use super::*;
 use crate::names::RemotePath;
@@ -21,7 +22,7 @@ async fn meet(store: &dyn Store, host: Host) -> u64 {
     store.meet(&vessel("tern"), &host).await.unwrap()
 }
 
-/// Two files that tern and gull hold at the place `/old`.
+/// Delivers two files to tern and gull at the place `/old`.
 async fn delivered(store: &dyn Store) {
     locate(store, "tern", "/old").await;
     locate(store, "gull", "/old").await;
@@ -198,7 +199,7 @@ pub(in crate::ledger) async fn a_clock_that_was_put_back_makes_nobody_wait_longe
     assert_eq!(due_paths(store, "tern").await, ["new", "failed"]);
     hands.forward(DAY / 4 - 10_000);
     assert_eq!(due(store, "tern").await.len(), 3);
-    // In small steps, too.
+    // Also in small steps.
     admit(store, file("another", "1", 1), ["tern"]).await;
     for _ in 0..5 {
         hands.forward(-900);

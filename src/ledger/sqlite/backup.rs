@@ -1,7 +1,7 @@
-//! A copy of a ledger for safe keeping, made while others read and write it.
+//! Copies a ledger while other connections read and write it.
 //!
-//! `VACUUM INTO` copies what one moment's transaction sees (sqlite.org/lang_vacuum.html). The `-wal` file is part of a ledger
-//! that is in use, so copying the ledger's file alone gives less than the whole, or nothing.
+//! `VACUUM INTO` copies the state that one transaction sees (sqlite.org/lang_vacuum.html). The `-wal` file is part of a
+//! ledger in use, so a copy of the ledger's file alone would be incomplete or empty.
 
 use std::fs::File;
 use std::io;
@@ -9,7 +9,7 @@ use std::path::Path;
 
 use super::{LedgerError, Result, options, pool};
 
-/// As [`crate::ledger::backup`].
+/// Makes a consistent copy of a ledger, see [`crate::ledger::backup`].
 pub(in crate::ledger) async fn backup(ledger: &Path, to: &Path) -> Result<()> {
     let failed = |why: String| LedgerError::NotCopied { to: to.into(), why };
     match ledger.try_exists() {
@@ -25,7 +25,7 @@ pub(in crate::ledger) async fn backup(ledger: &Path, to: &Path) -> Result<()> {
         Some(parent) => parent,
         None => Path::new("/"),
     };
-    // Made with mode 0600. An empty file is as good as none to SQLite.
+    // `tempfile` creates it with mode 0600. SQLite accepts an empty file as a new database.
     let copy = tempfile::Builder::new().prefix(".contentmonster-backup-").tempfile_in(directory);
     let copy = copy.map_err(|e| failed(e.to_string()))?;
     let name = copy.path().to_str().ok_or_else(|| failed("the path is not UTF-8 text".to_owned()))?.to_owned();
@@ -42,7 +42,7 @@ pub(in crate::ledger) async fn backup(ledger: &Path, to: &Path) -> Result<()> {
     placed.and_then(|()| sync(directory)).map_err(|e| failed(e.to_string()))
 }
 
-/// A copy that can't be read is none.
+/// Checks the copy's integrity: an unreadable backup is worthless.
 async fn prove(copy: &Path) -> Result<()> {
     let reader =
         pool(1).connect_with(options(copy).read_only(true)).await.map_err(|e| LedgerError::opening(copy, &e))?;

@@ -1,9 +1,9 @@
-//! Group commit: entries that come while a transaction is under way share the next one.
+//! Group commit: updates that arrive during a transaction share the next one.
 //!
-//! A transaction costs far more than what is entered in it, and hundreds of deliveries make their entries at the same
-//! time. So one task writes for all of them: it takes what has come since it last looked, makes one statement of all that
-//! are alike, commits, and answers. Nobody waits for a group to fill. A caller that goes away before its entry was taken
-//! up takes it along; later than that, the entry may still be made, as with any call that is cut off.
+//! A transaction costs far more than the updates in it, and hundreds of deliveries make updates at the same time. So
+//! one task writes for all of them: it takes the updates that arrived meanwhile, runs one statement per kind, commits,
+//! and answers. It never waits for a group to fill. A caller that is cancelled before its update was taken withdraws
+//! the update; later, the update may still be applied, as with any cancelled call.
 
 use std::collections::HashSet;
 
@@ -19,23 +19,23 @@ use crate::clock::Clock;
 use crate::ledger::LedgerError;
 use crate::records::{PlaceNumber, Seen};
 
-/// The most entries in one transaction, so that no answer takes longer than some tens of milliseconds.
+/// Most updates in one transaction, which limits the latency to some tens of milliseconds.
 const MOST: usize = 2048;
 
-/// What is entered of a delivery, or of a version. Equal ones share a statement.
+/// An update of a delivery or a version. Equal updates share a statement.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Entry {
-    /// An open delivery is in this state.
+    /// An open delivery enters this state.
     State(&'static str),
-    /// An open delivery failed.
+    /// An attempt at an open delivery failed.
     PutOff { reason: String, due_at: i64, parked: bool },
     /// A delivery was acknowledged, verified this way.
     Acknowledged(&'static str),
-    /// The same, if it went to this place; and what it looks like there.
+    /// Same, if the delivery's place is still this one; with the file's state on the vessel.
     AcknowledgedAt { verified: &'static str, place: PlaceNumber, seen: Option<Seen> },
-    /// Nothing is left of a superseded delivery.
+    /// Nothing of a superseded delivery is left on the vessel.
     Swept,
-    /// A version that nobody had read has this digest.
+    /// A version without a digest has this one.
     Hashed([u8; 32]),
 }
 
@@ -45,18 +45,19 @@ struct Waiting {
     answer: oneshot::Sender<Result<bool>>,
 }
 
-/// The task that writes, and the way to it. The task ends when this goes.
+/// The sender to the writing task. The task ends when this is dropped.
 pub(super) struct Group(mpsc::UnboundedSender<Waiting>);
 
 impl Group {
-    /// Starts the task on the runtime of the caller.
+    /// Starts the task on the caller's runtime.
     pub(super) fn start(writer: SqlitePool, clock: Clock, listeners: Listeners) -> Self {
         let (sender, waiting) = mpsc::unbounded_channel();
         tokio::spawn(write(writer, clock, listeners, waiting));
         Self(sender)
     }
 
-    /// Makes an entry of the delivery or version `id`; `false` when its state doesn't allow that, or there is none.
+    /// Applies an update to the delivery or version `id`. Returns `false` when its state doesn't allow the update, or
+    /// it doesn't exist.
     pub(super) async fn make(&self, entry: Entry, id: i64) -> Result<bool> {
         let ended = || LedgerError::from(sqlx::Error::WorkerCrashed);
         let (answer, answered) = oneshot::channel();
@@ -68,7 +69,7 @@ impl Group {
 async fn write(writer: SqlitePool, clock: Clock, listeners: Listeners, mut waiting: mpsc::UnboundedReceiver<Waiting>) {
     let mut group = Vec::new();
     while waiting.recv_many(&mut group, MOST).await > 0 {
-        // What is left was called at the same time: nobody has called, gone away and left an entry that is out of date.
+        // Cancelled callers may have moved on, which makes their updates stale.
         group.retain(|one| !one.answer.is_closed());
         group.sort_by(|a, b| a.entry.cmp(&b.entry));
         let made = make_all(&writer, clock.now_ms(), &listeners, &group).await;
@@ -78,7 +79,7 @@ async fn write(writer: SqlitePool, clock: Clock, listeners: Listeners, mut waiti
     }
 }
 
-/// Makes the entries of a group, all or none, and says of each whether its state allowed it.
+/// Applies the updates of a group, all or none, and returns for each whether its state allowed it.
 async fn make_all(writer: &SqlitePool, now: i64, listeners: &Listeners, group: &[Waiting]) -> Result<Vec<bool>> {
     let mut transaction = writer.begin().await?;
     let (mut made, mut noted) = (Vec::with_capacity(group.len()), false);
@@ -101,7 +102,7 @@ async fn make_all(writer: &SqlitePool, now: i64, listeners: &Listeners, group: &
     Ok(made)
 }
 
-/// Makes one entry of many deliveries or versions; returns those whose state allowed it.
+/// Applies one update to many deliveries or versions; returns those whose state allowed it.
 async fn make_alike(
     transaction: &mut Transaction<'_, Sqlite>,
     now: i64,
@@ -142,7 +143,7 @@ async fn make_alike(
         .bind(place.0)
         .bind(seen.map(|seen| signed(seen.size)))
         .bind(seen.map(|seen| seen.mtime)),
-        // One that was taken up again meanwhile (its vessel came back) may have sent something new.
+        // A delivery that was reopened meanwhile (its vessel came back) may have sent new parts, so it keeps `touched`.
         Entry::Swept => sqlx::query(
             "UPDATE delivery SET touched = 0
              WHERE id IN (SELECT value FROM json_each(?1)) AND state = 'superseded' RETURNING id",

@@ -1,4 +1,4 @@
-//! Lists as JSON arrays: a list of parameters has no place in static SQL, an array for `json_each` has.
+//! Lists as JSON arrays for `json_each`: static SQL can't have a variable number of parameters.
 
 use std::fmt::Write;
 
@@ -18,22 +18,22 @@ fn array(items: impl Iterator<Item = impl AsRef<str>>) -> String {
     text
 }
 
-/// Numbers of deliveries or versions.
+/// Encodes numbers of deliveries or versions.
 pub(super) fn numbers(ids: impl Iterator<Item = i64>) -> String {
     array(ids.map(|id| id.to_string()))
 }
 
-/// Names of vessels.
+/// Encodes names of vessels.
 pub(super) fn names(vessels: &[VesselName]) -> String {
     texts(vessels.iter().map(VesselName::as_str))
 }
 
-/// Texts without control characters, such as labels: the settings see to that.
+/// Encodes texts such as labels. They have no control characters: the settings reject those.
 pub(super) fn texts<'a>(texts: impl Iterator<Item = &'a str>) -> String {
     array(texts.map(text))
 }
 
-/// Pairs of such texts.
+/// Encodes pairs of such texts.
 pub(super) fn pairs<'a>(pairs: impl Iterator<Item = [&'a str; 2]>) -> String {
     array(pairs.map(|[first, second]| format!("[{},{}]", text(first), text(second))))
 }
@@ -42,12 +42,12 @@ fn text(text: &str) -> String {
     format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
 }
 
-/// Paths, for `unhex(value)`: they are bytes, and JSON is text.
+/// Encodes paths for `unhex(value)`, because paths are bytes and JSON is text.
 pub(super) fn paths(paths: &[RelPath]) -> String {
     array(paths.iter().map(|path| format!("\"{}\"", hex(path.as_bytes()))))
 }
 
-/// The bounds of what lies below paths, each as `[path/, path0]` for `unhex`: `0` comes after `/`.
+/// Encodes the bounds of the ranges below paths, each as `[path/, path0]` for `unhex`: `0` follows `/`.
 pub(super) fn ranges_below(paths: &[RelPath]) -> String {
     array(paths.iter().map(|path| {
         let path = hex(path.as_bytes());
@@ -55,8 +55,8 @@ pub(super) fn ranges_below(paths: &[RelPath]) -> String {
     }))
 }
 
-/// Versions, each as `[path, size, mtime, mtime_nanos, inode, mode, digest, chunk_size, kind, target, uid, gid, replaces]`;
-/// path, digest and target for `unhex`.
+/// Encodes versions, each as `[path, size, mtime, mtime_nanos, inode, mode, digest, chunk_size, kind, target, uid, gid,
+/// replaces]`; path, digest and target are for `unhex`.
 pub(super) fn versions<'a>(versions: impl Iterator<Item = (&'a NewVersion, Option<i64>)>) -> String {
     array(versions.map(|(new, replaces)| {
         format!(

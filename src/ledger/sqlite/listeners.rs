@@ -1,4 +1,4 @@
-//! Who is told of what happens to deliveries, and what is entered for them.
+//! The listeners for delivery events, and the notices recorded for them.
 
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -10,13 +10,13 @@ use crate::bell::Bell;
 use crate::ledger::Listener;
 use crate::records::EventKind;
 
-/// Who listens. Cheap to clone, and to ask where nobody does.
+/// The listeners. Cheap to clone, and cheap to query when there are none.
 #[derive(Clone, Default)]
 pub(super) struct Listeners(Arc<RwLock<Wishes>>);
 
 #[derive(Default)]
 struct Wishes {
-    /// Who wants to be told of what: `[directory, channel]`, as a JSON array for each kind that anybody listens for.
+    /// The `[directory, channel]` pairs of each event kind with listeners, as a JSON array.
     rules: HashMap<EventKind, Arc<str>>,
     bells: Vec<Bell>,
 }
@@ -38,20 +38,20 @@ impl Listeners {
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = Wishes { rules, bells };
     }
 
-    /// Who wants to be told of an kind; `None`: nobody.
+    /// Returns the pairs of an event kind; `None` without listeners.
     fn rules(&self, kind: EventKind) -> Option<Arc<str>> {
         self.0.read().unwrap_or_else(PoisonError::into_inner).rules.get(&kind).cloned()
     }
 
-    /// Tells all listeners that there may be something for them, if something was noted. To be called after the transaction.
+    /// Rings all listeners' bells if a notice was recorded. Call it after the transaction.
     pub(super) fn ring_if(&self, noted: bool) {
         if noted {
             self.0.read().unwrap_or_else(PoisonError::into_inner).bells.iter().for_each(Bell::ring);
         }
     }
 
-    /// Enters that open deliveries, given as a JSON array of their numbers, are about to be acknowledged. Whether anybody
-    /// is to be told.
+    /// Records notices that open deliveries, given as a JSON array of their numbers, are about to be acknowledged.
+    /// Returns whether any were recorded.
     pub(super) async fn note_delivered(
         &self,
         transaction: &mut Transaction<'_, Db>,
@@ -74,7 +74,7 @@ impl Listeners {
         Ok(noted.rows_affected() > 0)
     }
 
-    /// Enters that open deliveries are about to be parked.
+    /// Records notices that open deliveries are about to be parked.
     pub(super) async fn note_parked(
         &self,
         transaction: &mut Transaction<'_, Db>,
@@ -104,7 +104,7 @@ impl Listeners {
         Ok(noted.rows_affected() > 0)
     }
 
-    /// Enters that complete versions, given as a JSON array of their numbers, are about to end as retired.
+    /// Records notices that complete versions, given as a JSON array of their numbers, are about to end as retired.
     pub(super) async fn note_retired(
         &self,
         transaction: &mut Transaction<'_, Db>,

@@ -1,9 +1,9 @@
-//! One process, one ledger: a lock file beside it.
+//! A lock file beside the ledger, which ensures that only one process uses it.
 //!
-//! SQLite's own locks last for a transaction; two daemons would take turns and each undo the other's work.
+//! SQLite's own locks last for one transaction; two daemons would take turns and undo each other's work.
 //!
-//! And the files are made here, mode 0600 whatever the umask, before SQLite opens them: it gives what lies beside the ledger
-//! (`-wal`, `-shm`) the mode that the ledger has.
+//! The ledger's files are created here with mode 0600, whatever the umask, before SQLite opens them: SQLite gives
+//! `-wal` and `-shm` the mode of the ledger.
 
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use rustix::fs::OFlags;
 use crate::ledger::LedgerError;
 use crate::root::{open_private, open_trusted, take_from_others};
 
-/// Held as long as the ledger is open. The kernel lets go of it when the process ends, however that happens.
+/// The lock, held while the ledger is open. The kernel releases it when the process ends, even when it is killed.
 pub(super) struct Lock {
     _file: File,
 }

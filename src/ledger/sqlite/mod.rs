@@ -1,8 +1,9 @@
-//! The ledger in an SQLite file: opening it and bringing it up to this program's form.
+//! The ledger in an SQLite file: opens it and migrates it to this program's schema.
 //!
-//! One connection writes, so that writers queue here and never meet SQLite's lock; others read beside it (WAL).
-//! `synchronous=NORMAL`: a power cut may take the last transactions, never the file. Each of them is one that the workflows
-//! make again: an admission by the next scan, an acknowledgement by looking at the destination.
+//! One connection writes, so that writers queue here and never contend for SQLite's lock; other connections read in
+//! parallel (WAL). With `synchronous=NORMAL`, a power cut may lose the last transactions but never corrupts the file.
+//! The workflows repeat each lost transaction: the next scan repeats an admission, and a check of the destination
+//! repeats an acknowledgement.
 
 mod backup;
 mod group;
@@ -43,18 +44,18 @@ pub(super) use backup::backup;
 
 type Result<T> = std::result::Result<T, LedgerError>;
 
-/// Connections that only read.
+/// The connections that only read.
 #[derive(Clone)]
 struct Readers(SqlitePool);
 
-/// Numbered and embedded. A published one is never changed: its checksum is kept in the ledger.
+/// Numbered and embedded. A published migration never changes: its checksum is kept in the ledger.
 static MIGRATIONS: Migrator = sqlx::migrate!("src/ledger/migrations");
 
-/// How long a writer queues behind the others. The pool's own limit of 30 s would stop the daemon over a slow disk or the
-/// reconciling of a very large directory.
+/// How long a writer queues behind the others. The pool's default of 30 s would stop the daemon on a slow disk or
+/// during the reconciliation of a very large directory.
 const LONGEST_QUEUE: Duration = Duration::from_secs(600);
 
-/// Rows that wait on their way out of a connection's thread; with fewer, a question for a batch takes several turns.
+/// Rows buffered by a connection's thread; with fewer, a query for a batch takes several round trips to that thread.
 const ROWS_ON_THE_WAY: usize = 1024;
 
 pub(super) struct Sqlite {
@@ -64,7 +65,7 @@ pub(super) struct Sqlite {
     listeners: Listeners,
     instance: InstanceId,
     clock: Clock,
-    /// The latest time of day that waits were compared with, in milliseconds since 1970.
+    /// The latest time of day that due times were compared with, in milliseconds since 1970.
     latest: tokio::sync::Mutex<i64>,
     _lock: Lock,
 }
@@ -74,7 +75,7 @@ impl Sqlite {
         Self::open_as(file, clock, false).await
     }
 
-    /// Opens a ledger; one for rehearsing has a single connection, for a transaction around all that is done.
+    /// Opens a ledger. One for dry runs has a single connection, so that one transaction encloses all updates.
     async fn open_as(file: &Path, clock: Clock, rehearsing: bool) -> Result<Self> {
         let lock = Lock::take(file)?;
         let options = options(file)
@@ -82,7 +83,7 @@ impl Sqlite {
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Normal)
             .foreign_keys(true);
-        // A file that is there already keeps what it was made with.
+        // An existing file keeps the mode it was created with.
         let writing = options.clone().auto_vacuum(SqliteAutoVacuum::Incremental);
         let failed = |error: sqlx::Error| LedgerError::opening(file, &error);
         let writing = pool(1).idle_timeout(None).max_lifetime(None).connect_with(writing);
@@ -93,7 +94,7 @@ impl Sqlite {
             false => pool(2).connect_with(options.read_only(true)).await.map_err(failed)?,
         };
         let instance = instance(&writer).await?;
-        // The clock may have been ahead when this was last open.
+        // The clock may have been ahead when the ledger was last open.
         let now = clock.now_ms();
         waits::move_back(&writer, now, 0).await?;
         let latest = tokio::sync::Mutex::new(now);
@@ -102,7 +103,7 @@ impl Sqlite {
         Ok(Self { writer, group, readers, listeners, instance, clock, latest, _lock: lock })
     }
 
-    /// Opens the ledger only to look into it, also while another process writes.
+    /// Opens the ledger read-only, also while another process writes.
     pub(super) async fn look(file: &Path) -> Result<Arc<dyn Reports>> {
         let unusable = |why: String| LedgerError::Unusable { file: file.into(), why };
         match file.try_exists() {
@@ -112,7 +113,7 @@ impl Sqlite {
         }
         let failed = |error: sqlx::Error| LedgerError::opening(file, &error);
         let readers = pool(1).connect_with(options(file).read_only(true)).await.map_err(failed)?;
-        // A new file has no tables until its owner has made them.
+        // A new file has no tables until its owner has created them.
         let known = sqlx::query_scalar("SELECT count(*) FROM sqlite_schema WHERE name = '_sqlx_migrations'");
         let known: i64 = known.fetch_one(&readers).await.map_err(failed)?;
         if known == 0 {
@@ -130,11 +131,11 @@ impl Sqlite {
         }
     }
 
-    /// Brings everything into the ledger's file, so that this file alone is the whole of it, and closes it.
+    /// Checkpoints everything into the ledger's file, so that this file alone is complete, and closes it.
     async fn shut(&self) -> Result<()> {
         self.readers.close().await;
         let mut writer = self.writer.acquire().await?;
-        // Somebody who reads it at this moment keeps a part of it in the `-wal`; the next start takes that over.
+        // A concurrent reader keeps the checkpoint incomplete; the next start recovers the rest from the `-wal` file.
         sqlx::query("PRAGMA busy_timeout = 1000").execute(&mut *writer).await?;
         sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").execute(&mut *writer).await?;
         drop(writer);
@@ -142,7 +143,7 @@ impl Sqlite {
         Ok(())
     }
 
-    /// Milliseconds since 1970.
+    /// Returns the time in milliseconds since 1970.
     fn now(&self) -> i64 {
         self.clock.now_ms()
     }
@@ -153,7 +154,7 @@ fn options(file: &Path) -> SqliteConnectOptions {
     options.busy_timeout(Duration::from_secs(10)).row_buffer_size(ROWS_ON_THE_WAY)
 }
 
-/// Whether a connection still works is found out by using it: asking first would cost as much again.
+/// Connections are not tested before use: the test would cost as much as the query.
 fn pool(connections: u32) -> SqlitePoolOptions {
     let pool = SqlitePoolOptions::new().max_connections(connections);
     pool.acquire_timeout(LONGEST_QUEUE).test_before_acquire(false)
@@ -167,7 +168,7 @@ fn migration_error(error: MigrateError, file: PathBuf) -> LedgerError {
     }
 }
 
-/// The shore's id, made up when the ledger is new.
+/// Returns the shore's id, which is generated when the ledger is new.
 async fn instance(writer: &SqlitePool) -> Result<InstanceId> {
     let mut transaction = writer.begin().await?;
     let made_up = InstanceId::new(std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), std::process::id()));

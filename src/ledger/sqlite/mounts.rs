@@ -1,4 +1,4 @@
-//! [`MountMemory`] in SQLite's SQL.
+//! Implements [`MountMemory`] in SQLite's SQL.
 
 use async_trait::async_trait;
 use sqlx::Row;

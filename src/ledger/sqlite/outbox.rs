@@ -1,4 +1,4 @@
-//! Notices for those who listen: entered in the transactions of what they tell of, read, removed.
+//! Stores notices for listeners: recorded in the transactions of their events, read, and removed.
 
 use async_trait::async_trait;
 use sqlx::Row;

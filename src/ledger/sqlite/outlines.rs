@@ -1,4 +1,4 @@
-//! Outlines of delivered files: entered, found again, and dropped when no vessel holds their version any more.
+//! Outlines of delivered files: recorded, looked up, and dropped when no vessel holds their version any more.
 
 use sqlx::{SqlitePool, sqlite::SqliteRow};
 
@@ -8,7 +8,7 @@ use crate::names::VesselName;
 use crate::outline::Outline;
 use crate::records::Version;
 
-/// Enters the outline of a version, and drops those of earlier versions of its path that no vessel got last.
+/// Records the outline of a version, and drops those of earlier versions of its path that are no vessel's last.
 pub(super) async fn enter(writer: &SqlitePool, version: &Version, outline: &Outline) -> Result<()> {
     let mut transaction = writer.begin().await?;
     sqlx::query("INSERT OR REPLACE INTO outline (directory, path, version, outline) VALUES (?, ?, ?, ?)")
@@ -33,7 +33,7 @@ pub(super) async fn enter(writer: &SqlitePool, version: &Version, outline: &Outl
     Ok(transaction.commit().await?)
 }
 
-/// The outline of a version, where one was entered.
+/// Returns the outline of a version, if one was recorded.
 pub(super) async fn of_version(readers: &SqlitePool, version: &Version) -> Result<Option<Outline>> {
     let row = sqlx::query("SELECT outline FROM outline WHERE directory = ? AND path = ? AND version = ?")
         .bind(version.directory.as_str())
@@ -44,7 +44,7 @@ pub(super) async fn of_version(readers: &SqlitePool, version: &Version) -> Resul
     row.as_ref().map(rows::outline).transpose()
 }
 
-/// What a vessel got last of those versions of a path that have an outline.
+/// Returns the version of a path that a vessel acknowledged last, among those that have an outline.
 pub(super) async fn last_delivered(
     readers: &SqlitePool,
     vessel: &VesselName,

@@ -1,7 +1,7 @@
-//! Fits what a directory holds to the vessels that take it, and to the places where it goes on them.
+//! Adjusts the deliveries of a directory to the vessels that take it, and to its places on them.
 //!
-//! A directory may hold a million files, and each may have a delivery to hundreds of vessels. So it is gone through in the
-//! order of the paths, some of them in each transaction.
+//! A directory may hold a million files, each with a delivery to hundreds of vessels. So each transaction handles a
+//! limited number of paths, in their order.
 
 use async_trait::async_trait;
 use sqlx::sqlite::SqliteRow;
@@ -14,14 +14,14 @@ use crate::ledger::Places;
 use crate::names::{DirectoryName, RemotePath, VesselName};
 use crate::records::{Delivery, Host, Seen, Verified, VersionId};
 
-/// Deliveries that are looked at in one transaction: some tens of milliseconds.
+/// Deliveries per transaction, which takes some tens of milliseconds.
 const STEP: usize = 1000;
 
-/// What a directory holds now, some of it at a time.
+/// An iterator over the versions that a directory holds now, one page at a time.
 struct Pages<'a> {
     writer: &'a SqlitePool,
     directory: &'a DirectoryName,
-    /// How many versions make a step.
+    /// Versions per page.
     most: i64,
     after: Vec<u8>,
     ended: bool,
@@ -33,7 +33,7 @@ impl<'a> Pages<'a> {
         Self { writer, directory, most, after: Vec::new(), ended: false }
     }
 
-    /// A transaction, and the numbers of the next versions as a JSON array; `None` after the last.
+    /// Returns a transaction, and the numbers of the next versions as a JSON array; `None` after the last.
     async fn next(&mut self) -> Result<Option<(Transaction<'static, Db>, String)>> {
         if self.ended {
             return Ok(None);
@@ -55,7 +55,7 @@ impl<'a> Pages<'a> {
     }
 }
 
-/// Has deliveries of versions begin anew that went to an earlier place; says how many.
+/// Restarts the deliveries of versions that went to an earlier place; returns their number.
 async fn send_to_new_places(
     transaction: &mut Transaction<'_, Db>,
     directory: &DirectoryName,
@@ -79,7 +79,7 @@ async fn send_to_new_places(
     Ok(moved.rows_affected())
 }
 
-/// Enters that all deliveries of a directory to these vessels were entered for the places where they go now.
+/// Records that all deliveries of a directory to these vessels use its current places.
 async fn settled(writer: &SqlitePool, directory: &DirectoryName, vessels: &str) -> Result<()> {
     sqlx::query(
         "UPDATE place SET settled = 1
@@ -101,7 +101,7 @@ pub(super) async fn reconcile(
     let names = json::names(vessels);
     let mut pages = Pages::new(writer, directory, vessels.len());
     while let Some((mut transaction, versions)) = pages.next().await? {
-        // What waits longest goes first to a vessel that was added. A size below 0 is one with its highest bit set: see
+        // The oldest files go first to a vessel that was added. A size below 0 is one with its highest bit set: see
         // `signed`.
         sqlx::query(
             "INSERT INTO delivery (version, vessel, large, state, due_at, token, place)
@@ -206,7 +206,7 @@ impl Places for Sqlite {
     }
 }
 
-/// Has deliveries of versions begin anew that were acknowledged; says how many.
+/// Restarts acknowledged deliveries of versions; returns their number.
 async fn resend(transaction: &mut Transaction<'_, Db>, (versions, vessels): (&str, &str), now: i64) -> Result<u64> {
     let due = sqlx::query(
         "UPDATE delivery SET state = 'pending', touched = 0, due_at = ?3, failures = 0, reason = NULL,
@@ -224,13 +224,13 @@ async fn resend(transaction: &mut Transaction<'_, Db>, (versions, vessels): (&st
     Ok(due.rows_affected())
 }
 
-/// Enters which host a vessel is, and another number for each of its places where that is another host than before.
+/// Records a vessel's host. If it is another host than before, gives each of the vessel's places a new number.
 async fn enter_host(writer: &SqlitePool, vessel: &VesselName, host: &Host) -> Result<()> {
     let mut transaction = writer.begin().await?;
     let is_other = is_other_host(&mut transaction, vessel, host).await?;
     if is_other {
         sqlx::query("DELETE FROM host_key WHERE vessel = ?").bind(vessel.as_str()).execute(&mut *transaction).await?;
-        // Also of directories that have no place yet: what was delivered of them went to the host of before.
+        // This includes directories without a place: their earlier deliveries went to the previous host.
         sqlx::query(
             "INSERT INTO place (vessel, directory, location, number)
              SELECT vessel, directory, x'', 1 FROM tally WHERE vessel = ?
@@ -257,8 +257,8 @@ async fn enter_host(writer: &SqlitePool, vessel: &VesselName, host: &Host) -> Re
     Ok(transaction.commit().await?)
 }
 
-/// Whether a vessel is another host than when it was last connected to. A key tells, where one of its algorithm is known;
-/// else the address.
+/// Returns whether a vessel is another host than at its last connection. Compares the host key where one of its
+/// algorithm is known, otherwise the address.
 async fn is_other_host(transaction: &mut Transaction<'_, Db>, vessel: &VesselName, host: &Host) -> Result<bool> {
     let before = sqlx::query("SELECT address, account FROM host WHERE vessel = ?")
         .bind(vessel.as_str())

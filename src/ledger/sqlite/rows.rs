@@ -1,4 +1,4 @@
-//! Rows into records. The database stores what its types allow; this is where it becomes what the program's types demand.
+//! Converts rows into records, and rejects values that the program's types don't allow.
 
 use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
@@ -30,7 +30,7 @@ fn corrupt(what: impl std::fmt::Display) -> LedgerError {
     LedgerError::Corrupt(what.to_string())
 }
 
-/// SQLite's integers are signed: sizes and inodes keep their bits.
+/// Converts to SQLite's signed integers; sizes and inodes keep their bits.
 pub(super) fn signed(number: u64) -> i64 {
     number.cast_signed()
 }
@@ -39,7 +39,7 @@ pub(super) fn rel_path(row: &SqliteRow) -> Result<RelPath> {
     RelPath::new(row.try_get::<Vec<u8>, _>("path")?).map_err(corrupt)
 }
 
-/// A path that a row need not have.
+/// Reads a nullable path.
 pub(super) fn optional_path(row: &SqliteRow, column: &str) -> Result<Option<RelPath>> {
     row.try_get::<Option<Vec<u8>>, _>(column)?.map(|bytes| RelPath::new(bytes).map_err(corrupt)).transpose()
 }
@@ -92,7 +92,7 @@ pub(super) fn version(row: &SqliteRow) -> Result<Version> {
     })
 }
 
-/// What a file looked like on its vessel, where that was entered.
+/// Reads the file's state on its vessel, if it was recorded.
 pub(super) fn seen(row: &SqliteRow) -> Result<Option<Seen>> {
     let (size, mtime): (Option<i64>, Option<i64>) = (row.try_get("seen_size")?, row.try_get("seen_mtime")?);
     Ok(size.zip(mtime).map(|(size, mtime)| Seen { size: size.cast_unsigned(), mtime }))
@@ -115,7 +115,7 @@ pub(super) fn state(row: &SqliteRow) -> Result<DeliveryState> {
     state.ok_or_else(|| corrupt(format_args!("the delivery state {word:?}")))
 }
 
-/// A digest's bytes; none while nobody has read the file.
+/// Returns a digest's bytes; empty while the file has not been read.
 pub(super) fn digest_bytes(digest: &Option<Digest>) -> &[u8] {
     digest.as_ref().map_or(&[], |digest| digest.as_bytes())
 }

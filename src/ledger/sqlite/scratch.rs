@@ -1,8 +1,8 @@
-//! A copy of a ledger in a directory of its own: to try out on it what would be done.
+//! A copy of a ledger in a temporary directory, for dry runs.
 //!
-//! The ledger itself is only read, and not locked, for a daemon may be at work with it: a copy that was made while it was
-//! written to is made again. What is entered in the copy stays in one transaction, which is undone afterwards: so one copy
-//! serves as long as the ledger stays as it is.
+//! The ledger itself is only read and not locked, because a daemon may be using it; a copy during which it was written
+//! to is repeated. Updates to the copy stay in one transaction, which is rolled back afterwards, so one copy serves
+//! until the ledger changes.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -15,13 +15,13 @@ use super::{Result, Sqlite};
 use crate::clock::Clock;
 use crate::ledger::LedgerError;
 
-/// How often a copy is tried while somebody else writes.
+/// Attempts to copy while another process writes.
 const TRIES: usize = 20;
 
-/// What shows whether a ledger was written to: of its file, and of the log beside it.
+/// Size and modification time of the ledger's file and of its write-ahead log, which show whether it was written to.
 type Looks = [Option<(u64, SystemTime)>; 2];
 
-/// A copy of a ledger. Its file goes with it.
+/// A copy of a ledger. Dropping it deletes its file.
 pub(in crate::ledger) struct Scratch {
     pub(in crate::ledger) store: std::sync::Arc<Sqlite>,
     original: PathBuf,
@@ -38,21 +38,21 @@ impl Scratch {
         let store = Sqlite::open_as(&copied, clock, true).await?;
         let scratch = Self { store: store.into(), original: file.to_owned(), looks, _place: place };
         let mut connection = scratch.store.writer.acquire().await?;
-        // Never dropped, so it is open for as long as the connection: all further transactions are savepoints in it.
+        // Never dropped, so it stays open as long as the connection, and all further transactions are savepoints in it.
         std::mem::forget(connection.begin().await?);
         drop(connection);
         Ok(scratch)
     }
 
-    /// Whether the ledger is still what was copied.
+    /// Returns whether the ledger is unchanged since the copy.
     pub(in crate::ledger) fn is_current(&self) -> bool {
         looks(&self.original) == self.looks
     }
 
-    /// Undoes what was entered.
+    /// Rolls back all updates to the copy.
     pub(in crate::ledger) async fn undo(&self) -> Result<()> {
         let mut connection = self.store.writer.acquire().await?;
-        // Said in SQL: for the library it is one transaction to the end.
+        // In SQL, because the library considers it one transaction until the end.
         sqlx::query("ROLLBACK").execute(&mut *connection).await?;
         sqlx::query("BEGIN").execute(&mut *connection).await?;
         Ok(())
@@ -63,7 +63,7 @@ fn looks(file: &Path) -> Looks {
     [file.to_owned(), with_suffix(file, "-wal")].map(|file| look(&file))
 }
 
-/// Copies a ledger, if there is one; gives the directory that the copy lives in, the copy's name, and how the ledger looked.
+/// Copies a ledger, if there is one; returns the copy's directory, its path, and the ledger's size and times.
 fn copy(file: &Path) -> io::Result<(TempDir, PathBuf, Looks)> {
     let place = tempfile::Builder::new().prefix("contentmonster-").tempdir()?;
     let copied = place.path().join("ledger");
@@ -90,7 +90,7 @@ fn with_suffix(file: &Path, suffix: &str) -> PathBuf {
     name.into()
 }
 
-/// What shows whether a file was written to.
+/// Returns size and modification time of a file.
 fn look(file: &Path) -> Option<(u64, SystemTime)> {
     let meta = file.metadata().ok()?;
     Some((meta.len(), meta.modified().ok()?))

@@ -1,7 +1,7 @@
-//! The questions and entries of [`Store`], in SQLite's SQL.
+//! Implements [`Store`] in SQLite's SQL.
 //!
-//! Questions go to the reading connections, entries to the one that writes: those that many tasks make at the same time
-//! by way of the [`group`](super::group), the others in a transaction of their own.
+//! Queries use the reading connections, updates the writing one. Updates that many tasks make concurrently go through
+//! the [`group`](super::group), others in their own transactions.
 
 use std::sync::Arc;
 
@@ -48,7 +48,7 @@ impl Store for Sqlite {
     }
 
     async fn current(&self, directory: &DirectoryName) -> Result<Vec<CurrentVersion>> {
-        // One by one: rows take several times the room of what is made of them.
+        // Row by row, because rows take several times the memory of the records.
         let mut rows = sqlx::query(concat!(
             "SELECT ",
             current_columns!(),
@@ -330,7 +330,7 @@ impl Store for Sqlite {
 
     async fn beat(&self) -> Result<()> {
         sqlx::query("SELECT 1").execute(&self.readers).await?;
-        // An entry of no delivery: it takes the way of all the others.
+        // An update of a delivery that doesn't exist: it takes the same path as all others.
         self.group.make(Entry::Swept, 0).await.map(drop)
     }
 

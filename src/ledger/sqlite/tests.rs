@@ -1,4 +1,4 @@
-//! SQLite's own part: files that are opened, refused, brought up to date and left behind by a kill.
+//! Tests specific to SQLite: files that are opened, refused, migrated, or left behind by a kill.
 
 use std::path::{Path, PathBuf};
 
@@ -50,7 +50,7 @@ impl Place {
         Ledger::open(&self.file(), Clock::system()).await
     }
 
-    /// The bare database, without our lock.
+    /// Opens the bare database, without our lock.
     async fn database(&self) -> SqliteConnection {
         bare(&self.file()).await
     }
@@ -77,7 +77,7 @@ fn refusal(opened: Result<Ledger, LedgerError>) -> LedgerError {
     opened.err().expect("it should have been refused")
 }
 
-/// Rows as the first form keeps them.
+/// Rows as the first schema keeps them.
 const ROWS_OF_FORM_1: &str = "
     INSERT INTO instance (id) VALUES ('00000000000000ab');
     INSERT INTO version (id, directory, path, size, mtime, mtime_nanos, inode, mode, digest, chunk_size, chunks, admitted_at)
@@ -108,13 +108,13 @@ async fn a_ledger_of_every_older_form_is_opened_and_keeps_its_rows() {
         assert_eq!((retirable.len(), retirable[0].path.as_bytes()), (1, &b"\xff\n"[..]));
         let tally = &ledger.view().summary(0).await.unwrap().tallies[0];
         assert_eq!((tally.waiting, tally.waiting_bytes, tally.acknowledged_bytes), (1, 3, 3), "form {form}");
-        // Where it is delivered by now is where it was delivered before: nothing is sent again after an upgrade.
+        // The current place counts as the earlier one, so nothing is sent again after an upgrade.
         ledger.locate(&docs(), &[(tern(), RemotePath::new("/srv/docs"))]).await.unwrap();
         ledger.reconcile(&docs(), &[tern()]).await.unwrap();
         let host = Host { address: "tern:22".into(), account: "mate".into(), key: Some(("ed".into(), "1".into())) };
         assert_eq!(ledger.meet(&tern(), &host).await.unwrap(), 0, "form {form}");
         assert_eq!(ledger.next_due(&tern(), false, 10).await.unwrap().len(), 1, "form {form}");
-        // Numbers go on where they stopped.
+        // Numbers continue after the last one.
         ledger.admit(&docs(), &[file("new", "one", 1)], &[tern()]).await.unwrap();
         assert!(ledger.next_due(&tern(), false, 10).await.unwrap()[1].version.id > VersionId(8));
     }
@@ -245,7 +245,7 @@ async fn state_survives_a_kill() {
     ledger.enter(due[1].id, DeliveryState::Verifying).await.unwrap();
     ledger.put_off(due[2].id, "disk full", i64::MAX, true).await.unwrap();
 
-    // What a kill leaves is the files as they are now, with everything still in the write-ahead log.
+    // After a kill, the files are as they are now, with everything still in the write-ahead log.
     let copy = Place::new();
     for end in ["", "-wal"] {
         let name = format!("ledger.sqlite3{end}");
@@ -261,7 +261,7 @@ async fn state_survives_a_kill() {
     }
 }
 
-/// How a version ended can't be seen through `Store`; statistics will ask.
+/// `Store` doesn't show how a version ended; statistics need it.
 #[tokio::test]
 async fn only_what_is_complete_ends_as_retired() {
     let place = Place::new();
@@ -329,7 +329,7 @@ async fn a_transaction_that_fails_fails_for_all_who_share_it_and_for_nobody_afte
     assert_eq!(ledger.retirable(&docs(), VersionId(0), 30).await.unwrap().len(), 20);
 }
 
-/// The queue may be long: what is asked most often must not read all of it, nor what was delivered before.
+/// The queue may be long: the most frequent queries must not scan all of it, nor the history.
 #[tokio::test]
 async fn what_is_asked_for_every_file_reads_no_more_than_it_gives() {
     let place = Place::new();
@@ -387,7 +387,7 @@ async fn what_is_asked_for_every_file_reads_no_more_than_it_gives() {
     }
 }
 
-/// What the triggers count, and what counting gives.
+/// The triggers' sums must equal a fresh count.
 #[tokio::test]
 async fn the_sums_are_what_counting_gives_whatever_happened() {
     let place = Place::new();
@@ -476,7 +476,7 @@ async fn a_copy_to_rehearse_on_is_made_once_as_long_as_the_ledger_stays_as_it_is
     assert_eq!(due_paths(&ledger).await, ["a", "c"]);
 }
 
-/// Others get their turn while a directory of many files is fitted to new settings.
+/// Other writers get their turn during the reconciliation of a directory with many files.
 #[tokio::test]
 async fn reconciling_holds_nobody_up() {
     let place = Place::new();
@@ -512,7 +512,7 @@ async fn a_ledger_can_be_looked_at_beside_whoever_writes_it() {
     let view = LedgerView::open(&place.file()).await.unwrap();
     assert_eq!(view.summary(0).await.unwrap().tallies[0].waiting, 1);
     drop((ledger, view));
-    // And when nobody writes it any more, and without keeping anybody from writing.
+    // It also works without a writer, and doesn't block later writers.
     let view = LedgerView::open(&place.file()).await.unwrap();
     let ledger = place.open().await.unwrap();
     assert_eq!(view.summary(0).await.unwrap(), ledger.view().summary(0).await.unwrap());

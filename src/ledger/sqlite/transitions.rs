@@ -1,5 +1,5 @@
-//! What happens to versions: they are entered, become complete, and end. Steps inside a caller's transaction, each of them
-//! one statement for as many versions as there are.
+//! The life cycle of versions: they are recorded, become complete, and end. Each function runs in the caller's
+//! transaction, with one statement for any number of versions.
 
 use std::collections::{HashMap, HashSet};
 
@@ -10,8 +10,8 @@ use super::{Result, json, rows};
 use crate::names::{DirectoryName, RelPath, VesselName};
 use crate::records::{NewVersion, VersionKind};
 
-/// Ends versions, given as a JSON array of their numbers, and with them their open deliveries. What was complete and is
-/// gone counts as retired.
+/// Ends versions, given as a JSON array of their numbers, and supersedes their open deliveries. A complete version that
+/// vanished counts as retired.
 async fn end(transaction: &mut Transaction<'_, Sqlite>, versions: &str, ending: &str, now: i64) -> Result<()> {
     sqlx::query(
         "UPDATE delivery SET state = 'superseded', parked = 0
@@ -32,8 +32,8 @@ async fn end(transaction: &mut Transaction<'_, Sqlite>, versions: &str, ending: 
     Ok(())
 }
 
-/// Ends what paths hold because their sources are gone; returns the paths of those that were not complete, and
-/// whether anybody is to be told.
+/// Ends the versions of paths whose sources are gone; returns the paths of those that were not complete, and whether a
+/// notice was recorded.
 pub(super) async fn end_vanished(
     transaction: &mut Transaction<'_, Sqlite>,
     directory: &DirectoryName,
@@ -61,8 +61,8 @@ pub(super) async fn end_vanished(
     Ok((dropped, noted))
 }
 
-/// Has a version forgotten: it stays what its path holds, and its open deliveries are superseded. `false`: nothing of it
-/// is still to be delivered.
+/// Marks a version as forgotten: its path still holds it, and its open deliveries are superseded. Returns `false` when
+/// it has ended, is complete, or was forgotten already.
 pub(super) async fn forget(transaction: &mut Transaction<'_, Sqlite>, version: i64, now: i64) -> Result<bool> {
     let forgotten = sqlx::query(
         "UPDATE version SET forgotten_at = ?
@@ -85,7 +85,7 @@ pub(super) async fn forget(transaction: &mut Transaction<'_, Sqlite>, version: i
     Ok(true)
 }
 
-/// The same of all versions of a directory; gives how many.
+/// Marks all versions of a directory as forgotten; returns their number.
 pub(super) async fn forget_all(
     transaction: &mut Transaction<'_, Sqlite>,
     directory: &DirectoryName,
@@ -111,16 +111,16 @@ pub(super) async fn forget_all(
     Ok(forgotten.rows_affected())
 }
 
-/// Of several versions of a path only the last one is worth entering.
+/// Returns only the last version of each path.
 pub(super) fn last_of_each_path(versions: &[NewVersion]) -> Vec<&NewVersion> {
     let last: HashMap<_, _> = versions.iter().enumerate().map(|(at, new)| (&new.path, at)).collect();
     versions.iter().enumerate().filter(|(at, new)| last[&new.path] == *at).map(|(_, new)| new).collect()
 }
 
-/// A version to be entered, and the number of the one whose place it takes.
+/// A version to be recorded, and the number of the one that it replaces.
 pub(super) type Successor<'a> = (&'a NewVersion, Option<i64>);
 
-/// Leaves the versions that their paths don't hold yet, and ends what those paths hold.
+/// Ends the versions that the paths hold, and returns those to be recorded: unchanged versions are left out.
 pub(super) async fn supersede<'a>(
     transaction: &mut Transaction<'_, Sqlite>,
     directory: &DirectoryName,
@@ -157,7 +157,7 @@ pub(super) async fn supersede<'a>(
     Ok(successors.filter(|(new, replaces)| needs_none(new.kind) || replaces.is_some()).collect())
 }
 
-/// Enters versions, whose numbers follow one another, and a pending delivery of each to every vessel.
+/// Records versions, with consecutive numbers, and a pending delivery of each to every vessel.
 pub(super) async fn insert(
     transaction: &mut Transaction<'_, Sqlite>,
     directory: &DirectoryName,
@@ -177,10 +177,10 @@ pub(super) async fn insert(
     .bind(now)
     .execute(&mut **transaction)
     .await?;
-    // The only writer, and numbers that are given in turn: these are the last ones.
+    // There is one writer and numbers are consecutive, so these are the last ones.
     let before_them = inserted.last_insert_rowid() - inserted.rows_affected().cast_signed();
     if versions.iter().any(|(new, _)| new.kind == VersionKind::Skipped) {
-        // Like one that a person has forgotten: its path holds it, and nobody gets it.
+        // Treated as forgotten: its path holds it, and no vessel gets it.
         sqlx::query("UPDATE version SET forgotten_at = ? WHERE id > ? AND kind = 'skipped'")
             .bind(now)
             .bind(before_them)
@@ -202,8 +202,8 @@ pub(super) async fn insert(
     Ok(())
 }
 
-/// What makes a version `v` complete: no delivery of it is open, at least one was acknowledged, and nobody had it
-/// forgotten.
+/// The condition for a version `v` to be complete: no delivery of it is open, at least one was acknowledged, and it was
+/// not forgotten.
 macro_rules! is_complete {
     () => {
         "(v.forgotten_at IS NULL
@@ -212,8 +212,8 @@ macro_rules! is_complete {
     };
 }
 
-/// Enters which versions became complete by acknowledgements, given as a JSON array of the deliveries' numbers. What is gone
-/// from every vessel is no concern any more.
+/// Marks versions that acknowledgements completed; the deliveries are given as a JSON array of their numbers. A `gone`
+/// version that every vessel acknowledged ends as retired.
 pub(super) async fn settle(transaction: &mut Transaction<'_, Sqlite>, deliveries: &str, now: i64) -> Result<()> {
     let settle = concat!(
         "UPDATE version AS v SET complete = 1, ended_at = iif(kind = 'gone', ?2, NULL),
@@ -226,7 +226,7 @@ pub(super) async fn settle(transaction: &mut Transaction<'_, Sqlite>, deliveries
     Ok(())
 }
 
-/// Enters which of these versions, given as a JSON array of their numbers, are complete.
+/// Updates the completeness of versions, given as a JSON array of their numbers.
 pub(super) async fn settle_versions(transaction: &mut Transaction<'_, Sqlite>, versions: &str, now: i64) -> Result<()> {
     let settle = concat!(
         "UPDATE version AS v SET complete = NOT v.complete

@@ -1,4 +1,4 @@
-//! What keeps the ledger's file small, in steps that hold up nobody for long.
+//! Limits the size of the ledger's file, in short steps.
 
 use async_trait::async_trait;
 use sqlx::sqlite::SqliteRow;
@@ -9,11 +9,11 @@ use crate::ledger::{Retiree, Step, Upkeep};
 use crate::names::{DirectoryName, RelPath, VesselName};
 use crate::records::VersionId;
 
-/// Versions that are gone through in one step.
+/// Versions per step.
 const STEP: i64 = 2000;
-/// Pages that may stay free: what is free is used again before the file grows.
+/// Pages that may stay free: they are reused before the file grows.
 const MAY_STAY_FREE: i64 = 1024;
-/// A file that can't give pages back is written anew where at least so many, and a fourth of all, are free.
+/// A file without incremental vacuum is rewritten when at least this many pages, and a quarter of all, are free.
 const WORTH_A_VACUUM: i64 = 4096;
 
 #[async_trait]
@@ -75,8 +75,8 @@ impl Upkeep for Sqlite {
 
     async fn prune(&self, ended_before: i64, after: VersionId) -> Result<Step<u64>> {
         let mut transaction = self.writer.begin().await?;
-        // What a path holds now is the first of a chain that leads back through `replaces`: what each vessel holds is the
-        // first in it that the vessel acknowledged.
+        // The version that a path holds now heads a chain along `replaces`; a vessel holds the first version in it that
+        // it acknowledged.
         let ids: Vec<i64> = sqlx::query_scalar(
             "SELECT v.id FROM version v
              WHERE v.id > ?1 AND v.id <= ?2 AND v.ended_at < ?3
@@ -143,7 +143,7 @@ impl Upkeep for Sqlite {
     }
 }
 
-/// Has what replaced one of these versions replace what it replaced itself: the chain behind a path stays whole.
+/// Links the successor of each of these versions to its predecessor, so that a path's chain stays complete.
 async fn take_out_of_chains(transaction: &mut Transaction<'_, Db>, versions: &str) -> Result<()> {
     let replaced: Vec<i64> = sqlx::query_scalar(
         "SELECT i.value FROM json_each(?) i WHERE EXISTS (SELECT 1 FROM version v WHERE v.replaces = i.value)
@@ -152,7 +152,7 @@ async fn take_out_of_chains(transaction: &mut Transaction<'_, Db>, versions: &st
     .bind(versions)
     .fetch_all(&mut **transaction)
     .await?;
-    // The newest first: several of one chain may go.
+    // Newest first, because several versions of one chain may be removed.
     for version in replaced {
         sqlx::query("UPDATE version SET replaces = (SELECT replaces FROM version WHERE id = ?1) WHERE replaces = ?1")
             .bind(version)
@@ -162,7 +162,7 @@ async fn take_out_of_chains(transaction: &mut Transaction<'_, Db>, versions: &st
     Ok(())
 }
 
-/// Where the step after the one from `after` begins, if there is one.
+/// Returns where the step after the one from `after` begins, if there is one.
 async fn next_step(readers: &SqlitePool, after: VersionId) -> Result<Option<VersionId>> {
     let next = after.0.saturating_add(STEP);
     let last: Option<i64> = sqlx::query_scalar("SELECT max(id) FROM version").fetch_one(readers).await?;
@@ -176,7 +176,7 @@ mod tests {
     use sqlx::ConnectOptions;
     use sqlx::sqlite::SqliteConnectOptions;
 
-    /// Enters versions that have ended, each of about a page.
+    /// Records versions that have ended, each of about a page.
     async fn fill(store: &Sqlite) {
         sqlx::query(
             "WITH RECURSIVE n (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < 6000)
@@ -193,7 +193,7 @@ mod tests {
         sqlx::query_scalar("SELECT page_count FROM pragma_page_count").fetch_one(&store.writer).await.unwrap()
     }
 
-    /// Forgets all that has ended and compacts; gives the number of pages before and after.
+    /// Prunes all ended versions and compacts; returns the number of pages before and after.
     async fn forget(store: &Sqlite) -> (i64, i64) {
         let (before, mut at, mut forgotten) = (pages(store).await, Some(VersionId(0)), 0);
         while let Some(after) = at {

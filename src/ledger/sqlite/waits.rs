@@ -1,8 +1,8 @@
-//! What is due, whatever becomes of the clock.
+//! Due deliveries, robust against changes of the clock.
 //!
-//! Moments are kept by the time of day, which may be put back: by a person, by NTP, by a host that starts without a clock.
-//! What was due then would wait for as long as the clock was ahead. So a step back is noticed when somebody asks what is
-//! due, and the moments that are still to come are moved by as much. A step forward ends waits early, which harms nobody.
+//! Due times are kept by the time of day, which may be set back by a person, by NTP, or by a host that starts without a
+//! clock. Due deliveries would then wait for as long as the clock was ahead. So a query for due deliveries detects a
+//! step back and shifts future due times by the same amount. A step forward ends waits early, which is harmless.
 
 use sqlx::{Row, SqlitePool};
 
@@ -11,7 +11,7 @@ use crate::backoff::LONGEST_WAIT;
 use crate::names::{DirectoryName, VesselName};
 use crate::records::{Delivery, DeliveryId, PlaceNumber};
 
-/// A step back that nobody would notice, in milliseconds.
+/// A negligible step back, in milliseconds.
 const SMALL_STEP: i64 = 100;
 
 /// The columns of a delivery and its version.
@@ -77,7 +77,7 @@ pub(super) async fn next_due_at(
         .fetch_one(&store.readers)
         .await?);
     }
-    // Each half is one look into the index; one minimum over both would read all that is open.
+    // Each half is one index lookup; a single minimum over both would scan all open deliveries.
     Ok(sqlx::query_scalar(
         "SELECT min(due_at) FROM (
              SELECT min(due_at) AS due_at FROM delivery
@@ -91,7 +91,7 @@ pub(super) async fn next_due_at(
     .await?)
 }
 
-/// The time of day. Where it was put back since it was last asked for, what waits is mended first.
+/// Returns the time of day. If it was set back since the last call, corrects the due times first.
 async fn now(store: &Sqlite) -> Result<i64> {
     let now = store.now();
     let mut latest = store.latest.lock().await;
@@ -105,8 +105,8 @@ async fn now(store: &Sqlite) -> Result<i64> {
     Ok(now)
 }
 
-/// Has what is to come come sooner, by `step` milliseconds. What never failed is due at once, and nothing waits longer than
-/// anything ever does.
+/// Moves future due times earlier by `step` milliseconds. Deliveries that never failed become due at once, and no wait
+/// exceeds [`LONGEST_WAIT`].
 pub(super) async fn move_back(writer: &SqlitePool, now: i64, step: i64) -> Result<()> {
     let longest = i64::try_from(LONGEST_WAIT.as_millis()).unwrap_or(i64::MAX);
     let mut transaction = writer.begin().await?;

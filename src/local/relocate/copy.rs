@@ -1,7 +1,7 @@
-//! Retiring across file systems: a verified, flushed copy; and what a crash leaves of one.
+//! Retires across file systems by a verified, flushed copy, and cleans up after a crash.
 //!
-//! The copy is made under a hidden name that no other copy has, locked while it is being made. [`sweep`] removes those
-//! that nobody holds.
+//! The copy is made under a unique hidden name and stays locked while it is being made. [`sweep`] removes unlocked
+//! ones.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
@@ -31,7 +31,7 @@ use crate::records::FileStamp;
 use crate::rights::CopyOf;
 use crate::root::open_beneath;
 
-/// A whole copy under its temporary name, which goes when this goes unpublished.
+/// A complete copy under its temporary name, which is removed on drop unless the copy was published.
 pub(super) struct Copied {
     directory: OwnedFd,
     name: OsString,
@@ -41,7 +41,7 @@ pub(super) struct Copied {
 
 impl Drop for Copied {
     fn drop(&mut self) {
-        // After a publication the name is gone already; else what stays is swept at the next start.
+        // After publication the name no longer exists. If this fails, the next start sweeps the file.
         remove(&self.directory, &self.name).ok();
     }
 }
@@ -54,12 +54,12 @@ impl Copied {
         let directory = places.to.try_clone().map_err(|error| DiskError::io("make", &path, error))?;
         let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
         let file = openat(&directory, &name, flags, Mode::RUSR | Mode::WUSR).map_err(failed)?;
-        // Where locks don't work, sweeping does not either: it stays on the safe side.
+        // If the file system has no locks, `sweep` keeps the file too, so this is safe.
         flock(&file, FlockOperation::NonBlockingLockExclusive).ok();
         Ok(Self { directory, name, path, file: file.into() })
     }
 
-    /// Gives the copy its name in `processed/`.
+    /// Renames the copy to its name in `processed/`.
     pub(super) fn publish(&self, places: &ProcessedDir<'_>, name: &OsStr) -> Result<(), Taken> {
         move_to_ours(&self.directory, &self.name, &places.to, name)
     }
@@ -74,12 +74,12 @@ impl Copied {
         Ok(hasher.finish().file)
     }
 
-    /// Gives the copy what the source has besides its bytes, and flushes it. What lends its owner's rights it leaves out: an
-    /// archive needs none.
+    /// Copies the source's metadata and flushes the copy. Omits set-user-id and set-group-id: an archive doesn't need
+    /// them.
     fn finish(&self, source: &fs::Metadata) -> Result<(), DiskError> {
         let failed = |errno| DiskError::io("set the mode and time of", &self.path, errno);
         let owner = (source.uid(), source.gid());
-        // Only root may give files away.
+        // Only root may change the owner of a file.
         fchown(&self.file, Some(Uid::from_raw(owner.0)), Some(Gid::from_raw(owner.1))).ok();
         let got = fstat(&self.file).map_err(failed)?;
         let mode = CopyOf::File.owned(source.mode(), owner, Some((got.st_uid, got.st_gid)));
@@ -97,12 +97,12 @@ impl Copied {
     }
 }
 
-/// A number that no other copy on this file system is likely to have.
+/// Returns a number that is unlikely to be used by another copy on this file system.
 fn random() -> u64 {
     RandomState::new().build_hasher().finish()
 }
 
-/// Copies a version into `processed/` under a temporary name; `None` when the source is another version by now.
+/// Copies a version into `processed/` under a temporary name; `None` if the source is another version by now.
 pub(super) fn make(
     places: &ProcessedDir<'_>,
     path: &RelPath,
@@ -131,20 +131,20 @@ pub(super) fn make(
     Ok((still && source.stamp()? == *stamp).then_some(copied))
 }
 
-/// Settles what a crash in the middle of a retirement left in a directory and, where it is `recursive`, in those below it. To be
-/// called once before it is scanned.
+/// Cleans up after a crash during a retirement, in a directory and, if `recursive`, in those below it. Call it once
+/// before the directory is scanned.
 ///
-/// Unfinished copies in `processed/` are removed. A source that was about to be removed gets its name back: whether it
-/// was the delivered version, the next scan and retirement tell.
+/// Removes unfinished copies from `processed/`. Renames a source that was about to be removed back to its own name: the
+/// next scan and retirement determine whether it is the delivered version.
 ///
 /// # Errors
-/// When the directory can't be listed, or what the disk says. A missing `processed/` is none.
+/// When the directory can't be listed, or the disk fails. A missing `processed/` is not an error.
 pub fn sweep(location: &Path, recursive: bool) -> Result<(), DiskError> {
     let opened = open_readable(location)?;
     let unlisted = |errno: Errno| DiskError::Location { act: "list", path: location.into(), source: errno.into() };
     let below = give_names_back(&opened, location, unlisted)?;
     let processed = match open_processed(&opened, location, false) {
-        // What is not to be followed is not to be swept; retiring says so.
+        // A link that must not be followed is not swept either; retiring reports it.
         Err(DiskError::Processed { .. } | DiskError::ProcessedLink { .. }) => None,
         processed => processed?,
     };
@@ -158,11 +158,12 @@ pub fn sweep(location: &Path, recursive: bool) -> Result<(), DiskError> {
     names.iter().try_for_each(|name| remove_unheld(&processed, &path, name))
 }
 
-/// Gives names back in directories, and in those in them, as far as they can be seen. However deep they lie, few are open.
+/// Restores names in directories and those below them, ignoring unreadable ones. Keeps few directories open at any
+/// depth.
 fn sweep_below<'a>(above: &OwnedFd, path: &Path, names: impl Iterator<Item = &'a OsString>) {
     let mut waiting: Vec<PathBuf> = names.map(PathBuf::from).collect();
     while let Some(below) = waiting.pop() {
-        // One that is so deep that its path is too long holds nothing that was taken.
+        // A directory whose path is too long cannot contain a file that was taken in.
         let flags = OFlags::DIRECTORY | OFlags::RDONLY;
         let Ok(directory) = open_beneath(above.as_fd(), &below, flags, Mode::empty()) else { continue };
         let whole = path.join(&below);
@@ -173,7 +174,7 @@ fn sweep_below<'a>(above: &OwnedFd, path: &Path, names: impl Iterator<Item = &'a
     }
 }
 
-/// Gives sources that were about to be removed from a directory their names back; gives the directories in it.
+/// Restores the names of sources that were about to be removed from a directory; returns its subdirectories.
 fn give_names_back(
     directory: &OwnedFd,
     path: &Path,
@@ -181,7 +182,7 @@ fn give_names_back(
 ) -> Result<Vec<OsString>, DiskError> {
     let (names, below) = names_in(directory, LEAVING).map_err(unlisted)?;
     for name in names {
-        // A name that was too long to be kept whole comes back shortened, as a new file.
+        // A name that was truncated to fit comes back truncated, as a new file.
         let Ok(own) = RelPath::new(&name.as_bytes()[LEAVING.len()..]) else { continue };
         give_back(directory, &name, directory, &own)
             .map_err(|errno| DiskError::io("put back", &path.join(&name), errno))?;
@@ -190,7 +191,7 @@ fn give_names_back(
     Ok(below)
 }
 
-/// The names in a directory that begin with one of our prefixes, and the directories in it.
+/// Returns the names in a directory that begin with our prefix, and its subdirectories.
 fn names_in(directory: &OwnedFd, prefix: &str) -> rustix::io::Result<(Vec<OsString>, Vec<OsString>)> {
     let (mut ours, mut directories) = (Vec::new(), Vec::new());
     for entry in Dir::read_from(directory)? {

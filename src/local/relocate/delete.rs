@@ -1,8 +1,8 @@
-//! Deleting delivered files: sources that are not kept, and what was kept in `processed/` for long enough.
+//! Deletes delivered files: sources that are not kept, and expired files in `processed/`.
 //!
-//! Between a look at a name and its removal another program may put a new file there. So a file first gets a hidden name that
-//! only we use, is looked at once more, and is given back when it is not the one that was meant. What a crash leaves under
-//! such a name, the same call settles when it is repeated.
+//! Another program may replace a file between a check and its removal. So a file is first renamed to a hidden name that
+//! only we use, checked again, and moved back if it is not the right one. After a crash, repeating the call handles a
+//! file that was left under such a name.
 
 use std::ffi::OsStr;
 use std::os::fd::OwnedFd;
@@ -22,19 +22,19 @@ use crate::names::RelPath;
 use crate::records::{FileStamp, Version};
 use crate::root::is_absent;
 
-/// What came of deleting one file.
+/// Result of deleting one file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Away {
     Removed,
     NotThere,
-    /// Something else has the name; it stays.
+    /// Another file has the name; it stays.
     Another,
 }
 
-/// Deletes the sources of versions, and says what came of them. Those that it does not speak of were not tried, because
-/// `stopped` said so or their directory can't be used.
+/// Deletes the sources of versions, and returns the result of each. A version missing from the result was not tried,
+/// because `stopped` returned true or its directory is unusable.
 ///
-/// The directories are flushed before this returns. An error is what the disk says; the call can be repeated.
+/// The directories are flushed before this returns. After an error from the disk, the call can be repeated.
 pub fn discard(
     location: &Path,
     versions: &[Version],
@@ -64,7 +64,7 @@ fn discard_beside(
         return Ok(versions.iter().map(|_| Ok(Retired::SourceGone)).collect());
     };
     let discard = |version: &Version| {
-        // What nobody has read can't have been delivered.
+        // A version without a digest was never read completely, so it cannot have been delivered.
         if version.digest.is_none() {
             return Ok(Retired::SourceChanged);
         }
@@ -90,20 +90,20 @@ fn discard_beside(
     Ok(outcomes)
 }
 
-/// What came of deleting a file in `processed/`.
+/// Result of deleting a file in `processed/`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Expired {
-    /// It is gone.
+    /// It was deleted.
     Deleted,
-    /// It was gone already, or something else has its name, which stays.
+    /// It was already missing, or another file has its name, which stays.
     NotThere,
-    /// Something was done to it later than that.
+    /// It was changed after the given time.
     Later,
 }
 
-/// Deletes files in `processed/` that have the size and the time that they were put there with, and the directories that this
-/// leaves empty. Those to which something was done since `until` (milliseconds since 1970) are kept: another version that
-/// looks alike may have come there under the same name.
+/// Deletes files in `processed/` that still have the size and the time with which they were moved there, and the
+/// directories that become empty. Files changed after `until` (milliseconds since 1970) are kept: another version with
+/// the same size and time may have taken the name.
 pub fn expire(location: &Path, files: &[(RelPath, FileStamp)], until: i64) -> Vec<Result<Expired, DiskError>> {
     files.iter().map(|(path, stamp)| expire_one(location, path, stamp, until)).collect()
 }
@@ -130,7 +130,7 @@ fn expire_one(location: &Path, path: &RelPath, stamp: &FileStamp, until: i64) ->
         return Ok(Expired::NotThere);
     }
     let above: Vec<_> = chain.iter().zip(&names).take(names.len() - 1).collect();
-    // The innermost first, up to the first that holds something.
+    // Innermost first, up to the first that is not empty.
     for (directory, name) in above.into_iter().rev() {
         if unlinkat(directory, *name, AtFlags::REMOVEDIR).is_err() {
             break;
@@ -139,7 +139,7 @@ fn expire_one(location: &Path, path: &RelPath, stamp: &FileStamp, until: i64) ->
     Ok(Expired::Deleted)
 }
 
-/// Opens the directories in an open one that a path leads through, as far as they are there; follows no link.
+/// Opens the existing directories along a path; follows no link.
 fn open_chain(top: OwnedFd, path: &RelPath) -> rustix::io::Result<Vec<OwnedFd>> {
     let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
     let mut chain = vec![top];
@@ -152,7 +152,7 @@ fn open_chain(top: OwnedFd, path: &RelPath) -> rustix::io::Result<Vec<OwnedFd>> 
     Ok(chain)
 }
 
-/// Removes a file, if it is the one that is meant.
+/// Removes a file, if `is_it` accepts its stamp.
 fn take_away(directory: &OwnedFd, path: &RelPath, is_it: impl Fn(&FileStamp) -> bool) -> rustix::io::Result<Away> {
     let aside = leaving_name(path);
     match look_in(directory, path.file_name())? {
@@ -171,7 +171,7 @@ fn take_away(directory: &OwnedFd, path: &RelPath, is_it: impl Fn(&FileStamp) -> 
     Ok(Away::Another)
 }
 
-/// Removes what has the hidden name, or gives it back.
+/// Removes the file under the hidden name, or moves it back.
 fn settle(
     directory: &OwnedFd,
     path: &RelPath,

@@ -1,5 +1,5 @@
-//! Whether a delivered source may be moved away: nobody writes to it, nobody is likely to come back to it by its name, and
-//! it is to the bit what was delivered. Asked before the move, and again of the moved file.
+//! Decides whether a delivered source may be moved away: no process has it open for writing, no writer is likely to
+//! reopen it by name, and it is unchanged since the delivery. Checked before the move, and again after it.
 
 use std::ffi::OsStr;
 use std::fs::{File, Metadata};
@@ -16,21 +16,21 @@ use crate::local::writers::{Verdict, Writers};
 use crate::local::{mode_of, stamp_of};
 use crate::records::Version;
 
-/// The bits of a mode that every vessel is given.
+/// The mode bits that every vessel sets.
 const PERMISSIONS: u32 = 0o777;
 
-/// When the kernel last noted a change of a file, of its bytes or of anything else: seconds since 1970 and nanoseconds, by
-/// the clock of the file system.
+/// The last change of a file's content or metadata (ctime): seconds since 1970 and nanoseconds, by the file system's
+/// clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Changed(i64, i64);
 
 impl Changed {
-    /// So many seconds and nanoseconds since 1970.
+    /// Creates it from seconds and nanoseconds since 1970.
     pub fn at(seconds: i64, nanos: i64) -> Self {
         Self(seconds, nanos)
     }
 
-    /// How long ago that is; `None` when it lies in the future.
+    /// Returns the time since then; `None` when it is in the future.
     pub fn ago(self) -> Option<Duration> {
         let since = |seconds: i64, nanos: i64| i128::from(seconds) * 1_000_000_000 + i128::from(nanos);
         let now = SystemTime::now().duration_since(UNIX_EPOCH).ok()?.as_nanos();
@@ -39,15 +39,15 @@ impl Changed {
     }
 }
 
-/// How much longer a version is to be left alone where it lies, whose file changed last at this time; zero: no longer.
+/// Returns how much longer a version must stay in place, given the last change of its file; zero if it may be moved.
 pub type Wait<'a> = &'a dyn Fn(&Version, Changed) -> Duration;
 
 /// Guards sources against being moved away too early.
 #[derive(Clone, Copy)]
 pub struct Guard<'a> {
-    /// Who knows whether a file is still being written.
+    /// Detects whether a file is still open for writing.
     pub writers: &'a Writers,
-    /// How much longer it is to be left alone.
+    /// Returns how much longer a file must stay in place.
     pub wait: Wait<'a>,
 }
 
@@ -55,7 +55,7 @@ pub struct Guard<'a> {
 pub(super) struct Source(File);
 
 impl Guard<'_> {
-    /// Whether a source may be moved away now; what comes of it if not.
+    /// Returns the source if it may be moved away now, or else the reason as a result of the retirement.
     pub(super) fn check(
         &self,
         directory: impl AsFd,
@@ -64,7 +64,7 @@ impl Guard<'_> {
     ) -> rustix::io::Result<Result<Source, Retired>> {
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
         let file = match openat(&directory, name, flags, Mode::empty()) {
-            // It can be moved nevertheless, but has no lease.
+            // It can be moved nevertheless, but supports no lease.
             Err(Errno::ACCESS | Errno::PERM) => openat(&directory, name, flags | OFlags::PATH, Mode::empty()),
             opened => opened,
         };
@@ -88,8 +88,8 @@ impl Guard<'_> {
         })
     }
 
-    /// Whether a source is still as it was delivered, and nobody has it open for writing, now that nobody else can open it by
-    /// the name that it had.
+    /// Returns whether a source is unchanged since the delivery and not open for writing, now that other programs can
+    /// no longer open it by its old name.
     pub(super) fn still_holds(&self, source: &Source, version: &Version) -> bool {
         let unchanged = metadata(&source.0).is_ok_and(|meta| is_as_delivered(&meta, version));
         unchanged && self.writers.lease(&version.path, &source.0) != Some(true)

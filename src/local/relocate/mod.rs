@@ -1,19 +1,19 @@
-//! Moving what was delivered into `processed/`, and nothing else (promise P3).
+//! Moves delivered files into `processed/`, and no others (promise P3).
 //!
-//! Between any look at a name and any act on it, another program may have put a new file there. So a file is first moved
-//! by one rename, then looked at under the name that only we use, and given back when it is not the delivered version.
-//! Nothing is ever overwritten: every move refuses a name that is taken. Each step can be repeated after a crash.
+//! Another program may replace a file between our check and our move. So a file is first renamed to a name that only we
+//! use, then checked there, and moved back if it is not the delivered version. No move overwrites an existing name, and
+//! every step can be repeated after a crash.
 //!
-//! Flushing a directory costs more than moving a hundred files, so what leaves one directory is moved first and flushed
-//! together. Until then nothing counts as moved; and `processed/`, which gains names, is always flushed before the
-//! directory that loses them, whoever asks for that first: no power loss may find a file under neither.
+//! Flushing a directory costs more than moving a hundred files, so all files of one directory are moved first and
+//! flushed together. A file counts as moved only after the flush. `processed/` is always flushed before the source
+//! directory: otherwise a power loss could leave a file under neither name.
 //!
-//! `processed` may be a link to a directory elsewhere: that is the operator's way to keep the archive on another disk, and
-//! the one link that is followed, where nobody else can have made it (see `processed`). Across file systems (see `copy`) the
-//! copy is verified and flushed first.
+//! `processed` may be a link to a directory on another disk. It is the only link that is followed, and only where
+//! nobody else can have created it (see `processed`). Across file systems (see `copy`), the copy is verified and
+//! flushed first.
 //!
-//! Nothing is moved that somebody has open for writing; see `guard`. Whoever opened it between that look and the move is
-//! found by a look after the move, and the file is given back.
+//! A file that is open for writing is not moved (see `guard`). A check after the move detects a program that opened the
+//! file between the first check and the move, and the file is moved back.
 
 mod copy;
 mod delete;
@@ -46,45 +46,45 @@ pub use delete::{Expired, discard, expire};
 pub use guard::{Changed, Guard};
 pub use put_back::{Moved, put_back};
 
-/// Whether a directory has the name below `processed/` that a file of this path would get; a look, for what is said of it.
+/// Returns whether the path that a file would get below `processed/` is a directory. For messages only.
 pub fn is_directory_in_processed(location: &Path, path: &RelPath) -> bool {
     std::fs::symlink_metadata(location.join(PROCESSED).join(path.as_path())).is_ok_and(|found| found.is_dir())
 }
 
-/// How often another free name is looked for, when somebody takes the one that was free.
+/// How often to look for another free name when other programs keep taking the free one.
 const TRIES: usize = 100;
 
-/// What came of retiring a version.
+/// Result of retiring a version.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Retired {
-    /// It was moved to this path below `processed/`.
+    /// The file was moved to this path below `processed/`.
     Moved(RelPath),
-    /// `processed/` had the same bytes at this path, from an earlier attempt or delivery; the source is gone now.
+    /// `processed/` had the same bytes at this path, from an earlier attempt or delivery; the source was removed.
     AlreadyThere(RelPath),
-    /// It was deleted.
+    /// The file was deleted.
     Deleted,
     /// Neither the source nor a copy of it in `processed/` exists: somebody removed it.
     SourceGone,
-    /// The source is another version than the one named; it stays where it is, to be found by the next scan.
+    /// The source is no longer this version. It stays in place for the next scan.
     SourceChanged,
-    /// Somebody has the source open for writing; it stays where it is.
+    /// The source is open for writing; it stays in place.
     InUse,
-    /// It stays where it is for at least so much longer: it has not been left alone for long enough.
+    /// The file stays in place for at least this long, because it was not unchanged for long enough.
     NotYet(Duration),
 }
 
-/// A moment in a retirement, for tests to make something happen in.
+/// A point in a retirement at which tests can interfere.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Moment {
-    /// The source was looked at and is about to be moved.
+    /// The source was checked and is about to be moved.
     Checked,
-    /// Something else than the version was moved and is about to be given back.
+    /// A file other than the version was moved and is about to be moved back.
     Mistaken,
     /// The copy is in place, the source is about to be removed.
     Copied,
 }
 
-/// One retirement.
+/// The retirement of one version.
 struct Retirement<'a> {
     places: &'a ProcessedDir<'a>,
     path: &'a RelPath,
@@ -95,14 +95,13 @@ struct Retirement<'a> {
     pause: &'a dyn Fn(Moment),
 }
 
-/// Moves versions into `processed/`, each with its mode and mtime, and says what came of them. Those that it does not
-/// speak of were not tried, because `stopped` said so or their directory can't be used, or may be moved but not flushed.
+/// Moves versions into `processed/`, keeping mode and mtime, and returns the result of each. A version missing from the
+/// result was not tried (`stopped` returned true, or its directory is unusable), or was moved but not flushed.
 ///
-/// A name that is taken there gets `.1`, `.2`, … at its end, unless what has it holds the same bytes. The directories
-/// are flushed before this returns, so that no power loss takes both names.
+/// If the name is taken by other bytes, `.1`, `.2`, … is appended. The directories are flushed before this returns, so
+/// that a power loss cannot lose both names.
 ///
-/// An error is what the disk says; the source is then still in its place or safe in `processed/`, and the call can be
-/// repeated.
+/// After an error from the disk, the source is still in place or safe in `processed/`, and the call can be repeated.
 pub fn retire(
     location: &Path,
     versions: &[Version],
@@ -130,7 +129,7 @@ fn retire_with(
     all
 }
 
-/// Retires versions that lie in one directory, up to where it is stopped, and flushes once for all of them.
+/// Retires versions of one directory until stopped, and flushes once for all of them.
 fn retire_beside(
     location: &Path,
     versions: &[Version],
@@ -143,7 +142,7 @@ fn retire_beside(
     };
     let retire = |version: &Version| {
         let Version { path, stamp, digest, .. } = version;
-        // What nobody has read can't have been delivered.
+        // A version without a digest was never read completely, so it cannot have been delivered.
         let Some(digest) = digest else { return Ok(Retired::SourceChanged) };
         Retirement { places: &places, path, stamp, digest, version, guard, pause }.run()
     };
@@ -177,7 +176,7 @@ impl Retirement<'_> {
                 Ok(()) => return self.confirm(target, &source),
                 Err(Taken::Taken) => {}
                 Err(Taken::Failed(Errno::XDEV)) => return self.copy_across(&source),
-                // Either the source has gone or `processed/` has.
+                // Either the source or `processed/` no longer exists.
                 Err(Taken::Failed(Errno::NOENT)) if self.source()? == FileState::Gone => {
                     return Ok(Retired::SourceGone);
                 }
@@ -187,15 +186,15 @@ impl Retirement<'_> {
         Err(self.failed("retire", Errno::EXIST))
     }
 
-    /// The first name for this version that nothing has in `processed/`.
+    /// Returns a name for this version that is free in `processed/`.
     fn free_target(&self) -> Result<RelPath, DiskError> {
         let number = free_number(&self.places.to, self.path);
         let number = number.map_err(|e| DiskError::io("look at", &self.places.target(self.path), e))?;
         Ok(numbered(self.path, number))
     }
 
-    /// Where `processed/` holds the version's bytes, if its plain name or its last number does: an earlier attempt put it
-    /// there. Those in between are others, and there may be thousands.
+    /// Returns the path in `processed/` where an earlier attempt put the version's bytes. Checks only the plain name
+    /// and the highest number: those in between belong to other versions, and there may be thousands.
     fn find_copy(&self) -> Result<Option<RelPath>, DiskError> {
         if self.holds_it(self.path, 0)? {
             return Ok(Some(self.path.clone()));
@@ -215,10 +214,10 @@ impl Retirement<'_> {
         DiskError::io(act, &self.places.location.join(self.path.as_path()), errno)
     }
 
-    /// Whether `processed/` holds the version's bytes at `target`.
+    /// Returns whether `processed/` has the version's bytes at `target`.
     ///
-    /// All but the plain name must have the version's mtime too, which moving and copying keep: else a file that is
-    /// written anew every minute would have all its old fellows hashed every time.
+    /// Numbered names must also have the version's mtime, which moving and copying keep. Otherwise a file that is
+    /// rewritten every minute would have all its earlier copies hashed every time.
     fn holds_it(&self, target: &RelPath, number: u64) -> Result<bool, DiskError> {
         let there = look_in(&self.places.to, target.file_name());
         let there = match there.map_err(|e| DiskError::io("look at", &self.places.target(target), e))? {
@@ -242,7 +241,7 @@ impl Retirement<'_> {
         Ok(same)
     }
 
-    /// The source is gone: a crash may have come between its move and the note of it in the ledger.
+    /// Handles a missing source: a crash may have come between its move and the ledger entry.
     fn perhaps_moved_earlier(&self) -> Result<Retired, DiskError> {
         for number in 0.. {
             let target = numbered(self.path, number);
@@ -257,7 +256,7 @@ impl Retirement<'_> {
         unreachable!("the numbers don't end")
     }
 
-    /// Looks again at what was moved: only now nobody else can put another file under the name. Doesn't flush.
+    /// Checks the file again after the move, when other programs can no longer replace it. Doesn't flush.
     fn confirm(&self, target: RelPath, source: &Source) -> Result<Retired, DiskError> {
         let moved = look_in(&self.places.to, target.file_name());
         let is_it = matches!(moved, Ok(FileState::File { stamp, .. }) if stamp == *self.stamp);
@@ -268,7 +267,7 @@ impl Retirement<'_> {
         self.give_back(self.places.to.as_fd(), target.file_name())
     }
 
-    /// Gives back what was moved by mistake, under its name or, if that is taken again, under the next free one.
+    /// Moves a file back that was moved by mistake, to its own name or, if that is taken again, to the next free one.
     fn give_back(&self, from: BorrowedFd<'_>, name: &OsStr) -> Result<Retired, DiskError> {
         let got =
             give_back(from, name, &self.places.from, self.path).map_err(|errno| self.failed("put back", errno))?;
@@ -282,9 +281,10 @@ impl Retirement<'_> {
         Ok(Retired::SourceChanged)
     }
 
-    /// Removes the source, which `processed/` now holds, unless another file has taken its name.
+    /// Removes the source after `processed/` has its bytes, unless another file has taken its name.
     ///
-    /// It is first given a name that only we use, and looked at there. A crash in between is settled by [`sweep`].
+    /// First renames it to a name that only we use and checks it there. After a crash in between, [`sweep`] restores
+    /// it.
     fn remove_source(&self, done: Retired, source: &Source) -> Result<Retired, DiskError> {
         (self.pause)(Moment::Copied);
         let from = &self.places.from;
@@ -292,7 +292,7 @@ impl Retirement<'_> {
         match move_to_ours(from, self.path.file_name(), from, &aside) {
             Ok(()) => {}
             Err(Taken::Failed(Errno::NOENT)) => return Ok(done),
-            // An earlier one was not swept yet: that comes first, and this is repeated.
+            // An earlier attempt was not swept yet. Restore that file first; the retirement is repeated later.
             Err(Taken::Taken) => return self.give_back(from.as_fd(), &aside),
             Err(Taken::Failed(errno)) => return Err(self.failed("remove", errno)),
         }
@@ -311,7 +311,7 @@ impl Retirement<'_> {
         }
     }
 
-    /// Copies to another file system.
+    /// Copies the file to another file system.
     fn copy_across(&self, source: &Source) -> Result<Retired, DiskError> {
         let Some(copied) = copy::make(self.places, self.path, self.stamp, self.digest)? else {
             return Ok(Retired::SourceChanged);

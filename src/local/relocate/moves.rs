@@ -1,6 +1,6 @@
-//! Moves within one file system that never overwrite, and what goes with them: a look, a removal, a flush.
+//! Moves within one file system that never overwrite; also status, removal and flush of files.
 //!
-//! All take an open directory and a name in it, so that a directory that is renamed meanwhile doesn't matter.
+//! All functions take an open directory and a name in it, so a concurrent rename of the directory is harmless.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -14,12 +14,12 @@ use super::{FileState, numbered};
 use crate::local::DiskError;
 use crate::names::RelPath;
 
-/// Why a move did not happen.
+/// Reason why a move failed.
 #[derive(Debug)]
 pub(super) enum Taken {
     /// The new name is taken.
     Taken,
-    /// Something else.
+    /// Another error.
     Failed(Errno),
 }
 
@@ -29,7 +29,7 @@ impl From<Errno> for Taken {
     }
 }
 
-/// What a file system answers that can't rename without overwriting.
+/// Returns whether the error means that the file system can't rename without overwriting.
 fn unsupported(errno: Errno) -> bool {
     matches!(errno, Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP)
 }
@@ -38,7 +38,7 @@ fn rename(from: impl AsFd, name: &OsStr, to: impl AsFd, new: &OsStr) -> rustix::
     renameat_with(from, name, to, new, RenameFlags::NOREPLACE)
 }
 
-/// Moves a file to a name that only we use; another program may be busy with the old one.
+/// Moves a file to a name that only we use; other programs may change the old name meanwhile.
 pub(super) fn move_to_ours(from: impl AsFd, name: &OsStr, to: impl AsFd, new: &OsStr) -> Result<(), Taken> {
     match rename(&from, name, &to, new) {
         Err(errno) if unsupported(errno) => Ok(check_then_rename(from, name, to, new)?),
@@ -46,7 +46,7 @@ pub(super) fn move_to_ours(from: impl AsFd, name: &OsStr, to: impl AsFd, new: &O
     }
 }
 
-/// Moves a file from a name that only we use to one that another program may be busy with.
+/// Moves a file from a name that only we use to one that other programs may create meanwhile.
 fn move_from_ours(from: impl AsFd, name: &OsStr, to: impl AsFd, new: &OsStr) -> Result<(), Taken> {
     match rename(&from, name, &to, new) {
         Err(errno) if unsupported(errno) => Ok(link_then_unlink(from, name, to, new)?),
@@ -54,7 +54,7 @@ fn move_from_ours(from: impl AsFd, name: &OsStr, to: impl AsFd, new: &OsStr) -> 
     }
 }
 
-/// Safe where nobody else makes the new name.
+/// Safe if no other program creates the new name.
 fn check_then_rename(from: impl AsFd, name: &OsStr, to: impl AsFd, new: &OsStr) -> rustix::io::Result<()> {
     match statat(&to, new, AtFlags::SYMLINK_NOFOLLOW) {
         Ok(_) => Err(Errno::EXIST),
@@ -63,7 +63,7 @@ fn check_then_rename(from: impl AsFd, name: &OsStr, to: impl AsFd, new: &OsStr) 
     }
 }
 
-/// Safe where nobody else changes the old name; file systems without links fall back once more.
+/// Safe if no other program changes the old name. Falls back to check and rename on file systems without hard links.
 fn link_then_unlink(from: impl AsFd, name: &OsStr, to: impl AsFd, new: &OsStr) -> rustix::io::Result<()> {
     match linkat(&from, name, &to, new, AtFlags::empty()) {
         Ok(()) => unlinkat(from, name, AtFlags::empty()),
@@ -72,7 +72,7 @@ fn link_then_unlink(from: impl AsFd, name: &OsStr, to: impl AsFd, new: &OsStr) -
     }
 }
 
-/// Gives a file back to the directory it was taken from, under its name or the next free one; returns which.
+/// Moves a file back to its directory, under its own name or the next free one; returns that path.
 pub(super) fn give_back(from: impl AsFd, name: &OsStr, to: impl AsFd, path: &RelPath) -> rustix::io::Result<RelPath> {
     for number in 0.. {
         let target = numbered(path, number);
@@ -85,7 +85,7 @@ pub(super) fn give_back(from: impl AsFd, name: &OsStr, to: impl AsFd, path: &Rel
     unreachable!("the numbers don't end")
 }
 
-/// Looks at a name, not following a link.
+/// Returns the state of a name, without following links.
 pub(super) fn look_in(directory: impl AsFd, name: &OsStr) -> rustix::io::Result<FileState> {
     match statat(directory, name, AtFlags::SYMLINK_NOFOLLOW) {
         Ok(stat) => Ok(FileState::of(&stat)),
@@ -94,7 +94,7 @@ pub(super) fn look_in(directory: impl AsFd, name: &OsStr) -> rustix::io::Result<
     }
 }
 
-/// Removes a file; one that is gone is removed.
+/// Removes a file; a missing one is not an error.
 pub(super) fn remove(directory: impl AsFd, name: &OsStr) -> rustix::io::Result<()> {
     match unlinkat(directory, name, AtFlags::empty()) {
         Err(Errno::NOENT) => Ok(()),
@@ -102,7 +102,7 @@ pub(super) fn remove(directory: impl AsFd, name: &OsStr) -> rustix::io::Result<(
     }
 }
 
-/// Flushes a directory, so that its names outlast a power loss; file systems that can't flush one don't count.
+/// Flushes a directory, so that its names survive a power loss. Ignores file systems that can't flush directories.
 pub(super) fn sync(directory: &OwnedFd, path: &Path) -> Result<(), DiskError> {
     match rustix::fs::fsync(directory) {
         Err(Errno::INVAL | Errno::OPNOTSUPP | Errno::NOSYS | Errno::BADF) | Ok(()) => Ok(()),

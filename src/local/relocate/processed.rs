@@ -1,8 +1,8 @@
-//! The directory `processed/`: opened, made where it is missing, and refused where somebody else could lead it elsewhere.
+//! Opens or creates the directory `processed/`, and rejects it where another user could redirect it.
 //!
-//! Whoever may write to Location can put anything under this name at any moment. So what is opened is never a link, except
-//! one that nobody but the operator can have made and nobody else can replace. And what was just made gets its mode only if
-//! it is the directory that was made.
+//! Users who may write to the location can put anything under this name at any moment. So a link is only followed if
+//! nobody but the operator can have created it and nobody else can replace it. A new directory gets its mode only after
+//! a check that it is the one that was created.
 
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, OwnedFd};
@@ -21,7 +21,7 @@ use crate::root::is_absent;
 
 const DIRECTORY: OFlags = OFlags::DIRECTORY.union(OFlags::RDONLY).union(OFlags::CLOEXEC);
 
-/// Opens `processed` in a location; `None` where it is missing and shall not be made.
+/// Opens `processed` in a location; `None` if it is missing and `make` is not set.
 pub(super) fn open_processed(location: &OwnedFd, path: &Path, make: bool) -> Result<Option<OwnedFd>, DiskError> {
     let processed = &path.join(PROCESSED);
     let failed = |act| move |errno| DiskError::io(act, processed, errno);
@@ -36,7 +36,7 @@ pub(super) fn open_processed(location: &OwnedFd, path: &Path, make: bool) -> Res
         Err(Errno::LOOP | Errno::NOTDIR) => open_link(location, processed)?,
         opened => opened.map_err(failed("make"))?,
     };
-    // Else the source would be found to be "already there" in itself, and removed.
+    // Otherwise the source would be found "already there" in itself, and removed.
     let (above, own) = (fstat(location).map_err(failed("look at"))?, fstat(&to).map_err(failed("look at"))?);
     if (above.st_dev, above.st_ino) == (own.st_dev, own.st_ino) {
         let why = "it is a link to the very directory that it lies in";
@@ -45,7 +45,7 @@ pub(super) fn open_processed(location: &OwnedFd, path: &Path, make: bool) -> Res
     Ok(Some(to))
 }
 
-/// Opens what the link `processed` leads to, if the operator made it and nobody else can put another in its place.
+/// Opens the target of the link `processed`, if the operator created it and nobody else can replace it.
 fn open_link(location: &OwnedFd, processed: &Path) -> Result<OwnedFd, DiskError> {
     let unfit = |why| DiskError::Processed { path: processed.into(), why };
     let failed = |errno| DiskError::io("look at", processed, errno);
@@ -71,7 +71,7 @@ fn open_link(location: &OwnedFd, processed: &Path) -> Result<OwnedFd, DiskError>
     }
 }
 
-/// Opens the directory `name` in `parent`, making it with the mode of `model` if nothing is there. Follows no link.
+/// Opens the directory `name` in `parent`, creating it with the mode of `model` if it is missing. Follows no link.
 pub(super) fn make_and_open(
     parent: &OwnedFd,
     name: &OsStr,
@@ -89,7 +89,7 @@ pub(super) fn make_and_open(
             let (found, model) = (fstat(&made)?, fstat(model)?);
             if is_just_made(&made, &found) {
                 let mode = keeping_inherited(CopyOf::Directory.plain(model.st_mode), found.st_mode);
-                // A file system without modes refuses; the directory serves all the same.
+                // Fails on a file system without modes, where the directory is usable all the same.
                 fchmod(&made, Mode::from_raw_mode(mode)).ok();
             }
             sync(parent, parent_path).map_err(|_| Errno::IO)?;
@@ -100,8 +100,8 @@ pub(super) fn make_and_open(
     }
 }
 
-/// Whether an open directory can be the one that was made a moment ago: ours, as it was made, and empty. Somebody may have
-/// put another in its place, which must keep its mode.
+/// Returns whether an open directory is plausibly the one that was just created: owned by us, with its initial mode,
+/// and empty. Another user may have replaced it by a directory whose mode must not change.
 fn is_just_made(directory: &OwnedFd, found: &Stat) -> bool {
     let is_empty = || {
         let entries = Dir::read_from(directory).ok()?;
@@ -112,7 +112,7 @@ fn is_just_made(directory: &OwnedFd, found: &Stat) -> bool {
     found.st_uid == geteuid().as_raw() && found.st_mode & 0o777 & !0o700 == 0 && is_empty() == Some(true)
 }
 
-/// Whether something has a name.
+/// Returns whether a name exists.
 pub(super) fn is_taken(directory: &OwnedFd, name: &OsStr) -> rustix::io::Result<bool> {
     match statat(directory, name, AtFlags::SYMLINK_NOFOLLOW) {
         Ok(_) => Ok(true),

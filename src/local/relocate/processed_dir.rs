@@ -1,4 +1,4 @@
-//! The two directories of a retirement, and the names that are given in them.
+//! The source and target directories of a retirement, and the names of files in them.
 
 use std::ffi::OsString;
 use std::os::fd::OwnedFd;
@@ -16,22 +16,22 @@ use crate::local::own_names::{LEAVING, PROCESSED};
 use crate::names::RelPath;
 use crate::root::is_absent;
 
-/// The longest file name, in bytes, on every usual file system.
+/// The longest file name, in bytes, on all common file systems.
 const NAME_MAX: usize = 255;
 
-/// Where a source comes from and where it goes.
+/// The directories that a source is moved from and to.
 pub(super) struct ProcessedDir<'a> {
     pub(super) location: &'a Path,
     /// The path of `processed/`.
     pub(super) processed: PathBuf,
-    /// The directory that holds the source.
+    /// The directory of the source.
     pub(super) from: OwnedFd,
-    /// The directory in or below `processed/` that takes it.
+    /// The target directory, in or below `processed/`.
     pub(super) to: OwnedFd,
 }
 
 impl<'a> ProcessedDir<'a> {
-    /// Opens both, making what is missing in `processed/`; `None` when the source's directory is gone.
+    /// Opens both, creating missing directories in `processed/`; `None` when the source's directory no longer exists.
     pub(super) fn open(location: &'a Path, path: &RelPath) -> Result<Option<Self>, DiskError> {
         let top = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;
         let mut from = open_readable(location)?;
@@ -62,13 +62,13 @@ impl<'a> ProcessedDir<'a> {
         sync(&self.from, self.location)
     }
 
-    /// Where a path below `processed/` lies.
+    /// Returns the full path of a path below `processed/`.
     pub(super) fn target(&self, path: &RelPath) -> PathBuf {
         self.processed.join(path.as_path())
     }
 }
 
-/// Opens a location, so that it can be listed and flushed.
+/// Opens a location for listing and flushing.
 pub(super) fn open_readable(location: &Path) -> Result<OwnedFd, DiskError> {
     let top = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;
     openat(open_location(location)?, ".", top, Mode::empty()).map_err(|errno| DiskError::Location {
@@ -78,8 +78,8 @@ pub(super) fn open_readable(location: &Path) -> Result<OwnedFd, DiskError> {
     })
 }
 
-/// A number with which a path's name is free in a directory, found in a few looks however many are taken: the
-/// numbers are doubled until one is free, then the gap is halved. Where some in between are free, it may find any of them.
+/// Returns a number with which a path's name is free in a directory. Needs few checks however many are taken: doubles
+/// the number until one is free, then bisects. If numbers in between are free, it may return any of them.
 pub(super) fn free_number(directory: &OwnedFd, path: &RelPath) -> rustix::io::Result<u64> {
     let taken = |number| is_taken(directory, numbered(path, number).file_name());
     let (mut low, mut high) = (0, 0);
@@ -97,7 +97,7 @@ pub(super) fn free_number(directory: &OwnedFd, path: &RelPath) -> rustix::io::Re
     Ok(high)
 }
 
-/// The path with `.<number>` at its end; as it is for 0. The name is shortened where it would get too long.
+/// Appends `.<number>` to a path; returns it unchanged for 0. Truncates the name if it would get too long.
 pub(super) fn numbered(path: &RelPath, number: u64) -> RelPath {
     if number == 0 {
         return path.clone();
@@ -105,7 +105,7 @@ pub(super) fn numbered(path: &RelPath, number: u64) -> RelPath {
     let name = path.file_name().as_bytes();
     let suffix = format!(".{number}");
     let mut keep = name.len().min(NAME_MAX - suffix.len());
-    // Some file systems take UTF-8 only: don't cut a character in two.
+    // Some file systems accept only UTF-8: don't split a character.
     while keep < name.len() && keep > 1 && name[keep] & 0xc0 == 0x80 {
         keep -= 1;
     }
@@ -114,7 +114,7 @@ pub(super) fn numbered(path: &RelPath, number: u64) -> RelPath {
     RelPath::new(bytes).expect("a sound path stays sound with a number at its end")
 }
 
-/// The name that a source has for the moment before it is removed; tells which file it was, as far as there is room.
+/// Returns the name of a source that is about to be removed. It contains the original name, truncated to fit.
 pub(super) fn leaving_name(path: &RelPath) -> OsString {
     let name = path.file_name().as_bytes();
     let keep = name.len().min(NAME_MAX - LEAVING.len());
@@ -134,7 +134,7 @@ mod tests {
             assert_eq!(free_number(&directory, &path), Ok(number));
             std::fs::write(dir.path().join(numbered(&path, number).file_name()), "").unwrap();
         }
-        // Where old ones were removed, any free number will do.
+        // If old ones were removed, any free number is fine.
         for number in (0..300).filter(|number| number % 7 == 0) {
             std::fs::remove_file(dir.path().join(numbered(&path, number).file_name())).unwrap();
         }

@@ -1,4 +1,4 @@
-//! Giving back what was written to after it had retired.
+//! Restores files that were written to after they had retired.
 
 use rustix::io::Errno;
 
@@ -12,19 +12,19 @@ use crate::records::FileStamp;
 /// A file that was moved into `processed/`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Moved {
-    /// Where it lay below the location.
+    /// Its former path below the location.
     pub path: RelPath,
-    /// Where it lies below `processed/`.
+    /// Its path below `processed/`.
     pub to: RelPath,
-    /// What it looked like.
+    /// Its metadata when it was moved.
     pub stamp: FileStamp,
 }
 
-/// Gives a file back to the location if it was written to since it was moved: it comes under its name, or the next free one, as
-/// a new file. Whether it was.
+/// Moves a file back to the location if it was written to since it was moved. It gets its own name or the next free
+/// one, and is treated as a new file. Returns whether it was moved back.
 ///
 /// # Errors
-/// What the disk says; the file is where it was.
+/// Any error of the disk; the file then stays where it is.
 pub fn put_back(location: &std::path::Path, moved: &Moved) -> Result<bool, DiskError> {
     let Some(places) = ProcessedDir::open(location, &moved.path)? else { return Ok(false) };
     let failed = |errno: Errno| DiskError::io("put back", &places.target(&moved.to), errno);

@@ -12,7 +12,7 @@ use crate::local::{Intake, SourceCache, TakeIn, Writers};
 use crate::names::DirectoryName;
 use crate::records::VersionId;
 
-/// A directory with files to retire, and perhaps a `processed/` on another file system.
+/// A directory with files to retire, and optionally a `processed/` on another file system.
 struct Shore {
     dir: tempfile::TempDir,
     _elsewhere: Option<tempfile::TempDir>,
@@ -40,13 +40,13 @@ impl Shore {
         self.dir.path().join(OsStr::from_bytes(name.as_ref()))
     }
 
-    /// Puts a file there and takes it in.
+    /// Creates a file and takes it in.
     fn version(&self, name: impl AsRef<[u8]>, bytes: &[u8]) -> Version {
         fs::write(self.at(&name), bytes).unwrap();
         self.taken_in(name)
     }
 
-    /// Takes in a file that is there.
+    /// Takes in an existing file.
     fn taken_in(&self, name: impl AsRef<[u8]>) -> Version {
         let (rules, source_cache) = (Rules::of(self.dir.path(), ""), SourceCache::new(8 << 20));
         let intake =
@@ -74,13 +74,13 @@ impl Shore {
         outcomes.remove(0).1
     }
 
-    /// What comes of several, by path.
+    /// Retires several versions and returns the results by path.
     fn retire_all(&self, versions: &[Version], stopped: &dyn Fn() -> bool) -> Vec<(String, Retired)> {
         let outcomes = retire(self.dir.path(), versions, at_once(&writers()), stopped);
         outcomes.into_iter().map(|(version, outcome)| (version.path.to_string(), outcome.unwrap())).collect()
     }
 
-    /// Retires while something happens at a moment.
+    /// Retires a version and calls `happens` at the given moment.
     fn retire_while(&self, version: &Version, moment: Moment, happens: impl Fn()) -> Retired {
         self.retire_during(version, |now| {
             if now == moment {
@@ -112,7 +112,7 @@ fn writers() -> Writers {
     Writers::new(Duration::ZERO)
 }
 
-/// A guard that lets go of what nobody writes to, however young it is.
+/// A guard that allows every file to be moved that is not open for writing, without a minimum age.
 fn at_once(writers: &Writers) -> Guard<'_> {
     Guard { writers, wait: &|_, _| Duration::ZERO }
 }
@@ -127,7 +127,7 @@ fn already(name: &str) -> Retired {
 
 #[test]
 fn a_file_moves_with_its_mode_and_mtime_whatever_it_is_called() {
-    // What is moved is the same file; a copy runs with nobody's rights.
+    // A move keeps the file and its mode; a copy loses the set-user-id bit.
     for (shore, mode) in Shore::both().into_iter().zip([0o4751, 0o751]) {
         for name in [&b"plain"[..], b"-rf", b"caf\xe9\n", &[b'x'; 255]] {
             fs::write(shore.at(name), name).unwrap();
@@ -194,7 +194,7 @@ fn a_crash_after_the_move_or_after_the_copy_is_settled_by_repeating() {
         let version = shore.version("f", b"newer");
         assert_eq!(shore.retire(&version).unwrap(), moved("f.1"));
         assert_eq!(shore.retire(&version).unwrap(), already("f.1"));
-        // The copy is there, the source still too.
+        // The copy exists, and the source still does too.
         fs::write(shore.at("f"), b"newer").unwrap();
         let time = fs::metadata(shore.at("processed/f.1")).unwrap().modified().unwrap();
         fs::File::options().write(true).open(shore.at("f")).unwrap().set_modified(time).unwrap();
@@ -220,7 +220,7 @@ fn a_source_that_is_gone_or_changed_is_said_so_and_left_alone() {
     }
 }
 
-/// As an editor or a download does it: a new file is moved over the old one.
+/// Replaces a file as editors and downloads do: moves a new file over the old one.
 fn replace(shore: &Shore, bytes: &[u8]) {
     fs::write(shore.at("new"), bytes).unwrap();
     fs::rename(shore.at("new"), shore.at("f")).unwrap();

@@ -1,29 +1,30 @@
-//! The blocks at hand: bounded in bytes; what nobody will come for goes first, then what will be needed last.
+//! Cached blocks, limited in bytes. Evicts blocks that no reader needs, then the block that is needed last.
 //!
-//! What was used longest ago is the wrong choice here: readers go forward, so that is what the next one is about to read,
-//! and a cache that is a little too small would then be of no use at all. Bookkeeping only: knows nothing of files.
+//! Evicting the least recently used block would be wrong: readers move forward, so that is the block the next one is
+//! about to read, and a cache slightly too small would never hit. Pure bookkeeping without file access.
 
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
-/// The feed's number of a source; never used twice.
+/// The cache's number of a source; never reused.
 pub(super) type SourceId = u64;
-/// A block: the source, and which one of its blocks.
+/// A block: the source and the index of its block.
 pub(super) type BlockId = (SourceId, u64);
 
-/// What a block costs beside its bytes, about: mostly what is kept of its source, of which a small file has only one.
+/// Approximate memory per block besides its bytes: mostly the entry of its source, since a small file has only one
+/// block.
 const OVERHEAD: u64 = 1024;
 
-/// How long after it was due a block counts as one that nobody will come for, in microseconds.
+/// How long after its due time a block counts as no longer needed, in microseconds.
 const GRACE: u64 = 5_000_000;
 
-/// When a block will be needed again, in microseconds of the caller's clock.
+/// When a block is needed next, in microseconds of the caller's clock.
 pub(super) type Due = u64;
-/// All who read its source have passed it.
+/// No reader needs the block any more.
 pub(super) const NEVER: Due = Due::MAX;
 
-/// The block of the largest rank goes first; the number tells those apart that are due at once.
+/// Eviction rank: the block of the largest rank goes first. The number makes ranks with the same due time unique.
 type Rank = (Due, u64);
 
 struct Held {
@@ -31,7 +32,7 @@ struct Held {
     rank: Rank,
 }
 
-/// Blocks, at most so many bytes of them.
+/// Blocks, up to a limit in bytes.
 pub(super) struct Cache {
     bound: u64,
     size: u64,
@@ -58,17 +59,17 @@ impl Cache {
         self.blocks.get(&id).map(|held| held.bytes.clone())
     }
 
-    /// Whether the first `count` blocks of a source are at hand.
+    /// Returns whether the first `count` blocks of a source are cached.
     pub(super) fn holds_all(&self, source: SourceId, count: u64) -> bool {
         self.blocks.range((source, 0)..(source, count)).count() as u64 == count
     }
 
-    /// Whether any block of a source is at hand.
+    /// Returns whether any block of a source is cached.
     pub(super) fn holds_any(&self, source: SourceId) -> bool {
         self.blocks.range((source, 0)..=(source, u64::MAX)).next().is_some()
     }
 
-    /// Notes when a block will be needed again.
+    /// Sets when a block is needed next.
     pub(super) fn expect(&mut self, id: BlockId, due: Due) {
         if let Some(held) = self.blocks.get_mut(&id) {
             self.order.remove(&held.rank);
@@ -78,7 +79,7 @@ impl Cache {
         }
     }
 
-    /// The block that has to go when one of `len` bytes comes; `None` while there is room.
+    /// Returns the block to evict for one of `len` bytes; `None` while there is room.
     pub(super) fn next_out(&self, len: u64, now: Due) -> Option<BlockId> {
         if self.size + len + OVERHEAD <= self.bound {
             return None;
@@ -88,7 +89,7 @@ impl Cache {
         Some(*out.1)
     }
 
-    /// Takes a block in and returns the sources of those that went for it.
+    /// Adds a block and returns the sources of the evicted ones.
     pub(super) fn insert(&mut self, id: BlockId, bytes: Bytes, due: Due, now: Due) -> Vec<SourceId> {
         let len = bytes.len() as u64;
         self.remove(id);
@@ -106,7 +107,7 @@ impl Cache {
         gone
     }
 
-    /// Whether `len` bytes have room without any block going that somebody will come for.
+    /// Returns whether `len` bytes fit without evicting a block that a reader needs.
     pub(super) fn has_room(&self, len: u64, now: Due) -> bool {
         let mut free = self.bound - self.size;
         let spent = self.order.iter().rev().take_while(|(rank, _)| rank.0 == NEVER);
@@ -119,7 +120,7 @@ impl Cache {
         true
     }
 
-    /// Lets all blocks of a source go.
+    /// Drops all blocks of a source.
     pub(super) fn remove_all(&mut self, source: SourceId) {
         let ids: Vec<BlockId> = self.blocks.range((source, 0)..=(source, u64::MAX)).map(|(id, _)| *id).collect();
         ids.into_iter().for_each(|id| self.remove(id));

@@ -1,5 +1,5 @@
-//! The disks that sources are read from. One that doesn't answer, such as a mount whose server is gone, costs the sources on
-//! it and nothing else: whoever waits for it gives up soon, and nobody new begins to wait.
+//! The disks that sources are read from. A disk that doesn't answer, such as a network mount whose server is down,
+//! affects only its own sources: waiting readers give up soon, and new ones fail at once.
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -15,11 +15,11 @@ use super::broken;
 use crate::local::DiskError;
 use crate::local::source::SourceFile;
 
-/// Threads that read from one location at once.
+/// Maximum number of threads that read from one location.
 const THREADS: usize = 32;
-/// How long nothing may come from a disk that is asked for something.
+/// A disk that answers no call for this long counts as unresponsive.
 const SILENCE: Duration = Duration::from_secs(2);
-/// How often whoever waits looks whether there is anything to wait for.
+/// Interval at which waiting tasks check whether the disk is unresponsive.
 const GLANCE: Duration = Duration::from_millis(200);
 
 /// The disks, by location.
@@ -40,7 +40,7 @@ impl Disks {
 
 #[cfg(test)]
 impl Disks {
-    /// Whether nothing is under way.
+    /// Returns whether no calls are in progress.
     pub(super) fn are_idle(&self) -> bool {
         let disks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         disks.values().all(|disk| disk.state().calls == 0)
@@ -55,14 +55,14 @@ pub(super) struct Disk {
 }
 
 struct State {
-    /// Calls that are under way.
+    /// Number of calls in progress.
     calls: usize,
-    /// When the disk last answered, or was asked while nothing else was under way.
+    /// When the disk last answered, or was first called after an idle time.
     heard: Instant,
     said: bool,
 }
 
-/// A call that is under way.
+/// A call in progress.
 struct Call(Arc<Disk>);
 
 impl Drop for Call {
@@ -83,7 +83,7 @@ impl Disk {
         Self { location: location.to_owned(), threads: Arc::new(Semaphore::new(THREADS)), state: Mutex::new(state) }
     }
 
-    /// Has a thread do work that may block, and waits for it as long as the disk gives signs of life.
+    /// Runs blocking work on a thread and waits for it, as long as the disk responds to calls.
     pub(super) async fn call<T: Send + 'static>(
         self: &Arc<Self>,
         act: &'static str,
@@ -99,7 +99,7 @@ impl Disk {
         self.patiently(working).await?.map_err(|error| broken(act, error))?
     }
 
-    /// A place among the threads.
+    /// Reserves one of the threads.
     pub(super) async fn permit(&self) -> Result<OwnedSemaphorePermit, DiskError> {
         if self.is_silent() {
             return Err(self.silent());
@@ -108,7 +108,7 @@ impl Disk {
         Ok(permit.expect("nobody closes it"))
     }
 
-    /// Something that a thread is about to ask for; it is over when this is dropped.
+    /// Marks the start of a call by a thread; dropping the result marks its end.
     pub(super) fn begin(self: &Arc<Self>) -> impl Send + use<> {
         let mut state = self.state();
         if state.calls == 0 {
@@ -118,7 +118,7 @@ impl Disk {
         Call(self.clone())
     }
 
-    /// Waits for something that comes from the disk.
+    /// Waits for a result from the disk; fails when the disk is unresponsive.
     pub(super) async fn patiently<T>(&self, coming: impl Future<Output = T>) -> Result<T, DiskError> {
         let mut coming = std::pin::pin!(coming);
         loop {
@@ -153,7 +153,7 @@ impl Disk {
     }
 }
 
-/// An open source. Closing it may block (a network file system is asked), which is no business of whoever drops it.
+/// An open source, closed on a blocking thread: closing may block on a network file system.
 pub(super) struct OpenSource(Option<SourceFile>);
 
 impl From<SourceFile> for OpenSource {

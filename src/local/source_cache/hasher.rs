@@ -1,7 +1,7 @@
-//! The hash of a source, made of the blocks that go by on their way to the vessels.
+//! Hashes a source from the blocks that are read for the vessels.
 //!
-//! One more reader, in order, a block at a time on a blocking thread. It stays near the fastest of the others, so that
-//! these find its blocks and it finds theirs, unless somebody waits for the digest.
+//! The hasher is one more reader that goes in order, a block at a time on a blocking thread. It stays near the fastest
+//! reader, so that each finds the other's blocks in the cache, unless a task waits for the digest.
 
 use std::sync::Arc;
 
@@ -17,7 +17,8 @@ use crate::digest::Digest;
 use crate::local::DiskError;
 
 impl Entry {
-    /// Whether the hasher may take the next block, where it should be at most `lead` blocks before the fastest reader.
+    /// Returns whether the hasher may take the next block, with `lead` as the maximum lead over the fastest reader in
+    /// blocks.
     fn may_hash(&self, lead: u64) -> bool {
         let before =
             self.readers.values().filter(|reader| reader.has_begun()).map(|reader| reader.hashed_before()).min();
@@ -26,7 +27,7 @@ impl Entry {
 }
 
 impl SourceCache {
-    /// Starts the hash of a source, or lets it go on from where it was stopped.
+    /// Starts hashing a source, or resumes it.
     pub(super) fn start_hashing(&self, hashing: &mut Hashing, source: SourceId) {
         if hashing.task.is_none() && !hashing.is_finished() {
             let source_cache = self.clone();
@@ -37,8 +38,8 @@ impl SourceCache {
         }
     }
 
-    /// How far the hasher may be before the fastest reader, in blocks: far enough to read ahead for it. The less it is, the
-    /// more of the cache is left for those who follow.
+    /// Returns the maximum lead of the hasher over the fastest reader, in blocks: enough to read ahead for it. A
+    /// smaller lead leaves more of the cache to followers.
     fn lead(&self) -> u64 {
         (self.bound() / BLOCK / 16).max(2)
     }
@@ -54,7 +55,7 @@ impl SourceCache {
         self.finish(source, identity).await
     }
 
-    /// Waits for the next block to hash; `None` when there is none any more.
+    /// Waits until the next block may be hashed; `None` when all are hashed.
     async fn turn(&self, source: SourceId) -> Option<u64> {
         loop {
             let moved = {
@@ -72,7 +73,7 @@ impl SourceCache {
         }
     }
 
-    /// Hashes a block on a blocking thread. Once begun it is carried out, whoever stops waiting for it.
+    /// Hashes a block on a blocking thread. Once started, it completes even if the caller is dropped.
     async fn hash_block(&self, source: SourceId, index: u64, bytes: Bytes) -> Result<(), DiskError> {
         let source_cache = self.clone();
         let Some(mut hasher) = self.table().entry(source).and_then(|entry| entry.hashing.take(index)) else {
@@ -91,7 +92,7 @@ impl SourceCache {
         hashing.await.map_err(|error| broken("hash", error))
     }
 
-    /// The digest of all blocks, if the source is still the same.
+    /// Returns the digest of all blocks, if the source is still the same version.
     async fn finish(&self, source: SourceId, identity: Arc<Identity>) -> Result<Hashed, DiskError> {
         let disk = self.disk(&identity);
         let (file, hasher) = {
@@ -115,12 +116,12 @@ impl SourceCache {
         entry.hashing.pause();
         match hashed {
             Ok((digest, outline)) => {
-                // What it kept for the outline is not needed any more.
+                // Frees the outliner's buffers.
                 entry.hashing.hasher = Some(Box::default());
                 (entry.hashing.digest, entry.hashing.outline) = (Some(digest), outline);
             }
             Err(error) if entry.hashing.waiting > 0 => entry.hashing.failure = Some(error),
-            // Those who send it meet the same trouble and say so.
+            // The readers get the same error and report it.
             Err(error) => tracing::debug!(file = %entry.identity.path, "not hashed: {error}"),
         }
         entry.moved.notify_waiters();

@@ -1,4 +1,4 @@
-//! How far the hash of a source has come. Plain state: `hasher` moves it on.
+//! State of a source's hash. Changed by `hasher`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,10 +9,10 @@ use crate::digest::{Digest, Hasher};
 use crate::local::DiskError;
 use crate::outline::{Outline, Outliner};
 
-/// What a block takes it, about.
+/// Approximate time to hash a block.
 const PER_BLOCK: Duration = Duration::from_millis(1);
 
-/// Hashes a file, and outlines it where that is wanted.
+/// Hashes a file, and creates its outline if requested.
 #[derive(Clone, Default)]
 pub(super) struct FileHasher {
     hasher: Hasher,
@@ -34,21 +34,22 @@ impl FileHasher {
 
 pub(super) type Hashed = (Digest, Option<Arc<Outline>>);
 
-/// How far the hash of a source has come.
+/// State of a source's hash.
 pub(super) struct Hashing {
-    /// Whether it is made along the way.
+    /// Whether it is computed during the transfer.
     pub(super) wanted: bool,
-    /// Those who wait for it.
+    /// Number of tasks that wait for it.
     pub(super) waiting: usize,
     pub(super) digest: Option<Digest>,
-    /// The outline, where somebody wants one, and the average length of the stretches it is to have.
+    /// The outline, if one was requested, and the average length of its stretches.
     pub(super) outline: Option<Arc<Outline>>,
     pub(super) average: Option<u32>,
-    /// Why it can't be made; for one of those who wait.
+    /// Error for one of the waiting tasks.
     pub(super) failure: Option<DiskError>,
-    /// Blocks hashed, and the hasher that took them; `None` while it takes another one.
+    /// Number of hashed blocks.
     pub(super) done: u64,
-    /// Boxed: of thousands of small files that wait, none is hashed here.
+    /// The hasher; `None` while it processes a block. Boxed to save memory: thousands of small files wait without being
+    /// hashed here.
     pub(super) hasher: Option<Box<FileHasher>>,
     pub(super) task: Option<AbortOnDropHandle<()>>,
 }
@@ -69,34 +70,35 @@ impl Hashing {
         self.done > 0 || self.digest.is_some()
     }
 
-    /// How soon it will come for a block, if it will.
+    /// Returns how soon it needs a block; `None` if it won't.
     pub(super) fn comes_in(&self, index: u64) -> Option<Duration> {
         let blocks = index.checked_sub(self.done).filter(|_| self.task.is_some())?;
         Some(PER_BLOCK.saturating_mul(u32::try_from(blocks).unwrap_or(u32::MAX)))
     }
 
-    /// The hasher, if this is the block it takes next: one that was stopped may still have taken it.
+    /// Takes the hasher out if this is its next block; a stopped task may have hashed it already.
     pub(super) fn take(&mut self, index: u64) -> Option<Box<FileHasher>> {
         if self.done == index { self.hasher.take() } else { None }
     }
 
-    /// Stops it where it is.
+    /// Pauses hashing.
     pub(super) fn pause(&mut self) {
         self.task = None;
     }
 
-    /// Somebody else has read the whole: it has this digest.
+    /// Sets the digest after another task has read the whole file.
     pub(super) fn settle(&mut self, digest: Digest) {
         self.pause();
         self.digest = Some(digest);
     }
 
-    /// Has an outline made along with the hash. `false`: the hash is being made without, or with another outline.
+    /// Enables an outline along with the hash. Returns `false` if the hash is already being computed without an outline
+    /// or with another one.
     pub(super) fn want_outline(&mut self, average: u32) -> bool {
         if self.average == Some(average) {
             return true;
         }
-        // A block that is being hashed would count for the new hash otherwise.
+        // Otherwise a block that is being hashed would count for the new hash.
         let is_idle = self.task.is_none() && self.hasher.is_some();
         if !is_idle || (self.done > 0 && self.digest.is_none()) {
             return false;
@@ -106,7 +108,7 @@ impl Hashing {
         true
     }
 
-    /// Nobody has the source open any more: the digest is worth remembering, the outline is too large for that.
+    /// Drops the outline once no reader is left: unlike the digest, it is too large to be remembered.
     pub(super) fn forget_outline(&mut self) {
         if self.outline.take().is_some() {
             self.average = None;

@@ -1,13 +1,13 @@
-//! Read once, fan out: a source is read in blocks that all who send it share, and hashed on the way.
+//! Reads each source once for all vessels: readers share its blocks, and the source is hashed on the way.
 //!
-//! A [`SourceCache`] is made once for the whole program and holds at most so many bytes of blocks. Who opens the same version of
-//! the same source shares its blocks: whoever comes first reads one from the disk, the others find it in the cache or
-//! wait for the read that is under way. A reader that falls too far behind reads again. The digest is made by a hasher
-//! that is one more reader. After each read the stamp of the open file is compared: bytes of another version are never
-//! handed out.
+//! The program has one [`SourceCache`], which holds blocks up to a limit in bytes. Readers of the same version share
+//! its blocks: the first one reads a block from the disk, the others find it in the cache or wait for the read in
+//! progress. A reader that falls too far behind reads the block again. The digest is computed by a hasher, which acts
+//! as one more reader. The stamp of the open file is compared after each read, so bytes of another version are never
+//! returned.
 //!
-//! Everything here may be dropped at any point. A read that was begun goes on without whoever asked for it, and its block
-//! is there for the next. All that blocks happens on blocking threads, a bounded number for each location (see [`disks`]).
+//! Every future here may be dropped at any point. A read that has started continues without its caller, and its block
+//! is there for the next. Blocking calls run on blocking threads, a limited number for each location (see [`disks`]).
 
 mod cache;
 mod disks;
@@ -37,13 +37,13 @@ use table::{Identity, Place, Table};
 
 pub use source::Source;
 
-/// The size of a block in bytes, the last one of a file aside: enough to be worth the way to a thread, little enough for
+/// Block size in bytes, except for the last block of a file: large enough to be worth a thread switch, small enough for
 /// many files at once.
 pub const BLOCK: u64 = 512 << 10;
-/// The part of the cache (one in so many) that a single file may take before anybody asked for it.
+/// Divisor of the cache size that gives the largest file to be cached before any reader asks for it.
 const PUT_BY: u64 = 4;
 
-/// The sources that are being sent. Cheap to clone; all clones are one.
+/// Cache of the sources that are being sent. Clones are cheap and share one cache.
 #[derive(Clone)]
 pub struct SourceCache(Arc<Shared>);
 
@@ -53,7 +53,7 @@ struct Shared {
     bound: u64,
 }
 
-/// Somebody who is on the way to read; dropped when he reads, or won't.
+/// Announces a reader whose connection is still being set up. Dropped when it starts to read, or won't.
 pub struct Arrival {
     number: u64,
     source_cache: SourceCache,
@@ -66,23 +66,23 @@ impl Drop for Arrival {
 }
 
 impl SourceCache {
-    /// A feed that keeps at most `bound` bytes of blocks; those that readers still hold come on top.
+    /// Creates a cache of at most `bound` bytes of blocks. Blocks that readers still hold are not counted.
     pub fn new(bound: u64) -> Self {
         Self(Arc::new(Shared { table: Mutex::new(Table::new(bound)), disks: Disks::default(), bound }))
     }
 
-    /// Says that somebody will read who is only being connected to, when the program starts. Others who read the same then
-    /// wait for a moment before they leave the cache behind; what they had read would have to be read again.
+    /// Announces a reader whose vessel is still connecting when the program starts. Other readers of the same source
+    /// then pause briefly before they leave the cached blocks behind, so that the new reader needs no second read.
     pub fn arrival(&self) -> Arrival {
         Arrival { number: self.table().arrive(), source_cache: self.clone() }
     }
 
-    /// Opens a version of a source for reading, through a link where `follow` says so. A source that is all at hand is not
-    /// looked at again.
+    /// Opens a version of a source for reading, through a link if `follow` is set. If all its blocks are cached, the
+    /// file is not opened.
     ///
     /// # Errors
-    /// [`DiskError::Changed`] when it is another version by now, [`DiskError::is_gone`] when nothing has the name,
-    /// [`DiskError::NotAFile`] when no regular file has it.
+    /// [`DiskError::Changed`] when it is another version by now, [`DiskError::is_gone`] when the file is missing,
+    /// [`DiskError::NotAFile`] when it is not a regular file.
     pub async fn open(
         &self,
         location: &Path,
@@ -100,13 +100,13 @@ impl SourceCache {
         Ok(opened)
     }
 
-    /// Whether a file of `size` bytes may be put by.
+    /// Returns whether a file of `size` bytes may be cached at intake.
     pub(super) fn may_put_by(&self, size: u64) -> bool {
         size <= self.0.bound / PUT_BY
     }
 
-    /// Puts the blocks of a small file by that was read just now, for as many readers as will come. Only room that nobody
-    /// else needs is taken: of a thousand files the first ones stay, which are the first to be sent.
+    /// Caches the blocks of a small file that was just read at intake, for `readers` readers. Only uses space that no
+    /// other source needs: of a thousand files the first ones stay, which are the first to be sent.
     pub(super) fn put_by(
         &self,
         location: &Path,
@@ -129,8 +129,9 @@ impl SourceCache {
         table.tidy(source);
     }
 
-    /// A file was read past the feed and has this digest, although it may look unchanged: nothing read before counts.
-    /// A version whose digest nobody knew yet has this one, and what was sent of it is measured by it.
+    /// Records the digest of a file that was read outside the cache. Drops its cached blocks, because the file may have
+    /// changed although its metadata did not. A version without a digest gets this one, and uploads of it are verified
+    /// against it.
     pub(super) fn rehashed(&self, location: &Path, path: &RelPath, stamp: FileStamp, follow: bool, digest: &Digest) {
         let identity = Identity { location: location.into(), path: path.clone(), stamp, follow };
         let mut table = self.table();
@@ -146,7 +147,8 @@ impl SourceCache {
         }
     }
 
-    /// How many bytes were read from sources so far.
+    /// Returns how many bytes were read from sources so far.
+    #[cfg_attr(not(test), expect(dead_code, reason = "only tests measure it"))]
     pub fn bytes_read(&self) -> u64 {
         self.table().bytes_read
     }
@@ -178,14 +180,14 @@ impl SourceCache {
         }
     }
 
-    /// A block of a source: from the cache, by the read that is under way, or from the disk.
+    /// Returns a block of a source: from the cache, from the read in progress, or from the disk.
     async fn block(&self, source: SourceId, index: u64, disk: &Arc<Disk>) -> Result<Bytes, DiskError> {
         loop {
             let place = self.table().place(source, index);
             match place {
                 Place::Here(bytes) => return Ok(bytes),
                 Place::Coming(mut coming) => {
-                    // Where the read failed, each one sees for himself.
+                    // If that read failed, each reader tries again for its own error.
                     if let Ok(come) = disk.patiently(coming.wait_for(Option::is_some)).await? {
                         return Ok(come.clone().expect("it was waited for"));
                     }
@@ -200,7 +202,7 @@ impl SourceCache {
         }
     }
 
-    /// Reads a block on a blocking thread; `None` when somebody else does so by now.
+    /// Reads a block on a blocking thread; `None` if another task has started to by now.
     fn start_reading(
         &self,
         source: SourceId,
@@ -252,7 +254,7 @@ impl SourceCache {
                 entry.read += len;
             }
         }
-        // Looked at after the read: bytes that belong to another version are not sent for nothing.
+        // Checked after the read, so that bytes of another version are not returned.
         identity.check(&file)?;
         self.adopt(source, file);
         Ok(bytes)
@@ -261,7 +263,7 @@ impl SourceCache {
 
 type Reading = JoinHandle<Result<Bytes, DiskError>>;
 
-/// A blocking thread that panicked, or that the end of the program kept from starting.
+/// Converts the failure of a blocking thread that panicked, or could not start because the program ends.
 fn broken(act: &'static str, error: JoinError) -> DiskError {
     DiskError::io(act, Path::new("a source"), std::io::Error::other(error))
 }

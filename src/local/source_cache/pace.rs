@@ -1,38 +1,42 @@
-//! How far each reader of a source has come, and who waits for whom.
+//! Tracks how far each reader of a source has come, and decides which reader waits for which.
 //!
-//! Readers of about the same pace should find each other's blocks in the cache. So the one in front waits a little before
-//! it pushes out what one that comes right behind is about to read; and the hasher stays near the front. Knows no bytes.
+//! Readers of similar pace should find each other's blocks in the cache. So the reader in front pauses before it evicts
+//! a block that a close follower is about to read, and the hasher stays near the front. Handles block numbers only, no
+//! bytes.
 
 use std::time::{Duration, Instant};
 
-/// What a block takes a reader of whom nothing is known yet.
+/// Assumed time per block for a reader without measurements.
 const START: Duration = Duration::from_millis(10);
-/// Within which a follower must have read something to be worth waiting for: the time of so many blocks of who is in
-/// front, and at least so long.
+/// A follower is worth waiting for only if it read a block within this many block times of the reader in front, or
+/// within this time if that is longer.
 const MOVING: (u32, Duration) = (8, Duration::from_millis(250));
-/// Who takes longer for a block (16 MiB/s or less) waits for nobody: at such a pace the disk is not what counts.
+/// A reader that takes longer per block (16 MiB/s or less) waits for nobody: at that pace the disk is not the
+/// bottleneck.
 const UNHURRIED: Duration = Duration::from_millis(32);
-/// How far behind, in caches, one may be and be waited for: who fell out of the cache while all began comes back into it.
+/// Maximum lag of a follower worth waiting for, as a multiple of the cache size. This lets readers that fell out of the
+/// cache during the start catch up.
 const BEHIND: u64 = 2;
-/// How much longer than who is in front another may take for a block and be waited for; and what is fast enough beside
-/// anyone (40 MiB/s): who runs ahead of others that have only just begun has a processor to himself, for the moment.
+/// Maximum time per block of a follower worth waiting for: this multiple of the time of the reader in front, or this
+/// time (40 MiB/s). The second limit is for a reader that started before the others and so has a processor to itself
+/// for the moment.
 const OF_A_PACE: (u32, Duration) = (2, Duration::from_millis(12));
 /// The longest wait before one block.
 const PER_BLOCK: Duration = Duration::from_millis(250);
 
-/// One reader's way through a source, in blocks.
+/// Progress of one reader through a source, in blocks.
 pub(super) struct Progress {
-    /// The first block it asked for; what stands before that it had from an earlier attempt.
+    /// The first block it asked for; an earlier attempt has sent those before.
     first: Option<u64>,
-    /// A bit for each block.
+    /// One bit for each block.
     passed: Vec<u64>,
     last: u64,
     moved: Instant,
-    /// From one block to the next, lately; waits for others don't count.
+    /// Recent average time per block, without waits for other readers.
     interval: Duration,
-    /// Waited for others since it moved, and altogether.
+    /// Time spent waiting for other readers: since the last block, and in total.
     waited: (Duration, Duration),
-    /// Blocks that are hashed and still before it.
+    /// Number of hashed blocks that it has yet to read.
     hashed_before: u64,
 }
 
@@ -42,7 +46,7 @@ impl Progress {
         Self { first, passed, last: 0, moved: now, interval: START, waited, hashed_before: 0 }
     }
 
-    /// It asks for a block; `hashed` blocks of the source are hashed.
+    /// Records a request for a block; `hashed` blocks of the source are hashed.
     pub(super) fn asks(&mut self, index: u64, hashed: u64, now: Instant) {
         if self.first.is_none() {
             self.first = Some(index);
@@ -51,12 +55,13 @@ impl Progress {
         }
     }
 
-    /// Whether it has asked for anything yet.
+    /// Returns whether it has asked for a block yet.
     pub(super) fn has_begun(&self) -> bool {
         self.first.is_some()
     }
 
-    /// Whether it will come for a block. One that hasn't begun may have to wait for its turn: nobody waits for it.
+    /// Returns whether it will need a block. A reader that hasn't begun may have to wait for its turn, so it doesn't
+    /// count.
     pub(super) fn needs(&self, index: u64) -> bool {
         self.first.is_some_and(|first| first <= index) && !self.has_passed(index)
     }
@@ -65,14 +70,15 @@ impl Progress {
         self.passed.get((index / 64) as usize).is_some_and(|bits| bits >> (index % 64) & 1 == 1)
     }
 
-    /// How soon it will come for a block, if it will, going on as it did lately from the nearest place it has reached.
+    /// Returns how soon it will need a block, at its recent pace from the nearest block that it has read; `None` if it
+    /// won't.
     pub(super) fn comes_in(&self, index: u64) -> Option<Duration> {
         let first = self.first.filter(|_| self.needs(index))?;
         let reached = self.passed_before(index).unwrap_or(first).max(first);
         Some(self.interval.saturating_mul(u32::try_from(index - reached).unwrap_or(u32::MAX)))
     }
 
-    /// The nearest block before this one that it has passed.
+    /// Returns the nearest block before this one that it has read.
     fn passed_before(&self, index: u64) -> Option<u64> {
         let (word, below) = ((index / 64) as usize, (1u64 << (index % 64)) - 1);
         let of_its_own = self.passed.get(word).map(|bits| (word, bits & below));
@@ -81,7 +87,7 @@ impl Progress {
         Some(word as u64 * 64 + 63 - u64::from(bits.leading_zeros()))
     }
 
-    /// It has read a block to its end; `hashed` blocks of the source are hashed.
+    /// Records that it has read a block to its end; `hashed` blocks of the source are hashed.
     pub(super) fn passes(&mut self, index: u64, hashed: u64, now: Instant) {
         if self.needs(index) && index < hashed {
             self.hashed_before -= 1;
@@ -96,18 +102,18 @@ impl Progress {
         (self.last, self.moved) = (self.last.max(index), now);
     }
 
-    /// Another block is hashed.
+    /// Records that another block is hashed.
     pub(super) fn note_hashed(&mut self, index: u64) {
         self.hashed_before += u64::from(self.needs(index));
     }
 
-    /// How many blocks the hasher is before it.
+    /// Returns how many blocks the hasher is ahead of it.
     pub(super) fn hashed_before(&self) -> u64 {
         self.hashed_before
     }
 
-    /// Whether it follows `front` at about the same pace, and will soon come for a block that is about to go, in a cache of
-    /// `window` blocks. For a slower one a wait would only put off that it falls behind.
+    /// Returns whether it follows `front` at a similar pace and will soon need a block that is about to be evicted, in
+    /// a cache of `window` blocks. Waiting for a slower reader would only delay the moment when it falls behind.
     fn follows(&self, front: &Self, index: u64, window: u64, now: Instant) -> bool {
         let moving = MOVING.1.max(front.interval * MOVING.0);
         let of_a_pace = OF_A_PACE.1.max(front.interval * OF_A_PACE.0);
@@ -115,25 +121,25 @@ impl Progress {
         keeps_up && self.last < front.last && self.needs(index) && index <= self.last + window * BEHIND
     }
 
-    /// What it may still wait for others before one block, having begun to wait at `began`.
+    /// Returns how much longer it may wait for other readers before one block, if it began to wait at `began`.
     fn patience(&self, began: Instant, now: Instant) -> Duration {
         if self.interval > UNHURRIED { Duration::ZERO } else { PER_BLOCK.saturating_sub(now.duration_since(began)) }
     }
 
-    /// How long it has waited for others altogether.
+    /// Returns the total time it has waited for other readers.
     #[cfg(test)]
     pub(super) fn waited(&self) -> Duration {
         self.waited.1
     }
 
-    /// It has waited for others.
+    /// Records a wait for other readers.
     pub(super) fn note_waited(&mut self, waited: Duration) {
         self.waited = (self.waited.0 + waited, self.waited.1 + waited);
     }
 }
 
-/// How long `reader` should wait before it reads a block from the disk, so that `out`, the block that has to go for it, is
-/// not missed by one that follows.
+/// Returns how long `reader` should wait before it reads a block from the disk, so that a follower can still use `out`,
+/// the block to be evicted.
 pub(super) fn wait_for_others<'a>(
     reader: &Progress,
     mut others: impl Iterator<Item = &'a Progress>,
@@ -151,7 +157,7 @@ mod tests {
 
     const WINDOW: u64 = 16;
 
-    /// Readers that have passed all blocks before these, `seconds` after they began.
+    /// Creates readers that have read all blocks before these positions, `seconds` after they began.
     fn readers(positions: &[u64], seconds: u64) -> (Vec<Progress>, Instant) {
         let start = Instant::now();
         let now = start + Duration::from_secs(seconds);

@@ -1,4 +1,4 @@
-//! The handle of a source: read it at any offset, ask for its digest.
+//! The handle of a source: reads it at any offset and returns its digest.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -17,7 +17,8 @@ use crate::digest::{Digest, FileDigests};
 use crate::local::{DiskError, hash_chunks};
 use crate::outline::Outline;
 
-/// One reader of a source: a delivery has one, and its clones count as the same. Reading moves no position.
+/// One reader of a source. Each delivery has one, and its clones count as the same reader. Reads don't share a
+/// position.
 #[derive(Clone)]
 pub struct Source(Arc<Reader>);
 
@@ -35,7 +36,7 @@ impl Drop for Reader {
     }
 }
 
-/// Somebody waits for the digest.
+/// Counts a task that waits for the digest, until dropped.
 struct Waiting<'a>(&'a Reader);
 
 impl<'a> Waiting<'a> {
@@ -43,7 +44,7 @@ impl<'a> Waiting<'a> {
         if let Some(entry) = reader.source_cache.table().entry(reader.id) {
             entry.hashing.waiting += 1;
         }
-        // The hasher need not wait for anybody now.
+        // The hasher no longer has to stay near the readers.
         reader.moved.notify_waiters();
         Self(reader)
     }
@@ -76,15 +77,16 @@ impl Source {
         &self.0.identity
     }
 
-    /// Has the source hashed on the way, from its first read on; else it is hashed when somebody asks for the digest.
+    /// Enables hashing during the transfer, from the first read on. Otherwise the source is hashed when the digest is
+    /// requested.
     pub fn hash_on_the_way(&self) {
         if let Some(entry) = self.0.source_cache.table().entry(self.0.id) {
             entry.hashing.wanted = true;
         }
     }
 
-    /// Has the source outlined along with its hash, in stretches of this average length. `false`: that can't be had now,
-    /// for it is being hashed without, or outlined otherwise.
+    /// Enables an outline along with the hash, in stretches of this average length. Returns `false` if that is
+    /// impossible now, because the source is already being hashed without an outline or with another one.
     pub fn outline_on_the_way(&self, average: u32) -> bool {
         let mut table = self.0.source_cache.table();
         let Some(entry) = table.entry(self.0.id) else { return false };
@@ -92,10 +94,11 @@ impl Source {
         entry.hashing.want_outline(average)
     }
 
-    /// Reads at most `most` bytes from `offset`: fewer at the end of a block, and none only when none were asked for.
+    /// Reads at most `most` bytes from `offset`. Returns fewer at the end of a block, and none only if `most` is 0.
     ///
     /// # Errors
-    /// [`DiskError::Changed`] when the source is another version by now, or has no byte there; what the disk says.
+    /// [`DiskError::Changed`] when the source is another version by now, or ends before `offset`; any other error of
+    /// the disk.
     pub async fn read(&self, offset: u64, most: u64) -> Result<Bytes, DiskError> {
         let reader = &*self.0;
         let end = reader.identity.stamp.size.min(offset.saturating_add(most));
@@ -130,7 +133,7 @@ impl Source {
         }
     }
 
-    /// Lets those who follow closely read what would have to go for this block. See [`pace`](super::pace).
+    /// Waits while close followers still need the block that this read would evict. See [`pace`](super::pace).
     async fn wait_for_others(&self, index: u64) {
         let began = Instant::now();
         self.wait(|| self.patience(index, began)).await;
@@ -140,10 +143,10 @@ impl Source {
         }
     }
 
-    /// Waits as long as `patience` says, which is asked anew whenever somebody has come further.
+    /// Waits up to `patience`, which is evaluated again whenever a reader or the hasher advances.
     async fn wait(&self, patience: impl Fn() -> Duration) {
         loop {
-            // Before the look: whoever moves after it is noticed.
+            // Registered before the check, so that no progress after it is missed.
             let moved = self.0.moved.notified();
             let patience = patience();
             if patience.is_zero() || timeout(patience, moved).await.is_err() {
@@ -152,8 +155,8 @@ impl Source {
         }
     }
 
-    /// How long to wait for vessels that are being connected to, before a block is read that others have not read yet
-    /// and that would push out one of this source.
+    /// Returns how long to wait for vessels that are still connecting, before reading a new block that would evict one
+    /// of the same source.
     fn patience_with_arrivals(&self, index: u64) -> Duration {
         let reader = &*self.0;
         let table = reader.source_cache.table();
@@ -174,16 +177,16 @@ impl Source {
         }
     }
 
-    /// The SHA-256 of the whole. What was hashed on the way is not read again; where nothing was, all is read now.
+    /// Returns the SHA-256 of the whole file. Reads only the parts that were not hashed during the transfer.
     ///
     /// # Errors
-    /// [`DiskError::Changed`] when the source is another version by now; what the disk says.
+    /// [`DiskError::Changed`] when the source is another version by now; any other error of the disk.
     pub async fn digest(&self) -> Result<Digest, DiskError> {
         self.hashed(|hashing| hashing.digest).await
     }
 
-    /// The outline of the whole, in stretches of this average length, and its SHA-256; `None` when that can't be had now.
-    /// What was outlined on the way is not read again.
+    /// Returns the SHA-256 of the whole file and its outline, in stretches of this average length; `None` if that is
+    /// impossible now. Reads only the parts that were not processed during the transfer.
     ///
     /// # Errors
     /// As [`digest`](Self::digest).
@@ -214,7 +217,7 @@ impl Source {
         }
     }
 
-    /// The digests of the whole and of its chunks, read from the disk past all that is at hand.
+    /// Returns the digests of the whole file and of its chunks, read from the disk and not from the cache.
     ///
     /// # Errors
     /// As [`digest`](Self::digest).
@@ -235,10 +238,10 @@ impl Source {
                 read = &mut reading => return read.map_err(|error| broken("read", error))?,
                 () = tokio::time::sleep(Duration::from_secs(1)) => {}
             }
-            // It may take long; whether the disk answers at all is asked beside it.
+            // The read may take long, so a separate call checks whether the disk responds at all.
             let path = whole.clone();
             let look = move || {
-                // Any answer is a sign of life.
+                // Any answer shows that the disk responds.
                 let _ = std::fs::symlink_metadata(path);
                 Ok(())
             };
@@ -246,7 +249,7 @@ impl Source {
         }
     }
 
-    /// Makes sure that whoever opens this source next reads it anew: it changed without a trace.
+    /// Makes the next open of this source read it again, because it changed although its metadata did not.
     pub fn forget(&self) {
         self.0.source_cache.table().forget(&self.0.identity);
     }

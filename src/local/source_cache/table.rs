@@ -1,4 +1,4 @@
-//! The table behind the feed's lock: which sources are open, who reads them, and what of them is at hand.
+//! The table behind the cache's lock: open sources, their readers, and their cached blocks.
 
 use std::collections::{HashMap, VecDeque};
 use std::path::PathBuf;
@@ -18,13 +18,13 @@ use crate::local::source::{SourceFile, wait_for_the_clock};
 use crate::names::RelPath;
 use crate::records::FileStamp;
 
-/// Sources that nobody has open whose hash, or what there is of it, is remembered.
+/// Maximum number of closed sources whose digest, complete or partial, is remembered.
 const REMEMBERED: usize = 64;
 
-/// How long those who read wait for one that is being connected to when the program starts.
+/// How long readers wait for one whose vessel is still connecting when the program starts.
 const ARRIVING: Duration = Duration::from_secs(5);
 
-/// How soon those come who are known to come, about.
+/// Approximate time until announced readers arrive.
 const TO_COME: Duration = Duration::from_secs(10);
 
 /// One version of one source.
@@ -42,14 +42,14 @@ impl Identity {
         self.location.join(self.path.as_path())
     }
 
-    /// How many blocks it has.
+    /// Returns the number of blocks.
     pub(super) fn blocks(&self) -> u64 {
         self.stamp.size.div_ceil(BLOCK)
     }
 
     /// Opens the file, which must still be this version. Blocks.
     pub(super) fn open(&self) -> Result<SourceFile, DiskError> {
-        let file = SourceFile::open_with(&self.location, &self.path, self.follow)?;
+        let file = SourceFile::open(&self.location, &self.path, self.follow)?;
         wait_for_the_clock(&file)?;
         self.check(&file)?;
         Ok(file)
@@ -61,24 +61,24 @@ impl Identity {
     }
 }
 
-/// What all handles of a source share.
+/// State that all handles of a source share.
 pub(super) struct Entry {
     pub(super) identity: Arc<Identity>,
     pub(super) file: Option<Arc<OpenSource>>,
     pub(super) readers: HashMap<u64, Progress>,
-    /// Readers that are known to come.
+    /// Number of announced readers.
     pub(super) expected: usize,
     /// Blocks that are being read from the disk.
     pub(super) coming: HashMap<u64, watch::Receiver<Option<Bytes>>>,
     pub(super) hashing: Hashing,
     /// Bytes read from the disk.
     pub(super) read: u64,
-    /// Told whenever somebody has come further.
+    /// Notified whenever a reader or the hasher advances.
     pub(super) moved: Arc<Notify>,
 }
 
 impl Entry {
-    /// In how many microseconds a block will be needed; `None` when nobody will come for it.
+    /// Returns the microseconds until a block is needed; `None` when no reader will need it.
     fn needed_in(&self, index: u64) -> Option<u64> {
         let readers = self.readers.values().filter_map(|reader| reader.comes_in(index));
         let to_come = (self.expected > 0).then_some(TO_COME);
@@ -87,7 +87,7 @@ impl Entry {
     }
 }
 
-/// Where a block is.
+/// Location of a block.
 pub(super) enum Place {
     Here(Bytes),
     Coming(watch::Receiver<Option<Bytes>>),
@@ -99,13 +99,13 @@ pub(super) struct Table {
     pub(super) cache: Cache,
     entries: HashMap<SourceId, Box<Entry>>,
     known: HashMap<Arc<Identity>, SourceId>,
-    /// Entries that nobody has open and that have no block at hand, the oldest first.
+    /// Closed entries without cached blocks, oldest first.
     remembered: VecDeque<SourceId>,
-    /// Who is being connected to, and since when.
+    /// Readers whose vessels are still connecting, with their start times.
     arriving: HashMap<u64, Instant>,
     numbers: u64,
     began: Instant,
-    /// Bytes read from the disk, of all sources that ever were.
+    /// Bytes read from the disk, of all sources since the program started.
     pub(super) bytes_read: u64,
 }
 
@@ -123,25 +123,25 @@ impl Table {
         }
     }
 
-    /// The cache's clock.
+    /// Returns the time on the cache's clock, in microseconds.
     pub(super) fn now(&self) -> Due {
         u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX)
     }
 
-    /// Notes that somebody is on his way; gives him a number.
+    /// Registers a reader that will arrive, and returns its number.
     pub(super) fn arrive(&mut self) -> u64 {
         let number = self.number();
         self.arriving.insert(number, Instant::now());
         number
     }
 
-    /// He has come, or won't.
+    /// Ends the wait for a reader, because it has arrived or won't.
     pub(super) fn arrived(&mut self, number: u64) {
         self.arriving.remove(&number);
         self.entries.values().for_each(|entry| entry.moved.notify_waiters());
     }
 
-    /// How long those who are on their way are still worth waiting for.
+    /// Returns how much longer it is worth waiting for announced readers.
     pub(super) fn patience_with_arrivals(&self) -> Duration {
         let patience = self.arriving.values().map(|since| ARRIVING.saturating_sub(since.elapsed()));
         patience.max().unwrap_or_default()
@@ -164,7 +164,8 @@ impl Table {
         self.known.get(identity).copied()
     }
 
-    /// Enters a source; one of the same identity goes on for those who have it open, and is not found any more.
+    /// Creates an entry for a source. An older entry with the same identity stays valid for its open readers, but is no
+    /// longer found.
     pub(super) fn enter(&mut self, identity: Identity) -> SourceId {
         let (source, identity) = (self.number(), Arc::new(identity));
         self.forget(&identity);
@@ -183,7 +184,7 @@ impl Table {
         source
     }
 
-    /// Makes sure that whoever opens this source next reads it anew.
+    /// Makes the next [`SourceCache::open`](super::SourceCache::open) of this source read it again.
     pub(super) fn forget(&mut self, identity: &Identity) {
         if let Some(source) = self.known.remove(identity) {
             self.cache.remove_all(source);
@@ -195,7 +196,7 @@ impl Table {
         if let Some(bytes) = self.cache.get((source, index)) {
             return Place::Here(bytes);
         }
-        // A sender that is gone without a value has failed.
+        // A sender that was dropped without a value means that the read failed.
         let coming = self.entries.get(&source).and_then(|entry| entry.coming.get(&index));
         match coming.filter(|coming| coming.borrow().is_some() || coming.has_changed().is_ok()) {
             Some(coming) => Place::Coming(coming.clone()),
@@ -203,8 +204,9 @@ impl Table {
         }
     }
 
-    /// The block of the same source that has to go for this one; `None` while nothing has to go, or another reader has
-    /// paid for this one already. What the hasher has read ahead was read for the first that comes, who has to wait for it.
+    /// Returns the block of the same source that must be evicted for this one; `None` if none must, or if another
+    /// reader has already waited for it. Blocks that the hasher read ahead don't count as waited for: their first
+    /// reader must wait.
     pub(super) fn pushes_out(&self, source: SourceId, index: u64) -> Option<u64> {
         let (owner, out) = self.cache.next_out(BLOCK, self.now())?;
         let comes_first =
@@ -213,7 +215,7 @@ impl Table {
         (owner == source && is_new()).then_some(out)
     }
 
-    /// Takes in a block that was read, unless nobody has its source open any more.
+    /// Caches a block that was read, unless its source has no readers any more.
     pub(super) fn take(&mut self, source: SourceId, index: u64, bytes: Bytes) {
         let Some(entry) = self.entries.get(&source) else { return };
         if entry.readers.is_empty() && entry.expected == 0 {
@@ -223,7 +225,7 @@ impl Table {
         gone.into_iter().for_each(|source| self.tidy(source));
     }
 
-    /// A reader has read a block to its end.
+    /// Records that a reader has read a block to its end.
     pub(super) fn pass(&mut self, source: SourceId, reader: u64, index: u64) {
         let Some(entry) = self.entries.get_mut(&source) else { return };
         if let Some(progress) = entry.readers.get_mut(&reader) {
@@ -232,14 +234,15 @@ impl Table {
         self.revalue(source, index);
     }
 
-    /// Notes that a block was used, and tells those who wait for that.
+    /// Updates when a block is needed next, and wakes the tasks that wait for progress.
     pub(super) fn revalue(&mut self, source: SourceId, index: u64) {
         let Some(entry) = self.entries.get(&source) else { return };
         self.cache.expect((source, index), self.due(entry, index));
         entry.moved.notify_waiters();
     }
 
-    /// Ends a reader; the last one takes the open file and the blocks along, but those that others will come for.
+    /// Removes a reader. With the last one, the file is closed and the blocks are dropped unless announced readers need
+    /// them.
     pub(super) fn close(&mut self, source: SourceId, reader: u64) {
         let Some(entry) = self.entries.get_mut(&source) else { return };
         if entry.readers.remove(&reader).is_some_and(|progress| progress.has_begun()) {
@@ -260,7 +263,7 @@ impl Table {
         self.tidy(source);
     }
 
-    /// Drops an entry that nobody has open and nothing is at hand of; the latest that were hashed are remembered.
+    /// Drops an entry that has neither readers nor cached blocks. The last hashed ones are remembered.
     pub(super) fn tidy(&mut self, source: SourceId) {
         let Some(entry) = self.entries.get(&source) else { return };
         if !entry.readers.is_empty() || self.cache.holds_any(source) {

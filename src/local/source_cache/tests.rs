@@ -11,7 +11,7 @@ use crate::local::{Intake, TakeIn, Writers, stamp_of};
 
 const MIB: u64 = 1 << 20;
 
-/// A directory with one file, and a source_cache.
+/// A directory with one file, and a source cache.
 struct Shore {
     dir: tempfile::TempDir,
     source_cache: SourceCache,
@@ -46,7 +46,7 @@ impl Shore {
         Digest::of(&self.bytes)
     }
 
-    /// How often the file was read, as a part of its size.
+    /// Returns how often the file was read, as a multiple of its size.
     fn times_read(&self) -> f64 {
         self.source_cache.bytes_read() as f64 / self.bytes.len() as f64
     }
@@ -64,7 +64,7 @@ fn content(size: u64) -> Vec<u8> {
     (0..size).map(|at| ((at / 7) ^ (at >> 13)) as u8).collect()
 }
 
-/// Reads a range and compares it with what it should be, `pause` after each piece.
+/// Reads a range and compares it with the expected bytes; pauses after each piece.
 async fn read(source: &Source, expected: &[u8], range: std::ops::Range<u64>, pause: Duration) {
     let mut at = range.start;
     while at < range.end {
@@ -75,7 +75,7 @@ async fn read(source: &Source, expected: &[u8], range: std::ops::Range<u64>, pau
     }
 }
 
-/// Waits for something that another task does.
+/// Waits until a condition holds that another task fulfils.
 async fn until(what: &str, holds: impl Fn() -> bool) {
     for _ in 0..2000 {
         if holds() {
@@ -222,7 +222,7 @@ async fn hashing_stops_with_the_last_handle_and_goes_on_with_the_next() {
     read(&source, &shore.bytes, 0..12 * MIB, Duration::ZERO).await;
     until("hashed half", || shore.hashed(&source) >= 24).await;
     drop(source);
-    // What was begun is carried out.
+    // Reads that have started must complete.
     until("ended all reads", || shore.source_cache.0.disks.are_idle()).await;
     let read_so_far = shore.source_cache.bytes_read();
     assert_eq!(shore.cached(), 0);

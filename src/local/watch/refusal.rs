@@ -1,4 +1,4 @@
-//! Why the kernel refuses to watch a directory, in our words.
+//! Converts the kernel's errors of watching a directory.
 
 use std::io;
 use std::path::Path;
@@ -8,7 +8,7 @@ use rustix::io::Errno;
 
 use crate::local::DiskError;
 
-/// What follows from an error of `notify`'s: which limit is reached, or what is wrong with the location.
+/// Converts an error of `notify`: the kernel limit that is reached, or the fault of the location.
 pub(super) fn refused(location: &Path, error: notify::Error) -> DiskError {
     let limit = |sysctl| DiskError::WatchLimit { path: location.into(), sysctl };
     let source = match error.kind {

@@ -1,4 +1,4 @@
-//! What an ssh config says of a host, typed.
+//! The typed values of an ssh config for a host.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use crate::settings::problems::Diagnostic;
 use crate::settings::ssh_host::AgentChoice;
 use crate::settings::values;
 
-/// What the files say of a host; `None` where they say nothing.
+/// The files' values for a host; `None` for missing ones.
 #[derive(Clone, Debug, Default)]
 pub(in crate::settings) struct Advice {
     pub(in crate::settings) address: Option<String>,
@@ -24,17 +24,17 @@ pub(in crate::settings) struct Advice {
     pub(in crate::settings) global_known_hosts: Option<Vec<PathBuf>>,
     pub(in crate::settings) host_key_alias: Option<String>,
     pub(in crate::settings) jump: Option<(Jump, Spot)>,
-    /// Where it says that a program makes the connection.
+    /// The place of a `ProxyCommand`.
     pub(in crate::settings) command: Option<Spot>,
     pub(in crate::settings) alive_interval: Option<Duration>,
     pub(in crate::settings) alive_count: Option<usize>,
     pub(in crate::settings) connect_timeout: Option<Duration>,
-    /// Each value by its keyword and what to say of it: `Port 2222 (/home/ann/.ssh/config:3)`.
+    /// Each value by its keyword, with its description: `Port 2222 (/home/ann/.ssh/config:3)`.
     pub(in crate::settings) said: Vec<(&'static str, String)>,
     pub(in crate::settings) unheeded: Vec<String>,
 }
 
-/// Types what was gathered.
+/// Types the values that were found.
 pub(super) fn of(gathered: Gathered, asked: &Asked<'_>) -> Result<Advice, Trouble> {
     let mut said = Said { gathered: &gathered, said: Vec::new() };
     let address = said.one("HostName", |text| host_name(text, asked))?;
@@ -66,7 +66,7 @@ pub(super) fn of(gathered: Gathered, asked: &Asked<'_>) -> Result<Advice, Troubl
     Ok(advice)
 }
 
-/// Reads values, and remembers what was read.
+/// A reader of values that records their descriptions.
 struct Said<'a> {
     gathered: &'a Gathered,
     said: Vec<(&'static str, String)>,
@@ -84,7 +84,7 @@ impl Said<'_> {
         Ok(Some(value))
     }
 
-    /// One word of each line.
+    /// Reads one word of each line.
     fn every(
         &mut self,
         keyword: &'static str,
@@ -100,7 +100,7 @@ impl Said<'_> {
         Ok(values)
     }
 
-    /// All words of the first line; `none` for none.
+    /// Reads all words of the first line; `none` for none.
     fn list(
         &mut self,
         keyword: &'static str,
@@ -139,7 +139,7 @@ fn none_or_time(text: &str) -> Result<Option<Duration>, Diagnostic> {
     if text == "none" { Ok(None) } else { words::time(text).map(|time| Some(time).filter(|time| !time.is_zero())) }
 }
 
-/// What tokens and `~` stand for.
+/// The replacements for tokens and `~`.
 struct Here<'a> {
     asked: &'a Asked<'a>,
     tokens: Vec<(char, String)>,

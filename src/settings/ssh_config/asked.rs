@@ -1,4 +1,4 @@
-//! What is asked of the files, and where in them something stands.
+//! The query to the ssh config files, and places in them.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -19,11 +19,11 @@ impl fmt::Display for Spot {
     }
 }
 
-/// What is wrong with a file, and where.
+/// A problem of a file, and its place.
 #[derive(Clone, Debug)]
 pub(in crate::settings) struct Trouble {
     pub(in crate::settings) spot: Spot,
-    /// The keyword; empty where it is about the whole line.
+    /// The keyword; empty if the problem concerns the whole line.
     pub(in crate::settings) keyword: String,
     pub(in crate::settings) diagnostic: Diagnostic,
 }
@@ -32,23 +32,23 @@ pub(in crate::settings) struct Trouble {
 #[derive(Clone, Debug)]
 pub(in crate::settings) struct Source {
     pub(in crate::settings) file: PathBuf,
-    /// Where the paths of its `Include`s begin.
+    /// The directory of relative `Include` paths.
     pub(in crate::settings) beside: PathBuf,
-    /// Whether it is an error when it isn't there.
+    /// Whether the file must exist.
     pub(in crate::settings) required: bool,
     /// Whether it must belong to us or root, and be writable for nobody else.
     pub(in crate::settings) guarded: bool,
 }
 
-/// Who asks, and what is known without the files.
+/// The query, with the values known without the files.
 #[derive(Clone, Debug)]
 pub(in crate::settings) struct Asked<'a> {
-    /// The host as it was written.
+    /// The host as written.
     pub(in crate::settings) host: &'a str,
-    /// What holds before the files: the user and the port.
+    /// The user and port that take precedence over the files.
     pub(in crate::settings) user: Option<&'a str>,
     pub(in crate::settings) port: Option<u16>,
-    /// Who runs this program, and that user's home directory.
+    /// The user that runs this program, and that user's home directory.
     pub(in crate::settings) local_user: Option<&'a str>,
     pub(in crate::settings) home: Option<&'a Path>,
 }

@@ -1,8 +1,8 @@
-//! A line of an ssh config: a keyword and its words, quoted as OpenSSH quotes.
+//! A line of an ssh config: a keyword and its words, with OpenSSH's quoting.
 
 use crate::settings::problems::Diagnostic;
 
-/// A keyword, in lower case, and the words behind it; `None` for an empty line and a comment.
+/// Splits a line into its keyword, in lower case, and its words; returns `None` for an empty line and a comment.
 pub(super) fn split(line: &str) -> Result<Option<(String, Vec<String>)>, Diagnostic> {
     let line = line.trim();
     if line.is_empty() || line.starts_with('#') {
@@ -15,8 +15,8 @@ pub(super) fn split(line: &str) -> Result<Option<(String, Vec<String>)>, Diagnos
     Ok(Some((keyword.to_ascii_lowercase(), words)))
 }
 
-/// Words apart by blanks. Quotes of either kind keep blanks, a backslash keeps quotes, blanks and itself, and a word that
-/// begins with `#` begins a comment.
+/// Splits at blanks. Quotes of either kind protect blanks, a backslash escapes quotes, blanks and itself, and a word
+/// that begins with `#` begins a comment.
 fn words(text: &str) -> Result<Vec<String>, Diagnostic> {
     let mut words = Vec::new();
     let mut chars = text.chars().peekable();

@@ -1,14 +1,14 @@
-//! `ssh_config`: what the files of OpenSSH's client say of a host, read by OpenSSH's rules.
+//! `ssh_config`: reads a host's values from the files of OpenSSH's client, with OpenSSH's rules.
 //!
-//! Ours, because the crates for it don't tell on which line of which file a value stands, or what is wrong there, which is
-//! what a person wants to know. The rules, as in OpenSSH 9.2:
+//! The existing crates are not used, because they don't report the file and line of a value or of an error, which
+//! people need. The rules, as in OpenSSH 9.2:
 //!
-//! - The user's file comes before the machine's, and the first value obtained counts; of `IdentityFile` and
-//!   `CertificateFile` all do. Of `ProxyJump` and `ProxyCommand` the one that comes first counts.
-//! - `Host` takes patterns, of which `!` takes back; `Match` takes `all`, `host`, `originalhost`, `user` and `localuser`. A
-//!   `Match` with any other condition never holds here, which is told.
-//! - `Include` takes globs, beside `~/.ssh` or `/etc/ssh`, sixteen deep at the most.
-//! - Keywords that mean nothing to us are passed over. Those that would change whom we talk to are told.
+//! - The user's file comes before the system's, and the first value applies; all values of `IdentityFile` and
+//!   `CertificateFile` apply. Of `ProxyJump` and `ProxyCommand`, the first one applies.
+//! - `Host` takes patterns, and `!` negates one; `Match` takes `all`, `host`, `originalhost`, `user` and `localuser`. A
+//!   `Match` with any other condition never matches here, which is reported.
+//! - `Include` takes globs, relative to `~/.ssh` or `/etc/ssh`, at most sixteen levels deep.
+//! - Keywords without a meaning for us are ignored. Those that would change the server or the login are reported.
 
 mod advice;
 mod asked;
@@ -20,15 +20,16 @@ pub(super) use advice::Advice;
 pub(super) use asked::{Asked, Source, Spot, Trouble};
 pub(super) use words::{Hop, Jump, jump};
 
-/// What the files say of a host.
+/// Returns the files' values for a host.
 ///
 /// # Errors
-/// The first thing that is wrong in any line of any file that is read.
+/// The first error in any line of any file that is read.
 pub(super) fn ask(sources: &[Source], asked: &Asked<'_>) -> Result<Advice, Trouble> {
     advice::of(reader::read(sources, asked)?, asked)
 }
 
-/// Reads a text as an ssh config; see [`crate::strangers`]. One that includes others is left alone: they would be read.
+/// Parses a text as an ssh config; see [`crate::strangers`]. A text with `include` is skipped, because it would read
+/// other files.
 #[cfg(any(test, fuzzing))]
 pub fn ssh_config_text(text: &str) {
     use std::os::fd::AsRawFd;

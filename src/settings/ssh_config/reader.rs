@@ -1,4 +1,4 @@
-//! The files, line by line: which of them concern a host, and what comes first in those.
+//! Reads the files line by line, and selects the values that apply to a host.
 
 use std::collections::HashMap;
 use std::fs::{self, File};
@@ -13,13 +13,13 @@ use super::words::expand;
 use crate::names::host_pattern;
 use crate::settings::problems::Diagnostic;
 
-/// How deep files may include files: OpenSSH's own limit.
+/// The limit of nested includes: OpenSSH's own.
 const DEEPEST: usize = 16;
 
-/// More than any such file has.
+/// Size limit of a file, larger than any real one.
 const LONGEST: u64 = 4 << 20;
 
-/// The keywords that are heeded, as OpenSSH writes them.
+/// The supported keywords, as OpenSSH writes them.
 const HEEDED: [&str; 15] = [
     "HostName",
     "User",
@@ -38,7 +38,7 @@ const HEEDED: [&str; 15] = [
     "ConnectTimeout",
 ];
 
-/// The keywords that are not heeded although they change whom we talk to or how we are let in, and what to do instead.
+/// Unsupported keywords that would change the server or the login, and the alternatives.
 const TOLD: [(&str, &str); 11] = [
     ("AddressFamily", "give an address of that family as HostName"),
     ("BindAddress", "the system's routes decide"),
@@ -53,14 +53,14 @@ const TOLD: [(&str, &str); 11] = [
     ("StrictHostKeyChecking", "HostKeyPolicy of the vessel decides"),
 ];
 
-/// Words behind a keyword, and where they stand.
+/// The words of a keyword, and their place.
 #[derive(Clone, Debug)]
 pub(super) struct Found {
     pub(super) words: Vec<String>,
     pub(super) spot: Spot,
 }
 
-/// Everything that was found for a host, by keyword.
+/// All values for a host, by keyword.
 #[derive(Default)]
 pub(super) struct Gathered {
     found: HashMap<&'static str, Vec<Found>>,
@@ -68,17 +68,17 @@ pub(super) struct Gathered {
 }
 
 impl Gathered {
-    /// The first that was found.
+    /// Returns the first value.
     pub(super) fn first(&self, keyword: &str) -> Option<&Found> {
         self.all(keyword).first()
     }
 
-    /// All that was found, in order.
+    /// Returns all values, in order.
     pub(super) fn all(&self, keyword: &str) -> &[Found] {
         self.found.get(keyword).map_or(&[], Vec::as_slice)
     }
 
-    /// Whichever of `ProxyJump` and `ProxyCommand` comes first takes the place of the other.
+    /// Adds a value. The first one of `ProxyJump` and `ProxyCommand` overrides the other.
     fn take(&mut self, keyword: &'static str, found: Found) {
         let rival = match keyword {
             "ProxyJump" => "ProxyCommand",
@@ -99,7 +99,7 @@ impl Gathered {
     }
 }
 
-/// Reads the files in their order.
+/// Reads the files in order.
 pub(super) fn read(sources: &[Source], asked: &Asked<'_>) -> Result<Gathered, Trouble> {
     let mut reader = Reader { asked, gathered: Gathered::default() };
     for source in sources {
@@ -114,7 +114,7 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    /// One file; `within` says whether the block that includes it concerns the host.
+    /// Reads one file; `within` tells whether the including block applies to the host.
     fn file(&mut self, source: &Source, within: bool, depth: usize) -> Result<(), Trouble> {
         let shared: Arc<Path> = Arc::from(source.file.as_path());
         let Some(text) = text_of(source, &shared)? else { return Ok(()) };
@@ -154,7 +154,7 @@ impl Reader<'_> {
         Ok(())
     }
 
-    /// Whether all conditions of a `Match` hold. One that we can't judge never does.
+    /// Returns whether all conditions of a `Match` hold. An unsupported condition never holds.
     fn matches(&mut self, words: &[String], spot: &Spot) -> Result<bool, Diagnostic> {
         let mut holds = true;
         let mut words = words.iter();
@@ -231,7 +231,7 @@ impl Reader<'_> {
     }
 }
 
-/// The files of this glob, sorted; none where there is none.
+/// Returns the files that match a glob, sorted.
 fn found_by(pattern: &Path) -> Result<Vec<PathBuf>, Diagnostic> {
     let no_glob = |why: &dyn std::fmt::Display| {
         Diagnostic::new(
@@ -245,7 +245,7 @@ fn found_by(pattern: &Path) -> Result<Vec<PathBuf>, Diagnostic> {
     files.collect::<Result<_, _>>().map_err(|e| no_glob(&e))
 }
 
-/// The file's text; `None` where it isn't there and needn't be. Comments may be in any encoding.
+/// Returns the file's text; `None` if it doesn't exist and isn't required. Comments may be in any encoding.
 fn text_of(source: &Source, file: &Arc<Path>) -> Result<Option<String>, Trouble> {
     let trouble = |message: String, remedy: &str| Trouble {
         spot: Spot { file: file.clone(), line: 1 },

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::settings::problems::Diagnostic;
 use crate::settings::values;
 
-/// One hop as it is written: `[user@]host[:port]`.
+/// One hop as written: `[user@]host[:port]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::settings) struct Hop {
     pub(in crate::settings) user: Option<String>,
@@ -13,16 +13,16 @@ pub(in crate::settings) struct Hop {
     pub(in crate::settings) port: Option<u16>,
 }
 
-/// What a `ProxyJump` says.
+/// A `ProxyJump`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::settings) enum Jump {
-    /// Straight on, whatever others say.
+    /// A direct connection, overriding all other settings.
     None,
-    /// Through these, the nearest first.
+    /// Through these hops, the nearest first.
     Through(Vec<Hop>),
 }
 
-/// `none`, or hops separated by commas.
+/// Parses `none`, or hops separated by commas.
 pub(in crate::settings) fn jump(text: &str) -> Result<Jump, Diagnostic> {
     if text.eq_ignore_ascii_case("none") || text == "no" {
         return Ok(Jump::None);
@@ -36,7 +36,7 @@ fn hop(text: &str) -> Result<Hop, Diagnostic> {
     let (user, place) = plain.rsplit_once('@').map_or((None, plain), |(user, place)| (Some(user), place));
     let no_hop =
         || Diagnostic::new("invalid hop", "expected [user@]host[:port], several of them separated by commas, or none");
-    // Not shown: there may be a password where none belongs.
+    // The text is not shown, because it may contain a misplaced password.
     if user.is_some_and(|user| user.is_empty() || user.contains(':')) {
         return Err(no_hop());
     }
@@ -44,7 +44,7 @@ fn hop(text: &str) -> Result<Hop, Diagnostic> {
     Ok(Hop { user: user.map(str::to_owned), host, port })
 }
 
-/// OpenSSH's times: `15`, `90s`, `1h30m`.
+/// Parses OpenSSH's times: `15`, `90s`, `1h30m`.
 pub(super) fn time(text: &str) -> Result<Duration, Diagnostic> {
     let diagnostic =
         || Diagnostic::new(format!("invalid time `{text}`"), "expected seconds, or a time such as 90s or 1m30s");
@@ -68,7 +68,7 @@ pub(super) fn time(text: &str) -> Result<Duration, Diagnostic> {
     if text.is_empty() { Err(diagnostic()) } else { Ok(Duration::from_secs(seconds)) }
 }
 
-/// `yes` or `no`, as OpenSSH takes them.
+/// Parses `yes` or `no`, with OpenSSH's synonyms.
 pub(super) fn yes_or_no(text: &str) -> Result<bool, Diagnostic> {
     match text.to_ascii_lowercase().as_str() {
         "yes" | "true" => Ok(true),
@@ -77,7 +77,7 @@ pub(super) fn yes_or_no(text: &str) -> Result<bool, Diagnostic> {
     }
 }
 
-/// Puts values in the place of `%` and a letter.
+/// Replaces tokens: `%` and a letter.
 pub(super) fn expand(text: &str, tokens: &[(char, String)]) -> Result<String, Diagnostic> {
     let mut out = String::with_capacity(text.len());
     let mut chars = text.chars();

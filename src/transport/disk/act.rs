@@ -1,4 +1,4 @@
-//! What is done for each request: one call of the kernel's, or few, for a name in an open directory. No link is followed.
+//! Runs single requests: one or few system calls for a name in an open directory. Links are never followed.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -19,14 +19,14 @@ use super::mount_roots::At;
 use super::refused;
 use crate::transport::sftp::{Attrs, OpenFlags, SftpError, Space};
 
-/// How much goes through this process at once where the kernel doesn't copy by itself, in bytes.
+/// How many bytes are copied at once if the kernel does not support copying.
 const PIECE: usize = 256 << 10;
 const PERMISSIONS: u32 = 0o7777;
-/// Flags of [`OpenFlags`] (`SSH_FXF_CREAT`, `SSH_FXF_TRUNC`, `SSH_FXF_EXCL`).
+/// The flags of [`OpenFlags`]: `SSH_FXF_CREAT`, `SSH_FXF_TRUNC`, `SSH_FXF_EXCL`.
 const CREATE: u32 = 0x08;
 const TRUNCATE: u32 = 0x10;
 const EXCLUSIVE: u32 = 0x20;
-/// How often a file is made anew whose name somebody takes again and again.
+/// How often the creation of a file is retried if another process takes the name again.
 const TRIES: usize = 3;
 
 type Done<T> = Result<T, SftpError>;
@@ -35,7 +35,7 @@ fn errno(error: Errno) -> SftpError {
     refused(error.into())
 }
 
-/// Without waiting, for to open a FIFO that nobody writes to would take for ever.
+/// Opens a file without blocking, because opening a FIFO without a writer would block forever.
 fn open_at(at: &At<'_>, flags: OFlags, mode: u32) -> Done<File> {
     let flags = flags | OFlags::CLOEXEC | OFlags::NOCTTY | OFlags::NONBLOCK | OFlags::NOFOLLOW;
     openat(&at.directory, at.name, flags, Mode::from_raw_mode(mode & PERMISSIONS)).map(File::from).map_err(errno)
@@ -49,7 +49,8 @@ pub(super) fn open(at: &At<'_>, flags: OpenFlags, mode: u32) -> Done<File> {
     if has(CREATE | EXCLUSIVE) {
         return make(at, mode);
     }
-    // Whoever may write to the directory may have put a file or link of his own under the name: it is taken away.
+    // Other users who can write to the directory may have put a file or link of their own under the name, so it is
+    // removed.
     if has(CREATE | TRUNCATE) {
         return make_anew(at, mode);
     }
@@ -69,14 +70,14 @@ pub(super) fn open(at: &At<'_>, flags: OpenFlags, mode: u32) -> Done<File> {
     }
 }
 
-/// Makes a file, where nothing has the name.
+/// Creates a file. Fails if the name exists.
 fn make(at: &At<'_>, mode: u32) -> Done<File> {
     let made = open_at(at, OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL, mode & 0o777)?;
     at.owners.note(&made.metadata().map_err(refused)?);
     Ok(made)
 }
 
-/// Makes a file in the place of whatever has the name.
+/// Creates a file in place of anything that has the name.
 fn make_anew(at: &At<'_>, mode: u32) -> Done<File> {
     let mut made = make(at, mode);
     for _ in 0..TRIES {
@@ -89,8 +90,8 @@ fn make_anew(at: &At<'_>, mode: u32) -> Done<File> {
     made
 }
 
-/// Whether an open file can only have been made here: a regular one with the owner that such files get, and with no other name
-/// through which somebody else has it.
+/// Returns whether an open file was certainly created here: it is a regular file with the owner that new files get, and
+/// it has no second name through which another user can access it.
 fn is_ours(at: &At<'_>, file: &File) -> Done<bool> {
     let found = file.metadata().map_err(refused)?;
     Ok(found.is_file() && found.nlink() <= 1 && at.owners.have(&found))
@@ -108,7 +109,7 @@ pub(super) fn look_at_file(file: &File) -> Done<Attrs> {
     Ok(attrs(found.len(), (found.uid(), found.gid()), found.mode(), times))
 }
 
-/// Attributes as SFTP has them, but for times, which need not lie between 1970 and 2106.
+/// Returns attributes as SFTP has them, except that times may be before 1970 or after 2106.
 fn attrs(size: u64, owner: (u32, u32), mode: u32, times: (i64, i64)) -> Attrs {
     Attrs { size: Some(size), owner: Some(owner), mode: Some(mode), times: Some(times), kind: None }
 }
@@ -118,7 +119,7 @@ fn timestamps((access, change): (i64, i64)) -> Timestamps {
     Timestamps { last_access: at(access), last_modification: at(change) }
 }
 
-/// Sets attributes of a file or directory; a link is refused.
+/// Sets attributes of a file or directory. Fails for a link.
 pub(super) fn set(at: &At<'_>, set: &Attrs) -> Done<()> {
     if let Some(size) = set.size {
         open_at(at, OFlags::WRONLY, 0)?.set_len(size).map_err(refused)?;
@@ -129,9 +130,9 @@ pub(super) fn set(at: &At<'_>, set: &Attrs) -> Done<()> {
     if !matches!(FileType::from_raw_mode(found.st_mode), FileType::RegularFile | FileType::Directory) {
         return Err(errno(Errno::LOOP));
     }
-    // This leads to what is open, whatever has its name by now. It needs no right to read it.
+    // This path refers to the open file even if its name now belongs to another file, and requires no read permission.
     let opened = format!("/proc/self/fd/{}", opened.as_raw_fd());
-    // First: changing the owner takes bits of the mode away.
+    // The owner must be set first: changing it clears mode bits.
     if let Some((user, group)) = set.owner {
         let (user, group) = (Uid::from_raw(user), Gid::from_raw(group));
         chownat(CWD, &opened, Some(user), Some(group), AtFlags::empty()).map_err(errno)?;
@@ -145,7 +146,7 @@ pub(super) fn set(at: &At<'_>, set: &Attrs) -> Done<()> {
     Ok(())
 }
 
-/// Sets owner and times of a link itself, which has neither size nor mode.
+/// Sets owner and times of a link itself. A link has neither size nor mode.
 pub(super) fn set_link(at: &At<'_>, set: &Attrs) -> Done<()> {
     if let Some((user, group)) = set.owner {
         let (user, group) = (Uid::from_raw(user), Gid::from_raw(group));
@@ -234,7 +235,7 @@ pub(super) fn list(at: &At<'_>, most: usize) -> Done<Vec<(Bytes, Attrs)>> {
         let directory = directory.try_clone().map_err(refused)?;
         match look(&At { directory, name: OsStr::from_bytes(&name), owners: at.owners }) {
             Ok(attrs) => entries.push((Bytes::from(name), attrs)),
-            // It vanished meanwhile.
+            // The entry was removed in the meantime.
             Err(e) if e.is_not_found() => {}
             Err(e) => return Err(e),
         }
@@ -242,7 +243,7 @@ pub(super) fn list(at: &At<'_>, most: usize) -> Done<Vec<(Bytes, Attrs)>> {
     Ok(entries)
 }
 
-/// Reads at most `length` bytes; `None` at the end of the file.
+/// Reads at most `length` bytes. Returns `None` at the end of the file.
 pub(super) fn read(file: &File, offset: u64, length: usize) -> io::Result<Option<Bytes>> {
     let mut bytes = vec![0; length];
     let read = file.read_at(&mut bytes, offset)?;
@@ -260,7 +261,7 @@ pub(super) fn copy(
         let most = usize::try_from(length).unwrap_or(usize::MAX);
         let copied = match copy_file_range(from, Some(&mut from_offset), to, Some(&mut to_offset), most) {
             Ok(copied) => copied,
-            // Not on this file system, or not between these two.
+            // The file system does not support it, or not between these two files.
             Err(Errno::XDEV | Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
                 let bytes = read(from, from_offset, most.min(PIECE))?.unwrap_or_default();
                 to.write_all_at(&bytes, to_offset)?;

@@ -1,5 +1,6 @@
-//! Targets that were given up because their disk does not answer. A call on such a disk can't be ended; until it returns,
-//! nothing more is asked there, for it would wait beside the first one, and what that one does must come first.
+//! Records targets that were given up because their disk does not answer. A system call on such a disk can't be
+//! cancelled. Until it returns, no further request is made: it would block as well, and the first call must finish
+//! before it.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -9,17 +10,17 @@ use std::time::{Duration, Instant};
 use super::ConnectError;
 use crate::settings::LocalTarget;
 
-/// How often it is looked whether they have returned.
+/// How often a caller checks whether the calls have returned.
 const GLANCE: Duration = Duration::from_millis(10);
 
-/// By the places of a target, how many calls there were given up and have not returned.
+/// How many calls were given up and have not returned, by the directories of the target.
 static GIVEN_UP: LazyLock<Mutex<HashMap<Vec<PathBuf>, usize>>> = LazyLock::new(Mutex::default);
 
 fn given_up() -> MutexGuard<'static, HashMap<Vec<PathBuf>, usize>> {
     GIVEN_UP.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// What is said of such a target.
+/// Returns the error of such a target.
 pub(super) fn does_not_answer() -> ConnectError {
     ConnectError::Away {
         why: "its disk does not answer: a file system there hangs".into(),
@@ -27,7 +28,7 @@ pub(super) fn does_not_answer() -> ConnectError {
     }
 }
 
-/// How one thread stands that asks something of a target.
+/// The state of a thread with calls on a target.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 enum Stand {
     #[default]
@@ -36,7 +37,7 @@ enum Stand {
     Over,
 }
 
-/// A thread that asks something of a target; cheap to clone.
+/// A thread with calls on a target; cheap to clone.
 #[derive(Clone)]
 pub(super) struct Hung {
     places: Arc<Vec<PathBuf>>,
@@ -49,10 +50,10 @@ impl Hung {
         Self { places: Arc::new(places), stand: Arc::default() }
     }
 
-    /// Waits for the calls on this target that were given up.
+    /// Waits for the abandoned calls on this target.
     ///
     /// # Errors
-    /// When some have not returned by then.
+    /// When some have not returned within `patience`.
     pub(super) async fn wait(&self, patience: Duration) -> Result<(), ConnectError> {
         let asked = Instant::now();
         while given_up().contains_key(&*self.places) {
@@ -64,7 +65,7 @@ impl Hung {
         Ok(())
     }
 
-    /// Nobody waits for the thread any more.
+    /// Records that no caller waits for the thread any more.
     pub(super) fn is_given_up(&self) {
         let mut stand = self.stand.lock().unwrap_or_else(PoisonError::into_inner);
         if *stand == Stand::Asks {
@@ -73,7 +74,7 @@ impl Hung {
         }
     }
 
-    /// The thread's calls have returned.
+    /// Records that the thread's calls have returned.
     pub(super) fn is_over(&self) {
         let mut stand = self.stand.lock().unwrap_or_else(PoisonError::into_inner);
         if std::mem::replace(&mut *stand, Stand::Over) != Stand::GivenUp {

@@ -1,9 +1,9 @@
-//! A target on this host: what an SFTP server is asked for on another one, done here by the kernel.
+//! A target on this host, where the kernel takes the role of an SFTP server.
 //!
-//! [`Disk`] takes the same requests as [`Sftp`](super::sftp::Sftp), and answers as OpenSSH's server does, with its status
-//! codes. One thread does them in the order in which they were sent, as one server would: whoever gives up waiting for a
-//! rename can be sure that it comes before what is asked for next. A disk that hangs holds this thread and nobody else.
-//! Flushing alone, which takes long and needs no order, is done beside it.
+//! [`Disk`] accepts the same requests as [`Sftp`](super::sftp::Sftp), and answers like OpenSSH's server, with the same
+//! status codes. One thread handles the requests in the order in which they were sent, as one server would: when a
+//! caller stops waiting for a rename, it still happens before any later request. A disk that hangs blocks only this
+//! thread. Flushing takes long and needs no order, so it runs on other threads.
 
 mod act;
 mod hung;
@@ -26,11 +26,11 @@ use crate::settings::LocalTarget;
 use hung::{Hung, does_not_answer};
 use mount_roots::MountRoots;
 
-/// Requests that wait for their turn; each holds at most one write.
+/// Queued requests; each holds at most one write.
 const QUEUE: usize = 32;
-/// How long a disk that has much to do may leave a request unanswered.
+/// The shortest time without an answer after which a disk counts as hung, so that a busy disk does not.
 const LONGEST_SILENCE: Duration = Duration::from_secs(30);
-/// How often it is looked whether the places are still there.
+/// How often the target's directories are checked.
 const LOOK: Duration = Duration::from_secs(2);
 
 type Job = Box<dyn FnOnce(&MountRoots) + Send>;
@@ -43,8 +43,8 @@ pub(crate) struct Disk {
     _leaving: Arc<Leaving>,
 }
 
-/// Ends the work of a target's thread with the last who asks for it: what it has begun comes before anything that is asked for
-/// over the next connection, and the rest is not begun.
+/// Stops the target's thread when the last [`Disk`] is dropped. A request in progress finishes before any request of
+/// the next connection; the queued ones are not started.
 struct Leaving {
     end: Arc<End>,
     hung: Hung,
@@ -57,7 +57,7 @@ impl Drop for Leaving {
     }
 }
 
-/// The way to the thread that does it all. The thread ends with the last of these.
+/// A handle to the queue of the thread that handles all requests. The thread exits when the last handle is dropped.
 #[derive(Clone)]
 struct Queue {
     jobs: mpsc::Sender<Job>,
@@ -77,14 +77,14 @@ impl End {
     }
 }
 
-/// A request that was sent.
+/// A request whose answer is pending.
 pub(crate) struct Asked<T> {
     answer: oneshot::Receiver<Result<T, SftpError>>,
     end: Arc<End>,
 }
 
 impl<T> Asked<T> {
-    /// Waits until it is done.
+    /// Waits until the request is done.
     pub(crate) async fn wait(self) -> Result<T, SftpError> {
         tokio::select! {
             biased;
@@ -95,7 +95,7 @@ impl<T> Asked<T> {
 }
 
 impl Queue {
-    /// Sends a request. They are done in the order in which this returns.
+    /// Sends a request. Requests are handled in the order in which the calls return.
     async fn send<T: Send + 'static>(
         &self,
         act: impl FnOnce(&MountRoots) -> Result<T, SftpError> + Send + 'static,
@@ -108,7 +108,7 @@ impl Queue {
                 let _ = end.why.set(why.clone());
                 end.over.cancel();
             }
-            // Whoever asked may have gone.
+            // The caller may have stopped waiting.
             let _ = reply.send(done);
         });
         match self.end.over.run_until_cancelled(self.jobs.send(job)).await {
@@ -126,7 +126,7 @@ impl Queue {
     }
 }
 
-/// What a refusal of the kernel's is in SFTP, by the table that OpenSSH's server has (`errno_to_portable`).
+/// Converts an error of the kernel to an SFTP status, by the table of OpenSSH's server (`errno_to_portable`).
 fn refused(error: io::Error) -> SftpError {
     use rustix::io::Errno;
     let code = match Errno::from_io_error(&error) {
@@ -139,7 +139,7 @@ fn refused(error: io::Error) -> SftpError {
     SftpError::Status { code, message: error.to_string() }
 }
 
-/// Does something where it may block, beside the thread that does the rest.
+/// Runs a blocking operation on another thread than the queue's.
 async fn beside<T: Send + 'static>(
     act: impl FnOnce() -> Result<T, SftpError> + Send + 'static,
 ) -> Result<T, SftpError> {
@@ -148,10 +148,11 @@ async fn beside<T: Send + 'static>(
 }
 
 impl Disk {
-    /// Finds the places of a target. A disk that leaves a request waiting for longer than `patience` is named in the log.
+    /// Opens the directories of a target. If the disk leaves a request unanswered for longer than `patience`, a warning
+    /// is logged.
     ///
     /// # Errors
-    /// [`ConnectError::Away`] when one of them is not there.
+    /// [`ConnectError::Away`] when a directory is missing or the disk does not answer.
     pub(crate) async fn open(target: &LocalTarget, patience: Duration) -> Result<Self, ConnectError> {
         let away = |why: String| ConnectError::Away { why, remedy: String::new() };
         let (hung, searching) = (Hung::new(target), Hung::new(target));
@@ -172,7 +173,7 @@ impl Disk {
         let (end, working) = (queue.end.clone(), hung.clone());
         let work = move || {
             while let Some(job) = waiting.blocking_recv() {
-                // What was given up is not done later, beside what is asked for then.
+                // Queued requests of an ended target must not run later, concurrently with those of its successor.
                 if !end.over.is_cancelled() {
                     job(&places);
                 }
@@ -185,22 +186,22 @@ impl Disk {
         Ok(Self { queue, _watch: Arc::new(AbortOnDropHandle::new(watch)), _leaving: leaving })
     }
 
-    /// Whether a place is gone.
+    /// Returns whether the target is no longer usable.
     pub(crate) fn is_ended(&self) -> bool {
         self.queue.end.over.is_cancelled()
     }
 
-    /// Which, and why.
+    /// Returns why the target is no longer usable.
     pub(crate) fn why_ended(&self) -> SftpError {
         self.queue.end.why()
     }
 
-    /// Waits until a place is gone.
+    /// Waits until the target is no longer usable.
     pub(crate) async fn over(&self) {
         self.queue.end.over.cancelled().await;
     }
 
-    /// As [`Sftp::open`](super::sftp::Sftp::open).
+    /// Opens a file, as [`Sftp::open`](super::sftp::Sftp::open).
     pub(crate) async fn open_file(&self, path: &[u8], flags: OpenFlags, mode: u32) -> Result<Arc<File>, SftpError> {
         let path = path.to_vec();
         self.queue.ask(move |places| act::open(&places.at(&path)?, flags, mode).map(Arc::new)).await
@@ -216,7 +217,7 @@ impl Disk {
             .await
     }
 
-    /// As [`Sftp::finish`](super::sftp::Sftp::finish).
+    /// Sets attributes, flushes and closes, as [`Sftp::finish`](super::sftp::Sftp::finish).
     pub(crate) async fn finish(
         &self,
         file: Arc<File>,
@@ -228,13 +229,13 @@ impl Disk {
         Ok((set, flushed))
     }
 
-    /// As [`Sftp::send_write`](super::sftp::Sftp::send_write).
+    /// Sends a write, as [`Sftp::send_write`](super::sftp::Sftp::send_write).
     pub(crate) async fn send_write(&self, file: Arc<File>, offset: u64, bytes: Bytes) -> Result<Asked<()>, SftpError> {
         self.queue.send(move |_| file.write_all_at(&bytes, offset).map_err(refused)).await
     }
 
-    /// As [`Sftp::send_copy`](super::sftp::Sftp::send_copy): in the kernel, and without copying where the file system can
-    /// share.
+    /// Sends a copy, as [`Sftp::send_copy`](super::sftp::Sftp::send_copy). The kernel copies, or shares the blocks if
+    /// the file system supports that.
     pub(crate) async fn send_copy(
         &self,
         (from, from_offset): (Arc<File>, u64),
@@ -244,35 +245,35 @@ impl Disk {
         self.queue.send(move |_| act::copy((&from, from_offset), length, (&to, to_offset)).map_err(refused)).await
     }
 
-    /// As [`Sftp::read`](super::sftp::Sftp::read).
+    /// Reads bytes, as [`Sftp::read`](super::sftp::Sftp::read).
     pub(crate) async fn read(&self, file: Arc<File>, offset: u64, length: u32) -> Result<Option<Bytes>, SftpError> {
         self.queue.ask(move |_| act::read(&file, offset, length as usize).map_err(refused)).await
     }
 
-    /// As [`Sftp::lstat`](super::sftp::Sftp::lstat).
+    /// Returns attributes, as [`Sftp::lstat`](super::sftp::Sftp::lstat).
     pub(crate) async fn lstat(&self, path: &[u8]) -> Result<Attrs, SftpError> {
         let path = path.to_vec();
         self.queue.ask(move |places| act::look(&places.at(&path)?)).await
     }
 
-    /// As [`Sftp::stat`](super::sftp::Sftp::stat), but for links, which are not followed.
+    /// Returns attributes, as [`Sftp::stat`](super::sftp::Sftp::stat), but does not follow links.
     pub(crate) async fn stat(&self, path: &[u8]) -> Result<Attrs, SftpError> {
         let path = path.to_vec();
         self.queue.ask(move |places| act::look(&places.at(&path)?)).await
     }
 
-    /// What an open file is.
+    /// Returns the attributes of an open file.
     pub(crate) async fn fstat(&self, file: Arc<File>) -> Result<Attrs, SftpError> {
         self.queue.ask(move |_| act::look_at_file(&file)).await
     }
 
-    /// As [`Sftp::setstat`](super::sftp::Sftp::setstat).
+    /// Sets attributes, as [`Sftp::setstat`](super::sftp::Sftp::setstat).
     pub(crate) async fn setstat(&self, path: &[u8], set: Attrs) -> Result<(), SftpError> {
         let path = path.to_vec();
         self.queue.ask(move |places| act::set(&places.at(&path)?, &set)).await
     }
 
-    /// As [`Sftp::lsetstat`](super::sftp::Sftp::lsetstat).
+    /// Sets attributes of a link, as [`Sftp::lsetstat`](super::sftp::Sftp::lsetstat).
     pub(crate) async fn lsetstat(&self, path: &[u8], set: Attrs) -> Result<(), SftpError> {
         let path = path.to_vec();
         self.queue.ask(move |places| act::set_link(&places.at(&path)?, &set)).await
@@ -295,31 +296,31 @@ impl Disk {
         self.queue.ask(move |places| act::remove(&places.at(&path)?, true)).await
     }
 
-    /// Makes a directory.
+    /// Creates a directory.
     pub(crate) async fn mkdir(&self, path: &[u8], mode: u32) -> Result<(), SftpError> {
         let path = path.to_vec();
         self.queue.ask(move |places| act::make_dir(&places.at(&path)?, mode)).await
     }
 
-    /// Makes a symbolic link.
+    /// Creates a symbolic link.
     pub(crate) async fn symlink(&self, target: &[u8], link: &[u8]) -> Result<(), SftpError> {
         let (target, link) = (target.to_vec(), link.to_vec());
         self.queue.ask(move |places| act::make_link(&target, &places.at(&link)?)).await
     }
 
-    /// Where a symbolic link leads.
+    /// Returns the target of a symbolic link.
     pub(crate) async fn readlink(&self, path: &[u8]) -> Result<Bytes, SftpError> {
         let path = path.to_vec();
         self.queue.ask(move |places| act::read_link(&places.at(&path)?)).await
     }
 
-    /// Renames; fails when the new name exists.
+    /// Renames a path. Fails when the new name exists.
     pub(crate) async fn rename(&self, from: &[u8], to: &[u8]) -> Result<(), SftpError> {
         let (from, to) = (from.to_vec(), to.to_vec());
         self.queue.ask(move |places| act::rename(&places.at(&from)?, &places.at(&to)?, false)).await
     }
 
-    /// Renames over whatever has the new name.
+    /// Renames a path and replaces an existing file of the new name.
     pub(crate) async fn posix_rename(&self, from: &[u8], to: &[u8]) -> Result<(), SftpError> {
         let (from, to) = (from.to_vec(), to.to_vec());
         self.queue.ask(move |places| act::rename(&places.at(&from)?, &places.at(&to)?, true)).await
@@ -336,21 +337,21 @@ impl Disk {
         beside(move || paths.iter().try_for_each(|path| act::flush(&places.at(path)?, whole))).await
     }
 
-    /// Free space where a path is.
+    /// Returns the free space of the file system that a path is on.
     pub(crate) async fn statvfs(&self, path: &[u8]) -> Result<Space, SftpError> {
         let path = path.to_vec();
         self.queue.ask(move |places| act::space(&places.at(&path)?)).await
     }
 
-    /// The entries of a directory but for `.` and `..`, at most `most` of them.
+    /// Returns the entries of a directory without `.` and `..`, at most `most` of them.
     pub(crate) async fn list(&self, path: &[u8], most: usize) -> Result<Vec<(Bytes, Attrs)>, SftpError> {
         let path = path.to_vec();
         self.queue.ask(move |places| act::list(&places.at(&path)?, most)).await
     }
 }
 
-/// Looks now and then whether the places are still there, so that a disk that is taken away is missed before it is needed. One
-/// that does not answer for long is given up, as a vessel that falls silent is.
+/// Checks the target's directories periodically, so that a removed disk is noticed before it is needed. If the disk
+/// does not answer for long, the target ends, like the connection to a silent vessel.
 async fn watch(queue: Queue, patience: Duration, hung: Hung) {
     while !queue.end.over.is_cancelled() {
         tokio::time::sleep(LOOK).await;

@@ -1,9 +1,9 @@
-//! The places of a target on this host: the directories below which everything happens.
+//! The directories of a target on this host, below which all requests operate.
 //!
-//! Each must be there before anything is done, for a directory that is made where a disk should be mounted fills the wrong
-//! disk. And each must stay what it was: when a disk is taken away, something else shows at its path. So every request starts
-//! at its place, which is opened and compared, and what lies beside the places is out of reach: no link below a place is
-//! followed, whoever made it, for others may be able to write there.
+//! Each directory must exist before any request, because a directory created in place of an unmounted disk would fill
+//! the wrong disk. Each must also stay the same one: when a disk is unmounted, another directory appears at its path.
+//! So every request opens its directory first and compares its identity. Paths outside of the directories are out of
+//! reach: no link below them is followed, because other users may be able to write there.
 
 use std::collections::HashSet;
 use std::ffi::OsStr;
@@ -24,7 +24,7 @@ use crate::settings::LocalTarget;
 use crate::transport::error::ConnectError;
 use crate::transport::sftp::SftpError;
 
-/// What tells a directory from another that stands in its stead: its file system and its number there.
+/// The identity of a directory: its file system and its inode number.
 type Identity = (u64, u64);
 
 struct Place {
@@ -32,25 +32,26 @@ struct Place {
     identity: Identity,
 }
 
-/// The places, as they were found.
+/// The directories as they were found.
 pub(super) struct MountRoots {
     places: Vec<Place>,
     owners: Owners,
 }
 
-/// Who owns what is made here: this process's user, except on file systems that give all files one owner, as FAT does.
+/// The owners of files created here: the user of this process, except on file systems such as FAT that give all files
+/// one owner.
 #[derive(Default)]
 pub(super) struct Owners(Mutex<HashSet<(u64, u32)>>);
 
 impl Owners {
-    /// Takes note of the owner that a file got when it was made here.
+    /// Records the owner of a file that was created here.
     pub(super) fn note(&self, made: &Metadata) {
         if made.uid() != geteuid().as_raw() {
             self.noted().insert((made.dev(), made.uid()));
         }
     }
 
-    /// Whether a file has an owner that files have that are made here.
+    /// Returns whether the owner of a file is one that files created here get.
     pub(super) fn have(&self, found: &Metadata) -> bool {
         found.uid() == geteuid().as_raw() || self.noted().contains(&(found.dev(), found.uid()))
     }
@@ -60,19 +61,19 @@ impl Owners {
     }
 }
 
-/// A name in an open directory, which is a place or lies below one.
+/// A name in an open directory, which is a target directory or below one.
 pub(super) struct At<'a> {
     pub(super) directory: OwnedFd,
-    /// `.` for the place itself.
+    /// `.` for the target directory itself.
     pub(super) name: &'a OsStr,
     pub(super) owners: &'a Owners,
 }
 
 impl MountRoots {
-    /// Finds the places of a target.
+    /// Finds the directories of a target.
     ///
     /// # Errors
-    /// When one is not there, or overlaps with what is to be copied.
+    /// When a directory is missing, or overlaps with a source.
     pub(super) fn find(target: &LocalTarget) -> Result<Self, ConnectError> {
         let away = |why: String, remedy: &str| ConnectError::Away { why, remedy: remedy.into() };
         let mounted = || match &target.mount_point {
@@ -100,21 +101,21 @@ impl MountRoots {
             }
             places.push(Place { path: path.to_owned(), identity });
         }
-        // Once more: what was unmounted since would have been found as what lies below it.
+        // Checks again: if the disk was unmounted in between, the directories found are those below its mount point.
         mounted()?;
         Ok(Self { places, owners: Owners::default() })
     }
 
-    /// Whether all of them are what they were.
+    /// Checks that all directories are unchanged.
     pub(super) fn check(&self) -> Result<(), SftpError> {
         self.places.iter().try_for_each(|place| place.open().map(drop))
     }
 
-    /// Opens the directory that holds what a path names.
+    /// Opens the parent directory of a path.
     ///
     /// # Errors
-    /// [`SftpError::Lost`] when its place is not what it was; "no such file" for a path outside of all places, and where a
-    /// link is in the way.
+    /// [`SftpError::Lost`] when its target directory has changed. "No such file" for a path outside of all target
+    /// directories, and when a link is in the path.
     pub(super) fn at<'a>(&'a self, path: &'a [u8]) -> Result<At<'a>, SftpError> {
         let path = Path::new(OsStr::from_bytes(path));
         let holding = self.places.iter().filter(|place| path.starts_with(&place.path));
@@ -142,32 +143,32 @@ impl Place {
     }
 }
 
-/// Opens a directory to start from, which does not keep its disk from being unmounted longer than the request takes.
+/// Opens a target directory. The handle is kept only for the duration of a request, so that the disk can be unmounted.
 fn look(path: &Path) -> rustix::io::Result<(OwnedFd, Identity)> {
     let opened = open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
     let found = fstat(&opened)?;
     Ok((opened, (found.st_dev, found.st_ino)))
 }
 
-/// Whether something is mounted at a path.
+/// Returns whether a file system is mounted at a path.
 fn is_mount_point(path: &Path) -> io::Result<bool> {
     let found = statx(CWD, path, AtFlags::empty(), StatxFlags::BASIC_STATS)?;
     if found.stx_attributes_mask.contains(StatxAttributes::MOUNT_ROOT) {
         return Ok(found.stx_attributes.contains(StatxAttributes::MOUNT_ROOT));
     }
-    // Kernels before 5.8 don't tell; a file system of its own is one that is mounted.
+    // Kernels before 5.8 do not report it. There, a mount point is a directory on another file system than its parent.
     let above = rustix::fs::stat(path.join(".."))?;
     let own = rustix::fs::stat(path)?;
     Ok((own.st_dev, own.st_ino) == (above.st_dev, above.st_ino) || own.st_dev != above.st_dev)
 }
 
-/// Whether two paths, links resolved, are one or lie in each other.
+/// Returns whether two paths, with links resolved, are equal or one contains the other.
 fn overlap(one: &Path, other: &Path) -> bool {
     let (one, other) = (real(one), real(other));
     one.starts_with(&other) || other.starts_with(&one)
 }
 
-/// A path without links; the last component may be missing.
+/// Returns a path with links resolved. The last component may be missing.
 fn real(path: &Path) -> PathBuf {
     let beside = |path: &Path| Some(fs::canonicalize(path.parent()?).ok()?.join(path.file_name()?));
     fs::canonicalize(path).ok().or_else(|| beside(path)).unwrap_or_else(|| path.to_owned())

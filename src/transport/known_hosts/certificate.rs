@@ -1,4 +1,4 @@
-//! Whether a host certificate of a trusted authority holds: for this host, now, and signed as it should be.
+//! Checks whether a host certificate of a trusted CA is valid for a host and time.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -7,7 +7,7 @@ use russh::keys::{Algorithm, Certificate, HashAlg};
 
 use crate::names::host_pattern;
 
-/// Whether a certificate of a trusted CA may vouch for `host` now, or why not.
+/// Returns an error with the reason if the certificate of a trusted CA is not valid for `host` at the time `now`.
 pub(super) fn acceptable(certificate: &Certificate, host: &str, now: SystemTime) -> Result<(), String> {
     let host = host.to_ascii_lowercase();
     let now = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());

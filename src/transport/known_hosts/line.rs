@@ -12,7 +12,7 @@ use crate::names::host_pattern;
 
 const DEFAULT_PORT: u16 = 22;
 
-/// A line that names a host and a key.
+/// A line with host names and a key.
 #[derive(Clone, Debug)]
 pub(super) struct Line {
     pub(super) file: Arc<Path>,
@@ -25,7 +25,7 @@ impl Line {
         self.entry.public_key().key_data()
     }
 
-    /// Whether it is about a host of this name, which is in lower case.
+    /// Returns whether the line matches this name, which must be in lower case.
     pub(super) fn concerns(&self, name: &str) -> bool {
         match self.entry.host_patterns() {
             HostPatterns::Patterns(patterns) => {
@@ -37,15 +37,15 @@ impl Line {
     }
 }
 
-/// What `host` on `port` is called in the files, the name to be looked up first in front.
+/// Returns the names of `host` on `port` in the files, in the order of the lookup.
 pub(super) fn names(host: &str, port: u16) -> Vec<String> {
     let host = host.to_ascii_lowercase();
     if port == DEFAULT_PORT { vec![host] } else { vec![format!("[{host}]:{port}"), host] }
 }
 
-/// Parses one line; `None` for an empty line and a comment.
+/// Parses one line. Returns `None` for an empty line or a comment.
 ///
-/// `ssh_key` takes single spaces only, and would stumble over a comment that is no UTF-8: it gets the fields that count.
+/// `ssh_key` accepts only single spaces and fails for a comment that is not UTF-8, so it gets only the relevant fields.
 pub(super) fn parse(line: &[u8]) -> Result<Option<Entry>, &'static str> {
     let mut fields = line.split(u8::is_ascii_whitespace).filter(|field| !field.is_empty()).peekable();
     let wanted = match fields.peek() {
@@ -62,7 +62,7 @@ pub(super) fn parse(line: &[u8]) -> Result<Option<Entry>, &'static str> {
     entry.map(Some).ok_or("no host and key that can be read, the line is ignored")
 }
 
-/// HMAC-SHA1 of the name, keyed by the salt. `None` only for a salt HMAC can't use, which there is none of.
+/// Returns the HMAC-SHA1 of the name, keyed by the salt. HMAC accepts every salt, so the result is never `None`.
 fn hashed(salt: &[u8], name: &str) -> Option<[u8; 20]> {
     let mut mac = Hmac::<Sha1>::new_from_slice(salt).ok()?;
     mac.update(name.as_bytes());

@@ -1,23 +1,23 @@
-//! `known_hosts`: which host key belongs to which host, matched as OpenSSH's client does.
+//! `known_hosts`: the host keys of known hosts, matched as OpenSSH's client does.
 //!
-//! Owns the reading, matching and appending of these files. Knows nothing of connections or settings: who asks passes
-//! the files, the host, the port and the key. `ssh_key` parses a line; the matching is ours, as russh's own ignores
-//! `@revoked`, wildcards and tabs, and gives up at the first broken line.
+//! This module reads, matches and appends to these files. It does not depend on connections or settings: the caller
+//! passes the files, the host, the port and the key. `ssh_key` parses a line. The matching is our own, because russh's
+//! ignores `@revoked`, wildcards and tabs, and stops at the first invalid line.
 //!
-//! The rules are those of OpenSSH 9.2 (`hostfile.c`, `sshconnect.c`, tried against the real `ssh`):
+//! The rules are those of OpenSSH 9.2 (`hostfile.c`, `sshconnect.c`, tested against the real `ssh`):
 //!
-//! - On port 22 a host's name is `host`, on any other `[host]:port`. Patterns are matched against this whole name, so
-//!   `*` matches every port, and `*.example.com` port 22 only.
-//! - Where no line knows `[host]:port`, the plain `host` lines are asked, and only a matching key there counts: another
-//!   key on the plain name belongs to the server on port 22 and is no sign of a change.
-//! - A key on a matching line that is not the server's makes the key *changed*, be it of another type or not. Or else
-//!   whoever sits in between would only have to show a type that isn't on file.
-//! - A certificate that can't be accepted falls back to the bare key inside it.
+//! - On port 22 a host's name is `host`, on any other port `[host]:port`. Patterns are matched against this whole name,
+//!   so `*` matches every port, and `*.example.com` only port 22.
+//! - If no line matches `[host]:port`, the lines of the plain `host` are checked, and only a matching key counts:
+//!   another key on the plain name belongs to the server on port 22 and does not indicate a change.
+//! - If the keys on matching lines do not include the server's key, the key is *changed*, even if the types differ.
+//!   Otherwise a man in the middle could show a key of a type that the file does not contain.
+//! - A certificate that is not acceptable falls back to the bare key inside it.
 //!
-//! Stricter than OpenSSH in three places: a key revoked for plain `host` is revoked for `[host]:port` too (`ssh` doesn't
-//! look there once it knows the port, and forgets what it saw there with `StrictHostKeyChecking=accept-new`); a
-//! certificate must name the host (an empty list of principals means "any host" to OpenSSH 9.2); and one signed with
-//! SHA-1 or DSA is refused whatever `CASignatureAlgorithms` says.
+//! Stricter than OpenSSH in three ways: a key revoked for the plain `host` is also revoked for `[host]:port` (`ssh`
+//! does not check this once it knows the port, and ignores it with `StrictHostKeyChecking=accept-new`); a certificate
+//! must name the host (for OpenSSH 9.2, an empty list of principals means "any host"); and a certificate signed with
+//! SHA-1 or DSA is rejected regardless of `CASignatureAlgorithms`.
 
 mod certificate;
 mod line;
@@ -39,44 +39,45 @@ use certificate::acceptable;
 use line::{Line, names, parse};
 pub use record::append;
 
-/// The lines of some `known_hosts` files, in their order.
+/// The lines of several `known_hosts` files, in order.
 #[derive(Clone, Debug, Default)]
 pub struct KnownHosts {
     entries: Vec<Line>,
-    /// What was skipped and why, as `file:line: what` or `file: what`, one message each.
+    /// The skipped lines and files with the reason, as `file:line: reason` or `file: reason`.
     pub warnings: Vec<String>,
 }
 
-/// What the files say of a host key.
+/// The result of checking a host key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// The key is the host's, or a CA that is trusted for this host vouches for it.
+    /// The key is the host's, or a CA trusted for this host has certified it.
     Known,
-    /// No line knows this host.
+    /// No line matches this host.
     Unknown,
     /// The host is known by other keys only.
     Changed {
-        /// The file that holds another key of this host.
+        /// The file that contains another key of this host.
         file: PathBuf,
-        /// The line of that key, from 1; one with a key of the same type where there is one.
+        /// The line of that key, counted from 1, preferably of a key of the same type.
         line: usize,
     },
-    /// The key, or the CA behind it, must never be accepted.
+    /// The key or its CA must never be accepted.
     Revoked {
         /// The file that revokes it.
         file: PathBuf,
-        /// The revoking line, from 1.
+        /// The line of the revocation, counted from 1.
         line: usize,
     },
-    /// A trusted CA signed the certificate, but it isn't acceptable, and the key inside it isn't known either.
+    /// A trusted CA signed the certificate, but it is not acceptable, and the key inside it is unknown.
     Refused {
-        /// What is wrong with it, as the end of a sentence: "it expired ...".
+        /// The flaw of the certificate, as the end of a sentence: "it expired ...".
         reason: String,
     },
 }
 
 impl KnownHosts {
-    /// Reads the files that exist. A missing file holds no entry; what can't be read is skipped and kept in `warnings`.
+    /// Reads the files that exist. A missing file has no entries; unreadable files and lines are skipped and listed in
+    /// `warnings`.
     pub fn read(files: &[PathBuf]) -> Self {
         let mut known = Self::default();
         for file in files {
@@ -89,7 +90,7 @@ impl KnownHosts {
         known
     }
 
-    /// The lines of a file of this name.
+    /// Parses the content of a file of this name.
     #[cfg(any(test, fuzzing))]
     pub(super) fn of(file: &Path, text: &[u8]) -> Self {
         let mut known = Self::default();
@@ -97,7 +98,7 @@ impl KnownHosts {
         known
     }
 
-    /// Whether `key` is the key of `host` on `port`. Comments on keys don't matter.
+    /// Checks whether `key` is the key of `host` on `port`. Comments on keys are ignored.
     pub fn check(&self, host: &str, port: u16, key: &PublicKey) -> Verdict {
         let names = names(host, port);
         if let Some(line) = self.revocation(&names, key.key_data()) {
@@ -108,9 +109,9 @@ impl KnownHosts {
         if verdict == Verdict::Unknown && plain_name_knows() { Verdict::Known } else { verdict }
     }
 
-    /// Whether `certificate` makes its key the key of `host` on `port` at the time `now`.
+    /// Checks whether `certificate` proves its key to be the key of `host` on `port` at the time `now`.
     ///
-    /// Where it doesn't, the verdict is that on the bare key inside it, or [`Verdict::Refused`] where that is unknown.
+    /// If it does not, the verdict is that of the bare key inside it, or [`Verdict::Refused`] if that is unknown.
     pub fn check_certificate(&self, host: &str, port: u16, certificate: &Certificate, now: SystemTime) -> Verdict {
         let names = names(host, port);
         let authority = certificate.signature_key();
@@ -128,14 +129,15 @@ impl KnownHosts {
         }
     }
 
-    /// Whether a host certificate could be accepted, so that it is worth offering their algorithms.
+    /// Returns whether a CA is trusted for this host, so that certificate algorithms are worth offering.
     pub fn trusts_a_ca_for(&self, host: &str, port: u16) -> bool {
         self.authorities(&names(host, port)).next().is_some()
     }
 
-    /// The types of the keys known for this host, in the files' order, each once. RSA is `Rsa { hash: None }`.
+    /// Returns the types of this host's known keys, in the order of the files, without duplicates. RSA is `Rsa { hash:
+    /// None }`.
     ///
-    /// A client that asks for these first is shown a key that it can compare.
+    /// A client that requests these types first is shown a key that it can compare.
     pub fn key_types(&self, host: &str, port: u16) -> Vec<Algorithm> {
         for name in names(host, port) {
             let mut types = Vec::new();
@@ -164,7 +166,7 @@ impl KnownHosts {
         }
     }
 
-    /// The lines for exactly this name that carry no marker.
+    /// Returns the lines for exactly this name that have no marker.
     fn plain(&self, name: &str) -> impl Iterator<Item = &Line> {
         self.entries.iter().filter(move |line| line.entry.marker().is_none() && line.concerns(name))
     }
@@ -200,7 +202,7 @@ impl KnownHosts {
     }
 }
 
-/// The key's fingerprint as OpenSSH shows it: `SHA256:` and 43 characters.
+/// Returns the key's fingerprint as OpenSSH shows it: `SHA256:` and 43 characters.
 pub fn fingerprint(key: &PublicKey) -> String {
     key.fingerprint(HashAlg::Sha256).to_string()
 }

@@ -1,4 +1,4 @@
-//! Writing a host key down in a `known_hosts`.
+//! Records host keys in a `known_hosts`.
 
 use std::ffi::OsStr;
 use std::fs::{self, DirBuilder, OpenOptions};
@@ -10,10 +10,11 @@ use russh::keys::PublicKey;
 
 use super::line::names;
 
-/// Adds a line for this key at the end of `file`, in one write; makes the directory (0700) and the file (0600) if missing.
+/// Appends a line for this key to `file`, in one write. Creates a missing directory (0700) and file (0600).
 ///
 /// # Errors
-/// Where `host` can't stand in a line (blanks, commas, wildcards), and whatever the file system answers.
+/// When `host` contains characters that a line does not allow (spaces, commas, wildcards), or the file can't be
+/// written.
 pub fn append(file: &Path, host: &str, port: u16, key: &PublicKey) -> io::Result<()> {
     if host.is_empty() || host.contains(|c: char| c.is_whitespace() || c.is_control() || ",*?!|#@[]".contains(c)) {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("{host:?} is no host name")));

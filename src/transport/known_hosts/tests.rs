@@ -1,4 +1,4 @@
-//! `known_hosts` against the real `ssh-keygen`.
+//! Compares the handling of `known_hosts` with the real `ssh-keygen`.
 
 use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt;
@@ -43,7 +43,7 @@ impl Desk {
         KnownHosts::read(&[self.path("known_hosts")])
     }
 
-    /// The lines that `ssh-keygen -F` finds for a name.
+    /// Returns the lines that `ssh-keygen -F` finds for a name.
     fn found_by_keygen(&self, name: &str) -> BTreeSet<usize> {
         let output = self.keygen(&["-F", name, "-f", "known_hosts"]);
         let text = String::from_utf8(output.stdout).unwrap();
@@ -60,7 +60,7 @@ impl Desk {
     }
 }
 
-/// A key as it stands in a line, without a comment.
+/// Returns a key in the format of a line, without a comment.
 fn text(key: &PublicKey) -> String {
     PublicKey::from(key.key_data().clone()).to_openssh().unwrap()
 }
@@ -269,7 +269,8 @@ fn the_fingerprint_is_the_one_ssh_keygen_shows() {
     assert_eq!(shown.split(' ').nth(1), Some(fingerprint(&key).as_str()));
 }
 
-/// A host certificate for `principals`, valid for a week, signed by the key in the file `ca`.
+/// Creates a host certificate for the key in the file `key`, signed by the key in the file `ca`, with further options
+/// of `ssh-keygen`.
 fn certify(desk: &Desk, ca: &str, key: &str, more: &[&str]) -> Certificate {
     let public = format!("{key}.pub");
     desk.keygen_ok(&[&["-q", "-s", ca, "-I", "a host"], more, &[public.as_str()]].concat());

@@ -1,11 +1,11 @@
-//! Why a request failed.
+//! Errors of SFTP requests.
 
 use std::time::Duration;
 
 use super::wire;
 use crate::transport::excerpt::excerpt;
 
-/// Why a request failed.
+/// The reason why a request failed.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum SftpError {
     /// The vessel answered with a status that isn't OK (`SSH_FX_*`).
@@ -13,16 +13,16 @@ pub enum SftpError {
     Status {
         /// The status code.
         code: u32,
-        /// The vessel's own words.
+        /// The vessel's own message.
         message: String,
     },
-    /// The connection is gone.
+    /// The connection was lost.
     #[error("{0}")]
     Lost(String),
     /// The vessel didn't answer in time.
     #[error("no answer for {:.0} s; raise `Timeout` if the vessel needs longer", .0.as_secs_f64())]
     Silent(Duration),
-    /// What came was no SFTP.
+    /// The bytes received are not valid SFTP.
     #[error("the vessel sent something that is no SFTP")]
     Garbled,
 }
@@ -34,7 +34,7 @@ impl From<wire::Garbled> for SftpError {
 }
 
 impl SftpError {
-    /// Whether it may be that too many files are open: some servers say so, others just that it failed.
+    /// Returns whether too many open files may be the reason: some servers say so, others only report a failure.
     pub(super) fn may_be_too_many(&self) -> bool {
         let Self::Status { code, message } = self else { return false };
         let message = message.to_ascii_lowercase();
@@ -43,15 +43,15 @@ impl SftpError {
         is_told || is_bare
     }
 
-    /// Whether the vessel does not let the account do this, or doesn't know how.
+    /// Returns whether the vessel denies the account this operation or does not support it.
     pub fn is_refusal(&self) -> bool {
         matches!(self, Self::Status { code: 3 | 8 | 12, .. })
     }
 
-    /// Whether the vessel said that there is no such file.
+    /// Returns whether the vessel said that there is no such file.
     pub fn is_not_found(&self) -> bool {
         match self {
-            // 10: SSH_FX_NO_SUCH_PATH of later drafts, which some servers use.
+            // 10 is SSH_FX_NO_SUCH_PATH of later drafts, which some servers use.
             Self::Status { code: 2 | 10, .. } => true,
             Self::Status { code: 4, message } => message.to_ascii_lowercase().contains("no such file"),
             _ => false,

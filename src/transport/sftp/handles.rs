@@ -1,4 +1,4 @@
-//! How many files are open at once on a vessel: what it says it allows, or what it turns out to allow. Knows counts and waits.
+//! Limits how many files are open at once on a vessel, to the number that it announces or that turns out to work.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -6,12 +6,13 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
-/// How long one that needs a second file beside its first waits, at the most, for others to close theirs.
+/// How long an open waits for others to close their files, at most. Bounded, because callers that hold one file and
+/// wait for another one would otherwise wait for each other forever.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// After so many files that were opened in a row, one more is tried than failed before.
+/// After this many successful opens in a row, a limit that was lowered after a failure grows by one.
 const GROW_AFTER: usize = 256;
 
-/// Counts open files of one session.
+/// The count of open files of one session.
 #[derive(Default)]
 pub(super) struct Handles {
     state: Mutex<State>,
@@ -20,11 +21,11 @@ pub(super) struct Handles {
 
 struct State {
     open: usize,
-    /// As many as may be open now.
+    /// The number of files that may be open now.
     limit: usize,
-    /// What the vessel says; `usize::MAX` where it names no number.
+    /// The number that the vessel announces, or `usize::MAX`.
     allowed: usize,
-    /// Opened since the limit last changed.
+    /// How many files were opened since the limit last changed.
     opened: usize,
 }
 
@@ -34,7 +35,7 @@ impl Default for State {
     }
 }
 
-/// One file that is open, or about to be; counted until it is dropped.
+/// One file that is open or about to be opened. It is counted until it is dropped.
 #[derive(Debug)]
 pub(super) struct Counted(Arc<Handles>);
 
@@ -63,7 +64,7 @@ impl Handles {
         enters
     }
 
-    /// Waits until another file may be open.
+    /// Waits until another file may be opened, or until [`PATIENCE`] is over.
     pub(super) async fn enter(self: &Arc<Self>) -> Counted {
         let waiting = async {
             loop {
@@ -74,7 +75,7 @@ impl Handles {
                 changed.await;
             }
         };
-        // Those that hold one each and wait for a second would wait for ever.
+        // Callers that each hold one file and wait for another one would wait forever.
         if timeout(PATIENCE, waiting).await.is_err() {
             self.state().open += 1;
         }
@@ -88,7 +89,7 @@ impl Handles {
         Counted(self.clone())
     }
 
-    /// The vessel says how many it allows; 0 where it names no number.
+    /// Sets the number of open files that the vessel announces; 0 means that it names no limit.
     pub(super) fn allow(&self, number: u64) {
         if number > 0 {
             let mut state = self.state();
@@ -97,12 +98,12 @@ impl Handles {
         }
     }
 
-    /// How many it is taken to allow.
+    /// Returns the current limit.
     pub(super) fn limit(&self) -> usize {
         self.state().limit
     }
 
-    /// One was opened.
+    /// Records that a file was opened.
     pub(super) fn opened(&self) {
         let mut state = self.state();
         state.opened += 1;
@@ -113,8 +114,8 @@ impl Handles {
         }
     }
 
-    /// Opening one failed. Where others are open these may be too many, and fewer are tried from now on; `false` where it
-    /// failed alone: there is another reason, and what was tried is given up.
+    /// Records that an open failed. If other files are open, there may be too many: lowers the limit and returns
+    /// `true`. Otherwise the failure has another reason: restores the announced limit and returns `false`.
     pub(super) fn refused(&self) -> bool {
         let mut state = self.state();
         let others = state.open - 1;

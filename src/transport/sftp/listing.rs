@@ -1,4 +1,4 @@
-//! Listing a directory.
+//! Lists directories.
 
 use bytes::Bytes;
 
@@ -6,8 +6,8 @@ use super::wire::{Attrs, Reply, kind, put_string};
 use super::{Sftp, SftpError, unexpected};
 
 impl Sftp {
-    /// Whether a path can be listed, which tells a directory from a file where the vessel says no more of it. Asked once: a
-    /// refusal is an answer here, and no sign that too many files are open.
+    /// Checks whether a path can be listed, which tells a directory from a file if the vessel reports no type. Does not
+    /// retry: here a rejection is the answer, not a sign of too many open files.
     pub async fn can_list(&self, path: &[u8]) -> Result<(), SftpError> {
         let handle = self.opened_once(kind::OPENDIR, |out| put_string(out, path)).await?;
         let read = self.on_path(kind::READDIR, &handle.0, None).await;
@@ -18,9 +18,9 @@ impl Sftp {
         }
     }
 
-    /// The entries of a directory but for `.` and `..`, at most `most` of them.
+    /// Returns the entries of a directory without `.` and `..`, at most `most` of them.
     ///
-    /// Two questions are on their way at any time: the answer that a listing is at its end costs no round trip of its own.
+    /// Keeps two requests in flight, so that the reply "end of listing" needs no round trip of its own.
     pub async fn list(&self, path: &[u8], most: usize) -> Result<Vec<(Bytes, Attrs)>, SftpError> {
         let handle = self.opened(kind::OPENDIR, |out| put_string(out, path)).await?;
         let send = |kind| self.session.send(kind, Bytes::new(), |out| put_string(out, &handle.0));
@@ -30,12 +30,12 @@ impl Sftp {
         let outcome = loop {
             let coming = std::mem::replace(&mut next, send(kind::READDIR).await?);
             match coming.wait().await? {
-                // Some servers say so that the listing is at its end.
+                // Some servers end a listing with an empty list.
                 Reply::Names(names) if names.is_empty() => break Ok(()),
                 Reply::Names(names) => {
                     returned += names.len();
                     let real = names.into_iter().filter(|(name, _)| *name != b"."[..] && *name != b".."[..]);
-                    // A copy: the name alone, without the packet it came in.
+                    // Copies the name, so that it does not keep the whole packet in memory.
                     entries.extend(real.map(|(name, attrs)| (Bytes::copy_from_slice(&name), attrs)));
                 }
                 Reply::Status { code: 1, .. } => break Ok(()),
@@ -46,7 +46,7 @@ impl Sftp {
                 break Ok(());
             }
         };
-        // Nothing hangs on the answer.
+        // No caller needs the reply.
         send(kind::CLOSE).await?;
         outcome.map(|()| entries)
     }

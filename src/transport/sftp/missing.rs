@@ -1,22 +1,22 @@
-//! How a server says that there is no such file, where it has no status of its own for that: it says "failure", and says the
-//! same of a name that surely is not there.
+//! Recognizes "no such file" on servers that report it as a plain failure: they fail the same way for a name that
+//! certainly does not exist.
 
 use futures_util::future::join;
 use tokio::sync::OnceCell;
 
 use super::{Sftp, SftpError};
 
-/// The status of a request that failed for whatever reason.
+/// The status of a request that failed for an unspecified reason.
 const FAILURE: u32 = 4;
 const NO_SUCH_FILE: u32 = 2;
 
-/// The words with which a server fails questions for a name that is not there; none where it has a status for that.
+/// The messages with which a server fails requests for a missing name. Empty if it has a status code for that.
 #[derive(Default)]
 pub(super) struct Missing(OnceCell<Vec<String>>);
 
 impl Sftp {
-    /// Turns a failure that means "no such file" here into that. Only for questions whether something is there: a failure
-    /// to do something has other reasons.
+    /// Converts a failure that means "no such file" on this server into that status. Only for requests that query a
+    /// path: a failed change can have other reasons.
     pub(super) async fn or_missing<T>(&self, path: &[u8], answer: Result<T, SftpError>) -> Result<T, SftpError> {
         let Err(SftpError::Status { code: FAILURE, message }) = &answer else { return answer };
         if answer.as_ref().is_err_and(SftpError::is_not_found) {
@@ -29,7 +29,7 @@ impl Sftp {
         answer
     }
 
-    /// Asks for what is not there. Each question may fail with words of its own.
+    /// Queries a name that does not exist. Each kind of request may fail with its own message.
     async fn ask_for_nothing(&self) -> Result<Vec<String>, SftpError> {
         let name = format!(".contentmonster-is-not-there-{:016x}", fastrand::u64(..)).into_bytes();
         let (lstat, stat) = join(self.lstat_once(&name), self.stat_once(&name)).await;
@@ -45,7 +45,7 @@ impl Sftp {
     }
 }
 
-/// A message without the path that it may quote.
+/// Returns a message without the path that it may quote.
 fn without_path(message: &str, path: &[u8]) -> String {
     message.replace(&*String::from_utf8_lossy(path), "").to_ascii_lowercase()
 }

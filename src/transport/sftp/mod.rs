@@ -1,7 +1,7 @@
-//! A thin SFTP version 3 client, byte-exact: names and handles are bytes, status codes are kept, many requests are in
-//! flight at once.
+//! An SFTP version 3 client. Names and handles are bytes, status codes are kept, and many requests can be in flight at
+//! once.
 //!
-//! [`Sftp`] has one method for each request that this program makes. It knows nothing of deliveries.
+//! [`Sftp`] has one method for each request that this program makes. It does not depend on deliveries.
 
 mod error;
 mod handles;
@@ -38,19 +38,19 @@ pub struct Handle(Bytes, #[expect(dead_code, reason = "counted until it is dropp
 pub struct Sftp {
     session: Session,
     handles: Arc<Handles>,
-    /// Whether it announces what it then refuses to do.
+    /// Extensions that the vessel announced but then rejected.
     refuses: Arc<Refuses>,
     missing: Arc<Missing>,
 }
 
-/// What a vessel announced and refused as unknown.
+/// Records the extensions that a vessel announced but then rejected as unsupported.
 #[derive(Debug, Default)]
 struct Refuses {
     fsync: AtomicBool,
     posix_rename: AtomicBool,
 }
 
-/// The status of a request that the vessel doesn't know.
+/// `SSH_FX_OP_UNSUPPORTED`: the vessel does not support the request.
 const UNSUPPORTED: u32 = 8;
 
 fn note_refusal<T>(outcome: &Result<T, SftpError>, refuses: &AtomicBool) -> bool {
@@ -61,14 +61,14 @@ fn note_refusal<T>(outcome: &Result<T, SftpError>, refuses: &AtomicBool) -> bool
     refused
 }
 
-/// How often opening a file is tried again with fewer open beside it.
+/// How many times an open is retried with a lower limit on open files.
 const FEWER: u32 = 4;
 
-/// A write on its way.
+/// A write request whose reply is pending.
 pub struct SentWrite(Pending);
 
 impl SentWrite {
-    /// Waits until the vessel has taken it.
+    /// Waits until the vessel has confirmed the write.
     pub async fn wait(self) -> Result<(), SftpError> {
         status(self.0.wait().await?)
     }
@@ -89,15 +89,15 @@ fn unexpected(reply: Reply) -> SftpError {
 }
 
 impl Sftp {
-    /// Starts SFTP on a channel whose subsystem was asked for, without waiting for the answer first; also returns the
-    /// extensions that the vessel announced.
+    /// Starts SFTP on a channel after its subsystem was requested, without waiting for the reply to that request. Also
+    /// returns the extensions that the vessel announced.
     ///
-    /// `timeouts`: how long the start may take, and the longest silence of the vessel afterwards, beyond what the bytes on
-    /// their way explain. `steady`: whether what is
-    /// sent keeps its rate when packets are lost.
+    /// `timeouts` are the deadline of the start, and how long the vessel may be silent afterwards, in addition to the
+    /// time that the bytes in flight need. `steady` says whether the congestion control keeps its sending rate when
+    /// packets are lost.
     ///
     /// # Errors
-    /// [`SftpError`] when the vessel has no SFTP, or doesn't greet in time or not in SFTP.
+    /// [`SftpError`] when the vessel has no SFTP, sends no SFTP greeting, or sends it too late.
     pub async fn start(
         channel: russh::Channel<Msg>,
         timeouts: (Duration, Duration),
@@ -108,57 +108,57 @@ impl Sftp {
         Ok((sftp, extensions))
     }
 
-    /// Whether the vessel refused to flush a file, though it announced that it can.
+    /// Returns whether the vessel announced `fsync@openssh.com` but rejected it.
     pub fn refuses_fsync(&self) -> bool {
         self.refuses.fsync.load(Ordering::Relaxed)
     }
 
-    /// Whether the vessel refused to rename over a file, though it announced that it can.
+    /// Returns whether the vessel announced `posix-rename@openssh.com` but rejected it.
     pub fn refuses_posix_rename(&self) -> bool {
         self.refuses.posix_rename.load(Ordering::Relaxed)
     }
 
-    /// Whether the session has ended.
+    /// Returns whether the session has ended.
     pub fn is_ended(&self) -> bool {
         self.session.is_ended()
     }
 
-    /// Why the session has ended.
+    /// Returns why the session has ended.
     pub fn why_ended(&self) -> SftpError {
         self.session.why_ended()
     }
 
-    /// Whether the vessel has been silent for so long, with answers due, that the link may be down.
+    /// Returns whether replies are pending and the vessel has been silent for so long that the link may be down.
     pub fn is_silent(&self) -> bool {
         self.session.is_silent()
     }
 
-    /// The shortest time that a question and its answer took so far: how long the way is.
+    /// Returns the shortest round-trip time measured so far.
     pub fn round_trip(&self) -> Duration {
         self.session.round_trip()
     }
 
-    /// How many bytes are worth sending in one write for now: large ones cost less, small ones keep a slow link moving.
+    /// Returns the currently best size of one write in bytes: large writes cost less, small ones keep a slow link busy.
     pub fn worth_writing(&self) -> u64 {
         self.session.worth_writing()
     }
 
-    /// How many bytes are worth a file of their own: what goes out during a round trip.
+    /// Returns the smallest size in bytes that is worth a part of its own: about the bytes sent in one round trip.
     pub fn worth_a_file(&self) -> u64 {
         self.session.worth_a_file()
     }
 
-    /// How many bytes the channel took at once when the session began.
+    /// Returns how many bytes the channel accepted at once when the session started.
     pub fn takes_at_once(&self) -> usize {
         self.session.takes_at_once()
     }
 
-    /// Bytes written that wait for an answer.
+    /// Returns how many written bytes are not confirmed yet.
     pub fn unanswered_bytes(&self) -> u64 {
         self.session.unanswered_bytes()
     }
 
-    /// Bytes written and answered since the session began.
+    /// Returns how many written bytes were confirmed since the session started.
     pub fn answered_bytes(&self) -> u64 {
         self.session.answered_bytes()
     }
@@ -188,7 +188,7 @@ impl Sftp {
             .await
     }
 
-    /// Opens a file; `mode` is set on a file that is made.
+    /// Opens a file. `mode` applies to a file that is created.
     pub async fn open(&self, path: &[u8], flags: OpenFlags, mode: u32) -> Result<Handle, SftpError> {
         let attrs = Attrs { mode: Some(mode), ..Attrs::default() };
         self.opened(kind::OPEN, |out| {
@@ -199,7 +199,7 @@ impl Sftp {
         .await
     }
 
-    /// Asks for a handle. A vessel that gives no more of them is asked again when some were closed.
+    /// Requests a handle. If the vessel may have too many open files, retries after some were closed.
     async fn opened(&self, kind: u8, fill: impl Fn(&mut BytesMut)) -> Result<Handle, SftpError> {
         let mut tries = 0;
         loop {
@@ -221,7 +221,7 @@ impl Sftp {
         }
     }
 
-    /// Asks for a handle once.
+    /// Requests a handle without a retry.
     async fn opened_once(&self, kind: u8, fill: impl Fn(&mut BytesMut)) -> Result<Handle, SftpError> {
         let counted = self.handles.enter().await;
         match self.session.request(kind, Bytes::new(), fill).await? {
@@ -230,7 +230,7 @@ impl Sftp {
         }
     }
 
-    /// Keeps to a number of open files at once; 0: the vessel names none.
+    /// Limits the number of open files; 0 means that the vessel names no limit.
     pub fn keep_to_handles(&self, number: u64) {
         self.handles.allow(number);
     }
@@ -240,11 +240,12 @@ impl Sftp {
         status(self.on_path(kind::CLOSE, &handle.0, None).await?)
     }
 
-    /// Sets attributes of an open file, flushes it (`fsync@openssh.com`) where that is asked for, and closes it; the answers
-    /// are waited for together. Gives what became of the attributes, and of the rest.
+    /// Sets attributes of an open file, flushes it (`fsync@openssh.com`) if `flush` is set, and closes it, without
+    /// waiting between the requests. Returns the outcome of setting the attributes, and that of the flush and the
+    /// close.
     ///
-    /// The requests leave one by one: joined futures may be polled in any order, and what comes after a close hits whatever
-    /// file has the handle by then.
+    /// The requests are sent one after the other: joined futures may be polled in any order, and a request sent after
+    /// the close could reach another file that was given the same handle.
     pub async fn finish(
         &self,
         handle: &Handle,
@@ -268,7 +269,7 @@ impl Sftp {
         let flushed = match flushed {
             Some(flushed) => {
                 let flushed = status(flushed.wait().await?);
-                // Announced and then refused: no reason to hold the file back.
+                // The vessel announced fsync but rejects it, so the delivery continues without it.
                 if note_refusal(&flushed, &self.refuses.fsync) { Ok(()) } else { flushed }
             }
             None => Ok(()),
@@ -276,8 +277,8 @@ impl Sftp {
         Ok((set, flushed.and(status(closed.wait().await?))))
     }
 
-    /// Sends a write and returns what will tell how it went. Waits first while too many bytes are in flight already.
-    /// Writes reach the vessel in the order in which this returns.
+    /// Sends a write and returns its pending reply. Waits first while too many bytes are in flight. Writes reach the
+    /// vessel in the order in which the calls return.
     pub async fn send_write(&self, handle: &Handle, offset: u64, bytes: Bytes) -> Result<SentWrite, SftpError> {
         let length = u32::try_from(bytes.len()).map_err(|_| SftpError::Garbled)?;
         let fill = |out: &mut BytesMut| {
@@ -288,8 +289,8 @@ impl Sftp {
         Ok(SentWrite(self.session.send(kind::WRITE, bytes, fill).await?))
     }
 
-    /// Asks the vessel to copy bytes from one open file to another (`copy-data`, draft-ietf-secsh-filexfer-extensions-00
-    /// section 7), and returns what will tell how it went. Takes its turn among writes.
+    /// Requests the vessel to copy bytes between two open files (`copy-data`, draft-ietf-secsh-filexfer-extensions-00
+    /// section 7), and returns the pending reply. The copy keeps its order among the writes.
     pub async fn send_copy(
         &self,
         (from, from_offset): (&Handle, u64),
@@ -307,7 +308,7 @@ impl Sftp {
         Ok(SentWrite(self.session.send(kind::EXTENDED, Bytes::new(), fill).await?))
     }
 
-    /// Reads at most `length` bytes at an offset; `None` at the end of the file.
+    /// Reads at most `length` bytes at an offset. Returns `None` at the end of the file.
     pub async fn read(&self, handle: &Handle, offset: u64, length: u32) -> Result<Option<Bytes>, SftpError> {
         let reply = self
             .session
@@ -325,7 +326,7 @@ impl Sftp {
         }
     }
 
-    /// What a path is, not following a link.
+    /// Returns the attributes of a path without following a link.
     pub async fn lstat(&self, path: &[u8]) -> Result<Attrs, SftpError> {
         self.or_missing(path, self.lstat_once(path).await).await
     }
@@ -334,7 +335,7 @@ impl Sftp {
         attrs(self.on_path(kind::LSTAT, path, None).await?)
     }
 
-    /// What a path leads to, following links.
+    /// Returns the attributes of a path, following links.
     pub async fn stat(&self, path: &[u8]) -> Result<Attrs, SftpError> {
         self.or_missing(path, self.stat_once(path).await).await
     }
@@ -343,7 +344,7 @@ impl Sftp {
         attrs(self.on_path(kind::STAT, path, None).await?)
     }
 
-    /// What an open file is.
+    /// Returns the attributes of an open file.
     pub async fn fstat(&self, handle: &Handle) -> Result<Attrs, SftpError> {
         attrs(self.on_path(kind::FSTAT, &handle.0, None).await?)
     }
@@ -363,7 +364,7 @@ impl Sftp {
         status(self.on_path(kind::REMOVE, path, None).await?)
     }
 
-    /// Makes a directory.
+    /// Creates a directory.
     pub async fn mkdir(&self, path: &[u8], mode: u32) -> Result<(), SftpError> {
         status(self.on_path(kind::MKDIR, path, Some(Attrs { mode: Some(mode), ..Attrs::default() })).await?)
     }
@@ -373,12 +374,13 @@ impl Sftp {
         status(self.on_path(kind::RMDIR, path, None).await?)
     }
 
-    /// Makes a symbolic link. The arguments go in OpenSSH's order, which is not the draft's: section 4.1 of its PROTOCOL.
+    /// Creates a symbolic link. OpenSSH expects the arguments in another order than the draft (section 4.1 of its
+    /// PROTOCOL).
     pub async fn symlink(&self, target: &[u8], link: &[u8]) -> Result<(), SftpError> {
         status(self.session.request(kind::SYMLINK, Bytes::new(), |out| put_two(out, target, link)).await?)
     }
 
-    /// Where a symbolic link leads.
+    /// Returns the target of a symbolic link.
     pub async fn readlink(&self, path: &[u8]) -> Result<Bytes, SftpError> {
         match self.on_path(kind::READLINK, path, None).await? {
             Reply::Names(names) => names.into_iter().next().map(|(target, _)| target).ok_or(SftpError::Garbled),
@@ -386,7 +388,7 @@ impl Sftp {
         }
     }
 
-    /// The absolute path of what is at a path.
+    /// Returns the canonical absolute path of a path.
     pub async fn realpath(&self, path: &[u8]) -> Result<Bytes, SftpError> {
         match self.on_path(kind::REALPATH, path, None).await? {
             Reply::Names(names) => names.into_iter().next().map(|(real, _)| real).ok_or(SftpError::Garbled),
@@ -394,7 +396,7 @@ impl Sftp {
         }
     }
 
-    /// Sets attributes of a path, not following a link (`lsetstat@openssh.com`).
+    /// Sets attributes of a path without following a link (`lsetstat@openssh.com`).
     pub async fn lsetstat(&self, path: &[u8], set: Attrs) -> Result<(), SftpError> {
         let fill = |out: &mut BytesMut| {
             put_string(out, path);
@@ -403,12 +405,12 @@ impl Sftp {
         status(self.extended("lsetstat@openssh.com", fill).await?)
     }
 
-    /// Renames; fails when the new name exists.
+    /// Renames a path. Fails when the new name exists.
     pub async fn rename(&self, from: &[u8], to: &[u8]) -> Result<(), SftpError> {
         status(self.session.request(kind::RENAME, Bytes::new(), |out| put_two(out, from, to)).await?)
     }
 
-    /// Renames over whatever has the new name (`posix-rename@openssh.com`).
+    /// Renames a path and replaces an existing file of the new name (`posix-rename@openssh.com`).
     pub async fn posix_rename(&self, from: &[u8], to: &[u8]) -> Result<(), SftpError> {
         let renamed = status(self.extended("posix-rename@openssh.com", |out| put_two(out, from, to)).await?);
         note_refusal(&renamed, &self.refuses.posix_rename);
@@ -421,7 +423,7 @@ impl Sftp {
         if note_refusal(&flushed, &self.refuses.fsync) { Ok(()) } else { flushed }
     }
 
-    /// Free space where a path is (`statvfs@openssh.com`).
+    /// Returns the free space of the file system that a path is on (`statvfs@openssh.com`).
     pub async fn statvfs(&self, path: &[u8]) -> Result<Space, SftpError> {
         let told = match self.extended("statvfs@openssh.com", |out| put_string(out, path)).await? {
             Reply::Extended(body) => Ok(Space::read(Reader(body))?),
@@ -430,14 +432,14 @@ impl Sftp {
         self.or_missing(path, told).await
     }
 
-    /// What the vessel allows (`limits@openssh.com`).
+    /// Returns the vessel's limits (`limits@openssh.com`).
     pub async fn limits(&self) -> Result<Limits, SftpError> {
         match self.extended("limits@openssh.com", |_| {}).await? {
             Reply::Extended(body) => {
                 let mut body = Reader(body);
                 let _largest_packet = body.u64()?;
                 let (read, write) = (body.u64()?, body.u64()?);
-                // Older servers end here.
+                // Older servers do not send the later limits.
                 Ok(Limits { read, write, handles: body.u64().unwrap_or(0) })
             }
             other => Err(unexpected(other)),
@@ -457,7 +459,7 @@ fn attrs(reply: Reply) -> Result<Attrs, SftpError> {
     }
 }
 
-/// What a server sends, read as its extensions and then its replies, up to the first that is broken.
+/// Parses a server's byte stream, first the extensions and then the replies, up to the first invalid packet.
 #[cfg(any(test, fuzzing))]
 pub(super) fn read_stream(bytes: &[u8]) {
     let mut arrived = BytesMut::from(bytes);

@@ -1,7 +1,7 @@
-//! One SFTP session: many requests in flight over one channel, and a deadline that knows a slow link from a dead one.
+//! One SFTP session: many requests in flight over one channel, and a deadline that tells a slow link from a dead one.
 //!
-//! One task writes, one reads. The writer is never cancelled: a half-written packet would garble all that follow.
-//! Knows packets and time, not what they are for.
+//! One task writes and one reads. The writer is never cancelled while the session lives, because a half-written packet
+//! would corrupt all that follow. This module handles packets and time, not the meaning of requests.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -19,27 +19,28 @@ use super::window::{InFlight, Window};
 use super::wire::{self, Reader, Reply, kind};
 use crate::transport::excerpt::excerpt;
 
-/// Requests queued for the writer; each holds its payload, which the [`Window`] bounds.
+/// Requests queued for the writer. Each holds its payload, whose total is bounded by the [`Window`].
 const QUEUE: usize = 64;
-/// Small packets are sent together up to this size, so that a burst of requests is not a burst of SSH packets.
+/// Small packets are sent together up to this size in bytes, so that a burst of requests does not become a burst of SSH
+/// packets.
 const GATHER: usize = 32 * 1024;
 /// The largest payload of one write, in bytes.
 const LARGEST_WRITE: u64 = 256 * 1024;
-/// No link is taken to be slower than this, in bytes per second, when it is judged whether an answer is overdue.
+/// The lowest link rate, in bytes per second, that is assumed when judging whether a reply is overdue.
 const SLOWEST: u64 = 4 * 1024;
 
-/// How many times `Timeout` an answer may take for which a vessel has to write all of a file elsewhere first (a gateway to an
-/// object store), or to flush a slow disk. Keepalives tell meanwhile that the host is there.
+/// How many times `Timeout` a slow reply may take: the vessel may have to write the whole file to an object store
+/// first, or to flush a slow disk. SSH keepalives detect a dead host meanwhile.
 const SLOW: u32 = 6;
 
-/// Most of what the vessel complains of that is kept, in bytes.
+/// How many bytes of the vessel's error output are kept.
 const MOST_COMPLAINT: usize = 4096;
 
-/// After so long without anything moving, and so many round trips, a link may be down.
+/// A link may be down after this time without progress, and at least this many round trips.
 const SILENCE: Duration = Duration::from_secs(2);
 const SILENT_ROUND_TRIPS: u32 = 8;
 
-/// A request on its way to the writer: its head, and the bytes to be written where it carries any.
+/// A request queued for the writer: its head, and the bytes to write if it carries any.
 struct Outgoing {
     head: Bytes,
     payload: Bytes,
@@ -49,25 +50,25 @@ struct Waiting {
     reply: oneshot::Sender<Reply>,
     payload: u64,
     asked: Instant,
-    /// Whether the answer may take as long as the vessel's disk, or the store behind it.
+    /// Whether the reply depends on the vessel's disk, or on the store behind it, and may take long.
     slow: bool,
-    /// Given back when the answer arrives, not when whoever asked loses interest: the bytes are in flight until then.
+    /// Released when the reply arrives, not when the caller drops its request: the bytes are in flight until then.
     _in_flight: Option<InFlight>,
 }
 
 struct State {
     waiting: HashMap<u32, Waiting>,
     unanswered_bytes: u64,
-    /// How many of those that wait may take long.
+    /// How many of the pending requests are slow.
     slow: usize,
-    /// When something last moved: a reply came, or the channel took bytes from us.
+    /// When the last reply arrived or the channel last accepted bytes.
     moved: Instant,
-    /// Since when the unanswered payload has been waiting for its next answer.
+    /// Since when the unanswered payload has been waiting for its next reply.
     waiting_since: Instant,
     rate: Rate,
 }
 
-/// The rate at which the vessel acknowledges payload, forgetting the distant past.
+/// The rate at which the vessel acknowledges payload, weighted towards recent replies.
 #[derive(Default)]
 struct Rate {
     bytes: f64,
@@ -84,7 +85,7 @@ impl Rate {
         self.seconds += took.as_secs_f64();
     }
 
-    /// A quarter of the average rate in bytes per second, and never less than [`SLOWEST`].
+    /// Returns a quarter of the average rate in bytes per second, but at least [`SLOWEST`].
     fn pessimistic(&self) -> f64 {
         let average = if self.seconds > 0.1 { self.bytes / self.seconds } else { 0.0 };
         (average / 4.0).max(SLOWEST as f64)
@@ -98,11 +99,12 @@ struct Shared {
     timeout: Duration,
     takes_at_once: usize,
     ended: OnceLock<SftpError>,
-    /// Set once `ended` is, while the state is locked: no request can slip in after the last was given up.
+    /// Cancelled after `ended` is set, while the state is locked, so that no request can be added after the pending
+    /// ones failed.
     over: CancellationToken,
 }
 
-/// A cheap-to-clone handle to a session. The session ends when the last handle is dropped or the channel closes.
+/// A handle to a session; cheap to clone. The session ends when the last handle is dropped or the channel closes.
 #[derive(Clone)]
 pub(crate) struct Session {
     shared: Arc<Shared>,
@@ -128,7 +130,7 @@ impl Shared {
         self.ended.get().cloned().unwrap_or_else(|| SftpError::Lost("the SFTP channel was closed".into()))
     }
 
-    /// Notes that a request is about to go out.
+    /// Registers a request that is about to be sent.
     fn expect(&self, id: u32, waiting: Waiting) -> Result<(), SftpError> {
         let mut state = self.state();
         if self.over.is_cancelled() {
@@ -151,22 +153,22 @@ impl Shared {
         self.state().moved = Instant::now();
     }
 
-    /// How long the vessel has been silent beyond what its link explains; `None` while all is well.
+    /// Returns how long the vessel has been silent if that is longer than the timeout and the link explain.
     fn overdue(&self) -> Option<Duration> {
         let state = self.state();
         if state.waiting.is_empty() {
             return None;
         }
         let silent = state.moved.elapsed();
-        // Answers come one by one, so no more than one write lies between us and the next.
+        // Replies arrive one by one, so the next one needs at most one write to be sent first.
         let next = state.unanswered_bytes.min(LARGEST_WRITE);
         let on_the_way = Duration::from_secs_f64(next as f64 / state.rate.pessimistic());
-        // Servers answer in order: what comes after a slow request waits with it.
+        // Servers reply in order, so requests after a slow one wait for it.
         let timeout = if state.slow > 0 { self.timeout * SLOW } else { self.timeout };
         (silent > timeout + on_the_way).then_some(silent)
     }
 
-    /// Whether nothing has moved for longer than the path and the rate on it explain: perhaps the link is down.
+    /// Returns whether there was no progress for longer than the path and its rate explain: the link may be down.
     fn is_silent(&self) -> bool {
         let patience = SILENCE.max(self.window.round_trip() * SILENT_ROUND_TRIPS);
         let state = self.state();
@@ -202,13 +204,13 @@ impl Shared {
         if waiting.payload == 0 {
             self.window.note_round_trip(now - waiting.asked);
         }
-        // Whoever asked may have gone; the answer has served its purpose all the same.
+        // The caller may have stopped waiting, but the reply still had to be counted.
         let _ = waiting.reply.send(reply);
         Ok(())
     }
 }
 
-/// A request whose reply is still to come.
+/// A request whose reply is pending.
 pub(crate) struct Pending {
     answer: oneshot::Receiver<Reply>,
     shared: Arc<Shared>,
@@ -221,7 +223,7 @@ impl Pending {
 }
 
 impl Session {
-    /// Starts SFTP on a channel whose subsystem has been asked for; returns the extensions that the vessel announced.
+    /// Starts SFTP on a channel after its subsystem was requested. Returns the extensions that the vessel announced.
     pub(crate) async fn start(
         channel: russh::Channel<Msg>,
         (start, timeout): (Duration, Duration),
@@ -249,7 +251,7 @@ impl Session {
                     Some(ChannelMsg::ExtendedData { data, .. }) if complaint.len() < MOST_COMPLAINT => {
                         complaint.extend_from_slice(&data);
                     }
-                    // What went wrong may come after the end of its output.
+                    // The error output may arrive after the end of the standard output.
                     Some(ChannelMsg::Eof) => {}
                     Some(ChannelMsg::Close) | None => return Err(ended_early(&arrived, &complaint)),
                     Some(_) => {}
@@ -257,7 +259,7 @@ impl Session {
             }
         };
         let extensions = tokio::time::timeout(start, greeting).await.map_err(|_| SftpError::Silent(start))??;
-        // Not before: OpenSSH opens a session's window only when its program runs.
+        // Must come after the greeting: OpenSSH opens a session's window only once its program runs.
         let takes_at_once = writer.writable_packet_size().await;
 
         let shared = Arc::new(Shared {
@@ -282,12 +284,12 @@ impl Session {
         Ok((Self { shared, outgoing }, extensions))
     }
 
-    /// Whether the session has ended, for whatever reason.
+    /// Returns whether the session has ended, for any reason.
     pub(crate) fn is_ended(&self) -> bool {
         self.shared.over.is_cancelled()
     }
 
-    /// Why it has ended.
+    /// Returns why the session has ended.
     pub(crate) fn why_ended(&self) -> SftpError {
         self.shared.why_ended()
     }
@@ -297,7 +299,7 @@ impl Session {
         self.shared.over.cancelled().await;
     }
 
-    /// Sends a request and waits for its reply; `fill` writes what stands between the request number and the payload.
+    /// Sends a request and waits for its reply. `fill` writes the fields between the request number and the payload.
     pub(crate) async fn request(
         &self,
         kind: u8,
@@ -307,7 +309,7 @@ impl Session {
         self.send(kind, payload, fill).await?.wait().await
     }
 
-    /// Sends a request. Requests go out in the order in which this returns.
+    /// Sends a request. Requests are sent in the order in which the calls return.
     pub(crate) async fn send(
         &self,
         kind: u8,
@@ -324,7 +326,7 @@ impl Session {
         let slow = wire::is_slow(&head);
         let head = wire::end(head, payload.len());
         let (reply, answer) = oneshot::channel();
-        // From here to the end nothing waits: a request that is noted as expected is certain to go out.
+        // There is no await between the reservation and the send, so every registered request is sent.
         let place = self.outgoing.reserve().await.map_err(|_| self.shared.why_ended())?;
         self.shared.expect(
             id,
@@ -334,43 +336,44 @@ impl Session {
         Ok(Pending { answer, shared: self.shared.clone() })
     }
 
-    /// Whether the vessel has been silent for so long, with answers due, that the link may be down.
+    /// Returns whether replies are pending and the vessel has been silent for so long that the link may be down.
     pub(crate) fn is_silent(&self) -> bool {
         self.shared.is_silent()
     }
 
-    /// How many bytes are worth sending in one write for now.
+    /// Returns the currently best size of one write in bytes.
     pub(crate) fn worth_writing(&self) -> u64 {
         self.shared.window.worth_writing()
     }
 
-    /// How many bytes go out during a round trip for now.
+    /// Returns how many bytes are currently sent in one round trip.
     pub(crate) fn worth_a_file(&self) -> u64 {
         self.shared.window.worth_a_file()
     }
 
-    /// The shortest time that a question and its answer took so far.
+    /// Returns the shortest round-trip time measured so far.
     pub(crate) fn round_trip(&self) -> Duration {
         self.shared.window.round_trip()
     }
 
-    /// How many bytes the channel took at once when the session began: a packet, or what its window allowed.
+    /// Returns how many bytes the channel accepted at once when the session started: a packet, or less if its window
+    /// was smaller.
     pub(crate) fn takes_at_once(&self) -> usize {
         self.shared.takes_at_once
     }
 
-    /// Payload bytes that wait for an answer.
+    /// Returns how many payload bytes are not confirmed yet.
     pub(crate) fn unanswered_bytes(&self) -> u64 {
         self.shared.state().unanswered_bytes
     }
 
-    /// Payload bytes that were answered since the session began.
+    /// Returns how many payload bytes were confirmed since the session started.
     pub(crate) fn answered_bytes(&self) -> u64 {
         self.shared.window.answered_bytes()
     }
 }
 
-/// Why SFTP did not begin, in the vessel's own words where it has any.
+/// Returns why SFTP did not start, with the vessel's own words if it sent any.
 fn ended_early(output: &[u8], complaint: &[u8]) -> SftpError {
     let words = if complaint.is_empty() { output } else { complaint };
     let words = excerpt(&String::from_utf8_lossy(words));
@@ -378,8 +381,8 @@ fn ended_early(output: &[u8], complaint: &[u8]) -> SftpError {
     SftpError::Lost(if words.is_empty() { ended.into() } else { format!("{ended}; it says: {words}") })
 }
 
-/// What came in place of a greeting. It often says by itself why there is none: an account whose shell is `nologin`, or a
-/// profile that greets.
+/// Returns an error that quotes text received instead of the greeting. The text often names the reason, such as a
+/// `nologin` shell or a profile that prints a message.
 fn said_instead(arrived: &[u8]) -> SftpError {
     const MOST: usize = 200;
     match std::str::from_utf8(&arrived[..arrived.len().min(MOST)]) {
@@ -390,7 +393,7 @@ fn said_instead(arrived: &[u8]) -> SftpError {
     }
 }
 
-/// Reads the greeting: the version, then names and values of extensions.
+/// Parses the greeting: the version, then names and values of extensions.
 pub(super) fn extensions(mut packet: Reader) -> Result<HashMap<String, String>, SftpError> {
     let (kind, version) = (packet.u8()?, packet.u32()?);
     if kind != kind::VERSION || version < 3 {
@@ -409,7 +412,7 @@ async fn write_all(mut queue: mpsc::Receiver<Outgoing>, writer: russh::ChannelWr
     while let Some(Some(next)) = shared.over.run_until_cancelled(queue.recv()).await {
         gathered.extend_from_slice(&next.head);
         let mut payload = next.payload;
-        // What is small goes along with its neighbours; what is large is handed on without a copy.
+        // Small payloads are gathered with their neighbours; large ones are sent without a copy.
         while payload.len() < GATHER && gathered.len() < GATHER {
             gathered.extend_from_slice(&payload);
             payload = Bytes::new();
@@ -421,8 +424,8 @@ async fn write_all(mut queue: mpsc::Receiver<Outgoing>, writer: russh::ChannelWr
             if bytes.is_empty() {
                 continue;
             }
-            // The library waits for ever for room in the channel of a connection that has died. A write that is given
-            // up garbles the stream, which nobody reads any more.
+            // The library waits forever for window space on a dead connection. A cancelled write corrupts the stream,
+            // but only after the session has ended, when nothing is read from it.
             match shared.over.run_until_cancelled(writer.data_bytes(bytes)).await {
                 Some(Ok(())) => shared.moved(),
                 Some(Err(_)) => return shared.end(SftpError::Lost("the connection was closed".into())),
@@ -430,7 +433,7 @@ async fn write_all(mut queue: mpsc::Receiver<Outgoing>, writer: russh::ChannelWr
             }
         }
     }
-    // The last handle is gone: the vessel's SFTP server ends when its input does.
+    // The last handle was dropped. The vessel's SFTP server exits when its input ends.
     let _ = writer.eof().await;
     let _ = writer.close().await;
 }

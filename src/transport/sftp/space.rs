@@ -1,49 +1,50 @@
-//! What OpenSSH's extensions tell of a vessel: free space (`statvfs@openssh.com`) and limits (`limits@openssh.com`).
+//! Replies of OpenSSH's extensions for free space (`statvfs@openssh.com`) and limits (`limits@openssh.com`).
 
 use super::wire::{self, Reader};
 
-/// Free space of a file system on the vessel (`statvfs@openssh.com`).
+/// The free space of a file system on the vessel (`statvfs@openssh.com`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Space {
-    /// Bytes that our user may still write.
+    /// Bytes that the vessel's user may still write.
     pub free: u64,
-    /// Bytes that it has in all.
+    /// Total size in bytes.
     pub total: u64,
-    /// Files that our user may still make.
+    /// Files that the vessel's user may still create.
     pub free_files: u64,
     /// Whether the file system is mounted read-only.
     pub read_only: bool,
-    /// The longest name it takes, in bytes.
+    /// The longest file name in bytes.
     pub longest_name: u64,
-    /// The file system's id, the same for two paths on one file system.
+    /// The file system's id, equal for two paths on one file system.
     pub fs_id: u64,
 }
 
-/// The most that is left free, in bytes.
+/// The largest reserve that is left free, in bytes.
 const MARGIN: u64 = 64 << 20;
 
 impl Space {
-    /// How many bytes are left free for others: a hundredth, where that is not much.
+    /// Returns how many bytes are left free for others: 1% of the file system, but at most 64 MiB.
     pub fn margin(&self) -> u64 {
         (self.total / 100).min(MARGIN)
     }
 
-    /// Whether a file of so many bytes fits.
+    /// Returns whether a file of this size fits.
     pub fn has_room_for(&self, bytes: u64) -> bool {
         bytes.saturating_add(self.margin()) <= self.free
     }
 
-    /// Whether nothing can be written there, not even a small file.
+    /// Returns whether not even a small file can be written.
     pub fn takes_nothing(&self) -> bool {
         self.read_only || self.free_files == 0 || self.free <= self.margin()
     }
 
-    /// How many files may be made, by `statvfs`. A file system that makes room for them as they come (Btrfs) counts none.
+    /// Returns how many files may be created, from the numbers of `statvfs`. Btrfs allocates inodes on demand and
+    /// reports a total of 0.
     pub(crate) fn free_files(all: u64, available: u64) -> u64 {
         if all == 0 { u64::MAX } else { available }
     }
 
-    /// Reads an answer.
+    /// Parses a reply of `statvfs@openssh.com`.
     pub(super) fn read(mut body: Reader) -> Result<Self, wire::Garbled> {
         let mut next = || body.u64();
         let (_block, fragment) = (next()?, next()?);
@@ -61,13 +62,13 @@ impl Space {
     }
 }
 
-/// What `limits@openssh.com` allows; 0 where the vessel names no limit.
+/// The limits of `limits@openssh.com`; 0 means that the vessel names no limit.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Limits {
-    /// Most bytes in one read.
+    /// Maximum bytes of one read.
     pub read: u64,
-    /// Most bytes in one write.
+    /// Maximum bytes of one write.
     pub write: u64,
-    /// Most files and directories that are open at once.
+    /// Maximum number of open files and directories.
     pub handles: u64,
 }

@@ -1,15 +1,15 @@
 //! SFTP version 3 on the wire: requests as bytes, replies as values. Names and handles stay bytes throughout.
 //!
-//! Source: draft-ietf-secsh-filexfer-02, and OpenSSH's PROTOCOL file for the `@openssh.com` extensions.
-//! Knows nothing of channels, order or time.
+//! Source: draft-ietf-secsh-filexfer-02, and OpenSSH's PROTOCOL file for the `@openssh.com` extensions. This module
+//! handles neither channels nor the order or timing of packets.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 use crate::text::excerpt;
 
-/// The largest packet taken from a vessel, in bytes: OpenSSH's own limit (256 KiB) and room for the head.
+/// The largest packet accepted from a vessel, in bytes: OpenSSH's own limit (256 KiB) plus space for the head.
 ///
-/// Whoever announces more is not speaking SFTP, or means us ill.
+/// A peer that announces a larger packet does not speak SFTP, or is hostile.
 pub(crate) const MAX_PACKET: usize = 256 * 1024 + 1024;
 
 pub(crate) mod kind {
@@ -43,8 +43,8 @@ pub(crate) mod kind {
     pub(crate) const EXTENDED_REPLY: u8 = 201;
 }
 
-/// Whether the answer to a request may wait for the vessel's disk, or for a store behind it. `head` begins with the request's
-/// length, type and number.
+/// Returns whether the reply may have to wait for the vessel's disk or for the store behind it. `head` starts with the
+/// length, type and number of the request.
 pub(crate) fn is_slow(head: &[u8]) -> bool {
     const NAMES: [&[u8]; 3] = [b"fsync@openssh.com", b"posix-rename@openssh.com", b"copy-data"];
     match head.get(4) {
@@ -57,24 +57,24 @@ pub(crate) fn is_slow(head: &[u8]) -> bool {
     }
 }
 
-/// How a file is opened (`SSH_FXF_*`).
+/// The mode in which a file is opened (`SSH_FXF_*`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OpenFlags(pub(crate) u32);
 
 impl OpenFlags {
-    /// For reading.
+    /// Opens for reading.
     pub const READ: Self = Self(0x01);
-    /// For writing at offsets, made when missing, kept as it is otherwise.
+    /// Opens for writing at offsets. Creates a missing file and keeps the content of an existing one.
     pub const WRITE: Self = Self(0x02 | 0x08);
-    /// For writing from the start, made when missing, emptied otherwise.
+    /// Opens for writing from the start. Creates a missing file and truncates an existing one.
     pub const FRESH: Self = Self(0x02 | 0x08 | 0x10);
-    /// For writing an existing file.
+    /// Opens an existing file for writing.
     pub const WRITE_EXISTING: Self = Self(0x02);
-    /// For writing a file that must not be there yet, not even as a link.
+    /// Creates a file for writing. Fails when the path exists, even as a link.
     pub const NEW: Self = Self(0x02 | 0x08 | 0x20);
 }
 
-/// What kind of thing a path is.
+/// The type of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// A regular file.
@@ -85,25 +85,26 @@ pub enum Kind {
     Link,
 }
 
-/// What a vessel says of a file, or is told to set; only what is `Some` counts.
+/// Attributes of a file, as reported by a vessel or to be set; `None` fields are unknown or left unchanged.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Attrs {
-    /// Size in bytes; setting it truncates or extends.
+    /// Size in bytes. Setting it truncates or extends the file.
     pub size: Option<u64>,
     /// Owner and group numbers.
     pub owner: Option<(u32, u32)>,
     /// File type and permission bits, as in `st_mode`.
     pub mode: Option<u32>,
-    /// Access and modification time, whole seconds since 1970. SFTP carries those from 1970 to 2106; others are not set.
+    /// Access and modification time in whole seconds since 1970. SFTP carries times from 1970 to 2106; others are not
+    /// set.
     pub times: Option<(i64, i64)>,
-    /// What it was found to be where the vessel does not say it in the mode. Never on the wire.
+    /// The type found by other means when the vessel does not report it in the mode. Never sent.
     pub kind: Option<Kind>,
 }
 
 impl Attrs {
     const FILE_TYPE: u32 = 0o170_000;
 
-    /// Attributes of which nothing is known but the kind.
+    /// Returns attributes of which only the type is known.
     pub(crate) fn of_kind(kind: Kind) -> Self {
         Self { kind: Some(kind), ..Self::default() }
     }
@@ -120,22 +121,22 @@ impl Attrs {
         }
     }
 
-    /// Whether it is known what kind of thing it is; some vessels don't say.
+    /// Returns whether the type is known; some vessels do not report it.
     pub fn has_kind(&self) -> bool {
         self.kind.is_some() || self.mode.is_some_and(|mode| mode & Self::FILE_TYPE != 0)
     }
 
-    /// Whether it is a directory.
+    /// Returns whether the file is a directory.
     pub fn is_dir(&self) -> bool {
         self.is(Kind::Directory)
     }
 
-    /// Whether it is a regular file.
+    /// Returns whether the file is a regular file.
     pub fn is_file(&self) -> bool {
         self.is(Kind::File)
     }
 
-    /// Whether it is a symbolic link.
+    /// Returns whether the file is a symbolic link.
     pub fn is_link(&self) -> bool {
         self.is(Kind::Link)
     }
@@ -167,7 +168,7 @@ impl Attrs {
     }
 }
 
-/// A packet that doesn't say what its type promises.
+/// A packet whose content does not match its type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Garbled;
 
@@ -182,7 +183,7 @@ pub(crate) enum Reply {
     Extended(Bytes),
 }
 
-/// Starts a packet: room for its length, its type and its request number.
+/// Starts a packet with a placeholder for its length, its type and its request number.
 pub(crate) fn begin(kind: u8, id: u32) -> BytesMut {
     let mut out = BytesMut::with_capacity(64);
     out.put_u32(0);
@@ -191,7 +192,7 @@ pub(crate) fn begin(kind: u8, id: u32) -> BytesMut {
     out
 }
 
-/// Ends a packet that is followed by `payload` bytes from elsewhere: fills in its length.
+/// Completes a packet by setting its length. `payload` bytes that are not in `out` follow it.
 pub(crate) fn end(mut out: BytesMut, payload: usize) -> Bytes {
     let length = u32::try_from(out.len() - 4 + payload).unwrap_or(u32::MAX);
     out[..4].copy_from_slice(&length.to_be_bytes());
@@ -203,7 +204,7 @@ pub(crate) fn put_string(out: &mut BytesMut, bytes: &[u8]) {
     out.put_slice(bytes);
 }
 
-/// Takes the next whole packet off the front of what has arrived; `None` when more must arrive first.
+/// Removes the next complete packet from the front of the received bytes. Returns `None` until one is complete.
 pub(crate) fn split_packet(arrived: &mut BytesMut) -> Result<Option<Bytes>, Garbled> {
     let Some(head) = arrived.first_chunk::<4>() else { return Ok(None) };
     let length = u32::from_be_bytes(*head) as usize;
@@ -217,7 +218,7 @@ pub(crate) fn split_packet(arrived: &mut BytesMut) -> Result<Option<Bytes>, Garb
     Ok(Some(arrived.split_to(length).freeze()))
 }
 
-/// Reads from a packet; every read past its end is [`Garbled`].
+/// Reads fields from a packet. Reading past its end returns [`Garbled`].
 pub(crate) struct Reader(pub(crate) Bytes);
 
 impl Reader {
@@ -266,12 +267,12 @@ impl Reader {
         Ok(attrs)
     }
 
-    /// Reads the rest of a packet of this type as a reply.
+    /// Parses the rest of a packet of the given type as a reply.
     pub(crate) fn reply(mut self, kind: u8) -> Result<Reply, Garbled> {
         match kind {
             kind::STATUS => {
                 let code = self.u32()?;
-                // Some servers leave the message out, which version 3 of the draft doesn't allow; nothing hangs on it.
+                // Some servers omit the message, although version 3 of the draft requires it. It then counts as empty.
                 let message = self.string().map(excerpt).unwrap_or_default();
                 Ok(Reply::Status { code, message })
             }
@@ -284,7 +285,7 @@ impl Reader {
                 let mut names = Vec::new();
                 for _ in 0..count {
                     let name = self.string()?;
-                    self.string()?; // the long form, as `ls -l` shows it
+                    self.string()?; // the long name, in the format of `ls -l`
                     names.push((name, self.attrs()?));
                 }
                 Ok(Reply::Names(names))

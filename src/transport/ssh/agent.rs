@@ -1,6 +1,6 @@
-//! The agent: what keys and certificates it holds, and having it sign with them.
+//! The SSH agent: lists its keys and certificates, and signs with them.
 //!
-//! The library asks it for its keys too, and gets none where it can't read one of them.
+//! The library can list the keys, too, but returns none if it fails to parse one of them.
 
 use std::path::Path;
 
@@ -13,14 +13,14 @@ use russh::{AgentAuthError, Signer};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 
-/// What is asked, and what the answer begins with (draft-miller-ssh-agent, section 5.1).
+/// The type of the request, and that of the answer (draft-miller-ssh-agent, section 5.1).
 const REQUEST_IDENTITIES: u8 = 11;
 const IDENTITIES_ANSWER: u8 = 12;
 
-/// More than an agent says at once.
+/// The maximum length of an answer in bytes. No agent sends more at once.
 const LONGEST: usize = 256 << 10;
 
-/// Connects to an agent and has it name its keys and certificates; those that can't be read are left out.
+/// Connects to an agent and lists its keys and certificates. Skips those that can't be parsed.
 pub(super) async fn ask(socket: &Path) -> std::io::Result<(AgentClient<UnixStream>, Vec<AgentIdentity>)> {
     let mut stream = UnixStream::connect(socket).await?;
     stream.write_all(&[0, 0, 0, 1, REQUEST_IDENTITIES]).await?;
@@ -48,7 +48,7 @@ fn held_in(answer: &[u8]) -> Option<Vec<AgentIdentity>> {
 }
 
 fn identity(blob: &[u8], comment: String) -> Option<AgentIdentity> {
-    // The library looks first whether it is nested too deep to be read.
+    // Goes first, because the library checks here that the nesting is not too deep to parse.
     let key = key::parse_public_key(blob).ok()?;
     let name = Vec::<u8>::decode(&mut &blob[..]).ok()?;
     if name.ends_with(b"-cert-v01@openssh.com") {
@@ -58,7 +58,7 @@ fn identity(blob: &[u8], comment: String) -> Option<AgentIdentity> {
     Some(AgentIdentity::PublicKey { key, comment })
 }
 
-/// Signs for a certificate that lies in a file, with the key that the agent holds.
+/// Signs for a certificate from a file with a key of the agent.
 pub(super) struct Holder<'a> {
     pub(super) agent: &'a mut AgentClient<UnixStream>,
     pub(super) key: &'a PublicKey,

@@ -1,10 +1,10 @@
-//! The algorithms that are offered beyond the library's own choice, and what is said where none is common.
+//! Algorithms that are offered in addition to the library's defaults, and the error message if there is no common one.
 
 use russh::{Preferred, kex};
 
 use crate::transport::excerpt::excerpt;
 
-/// The library's own, and those on NIST's curves, which some appliances have nothing beside.
+/// Returns the library's key exchanges and those on NIST curves, because some appliances support no others.
 pub(super) fn key_exchanges() -> Vec<kex::Name> {
     let nist = [kex::ECDH_SHA2_NISTP256, kex::ECDH_SHA2_NISTP384, kex::ECDH_SHA2_NISTP521];
     let mut all = Preferred::DEFAULT.kex.to_vec();
@@ -13,7 +13,7 @@ pub(super) fn key_exchanges() -> Vec<kex::Name> {
     all
 }
 
-/// What the library says of a failure; of algorithms, what a person can do.
+/// Returns the library's error message. For missing common algorithms, the message names the remedy.
 pub(super) fn in_words(error: &russh::Error) -> String {
     match error {
         russh::Error::NoCommonAlgo { kind, ours, theirs } => {

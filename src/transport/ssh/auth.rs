@@ -1,7 +1,7 @@
-//! Logging in, as `ssh` does it: keys and certificates from the agent and from files, then the password.
+//! Logs in the way `ssh` does: keys and certificates from the agent and from files, then the password.
 //!
-//! One difference: keys named by `IdentityFile` are offered before the agent's other keys, because a server ends the
-//! connection after a few (`MaxAuthTries`), and nobody is there to see it.
+//! In contrast to `ssh`, keys named by `IdentityFile` are offered before the other keys of the agent: a server ends the
+//! connection after a few rejected keys (`MaxAuthTries`), and in a daemon no user would notice.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -23,30 +23,30 @@ use super::key_file::{Unusable, load, public_half};
 use super::{SshEnvironment, agent, certificate};
 use crate::settings::AgentChoice;
 
-/// The keys in `~/.ssh` that are tried when none is named, in the order of `ssh`.
+/// The keys in `~/.ssh` that are tried when none is configured, in the order of `ssh`.
 const DEFAULT_KEYS: [&str; 3] = ["id_rsa", "id_ecdsa", "id_ed25519"];
 
-/// Why nobody was let in.
+/// The reason why a login failed.
 pub(super) enum Refused {
-    /// The vessel said no.
+    /// The vessel rejected the login.
     Login { why: String, remedy: String },
-    /// The connection broke before there was an answer.
+    /// The connection broke before the vessel answered.
     Broken(String),
 }
 
-/// One login under way.
+/// A login in progress.
 pub(super) struct Login<'a> {
     handle: &'a mut Handle<ClientHandler>,
     endpoint: &'a Endpoint,
     environment: &'a SshEnvironment,
-    /// What was tried, for the message.
+    /// The credentials that were tried, for the message.
     tried: Vec<String>,
-    /// What could not be tried, and why.
+    /// The credentials that could not be tried, and why.
     problems: Vec<String>,
-    /// Whether a key could not be tried for want of its passphrase.
+    /// Whether a key could not be tried because its passphrase is missing or wrong.
     locked: bool,
     offered: MethodSet,
-    /// How often the vessel said that this was right, but that it wants more.
+    /// How often the vessel accepted a credential and required another one.
     steps: usize,
 }
 
@@ -68,7 +68,7 @@ impl<'a> Login<'a> {
         }
     }
 
-    /// Logs in, or says why not.
+    /// Logs in, or returns why the login failed.
     pub(super) async fn run(mut self) -> Result<(), Refused> {
         match self.try_all().await {
             Ok(true) => Ok(()),
@@ -78,19 +78,19 @@ impl<'a> Login<'a> {
     }
 
     async fn try_all(&mut self) -> Result<bool, russh::Error> {
-        // To ask first what the vessel takes costs a round trip, and nearly every one takes keys.
+        // Asking for the accepted methods first costs a round trip, and almost every server accepts keys.
         self.offered = MethodSet::from(&[MethodKind::PublicKey][..]);
         if self.try_keys().await? {
             return Ok(true);
         }
         if !self.offers(MethodKind::PublicKey) && self.steps == 0 {
-            // It takes none now. It may want a password first.
+            // The vessel does not accept keys now; it may require a password first.
             self.tried.clear();
         }
         if self.tried.is_empty() && self.try_nothing().await? {
             return Ok(true);
         }
-        // A vessel may want several things, in an order of its own: each that is right can open the way to another.
+        // A vessel may require several methods in its own order, and each success can enable another method.
         loop {
             let steps = self.steps;
             if self.try_offered().await? {
@@ -102,7 +102,7 @@ impl<'a> Login<'a> {
         }
     }
 
-    /// Asks to be let in without anything, which also tells what the vessel takes.
+    /// Requests a login without credentials, which also returns the methods that the vessel accepts.
     async fn try_nothing(&mut self) -> Result<bool, russh::Error> {
         let answer = self.handle.authenticate_none(self.user()).await?;
         self.is_in(answer)
@@ -123,7 +123,8 @@ impl<'a> Login<'a> {
         self.offered.contains(&method)
     }
 
-    /// Takes note of an answer. A refusal on a connection that has gone is no refusal: the library can't tell.
+    /// Records the result of an attempt. Failures on a closed connection are errors: the library reports both the same
+    /// way.
     fn is_in(&mut self, result: AuthResult) -> Result<bool, russh::Error> {
         match result {
             AuthResult::Success => Ok(true),
@@ -136,7 +137,8 @@ impl<'a> Login<'a> {
         }
     }
 
-    /// Whether this was not tried yet; takes note that it is now. What was refused once is refused again, and counts.
+    /// Records an attempt and returns whether it is new. A rejected credential would be rejected again, and each
+    /// attempt counts towards `MaxAuthTries`.
     fn is_new(&mut self, what: &str) -> bool {
         let new = self.tried.iter().all(|tried| tried != what);
         if new {
@@ -177,7 +179,7 @@ impl<'a> Login<'a> {
         }
     }
 
-    /// What the agent holds: what is to come before the keys in files, and what after them.
+    /// Splits the agent's identities into those to try before the keys in files and those to try after them.
     fn sorted(
         &self,
         held: Vec<AgentIdentity>,
@@ -198,7 +200,7 @@ impl<'a> Login<'a> {
         (first, if host.identities_only { Vec::new() } else { later })
     }
 
-    /// The key files to try: those that are named, all of which should exist, or those of the default ones that do.
+    /// Returns the key files to try: the configured ones, which should all exist, or the default ones that exist.
     fn key_files(&self) -> Vec<PathBuf> {
         let named = &self.endpoint.host().identity_files;
         if !named.is_empty() {
@@ -208,7 +210,7 @@ impl<'a> Login<'a> {
         DEFAULT_KEYS.iter().map(|name| home.join(".ssh").join(name)).filter(|file| file.exists()).collect()
     }
 
-    /// The certificates that are named, all of which should exist, and those that lie beside the keys.
+    /// Returns the configured certificates, which should all exist, and those that are next to the keys.
     fn certificates(&mut self, keys: &[PathBuf]) -> Vec<UserCertificate> {
         let beside_keys = keys.iter().map(|key| beside(key)).filter(|file| file.exists());
         let files: Vec<_> = self.endpoint.host().certificate_files.iter().cloned().chain(beside_keys).collect();
@@ -223,14 +225,14 @@ impl<'a> Login<'a> {
         found
     }
 
-    /// The agent and what it holds. One that doesn't answer is no reason not to try the rest.
+    /// Returns the agent and its identities. If the agent does not answer, the other credentials are still tried.
     async fn agent(&mut self) -> Option<(AgentClient<UnixStream>, Vec<AgentIdentity>)> {
         let socket = match &self.endpoint.host().agent {
             AgentChoice::Usual => self.environment.agent.as_ref()?,
             AgentChoice::At(socket) => socket,
             AgentChoice::Nobody => return None,
         };
-        // A part of the time that the whole login has.
+        // Only part of the time that the whole login may take.
         let why = match tokio::time::timeout(self.endpoint.vessel().timeout / 2, agent::ask(socket)).await {
             Ok(Ok(answer)) => return Some(answer),
             Ok(Err(e)) => e.to_string(),
@@ -240,7 +242,7 @@ impl<'a> Login<'a> {
         None
     }
 
-    /// Tries what the agent holds: certificates, and keys, before each the certificates in files that are for it.
+    /// Tries the agent's certificates and keys. Before each key it tries the certificates from files for that key.
     async fn try_agent(
         &mut self,
         agent: &mut AgentClient<UnixStream>,
@@ -307,7 +309,7 @@ impl<'a> Login<'a> {
         Ok(let_in)
     }
 
-    /// Takes note of an answer for which somebody had to sign.
+    /// Records the result of an attempt that required a signature.
     fn answered(&mut self, result: Result<AuthResult, AgentAuthError>) -> Result<bool, russh::Error> {
         match result {
             Ok(result) => self.is_in(result),
@@ -345,7 +347,7 @@ impl<'a> Login<'a> {
         self.is_in(result)
     }
 
-    /// SHA-1 signatures are never made: where a vessel doesn't say what it takes, SHA-512 is tried.
+    /// Selects the RSA hash. SHA-1 is never used; if a vessel does not announce its hashes, SHA-512 is tried.
     async fn rsa_hash(&self, key: &PublicKey) -> Result<Option<HashAlg>, russh::Error> {
         if !key.algorithm().is_rsa() {
             return Ok(None);
@@ -361,8 +363,8 @@ impl<'a> Login<'a> {
         self.is_in(result)
     }
 
-    /// Keyboard-interactive: every question is answered with the password. An empty list of questions is usual at the
-    /// end and wants an empty answer.
+    /// Logs in by keyboard-interactive and answers every prompt with the password. Servers often send an empty list of
+    /// prompts at the end, which requires an empty response.
     async fn try_questions(&mut self, password: &SecretString) -> Result<bool, russh::Error> {
         const MOST_ROUNDS: usize = 8;
         if !self.is_new("keyboard-interactive") {

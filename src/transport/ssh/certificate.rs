@@ -1,4 +1,4 @@
-//! User certificates in files: found beside their keys, told apart, and signed for.
+//! User certificates in files: finds them next to their keys, checks them, and signs for them.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,27 +13,27 @@ use russh::keys::ssh_key::{Certificate, Signature};
 use russh::keys::{HashAlg, PrivateKey};
 use russh::{AgentAuthError, Signer};
 
-/// A certificate and where it lies.
+/// A certificate and its file.
 #[derive(Clone)]
 pub(super) struct UserCertificate {
     pub(super) file: PathBuf,
     pub(super) certificate: Certificate,
 }
 
-/// Where `ssh` looks for the certificate of a key.
+/// Returns the file in which `ssh` expects the certificate of a key.
 pub(super) fn beside(key: &Path) -> PathBuf {
     let mut name = key.as_os_str().to_owned();
     name.push("-cert.pub");
     name.into()
 }
 
-/// Reads one; the error is the end of a sentence.
+/// Reads a certificate. The error text ends a sentence.
 pub(super) fn read(file: &Path) -> Result<UserCertificate, String> {
     let certificate = russh::keys::load_openssh_certificate(file).map_err(|e| format!("can't be used: {e}"))?;
     Ok(UserCertificate { file: file.to_owned(), certificate })
 }
 
-/// Why no vessel will take it, as far as can be told from here; the end of a sentence.
+/// Returns why every vessel will reject the certificate, as far as is known here. The text ends a sentence.
 pub(super) fn flaw(certificate: &Certificate, user: &str) -> Option<String> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     if certificate.cert_type() != CertType::User {
@@ -46,7 +46,7 @@ pub(super) fn flaw(certificate: &Certificate, user: &str) -> Option<String> {
         return Some("has expired; have it signed anew".into());
     }
     let principals = certificate.valid_principals();
-    // Which names count is the vessel's to say, with AuthorizedPrincipalsFile.
+    // With AuthorizedPrincipalsFile, the vessel decides which principals it accepts.
     (!principals.is_empty() && principals.iter().all(|name| name != user))
         .then(|| format!("is for {:?}, not for {user:?}", principals.join(", ")))
 }

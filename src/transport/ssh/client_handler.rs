@@ -1,4 +1,4 @@
-//! Our side of what the SSH library asks during a connection: is this key right, may the vessel open a channel.
+//! Handles the SSH library's callbacks: checks the host key and rejects channels that the vessel opens.
 
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -14,32 +14,32 @@ use crate::transport::ConnectError;
 use crate::transport::excerpt::excerpt;
 use crate::transport::known_hosts;
 
-/// What came up during a connection's life that a message will want to say.
+/// Facts collected during a connection, for messages and the log.
 #[derive(Default)]
 pub(super) struct Notes {
-    /// Why the host key was refused.
+    /// Why the host key was rejected.
     pub(super) refused: Option<ConnectError>,
     /// The key that the vessel showed.
     pub(super) seen: Option<SeenKey>,
-    /// Algorithm and fingerprint of the vessel's key, also where a certificate vouches for it.
+    /// Algorithm and fingerprint of the vessel's key, also if a certificate vouches for it.
     pub(super) host_key: Option<(String, String)>,
     /// Why the connection ended.
     pub(super) ended: Option<String>,
-    /// Whether it was the vessel that ended it, with a word.
+    /// Whether the vessel ended the connection with a disconnect message.
     pub(super) hung_up: bool,
-    /// What the vessel said before the login.
+    /// The banner that the vessel sent before the login.
     pub(super) banner: Option<String>,
     /// The cipher in use.
     pub(super) cipher: Option<String>,
-    /// Whether it compresses what is sent.
+    /// Whether sent data is compressed.
     pub(super) compression: bool,
-    /// What it sends with.
+    /// The congestion control in use.
     pub(super) congestion: Congestion,
-    /// The socket, for whoever has to cut the connection off.
+    /// The socket, with which the connection can be cut off.
     pub(super) socket: Option<OwnedFd>,
 }
 
-/// [`Notes`], shared between the library's task and whoever made the connection.
+/// [`Notes`], shared between the library's task and the connection's creator.
 #[derive(Clone, Default)]
 pub(super) struct SharedNotes(Arc<Mutex<Notes>>);
 
@@ -49,14 +49,14 @@ impl SharedNotes {
     }
 }
 
-/// Decides on the host key, refuses what a vessel has no business asking for, and keeps notes.
+/// Checks the host key, rejects channels that the vessel opens, and records notes.
 pub(super) struct ClientHandler {
-    /// The keys that are let in; `None` for whoever only wants to see the key.
+    /// The accepted keys; `None` if the caller only wants to see the key.
     pub(super) host_keys: Option<HostKeys>,
     pub(super) notes: SharedNotes,
 }
 
-/// The library would let a vessel open these channels to us. Dropping `reply` refuses.
+/// The library would let a vessel open these channels to us. Dropping `reply` rejects them.
 macro_rules! refuse_channel {
     ($($name:ident($($extra:ty),*);)*) => {$(
         async fn $name(

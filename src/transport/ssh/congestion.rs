@@ -1,7 +1,8 @@
-//! Which congestion control a connection sends with.
+//! Selects the congestion control of a connection.
 //!
-//! The sender's choice decides on lossy links, where BBR is many times faster than what kernels usually have. It is made
-//! for each socket, and the kernel lets a process without privileges choose among those that it has and allows.
+//! The sender's choice matters on lossy links, where BBR is many times faster than the usual default of kernels. It is
+//! set for each socket, and the kernel lets an unprivileged process choose among the algorithms that are loaded and
+//! allowed.
 
 use std::io::ErrorKind;
 
@@ -10,15 +11,15 @@ use tokio::net::TcpStream;
 
 use crate::settings::CongestionControl;
 
-/// The algorithms that a process without privileges may choose.
+/// The kernel's list of algorithms that an unprivileged process may choose.
 const ALLOWED: &str = "/proc/sys/net/ipv4/tcp_allowed_congestion_control";
 
-/// What a connection sends with.
+/// The congestion control of a connection.
 #[derive(Default)]
 pub(super) struct Congestion {
-    /// The kernel's name of it.
+    /// The kernel's name of the algorithm in use.
     pub(super) in_use: String,
-    /// Why it is not the one that was wished for, and what a person can do.
+    /// Why the configured algorithm is not in use, with a remedy.
     pub(super) refused: Option<String>,
 }
 
@@ -30,7 +31,7 @@ impl Congestion {
 
 const BBR: &str = "bbr";
 
-/// Has a connected socket send as the settings wish, where the kernel lets it; else the system's choice stays.
+/// Sets the configured algorithm on a connected socket. If the kernel rejects it, the system's default stays in use.
 pub(super) fn choose(stream: &TcpStream, wish: &CongestionControl) -> Congestion {
     let socket = SockRef::from(stream);
     let wished = match wish {
@@ -39,7 +40,7 @@ pub(super) fn choose(stream: &TcpStream, wish: &CongestionControl) -> Congestion
         CongestionControl::Named(name) => Some(name.as_str()),
     };
     let error = wished.and_then(|name| Some((name, socket.set_tcp_congestion(name.as_bytes()).err()?)));
-    // The kernel fills the rest of a fixed length with zeros.
+    // The kernel pads the name with zeros to a fixed length.
     let in_use = socket.tcp_congestion().unwrap_or_default();
     let in_use = String::from_utf8_lossy(in_use.split(|byte| *byte == 0).next().unwrap_or_default()).into_owned();
     let refused = error.map(|(name, error)| {
@@ -49,7 +50,7 @@ pub(super) fn choose(stream: &TcpStream, wish: &CongestionControl) -> Congestion
     Congestion { in_use, refused }
 }
 
-/// Why an algorithm is refused, and what a person can do about it.
+/// Returns why an algorithm was rejected, and the remedy.
 fn advice(name: &str, error: &std::io::Error, allowed: &str) -> String {
     match error.kind() {
         ErrorKind::NotFound => format!("this host's kernel has it not loaded; run: modprobe tcp_{name}"),
@@ -75,7 +76,7 @@ mod tests {
         let (stream, _listener) = connected().await;
         let system = choose(&stream, &CongestionControl::System);
         assert!(!system.in_use.is_empty() && system.refused.is_none());
-        // Every kernel has it, and none keeps it from anybody.
+        // Every kernel has reno and allows it to everybody.
         let reno = choose(&stream, &CongestionControl::Named("reno".into()));
         assert_eq!((reno.in_use.as_str(), reno.refused), ("reno", None));
     }

@@ -1,4 +1,4 @@
-//! A logged-in SSH connection: TCP, host key, login, then channels.
+//! Opens logged-in SSH connections: TCP, host key, login, then channels.
 
 use std::borrow::Cow;
 use std::net::SocketAddr;
@@ -28,25 +28,27 @@ use super::quickack::QuickAck;
 use crate::settings::Vessel;
 use crate::transport::ConnectError;
 
-/// How often the kernel looks after an idle connection.
+/// The interval of the kernel's TCP keepalives on an idle connection.
 const KEEPALIVE: Duration = Duration::from_secs(15);
 
-/// How long after the last knock the next one follows; and where a link is waited for that was there before.
+/// The interval between connection attempts to one address; the shorter one applies while a lost link is expected to
+/// return.
 const KNOCK: Duration = Duration::from_secs(1);
 const IMPATIENT_KNOCK: Duration = Duration::from_millis(250);
-/// How long the kernel goes on with knocks that nobody answers.
+/// How long the kernel continues an attempt that gets no answer.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// A connection, through hops where the way has any. It ends when the last clone and the last channel are gone.
+/// A connection to a vessel, through its hops if it has any. It ends when the last clone and the last channel are
+/// dropped.
 #[derive(Clone)]
 pub(crate) struct Connection {
     vessel: Session,
-    /// What it goes through, the nearest first.
+    /// The sessions that it goes through, the nearest hop first.
     hops: Arc<[Session]>,
     starts: Starts,
 }
 
-/// Being logged in to one endpoint of the way.
+/// A login at one endpoint of the route.
 #[derive(Clone)]
 struct Session {
     endpoint: Endpoint,
@@ -55,8 +57,9 @@ struct Session {
 }
 
 impl Connection {
-    /// Connects and logs in, when its turn has come. Every step has its deadline: `Timeout`, at each endpoint of the way. The
-    /// turn ends with what comes beside it, when what the login starts on the vessel has started.
+    /// Connects and logs in when the login limit admits it. Every step has a deadline (`Timeout`) at each endpoint of
+    /// the route. The caller keeps the returned [`Admission`] until everything that the login starts on the vessel is
+    /// running.
     pub(crate) async fn open(
         vessel: &Arc<Vessel>,
         environment: &Arc<SshEnvironment>,
@@ -68,7 +71,7 @@ impl Connection {
         Ok((Self { vessel, hops: hops.into(), starts: admission.starts() }, admission))
     }
 
-    /// How long what is started on the vessel may take to answer for the first time.
+    /// Returns how long a program started on the vessel may take until its first output.
     pub(crate) fn start_deadline(&self) -> Duration {
         self.starts.start_deadline()
     }
@@ -78,77 +81,77 @@ impl Connection {
         self.vessel.handle.channel_open_session().await
     }
 
-    /// Whether both are one connection.
+    /// Returns whether both are the same connection.
     pub(crate) fn is_same(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.vessel.handle, &other.vessel.handle)
     }
 
-    /// Whether the connection has ended.
+    /// Returns whether the connection has ended.
     pub(crate) fn is_closed(&self) -> bool {
         self.vessel.handle.is_closed()
     }
 
-    /// Why it ended, where that is known.
+    /// Returns why the connection ended, if known.
     pub(crate) fn why_closed(&self) -> Option<String> {
         let ended = |session: &Session| session.notes.lock().ended.clone();
-        // What became of a hop is why the connection through it ended.
+        // If a hop's session ended, that is why the connection through it ended.
         let hop = self.hops.iter().find_map(|hop| Some(format!("{}: {}", hop.endpoint.place(), ended(hop)?)));
         hop.or_else(|| ended(&self.vessel))
     }
 
-    /// What the vessel said before the login.
+    /// Returns the banner that the vessel sent before the login.
     pub(crate) fn banner(&self) -> Option<String> {
         self.vessel.notes.lock().banner.clone()
     }
 
-    /// Whether the vessel ended it, with a word.
+    /// Returns whether the vessel ended the connection with a disconnect message.
     pub(crate) fn was_hung_up(&self) -> bool {
         self.vessel.notes.lock().hung_up
     }
 
-    /// The cipher in use.
+    /// Returns the cipher in use.
     pub(crate) fn cipher(&self) -> String {
         self.vessel.notes.lock().cipher.clone().unwrap_or_default()
     }
 
-    /// Algorithm and fingerprint of the vessel's key.
+    /// Returns algorithm and fingerprint of the vessel's key.
     pub(crate) fn host_key(&self) -> Option<(String, String)> {
         self.vessel.notes.lock().host_key.clone()
     }
 
-    /// Whether it compresses what is sent.
+    /// Returns whether sent data is compressed.
     pub(crate) fn compresses(&self) -> bool {
         self.vessel.notes.lock().compression
     }
 
-    /// The kernel's name of the congestion control that it sends with.
+    /// Returns the kernel's name of the congestion control in use.
     pub(crate) fn congestion(&self) -> String {
         self.road().lock().congestion.in_use.clone()
     }
 
-    /// Whether it sends with BBR.
+    /// Returns whether the connection sends with BBR.
     pub(crate) fn sends_with_bbr(&self) -> bool {
         self.road().lock().congestion.is_bbr()
     }
 
-    /// Why that is not the one that was wished for, and what a person can do; `None` when it is.
+    /// Returns why the configured congestion control is not in use, with a remedy; `None` when it is in use.
     pub(crate) fn congestion_refused(&self) -> Option<String> {
         self.road().lock().congestion.refused.clone()
     }
 
-    /// Asks for a sign of life and waits for it, for ever where none comes.
+    /// Sends a keepalive request and waits for the reply, forever if none arrives.
     pub(crate) async fn ping(&self) {
-        // The library says that all is well, too, when the connection ends meanwhile.
+        // The library reports success, too, if the connection ends meanwhile.
         if self.vessel.handle.send_ping().await.is_err() || self.is_closed() {
             std::future::pending::<()>().await;
         }
     }
 
-    /// Asks for a sign of life again and again, and cuts the connection off when too many are missing: for one that was a
-    /// spare and carries now. Ends with the connection.
+    /// Sends keepalive requests periodically, and cuts the connection off when too many replies are missing. For a
+    /// former standby connection that is now in use. Returns when the connection has ended.
     pub(crate) async fn keep_alive(&self) {
         let (interval, count) = self.vessel.endpoint.host().alive;
-        // 0: however many are missing, as for the library.
+        // 0 means that missing replies never end the connection, as in the library.
         if count == 0 {
             return;
         }
@@ -161,13 +164,13 @@ impl Connection {
         }
     }
 
-    /// Waits until the host that the socket leads to takes a connection, which is closed at once; for ever, where it is not
-    /// known any more.
+    /// Waits until the host that the socket is connected to accepts a new connection, which is then closed at once.
+    /// Waits forever if the host's address is no longer known.
     pub(crate) async fn host_answers(&self) {
         let host =
             self.road().lock().socket.as_ref().and_then(|socket| socket2::SockRef::from(socket).peer_addr().ok());
         if let Some(host) = host.and_then(|address| address.as_socket()) {
-            // Those that were in vain are forgotten now and then.
+            // Attempts that got no answer are discarded after a while.
             while !matches!(tokio::time::timeout(PATIENCE, knock(host, IMPATIENT_KNOCK)).await, Ok(Ok(_))) {
                 tokio::time::sleep(IMPATIENT_KNOCK).await;
             }
@@ -176,35 +179,35 @@ impl Connection {
         std::future::pending().await
     }
 
-    /// Cuts it off. What is on its way or waits to be sent is forgotten: the vessel should not get it later, beside what
-    /// the next connection sends.
+    /// Cuts the connection off and discards unsent data: the vessel must not receive it later, concurrently with the
+    /// data of the next connection.
     pub(crate) fn abandon(&self) {
         let socket = self.road().lock().socket.take();
         if let Some(socket) = socket {
             let socket = socket2::SockRef::from(&socket);
-            // Either fails only where the connection has ended by itself.
+            // Either call fails only if the connection has already ended.
             let _ = socket.set_linger(Some(Duration::ZERO));
             let _ = socket.shutdown(std::net::Shutdown::Both);
         }
     }
 
-    /// Says good-bye. Nobody waits for an answer.
+    /// Sends a disconnect message to the vessel and the hops without waiting for a reply.
     pub(crate) async fn hang_up(&self) {
         for session in std::iter::once(&self.vessel).chain(self.hops.iter().rev()) {
             let _ = session.handle.disconnect(russh::Disconnect::ByApplication, "", "").await;
         }
     }
 
-    /// The notes of the endpoint that the socket leads to.
+    /// Returns the notes of the endpoint that the TCP socket is connected to.
     fn road(&self) -> &SharedNotes {
         &self.hops.first().unwrap_or(&self.vessel).notes
     }
 }
 
-/// Fetches the host key of a endpoint, trusting nothing and logging in nowhere but at the hops before it.
+/// Fetches the host key of an endpoint. Trusts no key, and logs in only at the hops before the endpoint.
 ///
 /// # Errors
-/// [`ConnectError`] when it can't be reached or shows no key.
+/// [`ConnectError`] when the endpoint is unreachable or shows no key.
 pub async fn see_host_key(endpoint: &Endpoint, environment: &Arc<SshEnvironment>) -> Result<SeenKey, ConnectError> {
     let rank = Rank::first(true, 0);
     let hops = go_before(endpoint, environment, rank).await?;
@@ -267,7 +270,7 @@ impl Session {
                 Ok((Self { endpoint, handle: Arc::new(handle), notes }, admission))
             }
             Ok(Err(Refused::Login { why, remedy })) => Err(login_refused(&endpoint, with_banner(why, &notes), remedy)),
-            // Who hangs up by himself has had enough of our keys; a link that is cut has not.
+            // A server that disconnects by itself has rejected too many keys; a broken link has not.
             Ok(Err(Refused::Broken(why))) if notes.lock().hung_up => {
                 let remedy = format!("name the one right key as {}", endpoint.key_setting("IdentityFile"));
                 Err(login_refused(&endpoint, with_note(why, &notes), remedy))
@@ -277,7 +280,7 @@ impl Session {
         }
     }
 
-    /// Has this hop connect to the next endpoint.
+    /// Opens a channel through which this hop connects to the next endpoint.
     async fn pass_on_to(&self, next: &Endpoint) -> Result<Channel<Msg>, ConnectError> {
         let (hop, host) = (self.endpoint.place(), next.host());
         let unreachable = |why: String| ConnectError::Unreachable { place: next.place(), why };
@@ -294,7 +297,7 @@ impl Session {
     }
 }
 
-/// Connects to a endpoint, through the hop before it, and checks its host key.
+/// Connects to an endpoint, through the hop before it if there is one, and checks its host key.
 async fn greet(
     endpoint: &Endpoint,
     before: Option<&Session>,
@@ -314,7 +317,7 @@ async fn greet(
         return speak(endpoint, QuickAck::through_hop(stream), host_keys, notes, turn).await;
     }
     let (stream, took) = connect(endpoint).await?;
-    // After connecting: a route may have a choice of its own, which would take the place of an earlier one.
+    // Must come after connecting: a route can set its own congestion control, which would replace an earlier choice.
     let congestion = congestion::choose(&stream, &endpoint.vessel().congestion_control);
     reached(took, congestion.is_bbr());
     notes.lock().congestion = congestion;
@@ -360,7 +363,7 @@ fn handshake(endpoint: &Endpoint, why: String) -> ConnectError {
     ConnectError::Handshake { place: endpoint.place(), why }
 }
 
-/// Adds what the vessel said before the login.
+/// Appends the banner that the vessel sent before the login.
 fn with_banner(why: String, notes: &SharedNotes) -> String {
     match &notes.lock().banner {
         Some(banner) => format!("{why}; it says: {banner}"),
@@ -368,7 +371,7 @@ fn with_banner(why: String, notes: &SharedNotes) -> String {
     }
 }
 
-/// Adds what the library told only its handler.
+/// Appends the reason that the library reported only to its handler.
 fn with_note(why: String, notes: &SharedNotes) -> String {
     let note = notes.lock().ended.clone();
     match note {
@@ -377,7 +380,7 @@ fn with_note(why: String, notes: &SharedNotes) -> String {
     }
 }
 
-/// Connects to a endpoint; also says how long it took to be answered.
+/// Connects to an endpoint. Also returns how long the handshake took.
 async fn connect(endpoint: &Endpoint) -> Result<(TcpStream, Duration), ConnectError> {
     let unreachable = |why: String| ConnectError::Unreachable { place: endpoint.place(), why };
     let host = endpoint.host();
@@ -389,7 +392,7 @@ async fn connect(endpoint: &Endpoint) -> Result<(TcpStream, Duration), ConnectEr
     };
     let mut why = "it has no address".to_string();
     for address in &addresses {
-        // Each has its share of the time: a dead IPv6 must not keep us from a living IPv4.
+        // Each address gets its share of the time, so that a dead IPv6 address does not prevent a connection over IPv4.
         let share = host.connect_timeout / u32::try_from(addresses.len()).unwrap_or(u32::MAX);
         match tokio::time::timeout(share, knock(*address, KNOCK)).await {
             Ok(Ok((stream, took))) => {
@@ -403,8 +406,8 @@ async fn connect(endpoint: &Endpoint) -> Result<(TcpStream, Duration), ConnectEr
     Err(unreachable(why))
 }
 
-/// Connects to an address, knocking again and again: the kernel by itself repeats after one, two, four seconds and so
-/// on, and would find out late that a link has returned.
+/// Connects to an address, starting a new attempt after each interval. The kernel alone repeats after 1, 2, 4 s and so
+/// on, and would notice late that a link has returned.
 async fn knock(address: SocketAddr, every: Duration) -> std::io::Result<(TcpStream, Duration)> {
     let mut knocks = FuturesUnordered::new();
     loop {
@@ -416,7 +419,7 @@ async fn knock(address: SocketAddr, every: Duration) -> std::io::Result<(TcpStre
     }
 }
 
-/// Has the kernel notice a dead link: bytes that nobody acknowledges end the connection, and so does silence when idle.
+/// Makes the kernel detect a dead link: the connection ends when sent bytes or keepalives are not acknowledged.
 fn prepare(stream: &TcpStream, timeout: Duration) -> std::io::Result<()> {
     stream.set_nodelay(true)?;
     let socket = socket2::SockRef::from(stream);
@@ -424,8 +427,8 @@ fn prepare(stream: &TcpStream, timeout: Duration) -> std::io::Result<()> {
     socket.set_tcp_keepalive(&socket2::TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE))
 }
 
-/// How long a connection may make no progress at all before it is given up: longer than the short outages that TCP
-/// bridges by itself.
+/// Returns how long a connection may make no progress before it is closed: longer than the short outages that TCP
+/// survives.
 fn patience(timeout: Duration) -> Duration {
     (timeout * 3).max(Duration::from_secs(30))
 }
@@ -439,7 +442,8 @@ fn config(endpoint: &Endpoint, host_keys: Option<&HostKeys>) -> Config {
     let certificates = if host_keys.is_some_and(HostKeys::want_certificate) { all } else { Vec::new() };
     let in_vain = u32::try_from(alive_count).unwrap_or(u32::MAX - 1);
     Config {
-        // AES-GCM costs half of what ChaCha20 does per byte; CTR, the dearest, stays for servers that have nothing else.
+        // AES-GCM costs half as much per byte as ChaCha20. CTR costs most and remains for servers that have nothing
+        // else.
         preferred: Preferred {
             cipher: Cow::Borrowed(&[
                 cipher::AES_128_GCM,
@@ -449,7 +453,7 @@ fn config(endpoint: &Endpoint, host_keys: Option<&HostKeys>) -> Config {
                 cipher::AES_192_CTR,
                 cipher::AES_128_CTR,
             ]),
-            // The other zlib would decompress what a stranger sends before the login.
+            // The other zlib variant would decompress data of an unauthenticated peer.
             compression: Cow::Borrowed(if vessel.compression {
                 &[compression::ZLIB_LEGACY, compression::NONE]
             } else {
@@ -463,7 +467,7 @@ fn config(endpoint: &Endpoint, host_keys: Option<&HostKeys>) -> Config {
         nodelay: true,
         keepalive_interval: Some(alive_interval),
         keepalive_max: alive_count,
-        // Covers what keepalives don't: a write that blocks, and a handshake that never ends.
+        // Covers what keepalives miss: a write that blocks, and a handshake that never ends.
         inactivity_timeout: Some(patience(vessel.timeout).max(alive_interval.saturating_mul(in_vain + 1))),
         ..Config::default()
     }

@@ -1,56 +1,56 @@
-//! One SSH server on the way to a vessel: a hop, or the vessel itself.
+//! One SSH server on the route to a vessel: a hop, or the vessel itself.
 
 use std::sync::Arc;
 
 use crate::settings::{SshHost, Vessel};
 
-/// A vessel's way has one for each hop, the nearest first, and one for the vessel; cheap to clone.
+/// An SSH server on a vessel's route, which consists of the hops, the nearest first, and the vessel; cheap to clone.
 #[derive(Clone)]
 pub struct Endpoint {
     vessel: Arc<Vessel>,
-    /// Which hop; their number for the vessel itself.
+    /// The index of the hop, or the number of hops for the vessel itself.
     number: usize,
 }
 
 impl Endpoint {
-    /// The whole way, in its order.
+    /// Returns all endpoints of the route, in order.
     pub fn all(vessel: &Arc<Vessel>) -> impl Iterator<Item = Self> + use<> {
         let vessel = vessel.clone();
         (0..=vessel.hops.len()).map(move |number| Self { vessel: vessel.clone(), number })
     }
 
-    /// The vessel itself.
+    /// Returns the endpoint of the vessel itself.
     pub(super) fn last(vessel: &Arc<Vessel>) -> Self {
         Self { vessel: vessel.clone(), number: vessel.hops.len() }
     }
 
-    /// The endpoints before it.
+    /// Returns the endpoints before this one.
     pub(super) fn before(&self) -> impl Iterator<Item = Self> + use<> {
         Self::all(&self.vessel).take(self.number)
     }
 
-    /// The way to it, by which logins are counted: the addresses of the hops before it, and its own.
+    /// Returns the key by which logins are counted: the addresses of the hops before this endpoint, and its own.
     pub(super) fn way(&self) -> String {
         let hosts = self.before().map(|hop| place_of(hop.host())).chain([place_of(self.host())]);
         hosts.collect::<Vec<_>>().join(" ")
     }
 
-    /// How it is reached, known and logged in to.
+    /// Returns how to reach, verify and log in to the endpoint.
     pub fn host(&self) -> &SshHost {
         self.vessel.hops.get(self.number).unwrap_or(&self.vessel.ssh)
     }
 
-    /// The vessel whose way it is on.
+    /// Returns the vessel whose route the endpoint is on.
     pub fn vessel(&self) -> &Vessel {
         &self.vessel
     }
 
-    /// Its address and port as people write them; a hop is called one.
+    /// Returns address and port for messages, marked as a hop if it is one.
     pub(super) fn place(&self) -> String {
         place_of(self.host())
     }
 
-    /// Which setting of the vessel's, or of the ssh config for a hop, a person may have to change.
+    /// Returns the setting of the vessel, or of the ssh config for a hop, that the operator may have to change.
     pub(super) fn key_setting(&self, keys: &str) -> String {
         match &self.host().hop {
             None => format!("{keys} of [Vessel {}]", self.vessel.name),
@@ -58,13 +58,13 @@ impl Endpoint {
         }
     }
 
-    /// What it is called in a sentence.
+    /// Returns the noun for the endpoint in messages.
     pub(super) fn noun(&self) -> &'static str {
         if self.host().hop.is_some() { "hop" } else { "vessel" }
     }
 }
 
-/// A vessel's address and port as people write them.
+/// Returns a vessel's address and port for messages.
 pub(crate) fn place(vessel: &Vessel) -> String {
     place_of(&vessel.ssh)
 }

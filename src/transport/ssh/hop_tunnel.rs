@@ -1,8 +1,8 @@
-//! A stream through a hop: what is written goes over an SSH channel to the hop, and on from there by TCP.
+//! A stream through a hop: data goes over an SSH channel to the hop, and from there by TCP.
 //!
-//! The library's own stream for that has a small inbox. The session inside doesn't read while it writes, and the one
-//! around it stands still while that inbox is full, without which nothing can be written: both would wait for ever. So
-//! this inbox has no bounds of its own. The windows of the channels inside, and what was asked for, keep it small.
+//! The library's own stream has a small, bounded inbox, which can deadlock: the inner session does not read while it
+//! writes, and the outer session stops, and with it all writes, while the inbox is full. This inbox is unbounded. The
+//! windows of the inner channels and the number of pending requests keep it small.
 
 use std::io;
 use std::pin::Pin;
@@ -14,16 +14,16 @@ use russh::client::Msg;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, Join, ReadBuf};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
-/// How much is taken from the channel at once: what SSH sends in one packet.
+/// How many bytes are read from the channel at once: the size of one SSH packet.
 const PACKET: usize = 32 << 10;
 
-/// What came from beyond the hop and was not read yet.
+/// Data from beyond the hop that was not read yet.
 pub(super) struct Inbox {
     receiver: UnboundedReceiver<Bytes>,
     rest: Bytes,
 }
 
-/// Makes a stream of a channel.
+/// Converts a channel to a stream.
 pub(super) fn stream(channel: Channel<Msg>) -> Join<Inbox, impl AsyncWrite + Unpin + Send + 'static> {
     let (mut incoming, outgoing) = tokio::io::split(channel.into_stream());
     let (sender, receiver) = unbounded_channel();
@@ -31,7 +31,8 @@ pub(super) fn stream(channel: Channel<Msg>) -> Join<Inbox, impl AsyncWrite + Unp
         let mut buffer = BytesMut::new();
         loop {
             buffer.reserve(PACKET);
-            // Nobody is left to read: the channel closes with this half, and with the last one the session with the hop.
+            // Stops when the reader is dropped. Dropping this half closes the channel, and the last channel ends the
+            // session with the hop.
             let read = tokio::select! {
                 read = incoming.read_buf(&mut buffer) => read,
                 () = sender.closed() => break,

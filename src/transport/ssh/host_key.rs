@@ -1,4 +1,4 @@
-//! Is this the host that we mean? The host key's check, against `HostKey` or `known_hosts`.
+//! Verifies host keys against `HostKey` or `known_hosts`.
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -12,36 +12,36 @@ use crate::settings::{HostKeyPolicy, SshHost};
 use crate::transport::ConnectError;
 use crate::transport::known_hosts::{self, KnownHosts, Verdict};
 
-/// A host key as it was shown, for `trust`.
+/// The host key that a host showed, for `trust`.
 #[derive(Clone, Debug)]
 pub struct SeenKey {
     pub(super) key: PublicKey,
 }
 
 impl SeenKey {
-    /// Its SHA-256 fingerprint, as `ssh-keygen -l` shows it.
+    /// Returns the SHA-256 fingerprint, as `ssh-keygen -l` shows it.
     pub fn fingerprint(&self) -> String {
         known_hosts::fingerprint(&self.key)
     }
 
-    /// Its type, as `ssh-ed25519`.
+    /// Returns the key type, such as `ssh-ed25519`.
     pub fn algorithm(&self) -> String {
         self.key.algorithm().to_string()
     }
 }
 
-/// How a host key stands with us.
+/// The trust status of a host key.
 #[derive(Clone, Debug)]
 pub enum Standing {
-    /// It is the vessel's.
+    /// The key is the vessel's.
     Trusted,
-    /// Nothing is known of the vessel yet.
+    /// No key of the vessel is known yet.
     Unknown,
-    /// It must not be trusted.
+    /// The key must not be trusted.
     Refused(ConnectError),
 }
 
-/// Which host keys are those of a vessel, or of a hop on the way to it.
+/// The accepted host keys of a vessel, or of a hop on the route to it.
 #[derive(Clone)]
 pub struct HostKeys {
     endpoint: Endpoint,
@@ -50,7 +50,7 @@ pub struct HostKeys {
 }
 
 impl HostKeys {
-    /// Reads the `known_hosts` files afresh, so that what a person mends there counts for the next connection.
+    /// Reads the `known_hosts` files again, so that changes apply to the next connection.
     pub fn read(endpoint: Endpoint, environment: Arc<SshEnvironment>) -> Self {
         let host = endpoint.host();
         let own = host.known_hosts.clone().unwrap_or_else(|| environment.known_hosts().into_iter().collect());
@@ -67,14 +67,14 @@ impl HostKeys {
         self.endpoint.host()
     }
 
-    /// What it goes by in `known_hosts`. An alias stands for itself, without the port.
+    /// Returns the name and port to look up in `known_hosts`. An alias is used without the port.
     fn known_as(&self) -> (&str, u16) {
         let host = self.host();
         host.host_key_alias.as_deref().map_or((&host.address, host.port), |alias| (alias, 22))
     }
 
-    /// The key algorithms to ask for: those that are known for the host first, as `ssh` does, so that a host with
-    /// several keys shows the one that we know.
+    /// Returns the key algorithms to request. As in `ssh`, those of the known keys come first, so that a host with
+    /// several keys shows a known one.
     pub(super) fn preferred(&self, all: &[Algorithm]) -> Vec<Algorithm> {
         let (name, port) = self.known_as();
         let known = self.known.key_types(name, port);
@@ -84,13 +84,13 @@ impl HostKeys {
         first
     }
 
-    /// Whether a certificate of the host would mean anything to us.
+    /// Returns whether a certificate of the host could be accepted.
     pub(super) fn want_certificate(&self) -> bool {
         let (name, port) = self.known_as();
         self.host().host_keys.is_empty() && self.known.trusts_a_ca_for(name, port)
     }
 
-    /// Checks what the host showed.
+    /// Checks the key or certificate that the host showed.
     pub(super) fn check(&self, shown: &PublicKeyOrCertificate) -> Result<(), ConnectError> {
         let key = match shown {
             PublicKeyOrCertificate::PublicKey { key, .. } => key.clone(),
@@ -162,7 +162,7 @@ impl HostKeys {
         }
     }
 
-    /// How a key stands, without recording anything.
+    /// Returns the trust status of a key without recording it.
     pub fn standing(&self, seen: &SeenKey) -> Standing {
         let (name, port) = self.known_as();
         let unknown =
@@ -176,7 +176,7 @@ impl HostKeys {
         }
     }
 
-    /// Records a key for this host in the user's `known_hosts`, or the first of the files in its place.
+    /// Records a key for this host in the user's `known_hosts`, or in the first configured file.
     ///
     /// # Errors
     /// When there is no home directory or the file can't be written.
@@ -214,7 +214,7 @@ impl HostKeys {
         &self.environment.program
     }
 
-    /// The vessel's name as a word of a command that a person can paste.
+    /// Returns the vessel's name, quoted for a command that the operator can paste.
     fn vessel_word(&self) -> String {
         let name = self.endpoint.vessel().name.as_str();
         if name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b)) {

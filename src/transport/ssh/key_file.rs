@@ -1,6 +1,6 @@
 //! Private keys in files: OpenSSH's own format and the older ones, encrypted or not.
 //!
-//! Knows nothing of logins: who asks passes the file and the passphrase.
+//! This module does not depend on logins: the caller passes the file and the passphrase.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -9,8 +9,8 @@ use russh::keys::PrivateKey;
 use russh::keys::ssh_key::PublicKey;
 use secrecy::{ExposeSecret, SecretString};
 
-/// The public half of a key file, where it can be had without the passphrase: from the `.pub` beside it, or from the
-/// file itself, where OpenSSH's own format leaves it readable.
+/// Returns the public half of a key file if no passphrase is needed for it: from the `.pub` file, or from the key file
+/// itself, where OpenSSH's own format leaves it readable.
 pub(super) fn public_half(file: &Path) -> Option<PublicKey> {
     let mut public = file.as_os_str().to_owned();
     public.push(".pub");
@@ -18,9 +18,9 @@ pub(super) fn public_half(file: &Path) -> Option<PublicKey> {
     beside.or_else(|| PrivateKey::read_openssh_file(file).ok().map(|key| key.public_key().clone()))
 }
 
-/// Why a key file gives no key, as the end of a sentence.
+/// The reason why a key file is unusable. The text ends a sentence.
 pub(super) enum Unusable {
-    /// It is encrypted, and there is no passphrase, or another one.
+    /// The key is encrypted, and the passphrase is missing or wrong.
     Locked(String),
     /// Anything else.
     Other(String),
@@ -33,7 +33,7 @@ impl fmt::Display for Unusable {
     }
 }
 
-/// Reads a private key. Opening an encrypted one takes tens of milliseconds of work by design, so not on this thread.
+/// Reads a private key. Decrypting one takes tens of milliseconds by design, so it runs on a blocking thread.
 pub(super) async fn load(file: PathBuf, passphrase: Option<SecretString>) -> Result<PrivateKey, Unusable> {
     let work = move || {
         let text = std::fs::read_to_string(&file).map_err(|e| Unusable::Other(e.to_string()))?;
@@ -44,10 +44,10 @@ pub(super) async fn load(file: PathBuf, passphrase: Option<SecretString>) -> Res
 
 fn open(text: &SecretString, passphrase: Option<&SecretString>) -> Result<PrivateKey, Unusable> {
     let text = text.expose_secret();
-    // The library says of the older formats only that what came out is no key.
+    // For the older formats, the library reports only that the decrypted data is not a key.
     let old_lock = text.lines().any(|l| l.starts_with("Proc-Type: 4,ENCRYPTED") || l.contains("BEGIN ENCRYPTED"));
     let opened = russh::keys::decode_secret_key(text, passphrase.map(ExposeSecret::expose_secret));
-    // Some formats take a passphrase amiss where none is needed.
+    // Some formats reject a passphrase if none is needed.
     let opened = opened.or_else(|e| russh::keys::decode_secret_key(text, None).map_err(|_| e));
     opened.map_err(|e| match (e, passphrase) {
         (russh::keys::Error::KeyIsEncrypted, _) => Unusable::Locked("is encrypted, set Passphrase".into()),
@@ -58,7 +58,8 @@ fn open(text: &SecretString, passphrase: Option<&SecretString>) -> Result<Privat
         (_, Some(_)) if old_lock => Unusable::Locked(
             "can't be opened with this Passphrase (if it is right, have `ssh-keygen -p` write the key anew)".into(),
         ),
-        // The library (ssh-key 0.7) reads a P-256 key whose number begins with a zero byte, one in 256, in other formats only.
+        // The library (ssh-key 0.7) can't read a P-256 key in OpenSSH's format if its number starts with a zero byte (1
+        // in 256). Other formats work.
         (russh::keys::Error::SshKey(e), _) if text.contains("BEGIN OPENSSH") => {
             Unusable::Other(format!("can't be used: {e} (have `ssh-keygen -p -m PKCS8` write the key anew)"))
         }

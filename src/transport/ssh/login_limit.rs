@@ -1,8 +1,9 @@
-//! How many logins run at once: over the whole process, and at each host that several vessels share.
+//! Limits how many logins run at once, in the whole process and at each host that several vessels share.
 //!
-//! A login costs the host a process or more and whatever the account's profile does, often half a second of a processor.
-//! Two hundred at once each take two hundred times as long, all time out, and all begin anew. So each waits for its turn
-//! *before* it begins, and its time-outs count from there. A vessel that has a host to itself never waits for one.
+//! A login costs the host at least one process and the run of the account's profile, often 0.5 s of a processor. If 200
+//! logins run at once, each takes 200 times as long, all time out, and all start again. So each login waits for its
+//! turn *before* it starts, and its timeouts count from there. A vessel that does not share its host does not wait for
+//! a turn at the host.
 
 mod gate;
 
@@ -16,24 +17,26 @@ use tokio::time::Instant;
 use crate::names::VesselName;
 use gate::{Gate, Place};
 
-/// Logins at one host: OpenSSH begins to drop connections when ten have not logged in yet (`MaxStartups`).
+/// The initial and the highest number of logins at one host. OpenSSH starts to drop connections at 10 unauthenticated
+/// ones (`MaxStartups`).
 const FIRST_AT_HOST: usize = 4;
 const MOST_AT_HOST: usize = 8;
-/// Logins of the process for each core: to begin with, at the least, and at the most.
+/// Logins of the process for each core: the initial, the lowest and the highest number.
 const FIRST_PER_CORE: usize = 4;
 const LEAST_PER_CORE: usize = 2;
 const MOST_PER_CORE: usize = 64;
-/// How long one that does not end counts against the others of the process, unless they usually take longer.
+/// How long a login that does not finish occupies a place of the process, at the least; longer if logins usually take
+/// longer.
 const LEASE: Duration = Duration::from_secs(2);
-/// How long one that has reached its host waits for the process's turn at the most: servers wait a minute or two for a login.
+/// How long a connected login waits for a place of the process, at most. Servers wait one or two minutes for a login.
 const CONNECTED: Duration = Duration::from_secs(20);
 
-/// A login on a host that several vessels share may take so many times as long: to wait costs nobody anything, since its
-/// place goes to the next one meanwhile, and to begin anew costs the host another login. So may what a login starts on any
-/// host, which runs the account's profile.
+/// The factor by which a login at a shared host may take longer. Waiting costs nothing, since its place expires and
+/// goes to the next login, while a restart costs the host another login. The factor also applies to programs that a
+/// login starts on any host, because they run the account's profile.
 const LONGER: u32 = 6;
 
-/// How urgent a login is, as the time by which it counts as having come earlier or later. So everybody's turn comes.
+/// The urgency of a login, as a time by which it is queued earlier or later than it came. No login can wait forever.
 #[derive(Clone, Copy, Debug)]
 pub struct Rank {
     earlier: Duration,
@@ -41,18 +44,19 @@ pub struct Rank {
 }
 
 impl Rank {
-    /// A connection in the place of one that fell silent.
+    /// Returns the rank of a connection that replaces a silent one.
     pub fn replacement() -> Self {
         Self { earlier: Duration::from_secs(10), later: Duration::ZERO }
     }
 
-    /// A vessel's first connection, after so many failures in a row; `work`: whether anything is due to be delivered.
+    /// Returns the rank of a vessel's first connection after a number of consecutive failures. `work` says whether
+    /// deliveries are due.
     pub fn first(work: bool, failures: u32) -> Self {
         let idle = if work { Duration::ZERO } else { Duration::from_secs(5) };
         Self { earlier: Duration::ZERO, later: idle + Duration::from_secs(2) * failures.min(5) }
     }
 
-    /// A connection beside one that there is.
+    /// Returns the rank of an additional connection.
     pub fn further() -> Self {
         Self { earlier: Duration::ZERO, later: Duration::from_secs(15) }
     }
@@ -62,13 +66,13 @@ impl Rank {
     }
 }
 
-/// The limits, shared by all that log in; cheap to clone.
+/// The limits, shared by all logins; cheap to clone.
 #[derive(Clone)]
 pub struct LoginLimit(Arc<Limits>);
 
 struct Limits {
     process: Arc<Gate>,
-    /// By the way to the host: its address, and those of the hops before it.
+    /// The hosts by route: the addresses of the hops and of the host itself.
     hosts: Mutex<HashMap<String, Host>>,
 }
 
@@ -92,7 +96,8 @@ impl fmt::Debug for LoginLimit {
 }
 
 impl LoginLimit {
-    /// Waits for a vessel's turn at the host that `way` leads to. `patience` is how long a login may take there.
+    /// Waits for a vessel's turn at the host at the end of the route `way`. `patience` is how long a login may take
+    /// there.
     pub(super) async fn admit(&self, way: &str, vessel: &VesselName, rank: Rank, patience: Duration) -> Admission {
         let starts = Starts { limit: self.clone(), way: way.into(), patience };
         let host = {
@@ -111,14 +116,14 @@ impl LoginLimit {
         Admission { limit: self.clone(), rank, patience, starts, host, process: None }
     }
 
-    /// The gate of a host that several vessels share.
+    /// Returns the gate of a host if several vessels share it.
     fn shared(&self, way: &str) -> Option<Arc<Gate>> {
         let hosts = self.0.hosts.lock().unwrap_or_else(PoisonError::into_inner);
         hosts.get(way).filter(|host| host.vessels.len() > 1).map(|host| host.gate.clone())
     }
 }
 
-/// One login that was admitted, until it is dropped.
+/// An admitted login. Its places are released when it is dropped.
 pub(crate) struct Admission {
     limit: LoginLimit,
     rank: Rank,
@@ -129,32 +134,33 @@ pub(crate) struct Admission {
 }
 
 impl Admission {
-    /// The host has answered: from now on it is the process's turn, too.
+    /// Waits for a place of the process, once the host has answered.
     pub(super) async fn answered(&mut self) {
         let entering = self.limit.0.process.enter(self.rank, self.patience);
         self.process = tokio::time::timeout(CONNECTED, entering).await.ok();
     }
 
-    /// The host took the connection and closed it.
+    /// Records that the host accepted the connection and then closed it.
     pub(super) fn turned_away(self) {
         if let Some(place) = self.host {
             place.turned_away();
         }
     }
 
-    /// What later starts on the host ask for their turn.
+    /// Returns the turns for later starts on the host.
     pub(super) fn starts(&self) -> Starts {
         self.starts.clone()
     }
 
-    /// All that a login starts on the host has started. Gives what later starts there ask for their turn.
+    /// Records that everything that the login starts on the host is running. Returns the turns for later starts there.
     pub(crate) fn ready(self) -> Starts {
         self.host.into_iter().chain(self.process).for_each(Place::succeeded);
         self.starts
     }
 }
 
-/// The turns of what is started on a host after the login, such as further shells: each costs about as much as a login.
+/// The turns of programs that are started on a host after the login, such as further shells: each costs about as much
+/// as a login.
 #[derive(Clone)]
 pub(crate) struct Starts {
     limit: LoginLimit,
@@ -162,22 +168,22 @@ pub(crate) struct Starts {
     patience: Duration,
 }
 
-/// A turn to start something, until it is dropped.
+/// A turn to start a program, which ends when it is dropped.
 pub(crate) struct StartTurn(#[expect(dead_code, reason = "what counts is when it is dropped")] Option<Place>);
 
 impl Starts {
-    /// How long a login may take, from when its turn has come.
+    /// Returns how long a login may take once its turn has come.
     pub(crate) fn deadline(&self) -> Duration {
         let is_shared = self.limit.shared(&self.way).is_some();
         if is_shared { self.patience * LONGER } else { self.patience }
     }
 
-    /// How long what a login starts may take to answer for the first time.
+    /// Returns how long a program started by a login may take until its first output.
     pub(crate) fn start_deadline(&self) -> Duration {
         self.patience * LONGER
     }
 
-    /// Waits for a turn. One who has the host to himself does not wait.
+    /// Waits for a turn. Returns at once if the vessel does not share its host.
     pub(crate) async fn turn(&self) -> StartTurn {
         match self.limit.shared(&self.way) {
             Some(gate) => StartTurn(Some(gate.enter(Rank::first(true, 0), self.patience).await.unjudged())),

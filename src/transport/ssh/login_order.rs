@@ -1,7 +1,7 @@
-//! Whose turn it is to log in, where several connections are made at the same time.
+//! The login order of connections that are opened at the same time.
 //!
-//! The first leads. The others follow as far as the login and wait there until it is through: what is wrong with a login is
-//! found out once, not by as many refusals, which lock accounts.
+//! The first one leads. The others connect as far as the login and wait until the leader is logged in, so that a wrong
+//! login is found by one rejected attempt instead of many, which could lock the account.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use tokio::sync::watch;
 
 use super::login_limit::Rank;
 
-/// How far the leading connection has come.
+/// The progress of the leading connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
     Begun,
@@ -17,41 +17,41 @@ enum Stage {
     LoggedIn,
 }
 
-/// What is known of the way to a host once it has taken a connection.
+/// Properties of the path to a host, known once it has accepted a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RoundTrip {
-    /// How long the way there and back is.
+    /// The round-trip time.
     pub round_trip: Duration,
-    /// Whether what is sent is paced by BBR, which a loss here and there does not slow down.
+    /// Whether BBR paces the sending, so that occasional losses do not slow it down.
     pub bbr: bool,
 }
 
-/// The turn of a connection that leads.
+/// The turn of a leading connection.
 pub struct Lead {
     stage: watch::Sender<Stage>,
-    /// Whether it is a spare.
+    /// Whether it is a standby connection.
     spare: bool,
     rank: Rank,
 }
 
-/// The turn of connections that follow one.
+/// The turn of connections that follow a leader.
 #[derive(Clone)]
 pub struct Follow(watch::Receiver<Stage>);
 
 impl Lead {
-    /// One that may be followed.
+    /// Creates a leader and the turn of its followers.
     pub fn new(rank: Rank) -> (Self, Follow) {
         let (stage, follow) = watch::channel(Stage::Begun);
         (Self { stage, spare: false, rank }, Follow(follow))
     }
 
-    /// One that nobody follows.
+    /// Creates a leader without followers.
     pub fn alone(rank: Rank) -> Self {
         Self::new(rank).0
     }
 
-    /// One that is made for the case that another falls silent. Once it is there it asks for nothing by itself, not even for
-    /// a sign of life: TCP waits the longer, the longer something has been due.
+    /// Creates a standby connection, used when another falls silent. It sends nothing by itself, not even keepalives:
+    /// TCP retries less often the longer a packet has been unacknowledged.
     pub fn spare() -> Self {
         Self { spare: true, ..Self::alone(Rank::further()) }
     }
@@ -66,7 +66,7 @@ impl Lead {
 }
 
 impl Follow {
-    /// Waits until the leader's host was reached. `None` when it wasn't.
+    /// Waits until the leader has reached the host. Returns `None` if it failed.
     pub async fn reached(&mut self) -> Option<RoundTrip> {
         let stage = *self.0.wait_for(|stage| *stage != Stage::Begun).await.ok()?;
         match stage {
@@ -75,20 +75,20 @@ impl Follow {
         }
     }
 
-    /// Waits until the leader is logged in; `false` when it never will be.
+    /// Waits until the leader is logged in. Returns `false` if it failed.
     pub(super) async fn may_log_in(&mut self) -> bool {
         self.0.wait_for(|stage| *stage == Stage::LoggedIn).await.is_ok()
     }
 }
 
-/// A connection's place among those that are made at the same time.
+/// A connection's turn among those that are opened at the same time.
 pub(crate) enum Turn<'a> {
     Lead(&'a Lead),
     Follow(Follow),
 }
 
 impl Turn<'_> {
-    /// How urgent the login is.
+    /// Returns the urgency of the login.
     pub(super) fn rank(&self) -> Rank {
         match self {
             Self::Lead(lead) => lead.rank,
@@ -96,7 +96,7 @@ impl Turn<'_> {
         }
     }
 
-    /// Whether the connection asks for a sign of life when it has nothing else to say.
+    /// Returns whether the connection sends keepalives while idle.
     pub(super) fn keeps_alive(&self) -> bool {
         !matches!(self, Self::Lead(Lead { spare: true, .. }))
     }

@@ -1,6 +1,6 @@
-//! SSH: from an address to a logged-in connection whose host key was checked, through hops where there are any.
+//! SSH: logged-in connections with a verified host key, through hops if there are any.
 //!
-//! [`Connection`] opens channels; what is done on them stands elsewhere.
+//! [`Connection`] opens channels. Other modules use the channels.
 
 mod agent;
 mod algorithms;
@@ -29,25 +29,25 @@ pub use login_order::{Follow, Lead, RoundTrip};
 
 use std::path::PathBuf;
 
-/// What SSH takes from the account that runs the program.
+/// The environment of the account that runs the program.
 #[derive(Clone, Debug)]
 pub struct SshEnvironment {
     /// The home directory, for `~/.ssh`.
     pub home: Option<PathBuf>,
     /// The agent's socket (`SSH_AUTH_SOCK`).
     pub agent: Option<PathBuf>,
-    /// `known_hosts` for the whole machine.
+    /// The machine-wide `known_hosts`.
     pub global_known_hosts: PathBuf,
-    /// How a person would run this program with the same settings, for messages that name a command.
+    /// The command that runs this program with the same settings, for messages.
     pub program: String,
-    /// How many logins run at once.
+    /// The limit on concurrent logins.
     pub logins: LoginLimit,
 }
 
 impl SshEnvironment {
-    /// Takes it from the process: `HOME`, `SSH_AUTH_SOCK`, `/etc/ssh/ssh_known_hosts`.
+    /// Reads the environment of the process: `HOME`, `SSH_AUTH_SOCK`, `/etc/ssh/ssh_known_hosts`.
     ///
-    /// `program` is how a person would run this program with the same settings.
+    /// `program` is the command that runs this program with the same settings.
     pub fn from_process(program: String) -> Self {
         Self {
             home: std::env::home_dir().filter(|home| !home.as_os_str().is_empty()),
@@ -58,7 +58,7 @@ impl SshEnvironment {
         }
     }
 
-    /// The user's own `known_hosts`.
+    /// Returns the user's own `known_hosts`.
     pub fn known_hosts(&self) -> Option<PathBuf> {
         self.home.as_ref().map(|home| home.join(".ssh/known_hosts"))
     }

@@ -1,7 +1,7 @@
-//! A TCP stream that acknowledges at once what it reads.
+//! A TCP stream that acknowledges received data immediately.
 //!
-//! An SSH server that isn't told otherwise holds a small packet back until the one before is acknowledged (Nagle), and a
-//! kernel with nothing to send waits 40 ms before it acknowledges: together they cost every quiet conversation 40 ms.
+//! By default an SSH server holds a small packet back until the previous one is acknowledged (Nagle), and a kernel with
+//! nothing to send delays an acknowledgement by 40 ms. Together they delay every exchange of small packets by 40 ms.
 
 use std::io;
 use std::pin::Pin;
@@ -12,9 +12,9 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-/// The stream. Linux forgets the wish at every turn, so it is renewed with every read.
+/// A stream with immediate acknowledgements. Linux resets the option, so it is set again with every read.
 ///
-/// Also one that is no TCP stream but goes through a hop: then it only notes whether the other end has spoken.
+/// Also wraps a stream through a hop, for which it only records whether the peer has sent anything.
 pub(super) struct QuickAck<S> {
     stream: S,
     hasten: fn(&S),
@@ -22,7 +22,7 @@ pub(super) struct QuickAck<S> {
     greeting: Greeting,
 }
 
-/// Whether the other end has said anything yet.
+/// Whether the peer has sent anything yet.
 #[derive(Clone, Default)]
 pub(super) struct Spoken(Arc<AtomicBool>);
 
@@ -34,7 +34,7 @@ impl Spoken {
 
 impl QuickAck<TcpStream> {
     pub(super) fn tcp(stream: TcpStream) -> Self {
-        // Only a wish: without it everything works, later.
+        // Errors are ignored: without the option everything works, only more slowly.
         let hasten = |stream: &TcpStream| drop(socket2::SockRef::from(stream).set_tcp_quickack(true));
         Self { stream, hasten, spoken: Spoken::default(), greeting: Greeting::default() }
     }
@@ -84,22 +84,22 @@ impl<S: AsyncRead + Unpin> AsyncRead for QuickAck<S> {
     }
 }
 
-/// What a server says before its version, which may be any number of lines (RFC 4253, 4.2). The library takes few, and
-/// short ones.
+/// The text that a server sends before its version, which may have any number of lines (RFC 4253, 4.2). The library
+/// accepts only few and short lines.
 #[derive(Default)]
 struct Greeting {
-    /// What was heard and not handed on.
+    /// Bytes received but not passed on.
     heard: Vec<u8>,
     skipped: usize,
-    /// Whether the version was reached: all that follows is the library's.
+    /// Whether the version was reached. All later bytes are passed to the library.
     over: bool,
 }
 
-/// Most that is listened to before the version, in bytes.
+/// The maximum number of bytes before the version.
 const MOST_GREETING: usize = 256 << 10;
 
 impl Greeting {
-    /// Drops whole lines until one is the version.
+    /// Discards whole lines until one is the version.
     fn hear(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.heard.extend_from_slice(bytes);
         while let Some(end) = self.heard.iter().position(|byte| *byte == b'\n') {
@@ -116,7 +116,7 @@ impl Greeting {
         Ok(())
     }
 
-    /// Hands on what was heard from the version on; whether there was anything.
+    /// Passes on the received bytes from the version on. Returns whether there were any.
     fn serve(&mut self, to: &mut ReadBuf<'_>) -> bool {
         if !self.over || self.heard.is_empty() {
             return false;

@@ -1,4 +1,5 @@
-//! A gate: how many may pass at once, fitted to how quickly they pass, and who is next. Knows nothing of SSH.
+//! A gate: a limit on concurrent holders that adapts to how quickly they succeed, with an ordered queue. Independent of
+//! SSH.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,47 +10,48 @@ use tokio::time::{Instant, timeout};
 
 use super::Rank;
 
-/// How often those that wait check whether a place has expired.
+/// How often waiting callers check whether a place has expired.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// Admits a number of places at once. The number grows by one with each holder that succeeds quickly, falls by a quarter
-/// when one is slow, and by half when one times out or is turned away.
+/// Admits a limited number of holders at once. The limit grows by one with each holder that succeeds quickly while
+/// others wait, falls by a quarter when one is slow, and by half when one times out or is turned away.
 ///
-/// A place that is held for too long expires: a host that hangs takes no turn from others for longer than that.
+/// A place that is held for too long expires, so that a host that hangs does not block others for longer.
 pub(super) struct Gate {
     least: f64,
     most: f64,
-    /// How long a place counts at the least, where the usual time is not known or shorter; `None`: for the holder's patience.
+    /// The minimum time that a place counts if the usual time is unknown or shorter. `None`: a place counts for the
+    /// holder's patience.
     shortest_lease: Option<Duration>,
     state: Mutex<State>,
 }
 
 struct State {
     limit: f64,
-    /// When each place that counts was taken, and when it expires.
+    /// When each counted place was taken, and when it expires.
     taken: HashMap<u64, (Instant, Instant)>,
     next: u64,
     waiting: BTreeMap<(Instant, u64), (Duration, oneshot::Sender<Place>)>,
-    /// The shortest and the usual time that a holder took which succeeded.
+    /// The shortest and the average time of successful holders.
     shortest: Option<Duration>,
     usual: Duration,
-    /// Holders that were admitted before this say nothing about the limit as it is now.
+    /// When the limit was last lowered. Holders admitted before that do not lower it again.
     lowered: Option<Instant>,
 }
 
-/// A place, given back when it is dropped.
+/// A place, released when it is dropped.
 pub(super) struct Place {
     gate: Arc<Gate>,
     id: u64,
     since: Instant,
     patience: Duration,
-    /// Whether its end says anything about the limit.
+    /// Whether the way it ends affects the limit.
     judged: bool,
     cancelled: bool,
 }
 
 impl Gate {
-    /// One that admits `first` at once to begin with, never fewer than `least` and never more than `most`.
+    /// Creates a gate that first admits `first` holders at once, never fewer than `least` and never more than `most`.
     pub(super) fn new(least: usize, first: usize, most: usize, shortest_lease: Option<Duration>) -> Arc<Self> {
         Arc::new(Self {
             least: least as f64,
@@ -71,8 +73,8 @@ impl Gate {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits for a place, in the order of the ranks' times. `patience` is how long a holder may take before it counts as
-    /// timed out.
+    /// Waits for a place, in the order of the ranks' times. `patience` is how long a holder may take before it counts
+    /// as timed out.
     pub(super) async fn enter(self: &Arc<Self>, rank: Rank, patience: Duration) -> Place {
         let mut turn = {
             let mut state = self.state();
@@ -89,7 +91,7 @@ impl Gate {
             self.admit();
             match timeout(LOOK, &mut turn).await {
                 Ok(Ok(place)) => return place,
-                // The sender lives as long as the gate.
+                // Does not happen while the gate exists, because it holds the sender.
                 Ok(Err(_)) => return self.place(&mut self.state(), patience),
                 Err(_) => {}
             }
@@ -107,7 +109,7 @@ impl Gate {
         Place { gate: self.clone(), id: state.next, since, patience, judged: true, cancelled: false }
     }
 
-    /// Gives out what places are free.
+    /// Gives free places to waiting callers.
     fn admit(self: &Arc<Self>) {
         loop {
             let (place, sender) = {
@@ -121,7 +123,7 @@ impl Gate {
                 }
                 (self.place(&mut state, patience), sender)
             };
-            // Whoever asked may be gone meanwhile.
+            // The caller may have stopped waiting in between.
             if let Err(place) = sender.send(place) {
                 place.cancel();
             }
@@ -147,13 +149,13 @@ impl State {
 }
 
 impl Place {
-    /// A place whose end says nothing about how many there should be.
+    /// Returns the place, marked so that its end does not affect the limit.
     pub(super) fn unjudged(mut self) -> Self {
         self.judged = false;
         self
     }
 
-    /// The holder has succeeded.
+    /// Records that the holder succeeded.
     pub(super) fn succeeded(mut self) {
         self.judged = false;
         let (gate, took) = (self.gate.clone(), self.since.elapsed());
@@ -161,7 +163,7 @@ impl Place {
         let shortest = state.shortest.map_or(took, |shortest| shortest.min(took));
         state.shortest = Some(shortest);
         state.usual = if state.usual.is_zero() { took } else { (state.usual * 7 + took) / 8 };
-        // On a long path no login is quick: what counts is how much longer it took than alone.
+        // On a long path no login is quick, so the time is compared with the shortest one.
         if took <= (self.patience / 4).max(shortest * 2) {
             if !state.waiting.is_empty() {
                 state.limit = (state.limit + 1.0).min(gate.most);
@@ -169,17 +171,17 @@ impl Place {
         } else if took > (self.patience / 2).max(shortest * 4) {
             gate.lower(&mut state, self.since, 0.75);
         }
-        // Before the place is given back, which needs it.
+        // Releases the lock before the place is dropped, which locks the state again.
         drop(state);
     }
 
-    /// The holder was turned away before it could begin: there were too many.
+    /// Records that the host turned the holder away before it could start, because there were too many.
     pub(super) fn turned_away(mut self) {
         self.judged = false;
         self.gate.lower(&mut self.gate.state(), self.since, 0.5);
     }
 
-    /// Gives it back without admitting the next: the caller does.
+    /// Releases the place without admitting the next caller; the calling loop does that.
     fn cancel(mut self) {
         self.cancelled = true;
         self.gate.state().taken.remove(&self.id);
@@ -212,7 +214,8 @@ mod tests {
         gate.state().limit
     }
 
-    /// Logs `count` in, each of which takes `burst` of a processor that they share; how long the last took to be through.
+    /// Runs `count` logins that share one processor, each of which needs `burst` of it. Returns the total time and the
+    /// longest login.
     async fn stampede(gate: &Arc<Gate>, count: u32, burst: Duration) -> (Duration, Duration) {
         let (since, longest) = (Instant::now(), Arc::new(Mutex::new(Duration::ZERO)));
         let logins: Vec<_> = (0..count)
@@ -299,7 +302,7 @@ mod tests {
         waiting.push(wait("work", Rank::first(true, 0)));
         waiting.push(wait("replacement", Rank::replacement()));
         tokio::task::yield_now().await;
-        // Somebody who gives up while waiting is in nobody's way.
+        // A caller that gives up while waiting must not block others.
         let gone = wait("gone", Rank::replacement());
         tokio::task::yield_now().await;
         gone.abort();
