@@ -106,9 +106,9 @@ pub(super) static KEYS: &[Key<Monster>] = &[
     key("OnDelivered", Value("none"), field!(Monster.hooks.on_delivered, telling::command))
         .value("a command, or none").reload(Background)
         .doc("Command that runs when a vessel has received a file; `none` runs nothing. Arguments may be quoted as for \
-              a shell, but no shell is involved. A program whose path contains a `/` may be relative to this file. The \
-              command finds the facts in its environment: CONTENTMONSTER_EVENT (delivered, retired, parked), _ID, \
-              _TIME, _DIRECTORY, _PATH, _LOCAL_PATH, _REMOTE_PATH, _VESSEL, _KIND, _SIZE, _SHA256, _REASON, each \
+              a shell, but no shell is involved. A program path that contains a `/` may be relative to the settings \
+              file. The command finds the facts in its environment: CONTENTMONSTER_EVENT (delivered, retired, parked), \
+              _ID, _TIME, _DIRECTORY, _PATH, _LOCAL_PATH, _REMOTE_PATH, _VESSEL, _KIND, _SIZE, _SHA256, _REASON, each \
               prefixed with CONTENTMONSTER. Every event is reported at least once; in rare cases twice, with the same \
               ID."),
     key("OnRetired", Value("none"), field!(Monster.hooks.on_retired, telling::command))

@@ -84,8 +84,8 @@ pub(super) static KEYS: &[Key<RouteKeys>] = &[
     key("Password", Otherwise("none, login with a key"), field!(RouteKeys.password, |it| Ok(secrets::read(it, "password"))))
         .value("text").example("verysecret").transport(Ssh).secrecy(Secrecy::Secret)
         .doc("Password for the login. Credentials are tried in the order of ssh: the agent, then private keys, then \
-              this password. A file that contains secrets, such as this one, should be readable only by its owner \
-              (chmod 600)."),
+              this password. A file that contains secrets, such as the settings file, should be readable only by its \
+              owner (chmod 600)."),
     key("PasswordFile", Otherwise("none"), Field::NONE)
         .value("a path").example("samplevessel.password").transport(Ssh)
         .doc("File whose first line is the password, instead of Password. With systemd's LoadCredential=, a \
