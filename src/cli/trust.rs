@@ -18,7 +18,11 @@ pub(super) fn trust(file: &Path, name: &str, yes: bool) -> Exit {
     let _ = logging::start(None, None);
     let Some(vessel) = settings.vessels.iter().find(|v| v.name.as_str() == name) else {
         let known: Vec<_> = settings.vessels.iter().map(|v| v.name.as_str()).collect();
-        say_error(format_args!("there is no [Vessel {name}] in {}; known vessels: {}", file.display(), known.join(", ")));
+        say_error(format_args!(
+            "there is no [Vessel {name}] in {}; known vessels: {}",
+            file.display(),
+            known.join(", ")
+        ));
         return Exit::Usage;
     };
     if vessel.local.is_some() {
