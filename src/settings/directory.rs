@@ -101,12 +101,12 @@ pub(super) static KEYS: &[Key<Directory>] = &[
         .doc("Destination directory on the vessels: absolute, or relative to the login directory."),
     key("SettleTime", Value("2s"), field!(Directory.settle_time, Written::duration))
         .value("a duration from 10ms to 1d").reload(Background)
-        .doc("A file is complete when no process has it open for writing, which the kernel reports, even if it has not \
-              changed for a long time. It is sent when it is closed, and retires when it has not changed for \
-              SettleTime (at most 10 s if it was closed only once), so that a program that appends to it repeatedly \
-              still finds it under its name. A file whose closing was not observed is sent after it has not changed \
-              for SettleTime. Where the kernel cannot tell whether the file is open (for example on network file \
-              systems), a quarter of the time during which it was written is added, and 1 s per 16 MiB of its size."),
+        .doc("A file is complete when no process has it open for writing; the kernel reports this, so pauses between \
+              writes do not matter. It is sent when it is closed, and retires when it has not changed for SettleTime \
+              (at most 10 s if it was closed only once), so that a program that appends to it repeatedly still finds \
+              it under its name. A file whose closing was not observed is sent after it has not changed for \
+              SettleTime. Where the kernel cannot tell whether the file is open (for example on network file systems), \
+              a quarter of the time during which it was written is added, and 1 s per 16 MiB of its size."),
     key("RescanInterval", Value("60s"), field!(Directory.rescan_interval, Written::duration))
         .value("a duration from 1s to 1d").reload(Background)
         .doc("Interval between full scans of the directory. Changes are also detected at once, without a scan."),
@@ -148,9 +148,10 @@ pub(super) static KEYS: &[Key<Directory>] = &[
               is until there are fewer, or `--allow-deletes` is given."),
     key("Consumed", Value("yes"), field!(Directory.consumed, Written::yes_or_no))
         .value("yes or no")
-        .doc("For vessels where another program removes files as soon as they appear. If a connection broke while a \
-              file was renamed to its final name, and the file has neither name afterwards, yes: it counts as \
-              delivered and removed by that program; no: it is sent again, so that the program may get it twice."),
+        .doc("For vessels where another program removes files as soon as they appear. It applies if a connection \
+              breaks while a file is renamed to its final name, and the file has neither name afterwards. yes: the \
+              file counts as delivered and removed by that program. no: it is sent again, so that the program may get \
+              it twice."),
     key("Links", Value("skip"), field!(Directory.links, |it| it.choice(&[("skip", Links::Skip), ("follow", Links::Follow), ("copy", Links::Copy)])))
         .value("skip, follow or copy")
         .doc("Symbolic links in a mirror: skip ignores them; copy creates the same link on the vessel; follow sends \
