@@ -182,7 +182,7 @@ fn check_local(view: &View<'_>, route: &RouteKeys) {
     for (section, entry) in entries.filter(|(_, entry)| of_ssh(&entry.key)) {
         let place = section.place_of(entry);
         if entry.key == "TempDir" {
-            let message = "is not used with Transport = local: files are put together beside their destinations";
+            let message = "is not used with Transport = local: files are assembled beside their destinations";
             view.problems.warn(place, Diagnostic::new(message, "remove the line"));
         } else {
             let message = "has no effect with Transport = local, which uses no SSH";
