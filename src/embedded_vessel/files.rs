@@ -75,9 +75,9 @@ impl Files {
         act: impl FnOnce() -> Answer<T> + Send + 'static,
     ) -> Answer<T> {
         let answer = tokio::task::spawn_blocking(act).await;
-        let answer = answer.unwrap_or_else(|_| Err(Refusal::new(StatusCode::Failure, "the request was given up")));
+        let answer = answer.unwrap_or_else(|_| Err(Refusal::new(StatusCode::Failure, "the request was abandoned")));
         if let Err(refusal) = &answer {
-            tracing::trace!(request, ?refusal, "embedded vessel: refused");
+            tracing::trace!(request, ?refusal, "Embedded vessel: rejected a request");
         }
         answer
     }
@@ -86,7 +86,7 @@ impl Files {
     /// instead of using a wrong name.
     fn path(&self, path: &str) -> Answer<PathBuf> {
         if path.contains(char::REPLACEMENT_CHARACTER) {
-            return Err(Refusal::new(StatusCode::Failure, "names that are no UTF-8 can't be served here"));
+            return Err(Refusal::new(StatusCode::Failure, "file names must be valid UTF-8"));
         }
         Ok(self.place(Path::new(path)))
     }
@@ -352,7 +352,7 @@ fn reply(id: u32, numbers: &[u64]) -> Packet {
 
 /// Removes the next string from an extended request.
 fn word<'a>(data: &mut &'a [u8]) -> Answer<&'a OsStr> {
-    let malformed = || Refusal::new(StatusCode::BadMessage, "the request is cut short");
+    let malformed = || Refusal::new(StatusCode::BadMessage, "the request is truncated");
     let length = data.try_get_u32().map_err(|_| malformed())? as usize;
     let (word, rest) = data.split_at_checked(length).ok_or_else(malformed)?;
     *data = rest;

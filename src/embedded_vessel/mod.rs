@@ -159,7 +159,7 @@ async fn accept(listener: TcpListener, config: Arc<Config>, house: Arc<House>) {
         };
         match accepted {
             Ok((socket, peer)) => {
-                tracing::debug!(%peer, "embedded vessel: connection");
+                tracing::debug!(%peer, "Embedded vessel: accepted a connection");
                 // Cuts this connection only, and all its channels.
                 let cut = house.stop.child_token();
                 let visitor = Visitor::new(house.clone(), cut.clone());
@@ -167,7 +167,7 @@ async fn accept(listener: TcpListener, config: Arc<Config>, house: Arc<House>) {
             }
             // Usually out of file descriptors: an immediate retry would spin.
             Err(error) => {
-                tracing::warn!(%error, "embedded vessel: can't accept");
+                tracing::warn!(%error, "Embedded vessel: cannot accept a connection");
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
         }

@@ -44,7 +44,7 @@ pub(super) async fn serve(mut socket: TcpStream, config: Arc<Config>, visitor: V
         }
     };
     if let Err(error) = ended {
-        tracing::debug!(%error, "embedded vessel: connection ended");
+        tracing::debug!(%error, "Embedded vessel: connection ended");
     }
 }
 

@@ -15,7 +15,7 @@ pub enum LedgerError {
         file: PathBuf,
     },
     /// It was written by a newer program.
-    #[error("the ledger {} was written by a newer contentmonster (form {form})", .file.display())]
+    #[error("the ledger {} was written by a newer contentmonster (schema {form})", .file.display())]
     TooNew {
         /// The ledger's file.
         file: PathBuf,
@@ -54,7 +54,7 @@ pub enum LedgerError {
         why: String,
     },
     /// A transaction failed.
-    #[error("the ledger failed: {0}")]
+    #[error("a ledger transaction failed: {0}")]
     Failed(#[source] Arc<sqlx::Error>),
 }
 
@@ -62,10 +62,11 @@ pub enum LedgerError {
 const CORRUPT: &str = "it is corrupt: ";
 
 /// Remedy for a corrupt ledger.
-const START_ANEW: &str = "check Database in [MONSTER]; if it names the ledger, stop contentmonster, and put a copy that `contentmonster backup` made in its place; or move the \
-                          ledger and the files beside it that begin with its name away and start anew: the files that are \
-                          still in a Location are delivered again, where a vessel holds one already only its hash is \
-                          compared, and receipts, the history and orders such as `pause` are lost";
+const START_ANEW: &str = "check Database in [MONSTER]; if it names the ledger, stop contentmonster and restore a copy \
+                          made by `contentmonster backup`; without a copy, move away the ledger and the files beside \
+                          it whose names begin with its name, and start again: files that are still in a Location are \
+                          delivered again (where a vessel already has a file, only its hash is compared), and \
+                          receipts, history and orders such as `pause` are lost";
 
 /// Returns whether SQLite reports a damaged file (`SQLITE_CORRUPT`, 11) or one that is not a database (`SQLITE_NOTADB`,
 /// 26). The primary code is in the lowest byte (sqlite.org/rescode.html).
@@ -98,16 +99,16 @@ impl LedgerError {
     pub fn fault(&self) -> Fault {
         Fault::daemon(self).mend(match self {
             Self::InUse { .. } => "stop the other one, or give this one its own Database",
-            Self::TooNew { .. } => "install that version again, or give this one its own Database",
-            Self::TooOld { .. } => "start this contentmonster once: that brings the ledger up to date",
-            Self::NotThere { .. } => "start contentmonster, which makes it; or check Database in [MONSTER]",
+            Self::TooNew { .. } => "install the newer version again, or give this one its own Database",
+            Self::TooOld { .. } => "start this contentmonster once to upgrade the ledger",
+            Self::NotThere { .. } => "start contentmonster, which creates it, or check Database in [MONSTER]",
             Self::Unusable { why, .. } if why.starts_with(CORRUPT) => START_ANEW,
             Self::Unusable { .. } => "check Database in [MONSTER], its directory's permissions and free space",
             Self::Corrupt(_) => START_ANEW,
             Self::NotCopied { .. } => {
-                "name a file that does not exist yet, in a directory with room that you may write to"
+                "name a file that does not exist yet, in a writable directory with enough free space"
             }
-            Self::Failed(_) => "check the disk that holds Database: its space and its health",
+            Self::Failed(_) => "check the free space and the health of the disk that holds Database",
         })
     }
 }

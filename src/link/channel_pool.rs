@@ -257,7 +257,10 @@ impl Tending<'_> {
                 return true;
             }
             if step > 0 {
-                tracing::debug!(vessel = %self.vessel.name, connections = connections + step, "more connections");
+                tracing::debug!(
+                    vessel = %self.vessel.name, connections = connections + step,
+                    "Opened more connections"
+                );
             }
         }
     }
@@ -390,7 +393,7 @@ impl Tending<'_> {
             return coming.await.ok().flatten();
         }
         let channel = SftpChannel::connect(self.vessel, self.environment, None).await;
-        channel.inspect_err(|e| tracing::debug!(vessel = %self.vessel.name, "no further connection: {e}")).ok()
+        channel.inspect_err(|e| tracing::debug!(vessel = %self.vessel.name, "Cannot open another connection: {e}")).ok()
     }
 
     /// Returns whether a new connection reaches its full rate before all bytes are sent at the rate measured since
@@ -404,7 +407,7 @@ impl Tending<'_> {
     /// Opens the further channels that a connection needs on this path, as far as the vessel allows.
     async fn channels_beside(&self, channel: &SftpChannel) -> Vec<SftpChannel> {
         let opened = join_all((1..self.channels(channel)).map(|_| channel.beside(self.vessel))).await;
-        let note = |e: &ConnectError| tracing::debug!(vessel = %self.vessel.name, "no further channel: {e}");
+        let note = |e: &ConnectError| tracing::debug!(vessel = %self.vessel.name, "Cannot open another channel: {e}");
         opened.into_iter().filter_map(|opened| opened.inspect_err(note).ok()).collect()
     }
 

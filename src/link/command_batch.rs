@@ -211,7 +211,7 @@ fn succeeded(flushed: Result<(), RemoteError>) -> Result<bool, RemoteError> {
         Ok(()) => Ok(true),
         Err(e) if e.is_connection() => Err(e),
         Err(e) => {
-            tracing::debug!("not flushed: {e}");
+            tracing::debug!("Flush failed: {e}");
             Ok(false)
         }
     }

@@ -26,7 +26,7 @@ pub(crate) async fn begin(link: &Link, mut follow: Follow, enough: impl Future<O
         let (settings, environment, follow) = (settings.clone(), link.environment.clone(), follow.clone());
         AbortOnDropHandle::new(tokio::spawn(async move {
             let channel = SftpChannel::connect(&settings, &environment, Some(follow)).await;
-            channel.inspect_err(|e| tracing::debug!(vessel = %settings.name, "no further connection: {e}")).ok()
+            channel.inspect_err(|e| tracing::debug!(vessel = %settings.name, "Cannot open a connection: {e}")).ok()
         }))
     };
     (0..further.min(LOGGING_IN - 1)).map(begin).collect()

@@ -41,7 +41,10 @@ pub(crate) async fn replacement(session: &Session, connecting: &AtomicBool) -> R
         if !session.has_sent() {
             return pending().await;
         }
-        tracing::debug!(vessel = %settings.name, spare = spare.is_some(), "silent; another connection is tried");
+        tracing::debug!(
+            vessel = %settings.name, spare = spare.is_some(),
+            "The vessel does not answer; trying another connection"
+        );
         connecting.store(true, Ordering::Relaxed);
         let known = session.remote.known_shell();
         tokio::select! {
@@ -49,7 +52,7 @@ pub(crate) async fn replacement(session: &Session, connecting: &AtomicBool) -> R
             connected = Remote::connect(settings, environment, &known, &alone) => match connected {
                 Ok(remote) => return remote,
                 Err(e) => {
-                    tracing::debug!(vessel = %settings.name, "no other connection: {e}");
+                    tracing::debug!(vessel = %settings.name, "Cannot open a replacement connection: {e}");
                     sleep(AGAIN).await;
                 }
             },
@@ -95,7 +98,7 @@ async fn keep_ready(session: &Session, spare: &mut Option<Remote>) {
             match Remote::connect(settings, environment, &session.remote.known_shell(), &Lead::spare()).await {
                 Ok(remote) => *spare = Some(remote),
                 Err(e) => {
-                    tracing::debug!(vessel = %settings.name, "no spare connection: {e}");
+                    tracing::debug!(vessel = %settings.name, "Cannot open a spare connection: {e}");
                     sleep(REST).await;
                 }
             }

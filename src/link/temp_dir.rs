@@ -33,7 +33,7 @@ pub(crate) async fn prepare(remote: &Remote, vessel: &Vessel, instance: Instance
             return match make(remote, temp_dir).await {
                 Ok(()) => Ok(()),
                 Err(again) if again.is_connection() => Err(again.fault()),
-                Err(_) => Err(Fault::place(e).mend(format_args!("let the vessel's user look at {temp_dir}"))),
+                Err(_) => Err(Fault::place(e).mend(format_args!("give the vessel's user access to {temp_dir}"))),
             };
         }
         Err(e) => return Err(explain(e).await),
@@ -63,12 +63,12 @@ fn refuse_traps(temp_dir: &RemotePath, attrs: &Attrs) -> Result<(), Fault> {
     if attrs.is_link() {
         return Err(trap(
             format!("{temp_dir} on the vessel is a symbolic link"),
-            "remove it there, or name the real directory as TempDir",
+            "remove it there, or set TempDir to the real directory",
         ));
     }
     if !attrs.is_dir() {
         return Err(trap(
-            format!("{temp_dir} on the vessel is no directory"),
+            format!("{temp_dir} on the vessel is not a directory"),
             "remove it there, or choose another TempDir",
         ));
     }
@@ -88,11 +88,11 @@ async fn close_to_others(remote: &Remote, temp_dir: &RemotePath, ours: bool) -> 
         (Err(e), _) | (_, Err(e)) if e.is_connection() => Err(e.fault()),
         (Ok(()), Ok(Some(now))) if !is_open_to_others(&now) => Ok(()),
         _ if ours => {
-            tracing::debug!(%temp_dir, "the vessel does not set its mode");
+            tracing::debug!(%temp_dir, "The vessel does not set the mode of TempDir");
             Ok(())
         }
         _ => Err(trap(
-            format!("others can write to {temp_dir} on the vessel"),
+            format!("other users can write to {temp_dir} on the vessel"),
             format!("run there: chmod 700 {temp_dir}"),
         )),
     }

@@ -40,7 +40,7 @@ pub enum DiskError {
         path: PathBuf,
     },
     /// The path is not a regular file.
-    #[error("{} is no regular file but a {kind}", shown(path))]
+    #[error("{} is not a regular file but a {kind}", shown(path))]
     NotAFile {
         /// The path.
         path: PathBuf,
@@ -111,12 +111,13 @@ impl DiskError {
                 .at(Pace::Slow)
                 .mend("its files wait until it does; bring its server back, or unmount it (umount -l)"),
             Self::Processed { path, .. } => Fault::file(self).at(Pace::Unhurried).mend(format_args!(
-                "make {} a directory that contentmonster may write to; move away what is there now",
+                "move {} away, and create a directory there that contentmonster may write to",
                 shown(path)
             )),
             Self::ProcessedLink { path, .. } => Fault::file(self).at(Pace::Unhurried).mend(format_args!(
-                "let {link} be a link of root's in a directory that only root and contentmonster's user may write to, or make \
-                 it a directory and mount the archive there (mount --bind); the files stay where they are until then",
+                "make root the owner of {link} (chown -h) and let only root and contentmonster's user write to its \
+                 directory, or make it a directory and mount the archive there (mount --bind); until then the files \
+                 stay where they are",
                 link = shown(path)
             )),
             Self::WatchLimit { sysctl, .. } => Fault::attempt(self).at(Pace::Unhurried).mend(watch_remedy(sysctl)),
@@ -130,7 +131,7 @@ fn watch_remedy(sysctl: &str) -> String {
     let enough = if sysctl.ends_with("instances") { 1024 } else { 524_288 };
     format!(
         "raise it with `sysctl -w {sysctl}={enough}` and keep it in a file in /etc/sysctl.d; until then changes are \
-         found by looking through the directory every RescanInterval"
+         found by a scan every RescanInterval"
     )
 }
 

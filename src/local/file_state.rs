@@ -156,7 +156,9 @@ pub fn classify(rules: &Rules, path: &RelPath) -> Result<PathState, DiskError> {
     let seen = root.holder(path.as_path()).and_then(|holder| classify_in(holder.as_fd(), holder.name, rules, path));
     match seen {
         Err(errno) if is_absent(errno) => Ok(PathState::Gone),
-        seen => seen.map_err(|errno| DiskError::io("look at", &rules.location().join(path.as_path()), errno)),
+        seen => {
+            seen.map_err(|errno| DiskError::io("read the status of", &rules.location().join(path.as_path()), errno))
+        }
     }
 }
 
@@ -222,7 +224,7 @@ pub fn file_state(location: &Path, path: &RelPath) -> Result<FileState, DiskErro
     match open_location(location)?.stat(path.as_path()) {
         Ok(stat) => Ok(FileState::of(&stat)),
         Err(errno) if is_absent(errno) => Ok(FileState::Gone),
-        Err(errno) => Err(DiskError::io("look at", &location.join(path.as_path()), errno)),
+        Err(errno) => Err(DiskError::io("read the status of", &location.join(path.as_path()), errno)),
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 /// Runs `ask` on its own thread; `None` if it doesn't finish in time. The thread ends when the disk answers.
 pub fn within<T: Send + 'static>(limit: Duration, ask: impl FnOnce() -> T + Send + 'static) -> Option<T> {
     let (answer, answered) = mpsc::sync_channel(1);
-    let asking = std::thread::Builder::new().name("question to a disk".into());
+    let asking = std::thread::Builder::new().name("disk probe".into());
     // After the timeout, nobody receives the answer.
     asking.spawn(move || drop(answer.send(ask()))).ok()?;
     answered.recv_timeout(limit).ok()

@@ -71,7 +71,7 @@ pub fn scan(rules: &Rules, below: Option<&RelPath>, enter: &mut dyn FnMut(&Path,
             walk.scan.is_empty = walk.scan.found.is_empty() && is_empty(rules.location())?;
         }
         Some(path) => {
-            let unseen = |errno| DiskError::io("look at", &rules.location().join(path.as_path()), errno);
+            let unseen = |errno| DiskError::io("read the status of", &rules.location().join(path.as_path()), errno);
             let holder = match root.holder(path.as_path()) {
                 Err(errno) if is_absent(errno) => return Ok(walk.scan),
                 holder => holder.map_err(unseen)?,

@@ -67,7 +67,7 @@ impl SourceFile {
     }
 
     fn of(file: File, path: PathBuf) -> Result<Self, DiskError> {
-        let stat = fstat(&file).map_err(|errno| DiskError::io("look at", &path, errno))?;
+        let stat = fstat(&file).map_err(|errno| DiskError::io("read the status of", &path, errno))?;
         if let FileState::NotAFile(kind) = FileState::of(&stat) {
             return Err(DiskError::NotAFile { path, kind });
         }
@@ -83,7 +83,7 @@ impl SourceFile {
 
     /// Returns the current metadata of the open file.
     pub(super) fn metadata(&self) -> Result<fs::Metadata, DiskError> {
-        self.file.metadata().map_err(|error| DiskError::io("look at", &self.path, error))
+        self.file.metadata().map_err(|error| DiskError::io("read the status of", &self.path, error))
     }
 
     /// Returns whether it is open for writing; `path` is its path in the watcher's records.

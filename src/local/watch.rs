@@ -181,7 +181,7 @@ impl Listener {
         let hint = match event {
             Ok(event) => self.read(&event),
             Err(error) => {
-                tracing::debug!(location = %self.location.display(), %error, "events may have been lost");
+                tracing::debug!(location = %self.location.display(), %error, "Events may have been lost; rescanning");
                 self.witness.forget();
                 Some(Hint::Rescan)
             }

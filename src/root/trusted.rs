@@ -86,7 +86,7 @@ fn names(path: &Path) -> Vec<OsString> {
 
 fn refused(name: &OsStr, owner: u32) -> io::Error {
     io::Error::other(format!(
-        "`{}` in this path is a symbolic link that belongs to user {owner}, who could lead it anywhere; remove the link, or \
+        "`{}` in this path is a symbolic link that belongs to user {owner}, who could redirect it; remove the link, or \
          give it to root or to the user that contentmonster runs as (chown -h)",
         name.display()
     ))

@@ -53,7 +53,7 @@ impl DirectoryIngest {
     async fn end_rescan(&mut self, mut scan: Scan) -> Result<(), Fault> {
         self.directory.mended(|concern| *concern == Concern::Location);
         if std::mem::take(&mut self.away) {
-            tracing::info!(directory = %self.directory.settings.name, "the directory can be used again");
+            tracing::info!(directory = %self.directory.settings.name, "The directory can be used again");
         }
         let still = scan.unread.iter().map(Concern::of).collect::<HashSet<_>>();
         self.directory.mended(|concern| matches!(concern, Concern::Listing(_)) && !still.contains(concern));
@@ -292,7 +292,7 @@ impl DirectoryIngest {
         let name = &self.directory.settings.name;
         let dropped = self.directory.ledger.vanished(name, paths).await.map_err(|e| e.fault())?;
         for path in &dropped {
-            tracing::info!(directory = %name, file = %path, "the source is gone before it was delivered everywhere");
+            tracing::info!(directory = %name, file = %path, "The source was removed before all vessels had it");
         }
         if !dropped.is_empty() {
             self.directory.ring_vessels();

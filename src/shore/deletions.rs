@@ -126,8 +126,8 @@ impl Deletions {
             None => Ok(Confirmed { gone, back }),
             Some(why) => {
                 let text = format!(
-                    "nothing is deleted on the vessels: {why}; put back what is missing, or start once with --allow-deletes \
-                     if it is meant to be gone"
+                    "nothing is deleted on the vessels: {why}; restore the missing files, or start once with \
+                     --allow-deletes if they are to be deleted"
                 );
                 directory.trouble_with(Concern::Deletions, &text);
                 Ok(Confirmed { gone: Vec::new(), back })
@@ -145,9 +145,7 @@ impl Deletions {
             Ok(false) => {}
         }
         if facts.displaced {
-            return Some(format!(
-                "{location} was missing, or is not the directory that it was when this program started"
-            ));
+            return Some(format!("{location} was missing or was replaced since contentmonster started"));
         }
         if let Some(what) = &facts.moved {
             return Some(format!("{location} {what}"));

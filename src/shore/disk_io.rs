@@ -47,13 +47,13 @@ impl Directory {
                 bell.ring();
             }
         }
-        done.map_err(|e| Fault::daemon(format_args!("looking at the disk: {e}")))
+        done.map_err(|e| Fault::daemon(format_args!("a disk task failed: {e}")))
     }
 
     fn say_silent(&self) {
         let text = format!(
-            "{} does not answer: a file system there hangs, as where its server can't be reached. Its files wait, and those \
-             of other directories go on; bring the server back, or unmount it (umount -l)",
+            "{} does not answer: a file system there hangs, for example because its server is unreachable. Its files \
+             wait, other directories continue; bring the server back, or unmount it (umount -l)",
             self.settings.location.display()
         );
         self.trouble_with(Concern::Silence, &text);
@@ -72,7 +72,7 @@ fn probe(location: PathBuf) -> Option<oneshot::Receiver<()>> {
         let _ = Mounts::look(&location, [], &[]);
         let _ = answer.send(());
     };
-    std::thread::Builder::new().name("sign of life".into()).spawn(look).ok().map(|_| answered)
+    std::thread::Builder::new().name("disk probe".into()).spawn(look).ok().map(|_| answered)
 }
 
 /// Kind of entry at a location.
@@ -100,7 +100,7 @@ pub async fn at_locations(locations: impl IntoIterator<Item = PathBuf>) -> Vec<O
             // The receiver may already have given up.
             let _ = answer.send(found);
         };
-        std::thread::Builder::new().name("sign of life".into()).spawn(look).ok().map(|_| answered)
+        std::thread::Builder::new().name("disk probe".into()).spawn(look).ok().map(|_| answered)
     };
     let (asked, until) = (locations.into_iter().map(ask).collect::<Vec<_>>(), Instant::now() + MOMENT);
     let mut found = Vec::with_capacity(asked.len());

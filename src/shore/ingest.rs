@@ -289,7 +289,10 @@ impl DirectoryIngest {
             }
         }
         for path in batch.open.drain(..) {
-            tracing::debug!(directory = %self.directory.settings.name, file = %path, "not finished: it is open for writing");
+            tracing::debug!(
+                directory = %self.directory.settings.name, file = %path,
+                "Not taken in yet: the file is open for writing"
+            );
             self.settling.found_open(path, now);
         }
         for (path, left) in batch.unquiet.drain(..) {

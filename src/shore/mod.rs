@@ -104,7 +104,7 @@ impl Directory {
         let (location, name) = (self.settings.location.clone(), &self.settings.name);
         let recursive = self.settings.recursive && !self.settings.is_mirror();
         if let Err(e) = self.on_disk(move || local::sweep(&location, recursive)).await? {
-            tracing::debug!(directory = %name, "nothing to tidy up: {e}");
+            tracing::debug!(directory = %name, "Cannot tidy up processed/: {e}");
         }
         Ok(())
     }

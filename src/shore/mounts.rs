@@ -94,8 +94,8 @@ impl MountWatch {
         for change in changes.iter().filter(|change| held.iter().any(|path| change.concerns(path))) {
             let place = directory.settings.location.join(OsStr::from_bytes(&change.path));
             let text = format!(
-                "nothing is deleted on the vessels below {}: it {}; mount what was there again, or start once with \
-                 --allow-deletes if its files are meant to be gone",
+                "nothing is deleted on the vessels below {}: it {}; mount the previous file system again, or start \
+                 once with --allow-deletes if its files are to be deleted",
                 place.display(),
                 change.what
             );

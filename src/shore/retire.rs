@@ -237,7 +237,7 @@ impl<'a> Retiring<'a> {
             Ok(Retired::NotYet(left)) => self.waiting.rest(version.id, *left, changed, now),
             Ok(Retired::InUse) => {
                 let name = &self.directory.settings.name;
-                tracing::debug!(directory = %name, file = %version.path, "not retired yet: it is open for writing");
+                tracing::debug!(directory = %name, file = %version.path, "Not retired yet: it is open for writing");
                 self.waiting.put_off(version.id, IN_USE, now);
             }
             // The watch detects the new version, which supersedes this one.
@@ -264,7 +264,10 @@ impl<'a> Retiring<'a> {
                 Ok(false) => {}
                 Ok(true) => {
                     let name = &self.directory.settings.name;
-                    tracing::warn!(directory = %name, file = %moved.path, "written to after it retired: it is sent again");
+                    tracing::warn!(
+                        directory = %name, file = %moved.path,
+                        "The file was written to after it retired; sending it again"
+                    );
                     self.moved_files.forget(&moved);
                 }
                 Err(e) => {
@@ -289,7 +292,10 @@ impl<'a> Retiring<'a> {
                 self.directory.monitor.notice(&Event::Retired { directory: name, path });
             }
             Ok(Retired::SourceGone) => {
-                tracing::info!(directory = %name, file = %path, "delivered everywhere; the source is gone already");
+                tracing::info!(
+                    directory = %name, file = %path,
+                    "Delivered to all vessels; the source was already removed"
+                );
             }
             Ok(Retired::SourceChanged | Retired::InUse | Retired::NotYet(_)) => return None,
             Err(e) => {
@@ -309,7 +315,7 @@ impl<'a> Retiring<'a> {
         let (directory, path) = (&self.directory.settings.name, &version.path);
         tracing::warn!(
             %directory, file = %path, processed = %to,
-            "retired as {to}, because {PROCESSED}/{path} is a directory; move that directory away"
+            "Retired as {to}, because {PROCESSED}/{path} is a directory; move that directory away"
         );
     }
 
@@ -321,7 +327,7 @@ impl<'a> Retiring<'a> {
 
     fn complain(&mut self, path: &RelPath, error: &DiskError) {
         let fault = error.fault();
-        tracing::debug!(directory = %self.directory.settings.name, file = %path, "not moved: {fault}");
+        tracing::debug!(directory = %self.directory.settings.name, file = %path, "Cannot retire the file: {fault}");
         let text = format!("can't retire {path}: {fault}");
         self.directory.trouble_with(Concern::Retirement(path.clone()), &text);
     }

@@ -120,7 +120,7 @@ impl Scans {
     /// Starts to scan the whole directory.
     pub(super) fn begin_rescan(&mut self, directory: &Arc<Directory>, rules: &Rules) {
         self.wanted_at = Instant::now() + directory.settings.rescan_interval;
-        tracing::debug!(directory = %directory.settings.name, "looking through the directory");
+        tracing::debug!(directory = %directory.settings.name, "Scanning the directory");
         self.begin(directory, rules, vec![None]);
     }
 
@@ -166,7 +166,7 @@ impl Scans {
     /// Waits for the result of the running scan; `None` if none is running.
     pub(super) async fn ended(&mut self) -> Option<Result<Scanned, Fault>> {
         let ended = self.running.join_next().await?;
-        let mut ended = ended.unwrap_or_else(|e| Err(Fault::daemon(format_args!("looking at the disk: {e}"))));
+        let mut ended = ended.unwrap_or_else(|e| Err(Fault::daemon(format_args!("a disk task failed: {e}"))));
         if let Ok(scanned) = &mut ended
             && scanned.is_whole()
         {

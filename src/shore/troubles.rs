@@ -71,7 +71,7 @@ impl Troubles {
             return false;
         }
         if self.0.len() >= MOST && !self.0.contains_key(&concern) && concern > Concern::Watch {
-            let more = format!("more than {MOST} files are in trouble; the log names the first");
+            let more = format!("more than {MOST} files have problems; the log names the first");
             return self.0.insert(Concern::More, more).is_none();
         }
         self.0.insert(concern, text.to_owned());
@@ -139,7 +139,7 @@ impl Directory {
             !mended.is_empty()
         });
         for text in mended {
-            tracing::info!(directory = %self.settings.name, "this trouble is over: {text}");
+            tracing::info!(directory = %self.settings.name, "Resolved: {text}");
         }
     }
 }

@@ -66,8 +66,8 @@ pub(super) async fn keep_odd_time(session: &Session, version: &Version, path: &R
         let vessel = &session.settings.name;
         tracing::warn!(
             %vessel, file = %version.path, seconds_since_1970 = time,
-            "the vessel can't keep times before 1970 or after 2106: SFTP doesn't carry them, and no `touch -d` is there; \
-             such files get the time of their delivery"
+            "The vessel cannot keep times before 1970 or after 2106: SFTP does not carry them, and the vessel has no \
+             `touch -d`; such files get the time of their delivery"
         );
     }
     Ok(())

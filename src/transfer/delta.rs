@@ -98,7 +98,7 @@ pub(super) async fn plan(
     let is_worth_it = kept > 0 && kept.saturating_mul(WORTH) >= kept + sent;
     tracing::debug!(
         vessel = %session.settings.name, file = %version.path, kept, sent, steps = plan.steps().len(), is_worth_it,
-        "compared with what the vessel has"
+        "Compared the file with the one on the vessel"
     );
     let is_possible = copies_in_order(session) || plan.steps().len() <= STEPS;
     Ok((is_worth_it && is_possible).then_some(Delta { plan, joined: *joined, held: parts.clone() }))

@@ -87,7 +87,7 @@ pub(super) async fn undressed(
         && let Some(attrs) = session.remote.look(path).await?
         && is_foreign(session, version, path, &attrs).await?
     {
-        let why = "it belongs to another user, who has put it in the place of ours";
+        let why = "another user has replaced the file there";
         return Err(RemoteError::new(ErrorKind::Failed, format_args!("setting the mode of {path}"), why));
     }
     tracing::warn!(vessel = %session.settings.name, file = %version.path, "{error}");

@@ -20,7 +20,10 @@ pub(crate) async fn publish(
     let renamed = session.remote.rename_over(assembly, destination, size).await;
     let renamed = session.explained(renamed, destination, 0).await?;
     if renamed == Renamed::Taken {
-        tracing::debug!(vessel = %session.settings.name, file = %version.path, "taken at once")
+        tracing::debug!(
+            vessel = %session.settings.name, file = %version.path,
+            "A program on the vessel took the file right after the rename"
+        )
     }
     flush_name(session, destination).await?;
     Ok(renamed != Renamed::Unseen)
@@ -103,7 +106,7 @@ pub(super) async fn flush_together(session: &Session, path: &RemotePath) -> Resu
 /// Flushes a file with the vessel's `sync`, if it has one.
 pub(super) async fn flush_by_command(session: &Session, path: &RemotePath) -> Result<(), RemoteError> {
     if session.remote.capabilities().sync && !session.commands.flush(path).await? {
-        tracing::warn!(vessel = %session.settings.name, file = %path, "the vessel could not flush it");
+        tracing::warn!(vessel = %session.settings.name, file = %path, "The vessel could not flush the file");
     }
     Ok(())
 }

@@ -43,7 +43,7 @@ pub(super) async fn verify_and_repair(
         };
         tracing::warn!(
             vessel = %session.settings.name, file = %version.path, chunks = ?bad,
-            "arrived damaged; the bad chunks are sent again"
+            "The file arrived damaged; sending the bad chunks again"
         );
         // A changed source would explain the damage and make a repair pointless.
         let source = transfers.open_source(version).await?;
@@ -53,7 +53,7 @@ pub(super) async fn verify_and_repair(
         Verdict::Good(verified) => Ok((verified, true)),
         Verdict::Bad(_) => {
             transfers.open_source(version).await.map_err(|_| source_changed(version))?;
-            Err(Fault::file(format_args!("arrived damaged {} times in a row", REPAIRS + 1))
+            Err(Fault::file(format_args!("the file arrived damaged {} times in a row", REPAIRS + 1))
                 .mend("check the vessel's disk and memory")
                 .of(Cause::Damaged))
         }

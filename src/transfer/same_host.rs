@@ -50,7 +50,7 @@ pub(super) async fn prove_elsewhere_first(transfers: &Transfers, delivery: &Deli
     if known_of_place(transfers, delivery).is_some() {
         match session.remote.remove(&assembly).await {
             // The account may not remove files there. An empty file is no reason to hold back deliveries.
-            Err(e) if e.is_refusal() => tracing::debug!(vessel = %session.settings.name, "left there: {e}"),
+            Err(e) if e.is_refusal() => tracing::debug!(vessel = %session.settings.name, "Assembly not removed: {e}"),
             removed => removed.map_err(|e| e.fault())?,
         }
     }

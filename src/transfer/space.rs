@@ -48,7 +48,7 @@ pub(crate) async fn discard(transfers: &Transfers, delivery: &Delivery) -> Resul
         Err(e) if e.is_connection() => Err(e.fault()),
         // Nothing can be removed from a read-only file system.
         Err(e) => {
-            tracing::debug!(vessel = %session.settings.name, "not removed: {e}");
+            tracing::debug!(vessel = %session.settings.name, "Assembly not removed: {e}");
             Ok(())
         }
         Ok(()) => Ok(()),
@@ -60,11 +60,11 @@ impl Room {
     pub(super) fn ensure(self, bytes: u64) -> Result<(), Fault> {
         let Some(space) = self.space.filter(|space| !space.has_room_for(bytes)) else { return Ok(()) };
         let reason = format_args!(
-            "{} is full: {} bytes are free, {bytes} more are needed, and {} are left to others",
+            "{} is full: {} bytes are free, {bytes} more are needed, and {} are reserved for other programs",
             self.at,
             space.free,
             space.margin()
         );
-        Err(Fault::place(reason).mend("make room there; delivery goes on by itself").of(Cause::Space))
+        Err(Fault::place(reason).mend("free some space there; delivery resumes by itself").of(Cause::Space))
     }
 }

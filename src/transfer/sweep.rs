@@ -65,7 +65,7 @@ impl Sweeping {
         let swept = match ended {
             Ok(Ok(swept)) => swept,
             Ok(Err(fault)) => return Some(Err(fault)),
-            Err(e) => return Some(Err(Fault::daemon(format_args!("sweeping broke down: {e}")))),
+            Err(e) => return Some(Err(Fault::daemon(format_args!("a cleanup task failed: {e}")))),
         };
         if matches!(swept, Swept::Remains) {
             self.under_way = false;
@@ -110,7 +110,7 @@ async fn sweep_one(transfers: &Transfers, one: &Remains) -> Result<(), Fault> {
     }
     if tolerate(session, remove_assembly(transfers, one).await)? {
         ledger.swept(one.delivery).await.map_err(|e| e.fault())?;
-        tracing::debug!(%vessel, file = %one.path, "swept");
+        tracing::debug!(%vessel, file = %one.path, "Removed the assembly of a superseded delivery");
     }
     Ok(())
 }
@@ -137,7 +137,7 @@ fn tolerate<T>(session: &Session, result: Result<T, RemoteError>) -> Result<bool
         Ok(_) => Ok(true),
         Err(e) if e.is_connection() => Err(e.fault()),
         Err(e) => {
-            tracing::debug!(vessel = %session.settings.name, "not swept: {e}");
+            tracing::debug!(vessel = %session.settings.name, "Cannot remove the remains of a delivery: {e}");
             Ok(false)
         }
     }

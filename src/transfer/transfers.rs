@@ -84,7 +84,7 @@ impl Transfers {
             Some((directory, _)) => Ok(self.session.settings.destination(&directory, &version.path)),
             None => Err(Fault::file(format_args!("[Directory {}] is not configured any more", version.directory))
                 .mend(format_args!(
-                    "write it again in the settings, or give up what waits in it: contentmonster forget --all '{}'",
+                    "add it to the settings again, or give up its undelivered files: contentmonster forget --all '{}'",
                     version.directory
                 ))
                 .of(Cause::Settings)),
@@ -127,7 +127,7 @@ impl Transfers {
 
 /// Returns the fault for a source that changed after it was taken in. The watch will supersede the delivery.
 pub(super) fn source_changed(version: &Version) -> Fault {
-    let reason = format_args!("the source of {} changed or went away after it was taken in", version.path);
+    let reason = format_args!("the source of {} was changed or removed after it was taken in", version.path);
     Fault::attempt(reason).of(Cause::Source)
 }
 

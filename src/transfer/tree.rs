@@ -32,7 +32,7 @@ enum Cleared {
     Kept(&'static str),
 }
 
-const NOT_OURS: &str = "it is not what was delivered from here";
+const NOT_OURS: &str = "it differs from the delivered version";
 
 /// Creates a directory, or sets the mode of an existing one.
 pub(super) async fn deliver_directory(
@@ -106,7 +106,7 @@ async fn make_unseen_directory(
     session.make_dirs_above(place).await?;
     match session.remote.make_dir(place, CopyOf::Directory.plain(mode) & 0o777).await {
         Err(e) if e.is_connection() => return Err(e.fault()),
-        Err(e) => tracing::debug!(vessel = %session.settings.name, "taken to be there: {e}"),
+        Err(e) => tracing::debug!(vessel = %session.settings.name, "Assuming that the directory exists: {e}"),
         Ok(()) => {}
     }
     dress(session, version, place, CopyOf::Directory, mode, 0).await
@@ -163,7 +163,7 @@ pub(super) async fn deliver_gone(
             verified = Verified::Not;
         }
         Cleared::Kept(why) => {
-            tracing::warn!(%vessel, file = %version.path, "kept on the vessel: {why}");
+            tracing::warn!(%vessel, file = %version.path, "Kept on the vessel: {why}");
             verified = Verified::Kept;
         }
     }
@@ -303,7 +303,7 @@ async fn remove_directory(transfers: &Transfers, version: &Version, place: &Remo
         return Err(error.fault());
     }
     if is_about_to_empty(transfers, version).await? {
-        let fault = Fault::attempt(format_args!("{place} still holds what is to be removed first"));
+        let fault = Fault::attempt(format_args!("{place} still contains files that are to be deleted first"));
         return Err(fault.at(Pace::AtOnce));
     }
     // The last entry may have been removed meanwhile.

@@ -149,7 +149,7 @@ pub(super) async fn or_as_one_stream(
     if !helps || session.remote.is_lost() || session.streams_only.swap(true, Ordering::Relaxed) {
         return Err(fault);
     }
-    tracing::debug!(vessel = %session.settings.name, file = %version.path, "written anew as one stream: {fault}");
+    tracing::debug!(vessel = %session.settings.name, file = %version.path, "Rewriting the file as one stream: {fault}");
     rewrite(session, version, source, assembly).await
 }
 

@@ -74,7 +74,7 @@ impl Capabilities {
     /// # Errors
     /// When there is no shell, or it does not answer. The probe may have ended the connection.
     pub(super) async fn probe_shell(shells: &Shells, deadline: Duration) -> Result<Self, RemoteError> {
-        Ok(parse(&shells.run_now(probe_script(), "looking for a shell", deadline).await?.text))
+        Ok(parse(&shells.run_now(probe_script(), "probing the shell", deadline).await?.text))
     }
 
     /// Returns whether both have the same shell capabilities.
@@ -152,8 +152,7 @@ impl Capabilities {
 impl fmt::Display for Capabilities {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.this_host {
-            return f
-                .write_str("this host, without SSH: files are put together in place, read back, flushed and renamed");
+            return f.write_str("this host, without SSH: files are assembled in place, read back, flushed and renamed");
         }
         let yes_no = |yes: bool| if yes { "yes" } else { "no" };
         write!(

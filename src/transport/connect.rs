@@ -56,9 +56,9 @@ impl Remote {
         }
         let ended = connection.why_closed().unwrap_or_else(|| "it was closed".into());
         let sure = connection.was_hung_up() || matches!(known, KnownShell::Suspect);
-        tracing::debug!(vessel = %vessel.name, "the connection ended when a shell was asked for: {ended}");
+        tracing::debug!(vessel = %vessel.name, "The connection ended when a shell was requested: {ended}");
         let (connection, admission) = Connection::open(vessel, environment, Turn::Lead(lead)).await?;
-        let without = KnownShell::Unusable(format!("asking for it ended the connection ({ended})"));
+        let without = KnownShell::Unusable(format!("requesting it ended the connection ({ended})"));
         let (remote, _) = Self::begin(vessel, &connection, admission, without).await?;
         if !sure {
             remote.remember(KnownShell::Suspect);
@@ -157,7 +157,7 @@ impl Remote {
         match self.find_tree(&ssh.shells, &ssh.places).await {
             Ok(tree) => Some(Capabilities { tree: Some(tree?), ..found.clone() }),
             Err(e) => {
-                tracing::debug!("whether SFTP and the shell show the same files is not known: {e}");
+                tracing::debug!("Cannot tell whether SFTP and the shell show the same files: {e}");
                 None
             }
         }
@@ -178,7 +178,7 @@ impl Remote {
             Answer::Unusable(why) => self.remember(KnownShell::Unusable(why)),
             Answer::Ended => {
                 let sure = self.connection().is_some_and(Connection::was_hung_up);
-                let why = format!("asking for it ended the connection ({})", self.why_lost());
+                let why = format!("requesting it ended the connection ({})", self.why_lost());
                 self.remember(if sure { KnownShell::Unusable(why) } else { KnownShell::Suspect });
             }
         }
@@ -210,7 +210,10 @@ impl Remote {
             && !found.has_same_shell(self.capabilities())
             && !self.is_lost()
         {
-            tracing::debug!(was = %self.capabilities(), is = %found, "what the vessel's shell offers has changed");
+            tracing::debug!(
+                was = %self.capabilities(), is = %found,
+                "The capabilities of the vessel's shell have changed; reconnecting"
+            );
             self.remember(KnownShell::Unknown);
             self.hang_up().await;
         }

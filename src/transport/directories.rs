@@ -13,7 +13,7 @@ impl Remote {
     /// Creates one directory with the given permission bits.
     pub async fn make_dir(&self, path: &RemotePath, mode: u32) -> Result<(), RemoteError> {
         let made = self.main_channel().files().mkdir(path.as_bytes(), mode).await;
-        made.map_err(|e| RemoteError::from_sftp(&e, format_args!("making the directory {path}")))
+        made.map_err(|e| RemoteError::from_sftp(&e, format_args!("creating the directory {path}")))
     }
 
     /// Creates a directory and its missing parents.
@@ -72,7 +72,7 @@ impl Remote {
                     next = directory.parent();
                     missing.push(directory);
                 }
-                Err(e) => tracing::debug!("taken to be there: {e}"),
+                Err(e) => tracing::debug!("Assuming that the directory exists: {e}"),
             }
         }
         for directory in missing.into_iter().rev() {

@@ -112,7 +112,7 @@ impl RemoteError {
                 Fault::file(self).mend("give the vessel's user permission to write there").of(Cause::Denied)
             }
             ErrorKind::Link => {
-                Fault::file(self).mend("replace the link by a directory there, or choose another RemoteLocation")
+                Fault::file(self).mend("replace the link with a directory there, or choose another RemoteLocation")
             }
             ErrorKind::Unsupported => Fault::file(self),
             ErrorKind::ReadOnly => {
@@ -129,7 +129,7 @@ impl RemoteError {
             }
             ErrorKind::NoSpace { .. } => {
                 let fault = Fault::place(self).of(Cause::Space);
-                fault.mend("make room there; delivery goes on by itself")
+                fault.mend("free some space there; delivery resumes by itself")
             }
         }
     }
@@ -218,9 +218,7 @@ impl ConnectError {
             Self::Unreachable { .. } | Self::Mute { .. } => {
                 fault.at(Pace::AtOnce).mend("retrying every few seconds").of(Cause::Link)
             }
-            Self::Handshake { .. } => {
-                fault.at(Pace::Soon).mend("retrying, less and less often").of(Cause::Link)
-            }
+            Self::Handshake { .. } => fault.at(Pace::Soon).mend("retrying at growing intervals").of(Cause::Link),
             Self::HostKey { remedy, .. } => fault.at(Pace::Unhurried).mend(remedy).of(Cause::HostKey),
             Self::Login { remedy, .. } => fault.at(Pace::Slow).mend(remedy).of(Cause::Login),
             Self::NoPassage { .. } => {
@@ -230,8 +228,8 @@ impl ConnectError {
             }
             Self::NoSftp { .. } => {
                 fault.at(Pace::Slow).mend(
-                    "enable it there: for OpenSSH, `Subsystem sftp internal-sftp` in sshd_config, and a shell that says nothing by \
-                     itself",
+                    "enable it there: for OpenSSH, `Subsystem sftp internal-sftp` in sshd_config, and a shell profile \
+                     that prints nothing",
                 )
             }
         }

@@ -55,7 +55,7 @@ fn closed(what: &str, why: impl std::fmt::Display) -> RemoteError {
 async fn open(connection: &Connection, what: &str) -> Result<russh::Channel<Msg>, RemoteError> {
     connection.channel().await.map_err(|e| match e {
         russh::Error::ChannelOpenFailure(why) => {
-            RemoteError::new(ErrorKind::Failed, what, format_args!("the vessel opens no further channel ({why:?})"))
+            RemoteError::new(ErrorKind::Failed, what, format_args!("the vessel refused another channel ({why:?})"))
         }
         e => closed(what, e),
     })
@@ -170,7 +170,7 @@ impl Shells {
 
     /// Ensures that a second shell is available.
     async fn have_a_spare(&self, what: &str) -> Result<(), RemoteError> {
-        let none = |_| RemoteError::new(ErrorKind::Unsupported, what, "no other shell would be left");
+        let none = |_| RemoteError::new(ErrorKind::Unsupported, what, "all shells are in use");
         let place = self.places.try_acquire().map_err(none)?;
         if !self.idle().is_empty() {
             return Ok(());
@@ -265,7 +265,7 @@ impl Shell {
     }
 
     async fn say(&self, text: Vec<u8>, what: &str) -> Result<(), RemoteError> {
-        let Some(writer) = &self.writer else { return Err(closed(what, "the shell has ended")) };
+        let Some(writer) = &self.writer else { return Err(closed(what, "the shell has exited")) };
         writer.data_bytes(text).await.map_err(|e| closed(what, e))
     }
 
@@ -276,14 +276,14 @@ impl Shell {
                 return Ok(found);
             }
             if self.heard.len() > MOST_OUTPUT {
-                return Err(RemoteError::new(ErrorKind::Failed, what, "it says more than anyone asked for"));
+                return Err(RemoteError::new(ErrorKind::Failed, what, "its output is longer than 1 MiB"));
             }
             match self.reader.wait().await {
                 Some(ChannelMsg::Data { data }) => self.heard.extend_from_slice(&data),
                 Some(ChannelMsg::Failure) => {
                     return Err(RemoteError::new(ErrorKind::Unsupported, what, "the account has no shell"));
                 }
-                Some(ChannelMsg::Eof | ChannelMsg::Close) | None => return Err(closed(what, "the shell has ended")),
+                Some(ChannelMsg::Eof | ChannelMsg::Close) | None => return Err(closed(what, "the shell has exited")),
                 // Standard error of the profile; that of scripts is redirected to their output.
                 Some(_) => {}
             }

@@ -106,7 +106,7 @@ impl RemoteFile {
             Err(e) if e.is_refusal() => stat::at(&self.0.opened.files(), self.0.path.as_bytes()).await,
             attrs => attrs,
         };
-        attrs.map_err(|e| self.error(&e, "looking at"))
+        attrs.map_err(|e| self.error(&e, "reading the status of"))
     }
 
     /// Sets attributes. A size truncates the file.

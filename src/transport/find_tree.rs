@@ -40,13 +40,13 @@ impl Remote {
             match self.make_probe(&probe, &words).await {
                 Err(e) if e.is_connection() => return Err(e),
                 Err(e) => {
-                    tracing::debug!("no file to compare trees by: {e}");
+                    tracing::debug!("Cannot create a file to compare SFTP's files with the shell's: {e}");
                     continue;
                 }
                 Ok(()) => {}
             }
             let script = search(&home, &probe, &words);
-            let found = shells.run_now(script, "looking for SFTP's files", known::DEADLINE).await;
+            let found = shells.run_now(script, "finding SFTP's files in the shell", known::DEADLINE).await;
             self.remove(&probe).await?;
             let found = found?;
             let said = |word: &[u8]| found.lines().find_map(|line| line.strip_prefix(word).map(<[u8]>::to_vec));

@@ -63,7 +63,7 @@ pub(super) async fn ask(shells: Arc<Shells>, connection: Connection) -> Answer {
         Err(_) if ended(&connection).await => Answer::Ended,
         Err(e) if e.is_silent() => Answer::Unusable(format!("no answer for {:.0} s", DEADLINE.as_secs_f64())),
         Err(e) => {
-            tracing::debug!("no shell: {e}");
+            tracing::debug!("The vessel has no usable shell: {e}");
             Answer::Found(Capabilities::default())
         }
     }

@@ -9,12 +9,12 @@ use crate::names::RemotePath;
 impl Remote {
     /// Returns the attributes of a path without following a link, or `None` if it does not exist.
     pub async fn look(&self, path: &RemotePath) -> Result<Option<Attrs>, RemoteError> {
-        found(at(self.main_channel().files(), path.as_bytes()).await, || format!("looking at {path}"))
+        found(at(self.main_channel().files(), path.as_bytes()).await, || format!("reading the status of {path}"))
     }
 
     /// Returns the attributes of a path, following links, or `None` if it does not exist.
     pub async fn look_through(&self, path: &RemotePath) -> Result<Option<Attrs>, RemoteError> {
-        found(behind(self.main_channel().files(), path.as_bytes()).await, || format!("looking at {path}"))
+        found(behind(self.main_channel().files(), path.as_bytes()).await, || format!("reading the status of {path}"))
     }
 
     /// Queries a path as [`Self::look`] does. If the vessel denies that, searches the listing of the parent directory,
@@ -40,6 +40,6 @@ impl Remote {
         }
         let Some((_, attrs)) = entries.into_iter().find(|(entry, _)| entry == name) else { return Ok(None) };
         let attrs = with_kind(self.main_channel().files(), path.as_bytes(), attrs, false).await;
-        found(attrs, || format!("looking at {path}"))
+        found(attrs, || format!("reading the status of {path}"))
     }
 }

@@ -120,7 +120,7 @@ impl Remote {
 
     /// Returns the error of an operation that failed because the connection was lost.
     pub fn lost_error(&self) -> RemoteError {
-        let what = if self.is_this_host() { "the target is away" } else { "the connection is gone" };
+        let what = if self.is_this_host() { "the target is not available" } else { "the connection was lost" };
         RemoteError::new(ErrorKind::Connection, what, self.why_lost())
     }
 
@@ -242,7 +242,7 @@ impl Remote {
                     None => return Ok(None),
                 },
                 Err(e @ SftpError::Status { .. }) => {
-                    tracing::debug!(path = %at, "the vessel doesn't tell its free space: {e}");
+                    tracing::debug!(path = %at, "The vessel does not report its free space: {e}");
                     return Ok(None);
                 }
                 Err(e) => return Err(RemoteError::from_sftp(&e, format_args!("asking for free space at {at}"))),
@@ -257,7 +257,7 @@ impl Remote {
         let is_odd = std::str::from_utf8(at.as_bytes()).is_err();
         let may_be_the_name = matches!(error.kind, ErrorKind::Failed | ErrorKind::NotFound | ErrorKind::BadName);
         if is_odd && may_be_the_name && longest_name_in(at) <= LONGEST_NAME {
-            let what = format_args!("{at} is not valid UTF-8, and the vessel may take no such names");
+            let what = format_args!("{at} is not valid UTF-8, and the vessel may not accept such names");
             return RemoteError::new(ErrorKind::BadName, what, &error);
         }
         error
@@ -280,7 +280,7 @@ impl Remote {
         }
         if space.free_files == 0 {
             let kind = ErrorKind::NoSpace { free: space.free };
-            return RemoteError::new(kind, format_args!("{at} is full"), "it can hold no further file (out of inodes)");
+            return RemoteError::new(kind, format_args!("{at} is full"), "it cannot hold another file (out of inodes)");
         }
         if space.free < needed.max(1) {
             let why = format_args!("{} bytes are free, {needed} more are needed", space.free);
@@ -320,8 +320,9 @@ fn longest_name_in(path: &RemotePath) -> usize {
 }
 
 fn name_too_long(at: &RemotePath) -> RemoteError {
-    let why = format_args!("{} bytes in all, {} in its longest name", at.as_bytes().len(), longest_name_in(at));
-    RemoteError::new(ErrorKind::BadName, format_args!("{at} is too long a name for the vessel"), why)
+    let why =
+        format_args!("{} bytes in total, {} bytes in its longest component", at.as_bytes().len(), longest_name_in(at));
+    RemoteError::new(ErrorKind::BadName, format_args!("the name {at} is too long for the vessel"), why)
 }
 
 /// Converts "no such file" to `None`.

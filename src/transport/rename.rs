@@ -89,10 +89,10 @@ impl Remote {
             // A process that watches the directory has already taken the file.
             None if found.is_none() && self.look(from).await?.is_none() => Ok(Renamed::Taken),
             Some(Attrs { size: Some(is), .. }) if size.is_some() => {
-                Err(RemoteError::new(ErrorKind::Failed, what(), format_args!("the file has {is} bytes afterwards")))
+                Err(RemoteError::new(ErrorKind::Failed, what(), format_args!("it has {is} bytes after the rename")))
             }
             _ => {
-                let why = "the vessel says that it is done, but the file isn't there";
+                let why = "the vessel reported success, but the file does not exist";
                 Err(RemoteError::new(ErrorKind::Failed, what(), why))
             }
         }

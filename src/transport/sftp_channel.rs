@@ -96,7 +96,7 @@ impl SftpChannel {
         };
         tokio::time::timeout(start * 2, starting)
             .await
-            .map_err(|_| handshake(format!("no SFTP within {:?}", start * 2)))?
+            .map_err(|_| handshake(format!("SFTP did not start within {:?}", start * 2)))?
     }
 
     /// Requests the limits of the vessel's SFTP requests.

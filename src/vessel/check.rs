@@ -114,7 +114,7 @@ async fn abilities(
     }
     let hash = capabilities.hash_tool.map(|tool| format!(", by `{}`", tool.command()));
     findings.push(line("hash", hash.ok_or_else(|| "files are read back and hashed on the shore".into())));
-    let unsafe_instead = "what is acknowledged may be lost if the vessel's power fails";
+    let unsafe_instead = "acknowledged files may be lost if the vessel loses power";
     findings.push(line(
         "flush",
         match (capabilities.fsync(), failed(|trial| &trial.flush), capabilities.sync) {
@@ -128,14 +128,14 @@ async fn abilities(
     findings.push(line("atomic replace", yes(replace, "a file that is replaced is missing for a moment")));
     let resume = match failed(|trial| &trial.resume) {
         None => Ok(String::new()),
-        Some(why) => Err(format!("a file that was cut off is sent anew ({why})")),
+        Some(why) => Err(format!("an interrupted file is sent again from the start ({why})")),
     };
     findings.push(line("resume", resume));
     if !here {
         findings.push(line("several connections", several(vessel, environment).await));
     }
     let delta = capabilities.copy_data() || capabilities.shell && vessel.assembly == Assembly::Cat;
-    findings.push(line("delta", yes(delta, "a file that has changed is sent whole")));
+    findings.push(line("delta", yes(delta, "changed files are sent whole")));
     let mut notes: Vec<String> = tried.iter().flat_map(Trial::notes).collect();
     notes.dedup();
     findings.extend(notes.into_iter().map(Finding::Note));
@@ -145,11 +145,11 @@ async fn abilities(
 /// Checks whether another connection can be opened in parallel to the first.
 async fn several(vessel: &Arc<settings::Vessel>, environment: &Arc<SshEnvironment>) -> Result<String, String> {
     if vessel.connections == Connections::Fixed(1) {
-        return Err("all goes over one, as `Connections = 1` says".into());
+        return Err("a single connection is used, as `Connections = 1` says".into());
     }
     match SftpChannel::connect(vessel, environment, None).await {
         Ok(_) => Ok(String::new()),
-        Err(e) => Err(format!("all goes over one ({e})")),
+        Err(e) => Err(format!("a single connection is used ({e})")),
     }
 }
 
@@ -232,7 +232,7 @@ async fn check_place(
     });
     match tried.await {
         Ok(((trial, free), made)) => {
-            let made = if made { ": it is made with the first file" } else { "" };
+            let made = if made { ": it is created with the first file" } else { "" };
             (Finding::Good(format!("{what}{free}{made}")), Some(trial))
         }
         Err(fault) => (Finding::Bad(format!("{what}: {fault}")), None),

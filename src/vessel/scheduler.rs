@@ -296,7 +296,7 @@ impl Scheduler {
     }
 
     async fn end(&mut self, ended: Result<Ended, JoinError>) -> Result<(), Fault> {
-        let (delivery, outcome) = ended.map_err(|e| Fault::daemon(format_args!("a delivery broke down: {e}")))?;
+        let (delivery, outcome) = ended.map_err(|e| Fault::daemon(format_args!("a delivery task failed: {e}")))?;
         let vessel = &self.vessel;
         vessel.monitor.notice(&Event::Ended { vessel: &vessel.settings.name, version: delivery.version.id });
         let large = self.busy.remove(&delivery.id).is_none_or(|busy| busy.large);
@@ -341,7 +341,10 @@ impl Scheduler {
         let consequence = self.blocked.note(&self.transfers, delivery).await?;
         if consequence == Consequence::Blocked {
             let (vessel, directories) = (&self.vessel.settings.name, said(&self.blocked.directories()));
-            tracing::warn!(%vessel, %directories, "Files for these directories wait for their place: {fault}");
+            tracing::warn!(
+                %vessel, %directories,
+                "The vessel cannot store files of these directories, so they wait: {fault}"
+            );
         }
         let known = consequence != Consequence::TooLarge;
         self.put_off(delivery, Fault { scope: Scope::File, pace: Pace::Unhurried, ..fault }, known).await

@@ -238,7 +238,7 @@ impl Supervisor {
         let progress = session.has_sent();
         self.narrow = progress && !session.channels.was_widened();
         if let Some(remote) = other {
-            tracing::info!(vessel = %name, "the connection fell silent and was replaced");
+            tracing::info!(vessel = %name, "The vessel stopped answering; the connection was replaced");
             return Ok(End::Replaced(remote));
         }
         self.remember_shell(session.remote.known_shell(), progress).await?;
@@ -270,7 +270,7 @@ impl Supervisor {
         if due > 0 {
             tracing::warn!(
                 vessel = %settings.name, address = %host.address, account = %host.account, files = due,
-                "it is another host or account than before; what the directories hold now is delivered to it"
+                "The host or account has changed; delivering all current files to it"
             );
         }
         Ok(())
@@ -304,7 +304,7 @@ impl Supervisor {
             let name = &self.vessel.settings.name;
             self.vessel.ledger.shell_refused(name, now.as_deref()).await.map_err(|e| e.fault())?;
             if let Some(why) = now {
-                tracing::info!(vessel = %name, "the vessel's shell is not used for a day: {why}");
+                tracing::info!(vessel = %name, "The vessel's shell is not used for 24 h: {why}");
             }
         }
         self.known = match learned {

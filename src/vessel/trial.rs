@@ -39,10 +39,10 @@ impl Trial {
     pub(super) fn notes(&self) -> Vec<String> {
         let note = |why: &Option<String>, instead: &str| why.as_ref().map(|why| format!("{instead} ({why})"));
         [
-            note(&self.look, "files can't be looked at: what is there already is not found"),
+            note(&self.look, "the status of files can't be read: existing files are not found"),
             note(&self.read, "files can't be read back: without a shell they are not verified"),
-            note(&self.dress, "mode and time of files can't be set: they are the vessel's own"),
-            note(&self.remove, "files can't be removed: what a broken upload left stays, and a mirror deletes nothing"),
+            note(&self.dress, "mode and time of files can't be set: the vessel chooses them"),
+            note(&self.remove, "files can't be removed: remains of broken uploads stay, and a mirror deletes nothing"),
         ]
         .into_iter()
         .flatten()
@@ -62,7 +62,7 @@ pub(super) async fn within<T>(
         Err(e) if e.is_connection() => return Err(e.fault()),
         Err(e) => Err(match remote.explain(e, directory, 0).await.fault() {
             fault if fault.remedy.is_empty() => {
-                fault.mend(format_args!("check what is at {directory} there, or choose another place"))
+                fault.mend(format_args!("check {directory} there, or choose another directory"))
             }
             fault => fault,
         }),
@@ -155,7 +155,7 @@ async fn go_on(remote: &Remote, probe: &RemotePath, trial: &mut Trial) -> Result
     match unless_lost(going_on.await)? {
         Ok(Some(attrs)) if attrs.size.is_none_or(|size| size == whole.len() as u64) => Ok(whole),
         Ok(_) => {
-            trial.resume = Some("a file that is opened again loses what it held".into());
+            trial.resume = Some("the vessel truncates a file that is opened again".into());
             write(remote, probe, &mut Trial::default()).await?;
             Ok(FIRST.to_vec())
         }
@@ -177,7 +177,7 @@ async fn read_back(remote: &Remote, probe: &RemotePath, held: &[u8], trial: &mut
     match unless_lost(reading.await)? {
         Ok(Some(bytes)) if bytes == held => Ok(()),
         Ok(_) => {
-            let fault = Fault::file(format_args!("{probe} holds other bytes than were written to it"));
+            let fault = Fault::file(format_args!("{probe} does not contain the bytes that were written to it"));
             Err(fault.mend("check the vessel's disk").of(Cause::Damaged))
         }
         Err(why) => {

@@ -91,7 +91,7 @@ fn a_ledger_that_is_garbage_is_called_corrupt_and_how_to_start_anew_is_said() {
         {
             let ended = fleet.call(arguments, "");
             assert_eq!(ended.code, Some(4), "{arguments:?}: {ended:?}");
-            ended.must_say(&["corrupt", "database.sqlite3", "start anew"]);
+            ended.must_say(&["corrupt", "database.sqlite3", "and start again"]);
             assert!(!ended.says(&["there is no ledger"]), "{ended:?}");
         }
         assert!(!fleet.path("copy").exists(), "a backup of it is none");

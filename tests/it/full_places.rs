@@ -49,7 +49,7 @@ fn a_full_file_system_holds_back_only_the_files_that_go_there() {
     let charts: Vec<_> = (0..200).map(|n| (format!("chart{n}"), content(n, 10_000))).collect();
     charts.iter().for_each(|(name, bytes)| put_chart(&fleet, name, bytes));
     let daemon = fleet.run();
-    println!("{}", daemon.wait_for_log(&["tern", "charts", "wait for their place", "full"]));
+    println!("{}", daemon.wait_for_log(&["tern", "charts", "cannot store files of these directories", "full"]));
 
     let since = Instant::now();
     let cargo: Vec<_> = (0..5).map(|n| (format!("cargo{n}"), content(1_000 + n, 50_000))).collect();
@@ -156,5 +156,5 @@ fn check_tries_what_deliveries_do_tells_what_a_vessel_can_and_leaves_nothing_beh
     }
     checked.must_say(&["note", "chroot", "shell: no", "reading them back"]);
     checked.must_say(&["ok", "chroot", "resume: yes"]);
-    checked.must_say(&["ok", "open", "charts", "made with the first file"]);
+    checked.must_say(&["ok", "open", "charts", "created with the first file"]);
 }

@@ -268,7 +268,7 @@ fn a_processed_that_another_made_a_link_is_refused_and_the_files_stay() {
     lchown(fleet.source("processed"), Some(ATTACKER), Some(ATTACKER)).unwrap();
     fleet.put("file", b"cargo");
     let daemon = fleet.run();
-    daemon.wait_for_log(&["cannot retire", "processed", "belongs to another user", "mount --bind"]);
+    daemon.wait_for_log(&["cannot retire", "processed", "belongs neither to root nor to the user", "mount --bind"]);
     daemon.terminate();
     assert!(fleet.source("file").exists());
     lchown(fleet.source("processed"), Some(0), Some(0)).unwrap();

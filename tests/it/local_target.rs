@@ -162,7 +162,7 @@ fn a_changed_file_is_copied_whole_or_where_that_is_wished_as_a_delta() {
         bytes[4 * MIB..4 * MIB + 1000].copy_from_slice(&content(6, 1000));
         fleet.put("big", &bytes);
         wait_until("the second version", || fs::read(&there).is_ok_and(|held| held == bytes));
-        assert_eq!(daemon.logged(&["compared with", "is_worth_it=true"]).is_some(), is_delta, "{wish}");
+        assert_eq!(daemon.logged(&["compared the file with", "is_worth_it=true"]).is_some(), is_delta, "{wish}");
         daemon.terminate();
     }
 }
@@ -177,7 +177,7 @@ fn a_full_disk_is_named_with_numbers_and_waited_for() {
     fs::write(there.join("ballast"), content(1, 7 * MIB)).unwrap();
     let big = content(2, 3 * MIB);
     fleet.put("cargo", &big);
-    daemon.wait_for_log(&["full", "bytes are free", "more are needed", "make room"]);
+    daemon.wait_for_log(&["full", "bytes are free", "more are needed", "free some space there"]);
     assert!(fleet.source("cargo").exists());
     fs::remove_file(there.join("ballast")).unwrap();
     fleet.wait_until_retired("cargo");
@@ -193,11 +193,11 @@ fn a_place_that_is_not_there_is_waited_for_and_never_made() {
     fleet.put("cargo", b"cargo");
     let once = fleet.once();
     assert_eq!(once.code, Some(1), "{once:?}");
-    assert!(once.stderr.contains("is not there") && once.stderr.contains("mount its disk"), "{once:?}");
+    assert!(once.stderr.contains("does not exist") && once.stderr.contains("mount its disk"), "{once:?}");
     let daemon = fleet.run();
-    daemon.wait_for_log(&["away", "disk/in", "is not there"]);
+    daemon.wait_for_log(&["away", "disk/in", "does not exist"]);
     assert!(!fleet.path("disk").exists());
-    assert!(fleet.call(&["status"], "").stdout.contains("is not there"));
+    assert!(fleet.call(&["status"], "").stdout.contains("does not exist"));
     fs::create_dir_all(place(&fleet)).unwrap();
     fleet.wait_until_retired("cargo");
     assert_same(&fleet, "cargo", b"cargo");

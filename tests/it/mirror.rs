@@ -165,7 +165,7 @@ fn only_what_was_delivered_and_was_not_changed_there_is_deleted() {
     }
     fs::remove_dir_all(fleet.source("d")).unwrap();
     wait_until("the deletions", || !there("plain").exists() && !there("d/ours").exists());
-    daemon.wait_for_log(&["changed", "not what was delivered"]);
+    daemon.wait_for_log(&["changed", "differs from the delivered version"]);
     daemon.wait_for_log(&["kept", "not empty"]);
     daemon.terminate();
     for name in ["changed", "theirs", "d/theirs"] {

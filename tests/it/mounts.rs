@@ -71,7 +71,7 @@ fn a_file_system_unmounted_below_a_mirror_deletes_nothing_until_it_is_back() {
     assert!(!why.says(&["version", "delivered everywhere"]) && why.code == Some(1), "{why:?}");
     // Back again, it is no trouble any more, and what is deleted then is deleted.
     among_mounts_of(&daemon, &["mount", "--bind", text(&disk), text(&sub)]);
-    daemon.wait_for_log(&["this trouble is over", "shore/in/sub"]);
+    daemon.wait_for_log(&["Resolved: ", "shore/in/sub"]);
     wait_until("status to be clear of it", || !fleet.call(&["status"], "").says(&["nothing is deleted"]));
     fs::remove_file(disk.join("a")).unwrap();
     wait_until("the deletion", || fleet.held("v", "sub/a").is_none());
@@ -106,7 +106,7 @@ fn what_is_hidden_by_a_mount_is_not_deleted_nor_when_an_empty_disk_takes_the_pla
     among_mounts_of(&daemon, &mount);
     daemon.wait_for_log(&["nothing is deleted on the vessels below", "shore/in/sub", "tmpfs"]);
     fs::write(daemon.seen(&sub).join("a"), "on the disk").unwrap();
-    daemon.wait_for_log(&["this trouble is over", "shore/in/sub"]);
+    daemon.wait_for_log(&["Resolved: ", "shore/in/sub"]);
     // The next one is called the same, and is another.
     among_mounts_of(&daemon, &["umount", text(&sub)]);
     fs::remove_file(sub.join("a")).unwrap();
@@ -133,7 +133,7 @@ fn a_followed_link_to_a_disk_that_is_not_mounted_deletes_nothing() {
     never_within(Duration::from_secs(2), "a deletion", || fleet.held("v", "part/b").is_none());
     // A link that leads to another place of the same disk is a change like any other.
     among_mounts_of(&daemon, &["mount", "--bind", text(&backing), text(&disk)]);
-    daemon.wait_for_log(&["this trouble is over"]);
+    daemon.wait_for_log(&["Resolved: "]);
     fs::create_dir(backing.join("other")).unwrap();
     symlink(disk.join("other"), fleet.path("link")).unwrap();
     fs::rename(fleet.path("link"), fleet.source("part")).unwrap();

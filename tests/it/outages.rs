@@ -133,7 +133,7 @@ fn a_connection_that_falls_silent_is_replaced_long_before_it_is_given_up() {
     fleet.put("big", &bytes);
     wait_until("a third to be sent", || link.sent() > 8 * MIB as u64);
     link.stall();
-    daemon.wait_for_log(&["fell silent and was replaced", "open"]);
+    daemon.wait_for_log(&["stopped answering; the connection was replaced", "open"]);
     fleet.wait_until_retired("big");
     fleet.assert_equal("open", "big", &bytes);
     let over = link.sent() as i64 - bytes.len() as i64;
@@ -163,7 +163,7 @@ fn on_a_long_path_a_spare_connection_goes_on_as_soon_as_the_link_is_back() {
     // A moment, not a condition: the spare is not asked before a link that is up could have repaired its losses.
     std::thread::sleep(Duration::from_secs(3));
     link.take_down(false);
-    daemon.wait_for_log(&["fell silent and was replaced", "open"]);
+    daemon.wait_for_log(&["stopped answering; the connection was replaced", "open"]);
     fleet.wait_until_retired("big");
     fleet.assert_equal("open", "big", &bytes);
     let after = link.sent_on_each();

@@ -67,7 +67,7 @@ fn another_name_for_a_host_sends_nothing_again_and_another_host_gets_everything(
     fs::remove_file(vessel.path("in/1")).unwrap();
     change(&fleet, "Address = 127.0.0.1", &format!("HostKey = {}\nAddress = localhost", vessel.fingerprint()));
     let renamed = fleet.once();
-    assert!(renamed.code == Some(0) && !renamed.says(&["another host"]), "{renamed:?}");
+    assert!(renamed.code == Some(0) && !renamed.says(&["host or account has changed"]), "{renamed:?}");
     assert_eq!(names_in(&vessel.path("in")), ["0", "2"], "it is the same host");
     let before = vessel.fingerprint();
     vessel.stop();
@@ -75,7 +75,7 @@ fn another_name_for_a_host_sends_nothing_again_and_another_host_gets_everything(
     vessel.start();
     change(&fleet, &before, &vessel.fingerprint());
     let other = fleet.once();
-    assert!(other.code == Some(0) && other.says(&["another host"]), "{other:?}");
+    assert!(other.code == Some(0) && other.says(&["host or account has changed"]), "{other:?}");
     assert_eq!(names_in(&vessel.path("in")), ["0", "1", "2"]);
 }
 
@@ -158,7 +158,7 @@ fn times_before_1970_and_after_2106_are_kept_where_a_vessel_can_and_deletions_wo
         }
         assert_ne!(seconds(&fleet.vessel("chroot").path("in").join(name)), second);
     }
-    sent.must_say(&["chroot", "can't keep times before 1970"]);
+    sent.must_say(&["chroot", "cannot keep times before 1970"]);
     assert!(!fleet.once().says(&["verified"]), "nothing is sent again");
     times.into_iter().for_each(|(name, ..)| fs::remove_file(fleet.source(name)).unwrap());
     let deleted = fleet.once();
@@ -198,7 +198,9 @@ fn a_file_that_can_not_retire_is_not_tried_again_at_every_acknowledgement() {
         fleet.put(format!("{n}"), b"bytes");
         fleet.wait_until_served("open", format!("{n}"), b"bytes");
     });
-    let tries = || daemon.log().iter().filter(|line| line.contains("not moved") && line.contains("first")).count();
+    let tries = || {
+        daemon.log().iter().filter(|line| line.contains("Cannot retire the file") && line.contains("first")).count()
+    };
     assert_eq!(tries(), 1, "{:?}", daemon.log());
     never_within(Duration::from_millis(300), "tried again", || tries() > 1);
     fs::remove_file(fleet.source("processed")).unwrap();

@@ -10,10 +10,10 @@ fn bytes_read(fleet: &Fleet, name: &str, size: usize, vessels: &[&str]) -> u64 {
     let daemon = fleet.run_logging("contentmonster=debug");
     fleet.wait_until_retired(name);
     vessels.iter().for_each(|vessel| fleet.assert_equal(vessel, name, &bytes));
-    daemon.wait_for_log(&["source closed", name]);
+    daemon.wait_for_log(&["Source closed", name]);
     let log = daemon.log();
     daemon.terminate();
-    let closed = log.iter().filter(|line| line.contains("source closed"));
+    let closed = log.iter().filter(|line| line.contains("Source closed"));
     let read = closed.filter_map(|line| line.split("read_in_all=").nth(1)?.split_whitespace().next()?.parse().ok());
     read.max().expect("a closed source says how much of it was read")
 }

@@ -56,7 +56,7 @@ fn a_full_vessel_parks_with_the_numbers_and_goes_on_by_itself_when_there_is_room
         let big = content(2, 3 * MIB);
         fleet.put("cargo", &big);
         let daemon = fleet.run();
-        println!("{}", daemon.wait_for_log(&["full", "bytes are free", "more are needed", "make room"]));
+        println!("{}", daemon.wait_for_log(&["full", "bytes are free", "more are needed", "free some space there"]));
         assert!(fleet.source("cargo").exists());
         let room = Instant::now();
         fs::remove_file(&ballast).unwrap();
@@ -144,7 +144,7 @@ fn without_room_for_its_ledger_the_program_stops_and_says_so() {
     });
     let ended = daemon.ended();
     assert_eq!(ended.code, Some(4), "{ended:?}");
-    ended.must_say(&["ledger", "its space"]);
+    ended.must_say(&["ledger", "check the free space"]);
     let lost = (1..=file).map(|file| format!("{file:0>200}")).find(|name| {
         let retired = fleet.retired(name).exists() && fleet.held("open", name).is_some();
         !(retired || fleet.source(name).exists())

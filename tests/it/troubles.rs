@@ -24,7 +24,7 @@ fn trouble_that_is_mended_is_taken_back_and_said_again_when_it_returns() {
     // Another one that arrives has it tried again.
     fleet.put("b", b"b");
     fleet.wait_until_retired("a");
-    wait_until("the trouble to be over", || times(&daemon, "this trouble is over") == 1);
+    wait_until("the trouble to be over", || times(&daemon, "Resolved: ") == 1);
     // What was asked for a moment ago may be shown again.
     wait_until("status to be clear of it", || !fleet.call(&["status"], "").says(&["can't retire"]));
     fs::rename(&processed, fleet.path("archive")).unwrap();

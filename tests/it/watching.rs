@@ -216,7 +216,7 @@ fn a_burst_of_files_costs_few_scans_and_is_taken_in_all_the_while() {
     let daemon = fleet.run_logging("contentmonster=debug");
     fleet.put("first", b"first");
     wait_until("the daemon to watch", || !fleet.source("first").exists());
-    let scans = || daemon.log().iter().filter(|line| line.contains("looking through the directory")).count();
+    let scans = || daemon.log().iter().filter(|line| line.contains("Scanning the directory")).count();
     let (before, start) = (scans(), Instant::now());
     for number in 0..BURST {
         fs::write(fleet.source(format!("f{number}")), "x").unwrap();

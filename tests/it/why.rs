@@ -107,7 +107,7 @@ fn a_full_disk() {
     }) else {
         return;
     };
-    fleet.why(&["bad", "full", "make room"]);
+    fleet.why(&["bad", "full", "free some space there"]);
     fs::remove_file(fleet.fleet.vessel("bad").path("temp/ballast")).unwrap();
     fleet.delivered_after(&["retry", "in/cargo"]);
 }
@@ -130,7 +130,7 @@ fn a_name_that_is_too_long_there() {
     }) else {
         return;
     };
-    stage.why(&["bad", "parked", "too long a name", "RemoteLocation"]);
+    stage.why(&["bad", "parked", "is too long for the vessel", "RemoteLocation"]);
     stage.restart_with(|text| text.replace(&"n".repeat(300), "short")).delivered();
 }
 

@@ -18,7 +18,7 @@ pub(in crate::ledger) async fn backup(ledger: &Path, to: &Path) -> Result<()> {
         Err(e) => return Err(LedgerError::Unusable { file: ledger.into(), why: e.to_string() }),
     }
     if to.symlink_metadata().is_ok() {
-        return Err(failed("there is a file of that name already".to_owned()));
+        return Err(failed("a file of that name already exists".to_owned()));
     }
     let directory = match to.parent() {
         Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
@@ -48,7 +48,7 @@ async fn prove(copy: &Path) -> Result<()> {
         pool(1).connect_with(options(copy).read_only(true)).await.map_err(|e| LedgerError::opening(copy, &e))?;
     let found: String = sqlx::query_scalar("PRAGMA quick_check(1)").fetch_one(&reader).await?;
     reader.close().await;
-    if found == "ok" { Ok(()) } else { Err(LedgerError::Corrupt(format!("the copy is: {found}"))) }
+    if found == "ok" { Ok(()) } else { Err(LedgerError::Corrupt(format!("the copy is damaged: {found}"))) }
 }
 
 fn sync(directory: &Path) -> io::Result<()> {

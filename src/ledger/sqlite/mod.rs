@@ -178,5 +178,5 @@ async fn instance(writer: &SqlitePool) -> Result<InstanceId> {
         .await?;
     let id: String = sqlx::query_scalar("SELECT id FROM instance").fetch_one(&mut *transaction).await?;
     transaction.commit().await?;
-    InstanceId::parse(&id).ok_or_else(|| LedgerError::Corrupt(format!("the instance id {id:?}")))
+    InstanceId::parse(&id).ok_or_else(|| LedgerError::Corrupt(format!("invalid instance id {id:?}")))
 }

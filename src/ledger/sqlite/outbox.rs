@@ -54,7 +54,7 @@ fn notice(row: &SqliteRow) -> Result<Notice> {
     let rel_path = |bytes: Vec<u8>| RelPath::new(bytes).map_err(|e| LedgerError::Corrupt(e.to_string()));
     Ok(Notice {
         id: NoticeId(row.try_get("notice")?),
-        kind: kind.ok_or_else(|| LedgerError::Corrupt(format!("the event {word:?}")))?,
+        kind: kind.ok_or_else(|| LedgerError::Corrupt(format!("unknown event {word:?}")))?,
         at: row.try_get("at")?,
         vessel: vessel.map(VesselName::new),
         reason: row.try_get("reason")?,

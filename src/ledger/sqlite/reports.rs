@@ -203,7 +203,7 @@ fn ended(row: &SqliteRow) -> Result<Option<(i64, Ending)>> {
         "superseded" => Ending::Superseded,
         "vanished" => Ending::Vanished,
         "retired" => Ending::Retired,
-        other => return Err(LedgerError::Corrupt(format!("the ending {other:?}"))),
+        other => return Err(LedgerError::Corrupt(format!("unknown ending {other:?}"))),
     };
     Ok(Some((at, ending)))
 }

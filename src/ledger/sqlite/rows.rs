@@ -69,7 +69,7 @@ pub(super) fn current(row: &SqliteRow) -> Result<CurrentVersion> {
 fn kind(row: &SqliteRow) -> Result<VersionKind> {
     let word: &str = row.try_get("kind")?;
     let kind = VersionKind::ALL.into_iter().find(|kind| kind.as_str() == word);
-    kind.ok_or_else(|| corrupt(format_args!("the kind of version {word:?}")))
+    kind.ok_or_else(|| corrupt(format_args!("unknown kind of version {word:?}")))
 }
 
 fn owner(row: &SqliteRow) -> Result<Option<(u32, u32)>> {
@@ -99,20 +99,20 @@ pub(super) fn seen(row: &SqliteRow) -> Result<Option<Seen>> {
 }
 
 pub(super) fn outline(row: &SqliteRow) -> Result<Outline> {
-    Outline::from_bytes(row.try_get("outline")?).ok_or_else(|| corrupt("an outline that is none"))
+    Outline::from_bytes(row.try_get("outline")?).ok_or_else(|| corrupt("invalid file signature"))
 }
 
 pub(super) fn digest(row: &SqliteRow) -> Result<Option<Digest>> {
     Ok(match row.try_get::<&[u8], _>("digest")? {
         [] => None,
-        bytes => Some(Digest::from_bytes(bytes).ok_or_else(|| corrupt("a digest of another length than 32"))?),
+        bytes => Some(Digest::from_bytes(bytes).ok_or_else(|| corrupt("digest is not 32 bytes long"))?),
     })
 }
 
 pub(super) fn state(row: &SqliteRow) -> Result<DeliveryState> {
     let word: &str = row.try_get("state")?;
     let state = DeliveryState::ALL.into_iter().find(|state| state.as_str() == word);
-    state.ok_or_else(|| corrupt(format_args!("the delivery state {word:?}")))
+    state.ok_or_else(|| corrupt(format_args!("unknown delivery state {word:?}")))
 }
 
 /// Returns a digest's bytes; empty while the file has not been read.

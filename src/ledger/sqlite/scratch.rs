@@ -81,7 +81,7 @@ fn copy(file: &Path) -> io::Result<(TempDir, PathBuf, Looks)> {
             return Ok((place, copied, before));
         }
     }
-    Err(io::Error::other("it is written to all the time; stop the daemon for a moment"))
+    Err(io::Error::other("it keeps changing while it is copied; stop the daemon for a moment"))
 }
 
 fn with_suffix(file: &Path, suffix: &str) -> PathBuf {

@@ -181,7 +181,7 @@ async fn a_file_that_is_no_database_is_refused_and_left_as_it_is() {
     assert!(refused.to_string().contains("ledger.sqlite3 can't be opened"), "{refused}");
     assert!(refused.to_string().contains("not a database"), "{refused}");
     assert!(refused.to_string().contains("corrupt"), "{refused}");
-    for advice in ["check Database in [MONSTER]", "contentmonster backup", "start anew"] {
+    for advice in ["check Database in [MONSTER]", "contentmonster backup", "and start again"] {
         assert!(refused.fault().to_string().contains(advice), "{}", refused.fault());
     }
     assert_eq!(std::fs::read_to_string(place.file()).unwrap(), text);

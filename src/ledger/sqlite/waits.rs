@@ -97,7 +97,7 @@ async fn now(store: &Sqlite) -> Result<i64> {
     let mut latest = store.latest.lock().await;
     if now < *latest - SMALL_STEP {
         let milliseconds = *latest - now;
-        tracing::info!(milliseconds, "the clock was put back; waits go on as if it had not been");
+        tracing::info!(milliseconds, "The clock was set back; retry times were moved back by the same amount");
         move_back(&store.writer, now, *latest - now).await?;
         *latest = now;
     }

@@ -189,7 +189,7 @@ impl Retirement<'_> {
     /// Returns a name for this version that is free in `processed/`.
     fn free_target(&self) -> Result<RelPath, DiskError> {
         let number = free_number(&self.places.to, self.path);
-        let number = number.map_err(|e| DiskError::io("look at", &self.places.target(self.path), e))?;
+        let number = number.map_err(|e| DiskError::io("read the status of", &self.places.target(self.path), e))?;
         Ok(numbered(self.path, number))
     }
 
@@ -200,14 +200,14 @@ impl Retirement<'_> {
             return Ok(Some(self.path.clone()));
         }
         let free = free_number(&self.places.to, self.path);
-        let free = free.map_err(|e| DiskError::io("look at", &self.places.target(self.path), e))?;
+        let free = free.map_err(|e| DiskError::io("read the status of", &self.places.target(self.path), e))?;
         let Some(last) = free.checked_sub(1).filter(|last| *last > 0) else { return Ok(None) };
         let target = numbered(self.path, last);
         Ok(self.holds_it(&target, last)?.then_some(target))
     }
 
     fn source(&self) -> Result<FileState, DiskError> {
-        look_in(&self.places.from, self.path.file_name()).map_err(|errno| self.failed("look at", errno))
+        look_in(&self.places.from, self.path.file_name()).map_err(|errno| self.failed("read the status of", errno))
     }
 
     fn failed(&self, act: &'static str, errno: Errno) -> DiskError {
@@ -220,7 +220,7 @@ impl Retirement<'_> {
     /// rewritten every minute would have all its earlier copies hashed every time.
     fn holds_it(&self, target: &RelPath, number: u64) -> Result<bool, DiskError> {
         let there = look_in(&self.places.to, target.file_name());
-        let there = match there.map_err(|e| DiskError::io("look at", &self.places.target(target), e))? {
+        let there = match there.map_err(|e| DiskError::io("read the status of", &self.places.target(target), e))? {
             FileState::File { stamp, .. } => stamp,
             FileState::Gone | FileState::NotAFile(_) => return Ok(false),
         };
@@ -275,7 +275,7 @@ impl Retirement<'_> {
         if got != *self.path {
             tracing::warn!(
                 location = %self.places.location.display(), file = %self.path, kept_as = %got,
-                "the file was replaced twice while it was being retired; the one between was kept under another name"
+                "The file was replaced twice while it retired; the version in between was kept under another name"
             );
         }
         Ok(Retired::SourceChanged)

@@ -37,9 +37,10 @@ pub(super) fn open_processed(location: &OwnedFd, path: &Path, make: bool) -> Res
         opened => opened.map_err(failed("make"))?,
     };
     // Otherwise the source would be found "already there" in itself, and removed.
-    let (above, own) = (fstat(location).map_err(failed("look at"))?, fstat(&to).map_err(failed("look at"))?);
+    let (above, own) =
+        (fstat(location).map_err(failed("read the status of"))?, fstat(&to).map_err(failed("read the status of"))?);
     if (above.st_dev, above.st_ino) == (own.st_dev, own.st_ino) {
-        let why = "it is a link to the very directory that it lies in";
+        let why = "it is a link to the directory that contains it";
         return Err(DiskError::Processed { path: processed.clone(), why });
     }
     Ok(Some(to))
@@ -48,7 +49,7 @@ pub(super) fn open_processed(location: &OwnedFd, path: &Path, make: bool) -> Res
 /// Opens the target of the link `processed`, if the operator created it and nobody else can replace it.
 fn open_link(location: &OwnedFd, processed: &Path) -> Result<OwnedFd, DiskError> {
     let unfit = |why| DiskError::Processed { path: processed.into(), why };
-    let failed = |errno| DiskError::io("look at", processed, errno);
+    let failed = |errno| DiskError::io("read the status of", processed, errno);
     let link = openat(location, PROCESSED, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty());
     let link = link.map_err(failed)?;
     let stat = fstat(&link).map_err(failed)?;
@@ -56,17 +57,17 @@ fn open_link(location: &OwnedFd, processed: &Path) -> Result<OwnedFd, DiskError>
         return Err(unfit("it is a file, not a directory"));
     }
     if stat.st_uid != 0 && stat.st_uid != geteuid().as_raw() {
-        let why = "it is a symbolic link that belongs to another user than root and the one contentmonster runs as";
+        let why = "it is a symbolic link that belongs neither to root nor to the user that contentmonster runs as";
         return Err(DiskError::ProcessedLink { path: processed.into(), why });
     }
     if others_may_write(&fstat(location).map_err(failed)?) {
-        let why = "it is a symbolic link, and other users may write to its directory, so they could lead it elsewhere";
+        let why = "it is a symbolic link, and other users may write to its directory, so they could redirect it";
         return Err(DiskError::ProcessedLink { path: processed.into(), why });
     }
     let target = readlinkat(link.as_fd(), "", Vec::new()).map_err(failed)?;
     match openat(location, target, DIRECTORY, Mode::empty()) {
         Err(Errno::NOTDIR) => Err(unfit("it is a link to a file, not to a directory")),
-        Err(errno) if is_absent(errno) => Err(unfit("it is a link that leads nowhere")),
+        Err(errno) if is_absent(errno) => Err(unfit("it is a link whose target does not exist")),
         opened => opened.map_err(failed),
     }
 }
@@ -190,7 +191,7 @@ mod tests {
         set(dir.path(), 0o700);
         if geteuid().is_root() {
             lchown(&link, Some(12_345), None).unwrap();
-            refused("belongs to another user");
+            refused("belongs neither to root nor to the user");
             lchown(&link, Some(0), None).unwrap();
             chown(dir.path(), Some(12_345), None).unwrap();
             refused("other users may write to its directory");

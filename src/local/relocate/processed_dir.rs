@@ -47,7 +47,7 @@ impl<'a> ProcessedDir<'a> {
             };
             to = make_and_open(&to, name, &from, &above).map_err(|errno| match errno {
                 Errno::NOTDIR | Errno::EXIST | Errno::LOOP => {
-                    DiskError::Processed { path: above.join(name), why: "what has the name there is no directory" }
+                    DiskError::Processed { path: above.join(name), why: "it is not a directory" }
                 }
                 errno => DiskError::io("make", &above.join(name), errno),
             })?;

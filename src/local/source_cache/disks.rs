@@ -72,7 +72,7 @@ impl Drop for Call {
         state.heard = Instant::now();
         if std::mem::take(&mut state.said) {
             drop(state);
-            tracing::info!(location = %self.0.location.display(), "the file system answers again");
+            tracing::info!(location = %self.0.location.display(), "The file system answers again");
         }
     }
 }
@@ -142,7 +142,7 @@ impl Disk {
         if !std::mem::replace(&mut self.state().said, true) {
             tracing::warn!(
                 location = %self.location.display(),
-                "the file system does not answer; its files wait, and those of other directories go on"
+                "The file system does not answer; its files wait, other directories continue"
             );
         }
         DiskError::Silent { path: self.location.clone() }

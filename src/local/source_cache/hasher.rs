@@ -106,7 +106,7 @@ impl SourceCache {
             Some(file) => identity.check(&file),
             None => identity.open().map(drop),
         };
-        disk.call("look at", check).await?;
+        disk.call("read the status of", check).await?;
         Ok(hasher.finish())
     }
 
@@ -122,7 +122,7 @@ impl SourceCache {
             }
             Err(error) if entry.hashing.waiting > 0 => entry.hashing.failure = Some(error),
             // The readers get the same error and report it.
-            Err(error) => tracing::debug!(file = %entry.identity.path, "not hashed: {error}"),
+            Err(error) => tracing::debug!(file = %entry.identity.path, "Cannot hash the file: {error}"),
         }
         entry.moved.notify_waiters();
     }

@@ -245,7 +245,7 @@ impl Source {
                 let _ = std::fs::symlink_metadata(path);
                 Ok(())
             };
-            disk.call("look at", look).await?;
+            disk.call("read the status of", look).await?;
         }
     }
 

@@ -253,7 +253,7 @@ impl Table {
         }
         let identity = &entry.identity;
         let (file, bytes) = (&identity.path, identity.stamp.size);
-        tracing::debug!(%file, bytes, read = entry.read, read_in_all = self.bytes_read, "source closed");
+        tracing::debug!(%file, bytes, read = entry.read, read_in_all = self.bytes_read, "Source closed");
         entry.file = None;
         entry.hashing.pause();
         entry.hashing.forget_outline();

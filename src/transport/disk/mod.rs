@@ -73,7 +73,7 @@ struct End {
 
 impl End {
     fn why(&self) -> SftpError {
-        SftpError::Lost(self.why.get().cloned().unwrap_or_else(|| "it was given up".into()))
+        SftpError::Lost(self.why.get().cloned().unwrap_or_else(|| "the request was abandoned".into()))
     }
 }
 
@@ -144,7 +144,7 @@ async fn beside<T: Send + 'static>(
     act: impl FnOnce() -> Result<T, SftpError> + Send + 'static,
 ) -> Result<T, SftpError> {
     let done = tokio::task::spawn_blocking(act).await;
-    done.unwrap_or_else(|e| Err(SftpError::Lost(format!("it was given up: {e}"))))
+    done.unwrap_or_else(|e| Err(SftpError::Lost(format!("the request was abandoned: {e}"))))
 }
 
 impl Disk {
@@ -359,13 +359,13 @@ async fn watch(queue: Queue, patience: Duration, hung: Hung) {
         if tokio::time::timeout(patience, &mut looking).await.is_ok() {
             continue;
         }
-        tracing::warn!("a local target has not answered for {patience:?}: its disk hangs or has much to do");
+        tracing::warn!("A local target has not answered for {patience:?}: its disk hangs or is busy");
         if tokio::time::timeout(LONGEST_SILENCE.max(patience * 3), looking).await.is_err() {
             hung.is_given_up();
             let _ = queue.end.why.set("its disk does not answer".to_owned());
             queue.end.over.cancel();
             return;
         }
-        tracing::info!("the local target answers again");
+        tracing::info!("The local target answers again");
     }
 }

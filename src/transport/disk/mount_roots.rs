@@ -78,8 +78,8 @@ impl MountRoots {
         let away = |why: String, remedy: &str| ConnectError::Away { why, remedy: remedy.into() };
         let mounted = || match &target.mount_point {
             Some(mount_point) if !is_mount_point(mount_point).unwrap_or(false) => {
-                let why = format!("nothing is mounted at {}, its MountPoint", mount_point.display());
-                Err(away(why, "mount the disk; it is looked for every few seconds"))
+                let why = format!("nothing is mounted at its MountPoint {}", mount_point.display());
+                Err(away(why, "mount the disk; this is checked again every few seconds"))
             }
             _ => Ok(()),
         };
@@ -87,16 +87,16 @@ impl MountRoots {
         let mut places = Vec::new();
         for wanted in &target.places {
             let path = wanted.base();
-            let what = format!("{}, where [Directory {}] goes,", path.display(), wanted.directory);
+            let what = format!("{}, the target directory of [Directory {}],", path.display(), wanted.directory);
             let (_, identity) = look(path).map_err(|e| match e {
                 rustix::io::Errno::NOENT => away(
-                    format!("{what} is not there"),
-                    "mount its disk, or make it: with Transport = local it is never made",
+                    format!("{what} does not exist"),
+                    "mount its disk, or create it: with Transport = local contentmonster never creates it",
                 ),
                 e => away(format!("{what} can't be used: {e}"), "make it a directory that contentmonster may use"),
             })?;
             if let Some(source) = target.sources.iter().find(|source| overlap(&wanted.path, source)) {
-                let why = format!("{what} overlaps with {}, which is copied", source.display());
+                let why = format!("{what} overlaps with {}, whose files are copied", source.display());
                 return Err(away(why, "choose another RemoteLocation"));
             }
             places.push(Place { path: path.to_owned(), identity });
@@ -137,7 +137,7 @@ impl Place {
     fn open(&self) -> Result<OwnedFd, SftpError> {
         match look(&self.path) {
             Ok((opened, identity)) if identity == self.identity => Ok(opened),
-            Ok(_) => Err(SftpError::Lost(format!("{} is not what it was: another disk is there", self.path.display()))),
+            Ok(_) => Err(SftpError::Lost(format!("{} was replaced by another disk or directory", self.path.display()))),
             Err(e) => Err(SftpError::Lost(format!("{} is gone: {e}", self.path.display()))),
         }
     }

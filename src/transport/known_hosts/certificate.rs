@@ -21,7 +21,7 @@ pub(super) fn acceptable(certificate: &Certificate, host: &str, now: SystemTime)
         return Err(format!("it is for {}, not for {host}", listed(certificate.valid_principals())));
     }
     if let Some((option, _)) = certificate.critical_options().iter().next() {
-        return Err(format!("it carries the critical option {option:?}, which no host certificate may"));
+        return Err(format!("it has the critical option {option:?}, which host certificates must not have"));
     }
     if now < certificate.valid_after() {
         return Err("it is not valid yet; is the clock right?".into());
@@ -30,7 +30,7 @@ pub(super) fn acceptable(certificate: &Certificate, host: &str, now: SystemTime)
         return Err("it has expired; is the clock right?".into());
     }
     let authority = certificate.signature_key().fingerprint(HashAlg::Sha256);
-    certificate.validate_at(now, [&authority]).map_err(|_| "its signature is wrong".into())
+    certificate.validate_at(now, [&authority]).map_err(|_| "its signature is invalid".into())
 }
 
 fn listed(principals: &[String]) -> String {

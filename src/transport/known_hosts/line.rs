@@ -56,10 +56,10 @@ pub(super) fn parse(line: &[u8]) -> Result<Option<Entry>, &'static str> {
     };
     let fields: Vec<&[u8]> = fields.take(wanted).collect();
     if fields.len() < wanted {
-        return Err("the line is cut short, and is ignored");
+        return Err("ignored an incomplete line");
     }
     let entry = str::from_utf8(&fields.join(&b' ')).ok().and_then(|line| line.parse().ok());
-    entry.map(Some).ok_or("no host and key that can be read, the line is ignored")
+    entry.map(Some).ok_or("ignored an invalid line; expected a host and a key")
 }
 
 /// Returns the HMAC-SHA1 of the name, keyed by the salt. HMAC accepts every salt, so the result is never `None`.

@@ -17,7 +17,7 @@ use super::line::names;
 /// written.
 pub fn append(file: &Path, host: &str, port: u16, key: &PublicKey) -> io::Result<()> {
     if host.is_empty() || host.contains(|c: char| c.is_whitespace() || c.is_control() || ",*?!|#@[]".contains(c)) {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("{host:?} is no host name")));
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("invalid host name {host:?}")));
     }
     if let Some(directory) = file.parent().filter(|path| path.as_os_str() != OsStr::new("")) {
         DirBuilder::new().recursive(true).mode(0o700).create(directory)?;

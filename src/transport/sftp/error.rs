@@ -23,7 +23,7 @@ pub enum SftpError {
     #[error("no answer for {:.0} s; raise `Timeout` if the vessel needs longer", .0.as_secs_f64())]
     Silent(Duration),
     /// The bytes received are not valid SFTP.
-    #[error("the vessel sent something that is no SFTP")]
+    #[error("the vessel sent data that is not SFTP")]
     Garbled,
 }
 
@@ -68,7 +68,7 @@ fn status_text(code: u32, message: &str) -> String {
         5 => "bad message",
         8 => "not supported",
         10 => "no such path",
-        11 => "file exists already",
+        11 => "file already exists",
         12 => "write-protected",
         14 => "no space left on the file system",
         15 => "quota exceeded",

@@ -215,7 +215,7 @@ impl Sftp {
                     if tries > FEWER || !error.may_be_too_many() || !self.handles.refused() {
                         return Err(error);
                     }
-                    tracing::debug!(limit = self.handles.limit(), "fewer files are kept open at once: {error}");
+                    tracing::debug!(limit = self.handles.limit(), "Keeping fewer files open at once: {error}");
                 }
             }
         }

@@ -247,7 +247,7 @@ impl Session {
                 }
                 match reader.wait().await {
                     Some(ChannelMsg::Data { data }) => arrived.extend_from_slice(&data),
-                    Some(ChannelMsg::Failure) => return Err(SftpError::Lost("the subsystem is refused".into())),
+                    Some(ChannelMsg::Failure) => return Err(SftpError::Lost("the subsystem was refused".into())),
                     Some(ChannelMsg::ExtendedData { data, .. }) if complaint.len() < MOST_COMPLAINT => {
                         complaint.extend_from_slice(&data);
                     }
@@ -377,7 +377,7 @@ impl Session {
 fn ended_early(output: &[u8], complaint: &[u8]) -> SftpError {
     let words = if complaint.is_empty() { output } else { complaint };
     let words = excerpt(&String::from_utf8_lossy(words));
-    let ended = "the vessel closed the SFTP channel before it had begun";
+    let ended = "the vessel closed the SFTP channel before SFTP began";
     SftpError::Lost(if words.is_empty() { ended.into() } else { format!("{ended}; it says: {words}") })
 }
 
@@ -387,7 +387,7 @@ fn said_instead(arrived: &[u8]) -> SftpError {
     const MOST: usize = 200;
     match std::str::from_utf8(&arrived[..arrived.len().min(MOST)]) {
         Ok(text) if text.chars().all(|c| !c.is_control() || c.is_whitespace()) => {
-            SftpError::Lost(format!("in place of SFTP it says \"{}\"", excerpt(text)))
+            SftpError::Lost(format!("instead of SFTP it sent the text \"{}\"", excerpt(text)))
         }
         _ => SftpError::Garbled,
     }

@@ -30,7 +30,7 @@ pub(super) async fn ask(socket: &Path) -> std::io::Result<(AgentClient<UnixStrea
     }
     let mut answer = vec![0; length];
     stream.read_exact(&mut answer).await?;
-    let held = held_in(&answer).ok_or_else(|| std::io::Error::other("its answer can't be read"))?;
+    let held = held_in(&answer).ok_or_else(|| std::io::Error::other("its answer is invalid"))?;
     Ok((AgentClient::connect(stream), held))
 }
 

@@ -21,7 +21,8 @@ pub(super) fn in_words(error: &russh::Error) -> String {
             let what = format!("{kind:?}").to_ascii_lowercase();
             let (ours, theirs) = (names(ours), names(theirs));
             format!(
-                "it offers only these {what} algorithms, which are not used: {theirs}. Enable one of these there: {ours}"
+                "it offers only these {what} algorithms, which contentmonster rejects: {theirs}. Enable one of \
+                 these there: {ours}"
             )
         }
         error => error.to_string(),

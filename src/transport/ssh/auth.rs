@@ -236,7 +236,7 @@ impl<'a> Login<'a> {
         let why = match tokio::time::timeout(self.endpoint.vessel().timeout / 2, agent::ask(socket)).await {
             Ok(Ok(answer)) => return Some(answer),
             Ok(Err(e)) => e.to_string(),
-            Err(_) => "it is silent".into(),
+            Err(_) => "it timed out".into(),
         };
         self.note_problem(format!("the agent at {} does not answer: {why}", socket.display()));
         None
@@ -314,7 +314,7 @@ impl<'a> Login<'a> {
         match result {
             Ok(result) => self.is_in(result),
             Err(e) => {
-                self.note_problem(format!("it was not signed: {e}"));
+                self.note_problem(format!("signing failed: {e}"));
                 Ok(false)
             }
         }
@@ -388,7 +388,7 @@ impl<'a> Login<'a> {
 
     fn refused(&self) -> Refused {
         let tried = if self.tried.is_empty() {
-            "there is nothing to log in with".to_string()
+            "there is no key or password to log in with".to_string()
         } else {
             format!("tried {}", self.tried.join(", "))
         };
@@ -396,7 +396,7 @@ impl<'a> Login<'a> {
         parts.extend(self.problems.iter().cloned());
         let methods: Vec<&str> = self.offered.iter().map(Into::into).collect();
         if !methods.is_empty() {
-            parts.push(format!("it takes {}", methods.join(", ")));
+            parts.push(format!("it accepts {}", methods.join(", ")));
         }
         Refused::Login { why: parts.join("; "), remedy: self.remedy() }
     }

@@ -43,7 +43,7 @@ pub(super) fn flaw(certificate: &Certificate, user: &str) -> Option<String> {
         return Some("is not valid yet; is the clock right?".into());
     }
     if now >= certificate.valid_before() {
-        return Some("has expired; have it signed anew".into());
+        return Some("has expired; have it signed again".into());
     }
     let principals = certificate.valid_principals();
     // With AuthorizedPrincipalsFile, the vessel decides which principals it accepts.

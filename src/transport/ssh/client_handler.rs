@@ -109,7 +109,9 @@ impl Handler for ClientHandler {
     async fn disconnected(&mut self, reason: DisconnectReason<Self::Error>) -> Result<(), Self::Error> {
         self.notes.lock().hung_up = matches!(reason, DisconnectReason::ReceivedDisconnect(_));
         let (why, outcome) = match reason {
-            DisconnectReason::ReceivedDisconnect(info) => (format!("it hung up: {}", excerpt(&info.message)), Ok(())),
+            DisconnectReason::ReceivedDisconnect(info) => {
+                (format!("it closed the connection: {}", excerpt(&info.message)), Ok(()))
+            }
             DisconnectReason::Error(e) => (e.to_string(), Err(e)),
         };
         self.notes.lock().ended = Some(why);

@@ -215,7 +215,7 @@ pub async fn see_host_key(endpoint: &Endpoint, environment: &Arc<SshEnvironment>
     let turn = Turn::Lead(&lead);
     let failed = greet(endpoint, hops.last(), None, notes.clone(), &turn).await.err();
     let seen = notes.lock().seen.take();
-    seen.ok_or_else(|| failed.unwrap_or_else(|| handshake(endpoint, "it showed no host key".into())))
+    seen.ok_or_else(|| failed.unwrap_or_else(|| handshake(endpoint, "it sent no host key".into())))
 }
 
 /// Logs in at every endpoint before this one.
@@ -257,7 +257,7 @@ impl Session {
         if let Turn::Follow(follow) = &mut turn
             && !follow.may_log_in().await
         {
-            return Err(handshake(&endpoint, "the connection beside it was not made".into()));
+            return Err(handshake(&endpoint, "the first connection to the vessel failed".into()));
         }
         admission.answered().await;
         let deadline = admission.starts().deadline() * 2;
@@ -272,7 +272,7 @@ impl Session {
             Ok(Err(Refused::Login { why, remedy })) => Err(login_refused(&endpoint, with_banner(why, &notes), remedy)),
             // A server that disconnects by itself has rejected too many keys; a broken link has not.
             Ok(Err(Refused::Broken(why))) if notes.lock().hung_up => {
-                let remedy = format!("name the one right key as {}", endpoint.key_setting("IdentityFile"));
+                let remedy = format!("set the one right key as {}", endpoint.key_setting("IdentityFile"));
                 Err(login_refused(&endpoint, with_note(why, &notes), remedy))
             }
             Ok(Err(Refused::Broken(why))) => Err(handshake(&endpoint, with_note(why, &notes))),
@@ -288,11 +288,11 @@ impl Session {
         match tokio::time::timeout(host.connect_timeout, opening).await {
             Ok(Ok(channel)) => Ok(channel),
             Ok(Err(russh::Error::ChannelOpenFailure(ChannelOpenFailure::ConnectFailed))) => {
-                Err(unreachable(format!("{hop} gets no connection to it")))
+                Err(unreachable(format!("{hop} cannot connect to it")))
             }
             Ok(Err(russh::Error::ChannelOpenFailure(_))) => Err(ConnectError::NoPassage { hop, place: next.place() }),
             Ok(Err(e)) => Err(handshake(&self.endpoint, with_note(e.to_string(), &self.notes))),
-            Err(_) => Err(unreachable(format!("{hop} has no connection to it after {:?}", host.connect_timeout))),
+            Err(_) => Err(unreachable(format!("{hop} did not connect to it within {:?}", host.connect_timeout))),
         }
     }
 }
@@ -388,7 +388,7 @@ async fn connect(endpoint: &Endpoint) -> Result<(TcpStream, Duration), ConnectEr
     let addresses: Vec<_> = match tokio::time::timeout(host.connect_timeout, looking_up).await {
         Ok(Ok(addresses)) => addresses.collect(),
         Ok(Err(e)) => return Err(unreachable(format!("its address can't be found ({e})"))),
-        Err(_) => return Err(unreachable("no answer to the search for its address".into())),
+        Err(_) => return Err(unreachable("the lookup of its address timed out".into())),
     };
     let mut why = "it has no address".to_string();
     for address in &addresses {

@@ -104,9 +104,9 @@ impl HostKeys {
                 Ok(())
             } else {
                 Err(self.refuse(
-                    format!("shows the host key {fingerprint}, which HostKey does not name"),
+                    format!("shows the host key {fingerprint}, which is not in HostKey"),
                     format!(
-                        "if the vessel was set up anew, change HostKey of [Vessel {}]",
+                        "if the vessel was set up again, change HostKey of [Vessel {}]",
                         self.endpoint.vessel().name
                     ),
                 ))
@@ -121,12 +121,13 @@ impl HostKeys {
             )),
             Verdict::Changed { file, line } => Err(self.refuse(
                 format!(
-                    "shows the host key {} {fingerprint}, but {}:{line} has another: someone may be in between",
+                    "shows the host key {} {fingerprint}, but {}:{line} has another: someone may be intercepting the \
+                     connection",
                     key.algorithm(),
                     file.display()
                 ),
                 format!(
-                    "if the {noun} was set up anew, remove line {line} of {}, then run: {} trust {}",
+                    "if the {noun} was set up again, remove line {line} of {}, then run: {} trust {}",
                     file.display(),
                     self.program(),
                     self.vessel_word()
@@ -149,7 +150,7 @@ impl HostKeys {
             Verdict::Known => Ok(()),
             Verdict::Refused { reason: why } => Err(self.refuse(
                 format!("shows a host certificate that is refused: {why}"),
-                format!("have the certificate authority sign the {}'s host key anew", self.endpoint.noun()),
+                format!("have the certificate authority sign the {}'s host key again", self.endpoint.noun()),
             )),
             Verdict::Revoked { file, line } => Err(self.refuse(
                 format!("shows a host certificate that {}:{line} marks as revoked", file.display()),
@@ -183,7 +184,7 @@ impl HostKeys {
     pub fn record(&self, seen: &SeenKey) -> std::io::Result<std::path::PathBuf> {
         let (name, port) = self.known_as();
         let file = match &self.host().known_hosts {
-            Some(files) => files.first().cloned().ok_or("UserKnownHostsFile names none"),
+            Some(files) => files.first().cloned().ok_or("UserKnownHostsFile names no file"),
             None => self.environment.known_hosts().ok_or("HOME is not set"),
         };
         let file = file.map_err(std::io::Error::other)?;
@@ -196,7 +197,10 @@ impl HostKeys {
         let fingerprint = known_hosts::fingerprint(key);
         match recorded {
             Ok(file) => {
-                tracing::info!(vessel = %self.endpoint.vessel().name, %fingerprint, file = %file.display(), "recorded a new host key");
+                tracing::info!(
+                    vessel = %self.endpoint.vessel().name, %fingerprint, file = %file.display(),
+                    "Recorded a new host key"
+                );
                 Ok(())
             }
             Err(e) => Err(self.refuse(

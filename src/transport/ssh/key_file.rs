@@ -50,18 +50,18 @@ fn open(text: &SecretString, passphrase: Option<&SecretString>) -> Result<Privat
     // Some formats reject a passphrase if none is needed.
     let opened = opened.or_else(|e| russh::keys::decode_secret_key(text, None).map_err(|_| e));
     opened.map_err(|e| match (e, passphrase) {
-        (russh::keys::Error::KeyIsEncrypted, _) => Unusable::Locked("is encrypted, set Passphrase".into()),
-        (_, None) if old_lock => Unusable::Locked("is encrypted, set Passphrase".into()),
+        (russh::keys::Error::KeyIsEncrypted, _) => Unusable::Locked("is encrypted; set Passphrase".into()),
+        (_, None) if old_lock => Unusable::Locked("is encrypted; set Passphrase".into()),
         (russh::keys::Error::SshKey(russh::keys::ssh_key::Error::Crypto), Some(_)) => {
             Unusable::Locked("can't be opened with this Passphrase".into())
         }
         (_, Some(_)) if old_lock => Unusable::Locked(
-            "can't be opened with this Passphrase (if it is right, have `ssh-keygen -p` write the key anew)".into(),
+            "can't be opened with this Passphrase (if it is right, rewrite the key with `ssh-keygen -p`)".into(),
         ),
         // The library (ssh-key 0.7) can't read a P-256 key in OpenSSH's format if its number starts with a zero byte (1
         // in 256). Other formats work.
         (russh::keys::Error::SshKey(e), _) if text.contains("BEGIN OPENSSH") => {
-            Unusable::Other(format!("can't be used: {e} (have `ssh-keygen -p -m PKCS8` write the key anew)"))
+            Unusable::Other(format!("can't be used: {e} (rewrite the key with `ssh-keygen -p -m PKCS8`)"))
         }
         (e, _) => Unusable::Other(format!("can't be used: {e}")),
     })

@@ -108,7 +108,7 @@ async fn a_quota_that_is_used_up_parks_the_vessel_though_its_disk_has_room() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_vessel_that_says_in_words_that_it_is_full_is_parked() {
     let policy = always(|request| is_write(request).then(|| says(4, "No space left on device")));
-    waits(false, policy, &["No space left on device", "make room there"]).await;
+    waits(false, policy, &["No space left on device", "free some space there"]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
