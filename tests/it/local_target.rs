@@ -391,7 +391,7 @@ Address = example.com
 MountPoint = /mnt/disk
 ";
     insta::assert_snapshot!(problems(text), @r"
-    settings.ini:11: [Vessel disk] TempDir: is not used with Transport = local: files are put together beside their destinations; remove the line
+    settings.ini:11: [Vessel disk] TempDir: is not used with Transport = local: files are assembled beside their destinations; remove the line
     settings.ini:14: [Vessel far] MountPoint: has no effect without Transport = local; remove the line
     ");
 }
