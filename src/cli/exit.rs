@@ -23,11 +23,11 @@ pub enum Exit {
 impl Exit {
     /// The table for `--help`.
     pub const HELP: &str = "Exit codes:
-  0    success, also of a daemon that was stopped
+  0    success (also for a stopped daemon)
   1    --once, demo, why: not everything was delivered; retry, forget: there was nothing to do
-  2    the command line is invalid
-  3    the settings are invalid
-  4    the ledger cannot be used, or an internal error occurred
+  2    invalid command line
+  3    invalid settings
+  4    the ledger can't be used, or the program failed internally
   5    check: something does not work; trust: no key was recorded
   130  stopped at once by a second signal";
 }
