@@ -167,7 +167,7 @@ impl Orders {
 
     async fn forget_all(&self, directory: &DirectoryName) -> Result<u64, LedgerError> {
         let forgotten = self.ledger.forget_all(directory).await?;
-        tracing::info!(%directory, files = forgotten, "forgotten");
+        tracing::info!(%directory, files = forgotten, "Files forgotten");
         self.ring_all();
         Ok(forgotten)
     }

@@ -6,10 +6,10 @@ use clap::{Parser, Subcommand};
 
 use super::Exit;
 
-/// Gets files from this host to many others over SSH links that can't be trusted, and loses nothing.
+/// Replicates files from this host to many others over unreliable SSH links, and loses none.
 ///
-/// Without a command it runs until it is stopped: it watches the directories of the settings file and delivers what
-/// arrives in them to every vessel.
+/// Without a command it runs until it is stopped: it watches the directories of the settings file and delivers new
+/// files to every vessel.
 #[derive(Debug, Parser)]
 #[command(version, after_help = Exit::HELP, args_conflicts_with_subcommands = false)]
 pub(super) struct Args {
@@ -17,15 +17,15 @@ pub(super) struct Args {
     #[arg(short, long, value_name = "FILE", default_value = "settings.ini", global = true)]
     pub(super) settings: PathBuf,
 
-    /// Deliver what is there, print a summary and end.
+    /// Deliver the files that are there now, print a summary and exit.
     #[arg(long)]
     pub(super) once: bool,
 
-    /// Print what would be sent, made, deleted and moved, and do nothing.
+    /// Print what would be sent, created, deleted and moved, but do nothing.
     #[arg(long, conflicts_with = "once")]
     pub(super) simulate: bool,
 
-    /// Repeat deletions in mirrors that are otherwise held back: more than MaxDelete, or from a directory that is empty.
+    /// Allow deletions in mirrors that are held back: more than MaxDelete, or all because a directory is empty.
     #[arg(long)]
     pub(super) allow_deletes: bool,
 
@@ -35,37 +35,37 @@ pub(super) struct Args {
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
-    /// Check the settings, connect to every vessel, and say what works and how to mend what doesn't.
+    /// Check the settings, connect to every vessel, and report what works and how to fix what does not.
     Check,
     /// Show a vessel's host key, ask, and record it in ~/.ssh/known_hosts.
     Trust {
         /// The vessel's name, as in [Vessel NAME].
         vessel: String,
-        /// Don't ask.
+        /// Record it without asking.
         #[arg(long)]
         yes: bool,
     },
-    /// Show how things stand: every vessel and every directory.
+    /// Show the status of every vessel and every directory.
     Status {
-        /// As JSON, the same that /api/status gives.
+        /// Print JSON, the same as /api/status.
         #[arg(long)]
         json: bool,
-        /// Go on showing it, every second; with --json a line each.
+        /// Refresh it every second; with --json, print one line each time.
         #[arg(long)]
         watch: bool,
     },
-    /// Tell a file's story: what became of it, why it is not delivered, what happens next, what you can do.
+    /// Show a file's history: what happened to it, why it is not delivered, what happens next, what you can do.
     Why {
         /// Its path, or DIRECTORY/PATH.
         file: PathBuf,
         /// Only for this vessel.
         #[arg(long)]
         vessel: Option<String>,
-        /// As JSON.
+        /// Print JSON.
         #[arg(long)]
         json: bool,
     },
-    /// Try again now what was put off: a file, a vessel with all that waits for it, or everything.
+    /// Retry at once: the deliveries of a file, everything that waits for a vessel, or everything.
     Retry {
         /// The file's path, or DIRECTORY/PATH.
         file: Option<PathBuf>,
@@ -73,7 +73,7 @@ pub(super) enum Command {
         #[arg(long)]
         vessel: Option<String>,
     },
-    /// Send again what a vessel was given and has lost. What it still has is recognised there and not sent.
+    /// Send files again that a vessel received and has lost. Files that it still has are recognised and not sent.
     Resend {
         /// DIRECTORY, DIRECTORY/PATH, or a file's path.
         what: PathBuf,
@@ -81,58 +81,58 @@ pub(super) enum Command {
         #[arg(long)]
         vessel: Option<String>,
     },
-    /// Leave a vessel alone until it is resumed; that outlives a restart.
+    /// Pause all deliveries to a vessel until they are resumed, also across restarts.
     Pause {
         /// The vessel's name.
         vessel: String,
     },
-    /// Serve a vessel again that was paused.
+    /// Resume the deliveries to a paused vessel.
     Resume {
         /// The vessel's name.
         vessel: String,
     },
-    /// Leave a file where it is: sent to nobody any more, and not retired, until it changes.
+    /// Forget a file: it stays where it is, and is neither sent to any vessel nor retired until it changes.
     Forget {
         /// Its path, or DIRECTORY/PATH.
         #[arg(required_unless_present = "all")]
         file: Option<PathBuf>,
-        /// Everything that waits in this directory, also one that the settings don't name any more.
+        /// All waiting files of this directory, which may be missing from the settings.
         #[arg(long, value_name = "DIRECTORY", conflicts_with = "file")]
         all: Option<String>,
     },
-    /// Copy the ledger, also while contentmonster runs; the copy is whole by itself and never overwrites a file.
+    /// Copy the ledger, also while contentmonster runs. The copy is one complete file and never overwrites another.
     Backup {
-        /// The copy; it is made with mode 0600.
+        /// Path of the copy, which is created with mode 0600.
         file: PathBuf,
     },
-    /// List what was delivered: file, SHA-256, vessel, when, how it was verified; oldest first.
+    /// List all deliveries, oldest first: file, SHA-256, vessel, time, how it was verified.
     Receipts {
         /// Only this file: its path, or DIRECTORY/PATH.
         file: Option<PathBuf>,
         /// Only for this vessel.
         #[arg(long)]
         vessel: Option<String>,
-        /// As JSON, a line each.
+        /// Print JSON, one object per line.
         #[arg(long, conflicts_with = "csv")]
         json: bool,
-        /// As CSV with a heading.
+        /// Print CSV with a header line.
         #[arg(long)]
         csv: bool,
     },
     /// Write a commented settings file to start from.
     Init {
-        /// Where to; default: the file that --settings names.
+        /// Path of the file; default: the file that --settings names.
         file: Option<PathBuf>,
     },
-    /// Write a settings file that does what another program's configuration does.
+    /// Convert the configuration of another program to a settings file.
     Import {
         #[command(subcommand)]
         origin: Origin,
     },
     #[cfg(feature = "demo")]
-    /// Show it at work: two vessels inside this program, a temporary directory, a few files.
+    /// Run a demonstration: two vessels inside this program, a temporary directory, a few files.
     Demo {
-        /// Keep everything afterwards, to look at.
+        /// Keep all files afterwards.
         #[arg(long)]
         keep: bool,
     },

@@ -22,14 +22,14 @@ fn exposure(directory: &Directory) {
     let Some(who) = local::within(MOMENT, move || local::exposed_to(&asked)).flatten() else { return };
     let location = directory.location.display();
     say(format_args!(
-        "note  directory {}: {who} may change what lies in {location}, and so decides what is sent; take the right to write \
-         away (chmod, chown) if that is not meant",
+        "note  directory {}: {who} may write to {location}, and so decide what is sent; remove the write permission \
+         (chmod, chown) if that is not intended",
         directory.name
     ));
     if directory.links == Links::Follow {
         say(format_args!(
-            "note  directory {}: Links = follow sends whatever a link leads to that contentmonster may read, and {who} may \
-             make links in {location}; write `Links = copy` or `Links = skip`",
+            "note  directory {}: Links = follow sends every file that a link leads to and contentmonster may read, and \
+             {who} may create links in {location}; write `Links = copy` or `Links = skip`",
             directory.name
         ));
     }
@@ -56,10 +56,10 @@ fn check_location(directory: &Directory) -> bool {
             return true;
         }
         Some(Err(e)) => say(format_args!(
-            "BAD   directory {name}: Location {location} can't be read: {e}; make it, or correct the setting"
+            "BAD   directory {name}: cannot read Location {location}: {e}; create it, or correct the setting"
         )),
         None => say(format_args!(
-            "BAD   directory {name}: Location {location} does not answer: a file system there hangs; bring its server back, \
+            "BAD   directory {name}: Location {location} does not answer: its file system hangs; restore its server, \
              or unmount it (umount -l)"
         )),
     }
@@ -83,7 +83,7 @@ pub(super) fn check(file: &Path) -> Exit {
         Ok(runtime) => runtime,
         Err(exit) => return exit,
     };
-    say(format_args!("ok    settings: {} is sound", file.display()));
+    say(format_args!("ok    settings: {} is valid", file.display()));
     settings.listing.iter().for_each(|line| say(format_args!("ok    settings: {line}")));
     settings.warnings.iter().for_each(|warning| say(format_args!("note  settings: {warning}")));
     let mut fit = true;
@@ -96,7 +96,7 @@ pub(super) fn check(file: &Path) -> Exit {
         let (findings, has_shell) = runtime.block_on(vessel::check(&vessel, &directories, &environment));
         if has_shell && runtime.block_on(take_back_refusal(&settings, &vessel.name)) {
             say(format_args!(
-                "note  vessel {}: its shell was found to be of no use before; it is asked for again with the next connection",
+                "note  vessel {}: its shell did not work before; the next connection tries it again",
                 vessel.name
             ));
         }

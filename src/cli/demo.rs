@@ -213,7 +213,7 @@ fn leave(home: TempDir, keep: bool) {
     if keep {
         say(format_args!("kept: {}", home.keep().display()));
     } else if let Err(e) = home.close() {
-        say_error(format_args!("the demo's directory can't be removed: {e}"));
+        say_error(format_args!("cannot remove the directory of the demo: {e}"));
     }
 }
 

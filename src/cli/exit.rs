@@ -6,7 +6,7 @@
 pub enum Exit {
     /// Success; also for a stopped daemon.
     Good = 0,
-    /// `--once`, `demo` or `why`: not everything was delivered; `retry` or `forget`: there was nothing to do.
+    /// `--once`, `demo` or `why`: not everything was delivered; `retry`, `resend` or `forget`: nothing to do.
     Undelivered = 1,
     /// The command line is invalid.
     Usage = 2,
@@ -23,11 +23,11 @@ pub enum Exit {
 impl Exit {
     /// The table for `--help`.
     pub const HELP: &str = "Exit codes:
-  0    all went well (a stopped daemon too)
-  1    --once, demo, why: not everything was delivered; retry, forget: there was nothing to do
-  2    the command line is wrong
-  3    the settings are wrong
-  4    the ledger can't be used, or the program broke down
+  0    success (also for a stopped daemon)
+  1    --once, demo, why: not everything was delivered; retry, resend, forget: there was nothing to do
+  2    invalid command line
+  3    invalid settings
+  4    the ledger can't be used, or the program failed internally
   5    check: something does not work; trust: no key was recorded
   130  stopped at once by a second signal";
 }

@@ -17,11 +17,11 @@ pub(super) fn init(file: &Path) -> Exit {
             Exit::Good
         }
         Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {
-            say_error(format_args!("{} exists already and is left as it is; name another file", file.display()));
+            say_error(format_args!("{} already exists and was not changed; name another file", file.display()));
             Exit::Settings
         }
         Err(e) => {
-            say_error(format_args!("{} can't be written: {e}", file.display()));
+            say_error(format_args!("cannot write {}: {e}", file.display()));
             Exit::Settings
         }
     }

@@ -104,7 +104,7 @@ fn runtime() -> Result<tokio::runtime::Runtime, Exit> {
         .max_blocking_threads(BLOCKING_THREADS)
         .build()
         .map_err(|e| {
-            say_error(format_args!("can't start: {e}"));
+            say_error(format_args!("cannot start the runtime: {e}"));
             Exit::Broken
         })
 }

@@ -18,8 +18,8 @@ pub(super) fn pause(settings: &Path, vessel: &str, paused: bool) -> Exit {
         };
         shore.carry_out(&order).await?;
         match paused {
-            true => say(format_args!("{vessel} is paused; what is for it waits until `resume`")),
-            false => say(format_args!("{vessel} is served again")),
+            true => say(format_args!("{vessel} is paused; its files wait until `resume`")),
+            false => say(format_args!("{vessel} is resumed")),
         }
         Ok(Exit::Good)
     })
@@ -42,7 +42,7 @@ async fn retry_all(shore: &Shore, only: Option<&str>) -> Result<Exit, Refusal> {
     for vessel in &shore.settings.vessels {
         if only.is_none_or(|only| only == vessel.name.as_str()) {
             shore.carry_out(&Order::Retry { vessel: vessel.name.to_string(), deliveries: Vec::new() }).await?;
-            say(format_args!("everything for {} is tried again now", vessel.name));
+            say(format_args!("retrying all deliveries to {} now", vessel.name));
         }
     }
     Ok(Exit::Good)
@@ -57,13 +57,13 @@ async fn retry_file(shore: &Shore, file: &Path, only: Option<&str>) -> Result<Ex
     for delivery in open.filter(|one| only.is_none_or(|only| only == one.vessel.as_str())) {
         let order = Order::Retry { vessel: delivery.vessel.to_string(), deliveries: vec![delivery.id.0] };
         shore.carry_out(&order).await?;
-        say(format_args!("{}/{path} is tried again for {} now", directory, delivery.vessel));
+        say(format_args!("retrying {}/{path} for {} now", directory, delivery.vessel));
         retried = true;
     }
     if retried {
         return Ok(Exit::Good);
     }
-    say(format_args!("nothing waits of {directory}/{path}; `why` tells its story"));
+    say(format_args!("no delivery of {directory}/{path} is waiting; `why` shows its history"));
     Ok(Exit::Undelivered)
 }
 
@@ -73,12 +73,12 @@ pub(super) fn forget_all(settings: &Path, directory: &str) -> Exit {
         let ledger = shore.ledger().await?;
         let waiting = shore.known_directory(&ledger, directory).await?;
         if waiting == 0 {
-            say(format_args!("nothing waits in {directory}"));
+            say(format_args!("no file of {directory} is waiting"));
             return Ok(Exit::Undelivered);
         }
         shore.carry_out(&Order::ForgetAll { directory: directory.to_owned() }).await?;
         let files = if waiting == 1 { "1 file".to_owned() } else { format!("{waiting} files") };
-        say(format_args!("{files} of {directory} given up: not sent to anybody, until changed"));
+        say(format_args!("{files} of {directory} forgotten: not sent to any vessel until changed"));
         Ok(Exit::Good)
     })
 }
@@ -94,10 +94,10 @@ pub(super) fn forget(settings: &Path, file: &Path) -> Exit {
             None => false,
         };
         if forgotten {
-            say(format_args!("{directory}/{path} stays where it is and is sent to nobody, until it changes"));
+            say(format_args!("{directory}/{path} is forgotten: it stays here, and is not sent until it changes"));
             return Ok(Exit::Good);
         }
-        say(format_args!("nothing is to be delivered of {directory}/{path}; `why` tells its story"));
+        say(format_args!("no delivery of {directory}/{path} is waiting; `why` shows its history"));
         Ok(Exit::Undelivered)
     })
 }

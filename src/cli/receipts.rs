@@ -118,7 +118,7 @@ fn ended(error: &io::Error) -> Exit {
     if error.kind() == io::ErrorKind::BrokenPipe {
         return Exit::Good;
     }
-    say_error(format_args!("can't write: {error}"));
+    say_error(format_args!("cannot write the output: {error}"));
     Exit::Broken
 }
 

@@ -29,7 +29,7 @@ fn takers(shore: &Shore, directory: &Directory, only: Option<&str>) -> Result<Ve
     let takers: Vec<String> = takers.filter(|vessel| only.is_none_or(|only| only == vessel)).collect();
     match only {
         Some(only) if takers.is_empty() => Err(Refusal::usage(format!(
-            "[Vessel {only}] does not take the directory {}; take it out of IgnoreDirs, or name it in Dirs",
+            "[Vessel {only}] does not take the directory {}; remove it from IgnoreDirs, or add it to Dirs",
             directory.name
         ))),
         _ => Ok(takers),
@@ -42,12 +42,12 @@ async fn resend_directory(shore: &Shore, directory: &Directory, only: Option<&st
     for vessel in takers(shore, directory, only)? {
         let order = Order::Resend { vessel: vessel.clone(), directory: name.to_string(), version: None };
         let count = shore.carry_out_and_count(&order).await?;
-        say(format_args!("{count} of {name} are sent to {vessel} again; what it still has is not sent"));
+        say(format_args!("{count} paths of {name} are sent to {vessel} again, except those that it still has"));
         all += count;
     }
     if !directory.is_mirror() {
         say(format_args!(
-            "files that retired are not among them: copy them from {} back into {} to send them again",
+            "retired files are not included; to send them again, copy them from {} back into {}",
             directory.location.join(crate::local::PROCESSED).display(),
             directory.location.display()
         ));
@@ -61,7 +61,7 @@ async fn resend_file(shore: &Shore, file: &Path, only: Option<&str>) -> Result<E
     let Meant { name, directory, path, versions } = found.map_err(|refusal| did_you_mean(shore, file, refusal))?;
     let Some(directory) = directory else {
         return Err(Refusal::usage(format!(
-            "[Directory {name}] is not configured any more: nothing of it can be sent"
+            "[Directory {name}] is no longer in the settings, so none of its files can be sent"
         )));
     };
     let takers = takers(shore, directory, only)?;
@@ -70,12 +70,12 @@ async fn resend_file(shore: &Shore, file: &Path, only: Option<&str>) -> Result<E
         let retired = versions.last().is_some_and(|version| matches!(version.ended, Some((_, Ending::Retired))));
         if retired && !directory.is_mirror() {
             say(format_args!(
-                "{name}/{path} was delivered everywhere and retired, and can't be sent from processed/: copy it from \
-                 there back into {}, and it is delivered as a new file",
+                "{name}/{path} was delivered everywhere and retired, and cannot be sent from processed/; to deliver it \
+                 as a new file, copy it from there back into {}",
                 directory.location.display()
             ));
         } else {
-            say(format_args!("{name} holds no {path} any more; `why` tells its story"));
+            say(format_args!("{name}/{path} no longer exists; `why` shows its history"));
         }
         return Ok(Exit::Undelivered);
     };
@@ -86,7 +86,7 @@ async fn resend_file(shore: &Shore, file: &Path, only: Option<&str>) -> Result<E
         let count = shore.carry_out_and_count(&order).await?;
         match count {
             0 => {
-                say(format_args!("{name}/{path} was not delivered to {vessel} yet, or is forgotten; `why` tells more"))
+                say(format_args!("{name}/{path} was not delivered to {vessel} yet, or is forgotten; `why` shows more"))
             }
             _ => say(format_args!("{name}/{path} is sent to {vessel} again, unless it still has it")),
         }

@@ -49,7 +49,7 @@ pub(super) fn run(file: &Path, once: bool, allow_deletes: bool) -> Exit {
     let signals = match Signals::catch(&runtime, once) {
         Ok(signals) => signals,
         Err(e) => {
-            say_error(format_args!("can't catch signals: {e}"));
+            say_error(format_args!("cannot install signal handlers: {e}"));
             return Exit::Broken;
         }
     };
@@ -69,7 +69,7 @@ pub(super) fn run(file: &Path, once: bool, allow_deletes: bool) -> Exit {
     if !once {
         let (directories, vessels) = (settings.directories.len(), settings.vessels.len());
         let (release, file) = (env!("CARGO_PKG_VERSION"), settings.file.display());
-        tracing::info!("contentmonster {release} starts with {file}: {directories} directories, {vessels} vessels");
+        tracing::info!("Starting contentmonster {release} with {file}: {directories} directories, {vessels} vessels");
     }
     let stop = CancellationToken::new();
     let surroundings = Surroundings {
@@ -106,7 +106,7 @@ pub(super) fn run(file: &Path, once: bool, allow_deletes: bool) -> Exit {
         }
         Some(Ok(Some(report))) if once => summarise(&report),
         Some(Ok(_)) => {
-            tracing::info!("stopped");
+            tracing::info!("Stopped");
             Exit::Good
         }
     }
@@ -118,7 +118,7 @@ async fn overdue(stop: CancellationToken) {
     const LONGEST_STOP: Duration = Duration::from_secs(8);
     stop.cancelled().await;
     tokio::time::sleep(LONGEST_STOP).await;
-    tracing::error!("stopping has taken {LONGEST_STOP:?}, and is not waited for any longer");
+    tracing::error!("Not stopped after {LONGEST_STOP:?}; exiting without waiting for unfinished tasks");
 }
 
 /// Reopens the log file and reloads the settings on each SIGHUP; never returns. Without a receiver (in a simulation),
@@ -129,7 +129,7 @@ async fn read_anew(mut hangup: Option<Signal>, file: &Path, log: &Log, reloads: 
         log.reopen();
         // `send` waits while a reload is in progress, so the settings read last are applied last.
         if reloads.send(Settings::load(file)).await.is_err() {
-            tracing::info!("the settings are not read anew: they hold from one start to the next");
+            tracing::info!("Settings not reloaded: with `Simulate = yes`, changes take effect after a restart");
         }
     }
 }
@@ -137,7 +137,7 @@ async fn read_anew(mut hangup: Option<Signal>, file: &Path, log: &Log, reloads: 
 fn summarise(report: &Report) -> Exit {
     for backlog in &report.backlog {
         say(format_args!(
-            "{}: {} delivered in all, {} waiting ({}), {} of them parked",
+            "{}: {} delivered in total, {} waiting ({}), {} of them parked",
             backlog.vessel,
             backlog.acknowledged,
             backlog.waiting,
@@ -155,7 +155,7 @@ fn summarise(report: &Report) -> Exit {
         say(format_args!("everything is delivered"));
         Exit::Good
     } else {
-        say(format_args!("not everything is delivered; what is waiting goes on with the next run"));
+        say(format_args!("not everything is delivered; the next run continues with the files that wait"));
         Exit::Undelivered
     }
 }

@@ -43,7 +43,7 @@ impl From<SocketError> for Refusal {
 
 impl From<serde_json::Error> for Refusal {
     fn from(error: serde_json::Error) -> Self {
-        let text = format!("the running contentmonster speaks another language: {error}; restart it");
+        let text = format!("the running contentmonster gave an invalid answer: {error}; restart it");
         Self { exit: Exit::Broken, text }
     }
 }
@@ -124,7 +124,8 @@ impl Shore {
         found.ok_or_else(|| {
             let names: Vec<_> = self.settings.directories.iter().map(|d| d.name.as_str()).collect();
             Refusal::usage(format!(
-                "no directory holds {}, and the ledger never saw it; give its path, or one of {} before a slash",
+                "{} is in no directory of the settings and not in the ledger; give its path, or DIRECTORY/PATH with \
+                 one of these directories: {}",
                 file.display(),
                 names.join(", ")
             ))
@@ -143,7 +144,7 @@ impl Shore {
             return Ok(0);
         }
         let known: Vec<_> = known.into_iter().collect();
-        Err(Refusal::usage(format!("no directory is called {name}; there is: {}", known.join(", "))))
+        Err(Refusal::usage(format!("no directory is named {name}; known directories: {}", known.join(", "))))
     }
 
     /// Checks that a vessel is in the settings or in the ledger.
@@ -162,7 +163,7 @@ impl Shore {
         self.settings.vessels.iter().find(|vessel| vessel.name.as_str() == name).ok_or_else(|| {
             let known: Vec<_> = self.settings.vessels.iter().map(|v| v.name.as_str()).collect();
             let file = self.settings.file.display();
-            Refusal::usage(format!("there is no [Vessel {name}] in {file}; there is: {}", known.join(", ")))
+            Refusal::usage(format!("there is no [Vessel {name}] in {file}; known vessels: {}", known.join(", ")))
         })
     }
 }

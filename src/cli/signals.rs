@@ -43,7 +43,7 @@ impl Ends {
                 () = next(&mut self.hangup) => {}
             }
             if !stop.is_cancelled() {
-                tracing::info!("stopping; a second signal stops at once");
+                tracing::info!("Stopping; a second signal stops at once");
             }
             stop.cancel();
         }

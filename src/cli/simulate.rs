@@ -33,7 +33,7 @@ pub(super) fn simulate(file: &Path, allow_deletes: bool) -> Exit {
         Ok(intentions) => {
             intentions.iter().for_each(|intention| say(format_args!("{intention}")));
             if intentions.is_empty() {
-                say(format_args!("nothing is to be done"));
+                say(format_args!("nothing to do"));
             }
             Exit::Good
         }

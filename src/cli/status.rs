@@ -55,7 +55,7 @@ fn tables(document: &Document) -> String {
         Some(daemon) => {
             format!("contentmonster {} runs, started {}\n", daemon.release, sizes::ago(daemon.started, document.at))
         }
-        None => "contentmonster is not running; this is what the ledger knows\n".to_owned(),
+        None => "contentmonster is not running; this is the state in the ledger\n".to_owned(),
     };
     text.push_str(&reload(document));
     let header = ["VESSEL", "LINK", "WAITING", "BYTES", "PARKED", "OLDEST", "RATE", "LEFT", "LAST RECEIVED"];
@@ -77,7 +77,7 @@ fn tables(document: &Document) -> String {
     }
     for disk in document.disks.iter().filter(|disk| disk.low) {
         let _ =
-            writeln!(text, "low on space: {}: {} left, less than MinFree", disk.path, sizes::bytes(disk.free_bytes));
+            writeln!(text, "low disk space: {}: {} free, less than MinFree", disk.path, sizes::bytes(disk.free_bytes));
     }
     for parked in document.parked.iter().take(PARKED) {
         let next = sizes::until(parked.next_try, document.at);
@@ -93,13 +93,13 @@ fn reload(document: &Document) -> String {
     let mut text = String::new();
     if !reload.problems.is_empty() {
         let ago = sizes::ago(reload.at, document.at);
-        let _ = writeln!(text, "the last reload of the settings failed {ago}, and those of before hold:");
+        let _ = writeln!(text, "the last reload of the settings failed {ago}; the previous settings stay in effect:");
         for problem in &reload.problems {
             let _ = writeln!(text, "  {problem}");
         }
     }
     if !reload.needs_restart.is_empty() {
-        let _ = writeln!(text, "[MONSTER] {}: a change takes effect with a restart", reload.needs_restart.join(", "));
+        let _ = writeln!(text, "[MONSTER] {}: a change takes effect after a restart", reload.needs_restart.join(", "));
     }
     text
 }

@@ -18,7 +18,11 @@ pub(super) fn trust(file: &Path, name: &str, yes: bool) -> Exit {
     let _ = logging::start(None, None);
     let Some(vessel) = settings.vessels.iter().find(|v| v.name.as_str() == name) else {
         let known: Vec<_> = settings.vessels.iter().map(|v| v.name.as_str()).collect();
-        say_error(format_args!("there is no [Vessel {name}] in {}; there is: {}", file.display(), known.join(", ")));
+        say_error(format_args!(
+            "there is no [Vessel {name}] in {}; known vessels: {}",
+            file.display(),
+            known.join(", ")
+        ));
         return Exit::Usage;
     };
     if vessel.local.is_some() {
@@ -50,11 +54,11 @@ fn decide(endpoint: &Endpoint, environment: &Arc<SshEnvironment>, seen: &SeenKey
     let host_keys = HostKeys::read(endpoint.clone(), environment.clone());
     let (host, vessel) = (endpoint.host(), &endpoint.vessel().name);
     let hop = host.hop.as_ref().map(|hop| format!("the hop {hop} on the way to ")).unwrap_or_default();
-    say(format_args!("{hop}vessel {vessel} ({}, port {}) shows this host key:", host.address, host.port));
+    say(format_args!("{hop}vessel {vessel} ({}, port {}) presents this host key:", host.address, host.port));
     say(format_args!("  {} {}", seen.algorithm(), seen.fingerprint()));
     match host_keys.standing(seen) {
         Standing::Trusted => {
-            say(format_args!("it is trusted already"));
+            say(format_args!("it is already trusted"));
             return Exit::Good;
         }
         Standing::Refused(e) => {
@@ -64,7 +68,7 @@ fn decide(endpoint: &Endpoint, environment: &Arc<SshEnvironment>, seen: &SeenKey
         Standing::Unknown => {}
     }
     say(format_args!(
-        "on that host, `ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub` (or its like) must show the same"
+        "on that host, `ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub` (or another key file) must show the same"
     ));
     if !yes && !agrees() {
         say(format_args!("nothing was recorded"));
@@ -76,7 +80,7 @@ fn decide(endpoint: &Endpoint, environment: &Arc<SshEnvironment>, seen: &SeenKey
             Exit::Good
         }
         Err(e) => {
-            say_error(format_args!("~/.ssh/known_hosts can't be written: {e}"));
+            say_error(format_args!("cannot write ~/.ssh/known_hosts: {e}"));
             Exit::Unfit
         }
     }

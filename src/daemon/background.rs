@@ -61,5 +61,5 @@ impl Daemon {
 fn unreached(vessels: &[(VesselName, watch::Receiver<bool>)], live: &Live) -> Option<String> {
     let mut wanted = vessels.iter().filter(|(_, paused)| !*paused.borrow()).peekable();
     (wanted.peek().is_some() && wanted.all(|(name, _)| live.is_away(name)))
-        .then(|| "no vessel can be served".to_owned())
+        .then(|| "no vessel can be reached".to_owned())
 }

@@ -133,7 +133,7 @@ pub async fn run(settings: Settings, mode: Mode, surroundings: Surroundings) -> 
     // Closing checkpoints the write-ahead log, so that a copy of the ledger's file alone is complete.
     let closed = tokio::time::timeout(CLOSING, ledger.close()).await;
     if let Ok(Err(e)) = closed {
-        tracing::warn!("the ledger was not closed in order, which the next start makes up for: {}", e.fault());
+        tracing::warn!("Ledger was not closed properly; the next start recovers it: {}", e.fault());
     }
     outcome
 }
@@ -161,7 +161,7 @@ async fn run_with(
 /// Waits until all tasks have ended or one has failed.
 async fn all(tasks: &mut JoinSet<Result<(), Fault>>) -> Result<(), Fault> {
     while let Some(ended) = tasks.join_next().await {
-        ended.map_err(|e| Fault::daemon(format_args!("a task broke down: {e}")))??;
+        ended.map_err(|e| Fault::daemon(format_args!("a task failed: {e}")))??;
     }
     Ok(())
 }

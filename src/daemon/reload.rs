@@ -39,7 +39,7 @@ impl Daemon {
                     tracing::error!("{problem}");
                 }
                 tracing::error!(
-                    "the settings were not reloaded, and those of before stay: {} wrong",
+                    "Settings were not reloaded ({} problems); the previous settings stay in effect",
                     error.problems.len()
                 );
                 (error.problems.iter().map(ToString::to_string).collect(), self.needs_restart())
@@ -62,7 +62,7 @@ impl Daemon {
         let mut monster = self.settings.monster.clone();
         let fixed: Vec<String> = monster.follow(&new.monster).into_iter().map(str::to_owned).collect();
         if !fixed.is_empty() {
-            tracing::warn!("[MONSTER] {}: a change takes effect with a restart only", fixed.join(", "));
+            tracing::warn!("[MONSTER] {}: a change takes effect after a restart", fixed.join(", "));
         }
         new.monster = monster;
         let changes = Changes::between(&self.settings, &new);
@@ -78,7 +78,7 @@ impl Daemon {
             self.directory(name).prepare().await?;
         }
         self.go_on(&changes, tasks).await?;
-        tracing::info!("settings reloaded: {changes}");
+        tracing::info!("Settings reloaded: {changes}");
         Ok(fixed)
     }
 
@@ -170,7 +170,7 @@ impl Daemon {
         self.publish();
         for found in &changed {
             let kind = if found.only.is_some() { "one file" } else { "a directory" };
-            tracing::info!(directory = %found.name, "Location is {kind} now");
+            tracing::info!(directory = %found.name, "Location is now {kind}");
             self.directory(&found.name).prepare().await?;
             self.start_directory(&found.name, tasks);
         }
@@ -280,7 +280,7 @@ impl fmt::Display for Changes {
             said("removed directory", &self.directories.removed),
         ];
         let parts: Vec<String> = parts.into_iter().flatten().collect();
-        f.write_str(if parts.is_empty() { "the same directories and vessels" } else { "" })?;
+        f.write_str(if parts.is_empty() { "directories and vessels are unchanged" } else { "" })?;
         f.write_str(&parts.join("; "))
     }
 }
@@ -325,7 +325,7 @@ mod tests {
     fn what_says_the_same_stays_as_it_is_wherever_it_stands() {
         let (directories, vessels) = BEFORE.split_at(BEFORE.find("[Vessel").unwrap());
         let turned = format!("{vessels}# a comment\n{directories}");
-        assert_changes(&turned, "the same directories and vessels", &[], &[]);
+        assert_changes(&turned, "directories and vessels are unchanged", &[], &[]);
     }
 
     #[test]
@@ -346,6 +346,6 @@ mod tests {
         let text = BEFORE.replace("/in\n", "/in\nExclude = *.bak\n");
         assert_changes(&text, "changed directory in", &["in"], &[]);
         let text = format!("[MONSTER]\nChunkSize = 1 MiB\n{BEFORE}");
-        assert_changes(&text, "the same directories and vessels", &["in", "out"], &[]);
+        assert_changes(&text, "directories and vessels are unchanged", &["in", "out"], &[]);
     }
 }

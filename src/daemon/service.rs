@@ -76,7 +76,7 @@ async fn tell_how_it_goes(mut gatherer: watch::Receiver<Arc<Gatherer>>, stop: Ca
 }
 
 fn say_that_it_stops(stopping: &Once) {
-    let status = "stopping; what is on its way goes on with the next start";
+    let status = "stopping; unfinished transfers resume at the next start";
     stopping.call_once(|| tell(&[NotifyState::Stopping, NotifyState::Status(status)]));
 }
 
@@ -103,7 +103,7 @@ fn line(document: &Document) -> String {
     }
     let reload = document.daemon.as_ref().and_then(|daemon| daemon.reload.as_ref());
     if reload.is_some_and(|reload| !reload.problems.is_empty()) {
-        line.push_str("; the settings could not be reloaded");
+        line.push_str("; the last reload of the settings failed");
     }
     line
 }
@@ -130,7 +130,7 @@ async fn moves(ledger: &Ledger) -> bool {
 
 fn tell(states: &[NotifyState<'_>]) {
     if let Err(e) = sd_notify::notify(states) {
-        tracing::debug!("the service manager does not listen: {e}");
+        tracing::debug!("Cannot notify the service manager: {e}");
     }
 }
 

@@ -82,9 +82,9 @@ impl fmt::Display for Intention {
             Self::Send { vessel, from, to, bytes, chunks } => {
                 write!(f, "send to {vessel}: {} as {to} ({bytes} bytes, assembled from {chunks} chunks)", shown(from))
             }
-            Self::MakeDirectory { vessel, to } => write!(f, "make on {vessel}: directory {to}"),
+            Self::MakeDirectory { vessel, to } => write!(f, "create on {vessel}: directory {to}"),
             Self::MakeLink { vessel, to, target } => {
-                write!(f, "make on {vessel}: link {to} to {}", display_bytes(target))
+                write!(f, "create on {vessel}: link {to} to {}", display_bytes(target))
             }
             Self::Delete { vessel, to } => write!(f, "delete on {vessel}: {to}"),
             Self::Move { from, to } => write!(f, "move: {} to {}", shown(from), shown(to)),
@@ -143,7 +143,7 @@ pub async fn simulate_on(settings: Settings, surroundings: impl Fn() -> Surround
         let intentions = simulate_with(scratch.ledger(), settings.clone(), surroundings()).await?;
         let intentions: HashSet<_> = intentions.into_iter().collect();
         for intention in intentions.difference(&said) {
-            tracing::info!("would {intention}");
+            tracing::info!("Simulation: {intention}");
         }
         said = intentions;
         if stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {

@@ -38,17 +38,17 @@ impl Daemon {
         match Socket::listen(&path) {
             Ok(socket) => drop(tasks.spawn(serve(web.clone(), Listening::Socket(socket)))),
             Err(e) => tracing::warn!(
-                socket = %path.display(), "can't listen: {e}; `status` shows what the ledger knows, and no orders are taken"
+                socket = %path.display(), "Cannot listen: {e}; `status` shows only the ledger, and orders are not accepted"
             ),
         }
         if let Some(address) = self.settings.monster.listen {
             let unusable = |e: std::io::Error| {
-                Fault::daemon(format_args!("can't listen on {address}: {e}"))
-                    .mend("choose another Listen in [MONSTER], or stop what listens there")
+                Fault::daemon(format_args!("cannot listen on {address}: {e}"))
+                    .mend("choose another Listen in [MONSTER], or stop the program that listens there")
             };
             let listener = status::listen(address).await.map_err(unusable)?;
             let address = listener.local_addr().map_err(unusable)?;
-            tracing::info!("the status page is at http://{address}/");
+            tracing::info!("The status page is at http://{address}/");
             let token = self.settings.monster.listen_token.as_deref().cloned();
             tasks.spawn(serve(web, Listening::Port(listener, token)));
         }
@@ -76,6 +76,6 @@ impl Daemon {
 
 async fn serve(web: Web, listening: Listening) {
     if let Err(e) = status::serve(web, listening).await {
-        tracing::error!("the status can't be served any more: {e}");
+        tracing::error!("Status service failed: {e}");
     }
 }

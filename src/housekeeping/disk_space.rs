@@ -58,24 +58,24 @@ impl Guard {
     fn judge(&mut self, place: &Path, free: u64, is_ledgers: bool) {
         let is_short = free < self.min_free;
         let text = format!(
-            "the disk of {} has {} KiB left, less than MinFree ({} KiB)",
+            "the disk of {} has {} KiB free, less than MinFree ({} KiB)",
             place.display(),
             free >> 10,
             self.min_free >> 10
         );
         if is_short && self.short.insert(place.to_owned()) {
             match is_ledgers {
-                true => tracing::error!("{text}: no new files are taken in until there is room; free some"),
-                false => tracing::warn!("{text}; free some"),
+                true => tracing::error!("Low disk space: {text}; no new files are taken in until space is freed"),
+                false => tracing::warn!("Low disk space: {text}; free some"),
             }
         } else if !is_short && self.short.remove(place) {
-            tracing::info!("there is room again on the disk of {}", place.display());
+            tracing::info!("Enough free space again on the disk of {}", place.display());
         }
         if is_ledgers {
             // The message keeps its first number, so that it doesn't change all the time.
             self.no_room.send_if_modified(|no_room| match (is_short, no_room.is_some()) {
                 (true, false) => {
-                    *no_room = Some(format!("{text}: nothing new is taken in until there is room; free some"));
+                    *no_room = Some(format!("{text}; no new files are taken in until space is freed"));
                     true
                 }
                 (false, true) => {

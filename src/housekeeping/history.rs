@@ -35,7 +35,7 @@ pub(super) async fn keep(settings: Arc<Settings>, ledger: Ledger, clock: Clock, 
         match stop.run_until_cancelled(outcome).await {
             None => return,
             // The workflows report errors of the ledger too.
-            Some(Err(e)) => tracing::debug!("the ledger can't be tidied up: {e}"),
+            Some(Err(e)) => tracing::debug!("Cannot prune or compact the ledger: {e}"),
             Some(Ok(())) => {}
         }
         if stop.run_until_cancelled(tokio::time::sleep(wait)).await.is_none() {
@@ -65,7 +65,7 @@ async fn prune(ledger: &Ledger, before: i64) -> Result<(), LedgerError> {
         tokio::time::sleep(PAUSE).await;
     }
     if pruned > 0 {
-        tracing::info!(versions = pruned, "forgotten by the ledger: KeepHistory is over");
+        tracing::info!(versions = pruned, "Removed versions older than KeepHistory from the ledger");
     }
     Ok(())
 }

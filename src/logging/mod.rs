@@ -41,9 +41,9 @@ impl Log {
     pub fn reopen(&self) {
         let Some(file) = &self.file else { return };
         match file.reopen() {
-            Ok(()) => tracing::info!("log file opened anew"),
+            Ok(()) => tracing::info!("Log file reopened"),
             Err(e) => {
-                tracing::warn!("{} can't be opened anew, and the old file goes on: {e}", file.path().display());
+                tracing::warn!("Cannot reopen {}, so the old file stays in use: {e}", file.path().display());
             }
         }
     }
@@ -74,8 +74,7 @@ pub fn start(settings: Option<&Logging>, bars: Option<MultiProgress>) -> Result<
         (Some(journald), _) => journald.boxed(),
         (None, LogTarget::File(path)) => {
             let file = LogFile::open(path.clone());
-            let file =
-                file.map_err(|e| format!("LogFile {} can't be opened: {e}; make its directory", path.display()))?;
+            let file = file.map_err(|e| format!("cannot open LogFile {}: {e}; create its directory", path.display()))?;
             let file = Arc::new(file);
             log.file = Some(file.clone());
             lines(file, json, false)

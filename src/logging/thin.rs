@@ -64,7 +64,7 @@ fn tell(counts: &Weak<Counts>) {
         for Count { left_out, sample, .. } in counts.over(Instant::now()).into_iter().filter(|count| count.left_out > 0)
         {
             let minutes = SPAN.as_secs() / 60;
-            tracing::warn!("{left_out} more warnings like this one came within {minutes} minutes: {sample}");
+            tracing::warn!("{left_out} more warnings like this one within {minutes} minutes: {sample}");
         }
     }
 }

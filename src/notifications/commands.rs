@@ -68,7 +68,7 @@ pub(super) async fn run(desk: Desk, bell: Bell) {
         }
     };
     if tokio::time::timeout(GRACE, ending).await.is_err() {
-        tracing::debug!("commands that still run are ended");
+        tracing::debug!("Killing commands that still run");
     }
 }
 
@@ -95,7 +95,7 @@ impl Runner {
             if self.waiting.is_empty() {
                 match self.desk.ledger.notices(CHANNEL, self.after, FETCH).await {
                     Ok(notices) => self.waiting.extend(notices),
-                    Err(e) => self.trouble.about("commands wait", &e.to_string()),
+                    Err(e) => self.trouble.about("Commands are delayed", &e.to_string()),
                 }
             }
             let Some(notice) = self.waiting.pop_front() else { return };
@@ -122,11 +122,11 @@ impl Runner {
         let program = words.first().cloned().unwrap_or_default();
         let logged = self.logged.entry(words).or_default();
         match outcome {
-            Ok(()) => logged.is_over(&format!("the command {program}")),
+            Ok(()) => logged.is_over(&format!("Command {program}")),
             Err(why) => {
                 let Version { directory, path, .. } = &notice.version;
                 let kind = notice.kind.as_str();
-                logged.about(&format!("the command {program}, run because {directory}/{path} is {kind}"), &why);
+                logged.about(&format!("Command {program}, run because {directory}/{path} is {kind}"), &why);
             }
         }
         self.told(notice.id).await;
@@ -134,8 +134,8 @@ impl Runner {
 
     async fn told(&mut self, notice: NoticeId) {
         match self.desk.ledger.told(&[notice]).await {
-            Ok(()) => self.trouble.is_over("the ledger"),
-            Err(e) => self.trouble.about("what was told can't be entered, and may be told again", &e.to_string()),
+            Ok(()) => self.trouble.is_over("The ledger"),
+            Err(e) => self.trouble.about("Cannot record reported events; they may be reported again", &e.to_string()),
         }
     }
 }

@@ -26,16 +26,16 @@ pub(super) async fn beat(desk: Desk, client: Client, address: WebAddress, health
             () = desk.stop.cancelled() => return,
         }
         let trouble = match desk.ledger.probe().await {
-            Ok(()) if !is_any_location_there(&desk, &rooms).await => Some("no Location can be looked at".to_owned()),
+            Ok(()) if !is_any_location_there(&desk, &rooms).await => Some("no Location is accessible".to_owned()),
             Ok(()) => health(),
             Err(e) => Some(e.to_string()),
         };
         if let Some(why) = trouble {
-            sick.about("no heartbeat is sent", &why);
+            sick.about("No heartbeat is sent", &why);
             continue;
         }
-        sick.is_over("the heartbeat");
-        let what = format!("the heartbeat to {address}");
+        sick.is_over("The heartbeat");
+        let what = format!("Heartbeat to {address}");
         match desk.stop.run_until_cancelled(client.get(address.url())).await {
             None => return,
             Some(Ok(())) => unheard.is_over(&what),

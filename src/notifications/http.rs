@@ -59,12 +59,11 @@ impl Client {
         let asking = self.exchange(url, method, headers, body);
         let status = tokio::time::timeout(LIMIT, asking)
             .await
-            .map_err(|_| format!("there was no answer within {} s", LIMIT.as_secs()))??;
+            .map_err(|_| format!("no answer within {} s", LIMIT.as_secs()))??;
         if status.is_success() {
             return Ok(());
         }
-        let advice =
-            if status.is_redirection() { "; redirections are not followed: write the address it leads to" } else { "" };
+        let advice = if status.is_redirection() { "; redirects are not followed: write the final address" } else { "" };
         Err(format!("the answer was {status}{advice}"))
     }
 
@@ -79,7 +78,7 @@ impl Client {
             Some(Host::Domain(name)) => (name.to_owned(), ServerName::try_from(name.to_owned()).ok()),
             Some(Host::Ipv4(address)) => (address.to_string(), Some(ServerName::from(std::net::IpAddr::from(address)))),
             Some(Host::Ipv6(address)) => (address.to_string(), Some(ServerName::from(std::net::IpAddr::from(address)))),
-            None => return Err("the address names no host".to_owned()),
+            None => return Err("the address has no host".to_owned()),
         };
         let port = url.port_or_known_default().unwrap_or(80);
         let mut request = Request::builder()
@@ -95,12 +94,12 @@ impl Client {
             request = request.header(*name, value);
         }
         let request = request.body(Full::from(body)).map_err(|e| e.to_string())?;
-        let stream = TcpStream::connect((host, port)).await.map_err(|e| format!("it can't be reached: {e}"))?;
+        let stream = TcpStream::connect((host, port)).await.map_err(|e| format!("cannot connect: {e}"))?;
         if url.scheme() != "https" {
             return send(stream, request).await;
         }
-        let tls = self.tls.as_ref().map_err(|why| format!("there is no TLS: {why}"))?;
-        let name = name.ok_or("the host's name can't be in a certificate")?;
+        let tls = self.tls.as_ref().map_err(|why| format!("TLS is not available: {why}"))?;
+        let name = name.ok_or("the host name is not valid in a certificate")?;
         let stream = tls.connect(name, stream).await.map_err(|e| format!("TLS failed: {e}"))?;
         send(stream, request).await
     }
@@ -134,7 +133,7 @@ fn tls() -> Result<ClientConfig, String> {
     let (usable, _) = roots.add_parsable_certificates(found.certs);
     if usable == 0 {
         let why = found.errors.first().map(|e| format!(": {e}")).unwrap_or_default();
-        return Err(format!("this system has no certificates of authorities (Debian: install ca-certificates){why}"));
+        return Err(format!("this system has no CA certificates (Debian: install ca-certificates){why}"));
     }
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();

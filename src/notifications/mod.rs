@@ -88,7 +88,7 @@ impl Notifications {
         let dropped = ledger.listen(&listeners).await?;
         if dropped > 0 {
             tracing::warn!(
-                "{dropped} events are dropped: whoever was to be told of them is not in the settings any more"
+                "Dropped {dropped} events: the commands and webhooks for them are no longer in the settings"
             );
         }
         Ok(Self { tasks, finish, stop })

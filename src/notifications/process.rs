@@ -32,16 +32,16 @@ pub(super) async fn run(words: &[String], variables: Vec<(&str, OsString)>, limi
     for name in OURS {
         command.env_remove(name);
     }
-    let mut child = command.envs(variables).spawn().map_err(|e| format!("it can't be started: {e}"))?;
+    let mut child = command.envs(variables).spawn().map_err(|e| format!("cannot start: {e}"))?;
     let group = Group::of(&child);
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
     let reading = AbortOnDropHandle::new(tokio::spawn(async move { tokio::join!(read(stdout), read(stderr)) }));
     let ended = tokio::time::timeout(limit, child.wait()).await;
     let status = match ended {
-        Ok(status) => status.map_err(|e| format!("it can't be waited for: {e}"))?,
+        Ok(status) => status.map_err(|e| format!("cannot wait for it: {e}"))?,
         Err(_) => {
             group.end(&mut child).await;
-            return Err(format!("it took longer than HookTimeout, {} s, and was ended", limit.as_secs()));
+            return Err(format!("it took longer than HookTimeout ({} s) and was killed", limit.as_secs()));
         }
     };
     group.let_be();

@@ -51,7 +51,7 @@ pub(super) async fn post(desk: Desk, client: Client, address: WebAddress, channe
     let mut poster = Poster { wary, desk, client, address, channel, logged: LogOnce::default() };
     let mut failures = 0;
     loop {
-        let what = format!("the webhook at {}", poster.address);
+        let what = format!("Webhook at {}", poster.address);
         let wait = match poster.post_some().await {
             Ok(true) => {
                 failures = 0;
@@ -62,7 +62,7 @@ pub(super) async fn post(desk: Desk, client: Client, address: WebAddress, channe
             Ok(false) => ANYWAY,
             Err(_) if poster.desk.stop.is_cancelled() => return,
             Err(why) => {
-                poster.logged.about(&what, &format!("{why}; events are kept for a day and posted again"));
+                poster.logged.about(&what, &format!("{why}; events are kept for 1 day and retried"));
                 if poster.desk.finish.is_cancelled() {
                     return;
                 }
@@ -110,7 +110,7 @@ impl Poster {
         }
         let posting = self.client.post(self.address.url(), &headers, body);
         let posted = self.desk.stop.run_until_cancelled(posting).await;
-        posted.unwrap_or_else(|| Err("the program ends".to_owned()))?;
+        posted.unwrap_or_else(|| Err("contentmonster is stopping".to_owned()))?;
         let ids: Vec<NoticeId> = notices.iter().map(|notice| notice.id).collect();
         self.desk.ledger.told(&ids).await.map_err(|e| e.to_string())?;
         Ok(true)
@@ -127,7 +127,7 @@ impl Poster {
                 return Ok(notices);
             }
             tracing::warn!(
-                "{} events were not taken by the webhook at {} for a day and are dropped",
+                "Dropped {} events that the webhook at {} did not accept for 1 day",
                 old.len(),
                 self.address
             );

@@ -10,7 +10,7 @@ pub(super) fn destinations(directories: &[(Directory, Place)], vessels: &[(Vesse
         if !vessels.iter().any(|(vessel, _)| vessel.takes(&directory.name)) {
             let diagnostic = Diagnostic::new(
                 "no vessel takes this directory: its files stay where they are",
-                "take it out of a vessel's IgnoreDirs, name it in its Dirs, or remove the section",
+                "remove it from a vessel's IgnoreDirs, add it to its Dirs, or remove the section",
             );
             problems.warn(place.clone(), diagnostic);
         }

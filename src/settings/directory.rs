@@ -92,106 +92,114 @@ impl table::Section for Directory {
 pub(super) static KEYS: &[Key<Directory>] = &[
     key("Location", Required, field!(Directory.location, Written::path))
         .value("a path").example("/home/user/replication")
-        .doc("Where it lies on this host. What every vessel has acknowledged moves to processed/ inside it, unless it is a \
-              mirror. May be one file, too: RemoteLocation is then the file's path on the vessels. processed may be a link to \
-              another disk, if it is root's or the program's user's and nobody else may write here."),
+        .doc("Directory on this host whose files are sent. Unless it is a mirror, files that every vessel has \
+              acknowledged move to processed/ inside it. Location may also be a single file; RemoteLocation is then \
+              the path of the file on the vessels. processed may be a symbolic link to another disk if it belongs to \
+              root or to the program's user and no other user may write to Location."),
     key("RemoteLocation", Otherwise("the same path as Location"), field!(Directory.remote_location, |it| values::remote_path(it.text)))
         .value("a path").example("/home/user/replication")
-        .doc("Where its files go on the vessels: absolute, or relative to the login directory."),
+        .doc("Destination directory on the vessels: absolute, or relative to the login directory."),
     key("SettleTime", Value("2s"), field!(Directory.settle_time, Written::duration))
         .value("a duration from 10ms to 1d").reload(Background)
-        .doc("A file is finished when nobody has it open for writing, however quiet it is; the kernel tells. It is sent when it \
-              is closed, and retires when it has been left alone for SettleTime (10 s at the most, if it was closed but once), \
-              so that a program that appends to it again and again finds it under its name. A file that nobody was seen to \
-              close is sent when it has been unchanged for SettleTime; where nobody can tell whether it is open (on network \
-              file systems, for instance), a fourth of the time that it was being written for is added, and 1 s for each 16 MiB \
-              of it."),
+        .doc("A file is complete when no process has it open for writing; the kernel reports this, so pauses between \
+              writes do not matter. It is sent when it is closed, and retires when it has not changed for SettleTime \
+              (at most 10 s if it was closed only once), so that a program that appends to it repeatedly still finds \
+              it under its name. A file whose closing was not observed is sent after it has not changed for \
+              SettleTime. Where the kernel cannot tell whether the file is open (for example on network file systems), \
+              a quarter of the time during which it was written is added, and 1 s per 16 MiB of its size."),
     key("RescanInterval", Value("60s"), field!(Directory.rescan_interval, Written::duration))
         .value("a duration from 1s to 1d").reload(Background)
-        .doc("How often the whole directory is looked through, although changes are reported at once."),
+        .doc("Interval between full scans of the directory. Changes are also detected at once, without a scan."),
     key("IgnoreNames", Value("*.part, *.partial, *.tmp, *~, .*.sw?, *.crdownload, *.filepart, *.opdownload, *.aria2, *.gstmp, \
                               .*.[0-9A-Za-z][0-9A-Za-z][0-9A-Za-z][0-9A-Za-z][0-9A-Za-z][0-9A-Za-z], .in.*, .pureftpd-upload.*, \
                               .goutputstream-*, *.kate-swp, .~lock.*, ~$*, .#*, [#]*[#], .nfs????????*, .fuse_hidden*"),
         field!(Directory.ignore_names, |it| patterns::globs(it.text)))
         .value("globs, separated by commas, or none").reload(Background)
-        .doc("File names that are left alone, such as those of files that are still being written. `none` leaves nothing alone. \
-              The default has the temporary names of browsers (*.part, *.crdownload, *.opdownload), rclone (*.partial), WinSCP \
-              (*.filepart), rsync (.NAME.XXXXXX: six letters or digits), aria2, gsutil, lftp and FTP servers (.in.*, \
-              .pureftpd-upload.*), Syncthing (*.tmp), editors and offices (*~, .*.sw?, .goutputstream-*, *.kate-swp, .~lock.*, \
-              ~$*, .#*, #*#), NFS and FUSE (.nfs*, .fuse_hidden*). cp, scp and curl write under the final name; see SettleTime."),
+        .doc("Names of files that are skipped, such as files that are still being written. `none` skips nothing. The \
+              default contains the temporary names of browsers (*.part, *.crdownload, *.opdownload), rclone \
+              (*.partial), WinSCP (*.filepart), rsync (.NAME.XXXXXX: six letters or digits), aria2, gsutil, lftp and \
+              FTP servers (.in.*, .pureftpd-upload.*), Syncthing (*.tmp), editors and office programs (*~, .*.sw?, \
+              .goutputstream-*, *.kate-swp, .~lock.*, ~$*, .#*, #*#), NFS and FUSE (.nfs*, .fuse_hidden*). cp, scp and \
+              curl write to the final name; see SettleTime."),
     key("Delta", Value("auto"), field!(Directory.delta, |it| it.choice(&[("auto", Delta::Auto), ("yes", Delta::Yes), ("no", Delta::No)])))
         .value("auto, yes or no")
-        .doc("Whether of a changed file only the changes are sent: what a vessel has of it already is copied there. `yes`: from \
-              the second version on, for which every file of 1 MiB or more is prepared, at some cost of time. `auto`: so in a \
-              mirror; elsewhere from the third version of a name on. `no`: never."),
+        .doc("Whether only the changed blocks of a changed file are sent; the vessel copies the other blocks from its \
+              earlier version. `yes`: from the second version on. Every file of 1 MiB or more is prepared for this, \
+              which costs some time. `auto`: like `yes` in a mirror, elsewhere from the third version of a name on. \
+              `no`: never."),
     key("Mode", Value("replicate"), field!(Directory.mode, |it| it.choice(&[("replicate", Mode::Replicate), ("mirror", Mode::Mirror)])))
         .value("replicate or mirror")
-        .doc("replicate: a file that all vessels have moves to processed/. mirror: sources stay where they are, and every change \
-              of them goes to the vessels. Several mirrors may have the same Location, with different RemoteLocations."),
+        .doc("replicate: a file that all vessels have received moves to processed/. mirror: sources stay where they \
+              are, and every change to them is sent to the vessels. Several mirrors may have the same Location, with \
+              different RemoteLocations."),
     key("Recursive", Value("no"), field!(Directory.recursive, Written::yes_or_no))
         .value("yes or no").reload(Background)
-        .doc("yes: what lies in directories below Location is taken too, and in a mirror the directories themselves, empty ones \
-              as well. processed/ keeps the paths. Directories get u+rwx on the vessels besides the mode that they have here."),
+        .doc("yes: files in directories below Location are sent too, and in a mirror the directories themselves, even \
+              empty ones. processed/ keeps the paths. Directories on the vessels get their mode here plus u+rwx."),
     key("Delete", Value("no"), field!(Directory.delete, Written::yes_or_no))
         .value("yes or no").reload(Background)
-        .doc("yes: what is deleted here is deleted on the vessels. Only in a mirror, and only what was delivered from here and \
-              still looks as it was delivered. Nothing is deleted when Location vanishes, becomes empty, or another directory \
-              takes its place."),
+        .doc("yes: files, links and directories that are deleted here are deleted on the vessels too. Only in a mirror, \
+              and only if they were delivered from here and have not changed on the vessel since. Nothing is deleted \
+              when Location vanishes, becomes empty, or is replaced by another directory."),
     key("MaxDelete", Value("100"), field!(Directory.max_delete, |it| it.accept(mirror::max_delete)))
         .value("a number, or 0% to 100%").reload(Background)
-        .doc("How many paths (files, links, directories) are deleted on the vessels within a minute: a number, or a percentage \
-              of all that the mirror holds, such as 10%. Where more are gone, nothing is deleted until there are fewer, or \
-              `--allow-deletes` is given."),
+        .doc("Maximum number of paths (files, links, directories) that are deleted on the vessels within 1 minute: a \
+              number, or a percentage of all paths in the mirror, such as 10%. If more paths are to be deleted, none \
+              is until there are fewer, or `--allow-deletes` is given."),
     key("Consumed", Value("yes"), field!(Directory.consumed, Written::yes_or_no))
         .value("yes or no")
-        .doc("Where something on a vessel takes files as soon as they appear: a connection broke while a file got its final \
-              name, and afterwards it is at neither of its names. yes: it was delivered and taken. no: it is sent again, so \
-              that what takes files there may get one twice."),
+        .doc("For vessels where another program removes files as soon as they appear. It applies if a connection \
+              breaks while a file is renamed to its final name, and the file has neither name afterwards. yes: the \
+              file counts as delivered and removed by that program. no: it is sent again, so that the program may get \
+              it twice."),
     key("Links", Value("skip"), field!(Directory.links, |it| it.choice(&[("skip", Links::Skip), ("follow", Links::Follow), ("copy", Links::Copy)])))
         .value("skip, follow or copy")
-        .doc("Symbolic links in a mirror: skip leaves them alone, copy makes the same link. follow sends what they lead to in \
-              their place, wherever that is: only where nobody else may write to Location. Nothing behind a link is looked at \
-              otherwise."),
+        .doc("Symbolic links in a mirror: skip ignores them; copy creates the same link on the vessel; follow sends \
+              the file or directory that the link points to, wherever that is, so use it only if no other user may \
+              write to Location. With skip and copy, the targets of links are never read."),
     key("Owner", Value("no"), field!(Directory.owner, Written::yes_or_no))
         .value("yes or no")
-        .doc("yes: owner and group numbers are set on the vessels as well, where the account there may do so (root). Only in a \
-              mirror. Set-user-id and set-group-id bits of a mode travel only with them."),
+        .doc("yes: the numeric owner and group are set on the vessels too, if the account there may do so (root). Only \
+              in a mirror. The set-user-ID and set-group-ID bits of a mode are sent only together with them."),
     key("Interval", Value("0"), field!(Directory.interval, Written::duration))
         .value("a duration from 0 to 1d").reload(Background)
-        .doc("How often changes go out at the most: they collect, and leave together. 0 sends at once."),
+        .doc("Minimum time between transfers of changes: changes are collected and sent together. 0 sends each change \
+              at once."),
     key("Include", Value(""), field!(Directory.include, |it| patterns::patterns(it.text)))
         .value("patterns, separated by commas").reload(Background)
-        .doc("Which paths are taken, in the manner of .gitignore; nothing takes all. The last pattern that matches decides, and \
-              `!` before it takes back what others say. `*.log` is compared with the name alone; a pattern with a slash with \
-              the path below Location: `/build/` (only at the top, `/` at the end for directories only), `docs/*.pdf`, \
-              `docs/**/*.pdf`. To include `*.pdf, /letters/` sends only PDF files, and everything in letters at the top. With \
-              Include, a mirror makes the directories that its files need, and no empty ones."),
+        .doc("Paths that are sent, as patterns in the syntax of .gitignore; if empty, all paths. The last pattern that \
+              matches decides, and `!` before a pattern reverses its effect. A pattern without a slash, such as \
+              `*.log`, is compared with the name; a pattern with a slash is compared with the path below Location: \
+              `/build/` (only at the top; `/` at the end matches only directories), `docs/*.pdf`, `docs/**/*.pdf`. For \
+              example, `*.pdf, /letters/` sends only PDF files, and everything in the top-level directory letters. \
+              With Include, a mirror creates only the directories that its files need, no empty ones."),
     key("Exclude", Value(""), field!(Directory.exclude, |it| patterns::patterns(it.text)))
         .value("patterns, separated by commas").reload(Background)
-        .doc("Which paths are left alone, by patterns like those of Include, over which it wins. What lies in a directory that \
-              is excluded can't come back. To exclude `*.log, !important.log, cache/` keeps all logs here but important.log, \
-              and all directories called cache."),
+        .doc("Paths that are skipped, as patterns in the syntax of Include. Exclude takes precedence over Include. \
+              Files in an excluded directory cannot be included again. For example, `*.log, !important.log, cache/` \
+              skips all logs except important.log, and all directories named cache."),
     key("MinSize", Value("0"), field!(Directory.min_size, Written::size))
         .value("a size such as 64 MiB").reload(Background)
-        .doc("The size of the smallest file that is taken."),
+        .doc("Minimum size of the files that are sent."),
     key("MaxSize", Value("none"), field!(Directory.max_size, |it| if it.text == "none" { Ok(u64::MAX) } else { it.size() }))
         .value("a size such as 1 GiB, or none").reload(Background)
-        .doc("The size of the largest file that is taken. `none` is any."),
+        .doc("Maximum size of the files that are sent. `none`: no limit."),
     key("MinAge", Value("0"), field!(Directory.min_age, Written::duration))
         .value("a duration from 0 to 1d").reload(Background)
-        .doc("How long ago a file must have changed last to be taken."),
+        .doc("Minimum time since the last change of a file before it is sent."),
     key("KeepProcessed", Otherwise("that of [MONSTER]"), field!(Directory.keep_processed, retention::keep_processed))
         .value("forever, no, or a duration from 1s to 36500d").example("30d").reload(Background)
         .doc("How long delivered files of this directory stay in processed/."),
     key("OnDelivered", Otherwise("that of [MONSTER]"), field!(Directory.hooks.on_delivered, telling::command))
         .value("a command, or none").example("none").reload(Background)
-        .doc("A command that is run when a vessel has a file of this directory."),
+        .doc("Command that runs when a vessel has received a file of this directory."),
     key("OnRetired", Otherwise("that of [MONSTER]"), field!(Directory.hooks.on_retired, telling::command))
         .value("a command, or none").example("hooks/retired.sh --tidy").reload(Background)
-        .doc("A command that is run when all vessels have a file of this directory, and its source is out of the way."),
+        .doc("Command that runs when all vessels have received a file of this directory and its source was moved to \
+              processed/ or deleted."),
     key("OnParked", Otherwise("that of [MONSTER]"), field!(Directory.hooks.on_parked, telling::command))
         .value("a command, or none").example("logger -t contentmonster parked").reload(Background)
-        .doc("A command that is run when a file of this directory is set aside for a reason."),
+        .doc("Command that runs when a file of this directory is parked."),
 ];
 
 /// Reads `[Directory x]`; returns `None` after reporting an error.
@@ -218,7 +226,7 @@ pub(super) fn read(view: &View<'_>, monster: Option<&Monster>) -> Option<Directo
 /// Reports keys that only a mirror may have.
 fn check_mirror(view: &View<'_>, directory: &Directory) {
     let refuse = |key, remedy: &str| {
-        view.problems.report(view.place_of(key), Diagnostic::new("only a mirror takes this", remedy));
+        view.problems.report(view.place_of(key), Diagnostic::new("only possible in a mirror", remedy));
     };
     if directory.is_mirror() {
         return;

@@ -139,7 +139,7 @@ impl<'a> Signature<'a> {
         if let Some(first) = self.titles.get(&title) {
             let first = self.sections[*first].line;
             let diagnostic =
-                Diagnostic::new(format!("this section is already on line {first}"), "make one section of the two");
+                Diagnostic::new(format!("this section is already on line {first}"), "merge the two sections");
             self.problems.report(Place::line(number).in_section(&title), diagnostic);
             self.within = Within::Refused;
             return;

@@ -228,7 +228,7 @@ impl<'a> Cast<'a> {
 /// Checks the name of a directory or vessel. IgnoreDirs separates names by commas.
 fn usable(name: &str) -> Result<(), Diagnostic> {
     if name.is_empty() {
-        return Err(Diagnostic::new("the section has no name", "write one behind the word, such as [Vessel backup]"));
+        return Err(Diagnostic::new("the section has no name", "write one after the word, such as [Vessel backup]"));
     }
     if name.contains(',') {
         return Err(Diagnostic::new("the name contains a comma", "choose a name without one"));

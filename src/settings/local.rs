@@ -73,7 +73,7 @@ pub(super) fn check_places(
                 ));
             } else if let Some(mount_point) = target.mount_point.as_ref().filter(|at| !path.starts_with(at)) {
                 refuse(format!(
-                    "{shown} does not lie below the MountPoint of [Vessel {}], {}",
+                    "{shown} is not below the MountPoint of [Vessel {}], {}",
                     vessel.name,
                     mount_point.display()
                 ));

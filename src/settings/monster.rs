@@ -56,89 +56,92 @@ impl table::Section for Monster {
 pub(super) static KEYS: &[Key<Monster>] = &[
     key("ChunkSize", Value("10485760"), field!(Monster.chunk_size, Written::size))
         .value("a size from 64 KiB to 1 GiB").reload(Background)
-        .doc("Size of the pieces that files are cut into."),
+        .doc("Size of the chunks that files are split into."),
     key("Cache", Value("64 MiB"), field!(Monster.cache, Written::size))
         .value("a size from 8 MiB to 64 GiB").reload(Restart)
-        .doc("How much of the files is kept in memory at the most, so that vessels that take a file at about the same pace \
-              have it read once for all of them."),
+        .doc("Maximum memory for cached file contents. Vessels that receive the same file at about the same time share \
+              one read of it."),
     key("Database", Value("database.sqlite3"), field!(Monster.database, Written::path))
         .value("a path").reload(Restart)
-        .doc("The ledger: what was seen, delivered and acknowledged. Keep this file."),
-    key("Listen", Otherwise("none, there is no page"), field!(Monster.listen, |it| it.accept(values::socket_address).map(Some)))
+        .doc("The ledger, which records the files that were seen, delivered and acknowledged. Keep this file."),
+    key("Listen", Otherwise("none, no status page"), field!(Monster.listen, |it| it.accept(values::socket_address).map(Some)))
         .value("an address with a port, such as 127.0.0.1:8022 or [::1]:8022").example("127.0.0.1:8022").reload(Restart)
-        .doc("The status page and the metrics (/metrics, /api/status, /healthz, /readyz). Whoever reaches it can look, at the \
-              names of files too."),
-    key("ListenToken", Otherwise("none, the page can only be looked at"), field!(Monster.listen_token, |it| Ok(secrets::read(it, "token"))))
+        .doc("Address of the status page and the metrics (/metrics, /api/status, /healthz, /readyz). Everyone who can \
+              connect to it sees the status, including the names of files."),
+    key("ListenToken", Otherwise("none, the page is read-only"), field!(Monster.listen_token, |it| Ok(secrets::read(it, "token"))))
         .value("text").example("a-long-random-word").reload(Restart).secrecy(Secrecy::Secret)
-        .doc("Who enters this on the page may pause and resume vessels, and have files tried again."),
+        .doc("Token for the status page. Everyone who enters it may pause and resume vessels and retry files."),
     key("ListenTokenFile", Otherwise("none"), Field::NONE)
         .value("a path").example("contentmonster.token").reload(Restart)
-        .doc("A file whose first line is the ListenToken, in place of ListenToken."),
+        .doc("File whose first line is the token, instead of ListenToken."),
     key("RateLimit", Value("none"), field!(Monster.rate_limit, |it| rate::schedule(it.text)))
         .value("rates from 1 KiB/s to 1 TiB/s, or none").reload(AtOnce)
-        .doc("How many bytes of files may go out per second to all vessels together: see RateLimit of a vessel, which holds \
-              besides."),
-    key("LogLevel", Otherwise("info, and only warnings beside progress bars"), field!(Monster.logging.level, |it| it.choice(&LogLevel::ALL.map(|level| (level.word(), Some(level))))))
+        .doc("Maximum rate of file data to all vessels together. The RateLimit of each vessel, which explains the \
+              syntax, applies in addition."),
+    key("LogLevel", Otherwise("info, or warn while progress bars are shown"), field!(Monster.logging.level, |it| it.choice(&LogLevel::ALL.map(|level| (level.word(), Some(level))))))
         .value("error, warn, info, debug or trace").example("info").reload(Restart)
-        .doc("What is logged. CONTENTMONSTER_LOG in the environment holds before it."),
-    key("LogFormat", Otherwise("text, which leaves the time to journald where that reads it"), field!(Monster.logging.format, |it| it.choice(&LogFormat::ALL)))
+        .doc("Minimum level of log lines. The environment variable CONTENTMONSTER_LOG overrides it."),
+    key("LogFormat", Otherwise("text, without timestamps if journald reads it"), field!(Monster.logging.format, |it| it.choice(&LogFormat::ALL)))
         .value("text, json or journald").example("text").reload(Restart)
-        .doc("What log lines look like: text, json (an object for each line), or journald: fields to ask for (`journalctl \
-              F_VESSEL=aurora`) beside short messages."),
+        .doc("Format of log lines: text, json (one object per line), or journald (short messages with fields that can \
+              be queried: `journalctl F_VESSEL=aurora`)."),
     key("LogFile", Otherwise("standard error"), field!(Monster.logging.target, logging::target))
         .value("a path, or syslog").example("/var/log/contentmonster.log").reload(Restart)
-        .doc("Where log lines go: a file, made with mode 0600, which is opened anew on SIGHUP, so that logrotate can move it \
-              away; or `syslog`."),
+        .doc("Where log lines go: a file, or `syslog`. The file is created with mode 0600 and reopened on SIGHUP, so \
+              that logrotate can rename it."),
     key("MinFree", Value("64 MiB"), field!(Monster.min_free, Written::size))
         .value("a size such as 64 MiB").reload(Background)
-        .doc("How much room must be left on the ledger's disk: with less, no new files are taken in until there is more, which \
-              the log and `status` say. Files already taken in are delivered all the same. 0: any."),
+        .doc("Minimum free space on the ledger's disk. With less, no new files are taken in until there is enough \
+              again; the log and `status` report it. Files that were already taken in are still delivered. 0 disables \
+              the check."),
     key("KeepHistory", Value("forever"), field!(Monster.keep_history, retention::keep_history))
         .value("forever, or a duration from 1s to 36500d").reload(Background)
-        .doc("How long the ledger remembers versions that have ended, and their receipts. What tells what the vessels hold is \
-              kept in any case."),
+        .doc("How long the ledger keeps finished versions and their receipts. Records of the files that the vessels \
+              have are always kept."),
     key("KeepProcessed", Value("forever"), field!(Monster.keep_processed, retention::keep_processed))
         .value("forever, no, or a duration from 1s to 36500d").reload(Background)
-        .doc("How long delivered files stay in processed/: `forever`; a time such as 30d, after which those that lie there as \
-              they were put there are deleted, and directories that this leaves empty; or `no`: they are deleted at once instead \
-              of moved."),
+        .doc("How long delivered files stay in processed/: `forever`; a duration such as 30d, after which files that \
+              were not changed there are deleted, and directories that become empty; or `no`: delivered files are \
+              deleted at once instead of moved to processed/."),
     key("OnDelivered", Value("none"), field!(Monster.hooks.on_delivered, telling::command))
         .value("a command, or none").reload(Background)
-        .doc("A command that is run when a vessel has a file; `none` runs nothing. Words are quoted as for a shell, but none \
-              reads them. A program with a `/` in it may be relative to this file. The facts are in its environment: \
-              CONTENTMONSTER_EVENT (delivered, retired, parked), _ID, _TIME, _DIRECTORY, _PATH, _LOCAL_PATH, _REMOTE_PATH, \
-              _VESSEL, _KIND, _SIZE, _SHA256, _REASON, each beginning with CONTENTMONSTER. Every event is told at least once, \
-              seldom twice, with the same ID."),
+        .doc("Command that runs when a vessel has received a file; `none` runs nothing. Arguments may be quoted as for \
+              a shell, but no shell is involved. A program path that contains a `/` may be relative to the settings \
+              file. The command finds the facts in its environment: CONTENTMONSTER_EVENT (delivered, retired, parked), \
+              _ID, _TIME, _DIRECTORY, _PATH, _LOCAL_PATH, _REMOTE_PATH, _VESSEL, _KIND, _SIZE, _SHA256, _REASON, each \
+              prefixed with CONTENTMONSTER. Every event is reported at least once; in rare cases twice, with the same \
+              ID."),
     key("OnRetired", Value("none"), field!(Monster.hooks.on_retired, telling::command))
         .value("a command, or none").reload(Background)
-        .doc("The same, when all vessels have a file and its source is out of the way."),
+        .doc("The same, when all vessels have received a file and its source was moved to processed/ or deleted."),
     key("OnParked", Value("none"), field!(Monster.hooks.on_parked, telling::command))
         .value("a command, or none").reload(Background)
-        .doc("The same, when a file is set aside for a reason."),
+        .doc("The same, when a file is parked: it could not be delivered, and is retried less often from now on."),
     key("HookTimeout", Value("60s"), field!(Monster.telling.hook_timeout, Written::duration))
         .value("a duration from 1s to 1d").reload(Background)
-        .doc("How long such a command may take before it, and all that it started, is ended."),
+        .doc("Maximum run time of such a command. After it, the command and all processes that it started are killed."),
     key("Webhook", Otherwise("none"), field!(Monster.telling.webhooks, telling::web_addresses))
         .value("web addresses, separated by commas").example("https://example.com/contentmonster").reload(Background)
         .secrecy(Secrecy::Address)
-        .doc("Addresses that all these events are posted to as JSON. Repeated for up to a day."),
+        .doc("Addresses that receive all these events as JSON, by POST. A failed request is repeated for up to 1 day."),
     key("WebhookSecret", Otherwise("none"), field!(Monster.telling.webhook_secret, |it| Ok(secrets::read(it, "webhook-secret"))))
         .value("text").example("a-long-random-word").reload(Background).secrecy(Secrecy::Secret)
-        .doc("What posts are signed with (X-Contentmonster-Signature)."),
+        .doc("Key that signs these requests (X-Contentmonster-Signature)."),
     key("WebhookSecretFile", Otherwise("none"), Field::NONE)
         .value("a path").example("contentmonster.webhook-secret").reload(Background)
-        .doc("A file whose first line is the WebhookSecret, in place of WebhookSecret."),
+        .doc("File whose first line is the key, instead of WebhookSecret."),
     key("Heartbeat", Otherwise("none"), field!(Monster.telling.heartbeat, |it| telling::web_address(it.text).map(Some)))
         .value("a web address").example("https://example.com/ping/contentmonster").reload(Background).secrecy(Secrecy::Address)
-        .doc("An address that is asked for (GET) as long as all is well: the ledger can be written to, a Location is there, and \
-              a vessel can be reached. For services that raise an alarm when that stops."),
+        .doc("Address that is requested (GET) at regular intervals while the program works: the ledger is writable, at \
+              least one Location is accessible, and at least one vessel is reachable. For monitoring services that \
+              raise an alarm when the requests stop."),
     key("HeartbeatInterval", Value("60s"), field!(Monster.telling.heartbeat_interval, Written::duration))
         .value("a duration from 1s to 1d").reload(Background)
-        .doc("How often it is asked for."),
+        .doc("Interval between these requests."),
     key("Simulate", Value("no"), field!(Monster.simulate, Written::yes_or_no))
         .value("yes or no").reload(Restart)
-        .doc("yes: nothing is sent, moved, deleted or entered in the ledger, but the log says what would be, now and whenever \
-              that changes. `contentmonster --simulate` prints it once."),
+        .doc("yes: nothing is sent, moved, deleted or recorded in the ledger. Instead, the log lists what would be \
+              done, and again whenever that changes. `contentmonster --simulate` prints the list once."),
 ];
 
 /// Reads `[MONSTER]`; returns `None` after reporting an error.
@@ -147,18 +150,18 @@ pub(super) fn read(view: &View<'_>) -> Option<Monster> {
     let sound = table::read(KEYS, view, &mut monster);
     if monster.listen.is_some_and(|address| !address.ip().is_loopback()) {
         let message =
-            "whoever reaches this address sees the names of all files, and a token is sent over it unencrypted";
-        let remedy = "listen on 127.0.0.1 and go there through `ssh -L` or a proxy with TLS";
+            "everyone who can connect to this address sees the names of all files, and tokens are sent unencrypted";
+        let remedy = "listen on 127.0.0.1 and connect through `ssh -L` or a proxy with TLS";
         view.problems.warn(view.place_of("Listen"), Diagnostic::new(message, remedy));
     }
     let Logging { format, target, .. } = &monster.logging;
     if *format == Some(LogFormat::Journald) && *target != LogTarget::StandardError {
         let diagnostic =
-            Diagnostic::new("journald does not log to a file", "leave LogFile out, or write `LogFormat = text`");
+            Diagnostic::new("cannot be used with `LogFormat = journald`", "remove it, or write `LogFormat = text`");
         view.problems.report(view.place_of("LogFile"), diagnostic);
     }
     if monster.telling.webhooks.iter().any(|one| !one.is_private()) {
-        let message = "the names of files go there unencrypted";
+        let message = "file names are sent to this address unencrypted";
         view.problems.warn(view.place_of("Webhook"), Diagnostic::new(message, "use an https:// address"));
     }
     sound.then_some(monster)

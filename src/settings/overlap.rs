@@ -37,7 +37,7 @@ impl<'a> Overlaps<'a> {
         let locations: Vec<PathBuf> = directories.iter().map(|(directory, _)| directory.location.clone()).collect();
         let reaches = Reach::of(&locations);
         for ((_, place), _) in directories.iter().zip(&reaches).filter(|(_, reach)| !reach.answered) {
-            let message = "its disk does not answer, so whether it overlaps with another Location is not known";
+            let message = "its disk does not answer, so overlaps with other Locations were not checked";
             let diagnostic = Diagnostic::new(message, "run `contentmonster check` once the disk is back");
             problems.warn(place.clone().at_key("Location"), diagnostic);
         }
@@ -81,8 +81,8 @@ impl<'a> Overlaps<'a> {
             return;
         }
         let message =
-            format!("is the Location of [Directory {}] too{}", self.directory(one).name, self.shown(other, one));
-        let remedy = "give each directory its own, or make one section of the two; only mirrors may share one";
+            format!("is also the Location of [Directory {}]{}", self.directory(one).name, self.shown(other, one));
+        let remedy = "choose another Location for one of them, or merge the two sections; only mirrors may share one";
         self.report(other, Diagnostic::new(message, remedy));
     }
 
@@ -91,20 +91,19 @@ impl<'a> Overlaps<'a> {
         let name = &self.directory(outer).name;
         let stays = self.directory(outer).keep_processed == KeepProcessed::Forever;
         if stays && below.as_os_str().is_empty() {
-            let message = format!("is where [Directory {name}] puts its delivered files");
-            let remedy =
-                "what is delivered there will be sent on from here; choose another Location if that isn't meant";
+            let message = format!("is the processed/ of [Directory {name}]");
+            let remedy = "files delivered there are sent on from here; choose another Location if that is not intended";
             let place = self.directories[inner].1.clone().at_key("Location");
             return self.problems.warn(place, Diagnostic::new(message, remedy));
         }
         let message = match below.as_os_str().is_empty() {
             true => format!(
-                "is where [Directory {name}] puts its delivered files, and its KeepProcessed removes them, delivered from \
-                 here or not"
+                "is the processed/ of [Directory {name}], and its KeepProcessed removes the files whether or not they \
+                 were delivered from here"
             ),
             false => format!("is in the processed/ of [Directory {name}]{}", self.shown(inner, outer)),
         };
-        let remedy = format!("choose a Location outside of what [Directory {name}] manages");
+        let remedy = format!("choose a Location outside of the processed/ of [Directory {name}]");
         self.report(inner, Diagnostic::new(message, remedy));
     }
 
@@ -119,20 +118,21 @@ impl<'a> Overlaps<'a> {
         if holder.is_mirror() {
             if !held.is_mirror() {
                 let message = format!(
-                    "is in the Location of the mirror [Directory {name}], which sees its files go once they are delivered"
+                    "is in the Location of the mirror [Directory {name}], which sees its files vanish once they are \
+                     delivered"
                 );
                 let place = self.directories[inner].1.clone().at_key("Location");
-                let remedy = format!("{exclude} if that isn't meant");
+                let remedy = format!("{exclude} if that is not intended");
                 self.problems.warn(place, Diagnostic::new(message, remedy));
             }
             return;
         }
         let message = format!(
-            "is in the Location of [Directory {name}], which takes its files too and moves them into its processed/ \
+            "is in the Location of [Directory {name}], which also sends its files and moves them into its processed/ \
              before they are delivered from here{}",
             self.shown(inner, outer)
         );
-        self.report(inner, Diagnostic::new(message, format!("{exclude}, or make one section of the two")));
+        self.report(inner, Diagnostic::new(message, format!("{exclude}, or merge the two sections")));
     }
 
     /// Returns an explanation if two paths are written so differently that their overlap isn't obvious.
@@ -141,7 +141,7 @@ impl<'a> Overlaps<'a> {
         if one.starts_with(other) && !one.components().any(|part| part.as_os_str() == "..") {
             return String::new();
         }
-        format!(" ({} and {} meet on the disk)", one.display(), other.display())
+        format!(" ({} and {} overlap on the disk)", one.display(), other.display())
     }
 
     fn check_vessels(&self) {
@@ -221,12 +221,13 @@ impl<'a> Overlaps<'a> {
         let (first, vessel) = (self.directory(one.1), &self.vessels[other.0].0);
         let message = if one.0 == other.0 {
             format!(
-                "is where [Directory {}] goes on [Vessel {}] too: files of one name replace each other",
+                "is also the destination of [Directory {}] on [Vessel {}]: files of the same name overwrite each other",
                 first.name, vessel.name
             )
         } else {
             format!(
-                "is where [Directory {}] goes on [Vessel {}] too, which is the same account on the same host as [Vessel {}]",
+                "is also the destination of [Directory {}] on [Vessel {}], which is the same account on the same host \
+                 as [Vessel {}]",
                 first.name, self.vessels[one.0].0.name, vessel.name
             )
         };
@@ -248,7 +249,7 @@ impl<'a> Overlaps<'a> {
             self.report_place(inner, why, exclude);
         } else {
             let (place, key, remedy) = self.place_of(inner);
-            let why = format!("{message}: files of one name replace each other");
+            let why = format!("{message}: files of the same name overwrite each other");
             self.problems.warn(place.at_key(&key), Diagnostic::new(why, remedy + &exclude));
         }
         true
@@ -286,7 +287,7 @@ pub fn clash((first, place): (&Directory, &RemotePath), (second, other): (&Direc
     let (one, two) = [place, other].map(|place| Reach::elsewhere(reach::remote(place.as_bytes()))).into();
     let (holder, held, below) = match one.holds(&two) {
         Some(below) if below.as_os_str().is_empty() => {
-            return Some(format!("is where [Directory {}] goes too", first.name));
+            return Some(format!("is also the destination of [Directory {}]", first.name));
         }
         Some(below) => (first, second, below),
         None => (second, first, two.holds(&one)?),
@@ -296,7 +297,8 @@ pub fn clash((first, place): (&Directory, &RemotePath), (second, other): (&Direc
     meets.then(|| {
         let (other, deletes) = (&first.name, &deletes.name);
         format!(
-            "meets the RemoteLocation of [Directory {other}], where the mirror [Directory {deletes}] deletes files,"
+            "overlaps with the RemoteLocation of [Directory {other}], where the mirror [Directory {deletes}] deletes \
+             files,"
         )
     })
 }

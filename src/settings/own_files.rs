@@ -71,11 +71,11 @@ impl OwnFiles {
             let held: Vec<String> = reaches.iter().filter_map(below).collect();
             let place = place.clone().at_key("Location");
             if held.iter().any(String::is_empty) {
-                let message = "is a file of contentmonster's own, which is never sent";
+                let message = "is one of contentmonster's own files, which are never sent";
                 problems.report(place, Diagnostic::new(message, "name another file"));
             } else if !held.is_empty() {
-                let message = format!("holds files of contentmonster's own, which are never sent: {}", held.join(", "));
-                problems.warn(place, Diagnostic::new(message, "keep them elsewhere, or choose another Location"));
+                let message = format!("contains contentmonster's own files, which are never sent: {}", held.join(", "));
+                problems.warn(place, Diagnostic::new(message, "move them elsewhere, or choose another Location"));
             }
         }
     }

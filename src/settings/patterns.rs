@@ -100,7 +100,7 @@ pub(super) fn globs(text: &str) -> Result<Globs, Diagnostic> {
     let mut set = GlobSetBuilder::new();
     for glob in split_globs(text).filter(|_| text != "none") {
         if glob.contains('/') {
-            let remedy = "only the file's own name is compared: give the part behind the last `/`";
+            let remedy = "only file names are compared, without their path; write the part after the last `/`";
             return Err(Diagnostic::new(format!("glob `{glob}` contains a `/`"), remedy));
         }
         let built = GlobBuilder::new(glob).literal_separator(true).build();

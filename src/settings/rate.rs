@@ -77,7 +77,7 @@ pub(super) fn schedule(text: &str) -> Result<RateSchedule, Diagnostic> {
 fn span(text: &str) -> Result<Span, Diagnostic> {
     let diagnostic = || {
         let remedy =
-            "expected two times of day with a `-` and no blank between them, such as 08:00-18:00 or 22:00-06:00";
+            "expected two times of day with a `-` and no spaces between them, such as 08:00-18:00 or 22:00-06:00";
         Diagnostic::new(format!("invalid time span `{text}`"), remedy)
     };
     let (from, until) = text.split_once('-').ok_or_else(diagnostic)?;

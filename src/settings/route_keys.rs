@@ -52,65 +52,66 @@ impl table::Section for RouteKeys {
 pub(super) static KEYS: &[Key<RouteKeys>] = &[
     key("Address", Required, field!(RouteKeys.address, |it| values::address(it.text)))
         .value("host name, IP address, or a host of the ssh config").example("example.com")
-        .doc("Where the vessel is. A port may follow it (example.com:2222, [::1]:2222) instead of Port. An IPv6 address may name \
-              its interface: fe80::1%eth0."),
+        .doc("Host name or address of the vessel. It may include a port (example.com:2222, [::1]:2222) instead of \
+              Port. An IPv6 address may include its interface: fe80::1%eth0."),
     key("Transport", Value("ssh"), field!(RouteKeys.is_local, |it| it.choice(&[("ssh", false), ("local", true)])))
         .value("ssh or local")
-        .doc("How files get there. `local` copies to a directory on this host or on a disk that is mounted here, without SSH: \
-              then `Address = localhost`. Every RemoteLocation must exist then, and is never made: while it is missing, such as \
-              that of a disk that is not mounted, the vessel is away, and it is looked for every few seconds. Keys of SSH are \
-              errors; TempDir is not used; `Delta = auto` sends whole files."),
+        .doc("How files are transferred. `local` copies them to a directory on this host or on a disk mounted here, \
+              without SSH, and needs `Address = localhost`. Every RemoteLocation must exist and is never created: \
+              while one is missing, for example because its disk is not mounted, the vessel is away, and the path is \
+              checked every few seconds. SSH keys are errors; TempDir is not used; `Delta = auto` sends whole files."),
     key("MountPoint", Otherwise("none"), field!(RouteKeys.mount_point, |it| it.path().map(Some)))
         .value("a path").example("/mnt/backup").transport(Local)
-        .doc("With `Transport = local`, where something must be mounted before anything is written. For a RemoteLocation that \
-              exists without its disk too, such as the mount point itself."),
-    key("Port", Otherwise("what the ssh config says, else 22"), field!(RouteKeys.port, |it| values::port(it.text).map(Some)))
+        .doc("With `Transport = local`, a path where something must be mounted before anything is written. For a \
+              RemoteLocation that exists even without its disk, such as the mount point itself."),
+    key("Port", Otherwise("from the ssh config, else 22"), field!(RouteKeys.port, |it| values::port(it.text).map(Some)))
         .value("a number from 1 to 65535").example("22").transport(Ssh)
         .doc("Port of the SSH server."),
-    key("Username", Otherwise("what the ssh config says, else who runs contentmonster"), field!(RouteKeys.username, |it| values::username(it.text).map(Some)))
+    key("Username", Otherwise("from the ssh config, else the user who runs contentmonster"), field!(RouteKeys.username, |it| values::username(it.text).map(Some)))
         .value("a name").example("replication").transport(Ssh)
         .doc("User to log in as."),
-    key("SSHConfig", Otherwise("~/.ssh/config and /etc/ssh/ssh_config, where they exist"), field!(RouteKeys.ssh_config, ssh_config))
+    key("SSHConfig", Otherwise("~/.ssh/config and /etc/ssh/ssh_config, if they exist"), field!(RouteKeys.ssh_config, ssh_config))
         .value("a path, or no").example("no").transport(Ssh)
-        .doc("The ssh config that is read for what isn't set here, or `no` for none. Heeded are HostName, User, Port, \
+        .doc("The ssh config that supplies what is not set here, or `no` for none. Supported are HostName, User, Port, \
               IdentityFile, CertificateFile, IdentityAgent, IdentitiesOnly, UserKnownHostsFile, GlobalKnownHostsFile, \
-              HostKeyAlias, ProxyJump, ServerAliveInterval, ServerAliveCountMax and ConnectTimeout, in Host, Match and Include; \
-              `check` shows what comes from where."),
-    key("ProxyJump", Otherwise("what the ssh config says, else none"), field!(RouteKeys.jump, |it| ssh_config::jump(it.text).map(Some)))
+              HostKeyAlias, ProxyJump, ServerAliveInterval, ServerAliveCountMax and ConnectTimeout, also with Host, \
+              Match and Include; `check` shows the source of each value."),
+    key("ProxyJump", Otherwise("from the ssh config, else none"), field!(RouteKeys.jump, |it| ssh_config::jump(it.text).map(Some)))
         .value("[user@]host[:port], separated by commas, or none").example("gate@bastion.example.com:2222").transport(Ssh)
-        .doc("Hosts to go through, the nearest first; each may be a host of the ssh config. Unless that says otherwise, they are \
-              logged in to with the Username and keys from here, but never with the Password. Each has its own host key, which \
-              `trust` shows too. `none` goes straight on."),
-    key("Password", Otherwise("none, log in with a key"), field!(RouteKeys.password, |it| Ok(secrets::read(it, "password"))))
+        .doc("Hops (jump hosts) on the way to the vessel, the nearest first; each may be a host of the ssh config. Unless \
+              the ssh config says otherwise, the login there uses the Username and keys of this vessel, but never its \
+              Password. Each hop has its own host key, which `trust` shows too. `none` connects directly."),
+    key("Password", Otherwise("none, login with a key"), field!(RouteKeys.password, |it| Ok(secrets::read(it, "password"))))
         .value("text").example("verysecret").transport(Ssh).secrecy(Secrecy::Secret)
-        .doc("Logging in is tried as ssh does it: the agent, then private keys, then this password. A file that holds secrets \
-              should be readable by its owner alone (chmod 600), this one too."),
+        .doc("Password for the login. Credentials are tried in the order of ssh: the agent, then private keys, then \
+              this password. A file that contains secrets, such as the settings file, should be readable only by its \
+              owner (chmod 600)."),
     key("PasswordFile", Otherwise("none"), Field::NONE)
         .value("a path").example("samplevessel.password").transport(Ssh)
-        .doc("A file whose first line is the password, in place of Password. With systemd's LoadCredential= a PasswordFile or \
-              PassphraseFile that doesn't exist here is looked for among the credentials. Where no key is set, the credentials \
-              samplevessel.password and samplevessel.passphrase are used."),
-    key("IdentityFile", Otherwise("what the ssh config says, else the usual ones in ~/.ssh"), field!(RouteKeys.identity_files, |it| it.paths().map(Some)))
+        .doc("File whose first line is the password, instead of Password. With systemd's LoadCredential=, a \
+              PasswordFile or PassphraseFile that does not exist is looked up among the credentials. If no key is set, \
+              the credentials samplevessel.password and samplevessel.passphrase are used."),
+    key("IdentityFile", Otherwise("from the ssh config, else the default files in ~/.ssh"), field!(RouteKeys.identity_files, |it| it.paths().map(Some)))
         .value("paths, separated by commas").example("~/.ssh/id_ed25519").transport(Ssh)
-        .doc("Private keys. Keys in hardware (sk-) go by the agent."),
-    key("CertificateFile", Otherwise("what the ssh config says, else none"), field!(RouteKeys.certificate_files, |it| it.paths().map(Some)))
+        .doc("Private keys. Hardware keys (sk-) are used through the agent."),
+    key("CertificateFile", Otherwise("from the ssh config, else none"), field!(RouteKeys.certificate_files, |it| it.paths().map(Some)))
         .value("paths, separated by commas").example("~/.ssh/signed-cert.pub").transport(Ssh)
-        .doc("OpenSSH certificates of these keys or of the agent's. One that lies beside its key, as id_ed25519-cert.pub, needs \
-              no mention."),
+        .doc("OpenSSH certificates of these keys or of the agent's. A certificate beside its key, such as \
+              id_ed25519-cert.pub, is found automatically."),
     key("Passphrase", Otherwise("none"), field!(RouteKeys.passphrase, |it| Ok(secrets::read(it, "passphrase"))))
         .value("text").example("moresecret").transport(Ssh).secrecy(Secrecy::Secret)
         .doc("Passphrase of the private keys."),
     key("PassphraseFile", Otherwise("none"), Field::NONE)
         .value("a path").example("samplevessel.passphrase").transport(Ssh)
-        .doc("A file whose first line is the passphrase, in place of Passphrase."),
-    key("HostKey", Otherwise("~/.ssh/known_hosts and /etc/ssh/ssh_known_hosts decide"), field!(RouteKeys.host_keys, |it| values::host_keys(it.text)))
+        .doc("File whose first line is the passphrase, instead of Passphrase."),
+    key("HostKey", Otherwise("the entries in ~/.ssh/known_hosts and /etc/ssh/ssh_known_hosts"), field!(RouteKeys.host_keys, |it| values::host_keys(it.text)))
         .value("SHA256 fingerprints, separated by commas").example("SHA256:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU").transport(Ssh)
-        .doc("The only host keys taken from this vessel, as `ssh-keygen -lf` shows them. With @cert-authority in known_hosts they \
-              name who may sign host keys."),
+        .doc("The only host keys that are accepted from this vessel, as `ssh-keygen -lf` shows them. With \
+              @cert-authority in known_hosts, they are the keys of the accepted authorities."),
     key("HostKeyPolicy", Value("strict"), field!(RouteKeys.host_key_policy, |it| it.choice(&[("strict", HostKeyPolicy::Strict), ("accept-new", HostKeyPolicy::AcceptNew)])))
         .value("strict or accept-new").transport(Ssh)
-        .doc("A host that is not known yet: `strict` refuses it (see `contentmonster trust`), `accept-new` takes its key and \
-              records it. A changed key is always refused."),
+        .doc("What happens if the host key is unknown: `strict` rejects it (see `contentmonster trust`), `accept-new` \
+              accepts and records it. A changed key is always rejected."),
 ];
 
 fn ssh_config(written: &Written<'_>) -> Result<SshConfig, Diagnostic> {

@@ -109,7 +109,7 @@ impl Guide<'_> {
     fn local_user(&self) -> Option<String> {
         let user = self.view.environment.user.clone();
         if user.is_none() {
-            let diagnostic = Diagnostic::new("missing, and who runs this is unknown", "write `Username = …`");
+            let diagnostic = Diagnostic::new("missing, and the current user is unknown", "write `Username = …`");
             self.view.problems.report(self.view.place_of("Username"), diagnostic);
         }
         user
@@ -131,8 +131,8 @@ impl Guide<'_> {
         while let Some(last) = wanted.pop() {
             if hops.len() == MOST_HOPS {
                 let diagnostic = Diagnostic::new(
-                    format!("there are more than {MOST_HOPS} hops: a hop is its own way, or one leads back to another"),
-                    "take the hop out of the pattern with `Host * !hop`, or give it `ProxyJump none` before",
+                    format!("more than {MOST_HOPS} hops: a hop probably goes through itself, or through one before it"),
+                    "exclude the hop from the pattern with `Host * !hop`, or set `ProxyJump none` for it above",
                 );
                 self.view.problems.report(place, diagnostic);
                 return None;
@@ -182,7 +182,7 @@ impl Guide<'_> {
         let whom =
             host.hop.as_ref().map_or_else(|| format!("[{section}]"), |hop| format!("the hop {hop} of [{section}]"));
         let diagnostic = Diagnostic::new(
-            format!("the ssh config has a program make the connection to {whom}, and no program is run here"),
+            format!("the ssh config connects to {whom} through a program, which contentmonster does not support"),
             format!("write `ProxyJump = host`, or `ProxyJump = none`, in [{section}], or `SSHConfig = no`"),
         );
         self.view.problems.report(self.spot_place("ProxyCommand", spot), diagnostic);

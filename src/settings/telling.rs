@@ -86,7 +86,7 @@ fn words(text: &str, start: &Start) -> Result<Vec<String>, Diagnostic> {
         return Ok(Vec::new());
     }
     let diagnostic = |message| {
-        Diagnostic::new(message, "write a program and its arguments, quoted as for a shell; no shell reads them")
+        Diagnostic::new(message, "write a program and its arguments, quoted as for a shell; no shell is used")
     };
     let mut words = shell_words::split(values::not_empty(text)?).map_err(|_| diagnostic("a quote is not closed"))?;
     if words.first().is_none_or(String::is_empty) {

@@ -96,53 +96,57 @@ impl table::Section for Vessel {
 pub(super) static KEYS: &[Key<Vessel>] = &[
     key("TempDir", Value("/tmp/.ContentMonster"), field!(Vessel.temp_dir, |it| values::remote_path(it.text)))
         .value("a path").transport(Ssh)
-        .doc("Where chunks are kept on the vessel until they are put together: absolute, or relative to the login directory. \
-              Made with mode 0700. Two vessels that are one account on one host need two of them."),
+        .doc("Directory on the vessel for parts until they are joined: absolute, or relative to the login directory. \
+              It is created with mode 0700. Two vessels that are the same account on the same host need different \
+              directories."),
     key("Timeout", Value("10s"), field!(Vessel.timeout, Written::duration))
         .value("a duration from 1s to 1h")
-        .doc(
-            "Deadline for connecting, for logging in, and for any answer. Six times as long for SFTP to start, and to close, \
-             rename or flush a file.",
-        ),
+        .doc("Timeout for connecting, for logging in, and for any answer. It is six times as long for starting SFTP, \
+              and for closing, renaming or flushing a file."),
     key("ReconnectWait", Value("60s"), field!(Vessel.reconnect_wait, Written::duration))
         .value("a duration from 1s to 1d")
-        .doc("After a connection failed it is made again after up to a second, then two, four, and so on up to this, and after \
-              up to a second again once one was of use. A vessel that can't be reached at all is looked for every few seconds, \
-              whatever stands here; one that refuses the login, or whose host key isn't trusted, is tried less often."),
+        .doc("Maximum wait before a reconnect. The wait is up to 1 s after the first failure, then doubles up to this \
+              value, and returns to 1 s once a connection was useful. A vessel that cannot be reached at all is \
+              retried every few seconds, regardless of this value; a vessel that rejects the login, or whose host key \
+              is not trusted, is retried less often."),
     key("Connections", Value("auto"), field!(Vessel.connections, |it| it.accept(link::connections)))
         .value("auto, or a number from 1 to 8").transport(Ssh)
-        .doc("How many connections are made to it: auto (as many as make it faster), or so many."),
+        .doc("Number of connections to the vessel: auto (as many as increase the throughput), or a fixed number."),
     key("CongestionControl", Value("auto"), field!(Vessel.congestion_control, |it| it.accept(link::congestion_control)))
         .value("auto, system, or a name that `sysctl net.ipv4.tcp_available_congestion_control` shows, such as bbr").transport(Ssh)
-        .doc("Which congestion control this host sends with: auto (BBR where the kernel allows it to this program, which makes \
-              lossy links many times faster, else the system's), system, or one by its name in the kernel, such as bbr, cubic or \
-              reno."),
+        .doc("TCP congestion control of this host: auto (BBR if the kernel allows it to this program, which makes \
+              lossy links many times faster, else the system's default), system (the system's default), or the \
+              kernel's name of an algorithm, such as bbr, cubic or reno."),
     key("Compression", Value("no"), field!(Vessel.compression, Written::yes_or_no))
         .value("yes or no").transport(Ssh)
-        .doc("yes: SSH compresses, where the vessel offers zlib@openssh.com. Worth it for files that shrink, on slow links."),
+        .doc("yes: SSH compresses the data if the vessel offers zlib@openssh.com. Useful for compressible files on \
+              slow links."),
     key("RateLimit", Value("none"), field!(Vessel.rate_limit, |it| rate::schedule(it.text)))
         .value("rates from 1 KiB/s to 1 TiB/s, or none").reload(AtOnce)
-        .doc("How many bytes of files may go out to it per second, over all its connections. By the time of day: \
-              `08:00-18:00 2 MiB/s, 10 MiB/s`, or `22:00-06:00 none, 1 MiB/s`. Local time; the first span that holds the time \
-              counts, then the rate without a span. Where there is neither, and with `none`, there is no limit."),
+        .doc("Maximum rate of file data to the vessel, over all its connections. It may depend on the time of day: \
+              `08:00-18:00 2 MiB/s, 10 MiB/s`, or `22:00-06:00 none, 1 MiB/s`. Times are local; the first span that \
+              contains the current time applies, else the rate without a span. Without either, and with `none`, there \
+              is no limit."),
     key("Assembly", Value("cat"), field!(Vessel.assembly, |it| it.choice(&[("cat", Assembly::Cat), ("direct", Assembly::Direct)])))
         .value("cat or direct").transport(Ssh)
-        .doc("How files of several chunks are put together on it: cat (what several connections send at once goes through parts \
-              in TempDir, which are joined), or direct (one connection writes each file in order beside its destination)."),
+        .doc("How files of several chunks are assembled on the vessel: cat (chunks that are sent over several \
+              connections at once are stored as parts in TempDir, then joined), or direct (one connection writes each \
+              file in order, beside its destination)."),
     key("Shell", Value("auto"), field!(Vessel.shell, |it| it.choice(&[("auto", Shell::Auto), ("no", Shell::No)])))
         .value("auto or no").transport(Ssh)
-        .doc("Whether the vessel's shell is used beside SFTP, for joining, hashing and flushing: auto (where it answers), or no \
-              (SFTP alone: files are written in place and read back). A server that ends the connection when it is asked for a \
-              shell, or does not answer, is remembered as one without, and asked again after a day."),
+        .doc("Whether the vessel's shell is used in addition to SFTP, for joining, hashing and flushing files: auto \
+              (if it works), or no (only SFTP: files are written in place and read back). A server that closes the \
+              connection or does not answer when a shell is requested is remembered as having none, and asked again \
+              after 1 day."),
     key("Dirs", Otherwise("all directories"), field!(Vessel.dirs, dirs))
         .value("names, separated by commas").example("sampledir")
-        .doc("The only directories that go to this vessel."),
+        .doc("The only directories that are sent to this vessel."),
     key("IgnoreDirs", Value(""), field!(Vessel.ignore_dirs, ignore_dirs))
         .value("names, separated by commas")
-        .doc("The directories that don't go to this vessel."),
+        .doc("Directories that are not sent to this vessel."),
     key("RemoteLocation.x", Otherwise("the RemoteLocation of the directory"), field!(Vessel.remote_locations, remote_locations))
         .value("a path").example("/srv/replication")
-        .doc("Where the directory x goes on this vessel: absolute, or relative to the login directory."),
+        .doc("Destination of the directory x on this vessel: absolute, or relative to the login directory."),
 ];
 
 /// Reads `[Vessel y]`; returns `None` after reporting an error.
@@ -178,7 +182,7 @@ fn check_local(view: &View<'_>, route: &RouteKeys) {
     for (section, entry) in entries.filter(|(_, entry)| of_ssh(&entry.key)) {
         let place = section.place_of(entry);
         if entry.key == "TempDir" {
-            let message = "is not used with Transport = local: files are put together beside their destinations";
+            let message = "is not used with Transport = local: files are assembled beside their destinations";
             view.problems.warn(place, Diagnostic::new(message, "remove the line"));
         } else {
             let message = "has no effect with Transport = local, which uses no SSH";
@@ -201,8 +205,8 @@ fn ignore_dirs(written: &Written<'_>) -> Result<BTreeSet<DirectoryName>, Diagnos
         // A misspelt name would send a directory to the wrong vessel. The sample file of the Python original, from
         // which many files were written, ignores `anotherdir` without defining it.
         if name == "anotherdir" && !written.view.directories.contains(&name) {
-            let message = format!("there is no [Directory {name}], which is as good as ignored");
-            let diagnostic = Diagnostic::new(message, "name a configured directory, or leave it out");
+            let message = format!("there is no [Directory {name}], so IgnoreDirs need not name it");
+            let diagnostic = Diagnostic::new(message, "name a configured directory, or remove the name");
             written.view.problems.warn(written.view.place_of("IgnoreDirs"), diagnostic);
             return DirectoryName::new(name);
         }
@@ -231,7 +235,7 @@ fn remote_locations(written: &Written<'_>) -> Result<BTreeMap<DirectoryName, Rem
 fn directory_name(written: &Written<'_>, place: Place, name: &str) -> DirectoryName {
     let View { problems, directories, .. } = written.view;
     if name.is_empty() {
-        let diagnostic = Diagnostic::new("the name of the directory is missing", "write it behind `RemoteLocation.`");
+        let diagnostic = Diagnostic::new("the name of the directory is missing", "write it after `RemoteLocation.`");
         problems.report(place, diagnostic);
     } else if !directories.contains(&name) {
         let remedy = match nearest(name, directories.iter().copied()) {

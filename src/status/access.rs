@@ -49,8 +49,7 @@ pub(super) async fn guard(State(access): State<Access>, request: Request, next: 
     let mut response = if honest {
         next.run(request).await
     } else {
-        let advice =
-            "this name is not known here: use the address, or localhost (a proxy must send one of them as Host)\n";
+        let advice = "unknown Host: use the address, or localhost (a proxy must send one of them as Host)\n";
         (StatusCode::MISDIRECTED_REQUEST, advice).into_response()
     };
     for (name, value) in HEADERS {

@@ -73,7 +73,7 @@ pub(super) async fn attend(
             }
             // Out of file descriptors, or the client has already disconnected.
             Err(e) => {
-                tracing::debug!("a connection to the status service could not be taken: {e}");
+                tracing::debug!("Cannot accept a connection to the status service: {e}");
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
         }

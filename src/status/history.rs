@@ -140,17 +140,17 @@ fn fate(history: &VersionStory, directory: Option<&Directory>, is_gone: bool) ->
     let mirror = directory.is_some_and(Directory::is_mirror);
     match (history.ended, history.forgotten_at) {
         (Some((_, Ending::Superseded)), _) => "replaced by a newer version",
-        (Some((_, Ending::Vanished)), _) => "its source went away before every vessel had it",
+        (Some((_, Ending::Vanished)), _) => "its source disappeared before every vessel had it",
         (Some((_, Ending::Retired)), _) => return retired(history, directory),
         (None, Some(_)) if history.version.kind == VersionKind::Skipped => {
-            "skipped: the vessels keep the version before it, until nothing has this name"
+            "skipped: the vessels keep the previous version until nothing exists at this path"
         }
-        (None, Some(_)) => "forgotten: it is sent to nobody any more, until the file changes",
+        (None, Some(_)) => "forgotten: not sent to any vessel until the file changes",
         (None, None) if history.complete && is_gone && directory.is_some_and(|one| awaits_deletion(history, one)) => {
             "still on the vessels, for now"
         }
         (None, None) if history.complete && mirror => "delivered everywhere",
-        (None, None) if history.complete => "delivered everywhere; to be retired",
+        (None, None) if history.complete => "delivered everywhere; not retired yet",
         (None, None) => "to be delivered",
     }
     .to_owned()
@@ -186,14 +186,13 @@ impl Reporter<'_> {
         let waits =
             |history: &VersionStory| history.ended.is_none() && !history.complete && history.forgotten_at.is_none();
         versions.iter().any(waits).then(|| {
-            let why =
-                format!("[Directory {name}] is not in the settings any more, so what it still had to deliver waits");
+            let why = format!("[Directory {name}] is no longer in the settings, so its undelivered files wait");
             let file = self.settings.file.display();
             let you_can = vec![
-                format!("write [Directory {name}] again in {file}, under this name"),
-                format!("{} forget {}     (give this file up)", self.command, self.file),
+                format!("add [Directory {name}] to {file} again, under this name"),
+                format!("{} forget {}     (stop delivering this file)", self.command, self.file),
                 format!(
-                    "{} forget --all {}     (give up everything that waits in it)",
+                    "{} forget --all {}     (stop delivering all its files that wait)",
                     self.command,
                     quoted(name.as_str())
                 ),
@@ -217,8 +216,8 @@ impl Reporter<'_> {
             Some(Err(e)) => return Some((e.fault().to_string(), Vec::new())),
             None => {
                 let location = directory.location.display();
-                let why = format!("{location} does not answer: a file system there hangs");
-                return Some((why, vec!["bring its server back, or unmount it (umount -l)".to_owned()]));
+                let why = format!("{location} does not answer: its file system hangs");
+                return Some((why, vec!["restore its server, or unmount it (umount -l)".to_owned()]));
             }
         };
         match (state, current) {
@@ -230,7 +229,8 @@ impl Reporter<'_> {
                 }
             }
             (PathState::Directory(_), None) if !rules.takes_directories() => {
-                Some(("it is a directory; only what lies in it is delivered, with `Recursive`".to_owned(), Vec::new()))
+                let why = "it is a directory; the files in it are delivered only with `Recursive = yes`";
+                Some((why.to_owned(), Vec::new()))
             }
             (PathState::Taken(found) | PathState::Directory(found), None) => {
                 Some(self.left_or_awaited(directory, &rules, &found, trouble))
@@ -250,7 +250,7 @@ impl Reporter<'_> {
                 None => ("its source is gone; it is about to be deleted on the vessels".to_owned(), Vec::new()),
             }),
             (PathState::Gone, Some(current)) if !current.complete => Some((
-                "its source is gone; what was not delivered is dropped when that is noticed".to_owned(),
+                "its source is gone; its remaining deliveries are dropped once contentmonster notices".to_owned(),
                 Vec::new(),
             )),
             (PathState::Gone, _) => None,
@@ -268,15 +268,14 @@ impl Reporter<'_> {
         let name = &directory.name;
         let stamp = found.traits.stamp;
         if !rules.may_take(&found.path) {
-            let why =
-                format!("skipped: IgnoreNames, Include, Exclude or Recursive of [Directory {name}] leaves it out");
-            (why, vec!["rename it, or change these in the settings".to_owned()])
+            let why = format!("skipped: IgnoreNames, Include, Exclude or Recursive of [Directory {name}] excludes it");
+            (why, vec!["rename it, or change these keys in the settings".to_owned()])
         } else if !rules.takes_size(stamp.size) {
-            let why = format!("skipped: MinSize or MaxSize of [Directory {name}] leaves it out");
-            (why, vec!["change these in the settings".to_owned()])
+            let why = format!("skipped: MinSize or MaxSize of [Directory {name}] excludes it");
+            (why, vec!["change these keys in the settings".to_owned()])
         } else if self.settings.vessels_of(name).is_empty() {
             let why = format!("skipped: no vessel takes [Directory {name}]");
-            (why, vec!["take it out of the vessels' IgnoreDirs".to_owned()])
+            (why, vec!["remove it from the vessels' IgnoreDirs, or add it to their Dirs".to_owned()])
         } else if let Some(trouble) = trouble {
             (format!("not taken in yet: {trouble}"), Vec::new())
         } else {
@@ -291,8 +290,9 @@ impl Reporter<'_> {
         let changed = Timestamp::new(stamp.mtime, 0).unwrap_or(Timestamp::MIN);
         let (changed, quiet) = (local(changed), directory.settle_time);
         let why =
-            format!("{what} (last at {changed}): it is taken in once it is closed, or has been quiet for {quiet:?}");
-        (why, vec!["finish writing it; a file that is written elsewhere and moved in is taken at once".to_owned()])
+            format!("{what} (last change {changed}): it is taken in once it is closed, or unchanged for {quiet:?}");
+        let advice = "finish writing it; a file that is written elsewhere and then moved here is taken in at once";
+        (why, vec![advice.to_owned()])
     }
 
     fn start(&self) -> Vec<String> {
@@ -323,15 +323,15 @@ impl Reporter<'_> {
     fn open(&self, history: &VersionStory, delivery: &DeliveryStory) -> (String, Option<Timestamp>, Vec<String>) {
         let name = delivery.vessel.as_str();
         let Some(vessel) = self.document.vessels.iter().find(|vessel| vessel.name == name) else {
-            let mend = format!("write [Vessel {name}] again, or start contentmonster, which drops what is left for it");
-            return ("the settings name no such vessel any more".to_owned(), None, vec![mend]);
+            let mend = format!("add [Vessel {name}] again, or start contentmonster, which drops its deliveries");
+            return ("the vessel is no longer in the settings".to_owned(), None, vec![mend]);
         };
         let link = &vessel.link;
         let since = link.since.map(|since| format!(" since {}", local(since))).unwrap_or_default();
         let reason = link.reason.as_deref().unwrap_or("no connection was made yet");
         match link.state {
             LinkState::Off => {
-                let before = link.reason.as_ref().map(|why| format!("; when it ran, the vessel was away: {why}"));
+                let before = link.reason.as_ref().map(|why| format!("; when it last ran, the vessel was away: {why}"));
                 let now = format!("contentmonster is not running{}", before.unwrap_or_default());
                 (now, None, self.start())
             }
@@ -343,7 +343,7 @@ impl Reporter<'_> {
                 let now = format!("the vessel is away{since}: {reason}");
                 (now, link.next_try, vec![format!("{} retry --vessel {}     (at once)", self.command, quoted(name))])
             }
-            LinkState::Connecting => ("the vessel is being connected to".to_owned(), None, Vec::new()),
+            LinkState::Connecting => ("connecting to the vessel".to_owned(), None, Vec::new()),
             LinkState::Connected => self.connected(history, delivery, vessel),
         }
     }
@@ -364,14 +364,14 @@ impl Reporter<'_> {
         let due = moment(delivery.due_at);
         // A delivery that never failed only waits for its turn, whatever its due time.
         if delivery.reason.is_none() && (delivery.failures == 0 || due <= self.document.at) {
-            let now = format!("waits its turn; {} files are to go to this vessel", vessel.backlog.files);
+            let now = format!("queued; {} files wait for this vessel", vessel.backlog.files);
             return (now, None, Vec::new());
         }
-        let word = if delivery.parked { "parked" } else { "put off" };
-        let reason = delivery.reason.as_deref().unwrap_or("an attempt failed");
+        let word = if delivery.parked { "parked" } else { "waits for a retry" };
+        let reason = delivery.reason.as_deref().unwrap_or("the last attempt failed");
         let retry =
             format!("{} retry {} --vessel {}     (at once)", self.command, self.file, quoted(vessel.name.as_str()));
-        let forget = format!("{} forget {}     (leave it where it is, undelivered)", self.command, self.file);
+        let forget = format!("{} forget {}     (keep it here, undelivered)", self.command, self.file);
         (format!("{word}: {reason}"), Some(due), vec![retry, forget])
     }
 }
@@ -379,10 +379,10 @@ impl Reporter<'_> {
 /// Explains why a delivery was superseded.
 fn ended(history: &VersionStory) -> String {
     match (history.ended, history.forgotten_at) {
-        (Some((_, Ending::Superseded)), _) => "not needed: a newer version took its place",
-        (Some(_), _) => "not needed: its source went away",
+        (Some((_, Ending::Superseded)), _) => "not needed: a newer version replaced it",
+        (Some(_), _) => "not needed: its source disappeared",
         (None, Some(_)) => "not needed: the file was forgotten",
-        (None, None) => "not needed: the vessel does not take this directory any more",
+        (None, None) => "not needed: this directory is no longer sent to the vessel",
     }
     .to_owned()
 }

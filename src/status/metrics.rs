@@ -93,19 +93,15 @@ impl Shown {
     fn program(&self, out: &mut Out<'_>) -> fmt::Result {
         let ready = self.0.daemon.as_ref().is_some_and(|daemon| daemon.ready);
         let started = self.0.daemon.as_ref().map_or(0, |daemon| daemon.started.as_second().cast_unsigned());
-        out.gauges(
-            "ready",
-            "1: what lay in the directories at the start is in the ledger",
-            [(vec![], u64::from(ready))],
-        )?;
-        out.gauges("start_time_seconds", "When the program started, seconds since 1970", [(vec![], started)])?;
+        out.gauges("ready", "1: the initial scan of the directories is in the ledger", [(vec![], u64::from(ready))])?;
+        out.gauges("start_time_seconds", "Start time of the program, seconds since 1970", [(vec![], started)])?;
         out.gauges("ledger_bytes", "Size of the ledger", [(vec![], self.0.ledger.bytes)])?;
-        out.gauges("ledger_free_bytes", "Of that, free for what comes", [(vec![], self.0.ledger.free_bytes)])?;
+        out.gauges("ledger_free_bytes", "Unused bytes in the ledger", [(vec![], self.0.ledger.free_bytes)])?;
         let disks = |value: fn(&DiskStatus) -> u64| {
             self.0.disks.iter().map(move |disk| (vec![("path", disk.path.as_str())], value(disk)))
         };
-        out.gauges("disk_free_bytes", "Room left on a disk of the shore", disks(|disk| disk.free_bytes))?;
-        out.gauges("disk_low", "1: less than MinFree is left", disks(|disk| u64::from(disk.low)))
+        out.gauges("disk_free_bytes", "Free space on a disk of the shore", disks(|disk| disk.free_bytes))?;
+        out.gauges("disk_low", "1: less than MinFree is free", disks(|disk| u64::from(disk.low)))
     }
 
     fn vessels(&self, out: &mut Out<'_>) -> fmt::Result {
@@ -114,43 +110,43 @@ impl Shown {
         };
         out.gauges(
             "vessel_connected",
-            "1: it is being served",
+            "1: the vessel is connected",
             each(|v| u64::from(v.link.state == LinkState::Connected)),
         )?;
-        out.gauges("vessel_paused", "1: it is paused", each(|v| u64::from(v.link.state == LinkState::Paused)))?;
-        out.gauges("backlog_files", "Files a vessel still has to get", each(|v| v.backlog.files))?;
-        out.gauges("backlog_bytes", "Bytes of the files a vessel still has to get", each(|v| v.backlog.bytes))?;
+        out.gauges("vessel_paused", "1: the vessel is paused", each(|v| u64::from(v.link.state == LinkState::Paused)))?;
+        out.gauges("backlog_files", "Files that wait for a vessel", each(|v| v.backlog.files))?;
+        out.gauges("backlog_bytes", "Bytes of the files that wait for a vessel", each(|v| v.backlog.bytes))?;
         out.gauges("parked_files", "Files that are parked for a vessel", each(|v| v.parked))?;
-        out.gauges("in_flight_files", "Deliveries under way to a vessel", each(|v| v.in_flight))?;
-        out.gauges("in_flight_bytes", "Bytes of those that the vessel holds", each(|v| v.in_flight_bytes))?;
-        out.gauges("rate_bytes_per_second", "Bytes that go out to a vessel", each(|v| v.rate))?;
-        out.gauges("lag_seconds", "How long the oldest file has waited for a vessel", self.lags())?;
+        out.gauges("in_flight_files", "Deliveries in progress to a vessel", each(|v| v.in_flight))?;
+        out.gauges("in_flight_bytes", "Bytes of these that the vessel already has", each(|v| v.in_flight_bytes))?;
+        out.gauges("rate_bytes_per_second", "Bytes per second sent to a vessel", each(|v| v.rate))?;
+        out.gauges("lag_seconds", "Seconds that the oldest file has waited for a vessel", self.lags())?;
         out.gauges(
             "last_acknowledged_seconds",
-            "When a vessel last acknowledged, seconds since 1970",
+            "Time of the last acknowledgement of a vessel, seconds since 1970",
             each(|v| v.last_acknowledged.map_or(0, |at| at.as_second().cast_unsigned())),
         )?;
-        out.counters("acknowledged_files", "Files a vessel acknowledged, ever", each(|v| v.acknowledged.files))?;
-        out.counters("acknowledged_bytes", "Bytes of those files", each(|v| v.acknowledged.bytes))?;
+        out.counters("acknowledged_files", "Files a vessel acknowledged in total", each(|v| v.acknowledged.files))?;
+        out.counters("acknowledged_bytes", "Bytes of these files", each(|v| v.acknowledged.bytes))?;
         out.counters("sent_bytes", "Bytes of files sent to a vessel since the start", each(|v| v.sent_bytes))?;
         out.counters("errors", "Errors since the start, by kind", self.errors())?;
         let took = self.0.vessels.iter().map(|vessel| (vec![("vessel", vessel.name.as_str())], &vessel.took));
-        out.histograms("delivery_duration_seconds", "How long deliveries took", took)
+        out.histograms("delivery_duration_seconds", "Duration of deliveries in seconds", took)
     }
 
     fn directories(&self, out: &mut Out<'_>) -> fmt::Result {
         let each = |value: fn(&DirectoryStatus) -> u64| {
             self.0.directories.iter().map(move |one| (vec![("directory", one.name.as_str())], value(one)))
         };
-        out.gauges("directory_waiting_files", "Files that some vessel still lacks", each(|d| d.waiting.files))?;
-        out.gauges("directory_waiting_bytes", "Bytes of those files", each(|d| d.waiting.bytes))?;
-        out.gauges("directory_in_flight_files", "Deliveries under way", each(|d| d.in_flight))?;
-        out.gauges("directory_parked_files", "Deliveries that are parked", each(|d| d.parked))?;
+        out.gauges("directory_waiting_files", "Files that wait for at least one vessel", each(|d| d.waiting.files))?;
+        out.gauges("directory_waiting_bytes", "Bytes of these files", each(|d| d.waiting.bytes))?;
+        out.gauges("directory_in_flight_files", "Deliveries in progress", each(|d| d.in_flight))?;
+        out.gauges("directory_parked_files", "Parked deliveries", each(|d| d.parked))?;
         out.gauges("directory_retired_today_files", "Files retired since midnight", each(|d| d.retired_today.files))?;
-        out.gauges("directory_retired_today_bytes", "Bytes of those files", each(|d| d.retired_today.bytes))?;
+        out.gauges("directory_retired_today_bytes", "Bytes of these files", each(|d| d.retired_today.bytes))?;
         out.gauges(
             "directory_trouble",
-            "1: it, or something in it, can't be used",
+            "1: the directory, or something in it, cannot be used",
             each(|d| u64::from(d.trouble.is_some())),
         )
     }

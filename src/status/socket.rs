@@ -25,10 +25,10 @@ const LONGEST: usize = 107;
 #[derive(Debug, thiserror::Error)]
 pub enum SocketError {
     /// No program listens there.
-    #[error("no contentmonster listens on {}", .0.display())]
+    #[error("contentmonster does not listen on {}", .0.display())]
     NobodyListens(PathBuf),
     /// The socket can't be used.
-    #[error("{} can't be used: {why}", .path.display())]
+    #[error("cannot use {}: {why}", .path.display())]
     Unusable {
         /// The socket.
         path: PathBuf,
@@ -36,7 +36,7 @@ pub enum SocketError {
         why: String,
     },
     /// The program refused the call.
-    #[error("contentmonster answered {status}: {text}")]
+    #[error("contentmonster rejected the request with status {status}: {text}")]
     Refused {
         /// The HTTP status.
         status: u16,
@@ -92,7 +92,7 @@ impl Socket {
 impl Drop for Socket {
     fn drop(&mut self) {
         if let Err(e) = std::fs::remove_file(&self.path) {
-            tracing::debug!(socket = %self.path.display(), "can't be removed: {e}");
+            tracing::debug!(socket = %self.path.display(), "Cannot remove the socket: {e}");
         }
     }
 }
@@ -109,7 +109,7 @@ fn address(path: &Path) -> io::Result<(SockAddr, Option<OwnedFd>)> {
     let directory = rustix::fs::open(directory, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
     let short = Path::new("/proc/self/fd").join(directory.as_raw_fd().to_string()).join(name);
     if short.as_os_str().as_bytes().len() > LONGEST {
-        let why = "its name is too long for a socket: give Database a file name of at most 75 bytes";
+        let why = "its name is too long for a socket; give Database a file name of at most 75 bytes";
         return Err(io::Error::new(io::ErrorKind::InvalidFilename, why));
     }
     Ok((SockAddr::unix(short)?, Some(directory)))

@@ -163,7 +163,7 @@ async fn readiness(State(app): State<App>) -> Result<Response, Failed> {
     let document = app.web.gatherer().document().await?;
     Ok(match document.daemon.as_ref().is_some_and(|daemon| daemon.ready) {
         true => "ready\n".into_response(),
-        false => (StatusCode::SERVICE_UNAVAILABLE, "the directories are still being looked through\n").into_response(),
+        false => (StatusCode::SERVICE_UNAVAILABLE, "the initial directory scan is not complete\n").into_response(),
     })
 }
 
@@ -176,7 +176,7 @@ async fn access_of(State(app): State<App>, headers: HeaderMap) -> Response {
 /// Streams the document.
 async fn events(State(app): State<App>) -> Response {
     let Some(seat) = app.pages.open(app.from) else {
-        return (StatusCode::SERVICE_UNAVAILABLE, "too many pages are open\n").into_response();
+        return (StatusCode::SERVICE_UNAVAILABLE, "too many status pages are open\n").into_response();
     };
     let stop = app.web.stop.clone();
     let documents = futures_util::stream::unfold((app, seat, None), async |(app, seat, last)| {
@@ -224,7 +224,7 @@ async fn order(
     {
         return Ok((StatusCode::NOT_FOUND, format!("there is no [Vessel {vessel}]\n")).into_response());
     }
-    tracing::info!(?order, "ordered");
+    tracing::info!(?order, "Order received");
     let done = app.web.orders.carry_out(&order).await?;
     app.web.gatherer().refresh().await;
     Ok(Json(serde_json::json!({ "done": done > 0, "count": done })).into_response())

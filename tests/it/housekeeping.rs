@@ -90,7 +90,7 @@ fn without_room_nothing_new_is_taken_in_until_there_is_some() {
     let series = format!("contentmonster_disk_low{{path=\"{}\"}}", place.display());
     assert_eq!(metric(&get(&page, "/metrics").body, &series), 1);
     fs::remove_file(&ballast).unwrap();
-    daemon.wait_for_log(&["there is room again"]);
+    daemon.wait_for_log(&["Enough free space again"]);
     fleet.wait_until_retired("second");
     let document: Value = serde_json::from_str(&get(&page, "/api/status").body).unwrap();
     assert!(document["directories"][0]["trouble"].is_null(), "{document:#}");

@@ -368,7 +368,7 @@ Transport = pigeon
     settings.ini:12: [Vessel disk] Address: Transport = local copies on this host; write `Address = localhost`
     settings.ini:14: [Vessel disk] Port: has no effect with Transport = local, which uses no SSH; remove the line
     settings.ini:15: [Vessel disk] Compression: has no effect with Transport = local, which uses no SSH; remove the line
-    settings.ini:18: [Vessel mounted] RemoteLocation.around: /mnt/other does not lie below the MountPoint of [Vessel mounted], /mnt/disk; write `RemoteLocation.around = …` in [Vessel mounted], a path of its own on this host
+    settings.ini:18: [Vessel mounted] RemoteLocation.around: /mnt/other is not below the MountPoint of [Vessel mounted], /mnt/disk; write `RemoteLocation.around = …` in [Vessel mounted], a path of its own on this host
     settings.ini:30: [Vessel odd] Transport: invalid value `pigeon`; expected ssh or local
     ");
 }
@@ -391,7 +391,7 @@ Address = example.com
 MountPoint = /mnt/disk
 ";
     insta::assert_snapshot!(problems(text), @r"
-    settings.ini:11: [Vessel disk] TempDir: is not used with Transport = local: files are put together beside their destinations; remove the line
+    settings.ini:11: [Vessel disk] TempDir: is not used with Transport = local: files are assembled beside their destinations; remove the line
     settings.ini:14: [Vessel far] MountPoint: has no effect without Transport = local; remove the line
     ");
 }

@@ -105,7 +105,7 @@ fn a_log_file_that_can_not_be_opened_is_named() {
     let Some(fleet) = Fleet::new().openssh("tern").monster("LogFile", "nowhere/here.log").start() else { return };
     let ended = fleet.once();
     assert_eq!(ended.code, Some(3), "{ended:?}");
-    ended.must_say(&["LogFile", "nowhere/here.log", "can't be opened"]);
+    ended.must_say(&["LogFile", "nowhere/here.log", "cannot open"]);
 }
 
 #[test]

@@ -22,10 +22,10 @@ fn a_relative_place_and_an_absolute_one_that_are_one_are_refused() {
         fleet.put_at(&fleet.path("shore/out/report"), b"of out", 0o644, crate::fleet::at_second(1_600_000_000));
         let once = fleet.once();
         assert_eq!(once.code, Some(1), "{once:?}");
-        once.must_say(&["inbox is where [Directory in] goes too", "RemoteLocation.out", "[Vessel tern]"]);
+        once.must_say(&["inbox is also the destination of [Directory in]", "RemoteLocation.out", "[Vessel tern]"]);
         assert_eq!(fs::read(fleet.path("vessels/tern/home/inbox/report")).unwrap(), b"of in");
         assert!(fleet.path("shore/out/report").exists(), "what is not delivered is not retired");
-        fleet.checked_unfit().must_say(&["BAD", "is where [Directory in] goes too", "RemoteLocation.out"]);
+        fleet.checked_unfit().must_say(&["BAD", "is also the destination of [Directory in]", "RemoteLocation.out"]);
     }
 }
 
@@ -53,7 +53,7 @@ fn two_vessels_that_turn_out_to_be_one_host_do_not_replace_each_others_files() {
     ));
     let daemon = fleet.run();
     daemon.wait_for_log(&[
-        "is where [Directory in] goes too",
+        "is also the destination of [Directory in]",
         "[Vessel tern], which is the same account",
         "in [Vessel twin]",
     ]);

@@ -180,7 +180,7 @@ impl Mishaps<'_> {
         self.count("changes of the settings");
         match &self.daemon {
             Some(daemon) if self.churn.random.bool() => {
-                let reloads = || daemon.log().iter().filter(|line| line.contains("settings reloaded")).count();
+                let reloads = || daemon.log().iter().filter(|line| line.contains("Settings reloaded")).count();
                 let before = reloads();
                 daemon.reload();
                 wait_until("the reload", || reloads() > before);

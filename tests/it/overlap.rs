@@ -46,10 +46,10 @@ fn tree() -> tempfile::TempDir {
 
 #[rstest]
 // Two directories over one location, however it is written.
-#[case("s", "", "s/.", "", "is the Location of [Directory a] too")]
-#[case("s", "", "link", MIRROR, "is the Location of [Directory a] too")]
-#[case("s", "", "other/../s", "", "is the Location of [Directory a] too")]
-#[case("s", "", "sublink/..", "", "is the Location of [Directory a] too")]
+#[case("s", "", "s/.", "", "is also the Location of [Directory a]")]
+#[case("s", "", "link", MIRROR, "is also the Location of [Directory a]")]
+#[case("s", "", "other/../s", "", "is also the Location of [Directory a]")]
+#[case("s", "", "sublink/..", "", "is also the Location of [Directory a]")]
 // One that takes what another one still has to deliver.
 #[case("s", "Recursive = yes\n", "s/sub", "", "moves them into its processed/")]
 #[case("s", "Recursive = yes\n", "sublink", "", "moves them into its processed/")]
@@ -61,7 +61,7 @@ fn tree() -> tempfile::TempDir {
 // In what another one has delivered.
 #[case("s", "", "s/processed/old", "", "is in the processed/ of [Directory a]")]
 #[case("s", "", "link/processed/old", MIRROR, "is in the processed/ of [Directory a]")]
-#[case("s", "KeepProcessed = 30d\n", "s/processed", "", "its KeepProcessed removes them")]
+#[case("s", "KeepProcessed = 30d\n", "s/processed", "", "its KeepProcessed removes the files")]
 fn locations_that_lose_files_are_refused(
     #[case] a: &str,
     #[case] keys_of_a: &str,
@@ -120,9 +120,9 @@ const ONE_KEY: &str = "[Vessel v]\nAddress = v.example\nUsername = u\nDirs = a\n
                        HostKey = SHA256:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU\n";
 
 #[rstest]
-#[case("/in", "", "/in", "", VESSEL, "files of one name replace each other")]
-#[case("/in", "", "/in/", MIRROR, VESSEL, "files of one name replace each other")]
-#[case("in", "", "./x/../in", "", VESSEL, "files of one name replace each other")]
+#[case("/in", "", "/in", "", VESSEL, "files of the same name overwrite each other")]
+#[case("/in", "", "/in/", MIRROR, VESSEL, "files of the same name overwrite each other")]
+#[case("in", "", "./x/../in", "", VESSEL, "files of the same name overwrite each other")]
 #[case("/in", DELETING, "/in/b", "", VESSEL, "deletes files there")]
 #[case("/in", MIRROR, "/in/b", DELETING, VESSEL, "deletes files there")]
 #[case("/in", "", "/in", "", TWINS, "the same account on the same host")]
@@ -215,7 +215,7 @@ fn a_bind_mount_of_a_location_is_known_as_the_same_directory() {
     for source in ["", "sub", "sub/deep"] {
         fleet.write_settings(&with_another(&fleet, &bound));
         let checked = run_in(&fleet, &Mounts::default().bind(&fleet.source(source), &bound), &["check"]);
-        assert!(checked.contains("[Directory again] Location:") && checked.contains("meet on the disk"), "{checked}");
+        assert!(checked.contains("[Directory again] Location:") && checked.contains("overlap on the disk"), "{checked}");
         let text = fs::read_to_string(fleet.settings()).unwrap();
         fleet.write_settings(text.split("\n[Directory again]").next().unwrap());
     }
@@ -240,14 +240,14 @@ fn the_daemon_and_a_reload_refuse_what_check_refuses() {
     for arguments in [&["check"][..], &["--once"], &[]] {
         let ended = fleet.call(arguments, "");
         assert_eq!(ended.code, Some(3), "{ended:?}");
-        ended.must_say(&["[Directory again]", "is the Location of [Directory in] too"]);
+        ended.must_say(&["[Directory again]", "is also the Location of [Directory in]"]);
     }
     fleet.write_settings(&sound);
     let daemon: Daemon = fleet.run();
     daemon.wait_for_log(&["connected"]);
     fleet.write_settings(&broken);
     daemon.send(Signal::HUP);
-    daemon.wait_for_log(&["the settings were not reloaded"]);
+    daemon.wait_for_log(&["Settings were not reloaded"]);
     fleet.put("cargo", b"cargo");
     fleet.wait_until_retired("cargo");
     fleet.assert_equal("tern", "cargo", b"cargo");

@@ -101,8 +101,8 @@ fn what_a_vessel_has_lost_is_sent_again_and_nothing_else() {
     let daemon = fleet.run();
     daemon.wait_for_log(&["connected", "open"]);
     let all = fleet.call(&["resend", "in"], "");
-    all.must_say(&["3 of in", "open"]);
-    all.must_say(&["3 of in", "other"]);
+    all.must_say(&["3 paths of in", "open"]);
+    all.must_say(&["3 paths of in", "other"]);
     wait_until_equal(&fleet, "open");
     wait_until_equal(&fleet, "other");
     daemon.terminate();
@@ -114,7 +114,7 @@ fn what_a_vessel_has_lost_is_sent_again_and_nothing_else() {
     for (arguments, words) in [
         (vec!["resend", "outbax"], vec!["no [Directory outbax]", "did you mean outbox"]),
         (vec!["resend", "in", "--vessel", "opne"], vec!["no [Vessel opne]", "open"]),
-        (vec!["resend", "nothing/at/all"], vec!["no directory holds nothing/at/all"]),
+        (vec!["resend", "nothing/at/all"], vec!["nothing/at/all is in no directory of the settings"]),
     ] {
         let refused = fleet.call(&arguments, "");
         assert_ne!(refused.code, Some(0), "{refused:?}");

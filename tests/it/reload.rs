@@ -44,7 +44,7 @@ impl Text {
 /// Has the daemon read these settings, and waits until it has said what came of it.
 #[track_caller]
 fn reload(fleet: &Fleet, daemon: &Daemon, text: &Text) {
-    let said = || count(daemon, "settings reloaded:") + count(daemon, "settings were not reloaded");
+    let said = || count(daemon, "Settings reloaded:") + count(daemon, "Settings were not reloaded");
     let before = said();
     text.write(fleet);
     daemon.send(Signal::HUP);
@@ -288,7 +288,7 @@ fn a_service_manager_hears_of_readiness_backlog_reloads_the_end_and_a_regular_he
     fleet.write_settings("[MONSTER]\n");
     daemon.send(Signal::HUP);
     manager.hears(&["RELOADING=1"]);
-    manager.hears(&["STATUS=", "the settings could not be reloaded"]);
+    manager.hears(&["STATUS=", "the last reload of the settings failed"]);
     daemon.send(Signal::TERM);
     manager.hears(&["STOPPING=1"]);
     assert_eq!(daemon.ended().code, Some(0));

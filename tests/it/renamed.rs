@@ -24,7 +24,7 @@ fn what_a_renamed_section_left_is_found_by_why_retry_and_forget() {
     let Some(fleet) = renamed() else { return };
     let why = fleet.call(&["why", "in/one"], "");
     assert_eq!(why.code, Some(1), "{why:?}");
-    why.must_say(&["[Directory in]", "not in the settings any more"]);
+    why.must_say(&["[Directory in]", "no longer in the settings"]);
     why.must_say(&["you can:", "forget --all in"]);
     fleet.vessel("tern").start();
     let daemon = fleet.run();
@@ -56,7 +56,7 @@ fn without_a_running_program_everything_of_a_directory_is_given_up_too() {
     let Some(fleet) = renamed() else { return };
     let unknown = fleet.call(&["forget", "--all", "inn"], "");
     assert_eq!(unknown.code, Some(2), "{unknown:?}");
-    unknown.must_say(&["no directory is called inn", "in, the new name"]);
+    unknown.must_say(&["no directory is named inn", "in, the new name"]);
     let all = fleet.call(&["forget", "--all", "in"], "");
     assert_eq!(all.code, Some(0), "{all:?}");
     all.must_say(&["3 files of in"]);

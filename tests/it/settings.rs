@@ -110,7 +110,7 @@ RateLimit = 08:00-18:00
     settings.ini:11: [Vessel a] Compression: invalid value `zlib`; expected yes or no
     settings.ini:12: [Vessel a] Assembly: invalid value `dog`; expected cat or direct
     settings.ini:13: [Vessel a] RateLimit: invalid rate `1000/s`; expected 1 KiB/s to 1 TiB/s, such as 10 MiB/s or 8 Mbit/s, or none
-    settings.ini:16: [Vessel b] RateLimit: invalid time span `8:00-8:00`; expected two times of day with a `-` and no blank between them, such as 08:00-18:00 or 22:00-06:00
+    settings.ini:16: [Vessel b] RateLimit: invalid time span `8:00-8:00`; expected two times of day with a `-` and no spaces between them, such as 08:00-18:00 or 22:00-06:00
     settings.ini:19: [Vessel c] RateLimit: `2 MiB/s` is a second rate without a time of day; put a time before it, such as 08:00-18:00, or keep one of the two
     settings.ini:22: [Vessel d] RateLimit: empty; give a value or remove the line; a value that starts with # or ; goes in double quotes
     settings.ini:25: [Vessel e] RateLimit: no rate follows `08:00-18:00`; write one, such as `08:00-18:00 2 MiB/s`
@@ -173,7 +173,7 @@ OnRetired = ~bob/told
 Address = v.example
 ";
     insta::assert_snapshot!(errors(text), @r###"
-    settings.ini:2: [MONSTER] OnDelivered: a quote is not closed; write a program and its arguments, quoted as for a shell; no shell reads them
+    settings.ini:2: [MONSTER] OnDelivered: a quote is not closed; write a program and its arguments, quoted as for a shell; no shell is used
     settings.ini:3: [MONSTER] OnParked: empty; give a value or remove the line; a value that starts with # or ; goes in double quotes
     settings.ini:4: [MONSTER] HookTimeout: invalid value `0`; expected a duration from 1s to 1d
     settings.ini:5: [MONSTER] Webhook: the address contains a user or a password; put a token into the path instead
@@ -239,7 +239,7 @@ fn what_a_file_sets_is_listed_with_the_defaults_and_without_secrets() {
     [Directory d] Include = *.pdf (default: nothing)
     [Vessel v] Address = v
     [Vessel v] Timeout = 30s (default: 10s)
-    [Vessel v] Password = (not shown) (default: none, log in with a key)
+    [Vessel v] Password = (not shown) (default: none, login with a key)
     [Vessel v] RemoteLocation.d = /in (default: the RemoteLocation of the directory)
     ");
 }
@@ -324,8 +324,8 @@ Address = other
     settings.ini:14: [Directory d] Location: the closing `"` is missing; a `"` inside a value in quotes is written `""`
     settings.ini:15: [Directory d] Location: the line contains a control character; remove it
     settings.ini:16: [Directory d] Password: does not belong here; it is a key of [Vessel y]
-    settings.ini:20: [Directory d] this section is already on line 12; make one section of the two
-    settings.ini:21: [Vessel v] this section is already on line 18; make one section of the two
+    settings.ini:20: [Directory d] this section is already on line 12; merge the two sections
+    settings.ini:21: [Vessel v] this section is already on line 18; merge the two sections
     "###);
 }
 
@@ -356,11 +356,11 @@ RemoteLocation.documents = /srv
 ";
     insta::assert_snapshot!(errors(text), @r###"
     settings.ini:2: [DEFAULT] Tiemout: unknown key; did you mean Timeout?
-    settings.ini:3: [DEFAULT] Colour: unknown key; every key of every section may stand here, no other
+    settings.ini:3: [DEFAULT] Colour: unknown key; [DEFAULT] takes the keys of all sections, and no others
     settings.ini:4: [Monster] unknown section; did you mean [MONSTER]?
     settings.ini:5: [Vesel x] unknown section; did you mean [Vessel x]?
     settings.ini:6: [Server x] unknown section; known are [MONSTER], [Directory x], [Vessel y] and [DEFAULT]
-    settings.ini:7: [Directory] the section has no name; write one behind the word, such as [Vessel backup]
+    settings.ini:7: [Directory] the section has no name; write one after the word, such as [Vessel backup]
     settings.ini:8: [Directory a,b] the name contains a comma; choose a name without one
     settings.ini:9: [Vessel x] Address: missing; write `Address = …`, host name, IP address, or a host of the ssh config
     settings.ini:10: [Vessel x] Prot: unknown key; did you mean Port?
@@ -373,7 +373,7 @@ RemoteLocation.documents = /srv
     settings.ini:17: [Vessel x] IgnoreDirs: there is no [Directory documnts]; did you mean documents?
     settings.ini:17: [Vessel x] IgnoreDirs: there is no [Directory music]; name a configured directory
     settings.ini:18: [Vessel x] RemoteLocation.documnts: there is no [Directory documnts]; did you mean documents?
-    settings.ini:19: [Vessel x] RemoteLocation.: the name of the directory is missing; write it behind `RemoteLocation.`
+    settings.ini:19: [Vessel x] RemoteLocation.: the name of the directory is missing; write it after `RemoteLocation.`
     settings.ini:22: [Directory documents] RemoteLocation.documents: does not belong here; it is a key of [Vessel y]
     "###);
 }
@@ -471,7 +471,7 @@ RemoteLocation = /elsewhere
 ",
     );
     insta::assert_snapshot!(errors(&text), @r###"
-    settings.ini:5: [Directory again] Location: is the Location of [Directory d] too; give each directory its own, or make one section of the two; only mirrors may share one
+    settings.ini:5: [Directory again] Location: is also the Location of [Directory d]; choose another Location for one of them, or merge the two sections; only mirrors may share one
     "###);
 }
 
@@ -482,8 +482,8 @@ fn what_is_unwise_is_a_warning() {
     let environment = Environment { settings_mode: Some(0o100_644), ..environment() };
     let settings = Settings::parse(text, Path::new("/etc/c m/settings.ini"), &environment).unwrap();
     insta::assert_snapshot!(settings.warnings.join("\n"), @r###"
-    /etc/c m/settings.ini:1: [Directory d] no vessel takes this directory: its files stay where they are; take it out of a vessel's IgnoreDirs, name it in its Dirs, or remove the section
-    /etc/c m/settings.ini:3: [Directory next] Location: is where [Directory d] puts its delivered files; what is delivered there will be sent on from here; choose another Location if that isn't meant
+    /etc/c m/settings.ini:1: [Directory d] no vessel takes this directory: its files stay where they are; remove it from a vessel's IgnoreDirs, add it to its Dirs, or remove the section
+    /etc/c m/settings.ini:3: [Directory next] Location: is the processed/ of [Directory d]; files delivered there are sent on from here; choose another Location if that is not intended
     /etc/c m/settings.ini:8: [Vessel v] Password: other users can read this secret (mode 0644); run: chmod 600 '/etc/c m/settings.ini'
     "###);
 }
@@ -493,7 +493,7 @@ fn who_runs_it_is_asked_for_when_unknown() {
     let nobody = Environment::default();
     let error = Settings::parse(&with(""), Path::new("settings.ini"), &nobody).unwrap_err();
     insta::assert_snapshot!(error, @r###"
-    settings.ini:3: [Vessel v] Username: missing, and who runs this is unknown; write `Username = …`
+    settings.ini:3: [Vessel v] Username: missing, and the current user is unknown; write `Username = …`
     "###);
     assert!(Settings::parse(&with("Username = bob"), Path::new("settings.ini"), &nobody).is_ok());
 }

@@ -33,8 +33,8 @@ fn a_simulation_names_everything_and_touches_nothing() {
     let (shore, there) = (fleet.path("shore").display().to_string(), fleet.vessel("open").remote(""));
     let there = there.trim_end_matches('/');
     let wanted = BTreeSet::from([
-        format!("make on open: directory {there}/in/new\\ndir"),
-        format!("make on open: link {there}/in/link to keep"),
+        format!("create on open: directory {there}/in/new\\ndir"),
+        format!("create on open: link {there}/in/link to keep"),
         format!(
             "send to open: {shore}/in/new\\ndir/large as {there}/in/new\\ndir/large (200000 bytes, assembled from 4 chunks)"
         ),
@@ -53,7 +53,7 @@ fn a_simulation_without_a_ledger_makes_none_and_the_setting_does_as_the_argument
     fleet.call(&["--once"], "").must_say(&["send to open", "letter", "6 bytes"]);
     assert!(!fleet.path("database.sqlite3").exists());
     let daemon = fleet.run();
-    daemon.wait_for_log(&["would send to open", "letter"]);
+    daemon.wait_for_log(&["Simulation: send to open", "letter"]);
     never_within(std::time::Duration::from_millis(500), "sent", || fleet.held("open", "letter").is_some());
     daemon.terminate();
     assert!(fleet.source("letter").exists() && !fleet.path("database.sqlite3").exists());

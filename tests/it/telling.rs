@@ -100,7 +100,7 @@ fn a_command_that_hangs_holds_up_nothing_and_is_ended_with_all_that_it_started()
     let has_ended = |pid: u32| has_ended(pid) || program_of(pid).is_none_or(|program| program != "sleep");
     wait_until("as many as may run at once", || sleepers().count() >= 4);
     let first: Vec<_> = sleepers().collect();
-    daemon.wait_for_log(&["sh", "HookTimeout", "was ended"]);
+    daemon.wait_for_log(&["sh", "HookTimeout", "was killed"]);
     wait_until("what it started to be gone", || first.iter().all(|pid| has_ended(*pid)));
     wait_until("the next to run", || sleepers().count() > 4);
     let said = daemon.log().iter().filter(|line| line.contains("HookTimeout")).count();
@@ -140,7 +140,7 @@ fn a_command_that_can_not_be_run_is_named() {
     fleet.put("cargo", b"cargo");
     let ended = fleet.once();
     assert_eq!(ended.code, Some(0), "{ended:?}");
-    ended.must_say(&["no/such", "in/cargo is delivered", "can't be started"]);
+    ended.must_say(&["no/such", "in/cargo is delivered", "cannot start"]);
 }
 
 /// What was posted: headers and body.
@@ -196,10 +196,10 @@ fn a_webhook_that_was_down_gets_all_events_signed() {
     let names: Vec<String> = (0..150).map(|n| format!("file{n}")).collect();
     names.iter().for_each(|name| fleet.put(name, name.as_bytes()));
     names.iter().for_each(|name| fleet.wait_until_retired(name));
-    daemon.wait_for_log(&["webhook", &format!("127.0.0.1:{port}"), "can't be reached"]);
+    daemon.wait_for_log(&["webhook", &format!("127.0.0.1:{port}"), "cannot connect"]);
     daemon.terminate();
     let daemon = fleet.run();
-    daemon.wait_for_log(&["webhook", "can't be reached"]);
+    daemon.wait_for_log(&["webhook", "cannot connect"]);
     let web = Web::listen(port);
     wait_until("all events", || web.events().len() >= 300);
     let events = web.events();

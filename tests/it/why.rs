@@ -182,7 +182,7 @@ fn a_source_that_goes_on_changing() {
             }
             added
         });
-        stage.why(&["changed after it was taken in", "quiet"]);
+        stage.why(&["changed after it was taken in", "unchanged for"]);
         stop.store(true, Ordering::Relaxed);
         stage.cargo.extend(writer.join().unwrap());
     });
@@ -260,5 +260,5 @@ fn a_file_that_nobody_knows_or_takes_is_told_apart() {
     fleet.call(&["why", "in/cargo"], "").must_say(&["not taken in yet", "not running"]);
     let nowhere = fleet.call(&["why", "nowhere"], "");
     assert_eq!(nowhere.code, Some(2));
-    nowhere.must_say(&["no directory holds nowhere"]);
+    nowhere.must_say(&["nowhere is in no directory of the settings"]);
 }

@@ -81,7 +81,7 @@ type Values = BTreeMap<&'static str, Value>;
 /// Reads a configuration.
 pub(super) fn read(text: &str) -> Result<Config, Vec<Complaint>> {
     let documents = MarkedYaml::load_from_str(text)
-        .map_err(|e| vec![Complaint { line: e.marker().line(), what: format!("it is no YAML: {}", e.info()) }])?;
+        .map_err(|e| vec![Complaint { line: e.marker().line(), what: format!("invalid YAML: {}", e.info()) }])?;
     let mut reader = Reader::default();
     let config = documents.first().and_then(|document| reader.config(document));
     match config {
@@ -109,7 +109,7 @@ impl Reader {
         let mut defaults = Values::new();
         let mut syncs = None;
         for (key, line, node) in top {
-            match self.known(&key, line, &TOP, "at the top") {
+            match self.known(&key, line, &TOP, "at the top level") {
                 Some("log" | "log_path") => {
                     config.log = self.scalar(node, &key).map(|log| log.text).filter(|log| log != "stdout");
                 }
@@ -155,7 +155,7 @@ impl Reader {
         let found = known.iter().copied().find(|known| *known == key);
         if found.is_none() {
             let remedy = match nearest(key, known.iter().copied()) {
-                Some(near) => format!("did you mean {near}? Poni passes over what it doesn't know"),
+                Some(near) => format!("did you mean {near}? Poni ignores unknown keys"),
                 None => format!("known here: {}", known.join(", ")),
             };
             self.complain(line, format_args!("unknown key {key:?} {at}; {remedy}"));
@@ -169,7 +169,7 @@ impl Reader {
         what: &str,
     ) -> Option<Vec<(String, usize, &'a MarkedYaml<'input>)>> {
         let YamlData::Mapping(mapping) = &node.data else {
-            self.complain(node.span.start.line(), format_args!("{what} must hold keys and values"));
+            self.complain(node.span.start.line(), format_args!("{what} must be a mapping of keys to values"));
             return None;
         };
         let entry = |(key, value): (&'a MarkedYaml<'input>, &'a MarkedYaml<'input>)| {
@@ -206,7 +206,7 @@ impl Reader {
         let source = source.or_else(|| defaults.get("source_path").map(|source| source.text.clone()));
         let mut needed = |key: &str, found: Option<String>| {
             if found.is_none() {
-                self.complain(line, format_args!("sync {name:?} has no {key}, and neither have the defaults"));
+                self.complain(line, format_args!("sync {name:?} has no {key}, and the defaults do not set it"));
             }
             found.unwrap_or_default()
         };
@@ -216,13 +216,13 @@ impl Reader {
         if !source.is_empty() && !source.starts_with('/') {
             self.complain(
                 line,
-                format_args!("source_path {source:?} is not absolute, and where Poni runs is not known"),
+                format_args!("source_path {source:?} is not absolute, and the working directory of Poni is unknown"),
             );
         }
         if let Some(Value { text, line }) = value("priv_key").filter(|key| key.text.contains(',')) {
             self.complain(
                 *line,
-                format_args!("priv_key {text:?}: in settings a comma separates files, so give it another name"),
+                format_args!("priv_key {text:?} contains a comma, which separates files in settings; rename the file"),
             );
         }
         let sync = Sync {

@@ -32,14 +32,11 @@ impl Flags {
             }
         }
         if !flags.modes {
-            flags
-                .notes
-                .push("without `p` rsync leaves modes to the target's umask; here they are always kept".to_owned());
+            flags.notes.push("without `p` rsync applies the target's umask; here modes are always kept".to_owned());
         }
         if !flags.times {
-            flags
-                .notes
-                .push("without `t` rsync gives files the time of the copy; here theirs is always kept".to_owned());
+            let note = "without `t` rsync sets the time of the copy; here the time of the source is always kept";
+            flags.notes.push(note.to_owned());
         }
         flags
     }
@@ -65,33 +62,31 @@ impl Flags {
     fn note(&mut self, letter: char, value: &str) {
         let why = match letter {
             'D' => "devices, pipes and sockets are never copied",
-            'B' => "there is no block size to set",
-            'u' => "a file that is newer on the target is replaced all the same",
-            'x' => "other file systems below the directory are taken along",
+            'B' => "the block size cannot be set",
+            'u' => "a file that is newer on the target is replaced too",
+            'x' => "other file systems below the directory are included",
             'c' => "every file is verified by its hash anyway",
-            'H' => "hard links arrive as files of their own",
+            'H' => "hard links become separate files",
             'A' => "access control lists are not copied",
             'X' => "extended attributes are not copied",
-            'S' => "holes in files are not made on the target",
-            'b' => "nothing is kept of what is replaced",
-            'd' => "directories are taken with what is in them, or not at all",
-            'R' => "paths on the target are those below the source",
-            'C' => "write `Exclude` with the patterns that are meant",
+            'S' => "sparse files have no holes on the target",
+            'b' => "replaced files are not backed up",
+            'd' => "directories are sent with their contents, or not at all",
+            'R' => "paths on the target are relative to the source",
+            'C' => "write `Exclude` with the patterns to skip",
             'f' | 'F' => "write `Include` and `Exclude`",
-            'e' => "how the target is reached stands in its [Vessel]",
-            'm' => "directories without a file are made as well",
+            'e' => "the connection is configured in its [Vessel]",
+            'm' => "empty directories are created too",
             'I' | 'y' | 'E' | 'J' | 'O' | 'N' | 'U' | 'k' | 'K' | 'M' | 'T' | '@' | '0' | '4' | '6' | '8' | 's' => {
-                "it has no counterpart here"
+                "it has no equivalent here"
             }
-            _ => "rsync knows no such option and refuses to start, so with it Poni copies nothing",
+            _ => "rsync rejects this unknown option, so Poni copies nothing",
         };
         let misread = if letter == 'B' && value.parse::<u64>().is_err() {
-            format!(
-                " (rsync takes `{value}` for the size of its blocks and refuses to start, so with it Poni copies nothing)"
-            )
+            format!(" (rsync rejects `{value}` as the block size, so Poni copies nothing)")
         } else {
             String::new()
         };
-        self.notes.push(format!("`{letter}{value}` is not carried over: {why}{misread}"));
+        self.notes.push(format!("`{letter}{value}` is not imported: {why}{misread}"));
     }
 }

@@ -20,7 +20,7 @@ pub(super) fn poni(file: &Path, output: Option<&Path>) -> Exit {
     let text = match std::fs::read_to_string(file) {
         Ok(text) => text,
         Err(e) => {
-            say_error(format_args!("{} can't be read: {e}", file.display()));
+            say_error(format_args!("cannot read {}: {e}", file.display()));
             return Exit::Settings;
         }
     };
@@ -39,15 +39,15 @@ pub(super) fn poni(file: &Path, output: Option<&Path>) -> Exit {
     match made.and_then(|mut file| file.write_all(settings.as_bytes())) {
         Ok(()) => {
             let output = output.display();
-            say(format_args!("wrote {output}; look through it, then run: contentmonster --settings {output} check"));
+            say(format_args!("wrote {output}; review it, then run: contentmonster --settings {output} check"));
             Exit::Good
         }
         Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {
-            say_error(format_args!("{} exists already and is left as it is; name another file", output.display()));
+            say_error(format_args!("{} already exists and was not changed; name another file", output.display()));
             Exit::Settings
         }
         Err(e) => {
-            say_error(format_args!("{} can't be written: {e}", output.display()));
+            say_error(format_args!("cannot write {}: {e}", output.display()));
             Exit::Settings
         }
     }

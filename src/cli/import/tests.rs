@@ -113,9 +113,9 @@ fn defaults_fill_what_a_sync_leaves_out() {
 #[test]
 fn what_is_not_carried_over_is_named() {
     let text = imported();
-    assert!(text.contains("# rsync_opts rtuL: `u` is not carried over"), "{text}");
-    assert!(text.contains("# rsync_opts azBP: `BP` is not carried over"), "{text}");
-    assert!(text.contains("recurse: false. Poni sees changes at the top only"), "{text}");
+    assert!(text.contains("# rsync_opts rtuL: `u` is not imported"), "{text}");
+    assert!(text.contains("# rsync_opts azBP: `BP` is not imported"), "{text}");
+    assert!(text.contains("recurse: false. Poni sees only changes at the top level"), "{text}");
     assert!(section(&text, "Directory older").contains(&"Delete = yes".into()), "{text}");
 }
 
@@ -126,7 +126,7 @@ fn what_poni_only_simulates_goes_nowhere() {
     let nowhere = "IgnoreDirs = usual, charts, charts-2, config.json, older";
     assert!(section(&text, "Vessel localhost").contains(&nowhere.into()), "{text}");
     assert!(
-        text.contains("# simulate: true, and other syncs are not: add to Dirs what is to be copied: usual\n"),
+        text.contains("# simulate: true, unlike other syncs; add to Dirs the directories to copy: usual\n"),
         "{text}"
     );
     let all = translate(&CONFIGURATION.replace("simulate: false", "simulate: true"), "config.yml").unwrap();
@@ -155,8 +155,8 @@ fn everything_wrong_is_named_with_its_line() {
         (4, "unknown key \"rsync opts\" in sync \"one\"; did you mean rsync_opts?"),
         (5, "port must be a number from 1 to 65535"),
         (6, "recurse must be true or false"),
-        (7, "must hold keys and values"),
-        (8, "unknown key \"colour\" at the top; known here: log"),
+        (7, "must be a mapping of keys to values"),
+        (8, "unknown key \"colour\" at the top level; known here: log"),
     ] {
         let found = said.iter().any(|said| said.starts_with(&format!("{line}: ")) && said.contains(what));
         assert!(found, "{line} {what}: {said:#?}");

@@ -6,10 +6,10 @@ use super::plan::{Directory, Place, Plan, Vessel};
 
 /// Remarks that apply to every configuration of Poni.
 const QUIRKS: &str = "\
-# Poni copies a source only when it sees it change, and forgets a change whose copy failed. Here everything is brought over
-# at the start, and what failed is tried again.
-# Poni asks nobody who the target is the first time; here its host key must be known: `contentmonster trust NAME`.
-# Of several syncs of one source, Poni goes by the interval of the first; here each has its own.
+# Poni copies a source only when it notices a change, and never retries a failed copy. Here everything is copied at the
+# start, and failed copies are retried.
+# Poni accepts any host key on the first connection; here the key must be known: `contentmonster trust NAME`.
+# If several syncs have the same source, Poni uses the interval of the first; here each has its own.
 ";
 
 /// Writes the whole file.
@@ -88,7 +88,7 @@ fn vessel(vessel: &Vessel, directories: &[&str]) -> String {
     if !simulated.is_empty() {
         let _ = writeln!(
             text,
-            "# simulate: true, and other syncs are not: add to Dirs what is to be copied: {}",
+            "# simulate: true, unlike other syncs; add to Dirs the directories to copy: {}",
             list(&simulated)
         );
     }

@@ -149,7 +149,7 @@ impl Reader<'_> {
         } else if let Some((known, instead)) = TOLD.iter().find(|(known, _)| known.eq_ignore_ascii_case(keyword))
             && concerned
         {
-            self.gathered.note(format!("{known} ({spot}) is not heeded: {instead}"));
+            self.gathered.note(format!("{known} ({spot}) is ignored: {instead}"));
         }
         Ok(())
     }
@@ -172,7 +172,7 @@ impl Reader<'_> {
                 "user" => self.user_so_far(),
                 "localuser" => self.asked.local_user.unwrap_or_default().to_owned(),
                 _ => {
-                    let note = format!("`Match` with the condition `{condition}` ({spot}) never holds here");
+                    let note = format!("`Match` with the condition `{condition}` ({spot}) never matches here");
                     self.gathered.note(note);
                     return Ok(false);
                 }
@@ -207,7 +207,7 @@ impl Reader<'_> {
     ) -> Result<(), Trouble> {
         let trouble = |diagnostic| Trouble { spot: spot.clone(), keyword: "Include".to_owned(), diagnostic };
         if depth == DEEPEST {
-            let diagnostic = Diagnostic::new("files include files too deep", "does one of them include itself?");
+            let diagnostic = Diagnostic::new("nested too deeply", "check whether a file includes itself");
             return Err(trouble(diagnostic));
         }
         for pattern in patterns {
@@ -236,7 +236,7 @@ fn found_by(pattern: &Path) -> Result<Vec<PathBuf>, Diagnostic> {
     let no_glob = |why: &dyn std::fmt::Display| {
         Diagnostic::new(
             format!("invalid path `{}`: {why}", pattern.display()),
-            "expected a path, with * and ? where it varies",
+            "expected a path, which may contain * and ?",
         )
     };
     let text = pattern.to_str().ok_or_else(|| no_glob(&"it is not UTF-8"))?;

@@ -78,9 +78,9 @@ function card(name) {
     state: text("span", "state", ""),
     reason: text("p", "reason", ""),
     waiting: fact(list, "Waiting"),
-    left: fact(list, "Left"),
+    left: fact(list, "Time left"),
     rate: fact(list, "Rate"),
-    oldest: fact(list, "Oldest waits"),
+    oldest: fact(list, "Oldest waiting"),
     parked: fact(list, "Parked"),
     last: fact(list, "Last received"),
     transfers: element("div", "transfers"),
@@ -137,7 +137,7 @@ function showVessel(vessel, now) {
   if (shown.root.className !== link.state) shown.root.className = link.state;
   shown.root.dataset.vessel = vessel.name;
   say(shown.state, link.since ? `${link.state} ${between(link.since, now)}` : link.state);
-  const next = link.next_try ? ` — next try in ${between(now, link.next_try)}` : "";
+  const next = link.next_try ? `; next try in ${between(now, link.next_try)}` : "";
   say(shown.reason, link.reason ? `${link.reason}${next}` : "");
   say(shown.waiting, `${files(vessel.backlog.files)}, ${bytes(vessel.backlog.bytes)}`);
   shown.waiting.dataset.bytes = vessel.backlog.bytes;
@@ -198,7 +198,7 @@ function summary(status) {
   const waiting = status.vessels.reduce((sum, vessel) => sum + vessel.backlog.files, 0);
   const left = status.vessels.reduce((sum, vessel) => sum + vessel.backlog.bytes, 0);
   const away = status.vessels.filter((vessel) => vessel.link.state === "away").length;
-  const words = waiting ? `${waiting} ${waiting === 1 ? "delivery" : "deliveries"} to be made (${bytes(left)})` : "Everything is delivered";
+  const words = waiting ? `${waiting} pending ${waiting === 1 ? "delivery" : "deliveries"} (${bytes(left)})` : "Everything is delivered";
   return away ? `${words}; ${away} of ${status.vessels.length} vessels away` : words;
 }
 
@@ -258,7 +258,7 @@ function listen() {
   events.addEventListener("status", (event) => show(JSON.parse(event.data)));
   events.addEventListener("trouble", (event) => say(at("summary"), event.data));
   events.addEventListener("error", () => {
-    say(at("summary"), "No answer from contentmonster; trying again …");
+    say(at("summary"), "No answer from contentmonster; retrying …");
     // A refusal is not tried again by itself.
     if (events.readyState === EventSource.CLOSED) setTimeout(listen, 3000);
   });

@@ -12,10 +12,10 @@ const WIDTH: usize = 120;
 
 /// The sections of the example: what is said of each, and its header.
 const SECTIONS: [(SectionKind, &str, &str); 3] = [
-    (SectionKind::Monster, "The program as a whole.", "[MONSTER]"),
+    (SectionKind::Monster, "Settings of the whole program.", "[MONSTER]"),
     (
         SectionKind::Directory,
-        "A directory to replicate, one section for each. Its name is yours to choose (no comma in it).",
+        "A directory to replicate, one section for each. Its name may be any text without a comma.",
         "[Directory sampledir]",
     ),
     (
