@@ -42,6 +42,8 @@ impl Guard {
     /// Checks all disks, and logs changes.
     pub(super) async fn look(&mut self) {
         if self.min_free == 0 {
+            // A reload may have lifted the limit while the disk was short.
+            self.no_room.send_if_modified(|no_room| no_room.take().is_some());
             return;
         }
         let seen = self.rooms.at(&self.places).await;

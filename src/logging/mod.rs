@@ -74,7 +74,8 @@ pub fn start(settings: Option<&Logging>, bars: Option<MultiProgress>) -> Result<
         (Some(journald), _) => journald.boxed(),
         (None, LogTarget::File(path)) => {
             let file = LogFile::open(path.clone());
-            let file = file.map_err(|e| format!("cannot open LogFile {}: {e}; create its directory", path.display()))?;
+            let file =
+                file.map_err(|e| format!("cannot open LogFile {}: {e}; create its directory", path.display()))?;
             let file = Arc::new(file);
             log.file = Some(file.clone());
             lines(file, json, false)

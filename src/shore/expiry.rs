@@ -108,6 +108,7 @@ impl<'a> Expiry<'a> {
         {
             tracing::warn!(directory = %name, "Cannot remove expired files from processed/: {}", error.fault());
         }
+        self.complained &= failed.is_some();
         Ok(failed.is_none() && !later)
     }
 }

@@ -254,6 +254,10 @@ impl<'a> Retiring<'a> {
     async fn look_after(&mut self) -> Result<(), Fault> {
         let due = self.moved_files.due(Instant::now());
         if due.is_empty() {
+            if self.moved_files.due_at().is_none() {
+                // The last check of a file may have failed: its trouble ends with the checks.
+                self.not_looked_after.clear();
+            }
             return Ok(());
         }
         self.not_looked_after.clear();

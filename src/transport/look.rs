@@ -34,7 +34,8 @@ impl Remote {
         let directory = path.parent().unwrap_or_else(|| RemotePath::new("."));
         let name = path.as_bytes().rsplit(|byte| *byte == b'/').next().unwrap_or_default();
         let entries = self.list(&directory).await?;
-        if entries.len() >= MOST_ENTRIES {
+        // The vessel's `.` and `..` count among those that were read, and are not returned.
+        if entries.len() + 2 >= MOST_ENTRIES {
             let why = "it has too many entries";
             return Err(RemoteError::new(ErrorKind::Unsupported, format_args!("listing {directory}"), why));
         }

@@ -215,7 +215,10 @@ fn a_bind_mount_of_a_location_is_known_as_the_same_directory() {
     for source in ["", "sub", "sub/deep"] {
         fleet.write_settings(&with_another(&fleet, &bound));
         let checked = run_in(&fleet, &Mounts::default().bind(&fleet.source(source), &bound), &["check"]);
-        assert!(checked.contains("[Directory again] Location:") && checked.contains("overlap on the disk"), "{checked}");
+        assert!(
+            checked.contains("[Directory again] Location:") && checked.contains("overlap on the disk"),
+            "{checked}"
+        );
         let text = fs::read_to_string(fleet.settings()).unwrap();
         fleet.write_settings(text.split("\n[Directory again]").next().unwrap());
     }

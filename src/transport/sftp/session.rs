@@ -102,6 +102,8 @@ struct Shared {
     /// Cancelled after `ended` is set, while the state is locked, so that no request can be added after the pending
     /// ones failed.
     over: CancellationToken,
+    /// Weak, because the session ends when the last handle to it is dropped.
+    outgoing: mpsc::WeakSender<Outgoing>,
 }
 
 /// A handle to a session; cheap to clone. The session ends when the last handle is dropped or the channel closes.
@@ -177,14 +179,14 @@ impl Shared {
         !state.waiting.is_empty() && state.moved.elapsed() > patience + on_the_way
     }
 
-    fn answer_all(&self, arrived: &mut BytesMut) -> Result<(), wire::Garbled> {
+    fn answer_all(self: &Arc<Self>, arrived: &mut BytesMut) -> Result<(), wire::Garbled> {
         while let Some(packet) = wire::split_packet(arrived)? {
             self.answer(Reader(packet))?;
         }
         Ok(())
     }
 
-    fn answer(&self, mut packet: Reader) -> Result<(), wire::Garbled> {
+    fn answer(self: &Arc<Self>, mut packet: Reader) -> Result<(), wire::Garbled> {
         let kind = packet.u8()?;
         let id = packet.u32()?;
         let reply = packet.reply(kind)?;
@@ -205,8 +207,23 @@ impl Shared {
             self.window.note_round_trip(now - waiting.asked);
         }
         // The caller may have stopped waiting, but the reply still had to be counted.
-        let _ = waiting.reply.send(reply);
+        if let Err(Reply::Handle(handle)) = waiting.reply.send(reply) {
+            self.close_unused(handle);
+        }
         Ok(())
+    }
+
+    /// Closes a file that was opened after its caller had stopped waiting: vessels limit the number of open files.
+    fn close_unused(self: &Arc<Self>, handle: Bytes) {
+        let Some(outgoing) = self.outgoing.upgrade() else { return };
+        let session = Session { shared: self.clone(), outgoing };
+        let close = async move {
+            let closing = session.request(kind::CLOSE, Bytes::new(), |out| wire::put_string(out, &handle));
+            if let Err(error) = closing.await {
+                tracing::debug!("Cannot close a file that nobody needs any more: {error}");
+            }
+        };
+        tokio::spawn(close);
     }
 }
 
@@ -262,7 +279,9 @@ impl Session {
         // Must come after the greeting: OpenSSH opens a session's window only once its program runs.
         let takes_at_once = writer.writable_packet_size().await;
 
+        let (outgoing, queue) = mpsc::channel(QUEUE);
         let shared = Arc::new(Shared {
+            outgoing: outgoing.downgrade(),
             state: Mutex::new(State {
                 waiting: HashMap::new(),
                 unanswered_bytes: 0,
@@ -278,7 +297,6 @@ impl Session {
             ended: OnceLock::new(),
             over: CancellationToken::new(),
         });
-        let (outgoing, queue) = mpsc::channel(QUEUE);
         tokio::spawn(write_all(queue, writer, shared.clone()));
         tokio::spawn(read_all(reader, arrived, shared.clone()));
         Ok((Self { shared, outgoing }, extensions))
