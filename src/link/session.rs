@@ -41,12 +41,7 @@ pub(crate) struct Link {
 
 /// One connection, and everything that was found out or created on it.
 pub(crate) struct Session {
-    pub(crate) settings: Arc<settings::Vessel>,
-    pub(crate) environment: Arc<SshEnvironment>,
-    pub(crate) instance: InstanceId,
-    pub(crate) limit: RateLimiter,
-    pub(crate) monitor: Arc<dyn Monitor>,
-    pub(crate) told_of_times: Arc<AtomicBool>,
+    pub(crate) link: Link,
     pub(crate) remote: Remote,
     pub(crate) channels: ChannelPool,
     pub(crate) commands: CommandBatcher,
@@ -69,14 +64,8 @@ pub(crate) struct Session {
 
 impl Session {
     pub(crate) fn new(link: Link, remote: Remote, coming: Vec<Coming>, arrival: Option<Arrival>) -> Self {
-        let Link { settings, environment, instance, limit, monitor, told_of_times } = link;
         Self {
-            settings,
-            environment,
-            instance,
-            limit,
-            monitor,
-            told_of_times,
+            link,
             channels: ChannelPool::new(remote.main_channel().clone(), coming),
             commands: CommandBatcher::new(&remote),
             remote,
@@ -92,14 +81,14 @@ impl Session {
     }
 
     pub(crate) fn part(&self, delivery: &Delivery, start: u64) -> RemotePath {
-        self.settings.temp_dir.join(part_name(self.instance, delivery.id.0, start))
+        self.link.settings.temp_dir.join(part_name(self.link.instance, delivery.id.0, start))
     }
 
     /// Ensures that TempDir exists and belongs to this account.
     pub(crate) async fn prepare_temp_dir(&self) -> Result<(), Fault> {
         let mut prepared = self.temp_dir.lock().await;
         if !*prepared {
-            temp_dir::prepare(&self.remote, &self.settings, self.instance).await?;
+            temp_dir::prepare(&self.remote, &self.link.settings, self.link.instance).await?;
             *prepared = true;
         }
         Ok(())
@@ -183,7 +172,7 @@ impl Session {
 
     /// Waits until this many bytes of a file may be sent; never returns once the session is about to end.
     pub(crate) async fn may_send(&self, bytes: u64) {
-        match self.resting.run_until_cancelled(self.limit.take(bytes)).await {
+        match self.resting.run_until_cancelled(self.link.limit.take(bytes)).await {
             Some(()) => {}
             None => std::future::pending().await,
         }
@@ -216,8 +205,8 @@ impl Session {
 
     fn taken(&self, version: &Version, bytes: u64, found: bool) {
         if bytes > 0 {
-            let vessel = &self.settings.name;
-            self.monitor.notice(&Event::Taken { vessel, version: version.id, bytes, found });
+            let vessel = &self.link.settings.name;
+            self.link.monitor.notice(&Event::Taken { vessel, version: version.id, bytes, found });
         }
     }
 }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use tokio::time::{sleep, timeout};
 
-use super::session::Session;
+use super::session::{Link, Session};
 use crate::transport::{Lead, Rank, Remote};
 
 /// Pause after a replacement failed to connect.
@@ -30,7 +30,7 @@ const REST: Duration = Duration::from_secs(60);
 /// replacement that works. If the session sent nothing, a replacement would do no better, so none is tried.
 /// `connecting` says whether one is being opened.
 pub(crate) async fn replacement(session: &Session, connecting: &AtomicBool) -> Remote {
-    let Session { settings, environment, .. } = session;
+    let Link { settings, environment, .. } = &session.link;
     let alone = Lead::alone(Rank::replacement());
     let mut spare = None;
     loop {
@@ -81,7 +81,7 @@ async fn carries_again(spare: &mut Option<Remote>) -> Remote {
 
 /// Keeps a spare connection ready while there is enough to send; never returns.
 async fn keep_ready(session: &Session, spare: &mut Option<Remote>) {
-    let Session { settings, environment, .. } = session;
+    let Link { settings, environment, .. } = &session.link;
     let (mut answered, mut since) = (session.channels.answered(), Instant::now());
     loop {
         sleep(LOOK).await;

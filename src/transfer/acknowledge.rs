@@ -32,7 +32,7 @@ pub(super) async fn acknowledge(
     if !transfers.ledger.acknowledge_there(delivery, verified, seen).await.map_err(|e| e.fault())? {
         return Ok(Outcome::Superseded);
     }
-    let (vessel, directory, took) = (&session.settings.name, &version.directory, started.elapsed());
+    let (vessel, directory, took) = (&session.link.settings.name, &version.directory, started.elapsed());
     tracing::info!(
         %vessel, %directory, file = %version.path, bytes = version.stamp.size, took = ?to_the_millisecond(took), verified = verified.as_str(),
         "{}", match (version.kind, verified) {
@@ -42,7 +42,7 @@ pub(super) async fn acknowledge(
         }
     );
     let (path, bytes) = (&version.path, version.stamp.size);
-    session.monitor.notice(&Event::Delivered { vessel, directory, path, bytes, took });
+    session.link.monitor.notice(&Event::Delivered { vessel, directory, path, bytes, took });
     if let Some((_, retire_bell)) = transfers.directories.get(directory) {
         retire_bell.ring();
     }

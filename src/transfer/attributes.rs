@@ -49,7 +49,7 @@ pub(super) fn tolerate_undressed(session: &Session, version: &Version, error: &R
     if error.is_connection() {
         return Err(error.fault());
     }
-    tracing::warn!(vessel = %session.settings.name, file = %version.path, "{error}");
+    tracing::warn!(vessel = %session.link.settings.name, file = %version.path, "{error}");
     Ok(())
 }
 
@@ -62,8 +62,8 @@ pub(super) async fn keep_odd_time(session: &Session, version: &Version, path: &R
     if session.remote.capabilities().shell && session.remote.touch(path, time).await? {
         return Ok(());
     }
-    if !session.told_of_times.swap(true, Ordering::Relaxed) {
-        let vessel = &session.settings.name;
+    if !session.link.told_of_times.swap(true, Ordering::Relaxed) {
+        let vessel = &session.link.settings.name;
         tracing::warn!(
             %vessel, file = %version.path, seconds_since_1970 = time,
             "The vessel cannot keep times before 1970 or after 2106: SFTP does not carry them, and the vessel has no \

@@ -69,7 +69,7 @@ pub(super) async fn last_delivered(transfers: &Transfers, delivery: &Delivery) -
     if too_small || delivery.failures > 0 || wish(transfers, version) == Wish::No {
         return Ok(None);
     }
-    transfers.ledger.last_delivered(&session.settings.name, version).await.map_err(|e| e.fault())
+    transfers.ledger.last_delivered(&session.link.settings.name, version).await.map_err(|e| e.fault())
 }
 
 /// Plans how to build the file from the version last delivered, which the vessel has under its final name (`there`).
@@ -97,7 +97,7 @@ pub(super) async fn plan(
     let (kept, sent) = (plan.kept_bytes(), plan.sent_bytes());
     let is_worth_it = kept > 0 && kept.saturating_mul(WORTH) >= kept + sent;
     tracing::debug!(
-        vessel = %session.settings.name, file = %version.path, kept, sent, steps = plan.steps().len(), is_worth_it,
+        vessel = %session.link.settings.name, file = %version.path, kept, sent, steps = plan.steps().len(), is_worth_it,
         "Compared the file with the one on the vessel"
     );
     let is_possible = copies_in_order(session) || plan.steps().len() <= STEPS;
@@ -109,7 +109,7 @@ fn copies_in_order(session: &Session) -> bool {
 }
 
 fn copies_by_command(session: &Session) -> bool {
-    session.remote.capabilities().shell && session.settings.assembly == Assembly::Cat
+    session.remote.capabilities().shell && session.link.settings.assembly == Assembly::Cat
 }
 
 /// Returns a version's signature, and records it in the ledger with the digest if they are new.

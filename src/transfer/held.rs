@@ -23,7 +23,7 @@ pub(crate) async fn held(session: &Session, delivery: &Delivery, assembly: &Remo
     if delivery.state == DeliveryState::Pending {
         return Ok(Held::default());
     }
-    let temp_dir = &session.settings.temp_dir;
+    let temp_dir = &session.link.settings.temp_dir;
     let (assembled, listed) = tokio::join!(session.remote.look(assembly), session.remote.list(temp_dir));
     let assembled = match assembled {
         // The size is unknown, so the file is sent from the start.
@@ -46,7 +46,7 @@ pub(crate) async fn held(session: &Session, delivery: &Delivery, assembly: &Remo
         listed => listed.map_err(|e| e.fault())?,
     };
     for (name, attrs) in listed {
-        if let Some(OurFile::Part { delivery: of, start }) = OurFile::parse(session.instance, &name)
+        if let Some(OurFile::Part { delivery: of, start }) = OurFile::parse(session.link.instance, &name)
             && of == delivery.id.0
         {
             parts.push(start..start.saturating_add(attrs.size.unwrap_or(0)));

@@ -90,12 +90,12 @@ pub(super) async fn undressed(
         let why = "another user has replaced the file there";
         return Err(RemoteError::new(ErrorKind::Failed, format_args!("setting the mode of {path}"), why));
     }
-    tracing::warn!(vessel = %session.settings.name, file = %version.path, "{error}");
+    tracing::warn!(vessel = %session.link.settings.name, file = %version.path, "{error}");
     Ok(())
 }
 
 /// Returns whether a path is that of an assembly.
 pub(super) fn is_assembly(session: &Session, path: &RemotePath) -> bool {
     let name = path.as_bytes().rsplit(|byte| *byte == b'/').next().unwrap_or_default();
-    matches!(OurFile::parse(session.instance, name), Some(OurFile::Assembly { .. }))
+    matches!(OurFile::parse(session.link.instance, name), Some(OurFile::Assembly { .. }))
 }

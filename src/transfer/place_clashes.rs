@@ -30,7 +30,7 @@ impl Transfers {
         }
         let others = self.directories.sessions.join(self);
         let twins: Vec<_> = others.into_iter().filter(|other| self.has_account_of(other)).collect();
-        let settings = &self.session.settings;
+        let settings = &self.session.link.settings;
         let is_absolute = |directory: &Arc<Directory>| settings.remote_location(directory).as_bytes().starts_with(b"/");
         let served = self.served();
         if twins.is_empty() && served.iter().all(is_absolute) || served.len() < 2 && twins.is_empty() {
@@ -47,21 +47,21 @@ impl Transfers {
 
     /// Returns whether another session seems to use the same account on the same host, judging by the host key.
     fn has_account_of(&self, other: &Self) -> bool {
-        let account = |one: &Self| (one.session.remote.host_key(), one.session.settings.ssh.username.clone());
+        let account = |one: &Self| (one.session.remote.host_key(), one.session.link.settings.ssh.username.clone());
         account(self) == account(other) && self.session.remote.host_key().is_some()
     }
 
     /// Returns the directories that this vessel takes, sorted by name.
     fn served(&self) -> Vec<Arc<Directory>> {
         let names = self.directories.names().into_iter();
-        let taken = names.filter(|name| self.session.settings.takes(name));
+        let taken = names.filter(|name| self.session.link.settings.takes(name));
         let mut taken: Vec<_> = taken.filter_map(|name| Some(self.directories.get(&name)?.0)).collect();
         taken.sort_by(|one, other| one.name.as_str().cmp(other.name.as_str()));
         taken
     }
 
     async fn compare_with(&self, twin: &Self, ours: &[Located]) {
-        let theirs = located(&twin.session.remote, &twin.session.settings, twin.served()).await;
+        let theirs = located(&twin.session.remote, &twin.session.link.settings, twin.served()).await;
         for (directory, place) in ours {
             for (other, other_place) in &theirs {
                 let Some(how) = settings::clash((other, other_place), (directory, place)) else { continue };
@@ -69,14 +69,14 @@ impl Transfers {
                     continue;
                 }
                 // Always refuses the same one of the two, whichever connected first.
-                let (name, twins_name) = (&self.session.settings.name, &twin.session.settings.name);
+                let (name, twins_name) = (&self.session.link.settings.name, &twin.session.link.settings.name);
                 if name.as_str() > twins_name.as_str() {
                     let why =
                         format_args!("{how} on [Vessel {twins_name}], which is the same account on the same host");
-                    self.refuse_place(directory, fault(&self.session.settings, directory, why));
+                    self.refuse_place(directory, fault(&self.session.link.settings, directory, why));
                 } else if let Some(how) = settings::clash((directory, place), (other, other_place)) {
                     let why = format_args!("{how} on [Vessel {name}], which is the same account on the same host");
-                    twin.refuse_place(other, fault(&twin.session.settings, other, why));
+                    twin.refuse_place(other, fault(&twin.session.link.settings, other, why));
                 }
             }
         }
@@ -86,7 +86,7 @@ impl Transfers {
     async fn is_seen_by(&self, twin: &Self, directory: &Directory, place: &RemotePath) -> bool {
         let beside = directory.only.as_ref().and_then(|_| place.parent());
         let place = beside.as_ref().unwrap_or(place);
-        let probe = place.join(assembly_name(self.session.instance, 0, Some(fastrand::u64(..))));
+        let probe = place.join(assembly_name(self.session.link.instance, 0, Some(fastrand::u64(..))));
         if self.session.make_dirs(place).await.is_err() {
             return false;
         }
@@ -100,7 +100,7 @@ impl Transfers {
     }
 
     fn refuse_place(&self, directory: &Directory, fault: Fault) {
-        let (vessel, settings) = (&self.session.settings.name, &self.session.settings);
+        let (vessel, settings) = (&self.session.link.settings.name, &self.session.link.settings);
         tracing::warn!(%vessel, directory = %directory.name, "{fault}");
         self.own_places.set(&directory.name, settings.remote_location(directory), Some(fault));
     }

@@ -21,7 +21,7 @@ pub(crate) async fn publish(
     let renamed = session.explained(renamed, destination, 0).await?;
     if renamed == Renamed::Taken {
         tracing::debug!(
-            vessel = %session.settings.name, file = %version.path,
+            vessel = %session.link.settings.name, file = %version.path,
             "A program on the vessel took the file right after the rename"
         )
     }
@@ -68,7 +68,7 @@ pub(super) async fn finish_open(
         None => CopyOf::File.plain(version.mode),
         Some(owner) => {
             if let Err(e) = file.set(Attrs { owner: Some(owner), ..Attrs::default() }).await {
-                tracing::warn!(vessel = %session.settings.name, file = %version.path, "{e}");
+                tracing::warn!(vessel = %session.link.settings.name, file = %version.path, "{e}");
             }
             let there = match file.attrs().await {
                 Err(e) if e.is_refusal() => None,
@@ -82,7 +82,7 @@ pub(super) async fn finish_open(
     if let Err(e) = file.finish(attrs, alone && by_sftp).await?
         && let Err(again) = session.remote.set(&path, attrs).await
     {
-        tracing::debug!(vessel = %session.settings.name, file = %version.path, "{again}");
+        tracing::debug!(vessel = %session.link.settings.name, file = %version.path, "{again}");
         undressed(session, version, &path, e).await?;
     }
     keep_odd_time(session, version, &path).await?;
@@ -106,7 +106,7 @@ pub(super) async fn flush_together(session: &Session, path: &RemotePath) -> Resu
 /// Flushes a file with the vessel's `sync`, if it has one.
 pub(super) async fn flush_by_command(session: &Session, path: &RemotePath) -> Result<(), RemoteError> {
     if session.remote.capabilities().sync && !session.commands.flush(path).await? {
-        tracing::warn!(vessel = %session.settings.name, file = %path, "The vessel could not flush the file");
+        tracing::warn!(vessel = %session.link.settings.name, file = %path, "The vessel could not flush the file");
     }
     Ok(())
 }

@@ -33,7 +33,7 @@ pub(super) async fn verify_and_repair(
             Ok(found) if found == wanted? => return Ok((Verified::ByVessel, false)),
             // The bad chunks are found below, when the stored file is hashed.
             Ok(_) => {}
-            Err(e) => tracing::debug!(vessel = %session.settings.name, file = %version.path, "{e}"),
+            Err(e) => tracing::debug!(vessel = %session.link.settings.name, file = %version.path, "{e}"),
         }
     }
     for repairs in 0..REPAIRS {
@@ -42,7 +42,7 @@ pub(super) async fn verify_and_repair(
             Verdict::Bad(bad) => bad,
         };
         tracing::warn!(
-            vessel = %session.settings.name, file = %version.path, chunks = ?bad,
+            vessel = %session.link.settings.name, file = %version.path, chunks = ?bad,
             "The file arrived damaged; sending the bad chunks again"
         );
         // A changed source would explain the damage and make a repair pointless.

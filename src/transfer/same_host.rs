@@ -23,7 +23,7 @@ const MOMENT: Duration = Duration::from_secs(5);
 fn known_of_place(transfers: &Transfers, delivery: &Delivery) -> Option<Option<Fault>> {
     let session = &transfers.session;
     let (directory, _) = transfers.directories.get(&delivery.version.directory)?;
-    transfers.own_places.get(&directory.name, session.settings.remote_location(&directory))
+    transfers.own_places.get(&directory.name, session.link.settings.remote_location(&directory))
 }
 
 /// Fails if the place of this directory is known to be where its sources are.
@@ -50,7 +50,9 @@ pub(super) async fn prove_elsewhere_first(transfers: &Transfers, delivery: &Deli
     if known_of_place(transfers, delivery).is_some() {
         match session.remote.remove(&assembly).await {
             // The account may not remove files there. An empty file is no reason to hold back deliveries.
-            Err(e) if e.is_refusal() => tracing::debug!(vessel = %session.settings.name, "Assembly not removed: {e}"),
+            Err(e) if e.is_refusal() => {
+                tracing::debug!(vessel = %session.link.settings.name, "Assembly not removed: {e}")
+            }
             removed => removed.map_err(|e| e.fault())?,
         }
     }
@@ -71,7 +73,7 @@ pub(super) async fn prove_elsewhere(
         return refuse_own_place(transfers, delivery);
     }
     let Some((directory, _)) = transfers.directories.get(name) else { return Ok(()) };
-    let place = session.settings.remote_location(&directory);
+    let place = session.link.settings.remote_location(&directory);
     if make {
         match open_new(&session.remote, session.remote.main_channel(), assembly).await {
             Ok(file) => file.close().await.map_err(|e| e.fault())?,
@@ -80,7 +82,7 @@ pub(super) async fn prove_elsewhere(
             Err(_) => return Ok(()),
         }
     }
-    let (settings, path, made) = (session.settings.clone(), delivery.version.path.clone(), assembly.clone());
+    let (settings, path, made) = (session.link.settings.clone(), delivery.version.path.clone(), assembly.clone());
     let shown = directory.clone();
     let looking = tokio::task::spawn_blocking(move || {
         local::meeting(&shown, Some(&path), settings.remote_location(&shown), &made)
@@ -90,7 +92,7 @@ pub(super) async fn prove_elsewhere(
         transfers.own_places.set(name, place, None);
         return Ok(());
     };
-    let fault = met.map(|met| fault(&session.settings, &directory, met));
+    let fault = met.map(|met| fault(&session.link.settings, &directory, met));
     transfers.own_places.set(name, place, fault.clone());
     let Some(fault) = fault else { return Ok(()) };
     // Best effort: a leftover assembly disturbs nobody but a person who looks at the directory.

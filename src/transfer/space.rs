@@ -17,8 +17,8 @@ pub(super) struct Room {
 /// Returns where the files of a directory go; `None` if it is not configured, or not taken by the vessel.
 pub(crate) fn place_of(transfers: &Transfers, name: &DirectoryName) -> Option<RemotePath> {
     let session = &transfers.session;
-    let (directory, _) = transfers.directories.get(name).filter(|_| session.settings.takes(name))?;
-    let place = session.settings.remote_location(&directory);
+    let (directory, _) = transfers.directories.get(name).filter(|_| session.link.settings.takes(name))?;
+    let place = session.link.settings.remote_location(&directory);
     // For a directory that is one file, this is the file's own path.
     if directory.only.is_some() { place.parent() } else { Some(place.clone()) }
 }
@@ -48,7 +48,7 @@ pub(crate) async fn discard(transfers: &Transfers, delivery: &Delivery) -> Resul
         Err(e) if e.is_connection() => Err(e.fault()),
         // Nothing can be removed from a read-only file system.
         Err(e) => {
-            tracing::debug!(vessel = %session.settings.name, "Assembly not removed: {e}");
+            tracing::debug!(vessel = %session.link.settings.name, "Assembly not removed: {e}");
             Ok(())
         }
         Ok(()) => Ok(()),

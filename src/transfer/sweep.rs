@@ -82,7 +82,7 @@ impl Sweeping {
 /// Remains that can't be removed stay in the ledger for the next sweep, because they are no reason to delay deliveries.
 async fn sweep_remains(transfers: &Transfers, busy: &HashSet<DeliveryId>) -> Result<(), Fault> {
     let session = &transfers.session;
-    let (name, mut after) = (&session.settings.name, DeliveryId(0));
+    let (name, mut after) = (&session.link.settings.name, DeliveryId(0));
     loop {
         let mut remains = transfers.ledger.remains(name, after, BATCH).await.map_err(|e| e.fault())?;
         let Some(last) = remains.last() else { return Ok(()) };
@@ -103,7 +103,7 @@ async fn sweep_remains(transfers: &Transfers, busy: &HashSet<DeliveryId>) -> Res
 
 async fn sweep_one(transfers: &Transfers, one: &Remains) -> Result<(), Fault> {
     let session = &transfers.session;
-    let (vessel, ledger) = (&session.settings.name, &transfers.ledger);
+    let (vessel, ledger) = (&session.link.settings.name, &transfers.ledger);
     // The vessel may take the directory again since the ledger was queried, and the remains may be of use.
     if ledger.is_open(one.delivery).await.map_err(|e| e.fault())? {
         return Ok(());
@@ -137,15 +137,15 @@ fn tolerate<T>(session: &Session, result: Result<T, RemoteError>) -> Result<bool
         Ok(_) => Ok(true),
         Err(e) if e.is_connection() => Err(e.fault()),
         Err(e) => {
-            tracing::debug!(vessel = %session.settings.name, "Cannot remove the remains of a delivery: {e}");
+            tracing::debug!(vessel = %session.link.settings.name, "Cannot remove the remains of a delivery: {e}");
             Ok(false)
         }
     }
 }
 
 async fn part_deliveries(session: &Session) -> Result<HashSet<i64>, RemoteError> {
-    let listed = session.remote.list(&session.settings.temp_dir).await?;
-    let delivery = |name: &[u8]| match OurFile::parse(session.instance, name) {
+    let listed = session.remote.list(&session.link.settings.temp_dir).await?;
+    let delivery = |name: &[u8]| match OurFile::parse(session.link.instance, name) {
         Some(OurFile::Part { delivery, .. }) => Some(delivery),
         _ => None,
     };
@@ -153,13 +153,13 @@ async fn part_deliveries(session: &Session) -> Result<HashSet<i64>, RemoteError>
 }
 
 pub(super) async fn remove_parts(session: &Session, unwanted: impl Fn(i64) -> bool) -> Result<(), RemoteError> {
-    let temp_dir = &session.settings.temp_dir;
+    let temp_dir = &session.link.settings.temp_dir;
     let listed = match session.remote.list(temp_dir).await {
         // Without a listing, the parts of a delivery can't be found.
         Err(e) if e.is_refusal() => return Ok(()),
         listed => listed?,
     };
-    let is_unwanted = |name: &[u8]| match OurFile::parse(session.instance, name) {
+    let is_unwanted = |name: &[u8]| match OurFile::parse(session.link.instance, name) {
         Some(OurFile::Part { delivery, .. }) => unwanted(delivery),
         _ => false,
     };
@@ -174,9 +174,9 @@ async fn remove_assembly(transfers: &Transfers, remains: &Remains) -> Result<(),
     let session = &transfers.session;
     // The path on the vessel is unknown if the directory is no longer configured.
     let Some((directory, _)) = transfers.directories.get(&remains.directory) else { return Ok(()) };
-    let destination = session.settings.destination(&directory, &remains.path);
+    let destination = session.link.settings.destination(&directory, &remains.path);
     let Some(parent) = destination.parent() else { return Ok(()) };
-    let assembly = parent.join(assembly_name(session.instance, remains.delivery.0, remains.token));
+    let assembly = parent.join(assembly_name(session.link.instance, remains.delivery.0, remains.token));
     session.remote.remove(&assembly).await?;
     session.remote.remove(&probe_beside(&assembly)).await
 }

@@ -51,7 +51,7 @@ impl Registry {
     /// Adds a session and returns the others.
     pub(crate) fn join(&self, transfers: &Arc<Transfers>) -> Vec<Arc<Transfers>> {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let name = &transfers.session.settings.name;
+        let name = &transfers.session.link.settings.name;
         all.insert(name.clone(), Arc::downgrade(transfers));
         all.iter().filter(|(other, _)| *other != name).filter_map(|(_, other)| other.upgrade()).collect()
     }
@@ -81,7 +81,7 @@ impl Transfers {
     /// Returns the destination of a version. Its directory is normally configured: only such deliveries are fetched.
     pub(super) fn destination(&self, version: &Version) -> Result<RemotePath, Fault> {
         match self.directories.get(&version.directory) {
-            Some((directory, _)) => Ok(self.session.settings.destination(&directory, &version.path)),
+            Some((directory, _)) => Ok(self.session.link.settings.destination(&directory, &version.path)),
             None => Err(Fault::file(format_args!("[Directory {}] is not configured any more", version.directory))
                 .mend(format_args!(
                     "add it to the settings again, or give up its undelivered files: contentmonster forget --all '{}'",
@@ -94,7 +94,7 @@ impl Transfers {
     /// Returns the path where a file is assembled: beside its destination, because the final rename must be atomic and
     /// so stay on one file system.
     pub(crate) fn assembly(&self, delivery: &Delivery) -> Result<RemotePath, Fault> {
-        let name = assembly_name(self.session.instance, delivery.id.0, delivery.token);
+        let name = assembly_name(self.session.link.instance, delivery.id.0, delivery.token);
         let destination = self.destination(&delivery.version)?;
         Ok(destination.parent().map_or_else(|| RemotePath::new(name.as_str()), |dir| dir.join(&name)))
     }

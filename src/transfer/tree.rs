@@ -88,7 +88,7 @@ async fn directory_at(
         there => there.map_err(|e| e.fault())?,
     };
     let Some(link) = there.filter(Attrs::is_link) else { return Ok(Some((there, false))) };
-    let before = transfers.ledger.held_before(version.id, &session.settings.name).await;
+    let before = transfers.ledger.held_before(version.id, &session.link.settings.name).await;
     if is_one_of(session, &before.map_err(|e| e.fault())?, place, &link).await? {
         return Ok(Some((None, false)));
     }
@@ -106,7 +106,7 @@ async fn make_unseen_directory(
     session.make_dirs_above(place).await?;
     match session.remote.make_dir(place, CopyOf::Directory.plain(mode) & 0o777).await {
         Err(e) if e.is_connection() => return Err(e.fault()),
-        Err(e) => tracing::debug!(vessel = %session.settings.name, "Assuming that the directory exists: {e}"),
+        Err(e) => tracing::debug!(vessel = %session.link.settings.name, "Assuming that the directory exists: {e}"),
         Ok(()) => {}
     }
     dress(session, version, place, CopyOf::Directory, mode, 0).await
@@ -153,7 +153,7 @@ pub(super) async fn deliver_gone(
     if !enter(transfers, delivery, DeliveryState::Publishing).await? {
         return Ok(Outcome::Superseded);
     }
-    let (version, vessel) = (&delivery.version, &session.settings.name);
+    let (version, vessel) = (&delivery.version, &session.link.settings.name);
     let mut verified = Verified::ByLook;
     match clear(transfers, version, place).await? {
         Cleared::Nothing => {}
@@ -189,7 +189,7 @@ pub(super) async fn make_way(transfers: &Transfers, version: &Version, place: &R
 /// moment after that of the directory.
 async fn is_about_to_empty(transfers: &Transfers, version: &Version) -> Result<bool, Fault> {
     let session = &transfers.session;
-    let (ledger, vessel, directory) = (&transfers.ledger, &session.settings.name, &version.directory);
+    let (ledger, vessel, directory) = (&transfers.ledger, &session.link.settings.name, &version.directory);
     let at = std::slice::from_ref(&version.path);
     let below = ledger.current_below(directory, at).await.map_err(|e| e.fault())?;
     // Queried last: entries whose deletion is detected meanwhile have open deliveries by then.
@@ -200,7 +200,7 @@ async fn is_about_to_empty(transfers: &Transfers, version: &Version) -> Result<b
 /// Removes the entry at a path if it was delivered there from here before `version`.
 async fn clear(transfers: &Transfers, version: &Version, place: &RemotePath) -> Result<Cleared, Fault> {
     let session = &transfers.session;
-    let (ledger, vessel) = (&transfers.ledger, &session.settings.name);
+    let (ledger, vessel) = (&transfers.ledger, &session.link.settings.name);
     let before = ledger.held_before(version.id, vessel).await.map_err(|e| e.fault())?;
     if before.is_empty() {
         return Ok(Cleared::Nothing);
@@ -292,7 +292,7 @@ async fn remove_directory(transfers: &Transfers, version: &Version, place: &Remo
         listed => listed.map_err(|e| e.fault())?,
     };
     for (name, _) in listed {
-        if let Some(OurFile::Assembly { delivery }) = OurFile::parse(session.instance, &name)
+        if let Some(OurFile::Assembly { delivery }) = OurFile::parse(session.link.instance, &name)
             && !transfers.ledger.is_open(DeliveryId(delivery)).await.map_err(|e| e.fault())?
         {
             session.remote.remove(&place.join(&name)).await.map_err(|e| e.fault())?;

@@ -77,7 +77,7 @@ pub(super) async fn write_small(
     if held == 0 && (1..=BURST.min(session.remote.capabilities().bytes_per_write())).contains(&size) {
         let read = source.read(0, size).await;
         let bytes = read.map_err(|error| source_fault(version, &error))?;
-        session.limit.take(size).await;
+        session.link.limit.take(size).await;
         let sent = file.send(0, bytes).await;
         let sent = session.explained(sent, &path, size).await?;
         // The vessel processes the requests in this order, so there is no need to wait for the answer to the write.
@@ -149,7 +149,7 @@ pub(super) async fn or_as_one_stream(
     if !helps || session.remote.is_lost() || session.streams_only.swap(true, Ordering::Relaxed) {
         return Err(fault);
     }
-    tracing::debug!(vessel = %session.settings.name, file = %version.path, "Rewriting the file as one stream: {fault}");
+    tracing::debug!(vessel = %session.link.settings.name, file = %version.path, "Rewriting the file as one stream: {fault}");
     rewrite(session, version, source, assembly).await
 }
 

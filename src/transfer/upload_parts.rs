@@ -297,7 +297,7 @@ impl<'a> PartsUpload<'a> {
         write_on(self.session, version, source, &file, start..end, base, taken, further).await?;
         let closed = file.close().await;
         self.session.explained(closed, &path, 1).await?;
-        tracing::trace!(vessel = %self.session.settings.name, file = %version.path, ?piece, "uploaded");
+        tracing::trace!(vessel = %self.session.link.settings.name, file = %version.path, ?piece, "uploaded");
         Ok(())
     }
 
@@ -305,7 +305,7 @@ impl<'a> PartsUpload<'a> {
     /// can be queried. Appending needs no TempDir, and any other problem will show up again there.
     fn do_without_parts(&self, fault: &Fault) {
         if self.ranges().stay_close() {
-            let (vessel, file) = (&self.session.settings.name, &self.version().path);
+            let (vessel, file) = (&self.session.link.settings.name, &self.version().path);
             tracing::warn!(%vessel, %file, "Cannot write parts; one channel continues without them: {fault}");
         }
     }
@@ -359,7 +359,7 @@ impl<'a> PartsUpload<'a> {
         for tried in 1..APPENDS {
             match remote.append(&paths, &self.assembly, range.clone()).await {
                 Err(e) if e.kind == ErrorKind::Failed => {
-                    tracing::debug!(vessel = %self.session.settings.name, file = %self.version().path, "{e}");
+                    tracing::debug!(vessel = %self.session.link.settings.name, file = %self.version().path, "{e}");
                 }
                 appended => return appended,
             }
@@ -381,5 +381,5 @@ impl<'a> PartsUpload<'a> {
 pub(super) fn goes_in_parts(session: &Session, delivery: &Delivery) -> bool {
     delivery.version.plan().count() > 1
         && session.remote.capabilities().shell
-        && session.settings.assembly == Assembly::Cat
+        && session.link.settings.assembly == Assembly::Cat
 }

@@ -131,7 +131,7 @@ impl BlockedPlaces {
         }
         for place in &free {
             if let Some(trouble) = self.0.remove(place) {
-                let (vessel, directories) = (&transfers.session.settings.name, said(&trouble.directories));
+                let (vessel, directories) = (&transfers.session.link.settings.name, said(&trouble.directories));
                 tracing::info!(%vessel, %directories, place = %trouble.at, "Trying again to write there");
             }
         }

@@ -106,7 +106,7 @@ impl Scheduler {
     /// Runs deliveries until none is left (`Ok`, in a single run only) or the session must end.
     pub(super) async fn run(&mut self) -> Result<(), Fault> {
         let session = self.transfers.session.clone();
-        let tending = async move { session.channels.tend(&session.settings, &session.environment).await };
+        let tending = async move { session.channels.tend(&session.link.settings, &session.link.environment).await };
         let _tending = AbortOnDropHandle::new(tokio::spawn(tending));
         // Runs in the background, because no delivery depends on the removal of files from earlier sessions.
         self.sweeping.begin_strays(&self.transfers);
