@@ -10,7 +10,7 @@
 mod conformance;
 mod error;
 mod mounts;
-mod outbox;
+mod notices;
 mod places;
 mod reports;
 mod sqlite;
@@ -23,7 +23,7 @@ use std::sync::Arc;
 
 pub use error::LedgerError;
 pub use mounts::MountMemory;
-pub use outbox::{Listener, Notice, NoticeId, Outbox};
+pub use notices::{Listener, Notice, NoticeId, Outbox};
 pub use places::Places;
 pub use reports::{
     DeliveryStory, DirectoryTally, Ending, Oldest, Receipt, Reports, Summary, Tally, Trouble, VersionStory, VesselNote,

@@ -12,10 +12,10 @@ mod disk_space;
 mod error;
 mod exposure;
 mod file_state;
-mod intake;
 mod meet;
 mod mounts;
 mod open_files;
+mod open_writers;
 mod own;
 mod own_names;
 mod patience;
@@ -24,9 +24,9 @@ mod rules;
 mod scan;
 mod source;
 mod source_cache;
+mod take_in;
 mod watch;
 mod witness;
-mod writers;
 
 use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
@@ -37,9 +37,9 @@ pub use disk_space::{Room, Rooms};
 pub use error::DiskError;
 pub use exposure::exposed_to;
 pub use file_state::{FileState, Found, Kind, PathState, classify, file_state, is_file, is_missing};
-pub use intake::{Intake, TakeIn};
 pub use meet::{Meeting, meeting};
 pub use mounts::{Change, Mounts};
+pub use open_writers::{Writers, is_shared};
 pub use own_names::PROCESSED;
 pub use patience::within;
 pub use relocate::{
@@ -49,8 +49,8 @@ pub use rules::Rules;
 pub use scan::{Scan, is_empty, scan};
 pub use source::hash_chunks;
 pub use source_cache::{Arrival, Source, SourceCache};
+pub use take_in::{Intake, TakeIn};
 pub use watch::{Hint, Watcher};
-pub use writers::{Writers, is_shared};
 
 /// Builds the stamp of a file from its metadata.
 fn stamp_of(meta: &Metadata) -> FileStamp {

@@ -16,7 +16,7 @@ use rustix::fs::{Advice, Mode, OFlags, fadvise, fstat};
 use rustix::io::Errno;
 
 use super::file_state::{FileState, Kind, file_state, open_location};
-use super::writers::{Verdict, Writers};
+use super::open_writers::{Verdict, Writers};
 use super::{DiskError, stamp_of};
 use crate::digest::{Digest, FileDigests, FileHasher, Hasher};
 use crate::names::RelPath;

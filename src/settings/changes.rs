@@ -60,7 +60,7 @@ mod tests {
 
     use super::*;
     use crate::settings::key::SectionKind;
-    use crate::settings::{Environment, Settings, keys};
+    use crate::settings::{Environment, Settings, all_keys};
 
     fn read(monster: &str, directory: &str, vessel: &str) -> Settings {
         let text = format!(
@@ -97,7 +97,7 @@ mod tests {
             "OnParked = true",
         ] {
             let after = read("", line, "").directories.remove(0);
-            let known = keys::known(SectionKind::Directory, line.split(' ').next().unwrap()).unwrap();
+            let known = all_keys::known(SectionKind::Directory, line.split(' ').next().unwrap()).unwrap();
             assert!(before != after, "{line}");
             assert_eq!(before.is_delivered_like(&after), known.reload != Reload::Transfers, "{line}");
         }

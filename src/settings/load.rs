@@ -6,10 +6,10 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::all_keys;
 use super::directory::{self, Directory, OwnFiles};
 use super::environment::Environment;
 use super::key::SectionKind;
-use super::keys;
 use super::lines::{self, Section};
 use super::monster::{self, Monster};
 use super::overlap::Overlaps;
@@ -67,8 +67,8 @@ impl Settings {
         let beside = absolute.parent().unwrap_or(Path::new("/")).to_owned();
         let start = Start { beside, home: environment.home.clone() };
 
-        let sections = lines::read(text, keys::is_key, &problems);
-        secrets::check_mode(&sections, keys::holds_secret, file, environment.settings_mode, &problems);
+        let sections = lines::read(text, all_keys::is_key, &problems);
+        secrets::check_mode(&sections, all_keys::holds_secret, file, environment.settings_mode, &problems);
         let cast = Cast::of(&sections, &problems);
         cast.check_presence(&problems);
         let names: Vec<&str> = cast.directories.iter().map(|(name, _)| *name).collect();
@@ -105,7 +105,7 @@ impl Settings {
                 .collect(),
             vessels: vessels.into_iter().map(|(vessel, _)| vessel).collect(),
             warnings,
-            listing: keys::listing(&sections),
+            listing: all_keys::listing(&sections),
         };
         settings.find_places();
         Ok(settings)
@@ -204,7 +204,7 @@ impl<'a> Cast<'a> {
                     Some(kind)
                 }
                 _ => {
-                    problems.report(section.place(), keys::unknown_section(&section.title));
+                    problems.report(section.place(), all_keys::unknown_section(&section.title));
                     cast.strangers = true;
                     continue;
                 }
@@ -245,9 +245,9 @@ fn check_keys(section: &Section, kind: Option<SectionKind>, problems: &Problems)
     const ALL: [SectionKind; 3] = [SectionKind::Monster, SectionKind::Directory, SectionKind::Vessel];
     for entry in &section.entries {
         let mut here = ALL.into_iter().filter(|k| kind.is_none_or(|kind| kind == *k));
-        if !here.any(|k| keys::known(k, &entry.key).is_some()) {
+        if !here.any(|k| all_keys::known(k, &entry.key).is_some()) {
             let place = section.place().at_key(lines::shown(&entry.key));
-            problems.report(Place { line: Some(entry.line), ..place }, keys::unknown(kind, &entry.key));
+            problems.report(Place { line: Some(entry.line), ..place }, all_keys::unknown(kind, &entry.key));
         }
     }
 }

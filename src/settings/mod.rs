@@ -8,13 +8,13 @@
 //! or from the table of keys. Finally the sections are checked against each other. No step stops at its first problem:
 //! all problems are collected with their lines and shown at once.
 
+mod all_keys;
 mod changes;
 mod checks;
 mod directory;
 mod environment;
 mod hints;
 mod key;
-mod keys;
 mod lines;
 mod link;
 mod load;
@@ -29,7 +29,6 @@ mod problems;
 mod rate;
 mod reach;
 mod retention;
-mod route_keys;
 mod secrets;
 mod ssh_config;
 mod ssh_host;
@@ -39,13 +38,14 @@ mod telling;
 mod units;
 mod values;
 mod vessel;
+mod vessel_route;
 mod view;
 
+pub use all_keys::known_keys;
 pub use directory::{Directory, OwnFiles};
 pub use environment::Environment;
 pub(crate) use hints::nearest;
 pub use key::{KnownKey, Preset, Reload, Secrecy, SectionKind, Transport};
-pub use keys::known_keys;
 pub use link::{Assembly, CongestionControl, Connections, Delta, Shell};
 pub use load::Settings;
 pub use logging::{LogFormat, LogLevel, LogTarget, Logging};

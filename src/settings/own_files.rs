@@ -4,8 +4,8 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use super::all_keys;
 use super::directory::{Directory, OwnFiles};
-use super::keys;
 use super::lines::Section;
 use super::logging::LogTarget;
 use super::monster::Monster;
@@ -29,7 +29,7 @@ impl OwnFiles {
     ) -> Self {
         let mut own = Self { fixed: BTreeSet::from([file.to_owned()]), ..Self::default() };
         let entries = sections.iter().flat_map(|section| &section.entries);
-        let secrets = entries.filter(|entry| keys::names_secret_file(&entry.key));
+        let secrets = entries.filter(|entry| all_keys::names_secret_file(&entry.key));
         own.fixed.extend(secrets.filter_map(|entry| start.path(&entry.value).ok()));
         for (vessel, _) in vessels {
             for host in vessel.hops.iter().chain([&vessel.ssh]) {

@@ -6,9 +6,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::problems::{Diagnostic, Place};
-use super::route_keys::{RouteKeys, SshConfig};
 use super::ssh_config::{self, Advice, Asked, Hop, Jump, Source, Trouble};
 use super::ssh_host::{ALIVE, HostKeyPolicy, SshHost};
+use super::vessel_route::{RouteKeys, SshConfig};
 use super::view::View;
 
 /// Limit of hops: a longer chain is probably a cycle.

@@ -1,5 +1,5 @@
 //! `[Vessel y]`: a destination. Its fields, and a table row for each of its keys except those of the
-//! [route](super::route_keys).
+//! [route](super::vessel_route).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -14,11 +14,11 @@ use super::key::{PER_DIRECTORY, SectionKind};
 use super::link::{self, Assembly, CongestionControl, Connections, Shell};
 use super::problems::{Diagnostic, Place};
 use super::rate::{self, RateSchedule};
-use super::route_keys::{self, RouteKeys};
 use super::ssh_host::SshHost;
 use super::ssh_route;
 use super::table::{self, Key, field, key};
 use super::values;
+use super::vessel_route::{self, RouteKeys};
 use super::view::{View, Written};
 use crate::names::{DirectoryName, RelPath, RemotePath, VesselName};
 
@@ -154,7 +154,7 @@ pub(super) fn read(view: &View<'_>) -> Option<Vessel> {
     let view = &View { is_local: view.find("Transport").is_some_and(|(_, entry)| entry.value == "local"), ..*view };
     let (mut route, mut vessel) =
         (RouteKeys::default(), Vessel { name: VesselName::new(view.name), ..Vessel::default() });
-    let sound = table::read(route_keys::KEYS, view, &mut route) & table::read(KEYS, view, &mut vessel);
+    let sound = table::read(vessel_route::KEYS, view, &mut route) & table::read(KEYS, view, &mut vessel);
     ssh_route::check_port(view, &route);
     if view.is_local {
         check_local(view, &route);
@@ -175,7 +175,7 @@ pub(super) fn read(view: &View<'_>) -> Option<Vessel> {
 /// vessels.
 fn check_local(view: &View<'_>, route: &RouteKeys) {
     let of_ssh = |name: &str| {
-        let of_route = route_keys::KEYS.iter().map(|key| &key.known);
+        let of_route = vessel_route::KEYS.iter().map(|key| &key.known);
         of_route.chain(KEYS.iter().map(|key| &key.known)).any(|key| key.name == name && key.transport == Ssh)
     };
     let entries = view.own.into_iter().flat_map(|own| own.entries.iter().map(move |entry| (own, entry)));

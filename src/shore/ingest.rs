@@ -10,9 +10,9 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use super::Directory;
+use super::admit::{self, Batch};
 use super::deletions::{Deletions, Place};
 use super::file_problems::FileProblems;
-use super::intake::{self, Batch};
 use super::interval::Interval;
 use super::mounts::MountWatch;
 use super::pending::Pending;
@@ -264,7 +264,7 @@ impl DirectoryIngest {
             return Ok(());
         }
         for some in versions.chunks(VERSIONS) {
-            intake::enter(&self.directory, some).await?;
+            admit::enter(&self.directory, some).await?;
         }
         Ok(())
     }
@@ -275,8 +275,8 @@ impl DirectoryIngest {
             self.pending.take_files();
         }
         while self.batches.len() < BATCHES && self.pending.released() > 0 {
-            let paths = self.pending.take_batch(intake::BATCH_FILES);
-            self.batches.spawn(intake::take_in(self.directory.clone(), paths));
+            let paths = self.pending.take_batch(admit::BATCH_FILES);
+            self.batches.spawn(admit::take_in(self.directory.clone(), paths));
         }
     }
 

@@ -5,6 +5,7 @@
 //! [`retire()`] is rung when a file was acknowledged and moves complete files to `processed/`. They share the ledger
 //! and the state of writers, and know nothing of how files get to vessels.
 
+mod admit;
 mod apply;
 mod deletions;
 mod diff;
@@ -13,7 +14,6 @@ mod dry_run;
 mod expiry;
 mod file_problems;
 mod ingest;
-mod intake;
 mod interval;
 mod mounts;
 mod moved_files;

@@ -9,7 +9,7 @@ use super::held::{Held, held};
 use super::publish::{finish, flush_together, flushes_together, publish};
 use super::repair::verify_and_repair;
 use super::same_host::{prove_elsewhere, prove_elsewhere_first, refuse_own_place};
-use super::space::room_for;
+use super::space_check::room_for;
 use super::transfers::Transfers;
 use super::tree::{deliver_directory, deliver_gone, deliver_link};
 use super::upload_direct::{open_assembly, write_assembly, write_small};

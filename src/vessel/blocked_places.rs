@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use super::waits::UNHURRIED;
+use super::retry_waits::UNHURRIED;
 use crate::fault::Fault;
 use crate::names::{DirectoryName, RemotePath};
 use crate::records::Delivery;

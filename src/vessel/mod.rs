@@ -8,10 +8,10 @@
 mod blocked_places;
 mod check;
 mod path_locks;
+mod retry_waits;
 mod scheduler;
 mod supervisor;
 mod trial;
-mod waits;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;

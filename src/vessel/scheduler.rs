@@ -11,7 +11,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::Vessel;
 use super::blocked_places::{BlockedPlaces, Consequence, said};
 use super::path_locks::PathLocks;
-use super::waits::{ATTEMPT, EARLY, PARKED, SILENT, UNHURRIED};
+use super::retry_waits::{ATTEMPT, EARLY, PARKED, SILENT, UNHURRIED};
 use crate::clock::{to_the_millisecond, wait_between};
 use crate::fault::{Cause, Fault, Pace, Scope};
 use crate::monitor::Event;

@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::Vessel;
+use super::retry_waits::{AWAY, SLOW, SOON, UNHURRIED};
 use super::scheduler::Scheduler;
-use super::waits::{AWAY, SLOW, SOON, UNHURRIED};
 use crate::backoff::Backoff;
 use crate::fault::{Fault, Pace, Scope};
 use crate::link::Session;

@@ -6,12 +6,13 @@
 //! repeats an acknowledgement.
 
 mod backup;
+mod due;
 mod group;
 mod json;
 mod listeners;
 mod lock;
 mod mounts;
-mod outbox;
+mod notices;
 mod reconcile;
 mod reports;
 mod rows;
@@ -22,7 +23,6 @@ mod store;
 mod tests;
 mod transitions;
 mod upkeep;
-mod waits;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -96,7 +96,7 @@ impl Sqlite {
         let instance = instance(&writer).await?;
         // The clock may have been ahead when the ledger was last open.
         let now = clock.now_ms();
-        waits::move_back(&writer, now, 0).await?;
+        due::move_back(&writer, now, 0).await?;
         let latest = tokio::sync::Mutex::new(now);
         let listeners = Listeners::default();
         let group = Group::start(writer.clone(), clock.clone(), listeners.clone());

@@ -195,11 +195,11 @@ impl Store for Sqlite {
         limit: u32,
         held_back: &[DirectoryName],
     ) -> Result<Vec<Delivery>> {
-        super::waits::next_due(self, vessel, large, limit, held_back).await
+        super::due::next_due(self, vessel, large, limit, held_back).await
     }
 
     async fn next_due_at_beside(&self, vessel: &VesselName, held_back: &[DirectoryName]) -> Result<Option<i64>> {
-        super::waits::next_due_at(self, vessel, held_back).await
+        super::due::next_due_at(self, vessel, held_back).await
     }
 
     async fn hashed(&self, version: VersionId, digest: &Digest) -> Result<()> {

@@ -12,7 +12,7 @@ use rustix::io::Errno;
 
 use super::Retired;
 use crate::local::file_state::owner_of;
-use crate::local::writers::{Verdict, Writers};
+use crate::local::open_writers::{Verdict, Writers};
 use crate::local::{mode_of, stamp_of};
 use crate::records::Version;
 

@@ -5,10 +5,10 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::file_state::{Kind, PathState, classify, owner_of, require};
+use super::open_writers::{Verdict, Writers};
 use super::rules::Rules;
 use super::source::{SourceFile, hash, wait_for_the_clock};
 use super::source_cache::{BLOCK, SourceCache};
-use super::writers::{Verdict, Writers};
 use super::{DiskError, mode_of, stamp_of};
 use crate::digest::{Digest, Hasher};
 use crate::names::RelPath;

@@ -4,7 +4,7 @@ use super::hints::nearest;
 use super::key::{KnownKey, Preset, Secrecy, SectionKind};
 use super::lines::{Entry, Section, shown};
 use super::problems::Diagnostic;
-use super::{directory, monster, route_keys, vessel};
+use super::{directory, monster, vessel, vessel_route};
 
 /// Returns all keys, section by section.
 pub fn known_keys() -> Vec<&'static KnownKey> {
@@ -14,7 +14,7 @@ pub fn known_keys() -> Vec<&'static KnownKey> {
 fn all() -> impl Iterator<Item = &'static KnownKey> {
     let monster = monster::KEYS.iter().map(|key| &key.known);
     let directory = directory::KEYS.iter().map(|key| &key.known);
-    let vessel = route_keys::KEYS.iter().map(|key| &key.known).chain(vessel::KEYS.iter().map(|key| &key.known));
+    let vessel = vessel_route::KEYS.iter().map(|key| &key.known).chain(vessel::KEYS.iter().map(|key| &key.known));
     monster.chain(directory).chain(vessel)
 }
 
