@@ -6,14 +6,14 @@ use super::acknowledge::{Outcome, acknowledge, enter};
 use super::delta;
 use super::existing::{already_there, dress_found, flush_found, remove_leftovers, was_taken};
 use super::held::{Held, held};
-use super::publish::{finish, flush_together, flushes_together, publish};
-use super::repair::verify_and_repair;
+use super::publish::{finish, publish};
 use super::same_host::{prove_elsewhere, prove_elsewhere_first, refuse_own_place};
 use super::space_check::room_for;
 use super::transfers::Transfers;
 use super::tree::{deliver_directory, deliver_gone, deliver_link};
 use super::upload_direct::{open_assembly, write_assembly, write_small};
 use super::upload_parts::{PartsUpload, goes_in_parts};
+use super::verify::{verify_and_repair, verify_small};
 use crate::fault::Fault;
 use crate::ledger::LastDelivered;
 use crate::names::RemotePath;
@@ -167,24 +167,7 @@ async fn prepare_small(
         return Ok(Prepared::AlreadyThere(verified));
     }
     write_small(session, delivery, &source, file?).await?;
-    let verified = check_small(transfers, delivery, assembly).await?;
+    let verified = verify_small(transfers, delivery, assembly).await?;
     delta::keep_signature(transfers, &delivery.version, &source, old.as_ref(), None).await?;
     Ok(Prepared::Assembly(verified))
-}
-
-/// Verifies the assembly of a small file, and flushes it together with others.
-async fn check_small(transfers: &Transfers, delivery: &Delivery, assembly: &RemotePath) -> Result<Verified, Fault> {
-    let session = &transfers.session;
-    let version = &delivery.version;
-    let wanted = transfers.digest(version).await?;
-    let (found, flushed) = session.commands.check(assembly, version.stamp.size).await.map_err(|e| e.fault())?;
-    let (verified, repaired) = if found == Some(wanted) {
-        (Verified::ByVessel, false)
-    } else {
-        Box::pin(verify_and_repair(transfers, delivery, assembly, None)).await?
-    };
-    if !repaired && flushes_together(session) && !flushed {
-        flush_together(session, assembly).await?;
-    }
-    Ok(verified)
 }

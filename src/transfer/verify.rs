@@ -3,18 +3,23 @@
 use futures_util::future::join;
 use futures_util::{StreamExt, stream};
 
+use super::publish::{flush_together, flushes_together};
+use super::repair::repair;
 use super::transfers::{Transfers, source_changed, source_fault};
 use crate::digest::{Digest, FileDigests, FileHasher};
-use crate::fault::Fault;
+use crate::fault::{Cause, Fault};
 use crate::link::Session;
 use crate::names::RemotePath;
-use crate::records::{NewVersion, Traits, Verified, Version};
-use crate::transport::{Attrs, HashTool, OpenFlags, RemoteError};
+use crate::records::{Delivery, NewVersion, Traits, Verified, Version};
+use crate::transport::{Attrs, GrowingHash, HashTool, OpenFlags, RemoteError};
 
 /// Reads in flight when a file is read back.
 const READS: usize = 16;
 /// Maximum number of ranges hashed by one command.
 const RANGES: usize = 256;
+
+/// How often bad chunks are sent again before the file is parked.
+pub(super) const REPAIRS: usize = 3;
 
 /// Result of verifying the vessel's copy.
 pub(super) enum Verdict {
@@ -22,6 +27,70 @@ pub(super) enum Verdict {
     Good(Verified),
     /// The copy differs in these chunks.
     Bad(Vec<u64>),
+}
+
+/// Verifies the assembly and sends bad chunks again; also returns whether that was needed. `hash` is the vessel's own
+/// hash, computed while the assembly grew.
+pub(super) async fn verify_and_repair(
+    transfers: &Transfers,
+    delivery: &Delivery,
+    assembly: &RemotePath,
+    hash: Option<GrowingHash<'_>>,
+) -> Result<(Verified, bool), Fault> {
+    let session = &transfers.session;
+    let version = &delivery.version;
+    if let Some(hash) = hash {
+        let (found, wanted) = tokio::join!(hash.finish(version.stamp.size), transfers.digest(version));
+        match found {
+            Ok(found) if found == wanted? => return Ok((Verified::ByVessel, false)),
+            // The bad chunks are found below, when the stored file is hashed.
+            Ok(_) => {}
+            Err(e) => tracing::debug!(vessel = %session.link.settings.name, file = %version.path, "{e}"),
+        }
+    }
+    for repairs in 0..REPAIRS {
+        let bad = match verify(transfers, version, assembly).await? {
+            Verdict::Good(verified) => return Ok((verified, repairs > 0)),
+            Verdict::Bad(bad) => bad,
+        };
+        tracing::warn!(
+            vessel = %session.link.settings.name, file = %version.path, chunks = ?bad,
+            "The file arrived damaged; sending the bad chunks again"
+        );
+        // A changed source would explain the damage and make a repair pointless.
+        let source = transfers.open_source(version).await?;
+        repair(session, version, &source, assembly, &bad).await?;
+    }
+    match verify(transfers, version, assembly).await? {
+        Verdict::Good(verified) => Ok((verified, true)),
+        Verdict::Bad(_) => {
+            transfers.open_source(version).await.map_err(|_| source_changed(version))?;
+            Err(Fault::file(format_args!("the file arrived damaged {} times in a row", REPAIRS + 1))
+                .mend("check the vessel's disk and memory")
+                .of(Cause::Damaged))
+        }
+    }
+}
+
+/// Verifies the assembly of a small file, and flushes it together with others.
+pub(super) async fn verify_small(
+    transfers: &Transfers,
+    delivery: &Delivery,
+    assembly: &RemotePath,
+) -> Result<Verified, Fault> {
+    let session = &transfers.session;
+    let version = &delivery.version;
+    let wanted = transfers.digest(version).await?;
+    let (found, flushed) = session.commands.check(assembly, version.stamp.size).await.map_err(|e| e.fault())?;
+    let (verified, repaired) = if found == Some(wanted) {
+        (Verified::ByVessel, false)
+    } else {
+        Box::pin(verify_and_repair(transfers, delivery, assembly, None)).await?
+    };
+    if !repaired && flushes_together(session) && !flushed {
+        flush_together(session, assembly).await?;
+    }
+    Ok(verified)
 }
 
 /// Verifies a file on the vessel against a version, with a program there or by reading it back.

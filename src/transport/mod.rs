@@ -13,6 +13,7 @@ mod disk;
 mod error;
 mod excerpt;
 mod exec;
+mod explain_error;
 mod file;
 mod files;
 mod find_tree;

@@ -1,0 +1,60 @@
+//! Finds out why a write failed: SFTP reports "failure" alike for a full disk, a read-only one and a name that is too long.
+
+use super::error::{ErrorKind, RemoteError};
+use super::remote::Remote;
+use crate::names::RemotePath;
+
+/// The longest name and the longest path on Linux and the BSDs, in bytes.
+const LONGEST_NAME: usize = 255;
+const LONGEST_PATH: usize = 4095;
+
+fn longest_name_in(path: &RemotePath) -> usize {
+    path.as_bytes().split(|byte| *byte == b'/').map(<[u8]>::len).max().unwrap_or(0)
+}
+
+fn name_too_long(at: &RemotePath) -> RemoteError {
+    let why =
+        format_args!("{} bytes in total, {} bytes in its longest component", at.as_bytes().len(), longest_name_in(at));
+    RemoteError::new(ErrorKind::BadName, format_args!("the name {at} is too long for the vessel"), why)
+}
+
+impl Remote {
+    /// Finds the reason of an error: SFTP reports "failure" alike for a full disk, a read-only one and a long name.
+    /// `needed` is how many bytes were still to be written.
+    pub async fn explain(&self, error: RemoteError, at: &RemotePath, needed: u64) -> RemoteError {
+        let error = self.explain_by_place(error, at, needed).await;
+        let is_odd = std::str::from_utf8(at.as_bytes()).is_err();
+        let may_be_the_name = matches!(error.kind, ErrorKind::Failed | ErrorKind::NotFound | ErrorKind::BadName);
+        if is_odd && may_be_the_name && longest_name_in(at) <= LONGEST_NAME {
+            let what = format_args!("{at} is not valid UTF-8, and the vessel may not accept such names");
+            return RemoteError::new(ErrorKind::BadName, what, &error);
+        }
+        error
+    }
+
+    async fn explain_by_place(&self, error: RemoteError, at: &RemotePath, needed: u64) -> RemoteError {
+        if !matches!(error.kind, ErrorKind::Failed | ErrorKind::BadName | ErrorKind::NoSpace { .. }) {
+            return error;
+        }
+        // A name that is too long would make the request for free space fail, too.
+        if longest_name_in(at) > LONGEST_NAME || at.as_bytes().len() > LONGEST_PATH {
+            return name_too_long(at);
+        }
+        let Ok(Some(space)) = self.space(at).await else { return error };
+        if space.longest_name > 0 && longest_name_in(at) as u64 > space.longest_name {
+            return name_too_long(at);
+        }
+        if space.read_only {
+            return RemoteError::new(ErrorKind::ReadOnly, format_args!("writing to {at}"), "it is read-only");
+        }
+        if space.free_files == 0 {
+            let kind = ErrorKind::NoSpace { free: space.free };
+            return RemoteError::new(kind, format_args!("{at} is full"), "it cannot hold another file (out of inodes)");
+        }
+        if space.free < needed.max(1) {
+            let why = format_args!("{} bytes are free, {needed} more are needed", space.free);
+            return RemoteError::new(ErrorKind::NoSpace { free: space.free }, format_args!("{at} is full"), why);
+        }
+        error
+    }
+}
