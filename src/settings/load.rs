@@ -1,4 +1,5 @@
-//! Loads [`Settings`] from the settings file: reads it, sorts its sections, types each, and checks them together.
+//! Loads [`Settings`] from the settings file: reads it, groups its sections by kind, converts
+//! each section into its type, and checks all of them together.
 
 use std::fs::File;
 use std::io::{self, Read};

@@ -123,7 +123,8 @@ pub(super) static KEYS: &[Key<Monster>] = &[
     key("Webhook", Otherwise("none"), field!(Monster.telling.webhooks, telling::web_addresses))
         .value("web addresses, separated by commas").example("https://example.com/contentmonster").reload(Background)
         .secrecy(Secrecy::Address)
-        .doc("Addresses that receive all these events as JSON, by POST. A failed request is repeated for up to 1 day."),
+        .doc("Addresses that receive every delivered, retired and parked event as JSON, by POST. A failed request is \
+              repeated for up to 1 day."),
     key("WebhookSecret", Otherwise("none"), field!(Monster.telling.webhook_secret, |it| Ok(secrets::read(it, "webhook-secret"))))
         .value("text").example("a-long-random-word").reload(Background).secrecy(Secrecy::Secret)
         .doc("Key that signs these requests (X-Contentmonster-Signature)."),

@@ -105,10 +105,11 @@ pub(super) static KEYS: &[Key<Vessel>] = &[
               and for closing, renaming or flushing a file."),
     key("ReconnectWait", Value("60s"), field!(Vessel.reconnect_wait, Written::duration))
         .value("a duration from 1s to 1d")
-        .doc("Maximum wait before a reconnect. The wait is up to 1 s after the first failure, then doubles up to this \
-              value, and returns to 1 s once a connection was useful. A vessel that cannot be reached at all is \
-              retried every few seconds, regardless of this value; a vessel that rejects the login, or whose host key \
-              is not trusted, is retried less often."),
+        .doc("Maximum wait before a reconnect after a connection or its handshake failed. The first wait is at most \
+              1 s; the limit doubles with each further failure up to this value, and is 1 s again after a connection \
+              that has sent file data. Regardless of this value, a vessel that cannot be reached is retried after at \
+              most 3 s, one whose host key is not trusted after at most 30 s, and one that rejects the login or \
+              offers no SFTP after at most 15 min."),
     key("Connections", Value("auto"), field!(Vessel.connections, |it| it.accept(link::connections)))
         .value("auto, or a number from 1 to 8").transport(Ssh)
         .doc("Number of connections to the vessel: auto (as many as increase the throughput), or a fixed number."),

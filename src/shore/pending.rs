@@ -60,7 +60,7 @@ impl Pending {
         self.changed.extend(self.busy.iter().filter(|path| is_below(path)).cloned());
     }
 
-    /// Returns whether entries wait for the interval to end.
+    /// Returns whether an entry has not been released by `Interval` yet.
     pub(super) fn waits_for_interval(&self) -> bool {
         !self.others.is_empty() || self.files.len() > self.released
     }

@@ -264,6 +264,6 @@ pub struct DiskStatus {
     pub path: String,
     /// Free space.
     pub free_bytes: u64,
-    /// Whether that is less than `MinFree`. If it is the ledger's disk, no new files are admitted.
+    /// Whether `free_bytes` is less than `MinFree`. While this is so on the ledger's disk, no new files are admitted.
     pub low: bool,
 }

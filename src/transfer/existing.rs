@@ -40,7 +40,8 @@ pub(super) async fn was_taken(
     }
 }
 
-/// Returns whether the vessel has this version under its final name: the reply to a rename, or a ledger, was lost.
+/// Returns how the vessel's file under the final name was verified, if it is this version already: the reply to a rename,
+/// or a ledger, may have been lost. `None` means that the file must be sent.
 pub(super) async fn already_there(
     transfers: &Transfers,
     delivery: &Delivery,

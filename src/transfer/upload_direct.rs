@@ -149,7 +149,7 @@ pub(super) async fn or_as_one_stream(
     if !helps || session.remote.is_lost() || session.streams_only.swap(true, Ordering::Relaxed) {
         return Err(fault);
     }
-    tracing::debug!(vessel = %session.link.settings.name, file = %version.path, "Rewriting the file as one stream: {fault}");
+    tracing::debug!(vessel = %session.link.settings.name, file = %version.path, "A write failed; sending the whole file again as one stream: {fault}");
     rewrite(session, version, source, assembly).await
 }
 

@@ -304,7 +304,7 @@ impl Supervisor {
             let name = &self.vessel.settings.name;
             self.vessel.ledger.shell_refused(name, now.as_deref()).await.map_err(|e| e.fault())?;
             if let Some(why) = now {
-                tracing::info!(vessel = %name, "The vessel's shell is not used for 24 h: {why}");
+                tracing::info!(vessel = %name, "The vessel's shell will not be used for the next 24 h: {why}");
             }
         }
         self.known = match learned {

@@ -79,7 +79,8 @@ async fn write(writer: SqlitePool, clock: Clock, listeners: Listeners, mut waiti
     }
 }
 
-/// Applies the updates of a group, all or none, and returns for each whether its state allowed it.
+/// Applies the updates of a group in one transaction, and returns for each whether the state of its delivery allowed it.
+/// An update that is not allowed is skipped; after an error, none is applied.
 async fn make_all(writer: &SqlitePool, now: i64, listeners: &Listeners, group: &[Waiting]) -> Result<Vec<bool>> {
     let mut transaction = writer.begin().await?;
     let (mut made, mut noted) = (Vec::with_capacity(group.len()), false);

@@ -75,8 +75,8 @@ impl Upkeep for Sqlite {
 
     async fn prune(&self, ended_before: i64, after: VersionId) -> Result<Step<u64>> {
         let mut transaction = self.writer.begin().await?;
-        // The version that a path holds now heads a chain along `replaces`; a vessel holds the first version in it that
-        // it acknowledged.
+        // An ended version is kept while a vessel may hold it: the vessel acknowledged it, but not yet the current version
+        // of its path. `replaces` leads to it from the current version.
         let ids: Vec<i64> = sqlx::query_scalar(
             "SELECT v.id FROM version v
              WHERE v.id > ?1 AND v.id <= ?2 AND v.ended_at < ?3

@@ -102,8 +102,8 @@ pub enum Expired {
 }
 
 /// Deletes files in `processed/` that still have the size and the time with which they were moved there, and the
-/// directories that become empty. Files changed after `until` (milliseconds since 1970) are kept: another version with
-/// the same size and time may have taken the name.
+/// directories that become empty. Files whose ctime is after `until` (milliseconds since 1970) are kept: another version
+/// with the same size and modification time may have been moved to that name since.
 pub fn expire(location: &Path, files: &[(RelPath, FileStamp)], until: i64) -> Vec<Result<Expired, DiskError>> {
     files.iter().map(|(path, stamp)| expire_one(location, path, stamp, until)).collect()
 }
