@@ -34,7 +34,8 @@ impl From<wire::Garbled> for SftpError {
 }
 
 impl SftpError {
-    /// Returns whether too many open files may be the reason: some servers say so, others only report a failure.
+    /// Returns whether too many open files may have caused the error. Some servers say so, others report only a
+    /// failure.
     pub(super) fn may_be_too_many(&self) -> bool {
         let Self::Status { code, message } = self else { return false };
         let message = message.to_ascii_lowercase();
