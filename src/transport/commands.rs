@@ -1,5 +1,5 @@
-//! Operations that the vessel's own programs perform: joining parts, hashing, flushing. On this host, flushing uses no
-//! program.
+//! Operations that the vessel's own programs perform: joining parts, hashing, flushing. On this host, system calls
+//! flush.
 
 use std::ops::Range;
 
@@ -19,7 +19,8 @@ pub struct GrowingHash<'a> {
     running: Running<'a>,
 }
 
-/// The lines that the script reads. If it has exited early, the shell reads them instead, for which they are no-ops.
+/// The lines that the hashing script reads. If the script has exited early, the shell reads the lines instead and
+/// ignores them, because `:` does nothing.
 const MORE: &str = ": more";
 const ENOUGH: &str = ": enough";
 
@@ -49,7 +50,8 @@ pub enum Ingredient {
 }
 
 impl Remote {
-    /// Appends parts to a file, in this order, and removes them. `range` is the range of the file that the parts fill.
+    /// Appends parts to a file, in this order, and removes the parts. `range` is the range of the file that the parts
+    /// fill.
     ///
     /// # Errors
     /// As [`build`](Self::build).
@@ -59,12 +61,12 @@ impl Remote {
     }
 
     /// Appends parts and ranges of the file `other` to a file, in this order, and removes the parts. `range` is the
-    /// range of the file that they fill. A missing file is created, readable only by its owner.
+    /// range of `file` that the appended data fills. A missing file is created, readable only by its owner.
     ///
     /// # Errors
-    /// Among others when the file's size is not `range.start` before, or not `range.end` afterwards: then another
-    /// process writes to it, such as a `cat` of an earlier session that still runs. The file may contain some of the
-    /// appended data; its size tells how much.
+    /// Among others when the file's size is not `range.start` before, or not `range.end` afterwards, for example
+    /// because a `cat` of an earlier session still writes to the file. The file may contain some of the appended data;
+    /// its size tells how much.
     pub async fn build(
         &self,
         file: &RemotePath,
@@ -113,9 +115,9 @@ impl Remote {
         }
     }
 
-    /// Sets a file's modification time, in seconds since 1970. Returns `false` if the vessel has no program for it.
+    /// Sets a file's modification time, in seconds since 1970. Returns `false` if the time could not be set.
     ///
-    /// GNU and busybox accept seconds, the BSDs only a date and time.
+    /// The `touch` of GNU and busybox accepts seconds; the `touch` of the BSDs accepts only a date and time.
     pub async fn touch(&self, path: &RemotePath, seconds: i64) -> Result<bool, RemoteError> {
         let script = Script::new().code("touch -m -d").word(format!("@{seconds}")).path(self.in_shell(path).as_bytes());
         let script =
@@ -131,11 +133,11 @@ impl Remote {
     }
 
     /// Hashes many files on the vessel, `bytes` in total, and returns `None` for each unreadable file. First flushes
-    /// the file systems of the `flush` paths, if any, and returns whether that succeeded.
+    /// the file systems of the `flush` paths, if any, and returns whether the flush succeeded.
     ///
-    /// One process hashes all files, because starting one costs more than hashing a small file. If the number of
-    /// digests differs from the number of files (one is missing, or a name contains a line that looks like a digest),
-    /// each file is hashed by its own process.
+    /// One process hashes all files, because starting a process costs more than hashing a small file. Each file is
+    /// hashed by its own process if the number of digests differs from the number of files, or if a name contains a
+    /// line break, because a line of a name may look like a digest.
     pub async fn hash_many(
         &self,
         tool: HashTool,
@@ -159,7 +161,7 @@ impl Remote {
         let output = self.run(script, "hashing on the vessel", bytes).await?;
         let flushed = output.lines().next() == Some(b"flushed");
         let digests: Vec<_> = output.lines().filter_map(digest).map(Some).collect();
-        // `openssl` prints a name as it is: a line of it may look like a digest, and stand for a file that is missing.
+        // `openssl` prints names unchanged, so a line of a name may look like a digest and hide that a file is missing.
         let has_lines = paths.iter().any(|path| path.as_bytes().contains(&b'\n'));
         if digests.len() == paths.len() && !has_lines {
             return Ok((digests, flushed));
@@ -180,10 +182,10 @@ impl Remote {
         Err(RemoteError::new(ErrorKind::Failed, "hashing on the vessel", output.complaint()))
     }
 
-    /// Starts to hash a file that is still being written, reading each byte once, so that the digest is available soon
-    /// after the last byte. Only for a file that is appended to and not changed otherwise.
+    /// Starts to hash a file that is still being written, and reads each byte once, so that the digest is available
+    /// soon after the last byte. Must only be used for a file that is appended to and not changed otherwise.
     pub async fn hash_as_it_grows(&self, tool: HashTool, path: &RemotePath) -> Result<GrowingHash<'_>, RemoteError> {
-        // Each `cat` continues where the last one stopped, up to the current end.
+        // Each `cat` continues where the previous one stopped, and reads up to the current end of the file.
         let script = Script::new().code("exec 3<").path(self.in_shell(path).as_bytes()).code(" || exit 1\n");
         let script = script.code("while read -r word && [ \"$word\" = ': more' ]; do cat <&3; done | ");
         let script = script.code(tool.command()).code("\n");

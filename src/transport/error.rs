@@ -1,4 +1,4 @@
-//! Errors between the shore and a vessel, and their consequences.
+//! Errors of operations on a vessel, and their consequences.
 
 use std::fmt;
 use std::time::Duration;
@@ -37,7 +37,7 @@ pub enum ErrorKind {
 
 impl ErrorKind {
     /// Derives the kind from the system's error text (`strerror`), which some SFTP servers and every shell pass on.
-    /// [`Self::Failed`] for an unknown text.
+    /// Returns [`Self::Failed`] for an unknown text.
     pub(super) fn by_words(words: &str) -> Self {
         let words = words.to_ascii_lowercase();
         let known = [
@@ -50,7 +50,7 @@ impl ErrorKind {
     }
 }
 
-/// A failed operation: which, where, and why.
+/// The error of an operation on a vessel: the operation with its file or directory, and the reason.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{what}: {why}")]
 pub struct RemoteError {
@@ -58,7 +58,7 @@ pub struct RemoteError {
     pub kind: ErrorKind,
     what: String,
     why: String,
-    /// Whether a timeout without any answer is the reason.
+    /// Whether the operation failed because no answer arrived in time.
     pub(super) silent: bool,
 }
 
@@ -103,7 +103,7 @@ impl RemoteError {
         self.kind == ErrorKind::Connection
     }
 
-    /// Returns the consequence of the error.
+    /// Returns the consequence of the error for deliveries, and the remedy for the operator.
     pub fn fault(&self) -> Fault {
         match &self.kind {
             ErrorKind::Connection => Fault::attempt(self).of(Cause::Link),
@@ -146,7 +146,7 @@ pub enum ConnectError {
         /// The remedy for the operator.
         remedy: String,
     },
-    /// There is no TCP connection.
+    /// No TCP connection could be established.
     #[error("{place} can't be reached: {why}")]
     Unreachable {
         /// Address and port.
@@ -154,13 +154,13 @@ pub enum ConnectError {
         /// The network error.
         why: String,
     },
-    /// The host accepts the connection and sends nothing: it hangs, or a device in front of it accepts connections for
-    /// it.
+    /// The host accepts the connection and sends nothing, because the host hangs, or because a device in front of it
+    /// accepts connections for it.
     #[error("{place} accepts connections, but sends nothing: {why}")]
     Mute {
         /// Address and port.
         place: String,
-        /// The error with which that ended.
+        /// The error with which the connection attempt ended.
         why: String,
     },
     /// The SSH handshake failed, or the connection broke before it was usable.
@@ -210,7 +210,7 @@ pub enum ConnectError {
 }
 
 impl ConnectError {
-    /// Returns the consequence of the error: the vessel is parked, for a time that depends on the cause.
+    /// Returns the consequence of the error: the vessel is parked for a time that depends on the cause.
     pub fn fault(&self) -> Fault {
         let fault = Fault::vessel(self);
         match self {

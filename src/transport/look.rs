@@ -17,8 +17,8 @@ impl Remote {
         found(behind(self.main_channel().files(), path.as_bytes()).await, || format!("reading the status of {path}"))
     }
 
-    /// Queries a path as [`Self::look`] does. If the vessel denies that, searches the listing of the parent directory,
-    /// which may be long; so only callers that need certainty use this.
+    /// Queries a path as [`Self::look`] does. If the vessel denies the query, searches the listing of the parent
+    /// directory. The listing may be long, so only callers that need certainty use this.
     pub async fn look_or_list(&self, path: &RemotePath) -> Result<Option<Attrs>, RemoteError> {
         match self.look(path).await {
             Err(e) if e.is_refusal() => match self.listed(path).await {
@@ -34,7 +34,7 @@ impl Remote {
         let directory = path.parent().unwrap_or_else(|| RemotePath::new("."));
         let name = path.as_bytes().rsplit(|byte| *byte == b'/').next().unwrap_or_default();
         let entries = self.list(&directory).await?;
-        // The vessel's `.` and `..` count among those that were read, and are not returned.
+        // The vessel's `.` and `..` count towards the limit, but are not returned.
         if entries.len() + 2 >= MOST_ENTRIES {
             let why = "it has too many entries";
             return Err(RemoteError::new(ErrorKind::Unsupported, format_args!("listing {directory}"), why));

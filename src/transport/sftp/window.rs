@@ -144,8 +144,8 @@ impl Window {
         self.room.bytes().size
     }
 
-    /// Waits until `bytes` more fit into the window. A write that is larger than the window goes alone. Returns `None` when
-    /// the session has ended.
+    /// Waits until `bytes` more fit into the window. A write that is larger than the window goes alone. Returns `None`
+    /// when the session has ended.
     pub(super) async fn enter(&self, bytes: usize) -> Option<InFlight> {
         let _turn = self.turn.lock().await;
         loop {

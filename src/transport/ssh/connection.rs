@@ -58,8 +58,8 @@ struct Session {
 
 impl Connection {
     /// Connects and logs in once the login limit admits the login. At each endpoint of the route, every step has a
-    /// deadline that depends on `Timeout`. The caller keeps the returned [`Admission`] until everything that the login
-    /// starts on the vessel is running.
+    /// deadline that depends on `Timeout` or `ConnectTimeout`. The caller keeps the returned [`Admission`] until
+    /// everything that the login starts on the vessel is running.
     pub(crate) async fn open(
         vessel: &Arc<Vessel>,
         environment: &Arc<SshEnvironment>,
