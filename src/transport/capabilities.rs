@@ -11,7 +11,7 @@ use super::shell::Script;
 use super::tree::Tree;
 use crate::digest::Digest;
 
-/// The largest write in bytes: the value of OpenSSH's `limits@openssh.com`.
+/// The maximum size of one write in bytes, as OpenSSH announces it by `limits@openssh.com`.
 const MOST_PER_WRITE: u64 = 255 * 1024;
 /// The write size in bytes that every SFTP server must accept (draft-ietf-secsh-filexfer-02, section 3, requires
 /// packets of 34,000 bytes).
@@ -22,7 +22,7 @@ const LEAST_PER_WRITE: u64 = 32 * 1024;
 pub struct HashTool(&'static str);
 
 impl HashTool {
-    /// The known programs, fastest first: Debian's `openssl` hashes 1,500 MB/s, its `sha256sum` 220 MB/s.
+    /// The known programs, fastest first: Debian's `openssl` hashes 1,500 MB/s, Debian's `sha256sum` 220 MB/s.
     const ALL: [Self; 5] = [
         Self("openssl dgst -sha256 -r"),
         Self("sha256sum"),
@@ -31,7 +31,7 @@ impl HashTool {
         Self("sha256 -q"),
     ];
 
-    /// Returns the command line.
+    /// Returns the command line that runs the program.
     pub fn command(self) -> &'static str {
         self.0
     }

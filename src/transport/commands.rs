@@ -1,5 +1,5 @@
-//! Operations that the vessel's own programs perform: joining parts, hashing, flushing. On this host, system calls
-//! flush.
+//! Operations that the vessel's own programs perform: joining parts, hashing, flushing. For a target on this host,
+//! files are flushed by system calls instead.
 
 use std::ops::Range;
 
@@ -45,7 +45,7 @@ impl GrowingHash<'_> {
 pub enum Ingredient {
     /// A whole part, which is removed afterwards.
     Part(RemotePath),
-    /// A range of another file, which is kept.
+    /// A range of another file. The other file is kept.
     Range(Range<u64>),
 }
 
@@ -54,7 +54,7 @@ impl Remote {
     /// fill.
     ///
     /// # Errors
-    /// As [`build`](Self::build).
+    /// The same errors as those of [`build`](Self::build).
     pub async fn append(&self, parts: &[RemotePath], file: &RemotePath, range: Range<u64>) -> Result<(), RemoteError> {
         let ingredients: Vec<_> = parts.iter().cloned().map(Ingredient::Part).collect();
         self.build(file, range, &ingredients, None).await
@@ -126,7 +126,7 @@ impl Remote {
         Ok(output.is_success())
     }
 
-    /// Hashes a file on the vessel. `bytes` is its size.
+    /// Hashes a file on the vessel. `bytes` is the size of the file.
     pub async fn hash(&self, tool: HashTool, path: &RemotePath, bytes: u64) -> Result<Digest, RemoteError> {
         let script = Script::new().code(tool.command()).code(" <").path(self.in_shell(path).as_bytes()).code("\n");
         self.hashes(script, path, 1, bytes).await.map(|digests| digests[0])
@@ -192,7 +192,7 @@ impl Remote {
         Ok(GrowingHash { remote: self, running: self.start(script, "hashing on the vessel").await? })
     }
 
-    /// Hashes ranges of a file on the vessel, one digest each.
+    /// Hashes ranges of a file on the vessel, and returns one digest for each range.
     pub async fn hash_ranges(
         &self,
         tool: HashTool,
@@ -224,7 +224,7 @@ impl Remote {
         Err(RemoteError::new(ErrorKind::Failed, format_args!("hashing {path} on the vessel"), output.complaint()))
     }
 
-    /// Returns the number of hard links of a file on the vessel, as its `ls` reports it.
+    /// Returns the number of hard links of a file on the vessel, as the vessel's `ls` reports it.
     pub async fn links(&self, path: &RemotePath) -> Result<u64, RemoteError> {
         let what = "counting links on the vessel";
         if !self.capabilities().shell {
@@ -245,7 +245,7 @@ impl Remote {
         }
     }
 
-    /// Flushes the file systems that these files or directories are on.
+    /// Flushes the file systems that the given files or directories are on.
     pub async fn sync_file_systems(&self, paths: &[&RemotePath]) -> Result<(), RemoteError> {
         match self.main_channel().files() {
             Files::Disk(disk) => flush_here(disk, paths, true).await,
@@ -268,7 +268,7 @@ async fn flush_here(disk: &Disk, paths: &[&RemotePath], whole: bool) -> Result<(
     let paths = paths.iter().map(|path| path.as_bytes().to_vec()).collect();
     disk.flush(paths, whole).await.map_err(|e| RemoteError::from_sftp(&e, "flushing"))
 }
-/// Formats a time in UTC as every `touch -d` accepts it.
+/// Formats a time in UTC so that every `touch -d` accepts it.
 fn calendar(seconds: i64) -> String {
     jiff::Timestamp::from_second(seconds).map_or_else(|_| String::new(), |moment| moment.to_string())
 }

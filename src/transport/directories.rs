@@ -6,7 +6,7 @@ use super::sftp::{Attrs, SftpError};
 use super::stat;
 use crate::names::RemotePath;
 
-/// The mode of parent directories that are created.
+/// The permission bits of directories that [`Remote::make_dirs`] creates.
 const MODE: u32 = 0o755;
 
 impl Remote {

@@ -10,20 +10,20 @@ use crate::text::excerpt;
 /// The kind of a failure, as far as the vessel's answers distinguish them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ErrorKind {
-    /// There is no such file.
+    /// The file does not exist.
     NotFound,
-    /// The account lacks the permission.
+    /// The account lacks permission for the operation.
     Denied,
     /// The file system is mounted read-only.
     ReadOnly,
     /// The file system is full.
     NoSpace {
-        /// Bytes still free.
+        /// The number of bytes that are still free.
         free: u64,
     },
     /// The account's storage quota is exhausted, which the number of free bytes does not show.
     Quota,
-    /// The name is too long for the vessel's file system, or contains characters that it does not allow.
+    /// The name is too long for the vessel's file system, or contains characters that this file system does not allow.
     BadName,
     /// A symbolic link is in the path.
     Link,
@@ -31,7 +31,7 @@ pub enum ErrorKind {
     Unsupported,
     /// The operation failed, and the vessel gives no reason.
     Failed,
-    /// The connection is lost, silent or garbled: a new one is needed.
+    /// The connection is lost, or the vessel is silent or sends invalid data. A new connection is needed.
     Connection,
 }
 
@@ -73,7 +73,7 @@ impl RemoteError {
             SftpError::Status { code: 3 | 12, .. } => ErrorKind::Denied,
             SftpError::Status { code: 14, .. } => ErrorKind::NoSpace { free: 0 },
             SftpError::Status { code: 15, .. } => ErrorKind::Quota,
-            // OpenSSH's status for ENAMETOOLONG and EINVAL.
+            // OpenSSH reports ENAMETOOLONG and EINVAL as status 5.
             SftpError::Status { code: 5, .. } => ErrorKind::BadName,
             SftpError::Status { code: 6 | 7, .. } => ErrorKind::Connection,
             SftpError::Status { code: 8, .. } => ErrorKind::Unsupported,
@@ -149,7 +149,7 @@ pub enum ConnectError {
     /// No TCP connection could be established.
     #[error("{place} can't be reached: {why}")]
     Unreachable {
-        /// Address and port.
+        /// Address and port of the host.
         place: String,
         /// The network error.
         why: String,
@@ -158,23 +158,23 @@ pub enum ConnectError {
     /// accepts connections for it.
     #[error("{place} accepts connections, but sends nothing: {why}")]
     Mute {
-        /// Address and port.
+        /// Address and port of the host.
         place: String,
         /// The error with which the connection attempt ended.
         why: String,
     },
-    /// The SSH handshake failed, or the connection broke before it was usable.
+    /// The SSH handshake failed, or the connection broke before SFTP was started.
     #[error("SSH to {place} failed: {why}")]
     Handshake {
-        /// Address and port.
+        /// Address and port of the host.
         place: String,
-        /// The reason.
+        /// The reason of the failure.
         why: String,
     },
     /// The login to a hop succeeded, but the hop refuses to forward to the next endpoint.
     #[error("login to {hop} succeeded, but forwarding to {place} was refused")]
     NoPassage {
-        /// The hop.
+        /// The hop that refuses to forward.
         hop: String,
         /// Address and port of the next endpoint.
         place: String,
@@ -190,9 +190,9 @@ pub enum ConnectError {
     /// The login was rejected.
     #[error("{place} refuses the login of {user}: {why}")]
     Login {
-        /// Address and port.
+        /// Address and port of the host.
         place: String,
-        /// The user.
+        /// The user name of the login.
         user: String,
         /// The tried credentials and the vessel's answer.
         why: String,
@@ -202,9 +202,9 @@ pub enum ConnectError {
     /// The vessel has no usable SFTP.
     #[error("login to {place} succeeded, but it offers no SFTP: {why}")]
     NoSftp {
-        /// Address and port.
+        /// Address and port of the vessel.
         place: String,
-        /// The reason.
+        /// The reason why SFTP is not usable.
         why: String,
     },
 }

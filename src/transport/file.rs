@@ -58,7 +58,7 @@ impl RemoteFile {
         RemoteError::from_sftp(error, format_args!("{doing} {}", self.0.path))
     }
 
-    /// Wraps an opened file.
+    /// Creates a handle for an opened file and its path.
     pub(super) fn new(opened: Opened, path: RemotePath) -> Self {
         Self(Arc::new(OpenFile { opened, path, closed: AtomicBool::new(false) }))
     }
@@ -100,7 +100,7 @@ impl RemoteFile {
         self.0.opened.read(offset, length).await.map_err(|e| self.error(&e, "reading"))
     }
 
-    /// Returns the current attributes. If the vessel can't query open files, queries the path.
+    /// Returns the current attributes of the file. If the vessel can't query open files, queries the path.
     pub async fn attrs(&self) -> Result<Attrs, RemoteError> {
         let attrs = match self.0.opened.fstat().await {
             Err(e) if e.is_refusal() => stat::at(&self.0.opened.files(), self.0.path.as_bytes()).await,

@@ -23,16 +23,16 @@ pub(super) const DEADLINE: Duration = Duration::from_secs(60);
 /// The knowledge about a vessel's shell.
 #[derive(Clone, Debug, Default)]
 pub enum KnownShell {
-    /// Nothing is known: the shell is probed.
+    /// Nothing is known about the shell, so it is probed.
     #[default]
     Unknown,
     /// The capabilities of the shell on an earlier connection. They are used at once, and the shell is probed again.
     Found(Box<Capabilities>),
-    /// The shell was slow to answer: it is probed without waiting for the result.
+    /// The shell was slow to answer, so it is probed without waiting for the result.
     Slow,
-    /// The connection broke during the probe, which may have been a coincidence: the shell is probed once more.
+    /// The connection broke during the probe, possibly by coincidence, so the shell is probed once more.
     Suspect,
-    /// The shell can't be used for this reason, and is not probed.
+    /// The shell can't be used, for the contained reason, and is not probed.
     Unusable(String),
 }
 
@@ -45,7 +45,7 @@ impl KnownShell {
 
 /// The result of a probe.
 pub(super) enum Answer {
-    /// The capabilities of the shell; none if there is no shell.
+    /// The capabilities of the shell, or the default ones if there is no shell.
     Found(Capabilities),
     /// The shell has not answered yet.
     Slow,

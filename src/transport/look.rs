@@ -7,12 +7,12 @@ use super::stat::{at, behind, with_kind};
 use crate::names::RemotePath;
 
 impl Remote {
-    /// Returns the attributes of a path without following a link, or `None` if it does not exist.
+    /// Returns the attributes of a path without following a link, or `None` if the path does not exist.
     pub async fn look(&self, path: &RemotePath) -> Result<Option<Attrs>, RemoteError> {
         found(at(self.main_channel().files(), path.as_bytes()).await, || format!("reading the status of {path}"))
     }
 
-    /// Returns the attributes of a path, following links, or `None` if it does not exist.
+    /// Returns the attributes of a path, following links, or `None` if the path does not exist.
     pub async fn look_through(&self, path: &RemotePath) -> Result<Option<Attrs>, RemoteError> {
         found(behind(self.main_channel().files(), path.as_bytes()).await, || format!("reading the status of {path}"))
     }
@@ -34,7 +34,7 @@ impl Remote {
         let directory = path.parent().unwrap_or_else(|| RemotePath::new("."));
         let name = path.as_bytes().rsplit(|byte| *byte == b'/').next().unwrap_or_default();
         let entries = self.list(&directory).await?;
-        // The vessel's `.` and `..` count towards the limit, but are not returned.
+        // The vessel's `.` and `..` count towards `MOST_ENTRIES`, but are not returned.
         if entries.len() + 2 >= MOST_ENTRIES {
             let why = "it has too many entries";
             return Err(RemoteError::new(ErrorKind::Unsupported, format_args!("listing {directory}"), why));

@@ -31,7 +31,7 @@ const GOES_ON: u64 = 256 << 10;
 pub struct Remote(pub(super) Arc<Inner>);
 
 pub(super) struct Inner {
-    /// `None` for a target on this host.
+    /// The SSH connection and its shells; `None` for a target on this host.
     pub(super) ssh: Option<Ssh>,
     pub(super) lane: SftpChannel,
     /// The capabilities of SFTP, without those of the shell.
@@ -107,7 +107,7 @@ impl Remote {
         self.0.lane.files().over().await;
     }
 
-    /// Returns why the connection was lost, if known.
+    /// Returns why the connection was lost, or a general text if the reason is unknown.
     pub fn why_lost(&self) -> String {
         // The SFTP session detects a silent vessel before the SSH connection ends for this reason.
         let noticed = self.0.lane.files().is_ended().then(|| self.0.lane.files().why_ended());
@@ -254,7 +254,7 @@ impl Remote {
         }
     }
 
-    /// Starts a script in the vessel's shell that reads lines while it runs.
+    /// Starts a script in the vessel's shell. The script reads lines from its standard input while it runs.
     pub(super) async fn start(&self, script: Script, what: &'static str) -> Result<Running<'_>, RemoteError> {
         self.shells(what)?.start(script, what, self.deadline(0)).await
     }
@@ -265,7 +265,7 @@ impl Remote {
         self.0.timeout + Duration::from_secs(60 + bytes / (2 << 20))
     }
 
-    /// Runs a script in the vessel's shell. Its deadline allows for processing `bytes` bytes.
+    /// Runs a script in the vessel's shell. The script's deadline allows for processing `bytes` bytes.
     pub(super) async fn run(&self, script: Script, what: &str, bytes: u64) -> Result<Output, RemoteError> {
         self.shells(what)?.run(script, what, self.deadline(bytes)).await
     }

@@ -33,7 +33,7 @@ impl PartialEq for SftpChannel {
 }
 
 struct Inner {
-    /// `None` for a target on this host.
+    /// The connection that the channel is on; `None` for a target on this host.
     connection: Option<Connection>,
     files: Files,
 }
@@ -42,7 +42,7 @@ impl SftpChannel {
     /// Opens a channel on a new connection. If `follow` is set, the connection logs in after the one that it follows.
     ///
     /// # Errors
-    /// As [`Remote::connect`](super::Remote::connect).
+    /// The same errors as those of [`Remote::connect`](super::Remote::connect).
     pub async fn connect(
         vessel: &Arc<Vessel>,
         environment: &Arc<SshEnvironment>,
@@ -64,7 +64,8 @@ impl SftpChannel {
     /// Opens another channel on the same connection.
     ///
     /// # Errors
-    /// As [`Remote::connect`](super::Remote::connect). A vessel may allow only few channels (`MaxSessions`).
+    /// The same errors as those of [`Remote::connect`](super::Remote::connect). A vessel may allow only few channels
+    /// (`MaxSessions`).
     pub async fn beside(&self, vessel: &Vessel) -> Result<Self, ConnectError> {
         let Some(connection) = &self.0.connection else { return Ok(self.clone()) };
         let (lane, _) = Self::start(connection, connection.channel(), vessel).await?;
@@ -191,7 +192,7 @@ impl SftpChannel {
         self.0.files.unanswered_bytes()
     }
 
-    /// Returns how many bytes written on the channel were confirmed since it started.
+    /// Returns how many bytes written on the channel were confirmed since the channel started.
     pub fn answered_bytes(&self) -> u64 {
         self.0.files.answered_bytes()
     }

@@ -22,7 +22,7 @@ use crate::transport::sftp::{Attrs, OpenFlags, SftpError, Space};
 /// How many bytes are copied at once if the kernel can't copy between the two files.
 const PIECE: usize = 256 << 10;
 const PERMISSIONS: u32 = 0o7777;
-/// The flags of [`OpenFlags`]: `SSH_FXF_CREAT`, `SSH_FXF_TRUNC`, `SSH_FXF_EXCL`.
+/// The bits of [`OpenFlags`] for `SSH_FXF_CREAT`, `SSH_FXF_TRUNC` and `SSH_FXF_EXCL`.
 const CREATE: u32 = 0x08;
 const TRUNCATE: u32 = 0x10;
 const EXCLUSIVE: u32 = 0x20;
@@ -77,7 +77,7 @@ fn make(at: &At<'_>, mode: u32) -> Done<File> {
     Ok(made)
 }
 
-/// Creates a file, and first removes an existing file or link of the same name.
+/// Creates a file in place of an existing file or link of the same name, if there is one.
 fn make_anew(at: &At<'_>, mode: u32) -> Done<File> {
     let mut made = make(at, mode);
     for _ in 0..TRIES {
@@ -109,7 +109,7 @@ pub(super) fn look_at_file(file: &File) -> Done<Attrs> {
     Ok(attrs(found.len(), (found.uid(), found.gid()), found.mode(), times))
 }
 
-/// Returns attributes as SFTP has them, except that times may be before 1970 or after 2106.
+/// Returns attributes in the form that SFTP has, except that times before 1970 and after 2106 are possible.
 fn attrs(size: u64, owner: (u32, u32), mode: u32, times: (i64, i64)) -> Attrs {
     Attrs { size: Some(size), owner: Some(owner), mode: Some(mode), times: Some(times), kind: None }
 }
@@ -252,7 +252,7 @@ pub(super) fn read(file: &File, offset: u64, length: usize) -> io::Result<Option
     Ok((read > 0).then(|| Bytes::from(bytes)))
 }
 
-/// Copies a range of a file into another.
+/// Copies a range of a file into another file.
 pub(super) fn copy(
     (from, mut from_offset): (&File, u64),
     mut length: u64,

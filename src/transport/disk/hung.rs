@@ -1,6 +1,6 @@
 //! Records local targets that were given up because their disk does not answer. A system call on such a disk can't be
 //! cancelled. Until the call returns, no further request is made to the target, because the request would block as
-//! well, and because the first call must finish before it.
+//! well, and must not start before the first call has finished.
 
 use std::collections::HashMap;
 use std::path::PathBuf;

@@ -28,8 +28,8 @@ use mount_roots::MountRoots;
 
 /// The maximum number of queued requests; each holds at most one write.
 const QUEUE: usize = 32;
-/// The minimum time without an answer after which a disk counts as hung. It is long enough that a busy disk does not
-/// count as hung.
+/// The minimum time without an answer after which a disk counts as hung. The time is long enough that a busy disk does
+/// not count as hung.
 const LONGEST_SILENCE: Duration = Duration::from_secs(30);
 /// The interval at which the target's directories are checked.
 const LOOK: Duration = Duration::from_secs(2);
@@ -109,7 +109,7 @@ impl Queue {
                 let _ = end.why.set(why.clone());
                 end.over.cancel();
             }
-            // The caller may have stopped waiting.
+            // Sending fails only if the caller has stopped waiting.
             let _ = reply.send(done);
         });
         match self.end.over.run_until_cancelled(self.jobs.send(job)).await {
@@ -140,7 +140,7 @@ fn refused(error: io::Error) -> SftpError {
     SftpError::Status { code, message: error.to_string() }
 }
 
-/// Runs a blocking operation on another thread than the queue's.
+/// Runs a blocking operation on another thread than the one that handles the queue.
 async fn beside<T: Send + 'static>(
     act: impl FnOnce() -> Result<T, SftpError> + Send + 'static,
 ) -> Result<T, SftpError> {

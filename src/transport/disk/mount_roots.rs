@@ -64,7 +64,7 @@ impl Owners {
 /// A name in an open directory, which is a target directory or one of its subdirectories.
 pub(super) struct At<'a> {
     pub(super) directory: OwnedFd,
-    /// `.` for the target directory itself.
+    /// The name of a file or directory; `.` for the target directory itself.
     pub(super) name: &'a OsStr,
     pub(super) owners: &'a Owners,
 }

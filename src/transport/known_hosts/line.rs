@@ -12,7 +12,7 @@ use crate::names::host_pattern;
 
 const DEFAULT_PORT: u16 = 22;
 
-/// A line with host names and a key.
+/// A line of a `known_hosts` with host names and a key.
 #[derive(Clone, Debug)]
 pub(super) struct Line {
     pub(super) file: Arc<Path>,
@@ -43,7 +43,7 @@ pub(super) fn names(host: &str, port: u16) -> Vec<String> {
     if port == DEFAULT_PORT { vec![host] } else { vec![format!("[{host}]:{port}"), host] }
 }
 
-/// Parses one line. Returns `None` for an empty line or a comment.
+/// Parses one line of a `known_hosts`. Returns `None` for an empty line or a comment.
 ///
 /// `ssh_key` accepts only single spaces and fails for a comment that is not UTF-8, so only the relevant fields are
 /// passed to it.

@@ -50,15 +50,15 @@ pub struct KnownHosts {
 /// The result of checking a host key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// The key is the host's, or a CA trusted for this host has certified it.
+    /// The key is a known key of the host, or a CA trusted for this host has certified the key.
     Known,
     /// No line matches this host.
     Unknown,
-    /// The host is known by other keys only.
+    /// Only other keys of this host are known.
     Changed {
         /// The file that contains another key of this host.
         file: PathBuf,
-        /// The line of that key, counted from 1, preferably of a key of the same type.
+        /// The line of the other key, counted from 1. A key of the same type as the shown key is preferred.
         line: usize,
     },
     /// The key or its CA must never be accepted.
@@ -111,8 +111,8 @@ impl KnownHosts {
 
     /// Checks whether `certificate` proves its key to be the key of `host` on `port` at the time `now`.
     ///
-    /// If the certificate does not prove that, the verdict is that of the bare key inside it. If a trusted CA signed
-    /// the certificate and the bare key is unknown, the verdict is [`Verdict::Refused`].
+    /// If the certificate does not prove that, the verdict is the one for the bare key inside the certificate. If a
+    /// trusted CA signed the certificate and the bare key is unknown, the verdict is [`Verdict::Refused`].
     pub fn check_certificate(&self, host: &str, port: u16, certificate: &Certificate, now: SystemTime) -> Verdict {
         let names = names(host, port);
         let authority = certificate.signature_key();
@@ -138,7 +138,7 @@ impl KnownHosts {
     /// Returns the types of this host's known keys, in the order of the files, without duplicates. The type of an RSA
     /// key is `Rsa { hash: None }`.
     ///
-    /// A client that requests these types first is shown a key that it can compare.
+    /// A client that requests these types first is shown a key that it can compare with a known key.
     pub fn key_types(&self, host: &str, port: u16) -> Vec<Algorithm> {
         for name in names(host, port) {
             let mut types = Vec::new();

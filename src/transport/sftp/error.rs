@@ -52,7 +52,7 @@ impl SftpError {
     /// Returns whether the vessel said that there is no such file.
     pub fn is_not_found(&self) -> bool {
         match self {
-            // 10 is SSH_FX_NO_SUCH_PATH of later drafts, which some servers use.
+            // Status 10 is SSH_FX_NO_SUCH_PATH of later drafts, which some servers use.
             Self::Status { code: 2 | 10, .. } => true,
             Self::Status { code: 4, message } => message.to_ascii_lowercase().contains("no such file"),
             _ => false,

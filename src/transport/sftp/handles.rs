@@ -24,7 +24,7 @@ struct State {
     open: usize,
     /// The number of files that may be open now.
     limit: usize,
-    /// The number that the vessel announces, or `usize::MAX`.
+    /// The number of open files that the vessel allows, or `usize::MAX` if the vessel announces no limit.
     allowed: usize,
     /// How many files were opened since the limit last changed.
     opened: usize,

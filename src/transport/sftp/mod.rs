@@ -29,7 +29,7 @@ pub use error::SftpError;
 pub use space::{Limits, Space};
 pub use wire::{Attrs, Kind, OpenFlags};
 
-/// An open file on the vessel.
+/// An open file or directory on the vessel.
 #[derive(Clone, Debug)]
 pub struct Handle(Bytes, #[expect(dead_code, reason = "counted until it is dropped")] Arc<Counted>);
 
@@ -43,7 +43,7 @@ pub struct Sftp {
     missing: Arc<Missing>,
 }
 
-/// Records the extensions that a vessel announced but then rejected as unsupported.
+/// The extensions that a vessel announced but then rejected as unsupported.
 #[derive(Debug, Default)]
 struct Refuses {
     fsync: AtomicBool,
@@ -376,8 +376,8 @@ impl Sftp {
         status(self.on_path(kind::RMDIR, path, None).await?)
     }
 
-    /// Creates a symbolic link. OpenSSH expects the arguments in another order than the draft (section 4.1 of its
-    /// PROTOCOL).
+    /// Creates a symbolic link. OpenSSH expects the arguments in another order than the draft (section 4.1 of OpenSSH's
+    /// PROTOCOL file).
     pub async fn symlink(&self, target: &[u8], link: &[u8]) -> Result<(), SftpError> {
         status(self.session.request(kind::SYMLINK, Bytes::new(), |out| put_two(out, target, link)).await?)
     }

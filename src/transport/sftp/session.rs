@@ -34,7 +34,7 @@ const SLOWEST: u64 = 4 * 1024;
 /// store first, or to flush a slow disk. SSH keepalives detect a dead host meanwhile.
 const SLOW: u32 = 6;
 
-/// How many bytes of the vessel's error output are kept.
+/// How many bytes of the vessel's error output are kept for the error message.
 const MOST_COMPLAINT: usize = 4096;
 
 /// The link may be down if there was no progress for the longer of two times: `SILENCE`, or `SILENT_ROUND_TRIPS` round

@@ -28,7 +28,7 @@ impl Space {
         (self.total / 100).min(MARGIN)
     }
 
-    /// Returns whether a file of this size fits.
+    /// Returns whether a file of `bytes` bytes fits and leaves the margin free.
     pub fn has_room_for(&self, bytes: u64) -> bool {
         bytes.saturating_add(self.margin()) <= self.free
     }
@@ -39,7 +39,7 @@ impl Space {
     }
 
     /// Returns how many files may be created, computed from the inode counts of `statvfs`. A total of 0 counts as
-    /// unlimited: Btrfs reports it because it allocates inodes on demand.
+    /// unlimited, because Btrfs allocates inodes on demand and reports a total of 0.
     pub(crate) fn free_files(all: u64, available: u64) -> u64 {
         if all == 0 { u64::MAX } else { available }
     }

@@ -88,7 +88,7 @@ pub enum Kind {
 /// Attributes of a file, as reported by a vessel or to be set. A field that is `None` is unknown or is not changed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Attrs {
-    /// Size in bytes. Setting it truncates or extends the file.
+    /// Size in bytes. Setting a size truncates or extends the file.
     pub size: Option<u64>,
     /// Owner and group numbers.
     pub owner: Option<(u32, u32)>,

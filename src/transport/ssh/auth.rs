@@ -85,7 +85,7 @@ impl<'a> Login<'a> {
             return Ok(true);
         }
         if !self.offers(MethodKind::PublicKey) && self.steps == 0 {
-            // The vessel does not accept keys now; it may require a password first.
+            // The vessel does not accept keys now. It may require a password before it accepts a key.
             self.tried.clear();
         }
         if self.tried.is_empty() && self.try_nothing().await? {
@@ -315,7 +315,7 @@ impl<'a> Login<'a> {
         Ok(let_in)
     }
 
-    /// Records the result of an attempt that required a signature.
+    /// Records the result of a login attempt that required a signature, and returns whether the login succeeded.
     fn answered(&mut self, result: Result<AuthResult, AgentAuthError>) -> Result<bool, russh::Error> {
         match result {
             Ok(result) => self.is_in(result),

@@ -14,7 +14,7 @@ use crate::transport::ConnectError;
 use crate::transport::excerpt::excerpt;
 use crate::transport::known_hosts;
 
-/// Facts collected during a connection, for messages and the log.
+/// Facts about a connection, for messages and the log.
 #[derive(Default)]
 pub(super) struct Notes {
     /// Why the host key was rejected.

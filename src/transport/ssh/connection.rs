@@ -1,4 +1,4 @@
-//! Opens logged-in SSH connections: TCP, host key, login, then channels.
+//! Opens SSH connections: connects by TCP, checks the host key, logs in, and opens channels.
 
 use std::borrow::Cow;
 use std::net::SocketAddr;

@@ -46,7 +46,7 @@ impl Endpoint {
         &self.vessel
     }
 
-    /// Returns address and port of the endpoint for messages, with the word "hop" if it is one.
+    /// Returns address and port of the endpoint for messages, with the word "hop" if the endpoint is a hop.
     pub(super) fn place(&self) -> String {
         place_of(self.host())
     }

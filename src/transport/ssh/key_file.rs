@@ -9,8 +9,9 @@ use russh::keys::PrivateKey;
 use russh::keys::ssh_key::PublicKey;
 use secrecy::{ExposeSecret, SecretString};
 
-/// Returns the public key of a key file, or `None` if it can't be read without a passphrase. The key comes from the
-/// `.pub` file, or from the key file itself, in which OpenSSH's own format leaves the public key unencrypted.
+/// Returns the public key of a key file, or `None` if the public key can't be read without a passphrase. The public key
+/// is read from the `.pub` file, or from the key file itself, in which OpenSSH's own format leaves the public key
+/// unencrypted.
 pub(super) fn public_half(file: &Path) -> Option<PublicKey> {
     let mut public = file.as_os_str().to_owned();
     public.push(".pub");
@@ -44,11 +45,11 @@ pub(super) async fn load(file: PathBuf, passphrase: Option<SecretString>) -> Res
 
 fn open(text: &SecretString, passphrase: Option<&SecretString>) -> Result<PrivateKey, Unusable> {
     let text = text.expose_secret();
-    // For the older encrypted formats, the SSH library does not report a wrong passphrase, but only that the decrypted
-    // data is not a key.
+    // For encrypted keys in the older formats, the SSH library reports only that the decrypted data is not a key, so
+    // the header shows whether the key is encrypted.
     let old_lock = text.lines().any(|l| l.starts_with("Proc-Type: 4,ENCRYPTED") || l.contains("BEGIN ENCRYPTED"));
     let opened = russh::keys::decode_secret_key(text, passphrase.map(ExposeSecret::expose_secret));
-    // Some formats reject a passphrase if the key is not encrypted.
+    // Some formats reject a passphrase if the key is not encrypted, so the key is also decoded without one.
     let opened = opened.or_else(|e| russh::keys::decode_secret_key(text, None).map_err(|_| e));
     opened.map_err(|e| match (e, passphrase) {
         (russh::keys::Error::KeyIsEncrypted, _) => Unusable::Locked("is encrypted; set Passphrase".into()),

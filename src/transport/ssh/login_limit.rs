@@ -143,7 +143,7 @@ impl Admission {
         self.process = tokio::time::timeout(CONNECTED, entering).await.ok();
     }
 
-    /// Records that the host accepted the connection and then closed it.
+    /// Records that the host accepted the connection, but that the SSH handshake failed.
     pub(super) fn turned_away(self) {
         if let Some(place) = self.host {
             place.turned_away();

@@ -45,7 +45,8 @@ pub struct SshEnvironment {
 }
 
 impl SshEnvironment {
-    /// Reads the environment of the process: `HOME`, `SSH_AUTH_SOCK`, `/etc/ssh/ssh_known_hosts`.
+    /// Takes the environment from the process: `HOME` and `SSH_AUTH_SOCK`. The global `known_hosts` is
+    /// `/etc/ssh/ssh_known_hosts`.
     ///
     /// `program` is the command that runs this program with the same settings.
     pub fn from_process(program: String) -> Self {
