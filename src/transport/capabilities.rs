@@ -11,10 +11,10 @@ use super::shell::Script;
 use super::tree::Tree;
 use crate::digest::Digest;
 
-/// The largest write in bytes: the value of OpenSSH's `limits@openssh.com`.
+/// The maximum size of one write in bytes, as OpenSSH announces it by `limits@openssh.com`.
 const MOST_PER_WRITE: u64 = 255 * 1024;
-/// The write size in bytes that every SFTP server must accept (draft-ietf-secsh-filexfer-02, section 3: packets of
-/// 34,000 bytes).
+/// The write size in bytes that every SFTP server must accept (draft-ietf-secsh-filexfer-02, section 3, requires
+/// packets of 34,000 bytes).
 const LEAST_PER_WRITE: u64 = 32 * 1024;
 
 /// A program on the vessel that hashes its standard input with SHA-256.
@@ -22,7 +22,7 @@ const LEAST_PER_WRITE: u64 = 32 * 1024;
 pub struct HashTool(&'static str);
 
 impl HashTool {
-    /// The known programs, fastest first: Debian's `openssl` hashes 1,500 MB/s, its `sha256sum` 220 MB/s.
+    /// The known programs, fastest first: Debian's `openssl` hashes 1,500 MB/s, Debian's `sha256sum` 220 MB/s.
     const ALL: [Self; 5] = [
         Self("openssl dgst -sha256 -r"),
         Self("sha256sum"),
@@ -31,7 +31,7 @@ impl HashTool {
         Self("sha256 -q"),
     ];
 
-    /// Returns the command line.
+    /// Returns the command line that runs the program.
     pub fn command(self) -> &'static str {
         self.0
     }
@@ -52,7 +52,7 @@ pub struct Capabilities {
     pub(super) limits: Limits,
     /// Whether commands can be run (with `cat` and `rm`, which every shell account has).
     pub shell: bool,
-    /// The program that hashes files; `None` means that files are read back.
+    /// The program that hashes files. `None`: files are read back and hashed on the shore.
     pub hash_tool: Option<HashTool>,
     /// Whether `sync FILE` works.
     pub sync: bool,
@@ -60,31 +60,32 @@ pub struct Capabilities {
     pub dd_ranges: bool,
     /// Whether `sync -f FILE` works, which flushes the whole file system that the file is on.
     pub sync_file_system: bool,
-    /// The root and the login directory, which show whether SFTP and the shell access the same files.
+    /// The attributes of the root and of the login directory, which show whether SFTP and the shell access the same
+    /// files.
     pub(super) landmarks: Option<[Landmark; 2]>,
-    /// The mapping of SFTP's paths to the shell's, if they differ.
+    /// The mapping of SFTP's paths to the shell's paths, if they differ.
     pub(super) tree: Option<Tree>,
     /// Whether the target is on this host, where the kernel handles all requests.
     pub(super) this_host: bool,
 }
 
 impl Capabilities {
-    /// Probes the vessel's shell, within `deadline`.
+    /// Probes the vessel's shell. Waits at most `deadline` for the result.
     ///
     /// # Errors
-    /// When there is no shell, or it does not answer. The probe may have ended the connection.
+    /// When there is no shell, or the shell does not answer in time. The probe may have ended the connection.
     pub(super) async fn probe_shell(shells: &Shells, deadline: Duration) -> Result<Self, RemoteError> {
         Ok(parse(&shells.run_now(probe_script(), "probing the shell", deadline).await?.text))
     }
 
-    /// Returns whether both have the same shell capabilities.
+    /// Returns whether `other` has the same capabilities of the shell.
     pub(super) fn has_same_shell(&self, other: &Self) -> bool {
         let shell = |it: &Self| (it.shell, it.hash_tool, it.sync, it.dd_ranges, it.sync_file_system);
         shell(self) == shell(other)
     }
 
-    /// Returns the capabilities of this host: all requests of SFTP, and no shell, because files are written in order
-    /// and read back.
+    /// Returns the capabilities of a target on this host: all SFTP requests, but no shell, because files are written in
+    /// order and read back.
     pub(super) fn of_this_host() -> Self {
         const OFFERED: [&str; 5] = [
             "posix-rename@openssh.com",
@@ -103,7 +104,7 @@ impl Capabilities {
         }
     }
 
-    /// Describes where the shell finds SFTP's files, if its paths differ.
+    /// Describes where the shell finds SFTP's files, or returns `None` if both use the same paths.
     pub fn other_tree(&self) -> Option<String> {
         self.tree.as_ref()?.elsewhere()
     }
@@ -117,7 +118,7 @@ impl Capabilities {
         self.has("posix-rename@openssh.com")
     }
 
-    /// Returns whether time and owner of a link itself can be set.
+    /// Returns whether modification time and owner of a link itself can be set.
     pub fn lsetstat(&self) -> bool {
         self.has("lsetstat@openssh.com")
     }
@@ -132,17 +133,17 @@ impl Capabilities {
         self.has("statvfs@openssh.com")
     }
 
-    /// Returns whether ranges of open files can be copied.
+    /// Returns whether the vessel can copy ranges between open files.
     pub fn copy_data(&self) -> bool {
         self.has("copy-data")
     }
 
-    /// Returns how many bytes go into one write.
+    /// Returns the maximum size of one write in bytes.
     pub fn bytes_per_write(&self) -> u64 {
         if self.limits.write == 0 { LEAST_PER_WRITE } else { self.limits.write.clamp(1, MOST_PER_WRITE) }
     }
 
-    /// Returns how many bytes one read requests.
+    /// Returns the size of one read in bytes.
     pub fn bytes_per_read(&self) -> u32 {
         let most = if self.limits.read == 0 { LEAST_PER_WRITE } else { self.limits.read.clamp(1, MOST_PER_WRITE) };
         u32::try_from(most).unwrap_or(u32::MAX)
@@ -178,13 +179,13 @@ impl fmt::Display for Capabilities {
     }
 }
 
-/// The first line that the probe prints. An account whose shell is `internal-sftp` accepts any command and answers in
-/// SFTP or not at all, so only a shell prints this line.
+/// The first line that the probe prints. An account whose shell is `internal-sftp` accepts any command, and answers
+/// with SFTP packets or not at all, so only a shell prints this line.
 const GREETING: &[u8] = b"contentmonster has a shell";
 
 fn probe_script() -> Script {
     let mut script = Script::new().code("exec </dev/null; printf '%s %s\\n' contentmonster 'has a shell'\n");
-    // Stops at the first tool with a correct hash, because some take long to start.
+    // The probe stops at the first tool with a correct hash, because some tools take long to start.
     for (index, tool) in HashTool::ALL.iter().enumerate() {
         script = script
             .code("found=$(printf abc | ")
@@ -198,7 +199,7 @@ fn probe_script() -> Script {
     let script = script.code("sync --help 2>&1 | grep -q -e -f -e -df && echo sync -f\n");
     let script =
         script.code("stat -c 'landmark %Y %u %g' / . 2>/dev/null || stat -f 'landmark %m %u %g' / . 2>/dev/null\n");
-    // Tests the result, because a busybox that does not support these flags copies other bytes.
+    // The probe compares the output, because a busybox that does not support these flags copies other bytes.
     let script = script.code("printf abcdef | dd bs=4 iflag=skip_bytes,count_bytes skip=1 count=3 2>/dev/null | ");
     script.code("grep -q '^bcd$' && echo dd ranges\n")
 }

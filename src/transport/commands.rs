@@ -1,5 +1,5 @@
-//! Operations that the vessel's own programs perform: joining parts, hashing, flushing. On this host, flushing uses no
-//! program.
+//! Operations that the vessel's own programs perform: joining parts, hashing, flushing. For a target on this host,
+//! files are flushed by system calls instead.
 
 use std::ops::Range;
 
@@ -19,7 +19,8 @@ pub struct GrowingHash<'a> {
     running: Running<'a>,
 }
 
-/// The lines that the script reads. If it has exited early, the shell reads them instead, for which they are no-ops.
+/// The lines that the hashing script reads. If the script has exited early, the shell reads the lines instead and
+/// ignores them, because `:` does nothing.
 const MORE: &str = ": more";
 const ENOUGH: &str = ": enough";
 
@@ -44,27 +45,28 @@ impl GrowingHash<'_> {
 pub enum Ingredient {
     /// A whole part, which is removed afterwards.
     Part(RemotePath),
-    /// A range of another file, which is kept.
+    /// A range of another file. The other file is kept.
     Range(Range<u64>),
 }
 
 impl Remote {
-    /// Appends parts to a file, in this order, and removes them. `range` is the range of the file that the parts fill.
+    /// Appends parts to a file, in this order, and removes the parts. `range` is the range of the file that the parts
+    /// fill.
     ///
     /// # Errors
-    /// As [`build`](Self::build).
+    /// The same errors as those of [`build`](Self::build).
     pub async fn append(&self, parts: &[RemotePath], file: &RemotePath, range: Range<u64>) -> Result<(), RemoteError> {
         let ingredients: Vec<_> = parts.iter().cloned().map(Ingredient::Part).collect();
         self.build(file, range, &ingredients, None).await
     }
 
     /// Appends parts and ranges of the file `other` to a file, in this order, and removes the parts. `range` is the
-    /// range of the file that they fill. A missing file is created, readable only by its owner.
+    /// range of `file` that the appended data fills. A missing file is created, readable only by its owner.
     ///
     /// # Errors
-    /// Among others when the file's size is not `range.start` before, or not `range.end` afterwards: then another
-    /// process writes to it, such as a `cat` of an earlier session that still runs. The file may contain some of the
-    /// appended data; its size tells how much.
+    /// Among others when the file's size is not `range.start` before, or not `range.end` afterwards, for example
+    /// because a `cat` of an earlier session still writes to the file. The file may contain some of the appended data;
+    /// its size tells how much.
     pub async fn build(
         &self,
         file: &RemotePath,
@@ -113,9 +115,9 @@ impl Remote {
         }
     }
 
-    /// Sets a file's modification time, in seconds since 1970. Returns `false` if the vessel has no program for it.
+    /// Sets a file's modification time, in seconds since 1970. Returns `false` if the time could not be set.
     ///
-    /// GNU and busybox accept seconds, the BSDs only a date and time.
+    /// The `touch` of GNU and busybox accepts seconds; the `touch` of the BSDs accepts only a date and time.
     pub async fn touch(&self, path: &RemotePath, seconds: i64) -> Result<bool, RemoteError> {
         let script = Script::new().code("touch -m -d").word(format!("@{seconds}")).path(self.in_shell(path).as_bytes());
         let script =
@@ -124,18 +126,18 @@ impl Remote {
         Ok(output.is_success())
     }
 
-    /// Hashes a file on the vessel. `bytes` is its size.
+    /// Hashes a file on the vessel. `bytes` is the size of the file.
     pub async fn hash(&self, tool: HashTool, path: &RemotePath, bytes: u64) -> Result<Digest, RemoteError> {
         let script = Script::new().code(tool.command()).code(" <").path(self.in_shell(path).as_bytes()).code("\n");
         self.hashes(script, path, 1, bytes).await.map(|digests| digests[0])
     }
 
     /// Hashes many files on the vessel, `bytes` in total, and returns `None` for each unreadable file. First flushes
-    /// the file systems of the `flush` paths, if any, and returns whether that succeeded.
+    /// the file systems of the `flush` paths, if any, and returns whether the flush succeeded.
     ///
-    /// One process hashes all files, because starting one costs more than hashing a small file. If the number of
-    /// digests differs from the number of files (one is missing, or a name contains a line that looks like a digest),
-    /// each file is hashed by its own process.
+    /// One process hashes all files, because starting a process costs more than hashing a small file. Each file is
+    /// hashed by its own process if the number of digests differs from the number of files, or if a name contains a
+    /// line break, because a line of a name may look like a digest.
     pub async fn hash_many(
         &self,
         tool: HashTool,
@@ -159,7 +161,7 @@ impl Remote {
         let output = self.run(script, "hashing on the vessel", bytes).await?;
         let flushed = output.lines().next() == Some(b"flushed");
         let digests: Vec<_> = output.lines().filter_map(digest).map(Some).collect();
-        // `openssl` prints a name as it is: a line of it may look like a digest, and stand for a file that is missing.
+        // `openssl` prints names unchanged, so a line of a name may look like a digest and hide that a file is missing.
         let has_lines = paths.iter().any(|path| path.as_bytes().contains(&b'\n'));
         if digests.len() == paths.len() && !has_lines {
             return Ok((digests, flushed));
@@ -180,17 +182,17 @@ impl Remote {
         Err(RemoteError::new(ErrorKind::Failed, "hashing on the vessel", output.complaint()))
     }
 
-    /// Starts to hash a file that is still being written, reading each byte once, so that the digest is available soon
-    /// after the last byte. Only for a file that is appended to and not changed otherwise.
+    /// Starts to hash a file that is still being written, and reads each byte once, so that the digest is available
+    /// soon after the last byte. Must only be used for a file that is appended to and not changed otherwise.
     pub async fn hash_as_it_grows(&self, tool: HashTool, path: &RemotePath) -> Result<GrowingHash<'_>, RemoteError> {
-        // Each `cat` continues where the last one stopped, up to the current end.
+        // Each `cat` continues where the previous one stopped, and reads up to the current end of the file.
         let script = Script::new().code("exec 3<").path(self.in_shell(path).as_bytes()).code(" || exit 1\n");
         let script = script.code("while read -r word && [ \"$word\" = ': more' ]; do cat <&3; done | ");
         let script = script.code(tool.command()).code("\n");
         Ok(GrowingHash { remote: self, running: self.start(script, "hashing on the vessel").await? })
     }
 
-    /// Hashes ranges of a file on the vessel, one digest each.
+    /// Hashes ranges of a file on the vessel, and returns one digest for each range.
     pub async fn hash_ranges(
         &self,
         tool: HashTool,
@@ -222,7 +224,7 @@ impl Remote {
         Err(RemoteError::new(ErrorKind::Failed, format_args!("hashing {path} on the vessel"), output.complaint()))
     }
 
-    /// Returns the number of hard links of a file on the vessel, as its `ls` reports it.
+    /// Returns the number of hard links of a file on the vessel, as the vessel's `ls` reports it.
     pub async fn links(&self, path: &RemotePath) -> Result<u64, RemoteError> {
         let what = "counting links on the vessel";
         if !self.capabilities().shell {
@@ -243,7 +245,7 @@ impl Remote {
         }
     }
 
-    /// Flushes the file systems that these files or directories are on.
+    /// Flushes the file systems that the given files or directories are on.
     pub async fn sync_file_systems(&self, paths: &[&RemotePath]) -> Result<(), RemoteError> {
         match self.main_channel().files() {
             Files::Disk(disk) => flush_here(disk, paths, true).await,
@@ -266,7 +268,7 @@ async fn flush_here(disk: &Disk, paths: &[&RemotePath], whole: bool) -> Result<(
     let paths = paths.iter().map(|path| path.as_bytes().to_vec()).collect();
     disk.flush(paths, whole).await.map_err(|e| RemoteError::from_sftp(&e, "flushing"))
 }
-/// Formats a time in UTC as every `touch -d` accepts it.
+/// Formats a time in UTC so that every `touch -d` accepts it.
 fn calendar(seconds: i64) -> String {
     jiff::Timestamp::from_second(seconds).map_or_else(|_| String::new(), |moment| moment.to_string())
 }

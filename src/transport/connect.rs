@@ -22,12 +22,12 @@ use crate::settings::{self, Vessel};
 type Asking = AbortOnDropHandle<Answer>;
 
 impl Remote {
-    /// Connects, logs in, starts SFTP and determines the vessel's capabilities. `lead` is told the progress. For a
-    /// target on this host, only opens its directories.
+    /// Connects, logs in, starts SFTP and determines the vessel's capabilities. Reports the progress to the followers
+    /// of `lead`. For a target on this host, only opens its directories.
     ///
-    /// The shell is probed concurrently. The function waits for the result only briefly, and the shell is used once it
+    /// The shell is probed concurrently. This function waits only briefly for the result, and the shell is used once it
     /// has answered. A shell that is known from an earlier connection is used at once, which saves about 0.5 s on a
-    /// long path; it is still probed, and the connection ends if it has changed.
+    /// long path. A known shell is still probed, and the connection ends if the shell's capabilities have changed.
     ///
     /// If the probe ends the connection, connects again and uses no shell.
     ///
@@ -66,8 +66,8 @@ impl Remote {
         Ok(remote)
     }
 
-    /// Starts SFTP on a connection, and probes the shell if it is not known. Returns `false` if the probe ended the
-    /// connection. The login's turn ends when both have answered.
+    /// Starts SFTP on a connection, and probes the shell if it is not known. The returned value is `false` if the probe
+    /// ended the connection. The login's turn ends when both SFTP and the shell have answered.
     async fn begin(
         vessel: &Arc<Vessel>,
         connection: &Connection,
@@ -76,7 +76,7 @@ impl Remote {
     ) -> Result<(Self, bool), ConnectError> {
         let no_answer = |e: RemoteError| ConnectError::Handshake { place: place(vessel), why: e.to_string() };
         let shells = Arc::new(Shells::new(connection.clone()));
-        // Requested first, because a vessel may allow only one channel (`MaxSessions 1`).
+        // The SFTP channel is requested first, because a vessel may allow only one channel (`MaxSessions 1`).
         let mut channel = Box::pin(connection.channel());
         let opening = match futures_util::poll!(&mut channel) {
             Poll::Ready(opened) => Either::Left(ready(opened)),
@@ -117,8 +117,8 @@ impl Remote {
         Self(Arc::new(Inner { ssh, lane, basic, full: OnceLock::new(), timeout, known: Mutex::new(known) }))
     }
 
-    /// Ends the login's turn, because everything that the login starts on the vessel is running. Later shells wait for
-    /// turns of their own.
+    /// Ends the login's turn in the login limit, because everything that the login starts on the vessel is running.
+    /// Later shells wait for turns of their own.
     fn has_started(&self, admission: Admission) {
         if let Some(ssh) = &self.0.ssh {
             ssh.shells.begin_in_turn(admission.ready());
@@ -129,7 +129,7 @@ impl Remote {
         *self.0.known.lock().unwrap_or_else(PoisonError::into_inner) = known;
     }
 
-    /// Uses the shell as an earlier connection found it, and starts a probe for changes.
+    /// Uses the capabilities of the shell that an earlier connection found, and starts a probe that detects changes.
     fn take_for_known(&self) {
         if let KnownShell::Found(found) = self.known_shell() {
             self.gain(*found);
@@ -137,17 +137,18 @@ impl Remote {
         }
     }
 
-    /// Adds the capabilities of the shell.
+    /// Adds the capabilities of the shell to those of SFTP.
     fn gain(&self, found: Capabilities) {
         let Capabilities { extensions, limits, landmarks, .. } = self.0.basic.clone();
         let full = Capabilities { extensions, limits, landmarks, ..found };
         self.remember(KnownShell::Found(Box::new(full.clone())));
-        // It is set only once, because a connection probes the shell once.
+        // Fails only if the value is already set, but each connection sets it only once.
         let _ = self.0.full.set(full);
     }
 
-    /// Determines whether and where the shell finds SFTP's files; `None` if it does not find them. If the root and the
-    /// login directory look the same to both, no test file is needed.
+    /// Determines where the shell finds SFTP's files, and returns the shell's capabilities with this mapping. Returns
+    /// `None` if the shell does not find the files. If the root and the login directory have the same attributes in
+    /// SFTP and in the shell, no probe file is needed.
     async fn compare_trees(&self, found: &Capabilities) -> Option<Capabilities> {
         let ssh = self.0.ssh.as_ref()?;
         let is_alike = self.0.basic.landmarks.zip(found.landmarks).is_some_and(|(sftp, shell)| sftp == shell);
@@ -184,7 +185,7 @@ impl Remote {
         }
     }
 
-    /// Waits for the result of the probe in the background, as long as the connection lasts.
+    /// Waits in the background for the result of the probe, as long as the connection lasts.
     fn learn_later(&self, asking: Asking, admission: Admission) {
         let remote = Arc::downgrade(&self.0);
         let over = self.0.lane.clone();
@@ -202,7 +203,7 @@ impl Remote {
         });
     }
 
-    /// Probes a known shell again, and closes the connection if its capabilities have changed.
+    /// Probes a known shell again, and closes the connection if the shell's capabilities have changed.
     async fn look_again(self) {
         let Some(ssh) = &self.0.ssh else { return };
         let _turn = ssh.shells.turn().await;

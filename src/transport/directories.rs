@@ -6,7 +6,7 @@ use super::sftp::{Attrs, SftpError};
 use super::stat;
 use crate::names::RemotePath;
 
-/// The mode of parent directories that are created.
+/// The permission bits of directories that [`Remote::make_dirs`] creates.
 const MODE: u32 = 0o755;
 
 impl Remote {
@@ -21,8 +21,8 @@ impl Remote {
         self.make_dirs_noting(path, &mut Vec::new()).await
     }
 
-    /// Creates directories as [`Self::make_dirs`] does, and adds them to `made`, the lowest first, even if a later one
-    /// fails.
+    /// Creates directories as [`Self::make_dirs`] does, and adds the created directories to `made`, the deepest first,
+    /// even if the function fails later.
     pub async fn make_dirs_noting(&self, path: &RemotePath, made: &mut Vec<RemotePath>) -> Result<(), RemoteError> {
         let mut missing = Vec::new();
         let mut next = Some(path.clone());
@@ -48,7 +48,7 @@ impl Remote {
         for directory in missing.into_iter().rev() {
             match self.make_dir(&directory, MODE).await {
                 Ok(()) => made.insert(0, directory),
-                // Another process may have created it at the same moment.
+                // Another process may have created the directory at the same moment.
                 Err(e) => match self.look_through(&directory).await {
                     Ok(Some(attrs)) if attrs.is_dir() => {}
                     Err(again) if again.is_connection() => return Err(again),
@@ -59,8 +59,8 @@ impl Remote {
         Ok(())
     }
 
-    /// Creates a directory and its parents on a vessel that denies permission to check for them. A directory that can't
-    /// be created may exist already; the first file will show whether it does.
+    /// Creates a directory and its parents on a vessel that denies permission to query them. A directory that can't be
+    /// created may exist already; the creation of the first file shows whether it does.
     async fn make_unseen(&self, path: &RemotePath, made: &mut Vec<RemotePath>) -> Result<(), RemoteError> {
         let mut missing = Vec::new();
         let mut next = Some(path.clone());
@@ -94,7 +94,7 @@ impl Remote {
         found(self.unless_missing(path, removed).await, || format!("removing the directory {path}")).map(|_| ())
     }
 
-    /// Converts an unspecific failure to "no such file" if the path does not exist.
+    /// Converts an unspecific failure of a removal to "no such file" if the path does not exist.
     async fn unless_missing(&self, path: &RemotePath, removed: Result<(), SftpError>) -> Result<(), SftpError> {
         match removed {
             Err(e @ SftpError::Status { code: 4, .. }) if !e.is_not_found() => {
@@ -108,16 +108,17 @@ impl Remote {
     }
 }
 
-/// Checks that files can be created below a path.
+/// Checks that a path is a directory. A path of unknown type counts as a directory.
 fn usable(directory: &RemotePath, attrs: &Attrs) -> Result<(), RemoteError> {
     if attrs.is_dir() || !attrs.has_kind() {
         return Ok(());
     }
     let (kind, why) = if attrs.is_link() {
-        // An SFTP server follows the link and reports its target. On this host, links are not followed.
+        // An SFTP server follows the link and reports its target. For a target on this host, links are not followed.
         (ErrorKind::Link, "it is a symbolic link, which Transport = local does not follow")
     } else {
-        // The file may be about to be deleted, if a directory has replaced it at the source.
+        // A directory at the source may have replaced this file, which is then about to be deleted, so a retry can
+        // succeed.
         (ErrorKind::Failed, "it is not a directory")
     };
     Err(RemoteError::new(kind, format_args!("using {directory}"), why))

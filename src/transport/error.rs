@@ -1,4 +1,4 @@
-//! Errors between the shore and a vessel, and their consequences.
+//! Errors of operations on a vessel, and their consequences.
 
 use std::fmt;
 use std::time::Duration;
@@ -10,20 +10,20 @@ use crate::text::excerpt;
 /// The kind of a failure, as far as the vessel's answers distinguish them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ErrorKind {
-    /// There is no such file.
+    /// The file does not exist.
     NotFound,
-    /// The account lacks the permission.
+    /// The account lacks permission for the operation.
     Denied,
     /// The file system is mounted read-only.
     ReadOnly,
     /// The file system is full.
     NoSpace {
-        /// Bytes still free.
+        /// The number of bytes that are still free.
         free: u64,
     },
     /// The account's storage quota is exhausted, which the number of free bytes does not show.
     Quota,
-    /// The name is too long for the vessel's file system, or contains characters that it does not allow.
+    /// The name is too long for the vessel's file system, or contains characters that this file system does not allow.
     BadName,
     /// A symbolic link is in the path.
     Link,
@@ -31,13 +31,13 @@ pub enum ErrorKind {
     Unsupported,
     /// The operation failed, and the vessel gives no reason.
     Failed,
-    /// The connection is lost, silent or garbled: a new one is needed.
+    /// The connection is lost, or the vessel is silent or sends invalid data. A new connection is needed.
     Connection,
 }
 
 impl ErrorKind {
     /// Derives the kind from the system's error text (`strerror`), which some SFTP servers and every shell pass on.
-    /// [`Self::Failed`] for an unknown text.
+    /// Returns [`Self::Failed`] for an unknown text.
     pub(super) fn by_words(words: &str) -> Self {
         let words = words.to_ascii_lowercase();
         let known = [
@@ -50,7 +50,7 @@ impl ErrorKind {
     }
 }
 
-/// A failed operation: which, where, and why.
+/// The error of an operation on a vessel: the operation with its file or directory, and the reason.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{what}: {why}")]
 pub struct RemoteError {
@@ -58,7 +58,7 @@ pub struct RemoteError {
     pub kind: ErrorKind,
     what: String,
     why: String,
-    /// Whether a timeout without any answer is the reason.
+    /// Whether the operation failed because no answer arrived in time.
     pub(super) silent: bool,
 }
 
@@ -73,7 +73,7 @@ impl RemoteError {
             SftpError::Status { code: 3 | 12, .. } => ErrorKind::Denied,
             SftpError::Status { code: 14, .. } => ErrorKind::NoSpace { free: 0 },
             SftpError::Status { code: 15, .. } => ErrorKind::Quota,
-            // OpenSSH's status for ENAMETOOLONG and EINVAL.
+            // OpenSSH reports ENAMETOOLONG and EINVAL as status 5.
             SftpError::Status { code: 5, .. } => ErrorKind::BadName,
             SftpError::Status { code: 6 | 7, .. } => ErrorKind::Connection,
             SftpError::Status { code: 8, .. } => ErrorKind::Unsupported,
@@ -103,7 +103,7 @@ impl RemoteError {
         self.kind == ErrorKind::Connection
     }
 
-    /// Returns the consequence of the error.
+    /// Returns the consequence of the error for deliveries, and the remedy for the operator.
     pub fn fault(&self) -> Fault {
         match &self.kind {
             ErrorKind::Connection => Fault::attempt(self).of(Cause::Link),
@@ -146,35 +146,35 @@ pub enum ConnectError {
         /// The remedy for the operator.
         remedy: String,
     },
-    /// There is no TCP connection.
+    /// No TCP connection could be established.
     #[error("{place} can't be reached: {why}")]
     Unreachable {
-        /// Address and port.
+        /// Address and port of the host.
         place: String,
         /// The network error.
         why: String,
     },
-    /// The host accepts the connection and sends nothing: it hangs, or a device in front of it accepts connections for
-    /// it.
+    /// The host accepts the connection and sends nothing, because the host hangs, or because a device in front of it
+    /// accepts connections for it.
     #[error("{place} accepts connections, but sends nothing: {why}")]
     Mute {
-        /// Address and port.
+        /// Address and port of the host.
         place: String,
-        /// The error with which that ended.
+        /// The error with which the connection attempt ended.
         why: String,
     },
-    /// The SSH handshake failed, or the connection broke before it was usable.
+    /// The SSH handshake failed, or the connection broke before SFTP was started.
     #[error("SSH to {place} failed: {why}")]
     Handshake {
-        /// Address and port.
+        /// Address and port of the host.
         place: String,
-        /// The reason.
+        /// The reason of the failure.
         why: String,
     },
     /// The login to a hop succeeded, but the hop refuses to forward to the next endpoint.
     #[error("login to {hop} succeeded, but forwarding to {place} was refused")]
     NoPassage {
-        /// The hop.
+        /// The hop that refuses to forward.
         hop: String,
         /// Address and port of the next endpoint.
         place: String,
@@ -190,9 +190,9 @@ pub enum ConnectError {
     /// The login was rejected.
     #[error("{place} refuses the login of {user}: {why}")]
     Login {
-        /// Address and port.
+        /// Address and port of the host.
         place: String,
-        /// The user.
+        /// The user name of the login.
         user: String,
         /// The tried credentials and the vessel's answer.
         why: String,
@@ -202,15 +202,15 @@ pub enum ConnectError {
     /// The vessel has no usable SFTP.
     #[error("login to {place} succeeded, but it offers no SFTP: {why}")]
     NoSftp {
-        /// Address and port.
+        /// Address and port of the vessel.
         place: String,
-        /// The reason.
+        /// The reason why SFTP is not usable.
         why: String,
     },
 }
 
 impl ConnectError {
-    /// Returns the consequence of the error: the vessel is parked, for a time that depends on the cause.
+    /// Returns the consequence of the error: the vessel is parked for a time that depends on the cause.
     pub fn fault(&self) -> Fault {
         let fault = Fault::vessel(self);
         match self {

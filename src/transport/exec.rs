@@ -16,10 +16,10 @@ use super::shell::Script;
 use super::ssh::{Connection, StartTurn, Starts};
 use crate::text::excerpt;
 
-/// The maximum output of a script, in bytes. No script has a use for more.
+/// The maximum output of a script, in bytes. No script needs more.
 const MOST_OUTPUT: usize = 1 << 20;
-/// The maximum number of shells. Together with the SFTP channel it is well below the 10 sessions that OpenSSH allows
-/// (`MaxSessions`).
+/// The maximum number of shells on one connection. Together with the SFTP channel, they stay well below the 10 sessions
+/// that OpenSSH allows (`MaxSessions`).
 const SHELLS: usize = 5;
 
 /// The result of a script: standard output and standard error, interleaved, and the exit status.
@@ -39,7 +39,7 @@ impl Output {
         self.text.split(|b| *b == b'\n')
     }
 
-    /// Returns the last line of the output as the error text for a message, or the exit status.
+    /// Returns the last line of the output as the error text for a message, or the exit status if there is no output.
     pub(crate) fn complaint(&self) -> String {
         match self.text.trim_ascii().rsplit(|b| *b == b'\n').next().filter(|line| !line.is_empty()) {
             Some(line) => excerpt(line),
@@ -61,14 +61,14 @@ async fn open(connection: &Connection, what: &str) -> Result<russh::Channel<Msg>
     })
 }
 
-/// The shells of one connection. `MaxSessions` of the vessel may allow fewer than [`SHELLS`].
+/// The shells of one connection. The vessel's `MaxSessions` may allow fewer than [`SHELLS`].
 pub(crate) struct Shells {
     connection: Connection,
     idle: Mutex<Vec<Shell>>,
     places: Semaphore,
-    /// The number of places, taken or free.
+    /// The number of shells that may exist, which falls when the vessel refuses a shell.
     most: AtomicUsize,
-    /// Admits shells that are started after the login.
+    /// The limit for shells that are started after the login; set once the login has ended.
     starts: OnceLock<Starts>,
 }
 
@@ -83,14 +83,15 @@ impl Shells {
         }
     }
 
-    /// Makes shells wait for turns with those of other vessels on the same host from now on. Until then the login's own
-    /// turn covers them.
+    /// Makes new shells, from now on, wait for their turn among the logins and shells of other vessels on the same
+    /// host. Before this call, the turn of the login covers new shells.
     pub(crate) fn begin_in_turn(&self, starts: Starts) {
-        // Only the first call has an effect; the login ends once.
+        // Only the first call has an effect, because each connection logs in only once.
         let _ = self.starts.set(starts);
     }
 
-    /// Waits for a turn if a shell has to be started. Deadlines do not include this time.
+    /// Waits for a turn to start a shell, or returns `None` if no turn is needed. The deadlines of scripts do not
+    /// include this time.
     pub(crate) async fn turn(&self) -> Option<StartTurn> {
         let starts = self.starts.get().filter(|_| self.idle().is_empty())?;
         Some(starts.turn().await)
@@ -100,7 +101,7 @@ impl Shells {
         self.idle.lock().expect("no code panics while it holds this lock")
     }
 
-    /// Runs a script and waits until it ends, for at most `deadline`. `what` names it in errors.
+    /// Runs a script and waits until it ends, for at most `deadline`. `what` names the script in errors.
     pub(crate) async fn run(&self, script: Script, what: &str, deadline: Duration) -> Result<Output, RemoteError> {
         let _turn = self.turn().await;
         self.run_now(script, what, deadline).await
@@ -112,7 +113,8 @@ impl Shells {
             let script = script.into_bytes();
             let (_place, shell, kept) = self.take(what).await?;
             match self.run_in(shell, &script, what).await {
-                // A kept shell may have exited in the meantime. Scripts are safe to repeat.
+                // A shell that was kept from an earlier script may have exited. Repeating the script in a new shell is
+                // safe.
                 Err(_) if kept && !self.connection.is_closed() => {}
                 outcome => return outcome,
             }
@@ -122,10 +124,10 @@ impl Shells {
         tokio::time::timeout(deadline, running).await.unwrap_or_else(|_| Err(RemoteError::silent(what, deadline)))
     }
 
-    /// Starts a script that reads lines from its standard input. `what` names it in errors.
+    /// Starts a script that reads lines from its standard input. `what` names the script in errors.
     ///
     /// # Errors
-    /// Among others when no second shell would be available, for which the end of this script may have to wait.
+    /// Among others when no second shell is available, because the caller may need one before it can end this script.
     pub(crate) async fn start(
         &self,
         script: Script,
@@ -152,8 +154,8 @@ impl Shells {
         tokio::time::timeout(deadline, starting).await.unwrap_or_else(|_| Err(RemoteError::silent(what, deadline)))
     }
 
-    /// Returns a shell, and whether it was kept from an earlier script. If the vessel allows no further shell, waits
-    /// for an existing one.
+    /// Returns a shell, and whether the shell was kept from an earlier script. If the vessel allows no further shell,
+    /// waits for an existing one.
     async fn take(&self, what: &str) -> Result<(SemaphorePermit<'_>, Shell, bool), RemoteError> {
         loop {
             let place = self.places.acquire().await.map_err(|e| closed(what, e))?;
@@ -168,7 +170,7 @@ impl Shells {
         }
     }
 
-    /// Ensures that a second shell is available.
+    /// Ensures that a second shell is available while a script uses the first one.
     async fn have_a_spare(&self, what: &str) -> Result<(), RemoteError> {
         let none = |_| RemoteError::new(ErrorKind::Unsupported, what, "all shells are in use");
         let place = self.places.try_acquire().map_err(none)?;
@@ -189,14 +191,14 @@ impl Shells {
         }
     }
 
-    /// Reduces the number of places by one after the vessel rejected a shell. Returns `false` if only one place is
-    /// left.
+    /// Reduces the number of allowed shells by one after the vessel refused a shell. Returns `false` if only one is
+    /// allowed.
     fn make_do_with_fewer(&self) -> bool {
         let fewer = |most: usize| (most > 1).then(|| most - 1);
         self.most.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fewer).is_ok()
     }
 
-    /// Runs a script in a shell, and keeps the shell if that succeeded.
+    /// Runs a script in a shell. Keeps the shell for later scripts, unless an error occurs.
     async fn run_in(&self, mut shell: Shell, script: &[u8], what: &str) -> Result<Output, RemoteError> {
         let output = shell.run(script, what).await?;
         self.idle().push(shell);
@@ -204,7 +206,7 @@ impl Shells {
     }
 }
 
-/// A script that reads lines while it runs. Dropping it closes its input, which ends the script.
+/// A script that reads lines while it runs. Dropping this value closes the script's input, which ends the script.
 pub(crate) struct Running<'a> {
     shells: &'a Shells,
     shell: Shell,
@@ -228,7 +230,7 @@ impl Running<'_> {
     }
 }
 
-/// One `sh` that reads scripts. Dropping it closes its channel, which ends an idle shell.
+/// One `sh` that reads scripts. Dropping this value closes the channel, which ends an idle shell.
 struct Shell {
     reader: ChannelReadHalf,
     writer: Option<ChannelWriteHalf<Msg>>,
@@ -252,8 +254,8 @@ impl Shell {
         self.hear(what, output_in).await
     }
 
-    /// Starts a script that reads lines, and waits until it runs: a shell reads ahead, and would consume lines that
-    /// arrive earlier.
+    /// Starts a script that reads lines, and waits until it runs, because a shell reads ahead and would consume lines
+    /// that arrive earlier.
     async fn begin(&mut self, script: &[u8], what: &str) -> Result<(), RemoteError> {
         self.send(framed(script, &self.mark, ""), what).await?;
         self.hear(what, |heard, mark| begin_in(heard, mark).map(|_| ())).await
@@ -269,7 +271,7 @@ impl Shell {
         writer.data_bytes(text).await.map_err(|e| closed(what, e))
     }
 
-    /// Receives output until `find` finds a match in it.
+    /// Receives output until `find` finds a match in all output since the script was sent.
     async fn hear<T>(&mut self, what: &str, find: impl Fn(&[u8], &str) -> Option<T>) -> Result<T, RemoteError> {
         loop {
             if let Some(found) = find(&self.heard, &self.mark) {
@@ -284,28 +286,31 @@ impl Shell {
                     return Err(RemoteError::new(ErrorKind::Unsupported, what, "the account has no shell"));
                 }
                 Some(ChannelMsg::Eof | ChannelMsg::Close) | None => return Err(closed(what, "the shell has exited")),
-                // Standard error of the profile; that of scripts is redirected to their output.
+                // The standard error of the profile. The standard error of scripts is redirected to their standard
+                // output.
                 Some(_) => {}
             }
         }
     }
 }
 
-/// Returns a script between its marks. It runs in a subshell, so that it can't change or end the shell. `input`
-/// redirects its standard input, which is the shell's own otherwise.
+/// Returns a script enclosed in commands that print the marks. The script runs in a subshell, so that it can't change
+/// or end the shell. `input` redirects the script's standard input; if it is empty, the script shares the shell's
+/// input.
 fn framed(script: &[u8], mark: &str, input: &str) -> Vec<u8> {
     let begin = format!("printf '%s\\n' {mark}; (\n");
     let end = format!("\n) {input} 2>&1; printf '\\n%s %d\\n' {mark} $?\n");
     [begin.as_bytes(), script, end.as_bytes()].concat()
 }
 
-/// Returns the start of a script's output, which may follow output of the profile.
+/// Returns the offset at which the output of a script starts, after any output of the profile. Returns `None` if the
+/// first mark has not arrived yet.
 fn begin_in(heard: &[u8], mark: &str) -> Option<usize> {
     let begin = format!("{mark}\n");
     Some(heard.windows(begin.len()).position(|window| window == begin.as_bytes())? + begin.len())
 }
 
-/// Returns the output between the two marks once the script has ended.
+/// Returns the output between the two marks, or `None` if the script has not ended yet.
 pub(super) fn output_in(heard: &[u8], mark: &str) -> Option<Output> {
     let end = heard.strip_suffix(b"\n")?;
     let last_line = end.iter().rposition(|b| *b == b'\n').map(|at| at + 1)?;
@@ -328,7 +333,7 @@ mod tests {
     use std::io::Write;
     use std::process::{Command, Stdio};
 
-    /// Runs these scripts in a real `sh`, after output such as a profile may print.
+    /// Runs these scripts in a real `sh`, after a line of output such as a profile may print.
     fn through_sh(scripts: &[&str]) -> Vec<u8> {
         let mut sh = Command::new("sh").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let mut input = sh.stdin.take().unwrap();

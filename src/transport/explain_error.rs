@@ -1,4 +1,5 @@
-//! Finds out why a write failed: SFTP reports "failure" alike for a full disk, a read-only one and a name that is too long.
+//! Finds out why a write failed, because SFTP reports "failure" alike for a full disk, a read-only disk and a name that
+//! is too long.
 
 use super::error::{ErrorKind, RemoteError};
 use super::remote::Remote;
@@ -19,8 +20,9 @@ fn name_too_long(at: &RemotePath) -> RemoteError {
 }
 
 impl Remote {
-    /// Finds the reason of an error: SFTP reports "failure" alike for a full disk, a read-only one and a long name.
-    /// `needed` is how many bytes were still to be written.
+    /// Replaces the error of a failed write to `at` by a more specific one, if the reason can be found. SFTP reports
+    /// "failure" alike for a full disk, a read-only disk and a name that is too long. `needed` is how many bytes were
+    /// still to be written.
     pub async fn explain(&self, error: RemoteError, at: &RemotePath, needed: u64) -> RemoteError {
         let error = self.explain_by_place(error, at, needed).await;
         let is_odd = std::str::from_utf8(at.as_bytes()).is_err();
@@ -36,7 +38,7 @@ impl Remote {
         if !matches!(error.kind, ErrorKind::Failed | ErrorKind::BadName | ErrorKind::NoSpace { .. }) {
             return error;
         }
-        // A name that is too long would make the request for free space fail, too.
+        // The length is checked first, because a name that is too long would make the request for free space fail, too.
         if longest_name_in(at) > LONGEST_NAME || at.as_bytes().len() > LONGEST_PATH {
             return name_too_long(at);
         }

@@ -11,7 +11,7 @@ use super::sftp::{Attrs, SftpError};
 use super::stat;
 use crate::names::RemotePath;
 
-/// An open file on a vessel; cheap to clone. It is closed at the latest when the last clone is dropped.
+/// An open file on a vessel; cheap to clone. If no caller closes the file, it is closed when the last clone is dropped.
 #[derive(Clone)]
 pub struct RemoteFile(Arc<OpenFile>);
 
@@ -23,7 +23,7 @@ struct OpenFile {
 
 impl Drop for OpenFile {
     fn drop(&mut self) {
-        // A server grants some hundred handles. Failed operations must not use them up.
+        // A server may allow only some hundred open handles, and failed operations must not use them up.
         if !self.closed.load(Ordering::Acquire)
             && let Ok(runtime) = tokio::runtime::Handle::try_current()
         {
@@ -41,12 +41,12 @@ pub struct Sent {
 }
 
 impl Sent {
-    /// Returns the length in bytes.
+    /// Returns the number of written or copied bytes.
     pub fn length(&self) -> u64 {
         self.length
     }
 
-    /// Waits until the vessel has confirmed the bytes. Returns their number.
+    /// Waits until the vessel has confirmed the bytes. Returns the number of bytes.
     pub async fn taken(self) -> Result<u64, RemoteError> {
         let taken = self.write.wait().await;
         taken.map(|()| self.length).map_err(|e| RemoteError::from_sftp(&e, format_args!("writing to {}", self.path)))
@@ -58,12 +58,12 @@ impl RemoteFile {
         RemoteError::from_sftp(error, format_args!("{doing} {}", self.0.path))
     }
 
-    /// Wraps an opened file.
+    /// Creates a handle for an opened file and its path.
     pub(super) fn new(opened: Opened, path: RemotePath) -> Self {
         Self(Arc::new(OpenFile { opened, path, closed: AtomicBool::new(false) }))
     }
 
-    /// Returns the currently best size of one write in bytes.
+    /// Returns the recommended size of one write in bytes.
     pub fn worth_writing(&self) -> u64 {
         self.0.opened.worth_writing()
     }
@@ -81,15 +81,15 @@ impl RemoteFile {
         Ok(Sent { write: sent.map_err(|e| self.error(&e, "writing to"))?, path: self.0.path.clone(), length })
     }
 
-    /// Requests the vessel to copy bytes from another file that is open on the same channel (`copy-data`). The copy
-    /// keeps its order among the writes. A `length` of 0 would mean the rest of the file.
+    /// Requests the vessel to copy bytes from another file that is open on the same channel (`copy-data`). Copies and
+    /// writes are sent in the order in which the calls return. A `length` of 0 would mean the rest of the file `from`.
     pub async fn copy(&self, offset: u64, from: &Self, from_offset: u64, length: u64) -> Result<Sent, RemoteError> {
         let copied = self.0.opened.send_copy(offset, &from.0.opened, from_offset, length).await;
         Ok(Sent { write: copied.map_err(|e| self.error(&e, "copying to"))?, path: self.0.path.clone(), length })
     }
 
-    /// Fills `length` bytes beyond the current end of the file with zeros. Sends only the last byte, which leaves a
-    /// hole before it.
+    /// Fills `length` bytes from `offset` on with zeros. These bytes must be after the current end of the file. Sends
+    /// only the last byte, which leaves a hole before it.
     pub async fn send_zeros(&self, offset: u64, length: u64) -> Result<Sent, RemoteError> {
         let sent = self.send(offset + length - 1, Bytes::from_static(&[0])).await?;
         Ok(Sent { length, ..sent })
@@ -100,7 +100,7 @@ impl RemoteFile {
         self.0.opened.read(offset, length).await.map_err(|e| self.error(&e, "reading"))
     }
 
-    /// Returns the current attributes. Some vessels do not support that for open files, but for their paths.
+    /// Returns the current attributes of the file. If the vessel can't query open files, queries the path.
     pub async fn attrs(&self) -> Result<Attrs, RemoteError> {
         let attrs = match self.0.opened.fstat().await {
             Err(e) if e.is_refusal() => stat::at(&self.0.opened.files(), self.0.path.as_bytes()).await,
@@ -109,13 +109,13 @@ impl RemoteFile {
         attrs.map_err(|e| self.error(&e, "reading the status of"))
     }
 
-    /// Sets attributes. A size truncates the file.
+    /// Sets attributes of the file. If a size is set, truncates or extends the file.
     pub async fn set(&self, attrs: Attrs) -> Result<(), RemoteError> {
         self.0.opened.fsetstat(attrs).await.map_err(|e| self.error(&e, "setting mode, time or size of"))
     }
 
     /// Sets attributes, flushes the file if `flush` is set, and closes it, without waiting in between. The inner result
-    /// is that of setting the attributes, because a file without them may still be usable.
+    /// tells whether the attributes were set, because a file without them may still be usable.
     ///
     /// # Errors
     /// When the file can't be flushed or closed.

@@ -1,6 +1,6 @@
 //! Sends file requests either to an SFTP server or, for a target on this host, to the kernel.
 //!
-//! Requests and replies are those of SFTP, so the callers do not depend on the implementation.
+//! Requests and replies are those of SFTP, so the callers do not depend on which implementation handles them.
 
 use std::fs::File;
 use std::sync::Arc;
@@ -11,17 +11,17 @@ use bytes::Bytes;
 use super::disk::{Asked, Disk};
 use super::sftp::{Attrs, Handle, OpenFlags, SentWrite, Sftp, SftpError, Space};
 
-/// The size of one write to this host, in bytes.
+/// The size of one write to a target on this host, in bytes.
 const PIECE: u64 = 256 << 10;
 
-/// The implementation of file requests; cheap to clone.
+/// The implementation that handles file requests; cheap to clone.
 #[derive(Clone)]
 pub(super) enum Files {
     Sftp(Sftp),
     Disk(Disk),
 }
 
-/// An open file of one of the implementations.
+/// An open file, with the implementation that opened it.
 #[derive(Clone)]
 pub(super) enum Opened {
     Sftp(Sftp, Handle),
@@ -86,8 +86,8 @@ impl Files {
         either!(self, at => at.list(path, most).await)
     }
 
-    /// Returns the canonical absolute path of a path. On this host the path is returned unchanged, because no shell
-    /// uses it.
+    /// Returns the canonical absolute path of a path. For a target on this host, returns the path unchanged, because no
+    /// shell uses the path.
     pub(super) async fn realpath(&self, path: &[u8]) -> Done<Bytes> {
         match self {
             Self::Sftp(sftp) => sftp.realpath(path).await,
@@ -145,7 +145,7 @@ impl Files {
         matches!(self, Self::Sftp(sftp) if sftp.refuses_posix_rename())
     }
 
-    /// Returns the shortest round-trip time measured so far; 0 on this host.
+    /// Returns the shortest round-trip time measured so far; 0 for a target on this host.
     pub(super) fn round_trip(&self) -> Duration {
         match self {
             Self::Sftp(sftp) => sftp.round_trip(),
@@ -153,13 +153,14 @@ impl Files {
         }
     }
 
-    /// Returns whether replies are overdue, so that the link may be down. Always `false` on this host, which has no
-    /// link.
+    /// Returns whether replies are overdue, so that the link may be down. Always `false` for a target on this host,
+    /// which has no link.
     pub(super) fn is_silent(&self) -> bool {
         matches!(self, Self::Sftp(sftp) if sftp.is_silent())
     }
 
-    /// Returns how many bytes the channel accepted at once when the session started.
+    /// Returns how many bytes the channel accepted at once when the session started. Unlimited for a target on this
+    /// host.
     pub(super) fn takes_at_once(&self) -> usize {
         match self {
             Self::Sftp(sftp) => sftp.takes_at_once(),
@@ -167,7 +168,7 @@ impl Files {
         }
     }
 
-    /// Returns the smallest size in bytes that is worth a part of its own.
+    /// Returns the minimum size of a part in bytes.
     pub(super) fn worth_a_file(&self) -> u64 {
         match self {
             Self::Sftp(sftp) => sftp.worth_a_file(),
@@ -175,7 +176,7 @@ impl Files {
         }
     }
 
-    /// Returns how many bytes written over a link are not confirmed yet.
+    /// Returns how many written bytes are not confirmed yet; 0 for a target on this host.
     pub(super) fn unanswered_bytes(&self) -> u64 {
         match self {
             Self::Sftp(sftp) => sftp.unanswered_bytes(),
@@ -183,7 +184,7 @@ impl Files {
         }
     }
 
-    /// Returns how many bytes written over a link were confirmed.
+    /// Returns how many written bytes were confirmed since the session started; 0 for a target on this host.
     pub(super) fn answered_bytes(&self) -> u64 {
         match self {
             Self::Sftp(sftp) => sftp.answered_bytes(),

@@ -1,7 +1,7 @@
 //! Determines where the vessel's shell finds SFTP's files.
 //!
-//! SFTP creates a file with random content, and the shell searches for it below some directories that may be SFTP's
-//! root. Only a file found this way counts as proof.
+//! SFTP creates a probe file with random content, and the shell searches for the file below some directories that may
+//! be SFTP's root. Only if the shell finds the file, the two show the same files.
 
 use std::borrow::Cow;
 
@@ -26,7 +26,7 @@ impl Remote {
     }
 
     /// Determines where the shell finds SFTP's files, with a temporary probe file. Returns `None` if the shell does not
-    /// find it. `places` are directories in which the probe file may be created.
+    /// find the file, or if no file can be created. `places` are directories in which the file may be created.
     pub(super) async fn find_tree(&self, shells: &Shells, places: &[RemotePath]) -> Result<Option<Tree>, RemoteError> {
         let home = self.real_path(&RemotePath::new(".")).await?;
         let absolute = |place: &RemotePath| match place.as_bytes() {
@@ -63,8 +63,8 @@ impl Remote {
     }
 }
 
-/// Returns a script that searches for the probe file below the possible roots of SFTP: the shell's own root; the
-/// shell's login directory, whole or without SFTP's login directory at its end; a NAS's volumes.
+/// Returns a script that searches for the probe file below the possible roots of SFTP: the root of the shell, the
+/// shell's login directory (whole, or without SFTP's login directory at its end), and the volumes of a NAS.
 fn search(home: &RemotePath, probe: &RemotePath, words: &str) -> Script {
     let script =
         Script::new().code("h=$(pwd -P); s=").code("$(printf %s").word(home.as_bytes()).code("); f=$(printf %s");

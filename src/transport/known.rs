@@ -1,8 +1,8 @@
 //! Knowledge about a vessel's shell from earlier connections, and the probe that updates it.
 //!
 //! Deliveries need SFTP; the shell is optional. Some servers end the connection when a shell is requested, others never
-//! answer. So the probe runs concurrently with SFTP, its result is waited for only briefly, and a rejection is
-//! remembered.
+//! answer. So the probe runs concurrently with SFTP, a new connection waits only briefly for the result, and a
+//! rejection is remembered.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,26 +13,26 @@ use super::exec::Shells;
 use super::sftp_channel::SftpChannel;
 use super::ssh::Connection;
 
-/// How long a new connection waits for the shell: the longer of this time and this many round trips. A profile may take
-/// much longer; the shell is used once it has answered.
+/// A new connection waits for the shell for the longer of two times: `PATIENCE`, or `PATIENT_ROUND_TRIPS` round trips.
+/// The account's profile may take much longer; the shell is then used once it has answered.
 const PATIENCE: Duration = Duration::from_secs(2);
 const PATIENT_ROUND_TRIPS: u32 = 10;
-/// After this time without an answer, the vessel counts as having no shell.
+/// If a probe gets no answer within this time, the shell counts as unusable.
 pub(super) const DEADLINE: Duration = Duration::from_secs(60);
 
 /// The knowledge about a vessel's shell.
 #[derive(Clone, Debug, Default)]
 pub enum KnownShell {
-    /// Nothing is known: the shell is probed.
+    /// Nothing is known about the shell, so it is probed.
     #[default]
     Unknown,
-    /// The capabilities found on an earlier connection. They are used at once, and the shell is probed again.
+    /// The capabilities of the shell on an earlier connection. They are used at once, and the shell is probed again.
     Found(Box<Capabilities>),
-    /// The shell was slow to answer: it is probed without waiting for the result.
+    /// The shell was slow to answer, so it is probed without waiting for the result.
     Slow,
-    /// The connection broke during the probe, which may have been a coincidence: the shell is probed once more.
+    /// The connection broke during the probe, possibly by coincidence, so the shell is probed once more.
     Suspect,
-    /// The shell can't be used for this reason, and is not probed.
+    /// The shell can't be used, for the contained reason, and is not probed.
     Unusable(String),
 }
 
@@ -45,9 +45,9 @@ impl KnownShell {
 
 /// The result of a probe.
 pub(super) enum Answer {
-    /// The capabilities of the shell; none if there is no shell.
+    /// The capabilities of the shell, or the default ones if there is no shell.
     Found(Capabilities),
-    /// There is no answer yet.
+    /// The shell has not answered yet.
     Slow,
     /// The probe ended the connection.
     Ended,
@@ -55,7 +55,7 @@ pub(super) enum Answer {
     Unusable(String),
 }
 
-/// Probes the shell on a connection on which SFTP is started.
+/// Probes the shell on a connection on which SFTP is being started.
 pub(super) async fn ask(shells: Arc<Shells>, connection: Connection) -> Answer {
     match Capabilities::probe_shell(&shells, DEADLINE).await {
         Ok(found) => Answer::Found(found),
@@ -69,7 +69,8 @@ pub(super) async fn ask(shells: Arc<Shells>, connection: Connection) -> Answer {
     }
 }
 
-/// Returns whether the whole connection has ended, and not only a channel, whose end may be noticed earlier.
+/// Waits briefly for the end of the whole connection, and returns whether it has ended. The end of a channel may be
+/// noticed before the end of its connection.
 pub(super) async fn ended(connection: &Connection) -> bool {
     let closed = async {
         while !connection.is_closed() {
@@ -89,7 +90,7 @@ pub(super) fn patience(lane: &SftpChannel) -> Duration {
 }
 
 impl RemoteError {
-    /// Returns whether a timeout without any answer is the reason.
+    /// Returns whether the operation failed because no answer arrived in time.
     pub(super) fn is_silent(&self) -> bool {
         self.silent
     }

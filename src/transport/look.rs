@@ -7,18 +7,18 @@ use super::stat::{at, behind, with_kind};
 use crate::names::RemotePath;
 
 impl Remote {
-    /// Returns the attributes of a path without following a link, or `None` if it does not exist.
+    /// Returns the attributes of a path without following a link, or `None` if the path does not exist.
     pub async fn look(&self, path: &RemotePath) -> Result<Option<Attrs>, RemoteError> {
         found(at(self.main_channel().files(), path.as_bytes()).await, || format!("reading the status of {path}"))
     }
 
-    /// Returns the attributes of a path, following links, or `None` if it does not exist.
+    /// Returns the attributes of a path, following links, or `None` if the path does not exist.
     pub async fn look_through(&self, path: &RemotePath) -> Result<Option<Attrs>, RemoteError> {
         found(behind(self.main_channel().files(), path.as_bytes()).await, || format!("reading the status of {path}"))
     }
 
-    /// Queries a path as [`Self::look`] does. If the vessel denies that, searches the listing of the parent directory,
-    /// which may be long; so only callers that need certainty use this.
+    /// Queries a path as [`Self::look`] does. If the vessel denies the query, searches the listing of the parent
+    /// directory. The listing may be long, so only callers that need certainty use this.
     pub async fn look_or_list(&self, path: &RemotePath) -> Result<Option<Attrs>, RemoteError> {
         match self.look(path).await {
             Err(e) if e.is_refusal() => match self.listed(path).await {
@@ -34,7 +34,7 @@ impl Remote {
         let directory = path.parent().unwrap_or_else(|| RemotePath::new("."));
         let name = path.as_bytes().rsplit(|byte| *byte == b'/').next().unwrap_or_default();
         let entries = self.list(&directory).await?;
-        // The vessel's `.` and `..` count among those that were read, and are not returned.
+        // The vessel's `.` and `..` count towards `MOST_ENTRIES`, but are not returned.
         if entries.len() + 2 >= MOST_ENTRIES {
             let why = "it has too many entries";
             return Err(RemoteError::new(ErrorKind::Unsupported, format_args!("listing {directory}"), why));

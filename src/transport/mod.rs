@@ -2,8 +2,8 @@
 //! this host, [`Remote`] uses its file system.
 //!
 //! [`Remote::connect`] connects, checks the host key, logs in and determines the vessel's [`Capabilities`]. Errors name
-//! the file or directory and are converted to a [`Fault`](crate::fault::Fault) here. Only this directory depends on the
-//! SSH library, and it does not depend on deliveries, the ledger or the shore's disk.
+//! the file or directory, and this module converts them to a [`Fault`](crate::fault::Fault). Only this module depends
+//! on the SSH library. The module depends neither on deliveries nor on the ledger or the shore's disk.
 
 mod capabilities;
 mod commands;

@@ -1,4 +1,4 @@
-//! [`Remote`]: the operations on a connected vessel. Its errors name the file or directory.
+//! [`Remote`] is a connected vessel with its operations, whose errors name the file or directory.
 
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
@@ -20,10 +20,10 @@ use crate::names::RemotePath;
 /// The maximum number of entries that are read from a directory on a vessel.
 pub(super) const MOST_ENTRIES: usize = 1_000_000;
 
-/// The interval of checks for silence, and how long the reply to a keepalive request may take.
+/// The interval between checks for a silent vessel, and the minimum deadline for the reply to a keepalive request.
 const LOOK: Duration = Duration::from_millis(250);
 const SIGN_OF_LIFE: Duration = Duration::from_secs(2);
-/// How many bytes a silent vessel has to confirm until its connection counts as working again.
+/// How many bytes a silent vessel must confirm before its connection counts as working again.
 const GOES_ON: u64 = 256 << 10;
 
 /// A connected vessel; cheap to clone. The connection ends when the last clone is dropped.
@@ -31,12 +31,12 @@ const GOES_ON: u64 = 256 << 10;
 pub struct Remote(pub(super) Arc<Inner>);
 
 pub(super) struct Inner {
-    /// `None` for a target on this host.
+    /// The SSH connection and its shells; `None` for a target on this host.
     pub(super) ssh: Option<Ssh>,
     pub(super) lane: SftpChannel,
-    /// The capabilities of SFTP.
+    /// The capabilities of SFTP, without those of the shell.
     pub(super) basic: Capabilities,
-    /// The capabilities of SFTP and the shell, once the shell is known.
+    /// The capabilities of SFTP and of the shell, set once the shell is known.
     pub(super) full: OnceLock<Capabilities>,
     pub(super) timeout: Duration,
     /// The knowledge about the shell that the next connection starts with.
@@ -47,12 +47,12 @@ pub(super) struct Inner {
 pub(super) struct Ssh {
     pub(super) connection: Connection,
     pub(super) shells: Arc<Shells>,
-    /// Directories in which a file may be created to compare the paths of SFTP and of the shell.
+    /// Directories in which a probe file may be created to compare the paths of SFTP and of the shell.
     pub(super) places: [RemotePath; 2],
 }
 
 impl Remote {
-    /// Returns the channel of all operations that need no separate one.
+    /// Returns the channel that is used by all operations without a channel of their own.
     pub fn main_channel(&self) -> &SftpChannel {
         &self.0.lane
     }
@@ -71,17 +71,18 @@ impl Remote {
         self.0.ssh.is_none()
     }
 
-    /// Returns algorithm and fingerprint of the key that the vessel has shown; `None` for this host.
+    /// Returns algorithm and fingerprint of the host key that the vessel has shown; `None` for a target on this host.
     pub fn host_key(&self) -> Option<(String, String)> {
         self.connection()?.host_key()
     }
 
-    /// Returns the cipher in use; `none` for this host.
+    /// Returns the cipher in use; `none` for a target on this host.
     pub fn cipher(&self) -> String {
         self.connection().map_or_else(|| "none".into(), Connection::cipher)
     }
 
-    /// Returns the kernel's name of the congestion control that the connection sends with; `none` for this host.
+    /// Returns the kernel's name of the congestion control that the connection sends with; `none` for a target on this
+    /// host.
     pub fn congestion(&self) -> String {
         self.connection().map_or_else(|| "none".into(), Connection::congestion)
     }
@@ -106,9 +107,9 @@ impl Remote {
         self.0.lane.files().over().await;
     }
 
-    /// Returns why the connection was lost, if known.
+    /// Returns why the connection was lost, or a general text if the reason is unknown.
     pub fn why_lost(&self) -> String {
-        // SFTP detects silence before the SSH connection ends because of it.
+        // The SFTP session detects a silent vessel before the SSH connection ends for this reason.
         let noticed = self.0.lane.files().is_ended().then(|| self.0.lane.files().why_ended());
         match (noticed, self.connection()) {
             (Some(why @ (SftpError::Silent(_) | SftpError::Garbled)), _) | (Some(why), None) => why.to_string(),
@@ -124,7 +125,8 @@ impl Remote {
         RemoteError::new(ErrorKind::Connection, what, self.why_lost())
     }
 
-    /// Sends a keepalive request and waits for the reply, forever if none arrives.
+    /// Sends a keepalive request and waits for the reply, forever if none arrives. Returns at once for a target on this
+    /// host.
     pub async fn ping(&self) {
         if let Some(connection) = self.connection() {
             connection.ping().await;
@@ -138,7 +140,8 @@ impl Remote {
         }
     }
 
-    /// Waits until the host accepts another connection, which shows that the link works again.
+    /// Waits until the host accepts another connection, which shows that the link works again. Returns at once for a
+    /// target on this host.
     pub async fn host_answers(&self) {
         if let Some(connection) = self.connection() {
             connection.host_answers().await;
@@ -146,7 +149,7 @@ impl Remote {
     }
 
     /// Waits until replies are pending and the vessel has been silent for so long that the link seems to be down. A
-    /// vessel that is only busy with its disk still answers keepalive requests.
+    /// vessel that is only busy with its disk still answers keepalive requests, and does not count as silent.
     pub async fn silent(&self) {
         let Some(connection) = self.connection() else { return pending().await };
         loop {
@@ -161,9 +164,9 @@ impl Remote {
         }
     }
 
-    /// Waits until a silent vessel continues: it has answered a keepalive request, or confirmed more bytes than its
-    /// system may have buffered during an outage. Replies sent during the outage arrive as soon as the link returns,
-    /// while our own packets may wait seconds for their retransmission.
+    /// Waits until a silent vessel continues: until it has answered a keepalive request, or has confirmed more bytes
+    /// than its system may have buffered during an outage. Replies that the vessel sent during the outage arrive as
+    /// soon as the link returns, while our own packets may wait seconds for their retransmission.
     pub async fn talking(&self) {
         let Some(connection) = self.connection() else { return };
         let before = self.0.lane.answered_bytes();
@@ -178,20 +181,20 @@ impl Remote {
         }
     }
 
-    /// Sends a disconnect message, for at most 1 s because the vessel may not be reachable any more.
+    /// Sends a disconnect message. Gives up after 1 s, because the vessel may not be reachable any more.
     pub async fn hang_up(&self) {
         if let Some(connection) = self.connection() {
             let _ = tokio::time::timeout(Duration::from_secs(1), connection.hang_up()).await;
         }
     }
 
-    /// Returns the entries of a directory, or none if it does not exist.
+    /// Returns the entries of a directory, or an empty list if the directory does not exist.
     pub async fn list(&self, directory: &RemotePath) -> Result<Vec<(Bytes, Attrs)>, RemoteError> {
         let listed = self.0.lane.files().list(directory.as_bytes(), MOST_ENTRIES).await;
         Ok(found(listed, || format!("listing {directory}"))?.unwrap_or_default())
     }
 
-    /// Opens a file. A file that is created gets the permission bits `mode`.
+    /// Opens a file. If the file is created, it gets the permission bits `mode`.
     pub async fn open(&self, path: &RemotePath, flags: OpenFlags, mode: u32) -> Result<RemoteFile, RemoteError> {
         self.0.lane.open(path, flags, mode).await
     }
@@ -208,7 +211,7 @@ impl Remote {
         made.map_err(|e| RemoteError::from_sftp(&e, format_args!("making the link {link}")))
     }
 
-    /// Returns the target of a symbolic link, or `None` if it does not exist.
+    /// Returns the target of a symbolic link, or `None` if the link does not exist.
     pub async fn read_link(&self, link: &RemotePath) -> Result<Option<Bytes>, RemoteError> {
         found(self.0.lane.files().readlink(link.as_bytes()).await, || format!("reading the link {link}"))
     }
@@ -219,7 +222,7 @@ impl Remote {
         real.map(RemotePath::new).map_err(|e| RemoteError::from_sftp(&e, format_args!("resolving {path}")))
     }
 
-    /// Sets attributes of a link itself (`lsetstat@openssh.com`), if the vessel supports that.
+    /// Sets attributes of a link itself (`lsetstat@openssh.com`). Does nothing if the vessel does not support that.
     pub async fn set_link(&self, link: &RemotePath, attrs: Attrs) -> Result<(), RemoteError> {
         if !self.capabilities().lsetstat() {
             return Ok(());
@@ -228,7 +231,8 @@ impl Remote {
         set.map_err(|e| RemoteError::from_sftp(&e, format_args!("setting time or owner of the link {link}")))
     }
 
-    /// Returns the free space at a path that may not exist yet, or `None` if the vessel does not report it.
+    /// Returns the free space of the file system that a path is on, or `None` if the vessel does not report it. The
+    /// path may not exist yet.
     pub async fn space(&self, path: &RemotePath) -> Result<Option<Space>, RemoteError> {
         if !self.capabilities().statvfs() {
             return Ok(None);
@@ -250,18 +254,18 @@ impl Remote {
         }
     }
 
-    /// Starts a script in the vessel's shell that reads lines while it runs.
+    /// Starts a script in the vessel's shell. The script reads lines from its standard input while it runs.
     pub(super) async fn start(&self, script: Script, what: &'static str) -> Result<Running<'_>, RemoteError> {
         self.shells(what)?.start(script, what, self.deadline(0)).await
     }
 
     /// Returns the deadline of a command that processes `bytes` bytes.
     pub(super) fn deadline(&self, bytes: u64) -> Duration {
-        // Allows for slow disks and CPUs. Keepalives detect a dead connection meanwhile.
+        // The deadline allows for slow disks and CPUs. Keepalives detect a dead connection meanwhile.
         self.0.timeout + Duration::from_secs(60 + bytes / (2 << 20))
     }
 
-    /// Runs a script in the vessel's shell. Its deadline allows for processing `bytes` bytes.
+    /// Runs a script in the vessel's shell. The script's deadline allows for processing `bytes` bytes.
     pub(super) async fn run(&self, script: Script, what: &str, bytes: u64) -> Result<Output, RemoteError> {
         self.shells(what)?.run(script, what, self.deadline(bytes)).await
     }
@@ -272,7 +276,7 @@ impl Remote {
     }
 }
 
-/// Converts "no such file" to `None`.
+/// Converts the error "no such file" to `None`.
 pub(super) fn found<T>(result: Result<T, SftpError>, what: impl FnOnce() -> String) -> Result<Option<T>, RemoteError> {
     match result {
         Ok(value) => Ok(Some(value)),

@@ -12,9 +12,9 @@ use crate::names::RemotePath;
 pub enum Renamed {
     /// The file has its new name.
     There,
-    /// The file has neither name: another process on the vessel took it immediately.
+    /// The file has neither the old nor the new name: another process on the vessel has probably taken it.
     Taken,
-    /// The vessel reports success, but denies the account permission to check.
+    /// The vessel reports success, but denies the account permission to check that the file has its new name.
     Unseen,
 }
 
@@ -29,8 +29,8 @@ impl Remote {
         self.capabilities().posix_rename() && !self.0.lane.files().refuses_posix_rename()
     }
 
-    /// Returns whether a rename may have failed because the new name exists (`found`), and not because the source is
-    /// missing. Assumes so if the account may not check.
+    /// Returns whether a rename may have failed because the new name exists, and not because the source is missing.
+    /// `found` is the result of querying the new name. A file that the account may not query counts as existing.
     async fn is_in_the_way(&self, from: &RemotePath, found: &Result<Option<Attrs>, RemoteError>) -> bool {
         let is_there = match found {
             Ok(found) => found.is_some_and(|attrs| !attrs.is_dir()),
@@ -43,11 +43,11 @@ impl Remote {
             }
     }
 
-    /// Renames a file of `size` bytes, or a link, which has no size, to its final name, and replaces an existing file.
-    /// The replacement is atomic if the vessel supports that.
+    /// Renames a file or a link to its final name, and replaces an existing file. The replacement is atomic if the
+    /// vessel supports that. `size` is the size of the file in bytes; `None` for a link.
     ///
-    /// Checks the result in the same round trip, so that an acknowledgement does not depend on the vessel's reply
-    /// alone.
+    /// Queries the new name in the same round trip, so that the result does not depend on the vessel's reply to the
+    /// rename alone.
     pub async fn rename_over(
         &self,
         from: &RemotePath,
@@ -59,7 +59,7 @@ impl Remote {
         let error = |e: SftpError| RemoteError::from_sftp(&e, what());
         let plain = || async { join(files.rename(from.as_bytes(), to.as_bytes()), self.look(to)).await };
         let (mut renamed, mut found) = if self.replaces_at_once() {
-            // This `join` polls, and therefore sends, in this order; tokio's could start with either.
+            // This `join` polls, and therefore sends, the rename first; `tokio::join!` could poll the query first.
             join(files.posix_rename(from.as_bytes(), to.as_bytes()), self.look(to)).await
         } else {
             plain().await
@@ -67,7 +67,7 @@ impl Remote {
         if renamed.is_err() && files.refuses_posix_rename() && self.capabilities().posix_rename() {
             (renamed, found) = plain().await;
         }
-        // The server may not rename over an existing file, or has no status that says so.
+        // The server may reject a rename over an existing file, and may have no status code for this reason.
         if let Err(e @ SftpError::Status { .. }) = &renamed
             && !self.replaces_at_once()
             && !e.is_not_found()
@@ -83,10 +83,10 @@ impl Remote {
             Ok(Some(attrs)) if is_it(&attrs) => return Ok(Renamed::There),
             found => found?,
         };
-        // The vessel may have handled the query before the rename.
+        // The vessel may have handled the query before the rename, so the new name is queried again.
         match self.look(to).await? {
             Some(attrs) if is_it(&attrs) => Ok(Renamed::There),
-            // A process that watches the directory has already taken the file.
+            // A process that watches the directory has probably taken the file already.
             None if found.is_none() && self.look(from).await?.is_none() => Ok(Renamed::Taken),
             Some(Attrs { size: Some(is), .. }) if size.is_some() => {
                 Err(RemoteError::new(ErrorKind::Failed, what(), format_args!("it has {is} bytes after the rename")))

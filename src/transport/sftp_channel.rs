@@ -1,5 +1,5 @@
-//! An SFTP session on a channel with its own window, on a connection that it may share with other channels. A target on
-//! this host has one channel and no connection.
+//! An SFTP session on a channel with its own window. The channel may share its connection with other channels. A target
+//! on this host has one channel and no connection.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -17,10 +17,12 @@ use super::ssh::{Connection, Follow, Lead, Rank, SshEnvironment, Turn, place};
 use crate::names::RemotePath;
 use crate::settings::Vessel;
 
-/// A channel that accepts fewer bytes than this at once counts as one with a small window. Other servers grant more.
+/// A channel that accepts fewer bytes than this at once counts as one with a small window. A server with a larger
+/// window accepts a whole packet.
 const SMALL_WINDOW: usize = 32 << 10;
 
-/// An SFTP channel to a vessel; cheap to clone. It ends when the last clone and the last file opened on it are dropped.
+/// An SFTP channel to a vessel; cheap to clone. The channel ends when its last clone and the last file opened on it are
+/// dropped.
 #[derive(Clone)]
 pub struct SftpChannel(Arc<Inner>);
 
@@ -31,16 +33,16 @@ impl PartialEq for SftpChannel {
 }
 
 struct Inner {
-    /// `None` for a target on this host.
+    /// The connection that the channel is on; `None` for a target on this host.
     connection: Option<Connection>,
     files: Files,
 }
 
 impl SftpChannel {
-    /// Opens a channel on a new connection, which logs in after the one that it follows.
+    /// Opens a channel on a new connection. If `follow` is set, the connection logs in after the one that it follows.
     ///
     /// # Errors
-    /// As [`Remote::connect`](super::Remote::connect).
+    /// The same errors as those of [`Remote::connect`](super::Remote::connect).
     pub async fn connect(
         vessel: &Arc<Vessel>,
         environment: &Arc<SshEnvironment>,
@@ -62,7 +64,8 @@ impl SftpChannel {
     /// Opens another channel on the same connection.
     ///
     /// # Errors
-    /// As [`Remote::connect`](super::Remote::connect). A vessel may allow only few channels (`MaxSessions`).
+    /// The same errors as those of [`Remote::connect`](super::Remote::connect). A vessel may allow only few channels
+    /// (`MaxSessions`).
     pub async fn beside(&self, vessel: &Vessel) -> Result<Self, ConnectError> {
         let Some(connection) = &self.0.connection else { return Ok(self.clone()) };
         let (lane, _) = Self::start(connection, connection.channel(), vessel).await?;
@@ -99,13 +102,13 @@ impl SftpChannel {
             .map_err(|_| handshake(format!("SFTP did not start within {:?}", start * 2)))?
     }
 
-    /// Requests the limits of the vessel's SFTP requests.
+    /// Requests the limits that the vessel sets for SFTP requests, and applies the limit on open files.
     pub(super) async fn find_limits(&self, extensions: &HashMap<String, String>) -> Result<Limits, RemoteError> {
         let Files::Sftp(sftp) = &self.0.files else { return Ok(Limits::default()) };
         let limits = if extensions.contains_key("limits@openssh.com") {
             sftp.limits().await
         } else {
-            // Any request would do here: its reply measures the round-trip time.
+            // Any request is sufficient here, because the reply only measures the round-trip time.
             sftp.stat(b".").await.map(|_| Limits::default())
         };
         if let Ok(limits) = &limits {
@@ -117,7 +120,7 @@ impl SftpChannel {
         }
     }
 
-    /// Returns the attributes of a directory that SFTP and a shell both report; `None` if SFTP does not report them.
+    /// Returns the attributes of a directory that both SFTP and a shell report, or `None` if SFTP does not report them.
     pub(super) async fn landmark(&self, path: &[u8]) -> Option<Landmark> {
         let attrs = self.0.files.stat(path).await.ok()?;
         let ((user, group), (_, changed)) = (attrs.owner?, attrs.times?);
@@ -128,7 +131,7 @@ impl SftpChannel {
         &self.0.files
     }
 
-    /// Opens a file. A file that is created gets the permission bits `mode`.
+    /// Opens a file. If the file is created, it gets the permission bits `mode`.
     ///
     /// # Errors
     /// The vessel's error, or a lost connection.
@@ -143,13 +146,13 @@ impl SftpChannel {
         self.0.files.round_trip()
     }
 
-    /// Returns the smallest size in bytes that is worth a part of its own: opening a part takes a round trip, in which
-    /// about this many bytes are sent.
+    /// Returns the minimum size of a part in bytes. Opening a part takes one round trip, in which about this many bytes
+    /// are sent.
     pub fn worth_a_file(&self) -> u64 {
         self.0.files.worth_a_file()
     }
 
-    /// Returns whether the vessel's window is so small that one channel can't fill a long path.
+    /// Returns whether the vessel's window is so small that one channel can't fill a path with a long round-trip time.
     pub fn has_small_window(&self) -> bool {
         self.0.files.takes_at_once() < SMALL_WINDOW
     }
@@ -189,7 +192,7 @@ impl SftpChannel {
         self.0.files.unanswered_bytes()
     }
 
-    /// Returns how many bytes written on the channel were confirmed since it started.
+    /// Returns how many bytes written on the channel were confirmed since the channel started.
     pub fn answered_bytes(&self) -> u64 {
         self.0.files.answered_bytes()
     }

@@ -1,11 +1,12 @@
 //! Builds scripts for a vessel's shell.
 //!
 //! A script is sent to a plain `sh` on its standard input, never as an argument, so that neither the account's login
-//! shell (csh, fish) nor the length limit of arguments affects it. [`Script::word`] quotes every word from outside.
+//! shell (csh, fish) nor the length limit of arguments affects the script. [`Script::word`] quotes text from outside
+//! the program.
 
 /// A POSIX shell script under construction.
 ///
-/// It consists of trusted code of this program and of quoted words from outside.
+/// A script consists of trusted code of this program and of quoted words from outside the program.
 #[derive(Clone, Debug, Default)]
 pub struct Script(Vec<u8>);
 
@@ -29,7 +30,7 @@ impl Script {
         self
     }
 
-    /// Adds a quoted word from outside, preceded by a space.
+    /// Adds a word from outside the program, quoted and preceded by a space.
     #[must_use]
     pub fn word(mut self, word: impl AsRef<[u8]>) -> Self {
         self.0.push(b' ');
@@ -37,7 +38,7 @@ impl Script {
         self
     }
 
-    /// Adds a path from outside as a word that no command parses as an option.
+    /// Adds a path from outside the program as a quoted word that no command parses as an option.
     #[must_use]
     pub fn path(self, path: impl AsRef<[u8]>) -> Self {
         let path = path.as_ref();

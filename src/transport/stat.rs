@@ -1,5 +1,5 @@
-//! Queries paths on all kinds of servers. Each request has a fallback for servers that reject it or do not report the
-//! file type.
+//! Queries paths on all kinds of servers. Each query has a fallback for servers that reject the request or do not
+//! report the file type.
 
 use futures_util::future::join;
 
@@ -13,7 +13,7 @@ pub(super) async fn at(files: &Files, path: &[u8]) -> Result<Attrs, SftpError> {
         Ok(attrs) => return with_kind(files, path, attrs, false).await,
         other => return other,
     };
-    // STAT follows links, so READLINK checks whether the path is a link.
+    // STAT follows links, so READLINK checks whether the path itself is a link.
     match join(files.stat(path), files.readlink(path)).await {
         (_, Ok(_)) => Ok(Attrs::of_kind(Kind::Link)),
         (Ok(attrs), _) => with_kind(files, path, attrs, false).await,

@@ -8,12 +8,12 @@ use russh::keys::PublicKey;
 use super::known_hosts::KnownHosts;
 use super::{capabilities, exec, sftp};
 
-/// Parses a stream from an SFTP server: its extensions first, then replies.
+/// Parses a stream from an SFTP server: the server's extensions first, then replies.
 pub fn sftp_stream(bytes: &[u8]) {
     sftp::read_stream(bytes);
 }
 
-/// Parses output of a shell: as the reply to the probe, and as that of a script between its marks.
+/// Parses output of a shell, both as the reply to the probe and as the output of a script between its marks.
 pub fn shell_output(bytes: &[u8]) {
     let _ = capabilities::parse(bytes);
     if let Some(output) = exec::output_in(bytes, "mark") {

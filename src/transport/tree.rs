@@ -1,20 +1,21 @@
-//! Maps SFTP's paths to those of a vessel's shell. They differ on a NAS with its shares as SFTP's root, if only SFTP is
-//! chrooted, and if SFTP starts in another directory (`internal-sftp -d`).
+//! Maps SFTP's paths to the paths of a vessel's shell. The two differ on a NAS with its shares as SFTP's root, if only
+//! SFTP is chrooted, and if SFTP starts in another directory (`internal-sftp -d`).
 
 use crate::names::RemotePath;
 
 /// The mapping of SFTP's paths to the shell's.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Tree {
-    /// The shell's path of SFTP's root; empty if both have the same root.
+    /// The path of SFTP's root in the shell; empty if both have the same root.
     pub(super) root: Vec<u8>,
-    /// The login directory in SFTP, and that in the shell.
+    /// The path of the login directory in SFTP.
     pub(super) home: RemotePath,
+    /// The path of the login directory in the shell.
     pub(super) shell_home: RemotePath,
 }
 
 impl Tree {
-    /// Describes where the shell finds SFTP's files; `None` if the paths are the same.
+    /// Describes where the shell finds SFTP's files, or returns `None` if both use the same paths.
     pub(super) fn elsewhere(&self) -> Option<String> {
         match (self.root.is_empty(), self.home == self.shell_home) {
             (true, true) => None,
@@ -23,7 +24,7 @@ impl Tree {
         }
     }
 
-    /// Returns the shell's path of a file.
+    /// Returns the path of a file in the shell.
     pub(super) fn in_shell(&self, path: &RemotePath) -> RemotePath {
         let absolute = match path.as_bytes() {
             [b'/', ..] => path.clone(),

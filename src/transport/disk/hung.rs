@@ -1,6 +1,6 @@
-//! Records targets that were given up because their disk does not answer. A system call on such a disk can't be
-//! cancelled. Until it returns, no further request is made: it would block as well, and the first call must finish
-//! before it.
+//! Records local targets that were given up because their disk does not answer. A system call on such a disk can't be
+//! cancelled. Until the call returns, no further request is made to the target, because the request would block as
+//! well, and must not start before the first call has finished.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -10,17 +10,17 @@ use std::time::{Duration, Instant};
 use super::ConnectError;
 use crate::settings::LocalTarget;
 
-/// How often a caller checks whether the calls have returned.
+/// The interval at which a waiting caller checks whether the abandoned system calls have returned.
 const GLANCE: Duration = Duration::from_millis(10);
 
-/// How many calls were given up and have not returned, by the directories of the target.
+/// How many threads were given up and still wait for a system call, by the directories of the target.
 static GIVEN_UP: LazyLock<Mutex<HashMap<Vec<PathBuf>, usize>>> = LazyLock::new(Mutex::default);
 
 fn given_up() -> MutexGuard<'static, HashMap<Vec<PathBuf>, usize>> {
     GIVEN_UP.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Returns the error of such a target.
+/// Returns the error for a target whose disk does not answer.
 pub(super) fn does_not_answer() -> ConnectError {
     ConnectError::Away {
         why: "its disk does not answer: a file system there hangs".into(),
@@ -28,7 +28,7 @@ pub(super) fn does_not_answer() -> ConnectError {
     }
 }
 
-/// The state of a thread with calls on a target.
+/// The state of a thread that makes system calls on a target.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 enum Stand {
     #[default]
@@ -37,7 +37,7 @@ enum Stand {
     Over,
 }
 
-/// A thread with calls on a target; cheap to clone.
+/// A thread that makes system calls on a target; cheap to clone.
 #[derive(Clone)]
 pub(super) struct Hung {
     places: Arc<Vec<PathBuf>>,
@@ -50,10 +50,10 @@ impl Hung {
         Self { places: Arc::new(places), stand: Arc::default() }
     }
 
-    /// Waits for the abandoned calls on this target.
+    /// Waits until all abandoned system calls on this target have returned.
     ///
     /// # Errors
-    /// When some have not returned within `patience`.
+    /// When some calls have not returned within `patience`.
     pub(super) async fn wait(&self, patience: Duration) -> Result<(), ConnectError> {
         let asked = Instant::now();
         while given_up().contains_key(&*self.places) {
@@ -74,7 +74,7 @@ impl Hung {
         }
     }
 
-    /// Records that the thread's calls have returned.
+    /// Records that the thread's system calls have returned.
     pub(super) fn is_over(&self) {
         let mut stand = self.stand.lock().unwrap_or_else(PoisonError::into_inner);
         if std::mem::replace(&mut *stand, Stand::Over) != Stand::GivenUp {

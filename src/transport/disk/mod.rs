@@ -1,9 +1,9 @@
 //! A target on this host, where the kernel takes the role of an SFTP server.
 //!
 //! [`Disk`] accepts the same requests as [`Sftp`](super::sftp::Sftp), and answers like OpenSSH's server, with the same
-//! status codes. One thread handles the requests in the order in which they were sent, as one server would: when a
-//! caller stops waiting for a rename, it still happens before any later request. A disk that hangs blocks only this
-//! thread. Flushing takes long and needs no order, so it runs on other threads.
+//! status codes. Like an SFTP server, one thread handles the requests in the order in which they were sent: a rename
+//! whose caller stops waiting still happens before any later request. A disk that hangs blocks only this thread.
+//! Flushing takes long and needs no order, so it runs on other threads.
 
 mod act;
 mod hung;
@@ -26,11 +26,12 @@ use crate::settings::LocalTarget;
 use hung::{Hung, does_not_answer};
 use mount_roots::MountRoots;
 
-/// Queued requests; each holds at most one write.
+/// The maximum number of queued requests; each holds at most one write.
 const QUEUE: usize = 32;
-/// The shortest time without an answer after which a disk counts as hung, so that a busy disk does not.
+/// The minimum time without an answer after which a disk counts as hung. The time is long enough that a busy disk does
+/// not count as hung.
 const LONGEST_SILENCE: Duration = Duration::from_secs(30);
-/// How often the target's directories are checked.
+/// The interval at which the target's directories are checked.
 const LOOK: Duration = Duration::from_secs(2);
 
 type Job = Box<dyn FnOnce(&MountRoots) + Send>;
@@ -43,8 +44,8 @@ pub(crate) struct Disk {
     _leaving: Arc<Leaving>,
 }
 
-/// Stops the target's thread when the last [`Disk`] is dropped. A request in progress finishes before any request of
-/// the next connection; the queued ones are not started.
+/// A guard that stops the target's thread when the last [`Disk`] is dropped. A request in progress finishes before any
+/// request of the next connection to the target; queued requests are not started.
 struct Leaving {
     end: Arc<End>,
     hung: Hung,
@@ -84,7 +85,7 @@ pub(crate) struct Asked<T> {
 }
 
 impl<T> Asked<T> {
-    /// Waits until the request is done.
+    /// Waits until the request is done or the target is no longer usable.
     pub(crate) async fn wait(self) -> Result<T, SftpError> {
         tokio::select! {
             biased;
@@ -108,7 +109,7 @@ impl Queue {
                 let _ = end.why.set(why.clone());
                 end.over.cancel();
             }
-            // The caller may have stopped waiting.
+            // Sending fails only if the caller has stopped waiting.
             let _ = reply.send(done);
         });
         match self.end.over.run_until_cancelled(self.jobs.send(job)).await {
@@ -139,7 +140,7 @@ fn refused(error: io::Error) -> SftpError {
     SftpError::Status { code, message: error.to_string() }
 }
 
-/// Runs a blocking operation on another thread than the queue's.
+/// Runs a blocking operation on another thread than the one that handles the queue.
 async fn beside<T: Send + 'static>(
     act: impl FnOnce() -> Result<T, SftpError> + Send + 'static,
 ) -> Result<T, SftpError> {
@@ -148,8 +149,8 @@ async fn beside<T: Send + 'static>(
 }
 
 impl Disk {
-    /// Opens the directories of a target. If the disk leaves a request unanswered for longer than `patience`, a warning
-    /// is logged.
+    /// Opens the directories of a target. Later, a warning is logged when the disk does not answer for longer than
+    /// `patience`.
     ///
     /// # Errors
     /// [`ConnectError::Away`] when a directory is missing or the disk does not answer.
@@ -173,7 +174,8 @@ impl Disk {
         let (end, working) = (queue.end.clone(), hung.clone());
         let work = move || {
             while let Some(job) = waiting.blocking_recv() {
-                // Queued requests of an ended target must not run later, concurrently with those of its successor.
+                // Queued requests of a target that has ended must not run later, concurrently with requests of the next
+                // connection to it.
                 if !end.over.is_cancelled() {
                     job(&places);
                 }
@@ -351,7 +353,7 @@ impl Disk {
 }
 
 /// Checks the target's directories periodically, so that a removed disk is noticed before it is needed. If the disk
-/// does not answer for long, the target ends, like the connection to a silent vessel.
+/// does not answer for long, ends the target, as a connection to a silent vessel ends.
 async fn watch(queue: Queue, patience: Duration, hung: Hung) {
     while !queue.end.over.is_cancelled() {
         tokio::time::sleep(LOOK).await;

@@ -1,9 +1,9 @@
-//! The directories of a target on this host, below which all requests operate.
+//! The target directories of a local target. All requests operate inside them.
 //!
 //! Each directory must exist before any request, because a directory created in place of an unmounted disk would fill
-//! the wrong disk. Each must also stay the same one: when a disk is unmounted, another directory appears at its path.
-//! So every request opens its directory first and compares its identity. Paths outside of the directories are out of
-//! reach: no link below them is followed, because other users may be able to write there.
+//! the wrong disk. Each directory must also keep its identity, because another directory appears at its path when a
+//! disk is unmounted. So every request opens its target directory first and compares the identity. No link inside a
+//! target directory is followed, because other users may be able to create links there that lead outside.
 
 use std::collections::HashSet;
 use std::ffi::OsStr;
@@ -32,26 +32,26 @@ struct Place {
     identity: Identity,
 }
 
-/// The directories as they were found.
+/// The target directories, with the identities that they had when they were found.
 pub(super) struct MountRoots {
     places: Vec<Place>,
     owners: Owners,
 }
 
-/// The owners of files created here: the user of this process, except on file systems such as FAT that give all files
-/// one owner.
+/// The owners that files created by this process get: the user of this process, except on file systems such as FAT that
+/// give all files one owner.
 #[derive(Default)]
 pub(super) struct Owners(Mutex<HashSet<(u64, u32)>>);
 
 impl Owners {
-    /// Records the owner of a file that was created here.
+    /// Records the owner of a file that this process created.
     pub(super) fn note(&self, made: &Metadata) {
         if made.uid() != geteuid().as_raw() {
             self.noted().insert((made.dev(), made.uid()));
         }
     }
 
-    /// Returns whether the owner of a file is one that files created here get.
+    /// Returns whether a file has an owner that files created by this process get.
     pub(super) fn have(&self, found: &Metadata) -> bool {
         found.uid() == geteuid().as_raw() || self.noted().contains(&(found.dev(), found.uid()))
     }
@@ -61,10 +61,10 @@ impl Owners {
     }
 }
 
-/// A name in an open directory, which is a target directory or below one.
+/// A name in an open directory, which is a target directory or one of its subdirectories.
 pub(super) struct At<'a> {
     pub(super) directory: OwnedFd,
-    /// `.` for the target directory itself.
+    /// The name of a file or directory; `.` for the target directory itself.
     pub(super) name: &'a OsStr,
     pub(super) owners: &'a Owners,
 }
@@ -73,7 +73,7 @@ impl MountRoots {
     /// Finds the directories of a target.
     ///
     /// # Errors
-    /// When a directory is missing, or overlaps with a source.
+    /// When no disk is mounted at `MountPoint`, or when a directory is missing or overlaps with a source.
     pub(super) fn find(target: &LocalTarget) -> Result<Self, ConnectError> {
         let away = |why: String, remedy: &str| ConnectError::Away { why, remedy: remedy.into() };
         let mounted = || match &target.mount_point {
@@ -101,12 +101,13 @@ impl MountRoots {
             }
             places.push(Place { path: path.to_owned(), identity });
         }
-        // Checks again: if the disk was unmounted in between, the directories found are those below its mount point.
+        // Checks again, because if the disk was unmounted meanwhile, the directories that were found are below its
+        // mount point but not on the disk.
         mounted()?;
         Ok(Self { places, owners: Owners::default() })
     }
 
-    /// Checks that all directories are unchanged.
+    /// Checks that all target directories still exist with the same identity.
     pub(super) fn check(&self) -> Result<(), SftpError> {
         self.places.iter().try_for_each(|place| place.open().map(drop))
     }
@@ -114,8 +115,8 @@ impl MountRoots {
     /// Opens the parent directory of a path.
     ///
     /// # Errors
-    /// [`SftpError::Lost`] when its target directory has changed. "No such file" for a path outside of all target
-    /// directories, and when a link is in the path.
+    /// [`SftpError::Lost`] when the target directory is gone or was replaced. "No such file" when the path is outside
+    /// of all target directories or contains a link.
     pub(super) fn at<'a>(&'a self, path: &'a [u8]) -> Result<At<'a>, SftpError> {
         let path = Path::new(OsStr::from_bytes(path));
         let holding = self.places.iter().filter(|place| path.starts_with(&place.path));
@@ -143,7 +144,8 @@ impl Place {
     }
 }
 
-/// Opens a target directory. The handle is kept only for the duration of a request, so that the disk can be unmounted.
+/// Opens a target directory and returns its identity. The handle is kept only for the duration of a request, so that
+/// the disk can be unmounted.
 fn look(path: &Path) -> rustix::io::Result<(OwnedFd, Identity)> {
     let opened = open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
     let found = fstat(&opened)?;
@@ -156,7 +158,8 @@ fn is_mount_point(path: &Path) -> io::Result<bool> {
     if found.stx_attributes_mask.contains(StatxAttributes::MOUNT_ROOT) {
         return Ok(found.stx_attributes.contains(StatxAttributes::MOUNT_ROOT));
     }
-    // Kernels before 5.8 do not report it. There, a mount point is a directory on another file system than its parent.
+    // Kernels before 5.8 do not report mount points. There, a directory counts as a mount point if its parent is on
+    // another file system, or if it is its own parent.
     let above = rustix::fs::stat(path.join(".."))?;
     let own = rustix::fs::stat(path)?;
     Ok((own.st_dev, own.st_ino) == (above.st_dev, above.st_ino) || own.st_dev != above.st_dev)

@@ -7,7 +7,7 @@ use russh::keys::{Algorithm, Certificate, HashAlg};
 
 use crate::names::host_pattern;
 
-/// Returns an error with the reason if the certificate of a trusted CA is not valid for `host` at the time `now`.
+/// Checks whether the certificate of a trusted CA is valid for `host` at the time `now`. The error text is the reason.
 pub(super) fn acceptable(certificate: &Certificate, host: &str, now: SystemTime) -> Result<(), String> {
     let host = host.to_ascii_lowercase();
     let now = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());

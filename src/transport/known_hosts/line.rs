@@ -12,7 +12,7 @@ use crate::names::host_pattern;
 
 const DEFAULT_PORT: u16 = 22;
 
-/// A line with host names and a key.
+/// A line of a `known_hosts` with host names and a key.
 #[derive(Clone, Debug)]
 pub(super) struct Line {
     pub(super) file: Arc<Path>,
@@ -37,15 +37,16 @@ impl Line {
     }
 }
 
-/// Returns the names of `host` on `port` in the files, in the order of the lookup.
+/// Returns the names under which `host` on `port` is looked up in a `known_hosts`, in the order of the lookup.
 pub(super) fn names(host: &str, port: u16) -> Vec<String> {
     let host = host.to_ascii_lowercase();
     if port == DEFAULT_PORT { vec![host] } else { vec![format!("[{host}]:{port}"), host] }
 }
 
-/// Parses one line. Returns `None` for an empty line or a comment.
+/// Parses one line of a `known_hosts`. Returns `None` for an empty line or a comment.
 ///
-/// `ssh_key` accepts only single spaces and fails for a comment that is not UTF-8, so it gets only the relevant fields.
+/// `ssh_key` accepts only single spaces and fails for a comment that is not UTF-8, so only the relevant fields are
+/// passed to it.
 pub(super) fn parse(line: &[u8]) -> Result<Option<Entry>, &'static str> {
     let mut fields = line.split(u8::is_ascii_whitespace).filter(|field| !field.is_empty()).peekable();
     let wanted = match fields.peek() {

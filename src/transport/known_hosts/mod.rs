@@ -1,23 +1,23 @@
 //! `known_hosts`: the host keys of known hosts, matched as OpenSSH's client does.
 //!
 //! This module reads, matches and appends to these files. It does not depend on connections or settings: the caller
-//! passes the files, the host, the port and the key. `ssh_key` parses a line. The matching is our own, because russh's
-//! ignores `@revoked`, wildcards and tabs, and stops at the first invalid line.
+//! passes the files, the host, the port and the key. `ssh_key` parses a line. This module has its own matching, because
+//! russh's matching ignores `@revoked`, wildcards and tabs, and stops at the first invalid line.
 //!
 //! The rules are those of OpenSSH 9.2 (`hostfile.c`, `sshconnect.c`, tested against the real `ssh`):
 //!
 //! - On port 22 a host's name is `host`, on any other port `[host]:port`. Patterns are matched against this whole name,
 //!   so `*` matches every port, and `*.example.com` only port 22.
-//! - If no line matches `[host]:port`, the lines of the plain `host` are checked, and only a matching key counts:
-//!   another key on the plain name belongs to the server on port 22 and does not indicate a change.
+//! - If no line matches `[host]:port`, the lines of the plain `host` are checked, and only a matching key counts.
+//!   Another key on the plain name belongs to the server on port 22 and does not indicate a change.
 //! - If the keys on matching lines do not include the server's key, the key is *changed*, even if the types differ.
 //!   Otherwise a man in the middle could show a key of a type that the file does not contain.
-//! - A certificate that is not acceptable falls back to the bare key inside it.
+//! - If a certificate is not acceptable, the bare key inside it is checked instead.
 //!
-//! Stricter than OpenSSH in three ways: a key revoked for the plain `host` is also revoked for `[host]:port` (`ssh`
-//! does not check this once it knows the port, and ignores it with `StrictHostKeyChecking=accept-new`); a certificate
-//! must name the host (for OpenSSH 9.2, an empty list of principals means "any host"); and a certificate signed with
-//! SHA-1 or DSA is rejected regardless of `CASignatureAlgorithms`.
+//! This module is stricter than OpenSSH in three ways: a key revoked for the plain `host` is also revoked for
+//! `[host]:port` (`ssh` does not check this once it knows the port, and ignores it with
+//! `StrictHostKeyChecking=accept-new`); a certificate must name the host (for OpenSSH 9.2, an empty list of principals
+//! means "any host"); and a certificate signed with SHA-1 or DSA is rejected regardless of `CASignatureAlgorithms`.
 
 mod certificate;
 mod line;
@@ -50,25 +50,25 @@ pub struct KnownHosts {
 /// The result of checking a host key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// The key is the host's, or a CA trusted for this host has certified it.
+    /// The key is a known key of the host, or a CA trusted for this host has certified the key.
     Known,
     /// No line matches this host.
     Unknown,
-    /// The host is known by other keys only.
+    /// Only other keys of this host are known.
     Changed {
         /// The file that contains another key of this host.
         file: PathBuf,
-        /// The line of that key, counted from 1, preferably of a key of the same type.
+        /// The line of the other key, counted from 1. A key of the same type as the shown key is preferred.
         line: usize,
     },
     /// The key or its CA must never be accepted.
     Revoked {
-        /// The file that revokes it.
+        /// The file that contains the revocation.
         file: PathBuf,
         /// The line of the revocation, counted from 1.
         line: usize,
     },
-    /// A trusted CA signed the certificate, but it is not acceptable, and the key inside it is unknown.
+    /// A trusted CA signed the certificate, but the certificate is not acceptable, and the key inside it is unknown.
     Refused {
         /// The flaw of the certificate, as the end of a sentence: "it expired ...".
         reason: String,
@@ -111,7 +111,8 @@ impl KnownHosts {
 
     /// Checks whether `certificate` proves its key to be the key of `host` on `port` at the time `now`.
     ///
-    /// If it does not, the verdict is that of the bare key inside it, or [`Verdict::Refused`] if that is unknown.
+    /// If the certificate does not prove that, the verdict is the one for the bare key inside the certificate. If a
+    /// trusted CA signed the certificate and the bare key is unknown, the verdict is [`Verdict::Refused`].
     pub fn check_certificate(&self, host: &str, port: u16, certificate: &Certificate, now: SystemTime) -> Verdict {
         let names = names(host, port);
         let authority = certificate.signature_key();
@@ -129,15 +130,15 @@ impl KnownHosts {
         }
     }
 
-    /// Returns whether a CA is trusted for this host, so that certificate algorithms are worth offering.
+    /// Returns whether a CA is trusted for this host, in which case the client should offer certificate algorithms.
     pub fn trusts_a_ca_for(&self, host: &str, port: u16) -> bool {
         self.authorities(&names(host, port)).next().is_some()
     }
 
-    /// Returns the types of this host's known keys, in the order of the files, without duplicates. RSA is `Rsa { hash:
-    /// None }`.
+    /// Returns the types of this host's known keys, in the order of the files, without duplicates. The type of an RSA
+    /// key is `Rsa { hash: None }`.
     ///
-    /// A client that requests these types first is shown a key that it can compare.
+    /// A client that requests these types first is shown a key that it can compare with a known key.
     pub fn key_types(&self, host: &str, port: u16) -> Vec<Algorithm> {
         for name in names(host, port) {
             let mut types = Vec::new();
@@ -166,7 +167,7 @@ impl KnownHosts {
         }
     }
 
-    /// Returns the lines for exactly this name that have no marker.
+    /// Returns the lines without a marker that match this name.
     fn plain(&self, name: &str) -> impl Iterator<Item = &Line> {
         self.entries.iter().filter(move |line| line.entry.marker().is_none() && line.concerns(name))
     }

@@ -1,4 +1,4 @@
-//! Records host keys in a `known_hosts`.
+//! Appends host keys to a `known_hosts`.
 
 use std::ffi::OsStr;
 use std::fs::{self, DirBuilder, OpenOptions};

@@ -60,7 +60,7 @@ impl Desk {
     }
 }
 
-/// Returns a key in the format of a line, without a comment.
+/// Returns a public key in the format of a `known_hosts` line, without a comment.
 fn text(key: &PublicKey) -> String {
     PublicKey::from(key.key_data().clone()).to_openssh().unwrap()
 }

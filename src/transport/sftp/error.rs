@@ -34,7 +34,8 @@ impl From<wire::Garbled> for SftpError {
 }
 
 impl SftpError {
-    /// Returns whether too many open files may be the reason: some servers say so, others only report a failure.
+    /// Returns whether too many open files may have caused the error. Some servers say so, others report only a
+    /// failure.
     pub(super) fn may_be_too_many(&self) -> bool {
         let Self::Status { code, message } = self else { return false };
         let message = message.to_ascii_lowercase();
@@ -51,7 +52,7 @@ impl SftpError {
     /// Returns whether the vessel said that there is no such file.
     pub fn is_not_found(&self) -> bool {
         match self {
-            // 10 is SSH_FX_NO_SUCH_PATH of later drafts, which some servers use.
+            // Status 10 is SSH_FX_NO_SUCH_PATH of later drafts, which some servers use.
             Self::Status { code: 2 | 10, .. } => true,
             Self::Status { code: 4, message } => message.to_ascii_lowercase().contains("no such file"),
             _ => false,

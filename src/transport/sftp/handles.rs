@@ -1,4 +1,5 @@
-//! Limits how many files are open at once on a vessel, to the number that it announces or that turns out to work.
+//! Limits how many files are open at once on a vessel: to the number that the vessel announces, or to a number that
+//! works.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -6,10 +7,10 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
-/// How long an open waits for others to close their files, at most. Bounded, because callers that hold one file and
-/// wait for another one would otherwise wait for each other forever.
+/// How long the opening of a file waits at most for other files to be closed. Bounded, because callers that hold one
+/// file and wait for another one would otherwise wait for each other forever.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// After this many successful opens in a row, a limit that was lowered after a failure grows by one.
+/// After this many successful opens in a row, a limit that was lowered after a failed open grows by one.
 const GROW_AFTER: usize = 256;
 
 /// The count of open files of one session.
@@ -23,7 +24,7 @@ struct State {
     open: usize,
     /// The number of files that may be open now.
     limit: usize,
-    /// The number that the vessel announces, or `usize::MAX`.
+    /// The number of open files that the vessel allows, or `usize::MAX` if the vessel announces no limit.
     allowed: usize,
     /// How many files were opened since the limit last changed.
     opened: usize,
@@ -35,7 +36,7 @@ impl Default for State {
     }
 }
 
-/// One file that is open or about to be opened. It is counted until it is dropped.
+/// One file that is open or about to be opened. The file is counted until this value is dropped.
 #[derive(Debug)]
 pub(super) struct Counted(Arc<Handles>);
 
@@ -75,7 +76,7 @@ impl Handles {
                 changed.await;
             }
         };
-        // Callers that each hold one file and wait for another one would wait forever.
+        // Exceeds the limit, because callers that each hold one file could otherwise wait for each other forever.
         if timeout(PATIENCE, waiting).await.is_err() {
             self.state().open += 1;
         }
@@ -89,7 +90,7 @@ impl Handles {
         Counted(self.clone())
     }
 
-    /// Sets the number of open files that the vessel announces; 0 means that it names no limit.
+    /// Sets the number of open files that the vessel allows; 0 means that the vessel names no limit.
     pub(super) fn allow(&self, number: u64) {
         if number > 0 {
             let mut state = self.state();
@@ -98,7 +99,7 @@ impl Handles {
         }
     }
 
-    /// Returns the current limit.
+    /// Returns the current limit on open files.
     pub(super) fn limit(&self) -> usize {
         self.state().limit
     }
@@ -114,8 +115,8 @@ impl Handles {
         }
     }
 
-    /// Records that an open failed. If other files are open, there may be too many: lowers the limit and returns
-    /// `true`. Otherwise the failure has another reason: restores the announced limit and returns `false`.
+    /// Records that opening a file failed. If other files are open, there may be too many of them: lowers the limit and
+    /// returns `true`. Otherwise the failure has another reason: restores the announced limit and returns `false`.
     pub(super) fn refused(&self) -> bool {
         let mut state = self.state();
         let others = state.open - 1;

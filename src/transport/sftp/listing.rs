@@ -6,8 +6,8 @@ use super::wire::{Attrs, Reply, kind, put_string};
 use super::{Sftp, SftpError, unexpected};
 
 impl Sftp {
-    /// Checks whether a path can be listed, which tells a directory from a file if the vessel reports no type. Does not
-    /// retry: here a rejection is the answer, not a sign of too many open files.
+    /// Checks whether a path can be listed, which tells a directory from a file if the vessel reports no file type.
+    /// Does not retry, because a rejection is the answer here and not a sign of too many open files.
     pub async fn can_list(&self, path: &[u8]) -> Result<(), SftpError> {
         let handle = self.opened_once(kind::OPENDIR, |out| put_string(out, path)).await?;
         let read = self.on_path(kind::READDIR, &handle.0, None).await;
@@ -46,7 +46,7 @@ impl Sftp {
                 break Ok(());
             }
         };
-        // No caller needs the reply.
+        // Sends the close without waiting for the reply, which no caller needs.
         send(kind::CLOSE).await?;
         outcome.map(|()| entries)
     }

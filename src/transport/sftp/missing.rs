@@ -1,5 +1,5 @@
-//! Recognizes "no such file" on servers that report it as a plain failure: they fail the same way for a name that
-//! certainly does not exist.
+//! Recognizes "no such file" on servers that report it as an unspecific failure. Such a server is identified by a query
+//! for a name that certainly does not exist.
 
 use futures_util::future::join;
 use tokio::sync::OnceCell;
@@ -10,13 +10,14 @@ use super::{Sftp, SftpError};
 const FAILURE: u32 = 4;
 const NO_SUCH_FILE: u32 = 2;
 
-/// The messages with which a server fails requests for a missing name. Empty if it has a status code for that.
+/// The messages of unspecific failures with which the server answers queries for a missing name. Empty if the server
+/// has a status code for a missing name.
 #[derive(Default)]
 pub(super) struct Missing(OnceCell<Vec<String>>);
 
 impl Sftp {
-    /// Converts a failure that means "no such file" on this server into that status. Only for requests that query a
-    /// path: a failed change can have other reasons.
+    /// Converts a failure that means "no such file" on this server into the status for "no such file". Must only be
+    /// used for queries of a path, because a change can fail with the same message for other reasons.
     pub(super) async fn or_missing<T>(&self, path: &[u8], answer: Result<T, SftpError>) -> Result<T, SftpError> {
         let Err(SftpError::Status { code: FAILURE, message }) = &answer else { return answer };
         if answer.as_ref().is_err_and(SftpError::is_not_found) {
@@ -29,7 +30,8 @@ impl Sftp {
         answer
     }
 
-    /// Queries a name that does not exist. Each kind of request may fail with its own message.
+    /// Queries a name that does not exist, and returns the messages of the failures. LSTAT and STAT may fail with
+    /// different messages.
     async fn ask_for_nothing(&self) -> Result<Vec<String>, SftpError> {
         let name = format!(".contentmonster-is-not-there-{:016x}", fastrand::u64(..)).into_bytes();
         let (lstat, stat) = join(self.lstat_once(&name), self.stat_once(&name)).await;
@@ -45,7 +47,7 @@ impl Sftp {
     }
 }
 
-/// Returns a message without the path that it may quote.
+/// Returns a message in lower case, without the path that it may quote.
 fn without_path(message: &str, path: &[u8]) -> String {
     message.replace(&*String::from_utf8_lossy(path), "").to_ascii_lowercase()
 }

@@ -1,7 +1,7 @@
 //! An SFTP version 3 client. Names and handles are bytes, status codes are kept, and many requests can be in flight at
 //! once.
 //!
-//! [`Sftp`] has one method for each request that this program makes. It does not depend on deliveries.
+//! [`Sftp`] has one method for each request that this program makes. This module does not depend on deliveries.
 
 mod error;
 mod handles;
@@ -29,7 +29,7 @@ pub use error::SftpError;
 pub use space::{Limits, Space};
 pub use wire::{Attrs, Kind, OpenFlags};
 
-/// An open file on the vessel.
+/// An open file or directory on the vessel.
 #[derive(Clone, Debug)]
 pub struct Handle(Bytes, #[expect(dead_code, reason = "counted until it is dropped")] Arc<Counted>);
 
@@ -43,7 +43,7 @@ pub struct Sftp {
     missing: Arc<Missing>,
 }
 
-/// Records the extensions that a vessel announced but then rejected as unsupported.
+/// The extensions that a vessel announced but then rejected as unsupported.
 #[derive(Debug, Default)]
 struct Refuses {
     fsync: AtomicBool,
@@ -61,14 +61,14 @@ fn note_refusal<T>(outcome: &Result<T, SftpError>, refuses: &AtomicBool) -> bool
     refused
 }
 
-/// How many times an open is retried with a lower limit on open files.
+/// How many times the opening of a file is retried with a lower limit on open files.
 const FEWER: u32 = 4;
 
-/// A write request whose reply is pending.
+/// A write or copy request whose reply is pending.
 pub struct SentWrite(Pending);
 
 impl SentWrite {
-    /// Waits until the vessel has confirmed the write.
+    /// Waits until the vessel has confirmed the write or copy.
     pub async fn wait(self) -> Result<(), SftpError> {
         status(self.0.wait().await?)
     }
@@ -92,9 +92,9 @@ impl Sftp {
     /// Starts SFTP on a channel after its subsystem was requested, without waiting for the reply to that request. Also
     /// returns the extensions that the vessel announced.
     ///
-    /// `timeouts` are the deadline of the start, and how long the vessel may be silent afterwards, in addition to the
-    /// time that the bytes in flight need. `steady` says whether the congestion control keeps its sending rate when
-    /// packets are lost.
+    /// `timeouts` holds the deadline for the start, and the time after which a vessel without any reply counts as
+    /// silent. The second time does not include the time that the transfer of the bytes in flight needs. `steady` says
+    /// whether the congestion control keeps its sending rate when packets are lost.
     ///
     /// # Errors
     /// [`SftpError`] when the vessel has no SFTP, sends no SFTP greeting, or sends it too late.
@@ -138,12 +138,13 @@ impl Sftp {
         self.session.round_trip()
     }
 
-    /// Returns the currently best size of one write in bytes: large writes cost less, small ones keep a slow link busy.
+    /// Returns the recommended size of one write in bytes, which depends on the send window: large writes have less
+    /// overhead, and small writes keep a slow link busy.
     pub fn worth_writing(&self) -> u64 {
         self.session.worth_writing()
     }
 
-    /// Returns the smallest size in bytes that is worth a part of its own: about the bytes sent in one round trip.
+    /// Returns the minimum size of a part in bytes: about the number of bytes that are sent in one round trip.
     pub fn worth_a_file(&self) -> u64 {
         self.session.worth_a_file()
     }
@@ -188,7 +189,7 @@ impl Sftp {
             .await
     }
 
-    /// Opens a file. `mode` applies to a file that is created.
+    /// Opens a file. If the file is created, it gets the permission bits `mode`.
     pub async fn open(&self, path: &[u8], flags: OpenFlags, mode: u32) -> Result<Handle, SftpError> {
         let attrs = Attrs { mode: Some(mode), ..Attrs::default() };
         self.opened(kind::OPEN, |out| {
@@ -199,7 +200,8 @@ impl Sftp {
         .await
     }
 
-    /// Requests a handle. If the vessel may have too many open files, retries after some were closed.
+    /// Sends a request that opens a file or a directory, and returns the handle. If the vessel may have too many open
+    /// files, retries with a lower limit on open files.
     async fn opened(&self, kind: u8, fill: impl Fn(&mut BytesMut)) -> Result<Handle, SftpError> {
         let mut tries = 0;
         loop {
@@ -221,7 +223,7 @@ impl Sftp {
         }
     }
 
-    /// Requests a handle without a retry.
+    /// Sends a request that opens a file or a directory, and returns the handle. Never retries.
     async fn opened_once(&self, kind: u8, fill: impl Fn(&mut BytesMut)) -> Result<Handle, SftpError> {
         let counted = self.handles.enter().await;
         match self.session.request(kind, Bytes::new(), fill).await? {
@@ -230,7 +232,7 @@ impl Sftp {
         }
     }
 
-    /// Limits the number of open files; 0 means that the vessel names no limit.
+    /// Limits the number of open files to `number`; 0 means that the vessel names no limit.
     pub fn keep_to_handles(&self, number: u64) {
         self.handles.allow(number);
     }
@@ -241,11 +243,11 @@ impl Sftp {
     }
 
     /// Sets attributes of an open file, flushes it (`fsync@openssh.com`) if `flush` is set, and closes it, without
-    /// waiting between the requests. Returns the outcome of setting the attributes, and that of the flush and the
-    /// close.
+    /// waiting between the requests. Returns two results: the result of setting the attributes, and the result of flush
+    /// and close.
     ///
-    /// The requests are sent one after the other: joined futures may be polled in any order, and a request sent after
-    /// the close could reach another file that was given the same handle.
+    /// The requests are sent one after the other, because joined futures may be polled in any order, and a request sent
+    /// after the close could reach another file to which the vessel gave the same handle.
     pub async fn finish(
         &self,
         handle: &Handle,
@@ -269,7 +271,7 @@ impl Sftp {
         let flushed = match flushed {
             Some(flushed) => {
                 let flushed = status(flushed.wait().await?);
-                // The vessel announced fsync but rejects it, so the delivery continues without it.
+                // A vessel may announce fsync and then reject it. The delivery continues without a flush.
                 if note_refusal(&flushed, &self.refuses.fsync) { Ok(()) } else { flushed }
             }
             None => Ok(()),
@@ -290,7 +292,7 @@ impl Sftp {
     }
 
     /// Requests the vessel to copy bytes between two open files (`copy-data`, draft-ietf-secsh-filexfer-extensions-00
-    /// section 7), and returns the pending reply. The copy keeps its order among the writes.
+    /// section 7), and returns the pending reply. Copies and writes are sent in the order in which the calls return.
     pub async fn send_copy(
         &self,
         (from, from_offset): (&Handle, u64),
@@ -374,8 +376,8 @@ impl Sftp {
         status(self.on_path(kind::RMDIR, path, None).await?)
     }
 
-    /// Creates a symbolic link. OpenSSH expects the arguments in another order than the draft (section 4.1 of its
-    /// PROTOCOL).
+    /// Creates a symbolic link. OpenSSH expects the arguments in another order than the draft (section 4.1 of OpenSSH's
+    /// PROTOCOL file).
     pub async fn symlink(&self, target: &[u8], link: &[u8]) -> Result<(), SftpError> {
         status(self.session.request(kind::SYMLINK, Bytes::new(), |out| put_two(out, target, link)).await?)
     }
@@ -439,7 +441,7 @@ impl Sftp {
                 let mut body = Reader(body);
                 let _largest_packet = body.u64()?;
                 let (read, write) = (body.u64()?, body.u64()?);
-                // Older servers do not send the later limits.
+                // Older servers do not send the limit on open handles.
                 Ok(Limits { read, write, handles: body.u64().unwrap_or(0) })
             }
             other => Err(unexpected(other)),

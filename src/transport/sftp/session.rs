@@ -1,7 +1,8 @@
-//! One SFTP session: many requests in flight over one channel, and a deadline that tells a slow link from a dead one.
+//! An SFTP session with many requests in flight over one channel, and with deadlines that distinguish a slow link from
+//! a dead one.
 //!
-//! One task writes and one reads. The writer is never cancelled while the session lives, because a half-written packet
-//! would corrupt all that follow. This module handles packets and time, not the meaning of requests.
+//! One task writes and one task reads. The writer is never cancelled while the session lives, because a half-written
+//! packet would corrupt all later packets. This module handles packets and timeouts, not the meaning of requests.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -19,7 +20,7 @@ use super::window::{InFlight, Window};
 use super::wire::{self, Reader, Reply, kind};
 use crate::transport::excerpt::excerpt;
 
-/// Requests queued for the writer. Each holds its payload, whose total is bounded by the [`Window`].
+/// The maximum number of requests queued for the writer. The [`Window`] limits the total size of their payloads.
 const QUEUE: usize = 64;
 /// Small packets are sent together up to this size in bytes, so that a burst of requests does not become a burst of SSH
 /// packets.
@@ -29,18 +30,19 @@ const LARGEST_WRITE: u64 = 256 * 1024;
 /// The lowest link rate, in bytes per second, that is assumed when judging whether a reply is overdue.
 const SLOWEST: u64 = 4 * 1024;
 
-/// How many times `Timeout` a slow reply may take: the vessel may have to write the whole file to an object store
-/// first, or to flush a slow disk. SSH keepalives detect a dead host meanwhile.
+/// A slow reply may take this many times `Timeout`, because the vessel may have to write the whole file to an object
+/// store first, or to flush a slow disk. SSH keepalives detect a dead host meanwhile.
 const SLOW: u32 = 6;
 
-/// How many bytes of the vessel's error output are kept.
+/// How many bytes of the vessel's error output are kept for the error message.
 const MOST_COMPLAINT: usize = 4096;
 
-/// A link may be down after this time without progress, and at least this many round trips.
+/// The link may be down if there was no progress for the longer of two times: `SILENCE`, or `SILENT_ROUND_TRIPS` round
+/// trips.
 const SILENCE: Duration = Duration::from_secs(2);
 const SILENT_ROUND_TRIPS: u32 = 8;
 
-/// A request queued for the writer: its head, and the bytes to write if it carries any.
+/// A request queued for the writer: its head and, for a write, the bytes to write.
 struct Outgoing {
     head: Bytes,
     payload: Bytes,
@@ -50,20 +52,20 @@ struct Waiting {
     reply: oneshot::Sender<Reply>,
     payload: u64,
     asked: Instant,
-    /// Whether the reply depends on the vessel's disk, or on the store behind it, and may take long.
+    /// Whether the reply may take long, because the vessel waits for its disk or object store first.
     slow: bool,
-    /// Released when the reply arrives, not when the caller drops its request: the bytes are in flight until then.
+    /// Counts the payload as in flight until the reply arrives, even if the caller drops the request earlier.
     _in_flight: Option<InFlight>,
 }
 
 struct State {
     waiting: HashMap<u32, Waiting>,
     unanswered_bytes: u64,
-    /// How many of the pending requests are slow.
+    /// The number of pending requests whose replies may take long ([`Waiting::slow`]).
     slow: usize,
-    /// When the last reply arrived or the channel last accepted bytes.
+    /// When a reply last arrived, the channel last accepted bytes, or a request was last sent while none was pending.
     moved: Instant,
-    /// Since when the unanswered payload has been waiting for its next reply.
+    /// When the current wait for the next confirmation of payload began.
     waiting_since: Instant,
     rate: Rate,
 }
@@ -100,13 +102,13 @@ struct Shared {
     takes_at_once: usize,
     ended: OnceLock<SftpError>,
     /// Cancelled after `ended` is set, while the state is locked, so that no request can be added after the pending
-    /// ones failed.
+    /// requests failed.
     over: CancellationToken,
-    /// Weak, because the session ends when the last handle to it is dropped.
+    /// A weak sender, because the session must end when the last [`Session`] is dropped.
     outgoing: mpsc::WeakSender<Outgoing>,
 }
 
-/// A handle to a session; cheap to clone. The session ends when the last handle is dropped or the channel closes.
+/// A handle to an SFTP session; cheap to clone. The session ends when the last handle is dropped or the channel closes.
 #[derive(Clone)]
 pub(crate) struct Session {
     shared: Arc<Shared>,
@@ -155,22 +157,24 @@ impl Shared {
         self.state().moved = Instant::now();
     }
 
-    /// Returns how long the vessel has been silent if that is longer than the timeout and the link explain.
+    /// Returns how long there was no progress if that is longer than the timeout plus the time that the next write
+    /// needs on the link; otherwise `None`.
     fn overdue(&self) -> Option<Duration> {
         let state = self.state();
         if state.waiting.is_empty() {
             return None;
         }
         let silent = state.moved.elapsed();
-        // Replies arrive one by one, so the next one needs at most one write to be sent first.
+        // Replies arrive one by one, so at most one write has to be transferred before the next reply.
         let next = state.unanswered_bytes.min(LARGEST_WRITE);
         let on_the_way = Duration::from_secs_f64(next as f64 / state.rate.pessimistic());
-        // Servers reply in order, so requests after a slow one wait for it.
+        // A server may reply in order, so one slow request also delays the replies to all later requests.
         let timeout = if state.slow > 0 { self.timeout * SLOW } else { self.timeout };
         (silent > timeout + on_the_way).then_some(silent)
     }
 
-    /// Returns whether there was no progress for longer than the path and its rate explain: the link may be down.
+    /// Returns whether replies are pending and there was no progress for longer than round-trip time and rate explain,
+    /// so that the link may be down.
     fn is_silent(&self) -> bool {
         let patience = SILENCE.max(self.window.round_trip() * SILENT_ROUND_TRIPS);
         let state = self.state();
@@ -206,14 +210,16 @@ impl Shared {
         if waiting.payload == 0 {
             self.window.note_round_trip(now - waiting.asked);
         }
-        // The caller may have stopped waiting, but the reply still had to be counted.
+        // The caller may have stopped waiting. The reply was still counted above, and a handle in the reply must be
+        // closed.
         if let Err(Reply::Handle(handle)) = waiting.reply.send(reply) {
             self.close_unused(handle);
         }
         Ok(())
     }
 
-    /// Closes a file that was opened after its caller had stopped waiting: vessels limit the number of open files.
+    /// Closes a file that was opened after its caller had stopped waiting, because vessels limit the number of open
+    /// files.
     fn close_unused(self: &Arc<Self>, handle: Bytes) {
         let Some(outgoing) = self.outgoing.upgrade() else { return };
         let session = Session { shared: self.clone(), outgoing };
@@ -240,7 +246,8 @@ impl Pending {
 }
 
 impl Session {
-    /// Starts SFTP on a channel after its subsystem was requested. Returns the extensions that the vessel announced.
+    /// Starts SFTP on a channel after its subsystem was requested. Also returns the extensions that the vessel
+    /// announced.
     pub(crate) async fn start(
         channel: russh::Channel<Msg>,
         (start, timeout): (Duration, Duration),
@@ -276,7 +283,7 @@ impl Session {
             }
         };
         let extensions = tokio::time::timeout(start, greeting).await.map_err(|_| SftpError::Silent(start))??;
-        // Must come after the greeting: OpenSSH opens a session's window only once its program runs.
+        // Must come after the greeting, because OpenSSH opens a session's window only once its program runs.
         let takes_at_once = writer.writable_packet_size().await;
 
         let (outgoing, queue) = mpsc::channel(QUEUE);
@@ -359,12 +366,12 @@ impl Session {
         self.shared.is_silent()
     }
 
-    /// Returns the currently best size of one write in bytes.
+    /// Returns the recommended size of one write in bytes, which depends on the send window.
     pub(crate) fn worth_writing(&self) -> u64 {
         self.shared.window.worth_writing()
     }
 
-    /// Returns how many bytes are currently sent in one round trip.
+    /// Returns about how many bytes are sent in one round trip.
     pub(crate) fn worth_a_file(&self) -> u64 {
         self.shared.window.worth_a_file()
     }
@@ -374,8 +381,8 @@ impl Session {
         self.shared.window.round_trip()
     }
 
-    /// Returns how many bytes the channel accepted at once when the session started: a packet, or less if its window
-    /// was smaller.
+    /// Returns how many bytes the channel accepted at once when the session started: the size of one packet, or the
+    /// channel's window if that was smaller.
     pub(crate) fn takes_at_once(&self) -> usize {
         self.shared.takes_at_once
     }
@@ -391,7 +398,8 @@ impl Session {
     }
 }
 
-/// Returns why SFTP did not start, with the vessel's own words if it sent any.
+/// Returns the error for a channel that was closed before SFTP started. It quotes the vessel's error output, or its
+/// other output if there is no error output.
 fn ended_early(output: &[u8], complaint: &[u8]) -> SftpError {
     let words = if complaint.is_empty() { output } else { complaint };
     let words = excerpt(&String::from_utf8_lossy(words));
@@ -399,7 +407,7 @@ fn ended_early(output: &[u8], complaint: &[u8]) -> SftpError {
     SftpError::Lost(if words.is_empty() { ended.into() } else { format!("{ended}; it says: {words}") })
 }
 
-/// Returns an error that quotes text received instead of the greeting. The text often names the reason, such as a
+/// Returns an error that quotes text received instead of the SFTP greeting. The text often names the reason, such as a
 /// `nologin` shell or a profile that prints a message.
 fn said_instead(arrived: &[u8]) -> SftpError {
     const MOST: usize = 200;
@@ -411,7 +419,7 @@ fn said_instead(arrived: &[u8]) -> SftpError {
     }
 }
 
-/// Parses the greeting: the version, then names and values of extensions.
+/// Parses the SFTP greeting, which consists of the version and the extensions. Returns the extensions by name.
 pub(super) fn extensions(mut packet: Reader) -> Result<HashMap<String, String>, SftpError> {
     let (kind, version) = (packet.u8()?, packet.u32()?);
     if kind != kind::VERSION || version < 3 {
@@ -430,7 +438,8 @@ async fn write_all(mut queue: mpsc::Receiver<Outgoing>, writer: russh::ChannelWr
     while let Some(Some(next)) = shared.over.run_until_cancelled(queue.recv()).await {
         gathered.extend_from_slice(&next.head);
         let mut payload = next.payload;
-        // Small payloads are gathered with their neighbours; large ones are sent without a copy.
+        // Small payloads are copied into one buffer with the neighbouring requests; large payloads are sent without a
+        // copy.
         while payload.len() < GATHER && gathered.len() < GATHER {
             gathered.extend_from_slice(&payload);
             payload = Bytes::new();
@@ -442,8 +451,8 @@ async fn write_all(mut queue: mpsc::Receiver<Outgoing>, writer: russh::ChannelWr
             if bytes.is_empty() {
                 continue;
             }
-            // The library waits forever for window space on a dead connection. A cancelled write corrupts the stream,
-            // but only after the session has ended, when nothing is read from it.
+            // The SSH library waits forever for window space on a dead connection, so the write is cancelled when the
+            // session ends. A half-written packet does no harm then, because the session reads no more replies.
             match shared.over.run_until_cancelled(writer.data_bytes(bytes)).await {
                 Some(Ok(())) => shared.moved(),
                 Some(Err(_)) => return shared.end(SftpError::Lost("the connection was closed".into())),
@@ -451,7 +460,7 @@ async fn write_all(mut queue: mpsc::Receiver<Outgoing>, writer: russh::ChannelWr
             }
         }
     }
-    // The last handle was dropped. The vessel's SFTP server exits when its input ends.
+    // The last handle was dropped, or the session has ended. The vessel's SFTP server exits when its input ends.
     let _ = writer.eof().await;
     let _ = writer.close().await;
 }

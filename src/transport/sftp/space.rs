@@ -13,13 +13,13 @@ pub struct Space {
     pub free_files: u64,
     /// Whether the file system is mounted read-only.
     pub read_only: bool,
-    /// The longest file name in bytes.
+    /// The maximum length of a file name in bytes.
     pub longest_name: u64,
     /// The file system's id, equal for two paths on one file system.
     pub fs_id: u64,
 }
 
-/// The largest reserve that is left free, in bytes.
+/// The maximum number of bytes that are left free for others.
 const MARGIN: u64 = 64 << 20;
 
 impl Space {
@@ -28,7 +28,7 @@ impl Space {
         (self.total / 100).min(MARGIN)
     }
 
-    /// Returns whether a file of this size fits.
+    /// Returns whether a file of `bytes` bytes fits and leaves the margin free.
     pub fn has_room_for(&self, bytes: u64) -> bool {
         bytes.saturating_add(self.margin()) <= self.free
     }
@@ -38,8 +38,8 @@ impl Space {
         self.read_only || self.free_files == 0 || self.free <= self.margin()
     }
 
-    /// Returns how many files may be created, from the numbers of `statvfs`. Btrfs allocates inodes on demand and
-    /// reports a total of 0.
+    /// Returns how many files may be created, computed from the inode counts of `statvfs`. A total of 0 counts as
+    /// unlimited, because Btrfs allocates inodes on demand and reports a total of 0.
     pub(crate) fn free_files(all: u64, available: u64) -> u64 {
         if all == 0 { u64::MAX } else { available }
     }

@@ -1,9 +1,9 @@
 //! Limits the payload bytes in flight to about the amount that keeps the path full.
 //!
-//! A window that is too small leaves the link idle while replies are on their way. If it is too large, bytes queue
-//! before the link: a small file that follows waits behind them, and they are lost with the link when it breaks. The
-//! window is therefore the measured acknowledgement rate times the round-trip time. This module handles only bytes and
-//! time.
+//! A window that is too small leaves the link idle while replies are on their way. A window that is too large makes
+//! bytes queue before the link: a small file that is sent later waits behind these bytes, and they are lost when the
+//! link breaks. The window is therefore the measured acknowledgement rate times the round-trip time. This module
+//! handles only bytes and time.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,27 +12,29 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
-/// The bounds of the window and its initial size, in bytes. OpenSSH grants a channel 2 MiB, so the upper bound keeps a
-/// channel full while as many bytes again are on their way.
+/// The lower bound, the initial size and the upper bound of the window, in bytes. OpenSSH grants a channel 2 MiB, and
+/// the upper bound is twice that size, so that the channel stays full while another 2 MiB are on their way.
 const LEAST: usize = 64 << 10;
 const FIRST: usize = 256 << 10;
 const MOST: usize = 4 << 20;
 /// The rate of a path, in bytes per second, that is assumed before the first measurement.
 const FIRST_RATE: f64 = 3e6;
-/// How many round trips the window covers. A lost packet is sent again within one or two more round trips, and nothing
-/// after it is acknowledged before. Congestion control that keeps its rate would fill a smaller window meanwhile, and
-/// the missing acknowledgements would shrink the window after each loss.
+/// How many round trips the window covers; `STEADY_ROUND_TRIPS` applies to congestion control that keeps its sending
+/// rate when packets are lost. A lost packet is sent again within one or two more round trips, and no later packet is
+/// acknowledged before that. Steady congestion control would fill a smaller window meanwhile, and the missing
+/// acknowledgements would shrink the window after each loss.
 const ROUND_TRIPS: u32 = 2;
 const STEADY_ROUND_TRIPS: u32 = 4;
-/// Time that the window covers in addition: vessels reply in bursts, and disks pause.
+/// Time that the window covers in addition to the round trips, because vessels reply in bursts and disks pause.
 const SLACK: Duration = Duration::from_millis(250);
-/// The shortest time over which bytes are counted, how many counts are kept, and how many successive counts make a
-/// rate. After a loss nothing is acknowledged for a round trip, and then everything at once.
+/// The minimum duration of one count of acknowledged bytes, how many counts are kept, and over how many successive
+/// counts a rate is averaged. After a loss, no bytes are acknowledged for a round trip, and then all of them at once.
 const MEASURE: Duration = Duration::from_millis(50);
 const REMEMBERED: usize = 16;
 const IN_A_ROW: usize = 4;
 const STEADY_IN_A_ROW: usize = 2;
-/// How many writes should fit into the window, so that replies arrive steadily, and the smallest useful write in bytes.
+/// How many writes should fit into the window, so that replies arrive steadily, and the minimum size of a write in
+/// bytes.
 const WRITES: u64 = 8;
 const LEAST_WRITE: u64 = 32 << 10;
 
@@ -40,16 +42,17 @@ const LEAST_WRITE: u64 = 32 << 10;
 pub(super) struct Window {
     steady: bool,
     room: Arc<Room>,
-    /// Held by the write that is next: the others wait for it in the order in which they came.
+    /// Locked by the write that enters the window next. The other writes wait for the lock in the order in which they
+    /// came.
     turn: tokio::sync::Mutex<()>,
     answered: AtomicU64,
     state: Mutex<State>,
 }
 
-/// How much room the window has, and who waits for it.
+/// The bytes in the window, and the signal for the write that waits for space in it.
 struct Room {
     bytes: Mutex<Bytes>,
-    /// Wakes the write that is next.
+    /// Wakes the write that waits for space in the window.
     changed: Notify,
 }
 
@@ -63,33 +66,33 @@ struct State {
     round_trip: Duration,
     since: Instant,
     bytes: u64,
-    /// Acknowledged bytes and the seconds they took, the latest last.
+    /// Counts of acknowledged bytes, each with the seconds that they took; the latest count is last.
     counts: VecDeque<(f64, f64)>,
 }
 
 impl State {
-    /// Returns the best recent rate of a path with steady congestion control, because pauses say little about such a
-    /// path.
+    /// Returns the highest recent rate in bytes per second. Used with steady congestion control, where a pause in the
+    /// acknowledgements says little about the path.
     fn best_rate(&self) -> f64 {
         let counts: Vec<_> = self.counts.iter().copied().collect();
         counts.windows(STEADY_IN_A_ROW.min(counts.len())).map(rate).fold(0.0, f64::max)
     }
 
-    /// Returns the current rate. Where a loss has slowed the path down, a larger window would only lengthen its
-    /// queue.
+    /// Returns the latest rate in bytes per second. Used without steady congestion control: when a loss has slowed the
+    /// path down, a window for a higher rate would only lengthen the queue.
     fn latest_rate(&self) -> f64 {
         let counts: Vec<_> = self.counts.iter().copied().collect();
         rate(&counts[counts.len().saturating_sub(IN_A_ROW)..])
     }
 }
 
-/// Returns the rate of several counts, in bytes per second.
+/// Returns the average rate of several counts, in bytes per second.
 fn rate(counts: &[(f64, f64)]) -> f64 {
     let (bytes, seconds) = counts.iter().fold((0.0, 0.0), |(b, s), (bytes, seconds)| (b + bytes, s + seconds));
     bytes / seconds
 }
 
-/// Bytes in flight; dropped when they are answered.
+/// A number of bytes in the window. They leave the window when this value is dropped.
 pub(super) struct InFlight {
     room: Arc<Room>,
     bytes: usize,
@@ -141,8 +144,8 @@ impl Window {
         self.room.bytes().size
     }
 
-    /// Waits until `bytes` more fit into the window. A write that is larger than the window goes alone. Returns `None` when
-    /// the session has ended.
+    /// Waits until `bytes` more fit into the window. A write that is larger than the window goes alone. Returns `None`
+    /// when the session has ended.
     pub(super) async fn enter(&self, bytes: usize) -> Option<InFlight> {
         let _turn = self.turn.lock().await;
         loop {
@@ -160,12 +163,13 @@ impl Window {
         }
     }
 
-    /// Ends the window: all writes that wait are refused.
+    /// Closes the window: all waiting and later writes are refused.
     pub(super) fn close(&self) {
         self.room.change(|room| room.closed = true);
     }
 
-    /// Records a round-trip time. The shortest is the length of the path; longer ones include losses and queues.
+    /// Records a measured round-trip time. Only the shortest one is kept, because longer ones include losses and
+    /// queues.
     pub(super) fn note_round_trip(&self, round_trip: Duration) {
         let mut state = self.state();
         if !state.round_trip.is_zero() && state.round_trip <= round_trip {
@@ -186,12 +190,12 @@ impl Window {
         self.answered.load(Ordering::Relaxed)
     }
 
-    /// Returns the currently best size of one write in bytes.
+    /// Returns the recommended size of one write in bytes: a fraction of the window.
     pub(super) fn worth_writing(&self) -> u64 {
         (self.size() as u64 / WRITES).max(LEAST_WRITE)
     }
 
-    /// Returns how many bytes are sent in one round trip: about half of the window.
+    /// Returns about how many bytes are sent in one round trip, which is half of the window.
     pub(super) fn worth_a_file(&self) -> u64 {
         self.size() as u64 / 2
     }
@@ -210,7 +214,6 @@ impl Window {
         }
         let count = (state.bytes as f64, took.as_secs_f64());
         (state.bytes, state.since) = (0, now);
-        // A count that includes a pause says little about the path. On a steady path it does not lower the rate.
         if state.counts.len() == REMEMBERED {
             state.counts.pop_front();
         }
@@ -230,7 +233,7 @@ impl Window {
 mod tests {
     use super::*;
 
-    /// Takes all bytes of a new window.
+    /// Fills a new window, and returns the bytes in flight.
     async fn fill(window: &Window) -> Vec<InFlight> {
         let mut held = Vec::new();
         for _ in 0..FIRST / LEAST {
@@ -239,7 +242,7 @@ mod tests {
         held
     }
 
-    /// Acknowledges bytes at a rate in bytes per second for some seconds.
+    /// Acknowledges `rate` bytes per second for this many seconds.
     fn answer(window: &Window, rate: u64, seconds: u32) {
         let start = window.state().since;
         for step in 1..=seconds * 10 {

@@ -1,4 +1,4 @@
-//! SFTP version 3 on the wire: requests as bytes, replies as values. Names and handles stay bytes throughout.
+//! Encodes requests and decodes replies of SFTP version 3. Names and handles stay bytes throughout.
 //!
 //! Source: draft-ietf-secsh-filexfer-02, and OpenSSH's PROTOCOL file for the `@openssh.com` extensions. This module
 //! handles neither channels nor the order or timing of packets.
@@ -43,8 +43,8 @@ pub(crate) mod kind {
     pub(crate) const EXTENDED_REPLY: u8 = 201;
 }
 
-/// Returns whether the reply may have to wait for the vessel's disk or for the store behind it. `head` starts with the
-/// length, type and number of the request.
+/// Returns whether the reply to a request may have to wait for the vessel's disk or for the store behind it. `head`
+/// starts with the length, type and number of the request.
 pub(crate) fn is_slow(head: &[u8]) -> bool {
     const NAMES: [&[u8]; 3] = [b"fsync@openssh.com", b"posix-rename@openssh.com", b"copy-data"];
     match head.get(4) {
@@ -85,26 +85,26 @@ pub enum Kind {
     Link,
 }
 
-/// Attributes of a file, as reported by a vessel or to be set; `None` fields are unknown or left unchanged.
+/// Attributes of a file, as reported by a vessel or to be set. A field that is `None` is unknown or is not changed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Attrs {
-    /// Size in bytes. Setting it truncates or extends the file.
+    /// Size in bytes. Setting a size truncates or extends the file.
     pub size: Option<u64>,
     /// Owner and group numbers.
     pub owner: Option<(u32, u32)>,
     /// File type and permission bits, as in `st_mode`.
     pub mode: Option<u32>,
-    /// Access and modification time in whole seconds since 1970. SFTP carries times from 1970 to 2106; others are not
-    /// set.
+    /// Access and modification time in whole seconds since 1970. SFTP can express times from 1970 to 2106; other times
+    /// are not sent.
     pub times: Option<(i64, i64)>,
-    /// The type found by other means when the vessel does not report it in the mode. Never sent.
+    /// The file type that other requests found if `mode` does not contain it. Never sent.
     pub kind: Option<Kind>,
 }
 
 impl Attrs {
     const FILE_TYPE: u32 = 0o170_000;
 
-    /// Returns attributes of which only the type is known.
+    /// Returns attributes of which only the file type is known.
     pub(crate) fn of_kind(kind: Kind) -> Self {
         Self { kind: Some(kind), ..Self::default() }
     }
@@ -121,7 +121,7 @@ impl Attrs {
         }
     }
 
-    /// Returns whether the type is known; some vessels do not report it.
+    /// Returns whether the file type is known; some vessels do not report it.
     pub fn has_kind(&self) -> bool {
         self.kind.is_some() || self.mode.is_some_and(|mode| mode & Self::FILE_TYPE != 0)
     }
@@ -168,7 +168,7 @@ impl Attrs {
     }
 }
 
-/// A packet whose content does not match its type.
+/// The error for a packet that is not valid SFTP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Garbled;
 
@@ -183,7 +183,7 @@ pub(crate) enum Reply {
     Extended(Bytes),
 }
 
-/// Starts a packet with a placeholder for its length, its type and its request number.
+/// Starts a packet with its type and request number, after a placeholder for its length.
 pub(crate) fn begin(kind: u8, id: u32) -> BytesMut {
     let mut out = BytesMut::with_capacity(64);
     out.put_u32(0);
@@ -192,7 +192,7 @@ pub(crate) fn begin(kind: u8, id: u32) -> BytesMut {
     out
 }
 
-/// Completes a packet by setting its length. `payload` bytes that are not in `out` follow it.
+/// Completes a packet by setting its length, which includes `payload` bytes that are sent after `out`.
 pub(crate) fn end(mut out: BytesMut, payload: usize) -> Bytes {
     let length = u32::try_from(out.len() - 4 + payload).unwrap_or(u32::MAX);
     out[..4].copy_from_slice(&length.to_be_bytes());
@@ -204,7 +204,7 @@ pub(crate) fn put_string(out: &mut BytesMut, bytes: &[u8]) {
     out.put_slice(bytes);
 }
 
-/// Removes the next complete packet from the front of the received bytes. Returns `None` until one is complete.
+/// Removes the next complete packet from the front of the received bytes. Returns `None` if no packet is complete yet.
 pub(crate) fn split_packet(arrived: &mut BytesMut) -> Result<Option<Bytes>, Garbled> {
     let Some(head) = arrived.first_chunk::<4>() else { return Ok(None) };
     let length = u32::from_be_bytes(*head) as usize;
@@ -218,7 +218,7 @@ pub(crate) fn split_packet(arrived: &mut BytesMut) -> Result<Option<Bytes>, Garb
     Ok(Some(arrived.split_to(length).freeze()))
 }
 
-/// Reads fields from a packet. Reading past its end returns [`Garbled`].
+/// A reader of the fields of a packet. Reading past the end of the packet returns [`Garbled`].
 pub(crate) struct Reader(pub(crate) Bytes);
 
 impl Reader {
@@ -272,7 +272,8 @@ impl Reader {
         match kind {
             kind::STATUS => {
                 let code = self.u32()?;
-                // Some servers omit the message, although version 3 of the draft requires it. It then counts as empty.
+                // Some servers omit the message, although version 3 of the draft requires it. A missing message counts
+                // as empty.
                 let message = self.string().map(excerpt).unwrap_or_default();
                 Ok(Reply::Status { code, message })
             }

@@ -1,6 +1,6 @@
-//! The SSH agent: lists its keys and certificates, and signs with them.
+//! Lists the keys and certificates of the SSH agent, and signs with them.
 //!
-//! The library can list the keys, too, but returns none if it fails to parse one of them.
+//! The SSH library can also list the keys, but returns no key if it fails to parse one of them.
 
 use std::path::Path;
 
@@ -13,14 +13,14 @@ use russh::{AgentAuthError, Signer};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 
-/// The type of the request, and that of the answer (draft-miller-ssh-agent, section 5.1).
+/// The message types of the request for all identities and of its answer (draft-miller-ssh-agent, section 5.1).
 const REQUEST_IDENTITIES: u8 = 11;
 const IDENTITIES_ANSWER: u8 = 12;
 
-/// The maximum length of an answer in bytes. No agent sends more at once.
+/// The maximum length of an answer in bytes. No agent sends longer answers.
 const LONGEST: usize = 256 << 10;
 
-/// Connects to an agent and lists its keys and certificates. Skips those that can't be parsed.
+/// Connects to an agent and lists its keys and certificates. Skips the keys and certificates that can't be parsed.
 pub(super) async fn ask(socket: &Path) -> std::io::Result<(AgentClient<UnixStream>, Vec<AgentIdentity>)> {
     let mut stream = UnixStream::connect(socket).await?;
     stream.write_all(&[0, 0, 0, 1, REQUEST_IDENTITIES]).await?;
@@ -48,7 +48,8 @@ fn held_in(answer: &[u8]) -> Option<Vec<AgentIdentity>> {
 }
 
 fn identity(blob: &[u8], comment: String) -> Option<AgentIdentity> {
-    // Goes first, because the library checks here that the nesting is not too deep to parse.
+    // Must come first, because this function of the library checks that the nesting of the key is not too deep to
+    // parse.
     let key = key::parse_public_key(blob).ok()?;
     let name = Vec::<u8>::decode(&mut &blob[..]).ok()?;
     if name.ends_with(b"-cert-v01@openssh.com") {
@@ -58,7 +59,7 @@ fn identity(blob: &[u8], comment: String) -> Option<AgentIdentity> {
     Some(AgentIdentity::PublicKey { key, comment })
 }
 
-/// Signs for a certificate from a file with a key of the agent.
+/// A signer for a certificate that is in a file, while the private key is in the agent.
 pub(super) struct Holder<'a> {
     pub(super) agent: &'a mut AgentClient<UnixStream>,
     pub(super) key: &'a PublicKey,

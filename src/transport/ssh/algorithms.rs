@@ -1,10 +1,12 @@
-//! Algorithms that are offered in addition to the library's defaults, and the error message if there is no common one.
+//! Algorithms that are offered in addition to the SSH library's defaults, and the error message if both sides have no
+//! algorithm in common.
 
 use russh::{Preferred, kex};
 
 use crate::transport::excerpt::excerpt;
 
-/// Returns the library's key exchanges and those on NIST curves, because some appliances support no others.
+/// Returns the key exchanges that are offered: the SSH library's defaults and those on NIST curves, because some
+/// appliances support no others.
 pub(super) fn key_exchanges() -> Vec<kex::Name> {
     let nist = [kex::ECDH_SHA2_NISTP256, kex::ECDH_SHA2_NISTP384, kex::ECDH_SHA2_NISTP521];
     let mut all = Preferred::DEFAULT.kex.to_vec();
@@ -13,7 +15,8 @@ pub(super) fn key_exchanges() -> Vec<kex::Name> {
     all
 }
 
-/// Returns the library's error message. For missing common algorithms, the message names the remedy.
+/// Returns the message for an error of the SSH library. If there is no common algorithm, the message also names the
+/// remedy.
 pub(super) fn in_words(error: &russh::Error) -> String {
     match error {
         russh::Error::NoCommonAlgo { kind, ours, theirs } => {

@@ -1,7 +1,7 @@
 //! Logs in the way `ssh` does: keys and certificates from the agent and from files, then the password.
 //!
-//! In contrast to `ssh`, keys named by `IdentityFile` are offered before the other keys of the agent: a server ends the
-//! connection after a few rejected keys (`MaxAuthTries`), and in a daemon no user would notice.
+//! In contrast to `ssh`, keys named by `IdentityFile` are offered before the other keys of the agent, because a server
+//! ends the connection after a few rejected keys (`MaxAuthTries`), and a daemon has no user who would notice.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -23,7 +23,7 @@ use super::key_file::{Unusable, load, public_half};
 use super::{SshEnvironment, agent, certificate};
 use crate::settings::AgentChoice;
 
-/// The keys in `~/.ssh` that are tried when none is configured, in the order of `ssh`.
+/// The keys in `~/.ssh` that are tried if no key is configured, in the order of `ssh`.
 const DEFAULT_KEYS: [&str; 3] = ["id_rsa", "id_ecdsa", "id_ed25519"];
 
 /// The reason why a login failed.
@@ -39,7 +39,7 @@ pub(super) struct Login<'a> {
     handle: &'a mut Handle<ClientHandler>,
     endpoint: &'a Endpoint,
     environment: &'a SshEnvironment,
-    /// The credentials that were tried, for the message.
+    /// The credentials that were tried, for the error message.
     tried: Vec<String>,
     /// The credentials that could not be tried, and why.
     problems: Vec<String>,
@@ -78,13 +78,14 @@ impl<'a> Login<'a> {
     }
 
     async fn try_all(&mut self) -> Result<bool, russh::Error> {
-        // Asking for the accepted methods first costs a round trip, and almost every server accepts keys.
+        // Assumes that the server accepts keys, as almost every server does. Requesting the accepted methods first
+        // would cost a round trip.
         self.offered = MethodSet::from(&[MethodKind::PublicKey][..]);
         if self.try_keys().await? {
             return Ok(true);
         }
         if !self.offers(MethodKind::PublicKey) && self.steps == 0 {
-            // The vessel does not accept keys now; it may require a password first.
+            // The vessel does not accept keys now. It may require a password before it accepts a key.
             self.tried.clear();
         }
         if self.tried.is_empty() && self.try_nothing().await? {
@@ -102,7 +103,8 @@ impl<'a> Login<'a> {
         }
     }
 
-    /// Requests a login without credentials, which also returns the methods that the vessel accepts.
+    /// Requests a login without credentials, so that the vessel's rejection lists the methods that it accepts. Returns
+    /// whether the login succeeded.
     async fn try_nothing(&mut self) -> Result<bool, russh::Error> {
         let answer = self.handle.authenticate_none(self.user()).await?;
         self.is_in(answer)
@@ -123,8 +125,8 @@ impl<'a> Login<'a> {
         self.offered.contains(&method)
     }
 
-    /// Records the result of an attempt. Failures on a closed connection are errors: the library reports both the same
-    /// way.
+    /// Records the result of a login attempt, and returns whether the login succeeded. The SSH library reports a closed
+    /// connection as a rejected attempt; this function returns an error for it.
     fn is_in(&mut self, result: AuthResult) -> Result<bool, russh::Error> {
         match result {
             AuthResult::Success => Ok(true),
@@ -137,8 +139,8 @@ impl<'a> Login<'a> {
         }
     }
 
-    /// Records an attempt and returns whether it is new. A rejected credential would be rejected again, and each
-    /// attempt counts towards `MaxAuthTries`.
+    /// Records a login attempt, and returns whether it was not made before. A rejected credential would be rejected
+    /// again, and each attempt counts towards `MaxAuthTries`.
     fn is_new(&mut self, what: &str) -> bool {
         let new = self.tried.iter().all(|tried| tried != what);
         if new {
@@ -200,7 +202,8 @@ impl<'a> Login<'a> {
         (first, if host.identities_only { Vec::new() } else { later })
     }
 
-    /// Returns the key files to try: the configured ones, which should all exist, or the default ones that exist.
+    /// Returns the key files to try: all configured files, so that a missing one is reported, or otherwise the default
+    /// files that exist.
     fn key_files(&self) -> Vec<PathBuf> {
         let named = &self.endpoint.host().identity_files;
         if !named.is_empty() {
@@ -210,7 +213,8 @@ impl<'a> Login<'a> {
         DEFAULT_KEYS.iter().map(|name| home.join(".ssh").join(name)).filter(|file| file.exists()).collect()
     }
 
-    /// Returns the configured certificates, which should all exist, and those that are next to the keys.
+    /// Reads the configured certificates, so that a missing one is reported, and the existing certificates next to the
+    /// keys.
     fn certificates(&mut self, keys: &[PathBuf]) -> Vec<UserCertificate> {
         let beside_keys = keys.iter().map(|key| beside(key)).filter(|file| file.exists());
         let files: Vec<_> = self.endpoint.host().certificate_files.iter().cloned().chain(beside_keys).collect();
@@ -225,14 +229,15 @@ impl<'a> Login<'a> {
         found
     }
 
-    /// Returns the agent and its identities. If the agent does not answer, the other credentials are still tried.
+    /// Returns the agent and its identities, or `None` if no agent is used or the agent does not answer. The other
+    /// credentials are tried in any case.
     async fn agent(&mut self) -> Option<(AgentClient<UnixStream>, Vec<AgentIdentity>)> {
         let socket = match &self.endpoint.host().agent {
             AgentChoice::Usual => self.environment.agent.as_ref()?,
             AgentChoice::At(socket) => socket,
             AgentChoice::Nobody => return None,
         };
-        // Only part of the time that the whole login may take.
+        // The agent may take only a part of the time that the whole login may take.
         let why = match tokio::time::timeout(self.endpoint.vessel().timeout / 2, agent::ask(socket)).await {
             Ok(Ok(answer)) => return Some(answer),
             Ok(Err(e)) => e.to_string(),
@@ -242,7 +247,8 @@ impl<'a> Login<'a> {
         None
     }
 
-    /// Tries the agent's certificates and keys. Before each key it tries the certificates from files for that key.
+    /// Tries the identities `held` by the agent. Before each key, tries the certificates from files that belong to the
+    /// key.
     async fn try_agent(
         &mut self,
         agent: &mut AgentClient<UnixStream>,
@@ -309,7 +315,7 @@ impl<'a> Login<'a> {
         Ok(let_in)
     }
 
-    /// Records the result of an attempt that required a signature.
+    /// Records the result of a login attempt that required a signature, and returns whether the login succeeded.
     fn answered(&mut self, result: Result<AuthResult, AgentAuthError>) -> Result<bool, russh::Error> {
         match result {
             Ok(result) => self.is_in(result),
@@ -347,7 +353,8 @@ impl<'a> Login<'a> {
         self.is_in(result)
     }
 
-    /// Selects the RSA hash. SHA-1 is never used; if a vessel does not announce its hashes, SHA-512 is tried.
+    /// Selects the hash for signatures with an RSA key; `None` for other keys. SHA-1 is never used; if a vessel does
+    /// not announce its hashes, SHA-512 is tried.
     async fn rsa_hash(&self, key: &PublicKey) -> Result<Option<HashAlg>, russh::Error> {
         if !key.algorithm().is_rsa() {
             return Ok(None);

@@ -27,13 +27,14 @@ pub(super) fn beside(key: &Path) -> PathBuf {
     name.into()
 }
 
-/// Reads a certificate. The error text ends a sentence.
+/// Reads a certificate. The error text is the end of a sentence about the file.
 pub(super) fn read(file: &Path) -> Result<UserCertificate, String> {
     let certificate = russh::keys::load_openssh_certificate(file).map_err(|e| format!("can't be used: {e}"))?;
     Ok(UserCertificate { file: file.to_owned(), certificate })
 }
 
-/// Returns why every vessel will reject the certificate, as far as is known here. The text ends a sentence.
+/// Returns a likely reason why a vessel rejects the certificate, or `None` if no flaw is found. The text is the end of
+/// a sentence about the certificate.
 pub(super) fn flaw(certificate: &Certificate, user: &str) -> Option<String> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     if certificate.cert_type() != CertType::User {
@@ -46,12 +47,13 @@ pub(super) fn flaw(certificate: &Certificate, user: &str) -> Option<String> {
         return Some("has expired; have it signed again".into());
     }
     let principals = certificate.valid_principals();
-    // With AuthorizedPrincipalsFile, the vessel decides which principals it accepts.
+    // This reason is not certain, because a vessel with `AuthorizedPrincipalsFile` decides itself which principals it
+    // accepts.
     (!principals.is_empty() && principals.iter().all(|name| name != user))
         .then(|| format!("is for {:?}, not for {user:?}", principals.join(", ")))
 }
 
-/// Signs with a key in memory.
+/// A signer for a certificate whose private key is in memory.
 pub(super) struct Holder(pub(super) Arc<PrivateKey>);
 
 impl Signer for Holder {

@@ -14,14 +14,14 @@ use crate::transport::ConnectError;
 use crate::transport::excerpt::excerpt;
 use crate::transport::known_hosts;
 
-/// Facts collected during a connection, for messages and the log.
+/// Facts about a connection, for messages and the log.
 #[derive(Default)]
 pub(super) struct Notes {
     /// Why the host key was rejected.
     pub(super) refused: Option<ConnectError>,
-    /// The key that the vessel showed.
+    /// The host key that the vessel showed.
     pub(super) seen: Option<SeenKey>,
-    /// Algorithm and fingerprint of the vessel's key, also if a certificate vouches for it.
+    /// Algorithm and fingerprint of the vessel's host key, or of the key inside its host certificate.
     pub(super) host_key: Option<(String, String)>,
     /// Why the connection ended.
     pub(super) ended: Option<String>,
@@ -49,14 +49,15 @@ impl SharedNotes {
     }
 }
 
-/// Checks the host key, rejects channels that the vessel opens, and records notes.
+/// The handler of the SSH library's callbacks. It checks the host key, rejects channels that the vessel opens, and
+/// records notes.
 pub(super) struct ClientHandler {
-    /// The accepted keys; `None` if the caller only wants to see the key.
+    /// The accepted host keys; `None` if the caller only wants to see the host key.
     pub(super) host_keys: Option<HostKeys>,
     pub(super) notes: SharedNotes,
 }
 
-/// The library would let a vessel open these channels to us. Dropping `reply` rejects them.
+/// The SSH library would accept channels of these kinds from a vessel by default. Dropping `reply` rejects the channel.
 macro_rules! refuse_channel {
     ($($name:ident($($extra:ty),*);)*) => {$(
         async fn $name(

@@ -1,8 +1,8 @@
 //! Selects the congestion control of a connection.
 //!
-//! The sender's choice matters on lossy links, where BBR is many times faster than the usual default of kernels. It is
-//! set for each socket, and the kernel lets an unprivileged process choose among the algorithms that are loaded and
-//! allowed.
+//! The sender's choice matters on lossy links, where BBR is many times faster than the usual default of kernels. The
+//! congestion control is set for each socket, and the kernel lets an unprivileged process choose among the algorithms
+//! that are loaded and allowed.
 
 use std::io::ErrorKind;
 
@@ -14,7 +14,7 @@ use crate::settings::CongestionControl;
 /// The kernel's list of algorithms that an unprivileged process may choose.
 const ALLOWED: &str = "/proc/sys/net/ipv4/tcp_allowed_congestion_control";
 
-/// The congestion control of a connection.
+/// The congestion control that a connection uses.
 #[derive(Default)]
 pub(super) struct Congestion {
     /// The kernel's name of the algorithm in use.
@@ -31,7 +31,7 @@ impl Congestion {
 
 const BBR: &str = "bbr";
 
-/// Sets the configured algorithm on a connected socket. If the kernel rejects it, the system's default stays in use.
+/// Sets the configured algorithm on a connected socket. If the kernel rejects it, the kernel's default stays in use.
 pub(super) fn choose(stream: &TcpStream, wish: &CongestionControl) -> Congestion {
     let socket = SockRef::from(stream);
     let wished = match wish {

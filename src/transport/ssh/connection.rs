@@ -1,4 +1,4 @@
-//! Opens logged-in SSH connections: TCP, host key, login, then channels.
+//! Opens SSH connections: connects by TCP, checks the host key, logs in, and opens channels.
 
 use std::borrow::Cow;
 use std::net::SocketAddr;
@@ -35,20 +35,20 @@ const KEEPALIVE: Duration = Duration::from_secs(15);
 /// return.
 const KNOCK: Duration = Duration::from_secs(1);
 const IMPATIENT_KNOCK: Duration = Duration::from_millis(250);
-/// How long the kernel continues an attempt that gets no answer.
+/// After this time, connection attempts without an answer are discarded and new ones begin.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// A connection to a vessel, through its hops if it has any. It ends when the last clone and the last channel are
-/// dropped.
+/// A connection to a vessel, through its hops if it has any. The connection ends when its last clone and its last
+/// channel are dropped.
 #[derive(Clone)]
 pub(crate) struct Connection {
     vessel: Session,
-    /// The sessions that it goes through, the nearest hop first.
+    /// The sessions with the hops of the route, the nearest hop first.
     hops: Arc<[Session]>,
     starts: Starts,
 }
 
-/// A login at one endpoint of the route.
+/// A logged-in SSH session with one endpoint of the route.
 #[derive(Clone)]
 struct Session {
     endpoint: Endpoint,
@@ -57,9 +57,9 @@ struct Session {
 }
 
 impl Connection {
-    /// Connects and logs in when the login limit admits it. Every step has a deadline (`Timeout`) at each endpoint of
-    /// the route. The caller keeps the returned [`Admission`] until everything that the login starts on the vessel is
-    /// running.
+    /// Connects and logs in once the login limit admits the login. At each endpoint of the route, every step has a
+    /// deadline that depends on `Timeout` or `ConnectTimeout`. The caller keeps the returned [`Admission`] until
+    /// everything that the login starts on the vessel is running.
     pub(crate) async fn open(
         vessel: &Arc<Vessel>,
         environment: &Arc<SshEnvironment>,
@@ -81,7 +81,7 @@ impl Connection {
         self.vessel.handle.channel_open_session().await
     }
 
-    /// Returns whether both are the same connection.
+    /// Returns whether both values refer to the same connection.
     pub(crate) fn is_same(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.vessel.handle, &other.vessel.handle)
     }
@@ -94,7 +94,7 @@ impl Connection {
     /// Returns why the connection ended, if known.
     pub(crate) fn why_closed(&self) -> Option<String> {
         let ended = |session: &Session| session.notes.lock().ended.clone();
-        // If a hop's session ended, that is why the connection through it ended.
+        // If the session with a hop ended, the connection through the hop ended for the same reason.
         let hop = self.hops.iter().find_map(|hop| Some(format!("{}: {}", hop.endpoint.place(), ended(hop)?)));
         hop.or_else(|| ended(&self.vessel))
     }
@@ -114,7 +114,7 @@ impl Connection {
         self.vessel.notes.lock().cipher.clone().unwrap_or_default()
     }
 
-    /// Returns algorithm and fingerprint of the vessel's key.
+    /// Returns algorithm and fingerprint of the vessel's host key, if the vessel has shown one.
     pub(crate) fn host_key(&self) -> Option<(String, String)> {
         self.vessel.notes.lock().host_key.clone()
     }
@@ -141,17 +141,18 @@ impl Connection {
 
     /// Sends a keepalive request and waits for the reply, forever if none arrives.
     pub(crate) async fn ping(&self) {
-        // The library reports success, too, if the connection ends meanwhile.
+        // The SSH library also reports success if the connection ends before the reply arrives.
         if self.vessel.handle.send_ping().await.is_err() || self.is_closed() {
             std::future::pending::<()>().await;
         }
     }
 
-    /// Sends keepalive requests periodically, and cuts the connection off when too many replies are missing. For a
-    /// former standby connection that is now in use. Returns when the connection has ended.
+    /// Sends keepalive requests periodically, and cuts the connection off when too many replies are missing. Used for a
+    /// former standby connection that is now in use. Returns when the connection has ended, or at once if missing
+    /// replies must not end it.
     pub(crate) async fn keep_alive(&self) {
         let (interval, count) = self.vessel.endpoint.host().alive;
-        // 0 means that missing replies never end the connection, as in the library.
+        // As in the SSH library, a count of 0 means that missing replies never end the connection.
         if count == 0 {
             return;
         }
@@ -170,7 +171,7 @@ impl Connection {
         let host =
             self.road().lock().socket.as_ref().and_then(|socket| socket2::SockRef::from(socket).peer_addr().ok());
         if let Some(host) = host.and_then(|address| address.as_socket()) {
-            // Attempts that got no answer are discarded after a while.
+            // Attempts without an answer are discarded after `PATIENCE`, and new ones begin.
             while !matches!(tokio::time::timeout(PATIENCE, knock(host, IMPATIENT_KNOCK)).await, Ok(Ok(_))) {
                 tokio::time::sleep(IMPATIENT_KNOCK).await;
             }
@@ -179,8 +180,8 @@ impl Connection {
         std::future::pending().await
     }
 
-    /// Cuts the connection off and discards unsent data: the vessel must not receive it later, concurrently with the
-    /// data of the next connection.
+    /// Cuts the connection off and discards unsent data, because the vessel must not receive the data later,
+    /// concurrently with the data of the next connection.
     pub(crate) fn abandon(&self) {
         let socket = self.road().lock().socket.take();
         if let Some(socket) = socket {
@@ -204,7 +205,7 @@ impl Connection {
     }
 }
 
-/// Fetches the host key of an endpoint. Trusts no key, and logs in only at the hops before the endpoint.
+/// Fetches the host key of an endpoint. Does not trust the key, and logs in only at the hops before the endpoint.
 ///
 /// # Errors
 /// [`ConnectError`] when the endpoint is unreachable or shows no key.
@@ -218,7 +219,7 @@ pub async fn see_host_key(endpoint: &Endpoint, environment: &Arc<SshEnvironment>
     seen.ok_or_else(|| failed.unwrap_or_else(|| handshake(endpoint, "it sent no host key".into())))
 }
 
-/// Logs in at every endpoint before this one.
+/// Logs in at every hop before an endpoint, and returns the sessions in the order of the route.
 async fn go_before(
     endpoint: &Endpoint,
     environment: &Arc<SshEnvironment>,
@@ -270,7 +271,8 @@ impl Session {
                 Ok((Self { endpoint, handle: Arc::new(handle), notes }, admission))
             }
             Ok(Err(Refused::Login { why, remedy })) => Err(login_refused(&endpoint, with_banner(why, &notes), remedy)),
-            // A server that disconnects by itself has rejected too many keys; a broken link has not.
+            // A server that sends a disconnect message has probably rejected too many keys; a broken link sends no
+            // message.
             Ok(Err(Refused::Broken(why))) if notes.lock().hung_up => {
                 let remedy = format!("set the one right key as {}", endpoint.key_setting("IdentityFile"));
                 Err(login_refused(&endpoint, with_note(why, &notes), remedy))
@@ -297,7 +299,7 @@ impl Session {
     }
 }
 
-/// Connects to an endpoint, through the hop before it if there is one, and checks its host key.
+/// Connects to an endpoint, through the hop before it if there is one, and checks the endpoint's host key.
 async fn greet(
     endpoint: &Endpoint,
     before: Option<&Session>,
@@ -317,7 +319,8 @@ async fn greet(
         return speak(endpoint, QuickAck::through_hop(stream), host_keys, notes, turn).await;
     }
     let (stream, took) = connect(endpoint).await?;
-    // Must come after connecting: a route can set its own congestion control, which would replace an earlier choice.
+    // Must come after connecting, because a route of the kernel can set its own congestion control, which would replace
+    // an earlier choice.
     let congestion = congestion::choose(&stream, &endpoint.vessel().congestion_control);
     reached(took, congestion.is_bbr());
     notes.lock().congestion = congestion;
@@ -363,7 +366,7 @@ fn handshake(endpoint: &Endpoint, why: String) -> ConnectError {
     ConnectError::Handshake { place: endpoint.place(), why }
 }
 
-/// Appends the banner that the vessel sent before the login.
+/// Appends to an error text the banner that the vessel sent before the login, if any.
 fn with_banner(why: String, notes: &SharedNotes) -> String {
     match &notes.lock().banner {
         Some(banner) => format!("{why}; it says: {banner}"),
@@ -371,7 +374,8 @@ fn with_banner(why: String, notes: &SharedNotes) -> String {
     }
 }
 
-/// Appends the reason that the library reported only to its handler.
+/// Appends to an error text the reason for the end of the connection that the SSH library reported only to its handler,
+/// if any.
 fn with_note(why: String, notes: &SharedNotes) -> String {
     let note = notes.lock().ended.clone();
     match note {
@@ -380,7 +384,7 @@ fn with_note(why: String, notes: &SharedNotes) -> String {
     }
 }
 
-/// Connects to an endpoint. Also returns how long the handshake took.
+/// Connects to an endpoint. Also returns how long the TCP handshake took.
 async fn connect(endpoint: &Endpoint) -> Result<(TcpStream, Duration), ConnectError> {
     let unreachable = |why: String| ConnectError::Unreachable { place: endpoint.place(), why };
     let host = endpoint.host();
@@ -392,7 +396,8 @@ async fn connect(endpoint: &Endpoint) -> Result<(TcpStream, Duration), ConnectEr
     };
     let mut why = "it has no address".to_string();
     for address in &addresses {
-        // Each address gets its share of the time, so that a dead IPv6 address does not prevent a connection over IPv4.
+        // Each address gets an equal share of the timeout, so that a dead IPv6 address does not prevent a connection
+        // over IPv4.
         let share = host.connect_timeout / u32::try_from(addresses.len()).unwrap_or(u32::MAX);
         match tokio::time::timeout(share, knock(*address, KNOCK)).await {
             Ok(Ok((stream, took))) => {
@@ -406,8 +411,8 @@ async fn connect(endpoint: &Endpoint) -> Result<(TcpStream, Duration), ConnectEr
     Err(unreachable(why))
 }
 
-/// Connects to an address, starting a new attempt after each interval. The kernel alone repeats after 1, 2, 4 s and so
-/// on, and would notice late that a link has returned.
+/// Connects to an address, and starts another attempt after each interval `every`. The kernel alone repeats an attempt
+/// only after 1 s, 2 s, 4 s and so on, and would notice late that a link has returned.
 async fn knock(address: SocketAddr, every: Duration) -> std::io::Result<(TcpStream, Duration)> {
     let mut knocks = FuturesUnordered::new();
     loop {
@@ -419,7 +424,7 @@ async fn knock(address: SocketAddr, every: Duration) -> std::io::Result<(TcpStre
     }
 }
 
-/// Makes the kernel detect a dead link: the connection ends when sent bytes or keepalives are not acknowledged.
+/// Makes the kernel detect a dead link: it ends the connection if sent bytes or keepalives are not acknowledged.
 fn prepare(stream: &TcpStream, timeout: Duration) -> std::io::Result<()> {
     stream.set_nodelay(true)?;
     let socket = socket2::SockRef::from(stream);
@@ -427,7 +432,7 @@ fn prepare(stream: &TcpStream, timeout: Duration) -> std::io::Result<()> {
     socket.set_tcp_keepalive(&socket2::TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE))
 }
 
-/// Returns how long a connection may make no progress before it is closed: longer than the short outages that TCP
+/// Returns after how long without progress a connection is closed. The time is longer than the short outages that TCP
 /// survives.
 fn patience(timeout: Duration) -> Duration {
     (timeout * 3).max(Duration::from_secs(30))
@@ -442,8 +447,8 @@ fn config(endpoint: &Endpoint, host_keys: Option<&HostKeys>) -> Config {
     let certificates = if host_keys.is_some_and(HostKeys::want_certificate) { all } else { Vec::new() };
     let in_vain = u32::try_from(alive_count).unwrap_or(u32::MAX - 1);
     Config {
-        // AES-GCM costs half as much per byte as ChaCha20. CTR costs most and remains for servers that have nothing
-        // else.
+        // AES-GCM costs half as much CPU time per byte as ChaCha20. CTR costs most, and is kept for servers that
+        // support nothing else.
         preferred: Preferred {
             cipher: Cow::Borrowed(&[
                 cipher::AES_128_GCM,
@@ -453,7 +458,7 @@ fn config(endpoint: &Endpoint, host_keys: Option<&HostKeys>) -> Config {
                 cipher::AES_192_CTR,
                 cipher::AES_128_CTR,
             ]),
-            // The other zlib variant would decompress data of an unauthenticated peer.
+            // The other zlib variant would decompress data of a peer that is not authenticated yet.
             compression: Cow::Borrowed(if vessel.compression {
                 &[compression::ZLIB_LEGACY, compression::NONE]
             } else {
@@ -467,7 +472,8 @@ fn config(endpoint: &Endpoint, host_keys: Option<&HostKeys>) -> Config {
         nodelay: true,
         keepalive_interval: Some(alive_interval),
         keepalive_max: alive_count,
-        // Covers what keepalives miss: a write that blocks, and a handshake that never ends.
+        // Ends connections that keepalives do not end: those with a blocked write, or with a handshake that never
+        // completes.
         inactivity_timeout: Some(patience(vessel.timeout).max(alive_interval.saturating_mul(in_vain + 1))),
         ..Config::default()
     }

@@ -29,13 +29,14 @@ impl Endpoint {
         Self::all(&self.vessel).take(self.number)
     }
 
-    /// Returns the key by which logins are counted: the addresses of the hops before this endpoint, and its own.
+    /// Returns the key under which logins at this endpoint are counted: the addresses of the hops before the endpoint,
+    /// and its own address.
     pub(super) fn way(&self) -> String {
         let hosts = self.before().map(|hop| place_of(hop.host())).chain([place_of(self.host())]);
         hosts.collect::<Vec<_>>().join(" ")
     }
 
-    /// Returns how to reach, verify and log in to the endpoint.
+    /// Returns the settings to reach, verify and log in to the endpoint.
     pub fn host(&self) -> &SshHost {
         self.vessel.hops.get(self.number).unwrap_or(&self.vessel.ssh)
     }
@@ -45,12 +46,13 @@ impl Endpoint {
         &self.vessel
     }
 
-    /// Returns address and port for messages, marked as a hop if it is one.
+    /// Returns address and port of the endpoint for messages, with the word "hop" if the endpoint is a hop.
     pub(super) fn place(&self) -> String {
         place_of(self.host())
     }
 
-    /// Returns the setting of the vessel, or of the ssh config for a hop, that the operator may have to change.
+    /// Returns the text that names the setting to change: a key of the vessel's section or, for a hop, also the ssh
+    /// config.
     pub(super) fn key_setting(&self, keys: &str) -> String {
         match &self.host().hop {
             None => format!("{keys} of [Vessel {}]", self.vessel.name),
@@ -58,7 +60,7 @@ impl Endpoint {
         }
     }
 
-    /// Returns the noun for the endpoint in messages.
+    /// Returns the word for the endpoint in messages: "hop" or "vessel".
     pub(super) fn noun(&self) -> &'static str {
         if self.host().hop.is_some() { "hop" } else { "vessel" }
     }

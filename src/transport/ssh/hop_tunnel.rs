@@ -1,8 +1,8 @@
 //! A stream through a hop: data goes over an SSH channel to the hop, and from there by TCP.
 //!
-//! The library's own stream has a small, bounded inbox, which can deadlock: the inner session does not read while it
-//! writes, and the outer session stops, and with it all writes, while the inbox is full. This inbox is unbounded. The
-//! windows of the inner channels and the number of pending requests keep it small.
+//! The SSH library's own stream has a small, bounded inbox, which can deadlock: the inner session does not read while
+//! it writes, and while the inbox is full, the outer session stops and blocks all writes. The inbox of this module is
+//! unbounded. The windows of the inner channels and the number of pending requests keep it small.
 
 use std::io;
 use std::pin::Pin;
@@ -17,13 +17,13 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 /// How many bytes are read from the channel at once: the size of one SSH packet.
 const PACKET: usize = 32 << 10;
 
-/// Data from beyond the hop that was not read yet.
+/// Data that arrived through the hop and was not read yet.
 pub(super) struct Inbox {
     receiver: UnboundedReceiver<Bytes>,
     rest: Bytes,
 }
 
-/// Converts a channel to a stream.
+/// Converts a channel through a hop to a stream with an unbounded inbox.
 pub(super) fn stream(channel: Channel<Msg>) -> Join<Inbox, impl AsyncWrite + Unpin + Send + 'static> {
     let (mut incoming, outgoing) = tokio::io::split(channel.into_stream());
     let (sender, receiver) = unbounded_channel();
@@ -31,8 +31,8 @@ pub(super) fn stream(channel: Channel<Msg>) -> Join<Inbox, impl AsyncWrite + Unp
         let mut buffer = BytesMut::new();
         loop {
             buffer.reserve(PACKET);
-            // Stops when the reader is dropped. Dropping this half closes the channel, and the last channel ends the
-            // session with the hop.
+            // Stops when the inbox is dropped. Dropping `incoming` then closes the channel, and closing the last
+            // channel ends the session with the hop.
             let read = tokio::select! {
                 read = incoming.read_buf(&mut buffer) => read,
                 () = sender.closed() => break,

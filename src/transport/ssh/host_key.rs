@@ -12,7 +12,7 @@ use crate::settings::{HostKeyPolicy, SshHost};
 use crate::transport::ConnectError;
 use crate::transport::known_hosts::{self, KnownHosts, Verdict};
 
-/// The host key that a host showed, for `trust`.
+/// A host key that a host showed, for the `trust` command.
 #[derive(Clone, Debug)]
 pub struct SeenKey {
     pub(super) key: PublicKey,
@@ -33,9 +33,9 @@ impl SeenKey {
 /// The trust status of a host key.
 #[derive(Clone, Debug)]
 pub enum Standing {
-    /// The key is the vessel's.
+    /// The key is accepted for this host.
     Trusted,
-    /// No key of the vessel is known yet.
+    /// No key of this host is known yet.
     Unknown,
     /// The key must not be trusted.
     Refused(ConnectError),
@@ -50,7 +50,8 @@ pub struct HostKeys {
 }
 
 impl HostKeys {
-    /// Reads the `known_hosts` files again, so that changes apply to the next connection.
+    /// Reads the `known_hosts` files for an endpoint. Every connection calls this, so that changes apply to the next
+    /// connection.
     pub fn read(endpoint: Endpoint, environment: Arc<SshEnvironment>) -> Self {
         let host = endpoint.host();
         let own = host.known_hosts.clone().unwrap_or_else(|| environment.known_hosts().into_iter().collect());
@@ -67,14 +68,14 @@ impl HostKeys {
         self.endpoint.host()
     }
 
-    /// Returns the name and port to look up in `known_hosts`. An alias is used without the port.
+    /// Returns the name and port to look up in `known_hosts`. An alias (`HostKeyAlias`) is looked up without the port.
     fn known_as(&self) -> (&str, u16) {
         let host = self.host();
         host.host_key_alias.as_deref().map_or((&host.address, host.port), |alias| (alias, 22))
     }
 
-    /// Returns the key algorithms to request. As in `ssh`, those of the known keys come first, so that a host with
-    /// several keys shows a known one.
+    /// Returns `all` key algorithms in the order in which to request them. As in `ssh`, the algorithms of the known
+    /// keys come first, so that a host with several keys shows a known one.
     pub(super) fn preferred(&self, all: &[Algorithm]) -> Vec<Algorithm> {
         let (name, port) = self.known_as();
         let known = self.known.key_types(name, port);
@@ -177,10 +178,11 @@ impl HostKeys {
         }
     }
 
-    /// Records a key for this host in the user's `known_hosts`, or in the first configured file.
+    /// Records a key for this host in the first configured `known_hosts` file, or in the user's own if none is
+    /// configured. Returns the path of the file.
     ///
     /// # Errors
-    /// When there is no home directory or the file can't be written.
+    /// When no file is configured and there is no home directory, or when the file can't be written.
     pub fn record(&self, seen: &SeenKey) -> std::io::Result<std::path::PathBuf> {
         let (name, port) = self.known_as();
         let file = match &self.host().known_hosts {

@@ -9,8 +9,9 @@ use russh::keys::PrivateKey;
 use russh::keys::ssh_key::PublicKey;
 use secrecy::{ExposeSecret, SecretString};
 
-/// Returns the public half of a key file if no passphrase is needed for it: from the `.pub` file, or from the key file
-/// itself, where OpenSSH's own format leaves it readable.
+/// Returns the public key of a key file, or `None` if the public key can't be read without a passphrase. The public key
+/// is read from the `.pub` file, or from the key file itself, in which OpenSSH's own format leaves the public key
+/// unencrypted.
 pub(super) fn public_half(file: &Path) -> Option<PublicKey> {
     let mut public = file.as_os_str().to_owned();
     public.push(".pub");
@@ -18,11 +19,11 @@ pub(super) fn public_half(file: &Path) -> Option<PublicKey> {
     beside.or_else(|| PrivateKey::read_openssh_file(file).ok().map(|key| key.public_key().clone()))
 }
 
-/// The reason why a key file is unusable. The text ends a sentence.
+/// The reason why a key file is unusable. The text is the end of a sentence about the file.
 pub(super) enum Unusable {
     /// The key is encrypted, and the passphrase is missing or wrong.
     Locked(String),
-    /// Anything else.
+    /// There is another reason, for example an unreadable file.
     Other(String),
 }
 
@@ -33,7 +34,7 @@ impl fmt::Display for Unusable {
     }
 }
 
-/// Reads a private key. Decrypting one takes tens of milliseconds by design, so it runs on a blocking thread.
+/// Reads a private key. Decrypting a key takes tens of milliseconds by design, so the work runs on a blocking thread.
 pub(super) async fn load(file: PathBuf, passphrase: Option<SecretString>) -> Result<PrivateKey, Unusable> {
     let work = move || {
         let text = std::fs::read_to_string(&file).map_err(|e| Unusable::Other(e.to_string()))?;
@@ -44,10 +45,11 @@ pub(super) async fn load(file: PathBuf, passphrase: Option<SecretString>) -> Res
 
 fn open(text: &SecretString, passphrase: Option<&SecretString>) -> Result<PrivateKey, Unusable> {
     let text = text.expose_secret();
-    // For the older formats, the library reports only that the decrypted data is not a key.
+    // For encrypted keys in the older formats, the SSH library reports only that the decrypted data is not a key, so
+    // the header shows whether the key is encrypted.
     let old_lock = text.lines().any(|l| l.starts_with("Proc-Type: 4,ENCRYPTED") || l.contains("BEGIN ENCRYPTED"));
     let opened = russh::keys::decode_secret_key(text, passphrase.map(ExposeSecret::expose_secret));
-    // Some formats reject a passphrase if none is needed.
+    // Some formats reject a passphrase if the key is not encrypted, so the key is also decoded without one.
     let opened = opened.or_else(|e| russh::keys::decode_secret_key(text, None).map_err(|_| e));
     opened.map_err(|e| match (e, passphrase) {
         (russh::keys::Error::KeyIsEncrypted, _) => Unusable::Locked("is encrypted; set Passphrase".into()),
@@ -58,8 +60,8 @@ fn open(text: &SecretString, passphrase: Option<&SecretString>) -> Result<Privat
         (_, Some(_)) if old_lock => Unusable::Locked(
             "can't be opened with this Passphrase (if it is right, rewrite the key with `ssh-keygen -p`)".into(),
         ),
-        // The library (ssh-key 0.7) can't read a P-256 key in OpenSSH's format if its number starts with a zero byte (1
-        // in 256). Other formats work.
+        // The SSH library (ssh-key 0.7) can't read a P-256 key in OpenSSH's format if the private number starts with a
+        // zero byte (1 of 256 keys). Other formats work.
         (russh::keys::Error::SshKey(e), _) if text.contains("BEGIN OPENSSH") => {
             Unusable::Other(format!("can't be used: {e} (rewrite the key with `ssh-keygen -p -m PKCS8`)"))
         }

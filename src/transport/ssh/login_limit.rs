@@ -2,8 +2,8 @@
 //!
 //! A login costs the host at least one process and the run of the account's profile, often 0.5 s of a processor. If 200
 //! logins run at once, each takes 200 times as long, all time out, and all start again. So each login waits for its
-//! turn *before* it starts, and its timeouts count from there. A vessel that does not share its host does not wait for
-//! a turn at the host.
+//! turn *before* it starts, and its timeouts begin with its turn. A vessel that does not share its host does not wait
+//! for a turn at the host.
 
 mod gate;
 
@@ -17,26 +17,28 @@ use tokio::time::Instant;
 use crate::names::VesselName;
 use gate::{Gate, Place};
 
-/// The initial and the highest number of logins at one host. OpenSSH starts to drop connections at 10 unauthenticated
-/// ones (`MaxStartups`).
+/// The initial and the highest limit on concurrent logins at one host. OpenSSH starts to drop connections at 10
+/// unauthenticated ones (`MaxStartups`).
 const FIRST_AT_HOST: usize = 4;
 const MOST_AT_HOST: usize = 8;
-/// Logins of the process for each core: the initial, the lowest and the highest number.
+/// The initial, the lowest and the highest limit on concurrent logins of this process, for each processor core.
 const FIRST_PER_CORE: usize = 4;
 const LEAST_PER_CORE: usize = 2;
 const MOST_PER_CORE: usize = 64;
-/// How long a login that does not finish occupies a place of the process, at the least; longer if logins usually take
-/// longer.
+/// The minimum time after which an unfinished login no longer counts towards the limit of the process. The time is
+/// longer if logins usually take longer.
 const LEASE: Duration = Duration::from_secs(2);
-/// How long a connected login waits for a place of the process, at most. Servers wait one or two minutes for a login.
+/// The maximum time that a connected login waits for a place in the limit of the process. Servers wait one or two
+/// minutes for a login.
 const CONNECTED: Duration = Duration::from_secs(20);
 
-/// The factor by which a login at a shared host may take longer. Waiting costs nothing, since its place expires and
-/// goes to the next login, while a restart costs the host another login. The factor also applies to programs that a
-/// login starts on any host, because they run the account's profile.
+/// The factor by which a login at a shared host may take longer. A slow login does not block others, since its place
+/// expires and goes to the next login, while a retry costs the host another login. The factor also applies to programs
+/// that a login starts on any host, because they run the account's profile.
 const LONGER: u32 = 6;
 
-/// The urgency of a login, as a time by which it is queued earlier or later than it came. No login can wait forever.
+/// The urgency of a login, as a time by which the login is queued earlier or later than its arrival. These times are
+/// short, so no login waits forever.
 #[derive(Clone, Copy, Debug)]
 pub struct Rank {
     earlier: Duration,
@@ -44,13 +46,13 @@ pub struct Rank {
 }
 
 impl Rank {
-    /// Returns the rank of a connection that replaces a silent one.
+    /// Returns the rank of a connection that replaces a silent connection.
     pub fn replacement() -> Self {
         Self { earlier: Duration::from_secs(10), later: Duration::ZERO }
     }
 
-    /// Returns the rank of a vessel's first connection after a number of consecutive failures. `work` says whether
-    /// deliveries are due.
+    /// Returns the rank of a vessel's first connection. `failures` is the number of consecutive failed attempts before
+    /// it, and `work` says whether deliveries are due.
     pub fn first(work: bool, failures: u32) -> Self {
         let idle = if work { Duration::ZERO } else { Duration::from_secs(5) };
         Self { earlier: Duration::ZERO, later: idle + Duration::from_secs(2) * failures.min(5) }
@@ -72,7 +74,7 @@ pub struct LoginLimit(Arc<Limits>);
 
 struct Limits {
     process: Arc<Gate>,
-    /// The hosts by route: the addresses of the hops and of the host itself.
+    /// The hosts, keyed by route: the addresses of the hops and of the host itself.
     hosts: Mutex<HashMap<String, Host>>,
 }
 
@@ -96,8 +98,8 @@ impl fmt::Debug for LoginLimit {
 }
 
 impl LoginLimit {
-    /// Waits for a vessel's turn at the host at the end of the route `way`. `patience` is how long a login may take
-    /// there.
+    /// Waits until a login of a vessel is admitted at the host at the end of the route `way`. `patience` is how long a
+    /// login may take at this host.
     pub(super) async fn admit(&self, way: &str, vessel: &VesselName, rank: Rank, patience: Duration) -> Admission {
         let starts = Starts { limit: self.clone(), way: way.into(), patience };
         let host = {
@@ -123,7 +125,7 @@ impl LoginLimit {
     }
 }
 
-/// An admitted login. Its places are released when it is dropped.
+/// An admitted login. Its places in the limits are released when it is dropped.
 pub(crate) struct Admission {
     limit: LoginLimit,
     rank: Rank,
@@ -134,33 +136,35 @@ pub(crate) struct Admission {
 }
 
 impl Admission {
-    /// Waits for a place of the process, once the host has answered.
+    /// Waits for a place in the limit of the process, once the host has answered. After [`CONNECTED`], the login
+    /// continues without a place.
     pub(super) async fn answered(&mut self) {
         let entering = self.limit.0.process.enter(self.rank, self.patience);
         self.process = tokio::time::timeout(CONNECTED, entering).await.ok();
     }
 
-    /// Records that the host accepted the connection and then closed it.
+    /// Records that the host accepted the connection, but that the SSH handshake failed.
     pub(super) fn turned_away(self) {
         if let Some(place) = self.host {
             place.turned_away();
         }
     }
 
-    /// Returns the turns for later starts on the host.
+    /// Returns the limit for programs that are started on the host after the login.
     pub(super) fn starts(&self) -> Starts {
         self.starts.clone()
     }
 
-    /// Records that everything that the login starts on the host is running. Returns the turns for later starts there.
+    /// Records that everything that the login starts on the host is running. Returns the limit for programs that are
+    /// started later.
     pub(crate) fn ready(self) -> Starts {
         self.host.into_iter().chain(self.process).for_each(Place::succeeded);
         self.starts
     }
 }
 
-/// The turns of programs that are started on a host after the login, such as further shells: each costs about as much
-/// as a login.
+/// The limit for programs that are started on a host after the login, such as further shells. Each start costs the host
+/// about as much as a login.
 #[derive(Clone)]
 pub(crate) struct Starts {
     limit: LoginLimit,
@@ -168,7 +172,7 @@ pub(crate) struct Starts {
     patience: Duration,
 }
 
-/// A turn to start a program, which ends when it is dropped.
+/// A turn to start a program. The turn ends when this value is dropped.
 pub(crate) struct StartTurn(#[expect(dead_code, reason = "what counts is when it is dropped")] Option<Place>);
 
 impl Starts {
@@ -183,7 +187,7 @@ impl Starts {
         self.patience * LONGER
     }
 
-    /// Waits for a turn. Returns at once if the vessel does not share its host.
+    /// Waits for a turn to start a program. Returns at once if the vessel does not share its host.
     pub(crate) async fn turn(&self) -> StartTurn {
         match self.limit.shared(&self.way) {
             Some(gate) => StartTurn(Some(gate.enter(Rank::first(true, 0), self.patience).await.unjudged())),

@@ -1,7 +1,7 @@
 //! The login order of connections that are opened at the same time.
 //!
-//! The first one leads. The others connect as far as the login and wait until the leader is logged in, so that a wrong
-//! login is found by one rejected attempt instead of many, which could lock the account.
+//! The first connection leads. The other connections prepare everything up to the login and wait until the leader is
+//! logged in, so that wrong credentials cause one rejected attempt instead of many, which could lock the account.
 
 use std::time::Duration;
 
@@ -22,36 +22,37 @@ enum Stage {
 pub struct RoundTrip {
     /// The round-trip time.
     pub round_trip: Duration,
-    /// Whether BBR paces the sending, so that occasional losses do not slow it down.
+    /// Whether the connection sends with BBR, which occasional losses do not slow down.
     pub bbr: bool,
 }
 
-/// The turn of a leading connection.
+/// The role of a leading connection in the login order.
 pub struct Lead {
     stage: watch::Sender<Stage>,
-    /// Whether it is a standby connection.
+    /// Whether the connection is a standby.
     spare: bool,
     rank: Rank,
 }
 
-/// The turn of connections that follow a leader.
+/// The role of a connection that follows a leader in the login order.
 #[derive(Clone)]
 pub struct Follow(watch::Receiver<Stage>);
 
 impl Lead {
-    /// Creates a leader and the turn of its followers.
+    /// Creates the role of a leader and the role of its followers.
     pub fn new(rank: Rank) -> (Self, Follow) {
         let (stage, follow) = watch::channel(Stage::Begun);
         (Self { stage, spare: false, rank }, Follow(follow))
     }
 
-    /// Creates a leader without followers.
+    /// Creates the role of a leader without followers.
     pub fn alone(rank: Rank) -> Self {
         Self::new(rank).0
     }
 
-    /// Creates a standby connection, used when another falls silent. It sends nothing by itself, not even keepalives:
-    /// TCP retries less often the longer a packet has been unacknowledged.
+    /// Creates the role of a standby connection, which is used when another connection falls silent. A standby sends
+    /// nothing by itself, not even keepalives, because TCP retries less often the longer a packet has been
+    /// unacknowledged.
     pub fn spare() -> Self {
         Self { spare: true, ..Self::alone(Rank::further()) }
     }
@@ -66,7 +67,7 @@ impl Lead {
 }
 
 impl Follow {
-    /// Waits until the leader has reached the host. Returns `None` if it failed.
+    /// Waits until the leader has reached the host. Returns `None` if the leader failed or is already logged in.
     pub async fn reached(&mut self) -> Option<RoundTrip> {
         let stage = *self.0.wait_for(|stage| *stage != Stage::Begun).await.ok()?;
         match stage {
@@ -75,13 +76,13 @@ impl Follow {
         }
     }
 
-    /// Waits until the leader is logged in. Returns `false` if it failed.
+    /// Waits until the leader is logged in. Returns `false` if the leader failed.
     pub(super) async fn may_log_in(&mut self) -> bool {
         self.0.wait_for(|stage| *stage == Stage::LoggedIn).await.is_ok()
     }
 }
 
-/// A connection's turn among those that are opened at the same time.
+/// The role of a connection among the connections that are opened at the same time.
 pub(crate) enum Turn<'a> {
     Lead(&'a Lead),
     Follow(Follow),

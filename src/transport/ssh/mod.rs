@@ -34,9 +34,9 @@ use std::path::PathBuf;
 pub struct SshEnvironment {
     /// The home directory, for `~/.ssh`.
     pub home: Option<PathBuf>,
-    /// The agent's socket (`SSH_AUTH_SOCK`).
+    /// The socket of the SSH agent (`SSH_AUTH_SOCK`).
     pub agent: Option<PathBuf>,
-    /// The machine-wide `known_hosts`.
+    /// The `known_hosts` file of the whole machine.
     pub global_known_hosts: PathBuf,
     /// The command that runs this program with the same settings, for messages.
     pub program: String,
@@ -45,7 +45,8 @@ pub struct SshEnvironment {
 }
 
 impl SshEnvironment {
-    /// Reads the environment of the process: `HOME`, `SSH_AUTH_SOCK`, `/etc/ssh/ssh_known_hosts`.
+    /// Takes the environment from the process: `HOME` and `SSH_AUTH_SOCK`. The global `known_hosts` is
+    /// `/etc/ssh/ssh_known_hosts`.
     ///
     /// `program` is the command that runs this program with the same settings.
     pub fn from_process(program: String) -> Self {
@@ -58,7 +59,7 @@ impl SshEnvironment {
         }
     }
 
-    /// Returns the user's own `known_hosts`.
+    /// Returns the path of the user's own `known_hosts`, or `None` if the home directory is unknown.
     pub fn known_hosts(&self) -> Option<PathBuf> {
         self.home.as_ref().map(|home| home.join(".ssh/known_hosts"))
     }

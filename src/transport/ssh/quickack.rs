@@ -1,7 +1,7 @@
 //! A TCP stream that acknowledges received data immediately.
 //!
 //! By default an SSH server holds a small packet back until the previous one is acknowledged (Nagle), and a kernel with
-//! nothing to send delays an acknowledgement by 40 ms. Together they delay every exchange of small packets by 40 ms.
+//! nothing to send delays an acknowledgement by 40 ms. The combination delays every exchange of small packets by 40 ms.
 
 use std::io;
 use std::pin::Pin;
@@ -12,9 +12,11 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-/// A stream with immediate acknowledgements. Linux resets the option, so it is set again with every read.
+/// A stream with immediate acknowledgements. Linux resets the socket option `TCP_QUICKACK` by itself, so the option is
+/// set again with every read.
 ///
-/// Also wraps a stream through a hop, for which it only records whether the peer has sent anything.
+/// Also wraps a stream through a hop, which has no such option. Any wrapped stream skips the text before the SSH
+/// version, and records whether the peer has sent anything.
 pub(super) struct QuickAck<S> {
     stream: S,
     hasten: fn(&S),
@@ -34,7 +36,7 @@ impl Spoken {
 
 impl QuickAck<TcpStream> {
     pub(super) fn tcp(stream: TcpStream) -> Self {
-        // Errors are ignored: without the option everything works, only more slowly.
+        // Errors are ignored, because the stream also works without the option, only more slowly.
         let hasten = |stream: &TcpStream| drop(socket2::SockRef::from(stream).set_tcp_quickack(true));
         Self { stream, hasten, spoken: Spoken::default(), greeting: Greeting::default() }
     }
@@ -84,22 +86,22 @@ impl<S: AsyncRead + Unpin> AsyncRead for QuickAck<S> {
     }
 }
 
-/// The text that a server sends before its version, which may have any number of lines (RFC 4253, 4.2). The library
-/// accepts only few and short lines.
+/// The text that a server sends before its SSH version. RFC 4253 (section 4.2) allows any number of lines, but the SSH
+/// library accepts only few and short lines.
 #[derive(Default)]
 struct Greeting {
-    /// Bytes received but not passed on.
+    /// Bytes received but not yet passed to the library.
     heard: Vec<u8>,
     skipped: usize,
-    /// Whether the version was reached. All later bytes are passed to the library.
+    /// Whether the line with the SSH version was found. All bytes from this line on are passed to the library.
     over: bool,
 }
 
-/// The maximum number of bytes before the version.
+/// The maximum number of bytes before the SSH version.
 const MOST_GREETING: usize = 256 << 10;
 
 impl Greeting {
-    /// Discards whole lines until one is the version.
+    /// Adds received bytes, and discards complete lines before the line with the SSH version.
     fn hear(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.heard.extend_from_slice(bytes);
         while let Some(end) = self.heard.iter().position(|byte| *byte == b'\n') {
@@ -116,7 +118,7 @@ impl Greeting {
         Ok(())
     }
 
-    /// Passes on the received bytes from the version on. Returns whether there were any.
+    /// Passes received bytes to the library, from the line with the SSH version on. Returns whether there were any.
     fn serve(&mut self, to: &mut ReadBuf<'_>) -> bool {
         if !self.over || self.heard.is_empty() {
             return false;

@@ -1,5 +1,5 @@
-//! A gate: a limit on concurrent holders that adapts to how quickly they succeed, with an ordered queue. Independent of
-//! SSH.
+//! A gate limits how many callers hold a place at once, and adapts the limit to how quickly the holders succeed.
+//! Callers wait in an ordered queue. The gate is independent of SSH.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,48 +10,49 @@ use tokio::time::{Instant, timeout};
 
 use super::Rank;
 
-/// How often waiting callers check whether a place has expired.
+/// The interval at which waiting callers check whether a place has expired.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// Admits a limited number of holders at once. The limit grows by one with each holder that succeeds quickly while
-/// others wait, falls by a quarter when one is slow, and by half when one times out or is turned away.
+/// A limit on the number of holders at once. The limit grows by 1 when a holder succeeds quickly while others wait,
+/// falls by a quarter when a holder is slow, and falls by half when a holder times out or is turned away.
 ///
-/// A place that is held for too long expires, so that a host that hangs does not block others for longer.
+/// A place that is held for too long expires, so that a holder that hangs does not block the others for longer.
 pub(super) struct Gate {
     least: f64,
     most: f64,
-    /// The minimum time that a place counts if the usual time is unknown or shorter. `None`: a place counts for the
-    /// holder's patience.
+    /// The minimum time until a place expires; a place expires later if holders usually take longer. `None`: a place
+    /// expires after its holder's patience.
     shortest_lease: Option<Duration>,
     state: Mutex<State>,
 }
 
 struct State {
     limit: f64,
-    /// When each counted place was taken, and when it expires.
+    /// When each place in use was taken, and when it expires, by the id of the place.
     taken: HashMap<u64, (Instant, Instant)>,
     next: u64,
     waiting: BTreeMap<(Instant, u64), (Duration, oneshot::Sender<Place>)>,
-    /// The shortest and the average time of successful holders.
+    /// The shortest time that a holder needed to succeed.
     shortest: Option<Duration>,
+    /// The moving average of the times that holders needed to succeed; 0 if none has succeeded yet.
     usual: Duration,
-    /// When the limit was last lowered. Holders admitted before that do not lower it again.
+    /// When the limit was last lowered. A holder admitted before this time does not lower the limit again.
     lowered: Option<Instant>,
 }
 
-/// A place, released when it is dropped.
+/// A place in a gate, released when it is dropped.
 pub(super) struct Place {
     gate: Arc<Gate>,
     id: u64,
     since: Instant,
     patience: Duration,
-    /// Whether the way it ends affects the limit.
+    /// Whether the limit is lowered if the holder times out.
     judged: bool,
     cancelled: bool,
 }
 
 impl Gate {
-    /// Creates a gate that first admits `first` holders at once, never fewer than `least` and never more than `most`.
+    /// Creates a gate with the initial limit `first`, which later stays between `least` and `most`.
     pub(super) fn new(least: usize, first: usize, most: usize, shortest_lease: Option<Duration>) -> Arc<Self> {
         Arc::new(Self {
             least: least as f64,
@@ -73,8 +74,8 @@ impl Gate {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits for a place, in the order of the ranks' times. `patience` is how long a holder may take before it counts
-    /// as timed out.
+    /// Waits for a place. Callers get places in the order of their arrival times, shifted by their ranks. `patience` is
+    /// how long a holder may take before it counts as timed out.
     pub(super) async fn enter(self: &Arc<Self>, rank: Rank, patience: Duration) -> Place {
         let mut turn = {
             let mut state = self.state();
@@ -91,7 +92,7 @@ impl Gate {
             self.admit();
             match timeout(LOOK, &mut turn).await {
                 Ok(Ok(place)) => return place,
-                // Does not happen while the gate exists, because it holds the sender.
+                // Cannot happen while the gate exists, because the gate holds the sender.
                 Ok(Err(_)) => return self.place(&mut self.state(), patience),
                 Err(_) => {}
             }
@@ -149,7 +150,7 @@ impl State {
 }
 
 impl Place {
-    /// Returns the place, marked so that its end does not affect the limit.
+    /// Returns the place, marked so that a timeout of its holder does not lower the limit.
     pub(super) fn unjudged(mut self) -> Self {
         self.judged = false;
         self
@@ -163,7 +164,7 @@ impl Place {
         let shortest = state.shortest.map_or(took, |shortest| shortest.min(took));
         state.shortest = Some(shortest);
         state.usual = if state.usual.is_zero() { took } else { (state.usual * 7 + took) / 8 };
-        // On a long path no login is quick, so the time is compared with the shortest one.
+        // On a long path every login is slow, so the time is also compared with the shortest one.
         if took <= (self.patience / 4).max(shortest * 2) {
             if !state.waiting.is_empty() {
                 state.limit = (state.limit + 1.0).min(gate.most);
@@ -171,17 +172,17 @@ impl Place {
         } else if took > (self.patience / 2).max(shortest * 4) {
             gate.lower(&mut state, self.since, 0.75);
         }
-        // Releases the lock before the place is dropped, which locks the state again.
+        // The lock must be released first, because dropping the place locks the state again.
         drop(state);
     }
 
-    /// Records that the host turned the holder away before it could start, because there were too many.
+    /// Records that the host turned the holder away before it could start, probably because there were too many logins.
     pub(super) fn turned_away(mut self) {
         self.judged = false;
         self.gate.lower(&mut self.gate.state(), self.since, 0.5);
     }
 
-    /// Releases the place without admitting the next caller; the calling loop does that.
+    /// Releases the place without admitting a waiting caller, because the loop in [`Gate::admit`] does that.
     fn cancel(mut self) {
         self.cancelled = true;
         self.gate.state().taken.remove(&self.id);
@@ -214,8 +215,8 @@ mod tests {
         gate.state().limit
     }
 
-    /// Runs `count` logins that share one processor, each of which needs `burst` of it. Returns the total time and the
-    /// longest login.
+    /// Runs `count` logins that share one processor, each of which needs `burst` of processor time. Returns the total
+    /// time and the time of the longest login.
     async fn stampede(gate: &Arc<Gate>, count: u32, burst: Duration) -> (Duration, Duration) {
         let (since, longest) = (Instant::now(), Arc::new(Mutex::new(Duration::ZERO)));
         let logins: Vec<_> = (0..count)
