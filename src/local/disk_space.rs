@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
-/// How long to wait for a disk. If one takes longer, its last answer is returned.
+/// How long to wait for the disks. For a disk that takes longer, its last answer is returned.
 const PATIENCE: Duration = Duration::from_millis(300);
 
 /// Maximum age of an answer that still counts as current.
@@ -40,7 +40,7 @@ pub struct Rooms(Arc<Mutex<HashMap<PathBuf, Asked>>>);
 #[derive(Default)]
 struct Asked {
     last: Option<Room>,
-    /// Closed when the pending query is answered.
+    /// A channel that closes when the pending query is answered; `None` before the first query.
     under_way: Option<watch::Receiver<()>>,
 }
 

@@ -1,8 +1,8 @@
 //! Returns the kind and metadata of paths below a location.
 //!
 //! Uses `lstat` (or `stat`, where links are followed) and opens only directories. A path with a link on its way counts
-//! as missing, unless links are followed. A missing location is a separate error: an unmounted disk must not look like
-//! a thousand deleted files.
+//! as missing, unless links are followed. A missing location is a separate error, because an unmounted disk must not
+//! look like a thousand deleted files.
 
 use std::ffi::OsStr;
 use std::fmt;
@@ -188,7 +188,7 @@ pub(super) fn classify_in(
         FileType::Directory => Ok(PathState::Directory(found(Vec::new()))),
         FileType::Symlink if rules.links() == Links::Copy => match readlinkat(directory, name, Vec::new()) {
             Ok(target) => Ok(PathState::Taken(found(target.into_bytes()))),
-            // It was removed or replaced meanwhile.
+            // The link was removed or replaced meanwhile.
             Err(errno) if is_absent(errno) || errno == Errno::INVAL => Ok(PathState::Gone),
             Err(errno) => Err(errno),
         },
@@ -218,8 +218,8 @@ pub(super) fn owner_of(meta: &Metadata) -> (u32, u32) {
 /// Returns the state of a path, without following links.
 ///
 /// # Errors
-/// When `lstat` fails for another reason than a missing path, or when the location itself is missing: an unmounted disk
-/// must not look like a thousand deleted files.
+/// When `lstat` fails for another reason than a missing path, or when the location itself is missing, because an
+/// unmounted disk must not look like a thousand deleted files.
 pub fn file_state(location: &Path, path: &RelPath) -> Result<FileState, DiskError> {
     match open_location(location)?.stat(path.as_path()) {
         Ok(stat) => Ok(FileState::of(&stat)),

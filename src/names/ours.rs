@@ -47,7 +47,7 @@ impl fmt::Display for InstanceId {
 /// Returns the name of a part in TempDir: `<instance>-<delivery>.<start>.part`, ASCII and short whatever the file's
 /// name.
 ///
-/// Contains the delivery instead of the version, because two vessels in the settings may be one host.
+/// Contains the number of the delivery and not of the version, because two vessels in the settings may be one host.
 pub fn part_name(instance: InstanceId, delivery: i64, start: u64) -> String {
     format!("{instance}-{delivery}.{start}.part")
 }
@@ -85,7 +85,7 @@ impl OurFile {
         }
         let (delivery, start) = name.strip_prefix(&id)?.strip_prefix('-')?.strip_suffix(".part")?.split_once('.')?;
         let (delivery, start) = (delivery.parse().ok()?, start.parse().ok()?);
-        // A number in another form ("+1", "01") is not from us.
+        // Numbers in another form ("+1", "01") parse too, but names with them were not created here.
         (part_name(instance, delivery, start) == name).then_some(Self::Part { delivery, start })
     }
 }

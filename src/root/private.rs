@@ -16,13 +16,13 @@ use super::open_trusted;
 /// As [`open_trusted`].
 pub fn open_private(path: &Path, flags: OFlags) -> io::Result<File> {
     let ours = Mode::RUSR | Mode::WUSR;
-    // Twice, because the file may be created or removed in between.
+    // Tries twice, because another process may create or remove the file in between.
     for _ in 0..2 {
         match open_trusted(path, flags | OFlags::CREATE | OFlags::EXCL, ours) {
             Err(error) if Errno::from_io_error(&error) == Some(Errno::EXIST) => {}
             made => {
                 let made = made?;
-                // The umask may have cleared bits of the mode. Fails on a file system without modes.
+                // Sets the mode again, because the umask may have cleared bits. Fails on a file system without modes.
                 fchmod(&made, ours).ok();
                 return Ok(made);
             }

@@ -25,9 +25,9 @@ pub(super) fn is_trusted(user: u32) -> bool {
 /// owns them.
 ///
 /// # Errors
-/// Names the link if another user owns one; any other error of the kernel.
+/// An error that names the link if another user owns one; any other error of the kernel.
 pub fn open_trusted(path: &Path, flags: OFlags, mode: Mode) -> io::Result<File> {
-    // Their links don't resolve to paths: `/dev/stderr` leads to `pipe:[4711]`.
+    // Links there don't always lead to a path: `/dev/stderr` leads to `pipe:[4711]`.
     if path.starts_with("/dev") || path.starts_with("/proc") {
         return Ok(openat(CWD, path, flags | OFlags::CLOEXEC, mode)?.into());
     }
@@ -42,7 +42,7 @@ fn resolve(path: &Path) -> io::Result<(OwnedFd, OsString)> {
         openat(CWD, start, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
     };
     let mut directory = start(path)?;
-    // Reversed: the last element is the next component.
+    // In reverse order: the last element is the next component.
     let mut ahead = names(path);
     let mut links = 0;
     while let Some(name) = ahead.pop() {
