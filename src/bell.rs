@@ -1,4 +1,4 @@
-//! A bell notifies a task that there may be work.
+//! A bell, which notifies a task that there may be work.
 //!
 //! Bells carry no data. The listener queries the ledger, so a bell that rings twice or without need costs one query.
 

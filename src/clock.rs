@@ -29,8 +29,8 @@ impl Clock {
     }
 }
 
-/// A clock for deletions by age. A jump forward may be an error, so it is applied gradually: at most 25 h per hour of
-/// run time.
+/// A clock for deletions by age. A jump of the system clock forward may be an error, so the jump is applied gradually:
+/// at most 25 h per hour of run time.
 pub struct WaryClock {
     clock: Clock,
     started: Instant,
@@ -43,7 +43,7 @@ impl WaryClock {
         Self { started: Instant::now(), started_ms: clock.now_ms(), clock }
     }
 
-    /// Returns milliseconds since 1970-01-01 UTC, limited to the trusted progress.
+    /// Returns milliseconds since 1970-01-01 UTC, but no more than the start time plus 25 times the run time.
     pub fn now_ms(&self) -> i64 {
         let most = self.started.elapsed().saturating_mul(25);
         let most = i64::try_from(most.as_millis()).unwrap_or(i64::MAX);

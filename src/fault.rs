@@ -7,7 +7,7 @@ use std::fmt;
 
 use crate::text::visible;
 
-/// What a fault affects, which decides what happens next.
+/// The part of the program that a fault affects. It decides how the program reacts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Scope {
     /// This attempt only: back off and retry, on a new connection if the old one is closed.
@@ -26,8 +26,8 @@ pub enum Scope {
 /// How soon a parked delivery or vessel is retried automatically.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pace {
-    /// Every few seconds, without backing off: for faults that are cheap to check and worth noticing at once when they
-    /// end, such as a broken link.
+    /// Every few seconds, without backing off: for faults that are cheap to check and should be noticed as soon as they
+    /// end, such as an unreachable host.
     AtOnce,
     /// Soon, then less and less often: for faults that clear up by themselves.
     Soon,
@@ -66,7 +66,7 @@ pub enum Cause {
 }
 
 impl Cause {
-    /// Returns the word for it.
+    /// Returns the name of the category in logs and statistics.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Link => "link",
@@ -87,11 +87,11 @@ impl Cause {
 /// A fault: its scope, the reason in plain words, and the remedy.
 #[derive(Clone, Debug)]
 pub struct Fault {
-    /// What it affects.
+    /// What the fault affects.
     pub scope: Scope,
     /// How soon to retry.
     pub pace: Pace,
-    /// Its category.
+    /// The category of the fault.
     pub cause: Cause,
     /// What happened to which thing, in plain words.
     pub reason: String,

@@ -43,7 +43,7 @@ pub enum Event<'a> {
         /// The version.
         version: &'a Version,
     },
-    /// The vessel has received bytes of a file, or was found to have them already.
+    /// The vessel has received bytes of a file, or already had them.
     Taken {
         /// The vessel.
         vessel: &'a VesselName,
@@ -54,7 +54,8 @@ pub enum Event<'a> {
         /// Whether the vessel had them before this attempt.
         found: bool,
     },
-    /// An attempt at a delivery has ended, with any result. Not reported if it ended with a lost connection.
+    /// An attempt at a delivery has ended, whether it succeeded or failed. Not reported if the connection was lost
+    /// during the attempt.
     Ended {
         /// The vessel.
         vessel: &'a VesselName,

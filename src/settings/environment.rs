@@ -1,8 +1,8 @@
-//! Input of the settings from outside the file: the user, and the location of secrets.
+//! Input of the settings from outside the settings file: the user, and the location of secrets.
 
 use std::path::PathBuf;
 
-/// The environment of the settings file; a parameter, so that tests can choose it.
+/// The environment in which the settings file is read. It is a parameter, so that tests can choose it.
 #[derive(Clone, Debug, Default)]
 pub struct Environment {
     /// The user that runs the program: the default of `Username`.

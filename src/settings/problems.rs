@@ -81,7 +81,7 @@ impl Diagnostic {
 /// A place in the settings file.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Place {
-    /// `None`: the settings file.
+    /// The file; `None` for the settings file.
     pub(super) file: Option<PathBuf>,
     pub(super) line: Option<usize>,
     pub(super) section: Option<String>,

@@ -1,4 +1,4 @@
-//! The keys of `[Vessel y]` for the route to it, with a table row each. The ssh config supplies missing values.
+//! The keys of `[Vessel y]` for the route to the vessel, with a table row each. The ssh config supplies missing values.
 
 use std::path::PathBuf;
 
@@ -35,10 +35,10 @@ pub(super) struct RouteKeys {
 /// `SSHConfig`.
 #[derive(Clone, Default)]
 pub(super) enum SshConfig {
-    /// The user's and the system's.
+    /// The user's and the system-wide ssh config.
     #[default]
     Usual,
-    /// None.
+    /// No ssh config.
     No,
     /// This file.
     At(PathBuf),

@@ -76,8 +76,8 @@ impl Hashing {
         Some(PER_BLOCK.saturating_mul(u32::try_from(blocks).unwrap_or(u32::MAX)))
     }
 
-    /// Takes the hasher out if `index` is its next block. It may not be, because a task that was stopped may have
-    /// hashed this block already.
+    /// Takes the hasher out if block `index` is the next to be hashed; `None` otherwise, because a task that was
+    /// stopped may have hashed this block already.
     pub(super) fn take(&mut self, index: u64) -> Option<Box<FileHasher>> {
         if self.done == index { self.hasher.take() } else { None }
     }
@@ -99,7 +99,7 @@ impl Hashing {
         if self.average == Some(average) {
             return true;
         }
-        // If a block is being hashed now, it would count for the new hash.
+        // A new hash can't begin while a block is being hashed, because that block would be counted for the new hash.
         let is_idle = self.task.is_none() && self.hasher.is_some();
         if !is_idle || (self.done > 0 && self.digest.is_none()) {
             return false;

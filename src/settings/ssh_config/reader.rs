@@ -1,4 +1,4 @@
-//! Reads the files line by line, and selects the values that apply to a host.
+//! Reads ssh config files line by line, and selects the values that apply to a host.
 
 use std::collections::HashMap;
 use std::fs::{self, File};
@@ -13,7 +13,7 @@ use super::words::expand;
 use crate::names::host_pattern;
 use crate::settings::problems::Diagnostic;
 
-/// The limit of nested includes: OpenSSH's own.
+/// The limit of nested includes, which is also OpenSSH's.
 const DEEPEST: usize = 16;
 
 /// Size limit of a file, larger than any real one.
