@@ -21,7 +21,7 @@ pub struct Room {
     pub free: u64,
     /// The file system's device number.
     pub disk: u64,
-    /// When it was measured.
+    /// When the free space was measured.
     at: Instant,
 }
 
@@ -36,7 +36,7 @@ impl Room {
 #[derive(Clone, Default)]
 pub struct Rooms(Arc<Mutex<HashMap<PathBuf, Asked>>>);
 
-/// State of one path.
+/// The last answer for one path, and its pending query.
 #[derive(Default)]
 struct Asked {
     last: Option<Room>,

@@ -44,7 +44,7 @@ pub enum DiskError {
     NotAFile {
         /// The path.
         path: PathBuf,
-        /// Its actual kind.
+        /// The actual kind of the path.
         kind: Kind,
     },
     /// `processed/` can't be used.

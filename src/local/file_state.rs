@@ -23,12 +23,12 @@ use crate::records::{FileStamp, Traits, VersionKind};
 use crate::root::{Root, is_absent};
 use crate::settings::Links;
 
-/// A file, link or directory to be taken.
+/// A file, link or directory that was found below a location.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Found {
     /// Path below the location.
     pub path: RelPath,
-    /// Its current kind and metadata.
+    /// The current kind and metadata.
     pub traits: Traits,
     /// Target of a link; empty for other kinds.
     pub target: Vec<u8>,
@@ -88,14 +88,14 @@ fn io_error(errno: i32) -> io::Error {
 pub enum FileState {
     /// A regular file.
     File {
-        /// Its current metadata.
+        /// Current metadata of the file.
         stamp: FileStamp,
         /// Permission bits (`0o7777`).
         mode: u32,
     },
     /// The path does not exist.
     Gone,
-    /// Another kind, which is neither followed nor opened.
+    /// The path has another kind, and is neither followed nor opened.
     NotAFile(Kind),
 }
 
@@ -104,11 +104,11 @@ pub enum FileState {
 pub enum PathState {
     /// A file, or a link to be copied.
     Taken(Found),
-    /// A directory, to be entered if the rules say so.
+    /// A directory, which is entered if the rules allow it.
     Directory(Found),
     /// The path does not exist.
     Gone,
-    /// Another kind, which is skipped.
+    /// The path has another kind, and is skipped.
     Skipped(Kind),
 }
 

@@ -35,7 +35,7 @@ impl Change {
 pub struct Mounts {
     /// The mount at each mount point and each followed link; `None` if the link is broken.
     places: BTreeMap<Vec<u8>, Option<Mount>>,
-    /// The kernel's mount ID at each path. It differs for a new mount even if the mount looks the same.
+    /// The kernel's mount ID at each path. A new mount gets another ID, even if nothing else about it differs.
     numbers: BTreeMap<Vec<u8>, u64>,
 }
 
@@ -69,7 +69,7 @@ impl Mounts {
         Ok(look.done())
     }
 
-    /// Returns whether nothing was mounted or unmounted here between the two readings.
+    /// Returns whether nothing was mounted or unmounted below the location between this reading and `other`.
     pub fn are_as_in(&self, other: &Self) -> bool {
         self.numbers == other.numbers
     }

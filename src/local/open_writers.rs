@@ -4,8 +4,8 @@
 //!    Needs ownership of the file or `CAP_LEASE`. On a shared file system it only knows the writers of this host.
 //! 2. The watcher's events: the file was written and not closed, or closed.
 //! 3. `/proc`, as far as it is readable; other users' processes need privileges.
-//! 4. The file's age, if none of them can tell: it must be unchanged for longer than its writer is likely to pause.
-//!    That time grows with the duration of writing so far and with the file's size.
+//! 4. The file's age, if no other source can tell. The file must be unchanged for longer than its writer is likely to
+//!    pause. This time grows with the duration of writing so far and with the file's size.
 
 use std::fs::{File, Metadata};
 use std::os::unix::fs::MetadataExt;
@@ -57,9 +57,9 @@ const SHARED: [u32; 15] = [
 /// Whether a file may be taken in or moved away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// No process has it open for writing, as far as can be detected.
+    /// No process has the file open for writing, as far as can be detected.
     Free,
-    /// A process has it open for writing.
+    /// A process has the file open for writing.
     Open,
     /// Open writers cannot be detected; the file must stay unchanged for this much longer.
     Wait(Duration),
@@ -112,8 +112,8 @@ impl Writers {
             Some(quiet) => {
                 needed.checked_sub(quiet).filter(|left| !left.is_zero()).map_or(Verdict::Free, Verdict::Wait)
             }
-            // The file's ctime is far in the future, so the file's age is unknown. Two checks have already seen the
-            // file unchanged.
+            // The file's ctime is far in the future, so the file's age is unknown. The shore's tasks have already found
+            // the file unchanged in two checks (see `shore::settle`).
             None => Verdict::Free,
         }
     }

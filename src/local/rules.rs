@@ -1,4 +1,5 @@
-//! The settings' rules for which entries of a directory are taken: names, depth, kinds and sizes. No file access.
+//! The rules, from the settings, that decide by name, depth, kind and size which entries of a directory are taken. No
+//! file access.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;

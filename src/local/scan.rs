@@ -39,7 +39,7 @@ pub struct Scan {
 pub struct Skipped {
     /// Path below the location.
     pub path: RelPath,
-    /// Reason why it is not delivered.
+    /// The kind of the entry, which is the reason why the entry is not delivered.
     pub kind: Kind,
 }
 

@@ -92,7 +92,7 @@ impl SourceFile {
         Ok(writers.judge(path, &self.file, &self.metadata()?))
     }
 
-    /// Flushes its bytes to the disk.
+    /// Flushes the file's bytes to the disk.
     pub(super) fn flush(&self) -> Result<(), DiskError> {
         self.file.sync_all().map_err(|error| DiskError::io("flush", &self.path, error))
     }

@@ -21,7 +21,7 @@ pub enum TakeIn {
     Version(NewVersion),
     /// The file changed or was replaced while it was read: try again when it no longer changes.
     Changing,
-    /// A process has the file open for writing: it is not finished, however long it is unchanged.
+    /// A process has the file open for writing, so the file is not finished, however long it is unchanged.
     BeingWritten,
     /// Open writers cannot be detected here: try again after the file was unchanged for this much longer.
     Unquiet(Duration),
@@ -36,7 +36,7 @@ pub enum TakeIn {
 /// Takes in the files of one directory.
 #[derive(Clone)]
 pub struct Intake {
-    /// The location and the rules for which of its files are taken.
+    /// The location, and the rules that decide which of its files are taken in.
     pub rules: Rules,
     /// Chunk size of the new versions, in bytes.
     pub chunk_size: u64,

@@ -27,11 +27,11 @@ struct Note {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    /// Created, possibly by a process that has it open.
+    /// The file was created, possibly by a process that still has it open.
     Made,
-    /// Written to: a process has it open.
+    /// A process has written to the file, and still has it open.
     Open,
-    /// Closed after writing, or moved in.
+    /// The file was closed after writing, or moved in.
     Closed,
 }
 
@@ -50,11 +50,11 @@ struct Notes {
 /// The known state of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Seen {
-    /// A process wrote to it and has not closed it.
+    /// A process wrote to the file and has not closed it.
     Open,
-    /// It was closed, or moved in, this long ago.
+    /// The file was closed, or moved in, this long ago.
     Closed(Duration),
-    /// No usable events.
+    /// There are no usable events for the file.
     Nothing,
 }
 

@@ -21,7 +21,7 @@ pub enum OurFile {
         /// The ledger's number of the delivery.
         delivery: i64,
     },
-    /// A short-lived file that shows whether TempDir is ours.
+    /// An empty, short-lived file that shows which owner our files get in TempDir.
     Probe,
 }
 
@@ -67,7 +67,7 @@ pub fn probe_name(instance: InstanceId) -> String {
 }
 
 impl OurFile {
-    /// Parses a name; `None` for any name that this shore did not create exactly so.
+    /// Parses a name; `None` for any name that this shore does not create in exactly this form.
     pub fn parse(instance: InstanceId, name: &[u8]) -> Option<Self> {
         let name = std::str::from_utf8(name).ok()?;
         if name == probe_name(instance) {

@@ -22,7 +22,8 @@ pub fn open_private(path: &Path, flags: OFlags) -> io::Result<File> {
             Err(error) if Errno::from_io_error(&error) == Some(Errno::EXIST) => {}
             made => {
                 let made = made?;
-                // Sets the mode again, because the umask may have cleared bits. Fails on a file system without modes.
+                // Sets the mode again, because the umask may have cleared bits. This fails, and is not needed, on a
+                // file system without modes.
                 fchmod(&made, ours).ok();
                 return Ok(made);
             }
@@ -35,8 +36,8 @@ pub fn open_private(path: &Path, flags: OFlags) -> io::Result<File> {
     open_trusted(path, flags, Mode::empty())
 }
 
-/// Sets an open file of ours to 0600 if all users may read or write it, as files created with umask 022 are. A file
-/// that is only accessible to a group stays as it is, because that was set on purpose.
+/// Sets an open file of ours to mode 0600 if all users may read or write it, as files created with umask 022 are. A
+/// file that is only accessible to a group keeps its mode, because the operator set that mode on purpose.
 pub fn take_from_others(file: &File) {
     if let Ok(stat) = fstat(file)
         && stat.st_uid == geteuid().as_raw()

@@ -1,6 +1,7 @@
 //! Opens a path that the operator specified, although other users may be able to write to a directory on its way.
 //!
-//! The operator's links are followed. A link of another user is rejected: it could make this program write to any path.
+//! The operator's links are followed. A link of another user is rejected, because it could make this program write to
+//! any path.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;

@@ -26,9 +26,9 @@ use crate::names::{DirectoryName, RelPath, RemotePath};
 pub struct Directory {
     /// The `x` of `[Directory x]`.
     pub name: DirectoryName,
-    /// `Location`: its path on the shore, absolute.
+    /// `Location`: the directory's path on the shore, absolute.
     pub location: PathBuf,
-    /// `RemoteLocation`: its path on the vessels; default: the same as on the shore.
+    /// `RemoteLocation`: the directory's path on the vessels; default: the same as on the shore.
     pub remote_location: RemotePath,
     /// `SettleTime`: how long a file must stay unchanged to count as finished, if no close event was seen.
     pub settle_time: Duration,

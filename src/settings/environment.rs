@@ -11,7 +11,7 @@ pub struct Environment {
     pub home: Option<PathBuf>,
     /// `$CREDENTIALS_DIRECTORY`: the directory of secrets from systemd's `LoadCredential=`.
     pub credentials: Option<PathBuf>,
-    /// OpenSSH's system-wide configuration.
+    /// The path of OpenSSH's system-wide client configuration.
     pub system_ssh_config: Option<PathBuf>,
     /// The permission bits of the settings file; set by [`Settings::load`](super::Settings::load).
     pub settings_mode: Option<u32>,

@@ -35,14 +35,14 @@ pub enum Assembly {
 /// Whether commands are run on a vessel.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Shell {
-    /// Commands are run if the vessel allows it.
+    /// Commands are run if the vessel allows commands.
     #[default]
     Auto,
     /// No commands are run: only SFTP is used.
     No,
 }
 
-/// Whether only the changes of a changed file are sent.
+/// Whether only the changed blocks of a changed file are sent. A signature of the file is needed for that.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Delta {
     /// Every file in a mirror gets a signature; elsewhere only files of which the vessel holds an earlier version.

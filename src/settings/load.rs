@@ -173,8 +173,8 @@ struct Cast<'a> {
     monster: Option<&'a Section>,
     directories: Vec<(&'a str, &'a Section)>,
     vessels: Vec<(&'a str, &'a Section)>,
-    /// Whether there is a section of unknown kind or without a valid name. It may be a misspelt directory or vessel, so
-    /// no directory or vessel is reported as missing.
+    /// Whether there is a section of unknown kind or without a valid name. Such a section may be a misspelt directory
+    /// or vessel, so no directory or vessel is reported as missing.
     strangers: bool,
 }
 

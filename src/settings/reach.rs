@@ -20,7 +20,7 @@ const AT_ONCE: usize = 64;
 /// A path with all its equivalent names.
 #[derive(Clone, Debug)]
 pub(super) struct Reach {
-    /// Absolute paths without links, `.` and `..`: first the requested one, then those through bind mounts.
+    /// Absolute paths without links, `.` and `..`: first the resolved path, then its equivalents through bind mounts.
     ways: Vec<PathBuf>,
     /// Whether the path is a file, according to the disk.
     pub(super) is_file: bool,
@@ -145,7 +145,7 @@ fn identity(path: &Path) -> Option<(u64, u64)> {
 struct Mount {
     /// `major:minor`.
     device: Vec<u8>,
-    /// The directory of the file system that is mounted.
+    /// The mounted directory, as a path inside the file system.
     root: PathBuf,
     /// The mount point.
     point: PathBuf,

@@ -123,7 +123,8 @@ impl Pair<'_> {
         }
     }
 
-    /// Returns a credential's path. Its name must be one component, so that it can't leave the directory.
+    /// Returns the path of a credential. The name must be a single component, so that the path can't leave the
+    /// credentials directory.
     fn credential_path(&self, name: &str) -> Option<PathBuf> {
         let plain = !name.contains('/') && !matches!(name, "." | "..");
         self.view.environment.credentials.as_deref().filter(|_| plain).map(|directory| directory.join(name))

@@ -1,4 +1,4 @@
-//! The route to a vessel: its SSH server and the hops before it, from its section and the ssh config.
+//! The route to a vessel: the SSH server and the hops before it, from the vessel's section and the ssh config.
 //!
 //! Values in the section (or in `[DEFAULT]`) take precedence over those of the ssh config, and these over the defaults.
 

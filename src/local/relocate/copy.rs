@@ -31,7 +31,7 @@ use crate::records::FileStamp;
 use crate::rights::CopyOf;
 use crate::root::open_beneath;
 
-/// A complete copy under its temporary name, which is removed on drop unless the copy was published.
+/// A copy under a temporary name. Dropping it removes the copy, unless the copy was published.
 pub(super) struct Copied {
     directory: OwnedFd,
     name: OsString,
@@ -159,8 +159,8 @@ pub fn sweep(location: &Path, recursive: bool) -> Result<(), DiskError> {
     names.iter().try_for_each(|name| remove_unheld(&processed, &path, name))
 }
 
-/// Restores names in these directories and all directories below them, and skips those that cannot be read. Keeps few
-/// directories open at any depth.
+/// Gives sources that were about to be removed their names back, in these directories and all directories below them.
+/// Skips directories that cannot be read, and keeps few directories open at any depth.
 fn sweep_below<'a>(above: &OwnedFd, path: &Path, names: impl Iterator<Item = &'a OsString>) {
     let mut waiting: Vec<PathBuf> = names.map(PathBuf::from).collect();
     while let Some(below) = waiting.pop() {
@@ -175,7 +175,7 @@ fn sweep_below<'a>(above: &OwnedFd, path: &Path, names: impl Iterator<Item = &'a
     }
 }
 
-/// Restores the names of sources that were about to be removed from a directory; returns the names of its
+/// Gives the sources in a directory that were about to be removed their names back; returns the names of the
 /// subdirectories.
 fn give_names_back(
     directory: &OwnedFd,

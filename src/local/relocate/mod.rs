@@ -64,7 +64,7 @@ pub enum Retired {
     AlreadyThere(RelPath),
     /// The file was deleted.
     Deleted,
-    /// Neither the source nor a copy of it in `processed/` exists: somebody removed it.
+    /// Neither the source nor a copy of it in `processed/` exists, because somebody removed the source.
     SourceGone,
     /// The source is no longer this version. It stays in place for the next scan.
     SourceChanged,

@@ -12,11 +12,11 @@ use crate::records::FileStamp;
 /// A file that was moved into `processed/`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Moved {
-    /// Its former path below the location.
+    /// The file's former path below the location.
     pub path: RelPath,
-    /// Its path below `processed/`.
+    /// The file's path below `processed/`.
     pub to: RelPath,
-    /// Its metadata when it was moved.
+    /// The file's metadata when it was moved.
     pub stamp: FileStamp,
 }
 

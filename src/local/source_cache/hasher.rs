@@ -73,7 +73,8 @@ impl SourceCache {
         }
     }
 
-    /// Hashes a block on a blocking thread. Once started, it completes even if the caller is dropped.
+    /// Hashes a block on a blocking thread. Once started, the hashing of the block completes even if the caller is
+    /// dropped.
     async fn hash_block(&self, source: SourceId, index: u64, bytes: Bytes) -> Result<(), DiskError> {
         let source_cache = self.clone();
         let Some(mut hasher) = self.table().entry(source).and_then(|entry| entry.hashing.take(index)) else {

@@ -44,9 +44,9 @@ pub(super) struct Hashing {
     /// The signature, if one was requested, and the average length of its blocks.
     pub(super) signature: Option<Arc<Signature>>,
     pub(super) average: Option<u32>,
-    /// Error for one of the waiting tasks.
+    /// The error of a failed attempt, until one of the waiting tasks returns it.
     pub(super) failure: Option<DiskError>,
-    /// Number of hashed blocks.
+    /// Number of blocks that are hashed, which is also the index of the next block to hash.
     pub(super) done: u64,
     /// The hasher; `None` while it processes a block. Boxed to save memory, because thousands of small files have such
     /// a state without being hashed here.

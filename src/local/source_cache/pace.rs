@@ -46,7 +46,8 @@ impl Progress {
         Self { first, passed, last: 0, moved: now, interval: START, waited, hashed_before: 0 }
     }
 
-    /// Records a request for a block; `hashed` blocks of the source are hashed.
+    /// Records the reader's first request, for block `index`, when `hashed` blocks of the source are hashed. Later
+    /// requests change nothing.
     pub(super) fn asks(&mut self, index: u64, hashed: u64, now: Instant) {
         if self.first.is_none() {
             self.first = Some(index);

@@ -87,7 +87,7 @@ impl Entry {
     }
 }
 
-/// Location of a block.
+/// The place of a block: in the cache, in a read in progress, or on the disk.
 pub(super) enum Place {
     Here(Bytes),
     Coming(watch::Receiver<Option<Bytes>>),
