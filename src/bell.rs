@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use tokio::sync::Notify;
 
-/// A bell with one listener; cheap to clone. A ring without a waiting listener is remembered; several count as one.
+/// A bell with one listener; cheap to clone. A ring without a waiting listener is remembered; several such rings count
+/// as one.
 #[derive(Clone, Debug, Default)]
 pub struct Bell(Arc<Notify>);
 

@@ -7,17 +7,17 @@ use std::fmt;
 
 use crate::text::visible;
 
-/// The part of the program that a fault affects. It decides how the program reacts.
+/// The part of the program's work that a fault affects, which decides how the program reacts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Scope {
     /// This attempt only: back off and retry, on a new connection if the old one is closed.
     Attempt,
-    /// This file on this vessel: park the delivery, continue with the others.
+    /// This file on this vessel: park the delivery, continue with other deliveries.
     File,
-    /// The remote location of the file (a file system that is full or read-only): hold back all deliveries to it,
-    /// continue with the others.
+    /// The remote location of the file, for example because its file system is full or read-only: hold back all
+    /// deliveries to this location, continue with other locations.
     Place,
-    /// This vessel: park it, continue with the other vessels.
+    /// This vessel: park the vessel, continue with the other vessels.
     Vessel,
     /// The daemon itself can't continue.
     Daemon,
@@ -29,7 +29,7 @@ pub enum Pace {
     /// Every few seconds, without backing off: for faults that are cheap to check and should be noticed as soon as they
     /// end, such as an unreachable host.
     AtOnce,
-    /// Soon, then less and less often: for faults that clear up by themselves.
+    /// Soon, then at growing intervals: for faults that clear up by themselves.
     Soon,
     /// Within about 1 min: for faults that a person fixes without telling this program, such as a full disk.
     Unhurried,
@@ -41,7 +41,7 @@ pub enum Pace {
 /// The category of a fault, for statistics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Cause {
-    /// The network, or one of its ends.
+    /// The network, or a host at one of its ends.
     Link,
     /// A host key that is not trusted.
     HostKey,

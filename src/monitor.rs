@@ -33,7 +33,7 @@ pub enum Event<'a> {
         reason: &'a str,
         /// Category of the fault.
         cause: Cause,
-        /// Time until the next attempt; `None` if there is none in this run.
+        /// Time until the next attempt; `None` if no attempt follows in this run.
         again_in: Option<Duration>,
     },
     /// An attempt at a delivery begins.
@@ -51,7 +51,7 @@ pub enum Event<'a> {
         version: VersionId,
         /// Number of bytes.
         bytes: u64,
-        /// Whether the vessel had them before this attempt.
+        /// Whether the vessel had these bytes before this attempt.
         found: bool,
     },
     /// An attempt at a delivery has ended, whether it succeeded or failed. Not reported if the connection was lost

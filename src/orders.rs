@@ -28,11 +28,11 @@ pub enum Order {
         /// The vessel's name in the settings.
         vessel: String,
     },
-    /// Retry postponed deliveries and the connection to the vessel now.
+    /// Retry postponed deliveries to a vessel now, and connect to the vessel now if it is not connected.
     Retry {
         /// The vessel's name in the settings.
         vessel: String,
-        /// The ledger's numbers of the deliveries; empty for all to this vessel.
+        /// The ledger's numbers of the deliveries; empty for all deliveries to this vessel.
         #[serde(default)]
         deliveries: Vec<i64>,
     },
@@ -103,8 +103,8 @@ impl Orders {
         self.vessels.read().unwrap_or_else(PoisonError::into_inner).get(vessel).cloned()
     }
 
-    /// Carries out an order. Returns 0 if there was nothing to do, or else the number of deliveries to resend or of
-    /// files forgotten, and 1 for other orders.
+    /// Carries out an order. Returns the number of deliveries to resend, or of files that were forgotten; 1 for other
+    /// orders.
     ///
     /// # Errors
     /// When the ledger can't be written.

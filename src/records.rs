@@ -95,11 +95,11 @@ pub struct NewVersion {
     pub stamp: FileStamp,
     /// Permission bits (`0o7777`).
     pub mode: u32,
-    /// Numeric owner and group, where they are to be set on the vessels.
+    /// Numeric owner and group to be set on the vessels; `None` if they are not to be set.
     pub owner: Option<(u32, u32)>,
     /// Target of a link; empty for other kinds.
     pub target: Vec<u8>,
-    /// SHA-256 of the whole file; `None` until it is read, because a large file is hashed while it is uploaded.
+    /// SHA-256 of the whole file; `None` until the file is read, because a large file is hashed while it is uploaded.
     pub digest: Option<Digest>,
     /// Chunk size in bytes.
     pub chunk_size: u64,
@@ -128,11 +128,11 @@ pub struct Version {
     pub stamp: FileStamp,
     /// Permission bits (`0o7777`).
     pub mode: u32,
-    /// Numeric owner and group, where they are to be set on the vessels.
+    /// Numeric owner and group to be set on the vessels; `None` if they are not to be set.
     pub owner: Option<(u32, u32)>,
     /// Target of a link; empty for other kinds.
     pub target: Vec<u8>,
-    /// SHA-256 of the whole file; `None` until it is read.
+    /// SHA-256 of the whole file; `None` until the file is read.
     pub digest: Option<Digest>,
     /// Chunk size in bytes.
     pub chunk_size: u64,
@@ -250,7 +250,7 @@ pub struct Host {
     pub key: Option<(String, String)>,
 }
 
-/// How the vessel's copy was verified before it was acknowledged.
+/// How the vessel's copy was verified before the delivery was acknowledged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verified {
     /// A program on the vessel hashed the file.
@@ -261,9 +261,9 @@ pub enum Verified {
     ByLook,
     /// Nothing was deleted, because the file on the vessel is not the delivered one.
     Kept,
-    /// The vessel can neither hash the file nor allow reading it: only its size was compared.
+    /// The vessel neither hashes the file nor allows reading it, so only the file's size was compared.
     BySize,
-    /// The vessel can neither hash the file nor allow reading it or its status.
+    /// The vessel neither hashes the file nor allows reading it or its status, so nothing was verified.
     Not,
     /// The file was verified before it was renamed; the reply to the rename was lost, and somebody has removed the file
     /// since.
@@ -319,14 +319,14 @@ pub struct Mount {
     pub file_system: Vec<u8>,
     /// The mounted device or source, such as `/dev/sda1`.
     pub source: Vec<u8>,
-    /// The path inside the file system; empty for a followed link, where it doesn't matter.
+    /// The path inside the file system; empty for a followed link, for which the path is not compared.
     pub within: Vec<u8>,
-    /// The file system's ID; 0 if it has none.
+    /// The file system's ID; 0 if the file system has none.
     pub fsid: u64,
 }
 
 impl Mount {
-    /// Returns whether both mounts show the same part of the same file system, wherever it is mounted.
+    /// Returns whether both mounts show the same part of the same file system, even if at different mount points.
     pub fn is_same(&self, other: &Self) -> bool {
         // Compares the IDs if both are known, because a device may change its name with a restart, and all tmpfs have
         // the same name.

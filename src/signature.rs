@@ -84,7 +84,7 @@ impl Signature {
         bytes
     }
 
-    /// Parses the stored form; `None` if it is invalid.
+    /// Parses the stored form; `None` if the bytes are invalid.
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let (average, kept) = bytes.split_first_chunk::<4>()?;
         let (kept, rest) = kept.as_chunks::<KEPT>();

@@ -18,7 +18,7 @@ pub fn order(bytes: &[u8]) {
     assert_eq!(order, again, "written and read again it is another order");
 }
 
-/// Parses a settings file. Skips texts that name other files, because those would be read.
+/// Parses a settings file. Skips texts that name other files, because these files would be read.
 pub fn settings(text: &str) {
     use crate::settings::{Environment, Settings};
     if text.contains("File") || text.contains("SSHConfig") {

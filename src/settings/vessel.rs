@@ -39,7 +39,7 @@ pub struct Vessel {
     pub timeout: Duration,
     /// `ReconnectWait`: the longest wait before a reconnect after a connection or its handshake failed.
     pub reconnect_wait: Duration,
-    /// `Dirs`: the only directories for this vessel; `None`: all.
+    /// `Dirs`: the only directories for this vessel; `None`: all directories.
     pub dirs: Option<BTreeSet<DirectoryName>>,
     /// `IgnoreDirs`: directories that are not for this vessel.
     pub ignore_dirs: BTreeSet<DirectoryName>,
@@ -49,7 +49,7 @@ pub struct Vessel {
     pub connections: Connections,
     /// `CongestionControl`: the TCP congestion control of the vessel's connections.
     pub congestion_control: CongestionControl,
-    /// `Compression`: whether SSH compresses, if the vessel offers it.
+    /// `Compression`: whether SSH compresses the data, if the vessel offers compression.
     pub compression: bool,
     /// `RateLimit`: the rate limit of all connections to the vessel together, in bytes of files.
     pub rate_limit: RateSchedule,
@@ -75,7 +75,7 @@ pub struct LocalTarget {
 pub struct LocalPlace {
     /// The directory.
     pub directory: DirectoryName,
-    /// Its `RemoteLocation`, absolute.
+    /// The directory's `RemoteLocation` on this vessel, absolute.
     pub path: PathBuf,
     /// Whether `path` is the path of a single file.
     pub is_file: bool,

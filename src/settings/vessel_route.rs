@@ -13,7 +13,7 @@ use super::table::{self, Field, Key, field, key};
 use super::values;
 use super::view::Written;
 
-/// A vessel's own settings for the route to it; `None` for missing values.
+/// The route settings in a vessel's section and in `[DEFAULT]`; `None` for missing values.
 #[derive(Clone, Default)]
 pub(super) struct RouteKeys {
     pub(super) is_local: bool,
@@ -40,7 +40,7 @@ pub(super) enum SshConfig {
     Usual,
     /// No ssh config.
     No,
-    /// This file.
+    /// The ssh config at this path.
     At(PathBuf),
 }
 

@@ -19,7 +19,8 @@ pub(super) struct View<'a> {
     /// The section itself; `None` if the file doesn't contain it.
     pub(super) own: Option<&'a Section>,
     pub(super) defaults: Option<&'a Section>,
-    /// Whether the section is a vessel that is this host. Settings for SSH in `[DEFAULT]` don't apply to it.
+    /// Whether the section is a vessel that is this host. For such a vessel, settings for SSH in `[DEFAULT]` are
+    /// ignored.
     pub(super) is_local: bool,
     pub(super) start: &'a Start,
     pub(super) environment: &'a Environment,
@@ -56,7 +57,7 @@ impl<'a> View<'a> {
         match (view.find(key.name), key.preset) {
             (Some((_, entry)), _) => Some(&entry.value),
             (None, Preset::Value(value)) => Some(value),
-            // Another key, a file or a credential may supply the value; the parser of this key looks for them.
+            // Another key, a file or a credential may supply the value; the parser of this key handles that.
             (None, Preset::Otherwise(_)) if key.secrecy == Secrecy::Secret || key.is_per_directory() => Some(""),
             (None, Preset::Otherwise(_)) => None,
             (None, Preset::Required) => {
@@ -69,8 +70,7 @@ impl<'a> View<'a> {
         }
     }
 
-    /// Returns the view for settings that concern SSH. For a vessel that is this host, those in `[DEFAULT]` are
-    /// ignored.
+    /// Returns the view for settings that concern SSH: without `[DEFAULT]` if the vessel is this host.
     pub(super) fn without_defaults_of_ssh(&self) -> Self {
         Self { defaults: self.defaults.filter(|_| !self.is_local), ..*self }
     }
