@@ -1,4 +1,4 @@
-//! A bell notifies a task that there may be work.
+//! A bell, which notifies a task that there may be work.
 //!
 //! Bells carry no data. The listener queries the ledger, so a bell that rings twice or without need costs one query.
 
@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use tokio::sync::Notify;
 
-/// A bell with one listener; cheap to clone. A ring without a waiting listener is remembered; several count as one.
+/// A bell with one listener; cheap to clone. A ring without a waiting listener is remembered; several such rings count
+/// as one.
 #[derive(Clone, Debug, Default)]
 pub struct Bell(Arc<Notify>);
 

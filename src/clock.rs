@@ -23,14 +23,14 @@ impl Clock {
         (self.0)()
     }
 
-    /// Returns milliseconds since 1970-01-01 UTC, the ledger's unit; 0 if the clock is set before that.
+    /// Returns milliseconds since 1970-01-01 UTC, the ledger's unit; 0 if the clock shows an earlier time.
     pub fn now_ms(&self) -> i64 {
         to_ms(self.now())
     }
 }
 
-/// A clock for deletions by age. A jump forward may be an error, so it is applied gradually: at most 25 h per hour of
-/// run time.
+/// A clock for deletions by age. A jump of the system clock forward may be an error, so the jump is applied gradually:
+/// at most 25 h per hour of run time.
 pub struct WaryClock {
     clock: Clock,
     started: Instant,
@@ -38,12 +38,12 @@ pub struct WaryClock {
 }
 
 impl WaryClock {
-    /// Starts at the clock's current time.
+    /// Creates a wary clock that starts at the current time of `clock`.
     pub fn new(clock: Clock) -> Self {
         Self { started: Instant::now(), started_ms: clock.now_ms(), clock }
     }
 
-    /// Returns milliseconds since 1970-01-01 UTC, limited to the trusted progress.
+    /// Returns milliseconds since 1970-01-01 UTC, but no more than the start time plus 25 times the run time.
     pub fn now_ms(&self) -> i64 {
         let most = self.started.elapsed().saturating_mul(25);
         let most = i64::try_from(most.as_millis()).unwrap_or(i64::MAX);
@@ -61,7 +61,7 @@ pub fn to_the_millisecond(span: Duration) -> Duration {
     Duration::from_millis(u64::try_from(span.as_millis()).unwrap_or(u64::MAX))
 }
 
-/// Returns the duration between two times of the ledger; zero when the second is not later.
+/// Returns the duration from `now_ms` to `then_ms`, two times of the ledger; zero unless `then_ms` is later.
 pub fn wait_between(now_ms: i64, then_ms: i64) -> Duration {
     Duration::from_millis(u64::try_from(then_ms.saturating_sub(now_ms)).unwrap_or(0))
 }

@@ -7,17 +7,17 @@ use std::fmt;
 
 use crate::text::visible;
 
-/// What a fault affects, which decides what happens next.
+/// The part of the program's work that a fault affects, which decides how the program reacts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Scope {
     /// This attempt only: back off and retry, on a new connection if the old one is closed.
     Attempt,
-    /// This file on this vessel: park the delivery, continue with the others.
+    /// This file on this vessel: park the delivery, continue with other deliveries.
     File,
-    /// The remote location of the file (a file system that is full or read-only): hold back all deliveries to it,
-    /// continue with the others.
+    /// The remote location of the file, for example because its file system is full or read-only: hold back all
+    /// deliveries to this location, continue with other locations.
     Place,
-    /// This vessel: park it, continue with the other vessels.
+    /// This vessel: park the vessel, continue with the other vessels.
     Vessel,
     /// The daemon itself can't continue.
     Daemon,
@@ -26,10 +26,10 @@ pub enum Scope {
 /// How soon a parked delivery or vessel is retried automatically.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pace {
-    /// Every few seconds, without backing off: for faults that are cheap to check and worth noticing at once when they
-    /// end, such as a broken link.
+    /// Every few seconds, without backing off: for faults that are cheap to check and should be noticed as soon as they
+    /// end, such as an unreachable host.
     AtOnce,
-    /// Soon, then less and less often: for faults that clear up by themselves.
+    /// Soon, then at growing intervals: for faults that clear up by themselves.
     Soon,
     /// Within about 1 min: for faults that a person fixes without telling this program, such as a full disk.
     Unhurried,
@@ -41,7 +41,7 @@ pub enum Pace {
 /// The category of a fault, for statistics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Cause {
-    /// The network, or one of its ends.
+    /// The network, or a host at one of its ends.
     Link,
     /// A host key that is not trusted.
     HostKey,
@@ -66,7 +66,7 @@ pub enum Cause {
 }
 
 impl Cause {
-    /// Returns the word for it.
+    /// Returns the name of the category in logs and statistics.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Link => "link",
@@ -87,11 +87,11 @@ impl Cause {
 /// A fault: its scope, the reason in plain words, and the remedy.
 #[derive(Clone, Debug)]
 pub struct Fault {
-    /// What it affects.
+    /// What the fault affects.
     pub scope: Scope,
     /// How soon to retry.
     pub pace: Pace,
-    /// Its category.
+    /// The category of the fault.
     pub cause: Cause,
     /// What happened to which thing, in plain words.
     pub reason: String,

@@ -18,9 +18,9 @@
 //!   [`embedded_vessel`] (a vessel in this process, for the demo and for tests)
 //! - L1, for all of them: [`settings`], [`monitor`], [`bell`], [`clock`], [`root`] (accesses paths below a directory
 //!   safely), and [`rate_limit`] above them
-//! - L0, pure values: [`records`] and [`signature`], below them [`digest`], [`names`], [`chunk`], [`fault`], [`backoff`]
-//!   and [`rights`], and below those [`text`]
-//! - `strangers`, called by fuzz targets, only in test and fuzz builds
+//! - L0, pure values: [`records`] and [`signature`], below them [`digest`], [`names`], [`chunk`], [`fault`],
+//!   [`backoff`] and [`rights`], and below those [`text`]
+//! - `strangers`, entry points for fuzz targets, only in test and fuzz builds
 //!
 //! `DESIGN.md` describes how a file passes through the program, the promises and the states.
 

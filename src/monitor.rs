@@ -33,7 +33,7 @@ pub enum Event<'a> {
         reason: &'a str,
         /// Category of the fault.
         cause: Cause,
-        /// Time until the next attempt; `None` if there is none in this run.
+        /// Time until the next attempt; `None` if no attempt follows in this run.
         again_in: Option<Duration>,
     },
     /// An attempt at a delivery begins.
@@ -43,7 +43,7 @@ pub enum Event<'a> {
         /// The version.
         version: &'a Version,
     },
-    /// The vessel has received bytes of a file, or was found to have them already.
+    /// The vessel has received bytes of a file, or already had them.
     Taken {
         /// The vessel.
         vessel: &'a VesselName,
@@ -51,10 +51,11 @@ pub enum Event<'a> {
         version: VersionId,
         /// Number of bytes.
         bytes: u64,
-        /// Whether the vessel had them before this attempt.
+        /// Whether the vessel had these bytes before this attempt.
         found: bool,
     },
-    /// An attempt at a delivery has ended, with any result. Not reported if it ended with a lost connection.
+    /// An attempt at a delivery has ended, whether it succeeded or failed. Not reported if the connection was lost
+    /// during the attempt.
     Ended {
         /// The vessel.
         vessel: &'a VesselName,

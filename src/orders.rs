@@ -14,7 +14,7 @@ use crate::ledger::{Ledger, LedgerError};
 use crate::names::{DirectoryName, VesselName};
 use crate::records::{DeliveryId, VersionId};
 
-/// An order, also in its wire format: `{"order": "pause", "vessel": "aurora"}`.
+/// An order. Its JSON form is used at the socket and the page: `{"order": "pause", "vessel": "aurora"}`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "order", rename_all = "lowercase", deny_unknown_fields)]
 pub enum Order {
@@ -28,11 +28,11 @@ pub enum Order {
         /// The vessel's name in the settings.
         vessel: String,
     },
-    /// Retry postponed deliveries and the connection to the vessel now.
+    /// Retry postponed deliveries to a vessel now, and connect to the vessel now if it is not connected.
     Retry {
         /// The vessel's name in the settings.
         vessel: String,
-        /// The ledger's numbers of the deliveries; empty for all to this vessel.
+        /// The ledger's numbers of the deliveries; empty for all deliveries to this vessel.
         #[serde(default)]
         deliveries: Vec<i64>,
     },
@@ -68,9 +68,9 @@ pub enum Order {
 /// Signals to a vessel's task.
 #[derive(Clone)]
 pub struct VesselControl {
-    /// Rung when there may be something to deliver.
+    /// The bell for new work: rung when there may be something to deliver.
     pub bell: Bell,
-    /// Rung when the vessel is to be retried now.
+    /// The bell for a retry: rung when the vessel is to be retried now.
     pub hurry: Bell,
     /// Whether the vessel is paused.
     pub paused: watch::Sender<bool>,
@@ -89,7 +89,7 @@ impl Orders {
         Self { ledger, vessels: Arc::new(RwLock::new(vessels)) }
     }
 
-    /// Replaces the vessels.
+    /// Replaces the vessels whose tasks run.
     pub fn replace(&self, vessels: HashMap<VesselName, VesselControl>) {
         *self.vessels.write().unwrap_or_else(PoisonError::into_inner) = vessels;
     }
@@ -103,8 +103,8 @@ impl Orders {
         self.vessels.read().unwrap_or_else(PoisonError::into_inner).get(vessel).cloned()
     }
 
-    /// Carries out an order. Returns 0 if there was nothing to do, or else the number of deliveries to resend or of
-    /// files forgotten, and 1 for other orders.
+    /// Carries out an order. Returns the number of deliveries to resend, or of files that were forgotten; 1 for other
+    /// orders.
     ///
     /// # Errors
     /// When the ledger can't be written.

@@ -15,11 +15,11 @@ use tokio::time::Instant;
 use crate::clock::Clock;
 use crate::settings::RateSchedule;
 
-/// Minimum capacity of the bucket in bytes, however low the rate is: one write of the largest usual size.
+/// Minimum capacity of the bucket in bytes, however low the rate is: one write of the largest usual size (256 KiB).
 const LEAST_BURST: f64 = 262_144.0;
 /// How often blocked senders check whether another rate applies.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
-/// Granularity of the timer: no wait is shorter.
+/// Minimum wait: the granularity of the timer.
 const GRAIN: Duration = Duration::from_millis(1);
 
 /// A rate limit, possibly inside of shared outer ones. Clones are cheap and share the limit.
@@ -29,9 +29,9 @@ pub struct RateLimiter(Vec<Arc<Limit>>);
 struct Limit {
     schedule: RwLock<RateSchedule>,
     clock: Clock,
-    /// Queried each time, because the shore may move to another time zone.
+    /// Returns the local time zone. Called each time, because the shore may move to another one.
     zone: fn() -> TimeZone,
-    /// Held while waiting: the lock is fair, so senders are served in order.
+    /// Locked while a sender waits. The lock is fair, so senders are served in order.
     bucket: Mutex<Bucket>,
 }
 
@@ -48,7 +48,7 @@ impl RateLimiter {
     }
 
     fn in_zone(schedule: RateSchedule, clock: Clock, zone: fn() -> TimeZone) -> Self {
-        // Starts above its capacity; the first call of `wait_for` reduces it to a full bucket.
+        // The level starts above the bucket's capacity; the first call of `wait_for` reduces it to a full bucket.
         let bucket = Mutex::new(Bucket { level: f64::MAX, filled_at: Instant::now() });
         Self(vec![Arc::new(Limit { schedule: RwLock::new(schedule), clock, zone, bucket })])
     }
@@ -67,8 +67,8 @@ impl RateLimiter {
         self
     }
 
-    /// Waits until `bytes` may be sent, and counts them. Senders are served in order; a sender that cancels the wait
-    /// consumes nothing.
+    /// Waits until `bytes` may be sent, and subtracts them from this limit and the outer ones. Senders are served in
+    /// order; a sender that cancels the wait consumes nothing.
     pub async fn take(&self, bytes: u64) {
         if self.0.iter().all(|limit| limit.is_unlimited()) {
             return;
@@ -103,7 +103,8 @@ impl Limit {
 }
 
 impl Bucket {
-    /// Returns how long to wait for this many bytes at `rate`, in bytes per second; `None` if they are available.
+    /// Returns how long to wait until this many bytes may be sent at `rate` (bytes per second; `None`: no limit).
+    /// Returns `None` if they may be sent now.
     fn wait_for(&mut self, bytes: f64, rate: Option<u64>) -> Option<Duration> {
         let now = Instant::now();
         let since = now.duration_since(std::mem::replace(&mut self.filled_at, now));

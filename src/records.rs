@@ -4,7 +4,7 @@ use crate::chunk::ChunkPlan;
 use crate::digest::Digest;
 use crate::names::{DirectoryName, RelPath, VesselName};
 
-/// File metadata that tells one content of a path from another without reading it.
+/// File metadata that distinguishes two contents of a path without reading the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct FileStamp {
     /// Size in bytes.
@@ -17,7 +17,7 @@ pub struct FileStamp {
     pub inode: u64,
 }
 
-/// The kind of file that a version stands for.
+/// The kind of entry that a version describes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum VersionKind {
     /// A regular file.
@@ -29,7 +29,7 @@ pub enum VersionKind {
     /// The path was deleted, and the vessels must delete it too.
     Gone,
     /// An entry that is skipped, such as a symbolic link under `Links = skip`. It is not sent, and the vessels keep the
-    /// versions before it until the path no longer exists.
+    /// earlier version of the path until the path no longer exists.
     Skipped,
 }
 
@@ -49,16 +49,17 @@ impl VersionKind {
     }
 }
 
-/// Metadata that tells one version of a path from another without reading it.
+/// Metadata that distinguishes two versions of a path without reading the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Traits {
     /// The kind of file.
     pub kind: VersionKind,
-    /// For a directory only the inode is set: size and times change with its contents.
+    /// The file's size, modification time and inode. For a directory only the inode is set, because size and times
+    /// change with the directory's contents.
     pub stamp: FileStamp,
     /// Permission bits (`0o7777`).
     pub mode: u32,
-    /// Numeric owner and group, where the settings ask for them.
+    /// Numeric owner and group; `None` unless the settings have `Owner = yes`.
     pub owner: Option<(u32, u32)>,
 }
 
@@ -94,11 +95,11 @@ pub struct NewVersion {
     pub stamp: FileStamp,
     /// Permission bits (`0o7777`).
     pub mode: u32,
-    /// Numeric owner and group, where they are to be set on the vessels.
+    /// Numeric owner and group to be set on the vessels; `None` if they are not to be set.
     pub owner: Option<(u32, u32)>,
     /// Target of a link; empty for other kinds.
     pub target: Vec<u8>,
-    /// SHA-256 of the whole file; `None` until it is read, because a large file is hashed while it is uploaded.
+    /// SHA-256 of the whole file; `None` until the file is read, because a large file is hashed while it is uploaded.
     pub digest: Option<Digest>,
     /// Chunk size in bytes.
     pub chunk_size: u64,
@@ -115,23 +116,23 @@ impl NewVersion {
 /// One content of one path, as stored in the ledger.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Version {
-    /// The ledger's number.
+    /// The ledger's number of this version.
     pub id: VersionId,
-    /// The directory it belongs to.
+    /// The directory that the file belongs to.
     pub directory: DirectoryName,
     /// Path below the directory's location.
     pub path: RelPath,
     /// The kind of file.
     pub kind: VersionKind,
-    /// The source's metadata, for as long as the source is this version.
+    /// The source's metadata at intake. If the source's metadata differs, the source is no longer this version.
     pub stamp: FileStamp,
     /// Permission bits (`0o7777`).
     pub mode: u32,
-    /// Numeric owner and group, where they are to be set on the vessels.
+    /// Numeric owner and group to be set on the vessels; `None` if they are not to be set.
     pub owner: Option<(u32, u32)>,
     /// Target of a link; empty for other kinds.
     pub target: Vec<u8>,
-    /// SHA-256 of the whole file; `None` until it is read.
+    /// SHA-256 of the whole file; `None` until the file is read.
     pub digest: Option<Digest>,
     /// Chunk size in bytes.
     pub chunk_size: u64,
@@ -151,13 +152,13 @@ pub enum DeliveryState {
     Pending,
     /// Parts are being uploaded.
     Uploading,
-    /// The vessel hashes the assembled file.
+    /// The assembled file is being verified.
     Verifying,
-    /// The file is flushed and renamed to its final name.
+    /// The file is being flushed and renamed to its final name.
     Publishing,
     /// The vessel has the file, verified and durable, under its final name.
     Acknowledged,
-    /// A newer version replaced it, or the source no longer exists.
+    /// A newer version replaced this one, or the source no longer exists.
     Superseded,
 }
 
@@ -182,7 +183,7 @@ impl DeliveryState {
 /// The delivery of one file version to one vessel.
 #[derive(Clone, Debug)]
 pub struct Delivery {
-    /// The ledger's number.
+    /// The ledger's number of this delivery.
     pub id: DeliveryId,
     /// The version to deliver.
     pub version: Version,
@@ -190,9 +191,10 @@ pub struct Delivery {
     pub state: DeliveryState,
     /// Number of failures in a row.
     pub failures: u32,
-    /// Number of the remote location that it goes to.
+    /// Number of the remote location that the version is delivered to.
     pub place: PlaceNumber,
-    /// The file's size and time on the vessel after an earlier delivery there.
+    /// Size and time that the vessel reported for this version after an earlier delivery, if they differed from the
+    /// source's.
     pub seen: Option<Seen>,
     /// Random part of the assembly's name, which nobody on the vessel can guess; `None` for a delivery that was
     /// recorded before tokens were introduced.
@@ -204,14 +206,14 @@ pub struct Delivery {
 pub struct HeldVersion {
     /// The version.
     pub version: Version,
-    /// The file's size and time on the vessel, where they differ from the source's.
+    /// Size and time that the vessel reported for the file, if they differ from the source's.
     pub seen: Option<Seen>,
 }
 
-/// Files of ours that may still be on a vessel after their version has ended.
+/// Our temporary files that may still be on a vessel although their version has ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Remains {
-    /// The delivery that left them.
+    /// The delivery that left the files.
     pub delivery: DeliveryId,
     /// The version that has ended.
     pub version: VersionId,
@@ -232,38 +234,38 @@ pub struct Seen {
     pub mtime: i64,
 }
 
-/// The number of a directory's remote location on a vessel: a path on a host, as an account. Later locations have
-/// higher numbers.
+/// The ledger's number of a directory's remote location on a vessel: a path on a host, accessed with a certain account.
+/// Later locations have higher numbers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PlaceNumber(pub i64);
 
-/// Identifies a vessel's host.
+/// The identity of a vessel's host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Host {
     /// Address and port, or the name of this host.
     pub address: String,
     /// The login account.
     pub account: String,
-    /// Algorithm and fingerprint of its host key; `None` where the transport has no host key.
+    /// Algorithm and fingerprint of the host key; `None` where the transport has no host key.
     pub key: Option<(String, String)>,
 }
 
-/// How the vessel's copy was verified before it was acknowledged.
+/// How the vessel's copy was verified before the delivery was acknowledged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verified {
-    /// A program on the vessel hashed it.
+    /// A program on the vessel hashed the file.
     ByVessel,
-    /// It was read back over the connection and hashed on the shore.
+    /// The file was read back over the connection and hashed on the shore.
     ByReadBack,
-    /// It has no content to hash; the vessel reported its type.
+    /// The entry has no content to hash; the vessel reported its type.
     ByLook,
     /// Nothing was deleted, because the file on the vessel is not the delivered one.
     Kept,
-    /// The vessel can neither hash the file nor allow reading it: only its size was compared.
+    /// The vessel neither hashes the file nor allows reading it, so only the file's size was compared.
     BySize,
-    /// The vessel can neither hash the file nor allow reading it or its status.
+    /// The vessel neither hashes the file nor allows reading it or its status, so nothing was verified.
     Not,
-    /// It was verified before it was renamed; the reply to the rename was lost, and somebody has removed the file
+    /// The file was verified before it was renamed; the reply to the rename was lost, and somebody has removed the file
     /// since.
     Taken,
 }
@@ -298,7 +300,7 @@ impl EventKind {
     /// All kinds.
     pub const ALL: [Self; 3] = [Self::Delivered, Self::Retired, Self::Parked];
 
-    /// Returns the word for it.
+    /// Returns the event's name in the ledger and in notifications.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Delivered => "delivered",
@@ -317,16 +319,17 @@ pub struct Mount {
     pub file_system: Vec<u8>,
     /// The mounted device or source, such as `/dev/sda1`.
     pub source: Vec<u8>,
-    /// The path inside that file system; empty behind a link, where it doesn't matter.
+    /// The path inside the file system; empty for a followed link, for which the path is not compared.
     pub within: Vec<u8>,
-    /// The file system's ID; 0 if it has none.
+    /// The file system's ID; 0 if the file system has none.
     pub fsid: u64,
 }
 
 impl Mount {
-    /// Returns whether both are the same part of the same file system, wherever it is mounted.
+    /// Returns whether both mounts show the same part of the same file system, even if at different mount points.
     pub fn is_same(&self, other: &Self) -> bool {
-        // A device may change its name with a restart, and all tmpfs have the same name.
+        // Compares the IDs if both are known, because a device may change its name with a restart, and all tmpfs have
+        // the same name.
         let same =
             if self.fsid != 0 && other.fsid != 0 { self.fsid == other.fsid } else { self.source == other.source };
         let within = self.within.is_empty() || other.within.is_empty() || self.within == other.within;
@@ -335,7 +338,8 @@ impl Mount {
         same && within && part && self.file_system == other.file_system
     }
 
-    /// Returns the mounted directory of the source, where the source names one: `[/srv]` of `/dev/sda1[/srv]`.
+    /// Returns the mounted directory of the source, such as `[/srv]` of `/dev/sda1[/srv]`; empty if the source names
+    /// none.
     fn mounted_part(&self) -> &[u8] {
         match self.source.iter().rposition(|byte| *byte == b'[') {
             Some(at) if self.source.ends_with(b"]") => &self.source[at..],
@@ -351,9 +355,9 @@ pub struct Backlog {
     pub vessel: VesselName,
     /// Number of deliveries that are neither acknowledged nor superseded.
     pub waiting: u64,
-    /// Their size in bytes.
+    /// Total size in bytes of the waiting deliveries.
     pub waiting_bytes: u64,
-    /// How many of them are parked.
+    /// Number of waiting deliveries that are parked.
     pub parked: u64,
     /// Number of deliveries acknowledged so far.
     pub acknowledged: u64,

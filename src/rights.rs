@@ -25,8 +25,8 @@ impl CopyOf {
         }
     }
 
-    /// Returns the mode of a copy that should get the owner and group `wanted` and actually got `found`; `None` if
-    /// unknown.
+    /// Returns the mode of a copy that should get the owner and group `wanted` and actually got `found` (`None`:
+    /// unknown).
     ///
     /// All bits are copied only if owner and group match. If the group differs, group and others get only the bits that
     /// the source grants to both its group and others, because the source's group is now among the others.

@@ -1,5 +1,4 @@
-//! The signature of a file: the cuts of content-defined chunking, and the hash of each block between two cuts (the
-//! signature, in rsync's terms).
+//! The signature of a file, in rsync's terms: its blocks, as cut by content-defined chunking, with a hash of each.
 //!
 //! A cut depends only on the bytes around it. So changes, insertions and appended bytes leave all other cuts and
 //! blocks as they were.
@@ -10,11 +9,11 @@ use fastcdc::v2020::FastCDC;
 
 use crate::digest::Digest;
 
-/// Approximate number of blocks of a file, and the factor by which it may grow or shrink as the file changes.
+/// Approximate number of blocks of a file, and the factor by which that number may grow or shrink as the file changes.
 const BLOCKS: u64 = 16 << 10;
 const DRIFT: u64 = 16;
-/// Limits of the average length in bytes: shorter blocks cost more than they save, longer ones exceed the library's
-/// limit.
+/// Limits of the average block length in bytes: shorter blocks cost more than they save, longer ones exceed the
+/// library's limit.
 const SHORTEST_AVERAGE: u32 = 16 << 10;
 const LONGEST_AVERAGE: u32 = 4 << 20;
 /// A block is at least a fourth of the average length and at most four times as long.
@@ -29,7 +28,7 @@ const HASH: usize = 16;
 pub struct Block {
     /// Length in bytes.
     pub length: u32,
-    /// The first half of its SHA-256. That is enough to distinguish blocks, because the whole file is verified
+    /// The first half of the block's SHA-256. Half is enough to distinguish blocks, because the whole file is verified
     /// anyway.
     hash: [u8; HASH],
 }
@@ -51,8 +50,8 @@ impl Signature {
     /// Minimum file size in bytes; smaller files are sent whole.
     pub const SMALLEST_FILE: u64 = 1 << 20;
 
-    /// Returns the average length of blocks for a file of `size` bytes. Keeps the previous one if it still fits,
-    /// because signatures of different average lengths cannot be compared.
+    /// Returns the average length of blocks for a file of `size` bytes. Keeps the length `before`, of the previous
+    /// signature, if it still fits, because signatures of different average lengths cannot be compared.
     pub fn average_for(size: u64, before: Option<u32>) -> u32 {
         let fits = |average: &u32| {
             let blocks = size / u64::from(*average).max(1);
@@ -64,12 +63,12 @@ impl Signature {
         })
     }
 
-    /// Returns the average length of its blocks, in bytes.
+    /// Returns the average length of the blocks, in bytes.
     pub fn average(&self) -> u32 {
         self.average
     }
 
-    /// Returns its blocks.
+    /// Returns the blocks of the file, in order.
     pub fn blocks(&self) -> &[Block] {
         &self.blocks
     }
@@ -85,7 +84,7 @@ impl Signature {
         bytes
     }
 
-    /// Parses the stored form; `None` if it is invalid.
+    /// Parses the stored form; `None` if the bytes are invalid.
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let (average, kept) = bytes.split_first_chunk::<4>()?;
         let (kept, rest) = kept.as_chunks::<KEPT>();
@@ -98,7 +97,7 @@ impl Signature {
     }
 }
 
-/// Creates an signature from a stream of bytes.
+/// A builder of a signature from a stream of bytes.
 #[derive(Clone)]
 pub struct SignatureBuilder {
     average: u32,
@@ -108,7 +107,7 @@ pub struct SignatureBuilder {
 }
 
 impl SignatureBuilder {
-    /// Starts an signature with blocks of this average length (see [`Signature::average_for`]).
+    /// Starts a signature with blocks of this average length (see [`Signature::average_for`]).
     pub fn new(average: u32) -> Self {
         let average = average.clamp(SHORTEST_AVERAGE, LONGEST_AVERAGE).next_power_of_two();
         Self { average, uncut: Vec::new(), blocks: Vec::new() }
@@ -126,7 +125,7 @@ impl SignatureBuilder {
         Signature { average: self.average, blocks: self.blocks }
     }
 
-    /// Cuts blocks while at least `enough` bytes are left to determine the next cut.
+    /// Cuts off blocks while at least `enough` bytes are left, which must suffice to find the next cut.
     fn cut(&mut self, enough: usize) {
         let average = self.average as usize;
         let longest = average * SPREAD as usize;

@@ -1,7 +1,7 @@
-//! Entry points for untrusted bytes, one function each. The fuzz targets in `fuzz/` call them, and a plain test runs
-//! them with the corpora there. Not part of the program itself.
+//! Entry points for untrusted input, one function for each format. The fuzz targets in `fuzz/` call them, and a plain
+//! test runs them with the corpora in `fuzz/corpus`. Not part of the program itself.
 //!
-//! None of them may panic, run long or exhaust the memory, whatever the input.
+//! No function here may panic, run long or exhaust the memory, whatever the input.
 
 use std::path::Path;
 
@@ -18,7 +18,7 @@ pub fn order(bytes: &[u8]) {
     assert_eq!(order, again, "written and read again it is another order");
 }
 
-/// Parses a settings file. Skips texts that name other files, because those would be read.
+/// Parses a settings file. Skips texts that name other files, because these files would be read.
 pub fn settings(text: &str) {
     use crate::settings::{Environment, Settings};
     if text.contains("File") || text.contains("SSHConfig") {

@@ -8,7 +8,7 @@ use std::borrow::Cow;
 /// Maximum number of characters kept of a vessel's text.
 pub const LONGEST_EXCERPT: usize = 300;
 
-/// Returns whether a character is shown as itself. It is not for control characters, bidirectional marks, zero-width
+/// Returns whether a character is shown as itself. `false` for control characters, bidirectional marks, zero-width
 /// characters, spaces other than U+0020, line and paragraph separators, and unassigned code points.
 pub fn is_plain(c: char) -> bool {
     // Characters that the standard library treats as printable although they are invisible or change the one before
@@ -63,7 +63,8 @@ pub fn visible_lines(text: &str) -> Cow<'_, str> {
     Cow::Owned(text.split('\n').map(visible).collect::<Vec<_>>().join("\n"))
 }
 
-/// Same as [`visible`], for JSON: replaces such characters, which only occur in strings, by `\uNNNN`.
+/// Same as [`visible`], but for JSON: keeps line ends, and escapes the other characters as `\uNNNN`, which is valid
+/// because they only occur in strings.
 pub fn visible_json(json: &str) -> Cow<'_, str> {
     if json.chars().all(|c| c == '\n' || is_plain(c)) {
         return Cow::Borrowed(json);

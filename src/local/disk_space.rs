@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
-/// How long to wait for a disk. If one takes longer, its last answer is returned.
+/// How long to wait for the disks. For a disk that takes longer, its last answer is returned.
 const PATIENCE: Duration = Duration::from_millis(300);
 
 /// Maximum age of an answer that still counts as current.
@@ -21,7 +21,7 @@ pub struct Room {
     pub free: u64,
     /// The file system's device number.
     pub disk: u64,
-    /// When it was measured.
+    /// When the free space was measured.
     at: Instant,
 }
 
@@ -36,11 +36,11 @@ impl Room {
 #[derive(Clone, Default)]
 pub struct Rooms(Arc<Mutex<HashMap<PathBuf, Asked>>>);
 
-/// State of one path.
+/// The last answer for one path, and its pending query.
 #[derive(Default)]
 struct Asked {
     last: Option<Room>,
-    /// Closed when the pending query is answered.
+    /// A channel that closes when the pending query is answered; `None` before the first query.
     under_way: Option<watch::Receiver<()>>,
 }
 

@@ -44,7 +44,7 @@ pub enum DiskError {
     NotAFile {
         /// The path.
         path: PathBuf,
-        /// Its actual kind.
+        /// The actual kind of the path.
         kind: Kind,
     },
     /// `processed/` can't be used.
@@ -52,7 +52,7 @@ pub enum DiskError {
     Processed {
         /// The expected path of `processed/`.
         path: PathBuf,
-        /// What is wrong with it.
+        /// Why `processed/` can't be used.
         why: &'static str,
     },
     /// `processed` is a link that other users may have created or may replace.
@@ -96,8 +96,8 @@ impl DiskError {
         matches!(self, Self::Io { source, .. } if gone(source))
     }
 
-    /// Converts it to a fault, whose scope says whether the file is parked or the attempt repeated once the shore is
-    /// repaired.
+    /// Converts the error to a fault. The fault's scope says whether the file is parked, or the attempt repeated once
+    /// the shore is repaired.
     pub fn fault(&self) -> Fault {
         self.sorted().of(Cause::Source)
     }

@@ -1,8 +1,8 @@
 //! Returns the kind and metadata of paths below a location.
 //!
 //! Uses `lstat` (or `stat`, where links are followed) and opens only directories. A path with a link on its way counts
-//! as missing, unless links are followed. A missing location is a separate error: an unmounted disk must not look like
-//! a thousand deleted files.
+//! as missing, unless links are followed. A missing location is a separate error, because an unmounted disk must not
+//! look like a thousand deleted files.
 
 use std::ffi::OsStr;
 use std::fmt;
@@ -23,12 +23,12 @@ use crate::records::{FileStamp, Traits, VersionKind};
 use crate::root::{Root, is_absent};
 use crate::settings::Links;
 
-/// A file, link or directory to be taken.
+/// A file, link or directory that was found below a location.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Found {
     /// Path below the location.
     pub path: RelPath,
-    /// Its current kind and metadata.
+    /// The current kind and metadata.
     pub traits: Traits,
     /// Target of a link; empty for other kinds.
     pub target: Vec<u8>,
@@ -88,14 +88,14 @@ fn io_error(errno: i32) -> io::Error {
 pub enum FileState {
     /// A regular file.
     File {
-        /// Its current metadata.
+        /// Current metadata of the file.
         stamp: FileStamp,
         /// Permission bits (`0o7777`).
         mode: u32,
     },
     /// The path does not exist.
     Gone,
-    /// Another kind, which is neither followed nor opened.
+    /// The path has another kind, and is neither followed nor opened.
     NotAFile(Kind),
 }
 
@@ -104,11 +104,11 @@ pub enum FileState {
 pub enum PathState {
     /// A file, or a link to be copied.
     Taken(Found),
-    /// A directory, to be entered if the rules say so.
+    /// A directory, which is entered if the rules allow it.
     Directory(Found),
     /// The path does not exist.
     Gone,
-    /// Another kind, which is skipped.
+    /// The path has another kind, and is skipped.
     Skipped(Kind),
 }
 
@@ -188,7 +188,7 @@ pub(super) fn classify_in(
         FileType::Directory => Ok(PathState::Directory(found(Vec::new()))),
         FileType::Symlink if rules.links() == Links::Copy => match readlinkat(directory, name, Vec::new()) {
             Ok(target) => Ok(PathState::Taken(found(target.into_bytes()))),
-            // It was removed or replaced meanwhile.
+            // The link was removed or replaced meanwhile.
             Err(errno) if is_absent(errno) || errno == Errno::INVAL => Ok(PathState::Gone),
             Err(errno) => Err(errno),
         },
@@ -218,8 +218,8 @@ pub(super) fn owner_of(meta: &Metadata) -> (u32, u32) {
 /// Returns the state of a path, without following links.
 ///
 /// # Errors
-/// When `lstat` fails for another reason than a missing path, or when the location itself is missing: an unmounted disk
-/// must not look like a thousand deleted files.
+/// When `lstat` fails for another reason than a missing path, or when the location itself is missing, because an
+/// unmounted disk must not look like a thousand deleted files.
 pub fn file_state(location: &Path, path: &RelPath) -> Result<FileState, DiskError> {
     match open_location(location)?.stat(path.as_path()) {
         Ok(stat) => Ok(FileState::of(&stat)),

@@ -13,7 +13,7 @@ use crate::settings::Directory;
 /// How a remote location overlaps with a `Location`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Meeting {
-    /// They are the same directory.
+    /// Both are the same directory.
     Same,
     /// The remote location is inside the `Location`, so delivered files would be taken in again.
     Inside,
@@ -31,9 +31,9 @@ impl fmt::Display for Meeting {
     }
 }
 
-/// Looks on this host for `made`, a file with a unique name that was created on a vessel: next to the destination of
-/// `path`, or directly in `root`, the directory's remote location. `None` if they don't overlap, as far as this host
-/// can see.
+/// Returns how a remote location overlaps with the `Location` of a directory; `None` if they don't overlap, as far as
+/// this host can see. Looks on this host for `made`, a file with a unique name that was created on a vessel: next to
+/// the destination of `path`, or directly in `root`, the directory's remote location.
 ///
 /// If a vessel shows its files under other paths (chroot, container), only identical directories are detected.
 pub fn meeting(directory: &Directory, path: Option<&RelPath>, root: &RemotePath, made: &RemotePath) -> Option<Meeting> {

@@ -1,8 +1,8 @@
 //! Lists the file systems mounted in and below a location, from the kernel's mount table.
 //!
-//! An unmounted disk, or one covered by another mount, takes its files away although nobody deleted them. The table is
-//! read instead of the disks because it also lists bind mounts, which have the same device as their surroundings, and
-//! mounts of single files. The file systems themselves are only asked for their ID (`f_fsid`).
+//! When a disk is unmounted, or covered by another mount, its files vanish although nobody deleted them. The table is
+//! read, and not the device numbers of directories, because it also lists bind mounts, which have the same device as
+//! their surroundings, and mounts of single files. The file systems themselves are only asked for their ID (`f_fsid`).
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ffi::OsStr;
@@ -35,7 +35,7 @@ impl Change {
 pub struct Mounts {
     /// The mount at each mount point and each followed link; `None` if the link is broken.
     places: BTreeMap<Vec<u8>, Option<Mount>>,
-    /// The kernel's mount ID at each path. It differs for a new mount even if the mount looks the same.
+    /// The kernel's mount ID at each path. A new mount gets another ID, even if nothing else about it differs.
     numbers: BTreeMap<Vec<u8>, u64>,
 }
 
@@ -69,7 +69,7 @@ impl Mounts {
         Ok(look.done())
     }
 
-    /// Returns whether nothing was mounted or unmounted here between the two readings.
+    /// Returns whether nothing was mounted or unmounted below the location between this reading and `other`.
     pub fn are_as_in(&self, other: &Self) -> bool {
         self.numbers == other.numbers
     }
@@ -202,8 +202,8 @@ impl<'a> FileState<'a> {
         self.holding(&entry.point).is_some_and(|at| self.entries[at].id == entry.id)
     }
 
-    /// Returns the mount that contains a path without links. The shortest mount point on the way wins, because it
-    /// covers mounts made below it earlier.
+    /// Returns the index of the mount that contains a path; the path must not contain links. Where several mount points
+    /// are on the path, the shortest one wins, because it covers mounts that were made below it earlier.
     fn holding(&self, path: &Path) -> Option<usize> {
         let ids: HashSet<u64> = self.entries.iter().map(|entry| entry.id).collect();
         let is_root =
@@ -227,7 +227,7 @@ impl<'a> FileState<'a> {
 struct Entry {
     id: u64,
     parent: u64,
-    /// The directory of the file system that is mounted.
+    /// The mounted directory, as a path inside the file system.
     root: PathBuf,
     /// Mount point.
     point: PathBuf,
@@ -236,8 +236,9 @@ struct Entry {
 }
 
 impl Entry {
-    /// Returns the source with its mounted directory, as `findmnt` shows it. For a link only the mount that it leads
-    /// into is recorded, so a link retargeted within the same mount is treated as an ordinary change.
+    /// Returns the source with its mounted directory, as `findmnt` shows it. For a followed link only the mount that it
+    /// leads into is recorded, so retargeting a link within the same mount does not count as a change of the file
+    /// system.
     fn with_root(&self) -> Vec<u8> {
         let root = self.root.as_os_str().as_bytes();
         if root == b"/" { self.source.clone() } else { [&self.source[..], b"[", root, b"]"].concat() }
@@ -254,7 +255,7 @@ fn entry(line: &[u8]) -> Option<Entry> {
     let path = |word| PathBuf::from(OsStr::from_bytes(&unescaped(word)));
     let (id, parent) = (number(words.next()?)?, number(words.next()?)?);
     let (root, point) = (path(words.nth(1)?), path(words.next()?));
-    // Any number of optional fields precedes a dash.
+    // A dash ends the optional fields, whose number varies.
     words.by_ref().find(|word| *word == b"-")?;
     Some(Entry { id, parent, root, point, kind: unescaped(words.next()?), source: unescaped(words.next()?) })
 }
@@ -278,7 +279,7 @@ mod tests {
 
     fn look(table: &str) -> FileState<'static> {
         let mut look = FileState::new(Path::new("/srv/in"), parse(table.as_bytes()));
-        // None of these mounts exist on this machine.
+        // Sets the IDs in advance, because these mounts do not exist on this machine.
         look.fsids = look.entries.iter().map(|entry| (entry.id, 0)).collect();
         look
     }

@@ -15,7 +15,8 @@ const FIRST_NAMESPACE: &str = "pid:[4026531836]";
 /// A snapshot of `/proc`.
 #[derive(Debug, Default)]
 pub(super) struct OpenFiles {
-    /// Descriptors by inode number, which may belong to any file system.
+    /// Descriptors that are open for writing, by the inode number of their file. The same number may exist on several
+    /// file systems.
     writers: HashMap<u64, Vec<PathBuf>>,
     /// Whether the files of every process could be read.
     complete: bool,
@@ -47,7 +48,7 @@ impl OpenFiles {
             }
         };
         for descriptor in descriptors.flatten() {
-            // The link's own mode shows how the file is open.
+            // The mode of the descriptor's link in `/proc` shows how the file is open.
             let may_write = descriptor.path().symlink_metadata().is_ok_and(|meta| meta.mode() & 0o200 != 0);
             if !may_write {
                 continue;
@@ -71,7 +72,7 @@ impl OpenFiles {
 fn inode(fdinfo: &Path) -> Option<u64> {
     let text = match fs::read_to_string(fdinfo) {
         Ok(text) => text,
-        // The file was closed meanwhile. No file has inode number 0.
+        // The file was closed meanwhile. Returns 0, because no file has this inode number.
         Err(error) if error.kind() == ErrorKind::NotFound => return Some(0),
         Err(_) => return None,
     };

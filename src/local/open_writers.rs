@@ -4,8 +4,8 @@
 //!    Needs ownership of the file or `CAP_LEASE`. On a shared file system it only knows the writers of this host.
 //! 2. The watcher's events: the file was written and not closed, or closed.
 //! 3. `/proc`, as far as it is readable; other users' processes need privileges.
-//! 4. The file's age, if none of them can tell: it must be unchanged for longer than its writer is likely to pause.
-//!    That time grows with the duration of writing so far and with the file's size.
+//! 4. The file's age, if no other source can tell. The file must be unchanged for longer than its writer is likely to
+//!    pause. This time grows with the duration of writing so far and with the file's size.
 
 use std::fs::{File, Metadata};
 use std::os::unix::fs::MetadataExt;
@@ -22,7 +22,8 @@ use crate::names::RelPath;
 
 /// Minimum interval between two reads of `/proc`.
 const PROC_AGE: Duration = Duration::from_secs(1);
-/// The kernel reports a close shortly before it counts the file as closed.
+/// How long a file may still look open after its close event, because the kernel reports a close shortly before it
+/// counts the file as closed; and the time between two checks.
 const CLOSING: Duration = Duration::from_millis(200);
 const CLOSING_STEP: Duration = Duration::from_millis(2);
 /// Minimum assumed speed of a writer that cannot be detected, in bytes per second.
@@ -56,9 +57,9 @@ const SHARED: [u32; 15] = [
 /// Whether a file may be taken in or moved away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// No process has it open for writing, as far as can be detected.
+    /// No process has the file open for writing, as far as can be detected.
     Free,
-    /// A process has it open for writing.
+    /// A process has the file open for writing.
     Open,
     /// Open writers cannot be detected; the file must stay unchanged for this much longer.
     Wait(Duration),
@@ -86,7 +87,7 @@ impl Writers {
         &self.witness
     }
 
-    /// Returns whether an open file may be taken in or moved away. `file` must be open for reading only.
+    /// Decides whether a file may be taken in or moved away. `file` must be opened for reading only.
     pub fn judge(&self, path: &RelPath, file: &File, meta: &Metadata) -> Verdict {
         let shared = fstatfs(file).is_ok_and(|fs| is_among_shared(fs.f_type));
         match self.lease(path, file) {
@@ -111,13 +112,14 @@ impl Writers {
             Some(quiet) => {
                 needed.checked_sub(quiet).filter(|left| !left.is_zero()).map_or(Verdict::Free, Verdict::Wait)
             }
-            // The change is dated far in the future, so its age is unknown. Two checks have already seen the file
-            // unchanged.
+            // The file's ctime is far in the future, so the file's age is unknown. The shore's tasks have already found
+            // the file unchanged in two checks (see `shore::settle`).
             None => Verdict::Free,
         }
     }
 
-    /// Returns whether a file is open for writing, by the kernel's leases alone; `None` if they can't tell.
+    /// Returns whether a file is open for writing, according to the kernel's leases alone; `None` if the kernel grants
+    /// no lease on it.
     pub fn lease(&self, path: &RelPath, file: &File) -> Option<bool> {
         loop {
             let open = contentmonster_lease::is_open_for_writing(file).ok()?;
@@ -135,17 +137,18 @@ impl Writers {
         if self.witness.comes_back(path) { self.settle_time } else { self.settle_time.min(LONGEST_REST) }
     }
 
-    /// How long the events of a closed file remain valid.
+    /// Returns how long the record of a closed file remains valid.
     fn keep(&self) -> Duration {
         self.settle_time.max(LONGEST_REST) * 2
     }
 
-    /// Drops expired records.
+    /// Drops expired records of the watcher's events.
     pub fn tidy(&self) {
         self.witness.tidy(self.keep());
     }
 
-    /// Returns whether another process has the file open for writing, according to `/proc`; `None` if that can't tell.
+    /// Returns whether another process has the file open for writing, according to `/proc`; `None` if `/proc` does not
+    /// show the files of all processes.
     fn is_in_proc(&self, meta: &Metadata) -> Option<bool> {
         let mut last = self.open_files.lock().unwrap_or_else(PoisonError::into_inner);
         let open_files = match &*last {

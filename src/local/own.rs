@@ -11,7 +11,7 @@ use rustix::fs::Stat;
 
 use crate::settings::OwnFiles;
 
-/// How long the looked-up identities remain valid.
+/// How long the identities of the program's own files remain valid after a lookup.
 const FRESH: Duration = Duration::from_secs(1);
 
 /// The program's own files, and their identities on the disk.
@@ -21,8 +21,8 @@ pub(super) struct Own {
     known: Mutex<Known>,
 }
 
-/// Devices and inodes. They are looked up again when they are old, and for a file that changed since, which may be a
-/// new one of ours.
+/// Devices and inodes of the program's own files. They are looked up again when they are old, and when a file is
+/// checked that changed after the lookup, because it may be a new one of ours.
 #[derive(Debug, Default)]
 struct Known {
     fixed: Vec<(u64, u64)>,
@@ -37,7 +37,7 @@ impl Own {
         Self { files, known: Mutex::default() }
     }
 
-    /// Returns whether a file is one of them.
+    /// Returns whether a file is one of the program's own.
     pub(super) fn holds(&self, path: &Path, stat: &Stat) -> bool {
         if self.files.fixed.contains(path) || self.files.changing.contains(path) {
             return true;
@@ -46,7 +46,7 @@ impl Own {
         if known.asked.is_none_or(|asked| asked.elapsed() >= FRESH) {
             *known = Known { fixed: identities(&self.files.fixed), asked: Some(Instant::now()), ..Known::default() };
         }
-        // Allows 1 s of tolerance, because the kernel's clock for files lags behind.
+        // Tolerates 1 s of difference, because the kernel's clock for files lags behind the system clock.
         if known.at == 0 || stat.st_ctime + 1 >= known.at {
             known.at = SystemTime::now()
                 .duration_since(SystemTime::UNIX_EPOCH)

@@ -3,9 +3,9 @@
 /// The directory for retired sources.
 pub const PROCESSED: &str = "processed";
 
-/// Prefix of an unfinished copy in `processed/`.
+/// Prefix of the names of unfinished copies in `processed/`.
 pub(super) const COPYING: &str = ".contentmonster-retiring.";
-/// Prefix of a source that is about to be removed, in its own directory.
+/// Prefix of the name that a source gets, in its own directory, shortly before it is removed.
 pub(super) const LEAVING: &str = ".contentmonster-leaving.";
 
 /// Returns whether a name on the shore is one of our temporary names.

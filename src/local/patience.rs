@@ -1,4 +1,4 @@
-//! Calls to a disk that may hang, with a timeout: a mount whose server is down answers no call.
+//! Calls a disk with a timeout, because it may hang: a mount whose server is down answers no call.
 
 use std::sync::mpsc;
 use std::time::Duration;

@@ -1,4 +1,5 @@
-//! The settings' rules for which entries of a directory are taken: names, depth, kinds and sizes. No file access.
+//! The rules, from the settings, that decide by name, depth, kind and size which entries of a directory are taken. No
+//! file access.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -42,8 +43,8 @@ impl Rules {
         self.0.recursive && !self.is_out_of_reach(path) && !self.0.exclude.covers(path.as_path(), true)
     }
 
-    /// Returns whether directories themselves are taken. Not with `Include`, where only directories that contain files
-    /// are created.
+    /// Returns whether directories themselves are taken. With `Include` they are not, because then only directories
+    /// that contain files are created.
     pub fn takes_directories(&self) -> bool {
         self.0.is_mirror() && self.0.recursive && self.0.include.is_empty()
     }

@@ -1,8 +1,8 @@
 //! Scans a directory for its current contents, which events only hint at.
 //!
 //! Uses names and `lstat` (or `stat`, where links are followed) and opens only directories, each once and relative to
-//! its open parent. A directory that is replaced by a link meanwhile therefore leads nowhere. The scan does not decide
-//! whether a file is finished.
+//! its open parent. So a directory that is replaced by a link during the scan is not entered, unless links are
+//! followed. The scan does not decide whether a file is finished.
 
 use std::fs;
 use std::io;
@@ -39,16 +39,16 @@ pub struct Scan {
 pub struct Skipped {
     /// Path below the location.
     pub path: RelPath,
-    /// Reason why it is not delivered.
+    /// The kind of the entry, which is the reason why the entry is not delivered.
     pub kind: Kind,
 }
 
 /// Scans a directory, and those below it if the rules say so. With `below`, scans only that subdirectory, which is
 /// itself part of the result where the rules take directories.
 ///
-/// Calls `enter` with the path and inode of every directory except the location before it is listed, so that a watcher
+/// Before a directory is listed, calls `enter` with its path and inode (not for the location itself), so that a watcher
 /// added there misses no file. Ignores entries that the rules exclude, and our own temporary files. A file that
-/// vanishes meanwhile is omitted; a file whose status cannot be read is among the skipped.
+/// vanishes during the scan is omitted; a file whose status cannot be read is in [`Scan::skipped`].
 ///
 /// # Errors
 /// When the directory cannot be listed.
@@ -64,7 +64,7 @@ pub fn scan(rules: &Rules, below: Option<&RelPath>, enter: &mut dyn FnMut(&Path,
             let unlisted =
                 |errno: Errno| DiskError::Location { act: "list", path: rules.location().into(), source: errno.into() };
             let location = openat(&root, ".", LISTED, Mode::empty()).map_err(unlisted)?;
-            // Stops links that lead back to the location.
+            // Detects links that lead back to the location, which would be followed without end.
             let identity = identity(&location).map_err(unlisted)?;
             walk.above.push(identity);
             walk.list(location, None)?;
@@ -92,7 +92,7 @@ pub fn scan(rules: &Rules, below: Option<&RelPath>, enter: &mut dyn FnMut(&Path,
 /// Returns whether a location has no entries at all, whatever its rules say.
 ///
 /// # Errors
-/// When it cannot be listed.
+/// When the location cannot be listed.
 pub fn is_empty(location: &Path) -> Result<bool, DiskError> {
     let entries = fs::read_dir(location);
     let mut entries = entries.map_err(|source| DiskError::Location { act: "list", path: location.into(), source })?;
@@ -134,7 +134,8 @@ impl Level {
                 Some(found) => RelPath::new([found.path.as_bytes(), b"/", name].concat()),
                 None => RelPath::new(name),
             };
-            // The kernel returns no name that RelPath would reject, but that is not worth a panic.
+            // The kernel returns no name that `RelPath` rejects. If it did, the entry would be skipped, because a panic
+            // would be worse.
             let Ok(path) = path else { continue };
             return Ok(Some((path, entry.file_type())));
         }
@@ -181,7 +182,7 @@ impl Walk<'_> {
         Ok(())
     }
 
-    /// Finishes the current directory, which was listed completely or failed.
+    /// Finishes the current directory, after it was listed completely or listing it failed.
     fn end(&mut self, levels: &mut Vec<Level>, failed: Option<Errno>) -> Result<(), DiskError> {
         let found = levels.pop().and_then(|level| level.found);
         self.ended(found, failed)
@@ -233,7 +234,8 @@ impl Walk<'_> {
     /// Opens a directory that is to be listed, and reports it to `enter`.
     fn open(&mut self, holder: BorrowedFd<'_>, found: Found) -> Option<(OwnedFd, Found)> {
         let whole = self.rules.location().join(found.path.as_path());
-        // Files below could not be opened by their path, and a hostile program could nest directories without end.
+        // Files below such a directory could not be opened by their path, and a hostile program could nest directories
+        // without end.
         if whole.as_os_str().len() > LONGEST_PATH {
             self.scan.unread.push(DiskError::io("list", &whole, Errno::NAMETOOLONG));
             return None;
@@ -254,7 +256,7 @@ impl Walk<'_> {
                 self.above.push(identity);
                 Some((opened, found))
             }
-            // The directory was removed or replaced; the next scan finds what replaced it.
+            // The directory was removed or replaced; the next scan finds its replacement.
             Err(errno) if is_absent(errno) => None,
             Err(errno) => {
                 (self.enter)(&whole, found.traits.stamp.inode);
@@ -307,7 +309,7 @@ mod tests {
         assert!(scan.found.iter().any(|found| found.path.as_bytes() == b"file"));
         assert!(matches!(&scan.unread[..], [error] if error.to_string().contains("too long")), "{:?}", scan.unread);
         crate::local::sweep(dir.path(), true).unwrap();
-        // Removed with `rm`, because the files are too deep to be removed by their path.
+        // Uses `rm`, because these directories are too deep to be removed by their path.
         assert!(std::process::Command::new("rm").arg("-rf").arg(dir.path().join("d")).status().unwrap().success());
     }
 

@@ -26,7 +26,7 @@ use crate::root::open_beneath;
 /// Read size while hashing: 1 MiB.
 const READ_SIZE: u64 = 1 << 20;
 
-/// NONBLOCK: without it, opening a pipe that has no writer would block forever.
+/// Flags for opening a source. `NONBLOCK`, because opening a named pipe without a writer would block forever otherwise.
 const FLAGS: OFlags = OFlags::RDONLY.union(OFlags::NONBLOCK).union(OFlags::NOCTTY);
 
 /// The longest tick of the clock that the kernel stamps files with (HZ = 100).
@@ -43,8 +43,8 @@ impl SourceFile {
     /// Opens a file for reading; with `follow`, through links wherever they lead.
     ///
     /// # Errors
-    /// [`DiskError::NotAFile`] for anything but a regular file, which a link is not unless it is followed;
-    /// [`DiskError::is_gone`] holds when nothing has the name, also where a link is in the way.
+    /// [`DiskError::NotAFile`] for anything but a regular file, including a link that is not followed.
+    /// [`DiskError::is_gone`] holds for the error if the path does not exist or contains a link that is not followed.
     pub fn open(location: &Path, path: &RelPath, follow: bool) -> Result<Self, DiskError> {
         let root = open_location(location)?.following(follow);
         let whole = location.join(path.as_path());
@@ -53,7 +53,7 @@ impl SourceFile {
         Self::of(file.into(), whole)
     }
 
-    /// Opens a file in an open directory, following no link. `whole` is its path, for messages.
+    /// Opens a file in an open directory, following no link. `whole` is the file's full path, for messages.
     ///
     /// # Errors
     /// As [`open`](Self::open).
@@ -86,12 +86,13 @@ impl SourceFile {
         self.file.metadata().map_err(|error| DiskError::io("read the status of", &self.path, error))
     }
 
-    /// Returns whether it is open for writing; `path` is its path in the watcher's records.
+    /// Decides whether the file may be taken in or moved away, or is open for writing. `path` is the file's path in the
+    /// watcher's records.
     pub(super) fn judge(&self, path: &RelPath, writers: &Writers) -> Result<Verdict, DiskError> {
         Ok(writers.judge(path, &self.file, &self.metadata()?))
     }
 
-    /// Flushes its bytes to the disk.
+    /// Flushes the file's bytes to the disk.
     pub(super) fn flush(&self) -> Result<(), DiskError> {
         self.file.sync_all().map_err(|error| DiskError::io("flush", &self.path, error))
     }
@@ -99,7 +100,7 @@ impl SourceFile {
     /// Reads exactly `len` bytes from `offset`.
     ///
     /// # Errors
-    /// [`DiskError::Changed`] when the file ends before that.
+    /// [`DiskError::Changed`] when the file ends before these bytes.
     pub fn read_at(&self, offset: u64, len: usize) -> Result<Bytes, DiskError> {
         let mut bytes = Vec::with_capacity(len);
         while bytes.len() < len {
@@ -153,8 +154,8 @@ impl SourceFile {
     }
 }
 
-/// Converts an error of opening a file. Opening a link fails with ELOOP and a socket with ENXIO: the kind of the file
-/// explains more than the errno.
+/// Converts an error of opening a file. If the path is not a regular file, the result names its kind, which explains
+/// more than the errno (ELOOP for a link, ENXIO for a socket).
 fn unopened(location: &Path, path: &RelPath, whole: &Path, errno: Errno) -> DiskError {
     match file_state(location, path) {
         Ok(FileState::NotAFile(kind)) => DiskError::NotAFile { path: whole.into(), kind },

@@ -17,43 +17,43 @@ use crate::records::{NewVersion, VersionKind};
 /// Result of taking in a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TakeIn {
-    /// A complete version: its stamp was the same before and after it was hashed, and the path still refers to it.
+    /// A version of the file. Its stamp did not change while the file was read, and the path still refers to this file.
     Version(NewVersion),
-    /// The file changed or was replaced meanwhile: try again when it is quiet.
+    /// The file changed or was replaced while it was read: try again when it no longer changes.
     Changing,
-    /// A process has the file open for writing: it is not finished, however long it is unchanged.
+    /// A process has the file open for writing, so the file is not finished, however long it is unchanged.
     BeingWritten,
-    /// Open writers cannot be detected here: try again when the file was unchanged for this much longer.
+    /// Open writers cannot be detected here: try again after the file was unchanged for this much longer.
     Unquiet(Duration),
     /// The file does not exist (any more).
     Gone,
     /// The path is not a regular file.
     NotAFile(Kind),
-    /// The rules exclude files of its size.
+    /// The rules exclude files of this size.
     LeftAlone,
 }
 
 /// Takes in the files of one directory.
 #[derive(Clone)]
 pub struct Intake {
-    /// The location and the rules for which of its files are taken.
+    /// The location, and the rules that decide which of its files are taken in.
     pub rules: Rules,
-    /// Chunk size for its files, in bytes.
+    /// Chunk size of the new versions, in bytes.
     pub chunk_size: u64,
     /// Cache that keeps small files after they were read.
     pub source_cache: SourceCache,
-    /// Number of readers that will fetch them from the cache.
+    /// Number of readers that will read each cached file.
     pub readers: usize,
     /// Detects whether a file is still open for writing.
     pub writers: Writers,
 }
 
 impl Intake {
-    /// Creates a version of a file, if it doesn't change meanwhile. A file of one chunk is hashed and put in the source
-    /// cache; a larger one is hashed when it is sent.
+    /// Creates a version of a file, if the file doesn't change meanwhile. A file of one chunk is hashed, and put in the
+    /// source cache if it is small enough; a larger one is hashed when it is sent.
     ///
-    /// Waits up to 10 ms if the file was just written to: a change within the same tick of the kernel's clock would not
-    /// change its mtime.
+    /// Waits up to 10 ms if the file was just written to, because another change within the same tick of the kernel's
+    /// clock would not change its mtime.
     ///
     /// # Errors
     /// [`DiskError::Stopped`] when `stop` returned true; [`DiskError::Location`] when the whole location is missing,
@@ -231,8 +231,8 @@ mod tests {
         assert_eq!(version.digest, Some(Digest::of(b"")));
     }
 
-    /// Takes in a file of 3 MiB to which `change` is applied once, after part of it was read. Does so with a cache that
-    /// has room for it and with one that has not.
+    /// Takes in a file of 3 MiB, and calls `change` once after part of the file was read. Runs once with a cache that
+    /// has room for the file, and once with one that is too small.
     fn taken_in_while(change: impl Fn(&Shore, &Path)) -> TakeIn {
         let taken = [64 << 20, 8 << 20].map(|cache| {
             let shore = Shore::new();

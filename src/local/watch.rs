@@ -1,8 +1,8 @@
-//! Watches directories for changes with the kernel's file events. The only file that uses `notify`.
+//! Watches directories for changes with the kernel's file events. No other module uses the crate `notify`.
 //!
 //! Events are hints only: they can be lost, doubled or late, and a scan finds the changes they missed. This module
-//! opens no files and never blocks, above all not on `notify`'s own thread. The receiver decides which names are
-//! ignored.
+//! opens no files and never blocks, above all not on `notify`'s own thread. It drops events of our own temporary files
+//! and of paths that are too deep; the receiver of the hints applies the directory's other rules.
 
 mod refusal;
 
@@ -47,10 +47,11 @@ pub enum Hint {
     Rescan,
 }
 
-/// Watches one directory and the directories below it that were [entered](Self::enter), until it is dropped.
+/// The watch of one directory and of the directories below it that were [entered](Self::enter). Dropping the last clone
+/// ends the watch.
 ///
-/// `notify` can watch whole trees, but it adds a new directory only after it has reported it, so files that are created
-/// in between would be missed. Each directory is therefore entered here first and listed afterwards.
+/// `notify` can watch whole trees, but it reports a new directory before it watches that directory, so files created in
+/// between would be missed. Each directory is therefore entered here before it is listed.
 ///
 /// Clones share one watcher: a scan enters directories while other tasks query it.
 #[derive(Clone, Debug)]
@@ -71,8 +72,8 @@ struct Watches {
 
 impl Watcher {
     /// Starts watching. Sends hints to `hints` while the channel has room, and records writer events in `witness`,
-    /// whose earlier records are cleared. With `deep`, directories below the location are watched from when they are
-    /// [entered](Self::enter).
+    /// whose earlier records are cleared. With `deep`, also reports new directories below the location, and changes in
+    /// those that were [entered](Self::enter).
     ///
     /// # Errors
     /// [`DiskError::Location`] when the location is not a readable directory, [`DiskError::WatchLimit`] when the kernel
@@ -120,8 +121,8 @@ impl Watcher {
         Ok(())
     }
 
-    /// Removes a directory and those below it from the list of watched directories, after they were moved or deleted
-    /// and `notify` dropped their watches.
+    /// Removes a directory and those below it from the list of watched directories, and their files from the witness.
+    /// Needed when the directory was moved or deleted, because `notify` has dropped the watches then.
     pub fn leave(&self, path: &RelPath) {
         self.witness.left(path);
         let directory = self.location.join(path.as_path());
@@ -144,29 +145,29 @@ impl Watcher {
         self.watches.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Returns whether the channel was full for a hint since the last call, so that a rescan is due.
+    /// Returns whether a hint was dropped since the last call because the channel was full. A rescan is then due.
     ///
-    /// Call it whenever hints were received. The next hint that finds room is preceded by [`Hint::Rescan`] too, but a
-    /// directory in which nothing happens afterwards has no next hint.
+    /// Call this whenever hints were received. [`Hint::Rescan`] is also sent before the next hint that finds room, but
+    /// no next hint comes if nothing more happens in the directory.
     pub fn missed(&self) -> bool {
         self.missed.swap(false, Ordering::AcqRel)
     }
 
-    /// Returns whether the location is no longer the watched directory: deleted, moved, replaced, mounted over or
-    /// unmounted. Check after [`Hint::Rescan`] and with every periodic scan (an unmount raises no event), and start a
-    /// new watcher if stale.
+    /// Returns whether the location is no longer the watched directory, because it was deleted, moved, replaced,
+    /// mounted over or unmounted. Check this after [`Hint::Rescan`] and with every periodic scan (an unmount raises no
+    /// event), and start a new watcher if the result is `true`.
     pub fn is_stale(&self) -> bool {
         !matches!(identity(&self.location), Ok(now) if now == self.identity)
     }
 }
 
-/// Returns the device and inode, which tell a directory from another one at the same path.
+/// Returns the device and inode, which distinguish a directory from another one at the same path.
 fn identity(location: &Path) -> io::Result<(u64, u64)> {
     let meta = fs::metadata(location)?;
     if meta.is_dir() { Ok((meta.dev(), meta.ino())) } else { Err(Errno::NOTDIR.into()) }
 }
 
-/// Handles events on `notify`'s thread, where it must never block.
+/// The receiver of events. It is called on `notify`'s thread, where it must never block.
 struct Listener {
     location: PathBuf,
     deep: bool,
@@ -222,7 +223,7 @@ impl Listener {
         let Some(first) = path(0) else { return };
         match event.kind {
             EventKind::Create(CreateKind::File) => self.witness.made(&first),
-            // Changes of mode or times are not recorded: they need no open file.
+            // Changes of mode or times are not recorded, because they need no open file.
             EventKind::Modify(ModifyKind::Data(_)) => self.witness.wrote(&first),
             EventKind::Access(AccessKind::Close(AccessMode::Write)) => self.witness.closed(&first),
             EventKind::Modify(ModifyKind::Name(RenameMode::To)) => self.witness.moved_in(&first),
@@ -251,7 +252,7 @@ impl Listener {
     }
 
     fn say(&mut self, hint: Hint) {
-        // A pending rescan is sent first. If the channel has no room for it, it has none for the hint either.
+        // Sends a pending rescan before the hint. If the channel is full, the rescan stays pending.
         if hint != Hint::Rescan && self.missed.load(Ordering::Acquire) && self.hints.try_send(Hint::Rescan).is_ok() {
             self.missed.store(false, Ordering::Release);
         }
@@ -262,8 +263,8 @@ impl Listener {
     }
 }
 
-/// Returns whether an event reports a directory that was created or moved in. Events of moves don't tell directories
-/// from files.
+/// Returns whether an event reports a directory that was created or moved in. Events of moves do not say whether a
+/// directory or a file was moved, so the path is checked.
 fn is_new_directory(kind: EventKind, path: &Path) -> bool {
     match kind {
         EventKind::Create(CreateKind::Folder) => true,
@@ -278,11 +279,11 @@ fn hint_of(kind: EventKind) -> Option<fn(RelPath) -> Hint> {
         EventKind::Access(AccessKind::Close(AccessMode::Write)) => Some(Hint::Finished),
         EventKind::Modify(ModifyKind::Name(RenameMode::To)) => Some(Hint::Finished),
         EventKind::Modify(ModifyKind::Name(RenameMode::From)) => Some(Hint::Gone),
-        // `Both` repeats the preceding `From` and `To`.
+        // `RenameMode::Both` repeats the preceding events with `From` and `To`.
         EventKind::Modify(ModifyKind::Name(_)) => None,
         EventKind::Create(CreateKind::Folder) => None,
         EventKind::Create(_) | EventKind::Modify(_) => Some(Hint::Touched),
-        // Includes the removal of the location itself, which becomes a rescan.
+        // Includes the removal of the location itself, for which the caller sends a rescan instead.
         EventKind::Remove(RemoveKind::Folder | RemoveKind::File | RemoveKind::Other | RemoveKind::Any) => {
             Some(Hint::Gone)
         }

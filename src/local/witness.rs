@@ -10,9 +10,10 @@ use std::time::{Duration, Instant};
 
 use crate::names::RelPath;
 
-/// Number of records from which expired ones are removed.
+/// Expired records are removed only when there are more records than this.
 const MANY: usize = 1024;
-/// How long a file that was created and not closed counts as open. A hard link is reported as created and never closed.
+/// How long a file that was created and not closed counts as open. Limited, because a hard link is reported as created
+/// and never closed.
 const MADE: Duration = Duration::from_secs(60);
 
 /// The last event of one file.
@@ -20,17 +21,17 @@ const MADE: Duration = Duration::from_secs(60);
 struct Note {
     state: State,
     at: Instant,
-    /// How often it was closed after writing. Kept when the file is renamed within the location.
+    /// How often the file was closed after writing. The number is kept when the file is renamed within the location.
     closes: u32,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    /// Created, possibly by a process that has it open.
+    /// The file was created, possibly by a process that still has it open.
     Made,
-    /// Written to: a process has it open.
+    /// A process has written to the file, and still has it open.
     Open,
-    /// Closed after writing, or moved in.
+    /// The file was closed after writing, or moved in.
     Closed,
 }
 
@@ -49,11 +50,11 @@ struct Notes {
 /// The known state of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Seen {
-    /// A process wrote to it and has not closed it.
+    /// A process wrote to the file and has not closed it.
     Open,
-    /// It was closed, or moved in, this long ago.
+    /// The file was closed, or moved in, this long ago.
     Closed(Duration),
-    /// No usable events.
+    /// There are no usable events for the file.
     Nothing,
 }
 
@@ -76,7 +77,7 @@ impl Witness {
         self.notes().enter(path, State::Closed, 1);
     }
 
-    /// Records that another file was moved to this path. It counts as complete.
+    /// Records that another file was moved to this path. The file counts as complete.
     pub(super) fn moved_in(&self, path: &RelPath) {
         let note = Note { state: State::Closed, at: Instant::now(), closes: 1 };
         self.notes().files.insert(path.as_path().to_owned(), note);
@@ -88,7 +89,8 @@ impl Witness {
         notes.leaving = note.map(|note| (path.as_path().to_owned(), note));
     }
 
-    /// Moves the record of a file that was just moved away to its new path: a process that has it open still has.
+    /// Moves the record of a file that was just moved away to the file's new path: a process that had the file open
+    /// still has it open.
     pub(super) fn renamed(&self, from: &RelPath, to: &RelPath) {
         let mut notes = self.notes();
         if let Some((_, note)) = notes.leaving.take_if(|(path, _)| path == from.as_path()) {
@@ -129,8 +131,8 @@ impl Witness {
         self.notes().files.get(path.as_path()).is_some_and(|note| note.closes > 1)
     }
 
-    /// Drops records older than `keep`, except those of open files. Does nothing if the records are few or it ran
-    /// recently.
+    /// Drops records older than `keep`, except those of open files. Does nothing if there are few records, or if this
+    /// was done recently.
     pub(super) fn tidy(&self, keep: Duration) {
         let mut notes = self.notes();
         let lately = notes.tidied.is_some_and(|at| at.elapsed() < keep / 2);

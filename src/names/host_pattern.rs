@@ -21,8 +21,8 @@ pub fn any<'a>(patterns: impl IntoIterator<Item = &'a str>, name: &str) -> bool 
     matched
 }
 
-/// Returns whether one pattern, without a `!`, matches. Takes at most pattern × name steps: after a mismatch it only
-/// backtracks to the last `*`.
+/// Returns whether one pattern, without a `!`, matches. Takes at most (length of the pattern) × (length of the name)
+/// steps, because after a mismatch it only backtracks to the last `*`.
 pub fn matches(pattern: &str, name: &str) -> bool {
     let (pattern, name) = (pattern.as_bytes(), name.as_bytes());
     let (mut p, mut n) = (0, 0);

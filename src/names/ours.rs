@@ -21,7 +21,7 @@ pub enum OurFile {
         /// The ledger's number of the delivery.
         delivery: i64,
     },
-    /// A short-lived file that shows whether TempDir is ours.
+    /// An empty, short-lived file that shows which owner our files get in TempDir.
     Probe,
 }
 
@@ -47,7 +47,7 @@ impl fmt::Display for InstanceId {
 /// Returns the name of a part in TempDir: `<instance>-<delivery>.<start>.part`, ASCII and short whatever the file's
 /// name.
 ///
-/// Contains the delivery instead of the version, because two vessels in the settings may be one host.
+/// Contains the number of the delivery and not of the version, because two vessels in the settings may be one host.
 pub fn part_name(instance: InstanceId, delivery: i64, start: u64) -> String {
     format!("{instance}-{delivery}.{start}.part")
 }
@@ -67,7 +67,7 @@ pub fn probe_name(instance: InstanceId) -> String {
 }
 
 impl OurFile {
-    /// Parses a name; `None` for any name that this shore did not create exactly so.
+    /// Parses a name; `None` for any name that this shore does not create in exactly this form.
     pub fn parse(instance: InstanceId, name: &[u8]) -> Option<Self> {
         let name = std::str::from_utf8(name).ok()?;
         if name == probe_name(instance) {
@@ -85,7 +85,7 @@ impl OurFile {
         }
         let (delivery, start) = name.strip_prefix(&id)?.strip_prefix('-')?.strip_suffix(".part")?.split_once('.')?;
         let (delivery, start) = (delivery.parse().ok()?, start.parse().ok()?);
-        // A number in another form ("+1", "01") is not from us.
+        // Numbers in another form ("+1", "01") parse too, but names with them were not created here.
         (part_name(instance, delivery, start) == name).then_some(Self::Part { delivery, start })
     }
 }

@@ -2,8 +2,8 @@
 //!
 //! Another program may replace a directory by a link at any moment, so that a path that was checked leads elsewhere
 //! when it is used. Here the kernel checks and opens in one step: `openat2` with `RESOLVE_BENEATH` and
-//! `RESOLVE_NO_SYMLINKS`. Where that is unavailable (Linux before 5.6, some sandboxes), each directory is opened with
-//! `O_NOFOLLOW`. Mount points below are entered.
+//! `RESOLVE_NO_SYMLINKS`. Where `openat2` is unavailable (Linux before 5.6, some sandboxes), each directory on the path
+//! is opened with `O_NOFOLLOW`. Mount points on the path are entered.
 //!
 //! The exception is a [`Root`] that [follows](Root::following) links: it resolves paths as other programs do, and so
 //! reaches any target of a link below it. [`trusted`] is for paths that the operator specified.
@@ -21,7 +21,7 @@ use rustix::io::{Errno, Result};
 pub use private::{open_private, take_from_others};
 pub use trusted::open_trusted;
 
-/// Maximum number of attempts if the kernel can't decide an open because of a concurrent rename.
+/// Maximum number of attempts when the kernel can't complete an open because of a concurrent rename.
 const TRIES: usize = 16;
 
 /// A directory from which paths start.
@@ -73,13 +73,13 @@ impl Root {
         openat(CWD, path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).map(Self::from)
     }
 
-    /// Sets whether links below it are followed, wherever they lead.
+    /// Sets whether links below this root are followed, wherever they lead.
     #[must_use]
     pub fn following(self, follows: bool) -> Self {
         Self { follows, ..self }
     }
 
-    /// Opens a path below.
+    /// Opens a path below this root.
     ///
     /// # Errors
     /// `ELOOP` or `ENOTDIR` if a link is on the way, `EXDEV` for a path that leaves the root by `..`; any other error
@@ -126,7 +126,7 @@ pub fn open_beneath(from: BorrowedFd<'_>, path: &Path, flags: OFlags, mode: Mode
     for _ in 0..TRIES {
         match openat2(from, path, flags, mode, resolve) {
             Err(Errno::AGAIN | Errno::INTR) => {}
-            // The kernel lacks it, or a sandbox forbids it.
+            // The kernel lacks `openat2`, or a sandbox forbids it.
             Err(Errno::NOSYS | Errno::PERM) => break,
             done => return done,
         }

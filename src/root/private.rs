@@ -16,13 +16,14 @@ use super::open_trusted;
 /// As [`open_trusted`].
 pub fn open_private(path: &Path, flags: OFlags) -> io::Result<File> {
     let ours = Mode::RUSR | Mode::WUSR;
-    // Twice, because the file may be created or removed in between.
+    // Tries twice, because another process may create or remove the file in between.
     for _ in 0..2 {
         match open_trusted(path, flags | OFlags::CREATE | OFlags::EXCL, ours) {
             Err(error) if Errno::from_io_error(&error) == Some(Errno::EXIST) => {}
             made => {
                 let made = made?;
-                // The umask may have cleared bits of the mode. Fails on a file system without modes.
+                // Sets the mode again, because the umask may have cleared bits. This fails, and is not needed, on a
+                // file system without modes.
                 fchmod(&made, ours).ok();
                 return Ok(made);
             }
@@ -35,8 +36,8 @@ pub fn open_private(path: &Path, flags: OFlags) -> io::Result<File> {
     open_trusted(path, flags, Mode::empty())
 }
 
-/// Sets an open file of ours to 0600 if all users may read or write it, as files created with umask 022 are. A file
-/// that is only accessible to a group stays as it is, because that was set on purpose.
+/// Sets an open file of ours to mode 0600 if all users may read or write it, as files created with umask 022 are. A
+/// file that is only accessible to a group keeps its mode, because the operator set that mode on purpose.
 pub fn take_from_others(file: &File) {
     if let Ok(stat) = fstat(file)
         && stat.st_uid == geteuid().as_raw()

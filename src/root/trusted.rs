@@ -1,6 +1,7 @@
 //! Opens a path that the operator specified, although other users may be able to write to a directory on its way.
 //!
-//! The operator's links are followed. A link of another user is rejected: it could make this program write to any path.
+//! The operator's links are followed. A link of another user is rejected, because it could make this program write to
+//! any path.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -25,9 +26,9 @@ pub(super) fn is_trusted(user: u32) -> bool {
 /// owns them.
 ///
 /// # Errors
-/// Names the link if another user owns one; any other error of the kernel.
+/// An error that names the link if another user owns one; any other error of the kernel.
 pub fn open_trusted(path: &Path, flags: OFlags, mode: Mode) -> io::Result<File> {
-    // Their links don't resolve to paths: `/dev/stderr` leads to `pipe:[4711]`.
+    // Links there don't always lead to a path: `/dev/stderr` leads to `pipe:[4711]`.
     if path.starts_with("/dev") || path.starts_with("/proc") {
         return Ok(openat(CWD, path, flags | OFlags::CLOEXEC, mode)?.into());
     }
@@ -42,7 +43,7 @@ fn resolve(path: &Path) -> io::Result<(OwnedFd, OsString)> {
         openat(CWD, start, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
     };
     let mut directory = start(path)?;
-    // Reversed: the last element is the next component.
+    // In reverse order: the last element is the next component.
     let mut ahead = names(path);
     let mut links = 0;
     while let Some(name) = ahead.pop() {

@@ -18,7 +18,7 @@ fn all() -> impl Iterator<Item = &'static KnownKey> {
     monster.chain(directory).chain(vessel)
 }
 
-/// Returns the key of a kind of section; any `RemoteLocation.…` of a vessel is `RemoteLocation.x`.
+/// Returns the key with this name in a kind of section; any `RemoteLocation.…` of a vessel is `RemoteLocation.x`.
 pub(super) fn known(kind: SectionKind, name: &str) -> Option<&'static KnownKey> {
     all().find(|key| key.section == kind && key.is_named(name))
 }

@@ -1,5 +1,5 @@
-//! Changes of the settings at run time: which parts can be applied without a restart. The `reload` of each key in the
-//! tables decides.
+//! Determines which changes of the settings can be applied at run time, without a restart. The `reload` of each key in
+//! the tables decides.
 
 use super::directory::{self, Directory};
 use super::key::Reload;
@@ -8,7 +8,7 @@ use super::table::Key;
 use super::vessel::{self, Vessel};
 
 impl Monster {
-    /// Applies changes that need no restart; returns the other keys that differ.
+    /// Applies the changes in `new` that need no restart; returns the names of the changed keys that need one.
     pub fn follow(&mut self, new: &Self) -> Vec<&'static str> {
         let mut waiting = Vec::new();
         let mut later = self.clone();
@@ -24,7 +24,7 @@ impl Monster {
         waiting
     }
 
-    /// Returns whether the background tasks are unaffected by a change to another section.
+    /// Returns whether the background tasks are unaffected by a change between this section and `other`.
     pub fn is_kept_and_told_like(&self, other: &Self) -> bool {
         let background = |key: &Key<Self>| key.known.reload == Reload::Background;
         with_those_of(self, other, monster::KEYS, background) == *self
@@ -32,8 +32,8 @@ impl Monster {
 }
 
 impl Directory {
-    /// Returns whether transfers in progress are unaffected by a change to another section: sources and destinations
-    /// are the same. Keys that select files or times only affect the shore's tasks.
+    /// Returns whether transfers in progress are unaffected by a change between this section and `other`, because
+    /// sources and destinations are the same. Keys that select files or times only affect the shore's tasks.
     pub fn is_delivered_like(&self, other: &Self) -> bool {
         let shores = with_those_of(self, other, directory::KEYS, |key| key.known.reload != Reload::Transfers);
         Self { own_files: other.own_files.clone(), ..shores } == *other
@@ -41,13 +41,13 @@ impl Directory {
 }
 
 impl Vessel {
-    /// Returns whether a connected vessel is unaffected by a change to another section.
+    /// Returns whether a connected vessel is unaffected by a change between this section and `other`.
     pub fn is_served_like(&self, other: &Self) -> bool {
         with_those_of(self, other, vessel::KEYS, |key| key.known.reload != Reload::Transfers) == *other
     }
 }
 
-/// Returns a section with the selected fields of another.
+/// Returns a copy of `section` with the fields of `other` whose keys are `wanted`.
 fn with_those_of<S: Clone>(section: &S, other: &S, keys: &[Key<S>], wanted: impl Fn(&Key<S>) -> bool) -> S {
     let mut mixed = section.clone();
     keys.iter().filter(|key| wanted(key)).for_each(|key| (key.field.copy)(&mut mixed, other));

@@ -24,11 +24,11 @@ use crate::names::{DirectoryName, RelPath, RemotePath};
 /// `[Directory x]`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Directory {
-    /// The `x`.
+    /// The `x` of `[Directory x]`.
     pub name: DirectoryName,
-    /// `Location`: its path on the shore, absolute.
+    /// `Location`: the directory's path on the shore, absolute.
     pub location: PathBuf,
-    /// `RemoteLocation`: its path on the vessels; default: the same as on the shore.
+    /// `RemoteLocation`: the directory's path on the vessels; default: the same as on the shore.
     pub remote_location: RemotePath,
     /// `SettleTime`: how long a file must stay unchanged to count as finished, if no close event was seen.
     pub settle_time: Duration,
@@ -36,7 +36,7 @@ pub struct Directory {
     pub rescan_interval: Duration,
     /// `IgnoreNames`: file names that are skipped.
     pub ignore_names: Globs,
-    /// `Delta`: whether only the changes of a changed file are sent.
+    /// `Delta`: whether only the changed blocks of a changed file are sent.
     pub delta: Delta,
     /// `Mode`: whether sources retire or stay.
     pub mode: Mode,
@@ -44,15 +44,16 @@ pub struct Directory {
     pub recursive: bool,
     /// `Delete`: whether a mirror's deletions are repeated on the vessels.
     pub delete: bool,
-    /// `MaxDelete`: the limit of deletions that are repeated at once.
+    /// `MaxDelete`: the limit of deletions that are repeated on the vessels within 1 minute.
     pub max_delete: MaxDelete,
-    /// `Consumed`: whether a file counts as delivered if the reply to its rename was lost and it is at neither name.
+    /// `Consumed`: whether a file counts as delivered if the reply to its rename was lost and the vessel has it under
+    /// neither name.
     pub consumed: bool,
     /// `Links`: how symbolic links are handled.
     pub links: Links,
     /// `Owner`: whether owner and group are set on the vessels.
     pub owner: bool,
-    /// `Interval`: the shortest time between two deliveries of changes; zero: they are sent at once.
+    /// `Interval`: the shortest time between two deliveries of changes; zero: each change is sent at once.
     pub interval: Duration,
     /// `Include`: the files to replicate; empty: all.
     pub include: Patterns,
@@ -66,10 +67,10 @@ pub struct Directory {
     pub min_age: Duration,
     /// `KeepProcessed`: how long delivered sources are kept.
     pub keep_processed: KeepProcessed,
-    /// `OnDelivered`, `OnRetired`, `OnParked`.
+    /// `OnDelivered`, `OnRetired`, `OnParked`: the commands for events.
     pub hooks: Hooks,
     /// The file's name if `Location` is one file; `location` is then the file's directory, and the remote locations are
-    /// paths of the file itself. Only the disk can tell: see [`Directory::of_one_file`].
+    /// paths of the file itself. Set by [`Directory::of_one_file`], because only the disk can tell.
     pub only: Option<RelPath>,
     /// The program's own files, which are never replicated.
     pub own_files: Arc<OwnFiles>,
@@ -78,7 +79,7 @@ pub struct Directory {
 /// The program's own files, by their absolute paths.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct OwnFiles {
-    /// Files that people write: the settings, keys and secrets.
+    /// Files that people create: the settings, keys and secrets.
     pub fixed: BTreeSet<PathBuf>,
     /// Files that the program creates and removes: the ledger and SQLite's files beside it, its lock, socket and log.
     pub changing: BTreeSet<PathBuf>,
@@ -248,7 +249,7 @@ impl Directory {
         self.mode == Mode::Mirror
     }
 
-    /// Converts the directory if its `Location` is a file on the disk.
+    /// Converts the directory to one with a single file. Called if `Location` is a file on the disk.
     #[must_use]
     pub fn of_one_file(self) -> Self {
         let name = self.location.file_name().and_then(|name| RelPath::new(name.as_bytes()).ok());

@@ -1,8 +1,8 @@
-//! Input of the settings from outside the file: the user, and the location of secrets.
+//! Input of the settings from outside the settings file: the user, and the location of secrets.
 
 use std::path::PathBuf;
 
-/// The environment of the settings file; a parameter, so that tests can choose it.
+/// The environment in which the settings file is read. It is a parameter, so that tests can choose it.
 #[derive(Clone, Debug, Default)]
 pub struct Environment {
     /// The user that runs the program: the default of `Username`.
@@ -11,7 +11,7 @@ pub struct Environment {
     pub home: Option<PathBuf>,
     /// `$CREDENTIALS_DIRECTORY`: the directory of secrets from systemd's `LoadCredential=`.
     pub credentials: Option<PathBuf>,
-    /// OpenSSH's system-wide configuration.
+    /// The path of OpenSSH's system-wide client configuration.
     pub system_ssh_config: Option<PathBuf>,
     /// The permission bits of the settings file; set by [`Settings::load`](super::Settings::load).
     pub settings_mode: Option<u32>,

@@ -12,7 +12,7 @@ pub enum SectionKind {
 }
 
 impl SectionKind {
-    /// Returns its header as written.
+    /// Returns the section's header as written in the file.
     pub fn header(self) -> &'static str {
         match self {
             Self::Monster => "[MONSTER]",
@@ -25,18 +25,18 @@ impl SectionKind {
 /// The default of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Preset {
-    /// It must be set.
+    /// No default: the key must be set.
     Required,
     /// This value, as written in the file.
     Value(&'static str),
-    /// The default that this text describes.
+    /// A default that can't be written in the file; this text describes it.
     Otherwise(&'static str),
 }
 
 /// The vessels that a key applies to, by their `Transport`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Transport {
-    /// All of them.
+    /// All vessels.
     Any,
     /// Vessels over SSH.
     Ssh,
@@ -44,50 +44,50 @@ pub enum Transport {
     Local,
 }
 
-/// The effect of a reload that changes a key.
+/// The effect of a reload of the settings that changes a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reload {
-    /// None: the new value applies at once.
+    /// Nothing restarts: the new value applies at once.
     AtOnce,
     /// The background tasks restart (scans, events, deletions); transfers continue.
     Background,
     /// The transfers of the section stop, and resume with the new value.
     Transfers,
-    /// None until a restart.
+    /// The new value applies only after a restart of the program.
     Restart,
 }
 
 /// Whether a value may be shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Secrecy {
-    /// It may be shown.
+    /// The value may be shown.
     Plain,
     /// An address, which may contain a token.
     Address,
-    /// A secret. It may also be in a file, named by the key with `File` appended, or in a credential.
+    /// A secret. It may also be in a file, named by the key with the suffix `File`, or in a credential.
     Secret,
 }
 
 /// A key of the settings.
 #[derive(Clone, Copy, Debug)]
 pub struct KnownKey {
-    /// The kind of section it belongs to; every key may also be in `[DEFAULT]`.
+    /// The kind of section that the key belongs to; every key may also be in `[DEFAULT]`.
     pub section: SectionKind,
     /// The key as written; in `RemoteLocation.x` the `x` stands for a directory's name.
     pub name: &'static str,
-    /// Its default.
+    /// The default of the key.
     pub preset: Preset,
-    /// Its possible values, with unit and range.
+    /// The possible values of the key, with unit and range.
     pub value: &'static str,
-    /// Its description. A line feed begins a paragraph in the example file.
+    /// The description of the key. A line feed begins a paragraph in the example file.
     pub doc: &'static str,
     /// A value for the example file, if there is no default to show.
     pub example: &'static str,
-    /// The vessels that it applies to.
+    /// The vessels that the key applies to.
     pub transport: Transport,
-    /// The effect of a change.
+    /// The effect of a reload that changes the key.
     pub reload: Reload,
-    /// Whether its value may be shown.
+    /// Whether the value may be shown.
     pub secrecy: Secrecy,
 }
 
@@ -95,12 +95,12 @@ pub struct KnownKey {
 pub(super) const PER_DIRECTORY: &str = "RemoteLocation.";
 
 impl KnownKey {
-    /// Returns whether a key as written is this one.
+    /// Returns whether a key in the file, as written, is this one.
     pub(super) fn is_named(&self, written: &str) -> bool {
         self.name == written || self.is_per_directory() && written.starts_with(PER_DIRECTORY)
     }
 
-    /// Returns whether its `x` stands for a directory's name.
+    /// Returns whether the key ends with `.x`, where `x` stands for a directory's name.
     pub(super) fn is_per_directory(&self) -> bool {
         self.name.ends_with(".x")
     }

@@ -1,10 +1,10 @@
 //! Parses the settings file's text into sections, keys and values, each with its line.
 //!
-//! rust-ini parses it, but accepts more than we allow (a line without `=` swallows the following lines, `:` is a
-//! separator too, `\` escapes, quotes may end anywhere) and has no line numbers. So every line is checked first:
-//! malformed lines are rejected, comments and quotes are resolved by our own rules, and rust-ini gets one plain,
-//! escaped line for each of ours. Except for the question which words of a malformed line may be shown, this module
-//! doesn't know which sections and keys exist.
+//! The crate rust-ini does the parsing, but it accepts more than we allow (a line without `=` swallows the following
+//! lines, `:` is a separator too, `\` escapes, quotes may end anywhere) and has no line numbers. So every line is
+//! checked first: malformed lines are rejected, comments and quotes are resolved by our own rules, and rust-ini gets
+//! one plain, escaped line for each of ours. This module doesn't know which sections and keys exist; the parameter
+//! `is_key` tells which words of a malformed line may be shown.
 
 use std::collections::HashMap;
 
@@ -17,15 +17,15 @@ use super::problems::{Diagnostic, Place, Problems};
 pub(super) struct Section {
     /// The text between the brackets, with one blank between kind and name.
     pub(super) title: String,
-    /// The header's line.
+    /// The line number of the header.
     pub(super) line: usize,
-    /// Its keys, in the file's order, each once.
+    /// The keys of the section, in the file's order; a repeated key is reported and omitted.
     pub(super) entries: Vec<Entry>,
     /// Keys in malformed lines. They were reported, so they don't count as missing.
     pub(super) spoiled: Vec<String>,
 }
 
-/// A key, its value and its line.
+/// A key, its value and its line number.
 pub(super) struct Entry {
     pub(super) key: String,
     pub(super) value: String,
@@ -37,19 +37,19 @@ impl Section {
         self.entries.iter().find(|entry| entry.key == key)
     }
 
-    /// Returns the place of its header.
+    /// Returns the place of the section's header.
     pub(super) fn place(&self) -> Place {
         Place::line(self.line).in_section(&self.title)
     }
 
-    /// Returns the place of one of its entries.
+    /// Returns the place of an entry of this section.
     pub(super) fn place_of(&self, entry: &Entry) -> Place {
         Place::line(entry.line).in_section(&self.title).at_key(&entry.key)
     }
 }
 
-/// Reads the sections; malformed and repeated lines are reported and omitted. `is_key` tells which words are keys: no
-/// other word of a malformed line is shown.
+/// Reads the sections; malformed and repeated lines are reported and omitted. `is_key` tells whether a word is a key;
+/// no other word of a malformed line is shown, because it may be a secret.
 pub(super) fn read(text: &str, is_key: fn(&str) -> bool, problems: &Problems) -> Vec<Section> {
     let mut signature = Signature::new(is_key, problems);
     for (i, line) in text.strip_prefix('\u{feff}').unwrap_or(text).lines().enumerate() {
@@ -73,24 +73,24 @@ enum Line<'a> {
     Pair(&'a str, String),
 }
 
-/// The result of the first pass: keys and lines, and the plain text for rust-ini.
+/// The result of the first pass over the file: its keys with their lines, and the plain text for rust-ini.
 struct Signature<'a> {
     problems: &'a Problems,
     is_key: fn(&str) -> bool,
     plain: String,
     sections: Vec<Section>,
-    /// Title to index in `sections`.
+    /// The index in `sections` of each title.
     titles: HashMap<String, usize>,
     within: Within,
 }
 
-/// The section of a line.
+/// The section that a line belongs to.
 enum Within {
     /// Before the first header.
     Nowhere,
-    /// The last one in the list.
+    /// The last section in the list.
     Last,
-    /// A rejected header, whose keys are ignored.
+    /// The section of a rejected header; its keys are ignored.
     Refused,
 }
 
@@ -122,7 +122,7 @@ impl<'a> Signature<'a> {
                 }
             }
         }
-        // One line for each line of the file keeps rust-ini's line numbers equal to ours.
+        // The plain text has one line for each line of the file, so that rust-ini's line numbers are those of the file.
         self.plain.push('\n');
     }
 
@@ -202,8 +202,8 @@ fn escaped(text: &str) -> String {
     out
 }
 
-/// Returns the content of a line, or the key to show and the diagnostic. A diagnostic never repeats the line, which may
-/// contain a secret.
+/// Returns the content of a line. For a malformed line, returns the key, if it may be shown, and the diagnostic; the
+/// diagnostic never repeats the line, which may contain a secret.
 fn look_at(line: &str, is_key: fn(&str) -> bool) -> Result<Line<'_>, (Option<&str>, Diagnostic)> {
     const SHAPE: &str = "a line is `Key = value`, a `[Section]`, or a comment after # or ;";
     let line = line.trim();
@@ -244,8 +244,8 @@ fn look_at_header(header: &str) -> Result<&str, Diagnostic> {
     Ok(title)
 }
 
-/// Returns the value: all text inside double quotes (`""` is one quote), or else all text before a blank followed by
-/// `#` or `;`.
+/// Returns the value in the text after the first `=` of a line: the text inside double quotes (`""` is one quote), or
+/// without quotes the text before a blank that is followed by `#` or `;`.
 fn value_of(raw: &str) -> Result<String, Diagnostic> {
     let Some(quoted) = raw.trim_start().strip_prefix('"') else {
         let blanks = raw.char_indices().filter(|(_, c)| c.is_whitespace());
@@ -280,13 +280,14 @@ fn is_comment(text: &str) -> bool {
     text.starts_with(['#', ';'])
 }
 
-/// Returns the line's first word if it is a key: other words of a malformed line may be secrets.
+/// Returns the line's first word if it is a key. Other words of a malformed line may be secrets.
 fn known_first_word(line: &str, is_key: fn(&str) -> bool) -> Option<&str> {
     let word = line.split(|c: char| c.is_whitespace() || c == ':').next()?;
     is_key(word).then_some(word)
 }
 
-/// Returns the part of a key that may be shown. If the `=` of a line is misplaced, a secret may precede it.
+/// Returns the part of a key that may be shown: its first word. If the `=` of a line is misplaced, the rest may be a
+/// secret.
 pub(super) fn shown(key: &str) -> &str {
     if key.starts_with(PER_DIRECTORY) {
         return key;

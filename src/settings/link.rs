@@ -15,7 +15,7 @@ pub enum CongestionControl {
 /// The number of connections to a vessel.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Connections {
-    /// As many as increase the throughput.
+    /// As many connections as increase the throughput.
     #[default]
     Auto,
     /// A fixed number from 1 to 8.
@@ -35,22 +35,22 @@ pub enum Assembly {
 /// Whether commands are run on a vessel.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Shell {
-    /// If the vessel allows it.
+    /// Commands are run if the vessel allows commands.
     #[default]
     Auto,
-    /// Never: only SFTP is used.
+    /// No commands are run: only SFTP is used.
     No,
 }
 
-/// Whether only the changes of a changed file are sent.
+/// Whether only the changed blocks of a changed file are sent. A signature of the file is needed for that.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Delta {
-    /// Every file in a mirror gets an signature; elsewhere files of which the vessel holds an earlier version.
+    /// Every file in a mirror gets a signature; elsewhere only files of which the vessel holds an earlier version.
     #[default]
     Auto,
-    /// Every file gets an signature.
+    /// Every file gets a signature.
     Yes,
-    /// No file gets an signature.
+    /// No file gets a signature.
     No,
 }
 

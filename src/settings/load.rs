@@ -1,5 +1,5 @@
-//! Loads [`Settings`] from the settings file: reads it, groups its sections by kind, converts
-//! each section into its type, and checks all of them together.
+//! Loads [`Settings`] from the settings file: reads it, groups its sections by kind, converts each section into its
+//! type, and checks all of them together.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -40,7 +40,7 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// Reads a settings file, and the secrets it names.
+    /// Reads a settings file, and the secrets that it names.
     ///
     /// # Errors
     /// When the file can't be read or isn't UTF-8, and otherwise with every problem found in it.
@@ -55,15 +55,15 @@ impl Settings {
         Self::parse(&text, file, &environment)
     }
 
-    /// Checks the text of a settings file. `file` is its name for messages and the base of relative paths; from the
-    /// disk only the secrets' files and the ssh config are read.
+    /// Checks the text of a settings file. `file` is the file's name for messages; relative paths start at its
+    /// directory. Reads only the files of secrets and the ssh config from the disk, and resolves the `Location`s there.
     ///
     /// # Errors
     /// With every problem found, in the order of the lines.
     pub fn parse(text: &str, file: &Path, environment: &Environment) -> Result<Self, SettingsError> {
         let problems = Problems::new(file);
-        // Without a current directory there is no absolute path; the relative one works as long as the directory isn't
-        // changed.
+        // Without a current directory there is no absolute path. The relative path works as long as the current
+        // directory isn't changed.
         let absolute = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
         let beside = absolute.parent().unwrap_or(Path::new("/")).to_owned();
         let start = Start { beside, home: environment.home.clone() };
@@ -112,7 +112,8 @@ impl Settings {
         Ok(settings)
     }
 
-    /// Converts directories whose `Location` is one file, which only the disk can tell.
+    /// Converts directories whose `Location` is one file. Only the disk can tell which are files, so the caller asks it
+    /// in `is_file`.
     pub fn find_single_files(&mut self, is_file: impl Fn(&Path) -> bool) {
         let directories = std::mem::take(&mut self.directories).into_iter();
         let found = directories.map(|one| if is_file(&one.location) { one.of_one_file() } else { one });
@@ -120,7 +121,7 @@ impl Settings {
         self.find_places();
     }
 
-    /// Updates the directories' locations in the local targets.
+    /// Updates the directories' locations in the vessels that are this host.
     fn find_places(&mut self) {
         let vessels = std::mem::take(&mut self.vessels).into_iter();
         self.vessels = vessels.map(|vessel| vessel.find_places(&self.directories)).collect();
@@ -160,7 +161,7 @@ fn refused(file: &Path, line: Option<usize>, diagnostic: Diagnostic) -> Settings
     problems.finish().expect_err("a problem was reported")
 }
 
-/// Returns the named sections that could be typed, with the places of their headers.
+/// Converts sections with `read`; returns the results without errors, with the places of the sections' headers.
 fn typed<'a, T>(named: &[(&'a str, &'a Section)], read: impl Fn(&'a str, &'a Section) -> Option<T>) -> Vec<(T, Place)> {
     named.iter().filter_map(|(name, section)| Some((read(name, section)?, section.place()))).collect()
 }
@@ -172,7 +173,8 @@ struct Cast<'a> {
     monster: Option<&'a Section>,
     directories: Vec<(&'a str, &'a Section)>,
     vessels: Vec<(&'a str, &'a Section)>,
-    /// Whether there is a section of unknown kind or without a valid name, which may be a misspelt directory or vessel.
+    /// Whether there is a section of unknown kind or without a valid name. Such a section may be a misspelt directory
+    /// or vessel, so no directory or vessel is reported as missing.
     strangers: bool,
 }
 
@@ -226,7 +228,8 @@ impl<'a> Cast<'a> {
     }
 }
 
-/// Checks the name of a directory or vessel. IgnoreDirs separates names by commas.
+/// Checks the name of a directory or vessel. Commas are rejected, because `Dirs` and `IgnoreDirs` separate names by
+/// commas.
 fn usable(name: &str) -> Result<(), Diagnostic> {
     if name.is_empty() {
         return Err(Diagnostic::new("the section has no name", "write one after the word, such as [Vessel backup]"));

@@ -11,9 +11,9 @@ use super::view::Written;
 pub struct Logging {
     /// The least severe level that is logged; `None`: info, or warn with progress bars.
     pub level: Option<LogLevel>,
-    /// `None`: text.
+    /// The format of log lines; `None`: text.
     pub format: Option<LogFormat>,
-    /// The destination.
+    /// The destination of log lines.
     pub target: LogTarget,
 }
 
@@ -60,7 +60,7 @@ pub enum LogFormat {
     Text,
     /// A JSON object for each line.
     Json,
-    /// journald fields besides a short message, however the program was started.
+    /// A short message with journald fields, however the program was started.
     Journald,
 }
 
@@ -73,12 +73,12 @@ impl LogFormat {
 /// The destination of log lines.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum LogTarget {
-    /// Standard error, or journald.
+    /// Standard error, which journald may read.
     #[default]
     StandardError,
-    /// `/dev/log`.
+    /// The system log, through `/dev/log`.
     Syslog,
-    /// A file, absolute.
+    /// The file at this absolute path.
     File(PathBuf),
 }
 

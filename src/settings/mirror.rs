@@ -1,28 +1,28 @@
 //! The mode of a directory: a queue of files that retire, or a mirror whose files stay; and the options of a mirror.
 
-/// What happens to a source that every vessel has.
+/// The treatment of a source that every vessel has received.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Mode {
-    /// It retires to `processed/`.
+    /// The source retires to `processed/`.
     #[default]
     Replicate,
-    /// It stays, and all its changes are sent.
+    /// The source stays, and all its changes are sent.
     Mirror,
 }
 
 /// How symbolic links are handled.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Links {
-    /// They are skipped.
+    /// Links are skipped.
     #[default]
     Skip,
-    /// Their target is sent in their place.
+    /// The link's target is sent in place of the link.
     Follow,
     /// The same link is created on the vessel.
     Copy,
 }
 
-/// The limit of deletions on the vessels at once.
+/// The limit of deletions on the vessels within 1 minute.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MaxDelete {
     /// A number of paths.

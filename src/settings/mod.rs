@@ -1,12 +1,12 @@
 //! The operator's configuration: the settings file, parsed, checked and typed.
 //!
-//! It reads the file, the secrets it names and the ssh config, and resolves each `Location` on the disk. It uses no
-//! network and no ledger, and lists no directory.
+//! This module reads the settings file, the secrets that it names and the ssh config, and resolves each `Location` on
+//! the disk. It uses no network and no ledger, and lists no directory.
 //!
 //! The text is processed in three steps. First each line is checked on its own: malformed lines are rejected, and
-//! rust-ini returns sections, keys and values. Then each section is typed, with values from itself, from `[DEFAULT]`,
-//! or from the table of keys. Finally the sections are checked against each other. No step stops at its first problem:
-//! all problems are collected with their lines and shown at once.
+//! rust-ini returns sections, keys and values. Then each section is converted into its type, with values from the
+//! section itself, from `[DEFAULT]`, or from the table of keys. Finally the sections are checked against each other. No
+//! step stops at its first problem: all problems are collected with their lines and shown at once.
 
 mod all_keys;
 mod changes;

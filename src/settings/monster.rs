@@ -22,11 +22,11 @@ use super::view::{View, Written};
 pub struct Monster {
     /// `ChunkSize`: size of the chunks of a file, in bytes.
     pub chunk_size: u64,
-    /// `Cache`: most memory for the content of sources, in bytes.
+    /// `Cache`: the maximum memory for the contents of sources, in bytes.
     pub cache: u64,
     /// `Database`: the ledger's file, absolute.
     pub database: PathBuf,
-    /// `Listen`: the address of the status page; `None`: it isn't served.
+    /// `Listen`: the address of the status page; `None`: there is no page.
     pub listen: Option<SocketAddr>,
     /// `ListenToken` or `ListenTokenFile`: the token for orders on the page; `None`: no orders are allowed.
     pub listen_token: Option<Secret>,
@@ -40,7 +40,7 @@ pub struct Monster {
     pub min_free: u64,
     /// `KeepHistory`: how long the ledger keeps ended versions; `None`: for ever.
     pub keep_history: Option<Duration>,
-    /// `KeepProcessed`: default for directories.
+    /// `KeepProcessed`: the default for directories.
     pub keep_processed: KeepProcessed,
     /// `OnDelivered`, `OnRetired`, `OnParked`: defaults for directories.
     pub hooks: Hooks,

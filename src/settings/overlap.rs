@@ -1,9 +1,9 @@
-//! Sections that overlap: on this host by their `Location`, on a vessel by their `RemoteLocation`.
+//! Detects sections that overlap: on this host by their `Location`, on a vessel by their `RemoteLocation`.
 //!
 //! An overlap is an error if it can lose a file or makes two sections conflict: a directory whose sources another one
 //! moves away, files of two directories with the same name, a mirror that deletes files of another directory.
-//! Well-defined overlaps are allowed: mirrors that share a `Location`, nested places without common names. DESIGN.md
-//! has the table.
+//! Well-defined overlaps are allowed, such as mirrors that share a `Location`, or a location inside another one that
+//! does not include it. DESIGN.md has the table.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
@@ -74,8 +74,8 @@ impl<'a> Overlaps<'a> {
         }
     }
 
-    /// Reports two directories with the same location: each would retire the other's sources before they are delivered.
-    /// Mirrors never move sources.
+    /// Reports two directories with the same location, because each would retire the other's sources before they are
+    /// delivered. Two mirrors are allowed, because mirrors never move sources.
     fn check_shared(&self, one: usize, other: usize) {
         if self.directory(one).is_mirror() && self.directory(other).is_mirror() {
             return;
@@ -86,7 +86,8 @@ impl<'a> Overlaps<'a> {
         self.report(other, Diagnostic::new(message, remedy));
     }
 
-    /// Checks a location in another directory's `processed/`: a valid chain, as long as files there never expire.
+    /// Checks a location in another directory's `processed/`. Only `processed/` itself is allowed, to send delivered
+    /// files on, and only if files there never expire.
     fn check_archive(&self, outer: usize, inner: usize, below: &Path) {
         let name = &self.directory(outer).name;
         let stays = self.directory(outer).keep_processed == KeepProcessed::Forever;
@@ -107,7 +108,7 @@ impl<'a> Overlaps<'a> {
         self.report(inner, Diagnostic::new(message, remedy));
     }
 
-    /// Reports a location inside another one that includes it.
+    /// Reports a location inside another one, if the outer directory includes the files there.
     fn check_nested(&self, outer: usize, inner: usize, below: &Path) {
         let (holder, held) = (self.directory(outer), self.directory(inner));
         if !takes(holder, below, self.reaches[inner].is_file) {
@@ -170,11 +171,11 @@ impl<'a> Overlaps<'a> {
         accounts.values().flat_map(pairs).collect()
     }
 
-    /// Checks the places of all directories on a vessel, or on two vessels with the same account.
+    /// Checks the remote locations of all directories on a vessel, or on two vessels with the same account.
     fn check_places(&self, one: usize, other: usize, said: &mut HashSet<(usize, usize)>) {
         let (ours, theirs) = (self.places(one), self.places(other));
-        // Two hosts made from one image share a host key, so a pinned key alone doesn't prove that one directory's
-        // places conflict.
+        // Two hosts made from one image share a host key, so vessels with the same pinned key may be two hosts. The
+        // locations of one directory on both are therefore compared only if the route is the same too.
         let same_way = way_to(&self.vessels[one].0) == way_to(&self.vessels[other].0);
         for (first, place) in &ours {
             for (second, other_place) in &theirs {
@@ -189,7 +190,8 @@ impl<'a> Overlaps<'a> {
         }
     }
 
-    /// Returns the places of a vessel's directories; on this host resolved on the disk.
+    /// Returns the remote locations of a vessel's directories, with the directories' indexes. If the vessel is this
+    /// host, the locations are resolved on the disk.
     fn places(&self, vessel: usize) -> Vec<(usize, Reach)> {
         let vessel = &self.vessels[vessel].0;
         let taken = self.directories.iter().enumerate().filter(|(_, (directory, _))| vessel.takes(&directory.name));
@@ -202,7 +204,7 @@ impl<'a> Overlaps<'a> {
         taken.into_iter().zip(reaches).collect()
     }
 
-    /// Checks two places; returns whether there was a problem.
+    /// Checks two remote locations; returns whether a problem was reported.
     fn check_pair(&self, one: (usize, usize, &Reach), other: (usize, usize, &Reach)) -> bool {
         if let Some(below) = one.2.holds(other.2) {
             if below.as_os_str().is_empty() {
@@ -260,7 +262,8 @@ impl<'a> Overlaps<'a> {
         self.problems.report(place.at_key(&key), Diagnostic::new(message, remedy + &otherwise));
     }
 
-    /// Returns where a directory's place on a vessel is set, and the remedy.
+    /// Returns where a directory's remote location on a vessel is set: the place in the settings and the key; and the
+    /// remedy.
     fn place_of(&self, (vessel, directory, _): (usize, usize, &Reach)) -> (Place, String, String) {
         let (vessel, vessel_place) = &self.vessels[vessel];
         let (directory, directory_place) = &self.directories[directory];
@@ -281,8 +284,8 @@ impl<'a> Overlaps<'a> {
     }
 }
 
-/// Describes the conflict between the absolute places of two directories on one account; returns `None` without a
-/// conflict.
+/// Describes the conflict between the absolute remote locations of two directories on one account; returns `None` if
+/// they don't conflict.
 pub fn clash((first, place): (&Directory, &RemotePath), (second, other): (&Directory, &RemotePath)) -> Option<String> {
     let (one, two) = [place, other].map(|place| Reach::elsewhere(reach::remote(place.as_bytes()))).into();
     let (holder, held, below) = match one.holds(&two) {
@@ -317,7 +320,7 @@ pub(super) fn takes(directory: &Directory, below: &Path, is_file: bool) -> bool 
         && (directory.include.is_empty() || directory.include.reaches(below, false))
 }
 
-/// Returns the identities of a vessel's account and host: the route, and the host keys if they are pinned.
+/// Returns texts that identify a vessel's account and host: one for the route, and one for each pinned host key.
 fn accounts_of(vessel: &Vessel) -> Vec<String> {
     let pinned = vessel.ssh.host_keys.iter().filter(|_| vessel.local.is_none());
     let by_key = pinned.map(|key| format!("{}@{key}", vessel.ssh.username));

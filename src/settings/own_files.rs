@@ -15,7 +15,7 @@ use super::reach::Reach;
 use super::values::Start;
 use super::vessel::Vessel;
 
-/// Suffixes of the files beside `Database`.
+/// Suffixes of the ledger's files: of `Database` itself, and of the files beside it.
 const BESIDE_DATABASE: [&str; 7] = ["", "-wal", "-shm", "-journal", ".lock", ".sock", ".sock.new"];
 
 impl OwnFiles {
@@ -49,9 +49,10 @@ impl OwnFiles {
         own
     }
 
-    /// Reports a `Location` that is one of these files, and warns of one that contains some, because they are skipped.
+    /// Reports a `Location` that is one of the program's own files. Warns of a `Location` that contains some of them,
+    /// because they are skipped.
     pub(super) fn check(&self, directories: &[(Directory, Place)], locations: &[Reach], problems: &Problems) {
-        // The warning names the ledger only, not the files beside it.
+        // The warning names the ledger only, not the other files beside it.
         let beside = |path: &Path| {
             let path = path.as_os_str().as_encoded_bytes();
             BESIDE_DATABASE[1..].iter().any(|suffix| {

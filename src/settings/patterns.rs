@@ -1,8 +1,8 @@
 //! `Include` and `Exclude`: patterns similar to `.gitignore`.
 //!
-//! The last matching pattern decides, and a leading `!` inverts the meaning of the list. A pattern without a `/` is
-//! compared with the last component, any other with the whole path below `Location`. A trailing `/` restricts it to
-//! directories. `*` and `?` don't match a `/`, `**` does.
+//! The last pattern that matches a path decides. With a leading `!`, the pattern decides that the path does not match
+//! the list. A pattern without a `/` is compared with the last component, any other with the whole path below
+//! `Location`. A trailing `/` restricts a pattern to directories. `*` and `?` don't match a `/`, `**` does.
 
 use std::ffi::OsStr;
 use std::path::Path;
@@ -19,7 +19,7 @@ pub struct Globs {
 }
 
 impl Globs {
-    /// Returns whether one of them matches a file name.
+    /// Returns whether one of the globs matches a file name.
     pub fn is_match(&self, name: impl AsRef<Path>) -> bool {
         self.set.is_match(name)
     }
@@ -40,7 +40,7 @@ struct Pattern {
     glob: GlobMatcher,
     negated: bool,
     directories_only: bool,
-    /// Compared with the whole path, not with the last component only.
+    /// Whether the pattern is compared with the whole path, not with the last component only.
     whole: bool,
 }
 
@@ -67,7 +67,8 @@ impl Patterns {
         self.0.iter().rev().find(matches).map(|pattern| !pattern.negated)
     }
 
-    /// Returns whether a path, or a directory above it, matches: paths in a matching directory can't be excepted.
+    /// Returns whether a path, or a directory above it, matches. A pattern with `!` can't except paths in a matching
+    /// directory.
     pub fn covers(&self, path: &Path, is_directory: bool) -> bool {
         let above = path.ancestors().skip(1).filter(|above| !above.as_os_str().is_empty());
         !self.is_empty()
@@ -75,7 +76,7 @@ impl Patterns {
                 || self.verdict(path, is_directory) == Some(true))
     }
 
-    /// Returns whether a path in a directory below the location may match; may be a false positive.
+    /// Returns whether a path in a directory below the location may match. Returns `true` if that is uncertain.
     pub fn may_reach_into(&self, directory: &Path) -> bool {
         let first = |path: &Path| path.components().next().map(|part| part.as_os_str().to_owned());
         let may = |pattern: &Pattern| {

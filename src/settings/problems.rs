@@ -44,7 +44,7 @@ impl fmt::Display for Problem {
     }
 }
 
-/// An unusable settings file: all its problems, in the order of its lines, displayed as one line each.
+/// The error of an unusable settings file: all problems in the order of the lines, displayed as one line each.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SettingsError {
     /// The problems; never empty.
@@ -81,7 +81,7 @@ impl Diagnostic {
 /// A place in the settings file.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Place {
-    /// `None`: the settings file.
+    /// The file; `None` for the settings file.
     pub(super) file: Option<PathBuf>,
     pub(super) line: Option<usize>,
     pub(super) section: Option<String>,

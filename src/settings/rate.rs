@@ -7,7 +7,7 @@ use super::values::{list, not_empty};
 /// Rates by the local time of day. The default is no limit at any time.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RateSchedule {
-    /// Searched in order; the first span that contains the time applies.
+    /// The time spans with their rates; the first span that contains the time applies.
     spans: Vec<(Span, Rate)>,
     /// The rate at all other times.
     otherwise: Rate,

@@ -1,7 +1,8 @@
 //! Resolves a path on this host through symbolic links, `..` and bind mounts, according to the disk.
 //!
-//! Two sections can name one directory in many ways. Paths that don't exist yet are resolved from their nearest
-//! existing ancestor. A disk that hangs must not delay the settings: each path has a thread and a deadline.
+//! Two sections can name one directory in many ways. A path that doesn't exist yet is resolved from its nearest
+//! existing ancestor. A disk that hangs must not delay the settings, so each path is resolved by a thread of its own,
+//! with a deadline.
 
 use std::ffi::OsString;
 use std::fs;
@@ -11,19 +12,19 @@ use std::path::{Component, Path, PathBuf};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
-/// Timeout for the disks.
+/// How long to wait for the disks.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// Most paths that are resolved at once.
+/// Maximum number of paths that are resolved at once.
 const AT_ONCE: usize = 64;
 
 /// A path with all its equivalent names.
 #[derive(Clone, Debug)]
 pub(super) struct Reach {
-    /// Absolute paths without links, `.` and `..`: first the requested one, then those through bind mounts.
+    /// Absolute paths without links, `.` and `..`: first the resolved path, then its equivalents through bind mounts.
     ways: Vec<PathBuf>,
-    /// Whether it is a file, according to the disk.
+    /// Whether the path is a file, according to the disk.
     pub(super) is_file: bool,
-    /// Whether the disk responded.
+    /// Whether the disk responded in time.
     pub(super) answered: bool,
 }
 
@@ -41,7 +42,7 @@ impl Reach {
         for (at, path) in paths.iter().cloned().enumerate() {
             let (sender, mounts) = (sender.clone(), mounts.clone());
             let asking = std::thread::Builder::new().name("resolve".to_owned());
-            // Fails after the deadline, when the receiver is gone.
+            // Sending fails after the deadline, when the receiver no longer exists.
             let asked = asking.spawn(move || drop(sender.send((at, Self::resolve(&path, &mounts)))));
             waiting += usize::from(asked.is_ok());
         }
@@ -62,7 +63,7 @@ impl Reach {
     fn resolve(path: &Path, mounts: &[Mount]) -> Self {
         let real = follow(path);
         let mut ways = vec![real.clone()];
-        // The path within its file system, independent of the mount point.
+        // Determines the path within the file system, which is the same for all mount points of that file system.
         let existing = real.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
         let rest = real.strip_prefix(existing).unwrap_or(Path::new(""));
         let homes = mounts.iter().filter(|mount| existing.starts_with(&mount.point));
@@ -87,12 +88,12 @@ impl Reach {
         ways.flatten().min_by_key(|below| below.components().count()).map(Path::to_owned)
     }
 
-    /// Creates a path on a vessel, which can't be resolved.
+    /// Creates the reach of a path on a vessel, which can't be resolved.
     pub(super) fn elsewhere(path: PathBuf) -> Self {
         Self { ways: vec![path], is_file: false, answered: true }
     }
 
-    /// Returns a path below this one, or below the directory of this file.
+    /// Returns the path `name` below this directory or, if this is a file, below the file's directory.
     pub(super) fn beside_or_below(&self, name: &str) -> Self {
         let base = |way: &PathBuf| if self.is_file { way.parent().unwrap_or(way).join(name) } else { way.join(name) };
         Self { ways: self.ways.iter().map(base).collect(), is_file: false, answered: self.answered }
@@ -144,7 +145,7 @@ fn identity(path: &Path) -> Option<(u64, u64)> {
 struct Mount {
     /// `major:minor`.
     device: Vec<u8>,
-    /// The directory of the file system that is mounted.
+    /// The mounted directory, as a path inside the file system.
     root: PathBuf,
     /// The mount point.
     point: PathBuf,

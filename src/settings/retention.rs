@@ -5,15 +5,15 @@ use std::time::Duration;
 use super::problems::Diagnostic;
 use super::view::Written;
 
-/// `KeepProcessed`: what happens to a source that every vessel has.
+/// `KeepProcessed`: the treatment of a source that every vessel has received.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum KeepProcessed {
-    /// It moves to `processed/` and stays there.
+    /// The source moves to `processed/` and stays there.
     #[default]
     Forever,
-    /// It moves to `processed/`, and is deleted there after this time.
+    /// The source moves to `processed/`, and is deleted there after this time.
     For(Duration),
-    /// It is deleted.
+    /// The source is deleted at once.
     No,
 }
 

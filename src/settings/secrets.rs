@@ -1,6 +1,7 @@
 //! Secrets: from the settings file, from a file it names, or from systemd's credentials directory.
 //!
-//! No other module handles the text of a secret. It leaves this one as a [`Secret`], which is never shown.
+//! In the settings, only this module handles the text of a secret. Other modules get a [`Secret`], which is never
+//! shown.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -34,15 +35,15 @@ impl Deref for Secret {
     }
 }
 
-/// Size limit of a secret's file, in case the path names a huge file by mistake.
+/// Maximum number of bytes that are read from a secret's file, in case the path names a huge file by mistake.
 const LONGEST: u64 = 64 * 1024;
 
 /// The read bits of the group and of others.
 const READABLE_BY_OTHERS: u32 = 0o044;
 
-/// Returns the secret of a key: from the key or its file in the section, else in `[DEFAULT]`; else the section's
-/// credential with the suffix `credential`. Returns `None` when there is none, or when it is unusable, which is
-/// reported.
+/// Returns the secret of a key. Uses the key, or the key that names its file, in the section, else in `[DEFAULT]`; else
+/// the systemd credential with the section's name and the suffix `credential`. Returns `None` when there is no secret,
+/// or after reporting an unusable one.
 pub(super) fn read(written: &Written<'_>, credential: &str) -> Option<Secret> {
     let view = match written.key.transport {
         Transport::Ssh => &written.view.without_defaults_of_ssh(),
@@ -56,7 +57,7 @@ pub(super) fn read(written: &Written<'_>, credential: &str) -> Option<Secret> {
     }
 }
 
-/// The two keys that can set a secret.
+/// The two keys that can set a secret: the key itself, and the key that names its file.
 struct Pair<'a> {
     key: &'a str,
     file_key: &'a str,
@@ -122,7 +123,8 @@ impl Pair<'_> {
         }
     }
 
-    /// Returns a credential's path. Its name must be one component, so that it can't leave the directory.
+    /// Returns the path of a credential. The name must be a single component, so that the path can't leave the
+    /// credentials directory.
     fn credential_path(&self, name: &str) -> Option<PathBuf> {
         let plain = !name.contains('/') && !matches!(name, "." | "..");
         self.view.environment.credentials.as_deref().filter(|_| plain).map(|directory| directory.join(name))
@@ -154,7 +156,7 @@ fn shell_word(text: &str) -> String {
     if text.chars().all(plain) { text.to_owned() } else { format!("'{}'", text.replace('\'', r"'\''")) }
 }
 
-/// Why a file yields no secret.
+/// The reason why a file contains no usable secret.
 enum Unusable {
     Io(io::Error),
     Empty,

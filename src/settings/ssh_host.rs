@@ -18,12 +18,12 @@ pub enum HostKeyPolicy {
 /// The agent that holds keys.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum AgentChoice {
-    /// The one that `SSH_AUTH_SOCK` names, if any.
+    /// The agent that `SSH_AUTH_SOCK` names, if any.
     #[default]
     Usual,
-    /// The one at this socket.
+    /// The agent at this socket.
     At(PathBuf),
-    /// None.
+    /// No agent.
     Nobody,
 }
 
@@ -54,15 +54,15 @@ pub struct SshHost {
     pub host_keys: Vec<String>,
     /// The policy for unknown hosts.
     pub host_key_policy: HostKeyPolicy,
-    /// Its name in `known_hosts` and in host certificates, instead of address and port.
+    /// The host's name in `known_hosts` and in host certificates, instead of address and port.
     pub host_key_alias: Option<String>,
-    /// The user's own `known_hosts` files; `None`: the default.
+    /// The user's own `known_hosts` files; `None`: the default file.
     pub known_hosts: Option<Vec<PathBuf>>,
-    /// System-wide `known_hosts` files; `None`: the default.
+    /// System-wide `known_hosts` files; `None`: the default file.
     pub global_known_hosts: Option<Vec<PathBuf>>,
-    /// The deadline for the connection, and again for the SSH greeting.
+    /// The time limit for the connection, and again for the SSH greeting.
     pub connect_timeout: Duration,
-    /// Idle time before a keepalive request, and the number of unanswered ones allowed.
+    /// Idle time before a keepalive request, and the number of unanswered requests that are allowed.
     pub alive: (Duration, usize),
     /// Values from the ssh config with their places: `Port 2222 (/home/ann/.ssh/config:3)`.
     pub from_ssh_config: Vec<String>,

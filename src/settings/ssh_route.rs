@@ -1,6 +1,6 @@
-//! The route to a vessel: its SSH server and the hops before it, from its section and the ssh config.
+//! The route to a vessel: the SSH server and the hops before it, from the vessel's section and the ssh config.
 //!
-//! The section (or `[DEFAULT]`) takes precedence over the ssh config, and that over the defaults.
+//! Values in the section (or in `[DEFAULT]`) take precedence over those of the ssh config, and these over the defaults.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use super::ssh_host::{ALIVE, HostKeyPolicy, SshHost};
 use super::vessel_route::{RouteKeys, SshConfig};
 use super::view::View;
 
-/// Limit of hops: a longer chain is probably a cycle.
+/// Maximum number of hops. A longer chain is probably a cycle.
 const MOST_HOPS: usize = 8;
 
 /// Returns a vessel's SSH server and the hops before it, the nearest first; `None` after reporting an error. `timeout`
@@ -86,7 +86,7 @@ fn left_of(advice: &Advice, keys: &RouteKeys, has_port: bool, has_timeout: bool)
     advice.said.iter().filter(|(keyword, _)| !overruled(keyword)).map(|(_, said)| said.clone()).collect()
 }
 
-/// The sources of the route, and the receiver of problems.
+/// The sources of the route (the vessel's section and the ssh config files), and the receiver of problems.
 struct Guide<'a> {
     view: &'a View<'a>,
     sources: Vec<Source>,
@@ -127,7 +127,7 @@ impl Guide<'_> {
         };
         let Jump::Through(mut wanted) = jump else { return Some(Vec::new()) };
         let mut hops: Vec<SshHost> = Vec::new();
-        // As with `ssh -J a,b`: the `ProxyJump` of `a` applies, that of `b` doesn't.
+        // As with `ssh -J a,b`, the `ProxyJump` in the ssh config applies to `a`, but not to `b`.
         while let Some(last) = wanted.pop() {
             if hops.len() == MOST_HOPS {
                 let diagnostic = Diagnostic::new(
@@ -151,7 +151,8 @@ impl Guide<'_> {
         Some(hops)
     }
 
-    /// Creates a hop from the ssh config, with the vessel's user and keys as defaults; never with its password.
+    /// Creates a hop from the ssh config. The vessel's user and keys are the defaults, but the vessel's password is
+    /// never used.
     fn hop(&self, vessel: &SshHost, written: &Hop) -> Option<(SshHost, Advice)> {
         let Hop { user, host, port } = written;
         let advice = self.ask(host, user.as_deref(), *port)?;

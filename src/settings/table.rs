@@ -24,7 +24,7 @@ pub(super) struct Field<S: 'static> {
 }
 
 impl<S> Field<S> {
-    /// The field of a key that is read together with another one.
+    /// No field of its own, for a key that is read together with another one.
     pub(super) const NONE: Self = Self { set: |_, _| Ok(()), copy: |_, _| () };
 }
 
@@ -59,45 +59,45 @@ pub(super) const fn key<S: Section>(name: &'static str, preset: Preset, field: F
 }
 
 impl<S> Key<S> {
-    /// Sets its possible values. The parser takes the bounds of sizes and durations from here: `a size from 0 to 1
-    /// GiB`.
+    /// Sets the possible values of the key. The parser takes the bounds of sizes and durations from this text: `a size
+    /// from 0 to 1 GiB`.
     pub(super) const fn value(mut self, value: &'static str) -> Self {
         self.known.value = value;
         self
     }
 
-    /// Sets its description.
+    /// Sets the description of the key.
     pub(super) const fn doc(mut self, doc: &'static str) -> Self {
         self.known.doc = doc;
         self
     }
 
-    /// Sets its value in the example file, if the default can't be written.
+    /// Sets the key's value in the example file, if the default can't be written.
     pub(super) const fn example(mut self, example: &'static str) -> Self {
         self.known.example = example;
         self
     }
 
-    /// Sets the vessels that it applies to.
+    /// Sets the vessels that the key applies to.
     pub(super) const fn transport(mut self, transport: Transport) -> Self {
         self.known.transport = transport;
         self
     }
 
-    /// Sets the effect of a change; default: the transfers of its section restart.
+    /// Sets the effect of a change of the value; default: the transfers of the section restart.
     pub(super) const fn reload(mut self, reload: Reload) -> Self {
         self.known.reload = reload;
         self
     }
 
-    /// Sets whether its value may be shown; default: it may.
+    /// Sets whether the value may be shown; default: it may.
     pub(super) const fn secrecy(mut self, secrecy: Secrecy) -> Self {
         self.known.secrecy = secrecy;
         self
     }
 }
 
-/// Reads a section's keys into their fields. Returns false when one of them is invalid, which is reported.
+/// Reads a section's keys into their fields. Returns `false` if one of them is invalid or missing, after reporting it.
 pub(super) fn read<S>(keys: &[Key<S>], view: &View<'_>, section: &mut S) -> bool {
     let mut sound = true;
     for Key { known, field } in keys {

@@ -16,13 +16,13 @@ use crate::records::EventKind;
 pub struct Telling {
     /// `Webhook`: addresses that all events are posted to.
     pub webhooks: Vec<WebAddress>,
-    /// `WebhookSecret` or `WebhookSecretFile`: the key for signatures of posts.
+    /// `WebhookSecret` or `WebhookSecretFile`: the key that signs the webhook requests.
     pub webhook_secret: Option<Secret>,
     /// `Heartbeat`: the address that is requested while the program is healthy.
     pub heartbeat: Option<WebAddress>,
-    /// `HeartbeatInterval`: the interval of these requests.
+    /// `HeartbeatInterval`: the interval between two heartbeat requests.
     pub heartbeat_interval: Duration,
-    /// `HookTimeout`: the time limit of a command.
+    /// `HookTimeout`: the time limit of each command for an event.
     pub hook_timeout: Duration,
 }
 
@@ -58,7 +58,7 @@ impl WebAddress {
         &self.0
     }
 
-    /// Returns whether data sent there is protected from third parties.
+    /// Returns whether data sent to the address is protected from third parties.
     pub(super) fn is_private(&self) -> bool {
         self.0.scheme() != "http" || is_this_host(&self.0)
     }
@@ -76,7 +76,7 @@ impl fmt::Debug for WebAddress {
     }
 }
 
-/// Parses a command into words; `none` has none. A program with a `/` is resolved like any other path.
+/// Parses a command into words; `none` yields no words. A program with a `/` is resolved like any other path.
 pub(super) fn command(written: &Written<'_>) -> Result<Vec<String>, Diagnostic> {
     words(written.text, written.view.start)
 }
@@ -106,7 +106,8 @@ pub(super) fn web_addresses(written: &Written<'_>) -> Result<Vec<WebAddress>, Di
     values::list(written.text).map(web_address).collect()
 }
 
-/// Parses an address with `http://` or `https://`. Errors don't repeat it, because it may contain a password.
+/// Parses an address with `http://` or `https://`. Diagnostics don't repeat the address, because it may contain a
+/// password.
 pub(super) fn web_address(text: &str) -> Result<WebAddress, Diagnostic> {
     let remedy = "expected one such as https://example.com/hook";
     let url = Url::parse(values::not_empty(text)?)

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-/// Parses `15s`.
+/// Parses a duration, such as `15s`; without a unit, seconds.
 pub(super) fn duration(text: &str) -> Option<Duration> {
     let (number, unit) = number_and_unit(text)?;
     let seconds = match unit {
@@ -19,7 +19,7 @@ pub(super) fn duration(text: &str) -> Option<Duration> {
     Some(Duration::from_secs(number.checked_mul(seconds)?))
 }
 
-/// Parses `10 MiB` into bytes.
+/// Parses a size, such as `10 MiB`, into bytes.
 pub(super) fn size(text: &str) -> Option<u64> {
     let (number, unit) = number_and_unit(text)?;
     let bytes = match unit.to_ascii_lowercase().as_str() {
@@ -37,7 +37,7 @@ pub(super) fn size(text: &str) -> Option<u64> {
     number.checked_mul(bytes)
 }
 
-/// Parses `10 MiB/s` or `8 Mbit/s` into bytes per second.
+/// Parses a rate, such as `10 MiB/s` or `8 Mbit/s`, into bytes per second.
 pub(super) fn rate(text: &str) -> Option<u64> {
     let amount = text.strip_suffix("/s")?.trim_end();
     size(amount).or_else(|| Some(bits(amount)? / 8))

@@ -1,7 +1,7 @@
 //! Parsers for single values: addresses, ports, local and remote paths, lists, globs, host keys.
 //!
-//! Each takes a value's text and returns it typed, or a diagnostic. They must not be used on secrets, because
-//! diagnostics may repeat the text.
+//! Each takes the text of a value and returns the typed value, or a diagnostic. The parsers must not be used on
+//! secrets, because diagnostics may repeat the text.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
@@ -62,13 +62,13 @@ fn no_tilde(text: &str, instead: &str) -> Diagnostic {
     Diagnostic::new(format!("`{text}`: SFTP does not expand `~`"), remedy)
 }
 
-/// Rejects an empty text.
+/// Returns the text, or a diagnostic if it is empty.
 pub(super) fn not_empty(text: &str) -> Result<&str, Diagnostic> {
     let remedy = "give a value or remove the line; a value that starts with # or ; goes in double quotes";
     if text.is_empty() { Err(Diagnostic::new("empty", remedy)) } else { Ok(text) }
 }
 
-/// Returns the parts between commas, trimmed; empty parts are omitted.
+/// Returns the parts of a text between commas, trimmed; empty parts are omitted.
 pub(super) fn list(text: &str) -> impl Iterator<Item = &str> {
     text.split(',').map(str::trim).filter(|part| !part.is_empty())
 }
@@ -81,7 +81,7 @@ pub(super) fn username(text: &str) -> Result<String, Diagnostic> {
 /// Parses a host name or address, without brackets, and the port if one follows it.
 pub(super) fn address(text: &str) -> Result<(String, Option<u16>), Diagnostic> {
     let text = not_empty(text)?;
-    // Not repeated in the message, because a password may precede the `@`.
+    // The message does not repeat the text, because a password may precede the `@`.
     if text.contains('@') {
         return Err(Diagnostic::new("the address contains an `@`", "write the host alone, and the user as Username"));
     }
@@ -112,7 +112,7 @@ fn is_ipv6(text: &str) -> bool {
 
 fn is_host(text: &str) -> bool {
     let plain = |c: char| c.is_alphanumeric() || matches!(c, '-' | '.' | '_');
-    // Only digits and dots must be a complete IP address.
+    // A text of digits and dots only must be a complete IP address.
     let numeric = text.chars().all(|c| c.is_ascii_digit() || c == '.');
     !text.is_empty() && !text.starts_with(['-', '.']) && text.chars().all(plain) && (!numeric || is_ip(text))
 }

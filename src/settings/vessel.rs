@@ -25,37 +25,37 @@ use crate::names::{DirectoryName, RelPath, RemotePath, VesselName};
 /// `[Vessel y]`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Vessel {
-    /// The `y`.
+    /// The `y` of `[Vessel y]`.
     pub name: VesselName,
-    /// `Transport = local`: the vessel is this host, without SSH.
+    /// `Transport = local`: the vessel is this host, without SSH; `None`: the vessel is reached over SSH.
     pub local: Option<LocalTarget>,
     /// `Address`, `Port`, `Username`, keys and host keys, completed from the ssh config.
     pub ssh: SshHost,
-    /// `ProxyJump`: the hops on the way to it, the nearest first.
+    /// `ProxyJump`: the hops on the way to the vessel, the nearest first.
     pub hops: Vec<SshHost>,
     /// `TempDir`: the directory of parts on the vessel.
     pub temp_dir: RemotePath,
     /// `Timeout`: the deadline for connecting, logging in, and any answer.
     pub timeout: Duration,
-    /// `ReconnectWait`: the longest wait before it is connected to again after connections failed.
+    /// `ReconnectWait`: the longest wait before a reconnect after a connection or its handshake failed.
     pub reconnect_wait: Duration,
-    /// `Dirs`: the only directories for this vessel; `None`: all.
+    /// `Dirs`: the only directories for this vessel; `None`: all directories.
     pub dirs: Option<BTreeSet<DirectoryName>>,
     /// `IgnoreDirs`: directories that are not for this vessel.
     pub ignore_dirs: BTreeSet<DirectoryName>,
     /// `RemoteLocation.x`: the location of directory x on this vessel, instead of the directory's own `RemoteLocation`.
     pub remote_locations: BTreeMap<DirectoryName, RemotePath>,
-    /// `Connections`: the number of connections to it.
+    /// `Connections`: the number of connections to the vessel.
     pub connections: Connections,
-    /// `CongestionControl`: the congestion control of its connections.
+    /// `CongestionControl`: the TCP congestion control of the vessel's connections.
     pub congestion_control: CongestionControl,
-    /// `Compression`: whether SSH compresses, if the vessel offers it.
+    /// `Compression`: whether SSH compresses the data, if the vessel offers compression.
     pub compression: bool,
-    /// `RateLimit`: the rate limit of all its connections together, in bytes of files.
+    /// `RateLimit`: the rate limit of all connections to the vessel together, in bytes of files.
     pub rate_limit: RateSchedule,
-    /// `Assembly`: how files of several chunks are assembled on it.
+    /// `Assembly`: how files of several chunks are assembled on the vessel.
     pub assembly: Assembly,
-    /// `Shell`: whether commands are run on it.
+    /// `Shell`: whether commands are run on the vessel.
     pub shell: Shell,
 }
 
@@ -64,7 +64,7 @@ pub struct Vessel {
 pub struct LocalTarget {
     /// `MountPoint`: the directory that must be a mount point before files are written; `None`: no check.
     pub mount_point: Option<PathBuf>,
-    /// The locations of its directories.
+    /// The locations of the directories that this vessel takes.
     pub places: Vec<LocalPlace>,
     /// All sources of this host, for this or any other vessel: directories or single files.
     pub sources: Vec<PathBuf>,
@@ -75,14 +75,14 @@ pub struct LocalTarget {
 pub struct LocalPlace {
     /// The directory.
     pub directory: DirectoryName,
-    /// Its `RemoteLocation`, absolute.
+    /// The directory's `RemoteLocation` on this vessel, absolute.
     pub path: PathBuf,
-    /// Whether that is the path of a single file.
+    /// Whether `path` is the path of a single file.
     pub is_file: bool,
 }
 
 impl LocalPlace {
-    /// Returns the directory that must exist, because it is never created.
+    /// Returns the directory that must exist before files are written, because it is never created.
     pub fn base(&self) -> &Path {
         if self.is_file { self.path.parent().unwrap_or(&self.path) } else { &self.path }
     }
@@ -172,8 +172,8 @@ pub(super) fn read(view: &View<'_>) -> Option<Vessel> {
     Some(Vessel { local, ssh, hops, ..vessel })
 }
 
-/// Reports keys in a local target's own section that don't apply to it. Those of `[DEFAULT]` are meant for other
-/// vessels.
+/// Reports keys in the section of a local target that only apply to SSH. Such keys in `[DEFAULT]` are not reported,
+/// because they are meant for other vessels.
 fn check_local(view: &View<'_>, route: &RouteKeys) {
     let of_ssh = |name: &str| {
         let of_route = vessel_route::KEYS.iter().map(|key| &key.known);
@@ -203,8 +203,9 @@ fn dirs(written: &Written<'_>) -> Result<Option<BTreeSet<DirectoryName>>, Diagno
 
 fn ignore_dirs(written: &Written<'_>) -> Result<BTreeSet<DirectoryName>, Diagnostic> {
     let name = |name: &str| {
-        // A misspelt name would send a directory to the wrong vessel. The sample file of the Python original, from
-        // which many files were written, ignores `anotherdir` without defining it.
+        // An unknown name is an error, because a misspelt name would send a directory to the wrong vessel. `anotherdir`
+        // is only a warning: the sample file of the Python original, from which many files were written, ignores this
+        // name without defining it.
         if name == "anotherdir" && !written.view.directories.contains(&name) {
             let message = format!("there is no [Directory {name}], so IgnoreDirs need not name it");
             let diagnostic = Diagnostic::new(message, "name a configured directory, or remove the name");
@@ -223,7 +224,7 @@ fn remote_locations(written: &Written<'_>) -> Result<BTreeMap<DirectoryName, Rem
             let Some(name) = entry.key.strip_prefix(PER_DIRECTORY) else { continue };
             let name = directory_name(written, section.place_of(entry), name);
             match values::remote_path(&entry.value) {
-                // The section's own value comes first and takes precedence.
+                // The value in the vessel's own section comes before the one in `[DEFAULT]`, and takes precedence.
                 Ok(path) => drop(locations.entry(name).or_insert(path)),
                 Err(diagnostic) => written.view.problems.report(section.place_of(entry), diagnostic),
             }
@@ -232,7 +233,7 @@ fn remote_locations(written: &Written<'_>) -> Result<BTreeMap<DirectoryName, Rem
     Ok(locations)
 }
 
-/// Returns a directory's name, and reports one that doesn't exist.
+/// Returns the name of a directory; reports an error if there is no such directory.
 fn directory_name(written: &Written<'_>, place: Place, name: &str) -> DirectoryName {
     let View { problems, directories, .. } = written.view;
     if name.is_empty() {

@@ -1,4 +1,4 @@
-//! The keys of `[Vessel y]` for the route to it, with a table row each. The ssh config supplies missing values.
+//! The keys of `[Vessel y]` for the route to the vessel, with a table row each. The ssh config supplies missing values.
 
 use std::path::PathBuf;
 
@@ -13,7 +13,7 @@ use super::table::{self, Field, Key, field, key};
 use super::values;
 use super::view::Written;
 
-/// A vessel's own settings for the route to it; `None` for missing values.
+/// The route settings in a vessel's section and in `[DEFAULT]`; `None` for missing values.
 #[derive(Clone, Default)]
 pub(super) struct RouteKeys {
     pub(super) is_local: bool,
@@ -35,12 +35,12 @@ pub(super) struct RouteKeys {
 /// `SSHConfig`.
 #[derive(Clone, Default)]
 pub(super) enum SshConfig {
-    /// The user's and the system's.
+    /// The user's and the system-wide ssh config.
     #[default]
     Usual,
-    /// None.
+    /// No ssh config.
     No,
-    /// This file.
+    /// The ssh config at this path.
     At(PathBuf),
 }
 

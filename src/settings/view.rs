@@ -16,10 +16,11 @@ pub(super) struct View<'a> {
     pub(super) problems: &'a Problems,
     /// The section's name; the program's name for `[MONSTER]`.
     pub(super) name: &'a str,
-    /// `None` when it isn't in the file.
+    /// The section itself; `None` if the file doesn't contain it.
     pub(super) own: Option<&'a Section>,
     pub(super) defaults: Option<&'a Section>,
-    /// Whether it is a vessel that is this host: SSH keys in `[DEFAULT]` are meant for others.
+    /// Whether the section is a vessel that is this host. For such a vessel, settings for SSH in `[DEFAULT]` are
+    /// ignored.
     pub(super) is_local: bool,
     pub(super) start: &'a Start,
     pub(super) environment: &'a Environment,
@@ -41,7 +42,7 @@ impl<'a> View<'a> {
         self.find(key).is_some()
     }
 
-    /// Returns the place of a key, or of the section that lacks it.
+    /// Returns the place of a key; if the key is missing, the place of the section.
     pub(super) fn place_of(&self, key: &str) -> Place {
         match self.find(key) {
             Some((section, entry)) => section.place_of(entry),
@@ -49,13 +50,14 @@ impl<'a> View<'a> {
         }
     }
 
-    /// Returns the text of a key's value, or of its default; `None` when there is none, or after reporting an error.
+    /// Returns the text of a key's value, or of its default; `None` when there is no value to parse, or after reporting
+    /// a missing key.
     pub(super) fn text_of(&self, key: &KnownKey) -> Option<&'a str> {
         let view = if key.transport == Transport::Ssh { self.without_defaults_of_ssh() } else { *self };
         match (view.find(key.name), key.preset) {
             (Some((_, entry)), _) => Some(&entry.value),
             (None, Preset::Value(value)) => Some(value),
-            // Other keys, files or credentials may supply the value; the parsers of these keys handle that.
+            // Another key, a file or a credential may supply the value; the parser of this key handles that.
             (None, Preset::Otherwise(_)) if key.secrecy == Secrecy::Secret || key.is_per_directory() => Some(""),
             (None, Preset::Otherwise(_)) => None,
             (None, Preset::Required) => {
@@ -68,7 +70,7 @@ impl<'a> View<'a> {
         }
     }
 
-    /// Returns the view for SSH keys: a vessel that is this host ignores those of `[DEFAULT]`.
+    /// Returns the view for settings that concern SSH: without `[DEFAULT]` if the vessel is this host.
     pub(super) fn without_defaults_of_ssh(&self) -> Self {
         Self { defaults: self.defaults.filter(|_| !self.is_local), ..*self }
     }
@@ -82,7 +84,7 @@ pub(super) struct Written<'a> {
 }
 
 impl Written<'_> {
-    /// Parses the value.
+    /// Parses the value with a parser that also needs the context.
     pub(super) fn parsed<T>(&self, parse: impl FnOnce(&Self) -> Result<T, Diagnostic>) -> Result<T, Diagnostic> {
         parse(self)
     }
@@ -97,12 +99,12 @@ impl Written<'_> {
         Diagnostic::new(format!("invalid value `{}`", self.text), format!("expected {}", self.key.value))
     }
 
-    /// Parses the text alone.
+    /// Parses the value with a parser that only needs the text.
     pub(super) fn accept<T>(&self, parse: impl FnOnce(&str) -> Option<T>) -> Result<T, Diagnostic> {
         parse(self.text).ok_or_else(|| self.invalid())
     }
 
-    /// Returns the choice for the word.
+    /// Returns the choice that belongs to the value.
     pub(super) fn choice<T: Clone>(&self, choices: &[(&str, T)]) -> Result<T, Diagnostic> {
         self.accept(|text| choices.iter().find(|(word, _)| *word == text).map(|(_, choice)| choice.clone()))
     }

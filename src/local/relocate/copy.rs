@@ -1,7 +1,7 @@
 //! Retires across file systems by a verified, flushed copy, and cleans up after a crash.
 //!
-//! The copy is made under a unique hidden name and stays locked while it is being made. [`sweep`] removes unlocked
-//! ones.
+//! The copy is made under a unique hidden name and stays locked while it is being made. [`sweep`] removes copies that
+//! are not locked.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
@@ -31,7 +31,7 @@ use crate::records::FileStamp;
 use crate::rights::CopyOf;
 use crate::root::open_beneath;
 
-/// A complete copy under its temporary name, which is removed on drop unless the copy was published.
+/// A copy under a temporary name. Dropping it removes the copy, unless the copy was published.
 pub(super) struct Copied {
     directory: OwnedFd,
     name: OsString,
@@ -41,7 +41,7 @@ pub(super) struct Copied {
 
 impl Drop for Copied {
     fn drop(&mut self) {
-        // After publication the name no longer exists. If this fails, the next start sweeps the file.
+        // If the copy was published, this name no longer exists. If the removal fails, the next start sweeps the file.
         remove(&self.directory, &self.name).ok();
     }
 }
@@ -54,7 +54,8 @@ impl Copied {
         let directory = places.to.try_clone().map_err(|error| DiskError::io("make", &path, error))?;
         let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
         let file = openat(&directory, &name, flags, Mode::RUSR | Mode::WUSR).map_err(failed)?;
-        // If the file system has no locks, `sweep` keeps the file too, so this is safe.
+        // The lock fails on a file system without locks. This is safe: `sweep` cannot lock the file there either, and
+        // keeps it.
         flock(&file, FlockOperation::NonBlockingLockExclusive).ok();
         Ok(Self { directory, name, path, file: file.into() })
     }
@@ -74,12 +75,12 @@ impl Copied {
         Ok(hasher.finish().file)
     }
 
-    /// Copies the source's metadata and flushes the copy. Omits set-user-id and set-group-id: an archive doesn't need
-    /// them.
+    /// Copies the source's metadata and flushes the copy. Omits set-user-id and set-group-id, because an archive
+    /// doesn't need them.
     fn finish(&self, source: &fs::Metadata) -> Result<(), DiskError> {
         let failed = |errno| DiskError::io("set the mode and time of", &self.path, errno);
         let owner = (source.uid(), source.gid());
-        // Only root may change the owner of a file.
+        // Fails for users other than root, who may not change the owner of a file.
         fchown(&self.file, Some(Uid::from_raw(owner.0)), Some(Gid::from_raw(owner.1))).ok();
         let got = fstat(&self.file).map_err(failed)?;
         let mode = CopyOf::File.owned(source.mode(), owner, Some((got.st_uid, got.st_gid)));
@@ -134,7 +135,7 @@ pub(super) fn make(
 /// Cleans up after a crash during a retirement, in a directory and, if `recursive`, in those below it. Call it once
 /// before the directory is scanned.
 ///
-/// Removes unfinished copies from `processed/`. Renames a source that was about to be removed back to its own name: the
+/// Removes unfinished copies from `processed/`. If a source was about to be removed, gives it back its own name; the
 /// next scan and retirement determine whether it is the delivered version.
 ///
 /// # Errors
@@ -144,7 +145,7 @@ pub fn sweep(location: &Path, recursive: bool) -> Result<(), DiskError> {
     let unlisted = |errno: Errno| DiskError::Location { act: "list", path: location.into(), source: errno.into() };
     let below = give_names_back(&opened, location, unlisted)?;
     let processed = match open_processed(&opened, location, false) {
-        // A link that must not be followed is not swept either; retiring reports it.
+        // A link that must not be followed is not swept either; the next retirement reports it as an error.
         Err(DiskError::Processed { .. } | DiskError::ProcessedLink { .. }) => None,
         processed => processed?,
     };
@@ -158,8 +159,8 @@ pub fn sweep(location: &Path, recursive: bool) -> Result<(), DiskError> {
     names.iter().try_for_each(|name| remove_unheld(&processed, &path, name))
 }
 
-/// Restores names in directories and those below them, ignoring unreadable ones. Keeps few directories open at any
-/// depth.
+/// Gives sources that were about to be removed their names back, in these directories and all directories below them.
+/// Skips directories that cannot be read, and keeps few directories open at any depth.
 fn sweep_below<'a>(above: &OwnedFd, path: &Path, names: impl Iterator<Item = &'a OsString>) {
     let mut waiting: Vec<PathBuf> = names.map(PathBuf::from).collect();
     while let Some(below) = waiting.pop() {
@@ -174,7 +175,8 @@ fn sweep_below<'a>(above: &OwnedFd, path: &Path, names: impl Iterator<Item = &'a
     }
 }
 
-/// Restores the names of sources that were about to be removed from a directory; returns its subdirectories.
+/// Gives the sources in a directory that were about to be removed their names back; returns the names of the
+/// subdirectories.
 fn give_names_back(
     directory: &OwnedFd,
     path: &Path,
@@ -182,7 +184,7 @@ fn give_names_back(
 ) -> Result<Vec<OsString>, DiskError> {
     let (names, below) = names_in(directory, LEAVING).map_err(unlisted)?;
     for name in names {
-        // A name that was truncated to fit comes back truncated, as a new file.
+        // If the name was truncated for the prefix, the file keeps the truncated name and is taken in as a new file.
         let Ok(own) = RelPath::new(&name.as_bytes()[LEAVING.len()..]) else { continue };
         give_back(directory, &name, directory, &own)
             .map_err(|errno| DiskError::io("put back", &path.join(&name), errno))?;
@@ -191,7 +193,7 @@ fn give_names_back(
     Ok(below)
 }
 
-/// Returns the names in a directory that begin with our prefix, and its subdirectories.
+/// Returns the names in a directory that begin with `prefix`, and the names of its subdirectories.
 fn names_in(directory: &OwnedFd, prefix: &str) -> rustix::io::Result<(Vec<OsString>, Vec<OsString>)> {
     let (mut ours, mut directories) = (Vec::new(), Vec::new());
     for entry in Dir::read_from(directory)? {
@@ -206,7 +208,7 @@ fn names_in(directory: &OwnedFd, prefix: &str) -> rustix::io::Result<(Vec<OsStri
     Ok((ours, directories))
 }
 
-/// Removes an unfinished copy that no process is making.
+/// Removes an unfinished copy, unless a process that is still making it holds its lock.
 fn remove_unheld(processed: &OwnedFd, path: &Path, name: &OsStr) -> Result<(), DiskError> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let Ok(file) = openat(processed, name, flags, Mode::empty()) else { return Ok(()) };

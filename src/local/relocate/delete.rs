@@ -1,8 +1,8 @@
 //! Deletes delivered files: sources that are not kept, and expired files in `processed/`.
 //!
 //! Another program may replace a file between a check and its removal. So a file is first renamed to a hidden name that
-//! only we use, checked again, and moved back if it is not the right one. After a crash, repeating the call handles a
-//! file that was left under such a name.
+//! only we use, checked again, and moved back if it is not the right one. If a crash leaves a file under the hidden
+//! name, the next call with the same file handles it.
 
 use std::ffi::OsStr;
 use std::os::fd::OwnedFd;
@@ -27,7 +27,7 @@ use crate::root::is_absent;
 enum Away {
     Removed,
     NotThere,
-    /// Another file has the name; it stays.
+    /// Another file has the name, and stays.
     Another,
 }
 
@@ -71,7 +71,7 @@ fn discard_beside(
         let failed = |errno| DiskError::io("delete", &location.join(version.path.as_path()), errno);
         let source = match guard.check(directory, version.path.file_name(), version).map_err(failed)? {
             Ok(source) => Some(source),
-            // A crash may have left it under the hidden name.
+            // A crash may have left the source under the hidden name.
             Err(Retired::SourceGone) => None,
             Err(stays) => return Ok(stays),
         };
@@ -93,17 +93,17 @@ fn discard_beside(
 /// Result of deleting a file in `processed/`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Expired {
-    /// It was deleted.
+    /// The file was deleted.
     Deleted,
-    /// It was already missing, or another file has its name, which stays.
+    /// The file was already missing, or its name belongs to another file, which stays.
     NotThere,
-    /// It was changed after the given time.
+    /// The file's ctime is after the given time, so the file stays.
     Later,
 }
 
 /// Deletes files in `processed/` that still have the size and the time with which they were moved there, and the
-/// directories that become empty. Files whose ctime is after `until` (milliseconds since 1970) are kept: another version
-/// with the same size and modification time may have been moved to that name since.
+/// directories that become empty. Files whose ctime is after `until` (milliseconds since 1970) are kept: another
+/// version with the same size and modification time may have been moved to that name since.
 pub fn expire(location: &Path, files: &[(RelPath, FileStamp)], until: i64) -> Vec<Result<Expired, DiskError>> {
     files.iter().map(|(path, stamp)| expire_one(location, path, stamp, until)).collect()
 }
@@ -122,7 +122,7 @@ fn expire_one(location: &Path, path: &RelPath, stamp: &FileStamp, until: i64) ->
     if changed.is_ok_and(|seconds| seconds.saturating_mul(1000) > until) {
         return Ok(Expired::Later);
     }
-    // A copy on another disk has another inode.
+    // Does not compare the inode, because a copy on another disk has another one.
     let is_it = |found: &FileStamp| {
         (found.size, found.mtime, found.mtime_nanos) == (stamp.size, stamp.mtime, stamp.mtime_nanos)
     };
@@ -130,7 +130,7 @@ fn expire_one(location: &Path, path: &RelPath, stamp: &FileStamp, until: i64) ->
         return Ok(Expired::NotThere);
     }
     let above: Vec<_> = chain.iter().zip(&names).take(names.len() - 1).collect();
-    // Innermost first, up to the first that is not empty.
+    // Removes the parent directories, the innermost first, up to the first that is not empty.
     for (directory, name) in above.into_iter().rev() {
         if unlinkat(directory, *name, AtFlags::REMOVEDIR).is_err() {
             break;
@@ -152,7 +152,7 @@ fn open_chain(top: OwnedFd, path: &RelPath) -> rustix::io::Result<Vec<OwnedFd>> 
     Ok(chain)
 }
 
-/// Removes a file, if `is_it` accepts its stamp.
+/// Removes a file, if `is_it` accepts the file's stamp.
 fn take_away(directory: &OwnedFd, path: &RelPath, is_it: impl Fn(&FileStamp) -> bool) -> rustix::io::Result<Away> {
     let aside = leaving_name(path);
     match look_in(directory, path.file_name())? {
@@ -171,7 +171,7 @@ fn take_away(directory: &OwnedFd, path: &RelPath, is_it: impl Fn(&FileStamp) -> 
     Ok(Away::Another)
 }
 
-/// Removes the file under the hidden name, or moves it back.
+/// Removes the file under the hidden name, or moves it back if `is_it` rejects its stamp.
 fn settle(
     directory: &OwnedFd,
     path: &RelPath,

@@ -1,5 +1,5 @@
-//! Decides whether a delivered source may be moved away: no process has it open for writing, no writer is likely to
-//! reopen it by name, and it is unchanged since the delivery. Checked before the move, and again after it.
+//! Decides whether a delivered source may be moved away. It may if no process has it open for writing, no writer is
+//! likely to reopen it by name, and it is unchanged since the delivery. Checked before the move, and again after it.
 
 use std::ffi::OsStr;
 use std::fs::{File, Metadata};
@@ -16,7 +16,7 @@ use crate::local::open_writers::{Verdict, Writers};
 use crate::local::{mode_of, stamp_of};
 use crate::records::Version;
 
-/// The mode bits that every vessel sets.
+/// The mode bits that are compared: those that every vessel sets.
 const PERMISSIONS: u32 = 0o777;
 
 /// The last change of a file's content or metadata (ctime): seconds since 1970 and nanoseconds, by the file system's
@@ -25,12 +25,12 @@ const PERMISSIONS: u32 = 0o777;
 pub struct Changed(i64, i64);
 
 impl Changed {
-    /// Creates it from seconds and nanoseconds since 1970.
+    /// Creates the time from seconds and nanoseconds since 1970.
     pub fn at(seconds: i64, nanos: i64) -> Self {
         Self(seconds, nanos)
     }
 
-    /// Returns the time since then; `None` when it is in the future.
+    /// Returns the time since the change; `None` if the change is in the future.
     pub fn ago(self) -> Option<Duration> {
         let since = |seconds: i64, nanos: i64| i128::from(seconds) * 1_000_000_000 + i128::from(nanos);
         let now = SystemTime::now().duration_since(UNIX_EPOCH).ok()?.as_nanos();
@@ -39,7 +39,8 @@ impl Changed {
     }
 }
 
-/// Returns how much longer a version must stay in place, given the last change of its file; zero if it may be moved.
+/// A function that returns how much longer a version must stay in place, given the last change of its file; zero if the
+/// file may be moved.
 pub type Wait<'a> = &'a dyn Fn(&Version, Changed) -> Duration;
 
 /// Guards sources against being moved away too early.
@@ -47,11 +48,11 @@ pub type Wait<'a> = &'a dyn Fn(&Version, Changed) -> Duration;
 pub struct Guard<'a> {
     /// Detects whether a file is still open for writing.
     pub writers: &'a Writers,
-    /// Returns how much longer a file must stay in place.
+    /// Function that returns how much longer a file must stay in place.
     pub wait: Wait<'a>,
 }
 
-/// A source that may be moved away, kept open.
+/// A source that may be moved away. The file is kept open.
 pub(super) struct Source(File);
 
 impl Guard<'_> {
@@ -64,7 +65,7 @@ impl Guard<'_> {
     ) -> rustix::io::Result<Result<Source, Retired>> {
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
         let file = match openat(&directory, name, flags, Mode::empty()) {
-            // It can be moved nevertheless, but supports no lease.
+            // A file that may not be read can be moved nevertheless, but supports no lease.
             Err(Errno::ACCESS | Errno::PERM) => openat(&directory, name, flags | OFlags::PATH, Mode::empty()),
             opened => opened,
         };

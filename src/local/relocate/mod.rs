@@ -6,14 +6,14 @@
 //!
 //! Flushing a directory costs more than moving a hundred files, so all files of one directory are moved first and
 //! flushed together. A file counts as moved only after the flush. `processed/` is always flushed before the source
-//! directory: otherwise a power loss could leave a file under neither name.
+//! directory, because otherwise a power loss could leave a file under neither name.
 //!
 //! `processed` may be a link to a directory on another disk. It is the only link that is followed, and only where
-//! nobody else can have created it (see `processed`). Across file systems (see `copy`), the copy is verified and
-//! flushed first.
+//! nobody but the operator can have created it (see `processed`). A file that goes to another file system is copied,
+//! and removed from its directory only after the copy was verified and flushed (see `copy`).
 //!
-//! A file that is open for writing is not moved (see `guard`). A check after the move detects a program that opened the
-//! file between the first check and the move, and the file is moved back.
+//! A file that is open for writing is not moved (see `guard`). If a program opens the file between this check and the
+//! move, a second check after the move detects it, and the file is moved back.
 
 mod copy;
 mod delete;
@@ -51,7 +51,7 @@ pub fn is_directory_in_processed(location: &Path, path: &RelPath) -> bool {
     std::fs::symlink_metadata(location.join(PROCESSED).join(path.as_path())).is_ok_and(|found| found.is_dir())
 }
 
-/// How often to look for another free name when other programs keep taking the free one.
+/// Maximum number of attempts to find a free name, in case other programs keep taking the names that were free.
 const TRIES: usize = 100;
 
 /// Result of retiring a version.
@@ -59,17 +59,18 @@ const TRIES: usize = 100;
 pub enum Retired {
     /// The file was moved to this path below `processed/`.
     Moved(RelPath),
-    /// `processed/` had the same bytes at this path, from an earlier attempt or delivery; the source was removed.
+    /// `processed/` had the same bytes at this path, from an earlier attempt or delivery, and the source no longer
+    /// exists.
     AlreadyThere(RelPath),
     /// The file was deleted.
     Deleted,
-    /// Neither the source nor a copy of it in `processed/` exists: somebody removed it.
+    /// Neither the source nor a copy of it in `processed/` exists, because somebody removed the source.
     SourceGone,
     /// The source is no longer this version. It stays in place for the next scan.
     SourceChanged,
     /// The source is open for writing; it stays in place.
     InUse,
-    /// The file stays in place for at least this long, because it was not unchanged for long enough.
+    /// The file stays in place for at least this long, because it has not been unchanged for long enough.
     NotYet(Duration),
 }
 
@@ -98,8 +99,8 @@ struct Retirement<'a> {
 /// Moves versions into `processed/`, keeping mode and mtime, and returns the result of each. A version missing from the
 /// result was not tried (`stopped` returned true, or its directory is unusable), or was moved but not flushed.
 ///
-/// If the name is taken by other bytes, `.1`, `.2`, … is appended. The directories are flushed before this returns, so
-/// that a power loss cannot lose both names.
+/// If another file has the name in `processed/`, `.1`, `.2`, … is appended. The directories are flushed before this
+/// returns, so that after a power loss a file is under at least one of its names.
 ///
 /// After an error from the disk, the source is still in place or safe in `processed/`, and the call can be repeated.
 pub fn retire(
@@ -194,7 +195,7 @@ impl Retirement<'_> {
     }
 
     /// Returns the path in `processed/` where an earlier attempt put the version's bytes. Checks only the plain name
-    /// and the highest number: those in between belong to other versions, and there may be thousands.
+    /// and the highest number, because the numbers in between belong to other versions, and there may be thousands.
     fn find_copy(&self) -> Result<Option<RelPath>, DiskError> {
         if self.holds_it(self.path, 0)? {
             return Ok(Some(self.path.clone()));
@@ -241,7 +242,8 @@ impl Retirement<'_> {
         Ok(same)
     }
 
-    /// Handles a missing source: a crash may have come between its move and the ledger entry.
+    /// Handles a missing source: looks for the file in `processed/`, because a crash may have come between its move and
+    /// the ledger entry.
     fn perhaps_moved_earlier(&self) -> Result<Retired, DiskError> {
         for number in 0.. {
             let target = numbered(self.path, number);
@@ -281,10 +283,10 @@ impl Retirement<'_> {
         Ok(Retired::SourceChanged)
     }
 
-    /// Removes the source after `processed/` has its bytes, unless another file has taken its name.
+    /// Removes the source when `processed/` has its bytes, unless another file has taken the source's name.
     ///
-    /// First renames it to a name that only we use and checks it there. After a crash in between, [`sweep`] restores
-    /// it.
+    /// First renames the source to a name that only we use, and checks it there. If the program crashes in between,
+    /// [`sweep`] restores the source.
     fn remove_source(&self, done: Retired, source: &Source) -> Result<Retired, DiskError> {
         (self.pause)(Moment::Copied);
         let from = &self.places.from;
@@ -292,7 +294,8 @@ impl Retirement<'_> {
         match move_to_ours(from, self.path.file_name(), from, &aside) {
             Ok(()) => {}
             Err(Taken::Failed(Errno::NOENT)) => return Ok(done),
-            // An earlier attempt was not swept yet. Restore that file first; the retirement is repeated later.
+            // The name that only we use is taken, by a file of an earlier attempt that was not swept yet. That file is
+            // restored first; the retirement is repeated later.
             Err(Taken::Taken) => return self.give_back(from.as_fd(), &aside),
             Err(Taken::Failed(errno)) => return Err(self.failed("remove", errno)),
         }
@@ -311,7 +314,7 @@ impl Retirement<'_> {
         }
     }
 
-    /// Copies the file to another file system.
+    /// Copies the file to `processed/` on another file system, then removes the source.
     fn copy_across(&self, source: &Source) -> Result<Retired, DiskError> {
         let Some(copied) = copy::make(self.places, self.path, self.stamp, self.digest)? else {
             return Ok(Retired::SourceChanged);

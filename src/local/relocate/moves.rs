@@ -1,4 +1,5 @@
-//! Moves within one file system that never overwrite; also status, removal and flush of files.
+//! Moves files within one file system without overwriting others; also reads the status of files, removes and flushes
+//! files.
 //!
 //! All functions take an open directory and a name in it, so a concurrent rename of the directory is harmless.
 
@@ -54,7 +55,7 @@ fn move_from_ours(from: impl AsFd, name: &OsStr, to: impl AsFd, new: &OsStr) -> 
     }
 }
 
-/// Safe if no other program creates the new name.
+/// Renames a file after a check that the new name is free. Safe only if no other program creates the new name.
 fn check_then_rename(from: impl AsFd, name: &OsStr, to: impl AsFd, new: &OsStr) -> rustix::io::Result<()> {
     match statat(&to, new, AtFlags::SYMLINK_NOFOLLOW) {
         Ok(_) => Err(Errno::EXIST),
@@ -63,7 +64,8 @@ fn check_then_rename(from: impl AsFd, name: &OsStr, to: impl AsFd, new: &OsStr) 
     }
 }
 
-/// Safe if no other program changes the old name. Falls back to check and rename on file systems without hard links.
+/// Creates a hard link under the new name, then removes the old name. Safe only if no other program changes the old
+/// name. On file systems without hard links, falls back to check and rename.
 fn link_then_unlink(from: impl AsFd, name: &OsStr, to: impl AsFd, new: &OsStr) -> rustix::io::Result<()> {
     match linkat(&from, name, &to, new, AtFlags::empty()) {
         Ok(()) => unlinkat(from, name, AtFlags::empty()),

@@ -36,7 +36,7 @@ pub(super) fn open_processed(location: &OwnedFd, path: &Path, make: bool) -> Res
         Err(Errno::LOOP | Errno::NOTDIR) => open_link(location, processed)?,
         opened => opened.map_err(failed("make"))?,
     };
-    // Otherwise the source would be found "already there" in itself, and removed.
+    // If `processed` were the location itself, each source would be found in `processed/` already, and removed.
     let (above, own) =
         (fstat(location).map_err(failed("read the status of"))?, fstat(&to).map_err(failed("read the status of"))?);
     if (above.st_dev, above.st_ino) == (own.st_dev, own.st_ino) {
@@ -102,7 +102,7 @@ pub(super) fn make_and_open(
 }
 
 /// Returns whether an open directory is plausibly the one that was just created: owned by us, with its initial mode,
-/// and empty. Another user may have replaced it by a directory whose mode must not change.
+/// and empty. Another user may have replaced the new directory by one whose mode must not change.
 fn is_just_made(directory: &OwnedFd, found: &Stat) -> bool {
     let is_empty = || {
         let entries = Dir::read_from(directory).ok()?;

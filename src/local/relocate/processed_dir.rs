@@ -31,7 +31,8 @@ pub(super) struct ProcessedDir<'a> {
 }
 
 impl<'a> ProcessedDir<'a> {
-    /// Opens both, creating missing directories in `processed/`; `None` when the source's directory no longer exists.
+    /// Opens both directories, creating missing ones in `processed/`; `None` when the source's directory no longer
+    /// exists.
     pub(super) fn open(location: &'a Path, path: &RelPath) -> Result<Option<Self>, DiskError> {
         let top = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;
         let mut from = open_readable(location)?;
@@ -62,7 +63,7 @@ impl<'a> ProcessedDir<'a> {
         sync(&self.from, self.location)
     }
 
-    /// Returns the full path of a path below `processed/`.
+    /// Returns the full path of a file, given its path below `processed/`.
     pub(super) fn target(&self, path: &RelPath) -> PathBuf {
         self.processed.join(path.as_path())
     }
@@ -78,8 +79,8 @@ pub(super) fn open_readable(location: &Path) -> Result<OwnedFd, DiskError> {
     })
 }
 
-/// Returns a number with which a path's name is free in a directory. Needs few checks however many are taken: doubles
-/// the number until one is free, then bisects. If numbers in between are free, it may return any of them.
+/// Returns a number with which a path's name is free in a directory. Needs few checks even if many numbers are taken:
+/// doubles the number until one is free, then bisects. If lower numbers are free too, it may return any free one.
 pub(super) fn free_number(directory: &OwnedFd, path: &RelPath) -> rustix::io::Result<u64> {
     let taken = |number| is_taken(directory, numbered(path, number).file_name());
     let (mut low, mut high) = (0, 0);
@@ -105,7 +106,7 @@ pub(super) fn numbered(path: &RelPath, number: u64) -> RelPath {
     let name = path.file_name().as_bytes();
     let suffix = format!(".{number}");
     let mut keep = name.len().min(NAME_MAX - suffix.len());
-    // Some file systems accept only UTF-8: don't split a character.
+    // Does not split a character, because some file systems accept only UTF-8.
     while keep < name.len() && keep > 1 && name[keep] & 0xc0 == 0x80 {
         keep -= 1;
     }
@@ -134,7 +135,7 @@ mod tests {
             assert_eq!(free_number(&directory, &path), Ok(number));
             std::fs::write(dir.path().join(numbered(&path, number).file_name()), "").unwrap();
         }
-        // If old ones were removed, any free number is fine.
+        // After some of these files are removed, any free number is a correct result.
         for number in (0..300).filter(|number| number % 7 == 0) {
             std::fs::remove_file(dir.path().join(numbered(&path, number).file_name())).unwrap();
         }

@@ -12,16 +12,16 @@ use crate::records::FileStamp;
 /// A file that was moved into `processed/`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Moved {
-    /// Its former path below the location.
+    /// The file's former path below the location.
     pub path: RelPath,
-    /// Its path below `processed/`.
+    /// The file's path below `processed/`.
     pub to: RelPath,
-    /// Its metadata when it was moved.
+    /// The file's metadata when it was moved.
     pub stamp: FileStamp,
 }
 
-/// Moves a file back to the location if it was written to since it was moved. It gets its own name or the next free
-/// one, and is treated as a new file. Returns whether it was moved back.
+/// Moves a file back to the location if it was written to since it was moved. The file gets its own name or the next
+/// free one, and is treated as a new file. Returns whether it was moved back.
 ///
 /// # Errors
 /// Any error of the disk; the file then stays where it is.

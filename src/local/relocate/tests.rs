@@ -112,7 +112,7 @@ fn writers() -> Writers {
     Writers::new(Duration::ZERO)
 }
 
-/// A guard that allows every file to be moved that is not open for writing, without a minimum age.
+/// Returns a guard without a minimum age: every file that is not open for writing may be moved.
 fn at_once(writers: &Writers) -> Guard<'_> {
     Guard { writers, wait: &|_, _| Duration::ZERO }
 }
@@ -127,7 +127,7 @@ fn already(name: &str) -> Retired {
 
 #[test]
 fn a_file_moves_with_its_mode_and_mtime_whatever_it_is_called() {
-    // A move keeps the file and its mode; a copy loses the set-user-id bit.
+    // A move within one file system keeps the whole mode; a copy to another file system loses the set-user-id bit.
     for (shore, mode) in Shore::both().into_iter().zip([0o4751, 0o751]) {
         for name in [&b"plain"[..], b"-rf", b"caf\xe9\n", &[b'x'; 255]] {
             fs::write(shore.at(name), name).unwrap();
@@ -194,7 +194,7 @@ fn a_crash_after_the_move_or_after_the_copy_is_settled_by_repeating() {
         let version = shore.version("f", b"newer");
         assert_eq!(shore.retire(&version).unwrap(), moved("f.1"));
         assert_eq!(shore.retire(&version).unwrap(), already("f.1"));
-        // The copy exists, and the source still does too.
+        // Restores the state after a crash between the copy and the removal: both files exist.
         fs::write(shore.at("f"), b"newer").unwrap();
         let time = fs::metadata(shore.at("processed/f.1")).unwrap().modified().unwrap();
         fs::File::options().write(true).open(shore.at("f")).unwrap().set_modified(time).unwrap();

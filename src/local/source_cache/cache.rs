@@ -1,7 +1,8 @@
 //! Cached blocks, limited in bytes. Evicts blocks that no reader needs, then the block that is needed last.
 //!
-//! Evicting the least recently used block would be wrong: readers move forward, so that is the block the next one is
-//! about to read, and a cache slightly too small would never hit. Pure bookkeeping without file access.
+//! Evicting the least recently used block would be wrong. Readers move forward, so the next reader is about to read
+//! exactly that block, and a cache that is slightly too small would never have a hit. This module only does
+//! bookkeeping, without file access.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +10,7 @@ use bytes::Bytes;
 
 /// The cache's number of a source; never reused.
 pub(super) type SourceId = u64;
-/// A block: the source and the index of its block.
+/// The identity of a block: its source, and its index in that source.
 pub(super) type BlockId = (SourceId, u64);
 
 /// Approximate memory per block besides its bytes: mostly the entry of its source, since a small file has only one
@@ -24,7 +25,8 @@ pub(super) type Due = u64;
 /// No reader needs the block any more.
 pub(super) const NEVER: Due = Due::MAX;
 
-/// Eviction rank: the block of the largest rank goes first. The number makes ranks with the same due time unique.
+/// Eviction rank: unless a block is overdue, the block of the largest rank is evicted first. The number makes ranks
+/// with the same due time unique.
 type Rank = (Due, u64);
 
 struct Held {
@@ -79,7 +81,7 @@ impl Cache {
         }
     }
 
-    /// Returns the block to evict for one of `len` bytes; `None` while there is room.
+    /// Returns the block to evict before a block of `len` bytes is added; `None` if there is room for it.
     pub(super) fn next_out(&self, len: u64, now: Due) -> Option<BlockId> {
         if self.size + len + OVERHEAD <= self.bound {
             return None;
@@ -89,7 +91,7 @@ impl Cache {
         Some(*out.1)
     }
 
-    /// Adds a block and returns the sources of the evicted ones.
+    /// Adds a block and returns the sources of the blocks that were evicted for it.
     pub(super) fn insert(&mut self, id: BlockId, bytes: Bytes, due: Due, now: Due) -> Vec<SourceId> {
         let len = bytes.len() as u64;
         self.remove(id);

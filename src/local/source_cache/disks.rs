@@ -99,7 +99,7 @@ impl Disk {
         self.patiently(working).await?.map_err(|error| broken(act, error))?
     }
 
-    /// Reserves one of the threads.
+    /// Reserves one of the location's threads; fails when the disk is unresponsive.
     pub(super) async fn permit(&self) -> Result<OwnedSemaphorePermit, DiskError> {
         if self.is_silent() {
             return Err(self.silent());
@@ -108,7 +108,7 @@ impl Disk {
         Ok(permit.expect("nobody closes it"))
     }
 
-    /// Marks the start of a call by a thread; dropping the result marks its end.
+    /// Marks the start of a call to the disk. Dropping the result marks the end of the call.
     pub(super) fn begin(self: &Arc<Self>) -> impl Send + use<> {
         let mut state = self.state();
         if state.calls == 0 {

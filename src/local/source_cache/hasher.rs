@@ -1,7 +1,7 @@
 //! Hashes a source from the blocks that are read for the vessels.
 //!
-//! The hasher is one more reader that goes in order, a block at a time on a blocking thread. It stays near the fastest
-//! reader, so that each finds the other's blocks in the cache, unless a task waits for the digest.
+//! The hasher is one more reader. It reads in order, a block at a time on a blocking thread. It stays near the fastest
+//! reader, so that both find each other's blocks in the cache, unless a task waits for the digest.
 
 use std::sync::Arc;
 
@@ -38,8 +38,8 @@ impl SourceCache {
         }
     }
 
-    /// Returns the maximum lead of the hasher over the fastest reader, in blocks: enough to read ahead for it. A
-    /// smaller lead leaves more of the cache to followers.
+    /// Returns the maximum lead of the hasher over the fastest reader, in blocks. The lead suffices to read ahead for
+    /// that reader; a small one leaves more of the cache to slower readers.
     fn lead(&self) -> u64 {
         (self.bound() / BLOCK / 16).max(2)
     }
@@ -55,7 +55,7 @@ impl SourceCache {
         self.finish(source, identity).await
     }
 
-    /// Waits until the next block may be hashed; `None` when all are hashed.
+    /// Waits until the next block may be hashed, and returns its index; `None` when all blocks are hashed.
     async fn turn(&self, source: SourceId) -> Option<u64> {
         loop {
             let moved = {
@@ -73,7 +73,8 @@ impl SourceCache {
         }
     }
 
-    /// Hashes a block on a blocking thread. Once started, it completes even if the caller is dropped.
+    /// Hashes a block on a blocking thread. Once started, the hashing of the block completes even if the caller is
+    /// dropped.
     async fn hash_block(&self, source: SourceId, index: u64, bytes: Bytes) -> Result<(), DiskError> {
         let source_cache = self.clone();
         let Some(mut hasher) = self.table().entry(source).and_then(|entry| entry.hashing.take(index)) else {
@@ -116,12 +117,12 @@ impl SourceCache {
         entry.hashing.pause();
         match hashed {
             Ok((digest, signature)) => {
-                // Frees the signature_builder's buffers.
+                // Frees the buffers of the signature builder.
                 entry.hashing.hasher = Some(Box::default());
                 (entry.hashing.digest, entry.hashing.signature) = (Some(digest), signature);
             }
             Err(error) if entry.hashing.waiting > 0 => entry.hashing.failure = Some(error),
-            // The readers get the same error and report it.
+            // Not a warning, because the readers of the file get the same error and report it.
             Err(error) => tracing::debug!(file = %entry.identity.path, "Cannot hash the file: {error}"),
         }
         entry.moved.notify_waiters();

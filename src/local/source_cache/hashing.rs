@@ -1,4 +1,4 @@
-//! State of a source's hash. Changed by `hasher`.
+//! The progress of hashing a source. The module `hasher` does the hashing.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,22 +34,22 @@ impl FileHasher {
 
 pub(super) type Hashed = (Digest, Option<Arc<Signature>>);
 
-/// State of a source's hash.
+/// The progress of hashing a source.
 pub(super) struct Hashing {
-    /// Whether it is computed during the transfer.
+    /// Whether the digest is computed during the transfer.
     pub(super) wanted: bool,
-    /// Number of tasks that wait for it.
+    /// Number of tasks that wait for the digest.
     pub(super) waiting: usize,
     pub(super) digest: Option<Digest>,
     /// The signature, if one was requested, and the average length of its blocks.
     pub(super) signature: Option<Arc<Signature>>,
     pub(super) average: Option<u32>,
-    /// Error for one of the waiting tasks.
+    /// The error of a failed attempt, until one of the waiting tasks returns it.
     pub(super) failure: Option<DiskError>,
-    /// Number of hashed blocks.
+    /// Number of blocks that are hashed, which is also the index of the next block to hash.
     pub(super) done: u64,
-    /// The hasher; `None` while it processes a block. Boxed to save memory: thousands of small files wait without being
-    /// hashed here.
+    /// The hasher; `None` while it processes a block. Boxed to save memory, because thousands of small files have such
+    /// a state without being hashed here.
     pub(super) hasher: Option<Box<FileHasher>>,
     pub(super) task: Option<AbortOnDropHandle<()>>,
 }
@@ -70,18 +70,19 @@ impl Hashing {
         self.done > 0 || self.digest.is_some()
     }
 
-    /// Returns how soon it needs a block; `None` if it won't.
+    /// Returns the time until the hasher needs a block; `None` if it won't need it.
     pub(super) fn comes_in(&self, index: u64) -> Option<Duration> {
         let blocks = index.checked_sub(self.done).filter(|_| self.task.is_some())?;
         Some(PER_BLOCK.saturating_mul(u32::try_from(blocks).unwrap_or(u32::MAX)))
     }
 
-    /// Takes the hasher out if this is its next block; a stopped task may have hashed it already.
+    /// Takes the hasher out if block `index` is the next to be hashed; `None` otherwise, because a task that was
+    /// stopped may have hashed this block already.
     pub(super) fn take(&mut self, index: u64) -> Option<Box<FileHasher>> {
         if self.done == index { self.hasher.take() } else { None }
     }
 
-    /// Pauses hashing.
+    /// Stops the task that hashes. Hashing can be resumed later.
     pub(super) fn pause(&mut self) {
         self.task = None;
     }
@@ -92,13 +93,13 @@ impl Hashing {
         self.digest = Some(digest);
     }
 
-    /// Enables an signature along with the hash. Returns `false` if the hash is already being computed without an signature
-    /// or with another one.
+    /// Enables a signature along with the hash. Returns `false` if the source is already being hashed without a
+    /// signature, or with a signature of another average length.
     pub(super) fn want_signature(&mut self, average: u32) -> bool {
         if self.average == Some(average) {
             return true;
         }
-        // Otherwise a block that is being hashed would count for the new hash.
+        // A new hash can't begin while a block is being hashed, because that block would be counted for the new hash.
         let is_idle = self.task.is_none() && self.hasher.is_some();
         if !is_idle || (self.done > 0 && self.digest.is_none()) {
             return false;

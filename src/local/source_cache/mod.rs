@@ -7,7 +7,8 @@
 //! returned.
 //!
 //! Every future here may be dropped at any point. A read that has started continues without its caller, and its block
-//! is there for the next. Blocking calls run on blocking threads, a limited number for each location (see [`disks`]).
+//! is cached for the next reader. Blocking calls run on blocking threads, a limited number for each location (see
+//! [`disks`]).
 
 mod cache;
 mod disks;
@@ -53,7 +54,8 @@ struct Shared {
     bound: u64,
 }
 
-/// Announces a reader whose connection is still being set up. Dropped when it starts to read, or won't.
+/// The announcement of a reader whose vessel is still connecting. To be dropped when the reader starts to read, or
+/// won't.
 pub struct Arrival {
     number: u64,
     source_cache: SourceCache,
@@ -81,7 +83,7 @@ impl SourceCache {
     /// file is not opened.
     ///
     /// # Errors
-    /// [`DiskError::Changed`] when it is another version by now, [`DiskError::is_gone`] when the file is missing,
+    /// [`DiskError::Changed`] when the file is another version by now, [`DiskError::is_gone`] when the file is missing,
     /// [`DiskError::NotAFile`] when it is not a regular file.
     pub async fn open(
         &self,
@@ -106,7 +108,7 @@ impl SourceCache {
     }
 
     /// Caches the blocks of a small file that was just read at intake, for `readers` readers. Only uses space that no
-    /// other source needs: of a thousand files the first ones stay, which are the first to be sent.
+    /// other source needs, so of a thousand files the first ones stay cached, and these are sent first.
     pub(super) fn put_by(
         &self,
         location: &Path,
@@ -129,9 +131,9 @@ impl SourceCache {
         table.tidy(source);
     }
 
-    /// Records the digest of a file that was read outside the cache. Drops its cached blocks, because the file may have
-    /// changed although its metadata did not. A version without a digest gets this one, and uploads of it are verified
-    /// against it.
+    /// Records the digest of a file that was read outside the cache. Drops the file's cached blocks, because the file
+    /// may have changed although its metadata did not. If the version has no digest yet, uploads of it are verified
+    /// against this one; if it has a different digest, the version is read anew.
     pub(super) fn rehashed(&self, location: &Path, path: &RelPath, stamp: FileStamp, follow: bool, digest: &Digest) {
         let identity = Identity { location: location.into(), path: path.clone(), stamp, follow };
         let mut table = self.table();
@@ -187,7 +189,7 @@ impl SourceCache {
             match place {
                 Place::Here(bytes) => return Ok(bytes),
                 Place::Coming(mut coming) => {
-                    // If that read failed, each reader tries again for its own error.
+                    // If the read of the other task failed, each reader tries again, to get the error itself.
                     if let Ok(come) = disk.patiently(coming.wait_for(Option::is_some)).await? {
                         return Ok(come.clone().expect("it was waited for"));
                     }
@@ -202,7 +204,7 @@ impl SourceCache {
         }
     }
 
-    /// Reads a block on a blocking thread; `None` if another task has started to by now.
+    /// Starts to read a block on a blocking thread; `None` if another task has started to read it meanwhile.
     fn start_reading(
         &self,
         source: SourceId,
@@ -263,7 +265,7 @@ impl SourceCache {
 
 type Reading = JoinHandle<Result<Bytes, DiskError>>;
 
-/// Converts the failure of a blocking thread that panicked, or could not start because the program ends.
+/// Converts the error of a blocking thread that panicked, or could not start because the program ends.
 fn broken(act: &'static str, error: JoinError) -> DiskError {
     DiskError::io(act, Path::new("a source"), std::io::Error::other(error))
 }

@@ -8,27 +8,27 @@ use std::time::{Duration, Instant};
 
 /// Assumed time per block for a reader without measurements.
 const START: Duration = Duration::from_millis(10);
-/// A follower is worth waiting for only if it read a block within this many block times of the reader in front, or
-/// within this time if that is longer.
+/// Maximum time since the last block of a follower worth waiting for: this many block times of the reader in front, or
+/// this duration if that is longer.
 const MOVING: (u32, Duration) = (8, Duration::from_millis(250));
-/// A reader that takes longer per block (16 MiB/s or less) waits for nobody: at that pace the disk is not the
-/// bottleneck.
+/// A reader that takes longer per block than this (16 MiB/s or less) waits for nobody, because at that pace the disk is
+/// not the bottleneck.
 const UNHURRIED: Duration = Duration::from_millis(32);
 /// Maximum lag of a follower worth waiting for, as a multiple of the cache size. This lets readers that fell out of the
 /// cache during the start catch up.
 const BEHIND: u64 = 2;
 /// Maximum time per block of a follower worth waiting for: this multiple of the time of the reader in front, or this
-/// time (40 MiB/s). The second limit is for a reader that started before the others and so has a processor to itself
-/// for the moment.
+/// duration (40 MiB/s) if that is longer. The duration is for a reader in front that started before the others, and is
+/// fast for the moment because it has a processor to itself.
 const OF_A_PACE: (u32, Duration) = (2, Duration::from_millis(12));
 /// The longest wait before one block.
 const PER_BLOCK: Duration = Duration::from_millis(250);
 
 /// Progress of one reader through a source, in blocks.
 pub(super) struct Progress {
-    /// The first block it asked for; an earlier attempt has sent those before.
+    /// The first block that the reader asked for; an earlier attempt has sent the blocks before it.
     first: Option<u64>,
-    /// One bit for each block.
+    /// One bit for each block, set once the reader has read the block.
     passed: Vec<u64>,
     last: u64,
     moved: Instant,
@@ -36,7 +36,7 @@ pub(super) struct Progress {
     interval: Duration,
     /// Time spent waiting for other readers: since the last block, and in total.
     waited: (Duration, Duration),
-    /// Number of hashed blocks that it has yet to read.
+    /// Number of hashed blocks that the reader has yet to read.
     hashed_before: u64,
 }
 
@@ -46,7 +46,8 @@ impl Progress {
         Self { first, passed, last: 0, moved: now, interval: START, waited, hashed_before: 0 }
     }
 
-    /// Records a request for a block; `hashed` blocks of the source are hashed.
+    /// Records the reader's first request, for block `index`, when `hashed` blocks of the source are hashed. Later
+    /// requests change nothing.
     pub(super) fn asks(&mut self, index: u64, hashed: u64, now: Instant) {
         if self.first.is_none() {
             self.first = Some(index);
@@ -55,13 +56,13 @@ impl Progress {
         }
     }
 
-    /// Returns whether it has asked for a block yet.
+    /// Returns whether the reader has asked for a block yet.
     pub(super) fn has_begun(&self) -> bool {
         self.first.is_some()
     }
 
-    /// Returns whether it will need a block. A reader that hasn't begun may have to wait for its turn, so it doesn't
-    /// count.
+    /// Returns whether the reader will need a block. For a reader that hasn't begun it returns `false`, because that
+    /// reader may have to wait for its turn.
     pub(super) fn needs(&self, index: u64) -> bool {
         self.first.is_some_and(|first| first <= index) && !self.has_passed(index)
     }
@@ -70,15 +71,15 @@ impl Progress {
         self.passed.get((index / 64) as usize).is_some_and(|bits| bits >> (index % 64) & 1 == 1)
     }
 
-    /// Returns how soon it will need a block, at its recent pace from the nearest block that it has read; `None` if it
-    /// won't.
+    /// Returns how soon the reader will need a block, at its recent pace from the nearest block before it that was
+    /// read; `None` if it won't need the block.
     pub(super) fn comes_in(&self, index: u64) -> Option<Duration> {
         let first = self.first.filter(|_| self.needs(index))?;
         let reached = self.passed_before(index).unwrap_or(first).max(first);
         Some(self.interval.saturating_mul(u32::try_from(index - reached).unwrap_or(u32::MAX)))
     }
 
-    /// Returns the nearest block before this one that it has read.
+    /// Returns the nearest block before `index` that the reader has read.
     fn passed_before(&self, index: u64) -> Option<u64> {
         let (word, below) = ((index / 64) as usize, (1u64 << (index % 64)) - 1);
         let of_its_own = self.passed.get(word).map(|bits| (word, bits & below));
@@ -87,7 +88,7 @@ impl Progress {
         Some(word as u64 * 64 + 63 - u64::from(bits.leading_zeros()))
     }
 
-    /// Records that it has read a block to its end; `hashed` blocks of the source are hashed.
+    /// Records that the reader has read a block to its end; `hashed` blocks of the source are hashed.
     pub(super) fn passes(&mut self, index: u64, hashed: u64, now: Instant) {
         if self.needs(index) && index < hashed {
             self.hashed_before -= 1;
@@ -107,13 +108,14 @@ impl Progress {
         self.hashed_before += u64::from(self.needs(index));
     }
 
-    /// Returns how many blocks the hasher is ahead of it.
+    /// Returns how many hashed blocks the reader has yet to read.
     pub(super) fn hashed_before(&self) -> u64 {
         self.hashed_before
     }
 
-    /// Returns whether it follows `front` at a similar pace and will soon need a block that is about to be evicted, in
-    /// a cache of `window` blocks. Waiting for a slower reader would only delay the moment when it falls behind.
+    /// Returns whether this reader follows `front` at a similar pace and will soon need block `index`, which is about
+    /// to be evicted from a cache of `window` blocks. Waiting for a slower reader would only delay the moment when it
+    /// falls behind.
     fn follows(&self, front: &Self, index: u64, window: u64, now: Instant) -> bool {
         let moving = MOVING.1.max(front.interval * MOVING.0);
         let of_a_pace = OF_A_PACE.1.max(front.interval * OF_A_PACE.0);
@@ -121,12 +123,12 @@ impl Progress {
         keeps_up && self.last < front.last && self.needs(index) && index <= self.last + window * BEHIND
     }
 
-    /// Returns how much longer it may wait for other readers before one block, if it began to wait at `began`.
+    /// Returns how much longer the reader may wait for others before one block, if it began to wait at `began`.
     fn patience(&self, began: Instant, now: Instant) -> Duration {
         if self.interval > UNHURRIED { Duration::ZERO } else { PER_BLOCK.saturating_sub(now.duration_since(began)) }
     }
 
-    /// Returns the total time it has waited for other readers.
+    /// Returns the total time that the reader has waited for other readers.
     #[cfg(test)]
     pub(super) fn waited(&self) -> Duration {
         self.waited.1

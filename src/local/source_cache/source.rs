@@ -17,8 +17,7 @@ use crate::digest::{Digest, FileDigests};
 use crate::local::{DiskError, hash_chunks};
 use crate::signature::Signature;
 
-/// One reader of a source. Each delivery has one, and its clones count as the same reader. Reads don't share a
-/// position.
+/// One reader of a source. Each delivery has its own; clones count as the same reader. Reads don't share a position.
 #[derive(Clone)]
 pub struct Source(Arc<Reader>);
 
@@ -36,7 +35,7 @@ impl Drop for Reader {
     }
 }
 
-/// Counts a task that waits for the digest, until dropped.
+/// The mark of a task that waits for the digest. Dropping it ends the wait.
 struct Waiting<'a>(&'a Reader);
 
 impl<'a> Waiting<'a> {
@@ -44,7 +43,7 @@ impl<'a> Waiting<'a> {
         if let Some(entry) = reader.source_cache.table().entry(reader.id) {
             entry.hashing.waiting += 1;
         }
-        // The hasher no longer has to stay near the readers.
+        // Wakes the hasher, which no longer has to stay near the readers.
         reader.moved.notify_waiters();
         Self(reader)
     }
@@ -85,8 +84,9 @@ impl Source {
         }
     }
 
-    /// Enables an signature along with the hash, in blocks of this average length. Returns `false` if that is
-    /// impossible now, because the source is already being hashed without an signature or with another one.
+    /// Enables a signature along with the hash, in blocks of this average length. Returns `false` if that is impossible
+    /// now, because the source is already being hashed without a signature, or with a signature of another average
+    /// length.
     pub fn sign_on_the_way(&self, average: u32) -> bool {
         let mut table = self.0.source_cache.table();
         let Some(entry) = table.entry(self.0.id) else { return false };
@@ -146,7 +146,7 @@ impl Source {
     /// Waits up to `patience`, which is evaluated again whenever a reader or the hasher advances.
     async fn wait(&self, patience: impl Fn() -> Duration) {
         loop {
-            // Registered before the check, so that no progress after it is missed.
+            // Registered before the check, so that no later progress is missed.
             let moved = self.0.moved.notified();
             let patience = patience();
             if patience.is_zero() || timeout(patience, moved).await.is_err() {
@@ -185,8 +185,9 @@ impl Source {
         self.hashed(|hashing| hashing.digest).await
     }
 
-    /// Returns the SHA-256 of the whole file and its signature, in blocks of this average length; `None` if that is
-    /// impossible now. Reads only the parts that were not processed during the transfer.
+    /// Returns the SHA-256 of the whole file and its signature, in blocks of this average length. Reads only the parts
+    /// that were not processed during the transfer. Returns `None` if [`sign_on_the_way`](Self::sign_on_the_way) is
+    /// impossible.
     ///
     /// # Errors
     /// As [`digest`](Self::digest).
@@ -249,7 +250,8 @@ impl Source {
         }
     }
 
-    /// Makes the next open of this source read it again, because it changed although its metadata did not.
+    /// Makes the next open of this source read the file again. To be called when the file changed although its metadata
+    /// did not.
     pub fn forget(&self) {
         self.0.source_cache.table().forget(&self.0.identity);
     }

@@ -21,10 +21,10 @@ use crate::records::FileStamp;
 /// Maximum number of closed sources whose digest, complete or partial, is remembered.
 const REMEMBERED: usize = 64;
 
-/// How long readers wait for one whose vessel is still connecting when the program starts.
+/// How long readers wait for another reader whose vessel is still connecting when the program starts.
 const ARRIVING: Duration = Duration::from_secs(5);
 
-/// Approximate time until announced readers arrive.
+/// Assumed time until the readers that intake announced need a block.
 const TO_COME: Duration = Duration::from_secs(10);
 
 /// One version of one source.
@@ -33,7 +33,7 @@ pub(super) struct Identity {
     pub(super) location: PathBuf,
     pub(super) path: RelPath,
     pub(super) stamp: FileStamp,
-    /// Whether it may be opened through a link.
+    /// Whether the file may be opened through a link.
     pub(super) follow: bool,
 }
 
@@ -47,7 +47,7 @@ impl Identity {
         self.stamp.size.div_ceil(BLOCK)
     }
 
-    /// Opens the file, which must still be this version. Blocks.
+    /// Opens the file, which must still be this version. Blocks the calling thread.
     pub(super) fn open(&self) -> Result<SourceFile, DiskError> {
         let file = SourceFile::open(&self.location, &self.path, self.follow)?;
         wait_for_the_clock(&file)?;
@@ -55,7 +55,7 @@ impl Identity {
         Ok(file)
     }
 
-    /// Fails when the file is another version by now. Blocks.
+    /// Fails when the file is another version by now. Blocks the calling thread.
     pub(super) fn check(&self, file: &SourceFile) -> Result<(), DiskError> {
         if file.stamp()? == self.stamp { Ok(()) } else { Err(DiskError::Changed { path: self.whole() }) }
     }
@@ -66,12 +66,12 @@ pub(super) struct Entry {
     pub(super) identity: Arc<Identity>,
     pub(super) file: Option<Arc<OpenSource>>,
     pub(super) readers: HashMap<u64, Progress>,
-    /// Number of announced readers.
+    /// Number of readers that intake announced and that have not finished yet.
     pub(super) expected: usize,
-    /// Blocks that are being read from the disk.
+    /// Blocks that are being read from the disk, with the channels that receive their bytes.
     pub(super) coming: HashMap<u64, watch::Receiver<Option<Bytes>>>,
     pub(super) hashing: Hashing,
-    /// Bytes read from the disk.
+    /// Bytes of this source that were read from the disk.
     pub(super) read: u64,
     /// Notified whenever a reader or the hasher advances.
     pub(super) moved: Arc<Notify>,
@@ -87,7 +87,7 @@ impl Entry {
     }
 }
 
-/// Location of a block.
+/// The place of a block: in the cache, in a read in progress, or on the disk.
 pub(super) enum Place {
     Here(Bytes),
     Coming(watch::Receiver<Option<Bytes>>),
@@ -128,20 +128,20 @@ impl Table {
         u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX)
     }
 
-    /// Registers a reader that will arrive, and returns its number.
+    /// Registers a reader whose vessel is still connecting, and returns the reader's number.
     pub(super) fn arrive(&mut self) -> u64 {
         let number = self.number();
         self.arriving.insert(number, Instant::now());
         number
     }
 
-    /// Ends the wait for a reader, because it has arrived or won't.
+    /// Ends the wait of the other readers for this one, which has arrived or won't.
     pub(super) fn arrived(&mut self, number: u64) {
         self.arriving.remove(&number);
         self.entries.values().for_each(|entry| entry.moved.notify_waiters());
     }
 
-    /// Returns how much longer it is worth waiting for announced readers.
+    /// Returns how much longer to wait for readers whose vessels are still connecting.
     pub(super) fn patience_with_arrivals(&self) -> Duration {
         let patience = self.arriving.values().map(|since| ARRIVING.saturating_sub(since.elapsed()));
         patience.max().unwrap_or_default()
@@ -204,9 +204,9 @@ impl Table {
         }
     }
 
-    /// Returns the block of the same source that must be evicted for this one; `None` if none must, or if another
-    /// reader has already waited for it. Blocks that the hasher read ahead don't count as waited for: their first
-    /// reader must wait.
+    /// Returns the block of the same source that would be evicted for block `index`. Returns `None` if no block of this
+    /// source would be, or if `index` is in memory and another reader has passed it, because that reader has waited
+    /// already. A block that only the hasher has read ahead does not count as passed: its first reader must wait.
     pub(super) fn pushes_out(&self, source: SourceId, index: u64) -> Option<u64> {
         let (owner, out) = self.cache.next_out(BLOCK, self.now())?;
         let comes_first =
@@ -241,8 +241,8 @@ impl Table {
         entry.moved.notify_waiters();
     }
 
-    /// Removes a reader. With the last one, the file is closed and the blocks are dropped unless announced readers need
-    /// them.
+    /// Removes a reader. With the last one, the file is closed, and its blocks are dropped unless readers that intake
+    /// announced still need them.
     pub(super) fn close(&mut self, source: SourceId, reader: u64) {
         let Some(entry) = self.entries.get_mut(&source) else { return };
         if entry.readers.remove(&reader).is_some_and(|progress| progress.has_begun()) {
@@ -263,7 +263,8 @@ impl Table {
         self.tidy(source);
     }
 
-    /// Drops an entry that has neither readers nor cached blocks. The last hashed ones are remembered.
+    /// Drops the entry of a source that has neither readers nor cached blocks. If the source was hashed, the entry is
+    /// kept for its digest until [`REMEMBERED`] newer ones follow.
     pub(super) fn tidy(&mut self, source: SourceId) {
         let Some(entry) = self.entries.get(&source) else { return };
         if !entry.readers.is_empty() || self.cache.holds_any(source) {

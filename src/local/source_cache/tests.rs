@@ -222,7 +222,7 @@ async fn hashing_stops_with_the_last_handle_and_goes_on_with_the_next() {
     read(&source, &shore.bytes, 0..12 * MIB, Duration::ZERO).await;
     until("hashed half", || shore.hashed(&source) >= 24).await;
     drop(source);
-    // Reads that have started must complete.
+    // Reads that have started continue without their reader, so the test waits for them.
     until("ended all reads", || shore.source_cache.0.disks.are_idle()).await;
     let read_so_far = shore.source_cache.bytes_read();
     assert_eq!(shore.cached(), 0);

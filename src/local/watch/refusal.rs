@@ -1,4 +1,4 @@
-//! Converts the kernel's errors of watching a directory.
+//! Converts the errors that the kernel returns when a directory is to be watched.
 
 use std::io;
 use std::path::Path;
@@ -8,7 +8,8 @@ use rustix::io::Errno;
 
 use crate::local::DiskError;
 
-/// Converts an error of `notify`: the kernel limit that is reached, or the fault of the location.
+/// Converts an error of `notify` to [`DiskError::WatchLimit`] if a limit of the kernel is reached, or else to
+/// [`DiskError::Location`].
 pub(super) fn refused(location: &Path, error: notify::Error) -> DiskError {
     let limit = |sysctl| DiskError::WatchLimit { path: location.into(), sysctl };
     let source = match error.kind {

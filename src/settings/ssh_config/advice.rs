@@ -24,7 +24,7 @@ pub(in crate::settings) struct Advice {
     pub(in crate::settings) global_known_hosts: Option<Vec<PathBuf>>,
     pub(in crate::settings) host_key_alias: Option<String>,
     pub(in crate::settings) jump: Option<(Jump, Spot)>,
-    /// The place of a `ProxyCommand`.
+    /// The place of a `ProxyCommand`; `None` without one.
     pub(in crate::settings) command: Option<Spot>,
     pub(in crate::settings) alive_interval: Option<Duration>,
     pub(in crate::settings) alive_count: Option<usize>,
@@ -34,7 +34,7 @@ pub(in crate::settings) struct Advice {
     pub(in crate::settings) unheeded: Vec<String>,
 }
 
-/// Types the values that were found.
+/// Converts the values that were found into their types.
 pub(super) fn of(gathered: Gathered, asked: &Asked<'_>) -> Result<Advice, Trouble> {
     let mut said = Said { gathered: &gathered, said: Vec::new() };
     let address = said.one("HostName", |text| host_name(text, asked))?;
@@ -84,7 +84,7 @@ impl Said<'_> {
         Ok(Some(value))
     }
 
-    /// Reads one word of each line.
+    /// Reads the first word of each line with this keyword; `none` adds no value.
     fn every(
         &mut self,
         keyword: &'static str,
@@ -100,7 +100,7 @@ impl Said<'_> {
         Ok(values)
     }
 
-    /// Reads all words of the first line; `none` for none.
+    /// Reads all words of the first line with this keyword; the word `none` adds no value.
     fn list(
         &mut self,
         keyword: &'static str,
@@ -139,7 +139,7 @@ fn none_or_time(text: &str) -> Result<Option<Duration>, Diagnostic> {
     if text == "none" { Ok(None) } else { words::time(text).map(|time| Some(time).filter(|time| !time.is_zero())) }
 }
 
-/// The replacements for tokens and `~`.
+/// The values that replace tokens and `~` in this query.
 struct Here<'a> {
     asked: &'a Asked<'a>,
     tokens: Vec<(char, String)>,

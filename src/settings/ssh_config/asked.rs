@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::settings::problems::Diagnostic;
 
-/// A line of a file.
+/// A line of an ssh config file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::settings) struct Spot {
     pub(in crate::settings) file: Arc<Path>,
@@ -28,7 +28,7 @@ pub(in crate::settings) struct Trouble {
     pub(in crate::settings) diagnostic: Diagnostic,
 }
 
-/// A file to read.
+/// An ssh config file to read.
 #[derive(Clone, Debug)]
 pub(in crate::settings) struct Source {
     pub(in crate::settings) file: PathBuf,
@@ -36,7 +36,7 @@ pub(in crate::settings) struct Source {
     pub(in crate::settings) beside: PathBuf,
     /// Whether the file must exist.
     pub(in crate::settings) required: bool,
-    /// Whether it must belong to us or root, and be writable for nobody else.
+    /// Whether the file must belong to us or root, and be writable for nobody else.
     pub(in crate::settings) guarded: bool,
 }
 

@@ -8,7 +8,8 @@
 //! - `Host` takes patterns, and `!` negates one; `Match` takes `all`, `host`, `originalhost`, `user` and `localuser`. A
 //!   `Match` with any other condition never matches here, which is reported.
 //! - `Include` takes globs, relative to `~/.ssh` or `/etc/ssh`, at most sixteen levels deep.
-//! - Keywords without a meaning for us are ignored. Those that would change the server or the login are reported.
+//! - Keywords without a meaning for us are ignored. Ignored keywords that would change the server or the login are
+//!   reported.
 
 mod advice;
 mod asked;

@@ -1,4 +1,4 @@
-//! Reads the files line by line, and selects the values that apply to a host.
+//! Reads ssh config files line by line, and selects the values that apply to a host.
 
 use std::collections::HashMap;
 use std::fs::{self, File};
@@ -13,7 +13,7 @@ use super::words::expand;
 use crate::names::host_pattern;
 use crate::settings::problems::Diagnostic;
 
-/// The limit of nested includes: OpenSSH's own.
+/// Maximum depth of nested includes, the same as in OpenSSH.
 const DEEPEST: usize = 16;
 
 /// Size limit of a file, larger than any real one.
@@ -68,17 +68,18 @@ pub(super) struct Gathered {
 }
 
 impl Gathered {
-    /// Returns the first value.
+    /// Returns the first value of a keyword.
     pub(super) fn first(&self, keyword: &str) -> Option<&Found> {
         self.all(keyword).first()
     }
 
-    /// Returns all values, in order.
+    /// Returns all values of a keyword, in order.
     pub(super) fn all(&self, keyword: &str) -> &[Found] {
         self.found.get(keyword).map_or(&[], Vec::as_slice)
     }
 
-    /// Adds a value. The first one of `ProxyJump` and `ProxyCommand` overrides the other.
+    /// Adds a value, unless an earlier one takes precedence. Of `ProxyJump` and `ProxyCommand`, the one that comes
+    /// first takes precedence.
     fn take(&mut self, keyword: &'static str, found: Found) {
         let rival = match keyword {
             "ProxyJump" => "ProxyCommand",

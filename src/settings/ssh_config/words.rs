@@ -16,7 +16,7 @@ pub(in crate::settings) struct Hop {
 /// A `ProxyJump`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::settings) enum Jump {
-    /// A direct connection, overriding all other settings.
+    /// A direct connection, even if the ssh config has hops.
     None,
     /// Through these hops, the nearest first.
     Through(Vec<Hop>),
@@ -77,7 +77,7 @@ pub(super) fn yes_or_no(text: &str) -> Result<bool, Diagnostic> {
     }
 }
 
-/// Replaces tokens: `%` and a letter.
+/// Replaces tokens, which are `%` and a letter, by their values.
 pub(super) fn expand(text: &str, tokens: &[(char, String)]) -> Result<String, Diagnostic> {
     let mut out = String::with_capacity(text.len());
     let mut chars = text.chars();
