@@ -23,7 +23,7 @@ const MOST: usize = 8;
 /// at the current rate takes at least this many round trips.
 pub(crate) const WORTH_BYTES: u64 = 4 << 20;
 const WORTH_ROUND_TRIPS: u32 = 30;
-/// Round trips that a new connection needs to reach its share of the bandwidth.
+/// Number of round trips that a new connection needs to reach its share of the bandwidth.
 const UP_TO_SPEED: u32 = 8;
 /// Round-trip time from which a path counts as long. On a long path, losses and windows limit a connection; on a short
 /// path, the processor does.
@@ -46,7 +46,8 @@ const RISING: f64 = (96 << 10) as f64;
 const GLANCE: Duration = Duration::from_millis(300);
 /// Minimum duration of a rate measurement.
 const MEASURE: Duration = Duration::from_millis(750);
-/// Pause after no further connection could or need be opened, and time for which idle connections are kept.
+/// Pause before connections are opened again after no more were possible or needed, and time for which idle connections
+/// are kept.
 const REST: Duration = Duration::from_secs(60);
 /// Minimum remaining transfer time for which a spare connection is kept ready.
 const WORTH_A_SPARE: Duration = Duration::from_secs(5);
@@ -57,9 +58,9 @@ const CHANNELS_OF_OPENSSH: usize = 4;
 /// A channel's window on OpenSSH in bytes, and the rate in bytes per second that a connection should reach on any path.
 const USUAL_WINDOW: f64 = (2 << 20) as f64;
 const FULL_RATE: f64 = 12.5e6;
-/// Number of round trips between sending a byte and its acknowledgement that BBR connections must bridge. BBR keeps its
-/// rate during losses, but TCP delivers nothing behind a lost packet until the packet is retransmitted. Other
-/// algorithms slow down, so a window for 1 round trip is enough.
+/// Number of round trips that a window must cover with BBR. BBR keeps its rate during losses, but TCP delivers nothing
+/// behind a lost packet until the packet is retransmitted. Other algorithms slow down, so a window for 1 round trip is
+/// enough for them.
 const REPAIR: f64 = 4.0;
 
 /// A channel that is being opened; `None` if it could not be opened.
@@ -238,7 +239,7 @@ impl Tending<'_> {
         }
     }
 
-    /// Adds connections while there is enough to send. Returns `true` when no more connections can or need be added,
+    /// Adds connections while there is enough to send. Returns `true` when no more connections are possible or needed,
     /// and `false` if there was too little to send for [`REST`].
     async fn grow(&self) -> bool {
         let (most, fixed) = (most(self.vessel.connections), self.vessel.connections != Connections::Auto);
@@ -294,7 +295,7 @@ impl Tending<'_> {
         rising == 2
     }
 
-    /// Waits until further BBR connections would help, and returns how many; 0 if too few bytes are left.
+    /// Waits until further BBR connections would help, and returns their number; 0 if too few bytes are left.
     async fn step_with_bbr(&self, connections: usize) -> usize {
         let round_trip = self.first.round_trip().max(LONG);
         while self.channels.left() >= WORTH_BYTES {

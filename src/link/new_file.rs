@@ -20,10 +20,10 @@ pub(crate) async fn open_new(
         Err(e) if !e.is_connection() && !e.is_not_found() => {}
         opened => return opened,
     }
-    // If this fails, the error of the second open is the one to report.
+    // An error of the removal is ignored, because the second open reports an error of its own.
     let _ = remote.remove(path).await;
     match channel.open(path, OpenFlags::NEW, OURS).await {
-        // As far as can be checked, the path does not exist. So the server does not support exclusive creation.
+        // As far as can be checked, the path does not exist, so the server seems not to support exclusive creation.
         Err(e) if !e.is_connection() && is_gone_or_unseen(remote, path).await => {
             tracing::debug!("Opening without O_EXCL: {e}");
             channel.open(path, OpenFlags::FRESH, OURS).await
@@ -45,7 +45,7 @@ async fn is_gone_or_unseen(remote: &Remote, path: &RemotePath) -> bool {
 /// File systems may give all files one owner (FAT), and NFS servers may map root's files to another user.
 pub(crate) async fn owner_in(remote: &Remote, probe: &RemotePath) -> Result<Option<u32>, RemoteError> {
     let file = open_new(remote, remote.main_channel(), probe).await?;
-    // Sent in one burst; the vessel answers in this order.
+    // The three requests are sent at once, and the vessel handles them in this order.
     let (attrs, closed, removed) = tokio::join!(file.attrs(), file.clone().close(), remote.remove(probe));
     closed.and(removed)?;
     Ok(attrs?.owner.map(|(user, _)| user))

@@ -1,5 +1,5 @@
 //! Further connections that are opened while the first one is still logging in. On a long path a login takes seconds,
-//! by which connections that are opened only after measurements would be delayed.
+//! and waiting for it would delay the further connections by that time.
 
 use tokio_util::task::AbortOnDropHandle;
 

@@ -151,7 +151,7 @@ impl Session {
     ) -> Result<RemoteFile, RemoteError> {
         match channel.open(path, flags, OURS).await {
             Err(e) if e.kind == ErrorKind::Denied => {
-                // If this fails too, the error of the open is the one to report.
+                // An error of this change is ignored, because the second open reports an error of its own.
                 let _ = self.remote.set(path, Attrs { mode: Some(OURS), ..Attrs::default() }).await;
                 channel.open(path, flags, OURS).await
             }

@@ -83,7 +83,7 @@ impl DirectoryIngest {
         Ok(())
     }
 
-    /// Handles a location that can't be scanned.
+    /// Handles a failed scan of the whole location, and schedules the next scan.
     async fn location_failed(&mut self, error: &DiskError) -> Result<(), Fault> {
         let location = self.directory.settings.location.clone();
         if self.directory.settings.only.is_none() && self.directory.on_disk(move || local::is_file(&location)).await? {
@@ -171,7 +171,7 @@ impl DirectoryIngest {
         self.directory.on_disk(move || place.is_dir()).await
     }
 
-    /// Checks the current state of paths and handles the changes.
+    /// Checks paths on the disk and handles those that have changed.
     pub(super) async fn look_at(&mut self, paths: Vec<RelPath>) -> Result<(), Fault> {
         self.look_at_all(paths, true).await
     }

@@ -71,7 +71,7 @@ impl Deletions {
     }
 }
 
-/// Result of confirming deletions that were due.
+/// Result of checking due deletions once more.
 #[derive(Default)]
 pub(super) struct Confirmed {
     /// Paths to delete on the vessels, sorted so that parents come first.

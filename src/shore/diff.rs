@@ -56,7 +56,7 @@ pub(super) fn diff_scan(
 /// Results of checking single paths, regardless of the ledger.
 #[derive(Debug, Default)]
 pub(super) struct Looks {
-    /// Files, directories and links that are taken.
+    /// Files, directories and links that the rules accept.
     pub(super) taken: Vec<Found>,
     /// Directories that the rules allow to enter. Their entries must be checked too.
     pub(super) entered: Vec<RelPath>,

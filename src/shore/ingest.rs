@@ -213,7 +213,7 @@ impl DirectoryIngest {
                 Hint::Finished(_) | Hint::Touched(_) => {}
                 Hint::Gone(path) => gone.push(path),
             }
-            // The number is limited so that the loop continues even under a stream of hints.
+            // The number of hints per pass is limited, so that the loop continues even under a stream of hints.
             next = if taken < HINTS { self.hints.try_recv().ok() } else { None };
         }
         self.look_at(gone).await

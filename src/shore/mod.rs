@@ -60,23 +60,23 @@ pub struct Directory {
     pub places: Vec<(VesselName, RemotePath)>,
     /// Rung when a file of the directory was acknowledged.
     pub retire_bell: Bell,
-    /// Knowledge about whether files are still being written.
+    /// State by which files that are still being written are recognized.
     pub writers: Writers,
-    /// Paths that retirement wants the watch to check again.
+    /// Paths that retirement wants ingest to check again.
     pub recheck: Recheck,
-    /// Cache of small files for the vessels.
+    /// Cache of source files, shared with the vessels.
     pub source_cache: SourceCache,
     /// The ledger.
     pub ledger: Ledger,
     /// Receiver of events.
     pub monitor: Arc<dyn Monitor>,
-    /// The time of day.
+    /// Clock for the time of day.
     pub clock: Clock,
     /// Set once all files present at start are in the ledger, or couldn't be read.
     pub taken_in: watch::Sender<bool>,
     /// Current troubles that keep the directory or an entry of it from being used.
     pub trouble: watch::Sender<Troubles>,
-    /// Why new files can't be recorded: there is no disk space for their ledger entries. `None` if there is.
+    /// Why new files can't be recorded, namely a lack of disk space for their ledger entries; `None` if they can.
     pub no_room: watch::Receiver<Option<String>>,
     /// Rung when `Location` is a file but was treated as a directory, or the reverse. The tasks must then be restarted.
     pub decide_again: Bell,

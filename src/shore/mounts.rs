@@ -1,5 +1,5 @@
-//! Deletions and mounts: paths that are missing because a file system was unmounted or covered by another are not
-//! deletions.
+//! Deletions and mounts: paths that are missing because a file system was unmounted, or covered by another file system,
+//! are not deletions.
 //!
 //! The ledger stores the file systems mounted at and below a location, as of the last scan that found all their files,
 //! so that a change is detected even after a restart. If another file system is mounted at a path now, deletions below
@@ -139,7 +139,7 @@ impl MountWatch {
 }
 
 impl Scanned<'_> {
-    /// Returns whether the scan covered everything below a changed mount and found nothing missing there.
+    /// Returns whether the scan covered everything below a changed mount and found no path missing there.
     fn is_whole_below(&self, change: &Change) -> bool {
         self.within.is_none_or(|within| lies_in(&change.path, within.as_bytes()))
             && !self.missing.iter().any(|path| change.concerns(path))

@@ -96,7 +96,7 @@ struct Acted {
     outcomes: Vec<(Version, Result<Retired, DiskError>)>,
     /// Time of the last change of each file, as read during the attempt.
     noted: HashMap<VersionId, Changed>,
-    /// Versions that were stored in `processed/` under another name, because a directory there has theirs.
+    /// Versions that were stored in `processed/` under another name, because a directory there has their name.
     beside_directories: HashSet<VersionId>,
     /// Whether the directory is on a file system to which other hosts may write.
     shared: bool,

@@ -3,8 +3,8 @@
 //!
 //! The reason: a writer may reopen a file by its name a second after closing it, or set its mode. If the file had
 //! already retired, the writer would create a new file, which would replace the delivered one on every vessel. The rest
-//! is counted from the file's change time (ctime). If clocks disagree and the change time is in the future, the rest is
-//! counted from the first time it was read.
+//! is counted from the file's change time (ctime). If that is in the future because clocks disagree, the rest is
+//! counted from the moment at which this change time was first read.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -42,7 +42,7 @@ impl RetireWait {
         self.entries.insert(version, Entry { due: now + left, changed: known, put_off: false });
     }
 
-    /// Postpones the next attempt for a version that can't retire, but not because of its rest.
+    /// Postpones the next attempt for a version that can't retire for another reason than its rest.
     pub(super) fn put_off(&mut self, version: VersionId, wait: Duration, now: Instant) {
         self.entries.insert(version, Entry { due: now + wait, changed: None, put_off: true });
     }

@@ -28,7 +28,7 @@ pub(super) struct Scanned {
     pub(super) scans: Vec<(Option<RelPath>, Result<Scan, DiskError>)>,
     /// Whether the location had been replaced by another directory than the watched one.
     pub(super) was_stale: bool,
-    /// The first error because of which a directory could not be watched, if any.
+    /// Error of the first directory that could not be watched; `None` if all directories are watched.
     pub(super) unwatched: Option<DiskError>,
     /// The watcher of the location from now on.
     watcher: Option<Watcher>,
@@ -86,7 +86,7 @@ impl Scans {
         self.walks.insert(path);
     }
 
-    /// Returns the watcher of the location.
+    /// Returns the watcher of the location; `None` if the location is not watched.
     pub(super) fn watcher(&self) -> Option<Watcher> {
         self.watcher.clone()
     }

@@ -1,8 +1,8 @@
 //! Decides whether files are finished. Stores the paths of files that may be unfinished, each with the time of its next
 //! check.
 //!
-//! A file that is open for writing is not finished. The watcher reports at once when it is closed, but the file is also
-//! checked from time to time, because events can be lost.
+//! A file that is open for writing is not finished. The watcher reports at once when the file is closed, but the file
+//! is also checked from time to time, because events can be lost.
 //!
 //! This module is pure bookkeeping: the caller passes in the file's stamp and the current time.
 
@@ -48,7 +48,8 @@ impl Settling {
         self.entries.entry(path).and_modify(|e| e.look_at = look_at).or_insert(Entry { look_at, stamp: None });
     }
 
-    /// Records that a file is open for writing. It is checked again after the settle time, then at growing intervals.
+    /// Records that a file is open for writing. The file is checked again after the settle time, then at growing
+    /// intervals.
     pub(super) fn found_open(&mut self, path: RelPath, now: Instant) {
         let times = self.open.entry(path.clone()).or_default();
         let wait = self.settle_time.saturating_mul(1 << (*times).min(16)).min(OPEN_LOOK.max(self.settle_time));

@@ -53,8 +53,8 @@ pub(super) fn tolerate_undressed(session: &Session, version: &Version, error: &R
     Ok(())
 }
 
-/// Sets a modification time that SFTP can't represent through the vessel's shell. If that is not possible, logs a
-/// warning once per vessel.
+/// Sets a modification time that SFTP can't represent, with a command in the vessel's shell. If that is not possible,
+/// logs a warning once per vessel.
 pub(super) async fn keep_odd_time(session: &Session, version: &Version, path: &RemotePath) -> Result<(), RemoteError> {
     let time = version.stamp.mtime;
     if u32::try_from(time).is_ok() || session.remote.is_this_host() {

@@ -31,8 +31,8 @@ enum Prepared {
 
 /// Runs a delivery to its end. Each step may be repeated, so a delivery can be dropped at any point.
 ///
-/// Hundreds of small files are delivered concurrently. Rare or large steps are boxed, because otherwise every future
-/// would reserve memory for all of them (19 KB).
+/// Hundreds of small files are delivered concurrently. Rare or large steps are boxed; otherwise every delivery would
+/// reserve memory for all of these steps (19 KB).
 pub(crate) async fn deliver(transfers: &Transfers, delivery: &Delivery) -> Result<Outcome, Fault> {
     let session = &transfers.session;
     let started = Instant::now();
@@ -84,8 +84,8 @@ pub(crate) async fn deliver(transfers: &Transfers, delivery: &Delivery) -> Resul
     acknowledge(transfers, delivery, verified, started).await
 }
 
-/// Prepares a file of several chunks, or a file of which the vessel received an earlier version (`last`). Its size
-/// justifies additional round trips, which find out how much of the file earlier attempts have sent.
+/// Prepares a file of several chunks, or a file of which the vessel received an earlier version (`last`). The file's
+/// size justifies additional round trips, which find out how many bytes earlier attempts have sent.
 async fn prepare_large(
     transfers: &Transfers,
     delivery: &Delivery,
@@ -95,7 +95,7 @@ async fn prepare_large(
 ) -> Result<Prepared, Fault> {
     let session = &transfers.session;
     // The job is announced before the queries, because opening more connections to a distant vessel takes longer than
-    // all of them. A file that may be sent as a delta needs no more connections.
+    // all queries. A file that may be sent as a delta needs no more connections.
     let in_parts = goes_in_parts(session, delivery);
     let is_sent_whole = in_parts && last.is_none();
     let job = is_sent_whole.then(|| session.channels.job(delivery.version.stamp.size));

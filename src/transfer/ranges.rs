@@ -64,14 +64,14 @@ pub(super) struct Part {
 
 /// Minimum length of a range in bytes, and the step by which a range grows. Each range costs round trips and a file.
 const SHORTEST: u64 = 64 << 10;
-/// Maximum total length in bytes of the ranges that all uploaders take. The source is hashed in order, so bytes that
-/// are sent ahead must be cached.
+/// Maximum total length in bytes of the ranges that all uploaders take at a time. The source is hashed in order, so
+/// bytes that are sent ahead must be cached.
 const SPREAD: u64 = 32 << 20;
 
 impl RangeMap {
     /// Creates the map of a file of `size` bytes, of which the first `joined` bytes are joined and the ranges `held`
-    /// are in parts. If two parts overlap, the later part counts for the overlap. Also returns the starts of parts that
-    /// are not needed, because their bytes are already joined or in another part.
+    /// are in parts. If two parts overlap, the overlapping bytes are taken from the later part. Also returns the starts
+    /// of useless parts: empty, too long, already joined, or within another part.
     pub(crate) fn new(size: u64, longest: u64, ahead: u64, joined: u64, mut held: Vec<Range<u64>>) -> (Self, Vec<u64>) {
         held.sort_by_key(|range| (range.start, range.end));
         let (mut complete, mut missing, mut useless) = (Ranges::default(), Ranges::default(), Vec::new());

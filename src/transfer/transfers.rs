@@ -100,8 +100,8 @@ impl Transfers {
         Ok(destination.parent().map_or_else(|| RemotePath::new(name.as_str()), |dir| dir.join(&name)))
     }
 
-    /// Opens the source file; fails if it is no longer this version. Vessels that send the same version share its
-    /// reads.
+    /// Opens the source file; fails if it is no longer this version. Vessels that send the same version share the reads
+    /// from the disk.
     pub(super) async fn open_source(&self, version: &Version) -> Result<Source, Fault> {
         let Some((directory, _)) = self.directories.get(&version.directory) else {
             return Err(Fault::file("the directory is not configured any more").of(Cause::Settings));

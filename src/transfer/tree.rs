@@ -113,7 +113,7 @@ async fn make_unseen_directory(
     dress(session, version, place, CopyOf::Directory, mode, 0).await
 }
 
-/// Creates a link. A file or another link at the path is replaced by the rename.
+/// Creates a link. The rename replaces a file or another link at the path.
 pub(super) async fn deliver_link(
     transfers: &Transfers,
     delivery: &Delivery,
@@ -223,9 +223,9 @@ async fn clear(transfers: &Transfers, version: &Version, place: &RemotePath) -> 
     session.explained(removed, place, 0).await.map(|()| Cleared::Removed)
 }
 
-/// Removes the entry at a path to which the versions `before` were delivered, without checking it, because the vessel
-/// does not allow reading attributes. A new version would replace it unchecked, too. A directory is removed only if it
-/// is empty.
+/// Removes the entry at a path to which the versions `before` were delivered, without a check, because the vessel does
+/// not allow reading attributes. A new version would replace the entry unchecked, too. A directory is removed only if
+/// it is empty.
 async fn clear_unseen(
     transfers: &Transfers,
     before: &[HeldVersion],
@@ -283,8 +283,8 @@ async fn is_link_to(session: &Session, place: &RemotePath, target: &[u8]) -> Res
     }
 }
 
-/// Removes a directory that was delivered from here, if it contains only assemblies of deliveries that are no longer
-/// open.
+/// Removes a directory that was delivered from here, if it is empty or contains only assemblies of deliveries that are
+/// no longer open.
 async fn remove_directory(transfers: &Transfers, version: &Version, place: &RemotePath) -> Result<Cleared, Fault> {
     let session = &transfers.session;
     session.forget_dirs(place).await;

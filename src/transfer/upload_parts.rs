@@ -9,8 +9,8 @@
 //! vessel hashes the assembly while it grows.
 //!
 //! Data in flight on a lost connection may still be written for a moment. The bytes and their offset are correct, so a
-//! part or an assembly may hold more bytes than are counted, but no wrong ones. It is truncated to the counted size
-//! before it is joined.
+//! part or an assembly may hold more bytes than are counted, but no wrong bytes. A part that may be too long is
+//! truncated to its counted size before it is joined.
 
 use std::ops::Range;
 use std::sync::{Mutex, MutexGuard};
@@ -155,7 +155,7 @@ impl<'a> PartsUpload<'a> {
         let mut working = FuturesUnordered::new();
         loop {
             let now = channels.borrow_and_update().clone();
-            // A channel that was removed from the pool ends with its current piece.
+            // A channel that was removed from the pool finishes its current piece and takes no more.
             known.retain(|(channel, _)| now.contains(channel));
             let each = if now.len() == 1 { 1 } else { PARTS_PER_LANE };
             for channel in now {
@@ -280,7 +280,7 @@ impl<'a> PartsUpload<'a> {
         let Range { start, end } = piece.range;
         let (version, source) = (self.version(), &self.source);
         let (path, flags, base) = if piece.next {
-            // No bytes are joined yet, so an existing file with the assembly's name does not belong to this delivery.
+            // If no bytes are joined yet, an existing file with the assembly's name does not belong to this delivery.
             let flags = if start == 0 { OpenFlags::FRESH } else { OpenFlags::WRITE_EXISTING };
             (self.assembly.clone(), flags, 0)
         } else {

@@ -93,7 +93,7 @@ pub(super) async fn verify_small(
     Ok(verified)
 }
 
-/// Verifies a file on the vessel against a version, with a program there or by reading it back.
+/// Verifies a file on the vessel against a version, with a program on the vessel or by reading the file back.
 pub(crate) async fn verify(transfers: &Transfers, version: &Version, path: &RemotePath) -> Result<Verdict, Fault> {
     let session = &transfers.session;
     let wanted = transfers.digest(version).await?;
@@ -156,7 +156,7 @@ async fn read_back(
         digests => digests.map_err(|e| e.fault())?,
     };
     if digests.file == *wanted {
-        // The bytes are correct but the file's size has changed since, so all chunks are sent again.
+        // All bytes are correct, but the file's size has changed after reading, so all chunks are sent again.
         let all = || Verdict::Bad((0..version.plan().count()).collect());
         return Ok(if changed { all() } else { Verdict::Good(Verified::ByReadBack) });
     }

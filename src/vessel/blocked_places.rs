@@ -75,8 +75,8 @@ impl BlockedPlaces {
         if !is_told && space.is_some_and(|space| !space.has_room_for(size)) {
             return Ok(Consequence::TooLarge);
         }
-        // If the vessel does not report the condition, for example an exhausted quota, the error alone shows that it
-        // exists.
+        // If the vessel does not report the condition, for example an exhausted quota, the error alone shows that the
+        // place is blocked.
         let (place, directories) = match space.filter(|space| space.fs_id != 0) {
             None => (Place::Directory(directory.clone()), vec![directory.clone()]),
             Some(space) => (Place::FileSystem(space.fs_id), self.beside(transfers, directory, space, is_told).await?),

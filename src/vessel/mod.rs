@@ -53,7 +53,7 @@ pub struct Vessel {
     pub ledger: Ledger,
     /// Receiver of events.
     pub monitor: Arc<dyn Monitor>,
-    /// The time of day.
+    /// Clock for the time of day.
     pub clock: Clock,
     /// Rate limit for bytes of files: the vessel's own limit, within the limit of the whole shore.
     pub limit: RateLimiter,

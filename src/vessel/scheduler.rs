@@ -34,8 +34,8 @@ const FETCH: u32 = 1024;
 
 /// Number of failed attempts in a row after which a delivery is parked.
 const PATIENCE: u32 = 8;
-/// Number of failed attempts in a row, about 5 minutes, after which a delivery is parked that must wait for another
-/// delivery. The other delivery may never end.
+/// Number of failed attempts in a row after which a delivery that must wait for another delivery is parked. These
+/// attempts take about 5 minutes; the other delivery may never end.
 const PATIENCE_EARLY: u32 = 150;
 /// How long an ending session waits for data in flight to the vessel.
 const REST: Duration = Duration::from_secs(2);
@@ -106,12 +106,13 @@ impl Scheduler {
         (self.look, self.held_up, self.next_due) = (LOOK, false, None);
     }
 
-    /// Runs deliveries until none is left (`Ok`, in a single run only) or the session must end.
+    /// Runs deliveries until no delivery is left (`Ok`, in a single run only) or the session must end.
     pub(super) async fn run(&mut self) -> Result<(), Fault> {
         let session = self.transfers.session.clone();
         let tending = async move { session.channels.tend(&session.link.settings, &session.link.environment).await };
         let _tending = AbortOnDropHandle::new(tokio::spawn(tending));
-        // Runs in the background, because no delivery depends on the removal of files from earlier sessions.
+        // Parts are removed in the background, because no delivery depends on the removal of files from earlier
+        // sessions.
         self.sweeping.begin_strays(&self.transfers);
         self.sweep();
         loop {

@@ -62,7 +62,7 @@ enum End {
     LeftAlone,
     /// The session ended with a fault; `progress` tells whether it had sent anything.
     Away { fault: Fault, progress: bool },
-    /// The connection stalled, and a replacement was ready before it responded.
+    /// The connection stalled, and a replacement was ready before the vessel responded again.
     Replaced(Remote),
 }
 
