@@ -77,8 +77,8 @@ impl Owners {
 }
 
 /// Returns the name of the probe file that is created beside an assembly to detect the owner of new files. The name has
-/// the form of an assembly of the same delivery, and is always the same for an assembly, so that a leftover is recognised
-/// and removed.
+/// the form of an assembly of the same delivery, and is always the same for an assembly, so that a leftover is
+/// recognised and removed.
 pub(crate) fn probe_beside(assembly: &RemotePath) -> RemotePath {
     let path = assembly.as_bytes();
     let bare = path.strip_suffix(b".tmp").unwrap_or(path);

@@ -138,7 +138,7 @@ impl RangeMap {
         Some(Piece { range: start..first, next })
     }
 
-    /// Takes the second half of the largest reserve, if that half is at least `worth` bytes long and begins before `far`.
+    /// Takes the second half of the largest reserve, if that half has at least `worth` bytes and begins before `far`.
     fn take_over(&mut self, far: u64, worth: u64) -> Option<Piece> {
         let (start, end) = self.reserved.0.iter().max_by_key(|(start, end)| *end - *start).map(|(s, e)| (*s, *e))?;
         let middle = start + (end - start) / 2;
