@@ -1,8 +1,8 @@
 //! The SFTP channels of a session: how many there are, and which one a file uses.
 //!
-//! A session starts with one channel. While there is much to send, more are opened: channels where the server's window
-//! is small for the round-trip time, and on a long path connections, each of which adds a congestion window. This
-//! module knows nothing of the files.
+//! A session starts with one channel. While there is much to send, it opens more: further channels on a connection if
+//! the server's window is small for the round-trip time, and further connections on a long path, because each
+//! connection adds a congestion window. This module does not know which files are sent.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
@@ -19,23 +19,26 @@ use crate::transport::{ConnectError, RoundTrip, SftpChannel, SshEnvironment};
 
 /// Maximum number of connections with `Connections = auto`.
 const MOST: usize = 8;
-/// Further channels pay for their setup if at least this many bytes are left to send, and if sending them at the
-/// current rate takes at least this many round trips.
+/// Further connections are opened only if at least this many bytes are left to send, and if sending the remaining bytes
+/// at the current rate takes at least this many round trips.
 pub(crate) const WORTH_BYTES: u64 = 4 << 20;
 const WORTH_ROUND_TRIPS: u32 = 30;
-/// Round trips that a new connection needs to reach its share of the bandwidth.
+/// Number of round trips that a new connection needs to reach its share of the bandwidth.
 const UP_TO_SPEED: u32 = 8;
-/// Round-trip time from which a path counts as long: there, losses and windows limit a connection, not the processor.
+/// Round-trip time from which a path counts as long. On a long path, losses and windows limit a connection; on a short
+/// path, the processor does.
 pub(crate) const LONG: Duration = Duration::from_millis(20);
-/// Connections that a long path gets at once, and the maximum number of new connections that log in concurrently.
+/// Number of connections that are used from the start on a long path without BBR, and maximum number of new connections
+/// that log in concurrently.
 const FIRST_STEP: usize = 4;
 pub(crate) const LOGGING_IN: usize = 4;
-/// Bytes in flight per connection with BBR, about the size of a kernel's buffer for one (`tcp_wmem`). A single BBR
-/// connection fills most paths, because occasional losses do not slow it down, and several overload a shared queue: for
-/// 16 MiB at 4 Mbit/s, 8 of them retransmitted 4.5 MB needlessly, and the last one may become very slow.
+/// Bytes in flight for which one BBR connection is used, about the size of a kernel's send buffer (`tcp_wmem`). A
+/// single BBR connection fills most paths, because occasional losses do not slow it down, and several BBR connections
+/// overload a shared queue: for 16 MiB at 4 Mbit/s, 8 connections retransmitted 4.5 MB needlessly, and the last
+/// connection may become very slow.
 const MOST_IN_FLIGHT: f64 = (2 << 20) as f64;
-/// On a path at least this long a connection needs seconds to reach its full rate, so 3 start together as soon as the
-/// first has this many bytes in flight. A slow path never reaches that.
+/// From this round-trip time on, a BBR connection needs seconds to reach its full rate. So 3 connections are used as
+/// soon as the first one has this many bytes in flight, which never happens on a slow path.
 const VERY_LONG: Duration = Duration::from_millis(250);
 const TOGETHER: usize = 3;
 const RISING: f64 = (96 << 10) as f64;
@@ -43,18 +46,21 @@ const RISING: f64 = (96 << 10) as f64;
 const GLANCE: Duration = Duration::from_millis(300);
 /// Minimum duration of a rate measurement.
 const MEASURE: Duration = Duration::from_millis(750);
-/// Pause after all useful or available connections were made, and how long idle connections are kept.
+/// Pause before connections are opened again after no more were possible or needed, and time for which idle connections
+/// are kept.
 const REST: Duration = Duration::from_secs(60);
 /// Minimum remaining transfer time for which a spare connection is kept ready.
 const WORTH_A_SPARE: Duration = Duration::from_secs(5);
-/// Maximum number of channels per connection. OpenSSH allows 10 sessions, and the shells need some of them.
+/// Maximum number of channels per connection, for servers with small windows and for servers with the window of
+/// OpenSSH. OpenSSH allows 10 sessions per connection, and the shells need some of them.
 const CHANNELS: usize = 8;
 const CHANNELS_OF_OPENSSH: usize = 4;
-/// A channel's window on OpenSSH in bytes, and the rate in bytes per second that a path of any length should reach.
+/// A channel's window on OpenSSH in bytes, and the rate in bytes per second that a connection should reach on any path.
 const USUAL_WINDOW: f64 = (2 << 20) as f64;
 const FULL_RATE: f64 = 12.5e6;
-/// Round trips between a byte and its acknowledgement with BBR, which keeps its rate during losses: TCP delivers
-/// nothing behind a lost packet until it is retransmitted. Other algorithms slow down, so their windows suffice.
+/// Number of round trips that a window must cover with BBR. BBR keeps its rate during losses, but TCP delivers nothing
+/// behind a lost packet until the packet is retransmitted. Other algorithms slow down, so a window for 1 round trip is
+/// enough for them.
 const REPAIR: f64 = 4.0;
 
 /// A channel that is being opened; `None` if it could not be opened.
@@ -63,7 +69,7 @@ pub(crate) type Coming = AbortOnDropHandle<Option<SftpChannel>>;
 /// The channels of a session.
 pub(crate) struct ChannelPool {
     channels: watch::Sender<Vec<SftpChannel>>,
-    /// Channels whose connections were started before the first one was ready.
+    /// Channels of connections that were started before the first connection was ready.
     coming: Mutex<Vec<Coming>>,
     /// Whether a further connection was ever added.
     widened: AtomicBool,
@@ -71,13 +77,13 @@ pub(crate) struct ChannelPool {
     begun: Notify,
 }
 
-/// Announced bytes that are still to be sent; they count until the job is dropped.
+/// A number of announced bytes that are still to be sent. They count until the job is dropped.
 pub(crate) struct Job(Arc<AtomicU64>);
 
 impl Job {
     /// Subtracts bytes that were sent.
     pub(crate) fn sent(&self, bytes: u64) {
-        // Bytes that are sent twice were announced only once.
+        // Saturates at 0, because bytes may be sent twice but are announced only once.
         let _ = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| Some(left.saturating_sub(bytes)));
     }
 }
@@ -161,7 +167,8 @@ impl ChannelPool {
     }
 
     /// Returns whether sending the remaining bytes at `rate` (bytes per second) takes so long that a spare connection
-    /// should be ready in case this one stalls. On a short path a new connection is quick to make, so none is kept.
+    /// should be ready in case the current one stalls. On a short path no spare is kept, because a new connection is
+    /// opened quickly.
     pub(crate) fn is_spare_worth_it(&self, vessel: &settings::Vessel, rate: f64) -> bool {
         let round_trip = self.channels.borrow()[0].round_trip();
         round_trip >= LONG
@@ -232,11 +239,13 @@ impl Tending<'_> {
         }
     }
 
-    /// Adds connections while there is enough to send. Returns `false` if there was too little to send for [`REST`].
+    /// Adds connections while there is enough to send. Returns `true` when no more connections are possible or needed,
+    /// and `false` if there was too little to send for [`REST`].
     async fn grow(&self) -> bool {
         let (most, fixed) = (most(self.vessel.connections), self.vessel.connections != Connections::Auto);
         loop {
-            // Counted again in every pass: connections may have been lost, or kept from an earlier pass.
+            // The connections are counted again in every pass, because some may have been lost, or kept from an earlier
+            // pass.
             let connections = self.channels.connections();
             if !(1..most).contains(&connections) {
                 return true;
@@ -244,7 +253,8 @@ impl Tending<'_> {
             if timeout(REST, self.wait_for_work(WORTH_BYTES)).await.is_err() {
                 return false;
             }
-            // On a short path the processor limits a connection, and many vessels share the processors.
+            // On a short path the processor limits the rate, and many vessels share the processors, so more connections
+            // do not help.
             if !fixed && !self.is_long() {
                 return true;
             }
@@ -274,9 +284,9 @@ impl Tending<'_> {
         answered * round_trip.as_secs_f64() / since.elapsed().as_secs_f64()
     }
 
-    /// Waits until the bytes in flight may soon exceed a channel's window; returns whether that happened. Two
-    /// measurements in a row must agree, because bytes held up by a loss are acknowledged all at once. On a slow path,
-    /// further channels would only fill the queue in front of it.
+    /// Waits until the bytes in flight approach a channel's window. Returns `false` if all bytes were sent before that.
+    /// Two measurements in a row must agree, because bytes held up by a loss are acknowledged all at once. On a slow
+    /// path, further channels would only fill the path's queue.
     async fn rises(&self) -> bool {
         let mut rising = 0;
         while self.channels.left() > 0 && rising < 2 {
@@ -285,13 +295,14 @@ impl Tending<'_> {
         rising == 2
     }
 
-    /// Waits until further BBR connections would help, and returns how many; 0 if too few bytes are left.
+    /// Waits until further BBR connections would help, and returns their number; 0 if too few bytes are left.
     async fn step_with_bbr(&self, connections: usize) -> usize {
         let round_trip = self.first.round_trip().max(LONG);
         while self.channels.left() >= WORTH_BYTES {
             let in_flight = self.look(GLANCE).await;
             let early = if in_flight >= RISING { of_use(RoundTrip { round_trip, bbr: true }) } else { 0 };
-            // Where the windows are small, all windows of a connection together hold about twice this many bytes.
+            // If the server's windows are small, all windows of a connection together hold only about twice `RISING`
+            // bytes.
             let most_in_flight = if self.first.has_small_window() { RISING } else { MOST_IN_FLIGHT };
             let wanted = MOST.min(1 + early.max((in_flight / most_in_flight) as usize));
             if wanted > connections {
@@ -301,11 +312,12 @@ impl Tending<'_> {
         0
     }
 
-    /// Returns how many further connections help where losses reduce the rate; measures the rate first if unclear.
+    /// Returns how many connections to add without BBR, where losses reduce the rate of each connection. Measures the
+    /// rate first if few bytes are left.
     async fn step_without_bbr(&self, connections: usize) -> usize {
-        // The limits of one connection on a long path also apply to four, and measuring takes seconds. So with much to
-        // send all connections start at once; with less, the second half starts only if the remaining bytes will take
-        // long.
+        // Measuring takes seconds, and on a long path the limits of one connection also apply to four. So if many bytes
+        // are left, all connections start at once; if fewer are left, the connections beyond four start only if sending
+        // the remaining bytes takes long.
         let much = connections < FIRST_STEP || self.channels.left() > 2 * WORTH_BYTES;
         if !much && !self.is_worth_it(self.rate().await) {
             return 0;
@@ -316,7 +328,7 @@ impl Tending<'_> {
         }
     }
 
-    /// Returns whether the remaining bytes take long enough at `rate` for further connections to pay.
+    /// Returns whether sending the remaining bytes at `rate` takes long enough to justify further connections.
     fn is_worth_it(&self, rate: f64) -> bool {
         let (left, least) = (self.channels.left(), (self.first.round_trip() * WORTH_ROUND_TRIPS).max(MEASURE));
         left as f64 > rate * least.as_secs_f64()
@@ -363,18 +375,19 @@ impl Tending<'_> {
 
     /// Measures the current total rate in bytes per second.
     async fn rate(&self) -> f64 {
-        // New connections need some round trips to reach their full rate.
+        // New connections need some round trips to reach their full rate, so the measurement starts later.
         tokio::time::sleep(self.first.round_trip() * 4).await;
         let (answered, since) = (self.channels.answered(), Instant::now());
         tokio::time::sleep((self.first.round_trip() * 6).max(MEASURE)).await;
         self.channels.answered().saturating_sub(answered) as f64 / since.elapsed().as_secs_f64()
     }
 
-    /// Opens connections, a few at a time, and returns how many succeeded. Each is added only if enough bytes are left.
+    /// Opens connections, a few at a time, and returns how many could be opened. A new connection is added to the pool
+    /// only if enough bytes are left to send.
     async fn connect(&self, number: usize) -> usize {
         let (answered, since) = (self.channels.answered(), Instant::now());
         let opening = (0..number).map(|_| async {
-            // The vessel may allow no more connections; the existing ones continue.
+            // If the vessel allows no more connections, the existing ones continue.
             let Some(channel) = self.further_connection().await else { return false };
             let beside = self.channels_beside(&channel).await;
             if self.is_soon_of_use(answered, since) {
@@ -396,15 +409,16 @@ impl Tending<'_> {
         channel.inspect_err(|e| tracing::debug!(vessel = %self.vessel.name, "Cannot open another connection: {e}")).ok()
     }
 
-    /// Returns whether a new connection reaches its full rate before all bytes are sent at the rate measured since
-    /// `since`, when the total was `answered`. Otherwise the others would wait for it at the end.
+    /// Returns whether a new connection reaches its full rate before all bytes are sent at the current rate. Otherwise
+    /// the other connections would wait for the new one at the end. The current rate is computed from `answered`, the
+    /// number of bytes acknowledged at `since`.
     fn is_soon_of_use(&self, answered: u64, since: Instant) -> bool {
         let fixed = matches!(self.vessel.connections, Connections::Fixed(_));
         let rate = self.channels.answered().saturating_sub(answered) as f64 / since.elapsed().as_secs_f64();
         fixed || self.channels.left() as f64 > rate * (self.first.round_trip() * UP_TO_SPEED).as_secs_f64()
     }
 
-    /// Opens the further channels that a connection needs on this path, as far as the vessel allows.
+    /// Opens the additional channels that a connection needs on this path, as far as the vessel allows.
     async fn channels_beside(&self, channel: &SftpChannel) -> Vec<SftpChannel> {
         let opened = join_all((1..self.channels(channel)).map(|_| channel.beside(self.vessel))).await;
         let note = |e: &ConnectError| tracing::debug!(vessel = %self.vessel.name, "Cannot open another channel: {e}");

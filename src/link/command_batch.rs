@@ -1,7 +1,7 @@
 //! Batches many small requests to the vessel's shell into few commands.
 //!
-//! A command costs round trips and a process. Requests that arrive while one runs are collected and sent together when
-//! it ends. No request waits for a batch to fill.
+//! A command costs round trips and a process. Requests that arrive while a command runs are collected and sent as one
+//! command when it ends. No request waits for a batch to fill.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -23,14 +23,15 @@ struct Request<Q, A> {
     answer: oneshot::Sender<Result<A, RemoteError>>,
 }
 
-/// Collects the questions for one kind of command; dropping it aborts the runner.
+/// Collects the questions for one kind of command. Dropping the batcher aborts the task that runs the commands.
 struct Batcher<Q, A> {
     requests: mpsc::Sender<Request<Q, A>>,
     _runner: AbortOnDropHandle<()>,
 }
 
 impl<Q: Send + 'static, A: Send + 'static> Batcher<Q, A> {
-    /// Creates a batcher. `run` answers each of its questions, in order, or fails for all of them.
+    /// Creates a batcher. `run` returns one answer per question, in the order of the questions, or one error for all of
+    /// them.
     fn new<F>(run: impl Fn(Vec<Q>) -> F + Send + 'static) -> Self
     where
         F: Future<Output = Result<Vec<A>, RemoteError>> + Send,
@@ -69,9 +70,9 @@ impl<Q: Send + 'static, A: Send + 'static> Batcher<Q, A> {
 
 /// A question to the vessel's shell about a small file.
 enum Question {
-    /// The digest of a file of `bytes` bytes, which is flushed as well if there are many questions.
+    /// Asks for the digest of a file of `bytes` bytes. The file is also flushed if there are many questions.
     Check { path: RemotePath, bytes: u64 },
-    /// A request to flush a file or a directory.
+    /// Asks to flush a file or a directory.
     Flush { path: RemotePath },
 }
 
@@ -126,9 +127,10 @@ impl CommandBatcher {
     }
 }
 
-/// Number of paths from which flushing their whole file system is cheaper than flushing each.
+/// Number of collected questions from which flushing whole file systems is cheaper than flushing each path.
 const MANY: usize = 4;
-/// If flushing a file system takes longer, it has much other data to write, and is not flushed as a whole again.
+/// Maximum time for flushing whole file systems. If it takes longer, they have much other data to write, and this
+/// connection flushes only single paths from then on.
 const SLOW_FLUSH: Duration = Duration::from_secs(3);
 
 struct Runner {
@@ -168,7 +170,8 @@ impl Runner {
         Ok(questions.iter().map(answer).collect())
     }
 
-    /// Hashes files and flushes file systems, in one command if there is something to hash.
+    /// Hashes files and flushes file systems, in one command if there are files to hash. Returns the digests, and
+    /// whether the file systems were flushed.
     async fn hash_and_flush(
         &self,
         files: &[&RemotePath],

@@ -1,7 +1,7 @@
-//! The connections to one vessel: a [`Session`] with its pool of channels, the spare connection, early further
-//! connections, and TempDir.
+//! The connections to one vessel: a [`Session`] with its pool of channels, the spare connection, further connections
+//! that are opened early, and TempDir.
 //!
-//! This module knows nothing of deliveries: the modules above decide about content, order and reasons of transfers.
+//! This module does not decide which data is transferred, in which order and why; the modules that use it do.
 
 mod channel_pool;
 mod command_batch;

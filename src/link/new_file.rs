@@ -10,7 +10,7 @@ use crate::transport::{OpenFlags, Remote, RemoteError, RemoteFile, SftpChannel};
 pub(crate) const OURS: u32 = 0o600;
 
 /// Opens a file that must not exist yet. An existing file or link of that name is removed first and never written to,
-/// because somebody may have planted it.
+/// because another user may have put it there.
 pub(crate) async fn open_new(
     remote: &Remote,
     channel: &SftpChannel,
@@ -20,10 +20,10 @@ pub(crate) async fn open_new(
         Err(e) if !e.is_connection() && !e.is_not_found() => {}
         opened => return opened,
     }
-    // If this fails, the error of the second open is the one to report.
+    // An error of the removal is ignored, because the second open reports an error of its own.
     let _ = remote.remove(path).await;
     match channel.open(path, OpenFlags::NEW, OURS).await {
-        // The path does not exist, so the server does not support exclusive creation.
+        // As far as can be checked, the path does not exist, so the server seems not to support exclusive creation.
         Err(e) if !e.is_connection() && is_gone_or_unseen(remote, path).await => {
             tracing::debug!("Opening without O_EXCL: {e}");
             channel.open(path, OpenFlags::FRESH, OURS).await
@@ -42,16 +42,16 @@ async fn is_gone_or_unseen(remote: &Remote, path: &RemotePath) -> bool {
 /// Returns the owner of the files that this account creates in a directory, by creating one; `None` if the vessel does
 /// not report owners.
 ///
-/// File systems may give all files one owner (FAT), and NFS servers may map root's files to another.
+/// File systems may give all files one owner (FAT), and NFS servers may map root's files to another user.
 pub(crate) async fn owner_in(remote: &Remote, probe: &RemotePath) -> Result<Option<u32>, RemoteError> {
     let file = open_new(remote, remote.main_channel(), probe).await?;
-    // Sent in one burst; the vessel answers in this order.
+    // The three requests are sent at once, and the vessel handles them in this order.
     let (attrs, closed, removed) = tokio::join!(file.attrs(), file.clone().close(), remote.remove(probe));
     closed.and(removed)?;
     Ok(attrs?.owner.map(|(user, _)| user))
 }
 
-/// The owners of the files that this account creates, by directory, as far as they were queried on this connection.
+/// The owners of the files that this account creates, by directory, as queried on this connection.
 #[derive(Default)]
 pub(crate) struct Owners(Mutex<HashMap<Option<RemotePath>, Option<u32>>>);
 
@@ -61,7 +61,7 @@ impl Owners {
         let (directory, probe) = (assembly.parent(), probe_beside(assembly));
         let known = self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&directory).copied();
         if let Some(owner) = known {
-            // A cancelled attempt may have left the probe file.
+            // A cancelled attempt may have left the probe file, so it is removed again.
             return match remote.remove(&probe).await {
                 Err(e) if e.is_connection() => Err(e),
                 _ => Ok(owner),
@@ -77,8 +77,8 @@ impl Owners {
 }
 
 /// Returns the name of the probe file that is created beside an assembly to detect the owner of new files. The name has
-/// the form of an assembly of the same delivery, and is always the same for an assembly, so that a leftover is recognised
-/// and removed.
+/// the form of an assembly of the same delivery, and is always the same for an assembly, so that a leftover is
+/// recognised and removed.
 pub(crate) fn probe_beside(assembly: &RemotePath) -> RemotePath {
     let path = assembly.as_bytes();
     let bare = path.strip_suffix(b".tmp").unwrap_or(path);

@@ -1,5 +1,5 @@
 //! Further connections that are opened while the first one is still logging in. On a long path a login takes seconds,
-//! and everything measured afterwards would come that much later.
+//! and waiting for it would delay the further connections by that time.
 
 use tokio_util::task::AbortOnDropHandle;
 
@@ -8,8 +8,8 @@ use super::session::Link;
 use crate::settings::Connections;
 use crate::transport::{Follow, SftpChannel};
 
-/// Starts further connections in parallel to the one that `follow` observes, if the path turns out to be long. They
-/// start when `enough` is ready, that is, when there is enough to send for them to pay.
+/// Starts further connections in parallel to the connection that `follow` observes, if the path turns out to be long.
+/// Waits for `enough` first, which is ready when there are enough bytes to send to justify further connections.
 pub(crate) async fn begin(link: &Link, mut follow: Follow, enough: impl Future<Output = ()>) -> Vec<Coming> {
     let settings = &link.settings;
     let further = match (settings.connections, follow.reached().await) {

@@ -20,8 +20,8 @@ use crate::records::{Delivery, Version};
 use crate::settings;
 use crate::transport::{Attrs, ErrorKind, OpenFlags, Remote, RemoteError, RemoteFile, SftpChannel, SshEnvironment};
 
-/// A session that has sent this many bytes is really under way. The servers and shells of many vessels on one host
-/// start one after the other.
+/// Number of sent bytes from which a session counts as under way, so that other readers of the same files stop waiting
+/// for it. The servers and shells of many vessels on one host start one after the other.
 const UNDER_WAY: u64 = 8 << 20;
 
 /// The data that every session with one vessel needs.
@@ -45,17 +45,18 @@ pub(crate) struct Session {
     pub(crate) remote: Remote,
     pub(crate) channels: ChannelPool,
     pub(crate) commands: CommandBatcher,
-    /// Held during the upload of a large file: the next upload starts when this one no longer needs the link.
+    /// Held during the upload of a large file. The next upload starts when this upload no longer needs the link.
     pub(crate) large_upload: Mutex<()>,
     /// Cancelled when the session is about to end: no more bytes of large files are sent.
     pub(crate) resting: CancellationToken,
     /// Whether the vessel was found to accept a file only as one stream from start to end.
     pub(crate) streams_only: AtomicBool,
-    /// Bytes of files sent in this session; with any, the session made progress, however it ends.
+    /// Number of file bytes sent in this session. If it is not 0, the session has made progress, even if it ends with
+    /// an error.
     sent: AtomicU64,
-    /// Other readers of the same files wait for this vessel until it has started to read.
+    /// While this is set, other readers of the same files wait for this vessel to start reading.
     arrival: std::sync::Mutex<Option<Arrival>>,
-    /// Whether TempDir was prepared on this connection; not checked again until an open fails.
+    /// Whether TempDir was prepared on this connection. Reset when an open fails, so that TempDir is prepared again.
     temp_dir: Mutex<bool>,
     made_dirs: Mutex<HashMap<RemotePath, Arc<OnceCell<()>>>>,
     /// Owners of the files that are created on this vessel.
@@ -94,7 +95,7 @@ impl Session {
         Ok(())
     }
 
-    /// Creates a directory on the vessel, unless that was done on this connection.
+    /// Creates a directory on the vessel, unless this connection has already created it.
     pub(crate) async fn make_dirs(&self, directory: &RemotePath) -> Result<(), Fault> {
         let made = self.made_dirs.lock().await.entry(directory.clone()).or_default().clone();
         let making = || async {
@@ -104,7 +105,7 @@ impl Session {
         made.get_or_try_init(making).await.copied()
     }
 
-    /// Creates the parent directory of a file.
+    /// Creates the parent directory of a file, unless this connection has already created it.
     pub(crate) async fn make_dirs_above(&self, file: &RemotePath) -> Result<(), Fault> {
         match file.parent() {
             Some(directory) => self.make_dirs(&directory).await,
@@ -118,10 +119,11 @@ impl Session {
         self.made_dirs.lock().await.retain(|made, _| made != directory && !made.as_bytes().starts_with(&below));
     }
 
-    /// Opens one of the project's own files for writing on a channel; with [`OpenFlags::FRESH`], a new one.
+    /// Opens an assembly or a part for writing on a channel. With [`OpenFlags::FRESH`], creates a new file.
     ///
-    /// An earlier attempt may already have set the source's mode, which may deny writing to the owner. If the directory
-    /// is gone (cleaned up by the vessel's system), the next attempt creates it again.
+    /// An existing file may deny writing, because an earlier attempt may already have set the source's mode; then its
+    /// mode is changed first. If the directory no longer exists (the vessel's system may have cleaned it up), the next
+    /// attempt creates it again.
     pub(crate) async fn open_ours(
         &self,
         channel: &SftpChannel,
@@ -149,7 +151,7 @@ impl Session {
     ) -> Result<RemoteFile, RemoteError> {
         match channel.open(path, flags, OURS).await {
             Err(e) if e.kind == ErrorKind::Denied => {
-                // If this fails too, the error of the open is the one to report.
+                // An error of this change is ignored, because the second open reports an error of its own.
                 let _ = self.remote.set(path, Attrs { mode: Some(OURS), ..Attrs::default() }).await;
                 channel.open(path, flags, OURS).await
             }
@@ -157,7 +159,7 @@ impl Session {
         }
     }
 
-    /// Adds the reason to a failed write if the vessel gave none.
+    /// Adds the reason to an error if the vessel gave none, and turns the error into a fault.
     pub(crate) async fn explained<T>(
         &self,
         result: Result<T, RemoteError>,
@@ -178,7 +180,7 @@ impl Session {
         }
     }
 
-    /// Reports bytes that were sent.
+    /// Reports bytes of a version that were sent.
     pub(crate) fn sent(&self, version: &Version, bytes: u64) {
         let before = self.sent.fetch_add(bytes, Ordering::Relaxed);
         if before < UNDER_WAY && before + bytes >= UNDER_WAY {
@@ -192,13 +194,13 @@ impl Session {
         self.sent.load(Ordering::Relaxed) > 0
     }
 
-    /// Records that the session reads by now, or has nothing to read: other readers stop waiting for it.
+    /// Records that the session has started to read, or has nothing to read, so that other readers stop waiting for it.
     pub(crate) fn has_arrived(&self) {
         let arrival = self.arrival.lock().expect("no code panics while it holds this lock").take();
         drop(arrival);
     }
 
-    /// Reports bytes that the vessel was found to hold already.
+    /// Reports bytes of a version that the vessel was found to hold already.
     pub(crate) fn found(&self, version: &Version, bytes: u64) {
         self.taken(version, bytes, true);
     }

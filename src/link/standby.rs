@@ -2,8 +2,8 @@
 //! a spare connection is kept ready.
 //!
 //! After an outage of 10 s, TCP waits another 5 s before it sends anything again, and longer after longer outages. A
-//! connection on which nothing was outstanding has no such wait: it works again as soon as the link does. Creating one
-//! only then takes a dozen round trips.
+//! connection without outstanding data has no such wait and works as soon as the link does. Opening a connection only
+//! after the outage takes a dozen round trips.
 
 use std::future::pending;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,21 +14,21 @@ use tokio::time::{sleep, timeout};
 use super::session::{Link, Session};
 use crate::transport::{Lead, Rank, Remote};
 
-/// Pause after a replacement failed to connect.
+/// Pause after a replacement connection could not be opened.
 const AGAIN: Duration = Duration::from_secs(1);
-/// Interval between checks whether a spare connection is worth having. Nothing is sent on a spare until it is needed:
-/// with data outstanding while the link is down, it would wait as long as the others.
+/// Interval between checks whether a spare connection is needed. Nothing is sent on a spare before it is used: with
+/// outstanding data during an outage, the spare would wait as long as the other connections.
 const LOOK: Duration = Duration::from_secs(1);
-/// Time that a connection has to resume by itself once the host is reachable.
+/// Time that the stalled connection gets to resume by itself once the host is reachable again.
 const REPAIR: Duration = Duration::from_secs(2);
 /// Timeout of the ping on a spare connection.
 const DEADLINE: Duration = Duration::from_secs(10);
-/// Pause after a spare failed to connect.
+/// Pause after a spare connection could not be opened.
 const REST: Duration = Duration::from_secs(60);
 
-/// Opens a replacement connection whenever the vessel has stalled, until it responds again. Returns the first
-/// replacement that works. If the session sent nothing, a replacement would do no better, so none is tried.
-/// `connecting` says whether one is being opened.
+/// Opens a replacement connection whenever the vessel stops responding, until the vessel responds again. Returns the
+/// first replacement that works. Tries none if the session has sent nothing, because a replacement would work no
+/// better. Sets `connecting` while a replacement is being opened.
 pub(crate) async fn replacement(session: &Session, connecting: &AtomicBool) -> Remote {
     let Link { settings, environment, .. } = &session.link;
     let alone = Lead::alone(Rank::replacement());
@@ -62,12 +62,12 @@ pub(crate) async fn replacement(session: &Session, connecting: &AtomicBool) -> R
     }
 }
 
-/// Waits until the spare connection works again; never returns if there is none or if it does not survive.
+/// Waits until the spare connection works again. Never returns if there is no spare or if it has failed.
 async fn carries_again(spare: &mut Option<Remote>) -> Remote {
     if let Some(remote) = spare {
         let since = Instant::now();
         remote.host_answers().await;
-        // A link that is not down may only be retransmitting lost packets.
+        // If the link is up, the stalled connection may just be retransmitting lost packets, so it gets time to resume.
         sleep(REPAIR.saturating_sub(since.elapsed())).await;
         if timeout(DEADLINE, remote.ping()).await.is_ok()
             && let Some(remote) = spare.take()

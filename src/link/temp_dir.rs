@@ -6,9 +6,9 @@ use crate::names::{InstanceId, RemotePath, probe_name};
 use crate::settings::Vessel;
 use crate::transport::{Attrs, ErrorKind, Remote, RemoteError};
 
-/// Creates TempDir with mode 0700 if it is missing. An existing one must be a directory of this account, because anyone
-/// could have created it in `/tmp` first. If others can write to it, it gets mode 0700; where the vessel sets no modes,
-/// it is used unchanged if this account owns it.
+/// Creates TempDir with mode 0700 if it is missing. An existing TempDir must be a directory of this account, because
+/// anyone could have created it in `/tmp` first. If other users can write to TempDir, its mode is set to 0700. If the
+/// vessel sets no modes, TempDir is used unchanged, provided that this account owns it.
 pub(crate) async fn prepare(remote: &Remote, vessel: &Vessel, instance: InstanceId) -> Result<(), Fault> {
     let temp_dir = &vessel.temp_dir;
     let explain = async |error: RemoteError| {
@@ -18,8 +18,8 @@ pub(crate) async fn prepare(remote: &Remote, vessel: &Vessel, instance: Instance
         Ok(Some(attrs)) => attrs,
         Ok(None) => {
             let made = make(remote, temp_dir).await;
-            // Another process may have created it concurrently, such as another configured vessel on the same host. And
-            // some servers ignore the requested mode.
+            // Another process may have created TempDir concurrently, such as that of another configured vessel on the
+            // same host. Also, some servers ignore the requested mode.
             match (made, remote.look(temp_dir).await) {
                 (Ok(()), Ok(Some(attrs))) if attrs.is_dir() && !is_open_to_others(&attrs) => return Ok(()),
                 (_, Ok(Some(attrs))) => attrs,
@@ -27,8 +27,8 @@ pub(crate) async fn prepare(remote: &Remote, vessel: &Vessel, instance: Instance
                 (Err(e), _) => return Err(explain(e).await),
             }
         }
-        // A directory that was just created belongs to this account. The owner of an existing one can't be checked, and
-        // files can be delivered without TempDir.
+        // If TempDir could be created, it belongs to this account. The owner of an existing TempDir can't be checked,
+        // so files are delivered without it.
         Err(e) if e.is_refusal() => {
             return match make(remote, temp_dir).await {
                 Ok(()) => Ok(()),
@@ -79,8 +79,8 @@ fn is_open_to_others(attrs: &Attrs) -> bool {
     attrs.mode.is_some_and(|mode| mode & 0o022 != 0)
 }
 
-/// Sets the mode of TempDir to 0700. If the vessel does not set it, a directory that is `ours` for certain is used
-/// unchanged, because every file is hashed before it gets its final name.
+/// Sets the mode of TempDir to 0700. If the vessel does not set it, TempDir is used unchanged if it certainly belongs
+/// to this account (`ours`), because every file is hashed before it gets its final name.
 async fn close_to_others(remote: &Remote, temp_dir: &RemotePath, ours: bool) -> Result<(), Fault> {
     let set = remote.set(temp_dir, Attrs { mode: Some(0o700), ..Attrs::default() }).await;
     let now = remote.look(temp_dir).await;
@@ -103,7 +103,7 @@ fn trap(reason: String, remedy: impl std::fmt::Display) -> Fault {
 }
 
 impl RemoteError {
-    /// Returns the fault for an error in something that every file on the vessel needs.
+    /// Returns the fault for an error in a resource that every file on the vessel needs.
     fn fault_of_vessel(&self, remedy: &str) -> Fault {
         match self.kind {
             ErrorKind::Connection | ErrorKind::NoSpace { .. } | ErrorKind::Quota | ErrorKind::ReadOnly => self.fault(),

@@ -1,4 +1,5 @@
-//! Intake: records finished files in the ledger. Small files are read and hashed first, large ones while they are sent.
+//! Intake of finished files: records them in the ledger. A file of at most `ChunkSize` is read and hashed before it is
+//! recorded; a larger file is hashed while it is sent.
 
 use std::collections::BTreeSet;
 use std::os::unix::ffi::OsStrExt;
@@ -14,8 +15,8 @@ use crate::monitor::Event;
 use crate::names::RelPath;
 use crate::records::{NewVersion, Traits, VersionKind};
 
-/// Maximum size of one batch: large enough to justify a transaction, small enough that the first vessel need not wait
-/// long.
+/// Maximum number of files in a batch, and maximum total size of the files that it reads. Smaller batches would cost
+/// more ledger transactions; larger batches would delay the first delivery.
 pub(super) const BATCH_FILES: usize = 256;
 const BATCH_BYTES: u64 = 64 << 20;
 
@@ -24,24 +25,25 @@ const BATCH_BYTES: u64 = 64 << 20;
 pub(super) struct Batch {
     /// All paths of the batch.
     pub(super) paths: Vec<RelPath>,
-    /// Files that changed while they were read; they must settle again.
+    /// Files that changed while they were read and must settle again.
     pub(super) changing: Vec<RelPath>,
     /// Files that are open for writing.
     pub(super) open: Vec<RelPath>,
-    /// Files for which writers can't be detected; they must stay unchanged for this much longer.
+    /// Files for which open writers can't be detected, each with the time for which it must still stay unchanged.
     pub(super) unquiet: Vec<(RelPath, Duration)>,
     /// Paths that no longer exist.
     pub(super) gone: Vec<RelPath>,
-    /// Directories and links, which are checked again.
+    /// Paths of directories, links and vanished parent directories, which ingest checks again.
     pub(super) others: Vec<RelPath>,
-    /// Files that were not read; they come first in the next batch.
+    /// Files that were not read because the batch was full or the directory is being stopped. The next batch starts
+    /// with them.
     pub(super) left: Vec<RelPath>,
     /// Files that couldn't be read.
     pub(super) failed: Vec<(RelPath, DiskError)>,
     versions: Vec<NewVersion>,
 }
 
-/// Takes in finished files: reads them on a separate thread, then records them in one transaction.
+/// Reads finished files on a separate thread and records them in the ledger.
 pub(super) async fn take_in(directory: Arc<Directory>, paths: Vec<RelPath>) -> Result<Batch, Fault> {
     let mut batch = on_a_thread(&directory, move |intake, stop| read(intake, paths, stop)).await?;
     let mut versions = std::mem::take(&mut batch.versions);
@@ -49,7 +51,8 @@ pub(super) async fn take_in(directory: Arc<Directory>, paths: Vec<RelPath>) -> R
     let mut again = Vec::new();
     if !unread.is_empty() {
         let known = directory.ledger.current_at(&directory.settings.name, &unread).await.map_err(|e| e.fault())?;
-        // The file was closed after writing but has the same stamp, so only its content shows whether it changed.
+        // A file that was closed after writing but still has the stamp of the ledger's version may have new content.
+        // Only reading the file shows that.
         let looks_known = |v: &mut NewVersion| {
             v.digest.is_none() && known.iter().any(|known| known.path == v.path && known.traits.stamp == v.stamp)
         };
@@ -69,8 +72,9 @@ pub(super) async fn take_in(directory: Arc<Directory>, paths: Vec<RelPath>) -> R
     Ok(batch)
 }
 
-/// Returns the parent directories of these files that are unknown to the ledger, parents first, and those of them that
-/// are already gone. Vessels create them for the files, and later delete only recorded directories.
+/// Returns versions of all parent directories of these files that the ledger doesn't know, topmost first, and the paths
+/// of those that are no longer directories. Vessels create parent directories together with files but delete only
+/// directories that the ledger knows.
 async fn unknown_parents(
     directory: &Directory,
     versions: &[NewVersion],

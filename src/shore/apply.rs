@@ -1,5 +1,5 @@
-//! Application of scans and path checks: files settle or wait to be read, directories and links wait to be recorded,
-//! missing paths wait to be deleted or are dropped.
+//! Handling of the results of scans and path checks: files are queued to settle or to be read, directories and links
+//! are queued to be recorded. Missing paths are queued for deletion, or their deliveries are dropped.
 
 use std::collections::HashSet;
 use std::time::Instant;
@@ -16,7 +16,8 @@ use crate::local::{self, DiskError, Found, Scan};
 use crate::names::RelPath;
 use crate::records::{NewVersion, Traits, VersionKind};
 
-/// Maximum number of paths checked and queried in the ledger at once: a larger transaction would delay the deliveries.
+/// Maximum number of paths that are checked and looked up in the ledger at once. A larger ledger transaction would
+/// delay the deliveries.
 const LOOKS: usize = 1024;
 
 impl DirectoryIngest {
@@ -63,7 +64,7 @@ impl DirectoryIngest {
         let name = &self.directory.settings.name;
         let known = self.directory.ledger.current(name).await.map_err(|e| e.fault())?;
         if scan.is_empty && self.repeats_deletions() {
-            // If the location is empty, there is no need to check each of its files.
+            // In an empty location all known paths are missing, so the paths need not be checked one by one.
             let now = Instant::now();
             let there = known.into_iter().filter(|known| known.traits.kind != VersionKind::Gone);
             there.for_each(|known| self.deletions.note(known.path, now));
@@ -73,15 +74,16 @@ impl DirectoryIngest {
         let missing = self.apply_scan(scan, known, &unread).await?;
         let held = self.remember_mounts(None, links, &missing, &unread).await?;
         if missing.iter().all(|path| held.iter().any(|change| !change.path.is_empty() && change.concerns(path))) {
-            // Only paths on changed file systems are missing, so no other reason to hold deletions back remains. If
-            // nothing is missing at all, the location is no longer displaced.
+            // All missing paths are below file systems that changed, and those deletions are held back separately. So
+            // the trouble of the whole directory is over. If no path is missing, the location also no longer counts as
+            // displaced.
             self.displaced &= !missing.is_empty();
             self.directory.mended(|concern| *concern == Concern::Deletions);
         }
         Ok(())
     }
 
-    /// Handles a location that can't be scanned.
+    /// Handles a failed scan of the whole location, and schedules the next scan.
     async fn location_failed(&mut self, error: &DiskError) -> Result<(), Fault> {
         let location = self.directory.settings.location.clone();
         if self.directory.settings.only.is_none() && self.directory.on_disk(move || local::is_file(&location)).await? {
@@ -137,13 +139,13 @@ impl DirectoryIngest {
         let skipped = scan.skipped.iter().map(|skipped| &skipped.path).collect();
         let diff = diff::diff_scan(&self.rules, scan.found, &skipped, known, unread);
         diff.files.into_iter().for_each(|found| self.meet(found));
-        // Paths that are directories now were scanned just before, so they are not walked again.
+        // `false`: the scan that has just ended already covered the directories among these paths.
         self.look_at_all(diff.others, false).await?;
         self.look_at_all(diff.missing.clone(), false).await?;
         Ok(diff.missing)
     }
 
-    /// Handles an entry that is unknown to the ledger or differs from it.
+    /// Handles a found entry that the ledger doesn't know or knows with other attributes.
     fn meet(&mut self, found: Found) {
         if self.pending.note_if_busy(&found.path) {
             return;
@@ -161,7 +163,7 @@ impl DirectoryIngest {
         }
     }
 
-    /// Returns whether the path that the settings treat as one file is a directory.
+    /// Returns whether the settings treat the location as a single file although its path is a directory.
     async fn only_is_directory(&self) -> Result<bool, Fault> {
         let settings = &self.directory.settings;
         let Some(only) = &settings.only else { return Ok(false) };
@@ -169,12 +171,12 @@ impl DirectoryIngest {
         self.directory.on_disk(move || place.is_dir()).await
     }
 
-    /// Checks the current state of paths and handles the changes.
+    /// Checks paths on the disk and handles those that have changed.
     pub(super) async fn look_at(&mut self, paths: Vec<RelPath>) -> Result<(), Fault> {
         self.look_at_all(paths, true).await
     }
 
-    /// Does the same as [`Self::look_at`]; with `walk`, directories are scanned afterwards.
+    /// Checks paths like [`Self::look_at`]. With `walk`, also schedules scans of the directories among them.
     async fn look_at_all(&mut self, paths: Vec<RelPath>, walk: bool) -> Result<(), Fault> {
         let mut paths = paths.into_iter().peekable();
         while paths.peek().is_some() {
@@ -212,8 +214,8 @@ impl DirectoryIngest {
         self.note_gone(looks.gone).await
     }
 
-    /// Handles paths whose entry is now skipped: the old version is no longer sent, but not deleted either, until the
-    /// path is empty. A link whose target is on an unmounted disk is not a deletion.
+    /// Handles paths at which the entry is now skipped. The old version is no longer sent, and vessels delete their
+    /// copy only when the path no longer exists: a link whose target is on an unmounted disk must not cause deletions.
     async fn note_skipped(&mut self, paths: Vec<RelPath>) -> Result<(), Fault> {
         if !self.repeats_deletions() {
             return self.note_gone(paths).await;
@@ -225,12 +227,12 @@ impl DirectoryIngest {
         }
         let skipped = |path| NewVersion::without_content(path, Traits::SKIPPED, Vec::new());
         let skipped: Vec<_> = paths.into_iter().map(skipped).collect();
-        // The version is recorded for no vessel.
+        // The empty list means that no vessel receives these versions.
         self.directory.ledger.admit(&self.directory.settings.name, &skipped, &[]).await.map_err(|e| e.fault())?;
         self.note_ended(below).await
     }
 
-    /// Handles the entries that differ from the ledger.
+    /// Handles those of the found entries that differ from the ledger.
     async fn meet_changed(&mut self, found: Vec<Found>) -> Result<(), Fault> {
         if found.is_empty() {
             return Ok(());
@@ -248,13 +250,14 @@ impl DirectoryIngest {
         Ok(())
     }
 
-    /// Handles paths that no longer exist, including everything below them.
+    /// Handles missing paths, and all paths that the ledger knows below them.
     pub(super) async fn note_gone(&mut self, mut paths: Vec<RelPath>) -> Result<(), Fault> {
         paths.extend(self.leave_below(&paths).await?);
         self.note_ended(paths).await
     }
 
-    /// Handles the loss of everything below these paths. Returns the paths that the ledger knows there.
+    /// Stops watching below these paths and drops the entries that wait there. Returns the paths that the ledger knows
+    /// below them.
     async fn leave_below(&mut self, paths: &[RelPath]) -> Result<Vec<RelPath>, Fault> {
         if !self.rules.is_recursive() || paths.is_empty() {
             return Ok(Vec::new());
@@ -266,7 +269,8 @@ impl DirectoryIngest {
         Ok(below.into_iter().map(|v| v.path).collect())
     }
 
-    /// Handles the end of the versions at these paths, but not of those below them.
+    /// Schedules the deletion of these paths on the vessels or, if deletions are not repeated there, drops their
+    /// unfinished deliveries. Paths below them are not affected.
     async fn note_ended(&mut self, paths: Vec<RelPath>) -> Result<(), Fault> {
         if !self.repeats_deletions() {
             return self.drop_undelivered(&paths).await;
@@ -280,7 +284,7 @@ impl DirectoryIngest {
         Ok(())
     }
 
-    /// Supersedes deliveries of these paths that are not finished.
+    /// Records in the ledger that the sources at these paths no longer exist, which supersedes their open deliveries.
     async fn drop_undelivered(&mut self, paths: &[RelPath]) -> Result<(), Fault> {
         if paths.is_empty() {
             return Ok(());

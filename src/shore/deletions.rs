@@ -1,8 +1,9 @@
-//! Deletions on the shore, and the brakes that keep an accident from being repeated on every vessel.
+//! Deletions on the shore, and the checks that keep an accident from being repeated on every vessel.
 //!
-//! Missing paths wait for a moment so that many deletions are handled together, and are checked once more. They are
-//! then recorded as deleted, or held back: if too many are deleted within a minute, or if the location is empty or was
-//! replaced by another directory. Held-back deletions are not stored; the next scan finds them again.
+//! Missing paths are collected for 1 to 3 s, so that they are handled together, and are then checked once more. The
+//! paths that are still missing are recorded as deleted. If they exceed `MaxDelete`, or if the location is empty or was
+//! replaced by another directory, their deletions are held back. Held-back deletions are not stored, because the next
+//! scan finds the missing paths again.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
@@ -15,16 +16,16 @@ use crate::local::{self, PathState, Rules, Watcher};
 use crate::names::RelPath;
 use crate::records::VersionKind;
 
-/// How long no further path must go missing before deletions are handled.
+/// Time without another missing path after which the collected deletions are handled.
 const QUIET: Duration = Duration::from_secs(1);
-/// Maximum time that a deletion waits for that.
+/// Maximum time from the first missing path until the collected deletions are handled.
 const LONGEST: Duration = Duration::from_secs(3);
 /// Period to which `MaxDelete` applies.
 const GO: Duration = Duration::from_secs(60);
-/// Maximum number of paths queried in the ledger at once.
+/// Maximum number of paths that are looked up in the ledger at once.
 const AT_ONCE: usize = 1024;
 
-/// The missing paths, and the number of deletions that recently passed.
+/// The collected missing paths, and the numbers of deletions allowed within the last minute.
 #[derive(Default)]
 pub(super) struct Deletions {
     leaving: BTreeSet<RelPath>,
@@ -45,18 +46,18 @@ impl Deletions {
         self.leaving.is_empty()
     }
 
-    /// Returns when the deletions are due.
+    /// Returns when the collected deletions are due; `None` if no path is missing.
     pub(super) fn due_at(&self) -> Option<Instant> {
         Some((self.last? + QUIET).min(self.first? + LONGEST))
     }
 
-    /// Takes all missing paths, to be confirmed.
+    /// Takes all collected paths, for `confirm`.
     pub(super) fn take(&mut self) -> Vec<RelPath> {
         (self.first, self.last) = (None, None);
         std::mem::take(&mut self.leaving).into_iter().collect()
     }
 
-    /// Returns whether `count` more deletions may pass if at most `most` are allowed per minute; counts them if so.
+    /// Returns whether `count` more deletions stay within `most` deletions per minute, and counts them if so.
     fn may_pass(&mut self, count: u64, most: u64, now: Instant) -> bool {
         while self.passed.front().is_some_and(|(at, _)| now.duration_since(*at) >= GO) {
             self.passed.pop_front();
@@ -70,39 +71,40 @@ impl Deletions {
     }
 }
 
-/// Result of confirming deletions that were due.
+/// Result of checking due deletions once more.
 #[derive(Default)]
 pub(super) struct Confirmed {
-    /// Paths to delete on the vessels, sorted, so parents come first.
+    /// Paths to delete on the vessels, sorted so that parents come first.
     pub(super) gone: Vec<RelPath>,
     /// Paths that exist again.
     pub(super) back: Vec<RelPath>,
 }
 
-/// The state of the location as known to ingest, for the brakes.
+/// State of the location, as known to ingest, that decides whether deletions are held back.
 pub(super) struct Place {
-    /// Whether the location was missing or replaced, and paths have been missing in it since.
+    /// Whether the location was missing or replaced, and no scan since then has found all known paths.
     pub(super) displaced: bool,
     pub(super) watcher: Option<Watcher>,
 }
 
-/// Input of the brakes, queried after the last check of the paths so that a disk unmounted in between is noticed.
+/// Facts that decide whether deletions are held back. They are queried after the last check of the paths, so that a
+/// disk that was unmounted during the check is noticed.
 struct Facts {
     location: String,
     is_empty: Result<bool, local::DiskError>,
     displaced: bool,
-    /// Change of the file system of the location itself.
+    /// How the file system at the location itself differs from the stored one; `None` if it is the same.
     moved: Option<String>,
     /// Number of paths that the ledger knows in the directory.
     known: u64,
     /// Maximum number of deletions per minute.
     limit: u64,
-    /// Whether the location is one file.
+    /// Whether `Location` names a single file.
     is_one_file: bool,
 }
 
 impl Deletions {
-    /// Checks due paths once more and applies the brakes.
+    /// Checks the due paths once more and decides whether their deletions are recorded or held back.
     pub(super) async fn confirm(
         &mut self,
         directory: &Directory,
@@ -135,8 +137,8 @@ impl Deletions {
         }
     }
 
-    /// Returns why `count` deletions are held back; `None` if they may pass. `all` includes those that another brake
-    /// holds back.
+    /// Returns why `count` deletions are held back; `None` if they may be recorded. `all` also counts the missing paths
+    /// that are held back because of changed mounts.
     fn reason_to_hold(&mut self, facts: &Facts, count: u64, all: u64, now: Instant) -> Option<String> {
         let (location, known, limit) = (&facts.location, facts.known, facts.limit);
         match &facts.is_empty {
@@ -150,7 +152,7 @@ impl Deletions {
         if let Some(what) = &facts.moved {
             return Some(format!("{location} {what}"));
         }
-        // Other entries in the location may belong to the file system below an unmounted disk.
+        // The location need not be empty when its disk is unmounted: the mount point itself may contain other files.
         if all >= known && !facts.is_one_file {
             return Some(format!("all {known} paths in {location} are missing; is its disk mounted?"));
         }
@@ -181,7 +183,8 @@ impl Facts {
     }
 }
 
-/// Checks the paths again: returns those that are still missing and known to the ledger, and those that are back.
+/// Checks those of the paths that the ledger knows again. Returns the paths that are still missing, and those that
+/// exist again.
 async fn still_gone(
     directory: &Directory,
     rules: &Rules,
@@ -196,7 +199,8 @@ async fn still_gone(
     let rules = rules.clone();
     let is_gone = move |path: &RelPath| match local::classify(&rules, path) {
         Ok(PathState::Gone) => true,
-        // The old version is gone, and on the vessels only the directory's entries replace it.
+        // If directories are not recorded, the ledger's version at this path was a file or link, which no longer
+        // exists.
         Ok(PathState::Directory(_)) => !rules.takes_directories(),
         _ => false,
     };

@@ -1,7 +1,7 @@
 //! Comparison of the disk with the ledger: which paths are new or changed, and which are missing.
 //!
-//! This module only decides. It does not access the disk, the ledger or the clock: the caller passes in what was seen
-//! and what is known, and acts on the result.
+//! This module only decides. It does not access the disk, the ledger or the clock: the caller passes in the entries on
+//! the disk and in the ledger, and acts on the result.
 
 use std::collections::{HashMap, HashSet};
 use std::os::unix::ffi::OsStrExt;
@@ -17,15 +17,15 @@ use crate::records::{Traits, VersionKind};
 pub(super) struct ScanDiff {
     /// New or changed files.
     pub(super) files: Vec<Found>,
-    /// New or changed directories and links. They are checked once more before they are recorded, because unlike files
-    /// they are not checked again later.
+    /// New or changed directories and links. They are checked on the disk once more before they are recorded; files
+    /// need no such check, because they are checked when they are read.
     pub(super) others: Vec<RelPath>,
-    /// Paths of the ledger that no longer exist.
+    /// Paths that the ledger knows and that no longer exist.
     pub(super) missing: Vec<RelPath>,
 }
 
-/// Compares a scan with the ledger, both sorted by path. Nothing is known about paths in `unread`. `skipped` are
-/// existing paths that are not taken.
+/// Compares a scan (`found`) with the ledger (`known`), both sorted by path. Paths at and below `unread` could not be
+/// checked and never count as missing. `skipped` are paths that exist but are not sent.
 pub(super) fn diff_scan(
     rules: &Rules,
     found: Vec<Found>,
@@ -56,17 +56,18 @@ pub(super) fn diff_scan(
 /// Results of checking single paths, regardless of the ledger.
 #[derive(Debug, Default)]
 pub(super) struct Looks {
-    /// Files, directories and links that are taken.
+    /// Files, directories and links that the rules accept.
     pub(super) taken: Vec<Found>,
-    /// Directories that are entered, so that their entries are checked too.
+    /// Directories that the rules allow to enter. Their entries must be checked too.
     pub(super) entered: Vec<RelPath>,
-    /// Directories that are not taken themselves: the file or link of that name is gone.
+    /// Directories that are not recorded themselves. A file or link that the ledger knows at such a path no longer
+    /// exists.
     pub(super) replaced: Vec<RelPath>,
     /// Paths that do not exist.
     pub(super) gone: Vec<RelPath>,
-    /// Paths whose entry is skipped.
+    /// Paths whose entries are skipped, with the kind of each entry.
     pub(super) skipped: Vec<(RelPath, Kind)>,
-    /// Paths that could not be checked.
+    /// Paths that could not be checked, with the error of each check.
     pub(super) failed: Vec<(RelPath, DiskError)>,
 }
 
@@ -95,7 +96,7 @@ pub(super) fn sort_looks(rules: &Rules, looks: Vec<(RelPath, Result<PathState, D
     sorted
 }
 
-/// Splits found entries into those that differ from the ledger and the paths of those that don't.
+/// Returns the found entries that differ from the ledger, and the paths of those that don't.
 pub(super) fn diff_found(rules: &Rules, found: Vec<Found>, known: Vec<CurrentVersion>) -> (Vec<Found>, Vec<RelPath>) {
     let known: HashMap<RelPath, Traits> = known.into_iter().map(|v| (v.path, v.traits)).collect();
     let (same, changed): (Vec<_>, Vec<_>) =
@@ -103,7 +104,8 @@ pub(super) fn diff_found(rules: &Rules, found: Vec<Found>, known: Vec<CurrentVer
     (changed, same.into_iter().map(|one| one.path).collect())
 }
 
-/// Returns whether an entry is the version that the ledger knows, with the same mode.
+/// Returns whether an entry has the kind, stamp and mode that the ledger knows and, if the rules require it, the same
+/// owner.
 fn is_same(rules: &Rules, known: &Traits, found: &Traits) -> bool {
     (known.kind, known.stamp, known.mode) == (found.kind, found.stamp, found.mode)
         && (!rules.minds_owners() || known.owner == found.owner)

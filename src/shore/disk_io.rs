@@ -1,6 +1,7 @@
 //! Work on a directory's disk, which may block for hours: a mount whose server is unreachable does not answer calls.
 //!
-//! Each call runs on a separate thread. Only the directory waits for it, and reports that.
+//! Each call runs on a separate thread, so that only the tasks of its own directory wait for it. If the disk does not
+//! respond, the directory reports a trouble.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -17,8 +18,8 @@ use crate::local::{self, Mounts};
 const LONG: Duration = Duration::from_secs(4);
 
 impl Directory {
-    /// Runs work that may block. While a file system of the directory does not respond, that is one of its troubles,
-    /// and a single run treats its files as taken in.
+    /// Runs work that may block. While a file system of the directory does not respond, the directory has a trouble,
+    /// and `taken_in` is set so that a single run (`--once`) doesn't wait for the directory's files.
     pub(super) async fn on_disk<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> T + Send + 'static,
@@ -31,7 +32,8 @@ impl Directory {
                 () = tokio::time::sleep(LONG) => {}
             }
             match asked.as_mut().map(oneshot::Receiver::try_recv) {
-                // The disk responds, so the work itself takes long.
+                // There was no probe yet, or the disk has answered the last one and the work itself takes long. Probes
+                // again.
                 None | Some(Ok(())) => asked = probe(self.settings.location.clone()),
                 Some(Err(_)) => {
                     said = true;
@@ -41,7 +43,7 @@ impl Directory {
         };
         if said {
             self.mended(|concern| *concern == Concern::Silence);
-            // Deliveries that were postponed because the disk did not respond get another attempt.
+            // Deliveries that were postponed because the disk did not respond are retried now.
             for (vessel, bell) in &self.vessels {
                 self.ledger.hurry(vessel).await.map_err(|e| e.fault())?;
                 bell.ring();
@@ -78,15 +80,15 @@ fn probe(location: PathBuf) -> Option<oneshot::Receiver<()>> {
 /// Kind of entry at a location.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AtLocation {
-    /// One file.
+    /// A file.
     File,
-    /// Nothing.
+    /// The path does not exist.
     Nothing,
     /// A directory, or an entry that can't be used.
     Other,
 }
 
-/// Returns the kind of entry at each location; `None` if the disk does not respond within 1 s.
+/// Returns the kind of entry at each location; `None` for a location whose disk does not respond within 1 s.
 pub async fn at_locations(locations: impl IntoIterator<Item = PathBuf>) -> Vec<Option<AtLocation>> {
     const MOMENT: Duration = Duration::from_secs(1);
     let ask = |location: PathBuf| {

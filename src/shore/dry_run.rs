@@ -9,8 +9,8 @@ use crate::fault::Fault;
 use crate::local::{self, PathState};
 use crate::records::NewVersion;
 
-/// Records the files in a directory and the deletions from it, as far as its rules and brakes permit. Held-back
-/// deletions are reported in the directory's `trouble`.
+/// Records the files in a directory and the deletions from it, as ingest would. Held-back deletions are not recorded
+/// but reported in the directory's `trouble`.
 ///
 /// # Errors
 /// Returns a daemon-wide [`Fault`] if the ledger can't be used.

@@ -1,7 +1,9 @@
-//! Removal of files whose time in `processed/` has expired, limited to files that the ledger has put there.
+//! Removal of expired files from `processed/`: files that retired longer than `KeepProcessed` ago. Files that the
+//! ledger does not list as retired are never removed.
 //!
-//! Removals are not recorded: the next check finds the file gone, and the ledger keeps its entry for receipts. Versions
-//! are checked step by step, starting at the first that may still have a file there.
+//! Removals are not recorded in the ledger: a later check finds that the file no longer exists, and receipts still need
+//! the ledger entry. A check goes through the retired versions in steps and starts at the first version that may still
+//! have a file in `processed/`.
 
 use std::time::{Duration, Instant};
 
@@ -13,23 +15,23 @@ use crate::local::{self, Expired};
 use crate::records::VersionId;
 use crate::settings::KeepProcessed;
 
-/// Shortest and longest interval between checks.
+/// Shortest and longest wait between two checks of `processed/`.
 const OFTEN: Duration = Duration::from_secs(1);
 const SELDOM: Duration = Duration::from_secs(3600);
-/// Maximum number of files deleted in one go; a stop is checked in between.
+/// Maximum number of files deleted per disk task. Between these tasks, the loop checks whether it must stop.
 const AT_ONCE: usize = 256;
 
 pub(super) struct Expiry<'a> {
     directory: &'a Directory,
-    /// How long files are kept; `None` means forever, or not at all.
+    /// How long files stay in `processed/`; `None` if they are kept forever or never moved there.
     keep: Option<Duration>,
     next_look: Instant,
     wary: WaryClock,
-    /// Current position of this check.
+    /// Version at which the next step of the running check starts.
     at: VersionId,
-    /// Versions before this one have no file in `processed/` any more.
+    /// No version before this one still has a file in `processed/`.
     done: VersionId,
-    /// Whether this check has met no file that must be deleted later.
+    /// Whether the running check has found no file that stays in `processed/` for now.
     all_gone: bool,
     complained: bool,
 }
@@ -53,7 +55,7 @@ impl<'a> Expiry<'a> {
         }
     }
 
-    /// Takes a step if one is due; returns how long to wait for the next.
+    /// Runs the next step of the check if it is due. Returns the wait until the following step.
     pub(super) async fn step(&mut self) -> Result<Duration, Fault> {
         let Some(keep) = self.keep else { return Ok(SELDOM) };
         let wait = self.next_look.saturating_duration_since(Instant::now());
@@ -81,7 +83,8 @@ impl<'a> Expiry<'a> {
         Ok(self.next_look.saturating_duration_since(Instant::now()))
     }
 
-    /// Deletes files; returns `false` if one of them must be tried again.
+    /// Deletes expired files from `processed/`. Returns `false` if a file could not be deleted yet or the task must
+    /// stop.
     async fn delete(&mut self, old: Vec<Retiree>, until: i64) -> Result<bool, Fault> {
         let (mut failed, mut later, mut deleted) = (None, false, 0_u64);
         for some in old.chunks(AT_ONCE) {

@@ -1,5 +1,5 @@
-//! Single files that can't be read or are skipped. Each is reported once; unreadable files are retried at growing
-//! intervals.
+//! Single files that can't be read or are skipped. Each of these files is reported once; unreadable files are retried
+//! at growing intervals.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -38,7 +38,7 @@ impl FileProblems {
 
     /// Reports once that the entry at a path is skipped.
     pub(super) fn skipped(&mut self, directory: &Directory, path: &RelPath, kind: Kind) {
-        // The check of the settings has already named the program's own files.
+        // The program's own files (`Kind::Own`) are already reported when the settings are checked.
         if self.skipped.insert(path.clone(), kind) == Some(kind) || kind == Kind::Own {
             return;
         }

@@ -1,7 +1,8 @@
 //! Ingest of one directory: turns hints and scans into ledger entries.
 //!
-//! Hints only say which paths to check; scans are authoritative, so a lost hint costs a delay and never a file. It is
-//! one loop, which never reads a file itself and never sleeps on anything but its own timer.
+//! Hints from the watcher only say which paths to check. Scans find every change, so a lost hint delays a file but
+//! never loses it. Ingest is one event loop; separate tasks read the files, so that a large file does not block the
+//! loop.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -24,30 +25,30 @@ use crate::local::{DiskError, Hint, Rules};
 use crate::names::RelPath;
 use crate::records::{NewVersion, Traits};
 
-/// Batches that are read concurrently, so that small files can overtake large ones.
+/// Maximum number of batches that are read concurrently, so that small files need not wait for large ones.
 const BATCHES: usize = 3;
-/// Maximum number of hints taken per pass of the loop.
+/// Maximum number of hints handled per pass of the loop.
 const HINTS: usize = 16 * 1024;
 /// Maximum number of versions recorded at once.
 const VERSIONS: usize = 1024;
-/// Interval at which a missing location is checked.
+/// Wait before a location that can't be scanned is scanned again.
 pub(super) const LOOK_FOR_LOCATION: Duration = Duration::from_secs(2);
 /// How long a single run (`--once`) waits for files that keep changing.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Watches a directory until it is stopped.
+/// Ingests the files of a directory until the directory is stopped.
 ///
 /// # Errors
 /// Returns a daemon-wide [`Fault`] if the ledger can't be used. The directory's own faults are logged and retried.
 pub async fn ingest(directory: Directory) -> Result<(), Fault> {
     let stop = directory.stop.clone();
-    // Other directories are tidied up before anything retires.
+    // For directories that are not mirrors, `retire()` tidies up before it moves files.
     if directory.settings.is_mirror() {
         stop.run_until_cancelled(directory.tidy_up()).await.unwrap_or(Ok(()))?;
     }
     let mut ingest = DirectoryIngest::new(Arc::new(directory));
     let ended = stop.run_until_cancelled(ingest.run()).await.unwrap_or(Ok(()));
-    // After this task has ended, nothing more may be recorded for the vessels that it was given.
+    // Once this task has ended, no batch may record versions for the vessels with which the task was started.
     ingest.batches.shutdown().await;
     ended
 }
@@ -66,13 +67,14 @@ pub(super) struct DirectoryIngest {
     interval: Interval,
     batches: JoinSet<Result<Batch, Fault>>,
     started: Instant,
-    /// Whether the location was scanned, or can't be.
+    /// Whether a scan of the whole location has ended, successfully or not.
     pub(super) scanned: bool,
-    /// Whether the location can't be read.
+    /// Whether the last scan of the whole location failed.
     pub(super) away: bool,
-    /// Whether the location was missing or replaced, and paths have been missing in it since.
+    /// Whether the location was missing or replaced, and no scan since then has found all known paths.
     pub(super) displaced: bool,
-    /// Why nothing is taken in for now, and the last reason that was reported.
+    /// Why there is no disk space for new ledger entries (`None` if there is), and the last such reason that was
+    /// reported.
     no_room: watch::Receiver<Option<String>>,
     said_of_room: Option<String>,
 }
@@ -127,7 +129,7 @@ impl DirectoryIngest {
         }
     }
 
-    /// Starts to scan the directory, or new directories in it, unless a scan is running.
+    /// Starts to scan the directory, or directories below it that wait for a scan, unless a scan is running.
     fn begin_scans(&mut self) {
         // At start, missing paths are handled before another scan, which would only find them again.
         let first_deletions = self.scanned && !*self.directory.taken_in.borrow() && !self.deletions.is_empty();
@@ -141,8 +143,8 @@ impl DirectoryIngest {
         }
     }
 
-    /// Returns whether the ledger has disk space for more entries. Otherwise new files wait, and the reason is
-    /// reported.
+    /// Returns whether there is disk space for more ledger entries. Reports when space runs out and when there is space
+    /// again.
     fn has_room(&mut self) -> bool {
         let why = self.no_room.borrow_and_update().clone();
         if why != self.said_of_room {
@@ -155,9 +157,10 @@ impl DirectoryIngest {
         self.said_of_room.is_none()
     }
 
-    /// Returns when the loop must wake up if nothing happens.
+    /// Returns when the loop must wake up if no event arrives before.
     fn wake_at(&self) -> Instant {
-        // A hint that was dropped because the queue was full is not reported again.
+        // If the hint queue is full, hints are dropped without waking the loop. So the loop checks for lost events at
+        // least every 5 s.
         let soon = Instant::now() + Duration::from_secs(5);
         let soon = if self.scans.is_idle() { soon.min(self.scans.rescan_at()) } else { soon };
         if self.said_of_room.is_some() {
@@ -170,7 +173,7 @@ impl DirectoryIngest {
         [self.settling.next_look(), deletions, releasing].into_iter().flatten().fold(soon, Instant::min)
     }
 
-    /// Announces once that all files present at start are in the ledger.
+    /// Sets `taken_in` once all files present at start are in the ledger or need no longer be waited for.
     fn announce(&self) {
         let settled =
             self.settling.is_empty() || self.started.elapsed() > PATIENCE + self.directory.settings.settle_time;
@@ -179,7 +182,7 @@ impl DirectoryIngest {
             && !self.scans.has_walks()
             && self.scans.is_idle()
             && self.deletions.is_empty();
-        // A single run doesn't wait for disk space.
+        // A single run (`--once`) doesn't wait for disk space.
         let done = settled && idle || self.said_of_room.is_some();
         if self.scanned && done && !*self.directory.taken_in.borrow() {
             self.directory.taken_in.send_replace(true);
@@ -210,13 +213,13 @@ impl DirectoryIngest {
                 Hint::Finished(_) | Hint::Touched(_) => {}
                 Hint::Gone(path) => gone.push(path),
             }
-            // The number is limited so that the loop continues even under a stream of hints.
+            // The number of hints per pass is limited, so that the loop continues even under a stream of hints.
             next = if taken < HINTS { self.hints.try_recv().ok() } else { None };
         }
         self.look_at(gone).await
     }
 
-    /// Handles a file that was closed or moved in.
+    /// Handles a file whose writer closed it, or that was moved into the directory.
     fn finish(&mut self, path: RelPath) {
         if self.directory.settings.min_age.is_zero() {
             self.settling.forget(&path);
@@ -226,27 +229,28 @@ impl DirectoryIngest {
         }
     }
 
-    /// Handles deletions that are due.
+    /// Handles the collected deletions if they are due and `Interval` permits it.
     async fn delete_due(&mut self) -> Result<(), Fault> {
         let now = Instant::now();
         let due = self.deletions.due_at().is_some_and(|at| at <= now);
         if due && self.interval.opens_at().is_none_or(|at| at <= now) { self.delete().await } else { Ok(()) }
     }
 
-    /// Handles deletions now.
+    /// Checks the collected deletions once more and records those that are not held back.
     pub(super) async fn delete(&mut self) -> Result<(), Fault> {
         let mut paths = self.deletions.take();
         paths.retain(|path| !self.pending.note_if_busy(path));
         let place = Place { displaced: self.displaced, watcher: self.scans.watcher() };
         let confirmed = self.deletions.confirm(&self.directory, &self.rules, &mut self.mounts, place, paths).await?;
         self.look_at(confirmed.back).await?;
-        // Entries of a directory are deleted before the directory.
+        // The paths are sorted with parents first. Reversed, the entries of a directory are deleted before the
+        // directory.
         let gone = confirmed.gone.into_iter().rev();
         let gone: Vec<_> = gone.map(|path| NewVersion::without_content(path, Traits::GONE, Vec::new())).collect();
         self.enter(&gone).await
     }
 
-    /// Releases changes that wait for the interval, if it is over. Files present at start need not wait.
+    /// Releases the changes that wait for `Interval` once it has passed. Files present at start are released at once.
     async fn release(&mut self) -> Result<(), Fault> {
         if !self.pending.waits_for_interval() {
             return Ok(());

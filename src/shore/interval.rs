@@ -1,15 +1,16 @@
-//! The gate for changes: with an `Interval`, they are collected while it is closed and then released together.
+//! The gate of a directory with an `Interval`: changes are collected while the gate is closed and released together
+//! when it opens.
 
 use std::time::{Duration, Instant};
 
-/// A gate that lets waiting changes pass, and then stays closed for the interval.
+/// A gate that lets waiting changes pass, and then stays closed for `interval`.
 pub(super) struct Interval {
     interval: Duration,
     opens_at: Option<Instant>,
 }
 
 impl Interval {
-    /// Creates an open gate; with an interval of zero it always stays open.
+    /// Creates an open gate. With an interval of 0 s, the gate never closes.
     pub(super) fn new(interval: Duration) -> Self {
         Self { interval, opens_at: None }
     }
@@ -19,7 +20,7 @@ impl Interval {
         self.opens_at
     }
 
-    /// Returns whether changes may pass now; if so, closes the gate again.
+    /// Returns whether changes may pass now. If so, closes the gate for the next interval.
     pub(super) fn pass(&mut self, now: Instant) -> bool {
         if self.opens_at.is_some_and(|at| at > now) {
             return false;

@@ -2,8 +2,9 @@
 //! when every vessel has acknowledged.
 //!
 //! Each directory has two tasks. [`ingest()`] turns hints and scans into ledger entries and rings the vessels' bells.
-//! [`retire()`] is rung when a file was acknowledged and moves complete files to `processed/`. They share the ledger
-//! and the state of writers, and know nothing of how files get to vessels.
+//! [`retire()`] is woken when a vessel acknowledges a file, and moves files that every vessel has acknowledged to
+//! `processed/`. Both tasks share the ledger and the state of writers, and do not depend on how files are sent to
+//! vessels.
 
 mod admit;
 mod apply;
@@ -53,43 +54,45 @@ pub struct Directory {
     pub settings: Arc<settings::Directory>,
     /// `ChunkSize` in bytes.
     pub chunk_size: u64,
-    /// The vessels that take the directory, with the bells to ring when there is something for them.
+    /// The vessels that take the directory, each with the bell that tells it about new ledger entries.
     pub vessels: Vec<(VesselName, Bell)>,
-    /// The directory's place on each vessel.
+    /// The directory's path on each vessel.
     pub places: Vec<(VesselName, RemotePath)>,
     /// Rung when a file of the directory was acknowledged.
     pub retire_bell: Bell,
-    /// Knowledge about whether files are still being written.
+    /// State by which files that are still being written are recognized.
     pub writers: Writers,
-    /// Paths that retirement wants the watch to check again.
+    /// Paths that retirement wants ingest to check again.
     pub recheck: Recheck,
-    /// Cache of small files for the vessels.
+    /// Cache of source files, shared with the vessels.
     pub source_cache: SourceCache,
     /// The ledger.
     pub ledger: Ledger,
     /// Receiver of events.
     pub monitor: Arc<dyn Monitor>,
-    /// The time of day.
+    /// Clock for the time of day.
     pub clock: Clock,
     /// Set once all files present at start are in the ledger, or couldn't be read.
     pub taken_in: watch::Sender<bool>,
     /// Current troubles that keep the directory or an entry of it from being used.
     pub trouble: watch::Sender<Troubles>,
-    /// Why no new files are taken in for now: there is no disk space for their ledger entries.
+    /// Why new files can't be recorded, namely a lack of disk space for their ledger entries; `None` if they can.
     pub no_room: watch::Receiver<Option<String>>,
-    /// Rung when `Location` is a file but was treated as a directory, or the reverse: the tasks must be restarted.
+    /// Rung when `Location` is a file but was treated as a directory, or the reverse. The tasks must then be restarted.
     pub decide_again: Bell,
-    /// Whether the location has changed since this program started: paths missing in it need not have been deleted.
+    /// Whether a reload has changed `Location` since the program started. Then paths that are missing there were not
+    /// necessarily deleted.
     pub relocated: bool,
-    /// Whether a person has allowed deletions that would otherwise be held back.
+    /// Whether the program was started with `--allow-deletes`, so that no deletions are held back.
     pub allow_deletes: bool,
     /// Stops the tasks.
     pub stop: CancellationToken,
 }
 
 impl Directory {
-    /// Adapts the ledger to the settings. Must be called for every directory before any task starts: until then, a
-    /// version may count as complete that an added vessel has yet to receive. Accesses no disk but the ledger's.
+    /// Adapts the ledger to the settings. Must be called for every directory before any task starts; otherwise a
+    /// version could count as complete although a vessel that was added to the settings has not received it. Accesses
+    /// no disk but the ledger's.
     ///
     /// # Errors
     /// Returns a daemon-wide [`Fault`] if the ledger can't be used.
@@ -99,7 +102,7 @@ impl Directory {
         self.ledger.reconcile(name, &self.vessel_names()).await.map_err(|e| e.fault())
     }
 
-    /// Cleans up after a crash in `processed/`. Must run before anything retires.
+    /// Cleans up after retirements that a crash interrupted. Must run before any file retires.
     async fn tidy_up(&self) -> Result<(), Fault> {
         let (location, name) = (self.settings.location.clone(), &self.settings.name);
         let recursive = self.settings.recursive && !self.settings.is_mirror();

@@ -1,9 +1,10 @@
-//! Deletions and mounts: paths that are missing because a file system was unmounted or covered by another are not
-//! deletions.
+//! Deletions and mounts: paths that are missing because a file system was unmounted, or covered by another file system,
+//! are not deletions.
 //!
-//! The ledger stores which file systems were mounted at and below a location when all their files were last seen, so
-//! that the change is detected even after a restart. If another file system is mounted now, deletions below it are held
-//! back. The new one is stored once nothing is missing there, or when a person allows it.
+//! The ledger stores the file systems mounted at and below a location, as of the last scan that found all their files,
+//! so that a change is detected even after a restart. If another file system is mounted at a path now, deletions below
+//! that path are held back. The new file system is stored once no file below the path is missing, or if
+//! `--allow-deletes` is given.
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -22,26 +23,27 @@ use crate::records::Mount;
 pub(super) struct MountWatch {
     /// The mounts stored in the ledger; `None` if not queried yet.
     remembered: Option<Vec<Mount>>,
-    /// Followed links to directories.
+    /// Links to directories that scans have followed. Their targets may be on other file systems.
     links: BTreeSet<RelPath>,
-    /// The mounts found last.
+    /// The mounts as of the last scan.
     last: Mounts,
 }
 
 /// The current mounts and their differences from the stored ones, or an error if the location can't be found.
 pub(super) type Looked = Result<(Mounts, Vec<Change>), DiskError>;
 
-/// Missing paths, without those on changed file systems.
+/// Missing paths, without those that are held back because their file system changed.
 #[derive(Default)]
 pub(super) struct Visible {
     pub(super) gone: Vec<RelPath>,
     /// Paths to check again because mounts changed during the check.
     pub(super) again: Vec<RelPath>,
-    /// Change of the file system of the location itself.
+    /// How the file system at the location itself differs from the stored one; `None` if it is the same.
     pub(super) location_moved: Option<String>,
 }
 
-/// The result of a scan, of the whole directory or below `within`, as far as it is relevant for mounts.
+/// The part of a scan's result that matters for mounts. The scan covered the whole directory, or the part below
+/// `within`.
 pub(super) struct Scanned<'a> {
     pub(super) within: Option<&'a RelPath>,
     /// Links to directories that were followed.
@@ -68,7 +70,7 @@ impl MountWatch {
         directory.on_disk(look).await
     }
 
-    /// Holds back deletions of paths whose file system changed. `before` was determined before the paths were checked.
+    /// Holds back deletions of paths whose file system changed. `before` are the mounts before the paths were checked.
     pub(super) async fn hold_back(
         &mut self,
         directory: &Directory,
@@ -78,7 +80,7 @@ impl MountWatch {
         if gone.is_empty() || directory.allow_deletes {
             return Ok(Visible { gone, ..Visible::default() });
         }
-        // If the location can't be found, the other brakes report that.
+        // If the location can't be found, `Deletions::reason_to_hold` reports that.
         let (Ok((before, mut changes)), Ok((after, changed))) = (before, self.look(directory).await?) else {
             return Ok(Visible { gone, ..Visible::default() });
         };
@@ -86,7 +88,7 @@ impl MountWatch {
             return Ok(Visible { again: gone, ..Visible::default() });
         }
         changes.extend(changed);
-        // A change of the location itself concerns all paths and is handled by the other brakes.
+        // A change at the location itself affects all paths and is handled by `Deletions::reason_to_hold`.
         let (whole, changes): (Vec<_>, Vec<_>) = changes.into_iter().partition(|change| change.path.is_empty());
         let location_moved = whole.into_iter().next().map(|change| change.what);
         let (held, gone): (Vec<_>, Vec<_>) =
@@ -104,8 +106,8 @@ impl MountWatch {
         Ok(Visible { gone, again: Vec::new(), location_moved })
     }
 
-    /// Stores the mounts below which nothing is missing after a scan. Returns the changes below which paths are
-    /// missing, and whether mounts changed since the last scan.
+    /// Stores the mounts below which a scan found no path missing. Returns the changed mounts below which paths are
+    /// missing, and whether any mount changed since the last scan.
     pub(super) async fn remember(
         &mut self,
         directory: &Directory,
@@ -137,7 +139,7 @@ impl MountWatch {
 }
 
 impl Scanned<'_> {
-    /// Returns whether the scan covered everything below a changed mount and found nothing missing there.
+    /// Returns whether the scan covered everything below a changed mount and found no path missing there.
     fn is_whole_below(&self, change: &Change) -> bool {
         self.within.is_none_or(|within| lies_in(&change.path, within.as_bytes()))
             && !self.missing.iter().any(|path| change.concerns(path))

@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 
 use crate::local::Moved;
 
-/// How long and how often a moved file is checked.
+/// How long a moved file is checked, and the wait between two checks.
 const LONG_ENOUGH: Duration = Duration::from_secs(120);
 const OFTEN: Duration = Duration::from_secs(5);
-/// Maximum number of files; the oldest are dropped.
+/// Maximum number of files that are checked. Beyond it, the oldest file is no longer checked.
 const MOST: usize = 10_000;
 
 #[derive(Default)]
@@ -28,7 +28,7 @@ impl MovedFiles {
         self.next_look.get_or_insert(now + OFTEN);
     }
 
-    /// Returns when the next check is due.
+    /// Returns when the next check is due; `None` if there are no files to check.
     pub(super) fn due_at(&self) -> Option<Instant> {
         self.next_look
     }

@@ -1,8 +1,8 @@
 //! Entries that wait to be read or recorded in the ledger: finished files in the order in which they finished, and
 //! directories and links in the order of their paths.
 //!
-//! This module is pure bookkeeping. A path that waits or is being read is *busy*: changes seen meanwhile are recorded,
-//! and the path is checked again when its batch has ended.
+//! This module is pure bookkeeping. A file that waits or is being read is *busy*: changes of its path are recorded
+//! meanwhile, and the path is checked again when the file's batch has ended.
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::path::Path;
@@ -13,13 +13,13 @@ use crate::records::NewVersion;
 #[derive(Default)]
 pub(super) struct Pending {
     files: VecDeque<RelPath>,
-    /// Number of files that the interval has released.
+    /// Number of files at the front of the queue that `Interval` has released to be read.
     released: usize,
-    /// Directories and links.
+    /// Directories and links that wait to be recorded.
     others: BTreeMap<RelPath, NewVersion>,
-    /// Files that wait or are being read.
+    /// Files that wait to be read or are being read.
     busy: HashSet<RelPath>,
-    /// Busy paths that changed.
+    /// Busy files that have changed since they were queued.
     changed: HashSet<RelPath>,
 }
 
@@ -38,7 +38,7 @@ impl Pending {
         self.others.insert(version.path.clone(), version);
     }
 
-    /// Records a change of a path if it is busy; returns whether it is.
+    /// Returns whether a path is busy, and records its change if so.
     pub(super) fn note_if_busy(&mut self, path: &RelPath) -> bool {
         let busy = self.busy.contains(path);
         if busy {
@@ -60,7 +60,7 @@ impl Pending {
         self.changed.extend(self.busy.iter().filter(|path| is_below(path)).cloned());
     }
 
-    /// Returns whether an entry has not been released by `Interval` yet.
+    /// Returns whether any entry still waits for `Interval` to release it.
     pub(super) fn waits_for_interval(&self) -> bool {
         !self.others.is_empty() || self.files.len() > self.released
     }
@@ -111,7 +111,7 @@ impl Pending {
         }
     }
 
-    /// Takes those of these paths that changed while they were busy.
+    /// Returns those of these paths that changed while they were busy, and forgets the changes.
     pub(super) fn take_changed(&mut self, paths: Vec<RelPath>) -> Vec<RelPath> {
         paths.into_iter().filter(|path| self.changed.remove(path)).collect()
     }

@@ -1,4 +1,4 @@
-//! Paths that retirement wants to be checked again, because their sources are no longer the delivered versions.
+//! Paths that retirement wants ingest to check again, because their source files are no longer the delivered versions.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crate::bell::Bell;
 use crate::names::RelPath;
 
-/// Paths for the watch to check. Clones share them.
+/// Queue of paths that ingest must check again. Clones share the queue.
 #[derive(Clone, Debug, Default)]
 pub struct Recheck {
     paths: Arc<Mutex<BTreeSet<RelPath>>>,

@@ -1,4 +1,5 @@
-//! Retirement of sources that every vessel has acknowledged: they are moved to `processed/`, or deleted if not kept.
+//! Retirement of source files that every vessel has acknowledged: they are moved to `processed/`, or deleted if
+//! `KeepProcessed` says so.
 
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
@@ -20,23 +21,24 @@ use crate::names::RelPath;
 use crate::records::{Version, VersionId};
 use crate::settings::KeepProcessed;
 
-/// Maximum time between attempts to retire sources that couldn't be moved.
+/// Longest pause of the task between two checks, and minimum wait after a source couldn't be moved.
 const AGAIN: Duration = Duration::from_secs(30);
-/// Wait before the next attempt for a source that is open for writing, and for one that has changed.
+/// Wait before the next attempt for a source that is open for writing, and for a source that has changed.
 const IN_USE: Duration = Duration::from_secs(2);
 const CHANGED: Duration = Duration::from_secs(1);
-/// Waits of a version that couldn't be moved, independent of further acknowledgements.
+/// Backoff for a version that couldn't be moved. Acknowledgements of other files don't shorten it.
 const STUCK: Backoff = Backoff::new(Duration::from_secs(30), Duration::from_secs(600));
-/// How long a stop waits for a running move: a rename is done by then, a copy to another disk may not be.
+/// How long a stop waits for a running move. A rename takes less; a copy to another disk that takes longer is completed
+/// at the next start.
 const GRACE: Duration = Duration::from_secs(3);
-/// How long a single run waits for sources that must rest before they retire.
+/// How long a single run (`--once`) waits for sources that must stay unchanged for a while before they retire.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// Minimum pause after a check of all complete versions, as a multiple of its duration, and the upper limit of that
-/// pause. Every acknowledgement requests a check.
+/// Pause after a check of all complete versions, as a multiple of the check's duration, and the maximum of that pause.
+/// Without it, every acknowledgement would start a check at once.
 const SHARE: u32 = 10;
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
-/// Maximum number and total size of versions that are fetched, moved and recorded together: a long copy to another disk
-/// should not delay the recording of those before it.
+/// Maximum number of versions fetched at once, and maximum total size of versions that are moved and recorded together:
+/// a long copy to another disk should not delay the recording of versions that were moved before.
 const BATCH: u32 = 256;
 const BATCH_BYTES: u64 = 64 << 20;
 
@@ -72,8 +74,8 @@ pub async fn retire(directory: Directory) -> Result<(), Fault> {
     }
 }
 
-/// Retires all versions that are complete now, regardless of a stop. Waits up to 30 s for sources that must rest until
-/// then.
+/// Retires all versions that every vessel has acknowledged, even if the directory is being stopped. Waits up to 30 s
+/// for sources that must stay unchanged for a while before they retire.
 ///
 /// # Errors
 /// Fails like [`retire()`].
@@ -92,26 +94,27 @@ pub async fn retire_all(directory: &Directory) -> Result<(), Fault> {
 /// Result of moving or deleting sources.
 struct Acted {
     outcomes: Vec<(Version, Result<Retired, DiskError>)>,
-    /// When the files that stay changed last.
+    /// Time of the last change of each file, as read during the attempt.
     noted: HashMap<VersionId, Changed>,
-    /// Versions whose name in `processed/` is already used by a directory.
+    /// Versions that were stored in `processed/` under another name, because a directory there has their name.
     beside_directories: HashSet<VersionId>,
-    /// Whether other hosts may write to the files.
+    /// Whether the directory is on a file system to which other hosts may write.
     shared: bool,
 }
 
 struct Retiring<'a> {
     directory: &'a Directory,
-    /// Versions that are left alone for now.
+    /// Versions whose next attempt is not due yet.
     waiting: RetireWait,
-    /// Retired files that are checked after their move.
+    /// Retired files that are still checked for writes after their move.
     moved_files: MovedFiles,
-    /// Number of failures and time of the next attempt of versions that couldn't be moved.
+    /// For each version that couldn't be moved: the number of failures and the time of the next attempt.
     stuck: HashMap<VersionId, (u32, Instant)>,
-    /// Paths of versions that couldn't be moved, and paths that couldn't be checked after their move.
+    /// Paths of versions that couldn't be moved, and paths of retired files that couldn't be checked after their move.
     failed: HashMap<VersionId, RelPath>,
     not_looked_after: HashSet<RelPath>,
-    /// Stops between two files and within a long copy; the next start finds an unfinished one and completes it.
+    /// Token that stops the work between two files or during a copy; the next start completes an interrupted copy.
+    /// `None` if the work must not be stopped.
     stop: Option<&'a CancellationToken>,
 }
 
@@ -128,7 +131,7 @@ impl<'a> Retiring<'a> {
         }
     }
 
-    /// Returns whether a version may be tried now.
+    /// Returns whether a version that failed before may be tried again. Other versions are always due.
     fn is_due(&self, version: VersionId) -> bool {
         self.stuck.get(&version).is_none_or(|(_, next)| *next <= Instant::now())
     }
@@ -136,7 +139,8 @@ impl<'a> Retiring<'a> {
     fn put_off(&mut self, version: VersionId) {
         let (failures, next) = self.stuck.entry(version).or_insert((0, Instant::now()));
         *failures += 1;
-        // At least half of the maximum wait, because many versions may fail together for the same reason.
+        // The wait is random, between 50 % and 100 % of the backoff, because many versions may fail at once for the
+        // same reason.
         *next = Instant::now() + STUCK.wait(*failures, 0.5 + fastrand::f64() / 2.0);
     }
 
@@ -167,13 +171,14 @@ impl<'a> Retiring<'a> {
         Ok(())
     }
 
-    /// Clears the troubles of files that no longer fail.
+    /// Clears the retirement troubles of files that no longer fail.
     fn mend(&self) {
         let failed: HashSet<_> = self.failed.values().chain(&self.not_looked_after).collect();
         self.directory.mended(|concern| matches!(concern, Concern::Retirement(path) if !failed.contains(path)));
     }
 
-    /// Moves versions and records the moved ones. One that was moved but not recorded is detected the next time.
+    /// Moves or deletes the sources of these versions and records the retired ones. If a source was moved but not
+    /// recorded, the next attempt detects that.
     async fn batch(&mut self, versions: Vec<Version>) -> Result<(), Fault> {
         let Acted { outcomes, noted, beside_directories, shared } = tokio::select! {
             moved = self.act(versions) => moved?,
@@ -202,7 +207,7 @@ impl<'a> Retiring<'a> {
         self.directory.ledger.retired(&ended).await.map_err(|e| e.fault())
     }
 
-    /// Moves or deletes sources on a separate thread; also returns when the files that stay changed last.
+    /// Moves or deletes the sources of these versions on a separate thread.
     async fn act(&self, versions: Vec<Version>) -> Result<Acted, Fault> {
         let (location, stop) = (self.directory.settings.location.clone(), self.stop.cloned());
         let stopped = move || stop.as_ref().is_some_and(CancellationToken::is_cancelled);
@@ -230,7 +235,7 @@ impl<'a> Retiring<'a> {
         self.directory.on_disk(work).await
     }
 
-    /// Records a source that stays for now.
+    /// Schedules the next attempt for a source that was not retired.
     fn stays(&mut self, version: &Version, outcome: &Result<Retired, DiskError>, changed: Option<Changed>) {
         let now = Instant::now();
         match outcome {
@@ -240,7 +245,7 @@ impl<'a> Retiring<'a> {
                 tracing::debug!(directory = %name, file = %version.path, "Not retired yet: it is open for writing");
                 self.waiting.put_off(version.id, IN_USE, now);
             }
-            // The watch detects the new version, which supersedes this one.
+            // Ingest records the changed file as a new version, which supersedes this one.
             Ok(Retired::SourceChanged) => {
                 self.waiting.put_off(version.id, CHANGED, now);
                 self.directory.recheck.at(version.path.clone());
@@ -255,7 +260,7 @@ impl<'a> Retiring<'a> {
         let due = self.moved_files.due(Instant::now());
         if due.is_empty() {
             if self.moved_files.due_at().is_none() {
-                // The last check of a file may have failed: its trouble ends with the checks.
+                // No file is checked any more, so a trouble from a file's last check ends here.
                 self.not_looked_after.clear();
             }
             return Ok(());
@@ -283,7 +288,7 @@ impl<'a> Retiring<'a> {
         Ok(())
     }
 
-    /// Reports the result for a version; returns its id if no work is left for it.
+    /// Reports the outcome for a version. Returns the version's id if the ledger may record it as retired.
     fn has_ended(&mut self, version: &Version, outcome: Result<Retired, DiskError>) -> Option<VersionId> {
         let (name, path) = (&version.directory, &version.path);
         match outcome {

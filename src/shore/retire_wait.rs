@@ -1,8 +1,10 @@
-//! Delivered sources that must rest before they retire, each with the time of the next attempt.
+//! Delivered sources that are not retired yet, each with the time of the next attempt. A source must first *rest*, that
+//! is, stay unchanged for a while.
 //!
-//! A writer may reopen a file by its name a second after closing it, or set its mode. If the file had retired, the
-//! writer would create a new one, which would replace the first on every vessel. The rest is measured from the file's
-//! change time, or if the clocks disagree, by how long that time has been seen unchanged.
+//! The reason: a writer may reopen a file by its name a second after closing it, or set its mode. If the file had
+//! already retired, the writer would create a new file, which would replace the delivered one on every vessel. The rest
+//! is counted from the file's change time (ctime). If that is in the future because clocks disagree, the rest is
+//! counted from the moment at which this change time was first read.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -17,30 +19,30 @@ pub(super) struct RetireWait {
 
 struct Entry {
     due: Instant,
-    /// When its file changed last, and since when that is known.
+    /// Last change time of the version's file, and when this change time was first read.
     changed: Option<(Changed, Instant)>,
     put_off: bool,
 }
 
 impl RetireWait {
-    /// Returns whether a version need not be tried yet.
+    /// Returns whether the next attempt for a version is not due yet.
     pub(super) fn rests(&self, version: VersionId, now: Instant) -> bool {
         self.entries.get(&version).is_some_and(|entry| entry.due > now)
     }
 
-    /// Returns when the files of these versions changed last, as far as it is known, for a new check of the files.
+    /// Returns the known change times of these versions' files, each with the time at which it was first read.
     pub(super) fn known(&self, versions: impl Iterator<Item = VersionId>) -> HashMap<VersionId, (Changed, Instant)> {
         versions.filter_map(|id| Some((id, self.entries.get(&id)?.changed?))).collect()
     }
 
-    /// Records that a version must rest for `left`; its file changed last at `changed`.
+    /// Records that a version must rest for `left` more; `changed` is the last change time of its file.
     pub(super) fn rest(&mut self, version: VersionId, left: Duration, changed: Option<Changed>, now: Instant) {
         let before = self.entries.get(&version).and_then(|entry| entry.changed);
         let known = changed.map(|at| before.filter(|(before, _)| *before == at).unwrap_or((at, now)));
         self.entries.insert(version, Entry { due: now + left, changed: known, put_off: false });
     }
 
-    /// Postpones a version that can't retire for another reason.
+    /// Postpones the next attempt for a version that can't retire for another reason than its rest.
     pub(super) fn put_off(&mut self, version: VersionId, wait: Duration, now: Instant) {
         self.entries.insert(version, Entry { due: now + wait, changed: None, put_off: true });
     }
@@ -54,18 +56,19 @@ impl RetireWait {
         self.entries.retain(|id, _| asked(*id));
     }
 
-    /// Returns when the next attempt is due.
+    /// Returns when the next attempt is due; `None` if no version waits.
     pub(super) fn due_at(&self) -> Option<Instant> {
         self.entries.values().map(|entry| entry.due).min()
     }
 
-    /// Returns the same as [`Self::due_at`], but only for versions that must rest.
+    /// Returns when the next attempt for a version that must rest is due; `None` if no version must rest.
     pub(super) fn rested_at(&self) -> Option<Instant> {
         self.entries.values().filter(|entry| !entry.put_off).map(|entry| entry.due).min()
     }
 }
 
-/// Returns how much longer a file must rest that changed at `changed`, given since when that was known.
+/// Returns how much of the time `rest` is left for a file that changed last at `changed`. `known` is the change time
+/// read before, and when it was first read.
 pub(super) fn remaining(rest: Duration, changed: Changed, known: Option<(Changed, Instant)>) -> Duration {
     let seen = known.filter(|(before, _)| *before == changed).map_or(Duration::ZERO, |(_, since)| since.elapsed());
     rest.saturating_sub(changed.ago().unwrap_or_default().max(seen))

@@ -1,4 +1,5 @@
-//! Scheduling of scans. One scan runs at a time, on a separate thread, and not so often that nothing else is done.
+//! Scheduling of a directory's scans. One scan runs at a time, on a separate thread. Pauses between scans of the whole
+//! directory leave time for other work.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -14,20 +15,20 @@ use crate::names::RelPath;
 
 /// Minimum pause between two scans of a whole directory, however many events are lost.
 const SPACING: Duration = Duration::from_secs(1);
-/// Minimum pause as a multiple of the duration of the last scan.
+/// Minimum pause after a scan of a whole directory, as a multiple of the scan's duration.
 const SHARE: u32 = 4;
 /// Maximum number of new directories scanned together.
 const WALKS: usize = 64;
-/// Capacity of the hint queue; hints beyond it are found by a rescan.
+/// Capacity of the hint queue. Changes whose hints don't fit into it are found by a rescan.
 const HINTS: usize = 16 * 1024;
 
 /// Results of scans.
 pub(super) struct Scanned {
     /// Scans of the whole location (`None`) or of a directory below it.
     pub(super) scans: Vec<(Option<RelPath>, Result<Scan, DiskError>)>,
-    /// Whether the location was another directory than the watched one.
+    /// Whether the location had been replaced by another directory than the watched one.
     pub(super) was_stale: bool,
-    /// Why a directory could not be watched.
+    /// Error of the first directory that could not be watched; `None` if all directories are watched.
     pub(super) unwatched: Option<DiskError>,
     /// The watcher of the location from now on.
     watcher: Option<Watcher>,
@@ -41,13 +42,13 @@ impl Scanned {
     }
 }
 
-/// The scans of one directory, and the watcher used between them.
+/// The scans of one directory, and the watcher that reports changes between scans.
 pub(super) struct Scans {
     running: JoinSet<Result<Scanned, Fault>>,
     /// When the next scan of the whole directory is wanted, and the earliest time at which it may start.
     wanted_at: Instant,
     may_begin_at: Instant,
-    /// Directories that must be scanned.
+    /// Directories below the location that wait to be scanned.
     walks: BTreeSet<RelPath>,
     watcher: Option<Watcher>,
     hints: mpsc::Sender<Hint>,
@@ -85,7 +86,7 @@ impl Scans {
         self.walks.insert(path);
     }
 
-    /// Returns the watcher of the location.
+    /// Returns the watcher of the location; `None` if the location is not watched.
     pub(super) fn watcher(&self) -> Option<Watcher> {
         self.watcher.clone()
     }

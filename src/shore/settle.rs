@@ -1,9 +1,10 @@
-//! Decides whether files are finished. Stores the paths that may not be, each with the time of its next check.
+//! Decides whether files are finished. Stores the paths of files that may be unfinished, each with the time of its next
+//! check.
 //!
-//! A file that is open for writing is not finished. Its close is reported at once, but it is also checked from time to
-//! time, because events can be lost.
+//! A file that is open for writing is not finished. The watcher reports at once when the file is closed, but the file
+//! is also checked from time to time, because events can be lost.
 //!
-//! This module is pure bookkeeping: the caller passes in what it saw and the current time.
+//! This module is pure bookkeeping: the caller passes in the file's stamp and the current time.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -19,20 +20,20 @@ struct Entry {
     stamp: Option<FileStamp>,
 }
 
-/// The paths that may not be finished yet.
+/// The paths of files that may be unfinished.
 pub(super) struct Settling {
     settle_time: Duration,
     entries: HashMap<RelPath, Entry>,
-    /// How many times in a row a file was found open for writing.
+    /// Number of checks in a row that found each file open for writing.
     open: HashMap<RelPath, u32>,
 }
 
 /// Decision about a path that was checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Judgement {
-    /// The file did not change for long enough.
+    /// The file has been unchanged for the settle time.
     Finished,
-    /// The file is checked again later.
+    /// The file must be checked again later.
     Later,
 }
 
@@ -41,13 +42,14 @@ impl Settling {
         Self { settle_time, entries: HashMap::new(), open: HashMap::new() }
     }
 
-    /// Records that a path changed just now.
+    /// Records that a path has just changed, and schedules its check after the settle time.
     pub(super) fn touched(&mut self, path: RelPath, now: Instant) {
         let look_at = now + self.settle_time;
         self.entries.entry(path).and_modify(|e| e.look_at = look_at).or_insert(Entry { look_at, stamp: None });
     }
 
-    /// Records that a file is open for writing. It is checked again after the settle time, then at growing intervals.
+    /// Records that a file is open for writing. The file is checked again after the settle time, then at growing
+    /// intervals.
     pub(super) fn found_open(&mut self, path: RelPath, now: Instant) {
         let times = self.open.entry(path.clone()).or_default();
         let wait = self.settle_time.saturating_mul(1 << (*times).min(16)).min(OPEN_LOOK.max(self.settle_time));
@@ -55,7 +57,7 @@ impl Settling {
         self.look_in(path, wait, now);
     }
 
-    /// Schedules the next check of a file that must not change for this much longer.
+    /// Schedules the next check of a file that must not change for another `wait`.
     pub(super) fn look_in(&mut self, path: RelPath, wait: Duration, now: Instant) {
         self.entries.insert(path, Entry { look_at: now + wait, stamp: None });
     }
@@ -71,8 +73,8 @@ impl Settling {
         self.open.remove(path);
     }
 
-    /// Decides by a file's stamp. The file is finished if it was not modified for the settle time or, if its
-    /// modification time is in the future, if two checks found the same stamp.
+    /// Decides by a file's stamp whether the file is finished: it was not modified for the settle time or, if its
+    /// modification time is in the future, two checks found the same stamp.
     pub(super) fn judge(&mut self, path: &RelPath, stamp: FileStamp, now: Instant, today: SystemTime) -> Judgement {
         let modified = i64::try_from(today.duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis())).unwrap_or(i64::MAX)
             - (stamp.mtime.saturating_mul(1000) + i64::from(stamp.mtime_nanos / 1_000_000));
@@ -90,17 +92,17 @@ impl Settling {
         Judgement::Later
     }
 
-    /// Returns the paths that are due. They stay until they are judged or forgotten.
+    /// Returns the paths whose check is due. They stay stored until they are judged or forgotten.
     pub(super) fn due(&self, now: Instant) -> Vec<RelPath> {
         self.entries.iter().filter(|(_, e)| e.look_at <= now).map(|(path, _)| path.clone()).collect()
     }
 
-    /// Returns when the next check is due.
+    /// Returns when the next check is due; `None` if no path is stored.
     pub(super) fn next_look(&self) -> Option<Instant> {
         self.entries.values().map(|e| e.look_at).min()
     }
 
-    /// Returns all waiting paths.
+    /// Returns all stored paths.
     pub(super) fn paths(&self) -> impl Iterator<Item = RelPath> {
         self.entries.keys().cloned()
     }

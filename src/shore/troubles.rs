@@ -1,5 +1,5 @@
-//! Troubles that keep a directory or an entry of it from being used. Each belongs to a concern and is cleared once
-//! resolved.
+//! Troubles: problems that keep a directory or an entry of it from being used. Each trouble has a [`Concern`], its
+//! subject, and is cleared once it is resolved.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -15,7 +15,7 @@ const MOST: usize = 1000;
 /// Number of troubles that a summary lists in full.
 const SPELT_OUT: usize = 3;
 
-/// Subject of a trouble, most important first.
+/// Subject of a trouble. The order of the variants is the order of importance.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Concern {
     /// There is no disk space for ledger entries of new files.
@@ -24,11 +24,11 @@ pub enum Concern {
     Location,
     /// A file system does not respond.
     Silence,
-    /// Deletions are held back.
+    /// All deletions in the directory are held back.
     Deletions,
     /// Deletions below this path are held back because another file system is mounted there than before.
     HeldBack(Vec<u8>),
-    /// The directory is not watched completely: changes are found late, but none is missed.
+    /// The directory is not watched completely. The next scan finds the changes that the watch misses.
     Watch,
     /// A directory below the location can't be listed.
     Listing(PathBuf),
@@ -36,7 +36,7 @@ pub enum Concern {
     File(RelPath),
     /// A file can't be retired.
     Retirement(RelPath),
-    /// There are more troubles with files than are stored.
+    /// There are more troubles than are stored.
     More,
 }
 
@@ -60,12 +60,13 @@ impl Troubles {
         self.0.values().map(String::as_str)
     }
 
-    /// Returns the texts of troubles because of which work is left undone.
+    /// Returns the texts of troubles because of which files are not handled. [`Concern::Watch`] only delays their
+    /// handling.
     pub fn undone(&self) -> impl Iterator<Item = &str> {
         self.0.iter().filter(|(concern, _)| **concern != Concern::Watch).map(|(_, text)| text.as_str())
     }
 
-    /// Adds a trouble; returns `true` if it is new.
+    /// Adds a trouble. Returns `true` if the trouble is new or its text has changed.
     fn add(&mut self, concern: Concern, text: &str) -> bool {
         if self.0.get(&concern).is_some_and(|known| known == text) {
             return false;
@@ -78,7 +79,7 @@ impl Troubles {
         true
     }
 
-    /// Removes the resolved troubles and returns their texts.
+    /// Removes the troubles for which `is_mended` returns `true`, and returns their texts.
     fn take(&mut self, is_mended: impl Fn(&Concern) -> bool) -> Vec<String> {
         let mut mended: Vec<String> =
             self.0.extract_if(.., |concern, _| is_mended(concern)).map(|(_, text)| text).collect();
@@ -102,7 +103,7 @@ impl fmt::Display for Troubles {
 }
 
 impl Concern {
-    /// Returns the concern of a disk error if nothing more specific is known.
+    /// Returns the concern of a disk error for callers that know no more specific concern.
     pub(super) fn of(error: &DiskError) -> Self {
         match error {
             DiskError::WatchLimit { .. } | DiskError::Location { act: "watch", .. } => Self::Watch,
@@ -127,9 +128,9 @@ impl Directory {
         }
     }
 
-    /// Clears troubles.
+    /// Clears the troubles for which `is_mended` returns `true`.
     pub(super) fn mended(&self, is_mended: impl Fn(&Concern) -> bool) {
-        // Usually there is none, so receivers need not be woken.
+        // Usually there are no troubles, so there is nothing to search.
         if self.trouble.borrow().is_empty() {
             return;
         }

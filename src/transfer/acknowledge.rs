@@ -1,4 +1,4 @@
-//! The states of a delivery in the ledger, up to its acknowledgement.
+//! Updates of a delivery's state in the ledger, up to its acknowledgement.
 
 use std::time::Instant;
 
@@ -49,8 +49,9 @@ pub(super) async fn acknowledge(
     Ok(Outcome::Acknowledged)
 }
 
-/// Returns the attributes of a mirror's file under its final name if they differ from its source: the vessel may store
-/// no times, or others. They tell later whether the file is still the delivered one.
+/// Returns size and time of a mirror's delivered file if the vessel reports other values than the source has, because
+/// it may store no times or less precise ones. A later delivery uses them to check that the vessel's file is still the
+/// delivered one.
 pub(super) async fn seen_there(transfers: &Transfers, version: &Version) -> Result<Option<Seen>, Fault> {
     let session = &transfers.session;
     let is_mirrored = transfers.directories.get(&version.directory).is_some_and(|(it, _)| it.is_mirror());
@@ -60,7 +61,8 @@ pub(super) async fn seen_there(transfers: &Transfers, version: &Version) -> Resu
     match session.remote.look(&transfers.destination(version)?).await {
         Ok(attrs) => Ok(attrs.filter(|attrs| !looks_like(&version.stamp, attrs)).and_then(|attrs| seen(&attrs))),
         Err(e) if e.is_connection() => Err(e.fault()),
-        // An account that can't read attributes can't delete safely later.
+        // The account can't read attributes. Without them, a later deletion can't check that the file is still the
+        // delivered one.
         Err(_) => Ok(None),
     }
 }

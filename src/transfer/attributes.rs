@@ -10,9 +10,9 @@ use crate::records::{FileStamp, Seen, Version};
 use crate::rights::{CopyOf, keeping_inherited};
 use crate::transport::{Attrs, RemoteError};
 
-/// Sets the owner of an entry, if that is configured, and as much of a mode as is safe with the resulting owner. If the
-/// vessel refuses, the entry keeps its attributes: a file system without modes, or an account without the right, is no
-/// reason to withhold the file. `found` is the mode that a directory had before.
+/// Sets the owner of an entry, if one is configured, and the mode bits that are safe for the resulting owner. If the
+/// vessel refuses, the entry keeps its attributes, because a missing permission or a file system without modes must not
+/// block the delivery. `found` is the mode that a directory had before.
 pub(crate) async fn dress(
     session: &Session,
     version: &Version,
@@ -21,7 +21,7 @@ pub(crate) async fn dress(
     mode: u32,
     found: u32,
 ) -> Result<(), Fault> {
-    // The owner is set separately and first, because changing it clears mode bits.
+    // The owner is set separately and before the mode, because changing the owner clears mode bits.
     let mode = match version.owner {
         None => what.plain(mode),
         Some(owner) => {
@@ -53,7 +53,8 @@ pub(super) fn tolerate_undressed(session: &Session, version: &Version, error: &R
     Ok(())
 }
 
-/// Sets a time that SFTP can't represent, if the vessel has a shell that can; otherwise logs once that it can't.
+/// Sets a modification time that SFTP can't represent, with a command in the vessel's shell. If that is not possible,
+/// logs a warning once per vessel.
 pub(super) async fn keep_odd_time(session: &Session, version: &Version, path: &RemotePath) -> Result<(), RemoteError> {
     let time = version.stamp.mtime;
     if u32::try_from(time).is_ok() || session.remote.is_this_host() {
@@ -73,23 +74,23 @@ pub(super) async fn keep_odd_time(session: &Session, version: &Version, path: &R
     Ok(())
 }
 
-/// Returns access and modification time in whole seconds; both are the modification time.
+/// Returns the access and modification time to set, in whole seconds. Both are the source's modification time.
 pub(crate) fn times(stamp: &FileStamp) -> Option<(i64, i64)> {
     Some((stamp.mtime, stamp.mtime))
 }
 
-/// Returns a time as SFTP reports it: servers send the lower 32 bits of a time that it can't represent.
+/// Returns a time as SFTP servers report it: only the lower 32 bits.
 pub(crate) fn told(seconds: i64) -> i64 {
     seconds.rem_euclid(1 << 32)
 }
 
-/// Returns size and time of a file on the vessel, without reading its content.
+/// Returns size and time of a file on the vessel; `None` if the vessel does not report them or the entry is no file.
 pub(super) fn seen(attrs: &Attrs) -> Option<Seen> {
     let (size, (_, modified)) = attrs.size.zip(attrs.times).filter(|_| attrs.is_file())?;
     Some(Seen { size, mtime: told(modified) })
 }
 
-/// Returns whether a file on the vessel matches a version with this stamp, without reading its content.
+/// Returns whether a file on the vessel has the size and time of `stamp`. Its content is not compared.
 pub(super) fn looks_like(stamp: &FileStamp, attrs: &Attrs) -> bool {
     seen(attrs) == Some(Seen { size: stamp.size, mtime: told(stamp.mtime) })
 }

@@ -1,12 +1,12 @@
-//! Delta transfer: of a changed file, only the changes are sent. Unchanged bytes are copied on the vessel from the
-//! version delivered before into the assembly of the new one.
+//! Delta transfer: only the changed bytes of a file are sent. The vessel copies the unchanged bytes from the version
+//! delivered before to the assembly of the new version.
 //!
-//! The assembly is built in order from copied and sent bytes, so its size still tells how much is done, and a later
-//! attempt may continue in any other way. If SFTP can copy (`copy-data`), copies and writes are sent in one burst;
-//! otherwise the changes are uploaded as parts, and one command joins them with the unchanged ranges.
+//! The assembly is built from start to end, so its size tells how much is done, and a later attempt may continue with
+//! or without a delta. If the server supports `copy-data`, copies and writes are sent in one burst; otherwise the
+//! changes are uploaded as parts, and one shell command joins the parts and the unchanged ranges.
 //!
-//! Nothing is trusted: the whole file is hashed as always, and chunks that differ are sent again. After a failed
-//! attempt the file is sent whole.
+//! The whole assembly is verified by its hash as always, and chunks that differ are sent again. After a failed attempt,
+//! the next attempt sends the whole file.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -31,20 +31,22 @@ use crate::settings::{Assembly, Delta as Wish};
 use crate::signature::Signature;
 use crate::transport::{Attrs, GrowingHash, Ingredient, OpenFlags, RemoteError, RemoteFile, Sent};
 
-/// Maximum bytes per copy request, and maximum unanswered requests: other transfers on the channel wait for them.
+/// Maximum bytes per copy request, and maximum number of unanswered requests. Higher limits would delay other transfers
+/// on the channel.
 const COPY: u64 = 2 << 20;
 const UNANSWERED: usize = 32;
-/// Growth of the assembly after which its hash is updated, in bytes.
+/// Number of bytes by which the assembly grows between two updates of its hash.
 const GROWN: u64 = 8 << 20;
-/// Limits for copying by command: the smallest copy worth a process in bytes, the maximum steps in a command, and the
-/// maximum number of concurrent part uploads.
+/// Limits for copying by shell command: minimum bytes per copy, because each copy starts a process; maximum number of
+/// steps in a command; maximum number of concurrent part uploads.
 const LEAST_COPY: u64 = 128 << 10;
 const STEPS: usize = 4096;
 const PARTS_AT_ONCE: usize = 16;
-/// A delta must keep at least 1 in this many bytes; otherwise several channels are faster without it.
+/// A delta must copy at least 1 of this many bytes; otherwise sending the whole file over several channels is faster.
 const WORTH: u64 = 4;
 
-/// How to transfer the rest of a file to a vessel that holds an earlier version.
+/// A delta transfer of the rest of a file: the plan, the number of bytes already joined, and the ranges in existing
+/// parts.
 pub(super) struct Delta {
     plan: DeltaPlan,
     joined: u64,
@@ -54,14 +56,14 @@ pub(super) struct Delta {
 fn wish(transfers: &Transfers, version: &Version) -> Wish {
     let session = &transfers.session;
     match transfers.directories.get(&version.directory) {
-        // Reading the old file from the same disk takes as long as writing the new one.
+        // On this host, reading the old file takes as long as writing the new one, so a delta saves no time.
         Some((directory, _)) if directory.delta == Wish::Auto && session.remote.is_this_host() => Wish::No,
         Some((directory, _)) => directory.delta,
         None => Wish::No,
     }
 }
 
-/// Returns the version of the path that was last delivered to this vessel, if a delta may pay.
+/// Returns the version of the path that was last delivered to this vessel; `None` if a delta is not tried.
 pub(super) async fn last_delivered(transfers: &Transfers, delivery: &Delivery) -> Result<Option<LastDelivered>, Fault> {
     let session = &transfers.session;
     let version = &delivery.version;
@@ -72,8 +74,9 @@ pub(super) async fn last_delivered(transfers: &Transfers, delivery: &Delivery) -
     transfers.ledger.last_delivered(&session.link.settings.name, version).await.map_err(|e| e.fault())
 }
 
-/// Plans how to build the file from the version last delivered, which the vessel has under its final name (`there`).
-/// Returns `None` if that saves too little or if the file there is not the one delivered.
+/// Plans how to build the file from the last delivered version, which the vessel has under the final name with the
+/// attributes `there`. Returns `None` if the vessel's file is not that version, or if a delta is impossible or saves
+/// too little.
 pub(super) async fn plan(
     transfers: &Transfers,
     version: &Version,
@@ -112,7 +115,8 @@ fn copies_by_command(session: &Session) -> bool {
     session.remote.capabilities().shell && session.link.settings.assembly == Assembly::Cat
 }
 
-/// Returns a version's signature, and records it in the ledger with the digest if they are new.
+/// Returns a version's signature for an average block size, and records the signature and the digest in the ledger if
+/// they are new. Returns `None` if the signature can't be computed from the source.
 async fn signature(
     transfers: &Transfers,
     version: &Version,
@@ -136,7 +140,7 @@ async fn signature(
     Ok(Some(signature))
 }
 
-/// Returns whether a version is signed for the sake of later versions.
+/// Returns whether the version's signature must be recorded, so that later versions can be sent as deltas.
 fn needs_signature(transfers: &Transfers, version: &Version, there: Option<&Attrs>) -> bool {
     let is_mirror = transfers.directories.get(&version.directory).is_some_and(|(d, _)| d.is_mirror());
     let will_change = is_mirror || there.is_some_and(Attrs::is_file);
@@ -148,7 +152,7 @@ fn needs_signature(transfers: &Transfers, version: &Version, there: Option<&Attr
         }
 }
 
-/// Signatures a version while it is sent, if it should be signed.
+/// Requests that the signature is computed while the version is sent, if it must be recorded and the digest is unknown.
 pub(super) fn sign_on_the_way(
     transfers: &Transfers,
     version: &Version,
@@ -161,7 +165,7 @@ pub(super) fn sign_on_the_way(
     }
 }
 
-/// Records the signature of a delivered version, if it should be signed.
+/// Records the signature of a version, if later versions need it.
 pub(super) async fn keep_signature(
     transfers: &Transfers,
     version: &Version,
@@ -175,7 +179,8 @@ pub(super) async fn keep_signature(
     Ok(())
 }
 
-/// Builds the assembly; returns the vessel's hash of it if one was started.
+/// Builds the assembly as planned. Returns the vessel's hash of the assembly if it was computed while the assembly
+/// grew.
 pub(super) async fn apply<'s>(
     transfers: &'s Transfers,
     delivery: &Delivery,
@@ -192,7 +197,8 @@ pub(super) async fn apply<'s>(
     let applied =
         if copies_in_order(session) { applying.in_order().await } else { applying.by_command().await.map(|()| None) };
     match applied {
-        // A full or unusable TempDir affects this file but no smaller one, so its parts are removed to free space.
+        // A full disk or an unusable TempDir must not block smaller files. So this file's parts are removed to free
+        // space, and the fault is limited to the place or to this file.
         Err(full) if matches!(full.scope, Scope::Place | Scope::Vessel) && !session.remote.is_lost() => {
             applying.remove_parts().await?;
             let is_place = full.scope == Scope::Place && copies_in_order(session);
@@ -212,7 +218,7 @@ struct Applying<'v, 'a> {
     delivery: &'a Delivery,
     source: &'a Source,
     assembly: &'a RemotePath,
-    /// The earlier version, under the final name.
+    /// The vessel's path of the earlier version, which is the final name.
     old: RemotePath,
     delta: &'a Delta,
 }
@@ -222,20 +228,20 @@ impl<'v> Applying<'v, '_> {
         self.delivery.version.stamp.size
     }
 
-    /// Copies and writes in the file's order over one channel, without waiting for answers that are not needed yet.
+    /// Sends copies and writes in the order of the file over one channel, with many requests in flight.
     async fn in_order(&self) -> Result<Option<GrowingHash<'v>>, Fault> {
         if !self.delta.held.is_empty() {
             self.remove_parts().await?;
         }
         let session = self.session;
-        // The main channel, because it lives as long as the session.
+        // The main channel is used because it stays open as long as the session.
         let channel = session.remote.main_channel();
         let old = session.explained(channel.open(&self.old, OpenFlags::READ, 0).await, &self.old, 0).await?;
         let flags = if self.delta.joined == 0 { OpenFlags::FRESH } else { OpenFlags::WRITE_EXISTING };
         let new = session.open_ours(channel, self.assembly, flags, self.size() - self.delta.joined).await?;
         let built = self.build(&old, &new).await;
         if built.is_err() && !session.remote.is_lost() {
-            // Requests sent after the failed one may have made the assembly too long.
+            // Requests after the failed one may have been executed, so the assembly is truncated to its correct bytes.
             let cut = new.set(Attrs { size: Some(self.delta.joined), ..Attrs::default() }).await;
             session.explained(cut, self.assembly, 0).await?;
         }
@@ -256,7 +262,7 @@ impl<'v> Applying<'v, '_> {
                 let asked = self.ask(step, at, old, new).await?;
                 at += asked.length;
                 unanswered.push(asked.answer());
-                // Answers that have arrived are processed; more are awaited only if too many requests are outstanding.
+                // Processes the answers that have arrived. Waits for more only if too many requests are unanswered.
                 loop {
                     let is_full = unanswered.len() >= UNANSWERED;
                     let next = unanswered.next();
@@ -276,7 +282,7 @@ impl<'v> Applying<'v, '_> {
         Ok(grown(hash).await)
     }
 
-    /// Sends the request for the bytes at an offset: a copy, or a write.
+    /// Sends the next request of a step, a copy or a write, for the bytes from offset `at`.
     async fn ask(&self, step: &Step, at: u64, old: &RemoteFile, new: &RemoteFile) -> Result<Asked, Fault> {
         let session = self.session;
         let most = step.range.end - at;
@@ -299,7 +305,7 @@ impl<'v> Applying<'v, '_> {
         Ok(Asked { length: sent.length(), sent, kept })
     }
 
-    /// Records an answer; returns the number of bytes that it covers.
+    /// Records the answer to a request. Returns the number of bytes that the request covers.
     async fn note(&self, (answer, kept): Answer, taken: &Taken<'_>) -> Result<u64, Fault> {
         let bytes = self.session.explained(answer, self.assembly, 1).await?;
         if kept {
@@ -310,7 +316,7 @@ impl<'v> Applying<'v, '_> {
         Ok(bytes)
     }
 
-    /// Uploads the changes as parts, and has one command put the assembly together.
+    /// Uploads the changed ranges as parts, then builds the assembly with one shell command on the vessel.
     async fn by_command(&self) -> Result<(), Fault> {
         let session = self.session;
         session.prepare_temp_dir().await?;
@@ -320,7 +326,7 @@ impl<'v> Applying<'v, '_> {
             session.remote.remove(&session.part(self.delivery, held.start)).await.map_err(|e| e.fault())?;
         }
         if self.delta.joined == 0 {
-            // A file that exists before the first attempt does not belong to this delivery, whatever its name.
+            // No bytes are joined yet, so an existing file with the assembly's name does not belong to this delivery.
             session.remote.remove(self.assembly).await.map_err(|e| e.fault())?;
         }
         let job = session.channels.job(self.delta.plan.sent_bytes());
@@ -364,12 +370,12 @@ impl<'v> Applying<'v, '_> {
     }
 }
 
-/// Returns whether a part starts with the range and is not longer.
+/// Returns whether a part starts where the range starts and does not extend beyond it.
 fn is_beginning_of(held: &Range<u64>, range: &Range<u64>) -> bool {
     held.start == range.start && held.end <= range.end
 }
 
-/// A request in flight, and whether its bytes are copied on the vessel.
+/// A request in flight, and whether the vessel copies its bytes instead of receiving them.
 struct Asked {
     sent: Sent,
     length: u64,

@@ -1,13 +1,13 @@
 //! A plan for building a file from the bytes that the vessel already has and the bytes that must be sent.
 //!
-//! This module is pure arithmetic over two signatures; it knows nothing of how bytes are copied or sent.
+//! This module is pure arithmetic on two signatures; it does not copy or send bytes.
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 
 use crate::signature::{Block, Signature};
 
-/// The source of one range of the new file.
+/// One range of the new file, and where its bytes come from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Step {
     /// The range in the new file.
@@ -22,19 +22,21 @@ impl Step {
     }
 }
 
-/// Steps in the file's order, which cover it without gaps or overlaps.
+/// Steps in the order of the new file. They cover the planned part of the file without gaps or overlaps.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct DeltaPlan(Vec<Step>);
 
 impl DeltaPlan {
-    /// Plans how to build the new file from the old one. Keeps nothing if the two signatures can't be compared.
+    /// Plans how to build the new file from the old one. If the signatures have different average block sizes, they
+    /// can't be compared, and the plan sends all bytes.
     pub(crate) fn new(old: &Signature, new: &Signature) -> Self {
         let comparable = old.average() == new.average();
         let old: BTreeMap<u64, &Block> = places(old).filter(|_| comparable).collect();
         let by_content: HashMap<&Block, u64> = old.iter().rev().map(|(at, block)| (*block, *at)).collect();
         let mut plan = Self::default();
         for (at, block) in places(new) {
-            // If several offsets have the same bytes, continuing the previous step merges two copies into one.
+            // If the old file has the block at several offsets, the offset after the previous copy is used, so that
+            // both copies become one.
             let goes_on = plan.kept_end().filter(|end| old.get(end) == Some(&block));
             let from = goes_on.or_else(|| by_content.get(block).copied());
             plan.push(Step { range: at..at + u64::from(block.length), from });
@@ -47,7 +49,7 @@ impl DeltaPlan {
         self.0.last().and_then(|step| Some(step.from? + step.length()))
     }
 
-    /// Adds a step; merges it into the last one if it continues that.
+    /// Adds a step, or extends the last step if the new step continues it.
     fn push(&mut self, step: Step) {
         let kept_end = self.kept_end();
         match self.0.last_mut() {
@@ -69,7 +71,7 @@ impl DeltaPlan {
         rest
     }
 
-    /// Returns the plan with copies shorter than `least` bytes sent instead, for methods in which each copy has a cost.
+    /// Returns the plan with copies shorter than `least` bytes sent instead, because each copy may have a fixed cost.
     pub(super) fn without_short_copies(self, least: u64) -> Self {
         let mut plan = Self::default();
         for step in self.0 {

@@ -1,4 +1,5 @@
-//! Files that already exist on the vessel, or were consumed there right after delivery: nothing is sent.
+//! Deliveries that need no upload: the vessel already has the file, or a program there consumed it right after
+//! delivery.
 
 use super::attributes::{dress, looks_like, seen};
 use super::ownership::is_of_others_rights;
@@ -16,8 +17,8 @@ use crate::records::{Delivery, DeliveryState, Verified, Version};
 use crate::rights::CopyOf;
 use crate::transport::{Attrs, OpenFlags, RemoteError, RemoteFile};
 
-/// Returns whether a file that was being renamed when the connection was lost exists under neither name. Then a
-/// consumer on the vessel has taken it, unless the settings rule that out.
+/// Returns whether the file of an interrupted rename exists neither as assembly nor under its final name. Then a
+/// program on the vessel has consumed the file, unless the settings exclude that (`Consumed`).
 pub(super) async fn was_taken(
     transfers: &Transfers,
     delivery: &Delivery,
@@ -33,15 +34,15 @@ pub(super) async fn was_taken(
         session.remote.look_through(&directory)
     );
     match (before, after, above) {
-        // The directory still exists, so the file system was not lost.
+        // The directory still exists, so the file is not missing because its file system was unmounted.
         (Ok(None), Ok(None), Ok(Some(above))) => Ok(above.is_dir()),
         (Err(e), ..) | (_, Err(e), _) | (.., Err(e)) if e.is_connection() => Err(e.fault()),
         _ => Ok(false),
     }
 }
 
-/// Returns how the vessel's file under the final name was verified, if it is this version already: the reply to a rename,
-/// or a ledger, may have been lost. `None` means that the file must be sent.
+/// Returns how the vessel's file under the final name was verified, if it is already this version. That is possible
+/// because the reply to a rename, or a ledger, may have been lost. `None` means that the file must be sent.
 pub(super) async fn already_there(
     transfers: &Transfers,
     delivery: &Delivery,
@@ -51,7 +52,7 @@ pub(super) async fn already_there(
     let session = &transfers.session;
     let version = &delivery.version;
     let there = match there {
-        // An account that may not read attributes may still write.
+        // An account that is not allowed to read attributes may still be able to write.
         Err(e) if e.is_refusal() => return Ok(None),
         there => there,
     };
@@ -67,17 +68,17 @@ pub(super) async fn already_there(
     }
     match Box::pin(verify(transfers, version, destination)).await {
         Ok(Verdict::Good(Verified::BySize | Verified::Not)) => Ok(None),
-        // The file belongs to another user and its mode can't be set, so ours replaces it.
+        // The file has another mode and belongs to another user, so its mode can't be set. A new file replaces it.
         Ok(Verdict::Good(_)) if is_of_others_rights(session, version, &assembly, &attrs).await? => Ok(None),
         Ok(Verdict::Good(verified)) => Ok(Some(verified)),
         Ok(Verdict::Bad(_)) => Ok(None),
         Err(fault) if session.remote.is_lost() || fault.scope > Scope::File => Err(fault),
-        // A file that can't be read can still be replaced.
+        // A file that can't be read can still be replaced, so it is sent.
         Err(_) => Ok(None),
     }
 }
 
-/// Removes the leftovers of this and earlier attempts of a delivery that turned out to be done.
+/// Removes the temporary files of all attempts of a delivery, after the file was found under its final name.
 pub(super) async fn remove_leftovers(
     transfers: &Transfers,
     delivery: &Delivery,
@@ -97,7 +98,7 @@ pub(super) async fn remove_leftovers(
 /// Sets the current mode and owner of the source on a file that was found under its final name.
 pub(super) async fn dress_found(session: &Session, version: &Version, destination: &RemotePath) -> Result<(), Fault> {
     let there = session.remote.look(destination).await.map_err(|e| e.fault())?;
-    // The target of a link was not delivered from here.
+    // A link at this path may lead to a file that was not delivered from here, so nothing is changed through it.
     let Some(there) = there.filter(Attrs::is_file) else { return Ok(()) };
     let same = there.mode.is_some_and(|mode| mode & 0o7777 == CopyOf::File.plain(version.mode));
     if same && version.owner.is_none() {
@@ -106,7 +107,7 @@ pub(super) async fn dress_found(session: &Session, version: &Version, destinatio
     dress(session, version, destination, CopyOf::File, version.mode, 0).await
 }
 
-/// Flushes a file that was found under its final name, because it may never have been flushed.
+/// Flushes a file that was found under its final name, because an earlier attempt may not have flushed it.
 pub(super) async fn flush_found(session: &Session, destination: &RemotePath) -> Result<(), Fault> {
     let file = session.remote.open(destination, OpenFlags::READ, 0).await.map_err(|e| e.fault())?;
     flush(session, &file).await.map_err(|e| e.fault())?;

@@ -4,13 +4,14 @@ use crate::link::Session;
 use crate::names::RemotePath;
 use crate::transport::GrowingHash;
 
-/// Starts to hash an assembly on the vessel while it grows, if the vessel can.
+/// Starts to hash an assembly on the vessel while the assembly grows; `None` if the vessel can't.
 pub(super) async fn hash_as_it_grows<'s>(session: &'s Session, assembly: &RemotePath) -> Option<GrowingHash<'s>> {
     let tool = session.remote.capabilities().hash_tool?;
     session.remote.hash_as_it_grows(tool, assembly).await.ok()
 }
 
-/// Notifies the vessel's hash that the assembly has grown. If that fails, the whole file is hashed at the end instead.
+/// Tells the vessel's hash tool that the assembly has grown. Returns `None` if that fails; then the whole file is
+/// hashed at the end.
 pub(super) async fn grown(hash: Option<GrowingHash<'_>>) -> Option<GrowingHash<'_>> {
     let hash = hash?;
     hash.grown().await.ok().map(|()| hash)

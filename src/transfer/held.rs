@@ -1,4 +1,4 @@
-//! Data that the vessel holds of a file that an earlier attempt did not finish.
+//! Data of a file that unfinished attempts have left on the vessel.
 
 use std::ops::Range;
 
@@ -9,12 +9,12 @@ use crate::names::{OurFile, RemotePath};
 use crate::records::{Delivery, DeliveryState};
 use crate::transport::Attrs;
 
-/// Data that the vessel holds of an unfinished file.
+/// Data of an unfinished file that the vessel already holds.
 #[derive(Default)]
 pub(crate) struct Held {
-    /// Number of joined bytes.
+    /// Number of bytes at the start of the file that the assembly holds.
     pub(crate) joined: u64,
-    /// Ranges of the existing parts.
+    /// Ranges of the file that existing parts hold.
     pub(super) parts: Vec<Range<u64>>,
 }
 
@@ -26,7 +26,7 @@ pub(crate) async fn held(session: &Session, delivery: &Delivery, assembly: &Remo
     let temp_dir = &session.link.settings.temp_dir;
     let (assembled, listed) = tokio::join!(session.remote.look(assembly), session.remote.list(temp_dir));
     let assembled = match assembled {
-        // The size is unknown, so the file is sent from the start.
+        // The vessel does not report the assembly's size, so the file is sent from the start.
         Err(e) if e.is_refusal() => return Ok(Held::default()),
         assembled => assembled.map_err(|e| e.fault())?,
     };
@@ -52,7 +52,7 @@ pub(crate) async fn held(session: &Session, delivery: &Delivery, assembly: &Remo
             parts.push(start..start.saturating_add(attrs.size.unwrap_or(0)));
         }
     }
-    // An append that was interrupted within a part is repeated.
+    // The assembly ends within a part, so an append of this part was interrupted. The whole part is appended again.
     let torn = parts.iter().find(|part| part.start < assembled && assembled < part.end);
     let joined = torn.map_or(assembled, |part| part.start).min(delivery.version.stamp.size);
     if joined != assembled {

@@ -1,4 +1,4 @@
-//! Results of the checks whether directories' places on a vessel differ from their sources.
+//! Results of the checks whether directories' places on a vessel may receive deliveries.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -6,7 +6,8 @@ use std::sync::{Mutex, PoisonError};
 use crate::fault::Fault;
 use crate::names::{DirectoryName, RemotePath};
 
-/// The results on one connection, by directory and place: the fault, if the place must not receive deliveries.
+/// Results for one connection, by directory and place: the fault of a place that must not receive deliveries, otherwise
+/// `None`.
 #[derive(Default)]
 pub(super) struct KnownPlaces(Mutex<HashMap<(DirectoryName, RemotePath), Option<Fault>>>);
 

@@ -1,4 +1,5 @@
-//! Ownership of files on the vessel: a file that another user put in place of ours is neither written nor published.
+//! Ownership of files on the vessel: a file by which another user replaced an assembly is neither written nor
+//! published.
 
 use crate::fault::Fault;
 use crate::link::OURS;
@@ -8,8 +9,8 @@ use crate::records::Version;
 use crate::rights::CopyOf;
 use crate::transport::{Attrs, ErrorKind, RemoteError};
 
-/// Returns whether a file belongs to another user than the files that we create beside an assembly; `false` if the
-/// vessel does not report owners. The owner that is set on a version's copy is accepted too.
+/// Returns whether a file belongs neither to the user to whom new files beside the assembly belong, nor to the owner
+/// that is set on the version's copy. `false` if the vessel does not report owners.
 async fn is_foreign(
     session: &Session,
     version: &Version,
@@ -61,7 +62,8 @@ pub(super) async fn may_resume(
     }
 }
 
-/// Returns whether a file under its final name has another mode than its version, and an owner who alone can change it.
+/// Returns whether a file under its final name has another mode than its version and belongs to another user, so that
+/// its mode can't be set.
 pub(super) async fn is_of_others_rights(
     session: &Session,
     version: &Version,
@@ -72,8 +74,9 @@ pub(super) async fn is_of_others_rights(
     Ok(!same && is_foreign(session, version, assembly, attrs).await.map_err(|e| e.fault())?)
 }
 
-/// Handles a file whose mode or time can't be set. A file that belongs to another user replaced ours and is not
-/// published; otherwise a file system without modes (FAT) is no reason to withhold the file.
+/// Handles an error of setting a file's mode or time. If the file belongs to another user, that user has replaced it,
+/// and it must not be published. Otherwise the error is only logged, because a file system without modes (FAT) must not
+/// block the delivery.
 pub(super) async fn undressed(
     session: &Session,
     version: &Version,
@@ -94,7 +97,7 @@ pub(super) async fn undressed(
     Ok(())
 }
 
-/// Returns whether a path is that of an assembly.
+/// Returns whether a path has the name of an assembly.
 pub(super) fn is_assembly(session: &Session, path: &RemotePath) -> bool {
     let name = path.as_bytes().rsplit(|byte| *byte == b'/').next().unwrap_or_default();
     matches!(OurFile::parse(session.link.instance, name), Some(OurFile::Assembly { .. }))

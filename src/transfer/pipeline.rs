@@ -31,8 +31,8 @@ enum Prepared {
 
 /// Runs a delivery to its end. Each step may be repeated, so a delivery can be dropped at any point.
 ///
-/// Hundreds of small files are delivered concurrently. Rare or large steps are boxed, because otherwise every future
-/// would reserve memory for all of them (19 KB).
+/// Hundreds of small files are delivered concurrently. Rare or large steps are boxed; otherwise every delivery would
+/// reserve memory for all of these steps (19 KB).
 pub(crate) async fn deliver(transfers: &Transfers, delivery: &Delivery) -> Result<Outcome, Fault> {
     let session = &transfers.session;
     let started = Instant::now();
@@ -84,8 +84,8 @@ pub(crate) async fn deliver(transfers: &Transfers, delivery: &Delivery) -> Resul
     acknowledge(transfers, delivery, verified, started).await
 }
 
-/// Prepares a file of several chunks, or one of which the vessel received an earlier version (`last`). Round trips are
-/// cheap compared to its size, and an earlier attempt may have sent much of it.
+/// Prepares a file of several chunks, or a file of which the vessel received an earlier version (`last`). The file's
+/// size justifies additional round trips, which find out how many bytes earlier attempts have sent.
 async fn prepare_large(
     transfers: &Transfers,
     delivery: &Delivery,
@@ -94,8 +94,8 @@ async fn prepare_large(
     last: Option<LastDelivered>,
 ) -> Result<Prepared, Fault> {
     let session = &transfers.session;
-    // Announced first: further connections to a distant vessel take longer than all queries before the upload. A file
-    // that may be sent as a delta needs none.
+    // The job is announced before the queries, because opening more connections to a distant vessel takes longer than
+    // all queries. A file that may be sent as a delta needs no more connections.
     let in_parts = goes_in_parts(session, delivery);
     let is_sent_whole = in_parts && last.is_none();
     let job = is_sent_whole.then(|| session.channels.job(delivery.version.stamp.size));

@@ -1,8 +1,9 @@
-//! Places on a vessel that could not be compared from the settings alone: a relative and an absolute one, because the
-//! login directory is known only there, and those of two vessels that turn out to be one host.
+//! Comparison of places on a vessel that the settings alone don't allow: a relative place with an absolute one, because
+//! only the vessel knows the login directory, and the places of two vessels that turn out to be the same host.
 //!
-//! The same host key and account prove nothing, because hosts may be cloned from one image. If the places of two such
-//! vessels would clash, a file is created over one connection and looked up over the other.
+//! The same host key and account do not prove that two vessels are the same host, because hosts may be cloned from one
+//! image. So if places of two such vessels would clash, a file is created over one connection and looked up over the
+//! other.
 
 use std::fmt;
 use std::sync::Arc;
@@ -17,13 +18,15 @@ use crate::transport::Remote;
 /// A directory and its absolute place on the vessel.
 type Located = (Arc<Directory>, RemotePath);
 
-/// Detects directories that would clash with others on this vessel, and blocks their deliveries on this connection.
+/// Finds directories whose places clash with the places of other directories on the same host, and blocks their
+/// deliveries on this connection.
 pub(crate) async fn compare_places(transfers: &Arc<Transfers>) {
     transfers.compare_places().await;
 }
 
 impl Transfers {
-    /// Detects directories that would clash with others on this vessel, and blocks their deliveries on this connection.
+    /// Finds directories whose places clash with the places of other directories on the same host, and blocks their
+    /// deliveries on this connection.
     async fn compare_places(self: &Arc<Self>) {
         if self.session.remote.is_this_host() {
             return;
@@ -68,7 +71,8 @@ impl Transfers {
                 if !self.is_seen_by(twin, directory, place).await {
                     continue;
                 }
-                // Always refuses the same one of the two, whichever connected first.
+                // The place on the vessel with the alphabetically later name is always refused, whichever vessel
+                // connected first.
                 let (name, twins_name) = (&self.session.link.settings.name, &twin.session.link.settings.name);
                 if name.as_str() > twins_name.as_str() {
                     let why =
@@ -82,7 +86,7 @@ impl Transfers {
         }
     }
 
-    /// Returns whether a file created at a place here is visible over the other connection.
+    /// Returns whether a file that is created at a place over this connection is visible over the twin's connection.
     async fn is_seen_by(&self, twin: &Self, directory: &Directory, place: &RemotePath) -> bool {
         let beside = directory.only.as_ref().and_then(|_| place.parent());
         let place = beside.as_ref().unwrap_or(place);
@@ -106,7 +110,7 @@ impl Transfers {
     }
 }
 
-/// Returns these directories with their absolute places; leaves out those whose place can't be determined.
+/// Returns these directories with their absolute places, except directories whose place can't be determined.
 pub(crate) async fn located(
     remote: &Remote,
     vessel: &settings::Vessel,
@@ -124,7 +128,7 @@ pub(crate) async fn located(
     directories.into_iter().filter_map(place).collect()
 }
 
-/// Returns the directories whose places would clash with those of directories before them.
+/// Returns the directories whose places clash with the place of a directory before them, each with its fault.
 pub(crate) fn clashes<'a>(vessel: &settings::Vessel, located: &'a [Located]) -> Vec<(&'a Arc<Directory>, Fault)> {
     let mut found = Vec::new();
     for (number, (directory, place)) in located.iter().enumerate() {

@@ -9,7 +9,8 @@ use crate::records::{Version, VersionKind};
 use crate::rights::CopyOf;
 use crate::transport::{Attrs, OpenFlags, RemoteError, RemoteFile, Renamed};
 
-/// Renames the finished and verified assembly to its destination. Returns whether the result could be checked.
+/// Renames the finished and verified assembly to its destination. Returns `false` if the vessel reported success but
+/// does not allow checking the result.
 pub(crate) async fn publish(
     session: &Session,
     version: &Version,
@@ -29,8 +30,8 @@ pub(crate) async fn publish(
     Ok(renamed != Renamed::Unseen)
 }
 
-/// Sets the mode and time of a complete assembly and flushes it. It is opened for reading only, because some servers
-/// truncate a file that is opened for writing.
+/// Sets the mode and time of a complete assembly and flushes it. Opens the assembly for reading only, because some
+/// servers truncate a file that is opened for writing.
 pub(super) async fn finish(session: &Session, version: &Version, assembly: &RemotePath) -> Result<(), Fault> {
     let file = match session.remote.open(assembly, OpenFlags::READ, 0).await {
         Err(e) if e.is_refusal() => return finish_unopened(session, version, assembly).await,
@@ -40,7 +41,7 @@ pub(super) async fn finish(session: &Session, version: &Version, assembly: &Remo
     session.explained(finished, assembly, 0).await
 }
 
-/// Does the same as [`finish`] by path, if the vessel does not allow reading the file.
+/// Finishes an assembly like [`finish`], but by its path, because the vessel does not allow reading the file.
 async fn finish_unopened(session: &Session, version: &Version, assembly: &RemotePath) -> Result<(), Fault> {
     dress(session, version, assembly, CopyOf::File, version.mode, 0).await?;
     let dated = Attrs { times: times(&version.stamp), ..Attrs::default() };
@@ -55,7 +56,8 @@ async fn finish_unopened(session: &Session, version: &Version, assembly: &Remote
     session.explained(flushed.await, assembly, 0).await
 }
 
-/// Does the same as [`finish`] for an open file, and closes it. Unless `alone`, the file is flushed later with others.
+/// Finishes an open file like [`finish`] and closes it. Without `alone`, the caller must flush the file later, together
+/// with other files.
 pub(super) async fn finish_open(
     session: &Session,
     version: &Version,
@@ -78,7 +80,8 @@ pub(super) async fn finish_open(
         }
     };
     let attrs = Attrs { mode: Some(mode), times: times(&version.stamp), ..Attrs::default() };
-    // A file system without modes (FAT) is no reason to withhold the file.
+    // An error is tolerated unless another user replaced the file: a file system without modes (FAT) must not block the
+    // delivery.
     if let Err(e) = file.finish(attrs, alone && by_sftp).await?
         && let Err(again) = session.remote.set(&path, attrs).await
     {
@@ -89,12 +92,12 @@ pub(super) async fn finish_open(
     if alone && !(by_sftp && session.remote.fsync()) { flush_by_command(session, &path).await } else { Ok(()) }
 }
 
-/// Returns whether many files can be flushed at once, which is cheaper than one by one.
+/// Returns whether the vessel can flush many files at once, which is cheaper than one by one.
 pub(super) fn flushes_together(session: &Session) -> bool {
     session.remote.capabilities().sync_file_system
 }
 
-/// Flushes a file together with others.
+/// Flushes a file together with other files that wait to be flushed.
 pub(super) async fn flush_together(session: &Session, path: &RemotePath) -> Result<(), Fault> {
     match session.commands.flush(path).await {
         Ok(true) => Ok(()),
@@ -111,7 +114,7 @@ pub(super) async fn flush_by_command(session: &Session, path: &RemotePath) -> Re
     Ok(())
 }
 
-/// Flushes the directory; otherwise the new name may be lost in a power failure.
+/// Flushes the directory of the destination; otherwise the new name may be lost in a power failure.
 pub(super) async fn flush_name(session: &Session, destination: &RemotePath) -> Result<(), Fault> {
     if !session.remote.capabilities().sync {
         return Ok(());

@@ -1,16 +1,16 @@
 //! The ranges of a file by state: joined, complete in TempDir, uploading, or missing.
 //!
-//! This module is pure arithmetic. A range directly after the joined bytes is appended; any other becomes a part, named
-//! by its start. So the content of a part after a lost connection is a range like any other, and only the rest is
-//! missing.
+//! This module is pure arithmetic. A range directly after the joined bytes is appended to the assembly; any other range
+//! becomes a part, named by its start. After a lost connection, the bytes that a part holds count as a complete range,
+//! and only the remaining bytes are missing.
 //!
-//! A part grows step by step through its reserve. If a slow uploader has a reserve that it has not started, an idle one
-//! takes half of it.
+//! Each uploading part has a reserve, the bytes into which the part grows step by step. An idle uploader takes half of
+//! the largest reserve.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
-/// Ranges by their starts; they do not overlap.
+/// Ranges that do not overlap: start and end of each range.
 #[derive(Default)]
 struct Ranges(BTreeMap<u64, u64>);
 
@@ -33,7 +33,7 @@ pub(super) struct RangeMap {
     /// Whether the range after the joined bytes is being appended.
     appending: bool,
     complete: Ranges,
-    /// Starts of parts that may hold more than the range that is counted as complete.
+    /// Starts of parts whose files may hold more bytes than the complete range of the part.
     ragged: BTreeSet<u64>,
     missing: Ranges,
     /// Reserves into which uploading parts will grow; each begins at the current end of its part.
@@ -49,7 +49,8 @@ pub(super) struct RangeMap {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Piece {
     pub(super) range: Range<u64>,
-    /// Whether it comes directly after the joined bytes. Then it needs no part and may grow up to the next piece.
+    /// Whether the range starts directly after the joined bytes. Then it is appended to the assembly and may grow up to
+    /// the next piece.
     pub(crate) next: bool,
 }
 
@@ -57,20 +58,20 @@ pub(super) struct Piece {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Part {
     pub(super) range: Range<u64>,
-    /// Whether it may hold more than the range.
+    /// Whether the part's file may hold more bytes than `range`.
     pub(super) ragged: bool,
 }
 
-/// Minimum length of a range, and the step by which it grows, in bytes: each range costs round trips and a file.
+/// Minimum length of a range in bytes, and the step by which a range grows. Each range costs round trips and a file.
 const SHORTEST: u64 = 64 << 10;
-/// Maximum span of the file covered by all uploaders together, in bytes. Bytes are hashed in order and cached until
-/// then.
+/// Maximum total length in bytes of the ranges that all uploaders take at a time. The source is hashed in order, so
+/// bytes that are sent ahead must be cached.
 const SPREAD: u64 = 32 << 20;
 
 impl RangeMap {
-    /// Creates the map of a file of `size` bytes whose first `joined` bytes are joined, with parts that hold `held`.
-    /// Where two parts overlap, the second counts. Also returns the starts of useless parts: already joined, or within
-    /// another.
+    /// Creates the map of a file of `size` bytes, of which the first `joined` bytes are joined and the ranges `held`
+    /// are in parts. If two parts overlap, the overlapping bytes are taken from the later part. Also returns the starts
+    /// of useless parts: empty, too long, already joined, or within another part.
     pub(crate) fn new(size: u64, longest: u64, ahead: u64, joined: u64, mut held: Vec<Range<u64>>) -> (Self, Vec<u64>) {
         held.sort_by_key(|range| (range.start, range.end));
         let (mut complete, mut missing, mut useless) = (Ranges::default(), Ranges::default(), Vec::new());
@@ -108,10 +109,10 @@ impl RangeMap {
         )
     }
 
-    /// Takes the beginning of the first missing range and reserves the bytes after it. Towards the end of the file the
-    /// reserve gets smaller, so that all `takers` finish at about the same time, but hardly smaller than is `worth` a
-    /// file. If nothing is missing, or nothing near enough to the joined bytes, takes half of another's reserve.
-    /// Returns `None` if there is nothing to take.
+    /// Takes the beginning of the first missing range and reserves the bytes after it. The reserve shrinks towards the
+    /// end of the file, so that all `takers` finish at about the same time, but not below `worth` bytes if as many are
+    /// missing. If no range within `ahead` bytes of the joined bytes is missing, takes half of another piece's reserve.
+    /// Returns `None` if nothing can be taken.
     pub(crate) fn take(&mut self, takers: usize, worth: u64) -> Option<Piece> {
         let worth = worth.clamp(self.shortest(), self.longest);
         let share = self.share(takers).max(worth);
@@ -137,7 +138,7 @@ impl RangeMap {
         Some(Piece { range: start..first, next })
     }
 
-    /// Takes the second half of the largest reserve, if that half is at least `worth` bytes long and begins before `far`.
+    /// Takes the second half of the largest reserve, if that half has at least `worth` bytes and begins before `far`.
     fn take_over(&mut self, far: u64, worth: u64) -> Option<Piece> {
         let (start, end) = self.reserved.0.iter().max_by_key(|(start, end)| *end - *start).map(|(s, e)| (*s, *e))?;
         let middle = start + (end - start) / 2;
@@ -161,8 +162,8 @@ impl RangeMap {
         SHORTEST.min(self.longest)
     }
 
-    /// Extends a piece: an appended piece into the missing range after it, a part into its reserve. Returns whether
-    /// there was anything left.
+    /// Extends a piece: an appended piece into the missing range after it, a part into its reserve. Returns `false` if
+    /// no bytes were left.
     pub(super) fn lengthen(&mut self, piece: &mut Piece) -> bool {
         let step = self.shortest();
         let rest = if piece.next { &mut self.missing } else { &mut self.reserved };
@@ -173,12 +174,12 @@ impl RangeMap {
         true
     }
 
-    /// Stops parts ahead of the joined bytes from being taken. Returns whether they were allowed before.
+    /// Prevents `take` from returning parts ahead of the joined bytes. Returns whether such parts were allowed before.
     pub(super) fn stay_close(&mut self) -> bool {
         std::mem::take(&mut self.ahead) > 0
     }
 
-    /// Records that a piece is on the vessel up to `end`; the rest of it is missing again.
+    /// Records that the vessel has a piece up to `end`; the rest of the piece is missing again.
     pub(crate) fn give(&mut self, piece: Piece, end: u64) {
         self.taken -= 1;
         let mut lacks = end..piece.range.end;
@@ -219,7 +220,7 @@ impl RangeMap {
         self.joined
     }
 
-    /// Returns how many bytes the vessel doesn't hold.
+    /// Returns the number of missing bytes, without those that are being uploaded or are reserved.
     pub(super) fn missing_bytes(&self) -> u64 {
         self.missing.bytes()
     }
@@ -370,7 +371,7 @@ mod tests {
                     let mut piece = working.swap_remove(fate as usize % working.len());
                     while fates.next().unwrap_or(1) % 4 > 0 && ranges.lengthen(&mut piece) {}
                     prop_assert!(piece.next || piece.range.end - piece.range.start <= longest);
-                    // Channels may be lost in the middle of a range, but not forever.
+                    // The fates run out at some point, so later pieces are always uploaded completely.
                     let uploaded = (piece.range.end - piece.range.start) * fates.next().unwrap_or(100) / 100;
                     let end = piece.range.start + uploaded;
                     if piece.next {

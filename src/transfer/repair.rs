@@ -12,8 +12,8 @@ use crate::names::RemotePath;
 use crate::records::Version;
 use crate::transport::{Attrs, OpenFlags};
 
-/// Sends the bad chunks of the assembly again and finishes it, or the whole file if the vessel can't change it in
-/// place.
+/// Sends the bad chunks of the assembly again and finishes the assembly. If the vessel can't change files in place,
+/// sends the whole file again.
 pub(super) async fn repair(
     session: &Session,
     version: &Version,
@@ -32,7 +32,8 @@ pub(super) async fn repair(
     or_as_one_stream(session, version, source, assembly, written).await
 }
 
-/// Rewrites the bad chunks in place. Returns `false` if the vessel truncates a file that is opened for writing.
+/// Rewrites the bad chunks in place. Returns `false` if the vessel truncates a file that is opened for writing, or does
+/// not report the file's size.
 pub(super) async fn repair_in_place(
     session: &Session,
     version: &Version,

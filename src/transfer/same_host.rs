@@ -1,9 +1,10 @@
 //! Detection of a vessel that is the shore's own host, so that nothing is delivered onto its own source.
 //!
-//! The settings don't show that: the address may lead back through a name, a forwarded port or a hop. But the assembly
-//! of a file, which exists on the vessel before anything is published and has a unique name, would then exist here too.
-//! So one lookup on the shore's own disk per directory and connection is enough; it costs no round trip. Only if the
-//! vessel seems to have a file already, the assembly is created just for this check.
+//! The settings don't show whether a vessel is this host: the address may lead back through a name, a forwarded port or
+//! a hop. But then an assembly on the vessel, whose name is unique, also exists on the shore's own disk before anything
+//! is published. So one lookup on that disk per directory and connection is enough and costs no round trip. If a
+//! delivery needs no assembly, for example because the vessel seems to have the file already, one is created just for
+//! this check.
 
 use std::time::Duration;
 
@@ -16,40 +17,43 @@ use crate::names::RemotePath;
 use crate::records::{Delivery, DeliveryState};
 use crate::settings::{self, Directory};
 
-/// Timeout for the shore's own disk.
+/// Timeout for the lookup on the shore's own disk.
 const MOMENT: Duration = Duration::from_secs(5);
 
-/// Returns the known result for the current place of a delivery's directory, which a reload may change.
+/// Returns the known result for the current place of a delivery's directory, or `None` if the place is unchecked. A
+/// reload may change the place.
 fn known_of_place(transfers: &Transfers, delivery: &Delivery) -> Option<Option<Fault>> {
     let session = &transfers.session;
     let (directory, _) = transfers.directories.get(&delivery.version.directory)?;
     transfers.own_places.get(&directory.name, session.link.settings.remote_location(&directory))
 }
 
-/// Fails if the place of this directory is known to be where its sources are.
+/// Fails if the place of the delivery's directory is already known to be unfit, for example because its sources are
+/// there.
 pub(super) fn refuse_own_place(transfers: &Transfers, delivery: &Delivery) -> Result<(), Fault> {
     known_of_place(transfers, delivery).flatten().map_or(Ok(()), Err)
 }
 
-/// Does the same as [`prove_elsewhere`] for deliveries without an assembly: one is created and removed again.
+/// Checks the place like [`prove_elsewhere`], for deliveries without an assembly: creates one and removes it again.
 pub(super) async fn prove_elsewhere_first(transfers: &Transfers, delivery: &Delivery) -> Result<(), Fault> {
     let session = &transfers.session;
     let assembly = transfers.assembly(delivery)?;
     if known_of_place(transfers, delivery).is_some() {
-        // An attempt that was interrupted at this point has left it.
+        // An earlier attempt that was interrupted after the check may have left the assembly.
         if delivery.state != DeliveryState::Pending {
             session.remote.remove(&assembly).await.map_err(|e| e.fault())?;
         }
         return refuse_own_place(transfers, delivery);
     }
-    // Recorded first, so that the assembly is cleaned up whatever happens to the delivery.
+    // The state is recorded before the assembly is created, so that the assembly is removed even if this attempt is
+    // interrupted.
     if !enter(transfers, delivery, DeliveryState::Publishing).await? {
         return Ok(());
     }
     prove_elsewhere(transfers, delivery, &assembly, true).await?;
     if known_of_place(transfers, delivery).is_some() {
         match session.remote.remove(&assembly).await {
-            // The account may not remove files there. An empty file is no reason to hold back deliveries.
+            // The account is not allowed to remove files there. The empty file that remains must not block deliveries.
             Err(e) if e.is_refusal() => {
                 tracing::debug!(vessel = %session.link.settings.name, "Assembly not removed: {e}")
             }
@@ -59,8 +63,8 @@ pub(super) async fn prove_elsewhere_first(transfers: &Transfers, delivery: &Deli
     Ok(())
 }
 
-/// Fails if the place of this directory is where its sources are. With `make`, the assembly may be missing and is
-/// created; otherwise it must exist.
+/// Fails if the place of the delivery's directory is where the directory's sources are. With `make`, creates the
+/// assembly for the check if it is missing; otherwise the assembly must exist.
 pub(super) async fn prove_elsewhere(
     transfers: &Transfers,
     delivery: &Delivery,
@@ -78,7 +82,7 @@ pub(super) async fn prove_elsewhere(
         match open_new(&session.remote, session.remote.main_channel(), assembly).await {
             Ok(file) => file.close().await.map_err(|e| e.fault())?,
             Err(e) if e.is_connection() => return Err(e.fault()),
-            // If nothing can be written there, nothing can be replaced; the result stays open.
+            // If no file can be created at the place, no source can be overwritten. The place stays unchecked.
             Err(_) => return Ok(()),
         }
     }
@@ -95,12 +99,12 @@ pub(super) async fn prove_elsewhere(
     let fault = met.map(|met| fault(&session.link.settings, &directory, met));
     transfers.own_places.set(name, place, fault.clone());
     let Some(fault) = fault else { return Ok(()) };
-    // Best effort: a leftover assembly disturbs nobody but a person who looks at the directory.
+    // An error is ignored, because a leftover assembly does no harm.
     let _ = session.remote.remove(assembly).await;
     Err(fault)
 }
 
-/// Returns the fault for a place that meets its `Location`.
+/// Returns the fault for a place on this host that overlaps with the directory's `Location`.
 pub(crate) fn fault(vessel: &settings::Vessel, directory: &Directory, met: local::Meeting) -> Fault {
     let (name, place) = (&directory.name, vessel.remote_location(directory));
     let reason = format_args!("[Vessel {}] is this host, and {place} there {met} of [Directory {name}]", vessel.name);

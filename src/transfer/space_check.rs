@@ -8,18 +8,19 @@ use crate::names::{DirectoryName, RemotePath};
 use crate::records::{Delivery, DeliveryState, Version};
 use crate::transport::Space;
 
-/// The space at a place, if the vessel reports it.
+/// Free space at a path on the vessel; `space` is `None` if the vessel does not report it.
 pub(super) struct Room {
     at: RemotePath,
     space: Option<Space>,
 }
 
-/// Returns where the files of a directory go; `None` if it is not configured, or not taken by the vessel.
+/// Returns the directory on the vessel to which a configured directory's files are delivered; `None` if the directory
+/// is not configured or the vessel does not take it.
 pub(crate) fn place_of(transfers: &Transfers, name: &DirectoryName) -> Option<RemotePath> {
     let session = &transfers.session;
     let (directory, _) = transfers.directories.get(name).filter(|_| session.link.settings.takes(name))?;
     let place = session.link.settings.remote_location(&directory);
-    // For a directory that is one file, this is the file's own path.
+    // If the configured directory is a single file, the place is the path of that file.
     if directory.only.is_some() { place.parent() } else { Some(place.clone()) }
 }
 
@@ -38,15 +39,16 @@ pub(super) async fn room_for(transfers: &Transfers, version: &Version) -> Result
     Ok(Room { space: space_at(session, &at).await?, at })
 }
 
-/// Removes the sent bytes of a file for which there is no space, or whose name is not possible there.
+/// Removes the assembly of a file for which the vessel has no space, or whose name the vessel does not allow.
 pub(crate) async fn discard(transfers: &Transfers, delivery: &Delivery) -> Result<(), Fault> {
     let session = &transfers.session;
-    // The state is changed first: a file in state `Publishing` that exists under neither name counts as consumed there.
+    // The state is changed first, because a file in state `Publishing` that exists under neither name counts as
+    // consumed.
     enter(transfers, delivery, DeliveryState::Uploading).await?;
     let assembly = transfers.assembly(delivery)?;
     match session.remote.remove(&assembly).await {
         Err(e) if e.is_connection() => Err(e.fault()),
-        // Nothing can be removed from a read-only file system.
+        // The error is tolerated, because nothing can be removed from a read-only file system.
         Err(e) => {
             tracing::debug!(vessel = %session.link.settings.name, "Assembly not removed: {e}");
             Ok(())
@@ -56,7 +58,7 @@ pub(crate) async fn discard(transfers: &Transfers, delivery: &Delivery) -> Resul
 }
 
 impl Room {
-    /// Fails if this many more bytes do not fit.
+    /// Fails if `bytes` more bytes do not fit.
     pub(super) fn ensure(self, bytes: u64) -> Result<(), Fault> {
         let Some(space) = self.space.filter(|space| !space.has_room_for(bytes)) else { return Ok(()) };
         let reason = format_args!(

@@ -1,4 +1,5 @@
-//! Removal of remains of superseded deliveries on the vessel. Only files whose names parse as ours are removed.
+//! Removal of the remains of superseded deliveries from the vessel. Only files whose names identify them as temporary
+//! files of this instance are removed.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -21,13 +22,13 @@ const AT_ONCE: usize = 64;
 /// Number of assemblies removed concurrently.
 const ASSEMBLIES_AT_ONCE: usize = 32;
 
-/// The sweeping of one session. It runs in parallel to the deliveries, and none of them waits for it.
+/// The cleanup tasks of one session. They run concurrently with the deliveries, and no delivery waits for them.
 #[derive(Default)]
 pub(crate) struct Sweeping {
     tasks: JoinSet<Result<Swept, Fault>>,
-    /// Whether remains are being swept.
+    /// Whether a task is removing remains.
     under_way: bool,
-    /// The busy deliveries of another sweep that was requested while one was running.
+    /// The deliveries that the next removal of remains must skip, if one was requested while another is running.
     again: Option<HashSet<DeliveryId>>,
 }
 
@@ -44,7 +45,8 @@ impl Sweeping {
         self.tasks.spawn(async move { sweep_strays(&transfers).await.map(|()| Swept::Strays) });
     }
 
-    /// Starts to remove the remains of superseded deliveries except those in `busy`: now, or after the running sweep.
+    /// Starts to remove the remains of superseded deliveries, except deliveries in `busy`. If a removal is already
+    /// running, starts another one after it.
     pub(crate) fn begin_remains(&mut self, transfers: &Arc<Transfers>, busy: HashSet<DeliveryId>) {
         if self.under_way {
             self.again = Some(busy);
@@ -79,7 +81,7 @@ impl Sweeping {
 
 /// Removes the remains of superseded deliveries except those in `busy`.
 ///
-/// Remains that can't be removed stay in the ledger for the next sweep, because they are no reason to delay deliveries.
+/// Remains that can't be removed stay in the ledger for the next sweep. They must not delay deliveries.
 async fn sweep_remains(transfers: &Transfers, busy: &HashSet<DeliveryId>) -> Result<(), Fault> {
     let session = &transfers.session;
     let (name, mut after) = (&session.link.settings.name, DeliveryId(0));
@@ -104,7 +106,8 @@ async fn sweep_remains(transfers: &Transfers, busy: &HashSet<DeliveryId>) -> Res
 async fn sweep_one(transfers: &Transfers, one: &Remains) -> Result<(), Fault> {
     let session = &transfers.session;
     let (vessel, ledger) = (&session.link.settings.name, &transfers.ledger);
-    // The vessel may take the directory again since the ledger was queried, and the remains may be of use.
+    // Since the ledger was queried, the delivery may have been reopened, because the vessel takes the directory again.
+    // Then its assembly may be resumed.
     if ledger.is_open(one.delivery).await.map_err(|e| e.fault())? {
         return Ok(());
     }
@@ -115,7 +118,7 @@ async fn sweep_one(transfers: &Transfers, one: &Remains) -> Result<(), Fault> {
     Ok(())
 }
 
-/// Removes our parts whose delivery is no longer open, however they were left there.
+/// Removes this instance's parts whose delivery is no longer open, even if the ledger lists no remains of it.
 async fn sweep_strays(transfers: &Transfers) -> Result<(), Fault> {
     let session = &transfers.session;
     let listed = part_deliveries(session).await;
@@ -131,7 +134,7 @@ async fn sweep_strays(transfers: &Transfers) -> Result<(), Fault> {
     Ok(())
 }
 
-/// Returns whether a sweeping step succeeded. Only a lost connection is an error.
+/// Returns `false` if a sweeping step failed. Only a lost connection is an error.
 fn tolerate<T>(session: &Session, result: Result<T, RemoteError>) -> Result<bool, Fault> {
     match result {
         Ok(_) => Ok(true),

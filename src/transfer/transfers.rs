@@ -48,7 +48,7 @@ impl Directories {
 pub(crate) struct Registry(Arc<Mutex<HashMap<VesselName, Weak<Transfers>>>>);
 
 impl Registry {
-    /// Adds a session and returns the others.
+    /// Adds a session and returns the running sessions of the other vessels.
     pub(crate) fn join(&self, transfers: &Arc<Transfers>) -> Vec<Arc<Transfers>> {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let name = &transfers.session.link.settings.name;
@@ -64,7 +64,7 @@ pub(crate) struct Transfers {
     pub(crate) directories: Directories,
     /// Cache of source files, shared with the other vessels.
     pub(crate) source_cache: SourceCache,
-    /// Results of the checks whether directories' places are their own sources.
+    /// Results of the checks whether directories' places on the vessel may receive deliveries.
     pub(super) own_places: KnownPlaces,
 }
 
@@ -78,7 +78,8 @@ impl Transfers {
         Self { session, ledger, directories, source_cache, own_places: KnownPlaces::default() }
     }
 
-    /// Returns the destination of a version. Its directory is normally configured: only such deliveries are fetched.
+    /// Returns the path of a version on the vessel. Fails if its directory is not configured; the ledger normally
+    /// fetches no such deliveries.
     pub(super) fn destination(&self, version: &Version) -> Result<RemotePath, Fault> {
         match self.directories.get(&version.directory) {
             Some((directory, _)) => Ok(self.session.link.settings.destination(&directory, &version.path)),
@@ -99,7 +100,8 @@ impl Transfers {
         Ok(destination.parent().map_or_else(|| RemotePath::new(name.as_str()), |dir| dir.join(&name)))
     }
 
-    /// Opens the source, which must still be this version. All vessels that send it share the reads.
+    /// Opens the source file; fails if it is no longer this version. Vessels that send the same version share the reads
+    /// from the disk.
     pub(super) async fn open_source(&self, version: &Version) -> Result<Source, Fault> {
         let Some((directory, _)) = self.directories.get(&version.directory) else {
             return Err(Fault::file("the directory is not configured any more").of(Cause::Settings));
@@ -125,7 +127,8 @@ impl Transfers {
     }
 }
 
-/// Returns the fault for a source that changed after it was taken in. The watch will supersede the delivery.
+/// Returns the fault for a source that changed after it was taken in. Ingest records the new version, which supersedes
+/// the delivery.
 pub(super) fn source_changed(version: &Version) -> Fault {
     let reason = format_args!("the source of {} was changed or removed after it was taken in", version.path);
     Fault::attempt(reason).of(Cause::Source)

@@ -1,7 +1,8 @@
 //! Deliveries without content: directories, links and deletions.
 //!
-//! Nothing on the vessel is removed or replaced that was not delivered from here. This is judged by the versions that
-//! the ledger sent to this vessel and by what the vessel reports: size and time of a file, target of a link.
+//! An entry is removed from the vessel only if it was delivered from here. That is decided by the versions that the
+//! ledger lists as sent to this vessel and by the attributes that the vessel reports: size and time of a file, target
+//! of a link.
 
 use std::time::Instant;
 
@@ -16,17 +17,17 @@ use crate::records::{Delivery, DeliveryId, DeliveryState, HeldVersion, Verified,
 use crate::rights::{CopyOf, keeping_inherited};
 use crate::transport::Attrs;
 
-/// Permissions that the owner needs in a directory so that entries can be created and removed.
+/// Permissions that a directory's owner needs to create and remove entries in it.
 const OWNER_MAY: u32 = 0o700;
 
-/// Result of clearing a path.
+/// Result of removing the entry at a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Cleared {
     /// Nothing delivered from here exists at the path.
     Nothing,
     /// The entry was removed.
     Removed,
-    /// The path was removed without a check, because the vessel does not allow reading attributes.
+    /// The entry was removed without a check, because the vessel does not allow reading attributes.
     RemovedUnseen,
     /// The entry was kept, for this reason.
     Kept(&'static str),
@@ -34,7 +35,7 @@ enum Cleared {
 
 const NOT_OURS: &str = "it differs from the delivered version";
 
-/// Creates a directory, or sets the mode of an existing one.
+/// Creates a directory, or sets the mode and owner of an existing one.
 pub(super) async fn deliver_directory(
     transfers: &Transfers,
     delivery: &Delivery,
@@ -75,8 +76,8 @@ pub(super) async fn deliver_directory(
 }
 
 /// Returns the entry at the path of a directory, and whether the path is a link. A link to a directory is accepted if
-/// it was created on the vessel. A link delivered from here counts as nothing, because later files would be written to
-/// its target. Returns `None` if the vessel does not allow reading attributes.
+/// it was created on the vessel. A link that was delivered from here counts as missing, because otherwise later files
+/// would be written to its target. Returns `None` if the vessel does not allow reading attributes.
 async fn directory_at(
     transfers: &Transfers,
     version: &Version,
@@ -95,8 +96,8 @@ async fn directory_at(
     Ok(Some((session.remote.look_through(place).await.map_err(|e| e.fault())?, true)))
 }
 
-/// Creates a directory on a vessel that does not allow reading attributes. If creation fails, the directory probably
-/// exists; otherwise the deliveries into it will fail.
+/// Creates a directory on a vessel that does not allow reading attributes. If that fails, the directory is assumed to
+/// exist; if it doesn't, the deliveries into it will fail.
 async fn make_unseen_directory(
     session: &Session,
     version: &Version,
@@ -112,7 +113,7 @@ async fn make_unseen_directory(
     dress(session, version, place, CopyOf::Directory, mode, 0).await
 }
 
-/// Creates a link, replacing a file or link that was delivered from here.
+/// Creates a link. The rename replaces a file or another link at the path.
 pub(super) async fn deliver_link(
     transfers: &Transfers,
     delivery: &Delivery,
@@ -142,7 +143,7 @@ pub(super) async fn deliver_link(
     acknowledge(transfers, delivery, if seen { Verified::ByLook } else { Verified::Not }, started).await
 }
 
-/// Removes the entry that was delivered to a path, if it is still there.
+/// Removes the entry that was delivered to a path, unless it was changed on the vessel.
 pub(super) async fn deliver_gone(
     transfers: &Transfers,
     delivery: &Delivery,
@@ -170,11 +171,12 @@ pub(super) async fn deliver_gone(
     acknowledge(transfers, delivery, verified, started).await
 }
 
-/// Removes a directory delivered from here if it blocks a file or link, which can replace anything else by itself.
+/// Removes a directory that was delivered from here and is at the path of a file or link. Other entries need not be
+/// removed, because the rename replaces them.
 pub(super) async fn make_way(transfers: &Transfers, version: &Version, place: &RemotePath) -> Result<(), Fault> {
     let session = &transfers.session;
     let there = match session.remote.look(place).await {
-        // The rename will fail if a directory is there.
+        // The entry can't be checked. If it is a directory, the rename will fail.
         Err(e) if e.is_refusal() => return Ok(()),
         there => there.map_err(|e| e.fault())?,
     };
@@ -185,19 +187,19 @@ pub(super) async fn make_way(transfers: &Transfers, version: &Version, place: &R
         .mend("move it away there, or give the directory another RemoteLocation"))
 }
 
-/// Returns whether entries below a directory are still to be deleted: their deletion may be detected and delivered a
-/// moment after that of the directory.
+/// Returns whether entries below a directory must still be deleted. Their deletions may be detected and delivered
+/// shortly after the deletion of the directory.
 async fn is_about_to_empty(transfers: &Transfers, version: &Version) -> Result<bool, Fault> {
     let session = &transfers.session;
     let (ledger, vessel, directory) = (&transfers.ledger, &session.link.settings.name, &version.directory);
     let at = std::slice::from_ref(&version.path);
     let below = ledger.current_below(directory, at).await.map_err(|e| e.fault())?;
-    // Queried last: entries whose deletion is detected meanwhile have open deliveries by then.
+    // Open deliveries are queried last, so that deletions detected during the first query are found by the second.
     Ok(below.iter().any(|one| one.traits.kind != VersionKind::Gone)
         || ledger.is_open_below(vessel, directory, &version.path).await.map_err(|e| e.fault())?)
 }
 
-/// Removes the entry at a path if it was delivered there from here before `version`.
+/// Removes the entry at a path if it is a version that was delivered there before `version`.
 async fn clear(transfers: &Transfers, version: &Version, place: &RemotePath) -> Result<Cleared, Fault> {
     let session = &transfers.session;
     let (ledger, vessel) = (&transfers.ledger, &session.link.settings.name);
@@ -221,8 +223,9 @@ async fn clear(transfers: &Transfers, version: &Version, place: &RemotePath) -> 
     session.explained(removed, place, 0).await.map(|()| Cleared::Removed)
 }
 
-/// Removes an entry delivered to a path (`before`) without checking it, if the vessel does not allow reading
-/// attributes: a later version would have replaced it unchecked, too. A directory is removed only if it is empty.
+/// Removes the entry at a path to which the versions `before` were delivered, without a check, because the vessel does
+/// not allow reading attributes. A new version would replace the entry unchecked, too. A directory is removed only if
+/// it is empty.
 async fn clear_unseen(
     transfers: &Transfers,
     before: &[HeldVersion],
@@ -234,7 +237,7 @@ async fn clear_unseen(
     if was(&[VersionKind::File, VersionKind::Link]) {
         match session.remote.remove(place).await {
             Ok(()) if !was(&[VersionKind::Directory]) => return Ok(Cleared::RemovedUnseen),
-            // Both a file or link and a directory were sent to this path at some time.
+            // If a directory was delivered to this path, too, the error may only mean that the entry is a directory.
             Err(e) if e.is_connection() || !was(&[VersionKind::Directory]) => {
                 return session.explained(Err(e), place, 0).await;
             }
@@ -247,7 +250,7 @@ async fn clear_unseen(
     }
 }
 
-/// Returns whether the entry at a path is one of these versions, without reading its content.
+/// Returns whether the entry at a path is one of these versions, judging by a link's target or a file's size and time.
 async fn is_one_of(
     session: &Session,
     versions: &[HeldVersion],
@@ -280,7 +283,8 @@ async fn is_link_to(session: &Session, place: &RemotePath, target: &[u8]) -> Res
     }
 }
 
-/// Removes a directory delivered from here, if it contains nothing but our own abandoned assemblies.
+/// Removes a directory that was delivered from here, if it is empty or contains only assemblies of deliveries that are
+/// no longer open.
 async fn remove_directory(transfers: &Transfers, version: &Version, place: &RemotePath) -> Result<Cleared, Fault> {
     let session = &transfers.session;
     session.forget_dirs(place).await;
@@ -306,7 +310,7 @@ async fn remove_directory(transfers: &Transfers, version: &Version, place: &Remo
         let fault = Fault::attempt(format_args!("{place} still contains files that are to be deleted first"));
         return Err(fault.at(Pace::AtOnce));
     }
-    // The last entry may have been removed meanwhile.
+    // The last entry may have been removed since the attempt above.
     match session.remote.remove_dir(place).await {
         Ok(()) => Ok(Cleared::Removed),
         Err(e) if e.is_connection() => Err(e.fault()),

@@ -1,4 +1,4 @@
-//! Direct writes into the assembly: for files of one chunk, and for larger ones where parts can't be joined.
+//! Direct writes into the assembly: for files of one chunk, and for larger files if the vessel can't join parts.
 
 use std::sync::atomic::Ordering;
 
@@ -18,14 +18,14 @@ use crate::transport::{Attrs, GrowingHash, OpenFlags, RemoteError, RemoteFile, S
 /// Files up to this size, in bytes, are sent in one burst together with the requests that finish them.
 const BURST: u64 = 255 << 10;
 
-/// Opens the assembly on the least busy channel; also returns how many bytes of the version it already holds.
+/// Opens the assembly on the least busy channel. Also returns the number of bytes that the assembly already holds.
 pub(super) async fn open_assembly(
     session: &Session,
     delivery: &Delivery,
     assembly: &RemotePath,
 ) -> Result<(RemoteFile, u64), Fault> {
     let channel = session.channels.idlest();
-    // A file that exists before the first attempt does not belong to this delivery, whatever its name.
+    // Before the first attempt (`Pending`), an existing file with the assembly's name does not belong to this delivery.
     if delivery.state != DeliveryState::Pending
         && !session.streams_only.load(Ordering::Relaxed)
         && let Some((file, held)) = open_again(session, &channel, &delivery.version, assembly).await?
@@ -56,7 +56,7 @@ async fn open_again(
         Ok(file) => file,
         Err(e) => return nothing(e),
     };
-    // Queried after the open, because some servers truncate a file that is opened for writing.
+    // The size is queried after the open, because some servers truncate a file that is opened for writing.
     match file.attrs().await {
         Ok(Attrs { size: Some(held), .. }) if held <= version.stamp.size => Ok(Some((file, held))),
         Ok(_) => Ok(None),
@@ -80,7 +80,8 @@ pub(super) async fn write_small(
         session.link.limit.take(size).await;
         let sent = file.send(0, bytes).await;
         let sent = session.explained(sent, &path, size).await?;
-        // The vessel processes the requests in this order, so there is no need to wait for the answer to the write.
+        // The vessel processes requests in the order of sending, so the file can be finished without waiting for the
+        // answer to the write.
         let (taken, finished) = tokio::join!(sent.taken(), finish_open(session, version, file, alone));
         session.sent(version, session.explained(taken, &path, size).await?);
         return session.explained(finished, &path, 1).await;
@@ -90,8 +91,8 @@ pub(super) async fn write_small(
     or_as_one_stream(session, version, source, &path, written.map(|_| ())).await
 }
 
-/// Writes the missing bytes of a large file in order, resuming an earlier attempt; returns the vessel's hash of it,
-/// which may still be running. The file then has its mode and time and is flushed.
+/// Writes the missing bytes of a large file in order, sets its mode and time, and flushes it. Returns the vessel's hash
+/// of the assembly, which may still be running.
 pub(super) async fn write_assembly<'s>(
     session: &'s Session,
     delivery: &Delivery,
@@ -109,8 +110,8 @@ pub(super) async fn write_assembly<'s>(
     }
 }
 
-/// Writes a file from `held` on, chunk by chunk, and finishes it on the same handle. It is not opened for writing again
-/// afterwards, because some servers truncate the file then.
+/// Writes a file from offset `held` on, chunk by chunk, and finishes it on the same handle. A second open for writing
+/// would make some servers truncate the file.
 async fn write_and_finish<'a>(
     session: &'a Session,
     version: &Version,
@@ -135,8 +136,9 @@ async fn write_and_finish<'a>(
     Ok(hash)
 }
 
-/// After a failed write on a connected vessel, writes the whole file once more into a new file, strictly in order: some
-/// servers accept nothing else, and none reports it.
+/// After a failed write, writes the whole file again into a new file, strictly in order, because some servers accept
+/// only sequential writes and don't report that. Returns the fault if a retry can't help, or if the session already
+/// writes in order.
 pub(super) async fn or_as_one_stream(
     session: &Session,
     version: &Version,

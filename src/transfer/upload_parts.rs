@@ -1,16 +1,16 @@
 //! Upload in parts: ranges of a file are uploaded to TempDir and joined beside the destination by the vessel's own
 //! `cat`.
 //!
-//! The range directly after the joined bytes is appended without a part, so a single channel needs no parts. With
-//! several, each channel takes the next missing range, uploads it as a part, and takes another. Parts are joined while
-//! later ones still upload, and are removed as they are joined, so the vessel needs space for the file and a few
-//! chunks. The size of the assembly alone tells how much is joined. An append checks the size before and after, because
-//! the `cat` of an earlier session may still run, and an interrupted append is truncated and repeated. The vessel
-//! hashes the assembly while it grows.
+//! The range directly after the joined bytes is appended without a part, so a single channel needs no parts. If there
+//! are several channels, each of them uploads the next missing range as a part, then another. Parts are joined while
+//! later parts are uploaded, and are removed as they are joined, so the vessel needs space for the file and a few
+//! chunks. The size of the assembly alone tells how many bytes are joined. An append checks this size before and after,
+//! because the `cat` of an earlier session may still be running; an interrupted append is truncated and repeated. The
+//! vessel hashes the assembly while it grows.
 //!
-//! Data in flight on a lost connection may still be written for a moment. These are the right bytes at the right
-//! offset, so a part or an assembly may temporarily hold more than is counted, but never anything else. It is truncated
-//! to the counted size before it is joined.
+//! Data in flight on a lost connection may still be written for a moment. The bytes and their offset are correct, so a
+//! part or an assembly may hold more bytes than are counted, but no wrong bytes. A part that may be too long is
+//! truncated to its counted size before it is joined.
 
 use std::ops::Range;
 use std::sync::{Mutex, MutexGuard};
@@ -36,11 +36,13 @@ use crate::records::{Delivery, Version};
 use crate::settings::Assembly;
 use crate::transport::{Attrs, ErrorKind, GrowingHash, OpenFlags, RemoteError, SftpChannel};
 
-/// Parts that each of several channels uploads concurrently, so that the round trip for opening one is not idle.
+/// Number of parts that each channel uploads concurrently if there are several channels, so that a channel is not idle
+/// while it opens a part.
 const PARTS_PER_LANE: usize = 2;
 /// Maximum size of the parts in TempDir, uploading or waiting to be joined, in chunks.
 const CHUNKS_IN_TEMP_DIR: u64 = 6;
-/// Maximum attempts of an append that another process may disturb, and the step by which the waits between them grow.
+/// Maximum number of attempts of an append, which a `cat` of an earlier session may disturb, and the step by which the
+/// waits between the attempts grow.
 const APPENDS: u32 = 4;
 const STRAGGLERS: Duration = Duration::from_millis(50);
 
@@ -85,16 +87,17 @@ impl<'a> PartsUpload<'a> {
         self.ranges.lock().expect("no code panics while it holds this lock")
     }
 
-    /// Uploads and joins all missing ranges; returns the vessel's hash of the file, which may still be running.
+    /// Uploads and joins all missing ranges. Returns the vessel's hash of the assembly, which may still be running.
     pub(crate) async fn run(&self) -> Result<Option<GrowingHash<'a>>, Fault> {
         let uploading = async {
             let _turn = self.session.large_upload.lock().await;
-            // TempDir is checked even if no part may be needed, so that an unsafe one is reported before it matters.
+            // TempDir is prepared even if no part is needed in the end, so that an unsafe TempDir is reported early.
             let uploaded = tokio::try_join!(self.prepare_temp_dir(), self.upload()).map(|_| ());
             self.changed.notify_waiters();
             uploaded
         };
-        // Not `try_join`: complete parts must still be joined when a later one fails, because joining frees space.
+        // Not `try_join`: complete parts must still be joined if the upload of a later part fails, because joining
+        // frees space.
         let (uploaded, joined) = self.both(uploading).await;
         match joined.and_then(|hash| uploaded.map(|()| hash)) {
             Err(fault) if matches!(fault.scope, Scope::Place | Scope::Vessel) && !self.session.remote.is_lost() => {
@@ -118,7 +121,7 @@ impl<'a> PartsUpload<'a> {
         let mut uploading = std::pin::pin!(uploading);
         tokio::select! {
             uploaded = &mut uploading => (uploaded, joining.await),
-            // Joining ends first only if it fails, and then there is no point in uploading.
+            // If joining fails, the upload is aborted.
             joined = &mut joining => match joined {
                 Ok(hash) => (uploading.await, Ok(hash)),
                 Err(fault) => (Ok(()), Err(fault)),
@@ -137,8 +140,8 @@ impl<'a> PartsUpload<'a> {
         }
     }
 
-    /// Removes the file's own parts to free space; the file then waits. An unusable TempDir blocks this file only,
-    /// because smaller files don't need it.
+    /// Removes the file's own parts to free space. Limits the fault of an unusable TempDir to this file, because
+    /// smaller files don't need TempDir.
     async fn make_room(&self, full: Fault) -> Result<Fault, Fault> {
         let removed = remove_parts(self.session, |delivery| delivery == self.delivery.id.0).await;
         removed.map_err(|e| e.fault())?;
@@ -152,7 +155,7 @@ impl<'a> PartsUpload<'a> {
         let mut working = FuturesUnordered::new();
         loop {
             let now = channels.borrow_and_update().clone();
-            // A channel that was removed from the pool ends with its current piece.
+            // A channel that was removed from the pool finishes its current piece and takes no more.
             known.retain(|(channel, _)| now.contains(channel));
             let each = if now.len() == 1 { 1 } else { PARTS_PER_LANE };
             for channel in now {
@@ -167,7 +170,7 @@ impl<'a> PartsUpload<'a> {
             }
             tokio::select! {
                 Some(ended) = working.next() => ended?,
-                // The channels belong to the session, which outlives this upload.
+                // This can't fail: the channels belong to the session, which outlives this upload.
                 _ = channels.changed() => {}
                 else => return Ok(()),
             }
@@ -184,8 +187,8 @@ impl<'a> PartsUpload<'a> {
         }
     }
 
-    /// Uploads piece after piece on one channel. One piece is being sent while answers for earlier ones are still
-    /// outstanding, because on a long path they take longer than sending a piece.
+    /// Uploads one piece after another on a channel. Sends a piece while answers for earlier pieces are outstanding,
+    /// because with a long round trip the answers take longer than the sending.
     async fn work(&self, channel: SftpChannel) -> Result<(), Fault> {
         let mut pieces = FuturesUnordered::new();
         loop {
@@ -198,7 +201,7 @@ impl<'a> PartsUpload<'a> {
             pieces.push(self.bring(&channel, piece, all_sent));
             loop {
                 tokio::select! {
-                    // Also reached when the piece ended before all of it was sent.
+                    // Also reached if the piece ended before all of its bytes were sent.
                     _ = &mut sent => break,
                     Some(ended) = pieces.next() => ended?,
                 }
@@ -210,8 +213,8 @@ impl<'a> PartsUpload<'a> {
         Ok(())
     }
 
-    /// Uploads a piece on one channel and signals when it is sent. Bytes that the vessel did not take are missing
-    /// again.
+    /// Uploads a piece on one channel and signals when all of its bytes are sent. Bytes that the vessel did not
+    /// acknowledge are missing again.
     async fn bring(&self, channel: &SftpChannel, mut piece: Piece, all_sent: oneshot::Sender<()>) -> Result<(), Fault> {
         let start = piece.range.start;
         let appended = |bytes| {
@@ -235,7 +238,7 @@ impl<'a> PartsUpload<'a> {
         self.ranges().give(piece, end);
         self.changed.notify_waiters();
         match uploaded {
-            // The other channels upload the rest of it.
+            // The other channels upload the rest of the piece.
             Err(_) if channel.is_lost() => Ok(()),
             Err(fault) if is_part && fault.cause != Cause::Source && fault.scope != Scope::Daemon => {
                 self.do_without_parts(&fault);
@@ -266,7 +269,7 @@ impl<'a> PartsUpload<'a> {
         }
     }
 
-    /// Appends a piece to the assembly, or uploads it as a part; the piece may grow meanwhile.
+    /// Appends a piece to the assembly, or uploads it as a part. The piece may be extended while it is sent.
     async fn upload_piece(
         &self,
         channel: &SftpChannel,
@@ -277,7 +280,7 @@ impl<'a> PartsUpload<'a> {
         let Range { start, end } = piece.range;
         let (version, source) = (self.version(), &self.source);
         let (path, flags, base) = if piece.next {
-            // A file that exists before the first attempt does not belong to this delivery, whatever its name.
+            // If no bytes are joined yet, an existing file with the assembly's name does not belong to this delivery.
             let flags = if start == 0 { OpenFlags::FRESH } else { OpenFlags::WRITE_EXISTING };
             (self.assembly.clone(), flags, 0)
         } else {
@@ -301,8 +304,8 @@ impl<'a> PartsUpload<'a> {
         Ok(())
     }
 
-    /// Stops further parts after TempDir rejected one, most likely for lack of space, which may be free again before it
-    /// can be queried. Appending needs no TempDir, and any other problem will show up again there.
+    /// Prevents further parts after TempDir rejected a part, most likely for lack of space. Uploading continues by
+    /// appending, which needs no TempDir; a problem other than space will occur again while appending.
     fn do_without_parts(&self, fault: &Fault) {
         if self.ranges().stay_close() {
             let (vessel, file) = (&self.session.link.settings.name, &self.version().path);
@@ -310,14 +313,15 @@ impl<'a> PartsUpload<'a> {
         }
     }
 
-    /// Joins complete parts in order as soon as possible, until the file is joined or the upload has ended, and lets
-    /// the vessel hash the joined bytes.
+    /// Joins complete parts in order as soon as possible, until the file is joined or the upload has ended. Lets the
+    /// vessel hash the joined bytes and returns that hash.
     async fn join(&self, ended: &CancellationToken) -> Result<Option<GrowingHash<'a>>, Fault> {
         let (mut hash, mut hashed) = (None, None);
         loop {
             let mut changed = std::pin::pin!(self.changed.notified());
             changed.as_mut().enable();
-            // Read first: parts that complete before the upload ends must still be joined.
+            // The end of the upload is read before the parts, so that parts completed just before the end are still
+            // joined.
             let last = ended.is_cancelled();
             let (parts, joined) = {
                 let ranges = self.ranges();
@@ -348,7 +352,7 @@ impl<'a> PartsUpload<'a> {
         }
     }
 
-    /// Appends parts to the assembly, of which they form the given range.
+    /// Appends parts to the assembly. The parts hold the bytes `range` of the file.
     async fn append(&self, parts: &[Part], range: Range<u64>) -> Result<(), RemoteError> {
         let remote = &self.session.remote;
         let path = |part: &Part| self.session.part(self.delivery, part.range.start);

@@ -13,7 +13,7 @@ use crate::names::RemotePath;
 use crate::records::{Delivery, NewVersion, Traits, Verified, Version};
 use crate::transport::{Attrs, GrowingHash, HashTool, OpenFlags, RemoteError};
 
-/// Reads in flight when a file is read back.
+/// Number of concurrent reads when a file is read back.
 const READS: usize = 16;
 /// Maximum number of ranges hashed by one command.
 const RANGES: usize = 256;
@@ -29,8 +29,8 @@ pub(super) enum Verdict {
     Bad(Vec<u64>),
 }
 
-/// Verifies the assembly and sends bad chunks again; also returns whether that was needed. `hash` is the vessel's own
-/// hash, computed while the assembly grew.
+/// Verifies the assembly and sends bad chunks again. Also returns whether chunks were sent again. `hash` is the
+/// vessel's own hash, computed while the assembly grew.
 pub(super) async fn verify_and_repair(
     transfers: &Transfers,
     delivery: &Delivery,
@@ -43,7 +43,7 @@ pub(super) async fn verify_and_repair(
         let (found, wanted) = tokio::join!(hash.finish(version.stamp.size), transfers.digest(version));
         match found {
             Ok(found) if found == wanted? => return Ok((Verified::ByVessel, false)),
-            // The bad chunks are found below, when the stored file is hashed.
+            // The digest differs. The bad chunks are found below, when the stored file is hashed.
             Ok(_) => {}
             Err(e) => tracing::debug!(vessel = %session.link.settings.name, file = %version.path, "{e}"),
         }
@@ -57,7 +57,7 @@ pub(super) async fn verify_and_repair(
             vessel = %session.link.settings.name, file = %version.path, chunks = ?bad,
             "The file arrived damaged; sending the bad chunks again"
         );
-        // A changed source would explain the damage and make a repair pointless.
+        // Opening fails if the source has changed. That would explain the damage and make a repair pointless.
         let source = transfers.open_source(version).await?;
         repair(session, version, &source, assembly, &bad).await?;
     }
@@ -72,7 +72,7 @@ pub(super) async fn verify_and_repair(
     }
 }
 
-/// Verifies the assembly of a small file, and flushes it together with others.
+/// Verifies the assembly of a small file. Flushes it, too, if the vessel can flush many files at once.
 pub(super) async fn verify_small(
     transfers: &Transfers,
     delivery: &Delivery,
@@ -93,7 +93,7 @@ pub(super) async fn verify_small(
     Ok(verified)
 }
 
-/// Verifies a file on the vessel against a version, with a program there or by reading it back.
+/// Verifies a file on the vessel against a version, with a program on the vessel or by reading the file back.
 pub(crate) async fn verify(transfers: &Transfers, version: &Version, path: &RemotePath) -> Result<Verdict, Fault> {
     let session = &transfers.session;
     let wanted = transfers.digest(version).await?;
@@ -136,8 +136,8 @@ async fn chunk_digests(transfers: &Transfers, version: &Version, digest: &Digest
     if digests.file == *digest {
         return Ok(digests.chunks);
     }
-    // The source changed without a trace in size or time, so the sent bytes belong to no version that ever existed. The
-    // watch takes in the current content.
+    // The source changed while its size and time stayed the same, so the sent bytes may be a mixture of both contents.
+    // The skipped version makes ingest take in the current content.
     source.forget();
     let nothing_to_send = NewVersion::without_content(version.path.clone(), Traits::SKIPPED, Vec::new());
     transfers.ledger.admit(&version.directory, &[nothing_to_send], &[]).await.map_err(|e| e.fault())?;
@@ -156,14 +156,14 @@ async fn read_back(
         digests => digests.map_err(|e| e.fault())?,
     };
     if digests.file == *wanted {
-        // The file was complete a moment ago, so its size must have changed.
+        // All bytes are correct, but the file's size has changed after reading, so all chunks are sent again.
         let all = || Verdict::Bad((0..version.plan().count()).collect());
         return Ok(if changed { all() } else { Verdict::Good(Verified::ByReadBack) });
     }
     Ok(Verdict::Bad(differing(&chunk_digests(transfers, version, wanted).await?, &digests.chunks)))
 }
 
-/// Compares the sizes: the only check left for an account that may write but not read.
+/// Compares the sizes, the only possible check if the account is allowed to write but not to read.
 async fn compare_sizes(session: &Session, version: &Version, path: &RemotePath) -> Result<Verdict, Fault> {
     match session.remote.look(path).await {
         Ok(Some(Attrs { size: Some(size), .. })) if size == version.stamp.size => Ok(Verdict::Good(Verified::BySize)),
@@ -174,7 +174,7 @@ async fn compare_sizes(session: &Session, version: &Version, path: &RemotePath) 
     }
 }
 
-/// Returns the digests of a file that is read back, and whether its size differed from the version's after reading.
+/// Reads a file back. Returns its digests, and whether its size differed from the version's after reading.
 async fn digests_of(
     session: &Session,
     version: &Version,
@@ -185,7 +185,7 @@ async fn digests_of(
     let mut hasher = FileHasher::new(version.chunk_size);
     let size = version.stamp.size;
     let offsets = (0..size.div_ceil(u64::from(per_read))).map(|index| index * u64::from(per_read));
-    // Extra bytes beyond the last chunk make it a different file, even if all chunks are good.
+    // The last read looks for bytes beyond the expected end, with which the file differs even if all chunks are good.
     let pieces = offsets.chain([size]).map(|at| {
         let (file, length) = (file.clone(), u64::from(per_read).min(size - at));
         async move {
@@ -202,7 +202,8 @@ async fn digests_of(
         }
     }
     drop(pieces);
-    // Sent in one burst, with the size query last: only the ledger comes between it and the rename.
+    // Both requests are sent at once, the size query last, so that little time passes between this check and the
+    // rename.
     let (closed, after) = join(file.clone().close(), session.remote.look(path)).await;
     closed?;
     let after = after.map(|attrs| attrs.and_then(|attrs| attrs.size)).or_else(unless_lost)?;
@@ -210,12 +211,13 @@ async fn digests_of(
     Ok((hasher.finish(), changed))
 }
 
-/// Turns an error into the default value, except a lost connection.
+/// Replaces an error with the default value, unless the connection is lost.
 fn unless_lost<T: Default>(error: RemoteError) -> Result<T, RemoteError> {
     if error.is_connection() { Err(error) } else { Ok(T::default()) }
 }
 
-/// Reads a range, in several reads if the vessel returns less than requested. Returns less at the end of the file.
+/// Reads `length` bytes, in several reads if the vessel returns fewer than requested. Returns fewer at the end of the
+/// file.
 async fn read_fully(
     file: &crate::transport::RemoteFile,
     mut at: u64,

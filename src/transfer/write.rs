@@ -14,34 +14,34 @@ use crate::local::Source;
 use crate::records::Version;
 use crate::transport::RemoteFile;
 
-/// Counter of the bytes of a range that the vessel has taken.
+/// Counter of the bytes of a range that the vessel has acknowledged.
 pub(crate) struct Taken<'a> {
     pub(crate) bytes: AtomicU64,
     job: &'a Job,
-    /// Called after every [`STEP`] bytes.
+    /// Called after every [`STEP`] bytes with the number of acknowledged bytes.
     told: Option<&'a (dyn Fn(u64) + Send + Sync)>,
     /// Whether the file may already hold other data in the range: then zeros must be sent too.
     over: bool,
 }
 
-/// Minimum length in bytes from which zeros are not sent.
+/// Minimum length in bytes of a piece of zeros that is not sent.
 const ZEROS: usize = 4096;
 
-/// Interval between progress calls, in bytes.
+/// Number of bytes between two progress calls.
 const STEP: u64 = 2 << 20;
 
 impl<'a> Taken<'a> {
-    /// Creates a counter at 0; taken bytes are subtracted from `job`.
+    /// Creates a counter at 0; acknowledged bytes are subtracted from `job`.
     pub(crate) fn of(job: &'a Job) -> Self {
         Self { bytes: AtomicU64::new(0), job, told: None, over: false }
     }
 
-    /// Sets a function that is called from time to time with the number of bytes taken so far.
+    /// Sets a function that is called after every [`STEP`] bytes with the number of bytes acknowledged so far.
     pub(super) fn telling(self, told: &'a (dyn Fn(u64) + Send + Sync)) -> Self {
         Self { told: Some(told), ..self }
     }
 
-    /// Declares that the range overwrites existing data.
+    /// Declares that the range overwrites existing data, so zeros must be sent too.
     pub(crate) fn over(self) -> Self {
         Self { over: true, ..self }
     }
@@ -57,7 +57,7 @@ impl<'a> Taken<'a> {
     }
 }
 
-/// Writes bytes `range` of the source into `file`, with offset `range.start` at `range.start - base`.
+/// Writes the bytes `range` of the source into `file`, where the source's offset `base` is the start of the file.
 ///
 /// Bytes are sent in order, so that after a lost connection the file on the vessel holds exactly a prefix. `taken`
 /// counts the bytes that the vessel has acknowledged.
@@ -73,7 +73,7 @@ pub(super) async fn write_range(
     write_on(session, version, source, file, range, base, taken, || None).await
 }
 
-/// Does the same as [`write_range`], but at the end of the range `further` may return a new end.
+/// Writes a range like [`write_range`]. When the range is written, `further` may return a new end for it.
 #[expect(clippy::too_many_arguments, reason = "all of them are needed, and none belong together")]
 pub(super) async fn write_on(
     session: &Session,
@@ -88,7 +88,7 @@ pub(super) async fn write_on(
     let most = session.remote.capabilities().bytes_per_write();
     let mut sent = FuturesUnordered::new();
     let (mut at, mut end) = (range.start, range.end);
-    // Bytes not yet taken, for which a full vessel must make space.
+    // Bytes not acknowledged yet, for which the vessel still needs space.
     let mut missing = end - at;
     loop {
         if at == end {
@@ -110,7 +110,7 @@ pub(super) async fn write_on(
             };
             sent.push(session.explained(write, file.path(), missing).await?.taken());
             at += length;
-            // Answers that have arrived are processed, without waiting for more.
+            // Processes the answers that have arrived, without waiting for more.
             while let Some(Some(answer)) = futures_util::FutureExt::now_or_never(sent.next()) {
                 let bytes = session.explained(answer, file.path(), missing).await?;
                 missing -= bytes;
@@ -131,7 +131,8 @@ pub(super) fn note_sent(session: &Session, version: &Version, bytes: u64, taken:
     session.sent(version, bytes);
 }
 
-/// Returns whether a piece consists of zeros and is worth leaving out. The first byte rules out most other pieces.
+/// Returns whether a piece consists of zeros and is long enough to be left out. Most other pieces are ruled out by
+/// their first byte.
 pub(super) fn is_hole(piece: &[u8]) -> bool {
     piece.len() >= ZEROS && piece.iter().all(|byte| *byte == 0)
 }

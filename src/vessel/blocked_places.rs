@@ -12,7 +12,7 @@ use crate::transfer::Transfers;
 use crate::transfer::{place_of, place_of_version, space_at};
 use crate::transport::Space;
 
-/// Identity of a place: its file system if the vessel reports one, or else the directory of the settings.
+/// Identity of a place: its file system if the vessel reports one, otherwise the configured directory.
 #[derive(Clone, PartialEq, Eq, Hash)]
 enum Place {
     FileSystem(u64),
@@ -22,7 +22,8 @@ enum Place {
 struct Trouble {
     /// Path at which the place is probed.
     at: RemotePath,
-    /// Whether the vessel reports the state when it is queried; otherwise writing is tried again after a while.
+    /// Whether a query of the free space shows that the place is blocked. Otherwise the block ends after a wait, and
+    /// writing is tried again.
     is_told: bool,
     failures: u32,
     next_look: Instant,
@@ -62,7 +63,7 @@ impl BlockedPlaces {
         Some(next.saturating_duration_since(Instant::now()))
     }
 
-    /// Records that the place of a delivery rejected it.
+    /// Records that a delivery was rejected by its place, and returns the consequence for the delivery.
     pub(super) async fn note(&mut self, transfers: &Transfers, delivery: &Delivery) -> Result<Consequence, Fault> {
         let (directory, size) = (&delivery.version.directory, delivery.version.stamp.size);
         if self.holds_back(directory) {
@@ -74,13 +75,15 @@ impl BlockedPlaces {
         if !is_told && space.is_some_and(|space| !space.has_room_for(size)) {
             return Ok(Consequence::TooLarge);
         }
-        // A condition that the vessel does not report, such as a quota, is assumed from the error alone.
+        // If the vessel does not report the condition, for example an exhausted quota, the error alone shows that the
+        // place is blocked.
         let (place, directories) = match space.filter(|space| space.fs_id != 0) {
             None => (Place::Directory(directory.clone()), vec![directory.clone()]),
             Some(space) => (Place::FileSystem(space.fs_id), self.beside(transfers, directory, space, is_told).await?),
         };
         if !directories.contains(directory) {
-            // The path is on another file system, mounted below the directory's.
+            // The file's path is on another file system that is mounted below the directory, so the directory is not
+            // blocked.
             return Ok(Consequence::TooLarge);
         }
         let next_look = Instant::now() + UNHURRIED.wait(1, 1.0);
@@ -100,7 +103,7 @@ impl BlockedPlaces {
         for name in transfers.directories.names() {
             let Some(place) = place_of(transfers, &name) else { continue };
             let there = space_at(&transfers.session, &place).await?;
-            // One project or dataset of a file system may be full while others are not.
+            // One project or dataset of a file system may be full while others have space.
             let is_alike = there.is_some_and(|it| it.fs_id == space.fs_id && (!is_told || it.takes_nothing()));
             if is_alike {
                 directories.push(name);
@@ -112,7 +115,7 @@ impl BlockedPlaces {
         Ok(directories)
     }
 
-    /// Probes the places that are due; returns whether one of them accepts data again.
+    /// Probes the places that are due. Returns whether writing to one of them must be tried again.
     ///
     /// # Errors
     /// Fails if the connection is lost.

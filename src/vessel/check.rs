@@ -13,27 +13,27 @@ use crate::transfer::same_host_fault;
 use crate::transfer::{clashes, located};
 use crate::transport::{KnownShell, Lead, Rank, Remote, SftpChannel, Space, SshEnvironment};
 
-/// Timeout for the shore's own disk.
+/// Timeout for a lookup on the shore's own disk.
 const MOMENT: Duration = Duration::from_secs(2);
 
-/// How long a shell may take to start, and the interval at which it is polled.
+/// How long the check waits for a shell to start, and the interval at which the shell is polled.
 const SHELL_PATIENCE: Duration = Duration::from_secs(30);
 const SHELL_POLL: Duration = Duration::from_millis(50);
 
 /// One line of a check.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Finding {
-    /// It works.
+    /// A function works.
     Good(String),
-    /// It works, but not as well as it could.
+    /// A function works, but not as well as possible.
     Note(String),
-    /// It doesn't work; the text says what is wrong and how to fix it.
+    /// A function does not work. The text says what is wrong and how to fix it.
     Bad(String),
 }
 
 /// Connects to a vessel and tries the operations of deliveries, in TempDir and in each directory's place. Also probes
-/// whether its shell is usable, regardless of earlier results. Returns the findings, and whether there is a usable
-/// shell.
+/// whether the vessel's shell is usable, regardless of earlier results. Returns the findings, and whether the shell is
+/// usable.
 ///
 /// Files and directories created by the check are removed at once.
 pub async fn check(
@@ -81,7 +81,8 @@ pub async fn check(
     (findings, has_shell)
 }
 
-/// Waits until a slow shell has responded: deliveries proceed without it meanwhile, but a check reports on it.
+/// Waits until a slow shell has responded. Deliveries would start without the shell, but the check must report whether
+/// it works.
 async fn wait_for_shell(remote: &Remote) {
     let waiting = async {
         while matches!(remote.known_shell(), KnownShell::Slow) && !remote.is_lost() {
@@ -153,7 +154,7 @@ async fn several(vessel: &Arc<settings::Vessel>, environment: &Arc<SshEnvironmen
     }
 }
 
-/// Reports which values came from the ssh config, and the hops.
+/// Reports the hops on the way to the vessel, and which values came from the ssh config.
 fn say_way(vessel: &settings::Vessel) -> Vec<Finding> {
     let mut findings = Vec::new();
     for host in vessel.hops.iter().chain([&vessel.ssh]) {
@@ -185,7 +186,7 @@ fn check_link(remote: &Remote, vessel: &settings::Vessel) -> Vec<Finding> {
 async fn check_temp_dir(remote: &Remote, vessel: &settings::Vessel) -> Finding {
     let temp_dir = &vessel.temp_dir;
     let stranger = stranger();
-    // `prepare_temp_dir` creates it with its own mode; it is removed again if it did not exist before.
+    // `prepare_temp_dir` creates TempDir with the right mode. TempDir is removed again if it did not exist before.
     let was_there = !matches!(remote.look(temp_dir).await, Ok(None));
     let parent = temp_dir.parent().unwrap_or_else(|| RemotePath::new("."));
     let trying = async || {
@@ -217,7 +218,7 @@ async fn check_place(
     directory: &settings::Directory,
 ) -> (Finding, Option<Trial>) {
     let place = vessel.remote_location(directory);
-    // For a directory that is one file, this is the file's own path.
+    // If the directory is a single file, the place is the path of that file.
     let beside = directory.only.as_ref().and_then(|_| place.parent());
     let place = beside.as_ref().unwrap_or(place);
     let what = format!("[Directory {}] at {place}", directory.name);

@@ -1,9 +1,10 @@
 //! A vessel's workflow: connect, run due deliveries, retry.
 //!
 //! [`supervise()`] is the only task of a vessel: it connects, backs off and reconnects until it is stopped. During a
-//! session the scheduler decides which deliveries run; each of them is in `transfer`, on the connections of `link`.
+//! session the scheduler decides which deliveries run; `transfer` executes each delivery over the connections of
+//! `link`.
 //!
-//! Vessels know nothing of one another, and nothing of how files got into the ledger.
+//! Vessel tasks do not depend on one another, nor on how files got into the ledger.
 
 mod blocked_places;
 mod check;
@@ -38,11 +39,11 @@ pub use supervisor::supervise;
 pub struct Vessel {
     /// The vessel's settings.
     pub settings: Arc<settings::Vessel>,
-    /// The directories.
+    /// All directories with their current settings.
     pub directories: Directories,
     /// Rung when there may be something to deliver.
     pub bell: Bell,
-    /// Rung when a person requests an immediate retry.
+    /// Rung when a user requests an immediate retry.
     pub hurry: Bell,
     /// Whether the vessel is paused.
     pub paused: watch::Receiver<bool>,
@@ -52,17 +53,18 @@ pub struct Vessel {
     pub ledger: Ledger,
     /// Receiver of events.
     pub monitor: Arc<dyn Monitor>,
-    /// The time of day.
+    /// Clock for the time of day.
     pub clock: Clock,
     /// Rate limit for bytes of files: the vessel's own limit, within the limit of the whole shore.
     pub limit: RateLimiter,
     /// Keys, agent and `known_hosts`.
     pub environment: Arc<SshEnvironment>,
-    /// Set if the task should end when everything has been delivered (`--once`): whether each directory was taken in.
+    /// In a single run (`--once`), tells for each directory whether its files were taken in; the task ends when all
+    /// files are delivered. Otherwise `None`.
     pub until_done: Option<Vec<watch::Receiver<bool>>>,
     /// Whether the vessel's inability to store some times was already reported.
     pub told_of_times: Arc<AtomicBool>,
-    /// Stops the task at a point from which the next one can resume.
+    /// Stops the task at a point from which the next task can resume.
     pub stop: CancellationToken,
 }
 

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use crate::names::{DirectoryName, RelPath};
 
-/// Numbers of deliveries that have locked a path, and paths below it.
+/// Number of deliveries that have locked a path, and number of deliveries that have locked a path below it.
 #[derive(Default)]
 struct Claims {
     here: usize,
@@ -22,7 +22,7 @@ fn above(path: &[u8]) -> impl Iterator<Item = &[u8]> {
 }
 
 impl PathLocks {
-    /// Returns whether no delivery has locked a path, one below it or one above it.
+    /// Returns whether no delivery has locked this path, a path below it or a path above it.
     pub(super) fn is_free(&self, directory: &DirectoryName, path: &RelPath) -> bool {
         let Some(taken) = self.0.get(directory) else { return true };
         let bytes = path.as_bytes();

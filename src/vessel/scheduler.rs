@@ -23,8 +23,8 @@ use crate::transfer::Transfers;
 use crate::transfer::deliver;
 use crate::transfer::discard;
 
-/// Maximum number of concurrent deliveries: of files of one chunk, which cost round trips, and of larger files, which
-/// cost bandwidth. Only one large file uploads at a time; the other is being joined or verified.
+/// Maximum number of concurrent deliveries of files of one chunk, which cost round trips, and of larger files, which
+/// cost bandwidth. Only one large file is uploaded at a time, while the other is joined or verified.
 const SMALL_AT_ONCE: usize = 512;
 const LARGE_AT_ONCE: usize = 2;
 /// Maximum total size of the small deliveries that run concurrently.
@@ -32,9 +32,10 @@ const SMALL_BYTES: u64 = 64 << 20;
 /// Number of small deliveries fetched from the ledger at once.
 const FETCH: u32 = 1024;
 
-/// Attempts that may fail in a row before a delivery is parked.
+/// Number of failed attempts in a row after which a delivery is parked.
 const PATIENCE: u32 = 8;
-/// The same limit for a delivery that must wait for another one: after about 5 minutes its turn may never come.
+/// Number of failed attempts in a row after which a delivery that must wait for another delivery is parked. These
+/// attempts take about 5 minutes; the other delivery may never end.
 const PATIENCE_EARLY: u32 = 150;
 /// How long an ending session waits for data in flight to the vessel.
 const REST: Duration = Duration::from_secs(2);
@@ -42,11 +43,12 @@ const REST: Duration = Duration::from_secs(2);
 /// In a single run (`--once`): the longest wait for a postponed delivery.
 const ONCE_WAIT: Duration = Duration::from_secs(30);
 
-/// State of a running delivery. It locks its path, because versions of one path must be published in order.
+/// State of a running delivery. Each running delivery locks its path, because versions of one path must be published in
+/// order.
 struct Busy {
     large: bool,
     bytes: u64,
-    /// Settings of its directory when it started: where it comes from and goes to.
+    /// Settings of the delivery's directory when the delivery started. They determine its source and destination.
     directory: Option<Arc<settings::Directory>>,
     /// Cancels the delivery when it was superseded or its directory's settings have changed.
     unwanted: CancellationToken,
@@ -69,9 +71,10 @@ pub(super) struct Scheduler {
     waiting: VecDeque<Delivery>,
     /// Whether the ledger may have due deliveries that were not fetched yet, small or large.
     look: Look,
-    /// Whether a due delivery waits for another version of its path.
+    /// Whether a due delivery could not start, because its path is locked or its place is blocked.
     held_up: bool,
-    /// When the ledger's next delivery is due, if that was queried.
+    /// When the next delivery is due, as queried from the ledger: `None` if not queried, `Some(None)` if no delivery is
+    /// open.
     next_due: Option<Option<i64>>,
 }
 
@@ -98,17 +101,18 @@ impl Scheduler {
         }
     }
 
-    /// Forgets cached ledger answers, because deliveries may be due that weren't before.
+    /// Forgets cached ledger answers, because more deliveries may be due now.
     fn look_again(&mut self) {
         (self.look, self.held_up, self.next_due) = (LOOK, false, None);
     }
 
-    /// Runs deliveries until none is left (`Ok`, in a single run only) or the session must end.
+    /// Runs deliveries until no delivery is left (`Ok`, in a single run only) or the session must end.
     pub(super) async fn run(&mut self) -> Result<(), Fault> {
         let session = self.transfers.session.clone();
         let tending = async move { session.channels.tend(&session.link.settings, &session.link.environment).await };
         let _tending = AbortOnDropHandle::new(tokio::spawn(tending));
-        // Runs in the background, because no delivery depends on the removal of files from earlier sessions.
+        // Parts are removed in the background, because no delivery depends on the removal of files from earlier
+        // sessions.
         self.sweeping.begin_strays(&self.transfers);
         self.sweep();
         loop {
@@ -146,8 +150,8 @@ impl Scheduler {
         }
     }
 
-    /// Waits until data in flight has reached the vessel, so that it needn't be sent again, and until small deliveries
-    /// end; starts no new deliveries. Waits at most [`REST`] for a vessel that does not answer.
+    /// Waits until the vessel has acknowledged the data in flight, so that the data need not be sent again, and until
+    /// small deliveries end. Starts no new deliveries. Waits at most [`REST`].
     pub(super) async fn come_to_rest(&mut self) -> Result<(), Fault> {
         let (session, since) = (self.transfers.session.clone(), Instant::now());
         session.resting.cancel();
@@ -167,7 +171,7 @@ impl Scheduler {
         Ok(())
     }
 
-    /// Aborts the running deliveries; each resumes from its current state later.
+    /// Aborts the running deliveries. The next session resumes each of them from its current state.
     pub(super) async fn drop_all(&mut self) {
         self.running.shutdown().await;
     }
@@ -176,8 +180,8 @@ impl Scheduler {
         self.sweeping.begin_remains(&self.transfers, self.busy.keys().copied().collect());
     }
 
-    /// Cancels large deliveries that were superseded, because they may not query the ledger for hours. Also cancels
-    /// deliveries whose directory's settings have changed the source or the destination; they start again.
+    /// Cancels superseded large deliveries, because a large delivery may not query the ledger for hours. Also cancels
+    /// deliveries whose source or destination has changed with the settings of their directory; they start again.
     async fn end_unwanted(&self) -> Result<(), Fault> {
         let directories = &self.vessel.directories;
         let has_moved = |then: &Arc<settings::Directory>| {
@@ -193,17 +197,19 @@ impl Scheduler {
         Ok(())
     }
 
-    /// Returns how long there is nothing to start; `None` if a single run has nothing to wait for.
+    /// Returns how long to wait for an event before the next pass. `None` if a single run (`--once`) has nothing to
+    /// wait for.
     async fn wait(&mut self) -> Result<Option<Duration>, Fault> {
         let vessel = &self.vessel;
         if !self.waiting.is_empty() {
-            // They wait for a free path or slot; a delivery that ends frees one.
+            // The fetched deliveries wait for a free path or slot. A delivery that ends frees one.
             return Ok(Some(Duration::from_secs(60)));
         }
         if self.running.is_empty() {
             self.next_due = None;
         }
-        // Read before the ledger is queried, because its answer does not include files taken in during the query.
+        // `taken_in` is read before the ledger is queried, because the answer does not include files taken in during
+        // the query.
         let taken_in = vessel.until_done.as_ref().map(|all| all.iter().all(|taken_in| *taken_in.borrow()));
         let due = match self.next_due {
             Some(due) => due,
@@ -215,7 +221,7 @@ impl Scheduler {
         };
         self.next_due = Some(due);
         let wait = due.map(|due| wait_between(vessel.clock.now_ms(), due));
-        // Deliveries that are due but not started wait for a free path or slot; a delivery that ends frees one.
+        // Due deliveries that could not start wait for a free path or slot. A delivery that ends frees one.
         let idle = Duration::from_secs(60);
         let wait = match wait {
             Some(wait) if wait.is_zero() && !self.running.is_empty() => idle,
@@ -310,7 +316,7 @@ impl Scheduler {
                 self.sweep();
                 Ok(())
             }
-            // The delivery itself has no problem; it resumes on the next connection.
+            // The connection failed, not the delivery. The delivery resumes on the next connection.
             Err(_) if self.transfers.session.remote.is_lost() => Ok(()),
             Err(fault) => {
                 let put_off = if fault.scope == Scope::Place {
@@ -325,15 +331,16 @@ impl Scheduler {
                     }
                     put_off => put_off?,
                 }
-                // The delivery may have been superseded while it ran, which exempted its remains from the sweep.
+                // The sweep skips running deliveries. If this delivery was superseded while it ran, its remains must be
+                // removed now.
                 self.sweep();
                 Ok(())
             }
         }
     }
 
-    /// Handles a delivery that its place rejected: holds back all files for that place, or only this one if others may
-    /// fit.
+    /// Handles a delivery that its place rejected: holds back all files for that place, or only this file if smaller
+    /// files may fit.
     async fn hold_back(&mut self, delivery: &Delivery, fault: Fault) -> Result<(), Fault> {
         if fault.cause == Cause::Space {
             discard(&self.transfers, delivery).await?;
@@ -350,7 +357,7 @@ impl Scheduler {
         self.put_off(delivery, Fault { scope: Scope::File, pace: Pace::Unhurried, ..fault }, known).await
     }
 
-    /// Handles a fault of this delivery alone. If the file's name is not possible there, its uploaded bytes are
+    /// Handles a fault of this delivery alone. If the vessel does not allow the file's name, the uploaded bytes are
     /// deleted.
     async fn put_off_alone(&mut self, delivery: &Delivery, fault: Fault) -> Result<(), Fault> {
         if fault.cause == Cause::Name && delivery.version.kind == VersionKind::File {
@@ -364,10 +371,11 @@ impl Scheduler {
         if fault.scope > Scope::File {
             return Err(fault);
         }
-        // A fault that repeats this often is not temporary, whatever the vessel calls it.
+        // A fault that repeats this often is not temporary, even if the vessel reports a temporary error.
         let early = fault.scope == Scope::Attempt && fault.pace == Pace::AtOnce;
         let patience = if early { PATIENCE_EARLY } else { PATIENCE };
-        // The source's disk does not respond, which is reported once for the whole disk; the delivery itself is fine.
+        // The source's disk does not respond. That is reported once for the whole disk, and the delivery is not parked
+        // for it.
         let silent = fault.scope == Scope::Attempt && fault.pace == Pace::Slow && fault.cause == Cause::Source;
         let parked = fault.scope == Scope::File || (delivery.failures >= patience && !silent);
         let vessel = &self.vessel;
@@ -381,12 +389,13 @@ impl Scheduler {
         let failures =
             if parked && fault.scope != Scope::File { delivery.failures - patience } else { delivery.failures };
         let wait = pause.wait(failures + 1, fastrand::f64());
-        // A single run does not wait for a person to fix the cause; the next run tries the delivery first.
+        // A single run (`--once`) does not wait until somebody fixes the cause. The next run tries the delivery first.
         let wait = if parked && vessel.until_done.is_some() { wait.max(ONCE_WAIT * 2) } else { wait };
         let due_at = vessel.clock.now_ms() + i64::try_from(wait.as_millis()).unwrap_or(i64::MAX);
         let reason = fault.to_string();
         vessel.ledger.put_off(delivery.id, &reason, due_at, parked).await.map_err(|e| e.fault())?;
-        // New settings may list the directory again and have retried parked deliveries before this one was parked.
+        // A reload may have added the directory again, and retried its parked deliveries before this delivery was
+        // parked.
         if fault.cause == Cause::Settings && vessel.directories.get(&delivery.version.directory).is_some() {
             return vessel.ledger.retry(&[delivery.id]).await.map_err(|e| e.fault());
         }

@@ -20,7 +20,7 @@ use crate::transfer::Transfers;
 use crate::transfer::compare_places;
 use crate::transport::{ConnectError, KnownShell, Lead, Rank, Remote};
 
-/// How long the result that a vessel's shell is unusable stays valid, in milliseconds.
+/// Time in milliseconds after which a shell that was found to be unusable is tried again.
 const A_DAY: i64 = 24 * 60 * 60 * 1000;
 
 /// Number of large deliveries examined to find out whether there is much to send.
@@ -43,13 +43,15 @@ struct Supervisor {
     complaint: Option<String>,
     /// The last logged connection parameters; unchanged parameters are logged once.
     introduction: Option<String>,
-    /// Set until the vessel is connected for the first time, or is found to be away.
+    /// Set until the first session starts or the vessel is found to be away. Until then, other readers of the same
+    /// files wait for this vessel.
     arrival: Option<Arrival>,
     /// The known state of the vessel's shell.
     known: KnownShell,
     /// Time (milliseconds since 1970) when the shell was found to be unusable.
     refused_at: i64,
-    /// Whether the last session that sent anything found one connection to be enough.
+    /// Whether the last session sent bytes over one connection only. Then the next session opens no further connections
+    /// early.
     narrow: bool,
 }
 
@@ -58,9 +60,9 @@ enum End {
     Done,
     /// The vessel was paused or its task was stopped.
     LeftAlone,
-    /// The session ended; `progress` tells whether it had sent anything.
+    /// The session ended with a fault; `progress` tells whether it had sent anything.
     Away { fault: Fault, progress: bool },
-    /// The connection stalled, and a replacement was ready before it responded.
+    /// The connection stalled, and a replacement was ready before the vessel responded again.
     Replaced(Remote),
 }
 
@@ -78,7 +80,7 @@ impl Supervisor {
     }
 
     async fn run(mut self) -> Result<(), Fault> {
-        // After a start, everything that was postponed gets another attempt.
+        // After a start, all postponed deliveries are tried again.
         self.vessel.ledger.hurry(&self.vessel.settings.name).await.map_err(|e| e.fault())?;
         let refused = self.vessel.ledger.shell_refusal(&self.vessel.settings.name).await.map_err(|e| e.fault())?;
         if let Some((at, why)) = refused {
@@ -91,7 +93,7 @@ impl Supervisor {
                 if self.vessel.until_done.is_some() {
                     return Ok(());
                 }
-                // Other readers need not wait for a paused vessel.
+                // Other readers of the same files need not wait for a paused vessel.
                 self.arrival = None;
                 stop.run_until_cancelled(self.vessel.becomes_paused(false)).await;
                 (failures, self.complaint) = (0, None);
@@ -147,19 +149,20 @@ impl Supervisor {
         Ok(())
     }
 
-    /// Returns whether a delivery is due: vessels with work log in first.
+    /// Returns whether a delivery is due. Vessels with due deliveries log in first.
     async fn has_work(&self) -> bool {
         let Vessel { settings, ledger, clock, .. } = &self.vessel;
-        // If the ledger fails, its next user reports it.
+        // A ledger error is ignored here, because the next query reports it.
         let due = ledger.next_due_at(&settings.name).await.ok().flatten();
         due.is_some_and(|due| due <= clock.now_ms())
     }
 
-    /// Connects; further connections may be opened in parallel.
+    /// Connects to the vessel. Also returns the further connections that are being opened.
     async fn connect(&self, failures: u32) -> (Result<Remote, ConnectError>, Vec<Coming>) {
         let Vessel { settings, environment, .. } = &self.vessel;
         let (lead, follow) = Lead::new(Rank::first(self.has_work().await, failures));
-        // `lead` must be dropped with the connection, or its followers would wait forever.
+        // The future owns `lead`, so that `lead` is dropped with it. Otherwise the followers of `lead` would wait
+        // forever.
         let connecting = async move { Remote::connect(settings, environment, &self.known, &lead).await };
         if self.narrow {
             return (connecting.await, Vec::new());
@@ -173,11 +176,11 @@ impl Supervisor {
         }
     }
 
-    /// Waits until enough bytes of large files are due to be worth further connections.
+    /// Waits until enough bytes of large files are due to justify further connections.
     async fn enough_to_send(&self) {
         let Vessel { settings, ledger, bell, .. } = &self.vessel;
         loop {
-            // If the ledger fails, its next user reports it.
+            // A ledger error is ignored here, because the next query reports it.
             let due = ledger.next_due(&settings.name, true, GLANCE).await.unwrap_or_default();
             if due.iter().map(|delivery| delivery.version.stamp.size).sum::<u64>() >= WORTH_BYTES {
                 return;
@@ -219,7 +222,8 @@ impl Supervisor {
             () = self.vessel.becomes_paused(true) => (None, None),
             () = self.vessel.stop.cancelled() => (None, None),
         };
-        // A replacement that was started while the connection was dying is awaited instead of connecting again.
+        // If a replacement was being opened when the connection was lost, waits for the replacement instead of
+        // connecting again.
         let other = match other {
             None if end.is_some() && session.remote.is_lost() && connecting.load(Ordering::Relaxed) => {
                 tokio::time::timeout(self.vessel.settings.timeout, replacement).await.ok()
@@ -255,7 +259,8 @@ impl Supervisor {
         Arc::new(Transfers::new(session.clone(), ledger.clone(), directories.clone(), source_cache.clone()))
     }
 
-    /// Records which host this is. If it is another host than before, deliveries to the earlier one are due again.
+    /// Records the vessel's host and account in the ledger. If one of them has changed, all current files are due
+    /// again.
     async fn meet(&self, remote: &Remote) -> Result<(), Fault> {
         let settings = &self.vessel.settings;
         let host = match &settings.local {
@@ -276,7 +281,8 @@ impl Supervisor {
         Ok(())
     }
 
-    /// Forgets that the shell is unusable if that is a day old or if a person has cleared the record in the ledger.
+    /// Forgets that the shell is unusable if that was found at least 24 h ago, or if the record in the ledger was
+    /// cleared.
     async fn forget_old_refusal(&mut self) -> Result<(), Fault> {
         if !matches!(self.known, KnownShell::Unusable(_)) {
             return Ok(());
@@ -289,8 +295,8 @@ impl Supervisor {
         Ok(())
     }
 
-    /// Keeps the shell state learned in a session. An unusable shell is recorded in the ledger for a day, beyond this
-    /// run.
+    /// Stores the state of the shell that a session has found. An unusable shell is also recorded in the ledger, so
+    /// that it is not tried for 24 h even after a restart.
     async fn remember_shell(&mut self, learned: KnownShell, progress: bool) -> Result<(), Fault> {
         let refusal = |known: &KnownShell| match known {
             KnownShell::Unusable(why) => Some(why.clone()),

@@ -15,7 +15,7 @@ const SECOND: &[u8] = b"and removes this file\n";
 /// A modification time that no file has by accident (2001-09-09).
 const TIME: i64 = 1_000_000_000;
 
-/// Result of a trial that succeeded well enough for deliveries: the operations that failed.
+/// Result of a trial after which deliveries are possible: why operations failed; `None` for an operation that works.
 #[derive(Debug, Default)]
 pub(super) struct Trial {
     /// Why a file's attributes can't be read.
@@ -50,7 +50,8 @@ impl Trial {
     }
 }
 
-/// Creates a directory if it is missing, runs `act`, and removes it again. Also returns whether it was created.
+/// Creates a directory if it is missing, runs `act`, and removes all directories that it created. Also returns whether
+/// it created any.
 pub(super) async fn within<T>(
     remote: &Remote,
     directory: &RemotePath,
@@ -74,7 +75,7 @@ pub(super) async fn within<T>(
     Ok((outcome?, !made.is_empty()))
 }
 
-/// Returns why a place must not receive deliveries, judging by a file that was just created there.
+/// Function that returns why a place must not receive deliveries, judging by a file that was just created there.
 pub(super) type Refuse<'a> = &'a (dyn Fn(&RemotePath) -> Option<Fault> + Sync);
 
 /// Tries all operations of a delivery on files in an existing directory.
@@ -124,7 +125,7 @@ async fn try_files(
     if !remote.capabilities().posix_rename() {
         trial.replace = Some("the vessel does not offer posix-rename".into());
     }
-    // Repeated to replace the existing file.
+    // The file is written and renamed again, to try the replacement of an existing file.
     write(remote, probe, &mut Trial::default()).await?;
     let renamed = remote.rename_over(probe, named, None).await;
     explained(remote, renamed, named).await.map(drop)
@@ -187,7 +188,7 @@ async fn read_back(remote: &Remote, probe: &RemotePath, held: &[u8], trial: &mut
     }
 }
 
-/// Separates a lost connection, which is a fault, from an operation that the vessel rejected.
+/// Returns a lost connection as a fault, and the error of a rejected operation as text.
 fn unless_lost<T>(result: Result<T, RemoteError>) -> Result<Result<T, String>, Fault> {
     match result {
         Err(e) if e.is_connection() => Err(e.fault()),
