@@ -1,4 +1,4 @@
-//! Notices for listeners, and pruning.
+//! Cases of notices for listeners, and of pruning.
 
 use super::*;
 use crate::bell::Bell;
@@ -67,7 +67,7 @@ pub(in crate::ledger) async fn who_listens_is_told_of_all_once(store: &dyn Store
     store.told(&[told[0].id]).await.unwrap();
     assert_eq!(words(store, "all").await, expected[1..]);
     assert_eq!(store.notices("all", told[1].id, 100).await.unwrap().len(), 1);
-    // A channel that is no longer registered loses its notices.
+    // A listener whose channel is not in the new list loses its pending notices.
     assert_eq!(listen(store, &[("some", &retired)]).await, 2);
     assert_eq!(words(store, "some").await, expected[2..]);
 }
