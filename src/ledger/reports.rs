@@ -185,7 +185,7 @@ pub trait Reports: Send + Sync {
     /// minutes.
     async fn summary(&self, today: i64) -> Result<Summary>;
 
-    /// Returns the parked deliveries with the lowest numbers, in that order, at most `limit`.
+    /// Returns parked deliveries, earliest recorded first, at most `limit`.
     async fn troubles(&self, limit: u32) -> Result<Vec<Trouble>>;
 
     /// Returns the latest acknowledgements, newest first, at most `limit`.
