@@ -33,8 +33,8 @@ fn allow_many_files() {
     }
 }
 
-/// Runs the daemon until it is stopped, or with `once` until everything is delivered. `allow_deletes` confirms that
-/// missing source files were deleted on purpose.
+/// Runs the daemon until it is stopped, or with `once` until each file is delivered or can't be delivered for now.
+/// `allow_deletes` confirms that missing source files were deleted on purpose.
 pub(super) fn run(file: &Path, once: bool, allow_deletes: bool) -> Exit {
     let settings = match load(file) {
         Ok(settings) if settings.monster.simulate && once => return simulate(file, allow_deletes),

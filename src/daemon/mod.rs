@@ -56,7 +56,7 @@ pub struct Surroundings {
     pub monitor: Arc<dyn Monitor>,
     /// Keys, SSH agent and `known_hosts` files.
     pub ssh: SshEnvironment,
-    /// The time of day.
+    /// The source of the time of day.
     pub clock: Clock,
     /// Whether a person has allowed deletions that are otherwise held back.
     pub allow_deletes: bool,

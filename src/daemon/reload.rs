@@ -115,7 +115,7 @@ impl Daemon {
             let (name, stop) = (&settings.name, &self.surroundings.stop);
             match self.directories.get_mut(name) {
                 // The `Location` of an unchanged section isn't examined again. A single file may have retired
-                // meanwhile, and its section must not become one of a directory.
+                // meanwhile, and its section must not turn into a section of a directory.
                 Some(directory) if !changes.directories.changed.contains(name) => {
                     if changes.directories.restarted.contains(name) {
                         directory.running = Running::within(stop);

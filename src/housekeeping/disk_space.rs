@@ -74,7 +74,8 @@ impl Guard {
             tracing::info!("Enough free space again on the disk of {}", place.display());
         }
         if is_ledgers {
-            // The text is not updated while the disk stays low, because every change of `no_room` is published.
+            // The text keeps the free space at the time when the disk became low, so that it doesn't change with every
+            // check.
             self.no_room.send_if_modified(|no_room| match (is_short, no_room.is_some()) {
                 (true, false) => {
                     *no_room = Some(format!("{text}; no new files are taken in until space is freed"));

@@ -19,7 +19,7 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// them.
 const MARGIN: i64 = 24 * 3600 * 1000;
 
-/// Prunes and compacts the ledger regularly until it is stopped.
+/// Prunes and compacts the ledger regularly until `stop` is cancelled.
 pub(super) async fn keep(settings: Arc<Settings>, ledger: Ledger, clock: Clock, stop: CancellationToken) {
     let wary = WaryClock::new(clock);
     let wait = settings.monster.keep_history.map_or(SELDOM, |keep| (keep / 8).clamp(OFTEN, SELDOM));

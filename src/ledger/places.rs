@@ -20,7 +20,7 @@ pub trait Places: Send + Sync {
     /// [`Store::reconcile`]: super::Store::reconcile
     async fn locate(&self, directory: &DirectoryName, locations: &[(VesselName, RemotePath)]) -> Result<()>;
 
-    /// Records a vessel's host. A host that differs from the recorded one has no files yet, so all files that the
+    /// Records a vessel's host. A host that differs from the recorded one counts as empty, so all files that the
     /// vessel's directories hold now become due. Returns the number of deliveries that became due.
     async fn meet(&self, vessel: &VesselName, host: &Host) -> Result<u64>;
 

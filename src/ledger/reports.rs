@@ -127,7 +127,7 @@ pub struct Receipt {
     pub verified: String,
 }
 
-/// Why a path no longer holds a version.
+/// The reason why a path no longer holds a version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ending {
     /// A newer version of the path replaced it.

@@ -134,7 +134,7 @@ pub trait Store: Outbox + Places + Upkeep + MountMemory + Send + Sync {
     /// Returns the time of [`Store::next_due_at`], ignoring deliveries from the directories `held_back`.
     async fn next_due_at_beside(&self, vessel: &VesselName, held_back: &[DirectoryName]) -> Result<Option<i64>>;
 
-    /// Records the digest of a version that was admitted without one.
+    /// Records the digest of a version that was admitted without a digest.
     async fn hashed(&self, version: VersionId, digest: &Digest) -> Result<()>;
 
     /// Records the signature of a version that is about to be acknowledged. Drops the signature of an earlier version

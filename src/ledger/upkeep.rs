@@ -31,7 +31,7 @@ pub struct Step<T> {
     pub next: Option<VersionId>,
 }
 
-/// The ledger's housekeeping.
+/// The ledger's interface for housekeeping.
 #[async_trait]
 pub trait Upkeep: Send + Sync {
     /// Records why a vessel's shell can't be used, or with `None` that it can be used.

@@ -50,7 +50,7 @@ impl Thin {
     pub(super) fn start() -> Self {
         let counts = Arc::new(Counts::default());
         let weak = Arc::downgrade(&counts);
-        // Without the thread, warnings are still limited, but their counts are not logged.
+        // If the thread can't be started, warnings are still limited, but their counts are not logged.
         let _ = std::thread::Builder::new().name("thinned-log".to_owned()).spawn(move || tell(&weak));
         Self(counts)
     }

@@ -40,7 +40,7 @@ fn command<'a>(settings: &'a Settings, directory: &DirectoryName, kind: EventKin
     Some(directory.hooks.on(kind)).filter(|words| !words.is_empty())
 }
 
-/// Runs commands until it is stopped, or when it is to finish, until no events are left.
+/// Runs commands until `desk.stop` is cancelled, or once `desk.finish` is cancelled, until no events are left.
 pub(super) async fn run(desk: Desk, bell: Bell) {
     let mut runner = Runner {
         desk,

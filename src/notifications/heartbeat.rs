@@ -14,7 +14,7 @@ use crate::settings::WebAddress;
 /// A function that returns why the program is not healthy, or `None` while it is healthy.
 pub type Health = Arc<dyn Fn() -> Option<String> + Send + Sync>;
 
-/// Sends heartbeats until it is stopped.
+/// Sends heartbeats until `desk.stop` or `desk.finish` is cancelled.
 pub(super) async fn beat(desk: Desk, client: Client, address: WebAddress, health: Health) {
     let mut ticks = tokio::time::interval(desk.settings.monster.telling.heartbeat_interval);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);

@@ -46,7 +46,8 @@ pub(super) fn channel(address: &WebAddress) -> String {
     format!("webhook {}", &Digest::of(address.url().as_str().as_bytes()).to_string()[..16])
 }
 
-/// Posts events until it is stopped, or when it is to finish, until no event is left or the address is unreachable.
+/// Posts events until `desk.stop` is cancelled, or once `desk.finish` is cancelled, until no event is left or the URL
+/// does not accept the events.
 pub(super) async fn post(desk: Desk, client: Client, address: WebAddress, channel: String, bell: Bell) {
     let wary = WaryClock::new(desk.clock.clone());
     let mut poster = Poster { wary, desk, client, address, channel, logged: LogOnce::default() };

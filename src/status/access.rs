@@ -12,7 +12,7 @@ use secrecy::{ExposeSecret, SecretString};
 
 use crate::digest::Digest;
 
-/// The access rules of a listener.
+/// The access rules of a listening socket.
 #[derive(Clone)]
 pub(super) enum Access {
     /// No check is needed: only the user that runs this program can open the socket.

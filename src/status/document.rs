@@ -75,7 +75,7 @@ pub struct Reload {
     pub needs_restart: Vec<String>,
 }
 
-/// One vessel.
+/// The status of one vessel.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct VesselStatus {
     /// The vessel's name in the settings.
@@ -178,7 +178,7 @@ pub struct Transfer {
     pub since: Timestamp,
 }
 
-/// One directory.
+/// The status of one directory.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct DirectoryStatus {
     /// The directory's name in the settings.
@@ -191,7 +191,7 @@ pub struct DirectoryStatus {
     pub in_flight: u64,
     /// Number of parked deliveries.
     pub parked: u64,
-    /// Files moved to `processed/` since midnight in local time, to 15 minutes.
+    /// Files moved to `processed/` since midnight in local time.
     pub retired_today: Amount,
     /// Why the directory, or a file in it, can't be used.
     pub trouble: Option<String>,
@@ -231,7 +231,7 @@ pub struct Delivered {
     pub verified: String,
 }
 
-/// An error.
+/// An error that the program reported.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ErrorStatus {
     /// Time of the error.

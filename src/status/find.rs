@@ -20,7 +20,7 @@ pub struct Meant<'a> {
     pub name: DirectoryName,
     /// The settings of the directory; `None` when it is no longer in the settings.
     pub directory: Option<&'a Directory>,
-    /// Its path below the directory's location.
+    /// The file's path below the directory's location.
     pub path: RelPath,
     /// The file's versions in the ledger, oldest first; may be empty.
     pub versions: Vec<VersionStory>,

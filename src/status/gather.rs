@@ -111,7 +111,7 @@ impl Gatherer {
         Self { running: Some(Running { live, taken_in, troubles, reload }), ..self }
     }
 
-    /// Returns the current document, or the last one if it is recent enough.
+    /// Returns the last document if it is younger than [`FRESH`], otherwise a new one.
     ///
     /// # Errors
     /// When the ledger can't be read.

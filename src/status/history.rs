@@ -17,7 +17,7 @@ use crate::names::{DirectoryName, RelPath, VesselName};
 use crate::records::{DeliveryState, FileStamp, VersionKind};
 use crate::settings::{Directory, Settings};
 
-/// The sources of a history.
+/// The data from which a history is made.
 pub struct Reporter<'a> {
     /// The settings.
     pub settings: &'a Settings,

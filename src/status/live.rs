@@ -28,7 +28,7 @@ struct State {
     errors: VecDeque<LiveError>,
 }
 
-/// An error. Times are milliseconds since 1970.
+/// An error that a workflow reported. Times are milliseconds since 1970.
 #[derive(Clone, Debug)]
 pub(super) struct LiveError {
     pub(super) at: i64,
@@ -47,8 +47,8 @@ pub(super) struct LiveVessel {
     pub(super) sent: u64,
     pub(super) errors: BTreeMap<Cause, u64>,
     pub(super) took: Histogram,
-    /// Time and reason of the error that ended the last session, kept until data is sent again. A vessel whose
-    /// connections succeed and then fail at once stays away because of this field.
+    /// Time and reason of the error that ended the last session, kept until data is sent again. So a vessel whose
+    /// connections succeed and then fail at once is reported as away all the time.
     trouble: Option<(i64, String)>,
 }
 

@@ -21,7 +21,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Maximum length of a path in a socket's address, in bytes; the kernel needs one more byte for the terminating zero.
 const LONGEST: usize = 107;
 
-/// Why a call to the running program failed.
+/// The reason why a call to the running program failed.
 #[derive(Debug, thiserror::Error)]
 pub enum SocketError {
     /// No program listens on the socket.

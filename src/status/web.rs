@@ -54,7 +54,7 @@ impl Web {
 pub enum Listening {
     /// The Unix socket, which only the user that runs this program can open.
     Socket(Socket),
-    /// A TCP port, which everyone on the network may reach. Orders require the token; without a token they are refused.
+    /// A TCP port, which other users and hosts may reach. Orders require the token; without a token they are refused.
     Port(TcpListener, Option<SecretString>),
 }
 

@@ -28,12 +28,12 @@ pub(super) fn names(vessels: &[VesselName]) -> String {
     texts(vessels.iter().map(VesselName::as_str))
 }
 
-/// Encodes texts such as labels. The settings reject control characters in texts, so none is escaped here.
+/// Encodes texts such as labels. Control characters are not escaped here, because the settings reject texts with them.
 pub(super) fn texts<'a>(texts: impl Iterator<Item = &'a str>) -> String {
     array(texts.map(text))
 }
 
-/// Encodes pairs of texts. The settings reject control characters in texts, so none is escaped here.
+/// Encodes pairs of texts. Control characters are not escaped here, because the settings reject texts with them.
 pub(super) fn pairs<'a>(pairs: impl Iterator<Item = [&'a str; 2]>) -> String {
     array(pairs.map(|[first, second]| format!("[{},{}]", text(first), text(second))))
 }

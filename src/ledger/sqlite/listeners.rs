@@ -76,8 +76,8 @@ impl Listeners {
         Ok(noted.rows_affected() > 0)
     }
 
-    /// Records notices that open deliveries are about to be parked, unless the same reason was reported before.
-    /// `deliveries` is a JSON array of their numbers. Returns whether a notice was recorded.
+    /// Records notices that open deliveries, given as a JSON array of their numbers, are about to be parked. Leaves out
+    /// deliveries whose last notice had the same reason. Returns whether a notice was recorded.
     pub(super) async fn note_parked(
         &self,
         transaction: &mut Transaction<'_, Db>,

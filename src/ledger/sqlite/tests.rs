@@ -512,7 +512,7 @@ async fn a_ledger_can_be_looked_at_beside_whoever_writes_it() {
     let view = LedgerView::open(&place.file()).await.unwrap();
     assert_eq!(view.summary(0).await.unwrap().tallies[0].waiting, 1);
     drop((ledger, view));
-    // It also works without a writer, and doesn't block later writers.
+    // A read-only view also opens without a writer, and doesn't block later writers.
     let view = LedgerView::open(&place.file()).await.unwrap();
     let ledger = place.open().await.unwrap();
     assert_eq!(view.summary(0).await.unwrap(), ledger.view().summary(0).await.unwrap());
