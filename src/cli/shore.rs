@@ -16,7 +16,7 @@ pub(super) struct Shore {
     socket: PathBuf,
 }
 
-/// Why a command can't continue.
+/// The reason why a command can't continue, and the exit code.
 pub(super) struct Refusal {
     exit: Exit,
     text: String,

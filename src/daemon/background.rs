@@ -57,7 +57,7 @@ impl Daemon {
     }
 }
 
-/// Returns the reason why the program is not healthy, when every vessel that is not paused is unreachable.
+/// Returns a reason when every vessel that is not paused is unreachable; otherwise, and without such vessels, `None`.
 fn unreached(vessels: &[(VesselName, watch::Receiver<bool>)], live: &Live) -> Option<String> {
     let mut wanted = vessels.iter().filter(|(_, paused)| !*paused.borrow()).peekable();
     (wanted.peek().is_some() && wanted.all(|(name, _)| live.is_away(name)))

@@ -3,9 +3,9 @@
 //!
 //! [`Ledger`] is a handle that is cheap to clone. The workflows use [`Store`], people's queries use [`Reports`],
 //! pending notifications are in [`Outbox`], destinations on the vessels in [`Places`], and [`Upkeep`] limits the
-//! ledger's size. Every update is atomic, durable and idempotent: after a crash, the workflows repeat the update.
-//! Channels and bells between tasks carry hints only; losing one loses no work. No other module uses SQL, and this
-//! module accesses neither the files nor the vessels that it has records of.
+//! ledger's size. Every update is idempotent, and atomic as a whole or in steps, so the workflows can repeat updates
+//! after a crash. Channels and bells between tasks carry hints only; a lost hint loses no work. No other module uses
+//! SQL, and this module accesses neither the files nor the vessels that it has records of.
 
 #[cfg(test)]
 mod conformance;

@@ -48,8 +48,9 @@ pub struct Parked {
 
 /// The ledger's queries and updates.
 ///
-/// Every method runs in one transaction, which concurrent calls may share, and every update is idempotent. A cancelled
-/// call is applied either completely or not at all, and affects no other call.
+/// A method runs in one transaction, which concurrent calls may share, unless its documentation mentions steps. A
+/// cancelled call, or step of a call, is applied either completely or not at all. Every update is idempotent, and a
+/// cancelled call affects no other call.
 #[async_trait]
 pub trait Store: Outbox + Places + Upkeep + MountMemory + Send + Sync {
     /// Returns the shore's id.

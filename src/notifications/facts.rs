@@ -15,9 +15,10 @@ use crate::settings::{KeepProcessed, Settings};
 /// An event and the paths of its file.
 pub(super) struct Facts<'a> {
     notice: &'a Notice,
-    /// The file's path on the shore; `None` when the file no longer exists there.
+    /// The file's path on the shore; `None` when the file no longer exists or its directory is not in the settings.
     local_path: Option<PathBuf>,
-    /// The file's path on the vessel; `None` when the event concerns all vessels.
+    /// The file's path on the vessel; `None` when the event concerns all vessels, or the vessel or the directory is not
+    /// in the settings.
     remote_path: Option<Vec<u8>>,
 }
 

@@ -63,7 +63,7 @@ impl Socket {
     /// so it is replaced.
     ///
     /// # Errors
-    /// When the path can't be used; the error names the remedy.
+    /// When the path can't be used.
     pub fn listen(path: &Path) -> io::Result<Self> {
         let mut fresh = path.as_os_str().to_owned();
         fresh.push(".new");
