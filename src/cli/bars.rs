@@ -10,17 +10,17 @@ use crate::monitor::{Event, Monitor, Silent};
 use crate::names::VesselName;
 use crate::settings::Vessel;
 
-/// The bars of a run.
+/// The progress bars of a run, one for each vessel.
 pub(super) struct Bars {
     bars: HashMap<VesselName, ProgressBar>,
 }
 
-/// Returns a screen for bars if standard error is a terminal.
+/// Returns a screen for progress bars, or `None` when standard error is not a terminal.
 pub(super) fn screen() -> Option<MultiProgress> {
     std::io::stderr().is_terminal().then(MultiProgress::new)
 }
 
-/// Draws a bar for each vessel; without a screen, ignores all events.
+/// Returns a monitor that draws a progress bar for each vessel, or without a screen one that ignores all events.
 pub(super) fn monitor(screen: Option<&MultiProgress>, vessels: &[Vessel]) -> Arc<dyn Monitor> {
     match screen {
         Some(screen) => Arc::new(Bars::new(screen, vessels)),

@@ -16,7 +16,7 @@ use crate::vessel::{self, Finding};
 /// Timeout for a query to a disk.
 const MOMENT: Duration = Duration::from_secs(2);
 
-/// Prints which other users may change files in a directory.
+/// Prints a note when other users may write to a directory.
 fn exposure(directory: &Directory) {
     let asked = directory.location.clone();
     let Some(who) = local::within(MOMENT, move || local::exposed_to(&asked)).flatten() else { return };
@@ -35,10 +35,10 @@ fn exposure(directory: &Directory) {
     }
 }
 
-/// Clears the recorded refusal of a vessel's shell, if there is one; returns whether there was.
+/// Clears the recorded refusal of a vessel's shell; returns whether a refusal was recorded.
 async fn take_back_refusal(settings: &Settings, vessel: &VesselName) -> bool {
     let shore = Shore::new(settings.clone());
-    // Without a ledger, no refusal is recorded.
+    // When there is no ledger, no refusal is recorded.
     let Ok(ledger) = shore.ledger().await else { return false };
     let Ok(summary) = ledger.summary(0).await else { return false };
     let is_refused = summary.notes.iter().any(|note| note.vessel == *vessel && note.shell_refusal.is_some());
@@ -46,7 +46,7 @@ async fn take_back_refusal(settings: &Settings, vessel: &VesselName) -> bool {
     is_refused && shore.carry_out(&Order::AskShell { vessel: vessel.to_string() }).await.unwrap_or(false)
 }
 
-/// Checks and prints whether a `Location` can be read.
+/// Checks whether a `Location` can be read, and prints the result.
 fn check_location(directory: &Directory) -> bool {
     let (name, location, asked) = (&directory.name, directory.location.display(), directory.location.clone());
     match local::within(MOMENT, move || std::fs::read_dir(asked).map(drop)) {
@@ -111,7 +111,7 @@ pub(super) fn check(file: &Path) -> Exit {
             }
         }
     }
-    // A thread that waits for a disk may never end.
+    // Without waiting for threads, because a thread that waits for a disk may never end.
     runtime.shutdown_background();
     if fit { Exit::Good } else { Exit::Unfit }
 }

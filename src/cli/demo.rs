@@ -1,7 +1,7 @@
-//! `demo`: deliveries to two vessels inside this process, without any installation.
+//! `demo`: delivers files to two vessels inside this process, without any installation.
 //!
-//! The settings are written to a file and read as usual, and the files take the same path through the same code as in
-//! production. One vessel has a shell, which joins and hashes there; the other offers SFTP only.
+//! The settings are written to a file and read as usual, and the same code delivers the files as in production. One
+//! vessel has a shell, which joins parts and computes hashes on the vessel; the other offers SFTP only.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -27,7 +27,8 @@ use crate::monitor::{Event, Monitor};
 use crate::settings::Settings;
 use crate::transport::{LoginLimit, SshEnvironment};
 
-/// The files to be delivered: names that often break programs, and sizes from zero to several chunks.
+/// Names and sizes of the files to be delivered: names that often break programs, and sizes from zero to several
+/// chunks.
 const FILES: [(&str, u64); 6] = [
     ("empty", 0),
     ("one byte", 1),
@@ -36,10 +37,10 @@ const FILES: [(&str, u64); 6] = [
     ("chart.tif", (25 << 20) + 1),
     ("survey.dat", 64 << 20),
 ];
-/// The vessels, and whether each has a shell.
+/// Names of the vessels, and whether the vessel has a shell.
 const VESSELS: [(&str, bool); 2] = [("aurora", true), ("borealis", false)];
 
-/// Runs the demo; keeps its files with `keep`.
+/// Runs the demo; with `keep`, its files are not deleted afterwards.
 pub(super) fn demo(keep: bool) -> Exit {
     let screen = bars::screen();
     let _ = logging::start(None, Some(screen.clone().unwrap_or_default()));
@@ -77,7 +78,7 @@ async fn run(screen: Option<MultiProgress>, keep: bool) -> Result<Exit, Box<dyn 
     let outcome = deliver(settings, told.clone(), home.path()).await;
     if let Some(screen) = screen {
         screen.clear()?;
-        // The bars are redrawn when they are dropped, which would be below the result.
+        // Dropping the bars would draw them again, below the result.
         screen.set_draw_target(ProgressDrawTarget::hidden());
     }
     for (_, vessel) in vessels {
@@ -111,7 +112,7 @@ fn inbox(home: &Path, vessel: &str) -> PathBuf {
     home.join("vessels").join(vessel).join("inbox")
 }
 
-/// Writes a settings file as an operator would, and reads it.
+/// Writes a settings file as an operator would, and reads that file.
 fn write_settings(
     home: &Path,
     vessels: &[(&str, EmbeddedVessel)],
@@ -142,7 +143,7 @@ fn write_settings(
 async fn deliver(settings: Settings, told: Arc<Told>, home: &Path) -> Result<(), Fault> {
     let surroundings = Surroundings {
         monitor: told,
-        // The user's own keys must not be used.
+        // Without home and agent, so that the keys of the user are not used.
         ssh: SshEnvironment {
             home: None,
             agent: None,
@@ -173,7 +174,7 @@ impl Monitor for Told {
     }
 }
 
-/// Prints the path of every file and its hash on both sides; returns whether all are equal.
+/// Prints the path of every file and its hash on the shore and on the vessels; returns whether all hashes are equal.
 fn show(home: &Path, made: &[(&str, Digest)], told: &Told) -> io::Result<bool> {
     let mut all_equal = true;
     say(format_args!(

@@ -4,24 +4,24 @@
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Exit {
-    /// Success; also for a stopped daemon.
+    /// Success, and the end of a stopped daemon.
     Good = 0,
-    /// `--once`, `demo` or `why`: not everything was delivered; `retry`, `resend` or `forget`: nothing to do.
+    /// `--once`, `demo` or `why`: not everything was delivered. `retry`, `resend` or `forget`: there was nothing to do.
     Undelivered = 1,
     /// The command line is invalid.
     Usage = 2,
     /// The settings are invalid.
     Settings = 3,
-    /// The ledger can't be used, or the program failed.
+    /// The ledger can't be used, or the program failed otherwise.
     Broken = 4,
-    /// `check` found a problem; `trust` did not record a key.
+    /// `check` found a problem, or `trust` did not record a key.
     Unfit = 5,
-    /// Stopped at once by a second signal.
+    /// A second signal stopped the program at once.
     Interrupted = 130,
 }
 
 impl Exit {
-    /// The table for `--help`.
+    /// The table of exit codes in the output of `--help`.
     pub const HELP: &str = "Exit codes:
   0    success (also for a stopped daemon)
   1    --once, demo, why: not everything was delivered; retry, resend, forget: there was nothing to do

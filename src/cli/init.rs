@@ -7,7 +7,7 @@ use std::path::Path;
 use super::{Exit, say, say_error};
 use crate::settings::EXAMPLE;
 
-/// Writes the file, readable by its owner only; never overwrites an existing one.
+/// Writes the settings file with access for its owner only; never overwrites an existing file.
 pub(super) fn init(file: &Path) -> Exit {
     let made = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(file);
     match made.and_then(|mut file| file.write_all(EXAMPLE.as_bytes())) {

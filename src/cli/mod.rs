@@ -34,7 +34,7 @@ use crate::settings::Settings;
 use crate::text;
 use crate::transport::SshEnvironment;
 
-/// Runs the command line.
+/// Runs the command that the command line names, and returns the exit code.
 pub fn main() -> Exit {
     let args = Args::parse();
     match args.command {
@@ -83,7 +83,7 @@ fn ssh_environment(settings: &Settings) -> SshEnvironment {
     SshEnvironment::from_process(command(settings))
 }
 
-/// Returns the program's command line with these settings, for commands that a person can type.
+/// Returns the start of a command line with these settings, for commands that a person can type.
 fn command(settings: &Settings) -> String {
     format!("contentmonster --settings {}", shell_word(&settings.file.display().to_string()))
 }
@@ -93,10 +93,10 @@ fn shell_word(text: &str) -> String {
     if plain { text.to_owned() } else { format!("'{}'", text.replace('\'', r"'\''")) }
 }
 
-/// Most threads for blocking calls. A disk that doesn't respond occupies some of them for as long as it hangs.
+/// Maximum number of threads for blocking calls: a disk that hangs occupies some threads for as long as it hangs.
 const BLOCKING_THREADS: usize = 4096;
 
-/// Builds the runtime for everything.
+/// Builds the async runtime of the program.
 fn runtime() -> Result<tokio::runtime::Runtime, Exit> {
     tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -109,19 +109,19 @@ fn runtime() -> Result<tokio::runtime::Runtime, Exit> {
         })
 }
 
-/// Prints lines, with deceptive characters escaped.
+/// Prints text, with deceptive characters escaped.
 #[allow(clippy::print_stdout, reason = "what was asked for")]
 fn say(lines: std::fmt::Arguments<'_>) {
     println!("{}", text::visible_lines(&lines.to_string()));
 }
 
-/// Prints JSON, which has its own escapes.
+/// Prints JSON, with deceptive characters escaped as JSON requires.
 #[allow(clippy::print_stdout, reason = "what was asked for")]
 fn say_json(json: &str) {
     println!("{}", text::visible_json(json));
 }
 
-/// Moves the cursor home and clears the rest of the screen, which avoids flicker.
+/// Moves the cursor to the top left and clears the screen from there, which avoids flicker.
 #[allow(clippy::print_stdout, reason = "what was asked for")]
 fn clear_screen() {
     print!("\x1b[H\x1b[J");

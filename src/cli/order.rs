@@ -1,4 +1,4 @@
-//! `retry`, `pause`, `resume`, `forget`.
+//! The commands `retry`, `pause`, `resume` and `forget`.
 
 use std::path::Path;
 
@@ -25,7 +25,7 @@ pub(super) fn pause(settings: &Path, vessel: &str, paused: bool) -> Exit {
     })
 }
 
-/// Makes the deliveries of a file, a vessel or everything due now.
+/// Makes deliveries due now: those of a file, those to a vessel, or all.
 pub(super) fn retry(settings: &Path, file: Option<&Path>, vessel: Option<&str>) -> Exit {
     on_shore(settings, async |shore| {
         if let Some(vessel) = vessel {
@@ -67,7 +67,7 @@ async fn retry_file(shore: &Shore, file: &Path, only: Option<&str>) -> Result<Ex
     Ok(Exit::Undelivered)
 }
 
-/// Gives up all open deliveries of a directory, configured or not.
+/// Marks all waiting files of a directory as forgotten, even if the directory is not configured.
 pub(super) fn forget_all(settings: &Path, directory: &str) -> Exit {
     on_shore(settings, async |shore| {
         let ledger = shore.ledger().await?;
@@ -83,7 +83,7 @@ pub(super) fn forget_all(settings: &Path, directory: &str) -> Exit {
     })
 }
 
-/// Gives up a file; its source stays where it is.
+/// Marks a file as forgotten; the file itself stays where it is.
 pub(super) fn forget(settings: &Path, file: &Path) -> Exit {
     on_shore(settings, async |shore| {
         let ledger = shore.ledger().await?;

@@ -13,7 +13,7 @@ use crate::ledger::Receipt;
 use crate::records::DeliveryId;
 use crate::text::{visible, visible_json};
 
-/// Receipts per query.
+/// Number of receipts per query.
 const PAGE: u32 = 1000;
 
 /// The output format of receipts.
@@ -60,7 +60,7 @@ impl<'a> Line<'a> {
         }
     }
 
-    /// Escapes the line for CSV, which people open with spreadsheets.
+    /// Escapes the texts for CSV, because people open CSV files with spreadsheets.
     fn for_spreadsheets(self) -> Self {
         Self {
             vessel: no_formula(self.vessel),
@@ -72,11 +72,11 @@ impl<'a> Line<'a> {
     }
 }
 
-/// Prefixes a cell with `'` if a spreadsheet would run it as a formula: names of files come from others (OWASP, "CSV
-/// Injection").
+/// Prefixes a cell with `'` if a spreadsheet would run the cell as a formula. File names may come from attackers
+/// (OWASP, "CSV Injection").
 fn no_formula(cell: Cow<'_, str>) -> Cow<'_, str> {
     match cell.chars().next() {
-        // Spreadsheets treat the full-width forms the same.
+        // Spreadsheets treat the full-width forms of these characters like the ASCII ones.
         Some('=' | '+' | '-' | '@' | '\t' | '\r' | '\n' | '＝' | '＋' | '－' | '＠') => {
             Cow::Owned(format!("'{}", visible(&cell)))
         }
@@ -84,7 +84,7 @@ fn no_formula(cell: Cow<'_, str>) -> Cow<'_, str> {
     }
 }
 
-/// Lists receipts, oldest first.
+/// Lists the receipts of a file, of a vessel, or all, oldest first.
 pub(super) fn receipts(settings: &Path, file: Option<&Path>, vessel: Option<&str>, form: Form) -> Exit {
     on_shore(settings, async |shore| {
         let ledger = shore.ledger().await?;
@@ -113,7 +113,7 @@ pub(super) fn receipts(settings: &Path, file: Option<&Path>, vessel: Option<&str
     })
 }
 
-/// Returns the exit code for a write error. A reader that closes the pipe early (`| head`) is no error.
+/// Returns the exit code after a write error. When the reader of a pipe closes it early (`| head`), that is a success.
 fn ended(error: &io::Error) -> Exit {
     if error.kind() == io::ErrorKind::BrokenPipe {
         return Exit::Good;
@@ -122,7 +122,7 @@ fn ended(error: &io::Error) -> Exit {
     Exit::Broken
 }
 
-/// The output.
+/// The output in one of the formats.
 struct Out {
     form: Form,
     csv: csv::Writer<io::BufWriter<io::Stdout>>,

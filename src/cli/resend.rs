@@ -1,4 +1,4 @@
-//! `resend`: sends files again that a vessel has lost.
+//! `resend`: sends files again that a vessel received and has lost.
 
 use std::path::Path;
 
@@ -9,7 +9,7 @@ use crate::orders::Order;
 use crate::settings::{Directory, nearest};
 use crate::status::Meant;
 
-/// Makes a directory or a file due again.
+/// Makes acknowledged deliveries of a directory or of a file due again.
 pub(super) fn resend(settings: &Path, what: &Path, vessel: Option<&str>) -> Exit {
     on_shore(settings, async |shore| {
         if let Some(vessel) = vessel {
@@ -23,7 +23,7 @@ pub(super) fn resend(settings: &Path, what: &Path, vessel: Option<&str>) -> Exit
     })
 }
 
-/// Returns the vessels that take a directory, or the selected one.
+/// Returns the names of the vessels that take a directory; with `only`, this vessel alone, or an error if it doesn't.
 fn takers(shore: &Shore, directory: &Directory, only: Option<&str>) -> Result<Vec<String>, Refusal> {
     let takers = shore.settings.vessels_of(&directory.name).into_iter().map(|vessel| vessel.to_string());
     let takers: Vec<String> = takers.filter(|vessel| only.is_none_or(|only| only == vessel)).collect();
@@ -95,7 +95,7 @@ async fn resend_file(shore: &Shore, file: &Path, only: Option<&str>) -> Result<E
     Ok(if all > 0 { Exit::Good } else { Exit::Undelivered })
 }
 
-/// Suggests a directory with a similar name.
+/// Adds a directory with a similar name to the refusal, as a suggestion.
 fn did_you_mean(shore: &Shore, what: &Path, refusal: Refusal) -> Refusal {
     let first = what.iter().next().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let names = shore.settings.directories.iter().map(|directory| directory.name.as_str());

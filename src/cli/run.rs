@@ -1,4 +1,4 @@
-//! The daemon, and `--once`.
+//! Runs the daemon, or with `--once` a single delivery of all present files.
 
 use std::path::Path;
 use std::time::Duration;
@@ -16,10 +16,11 @@ use crate::daemon::{self, Mode, Report, Surroundings};
 use crate::logging::{self, Log};
 use crate::settings::{Settings, SettingsError};
 
-/// Settings, or their errors.
+/// The settings, or the errors in them.
 type Read = Result<Settings, SettingsError>;
 
-/// Limit of open files: a target on this host opens its files in this process, hundreds at a time.
+/// The wanted limit of open files: a vessel with `Transport = local` opens its files in this process, hundreds at a
+/// time.
 const OPEN_FILES: u64 = 16 << 10;
 
 /// Raises this process's limit of open files, as far as the system allows.
@@ -27,13 +28,13 @@ fn allow_many_files() {
     let limit = getrlimit(Resource::Nofile);
     let wanted = limit.maximum.map_or(OPEN_FILES, |most| most.min(OPEN_FILES));
     if limit.current.is_some_and(|current| current < wanted) {
-        // If the system refuses, the current limit has to suffice.
+        // If the system refuses, the program works with the current limit.
         let _ = setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), ..limit });
     }
 }
 
-/// Runs until it is stopped, or with `once` until there is nothing more to do. `allow_deletes` confirms that missing
-/// source files were deleted on purpose.
+/// Runs the daemon until it is stopped, or with `once` until each file is delivered or can't be delivered for now.
+/// `allow_deletes` confirms that missing source files were deleted on purpose.
 pub(super) fn run(file: &Path, once: bool, allow_deletes: bool) -> Exit {
     let settings = match load(file) {
         Ok(settings) if settings.monster.simulate && once => return simulate(file, allow_deletes),
@@ -45,7 +46,7 @@ pub(super) fn run(file: &Path, once: bool, allow_deletes: bool) -> Exit {
         Err(exit) => return exit,
     };
     allow_many_files();
-    // First of all: an uncaught signal would end the program without a message.
+    // Before anything that takes long, because a signal that is not caught ends the program without a message.
     let signals = match Signals::catch(&runtime, once) {
         Ok(signals) => signals,
         Err(e) => {
@@ -96,7 +97,8 @@ pub(super) fn run(file: &Path, once: bool, allow_deletes: bool) -> Exit {
             () = read_anew(signals.hangup, file, &log, sender) => None,
         }
     });
-    // Threads that hash or copy a large file check for cancellation only now and then, and may be interrupted safely.
+    // Without waiting for threads: those that hash or copy a large file rarely check for cancellation, and may be
+    // interrupted safely.
     runtime.shutdown_background();
     match outcome {
         None => Exit::Interrupted,
@@ -112,8 +114,8 @@ pub(super) fn run(file: &Path, once: bool, allow_deletes: bool) -> Exit {
     }
 }
 
-/// Returns when stopping takes so long that a task must hang. Unfinished work is left as after a crash, and the next
-/// start resumes it.
+/// Returns when stopping has taken so long that some task must hang. Unfinished work then stays as after a crash, and
+/// the next start resumes it.
 async fn overdue(stop: CancellationToken) {
     const LONGEST_STOP: Duration = Duration::from_secs(8);
     stop.cancelled().await;
@@ -121,13 +123,14 @@ async fn overdue(stop: CancellationToken) {
     tracing::error!("Not stopped after {LONGEST_STOP:?}; exiting without waiting for unfinished tasks");
 }
 
-/// Reopens the log file and reloads the settings on each SIGHUP; never returns. Without a receiver (in a simulation),
-/// the settings stay as they were at the start.
+/// Reopens the log file and reloads the settings on each SIGHUP; never returns. In a simulation `reloads` has no
+/// receiver, so the settings stay as they were at the start.
 async fn read_anew(mut hangup: Option<Signal>, file: &Path, log: &Log, reloads: mpsc::Sender<Read>) {
     loop {
         signals::next(&mut hangup).await;
         log.reopen();
-        // `send` waits while a reload is in progress, so the settings read last are applied last.
+        // `send` waits while another reload is in progress, so reloads are applied in the order in which they were
+        // read.
         if reloads.send(Settings::load(file)).await.is_err() {
             tracing::info!("Settings not reloaded: with `Simulate = yes`, changes take effect after a restart");
         }

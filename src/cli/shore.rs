@@ -1,4 +1,4 @@
-//! The shore from a command's view: its settings, its ledger, and the running program if there is one.
+//! The shore as a command sees it: its settings, its ledger, and the running program if there is one.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -10,20 +10,20 @@ use crate::orders::{Order, Orders};
 use crate::settings::Settings;
 use crate::status::{self, Document, Gatherer, Meant, Place, SocketError};
 
-/// The settings and the running program's socket.
+/// The settings of the shore, and the path of the running program's socket.
 pub(super) struct Shore {
     pub(super) settings: Settings,
     socket: PathBuf,
 }
 
-/// Why a command can't continue.
+/// The reason why a command can't continue, and the exit code.
 pub(super) struct Refusal {
     exit: Exit,
     text: String,
 }
 
 impl Refusal {
-    /// Creates a refusal for a command line that names something that doesn't exist.
+    /// Creates a refusal of a command line that names something that doesn't exist.
     pub(super) fn usage(text: impl Into<String>) -> Self {
         Self { exit: Exit::Usage, text: text.into() }
     }
@@ -48,7 +48,7 @@ impl From<serde_json::Error> for Refusal {
     }
 }
 
-/// Reads the settings, runs a command, and prints its error.
+/// Reads the settings, runs a command, and prints the command's error.
 pub(super) fn on_shore<F>(file: &Path, act: impl FnOnce(Shore) -> F) -> Exit
 where
     F: Future<Output = Result<Exit, Refusal>>,
@@ -62,7 +62,7 @@ where
         Err(exit) => return exit,
     };
     let acted = runtime.block_on(act(Shore::new(settings)));
-    // Remaining threads may be interrupted safely.
+    // Without waiting for threads, which may be interrupted safely.
     runtime.shutdown_background();
     acted.unwrap_or_else(|refusal| {
         say_error(format_args!("{}", refusal.text));
@@ -94,12 +94,13 @@ impl Shore {
         }
     }
 
-    /// Executes an order in the running program, or else in the ledger. Returns `false` when there was nothing to do.
+    /// Executes an order in the running program, or when it doesn't run, in the ledger. Returns `false` when the order
+    /// had nothing to do.
     pub(super) async fn carry_out(&self, order: &Order) -> Result<bool, Refusal> {
         Ok(self.carry_out_and_count(order).await? > 0)
     }
 
-    /// Executes an order as [`Self::carry_out`]; returns the number of deliveries that became due.
+    /// Executes an order like [`Self::carry_out`], and returns the number of deliveries that became due.
     pub(super) async fn carry_out_and_count(&self, order: &Order) -> Result<u64, Refusal> {
         match status::call(&self.socket, "/api/orders", Some(serde_json::to_string(order)?)).await {
             Ok(bytes) => {
@@ -107,7 +108,7 @@ impl Shore {
                 Ok(answer["count"].as_u64().unwrap_or_else(|| u64::from(answer["done"] == true)))
             }
             Err(SocketError::NobodyListens(_)) => {
-                // Fails if there is no ledger: an order must not create one.
+                // Opening read-only fails when there is no ledger: an order must not create one.
                 drop(self.ledger().await?);
                 let ledger = Ledger::open(&self.settings.monster.database, Clock::system()).await?;
                 let done = Orders::new(ledger.clone(), Default::default()).carry_out(order).await?;
@@ -118,7 +119,7 @@ impl Shore {
         }
     }
 
-    /// Returns the file that a person named.
+    /// Finds the file that a person named; a file that isn't found is a refusal.
     pub(super) async fn find(&self, ledger: &LedgerView, file: &Path) -> Result<Meant<'_>, Refusal> {
         let found = status::find(&self.settings, ledger, file).await?;
         found.ok_or_else(|| {
@@ -132,7 +133,8 @@ impl Shore {
         })
     }
 
-    /// Returns the number of waiting files in a directory that is in the settings or in the ledger.
+    /// Returns the number of waiting files of a directory; a directory neither in the settings nor in the ledger is a
+    /// refusal.
     pub(super) async fn known_directory(&self, ledger: &LedgerView, name: &str) -> Result<u64, Refusal> {
         let tallies = ledger.summary(0).await?.directories;
         if let Some(tally) = tallies.iter().find(|tally| tally.directory.as_str() == name) {
@@ -147,7 +149,7 @@ impl Shore {
         Err(Refusal::usage(format!("no directory is named {name}; known directories: {}", known.join(", "))))
     }
 
-    /// Checks that a vessel is in the settings or in the ledger.
+    /// Refuses a vessel that is neither in the settings nor in the ledger.
     pub(super) async fn known_vessel(&self, ledger: &LedgerView, name: &str) -> Result<(), Refusal> {
         match self.vessel(name) {
             Err(unknown) => match ledger.summary(0).await?.tallies.iter().any(|tally| tally.vessel.as_str() == name) {
@@ -158,7 +160,7 @@ impl Shore {
         }
     }
 
-    /// Returns a vessel of the settings by its name.
+    /// Returns the settings of the vessel with this name; an unknown name is a refusal.
     pub(super) fn vessel(&self, name: &str) -> Result<&crate::settings::Vessel, Refusal> {
         self.settings.vessels.iter().find(|vessel| vessel.name.as_str() == name).ok_or_else(|| {
             let known: Vec<_> = self.settings.vessels.iter().map(|v| v.name.as_str()).collect();

@@ -1,17 +1,17 @@
-//! The signals that stop the daemon, and the one that makes it reload its settings.
+//! Catches the signals that stop the daemon, and the signal that makes the daemon reload its settings.
 
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-/// The signals. They are caught from the creation of this struct on, and delivered when they are awaited.
+/// The caught signals. Signals that arrive before they are awaited are not lost.
 pub(super) struct Signals {
     pub(super) ends: Ends,
-    /// SIGHUP, where it reloads the settings.
+    /// SIGHUP, if it reloads the settings.
     pub(super) hangup: Option<Signal>,
 }
 
-/// SIGTERM, SIGINT, and SIGHUP (a closed terminal) where it doesn't reload the settings.
+/// The signals that stop the program: SIGTERM, SIGINT, and SIGHUP (a closed terminal) unless it reloads the settings.
 pub(super) struct Ends {
     terminate: Signal,
     interrupt: Signal,
@@ -19,11 +19,10 @@ pub(super) struct Ends {
 }
 
 impl Signals {
-    /// Catches the signals. `hangup_ends` tells whether SIGHUP stops the program.
+    /// Catches the signals. With `hangup_ends`, SIGHUP stops the program instead of reloading the settings.
     ///
     /// # Errors
-    ///
-    /// When the system doesn't allow them to be caught.
+    /// When the system doesn't allow the signals to be caught.
     pub(super) fn catch(runtime: &Runtime, hangup_ends: bool) -> std::io::Result<Self> {
         let _inside = runtime.enter();
         let (terminate, interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
@@ -34,7 +33,7 @@ impl Signals {
 }
 
 impl Ends {
-    /// Requests a stop at a safe point on the first signal; returns on the second.
+    /// Requests a stop at a safe point on the first signal; returns on the second signal.
     pub(super) async fn second(mut self, stop: CancellationToken) {
         for _ in 0..2 {
             tokio::select! {
@@ -50,7 +49,7 @@ impl Ends {
     }
 }
 
-/// Waits for the next signal; for ever, if it is not caught.
+/// Waits for the next signal; never returns when `signal` is `None`.
 pub(super) async fn next(signal: &mut Option<Signal>) {
     let come = match signal {
         Some(signal) => signal.recv().await,

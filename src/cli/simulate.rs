@@ -1,4 +1,4 @@
-//! `--simulate`: prints what would be done.
+//! `--simulate`: prints what would be done, and does nothing.
 
 use std::path::Path;
 use std::sync::Arc;

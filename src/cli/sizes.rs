@@ -1,16 +1,16 @@
-//! Sizes and times in readable form.
+//! Formats sizes and times for people.
 
 use std::time::Duration;
 
 use indicatif::{BinaryBytes, HumanDuration};
 use jiff::Timestamp;
 
-/// Formats as `25.00 MiB`.
+/// Formats a size such as `25.00 MiB`.
 pub(super) fn bytes(bytes: u64) -> String {
     BinaryBytes(bytes).to_string()
 }
 
-/// Formats as `340 ms`, `12.3 s` or `5 minutes`.
+/// Formats a duration such as `340 ms`, `12.3 s` or `5 minutes`.
 pub(super) fn duration(duration: Duration) -> String {
     match duration.as_millis() {
         ms @ 0..1000 => format!("{ms} ms"),
@@ -19,17 +19,17 @@ pub(super) fn duration(duration: Duration) -> String {
     }
 }
 
-/// Formats as `12.3 s ago`.
+/// Formats the age of a past time such as `12.3 s ago`.
 pub(super) fn ago(then: Timestamp, now: Timestamp) -> String {
     format!("{} ago", span(then, now))
 }
 
-/// Formats as `in 12.3 s`, or `now` for past times.
+/// Formats a future time such as `in 12.3 s`; a past time gives `now`.
 pub(super) fn until(then: Timestamp, now: Timestamp) -> String {
     if then <= now { "now".to_owned() } else { format!("in {}", span(now, then)) }
 }
 
-/// Formats the time between two moments, as [`duration`]; zero when the second is not later.
+/// Formats the time between two moments like [`duration`]; zero when `to` is not after `from`.
 pub(super) fn span(from: Timestamp, to: Timestamp) -> String {
     duration(Duration::try_from(to.duration_since(from)).unwrap_or_default())
 }

@@ -11,9 +11,9 @@ use super::shore::{Refusal, Shore, on_shore};
 use super::{Exit, clear_screen, say, say_json, sizes};
 use crate::status::{DirectoryStatus, Document, LinkState, VesselStatus};
 
-/// Interval between updates.
+/// Time between two updates with `--watch`.
 const BEAT: Duration = Duration::from_secs(1);
-/// Most parked files that are listed.
+/// Maximum number of listed parked files.
 const PARKED: usize = 10;
 
 /// Prints the status once or repeatedly.
@@ -87,7 +87,7 @@ fn tables(document: &Document) -> String {
     text
 }
 
-/// Describes the last reload of the settings, if it requires an action.
+/// Describes the last reload of the settings; empty when the reload requires no action.
 fn reload(document: &Document) -> String {
     let Some(reload) = document.daemon.as_ref().and_then(|daemon| daemon.reload.as_ref()) else { return String::new() };
     let mut text = String::new();

@@ -8,8 +8,8 @@ use super::{Exit, load, runtime, say, say_error, ssh_environment};
 use crate::logging;
 use crate::transport::{Endpoint, HostKeys, SeenKey, SshEnvironment, Standing, see_host_key};
 
-/// Shows the key of the vessel called `name`, and before it those of the hops on the way; records each if the person
-/// agrees, or without asking with `yes`.
+/// Shows the host keys of the hops to the vessel `name`, and then the vessel's own. Records each key if the person
+/// agrees, or with `yes` without asking.
 pub(super) fn trust(file: &Path, name: &str, yes: bool) -> Exit {
     let settings = match load(file) {
         Ok(settings) => settings,
@@ -86,7 +86,7 @@ fn decide(endpoint: &Endpoint, environment: &Arc<SshEnvironment>, seen: &SeenKey
     }
 }
 
-/// Asks the person. Only `y` or `yes` agrees; the end of input does not.
+/// Asks the person to agree. Only `y` or `yes` agrees; the end of the input doesn't.
 fn agrees() -> bool {
     let mut out = std::io::stdout();
     let mut answer = String::new();

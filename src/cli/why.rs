@@ -9,7 +9,7 @@ use super::{Exit, command, say, say_json, shell_word, sizes};
 use crate::names::VesselName;
 use crate::status::{self, Chapter, DeliveryReport, History, Reporter};
 
-/// Prints the history. The exit code tells whether everything was delivered.
+/// Prints a file's history. The exit code shows whether everything was delivered.
 pub(super) fn why(settings: &Path, file: &Path, vessel: Option<&str>, json: bool) -> Exit {
     on_shore(settings, async |shore| {
         let (document, ledger) = (shore.document().await?, shore.ledger().await?);

@@ -11,15 +11,15 @@ use crate::names::VesselName;
 use crate::notifications::{Health, Notifications};
 use crate::status::Live;
 
-/// The background tasks.
+/// The daemon's background tasks.
 pub(super) struct Background {
     house: Housekeeping,
     notifications: Notifications,
 }
 
 impl Daemon {
-    /// Starts the background tasks, and stops those of earlier settings. Call it before the workflows start, so that no
-    /// file is admitted without free space and no event is missed.
+    /// Starts the background tasks, after stopping those of earlier settings. To be called before the workflows start,
+    /// so that no file is admitted without free space and no event is missed.
     ///
     /// # Errors
     /// When the ledger can't be used.
@@ -36,7 +36,7 @@ impl Daemon {
         Ok(())
     }
 
-    /// Stops the background tasks; a single run first delivers all notifications.
+    /// Stops the background tasks. A daemon that runs once first delivers all notifications.
     pub(super) async fn end_beside(&mut self) {
         let Some(Background { house, notifications }) = self.background.take() else { return };
         house.stop().await;
@@ -47,7 +47,7 @@ impl Daemon {
         }
     }
 
-    /// Returns the health check of the heartbeat: the program is healthy while files can be admitted and at least one
+    /// Returns the health check for the heartbeat. The program is healthy while files can be admitted and at least one
     /// vessel that is not paused is reachable. Errors of single files don't stop the heartbeat.
     fn health(&self) -> Health {
         let paused = self.vessels.iter().map(|(name, vessel)| (name.clone(), vessel.controls.paused.subscribe()));
@@ -57,7 +57,7 @@ impl Daemon {
     }
 }
 
-/// Returns a reason if no vessel can be served.
+/// Returns a reason when every vessel that is not paused is unreachable; otherwise, and without such vessels, `None`.
 fn unreached(vessels: &[(VesselName, watch::Receiver<bool>)], live: &Live) -> Option<String> {
     let mut wanted = vessels.iter().filter(|(_, paused)| !*paused.borrow()).peekable();
     (wanted.peek().is_some() && wanted.all(|(name, _)| live.is_away(name)))

@@ -1,7 +1,7 @@
-//! Assembles the program: opens the ledger, creates the bells, starts the tasks, and stops them in order.
+//! Assembles the program: opens the ledger, starts the tasks and connects them by bells, and stops the tasks in order.
 //!
-//! [`run`] shows the program's structure: an ingest and a retirement task for each directory, one task for each vessel,
-//! and only the ledger and bells between them.
+//! [`run`] shows the program's structure: an ingest task and a retirement task for each directory, and one task for
+//! each vessel. These tasks communicate only through the ledger and through bells.
 
 mod background;
 mod reload;
@@ -43,20 +43,20 @@ pub use simulation::{Intention, simulate, simulate_on};
 /// How long the daemon runs.
 #[derive(Debug)]
 pub enum Mode {
-    /// Until it is stopped, applying new settings as they arrive.
+    /// The daemon runs until it is stopped, and applies new settings as they arrive.
     Forever(Reloads),
-    /// Until all files have been delivered, or can't be for now.
+    /// The daemon runs until each file has been delivered, or can't be delivered for now.
     Once,
 }
 
-/// The daemon's dependencies.
+/// The parts of the environment that the daemon depends on.
 #[derive(Clone)]
 pub struct Surroundings {
-    /// The receiver of events.
+    /// The receiver of the daemon's events.
     pub monitor: Arc<dyn Monitor>,
-    /// Keys, agent, `known_hosts`.
+    /// Keys, SSH agent and `known_hosts` files.
     pub ssh: SshEnvironment,
-    /// The time of day.
+    /// The source of the time of day.
     pub clock: Clock,
     /// Whether a person has allowed deletions that are otherwise held back.
     pub allow_deletes: bool,
@@ -64,19 +64,19 @@ pub struct Surroundings {
     pub stop: CancellationToken,
 }
 
-/// The state at the end of a run.
+/// The state at the end of a run of the daemon.
 #[derive(Clone, Debug)]
 pub struct Report {
     /// Outstanding deliveries of each configured vessel.
     pub backlog: Vec<Backlog>,
     /// Parked deliveries.
     pub parked: Vec<Parked>,
-    /// Directories that can't be used, or only partly, and the reason: each error that persists.
+    /// Directories that can't be used completely, each with a reason that persists at the end.
     pub troubles: Vec<(DirectoryName, String)>,
 }
 
 impl Report {
-    /// Returns whether every vessel has everything.
+    /// Returns whether every vessel has every file, and no directory has an error.
     pub fn is_all_delivered(&self) -> bool {
         self.troubles.is_empty() && self.backlog.iter().all(|backlog| backlog.waiting == 0)
     }
@@ -85,7 +85,7 @@ impl Report {
 /// Timeout for closing the ledger.
 const CLOSING: Duration = Duration::from_secs(5);
 
-/// Most parked files in a report.
+/// Maximum number of parked files in a report.
 const MOST_PARKED: u32 = 1000;
 
 struct Daemon {
@@ -94,28 +94,28 @@ struct Daemon {
     source_cache: SourceCache,
     surroundings: Surroundings,
     ssh: Arc<SshEnvironment>,
-    /// Whether it ends when nothing is left to do.
+    /// Whether the daemon ends when nothing is left to do.
     once: bool,
     orders: Orders,
-    /// All receivers of events.
+    /// All receivers of events, as one.
     monitor: Arc<dyn Monitor>,
     live: Arc<Live>,
-    /// The shared limit around the limits of all vessels.
+    /// The rate limit of the shore, which all vessels share in addition to their own limits.
     shore_limit: RateLimiter,
     directories: HashMap<DirectoryName, DirectoryAtWork>,
     vessels: HashMap<VesselName, VesselAtWork>,
-    /// Rung when a `Location` changed from a file to a directory or back.
+    /// Rung when a `Location` changed from a file to a directory or back, so that its kind is determined again.
     decide_again: Bell,
-    /// The directories, for the vessels' tasks.
+    /// The current directories, which the vessels' tasks look up by name.
     served: crate::transfer::Directories,
     /// The result of the last reload of the settings.
     reloaded: Option<Reload>,
     gatherer: watch::Sender<Arc<Gatherer>>,
-    /// Free space on the disks.
+    /// Free space on the shore's disks.
     rooms: Rooms,
-    /// Why no new files are admitted.
+    /// Why no new files are admitted, because of low disk space; `None` while files are admitted.
     no_room: watch::Sender<Option<String>>,
-    /// The background tasks.
+    /// The background tasks while they run.
     background: Option<Background>,
 }
 
@@ -130,7 +130,7 @@ pub async fn run(settings: Settings, mode: Mode, surroundings: Surroundings) -> 
         Mode::Forever(reloads) => (false, Some(reloads)),
     };
     let outcome = run_with(settings, ledger.clone(), reloads, surroundings, once).await;
-    // Closing checkpoints the write-ahead log, so that a copy of the ledger's file alone is complete.
+    // Closing checkpoints the write-ahead log, after which the ledger's file alone is complete.
     let closed = tokio::time::timeout(CLOSING, ledger.close()).await;
     if let Ok(Err(e)) = closed {
         tracing::warn!("Ledger was not closed properly; the next start recovers it: {}", e.fault());
@@ -158,7 +158,7 @@ async fn run_with(
     plan.report().await
 }
 
-/// Waits until all tasks have ended or one has failed.
+/// Waits until all tasks have ended or one task has failed.
 async fn all(tasks: &mut JoinSet<Result<(), Fault>>) -> Result<(), Fault> {
     while let Some(ended) = tasks.join_next().await {
         ended.map_err(|e| Fault::daemon(format_args!("a task failed: {e}")))??;
@@ -166,7 +166,7 @@ async fn all(tasks: &mut JoinSet<Result<(), Fault>>) -> Result<(), Fault> {
     Ok(())
 }
 
-/// Returns the next settings; waits for ever if none can arrive any more.
+/// Waits for the next settings; never returns when no more settings can arrive.
 async fn next(reloads: &mut Option<Reloads>) -> reload::Read {
     match reloads {
         Some(reloads) => match reloads.recv().await {
@@ -228,7 +228,8 @@ impl Daemon {
             let read = tokio::select! {
                 outcome = async {
                     all(&mut tasks.vessels).await?;
-                    // The tasks of unreachable vessels end early; the report must still include their missing files.
+                    // The tasks of unreachable vessels end early. The report must still count all files that these
+                    // vessels lack.
                     self.all_taken_in().await;
                     Ok(())
                 } => break outcome,
@@ -253,8 +254,8 @@ impl Daemon {
         stop.cancel();
         outcome.and(all(&mut tasks.vessels).await).and(all(&mut tasks.shore).await)?;
         if done {
-            // A single run ends with the vessels, so the files they acknowledged last are retired here. Directories on
-            // a disk that doesn't respond are left to the next run.
+            // Without a stop, the run ends when the vessels' tasks have ended, so files that were acknowledged last are
+            // retired here. Directories on a disk that doesn't respond are left to the next run.
             let answers = |directory: &shore::Directory| !directory.trouble.borrow().has(&shore::Concern::Silence);
             let retiring = self.directories().filter(|directory| !directory.settings.is_mirror());
             for directory in retiring.filter(answers) {
@@ -264,7 +265,7 @@ impl Daemon {
         Ok(())
     }
 
-    /// Waits until all files present at the start are in the ledger, or the daemon was stopped.
+    /// Waits until all files that were present at the start are in the ledger, or the daemon is stopped.
     async fn all_taken_in(&self) {
         for directory in self.directories.values() {
             let mut taken_in = directory.taken_in.subscribe();

@@ -1,9 +1,9 @@
-//! Applies new settings at run time: unchanged sections continue undisturbed, all others stop at a safe point and
-//! restart, as they would after a restart of the daemon.
+//! Applies new settings at run time. Tasks of unchanged sections continue undisturbed; the tasks of all other sections
+//! stop at a safe point and start with the new settings, like after a restart of the daemon.
 //!
-//! The order guarantees that no file is retired that a vessel lacks: first the tasks of changed sections end, then the
-//! ledger is adjusted to the new settings, then the new tasks start. So no task ever uses a ledger that matches other
-//! settings than its own.
+//! The order of the steps guarantees that no file is retired that a vessel lacks: first the tasks of changed sections
+//! end, then the ledger is adjusted to the new settings, then the new tasks start. So every task runs with the settings
+//! that the ledger was adjusted to.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -19,10 +19,10 @@ use crate::settings::{Directory, Settings, SettingsError, Vessel};
 use crate::shore::{self, AtLocation};
 use crate::status::Reload;
 
-/// The channel of reloaded settings, or their errors.
+/// The channel of reloaded settings, or of the errors in them.
 pub type Reloads = mpsc::Receiver<Read>;
 
-/// Settings, or their errors.
+/// Reloaded settings, or the errors in them.
 pub(super) type Read = Result<Settings, SettingsError>;
 
 impl Daemon {
@@ -54,7 +54,7 @@ impl Daemon {
         self.reloaded.as_ref().map(|reload| reload.needs_restart.clone()).unwrap_or_default()
     }
 
-    /// Applies new settings; returns the changed keys that require a restart.
+    /// Applies new settings; returns the changed keys of `[MONSTER]` that require a restart.
     async fn follow(&mut self, mut new: Settings, tasks: &mut Tasks) -> Result<Vec<String>, Fault> {
         for warning in new.warnings.iter().filter(|warning| !self.settings.warnings.contains(warning)) {
             tracing::warn!("{warning}");
@@ -114,8 +114,8 @@ impl Daemon {
         for (settings, at) in self.settings.directories.iter().zip(there) {
             let (name, stop) = (&settings.name, &self.surroundings.stop);
             match self.directories.get_mut(name) {
-                // Unchanged sections aren't checked again: a file that is its own `Location` may have retired
-                // meanwhile, and its section must not become a directory.
+                // The `Location` of an unchanged section isn't examined again. A single file may have retired
+                // meanwhile, and its section must not turn into a section of a directory.
                 Some(directory) if !changes.directories.changed.contains(name) => {
                     if changes.directories.restarted.contains(name) {
                         directory.running = Running::within(stop);
@@ -136,7 +136,8 @@ impl Daemon {
         Ok(())
     }
 
-    /// Applies changes of a `Location` from a file to a directory or back. A missing `Location` keeps its kind.
+    /// Restarts the tasks of directories whose `Location` changed from a file to a directory or back. A directory
+    /// without anything at its `Location` keeps its kind.
     ///
     /// # Errors
     /// A [`Fault`] of the daemon when the ledger can't be used.
@@ -152,7 +153,8 @@ impl Daemon {
                 changed.push(found);
             }
         }
-        // A target on this host depends on which locations are files.
+        // A vessel with `Transport = local` also restarts, because its destinations depend on which locations are
+        // files.
         let knows = |vessel: &Vessel| vessel.local.is_some() && changed.iter().any(|one| vessel.takes(&one.name));
         let vessels: Vec<Vessel> = self.settings.vessels.iter().filter(|vessel| knows(vessel)).cloned().collect();
         let directories = changed.iter().map(|directory| &self.directories[&directory.name].running);
@@ -179,14 +181,14 @@ impl Daemon {
         Ok(())
     }
 
-    /// Starts the tasks of new and changed sections, and wakes the others.
+    /// Starts the tasks of new and changed sections, and wakes the tasks of the other vessels.
     async fn go_on(&self, changes: &Changes, tasks: &mut Tasks) -> Result<(), Fault> {
         for settings in &self.settings.vessels {
             if changes.vessels.to_start().any(|name| *name == settings.name) {
                 self.start_vessel(settings, tasks);
                 continue;
             }
-            // Deliveries may be parked because their directory was not configured; it is now.
+            // Deliveries may be parked because their directory was missing in the settings, which it no longer is.
             if changes.directories.added.iter().any(|directory| settings.takes(directory)) {
                 self.ledger.hurry(&settings.name).await.map_err(|e| e.fault())?;
             }
@@ -199,21 +201,21 @@ impl Daemon {
     }
 }
 
-/// The changes between two settings, section by section.
+/// The changed sections between two settings.
 #[derive(Debug)]
 struct Changes {
     directories: Sections<DirectoryName>,
     vessels: Sections<VesselName>,
 }
 
-/// The changed sections of one kind. Unchanged ones are in none of the lists.
+/// The changed sections of one kind. Unchanged sections are in none of the lists.
 #[derive(Debug)]
 struct Sections<N> {
     added: Vec<N>,
     removed: Vec<N>,
-    /// Those with changed settings.
+    /// Sections with changed settings.
     changed: Vec<N>,
-    /// Existing ones whose tasks must restart.
+    /// Sections of both settings whose tasks must restart.
     restarted: HashSet<N>,
 }
 
@@ -300,7 +302,7 @@ mod tests {
     const BEFORE: &str = "[Directory in]\nLocation = /in\n[Directory out]\nLocation = /out\n\
                           [Vessel tern]\nAddress = tern\nUsername = u\n[Vessel gull]\nAddress = gull\nUsername = u\n";
 
-    /// Returns the changes of this text as a message, and the directories and vessels that restart.
+    /// Returns the changes from `BEFORE` to `text` as a message, and the directories and vessels that restart.
     fn changes(text: &str) -> (String, Vec<String>, Vec<String>) {
         let read = |text| Settings::parse(text, Path::new("/settings.ini"), &Environment::default()).unwrap();
         let changes = Changes::between(&read(BEFORE), &read(text));

@@ -1,5 +1,5 @@
-//! The directories and vessels at work: their resources while they are in the settings, and their tasks, which can be
-//! stopped individually.
+//! The directories and vessels of the settings at run time: the resources and the tasks of each section, which can be
+//! stopped without stopping other sections.
 
 use std::sync::Arc;
 
@@ -20,21 +20,21 @@ use crate::settings;
 use crate::shore::{self, AtLocation, Troubles};
 use crate::vessel;
 
-/// All tasks of the two workflows.
+/// All tasks of the shore's and the vessels' workflows.
 #[derive(Default)]
 pub(super) struct Tasks {
     pub(super) shore: JoinSet<Result<(), Fault>>,
     pub(super) vessels: JoinSet<Result<(), Fault>>,
 }
 
-/// The tasks of one section.
+/// The tasks of one section of the settings.
 pub(super) struct Running {
     pub(super) stop: CancellationToken,
     tasks: TaskTracker,
 }
 
 impl Running {
-    /// Creates an empty set of tasks that stop with `stop` at the latest.
+    /// Creates an empty set of tasks; cancelling `stop` also stops these tasks.
     pub(super) fn within(stop: &CancellationToken) -> Self {
         Self { stop: stop.child_token(), tasks: TaskTracker::new() }
     }
@@ -47,10 +47,11 @@ impl Running {
     }
 }
 
-/// Returns the settings of a directory, with the kind of its `Location` on the disk: one file or a directory. Where the
-/// `Location` is missing, the ledger decides: a single file that has retired is absent until it is written anew. For a
-/// mirror the ledger is not consulted, because there an absent file is a deletion. A disk that doesn't respond (`None`)
-/// counts as a directory; a later scan corrects this.
+/// Returns the settings of a directory with the kind of its `Location` on the disk: one file or a directory.
+///
+/// When nothing is at the `Location`, the ledger decides: a single file that has retired is absent until it is written
+/// again. A mirror always counts as a directory then, because in a mirror an absent file is a deletion. When the disk
+/// doesn't respond (`None`), the `Location` counts as a directory until a later scan corrects this.
 ///
 /// # Errors
 /// A [`Fault`] of the daemon when the ledger can't be used.
@@ -72,22 +73,22 @@ pub(super) async fn as_found(
     Ok(if is_only && !was_there.is_empty() { file } else { found })
 }
 
-/// A directory at work.
+/// A directory of the settings at run time.
 pub(super) struct DirectoryAtWork {
-    /// Its settings, with the kind of its `Location` on the disk.
+    /// The directory's settings, with the kind of its `Location` on the disk.
     pub(super) settings: Arc<settings::Directory>,
     pub(super) retire_bell: Bell,
     pub(super) writers: local::Writers,
     pub(super) recheck: shore::Recheck,
     pub(super) taken_in: watch::Sender<bool>,
     pub(super) trouble: watch::Sender<Troubles>,
-    /// Whether its location has changed since the program started.
+    /// Whether the directory's `Location` in the settings has changed since the program started.
     pub(super) relocated: bool,
     pub(super) running: Running,
 }
 
 impl DirectoryAtWork {
-    /// Creates a directory with settings [as found](as_found).
+    /// Creates the state of a directory from settings that [`as_found`] returned.
     pub(super) fn new(settings: settings::Directory, stop: &CancellationToken) -> Self {
         Self {
             writers: local::Writers::new(settings.settle_time),
@@ -102,7 +103,7 @@ impl DirectoryAtWork {
     }
 }
 
-/// A vessel at work.
+/// A vessel of the settings at run time.
 pub(super) struct VesselAtWork {
     pub(super) controls: VesselControl,
     pub(super) limit: RateLimiter,
@@ -129,7 +130,7 @@ impl Daemon {
             .replace(self.vessels.iter().map(|(name, vessel)| (name.clone(), vessel.controls.clone())).collect());
     }
 
-    /// Returns a directory as its tasks need it.
+    /// Returns a directory with everything that its tasks need.
     pub(super) fn directory(&self, name: &DirectoryName) -> shore::Directory {
         let at_work = &self.directories[name];
         let vessels = self.settings.vessels_of(name);

@@ -1,4 +1,5 @@
-//! Notifies the service manager (`sd_notify`): ready, status, watchdog, reloading, stopping. Does nothing without one.
+//! Notifies the service manager (`sd_notify`) of the states ready, reloading and stopping, of the status line, and of
+//! the watchdog. Does nothing without a service manager.
 
 use std::sync::{Arc, Once};
 use std::time::Duration;
@@ -13,10 +14,10 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::ledger::Ledger;
 use crate::status::{Document, Gatherer, LinkState};
 
-/// Interval between checks of the status line.
+/// Time between two checks whether the status line has changed.
 const GLANCE: Duration = Duration::from_secs(2);
 
-/// The notifications to the service manager; they stop when this is dropped.
+/// The notifications to the service manager; dropping the value reports that the daemon stops.
 pub(super) struct Service {
     _tasks: [AbortOnDropHandle<()>; 2],
     stopping: Arc<Once>,
@@ -24,13 +25,13 @@ pub(super) struct Service {
 
 impl Drop for Service {
     fn drop(&mut self) {
-        // The program may end before the task was scheduled again.
+        // The program may end before the task that reports the stop runs again.
         say_that_it_stops(&self.stopping);
     }
 }
 
 impl Service {
-    /// Reports that the daemon is ready, and starts status and watchdog messages.
+    /// Reports that the daemon is ready, and starts the tasks that send status and watchdog messages.
     pub(super) fn announce(gatherer: watch::Receiver<Arc<Gatherer>>, ledger: Ledger, stop: CancellationToken) -> Self {
         tell(&[NotifyState::Ready]);
         let stopping = Arc::new(Once::new());
@@ -46,16 +47,16 @@ impl Service {
         }
     }
 
-    /// Reports that the reload ended, successfully or not.
+    /// Reports that a reload of the settings ended, successfully or not.
     pub(super) fn reloaded(&self) {
         tell(&[NotifyState::Ready]);
     }
 }
 
-/// Reports the status whenever it changes, and finally that the daemon stops.
+/// Reports the status line whenever it changes, and finally that the daemon stops.
 async fn tell_how_it_goes(mut gatherer: watch::Receiver<Arc<Gatherer>>, stop: CancellationToken, stopping: Arc<Once>) {
     let mut told = String::new();
-    // Without a service manager, the status isn't needed.
+    // Without a service manager, nobody reads the status line.
     while std::env::var_os("NOTIFY_SOCKET").is_some() {
         let now = gatherer.borrow_and_update().clone();
         if let Some(Ok(document)) = stop.run_until_cancelled(now.document()).await {
@@ -80,7 +81,7 @@ fn say_that_it_stops(stopping: &Once) {
     stopping.call_once(|| tell(&[NotifyState::Stopping, NotifyState::Status(status)]));
 }
 
-/// Returns the status line for `systemctl status`.
+/// Returns the status line that `systemctl status` shows.
 fn line(document: &Document) -> String {
     let in_state = |state: LinkState| -> Vec<&str> {
         let vessels = document.vessels.iter().filter(|vessel| vessel.link.state == state);
@@ -108,7 +109,7 @@ fn line(document: &Document) -> String {
     line
 }
 
-/// Sends watchdog messages at half the required interval, as long as the runtime and the ledger respond.
+/// Sends watchdog messages at half the required interval, while the runtime and the ledger respond.
 async fn keep_watch(ledger: Ledger) {
     let Some(limit) = sd_notify::watchdog_enabled() else { return };
     let mut beat = tokio::time::interval(limit / 2);
@@ -121,8 +122,8 @@ async fn keep_watch(ledger: Ledger) {
     }
 }
 
-/// Runs a no-op through the runtime, its blocking threads and the ledger. If any of them hangs, this hangs too, and the
-/// service manager misses the watchdog message.
+/// Runs a no-op through the runtime, a blocking thread and the ledger. If one of them hangs, this call hangs too, and
+/// the service manager gets no watchdog message.
 async fn moves(ledger: &Ledger) -> bool {
     let (thread, entered) = tokio::join!(tokio::task::spawn_blocking(|| ()), ledger.beat());
     thread.is_ok() && entered.is_ok()

@@ -1,7 +1,7 @@
-//! Simulation: determines what would be sent, created, deleted and moved, and does nothing.
+//! Simulation: determines which actions the daemon would take, and takes none of them.
 //!
-//! It runs the shore's own workflow on a copy of the ledger, and reads the deliveries from there. The vessels are not
-//! contacted: files that they already hold without the ledger's knowledge count as still to be sent.
+//! The shore's workflow runs on a copy of the ledger, which then contains the deliveries. The vessels are not
+//! contacted, so files that a vessel already holds without an acknowledgement in the ledger count as files to be sent.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -17,10 +17,10 @@ use crate::records::{Delivery, VersionKind};
 use crate::settings::{Settings, Vessel};
 use crate::shore;
 
-/// An action that would be taken.
+/// An action that the daemon would take.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Intention {
-    /// A file would be sent in this number of chunks, and assembled.
+    /// A file would be sent in chunks, and assembled.
     Send {
         /// The receiving vessel.
         vessel: VesselName,
@@ -28,42 +28,42 @@ pub enum Intention {
         from: PathBuf,
         /// The destination.
         to: RemotePath,
-        /// Its size.
+        /// The file's size in bytes.
         bytes: u64,
-        /// The number of its chunks.
+        /// The number of chunks of the file.
         chunks: u64,
     },
-    /// A directory would be created, or given its mode.
+    /// A directory would be created, or its mode would be set.
     MakeDirectory {
-        /// The vessel.
+        /// The vessel with the directory.
         vessel: VesselName,
-        /// The path.
+        /// The path of the directory.
         to: RemotePath,
     },
     /// A link would be created.
     MakeLink {
-        /// The vessel.
+        /// The vessel with the link.
         vessel: VesselName,
-        /// The path.
+        /// The path of the link.
         to: RemotePath,
         /// The link's target.
         target: Vec<u8>,
     },
     /// A delivered file would be deleted, unless it was changed on the vessel.
     Delete {
-        /// The vessel.
+        /// The vessel with the file.
         vessel: VesselName,
-        /// The path.
+        /// The path of the file.
         to: RemotePath,
     },
-    /// A source would be moved, once every vessel has it.
+    /// A source would be moved once every vessel has it.
     Move {
         /// The source.
         from: PathBuf,
-        /// The destination; the next free name is used if it is taken.
+        /// The destination in `processed/`. If the name is taken, the next free name is used.
         to: PathBuf,
     },
-    /// A directory, or a part of it, couldn't be used.
+    /// A directory, or a part of it, can't be used.
     Trouble {
         /// The directory.
         directory: DirectoryName,
@@ -93,7 +93,7 @@ impl fmt::Display for Intention {
     }
 }
 
-/// Returns what would be done now.
+/// Returns the actions that the daemon would take now.
 ///
 /// # Errors
 /// A [`Fault`] when the ledger can't be read or copied.
@@ -129,10 +129,10 @@ async fn simulate_with(
     Ok(intentions)
 }
 
-/// Logs what would be done, and repeats this for new files, until it is stopped.
+/// Logs the actions that the daemon would take, and repeatedly logs new ones, until it is stopped.
 ///
 /// # Errors
-/// As [`simulate`].
+/// The errors of [`simulate`].
 pub async fn simulate_on(settings: Settings, surroundings: impl Fn() -> Surroundings) -> Result<(), Fault> {
     let pause = settings.directories.iter().map(|directory| directory.rescan_interval).min();
     let pause = pause.unwrap_or(Duration::from_secs(60));
@@ -154,7 +154,7 @@ pub async fn simulate_on(settings: Settings, surroundings: impl Fn() -> Surround
 }
 
 impl Daemon {
-    /// Returns the action of a delivery; `None` if its directory is no longer configured.
+    /// Returns the action for a delivery; `None` if its directory is no longer configured or its version is skipped.
     fn intention(&self, vessel: &Vessel, delivery: &Delivery) -> Option<Intention> {
         let version = &delivery.version;
         let directory = &self.directories.get(&version.directory)?.settings;
@@ -175,7 +175,7 @@ impl Daemon {
         })
     }
 
-    /// Returns the moves of sources that would retire.
+    /// Returns the moves of sources that would retire once every vessel has them.
     async fn moves(&self, directory: &shore::Directory) -> Result<Vec<Intention>, Fault> {
         let settings = &directory.settings;
         if settings.is_mirror() || directory.vessels.is_empty() {

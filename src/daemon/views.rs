@@ -11,14 +11,14 @@ use crate::fault::Fault;
 use crate::names::DirectoryName;
 use crate::status::{self, Gatherer, Listening, Place, Socket, Web};
 
-/// The views in operation.
+/// The running views: the services on the socket and at `Listen`.
 pub(super) struct Views {
     tasks: JoinSet<()>,
     stop: DropGuard,
 }
 
 impl Views {
-    /// Stops them.
+    /// Stops the views, and waits until they have ended.
     pub(super) async fn end(mut self) {
         drop(self.stop);
         while self.tasks.join_next().await.is_some() {}
@@ -26,11 +26,11 @@ impl Views {
 }
 
 impl Daemon {
-    /// Starts the views. They continue while the workflows are being stopped.
+    /// Starts the views, which continue while the workflows are being stopped.
     ///
     /// # Errors
-    /// When the page can't be served at the configured address. A socket that can't be used only causes a warning,
-    /// because deliveries don't depend on it.
+    /// When the status page can't be served at the configured address. A socket that can't be used only causes a
+    /// warning, because deliveries don't depend on the socket.
     pub(super) async fn start_views(&self) -> Result<Views, Fault> {
         let stop = CancellationToken::new();
         let (web, mut tasks) = (self.web(stop.clone()), JoinSet::new());

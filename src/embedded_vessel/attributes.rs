@@ -1,6 +1,6 @@
-//! SFTP version 3 attributes: reads them from a file, and sets them on one.
+//! SFTP version 3 attributes: read from a file, and set on a file.
 //!
-//! Times are whole seconds since 1970 in 32 bits, the limit of the protocol.
+//! The protocol has times in whole seconds since 1970 with 32 bits.
 
 use std::fs::{self, File, Metadata, OpenOptions, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, fchown};
@@ -13,7 +13,7 @@ use super::status::Refusal;
 
 const PERMISSION_BITS: u32 = 0o7777;
 
-/// Returns all attributes of a file. `permissions` includes the type bits.
+/// Returns all attributes of a file. `permissions` includes the bits of the file's type.
 pub(super) fn of(metadata: &Metadata) -> FileAttributes {
     FileAttributes {
         size: Some(metadata.size()),
@@ -26,12 +26,12 @@ pub(super) fn of(metadata: &Metadata) -> FileAttributes {
     }
 }
 
-/// Returns the requested permissions of a new file or directory, before the umask.
+/// Returns the requested permissions of a new file or directory, or `default`, before the umask is applied.
 pub(super) fn mode(attributes: &FileAttributes, default: u32) -> u32 {
     attributes.permissions.map_or(default, |mode| mode & PERMISSION_BITS)
 }
 
-/// Sets the given attributes on a path, following links.
+/// Sets the attributes that are present on the file at a path, following links.
 pub(super) fn set_path(path: &Path, attributes: &FileAttributes) -> Result<(), Refusal> {
     if let Some(size) = attributes.size {
         OpenOptions::new().write(true).open(path)?.set_len(size)?;
@@ -48,7 +48,7 @@ pub(super) fn set_path(path: &Path, attributes: &FileAttributes) -> Result<(), R
     Ok(())
 }
 
-/// Sets the given attributes on an open file.
+/// Sets the attributes that are present on an open file.
 pub(super) fn set_file(file: &File, attributes: &FileAttributes) -> Result<(), Refusal> {
     if let Some(size) = attributes.size {
         file.set_len(size)?;

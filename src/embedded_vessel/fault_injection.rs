@@ -1,7 +1,7 @@
-//! Fault injection: a hook by which a test makes an embedded vessel fail at any step.
+//! Fault injection: a hook through which a test makes an embedded vessel fail at any step.
 //!
-//! This module handles packets as bytes; the test interprets them. Without [`Faults`], it is not in the path of the
-//! data.
+//! This module treats packets as bytes; the test interprets them. Without [`Faults`], the data doesn't pass through
+//! this module.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -13,7 +13,7 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 /// A client's request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Request<'a> {
-    /// A connection, before the first byte of SSH.
+    /// A new connection, before the first byte of SSH.
     Connection,
     /// A login attempt.
     Login,
@@ -21,25 +21,25 @@ pub enum Request<'a> {
     Sftp,
     /// The start of a command on a channel.
     Command,
-    /// An SFTP packet without its length prefix.
+    /// An SFTP packet, without its length prefix.
     Packet(&'a [u8]),
     /// Bytes for a command's standard input.
     Input(&'a [u8]),
 }
 
-/// The handling of a request.
+/// The handling of a request that [`Faults::decide`] selects.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum InjectedFault {
-    /// It is served.
+    /// The request is served.
     Serve,
-    /// It is served after a delay, which also delays later requests on the same channel.
+    /// The request is served after a delay, which also delays later requests on the same channel.
     Delay(Duration),
-    /// This packet, input or command is served instead.
+    /// These bytes are served instead of the packet, command or input.
     Change(Bytes),
-    /// It is not served. A packet is answered with this one, which gets the request's id; a command ends; anything else
-    /// is refused.
+    /// The request is not served. The answer to a packet is this packet, with the id of the request; a command that
+    /// gets this input ends; any other request is refused.
     Answer(Bytes),
-    /// Same as [`InjectedFault::Answer`], but the request is served.
+    /// The request is served, but the answer is as for [`InjectedFault::Answer`].
     ServeAndAnswer(Bytes),
     /// The connection is cut before the request is served.
     CutBefore,
@@ -49,19 +49,18 @@ pub enum InjectedFault {
     Stall,
 }
 
-/// A decision on the handling of requests.
+/// Decides how requests are handled.
 pub trait Faults: fmt::Debug + Send + Sync {
-    /// Decides on one request. Called once per request, in order of arrival. Must not block.
+    /// Decides how one request is handled. Called once per request, in order of arrival. Must not block.
     fn decide(&self, request: Request<'_>) -> InjectedFault;
 
-    /// Replaces a reply to an SFTP packet before it is sent. Must not block for long. `request` is the packet that was
-    /// served.
+    /// Replaces the server's reply to the SFTP packet `request` before the reply is sent. Must not block for long.
     fn reply(&self, _request: &[u8], reply: Bytes) -> Bytes {
         reply
     }
 }
 
-/// The replacement of a pending reply.
+/// The replacement of a reply that the server has not sent yet.
 #[derive(Clone, Debug)]
 enum Instead {
     Cut,
@@ -72,16 +71,16 @@ enum Instead {
 #[derive(Debug, Default)]
 pub(super) struct Strait {
     instead: Mutex<HashMap<u32, Instead>>,
-    /// Requests that were passed on and not answered yet.
+    /// Requests that were passed to the server and not answered yet, by id.
     asked: Mutex<HashMap<u32, Bytes>>,
     stalled: Mutex<bool>,
 }
 
-/// The destination of a packet.
+/// Where a packet goes.
 pub(super) enum Passage {
-    /// Send these bytes on to the server.
+    /// To the server.
     On(Bytes),
-    /// Send these bytes back to the client.
+    /// To the client.
     Back(Bytes),
     Cut,
     Nowhere,
@@ -100,7 +99,7 @@ impl Strait {
         self.stalled.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Handles a packet from the client.
+    /// Decides on a packet from the client.
     pub(super) async fn request(&self, packet: Bytes, faults: &dyn Faults) -> Passage {
         if *self.stalled() {
             return Passage::Nowhere;
@@ -135,7 +134,7 @@ impl Strait {
         self.serve(packet, id)
     }
 
-    /// Handles a packet from the server.
+    /// Decides on a packet from the server.
     pub(super) fn reply(&self, packet: &Bytes, faults: &dyn Faults) -> Passage {
         if *self.stalled() {
             return Passage::Nowhere;
@@ -150,7 +149,7 @@ impl Strait {
     }
 }
 
-/// Returns the id of a packet. In the initial version packets this field is the version: 3 in both request and reply.
+/// Returns the id of a packet. The two version packets have the version number 3 in place of an id, so they match, too.
 fn id_of(packet: &[u8]) -> u32 {
     packet.get(1..5).map_or(0, |mut id| id.get_u32())
 }
@@ -170,7 +169,7 @@ fn framed(packet: &[u8]) -> Bytes {
     framed.freeze()
 }
 
-/// Removes the next complete packet from the received bytes, without its length.
+/// Removes the next complete packet from the received bytes, and returns it without its length prefix.
 pub(super) fn next_packet(arrived: &mut BytesMut) -> Option<Bytes> {
     let length = usize::try_from(arrived.get(..4)?.get_u32()).unwrap_or(usize::MAX);
     if arrived.len() - 4 < length {

@@ -1,8 +1,8 @@
-//! SFTP version 3 on the file system of this host, with the answers of OpenSSH's sftp-server.
+//! SFTP version 3 on the file system of this host, with the same answers as OpenSSH's sftp-server.
 //!
-//! It handles one request at a time, each on a blocking thread ([`Files::work`], which all requests use). Relative
-//! paths start at `home`. Links can't be created or read; all requests but `lstat` follow them. This module knows
-//! nothing of channels.
+//! Each session handles one request at a time; [`Files::work`] runs every request on a blocking thread. Relative paths
+//! start at `home`. Links can't be created or read, and all requests except `lstat` follow links. This module does not
+//! access the SSH channel.
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
@@ -28,25 +28,25 @@ use super::quirks::Quirks;
 use super::status::Refusal;
 use super::{Options, attributes};
 
-/// The largest packet, received or sent, as in OpenSSH.
+/// The maximum size of a packet, received or sent, as in OpenSSH.
 pub(super) const MAX_PACKET: u32 = 256 * 1024;
-/// Most bytes in one read or write: a packet minus 1 KiB for its other fields.
+/// Maximum number of bytes in one read or write: the packet size minus 1 KiB for the other fields.
 const MAX_DATA: u32 = MAX_PACKET - 1024;
 const MAX_HANDLES: usize = 1000;
-/// Most names in one answer to READDIR.
+/// Maximum number of names in one answer to READDIR.
 const NAMES_AT_ONCE: usize = 100;
 const POSIX_RENAME: &str = "posix-rename@openssh.com";
 
 type Answer<T> = Result<T, Refusal>;
 
-/// The files from the view of one SFTP session.
+/// The file system as one SFTP session sees it.
 pub(super) struct Files {
     home: PathBuf,
     quirks: Quirks,
     open: HashMap<String, Open>,
-    /// Shared by all sessions of the vessel, so that handles are unique.
+    /// The number of the next handle, which all sessions of the vessel share, so that handles are unique.
     next_handle: Arc<AtomicU64>,
-    /// Held while russh-sftp's task, which can't be joined, keeps this alive.
+    /// Makes the task tracker wait until russh-sftp's task, which can't be joined, has dropped this value.
     _token: TaskTrackerToken,
 }
 
@@ -82,8 +82,8 @@ impl Files {
         answer
     }
 
-    /// Resolves a path of the client. russh-sftp has already replaced invalid UTF-8 in it, so such a path is rejected
-    /// instead of using a wrong name.
+    /// Resolves a path of the client. russh-sftp has already replaced invalid UTF-8 in `path`, so a path with the
+    /// replacement character is rejected instead of accessing a wrong file.
     fn path(&self, path: &str) -> Answer<PathBuf> {
         if path.contains(char::REPLACEMENT_CHARACTER) {
             return Err(Refusal::new(StatusCode::Failure, "file names must be valid UTF-8"));
@@ -124,7 +124,7 @@ impl Files {
         }
     }
 
-    /// Handles a request on one path that is answered with a status only.
+    /// Handles a request on one path whose answer is only a status.
     async fn on_path(
         &self,
         id: u32,
@@ -290,7 +290,7 @@ impl Handler for Files {
 
     async fn rename(&mut self, id: u32, from: String, to: String) -> Answer<Status> {
         let to = self.path(&to)?;
-        // The protocol's own rename never replaces a file; posix-rename does.
+        // SFTP's own rename never replaces a file; the extension posix-rename does.
         let act = move |from: &Path| Ok(renameat_with(CWD, from, CWD, &to, RenameFlags::NOREPLACE)?);
         self.on_path(id, "rename", &from, act).await
     }
@@ -302,7 +302,7 @@ impl Listing {
         Ok(Self { path, dots: vec![".", ".."].into_iter(), entries })
     }
 
-    /// Returns the next names, none at the end. Files that vanish meanwhile are omitted.
+    /// Returns at most `most` further names; none at the end of the directory. Files that vanish meanwhile are omitted.
     fn take(&mut self, most: usize) -> Vec<Entry> {
         let Self { path, dots, entries } = self;
         let dots = dots.filter_map(|name| Some((name.into(), fs::metadata(path.join(name)).ok()?)));
@@ -316,12 +316,12 @@ impl Listing {
     }
 }
 
-/// Ignores poisoning: a panic while listing leaves a consistent state.
+/// Locks the listing. Ignores poisoning, because a panic while listing leaves a consistent state.
 fn locked(listing: &Mutex<Listing>) -> MutexGuard<'_, Listing> {
     listing.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Resolves a path as OpenSSH's `realpath`: the last component need not exist.
+/// Resolves a path like OpenSSH's `realpath`: the last component need not exist.
 fn real_path(path: &Path) -> io::Result<PathBuf> {
     match (fs::canonicalize(path), path.parent(), path.file_name()) {
         (Err(error), Some(parent), Some(name)) if error.kind() == io::ErrorKind::NotFound => {
@@ -350,7 +350,7 @@ fn reply(id: u32, numbers: &[u64]) -> Packet {
     Packet::ExtendedReply(ExtendedReply { id, data })
 }
 
-/// Removes the next string from an extended request.
+/// Removes the next string from the data of an extended request, and returns it.
 fn word<'a>(data: &mut &'a [u8]) -> Answer<&'a OsStr> {
     let malformed = || Refusal::new(StatusCode::BadMessage, "the request is truncated");
     let length = data.try_get_u32().map_err(|_| malformed())? as usize;

@@ -1,12 +1,12 @@
 //! An SSH server with SFTP and a shell inside this process, on loopback: a vessel for the demo and for tests.
 //!
-//! It owns its listener, its host key (generated at the start), its sessions and their children, and stops them in
-//! order. It serves the real file system of this host with the rights of this process, and so must never listen beyond
-//! loopback. It shares no code with the program's own client; they only interact over the network.
+//! The vessel owns its listener, its host key (generated at the start), its sessions and their child processes, and
+//! stops them in order. It serves the real file system of this host with the rights of this process, and so must never
+//! listen beyond loopback. It shares no code with the program's SSH client; the two interact only over the network.
 //!
-//! One task accepts; each connection is its own task (`session`), and so is each channel: a command (`shell`), or SFTP
-//! (`wire` transfers the bytes, `files` answers). All of them share one stop token and one task tracker, so that
-//! [`EmbeddedVessel::shutdown`] returns when none is left.
+//! One task accepts connections. Each connection has its own task (`session`), and so has each channel: a command
+//! (`shell`), or SFTP (`wire` transfers the bytes, `files` answers). All tasks share one stop token and one task
+//! tracker, so that [`EmbeddedVessel::shutdown`] returns when no task is left.
 //!
 //! Limits: russh-sftp's server keeps names in `String`, so a request with a name that is not UTF-8 fails. Input that a
 //! command doesn't read is kept in memory.
@@ -42,10 +42,10 @@ pub use fault_injection::{Faults, InjectedFault, Request};
 pub use quirks::Quirks;
 use session::Visitor;
 
-/// Duration of a refused login: long enough to be realistic, short enough for tests.
+/// Delay before a login is refused: long enough to be realistic, short enough for tests.
 const REJECTION_TIME: Duration = Duration::from_millis(100);
 
-/// The login data and the services offered.
+/// The accepted login, and the services that the vessel offers.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// The only accepted user name.
@@ -54,17 +54,18 @@ pub struct Options {
     pub password: Option<SecretString>,
     /// The accepted key; `None` disables public key login.
     pub authorized_key: Option<PublicKey>,
-    /// Whether commands are run. Without it, the vessel offers SFTP only.
+    /// Whether commands are run. If not, the vessel offers SFTP only.
     pub exec: bool,
-    /// The start of relative paths, and the working directory of commands.
+    /// The directory in which relative paths start, and the working directory of commands.
     pub home: PathBuf,
-    /// The handling of requests; `None`: all are served.
+    /// The decisions on requests; `None` serves all requests.
     pub faults: Option<Arc<dyn Faults>>,
     /// Differences from OpenSSH.
     pub quirks: Quirks,
 }
 
-/// A running embedded vessel. Dropping it signals all tasks to stop; [`EmbeddedVessel::shutdown`] also waits for them.
+/// A running embedded vessel. Dropping the value signals all tasks to stop; [`EmbeddedVessel::shutdown`] also waits for
+/// the tasks.
 pub struct EmbeddedVessel {
     address: SocketAddr,
     host_key: PublicKey,
@@ -72,7 +73,7 @@ pub struct EmbeddedVessel {
     stop: DropGuard,
 }
 
-/// State shared by all sessions.
+/// State that all sessions share.
 struct House {
     options: Options,
     /// The number of the next file handle.
@@ -85,7 +86,7 @@ impl EmbeddedVessel {
     /// Starts a vessel on a free port of 127.0.0.1, with a new Ed25519 host key. Must be called inside a tokio runtime.
     ///
     /// # Errors
-    /// When no port can be bound, or no key generated.
+    /// When no port can be bound, or no key can be generated.
     pub fn start(options: Options) -> io::Result<Self> {
         let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
         listener.set_nonblocking(true)?;
@@ -101,22 +102,22 @@ impl EmbeddedVessel {
         Ok(Self { address, host_key, tasks, stop: stop.drop_guard() })
     }
 
-    /// Returns its listening address.
+    /// Returns the address on which the vessel listens.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Returns its public host key.
+    /// Returns the vessel's public host key.
     pub fn host_key(&self) -> &PublicKey {
         &self.host_key
     }
 
-    /// Returns the fingerprint of its host key in OpenSSH's format: `SHA256:` and 43 characters.
+    /// Returns the fingerprint of the vessel's host key in OpenSSH's format: `SHA256:` and 43 characters.
     pub fn host_key_fingerprint(&self) -> String {
         self.host_key.fingerprint(HashAlg::Sha256).to_string()
     }
 
-    /// Cuts all connections, kills all commands, and returns when no task and no child is left.
+    /// Cuts all connections, kills all commands, and returns when no task and no child process is left.
     pub async fn shutdown(self) {
         drop(self.stop);
         self.tasks.close();
@@ -130,7 +131,8 @@ impl fmt::Debug for EmbeddedVessel {
     }
 }
 
-/// Configures the server without timeouts: on loopback a closed peer is always detected, and a session may idle.
+/// Returns the SSH server's configuration. It has no timeouts: on loopback the server always notices a closed client,
+/// and a session may be idle.
 fn config(options: &Options, key: PrivateKey) -> Config {
     let mut methods = MethodSet::empty();
     if options.authorized_key.is_some() {
@@ -160,12 +162,13 @@ async fn accept(listener: TcpListener, config: Arc<Config>, house: Arc<House>) {
         match accepted {
             Ok((socket, peer)) => {
                 tracing::debug!(%peer, "Embedded vessel: accepted a connection");
-                // Cuts this connection only, and all its channels.
+                // Cancelling `cut` cuts this connection only, with all its channels.
                 let cut = house.stop.child_token();
                 let visitor = Visitor::new(house.clone(), cut.clone());
                 house.tasks.spawn(session::serve(socket, config.clone(), visitor, cut));
             }
-            // Usually out of file descriptors: an immediate retry would spin.
+            // The usual reason is a lack of file descriptors, so an immediate retry would fail again and use the whole
+            // CPU.
             Err(error) => {
                 tracing::warn!(%error, "Embedded vessel: cannot accept a connection");
                 tokio::time::sleep(Duration::from_millis(100)).await;

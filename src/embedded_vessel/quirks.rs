@@ -1,29 +1,29 @@
-//! Behaviour of servers other than OpenSSH, as far as it doesn't concern the answer to one request.
+//! Differences from OpenSSH that concern more than the answer to one request.
 //!
-//! [`Faults`](super::Faults) decide the answers to single requests.
+//! [`Faults`](super::Faults) change the answers to single requests.
 
 use std::path::{Component, Path, PathBuf};
 
 use bytes::Bytes;
 
-/// Differences of an embedded vessel from OpenSSH. The default has none.
+/// Differences of an embedded vessel from OpenSSH. The default has no differences.
 #[derive(Clone, Debug, Default)]
 pub struct Quirks {
-    /// Sent on every connection before the version string (RFC 4253, 4.2), unchanged.
+    /// Bytes that are sent on every connection before the version string (RFC 4253, 4.2).
     pub greeting: Bytes,
-    /// The directory that is `/` and the start directory for SFTP; commands see the whole host, and start in `home`.
+    /// The directory that SFTP clients see as `/` and start in. Commands see the whole host, and start in `home`.
     pub sftp_root: Option<PathBuf>,
-    /// Most files and directories that one SFTP session may have open at once; `None`: 1000.
+    /// Maximum number of files and directories that one SFTP session may have open; `None` means 1000.
     pub max_handles: Option<usize>,
-    /// Most channels that one connection may have open at once; `None`: any number.
+    /// Maximum number of channels that one connection may have open; `None` means any number.
     pub max_sessions: Option<usize>,
 }
 
 impl Quirks {
-    /// Resolves a path of an SFTP client; relative ones start at `home`.
+    /// Resolves a path of an SFTP client. Without a root, relative paths start at `home`.
     pub(super) fn place(&self, home: &Path, path: &Path) -> PathBuf {
         let Some(root) = &self.sftp_root else { return home.join(path) };
-        // `..` must not leave the root.
+        // `..` must not lead out of the root.
         let mut below: Vec<&std::ffi::OsStr> = Vec::new();
         for component in path.components() {
             match component {

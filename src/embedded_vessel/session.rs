@@ -1,6 +1,6 @@
-//! One connection to the embedded vessel: authentication, and the dispatch of channels.
+//! One connection to the embedded vessel: authentication, and the start of channels.
 //!
-//! It implements russh's server callbacks. Commands and SFTP are handled elsewhere.
+//! This module implements the callbacks of russh's server. Other modules handle commands and SFTP.
 
 use std::collections::{HashMap, HashSet};
 use std::net::Shutdown;
@@ -18,7 +18,7 @@ use super::fault_injection::{InjectedFault, Request};
 use super::files::Files;
 use super::{House, shell, wire};
 
-/// Serves one connection until either side ends it, or `stop` cuts it.
+/// Serves one connection until the client or the server ends it, or `stop` is cancelled and cuts it.
 pub(super) async fn serve(mut socket: TcpStream, config: Arc<Config>, visitor: Visitor, stop: CancellationToken) {
     if !visitor.serves(Request::Connection).await {
         return;
@@ -37,8 +37,8 @@ pub(super) async fn serve(mut socket: TcpStream, config: Arc<Config>, visitor: V
     let ended = tokio::select! {
         ended = &mut session => ended,
         () = stop.cancelled() => {
-            // A regular disconnect would wait for the client's answer. An error means that the client has already
-            // disconnected.
+            // A regular disconnect would wait for the client's answer. An error of `shutdown` means that the client has
+            // already disconnected.
             let _ = scissors.shutdown(Shutdown::Both);
             session.await
         }
@@ -48,7 +48,7 @@ pub(super) async fn serve(mut socket: TcpStream, config: Arc<Config>, visitor: V
     }
 }
 
-/// Returns the socket, and a second handle to shut it down while russh owns the first.
+/// Returns the socket for russh, and a second handle that can shut the socket down while russh owns the first.
 fn with_scissors(socket: TcpStream) -> std::io::Result<(TcpStream, std::net::TcpStream)> {
     socket.set_nodelay(true)?;
     let socket = socket.into_std()?;
@@ -61,7 +61,7 @@ pub(super) struct Visitor {
     house: Arc<House>,
     /// The token that cuts the connection.
     cut: CancellationToken,
-    /// Open channels without a command or subsystem.
+    /// Open channels on which no command or subsystem was started.
     idle: HashMap<ChannelId, Channel<Msg>>,
     /// All open channels.
     channels: HashSet<ChannelId>,
@@ -72,7 +72,7 @@ impl Visitor {
         Self { house, cut, idle: HashMap::new(), channels: HashSet::new() }
     }
 
-    /// Returns whether a request without data is served.
+    /// Returns whether a request without data is served, after applying the injected fault.
     async fn serves(&self, request: Request<'_>) -> bool {
         let fault = self.house.options.faults.as_ref().map_or(InjectedFault::Serve, |faults| faults.decide(request));
         self.grants(&fault).await
@@ -148,7 +148,7 @@ impl Handler for Visitor {
     async fn exec_request(&mut self, id: ChannelId, command: &[u8], session: &mut Session) -> Result<(), Self::Error> {
         let fault =
             self.house.options.faults.as_ref().map_or(InjectedFault::Serve, |faults| faults.decide(Request::Command));
-        // The channel is never answered; all others continue.
+        // The request is never answered; other channels continue.
         if fault == InjectedFault::Stall {
             return Ok(());
         }

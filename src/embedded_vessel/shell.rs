@@ -1,7 +1,7 @@
 //! A command that a client runs on the embedded vessel: `sh -c COMMAND` on this host, connected to the channel.
 //!
-//! It owns the child and its end: the child is killed with its whole process group when the channel closes, the
-//! connection is lost or the vessel stops, and is always reaped.
+//! This module owns the child process: when the channel closes, the connection is lost or the vessel stops, it kills
+//! the child with its whole process group, and it always reaps the child.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -23,32 +23,32 @@ use tokio_util::sync::CancellationToken;
 
 use super::fault_injection::{Faults, InjectedFault, Request};
 
-/// SSH's number for the stream of standard error (RFC 4254, 5.2).
+/// The number of the standard error stream in SSH (RFC 4254, 5.2).
 const STDERR: u32 = 1;
-/// A shell's exit status for a command that can't be run.
+/// The exit status of a shell for a command that can't be run.
 const NOT_RUN: u32 = 126;
 const BUFFER: usize = 32 * 1024;
 
-/// The environment of a command.
+/// The environment in which a command runs.
 pub(super) struct Seat {
-    /// Its working directory.
+    /// The working directory of the command.
     pub(super) home: PathBuf,
-    /// The handling of its input.
+    /// The decisions on the command's input.
     pub(super) faults: Option<Arc<dyn Faults>>,
 }
 
-/// Time that a command gets for its input before the connection is cut in place of its answer.
+/// Time for a command to process the last input, before its connection or channel is closed without an answer.
 const AFTERWARDS: Duration = Duration::from_millis(100);
 
-/// Runs the command until it ends, the channel closes, or `stop`.
+/// Runs a command until it ends, the channel closes, or `stop` is cancelled.
 ///
-/// A command killed by a signal is reported with status 128 + signal, as by a shell.
+/// The reported exit status of a command that was killed by a signal is 128 + signal, as in a shell.
 pub(super) async fn run(channel: Channel<Msg>, command: Vec<u8>, seat: Seat, stop: CancellationToken) {
     let (reader, writer) = channel.split();
     let status = match spawn(&command, &seat.home) {
         Ok(child) => attend(child, reader, &writer, seat.faults, &stop).await.map(code),
         Err(error) => {
-            // Errors are ignored: if the client has disconnected, nobody needs the message.
+            // The result is ignored: an error means that the client has disconnected and reads no message.
             let _ = writer.extended_data_bytes(STDERR, format!("can't run sh: {error}\n").into_bytes()).await;
             Some(NOT_RUN)
         }
@@ -74,8 +74,8 @@ fn spawn(command: &[u8], home: &Path) -> std::io::Result<Child> {
         .spawn()
 }
 
-/// Transfers data both ways until the command has ended and its output is sent, or the client has disconnected
-/// (`None`).
+/// Transfers data in both directions until the command has ended and its output is sent. Returns `None` if the client
+/// disconnects before, or `stop` is cancelled.
 async fn attend(
     mut child: Child,
     reader: ChannelReadHalf,
@@ -105,7 +105,7 @@ async fn attend(
     };
     if status.is_none() {
         kill(group);
-        // Reaped here, so that no zombie is left after the vessel has stopped.
+        // The child is reaped here, so that no zombie is left after the vessel has stopped.
         let _ = child.wait().await;
     }
     status
@@ -113,8 +113,8 @@ async fn attend(
 
 /// Receives the client's messages; returns when the client closes the channel, or the connection is lost.
 ///
-/// Never waits for the command: russh's session loop blocks while this channel's queue is full, and then neither sends
-/// the command's output nor processes window updates of the client. With both pipes full, that would be a deadlock.
+/// Never waits for the command: while this channel's queue is full, russh's session loop blocks, and then neither sends
+/// the command's output nor processes window updates of the client. With both pipes full, waiting would be a deadlock.
 async fn listen(
     mut reader: ChannelReadHalf,
     input: UnboundedSender<Bytes>,
@@ -123,7 +123,7 @@ async fn listen(
     stop: &CancellationToken,
 ) {
     let mut input = Some(input);
-    // An error means that the command reads no more input.
+    // An error of `send` means that the command reads no more input.
     let give = |input: &Option<UnboundedSender<Bytes>>, data| drop(input.as_ref().map(|input| input.send(data)));
     while let Some(message) = reader.wait().await {
         match message {
@@ -165,7 +165,7 @@ async fn source_cache(mut inbox: UnboundedReceiver<Bytes>, mut stdin: ChildStdin
     }
 }
 
-/// Sends one of the command's outputs until it ends. Waits for the client's window, which blocks the command.
+/// Sends one output stream of the command until it ends. Waiting for the client's window also blocks the command.
 async fn send(
     mut output: impl AsyncRead + Unpin,
     writer: &ChannelWriteHalf<Msg>,
@@ -195,7 +195,7 @@ async fn send(
 
 fn kill(group: Option<u32>) {
     let group = group.and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
-    // An error means that the group has already ended.
+    // An error means that the process group has already ended.
     let _ = group.map(|group| kill_process_group(group, Signal::KILL));
 }
 

@@ -1,4 +1,4 @@
-//! Maps errors of the file system to SFTP statuses, with the same codes as OpenSSH's sftp-server.
+//! Maps errors of the file system to SFTP status codes, as OpenSSH's sftp-server does.
 
 use std::io;
 
@@ -6,7 +6,7 @@ use russh_sftp::protocol::StatusCode;
 use russh_sftp::server::StatusReply;
 use rustix::io::Errno;
 
-/// A failed request.
+/// The status of a failed request, and a message.
 #[derive(Debug)]
 pub(super) struct Refusal {
     code: StatusCode,

@@ -1,11 +1,11 @@
 //! Transfers the bytes of an SFTP session between its channel and russh-sftp's server.
 //!
-//! All bytes of SFTP pass through here, in both directions, so [`Faults`] are applied here.
+//! All bytes of SFTP pass through this module, in both directions, so [`Faults`] are applied here.
 //!
-//! russh-sftp also accepts russh's own channel stream, but then the two can deadlock: the session loop waits for the
-//! server to take requests, and the server waits for the session loop to take replies, or to process a window update of
-//! the client. So replies are queued here without limit: the queue holds only data that the client requested and has
-//! not fetched. Requests do wait, which slows the sender down over TCP.
+//! russh-sftp also accepts russh's own channel stream, but then the session loop and the server can deadlock: the
+//! session loop waits for the server to take requests, and the server waits for the session loop to take replies or to
+//! process a window update of the client. So replies are queued here without limit; the queue holds only data that the
+//! client requested and has not fetched. Requests do wait, which slows the client down over TCP.
 
 use std::io;
 use std::pin::Pin;
@@ -22,7 +22,8 @@ use tokio_util::sync::CancellationToken;
 use super::fault_injection::{Faults, Passage, Strait, next_packet};
 use super::files::{Files, MAX_PACKET};
 
-/// Serves SFTP on this channel until the client closes it or `stop`, which also cuts the connection.
+/// Serves SFTP on a channel until the client closes the channel, or `stop` is cancelled. `stop` belongs to the whole
+/// connection.
 pub(super) async fn carry(
     channel: Channel<Msg>,
     files: Files,
@@ -41,7 +42,7 @@ pub(super) async fn carry(
         () = take(reader, requests, &writer, passage, stop) => false,
         () = stop.cancelled() => false,
     };
-    // Errors are ignored: if the connection is closed, nobody needs these messages.
+    // The results are ignored: an error means that the connection is closed and the client reads no messages.
     if served {
         let _ = writer.eof().await;
         let _ = writer.exit_status(0).await;
@@ -49,10 +50,10 @@ pub(super) async fn carry(
     let _ = writer.close().await;
 }
 
-/// The faults, and the state of the session's packets.
+/// The decisions on requests, and the state of the session's packets.
 type Watched = (Arc<dyn Faults>, Strait);
 
-/// Passes on the client's bytes; returns when the client closes the channel, or the connection is lost.
+/// Passes the client's bytes to the server; returns when the client closes the channel, or the connection is lost.
 async fn take(
     mut reader: ChannelReadHalf,
     requests: DuplexStream,
@@ -85,7 +86,7 @@ async fn take(
                     requests = None;
                 }
             }
-            // The server answers all pending requests, and ends.
+            // Dropping the stream makes the server answer all pending requests and end.
             ChannelMsg::Eof => requests = None,
             ChannelMsg::Close => return,
             _ => {}
@@ -93,7 +94,7 @@ async fn take(
     }
 }
 
-/// Sends the replies; returns when the server has ended.
+/// Sends the server's replies to the client; returns when the server has ended.
 async fn deliver(
     mut outbox: UnboundedReceiver<Bytes>,
     writer: &ChannelWriteHalf<Msg>,
@@ -123,7 +124,7 @@ async fn deliver(
     }
 }
 
-/// The server's end.
+/// The end of the transfer that russh-sftp's server reads from and writes to.
 struct Wire {
     requests: DuplexStream,
     replies: UnboundedSender<Bytes>,

@@ -1,5 +1,5 @@
-//! Monitors free space on the shore's disks. If the ledger's disk is low, no new files are admitted; for other disks a
-//! warning is logged.
+//! Monitors free space on the shore's disks. While the ledger's disk is low, no new files are admitted; when another
+//! disk becomes low, a warning is logged.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -10,16 +10,16 @@ use tokio::sync::watch;
 use crate::local::Rooms;
 use crate::settings::Settings;
 
-/// Interval between checks of the disks.
+/// Time between two checks of the disks.
 const BEAT: Duration = Duration::from_secs(5);
 
 pub(super) struct Guard {
     rooms: Rooms,
-    /// The ledger's directory, then the locations.
+    /// The directory of the ledger, then the locations of the directories.
     places: Vec<PathBuf>,
     min_free: u64,
     no_room: watch::Sender<Option<String>>,
-    /// Paths whose low disk was reported.
+    /// Paths whose disks were logged as low and have not recovered.
     short: HashSet<PathBuf>,
 }
 
@@ -31,7 +31,7 @@ impl Guard {
         Self { rooms, places, min_free: settings.monster.min_free, no_room, short: HashSet::new() }
     }
 
-    /// Checks the disks at regular intervals.
+    /// Checks the disks regularly; never returns.
     pub(super) async fn watch(&mut self) {
         loop {
             tokio::time::sleep(BEAT).await;
@@ -39,17 +39,17 @@ impl Guard {
         }
     }
 
-    /// Checks all disks, and logs changes.
+    /// Checks all disks, and logs which disks became low or recovered.
     pub(super) async fn look(&mut self) {
         if self.min_free == 0 {
-            // A reload may have lifted the limit while the disk was short.
+            // Without `MinFree` no disk is low, but before a reload of the settings the ledger's disk may have been.
             self.no_room.send_if_modified(|no_room| no_room.take().is_some());
             return;
         }
         let seen = self.rooms.at(&self.places).await;
         let mut disks = HashSet::new();
         for (at, (room, place)) in seen.into_iter().zip(self.places.clone()).enumerate() {
-            // Errors are reported by the module that uses the disk.
+            // The module that uses the disk reports its errors.
             let Some(room) = room else { continue };
             if disks.insert(room.disk) {
                 self.judge(&place, room.free, at == 0);
@@ -74,7 +74,8 @@ impl Guard {
             tracing::info!("Enough free space again on the disk of {}", place.display());
         }
         if is_ledgers {
-            // The message keeps its first number, so that it doesn't change all the time.
+            // The text keeps the free space at the time when the disk became low, so that it doesn't change with every
+            // check.
             self.no_room.send_if_modified(|no_room| match (is_short, no_room.is_some()) {
                 (true, false) => {
                     *no_room = Some(format!("{text}; no new files are taken in until space is freed"));

@@ -10,15 +10,16 @@ use crate::ledger::{Ledger, LedgerError};
 use crate::records::VersionId;
 use crate::settings::{KeepProcessed, Settings};
 
-/// Shortest and longest interval between runs.
+/// Shortest and longest time between two runs of the housekeeping.
 const OFTEN: Duration = Duration::from_secs(1);
 const SELDOM: Duration = Duration::from_secs(3600);
-/// Pause between two steps, in which deliveries can use the ledger.
+/// Pause between two steps, so that deliveries can use the ledger.
 const PAUSE: Duration = Duration::from_millis(50);
-/// How long files in `processed/` must stay known after they expired, in milliseconds.
+/// How long files in `processed/` stay in the ledger after they expired, in milliseconds, so that expiry still knows
+/// them.
 const MARGIN: i64 = 24 * 3600 * 1000;
 
-/// Maintains the ledger until it is stopped.
+/// Prunes and compacts the ledger regularly until `stop` is cancelled.
 pub(super) async fn keep(settings: Arc<Settings>, ledger: Ledger, clock: Clock, stop: CancellationToken) {
     let wary = WaryClock::new(clock);
     let wait = settings.monster.keep_history.map_or(SELDOM, |keep| (keep / 8).clamp(OFTEN, SELDOM));
@@ -34,7 +35,7 @@ pub(super) async fn keep(settings: Arc<Settings>, ledger: Ledger, clock: Clock, 
         };
         match stop.run_until_cancelled(outcome).await {
             None => return,
-            // The workflows report errors of the ledger too.
+            // Logged at debug level only, because the workflows also report errors of the ledger.
             Some(Err(e)) => tracing::debug!("Cannot prune or compact the ledger: {e}"),
             Some(Ok(())) => {}
         }
@@ -44,7 +45,7 @@ pub(super) async fn keep(settings: Arc<Settings>, ledger: Ledger, clock: Clock, 
     }
 }
 
-/// Returns the time before which ended versions are pruned; `None`: none are.
+/// Returns the time (milliseconds since 1970) before which ended versions are pruned; `None` when no version is pruned.
 fn too_old(settings: &Settings, now: i64) -> Option<i64> {
     let ms = |time: Duration| i64::try_from(time.as_millis()).unwrap_or(i64::MAX);
     let kept = |directory: &crate::settings::Directory| match directory.keep_processed {

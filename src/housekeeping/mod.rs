@@ -1,7 +1,7 @@
 //! Housekeeping on the shore: monitors free space, and limits the growth of the ledger.
 //!
-//! It runs in small steps in the background. Only a lack of free space stops the workflows, because files that the
-//! ledger can't record must not be admitted.
+//! The tasks run in small steps in the background. Low disk space stops the admission of files, because the ledger
+//! could not record them; otherwise these tasks don't affect the workflows.
 
 mod disk_space;
 mod history;
@@ -24,7 +24,8 @@ pub struct Housekeeping {
 }
 
 impl Housekeeping {
-    /// Starts the tasks. `no_room` holds the reason while no files may be admitted; it is up to date when this returns.
+    /// Starts the tasks. `no_room` holds the reason while no files may be admitted; its value is up to date when this
+    /// call returns.
     pub async fn start(
         settings: &Settings,
         ledger: &Ledger,

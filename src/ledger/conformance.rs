@@ -1,9 +1,9 @@
-//! Conformance tests for every [`Store`], independent of the database: one case for each fact that the workflows rely
-//! on.
+//! Conformance tests for every [`Store`], independent of the database: one test case for each fact that the workflows
+//! rely on.
 //!
-//! A case gets an empty store and the hands of the clock it was opened with. [`for_each_case`] passes the list of cases
-//! to a store's own macro, which makes a test of each. No case uses SQL, so only behaviour visible through [`Store`] is
-//! tested here.
+//! A test case gets an empty store and the [`Hands`] that set the store's clock. [`for_each_case`] passes the names of
+//! all cases to a macro of the store, which makes a `#[test]` of each case. No case uses SQL, so the cases test only
+//! behaviour that is visible through [`Store`].
 
 mod at_once;
 mod deliveries;
@@ -27,7 +27,7 @@ use crate::records::{
     Backlog, Delivery, DeliveryState, FileStamp, NewVersion, Traits, Verified, Version, VersionId, VersionKind,
 };
 
-/// Calls a macro with the names of all cases.
+/// Calls the macro `$make_tests` with the names of all test cases.
 macro_rules! for_each_case {
     ($make_tests:ident) => {
         $make_tests! {
@@ -129,10 +129,10 @@ pub(super) use signatures::*;
 pub(super) use survival::*;
 pub(super) use versions::*;
 
-/// Start of every case's clock, in milliseconds since 1970.
+/// Time at which the clock of every test case starts, in milliseconds since 1970.
 const START: i64 = 1_700_000_000_000;
 
-/// The hands of a clock that only a test moves.
+/// The time of a clock that only the test moves.
 #[derive(Clone)]
 pub(super) struct Hands(Arc<AtomicI64>);
 
@@ -171,7 +171,7 @@ fn path(bytes: impl AsRef<[u8]>) -> RelPath {
     RelPath::new(bytes.as_ref()).unwrap()
 }
 
-/// Returns a file of one chunk; another `inode` makes another file.
+/// Returns a file of one chunk; different values of `inode` make different files.
 pub(super) fn file(at: impl AsRef<[u8]>, content: &str, inode: u64) -> NewVersion {
     let digest = Digest::of(content.as_bytes());
     NewVersion {
@@ -194,7 +194,7 @@ async fn admit<const N: usize>(store: &dyn Store, version: NewVersion, to: [&str
     store.admit(&docs(), &[version], &vessels(to)).await.unwrap();
 }
 
-/// Returns the due deliveries to a vessel, small and large.
+/// Returns the due deliveries to a vessel, those of small and those of large files.
 async fn due(store: &dyn Store, name: &str) -> Vec<Delivery> {
     let mut due = store.next_due(&vessel(name), false, 100_000).await.unwrap();
     due.extend(store.next_due(&vessel(name), true, 100_000).await.unwrap());

@@ -1,4 +1,4 @@
-//! Errors of the ledger, and their consequences.
+//! Errors of the ledger, and the fault that each of them causes.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -8,33 +8,33 @@ use crate::fault::Fault;
 /// An error of the ledger. Cheap to clone, because one failed transaction affects many callers.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum LedgerError {
-    /// Another process has it open.
+    /// Another process has the ledger open.
     #[error("the ledger {} is in use by another contentmonster", .file.display())]
     InUse {
         /// The ledger's file.
         file: PathBuf,
     },
-    /// It was written by a newer program.
+    /// A newer program wrote the ledger.
     #[error("the ledger {} was written by a newer contentmonster (schema {form})", .file.display())]
     TooNew {
         /// The ledger's file.
         file: PathBuf,
-        /// The number of its newest migration.
+        /// The number of the ledger's newest migration.
         form: i64,
     },
-    /// It was written by an older program, and opened read-only.
+    /// An older program wrote the ledger, and this program opened it read-only, which doesn't migrate it.
     #[error("the ledger {} was written by an older contentmonster", .file.display())]
     TooOld {
         /// The ledger's file.
         file: PathBuf,
     },
-    /// It doesn't exist yet, and was opened read-only.
+    /// The ledger doesn't exist yet, and was to be opened read-only.
     #[error("there is no ledger yet at {}", .file.display())]
     NotThere {
         /// The ledger's file.
         file: PathBuf,
     },
-    /// It can't be opened.
+    /// The ledger can't be opened.
     #[error("the ledger {} can't be opened: {why}", .file.display())]
     Unusable {
         /// The ledger's file.
@@ -42,13 +42,13 @@ pub enum LedgerError {
         /// The error of the file system or the database.
         why: String,
     },
-    /// It holds invalid data.
+    /// The ledger contains invalid data.
     #[error("the ledger is corrupt: {0}")]
     Corrupt(String),
-    /// A copy of it could not be made.
+    /// The ledger could not be copied.
     #[error("the ledger can't be copied to {}: {why}", .to.display())]
     NotCopied {
-        /// The destination.
+        /// The path of the copy.
         to: PathBuf,
         /// The error of the file system or the database.
         why: String,
@@ -58,7 +58,7 @@ pub enum LedgerError {
     Failed(#[source] Arc<sqlx::Error>),
 }
 
-/// Prefix of the reason in [`LedgerError::Unusable`] for a damaged file.
+/// Prefix of the field `why` of [`LedgerError::Unusable`] when the ledger file is damaged.
 const CORRUPT: &str = "it is corrupt: ";
 
 /// Remedy for a corrupt ledger.
@@ -68,15 +68,15 @@ const START_ANEW: &str = "check Database in [MONSTER]; if it names the ledger, s
                           delivered again (where a vessel already has a file, only its hash is compared), and \
                           receipts, history and orders such as `pause` are lost";
 
-/// Returns whether SQLite reports a damaged file (`SQLITE_CORRUPT`, 11) or one that is not a database (`SQLITE_NOTADB`,
-/// 26). The primary code is in the lowest byte (sqlite.org/rescode.html).
+/// Returns whether SQLite reports a damaged file (`SQLITE_CORRUPT`, 11) or a file that is not a database
+/// (`SQLITE_NOTADB`, 26). The lowest byte of an SQLite error code is its primary code (sqlite.org/rescode.html).
 fn is_corrupt(error: &sqlx::Error) -> bool {
     let code = error.as_database_error().and_then(|error| error.code()?.parse::<i64>().ok());
     code.is_some_and(|code| matches!(code & 0xff, 11 | 26))
 }
 
 impl LedgerError {
-    /// Converts an error of opening `file`.
+    /// Converts an error that SQLite returned when it opened `file`.
     pub(super) fn opening(file: &Path, error: &sqlx::Error) -> Self {
         match is_corrupt(error) {
             true => Self::Unusable { file: file.into(), why: format!("{CORRUPT}{error}") },
@@ -95,7 +95,8 @@ impl From<sqlx::Error> for LedgerError {
 }
 
 impl LedgerError {
-    /// Returns the consequence: without its ledger the daemon stops, so that nothing is sent without a record.
+    /// Returns the fault, with its remedy. Every error of the ledger stops the daemon, so that no file is sent without
+    /// a record.
     pub fn fault(&self) -> Fault {
         Fault::daemon(self).mend(match self {
             Self::InUse { .. } => "stop the other one, or give this one its own Database",

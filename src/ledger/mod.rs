@@ -1,10 +1,11 @@
-//! The ledger: every file version, delivery and acknowledgement, on disk. It is the queue.
+//! The ledger: a file on disk that records every file version, delivery and acknowledgement. The open deliveries in the
+//! ledger are the queue of the workflows.
 //!
-//! [`Ledger`] is a handle that is cheap to clone. [`Store`] is the workflows' interface, [`Reports`] that for people's
-//! queries, [`Outbox`] that for pending notifications, [`Places`] that for destinations on the vessels, and [`Upkeep`]
-//! that for limiting its size. Every update is durable as a whole and idempotent: after a crash the workflows repeat
-//! it. Channels and bells elsewhere carry hints only. No other module knows SQL; this one knows files and vessels only
-//! from its records.
+//! [`Ledger`] is a handle that is cheap to clone. The workflows use [`Store`], people's queries use [`Reports`],
+//! pending notifications are in [`Outbox`], destinations on the vessels in [`Places`], and [`Upkeep`] limits the
+//! ledger's size. Every update is idempotent, and atomic as a whole or in steps, so the workflows can repeat updates
+//! after a crash. Channels and bells between tasks carry hints only; a lost hint loses no work. No other module uses
+//! SQL, and this module accesses neither the files nor the vessels that it has records of.
 
 #[cfg(test)]
 mod conformance;
@@ -33,7 +34,7 @@ pub use upkeep::{Retiree, Step, Upkeep};
 
 use crate::clock::Clock;
 
-/// The open ledger. Cheap to clone.
+/// A handle to the open ledger. Cheap to clone.
 #[derive(Clone)]
 pub struct Ledger(Arc<dyn Store>);
 
@@ -43,7 +44,7 @@ impl Ledger {
     /// No other process can open it for writing while this handle or a clone of it exists.
     ///
     /// # Errors
-    /// [`LedgerError`] when it is in use, was written by a newer program, or can't be read or written.
+    /// [`LedgerError`] when the ledger is in use, was written by a newer program, or can't be read or written.
     pub async fn open(file: &Path, clock: Clock) -> Result<Self, LedgerError> {
         Ok(Self(Arc::new(sqlite::Sqlite::open(file, clock).await?)))
     }
@@ -54,8 +55,8 @@ impl Ledger {
     }
 }
 
-/// Makes a consistent copy of a ledger file, even while another process writes to it. The copy has mode 0600 and
-/// appears under its name once it is complete, flushed and verified; nothing is overwritten.
+/// Makes a consistent copy of a ledger file, even while another process writes to the ledger. The copy has mode 0600.
+/// It appears at `to` once it is complete, flushed and verified; an existing file is not overwritten.
 ///
 /// # Errors
 /// [`LedgerError`] when the ledger doesn't exist or can't be read, or when the copy can't be made.
@@ -71,24 +72,25 @@ pub struct Scratch {
 }
 
 impl Scratch {
-    /// Copies a ledger file, or creates an empty copy where there is none. The file itself is only read: it is neither
-    /// locked nor migrated.
+    /// Copies a ledger file, or creates an empty ledger when there is no file. The original file is only read: it is
+    /// neither locked nor migrated.
     ///
     /// # Errors
-    /// [`LedgerError`] when it was written by a newer program, or can't be read or copied.
+    /// [`LedgerError`] when the ledger was written by a newer program, or can't be read or copied.
     pub async fn of(file: &Path, clock: Clock) -> Result<Self, LedgerError> {
         Ok(Self { file: file.to_owned(), copy: sqlite::Scratch::of(file, clock.clone()).await?, clock })
     }
 
-    /// Returns the copy. Updates to it last until the next refresh.
+    /// Returns the copy. Updates to the copy last until the next [`Scratch::refresh`].
     pub fn ledger(&self) -> Ledger {
         Ledger(self.copy.store.clone())
     }
 
-    /// Makes the copy equal to the ledger file again: undoes its updates, or copies the file anew if it was written to.
+    /// Makes the copy equal to the ledger file again: undoes the updates to the copy, or copies the file anew when the
+    /// file has changed.
     ///
     /// # Errors
-    /// As [`Scratch::of`].
+    /// The errors of [`Scratch::of`].
     pub async fn refresh(&mut self) -> Result<(), LedgerError> {
         if self.copy.is_current() {
             return self.copy.undo().await;
@@ -103,10 +105,10 @@ impl Scratch {
 pub struct LedgerView(Arc<dyn Reports>);
 
 impl LedgerView {
-    /// Opens a ledger file read-only, also while another process has it open.
+    /// Opens a ledger file read-only, even while another process has the file open.
     ///
     /// # Errors
-    /// [`LedgerError`] when it doesn't exist, was written by another version of the program, or can't be read.
+    /// [`LedgerError`] when the ledger doesn't exist, was written by another version of the program, or can't be read.
     pub async fn open(file: &Path) -> Result<Self, LedgerError> {
         Ok(Self(sqlite::Sqlite::look(file).await?))
     }

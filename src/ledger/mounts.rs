@@ -9,9 +9,9 @@ use crate::records::Mount;
 /// The ledger's record of mounts.
 #[async_trait]
 pub trait MountMemory: Send + Sync {
-    /// Returns the mounts recorded last, ordered by path; empty if none were recorded.
+    /// Returns the mounts that were recorded last for a directory, ordered by path; empty when none were recorded.
     async fn mounts(&self, directory: &DirectoryName) -> Result<Vec<Mount>, LedgerError>;
 
-    /// Replaces the recorded mounts by these; each path must occur once.
+    /// Replaces the recorded mounts of a directory by `mounts`, in which each path must occur once.
     async fn remember_mounts(&self, directory: &DirectoryName, mounts: &[Mount]) -> Result<(), LedgerError>;
 }

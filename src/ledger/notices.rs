@@ -1,7 +1,7 @@
-//! Notices for listeners, kept in the ledger until they were delivered.
+//! Notices for listeners, which the ledger keeps until they are delivered.
 //!
-//! A notice is recorded in the same transaction as its event, so a crash loses none. It is removed after its delivery,
-//! so one may be delivered twice. Without listeners, no notices are recorded.
+//! A notice is recorded in the same transaction as its event, so a crash loses no notice. A notice is removed after it
+//! was delivered, so a crash in between delivers the notice twice. Without listeners, no notices are recorded.
 
 use async_trait::async_trait;
 
@@ -15,30 +15,30 @@ type Result<T> = std::result::Result<T, LedgerError>;
 /// A subscriber to notices.
 #[derive(Clone, Debug)]
 pub struct Listener {
-    /// Its name in the ledger, stable across restarts.
+    /// The listener's name in the ledger, stable across restarts.
     pub channel: String,
-    /// The events that it subscribes to.
+    /// The events that the listener subscribes to.
     pub wants: Vec<(DirectoryName, EventKind)>,
-    /// Rung when there may be new notices.
+    /// Rung when the ledger may hold new notices.
     pub bell: Bell,
 }
 
-/// The ledger's number of a notice; never reused.
+/// The number of a notice in the ledger; numbers are never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct NoticeId(pub i64);
 
 /// An event to be reported to a listener.
 #[derive(Clone, Debug)]
 pub struct Notice {
-    /// Its number in the ledger.
+    /// The notice's number in the ledger.
     pub id: NoticeId,
     /// The kind of event.
     pub kind: EventKind,
     /// Time of the event, in milliseconds since 1970.
     pub at: i64,
-    /// The vessel concerned; `None`: all.
+    /// The vessel concerned; `None` when the event concerns all vessels.
     pub vessel: Option<VesselName>,
-    /// Why the delivery is parked.
+    /// The reason why the delivery is parked; `None` for other events.
     pub reason: Option<String>,
     /// The version concerned.
     pub version: Version,
@@ -46,16 +46,16 @@ pub struct Notice {
     pub processed: Option<RelPath>,
 }
 
-/// The ledger's notices.
+/// The ledger's interface for notices.
 #[async_trait]
 pub trait Outbox: Send + Sync {
-    /// Replaces the listeners: from now on, notices are recorded for these only. Drops the pending notices of all
-    /// others and returns their number.
+    /// Replaces the listeners: from now on, notices are recorded for `listeners` only. Drops the pending notices of all
+    /// other listeners and returns the number of dropped notices.
     async fn listen(&self, listeners: &[Listener]) -> Result<u64>;
 
-    /// Returns a channel's pending notices, oldest first: those after `after`, at most `limit`.
+    /// Returns the pending notices of a channel with numbers above `after`, oldest first, at most `limit`.
     async fn notices(&self, channel: &str, after: NoticeId, limit: u32) -> Result<Vec<Notice>>;
 
-    /// Records that notices were delivered, or are no longer to be.
+    /// Records that notices were delivered, or that they will not be delivered any more.
     async fn told(&self, notices: &[NoticeId]) -> Result<()>;
 }

@@ -1,5 +1,5 @@
-//! Destinations of deliveries: a host, and a directory on it. A vessel's content belongs to one place; at another place
-//! everything must be delivered again.
+//! Places, the destinations of deliveries: a host, and a directory on that host. An acknowledged delivery counts for
+//! one place only; when the place changes, every file is delivered again.
 
 use async_trait::async_trait;
 
@@ -9,22 +9,23 @@ use crate::records::{Delivery, Host, Seen, Verified, VersionId};
 
 type Result<T> = std::result::Result<T, LedgerError>;
 
-/// The ledger's records of places. Updates of many deliveries run in steps, so that other writers get their turn; the
-/// next call completes an interrupted one.
+/// The ledger's records of places. Updates of many deliveries run in steps, so that other writers get their turn; when
+/// an update is interrupted, the next call completes it.
 #[async_trait]
 pub trait Places: Send + Sync {
-    /// Records the location of a directory on vessels. If it differs from the one before, [`Store::reconcile`] creates
-    /// deliveries to it of all that the directory holds now. The first location recorded counts as the one used so far.
+    /// Records the location of a directory on each vessel of `locations`. When a location differs from the recorded
+    /// one, [`Store::reconcile`] makes all files that the directory holds now due again. The first recorded location
+    /// doesn't cause deliveries: earlier deliveries count as sent there.
     ///
     /// [`Store::reconcile`]: super::Store::reconcile
     async fn locate(&self, directory: &DirectoryName, locations: &[(VesselName, RemotePath)]) -> Result<()>;
 
-    /// Records a vessel's host. Another host than before holds nothing, so everything that the vessel's directories
-    /// hold now becomes due. Returns the number of these deliveries.
+    /// Records a vessel's host. A host that differs from the recorded one counts as empty, so all files that the
+    /// vessel's directories hold now become due. Returns the number of deliveries that became due.
     async fn meet(&self, vessel: &VesselName, host: &Host) -> Result<u64>;
 
-    /// Makes acknowledged deliveries to vessels due again: of all that a directory holds now, or of one version.
-    /// Returns their number.
+    /// Makes acknowledged deliveries to vessels due again: those of one version, or of all versions that a directory
+    /// holds now. Returns the number of deliveries that became due.
     async fn resend(
         &self,
         directory: &DirectoryName,
@@ -32,7 +33,8 @@ pub trait Places: Send + Sync {
         vessels: &[VesselName],
     ) -> Result<u64>;
 
-    /// Records that the vessel holds a version at the delivery's place, and the file's state there where it differs
-    /// from its source. Returns `false` when the delivery was superseded meanwhile, or goes to another place now.
+    /// Records that the vessel holds a version at the delivery's place, and with `seen` the state of the vessel's copy
+    /// where that state differs from the source's. Returns `false` when the delivery was superseded meanwhile, or now
+    /// goes to another place.
     async fn acknowledge_there(&self, delivery: &Delivery, verified: Verified, seen: Option<Seen>) -> Result<bool>;
 }

@@ -1,5 +1,5 @@
-//! People's queries to the ledger, independent of the database: sums, a file's history, receipts. None of them changes
-//! anything, and no sum takes longer as the queue or the history grows.
+//! People's queries to the ledger, independent of the database: sums, a file's history, receipts. The queries change
+//! nothing, and the time to compute a sum doesn't grow with the queue or the history.
 
 use async_trait::async_trait;
 
@@ -17,15 +17,15 @@ pub struct Tally {
     pub vessel: VesselName,
     /// The directory.
     pub directory: DirectoryName,
-    /// Number of deliveries that are neither acknowledged nor superseded.
+    /// Number of open deliveries, which are neither acknowledged nor superseded.
     pub waiting: u64,
-    /// Their size in bytes.
+    /// Total size of the open deliveries in bytes.
     pub waiting_bytes: u64,
-    /// Number of them that are parked.
+    /// Number of open deliveries that are parked.
     pub parked: u64,
-    /// Number of deliveries acknowledged so far.
+    /// Number of acknowledged deliveries.
     pub acknowledged: u64,
-    /// Their size in bytes.
+    /// Total size of the acknowledged deliveries in bytes.
     pub acknowledged_bytes: u64,
     /// Time of the last acknowledgement, in milliseconds since 1970.
     pub acknowledged_at: Option<i64>,
@@ -38,24 +38,24 @@ pub struct DirectoryTally {
     pub directory: DirectoryName,
     /// Number of files that at least one vessel lacks.
     pub waiting: u64,
-    /// Their size in bytes.
+    /// Total size of the waiting files in bytes.
     pub waiting_bytes: u64,
-    /// Number of files retired since the requested time.
+    /// Number of files that were retired since the time passed to [`Reports::summary`].
     pub retired: u64,
-    /// Their size in bytes.
+    /// Total size of the retired files in bytes.
     pub retired_bytes: u64,
 }
 
-/// State of a vessel besides its deliveries. Times are milliseconds since 1970.
+/// Recorded state of a vessel, without its deliveries. Times are milliseconds since 1970.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VesselNote {
     /// The vessel.
     pub vessel: VesselName,
-    /// When it was paused.
+    /// When the vessel was paused; `None` when it is not paused.
     pub paused_at: Option<i64>,
-    /// Since when it can't be served, and the last known reason.
+    /// Since when the vessel can't be served, and the last known reason; `None` when it can be served.
     pub away: Option<(i64, String)>,
-    /// Why its shell is not used, if it was refused.
+    /// Why the vessel's shell is not used; `None` when the shell was not refused.
     pub shell_refusal: Option<String>,
 }
 
@@ -68,28 +68,28 @@ pub struct Oldest {
     pub directory: DirectoryName,
     /// The file.
     pub path: RelPath,
-    /// When it was admitted, in milliseconds since 1970.
+    /// When the file was admitted, in milliseconds since 1970.
     pub admitted_at: i64,
 }
 
-/// All sums at one moment.
+/// All sums, computed in one transaction.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Summary {
-    /// Ordered by vessel, then directory.
+    /// Sums by vessel and directory, ordered by vessel, then directory.
     pub tallies: Vec<Tally>,
-    /// Ordered by directory.
+    /// Sums by directory, ordered by directory.
     pub directories: Vec<DirectoryTally>,
-    /// Ordered by vessel; vessels without recorded state are left out.
+    /// Recorded states of vessels, ordered by vessel; without vessels that have no recorded state.
     pub notes: Vec<VesselNote>,
-    /// Ordered by vessel; vessels without open deliveries are left out.
+    /// The longest waiting file of each vessel, ordered by vessel; without vessels that have no open deliveries.
     pub oldest: Vec<Oldest>,
-    /// Size of the ledger in bytes.
+    /// Size of the ledger file in bytes.
     pub ledger_bytes: u64,
-    /// Free space inside the ledger in bytes.
+    /// Free space inside the ledger file in bytes.
     pub ledger_free_bytes: u64,
 }
 
-/// A failed delivery that will be retried.
+/// A parked delivery, which will be retried.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Trouble {
     /// The delivery.
@@ -100,7 +100,7 @@ pub struct Trouble {
     pub directory: DirectoryName,
     /// The file.
     pub path: RelPath,
-    /// The reason and the remedy.
+    /// The reason of the last failure, and the remedy.
     pub reason: String,
     /// Time of the next attempt, in milliseconds since 1970.
     pub due_at: i64,
@@ -111,15 +111,15 @@ pub struct Trouble {
 pub struct Receipt {
     /// The delivery.
     pub delivery: DeliveryId,
-    /// The vessel that holds it.
+    /// The vessel that holds the file.
     pub vessel: VesselName,
     /// The file's directory.
     pub directory: DirectoryName,
     /// The file.
     pub path: RelPath,
-    /// Its size in bytes.
+    /// The file's size in bytes.
     pub size: u64,
-    /// Its SHA-256.
+    /// The file's SHA-256, if known.
     pub digest: Option<Digest>,
     /// Time of the acknowledgement, in milliseconds since 1970.
     pub acknowledged_at: i64,
@@ -127,14 +127,14 @@ pub struct Receipt {
     pub verified: String,
 }
 
-/// Why a path no longer holds a version.
+/// The reason why a path no longer holds a version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ending {
-    /// A newer version replaced it.
+    /// A newer version of the path replaced it.
     Superseded,
-    /// The source disappeared before every vessel had it.
+    /// The source disappeared before every vessel had the version.
     Vanished,
-    /// Every vessel had it.
+    /// Every vessel that takes the file had it.
     Retired,
 }
 
@@ -143,57 +143,58 @@ pub enum Ending {
 pub struct VersionStory {
     /// The version.
     pub version: Version,
-    /// When it was admitted.
+    /// When the version was admitted.
     pub admitted_at: i64,
-    /// Whether every vessel that takes it has acknowledged it.
+    /// Whether every vessel that takes the version has acknowledged it.
     pub complete: bool,
-    /// When and why it ended.
+    /// When and why the path stopped holding the version; `None` when the path still holds it.
     pub ended: Option<(i64, Ending)>,
-    /// When a person marked it as forgotten.
+    /// When a person marked the version as forgotten.
     pub forgotten_at: Option<i64>,
-    /// Its path below `processed/`, where it differs from its own.
+    /// The source's path below `processed/`, where it differs from the version's path.
     pub processed: Option<RelPath>,
-    /// Its deliveries, ordered by vessel.
+    /// The version's deliveries, ordered by vessel.
     pub deliveries: Vec<DeliveryStory>,
 }
 
 /// A delivery and its state. Times are milliseconds since 1970.
 #[derive(Clone, Debug)]
 pub struct DeliveryStory {
-    /// Its number in the ledger.
+    /// The delivery's number in the ledger.
     pub id: DeliveryId,
     /// The receiving vessel.
     pub vessel: VesselName,
-    /// Its progress.
+    /// The delivery's progress.
     pub state: DeliveryState,
     /// Number of consecutive failures.
     pub failures: u32,
     /// Earliest time of the next attempt.
     pub due_at: i64,
-    /// Reason of the last failure, and the remedy.
+    /// Reason of the last failure, with its remedy.
     pub reason: Option<String>,
-    /// Whether it is parked.
+    /// Whether the delivery is parked.
     pub parked: bool,
-    /// When it was acknowledged, and how the copy was verified.
+    /// When the delivery was acknowledged, and how the vessel's copy was verified.
     pub acknowledged: Option<(i64, String)>,
 }
 
-/// The ledger's queries for people.
+/// The ledger's interface for people's queries.
 #[async_trait]
 pub trait Reports: Send + Sync {
-    /// Returns all sums; `today` is the start of today in milliseconds since 1970, to the quarter of an hour.
+    /// Returns all sums. Counts files as retired today from `today` (milliseconds since 1970) on, rounded down to 15
+    /// minutes.
     async fn summary(&self, today: i64) -> Result<Summary>;
 
-    /// Returns parked deliveries, oldest first, at most `limit`.
+    /// Returns parked deliveries, earliest recorded first, at most `limit`.
     async fn troubles(&self, limit: u32) -> Result<Vec<Trouble>>;
 
-    /// Returns the last acknowledgements, newest first, at most `limit`.
+    /// Returns the latest acknowledgements, newest first, at most `limit`.
     async fn last_receipts(&self, limit: u32) -> Result<Vec<Receipt>>;
 
-    /// Returns acknowledgements in chronological order, at most `limit`: those after the delivery `after.1`, which was
-    /// acknowledged at the time `after.0`.
+    /// Returns acknowledgements in chronological order, at most `limit`, starting after the acknowledgement of the
+    /// delivery `after.1` at the time `after.0`.
     async fn receipts(&self, after: (i64, DeliveryId), limit: u32) -> Result<Vec<Receipt>>;
 
-    /// Returns all recorded versions of a path, oldest first. Scans all versions.
+    /// Returns all recorded versions of a path, oldest first. The query scans all versions in the ledger.
     async fn history(&self, directory: &DirectoryName, path: &RelPath) -> Result<Vec<VersionStory>>;
 }

@@ -1,5 +1,5 @@
-//! Limits the growth of the ledger and of the files that it records. Everything is done in steps that delay the
-//! deliveries by some milliseconds each.
+//! Limits the size of the ledger, and finds the retired files to expire. The work is done in steps, each of which
+//! delays the deliveries by some milliseconds.
 
 use async_trait::async_trait;
 
@@ -9,56 +9,58 @@ use crate::records::{FileStamp, VersionId};
 
 type Result<T> = std::result::Result<T, LedgerError>;
 
-/// A source that was retired, or will be.
+/// A source file that was retired, or will be.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Retiree {
-    /// The version.
+    /// The file's version.
     pub version: VersionId,
-    /// Its path below `processed/`.
+    /// The file's path below `processed/`.
     pub processed: RelPath,
-    /// Its stamp.
+    /// The file's stamp.
     pub stamp: FileStamp,
-    /// When it was retired, in milliseconds since 1970; `None`: not yet.
+    /// When the file was retired, in milliseconds since 1970; `None` when it is not retired yet.
     pub retired_at: Option<i64>,
 }
 
-/// The result of one step of an operation that runs in several.
+/// The result of one step of an operation that runs in several steps.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Step<T> {
     /// The step's result.
     pub found: T,
-    /// Where the next step begins; `None`: this was the last.
+    /// The version after which the next step begins; `None` after the last step.
     pub next: Option<VersionId>,
 }
 
-/// The ledger's housekeeping.
+/// The ledger's interface for housekeeping.
 #[async_trait]
 pub trait Upkeep: Send + Sync {
-    /// Records why a vessel's shell can't be used; `None`: it can.
+    /// Records why a vessel's shell can't be used, or with `None` that it can be used.
     async fn shell_refused(&self, vessel: &VesselName, why: Option<&str>) -> Result<()>;
 
-    /// Returns since when (milliseconds since 1970) and why a vessel's shell can't be used; `None` without a recorded
-    /// refusal.
+    /// Returns since when (milliseconds since 1970) and why a vessel's shell can't be used; `None` when no refusal is
+    /// recorded.
     async fn shell_refusal(&self, vessel: &VesselName) -> Result<Option<(i64, String)>>;
 
-    /// Records the paths of sources below `processed/`, where they differ from the original ones.
+    /// Records the paths of sources below `processed/` that differ from the paths of their versions.
     async fn moved_to(&self, names: &[(VersionId, RelPath)]) -> Result<()>;
 
-    /// Returns the files of a directory that were retired, or may be in future, among the versions after `after`.
+    /// Returns the files of a directory that were retired or may be retired later, from one step of the versions after
+    /// `after`.
     async fn retirees(&self, directory: &DirectoryName, after: VersionId) -> Result<Step<Vec<Retiree>>>;
 
-    /// Removes, among the versions after `after`, those that ended before `ended_before` (milliseconds since 1970), and
-    /// the receipts of their deliveries; returns their number. Keeps the record of the vessels' current content: a
-    /// version that a vessel acknowledged stays until the vessel has acknowledged the one that the path holds now.
+    /// Removes versions that ended before `ended_before` (milliseconds since 1970), with the receipts of their
+    /// deliveries, from one step of the versions after `after`; returns the number of removed versions. Keeps a version
+    /// that a vessel acknowledged until the vessel has acknowledged the current version of the path, because the vessel
+    /// still holds it.
     async fn prune(&self, ended_before: i64, after: VersionId) -> Result<Step<u64>>;
 
-    /// Releases some of the free space in the ledger's file. Returns `false` when nothing is left to do for now. A file
-    /// of an older program is rewritten once for this, when no delivery is open.
+    /// Releases some of the free space in the ledger's file. Returns `false` when there is nothing more to release for
+    /// now. A file that an older program created is rewritten once, while no delivery is open.
     async fn compact(&self) -> Result<bool>;
 
-    /// Checkpoints everything into the ledger's file and closes it. No query or update is possible afterwards.
+    /// Checkpoints everything into the ledger's file and closes the ledger. No query or update is possible afterwards.
     async fn close(&self) -> Result<()>;
 
-    /// Writes to the ledger, as a check that it is writable.
+    /// Writes to the ledger, to check that the ledger is writable.
     async fn probe(&self) -> Result<()>;
 }

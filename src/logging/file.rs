@@ -9,13 +9,13 @@ use rustix::fs::OFlags;
 
 use crate::root::open_private;
 
-/// An open log file. Each line is one appending write, so concurrent writers can't tear it.
+/// An open log file. Each line is appended with one write, so lines of concurrent writers don't mix.
 pub(super) struct LogFile {
     path: PathBuf,
     file: Mutex<File>,
 }
 
-/// Opens the file for appending, and creates it for its owner only, because it holds names of files.
+/// Opens the file for appending. A new file is accessible to its owner only, because log lines contain file names.
 fn open(path: &Path) -> io::Result<File> {
     open_private(path, OFlags::WRONLY | OFlags::APPEND)
 }
@@ -41,7 +41,7 @@ impl LogFile {
     }
 }
 
-/// `tracing_subscriber` writes each line with one call.
+/// One call of `write` is one line, because `tracing_subscriber` writes each line with one call.
 impl Write for &LogFile {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.file().write(bytes)

@@ -1,15 +1,15 @@
-//! Log lines that are sent as a whole, each with a severity.
+//! Log lines that are sent as a whole, each with a severity in its prefix.
 
 use std::io::{self, Write};
 
 use tracing::{Level, Metadata};
 use tracing_subscriber::fmt::MakeWriter;
 
-/// The destination of lines, and their prefix.
+/// The prefix and the destination of log lines.
 #[derive(Clone, Copy)]
 pub(super) struct Lines {
     pub(super) head: fn(Level) -> String,
-    /// The function that sends a line. It ignores errors, because there is nowhere to report them.
+    /// Sends a line. Errors are ignored, because there is nowhere to report them.
     pub(super) send: fn(&[u8]),
 }
 
@@ -31,7 +31,7 @@ impl MakeWriter<'_> for Lines {
     }
 }
 
-/// One log line, sent when it is dropped.
+/// One log line, which is sent when the value is dropped.
 pub(super) struct Line {
     text: Vec<u8>,
     send: fn(&[u8]),
@@ -54,7 +54,7 @@ impl Drop for Line {
     }
 }
 
-/// Returns the severity of RFC 3164.
+/// Returns the severity number of RFC 3164.
 pub(super) fn severity(level: Level) -> u8 {
     match level {
         Level::ERROR => 3,

@@ -1,4 +1,4 @@
-//! Destination and format of log lines: standard error, a file, the system's log or journald.
+//! Sets up logging: to standard error, a file, the system's log or journald.
 
 mod file;
 mod journal;
@@ -30,14 +30,14 @@ use tidy::{Form, Tidy};
 /// The environment variable with the log filter, such as `info` or `contentmonster::vessel=debug`.
 pub const VARIABLE: &str = "CONTENTMONSTER_LOG";
 
-/// A log that was started.
+/// The log of this process.
 #[derive(Clone, Default)]
 pub struct Log {
     file: Option<Arc<LogFile>>,
 }
 
 impl Log {
-    /// Reopens the log file, if there is one, because it may have been moved away.
+    /// Reopens the log file, because `logrotate` may have moved it away; does nothing without a log file.
     pub fn reopen(&self) {
         let Some(file) = &self.file else { return };
         match file.reopen() {
@@ -49,12 +49,12 @@ impl Log {
     }
 }
 
-/// Sets up logging for the process according to the settings, or to standard error without settings. `bars` are
-/// progress bars that log lines must not tear; with them, only warnings and errors are shown unless the settings or the
-/// environment select another level.
+/// Sets up logging for the process according to the settings, or to standard error without settings. Log lines don't
+/// tear the progress bars `bars`; with bars, only warnings and errors are shown unless the settings or the environment
+/// select another level.
 ///
 /// # Errors
-/// With a message for a person, when the log file can't be opened.
+/// A message for a person, when the log file can't be opened.
 pub fn start(settings: Option<&Logging>, bars: Option<MultiProgress>) -> Result<Log, String> {
     let target = settings.map_or(&LogTarget::StandardError, |settings| &settings.target);
     let on_screen = *target == LogTarget::StandardError;
@@ -86,7 +86,7 @@ pub fn start(settings: Option<&Logging>, bars: Option<MultiProgress>) -> Result<
             lines(AroundBars::new(bars.unwrap_or_default()), json, io::stderr().is_terminal())
         }
     };
-    // Fails if a test in the same process has already set up logging.
+    // `try_init` fails if a test in the same process has already set up logging.
     let layer = Thinned { inner: layer, thin: Thin::start() };
     let _ = tracing_subscriber::registry().with(layer.with_filter(filter)).try_init();
     Ok(log)
@@ -94,7 +94,7 @@ pub fn start(settings: Option<&Logging>, bars: Option<MultiProgress>) -> Result<
 
 type Boxed<S> = Box<dyn Layer<S> + Send + Sync>;
 
-/// Formats a line for each event, with time and level.
+/// Formats each event as a line with time and level.
 fn lines<S, W>(writer: W, json: bool, colours: bool) -> Boxed<S>
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
@@ -109,7 +109,7 @@ where
     if json { layer.json().flatten_event(true).boxed() } else { layer.with_ansi(colours).boxed() }
 }
 
-/// Formats a line for each event, for a log that adds time and level itself.
+/// Formats each event as a line without time and level, for a log that adds them itself.
 fn bare_lines<S, W>(writer: W, json: bool) -> Boxed<S>
 where
     S: Subscriber + for<'a> LookupSpan<'a>,

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use indicatif::MultiProgress;
 use tracing_subscriber::fmt::MakeWriter;
 
-/// A writer to standard error that suspends the bars meanwhile.
+/// A writer to standard error that hides the progress bars while it writes.
 pub(super) struct AroundBars(MultiProgress);
 
 impl AroundBars {
@@ -22,7 +22,7 @@ impl<'a> MakeWriter<'a> for AroundBars {
     }
 }
 
-/// One log line, written as a whole when it is dropped.
+/// One log line, which is written as a whole when the value is dropped.
 pub(super) struct Line<'a> {
     bars: &'a MultiProgress,
     text: Vec<u8>,
@@ -41,7 +41,7 @@ impl Write for Line<'_> {
 
 impl Drop for Line<'_> {
     fn drop(&mut self) {
-        // There is nowhere to report that standard error is closed.
+        // An error means that standard error is closed, so there is nowhere to report it.
         let _ = self.bars.suspend(|| io::stderr().write_all(&self.text));
     }
 }

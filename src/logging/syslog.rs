@@ -1,20 +1,20 @@
-//! The system's log: sends a datagram for each line to `/dev/log`, where journald or a syslog daemon listens.
+//! The system's log: sends each line as a datagram to `/dev/log`, where journald or a syslog daemon listens.
 //!
-//! The syslog crate is not used, because it writes times in another zone than syslog daemons expect. A line without a
-//! time gets the time of its arrival (RFC 3164, section 4.3.2).
+//! The syslog crate is not used, because it writes times in another time zone than syslog daemons expect. A line
+//! without a time gets the time of its arrival (RFC 3164, section 4.3.2).
 
 use std::os::unix::net::UnixDatagram;
 
 use super::line::{Lines, severity};
 
 const SOCKET: &str = "/dev/log";
-/// The facility of daemons (RFC 3164, section 4.1.1), times eight.
+/// The facility number of daemons (RFC 3164, section 4.1.1), times 8.
 const DAEMON: u8 = 3 << 3;
 
-/// The format of lines for the system's log.
+/// Prefix and destination of lines for the system's log.
 pub(super) const SYSLOG: Lines = Lines {
     head: |level| format!("<{}>contentmonster[{}]: ", DAEMON | severity(level), std::process::id()),
-    // Connects for each line, because the listener may restart at any time.
+    // A new socket for each line, because the log daemon may restart at any time.
     send: |line| drop(UnixDatagram::unbound().and_then(|socket| socket.send_to(line.trim_ascii_end(), SOCKET))),
 };
 

@@ -1,8 +1,8 @@
-//! Limits repeated warnings: logs the first ones, counts the others, and logs the count.
+//! Limits repeated warnings: logs the first warnings of a kind, counts the others, and logs the count.
 //!
 //! A malicious vessel or a failing disk can cause thousands of warnings per second. Warnings are of one kind if they
-//! come from the same line of the program and concern the same vessel, directory and cause. `why` and `status` show the
-//! errors of each file.
+//! come from the same line of the source code and concern the same vessel, directory and cause. `why` and `status` show
+//! the errors of each file even if the log doesn't.
 
 use std::collections::HashMap;
 use std::fmt::{self, Write};
@@ -16,18 +16,18 @@ use tracing::{Dispatch, Event, Level, Metadata, Subscriber};
 use tracing_subscriber::Layer;
 use tracing_subscriber::layer::Context;
 
-/// How long warnings of a kind are counted together.
+/// How long the warnings of a kind are counted together: 5 minutes.
 const SPAN: Duration = Duration::from_secs(300);
-/// Most warnings of a kind that are logged within [`SPAN`].
+/// Maximum number of warnings of a kind that are logged within [`SPAN`].
 const MOST_OF_A_KIND: u32 = 10;
-/// Most identical warnings that are logged within [`SPAN`].
+/// Maximum number of identical warnings that are logged within [`SPAN`].
 const MOST_ALIKE: u32 = 3;
-/// Most kinds that are distinguished; all others share one count.
+/// Maximum number of counts, which limits the memory; when it is reached, all further kinds share one count.
 const MOST_KINDS: usize = 4096;
-/// Interval between checks for expired spans.
+/// Time between two checks for expired counts.
 const BEAT: Duration = Duration::from_secs(5);
 
-/// A limit that passes warnings and errors until there are too many of a kind.
+/// A filter that passes warnings and errors until there are too many of a kind.
 #[derive(Clone)]
 pub(super) struct Thin(Arc<Counts>);
 
@@ -41,22 +41,22 @@ struct Count {
     since: Instant,
     logged: u32,
     left_out: u64,
-    /// The first of them.
+    /// The text of the first warning.
     sample: String,
 }
 
 impl Thin {
-    /// Starts the thread that logs the counts. It ends with the last handle.
+    /// Starts the thread that logs the counts. The thread ends when the last clone of the returned value is dropped.
     pub(super) fn start() -> Self {
         let counts = Arc::new(Counts::default());
         let weak = Arc::downgrade(&counts);
-        // Without the thread, warnings are still limited, but their counts are not logged.
+        // If the thread can't be started, warnings are still limited, but their counts are not logged.
         let _ = std::thread::Builder::new().name("thinned-log".to_owned()).spawn(move || tell(&weak));
         Self(counts)
     }
 }
 
-/// Logs the counts of expired spans.
+/// Logs the counts of warnings that were left out, after [`SPAN`] has passed.
 fn tell(counts: &Weak<Counts>) {
     loop {
         std::thread::sleep(BEAT);
@@ -74,7 +74,7 @@ impl Counts {
         self.kinds.lock().expect("no code panics while it holds this lock")
     }
 
-    /// Returns whether one more warning of this kind is logged.
+    /// Counts one more warning of a kind, and returns whether it is logged.
     fn admits(&self, kind: u64, most: u32, sample: &str, now: Instant) -> bool {
         let mut kinds = self.kinds();
         let kind = if kinds.len() < MOST_KINDS || kinds.contains_key(&kind) { kind } else { 0 };
@@ -89,7 +89,7 @@ impl Counts {
         admitted
     }
 
-    /// Removes and returns the counts of expired spans.
+    /// Removes and returns the counts that are older than [`SPAN`].
     fn over(&self, now: Instant) -> Vec<Count> {
         let is_over = |count: &Count| now.saturating_duration_since(count.since) >= SPAN;
         self.kinds().extract_if(|_, count| is_over(count)).map(|(_, count)| count).collect()
@@ -106,13 +106,15 @@ impl Counts {
 impl Thin {
     fn admits(&self, event: &Event<'_>) -> bool {
         let metadata = event.metadata();
-        // `Level` orders by verbosity.
+        // `Level` orders by verbosity, so levels above `WARN` are informational. This module's own lines are not
+        // limited.
         if *metadata.level() > Level::WARN || metadata.target() == module_path!() {
             return true;
         }
         let mut words = Words::default();
         event.record(&mut words);
-        // An error of the program itself, such as rejected settings, answers an operator's action each time.
+        // An error that concerns no vessel or directory, such as rejected settings, follows an operator's action and is
+        // always logged.
         if *metadata.level() == Level::ERROR && words.whom.is_empty() {
             return true;
         }
@@ -120,10 +122,10 @@ impl Thin {
     }
 }
 
-/// A layer that passes on only those events that are logged.
+/// A layer that passes only those events on to `inner` that `thin` admits.
 ///
-/// Not a `Filter`: a filter that rejects an event after it was enabled corrupts the registry's per-layer filter state
-/// (a failed assertion in debug builds, a lost line in others).
+/// This is not a `Filter`: a filter that rejects an event after it was enabled corrupts the registry's per-layer filter
+/// state (a failed assertion in debug builds, a lost line in others).
 pub(super) struct Thinned<L> {
     pub(super) inner: L,
     pub(super) thin: Thin,
@@ -174,7 +176,7 @@ struct Words {
 
 impl Visit for Words {
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        // Writing to a `String` doesn't fail.
+        // The result is ignored, because writing to a `String` doesn't fail.
         let _ = match field.name() {
             "message" => write!(self.text, "{value:?}"),
             "vessel" | "directory" | "cause" => {

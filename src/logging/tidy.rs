@@ -1,5 +1,5 @@
-//! Escapes log lines so that they can't deceive a reader: one event is one line, whatever a file name or a vessel's
-//! message contains.
+//! Escapes log lines so that they can't deceive a reader: each event is one line, whatever a file name or a message
+//! from a vessel contains.
 
 use std::io::{self, Write};
 
@@ -17,11 +17,11 @@ pub(super) struct Tidy<M> {
 /// The format of a line, which determines the escapes.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Form {
-    /// Text.
+    /// Plain text.
     Text,
-    /// Text with colours; `tracing_subscriber` has escaped all other escape sequences.
+    /// Text with colours. `tracing_subscriber` has already escaped all escape sequences that are not colours.
     Coloured,
-    /// A JSON object.
+    /// One JSON object per line.
     Json,
 }
 
@@ -43,7 +43,7 @@ impl<'a, M: MakeWriter<'a>> MakeWriter<'a> for Tidy<M> {
     }
 }
 
-/// One line; `tracing_subscriber` writes it with one call.
+/// A log line. One call of `write` is one line, because `tracing_subscriber` writes each line with one call.
 pub(super) struct Line<W> {
     inner: W,
     form: Form,

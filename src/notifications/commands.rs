@@ -1,4 +1,5 @@
-//! Runs `OnDelivered`, `OnRetired` and `OnParked`: a few at once, and once per event unless a crash intervenes.
+//! Runs the commands `OnDelivered`, `OnRetired` and `OnParked`: some at the same time, and one per event. After a
+//! crash, the command of an event may run again.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
@@ -14,19 +15,20 @@ use crate::names::DirectoryName;
 use crate::records::{EventKind, Version};
 use crate::settings::Settings;
 
-/// The commands' channel in the ledger.
+/// The name of the commands' channel in the ledger.
 pub(super) const CHANNEL: &str = "command";
 
-/// Most commands that run at once.
+/// Maximum number of commands that run at the same time.
 const AT_ONCE: usize = 4;
-/// Events per query to the ledger.
+/// Maximum number of events that one query to the ledger returns.
 const FETCH: u32 = 256;
-/// Delay before a failed query to the ledger is repeated, and longest interval between queries.
+/// Delay before a failed query to the ledger is repeated, and longest time between two queries.
 const AGAIN: Duration = Duration::from_secs(30);
-/// How long commands may take to end when the program stops; others are killed, and run again at the next start.
+/// How long commands may take to end when the program stops. After that they are killed, and run again at the next
+/// start.
 const GRACE: Duration = Duration::from_secs(3);
 
-/// Returns the events that have a command.
+/// Returns the events that a command is configured for.
 pub(super) fn wants(settings: &Settings) -> Vec<(DirectoryName, EventKind)> {
     let mut all = super::everything(settings);
     all.retain(|(directory, kind)| command(settings, directory, *kind).is_some());
@@ -38,7 +40,7 @@ fn command<'a>(settings: &'a Settings, directory: &DirectoryName, kind: EventKin
     Some(directory.hooks.on(kind)).filter(|words| !words.is_empty())
 }
 
-/// Runs the commands until it is stopped, or no events are left.
+/// Runs commands until `desk.stop` is cancelled, or once `desk.finish` is cancelled, until no events are left.
 pub(super) async fn run(desk: Desk, bell: Bell) {
     let mut runner = Runner {
         desk,
@@ -77,19 +79,19 @@ type Ended = (Notice, Vec<String>, Result<(), String>);
 
 struct Runner {
     desk: Desk,
-    /// The last event that was fetched.
+    /// The number of the last event that was started.
     after: NoticeId,
-    /// Events that were fetched and not started yet.
+    /// Events that were fetched from the ledger and not started yet.
     waiting: VecDeque<Notice>,
     running: JoinSet<Ended>,
-    /// The last log message of each command.
+    /// The last logged error of each command.
     logged: HashMap<Vec<String>, LogOnce>,
-    /// The last log message about the ledger.
+    /// The last logged error of the ledger.
     trouble: LogOnce,
 }
 
 impl Runner {
-    /// Starts commands up to the limit.
+    /// Starts commands for pending events, up to [`AT_ONCE`] at the same time.
     async fn fill(&mut self) {
         while self.running.len() < AT_ONCE {
             if self.waiting.is_empty() {
@@ -116,7 +118,7 @@ impl Runner {
         });
     }
 
-    /// Records that an event was reported, whatever the command's result: a failed command is not run again.
+    /// Records that an event was reported, whatever the command's result, so a failed command is not run again.
     async fn end(&mut self, ended: Result<Ended, JoinError>) {
         let Ok((notice, words, outcome)) = ended else { return };
         let program = words.first().cloned().unwrap_or_default();

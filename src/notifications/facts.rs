@@ -1,4 +1,4 @@
-//! The data of an event, as environment variables and as JSON.
+//! Converts an event to environment variables and to JSON.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -12,16 +12,17 @@ use crate::local::PROCESSED;
 use crate::records::{EventKind, VersionKind};
 use crate::settings::{KeepProcessed, Settings};
 
-/// An event and its paths.
+/// An event and the paths of its file.
 pub(super) struct Facts<'a> {
     notice: &'a Notice,
-    /// The file's path on the shore; `None`: it no longer exists.
+    /// The file's path on the shore; `None` when the file no longer exists or its directory is not in the settings.
     local_path: Option<PathBuf>,
-    /// The file's path on the vessel; `None`: the event concerns all vessels.
+    /// The file's path on the vessel; `None` when the event concerns all vessels, or the vessel or the directory is not
+    /// in the settings.
     remote_path: Option<Vec<u8>>,
 }
 
-/// An event as JSON. Fields may be added without a new format version.
+/// An event as JSON. Fields may be added without a new version of the format.
 #[derive(Serialize)]
 pub(super) struct EventJson {
     id: i64,
@@ -41,7 +42,7 @@ pub(super) struct EventJson {
 }
 
 impl<'a> Facts<'a> {
-    /// Collects the data of an event with these settings.
+    /// Collects the data of an event, with paths according to these settings.
     pub(super) fn of(notice: &'a Notice, settings: &Settings) -> Self {
         let version = &notice.version;
         let directory = settings.directories.iter().find(|directory| directory.name == version.directory);
@@ -65,7 +66,7 @@ impl<'a> Facts<'a> {
         Self { notice, local_path, remote_path }
     }
 
-    /// Returns the variables with their names. Those that don't apply are omitted.
+    /// Returns the names and values of the environment variables, without those that have no value for this event.
     pub(super) fn variables(&self) -> Vec<(&'static str, OsString)> {
         let version = &self.notice.version;
         let text = |text: &str| Some(OsString::from(text.replace('\0', "")));
@@ -86,7 +87,8 @@ impl<'a> Facts<'a> {
         all.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
     }
 
-    /// Returns the data as JSON, which holds text only: invalid UTF-8 is replaced, and `path_hex` holds the exact path.
+    /// Returns the data as JSON. JSON holds text only, so invalid UTF-8 is replaced, and `path_hex` then holds the
+    /// exact path.
     pub(super) fn json(&self) -> EventJson {
         let version = &self.notice.version;
         let lossy = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();

@@ -1,4 +1,5 @@
-//! Requests a URL at regular intervals while the program is healthy, so that a stopped or stuck program is noticed.
+//! Requests a URL at regular intervals while the program is healthy, so that operators notice a stopped or stuck
+//! program.
 
 use std::sync::Arc;
 
@@ -10,10 +11,10 @@ use super::log_once::LogOnce;
 use crate::local::{Room, Rooms};
 use crate::settings::WebAddress;
 
-/// A function that returns why the program is not healthy; `None`: it is.
+/// A function that returns why the program is not healthy, or `None` while it is healthy.
 pub type Health = Arc<dyn Fn() -> Option<String> + Send + Sync>;
 
-/// Sends heartbeats until it is stopped.
+/// Sends heartbeats until `desk.stop` or `desk.finish` is cancelled.
 pub(super) async fn beat(desk: Desk, client: Client, address: WebAddress, health: Health) {
     let mut ticks = tokio::time::interval(desk.settings.monster.telling.heartbeat_interval);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -44,7 +45,7 @@ pub(super) async fn beat(desk: Desk, client: Client, address: WebAddress, health
     }
 }
 
-/// Returns whether at least one `Location` exists on a disk that responds; without one, no heartbeat is sent.
+/// Returns whether at least one `Location` exists on a disk that responds; otherwise the program is not healthy.
 async fn is_any_location_there(desk: &Desk, rooms: &Rooms) -> bool {
     let locations: Vec<_> = desk.settings.directories.iter().map(|directory| directory.location.clone()).collect();
     rooms.at(&locations).await.iter().flatten().any(Room::is_fresh)

@@ -1,4 +1,4 @@
-//! A small HTTP client: one request per connection, over TLS for `https`. It follows no redirects.
+//! A small HTTP client: one request per connection, with TLS for `https`. Redirects are not followed.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,20 +16,20 @@ use url::{Host, Url};
 
 use crate::settings::WebAddress;
 
-/// Timeout for a whole request.
+/// Timeout for a whole request and its response.
 const LIMIT: Duration = Duration::from_secs(30);
-/// Limit for the part of a response that is read, in bytes; only the status matters.
+/// Maximum number of bytes of a response that are read; only the status is used.
 const ANSWER: usize = 64 << 10;
 
-/// The client. Cheap to clone.
+/// The HTTP client. Cheap to clone.
 #[derive(Clone)]
 pub(super) struct Client {
-    /// `Err`: why there is no TLS.
+    /// The connector for `https` addresses, or the reason why there is none.
     tls: Result<TlsConnector, String>,
 }
 
 impl Client {
-    /// Creates a client for these addresses. The system's certificates are read only if one of them needs TLS.
+    /// Creates a client for these addresses. The system's certificates are read only if an address needs TLS.
     pub(super) async fn new(addresses: impl Iterator<Item = &WebAddress>) -> Self {
         let mut addresses = addresses;
         if !addresses.any(|address| address.url().scheme() == "https") {
@@ -39,15 +39,15 @@ impl Client {
         Self { tls: tls.map(|config| TlsConnector::from(Arc::new(config))) }
     }
 
-    /// Requests an address.
+    /// Sends a GET request.
     ///
     /// # Errors
-    /// With a message for a person, unless the response's status is a success.
+    /// A message for a person, unless the response's status is a success.
     pub(super) async fn get(&self, url: &Url) -> Result<(), String> {
         self.ask(url, Method::GET, &[], Vec::new()).await
     }
 
-    /// Posts JSON to an address.
+    /// Posts JSON to a URL.
     ///
     /// # Errors
     /// As for [`get`](Self::get).
@@ -114,19 +114,19 @@ async fn send(
     let asking = async {
         let answer = sender.send_request(request).await.map_err(failed)?;
         let status = answer.status();
-        // A longer response still counts as a response.
+        // A response that is too long to be read completely still counts, because its status is known.
         Limited::new(answer.into_body(), ANSWER).collect().await.ok();
         Ok(status)
     };
     tokio::pin!(asking);
     tokio::select! {
         answer = &mut asking => answer,
-        // The connection may end before the response was read completely.
+        // The connection may end before the response was read completely, so the rest of the response is read here.
         _ = connection => asking.await,
     }
 }
 
-/// Configures TLS with the certificates that this system trusts.
+/// Returns a TLS configuration with the certificates that this system trusts.
 fn tls() -> Result<ClientConfig, String> {
     let found = rustls_native_certs::load_native_certs();
     let mut roots = RootCertStore::empty();

@@ -1,8 +1,8 @@
-//! Reports events to others: runs commands, posts to webhooks, sends heartbeats.
+//! Reports events to recipients outside the program: runs commands, posts to webhooks, sends heartbeats.
 //!
-//! Pending events are kept in the ledger, recorded together with their cause and removed after their delivery, so that
-//! a crash loses none and may repeat one. Each recipient has its own task; none of them delays a delivery, and an
-//! unreachable recipient delays no other. Without recipients, nothing is recorded and no task runs.
+//! The ledger records an event together with its cause and removes it after its delivery, so a crash loses no event and
+//! may repeat one. Each recipient has its own task, so an unreachable recipient delays neither the deliveries nor the
+//! other recipients. Without recipients, no events are recorded and no task runs.
 
 mod commands;
 mod facts;
@@ -26,19 +26,19 @@ use crate::settings::Settings;
 
 pub use heartbeat::Health;
 
-/// Shared state of all recipients' tasks.
+/// State that the tasks of all recipients share.
 #[derive(Clone)]
 struct Desk {
     settings: Arc<Settings>,
     ledger: Ledger,
     clock: Clock,
-    /// The token that ends a recipient's task when no event is left for it, or the recipient is unreachable.
+    /// The token that ends a recipient's task once no event is left for the recipient, or the recipient is unreachable.
     finish: CancellationToken,
-    /// The token that ends the task soon.
+    /// The token that ends a recipient's task within seconds.
     stop: CancellationToken,
 }
 
-/// The recipients' tasks.
+/// The tasks of all recipients.
 pub struct Notifications {
     tasks: JoinSet<()>,
     finish: CancellationToken,
@@ -46,11 +46,11 @@ pub struct Notifications {
 }
 
 impl Notifications {
-    /// Starts the notifications that the settings request, beginning with pending events in the ledger. Call it before
-    /// any delivery, so that no event is missed. `health` is checked before each heartbeat.
+    /// Starts the notifications that the settings request, beginning with events that are pending in the ledger. To be
+    /// called before any delivery, so that no event is missed. `health` is called before each heartbeat.
     ///
     /// # Errors
-    /// When the ledger can't be used. Later errors are logged.
+    /// When the ledger can't be used. Later errors are only logged.
     pub async fn start(
         settings: &Settings,
         ledger: &Ledger,
@@ -94,20 +94,20 @@ impl Notifications {
         Ok(Self { tasks, finish, stop })
     }
 
-    /// Ends the tasks within seconds; pending events stay in the ledger.
+    /// Ends the tasks within seconds; events that are still pending stay in the ledger.
     pub async fn stop(mut self) {
         self.stop.cancel();
         while self.tasks.join_next().await.is_some() {}
     }
 
-    /// Ends the tasks when all events for reachable recipients are delivered.
+    /// Ends the tasks once all events for reachable recipients are delivered.
     pub async fn finish(mut self) {
         self.finish.cancel();
         while self.tasks.join_next().await.is_some() {}
     }
 }
 
-/// Returns every kind of event for every directory. A mirror's sources stay, so they never retire.
+/// Returns every kind of event for every directory, except retirements in mirrors, whose sources never retire.
 fn everything(settings: &Settings) -> Vec<(DirectoryName, EventKind)> {
     let of = |directory: &crate::settings::Directory| {
         let kinds = EventKind::ALL.into_iter().filter(|one| *one != EventKind::Retired || !directory.is_mirror());

@@ -1,5 +1,5 @@
-//! Runs a command as a process: without a shell or input, and with limits of time and output. If it times out or is
-//! cancelled, its whole process group is killed.
+//! Runs a command as a process: without a shell or input, and with limits of time and output. When the command times
+//! out or is cancelled, its whole process group is killed.
 
 use std::ffi::OsString;
 use std::process::{ExitStatus, Stdio};
@@ -10,21 +10,21 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::{Child, Command};
 use tokio_util::task::AbortOnDropHandle;
 
-/// Bytes of its output that are logged.
+/// Maximum number of bytes of the output that are logged, of each of the two streams.
 const OUTPUT: usize = 4096;
-/// Time between SIGTERM and SIGKILL.
+/// Time between SIGTERM and SIGKILL when a command times out.
 const GRACE: Duration = Duration::from_secs(2);
-/// How long leftover children may keep its output open.
+/// How long children that a command left running may keep its output open.
 const LEFTOVERS: Duration = Duration::from_millis(200);
 
-/// Variables of this program's own service manager and logging, which commands must not inherit.
+/// Environment variables that the service manager and the logging set for this program; commands must not inherit them.
 const OURS: [&str; 6] =
     ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "CREDENTIALS_DIRECTORY", "JOURNAL_STREAM", "CONTENTMONSTER_LOG"];
 
-/// Runs a command until it ends, at most for `limit`. Its output is logged at debug level.
+/// Runs a command until it ends, for at most `limit`. The command's output is logged at debug level.
 ///
 /// # Errors
-/// With a message for a person, when it could not be started, failed, or timed out.
+/// A message for a person, when the command could not be started, failed, or timed out.
 pub(super) async fn run(words: &[String], variables: Vec<(&str, OsString)>, limit: Duration) -> Result<(), String> {
     let Some((program, arguments)) = words.split_first() else { return Ok(()) };
     let mut command = Command::new(program);
@@ -57,7 +57,7 @@ fn verdict(status: ExitStatus) -> Result<(), String> {
     if status.success() { Ok(()) } else { Err(format!("it failed: {status}")) }
 }
 
-/// Reads everything and keeps the beginning, so that the writer never blocks.
+/// Reads a stream to its end, so that the command never blocks on it, and returns the first [`OUTPUT`] bytes.
 async fn read(from: Option<impl AsyncRead + Unpin>) -> Vec<u8> {
     let (mut kept, mut piece) = (Vec::new(), vec![0; OUTPUT]);
     let Some(mut from) = from else { return kept };
@@ -68,7 +68,7 @@ async fn read(from: Option<impl AsyncRead + Unpin>) -> Vec<u8> {
     kept
 }
 
-/// The process group of a command. Dropping it kills the group.
+/// The process group of a command. Dropping the value kills the group.
 struct Group(Option<Pid>);
 
 impl Group {
@@ -76,11 +76,11 @@ impl Group {
         Self(child.id().and_then(|id| Pid::from_raw(id.cast_signed())))
     }
 
-    /// Sends SIGTERM, then SIGKILL.
+    /// Ends the group with SIGTERM, and after [`GRACE`] with SIGKILL.
     async fn end(mut self, child: &mut Child) {
         if let Some(group) = self.0 {
             kill_process_group(group, Signal::TERM).ok();
-            // Sleeps instead of calling `wait`: until the child is reaped, its id can't be reused.
+            // Sleeps instead of calling `wait`: the group's id can't be reused until the child is reaped.
             tokio::time::sleep(GRACE).await;
             kill_process_group(group, Signal::KILL).ok();
         }
@@ -88,7 +88,7 @@ impl Group {
         child.wait().await.ok();
     }
 
-    /// Forgets the group, because its id may be reused from now on.
+    /// Drops the value without killing the group, whose id may be reused from now on.
     fn let_be(mut self) {
         self.0 = None;
     }

@@ -1,4 +1,5 @@
-//! Posts events to one URL, in order and in batches, and retries until they are accepted or a day is over.
+//! Posts events to one URL, in order and in batches. A failed post is retried until the URL accepts the events or they
+//! are older than 1 day.
 //!
 //! The format of a post has a version number; fields may be added under the same number.
 
@@ -21,15 +22,15 @@ use crate::digest::Digest;
 use crate::ledger::{LedgerError, Notice, NoticeId};
 use crate::settings::WebAddress;
 
-/// The version of the format.
+/// The version of the format of a post.
 const FORM: u32 = 1;
-/// Most events in one post.
+/// Maximum number of events in one post.
 const AT_ONCE: u32 = 100;
-/// Maximum age of an event, in milliseconds.
+/// Age after which an event is dropped, in milliseconds: 1 day.
 const OLDEST: i64 = 24 * 3600 * 1000;
-/// The delays between attempts.
+/// The delays between attempts to post.
 const WAITS: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(600));
-/// Interval of queries to the ledger without a bell.
+/// Longest time between two queries to the ledger, in case no bell rings.
 const ANYWAY: Duration = Duration::from_secs(60);
 
 /// The body of a post.
@@ -40,12 +41,13 @@ struct Post {
     events: Vec<EventJson>,
 }
 
-/// Returns the ledger's name of an address: a hash, because the address may be a secret.
+/// Returns the name of the address's channel in the ledger: a hash, because the address may be a secret.
 pub(super) fn channel(address: &WebAddress) -> String {
     format!("webhook {}", &Digest::of(address.url().as_str().as_bytes()).to_string()[..16])
 }
 
-/// Posts events until it is stopped, or, when it is to finish, until no event is left or the address is unreachable.
+/// Posts events until `desk.stop` is cancelled, or once `desk.finish` is cancelled, until no event is left or the URL
+/// does not accept the events.
 pub(super) async fn post(desk: Desk, client: Client, address: WebAddress, channel: String, bell: Bell) {
     let wary = WaryClock::new(desk.clock.clone());
     let mut poster = Poster { wary, desk, client, address, channel, logged: LogOnce::default() };
@@ -71,7 +73,7 @@ pub(super) async fn post(desk: Desk, client: Client, address: WebAddress, channe
             }
         };
         let rung = async {
-            // A bell must not shorten the delay after a failure.
+            // A new event must not shorten the delay after a failure.
             if failures > 0 { std::future::pending().await } else { bell.rung().await }
         };
         tokio::select! {
@@ -89,12 +91,12 @@ struct Poster {
     address: WebAddress,
     channel: String,
     logged: LogOnce,
-    /// The clock for the age of events.
+    /// The clock that determines the age of events.
     wary: WaryClock,
 }
 
 impl Poster {
-    /// Posts one batch of pending events. Returns `false` when there are none.
+    /// Posts one batch of pending events. Returns `false` when no events are pending.
     async fn post_some(&self) -> Result<bool, String> {
         let notices = self.waiting().await.map_err(|e| e.to_string())?;
         if notices.is_empty() {
@@ -116,7 +118,7 @@ impl Poster {
         Ok(true)
     }
 
-    /// Returns the next pending events, and drops those that are too old.
+    /// Returns the next pending events, after dropping those that are older than 1 day.
     async fn waiting(&self) -> Result<Vec<Notice>, LedgerError> {
         loop {
             let mut notices = self.desk.ledger.notices(&self.channel, NoticeId(0), AT_ONCE).await?;
@@ -136,7 +138,7 @@ impl Poster {
     }
 }
 
-/// Returns `sha256=` and the HMAC of the timestamp, a dot and the body, in hexadecimal.
+/// Returns the signature of a post: `sha256=` and the HMAC of the timestamp, a dot and the body, in hexadecimal.
 fn signature(secret: &SecretString, timestamp: i64, body: &[u8]) -> String {
     let mut mac = Hmac::<Sha256>::new_from_slice(secret.expose_secret().as_bytes()).expect("any length will do");
     mac.update(format!("{timestamp}.").as_bytes());

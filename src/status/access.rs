@@ -1,5 +1,5 @@
-//! Access control for the HTTP service: the `Host` that a browser names, the token for orders, and the headers that
-//! protect browsers from attacks through it.
+//! Access control for the HTTP service: checks the `Host` header and the token for orders, and adds response headers
+//! that protect browsers from attacks through the service.
 
 use std::net::IpAddr;
 
@@ -12,25 +12,26 @@ use secrecy::{ExposeSecret, SecretString};
 
 use crate::digest::Digest;
 
-/// The access rules of a listener.
+/// The access rules of a listening socket.
 #[derive(Clone)]
 pub(super) enum Access {
-    /// No check: only our own user can open the socket.
+    /// No check is needed: only the user that runs this program can open the socket.
     Trusted,
-    /// Reading requires a valid `Host`; orders also require this token, and are refused without one.
+    /// Every request requires a `Host` that names this machine. Orders also require this token; without a configured
+    /// token, all orders are refused.
     Public(Option<SecretString>),
 }
 
 impl Access {
-    /// Returns whether this caller may give orders.
+    /// Returns whether the sender of these headers may give orders.
     pub(super) fn may_order(&self, headers: &HeaderMap) -> bool {
         let Self::Public(token) = self else { return true };
         let (Some(token), Some(given)) = (token, bearer(headers)) else { return false };
-        // Digests are compared, so that the time taken reveals nothing about the token.
+        // Compares the digests, so that the duration of the comparison reveals nothing about the token.
         Digest::of(token.expose_secret().as_bytes()) == Digest::of(given)
     }
 
-    /// Returns whether orders are accepted at all.
+    /// Returns whether orders are accepted from anyone.
     pub(super) fn takes_orders(&self) -> bool {
         !matches!(self, Self::Public(None))
     }
@@ -40,7 +41,8 @@ fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
     headers.get(header::AUTHORIZATION)?.as_bytes().strip_prefix(b"Bearer ")
 }
 
-/// Rejects requests that a foreign page could make a browser send (DNS rebinding), and adds [`HEADERS`] to responses.
+/// Rejects requests with a foreign `Host`, which a web page could make a browser send (DNS rebinding), and adds
+/// [`HEADERS`] to all responses.
 pub(super) async fn guard(State(access): State<Access>, request: Request, next: Next) -> Response {
     let honest = match access {
         Access::Trusted => true,
@@ -58,7 +60,7 @@ pub(super) async fn guard(State(access): State<Access>, request: Request, next: 
     response
 }
 
-/// Response headers: browsers may only run, load and contact our own files, and no page may frame ours.
+/// Response headers: browsers may only run, load and contact files of this service, and no page may show it in a frame.
 const HEADERS: [(HeaderName, &str); 6] = [
     (
         header::CONTENT_SECURITY_POLICY,
@@ -72,7 +74,7 @@ const HEADERS: [(HeaderName, &str); 6] = [
     (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
 ];
 
-/// Returns whether a `Host` can't be a foreign name for us: it is an address, `localhost`, or this machine's own name.
+/// Returns whether `host` names this machine: it is an IP address, `localhost`, or this machine's own host name.
 fn is_ours(host: Option<&HeaderValue>) -> bool {
     let Some(host) = host.and_then(|host| host.to_str().ok()) else { return false };
     let name = match host.strip_prefix('[') {

@@ -1,8 +1,8 @@
-//! The status document, which `status --json`, `/api/status` and the page's events deliver, and from which all other
-//! views are made.
+//! The status document, which `status --json`, `/api/status` and `/api/events` deliver. All other views of the status
+//! are made from this document.
 //!
-//! Its format has a version number. Fields may be added under the same number; changing or removing one requires a new
-//! number.
+//! The document's format has a version number. Fields may be added under the same number; changing or removing a field
+//! requires a new number.
 
 use std::collections::BTreeMap;
 
@@ -14,28 +14,28 @@ use super::Histogram;
 /// The version of the document's format.
 pub const FORM: u32 = 1;
 
-/// The status. Times are RFC 3339 in UTC, sizes are bytes, rates bytes per second.
+/// The status of the program. Times are RFC 3339 in UTC, sizes are bytes, rates are bytes per second.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Document {
-    /// The version of this format: 1.
+    /// The version of the document's format: 1.
     pub version: u32,
-    /// When it was assembled.
+    /// When the document was assembled.
     pub at: Timestamp,
-    /// The running program; `null`: it doesn't run, and the rest comes from the ledger alone.
+    /// The running program; `null` when it doesn't run, and the document is made from the ledger alone.
     pub daemon: Option<Daemon>,
-    /// Every configured vessel, in the order of the settings.
+    /// All configured vessels, in the order of the settings.
     pub vessels: Vec<VesselStatus>,
-    /// Every configured directory, in the order of the settings, then others with open deliveries.
+    /// All configured directories, in the order of the settings, then other directories with open deliveries.
     pub directories: Vec<DirectoryStatus>,
-    /// Parked deliveries, oldest first, at most 50.
+    /// Parked deliveries, earliest recorded first, at most 50.
     pub parked: Vec<Trouble>,
-    /// The last deliveries, newest first, at most 20.
+    /// The latest acknowledged deliveries, newest first, at most 20.
     pub deliveries: Vec<Delivered>,
-    /// The last errors since the program started, newest first, at most 20.
+    /// The latest errors since the program started, newest first, at most 20.
     pub errors: Vec<ErrorStatus>,
-    /// The ledger.
+    /// The ledger's file.
     pub ledger: LedgerStatus,
-    /// The relevant disks of the shore: the ledger's, then those of the directories, each once.
+    /// The disks that hold the ledger and the directories, each once, the ledger's disk first.
     #[serde(default)]
     pub disks: Vec<DiskStatus>,
 }
@@ -45,20 +45,20 @@ pub struct Document {
 pub struct Amount {
     /// Number of files.
     pub files: u64,
-    /// Their size in bytes.
+    /// Total size of the files in bytes.
     pub bytes: u64,
 }
 
 /// The running program.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Daemon {
-    /// Its release, as in `contentmonster --version`.
+    /// The program's release, as in `contentmonster --version`.
     pub release: String,
-    /// When it started.
+    /// When the program started.
     pub started: Timestamp,
-    /// Whether all files that were in the directories at the start are in the ledger.
+    /// Whether all files that were in the directories when the program started are in the ledger.
     pub ready: bool,
-    /// The last reload of the settings; `null`: none since the start.
+    /// The last reload of the settings; `null` when there was no reload since the start.
     #[serde(default)]
     pub reload: Option<Reload>,
 }
@@ -68,42 +68,43 @@ pub struct Daemon {
 pub struct Reload {
     /// Time of the reload.
     pub at: Timestamp,
-    /// Problems of the new settings, each with its place. If there are any, the previous settings stay in force.
+    /// Problems of the new settings, each with its place in the file. With any problem, the previous settings stay in
+    /// force.
     pub problems: Vec<String>,
     /// Changed keys of `[MONSTER]` that require a restart.
     pub needs_restart: Vec<String>,
 }
 
-/// One vessel.
+/// The status of one vessel.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct VesselStatus {
-    /// Its name in the settings.
+    /// The vessel's name in the settings.
     pub name: String,
-    /// Its connection.
+    /// The vessel's connection.
     pub link: Link,
-    /// Whole files that it lacks, including those in progress.
+    /// Files that the vessel lacks, including those being sent, with their whole sizes.
     pub backlog: Amount,
-    /// Number of those that are parked.
+    /// Number of parked deliveries.
     pub parked: u64,
-    /// The file that has waited longest.
+    /// The file that has waited longest for the vessel.
     pub oldest: Option<Oldest>,
     /// Number of deliveries in progress.
     pub in_flight: u64,
-    /// Bytes of those that it already holds.
+    /// Number of bytes of the deliveries in progress that the vessel already holds.
     pub in_flight_bytes: u64,
-    /// The largest of them, at most 10.
+    /// The largest deliveries in progress, at most 10.
     pub transfers: Vec<Transfer>,
-    /// Current rate to it in bytes per second.
+    /// Current rate of sending to the vessel in bytes per second.
     pub rate: u64,
-    /// Seconds that the backlog takes at this rate; `null` where there is no backlog or no progress.
+    /// Seconds until the backlog is sent at the current rate; `null` when there is no backlog or no progress.
     pub eta_seconds: Option<u64>,
-    /// Files acknowledged since the ledger was created.
+    /// Files that the vessel acknowledged since the ledger was created.
     pub acknowledged: Amount,
     /// Time of the last acknowledgement.
     pub last_acknowledged: Option<Timestamp>,
-    /// Bytes of files sent to it since the program started, including repeated ones.
+    /// Bytes of files sent to the vessel since the program started, including repeated bytes.
     pub sent_bytes: u64,
-    /// Errors since the program started, by kind.
+    /// Numbers of errors since the program started, by kind.
     pub errors: BTreeMap<String, u64>,
     /// Durations of deliveries since the program started, in seconds.
     pub took: Histogram,
@@ -112,34 +113,34 @@ pub struct VesselStatus {
 /// The state of a vessel's connection.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Link {
-    /// The state.
+    /// The state of the connection.
     pub state: LinkState,
-    /// Since when it is in this state.
+    /// Since when the connection is in this state.
     pub since: Option<Timestamp>,
-    /// Why it is away, and the remedy.
+    /// Why the vessel is away, and the remedy.
     pub reason: Option<String>,
     /// Time of the next attempt to connect.
     pub next_try: Option<Timestamp>,
 }
 
-/// The kind of state of a vessel's connection.
+/// The state of a vessel's connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LinkState {
-    /// It is being served.
+    /// The vessel is connected and is being served.
     Connected,
     /// The first connection is being made.
     Connecting,
-    /// It can't be served for now.
+    /// The vessel can't be served for now.
     Away,
-    /// It is not served until a person resumes it.
+    /// The vessel is not served until a person resumes it.
     Paused,
     /// The program doesn't run.
     Off,
 }
 
 impl LinkState {
-    /// Returns the state as a word.
+    /// Returns the state as a word, as in the document.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Connected => "connected",
@@ -151,14 +152,14 @@ impl LinkState {
     }
 }
 
-/// The file that has waited longest.
+/// The file that has waited longest for a vessel.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Oldest {
-    /// Its directory.
+    /// The file's directory.
     pub directory: String,
     /// The file; unprintable characters are escaped.
     pub path: String,
-    /// When it was admitted.
+    /// When the file was admitted.
     pub since: Timestamp,
 }
 
@@ -169,30 +170,30 @@ pub struct Transfer {
     pub directory: String,
     /// The file; unprintable characters are escaped.
     pub path: String,
-    /// Its size.
+    /// The file's size in bytes.
     pub bytes: u64,
-    /// Number of bytes that the vessel holds.
+    /// Number of the file's bytes that the vessel holds.
     pub taken: u64,
-    /// Start of this attempt.
+    /// Start of the current attempt.
     pub since: Timestamp,
 }
 
-/// One directory.
+/// The status of one directory.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct DirectoryStatus {
-    /// Its name in the settings.
+    /// The directory's name in the settings.
     pub name: String,
-    /// Whether it is in the settings.
+    /// Whether the directory is in the settings.
     pub configured: bool,
     /// Files that at least one vessel lacks.
     pub waiting: Amount,
-    /// Number of its deliveries in progress.
+    /// Number of deliveries in progress.
     pub in_flight: u64,
-    /// Number of its parked deliveries.
+    /// Number of parked deliveries.
     pub parked: u64,
-    /// Files moved to `processed/` since midnight, local time.
+    /// Files moved to `processed/` since midnight in local time.
     pub retired_today: Amount,
-    /// Why it, or a file in it, can't be used.
+    /// Why the directory, or a file in it, can't be used.
     pub trouble: Option<String>,
 }
 
@@ -205,7 +206,7 @@ pub struct Trouble {
     pub directory: String,
     /// The file; unprintable characters are escaped.
     pub path: String,
-    /// The reason and the remedy.
+    /// The reason of the last failure, and the remedy.
     pub reason: String,
     /// Time of the next attempt.
     pub next_try: Timestamp,
@@ -216,21 +217,21 @@ pub struct Trouble {
 /// An acknowledged delivery.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Delivered {
-    /// The vessel that holds it.
+    /// The vessel that holds the file.
     pub vessel: String,
     /// The file's directory.
     pub directory: String,
     /// The file; unprintable characters are escaped.
     pub path: String,
-    /// Its size.
+    /// The file's size in bytes.
     pub bytes: u64,
-    /// When it was acknowledged.
+    /// When the delivery was acknowledged.
     pub at: Timestamp,
     /// How the vessel's copy was verified.
     pub verified: String,
 }
 
-/// An error.
+/// An error that the program reported.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ErrorStatus {
     /// Time of the error.
@@ -245,14 +246,14 @@ pub struct ErrorStatus {
     pub reason: String,
 }
 
-/// The ledger.
+/// The ledger's file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LedgerStatus {
-    /// Its file.
+    /// The path of the ledger's file.
     pub file: String,
-    /// Its size.
+    /// Size of the file in bytes.
     pub bytes: u64,
-    /// Free space inside the file.
+    /// Free space inside the file in bytes.
     #[serde(default)]
     pub free_bytes: u64,
 }
@@ -260,10 +261,10 @@ pub struct LedgerStatus {
 /// A disk of the shore.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct DiskStatus {
-    /// The path by which it was found.
+    /// The path by which the disk was found.
     pub path: String,
-    /// Free space.
+    /// Free space in bytes.
     pub free_bytes: u64,
-    /// Whether `free_bytes` is less than `MinFree`. While this is so on the ledger's disk, no new files are admitted.
+    /// Whether `free_bytes` is less than `MinFree`. While the ledger's disk is low, no new files are admitted.
     pub low: bool,
 }

@@ -1,7 +1,8 @@
-//! Limits for clients of the HTTP service: number of connections, duration of requests, and number of open pages.
+//! Limits for clients of the HTTP service: number of connections, duration of requests, and number of open status
+//! pages.
 //!
-//! Anyone who reaches the port can open connections. A client that sends half a request, or that never reads, must not
-//! lock others out for ever.
+//! Anyone who reaches the port can open connections. A client that sends half a request, or that never reads the
+//! response, must not keep other clients out for ever.
 
 use std::collections::HashMap;
 use std::io;
@@ -22,20 +23,20 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
-/// Most concurrent connections, for the port and the socket each.
+/// Maximum number of concurrent connections, for the port and for the Unix socket separately.
 const MOST_CONNECTIONS: usize = 256;
-/// Timeout for the head of a request.
+/// Timeout for receiving the head of a request.
 const HEAD: Duration = Duration::from_secs(10);
-/// Timeout for a request until its response begins.
+/// Timeout from a complete head of a request until the response begins.
 const ANSWER: Duration = Duration::from_secs(60);
-/// Most open pages. Each costs a document twice a second.
+/// Maximum number of open status pages. Each open page receives a document twice a second.
 const MOST_PAGES: usize = 64;
-/// Most open pages of one address.
+/// Maximum number of open status pages of one address.
 const MOST_PAGES_OF_ONE: usize = 16;
 
 /// A listening socket.
 pub(super) trait Door {
-    /// Returns the next connection, and its remote address, if it has one.
+    /// Accepts the next connection; returns it with its remote address, which is `None` for a Unix socket.
     async fn next(&self) -> io::Result<(impl AsyncRead + AsyncWrite + Unpin + Send + 'static, Option<IpAddr>)>;
 }
 
@@ -53,7 +54,7 @@ impl Door for UnixListener {
     }
 }
 
-/// Accepts connections until it is stopped, then waits for the responses in progress.
+/// Accepts connections until `stop` is cancelled, then waits for the responses in progress.
 pub(super) async fn attend(
     door: impl Door,
     app: impl Fn(Option<IpAddr>) -> Router,
@@ -71,7 +72,7 @@ pub(super) async fn attend(
             Ok((stream, from)) => {
                 drop(answers.spawn(answer(stream, app(from), stop.clone(), permit.ok())));
             }
-            // Out of file descriptors, or the client has already disconnected.
+            // The process is out of file descriptors, or the client has already disconnected.
             Err(e) => {
                 tracing::debug!("Cannot accept a connection to the status service: {e}");
                 tokio::time::sleep(Duration::from_millis(100)).await;
@@ -95,7 +96,7 @@ async fn answer(
     let connection = http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(app));
     let mut connection = std::pin::pin!(connection);
     tokio::select! {
-        // Errors of the connection only matter to the client.
+        // An error of the connection concerns only its client.
         ended = connection.as_mut() => drop(ended),
         () = stop.cancelled() => {
             connection.as_mut().graceful_shutdown();
@@ -110,18 +111,18 @@ pub(super) async fn in_time(request: Request, next: Next) -> Response {
     answered.unwrap_or_else(|_| (StatusCode::REQUEST_TIMEOUT, "the request took too long\n").into_response())
 }
 
-/// The open pages. Cheap to clone.
+/// The counts of open status pages by address. Cheap to clone.
 #[derive(Clone, Default)]
 pub(super) struct Pages(Arc<Mutex<HashMap<Option<IpAddr>, usize>>>);
 
-/// An open page; dropping it frees its slot.
+/// A slot for an open status page; dropping the value frees the slot.
 pub(super) struct Page {
     pages: Pages,
     from: Option<IpAddr>,
 }
 
 impl Pages {
-    /// Opens one more page from this address; returns `None` when the limit is reached.
+    /// Takes a slot for one more page of this address; returns `None` when a limit is reached.
     pub(super) fn open(&self, from: Option<IpAddr>) -> Option<Page> {
         let from = from.map(household);
         let mut open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -147,8 +148,8 @@ impl Drop for Page {
     }
 }
 
-/// Groups addresses for the limit: IPv6 addresses by their first 64 bits, because one client usually owns all addresses
-/// of such a network (RFC 4291, 2.5.4).
+/// Returns the address under which pages are counted. IPv6 addresses count by their first 64 bits, because one client
+/// usually owns all addresses of such a network (RFC 4291, 2.5.4).
 fn household(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),

@@ -16,19 +16,19 @@ const MOMENT: Duration = Duration::from_secs(1);
 /// The file that a person named.
 #[derive(Debug)]
 pub struct Meant<'a> {
-    /// Its directory.
+    /// The file's directory.
     pub name: DirectoryName,
-    /// That directory's settings; `None` when it is no longer in the settings.
+    /// The settings of the directory; `None` when it is no longer in the settings.
     pub directory: Option<&'a Directory>,
-    /// Its path below the directory's location.
+    /// The file's path below the directory's location.
     pub path: RelPath,
-    /// Its versions in the ledger.
+    /// The file's versions in the ledger, oldest first; may be empty.
     pub versions: Vec<VersionStory>,
 }
 
 /// Finds the file that a person names: by its path on the disk, as `DIRECTORY/PATH`, or by its path in any directory.
-/// Prefers the first match in the ledger, including directories that are no longer configured, over the first on the
-/// disk.
+/// Prefers the first match in the ledger, which includes directories that are no longer configured, to the first match
+/// on the disk. Returns `None` without a match.
 ///
 /// # Errors
 /// When the ledger can't be read.
@@ -43,7 +43,7 @@ pub async fn find<'a>(
     for (number, (directory, path)) in candidates.iter().cloned().enumerate() {
         let versions = ledger.history(&directory.name, &path).await?;
         let place = directory.location.join(path.as_path());
-        // A disk that doesn't respond is queried once.
+        // Queries a disk that doesn't respond only once, because each query takes a whole timeout.
         let lies_there = match silent.contains(&directory.name) {
             true => None,
             false => local::within(MOMENT, move || place.symlink_metadata().is_ok()),

@@ -21,11 +21,11 @@ use crate::names::{DirectoryName, VesselName};
 use crate::settings::Settings;
 use crate::shore::Troubles;
 
-/// Limits of the document's long lists.
+/// Maximum lengths of the lists `parked`, `deliveries` and `transfers` in the document.
 const PARKED: u32 = 50;
 const DELIVERIES: u32 = 20;
 const TRANSFERS: usize = 10;
-/// Age up to which a document is served again, so that many clients cost no more than one.
+/// How long a document is reused, so that many clients cost no more than one.
 const FRESH: Duration = Duration::from_millis(300);
 
 /// The names and paths that a document covers.
@@ -35,16 +35,16 @@ pub struct Place {
     pub vessels: Vec<VesselName>,
     /// The directories, in the order of the settings.
     pub directories: Vec<DirectoryName>,
-    /// The ledger's file.
+    /// The path of the ledger's file.
     pub database: PathBuf,
-    /// A path on each relevant disk, the ledger's first.
+    /// A path on the ledger's disk, then one on the disk of each directory.
     pub disks: Vec<PathBuf>,
     /// `MinFree`, in bytes.
     pub min_free: u64,
 }
 
 impl Place {
-    /// Takes them from the settings.
+    /// Takes the names and paths from the settings.
     pub fn of(settings: &Settings) -> Self {
         Self {
             vessels: settings.vessels.iter().map(|vessel| vessel.name.clone()).collect(),
@@ -87,19 +87,20 @@ pub struct Gatherer {
 }
 
 impl Gatherer {
-    /// Creates a gatherer for a program that doesn't run.
+    /// Creates a gatherer for commands without a running program: its documents come from the ledger alone.
     pub fn idle(place: Place, ledger: LedgerView, clock: Clock) -> Self {
         Self { place, ledger, clock, rooms: Rooms::default(), running: None, last: Mutex::new(None) }
     }
 
-    /// Uses free space that other modules have already queried.
+    /// Uses the free space that other modules have already queried.
     #[must_use]
     pub fn with_rooms(self, rooms: Rooms) -> Self {
         Self { rooms, ..self }
     }
 
-    /// Adds the state of the running program. `taken_in` tells when all files present at the start are in the ledger,
-    /// `troubles` why directories can't be used, `reload` the result of the last reload of the settings.
+    /// Adds the state of the running program. `taken_in` holds for each directory whether all files present at the
+    /// start are in the ledger, `troubles` why a directory can't be used, `reload` the result of the last reload of the
+    /// settings.
     pub fn running(
         self,
         live: Arc<Live>,
@@ -110,7 +111,7 @@ impl Gatherer {
         Self { running: Some(Running { live, taken_in, troubles, reload }), ..self }
     }
 
-    /// Returns the current document, or the last one if it is recent enough.
+    /// Returns the last document if it is younger than [`FRESH`], otherwise a new one.
     ///
     /// # Errors
     /// When the ledger can't be read.
@@ -126,13 +127,13 @@ impl Gatherer {
         Ok(document)
     }
 
-    /// Invalidates the last document, because an order was just executed.
+    /// Drops the last document, so that the next one shows the effects of an order.
     pub async fn refresh(&self) {
         *self.last.lock().await = None;
     }
 
-    /// Returns the bytes sent to each vessel in each of the last seconds, oldest first; all lists end with the same
-    /// second.
+    /// Returns the bytes sent to each vessel in each of the last seconds, oldest first. The lists of all vessels end
+    /// with the same second.
     pub fn throughput(&self) -> BTreeMap<String, Vec<u64>> {
         let Some(running) = &self.running else { return BTreeMap::new() };
         let now = running.live.second();
@@ -166,7 +167,7 @@ impl Gatherer {
         })
     }
 
-    /// Returns the disks that can be queried. Others are omitted, because their errors are reported elsewhere.
+    /// Returns the disks whose free space can be queried. Others are omitted; their errors are reported elsewhere.
     async fn disks(&self) -> Vec<DiskStatus> {
         let (places, min_free) = (&self.place.disks, self.place.min_free);
         let mut seen = HashSet::new();
@@ -258,8 +259,8 @@ impl Running {
     }
 }
 
-/// Combines both sources: the ledger knows whether a vessel is paused, the running program everything else about its
-/// link.
+/// Returns the connection state of a vessel. Only the ledger knows whether a vessel is paused; the other states come
+/// from the running program.
 fn link(name: &VesselName, live: Option<&LiveVessel>, summary: &Summary) -> Link {
     let note = summary.notes.iter().find(|note| note.vessel == *name);
     if let Some(paused_at) = note.and_then(|note| note.paused_at) {
@@ -294,7 +295,7 @@ fn transfers(vessel: &LiveVessel) -> Vec<Transfer> {
 }
 
 impl Reload {
-    /// Creates the result of a reload of the settings at a time in milliseconds since 1970.
+    /// Creates the result of a reload of the settings; `at` is milliseconds since 1970.
     pub fn new(at: i64, problems: Vec<String>, needs_restart: Vec<String>) -> Self {
         Self { at: moment(at), problems, needs_restart }
     }
@@ -340,12 +341,13 @@ impl From<crate::ledger::Receipt> for Delivered {
     }
 }
 
-/// Converts a time of the ledger. One beyond the calendar (a wait without end) becomes [`Timestamp::MAX`].
+/// Converts milliseconds since 1970. A time beyond the calendar, such as that of a delivery that waits without end,
+/// becomes [`Timestamp::MAX`].
 pub(super) fn moment(ms: i64) -> Timestamp {
     Timestamp::from_millisecond(ms).unwrap_or(Timestamp::MAX)
 }
 
-/// Returns the start of today, local time.
+/// Returns the start of today in local time, in milliseconds since 1970.
 fn midnight(now: i64) -> i64 {
     let today = moment(now).to_zoned(TimeZone::system()).start_of_day();
     today.map_or(now, |midnight| midnight.timestamp().as_millisecond())

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// The upper bounds of the buckets, in seconds; the last bucket has none.
+/// The upper bounds of the buckets in seconds. One more bucket without an upper bound follows.
 const ENDS: [f64; 12] = [0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 120.0, 600.0, 3600.0, 6.0 * 3600.0];
 
 /// A count of durations per bucket.
@@ -12,10 +12,10 @@ const ENDS: [f64; 12] = [0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 120.0, 600.
 pub struct Histogram {
     /// Number of durations.
     pub count: u64,
-    /// Their sum, in seconds.
+    /// Sum of the durations in seconds.
     pub sum: f64,
-    /// The upper bound of each bucket in seconds, and the number of durations that fell into it and into none before
-    /// it. The last bucket has no upper bound.
+    /// The upper bound of each bucket in seconds, and the number of durations up to this bound and above the bound of
+    /// the previous bucket. The last bucket has no upper bound.
     pub buckets: Vec<(Option<f64>, u64)>,
 }
 

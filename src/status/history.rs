@@ -1,4 +1,5 @@
-//! The history of one file: its versions, why it is not delivered, the next step, and what a person can do.
+//! The history of one file: its versions, why they are not delivered, the next step, and the possible actions of a
+//! person.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +17,7 @@ use crate::names::{DirectoryName, RelPath, VesselName};
 use crate::records::{DeliveryState, FileStamp, VersionKind};
 use crate::settings::{Directory, Settings};
 
-/// The sources of a history.
+/// The data from which a history is made.
 pub struct Reporter<'a> {
     /// The settings.
     pub settings: &'a Settings,
@@ -28,66 +29,66 @@ pub struct Reporter<'a> {
     pub file: &'a str,
 }
 
-/// A file's history. Times are RFC 3339 in UTC, sizes bytes.
+/// A file's history. Times are RFC 3339 in UTC, sizes are bytes.
 #[derive(Clone, Debug, Serialize)]
 pub struct History {
     /// The file's directory.
     pub directory: String,
     /// The file; unprintable characters are escaped.
     pub path: String,
-    /// A remark on the file's current state on the disk.
+    /// A remark on the file's current state on the shore's disk.
     pub note: Option<String>,
-    /// Possible actions on that remark.
+    /// Possible actions in the situation that `note` describes.
     pub you_can: Vec<String>,
-    /// Its versions, oldest first.
+    /// The file's versions, oldest first.
     pub versions: Vec<Chapter>,
 }
 
-/// One version.
+/// One version of the file.
 #[derive(Clone, Debug, Serialize)]
 pub struct Chapter {
-    /// Its number in the ledger.
+    /// The version's number in the ledger.
     pub version: i64,
-    /// Its size.
+    /// The version's size in bytes.
     pub bytes: u64,
-    /// SHA-256; `null` until the file has been read.
+    /// The version's SHA-256; `null` until the file has been read.
     pub sha256: Option<String>,
-    /// When it was admitted.
+    /// When the version was admitted.
     pub taken_in: Timestamp,
-    /// What happened to it.
+    /// What happened to the version, as a phrase.
     pub fate: String,
-    /// Whether a vessel lacks it and is to get it.
+    /// Whether the version is still to be delivered to a vessel.
     pub open: bool,
-    /// Its deliveries, ordered by vessel.
+    /// The version's deliveries, ordered by vessel.
     pub deliveries: Vec<DeliveryReport>,
 }
 
-/// One delivery.
+/// One delivery of a version.
 #[derive(Clone, Debug, Serialize)]
 pub struct DeliveryReport {
     /// The receiving vessel.
     pub vessel: String,
-    /// Its number in the ledger.
+    /// The delivery's number in the ledger.
     pub delivery: i64,
-    /// Its progress.
+    /// The delivery's progress.
     pub state: String,
-    /// Its current state as a sentence.
+    /// The delivery's current state as a phrase.
     pub now: String,
     /// Number of consecutive failures.
     pub failures: u32,
     /// Reason of the last failure, and the remedy.
     pub last_error: Option<String>,
-    /// Time of the next attempt, if one is scheduled.
+    /// Time of the next attempt; `null` when none is scheduled.
     pub next_try: Option<Timestamp>,
-    /// When it was acknowledged.
+    /// When the delivery was acknowledged.
     pub delivered: Option<Timestamp>,
     /// How the vessel's copy was verified.
     pub verified: Option<String>,
-    /// Possible actions.
+    /// Possible actions of a person.
     pub you_can: Vec<String>,
 }
 
-/// Assembles the history, for one vessel or for all.
+/// Assembles the history of a file, with deliveries to the vessel `only` or to all vessels.
 pub fn report(reporter: &Reporter<'_>, meant: &Meant<'_>, only: Option<&VesselName>) -> History {
     let Meant { name, directory, path, versions } = meant;
     let state = directory.and_then(|directory| look(directory, path));
@@ -96,7 +97,8 @@ pub fn report(reporter: &Reporter<'_>, meant: &Meant<'_>, only: Option<&VesselNa
         Some(directory) => reporter.disk((directory, state), versions).unzip(),
         None => reporter.not_configured(name, versions).unzip(),
     };
-    // A retry has no effect for a directory that is not in the settings; the note names the remedy.
+    // For a directory that is not in the settings a retry has no effect, so no actions are listed; `note` names the
+    // remedy.
     let fitting =
         |fate: DeliveryReport| if directory.is_some() { fate } else { DeliveryReport { you_can: Vec::new(), ..fate } };
     let chapter = |history: &VersionStory| {
@@ -123,19 +125,19 @@ pub fn report(reporter: &Reporter<'_>, meant: &Meant<'_>, only: Option<&VesselNa
 /// Timeout for a query to a disk.
 const MOMENT: Duration = Duration::from_secs(2);
 
-/// Returns the state of a path on the shore; `None` when its disk doesn't respond.
+/// Returns the state of a path on the shore; `None` when the disk doesn't respond.
 fn look(directory: &Directory, path: &RelPath) -> Option<Result<PathState, DiskError>> {
     let (directory, path) = (Arc::new(directory.clone()), path.clone());
     local::within(MOMENT, move || local::classify(&Rules::new(&directory), &path))
 }
 
-/// Returns whether a file that is gone on the shore is still to be deleted on the vessels.
+/// Returns whether the deletion of a version, whose source is gone, is still to be sent to the vessels of its mirror.
 fn awaits_deletion(history: &VersionStory, directory: &Directory) -> bool {
     let stays = !directory.is_mirror() || !directory.delete || history.ended.is_some();
     !stays && history.version.kind != VersionKind::Gone
 }
 
-/// Describes what happened to a version.
+/// Returns what happened to a version, as a phrase.
 fn fate(history: &VersionStory, directory: Option<&Directory>, is_gone: bool) -> String {
     let mirror = directory.is_some_and(Directory::is_mirror);
     match (history.ended, history.forgotten_at) {
@@ -156,7 +158,7 @@ fn fate(history: &VersionStory, directory: Option<&Directory>, is_gone: bool) ->
     .to_owned()
 }
 
-/// Describes where a retired version was moved.
+/// Returns, as a phrase, under which name below `processed/` a retired version was moved.
 fn retired(history: &VersionStory, directory: Option<&Directory>) -> String {
     let (path, retired) = (&history.version.path, "delivered everywhere and retired");
     let Some(to) = &history.processed else { return retired.to_owned() };
@@ -170,7 +172,7 @@ fn retired(history: &VersionStory, directory: Option<&Directory>) -> String {
     }
 }
 
-/// Returns whether a directory already has the file's name in `processed/`.
+/// Returns whether `processed/` contains a directory of the file's name; `false` when the disk doesn't respond.
 fn is_beside_directory(directory: &Directory, path: &RelPath) -> bool {
     let (location, path) = (directory.location.clone(), path.clone());
     local::within(MOMENT, move || local::is_directory_in_processed(&location, &path)).unwrap_or(false)
@@ -181,7 +183,8 @@ fn is_open(delivery: &DeliveryStory) -> bool {
 }
 
 impl Reporter<'_> {
-    /// Explains why a file of a directory that is no longer in the settings is not delivered.
+    /// Explains that a waiting file is not delivered because its directory is no longer in the settings, and lists
+    /// possible actions; returns `None` when the file doesn't wait.
     fn not_configured(&self, name: &DirectoryName, versions: &[VersionStory]) -> Option<(String, Vec<String>)> {
         let waits =
             |history: &VersionStory| history.ended.is_none() && !history.complete && history.forgotten_at.is_none();
@@ -201,7 +204,8 @@ impl Reporter<'_> {
         })
     }
 
-    /// Describes the file's state on the disk, as far as it adds to the ledger, and possible actions.
+    /// Describes the file's state on the disk, and possible actions; returns `None` when the ledger already shows the
+    /// state.
     fn disk(
         &self,
         (directory, state): (&Directory, Option<Result<PathState, DiskError>>),
@@ -319,7 +323,7 @@ impl Reporter<'_> {
         }
     }
 
-    /// Describes the state of an open delivery, its next attempt, and possible actions.
+    /// Describes the state of an open delivery; returns it with the time of the next attempt and possible actions.
     fn open(&self, history: &VersionStory, delivery: &DeliveryStory) -> (String, Option<Timestamp>, Vec<String>) {
         let name = delivery.vessel.as_str();
         let Some(vessel) = self.document.vessels.iter().find(|vessel| vessel.name == name) else {
@@ -362,7 +366,7 @@ impl Reporter<'_> {
             return (now, None, Vec::new());
         }
         let due = moment(delivery.due_at);
-        // A delivery that never failed only waits for its turn, whatever its due time.
+        // A delivery that has not failed only waits for its turn, whatever its due time.
         if delivery.reason.is_none() && (delivery.failures == 0 || due <= self.document.at) {
             let now = format!("queued; {} files wait for this vessel", vessel.backlog.files);
             return (now, None, Vec::new());
@@ -403,7 +407,7 @@ fn quoted(word: &str) -> String {
 }
 
 impl History {
-    /// Returns the outstanding deliveries of the version that the path holds now.
+    /// Returns the outstanding deliveries of the file's current version.
     pub fn open_deliveries(&self) -> impl Iterator<Item = &DeliveryReport> {
         let open = self.versions.iter().filter(|version| version.open);
         open.flat_map(|version| &version.deliveries)

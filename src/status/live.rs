@@ -1,4 +1,4 @@
-//! The live state that the workflows report: links, transfers, rates, errors. It is kept in memory only.
+//! The live state that the workflows report: connections, transfers, rates, errors. It is kept in memory only.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -12,10 +12,10 @@ use crate::monitor::{Event, Monitor};
 use crate::names::{DirectoryName, RelPath, VesselName};
 use crate::records::{Version, VersionId};
 
-/// Number of errors that are kept.
+/// Maximum number of kept errors.
 const ERRORS: usize = 20;
 
-/// The current state, updated by the workflows' events.
+/// The current state of all vessels, updated by the workflows' events.
 pub struct Live {
     clock: Clock,
     started: i64,
@@ -28,7 +28,7 @@ struct State {
     errors: VecDeque<LiveError>,
 }
 
-/// An error. Times are milliseconds since 1970.
+/// An error that a workflow reported. Times are milliseconds since 1970.
 #[derive(Clone, Debug)]
 pub(super) struct LiveError {
     pub(super) at: i64,
@@ -47,8 +47,8 @@ pub(super) struct LiveVessel {
     pub(super) sent: u64,
     pub(super) errors: BTreeMap<Cause, u64>,
     pub(super) took: Histogram,
-    /// The error that ended the last session, until data was sent again: a vessel whose connections succeed and then
-    /// fail at once counts as away all the time.
+    /// Time and reason of the error that ended the last session, kept until data is sent again. So a vessel whose
+    /// connections succeed and then fail at once is reported as away all the time.
     trouble: Option<(i64, String)>,
 }
 
@@ -78,7 +78,7 @@ pub(super) struct LiveTransfer {
 }
 
 impl Live {
-    /// Creates an empty state; the program starts now.
+    /// Creates an empty state, whose program started now.
     pub fn new(clock: Clock) -> Self {
         Self { started: clock.now_ms(), clock, state: Mutex::default() }
     }
@@ -95,7 +95,7 @@ impl Live {
         state.errors.retain(|error| error.vessel.as_ref() != Some(name));
     }
 
-    /// Resets a vessel whose tasks are restarted.
+    /// Resets the connection state of a vessel whose tasks are restarted.
     pub fn connecting(&self, name: &VesselName) {
         self.state().on(name, |vessel| {
             vessel.transfers.clear();
@@ -113,12 +113,12 @@ impl Live {
         self.state().vessels.get(name).cloned().unwrap_or_default()
     }
 
-    /// Returns whole seconds since the start, for rates.
+    /// Returns the number of whole seconds since the program started, which the rates are counted by.
     pub(super) fn second(&self) -> u64 {
         u64::try_from(self.clock.now_ms().saturating_sub(self.started) / 1000).unwrap_or(0)
     }
 
-    /// Returns the last errors, newest first.
+    /// Returns the latest errors, newest first.
     pub(super) fn errors(&self) -> Vec<LiveError> {
         self.state().errors.iter().rev().cloned().collect()
     }
@@ -168,7 +168,7 @@ impl LiveVessel {
     }
 
     fn taken(&mut self, second: u64, version: VersionId, bytes: u64, found: bool) {
-        // A chunk that is sent again, because it arrived damaged, must not count as further progress.
+        // A damaged chunk is sent again, so the sum of the sent bytes may exceed the file's size.
         if let Some(transfer) = self.transfers.get_mut(&version) {
             transfer.taken = transfer.taken.saturating_add(bytes).min(transfer.bytes);
         }
@@ -182,7 +182,7 @@ impl LiveVessel {
 
 impl State {
     fn on(&mut self, vessel: &VesselName, act: impl FnOnce(&mut LiveVessel)) {
-        // Not `entry`: it would clone the name for every block that is sent.
+        // `entry` would clone the name for every block of data that is sent.
         match self.vessels.get_mut(vessel) {
             Some(known) => act(known),
             None => act(self.vessels.entry(vessel.clone()).or_default()),
@@ -193,7 +193,7 @@ impl State {
         if let Some(vessel) = &error.vessel {
             self.on(vessel, |vessel| *vessel.errors.entry(error.cause).or_default() += 1);
         }
-        // A repeated error stays one line, with a later time.
+        // An error that repeats stays one entry, with the time of the latest occurrence.
         let same = |known: &LiveError| (&known.vessel, &known.file) == (&error.vessel, &error.file);
         self.errors.retain(|known| !(same(known) && known.cause == error.cause));
         if self.errors.len() >= ERRORS {

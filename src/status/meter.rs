@@ -4,18 +4,18 @@ use std::collections::VecDeque;
 
 /// Length of the history in seconds.
 pub(super) const REACH: usize = 300;
-/// Number of whole seconds that a rate is averaged over: long enough to be smooth, short enough to be current.
+/// Number of whole seconds that a rate is averaged over: few enough to follow changes, many enough to smooth them.
 const WINDOW: u64 = 5;
 
-/// Bytes per second. Seconds are counted from a start that the caller defines.
+/// The bytes of each of the last [`REACH`] seconds. Seconds are counted from a start that the caller defines.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Meter {
-    /// The bytes of each second that had any, oldest first.
+    /// The number of each second with bytes, and its bytes, oldest first.
     seconds: VecDeque<(u64, u64)>,
 }
 
 impl Meter {
-    /// Adds bytes transferred in a second.
+    /// Adds `bytes` that were transferred in the second numbered `second`.
     pub(super) fn add(&mut self, second: u64, bytes: u64) {
         match self.seconds.back_mut() {
             Some((last, sum)) if *last >= second => *sum += bytes,
@@ -26,14 +26,15 @@ impl Meter {
         }
     }
 
-    /// Returns bytes per second over the last few whole seconds before `now`; fewer just after the start.
+    /// Returns the average bytes per second over the last [`WINDOW`] whole seconds before `now`, or over fewer just
+    /// after the start.
     pub(super) fn rate(&self, now: u64) -> u64 {
         let from = now.saturating_sub(WINDOW);
         let sum: u64 = self.between(from, now).map(|(_, bytes)| bytes).sum();
         sum / (now - from).max(1)
     }
 
-    /// Returns the bytes of each of the last whole seconds before `now`, oldest first.
+    /// Returns the bytes of each of the last [`REACH`] whole seconds before `now`, oldest first.
     pub(super) fn history(&self, now: u64) -> Vec<u64> {
         let from = now.saturating_sub(REACH as u64);
         let mut history = vec![0; usize::try_from(now - from).unwrap_or(REACH)];

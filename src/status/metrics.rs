@@ -1,4 +1,4 @@
-//! The document as metrics, in the text format of Prometheus (OpenMetrics 1.0).
+//! Converts the status document to metrics in OpenMetrics 1.0, a text format that Prometheus reads.
 
 use std::fmt;
 use std::sync::Arc;
@@ -12,10 +12,10 @@ use prometheus_client::registry::Registry;
 use super::Histogram;
 use super::document::{DirectoryStatus, DiskStatus, Document, LinkState, VesselStatus};
 
-/// The content type of a scrape's response.
+/// The content type of the response to a scrape.
 pub(super) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// Returns all metrics.
+/// Returns all metrics as text.
 pub(super) fn text(document: Arc<Document>) -> Result<String, fmt::Error> {
     let mut registry = Registry::with_prefix("contentmonster");
     registry.register_collector(Box::new(Shown(document)));
@@ -36,10 +36,10 @@ impl Collector for Shown {
     }
 }
 
-/// Labels of one series.
+/// Names and values of the labels of one series.
 type Labels<'a> = Vec<(&'static str, &'a str)>;
 
-/// A writer for families of series.
+/// A writer of metric families.
 struct Out<'a>(DescriptorEncoder<'a>);
 
 impl Out<'_> {

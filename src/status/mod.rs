@@ -1,12 +1,12 @@
-//! The program's views for people: the status document, the page, metrics, and the history of one file.
+//! The program's views for people: the status document, the status page, metrics, and the history of one file.
 //!
 //! There is one [`Document`], assembled from the ledger and from the live state ([`Live`]). The terminal, the page and
-//! the metrics are three views of it, so they can't disagree. Without a running daemon, the document is assembled from
-//! the ledger alone.
+//! the metrics are made from this document, so they can't disagree. Without a running daemon, the document is assembled
+//! from the ledger alone.
 //!
-//! [`serve()`] answers over HTTP: on a Unix socket beside the ledger for the command line, and at `Listen` for a
-//! browser. No other module serves HTTP. Everything is read-only except [`Orders`](crate::orders::Orders), which are
-//! passed on.
+//! [`serve()`] answers HTTP requests: on a Unix socket beside the ledger for the command line, and at `Listen` for
+//! browsers. No other module serves HTTP. All requests only read, except [`Orders`](crate::orders::Orders), which are
+//! passed on to that module.
 
 mod access;
 mod document;

@@ -1,12 +1,12 @@
-//! The page: files embedded in the program.
+//! The status page: HTML, script and style files embedded in the program.
 
 use axum::Router;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
 use axum::routing::get;
 
-/// Returns the page's routes. Scripts and styles are separate files, so that the content security policy can forbid
-/// inline ones.
+/// Returns the page's routes. Scripts and styles are files of their own, so that the content security policy can forbid
+/// inline scripts and styles.
 pub(super) fn router() -> Router {
     let file =
         |kind: &'static str, text: &'static str| get(async move || ([(CONTENT_TYPE, kind)], text).into_response());

@@ -1,6 +1,6 @@
 //! The Unix socket beside the ledger, through which the command line reaches the running program.
 //!
-//! Only the user that runs the program can open it (mode 0600), so callers need no further authentication.
+//! Only the user that runs the program can open the socket (mode 0600), so callers need no further authentication.
 
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -16,21 +16,21 @@ use rustix::fs::{Mode, OFlags};
 use socket2::{Domain, SockAddr, Type};
 use tokio::net::{UnixListener, UnixStream};
 
-/// Timeout for a response. The ledger may be busy with a transaction.
+/// Timeout for a response. It is long because the ledger may be busy with a transaction.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// The longest path that fits into a socket's address, in bytes; the kernel needs a terminating zero byte.
+/// Maximum length of a path in a socket's address, in bytes; the kernel needs one more byte for the terminating zero.
 const LONGEST: usize = 107;
 
-/// Why a call to the running program failed.
+/// The reason why a call to the running program failed.
 #[derive(Debug, thiserror::Error)]
 pub enum SocketError {
-    /// No program listens there.
+    /// No program listens on the socket.
     #[error("contentmonster does not listen on {}", .0.display())]
     NobodyListens(PathBuf),
     /// The socket can't be used.
     #[error("cannot use {}: {why}", .path.display())]
     Unusable {
-        /// The socket.
+        /// The socket's path.
         path: PathBuf,
         /// The system's error.
         why: String,
@@ -40,30 +40,30 @@ pub enum SocketError {
     Refused {
         /// The HTTP status.
         status: u16,
-        /// The response's text.
+        /// The text of the response.
         text: String,
     },
 }
 
-/// Returns the path of a ledger's socket.
+/// Returns the path of the socket beside a ledger.
 pub fn path_beside(database: &Path) -> PathBuf {
     let mut path = database.as_os_str().to_owned();
     path.push(".sock");
     path.into()
 }
 
-/// A listening socket; dropping it removes its path.
+/// A listening socket; dropping it removes the path.
 pub struct Socket {
     listener: Option<UnixListener>,
     path: PathBuf,
 }
 
 impl Socket {
-    /// Creates the socket and listens. The caller must hold the ledger's lock, so that an existing socket is a stale
-    /// one.
+    /// Creates the socket and listens. The caller must hold the ledger's lock: then no program uses an existing socket,
+    /// so it is replaced.
     ///
     /// # Errors
-    /// When the path can't be used, with the remedy.
+    /// When the path can't be used.
     pub fn listen(path: &Path) -> io::Result<Self> {
         let mut fresh = path.as_os_str().to_owned();
         fresh.push(".new");
@@ -75,7 +75,7 @@ impl Socket {
         let socket = socket2::Socket::new(Domain::UNIX, Type::STREAM.nonblocking().cloexec(), None)?;
         let (address, _directory) = address(&fresh)?;
         socket.bind(&address)?;
-        // Set before `listen`, so that no other user can ever connect.
+        // The mode is set before `listen`, so that no other user can ever connect.
         std::fs::set_permissions(&fresh, std::os::unix::fs::PermissionsExt::from_mode(0o600))?;
         socket.listen(64)?;
         std::fs::rename(&fresh, path)?;
@@ -83,7 +83,7 @@ impl Socket {
         Ok(Self { listener: Some(listener), path: path.to_owned() })
     }
 
-    /// Returns the listener, once. The socket's path stays until `self` is dropped.
+    /// Returns the listener on the first call, then `None`. The socket's path stays until `self` is dropped.
     pub(super) fn take(&mut self) -> Option<UnixListener> {
         self.listener.take()
     }
@@ -97,8 +97,8 @@ impl Drop for Socket {
     }
 }
 
-/// Returns an address for a path. One that is too long is addressed through its directory's descriptor, which must stay
-/// open while the address is used.
+/// Returns the socket address of a path. The address of a too long path goes through a descriptor of its directory,
+/// which must stay open while the address is used.
 fn address(path: &Path) -> io::Result<(SockAddr, Option<OwnedFd>)> {
     if path.as_os_str().len() <= LONGEST {
         return Ok((SockAddr::unix(path)?, None));
@@ -115,10 +115,10 @@ fn address(path: &Path) -> io::Result<(SockAddr, Option<OwnedFd>)> {
     Ok((SockAddr::unix(short)?, Some(directory)))
 }
 
-/// Calls the running program: gets a path, or posts JSON to it.
+/// Calls the running program: sends a GET request for `path`, or with `post` a POST request with this JSON.
 ///
 /// # Errors
-/// [`SocketError::NobodyListens`] when it doesn't run, another one when the call fails or is refused.
+/// [`SocketError::NobodyListens`] when the program doesn't run, another error when the call fails or is refused.
 pub async fn call(socket: &Path, path: &str, post: Option<String>) -> Result<Bytes, SocketError> {
     let unusable = |why: String| SocketError::Unusable { path: socket.into(), why };
     let answer = tokio::time::timeout(PATIENCE, exchange(socket, path, post)).await;
@@ -152,7 +152,7 @@ async fn exchange(socket: &Path, path: &str, post: Option<String>) -> Result<(St
     tokio::pin!(asking);
     tokio::select! {
         answer = &mut asking => answer,
-        // The connection may end before the response was read completely.
+        // The connection may end before the response was read completely, so the rest of the response is read here.
         _ = connection => asking.await,
     }
 }

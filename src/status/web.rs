@@ -28,12 +28,12 @@ use crate::ledger::LedgerError;
 use crate::orders::{Order, Orders};
 use crate::text::visible_json;
 
-/// Interval of the page's updates.
+/// Time between two updates of the status page.
 const BEAT: Duration = Duration::from_millis(500);
-/// How long responses may continue when the program stops.
+/// How long responses may take to finish when the program stops.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// The service's sources. Cheap to clone.
+/// What the HTTP service works with. Cheap to clone.
 #[derive(Clone)]
 pub struct Web {
     /// The assembler of documents; replaced when the settings change.
@@ -50,11 +50,11 @@ impl Web {
     }
 }
 
-/// A listening address.
+/// A listening socket of the HTTP service.
 pub enum Listening {
-    /// The Unix socket, for our own user.
+    /// The Unix socket, which only the user that runs this program can open.
     Socket(Socket),
-    /// A TCP port, for everyone who reaches it; orders require the token, and are refused without one.
+    /// A TCP port, which other users and hosts may reach. Orders require the token; without a token they are refused.
     Port(TcpListener, Option<SecretString>),
 }
 
@@ -66,7 +66,7 @@ pub async fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     TcpListener::bind(address).await
 }
 
-/// Serves until it is stopped.
+/// Serves HTTP until [`Web::stop`] is cancelled.
 ///
 /// # Errors
 /// When the listener fails.
@@ -102,7 +102,7 @@ struct App {
     web: Web,
     access: Access,
     pages: Pages,
-    /// The connection's remote address.
+    /// The remote address of the connection; `None` for the Unix socket.
     from: Option<IpAddr>,
 }
 
@@ -123,7 +123,7 @@ fn router(web: Web, access: Access, pages: Pages, from: Option<IpAddr>) -> Route
         .layer(axum::middleware::from_fn(doors::in_time))
 }
 
-/// A response that failed.
+/// The response when the ledger can't be read: status 503.
 struct Failed(LedgerError);
 
 impl From<LedgerError> for Failed {
@@ -158,7 +158,7 @@ async fn metrics_text(State(app): State<App>) -> Result<Response, Failed> {
     })
 }
 
-/// Returns whether the program is ready: the ledger responds, and all files present at the start are in it.
+/// Responds whether the program is ready: the ledger responds and holds all files that were present at the start.
 async fn readiness(State(app): State<App>) -> Result<Response, Failed> {
     let document = app.web.gatherer().document().await?;
     Ok(match document.daemon.as_ref().is_some_and(|daemon| daemon.ready) {
@@ -167,20 +167,20 @@ async fn readiness(State(app): State<App>) -> Result<Response, Failed> {
     })
 }
 
-/// Returns the orders that the page may offer.
+/// Responds whether orders are accepted from anyone, and whether they are from this client.
 async fn access_of(State(app): State<App>, headers: HeaderMap) -> Response {
     let (orders, granted) = (app.access.takes_orders(), app.access.may_order(&headers));
     Json(serde_json::json!({ "orders": orders, "granted": granted })).into_response()
 }
 
-/// Streams the document.
+/// Streams the status document to a status page as server-sent events.
 async fn events(State(app): State<App>) -> Response {
     let Some(seat) = app.pages.open(app.from) else {
         return (StatusCode::SERVICE_UNAVAILABLE, "too many status pages are open\n").into_response();
     };
     let stop = app.web.stop.clone();
     let documents = futures_util::stream::unfold((app, seat, None), async |(app, seat, last)| {
-        // The first one is sent at once.
+        // The first document is sent at once.
         if last.is_some() {
             tokio::time::sleep(BEAT).await;
         }

@@ -1,4 +1,4 @@
-//! Reads Poni's configuration from YAML into syncs, and reports all its errors with their lines.
+//! Reads Poni's configuration from YAML, and reports all errors in it with their lines.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -7,7 +7,7 @@ use saphyr::{LoadableYamlNode, MarkedYaml, Scalar, YamlData};
 
 use crate::settings::nearest;
 
-/// The keys at the top, and those of a sync and of `defaults`.
+/// The valid keys: `TOP` those of the whole file, then those of a sync and of `defaults`.
 const TOP: [&str; 4] = ["log", "log_path", "defaults", "sync"];
 const KEYS: [&str; 11] = [
     "source_path",
@@ -26,7 +26,7 @@ const KEYS: [&str; 11] = [
 /// An error in a configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Complaint {
-    /// The line, counted from 1.
+    /// The line in the configuration, counted from 1.
     pub(super) line: usize,
     pub(super) what: String,
 }
@@ -37,15 +37,15 @@ impl fmt::Display for Complaint {
     }
 }
 
-/// A whole configuration.
+/// A whole configuration of Poni.
 #[derive(Debug, Default)]
 pub(super) struct Config {
-    /// Poni's log file; `None`: standard output.
+    /// The path of Poni's log file; `None` when Poni logs to standard output.
     pub(super) log: Option<String>,
     pub(super) syncs: Vec<Sync>,
 }
 
-/// One sync, with values from `defaults` and Poni's own defaults.
+/// One sync of Poni, with missing values taken from `defaults` and from Poni's built-in defaults.
 #[derive(Clone, Debug)]
 pub(super) struct Sync {
     pub(super) name: String,
@@ -63,13 +63,13 @@ pub(super) struct Sync {
 }
 
 impl Sync {
-    /// Returns whether Poni runs `rsync` without SSH for it.
+    /// Returns whether Poni runs `rsync` without SSH for this sync.
     pub(super) fn is_local(&self) -> bool {
         matches!(self.host.as_str(), "localhost" | "127.0.0.1")
     }
 }
 
-/// A value and its line.
+/// A value in the configuration, and its line.
 #[derive(Clone, Debug)]
 struct Value {
     text: String,
@@ -78,7 +78,7 @@ struct Value {
 
 type Values = BTreeMap<&'static str, Value>;
 
-/// Reads a configuration.
+/// Reads a configuration, or returns all errors in it.
 pub(super) fn read(text: &str) -> Result<Config, Vec<Complaint>> {
     let documents = MarkedYaml::load_from_str(text)
         .map_err(|e| vec![Complaint { line: e.marker().line(), what: format!("invalid YAML: {}", e.info()) }])?;
@@ -129,7 +129,7 @@ impl Reader {
         Some(config)
     }
 
-    /// Reads the values of a sync or of `defaults`; returns none for `[]` or null.
+    /// Reads the values of a sync or of `defaults`; `[]` and null have no values.
     fn values(&mut self, node: &MarkedYaml<'_>, what: &str) -> Values {
         let is_empty = match &node.data {
             YamlData::Sequence(sequence) => sequence.is_empty(),

@@ -1,6 +1,6 @@
 //! Translates `rsync`'s short options, or explains why they have no equivalent.
 
-/// The options in a string of letters.
+/// The `rsync` options in a string of letters.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Flags {
     pub(super) recursive: bool,
@@ -12,11 +12,11 @@ pub(super) struct Flags {
     pub(super) whole_files: bool,
     pub(super) modes: bool,
     pub(super) times: bool,
-    /// Options without an equivalent and the reason, a line each.
+    /// Options without an equivalent and the reasons, as one line each.
     pub(super) notes: Vec<String>,
 }
 
-/// Letters that take the rest of the string as their value.
+/// Option letters that take the rest of the string as their value.
 const WITH_VALUE: &str = "BefMT@";
 
 impl Flags {
@@ -53,7 +53,7 @@ impl Flags {
             'z' => self.compresses = true,
             'n' => self.dry_run = true,
             'W' => self.whole_files = true,
-            // Interrupted uploads are always resumed, and the log reports progress.
+            // No equivalent is needed: uploads are always resumed, and the log reports progress.
             'P' | 'v' | 'q' | 'h' | 'i' => {}
             letter => self.note(letter, ""),
         }

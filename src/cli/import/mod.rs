@@ -1,8 +1,8 @@
 //! `import poni`: writes a settings file equivalent to a configuration of Poni, an inotify daemon around `rsync`.
 //!
-//! [`config`] reads it, [`flags`] translates `rsync`'s letters, [`plan`] makes directories and vessels of its syncs,
-//! [`text`] writes them. Options without an equivalent, and behaviour of Poni that may surprise its users, become
-//! comments.
+//! [`config`] reads the configuration, [`flags`] translates the letters of `rsync`'s options, [`plan`] makes
+//! directories and vessels from the syncs, [`text`] writes the settings. Options without an equivalent, and differences
+//! that may surprise users of Poni, become comments in the settings.
 
 mod config;
 mod flags;
@@ -15,7 +15,7 @@ use std::path::Path;
 
 use super::{Exit, say, say_error};
 
-/// Reads a configuration of Poni, and writes settings to standard output or to a file that must not exist yet.
+/// Reads a configuration of Poni, and writes settings to standard output or to a new file.
 pub(super) fn poni(file: &Path, output: Option<&Path>) -> Exit {
     let text = match std::fs::read_to_string(file) {
         Ok(text) => text,
@@ -53,7 +53,7 @@ pub(super) fn poni(file: &Path, output: Option<&Path>) -> Exit {
     }
 }
 
-/// Translates a configuration, or returns all its errors.
+/// Translates a configuration into settings, or returns all errors in the configuration.
 fn translate(text: &str, origin: &str) -> Result<String, Vec<config::Complaint>> {
     let config = config::read(text)?;
     Ok(text::write(&plan::Plan::new(&config), origin))

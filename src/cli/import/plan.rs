@@ -1,12 +1,13 @@
-//! Directories and vessels for the syncs of a configuration.
+//! Plans the directories and vessels for the syncs of a configuration.
 //!
-//! A directory is a source and its options; a vessel is an account on a host. Syncs with equal ones share a section;
-//! the vessel's section holds the directory's location on it.
+//! A directory stands for a source and its options; a vessel for an account on a host. Syncs with the same source and
+//! options share a directory, and syncs with the same account share a vessel. The vessel's section contains the
+//! directory's location on the vessel.
 
 use super::config::{Config, Sync};
 use super::flags::Flags;
 
-/// The sections to be written.
+/// The sections of the settings to be written.
 pub(super) struct Plan {
     pub(super) log: Option<String>,
     /// Whether every sync is simulated.
@@ -15,10 +16,10 @@ pub(super) struct Plan {
     pub(super) vessels: Vec<Vessel>,
 }
 
-/// A source and its options.
+/// A source of a sync, and the options that belong to a directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Treatment {
-    /// Without a trailing slash.
+    /// The source's path without a trailing slash.
     pub(super) source: String,
     pub(super) recursive: bool,
     pub(super) links: &'static str,
@@ -47,7 +48,7 @@ pub(super) struct Account {
 pub(super) struct Vessel {
     pub(super) name: String,
     pub(super) account: Account,
-    /// Whether other vessels use another account on the same host: they can't share a TempDir.
+    /// Whether other vessels use another account on the same host: vessels on one host can't share a TempDir.
     pub(super) shares_host: bool,
     pub(super) locations: Vec<Place>,
     pub(super) notes: Vec<String>,
@@ -58,9 +59,9 @@ pub(super) struct Place {
     /// The directory's name.
     pub(super) name: String,
     pub(super) location: String,
-    /// The sync that it comes from.
+    /// The name of the sync that the location comes from.
     pub(super) sync: String,
-    /// This sync is only simulated, while others are not.
+    /// Whether this sync is only simulated, while other syncs are not.
     pub(super) simulated: bool,
 }
 
@@ -107,7 +108,8 @@ impl Plan {
         self.vessels.len() - 1
     }
 
-    /// Returns the directory of a sync: an existing one, unless it goes to the same vessel already.
+    /// Returns the directory for a sync: one with the same source and options that the vessel doesn't take yet, or a
+    /// new one.
     fn directory(&mut self, sync: &Sync, flags: &Flags, vessel: usize) -> &Directory {
         let treatment = treatment(sync, flags);
         let taken: Vec<&String> = self.vessels[vessel].locations.iter().map(|place| &place.name).collect();
@@ -148,7 +150,7 @@ fn treatment(sync: &Sync, flags: &Flags) -> Treatment {
     }
 }
 
-/// Lists where Poni differs from the sync's options, and options without an equivalent.
+/// Lists differences between Poni and contentmonster for this sync, and options without an equivalent.
 fn notes(sync: &Sync, flags: &Flags) -> Vec<String> {
     let mut notes: Vec<String> = flags.notes.iter().map(|note| format!("rsync_opts {}: {note}", sync.flags)).collect();
     match (sync.recurse, flags.recursive) {
@@ -167,9 +169,10 @@ fn notes(sync: &Sync, flags: &Flags) -> Vec<String> {
     notes
 }
 
-/// Returns rsync's destination: below the target, unless the source ends with a slash.
+/// Returns the directory that `rsync` fills: inside the target, a directory of the source's name, unless the source
+/// ends with a slash.
 fn remote_location(sync: &Sync) -> String {
-    // Poni prefixes every path for SSH with a slash.
+    // Poni prefixes every path on an SSH host with a slash.
     let path = if sync.is_local() { sync.path.clone() } else { format!("/{}", sync.path) };
     let mut below: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
     if !sync.source.ends_with('/') {
@@ -186,7 +189,7 @@ fn without_slash(path: &str) -> &str {
     }
 }
 
-/// Returns a section name made from a path or host; with a number if that is taken.
+/// Returns a section name made from a path or host, with a number if `is_taken` returns true for the name.
 fn free_name(wanted: &str, is_taken: impl Fn(&str) -> bool) -> String {
     let plain = |c: char| if c.is_alphanumeric() || matches!(c, '-' | '_' | '.') { c } else { '_' };
     let name: String = match wanted.chars().map(plain).collect::<String>() {

@@ -1,10 +1,10 @@
-//! Writes the settings file.
+//! Writes the settings file as text.
 
 use std::fmt::Write;
 
 use super::plan::{Directory, Place, Plan, Vessel};
 
-/// Remarks that apply to every configuration of Poni.
+/// Comments for every imported settings file: differences that apply to all configurations of Poni.
 const QUIRKS: &str = "\
 # Poni copies a source only when it notices a change, and never retries a failed copy. Here everything is copied at the
 # start, and failed copies are retried.
@@ -12,7 +12,7 @@ const QUIRKS: &str = "\
 # If several syncs have the same source, Poni uses the interval of the first; here each has its own.
 ";
 
-/// Writes the whole file.
+/// Returns the text of the whole settings file.
 pub(super) fn write(plan: &Plan, origin: &str) -> String {
     let mut text = format!("# Imported from Poni's {}.\n#\n{QUIRKS}\n", origin.escape_default());
     if plan.log.is_some() || plan.simulate {
@@ -58,7 +58,7 @@ fn directory(directory: &Directory) -> String {
     if treatment.whole_files {
         text.push_str("Delta = no\n");
     }
-    // rsync ignores no names by default.
+    // Without this line, contentmonster would ignore some names, but `rsync` ignores none.
     text.push_str("IgnoreNames = none\n\n");
     text
 }
@@ -109,7 +109,7 @@ fn comments(notes: &[String]) -> String {
     notes.iter().map(|note| format!("# {note}\n")).collect()
 }
 
-/// Formats a key and its value, quoted where the value would be misread otherwise.
+/// Formats a line of a key and its value, quoting the value where it would be misread otherwise.
 fn line(key: &str, value: &str) -> String {
     let plain = value.trim() == value && !value.contains(['#', ';', '"', '\'', '\\']);
     let value = if plain { value.to_owned() } else { format!("\"{}\"", value.replace('"', "\"\"")) };

@@ -1,4 +1,4 @@
-//! Concurrent calls may share a transaction, and must still answer and act as if each came alone.
+//! Cases of concurrent calls, which may share a transaction but must answer and act as if each call came alone.
 
 use futures_util::future::join_all;
 use futures_util::{FutureExt, poll};
@@ -6,7 +6,7 @@ use futures_util::{FutureExt, poll};
 use super::*;
 use crate::records::DeliveryId;
 
-/// Admits this many files for one vessel and returns their deliveries.
+/// Admits `count` files for one vessel and returns their deliveries.
 async fn deliveries(store: &dyn Store, count: u64) -> Vec<Delivery> {
     let batch: Vec<_> = (0..count).map(|n| file(format!("{n:03}"), "one", n)).collect();
     store.admit(&docs(), &batch, &vessels(["tern"])).await.unwrap();
@@ -90,7 +90,7 @@ pub(in crate::ledger) async fn callers_that_go_away_take_nobody_along(store: &dy
         let staying: Vec<_> = calls.into_iter().step_by(2).collect();
         assert!(join_all(staying).await.into_iter().all(Result::unwrap));
     }
-    // Whether or not the other calls were applied, every delivery is in one of the two states.
+    // A call that was cut off may have been applied or not, but its delivery is in one of the two states.
     let acknowledged = backlog_of(store, "tern").await.unwrap().acknowledged;
     assert!((50..=100).contains(&acknowledged), "{acknowledged}");
     assert_eq!(retirable(store).await.len() as u64, acknowledged);

@@ -13,7 +13,7 @@ pub(in crate::ledger) async fn what_is_longest_due_comes_first(store: &dyn Store
     assert_eq!(due_paths(store, "tern").await, ["a", "b", "c", "d"]);
     let first = store.next_due(&vessel("tern"), false, 1).await.unwrap().remove(0);
     store.put_off(first.id, "later", hands.now(), false).await.unwrap();
-    // Due at the same moment as c and d, and recorded before them.
+    // `b` is due at the same moment as `c` and `d`, and was recorded before them.
     assert_eq!(due_paths(store, "tern").await, ["b", "a", "c", "d"]);
     assert_eq!(paths_of(&store.next_due(&vessel("tern"), false, 3).await.unwrap()), ["b", "a", "c"]);
     assert_eq!(due_paths(store, "gull").await, ["a", "b"]);
@@ -211,7 +211,7 @@ pub(in crate::ledger) async fn sweeping_late_does_not_hide_what_was_sent_again(s
     store.enter(delivery.id, DeliveryState::Uploading).await.unwrap();
     store.reconcile(&docs(), &[]).await.unwrap();
     assert_eq!(store.remains(&vessel("tern"), DeliveryId(0), 10).await.unwrap().len(), 1);
-    // Before the sweeper's call, the vessel takes the directory again and parts are being uploaded.
+    // Before the sweeper calls `swept`, the vessel takes the directory again and parts are being uploaded.
     store.reconcile(&docs(), &vessels(["tern"])).await.unwrap();
     store.enter(delivery.id, DeliveryState::Uploading).await.unwrap();
     store.swept(delivery.id).await.unwrap();

@@ -1,4 +1,4 @@
-//! The record of mounts.
+//! Cases of recorded mounts.
 
 use super::*;
 use crate::records::Mount;

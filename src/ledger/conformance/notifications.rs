@@ -1,4 +1,4 @@
-//! Notices for listeners, and pruning.
+//! Cases of notices for listeners, and of pruning.
 
 use super::*;
 use crate::bell::Bell;
@@ -67,7 +67,7 @@ pub(in crate::ledger) async fn who_listens_is_told_of_all_once(store: &dyn Store
     store.told(&[told[0].id]).await.unwrap();
     assert_eq!(words(store, "all").await, expected[1..]);
     assert_eq!(store.notices("all", told[1].id, 100).await.unwrap().len(), 1);
-    // A channel that is no longer registered loses its notices.
+    // A listener whose channel is not in the new list loses its pending notices.
     assert_eq!(listen(store, &[("some", &retired)]).await, 2);
     assert_eq!(words(store, "some").await, expected[2..]);
 }
@@ -109,7 +109,8 @@ pub(in crate::ledger) async fn retired_files_are_found_by_what_they_are_called_n
 }
 
 pub(in crate::ledger) async fn what_tells_what_a_vessel_holds_is_not_forgotten(store: &dyn Store, hands: &Hands) {
-    // Both vessels hold the first version, one the second, none the third; another file was admitted and vanished.
+    // Both vessels hold the first version of `a`, one vessel the second, no vessel the third. Another file was admitted
+    // and vanished.
     admit(store, file("a", "1", 1), ["tern", "gull"]).await;
     deliver(store, "tern").await;
     deliver(store, "gull").await;

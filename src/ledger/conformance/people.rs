@@ -1,4 +1,4 @@
-//! People's queries and orders: sums, histories, receipts; retry, forget, pause.
+//! Cases of people's queries and orders: sums, histories, receipts; retry, forget, pause.
 
 use super::*;
 use crate::ledger::{Ending, Oldest, Receipt, Summary};
@@ -92,7 +92,7 @@ pub(in crate::ledger) async fn a_forgotten_file_is_sent_to_nobody_until_it_chang
     admit(store, file("a", "1", 1), ["tern", "gull"]).await;
     assert!(forget(store, "a").await);
     assert!(!forget(store, "a").await);
-    // Neither another scan nor a restart brings it back.
+    // Neither another scan nor a restart makes the forgotten file due again.
     admit(store, file("a", "1", 1), ["tern", "gull"]).await;
     store.reconcile(&docs(), &vessels(["tern", "gull"])).await.unwrap();
     assert!(due(store, "tern").await.is_empty() && retirable(store).await.is_empty());

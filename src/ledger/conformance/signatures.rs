@@ -1,4 +1,4 @@
-//! Signatures: found for the vessel that received their version last, and dropped after that.
+//! Cases of signatures: found for the vessel that received their version last, and dropped after that.
 
 use super::*;
 use crate::signature::{Signature, SignatureBuilder};
@@ -9,7 +9,7 @@ fn signature(content: &str) -> Signature {
     signature_builder.finish()
 }
 
-/// Admits a version with its signature.
+/// Admits a version and records its signature.
 async fn admit_with_signature(store: &dyn Store, content: &str, inode: u64) -> Version {
     admit(store, file("a", content, inode), ["tern", "gull"]).await;
     let version = due(store, "tern").await.remove(0).version;

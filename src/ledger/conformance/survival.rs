@@ -1,4 +1,4 @@
-//! Any value that is recorded is read back unchanged, and concurrent callers don't interfere.
+//! Cases of recorded values, which are read back unchanged, and of concurrent callers, which don't affect each other.
 
 use super::*;
 use crate::records::DeliveryId;
@@ -43,7 +43,7 @@ pub(in crate::ledger) async fn any_number_survives(store: &dyn Store, _: &Hands)
             store.current(&docs()).await.unwrap(),
             [CurrentVersion { path: path("a"), traits: traits_of(&new) }]
         );
-        // A file of that size is also large for a vessel that was added later.
+        // A vessel that is added later also gets the file as large or small, by the same size.
         let name = format!("added {n}");
         store.reconcile(&docs(), &vessels(["tern", &name])).await.unwrap();
         assert_eq!(store.next_due(&vessel(&name), number > 0, 10).await.unwrap().len(), 1);
@@ -56,7 +56,7 @@ pub(in crate::ledger) async fn a_version_may_be_hashed_after_it_was_admitted(sto
     admit(store, unread.clone(), ["tern"]).await;
     let version = only_due(store, "tern").await.version;
     assert_eq!(version.digest, None);
-    // With or without a digest, it is the version that is already recorded.
+    // The two versions are equal whether or not their digests are known, so nothing is admitted again.
     admit(store, unread.clone(), ["tern"]).await;
     admit(store, hashed.clone(), ["tern"]).await;
     assert_eq!(only_due(store, "tern").await.version.id, version.id);
@@ -101,7 +101,7 @@ pub(in crate::ledger) async fn many_calls_at_once_lose_nothing(store: &dyn Store
     assert_eq!(store.backlog().await.unwrap().iter().map(|backlog| backlog.acknowledged).sum::<u64>(), 40);
 }
 
-/// A stopping daemon and a lost connection cancel calls at any point.
+/// A stopping daemon or a lost connection may cancel a call at any point.
 pub(in crate::ledger) async fn a_call_that_is_cut_off_leaves_the_store_usable(store: &dyn Store, _: &Hands) {
     let yields = |times: u64| async move {
         for _ in 0..times {
@@ -121,7 +121,7 @@ pub(in crate::ledger) async fn a_call_that_is_cut_off_leaves_the_store_usable(st
             () = yields(n) => {}
             due = store.next_due(&tern[0], false, 5) => drop(due.unwrap()),
         }
-        // Either all of it was recorded or nothing.
+        // The cancelled call recorded either all of its versions or none.
         store.reconcile(&docs, &tern).await.unwrap();
         assert_eq!(due(store, "tern").await.len() % 5, 0);
     }

@@ -1,4 +1,4 @@
-//! The life cycle of a version: admitted, complete, reconciled, retired, vanished.
+//! Cases of the life cycle of a version: admitted, complete, reconciled, retired, vanished.
 
 use super::*;
 
@@ -14,7 +14,7 @@ pub(in crate::ledger) async fn admitting_twice_is_one_version(store: &dyn Store,
     assert_eq!(store.current(&docs()).await.unwrap(), current);
     assert_eq!(store.current_at(&docs(), &[path("b"), path("a")]).await.unwrap(), current);
     assert_eq!(store.current_at(&docs(), &[path("b")]).await.unwrap(), []);
-    // It doesn't undo acknowledgements either.
+    // Admitting an equal version doesn't undo acknowledgements either.
     deliver(store, "tern").await;
     admit(store, file("a", "one", 1), ["tern", "gull"]).await;
     assert!(due(store, "tern").await.is_empty());
@@ -53,7 +53,7 @@ pub(in crate::ledger) async fn a_changed_file_supersedes_what_is_open_and_keeps_
     }
     assert_eq!(current_paths(store).await, ["a"]);
     assert_eq!(backlog_of(store, "tern").await.unwrap().acknowledged, 1);
-    // The old version's last acknowledgement comes too late to complete it.
+    // The last acknowledgement of the superseded version comes too late to make it complete.
     assert!(!store.acknowledge(open.id, Verified::ByVessel).await.unwrap());
     assert!(retirable(store).await.is_empty());
 }
@@ -117,7 +117,7 @@ pub(in crate::ledger) async fn retiring_ends_a_version_once(store: &dyn Store, _
     store.retired(&[version.id]).await.unwrap();
     assert!(current_paths(store).await.is_empty());
     assert!(retirable(store).await.is_empty());
-    // The same file put there again is delivered again, even if the old version is retired once more.
+    // When the same file appears again, it is delivered again, even if the old version is retired once more.
     admit(store, file("a", "one", 1), ["tern"]).await;
     store.retired(&[version.id]).await.unwrap();
     assert_eq!(current_paths(store).await, ["a"]);
@@ -131,7 +131,7 @@ pub(in crate::ledger) async fn what_is_not_complete_any_more_is_not_retired(stor
     store.reconcile(&docs(), &vessels(["tern", "gull"])).await.unwrap();
     store.retired(&[version.id]).await.unwrap();
     assert_eq!(due_paths(store, "gull").await, ["a"]);
-    // Its source was moved anyway: this is reported, and no delivery stays open for ever.
+    // The source was moved anyway: the loss is reported, and no delivery stays open for ever.
     assert_eq!(store.vanished(&docs(), &[path("a")]).await.unwrap().len(), 1);
     assert!(due(store, "gull").await.is_empty());
 }
@@ -188,9 +188,9 @@ pub(in crate::ledger) async fn a_vessel_that_returns_is_served_at_once(store: &d
     store.reconcile(&docs(), &vessels(["tern", "gull"])).await.unwrap();
     assert!(retirable(store).await.is_empty());
     let again = only_due(store, "gull").await;
-    // It resumes with the bytes sent before.
+    // The delivery resumes with the bytes sent before.
     assert_eq!((again.state, again.failures), (DeliveryState::Uploading, 0));
-    // Files that tern acknowledged before are still on tern.
+    // Files that the vessel `tern` acknowledged before are still there, so they are not due again.
     store.reconcile(&docs(), &vessels(["gull"])).await.unwrap();
     store.reconcile(&docs(), &vessels(["tern", "gull"])).await.unwrap();
     assert!(due(store, "tern").await.is_empty());

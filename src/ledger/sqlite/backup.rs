@@ -25,7 +25,7 @@ pub(in crate::ledger) async fn backup(ledger: &Path, to: &Path) -> Result<()> {
         Some(parent) => parent,
         None => Path::new("/"),
     };
-    // `tempfile` creates it with mode 0600. SQLite accepts an empty file as a new database.
+    // `tempfile` creates the file with mode 0600. SQLite accepts an empty file as a new database.
     let copy = tempfile::Builder::new().prefix(".contentmonster-backup-").tempfile_in(directory);
     let copy = copy.map_err(|e| failed(e.to_string()))?;
     let name = copy.path().to_str().ok_or_else(|| failed("the path is not UTF-8 text".to_owned()))?.to_owned();
@@ -42,7 +42,7 @@ pub(in crate::ledger) async fn backup(ledger: &Path, to: &Path) -> Result<()> {
     placed.and_then(|()| sync(directory)).map_err(|e| failed(e.to_string()))
 }
 
-/// Checks the copy's integrity: an unreadable backup is worthless.
+/// Checks the integrity of the copy, because a corrupt backup could not be restored.
 async fn prove(copy: &Path) -> Result<()> {
     let reader =
         pool(1).connect_with(options(copy).read_only(true)).await.map_err(|e| LedgerError::opening(copy, &e))?;

@@ -1,8 +1,8 @@
-//! Due deliveries, robust against changes of the clock.
+//! Queries for due deliveries, and the correction of due times when the clock is set back.
 //!
-//! Due times are kept by the time of day, which may be set back by a person, by NTP, or by a host that starts without a
-//! clock. Due deliveries would then wait for as long as the clock was ahead. So a query for due deliveries detects a
-//! step back and shifts future due times by the same amount. A step forward ends waits early, which is harmless.
+//! Due times are stored as time of day. A person, NTP, or a host that starts without a clock may set the clock back;
+//! deliveries would then be due late by the length of that step. So a query for due deliveries detects such a step and
+//! moves future due times earlier by the same amount. A step forward ends waits early, which is harmless.
 
 use sqlx::{Row, SqlitePool};
 
@@ -11,10 +11,10 @@ use crate::backoff::LONGEST_WAIT;
 use crate::names::{DirectoryName, VesselName};
 use crate::records::{Delivery, DeliveryId, PlaceNumber};
 
-/// A negligible step back, in milliseconds.
+/// Steps back of the clock up to this many milliseconds are ignored.
 const SMALL_STEP: i64 = 100;
 
-/// The columns of a delivery and its version.
+/// The columns of a delivery and its version, which [`next_due`] reads.
 macro_rules! due_columns {
     () => {
         concat!(
@@ -77,7 +77,8 @@ pub(super) async fn next_due_at(
         .fetch_one(&store.readers)
         .await?);
     }
-    // Each half is one index lookup; a single minimum over both would scan all open deliveries.
+    // The two inner queries are one index lookup each; `min` over both values of `large` would scan all open
+    // deliveries.
     Ok(sqlx::query_scalar(
         "SELECT min(due_at) FROM (
              SELECT min(due_at) AS due_at FROM delivery
@@ -91,7 +92,8 @@ pub(super) async fn next_due_at(
     .await?)
 }
 
-/// Returns the time of day. If it was set back since the last call, corrects the due times first.
+/// Returns the time of day in milliseconds since 1970. Corrects the due times first if the clock was set back since the
+/// last call.
 async fn now(store: &Sqlite) -> Result<i64> {
     let now = store.now();
     let mut latest = store.latest.lock().await;
@@ -105,8 +107,8 @@ async fn now(store: &Sqlite) -> Result<i64> {
     Ok(now)
 }
 
-/// Moves future due times earlier by `step` milliseconds. Deliveries that never failed become due at once, and no wait
-/// exceeds [`LONGEST_WAIT`].
+/// Moves due times that are later than `now` earlier by `step` milliseconds. Deliveries that never failed become due at
+/// once, and no other delivery waits longer than [`LONGEST_WAIT`].
 pub(super) async fn move_back(writer: &SqlitePool, now: i64, step: i64) -> Result<()> {
     let longest = i64::try_from(LONGEST_WAIT.as_millis()).unwrap_or(i64::MAX);
     let mut transaction = writer.begin().await?;

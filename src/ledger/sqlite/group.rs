@@ -1,9 +1,9 @@
-//! Group commit: updates that arrive during a transaction share the next one.
+//! Group commit: updates that arrive during a transaction share the next transaction.
 //!
 //! A transaction costs far more than the updates in it, and hundreds of deliveries make updates at the same time. So
-//! one task writes for all of them: it takes the updates that arrived meanwhile, runs one statement per kind, commits,
-//! and answers. It never waits for a group to fill. A caller that is cancelled before its update was taken withdraws
-//! the update; later, the update may still be applied, as with any cancelled call.
+//! one task writes for all callers: it takes the updates that arrived meanwhile, runs one statement per kind of update,
+//! commits, and answers the callers. The task never waits for a group to fill. A caller that is cancelled withdraws its
+//! update if the task has not taken the update yet; otherwise the update may still be applied.
 
 use std::collections::HashSet;
 
@@ -19,23 +19,24 @@ use crate::clock::Clock;
 use crate::ledger::LedgerError;
 use crate::records::{PlaceNumber, Seen};
 
-/// Most updates in one transaction, which limits the latency to some tens of milliseconds.
+/// Maximum number of updates in one transaction, which limits the latency to some tens of milliseconds.
 const MOST: usize = 2048;
 
-/// An update of a delivery or a version. Equal updates share a statement.
+/// An update of a delivery or a version. One statement applies all equal updates of a group.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Entry {
-    /// An open delivery enters this state.
+    /// An open delivery enters this [`DeliveryState`](crate::records::DeliveryState).
     State(&'static str),
     /// An attempt at an open delivery failed.
     PutOff { reason: String, due_at: i64, parked: bool },
-    /// A delivery was acknowledged, verified this way.
+    /// A delivery was acknowledged; the field is the method of verification.
     Acknowledged(&'static str),
-    /// Same, if the delivery's place is still this one; with the file's state on the vessel.
+    /// A delivery was acknowledged at `place`; ignored when the delivery goes to another place now. `seen` is the state
+    /// of the vessel's copy.
     AcknowledgedAt { verified: &'static str, place: PlaceNumber, seen: Option<Seen> },
-    /// Nothing of a superseded delivery is left on the vessel.
+    /// No parts of a superseded delivery are left on the vessel.
     Swept,
-    /// A version without a digest has this one.
+    /// The digest of a version that was recorded without a digest.
     Hashed([u8; 32]),
 }
 
@@ -45,19 +46,19 @@ struct Waiting {
     answer: oneshot::Sender<Result<bool>>,
 }
 
-/// The sender to the writing task. The task ends when this is dropped.
+/// The sender of updates to the writing task. The task ends when the sender is dropped.
 pub(super) struct Group(mpsc::UnboundedSender<Waiting>);
 
 impl Group {
-    /// Starts the task on the caller's runtime.
+    /// Starts the writing task on the caller's runtime.
     pub(super) fn start(writer: SqlitePool, clock: Clock, listeners: Listeners) -> Self {
         let (sender, waiting) = mpsc::unbounded_channel();
         tokio::spawn(write(writer, clock, listeners, waiting));
         Self(sender)
     }
 
-    /// Applies an update to the delivery or version `id`. Returns `false` when its state doesn't allow the update, or
-    /// it doesn't exist.
+    /// Applies an update to the delivery or version with the number `id`. Returns `false` when there is no such record,
+    /// or when its state doesn't allow the update.
     pub(super) async fn make(&self, entry: Entry, id: i64) -> Result<bool> {
         let ended = || LedgerError::from(sqlx::Error::WorkerCrashed);
         let (answer, answered) = oneshot::channel();
@@ -69,7 +70,7 @@ impl Group {
 async fn write(writer: SqlitePool, clock: Clock, listeners: Listeners, mut waiting: mpsc::UnboundedReceiver<Waiting>) {
     let mut group = Vec::new();
     while waiting.recv_many(&mut group, MOST).await > 0 {
-        // Cancelled callers may have moved on, which makes their updates stale.
+        // A cancelled caller may since have made a newer update of the delivery, so its older update is dropped.
         group.retain(|one| !one.answer.is_closed());
         group.sort_by(|a, b| a.entry.cmp(&b.entry));
         let made = make_all(&writer, clock.now_ms(), &listeners, &group).await;
@@ -79,8 +80,8 @@ async fn write(writer: SqlitePool, clock: Clock, listeners: Listeners, mut waiti
     }
 }
 
-/// Applies the updates of a group in one transaction, and returns for each whether the state of its delivery allowed it.
-/// An update that is not allowed is skipped; after an error, none is applied.
+/// Applies the updates of a group in one transaction. Returns for each update whether the state of its delivery allowed
+/// the update. An update that is not allowed is skipped; after an error, no update of the group is applied.
 async fn make_all(writer: &SqlitePool, now: i64, listeners: &Listeners, group: &[Waiting]) -> Result<Vec<bool>> {
     let mut transaction = writer.begin().await?;
     let (mut made, mut noted) = (Vec::with_capacity(group.len()), false);
@@ -103,7 +104,7 @@ async fn make_all(writer: &SqlitePool, now: i64, listeners: &Listeners, group: &
     Ok(made)
 }
 
-/// Applies one update to many deliveries or versions; returns those whose state allowed it.
+/// Applies one update to many deliveries or versions; returns the numbers of those whose state allowed the update.
 async fn make_alike(
     transaction: &mut Transaction<'_, Sqlite>,
     now: i64,
@@ -144,7 +145,8 @@ async fn make_alike(
         .bind(place.0)
         .bind(seen.map(|seen| signed(seen.size)))
         .bind(seen.map(|seen| seen.mtime)),
-        // A delivery that was reopened meanwhile (its vessel came back) may have sent new parts, so it keeps `touched`.
+        // If the vessel takes the directory again, the delivery is open again and may have sent new parts: then
+        // `touched` stays set.
         Entry::Swept => sqlx::query(
             "UPDATE delivery SET touched = 0
              WHERE id IN (SELECT value FROM json_each(?1)) AND state = 'superseded' RETURNING id",

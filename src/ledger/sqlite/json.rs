@@ -1,4 +1,4 @@
-//! Lists as JSON arrays for `json_each`: static SQL can't have a variable number of parameters.
+//! Encodes lists as JSON arrays for `json_each`, because static SQL can't have a variable number of parameters.
 
 use std::fmt::Write;
 
@@ -28,12 +28,12 @@ pub(super) fn names(vessels: &[VesselName]) -> String {
     texts(vessels.iter().map(VesselName::as_str))
 }
 
-/// Encodes texts such as labels. They have no control characters: the settings reject those.
+/// Encodes texts such as labels. Control characters are not escaped here, because the settings reject texts with them.
 pub(super) fn texts<'a>(texts: impl Iterator<Item = &'a str>) -> String {
     array(texts.map(text))
 }
 
-/// Encodes pairs of such texts.
+/// Encodes pairs of texts. Control characters are not escaped here, because the settings reject texts with them.
 pub(super) fn pairs<'a>(pairs: impl Iterator<Item = [&'a str; 2]>) -> String {
     array(pairs.map(|[first, second]| format!("[{},{}]", text(first), text(second))))
 }
@@ -42,12 +42,13 @@ fn text(text: &str) -> String {
     format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
 }
 
-/// Encodes paths for `unhex(value)`, because paths are bytes and JSON is text.
+/// Encodes paths in hexadecimal, for `unhex(value)`: paths are bytes and JSON is text.
 pub(super) fn paths(paths: &[RelPath]) -> String {
     array(paths.iter().map(|path| format!("\"{}\"", hex(path.as_bytes()))))
 }
 
-/// Encodes the bounds of the ranges below paths, each as `[path/, path0]` for `unhex`: `0` follows `/`.
+/// Encodes, for each path, the range of the paths below it as the hexadecimal pair `[path/, path0]`. `0` is the byte
+/// after `/`.
 pub(super) fn ranges_below(paths: &[RelPath]) -> String {
     array(paths.iter().map(|path| {
         let path = hex(path.as_bytes());
@@ -56,7 +57,7 @@ pub(super) fn ranges_below(paths: &[RelPath]) -> String {
 }
 
 /// Encodes versions, each as `[path, size, mtime, mtime_nanos, inode, mode, digest, chunk_size, kind, target, uid, gid,
-/// replaces]`; path, digest and target are for `unhex`.
+/// replaces]`, with path, digest and target in hexadecimal for `unhex`.
 pub(super) fn versions<'a>(versions: impl Iterator<Item = (&'a NewVersion, Option<i64>)>) -> String {
     array(versions.map(|(new, replaces)| {
         format!(

@@ -10,13 +10,14 @@ use crate::bell::Bell;
 use crate::ledger::Listener;
 use crate::records::EventKind;
 
-/// The listeners. Cheap to clone, and cheap to query when there are none.
+/// The listeners. Cheap to clone, and cheap to query when there are no listeners.
 #[derive(Clone, Default)]
 pub(super) struct Listeners(Arc<RwLock<Wishes>>);
 
 #[derive(Default)]
 struct Wishes {
-    /// The `[directory, channel]` pairs of each event kind with listeners, as a JSON array.
+    /// The `[directory, channel]` pairs that each event kind is reported to, as a JSON array. Kinds without a listener
+    /// are missing.
     rules: HashMap<EventKind, Arc<str>>,
     bells: Vec<Bell>,
 }
@@ -38,20 +39,21 @@ impl Listeners {
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = Wishes { rules, bells };
     }
 
-    /// Returns the pairs of an event kind; `None` without listeners.
+    /// Returns the `[directory, channel]` pairs of an event kind as a JSON array; `None` when the kind has no listener.
     fn rules(&self, kind: EventKind) -> Option<Arc<str>> {
         self.0.read().unwrap_or_else(PoisonError::into_inner).rules.get(&kind).cloned()
     }
 
-    /// Rings all listeners' bells if a notice was recorded. Call it after the transaction.
+    /// Rings the bells of all listeners when `noted`, which means that a notice was recorded. To be called after the
+    /// commit.
     pub(super) fn ring_if(&self, noted: bool) {
         if noted {
             self.0.read().unwrap_or_else(PoisonError::into_inner).bells.iter().for_each(Bell::ring);
         }
     }
 
-    /// Records notices that open deliveries, given as a JSON array of their numbers, are about to be acknowledged.
-    /// Returns whether any were recorded.
+    /// Records notices that open deliveries are about to be acknowledged. `deliveries` is a JSON array of their
+    /// numbers. Returns whether a notice was recorded.
     pub(super) async fn note_delivered(
         &self,
         transaction: &mut Transaction<'_, Db>,
@@ -74,7 +76,8 @@ impl Listeners {
         Ok(noted.rows_affected() > 0)
     }
 
-    /// Records notices that open deliveries are about to be parked.
+    /// Records notices that open deliveries, given as a JSON array of their numbers, are about to be parked. Leaves out
+    /// deliveries whose last notice had the same reason. Returns whether a notice was recorded.
     pub(super) async fn note_parked(
         &self,
         transaction: &mut Transaction<'_, Db>,
@@ -104,7 +107,8 @@ impl Listeners {
         Ok(noted.rows_affected() > 0)
     }
 
-    /// Records notices that complete versions, given as a JSON array of their numbers, are about to end as retired.
+    /// Records notices that complete versions are about to end as retired. `versions` is a JSON array of their numbers.
+    /// Returns whether a notice was recorded.
     pub(super) async fn note_retired(
         &self,
         transaction: &mut Transaction<'_, Db>,

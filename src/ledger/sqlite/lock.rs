@@ -1,9 +1,10 @@
-//! A lock file beside the ledger, which ensures that only one process uses it.
+//! A lock file beside the ledger, which ensures that only one process uses the ledger.
 //!
-//! SQLite's own locks last for one transaction; two daemons would take turns and undo each other's work.
+//! SQLite's own locks last for one transaction only, so two daemons could both write to the ledger and undo each
+//! other's work.
 //!
-//! The ledger's files are created here with mode 0600, whatever the umask, before SQLite opens them: SQLite gives
-//! `-wal` and `-shm` the mode of the ledger.
+//! This module also creates the ledger's file, with mode 0600 whatever the umask, before SQLite opens it: SQLite gives
+//! the `-wal` and `-shm` files the mode of the ledger.
 
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
@@ -13,7 +14,7 @@ use rustix::fs::OFlags;
 use crate::ledger::LedgerError;
 use crate::root::{open_private, open_trusted, take_from_others};
 
-/// The lock, held while the ledger is open. The kernel releases it when the process ends, even when it is killed.
+/// The lock, held while the ledger is open. The kernel releases the lock when the process ends, even when it is killed.
 pub(super) struct Lock {
     _file: File,
 }

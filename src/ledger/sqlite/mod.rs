@@ -1,9 +1,9 @@
-//! The ledger in an SQLite file: opens it and migrates it to this program's schema.
+//! The ledger in an SQLite file: opens the file and migrates it to this program's schema.
 //!
-//! One connection writes, so that writers queue here and never contend for SQLite's lock; other connections read in
-//! parallel (WAL). With `synchronous=NORMAL`, a power cut may lose the last transactions but never corrupts the file.
-//! The workflows repeat each lost transaction: the next scan repeats an admission, and a check of the destination
-//! repeats an acknowledgement.
+//! One connection writes, so that writers queue in this process and never contend for SQLite's lock; other connections
+//! read in parallel (WAL). With `synchronous=NORMAL`, a power cut may lose the last transactions but never corrupts the
+//! file. The workflows repeat lost transactions: the next scan repeats a lost admission, and a check of the destination
+//! repeats a lost acknowledgement.
 
 mod backup;
 mod due;
@@ -44,15 +44,15 @@ pub(super) use backup::backup;
 
 type Result<T> = std::result::Result<T, LedgerError>;
 
-/// The connections that only read.
+/// The pool of read-only connections.
 #[derive(Clone)]
 struct Readers(SqlitePool);
 
-/// Numbered and embedded. A published migration never changes: its checksum is kept in the ledger.
+/// The migrations, embedded in the program. A published migration must never change: ledgers store its checksum.
 static MIGRATIONS: Migrator = sqlx::migrate!("src/ledger/migrations");
 
-/// How long a writer queues behind the others. The pool's default of 30 s would stop the daemon on a slow disk or
-/// during the reconciliation of a very large directory.
+/// How long a writer waits for the writing connection. The pool's default of 30 s would stop the daemon on a slow disk
+/// or during the reconciliation of a very large directory.
 const LONGEST_QUEUE: Duration = Duration::from_secs(600);
 
 /// Rows buffered by a connection's thread; with fewer, a query for a batch takes several round trips to that thread.
@@ -65,7 +65,7 @@ pub(super) struct Sqlite {
     listeners: Listeners,
     instance: InstanceId,
     clock: Clock,
-    /// The latest time of day that due times were compared with, in milliseconds since 1970.
+    /// The latest time of day that due times were compared with, in milliseconds since 1970; see [`due`].
     latest: tokio::sync::Mutex<i64>,
     _lock: Lock,
 }
@@ -75,7 +75,7 @@ impl Sqlite {
         Self::open_as(file, clock, false).await
     }
 
-    /// Opens a ledger. One for dry runs has a single connection, so that one transaction encloses all updates.
+    /// Opens a ledger. A ledger for dry runs has a single connection, so that one transaction encloses all updates.
     async fn open_as(file: &Path, clock: Clock, rehearsing: bool) -> Result<Self> {
         let lock = Lock::take(file)?;
         let options = options(file)
@@ -83,7 +83,7 @@ impl Sqlite {
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Normal)
             .foreign_keys(true);
-        // An existing file keeps the mode it was created with.
+        // An existing file keeps the `auto_vacuum` mode that it was created with.
         let writing = options.clone().auto_vacuum(SqliteAutoVacuum::Incremental);
         let failed = |error: sqlx::Error| LedgerError::opening(file, &error);
         let writing = pool(1).idle_timeout(None).max_lifetime(None).connect_with(writing);
@@ -94,7 +94,7 @@ impl Sqlite {
             false => pool(2).connect_with(options.read_only(true)).await.map_err(failed)?,
         };
         let instance = instance(&writer).await?;
-        // The clock may have been ahead when the ledger was last open.
+        // The clock may have been ahead when the ledger was last open, so future due times are limited.
         let now = clock.now_ms();
         due::move_back(&writer, now, 0).await?;
         let latest = tokio::sync::Mutex::new(now);
@@ -103,7 +103,7 @@ impl Sqlite {
         Ok(Self { writer, group, readers, listeners, instance, clock, latest, _lock: lock })
     }
 
-    /// Opens the ledger read-only, also while another process writes.
+    /// Opens the ledger read-only, even while another process writes to it.
     pub(super) async fn look(file: &Path) -> Result<Arc<dyn Reports>> {
         let unusable = |why: String| LedgerError::Unusable { file: file.into(), why };
         match file.try_exists() {
@@ -113,7 +113,7 @@ impl Sqlite {
         }
         let failed = |error: sqlx::Error| LedgerError::opening(file, &error);
         let readers = pool(1).connect_with(options(file).read_only(true)).await.map_err(failed)?;
-        // A new file has no tables until its owner has created them.
+        // A new file has no tables until the process that created the file has run the migrations.
         let known = sqlx::query_scalar("SELECT count(*) FROM sqlite_schema WHERE name = '_sqlx_migrations'");
         let known: i64 = known.fetch_one(&readers).await.map_err(failed)?;
         if known == 0 {
@@ -131,7 +131,7 @@ impl Sqlite {
         }
     }
 
-    /// Checkpoints everything into the ledger's file, so that this file alone is complete, and closes it.
+    /// Checkpoints everything into the ledger's file, so that this file alone is complete, and closes the ledger.
     async fn shut(&self) -> Result<()> {
         self.readers.close().await;
         let mut writer = self.writer.acquire().await?;
@@ -143,7 +143,7 @@ impl Sqlite {
         Ok(())
     }
 
-    /// Returns the time in milliseconds since 1970.
+    /// Returns the time of day in milliseconds since 1970.
     fn now(&self) -> i64 {
         self.clock.now_ms()
     }
@@ -154,7 +154,7 @@ fn options(file: &Path) -> SqliteConnectOptions {
     options.busy_timeout(Duration::from_secs(10)).row_buffer_size(ROWS_ON_THE_WAY)
 }
 
-/// Connections are not tested before use: the test would cost as much as the query.
+/// Returns the options of a pool that doesn't test a connection before use: the test would cost as much as the query.
 fn pool(connections: u32) -> SqlitePoolOptions {
     let pool = SqlitePoolOptions::new().max_connections(connections);
     pool.acquire_timeout(LONGEST_QUEUE).test_before_acquire(false)
@@ -168,7 +168,7 @@ fn migration_error(error: MigrateError, file: PathBuf) -> LedgerError {
     }
 }
 
-/// Returns the shore's id, which is generated when the ledger is new.
+/// Returns the shore's id; generates the id when the ledger is new.
 async fn instance(writer: &SqlitePool) -> Result<InstanceId> {
     let mut transaction = writer.begin().await?;
     let made_up = InstanceId::new(std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), std::process::id()));

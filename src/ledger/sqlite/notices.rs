@@ -1,4 +1,4 @@
-//! Stores notices for listeners: recorded in the transactions of their events, read, and removed.
+//! Implements [`Outbox`] in SQLite's SQL.
 
 use async_trait::async_trait;
 use sqlx::Row;

@@ -1,7 +1,7 @@
-//! Adjusts the deliveries of a directory to the vessels that take it, and to its places on them.
+//! Adjusts the open deliveries of a directory to the vessels that take it now, and to its places on these vessels.
 //!
 //! A directory may hold a million files, each with a delivery to hundreds of vessels. So each transaction handles a
-//! limited number of paths, in their order.
+//! limited number of paths, in the order of the paths.
 
 use async_trait::async_trait;
 use sqlx::sqlite::SqliteRow;
@@ -14,10 +14,10 @@ use crate::ledger::Places;
 use crate::names::{DirectoryName, RemotePath, VesselName};
 use crate::records::{Delivery, Host, Seen, Verified, VersionId};
 
-/// Deliveries per transaction, which takes some tens of milliseconds.
+/// Number of deliveries per transaction; a transaction of this size takes some tens of milliseconds.
 const STEP: usize = 1000;
 
-/// An iterator over the versions that a directory holds now, one page at a time.
+/// Pages over the versions that a directory holds now; each page is handled in a transaction of its own.
 struct Pages<'a> {
     writer: &'a SqlitePool,
     directory: &'a DirectoryName,
@@ -33,7 +33,8 @@ impl<'a> Pages<'a> {
         Self { writer, directory, most, after: Vec::new(), ended: false }
     }
 
-    /// Returns a transaction, and the numbers of the next versions as a JSON array; `None` after the last.
+    /// Starts a transaction for the next page, and returns it with the numbers of the page's versions as a JSON array;
+    /// `None` after the last page.
     async fn next(&mut self) -> Result<Option<(Transaction<'static, Db>, String)>> {
         if self.ended {
             return Ok(None);
@@ -55,7 +56,7 @@ impl<'a> Pages<'a> {
     }
 }
 
-/// Restarts the deliveries of versions that went to an earlier place; returns their number.
+/// Restarts the deliveries that went, or were to go, to an earlier place; returns the number of restarted deliveries.
 async fn send_to_new_places(
     transaction: &mut Transaction<'_, Db>,
     directory: &DirectoryName,
@@ -79,7 +80,7 @@ async fn send_to_new_places(
     Ok(moved.rows_affected())
 }
 
-/// Records that all deliveries of a directory to these vessels use its current places.
+/// Records that all deliveries of a directory to `vessels`, a JSON array, use the directory's current places.
 async fn settled(writer: &SqlitePool, directory: &DirectoryName, vessels: &str) -> Result<()> {
     sqlx::query(
         "UPDATE place SET settled = 1
@@ -101,8 +102,8 @@ pub(super) async fn reconcile(
     let names = json::names(vessels);
     let mut pages = Pages::new(writer, directory, vessels.len());
     while let Some((mut transaction, versions)) = pages.next().await? {
-        // The oldest files go first to a vessel that was added. A size below 0 is one with its highest bit set: see
-        // `signed`.
+        // `due_at` makes the oldest files go first to an added vessel. A negative size stands for a size of 2^63 or
+        // more, see `signed`.
         sqlx::query(
             "INSERT INTO delivery (version, vessel, large, state, due_at, token, place)
              SELECT v.id, n.value, v.size < 0 OR v.size > v.chunk_size, 'pending', min(v.admitted_at, ?4), random(),
@@ -206,7 +207,7 @@ impl Places for Sqlite {
     }
 }
 
-/// Restarts acknowledged deliveries of versions; returns their number.
+/// Restarts acknowledged deliveries of versions; returns the number of restarted deliveries.
 async fn resend(transaction: &mut Transaction<'_, Db>, (versions, vessels): (&str, &str), now: i64) -> Result<u64> {
     let due = sqlx::query(
         "UPDATE delivery SET state = 'pending', touched = 0, due_at = ?3, failures = 0, reason = NULL,
@@ -224,13 +225,13 @@ async fn resend(transaction: &mut Transaction<'_, Db>, (versions, vessels): (&st
     Ok(due.rows_affected())
 }
 
-/// Records a vessel's host. If it is another host than before, gives each of the vessel's places a new number.
+/// Records a vessel's host. If the host differs from the recorded one, gives each of the vessel's places a new number.
 async fn enter_host(writer: &SqlitePool, vessel: &VesselName, host: &Host) -> Result<()> {
     let mut transaction = writer.begin().await?;
     let is_other = is_other_host(&mut transaction, vessel, host).await?;
     if is_other {
         sqlx::query("DELETE FROM host_key WHERE vessel = ?").bind(vessel.as_str()).execute(&mut *transaction).await?;
-        // This includes directories without a place: their earlier deliveries went to the previous host.
+        // Covers also directories without a recorded place, because their earlier deliveries went to the previous host.
         sqlx::query(
             "INSERT INTO place (vessel, directory, location, number)
              SELECT vessel, directory, x'', 1 FROM tally WHERE vessel = ?
@@ -257,8 +258,8 @@ async fn enter_host(writer: &SqlitePool, vessel: &VesselName, host: &Host) -> Re
     Ok(transaction.commit().await?)
 }
 
-/// Returns whether a vessel is another host than at its last connection. Compares the host key where one of its
-/// algorithm is known, otherwise the address.
+/// Returns whether `host` differs from the recorded host of the vessel. Compares the accounts, and then the host keys
+/// if a key of the same algorithm is recorded, otherwise the addresses.
 async fn is_other_host(transaction: &mut Transaction<'_, Db>, vessel: &VesselName, host: &Host) -> Result<bool> {
     let before = sqlx::query("SELECT address, account FROM host WHERE vessel = ?")
         .bind(vessel.as_str())

@@ -1,4 +1,4 @@
-//! Implements [`Reports`] in SQLite's SQL. It only reads, in parallel with the writer.
+//! Implements [`Reports`] in SQLite's SQL, with reading connections only, in parallel with the writer.
 
 use async_trait::async_trait;
 use sqlx::Row;
@@ -12,7 +12,7 @@ use crate::ledger::{
 use crate::names::{DirectoryName, RelPath, VesselName};
 use crate::records::DeliveryId;
 
-/// Milliseconds that a row of `retired_tally` covers.
+/// Milliseconds that a row of the table `retired_tally` covers: 15 minutes.
 const QUARTER: i64 = 900_000;
 
 /// The columns that [`receipt`] reads.
@@ -26,7 +26,7 @@ macro_rules! receipts {
 #[async_trait]
 impl Reports for Readers {
     async fn summary(&self, today: i64) -> Result<Summary> {
-        // One transaction, so that all sums are of the same moment.
+        // One transaction, so that all sums describe the same moment.
         let mut one = self.0.begin().await?;
         let tallies = sqlx::query("SELECT * FROM tally ORDER BY vessel, directory").fetch_all(&mut *one).await?;
         let directories = sqlx::query(

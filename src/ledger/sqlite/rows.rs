@@ -1,4 +1,4 @@
-//! Converts rows into records, and rejects values that the program's types don't allow.
+//! Converts rows into records, and rejects values that the types of the records don't allow.
 
 use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
@@ -10,7 +10,7 @@ use crate::names::{DirectoryName, RelPath};
 use crate::records::{DeliveryState, FileStamp, Seen, Traits, Version, VersionId, VersionKind};
 use crate::signature::Signature;
 
-/// The columns that [`version`] reads, of a table called `v`.
+/// The columns that [`version`] reads; the query must call the table `v`.
 macro_rules! version_columns {
     () => {
         "v.id AS version, v.directory, v.path, v.size, v.mtime, v.mtime_nanos, v.inode, v.mode, v.digest, v.chunk_size, v.kind,
@@ -18,7 +18,7 @@ macro_rules! version_columns {
     };
 }
 
-/// The columns that [`current`] reads, of a table called `v`.
+/// The columns that [`current`] reads; the query must call the table `v`.
 macro_rules! current_columns {
     () => {
         "v.path, v.size, v.mtime, v.mtime_nanos, v.inode, v.mode, v.kind, v.uid, v.gid"
@@ -30,7 +30,7 @@ fn corrupt(what: impl std::fmt::Display) -> LedgerError {
     LedgerError::Corrupt(what.to_string())
 }
 
-/// Converts to SQLite's signed integers; sizes and inodes keep their bits.
+/// Converts a number to SQLite's signed integers with the same bits, so numbers of 2^63 or more become negative.
 pub(super) fn signed(number: u64) -> i64 {
     number.cast_signed()
 }
@@ -39,7 +39,7 @@ pub(super) fn rel_path(row: &SqliteRow) -> Result<RelPath> {
     RelPath::new(row.try_get::<Vec<u8>, _>("path")?).map_err(corrupt)
 }
 
-/// Reads a nullable path.
+/// Reads a path from a column that may be null.
 pub(super) fn optional_path(row: &SqliteRow, column: &str) -> Result<Option<RelPath>> {
     row.try_get::<Option<Vec<u8>>, _>(column)?.map(|bytes| RelPath::new(bytes).map_err(corrupt)).transpose()
 }
@@ -92,7 +92,7 @@ pub(super) fn version(row: &SqliteRow) -> Result<Version> {
     })
 }
 
-/// Reads the file's state on its vessel, if it was recorded.
+/// Reads the recorded state of a vessel's copy; `None` when no state was recorded.
 pub(super) fn seen(row: &SqliteRow) -> Result<Option<Seen>> {
     let (size, mtime): (Option<i64>, Option<i64>) = (row.try_get("seen_size")?, row.try_get("seen_mtime")?);
     Ok(size.zip(mtime).map(|(size, mtime)| Seen { size: size.cast_unsigned(), mtime }))
@@ -115,7 +115,7 @@ pub(super) fn state(row: &SqliteRow) -> Result<DeliveryState> {
     state.ok_or_else(|| corrupt(format_args!("unknown delivery state {word:?}")))
 }
 
-/// Returns a digest's bytes; empty while the file has not been read.
+/// Returns the bytes of a digest; empty when the file has not been hashed yet.
 pub(super) fn digest_bytes(digest: &Option<Digest>) -> &[u8] {
     digest.as_ref().map_or(&[], |digest| digest.as_bytes())
 }

@@ -1,8 +1,8 @@
 //! A copy of a ledger in a temporary directory, for dry runs.
 //!
-//! The ledger itself is only read and not locked, because a daemon may be using it; a copy during which it was written
-//! to is repeated. Updates to the copy stay in one transaction, which is rolled back afterwards, so one copy serves
-//! until the ledger changes.
+//! The ledger itself is only read and not locked, because a daemon may be using it; when the ledger changes during the
+//! copy, the copy is repeated. Updates to the copy are in one transaction, which is rolled back afterwards, so the copy
+//! can be used again until the ledger changes.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -15,13 +15,13 @@ use super::{Result, Sqlite};
 use crate::clock::Clock;
 use crate::ledger::LedgerError;
 
-/// Attempts to copy while another process writes.
+/// Maximum number of attempts to copy a ledger that another process writes to.
 const TRIES: usize = 20;
 
-/// Size and modification time of the ledger's file and of its write-ahead log, which show whether it was written to.
+/// Size and modification time of the ledger's file and of its `-wal` file, which show whether the ledger has changed.
 type Looks = [Option<(u64, SystemTime)>; 2];
 
-/// A copy of a ledger. Dropping it deletes its file.
+/// A copy of a ledger. Dropping the value deletes the copy's files.
 pub(in crate::ledger) struct Scratch {
     pub(in crate::ledger) store: std::sync::Arc<Sqlite>,
     original: PathBuf,
@@ -38,13 +38,14 @@ impl Scratch {
         let store = Sqlite::open_as(&copied, clock, true).await?;
         let scratch = Self { store: store.into(), original: file.to_owned(), looks, _place: place };
         let mut connection = scratch.store.writer.acquire().await?;
-        // Never dropped, so it stays open as long as the connection, and all further transactions are savepoints in it.
+        // The guard is never dropped, so the transaction stays open as long as the connection. All further transactions
+        // are savepoints in it.
         std::mem::forget(connection.begin().await?);
         drop(connection);
         Ok(scratch)
     }
 
-    /// Returns whether the ledger is unchanged since the copy.
+    /// Returns whether the ledger has not changed since it was copied.
     pub(in crate::ledger) fn is_current(&self) -> bool {
         looks(&self.original) == self.looks
     }
@@ -52,7 +53,7 @@ impl Scratch {
     /// Rolls back all updates to the copy.
     pub(in crate::ledger) async fn undo(&self) -> Result<()> {
         let mut connection = self.store.writer.acquire().await?;
-        // In SQL, because the library considers it one transaction until the end.
+        // Plain SQL, because sqlx must go on treating these as one open transaction.
         sqlx::query("ROLLBACK").execute(&mut *connection).await?;
         sqlx::query("BEGIN").execute(&mut *connection).await?;
         Ok(())
@@ -63,7 +64,7 @@ fn looks(file: &Path) -> Looks {
     [file.to_owned(), with_suffix(file, "-wal")].map(|file| look(&file))
 }
 
-/// Copies a ledger, if there is one; returns the copy's directory, its path, and the ledger's size and times.
+/// Copies a ledger if it exists; returns the temporary directory, the copy's path, and the ledger's sizes and times.
 fn copy(file: &Path) -> io::Result<(TempDir, PathBuf, Looks)> {
     let place = tempfile::Builder::new().prefix("contentmonster-").tempdir()?;
     let copied = place.path().join("ledger");
@@ -90,7 +91,7 @@ fn with_suffix(file: &Path, suffix: &str) -> PathBuf {
     name.into()
 }
 
-/// Returns size and modification time of a file.
+/// Returns size and modification time of a file; `None` when the file can't be examined.
 fn look(file: &Path) -> Option<(u64, SystemTime)> {
     let meta = file.metadata().ok()?;
     Some((meta.len(), meta.modified().ok()?))

@@ -1,4 +1,4 @@
-//! Signatures of delivered files: recorded, looked up, and dropped when no vessel holds their version any more.
+//! Signatures of delivered files: recorded, queried, and dropped once no vessel has their version as its last one.
 
 use sqlx::{SqlitePool, sqlite::SqliteRow};
 
@@ -8,7 +8,8 @@ use crate::names::VesselName;
 use crate::records::Version;
 use crate::signature::Signature;
 
-/// Records the signature of a version, and drops those of earlier versions of its path that are no vessel's last.
+/// Records the signature of a version. Drops the signature of an earlier version of the path when no vessel has that
+/// version as the last one that it acknowledged.
 pub(super) async fn enter(writer: &SqlitePool, version: &Version, signature: &Signature) -> Result<()> {
     let mut transaction = writer.begin().await?;
     sqlx::query("INSERT OR REPLACE INTO outline (directory, path, version, outline) VALUES (?, ?, ?, ?)")
@@ -33,7 +34,7 @@ pub(super) async fn enter(writer: &SqlitePool, version: &Version, signature: &Si
     Ok(transaction.commit().await?)
 }
 
-/// Returns the signature of a version, if one was recorded.
+/// Returns the signature of a version; `None` when no signature was recorded.
 pub(super) async fn of_version(readers: &SqlitePool, version: &Version) -> Result<Option<Signature>> {
     let row = sqlx::query("SELECT outline FROM outline WHERE directory = ? AND path = ? AND version = ?")
         .bind(version.directory.as_str())
@@ -44,7 +45,7 @@ pub(super) async fn of_version(readers: &SqlitePool, version: &Version) -> Resul
     row.as_ref().map(rows::signature).transpose()
 }
 
-/// Returns the version of a path that a vessel acknowledged last, among those that have an signature.
+/// Returns the version of the same path that a vessel acknowledged last, considering only versions with a signature.
 pub(super) async fn last_delivered(
     readers: &SqlitePool,
     vessel: &VesselName,

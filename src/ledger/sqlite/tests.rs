@@ -1,4 +1,4 @@
-//! Tests specific to SQLite: files that are opened, refused, migrated, or left behind by a kill.
+//! Tests specific to SQLite: ledger files that are opened, refused, migrated, or left behind by a killed process.
 
 use std::path::{Path, PathBuf};
 
@@ -50,7 +50,7 @@ impl Place {
         Ledger::open(&self.file(), Clock::system()).await
     }
 
-    /// Opens the bare database, without our lock.
+    /// Opens the database directly, without the ledger's lock.
     async fn database(&self) -> SqliteConnection {
         bare(&self.file()).await
     }
@@ -77,7 +77,7 @@ fn refusal(opened: Result<Ledger, LedgerError>) -> LedgerError {
     opened.err().expect("it should have been refused")
 }
 
-/// Rows as the first schema keeps them.
+/// Rows in the form of the first schema.
 const ROWS_OF_FORM_1: &str = "
     INSERT INTO instance (id) VALUES ('00000000000000ab');
     INSERT INTO version (id, directory, path, size, mtime, mtime_nanos, inode, mode, digest, chunk_size, chunks, admitted_at)
@@ -108,13 +108,13 @@ async fn a_ledger_of_every_older_form_is_opened_and_keeps_its_rows() {
         assert_eq!((retirable.len(), retirable[0].path.as_bytes()), (1, &b"\xff\n"[..]));
         let tally = &ledger.view().summary(0).await.unwrap().tallies[0];
         assert_eq!((tally.waiting, tally.waiting_bytes, tally.acknowledged_bytes), (1, 3, 3), "form {form}");
-        // The current place counts as the earlier one, so nothing is sent again after an upgrade.
+        // After a migration, the first recorded place counts as the earlier one, so no file is sent again.
         ledger.locate(&docs(), &[(tern(), RemotePath::new("/srv/docs"))]).await.unwrap();
         ledger.reconcile(&docs(), &[tern()]).await.unwrap();
         let host = Host { address: "tern:22".into(), account: "mate".into(), key: Some(("ed".into(), "1".into())) };
         assert_eq!(ledger.meet(&tern(), &host).await.unwrap(), 0, "form {form}");
         assert_eq!(ledger.next_due(&tern(), false, 10).await.unwrap().len(), 1, "form {form}");
-        // Numbers continue after the last one.
+        // The migration keeps the sequence of version numbers: a new version gets a higher number than all before.
         ledger.admit(&docs(), &[file("new", "one", 1)], &[tern()]).await.unwrap();
         assert!(ledger.next_due(&tern(), false, 10).await.unwrap()[1].version.id > VersionId(8));
     }
@@ -140,7 +140,7 @@ async fn a_ledger_of_a_newer_program_is_refused_and_left_as_it_is() {
     .execute(&mut database)
     .await
     .unwrap();
-    // Twice: a refusal leaves no lock behind.
+    // The second attempt shows that a refused open leaves no lock behind.
     for _ in 0..2 {
         let refused = refusal(place.open().await);
         assert!(matches!(refused, LedgerError::TooNew { form: 9999, .. }), "{refused:?}");
@@ -245,7 +245,7 @@ async fn state_survives_a_kill() {
     ledger.enter(due[1].id, DeliveryState::Verifying).await.unwrap();
     ledger.put_off(due[2].id, "disk full", i64::MAX, true).await.unwrap();
 
-    // After a kill, the files are as they are now, with everything still in the write-ahead log.
+    // After a kill, the files are in this state, with everything still in the write-ahead log.
     let copy = Place::new();
     for end in ["", "-wal"] {
         let name = format!("ledger.sqlite3{end}");
@@ -261,7 +261,7 @@ async fn state_survives_a_kill() {
     }
 }
 
-/// `Store` doesn't show how a version ended; statistics need it.
+/// [`Store`] doesn't show how a version ended, but the statistics depend on it.
 #[tokio::test]
 async fn only_what_is_complete_ends_as_retired() {
     let place = Place::new();
@@ -329,7 +329,7 @@ async fn a_transaction_that_fails_fails_for_all_who_share_it_and_for_nobody_afte
     assert_eq!(ledger.retirable(&docs(), VersionId(0), 30).await.unwrap().len(), 20);
 }
 
-/// The queue may be long: the most frequent queries must not scan all of it, nor the history.
+/// The queue may be long, so the most frequent queries must not scan all of the queue or the history.
 #[tokio::test]
 async fn what_is_asked_for_every_file_reads_no_more_than_it_gives() {
     let place = Place::new();
@@ -387,7 +387,7 @@ async fn what_is_asked_for_every_file_reads_no_more_than_it_gives() {
     }
 }
 
-/// The triggers' sums must equal a fresh count.
+/// The sums that the triggers maintain must equal a fresh count.
 #[tokio::test]
 async fn the_sums_are_what_counting_gives_whatever_happened() {
     let place = Place::new();
@@ -512,7 +512,7 @@ async fn a_ledger_can_be_looked_at_beside_whoever_writes_it() {
     let view = LedgerView::open(&place.file()).await.unwrap();
     assert_eq!(view.summary(0).await.unwrap().tallies[0].waiting, 1);
     drop((ledger, view));
-    // It also works without a writer, and doesn't block later writers.
+    // A read-only view also opens without a writer, and doesn't block later writers.
     let view = LedgerView::open(&place.file()).await.unwrap();
     let ledger = place.open().await.unwrap();
     assert_eq!(view.summary(0).await.unwrap(), ledger.view().summary(0).await.unwrap());

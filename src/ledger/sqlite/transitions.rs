@@ -1,5 +1,5 @@
-//! The life cycle of versions: they are recorded, become complete, and end. Each function runs in the caller's
-//! transaction, with one statement for any number of versions.
+//! The life cycle of versions: recorded, complete, ended. Each function runs in the caller's transaction, with one
+//! statement for any number of versions.
 
 use std::collections::{HashMap, HashSet};
 
@@ -10,8 +10,8 @@ use super::{Result, json, rows};
 use crate::names::{DirectoryName, RelPath, VesselName};
 use crate::records::{NewVersion, VersionKind};
 
-/// Ends versions, given as a JSON array of their numbers, and supersedes their open deliveries. A complete version that
-/// vanished counts as retired.
+/// Ends versions and supersedes their open deliveries. `versions` is a JSON array of their numbers. A complete version
+/// that vanished counts as retired.
 async fn end(transaction: &mut Transaction<'_, Sqlite>, versions: &str, ending: &str, now: i64) -> Result<()> {
     sqlx::query(
         "UPDATE delivery SET state = 'superseded', parked = 0
@@ -32,8 +32,8 @@ async fn end(transaction: &mut Transaction<'_, Sqlite>, versions: &str, ending: 
     Ok(())
 }
 
-/// Ends the versions of paths whose sources are gone; returns the paths of those that were not complete, and whether a
-/// notice was recorded.
+/// Ends the versions of `paths`, whose sources are gone. Returns the paths of the versions that were not complete, and
+/// whether a notice was recorded.
 pub(super) async fn end_vanished(
     transaction: &mut Transaction<'_, Sqlite>,
     directory: &DirectoryName,
@@ -61,8 +61,8 @@ pub(super) async fn end_vanished(
     Ok((dropped, noted))
 }
 
-/// Marks a version as forgotten: its path still holds it, and its open deliveries are superseded. Returns `false` when
-/// it has ended, is complete, or was forgotten already.
+/// Marks a version as forgotten: its path still holds the version, and the version's open deliveries are superseded.
+/// Returns `false` when the version has ended, is complete, or was already forgotten.
 pub(super) async fn forget(transaction: &mut Transaction<'_, Sqlite>, version: i64, now: i64) -> Result<bool> {
     let forgotten = sqlx::query(
         "UPDATE version SET forgotten_at = ?
@@ -85,7 +85,7 @@ pub(super) async fn forget(transaction: &mut Transaction<'_, Sqlite>, version: i
     Ok(true)
 }
 
-/// Marks all versions of a directory as forgotten; returns their number.
+/// Marks all versions of a directory as forgotten; returns the number of marked versions.
 pub(super) async fn forget_all(
     transaction: &mut Transaction<'_, Sqlite>,
     directory: &DirectoryName,
@@ -117,10 +117,11 @@ pub(super) fn last_of_each_path(versions: &[NewVersion]) -> Vec<&NewVersion> {
     versions.iter().enumerate().filter(|(at, new)| last[&new.path] == *at).map(|(_, new)| new).collect()
 }
 
-/// A version to be recorded, and the number of the one that it replaces.
+/// A version to be recorded, and the number of the version that it replaces.
 pub(super) type Successor<'a> = (&'a NewVersion, Option<i64>);
 
-/// Ends the versions that the paths hold, and returns those to be recorded: unchanged versions are left out.
+/// Ends the versions that the paths hold, unless the new version is equal. Returns the versions to be recorded, which
+/// are all but the equal ones.
 pub(super) async fn supersede<'a>(
     transaction: &mut Transaction<'_, Sqlite>,
     directory: &DirectoryName,
@@ -157,7 +158,7 @@ pub(super) async fn supersede<'a>(
     Ok(successors.filter(|(new, replaces)| needs_none(new.kind) || replaces.is_some()).collect())
 }
 
-/// Records versions, with consecutive numbers, and a pending delivery of each to every vessel.
+/// Records versions with consecutive numbers, and a pending delivery of each version to each vessel.
 pub(super) async fn insert(
     transaction: &mut Transaction<'_, Sqlite>,
     directory: &DirectoryName,
@@ -177,17 +178,17 @@ pub(super) async fn insert(
     .bind(now)
     .execute(&mut **transaction)
     .await?;
-    // There is one writer and numbers are consecutive, so these are the last ones.
+    // Only one connection writes and the numbers are consecutive, so the inserted versions have the highest numbers.
     let before_them = inserted.last_insert_rowid() - inserted.rows_affected().cast_signed();
     if versions.iter().any(|(new, _)| new.kind == VersionKind::Skipped) {
-        // Treated as forgotten: its path holds it, and no vessel gets it.
+        // A skipped version is treated as forgotten: its path holds the version, and no vessel gets it.
         sqlx::query("UPDATE version SET forgotten_at = ? WHERE id > ? AND kind = 'skipped'")
             .bind(now)
             .bind(before_them)
             .execute(&mut **transaction)
             .await?;
     }
-    // A size below 0 is one with its highest bit set: see `signed`.
+    // A negative size stands for a size of 2^63 or more, see `signed`.
     sqlx::query(
         "INSERT INTO delivery (version, vessel, large, state, due_at, token, place)
          SELECT v.id, vessel.value, v.size < 0 OR v.size > v.chunk_size, 'pending', ?1, random(),
@@ -202,8 +203,8 @@ pub(super) async fn insert(
     Ok(())
 }
 
-/// The condition for a version `v` to be complete: no delivery of it is open, at least one was acknowledged, and it was
-/// not forgotten.
+/// The SQL condition for a version `v` to be complete: no delivery of it is open, at least one delivery was
+/// acknowledged, and the version was not forgotten.
 macro_rules! is_complete {
     () => {
         "(v.forgotten_at IS NULL
@@ -212,8 +213,8 @@ macro_rules! is_complete {
     };
 }
 
-/// Marks versions that acknowledgements completed; the deliveries are given as a JSON array of their numbers. A `gone`
-/// version that every vessel acknowledged ends as retired.
+/// Marks the versions that became complete through acknowledgements of `deliveries`, a JSON array of delivery numbers.
+/// A `gone` version that every vessel acknowledged ends as retired.
 pub(super) async fn settle(transaction: &mut Transaction<'_, Sqlite>, deliveries: &str, now: i64) -> Result<()> {
     let settle = concat!(
         "UPDATE version AS v SET complete = 1, ended_at = iif(kind = 'gone', ?2, NULL),
@@ -226,7 +227,7 @@ pub(super) async fn settle(transaction: &mut Transaction<'_, Sqlite>, deliveries
     Ok(())
 }
 
-/// Updates the completeness of versions, given as a JSON array of their numbers.
+/// Updates whether versions are complete. `versions` is a JSON array of their numbers.
 pub(super) async fn settle_versions(transaction: &mut Transaction<'_, Sqlite>, versions: &str, now: i64) -> Result<()> {
     let settle = concat!(
         "UPDATE version AS v SET complete = NOT v.complete

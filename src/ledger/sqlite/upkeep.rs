@@ -1,4 +1,4 @@
-//! Limits the size of the ledger's file, in short steps.
+//! Implements [`Upkeep`] in SQLite's SQL, in short steps.
 
 use async_trait::async_trait;
 use sqlx::sqlite::SqliteRow;
@@ -9,11 +9,11 @@ use crate::ledger::{Retiree, Step, Upkeep};
 use crate::names::{DirectoryName, RelPath, VesselName};
 use crate::records::VersionId;
 
-/// Versions per step.
+/// Number of version numbers that one step covers.
 const STEP: i64 = 2000;
-/// Pages that may stay free: they are reused before the file grows.
+/// Number of free pages that are not released, because SQLite reuses free pages before the file grows.
 const MAY_STAY_FREE: i64 = 1024;
-/// A file without incremental vacuum is rewritten when at least this many pages, and a quarter of all, are free.
+/// A file without incremental vacuum is rewritten when at least this many pages, and a quarter of all pages, are free.
 const WORTH_A_VACUUM: i64 = 4096;
 
 #[async_trait]
@@ -75,8 +75,8 @@ impl Upkeep for Sqlite {
 
     async fn prune(&self, ended_before: i64, after: VersionId) -> Result<Step<u64>> {
         let mut transaction = self.writer.begin().await?;
-        // An ended version is kept while a vessel may hold it: the vessel acknowledged it, but not yet the current version
-        // of its path. `replaces` leads to it from the current version.
+        // Keeps an ended version that a vessel still holds: the vessel acknowledged it, but not yet the current version
+        // of the path. The chain of `replaces` leads from the current version to the ended one.
         let ids: Vec<i64> = sqlx::query_scalar(
             "SELECT v.id FROM version v
              WHERE v.id > ?1 AND v.id <= ?2 AND v.ended_at < ?3
@@ -143,7 +143,7 @@ impl Upkeep for Sqlite {
     }
 }
 
-/// Links the successor of each of these versions to its predecessor, so that a path's chain stays complete.
+/// Links the successor of each of `versions` to the predecessor, so that a path's chain of `replaces` stays connected.
 async fn take_out_of_chains(transaction: &mut Transaction<'_, Db>, versions: &str) -> Result<()> {
     let replaced: Vec<i64> = sqlx::query_scalar(
         "SELECT i.value FROM json_each(?) i WHERE EXISTS (SELECT 1 FROM version v WHERE v.replaces = i.value)
@@ -152,7 +152,7 @@ async fn take_out_of_chains(transaction: &mut Transaction<'_, Db>, versions: &st
     .bind(versions)
     .fetch_all(&mut **transaction)
     .await?;
-    // Newest first, because several versions of one chain may be removed.
+    // Newest first, because several versions of one chain may be removed together.
     for version in replaced {
         sqlx::query("UPDATE version SET replaces = (SELECT replaces FROM version WHERE id = ?1) WHERE replaces = ?1")
             .bind(version)
@@ -162,7 +162,7 @@ async fn take_out_of_chains(transaction: &mut Transaction<'_, Db>, versions: &st
     Ok(())
 }
 
-/// Returns where the step after the one from `after` begins, if there is one.
+/// Returns the version after which the next step begins; `None` when the step after `after` was the last.
 async fn next_step(readers: &SqlitePool, after: VersionId) -> Result<Option<VersionId>> {
     let next = after.0.saturating_add(STEP);
     let last: Option<i64> = sqlx::query_scalar("SELECT max(id) FROM version").fetch_one(readers).await?;
@@ -176,7 +176,7 @@ mod tests {
     use sqlx::ConnectOptions;
     use sqlx::sqlite::SqliteConnectOptions;
 
-    /// Records versions that have ended, each of about a page.
+    /// Records 6000 ended versions, each about the size of a page.
     async fn fill(store: &Sqlite) {
         sqlx::query(
             "WITH RECURSIVE n (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < 6000)
