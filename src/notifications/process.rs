@@ -54,7 +54,7 @@ pub(super) async fn run(words: &[String], variables: Vec<(&str, OsString)>, limi
 }
 
 fn verdict(status: ExitStatus) -> Result<(), String> {
-    if status.success() { Ok(()) } else { Err(format!("it failed: {status}")) }
+    if status.success() { Ok(()) } else { Err(status.to_string()) }
 }
 
 /// Reads everything and keeps the beginning, so that the writer never blocks.

@@ -98,8 +98,8 @@ impl<'a> Overlaps<'a> {
         }
         let message = match below.as_os_str().is_empty() {
             true => format!(
-                "is the processed/ of [Directory {name}], and its KeepProcessed removes the files whether or not they \
-                 were delivered from here"
+                "is the processed/ of [Directory {name}], and its KeepProcessed removes the files even if they were \
+                 not delivered from here yet"
             ),
             false => format!("is in the processed/ of [Directory {name}]{}", self.shown(inner, outer)),
         };
@@ -118,8 +118,8 @@ impl<'a> Overlaps<'a> {
         if holder.is_mirror() {
             if !held.is_mirror() {
                 let message = format!(
-                    "is in the Location of the mirror [Directory {name}], which sees its files vanish once they are \
-                     delivered"
+                    "is in the Location of the mirror [Directory {name}]; for that mirror, files that are delivered \
+                     from here and moved to processed/ count as deleted"
                 );
                 let place = self.directories[inner].1.clone().at_key("Location");
                 let remedy = format!("{exclude} if that is not intended");
@@ -128,8 +128,8 @@ impl<'a> Overlaps<'a> {
             return;
         }
         let message = format!(
-            "is in the Location of [Directory {name}], which also sends its files and moves them into its processed/ \
-             before they are delivered from here{}",
+            "is in the Location of [Directory {name}], which also sends the files here, and moves them into its \
+             processed/ before they are delivered from here{}",
             self.shown(inner, outer)
         );
         self.report(inner, Diagnostic::new(message, format!("{exclude}, or merge the two sections")));

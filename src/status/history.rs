@@ -15,6 +15,7 @@ use crate::local::{self, DiskError, Found, Kind, PROCESSED, PathState, Rules};
 use crate::names::{DirectoryName, RelPath, VesselName};
 use crate::records::{DeliveryState, FileStamp, VersionKind};
 use crate::settings::{Directory, Settings};
+use crate::text::counted;
 
 /// The sources of a history.
 pub struct Reporter<'a> {
@@ -147,7 +148,7 @@ fn fate(history: &VersionStory, directory: Option<&Directory>, is_gone: bool) ->
         }
         (None, Some(_)) => "forgotten: not sent to any vessel until the file changes",
         (None, None) if history.complete && is_gone && directory.is_some_and(|one| awaits_deletion(history, one)) => {
-            "still on the vessels, for now"
+            "delivered everywhere; deleted here, but not on the vessels yet"
         }
         (None, None) if history.complete && mirror => "delivered everywhere",
         (None, None) if history.complete => "delivered everywhere; not retired yet",
@@ -192,7 +193,7 @@ impl Reporter<'_> {
                 format!("add [Directory {name}] to {file} again, under this name"),
                 format!("{} forget {}     (stop delivering this file)", self.command, self.file),
                 format!(
-                    "{} forget --all {}     (stop delivering all its files that wait)",
+                    "{} forget --all {}     (stop delivering all waiting files of the directory)",
                     self.command,
                     quoted(name.as_str())
                 ),
@@ -238,19 +239,22 @@ impl Reporter<'_> {
             (PathState::Skipped(Kind::Own), _) => {
                 Some(("skipped: it is one of contentmonster's own files, which are never sent".to_owned(), Vec::new()))
             }
+            (PathState::Skipped(kind @ Kind::Unreadable(_)), _) => {
+                Some((format!("skipped: {}", kind.why_skipped()), Vec::new()))
+            }
             (PathState::Skipped(kind), _) => {
-                Some((format!("skipped: it is a {kind}; only regular files are delivered"), Vec::new()))
+                Some((format!("skipped: {}; only regular files are delivered", kind.why_skipped()), Vec::new()))
             }
             (PathState::Gone, Some(current)) if awaits_deletion(current, directory) => Some(match trouble {
                 Some(trouble) => (format!("its source is gone, and the deletion is held back: {trouble}"), Vec::new()),
                 None if self.document.daemon.is_none() => (
-                    "its source is gone; it is deleted on the vessels once contentmonster runs".to_owned(),
+                    "its source is gone; it will be deleted on the vessels once contentmonster runs".to_owned(),
                     self.start(),
                 ),
                 None => ("its source is gone; it is about to be deleted on the vessels".to_owned(), Vec::new()),
             }),
             (PathState::Gone, Some(current)) if !current.complete => Some((
-                "its source is gone; its remaining deliveries are dropped once contentmonster notices".to_owned(),
+                "its source is gone; its remaining deliveries are dropped once contentmonster detects that".to_owned(),
                 Vec::new(),
             )),
             (PathState::Gone, _) => None,
@@ -290,7 +294,7 @@ impl Reporter<'_> {
         let changed = Timestamp::new(stamp.mtime, 0).unwrap_or(Timestamp::MIN);
         let (changed, quiet) = (local(changed), directory.settle_time);
         let why =
-            format!("{what} (last change {changed}): it is taken in once it is closed, or unchanged for {quiet:?}");
+            format!("{what} (last change {changed}): waiting until it is closed, or has been unchanged for {quiet:?}");
         let advice = "finish writing it; a file that is written elsewhere and then moved here is taken in at once";
         (why, vec![advice.to_owned()])
     }
@@ -323,7 +327,7 @@ impl Reporter<'_> {
     fn open(&self, history: &VersionStory, delivery: &DeliveryStory) -> (String, Option<Timestamp>, Vec<String>) {
         let name = delivery.vessel.as_str();
         let Some(vessel) = self.document.vessels.iter().find(|vessel| vessel.name == name) else {
-            let mend = format!("add [Vessel {name}] again, or start contentmonster, which drops its deliveries");
+            let mend = format!("add [Vessel {name}] again, or start contentmonster, which drops the deliveries to it");
             return ("the vessel is no longer in the settings".to_owned(), None, vec![mend]);
         };
         let link = &vessel.link;
@@ -364,7 +368,7 @@ impl Reporter<'_> {
         let due = moment(delivery.due_at);
         // A delivery that never failed only waits for its turn, whatever its due time.
         if delivery.reason.is_none() && (delivery.failures == 0 || due <= self.document.at) {
-            let now = format!("queued; {} files wait for this vessel", vessel.backlog.files);
+            let now = format!("queued; {} in the queue for this vessel", counted(vessel.backlog.files, "file"));
             return (now, None, Vec::new());
         }
         let word = if delivery.parked { "parked" } else { "waits for a retry" };
@@ -380,7 +384,7 @@ impl Reporter<'_> {
 fn ended(history: &VersionStory) -> String {
     match (history.ended, history.forgotten_at) {
         (Some((_, Ending::Superseded)), _) => "not needed: a newer version replaced it",
-        (Some(_), _) => "not needed: its source disappeared",
+        (Some(_), _) => "not needed: the source of the file disappeared",
         (None, Some(_)) => "not needed: the file was forgotten",
         (None, None) => "not needed: this directory is no longer sent to the vessel",
     }

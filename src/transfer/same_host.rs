@@ -51,7 +51,7 @@ pub(super) async fn prove_elsewhere_first(transfers: &Transfers, delivery: &Deli
         match session.remote.remove(&assembly).await {
             // The account may not remove files there. An empty file is no reason to hold back deliveries.
             Err(e) if e.is_refusal() => {
-                tracing::debug!(vessel = %session.link.settings.name, "Assembly not removed: {e}")
+                tracing::debug!(vessel = %session.link.settings.name, "Cannot remove the assembly: {e}")
             }
             removed => removed.map_err(|e| e.fault())?,
         }

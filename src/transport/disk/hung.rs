@@ -24,7 +24,7 @@ fn given_up() -> MutexGuard<'static, HashMap<Vec<PathBuf>, usize>> {
 pub(super) fn does_not_answer() -> ConnectError {
     ConnectError::Away {
         why: "its disk does not answer: a file system there hangs".into(),
-        remedy: "bring its server back, or unmount it (umount -l); it is checked again every few seconds".into(),
+        remedy: "restore its server, or unmount it (umount -l); the disk is checked again every few seconds".into(),
     }
 }
 

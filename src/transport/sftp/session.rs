@@ -220,7 +220,7 @@ impl Shared {
         let close = async move {
             let closing = session.request(kind::CLOSE, Bytes::new(), |out| wire::put_string(out, &handle));
             if let Err(error) = closing.await {
-                tracing::debug!("Cannot close a file that nobody needs any more: {error}");
+                tracing::debug!("Cannot close a file that is no longer needed: {error}");
             }
         };
         tokio::spawn(close);
@@ -264,7 +264,7 @@ impl Session {
                 }
                 match reader.wait().await {
                     Some(ChannelMsg::Data { data }) => arrived.extend_from_slice(&data),
-                    Some(ChannelMsg::Failure) => return Err(SftpError::Lost("the subsystem was refused".into())),
+                    Some(ChannelMsg::Failure) => return Err(SftpError::Lost("the vessel refused the subsystem".into())),
                     Some(ChannelMsg::ExtendedData { data, .. }) if complaint.len() < MOST_COMPLAINT => {
                         complaint.extend_from_slice(&data);
                     }

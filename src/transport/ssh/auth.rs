@@ -238,7 +238,7 @@ impl<'a> Login<'a> {
             Ok(Err(e)) => e.to_string(),
             Err(_) => "it timed out".into(),
         };
-        self.note_problem(format!("the agent at {} does not answer: {why}", socket.display()));
+        self.note_problem(format!("cannot use the agent at {}: {why}", socket.display()));
         None
     }
 
