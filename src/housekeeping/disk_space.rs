@@ -71,7 +71,7 @@ impl Guard {
                 false => tracing::warn!("Low disk space: {text}; free some space"),
             }
         } else if !is_short && self.short.remove(place) {
-            tracing::info!("The disk of {} has enough free space again", place.display());
+            tracing::info!("Enough free space again on the disk of {}", place.display());
         }
         if is_ledgers {
             // The message keeps its first number, so that it doesn't change all the time.
