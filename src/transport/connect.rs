@@ -54,7 +54,7 @@ impl Remote {
             Err(e) if !known.asks() || !known::ended(&connection).await => return Err(e),
             Err(_) => {}
         }
-        let ended = connection.why_closed().unwrap_or_else(|| "it was closed".into());
+        let ended = connection.why_closed().unwrap_or_else(|| "the connection was closed".into());
         let sure = connection.was_hung_up() || matches!(known, KnownShell::Suspect);
         tracing::debug!(vessel = %vessel.name, "The connection ended when a shell was requested: {ended}");
         let (connection, admission) = Connection::open(vessel, environment, Turn::Lead(lead)).await?;

@@ -115,10 +115,10 @@ fn usable(directory: &RemotePath, attrs: &Attrs) -> Result<(), RemoteError> {
     }
     let (kind, why) = if attrs.is_link() {
         // An SFTP server follows the link and reports its target. On this host, links are not followed.
-        (ErrorKind::Link, "it is a symbolic link, which Transport = local does not follow")
+        (ErrorKind::Link, "the path is a symbolic link, which Transport = local does not follow")
     } else {
         // The file may be about to be deleted, if a directory has replaced it at the source.
-        (ErrorKind::Failed, "it is not a directory")
+        (ErrorKind::Failed, "the path is not a directory")
     };
     Err(RemoteError::new(kind, format_args!("using {directory}"), why))
 }

@@ -23,7 +23,7 @@ fn given_up() -> MutexGuard<'static, HashMap<Vec<PathBuf>, usize>> {
 /// Returns the error of such a target.
 pub(super) fn does_not_answer() -> ConnectError {
     ConnectError::Away {
-        why: "its disk does not answer: a file system there hangs".into(),
+        why: "the disk does not answer: its file system hangs".into(),
         remedy: "restore its server, or unmount it (umount -l); the disk is checked again every few seconds".into(),
     }
 }
@@ -48,6 +48,11 @@ impl Hung {
     pub(super) fn new(target: &LocalTarget) -> Self {
         let places = target.places.iter().map(|place| place.path.clone()).collect();
         Self { places: Arc::new(places), stand: Arc::default() }
+    }
+
+    /// Returns the target's directories, for the log.
+    pub(super) fn places(&self) -> &[PathBuf] {
+        &self.places
     }
 
     /// Waits for the abandoned calls on this target.

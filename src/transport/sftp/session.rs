@@ -396,7 +396,7 @@ fn ended_early(output: &[u8], complaint: &[u8]) -> SftpError {
     let words = if complaint.is_empty() { output } else { complaint };
     let words = excerpt(&String::from_utf8_lossy(words));
     let ended = "the vessel closed the SFTP channel before SFTP began";
-    SftpError::Lost(if words.is_empty() { ended.into() } else { format!("{ended}; it says: {words}") })
+    SftpError::Lost(if words.is_empty() { ended.into() } else { format!("{ended}; the vessel says: {words}") })
 }
 
 /// Returns an error that quotes text received instead of the greeting. The text often names the reason, such as a
@@ -405,7 +405,7 @@ fn said_instead(arrived: &[u8]) -> SftpError {
     const MOST: usize = 200;
     match std::str::from_utf8(&arrived[..arrived.len().min(MOST)]) {
         Ok(text) if text.chars().all(|c| !c.is_control() || c.is_whitespace()) => {
-            SftpError::Lost(format!("instead of SFTP it sent the text \"{}\"", excerpt(text)))
+            SftpError::Lost(format!("the vessel sent this text instead of SFTP: \"{}\"", excerpt(text)))
         }
         _ => SftpError::Garbled,
     }
