@@ -56,7 +56,7 @@ fn check_location(directory: &Directory) -> bool {
             return true;
         }
         Some(Err(e)) => say(format_args!(
-            "BAD   directory {name}: cannot read Location {location}: {e}; create it, or correct the setting"
+            "BAD   directory {name}: cannot read Location {location}: {e}; create this path, or correct Location"
         )),
         None => say(format_args!(
             "BAD   directory {name}: Location {location} does not answer: its file system hangs; restore its server, \

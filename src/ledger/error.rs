@@ -59,7 +59,7 @@ pub enum LedgerError {
 }
 
 /// Prefix of the reason in [`LedgerError::Unusable`] for a damaged file.
-const CORRUPT: &str = "it is corrupt: ";
+const CORRUPT: &str = "the file is corrupt: ";
 
 /// Remedy for a corrupt ledger.
 const START_ANEW: &str = "check Database in [MONSTER]; if it names the right file, stop contentmonster and restore a \
@@ -101,7 +101,7 @@ impl LedgerError {
             Self::InUse { .. } => "stop the other contentmonster, or set another Database for this one",
             Self::TooNew { .. } => "install the newer version again, or set another Database for this one",
             Self::TooOld { .. } => "start this contentmonster once to upgrade the ledger",
-            Self::NotThere { .. } => "start contentmonster, which creates it, or check Database in [MONSTER]",
+            Self::NotThere { .. } => "start contentmonster, which creates the ledger, or check Database in [MONSTER]",
             Self::Unusable { why, .. } if why.starts_with(CORRUPT) => START_ANEW,
             Self::Unusable { .. } => "check Database in [MONSTER], and the permissions and free space of its directory",
             Self::Corrupt(_) => START_ANEW,

@@ -37,7 +37,7 @@ impl<'a> Overlaps<'a> {
         let locations: Vec<PathBuf> = directories.iter().map(|(directory, _)| directory.location.clone()).collect();
         let reaches = Reach::of(&locations);
         for ((_, place), _) in directories.iter().zip(&reaches).filter(|(_, reach)| !reach.answered) {
-            let message = "its disk does not answer, so overlaps with other Locations were not checked";
+            let message = "the disk does not answer, so overlaps with other Locations were not checked";
             let diagnostic = Diagnostic::new(message, "run `contentmonster check` once the disk is back");
             problems.warn(place.clone().at_key("Location"), diagnostic);
         }

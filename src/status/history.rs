@@ -141,7 +141,7 @@ fn fate(history: &VersionStory, directory: Option<&Directory>, is_gone: bool) ->
     let mirror = directory.is_some_and(Directory::is_mirror);
     match (history.ended, history.forgotten_at) {
         (Some((_, Ending::Superseded)), _) => "replaced by a newer version",
-        (Some((_, Ending::Vanished)), _) => "its source disappeared before every vessel had it",
+        (Some((_, Ending::Vanished)), _) => "its source disappeared before every vessel had this version",
         (Some((_, Ending::Retired)), _) => return retired(history, directory),
         (None, Some(_)) if history.version.kind == VersionKind::Skipped => {
             "skipped: the vessels keep the previous version until nothing exists at this path"
@@ -226,11 +226,11 @@ impl Reporter<'_> {
                 if found.traits.stamp == current.version.stamp {
                     trouble.filter(|_| current.complete).map(|trouble| (trouble, Vec::new()))
                 } else {
-                    Some(self.not_taken_in("changed after it was taken in", directory, found.traits.stamp))
+                    Some(self.not_taken_in("the file changed after it was taken in", directory, found.traits.stamp))
                 }
             }
             (PathState::Directory(_), None) if !rules.takes_directories() => {
-                let why = "it is a directory; the files in it are delivered only with `Recursive = yes`";
+                let why = "this is a directory; the files in it are delivered only with `Recursive = yes`";
                 Some((why.to_owned(), Vec::new()))
             }
             (PathState::Taken(found) | PathState::Directory(found), None) => {
@@ -246,15 +246,17 @@ impl Reporter<'_> {
                 Some((format!("skipped: {}; only regular files are delivered", kind.why_skipped()), Vec::new()))
             }
             (PathState::Gone, Some(current)) if awaits_deletion(current, directory) => Some(match trouble {
-                Some(trouble) => (format!("its source is gone, and the deletion is held back: {trouble}"), Vec::new()),
+                Some(trouble) => {
+                    (format!("the source is gone; its deletion on the vessels is held back: {trouble}"), Vec::new())
+                }
                 None if self.document.daemon.is_none() => (
-                    "its source is gone; it will be deleted on the vessels once contentmonster runs".to_owned(),
+                    "the source is gone; the vessels' copies are deleted once contentmonster runs".to_owned(),
                     self.start(),
                 ),
-                None => ("its source is gone; it is about to be deleted on the vessels".to_owned(), Vec::new()),
+                None => ("the source is gone; the vessels' copies are about to be deleted".to_owned(), Vec::new()),
             }),
             (PathState::Gone, Some(current)) if !current.complete => Some((
-                "its source is gone; its remaining deliveries are dropped once contentmonster detects that".to_owned(),
+                "the source is gone; the remaining deliveries are dropped once contentmonster detects this".to_owned(),
                 Vec::new(),
             )),
             (PathState::Gone, _) => None,
@@ -273,13 +275,13 @@ impl Reporter<'_> {
         let stamp = found.traits.stamp;
         if !rules.may_take(&found.path) {
             let why = format!("skipped: IgnoreNames, Include, Exclude or Recursive of [Directory {name}] excludes it");
-            (why, vec!["rename it, or change these keys in the settings".to_owned()])
+            (why, vec!["rename the file, or change these keys in the settings".to_owned()])
         } else if !rules.takes_size(stamp.size) {
-            let why = format!("skipped: MinSize or MaxSize of [Directory {name}] excludes it");
+            let why = format!("skipped: MinSize or MaxSize of [Directory {name}] excludes this file");
             (why, vec!["change these keys in the settings".to_owned()])
         } else if self.settings.vessels_of(name).is_empty() {
             let why = format!("skipped: no vessel takes [Directory {name}]");
-            (why, vec!["remove it from the vessels' IgnoreDirs, or add it to their Dirs".to_owned()])
+            (why, vec!["remove the directory from the vessels' IgnoreDirs, or add it to their Dirs".to_owned()])
         } else if let Some(trouble) = trouble {
             (format!("not taken in yet: {trouble}"), Vec::new())
         } else {
@@ -295,7 +297,7 @@ impl Reporter<'_> {
         let (changed, quiet) = (local(changed), directory.settle_time);
         let why =
             format!("{what} (last change {changed}): waiting until it is closed, or has been unchanged for {quiet:?}");
-        let advice = "finish writing it; a file that is written elsewhere and then moved here is taken in at once";
+        let advice = "finish writing the file; a file that was written elsewhere and is moved here is taken in at once";
         (why, vec![advice.to_owned()])
     }
 
@@ -375,7 +377,7 @@ impl Reporter<'_> {
         let reason = delivery.reason.as_deref().unwrap_or("the last attempt failed");
         let retry =
             format!("{} retry {} --vessel {}     (at once)", self.command, self.file, quoted(vessel.name.as_str()));
-        let forget = format!("{} forget {}     (keep it here, undelivered)", self.command, self.file);
+        let forget = format!("{} forget {}     (keep the file here, undelivered)", self.command, self.file);
         (format!("{word}: {reason}"), Some(due), vec![retry, forget])
     }
 }
@@ -383,7 +385,7 @@ impl Reporter<'_> {
 /// Explains why a delivery was superseded.
 fn ended(history: &VersionStory) -> String {
     match (history.ended, history.forgotten_at) {
-        (Some((_, Ending::Superseded)), _) => "not needed: a newer version replaced it",
+        (Some((_, Ending::Superseded)), _) => "not needed: a newer version replaced this one",
         (Some(_), _) => "not needed: the source of the file disappeared",
         (None, Some(_)) => "not needed: the file was forgotten",
         (None, None) => "not needed: this directory is no longer sent to the vessel",

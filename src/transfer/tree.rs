@@ -32,7 +32,7 @@ enum Cleared {
     Kept(&'static str),
 }
 
-const NOT_OURS: &str = "it differs from the delivered version";
+const NOT_OURS: &str = "the entry there differs from the delivered version";
 
 /// Creates a directory, or sets the mode of an existing one.
 pub(super) async fn deliver_directory(
