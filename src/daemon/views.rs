@@ -77,6 +77,6 @@ impl Daemon {
 
 async fn serve(web: Web, listening: Listening) {
     if let Err(e) = status::serve(web, listening).await {
-        tracing::error!("Status service failed: {e}");
+        tracing::error!("The status service failed: {e}");
     }
 }

@@ -68,7 +68,7 @@ pub(super) async fn run(desk: Desk, bell: Bell) {
         }
     };
     if tokio::time::timeout(GRACE, ending).await.is_err() {
-        tracing::debug!("Killing commands for events that are still running");
+        tracing::debug!("Killing the commands of events, because they are still running");
     }
 }
 

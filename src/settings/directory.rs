@@ -189,17 +189,17 @@ pub(super) static KEYS: &[Key<Directory>] = &[
     key("MinAge", Value("0"), field!(Directory.min_age, Written::duration))
         .value("a duration from 0 to 1d").reload(Background)
         .doc("Minimum time since the last change of a file before it is sent."),
-    key("KeepProcessed", Otherwise("that of [MONSTER]"), field!(Directory.keep_processed, retention::keep_processed))
+    key("KeepProcessed", Otherwise("the value in [MONSTER]"), field!(Directory.keep_processed, retention::keep_processed))
         .value("forever, no, or a duration from 1s to 36500d").example("30d").reload(Background)
         .doc("How long delivered files of this directory stay in processed/."),
-    key("OnDelivered", Otherwise("that of [MONSTER]"), field!(Directory.hooks.on_delivered, telling::command))
+    key("OnDelivered", Otherwise("the value in [MONSTER]"), field!(Directory.hooks.on_delivered, telling::command))
         .value("a command, or none").example("none").reload(Background)
         .doc("Command that runs when a vessel has received a file of this directory."),
-    key("OnRetired", Otherwise("that of [MONSTER]"), field!(Directory.hooks.on_retired, telling::command))
+    key("OnRetired", Otherwise("the value in [MONSTER]"), field!(Directory.hooks.on_retired, telling::command))
         .value("a command, or none").example("hooks/retired.sh --tidy").reload(Background)
         .doc("Command that runs when all vessels have received a file of this directory and its source was moved to \
               processed/ or deleted."),
-    key("OnParked", Otherwise("that of [MONSTER]"), field!(Directory.hooks.on_parked, telling::command))
+    key("OnParked", Otherwise("the value in [MONSTER]"), field!(Directory.hooks.on_parked, telling::command))
         .value("a command, or none").example("logger -t contentmonster parked").reload(Background)
         .doc("Command that runs when a file of this directory is parked."),
 ];

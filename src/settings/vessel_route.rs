@@ -73,10 +73,10 @@ pub(super) static KEYS: &[Key<RouteKeys>] = &[
         .doc("User to log in as."),
     key("SSHConfig", Otherwise("~/.ssh/config and /etc/ssh/ssh_config, if they exist"), field!(RouteKeys.ssh_config, ssh_config))
         .value("a path, or no").example("no").transport(Ssh)
-        .doc("The ssh config that supplies what is not set here, or `no` for none. Supported are HostName, User, Port, \
-              IdentityFile, CertificateFile, IdentityAgent, IdentitiesOnly, UserKnownHostsFile, GlobalKnownHostsFile, \
-              HostKeyAlias, ProxyJump, ServerAliveInterval, ServerAliveCountMax and ConnectTimeout, also with Host, \
-              Match and Include; `check` shows the source of each value."),
+        .doc("The ssh config that supplies the values of keys that are not set here, or `no` for none. Supported are \
+              HostName, User, Port, IdentityFile, CertificateFile, IdentityAgent, IdentitiesOnly, UserKnownHostsFile, \
+              GlobalKnownHostsFile, HostKeyAlias, ProxyJump, ServerAliveInterval, ServerAliveCountMax and \
+              ConnectTimeout, also with Host, Match and Include; `check` shows the source of each value."),
     key("ProxyJump", Otherwise("from the ssh config, else none"), field!(RouteKeys.jump, |it| ssh_config::jump(it.text).map(Some)))
         .value("[user@]host[:port], separated by commas, or none").example("gate@bastion.example.com:2222").transport(Ssh)
         .doc("Hops (jump hosts) on the way to the vessel, the nearest first; each may be a host of the ssh config. Unless \

@@ -72,7 +72,7 @@ impl Remote {
                     next = directory.parent();
                     missing.push(directory);
                 }
-                Err(e) => tracing::debug!("Assuming that the directory exists: {e}"),
+                Err(e) => tracing::debug!("Cannot create the directory; assuming that it exists: {e}"),
             }
         }
         for directory in missing.into_iter().rev() {
