@@ -200,7 +200,7 @@ pub enum ConnectError {
         remedy: String,
     },
     /// The vessel has no usable SFTP.
-    #[error("login to {place} succeeded, but it offers no SFTP: {why}")]
+    #[error("login to {place} succeeded, but the server offers no SFTP: {why}")]
     NoSftp {
         /// Address and port.
         place: String,
