@@ -1,9 +1,11 @@
-//! Escapes text from outside (file names, messages of a vessel) for logs, terminals and web pages.
+//! Escapes text from outside (file names, messages of a vessel) for logs, terminals and web pages, and joins counts
+//! with nouns.
 //!
-//! Such text can contain control characters that move the cursor, characters that reverse the writing direction or are
-//! invisible, line separators that fake another log line, and megabytes of data.
+//! Text from outside can contain control characters that move the cursor, characters that reverse the writing direction
+//! or are invisible, line separators that fake another log line, and megabytes of data.
 
 use std::borrow::Cow;
+use std::fmt::Display;
 
 /// Maximum number of characters kept of a vessel's text.
 pub const LONGEST_EXCERPT: usize = 300;
@@ -80,6 +82,11 @@ pub fn visible_json(json: &str) -> Cow<'_, str> {
     Cow::Owned(shown)
 }
 
+/// Returns a count with its noun, which gets an `s` unless the count is 1: "1 path", "2 paths".
+pub(crate) fn counted<N: Copy + PartialEq + From<u8> + Display>(count: N, noun: &str) -> String {
+    if count == N::from(1) { format!("1 {noun}") } else { format!("{count} {noun}s") }
+}
+
 /// Returns an excerpt of a vessel's text: one line, escaped, at most [`LONGEST_EXCERPT`] characters, with `…` where it
 /// was cut. Bytes that are not UTF-8 become U+FFFD.
 pub fn excerpt(text: impl AsRef<[u8]>) -> String {
@@ -115,6 +122,11 @@ mod tests {
         ] {
             assert_eq!(visible(text), shown);
         }
+    }
+
+    #[test]
+    fn a_noun_is_in_the_plural_unless_its_count_is_1() {
+        assert_eq!([0, 1, 2].map(|count: u64| counted(count, "path")), ["0 paths", "1 path", "2 paths"]);
     }
 
     #[test]

@@ -17,7 +17,7 @@ pub(super) struct Args {
     #[arg(short, long, value_name = "FILE", default_value = "settings.ini", global = true)]
     pub(super) settings: PathBuf,
 
-    /// Deliver the files that are there now, print a summary and exit.
+    /// Deliver the files that exist now, print a summary and exit.
     #[arg(long)]
     pub(super) once: bool,
 
@@ -25,7 +25,7 @@ pub(super) struct Args {
     #[arg(long, conflicts_with = "once")]
     pub(super) simulate: bool,
 
-    /// Allow deletions in mirrors that are held back: more than MaxDelete, or all because a directory is empty.
+    /// Allow deletions in mirrors that would be held back: more than MaxDelete, or all because a directory is empty.
     #[arg(long)]
     pub(super) allow_deletes: bool,
 
@@ -41,7 +41,7 @@ pub(super) enum Command {
     Trust {
         /// The vessel's name, as in [Vessel NAME].
         vessel: String,
-        /// Record it without asking.
+        /// Record the host key without asking.
         #[arg(long)]
         yes: bool,
     },
@@ -50,15 +50,15 @@ pub(super) enum Command {
         /// Print JSON, the same as /api/status.
         #[arg(long)]
         json: bool,
-        /// Refresh it every second; with --json, print one line each time.
+        /// Refresh the output every second; with --json, print one line each time.
         #[arg(long)]
         watch: bool,
     },
     /// Show a file's history: what happened to it, why it is not delivered, what happens next, what you can do.
     Why {
-        /// Its path, or DIRECTORY/PATH.
+        /// The file's path, or DIRECTORY/PATH.
         file: PathBuf,
-        /// Only for this vessel.
+        /// Show only this vessel.
         #[arg(long)]
         vessel: Option<String>,
         /// Print JSON.
@@ -69,19 +69,19 @@ pub(super) enum Command {
     Retry {
         /// The file's path, or DIRECTORY/PATH.
         file: Option<PathBuf>,
-        /// Only for this vessel.
+        /// Retry only the deliveries to this vessel.
         #[arg(long)]
         vessel: Option<String>,
     },
-    /// Send files again that a vessel received and has lost. Files that it still has are recognised and not sent.
+    /// Send files again that a vessel received and has lost. Files that the vessel still has are not sent.
     Resend {
         /// DIRECTORY, DIRECTORY/PATH, or a file's path.
         what: PathBuf,
-        /// Only to this vessel.
+        /// Send only to this vessel.
         #[arg(long)]
         vessel: Option<String>,
     },
-    /// Pause all deliveries to a vessel until they are resumed, also across restarts.
+    /// Pause all deliveries to a vessel until `resume`, also across restarts.
     Pause {
         /// The vessel's name.
         vessel: String,
@@ -93,10 +93,10 @@ pub(super) enum Command {
     },
     /// Forget a file: it stays where it is, and is neither sent to any vessel nor retired until it changes.
     Forget {
-        /// Its path, or DIRECTORY/PATH.
+        /// The file's path, or DIRECTORY/PATH.
         #[arg(required_unless_present = "all")]
         file: Option<PathBuf>,
-        /// All waiting files of this directory, which may be missing from the settings.
+        /// Forget all waiting files of this directory, even if it is no longer in the settings.
         #[arg(long, value_name = "DIRECTORY", conflicts_with = "file")]
         all: Option<String>,
     },
@@ -107,9 +107,9 @@ pub(super) enum Command {
     },
     /// List all deliveries, oldest first: file, SHA-256, vessel, time, how it was verified.
     Receipts {
-        /// Only this file: its path, or DIRECTORY/PATH.
+        /// List only this file: its path, or DIRECTORY/PATH.
         file: Option<PathBuf>,
-        /// Only for this vessel.
+        /// List only the deliveries to this vessel.
         #[arg(long)]
         vessel: Option<String>,
         /// Print JSON, one object per line.

@@ -56,7 +56,7 @@ fn check_location(directory: &Directory) -> bool {
             return true;
         }
         Some(Err(e)) => say(format_args!(
-            "BAD   directory {name}: cannot read Location {location}: {e}; create it, or correct the setting"
+            "BAD   directory {name}: cannot read Location {location}: {e}; create this path, or correct Location"
         )),
         None => say(format_args!(
             "BAD   directory {name}: Location {location} does not answer: its file system hangs; restore its server, \
@@ -96,7 +96,7 @@ pub(super) fn check(file: &Path) -> Exit {
         let (findings, has_shell) = runtime.block_on(vessel::check(&vessel, &directories, &environment));
         if has_shell && runtime.block_on(take_back_refusal(&settings, &vessel.name)) {
             say(format_args!(
-                "note  vessel {}: its shell did not work before; the next connection tries it again",
+                "note  vessel {}: its shell did not work earlier; the next connection tries the shell again",
                 vessel.name
             ));
         }

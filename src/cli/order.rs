@@ -7,6 +7,7 @@ use super::{Exit, say};
 use crate::orders::Order;
 use crate::records::DeliveryState;
 use crate::status::Meant;
+use crate::text::counted;
 
 /// Pauses a vessel, or resumes it.
 pub(super) fn pause(settings: &Path, vessel: &str, paused: bool) -> Exit {
@@ -18,7 +19,7 @@ pub(super) fn pause(settings: &Path, vessel: &str, paused: bool) -> Exit {
         };
         shore.carry_out(&order).await?;
         match paused {
-            true => say(format_args!("{vessel} is paused; its files wait until `resume`")),
+            true => say(format_args!("{vessel} is paused; files for {vessel} wait until `resume {vessel}`")),
             false => say(format_args!("{vessel} is resumed")),
         }
         Ok(Exit::Good)
@@ -77,8 +78,8 @@ pub(super) fn forget_all(settings: &Path, directory: &str) -> Exit {
             return Ok(Exit::Undelivered);
         }
         shore.carry_out(&Order::ForgetAll { directory: directory.to_owned() }).await?;
-        let files = if waiting == 1 { "1 file".to_owned() } else { format!("{waiting} files") };
-        say(format_args!("{files} of {directory} forgotten: not sent to any vessel until changed"));
+        let files = counted(waiting, "file");
+        say(format_args!("{files} of {directory} forgotten; a forgotten file is not sent until it changes"));
         Ok(Exit::Good)
     })
 }
@@ -94,7 +95,7 @@ pub(super) fn forget(settings: &Path, file: &Path) -> Exit {
             None => false,
         };
         if forgotten {
-            say(format_args!("{directory}/{path} is forgotten: it stays here, and is not sent until it changes"));
+            say(format_args!("{directory}/{path} is forgotten: the file stays here, and is not sent until it changes"));
             return Ok(Exit::Good);
         }
         say(format_args!("no delivery of {directory}/{path} is waiting; `why` shows its history"));

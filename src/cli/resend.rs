@@ -8,6 +8,7 @@ use crate::ledger::Ending;
 use crate::orders::Order;
 use crate::settings::{Directory, nearest};
 use crate::status::Meant;
+use crate::text::counted;
 
 /// Makes acknowledged deliveries of a directory or of a file due again.
 pub(super) fn resend(settings: &Path, what: &Path, vessel: Option<&str>) -> Exit {
@@ -42,7 +43,8 @@ async fn resend_directory(shore: &Shore, directory: &Directory, only: Option<&st
     for vessel in takers(shore, directory, only)? {
         let order = Order::Resend { vessel: vessel.clone(), directory: name.to_string(), version: None };
         let count = shore.carry_out_and_count(&order).await?;
-        say(format_args!("{count} paths of {name} are sent to {vessel} again, except those that it still has"));
+        let paths = counted(count, "path");
+        say(format_args!("sending {paths} of {name} to {vessel} again; files that {vessel} still has are skipped"));
         all += count;
     }
     if !directory.is_mirror() {
@@ -71,7 +73,7 @@ async fn resend_file(shore: &Shore, file: &Path, only: Option<&str>) -> Result<E
         if retired && !directory.is_mirror() {
             say(format_args!(
                 "{name}/{path} was delivered everywhere and retired, and cannot be sent from processed/; to deliver it \
-                 as a new file, copy it from there back into {}",
+                 as a new file, copy it from processed/ back into {}",
                 directory.location.display()
             ));
         } else {
@@ -88,7 +90,7 @@ async fn resend_file(shore: &Shore, file: &Path, only: Option<&str>) -> Result<E
             0 => {
                 say(format_args!("{name}/{path} was not delivered to {vessel} yet, or is forgotten; `why` shows more"))
             }
-            _ => say(format_args!("{name}/{path} is sent to {vessel} again, unless it still has it")),
+            _ => say(format_args!("sending {name}/{path} to {vessel} again, unless {vessel} still has the file")),
         }
         all += count;
     }

@@ -70,7 +70,7 @@ pub(super) fn run(file: &Path, once: bool, allow_deletes: bool) -> Exit {
     if !once {
         let (directories, vessels) = (settings.directories.len(), settings.vessels.len());
         let (release, file) = (env!("CARGO_PKG_VERSION"), settings.file.display());
-        tracing::info!("Starting contentmonster {release} with {file}: {directories} directories, {vessels} vessels");
+        tracing::info!(settings = %file, directories, vessels, "Starting contentmonster {release}");
     }
     let stop = CancellationToken::new();
     let surroundings = Surroundings {
@@ -120,7 +120,7 @@ async fn overdue(stop: CancellationToken) {
     const LONGEST_STOP: Duration = Duration::from_secs(8);
     stop.cancelled().await;
     tokio::time::sleep(LONGEST_STOP).await;
-    tracing::error!("Not stopped after {LONGEST_STOP:?}; exiting without waiting for unfinished tasks");
+    tracing::error!("Tasks did not end within {LONGEST_STOP:?} after the stop; exiting without waiting for them");
 }
 
 /// Reopens the log file and reloads the settings on each SIGHUP; never returns. In a simulation `reloads` has no
@@ -158,7 +158,7 @@ fn summarise(report: &Report) -> Exit {
         say(format_args!("everything is delivered"));
         Exit::Good
     } else {
-        say(format_args!("not everything is delivered; the next run continues with the files that wait"));
+        say(format_args!("not everything is delivered; the next run continues with the waiting files"));
         Exit::Undelivered
     }
 }

@@ -43,7 +43,7 @@ impl From<SocketError> for Refusal {
 
 impl From<serde_json::Error> for Refusal {
     fn from(error: serde_json::Error) -> Self {
-        let text = format!("the running contentmonster gave an invalid answer: {error}; restart it");
+        let text = format!("the running contentmonster gave an invalid answer: {error}; restart contentmonster");
         Self { exit: Exit::Broken, text }
     }
 }

@@ -58,7 +58,7 @@ fn decide(endpoint: &Endpoint, environment: &Arc<SshEnvironment>, seen: &SeenKey
     say(format_args!("  {} {}", seen.algorithm(), seen.fingerprint()));
     match host_keys.standing(seen) {
         Standing::Trusted => {
-            say(format_args!("it is already trusted"));
+            say(format_args!("this host key is already trusted"));
             return Exit::Good;
         }
         Standing::Refused(e) => {
@@ -68,15 +68,16 @@ fn decide(endpoint: &Endpoint, environment: &Arc<SshEnvironment>, seen: &SeenKey
         Standing::Unknown => {}
     }
     say(format_args!(
-        "on that host, `ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub` (or another key file) must show the same"
+        "on that host, `ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub` (or another key file) must show the same \
+         fingerprint"
     ));
     if !yes && !agrees() {
-        say(format_args!("nothing was recorded"));
+        say(format_args!("no host key was recorded"));
         return Exit::Unfit;
     }
     match host_keys.record(seen) {
         Ok(file) => {
-            say(format_args!("recorded in {}", file.display()));
+            say(format_args!("host key recorded in {}", file.display()));
             Exit::Good
         }
         Err(e) => {
@@ -90,7 +91,7 @@ fn decide(endpoint: &Endpoint, environment: &Arc<SshEnvironment>, seen: &SeenKey
 fn agrees() -> bool {
     let mut out = std::io::stdout();
     let mut answer = String::new();
-    let asked = write!(out, "record it as trusted? [y/N] ").and_then(|()| out.flush());
+    let asked = write!(out, "record this host key as trusted? [y/N] ").and_then(|()| out.flush());
     let read = asked.and_then(|()| std::io::stdin().lock().read_line(&mut answer));
     read.is_ok() && matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes")
 }

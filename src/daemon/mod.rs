@@ -133,7 +133,7 @@ pub async fn run(settings: Settings, mode: Mode, surroundings: Surroundings) -> 
     // Closing checkpoints the write-ahead log, after which the ledger's file alone is complete.
     let closed = tokio::time::timeout(CLOSING, ledger.close()).await;
     if let Ok(Err(e)) = closed {
-        tracing::warn!("Ledger was not closed properly; the next start recovers it: {}", e.fault());
+        tracing::warn!("Cannot close the ledger, so the next start will recover it: {}", e.fault());
     }
     outcome
 }

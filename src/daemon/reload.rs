@@ -18,6 +18,7 @@ use crate::names::{DirectoryName, VesselName};
 use crate::settings::{Directory, Settings, SettingsError, Vessel};
 use crate::shore::{self, AtLocation};
 use crate::status::Reload;
+use crate::text::counted;
 
 /// The channel of reloaded settings, or of the errors in them.
 pub type Reloads = mpsc::Receiver<Read>;
@@ -39,8 +40,8 @@ impl Daemon {
                     tracing::error!("{problem}");
                 }
                 tracing::error!(
-                    "Settings were not reloaded ({} problems); the previous settings stay in effect",
-                    error.problems.len()
+                    "Settings were not reloaded ({}); the previous settings stay in effect",
+                    counted(error.problems.len(), "problem")
                 );
                 (error.problems.iter().map(ToString::to_string).collect(), self.needs_restart())
             }
@@ -171,7 +172,7 @@ impl Daemon {
         }
         self.publish();
         for found in &changed {
-            let kind = if found.only.is_some() { "one file" } else { "a directory" };
+            let kind = if found.only.is_some() { "a single file" } else { "a directory" };
             tracing::info!(directory = %found.name, "Location is now {kind}");
             self.directory(&found.name).prepare().await?;
             self.start_directory(&found.name, tasks);

@@ -13,6 +13,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::ledger::Ledger;
 use crate::status::{Document, Gatherer, LinkState};
+use crate::text::counted;
 
 /// Time between two checks whether the status line has changed.
 const GLANCE: Duration = Duration::from_secs(2);
@@ -97,7 +98,7 @@ fn line(document: &Document) -> String {
     }
     let files: u64 = document.directories.iter().map(|directory| directory.waiting.files).sum();
     let bytes: u64 = document.directories.iter().map(|directory| directory.waiting.bytes).sum();
-    line.push_str(&format!("; {files} files ({}) waiting", BinaryBytes(bytes)));
+    line.push_str(&format!("; {} ({}) waiting", counted(files, "file"), BinaryBytes(bytes)));
     let parked: u64 = document.vessels.iter().map(|vessel| vessel.parked).sum();
     if parked > 0 {
         line.push_str(&format!("; {parked} parked"));

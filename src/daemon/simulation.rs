@@ -84,7 +84,7 @@ impl fmt::Display for Intention {
             }
             Self::MakeDirectory { vessel, to } => write!(f, "create on {vessel}: directory {to}"),
             Self::MakeLink { vessel, to, target } => {
-                write!(f, "create on {vessel}: link {to} to {}", display_bytes(target))
+                write!(f, "create on {vessel}: link {to} that points to {}", display_bytes(target))
             }
             Self::Delete { vessel, to } => write!(f, "delete on {vessel}: {to}"),
             Self::Move { from, to } => write!(f, "move: {} to {}", shown(from), shown(to)),

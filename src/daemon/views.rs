@@ -38,7 +38,8 @@ impl Daemon {
         match Socket::listen(&path) {
             Ok(socket) => drop(tasks.spawn(serve(web.clone(), Listening::Socket(socket)))),
             Err(e) => tracing::warn!(
-                socket = %path.display(), "Cannot listen: {e}; `status` shows only the ledger, and orders are not accepted"
+                socket = %path.display(),
+                "Cannot listen on the socket: {e}; `status` shows only the ledger, and orders are not accepted"
             ),
         }
         if let Some(address) = self.settings.monster.listen {
@@ -76,6 +77,6 @@ impl Daemon {
 
 async fn serve(web: Web, listening: Listening) {
     if let Err(e) = status::serve(web, listening).await {
-        tracing::error!("Status service failed: {e}");
+        tracing::error!("The status service failed: {e}");
     }
 }

@@ -68,7 +68,7 @@ impl Guard {
         if is_short && self.short.insert(place.to_owned()) {
             match is_ledgers {
                 true => tracing::error!("Low disk space: {text}; no new files are taken in until space is freed"),
-                false => tracing::warn!("Low disk space: {text}; free some"),
+                false => tracing::warn!("Low disk space: {text}; free some space"),
             }
         } else if !is_short && self.short.remove(place) {
             tracing::info!("Enough free space again on the disk of {}", place.display());

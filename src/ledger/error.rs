@@ -59,14 +59,14 @@ pub enum LedgerError {
 }
 
 /// Prefix of the field `why` of [`LedgerError::Unusable`] when the ledger file is damaged.
-const CORRUPT: &str = "it is corrupt: ";
+const CORRUPT: &str = "the file is corrupt: ";
 
 /// Remedy for a corrupt ledger.
-const START_ANEW: &str = "check Database in [MONSTER]; if it names the ledger, stop contentmonster and restore a copy \
-                          made by `contentmonster backup`; without a copy, move away the ledger and the files beside \
-                          it whose names begin with its name, and start again: files that are still in a Location are \
-                          delivered again (where a vessel already has a file, only its hash is compared), and \
-                          receipts, history and orders such as `pause` are lost";
+const START_ANEW: &str = "check Database in [MONSTER]; if it names the right file, stop contentmonster and restore a \
+                          copy made by `contentmonster backup`; without a copy, move away the ledger and the files \
+                          beside it whose names begin with its name, and start again: files that are still in \
+                          a Location are delivered again (where a vessel already has a file, only its hash is \
+                          compared), and receipts, history and orders such as `pause` are lost";
 
 /// Returns whether SQLite reports a damaged file (`SQLITE_CORRUPT`, 11) or a file that is not a database
 /// (`SQLITE_NOTADB`, 26). The lowest byte of an SQLite error code is its primary code (sqlite.org/rescode.html).
@@ -99,12 +99,12 @@ impl LedgerError {
     /// a record.
     pub fn fault(&self) -> Fault {
         Fault::daemon(self).mend(match self {
-            Self::InUse { .. } => "stop the other one, or give this one its own Database",
-            Self::TooNew { .. } => "install the newer version again, or give this one its own Database",
+            Self::InUse { .. } => "stop the other contentmonster, or set another Database for this one",
+            Self::TooNew { .. } => "install the newer version again, or set another Database for this one",
             Self::TooOld { .. } => "start this contentmonster once to upgrade the ledger",
-            Self::NotThere { .. } => "start contentmonster, which creates it, or check Database in [MONSTER]",
+            Self::NotThere { .. } => "start contentmonster, which creates the ledger, or check Database in [MONSTER]",
             Self::Unusable { why, .. } if why.starts_with(CORRUPT) => START_ANEW,
-            Self::Unusable { .. } => "check Database in [MONSTER], its directory's permissions and free space",
+            Self::Unusable { .. } => "check Database in [MONSTER], and the permissions and free space of its directory",
             Self::Corrupt(_) => START_ANEW,
             Self::NotCopied { .. } => {
                 "name a file that does not exist yet, in a writable directory with enough free space"

@@ -214,7 +214,7 @@ fn succeeded(flushed: Result<(), RemoteError>) -> Result<bool, RemoteError> {
         Ok(()) => Ok(true),
         Err(e) if e.is_connection() => Err(e),
         Err(e) => {
-            tracing::debug!("Flush failed: {e}");
+            tracing::debug!("Cannot flush files on the vessel: {e}");
             Ok(false)
         }
     }

@@ -25,7 +25,7 @@ pub(crate) async fn open_new(
     match channel.open(path, OpenFlags::NEW, OURS).await {
         // As far as can be checked, the path does not exist, so the server seems not to support exclusive creation.
         Err(e) if !e.is_connection() && is_gone_or_unseen(remote, path).await => {
-            tracing::debug!("Opening without O_EXCL: {e}");
+            tracing::debug!("The vessel cannot create a file exclusively, so the file is opened without O_EXCL: {e}");
             channel.open(path, OpenFlags::FRESH, OURS).await
         }
         opened => opened,

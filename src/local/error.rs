@@ -109,15 +109,15 @@ impl DiskError {
             Self::Stopped { .. } => Fault::attempt(self),
             Self::Silent { .. } => Fault::attempt(self)
                 .at(Pace::Slow)
-                .mend("its files wait until it does; bring its server back, or unmount it (umount -l)"),
+                .mend("its files wait until it answers; restore its server, or unmount it (umount -l)"),
             Self::Processed { path, .. } => Fault::file(self).at(Pace::Unhurried).mend(format_args!(
                 "move {} away, and create a directory there that contentmonster may write to",
                 shown(path)
             )),
             Self::ProcessedLink { path, .. } => Fault::file(self).at(Pace::Unhurried).mend(format_args!(
                 "make root the owner of {link} (chown -h) and let only root and contentmonster's user write to its \
-                 directory, or make it a directory and mount the archive there (mount --bind); until then the files \
-                 stay where they are",
+                 directory, or replace it with a directory and mount the archive there (mount --bind); until then the \
+                 files stay where they are",
                 link = shown(path)
             )),
             Self::WatchLimit { sysctl, .. } => Fault::attempt(self).at(Pace::Unhurried).mend(watch_remedy(sysctl)),
@@ -130,8 +130,8 @@ impl DiskError {
 fn watch_remedy(sysctl: &str) -> String {
     let enough = if sysctl.ends_with("instances") { 1024 } else { 524_288 };
     format!(
-        "raise it with `sysctl -w {sysctl}={enough}` and keep it in a file in /etc/sysctl.d; until then changes are \
-         found by a scan every RescanInterval"
+        "raise the limit with `sysctl -w {sysctl}={enough}`, and write it to a file in /etc/sysctl.d; until then \
+         changes are only found by a scan every RescanInterval"
     )
 }
 
@@ -139,7 +139,7 @@ fn location_fault(error: &DiskError, path: &Path, source: &io::Error) -> Fault {
     let fault = Fault::attempt(error).at(Pace::Unhurried);
     match Errno::from_io_error(source) {
         Some(Errno::NOENT | Errno::NOTDIR) => {
-            fault.mend(format_args!("make the directory {} or correct its Location in the settings", shown(path)))
+            fault.mend(format_args!("create the directory {}, or correct its Location in the settings", shown(path)))
         }
         Some(Errno::ACCESS | Errno::PERM) => fault
             .mend(format_args!("give the user that contentmonster runs as read and write access to {}", shown(path))),
@@ -159,7 +159,7 @@ fn io_fault(error: &DiskError, path: &Path, source: &io::Error) -> Fault {
             "give the user that contentmonster runs as access to {} and its directory",
             shown(path)
         )),
-        Some(Errno::IO) => Fault::file(error).mend("the shore's disk reports an error: see the kernel's log"),
+        Some(Errno::IO) => Fault::file(error).mend("the shore's disk reports this error; see the kernel's log"),
         Some(Errno::NAMETOOLONG) => Fault::file(error).mend("shorten the file's name"),
         Some(Errno::MFILE | Errno::NFILE) => {
             waits().mend("raise the limit of open files (LimitNOFILE= in the systemd unit, or `ulimit -n`)")

@@ -65,6 +65,16 @@ impl Kind {
     }
 }
 
+impl Kind {
+    /// Returns why such an entry is skipped, as a clause about "it".
+    pub fn why_skipped(self) -> String {
+        match self {
+            Self::Unreadable(errno) => format!("its status cannot be read ({})", io_error(errno)),
+            kind => format!("it is a {kind}"),
+        }
+    }
+}
+
 impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -182,7 +182,10 @@ impl Listener {
         let hint = match event {
             Ok(event) => self.read(&event),
             Err(error) => {
-                tracing::debug!(location = %self.location.display(), %error, "Events may have been lost; rescanning");
+                tracing::debug!(
+                    location = %self.location.display(), %error,
+                    "Kernel events may have been lost; rescanning the directory"
+                );
                 self.witness.forget();
                 Some(Hint::Rescan)
             }

@@ -16,6 +16,8 @@ use tracing::{Dispatch, Event, Level, Metadata, Subscriber};
 use tracing_subscriber::Layer;
 use tracing_subscriber::layer::Context;
 
+use crate::text::counted;
+
 /// How long the warnings of a kind are counted together: 5 minutes.
 const SPAN: Duration = Duration::from_secs(300);
 /// Maximum number of warnings of a kind that are logged within [`SPAN`].
@@ -64,7 +66,8 @@ fn tell(counts: &Weak<Counts>) {
         for Count { left_out, sample, .. } in counts.over(Instant::now()).into_iter().filter(|count| count.left_out > 0)
         {
             let minutes = SPAN.as_secs() / 60;
-            tracing::warn!("{left_out} more warnings like this one within {minutes} minutes: {sample}");
+            let left_out = counted(left_out, "more warning");
+            tracing::warn!("Not logged: {left_out} like this one within {minutes} minutes: {sample}");
         }
     }
 }

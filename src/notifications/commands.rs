@@ -70,7 +70,7 @@ pub(super) async fn run(desk: Desk, bell: Bell) {
         }
     };
     if tokio::time::timeout(GRACE, ending).await.is_err() {
-        tracing::debug!("Killing commands that still run");
+        tracing::debug!("Killing the commands of events, because they are still running");
     }
 }
 
@@ -97,7 +97,7 @@ impl Runner {
             if self.waiting.is_empty() {
                 match self.desk.ledger.notices(CHANNEL, self.after, FETCH).await {
                     Ok(notices) => self.waiting.extend(notices),
-                    Err(e) => self.trouble.about("Commands are delayed", &e.to_string()),
+                    Err(e) => self.trouble.about("Commands for events are delayed", &e.to_string()),
                 }
             }
             let Some(notice) = self.waiting.pop_front() else { return };
@@ -128,7 +128,7 @@ impl Runner {
             Err(why) => {
                 let Version { directory, path, .. } = &notice.version;
                 let kind = notice.kind.as_str();
-                logged.about(&format!("Command {program}, run because {directory}/{path} is {kind}"), &why);
+                logged.about(&format!("Command {program} failed after {directory}/{path} was {kind}"), &why);
             }
         }
         self.told(notice.id).await;
@@ -137,7 +137,10 @@ impl Runner {
     async fn told(&mut self, notice: NoticeId) {
         match self.desk.ledger.told(&[notice]).await {
             Ok(()) => self.trouble.is_over("The ledger"),
-            Err(e) => self.trouble.about("Cannot record reported events; they may be reported again", &e.to_string()),
+            Err(e) => {
+                let what = "Cannot record that the command for an event has run; the command may run again";
+                self.trouble.about(what, &e.to_string());
+            }
         }
     }
 }

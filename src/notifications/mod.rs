@@ -23,6 +23,7 @@ use crate::ledger::{Ledger, LedgerError, Listener};
 use crate::names::DirectoryName;
 use crate::records::EventKind;
 use crate::settings::Settings;
+use crate::text::counted;
 
 pub use heartbeat::Health;
 
@@ -88,7 +89,8 @@ impl Notifications {
         let dropped = ledger.listen(&listeners).await?;
         if dropped > 0 {
             tracing::warn!(
-                "Dropped {dropped} events: the commands and webhooks for them are no longer in the settings"
+                "Dropped {} for commands and webhooks that are no longer in the settings",
+                counted(dropped, "event")
             );
         }
         Ok(Self { tasks, finish, stop })

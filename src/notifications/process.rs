@@ -38,10 +38,10 @@ pub(super) async fn run(words: &[String], variables: Vec<(&str, OsString)>, limi
     let reading = AbortOnDropHandle::new(tokio::spawn(async move { tokio::join!(read(stdout), read(stderr)) }));
     let ended = tokio::time::timeout(limit, child.wait()).await;
     let status = match ended {
-        Ok(status) => status.map_err(|e| format!("cannot wait for it: {e}"))?,
+        Ok(status) => status.map_err(|e| format!("cannot wait for its end: {e}"))?,
         Err(_) => {
             group.end(&mut child).await;
-            return Err(format!("it took longer than HookTimeout ({} s) and was killed", limit.as_secs()));
+            return Err(format!("the command took longer than HookTimeout ({} s) and was killed", limit.as_secs()));
         }
     };
     group.let_be();
@@ -54,7 +54,7 @@ pub(super) async fn run(words: &[String], variables: Vec<(&str, OsString)>, limi
 }
 
 fn verdict(status: ExitStatus) -> Result<(), String> {
-    if status.success() { Ok(()) } else { Err(format!("it failed: {status}")) }
+    if status.success() { Ok(()) } else { Err(status.to_string()) }
 }
 
 /// Reads a stream to its end, so that the command never blocks on it, and returns the first [`OUTPUT`] bytes.

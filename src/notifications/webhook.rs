@@ -21,6 +21,7 @@ use crate::clock::WaryClock;
 use crate::digest::Digest;
 use crate::ledger::{LedgerError, Notice, NoticeId};
 use crate::settings::WebAddress;
+use crate::text::counted;
 
 /// The version of the format of a post.
 const FORM: u32 = 1;
@@ -129,8 +130,8 @@ impl Poster {
                 return Ok(notices);
             }
             tracing::warn!(
-                "Dropped {} events that the webhook at {} did not accept for 1 day",
-                old.len(),
+                "Dropped {} that the webhook at {} did not accept for 1 day",
+                counted(old.len(), "event"),
                 self.address
             );
             self.desk.ledger.told(&old).await?;

@@ -107,7 +107,8 @@ pub(super) static KEYS: &[Key<Directory>] = &[
               (at most 10 s if it was closed only once), so that a program that appends to it repeatedly still finds \
               it under its name. A file whose closing was not observed is sent after it has not changed for \
               SettleTime. Where the kernel cannot tell whether the file is open (for example on network file systems), \
-              a quarter of the time during which it was written is added, and 1 s per 16 MiB of its size."),
+              this wait is longer by a quarter of the time during which the file was written, and by 1 s per 16 MiB of \
+              its size."),
     key("RescanInterval", Value("60s"), field!(Directory.rescan_interval, Written::duration))
         .value("a duration from 1s to 1d").reload(Background)
         .doc("Interval between full scans of the directory. Changes are also detected at once, without a scan."),
@@ -136,7 +137,8 @@ pub(super) static KEYS: &[Key<Directory>] = &[
     key("Recursive", Value("no"), field!(Directory.recursive, Written::yes_or_no))
         .value("yes or no").reload(Background)
         .doc("yes: files in directories below Location are sent too, and in a mirror the directories themselves, even \
-              empty ones. processed/ keeps the paths. Directories on the vessels get their mode here plus u+rwx."),
+              empty ones. processed/ keeps the paths. A directory on a vessel gets the mode of the directory here plus \
+              u+rwx."),
     key("Delete", Value("no"), field!(Directory.delete, Written::yes_or_no))
         .value("yes or no").reload(Background)
         .doc("yes: files, links and directories that are deleted here are deleted on the vessels too. Only in a mirror, \
@@ -161,11 +163,11 @@ pub(super) static KEYS: &[Key<Directory>] = &[
     key("Owner", Value("no"), field!(Directory.owner, Written::yes_or_no))
         .value("yes or no")
         .doc("yes: the numeric owner and group are set on the vessels too, if the account there may do so (root). Only \
-              in a mirror. The set-user-ID and set-group-ID bits of a mode are sent only together with them."),
+              in a mirror. The set-user-ID and set-group-ID bits of a mode are sent only with `Owner = yes`."),
     key("Interval", Value("0"), field!(Directory.interval, Written::duration))
         .value("a duration from 0 to 1d").reload(Background)
-        .doc("Minimum time between transfers of changes: changes are collected and sent together. 0 sends each change \
-              at once."),
+        .doc("Minimum time from one transfer of changes to the next; changes in between are collected and sent \
+              together. 0 sends each change at once."),
     key("Include", Value(""), field!(Directory.include, |it| patterns::patterns(it.text)))
         .value("patterns, separated by commas").reload(Background)
         .doc("Paths that are sent, as patterns in the syntax of .gitignore; if empty, all paths. The last pattern that \
@@ -188,17 +190,17 @@ pub(super) static KEYS: &[Key<Directory>] = &[
     key("MinAge", Value("0"), field!(Directory.min_age, Written::duration))
         .value("a duration from 0 to 1d").reload(Background)
         .doc("Minimum time since the last change of a file before it is sent."),
-    key("KeepProcessed", Otherwise("that of [MONSTER]"), field!(Directory.keep_processed, retention::keep_processed))
+    key("KeepProcessed", Otherwise("the value in [MONSTER]"), field!(Directory.keep_processed, retention::keep_processed))
         .value("forever, no, or a duration from 1s to 36500d").example("30d").reload(Background)
         .doc("How long delivered files of this directory stay in processed/."),
-    key("OnDelivered", Otherwise("that of [MONSTER]"), field!(Directory.hooks.on_delivered, telling::command))
+    key("OnDelivered", Otherwise("the value in [MONSTER]"), field!(Directory.hooks.on_delivered, telling::command))
         .value("a command, or none").example("none").reload(Background)
         .doc("Command that runs when a vessel has received a file of this directory."),
-    key("OnRetired", Otherwise("that of [MONSTER]"), field!(Directory.hooks.on_retired, telling::command))
+    key("OnRetired", Otherwise("the value in [MONSTER]"), field!(Directory.hooks.on_retired, telling::command))
         .value("a command, or none").example("hooks/retired.sh --tidy").reload(Background)
         .doc("Command that runs when all vessels have received a file of this directory and its source was moved to \
               processed/ or deleted."),
-    key("OnParked", Otherwise("that of [MONSTER]"), field!(Directory.hooks.on_parked, telling::command))
+    key("OnParked", Otherwise("the value in [MONSTER]"), field!(Directory.hooks.on_parked, telling::command))
         .value("a command, or none").example("logger -t contentmonster parked").reload(Background)
         .doc("Command that runs when a file of this directory is parked."),
 ];

@@ -76,8 +76,8 @@ pub(super) static KEYS: &[Key<Monster>] = &[
         .doc("File whose first line is the token, instead of ListenToken."),
     key("RateLimit", Value("none"), field!(Monster.rate_limit, |it| rate::schedule(it.text)))
         .value("rates from 1 KiB/s to 1 TiB/s, or none").reload(AtOnce)
-        .doc("Maximum rate of file data to all vessels together. The RateLimit of each vessel, which explains the \
-              syntax, applies in addition."),
+        .doc("Maximum rate of file data to all vessels together. The RateLimit of each vessel applies in addition; its \
+              description explains the syntax."),
     key("LogLevel", Otherwise("info, or warn while progress bars are shown"), field!(Monster.logging.level, |it| it.choice(&LogLevel::ALL.map(|level| (level.word(), Some(level))))))
         .value("error, warn, info, debug or trace").example("info").reload(Restart)
         .doc("Minimum level of log lines. The environment variable CONTENTMONSTER_LOG overrides it."),
@@ -113,13 +113,16 @@ pub(super) static KEYS: &[Key<Monster>] = &[
               ID."),
     key("OnRetired", Value("none"), field!(Monster.hooks.on_retired, telling::command))
         .value("a command, or none").reload(Background)
-        .doc("The same, when all vessels have received a file and its source was moved to processed/ or deleted."),
+        .doc("Command that runs when all vessels have received a file and its source was moved to processed/ or \
+              deleted. OnDelivered explains the syntax and the environment."),
     key("OnParked", Value("none"), field!(Monster.hooks.on_parked, telling::command))
         .value("a command, or none").reload(Background)
-        .doc("The same, when a file is parked: it could not be delivered, and is retried less often from now on."),
+        .doc("Command that runs when a file is parked: it could not be delivered, and is retried less often from now \
+              on. OnDelivered explains the syntax and the environment."),
     key("HookTimeout", Value("60s"), field!(Monster.telling.hook_timeout, Written::duration))
         .value("a duration from 1s to 1d").reload(Background)
-        .doc("Maximum run time of such a command. After it, the command and all processes that it started are killed."),
+        .doc("Maximum run time of the commands of OnDelivered, OnRetired and OnParked. After it, the command and all \
+              processes that it started are killed."),
     key("Webhook", Otherwise("none"), field!(Monster.telling.webhooks, telling::web_addresses))
         .value("web addresses, separated by commas").example("https://example.com/contentmonster").reload(Background)
         .secrecy(Secrecy::Address)
@@ -127,7 +130,7 @@ pub(super) static KEYS: &[Key<Monster>] = &[
               repeated for up to 1 day."),
     key("WebhookSecret", Otherwise("none"), field!(Monster.telling.webhook_secret, |it| Ok(secrets::read(it, "webhook-secret"))))
         .value("text").example("a-long-random-word").reload(Background).secrecy(Secrecy::Secret)
-        .doc("Key that signs these requests (X-Contentmonster-Signature)."),
+        .doc("Key that signs the requests to the Webhook addresses (X-Contentmonster-Signature)."),
     key("WebhookSecretFile", Otherwise("none"), Field::NONE)
         .value("a path").example("contentmonster.webhook-secret").reload(Background)
         .doc("File whose first line is the key, instead of WebhookSecret."),
@@ -138,11 +141,11 @@ pub(super) static KEYS: &[Key<Monster>] = &[
               raise an alarm when the requests stop."),
     key("HeartbeatInterval", Value("60s"), field!(Monster.telling.heartbeat_interval, Written::duration))
         .value("a duration from 1s to 1d").reload(Background)
-        .doc("Interval between these requests."),
+        .doc("Interval between the requests to the Heartbeat address."),
     key("Simulate", Value("no"), field!(Monster.simulate, Written::yes_or_no))
         .value("yes or no").reload(Restart)
         .doc("yes: nothing is sent, moved, deleted or recorded in the ledger. Instead, the log lists what would be \
-              done, and again whenever that changes. `contentmonster --simulate` prints the list once."),
+              done, and lists it again whenever the list changes. `contentmonster --simulate` prints the list once."),
 ];
 
 /// Reads `[MONSTER]`; returns `None` after reporting an error.

@@ -37,7 +37,7 @@ impl<'a> Overlaps<'a> {
         let locations: Vec<PathBuf> = directories.iter().map(|(directory, _)| directory.location.clone()).collect();
         let reaches = Reach::of(&locations);
         for ((_, place), _) in directories.iter().zip(&reaches).filter(|(_, reach)| !reach.answered) {
-            let message = "its disk does not answer, so overlaps with other Locations were not checked";
+            let message = "the disk does not answer, so overlaps with other Locations were not checked";
             let diagnostic = Diagnostic::new(message, "run `contentmonster check` once the disk is back");
             problems.warn(place.clone().at_key("Location"), diagnostic);
         }
@@ -99,8 +99,8 @@ impl<'a> Overlaps<'a> {
         }
         let message = match below.as_os_str().is_empty() {
             true => format!(
-                "is the processed/ of [Directory {name}], and its KeepProcessed removes the files whether or not they \
-                 were delivered from here"
+                "is the processed/ of [Directory {name}], and its KeepProcessed removes the files even if they were \
+                 not delivered from here yet"
             ),
             false => format!("is in the processed/ of [Directory {name}]{}", self.shown(inner, outer)),
         };
@@ -119,8 +119,8 @@ impl<'a> Overlaps<'a> {
         if holder.is_mirror() {
             if !held.is_mirror() {
                 let message = format!(
-                    "is in the Location of the mirror [Directory {name}], which sees its files vanish once they are \
-                     delivered"
+                    "is in the Location of the mirror [Directory {name}]; for that mirror, files that are delivered \
+                     from here and moved to processed/ count as deleted"
                 );
                 let place = self.directories[inner].1.clone().at_key("Location");
                 let remedy = format!("{exclude} if that is not intended");
@@ -129,8 +129,8 @@ impl<'a> Overlaps<'a> {
             return;
         }
         let message = format!(
-            "is in the Location of [Directory {name}], which also sends its files and moves them into its processed/ \
-             before they are delivered from here{}",
+            "is in the Location of [Directory {name}], which also sends the files here, and moves them into its \
+             processed/ before they are delivered from here{}",
             self.shown(inner, outer)
         );
         self.report(inner, Diagnostic::new(message, format!("{exclude}, or merge the two sections")));

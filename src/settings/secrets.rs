@@ -169,7 +169,7 @@ fn diagnostic_of(path: &Path, why: Unusable) -> Diagnostic {
         Unusable::Io(error) => {
             Diagnostic::new(format!("cannot read {path}: {error}"), "name a file that contentmonster may read")
         }
-        Unusable::Empty => Diagnostic::new(format!("the first line of {path} is empty"), "put the secret there"),
+        Unusable::Empty => Diagnostic::new(format!("the first line of {path} is empty"), "put the secret on that line"),
         Unusable::NotText => Diagnostic::new(format!("{path} is not UTF-8 text"), "put the secret on its first line"),
     }
 }

@@ -126,8 +126,8 @@ pub(super) static KEYS: &[Key<Vessel>] = &[
         .value("rates from 1 KiB/s to 1 TiB/s, or none").reload(AtOnce)
         .doc("Maximum rate of file data to the vessel, over all its connections. It may depend on the time of day: \
               `08:00-18:00 2 MiB/s, 10 MiB/s`, or `22:00-06:00 none, 1 MiB/s`. Times are local; the first span that \
-              contains the current time applies, else the rate without a span. Without either, and with `none`, there \
-              is no limit."),
+              contains the current time applies, else the rate without a span. If neither exists, and with `none`, \
+              there is no limit."),
     key("Assembly", Value("cat"), field!(Vessel.assembly, |it| it.choice(&[("cat", Assembly::Cat), ("direct", Assembly::Direct)])))
         .value("cat or direct").transport(Ssh)
         .doc("How files of several chunks are assembled on the vessel: cat (chunks that are sent over several \
@@ -137,7 +137,7 @@ pub(super) static KEYS: &[Key<Vessel>] = &[
         .value("auto or no").transport(Ssh)
         .doc("Whether the vessel's shell is used in addition to SFTP, for joining, hashing and flushing files: auto \
               (if it works), or no (only SFTP: files are written in place and read back). A server that closes the \
-              connection or does not answer when a shell is requested is remembered as having none, and asked again \
+              connection or does not answer when a shell is requested is recorded as having no shell, and asked again \
               after 1 day."),
     key("Dirs", Otherwise("all directories"), field!(Vessel.dirs, dirs))
         .value("names, separated by commas").example("sampledir")

@@ -59,11 +59,12 @@ pub(super) static KEYS: &[Key<RouteKeys>] = &[
         .doc("How files are transferred. `local` copies them to a directory on this host or on a disk mounted here, \
               without SSH, and needs `Address = localhost`. Every RemoteLocation must exist and is never created: \
               while one is missing, for example because its disk is not mounted, the vessel is away, and the path is \
-              checked every few seconds. SSH keys are errors; TempDir is not used; `Delta = auto` sends whole files."),
+              checked every few seconds. Settings for SSH are errors; TempDir is not used; `Delta = auto` sends whole \
+              files."),
     key("MountPoint", Otherwise("none"), field!(RouteKeys.mount_point, |it| it.path().map(Some)))
         .value("a path").example("/mnt/backup").transport(Local)
-        .doc("With `Transport = local`, a path where something must be mounted before anything is written. For a \
-              RemoteLocation that exists even without its disk, such as the mount point itself."),
+        .doc("With `Transport = local`, a path where something must be mounted before anything is written. Needed if a \
+              RemoteLocation exists even without its disk, for example because it is the mount point itself."),
     key("Port", Otherwise("from the ssh config, else 22"), field!(RouteKeys.port, |it| values::port(it.text).map(Some)))
         .value("a number from 1 to 65535").example("22").transport(Ssh)
         .doc("Port of the SSH server."),
@@ -72,10 +73,10 @@ pub(super) static KEYS: &[Key<RouteKeys>] = &[
         .doc("User to log in as."),
     key("SSHConfig", Otherwise("~/.ssh/config and /etc/ssh/ssh_config, if they exist"), field!(RouteKeys.ssh_config, ssh_config))
         .value("a path, or no").example("no").transport(Ssh)
-        .doc("The ssh config that supplies what is not set here, or `no` for none. Supported are HostName, User, Port, \
-              IdentityFile, CertificateFile, IdentityAgent, IdentitiesOnly, UserKnownHostsFile, GlobalKnownHostsFile, \
-              HostKeyAlias, ProxyJump, ServerAliveInterval, ServerAliveCountMax and ConnectTimeout, also with Host, \
-              Match and Include; `check` shows the source of each value."),
+        .doc("The ssh config that supplies the values of keys that are not set here, or `no` for none. Supported are \
+              HostName, User, Port, IdentityFile, CertificateFile, IdentityAgent, IdentitiesOnly, UserKnownHostsFile, \
+              GlobalKnownHostsFile, HostKeyAlias, ProxyJump, ServerAliveInterval, ServerAliveCountMax and \
+              ConnectTimeout, also with Host, Match and Include; `check` shows the source of each value."),
     key("ProxyJump", Otherwise("from the ssh config, else none"), field!(RouteKeys.jump, |it| ssh_config::jump(it.text).map(Some)))
         .value("[user@]host[:port], separated by commas, or none").example("gate@bastion.example.com:2222").transport(Ssh)
         .doc("Hops (jump hosts) on the way to the vessel, the nearest first; each may be a host of the ssh config. Unless \
@@ -96,8 +97,8 @@ pub(super) static KEYS: &[Key<RouteKeys>] = &[
         .doc("Private keys. Hardware keys (sk-) are used through the agent."),
     key("CertificateFile", Otherwise("from the ssh config, else none"), field!(RouteKeys.certificate_files, |it| it.paths().map(Some)))
         .value("paths, separated by commas").example("~/.ssh/signed-cert.pub").transport(Ssh)
-        .doc("OpenSSH certificates of these keys or of the agent's. A certificate beside its key, such as \
-              id_ed25519-cert.pub, is found automatically."),
+        .doc("OpenSSH certificates of the keys in IdentityFile or of the agent's keys. A certificate beside its key, \
+              such as id_ed25519-cert.pub, is found automatically."),
     key("Passphrase", Otherwise("none"), field!(RouteKeys.passphrase, |it| Ok(secrets::read(it, "passphrase"))))
         .value("text").example("moresecret").transport(Ssh).secrecy(Secrecy::Secret)
         .doc("Passphrase of the private keys."),
@@ -106,8 +107,8 @@ pub(super) static KEYS: &[Key<RouteKeys>] = &[
         .doc("File whose first line is the passphrase, instead of Passphrase."),
     key("HostKey", Otherwise("the entries in ~/.ssh/known_hosts and /etc/ssh/ssh_known_hosts"), field!(RouteKeys.host_keys, |it| values::host_keys(it.text)))
         .value("SHA256 fingerprints, separated by commas").example("SHA256:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU").transport(Ssh)
-        .doc("The only host keys that are accepted from this vessel, as `ssh-keygen -lf` shows them. With \
-              @cert-authority in known_hosts, they are the keys of the accepted authorities."),
+        .doc("The only host keys that are accepted from this vessel, as `ssh-keygen -lf` shows them. If \
+              @cert-authority in known_hosts is used, the fingerprints are those of the accepted authorities."),
     key("HostKeyPolicy", Value("strict"), field!(RouteKeys.host_key_policy, |it| it.choice(&[("strict", HostKeyPolicy::Strict), ("accept-new", HostKeyPolicy::AcceptNew)])))
         .value("strict or accept-new").transport(Ssh)
         .doc("What happens if the host key is unknown: `strict` rejects it (see `contentmonster trust`), `accept-new` \

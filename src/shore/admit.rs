@@ -164,7 +164,7 @@ impl Batch {
             Ok(TakeIn::Unquiet(left)) => self.unquiet.push((path, left)),
             Ok(TakeIn::Gone) => self.gone.push(path),
             Ok(TakeIn::NotAFile(_)) => self.others.push(path),
-            Ok(TakeIn::LeftAlone) => tracing::debug!(file = %path, "Skipped: MinSize or MaxSize excludes it"),
+            Ok(TakeIn::LeftAlone) => tracing::debug!(file = %path, "Skipped: MinSize or MaxSize excludes the file"),
             Err(DiskError::Stopped { .. }) => self.left.push(path),
             Err(e) => self.failed.push((path, e)),
         }

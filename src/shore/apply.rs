@@ -296,7 +296,7 @@ impl DirectoryIngest {
         let name = &self.directory.settings.name;
         let dropped = self.directory.ledger.vanished(name, paths).await.map_err(|e| e.fault())?;
         for path in &dropped {
-            tracing::info!(directory = %name, file = %path, "The source was removed before all vessels had it");
+            tracing::info!(directory = %name, file = %path, "The source was removed before all vessels had the file");
         }
         if !dropped.is_empty() {
             self.directory.ring_vessels();

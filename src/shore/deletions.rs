@@ -129,7 +129,7 @@ impl Deletions {
             Some(why) => {
                 let text = format!(
                     "nothing is deleted on the vessels: {why}; restore the missing files, or start once with \
-                     --allow-deletes if they are to be deleted"
+                     --allow-deletes to delete them on the vessels, too"
                 );
                 directory.trouble_with(Concern::Deletions, &text);
                 Ok(Confirmed { gone: Vec::new(), back })
@@ -154,12 +154,12 @@ impl Deletions {
         }
         // The location need not be empty when its disk is unmounted: the mount point itself may contain other files.
         if all >= known && !facts.is_one_file {
-            return Some(format!("all {known} paths in {location} are missing; is its disk mounted?"));
+            return Some(format!("every path in {location} ({known} in total) is missing; is its disk mounted?"));
         }
         if self.may_pass(count, limit, now) {
             return None;
         }
-        Some(format!("{count} deletions of {known} paths in {location} exceed MaxDelete ({limit} per minute)"))
+        Some(format!("deleting {count} of {known} paths in {location} exceeds MaxDelete ({limit} per minute)"))
     }
 }
 

@@ -55,7 +55,7 @@ impl Directory {
     fn say_silent(&self) {
         let text = format!(
             "{} does not answer: a file system there hangs, for example because its server is unreachable. Its files \
-             wait, other directories continue; bring the server back, or unmount it (umount -l)",
+             wait, other directories continue; restore the server, or unmount the file system (umount -l)",
             self.settings.location.display()
         );
         self.trouble_with(Concern::Silence, &text);

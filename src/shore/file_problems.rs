@@ -45,7 +45,8 @@ impl FileProblems {
         if directory.settings.only.as_ref() == Some(path) {
             self.only_is_skipped(directory, path, kind);
         } else {
-            tracing::warn!(directory = %directory.settings.name, file = %path, "Skipped: it is a {kind}");
+            let why = kind.why_skipped();
+            tracing::warn!(directory = %directory.settings.name, file = %path, "Skipped: {why}");
         }
     }
 
@@ -59,8 +60,11 @@ impl FileProblems {
     fn only_is_skipped(&mut self, directory: &Directory, path: &RelPath, kind: Kind) {
         let location = directory.settings.location.join(path.as_path());
         let links = if directory.settings.is_mirror() { ", or set Links = follow" } else { "" };
-        let remedy = format!("set Location to the file itself{links}");
-        let text = format!("cannot send {}: it is a {kind}; {remedy}", location.display());
+        let remedy = match kind {
+            Kind::Unreadable(_) => "check its permissions and its disk".to_owned(),
+            _ => format!("set Location to the file itself{links}"),
+        };
+        let text = format!("cannot send {}: {}; {remedy}", location.display(), kind.why_skipped());
         directory.trouble_with(Concern::File(path.clone()), &text);
         // This entry makes `solved` clear the trouble when the file can be sent or no longer exists.
         self.unreadable.entry(path.clone()).or_default();

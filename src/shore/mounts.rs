@@ -97,7 +97,7 @@ impl MountWatch {
             let place = directory.settings.location.join(OsStr::from_bytes(&change.path));
             let text = format!(
                 "nothing is deleted on the vessels below {}: it {}; mount the previous file system again, or start \
-                 once with --allow-deletes if its files are to be deleted",
+                 once with --allow-deletes to delete its files on the vessels, too",
                 place.display(),
                 change.what
             );

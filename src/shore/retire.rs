@@ -242,7 +242,10 @@ impl<'a> Retiring<'a> {
             Ok(Retired::NotYet(left)) => self.waiting.rest(version.id, *left, changed, now),
             Ok(Retired::InUse) => {
                 let name = &self.directory.settings.name;
-                tracing::debug!(directory = %name, file = %version.path, "Not retired yet: it is open for writing");
+                tracing::debug!(
+                    directory = %name, file = %version.path,
+                    "Not retired yet: the file is open for writing"
+                );
                 self.waiting.put_off(version.id, IN_USE, now);
             }
             // Ingest records the changed file as a new version, which supersedes this one.

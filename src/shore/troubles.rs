@@ -9,6 +9,7 @@ use super::Directory;
 use crate::local::DiskError;
 use crate::monitor::Event;
 use crate::names::RelPath;
+use crate::text::counted;
 
 /// Maximum number of stored troubles with single files; nobody would read more.
 const MOST: usize = 1000;
@@ -72,7 +73,7 @@ impl Troubles {
             return false;
         }
         if self.0.len() >= MOST && !self.0.contains_key(&concern) && concern > Concern::Watch {
-            let more = format!("more than {MOST} files have problems; the log names the first");
+            let more = format!("more than {MOST} files have problems; the log names the first {MOST}");
             return self.0.insert(Concern::More, more).is_none();
         }
         self.0.insert(concern, text.to_owned());
@@ -97,7 +98,7 @@ impl fmt::Display for Troubles {
         }
         match self.0.len().saturating_sub(SPELT_OUT) {
             0 => Ok(()),
-            more => write!(f, "; and {more} more"),
+            more => write!(f, "; and {}", counted(more, "more problem")),
         }
     }
 }

@@ -16,6 +16,7 @@ use crate::local::{self, DiskError, Found, Kind, PROCESSED, PathState, Rules};
 use crate::names::{DirectoryName, RelPath, VesselName};
 use crate::records::{DeliveryState, FileStamp, VersionKind};
 use crate::settings::{Directory, Settings};
+use crate::text::counted;
 
 /// The data from which a history is made.
 pub struct Reporter<'a> {
@@ -142,14 +143,14 @@ fn fate(history: &VersionStory, directory: Option<&Directory>, is_gone: bool) ->
     let mirror = directory.is_some_and(Directory::is_mirror);
     match (history.ended, history.forgotten_at) {
         (Some((_, Ending::Superseded)), _) => "replaced by a newer version",
-        (Some((_, Ending::Vanished)), _) => "its source disappeared before every vessel had it",
+        (Some((_, Ending::Vanished)), _) => "its source disappeared before every vessel had this version",
         (Some((_, Ending::Retired)), _) => return retired(history, directory),
         (None, Some(_)) if history.version.kind == VersionKind::Skipped => {
             "skipped: the vessels keep the previous version until nothing exists at this path"
         }
         (None, Some(_)) => "forgotten: not sent to any vessel until the file changes",
         (None, None) if history.complete && is_gone && directory.is_some_and(|one| awaits_deletion(history, one)) => {
-            "still on the vessels, for now"
+            "delivered everywhere; deleted here, but not on the vessels yet"
         }
         (None, None) if history.complete && mirror => "delivered everywhere",
         (None, None) if history.complete => "delivered everywhere; not retired yet",
@@ -195,7 +196,7 @@ impl Reporter<'_> {
                 format!("add [Directory {name}] to {file} again, under this name"),
                 format!("{} forget {}     (stop delivering this file)", self.command, self.file),
                 format!(
-                    "{} forget --all {}     (stop delivering all its files that wait)",
+                    "{} forget --all {}     (stop delivering all waiting files of the directory)",
                     self.command,
                     quoted(name.as_str())
                 ),
@@ -229,11 +230,11 @@ impl Reporter<'_> {
                 if found.traits.stamp == current.version.stamp {
                     trouble.filter(|_| current.complete).map(|trouble| (trouble, Vec::new()))
                 } else {
-                    Some(self.not_taken_in("changed after it was taken in", directory, found.traits.stamp))
+                    Some(self.not_taken_in("the file changed after it was taken in", directory, found.traits.stamp))
                 }
             }
             (PathState::Directory(_), None) if !rules.takes_directories() => {
-                let why = "it is a directory; the files in it are delivered only with `Recursive = yes`";
+                let why = "this is a directory; the files in it are delivered only with `Recursive = yes`";
                 Some((why.to_owned(), Vec::new()))
             }
             (PathState::Taken(found) | PathState::Directory(found), None) => {
@@ -242,19 +243,24 @@ impl Reporter<'_> {
             (PathState::Skipped(Kind::Own), _) => {
                 Some(("skipped: it is one of contentmonster's own files, which are never sent".to_owned(), Vec::new()))
             }
+            (PathState::Skipped(kind @ Kind::Unreadable(_)), _) => {
+                Some((format!("skipped: {}", kind.why_skipped()), Vec::new()))
+            }
             (PathState::Skipped(kind), _) => {
-                Some((format!("skipped: it is a {kind}; only regular files are delivered"), Vec::new()))
+                Some((format!("skipped: {}; only regular files are delivered", kind.why_skipped()), Vec::new()))
             }
             (PathState::Gone, Some(current)) if awaits_deletion(current, directory) => Some(match trouble {
-                Some(trouble) => (format!("its source is gone, and the deletion is held back: {trouble}"), Vec::new()),
+                Some(trouble) => {
+                    (format!("the source is gone; its deletion on the vessels is held back: {trouble}"), Vec::new())
+                }
                 None if self.document.daemon.is_none() => (
-                    "its source is gone; it is deleted on the vessels once contentmonster runs".to_owned(),
+                    "the source is gone; the vessels' copies are deleted once contentmonster runs".to_owned(),
                     self.start(),
                 ),
-                None => ("its source is gone; it is about to be deleted on the vessels".to_owned(), Vec::new()),
+                None => ("the source is gone; the vessels' copies are about to be deleted".to_owned(), Vec::new()),
             }),
             (PathState::Gone, Some(current)) if !current.complete => Some((
-                "its source is gone; its remaining deliveries are dropped once contentmonster notices".to_owned(),
+                "the source is gone; the remaining deliveries are dropped once contentmonster detects this".to_owned(),
                 Vec::new(),
             )),
             (PathState::Gone, _) => None,
@@ -273,13 +279,13 @@ impl Reporter<'_> {
         let stamp = found.traits.stamp;
         if !rules.may_take(&found.path) {
             let why = format!("skipped: IgnoreNames, Include, Exclude or Recursive of [Directory {name}] excludes it");
-            (why, vec!["rename it, or change these keys in the settings".to_owned()])
+            (why, vec!["rename the file, or change these keys in the settings".to_owned()])
         } else if !rules.takes_size(stamp.size) {
-            let why = format!("skipped: MinSize or MaxSize of [Directory {name}] excludes it");
+            let why = format!("skipped: MinSize or MaxSize of [Directory {name}] excludes this file");
             (why, vec!["change these keys in the settings".to_owned()])
         } else if self.settings.vessels_of(name).is_empty() {
             let why = format!("skipped: no vessel takes [Directory {name}]");
-            (why, vec!["remove it from the vessels' IgnoreDirs, or add it to their Dirs".to_owned()])
+            (why, vec!["remove the directory from the vessels' IgnoreDirs, or add it to their Dirs".to_owned()])
         } else if let Some(trouble) = trouble {
             (format!("not taken in yet: {trouble}"), Vec::new())
         } else {
@@ -294,8 +300,8 @@ impl Reporter<'_> {
         let changed = Timestamp::new(stamp.mtime, 0).unwrap_or(Timestamp::MIN);
         let (changed, quiet) = (local(changed), directory.settle_time);
         let why =
-            format!("{what} (last change {changed}): it is taken in once it is closed, or unchanged for {quiet:?}");
-        let advice = "finish writing it; a file that is written elsewhere and then moved here is taken in at once";
+            format!("{what} (last change {changed}): waiting until it is closed, or has been unchanged for {quiet:?}");
+        let advice = "finish writing the file; a file that was written elsewhere and is moved here is taken in at once";
         (why, vec![advice.to_owned()])
     }
 
@@ -327,7 +333,7 @@ impl Reporter<'_> {
     fn open(&self, history: &VersionStory, delivery: &DeliveryStory) -> (String, Option<Timestamp>, Vec<String>) {
         let name = delivery.vessel.as_str();
         let Some(vessel) = self.document.vessels.iter().find(|vessel| vessel.name == name) else {
-            let mend = format!("add [Vessel {name}] again, or start contentmonster, which drops its deliveries");
+            let mend = format!("add [Vessel {name}] again, or start contentmonster, which drops the deliveries to it");
             return ("the vessel is no longer in the settings".to_owned(), None, vec![mend]);
         };
         let link = &vessel.link;
@@ -368,14 +374,14 @@ impl Reporter<'_> {
         let due = moment(delivery.due_at);
         // A delivery that has not failed only waits for its turn, whatever its due time.
         if delivery.reason.is_none() && (delivery.failures == 0 || due <= self.document.at) {
-            let now = format!("queued; {} files wait for this vessel", vessel.backlog.files);
+            let now = format!("queued; {} in the queue for this vessel", counted(vessel.backlog.files, "file"));
             return (now, None, Vec::new());
         }
         let word = if delivery.parked { "parked" } else { "waits for a retry" };
         let reason = delivery.reason.as_deref().unwrap_or("the last attempt failed");
         let retry =
             format!("{} retry {} --vessel {}     (at once)", self.command, self.file, quoted(vessel.name.as_str()));
-        let forget = format!("{} forget {}     (keep it here, undelivered)", self.command, self.file);
+        let forget = format!("{} forget {}     (keep the file here, undelivered)", self.command, self.file);
         (format!("{word}: {reason}"), Some(due), vec![retry, forget])
     }
 }
@@ -383,8 +389,8 @@ impl Reporter<'_> {
 /// Explains why a delivery was superseded.
 fn ended(history: &VersionStory) -> String {
     match (history.ended, history.forgotten_at) {
-        (Some((_, Ending::Superseded)), _) => "not needed: a newer version replaced it",
-        (Some(_), _) => "not needed: its source disappeared",
+        (Some((_, Ending::Superseded)), _) => "not needed: a newer version replaced this one",
+        (Some(_), _) => "not needed: the source of the file disappeared",
         (None, Some(_)) => "not needed: the file was forgotten",
         (None, None) => "not needed: this directory is no longer sent to the vessel",
     }

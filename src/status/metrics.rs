@@ -101,7 +101,11 @@ impl Shown {
             self.0.disks.iter().map(move |disk| (vec![("path", disk.path.as_str())], value(disk)))
         };
         out.gauges("disk_free_bytes", "Free space on a disk of the shore", disks(|disk| disk.free_bytes))?;
-        out.gauges("disk_low", "1: less than MinFree is free", disks(|disk| u64::from(disk.low)))
+        out.gauges(
+            "disk_low",
+            "1: a disk of the shore has less free space than MinFree",
+            disks(|disk| u64::from(disk.low)),
+        )
     }
 
     fn vessels(&self, out: &mut Out<'_>) -> fmt::Result {
@@ -118,7 +122,11 @@ impl Shown {
         out.gauges("backlog_bytes", "Bytes of the files that wait for a vessel", each(|v| v.backlog.bytes))?;
         out.gauges("parked_files", "Files that are parked for a vessel", each(|v| v.parked))?;
         out.gauges("in_flight_files", "Deliveries in progress to a vessel", each(|v| v.in_flight))?;
-        out.gauges("in_flight_bytes", "Bytes of these that the vessel already has", each(|v| v.in_flight_bytes))?;
+        out.gauges(
+            "in_flight_bytes",
+            "Bytes that a vessel already has of the deliveries in progress",
+            each(|v| v.in_flight_bytes),
+        )?;
         out.gauges("rate_bytes_per_second", "Bytes per second sent to a vessel", each(|v| v.rate))?;
         out.gauges("lag_seconds", "Seconds that the oldest file has waited for a vessel", self.lags())?;
         out.gauges(
@@ -127,9 +135,17 @@ impl Shown {
             each(|v| v.last_acknowledged.map_or(0, |at| at.as_second().cast_unsigned())),
         )?;
         out.counters("acknowledged_files", "Files a vessel acknowledged in total", each(|v| v.acknowledged.files))?;
-        out.counters("acknowledged_bytes", "Bytes of these files", each(|v| v.acknowledged.bytes))?;
-        out.counters("sent_bytes", "Bytes of files sent to a vessel since the start", each(|v| v.sent_bytes))?;
-        out.counters("errors", "Errors since the start, by kind", self.errors())?;
+        out.counters(
+            "acknowledged_bytes",
+            "Bytes of the files a vessel acknowledged in total",
+            each(|v| v.acknowledged.bytes),
+        )?;
+        out.counters(
+            "sent_bytes",
+            "Bytes of files sent to a vessel since the start of the program",
+            each(|v| v.sent_bytes),
+        )?;
+        out.counters("errors", "Errors since the start of the program, by kind", self.errors())?;
         let took = self.0.vessels.iter().map(|vessel| (vec![("vessel", vessel.name.as_str())], &vessel.took));
         out.histograms("delivery_duration_seconds", "Duration of deliveries in seconds", took)
     }
@@ -139,11 +155,19 @@ impl Shown {
             self.0.directories.iter().map(move |one| (vec![("directory", one.name.as_str())], value(one)))
         };
         out.gauges("directory_waiting_files", "Files that wait for at least one vessel", each(|d| d.waiting.files))?;
-        out.gauges("directory_waiting_bytes", "Bytes of these files", each(|d| d.waiting.bytes))?;
-        out.gauges("directory_in_flight_files", "Deliveries in progress", each(|d| d.in_flight))?;
-        out.gauges("directory_parked_files", "Parked deliveries", each(|d| d.parked))?;
+        out.gauges(
+            "directory_waiting_bytes",
+            "Bytes of the files that wait for at least one vessel",
+            each(|d| d.waiting.bytes),
+        )?;
+        out.gauges("directory_in_flight_files", "Deliveries of a directory in progress", each(|d| d.in_flight))?;
+        out.gauges("directory_parked_files", "Parked deliveries of a directory", each(|d| d.parked))?;
         out.gauges("directory_retired_today_files", "Files retired since midnight", each(|d| d.retired_today.files))?;
-        out.gauges("directory_retired_today_bytes", "Bytes of these files", each(|d| d.retired_today.bytes))?;
+        out.gauges(
+            "directory_retired_today_bytes",
+            "Bytes of the files retired since midnight",
+            each(|d| d.retired_today.bytes),
+        )?;
         out.gauges(
             "directory_trouble",
             "1: the directory, or something in it, cannot be used",

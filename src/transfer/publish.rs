@@ -23,7 +23,7 @@ pub(crate) async fn publish(
     if renamed == Renamed::Taken {
         tracing::debug!(
             vessel = %session.link.settings.name, file = %version.path,
-            "A program on the vessel took the file right after the rename"
+            "A program on the vessel removed or moved the file right after the rename"
         )
     }
     flush_name(session, destination).await?;

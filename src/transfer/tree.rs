@@ -33,7 +33,7 @@ enum Cleared {
     Kept(&'static str),
 }
 
-const NOT_OURS: &str = "it differs from the delivered version";
+const NOT_OURS: &str = "the entry there differs from the delivered version";
 
 /// Creates a directory, or sets the mode and owner of an existing one.
 pub(super) async fn deliver_directory(
@@ -107,7 +107,10 @@ async fn make_unseen_directory(
     session.make_dirs_above(place).await?;
     match session.remote.make_dir(place, CopyOf::Directory.plain(mode) & 0o777).await {
         Err(e) if e.is_connection() => return Err(e.fault()),
-        Err(e) => tracing::debug!(vessel = %session.link.settings.name, "Assuming that the directory exists: {e}"),
+        Err(e) => {
+            let vessel = &session.link.settings.name;
+            tracing::debug!(%vessel, "Cannot create the directory; assuming that it exists: {e}");
+        }
         Ok(()) => {}
     }
     dress(session, version, place, CopyOf::Directory, mode, 0).await

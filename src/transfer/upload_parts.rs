@@ -309,7 +309,7 @@ impl<'a> PartsUpload<'a> {
     fn do_without_parts(&self, fault: &Fault) {
         if self.ranges().stay_close() {
             let (vessel, file) = (&self.session.link.settings.name, &self.version().path);
-            tracing::warn!(%vessel, %file, "Cannot write parts; one channel continues without them: {fault}");
+            tracing::warn!(%vessel, %file, "Cannot write parts; one channel sends the rest in order: {fault}");
         }
     }
 

@@ -54,11 +54,11 @@ impl Remote {
             Err(e) if !known.asks() || !known::ended(&connection).await => return Err(e),
             Err(_) => {}
         }
-        let ended = connection.why_closed().unwrap_or_else(|| "it was closed".into());
+        let ended = connection.why_closed().unwrap_or_else(|| "the connection was closed".into());
         let sure = connection.was_hung_up() || matches!(known, KnownShell::Suspect);
         tracing::debug!(vessel = %vessel.name, "The connection ended when a shell was requested: {ended}");
         let (connection, admission) = Connection::open(vessel, environment, Turn::Lead(lead)).await?;
-        let without = KnownShell::Unusable(format!("requesting it ended the connection ({ended})"));
+        let without = KnownShell::Unusable(format!("requesting a shell ended the connection ({ended})"));
         let (remote, _) = Self::begin(vessel, &connection, admission, without).await?;
         if !sure {
             remote.remember(KnownShell::Suspect);
@@ -179,7 +179,7 @@ impl Remote {
             Answer::Unusable(why) => self.remember(KnownShell::Unusable(why)),
             Answer::Ended => {
                 let sure = self.connection().is_some_and(Connection::was_hung_up);
-                let why = format!("requesting it ended the connection ({})", self.why_lost());
+                let why = format!("requesting a shell ended the connection ({})", self.why_lost());
                 self.remember(if sure { KnownShell::Unusable(why) } else { KnownShell::Suspect });
             }
         }

@@ -72,7 +72,7 @@ impl Remote {
                     next = directory.parent();
                     missing.push(directory);
                 }
-                Err(e) => tracing::debug!("Assuming that the directory exists: {e}"),
+                Err(e) => tracing::debug!("Cannot create the directory; assuming that it exists: {e}"),
             }
         }
         for directory in missing.into_iter().rev() {
@@ -115,11 +115,11 @@ fn usable(directory: &RemotePath, attrs: &Attrs) -> Result<(), RemoteError> {
     }
     let (kind, why) = if attrs.is_link() {
         // An SFTP server follows the link and reports its target. For a target on this host, links are not followed.
-        (ErrorKind::Link, "it is a symbolic link, which Transport = local does not follow")
-    } else {
         // A directory at the source may have replaced this file, which is then about to be deleted, so a retry can
         // succeed.
-        (ErrorKind::Failed, "it is not a directory")
+        (ErrorKind::Link, "the path is a symbolic link, which Transport = local does not follow")
+    } else {
+        (ErrorKind::Failed, "the path is not a directory")
     };
     Err(RemoteError::new(kind, format_args!("using {directory}"), why))
 }

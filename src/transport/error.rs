@@ -200,7 +200,7 @@ pub enum ConnectError {
         remedy: String,
     },
     /// The vessel has no usable SFTP.
-    #[error("login to {place} succeeded, but it offers no SFTP: {why}")]
+    #[error("login to {place} succeeded, but the server offers no SFTP: {why}")]
     NoSftp {
         /// Address and port of the vessel.
         place: String,
@@ -222,12 +222,13 @@ impl ConnectError {
             Self::HostKey { remedy, .. } => fault.at(Pace::Unhurried).mend(remedy).of(Cause::HostKey),
             Self::Login { remedy, .. } => fault.at(Pace::Slow).mend(remedy).of(Cause::Login),
             Self::NoPassage { .. } => {
-                let remedy = "allow it there: for OpenSSH, `AllowTcpForwarding local` in sshd_config, a `PermitOpen` that \
-                              names it, and no `restrict` or `no-port-forwarding` before the key in authorized_keys";
+                let remedy = "allow forwarding on the hop: for OpenSSH, `AllowTcpForwarding local` in sshd_config, a \
+                              `PermitOpen` that names the refused address, and no `restrict` or `no-port-forwarding` \
+                              before the key in authorized_keys";
                 fault.at(Pace::Slow).mend(remedy).of(Cause::Login)
             }
             Self::NoSftp { .. } => fault.at(Pace::Slow).mend(
-                "enable it there: for OpenSSH, `Subsystem sftp internal-sftp` in sshd_config, and a shell profile \
+                "enable SFTP there: for OpenSSH, `Subsystem sftp internal-sftp` in sshd_config, and a shell profile \
                      that prints nothing",
             ),
         }

@@ -47,11 +47,12 @@ impl Remote {
             return name_too_long(at);
         }
         if space.read_only {
-            return RemoteError::new(ErrorKind::ReadOnly, format_args!("writing to {at}"), "it is read-only");
+            let why = "the file system is read-only";
+            return RemoteError::new(ErrorKind::ReadOnly, format_args!("writing to {at}"), why);
         }
         if space.free_files == 0 {
             let kind = ErrorKind::NoSpace { free: space.free };
-            return RemoteError::new(kind, format_args!("{at} is full"), "it cannot hold another file (out of inodes)");
+            return RemoteError::new(kind, format_args!("{at} is full"), "no inode is free for another file");
         }
         if space.free < needed.max(1) {
             let why = format_args!("{} bytes are free, {needed} more are needed", space.free);

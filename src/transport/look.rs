@@ -36,7 +36,7 @@ impl Remote {
         let entries = self.list(&directory).await?;
         // The vessel's `.` and `..` count towards `MOST_ENTRIES`, but are not returned.
         if entries.len() + 2 >= MOST_ENTRIES {
-            let why = "it has too many entries";
+            let why = "the directory has too many entries";
             return Err(RemoteError::new(ErrorKind::Unsupported, format_args!("listing {directory}"), why));
         }
         let Some((_, attrs)) = entries.into_iter().find(|(entry, _)| entry == name) else { return Ok(None) };

@@ -89,7 +89,8 @@ impl Remote {
             // A process that watches the directory has probably taken the file already.
             None if found.is_none() && self.look(from).await?.is_none() => Ok(Renamed::Taken),
             Some(Attrs { size: Some(is), .. }) if size.is_some() => {
-                Err(RemoteError::new(ErrorKind::Failed, what(), format_args!("it has {is} bytes after the rename")))
+                let why = format_args!("the file has {is} bytes after the rename");
+                Err(RemoteError::new(ErrorKind::Failed, what(), why))
             }
             _ => {
                 let why = "the vessel reported success, but the file does not exist";

@@ -85,7 +85,7 @@ impl SftpChannel {
     ) -> Result<(Self, HashMap<String, String>), ConnectError> {
         let handshake = |why: String| ConnectError::Handshake { place: place(vessel), why };
         let no_sftp = |why: String| {
-            let banner = connection.banner().map(|words| format!("; before the login it said: {words}"));
+            let banner = connection.banner().map(|words| format!("; before the login, the server said: {words}"));
             ConnectError::NoSftp { place: place(vessel), why: why + &banner.unwrap_or_default() }
         };
         let start = connection.start_deadline();

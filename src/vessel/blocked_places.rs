@@ -135,7 +135,10 @@ impl BlockedPlaces {
         for place in &free {
             if let Some(trouble) = self.0.remove(place) {
                 let (vessel, directories) = (&transfers.session.link.settings.name, said(&trouble.directories));
-                tracing::info!(%vessel, %directories, place = %trouble.at, "Trying again to write there");
+                tracing::info!(
+                    %vessel, %directories, place = %trouble.at,
+                    "Retrying deliveries to a path that could not be written to"
+                );
             }
         }
         Ok(!free.is_empty())

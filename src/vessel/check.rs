@@ -58,7 +58,8 @@ pub async fn check(
         findings.push(Finding::Note(format!("the shell is not used: {why}")));
     }
     if let Some(place) = remote.capabilities().other_tree() {
-        findings.push(Finding::Note(format!("the shell finds SFTP's files {place}: paths are translated for it")));
+        let note = format!("the shell finds SFTP's files {place}: paths are translated for the shell");
+        findings.push(Finding::Note(note));
     }
     let mut tried: Vec<Trial> = Vec::new();
     let mut places = Vec::new();
@@ -206,7 +207,7 @@ async fn check_temp_dir(remote: &Remote, vessel: &settings::Vessel) -> Finding {
         Ok((free, _)) => Finding::Good(format!("TempDir {temp_dir}{free}")),
         // Deliveries can work without TempDir.
         Err(fault) if fault.scope == Scope::Place => {
-            Finding::Note(format!("TempDir {temp_dir}: {fault}; until then large files take a single connection"))
+            Finding::Note(format!("TempDir {temp_dir}: {fault}; without it, large files are sent over 1 connection"))
         }
         Err(fault) => Finding::Bad(fault.to_string()),
     }
@@ -233,7 +234,7 @@ async fn check_place(
     });
     match tried.await {
         Ok(((trial, free), made)) => {
-            let made = if made { ": it is created with the first file" } else { "" };
+            let made = if made { ": the directory is created with the first file" } else { "" };
             (Finding::Good(format!("{what}{free}{made}")), Some(trial))
         }
         Err(fault) => (Finding::Bad(format!("{what}: {fault}")), None),

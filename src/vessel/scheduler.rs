@@ -350,7 +350,7 @@ impl Scheduler {
             let (vessel, directories) = (&self.vessel.settings.name, said(&self.blocked.directories()));
             tracing::warn!(
                 %vessel, %directories,
-                "The vessel cannot store files of these directories, so they wait: {fault}"
+                "The vessel cannot store files of these directories, so the files wait: {fault}"
             );
         }
         let known = consequence != Consequence::TooLarge;

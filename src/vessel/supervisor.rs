@@ -275,7 +275,7 @@ impl Supervisor {
         if due > 0 {
             tracing::warn!(
                 vessel = %settings.name, address = %host.address, account = %host.account, files = due,
-                "The host or account has changed; delivering all current files to it"
+                "The host or account has changed; delivering all current files to the new one"
             );
         }
         Ok(())

@@ -122,7 +122,7 @@ fn what_goes_wrong_at_a_hop_is_told_of_the_hop() {
         "inner",
         &format!("{inner} can't be reached"),
         &at,
-        "cannot connect to it",
+        "cannot connect to this host",
     ]);
     fleet.vessel("inner").start();
 
@@ -188,5 +188,5 @@ fn a_hop_is_never_sent_the_vessels_password() {
     assert_eq!(fleet.once().code, Some(0), "the hop takes the key, the vessel the password");
     fleet.assert_equal("inner", "cargo", b"cargo");
     fleet.vessel("hop").authorize("");
-    fleet.checked_unfit().must_say(&["BAD", "the hop", "refuses the login", "it accepts publickey, password"]);
+    fleet.checked_unfit().must_say(&["BAD", "the hop", "refuses the login", "the server accepts publickey, password"]);
 }

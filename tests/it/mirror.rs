@@ -190,7 +190,7 @@ fn more_than_max_delete_is_deleted_only_with_a_persons_word() {
     (0..3).for_each(|n| fleet.put_as(n.to_string(), b"bytes", 0o644, at_second(1_600_000_000)));
     wait_until_equal(&fleet, "open");
     (0..3).for_each(|n| fs::remove_file(fleet.source(n.to_string())).unwrap());
-    daemon.wait_for_log(&["6 deletions", "exceed MaxDelete"]);
+    daemon.wait_for_log(&["deleting 6 of", "exceeds MaxDelete"]);
     daemon.terminate();
     let allowed = fleet.call(&["--once", "--allow-deletes"], "");
     assert_eq!(allowed.code, Some(0), "{allowed:?}");

@@ -109,7 +109,7 @@ fn what_a_vessel_has_lost_is_sent_again_and_nothing_else() {
     // What can't be, and what isn't there.
     let retired = fleet.call(&["resend", "outbox/letter"], "");
     assert_eq!(retired.code, Some(1), "{retired:?}");
-    retired.must_say(&["retired", "copy it from there back into"]);
+    retired.must_say(&["retired", "copy it from processed/ back into"]);
     fleet.call(&["resend", "outbox"], "").must_say(&["processed", "copy them"]);
     for (arguments, words) in [
         (vec!["resend", "outbax"], vec!["no [Directory outbax]", "did you mean outbox"]),

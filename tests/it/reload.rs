@@ -278,7 +278,7 @@ fn a_service_manager_hears_of_readiness_backlog_reloads_the_end_and_a_regular_he
     let daemon = fleet.run_in(&environment);
     manager.hears(&["READY=1"]);
     fleet.put("cargo", &content(1, 3 * MIB));
-    manager.hears(&["STATUS=1 of 2 vessels connected, away: down; 1 files (3.00 MiB) waiting"]);
+    manager.hears(&["STATUS=1 of 2 vessels connected, away: down; 1 file (3.00 MiB) waiting"]);
     for _ in 0..3 {
         manager.hears(&["WATCHDOG=1"]);
     }

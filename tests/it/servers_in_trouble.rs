@@ -121,7 +121,7 @@ fn an_account_whose_shell_is_nologin_is_named_with_what_it_lacks() {
     fleet.put("cargo", b"cargo");
     let daemon = fleet.run();
     fleet.wait_until_served("good", "cargo", b"cargo");
-    println!("{}", daemon.wait_for_log(&["bad", "succeeded, but it offers no SFTP", "not available"]));
+    println!("{}", daemon.wait_for_log(&["bad", "succeeded, but the server offers no SFTP", "not available"]));
     assert!(fleet.source("cargo").exists());
     daemon.terminate();
 }

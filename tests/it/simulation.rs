@@ -34,7 +34,7 @@ fn a_simulation_names_everything_and_touches_nothing() {
     let there = there.trim_end_matches('/');
     let wanted = BTreeSet::from([
         format!("create on open: directory {there}/in/new\\ndir"),
-        format!("create on open: link {there}/in/link to keep"),
+        format!("create on open: link {there}/in/link that points to keep"),
         format!(
             "send to open: {shore}/in/new\\ndir/large as {there}/in/new\\ndir/large (200000 bytes, assembled from 4 chunks)"
         ),

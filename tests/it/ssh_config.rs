@@ -203,7 +203,7 @@ fn what_is_broken_is_told_with_file_and_line() {
     }
     let home = Home::with("Port 1\n");
     fs::set_permissions(home.path(".ssh/config"), fs::Permissions::from_mode(0o666)).unwrap();
-    home.refused("Address = a", &["config:1", "others can write", "chmod go-w"]);
+    home.refused("Address = a", &["config:1", "other users can write", "chmod go-w"]);
     assert_eq!(home.vessel("Address = a\nSSHConfig = .ssh/config").ssh.port, 1, "one that is named is trusted");
 }
 

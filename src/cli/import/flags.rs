@@ -32,10 +32,11 @@ impl Flags {
             }
         }
         if !flags.modes {
-            flags.notes.push("without `p` rsync applies the target's umask; here modes are always kept".to_owned());
+            let note = "without `p` rsync applies the target's umask; contentmonster always keeps the modes";
+            flags.notes.push(note.to_owned());
         }
         if !flags.times {
-            let note = "without `t` rsync sets the time of the copy; here the time of the source is always kept";
+            let note = "without `t` a copy gets the time of copying; contentmonster always keeps the source's time";
             flags.notes.push(note.to_owned());
         }
         flags
@@ -78,7 +79,7 @@ impl Flags {
             'e' => "the connection is configured in its [Vessel]",
             'm' => "empty directories are created too",
             'I' | 'y' | 'E' | 'J' | 'O' | 'N' | 'U' | 'k' | 'K' | 'M' | 'T' | '@' | '0' | '4' | '6' | '8' | 's' => {
-                "it has no equivalent here"
+                "contentmonster has no equivalent"
             }
             _ => "rsync rejects this unknown option, so Poni copies nothing",
         };

@@ -100,8 +100,8 @@ impl Plan {
         let name = free_name(&sync.host, |name| self.vessels.iter().any(|vessel| vessel.name == name));
         let mut notes = Vec::new();
         if sync.is_local() {
-            let note = "Poni runs rsync for this host without SSH and as its own user; here the host is reached by SSH \
-                        like any other, so the user, the private key and the host key matter";
+            let note = "Poni runs rsync for this host without SSH and as its own user; contentmonster uses SSH for it \
+                        as for any other host, so the user, the private key and the host key matter";
             notes.push(note.to_owned());
         }
         self.vessels.push(Vessel { name, account, shares_host: false, locations: Vec::new(), notes });
@@ -155,13 +155,13 @@ fn notes(sync: &Sync, flags: &Flags) -> Vec<String> {
     let mut notes: Vec<String> = flags.notes.iter().map(|note| format!("rsync_opts {}: {note}", sync.flags)).collect();
     match (sync.recurse, flags.recursive) {
         (false, true) => notes.push(
-            "recurse: false. Poni sees only changes at the top level, but then copies everything below it; here \
-             changes are seen everywhere"
+            "recurse: false. Poni sees only changes at the top level, but then copies everything below it; \
+             contentmonster sees changes everywhere"
                 .to_owned(),
         ),
         (_, false) => notes.push(
-            "without `r` or `a` rsync skips directories: if the source is one, Poni copies nothing of it; here the \
-             files directly in it are sent"
+            "without `r` or `a` rsync skips directories: if the source is a directory, Poni copies nothing of it; \
+             contentmonster sends the files directly in it"
                 .to_owned(),
         ),
         (true, true) => {}

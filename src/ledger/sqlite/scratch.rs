@@ -33,7 +33,7 @@ impl Scratch {
     pub(in crate::ledger) async fn of(file: &Path, clock: Clock) -> Result<Self> {
         let copied = copy(file);
         let unusable =
-            |e: io::Error| LedgerError::Unusable { file: file.into(), why: format!("it can't be copied: {e}") };
+            |e: io::Error| LedgerError::Unusable { file: file.into(), why: format!("copying it failed: {e}") };
         let (place, copied, looks) = copied.map_err(unusable)?;
         let store = Sqlite::open_as(&copied, clock, true).await?;
         let scratch = Self { store: store.into(), original: file.to_owned(), looks, _place: place };
@@ -82,7 +82,7 @@ fn copy(file: &Path) -> io::Result<(TempDir, PathBuf, Looks)> {
             return Ok((place, copied, before));
         }
     }
-    Err(io::Error::other("it keeps changing while it is copied; stop the daemon for a moment"))
+    Err(io::Error::other("the ledger keeps changing while it is copied; stop the daemon for a moment"))
 }
 
 fn with_suffix(file: &Path, suffix: &str) -> PathBuf {

@@ -263,14 +263,14 @@ fn text_of(source: &Source, file: &Arc<Path>) -> Result<Option<String>, Trouble>
     let (metadata, bytes) = match read() {
         Err(e) if e.kind() == io::ErrorKind::NotFound && !source.required => return Ok(None),
         Err(e) => {
-            let remedy = "let contentmonster read it, or write `SSHConfig = no`";
+            let remedy = "give contentmonster read access to the file, or write `SSHConfig = no`";
             return Err(trouble(format!("cannot read the ssh config: {e}"), remedy));
         }
         Ok(read) => read,
     };
     let ours = [0, rustix::process::getuid().as_raw()].contains(&metadata.uid());
     if source.guarded && (!ours || metadata.mode() & 0o022 != 0) {
-        let message = format!("others can write to the ssh config (mode {:04o})", metadata.mode() & 0o7777);
+        let message = format!("other users can write to the ssh config (mode {:04o})", metadata.mode() & 0o7777);
         return Err(trouble(message, &format!("run: chmod go-w {}", source.file.display())));
     }
     Ok(Some(String::from_utf8_lossy(&bytes).into_owned()))

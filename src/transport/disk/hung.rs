@@ -23,8 +23,8 @@ fn given_up() -> MutexGuard<'static, HashMap<Vec<PathBuf>, usize>> {
 /// Returns the error for a target whose disk does not answer.
 pub(super) fn does_not_answer() -> ConnectError {
     ConnectError::Away {
-        why: "its disk does not answer: a file system there hangs".into(),
-        remedy: "bring its server back, or unmount it (umount -l); it is checked again every few seconds".into(),
+        why: "the disk does not answer: its file system hangs".into(),
+        remedy: "restore its server, or unmount it (umount -l); the disk is checked again every few seconds".into(),
     }
 }
 
@@ -51,6 +51,10 @@ impl Hung {
     }
 
     /// Waits until all abandoned system calls on this target have returned.
+    pub(super) fn places(&self) -> &[PathBuf] {
+        &self.places
+    }
+
     ///
     /// # Errors
     /// When some calls have not returned within `patience`.

@@ -361,13 +361,14 @@ async fn watch(queue: Queue, patience: Duration, hung: Hung) {
         if tokio::time::timeout(patience, &mut looking).await.is_ok() {
             continue;
         }
-        tracing::warn!("A local target has not answered for {patience:?}: its disk hangs or is busy");
+        let directories = hung.places();
+        tracing::warn!(?directories, "A local target has not answered for {patience:?}: its disk hangs or is busy");
         if tokio::time::timeout(LONGEST_SILENCE.max(patience * 3), looking).await.is_err() {
             hung.is_given_up();
-            let _ = queue.end.why.set("its disk does not answer".to_owned());
+            let _ = queue.end.why.set("the disk does not answer".to_owned());
             queue.end.over.cancel();
             return;
         }
-        tracing::info!("The local target answers again");
+        tracing::info!(?directories, "The local target answers again");
     }
 }

@@ -79,7 +79,7 @@ impl MountRoots {
         let mounted = || match &target.mount_point {
             Some(mount_point) if !is_mount_point(mount_point).unwrap_or(false) => {
                 let why = format!("nothing is mounted at its MountPoint {}", mount_point.display());
-                Err(away(why, "mount the disk; this is checked again every few seconds"))
+                Err(away(why, "mount the disk; the mount point is checked again every few seconds"))
             }
             _ => Ok(()),
         };

@@ -12,25 +12,25 @@ pub(super) fn acceptable(certificate: &Certificate, host: &str, now: SystemTime)
     let host = host.to_ascii_lowercase();
     let now = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     if certificate.cert_type() != CertType::Host {
-        return Err("it is a user's certificate, not a host's".into());
+        return Err("this is a user's certificate, not a host's".into());
     }
     if matches!(certificate.signature().algorithm(), Algorithm::Dsa | Algorithm::Rsa { hash: None }) {
-        return Err("its CA signed it with an algorithm that is no longer safe".into());
+        return Err("the CA signed the certificate with an algorithm that is no longer safe".into());
     }
     if !certificate.valid_principals().iter().any(|name| host_pattern::matches(&name.to_ascii_lowercase(), &host)) {
-        return Err(format!("it is for {}, not for {host}", listed(certificate.valid_principals())));
+        return Err(format!("the certificate is for {}, not for {host}", listed(certificate.valid_principals())));
     }
     if let Some((option, _)) = certificate.critical_options().iter().next() {
-        return Err(format!("it has the critical option {option:?}, which host certificates must not have"));
+        return Err(format!("the certificate has the critical option {option:?}, which is not allowed for hosts"));
     }
     if now < certificate.valid_after() {
-        return Err("it is not valid yet; is the clock right?".into());
+        return Err("the certificate is not valid yet; is the clock right?".into());
     }
     if now >= certificate.valid_before() {
-        return Err("it has expired; is the clock right?".into());
+        return Err("the certificate has expired; is the clock right?".into());
     }
     let authority = certificate.signature_key().fingerprint(HashAlg::Sha256);
-    certificate.validate_at(now, [&authority]).map_err(|_| "its signature is invalid".into())
+    certificate.validate_at(now, [&authority]).map_err(|_| "the certificate's signature is invalid".into())
 }
 
 fn listed(principals: &[String]) -> String {

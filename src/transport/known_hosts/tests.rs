@@ -338,7 +338,7 @@ fn a_forged_certificate_is_refused() {
     let known = desk.known_hosts(format!("@cert-authority * {ca}\n"));
     let forged = Certificate::from_bytes(&forged).unwrap();
     let verdict = known.check_certificate("evil.example.com", 22, &forged, SystemTime::now());
-    assert_eq!(verdict, Verdict::Refused { reason: "its signature is invalid".into() });
+    assert_eq!(verdict, Verdict::Refused { reason: "the certificate's signature is invalid".into() });
 }
 
 #[test]

@@ -217,7 +217,10 @@ impl Sftp {
                     if tries > FEWER || !error.may_be_too_many() || !self.handles.refused() {
                         return Err(error);
                     }
-                    tracing::debug!(limit = self.handles.limit(), "Keeping fewer files open at once: {error}");
+                    tracing::debug!(
+                        limit = self.handles.limit(),
+                        "The vessel refused to open one more file, so fewer are kept open: {error}"
+                    );
                 }
             }
         }

@@ -226,7 +226,7 @@ impl Shared {
         let close = async move {
             let closing = session.request(kind::CLOSE, Bytes::new(), |out| wire::put_string(out, &handle));
             if let Err(error) = closing.await {
-                tracing::debug!("Cannot close a file that nobody needs any more: {error}");
+                tracing::debug!("Cannot close a file that is no longer needed: {error}");
             }
         };
         tokio::spawn(close);
@@ -271,7 +271,7 @@ impl Session {
                 }
                 match reader.wait().await {
                     Some(ChannelMsg::Data { data }) => arrived.extend_from_slice(&data),
-                    Some(ChannelMsg::Failure) => return Err(SftpError::Lost("the subsystem was refused".into())),
+                    Some(ChannelMsg::Failure) => return Err(SftpError::Lost("the vessel refused the subsystem".into())),
                     Some(ChannelMsg::ExtendedData { data, .. }) if complaint.len() < MOST_COMPLAINT => {
                         complaint.extend_from_slice(&data);
                     }
@@ -404,7 +404,7 @@ fn ended_early(output: &[u8], complaint: &[u8]) -> SftpError {
     let words = if complaint.is_empty() { output } else { complaint };
     let words = excerpt(&String::from_utf8_lossy(words));
     let ended = "the vessel closed the SFTP channel before SFTP began";
-    SftpError::Lost(if words.is_empty() { ended.into() } else { format!("{ended}; it says: {words}") })
+    SftpError::Lost(if words.is_empty() { ended.into() } else { format!("{ended}; the vessel says: {words}") })
 }
 
 /// Returns an error that quotes text received instead of the SFTP greeting. The text often names the reason, such as a
@@ -413,7 +413,7 @@ fn said_instead(arrived: &[u8]) -> SftpError {
     const MOST: usize = 200;
     match std::str::from_utf8(&arrived[..arrived.len().min(MOST)]) {
         Ok(text) if text.chars().all(|c| !c.is_control() || c.is_whitespace()) => {
-            SftpError::Lost(format!("instead of SFTP it sent the text \"{}\"", excerpt(text)))
+            SftpError::Lost(format!("the vessel sent this text instead of SFTP: \"{}\"", excerpt(text)))
         }
         _ => SftpError::Garbled,
     }

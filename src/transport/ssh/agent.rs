@@ -26,11 +26,11 @@ pub(super) async fn ask(socket: &Path) -> std::io::Result<(AgentClient<UnixStrea
     stream.write_all(&[0, 0, 0, 1, REQUEST_IDENTITIES]).await?;
     let length = usize::try_from(stream.read_u32().await?).unwrap_or(usize::MAX);
     if length > LONGEST {
-        return Err(std::io::Error::other("its answer is too long"));
+        return Err(std::io::Error::other("the agent's answer is too long"));
     }
     let mut answer = vec![0; length];
     stream.read_exact(&mut answer).await?;
-    let held = held_in(&answer).ok_or_else(|| std::io::Error::other("its answer is invalid"))?;
+    let held = held_in(&answer).ok_or_else(|| std::io::Error::other("the agent's answer is invalid"))?;
     Ok((AgentClient::connect(stream), held))
 }
 

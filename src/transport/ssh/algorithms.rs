@@ -24,8 +24,8 @@ pub(super) fn in_words(error: &russh::Error) -> String {
             let what = format!("{kind:?}").to_ascii_lowercase();
             let (ours, theirs) = (names(ours), names(theirs));
             format!(
-                "it offers only these {what} algorithms, which contentmonster rejects: {theirs}. Enable one of \
-                 these there: {ours}"
+                "the server offers only these {what} algorithms, which contentmonster rejects: {theirs}. Enable one of \
+                 these on the server: {ours}"
             )
         }
         error => error.to_string(),

@@ -241,9 +241,9 @@ impl<'a> Login<'a> {
         let why = match tokio::time::timeout(self.endpoint.vessel().timeout / 2, agent::ask(socket)).await {
             Ok(Ok(answer)) => return Some(answer),
             Ok(Err(e)) => e.to_string(),
-            Err(_) => "it timed out".into(),
+            Err(_) => "the request timed out".into(),
         };
-        self.note_problem(format!("the agent at {} does not answer: {why}", socket.display()));
+        self.note_problem(format!("cannot use the agent at {}: {why}", socket.display()));
         None
     }
 
@@ -403,7 +403,7 @@ impl<'a> Login<'a> {
         parts.extend(self.problems.iter().cloned());
         let methods: Vec<&str> = self.offered.iter().map(Into::into).collect();
         if !methods.is_empty() {
-            parts.push(format!("it accepts {}", methods.join(", ")));
+            parts.push(format!("the server accepts {}", methods.join(", ")));
         }
         Refused::Login { why: parts.join("; "), remedy: self.remedy() }
     }

@@ -111,7 +111,7 @@ impl Handler for ClientHandler {
         self.notes.lock().hung_up = matches!(reason, DisconnectReason::ReceivedDisconnect(_));
         let (why, outcome) = match reason {
             DisconnectReason::ReceivedDisconnect(info) => {
-                (format!("it closed the connection: {}", excerpt(&info.message)), Ok(()))
+                (format!("the server closed the connection: {}", excerpt(&info.message)), Ok(()))
             }
             DisconnectReason::Error(e) => (e.to_string(), Err(e)),
         };

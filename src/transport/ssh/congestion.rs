@@ -53,9 +53,9 @@ pub(super) fn choose(stream: &TcpStream, wish: &CongestionControl) -> Congestion
 /// Returns why an algorithm was rejected, and the remedy.
 fn advice(name: &str, error: &std::io::Error, allowed: &str) -> String {
     match error.kind() {
-        ErrorKind::NotFound => format!("this host's kernel has not loaded it; run: modprobe tcp_{name}"),
+        ErrorKind::NotFound => format!("this host's kernel has not loaded {name}; run: modprobe tcp_{name}"),
         ErrorKind::PermissionDenied => format!(
-            "this host allows it to root only; run: sysctl 'net.ipv4.tcp_allowed_congestion_control={allowed} {name}'"
+            "only root may use {name} here; run: sysctl 'net.ipv4.tcp_allowed_congestion_control={allowed} {name}'"
         ),
         _ => format!("{error}; choose another as CongestionControl"),
     }

@@ -216,7 +216,7 @@ pub async fn see_host_key(endpoint: &Endpoint, environment: &Arc<SshEnvironment>
     let turn = Turn::Lead(&lead);
     let failed = greet(endpoint, hops.last(), None, notes.clone(), &turn).await.err();
     let seen = notes.lock().seen.take();
-    seen.ok_or_else(|| failed.unwrap_or_else(|| handshake(endpoint, "it sent no host key".into())))
+    seen.ok_or_else(|| failed.unwrap_or_else(|| handshake(endpoint, "the server sent no host key".into())))
 }
 
 /// Logs in at every hop before an endpoint, and returns the sessions in the order of the route.
@@ -290,11 +290,11 @@ impl Session {
         match tokio::time::timeout(host.connect_timeout, opening).await {
             Ok(Ok(channel)) => Ok(channel),
             Ok(Err(russh::Error::ChannelOpenFailure(ChannelOpenFailure::ConnectFailed))) => {
-                Err(unreachable(format!("{hop} cannot connect to it")))
+                Err(unreachable(format!("{hop} cannot connect to this host")))
             }
             Ok(Err(russh::Error::ChannelOpenFailure(_))) => Err(ConnectError::NoPassage { hop, place: next.place() }),
             Ok(Err(e)) => Err(handshake(&self.endpoint, with_note(e.to_string(), &self.notes))),
-            Err(_) => Err(unreachable(format!("{hop} did not connect to it within {:?}", host.connect_timeout))),
+            Err(_) => Err(unreachable(format!("{hop} did not connect to this host within {:?}", host.connect_timeout))),
         }
     }
 }
@@ -369,7 +369,7 @@ fn handshake(endpoint: &Endpoint, why: String) -> ConnectError {
 /// Appends to an error text the banner that the vessel sent before the login, if any.
 fn with_banner(why: String, notes: &SharedNotes) -> String {
     match &notes.lock().banner {
-        Some(banner) => format!("{why}; it says: {banner}"),
+        Some(banner) => format!("{why}; the server says: {banner}"),
         None => why,
     }
 }
@@ -391,10 +391,10 @@ async fn connect(endpoint: &Endpoint) -> Result<(TcpStream, Duration), ConnectEr
     let looking_up = tokio::net::lookup_host((host.address.as_str(), host.port));
     let addresses: Vec<_> = match tokio::time::timeout(host.connect_timeout, looking_up).await {
         Ok(Ok(addresses)) => addresses.collect(),
-        Ok(Err(e)) => return Err(unreachable(format!("its address can't be found ({e})"))),
-        Err(_) => return Err(unreachable("the lookup of its address timed out".into())),
+        Ok(Err(e)) => return Err(unreachable(format!("its host name can't be resolved ({e})"))),
+        Err(_) => return Err(unreachable("the lookup of its host name timed out".into())),
     };
-    let mut why = "it has no address".to_string();
+    let mut why = "its host name has no address".to_string();
     for address in &addresses {
         // Each address gets an equal share of the timeout, so that a dead IPv6 address does not prevent a connection
         // over IPv4.

@@ -113,7 +113,7 @@ impl Greeting {
             self.heard.drain(..=end);
         }
         if self.skipped + self.heard.len() > MOST_GREETING {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "it sent 256 KiB without an SSH version"));
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "the server sent 256 KiB without an SSH version"));
         }
         Ok(())
     }
