@@ -253,7 +253,7 @@ mod tests {
         let why = |facts: Facts, count, all| Deletions::default().reason_to_hold(&facts, count, all, Instant::now());
         assert_eq!(why(facts(), 5, 5), None);
         assert!(why(facts(), 6, 6).is_some_and(|why| why.contains("MaxDelete")));
-        assert!(why(facts(), 1, 10).is_some_and(|why| why.contains("all 10 paths")));
+        assert!(why(facts(), 1, 10).is_some_and(|why| why.contains("(10 in total) is missing")));
         assert_eq!(why(Facts { is_one_file: true, ..facts() }, 1, 10), None);
         assert!(why(Facts { is_empty: Ok(true), ..facts() }, 1, 1).is_some_and(|why| why.contains("suddenly empty")));
         assert!(why(Facts { displaced: true, ..facts() }, 1, 1).is_some_and(|why| why.contains("was missing")));

@@ -180,7 +180,7 @@ mod tests {
             troubles.add(file(number), "can't be read");
         }
         assert!(troubles.0.len() <= MOST + 1 && troubles.has(&Concern::More));
-        assert!(troubles.to_string().ends_with("more"), "{troubles}");
+        assert!(troubles.to_string().ends_with("more problems"), "{troubles}");
         troubles.take(|concern| *concern == file(1) || *concern == file(2));
         assert!(!troubles.has(&Concern::More));
     }

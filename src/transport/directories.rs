@@ -115,10 +115,10 @@ fn usable(directory: &RemotePath, attrs: &Attrs) -> Result<(), RemoteError> {
     }
     let (kind, why) = if attrs.is_link() {
         // An SFTP server follows the link and reports its target. For a target on this host, links are not followed.
-        // A directory at the source may have replaced this file, which is then about to be deleted, so a retry can
-        // succeed.
         (ErrorKind::Link, "the path is a symbolic link, which Transport = local does not follow")
     } else {
+        // A directory at the source may have replaced this file, which is then about to be deleted, so a retry can
+        // succeed.
         (ErrorKind::Failed, "the path is not a directory")
     };
     Err(RemoteError::new(kind, format_args!("using {directory}"), why))

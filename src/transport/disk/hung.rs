@@ -50,11 +50,12 @@ impl Hung {
         Self { places: Arc::new(places), stand: Arc::default() }
     }
 
-    /// Waits until all abandoned system calls on this target have returned.
+    /// Returns the target's directories, for the log.
     pub(super) fn places(&self) -> &[PathBuf] {
         &self.places
     }
 
+    /// Waits until all abandoned system calls on this target have returned.
     ///
     /// # Errors
     /// When some calls have not returned within `patience`.

@@ -312,7 +312,7 @@ fn a_certificate_that_falls_short_is_refused_with_the_reason() {
         ("ca", HOST, now + week, "expired"),
         ("ca", HOST, now - week, "not valid yet"),
         ("ca", &["-n", "host.example.com"], now, "user's certificate"),
-        ("ca", &["-h", "-n", "another"], now, "it is for \"another\", not for host.example.com"),
+        ("ca", &["-h", "-n", "another"], now, "the certificate is for \"another\", not for host.example.com"),
         ("ca", &["-h"], now, "no host at all"),
         ("ca", &["-h", "-n", "host.example.com", "-O", "critical:x=y"], now, "critical option"),
         ("rsa-ca", &["-t", "ssh-rsa", "-h", "-n", "host.example.com"], now, "no longer safe"),

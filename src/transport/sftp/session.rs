@@ -271,7 +271,9 @@ impl Session {
                 }
                 match reader.wait().await {
                     Some(ChannelMsg::Data { data }) => arrived.extend_from_slice(&data),
-                    Some(ChannelMsg::Failure) => return Err(SftpError::Lost("the vessel refused the subsystem".into())),
+                    Some(ChannelMsg::Failure) => {
+                        return Err(SftpError::Lost("the vessel refused the subsystem".into()));
+                    }
                     Some(ChannelMsg::ExtendedData { data, .. }) if complaint.len() < MOST_COMPLAINT => {
                         complaint.extend_from_slice(&data);
                     }
