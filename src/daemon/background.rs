@@ -23,7 +23,7 @@ impl Daemon {
     ///
     /// # Errors
     /// When the ledger can't be used.
-    pub(super) async fn start_beside(&mut self) -> Result<(), Fault> {
+    pub(super) async fn start_background(&mut self) -> Result<(), Fault> {
         if let Some(Background { house, notifications }) = self.background.take() {
             house.stop().await;
             notifications.stop().await;
@@ -37,7 +37,7 @@ impl Daemon {
     }
 
     /// Stops the background tasks. A daemon that runs once first delivers all notifications.
-    pub(super) async fn end_beside(&mut self) {
+    pub(super) async fn stop_background(&mut self) {
         let Some(Background { house, notifications }) = self.background.take() else { return };
         house.stop().await;
         if self.once {

@@ -1,7 +1,22 @@
 //! Assembles the program: opens the ledger, starts the tasks and connects them by bells, and stops the tasks in order.
 //!
-//! [`run`] shows the program's structure: an ingest task and a retirement task for each directory, and one task for
-//! each vessel. These tasks communicate only through the ledger and through bells.
+//! The tasks communicate only through the ledger and through bells:
+//!
+//! ```text
+//!   Location ──▶ shore::ingest ──────────▶ ledger ◀────────── vessel::supervise ──▶ vessel
+//!   (one for     (one for each directory)    │                (one for each vessel)
+//!    each)             │                     │                        ▲      │
+//!                      └──── the vessels' bells: new deliveries ──────┘      │
+//!   processed/ ◀── shore::retire ◀─ retire_bell: a vessel acknowledged ──────┘
+//!                  (one for each directory that is not a mirror)
+//!
+//!   beside them:   housekeeping (free space, history), notifications (commands, webhooks, heartbeat)
+//!   for people:    views (status page, metrics, socket), orders (pause, retry, forget)
+//! ```
+//!
+//! [`run`] starts them from the bottom to the top: the ledger, the background tasks, the views, then the tasks of the
+//! shore and of the vessels. It stops them in the opposite order: all tasks of the vessels and of the shore end before
+//! the background tasks, which deliver what is left to notify, then the views, and the ledger is closed last.
 
 mod background;
 mod reload;
@@ -145,17 +160,17 @@ async fn run_with(
     surroundings: Surroundings,
     once: bool,
 ) -> Result<Report, Fault> {
-    let mut plan = Daemon::new(settings, ledger, surroundings, once).await?;
-    for directory in plan.directories() {
+    let mut daemon = Daemon::new(settings, ledger, surroundings, once).await?;
+    for directory in daemon.directories() {
         directory.prepare().await?;
     }
-    plan.start_beside().await?;
-    let views = plan.start_views().await?;
-    let outcome = plan.work(reloads).await;
-    plan.end_beside().await;
+    daemon.start_background().await?;
+    let views = daemon.start_views().await?;
+    let outcome = daemon.work(reloads).await;
+    daemon.stop_background().await;
     views.end().await;
     outcome?;
-    plan.report().await
+    daemon.report().await
 }
 
 /// Waits until all tasks have ended or one task has failed.
@@ -188,7 +203,7 @@ impl Daemon {
             let found = sections::as_found(directory, at, &ledger).await?;
             directories.insert(directory.name.clone(), DirectoryAtWork::new(found, &stop));
         }
-        let mut plan = Self {
+        let mut daemon = Self {
             orders: Orders::new(ledger.clone(), HashMap::new()),
             monitor: Arc::new(All(vec![surroundings.monitor.clone(), live.clone()])),
             live,
@@ -209,11 +224,11 @@ impl Daemon {
             surroundings,
             once,
         };
-        let vessel = |v: &crate::settings::Vessel| (v.name.clone(), plan.new_vessel(v, paused.contains(&v.name)));
-        plan.vessels = plan.settings.vessels.iter().map(vessel).collect();
-        plan.publish();
-        plan.show();
-        Ok(plan)
+        let vessel = |v: &crate::settings::Vessel| (v.name.clone(), daemon.new_vessel(v, paused.contains(&v.name)));
+        daemon.vessels = daemon.settings.vessels.iter().map(vessel).collect();
+        daemon.publish();
+        daemon.show();
+        Ok(daemon)
     }
 
     /// Runs the tasks of the shore and of the vessels until they end.

@@ -73,7 +73,7 @@ impl Daemon {
         self.replace_sections(&changes).await?;
         self.publish();
         if !goes_on_beside {
-            self.start_beside().await?;
+            self.start_background().await?;
         }
         for name in changes.directories.to_start() {
             self.directory(name).prepare().await?;

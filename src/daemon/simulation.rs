@@ -107,24 +107,24 @@ async fn simulate_with(
     settings: Settings,
     surroundings: Surroundings,
 ) -> Result<Vec<Intention>, Fault> {
-    let plan = Daemon::new(settings, ledger, surroundings, true).await?;
+    let daemon = Daemon::new(settings, ledger, surroundings, true).await?;
     let mut intentions = Vec::new();
-    for directory in plan.directories() {
+    for directory in daemon.directories() {
         let (name, trouble) = (directory.settings.name.clone(), directory.trouble.subscribe());
         shore::dry_run(directory).await?;
         let troubles = trouble.borrow();
         let trouble = |what: &str| Intention::Trouble { directory: name.clone(), what: what.to_owned() };
         intentions.extend(troubles.texts().map(trouble));
     }
-    for vessel in &plan.settings.vessels {
-        plan.ledger.hurry(&vessel.name).await.map_err(|e| e.fault())?;
+    for vessel in &daemon.settings.vessels {
+        daemon.ledger.hurry(&vessel.name).await.map_err(|e| e.fault())?;
         for large in [false, true] {
-            let due = plan.ledger.next_due(&vessel.name, large, u32::MAX).await.map_err(|e| e.fault())?;
-            intentions.extend(due.iter().filter_map(|delivery| plan.intention(vessel, delivery)));
+            let due = daemon.ledger.next_due(&vessel.name, large, u32::MAX).await.map_err(|e| e.fault())?;
+            intentions.extend(due.iter().filter_map(|delivery| daemon.intention(vessel, delivery)));
         }
     }
-    for directory in plan.directories() {
-        intentions.extend(plan.moves(&directory).await?);
+    for directory in daemon.directories() {
+        intentions.extend(daemon.moves(&directory).await?);
     }
     Ok(intentions)
 }
