@@ -36,7 +36,7 @@ impl Daemon {
         Ok(())
     }
 
-    /// Stops the background tasks. A daemon that runs once first delivers all notifications.
+    /// Stops the background tasks. With `--once`, notifications for reachable recipients are delivered first.
     pub(super) async fn stop_background(&mut self) {
         let Some(Background { house, notifications }) = self.background.take() else { return };
         house.stop().await;

@@ -88,7 +88,7 @@ async fn close_to_others(remote: &Remote, temp_dir: &RemotePath, ours: bool) -> 
         (Err(e), _) | (_, Err(e)) if e.is_connection() => Err(e.fault()),
         (Ok(()), Ok(Some(now))) if !is_open_to_others(&now) => Ok(()),
         _ if ours => {
-            tracing::debug!(%temp_dir, "The vessel does not set the mode of TempDir");
+            tracing::debug!(%temp_dir, "The vessel did not change the mode of TempDir to 0700; it is used although other users may write to it");
             Ok(())
         }
         _ => Err(trap(

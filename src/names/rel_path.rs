@@ -13,7 +13,7 @@ pub struct RelPath(Box<[u8]>);
 
 /// Bytes that are not a valid [`RelPath`].
 #[derive(Debug, thiserror::Error)]
-#[error("{0:?} is not a path inside a directory")]
+#[error("\"{0}\" is not a relative path without empty, `.` and `..` components and without NUL")]
 pub struct RelPathError(String);
 
 impl RelPath {

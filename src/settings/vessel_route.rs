@@ -90,8 +90,9 @@ pub(super) static KEYS: &[Key<RouteKeys>] = &[
     key("PasswordFile", Otherwise("none"), Field::NONE)
         .value("a path").example("samplevessel.password").transport(Ssh)
         .doc("File whose first line is the password, instead of Password. With systemd's LoadCredential=, a \
-              PasswordFile or PassphraseFile that does not exist is looked up among the credentials. If no key is set, \
-              the credentials samplevessel.password and samplevessel.passphrase are used."),
+              PasswordFile or PassphraseFile that does not exist is looked up among the credentials. Without \
+              Password and PasswordFile, the credential samplevessel.password is used; without Passphrase and \
+              PassphraseFile, samplevessel.passphrase."),
     key("IdentityFile", Otherwise("from the ssh config, else the default files in ~/.ssh"), field!(RouteKeys.identity_files, |it| it.paths().map(Some)))
         .value("paths, separated by commas").example("~/.ssh/id_ed25519").transport(Ssh)
         .doc("Private keys. Hardware keys (sk-) are used through the agent."),

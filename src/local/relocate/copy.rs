@@ -164,8 +164,8 @@ pub fn sweep(location: &Path, recursive: bool) -> Result<(), DiskError> {
 fn sweep_below<'a>(above: &OwnedFd, path: &Path, names: impl Iterator<Item = &'a OsString>) {
     let mut waiting: Vec<PathBuf> = names.map(PathBuf::from).collect();
     while let Some(below) = waiting.pop() {
-        // A directory whose path is too long cannot contain a file that was taken in.
         let flags = OFlags::DIRECTORY | OFlags::RDONLY;
+        // A path that is too long can be skipped: scans do not take in the files below it either.
         let Ok(directory) = open_beneath(above.as_fd(), &below, flags, Mode::empty()) else { continue };
         let whole = path.join(&below);
         let unlisted = |errno| DiskError::io("list", &whole, errno);
