@@ -150,7 +150,7 @@ fn fate(history: &VersionStory, directory: Option<&Directory>, is_gone: bool) ->
         }
         (None, Some(_)) => "forgotten: not sent to any vessel until the file changes",
         (None, None) if history.complete && is_gone && directory.is_some_and(|one| awaits_deletion(history, one)) => {
-            "delivered everywhere; deleted here, but not on the vessels yet"
+            "deleted here, but not on the vessels yet"
         }
         (None, None) if history.complete && mirror => "delivered everywhere",
         (None, None) if history.complete => "delivered everywhere; not retired yet",

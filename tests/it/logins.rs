@@ -288,7 +288,7 @@ fn a_vessel_may_want_two_keys() {
 fn half_of_what_a_vessel_wants_is_not_enough_and_the_rest_is_named() {
     let plan = Fleet::new().openssh("open");
     let Some(fleet) = strict(plan, "AuthenticationMethods publickey,password") else { return };
-    checked_unfit(&fleet, &[]).must_say(&["BAD", "vessel open", "id_ed25519", "it accepts password"]);
+    checked_unfit(&fleet, &[]).must_say(&["BAD", "vessel open", "id_ed25519", "the server accepts password"]);
 }
 
 /// A vessel that takes passwords by asking questions only.
@@ -321,9 +321,9 @@ fn methods_that_we_have_nothing_for_are_named() {
         "BAD",
         "vessel keys",
         "no key or password to log in with",
-        "it accepts publickey",
+        "the server accepts publickey",
         "[Vessel keys]",
     ]);
-    checked.must_say(&["BAD", "vessel questions", "it accepts keyboard-interactive", "Password in [Vessel questions]"]);
-    checked.must_say(&["BAD", "vessel hosts", "it accepts hostbased"]);
+    checked.must_say(&["BAD", "vessel questions", "the server accepts keyboard-interactive", "Password in [Vessel questions]"]);
+    checked.must_say(&["BAD", "vessel hosts", "the server accepts hostbased"]);
 }

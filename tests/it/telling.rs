@@ -140,7 +140,7 @@ fn a_command_that_can_not_be_run_is_named() {
     fleet.put("cargo", b"cargo");
     let ended = fleet.once();
     assert_eq!(ended.code, Some(0), "{ended:?}");
-    ended.must_say(&["no/such", "in/cargo is delivered", "cannot start"]);
+    ended.must_say(&["no/such", "after in/cargo was delivered", "cannot start"]);
 }
 
 /// What was posted: headers and body.

@@ -80,6 +80,6 @@ fn check_takes_back_that_a_shell_is_of_no_use() {
     faults.0.store(false, Ordering::Relaxed);
     assert_eq!(deliver("second"), "read back", "it is remembered for a day");
     let checked = fleet.call(&["check"], "");
-    assert!(checked.says(&["did not work before", "tries it again"]), "{checked:?}");
+    assert!(checked.says(&["did not work earlier", "tries the shell again"]), "{checked:?}");
     assert_eq!(deliver("third"), "hashed on the vessel");
 }
