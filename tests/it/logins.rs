@@ -324,6 +324,11 @@ fn methods_that_we_have_nothing_for_are_named() {
         "the server accepts publickey",
         "[Vessel keys]",
     ]);
-    checked.must_say(&["BAD", "vessel questions", "the server accepts keyboard-interactive", "Password in [Vessel questions]"]);
+    checked.must_say(&[
+        "BAD",
+        "vessel questions",
+        "the server accepts keyboard-interactive",
+        "Password in [Vessel questions]",
+    ]);
     checked.must_say(&["BAD", "vessel hosts", "the server accepts hostbased"]);
 }
