@@ -27,7 +27,7 @@ pub enum Request<'a> {
     Input(&'a [u8]),
 }
 
-/// The handling of a request that [`Faults::decide`] selects.
+/// How a request is handled; [`Faults::decide`] chooses it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum InjectedFault {
     /// The request is served.

@@ -147,8 +147,9 @@ pub(super) static KEYS: &[Key<Directory>] = &[
     key("MaxDelete", Value("100"), field!(Directory.max_delete, |it| it.accept(mirror::max_delete)))
         .value("a number, or 0% to 100%").reload(Background)
         .doc("Maximum number of paths (files, links, directories) that are deleted on the vessels within 1 minute: a \
-              number, or a percentage of all paths in the mirror, such as 10%. Deletions found together that \
-              would exceed it are held back until they fit, or until a start with `--allow-deletes`."),
+              number, or a percentage of all paths in the mirror, such as 10%. If deletions that are found \
+              together would exceed it, none of them is carried out until the limit allows all of them (a minute has \
+              passed, files were restored, or MaxDelete was raised), or until a start with `--allow-deletes`."),
     key("Consumed", Value("yes"), field!(Directory.consumed, Written::yes_or_no))
         .value("yes or no")
         .doc("For vessels where another program removes files as soon as they appear. It applies if a connection \

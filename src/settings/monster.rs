@@ -96,8 +96,9 @@ pub(super) static KEYS: &[Key<Monster>] = &[
               the check."),
     key("KeepHistory", Value("forever"), field!(Monster.keep_history, retention::keep_history))
         .value("forever, or a duration from 1s to 36500d").reload(Background)
-        .doc("How long the ledger keeps finished versions and their receipts. Records of the files that the vessels \
-              have are always kept."),
+        .doc("How long the ledger keeps a version of a file, with its receipts, after the version was replaced, \
+              deleted or retired. The current version of each path is always kept, and a replaced version is kept \
+              until every vessel that holds it has the current one."),
     key("KeepProcessed", Value("forever"), field!(Monster.keep_processed, retention::keep_processed))
         .value("forever, no, or a duration from 1s to 36500d").reload(Background)
         .doc("How long delivered files stay in processed/: `forever`; a duration such as 30d, after which files that \

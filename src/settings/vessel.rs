@@ -1,4 +1,4 @@
-//! `[Vessel y]`: a destination. Its fields, and a table row for each of its keys except those of the
+//! `[Vessel y]`: a destination. Its fields, and the rows of its keys (`KEYS`), except those of the
 //! [route](super::vessel_route).
 
 use std::collections::{BTreeMap, BTreeSet};

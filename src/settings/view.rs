@@ -1,4 +1,5 @@
-//! A section while it is read, with `[DEFAULT]` as fallback, and the parsers' context.
+//! The view of a section of the settings file while it is read: its own keys, then those of `[DEFAULT]`, and the context
+//! that the parsers of the values need.
 
 use std::path::PathBuf;
 use std::time::Duration;

@@ -25,7 +25,7 @@ const LONGEST: usize = 107;
 #[derive(Debug, thiserror::Error)]
 pub enum SocketError {
     /// No program listens on the socket.
-    #[error("contentmonster does not listen on {}", .0.display())]
+    #[error("no running contentmonster listens on {}", .0.display())]
     NobodyListens(PathBuf),
     /// The socket can't be used.
     #[error("cannot use {}: {why}", .path.display())]

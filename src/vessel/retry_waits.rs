@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use crate::backoff::{Backoff, LONGEST_WAIT};
 
-/// Waits between connections, by the reason why the last connection ended. An unreachable vessel is tried again within
-/// 3 s (`AWAY`), which costs one packet per attempt, so that a restored link is used at once. If the vessel responds
-/// but the connection fails (`SOON`), `ReconnectWait` is the longest wait. `SLOW` is for login failures, which may lock
-/// an account.
+/// The waits between connections, by the reason why the last connection ended. `AWAY`: the vessel can't be reached. It is
+/// tried again within 3 s, so that a restored link is used at once; an attempt costs only one packet. `SOON`: the vessel
+/// responds, but the connection fails. This is the first wait; `ReconnectWait` is the longest. `UNHURRIED`: a person must
+/// fix the cause, such as an untrusted host key. `SLOW`: the vessel refused the login, where more attempts may lock the
+/// account, or it offers no SFTP.
 pub(super) const AWAY: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(3));
 pub(super) const SOON: Duration = Duration::from_secs(1);
 pub(super) const UNHURRIED: Backoff = Backoff::new(Duration::from_secs(5), Duration::from_secs(30));

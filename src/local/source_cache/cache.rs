@@ -13,8 +13,8 @@ pub(super) type SourceId = u64;
 /// The identity of a block: its source, and its index in that source.
 pub(super) type BlockId = (SourceId, u64);
 
-/// Approximate memory per block besides its bytes: mostly the entry of its source, since a small file has only one
-/// block.
+/// Approximate memory that a cached block needs besides its bytes. Most of it is the entry of its source, which is counted
+/// for every block, because a small file has only one.
 const OVERHEAD: u64 = 1024;
 
 /// How long after its due time a block counts as no longer needed, in microseconds.
