@@ -4,8 +4,8 @@
 //!
 //! russh-sftp also accepts russh's own channel stream, but then the session loop and the server can deadlock: the
 //! session loop waits for the server to take requests, and the server waits for the session loop to take replies or to
-//! process a window update of the client. So replies are queued here without limit; the queue holds only data that the
-//! client requested and has not fetched. Requests do wait, which slows the client down over TCP.
+//! process a window update of the client. So all replies are queued here without limit, those that [`Faults`] inject, too;
+//! the queue holds only data that the client requested and has not fetched. Requests do wait, which slows the client down over TCP.
 
 use std::io;
 use std::pin::Pin;
@@ -16,7 +16,7 @@ use bytes::{Bytes, BytesMut};
 use russh::server::Msg;
 use russh::{Channel, ChannelMsg, ChannelReadHalf, ChannelWriteHalf};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf};
-use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, WeakUnboundedSender, unbounded_channel};
 use tokio_util::sync::CancellationToken;
 
 use super::fault_injection::{Faults, Passage, Strait, next_packet};
@@ -33,13 +33,15 @@ pub(super) async fn carry(
     let (reader, writer) = channel.split();
     let (requests, theirs) = tokio::io::duplex(MAX_PACKET as usize);
     let (replies, outbox) = unbounded_channel();
+    // The replies end when the server has dropped the only other sender.
+    let injected = replies.downgrade();
     let config = russh_sftp::server::Config { max_client_packet_len: MAX_PACKET };
     russh_sftp::server::run_with_config(Wire { requests: theirs, replies }, files, config).await;
     let passage = faults.map(|faults| (faults, Strait::default()));
     let (passage, stop) = (passage.as_ref(), &stop);
     let served = tokio::select! {
         () = deliver(outbox, &writer, passage, stop) => true,
-        () = take(reader, requests, &writer, passage, stop) => false,
+        () = take(reader, requests, injected, passage, stop) => false,
         () = stop.cancelled() => false,
     };
     // The results are ignored: an error means that the connection is closed and the client reads no messages.
@@ -57,7 +59,7 @@ type Watched = (Arc<dyn Faults>, Strait);
 async fn take(
     mut reader: ChannelReadHalf,
     requests: DuplexStream,
-    writer: &ChannelWriteHalf<Msg>,
+    replies: WeakUnboundedSender<Reply>,
     passage: Option<&Watched>,
     stop: &CancellationToken,
 ) {
@@ -74,7 +76,10 @@ async fn take(
                         while let Some(packet) = next_packet(&mut arrived) {
                             passed &= match strait.request(packet, faults.as_ref()).await {
                                 Passage::On(packet) => stream.write_all(&packet).await.is_ok(),
-                                Passage::Back(answer) => writer.data_bytes(answer).await.is_ok(),
+                                // Queued like the server's replies: this task must never wait for the client.
+                                Passage::Back(answer) => replies
+                                    .upgrade()
+                                    .is_some_and(|replies| replies.send(Reply::Injected(answer)).is_ok()),
                                 Passage::Cut => return stop.cancel(),
                                 Passage::Nowhere => true,
                             };
@@ -96,13 +101,22 @@ async fn take(
 
 /// Sends the server's replies to the client; returns when the server has ended.
 async fn deliver(
-    mut outbox: UnboundedReceiver<Bytes>,
+    mut outbox: UnboundedReceiver<Reply>,
     writer: &ChannelWriteHalf<Msg>,
     passage: Option<&Watched>,
     stop: &CancellationToken,
 ) {
     let mut arrived = BytesMut::new();
     while let Some(reply) = outbox.recv().await {
+        let reply = match reply {
+            Reply::OfServer(bytes) => bytes,
+            Reply::Injected(packet) => {
+                if writer.data_bytes(packet).await.is_err() {
+                    return;
+                }
+                continue;
+            }
+        };
         let Some((faults, strait)) = passage else {
             if writer.data_bytes(reply).await.is_err() {
                 return;
@@ -124,10 +138,18 @@ async fn deliver(
     }
 }
 
+/// A reply that waits to be sent to the client.
+enum Reply {
+    /// Bytes of the server, not necessarily a whole packet.
+    OfServer(Bytes),
+    /// A whole packet that [`Faults`] put in the place of the server's reply.
+    Injected(Bytes),
+}
+
 /// The end of the transfer that russh-sftp's server reads from and writes to.
 struct Wire {
     requests: DuplexStream,
-    replies: UnboundedSender<Bytes>,
+    replies: UnboundedSender<Reply>,
 }
 
 impl AsyncRead for Wire {
@@ -138,7 +160,7 @@ impl AsyncRead for Wire {
 
 impl AsyncWrite for Wire {
     fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
-        let sent = self.replies.send(Bytes::copy_from_slice(data));
+        let sent = self.replies.send(Reply::OfServer(Bytes::copy_from_slice(data)));
         Poll::Ready(sent.map(|()| data.len()).map_err(|_| io::ErrorKind::BrokenPipe.into()))
     }
 
