@@ -2,7 +2,7 @@
 //! files of this instance are removed.
 
 use std::collections::HashSet;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use tokio::task::JoinSet;
@@ -22,14 +22,40 @@ const AT_ONCE: usize = 64;
 /// Number of assemblies removed concurrently.
 const ASSEMBLIES_AT_ONCE: usize = 32;
 
+/// The deliveries that are running in a session; clones share them. The sweep skips them, and looks after it
+/// has asked the ledger: a delivery that was superseded while it runs may create its assembly again.
+#[derive(Clone, Default)]
+pub(crate) struct RunningDeliveries(Arc<Mutex<HashSet<DeliveryId>>>);
+
+impl RunningDeliveries {
+    fn change<T>(&self, change: impl FnOnce(&mut HashSet<DeliveryId>) -> T) -> T {
+        change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Adds a delivery that is about to run.
+    pub(crate) fn add(&self, delivery: DeliveryId) {
+        self.change(|running| running.insert(delivery));
+    }
+
+    /// Removes a delivery that has ended. Its remains, if any, are left to the next sweep.
+    pub(crate) fn remove(&self, delivery: DeliveryId) {
+        self.change(|running| running.remove(&delivery));
+    }
+
+    fn contains(&self, delivery: DeliveryId) -> bool {
+        self.change(|running| running.contains(&delivery))
+    }
+}
+
 /// The cleanup tasks of one session. They run concurrently with the deliveries, and no delivery waits for them.
 #[derive(Default)]
 pub(crate) struct Sweeping {
     tasks: JoinSet<Result<Swept, Fault>>,
     /// Whether a task is removing remains.
     under_way: bool,
-    /// The deliveries that the next removal of remains must skip, if one was requested while another is running.
-    again: Option<HashSet<DeliveryId>>,
+    /// Whether another removal was requested while one is running.
+    again: bool,
+    running: RunningDeliveries,
 }
 
 /// Kind of a finished task.
@@ -39,22 +65,26 @@ enum Swept {
 }
 
 impl Sweeping {
+    pub(crate) fn new(running: RunningDeliveries) -> Self {
+        Self { running, ..Self::default() }
+    }
+
     /// Starts to remove parts that belong to no open delivery.
     pub(crate) fn begin_strays(&mut self, transfers: &Arc<Transfers>) {
         let transfers = transfers.clone();
         self.tasks.spawn(async move { sweep_strays(&transfers).await.map(|()| Swept::Strays) });
     }
 
-    /// Starts to remove the remains of superseded deliveries, except deliveries in `busy`. If a removal is already
-    /// running, starts another one after it.
-    pub(crate) fn begin_remains(&mut self, transfers: &Arc<Transfers>, busy: HashSet<DeliveryId>) {
+    /// Starts to remove the remains of superseded deliveries that are not running. If a removal is already running, starts
+    /// another one after it.
+    pub(crate) fn begin_remains(&mut self, transfers: &Arc<Transfers>) {
         if self.under_way {
-            self.again = Some(busy);
+            self.again = true;
             return;
         }
-        let transfers = transfers.clone();
+        let (transfers, running) = (transfers.clone(), self.running.clone());
         self.under_way = true;
-        self.tasks.spawn(async move { sweep_remains(&transfers, &busy).await.map(|()| Swept::Remains) });
+        self.tasks.spawn(async move { sweep_remains(&transfers, &running).await.map(|()| Swept::Remains) });
     }
 
     pub(crate) fn is_idle(&self) -> bool {
@@ -71,25 +101,25 @@ impl Sweeping {
         };
         if matches!(swept, Swept::Remains) {
             self.under_way = false;
-            if let Some(busy) = self.again.take() {
-                self.begin_remains(transfers, busy);
+            if std::mem::take(&mut self.again) {
+                self.begin_remains(transfers);
             }
         }
         Some(Ok(()))
     }
 }
 
-/// Removes the remains of superseded deliveries except those in `busy`.
+/// Removes the remains of superseded deliveries that are not running.
 ///
 /// Remains that can't be removed stay in the ledger for the next sweep. They must not delay deliveries.
-async fn sweep_remains(transfers: &Transfers, busy: &HashSet<DeliveryId>) -> Result<(), Fault> {
+async fn sweep_remains(transfers: &Transfers, running: &RunningDeliveries) -> Result<(), Fault> {
     let session = &transfers.session;
     let (name, mut after) = (&session.link.settings.name, DeliveryId(0));
     loop {
         let mut remains = transfers.ledger.remains(name, after, BATCH).await.map_err(|e| e.fault())?;
         let Some(last) = remains.last() else { return Ok(()) };
         after = last.delivery;
-        remains.retain(|r| !busy.contains(&r.delivery));
+        remains.retain(|r| !running.contains(r.delivery));
         let deliveries: HashSet<i64> = remains.iter().map(|r| r.delivery.0).collect();
         if !deliveries.is_empty()
             && !tolerate(session, remove_parts(session, |delivery| deliveries.contains(&delivery)).await)?

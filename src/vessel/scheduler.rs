@@ -18,10 +18,10 @@ use crate::monitor::Event;
 use crate::records::{Delivery, DeliveryId, VersionKind};
 use crate::settings;
 use crate::transfer::Outcome;
-use crate::transfer::Sweeping;
 use crate::transfer::Transfers;
 use crate::transfer::deliver;
 use crate::transfer::discard;
+use crate::transfer::{RunningDeliveries, Sweeping};
 
 /// Maximum number of concurrent deliveries of files of one chunk, which cost round trips, and of larger files, which
 /// cost bandwidth. Only one large file is uploaded at a time, while the other is joined or verified.
@@ -64,6 +64,8 @@ pub(super) struct Scheduler {
     transfers: Arc<Transfers>,
     running: JoinSet<Ended>,
     busy: HashMap<DeliveryId, Busy>,
+    /// The same deliveries, as the sweep sees them.
+    running_ids: RunningDeliveries,
     places: PathLocks,
     /// Places on the vessel where nothing can be written for now.
     blocked: BlockedPlaces,
@@ -86,14 +88,16 @@ struct Look {
 
 impl Scheduler {
     pub(super) fn new(vessel: Vessel, transfers: Arc<Transfers>) -> Self {
+        let running_ids = RunningDeliveries::default();
         Self {
+            sweeping: Sweeping::new(running_ids.clone()),
+            running_ids,
             vessel,
             transfers,
             running: JoinSet::new(),
             busy: HashMap::new(),
             places: PathLocks::default(),
             blocked: BlockedPlaces::default(),
-            sweeping: Sweeping::default(),
             waiting: VecDeque::new(),
             look: LOOK,
             held_up: false,
@@ -177,7 +181,7 @@ impl Scheduler {
     }
 
     fn sweep(&mut self) {
-        self.sweeping.begin_remains(&self.transfers, self.busy.keys().copied().collect());
+        self.sweeping.begin_remains(&self.transfers);
     }
 
     /// Cancels superseded large deliveries, because a large delivery may not query the ledger for hours. Also cancels
@@ -293,6 +297,7 @@ impl Scheduler {
         self.places.take(&version.directory, &version.path);
         let (vessel, transfers) = (&self.vessel, self.transfers.clone());
         let directory = vessel.directories.get(&version.directory).map(|(directory, _)| directory);
+        self.running_ids.add(delivery.id);
         self.busy.insert(delivery.id, Busy { large, bytes, directory, unwanted: unwanted.clone() });
         vessel.monitor.notice(&Event::Started { vessel: &vessel.settings.name, version });
         self.running.spawn(async move {
@@ -306,6 +311,7 @@ impl Scheduler {
         let vessel = &self.vessel;
         vessel.monitor.notice(&Event::Ended { vessel: &vessel.settings.name, version: delivery.version.id });
         let large = self.busy.remove(&delivery.id).is_none_or(|busy| busy.large);
+        self.running_ids.remove(delivery.id);
         self.places.leave(&delivery.version.directory, &delivery.version.path);
         if large || self.held_up || !matches!(outcome, Ok(Outcome::Acknowledged)) {
             self.look_again();
