@@ -109,8 +109,11 @@ impl Mishaps<'_> {
         self.churn.directories.retain(|directory| !directory.starts_with(&seen));
         self.churn.files.retain(|file| !file.starts_with(&seen));
         let there = self.there().join(format!("m{number}"));
-        let (held, here) = (tree(&there), tree(&self.disk(number)).into_keys());
-        let files = here.filter(|path| held.contains_key(path)).collect();
+        let (held, here) = (tree(&there), tree(&self.disk(number)));
+        // An earlier file of that name, or a directory, may just be deleted because it was deleted here before.
+        let is_held =
+            |(path, leaf): &(PathBuf, Leaf)| !matches!(leaf, Leaf::Directory(_)) && held.get(path) == Some(leaf);
+        let files = here.into_iter().filter(is_held).map(|(path, _)| path).collect();
         self.away.insert(number, Away { there, files });
         self.count("disks lost");
     }
