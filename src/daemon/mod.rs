@@ -16,7 +16,8 @@
 //!
 //! [`run`] starts them from the bottom to the top: the ledger, the background tasks, the views, then the tasks of the
 //! shore and of the vessels. It stops them in the opposite order: all tasks of the vessels and of the shore end before
-//! the background tasks, which deliver what is left to notify, then the views, and the ledger is closed last.
+//! the background tasks, which with `--once` first send the remaining notifications. Then the views end, and the ledger
+//! is closed last.
 
 mod background;
 mod reload;

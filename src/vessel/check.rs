@@ -27,7 +27,7 @@ pub enum Finding {
     Good(String),
     /// A function works, but not as well as possible.
     Note(String),
-    /// A function does not work. The text says what is wrong and how to fix it.
+    /// The vessel lacks something that deliveries need; the text names the error and the remedy.
     Bad(String),
 }
 

@@ -10,9 +10,9 @@ use std::path::{Path, PathBuf};
 const LAYERS: &[(&str, &[&str])] = &[
     ("L0, text", &["text"]),
     ("L0, pure values", &["digest", "names", "chunk", "fault", "backoff", "rights"]),
-    ("L0, what is made of them", &["records", "signature"]),
+    ("L0, built from these values", &["records", "signature"]),
     ("L1", &["settings", "monitor", "bell", "clock", "root"]),
-    ("L1, what is made of them", &["rate_limit"]),
+    ("L1, built from the settings", &["rate_limit"]),
     ("L2, the ports", &["local", "ledger", "transport", "embedded_vessel"]),
     ("L3, the connections to a vessel", &["link"]),
     ("L3, one delivery", &["transfer"]),

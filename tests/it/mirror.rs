@@ -154,7 +154,8 @@ fn only_what_was_delivered_and_was_not_changed_there_is_deleted() {
     }
     let daemon = fleet.run();
     wait_until_equal(&fleet, "open");
-    // Not only in place: somebody who changes a file before it is looked at for the last time has it sent again.
+    // The trees are equal before the deliveries are acknowledged. A file that is changed on the vessel before its last check
+    // would be sent again.
     wait_until("all five to be acknowledged", || delivered(&daemon) >= 5);
     let there = |name: &str| fleet.vessel("open").path("in").join(name);
     fs::write(there("changed"), b"by somebody else").unwrap();
