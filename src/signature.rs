@@ -90,7 +90,10 @@ impl Signature {
         let (kept, rest) = kept.as_chunks::<KEPT>();
         let block = |kept: &[u8; KEPT]| {
             let (length, hash) = kept.split_first_chunk::<4>().expect("it is longer than that");
-            Block { length: u32::from_le_bytes(*length), hash: hash.try_into().expect("the remaining bytes are the hash") }
+            Block {
+                length: u32::from_le_bytes(*length),
+                hash: hash.try_into().expect("the remaining bytes are the hash"),
+            }
         };
         rest.is_empty()
             .then(|| Self { average: u32::from_le_bytes(*average), blocks: kept.iter().map(block).collect() })
