@@ -26,14 +26,14 @@ pub enum Scope {
 /// How soon a parked delivery or vessel is retried automatically.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pace {
-    /// Every few seconds, without backing off: for faults that are cheap to check and should be noticed as soon as they
+    /// Retried every few seconds, without backing off: for faults that are cheap to check and should be noticed as soon as they
     /// end, such as an unreachable host.
     AtOnce,
-    /// Soon, then at growing intervals: for faults that clear up by themselves.
+    /// Retried soon, then at growing intervals: for faults that clear up by themselves.
     Soon,
-    /// Within about 1 min: for faults that a person fixes without telling this program, such as a full disk.
+    /// Retried within about 1 min: for faults that a person fixes without telling this program, such as a full disk.
     Unhurried,
-    /// Every few minutes: for attempts that lock accounts or cause penalties when repeated often, such as a refused
+    /// Retried every few minutes: for attempts that lock accounts or cause penalties when repeated often, such as a refused
     /// login.
     Slow,
 }
@@ -59,7 +59,7 @@ pub enum Cause {
     Damaged,
     /// A source that can't be read, or changed meanwhile.
     Source,
-    /// An entry that is no longer in the settings.
+    /// A delivery whose vessel or directory is no longer in the settings.
     Settings,
     /// Anything else.
     Other,

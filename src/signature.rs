@@ -89,7 +89,7 @@ impl Signature {
         let (average, kept) = bytes.split_first_chunk::<4>()?;
         let (kept, rest) = kept.as_chunks::<KEPT>();
         let block = |kept: &[u8; KEPT]| {
-            let (length, hash) = kept.split_first_chunk::<4>().expect("it is longer than that");
+            let (length, hash) = kept.split_first_chunk::<4>().expect("a stored block is longer than 4 bytes");
             Block {
                 length: u32::from_le_bytes(*length),
                 hash: hash.try_into().expect("the remaining bytes are the hash"),

@@ -13,9 +13,9 @@ pub use crate::transport::strangers::{known_hosts, sftp_stream, shell_output};
 /// parsing it again.
 pub fn order(bytes: &[u8]) {
     let Ok(order) = serde_json::from_slice::<crate::orders::Order>(bytes) else { return };
-    let written = serde_json::to_vec(&order).expect("an order can be written");
-    let again = serde_json::from_slice(&written).expect("what was written can be read");
-    assert_eq!(order, again, "written and read again it is another order");
+    let written = serde_json::to_vec(&order).expect("the program serialises its own order");
+    let again = serde_json::from_slice(&written).expect("the program parses the order that it has just serialised");
+    assert_eq!(order, again, "an order differs after it was serialised and parsed again");
 }
 
 /// Parses a settings file. Skips texts that name other files, because these files would be read.

@@ -20,7 +20,7 @@ pub(super) fn screen() -> Option<MultiProgress> {
     std::io::stderr().is_terminal().then(MultiProgress::new)
 }
 
-/// Returns a monitor that draws a progress bar for each vessel, or without a screen one that ignores all events.
+/// Returns a monitor that draws a progress bar for each vessel. Without a screen, it ignores all events.
 pub(super) fn monitor(screen: Option<&MultiProgress>, vessels: &[Vessel]) -> Arc<dyn Monitor> {
     match screen {
         Some(screen) => Arc::new(Bars::new(screen, vessels)),

@@ -146,7 +146,8 @@ pub async fn run(settings: Settings, mode: Mode, surroundings: Surroundings) -> 
         Mode::Forever(reloads) => (false, Some(reloads)),
     };
     let outcome = run_with(settings, ledger.clone(), reloads, surroundings, once).await;
-    // Closing checkpoints the write-ahead log, after which the ledger's file alone is complete.
+    // When the ledger is closed, SQLite moves the write-ahead log into the ledger's file, which is then complete by
+    // itself.
     let closed = tokio::time::timeout(CLOSING, ledger.close()).await;
     if let Ok(Err(e)) = closed {
         tracing::warn!("Cannot close the ledger, so the next start will recover it: {}", e.fault());

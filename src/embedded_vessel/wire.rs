@@ -146,7 +146,7 @@ enum Reply {
     Injected(Bytes),
 }
 
-/// The end of the transfer that russh-sftp's server reads from and writes to.
+/// The server's end of the connection: russh-sftp's server reads requests from it and writes replies to it.
 struct Wire {
     requests: DuplexStream,
     replies: UnboundedSender<Reply>,

@@ -64,8 +64,8 @@ pub trait Store: Outbox + Places + Upkeep + MountMemory + Send + Sync {
     /// Supersedes the version that a path held before, unless the new version equals it (same kind, stamp, mode and
     /// owner, and same digest where both digests are known); an equal version is not recorded. Of several versions of
     /// one path, only the last is recorded. `Gone` and `Skipped` versions are recorded only where the path holds a
-    /// version. A `Gone` version ends once every vessel has acknowledged it; a `Skipped` version stays, and is sent to
-    /// no vessel.
+    /// version. A `Gone` version gets deliveries too, and is closed once every vessel has acknowledged it. A `Skipped`
+    /// version gets no deliveries, and stays open.
     async fn admit(&self, directory: &DirectoryName, versions: &[NewVersion], vessels: &[VesselName]) -> Result<()>;
 
     /// Adjusts the open deliveries of a directory to `vessels`, which take the directory now, and to the current

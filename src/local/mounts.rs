@@ -85,11 +85,11 @@ impl Mounts {
         for was in remembered {
             match self.places.get(&was.path) {
                 Some(Some(is)) if !is.is_same(was) => {
-                    let what = format!("is now {} and was {}", shown(is), shown(was));
+                    let what = format!("is now {}, but it was {} before", shown(is), shown(was));
                     changes.push(Change { path: was.path.clone(), what });
                 }
                 Some(None) => {
-                    let what = format!("is now a broken link and led to {}", shown(was));
+                    let what = format!("is now a broken link, but it led to {} before", shown(was));
                     changes.push(Change { path: was.path.clone(), what });
                 }
                 Some(Some(_)) | None => {}
@@ -100,7 +100,7 @@ impl Mounts {
             let Some(around) = remembered.iter().filter(above).max_by_key(|was| was.path.len()) else { continue };
             let expected = below(around, &is.path);
             if !is.is_same(&expected) {
-                let what = format!("is now {} and was {}", shown(is), shown(&expected));
+                let what = format!("is now {}, but it was {} before", shown(is), shown(&expected));
                 changes.push(Change { path: is.path.clone(), what });
             }
         }

@@ -122,7 +122,7 @@ impl Writers {
     /// no lease on it.
     pub fn lease(&self, path: &RelPath, file: &File) -> Option<bool> {
         loop {
-            let open = contentmonster_lease::is_open_for_writing(file).ok()?;
+            let open = contentmonster_kernel::is_open_for_writing(file).ok()?;
             let closing = || matches!(self.witness.seen(path), Seen::Closed(ago) if ago < CLOSING);
             if !open || !closing() {
                 return Some(open);

@@ -10,7 +10,7 @@ pub(super) fn destinations(directories: &[(Directory, Place)], vessels: &[(Vesse
         if !vessels.iter().any(|(vessel, _)| vessel.takes(&directory.name)) {
             let diagnostic = Diagnostic::new(
                 "no vessel takes this directory: its files stay where they are",
-                "remove it from a vessel's IgnoreDirs, add it to its Dirs, or remove the section",
+                "add the directory to a vessel's Dirs, remove it from a vessel's IgnoreDirs, or remove this section",
             );
             problems.warn(place.clone(), diagnostic);
         }

@@ -99,7 +99,7 @@ impl Settings {
         let warnings = problems.finish()?;
         let mut settings = Self {
             file: absolute,
-            monster: monster.expect("what is missing was reported"),
+            monster: monster.expect("a missing section [MONSTER] has already ended the load with an error"),
             directories: directories
                 .into_iter()
                 .map(|(directory, _)| Directory { own_files: own_files.clone(), ..directory })
@@ -150,7 +150,7 @@ fn read(file: &Path) -> io::Result<(Vec<u8>, u32)> {
 fn unreadable(error: &io::Error) -> Diagnostic {
     let remedy = match error.kind() {
         io::ErrorKind::NotFound => "name it with --settings FILE, or write one with `contentmonster init`",
-        _ => "name a file that contentmonster may read with --settings FILE",
+        _ => "give contentmonster permission to read the file, or name another one with --settings FILE",
     };
     Diagnostic::new(format!("cannot read the settings: {error}"), remedy)
 }

@@ -47,7 +47,7 @@ impl RateSchedule {
     /// Parses a schedule, for unit tests.
     #[cfg(test)]
     pub(crate) fn of(text: &str) -> Self {
-        schedule(text).expect("the test writes a sound one")
+        schedule(text).expect("the schedule of a test is valid")
     }
 }
 

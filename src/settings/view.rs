@@ -134,7 +134,7 @@ impl Written<'_> {
     ) -> Result<T, Diagnostic> {
         let named = self.key.value.split_once(" from ").and_then(|(_, bounds)| bounds.split_once(" to "));
         let (least, most) = named.unwrap_or(widest);
-        let [least, most] = [least, most].map(|bound| parse(bound).expect("a row names sound bounds"));
+        let [least, most] = [least, most].map(|bound| parse(bound).expect("the bounds in a key's row can be parsed"));
         self.accept(|text| parse(text).filter(|found| (least..=most).contains(found)))
     }
 

@@ -155,7 +155,7 @@ impl DirectoryIngest {
         } else if self.rules.takes_size(found.traits.stamp.size) {
             let today = self.directory.clock.now();
             let judged = self.settling.judge(&found.path, found.traits.stamp, Instant::now(), today);
-            if judged == Judgement::Finished {
+            if judged == Judgement::Quiet {
                 self.pending.add_file(found.path);
             }
         } else {

@@ -1,5 +1,6 @@
-//! Decides whether files are finished. Stores the paths of files that may be unfinished, each with the time of its next
-//! check.
+//! Decides whether files have been quiet for long enough to be finished. Whether a process still has such a file open
+//! for writing is decided after that, when the file is taken in (`local::take_in`). Stores the paths of files that may be
+//! unfinished, each with the time of its next check.
 //!
 //! A file that is open for writing is not finished. The watcher reports at once when the file is closed, but the file
 //! is also checked from time to time, because events can be lost.
@@ -32,7 +33,7 @@ pub(super) struct Settling {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Judgement {
     /// The file has been unchanged for the settle time.
-    Finished,
+    Quiet,
     /// The file must be checked again later.
     Later,
 }
@@ -73,7 +74,7 @@ impl Settling {
         self.open.remove(path);
     }
 
-    /// Decides by a file's stamp whether the file is finished: it was not modified for the settle time or, if its
+    /// Decides by a file's stamp whether the file is quiet: it was not modified for the settle time or, if its
     /// modification time is in the future, two checks found the same stamp.
     pub(super) fn judge(&mut self, path: &RelPath, stamp: FileStamp, now: Instant, today: SystemTime) -> Judgement {
         let modified = i64::try_from(today.duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis())).unwrap_or(i64::MAX)
@@ -86,7 +87,7 @@ impl Settling {
         };
         if wait.is_zero() {
             self.entries.remove(path);
-            return Judgement::Finished;
+            return Judgement::Quiet;
         }
         self.entries.insert(path.clone(), Entry { look_at: now + wait, stamp: Some(stamp) });
         Judgement::Later
@@ -133,7 +134,7 @@ mod tests {
     #[test]
     fn an_old_file_is_finished_at_once() {
         let mut settling = Settling::new(SETTLE);
-        assert_eq!(settling.judge(&path(), stamp(100), Instant::now(), at(1000)), Judgement::Finished);
+        assert_eq!(settling.judge(&path(), stamp(100), Instant::now(), at(1000)), Judgement::Quiet);
     }
 
     #[test]
@@ -144,7 +145,7 @@ mod tests {
         assert_eq!(settling.next_look(), Some(now + Duration::from_secs(1)));
         let later = now + Duration::from_secs(1);
         assert_eq!(settling.due(later), [path()]);
-        assert_eq!(settling.judge(&path(), stamp(999), later, at(1001)), Judgement::Finished);
+        assert_eq!(settling.judge(&path(), stamp(999), later, at(1001)), Judgement::Quiet);
         assert!(settling.is_empty());
     }
 
@@ -154,7 +155,7 @@ mod tests {
         let now = Instant::now();
         assert_eq!(settling.judge(&path(), stamp(5000), now, at(1000)), Judgement::Later);
         assert_eq!(settling.judge(&path(), stamp(6000), now + SETTLE, at(1002)), Judgement::Later);
-        assert_eq!(settling.judge(&path(), stamp(6000), now + SETTLE * 2, at(1004)), Judgement::Finished);
+        assert_eq!(settling.judge(&path(), stamp(6000), now + SETTLE * 2, at(1004)), Judgement::Quiet);
     }
 
     #[test]
@@ -165,7 +166,7 @@ mod tests {
         for wait in waits {
             settling.found_open(path(), now);
             assert_eq!(settling.next_look(), Some(now + wait));
-            assert_eq!(settling.judge(&path(), stamp(1), now + wait, at(1000)), Judgement::Finished);
+            assert_eq!(settling.judge(&path(), stamp(1), now + wait, at(1000)), Judgement::Quiet);
         }
         settling.not_open(&path());
         settling.found_open(path(), now);

@@ -25,7 +25,7 @@ pub fn shell_output(bytes: &[u8]) {
 /// Parses a `known_hosts` and makes every kind of query. No content may cause a panic.
 pub fn known_hosts(bytes: &[u8]) {
     const KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJdD7y3aLq454yWBdwLWbieU1ebz9/cu7/QEXn9OIeZJ";
-    let key = PublicKey::from_openssh(KEY).expect("it is a key");
+    let key = PublicKey::from_openssh(KEY).expect("KEY is a valid public key");
     let known = KnownHosts::of(Path::new("known_hosts"), bytes);
     for (host, port) in [("ship.example.org", 22), ("192.0.2.1", 2222), ("", 0)] {
         let _ = known.check(host, port, &key);

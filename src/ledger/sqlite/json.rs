@@ -85,7 +85,7 @@ fn or_null(number: Option<i64>) -> String {
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        write!(text, "{byte:02x}").expect("a string takes what is written to it");
+        write!(text, "{byte:02x}").expect("writing to a string does not fail");
         text
     })
 }

@@ -112,7 +112,7 @@ pub(super) fn numbered(path: &RelPath, number: u64) -> RelPath {
     }
     let mut bytes = path.as_bytes()[..path.as_bytes().len() - name.len() + keep].to_vec();
     bytes.extend_from_slice(suffix.as_bytes());
-    RelPath::new(bytes).expect("a sound path stays sound with a number at its end")
+    RelPath::new(bytes).expect("a valid path stays valid with a number at its end")
 }
 
 /// Returns the name of a source that is about to be removed. It contains the original name, truncated to fit.

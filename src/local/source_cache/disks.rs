@@ -105,7 +105,7 @@ impl Disk {
             return Err(self.silent());
         }
         let permit = self.patiently(self.threads.clone().acquire_owned()).await?;
-        Ok(permit.expect("nobody closes it"))
+        Ok(permit.expect("the semaphore is never closed"))
     }
 
     /// Marks the start of a call to the disk. Dropping the result marks the end of the call.
@@ -166,7 +166,7 @@ impl Deref for OpenSource {
     type Target = SourceFile;
 
     fn deref(&self) -> &SourceFile {
-        self.0.as_ref().expect("it is taken when it is dropped only")
+        self.0.as_ref().expect("the file is taken out only when this value is dropped")
     }
 }
 

@@ -171,7 +171,7 @@ impl SourceCache {
         let mut table = self.table();
         let source = table.find(&identity).unwrap_or_else(|| table.enter(identity));
         let reader = table.number();
-        let entry = table.entry(source).expect("what is found or entered is there");
+        let entry = table.entry(source).expect("the entry was found or made in the line before");
         entry.readers.insert(reader, Progress::new(Instant::now()));
         Source::new(self, source, reader, entry)
     }
@@ -191,7 +191,7 @@ impl SourceCache {
                 Place::Coming(mut coming) => {
                     // If the read of the other task failed, each reader tries again, to get the error itself.
                     if let Ok(come) = disk.patiently(coming.wait_for(Option::is_some)).await? {
-                        return Ok(come.clone().expect("it was waited for"));
+                        return Ok(come.clone().expect("`wait_for` returned because the value was set"));
                     }
                 }
                 Place::OnDisk => {

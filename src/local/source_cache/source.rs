@@ -205,7 +205,7 @@ impl Source {
             let moved = reader.moved.notified();
             {
                 let mut table = reader.source_cache.table();
-                let entry = table.entry(reader.id).expect("an entry lives as long as its readers");
+                let entry = table.entry(reader.id).expect("an entry exists as long as its readers");
                 if let Some(found) = found(&entry.hashing) {
                     return Ok(found);
                 }

@@ -38,9 +38,10 @@ pub fn ssh_config_text(text: &str) {
     if text.to_ascii_lowercase().contains("include") {
         return;
     }
-    let file = rustix::fs::memfd_create("ssh_config", rustix::fs::MemfdFlags::CLOEXEC).expect("memory has room");
+    let file = rustix::fs::memfd_create("ssh_config", rustix::fs::MemfdFlags::CLOEXEC)
+        .expect("the system has memory for a small file");
     let path = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
-    std::fs::write(&path, text).expect("it is in memory");
+    std::fs::write(&path, text).expect("writing to a file in memory does not fail");
     let source = Source { file: path, beside: "/nowhere".into(), required: true, guarded: false };
     let asked = Asked { host: "ship", user: None, port: None, local_user: Some("captain"), home: None };
     let _ = ask(&[source], &asked);

@@ -2,7 +2,7 @@
 //!
 //! Linux grants a read lease on a file only while nobody has it open for writing (`fcntl_setlease`, `F_SETLEASE` in
 //! fcntl(2)), which counts open descriptors of every process and shared writable mappings. The lease itself is of no use
-//! here: it is given back at once. No crate offers this call without `unsafe`, so this one does, and nothing else.
+//! here: it is given back at once.
 
 use std::fs::File;
 use std::io;
@@ -13,9 +13,6 @@ use libc::{EAGAIN, EINTR, F_RDLCK, F_SETLEASE, F_UNLCK, c_int};
 /// The command that chooses a lease's signal. `libc` does not define it; `include/uapi/asm-generic/fcntl.h` does, and of
 /// all of Linux's architectures parisc alone has another number.
 const F_SETSIG: c_int = 10;
-
-#[cfg(not(target_os = "linux"))]
-compile_error!("leases are a Linux feature");
 
 /// Whether any process, this one included, has the file open for writing. `file` must be open for reading only.
 ///
