@@ -188,7 +188,7 @@ mod tests {
         assert!(sent.bytes_sent >= 70_000 && sent.bytes_resent <= sent.bytes_sent - 70_000, "{sent:?}");
         assert_eq!((received.bytes_received, received.bytes_sent), (70_000, 0));
         assert!(sent.packets_sent > 0 && sent.round_trip_micros > 0 && sent.packet_bytes > 500, "{sent:?}");
-        assert!(sent.congestion_window > 0 && !sent.limited_by_sender | sent.limited_by_sender);
+        assert!(sent.congestion_window > 0, "{sent:?}");
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::ffi::OsStr;
 use std::fmt;
 use std::fs::{self, Metadata};
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::BorrowedFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
@@ -155,21 +155,6 @@ fn stamp_of_stat(stat: &Stat) -> FileStamp {
 pub(super) fn open_location(location: &Path) -> Result<Root, DiskError> {
     let unopened = |errno: Errno| DiskError::Location { act: "open", path: location.into(), source: errno.into() };
     Root::open(location).map_err(unopened)
-}
-
-/// Returns the state of a path under the rules of its directory.
-///
-/// # Errors
-/// As [`file_state()`].
-pub fn classify(rules: &Rules, path: &RelPath) -> Result<PathState, DiskError> {
-    let root = open_location(rules.location())?.following(rules.follows());
-    let seen = root.holder(path.as_path()).and_then(|holder| classify_in(holder.as_fd(), holder.name, rules, path));
-    match seen {
-        Err(errno) if is_absent(errno) => Ok(PathState::Gone),
-        seen => {
-            seen.map_err(|errno| DiskError::io("read the status of", &rules.location().join(path.as_path()), errno))
-        }
-    }
 }
 
 /// Returns the state of a name in an open directory; `path` is its path below the location.

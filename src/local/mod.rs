@@ -5,7 +5,7 @@
 //!
 //! All paths below a location are accessed through [`Root`](crate::root::Root), which follows no links, because a link
 //! can lead out of the directory. With `Links = follow`, sources are examined and read through links wherever they
-//! lead, but no file is changed there. Events of [`watch`] are only hints; [`scan()`] and [`file_state()`] return the
+//! lead, but no file is changed there. Events of [`watch`] are only hints; [`scan()`] and [`classify()`] return the
 //! actual state.
 
 mod disk_space;
@@ -15,6 +15,7 @@ mod file_state;
 mod meet;
 mod mounts;
 mod open_files;
+mod open_location;
 mod open_writers;
 mod own;
 mod own_names;
@@ -36,9 +37,10 @@ use crate::records::FileStamp;
 pub use disk_space::{Room, Rooms};
 pub use error::DiskError;
 pub use exposure::exposed_to;
-pub use file_state::{FileState, Found, Kind, PathState, classify, file_state, is_file, is_missing};
+pub use file_state::{Found, Kind, PathState, is_file, is_missing};
 pub use meet::{Meeting, meeting};
 pub use mounts::{Change, Mounts};
+pub use open_location::{OpenLocation, classify};
 pub use open_writers::{Writers, is_shared};
 pub use own_names::PROCESSED;
 pub use patience::within;

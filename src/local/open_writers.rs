@@ -20,7 +20,7 @@ use super::open_files::OpenFiles;
 use super::witness::{Seen, Witness};
 use crate::names::RelPath;
 
-/// Minimum interval between two reads of `/proc`.
+/// Minimum interval between two reads of `/proc`, and between two queries of the type of one file system.
 const PROC_AGE: Duration = Duration::from_secs(1);
 /// How long a file may still look open after its close event, because the kernel reports a close shortly before it
 /// counts the file as closed; and the time between two checks.
@@ -68,18 +68,22 @@ pub enum Verdict {
 /// The last reading of `/proc`, with its time.
 type ReadAt = (Instant, Arc<OpenFiles>);
 
+/// When a device was last asked whether it is a shared file system, the device, and the answer.
+type SharedAt = (Instant, u64, bool);
+
 /// Detects writers of the files of one directory. Clones share their state.
 #[derive(Clone, Debug)]
 pub struct Writers {
     settle_time: Duration,
     witness: Witness,
     open_files: Arc<Mutex<Option<ReadAt>>>,
+    shared: Arc<Mutex<Option<SharedAt>>>,
 }
 
 impl Writers {
     /// Creates a detector for a directory with this `SettleTime`.
     pub fn new(settle_time: Duration) -> Self {
-        Self { settle_time, witness: Witness::default(), open_files: Arc::default() }
+        Self { settle_time, witness: Witness::default(), open_files: Arc::default(), shared: Arc::default() }
     }
 
     /// Returns the record that the watcher fills.
@@ -89,11 +93,25 @@ impl Writers {
 
     /// Decides whether a file may be taken in or moved away. `file` must be opened for reading only.
     pub fn judge(&self, path: &RelPath, file: &File, meta: &Metadata) -> Verdict {
-        let shared = fstatfs(file).is_ok_and(|fs| is_among_shared(fs.f_type));
+        let shared = self.is_shared(file, meta.dev());
         match self.lease(path, file) {
             Some(true) => Verdict::Open,
             Some(false) if !shared => Verdict::Free,
             _ => self.judge_without_lease(path, meta),
+        }
+    }
+
+    /// Returns whether a file is on a shared file system. The answer for the last device is kept for a moment, because
+    /// many files of one directory are checked at once.
+    fn is_shared(&self, file: &File, device: u64) -> bool {
+        let mut last = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
+        match *last {
+            Some((at, of, shared)) if of == device && at.elapsed() < PROC_AGE => shared,
+            _ => {
+                let shared = fstatfs(file).is_ok_and(|fs| is_among_shared(fs.f_type));
+                *last = Some((Instant::now(), device, shared));
+                shared
+            }
         }
     }
 

@@ -14,6 +14,9 @@ use crate::settings::OwnFiles;
 /// How long the identities of the program's own files remain valid after a lookup.
 const FRESH: Duration = Duration::from_secs(1);
 
+/// How far, in nanoseconds, the kernel's clock for files may lag behind the system clock: two of its ticks (HZ = 100).
+const CLOCK_LAG: i128 = 20_000_000;
+
 /// The program's own files, and their identities on the disk.
 #[derive(Debug)]
 pub(super) struct Own {
@@ -28,8 +31,8 @@ struct Known {
     fixed: Vec<(u64, u64)>,
     changing: Vec<(u64, u64)>,
     asked: Option<Instant>,
-    /// Time of the lookup in seconds since 1970, comparable to a file's ctime.
-    at: i64,
+    /// Time of the lookup in nanoseconds since 1970, comparable to a file's ctime.
+    at: i128,
 }
 
 impl Own {
@@ -46,11 +49,11 @@ impl Own {
         if known.asked.is_none_or(|asked| asked.elapsed() >= FRESH) {
             *known = Known { fixed: identities(&self.files.fixed), asked: Some(Instant::now()), ..Known::default() };
         }
-        // Tolerates 1 s of difference, because the kernel's clock for files lags behind the system clock.
-        if known.at == 0 || stat.st_ctime + 1 >= known.at {
+        let changed = i128::from(stat.st_ctime) * 1_000_000_000 + i128::from(stat.st_ctime_nsec);
+        if known.at == 0 || changed + CLOCK_LAG >= known.at {
             known.at = SystemTime::now()
                 .duration_since(SystemTime::UNIX_EPOCH)
-                .map_or(1, |since| since.as_secs().cast_signed());
+                .map_or(1, |since| since.as_nanos().cast_signed());
             known.changing = identities(&self.files.changing);
         }
         let identity = (stat.st_dev, stat.st_ino);

@@ -21,7 +21,7 @@ use super::{DiskError, stamp_of};
 use crate::digest::{Digest, FileDigests, FileHasher, Hasher};
 use crate::names::RelPath;
 use crate::records::FileStamp;
-use crate::root::open_beneath;
+use crate::root::{Root, open_beneath};
 
 /// Read size while hashing: 1 MiB.
 const READ_SIZE: u64 = 1 << 20;
@@ -46,7 +46,14 @@ impl SourceFile {
     /// [`DiskError::NotAFile`] for anything but a regular file, including a link that is not followed.
     /// [`DiskError::is_gone`] holds for the error if the path does not exist or contains a link that is not followed.
     pub fn open(location: &Path, path: &RelPath, follow: bool) -> Result<Self, DiskError> {
-        let root = open_location(location)?.following(follow);
+        Self::open_below(&open_location(location)?.following(follow), location, path)
+    }
+
+    /// Opens a file below an open location.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub(super) fn open_below(root: &Root, location: &Path, path: &RelPath) -> Result<Self, DiskError> {
         let whole = location.join(path.as_path());
         let opened = root.open_below(path.as_path(), FLAGS, Mode::empty());
         let file = opened.map_err(|errno| unopened(location, path, &whole, errno))?;
@@ -87,9 +94,9 @@ impl SourceFile {
     }
 
     /// Decides whether the file may be taken in or moved away, or is open for writing. `path` is the file's path in the
-    /// watcher's records.
-    pub(super) fn judge(&self, path: &RelPath, writers: &Writers) -> Result<Verdict, DiskError> {
-        Ok(writers.judge(path, &self.file, &self.metadata()?))
+    /// watcher's records, and `meta` the file's current metadata.
+    pub(super) fn judge(&self, path: &RelPath, meta: &fs::Metadata, writers: &Writers) -> Verdict {
+        writers.judge(path, &self.file, meta)
     }
 
     /// Flushes the file's bytes to the disk.
@@ -193,11 +200,14 @@ pub fn hash_chunks(source: &SourceFile, chunk_size: u64) -> Result<FileDigests, 
 }
 
 /// Waits until the clock tick is over in which the file was last written.
-pub(super) fn wait_for_the_clock(source: &SourceFile) -> Result<(), DiskError> {
-    let written = source.metadata()?.modified().ok();
-    let age = written.and_then(|at| SystemTime::now().duration_since(at).ok());
-    if let Some(left) = age.and_then(|age| CLOCK_STEP.checked_sub(age)) {
-        thread::sleep(left);
+pub(super) fn wait_for_the_clock(source: &SourceFile) -> Result<fs::Metadata, DiskError> {
+    let meta = source.metadata()?;
+    let age = meta.modified().ok().and_then(|at| SystemTime::now().duration_since(at).ok());
+    match age.and_then(|age| CLOCK_STEP.checked_sub(age)) {
+        Some(left) => {
+            thread::sleep(left);
+            source.metadata()
+        }
+        None => Ok(meta),
     }
-    Ok(())
 }

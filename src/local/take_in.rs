@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::file_state::{Kind, PathState, classify, owner_of, require};
+use super::file_state::{Kind, PathState, owner_of, require};
+use super::open_location::OpenLocation;
 use super::open_writers::{Verdict, Writers};
 use super::rules::Rules;
 use super::source::{SourceFile, hash, wait_for_the_clock};
@@ -59,7 +60,20 @@ impl Intake {
     /// [`DiskError::Stopped`] when `stop` returned true; [`DiskError::Location`] when the whole location is missing,
     /// which differs from a missing file; any other error of the disk.
     pub fn take_in(&self, path: &RelPath, stop: &dyn Fn() -> bool) -> Result<TakeIn, DiskError> {
-        self.sorted(self.take(path, self.chunk_size, stop))
+        self.take_in_from(&OpenLocation::open(&self.rules)?, path, stop)
+    }
+
+    /// Takes in a file like [`take_in`](Self::take_in), from a location that is already open.
+    ///
+    /// # Errors
+    /// As [`take_in`](Self::take_in).
+    pub fn take_in_from(
+        &self,
+        location: &OpenLocation<'_>,
+        path: &RelPath,
+        stop: &dyn Fn() -> bool,
+    ) -> Result<TakeIn, DiskError> {
+        self.sorted(self.take(location, path, self.chunk_size, stop))
     }
 
     /// Takes in a file again although its metadata looks unchanged. Reads the whole file, whatever its size, and drops
@@ -68,7 +82,7 @@ impl Intake {
     /// # Errors
     /// As [`take_in`](Self::take_in).
     pub fn take_in_again(&self, path: &RelPath, stop: &dyn Fn() -> bool) -> Result<TakeIn, DiskError> {
-        let taken = self.take(path, u64::MAX, stop);
+        let taken = self.take(&OpenLocation::open(&self.rules)?, path, u64::MAX, stop);
         if let Ok(TakeIn::Version(NewVersion { stamp, digest: Some(digest), .. })) = &taken {
             self.source_cache.rehashed(self.rules.location(), path, *stamp, self.rules.follows(), digest);
         }
@@ -85,19 +99,25 @@ impl Intake {
     }
 
     /// Takes in a file, and hashes it if it has at most `hashed` bytes.
-    fn take(&self, path: &RelPath, hashed: u64, stop: &dyn Fn() -> bool) -> Result<TakeIn, DiskError> {
-        let location = self.rules.location();
-        let source = SourceFile::open(location, path, self.rules.follows())?;
-        if !self.rules.takes_size(source.stamp()?.size) {
+    fn take(
+        &self,
+        location: &OpenLocation<'_>,
+        path: &RelPath,
+        hashed: u64,
+        stop: &dyn Fn() -> bool,
+    ) -> Result<TakeIn, DiskError> {
+        let source = location.open_file(path)?;
+        // The stamp is read before the check for open writers, so that every change after it is noticed below.
+        let meta = wait_for_the_clock(&source)?;
+        let before = stamp_of(&meta);
+        if !self.rules.takes_size(before.size) {
             return Ok(TakeIn::LeftAlone);
         }
-        wait_for_the_clock(&source)?;
-        match source.judge(path, &self.writers)? {
+        match source.judge(path, &meta, &self.writers) {
             Verdict::Free => {}
             Verdict::Open => return Ok(TakeIn::BeingWritten),
             Verdict::Wait(left) => return Ok(TakeIn::Unquiet(left)),
         }
-        let before = source.stamp()?;
         let (digest, blocks) = match before.size {
             size if size > hashed => (None, Vec::new()),
             size if size <= self.chunk_size && self.source_cache.may_put_by(size) => read_blocks(&source, size, stop)?,
@@ -107,7 +127,7 @@ impl Intake {
         if stamp_of(&after) != before {
             return Ok(TakeIn::Changing);
         }
-        match classify(&self.rules, path)? {
+        match location.classify(path)? {
             PathState::Taken(found) if found.traits.stamp == before => {}
             PathState::Taken(_) => return Ok(TakeIn::Changing),
             PathState::Gone => return Ok(TakeIn::Gone),
@@ -116,7 +136,7 @@ impl Intake {
         }
         if !blocks.is_empty() {
             let follow = self.rules.follows();
-            self.source_cache.put_by(location, path, before, follow, blocks, self.readers);
+            self.source_cache.put_by(self.rules.location(), path, before, follow, blocks, self.readers);
         }
         Ok(TakeIn::Version(NewVersion {
             path: path.clone(),

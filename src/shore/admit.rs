@@ -10,12 +10,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::Directory;
 use crate::fault::Fault;
-use crate::local::{self, DiskError, FileState, Intake, PathState, Rules, TakeIn};
+use crate::local::{self, DiskError, Intake, OpenLocation, PathState, Rules, TakeIn};
 use crate::monitor::Event;
 use crate::names::RelPath;
 use crate::records::{NewVersion, Traits, VersionKind};
 
-/// Maximum number of files in a batch, and maximum total size of the files that it reads. Smaller batches would cost
+/// Maximum number of files in a batch, and number of bytes after which it reads no further file. Smaller batches would cost
 /// more ledger transactions; larger batches would delay the first delivery.
 pub(super) const BATCH_FILES: usize = 256;
 const BATCH_BYTES: u64 = 64 << 20;
@@ -130,18 +130,22 @@ async fn on_a_thread(
 fn read(intake: &Intake, paths: Vec<RelPath>, stop: &CancellationToken) -> Batch {
     let mut batch = Batch { paths: paths.clone(), ..Batch::default() };
     let mut bytes = 0u64;
+    // Opened once for the whole batch. If that fails, each file reports the error itself.
+    let location = OpenLocation::open(&intake.rules);
     for path in paths {
-        // A file larger than a chunk counts as 0 bytes, because it is not read here but while it is sent.
-        let size = match local::file_state(intake.rules.location(), &path) {
-            Ok(FileState::File { stamp, .. }) if stamp.size <= intake.chunk_size => stamp.size,
-            _ => 0,
-        };
-        if (bytes > 0 && bytes.saturating_add(size) > BATCH_BYTES) || stop.is_cancelled() {
+        if bytes >= BATCH_BYTES || stop.is_cancelled() {
             batch.left.push(path);
             continue;
         }
-        bytes += size;
-        let taken = intake.take_in(&path, &|| stop.is_cancelled());
+        let stop = || stop.is_cancelled();
+        let taken = match &location {
+            Ok(location) => intake.take_in_from(location, &path, &stop),
+            Err(_) => intake.take_in(&path, &stop),
+        };
+        // A file larger than a chunk has no digest yet: it is not read here but while it is sent.
+        if let Ok(TakeIn::Version(NewVersion { digest: Some(_), stamp, .. })) = &taken {
+            bytes += stamp.size;
+        }
         batch.sort(path, taken);
     }
     batch

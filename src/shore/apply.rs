@@ -12,7 +12,7 @@ use super::settle::Judgement;
 use super::troubles::Concern;
 use crate::fault::Fault;
 use crate::ledger::CurrentVersion;
-use crate::local::{self, DiskError, Found, Scan};
+use crate::local::{self, DiskError, Found, OpenLocation, Scan};
 use crate::names::RelPath;
 use crate::records::{NewVersion, Traits, VersionKind};
 
@@ -182,11 +182,16 @@ impl DirectoryIngest {
         while paths.peek().is_some() {
             let some: Vec<_> = paths.by_ref().take(LOOKS).collect();
             let rules = self.rules.clone();
-            let see = move |path| {
-                let seen = local::classify(&rules, &path);
-                (path, seen)
+            let see = move || {
+                // Opened once for all of them. If that fails, each path reports the error itself.
+                let location = OpenLocation::open(&rules);
+                let seen = |path: &RelPath| match &location {
+                    Ok(location) => location.classify(path),
+                    Err(_) => local::classify(&rules, path),
+                };
+                some.into_iter().map(|path| (seen(&path), path)).map(|(seen, path)| (path, seen)).collect()
             };
-            let looks = self.directory.on_disk(move || some.into_iter().map(see).collect()).await?;
+            let looks = self.directory.on_disk(see).await?;
             self.apply_looks(diff::sort_looks(&self.rules, looks), walk).await?;
         }
         Ok(())

@@ -482,7 +482,7 @@ fn what_is_unwise_is_a_warning() {
     let environment = Environment { settings_mode: Some(0o100_644), ..environment() };
     let settings = Settings::parse(text, Path::new("/etc/c m/settings.ini"), &environment).unwrap();
     insta::assert_snapshot!(settings.warnings.join("\n"), @r###"
-    /etc/c m/settings.ini:1: [Directory d] no vessel takes this directory: its files stay where they are; remove it from a vessel's IgnoreDirs, add it to its Dirs, or remove the section
+    /etc/c m/settings.ini:1: [Directory d] no vessel takes this directory: its files stay where they are; add the directory to a vessel's Dirs, remove it from a vessel's IgnoreDirs, or remove this section
     /etc/c m/settings.ini:3: [Directory next] Location: is the processed/ of [Directory d]; files delivered there are sent on from here; choose another Location if that is not intended
     /etc/c m/settings.ini:8: [Vessel v] Password: other users can read this secret (mode 0644); run: chmod 600 '/etc/c m/settings.ini'
     "###);

@@ -167,15 +167,16 @@ impl Retirement<'_> {
             Err(stays) => return Ok(stays),
         };
         (self.pause)(Moment::Checked);
-        if let Some(target) = self.find_copy()? {
+        let mut free = self.free_number()?;
+        if let Some(target) = self.find_copy(free)? {
             sync(&self.places.to, &self.places.processed)?;
             return self.remove_source(Retired::AlreadyThere(target), &source);
         }
         for _ in 0..TRIES {
-            let target = self.free_target()?;
+            let target = numbered(self.path, free);
             match move_to_ours(&self.places.from, self.path.file_name(), &self.places.to, target.file_name()) {
                 Ok(()) => return self.confirm(target, &source),
-                Err(Taken::Taken) => {}
+                Err(Taken::Taken) => free = self.free_number()?,
                 Err(Taken::Failed(Errno::XDEV)) => return self.copy_across(&source),
                 // Either the source or `processed/` no longer exists.
                 Err(Taken::Failed(Errno::NOENT)) if self.source()? == FileState::Gone => {
@@ -187,22 +188,23 @@ impl Retirement<'_> {
         Err(self.failed("retire", Errno::EXIST))
     }
 
-    /// Returns a name for this version that is free in `processed/`.
-    fn free_target(&self) -> Result<RelPath, DiskError> {
+    /// Returns a number with which this version's name is free in `processed/`.
+    fn free_number(&self) -> Result<u64, DiskError> {
         let number = free_number(&self.places.to, self.path);
-        let number = number.map_err(|e| DiskError::io("read the status of", &self.places.target(self.path), e))?;
-        Ok(numbered(self.path, number))
+        number.map_err(|e| DiskError::io("read the status of", &self.places.target(self.path), e))
     }
 
     /// Returns the path in `processed/` where an earlier attempt put the version's bytes. Checks only the plain name
-    /// and the highest number, because the numbers in between belong to other versions, and there may be thousands.
-    fn find_copy(&self) -> Result<Option<RelPath>, DiskError> {
+    /// and the number before the free one, because the numbers in between belong to other versions, and there may be
+    /// thousands.
+    fn find_copy(&self, free: u64) -> Result<Option<RelPath>, DiskError> {
+        let Some(last) = free.checked_sub(1) else { return Ok(None) };
         if self.holds_it(self.path, 0)? {
             return Ok(Some(self.path.clone()));
         }
-        let free = free_number(&self.places.to, self.path);
-        let free = free.map_err(|e| DiskError::io("read the status of", &self.places.target(self.path), e))?;
-        let Some(last) = free.checked_sub(1).filter(|last| *last > 0) else { return Ok(None) };
+        if last == 0 {
+            return Ok(None);
+        }
         let target = numbered(self.path, last);
         Ok(self.holds_it(&target, last)?.then_some(target))
     }
@@ -320,7 +322,7 @@ impl Retirement<'_> {
             return Ok(Retired::SourceChanged);
         };
         for _ in 0..TRIES {
-            let target = self.free_target()?;
+            let target = numbered(self.path, self.free_number()?);
             match copied.publish(self.places, target.file_name()) {
                 Ok(()) => {
                     sync(&self.places.to, &self.places.processed)?;
