@@ -17,6 +17,8 @@ pub struct Quirks {
     pub max_handles: Option<usize>,
     /// Maximum number of channels that one connection may have open; `None` means any number.
     pub max_sessions: Option<usize>,
+    /// A directory whose programs commands find first; `None`: only those of this host.
+    pub programs: Option<PathBuf>,
 }
 
 impl Quirks {

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::fault_injection::{InjectedFault, Request};
 use super::files::Files;
-use super::{House, shell, wire};
+use super::{House, Options, shell, wire};
 
 /// Serves one connection until the client or the server ends it, or `stop` is cancelled and cuts it.
 pub(super) async fn serve(mut socket: TcpStream, config: Arc<Config>, visitor: Visitor, stop: CancellationToken) {
@@ -158,7 +158,8 @@ impl Handler for Visitor {
         session.channel_success(id)?;
         let command = if let InjectedFault::Change(other) = &fault { &other[..] } else { command };
         let house = &self.house;
-        let seat = shell::Seat { home: house.options.home.clone(), faults: house.options.faults.clone() };
+        let Options { home, quirks, faults, .. } = &house.options;
+        let seat = shell::Seat { home: home.clone(), programs: quirks.programs.clone(), faults: faults.clone() };
         house.tasks.spawn(shell::run(channel, command.to_vec(), seat, self.cut.clone()));
         Ok(())
     }

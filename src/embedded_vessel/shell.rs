@@ -6,7 +6,7 @@
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::ExitStatusExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -33,6 +33,8 @@ const BUFFER: usize = 32 * 1024;
 pub(super) struct Seat {
     /// The working directory of the command.
     pub(super) home: PathBuf,
+    /// A directory whose programs the command finds first.
+    pub(super) programs: Option<PathBuf>,
     /// The decisions on the command's input.
     pub(super) faults: Option<Arc<dyn Faults>>,
 }
@@ -45,7 +47,7 @@ const AFTERWARDS: Duration = Duration::from_millis(100);
 /// The reported exit status of a command that was killed by a signal is 128 + signal, as in a shell.
 pub(super) async fn run(channel: Channel<Msg>, command: Vec<u8>, seat: Seat, stop: CancellationToken) {
     let (reader, writer) = channel.split();
-    let status = match spawn(&command, &seat.home) {
+    let status = match spawn(&command, &seat) {
         Ok(child) => attend(child, reader, &writer, seat.faults, &stop).await.map(code),
         Err(error) => {
             // The result is ignored: an error means that the client has disconnected and reads no message.
@@ -60,12 +62,17 @@ pub(super) async fn run(channel: Channel<Msg>, command: Vec<u8>, seat: Seat, sto
     let _ = writer.close().await;
 }
 
-fn spawn(command: &[u8], home: &Path) -> std::io::Result<Child> {
+fn spawn(command: &[u8], seat: &Seat) -> std::io::Result<Child> {
+    let inherited = std::env::var_os("PATH").unwrap_or_default();
+    let path = seat.programs.iter().cloned().chain(std::env::split_paths(&inherited));
+    // Fails for a directory with a colon in its name, which PATH can't name.
+    let path = std::env::join_paths(path).unwrap_or(inherited);
     Command::new("sh")
         .arg("-c")
         .arg(OsStr::from_bytes(command))
-        .current_dir(home)
-        .env("HOME", home)
+        .current_dir(&seat.home)
+        .env("HOME", &seat.home)
+        .env("PATH", path)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

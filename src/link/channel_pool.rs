@@ -177,6 +177,13 @@ impl ChannelPool {
             && self.left() as f64 > rate * WORTH_A_SPARE.as_secs_f64()
     }
 
+    /// Returns whether enough is left to send on a long path that small files should have a connection of their own.
+    pub(crate) fn is_connection_beside_worth_it(&self, vessel: &settings::Vessel) -> bool {
+        self.channels.borrow()[0].round_trip() >= LONG
+            && self.connections() < most(vessel.connections)
+            && self.left() >= WORTH_BYTES / 4
+    }
+
     /// Aborts all connections.
     pub(crate) fn abandon(&self) {
         self.channels.borrow().iter().for_each(SftpChannel::abandon);

@@ -8,12 +8,14 @@ mod command_batch;
 mod new_file;
 mod preconnect;
 mod session;
+mod small_files;
 mod standby;
 mod temp_dir;
 
 pub(crate) use channel_pool::{Coming, Job, WORTH_BYTES};
-pub(crate) use new_file::{OURS, open_new, probe_beside};
+pub(crate) use new_file::{OURS, loop_assembly, open_new, probe_beside};
 pub(crate) use preconnect::begin as preconnect;
 pub(crate) use session::{Link, Session};
+pub(crate) use small_files::{LoopSlot, MOST_BYTES};
 pub(crate) use standby::replacement;
 pub(crate) use temp_dir::prepare as prepare_temp_dir;

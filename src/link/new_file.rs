@@ -76,17 +76,30 @@ impl Owners {
     }
 }
 
-/// Returns the name of the probe file that is created beside an assembly to detect the owner of new files. The name has
-/// the form of an assembly of the same delivery, and is always the same for an assembly, so that a leftover is
-/// recognised and removed.
+/// Returns the name of the probe file that is created beside an assembly to detect the owner of new files.
 pub(crate) fn probe_beside(assembly: &RemotePath) -> RemotePath {
+    name_beside(assembly, u64::MAX)
+}
+
+/// Returns the name of the assembly that the loop in the vessel's shell uses. It differs from the name that is used over
+/// SFTP, so that a loop that was given up can't publish what is written over SFTP meanwhile.
+pub(crate) fn loop_assembly(assembly: &RemotePath) -> RemotePath {
+    name_beside(assembly, LOOP)
+}
+
+/// The bits by which the token in the loop's name differs.
+const LOOP: u64 = 0x5555_5555_5555_5555;
+
+/// Returns a name that has the form of an assembly of the same delivery, with another token. It is always the same for
+/// an assembly, so that a leftover is recognised and removed.
+fn name_beside(assembly: &RemotePath, bits: u64) -> RemotePath {
     let path = assembly.as_bytes();
     let bare = path.strip_suffix(b".tmp").unwrap_or(path);
     let (head, token) = bare.split_at(bare.len().saturating_sub(16));
     let number = std::str::from_utf8(token).ok().and_then(|token| u64::from_str_radix(token, 16).ok());
     match number.filter(|_| head.ends_with(b"-")) {
-        Some(number) => RemotePath::new([head, format!("{:016x}.tmp", !number).as_bytes()].concat()),
-        None => RemotePath::new([bare, b"-0000000000000000.tmp"].concat()),
+        Some(number) => RemotePath::new([head, format!("{:016x}.tmp", number ^ bits).as_bytes()].concat()),
+        None => RemotePath::new([bare, format!("-{:016x}.tmp", !bits).as_bytes()].concat()),
     }
 }
 
@@ -96,15 +109,17 @@ mod tests {
     use crate::names::{InstanceId, OurFile, assembly_name};
 
     #[test]
-    fn the_file_that_is_made_beside_an_assembly_is_known_as_ours_and_is_another() {
+    fn the_files_that_are_made_beside_an_assembly_are_known_as_ours_and_are_others() {
         let instance = InstanceId::new(7);
         for token in [None, Some(0), Some(u64::MAX), Some(0x1234)] {
             let assembly = RemotePath::new("/in").join(assembly_name(instance, 12, token));
-            let probe = probe_beside(&assembly);
-            assert_ne!(probe, assembly);
-            assert_eq!(probe, probe_beside(&assembly));
-            let name = probe.as_bytes().strip_prefix(b"/in/").unwrap();
-            assert_eq!(OurFile::parse(instance, name), Some(OurFile::Assembly { delivery: 12 }), "{probe}");
+            let (probe, other) = (probe_beside(&assembly), loop_assembly(&assembly));
+            assert!(probe != assembly && other != assembly && probe != other);
+            assert_eq!((&probe, &other), (&probe_beside(&assembly), &loop_assembly(&assembly)));
+            for made in [probe, other] {
+                let name = made.as_bytes().strip_prefix(b"/in/").unwrap();
+                assert_eq!(OurFile::parse(instance, name), Some(OurFile::Assembly { delivery: 12 }), "{made}");
+            }
         }
     }
 }

@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::channel_pool::{ChannelPool, Coming};
 use super::command_batch::CommandBatcher;
 use super::new_file::{OURS, Owners, open_new};
+use super::small_files::LoopSlot;
 use super::temp_dir;
 use crate::fault::Fault;
 use crate::local::Arrival;
@@ -59,6 +60,8 @@ pub(crate) struct Session {
     /// Whether TempDir was prepared on this connection. Reset when an open fails, so that TempDir is prepared again.
     temp_dir: Mutex<bool>,
     made_dirs: Mutex<HashMap<RemotePath, Arc<OnceCell<()>>>>,
+    /// The loop in the vessel's shell that receives small files.
+    pub(crate) small_files: LoopSlot,
     /// Owners of the files that are created on this vessel.
     pub(crate) owners: Owners,
 }
@@ -77,6 +80,7 @@ impl Session {
             arrival: std::sync::Mutex::new(arrival),
             temp_dir: Mutex::new(false),
             made_dirs: Mutex::default(),
+            small_files: LoopSlot::default(),
             owners: Owners::default(),
         }
     }

@@ -42,6 +42,18 @@ pub enum Shell {
     No,
 }
 
+/// How files of one chunk are sent to a vessel.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SmallFiles {
+    /// By the shell on long paths, otherwise by SFTP.
+    #[default]
+    Auto,
+    /// By the shell on all paths.
+    Shell,
+    /// By SFTP on all paths.
+    Sftp,
+}
+
 /// Whether only the changed blocks of a changed file are sent. A signature of the file is needed for that.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Delta {

@@ -11,7 +11,7 @@ use super::key::Preset::{Otherwise, Value};
 use super::key::Reload::AtOnce;
 use super::key::Transport::Ssh;
 use super::key::{PER_DIRECTORY, SectionKind};
-use super::link::{self, Assembly, CongestionControl, Connections, Shell};
+use super::link::{self, Assembly, CongestionControl, Connections, Shell, SmallFiles};
 use super::problems::{Diagnostic, Place};
 use super::rate::{self, RateSchedule};
 use super::ssh_host::SshHost;
@@ -57,6 +57,8 @@ pub struct Vessel {
     pub assembly: Assembly,
     /// `Shell`: whether commands are run on the vessel.
     pub shell: Shell,
+    /// `SmallFiles`: how files of one chunk are sent.
+    pub small_files: SmallFiles,
 }
 
 /// A target on this host.
@@ -139,6 +141,13 @@ pub(super) static KEYS: &[Key<Vessel>] = &[
               (if it works), or no (only SFTP: files are written in place and read back). A server that closes the \
               connection or does not answer when a shell is requested is recorded as having no shell, and asked again \
               after 1 day."),
+    key("SmallFiles", Value("auto"), field!(Vessel.small_files, |it| it.choice(&[
+        ("auto", SmallFiles::Auto), ("shell", SmallFiles::Shell), ("sftp", SmallFiles::Sftp),
+    ])))
+        .value("auto, shell or sftp").transport(Ssh)
+        .doc("How files of at most 1 MiB are sent: shell (a command that runs on the vessel during the connection \
+              receives, verifies, flushes and renames each file, in one round trip instead of six; files that it \
+              cannot receive go over SFTP), sftp, or auto (shell on paths with a round-trip time of 20 ms and more)."),
     key("Dirs", Otherwise("all directories"), field!(Vessel.dirs, dirs))
         .value("names, separated by commas").example("sampledir")
         .doc("The only directories that are sent to this vessel."),

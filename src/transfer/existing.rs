@@ -4,6 +4,7 @@
 use super::attributes::{dress, looks_like, seen};
 use super::ownership::is_of_others_rights;
 use super::publish::{flush_by_command, flush_name};
+use super::send_to_loop::{loop_marker, may_have_gone, remove_loop_files};
 use super::sweep::remove_parts;
 use super::transfers::Transfers;
 use super::tree::make_way;
@@ -11,14 +12,16 @@ use super::upload_parts::goes_in_parts;
 use super::verify::{Verdict, verify};
 use crate::fault::{Fault, Scope};
 use crate::link::Session;
-use crate::link::probe_beside;
+use crate::link::{loop_assembly, probe_beside};
 use crate::names::RemotePath;
 use crate::records::{Delivery, DeliveryState, Verified, Version};
 use crate::rights::CopyOf;
 use crate::transport::{Attrs, OpenFlags, RemoteError, RemoteFile};
 
 /// Returns whether the file of an interrupted rename exists neither as assembly nor under its final name. Then a
-/// program on the vessel has consumed the file, unless the settings exclude that (`Consumed`).
+/// program on the vessel has consumed the file, unless the settings exclude that (`Consumed`). A delivery that may have
+/// gone to the loop in the vessel's shell is in the state `Uploading`; then the loop's marker tells whether the file was
+/// renamed.
 pub(super) async fn was_taken(
     transfers: &Transfers,
     delivery: &Delivery,
@@ -28,6 +31,18 @@ pub(super) async fn was_taken(
     let session = &transfers.session;
     let consumed = transfers.directories.get(&delivery.version.directory).is_some_and(|(it, _)| it.consumed);
     let Some(directory) = destination.parent().filter(|_| consumed) else { return Ok(false) };
+    let assembly = match delivery.state {
+        DeliveryState::Publishing => assembly,
+        DeliveryState::Uploading if may_have_gone(session, delivery) => {
+            let marker = session.remote.look(&loop_marker(session, delivery)).await;
+            match marker {
+                Ok(Some(_)) => &loop_assembly(assembly),
+                Err(e) if e.is_connection() => return Err(e.fault()),
+                _ => return Ok(false),
+            }
+        }
+        _ => return Ok(false),
+    };
     let (before, after, above) = tokio::join!(
         session.remote.look(assembly),
         session.remote.look(destination),
@@ -88,6 +103,7 @@ pub(super) async fn remove_leftovers(
     session.remote.remove(assembly).await.map_err(|e| e.fault())?;
     if delivery.state != DeliveryState::Pending {
         session.remote.remove(&probe_beside(assembly)).await.map_err(|e| e.fault())?;
+        remove_loop_files(session, delivery, assembly).await?;
     }
     if delivery.state != DeliveryState::Pending && goes_in_parts(session, delivery) {
         remove_parts(session, |other| other == delivery.id.0).await.map_err(|e| e.fault())?;

@@ -8,6 +8,7 @@ use super::existing::{already_there, dress_found, flush_found, remove_leftovers,
 use super::held::{Held, held};
 use super::publish::{finish, publish};
 use super::same_host::{prove_elsewhere, prove_elsewhere_first, refuse_own_place};
+use super::send_to_loop::{self, Sent, remove_loop_files};
 use super::space_check::room_for;
 use super::transfers::Transfers;
 use super::tree::{deliver_directory, deliver_gone, deliver_link};
@@ -52,10 +53,17 @@ pub(crate) async fn deliver(transfers: &Transfers, delivery: &Delivery) -> Resul
     }
     refuse_own_place(transfers, delivery)?;
     let assembly = transfers.assembly(delivery)?;
-    if delivery.state == DeliveryState::Publishing && was_taken(transfers, delivery, &assembly, &destination).await? {
+    if was_taken(transfers, delivery, &assembly, &destination).await? {
         return acknowledge(transfers, delivery, Verified::Taken, started).await;
     }
     let last = delta::last_delivered(transfers, delivery).await?;
+    if last.is_none() && send_to_loop::may_go(transfers, delivery, &destination) {
+        match Box::pin(send_to_loop::send(transfers, delivery, &assembly, &destination)).await? {
+            Sent::Delivered => return acknowledge(transfers, delivery, Verified::ByVessel, started).await,
+            Sent::Superseded => return Ok(Outcome::Superseded),
+            Sent::No => {}
+        }
+    }
     let prepared = if delivery.version.plan().count() > 1 || last.is_some() {
         Box::pin(prepare_large(transfers, delivery, &assembly, &destination, last)).await?
     } else {
@@ -161,7 +169,12 @@ async fn prepare_small(
     }
     let source = transfers.open_source(&delivery.version).await?;
     session.make_dirs_above(assembly).await?;
-    let (there, file) = tokio::join!(session.remote.look(destination), open_assembly(session, delivery, assembly));
+    let (there, file, cleaned) = tokio::join!(
+        session.remote.look(destination),
+        open_assembly(session, delivery, assembly),
+        remove_loop_files(session, delivery, assembly)
+    );
+    cleaned?;
     let old = there.as_ref().ok().copied().flatten();
     if let Some(verified) = already_there(transfers, delivery, destination, there).await? {
         return Ok(Prepared::AlreadyThere(verified));

@@ -28,6 +28,11 @@ fn known_of_place(transfers: &Transfers, delivery: &Delivery) -> Option<Option<F
     transfers.own_places.get(&directory.name, session.link.settings.remote_location(&directory))
 }
 
+/// Returns whether the place of the delivery's directory was checked and found to be fit.
+pub(super) fn is_known_elsewhere(transfers: &Transfers, delivery: &Delivery) -> bool {
+    matches!(known_of_place(transfers, delivery), Some(None))
+}
+
 /// Fails if the place of the delivery's directory is already known to be unfit, for example because its sources are
 /// there.
 pub(super) fn refuse_own_place(transfers: &Transfers, delivery: &Delivery) -> Result<(), Fault> {

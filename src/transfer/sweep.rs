@@ -10,8 +10,8 @@ use tokio::task::JoinSet;
 use super::transfers::Transfers;
 use crate::fault::Fault;
 use crate::link::Session;
-use crate::link::probe_beside;
-use crate::names::{OurFile, assembly_name};
+use crate::link::{loop_assembly, probe_beside};
+use crate::names::{OurFile, RemotePath, assembly_name, probe_name};
 use crate::records::{DeliveryId, Remains};
 use crate::transport::RemoteError;
 
@@ -19,6 +19,8 @@ use crate::transport::RemoteError;
 const BATCH: u32 = 256;
 /// Number of parts removed concurrently.
 const AT_ONCE: usize = 64;
+/// How often the removal of a marker is tried.
+const TRIES: usize = 3;
 /// Number of assemblies removed concurrently.
 const ASSEMBLIES_AT_ONCE: usize = 32;
 
@@ -62,6 +64,7 @@ pub(crate) struct Sweeping {
 enum Swept {
     Remains,
     Strays,
+    Markers,
 }
 
 impl Sweeping {
@@ -85,6 +88,15 @@ impl Sweeping {
         let (transfers, running) = (transfers.clone(), self.running.clone());
         self.under_way = true;
         self.tasks.spawn(async move { sweep_remains(&transfers, &running).await.map(|()| Swept::Remains) });
+    }
+
+    /// Starts to remove the markers of acknowledged deliveries, if there are any.
+    pub(crate) fn begin_markers(&mut self, transfers: &Arc<Transfers>) {
+        let markers = std::mem::take(&mut *transfers.markers.lock().unwrap_or_else(PoisonError::into_inner));
+        if !markers.is_empty() {
+            let transfers = transfers.clone();
+            self.tasks.spawn(async move { remove_markers(&transfers, markers).await.map(|()| Swept::Markers) });
+        }
     }
 
     pub(crate) fn is_idle(&self) -> bool {
@@ -148,20 +160,48 @@ async fn sweep_one(transfers: &Transfers, one: &Remains) -> Result<(), Fault> {
     Ok(())
 }
 
-/// Removes this instance's parts whose delivery is no longer open, even if the ledger lists no remains of it.
+/// Removes this instance's parts whose delivery is no longer open, even if the ledger lists no remains of it, and the
+/// probe file of a session that ended early.
 async fn sweep_strays(transfers: &Transfers) -> Result<(), Fault> {
     let session = &transfers.session;
-    let listed = part_deliveries(session).await;
-    let mut strays = HashSet::new();
-    for delivery in listed.as_ref().into_iter().flatten() {
-        if !transfers.ledger.is_open(DeliveryId(*delivery)).await.map_err(|e| e.fault())? {
-            strays.insert(*delivery);
+    let listed = files_in_temp_dir(session).await;
+    let (mut strays, mut asked) = (HashSet::new(), HashSet::new());
+    for file in listed.as_ref().into_iter().flatten() {
+        match file {
+            OurFile::Part { delivery, .. } if asked.insert(*delivery) => {
+                if !transfers.ledger.is_open(DeliveryId(*delivery)).await.map_err(|e| e.fault())? {
+                    strays.insert(*delivery);
+                }
+            }
+            // This session may be using the file at this moment. That does no harm: its owner is read from the open
+            // file, and a missing file counts as removed.
+            OurFile::Probe => {
+                let probe = session.link.settings.temp_dir.join(probe_name(session.link.instance));
+                tolerate(session, session.remote.remove(&probe).await)?;
+            }
+            OurFile::Part { .. } | OurFile::Assembly { .. } => {}
         }
     }
     if tolerate(session, listed)? && !strays.is_empty() {
         tolerate(session, remove_parts(session, |delivery| strays.contains(&delivery)).await)?;
     }
     Ok(())
+}
+
+/// Removes markers. If the connection is lost meanwhile, the next session removes them with the strays.
+async fn remove_markers(transfers: &Transfers, markers: Vec<RemotePath>) -> Result<(), Fault> {
+    let session = &transfers.session;
+    stream::iter(markers)
+        .map(Ok)
+        .try_for_each_concurrent(AT_ONCE, async |marker| {
+            for _ in 0..TRIES {
+                if tolerate(session, session.remote.remove(&marker).await)? {
+                    break;
+                }
+            }
+            Ok(())
+        })
+        .await
 }
 
 /// Returns `false` if a sweeping step failed. Only a lost connection is an error.
@@ -176,13 +216,9 @@ fn tolerate<T>(session: &Session, result: Result<T, RemoteError>) -> Result<bool
     }
 }
 
-async fn part_deliveries(session: &Session) -> Result<HashSet<i64>, RemoteError> {
+async fn files_in_temp_dir(session: &Session) -> Result<Vec<OurFile>, RemoteError> {
     let listed = session.remote.list(&session.link.settings.temp_dir).await?;
-    let delivery = |name: &[u8]| match OurFile::parse(session.link.instance, name) {
-        Some(OurFile::Part { delivery, .. }) => Some(delivery),
-        _ => None,
-    };
-    Ok(listed.iter().filter_map(|(name, _)| delivery(name)).collect())
+    Ok(listed.iter().filter_map(|(name, _)| OurFile::parse(session.link.instance, name)).collect())
 }
 
 pub(super) async fn remove_parts(session: &Session, unwanted: impl Fn(i64) -> bool) -> Result<(), RemoteError> {
@@ -211,5 +247,6 @@ async fn remove_assembly(transfers: &Transfers, remains: &Remains) -> Result<(),
     let Some(parent) = destination.parent() else { return Ok(()) };
     let assembly = parent.join(assembly_name(session.link.instance, remains.delivery.0, remains.token));
     session.remote.remove(&assembly).await?;
+    session.remote.remove(&loop_assembly(&assembly)).await?;
     session.remote.remove(&probe_beside(&assembly)).await
 }

@@ -64,6 +64,8 @@ pub(crate) struct Transfers {
     pub(crate) directories: Directories,
     /// Cache of source files, shared with the other vessels.
     pub(crate) source_cache: SourceCache,
+    /// Markers of the loop for small files whose deliveries were acknowledged, to be removed.
+    pub(super) markers: Mutex<Vec<RemotePath>>,
     /// Results of the checks whether directories' places on the vessel may receive deliveries.
     pub(super) own_places: KnownPlaces,
 }
@@ -75,7 +77,14 @@ impl Transfers {
         directories: Directories,
         source_cache: SourceCache,
     ) -> Self {
-        Self { session, ledger, directories, source_cache, own_places: KnownPlaces::default() }
+        Self {
+            session,
+            ledger,
+            directories,
+            source_cache,
+            markers: Mutex::default(),
+            own_places: KnownPlaces::default(),
+        }
     }
 
     /// Returns the path of a version on the vessel. Fails if its directory is not configured; the ledger normally

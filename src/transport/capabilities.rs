@@ -60,6 +60,9 @@ pub struct Capabilities {
     pub dd_ranges: bool,
     /// Whether `sync -f FILE` works, which flushes the whole file system that the file is on.
     pub sync_file_system: bool,
+    /// The command that reads exactly as many bytes from its standard input as are named after it, if the shell can
+    /// receive whole files (see [`file_loop`](super::file_loop)).
+    pub(super) exact_read: Option<&'static str>,
     /// The attributes of the root and of the login directory, which show whether SFTP and the shell access the same
     /// files.
     pub(super) landmarks: Option<[Landmark; 2]>,
@@ -80,7 +83,7 @@ impl Capabilities {
 
     /// Returns whether `other` has the same capabilities of the shell.
     pub(super) fn has_same_shell(&self, other: &Self) -> bool {
-        let shell = |it: &Self| (it.shell, it.hash_tool, it.sync, it.dd_ranges, it.sync_file_system);
+        let shell = |it: &Self| (it.shell, it.hash_tool, it.sync, it.dd_ranges, it.sync_file_system, it.exact_read);
         shell(self) == shell(other)
     }
 
@@ -201,8 +204,19 @@ fn probe_script() -> Script {
         script.code("stat -c 'landmark %Y %u %g' / . 2>/dev/null || stat -f 'landmark %m %u %g' / . 2>/dev/null\n");
     // The probe compares the output, because a busybox that does not support these flags copies other bytes.
     let script = script.code("printf abcdef | dd bs=4 iflag=skip_bytes,count_bytes skip=1 count=3 2>/dev/null | ");
-    script.code("grep -q '^bcd$' && echo dd ranges\n")
+    let script = script.code("grep -q '^bcd$' && echo dd ranges\n");
+    // A command that reads ahead would take bytes of the next file. `mv -T` does not move into a directory of that name.
+    let script = script.code("printf abcdef | { head -c 3 >/dev/null; cat; } | grep -q '^def$' && echo exact head\n");
+    let script = script.code("printf abcdef | { dd bs=64k iflag=fullblock,count_bytes count=3 >/dev/null; cat; } ");
+    let script = script.code("2>/dev/null | grep -q '^def$' && echo exact dd\n");
+    script.code(
+        "mv --help 2>&1 | grep -q -e -T && touch -c -d @86400 /.contentmonster-none 2>/dev/null && echo mv touch\n",
+    )
 }
+
+/// The commands that read a number of bytes exactly, by the names that the probe prints.
+const EXACT_READS: [(&[u8], &str); 2] =
+    [(b"exact head", "head -c "), (b"exact dd", "dd bs=64k iflag=fullblock,count_bytes 2>/dev/null count=")];
 
 pub(super) fn parse(output: &[u8]) -> Capabilities {
     let lines: Vec<&[u8]> = output.split(|b| *b == b'\n').collect();
@@ -217,9 +231,20 @@ pub(super) fn parse(output: &[u8]) -> Capabilities {
     let hash_tool = HashTool::ALL.iter().enumerate().find(|(index, _)| works(*index)).map(|(_, tool)| *tool);
     let says = |word: &'static [u8]| lines.contains(&word);
     let (sync, sync_file_system, dd_ranges) = (says(b"sync"), says(b"sync -f"), says(b"dd ranges"));
+    let exact_read = EXACT_READS.iter().find(|(name, _)| says(name)).map(|(_, command)| *command);
+    let exact_read = exact_read.filter(|_| says(b"mv touch"));
     let landmarks: Vec<Landmark> = lines.iter().filter_map(|line| landmark(line)).collect();
     let landmarks = <[Landmark; 2]>::try_from(landmarks).ok();
-    Capabilities { shell, hash_tool, sync, sync_file_system, dd_ranges, landmarks, ..Capabilities::default() }
+    Capabilities {
+        shell,
+        hash_tool,
+        sync,
+        sync_file_system,
+        dd_ranges,
+        exact_read,
+        landmarks,
+        ..Capabilities::default()
+    }
 }
 
 fn landmark(line: &[u8]) -> Option<Landmark> {
@@ -243,7 +268,12 @@ mod tests {
         sh.stdin.take().unwrap().write_all(&probe_script().into_bytes()).unwrap();
         let found = parse(&sh.wait_with_output().unwrap().stdout);
         assert!(
-            found.shell && found.sync && found.sync_file_system && found.dd_ranges && found.hash_tool.is_some(),
+            found.shell
+                && found.sync
+                && found.sync_file_system
+                && found.dd_ranges
+                && found.hash_tool.is_some()
+                && found.exact_read.is_some(),
             "{found}"
         );
     }

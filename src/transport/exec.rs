@@ -4,9 +4,10 @@
 //! shells are kept, each a plain `sh` that reads scripts one after another from its standard input.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::Duration;
 
+use bytes::Bytes;
 use russh::client::Msg;
 use russh::{ChannelMsg, ChannelReadHalf, ChannelWriteHalf};
 use tokio::sync::{Semaphore, SemaphorePermit};
@@ -149,9 +150,28 @@ impl Shells {
                 }
                 begun => begun?,
             }
-            Ok(Running { shells: self, shell, what, _place: place })
+            Ok(Running { shells: self, shell, what, place })
         };
         tokio::time::timeout(deadline, starting).await.unwrap_or_else(|_| Err(RemoteError::silent(what, deadline)))
+    }
+
+    /// Starts a script that reads its own input for as long as the connection lasts, in a shell of its own. `what` names
+    /// the script in errors.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub(super) async fn dedicate(
+        self: &Arc<Self>,
+        script: Script,
+        what: &'static str,
+        deadline: Duration,
+    ) -> Result<Dedicated, RemoteError> {
+        let running = self.start(script, what, deadline).await?;
+        // The shell leaves the pool, so its place is taken until it ends.
+        let Running { shell, place, .. } = running;
+        place.forget();
+        let Shell { reader, input, heard, .. } = shell;
+        Ok(Dedicated { reader, input: Some(input), heard, shells: self.clone() })
     }
 
     /// Returns a shell, and whether the shell was kept from an earlier script. If the vessel allows no further shell,
@@ -211,13 +231,13 @@ pub(crate) struct Running<'a> {
     shells: &'a Shells,
     shell: Shell,
     what: &'static str,
-    _place: SemaphorePermit<'a>,
+    place: SemaphorePermit<'a>,
 }
 
 impl Running<'_> {
     /// Sends a line to the script.
     pub(crate) async fn tell(&self, line: &'static str) -> Result<(), RemoteError> {
-        self.shell.say(format!("{line}\n").into_bytes(), self.what).await
+        self.shell.input.say(format!("{line}\n").into_bytes(), self.what).await
     }
 
     /// Waits until the script ends, for at most `deadline`.
@@ -230,10 +250,43 @@ impl Running<'_> {
     }
 }
 
-/// One `sh` that reads scripts. Dropping this value closes the channel, which ends an idle shell.
+/// A shell that runs one script for the rest of its life.
+pub(super) struct Dedicated {
+    pub(super) reader: ChannelReadHalf,
+    pub(super) input: Option<ShellInput>,
+    /// Output that arrived with the start of the script.
+    pub(super) heard: Vec<u8>,
+    shells: Arc<Shells>,
+}
+
+impl Drop for Dedicated {
+    fn drop(&mut self) {
+        self.shells.places.add_permits(1);
+    }
+}
+
+/// The standard input of a shell. Dropping this value closes the channel, which ends an idle shell.
+pub(super) struct ShellInput(Option<ChannelWriteHalf<Msg>>);
+
+impl ShellInput {
+    pub(super) async fn say(&self, text: impl Into<Bytes>, what: &str) -> Result<(), RemoteError> {
+        let Some(writer) = &self.0 else { return Err(closed(what, "the shell has exited")) };
+        writer.data_bytes(text).await.map_err(|e| closed(what, e))
+    }
+}
+
+impl Drop for ShellInput {
+    fn drop(&mut self) {
+        if let (Some(writer), Ok(runtime)) = (self.0.take(), tokio::runtime::Handle::try_current()) {
+            runtime.spawn(async move { writer.close().await });
+        }
+    }
+}
+
+/// One `sh` that reads scripts.
 struct Shell {
     reader: ChannelReadHalf,
-    writer: Option<ChannelWriteHalf<Msg>>,
+    input: ShellInput,
     /// A random word that marks the start and the end of each script's output.
     mark: String,
     /// The output received since the last script was sent.
@@ -246,7 +299,7 @@ impl Shell {
         channel.exec(true, "sh").await.map_err(|e| closed(what, e))?;
         let (reader, writer) = channel.split();
         let mark = format!("contentmonster-{:016x}", fastrand::u64(..));
-        Ok(Self { reader, writer: Some(writer), mark, heard: Vec::new() })
+        Ok(Self { reader, input: ShellInput(Some(writer)), mark, heard: Vec::new() })
     }
 
     async fn run(&mut self, script: &[u8], what: &str) -> Result<Output, RemoteError> {
@@ -263,12 +316,7 @@ impl Shell {
 
     async fn send(&mut self, script: Vec<u8>, what: &str) -> Result<(), RemoteError> {
         self.heard.clear();
-        self.say(script, what).await
-    }
-
-    async fn say(&self, text: Vec<u8>, what: &str) -> Result<(), RemoteError> {
-        let Some(writer) = &self.writer else { return Err(closed(what, "the shell has exited")) };
-        writer.data_bytes(text).await.map_err(|e| closed(what, e))
+        self.input.say(script, what).await
     }
 
     /// Receives output until `find` finds a match in all output since the script was sent.
@@ -317,14 +365,6 @@ pub(super) fn output_in(heard: &[u8], mark: &str) -> Option<Output> {
     let status = std::str::from_utf8(&end[last_line..]).ok()?.strip_prefix(mark)?.trim().parse().ok()?;
     let start = begin_in(heard, mark)?;
     Some(Output { text: heard[start..(last_line - 1).max(start)].to_vec(), status })
-}
-
-impl Drop for Shell {
-    fn drop(&mut self) {
-        if let (Some(writer), Ok(runtime)) = (self.writer.take(), tokio::runtime::Handle::try_current()) {
-            runtime.spawn(async move { writer.close().await });
-        }
-    }
 }
 
 #[cfg(test)]

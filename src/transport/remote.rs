@@ -270,9 +270,9 @@ impl Remote {
         self.shells(what)?.run(script, what, self.deadline(bytes)).await
     }
 
-    fn shells(&self, what: &str) -> Result<&Shells, RemoteError> {
+    pub(super) fn shells(&self, what: &str) -> Result<&Arc<Shells>, RemoteError> {
         let none = || RemoteError::new(ErrorKind::Unsupported, what, "no shell is used on this host");
-        self.0.ssh.as_ref().map(|ssh| &*ssh.shells).ok_or_else(none)
+        self.0.ssh.as_ref().map(|ssh| &ssh.shells).ok_or_else(none)
     }
 }
 

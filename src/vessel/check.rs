@@ -8,7 +8,7 @@ use crate::fault::Scope;
 use crate::link::prepare_temp_dir;
 use crate::local;
 use crate::names::{InstanceId, RemotePath};
-use crate::settings::{self, Assembly, Connections};
+use crate::settings::{self, Assembly, Connections, SmallFiles};
 use crate::transfer::same_host_fault;
 use crate::transfer::{clashes, located};
 use crate::transport::{KnownShell, Lead, Rank, Remote, SftpChannel, Space, SshEnvironment};
@@ -138,6 +138,11 @@ async fn abilities(
     }
     let delta = capabilities.copy_data() || capabilities.shell && vessel.assembly == Assembly::Cat;
     findings.push(line("delta", yes(delta, "changed files are sent whole")));
+    if !here {
+        let by_loop = capabilities.receives_files() && vessel.small_files != SmallFiles::Sftp;
+        let instead = "on long paths, a small file takes five round trips over SFTP";
+        findings.push(line("small files in one round trip", yes(by_loop, instead)));
+    }
     let mut notes: Vec<String> = tried.iter().flat_map(Trial::notes).collect();
     notes.dedup();
     findings.extend(notes.into_iter().map(Finding::Note));

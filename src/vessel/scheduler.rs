@@ -19,9 +19,9 @@ use crate::records::{Delivery, DeliveryId, VersionKind};
 use crate::settings;
 use crate::transfer::Outcome;
 use crate::transfer::Transfers;
-use crate::transfer::deliver;
 use crate::transfer::discard;
 use crate::transfer::{RunningDeliveries, Sweeping};
+use crate::transfer::{deliver, tend_loop};
 
 /// Maximum number of concurrent deliveries of files of one chunk, which cost round trips, and of larger files, which
 /// cost bandwidth. Only one large file is uploaded at a time, while the other is joined or verified.
@@ -115,6 +115,8 @@ impl Scheduler {
         let session = self.transfers.session.clone();
         let tending = async move { session.channels.tend(&session.link.settings, &session.link.environment).await };
         let _tending = AbortOnDropHandle::new(tokio::spawn(tending));
+        let transfers = self.transfers.clone();
+        let _preparing = AbortOnDropHandle::new(tokio::spawn(async move { tend_loop(&transfers).await }));
         // Parts are removed in the background, because no delivery depends on the removal of files from earlier
         // sessions.
         self.sweeping.begin_strays(&self.transfers);
@@ -139,6 +141,7 @@ impl Scheduler {
                     while let Some(ended) = self.running.try_join_next() {
                         self.end(ended).await?;
                     }
+                    self.sweeping.begin_markers(&transfers);
                 }
                 Some(swept) = self.sweeping.ended(&transfers) => swept?,
                 () = bell.rung() => {

@@ -57,6 +57,7 @@ mod servers_in_trouble;
 mod settings;
 mod simulation;
 mod single_file;
+mod small_files;
 mod ssh_config;
 mod stampede;
 mod status;

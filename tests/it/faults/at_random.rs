@@ -165,7 +165,10 @@ async fn run(settings_change: bool, wrongs: Wrongs) {
         Berth { name, shell, policy }
     };
     let berths = [("aurora", true, 0), ("borealis", false, 1), ("corona", true, 2)];
-    let bay = Bay::open(berths.into_iter().map(berth).collect(), "Timeout = 1s\nConnections = 2");
+    // Every other seed, the vessels with a shell receive small files through its loop.
+    let small_files = if seed.is_multiple_of(2) { "shell" } else { "sftp" };
+    let keys = format!("Timeout = 1s\nConnections = 2\nSmallFiles = {small_files}");
+    let bay = Bay::open(berths.into_iter().map(berth).collect(), &keys);
     let mut shore = Shore::new(&bay, seed, settings_change);
     let started = Instant::now();
     while started.elapsed() < Duration::from_secs(seconds) {

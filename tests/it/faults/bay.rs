@@ -89,7 +89,8 @@ impl Bay {
         let moor = |berth: Berth| {
             let home = root.path().join(berth.name);
             fs::create_dir_all(home.join("in")).unwrap();
-            let witness = Arc::new(Witness::new(berth.policy, versions.clone()));
+            let programs = root.path().join(format!("programs of {}", berth.name));
+            let witness = Arc::new(Witness::new(berth.policy, versions.clone(), &programs));
             let options = Options {
                 user: "captain".into(),
                 password: Some(PASSWORD.into()),
@@ -97,7 +98,7 @@ impl Bay {
                 exec: berth.shell,
                 home,
                 faults: Some(witness.clone()),
-                quirks: Quirks::default(),
+                quirks: Quirks { programs: Some(programs), ..Quirks::default() },
             };
             Moored { name: berth.name, vessel: EmbeddedVessel::start(options).unwrap(), witness }
         };

@@ -55,20 +55,25 @@ pub(super) async fn ended(mut program: Child, bay: &Bay) -> Option<i32> {
     }
 }
 
+/// Whether the vessel has a shell, and its `SmallFiles`.
+type Manner = (bool, &'static str);
+
 fn files() -> Vec<(String, Vec<u8>)> {
     vec![("small".to_owned(), content(1, 3_000)), ("large".to_owned(), content(2, 300_000))]
 }
 
-fn open(shell: bool, policy: Arc<dyn Faults>) -> Bay {
-    let bay = Bay::open(vec![Berth { name: "vessel", shell, policy }], "");
+/// Opens a bay whose vessel has a shell or not, and `SmallFiles` as given.
+fn open((shell, small_files): Manner, policy: Arc<dyn Faults>) -> Bay {
+    let keys = format!("SmallFiles = {small_files}");
+    let bay = Bay::open(vec![Berth { name: "vessel", shell, policy }], &keys);
     files().iter().for_each(|(name, bytes)| bay.put(name, bytes));
     bay
 }
 
 /// One kill, and the run after it, which nobody helps.
-async fn killed_at(shell: bool, at: usize, acts: bool) -> Result<(), String> {
+async fn killed_at(manner: Manner, at: usize, acts: bool) -> Result<(), String> {
     let killer = Arc::new(Killer { at, acts, seen: AtomicUsize::new(0), program: AtomicU32::new(0) });
-    let bay = open(shell, killer.clone());
+    let bay = open(manner, killer.clone());
     let first = bay.spawn(&["--once"]);
     killer.program.store(first.id(), Ordering::Relaxed);
     ended(first, &bay).await;
@@ -79,23 +84,23 @@ async fn killed_at(shell: bool, at: usize, acts: bool) -> Result<(), String> {
     }
     wrong.extend(bay.unfinished(&files()));
     bay.close().await;
-    let told = format!("shell {shell}, killed at request {at}, which was {}served", if acts { "" } else { "not " });
+    let told = format!("{manner:?}, killed at request {at}, which was {}served", if acts { "" } else { "not " });
     if wrong.is_empty() { Ok(()) } else { Err(format!("{told}: {wrong:?}")) }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn killed_at_any_request_the_next_run_ends_what_it_began() {
     let (places, started, mut running) = (Arc::new(Semaphore::new(12)), Instant::now(), JoinSet::new());
-    for shell in [true, false] {
+    for manner in [(true, "sftp"), (true, "shell"), (false, "sftp")] {
         let tally = Arc::new(Tally::default());
-        let bay = open(shell, tally.clone());
+        let bay = open(manner, tally.clone());
         assert_eq!(ended(bay.spawn(&["--once"]), &bay).await, Some(0), "{}", bay.log_tail());
         bay.close().await;
         for (at, acts) in (0..tally.of(Kind::CutBefore)).flat_map(|at| [(at, true), (at, false)]) {
             let places = places.clone();
             running.spawn(async move {
                 let _place = places.acquire().await;
-                killed_at(shell, at, acts).await
+                killed_at(manner, at, acts).await
             });
         }
     }
@@ -110,7 +115,7 @@ async fn killed_at_any_request_the_next_run_ends_what_it_began() {
 async fn killed_again_and_again_during_traffic_to_two_vessels_it_loses_nothing() {
     let kills: u64 = std::env::var("CONTENTMONSTER_KILLS").map_or(12, |kills| kills.parse().expect("a number"));
     let berth = |name, shell| Berth { name, shell, policy: Arc::new(Tally::default()) };
-    let bay = Bay::open(vec![berth("aurora", true), berth("borealis", false)], "");
+    let bay = Bay::open(vec![berth("aurora", true), berth("borealis", false)], "SmallFiles = shell");
     let (mut files, started) = (Vec::new(), Instant::now());
     for kill in 0..kills {
         for file in 0..4 {

@@ -22,6 +22,8 @@ const IMPATIENT: Duration = Duration::from_millis(700);
 struct Scene {
     size: usize,
     shell: bool,
+    /// `SmallFiles` of the vessel.
+    small_files: &'static str,
 }
 
 impl Scene {
@@ -34,7 +36,10 @@ impl Scene {
     }
 
     fn open(self, policy: Arc<dyn contentmonster::embedded_vessel::Faults>) -> Bay {
-        let bay = Bay::open(vec![Berth { name: "vessel", shell: self.shell, policy }], "Connections = 2");
+        let bay = Bay::open(
+            vec![Berth { name: "vessel", shell: self.shell, policy }],
+            &format!("Connections = 2\nSmallFiles = {}", self.small_files),
+        );
         self.files().iter().for_each(|(name, bytes)| bay.put(name, bytes));
         bay
     }
@@ -110,20 +115,25 @@ async fn at_every_request(scene: Scene) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_small_file_to_a_vessel_with_a_shell_survives_every_fault() {
-    at_every_request(Scene { size: Scene::SMALL, shell: true }).await;
+    at_every_request(Scene { size: Scene::SMALL, shell: true, small_files: "sftp" }).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_large_file_to_a_vessel_with_a_shell_survives_every_fault() {
-    at_every_request(Scene { size: Scene::LARGE, shell: true }).await;
+    at_every_request(Scene { size: Scene::LARGE, shell: true, small_files: "sftp" }).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_small_file_to_a_vessel_without_a_shell_survives_every_fault() {
-    at_every_request(Scene { size: Scene::SMALL, shell: false }).await;
+    at_every_request(Scene { size: Scene::SMALL, shell: false, small_files: "sftp" }).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_large_file_to_a_vessel_without_a_shell_survives_every_fault() {
-    at_every_request(Scene { size: Scene::LARGE, shell: false }).await;
+    at_every_request(Scene { size: Scene::LARGE, shell: false, small_files: "sftp" }).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_small_file_in_one_round_trip_survives_every_fault() {
+    at_every_request(Scene { size: Scene::SMALL, shell: true, small_files: "shell" }).await;
 }

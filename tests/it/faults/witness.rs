@@ -3,7 +3,8 @@
 use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use contentmonster::digest::Digest;
@@ -21,21 +22,45 @@ pub(crate) struct Witness {
     versions: Versions,
     published: Mutex<HashSet<Digest>>,
     wrongs: Mutex<Vec<String>>,
+    /// What the vessel's `mv` notes: the digest of each file that the shell gives a final name, right before.
+    moved: PathBuf,
+}
+
+/// An `mv` for the vessel's shell that notes what it moves. `$1` is `-fT` where the program publishes a file.
+fn install_mv(programs: &Path) -> PathBuf {
+    let (mv, moved) = (programs.join("mv"), programs.join("moved"));
+    std::fs::create_dir_all(programs).unwrap();
+    let note = format!("sha256sum <\"$2\" >>'{}'", moved.display());
+    let script = format!("#!/bin/sh\n[ \"$1\" != -fT ] || {note} || exit 1\nexec /bin/mv \"$@\"\n");
+    std::fs::write(&mv, script).unwrap();
+    std::fs::set_permissions(&mv, std::fs::Permissions::from_mode(0o755)).unwrap();
+    moved
 }
 
 impl Witness {
-    pub(crate) fn new(policy: Arc<dyn Faults>, versions: Versions) -> Self {
-        Self { policy, versions, published: Mutex::default(), wrongs: Mutex::default() }
+    /// `programs` is where the vessel's shell finds its `mv`.
+    pub(crate) fn new(policy: Arc<dyn Faults>, versions: Versions, programs: &Path) -> Self {
+        let moved = install_mv(programs);
+        Self { policy, versions, published: Mutex::default(), wrongs: Mutex::default(), moved }
+    }
+
+    /// The digests of what the vessel's shell gave a final name.
+    fn moved(&self) -> HashSet<Digest> {
+        let text = std::fs::read_to_string(&self.moved).unwrap_or_default();
+        text.lines().filter_map(|line| Digest::from_hex(line.get(..64)?.as_bytes())).collect()
     }
 
     /// What must never have happened, and did.
     pub(crate) fn wrongs(&self) -> Vec<String> {
-        self.wrongs.lock().unwrap().clone()
+        let versions = self.versions.lock().unwrap().clone();
+        let moved = self.moved().into_iter().filter(|digest| !versions.contains(digest));
+        let moved = moved.map(|digest| format!("the shell published what was no version ever ({digest})"));
+        self.wrongs.lock().unwrap().iter().cloned().chain(moved).collect()
     }
 
     /// Whether bytes with this digest ever got a final name.
     pub(crate) fn has_published(&self, digest: &Digest) -> bool {
-        self.published.lock().unwrap().contains(digest)
+        self.published.lock().unwrap().contains(digest) || self.moved().contains(digest)
     }
 
     fn look_at_rename(&self, from: &[u8], to: &[u8]) {

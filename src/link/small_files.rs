@@ -1,0 +1,163 @@
+//! The loop in the vessel's shell that receives small files: whether a session uses one, and how much is on its way to
+//! it.
+
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::{Mutex, Semaphore, SemaphorePermit};
+use tokio::time::sleep;
+
+use super::channel_pool::{ChannelPool, LONG};
+use crate::settings::{SmallFiles, Vessel};
+use crate::transport::{FileLoop, Lead, Rank, Remote, SshEnvironment};
+
+/// The largest file that is sent to the loop, in bytes. A larger one would hold up the files behind it, and gains little
+/// from saved round trips.
+pub(crate) const MOST_BYTES: u64 = 1 << 20;
+/// Number of files, and of bytes, that are on their way to the loop at once. Further files go over SFTP: many files at
+/// once cost fewer processes on the vessel there.
+const FILES: usize = 32;
+const BYTES: usize = 1 << 20;
+
+/// Interval between checks whether large files are being sent.
+const LOOK: Duration = Duration::from_millis(500);
+/// How long the connection beside large files is kept after the last one, and the pause after it could not be opened.
+const REST: Duration = Duration::from_secs(60);
+
+/// The loop of one session, started once.
+pub(crate) struct LoopSlot {
+    state: Mutex<State>,
+    /// A loop on a connection of its own, so that small files do not wait behind the bytes of large ones.
+    beside: std::sync::Mutex<Option<Arc<FileLoop>>>,
+    files: Semaphore,
+    bytes: Semaphore,
+    /// Held while the loop asks whether a file may be published. Other files for an unchecked place wait for the result.
+    pub(crate) asking: Mutex<()>,
+}
+
+#[derive(Default)]
+enum State {
+    #[default]
+    New,
+    Running(Arc<FileLoop>),
+    /// The loop could not be started, or it has ended. The session sends small files over SFTP.
+    Unusable,
+}
+
+/// A place for one file among those on their way to the loop.
+pub(crate) struct LoopTurn<'a> {
+    file_loop: Arc<FileLoop>,
+    _places: [SemaphorePermit<'a>; 2],
+}
+
+impl LoopTurn<'_> {
+    pub(crate) fn file_loop(&self) -> &FileLoop {
+        &self.file_loop
+    }
+}
+
+impl Default for LoopSlot {
+    fn default() -> Self {
+        Self {
+            state: Mutex::default(),
+            beside: std::sync::Mutex::default(),
+            files: Semaphore::new(FILES),
+            bytes: Semaphore::new(BYTES),
+            asking: Mutex::default(),
+        }
+    }
+}
+
+impl LoopSlot {
+    /// Returns whether small files go to a loop over this connection.
+    pub(crate) fn is_used(remote: &Remote, vessel: &Vessel) -> bool {
+        let is_wanted = match vessel.small_files {
+            SmallFiles::Auto => remote.main_channel().round_trip() >= LONG,
+            SmallFiles::Shell => true,
+            SmallFiles::Sftp => false,
+        };
+        is_wanted && remote.capabilities().receives_files()
+    }
+
+    /// Returns a turn for a file of `bytes` bytes, and starts the loop if there is none yet. `None` if there is no loop,
+    /// or enough is on its way.
+    pub(crate) async fn turn(&self, remote: &Remote, vessel: &Vessel, bytes: u64) -> Option<LoopTurn<'_>> {
+        let file = self.files.try_acquire().ok()?;
+        let bytes = self.bytes.try_acquire_many(u32::try_from(bytes).ok()?).ok()?;
+        let beside = self.beside().clone().filter(|beside| !beside.has_ended());
+        let file_loop = match beside {
+            Some(beside) => beside,
+            None => self.running(remote, vessel).await?,
+        };
+        Some(LoopTurn { file_loop, _places: [file, bytes] })
+    }
+
+    fn beside(&self) -> std::sync::MutexGuard<'_, Option<Arc<FileLoop>>> {
+        self.beside.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Keeps a loop on a connection of its own while large files are sent on a long path; never returns.
+    pub(crate) async fn keep_beside(
+        &self,
+        remote: &Remote,
+        vessel: &Arc<Vessel>,
+        environment: &Arc<SshEnvironment>,
+        channels: &ChannelPool,
+    ) {
+        let mut busy_at = Instant::now();
+        loop {
+            sleep(LOOK).await;
+            let is_busy = channels.is_connection_beside_worth_it(vessel) && Self::is_used(remote, vessel);
+            let is_there = self.beside().as_ref().is_some_and(|beside| !beside.has_ended());
+            match (is_busy, is_there) {
+                (true, true) => busy_at = Instant::now(),
+                (false, true) if busy_at.elapsed() >= REST => *self.beside() = None,
+                (true, false) => match connect(remote, vessel, environment).await {
+                    Some(started) => {
+                        *self.beside() = Some(Arc::new(started));
+                        busy_at = Instant::now();
+                    }
+                    None => sleep(REST).await,
+                },
+                (false, _) => {}
+            }
+        }
+    }
+
+    /// Returns the running loop, and starts it if necessary.
+    pub(crate) async fn running(&self, remote: &Remote, vessel: &Vessel) -> Option<Arc<FileLoop>> {
+        let mut state = self.state.lock().await;
+        match &*state {
+            State::Running(running) if !running.has_ended() => return Some(running.clone()),
+            State::New => {}
+            State::Running(_) | State::Unusable => {
+                *state = State::Unusable;
+                return None;
+            }
+        }
+        match FileLoop::start(remote).await {
+            Ok(started) => {
+                let started = Arc::new(started);
+                *state = State::Running(started.clone());
+                Some(started)
+            }
+            Err(e) => {
+                tracing::debug!(vessel = %vessel.name, "Small files go over SFTP: {e}");
+                *state = State::Unusable;
+                None
+            }
+        }
+    }
+}
+
+/// Opens a connection, and starts a loop on it.
+async fn connect(remote: &Remote, vessel: &Arc<Vessel>, environment: &Arc<SshEnvironment>) -> Option<FileLoop> {
+    let (known, alone) = (remote.known_shell(), Lead::alone(Rank::further()));
+    let connected = match Remote::connect(vessel, environment, &known, &alone).await {
+        Ok(connected) => FileLoop::start(&connected).await.map_err(|e| e.to_string()),
+        Err(e) => Err(e.to_string()),
+    };
+    connected
+        .inspect_err(|e| tracing::debug!(vessel = %vessel.name, "Small files share a connection with large ones: {e}"))
+        .ok()
+}

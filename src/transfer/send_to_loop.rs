@@ -1,0 +1,192 @@
+//! Delivery of a small file in one round trip, through the loop in the vessel's shell.
+//!
+//! The ledger keeps the state `Uploading` until the loop has answered, because it is unknown until then whether anything
+//! has arrived. After a lost connection, the next attempt looks for the file under its final name. If a program on the
+//! vessel may consume files (`Consumed`), a marker in TempDir tells whether the rename was done.
+
+use std::sync::PoisonError;
+
+use super::acknowledge::enter;
+use super::same_host::{is_known_elsewhere, prove_elsewhere, refuse_own_place};
+use super::transfers::{Transfers, source_fault};
+use crate::fault::Fault;
+use crate::link::{LoopSlot, MOST_BYTES, Session, loop_assembly};
+use crate::names::RemotePath;
+use crate::records::{Delivery, DeliveryState, VersionKind};
+use crate::rights::CopyOf;
+use crate::settings::{Shell, SmallFiles};
+use crate::transport::{SmallFile, takes_name};
+
+/// Files up to this size, in bytes, are sent without looking first whether the vessel has them already.
+const BLIND: u64 = 32 << 10;
+
+/// What became of a file that might go to the loop.
+pub(super) enum Sent {
+    /// The file has its final name, verified and flushed.
+    Delivered,
+    /// The delivery was superseded.
+    Superseded,
+    /// The file must go over SFTP.
+    No,
+}
+
+/// Starts the loop before the first small file needs it, and keeps another one beside large files; never returns.
+pub(crate) async fn tend_loop(transfers: &Transfers) {
+    prepare(transfers).await;
+    let session = &transfers.session;
+    let (settings, environment) = (&session.link.settings, &session.link.environment);
+    session.small_files.keep_beside(&session.remote, settings, environment, &session.channels).await;
+}
+
+/// Starts the loop, and prepares TempDir for its markers.
+async fn prepare(transfers: &Transfers) {
+    let session = &transfers.session;
+    let (remote, settings) = (&session.remote, &session.link.settings);
+    if !LoopSlot::is_used(remote, settings) {
+        return;
+    }
+    let (_, prepared) = tokio::join!(session.small_files.running(remote, settings), session.prepare_temp_dir());
+    if let Err(fault) = prepared {
+        // The first file that needs TempDir reports it.
+        tracing::debug!(vessel = %session.link.settings.name, "{fault}");
+    }
+}
+
+/// Returns whether a delivery may go to the loop: a first attempt, of a file whose attributes the loop can set.
+pub(super) fn may_go(transfers: &Transfers, delivery: &Delivery, destination: &RemotePath) -> bool {
+    let (session, version) = (&transfers.session, &delivery.version);
+    delivery.state == DeliveryState::Pending
+        && version.kind == VersionKind::File
+        && version.owner.is_none()
+        && version.digest.is_some()
+        && version.stamp.size <= MOST_BYTES
+        && version.plan().count() <= 1
+        && u32::try_from(version.stamp.mtime).is_ok()
+        && takes_name(destination)
+        && takes_name(&session.link.settings.temp_dir)
+        && LoopSlot::is_used(&session.remote, &session.link.settings)
+}
+
+/// Sends a file to the loop, if it takes one now.
+pub(super) async fn send(
+    transfers: &Transfers,
+    delivery: &Delivery,
+    assembly: &RemotePath,
+    destination: &RemotePath,
+) -> Result<Sent, Fault> {
+    let (session, version) = (&transfers.session, &delivery.version);
+    let (size, Some(digest)) = (version.stamp.size, version.digest) else { return Ok(Sent::No) };
+    session.make_dirs_above(assembly).await?;
+    if size > BLIND && has_something(session, destination).await? {
+        return Ok(Sent::No);
+    }
+    let consumed = transfers.directories.get(&version.directory).is_some_and(|(it, _)| it.consumed);
+    if consumed {
+        session.prepare_temp_dir().await?;
+    }
+    let asking = match is_known_elsewhere(transfers, delivery) {
+        true => None,
+        false => Some(session.small_files.asking.lock().await).filter(|_| !is_known_elsewhere(transfers, delivery)),
+    };
+    refuse_own_place(transfers, delivery)?;
+    let Some(turn) = session.small_files.turn(&session.remote, &session.link.settings, size).await else {
+        return Ok(Sent::No);
+    };
+    if !enter(transfers, delivery, DeliveryState::Uploading).await? {
+        return Ok(Sent::Superseded);
+    }
+    let source = transfers.open_source(version).await?;
+    let mut content = Vec::new();
+    let mut at = 0;
+    while at < size {
+        let bytes = source.read(at, size - at).await.map_err(|error| source_fault(version, &error))?;
+        at += bytes.len() as u64;
+        content.push(bytes);
+    }
+    session.may_send(size).await;
+    let marker = consumed.then(|| loop_marker(session, delivery));
+    let file = SmallFile {
+        assembly: loop_assembly(assembly),
+        destination: destination.clone(),
+        marker: marker.clone(),
+        mode: CopyOf::File.plain(version.mode),
+        modified: u32::try_from(version.stamp.mtime).unwrap_or_default(),
+        digest,
+        size,
+        content,
+        asks: asking.is_some(),
+    };
+    let sent = match turn.file_loop().send(file) {
+        Ok(mut flight) => {
+            if asking.is_some() && flight.asked().await {
+                let proved = prove_elsewhere(transfers, delivery, &loop_assembly(assembly), false).await;
+                flight.publish(proved.is_ok());
+                proved?;
+            }
+            flight.delivered().await
+        }
+        Err(e) => Err(e),
+    };
+    drop((turn, asking));
+    match sent {
+        Ok(true) => {
+            session.sent(version, size);
+            tracing::debug!(
+                vessel = %session.link.settings.name, file = %version.path,
+                "Sent through the loop in the vessel's shell"
+            );
+            if let Some(marker) = marker {
+                transfers.markers.lock().unwrap_or_else(PoisonError::into_inner).push(marker);
+            }
+            Ok(Sent::Delivered)
+        }
+        Ok(false) => Ok(Sent::No),
+        Err(e) if session.remote.is_lost() => Err(e.fault()),
+        Err(e) => {
+            tracing::debug!(vessel = %session.link.settings.name, file = %version.path, "{e}");
+            let begun = Delivery { state: DeliveryState::Uploading, ..delivery.clone() };
+            remove_loop_files(session, &begun, assembly).await?;
+            Ok(Sent::No)
+        }
+    }
+}
+
+/// Returns whether something has the final name, so that the file may be there already.
+async fn has_something(session: &Session, destination: &RemotePath) -> Result<bool, Fault> {
+    match session.remote.look(destination).await {
+        Ok(there) => Ok(there.is_some()),
+        Err(e) if e.is_connection() => Err(e.fault()),
+        Err(_) => Ok(false),
+    }
+}
+
+/// Returns the path of the marker that shows that the loop has renamed a file, or was about to. It has the name of a
+/// part that no file has: after the end of the file.
+pub(super) fn loop_marker(session: &Session, delivery: &Delivery) -> RemotePath {
+    session.part(delivery, delivery.version.stamp.size)
+}
+
+/// Returns whether an earlier attempt of a delivery may have gone to the loop.
+pub(super) fn may_have_gone(session: &Session, delivery: &Delivery) -> bool {
+    let settings = &session.link.settings;
+    let has_loop = settings.shell == Shell::Auto && settings.small_files != SmallFiles::Sftp;
+    has_loop
+        && !session.remote.is_this_host()
+        && delivery.state != DeliveryState::Pending
+        && delivery.version.plan().count() <= 1
+        && delivery.version.stamp.size <= MOST_BYTES
+}
+
+/// Removes what the loop may have left of an earlier attempt of a delivery.
+pub(super) async fn remove_loop_files(
+    session: &Session,
+    delivery: &Delivery,
+    assembly: &RemotePath,
+) -> Result<(), Fault> {
+    if !may_have_gone(session, delivery) {
+        return Ok(());
+    }
+    let (assembly, marker) = (loop_assembly(assembly), loop_marker(session, delivery));
+    let (one, other) = tokio::join!(session.remote.remove(&assembly), session.remote.remove(&marker));
+    one.and(other).map_err(|e| e.fault())
+}

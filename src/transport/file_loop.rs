@@ -1,0 +1,346 @@
+//! Delivers small files through a loop in the vessel's shell, each in one round trip.
+//!
+//! By SFTP a small file needs six round trips: look, open, write, verify, rename, flush. The loop receives a header and
+//! the file's bytes on its standard input, does the same steps itself, and prints one line. Many files may be on their
+//! way at once.
+//!
+//! A stream of files and commands must not be mixed up. The loop reads its input line by line and each body by exact
+//! count. Each header begins with a random word, and the loop ends at the first line that does not, so no byte of a file
+//! is ever run as a command. If the input breaks off, the file's hash differs, and its name never appears.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use russh::ChannelMsg;
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::task::AbortOnDropHandle;
+
+use super::capabilities::{Capabilities, HashTool};
+use super::error::{ErrorKind, RemoteError};
+use super::exec::{Dedicated, ShellInput};
+use super::remote::Remote;
+use super::shell::Script;
+use crate::digest::Digest;
+use crate::names::RemotePath;
+
+/// What errors name as the failed operation.
+const WHAT: &str = "sending a file to the vessel's shell";
+/// The maximum length of a line of output. Only the commands' error messages are longer than the loop's own lines.
+const MOST_LINE: usize = 64 << 10;
+
+/// A small file, and where it goes.
+pub struct SmallFile {
+    /// The temporary name beside the destination; it must not exist.
+    pub assembly: RemotePath,
+    /// The final name.
+    pub destination: RemotePath,
+    /// An empty file that is created right before the rename. If a connection breaks and neither of the two names above
+    /// is there, this file tells whether the rename was done. It stays until somebody removes it.
+    pub marker: Option<RemotePath>,
+    /// The permission bits.
+    pub mode: u32,
+    /// The modification time in seconds since 1970.
+    pub modified: u32,
+    /// The SHA-256 of the content.
+    pub digest: Digest,
+    /// The number of bytes.
+    pub size: u64,
+    /// The bytes.
+    pub content: Vec<Bytes>,
+    /// Whether the loop asks before it publishes the file, which costs another round trip.
+    pub asks: bool,
+}
+
+/// A file on its way to the loop.
+pub struct Flight<'a> {
+    file_loop: &'a FileLoop,
+    deadline: Duration,
+    asked: oneshot::Receiver<()>,
+    go: Option<oneshot::Sender<bool>>,
+    answered: oneshot::Receiver<bool>,
+}
+
+/// A file to send, with the ends of its [`Flight`] that the tasks use.
+struct Sending {
+    file: SmallFile,
+    expected: Expected,
+    go: oneshot::Receiver<bool>,
+    asked: oneshot::Receiver<()>,
+}
+
+/// The answers that are expected for one file.
+struct Expected {
+    /// Told when the loop asks whether to publish the file: the flight, and the task that sends.
+    asks: Vec<oneshot::Sender<()>>,
+    answer: oneshot::Sender<bool>,
+}
+
+/// A running loop in a vessel's shell. Dropping this value ends the loop.
+pub struct FileLoop {
+    remote: Remote,
+    files: mpsc::UnboundedSender<Sending>,
+    awaited: Awaited,
+    _tasks: [AbortOnDropHandle<()>; 2],
+}
+
+/// The files on their way, in the order in which they were sent; `None` once the loop has ended.
+#[derive(Clone)]
+struct Awaited(Arc<Mutex<Option<VecDeque<Expected>>>>);
+
+impl Awaited {
+    fn queue(&self) -> MutexGuard<'_, Option<VecDeque<Expected>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds a file that is about to be sent. Returns `false` if the loop has ended.
+    fn add(&self, expected: Expected) -> bool {
+        self.queue().as_mut().map(|queue| queue.push_back(expected)).is_some()
+    }
+
+    /// Passes on that the loop asks whether to publish the first file. Returns `false` if no file is on its way.
+    fn ask(&self) -> bool {
+        let mut queue = self.queue();
+        let first = queue.as_mut().and_then(VecDeque::front_mut);
+        let Some(first) = first else { return false };
+        for asks in first.asks.drain(..) {
+            // The result is ignored, because the delivery may have been cancelled.
+            let _ = asks.send(());
+        }
+        true
+    }
+
+    /// Passes on the answer for the first file. Returns `false` if no file is on its way.
+    fn answer(&self, delivered: bool) -> bool {
+        let first = self.queue().as_mut().and_then(VecDeque::pop_front);
+        // The result is ignored, because the delivery may have been cancelled.
+        first.map(|first| first.answer.send(delivered)).is_some()
+    }
+
+    fn end(&self) {
+        *self.queue() = None;
+    }
+}
+
+impl Capabilities {
+    /// Returns whether the vessel's shell can receive whole files. It must be able to flush them, because the loop's
+    /// files are published without a request over SFTP.
+    pub fn receives_files(&self) -> bool {
+        self.shell && self.sync && self.exact_read.is_some() && self.hash_tool.is_some()
+    }
+}
+
+/// Returns the loop. Each header is a line with the word, size, mode, time, digest and `ask` or `-`, followed by a line
+/// for each name: assembly, destination, and marker or an empty line. With `ask`, the loop prints `ready` before it
+/// publishes the file, and goes on when it reads `go`.
+///
+/// The steps stop at the first that fails. The name appears only after the content, as read from the disk, has the
+/// digest, and after it was flushed. A body that could not be read to its end leaves the rest of the input undefined,
+/// so the loop exits. `set -C` creates files exclusively, so no file or link of that name is written through.
+fn script(word: &str, exact_read: &'static str, tool: HashTool) -> Script {
+    let script =
+        Script::new().code("umask 077; set -C; export LC_ALL=C\nwhile IFS=' ' read -r d n m t s q && [ \"$d\" =");
+    let script = script.word(word).code(" ]; do r=no; IFS= read -r a && IFS= read -r f && IFS= read -r k || exit\n");
+    let script =
+        script.code("if true >\"$a\"; then ").code(exact_read).code("\"$n\" >>\"$a\" || { rm -f \"$a\"; exit; }\n");
+    let script = script.code("case $(").code(tool.command()).code(" <\"$a\") in \"$s\"*)\n");
+    let script = script.code("case $f in */*) p=${f%/*}/. ;; *) p=. ;; esac\n");
+    let script =
+        script.code("if chmod \"$m\" \"$a\" && touch -d \"@$t\" \"$a\" && sync \"$a\" && { [ \"$q\" != ask ] ||\n");
+    let script = script.code("{ printf '%s ready\\n' \"$d\" && IFS= read -r g && [ \"$g\" = go ]; }; } && ");
+    let script = script.code("{ [ -z \"$k\" ] || true >\"$k\"; } && mv -fT \"$a\" \"$f\"; then r=ok; sync \"$p\"\n");
+    let script = script.code("elif [ \"$k\" ]; then rm -f \"$k\"; fi ;; esac\n[ $r = ok ] || rm -f \"$a\"\n");
+    let script = script.code("else ").code(exact_read).code("\"$n\" >/dev/null || exit\nfi\nprintf '%s %s\\n'");
+    script.word(word).code(" $r; done\n")
+}
+
+/// Returns a path as the loop's shell uses it. `None` if it can't be a line of the header, or would be an option.
+fn line_of(remote: &Remote, path: &RemotePath) -> Option<Vec<u8>> {
+    let path = remote.in_shell(path);
+    let bytes = path.as_bytes();
+    if bytes.contains(&b'\n') || bytes.is_empty() {
+        return None;
+    }
+    Some(if bytes.starts_with(b"-") { [b"./", bytes].concat() } else { bytes.to_vec() })
+}
+
+/// Returns whether the loop can receive a file at this path.
+pub fn takes_name(path: &RemotePath) -> bool {
+    !path.as_bytes().contains(&b'\n')
+}
+
+fn header(remote: &Remote, word: &str, file: &SmallFile) -> Option<Vec<u8>> {
+    let SmallFile { mode, modified, digest, size, .. } = file;
+    let asks = if file.asks { "ask" } else { "-" };
+    let mut header = format!("{word} {size} {mode:o} {modified} {digest} {asks}\n").into_bytes();
+    let marker = file.marker.as_ref().map_or(Some(Vec::new()), |marker| line_of(remote, marker))?;
+    for line in [line_of(remote, &file.assembly)?, line_of(remote, &file.destination)?, marker] {
+        header.extend_from_slice(&line);
+        header.push(b'\n');
+    }
+    Some(header)
+}
+
+impl FileLoop {
+    /// Starts the loop, which takes one or two round trips.
+    ///
+    /// # Errors
+    /// Among others when the vessel's shell can't receive files, or no shell is free.
+    pub async fn start(remote: &Remote) -> Result<Self, RemoteError> {
+        let unsupported = |why: &str| RemoteError::new(ErrorKind::Unsupported, WHAT, why);
+        let capabilities = remote.capabilities();
+        let (Some(exact_read), Some(tool)) = (capabilities.exact_read, capabilities.hash_tool) else {
+            return Err(unsupported("its tools are not suited"));
+        };
+        let word = format!("file-{:016x}", fastrand::u64(..));
+        let mut shell =
+            remote.shells(WHAT)?.dedicate(script(&word, exact_read, tool), WHAT, remote.deadline(0)).await?;
+        let Some(input) = shell.input.take() else { return Err(unsupported("it has ended")) };
+        let awaited = Awaited(Arc::new(Mutex::new(Some(VecDeque::new()))));
+        let (files, coming) = mpsc::unbounded_channel();
+        let sending = tokio::spawn(send_all(remote.clone(), input, coming, awaited.clone(), word.clone()));
+        let hearing = tokio::spawn(hear(shell, awaited.clone(), word));
+        Ok(Self { remote: remote.clone(), files, awaited, _tasks: [sending, hearing].map(AbortOnDropHandle::new) })
+    }
+
+    /// Returns whether the loop can receive no more files.
+    pub fn has_ended(&self) -> bool {
+        self.awaited.queue().is_none()
+    }
+
+    /// Sends a file.
+    ///
+    /// # Errors
+    /// When the loop has ended.
+    pub fn send(&self, file: SmallFile) -> Result<Flight<'_>, RemoteError> {
+        let deadline = self.remote.deadline(file.size);
+        let ((asks, asked), (asks_sender, sender_asked)) = (oneshot::channel(), oneshot::channel());
+        let ((go, may_go), (answer, answered)) = (oneshot::channel(), oneshot::channel());
+        let expected = Expected { asks: vec![asks, asks_sender], answer };
+        let sending = Sending { file, expected, go: may_go, asked: sender_asked };
+        self.files.send(sending).map_err(|_| ended())?;
+        Ok(Flight { file_loop: self, deadline, asked, go: Some(go), answered })
+    }
+}
+
+fn ended() -> RemoteError {
+    RemoteError::new(ErrorKind::Failed, WHAT, "the shell has ended")
+}
+
+impl Flight<'_> {
+    /// Waits until the loop asks whether to publish the file. Returns `false` if it does not ask, because it has ended,
+    /// or has refused the file.
+    pub async fn asked(&mut self) -> bool {
+        matches!(tokio::time::timeout(self.deadline, &mut self.asked).await, Ok(Ok(())))
+    }
+
+    /// Answers the loop's question.
+    pub fn publish(&mut self, publish: bool) {
+        if let Some(go) = self.go.take() {
+            // The result is ignored, because the loop may have ended.
+            let _ = go.send(publish);
+        }
+    }
+
+    /// Waits until the loop has published the file. Returns `false` if the vessel refused one of the steps, or the file
+    /// was not to be published; then neither the assembly nor the marker is left.
+    ///
+    /// # Errors
+    /// When the loop has ended, or does not answer in time. Then it is unknown whether the file was published.
+    pub async fn delivered(self) -> Result<bool, RemoteError> {
+        match tokio::time::timeout(self.deadline, self.answered).await {
+            Ok(answer) => answer.map_err(|_| ended()),
+            Err(_) => {
+                // No more files are sent to a shell that does not answer.
+                self.file_loop.awaited.end();
+                let why = format_args!("no answer for {:.0} s", self.deadline.as_secs_f64());
+                Err(RemoteError::new(ErrorKind::Failed, WHAT, why))
+            }
+        }
+    }
+}
+
+/// Sends the files one after another. A task of its own, because a file that is sent only in part would end the loop,
+/// and deliveries may be cancelled at any point.
+async fn send_all(
+    remote: Remote,
+    input: ShellInput,
+    mut files: mpsc::UnboundedReceiver<Sending>,
+    awaited: Awaited,
+    word: String,
+) {
+    while let Some(Sending { file, expected, go, asked }) = files.recv().await {
+        let Some(header) = header(&remote, &word, &file) else {
+            // The result is ignored, because the delivery may have been cancelled.
+            let _ = expected.answer.send(false);
+            continue;
+        };
+        if !awaited.add(expected) {
+            return;
+        }
+        let pieces = std::iter::once(Bytes::from(header)).chain(file.content.iter().cloned());
+        for piece in pieces {
+            if let Err(e) = input.say(piece, WHAT).await {
+                tracing::debug!("{e}");
+                awaited.end();
+                return;
+            }
+        }
+        // The answer follows the file, so no other file is sent before it. Without a question, the loop has refused the
+        // file.
+        if file.asks && asked.await.is_ok() {
+            let answer = if go.await.unwrap_or(false) { "go\n" } else { "stop\n" };
+            if input.say(Bytes::from_static(answer.as_bytes()), WHAT).await.is_err() {
+                awaited.end();
+                return;
+            }
+        }
+    }
+}
+
+/// Receives the loop's answers until it ends.
+async fn hear(mut shell: Dedicated, awaited: Awaited, word: String) {
+    let mut heard = std::mem::take(&mut shell.heard);
+    // What was heard with the start of the loop comes from the account's profile.
+    heard.clear();
+    loop {
+        match shell.reader.wait().await {
+            Some(ChannelMsg::Data { data }) => heard.extend_from_slice(&data),
+            Some(ChannelMsg::Eof | ChannelMsg::Close) | None => break,
+            Some(_) => {}
+        }
+        while let Some(end) = heard.iter().position(|byte| *byte == b'\n') {
+            let line: Vec<u8> = heard.drain(..=end).collect();
+            match said(&line[..end], &word) {
+                Some(Said::Ready) if awaited.ask() => {}
+                Some(Said::Done(delivered)) if awaited.answer(delivered) => {}
+                Some(_) => return awaited.end(),
+                None if line.trim_ascii().is_empty() => {}
+                None => tracing::debug!("The vessel's shell: {}", crate::text::excerpt(&line)),
+            }
+        }
+        if heard.len() > MOST_LINE {
+            break;
+        }
+    }
+    awaited.end();
+}
+
+/// What a line of the loop says about the first file on its way.
+enum Said {
+    /// The loop asks whether to publish it.
+    Ready,
+    /// It was delivered, or it was not.
+    Done(bool),
+}
+
+/// Returns what a line of output says; `None` for lines that are not the loop's.
+fn said(line: &[u8], word: &str) -> Option<Said> {
+    match line.strip_prefix(word.as_bytes())? {
+        b" ready" => Some(Said::Ready),
+        b" ok" => Some(Said::Done(true)),
+        b" no" => Some(Said::Done(false)),
+        _ => None,
+    }
+}
