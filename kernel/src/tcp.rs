@@ -46,6 +46,8 @@ pub struct TcpInfo {
     pub limited_by_sender: bool,
     /// The rate at which the kernel spaces the packets, in bytes per second (Linux 3.15 and later, otherwise 0).
     pub pacing_rate: u64,
+    /// Whether each packet carries timestamps, which take 12 bytes.
+    pub timestamps: bool,
 }
 
 /// The fields of `struct tcp_info` in `include/uapi/linux/tcp.h`. The structure only grows at its end, so an older
@@ -100,6 +102,9 @@ struct Raw {
 /// The bit of `flags` that says that the delivery rate was measured while the sender had too little to send.
 const LIMITED_BY_SENDER: u8 = 1;
 
+/// The bit of `options` that says that both ends send timestamps (`TCPI_OPT_TIMESTAMPS`).
+const TIMESTAMPS: u8 = 1;
+
 // The places of two fields in the kernel's structure. A field that is missing above would move them.
 const _: () = assert!(offset_of!(Raw, pacing_rate) == 104 && offset_of!(Raw, bytes_retrans) == 208);
 
@@ -142,6 +147,7 @@ pub fn tcp_info(socket: impl AsFd) -> io::Result<TcpInfo> {
         delivery_rate: raw.delivery_rate,
         limited_by_sender: raw.flags & LIMITED_BY_SENDER != 0,
         pacing_rate: raw.pacing_rate,
+        timestamps: raw.options & TIMESTAMPS != 0,
     })
 }
 

@@ -25,7 +25,7 @@ use crate::local::PROCESSED;
 use crate::logging;
 use crate::monitor::{Event, Monitor};
 use crate::settings::Settings;
-use crate::transport::{LoginLimit, SshEnvironment};
+use crate::transport::{LinkMeters, LoginLimit, SshEnvironment};
 
 /// Names and sizes of the files to be delivered: names that often break programs, and sizes from zero to several
 /// chunks.
@@ -150,6 +150,7 @@ async fn deliver(settings: Settings, told: Arc<Told>, home: &Path) -> Result<(),
             global_known_hosts: home.join("known_hosts"),
             program: "contentmonster".into(),
             logins: LoginLimit::default(),
+            meters: LinkMeters::default(),
         },
         clock: Clock::system(),
         stop: CancellationToken::new(),

@@ -1,6 +1,5 @@
 //! Handles the SSH library's callbacks: checks the host key and rejects channels that the vessel opens.
 
-use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use russh::client::{ChannelOpenHandle, DisconnectReason, Handler, Msg, Session};
@@ -10,6 +9,7 @@ use russh::keys::ssh_key::PublicKey;
 
 use super::congestion::Congestion;
 use super::host_key::{HostKeys, SeenKey};
+use super::link_meter::Counted;
 use crate::transport::ConnectError;
 use crate::transport::excerpt::excerpt;
 use crate::transport::known_hosts;
@@ -35,8 +35,8 @@ pub(super) struct Notes {
     pub(super) compression: bool,
     /// The congestion control in use.
     pub(super) congestion: Congestion,
-    /// The socket, with which the connection can be cut off.
-    pub(super) socket: Option<OwnedFd>,
+    /// The socket, whose bytes are counted and with which the connection can be cut off.
+    pub(super) socket: Option<Counted>,
 }
 
 /// [`Notes`], shared between the library's task and the connection's creator.

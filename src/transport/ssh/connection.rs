@@ -2,7 +2,6 @@
 
 use std::borrow::Cow;
 use std::net::SocketAddr;
-use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -214,7 +213,7 @@ pub async fn see_host_key(endpoint: &Endpoint, environment: &Arc<SshEnvironment>
     let hops = go_before(endpoint, environment, rank).await?;
     let (notes, lead) = (SharedNotes::default(), Lead::alone(rank));
     let turn = Turn::Lead(&lead);
-    let failed = greet(endpoint, hops.last(), None, notes.clone(), &turn).await.err();
+    let failed = greet(endpoint, hops.last(), None, notes.clone(), &turn, environment).await.err();
     let seen = notes.lock().seen.take();
     seen.ok_or_else(|| failed.unwrap_or_else(|| handshake(endpoint, "the server sent no host key".into())))
 }
@@ -246,7 +245,7 @@ impl Session {
         let mut admission = logins.admit(&endpoint.way(), &vessel.name, turn.rank(), vessel.timeout).await;
         let host_keys = HostKeys::read(endpoint.clone(), environment.clone());
         let notes = SharedNotes::default();
-        let mut handle = match greet(&endpoint, before, Some(host_keys), notes.clone(), &turn).await {
+        let mut handle = match greet(&endpoint, before, Some(host_keys), notes.clone(), &turn, environment).await {
             Ok(handle) => handle,
             Err(e) => {
                 if matches!(e, ConnectError::Mute { .. } | ConnectError::Handshake { .. }) {
@@ -306,6 +305,7 @@ async fn greet(
     host_keys: Option<HostKeys>,
     notes: SharedNotes,
     turn: &Turn<'_>,
+    environment: &SshEnvironment,
 ) -> Result<Handle<ClientHandler>, ConnectError> {
     let reached = |round_trip, bbr| {
         if let Turn::Lead(lead) = turn {
@@ -324,7 +324,7 @@ async fn greet(
     let congestion = congestion::choose(&stream, &endpoint.vessel().congestion_control);
     reached(took, congestion.is_bbr());
     notes.lock().congestion = congestion;
-    notes.lock().socket = stream.as_fd().try_clone_to_owned().ok();
+    notes.lock().socket = environment.meters.of(&endpoint.vessel().name).count(&stream).ok();
     speak(endpoint, QuickAck::tcp(stream), host_keys, notes, turn).await
 }
 

@@ -13,6 +13,7 @@ mod endpoint;
 mod hop_tunnel;
 mod host_key;
 mod key_file;
+mod link_meter;
 mod login_limit;
 mod login_order;
 mod quickack;
@@ -22,6 +23,7 @@ pub use connection::see_host_key;
 pub use endpoint::Endpoint;
 pub(crate) use endpoint::place;
 pub use host_key::{HostKeys, SeenKey, Standing};
+pub use link_meter::{LinkMeter, LinkMeters};
 pub(crate) use login_limit::{Admission, StartTurn, Starts};
 pub use login_limit::{LoginLimit, Rank};
 pub(crate) use login_order::Turn;
@@ -42,6 +44,8 @@ pub struct SshEnvironment {
     pub program: String,
     /// The limit on concurrent logins.
     pub logins: LoginLimit,
+    /// The counters of the bytes on the link to each vessel.
+    pub meters: LinkMeters,
 }
 
 impl SshEnvironment {
@@ -56,6 +60,7 @@ impl SshEnvironment {
             global_known_hosts: "/etc/ssh/ssh_known_hosts".into(),
             program,
             logins: LoginLimit::default(),
+            meters: LinkMeters::default(),
         }
     }
 

@@ -17,7 +17,7 @@ use contentmonster::embedded_vessel::{EmbeddedVessel, Faults, Options, Quirks};
 use contentmonster::fault::Fault;
 use contentmonster::monitor::{Event, Monitor};
 use contentmonster::settings::Settings;
-use contentmonster::transport::{LoginLimit, SshEnvironment};
+use contentmonster::transport::{LinkMeters, LoginLimit, SshEnvironment};
 use tokio_util::sync::CancellationToken;
 
 use super::witness::{Versions, Witness};
@@ -196,6 +196,7 @@ impl Bay {
                 global_known_hosts: self.path("known_hosts"),
                 program: "contentmonster".into(),
                 logins: LoginLimit::default(),
+                meters: LinkMeters::default(),
             },
             clock: Clock::system(),
             allow_deletes: false,

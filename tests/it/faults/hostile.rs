@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use bytes::{BufMut, Bytes, BytesMut};
 use contentmonster::embedded_vessel::{Faults, InjectedFault, Request};
 use contentmonster::settings::{Environment, Settings};
-use contentmonster::transport::{ConnectError, KnownShell, Lead, LoginLimit, Rank, Remote, SshEnvironment};
+use contentmonster::transport::{ConnectError, KnownShell, Lead, LinkMeters, LoginLimit, Rank, Remote, SshEnvironment};
 
 use super::bay::{Bay, Berth};
 use super::policy::Tally;
@@ -72,6 +72,7 @@ async fn connect(port: u16) -> ConnectError {
         global_known_hosts: "/nowhere/known_hosts".into(),
         program: "contentmonster".into(),
         logins: LoginLimit::default(),
+        meters: LinkMeters::default(),
     };
     let vessel = Arc::new(settings.vessels[0].clone());
     let started = Instant::now();
