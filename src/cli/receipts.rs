@@ -45,6 +45,10 @@ struct Line<'a> {
     bytes: u64,
     sha256: String,
     verified: Cow<'a, str>,
+    /// Bytes of the file that were written, including those written again.
+    written_bytes: Option<u64>,
+    /// The delivery's share of the bytes on the link.
+    link_bytes: Option<u64>,
 }
 
 impl<'a> Line<'a> {
@@ -57,6 +61,8 @@ impl<'a> Line<'a> {
             bytes: receipt.size,
             sha256: receipt.digest.map(|digest| digest.to_string()).unwrap_or_default(),
             verified: receipt.verified.as_str().into(),
+            written_bytes: receipt.cost.map(|cost| cost.written),
+            link_bytes: receipt.cost.and_then(|cost| cost.link),
         }
     }
 
@@ -144,8 +150,9 @@ impl Out {
             Form::Csv => self.csv.serialize(line.for_spreadsheets()).map_err(io::Error::from),
             Form::Json => writeln!(self.text, "{}", visible_json(&serde_json::to_string(&line)?)),
             Form::Text => {
+                let link = line.link_bytes.map_or_else(String::new, |bytes| format!("  {bytes} bytes on the link"));
                 let text = format!(
-                    "{}  {}  {}/{}  {} bytes  {}  {}",
+                    "{}  {}  {}/{}  {} bytes  {}  {}{link}",
                     line.delivered, line.vessel, line.directory, line.file, line.bytes, line.sha256, line.verified
                 );
                 writeln!(self.text, "{}", visible(&text))

@@ -58,7 +58,8 @@ fn tables(document: &Document) -> String {
         None => "contentmonster is not running; this is the state in the ledger\n".to_owned(),
     };
     text.push_str(&reload(document));
-    let header = ["VESSEL", "LINK", "WAITING", "BYTES", "PARKED", "OLDEST", "RATE", "LEFT", "LAST RECEIVED"];
+    let header =
+        ["VESSEL", "LINK", "WAITING", "BYTES", "PARKED", "OLDEST", "RATE", "LEFT", "LINK TODAY", "LAST RECEIVED"];
     let rows = document.vessels.iter().map(|vessel| row_of_vessel(vessel, document.at));
     text.push_str(&table(header, rows));
     for vessel in &document.vessels {
@@ -104,7 +105,7 @@ fn reload(document: &Document) -> String {
     text
 }
 
-fn row_of_vessel(vessel: &VesselStatus, now: Timestamp) -> [String; 9] {
+fn row_of_vessel(vessel: &VesselStatus, now: Timestamp) -> [String; 10] {
     let since = vessel.link.since.map(|since| format!(" {}", sizes::span(since, now)));
     let link = match vessel.link.state {
         LinkState::Off => "off".to_owned(),
@@ -120,6 +121,7 @@ fn row_of_vessel(vessel: &VesselStatus, now: Timestamp) -> [String; 9] {
         vessel.oldest.as_ref().map_or_else(dash, |oldest| sizes::span(oldest.since, now)),
         if vessel.rate > 0 { format!("{}/s", sizes::bytes(vessel.rate)) } else { dash() },
         vessel.eta_seconds.map_or_else(dash, |seconds| sizes::duration(Duration::from_secs(seconds))),
+        vessel.link_bytes_today.map_or_else(dash, |today| sizes::bytes(today.sent + today.received)),
         vessel.last_acknowledged.map_or_else(dash, |last| sizes::ago(last, now)),
     ]
 }

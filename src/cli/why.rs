@@ -58,10 +58,12 @@ fn show_fate(fate: &DeliveryReport, now: Timestamp) {
     match (&fate.delivered, &fate.verified) {
         (Some(at), Some(how)) => {
             say(format_args!("    {}: delivered {}, {how}", fate.vessel, sizes::ago(*at, now)));
+            show_cost(fate);
             return;
         }
         _ => say(format_args!("    {}: {}", fate.vessel, fate.now)),
     }
+    show_cost(fate);
     if let Some(error) = fate.last_error.as_ref().filter(|error| !fate.now.ends_with(error.as_str())) {
         say(format_args!("      last error (of {} in a row): {error}", fate.failures.max(1)));
     }
@@ -69,6 +71,13 @@ fn show_fate(fate: &DeliveryReport, now: Timestamp) {
         say(format_args!("      next try: {}", sizes::until(next, now)));
     }
     show_advice("      ", &fate.you_can);
+}
+
+fn show_cost(fate: &DeliveryReport) {
+    if let Some(written) = fate.written_bytes {
+        let link = fate.link_bytes.map(|link| format!("; its share of the bytes on the link: {}", sizes::bytes(link)));
+        say(format_args!("      wrote {} of the file{}", sizes::bytes(written), link.unwrap_or_default()));
+    }
 }
 
 fn show_advice(indent: &str, you_can: &[String]) {

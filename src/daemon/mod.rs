@@ -10,7 +10,8 @@
 //!   processed/ ◀── shore::retire ◀─ retire_bell: a vessel acknowledged ──────┘
 //!                  (one for each directory that is not a mirror)
 //!
-//!   beside them:   housekeeping (free space, history), notifications (commands, webhooks, heartbeat)
+//!   beside them:   housekeeping (free space, history), notifications (commands, webhooks, heartbeat),
+//!                  the record of the bytes on the link
 //!   for people:    views (status page, metrics, socket), orders (pause, retry, forget)
 //! ```
 //!
@@ -20,6 +21,7 @@
 //! is closed last.
 
 mod background;
+mod link_usage;
 mod reload;
 mod sections;
 mod service;
@@ -33,6 +35,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::bell::Bell;
 use crate::clock::Clock;
@@ -50,6 +53,7 @@ use crate::status::{Gatherer, Live, Place, Reload};
 use crate::transport::SshEnvironment;
 
 use background::Background;
+use link_usage::LinkRecords;
 use sections::{DirectoryAtWork, Tasks, VesselAtWork};
 use service::Service;
 
@@ -168,7 +172,12 @@ async fn run_with(
     }
     daemon.start_background().await?;
     let views = daemon.start_views().await?;
+    let stop_recording = CancellationToken::new();
+    let records = LinkRecords::new(daemon.ssh.meters.clone(), daemon.ledger.clone(), daemon.surroundings.clock.clone());
+    let recording = AbortOnDropHandle::new(tokio::spawn(records.run(stop_recording.clone())));
     let outcome = daemon.work(reloads).await;
+    stop_recording.cancel();
+    recording.await.map_err(|e| Fault::daemon(format_args!("a task failed: {e}")))?;
     daemon.stop_background().await;
     views.end().await;
     outcome?;

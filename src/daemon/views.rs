@@ -67,7 +67,7 @@ impl Daemon {
         let troubles = self.directories.iter().map(trouble).collect();
         let gatherer = Gatherer::idle(Place::of(&self.settings), self.ledger.view(), self.surroundings.clock.clone())
             .with_rooms(self.rooms.clone());
-        gatherer.running(self.live.clone(), taken_in, troubles, self.reloaded.clone())
+        gatherer.running(self.live.clone(), self.ssh.meters.clone(), taken_in, troubles, self.reloaded.clone())
     }
 
     fn web(&self, stop: CancellationToken) -> Web {

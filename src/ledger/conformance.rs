@@ -7,6 +7,7 @@
 
 mod at_once;
 mod deliveries;
+mod link_usage;
 mod mounts;
 mod notifications;
 mod people;
@@ -115,12 +116,17 @@ macro_rules! for_each_case {
             what_a_file_looks_like_on_its_vessel_is_kept,
             a_clock_that_was_put_back_makes_nobody_wait_longer,
             mounts_are_remembered_for_each_directory,
+            bytes_on_the_link_are_summed_by_vessel_and_day,
+            sums_of_long_ago_are_forgotten,
+            the_cost_of_a_delivery_is_the_sum_of_its_attempts,
+            costs_of_calls_at_once_do_not_mix,
         }
     };
 }
 pub(super) use at_once::*;
 pub(super) use deliveries::*;
 pub(super) use for_each_case;
+pub(super) use link_usage::*;
 pub(super) use mounts::*;
 pub(super) use notifications::*;
 pub(super) use people::*;

@@ -2,14 +2,15 @@
 //! ledger are the queue of the workflows.
 //!
 //! [`Ledger`] is a handle that is cheap to clone. The workflows use [`Store`], people's queries use [`Reports`],
-//! pending notifications are in [`Outbox`], destinations on the vessels in [`Places`], and [`Upkeep`] limits the
-//! ledger's size. Every update is idempotent, and atomic as a whole or in steps, so the workflows can repeat updates
+//! pending notifications are in [`Outbox`], destinations on the vessels in [`Places`], bytes on the link in
+//! [`LinkUsage`], and [`Upkeep`] limits the ledger's size. Every update is idempotent, and atomic as a whole or in steps, so the workflows can repeat updates
 //! after a crash. Channels and bells between tasks carry hints only; a lost hint loses no work. No other module uses
 //! SQL, and this module accesses neither the files nor the vessels that it has records of.
 
 #[cfg(test)]
 mod conformance;
 mod error;
+mod link_usage;
 mod mounts;
 mod notices;
 mod places;
@@ -23,6 +24,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 pub use error::LedgerError;
+pub use link_usage::LinkUsage;
 pub use mounts::MountMemory;
 pub use notices::{Listener, Notice, NoticeId, Outbox};
 pub use places::Places;

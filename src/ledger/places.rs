@@ -5,7 +5,7 @@ use async_trait::async_trait;
 
 use super::LedgerError;
 use crate::names::{DirectoryName, RemotePath, VesselName};
-use crate::records::{Delivery, Host, Seen, Verified, VersionId};
+use crate::records::{Delivery, DeliveryCost, Host, Seen, Verified, VersionId};
 
 type Result<T> = std::result::Result<T, LedgerError>;
 
@@ -34,7 +34,13 @@ pub trait Places: Send + Sync {
     ) -> Result<u64>;
 
     /// Records that the vessel holds a version at the delivery's place, and with `seen` the state of the vessel's copy
-    /// where that state differs from the source's. Returns `false` when the delivery was superseded meanwhile, or now
+    /// where that state differs from the source's. `cost` is added to the delivery's cost. Returns `false` when the delivery was superseded meanwhile, or now
     /// goes to another place.
-    async fn acknowledge_there(&self, delivery: &Delivery, verified: Verified, seen: Option<Seen>) -> Result<bool>;
+    async fn acknowledge_there(
+        &self,
+        delivery: &Delivery,
+        verified: Verified,
+        seen: Option<Seen>,
+        cost: Option<DeliveryCost>,
+    ) -> Result<bool>;
 }

@@ -1,12 +1,14 @@
 //! People's queries to the ledger, independent of the database: sums, a file's history, receipts. The queries change
 //! nothing, and the time to compute a sum doesn't grow with the queue or the history.
 
+use std::ops::RangeInclusive;
+
 use async_trait::async_trait;
 
 use super::LedgerError;
 use crate::digest::Digest;
 use crate::names::{DirectoryName, RelPath, VesselName};
-use crate::records::{DeliveryId, DeliveryState, Version};
+use crate::records::{DeliveryCost, DeliveryId, DeliveryState, LinkBytes, UtcDay, Version};
 
 type Result<T> = std::result::Result<T, LedgerError>;
 
@@ -125,6 +127,8 @@ pub struct Receipt {
     pub acknowledged_at: i64,
     /// How the vessel's copy was verified.
     pub verified: String,
+    /// What the delivery has cost; `None` if it was not counted.
+    pub cost: Option<DeliveryCost>,
 }
 
 /// The reason why a path no longer holds a version.
@@ -176,6 +180,8 @@ pub struct DeliveryStory {
     pub parked: bool,
     /// When the delivery was acknowledged, and how the vessel's copy was verified.
     pub acknowledged: Option<(i64, String)>,
+    /// What the delivery has cost so far; `None` if it was not counted.
+    pub cost: Option<DeliveryCost>,
 }
 
 /// The ledger's interface for people's queries.
@@ -194,6 +200,9 @@ pub trait Reports: Send + Sync {
     /// Returns acknowledgements in chronological order, at most `limit`, starting after the acknowledgement of the
     /// delivery `after.1` at the time `after.0`.
     async fn receipts(&self, after: (i64, DeliveryId), limit: u32) -> Result<Vec<Receipt>>;
+
+    /// Returns the bytes on the link over `days` of all vessels that have any, ordered by vessel.
+    async fn link_bytes(&self, days: RangeInclusive<UtcDay>) -> Result<Vec<(VesselName, LinkBytes)>>;
 
     /// Returns all recorded versions of a path, oldest first. The query scans all versions in the ledger.
     async fn history(&self, directory: &DirectoryName, path: &RelPath) -> Result<Vec<VersionStory>>;

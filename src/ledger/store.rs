@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use super::{LedgerError, MountMemory, Outbox, Places, Reports, Upkeep};
+use super::{LedgerError, LinkUsage, MountMemory, Outbox, Places, Reports, Upkeep};
 use crate::digest::Digest;
 use crate::names::{DirectoryName, InstanceId, RelPath, VesselName};
 use crate::records::{
@@ -49,10 +49,10 @@ pub struct Parked {
 /// The ledger's queries and updates.
 ///
 /// A method runs in one transaction, which concurrent calls may share, unless its documentation mentions steps. A
-/// cancelled call, or step of a call, is applied either completely or not at all. Every update is idempotent, and a
-/// cancelled call affects no other call.
+/// cancelled call, or step of a call, is applied either completely or not at all. Every update is idempotent, except
+/// those of [`LinkUsage`], and a cancelled call affects no other call.
 #[async_trait]
-pub trait Store: Outbox + Places + Upkeep + MountMemory + Send + Sync {
+pub trait Store: Outbox + Places + Upkeep + MountMemory + LinkUsage + Send + Sync {
     /// Returns the shore's id.
     fn instance(&self) -> InstanceId;
 

@@ -5,6 +5,7 @@
 
 mod channel_pool;
 mod command_batch;
+mod costs;
 mod new_file;
 mod preconnect;
 mod session;

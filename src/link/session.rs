@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::channel_pool::{ChannelPool, Coming};
 use super::command_batch::CommandBatcher;
+use super::costs::Costs;
 use super::new_file::{OURS, Owners, open_new};
 use super::small_files::LoopSlot;
 use super::temp_dir;
@@ -52,6 +53,8 @@ pub(crate) struct Session {
     pub(crate) resting: CancellationToken,
     /// Whether the vessel was found to accept a file only as one stream from start to end.
     pub(crate) streams_only: AtomicBool,
+    /// What the deliveries cost.
+    pub(crate) costs: Costs,
     /// Number of file bytes sent in this session. If it is not 0, the session has made progress, even if it ends with
     /// an error.
     sent: AtomicU64,
@@ -68,7 +71,10 @@ pub(crate) struct Session {
 
 impl Session {
     pub(crate) fn new(link: Link, remote: Remote, coming: Vec<Coming>, arrival: Option<Arrival>) -> Self {
+        let is_over_a_link = link.settings.local.is_none();
+        let meter = is_over_a_link.then(|| link.environment.meters.of(&link.settings.name));
         Self {
+            costs: Costs::new(meter),
             link,
             channels: ChannelPool::new(remote.main_channel().clone(), coming),
             commands: CommandBatcher::new(&remote),
@@ -182,6 +188,11 @@ impl Session {
             Some(()) => {}
             None => std::future::pending().await,
         }
+    }
+
+    /// Counts bytes of a version that were passed to a channel, whether or not they arrive.
+    pub(crate) fn wrote(&self, version: &Version, bytes: u64) {
+        self.costs.wrote(version.id, bytes);
     }
 
     /// Reports bytes of a version that were sent.

@@ -104,10 +104,30 @@ pub struct VesselStatus {
     pub last_acknowledged: Option<Timestamp>,
     /// Bytes of files sent to the vessel since the program started, including repeated bytes.
     pub sent_bytes: u64,
+    /// Bytes on the link to the vessel since the program started; `null` when none were counted, as with
+    /// `Transport = local`.
+    #[serde(default)]
+    pub link_bytes: Option<LinkBytes>,
+    /// Bytes on the link to the vessel today, in UTC, as recorded in the ledger, which happens every few seconds; `null`
+    /// when there were none.
+    #[serde(default)]
+    pub link_bytes_today: Option<LinkBytes>,
     /// Numbers of errors since the program started, by kind.
     pub errors: BTreeMap<String, u64>,
     /// Durations of deliveries since the program started, in seconds.
     pub took: Histogram,
+}
+
+/// Bytes that the connections to a vessel put on the link, headers included (an estimate: see the chapter on operating
+/// in the book).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LinkBytes {
+    /// Bytes sent to the vessel, including `resent`.
+    pub sent: u64,
+    /// Bytes received from the vessel.
+    pub received: u64,
+    /// Bytes that TCP sent again because they were lost.
+    pub resent: u64,
 }
 
 /// The state of a vessel's connection.

@@ -10,16 +10,18 @@ use jiff::tz::TimeZone;
 use tokio::sync::{Mutex, watch};
 
 use super::document::{
-    Amount, Daemon, Delivered, DirectoryStatus, DiskStatus, Document, ErrorStatus, FORM, LedgerStatus, Link, LinkState,
-    Oldest, Reload, Transfer, Trouble, VesselStatus,
+    Amount, Daemon, Delivered, DirectoryStatus, DiskStatus, Document, ErrorStatus, FORM, LedgerStatus, Link, LinkBytes,
+    LinkState, Oldest, Reload, Transfer, Trouble, VesselStatus,
 };
 use super::live::{Live, LiveLink, LiveTransfer, LiveVessel};
 use crate::clock::Clock;
 use crate::ledger::{LedgerError, LedgerView, Summary};
 use crate::local::{Room, Rooms};
 use crate::names::{DirectoryName, VesselName};
+use crate::records::UtcDay;
 use crate::settings::Settings;
 use crate::shore::Troubles;
+use crate::transport::LinkMeters;
 
 /// Maximum lengths of the lists `parked`, `deliveries` and `transfers` in the document.
 const PARKED: u32 = 50;
@@ -64,6 +66,7 @@ fn disks(settings: &Settings) -> Vec<PathBuf> {
 /// The running program's contribution to a document.
 struct Running {
     live: Arc<Live>,
+    meters: LinkMeters,
     taken_in: Vec<watch::Receiver<bool>>,
     troubles: HashMap<DirectoryName, watch::Receiver<Troubles>>,
     reload: Option<Reload>,
@@ -98,17 +101,18 @@ impl Gatherer {
         Self { rooms, ..self }
     }
 
-    /// Adds the state of the running program. `taken_in` holds for each directory whether all files present at the
+    /// Adds the state of the running program. `meters` count the bytes on the link, `taken_in` holds for each directory whether all files present at the
     /// start are in the ledger, `troubles` why a directory can't be used, `reload` the result of the last reload of the
     /// settings.
     pub fn running(
         self,
         live: Arc<Live>,
+        meters: LinkMeters,
         taken_in: Vec<watch::Receiver<bool>>,
         troubles: HashMap<DirectoryName, watch::Receiver<Troubles>>,
         reload: Option<Reload>,
     ) -> Self {
-        Self { running: Some(Running { live, taken_in, troubles, reload }), ..self }
+        Self { running: Some(Running { live, meters, taken_in, troubles, reload }), ..self }
     }
 
     /// Returns the last document if it is younger than [`FRESH`], otherwise a new one.
@@ -145,15 +149,21 @@ impl Gatherer {
         let now = self.clock.now_ms();
         let summary = self.ledger.summary(midnight(now)).await?;
         let (parked, receipts) = (self.ledger.troubles(PARKED).await?, self.ledger.last_receipts(DELIVERIES).await?);
+        let today = UtcDay::at(now);
+        let link_today: HashMap<_, _> = self.ledger.link_bytes(today..=today).await?.into_iter().collect();
         let live: HashMap<&VesselName, LiveVessel> = match &self.running {
             Some(running) => self.place.vessels.iter().map(|name| (name, running.live.vessel(name))).collect(),
             None => HashMap::new(),
+        };
+        let vessel = |name| VesselStatus {
+            link_bytes_today: link_today.get(name).copied().map(LinkBytes::from),
+            ..self.vessel(name, live.get(name), &summary)
         };
         Ok(Document {
             version: FORM,
             at: moment(now),
             daemon: self.running.as_ref().map(Running::daemon),
-            vessels: self.place.vessels.iter().map(|name| self.vessel(name, live.get(name), &summary)).collect(),
+            vessels: self.place.vessels.iter().map(vessel).collect(),
             directories: self.directories(&live, &summary),
             parked: parked.into_iter().map(Trouble::from).collect(),
             deliveries: receipts.into_iter().map(Delivered::from).collect(),
@@ -198,6 +208,8 @@ impl Gatherer {
             acknowledged: Amount::default(),
             last_acknowledged: None,
             sent_bytes: now.sent,
+            link_bytes: self.running.as_ref().and_then(|running| running.meters.of(name).bytes()).map(LinkBytes::from),
+            link_bytes_today: None,
             errors: now.errors.iter().map(|(cause, count)| (cause.as_str().to_owned(), *count)).collect(),
             took: now.took.clone(),
         };
@@ -305,6 +317,13 @@ impl Amount {
     fn add(&mut self, files: u64, bytes: u64) {
         self.files += files;
         self.bytes += bytes;
+    }
+}
+
+impl From<crate::records::LinkBytes> for LinkBytes {
+    fn from(bytes: crate::records::LinkBytes) -> Self {
+        let crate::records::LinkBytes { sent, received, resent } = bytes;
+        Self { sent, received, resent }
     }
 }
 

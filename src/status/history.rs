@@ -85,6 +85,10 @@ pub struct DeliveryReport {
     pub delivered: Option<Timestamp>,
     /// How the vessel's copy was verified.
     pub verified: Option<String>,
+    /// Bytes of the file that were written, including those written again; `null` when they were not counted.
+    pub written_bytes: Option<u64>,
+    /// The delivery's share of the bytes on the link in both directions; `null` when they were not counted.
+    pub link_bytes: Option<u64>,
     /// Possible actions of a person.
     pub you_can: Vec<String>,
 }
@@ -325,6 +329,8 @@ impl Reporter<'_> {
             next_try,
             delivered: delivery.acknowledged.as_ref().map(|(at, _)| moment(*at)),
             verified: delivery.acknowledged.as_ref().map(|(_, how)| how.clone()),
+            written_bytes: delivery.cost.map(|cost| cost.written),
+            link_bytes: delivery.cost.and_then(|cost| cost.link),
             you_can,
         }
     }

@@ -10,7 +10,7 @@ use prometheus_client::metrics::exemplar::Exemplar;
 use prometheus_client::registry::Registry;
 
 use super::Histogram;
-use super::document::{DirectoryStatus, DiskStatus, Document, LinkState, VesselStatus};
+use super::document::{DirectoryStatus, DiskStatus, Document, LinkBytes, LinkState, VesselStatus};
 
 /// The content type of the response to a scrape.
 pub(super) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -145,6 +145,21 @@ impl Shown {
             "Bytes of files sent to a vessel since the start of the program",
             each(|v| v.sent_bytes),
         )?;
+        out.counters(
+            "link_sent_bytes",
+            "Bytes sent on the link to a vessel since the start of the program, with resent bytes and estimated headers",
+            self.on_the_link(|bytes| bytes.sent),
+        )?;
+        out.counters(
+            "link_received_bytes",
+            "Bytes received on the link from a vessel since the start of the program, with estimated headers",
+            self.on_the_link(|bytes| bytes.received),
+        )?;
+        out.counters(
+            "link_resent_bytes",
+            "Bytes that TCP sent again on the link to a vessel since the start of the program",
+            self.on_the_link(|bytes| bytes.resent),
+        )?;
         out.counters("errors", "Errors since the start of the program, by kind", self.errors())?;
         let took = self.0.vessels.iter().map(|vessel| (vec![("vessel", vessel.name.as_str())], &vessel.took));
         out.histograms("delivery_duration_seconds", "Duration of deliveries in seconds", took)
@@ -180,6 +195,12 @@ impl Shown {
             let lag = vessel.oldest.as_ref().map_or(0, |oldest| self.0.at.as_second() - oldest.since.as_second());
             (vec![("vessel", vessel.name.as_str())], lag.max(0).cast_unsigned())
         })
+    }
+
+    /// Returns the series of the vessels whose bytes on the link are counted.
+    fn on_the_link(&self, value: fn(&LinkBytes) -> u64) -> impl Iterator<Item = (Labels<'_>, u64)> {
+        let counted = self.0.vessels.iter().filter_map(|vessel| Some((vessel, vessel.link_bytes.as_ref()?)));
+        counted.map(move |(vessel, bytes)| (vec![("vessel", vessel.name.as_str())], value(bytes)))
     }
 
     fn errors(&self) -> impl Iterator<Item = (Labels<'_>, u64)> {

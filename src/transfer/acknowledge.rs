@@ -29,7 +29,8 @@ pub(super) async fn acknowledge(
     let session = &transfers.session;
     let version = &delivery.version;
     let seen = seen_there(transfers, version).await?;
-    if !transfers.ledger.acknowledge_there(delivery, verified, seen).await.map_err(|e| e.fault())? {
+    let cost = session.costs.settle(version.id);
+    if !transfers.ledger.acknowledge_there(delivery, verified, seen, cost).await.map_err(|e| e.fault())? {
         return Ok(Outcome::Superseded);
     }
     let (vessel, directory, took) = (&session.link.settings.name, &version.directory, started.elapsed());

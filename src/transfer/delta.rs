@@ -297,6 +297,7 @@ impl<'v> Applying<'v, '_> {
                     (new.send_zeros(at, length).await, false)
                 } else {
                     session.may_send(length).await;
+                    session.wrote(&self.delivery.version, length);
                     (new.send(at, bytes).await, false)
                 }
             }

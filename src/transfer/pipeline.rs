@@ -37,6 +37,7 @@ enum Prepared {
 pub(crate) async fn deliver(transfers: &Transfers, delivery: &Delivery) -> Result<Outcome, Fault> {
     let session = &transfers.session;
     let started = Instant::now();
+    session.costs.begin(delivery);
     let destination = transfers.destination(&delivery.version)?;
     match delivery.version.kind {
         VersionKind::File => {}

@@ -78,6 +78,7 @@ pub(super) async fn write_small(
         let read = source.read(0, size).await;
         let bytes = read.map_err(|error| source_fault(version, &error))?;
         session.link.limit.take(size).await;
+        session.wrote(version, size);
         let sent = file.send(0, bytes).await;
         let sent = session.explained(sent, &path, size).await?;
         // The vessel processes requests in the order of sending, so the file can be finished without waiting for the

@@ -106,6 +106,7 @@ pub(super) async fn write_on(
                 file.send_zeros(at - base, length).await
             } else {
                 session.may_send(length).await;
+                session.wrote(version, length);
                 file.send(at - base, piece).await
             };
             sent.push(session.explained(write, file.path(), missing).await?.taken());

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::task::{JoinError, JoinSet};
+use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -39,6 +40,11 @@ const PATIENCE: u32 = 8;
 const PATIENCE_EARLY: u32 = 150;
 /// How long an ending session waits for data in flight to the vessel.
 const REST: Duration = Duration::from_secs(2);
+
+/// How often the costs of running deliveries are recorded, and from how many written bytes on. A crash loses the count
+/// since then.
+const RECORDING: Duration = Duration::from_secs(5);
+const WORTH_RECORDING: u64 = 1 << 20;
 
 /// In a single run (`--once`): the longest wait for a postponed delivery.
 const ONCE_WAIT: Duration = Duration::from_secs(30);
@@ -121,6 +127,8 @@ impl Scheduler {
         // sessions.
         self.sweeping.begin_strays(&self.transfers);
         self.sweep();
+        let mut recording = tokio::time::interval_at(tokio::time::Instant::now() + RECORDING, RECORDING);
+        recording.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             if self.blocked.next_look().is_some_and(|wait| wait.is_zero()) && self.blocked.look(&self.transfers).await?
             {
@@ -144,6 +152,7 @@ impl Scheduler {
                     self.sweeping.begin_markers(&transfers);
                 }
                 Some(swept) = self.sweeping.ended(&transfers) => swept?,
+                _ = recording.tick(), if !self.running.is_empty() => self.record_costs(WORTH_RECORDING).await?,
                 () = bell.rung() => {
                     self.look_again();
                     self.end_unwanted().await?;
@@ -181,6 +190,16 @@ impl Scheduler {
     /// Aborts the running deliveries. The next session resumes each of them from its current state.
     pub(super) async fn drop_all(&mut self) {
         self.running.shutdown().await;
+    }
+
+    /// Adds to the ledger what deliveries have cost so far, without those that have written less than `least` bytes
+    /// since the last time.
+    pub(super) async fn record_costs(&self, least: u64) -> Result<(), Fault> {
+        let costs = self.transfers.session.costs.take(least);
+        match costs.is_empty() {
+            true => Ok(()),
+            false => self.vessel.ledger.add_costs(&costs).await.map_err(|e| e.fault()),
+        }
     }
 
     fn sweep(&mut self) {
@@ -313,6 +332,7 @@ impl Scheduler {
         let (delivery, outcome) = ended.map_err(|e| Fault::daemon(format_args!("a delivery task failed: {e}")))?;
         let vessel = &self.vessel;
         vessel.monitor.notice(&Event::Ended { vessel: &vessel.settings.name, version: delivery.version.id });
+        self.transfers.session.costs.end(delivery.version.id);
         let large = self.busy.remove(&delivery.id).is_none_or(|busy| busy.large);
         self.running_ids.remove(delivery.id);
         self.places.leave(&delivery.version.directory, &delivery.version.path);

@@ -239,6 +239,7 @@ impl Supervisor {
         } else {
             session.remote.hang_up().await;
         }
+        scheduler.record_costs(0).await?;
         let progress = session.has_sent();
         self.narrow = progress && !session.channels.was_widened();
         if let Some(remote) = other {

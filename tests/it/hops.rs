@@ -9,7 +9,7 @@ use crate::fleet::vessel::{PASSWORD, Vessel};
 use crate::fleet::wait::wait_until;
 
 /// Has the settings lead to `inner` through these vessels, the nearest first; they are vessels no more.
-fn through(fleet: &Fleet, hops: &[&str]) {
+pub(crate) fn through(fleet: &Fleet, hops: &[&str]) {
     let text = fs::read_to_string(fleet.settings()).unwrap();
     let is_hop = |section: &&str| hops.iter().any(|hop| section.starts_with(&format!("Vessel {hop}]")));
     let sections: Vec<_> = text.split("\n[").filter(|section| !is_hop(section)).collect();

@@ -111,6 +111,11 @@ fn check_status_and_simulate_know_it() {
     assert_eq!(fleet.once().code, Some(0));
     let status = fleet.call(&["status"], "");
     assert!(status.code == Some(0) && status.stdout.contains("disk"), "{status:?}");
+    // No byte of it was on a link.
+    let status = fleet.call(&["status", "--json"], "").stdout;
+    assert!(status.contains("\"link_bytes\": null") && status.contains("\"link_bytes_today\": null"), "{status}");
+    let receipts = fleet.call(&["receipts", "--json"], "").stdout;
+    assert!(receipts.contains("\"written_bytes\":null,\"link_bytes\":null"), "{receipts}");
 }
 
 #[test]

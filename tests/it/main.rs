@@ -31,6 +31,7 @@ mod hung_mount;
 mod import;
 mod layers;
 mod link;
+mod link_bytes;
 mod links;
 mod local_target;
 mod logging;

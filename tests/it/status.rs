@@ -230,7 +230,10 @@ fn receipts_name_every_file_vessel_and_hash() {
     assert_eq!(fleet.once().code, Some(0));
     let sha256 = contentmonster::digest::Digest::of(b"cargo").to_string();
     let csv = fleet.call(&["receipts", "--csv"], "");
-    assert_eq!(csv.stdout.lines().next(), Some("delivered,vessel,directory,file,bytes,sha256,verified"));
+    assert_eq!(
+        csv.stdout.lines().next(),
+        Some("delivered,vessel,directory,file,bytes,sha256,verified,written_bytes,link_bytes")
+    );
     csv.must_say(&[",open,in,\"cargo, \"\"first class\"\"\",5,", &sha256, "hashed on the vessel"]);
     csv.must_say(&[",chroot,in,", &sha256, "read back"]);
     assert_eq!(csv.stdout.lines().count(), 5);

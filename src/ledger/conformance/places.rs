@@ -78,10 +78,10 @@ pub(in crate::ledger) async fn what_is_acknowledged_for_an_earlier_place_does_no
     let before = only_due(store, "tern").await;
     locate(store, "tern", "/new").await;
     reconcile(store, ["tern", "gull"]).await;
-    assert!(!store.acknowledge_there(&before, Verified::ByVessel, None).await.unwrap());
+    assert!(!store.acknowledge_there(&before, Verified::ByVessel, None, None).await.unwrap());
     let now = due(store, "tern").await.into_iter().find(|delivery| delivery.id == before.id).unwrap();
     assert!(now.place > before.place && before.place == PlaceNumber(0));
-    assert!(store.acknowledge_there(&now, Verified::ByVessel, None).await.unwrap());
+    assert!(store.acknowledge_there(&now, Verified::ByVessel, None, None).await.unwrap());
 }
 
 pub(in crate::ledger) async fn what_went_to_an_earlier_place_is_not_held_at_the_new_one(store: &dyn Store, _: &Hands) {
@@ -170,14 +170,14 @@ pub(in crate::ledger) async fn what_a_file_looks_like_on_its_vessel_is_kept(stor
     let seen = Seen { size: u64::MAX, mtime: -7 };
     admit(store, file("a", "a", 1), ["tern", "gull"]).await;
     let to_tern = only_due(store, "tern").await;
-    store.acknowledge_there(&to_tern, Verified::ByVessel, Some(seen)).await.unwrap();
+    store.acknowledge_there(&to_tern, Verified::ByVessel, Some(seen), None).await.unwrap();
     deliver(store, "gull").await;
     admit(store, file("a", "b", 2), ["tern", "gull"]).await;
     for (name, expected) in [("tern", Some(seen)), ("gull", None)] {
         let next = only_due(store, name).await;
         let held = store.held_before(next.version.id, &vessel(name)).await.unwrap();
         assert_eq!(held.iter().map(|held| held.seen).collect::<Vec<_>>(), [expected]);
-        store.acknowledge_there(&next, Verified::ByVessel, expected).await.unwrap();
+        store.acknowledge_there(&next, Verified::ByVessel, expected, None).await.unwrap();
     }
     store.resend(&docs(), None, &vessels(["tern"])).await.unwrap();
     assert_eq!(only_due(store, "tern").await.seen, Some(seen));

@@ -11,13 +11,14 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{Row, Sqlite, SqlitePool, Transaction};
 use tokio::sync::{mpsc, oneshot};
 
+use super::link_usage::add_costs;
 use super::listeners::Listeners;
 use super::rows::signed;
 use super::transitions::settle;
 use super::{Result, json};
 use crate::clock::Clock;
 use crate::ledger::LedgerError;
-use crate::records::{PlaceNumber, Seen};
+use crate::records::{DeliveryCost, PlaceNumber, Seen};
 
 /// Maximum number of updates in one transaction, which limits the latency to some tens of milliseconds.
 const MOST: usize = 2048;
@@ -43,6 +44,9 @@ pub(super) enum Entry {
 struct Waiting {
     entry: Entry,
     id: i64,
+    /// Added to the delivery's cost if its state allows the update. Not part of the entry, because equal entries share a
+    /// statement.
+    cost: Option<DeliveryCost>,
     answer: oneshot::Sender<Result<bool>>,
 }
 
@@ -60,9 +64,14 @@ impl Group {
     /// Applies an update to the delivery or version with the number `id`. Returns `false` when there is no such record,
     /// or when its state doesn't allow the update.
     pub(super) async fn make(&self, entry: Entry, id: i64) -> Result<bool> {
+        self.make_at_cost(entry, id, None).await
+    }
+
+    /// Applies an update like [`Group::make`], and adds to the delivery's cost.
+    pub(super) async fn make_at_cost(&self, entry: Entry, id: i64, cost: Option<DeliveryCost>) -> Result<bool> {
         let ended = || LedgerError::from(sqlx::Error::WorkerCrashed);
         let (answer, answered) = oneshot::channel();
-        self.0.send(Waiting { entry, id, answer }).map_err(|_| ended())?;
+        self.0.send(Waiting { entry, id, cost, answer }).map_err(|_| ended())?;
         answered.await.map_err(|_| ended())?
     }
 }
@@ -97,6 +106,11 @@ async fn make_all(writer: &SqlitePool, now: i64, listeners: &Listeners, group: &
             _ => false,
         };
         let taken = make_alike(&mut transaction, now, &alike[0].entry, &ids).await?;
+        let costs = alike.iter().filter(|one| taken.contains(&one.id)).filter_map(|one| Some((one.id, one.cost?)));
+        let costs: Vec<_> = costs.collect();
+        if !costs.is_empty() {
+            add_costs(&mut transaction, costs.into_iter()).await?;
+        }
         made.extend(alike.iter().map(|one| taken.contains(&one.id)));
     }
     transaction.commit().await?;

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use super::rows::{digest_bytes, signed};
 use crate::names::{RelPath, VesselName};
-use crate::records::NewVersion;
+use crate::records::{DeliveryCost, NewVersion};
 
 fn array(items: impl Iterator<Item = impl AsRef<str>>) -> String {
     let mut text = String::from("[");
@@ -21,6 +21,12 @@ fn array(items: impl Iterator<Item = impl AsRef<str>>) -> String {
 /// Encodes numbers of deliveries or versions.
 pub(super) fn numbers(ids: impl Iterator<Item = i64>) -> String {
     array(ids.map(|id| id.to_string()))
+}
+
+/// Encodes the costs of deliveries, as arrays of number, written bytes and bytes on the link.
+pub(super) fn costs(costs: impl Iterator<Item = (i64, DeliveryCost)>) -> String {
+    let link = |cost: DeliveryCost| cost.link.map_or_else(|| "null".to_owned(), |bytes| signed(bytes).to_string());
+    array(costs.map(|(id, cost)| format!("[{id},{},{}]", signed(cost.written), link(cost))))
 }
 
 /// Encodes names of vessels.

@@ -9,6 +9,7 @@ mod backup;
 mod due;
 mod group;
 mod json;
+mod link_usage;
 mod listeners;
 mod lock;
 mod mounts;

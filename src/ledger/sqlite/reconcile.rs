@@ -12,7 +12,7 @@ use super::transitions::settle_versions;
 use super::{Result, Sqlite, json};
 use crate::ledger::Places;
 use crate::names::{DirectoryName, RemotePath, VesselName};
-use crate::records::{Delivery, Host, Seen, Verified, VersionId};
+use crate::records::{Delivery, DeliveryCost, Host, Seen, Verified, VersionId};
 
 /// Number of deliveries per transaction; a transaction of this size takes some tens of milliseconds.
 const STEP: usize = 1000;
@@ -201,9 +201,15 @@ impl Places for Sqlite {
         Ok(due)
     }
 
-    async fn acknowledge_there(&self, delivery: &Delivery, verified: Verified, seen: Option<Seen>) -> Result<bool> {
+    async fn acknowledge_there(
+        &self,
+        delivery: &Delivery,
+        verified: Verified,
+        seen: Option<Seen>,
+        cost: Option<DeliveryCost>,
+    ) -> Result<bool> {
         let entry = Entry::AcknowledgedAt { verified: verified.as_str(), place: delivery.place, seen };
-        self.group.make(entry, delivery.id.0).await
+        self.group.make_at_cost(entry, delivery.id.0, cost).await
     }
 }
 

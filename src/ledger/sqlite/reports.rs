@@ -1,16 +1,18 @@
 //! Implements [`Reports`] in SQLite's SQL, with reading connections only, in parallel with the writer.
 
+use std::ops::RangeInclusive;
+
 use async_trait::async_trait;
 use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
 
-use super::{Readers, Result, rows};
+use super::{Readers, Result, link_usage, rows};
 use crate::ledger::{
     DeliveryStory, DirectoryTally, Ending, LedgerError, Oldest, Receipt, Reports, Summary, Tally, Trouble,
     VersionStory, VesselNote,
 };
 use crate::names::{DirectoryName, RelPath, VesselName};
-use crate::records::DeliveryId;
+use crate::records::{DeliveryCost, DeliveryId, LinkBytes, UtcDay};
 
 /// Milliseconds that a row of the table `retired_tally` covers: 15 minutes.
 const QUARTER: i64 = 900_000;
@@ -18,7 +20,8 @@ const QUARTER: i64 = 900_000;
 /// The columns that [`receipt`] reads.
 macro_rules! receipts {
     () => {
-        "SELECT d.id, d.vessel, d.acknowledged_at, coalesce(d.verified, '') AS verified, v.directory, v.path, v.size, v.digest
+        "SELECT d.id, d.vessel, d.acknowledged_at, coalesce(d.verified, '') AS verified, v.directory, v.path, v.size, v.digest,
+             d.written_bytes, d.link_bytes
          FROM delivery d CROSS JOIN version v ON v.id = d.version WHERE d.state = 'acknowledged' "
     };
 }
@@ -89,6 +92,10 @@ impl Reports for Readers {
         );
         let found = sqlx::query(question).bind(after.0).bind(after.1.0).bind(limit).fetch_all(&self.0).await?;
         found.iter().map(receipt).collect()
+    }
+
+    async fn link_bytes(&self, days: RangeInclusive<UtcDay>) -> Result<Vec<(VesselName, LinkBytes)>> {
+        link_usage::sums(&self.0, days).await
     }
 
     async fn history(&self, directory: &DirectoryName, path: &RelPath) -> Result<Vec<VersionStory>> {
@@ -194,6 +201,7 @@ fn receipt(row: &SqliteRow) -> Result<Receipt> {
         digest: rows::digest(row)?,
         acknowledged_at: row.try_get::<Option<i64>, _>("acknowledged_at")?.unwrap_or_default(),
         verified: row.try_get("verified")?,
+        cost: cost(row)?,
     })
 }
 
@@ -219,5 +227,11 @@ fn delivery(row: &SqliteRow) -> Result<DeliveryStory> {
         reason: row.try_get("reason")?,
         parked: row.try_get("parked")?,
         acknowledged: at.map(|at| (at, verified.unwrap_or_default())),
+        cost: cost(row)?,
     })
+}
+
+fn cost(row: &SqliteRow) -> Result<Option<DeliveryCost>> {
+    let (written, link): (Option<i64>, Option<i64>) = (row.try_get("written_bytes")?, row.try_get("link_bytes")?);
+    Ok(written.map(|written| DeliveryCost { written: written.cast_unsigned(), link: link.map(i64::cast_unsigned) }))
 }

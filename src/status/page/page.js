@@ -83,6 +83,7 @@ function card(name) {
     oldest: fact(list, "Oldest waiting"),
     parked: fact(list, "Parked"),
     last: fact(list, "Last received"),
+    today: fact(list, "On the link today"),
     transfers: element("div", "transfers"),
     orders: element("div", "orders"),
     chart: chart(REACH, (most) => `${bytes(most)}/s`),
@@ -147,6 +148,8 @@ function showVessel(vessel, now) {
   say(shown.oldest, vessel.oldest ? between(vessel.oldest.since, now) : "–");
   say(shown.parked, String(vessel.parked));
   say(shown.last, vessel.last_acknowledged ? `${between(vessel.last_acknowledged, now)} ago` : "never");
+  const today = vessel.link_bytes_today;
+  say(shown.today, today ? `${bytes(today.sent)} sent, ${bytes(today.received)} received` : "–");
   showTransfers(shown, vessel.transfers);
   showOrders(shown, vessel);
   return shown.root;

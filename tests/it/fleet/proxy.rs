@@ -18,6 +18,8 @@ struct Link {
     target: u16,
     /// Bytes that came from the shore.
     sent: AtomicU64,
+    /// Bytes that came from the vessel.
+    received: AtomicU64,
     /// Bytes per second towards the vessel; 0: as fast as it goes.
     rate: AtomicU64,
     /// Milliseconds that bytes towards the vessel are held back.
@@ -60,6 +62,7 @@ impl Proxy {
         let link = Arc::new(Link {
             target,
             sent: AtomicU64::new(0),
+            received: AtomicU64::new(0),
             rate: AtomicU64::new(0),
             delay: AtomicU64::new(0),
             free_at: Mutex::new(Instant::now()),
@@ -80,6 +83,11 @@ impl Proxy {
     /// How many bytes the shore has sent through it so far.
     pub(crate) fn sent(&self) -> u64 {
         self.link.sent.load(Ordering::Relaxed)
+    }
+
+    /// How many bytes the vessel has sent through it so far.
+    pub(crate) fn received(&self) -> u64 {
+        self.link.received.load(Ordering::Relaxed)
     }
 
     /// Lets only so many bytes per second pass towards the vessel from now on; 0: as fast as it goes.
@@ -155,7 +163,12 @@ impl Link {
             self.count(bytes);
         };
         std::thread::spawn(move || copy(shore, vessel, count));
-        std::thread::spawn(move || copy(vessel_too, shore_too, |_| link.wait_while(&stalled_too)));
+        std::thread::spawn(move || {
+            copy(vessel_too, shore_too, |bytes| {
+                link.wait_while(&stalled_too);
+                link.received.fetch_add(bytes, Ordering::Relaxed);
+            })
+        });
     }
 
     fn wait_while(&self, stalled: &AtomicBool) {

@@ -1,0 +1,174 @@
+//! What the deliveries of a session cost: the bytes of files that they write, and their shares of the bytes on the link.
+//!
+//! Deliveries run beside each other on the same connections, and only the sum of a connection's bytes is known. So the
+//! bytes on the link while a delivery runs are divided among the deliveries by the bytes that they wrote in that time;
+//! each delivery counts as [`REQUESTS`] bytes more, for requests and answers. A delivery that runs alone gets all bytes
+//! of its time. What goes over the link while no delivery runs, such as a login, belongs to none.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+
+use crate::records::{Delivery, DeliveryCost, DeliveryId, VersionId};
+use crate::transport::LinkMeter;
+
+/// Bytes that stand for the requests and answers of a delivery beside its file's bytes.
+const REQUESTS: u64 = 2048;
+/// How long a reading of the meter serves deliveries that begin.
+const FRESH: Duration = Duration::from_millis(10);
+
+/// The costs of the deliveries of one session that are not in the ledger yet.
+pub(crate) struct Costs {
+    /// `None` for a vessel that is not reached over a link.
+    meter: Option<LinkMeter>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// The sum of the weights of all deliveries so far.
+    weight: u64,
+    running: HashMap<VersionId, Running>,
+    /// The costs of deliveries that failed.
+    ended: Vec<(DeliveryId, DeliveryCost)>,
+    last: Option<(Instant, Point)>,
+}
+
+/// A moment: the bytes on the link until then (`None`: not counted), and the sum of the weights.
+#[derive(Clone, Copy)]
+struct Point {
+    link: Option<u64>,
+    weight: u64,
+}
+
+struct Running {
+    delivery: DeliveryId,
+    /// Bytes written since `since`.
+    written: u64,
+    /// The delivery's part of the sum of the weights since `since`.
+    weight: u64,
+    since: Point,
+}
+
+impl Costs {
+    pub(super) fn new(meter: Option<LinkMeter>) -> Self {
+        Self { meter, state: Mutex::default() }
+    }
+
+    /// Begins to count for a delivery.
+    pub(crate) fn begin(&self, delivery: &Delivery) {
+        let Some(meter) = &self.meter else { return };
+        let mut state = self.state();
+        let since = match state.last {
+            Some((at, point)) if at.elapsed() < FRESH => point,
+            _ => state.read(meter),
+        };
+        state.weight += REQUESTS;
+        let running = Running { delivery: delivery.id, written: 0, weight: REQUESTS, since };
+        state.running.insert(delivery.version.id, running);
+    }
+
+    /// Counts bytes of a file that were written, whether or not they arrive.
+    pub(super) fn wrote(&self, version: VersionId, bytes: u64) {
+        if self.meter.is_some() {
+            let mut state = self.state();
+            state.weight += bytes;
+            if let Some(running) = state.running.get_mut(&version) {
+                running.written += bytes;
+                running.weight += bytes;
+            }
+        }
+    }
+
+    /// Ends the count of a delivery that is about to be acknowledged, and returns what it cost since it was recorded
+    /// last. `None` if nothing is counted for the vessel.
+    pub(crate) fn settle(&self, version: VersionId) -> Option<DeliveryCost> {
+        let mut state = self.state();
+        let now = state.read(self.meter.as_ref()?);
+        Some(state.running.remove(&version)?.cost(now))
+    }
+
+    /// Ends the count of a delivery that was not acknowledged.
+    pub(crate) fn end(&self, version: VersionId) {
+        let Some(meter) = &self.meter else { return };
+        let mut state = self.state();
+        if let Some(running) = state.running.remove(&version) {
+            let now = state.read(meter);
+            state.ended.push((running.delivery, running.cost(now)));
+        }
+    }
+
+    /// Returns what is to be recorded: the costs of deliveries that have failed, and of running deliveries that have
+    /// written at least `least` bytes since they were recorded last. They count from 0 again.
+    pub(crate) fn take(&self, least: u64) -> Vec<(DeliveryId, DeliveryCost)> {
+        let Some(meter) = &self.meter else { return Vec::new() };
+        let mut state = self.state();
+        let now = state.read(meter);
+        let mut costs = std::mem::take(&mut state.ended);
+        for running in state.running.values_mut().filter(|running| running.written >= least) {
+            costs.push((running.delivery, running.cost(now)));
+            (running.written, running.weight, running.since) = (0, 0, now);
+        }
+        costs
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("no code panics while it holds this lock")
+    }
+}
+
+impl State {
+    fn read(&mut self, meter: &LinkMeter) -> Point {
+        let point = Point { link: meter.bytes().map(|bytes| bytes.total()), weight: self.weight };
+        self.last = Some((Instant::now(), point));
+        point
+    }
+}
+
+impl Running {
+    fn cost(&self, now: Point) -> DeliveryCost {
+        let all = now.weight.saturating_sub(self.since.weight);
+        let share = |now: u64, then: u64| {
+            let share = u128::from(now.saturating_sub(then)) * u128::from(self.weight) / u128::from(all.max(1));
+            u64::try_from(share).unwrap_or(u64::MAX)
+        };
+        let link = now.link.zip(self.since.link).map(|(now, then)| share(now, then));
+        DeliveryCost { written: self.written, link }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn running(written: u64, since: Point) -> Running {
+        Running { delivery: DeliveryId(1), written, weight: written + REQUESTS, since }
+    }
+
+    fn at(link: u64, weight: u64) -> Point {
+        Point { link: Some(link), weight }
+    }
+
+    #[test]
+    fn a_delivery_that_runs_alone_gets_all_bytes_of_its_time() {
+        let alone = running(10_000, at(500, 70_000));
+        let cost = alone.cost(at(13_500, 70_000 + 10_000 + REQUESTS));
+        assert_eq!(cost, DeliveryCost { written: 10_000, link: Some(13_000) });
+        let empty = running(0, at(0, 0)).cost(at(3100, REQUESTS));
+        assert_eq!(empty, DeliveryCost { written: 0, link: Some(3100) });
+    }
+
+    #[test]
+    fn deliveries_at_the_same_time_share_by_what_they_wrote() {
+        let (small, large) = (running(0, at(0, 0)), running(3 * REQUESTS, at(0, 0)));
+        let now = at(10_000, 5 * REQUESTS);
+        assert_eq!((small.cost(now).link, large.cost(now).link), (Some(2000), Some(8000)));
+    }
+
+    #[test]
+    fn without_a_count_of_the_link_only_the_written_bytes_are_known() {
+        let nowhere = Point { link: None, weight: 0 };
+        assert_eq!(running(7, nowhere).cost(nowhere), DeliveryCost { written: 7, link: None });
+        assert!(Costs::new(None).take(0).is_empty());
+    }
+}
