@@ -14,7 +14,8 @@ use crate::transport::LinkMeter;
 
 /// Bytes that stand for the requests and answers of a delivery beside its file's bytes.
 const REQUESTS: u64 = 2048;
-/// How long a reading of the meter serves deliveries that begin.
+/// How long a reading of the meter is used again, so that a burst of small files reads it 100 times a second at most. A
+/// delivery that ends needs one that was made after it began.
 const FRESH: Duration = Duration::from_millis(10);
 
 /// The costs of the deliveries of one session that are not in the ledger yet.
@@ -31,7 +32,8 @@ struct State {
     running: HashMap<VersionId, Running>,
     /// The costs of deliveries that failed.
     ended: Vec<(DeliveryId, DeliveryCost)>,
-    last: Option<(Instant, Point)>,
+    /// When the meter was read last, and what it showed.
+    last: Option<(Instant, Option<u64>)>,
 }
 
 /// A moment: the bytes on the link until then (`None`: not counted), and the sum of the weights.
@@ -48,6 +50,8 @@ struct Running {
     /// The delivery's part of the sum of the weights since `since`.
     weight: u64,
     since: Point,
+    /// When `since` was.
+    began: Instant,
 }
 
 impl Costs {
@@ -59,12 +63,9 @@ impl Costs {
     pub(crate) fn begin(&self, delivery: &Delivery) {
         let Some(meter) = &self.meter else { return };
         let mut state = self.state();
-        let since = match state.last {
-            Some((at, point)) if at.elapsed() < FRESH => point,
-            _ => state.read(meter),
-        };
+        let since = state.point(meter, None);
         state.weight += REQUESTS;
-        let running = Running { delivery: delivery.id, written: 0, weight: REQUESTS, since };
+        let running = Running { delivery: delivery.id, written: 0, weight: REQUESTS, since, began: Instant::now() };
         state.running.insert(delivery.version.id, running);
     }
 
@@ -84,8 +85,9 @@ impl Costs {
     /// last. `None` if nothing is counted for the vessel.
     pub(crate) fn settle(&self, version: VersionId) -> Option<DeliveryCost> {
         let mut state = self.state();
-        let now = state.read(self.meter.as_ref()?);
-        Some(state.running.remove(&version)?.cost(now))
+        let running = state.running.remove(&version)?;
+        let now = state.point(self.meter.as_ref()?, Some(running.began));
+        Some(running.cost(now))
     }
 
     /// Ends the count of a delivery that was not acknowledged.
@@ -93,7 +95,7 @@ impl Costs {
         let Some(meter) = &self.meter else { return };
         let mut state = self.state();
         if let Some(running) = state.running.remove(&version) {
-            let now = state.read(meter);
+            let now = state.point(meter, Some(running.began));
             state.ended.push((running.delivery, running.cost(now)));
         }
     }
@@ -103,11 +105,12 @@ impl Costs {
     pub(crate) fn take(&self, least: u64) -> Vec<(DeliveryId, DeliveryCost)> {
         let Some(meter) = &self.meter else { return Vec::new() };
         let mut state = self.state();
-        let now = state.read(meter);
+        let began = Instant::now();
+        let now = state.point(meter, Some(began));
         let mut costs = std::mem::take(&mut state.ended);
         for running in state.running.values_mut().filter(|running| running.written >= least) {
             costs.push((running.delivery, running.cost(now)));
-            (running.written, running.weight, running.since) = (0, 0, now);
+            (running.written, running.weight, running.since, running.began) = (0, 0, now, began);
         }
         costs
     }
@@ -118,10 +121,18 @@ impl Costs {
 }
 
 impl State {
-    fn read(&mut self, meter: &LinkMeter) -> Point {
-        let point = Point { link: meter.bytes().map(|bytes| bytes.total()), weight: self.weight };
-        self.last = Some((Instant::now(), point));
-        point
+    /// Returns the current moment, by a reading of the meter that is fresh and was made later than `after`.
+    fn point(&mut self, meter: &LinkMeter, after: Option<Instant>) -> Point {
+        let is_usable = |at: Instant| at.elapsed() < FRESH && after.is_none_or(|after| at > after);
+        let link = match self.last {
+            Some((at, link)) if is_usable(at) => link,
+            _ => {
+                let link = meter.bytes().map(|bytes| bytes.total());
+                self.last = Some((Instant::now(), link));
+                link
+            }
+        };
+        Point { link, weight: self.weight }
     }
 }
 
@@ -142,7 +153,7 @@ mod tests {
     use super::*;
 
     fn running(written: u64, since: Point) -> Running {
-        Running { delivery: DeliveryId(1), written, weight: written + REQUESTS, since }
+        Running { delivery: DeliveryId(1), written, weight: written + REQUESTS, since, began: Instant::now() }
     }
 
     fn at(link: u64, weight: u64) -> Point {

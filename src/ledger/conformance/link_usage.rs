@@ -65,7 +65,7 @@ pub(in crate::ledger) async fn costs_of_calls_at_once_do_not_mix(store: &dyn Sto
     let all = due(store, "tern").await;
     let cost_of = |delivery: &Delivery| {
         let number = delivery.id.0.cast_unsigned();
-        Some(DeliveryCost { written: number, link: (number % 3 > 0).then_some(number * 2) })
+        Some(DeliveryCost { written: number, link: (!number.is_multiple_of(3)).then_some(number * 2) })
     };
     let calls = all.iter().map(|one| store.acknowledge_there(one, Verified::ByVessel, None, cost_of(one)));
     assert!(futures_util::future::join_all(calls).await.into_iter().all(|made| made.unwrap()));

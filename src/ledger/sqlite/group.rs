@@ -11,7 +11,6 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{Row, Sqlite, SqlitePool, Transaction};
 use tokio::sync::{mpsc, oneshot};
 
-use super::link_usage::add_costs;
 use super::listeners::Listeners;
 use super::rows::signed;
 use super::transitions::settle;
@@ -105,12 +104,11 @@ async fn make_all(writer: &SqlitePool, now: i64, listeners: &Listeners, group: &
             }
             _ => false,
         };
-        let taken = make_alike(&mut transaction, now, &alike[0].entry, &ids).await?;
-        let costs = alike.iter().filter(|one| taken.contains(&one.id)).filter_map(|one| Some((one.id, one.cost?)));
-        let costs: Vec<_> = costs.collect();
-        if !costs.is_empty() {
-            add_costs(&mut transaction, costs.into_iter()).await?;
-        }
+        let ids_and_costs = match &alike[0].entry {
+            Entry::AcknowledgedAt { .. } => json::costs(alike.iter().map(|one| (one.id, one.cost))),
+            _ => String::new(),
+        };
+        let taken = make_alike(&mut transaction, now, &alike[0].entry, (&ids, &ids_and_costs)).await?;
         made.extend(alike.iter().map(|one| taken.contains(&one.id)));
     }
     transaction.commit().await?;
@@ -118,12 +116,13 @@ async fn make_all(writer: &SqlitePool, now: i64, listeners: &Listeners, group: &
     Ok(made)
 }
 
-/// Applies one update to many deliveries or versions; returns the numbers of those whose state allowed the update.
+/// Applies one update to many deliveries or versions, given as JSON arrays of their numbers, without and with costs; the
+/// latter is used for acknowledgements only. Returns the numbers of those whose state allowed the update.
 async fn make_alike(
     transaction: &mut Transaction<'_, Sqlite>,
     now: i64,
     entry: &Entry,
-    ids: &str,
+    (ids, ids_and_costs): (&str, &str),
 ) -> Result<HashSet<i64>> {
     let statement = match entry {
         Entry::State(state) => sqlx::query(
@@ -150,10 +149,13 @@ async fn make_alike(
         .bind(*verified),
         Entry::AcknowledgedAt { verified, place, seen } => sqlx::query(
             "UPDATE delivery SET state = 'acknowledged', parked = 0, reason = NULL, failures = 0,
-                 acknowledged_at = ?2, verified = ?3, seen_size = ?5, seen_mtime = ?6
-             WHERE id IN (SELECT value FROM json_each(?1)) AND state <> 'superseded' AND place = ?4 RETURNING id",
+                 acknowledged_at = ?2, verified = ?3, seen_size = ?5, seen_mtime = ?6,
+                 written_bytes = coalesce(written_bytes + (c.value ->> 1), written_bytes, c.value ->> 1),
+                 link_bytes = coalesce(link_bytes + (c.value ->> 2), link_bytes, c.value ->> 2)
+             FROM json_each(?1) c
+             WHERE delivery.id = c.value ->> 0 AND state <> 'superseded' AND place = ?4 RETURNING id",
         )
-        .bind(ids)
+        .bind(ids_and_costs)
         .bind(now)
         .bind(*verified)
         .bind(place.0)

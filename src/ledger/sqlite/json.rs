@@ -24,9 +24,13 @@ pub(super) fn numbers(ids: impl Iterator<Item = i64>) -> String {
 }
 
 /// Encodes the costs of deliveries, as arrays of number, written bytes and bytes on the link.
-pub(super) fn costs(costs: impl Iterator<Item = (i64, DeliveryCost)>) -> String {
-    let link = |cost: DeliveryCost| cost.link.map_or_else(|| "null".to_owned(), |bytes| signed(bytes).to_string());
-    array(costs.map(|(id, cost)| format!("[{id},{},{}]", signed(cost.written), link(cost))))
+pub(super) fn costs(costs: impl Iterator<Item = (i64, Option<DeliveryCost>)>) -> String {
+    let number = |bytes: Option<u64>| bytes.map_or_else(|| "null".to_owned(), |bytes| signed(bytes).to_string());
+    let parts = |cost: Option<DeliveryCost>| (cost.map(|cost| cost.written), cost.and_then(|cost| cost.link));
+    array(costs.map(|(id, cost)| {
+        let (written, link) = parts(cost);
+        format!("[{id},{},{}]", number(written), number(link))
+    }))
 }
 
 /// Encodes names of vessels.

@@ -4,7 +4,7 @@ use std::ops::RangeInclusive;
 
 use async_trait::async_trait;
 use sqlx::sqlite::SqliteRow;
-use sqlx::{Row, Sqlite as Db, SqlitePool, Transaction};
+use sqlx::{Row, SqlitePool};
 
 use super::rows::signed;
 use super::{Result, Sqlite, json};
@@ -45,26 +45,16 @@ impl LinkUsage for Sqlite {
     }
 
     async fn add_costs(&self, costs: &[(DeliveryId, DeliveryCost)]) -> Result<()> {
-        let mut transaction = self.writer.begin().await?;
-        add_costs(&mut transaction, costs.iter().map(|(id, cost)| (id.0, *cost))).await?;
-        Ok(transaction.commit().await?)
+        sqlx::query(
+            "UPDATE delivery SET written_bytes = coalesce(written_bytes, 0) + (c.value ->> 1),
+                 link_bytes = coalesce(link_bytes + (c.value ->> 2), link_bytes, c.value ->> 2)
+             FROM json_each(?) c WHERE delivery.id = c.value ->> 0",
+        )
+        .bind(json::costs(costs.iter().map(|(id, cost)| (id.0, Some(*cost)))))
+        .execute(&self.writer)
+        .await?;
+        Ok(())
     }
-}
-
-/// Adds to the costs of deliveries, in one statement.
-pub(super) async fn add_costs(
-    transaction: &mut Transaction<'_, Db>,
-    costs: impl Iterator<Item = (i64, DeliveryCost)>,
-) -> Result<()> {
-    sqlx::query(
-        "UPDATE delivery SET written_bytes = coalesce(written_bytes, 0) + (c.value ->> 1),
-             link_bytes = coalesce(link_bytes + (c.value ->> 2), link_bytes, c.value ->> 2)
-         FROM json_each(?) c WHERE delivery.id = c.value ->> 0",
-    )
-    .bind(json::costs(costs))
-    .execute(&mut **transaction)
-    .await?;
-    Ok(())
 }
 
 /// Returns the sums over days by vessel.
