@@ -29,7 +29,7 @@ fn sent(bytes: &Value) -> u64 {
     bytes["sent"].as_u64().unwrap_or(0)
 }
 
-/// Waits until the counts in the ledger hold still, and checks that they are those of the link.
+/// Checks that the bytes counted for a vessel are those of its link.
 #[track_caller]
 fn assert_counted(fleet: &Fleet, name: &str, link: &Proxy) {
     let counted = vessel(fleet, name)["link_bytes"].clone();
@@ -38,7 +38,8 @@ fn assert_counted(fleet: &Fleet, name: &str, link: &Proxy) {
     // The link counts bytes without headers. On this host, packets are large and headers few.
     assert!(sent(&counted).abs_diff(carried) <= carried * 3 / 100, "{counted}, but the link carried {carried}");
     let received = counted["received"].as_u64().unwrap();
-    assert!(received >= back && received <= back * 2, "{counted}, but the link carried {back} back");
+    // What comes back is mostly headers: acknowledgements of what is sent.
+    assert!(received >= back && received <= back + carried / 50, "{counted}, but the link carried {back} back");
 }
 
 #[test]
