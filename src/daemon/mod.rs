@@ -177,10 +177,10 @@ async fn run_with(
     let recording = AbortOnDropHandle::new(tokio::spawn(records.run(stop_recording.clone())));
     let outcome = daemon.work(reloads).await;
     stop_recording.cancel();
-    recording.await.map_err(|e| Fault::daemon(format_args!("a task failed: {e}")))?;
+    let recorded = recording.await.map_err(|e| Fault::daemon(format_args!("a task failed: {e}")));
     daemon.stop_background().await;
     views.end().await;
-    outcome?;
+    outcome.and(recorded)?;
     daemon.report().await
 }
 
