@@ -104,6 +104,7 @@ pub(super) async fn send(
         content.push(bytes);
     }
     session.may_send(size).await;
+    session.wrote(version, size);
     let marker = consumed.then(|| loop_marker(session, delivery));
     let file = SmallFile {
         assembly: loop_assembly(assembly),
