@@ -253,7 +253,7 @@ pub struct Host {
 /// How the vessel's copy was verified before the delivery was acknowledged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verified {
-    /// A program on the vessel hashed the file.
+    /// The vessel hashed the file: a program there, or its SFTP server.
     ByVessel,
     /// The file was read back over the connection and hashed on the shore.
     ByReadBack,
@@ -261,7 +261,8 @@ pub enum Verified {
     ByLook,
     /// Nothing was deleted, because the file on the vessel is not the delivered one.
     Kept,
-    /// The vessel neither hashes the file nor allows reading it, so only the file's size was compared.
+    /// The vessel doesn't hash the file, and it may not be read back (the vessel refuses, or `Verify = size`), so only the
+    /// file's size was compared.
     BySize,
     /// The vessel neither hashes the file nor allows reading it or its status, so nothing was verified.
     Not,

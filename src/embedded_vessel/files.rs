@@ -24,6 +24,7 @@ use russh_sftp::server::Handler;
 use rustix::fs::{CWD, OFlags, RenameFlags, renameat_with, statvfs};
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
+use super::check_file::{self, CHECK_FILE_NAME};
 use super::quirks::Quirks;
 use super::status::Refusal;
 use super::{Options, attributes};
@@ -150,6 +151,15 @@ impl Files {
         Ok(Packet::Status(done(id)))
     }
 
+    async fn check_file(&self, id: u32, mut data: &[u8]) -> Answer<Packet> {
+        let Some(quirk) = self.quirks.check_file else { return Err(StatusCode::OpUnsupported.into()) };
+        let path = self.place(word(&mut data)?.as_ref());
+        let _algorithms = word(&mut data)?;
+        let rest = data.to_vec();
+        let data = self.work("check-file", move || check_file::answer(quirk, &path, &rest)).await?;
+        Ok(Packet::ExtendedReply(ExtendedReply { id, data }))
+    }
+
     async fn statvfs(&self, id: u32, mut data: &[u8]) -> Answer<Packet> {
         let path = self.place(word(&mut data)?.as_ref());
         let fs = self.work("statvfs", move || Ok(statvfs(&path)?)).await?;
@@ -182,6 +192,10 @@ impl Handler for Files {
         for (name, revision) in [(POSIX_RENAME, "1"), (FSYNC, "1"), (STATVFS, "2"), (LIMITS, "1")] {
             version.extensions.insert(name.into(), revision.into());
         }
+        version.extensions.extend(self.quirks.check_file.map(|quirk| {
+            let (name, value) = check_file::announced(quirk);
+            (name.into(), value.into())
+        }));
         Ok(version)
     }
 
@@ -191,6 +205,7 @@ impl Handler for Files {
             FSYNC => self.fsync(id, &data).await,
             STATVFS => self.statvfs(id, &data).await,
             LIMITS => Ok(reply(id, &[MAX_PACKET.into(), MAX_DATA.into(), MAX_DATA.into(), self.max_handles() as u64])),
+            CHECK_FILE_NAME => self.check_file(id, &data).await,
             _ => Err(self.unimplemented()),
         }
     }

@@ -12,6 +12,7 @@
 //! command doesn't read is kept in memory.
 
 mod attributes;
+mod check_file;
 mod fault_injection;
 mod files;
 mod quirks;
@@ -39,7 +40,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
 pub use fault_injection::{Faults, InjectedFault, Request};
-pub use quirks::Quirks;
+pub use quirks::{CheckFile, Quirks};
 use session::Visitor;
 
 /// Delay before a login is refused: long enough to be realistic, short enough for tests.

@@ -19,6 +19,25 @@ pub struct Quirks {
     pub max_sessions: Option<usize>,
     /// A directory whose programs commands find first; `None`: only those of this host.
     pub programs: Option<PathBuf>,
+    /// Whether SFTP knows the extension `check-file`, and how it answers.
+    pub check_file: Option<CheckFile>,
+}
+
+/// How the extension `check-file` is answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CheckFile {
+    /// As the drafts say.
+    Right,
+    /// As ProFTPD 1.3.8 does: the extension is not announced, and the length of a range is ignored.
+    ToTheEnd,
+    /// With the hash of other bytes.
+    WrongHash,
+    /// With MD5, which was not requested.
+    WrongAlgorithm,
+    /// With half of the hash.
+    ShortHash,
+    /// With a failure.
+    Fails,
 }
 
 impl Quirks {

@@ -19,8 +19,10 @@ use crate::monitor::{Event, Monitor};
 use crate::names::{InstanceId, RemotePath, part_name};
 use crate::rate_limit::RateLimiter;
 use crate::records::{Delivery, Version};
-use crate::settings;
-use crate::transport::{Attrs, ErrorKind, OpenFlags, Remote, RemoteError, RemoteFile, SftpChannel, SshEnvironment};
+use crate::settings::{self, Verify};
+use crate::transport::{
+    Attrs, ErrorKind, HashTool, OpenFlags, Remote, RemoteError, RemoteFile, SftpChannel, SshEnvironment,
+};
 
 /// Number of sent bytes from which a session counts as under way, so that other readers of the same files stop waiting
 /// for it. The servers and shells of many vessels on one host start one after the other.
@@ -49,12 +51,16 @@ pub(crate) struct Session {
     pub(crate) commands: CommandBatcher,
     /// Held during the upload of a large file. The next upload starts when this upload no longer needs the link.
     pub(crate) large_upload: Mutex<()>,
+    /// Held while the vessel hashes a large file on a connection of its own, so that there is only one such connection.
+    pub(crate) large_hash: Mutex<()>,
     /// Cancelled when the session is about to end: no more bytes of large files are sent.
     pub(crate) resting: CancellationToken,
     /// Whether the vessel was found to accept a file only as one stream from start to end.
     pub(crate) streams_only: AtomicBool,
     /// What the deliveries cost.
     pub(crate) costs: Costs,
+    /// Whether a hash by `check-file` was as expected, which shows that the vessel hashes files correctly.
+    pub(crate) check_file_matched: AtomicBool,
     /// Number of file bytes sent in this session. If it is not 0, the session has made progress, even if it ends with
     /// an error.
     sent: AtomicU64,
@@ -80,8 +86,10 @@ impl Session {
             commands: CommandBatcher::new(&remote),
             remote,
             large_upload: Mutex::new(()),
+            large_hash: Mutex::new(()),
             resting: CancellationToken::new(),
             streams_only: AtomicBool::new(false),
+            check_file_matched: AtomicBool::new(false),
             sent: AtomicU64::new(0),
             arrival: std::sync::Mutex::new(arrival),
             temp_dir: Mutex::new(false),
@@ -93,6 +101,11 @@ impl Session {
 
     pub(crate) fn part(&self, delivery: &Delivery, start: u64) -> RemotePath {
         self.link.settings.temp_dir.join(part_name(self.link.instance, delivery.id.0, start))
+    }
+
+    /// Returns the program on the vessel that verifies files, if there is one and `Verify` allows it.
+    pub(crate) fn hash_tool(&self) -> Option<HashTool> {
+        self.remote.capabilities().hash_tool.filter(|_| self.link.settings.verify != Verify::ReadBack)
     }
 
     /// Ensures that TempDir exists and belongs to this account.

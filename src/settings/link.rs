@@ -54,6 +54,18 @@ pub enum SmallFiles {
     Sftp,
 }
 
+/// How a vessel's copy of a file is verified before its name appears.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Verify {
+    /// The vessel hashes its copy; if it can't, the copy is read back.
+    #[default]
+    Hash,
+    /// The copy is read back, also if the vessel could hash it.
+    ReadBack,
+    /// The vessel hashes its copy; if it can't, only the size is compared.
+    Size,
+}
+
 /// Whether only the changed blocks of a changed file are sent. A signature of the file is needed for that.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Delta {

@@ -11,7 +11,7 @@ use super::key::Preset::{Otherwise, Value};
 use super::key::Reload::AtOnce;
 use super::key::Transport::Ssh;
 use super::key::{PER_DIRECTORY, SectionKind};
-use super::link::{self, Assembly, CongestionControl, Connections, Shell, SmallFiles};
+use super::link::{self, Assembly, CongestionControl, Connections, Shell, SmallFiles, Verify};
 use super::problems::{Diagnostic, Place};
 use super::rate::{self, RateSchedule};
 use super::ssh_host::SshHost;
@@ -59,6 +59,8 @@ pub struct Vessel {
     pub shell: Shell,
     /// `SmallFiles`: how files of one chunk are sent.
     pub small_files: SmallFiles,
+    /// `Verify`: how copies are verified.
+    pub verify: Verify,
 }
 
 /// A target on this host.
@@ -138,9 +140,9 @@ pub(super) static KEYS: &[Key<Vessel>] = &[
     key("Shell", Value("auto"), field!(Vessel.shell, |it| it.choice(&[("auto", Shell::Auto), ("no", Shell::No)])))
         .value("auto or no").transport(Ssh)
         .doc("Whether the vessel's shell is used in addition to SFTP, for joining, hashing and flushing files: auto \
-              (if it works), or no (only SFTP: files are written in place and read back). A server that closes the \
-              connection or does not answer when a shell is requested is recorded as having no shell, and asked again \
-              after 1 day."),
+              (if it works), or no (only SFTP: files are written in place, and verified as Verify says). A server that \
+              closes the connection or does not answer when a shell is requested is recorded as having no shell, and \
+              asked again after 1 day."),
     key("SmallFiles", Value("auto"), field!(Vessel.small_files, |it| it.choice(&[
         ("auto", SmallFiles::Auto), ("shell", SmallFiles::Shell), ("sftp", SmallFiles::Sftp),
     ])))
@@ -148,6 +150,13 @@ pub(super) static KEYS: &[Key<Vessel>] = &[
         .doc("How files of at most 1 MiB are sent: shell (a command that runs on the vessel during the connection \
               receives, verifies, flushes and renames each file, in one round trip instead of six; files that it \
               cannot receive go over SFTP), sftp, or auto (shell on paths with a round-trip time of 20 ms and more)."),
+    key("Verify", Value("hash"), field!(Vessel.verify, |it| it.choice(&[("hash", Verify::Hash), ("read-back", Verify::ReadBack), ("size", Verify::Size)])))
+        .value("hash, read-back or size").transport(Ssh)
+        .doc("How a copy is verified before its name appears: hash (the vessel hashes its copy, in its shell or by SFTP's \
+              check-file; if it can do neither, the shore reads the copy back, which costs its size once more on the \
+              link), read-back (the shore always reads the copy back, for those who do not trust the vessel's \
+              programs), or size (as hash, but if the vessel can't hash, only the size is compared: nothing is read \
+              back, and a damaged copy of the right size counts as delivered)."),
     key("Dirs", Otherwise("all directories"), field!(Vessel.dirs, dirs))
         .value("names, separated by commas").example("sampledir")
         .doc("The only directories that are sent to this vessel."),

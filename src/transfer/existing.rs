@@ -1,6 +1,8 @@
 //! Deliveries that need no upload: the vessel already has the file, or a program there consumed it right after
 //! delivery.
 
+use std::sync::atomic::Ordering;
+
 use super::attributes::{dress, looks_like, seen};
 use super::ownership::is_of_others_rights;
 use super::publish::{flush_by_command, flush_name};
@@ -9,13 +11,15 @@ use super::sweep::remove_parts;
 use super::transfers::Transfers;
 use super::tree::make_way;
 use super::upload_parts::goes_in_parts;
-use super::verify::{Verdict, verify};
+use super::verdict::Verdict;
+use super::verify::verify;
 use crate::fault::{Fault, Scope};
 use crate::link::Session;
 use crate::link::{loop_assembly, probe_beside};
 use crate::names::RemotePath;
 use crate::records::{Delivery, DeliveryState, Verified, Version};
 use crate::rights::CopyOf;
+use crate::settings::Verify;
 use crate::transport::{Attrs, OpenFlags, RemoteError, RemoteFile};
 
 /// Returns whether the file of an interrupted rename exists neither as assembly nor under its final name. Then a
@@ -81,8 +85,10 @@ pub(super) async fn already_there(
     if !published && !as_before && !looks_like(&version.stamp, &attrs) {
         return Ok(None);
     }
+    let is_same = published && looks_like(&version.stamp, &attrs);
     match Box::pin(verify(transfers, version, destination)).await {
-        Ok(Verdict::Good(Verified::BySize | Verified::Not)) => Ok(None),
+        Ok(Verdict::Good(Verified::Not)) => Ok(None),
+        Ok(Verdict::Good(Verified::BySize)) if !is_same || !size_suffices(session, &assembly).await? => Ok(None),
         // The file has another mode and belongs to another user, so its mode can't be set. A new file replaces it.
         Ok(Verdict::Good(_)) if is_of_others_rights(session, version, &assembly, &attrs).await? => Ok(None),
         Ok(Verdict::Good(verified)) => Ok(Some(verified)),
@@ -90,6 +96,22 @@ pub(super) async fn already_there(
         Err(fault) if session.remote.is_lost() || fault.scope > Scope::File => Err(fault),
         // A file that can't be read can still be replaced, so it is sent.
         Err(_) => Ok(None),
+    }
+}
+
+/// Returns whether a file under the final name that has the size and time of this version, after an interrupted rename,
+/// counts as this version although nothing else can be verified: with `Verify = size`, if the assembly is gone, because
+/// sending the file again would cost its size.
+async fn size_suffices(session: &Session, assembly: &RemotePath) -> Result<bool, Fault> {
+    if session.link.settings.verify != Verify::Size {
+        return Ok(false);
+    }
+    match session.remote.look(assembly).await {
+        Ok(None) => Ok(true),
+        // The assembly was whole before the rename. This attempt has just created an empty one.
+        Ok(Some(attrs)) => Ok(attrs.size == Some(0) && !session.streams_only.load(Ordering::Relaxed)),
+        Err(e) if e.is_connection() => Err(e.fault()),
+        Err(_) => Ok(false),
     }
 }
 

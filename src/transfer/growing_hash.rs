@@ -6,7 +6,7 @@ use crate::transport::GrowingHash;
 
 /// Starts to hash an assembly on the vessel while the assembly grows; `None` if the vessel can't.
 pub(super) async fn hash_as_it_grows<'s>(session: &'s Session, assembly: &RemotePath) -> Option<GrowingHash<'s>> {
-    let tool = session.remote.capabilities().hash_tool?;
+    let tool = session.hash_tool()?;
     session.remote.hash_as_it_grows(tool, assembly).await.ok()
 }
 

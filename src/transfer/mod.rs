@@ -7,6 +7,7 @@
 
 mod acknowledge;
 mod attributes;
+mod check_file;
 mod delta;
 mod delta_plan;
 mod existing;
@@ -27,6 +28,7 @@ mod transfers;
 mod tree;
 mod upload_direct;
 mod upload_parts;
+mod verdict;
 mod verify;
 mod write;
 

@@ -14,7 +14,7 @@ use crate::link::{LoopSlot, MOST_BYTES, Session, loop_assembly};
 use crate::names::RemotePath;
 use crate::records::{Delivery, DeliveryState, VersionKind};
 use crate::rights::CopyOf;
-use crate::settings::{Shell, SmallFiles};
+use crate::settings::{Shell, SmallFiles, Verify};
 use crate::transport::{SmallFile, takes_name};
 
 /// Files up to this size, in bytes, are sent without looking first whether the vessel has them already.
@@ -64,6 +64,8 @@ pub(super) fn may_go(transfers: &Transfers, delivery: &Delivery, destination: &R
         && u32::try_from(version.stamp.mtime).is_ok()
         && takes_name(destination)
         && takes_name(&session.link.settings.temp_dir)
+        // The loop's hash comes from the vessel's own programs.
+        && session.link.settings.verify != Verify::ReadBack
         && LoopSlot::is_used(&session.remote, &session.link.settings)
 }
 

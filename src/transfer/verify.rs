@@ -3,14 +3,17 @@
 use futures_util::future::join;
 use futures_util::{StreamExt, stream};
 
+use super::check_file::verify_by_check_file;
 use super::publish::{flush_together, flushes_together};
 use super::repair::repair;
-use super::transfers::{Transfers, source_changed, source_fault};
+use super::transfers::{Transfers, source_changed};
+use super::verdict::{Verdict, all_chunks, chunk_digests, differing};
 use crate::digest::{Digest, FileDigests, FileHasher};
 use crate::fault::{Cause, Fault};
 use crate::link::Session;
 use crate::names::RemotePath;
-use crate::records::{Delivery, NewVersion, Traits, Verified, Version};
+use crate::records::{Delivery, Verified, Version};
+use crate::settings::Verify;
 use crate::transport::{Attrs, GrowingHash, HashTool, OpenFlags, RemoteError};
 
 /// Number of concurrent reads when a file is read back.
@@ -20,14 +23,6 @@ const RANGES: usize = 256;
 
 /// How often bad chunks are sent again before the file is parked.
 pub(super) const REPAIRS: usize = 3;
-
-/// Result of verifying the vessel's copy.
-pub(super) enum Verdict {
-    /// The copy is this version; the value tells how that was verified.
-    Good(Verified),
-    /// The copy differs in these chunks.
-    Bad(Vec<u64>),
-}
 
 /// Verifies the assembly and sends bad chunks again. Also returns whether chunks were sent again. `hash` is the
 /// vessel's own hash, computed while the assembly grew.
@@ -81,7 +76,10 @@ pub(super) async fn verify_small(
     let session = &transfers.session;
     let version = &delivery.version;
     let wanted = transfers.digest(version).await?;
-    let (found, flushed) = session.commands.check(assembly, version.stamp.size).await.map_err(|e| e.fault())?;
+    let (found, flushed) = match session.hash_tool() {
+        Some(_) => session.commands.check(assembly, version.stamp.size).await.map_err(|e| e.fault())?,
+        None => (None, false),
+    };
     let (verified, repaired) = if found == Some(wanted) {
         (Verified::ByVessel, false)
     } else {
@@ -93,12 +91,13 @@ pub(super) async fn verify_small(
     Ok(verified)
 }
 
-/// Verifies a file on the vessel against a version, with a program on the vessel or by reading the file back.
+/// Verifies a file on the vessel against a version: by a hash that the vessel computes, or by reading the file back, as
+/// `Verify` of the vessel says.
 pub(crate) async fn verify(transfers: &Transfers, version: &Version, path: &RemotePath) -> Result<Verdict, Fault> {
     let session = &transfers.session;
     let wanted = transfers.digest(version).await?;
-    let Some(tool) = session.remote.capabilities().hash_tool else {
-        return read_back(transfers, version, &wanted, path).await;
+    let Some(tool) = session.hash_tool() else {
+        return verify_without_tool(transfers, version, &wanted, path).await;
     };
     let digest = if version.plan().count() > 1 {
         session.remote.hash(tool, path, version.stamp.size).await.map(Some)
@@ -109,6 +108,25 @@ pub(crate) async fn verify(transfers: &Transfers, version: &Version, path: &Remo
         return Ok(Verdict::Good(Verified::ByVessel));
     }
     bad_chunks(transfers, version, &wanted, tool, path).await.map(Verdict::Bad)
+}
+
+async fn verify_without_tool(
+    transfers: &Transfers,
+    version: &Version,
+    wanted: &Digest,
+    path: &RemotePath,
+) -> Result<Verdict, Fault> {
+    let session = &transfers.session;
+    let how = session.link.settings.verify;
+    if how != Verify::ReadBack
+        && let Some(verdict) = Box::pin(verify_by_check_file(transfers, version, wanted, path)).await?
+    {
+        return Ok(verdict);
+    }
+    match how {
+        Verify::Size => compare_sizes(session, version, path).await,
+        Verify::Hash | Verify::ReadBack => read_back(transfers, version, wanted, path).await,
+    }
 }
 
 async fn bad_chunks(
@@ -129,21 +147,6 @@ async fn bad_chunks(
     Ok(differing(&wanted, &found))
 }
 
-/// Computes the digests of a version's chunks from the source; they are not stored because they are rarely needed.
-async fn chunk_digests(transfers: &Transfers, version: &Version, digest: &Digest) -> Result<Vec<Digest>, Fault> {
-    let source = transfers.open_source(version).await?;
-    let digests = source.read_again(version.chunk_size).await.map_err(|error| source_fault(version, &error))?;
-    if digests.file == *digest {
-        return Ok(digests.chunks);
-    }
-    // The source changed while its size and time stayed the same, so the sent bytes may be a mixture of both contents.
-    // The skipped version makes ingest take in the current content.
-    source.forget();
-    let nothing_to_send = NewVersion::without_content(version.path.clone(), Traits::SKIPPED, Vec::new());
-    transfers.ledger.admit(&version.directory, &[nothing_to_send], &[]).await.map_err(|e| e.fault())?;
-    Err(source_changed(version))
-}
-
 async fn read_back(
     transfers: &Transfers,
     version: &Version,
@@ -157,18 +160,17 @@ async fn read_back(
     };
     if digests.file == *wanted {
         // All bytes are correct, but the file's size has changed after reading, so all chunks are sent again.
-        let all = || Verdict::Bad((0..version.plan().count()).collect());
-        return Ok(if changed { all() } else { Verdict::Good(Verified::ByReadBack) });
+        return Ok(if changed { Verdict::Bad(all_chunks(version)) } else { Verdict::Good(Verified::ByReadBack) });
     }
     Ok(Verdict::Bad(differing(&chunk_digests(transfers, version, wanted).await?, &digests.chunks)))
 }
 
-/// Compares the sizes, the only possible check if the account is allowed to write but not to read.
+/// Compares the sizes: if the account is allowed to write but not to read, or with `Verify = size`.
 async fn compare_sizes(session: &Session, version: &Version, path: &RemotePath) -> Result<Verdict, Fault> {
     match session.remote.look(path).await {
         Ok(Some(Attrs { size: Some(size), .. })) if size == version.stamp.size => Ok(Verdict::Good(Verified::BySize)),
         Ok(Some(Attrs { size: None, .. })) => Ok(Verdict::Good(Verified::Not)),
-        Ok(_) => Ok(Verdict::Bad((0..version.plan().count()).collect())),
+        Ok(_) => Ok(Verdict::Bad(all_chunks(version))),
         Err(e) if e.is_refusal() => Ok(Verdict::Good(Verified::Not)),
         Err(e) => Err(e.fault()),
     }
@@ -231,8 +233,4 @@ async fn read_fully(
         pieces.push(bytes);
     }
     Ok(pieces)
-}
-
-fn differing(wanted: &[Digest], found: &[Digest]) -> Vec<u64> {
-    (0u64..).zip(wanted).filter(|(chunk, digest)| found.get(*chunk as usize) != Some(*digest)).map(|(c, _)| c).collect()
 }

@@ -52,8 +52,10 @@ pub struct Capabilities {
     pub(super) limits: Limits,
     /// Whether commands can be run (with `cat` and `rm`, which every shell account has).
     pub shell: bool,
-    /// The program that hashes files. `None`: files are read back and hashed on the shore.
+    /// The program that hashes files. `None`: files are hashed by `check-file`, or read back and hashed on the shore.
     pub hash_tool: Option<HashTool>,
+    /// Whether SFTP answers `check-file`.
+    pub check_file: bool,
     /// Whether `sync FILE` works.
     pub sync: bool,
     /// Whether `dd` copies ranges at any offset (`skip_bytes`, `count_bytes`).
@@ -163,7 +165,11 @@ impl fmt::Display for Capabilities {
             f,
             "shell {}, hash {}, flush {}, atomic replace {}, free space {}, copies ranges {}, {} bytes per write",
             yes_no(self.shell),
-            self.hash_tool.map_or("by read-back", HashTool::command),
+            match (self.hash_tool, self.check_file) {
+                (Some(tool), _) => tool.command(),
+                (None, true) => "by check-file",
+                (None, false) => "by read-back",
+            },
             match (self.fsync(), self.sync) {
                 (true, _) => "by SFTP",
                 (false, true) => "by sync",

@@ -1,10 +1,11 @@
 //! Connects to vessels: starts SFTP first, and probes the shell concurrently.
 
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
 
-use futures_util::future::{Either, join3, ready};
+use futures_util::future::{Either, join4, ready};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::capabilities::Capabilities;
@@ -13,6 +14,7 @@ use super::error::{ConnectError, RemoteError};
 use super::exec::Shells;
 use super::known::{self, Answer, KnownShell};
 use super::remote::{Inner, Remote, Ssh};
+use super::sftp::may_know_check_file;
 use super::sftp_channel::SftpChannel;
 use super::ssh::{Admission, Connection, Lead, SshEnvironment, Turn, place};
 use crate::names::RemotePath;
@@ -85,10 +87,12 @@ impl Remote {
         let asking =
             known.asks().then(|| AbortOnDropHandle::new(tokio::spawn(known::ask(shells.clone(), connection.clone()))));
         let (lane, extensions) = SftpChannel::start(connection, opening, vessel).await?;
-        let (limits, root, home) = join3(lane.find_limits(&extensions), lane.landmark(b"/"), lane.landmark(b".")).await;
+        let hashing = async { may_know_check_file(&extensions) && lane.knows_check_file().await };
+        let (limits, root, home, check_file) =
+            join4(lane.find_limits(&extensions), lane.landmark(b"/"), lane.landmark(b"."), hashing).await;
         let limits = limits.map_err(no_answer)?;
         let landmarks = root.zip(home).map(|(root, home)| [root, home]);
-        let basic = Capabilities { extensions, limits, landmarks, ..Capabilities::default() };
+        let basic = Capabilities { extensions, limits, landmarks, check_file, ..Capabilities::default() };
         let slow = matches!(known, KnownShell::Slow);
         let places = [RemotePath::new("."), vessel.temp_dir.parent().unwrap_or_else(|| RemotePath::new("/"))];
         let ssh = Ssh { connection: connection.clone(), shells, places };
@@ -114,7 +118,8 @@ impl Remote {
     }
 
     fn new(ssh: Option<Ssh>, lane: SftpChannel, basic: Capabilities, timeout: Duration, known: KnownShell) -> Self {
-        Self(Arc::new(Inner { ssh, lane, basic, full: OnceLock::new(), timeout, known: Mutex::new(known) }))
+        let (full, known, refuses_check_file) = (OnceLock::new(), Mutex::new(known), AtomicBool::new(false));
+        Self(Arc::new(Inner { ssh, lane, basic, full, timeout, known, refuses_check_file }))
     }
 
     /// Ends the login's turn in the login limit, because everything that the login starts on the vessel is running.
@@ -139,8 +144,8 @@ impl Remote {
 
     /// Adds the capabilities of the shell to those of SFTP.
     fn gain(&self, found: Capabilities) {
-        let Capabilities { extensions, limits, landmarks, .. } = self.0.basic.clone();
-        let full = Capabilities { extensions, limits, landmarks, ..found };
+        let Capabilities { extensions, limits, landmarks, check_file, .. } = self.0.basic.clone();
+        let full = Capabilities { extensions, limits, landmarks, check_file, ..found };
         self.remember(KnownShell::Found(Box::new(full.clone())));
         // Fails only if the value is already set, but each connection sets it only once.
         let _ = self.0.full.set(full);

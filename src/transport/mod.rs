@@ -6,6 +6,7 @@
 //! on the SSH library. The module depends neither on deliveries nor on the ledger or the shore's disk.
 
 mod capabilities;
+mod check_file;
 mod commands;
 mod connect;
 mod directories;

@@ -1,5 +1,6 @@
 //! [`Remote`] is a connected vessel with its operations, whose errors name the file or directory.
 
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
@@ -41,6 +42,8 @@ pub(super) struct Inner {
     pub(super) timeout: Duration,
     /// The knowledge about the shell that the next connection starts with.
     pub(super) known: Mutex<KnownShell>,
+    /// Whether the vessel refused `check-file`, or hashed wrongly.
+    pub(super) refuses_check_file: AtomicBool,
 }
 
 /// The SSH connection and its shells.

@@ -8,10 +8,10 @@ use crate::fault::Scope;
 use crate::link::prepare_temp_dir;
 use crate::local;
 use crate::names::{InstanceId, RemotePath};
-use crate::settings::{self, Assembly, Connections, SmallFiles};
+use crate::settings::{self, Assembly, Connections, SmallFiles, Verify};
 use crate::transfer::same_host_fault;
 use crate::transfer::{clashes, located};
-use crate::transport::{KnownShell, Lead, Rank, Remote, SftpChannel, Space, SshEnvironment};
+use crate::transport::{Capabilities, KnownShell, Lead, Rank, Remote, SftpChannel, Space, SshEnvironment};
 
 /// Timeout for a lookup on the shore's own disk.
 const MOMENT: Duration = Duration::from_secs(2);
@@ -111,11 +111,10 @@ async fn abilities(
     let here = remote.is_this_host();
     let mut findings = Vec::new();
     if !here {
-        let instead = "files are written in place, without TempDir, and verified by reading them back";
+        let instead = "files are written in place, without TempDir";
         findings.push(line("shell", yes(capabilities.shell, instead)));
     }
-    let hash = capabilities.hash_tool.map(|tool| format!(", by `{}`", tool.command()));
-    findings.push(line("hash", hash.ok_or_else(|| "files are read back and hashed on the shore".into())));
+    findings.push(line("hash", hashes(capabilities, vessel.verify, failed(|trial| &trial.hash))));
     let unsafe_instead = "acknowledged files may be lost if the vessel loses power";
     findings.push(line(
         "flush",
@@ -147,6 +146,21 @@ async fn abilities(
     notes.dedup();
     findings.extend(notes.into_iter().map(Finding::Note));
     findings
+}
+
+/// Returns how the vessel hashes files, or how they are verified instead. `failed` is why `check-file` does not work.
+fn hashes(capabilities: &Capabilities, verify: Verify, failed: Option<String>) -> Result<String, String> {
+    let instead = match verify {
+        Verify::Hash => "files are read back and hashed on the shore",
+        Verify::ReadBack => return Err("files are read back, as `Verify = read-back` says".into()),
+        Verify::Size => "size only, as `Verify = size` says: the content of files is not verified",
+    };
+    match (capabilities.hash_tool, capabilities.check_file, failed) {
+        (Some(tool), ..) => Ok(format!(", by `{}`", tool.command())),
+        (None, true, None) => Ok(", by check-file".into()),
+        (None, true, Some(why)) => Err(format!("{instead} ({why})")),
+        (None, false, _) => Err(instead.into()),
+    }
 }
 
 /// Checks whether another connection can be opened in parallel to the first.

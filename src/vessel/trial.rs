@@ -4,6 +4,7 @@
 
 use bytes::Bytes;
 
+use crate::digest::Digest;
 use crate::fault::{Cause, Fault};
 use crate::link::open_new;
 use crate::names::{InstanceId, RemotePath, assembly_name};
@@ -20,6 +21,8 @@ const TIME: i64 = 1_000_000_000;
 pub(super) struct Trial {
     /// Why a file's attributes can't be read.
     pub(super) look: Option<String>,
+    /// Why a file can't be hashed by `check-file`.
+    pub(super) hash: Option<String>,
     /// Why a file can't be read back.
     pub(super) read: Option<String>,
     /// Why mode and time can't be set.
@@ -40,7 +43,7 @@ impl Trial {
         let note = |why: &Option<String>, instead: &str| why.as_ref().map(|why| format!("{instead} ({why})"));
         [
             note(&self.look, "the status of files can't be read: existing files are not found"),
-            note(&self.read, "files can't be read back: without a shell they are not verified"),
+            note(&self.read, "files can't be read back: unless the vessel hashes them, they are not verified"),
             note(&self.dress, "mode and time of files can't be set: the vessel chooses them"),
             note(&self.remove, "files can't be removed: remains of broken uploads stay, and a mirror deletes nothing"),
         ]
@@ -119,6 +122,7 @@ async fn try_files(
         return Err(fault);
     }
     let held = go_on(remote, probe, trial).await?;
+    trial.hash = hash(remote, probe, &held).await?.err();
     read_back(remote, probe, &held, trial).await?;
     let renamed = remote.rename_over(probe, named, None).await;
     explained(remote, renamed, named).await?;
@@ -166,6 +170,20 @@ async fn go_on(remote: &Remote, probe: &RemotePath, trial: &mut Trial) -> Result
             Ok(FIRST.to_vec())
         }
     }
+}
+
+/// Has the vessel hash the file, whose content is known, by `check-file`.
+async fn hash(remote: &Remote, probe: &RemotePath, held: &[u8]) -> Result<Result<(), String>, Fault> {
+    if !remote.checks_files() {
+        return Ok(Ok(()));
+    }
+    let found = remote.check_file(remote.main_channel(), probe, (0, 0), held.len() as u64).await;
+    Ok(match unless_lost(found)? {
+        Ok(Some(digest)) if digest == Digest::of(held) => Ok(()),
+        Ok(Some(_)) => Err("check-file gives wrong hashes".into()),
+        Ok(None) => Err("check-file is refused".into()),
+        Err(why) => Err(why),
+    })
 }
 
 async fn read_back(remote: &Remote, probe: &RemotePath, held: &[u8], trial: &mut Trial) -> Result<(), Fault> {

@@ -64,6 +64,7 @@ mod stampede;
 mod status;
 mod telling;
 mod troubles;
+mod verifying;
 mod watching;
 mod why;
 mod writers;

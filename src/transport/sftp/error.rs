@@ -34,6 +34,9 @@ impl From<wire::Garbled> for SftpError {
 }
 
 impl SftpError {
+    /// `SSH_FX_OP_UNSUPPORTED`: the vessel does not support the request.
+    pub(crate) const UNSUPPORTED: u32 = 8;
+
     /// Returns whether too many open files may have caused the error. Some servers say so, others report only a
     /// failure.
     pub(super) fn may_be_too_many(&self) -> bool {

@@ -3,6 +3,7 @@
 //!
 //! [`Sftp`] has one method for each request that this program makes. This module does not depend on deliveries.
 
+mod check_file;
 mod error;
 mod handles;
 mod listing;
@@ -25,6 +26,7 @@ use missing::Missing;
 use session::{Pending, Session};
 use wire::{Reader, Reply, kind, put_string};
 
+pub(crate) use check_file::may_know as may_know_check_file;
 pub use error::SftpError;
 pub use space::{Limits, Space};
 pub use wire::{Attrs, Kind, OpenFlags};
@@ -50,11 +52,8 @@ struct Refuses {
     posix_rename: AtomicBool,
 }
 
-/// `SSH_FX_OP_UNSUPPORTED`: the vessel does not support the request.
-const UNSUPPORTED: u32 = 8;
-
 fn note_refusal<T>(outcome: &Result<T, SftpError>, refuses: &AtomicBool) -> bool {
-    let refused = matches!(outcome, Err(SftpError::Status { code: UNSUPPORTED, .. }));
+    let refused = matches!(outcome, Err(SftpError::Status { code: SftpError::UNSUPPORTED, .. }));
     if refused {
         refuses.store(true, Ordering::Relaxed);
     }
@@ -472,12 +471,13 @@ pub(super) fn read_stream(bytes: &[u8]) {
     while let Ok(Some(packet)) = wire::split_packet(&mut arrived) {
         let mut reader = Reader(packet);
         if std::mem::take(&mut first) {
-            let _ = session::extensions(reader);
+            let _ = session::extensions(reader).map(|extensions| check_file::may_know(&extensions));
             continue;
         }
         let (Ok(which), Ok(_)) = (reader.u8(), reader.u32()) else { return };
         if which == kind::EXTENDED_REPLY {
             let _ = Space::read(Reader(reader.0.clone()));
+            let _ = check_file::digest(reader.0.clone());
         }
         let _ = reader.reply(which);
     }

@@ -54,6 +54,8 @@ struct Waiting {
     asked: Instant,
     /// Whether the reply may take long, because the vessel waits for its disk or object store first.
     slow: bool,
+    /// How much longer than other replies this one may take, because the vessel reads a whole file first.
+    patience: Duration,
     /// Counts the payload as in flight until the reply arrives, even if the caller drops the request earlier.
     _in_flight: Option<InFlight>,
 }
@@ -68,6 +70,14 @@ struct State {
     /// When the current wait for the next confirmation of payload began.
     waiting_since: Instant,
     rate: Rate,
+}
+
+impl State {
+    /// Returns how much longer than usual the next reply may take. A vessel may reply in order, but at most one request
+    /// has to be handled before the next reply.
+    fn patience(&self) -> Duration {
+        self.waiting.values().map(|waiting| waiting.patience).max().unwrap_or_default()
+    }
 }
 
 /// The rate at which the vessel acknowledges payload, weighted towards recent replies.
@@ -170,7 +180,7 @@ impl Shared {
         let on_the_way = Duration::from_secs_f64(next as f64 / state.rate.pessimistic());
         // A server may reply in order, so one slow request also delays the replies to all later requests.
         let timeout = if state.slow > 0 { self.timeout * SLOW } else { self.timeout };
-        (silent > timeout + on_the_way).then_some(silent)
+        (silent > timeout + state.patience() + on_the_way).then_some(silent)
     }
 
     /// Returns whether replies are pending and there was no progress for longer than round-trip time and rate explain,
@@ -180,7 +190,7 @@ impl Shared {
         let state = self.state();
         let next = state.unanswered_bytes.min(self.window.worth_writing());
         let on_the_way = Duration::from_secs_f64(next as f64 / state.rate.pessimistic());
-        !state.waiting.is_empty() && state.moved.elapsed() > patience + on_the_way
+        !state.waiting.is_empty() && state.moved.elapsed() > patience + state.patience() + on_the_way
     }
 
     fn answer_all(self: &Arc<Self>, arrived: &mut BytesMut) -> Result<(), wire::Garbled> {
@@ -343,6 +353,17 @@ impl Session {
         payload: Bytes,
         fill: impl FnOnce(&mut BytesMut),
     ) -> Result<Pending, SftpError> {
+        self.send_patiently(kind, payload, fill, Duration::ZERO).await
+    }
+
+    /// Sends a request like [`send`](Self::send), whose reply may take longer than other replies by `patience`.
+    pub(crate) async fn send_patiently(
+        &self,
+        kind: u8,
+        payload: Bytes,
+        fill: impl FnOnce(&mut BytesMut),
+        patience: Duration,
+    ) -> Result<Pending, SftpError> {
         let in_flight = match payload.len() {
             0 => None,
             bytes => Some(self.shared.window.enter(bytes).await.ok_or_else(|| self.shared.why_ended())?),
@@ -357,7 +378,14 @@ impl Session {
         let place = self.outgoing.reserve().await.map_err(|_| self.shared.why_ended())?;
         self.shared.expect(
             id,
-            Waiting { reply, payload: payload.len() as u64, asked: Instant::now(), slow, _in_flight: in_flight },
+            Waiting {
+                reply,
+                payload: payload.len() as u64,
+                asked: Instant::now(),
+                slow,
+                patience,
+                _in_flight: in_flight,
+            },
         )?;
         place.send(Outgoing { head, payload });
         Ok(Pending { answer, shared: self.shared.clone() })

@@ -163,12 +163,11 @@ impl Link {
             self.count(bytes);
         };
         std::thread::spawn(move || copy(shore, vessel, count));
-        std::thread::spawn(move || {
-            copy(vessel_too, shore_too, |bytes| {
-                link.wait_while(&stalled_too);
-                link.received.fetch_add(bytes, Ordering::Relaxed);
-            })
-        });
+        let back = move |bytes| {
+            link.wait_while(&stalled_too);
+            link.received.fetch_add(bytes, Ordering::Relaxed);
+        };
+        std::thread::spawn(move || copy(vessel_too, shore_too, back));
     }
 
     fn wait_while(&self, stalled: &AtomicBool) {

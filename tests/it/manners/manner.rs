@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use contentmonster::embedded_vessel::Quirks;
+use contentmonster::embedded_vessel::{CheckFile, Quirks};
 
 use super::cell::Cell;
 use super::odd::{Command, Odd, Rule};
@@ -73,6 +73,11 @@ impl Manner {
         Self::of(name, Server::Embedded { rules, quirks: Quirks::default, shell: false, rooted: false })
     }
 
+    /// The embedded vessel without a shell that answers `check-file` in its own way.
+    const fn hashes(name: &'static str, quirks: fn() -> Quirks) -> Self {
+        Self::of(name, Server::Embedded { rules: &[], quirks, shell: false, rooted: false })
+    }
+
     /// The embedded vessel with a shell.
     const fn shell(name: &'static str, rules: &'static [Rule]) -> Self {
         Self::of(name, Server::Embedded { rules, quirks: Quirks::default, shell: true, rooted: false })
@@ -129,6 +134,10 @@ fn eight_handles() -> Quirks {
 
 fn one_session() -> Quirks {
     Quirks { max_sessions: Some(1), ..Quirks::default() }
+}
+
+fn check_file(how: CheckFile) -> Quirks {
+    Quirks { check_file: Some(how), ..Quirks::default() }
 }
 
 const STATS: &[u8] = &[packet::LSTAT, packet::STAT, packet::FSTAT];
@@ -211,5 +220,11 @@ pub(super) fn all() -> Vec<Manner> {
         ),
         Manner::quirk("one channel", one_session),
         Manner::sftp("MKDIR ignores the mode", &[IgnoresMode]),
+        Manner::hashes("check-file", || check_file(CheckFile::Right)),
+        Manner::hashes("check-file, no ranges", || check_file(CheckFile::ToTheEnd)),
+        Manner::hashes("check-file, wrong hash", || check_file(CheckFile::WrongHash)),
+        Manner::hashes("check-file, MD5", || check_file(CheckFile::WrongAlgorithm)),
+        Manner::hashes("check-file, half a hash", || check_file(CheckFile::ShortHash)),
+        Manner::hashes("check-file fails", || check_file(CheckFile::Fails)),
     ]
 }
