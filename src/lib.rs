@@ -29,6 +29,7 @@ mod bell;
 pub mod chunk;
 pub mod cli;
 pub mod clock;
+pub mod compression;
 pub mod daemon;
 pub mod digest;
 #[cfg(feature = "demo")]

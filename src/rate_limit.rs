@@ -67,6 +67,11 @@ impl RateLimiter {
         self
     }
 
+    /// Returns the lowest rate that applies now, in bytes per second; `None` if there is no limit.
+    pub fn rate(&self) -> Option<u64> {
+        self.0.iter().filter_map(|limit| limit.rate()).min()
+    }
+
     /// Waits until `bytes` may be sent, and subtracts them from this limit and the outer ones. Senders are served in
     /// order; a sender that cancels the wait consumes nothing.
     pub async fn take(&self, bytes: u64) {

@@ -2,7 +2,7 @@
 
 #![no_main]
 
-use contentmonster::names::{InstanceId, OurFile, assembly_name, part_name, probe_name};
+use contentmonster::names::{InstanceId, OurFile, assembly_name, compressed_name, part_name, probe_name};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|input: (u64, &[u8])| {
@@ -10,6 +10,7 @@ fuzz_target!(|input: (u64, &[u8])| {
     let instance = InstanceId::new(id);
     let made = match OurFile::parse(instance, name) {
         Some(OurFile::Part { delivery, start }) => part_name(instance, delivery, start),
+        Some(OurFile::Compressed { delivery, stream }) => compressed_name(instance, delivery, stream),
         Some(OurFile::Assembly { delivery }) => {
             let bare = assembly_name(instance, delivery, None);
             if bare.as_bytes() == name { bare } else { assembly_name(instance, delivery, token(name)) }

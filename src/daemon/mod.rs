@@ -41,6 +41,7 @@ use crate::bell::Bell;
 use crate::clock::Clock;
 use crate::fault::Fault;
 use crate::ledger::{Ledger, Parked};
+use crate::link::Compressor;
 use crate::local::{Rooms, SourceCache};
 use crate::monitor::{All, Monitor};
 use crate::names::{DirectoryName, VesselName};
@@ -112,6 +113,8 @@ struct Daemon {
     settings: Settings,
     ledger: Ledger,
     source_cache: SourceCache,
+    /// Limits of memory and processors for compression, which all vessels share.
+    compressor: Compressor,
     surroundings: Surroundings,
     ssh: Arc<SshEnvironment>,
     /// Whether the daemon ends when nothing is left to do.
@@ -229,6 +232,7 @@ impl Daemon {
             no_room: watch::Sender::new(None),
             background: None,
             source_cache: SourceCache::new(settings.monster.cache),
+            compressor: Compressor::default(),
             ssh: Arc::new(surroundings.ssh.clone()),
             settings,
             ledger,

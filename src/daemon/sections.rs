@@ -186,6 +186,7 @@ impl Daemon {
             environment: self.ssh.clone(),
             until_done: self.once.then(|| taken().map(|(_, directory)| directory.taken_in.subscribe()).collect()),
             told_of_times: Arc::default(),
+            compressor: self.compressor.for_another_vessel(),
             stop: running.stop.clone(),
         };
         tasks.vessels.spawn(running.tasks.track_future(vessel::supervise(vessel)));

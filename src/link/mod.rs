@@ -5,6 +5,7 @@
 
 mod channel_pool;
 mod command_batch;
+mod compressor;
 mod costs;
 mod new_file;
 mod preconnect;
@@ -14,6 +15,8 @@ mod standby;
 mod temp_dir;
 
 pub(crate) use channel_pool::{Coming, Job, WORTH_BYTES};
+pub use compressor::Compressor;
+pub(crate) use compressor::{Compressed, Memory};
 pub(crate) use new_file::{OURS, loop_assembly, open_new, probe_beside};
 pub(crate) use preconnect::begin as preconnect;
 pub(crate) use session::{Link, Session};

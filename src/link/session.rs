@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::channel_pool::{ChannelPool, Coming};
 use super::command_batch::CommandBatcher;
+use super::compressor::Compressor;
 use super::costs::Costs;
 use super::new_file::{OURS, Owners, open_new};
 use super::small_files::LoopSlot;
@@ -16,7 +17,7 @@ use super::temp_dir;
 use crate::fault::Fault;
 use crate::local::Arrival;
 use crate::monitor::{Event, Monitor};
-use crate::names::{InstanceId, RemotePath, part_name};
+use crate::names::{InstanceId, RemotePath, Stream, compressed_name, part_name};
 use crate::rate_limit::RateLimiter;
 use crate::records::{Delivery, Version};
 use crate::settings::{self, Verify};
@@ -41,6 +42,8 @@ pub(crate) struct Link {
     pub(crate) monitor: Arc<dyn Monitor>,
     /// Whether the vessel's inability to store some times was already reported.
     pub(crate) told_of_times: Arc<AtomicBool>,
+    /// Compresses ranges of files.
+    pub(crate) compressor: Compressor,
 }
 
 /// One connection, and everything that was found out or created on it.
@@ -64,6 +67,8 @@ pub(crate) struct Session {
     /// Number of file bytes sent in this session. If it is not 0, the session has made progress, even if it ends with
     /// an error.
     sent: AtomicU64,
+    /// Rate of the link in bytes per second, as last measured; 0 if it was not measured yet.
+    link_rate: AtomicU64,
     /// While this is set, other readers of the same files wait for this vessel to start reading.
     arrival: std::sync::Mutex<Option<Arrival>>,
     /// Whether TempDir was prepared on this connection. Reset when an open fails, so that TempDir is prepared again.
@@ -91,6 +96,7 @@ impl Session {
             streams_only: AtomicBool::new(false),
             check_file_matched: AtomicBool::new(false),
             sent: AtomicU64::new(0),
+            link_rate: AtomicU64::new(0),
             arrival: std::sync::Mutex::new(arrival),
             temp_dir: Mutex::new(false),
             made_dirs: Mutex::default(),
@@ -106,6 +112,22 @@ impl Session {
     /// Returns the program on the vessel that verifies files, if there is one and `Verify` allows it.
     pub(crate) fn hash_tool(&self) -> Option<HashTool> {
         self.remote.capabilities().hash_tool.filter(|_| self.link.settings.verify != Verify::ReadBack)
+    }
+
+    /// Returns the path of a part that holds a compressed stream.
+    pub(crate) fn compressed_part(&self, delivery: &Delivery, stream: Stream) -> RemotePath {
+        self.link.settings.temp_dir.join(compressed_name(self.link.instance, delivery.id.0, stream))
+    }
+
+    /// Returns the rate of the link in bytes per second, as last measured in this session.
+    pub(crate) fn link_rate(&self) -> Option<f64> {
+        let rate = self.link_rate.load(Ordering::Relaxed);
+        (rate > 0).then_some(rate as f64)
+    }
+
+    /// Records the rate of the link, measured while there was always more to send.
+    pub(crate) fn note_link_rate(&self, rate: f64) {
+        self.link_rate.store(rate as u64, Ordering::Relaxed);
     }
 
     /// Ensures that TempDir exists and belongs to this account.

@@ -1,6 +1,9 @@
 //! Names of our own files on a vessel, and how to recognize them (promise P7).
 
 use std::fmt;
+use std::ops::Range;
+
+use crate::compression::Codec;
 
 /// The shore's ID, created once with its ledger. It distinguishes our files on a vessel from another shore's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -16,6 +19,13 @@ pub enum OurFile {
         /// Offset of the range in the file, in bytes.
         start: u64,
     },
+    /// A range of a file as a compressed stream, in TempDir.
+    Compressed {
+        /// The ledger's number of the delivery.
+        delivery: i64,
+        /// The range of the file, and the stream that holds it.
+        stream: Stream,
+    },
     /// The assembly of a file, in its destination directory.
     Assembly {
         /// The ledger's number of the delivery.
@@ -23,6 +33,26 @@ pub enum OurFile {
     },
     /// An empty, short-lived file that shows which owner our files get in TempDir.
     Probe,
+}
+
+/// A range of a file as a compressed stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stream {
+    /// Offset of the range in the file, in bytes.
+    pub start: u64,
+    /// Offset of the end of the range.
+    pub end: u64,
+    /// Length of the stream, which is complete only with all of these bytes.
+    pub bytes: u64,
+    /// Format of the stream.
+    pub codec: Codec,
+}
+
+impl Stream {
+    /// Returns the range of the file.
+    pub fn range(&self) -> Range<u64> {
+        self.start..self.end
+    }
 }
 
 impl InstanceId {
@@ -50,6 +80,15 @@ impl fmt::Display for InstanceId {
 /// Contains the number of the delivery and not of the version, because two vessels in the settings may be one host.
 pub fn part_name(instance: InstanceId, delivery: i64, start: u64) -> String {
     format!("{instance}-{delivery}.{start}.part")
+}
+
+/// Returns the name of a compressed part in TempDir: `<instance>-<delivery>.<start>-<end>.<bytes>.<extension>`.
+///
+/// A version of this program that doesn't know compressed parts does not parse such a name, so it never takes one for a
+/// part that holds the bytes of the file themselves.
+pub fn compressed_name(instance: InstanceId, delivery: i64, stream: Stream) -> String {
+    let Stream { start, end, bytes, codec } = stream;
+    format!("{instance}-{delivery}.{start}-{end}.{bytes}.{}", codec.extension())
 }
 
 /// Returns the hidden name of an assembly in its destination directory. With a random `token`, nobody who can write
@@ -83,11 +122,25 @@ impl OurFile {
             let delivery = delivery.parse().ok()?;
             return (assembly_name(instance, delivery, token) == name).then_some(Self::Assembly { delivery });
         }
-        let (delivery, start) = name.strip_prefix(&id)?.strip_prefix('-')?.strip_suffix(".part")?.split_once('.')?;
-        let (delivery, start) = (delivery.parse().ok()?, start.parse().ok()?);
+        let (delivery, rest) = name.strip_prefix(&id)?.strip_prefix('-')?.split_once('.')?;
+        let delivery = delivery.parse().ok()?;
+        let Some(start) = rest.strip_suffix(".part") else {
+            let stream = stream_of(rest)?;
+            let is_ours = stream.start < stream.end && compressed_name(instance, delivery, stream) == name;
+            return is_ours.then_some(Self::Compressed { delivery, stream });
+        };
+        let start = start.parse().ok()?;
         // Numbers in another form ("+1", "01") parse too, but names with them were not created here.
         (part_name(instance, delivery, start) == name).then_some(Self::Part { delivery, start })
     }
+}
+
+/// Parses the part of a compressed part's name after the delivery.
+fn stream_of(text: &str) -> Option<Stream> {
+    let (range, stream) = text.split_once('.')?;
+    let ((start, end), (bytes, extension)) = (range.split_once('-')?, stream.split_once('.')?);
+    let codec = Codec::of_extension(extension)?;
+    Some(Stream { start: start.parse().ok()?, end: end.parse().ok()?, bytes: bytes.parse().ok()?, codec })
 }
 
 #[cfg(test)]
@@ -104,6 +157,13 @@ mod tests {
                 OurFile::parse(instance, part_name(instance, delivery, start).as_bytes()),
                 Some(OurFile::Part { delivery, start })
             );
+            let (end, bytes) = (start.saturating_add(id | 1), id ^ start);
+            for codec in Codec::ALL {
+                let stream = Stream { start, end, bytes, codec };
+                let name = compressed_name(instance, delivery, stream);
+                let ours = (start < end).then_some(OurFile::Compressed { delivery, stream });
+                prop_assert_eq!(OurFile::parse(instance, name.as_bytes()), ours);
+            }
             prop_assert_eq!(
                 OurFile::parse(instance, assembly_name(instance, delivery, token).as_bytes()),
                 Some(OurFile::Assembly { delivery })
@@ -116,6 +176,8 @@ mod tests {
             let (ours, theirs) = (InstanceId::new(id), InstanceId::new(other));
             prop_assert_eq!(OurFile::parse(ours, part_name(theirs, delivery, start).as_bytes()), None);
             prop_assert_eq!(OurFile::parse(ours, assembly_name(theirs, delivery, Some(start)).as_bytes()), None);
+            let stream = Stream { start: 0, end: 1, bytes: start, codec: Codec::Zstd };
+            prop_assert_eq!(OurFile::parse(ours, compressed_name(theirs, delivery, stream).as_bytes()), None);
         }
 
         #[test]
@@ -132,8 +194,37 @@ mod tests {
             "0000000000000007-1.00.part",
             "0000000000000007-1.part",
             "0000000000000007-1.0.part2",
+            "0000000000000007-1.0-9.5.zs",
+            "0000000000000007-1.0-9.5.zst.part",
+            "0000000000000007-1.0-9.5.zst2",
+            "0000000000000007-1.0-9.05.gz",
+            "0000000000000007-1.+0-9.5.gz",
+            "0000000000000007-1.9-9.5.gz",
+            "0000000000000007-1.9-0.5.gz",
+            "0000000000000007-1.0-9.gz",
+            "0000000000000007-1.0-9.5",
         ] {
             assert_eq!(OurFile::parse(us, name.as_bytes()), None, "{name}");
+        }
+    }
+
+    /// The parser of parts before there were compressed ones, on which a shore with an older version of this program
+    /// depends.
+    fn parsed_before(instance: InstanceId, name: &str) -> Option<(i64, u64)> {
+        let id = instance.to_string();
+        let (delivery, start) = name.strip_prefix(&id)?.strip_prefix('-')?.strip_suffix(".part")?.split_once('.')?;
+        Some((delivery.parse().ok()?, start.parse().ok()?))
+    }
+
+    proptest! {
+        #[test]
+        fn an_older_version_takes_no_compressed_part_for_a_plain_one(delivery in 0..i64::MAX, start: u64, bytes: u64) {
+            let instance = InstanceId::new(7);
+            prop_assert_eq!(parsed_before(instance, &part_name(instance, delivery, start)), Some((delivery, start)));
+            for codec in Codec::ALL {
+                let stream = Stream { start, end: u64::MAX, bytes, codec };
+                prop_assert_eq!(parsed_before(instance, &compressed_name(instance, delivery, stream)), None);
+            }
         }
     }
 }

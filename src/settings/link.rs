@@ -12,6 +12,19 @@ pub enum CongestionControl {
     Named(String),
 }
 
+/// Whether data is compressed on its way to a vessel.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Compression {
+    /// Nothing is compressed.
+    #[default]
+    No,
+    /// SSH compresses everything, if the vessel offers compression.
+    Yes,
+    /// Files that shrink are sent compressed over slow links, and the vessel's shell expands them. Where it can't, SSH
+    /// compresses.
+    Auto,
+}
+
 /// The number of connections to a vessel.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Connections {

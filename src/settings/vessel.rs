@@ -11,7 +11,7 @@ use super::key::Preset::{Otherwise, Value};
 use super::key::Reload::AtOnce;
 use super::key::Transport::Ssh;
 use super::key::{PER_DIRECTORY, SectionKind};
-use super::link::{self, Assembly, CongestionControl, Connections, Shell, SmallFiles, Verify};
+use super::link::{self, Assembly, Compression, CongestionControl, Connections, Shell, SmallFiles, Verify};
 use super::problems::{Diagnostic, Place};
 use super::rate::{self, RateSchedule};
 use super::ssh_host::SshHost;
@@ -49,8 +49,8 @@ pub struct Vessel {
     pub connections: Connections,
     /// `CongestionControl`: the TCP congestion control of the vessel's connections.
     pub congestion_control: CongestionControl,
-    /// `Compression`: whether SSH compresses the data, if the vessel offers compression.
-    pub compression: bool,
+    /// `Compression`: whether and how the data is compressed.
+    pub compression: Compression,
     /// `RateLimit`: the rate limit of all connections to the vessel together, in bytes of files.
     pub rate_limit: RateSchedule,
     /// `Assembly`: how files of several chunks are assembled on the vessel.
@@ -122,10 +122,13 @@ pub(super) static KEYS: &[Key<Vessel>] = &[
         .doc("TCP congestion control of this host: auto (BBR if the kernel allows it to this program, which makes \
               lossy links many times faster, else the system's default), system (the system's default), or the \
               kernel's name of an algorithm, such as bbr, cubic or reno."),
-    key("Compression", Value("no"), field!(Vessel.compression, Written::yes_or_no))
-        .value("yes or no").transport(Ssh)
-        .doc("yes: SSH compresses the data if the vessel offers zlib@openssh.com. Useful for compressible files on \
-              slow links."),
+    key("Compression", Value("no"), field!(Vessel.compression, compression))
+        .value("no, yes or auto").transport(Ssh)
+        .doc("Compression on slow links: no, yes (SSH compresses everything if the vessel offers zlib@openssh.com), or \
+              auto (each file of several chunks that shrinks to less than 90 % is sent compressed while the link is \
+              slower than the compressor, and `zstd -d` or `gzip -d` in the vessel's shell expands it; SSH compresses \
+              only on connections to a vessel that has neither, or whose shell is not used). RateLimit then counts the \
+              compressed bytes."),
     key("RateLimit", Value("none"), field!(Vessel.rate_limit, |it| rate::schedule(it.text)))
         .value("rates from 1 KiB/s to 1 TiB/s, or none").reload(AtOnce)
         .doc("Maximum rate of file data to the vessel, over all its connections. It may depend on the time of day: \
@@ -212,6 +215,10 @@ fn check_local(view: &View<'_>, route: &RouteKeys) {
         let diagnostic = Diagnostic::new("Transport = local copies on this host", "write `Address = localhost`");
         view.problems.report(view.place_of("Address"), diagnostic);
     }
+}
+
+fn compression(written: &Written<'_>) -> Result<Compression, Diagnostic> {
+    written.choice(&[("no", Compression::No), ("yes", Compression::Yes), ("auto", Compression::Auto)])
 }
 
 fn dirs(written: &Written<'_>) -> Result<Option<BTreeSet<DirectoryName>>, Diagnostic> {

@@ -5,6 +5,7 @@ use std::time::Instant;
 use super::attributes::{looks_like, seen};
 use super::transfers::Transfers;
 use crate::clock::to_the_millisecond;
+use crate::compression::Codec;
 use crate::fault::Fault;
 use crate::monitor::Event;
 use crate::records::{Delivery, DeliveryState, Seen, Verified, Version, VersionKind};
@@ -20,11 +21,14 @@ pub(super) async fn enter(transfers: &Transfers, delivery: &Delivery, state: Del
     transfers.ledger.enter(delivery.id, state).await.map_err(|e| e.fault())
 }
 
+/// Records that the vessel has the version. `compressed` tells the format of compressed ranges, and how many bytes were
+/// sent.
 pub(super) async fn acknowledge(
     transfers: &Transfers,
     delivery: &Delivery,
     verified: Verified,
     started: Instant,
+    compressed: Option<(Codec, u64)>,
 ) -> Result<Outcome, Fault> {
     let session = &transfers.session;
     let version = &delivery.version;
@@ -36,6 +40,7 @@ pub(super) async fn acknowledge(
     let (vessel, directory, took) = (&session.link.settings.name, &version.directory, started.elapsed());
     tracing::info!(
         %vessel, %directory, file = %version.path, bytes = version.stamp.size, took = ?to_the_millisecond(took), verified = verified.as_str(),
+        compressed = compressed.map(|(codec, _)| codec.name()), sent = compressed.map(|(_, sent)| sent),
         "{}", match (version.kind, verified) {
             (VersionKind::Gone, Verified::Kept) => "not deleted",
             (VersionKind::Gone, _) => "deleted",

@@ -18,6 +18,7 @@ use super::attributes::looks_like;
 use super::delta_plan::{DeltaPlan, Step};
 use super::growing_hash::{grown, hash_as_it_grows};
 use super::held::Held;
+use super::ranges::HeldPart;
 use super::sweep::remove_parts;
 use super::transfers::{Transfers, source_fault};
 use super::write::{Taken, is_hole, note_sent, write_range};
@@ -50,7 +51,7 @@ const WORTH: u64 = 4;
 pub(super) struct Delta {
     plan: DeltaPlan,
     joined: u64,
-    held: Vec<Range<u64>>,
+    held: Vec<HeldPart>,
 }
 
 fn wish(transfers: &Transfers, version: &Version) -> Wish {
@@ -324,7 +325,7 @@ impl<'v> Applying<'v, '_> {
         let sent: Vec<&Range<u64>> = self.delta.plan.sent().collect();
         let useless = self.delta.held.iter().filter(|held| !sent.iter().any(|range| is_beginning_of(held, range)));
         for held in useless {
-            session.remote.remove(&session.part(self.delivery, held.start)).await.map_err(|e| e.fault())?;
+            session.remote.remove(&held.path(session, self.delivery)).await.map_err(|e| e.fault())?;
         }
         if self.delta.joined == 0 {
             // No bytes are joined yet, so an existing file with the assembly's name does not belong to this delivery.
@@ -357,7 +358,7 @@ impl<'v> Applying<'v, '_> {
     /// Uploads a range as a part, resuming a part left by an earlier attempt.
     async fn upload(&self, range: &Range<u64>, taken: &Taken<'_>) -> Result<(), Fault> {
         let session = self.session;
-        let held = self.delta.held.iter().find(|held| is_beginning_of(held, range)).map(|held| held.end);
+        let held = self.delta.held.iter().find(|held| is_beginning_of(held, range)).map(|held| held.range.end);
         let (at, flags) = held.map_or((range.start, OpenFlags::FRESH), |end| (end, OpenFlags::WRITE));
         let part = session.part(self.delivery, range.start);
         session.found(&self.delivery.version, at - range.start);
@@ -371,9 +372,9 @@ impl<'v> Applying<'v, '_> {
     }
 }
 
-/// Returns whether a part starts where the range starts and does not extend beyond it.
-fn is_beginning_of(held: &Range<u64>, range: &Range<u64>) -> bool {
-    held.start == range.start && held.end <= range.end
+/// Returns whether a part starts where the range starts, does not extend beyond it, and is not compressed.
+fn is_beginning_of(held: &HeldPart, range: &Range<u64>) -> bool {
+    held.stream.is_none() && held.range.start == range.start && held.range.end <= range.end
 }
 
 /// A request in flight, and whether the vessel copies its bytes instead of receiving them.

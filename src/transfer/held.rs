@@ -1,8 +1,7 @@
 //! Data of a file that unfinished attempts have left on the vessel.
 
-use std::ops::Range;
-
 use super::ownership::may_resume;
+use super::ranges::HeldPart;
 use crate::fault::Fault;
 use crate::link::Session;
 use crate::names::{OurFile, RemotePath};
@@ -14,8 +13,18 @@ use crate::transport::Attrs;
 pub(crate) struct Held {
     /// Number of bytes at the start of the file that the assembly holds.
     pub(crate) joined: u64,
-    /// Ranges of the file that existing parts hold.
-    pub(super) parts: Vec<Range<u64>>,
+    /// The parts that hold ranges of the file.
+    pub(super) parts: Vec<HeldPart>,
+}
+
+impl HeldPart {
+    /// Returns the path of the part.
+    pub(super) fn path(&self, session: &Session, delivery: &Delivery) -> RemotePath {
+        match self.stream {
+            Some((stream, _)) => session.compressed_part(delivery, stream),
+            None => session.part(delivery, self.range.start),
+        }
+    }
 }
 
 /// Finds out which data the vessel holds of a file.
@@ -46,15 +55,20 @@ pub(crate) async fn held(session: &Session, delivery: &Delivery, assembly: &Remo
         listed => listed.map_err(|e| e.fault())?,
     };
     for (name, attrs) in listed {
-        if let Some(OurFile::Part { delivery: of, start }) = OurFile::parse(session.link.instance, &name)
-            && of == delivery.id.0
-        {
-            parts.push(start..start.saturating_add(attrs.size.unwrap_or(0)));
+        let size = attrs.size.unwrap_or(0);
+        match OurFile::parse(session.link.instance, &name) {
+            Some(OurFile::Part { delivery: of, start }) if of == delivery.id.0 => {
+                parts.push(HeldPart::plain(start..start.saturating_add(size)));
+            }
+            Some(OurFile::Compressed { delivery: of, stream }) if of == delivery.id.0 => {
+                parts.push(HeldPart::compressed(stream, size));
+            }
+            _ => {}
         }
     }
     // The assembly ends within a part, so an append of this part was interrupted. The whole part is appended again.
-    let torn = parts.iter().find(|part| part.start < assembled && assembled < part.end);
-    let joined = torn.map_or(assembled, |part| part.start).min(delivery.version.stamp.size);
+    let torn = parts.iter().map(|part| &part.range).find(|it| it.start < assembled && assembled < it.end);
+    let joined = torn.map_or(assembled, |it| it.start).min(delivery.version.stamp.size);
     if joined != assembled {
         let cut = session.remote.set(assembly, Attrs { size: Some(joined), ..Attrs::default() }).await;
         session.explained(cut, assembly, 0).await?;

@@ -6,15 +6,19 @@
 //! session alone; those that query the ledger or the settings take [`Transfers`].
 
 mod acknowledge;
+mod append;
 mod attributes;
 mod check_file;
+mod compressing;
 mod delta;
 mod delta_plan;
 mod existing;
 mod growing_hash;
 mod held;
+mod join_parts;
 mod known_places;
 mod ownership;
+mod parts;
 mod pipeline;
 mod place_clashes;
 mod publish;

@@ -6,6 +6,7 @@ use super::acknowledge::{Outcome, acknowledge, enter};
 use super::delta;
 use super::existing::{already_there, dress_found, flush_found, remove_leftovers, was_taken};
 use super::held::{Held, held};
+use super::parts::{PartsUpload, goes_in_parts};
 use super::publish::{finish, publish};
 use super::same_host::{prove_elsewhere, prove_elsewhere_first, refuse_own_place};
 use super::send_to_loop::{self, Sent, remove_loop_files};
@@ -13,8 +14,8 @@ use super::space_check::room_for;
 use super::transfers::Transfers;
 use super::tree::{deliver_directory, deliver_gone, deliver_link};
 use super::upload_direct::{open_assembly, write_assembly, write_small};
-use super::upload_parts::{PartsUpload, goes_in_parts};
 use super::verify::{verify_and_repair, verify_small};
+use crate::compression::Codec;
 use crate::fault::Fault;
 use crate::ledger::LastDelivered;
 use crate::names::RemotePath;
@@ -22,8 +23,9 @@ use crate::records::{Delivery, DeliveryState, Verified, VersionKind};
 
 /// State of a delivery before its file is published.
 enum Prepared {
-    /// The assembly is verified, flushed and has its mode and time; only the rename is left.
-    Assembly(Verified),
+    /// The assembly is verified, flushed and has its mode and time; only the rename is left. If ranges were compressed,
+    /// also their format and the number of bytes that were sent.
+    Assembly(Verified, Option<(Codec, u64)>),
     /// The vessel already has the version under its final name.
     AlreadyThere(Verified),
     /// The delivery was superseded.
@@ -55,12 +57,12 @@ pub(crate) async fn deliver(transfers: &Transfers, delivery: &Delivery) -> Resul
     refuse_own_place(transfers, delivery)?;
     let assembly = transfers.assembly(delivery)?;
     if was_taken(transfers, delivery, &assembly, &destination).await? {
-        return acknowledge(transfers, delivery, Verified::Taken, started).await;
+        return acknowledge(transfers, delivery, Verified::Taken, started, None).await;
     }
     let last = delta::last_delivered(transfers, delivery).await?;
     if last.is_none() && send_to_loop::may_go(transfers, delivery, &destination) {
         match Box::pin(send_to_loop::send(transfers, delivery, &assembly, &destination)).await? {
-            Sent::Delivered => return acknowledge(transfers, delivery, Verified::ByVessel, started).await,
+            Sent::Delivered => return acknowledge(transfers, delivery, Verified::ByVessel, started, None).await,
             Sent::Superseded => return Ok(Outcome::Superseded),
             Sent::No => {}
         }
@@ -70,15 +72,15 @@ pub(crate) async fn deliver(transfers: &Transfers, delivery: &Delivery) -> Resul
     } else {
         prepare_small(transfers, delivery, &assembly, &destination).await?
     };
-    let verified = match prepared {
-        Prepared::Assembly(verified) => {
+    let (verified, compressed) = match prepared {
+        Prepared::Assembly(verified, compressed) => {
             Box::pin(prove_elsewhere(transfers, delivery, &assembly, false)).await?;
             // The last point at which a newer version can prevent this one from being published.
             if !enter(transfers, delivery, DeliveryState::Publishing).await? {
                 return Ok(Outcome::Superseded);
             }
             publish(session, &delivery.version, &assembly, &destination).await?;
-            verified
+            (verified, compressed)
         }
         Prepared::AlreadyThere(verified) => {
             Box::pin(prove_elsewhere(transfers, delivery, &assembly, true)).await?;
@@ -86,11 +88,11 @@ pub(crate) async fn deliver(transfers: &Transfers, delivery: &Delivery) -> Resul
             flush_found(session, &destination).await?;
             remove_leftovers(transfers, delivery, &assembly).await?;
             session.found(&delivery.version, delivery.version.stamp.size);
-            verified
+            (verified, None)
         }
         Prepared::Superseded => return Ok(Outcome::Superseded),
     };
-    acknowledge(transfers, delivery, verified, started).await
+    acknowledge(transfers, delivery, verified, started, compressed).await
 }
 
 /// Prepares a file of several chunks, or a file of which the vessel received an earlier version (`last`). The file's
@@ -133,12 +135,15 @@ async fn prepare_large(
     let source = transfers.open_source(&delivery.version).await?;
     let delta = delta::plan(transfers, &delivery.version, &source, &held, old.as_ref(), last).await?;
     delta::sign_on_the_way(transfers, &delivery.version, &source, old.as_ref(), last);
-    let mut is_finished = false;
+    let (mut is_finished, mut compressed) = (false, None);
     let hash = if let Some(delta) = delta {
         delta::apply(transfers, delivery, &source, assembly, &delta).await?
     } else if in_parts {
         let job = job.unwrap_or_else(|| session.channels.job(delivery.version.stamp.size));
-        PartsUpload::prepare(session, delivery, source.clone(), assembly.clone(), job, held).await?.run().await?
+        let upload = PartsUpload::prepare(session, delivery, source.clone(), assembly.clone(), job, held).await?;
+        let hash = upload.run().await?;
+        compressed = upload.compressed();
+        hash
     } else {
         is_finished = true;
         write_assembly(session, delivery, &source, assembly).await?
@@ -152,9 +157,11 @@ async fn prepare_large(
     let (verified, repaired) = verified?;
     if !repaired {
         finished?;
+    } else if compressed.is_some() {
+        session.link.compressor.failed();
     }
     delta::keep_signature(transfers, &delivery.version, &source, old.as_ref(), last).await?;
-    Ok(Prepared::Assembly(verified))
+    Ok(Prepared::Assembly(verified, compressed))
 }
 
 /// Prepares a file of one chunk with as few round trips as possible.
@@ -183,5 +190,5 @@ async fn prepare_small(
     write_small(session, delivery, &source, file?).await?;
     let verified = verify_small(transfers, delivery, assembly).await?;
     delta::keep_signature(transfers, &delivery.version, &source, old.as_ref(), None).await?;
-    Ok(Prepared::Assembly(verified))
+    Ok(Prepared::Assembly(verified, None))
 }

@@ -168,7 +168,7 @@ async fn sweep_strays(transfers: &Transfers) -> Result<(), Fault> {
     let (mut strays, mut asked) = (HashSet::new(), HashSet::new());
     for file in listed.as_ref().into_iter().flatten() {
         match file {
-            OurFile::Part { delivery, .. } if asked.insert(*delivery) => {
+            OurFile::Part { delivery, .. } | OurFile::Compressed { delivery, .. } if asked.insert(*delivery) => {
                 if !transfers.ledger.is_open(DeliveryId(*delivery)).await.map_err(|e| e.fault())? {
                     strays.insert(*delivery);
                 }
@@ -179,7 +179,7 @@ async fn sweep_strays(transfers: &Transfers) -> Result<(), Fault> {
                 let probe = session.link.settings.temp_dir.join(probe_name(session.link.instance));
                 tolerate(session, session.remote.remove(&probe).await)?;
             }
-            OurFile::Part { .. } | OurFile::Assembly { .. } => {}
+            OurFile::Part { .. } | OurFile::Compressed { .. } | OurFile::Assembly { .. } => {}
         }
     }
     if tolerate(session, listed)? && !strays.is_empty() {
@@ -229,7 +229,7 @@ pub(super) async fn remove_parts(session: &Session, unwanted: impl Fn(i64) -> bo
         listed => listed?,
     };
     let is_unwanted = |name: &[u8]| match OurFile::parse(session.link.instance, name) {
-        Some(OurFile::Part { delivery, .. }) => unwanted(delivery),
+        Some(OurFile::Part { delivery, .. } | OurFile::Compressed { delivery, .. }) => unwanted(delivery),
         _ => false,
     };
     let unwanted = listed.iter().filter(|(name, _)| is_unwanted(name)).map(|(name, _)| temp_dir.join(name));

@@ -50,7 +50,7 @@ pub(super) async fn deliver_directory(
     let mode = version.mode | OWNER_MAY;
     let Some((there, by_link)) = directory_at(transfers, version, place).await? else {
         make_unseen_directory(session, version, place, mode).await?;
-        return acknowledge(transfers, delivery, Verified::Not, started).await;
+        return acknowledge(transfers, delivery, Verified::Not, started, None).await;
     };
     let is_there = there.is_some_and(|attrs| attrs.is_dir());
     if !is_there {
@@ -72,7 +72,7 @@ pub(super) async fn deliver_directory(
     if !is_there {
         flush_name(session, place).await?;
     }
-    acknowledge(transfers, delivery, Verified::ByLook, started).await
+    acknowledge(transfers, delivery, Verified::ByLook, started, None).await
 }
 
 /// Returns the entry at the path of a directory, and whether the path is a link. A link to a directory is accepted if
@@ -143,7 +143,7 @@ pub(super) async fn deliver_link(
         }
         seen = publish(session, version, &assembly, place).await?;
     }
-    acknowledge(transfers, delivery, if seen { Verified::ByLook } else { Verified::Not }, started).await
+    acknowledge(transfers, delivery, if seen { Verified::ByLook } else { Verified::Not }, started, None).await
 }
 
 /// Removes the entry that was delivered to a path, unless it was changed on the vessel.
@@ -171,7 +171,7 @@ pub(super) async fn deliver_gone(
             verified = Verified::Kept;
         }
     }
-    acknowledge(transfers, delivery, verified, started).await
+    acknowledge(transfers, delivery, verified, started, None).await
 }
 
 /// Removes a directory that was delivered from here and is at the path of a file or link. Other entries need not be

@@ -11,82 +11,34 @@
 //! Data in flight on a lost connection may still be written for a moment. The bytes and their offset are correct, so a
 //! part or an assembly may hold more bytes than are counted, but no wrong bytes. A part that may be too long is
 //! truncated to its counted size before it is joined.
+//!
+//! On a slow link, ranges of a file that shrinks are sent as compressed streams, each in a part of its own, and never
+//! appended directly. If the vessel fails to expand a stream, its range is sent again.
 
 use std::ops::Range;
-use std::sync::{Mutex, MutexGuard};
-use std::time::Duration;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use futures_util::StreamExt;
-use futures_util::future::try_join_all;
 use futures_util::stream::FuturesUnordered;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
-use super::growing_hash::{grown, hash_as_it_grows};
-use super::held::Held;
-use super::ranges::{Part, Piece, RangeMap};
+use super::compressing::{LENGTHS, Shrunk};
+use super::parts::PartsUpload;
+use super::ranges::Piece;
 use super::sweep::remove_parts;
 use super::write::{Taken, write_on};
 use crate::fault::{Cause, Fault, Scope};
-use crate::link::Job;
-use crate::link::Session;
-use crate::local::Source;
-use crate::names::RemotePath;
-use crate::records::{Delivery, Version};
-use crate::settings::Assembly;
-use crate::transport::{Attrs, ErrorKind, GrowingHash, OpenFlags, RemoteError, SftpChannel};
+use crate::transport::{GrowingHash, OpenFlags, SftpChannel};
 
 /// Number of parts that each channel uploads concurrently if there are several channels, so that a channel is not idle
 /// while it opens a part.
 const PARTS_PER_LANE: usize = 2;
-/// Maximum size of the parts in TempDir, uploading or waiting to be joined, in chunks.
-const CHUNKS_IN_TEMP_DIR: u64 = 6;
-/// Maximum number of attempts of an append, which a `cat` of an earlier session may disturb, and the step by which the
-/// waits between the attempts grow.
-const APPENDS: u32 = 4;
-const STRAGGLERS: Duration = Duration::from_millis(50);
-
-/// The upload of one file in parts.
-pub(super) struct PartsUpload<'a> {
-    session: &'a Session,
-    delivery: &'a Delivery,
-    source: Source,
-    assembly: RemotePath,
-    ranges: Mutex<RangeMap>,
-    /// Notified when the ranges change or the upload ends.
-    changed: Notify,
-    job: Job,
-}
+/// Number of compressed ranges that a single channel handles concurrently: one is acknowledged, one sent, one
+/// compressed.
+const STREAMS_AT_ONCE: usize = 3;
 
 impl<'a> PartsUpload<'a> {
-    /// Prepares to upload the missing ranges of a file. `job` must cover the whole file.
-    pub(crate) async fn prepare(
-        session: &'a Session,
-        delivery: &'a Delivery,
-        source: Source,
-        assembly: RemotePath,
-        job: Job,
-        held: Held,
-    ) -> Result<Self, Fault> {
-        let (size, longest) = (delivery.version.stamp.size, delivery.version.chunk_size);
-        let ahead = longest.saturating_mul(CHUNKS_IN_TEMP_DIR);
-        let (ranges, useless) = RangeMap::new(size, longest, ahead, held.joined, held.parts);
-        let remove = async |start| session.remote.remove(&session.part(delivery, start)).await.map_err(|e| e.fault());
-        try_join_all(useless.into_iter().map(remove)).await?;
-        session.found(&delivery.version, size - ranges.missing_bytes());
-        job.sent(size - ranges.missing_bytes());
-        let (ranges, changed) = (Mutex::new(ranges), Notify::new());
-        Ok(Self { session, delivery, source, assembly, ranges, changed, job })
-    }
-
-    fn version(&self) -> &Version {
-        &self.delivery.version
-    }
-
-    fn ranges(&self) -> MutexGuard<'_, RangeMap> {
-        self.ranges.lock().expect("no code panics while it holds this lock")
-    }
-
     /// Uploads and joins all missing ranges. Returns the vessel's hash of the assembly, which may still be running.
     pub(crate) async fn run(&self) -> Result<Option<GrowingHash<'a>>, Fault> {
         let uploading = async {
@@ -153,6 +105,9 @@ impl<'a> PartsUpload<'a> {
         let mut channels = self.session.channels.subscribe();
         let mut known: Vec<(SftpChannel, usize)> = Vec::new();
         let mut working = FuturesUnordered::new();
+        let has_streams = self.ranges().has_streams();
+        self.compressing.begin(has_streams).await?;
+        let mut deciding = std::pin::pin!(self.compressing.keep_deciding());
         loop {
             let now = channels.borrow_and_update().clone();
             // A channel that was removed from the pool finishes its current piece and takes no more.
@@ -170,6 +125,7 @@ impl<'a> PartsUpload<'a> {
             }
             tokio::select! {
                 Some(ended) = working.next() => ended?,
+                stopped = &mut deciding => return stopped,
                 // This can't fail: the channels belong to the session, which outlives this upload.
                 _ = channels.changed() => {}
                 else => return Ok(()),
@@ -198,8 +154,13 @@ impl<'a> PartsUpload<'a> {
             };
             let Some(piece) = piece else { break };
             let (all_sent, mut sent) = oneshot::channel();
-            pieces.push(self.bring(&channel, piece, all_sent));
+            let (piece, is_stream) = piece;
+            pieces.push(self.bring_either(&channel, piece, is_stream, all_sent));
             loop {
+                // Streams are short, so some more are prepared meanwhile. Several channels have several workers.
+                if is_stream && pieces.len() < STREAMS_AT_ONCE && self.takers() == 1 {
+                    break;
+                }
                 tokio::select! {
                     // Also reached if the piece ended before all of its bytes were sent.
                     _ = &mut sent => break,
@@ -210,6 +171,75 @@ impl<'a> PartsUpload<'a> {
         while let Some(ended) = pieces.next().await {
             ended?;
         }
+        Ok(())
+    }
+
+    /// Uploads a piece, compressed if `is_stream` is set and it shrinks.
+    async fn bring_either(
+        &self,
+        channel: &SftpChannel,
+        mut piece: Piece,
+        is_stream: bool,
+        all_sent: oneshot::Sender<()>,
+    ) -> Result<(), Fault> {
+        if !is_stream {
+            return self.bring(channel, piece, all_sent).await;
+        }
+        let shrunk = match self.compressing.shrink(&piece.range).await {
+            Ok(shrunk) => shrunk,
+            Err(fault) => {
+                self.give_back(piece);
+                return Err(fault);
+            }
+        };
+        // Another version of the compressor may have made the beginning of the stream.
+        if let Some((unfinished, _)) = piece.unfinished
+            && shrunk.as_ref().is_none_or(|shrunk| shrunk.stream != unfinished)
+        {
+            let path = self.session.compressed_part(self.delivery, unfinished);
+            self.session.remote.remove(&path).await.map_err(|e| e.fault())?;
+            piece.unfinished = None;
+        }
+        match shrunk {
+            Some(shrunk) => self.bring_stream(channel, piece, &shrunk, all_sent).await,
+            None => self.bring(channel, piece, all_sent).await,
+        }
+    }
+
+    /// Uploads the compressed stream of a piece. An unfinished stream is continued.
+    async fn bring_stream(
+        &self,
+        channel: &SftpChannel,
+        piece: Piece,
+        shrunk: &Shrunk,
+        all_sent: oneshot::Sender<()>,
+    ) -> Result<(), Fault> {
+        let stream = shrunk.stream;
+        let acknowledged = AtomicU64::new(piece.unfinished.map_or(0, |(_, bytes)| bytes));
+        let taken = Taken::of(&self.job);
+        // The receiver may already be gone.
+        let all_sent = || all_sent.send(()).unwrap_or_default();
+        let sent = self.compressing.send(channel, shrunk, &acknowledged, &taken, all_sent).await;
+        match sent {
+            Err(fault) if self.session.remote.is_lost() => return Err(fault),
+            Ok(()) if self.session.link.compressor.is_trusted() => self.ranges().give_stream(piece, stream),
+            // Another channel continues.
+            Err(_) if channel.is_lost() && acknowledged.load(Ordering::Relaxed) > 0 => {
+                self.ranges().give_unfinished(stream, acknowledged.into_inner());
+            }
+            sent => {
+                let path = self.session.compressed_part(self.delivery, stream);
+                let removed = self.session.remote.remove(&path).await;
+                self.give_back(piece);
+                removed.map_err(|e| e.fault())?;
+                match sent {
+                    Err(fault) if fault.cause == Cause::Source || fault.scope == Scope::Daemon => return Err(fault),
+                    Err(fault) if !channel.is_lost() => self.do_without_parts(&fault),
+                    _ => {}
+                }
+            }
+        }
+        self.changed.notify_waiters();
         Ok(())
     }
 
@@ -224,6 +254,7 @@ impl<'a> PartsUpload<'a> {
         let taken = Taken::of(&self.job);
         let taken = if piece.next { taken.telling(&appended) } else { taken };
         let uploaded = self.upload_piece(channel, &mut piece, &taken, all_sent).await;
+        self.sent_plain.fetch_add(taken.bytes.load(Ordering::Relaxed), Ordering::Relaxed);
         if uploaded.is_err() && self.session.remote.is_lost() {
             return uploaded;
         }
@@ -248,8 +279,9 @@ impl<'a> PartsUpload<'a> {
         }
     }
 
-    /// Returns the next piece for a channel; `None` if there is nothing left for it.
-    async fn next(&self, channel: &SftpChannel) -> Option<Piece> {
+    /// Returns the next piece for a channel, and whether it is to be compressed; `None` if there is nothing left for the
+    /// channel.
+    async fn next(&self, channel: &SftpChannel) -> Option<(Piece, bool)> {
         loop {
             let mut changed = std::pin::pin!(self.changed.notified());
             changed.as_mut().enable();
@@ -257,9 +289,16 @@ impl<'a> PartsUpload<'a> {
                 return None;
             }
             {
+                let is_stream = self.compresses();
                 let mut ranges = self.ranges();
-                if let Some(piece) = ranges.take(self.takers(), channel.worth_a_file()) {
-                    return Some(piece);
+                let piece = match is_stream || ranges.has_unfinished() {
+                    true => ranges.take_whole(self.takers(), LENGTHS),
+                    false => ranges.take(self.takers(), channel.worth_a_file()),
+                };
+                if let Some(piece) = piece {
+                    self.compressing.goes_on_at(piece.range.end);
+                    let is_stream = is_stream || piece.unfinished.is_some();
+                    return Some((piece, is_stream));
                 }
                 if ranges.is_uploaded() {
                     return None;
@@ -290,7 +329,9 @@ impl<'a> PartsUpload<'a> {
         let file = self.session.open_ours(channel, &path, flags, end - start).await?;
         let mut all_sent = Some(all_sent);
         let further = || {
-            let goes_on = self.session.channels.has(channel) && self.ranges().lengthen(piece);
+            // A piece ends where the compression begins.
+            let may_grow = self.session.channels.has(channel) && !self.compresses();
+            let goes_on = may_grow && self.ranges().lengthen(piece);
             if !goes_on && let Some(all_sent) = all_sent.take() {
                 // The receiver may already be gone.
                 let _ = all_sent.send(());
@@ -303,87 +344,4 @@ impl<'a> PartsUpload<'a> {
         tracing::trace!(vessel = %self.session.link.settings.name, file = %version.path, ?piece, "uploaded");
         Ok(())
     }
-
-    /// Prevents further parts after TempDir rejected a part, most likely for lack of space. Uploading continues by
-    /// appending, which needs no TempDir; a problem other than space will occur again while appending.
-    fn do_without_parts(&self, fault: &Fault) {
-        if self.ranges().stay_close() {
-            let (vessel, file) = (&self.session.link.settings.name, &self.version().path);
-            tracing::warn!(%vessel, %file, "Cannot write parts; one channel sends the rest in order: {fault}");
-        }
-    }
-
-    /// Joins complete parts in order as soon as possible, until the file is joined or the upload has ended. Lets the
-    /// vessel hash the joined bytes and returns that hash.
-    async fn join(&self, ended: &CancellationToken) -> Result<Option<GrowingHash<'a>>, Fault> {
-        let (mut hash, mut hashed) = (None, None);
-        loop {
-            let mut changed = std::pin::pin!(self.changed.notified());
-            changed.as_mut().enable();
-            // The end of the upload is read before the parts, so that parts completed just before the end are still
-            // joined.
-            let last = ended.is_cancelled();
-            let (parts, joined) = {
-                let ranges = self.ranges();
-                (ranges.joinable(), ranges.joined())
-            };
-            if joined > hashed.unwrap_or(0) {
-                if hashed.is_none() {
-                    hash = hash_as_it_grows(self.session, &self.assembly).await;
-                }
-                hash = grown(hash).await;
-                hashed = Some(joined);
-                continue;
-            }
-            let Some(end) = parts.last().map(|part| part.range.end) else {
-                if last || self.ranges().is_joined() {
-                    return Ok(hash);
-                }
-                tokio::select! {
-                    () = changed => {}
-                    () = ended.cancelled() => {}
-                }
-                continue;
-            };
-            let appended = self.append(&parts, joined..end).await;
-            self.session.explained(appended, &self.assembly, end - joined).await?;
-            self.ranges().join(end);
-            self.changed.notify_waiters();
-        }
-    }
-
-    /// Appends parts to the assembly. The parts hold the bytes `range` of the file.
-    async fn append(&self, parts: &[Part], range: Range<u64>) -> Result<(), RemoteError> {
-        let remote = &self.session.remote;
-        let path = |part: &Part| self.session.part(self.delivery, part.range.start);
-        let paths: Vec<RemotePath> = parts.iter().map(path).collect();
-        for part in parts.iter().filter(|part| part.ragged) {
-            self.cut(&path(part), part.range.end - part.range.start).await?;
-        }
-        for tried in 1..APPENDS {
-            match remote.append(&paths, &self.assembly, range.clone()).await {
-                Err(e) if e.kind == ErrorKind::Failed => {
-                    tracing::debug!(vessel = %self.session.link.settings.name, file = %self.version().path, "{e}");
-                }
-                appended => return appended,
-            }
-            tokio::time::sleep(STRAGGLERS * tried).await;
-            self.cut(&self.assembly, range.start).await?;
-            for part in parts {
-                self.cut(&path(part), part.range.end - part.range.start).await?;
-            }
-        }
-        remote.append(&paths, &self.assembly, range).await
-    }
-
-    async fn cut(&self, path: &RemotePath, size: u64) -> Result<(), RemoteError> {
-        self.session.remote.set(path, Attrs { size: Some(size), ..Attrs::default() }).await
-    }
-}
-
-/// Returns whether a file is uploaded in parts that `cat` joins; otherwise it is written directly into its assembly.
-pub(super) fn goes_in_parts(session: &Session, delivery: &Delivery) -> bool {
-    delivery.version.plan().count() > 1
-        && session.remote.capabilities().shell
-        && session.link.settings.assembly == Assembly::Cat
 }

@@ -9,6 +9,7 @@ use super::exec::Shells;
 use super::sftp::Limits;
 use super::shell::Script;
 use super::tree::Tree;
+use crate::compression::Codec;
 use crate::digest::Digest;
 
 /// The maximum size of one write in bytes, as OpenSSH announces it by `limits@openssh.com`.
@@ -60,6 +61,8 @@ pub struct Capabilities {
     pub sync: bool,
     /// Whether `dd` copies ranges at any offset (`skip_bytes`, `count_bytes`).
     pub dd_ranges: bool,
+    /// The best format that a program on the vessel expands; `None`: nothing is sent compressed.
+    pub decompressor: Option<Codec>,
     /// Whether `sync -f FILE` works, which flushes the whole file system that the file is on.
     pub sync_file_system: bool,
     /// The command that reads exactly as many bytes from its standard input as are named after it, if the shell can
@@ -85,7 +88,9 @@ impl Capabilities {
 
     /// Returns whether `other` has the same capabilities of the shell.
     pub(super) fn has_same_shell(&self, other: &Self) -> bool {
-        let shell = |it: &Self| (it.shell, it.hash_tool, it.sync, it.dd_ranges, it.sync_file_system, it.exact_read);
+        let tools =
+            |it: &Self| (it.hash_tool, it.sync, it.sync_file_system, it.dd_ranges, it.decompressor, it.exact_read);
+        let shell = |it: &Self| (it.shell, tools(it));
         shell(self) == shell(other)
     }
 
@@ -163,7 +168,7 @@ impl fmt::Display for Capabilities {
         let yes_no = |yes: bool| if yes { "yes" } else { "no" };
         write!(
             f,
-            "shell {}, hash {}, flush {}, atomic replace {}, free space {}, copies ranges {}, {} bytes per write",
+            "shell {}, hash {}, flush {}, atomic replace {}, free space {}, copies ranges {}, decompresses {}, {} bytes per write",
             yes_no(self.shell),
             match (self.hash_tool, self.check_file) {
                 (Some(tool), _) => tool.command(),
@@ -183,6 +188,7 @@ impl fmt::Display for Capabilities {
                 (false, true, false) => "by tail",
                 (false, false, _) => "no",
             },
+            self.decompressor.map_or("no", Codec::name),
             self.bytes_per_write(),
         )
     }
@@ -191,6 +197,20 @@ impl fmt::Display for Capabilities {
 /// The first line that the probe prints. An account whose shell is `internal-sftp` accepts any command, and answers
 /// with SFTP packets or not at all, so only a shell prints this line.
 const GREETING: &[u8] = b"contentmonster has a shell";
+
+/// The text that the probe lets the decompressors expand.
+const SAMPLE: &[u8] = b"contentmonster";
+
+/// Returns the sample as the octal escapes of `printf`, compressed.
+fn compressed_sample(codec: Codec) -> &'static str {
+    match codec {
+        Codec::Zstd => r"\050\265\057\375\000\130\161\000\000\143\157\156\164\145\156\164\155\157\156\163\164\145\162",
+        Codec::Gzip => concat!(
+            r"\037\213\010\000\000\000\000\000\002\003\113\316\317\053\111\315\053\311\315\317\053\056\111\055\002\000",
+            r"\333\121\133\265\016\000\000\000"
+        ),
+    }
+}
 
 fn probe_script() -> Script {
     let mut script = Script::new().code("exec </dev/null; printf '%s %s\\n' contentmonster 'has a shell'\n");
@@ -204,6 +224,17 @@ fn probe_script() -> Script {
             .code(" %s\\n' \"$found\"\ncase $found in ba7816bf*) ;; *)\n");
     }
     script = HashTool::ALL.iter().fold(script, |script, _| script.code(";; esac\n"));
+    for (index, codec) in Codec::ALL.into_iter().enumerate() {
+        script = script
+            .code("found=$(printf '")
+            .code(compressed_sample(codec))
+            .code("' | ")
+            .code(codec.command())
+            .code(" 2>/dev/null)\nprintf 'decompress ")
+            .number(index as u64)
+            .code(" %s\\n' \"$found\"\ncase $found in contentmonster) ;; *)\n");
+    }
+    script = Codec::ALL.iter().fold(script, |script, _| script.code(";; esac\n"));
     let script = script.code("sync --help 2>&1 | grep -q FILE && echo sync\n");
     let script = script.code("sync --help 2>&1 | grep -q -e -f -e -df && echo sync -f\n");
     let script =
@@ -235,6 +266,11 @@ pub(super) fn parse(output: &[u8]) -> Capabilities {
         })
     };
     let hash_tool = HashTool::ALL.iter().enumerate().find(|(index, _)| works(*index)).map(|(_, tool)| *tool);
+    let expands = |(index, _): &(usize, Codec)| {
+        let expected = [format!("decompress {index} ").as_bytes(), SAMPLE].concat();
+        lines.contains(&expected.as_slice())
+    };
+    let decompressor = Codec::ALL.into_iter().enumerate().find(expands).map(|(_, codec)| codec);
     let says = |word: &'static [u8]| lines.contains(&word);
     let (sync, sync_file_system, dd_ranges) = (says(b"sync"), says(b"sync -f"), says(b"dd ranges"));
     let exact_read = EXACT_READS.iter().find(|(name, _)| says(name)).map(|(_, command)| *command);
@@ -247,6 +283,7 @@ pub(super) fn parse(output: &[u8]) -> Capabilities {
         sync,
         sync_file_system,
         dd_ranges,
+        decompressor,
         exact_read,
         landmarks,
         ..Capabilities::default()
@@ -289,6 +326,28 @@ mod tests {
         let found = parse(b"contentmonster has a shell\nhash 0 \nhash 1 0000\n");
         assert!(found.shell);
         assert_eq!(found.hash_tool, None);
+    }
+
+    #[test]
+    fn a_decompressor_is_believed_for_its_output_only() {
+        let found = |lines: &str| parse(format!("contentmonster has a shell\n{lines}").as_bytes()).decompressor;
+        assert_eq!(found("decompress 0 contentmonster\n"), Some(Codec::Zstd));
+        assert_eq!(found("decompress 0 \ndecompress 1 contentmonster\n"), Some(Codec::Gzip));
+        assert_eq!(found("decompress 0 Contentmonster\ndecompress 1 contentmonster2\n"), None);
+        assert_eq!(found(""), None);
+    }
+
+    #[test]
+    fn each_decompressor_of_this_host_expands_its_sample() {
+        for codec in Codec::ALL {
+            let script = format!("printf '{}' | {}", compressed_sample(codec), codec.command());
+            let output = std::process::Command::new("sh").args(["-c", &script]).output().unwrap();
+            // zstd may be missing here.
+            assert!(
+                output.stdout == SAMPLE || codec == Codec::Zstd && output.stdout.is_empty(),
+                "{codec:?}: {output:?}"
+            );
+        }
     }
 
     #[test]

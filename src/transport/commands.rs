@@ -10,6 +10,7 @@ use super::exec::Running;
 use super::files::Files;
 use super::remote::Remote;
 use super::shell::Script;
+use crate::compression::Codec;
 use crate::digest::Digest;
 use crate::names::RemotePath;
 
@@ -45,21 +46,13 @@ impl GrowingHash<'_> {
 pub enum Ingredient {
     /// A whole part, which is removed afterwards.
     Part(RemotePath),
+    /// A part that is a compressed stream. It is expanded, and removed afterwards.
+    Compressed(RemotePath, Codec),
     /// A range of another file. The other file is kept.
     Range(Range<u64>),
 }
 
 impl Remote {
-    /// Appends parts to a file, in this order, and removes the parts. `range` is the range of the file that the parts
-    /// fill.
-    ///
-    /// # Errors
-    /// The same errors as those of [`build`](Self::build).
-    pub async fn append(&self, parts: &[RemotePath], file: &RemotePath, range: Range<u64>) -> Result<(), RemoteError> {
-        let ingredients: Vec<_> = parts.iter().cloned().map(Ingredient::Part).collect();
-        self.build(file, range, &ingredients, None).await
-    }
-
     /// Appends parts and ranges of the file `other` to a file, in this order, and removes the parts. `range` is the
     /// range of `file` that the appended data fills. A missing file is created, readable only by its owner.
     ///
@@ -84,6 +77,10 @@ impl Remote {
         let script = other.iter().fold(script, |script, other| self.range_of(script, other)).code("{ :\n");
         let script = ingredients.iter().fold(script, |script, ingredient| match ingredient {
             Ingredient::Part(part) => script.code("cat").path(self.in_shell(part).as_bytes()).code("\n"),
+            // The program reads its standard input, so that the file's name does not matter to it.
+            Ingredient::Compressed(part, codec) => {
+                script.code(codec.command()).code(" <").path(self.in_shell(part).as_bytes()).code("\n")
+            }
             Ingredient::Range(range) => {
                 let script = script.code("range ").number(range.start).code(" ");
                 script.number(range.end - range.start).code("\n")
@@ -92,7 +89,7 @@ impl Remote {
         let script = script.code("} >>").path(self.in_shell(file).as_bytes()).code("\n");
         let script = has_size(script, range.end).code("rm -f");
         let script = ingredients.iter().fold(script, |script, ingredient| match ingredient {
-            Ingredient::Part(part) => script.path(self.in_shell(part).as_bytes()),
+            Ingredient::Part(part) | Ingredient::Compressed(part, _) => script.path(self.in_shell(part).as_bytes()),
             Ingredient::Range(_) => script,
         });
         let script = script.code("\n");

@@ -41,6 +41,24 @@ impl Remote {
         known: &KnownShell,
         lead: &Lead,
     ) -> Result<Self, ConnectError> {
+        let remote = Self::reach(vessel, environment, known, lead).await?;
+        let expands = match remote.known_shell() {
+            KnownShell::Found(found) => Some(found.decompressor.is_some()),
+            KnownShell::Unusable(_) => Some(false),
+            KnownShell::Unknown | KnownShell::Slow | KnownShell::Suspect => None,
+        };
+        if let Some(expands) = expands {
+            environment.unexpanding.note(&vessel.name, expands);
+        }
+        Ok(remote)
+    }
+
+    async fn reach(
+        vessel: &Arc<Vessel>,
+        environment: &Arc<SshEnvironment>,
+        known: &KnownShell,
+        lead: &Lead,
+    ) -> Result<Self, ConnectError> {
         if let Some(target) = &vessel.local {
             let lane = SftpChannel::here(Disk::open(target, vessel.timeout).await?);
             return Ok(Self::new(None, lane, Capabilities::of_this_host(), vessel.timeout, KnownShell::Unknown));

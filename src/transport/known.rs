@@ -91,7 +91,7 @@ pub(super) fn patience(lane: &SftpChannel) -> Duration {
 
 impl RemoteError {
     /// Returns whether the operation failed because no answer arrived in time.
-    pub(super) fn is_silent(&self) -> bool {
+    pub(crate) fn is_silent(&self) -> bool {
         self.silent
     }
 }

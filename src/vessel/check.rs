@@ -8,7 +8,7 @@ use crate::fault::Scope;
 use crate::link::prepare_temp_dir;
 use crate::local;
 use crate::names::{InstanceId, RemotePath};
-use crate::settings::{self, Assembly, Connections, SmallFiles, Verify};
+use crate::settings::{self, Assembly, Compression, Connections, SmallFiles, Verify};
 use crate::transfer::same_host_fault;
 use crate::transfer::{clashes, located};
 use crate::transport::{Capabilities, KnownShell, Lead, Rank, Remote, SftpChannel, Space, SshEnvironment};
@@ -141,6 +141,9 @@ async fn abilities(
         let by_loop = capabilities.receives_files() && vessel.small_files != SmallFiles::Sftp;
         let instead = "on long paths, a small file takes five round trips over SFTP";
         findings.push(line("small files in one round trip", yes(by_loop, instead)));
+        let decompressor = capabilities.decompressor.map(|codec| format!(", by `{}`", codec.command()));
+        let instead = "with `Compression = auto`, SSH compresses instead, where the link is long";
+        findings.push(line("decompression", decompressor.ok_or_else(|| instead.into())));
     }
     let mut notes: Vec<String> = tried.iter().flat_map(Trial::notes).collect();
     notes.dedup();
@@ -197,7 +200,7 @@ fn check_link(remote: &Remote, vessel: &settings::Vessel) -> Vec<Finding> {
     let connected = format!("connected, {cipher}, compression {compression}, congestion control {congestion}");
     let mut findings = vec![Finding::Good(connected)];
     findings.extend(remote.congestion_refused().map(|why| Finding::Note(format!("congestion control: {why}"))));
-    if vessel.compression && !remote.compresses() {
+    if vessel.compression == Compression::Yes && !remote.compresses() {
         findings.push(Finding::Note("the vessel doesn't offer zlib@openssh.com: nothing is compressed".into()));
     }
     findings

@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 use crate::bell::Bell;
 use crate::clock::Clock;
 use crate::ledger::Ledger;
-use crate::link::Link;
+use crate::link::{Compressor, Link};
 use crate::local::SourceCache;
 use crate::monitor::Monitor;
 use crate::rate_limit::RateLimiter;
@@ -64,6 +64,8 @@ pub struct Vessel {
     pub until_done: Option<Vec<watch::Receiver<bool>>>,
     /// Whether the vessel's inability to store some times was already reported.
     pub told_of_times: Arc<AtomicBool>,
+    /// Compresses ranges of files, within limits that all vessels share.
+    pub compressor: Compressor,
     /// Stops the task at a point from which the next task can resume.
     pub stop: CancellationToken,
 }
@@ -78,6 +80,7 @@ impl Vessel {
             limit: self.limit.clone(),
             monitor: self.monitor.clone(),
             told_of_times: self.told_of_times.clone(),
+            compressor: self.compressor.clone(),
         }
     }
 

@@ -3,7 +3,7 @@
 use std::fs;
 
 use crate::fleet::Fleet;
-use crate::fleet::content::{MIB, content};
+use crate::fleet::content::{MIB, content, text};
 use crate::fleet::plan::FleetPlan;
 use crate::fleet::vessel::{PASSWORD, Vessel};
 use crate::fleet::wait::wait_until;
@@ -50,6 +50,21 @@ fn files_go_through_one_hop_and_through_two() {
         checked.must_say(&["ok", "inner", "congestion control"]);
         assert_eq!(checked.code, Some(0), "{checked:?}");
     }
+}
+
+#[test]
+fn ssh_compresses_on_a_long_way_to_a_vessel_that_expands_nothing() {
+    let plan = Fleet::new().openssh("inner").key("Compression", "auto").key("Assembly", "direct");
+    let Some(fleet) = behind_a_hop(plan) else { return };
+    let (link, words) = (fleet.vessel("hop").link(), text(1, 2 * MIB));
+    link.lengthen(30);
+    fleet.put("long way", &words);
+    let done = fleet.once();
+    assert_eq!(done.code, Some(0), "{done:?}");
+    done.must_say(&["inner", "connected", "compression=true"]);
+    let sent = link.sent();
+    assert!(sent < words.len() as u64 * 6 / 10, "{sent}");
+    fleet.assert_equal("inner", "long way", &words);
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 /// The modules of the crate, lowest layer first. A module imports only from layers before its own.
 const LAYERS: &[(&str, &[&str])] = &[
-    ("L0, text", &["text"]),
+    ("L0, text and formats", &["text", "compression"]),
     ("L0, pure values", &["digest", "names", "chunk", "fault", "backoff", "rights"]),
     ("L0, built from these values", &["records", "signature"]),
     ("L1", &["settings", "monitor", "bell", "clock", "root"]),

@@ -16,6 +16,7 @@ mod certificates;
 mod channels;
 mod churn;
 mod command_line;
+mod compressed;
 mod delivery;
 mod delta;
 mod doors;

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use contentmonster::names::{DirectoryName, RemotePath};
 use contentmonster::settings::{
-    Assembly, CongestionControl, Connections, EXAMPLE, Environment, HostKeyPolicy, KeepProcessed, Preset, RateSchedule,
-    SectionKind, Settings, SettingsError, known_keys,
+    Assembly, Compression, CongestionControl, Connections, EXAMPLE, Environment, HostKeyPolicy, KeepProcessed, Preset,
+    RateSchedule, SectionKind, Settings, SettingsError, known_keys,
 };
 use proptest::prelude::*;
 use secrecy::ExposeSecret;
@@ -54,7 +54,7 @@ fn the_example_is_valid() {
     assert_eq!((vessel.ssh.port, vessel.timeout, vessel.ssh.username.as_str()), (22, Duration::from_secs(10), "ann"));
     assert_eq!(vessel.ssh.host_key_policy, HostKeyPolicy::Strict);
     assert_eq!((vessel.connections, vessel.assembly), (Connections::Auto, Assembly::Cat));
-    assert_eq!((&vessel.congestion_control, vessel.compression), (&CongestionControl::Auto, false));
+    assert_eq!((&vessel.congestion_control, vessel.compression), (&CongestionControl::Auto, Compression::No));
     assert_eq!([&settings.monster.rate_limit, &vessel.rate_limit], [&RateSchedule::default(); 2]);
 }
 
@@ -68,7 +68,7 @@ fn what_is_set_of_a_link_arrives_typed() {
     let vessel = &settings.vessels[0];
     assert_eq!((vessel.connections, vessel.assembly), (Connections::Fixed(3), Assembly::Direct));
     assert_eq!(vessel.congestion_control, CongestionControl::Named("reno".into()));
-    assert!(vessel.compression);
+    assert_eq!(vessel.compression, Compression::Yes);
     let noon = 12 * 60;
     assert_eq!((vessel.rate_limit.at(noon), vessel.rate_limit.at(0)), (Some(2 << 20), Some(10 << 20)));
     assert_eq!(settings.monster.rate_limit.at(noon), Some(12_500_000));
@@ -107,7 +107,7 @@ RateLimit = 08:00-18:00
     settings.ini:6: [Directory d] RateLimit: does not belong here; it is a key of [MONSTER] and [Vessel y]
     settings.ini:9: [Vessel a] Connections: invalid value `9`; expected auto, or a number from 1 to 8
     settings.ini:10: [Vessel a] CongestionControl: invalid value `BBR`; expected auto, system, or a name that `sysctl net.ipv4.tcp_available_congestion_control` shows, such as bbr
-    settings.ini:11: [Vessel a] Compression: invalid value `zlib`; expected yes or no
+    settings.ini:11: [Vessel a] Compression: invalid value `zlib`; expected no, yes or auto
     settings.ini:12: [Vessel a] Assembly: invalid value `dog`; expected cat or direct
     settings.ini:13: [Vessel a] RateLimit: invalid rate `1000/s`; expected 1 KiB/s to 1 TiB/s, such as 10 MiB/s or 8 Mbit/s, or none
     settings.ini:16: [Vessel b] RateLimit: invalid time span `8:00-8:00`; expected two times of day with a `-` and no spaces between them, such as 08:00-18:00 or 22:00-06:00

@@ -24,9 +24,11 @@ use super::host_key::{HostKeys, SeenKey};
 use super::login_limit::{Admission, Rank, Starts};
 use super::login_order::{Lead, RoundTrip, Turn};
 use super::quickack::QuickAck;
-use crate::settings::Vessel;
+use crate::settings::{Compression, Vessel};
 use crate::transport::ConnectError;
 
+/// Round-trip time from which on SSH may compress with `Compression = auto`, because it would slow a fast link down.
+const LONG: Duration = Duration::from_millis(20);
 /// The interval of the kernel's TCP keepalives on an idle connection.
 const KEEPALIVE: Duration = Duration::from_secs(15);
 
@@ -315,8 +317,10 @@ async fn greet(
     if let Some(hop) = before {
         let since = Instant::now();
         let stream = hop_tunnel::stream(hop.pass_on_to(endpoint).await?);
-        reached(since.elapsed(), hop.notes.lock().congestion.is_bbr());
-        return speak(endpoint, QuickAck::through_hop(stream), host_keys, notes, turn).await;
+        let took = since.elapsed();
+        reached(took, hop.notes.lock().congestion.is_bbr());
+        let zlib = wants_zlib(endpoint, environment, took);
+        return speak(endpoint, QuickAck::through_hop(stream), zlib, host_keys, notes, turn).await;
     }
     let (stream, took) = connect(endpoint).await?;
     // Must come after connecting, because a route of the kernel can set its own congestion control, which would replace
@@ -325,17 +329,31 @@ async fn greet(
     reached(took, congestion.is_bbr());
     notes.lock().congestion = congestion;
     notes.lock().socket = environment.meters.of(&endpoint.vessel().name).count(&stream).ok();
-    speak(endpoint, QuickAck::tcp(stream), host_keys, notes, turn).await
+    let zlib = wants_zlib(endpoint, environment, took);
+    speak(endpoint, QuickAck::tcp(stream), zlib, host_keys, notes, turn).await
+}
+
+/// Returns whether SSH compresses on a connection to an endpoint that took so long to establish. With `auto`, only the
+/// way to the vessel is compressed, if it is long and the vessel can't expand files.
+fn wants_zlib(endpoint: &Endpoint, environment: &SshEnvironment, took: Duration) -> bool {
+    match endpoint.vessel().compression {
+        Compression::No => false,
+        Compression::Yes => true,
+        Compression::Auto => {
+            took >= LONG && endpoint.host().hop.is_none() && environment.unexpanding.has(endpoint.vessel())
+        }
+    }
 }
 
 async fn speak<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     endpoint: &Endpoint,
     stream: QuickAck<S>,
+    zlib: bool,
     host_keys: Option<HostKeys>,
     notes: SharedNotes,
     turn: &Turn<'_>,
 ) -> Result<Handle<ClientHandler>, ConnectError> {
-    let config = config(endpoint, host_keys.as_ref());
+    let config = config(endpoint, zlib, host_keys.as_ref());
     let config = Arc::new(match turn.keeps_alive() {
         true => config,
         false => Config { keepalive_interval: None, inactivity_timeout: None, ..config },
@@ -438,7 +456,7 @@ fn patience(timeout: Duration) -> Duration {
     (timeout * 3).max(Duration::from_secs(30))
 }
 
-fn config(endpoint: &Endpoint, host_keys: Option<&HostKeys>) -> Config {
+fn config(endpoint: &Endpoint, zlib: bool, host_keys: Option<&HostKeys>) -> Config {
     let all: Vec<Algorithm> =
         Preferred::DEFAULT.key.iter().filter(|a| !matches!(a, Algorithm::Rsa { hash: None })).cloned().collect();
     let key = host_keys.map_or_else(|| all.clone(), |keys| keys.preferred(&all));
@@ -459,7 +477,7 @@ fn config(endpoint: &Endpoint, host_keys: Option<&HostKeys>) -> Config {
                 cipher::AES_128_CTR,
             ]),
             // The other zlib variant would decompress data of a peer that is not authenticated yet.
-            compression: Cow::Borrowed(if vessel.compression {
+            compression: Cow::Borrowed(if zlib {
                 &[compression::ZLIB_LEGACY, compression::NONE]
             } else {
                 &[compression::NONE, compression::ZLIB_LEGACY]

@@ -29,7 +29,12 @@ pub use login_limit::{LoginLimit, Rank};
 pub(crate) use login_order::Turn;
 pub use login_order::{Follow, Lead, RoundTrip};
 
+use std::collections::HashSet;
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::names::VesselName;
+use crate::settings::{Assembly, Shell, Vessel};
 
 /// The environment of the account that runs the program.
 #[derive(Clone, Debug)]
@@ -46,6 +51,29 @@ pub struct SshEnvironment {
     pub logins: LoginLimit,
     /// The counters of the bytes on the link to each vessel.
     pub meters: LinkMeters,
+    /// The vessels whose shells can't expand compressed files.
+    pub unexpanding: Unexpanding,
+}
+
+/// The vessels of which an earlier connection showed that their shells can't expand compressed files; clones share them.
+#[derive(Clone, Debug, Default)]
+pub struct Unexpanding(Arc<Mutex<HashSet<VesselName>>>);
+
+impl Unexpanding {
+    /// Records whether a vessel's shell can expand compressed files.
+    pub(super) fn note(&self, vessel: &VesselName, expands: bool) {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match expands {
+            true => all.remove(vessel),
+            false => all.insert(vessel.clone()),
+        };
+    }
+
+    /// Returns whether a vessel's shell can't expand compressed files, or is not used for them.
+    pub(super) fn has(&self, vessel: &Vessel) -> bool {
+        let is_noted = || self.0.lock().unwrap_or_else(PoisonError::into_inner).contains(&vessel.name);
+        vessel.shell == Shell::No || vessel.assembly == Assembly::Direct || is_noted()
+    }
 }
 
 impl SshEnvironment {
@@ -61,6 +89,7 @@ impl SshEnvironment {
             program,
             logins: LoginLimit::default(),
             meters: LinkMeters::default(),
+            unexpanding: Unexpanding::default(),
         }
     }
 

@@ -197,6 +197,7 @@ impl Bay {
                 program: "contentmonster".into(),
                 logins: LoginLimit::default(),
                 meters: LinkMeters::default(),
+                unexpanding: Default::default(),
             },
             clock: Clock::system(),
             allow_deletes: false,

@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 
 use super::bay::{Bay, Berth};
 use super::policy::{At, Kind, Tally};
-use crate::fleet::content::content;
+use crate::fleet::content::{content, text};
 
 /// Cases at once in all scenes: most of them wait most of the time. Each takes one of the kernel's 128 inotify instances.
 static PLACES: Semaphore = Semaphore::const_new(24);
@@ -24,6 +24,8 @@ struct Scene {
     shell: bool,
     /// `SmallFiles` of the vessel.
     small_files: &'static str,
+    /// Whether the file shrinks, and is sent compressed.
+    compressed: bool,
 }
 
 impl Scene {
@@ -32,14 +34,15 @@ impl Scene {
     const LARGE: usize = 150_000;
 
     fn files(self) -> Vec<(String, Vec<u8>)> {
-        vec![("cargo".to_owned(), content(self.size as u64, self.size))]
+        let bytes = if self.compressed { text } else { content };
+        vec![("cargo".to_owned(), bytes(self.size as u64, self.size))]
     }
 
     fn open(self, policy: Arc<dyn contentmonster::embedded_vessel::Faults>) -> Bay {
-        let bay = Bay::open(
-            vec![Berth { name: "vessel", shell: self.shell, policy }],
-            &format!("Connections = 2\nSmallFiles = {}", self.small_files),
-        );
+        // The limit tells that the link is slow, before its rate is measured.
+        let keys = if self.compressed { "Compression = auto\nRateLimit = 2 MiB/s\n" } else { "" };
+        let keys = format!("{keys}Connections = 2\nSmallFiles = {}", self.small_files);
+        let bay = Bay::open(vec![Berth { name: "vessel", shell: self.shell, policy }], &keys);
         self.files().iter().for_each(|(name, bytes)| bay.put(name, bytes));
         bay
     }
@@ -115,25 +118,30 @@ async fn at_every_request(scene: Scene) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_small_file_to_a_vessel_with_a_shell_survives_every_fault() {
-    at_every_request(Scene { size: Scene::SMALL, shell: true, small_files: "sftp" }).await;
+    at_every_request(Scene { size: Scene::SMALL, shell: true, small_files: "sftp", compressed: false }).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_large_file_to_a_vessel_with_a_shell_survives_every_fault() {
-    at_every_request(Scene { size: Scene::LARGE, shell: true, small_files: "sftp" }).await;
+    at_every_request(Scene { size: Scene::LARGE, shell: true, small_files: "sftp", compressed: false }).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_small_file_to_a_vessel_without_a_shell_survives_every_fault() {
-    at_every_request(Scene { size: Scene::SMALL, shell: false, small_files: "sftp" }).await;
+    at_every_request(Scene { size: Scene::SMALL, shell: false, small_files: "sftp", compressed: false }).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_large_file_to_a_vessel_without_a_shell_survives_every_fault() {
-    at_every_request(Scene { size: Scene::LARGE, shell: false, small_files: "sftp" }).await;
+    at_every_request(Scene { size: Scene::LARGE, shell: false, small_files: "sftp", compressed: false }).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_small_file_in_one_round_trip_survives_every_fault() {
-    at_every_request(Scene { size: Scene::SMALL, shell: true, small_files: "shell" }).await;
+    at_every_request(Scene { size: Scene::SMALL, shell: true, small_files: "shell", compressed: false }).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_large_file_that_is_sent_compressed_survives_every_fault() {
+    at_every_request(Scene { size: Scene::LARGE, shell: true, small_files: "sftp", compressed: true }).await;
 }

@@ -73,6 +73,7 @@ async fn connect(port: u16) -> ConnectError {
         program: "contentmonster".into(),
         logins: LoginLimit::default(),
         meters: LinkMeters::default(),
+        unexpanding: Default::default(),
     };
     let vessel = Arc::new(settings.vessels[0].clone());
     let started = Instant::now();

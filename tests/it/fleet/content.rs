@@ -16,3 +16,19 @@ pub(crate) fn content(seed: u64, len: usize) -> Vec<u8> {
     bytes.truncate(len);
     bytes
 }
+
+/// `len` bytes of words that depend on the seed alone, and that shrink to about a fourth, as text does.
+pub(crate) fn text(seed: u64, len: usize) -> Vec<u8> {
+    let letters = content(seed ^ 0x7e87, 64 * 8);
+    let word = |at: u8| &letters[usize::from(at % 64) * 8..][..usize::from(3 + at % 6)];
+    let mut bytes = Vec::with_capacity(len + 16);
+    for at in content(seed, len) {
+        bytes.extend(word(at).iter().map(|letter| b'a' + letter % 26));
+        bytes.push(b' ');
+        if bytes.len() >= len {
+            break;
+        }
+    }
+    bytes.truncate(len);
+    bytes
+}
