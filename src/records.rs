@@ -1,5 +1,7 @@
 //! Records that the ledger stores and the workflows exchange: versions and deliveries.
 
+use std::time::Duration;
+
 use crate::chunk::ChunkPlan;
 use crate::digest::Digest;
 use crate::names::{DirectoryName, RelPath, VesselName};
@@ -248,6 +250,15 @@ pub struct Host {
     pub account: String,
     /// Algorithm and fingerprint of the host key; `None` where the transport has no host key.
     pub key: Option<(String, String)>,
+}
+
+/// What a path to a vessel carried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PathRate {
+    /// Payload bytes per second.
+    pub rate: u64,
+    /// The shortest round trip.
+    pub round_trip: Duration,
 }
 
 /// How the vessel's copy was verified before the delivery was acknowledged.

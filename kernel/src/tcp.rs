@@ -38,6 +38,11 @@ pub struct TcpInfo {
     pub bytes_received: u64,
     /// Bytes that were written to the socket and not sent yet (Linux 4.6 and later, otherwise 0).
     pub bytes_unsent: u32,
+    /// Packets with payload that were sent, those sent again included (Linux 4.6 and later, otherwise 0).
+    pub data_packets_sent: u32,
+    /// Packets with payload that the other end received, selectively acknowledged ones included (Linux 4.18 and later,
+    /// otherwise 0).
+    pub packets_delivered: u32,
     /// The latest rate at which the other end acknowledged bytes, in bytes per second (Linux 4.9 and later, otherwise
     /// 0).
     pub delivery_rate: u64,
@@ -144,6 +149,8 @@ pub fn tcp_info(socket: impl AsFd) -> io::Result<TcpInfo> {
         bytes_acknowledged: raw.bytes_acked,
         bytes_received: raw.bytes_received,
         bytes_unsent: raw.notsent_bytes,
+        data_packets_sent: raw.data_segs_out,
+        packets_delivered: raw.delivered,
         delivery_rate: raw.delivery_rate,
         limited_by_sender: raw.flags & LIMITED_BY_SENDER != 0,
         pacing_rate: raw.pacing_rate,

@@ -120,6 +120,7 @@ macro_rules! for_each_case {
             sums_of_long_ago_are_forgotten,
             the_cost_of_a_delivery_is_the_sum_of_its_attempts,
             costs_of_calls_at_once_do_not_mix,
+            the_rate_of_a_path_is_remembered_with_its_time,
         }
     };
 }

@@ -5,7 +5,7 @@ use async_trait::async_trait;
 
 use super::LedgerError;
 use crate::names::{DirectoryName, RelPath, VesselName};
-use crate::records::{FileStamp, VersionId};
+use crate::records::{FileStamp, PathRate, VersionId};
 
 type Result<T> = std::result::Result<T, LedgerError>;
 
@@ -40,6 +40,13 @@ pub trait Upkeep: Send + Sync {
     /// Returns since when (milliseconds since 1970) and why a vessel's shell can't be used; `None` when no refusal is
     /// recorded.
     async fn shell_refusal(&self, vessel: &VesselName) -> Result<Option<(i64, String)>>;
+
+    /// Records what the path to a vessel carried.
+    async fn path_carried(&self, vessel: &VesselName, path: PathRate) -> Result<()>;
+
+    /// Returns what the path to a vessel carried when it was last recorded, and when that was (milliseconds since
+    /// 1970).
+    async fn path(&self, vessel: &VesselName) -> Result<Option<(i64, PathRate)>>;
 
     /// Records the paths of sources below `processed/` that differ from the paths of their versions.
     async fn moved_to(&self, names: &[(VersionId, RelPath)]) -> Result<()>;

@@ -8,11 +8,15 @@ mod command_batch;
 mod compressor;
 mod costs;
 mod new_file;
+mod pace;
+mod pacer;
+mod path;
 mod preconnect;
 mod session;
 mod small_files;
 mod standby;
 mod temp_dir;
+mod tending;
 
 pub(crate) use channel_pool::{Coming, Job, WORTH_BYTES};
 pub use compressor::Compressor;

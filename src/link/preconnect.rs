@@ -3,18 +3,27 @@
 
 use tokio_util::task::AbortOnDropHandle;
 
-use super::channel_pool::{Coming, LOGGING_IN, LONG, of_use};
+use super::channel_pool::{Coming, LONG};
 use super::session::Link;
+use super::tending::{LOGGING_IN, of_use};
+use crate::records::PathRate;
 use crate::settings::Connections;
 use crate::transport::{Follow, SftpChannel};
 
 /// Starts further connections in parallel to the connection that `follow` observes, if the path turns out to be long.
 /// Waits for `enough` first, which is ready when there are enough bytes to send to justify further connections.
-pub(crate) async fn begin(link: &Link, mut follow: Follow, enough: impl Future<Output = ()>) -> Vec<Coming> {
+///
+/// `remembered` is what the path carried earlier.
+pub(crate) async fn begin(
+    link: &Link,
+    mut follow: Follow,
+    remembered: Option<PathRate>,
+    enough: impl Future<Output = ()>,
+) -> Vec<Coming> {
     let settings = &link.settings;
     let further = match (settings.connections, follow.reached().await) {
         (_, None) => 0,
-        (Connections::Auto, Some(path)) => of_use(path),
+        (Connections::Auto, Some(path)) => of_use(path, remembered),
         (Connections::Fixed(number), Some(path)) if path.round_trip >= LONG => usize::from(number) - 1,
         (Connections::Fixed(_), Some(_)) => 0,
     };
@@ -29,5 +38,7 @@ pub(crate) async fn begin(link: &Link, mut follow: Follow, enough: impl Future<O
             channel.inspect_err(|e| tracing::debug!(vessel = %settings.name, "Cannot open a connection: {e}")).ok()
         }))
     };
-    (0..further.min(LOGGING_IN - 1)).map(begin).collect()
+    // Where nothing is remembered, the number is a guess.
+    let most = if remembered.is_some() { further } else { LOGGING_IN - 1 };
+    (0..further.min(most)).map(begin).collect()
 }

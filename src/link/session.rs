@@ -19,7 +19,7 @@ use crate::local::Arrival;
 use crate::monitor::{Event, Monitor};
 use crate::names::{InstanceId, RemotePath, Stream, compressed_name, part_name};
 use crate::rate_limit::RateLimiter;
-use crate::records::{Delivery, Version};
+use crate::records::{Delivery, PathRate, Version};
 use crate::settings::{self, Verify};
 use crate::transport::{
     Attrs, ErrorKind, HashTool, OpenFlags, Remote, RemoteError, RemoteFile, SftpChannel, SshEnvironment,
@@ -81,13 +81,19 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    pub(crate) fn new(link: Link, remote: Remote, coming: Vec<Coming>, arrival: Option<Arrival>) -> Self {
+    /// `path` holds the connections that were begun early, and what the path carried in an earlier session.
+    pub(crate) fn new(
+        link: Link,
+        remote: Remote,
+        path: (Vec<Coming>, Option<PathRate>),
+        arrival: Option<Arrival>,
+    ) -> Self {
         let is_over_a_link = link.settings.local.is_none();
         let meter = is_over_a_link.then(|| link.environment.meters.of(&link.settings.name));
         Self {
             costs: Costs::new(meter),
             link,
-            channels: ChannelPool::new(remote.main_channel().clone(), coming),
+            channels: ChannelPool::new(remote.main_channel().clone(), path.0, path.1),
             commands: CommandBatcher::new(&remote),
             remote,
             large_upload: Mutex::new(()),

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use contentmonster_kernel::TcpInfo;
 use russh::client::Msg;
 
 use super::capabilities::Landmark;
@@ -160,6 +161,26 @@ impl SftpChannel {
     /// Returns whether the connection sends with BBR, which occasional losses do not slow down.
     pub fn sends_with_bbr(&self) -> bool {
         self.0.connection.as_ref().is_some_and(Connection::sends_with_bbr)
+    }
+
+    /// Returns the state of the channel's TCP connection; `None` for a target on this host, or if it was cut off.
+    pub fn tcp_info(&self) -> Option<TcpInfo> {
+        self.0.connection.as_ref().and_then(Connection::tcp_info)
+    }
+
+    /// Sets the highest rate, in bytes per second, at which the kernel sends on the channel's connection; `None`
+    /// removes the limit.
+    pub fn limit_pace(&self, bytes_per_second: Option<u64>) {
+        if let Some(connection) = &self.0.connection {
+            connection.limit_pace(bytes_per_second);
+        }
+    }
+
+    /// Sets an upper bound of the bytes on the channel that are not confirmed yet.
+    pub fn limit_window(&self, bytes: usize) {
+        if let Files::Sftp(sftp) = &self.0.files {
+            sftp.limit_window(bytes);
+        }
     }
 
     /// Returns whether both channels share a connection.

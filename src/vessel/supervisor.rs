@@ -14,7 +14,7 @@ use crate::link::replacement;
 use crate::link::{Coming, WORTH_BYTES, preconnect};
 use crate::local::Arrival;
 use crate::monitor::Event;
-use crate::records::Host;
+use crate::records::{Host, PathRate};
 use crate::settings::{CongestionControl, Shell};
 use crate::transfer::Transfers;
 use crate::transfer::compare_places;
@@ -53,6 +53,8 @@ struct Supervisor {
     /// Whether the last session sent bytes over one connection only. Then the next session opens no further connections
     /// early.
     narrow: bool,
+    /// What the path carried in an earlier session, and when that was (milliseconds since 1970).
+    path: Option<(i64, PathRate)>,
 }
 
 enum End {
@@ -76,6 +78,7 @@ impl Supervisor {
             known: KnownShell::Unknown,
             refused_at: 0,
             narrow: false,
+            path: None,
         }
     }
 
@@ -86,6 +89,7 @@ impl Supervisor {
         if let Some((at, why)) = refused {
             (self.known, self.refused_at) = (KnownShell::Unusable(why), at);
         }
+        self.path = self.vessel.ledger.path(&self.vessel.settings.name).await.map_err(|e| e.fault())?;
         let (mut failures, mut pace, mut other) = (0, None, None);
         let stop = self.vessel.stop.clone();
         while !stop.is_cancelled() {
@@ -172,7 +176,7 @@ impl Supervisor {
         tokio::select! {
             biased;
             connected = &mut connecting => (connected, Vec::new()),
-            coming = preconnect(&link, follow, self.enough_to_send()) => (connecting.await, coming),
+            coming = preconnect(&link, follow, self.recent_path(), self.enough_to_send()) => (connecting.await, coming),
         }
     }
 
@@ -210,17 +214,29 @@ impl Supervisor {
         self.vessel.monitor.notice(&Event::Connected { vessel: name });
         self.vessel.ledger.away(name, None).await.map_err(|e| e.fault())?;
         self.meet(&remote).await?;
-        let session = Arc::new(Session::new(self.vessel.link(), remote, coming, self.arrival.take()));
+        let begun_early = !coming.is_empty();
+        let session =
+            Arc::new(Session::new(self.vessel.link(), remote, (coming, self.recent_path()), self.arrival.take()));
         let transfers = self.transfers(&session);
         compare_places(&transfers).await;
         let mut scheduler = Scheduler::new(self.vessel.clone(), transfers);
         let connecting = AtomicBool::new(false);
         let mut replacement = std::pin::pin!(replacement(&session, &connecting));
+        // Further connections were begun because there is much to send, in parts. On their long path, TempDir takes
+        // several round trips.
+        let preparing = async {
+            if begun_early {
+                // The upload prepares it again and reports the error.
+                let _ = session.prepare_temp_dir().await;
+            }
+            std::future::pending().await
+        };
         let (end, other) = tokio::select! {
             end = scheduler.run() => (Some(end), None),
             other = &mut replacement => (Some(Ok(())), Some(other)),
             () = self.vessel.becomes_paused(true) => (None, None),
             () = self.vessel.stop.cancelled() => (None, None),
+            () = preparing => (None, None),
         };
         // If a replacement was being opened when the connection was lost, waits for the replacement instead of
         // connecting again.
@@ -247,6 +263,7 @@ impl Supervisor {
             return Ok(End::Replaced(remote));
         }
         self.remember_shell(session.remote.known_shell(), progress).await?;
+        self.remember_path(session.channels.carried()).await?;
         match end {
             None => Ok(End::LeftAlone),
             Some(Ok(())) => Ok(End::Done),
@@ -319,6 +336,20 @@ impl Supervisor {
             learned => learned,
         };
         Ok(())
+    }
+
+    /// Returns what the path carried, unless that was too long ago.
+    fn recent_path(&self) -> Option<PathRate> {
+        let (at, path) = self.path?;
+        (0..A_DAY).contains(&(self.vessel.clock.now_ms() - at)).then_some(path)
+    }
+
+    /// Stores what the path was found to carry in a session, for the next one.
+    async fn remember_path(&mut self, carried: Option<PathRate>) -> Result<(), Fault> {
+        let Some(path) = carried else { return Ok(()) };
+        let Vessel { settings, ledger, clock, .. } = &self.vessel;
+        self.path = Some((clock.now_ms(), path));
+        ledger.path_carried(&settings.name, path).await.map_err(|e| e.fault())
     }
 
     async fn say_away(&mut self, fault: &Fault, again_in: Option<Duration>) -> Result<(), Fault> {

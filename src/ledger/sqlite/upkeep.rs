@@ -1,5 +1,7 @@
 //! Implements [`Upkeep`] in SQLite's SQL, in short steps.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row, Sqlite as Db, SqlitePool, Transaction};
@@ -7,7 +9,7 @@ use sqlx::{Row, Sqlite as Db, SqlitePool, Transaction};
 use super::{Result, Sqlite, json, rows};
 use crate::ledger::{Retiree, Step, Upkeep};
 use crate::names::{DirectoryName, RelPath, VesselName};
-use crate::records::VersionId;
+use crate::records::{PathRate, VersionId};
 
 /// Number of version numbers that one step covers.
 const STEP: i64 = 2000;
@@ -36,6 +38,31 @@ impl Upkeep for Sqlite {
             "SELECT shell_refused_at, shell_refusal FROM vessel WHERE name = ? AND shell_refused_at IS NOT NULL";
         let row = sqlx::query(select).bind(vessel.as_str()).fetch_optional(&self.readers).await?;
         row.map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).transpose()
+    }
+
+    async fn path_carried(&self, vessel: &VesselName, path: PathRate) -> Result<()> {
+        sqlx::query(
+            "INSERT INTO vessel (name, path_at, path_rate, path_round_trip) VALUES (?1, ?2, ?3, ?4)
+             ON CONFLICT (name) DO UPDATE SET path_at = ?2, path_rate = ?3, path_round_trip = ?4",
+        )
+        .bind(vessel.as_str())
+        .bind(self.now())
+        .bind(i64::try_from(path.rate).unwrap_or(i64::MAX))
+        .bind(i64::try_from(path.round_trip.as_micros()).unwrap_or(i64::MAX))
+        .execute(&self.writer)
+        .await?;
+        Ok(())
+    }
+
+    async fn path(&self, vessel: &VesselName) -> Result<Option<(i64, PathRate)>> {
+        let select = "SELECT path_at, path_rate, path_round_trip FROM vessel WHERE name = ? AND path_at IS NOT NULL";
+        let row = sqlx::query(select).bind(vessel.as_str()).fetch_optional(&self.readers).await?;
+        let path = |row: SqliteRow| -> Result<(i64, PathRate)> {
+            let (rate, round_trip): (i64, i64) = (row.try_get(1)?, row.try_get(2)?);
+            let round_trip = Duration::from_micros(u64::try_from(round_trip).unwrap_or_default());
+            Ok((row.try_get(0)?, PathRate { rate: u64::try_from(rate).unwrap_or_default(), round_trip }))
+        };
+        row.map(path).transpose()
     }
 
     async fn moved_to(&self, names: &[(VersionId, RelPath)]) -> Result<()> {

@@ -353,6 +353,11 @@ impl Sftp {
         attrs(self.on_path(kind::FSTAT, &handle.0, None).await?)
     }
 
+    /// Sets an upper bound of the payload bytes in flight.
+    pub fn limit_window(&self, bytes: usize) {
+        self.session.limit_window(bytes);
+    }
+
     /// Sets attributes of a path.
     pub async fn setstat(&self, path: &[u8], set: Attrs) -> Result<(), SftpError> {
         status(self.on_path(kind::SETSTAT, path, Some(set)).await?)

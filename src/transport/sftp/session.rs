@@ -411,6 +411,11 @@ impl Session {
         self.shared.window.round_trip()
     }
 
+    /// Sets an upper bound of the payload bytes in flight.
+    pub(crate) fn limit_window(&self, bytes: usize) {
+        self.shared.window.limit(bytes);
+    }
+
     /// Returns how many bytes the channel accepted at once when the session started: the size of one packet, or the
     /// channel's window if that was smaller.
     pub(crate) fn takes_at_once(&self) -> usize {

@@ -25,6 +25,8 @@ const FIRST_RATE: f64 = 3e6;
 /// acknowledgements would shrink the window after each loss.
 const ROUND_TRIPS: u32 = 2;
 const STEADY_ROUND_TRIPS: u32 = 4;
+/// The growth over all earlier counts from which on the window is doubled.
+const GROWS: f64 = 1.25;
 /// Time that the window covers in addition to the round trips, because vessels reply in bursts and disks pause.
 const SLACK: Duration = Duration::from_millis(250);
 /// The minimum duration of one count of acknowledged bytes, how many counts are kept, and over how many successive
@@ -68,6 +70,8 @@ struct State {
     bytes: u64,
     /// Counts of acknowledged bytes, each with the seconds that they took; the latest count is last.
     counts: VecDeque<(f64, f64)>,
+    /// The upper bound that was set from outside, in bytes.
+    most: usize,
 }
 
 impl State {
@@ -76,6 +80,14 @@ impl State {
     fn best_rate(&self) -> f64 {
         let counts: Vec<_> = self.counts.iter().copied().collect();
         counts.windows(STEADY_IN_A_ROW.min(counts.len())).map(rate).fold(0.0, f64::max)
+    }
+
+    /// Returns whether the latest rate is much higher than all before it: a connection that doubles its rate with each
+    /// round trip needs a window for the next rate.
+    fn grows(&self) -> bool {
+        let mut latest = self.counts.iter().rev().map(|count| rate(std::slice::from_ref(count)));
+        let now = latest.next().unwrap_or_default();
+        now > latest.fold(0.0, f64::max) * GROWS
     }
 
     /// Returns the latest rate in bytes per second. Used without steady congestion control: when a loss has slowed the
@@ -132,6 +144,7 @@ impl Window {
                 since: Instant::now(),
                 bytes: 0,
                 counts: VecDeque::with_capacity(REMEMBERED),
+                most: MOST,
             }),
         }
     }
@@ -168,6 +181,11 @@ impl Window {
         self.room.change(|room| room.closed = true);
     }
 
+    /// Sets an upper bound of the window in bytes, from the next acknowledgements on.
+    pub(super) fn limit(&self, bytes: usize) {
+        self.state().most = bytes.clamp(LEAST, MOST);
+    }
+
     /// Records a measured round-trip time. Only the shortest one is kept, because longer ones include losses and
     /// queues.
     pub(super) fn note_round_trip(&self, round_trip: Duration) {
@@ -177,8 +195,9 @@ impl Window {
         }
         state.round_trip = round_trip;
         if state.counts.is_empty() {
+            // Requests that follow on the same channel wait behind a window, and BBR starts slowly.
             let wanted = (round_trip.as_secs_f64() * FIRST_RATE) as usize;
-            self.resize(wanted.clamp(FIRST, MOST / 2));
+            self.resize(if self.steady { FIRST } else { wanted.clamp(FIRST, MOST / 2) });
         }
     }
 
@@ -220,8 +239,9 @@ impl Window {
         state.counts.push_back(count);
         let rounds = if self.steady { STEADY_ROUND_TRIPS } else { ROUND_TRIPS };
         let rate = if self.steady { state.best_rate() } else { state.latest_rate() };
+        let rounds = if self.steady && state.grows() { rounds * 2 } else { rounds };
         let wanted = (rate * (state.round_trip * rounds + SLACK).as_secs_f64()) as usize;
-        self.resize(wanted.clamp(LEAST, MOST));
+        self.resize(wanted.clamp(LEAST, state.most));
     }
 
     fn resize(&self, wanted: usize) {
@@ -269,6 +289,31 @@ mod tests {
             answer(window, 200_000, 1);
         }
         assert!(steady.size() >= 2 << 20 && yielding.size() < 256 << 10, "{} {}", steady.size(), yielding.size());
+    }
+
+    #[test]
+    fn a_window_is_not_larger_than_its_bound() {
+        let window = Window::new(true);
+        window.note_round_trip(Duration::from_millis(100));
+        window.limit(300_000);
+        answer(&window, 4_000_000, 10);
+        assert_eq!(window.size(), 300_000);
+        window.limit(usize::MAX);
+        answer(&window, 4_000_000, 10);
+        assert!(window.size() > 2 << 20);
+    }
+
+    #[test]
+    fn a_rate_that_doubles_gets_a_window_for_the_next_one() {
+        let window = Window::new(true);
+        window.note_round_trip(Duration::from_millis(500));
+        let mut now = window.state().since;
+        for bytes in [50_000, 100_000, 200_000, 400_000] {
+            now += Duration::from_millis(500);
+            window.answered(bytes, now);
+        }
+        // 800 kB/s, twice 4 round trips and the slack: nobody knows how long it goes on.
+        assert!(window.size() > 2_000_000, "{}", window.size());
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use contentmonster_kernel::TcpInfo;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use russh::client::{Config, Handle, Msg};
@@ -138,6 +139,20 @@ impl Connection {
     /// Returns why the configured congestion control is not in use, with a remedy; `None` when it is in use.
     pub(crate) fn congestion_refused(&self) -> Option<String> {
         self.road().lock().congestion.refused.clone()
+    }
+
+    /// Returns the state of the TCP connection, to the first hop if there is one; `None` if the connection was cut off.
+    pub(crate) fn tcp_info(&self) -> Option<TcpInfo> {
+        let notes = self.road().lock();
+        notes.socket.as_ref().and_then(|socket| contentmonster_kernel::tcp_info(socket).ok())
+    }
+
+    /// Sets the highest rate, in bytes per second, at which the kernel sends on the connection.
+    pub(crate) fn limit_pace(&self, bytes_per_second: Option<u64>) {
+        if let Some(socket) = &self.road().lock().socket {
+            // Without the limit, the kernel sends as it would have done anyway.
+            let _ = contentmonster_kernel::limit_pace(socket, bytes_per_second);
+        }
     }
 
     /// Sends a keepalive request and waits for the reply, forever if none arrives.

@@ -1,0 +1,139 @@
+//! Holds the connections of a session to the rate of the path, which [`Pace`] finds out.
+
+use std::fmt::Display;
+use std::time::{Duration, Instant};
+
+use contentmonster_kernel::TcpInfo;
+
+use super::channel_pool::{ChannelPool, LONG};
+use super::pace::{Pace, Tick, divide};
+use crate::records::PathRate;
+use crate::transport::SftpChannel;
+
+/// The interval of the measurements: a part of a round trip, within these bounds.
+const PART: u32 = 8;
+const SHORTEST: Duration = Duration::from_millis(10);
+const LONGEST: Duration = Duration::from_millis(250);
+/// Bytes left to send from which on the connections are measured.
+const WORTH: u64 = 256 << 10;
+/// How much faster a connection may become within one round trip.
+const GROWTH: f64 = 3.0;
+/// Number of round trips after which the rate of a connection that pauses is forgotten.
+const FORGOTTEN: f64 = 8.0;
+/// Bytes that a connection sends in its first round trip.
+const BEGINNING: f64 = 15e3;
+/// The round trips that all windows together cover on a full path: one for the data and its reply, one and a half in
+/// which a lost packet is sent again. What is more only queues before the connections, and the slowest of them holds up
+/// the end of a file.
+const WINDOW: f64 = 2.5;
+const SLACK: f64 = 0.25;
+
+/// A connection, and what was last known of it.
+struct Member {
+    channel: SftpChannel,
+    info: TcpInfo,
+    /// Its rate in the last round trips, in bytes per second.
+    rate: f64,
+}
+
+impl Member {
+    fn least_round_trip(&self) -> Duration {
+        Duration::from_micros(self.info.least_round_trip_micros.into())
+    }
+
+    /// Reads what the connection did in the time `took`, and adds it to `tick`. Returns the delivered bytes and the
+    /// current round trip in seconds.
+    fn look(&mut self, tick: &mut Tick, took: f64) -> (f64, f64) {
+        let Some(info) = self.channel.tcp_info() else { return (0.0, 0.0) };
+        let before = std::mem::replace(&mut self.info, info);
+        let size = info.bytes_sent as f64 / f64::from(info.data_packets_sent.max(1));
+        let delivered = f64::from(info.packets_delivered.wrapping_sub(before.packets_delivered)) * size;
+        let round_trip = f64::from(info.round_trip_micros) / 1e6;
+        // Averaged over about a round trip. A lower rate counts less, because it may only be a pause.
+        let now = delivered / took;
+        let round_trips = if now < self.rate { FORGOTTEN } else { 1.0 };
+        self.rate += (now - self.rate) * (took / (round_trip * round_trips).max(0.001)).min(1.0);
+        tick.delivered += delivered;
+        tick.sent += info.bytes_sent.saturating_sub(before.bytes_sent) as f64;
+        tick.resent += info.bytes_resent.saturating_sub(before.bytes_resent) as f64;
+        tick.lost += f64::from(info.lost) * size;
+        tick.limited &= info.limited_by_sender && info.bytes_unsent == 0;
+        (delivered, round_trip)
+    }
+}
+
+/// Holds the connections back while there is much to send; never returns.
+pub(super) async fn hold(channels: &ChannelPool, vessel: &impl Display) {
+    let mut pace = Pace::new(channels.remembered().map(|path| path.rate as f64));
+    let mut members: Vec<Member> = Vec::new();
+    loop {
+        channels.wait_for_work(WORTH).await;
+        meet(channels, &mut members);
+        // What happened while little was sent says nothing about the path.
+        look(&mut members, LONG);
+        while channels.left() > 0 {
+            let round_trip = shortest(&members).unwrap_or(LONG);
+            let since = Instant::now();
+            tokio::time::sleep((round_trip / PART).clamp(SHORTEST, LONGEST)).await;
+            let tick = look(&mut members, since.elapsed());
+            meet(channels, &mut members);
+            if tick.least_round_trip < LONG {
+                continue;
+            }
+            let (was, _) = (pace.found().is_some(), pace.note(tick));
+            if let Some(rate) = pace.found() {
+                channels.note_carried(PathRate { rate: rate as u64, round_trip: tick.least_round_trip });
+                if !was {
+                    tracing::debug!(%vessel, bytes_per_second = rate as u64, "The path is full");
+                }
+            }
+            apply(pace.limit(), channels, &members, tick);
+        }
+    }
+}
+
+/// Adds the connections that are new in the pool, and removes those that left it.
+fn meet(channels: &ChannelPool, members: &mut Vec<Member>) {
+    let now = channels.each_connection();
+    members.retain(|member| now.contains(&member.channel));
+    for channel in now {
+        if !members.iter().any(|member| member.channel == channel)
+            && let Some(info) = channel.tcp_info()
+        {
+            members.push(Member { channel, info, rate: 0.0 });
+        }
+    }
+}
+
+fn shortest(members: &[Member]) -> Option<Duration> {
+    members.iter().map(Member::least_round_trip).filter(|least| !least.is_zero()).min()
+}
+
+/// Reads what the connections did in the time `took`.
+fn look(members: &mut [Member], took: Duration) -> Tick {
+    let mut tick = Tick { took, limited: true, ..Tick::default() };
+    let looks: Vec<(f64, f64)> = members.iter_mut().map(|member| member.look(&mut tick, took.as_secs_f64())).collect();
+    tick.least_round_trip = shortest(members).unwrap_or_default();
+    // A connection that carries nothing knows only an old round trip.
+    let (bytes, weighted) = looks.iter().fold((0.0, 0.0), |(b, w), (bytes, trip)| (b + bytes, w + bytes * trip));
+    let current = if bytes > 0.0 { Duration::from_secs_f64(weighted / bytes) } else { Duration::ZERO };
+    tick.round_trip = current.max(tick.least_round_trip);
+    tick
+}
+
+/// Divides the rate among the connections, and bounds the windows of their channels.
+fn apply(limit: Option<f64>, channels: &ChannelPool, members: &[Member], tick: Tick) {
+    let all = channels.subscribe().borrow().clone();
+    let Some(limit) = limit else {
+        members.iter().for_each(|member| member.channel.limit_pace(None));
+        return all.iter().for_each(|channel| channel.limit_window(usize::MAX));
+    };
+    let beginning = BEGINNING / tick.round_trip.as_secs_f64();
+    let wanted: Vec<f64> = members.iter().map(|member| (member.rate * GROWTH).max(beginning)).collect();
+    for (member, share) in members.iter().zip(divide(limit, &wanted)) {
+        member.channel.limit_pace(Some(share as u64));
+        let its: Vec<_> = all.iter().filter(|channel| channel.is_beside(&member.channel)).collect();
+        let window = share * (tick.least_round_trip.as_secs_f64() * WINDOW + SLACK) / its.len().max(1) as f64;
+        its.iter().for_each(|channel| channel.limit_window(window as usize));
+    }
+}
