@@ -110,19 +110,15 @@ mod tests {
         }
 
         #[test]
-        fn a_stream_that_was_cut_or_changed_is_not_taken_for_whole(at in 0usize..1000, bit in 0u32..8) {
+        fn a_stream_that_was_cut_or_changed_gives_an_error_or_its_own_bytes(at in 0usize..1000, bit in 0u32..8) {
             let bytes = Bytes::from(b"wind from the west, force 4; ".repeat(100));
             for codec in Codec::ALL {
                 let mut stream = codec.compress(&[bytes.clone()]).unwrap();
                 let at = at % stream.len();
-                let cut = expanded(codec, &stream[..at]);
-                prop_assert!(cut.map_or(true, |cut| cut != bytes));
-                // The bytes 3 to 9 of a gzip header are not covered by its checksum, and do not change the content.
-                if codec == Codec::Zstd || at > 9 {
-                    stream[at] ^= 1 << bit;
-                    let changed = expanded(codec, &stream);
-                    prop_assert!(changed.map_or(true, |it| it != bytes || codec == Codec::Zstd));
-                }
+                prop_assert!(expanded(codec, &stream[..at]).map_or(true, |cut| cut != bytes));
+                // Some bits carry nothing, such as the time in a gzip header and the bits that fill up the last byte.
+                stream[at] ^= 1 << bit;
+                prop_assert!(expanded(codec, &stream).map_or(true, |changed| changed == bytes));
             }
         }
     }

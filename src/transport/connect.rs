@@ -71,7 +71,10 @@ impl Remote {
         match Self::begin(vessel, &connection, admission, known.clone()).await {
             Ok((remote, true)) => return Ok(remote),
             Ok((_, false)) => {}
-            Err(e) if !known.asks() || !known::ended(&connection).await => return Err(e),
+            Err(e) if !known.asks() => return Err(e),
+            // A server that ends the connection because of the probe may close the channel of SFTP long before.
+            Err(ConnectError::NoSftp { .. }) => {}
+            Err(e) if !known::ended(&connection).await => return Err(e),
             Err(_) => {}
         }
         let ended = connection.why_closed().unwrap_or_else(|| "the connection was closed".into());

@@ -150,11 +150,22 @@ fn check_tries_what_deliveries_do_tells_what_a_vessel_can_and_leaves_nothing_beh
     assert_eq!(checked.code, Some(0), "{checked:?}");
     assert_eq!(trees(), before, "it leaves nothing behind, no directory either");
     for vessel in ["open", "drop"] {
-        for ability in ["shell", "hash", "flush", "atomic replace", "resume", "several connections", "delta"] {
+        for ability in [
+            "shell",
+            "hash",
+            "flush",
+            "atomic replace",
+            "resume",
+            "several connections",
+            "delta",
+            "decompression",
+            "small files in one round trip",
+        ] {
             checked.must_say(&["ok", vessel, &format!("{ability}: yes")]);
         }
     }
-    checked.must_say(&["note", "chroot", "shell: no", "reading them back"]);
+    checked.must_say(&["note", "chroot", "shell: no", "written in place"]);
+    checked.must_say(&["note", "chroot", "hash: no", "read back"]);
     checked.must_say(&["ok", "chroot", "resume: yes"]);
     checked.must_say(&["ok", "open", "charts", "created with the first file"]);
 }
