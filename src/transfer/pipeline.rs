@@ -56,13 +56,15 @@ pub(crate) async fn deliver(transfers: &Transfers, delivery: &Delivery) -> Resul
     }
     refuse_own_place(transfers, delivery)?;
     let assembly = transfers.assembly(delivery)?;
-    if was_taken(transfers, delivery, &assembly, &destination).await? {
-        return acknowledge(transfers, delivery, Verified::Taken, started, None).await;
+    if Box::pin(was_taken(transfers, delivery, &assembly, &destination)).await? {
+        return Box::pin(acknowledge(transfers, delivery, Verified::Taken, started, None)).await;
     }
     let last = delta::last_delivered(transfers, delivery).await?;
     if last.is_none() && send_to_loop::may_go(transfers, delivery, &destination) {
         match Box::pin(send_to_loop::send(transfers, delivery, &assembly, &destination)).await? {
-            Sent::Delivered => return acknowledge(transfers, delivery, Verified::ByVessel, started, None).await,
+            Sent::Delivered => {
+                return Box::pin(acknowledge(transfers, delivery, Verified::ByVessel, started, None)).await;
+            }
             Sent::Superseded => return Ok(Outcome::Superseded),
             Sent::No => {}
         }
@@ -180,7 +182,7 @@ async fn prepare_small(
     let (there, file, cleaned) = tokio::join!(
         session.remote.look(destination),
         open_assembly(session, delivery, assembly),
-        remove_loop_files(session, delivery, assembly)
+        Box::pin(remove_loop_files(session, delivery, assembly))
     );
     cleaned?;
     let old = there.as_ref().ok().copied().flatten();
