@@ -12,7 +12,7 @@ use crate::root::{Root, is_absent};
 /// Returns the state of a path under the rules of its directory.
 ///
 /// # Errors
-/// As [`file_state()`].
+/// When the status of the path, or the location, cannot be read.
 pub fn classify(rules: &Rules, path: &RelPath) -> Result<PathState, DiskError> {
     OpenLocation::open(rules)?.classify(path)
 }
