@@ -30,9 +30,12 @@ pub(super) enum Sent {
     No,
 }
 
-/// Starts the loop before the first small file needs it, and keeps another one beside large files; never returns.
-pub(crate) async fn tend_loop(transfers: &Transfers) {
-    prepare(transfers).await;
+/// Keeps a loop beside large files; never returns. With `ahead`, first starts the loop that the first small file will
+/// need.
+pub(crate) async fn tend_loop(transfers: &Transfers, ahead: bool) {
+    if ahead {
+        prepare(transfers).await;
+    }
     let session = &transfers.session;
     let (settings, environment) = (&session.link.settings, &session.link.environment);
     session.small_files.keep_beside(&session.remote, settings, environment, &session.channels).await;

@@ -121,8 +121,9 @@ impl Scheduler {
         let session = self.transfers.session.clone();
         let tending = async move { session.channels.tend(&session.link.settings, &session.link.environment).await };
         let _tending = AbortOnDropHandle::new(tokio::spawn(tending));
-        let transfers = self.transfers.clone();
-        let _preparing = AbortOnDropHandle::new(tokio::spawn(async move { tend_loop(&transfers).await }));
+        // A single run may end before what was started ahead is complete, and would leave a probe file on the vessel.
+        let (transfers, ahead) = (self.transfers.clone(), self.vessel.until_done.is_none());
+        let _preparing = AbortOnDropHandle::new(tokio::spawn(async move { tend_loop(&transfers, ahead).await }));
         // Parts are removed in the background, because no delivery depends on the removal of files from earlier
         // sessions.
         self.sweeping.begin_strays(&self.transfers);
@@ -323,7 +324,8 @@ impl Scheduler {
         self.busy.insert(delivery.id, Busy { large, bytes, directory, unwanted: unwanted.clone() });
         vessel.monitor.notice(&Event::Started { vessel: &vessel.settings.name, version });
         self.running.spawn(async move {
-            let outcome = unwanted.run_until_cancelled(deliver(&transfers, &delivery)).await;
+            // Boxed, because a large future is copied whenever it is passed on.
+            let outcome = unwanted.run_until_cancelled(Box::pin(deliver(&transfers, &delivery))).await;
             (delivery, outcome.unwrap_or(Ok(Outcome::Superseded)))
         });
     }
