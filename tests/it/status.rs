@@ -59,8 +59,11 @@ fn terminal_page_and_metrics_agree_with_each_other_and_with_the_disks() {
     let large = content(2, 6 * MIB + 1);
     fleet.put("large", &large);
     fleet.wait_until_served("fast", "large", &large);
-    let moving = |document: &Value| named(document, "vessels", "slow")["in_flight_bytes"].as_u64().unwrap() > 0;
-    wait_until("the slow vessel to hold some of it", || moving(&status(&fleet)));
+    let moving = |document: &Value| {
+        let slow = named(document, "vessels", "slow");
+        ["in_flight_bytes", "rate"].iter().all(|number| slow[*number].as_u64().unwrap() > 0)
+    };
+    wait_until("the slow vessel to hold some of it, at a rate", || moving(&status(&fleet)));
 
     // The slow vessel takes minutes for the rest: what waits stands still meanwhile.
     let documents = [status(&fleet), serde_json::from_str(&get(&page, "/api/status").body).unwrap()];
