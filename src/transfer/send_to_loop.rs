@@ -147,13 +147,8 @@ pub(super) async fn send(
             Ok(Sent::Delivered)
         }
         Ok(false) => Ok(Sent::No),
-        Err(e) if session.remote.is_lost() => Err(e.fault()),
-        Err(e) => {
-            tracing::debug!(vessel = %session.link.settings.name, file = %version.path, "{e}");
-            let begun = Delivery { state: DeliveryState::Uploading, ..delivery.clone() };
-            remove_loop_files(session, &begun, assembly).await?;
-            Ok(Sent::No)
-        }
+        // The file may have been published, and even taken away by a program there. The next attempt finds that out.
+        Err(e) => Err(e.fault()),
     }
 }
 
