@@ -56,7 +56,7 @@ pub struct TcpInfo {
 }
 
 /// The fields of `struct tcp_info` in `include/uapi/linux/tcp.h`. The structure only grows at its end, so an older
-/// kernel fills a part of it, and a newer one leaves out what is not here. `libc` has a shorter one.
+/// kernel fills a part of it, and a newer one leaves out the fields that this structure lacks. `libc` has a shorter one.
 #[derive(Clone, Copy, Default)]
 #[repr(C)]
 struct Raw {

@@ -11,7 +11,7 @@ use crate::names::VesselName;
 use crate::records::{LinkBytes, UtcDay};
 use crate::transport::LinkMeters;
 
-/// Time between two looks at the meters. A crash loses what was counted since the last record.
+/// Time between two looks at the meters. A crash loses the bytes counted since the last record.
 const LOOK: Duration = Duration::from_secs(5);
 /// What is less than this, such as the keepalives of idle connections, is recorded only after [`PATIENCE`], because each
 /// record writes to the disk.

@@ -75,7 +75,7 @@ impl ChannelPool {
         self.widened.load(Ordering::Relaxed)
     }
 
-    /// Returns what the path carried in this session, if that was measured.
+    /// Returns the rate that the path carried in this session, if it was measured.
     pub(crate) fn carried(&self) -> Option<PathRate> {
         *self.carried.lock().expect("no code panics while it holds this lock")
     }
@@ -84,7 +84,7 @@ impl ChannelPool {
         *self.carried.lock().expect("no code panics while it holds this lock") = Some(path);
     }
 
-    /// Returns what the path carried in an earlier session, if it still has a similar round trip.
+    /// Returns the rate that the path carried in an earlier session, if the path still has a similar round-trip time.
     pub(super) fn remembered(&self) -> Option<PathRate> {
         self.remembered
     }

@@ -100,7 +100,7 @@ impl Costs {
         }
     }
 
-    /// Returns what is to be recorded: the costs of deliveries that have failed, and of running deliveries that have
+    /// Returns the costs to record: the costs of deliveries that have failed, and of running deliveries that have
     /// written at least `least` bytes since they were recorded last. They count from 0 again.
     pub(crate) fn take(&self, least: u64) -> Vec<(DeliveryId, DeliveryCost)> {
         let Some(meter) = &self.meter else { return Vec::new() };

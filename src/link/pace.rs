@@ -27,7 +27,7 @@ pub(super) struct Tick {
 }
 
 /// Bytes delivered per shortest round trip from which on the path is judged. With fewer, packets travel in bursts whose rate says
-/// nothing, and the usual queue is long compared with what is in flight.
+/// nothing, and the usual queue is long compared with the bytes in flight.
 const LEAST: f64 = 400e3;
 /// A path counts as full when this share of the bytes of a round trip was lost, while the rate did not grow by this
 /// factor. Losses that have other reasons are rarer. A longer round trip alone is no evidence, because a busy processor
@@ -229,7 +229,7 @@ fn rate_of<'a>(ticks: impl Iterator<Item = &'a Tick>) -> f64 {
     bytes / f64::max(seconds, 0.001)
 }
 
-/// Divides a rate among connections. Each one gets at most what it can use, and the others share what is left.
+/// Divides a rate among connections. Each one gets at most the rate that it can use, and the others share the remaining rate.
 pub(super) fn divide(rate: f64, wanted: &[f64]) -> Vec<f64> {
     let mut order: Vec<usize> = (0..wanted.len()).collect();
     order.sort_by(|one, other| wanted[*one].total_cmp(&wanted[*other]));

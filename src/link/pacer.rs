@@ -28,7 +28,7 @@ const BEGINNING: f64 = 15e3;
 const WINDOW: f64 = 2.5;
 const SLACK: f64 = 0.25;
 
-/// A connection, and what was last known of it.
+/// A connection, and its counters as last read.
 struct Member {
     channel: SftpChannel,
     info: TcpInfo,

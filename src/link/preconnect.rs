@@ -13,7 +13,7 @@ use crate::transport::{Follow, SftpChannel};
 /// Starts further connections in parallel to the connection that `follow` observes, if the path turns out to be long.
 /// Waits for `enough` first, which is ready when there are enough bytes to send to justify further connections.
 ///
-/// `remembered` is what the path carried earlier.
+/// `remembered` is the rate that the path carried in an earlier session.
 pub(crate) async fn begin(
     link: &Link,
     mut follow: Follow,

@@ -338,7 +338,7 @@ impl Supervisor {
         Ok(())
     }
 
-    /// Returns what the path carried, unless that was too long ago.
+    /// Returns the rate that the path carried, unless it was measured too long ago.
     fn recent_path(&self) -> Option<PathRate> {
         let (at, path) = self.path?;
         (0..A_DAY).contains(&(self.vessel.clock.now_ms() - at)).then_some(path)

@@ -30,7 +30,7 @@ impl LinkMeters {
         lock(&self.0).entry(vessel.clone()).or_default().clone()
     }
 
-    /// Returns what was counted for each vessel so far, without vessels for which nothing was counted.
+    /// Returns the bytes counted for each vessel so far, without vessels for which none were counted.
     pub fn all(&self) -> Vec<(VesselName, LinkBytes)> {
         let meters: Vec<_> = lock(&self.0).iter().map(|(name, meter)| (name.clone(), meter.clone())).collect();
         meters.into_iter().filter_map(|(name, meter)| Some((name, meter.bytes()?))).collect()
