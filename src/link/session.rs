@@ -81,7 +81,7 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    /// `path` holds the connections that were begun early, and what the path carried in an earlier session.
+    /// `path` holds the connections that were begun early, and the rate that the path carried in an earlier session.
     pub(crate) fn new(
         link: Link,
         remote: Remote,
@@ -219,7 +219,7 @@ impl Session {
     ) -> Result<T, Fault> {
         match result {
             Ok(value) => Ok(value),
-            Err(e) => Err(self.remote.explain(e, at, needed).await.fault()),
+            Err(e) => Err(Box::pin(self.remote.explain(e, at, needed)).await.fault()),
         }
     }
 

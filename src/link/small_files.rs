@@ -124,6 +124,12 @@ impl LoopSlot {
         }
     }
 
+    /// Returns whether the first file still has to wait until the loop has started.
+    pub(crate) fn is_starting(&self) -> bool {
+        // The lock is held while the loop starts.
+        self.state.try_lock().map_or(true, |state| matches!(*state, State::New))
+    }
+
     /// Returns the running loop, and starts it if necessary.
     pub(crate) async fn running(&self, remote: &Remote, vessel: &Vessel) -> Option<Arc<FileLoop>> {
         let mut state = self.state.lock().await;

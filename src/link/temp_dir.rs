@@ -14,13 +14,20 @@ pub(crate) async fn prepare(remote: &Remote, vessel: &Vessel, instance: Instance
     let explain = async |error: RemoteError| {
         remote.explain(error, temp_dir, 0).await.fault_of_vessel(&format!("check TempDir of [Vessel {}]", vessel.name))
     };
-    let attrs = match remote.look(temp_dir).await {
+    // The requests are sent at once, which saves three round trips where TempDir is missing. An existing one stays as it
+    // is.
+    let (there, made, now) =
+        tokio::join!(remote.look(temp_dir), remote.make_dir(temp_dir, 0o700), remote.look(temp_dir));
+    let attrs = match there {
         Ok(Some(attrs)) => attrs,
         Ok(None) => {
-            let made = make(remote, temp_dir).await;
+            let (made, now) = match made {
+                Ok(()) => (made, now),
+                Err(_) => (make(remote, temp_dir).await, remote.look(temp_dir).await),
+            };
             // Another process may have created TempDir concurrently, such as that of another configured vessel on the
             // same host. Also, some servers ignore the requested mode.
-            match (made, remote.look(temp_dir).await) {
+            match (made, now) {
                 (Ok(()), Ok(Some(attrs))) if attrs.is_dir() && !is_open_to_others(&attrs) => return Ok(()),
                 (_, Ok(Some(attrs))) => attrs,
                 (Ok(()), _) => return Ok(()),

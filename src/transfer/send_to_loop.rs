@@ -10,12 +10,12 @@ use super::acknowledge::enter;
 use super::same_host::{is_known_elsewhere, prove_elsewhere, refuse_own_place};
 use super::transfers::{Transfers, source_fault};
 use crate::fault::Fault;
-use crate::link::{LoopSlot, MOST_BYTES, Session, loop_assembly};
+use crate::link::{LoopSlot, MOST_BYTES, Session, loop_assembly, open_new};
 use crate::names::RemotePath;
 use crate::records::{Delivery, DeliveryState, VersionKind};
 use crate::rights::CopyOf;
 use crate::settings::{Shell, SmallFiles, Verify};
-use crate::transport::{SmallFile, takes_name};
+use crate::transport::{RemoteFile, SmallFile, takes_name};
 
 /// Files up to this size, in bytes, are sent without looking first whether the vessel has them already.
 const BLIND: u64 = 32 << 10;
@@ -81,13 +81,19 @@ pub(super) async fn send(
 ) -> Result<Sent, Fault> {
     let (session, version) = (&transfers.session, &delivery.version);
     let (size, Some(digest)) = (version.stamp.size, version.digest) else { return Ok(Sent::No) };
-    session.make_dirs_above(assembly).await?;
+    let consumed = transfers.directories.get(&version.directory).is_some_and(|(it, _)| it.consumed);
+    let preparing = async { if consumed { session.prepare_temp_dir().await } else { Ok(()) } };
+    let (made, prepared, probed) = tokio::join!(
+        session.make_dirs_above(assembly),
+        preparing,
+        // The directory usually exists. If it does not, nothing is found out here.
+        Box::pin(prove_ahead(transfers, delivery, assembly))
+    );
+    made?;
+    prepared?;
+    let probe = probed?;
     if size > BLIND && has_something(session, destination).await? {
         return Ok(Sent::No);
-    }
-    let consumed = transfers.directories.get(&version.directory).is_some_and(|(it, _)| it.consumed);
-    if consumed {
-        session.prepare_temp_dir().await?;
     }
     let asking = match is_known_elsewhere(transfers, delivery) {
         true => None,
@@ -122,20 +128,25 @@ pub(super) async fn send(
         content,
         asks: asking.is_some(),
     };
-    let sent = match turn.file_loop().send(file) {
-        Ok(mut flight) => {
-            if asking.is_some() && flight.asked().await {
-                let proved = prove_elsewhere(transfers, delivery, &loop_assembly(assembly), false).await;
-                flight.publish(proved.is_ok());
-                proved?;
-            }
-            flight.delivered().await
-        }
-        Err(e) => Err(e),
+    let removing = async {
+        let Some(probe) = probe else { return Ok(()) };
+        probe.close().await?;
+        session.remote.remove(assembly).await
     };
+    let sending = async {
+        let mut flight = turn.file_loop().send(file).map_err(|e| e.fault())?;
+        if asking.is_some() && flight.asked().await {
+            let proved = prove_elsewhere(transfers, delivery, &loop_assembly(assembly), false).await;
+            flight.publish(proved.is_ok());
+            proved?;
+        }
+        flight.delivered().await.map_err(|e| e.fault())
+    };
+    let (sent, removed) = tokio::join!(sending, removing);
     drop((turn, asking));
     match sent {
         Ok(true) => {
+            removed.map_err(|e| e.fault())?;
             session.sent(version, size);
             tracing::debug!(
                 vessel = %session.link.settings.name, file = %version.path,
@@ -148,7 +159,36 @@ pub(super) async fn send(
         }
         Ok(false) => Ok(Sent::No),
         // The file may have been published, and even taken away by a program there. The next attempt finds that out.
-        Err(e) => Err(e.fault()),
+        Err(fault) => Err(fault),
+    }
+}
+
+/// Checks that the place of the delivery's directory is not on this host, if the loop has to be started first: the check
+/// costs no time meanwhile. Otherwise the loop asks before it publishes. Returns the assembly if it was created for the
+/// check.
+async fn prove_ahead(
+    transfers: &Transfers,
+    delivery: &Delivery,
+    assembly: &RemotePath,
+) -> Result<Option<RemoteFile>, Fault> {
+    let session = &transfers.session;
+    if is_known_elsewhere(transfers, delivery) || !session.small_files.is_starting() {
+        return Ok(None);
+    }
+    let _asking = session.small_files.asking.lock().await;
+    // The state is recorded before the assembly is created, so that the assembly is removed even if this attempt is
+    // interrupted.
+    if is_known_elsewhere(transfers, delivery) || !enter(transfers, delivery, DeliveryState::Uploading).await? {
+        return Ok(None);
+    }
+    match open_new(&session.remote, session.remote.main_channel(), assembly).await {
+        Ok(file) => {
+            prove_elsewhere(transfers, delivery, assembly, false).await?;
+            Ok(Some(file))
+        }
+        Err(e) if e.is_connection() => Err(e.fault()),
+        // The directory may not exist yet.
+        Err(_) => Ok(None),
     }
 }
 

@@ -5,7 +5,7 @@ use std::fmt;
 use std::time::Duration;
 
 use super::error::RemoteError;
-use super::exec::Shells;
+use super::exec::{PADDING, Shells};
 use super::sftp::Limits;
 use super::shell::Script;
 use super::tree::Tree;
@@ -78,12 +78,14 @@ pub struct Capabilities {
 }
 
 impl Capabilities {
-    /// Probes the vessel's shell. Waits at most `deadline` for the result.
+    /// Probes the vessel's shell. Waits at most `deadline` for the result. On a `long` path, spends some bytes to get the
+    /// result a round trip earlier.
     ///
     /// # Errors
     /// When there is no shell, or the shell does not answer in time. The probe may have ended the connection.
-    pub(super) async fn probe_shell(shells: &Shells, deadline: Duration) -> Result<Self, RemoteError> {
-        Ok(parse(&shells.run_now(probe_script(), "probing the shell", deadline).await?.text))
+    pub(super) async fn probe_shell(shells: &Shells, deadline: Duration, long: bool) -> Result<Self, RemoteError> {
+        let padding = if long { PADDING } else { "" };
+        Ok(parse(&shells.run_padded(probe_script(), "probing the shell", deadline, padding).await?.text))
     }
 
     /// Returns whether `other` has the same capabilities of the shell.

@@ -107,11 +107,13 @@ impl Remote {
         };
         let asking =
             known.asks().then(|| AbortOnDropHandle::new(tokio::spawn(known::ask(shells.clone(), connection.clone()))));
-        let (lane, extensions) = SftpChannel::start(connection, opening, vessel).await?;
-        let hashing = async { may_know_check_file(&extensions) && lane.knows_check_file().await };
-        let (limits, root, home, check_file) =
-            join4(lane.find_limits(&extensions), lane.landmark(b"/"), lane.landmark(b"."), hashing).await;
-        let limits = limits.map_err(no_answer)?;
+        let (lane, mut greeting) = SftpChannel::start(connection, opening, vessel).await?;
+        let [root, home] = std::mem::take(&mut greeting.landmarks);
+        let may_hash = may_know_check_file(&greeting.extensions);
+        let hashing = async { may_hash && lane.knows_check_file().await };
+        let (root, home) = (lane.landmark(b"/", root), lane.landmark(b".", home));
+        let (limits, root, home, check_file) = join4(lane.find_limits(&mut greeting), root, home, hashing).await;
+        let (extensions, limits) = (greeting.extensions, limits.map_err(no_answer)?);
         let landmarks = root.zip(home).map(|(root, home)| [root, home]);
         let basic = Capabilities { extensions, limits, landmarks, check_file, ..Capabilities::default() };
         let slow = matches!(known, KnownShell::Slow);
@@ -233,7 +235,7 @@ impl Remote {
     async fn look_again(self) {
         let Some(ssh) = &self.0.ssh else { return };
         let _turn = ssh.shells.turn().await;
-        if let Ok(found) = Capabilities::probe_shell(&ssh.shells, known::DEADLINE).await
+        if let Ok(found) = Capabilities::probe_shell(&ssh.shells, known::DEADLINE, false).await
             && !found.has_same_shell(self.capabilities())
             && !self.is_lost()
         {

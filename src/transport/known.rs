@@ -57,7 +57,7 @@ pub(super) enum Answer {
 
 /// Probes the shell on a connection on which SFTP is being started.
 pub(super) async fn ask(shells: Arc<Shells>, connection: Connection) -> Answer {
-    match Capabilities::probe_shell(&shells, DEADLINE).await {
+    match Capabilities::probe_shell(&shells, DEADLINE, connection.early_requests().is_some()).await {
         Ok(found) => Answer::Found(found),
         // Some servers reject the shell and then disconnect.
         Err(_) if ended(&connection).await => Answer::Ended,

@@ -1,7 +1,6 @@
 //! An SFTP session on a channel with its own window. The channel may share its connection with other channels. A target
 //! on this host has one channel and no connection.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +12,7 @@ use super::disk::Disk;
 use super::error::{ConnectError, RemoteError};
 use super::file::RemoteFile;
 use super::files::Files;
-use super::sftp::{Limits, OpenFlags, Sftp, SftpError};
+use super::sftp::{EarlyReply, Greeting, Limits, OpenFlags, Sftp, SftpError};
 use super::ssh::{Connection, Follow, Lead, Rank, SshEnvironment, Turn, place};
 use crate::names::RemotePath;
 use crate::settings::Vessel;
@@ -55,9 +54,9 @@ impl SftpChannel {
         let alone = Lead::alone(Rank::further());
         let turn = follow.map_or(Turn::Lead(&alone), Turn::Follow);
         let (connection, admission) = Connection::open(vessel, environment, turn).await?;
-        let (lane, extensions) = Self::start(&connection, connection.channel(), vessel).await?;
+        let (lane, mut greeting) = Self::start(&connection, connection.channel(), vessel).await?;
         let no_answer = |e: RemoteError| ConnectError::Handshake { place: place(vessel), why: e.to_string() };
-        lane.find_limits(&extensions).await.map_err(no_answer)?;
+        lane.find_limits(&mut greeting).await.map_err(no_answer)?;
         admission.ready();
         Ok(lane)
     }
@@ -78,12 +77,12 @@ impl SftpChannel {
         Self(Arc::new(Inner { connection: None, files: Files::Disk(disk) }))
     }
 
-    /// Starts SFTP on a channel that is being opened. Also returns the extensions that the vessel announced.
+    /// Starts SFTP on a channel that is being opened. Also returns the vessel's greeting.
     pub(super) async fn start(
         connection: &Connection,
         channel: impl Future<Output = Result<russh::Channel<Msg>, russh::Error>>,
         vessel: &Vessel,
-    ) -> Result<(Self, HashMap<String, String>), ConnectError> {
+    ) -> Result<(Self, Greeting), ConnectError> {
         let handshake = |why: String| ConnectError::Handshake { place: place(vessel), why };
         let no_sftp = |why: String| {
             let banner = connection.banner().map(|words| format!("; before the login, the server said: {words}"));
@@ -93,10 +92,11 @@ impl SftpChannel {
         let starting = async {
             let channel = channel.await.map_err(|e| handshake(e.to_string()))?;
             channel.request_subsystem(true, "sftp").await.map_err(|e| handshake(e.to_string()))?;
-            let started = Sftp::start(channel, (start, vessel.timeout), connection.sends_with_bbr()).await;
-            let (sftp, extensions) = started.map_err(|e| no_sftp(e.to_string()))?;
+            let (timeouts, steady) = ((start, vessel.timeout), connection.sends_with_bbr());
+            let started = Sftp::start(channel, timeouts, steady, connection.early_requests()).await;
+            let (sftp, greeting) = started.map_err(|e| no_sftp(e.to_string()))?;
             let (connection, files) = (Some(connection.clone()), Files::Sftp(sftp));
-            Ok((Self(Arc::new(Inner { connection, files })), extensions))
+            Ok((Self(Arc::new(Inner { connection, files })), greeting))
         };
         tokio::time::timeout(start * 2, starting)
             .await
@@ -104,13 +104,13 @@ impl SftpChannel {
     }
 
     /// Requests the limits that the vessel sets for SFTP requests, and applies the limit on open files.
-    pub(super) async fn find_limits(&self, extensions: &HashMap<String, String>) -> Result<Limits, RemoteError> {
+    pub(super) async fn find_limits(&self, greeting: &mut Greeting) -> Result<Limits, RemoteError> {
         let Files::Sftp(sftp) = &self.0.files else { return Ok(Limits::default()) };
-        let limits = if extensions.contains_key("limits@openssh.com") {
-            sftp.limits().await
-        } else {
+        let limits = match greeting.limits.take() {
+            Some(early) => early.limits().await,
+            None if greeting.extensions.contains_key("limits@openssh.com") => sftp.limits().await,
             // Any request is sufficient here, because the reply only measures the round-trip time.
-            sftp.stat(b".").await.map(|_| Limits::default())
+            None => sftp.stat(b".").await.map(|_| Limits::default()),
         };
         if let Ok(limits) = &limits {
             sftp.keep_to_handles(limits.handles);
@@ -122,8 +122,12 @@ impl SftpChannel {
     }
 
     /// Returns the attributes of a directory that both SFTP and a shell report, or `None` if SFTP does not report them.
-    pub(super) async fn landmark(&self, path: &[u8]) -> Option<Landmark> {
-        let attrs = self.0.files.stat(path).await.ok()?;
+    /// They may have been requested already.
+    pub(super) async fn landmark(&self, path: &[u8], early: Option<EarlyReply>) -> Option<Landmark> {
+        let attrs = match early {
+            Some(early) => early.attrs().await.ok()?,
+            None => self.0.files.stat(path).await.ok()?,
+        };
         let ((user, group), (_, changed)) = (attrs.owner?, attrs.times?);
         Some(Landmark { changed: u32::try_from(changed).ok()?, user, group })
     }

@@ -23,7 +23,8 @@ impl Sftp {
         if answer.as_ref().is_err_and(SftpError::is_not_found) {
             return answer;
         }
-        let words = self.missing.0.get_or_try_init(|| self.ask_for_nothing()).await?;
+        // Boxed, because every lookup would reserve memory for this step, which happens once.
+        let words = self.missing.0.get_or_try_init(|| Box::pin(self.ask_for_nothing())).await?;
         if words.contains(&without_path(message, path)) {
             return Err(SftpError::Status { code: NO_SUCH_FILE, message: String::new() });
         }

@@ -5,6 +5,7 @@
 
 mod check_file;
 mod error;
+mod greeting;
 mod handles;
 mod listing;
 mod missing;
@@ -13,7 +14,6 @@ mod space;
 mod window;
 mod wire;
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -23,11 +23,12 @@ use russh::client::Msg;
 
 use handles::{Counted, Handles};
 use missing::Missing;
-use session::{Pending, Session};
+use session::{Early, Pending, Session};
 use wire::{Reader, Reply, kind, put_string};
 
 pub(crate) use check_file::may_know as may_know_check_file;
 pub use error::SftpError;
+pub use greeting::{EarlyReply, Greeting};
 pub use space::{Limits, Space};
 pub use wire::{Attrs, Kind, OpenFlags};
 
@@ -89,11 +90,12 @@ fn unexpected(reply: Reply) -> SftpError {
 
 impl Sftp {
     /// Starts SFTP on a channel after its subsystem was requested, without waiting for the reply to that request. Also
-    /// returns the extensions that the vessel announced.
+    /// returns the vessel's greeting.
     ///
     /// `timeouts` holds the deadline for the start, and the time after which a vessel without any reply counts as
     /// silent. The second time does not include the time that the transfer of the bytes in flight needs. `steady` says
-    /// whether the congestion control keeps its sending rate when packets are lost.
+    /// whether the congestion control keeps its sending rate when packets are lost. `long` is the round-trip time of a
+    /// long path to a server that takes requests with the greeting: the first ones are sent with it.
     ///
     /// # Errors
     /// [`SftpError`] when the vessel has no SFTP, sends no SFTP greeting, or sends it too late.
@@ -101,10 +103,12 @@ impl Sftp {
         channel: russh::Channel<Msg>,
         timeouts: (Duration, Duration),
         steady: bool,
-    ) -> Result<(Self, HashMap<String, String>), SftpError> {
-        let (session, extensions) = Session::start(channel, timeouts, steady).await?;
+        long: Option<Duration>,
+    ) -> Result<(Self, Greeting), SftpError> {
+        let early = long.map_or_else(Early::default, greeting::early);
+        let (session, extensions, replies) = Session::start(channel, timeouts, steady, early).await?;
         let sftp = Self { session, handles: Arc::default(), refuses: Arc::default(), missing: Arc::default() };
-        Ok((sftp, extensions))
+        Ok((sftp, Greeting::new(extensions, replies)))
     }
 
     /// Returns whether the vessel announced `fsync@openssh.com` but rejected it.
@@ -443,16 +447,7 @@ impl Sftp {
 
     /// Returns the vessel's limits (`limits@openssh.com`).
     pub async fn limits(&self) -> Result<Limits, SftpError> {
-        match self.extended("limits@openssh.com", |_| {}).await? {
-            Reply::Extended(body) => {
-                let mut body = Reader(body);
-                let _largest_packet = body.u64()?;
-                let (read, write) = (body.u64()?, body.u64()?);
-                // Older servers do not send the limit on open handles.
-                Ok(Limits { read, write, handles: body.u64().unwrap_or(0) })
-            }
-            other => Err(unexpected(other)),
-        }
+        greeting::limits(self.extended(greeting::LIMITS, |_| {}).await?)
     }
 }
 

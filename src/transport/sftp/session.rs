@@ -51,7 +51,8 @@ struct Outgoing {
 struct Waiting {
     reply: oneshot::Sender<Reply>,
     payload: u64,
-    asked: Instant,
+    /// When the request was sent; `None` if its reply also waits for the start of the vessel's SFTP server.
+    asked: Option<Instant>,
     /// Whether the reply may take long, because the vessel waits for its disk or object store first.
     slow: bool,
     /// How much longer than other replies this one may take, because the vessel reads a whole file first.
@@ -217,8 +218,8 @@ impl Shared {
         }
         drop(state);
         self.window.answered(waiting.payload, now);
-        if waiting.payload == 0 {
-            self.window.note_round_trip(now - waiting.asked);
+        if let (0, Some(asked)) = (waiting.payload, waiting.asked) {
+            self.window.note_round_trip(now - asked);
         }
         // The caller may have stopped waiting. The reply was still counted above, and a handle in the reply must be
         // closed.
@@ -255,17 +256,39 @@ impl Pending {
     }
 }
 
+/// A started session, the extensions that the vessel announced, and the replies to the early requests in their order.
+type Started = (Session, HashMap<String, String>, Vec<Pending>);
+
+/// Requests that are sent together with the greeting, which saves a round trip. Each has a type and its fields.
+#[derive(Default)]
+pub(crate) struct Early {
+    pub(crate) requests: Vec<(u8, BytesMut)>,
+    /// The round-trip time of the path. The replies do not measure it, because they wait for the start of the server.
+    pub(crate) round_trip: Duration,
+}
+
 impl Session {
-    /// Starts SFTP on a channel after its subsystem was requested. Also returns the extensions that the vessel
-    /// announced.
+    /// Starts SFTP on a channel after its subsystem was requested.
     pub(crate) async fn start(
         channel: russh::Channel<Msg>,
         (start, timeout): (Duration, Duration),
         steady: bool,
-    ) -> Result<(Self, HashMap<String, String>), SftpError> {
+        early: Early,
+    ) -> Result<Started, SftpError> {
         let (mut reader, writer) = channel.split();
         let mut init = BytesMut::from(&[0, 0, 0, 5, kind::INIT][..]);
         init.extend_from_slice(&3u32.to_be_bytes());
+        let (mut waiting, mut answers, mut next_id) = (HashMap::new(), Vec::new(), 1);
+        for (kind, fields) in early.requests {
+            let mut head = wire::begin(kind, next_id);
+            head.extend_from_slice(&fields);
+            init.extend_from_slice(&wire::end(head, 0));
+            let (reply, answer) = oneshot::channel();
+            let (payload, patience) = (0, Duration::ZERO);
+            waiting.insert(next_id, Waiting { reply, payload, asked: None, slow: false, patience, _in_flight: None });
+            answers.push(answer);
+            next_id += 1;
+        }
         let mut arrived = BytesMut::new();
         let mut complaint = Vec::new();
         let greeting = async {
@@ -302,7 +325,7 @@ impl Session {
         let shared = Arc::new(Shared {
             outgoing: outgoing.downgrade(),
             state: Mutex::new(State {
-                waiting: HashMap::new(),
+                waiting,
                 unanswered_bytes: 0,
                 slow: 0,
                 moved: Instant::now(),
@@ -310,15 +333,21 @@ impl Session {
                 rate: Rate::default(),
             }),
             window: Window::new(steady),
-            next_id: AtomicU32::new(1),
+            next_id: AtomicU32::new(next_id),
             timeout,
             takes_at_once,
             ended: OnceLock::new(),
             over: CancellationToken::new(),
         });
+        if early.round_trip > Duration::ZERO {
+            shared.window.note_round_trip(early.round_trip);
+        }
+        // Replies may have arrived with the greeting.
+        shared.answer_all(&mut arrived).map_err(|wire::Garbled| SftpError::Garbled)?;
         tokio::spawn(write_all(queue, writer, shared.clone()));
         tokio::spawn(read_all(reader, arrived, shared.clone()));
-        Ok((Self { shared, outgoing }, extensions))
+        let early = answers.into_iter().map(|answer| Pending { answer, shared: shared.clone() }).collect();
+        Ok((Self { shared, outgoing }, extensions, early))
     }
 
     /// Returns whether the session has ended, for any reason.
@@ -381,7 +410,7 @@ impl Session {
             Waiting {
                 reply,
                 payload: payload.len() as u64,
-                asked: Instant::now(),
+                asked: Some(Instant::now()),
                 slow,
                 patience,
                 _in_flight: in_flight,

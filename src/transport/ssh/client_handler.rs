@@ -29,6 +29,8 @@ pub(super) struct Notes {
     pub(super) hung_up: bool,
     /// The banner that the vessel sent before the login.
     pub(super) banner: Option<String>,
+    /// The line with which the server introduced itself.
+    pub(super) server: Vec<u8>,
     /// The cipher in use.
     pub(super) cipher: Option<String>,
     /// Whether sent data is compressed.
@@ -95,8 +97,14 @@ impl Handler for ClientHandler {
         Ok(welcome)
     }
 
-    async fn kex_done(&mut self, _: Option<&[u8]>, names: &russh::Names, _: &mut Session) -> Result<(), Self::Error> {
+    async fn kex_done(
+        &mut self,
+        _: Option<&[u8]>,
+        names: &russh::Names,
+        session: &mut Session,
+    ) -> Result<(), Self::Error> {
         let mut notes = self.notes.lock();
+        notes.server = session.remote_sshid().to_vec();
         notes.cipher = Some(names.cipher.as_ref().to_string());
         notes.compression = !matches!(names.client_compression, Compression::None);
         Ok(())

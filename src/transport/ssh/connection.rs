@@ -147,6 +147,16 @@ impl Connection {
         notes.socket.as_ref().and_then(|socket| contentmonster_kernel::tcp_info(socket).ok())
     }
 
+    /// Returns the round-trip time if the path is long, and if the server is known to take SFTP requests together with
+    /// the greeting. Other servers might discard them.
+    pub(crate) fn early_requests(&self) -> Option<Duration> {
+        const KNOWN: [&[u8]; 2] = [b"SSH-2.0-OpenSSH", b"SSH-2.0-dropbear"];
+        let is_known = |server: &[u8]| KNOWN.iter().any(|known| server.starts_with(known));
+        let is_direct = self.hops.is_empty() && is_known(&self.vessel.notes.lock().server);
+        let measured = self.tcp_info().filter(|_| is_direct)?.least_round_trip_micros;
+        Some(Duration::from_micros(measured.into())).filter(|round_trip| *round_trip >= LONG)
+    }
+
     /// Sets the highest rate, in bytes per second, at which the kernel sends on the connection.
     pub(crate) fn limit_pace(&self, bytes_per_second: Option<u64>) {
         if let Some(socket) = &self.road().lock().socket {
