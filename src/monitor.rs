@@ -36,6 +36,11 @@ pub enum Event<'a> {
         /// Time until the next attempt; `None` if no attempt follows in this run.
         again_in: Option<Duration>,
     },
+    /// No connection to a vessel is kept, because its window is closed.
+    Closed {
+        /// The vessel.
+        vessel: &'a VesselName,
+    },
     /// An attempt at a delivery begins.
     Started {
         /// The vessel.

@@ -4,16 +4,17 @@
 //! created. A token bucket fills at the current rate and holds about 100 ms worth of bytes, so that the traffic is
 //! even.
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, SystemTime};
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use tokio::sync::{Mutex, MutexGuard};
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::clock::Clock;
-use crate::settings::RateSchedule;
+use crate::settings::{Priority, RateSchedule};
 
 /// Minimum capacity of the bucket in bytes, however low the rate is: one write of the largest usual size (256 KiB).
 const LEAST_BURST: f64 = 262_144.0;
@@ -21,6 +22,8 @@ const LEAST_BURST: f64 = 262_144.0;
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// Minimum wait: the granularity of the timer.
 const GRAIN: Duration = Duration::from_millis(1);
+/// Bytes of a lower priority that may be sent for each byte of a higher one while both wait: 5 % of all bytes.
+const SHARE: f64 = 1.0 / 19.0;
 
 /// A rate limit, possibly inside of shared outer ones. Clones are cheap and share the limit.
 #[derive(Clone)]
@@ -31,14 +34,33 @@ struct Limit {
     clock: Clock,
     /// Returns the local time zone. Called each time, because the shore may move to another one.
     zone: fn() -> TimeZone,
-    /// Locked while a sender waits. The lock is fair, so senders are served in order.
-    bucket: Mutex<Bucket>,
+    queue: Mutex<Queue>,
 }
 
-/// A token bucket. The level is in bytes, and negative after a write that was larger than the bucket.
-struct Bucket {
+/// A token bucket with the senders that wait for it. The level is in bytes, and negative after a write that was larger
+/// than the bucket.
+struct Queue {
     level: f64,
     filled_at: Instant,
+    waiting: BTreeMap<Place, Waiter>,
+    next_number: u64,
+    /// Bytes that the sender that waits longest may send before those of a higher priority.
+    owed: f64,
+}
+
+/// A place in the queue: by priority, then by arrival.
+type Place = (Priority, u64);
+
+struct Waiter {
+    bytes: f64,
+    wake: Arc<Notify>,
+}
+
+/// A sender's place in the queue of one limit, which it leaves when the ticket is dropped.
+struct Ticket<'a> {
+    limit: &'a Limit,
+    place: Place,
+    wake: Arc<Notify>,
 }
 
 impl RateLimiter {
@@ -49,8 +71,9 @@ impl RateLimiter {
 
     fn in_zone(schedule: RateSchedule, clock: Clock, zone: fn() -> TimeZone) -> Self {
         // The level starts above the bucket's capacity; the first call of `wait_for` reduces it to a full bucket.
-        let bucket = Mutex::new(Bucket { level: f64::MAX, filled_at: Instant::now() });
-        Self(vec![Arc::new(Limit { schedule: RwLock::new(schedule), clock, zone, bucket })])
+        let (level, filled_at) = (f64::MAX, Instant::now());
+        let queue = Queue { level, filled_at, waiting: BTreeMap::new(), next_number: 0, owed: 0.0 };
+        Self(vec![Arc::new(Limit { schedule: RwLock::new(schedule), clock, zone, queue: Mutex::new(queue) })])
     }
 
     /// Replaces the schedule of this limit, but not of the outer ones. Blocked senders apply it within 1 s.
@@ -60,8 +83,8 @@ impl RateLimiter {
         }
     }
 
-    /// Nests this limit inside an outer one that other limits share. Only one sender of each inner limit waits for the
-    /// outer one at a time, so each inner limit gets its turn.
+    /// Nests this limit inside an outer one that other limits share. Of the senders of each inner limit, only the next
+    /// one waits for the outer limit, so each inner limit gets its turn.
     pub fn within(mut self, outer: &Self) -> Self {
         self.0.extend(outer.0.iter().cloned());
         self
@@ -72,29 +95,65 @@ impl RateLimiter {
         self.0.iter().filter_map(|limit| limit.rate()).min()
     }
 
-    /// Waits until `bytes` may be sent, and subtracts them from this limit and the outer ones. Senders are served in
-    /// order; a sender that cancels the wait consumes nothing.
-    pub async fn take(&self, bytes: u64) {
+    /// Waits until `bytes` may be sent, and subtracts them from this limit and the outer ones. Senders are served by
+    /// priority, then in order; while senders of several priorities wait, 5 % of the bytes belong to the one that waits
+    /// longest. A sender that cancels the wait consumes nothing.
+    pub async fn take(&self, priority: Priority, bytes: u64) {
         if self.0.iter().all(|limit| limit.is_unlimited()) {
             return;
         }
-        let bytes = bytes as f64;
-        let mut ready = Vec::with_capacity(self.0.len());
-        for limit in &self.0 {
-            ready.push(limit.ready_for(bytes).await);
+        let (bytes, mut tickets) = (bytes as f64, Vec::with_capacity(self.0.len()));
+        while let Some(wait) = self.wait_for(&mut tickets, priority, bytes) {
+            match (wait, tickets.last()) {
+                (Some(wait), _) => tokio::time::sleep(wait.clamp(GRAIN, LOOK_AGAIN)).await,
+                (None, Some(ticket)) => ticket.wake.notified().await,
+                (None, None) => return,
+            }
         }
-        ready.iter_mut().for_each(|bucket| bucket.level -= bytes);
+    }
+
+    /// Joins the queue of each limit in which the sender is the next one of the limit inside it, and takes the bytes if
+    /// it is the next one of all limits and all of them allow it. Returns otherwise the time to wait: `None` until the
+    /// last ticket is woken.
+    fn wait_for<'a>(
+        &'a self,
+        tickets: &mut Vec<Ticket<'a>>,
+        priority: Priority,
+        bytes: f64,
+    ) -> Option<Option<Duration>> {
+        for (at, limit) in self.0.iter().enumerate() {
+            if tickets.len() == at {
+                tickets.push(limit.join(priority, bytes));
+            }
+            let mut queue = limit.queue();
+            if queue.next() != Some(tickets[at].place) {
+                drop(queue);
+                // One of a higher priority came in between, and takes the turn at the outer limits too.
+                tickets.truncate(at + 1);
+                return Some(None);
+            }
+            if let Some(wait) = queue.wait_for(bytes, limit.rate()) {
+                return Some(Some(wait));
+            }
+        }
+        for ticket in tickets {
+            ticket.limit.queue().serve(ticket.place, bytes);
+        }
+        None
     }
 }
 
 impl Limit {
-    /// Waits for all earlier senders, then until this many bytes may be sent.
-    async fn ready_for(&self, bytes: f64) -> MutexGuard<'_, Bucket> {
-        let mut bucket = self.bucket.lock().await;
-        while let Some(wait) = bucket.wait_for(bytes, self.rate()) {
-            tokio::time::sleep(wait.clamp(GRAIN, LOOK_AGAIN)).await;
-        }
-        bucket
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn join(&self, priority: Priority, bytes: f64) -> Ticket<'_> {
+        let (mut queue, wake) = (self.queue(), Arc::new(Notify::new()));
+        let place = (priority, queue.next_number);
+        queue.next_number += 1;
+        queue.waiting.insert(place, Waiter { bytes, wake: wake.clone() });
+        Ticket { limit: self, place, wake }
     }
 
     fn is_unlimited(&self) -> bool {
@@ -102,12 +161,59 @@ impl Limit {
     }
 
     fn rate(&self) -> Option<u64> {
-        let minute = minute_of_day(self.clock.now(), (self.zone)());
-        self.schedule.read().unwrap_or_else(PoisonError::into_inner).at(minute)
+        let schedule = self.schedule.read().unwrap_or_else(PoisonError::into_inner);
+        // Without a limit at any time, the time of day is not needed.
+        if schedule.is_unlimited() { None } else { schedule.at(minute_of_day(self.clock.now(), (self.zone)())) }
     }
 }
 
-impl Bucket {
+impl Drop for Ticket<'_> {
+    fn drop(&mut self) {
+        let mut queue = self.limit.queue();
+        queue.waiting.remove(&self.place);
+        if queue.waiting.is_empty() {
+            queue.owed = 0.0;
+        }
+        if let Some(next) = queue.next().and_then(|place| queue.waiting.get(&place)) {
+            next.wake.notify_one();
+        }
+    }
+}
+
+impl Queue {
+    /// Returns the place of the sender that is served next.
+    fn next(&self) -> Option<Place> {
+        let (first, _) = self.waiting.first_key_value()?;
+        if let Some((longest, waiter)) = self.longest_below(first.0)
+            && self.owed >= waiter.bytes
+        {
+            return Some(longest);
+        }
+        Some(*first)
+    }
+
+    /// Returns the sender with a lower priority than `priority` that waits longest.
+    fn longest_below(&self, priority: Priority) -> Option<(Place, &Waiter)> {
+        let mut longest = None;
+        for lower in Priority::ALL.into_iter().filter(|lower| *lower > priority) {
+            let first = self.waiting.range((lower, 0)..=(lower, u64::MAX)).next();
+            longest = longest.into_iter().chain(first).min_by_key(|((_, number), _)| *number);
+        }
+        longest.map(|(place, waiter)| (*place, waiter))
+    }
+
+    /// Subtracts the bytes of the sender that is served.
+    fn serve(&mut self, place: Place, bytes: f64) {
+        self.level -= bytes;
+        let is_share = self.waiting.first_key_value().is_some_and(|(first, _)| first.0 < place.0);
+        if is_share {
+            self.owed -= bytes;
+        } else if let Some((_, waiter)) = self.longest_below(place.0) {
+            // A sender that is not served for a while saves up no more than it needs.
+            self.owed = (self.owed + bytes * SHARE).min(waiter.bytes.max(LEAST_BURST));
+        }
+    }
+
     /// Returns how long to wait until this many bytes may be sent at `rate` (bytes per second; `None`: no limit).
     /// Returns `None` if they may be sent now.
     fn wait_for(&mut self, bytes: f64, rate: Option<u64>) -> Option<Duration> {
@@ -132,6 +238,7 @@ fn minute_of_day(now: SystemTime, zone: TimeZone) -> u16 {
 
 #[cfg(test)]
 mod tests {
+    use super::Priority::{Bulk, Low, Normal, Urgent};
     use super::*;
 
     const WRITE: u64 = 262_144;
@@ -159,7 +266,7 @@ mod tests {
         for (rate, per_second, burst) in [("1 MiB/s", 1 << 20, WRITE), ("100 MiB/s", 100 << 20, 10 << 20)] {
             let (limiter, start) = (constant(rate), Instant::now());
             for _ in 0..per_second * 4 / WRITE {
-                limiter.take(WRITE).await;
+                limiter.take(Normal, WRITE).await;
             }
             let expected = 4.0 - burst as f64 / per_second as f64;
             assert!(about(start.elapsed(), expected), "{rate}: {:?}", start.elapsed());
@@ -169,21 +276,21 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_pause_saves_up_no_more_than_a_burst() {
         let limiter = constant("1 MiB/s");
-        limiter.take(WRITE).await;
+        limiter.take(Normal, WRITE).await;
         tokio::time::sleep(Duration::from_secs(60)).await;
         let start = Instant::now();
-        limiter.take(WRITE).await;
+        limiter.take(Normal, WRITE).await;
         assert!(about(start.elapsed(), 0.0), "{:?}", start.elapsed());
-        limiter.take(WRITE).await;
+        limiter.take(Normal, WRITE).await;
         assert!(about(start.elapsed(), 0.25), "{:?}", start.elapsed());
     }
 
     #[tokio::test(start_paused = true)]
     async fn what_is_larger_than_the_bucket_goes_out_and_is_paid_for_later() {
         let (limiter, start) = (constant("1 MiB/s"), Instant::now());
-        limiter.take(4 << 20).await;
+        limiter.take(Normal, 4 << 20).await;
         assert!(about(start.elapsed(), 0.0), "{:?}", start.elapsed());
-        limiter.take(1).await;
+        limiter.take(Normal, 1).await;
         assert!(about(start.elapsed(), 3.75), "{:?}", start.elapsed());
     }
 
@@ -191,13 +298,13 @@ mod tests {
     async fn a_new_schedule_holds_for_all_clones_and_for_who_waits_and_not_for_the_limit_around_it() {
         let (shore, start) = (constant("1 GiB/s"), Instant::now());
         let limiter = constant("1 KiB/s").within(&shore);
-        limiter.take(WRITE).await;
+        limiter.take(Normal, WRITE).await;
         let (waits, limit) = (limiter.clone(), RateSchedule::of("1 MiB/s"));
         let follow = async {
             tokio::time::sleep(Duration::from_secs(10)).await;
             limiter.follow(&limit);
         };
-        tokio::join!(waits.take(WRITE), follow);
+        tokio::join!(waits.take(Normal, WRITE), follow);
         assert!(start.elapsed() < Duration::from_secs(12), "{:?}", start.elapsed());
         limiter.follow(&RateSchedule::default());
         assert!(!shore.0[0].is_unlimited());
@@ -208,7 +315,7 @@ mod tests {
         let limiter = limiter("08:00-18:00 1 KiB/s", clock_at(17, 59, 50));
         let start = Instant::now();
         for _ in 0..100 {
-            limiter.take(WRITE).await;
+            limiter.take(Normal, WRITE).await;
         }
         assert!((10.0..12.0).contains(&start.elapsed().as_secs_f64()), "{:?}", start.elapsed());
     }
@@ -218,24 +325,24 @@ mod tests {
         let limiter = limiter("08:00-18:00 1 MiB/s", clock_at(7, 59, 50));
         let start = Instant::now();
         for _ in 0..1000 {
-            limiter.take(WRITE).await;
+            limiter.take(Normal, WRITE).await;
         }
         assert_eq!(start.elapsed(), Duration::ZERO);
         tokio::time::sleep(Duration::from_secs(10)).await;
-        limiter.take(WRITE).await;
-        limiter.take(WRITE).await;
+        limiter.take(Normal, WRITE).await;
+        limiter.take(Normal, WRITE).await;
         assert!(about(start.elapsed(), 10.25), "{:?}", start.elapsed());
     }
 
     #[tokio::test(start_paused = true)]
     async fn who_comes_first_goes_first_and_small_writes_do_not_overtake() {
         let limiter = constant("1 MiB/s");
-        limiter.take(WRITE).await;
-        let order = Arc::new(std::sync::Mutex::new(Vec::new()));
+        limiter.take(Normal, WRITE).await;
+        let order = Arc::new(Mutex::new(Vec::new()));
         let waiting = (0..10).map(|at| {
             let (limiter, order) = (limiter.clone(), order.clone());
             async move {
-                limiter.take(if at % 2 == 0 { WRITE } else { 1 }).await;
+                limiter.take(Normal, if at % 2 == 0 { WRITE } else { 1 }).await;
                 order.lock().unwrap().push(at);
             }
         });
@@ -247,12 +354,12 @@ mod tests {
     async fn who_stops_waiting_has_taken_nothing_and_holds_up_nobody() {
         for (inner, outer) in [("1 MiB/s", "none"), ("2 MiB/s", "1 MiB/s")] {
             let (limiter, start) = (constant(inner).within(&constant(outer)), Instant::now());
-            limiter.take(WRITE).await;
+            limiter.take(Normal, WRITE).await;
             for _ in 0..5 {
-                let waiting = limiter.take(WRITE);
+                let waiting = limiter.take(Normal, WRITE);
                 assert!(tokio::time::timeout(Duration::from_millis(40), waiting).await.is_err());
             }
-            limiter.take(WRITE).await;
+            limiter.take(Normal, WRITE).await;
             assert!(about(start.elapsed(), 0.25), "{inner} in {outer}: {:?}", start.elapsed());
         }
     }
@@ -261,15 +368,15 @@ mod tests {
     async fn the_outer_limit_holds_for_all_inside_and_gives_each_its_turn() {
         let (outer, start) = (constant("1 MiB/s"), Instant::now());
         let (busy, quiet) = (constant("none").within(&outer), constant("none").within(&outer));
-        outer.take(WRITE).await;
+        outer.take(Normal, WRITE).await;
         let crowd: Vec<_> = (0..20)
             .map(|_| {
                 let busy = busy.clone();
-                tokio::spawn(async move { busy.take(WRITE).await })
+                tokio::spawn(async move { busy.take(Normal, WRITE).await })
             })
             .collect();
         tokio::time::sleep(Duration::from_millis(1)).await;
-        quiet.take(WRITE).await;
+        quiet.take(Normal, WRITE).await;
         assert!(about(start.elapsed(), 0.5), "second in the queue, not twenty-first: {:?}", start.elapsed());
         futures_util::future::join_all(crowd).await;
         assert!(about(start.elapsed(), 21.0 / 4.0), "{:?}", start.elapsed());
@@ -280,7 +387,7 @@ mod tests {
         for (inner, outer) in [("1 MiB/s", "8 MiB/s"), ("8 MiB/s", "1 MiB/s"), ("1 MiB/s", "none")] {
             let (limiter, start) = (constant(inner).within(&constant(outer)), Instant::now());
             for _ in 0..9 {
-                limiter.take(WRITE).await;
+                limiter.take(Normal, WRITE).await;
             }
             assert!(about(start.elapsed(), 2.0), "{inner} in {outer}: {:?}", start.elapsed());
         }
@@ -291,7 +398,7 @@ mod tests {
         for schedule in ["none", "08:00-18:00 1 KiB/s"] {
             let (limiter, start) = (limiter(schedule, clock_at(20, 0, 0)), Instant::now());
             for _ in 0..1000 {
-                limiter.take(u64::MAX).await;
+                limiter.take(Normal, u64::MAX).await;
             }
             assert_eq!(start.elapsed(), Duration::ZERO);
         }
@@ -312,5 +419,43 @@ mod tests {
         ] {
             assert_eq!(minute(time), shown, "{time}");
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_higher_priority_overtakes_whoever_waits_in_this_limit_and_in_the_shared_one() {
+        let outer = constant("1 MiB/s");
+        let (ship, station) = (constant("none").within(&outer), constant("none").within(&outer));
+        outer.take(Normal, WRITE).await;
+        let start = Instant::now();
+        for _ in 0..8 {
+            let (ship, station) = (ship.clone(), station.clone());
+            tokio::spawn(async move { ship.take(Bulk, WRITE).await });
+            tokio::spawn(async move { station.take(Low, WRITE).await });
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        station.take(Urgent, WRITE).await;
+        assert!(about(start.elapsed(), 0.25), "before all others of both vessels: {:?}", start.elapsed());
+        ship.take(Normal, WRITE).await;
+        assert!(about(start.elapsed(), 0.5), "{:?}", start.elapsed());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_low_priority_that_waits_gets_a_twentieth() {
+        let limiter = constant("1 MiB/s");
+        let sent = Arc::new(Mutex::new([0_u64; 2]));
+        let mut senders = tokio::task::JoinSet::new();
+        for (at, priority) in [Urgent, Urgent, Bulk, Low].into_iter().enumerate() {
+            let (limiter, sent) = (limiter.clone(), sent.clone());
+            senders.spawn(async move {
+                loop {
+                    limiter.take(priority, WRITE / 4).await;
+                    sent.lock().unwrap()[at / 2] += WRITE / 4;
+                }
+            });
+        }
+        tokio::time::sleep(Duration::from_secs(400)).await;
+        let [urgent, lower] = *sent.lock().unwrap();
+        let share = lower as f64 / (urgent + lower) as f64;
+        assert!((0.045..0.055).contains(&share), "{share}");
     }
 }

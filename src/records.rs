@@ -162,12 +162,21 @@ pub enum DeliveryState {
     Acknowledged,
     /// A newer version replaced this one, or the source no longer exists.
     Superseded,
+    /// The vessel had not received the version when it expired.
+    Expired,
 }
 
 impl DeliveryState {
     /// All states, in the order in which a delivery passes through them.
-    pub const ALL: [Self; 6] =
-        [Self::Pending, Self::Uploading, Self::Verifying, Self::Publishing, Self::Acknowledged, Self::Superseded];
+    pub const ALL: [Self; 7] = [
+        Self::Pending,
+        Self::Uploading,
+        Self::Verifying,
+        Self::Publishing,
+        Self::Acknowledged,
+        Self::Superseded,
+        Self::Expired,
+    ];
 
     /// Returns the word that the ledger stores and people read.
     pub fn as_str(self) -> &'static str {
@@ -178,6 +187,7 @@ impl DeliveryState {
             Self::Publishing => "publishing",
             Self::Acknowledged => "acknowledged",
             Self::Superseded => "superseded",
+            Self::Expired => "expired",
         }
     }
 }
@@ -193,6 +203,8 @@ pub struct Delivery {
     pub state: DeliveryState,
     /// Number of failures in a row.
     pub failures: u32,
+    /// Since when it is due, in milliseconds since 1970.
+    pub due_at: i64,
     /// Number of the remote location that the version is delivered to.
     pub place: PlaceNumber,
     /// Size and time that the vessel reported for this version after an earlier delivery, if they differed from the

@@ -105,13 +105,25 @@ pub(super) enum Command {
         /// Path of the copy, which is created with mode 0600.
         file: PathBuf,
     },
-    /// List all deliveries, oldest first: file, SHA-256, vessel, time, how it was verified.
+    /// Show what is sent in the next 24 hours: queues in their order, windows, and when each queue is expected to be sent.
+    Plan {
+        /// Show only this vessel.
+        #[arg(long)]
+        vessel: Option<String>,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// List all deliveries, oldest first: file, SHA-256, vessel, time, how it was verified, or that it expired.
     Receipts {
         /// List only this file: its path, or DIRECTORY/PATH.
         file: Option<PathBuf>,
         /// List only the deliveries to this vessel.
         #[arg(long)]
         vessel: Option<String>,
+        /// List only the deliveries that expired.
+        #[arg(long)]
+        expired: bool,
         /// Print JSON, one object per line.
         #[arg(long, conflicts_with = "csv")]
         json: bool,

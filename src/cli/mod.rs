@@ -10,6 +10,7 @@ mod exit;
 mod import;
 mod init;
 mod order;
+mod plan;
 mod receipts;
 mod resend;
 mod run;
@@ -51,9 +52,10 @@ pub fn main() -> Exit {
         Some(Command::Forget { file: Some(file), .. }) => order::forget(&args.settings, &file),
         Some(Command::Forget { file: None, all }) => order::forget_all(&args.settings, &all.unwrap_or_default()),
         Some(Command::Backup { file }) => backup::backup(&args.settings, &file),
-        Some(Command::Receipts { file, vessel, json, csv }) => {
+        Some(Command::Plan { vessel, json }) => plan::plan(&args.settings, vessel.as_deref(), json),
+        Some(Command::Receipts { file, vessel, expired, json, csv }) => {
             let form = receipts::Form::of(json, csv);
-            receipts::receipts(&args.settings, file.as_deref(), vessel.as_deref(), form)
+            receipts::receipts(&args.settings, file.as_deref(), vessel.as_deref(), expired, form)
         }
         Some(Command::Init { file }) => init::init(&file.unwrap_or(args.settings)),
         Some(Command::Import { origin: Origin::Poni { file, output } }) => import::poni(&file, output.as_deref()),

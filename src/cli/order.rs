@@ -53,7 +53,9 @@ async fn retry_file(shore: &Shore, file: &Path, only: Option<&str>) -> Result<Ex
     let ledger = shore.ledger().await?;
     let Meant { name: directory, path, versions, .. } = shore.find(&ledger, file).await?;
     let open = versions.iter().filter(|version| version.ended.is_none()).flat_map(|version| &version.deliveries);
-    let open = open.filter(|one| !matches!(one.state, DeliveryState::Acknowledged | DeliveryState::Superseded));
+    let open = open.filter(|one| {
+        !matches!(one.state, DeliveryState::Acknowledged | DeliveryState::Superseded | DeliveryState::Expired)
+    });
     let mut retried = false;
     for delivery in open.filter(|one| only.is_none_or(|only| only == one.vessel.as_str())) {
         let order = Order::Retry { vessel: delivery.vessel.to_string(), deliveries: vec![delivery.id.0] };

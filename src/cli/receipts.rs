@@ -1,6 +1,7 @@
-//! `receipts`: lists acknowledged deliveries.
+//! `receipts`: lists acknowledged and expired deliveries.
 
 use std::borrow::Cow;
+use std::collections::VecDeque;
 use std::io::{self, Write};
 use std::path::Path;
 
@@ -9,12 +10,15 @@ use serde::Serialize;
 
 use super::shore::on_shore;
 use super::{Exit, say_error};
-use crate::ledger::Receipt;
+use crate::ledger::{LedgerError, LedgerView, Receipt};
 use crate::records::DeliveryId;
 use crate::text::{visible, visible_json};
 
 /// Number of receipts per query.
 const PAGE: u32 = 1000;
+
+/// How an expired delivery was verified.
+const EXPIRED: &str = "expired: not delivered";
 
 /// The output format of receipts.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -38,6 +42,7 @@ impl Form {
 /// One line of output.
 #[derive(Serialize)]
 struct Line<'a> {
+    /// The time of the acknowledgement, or of the expiry.
     delivered: Timestamp,
     vessel: Cow<'a, str>,
     directory: Cow<'a, str>,
@@ -90,8 +95,14 @@ fn no_formula(cell: Cow<'_, str>) -> Cow<'_, str> {
     }
 }
 
-/// Lists the receipts of a file, of a vessel, or all, oldest first.
-pub(super) fn receipts(settings: &Path, file: Option<&Path>, vessel: Option<&str>, form: Form) -> Exit {
+/// Lists the receipts of a file, of a vessel, or all, oldest first; with `only_expired`, those of expired deliveries.
+pub(super) fn receipts(
+    settings: &Path,
+    file: Option<&Path>,
+    vessel: Option<&str>,
+    only_expired: bool,
+    form: Form,
+) -> Exit {
     on_shore(settings, async |shore| {
         let ledger = shore.ledger().await?;
         let only = match file {
@@ -106,17 +117,61 @@ pub(super) fn receipts(settings: &Path, file: Option<&Path>, vessel: Option<&str
                 && vessel.is_none_or(|vessel| vessel == receipt.vessel.as_str())
         };
         let mut out = Out::new(form);
-        let mut after = (i64::MIN, DeliveryId(0));
+        let mut pages = [Pages::new(only_expired), Pages::new(false)];
         loop {
-            let page = ledger.receipts(after, PAGE).await?;
-            let Some(last) = page.last() else { break };
-            after = (last.acknowledged_at, last.delivery);
-            if let Err(e) = page.iter().filter(|receipt| wanted(receipt)).try_for_each(|receipt| out.write(receipt)) {
+            for (pages, expired) in pages.iter_mut().zip([false, true]) {
+                pages.fill(&ledger, expired).await?;
+            }
+            let [received, expired] = &mut pages;
+            let is_next = match (received.next(), expired.next()) {
+                (None, None) => break,
+                (Some(received), Some(expired)) => received.acknowledged_at <= expired.acknowledged_at,
+                (received, _) => received.is_some(),
+            };
+            let from = if is_next { received } else { expired };
+            let Some(receipt) = from.found.pop_front().filter(|receipt| wanted(receipt)) else { continue };
+            if let Err(e) = out.write(&receipt) {
                 return Ok(ended(&e));
             }
         }
         Ok(out.finish().map_or_else(|e| ended(&e), |()| Exit::Good))
     })
+}
+
+/// The receipts of one kind, read page by page.
+struct Pages {
+    found: VecDeque<Receipt>,
+    after: (i64, DeliveryId),
+    is_over: bool,
+}
+
+impl Pages {
+    fn new(is_over: bool) -> Self {
+        Self { found: VecDeque::new(), after: (i64::MIN, DeliveryId(0)), is_over }
+    }
+
+    fn next(&self) -> Option<&Receipt> {
+        self.found.front()
+    }
+
+    async fn fill(&mut self, ledger: &LedgerView, expired: bool) -> Result<(), LedgerError> {
+        if self.is_over || !self.found.is_empty() {
+            return Ok(());
+        }
+        let mut page = match expired {
+            false => ledger.receipts(self.after, PAGE).await?,
+            true => ledger.expired(self.after, PAGE).await?,
+        };
+        match page.last() {
+            Some(last) => self.after = (last.acknowledged_at, last.delivery),
+            None => self.is_over = true,
+        }
+        if expired {
+            page.iter_mut().for_each(|receipt| EXPIRED.clone_into(&mut receipt.verified));
+        }
+        self.found = page.into();
+        Ok(())
+    }
 }
 
 /// Returns the exit code after a write error. When the reader of a pipe closes it early (`| head`), that is a success.

@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use super::shore::{Refusal, Shore, on_shore};
 use super::{Exit, clear_screen, say, say_json, sizes};
 use crate::status::{DirectoryStatus, Document, LinkState, VesselStatus};
+use crate::text::counted;
 
 /// Time between two updates with `--watch`.
 const BEAT: Duration = Duration::from_secs(1);
@@ -68,6 +69,9 @@ fn tables(document: &Document) -> String {
             let _ = writeln!(text, "  {}: {reason}{}", vessel.name, next.unwrap_or_default());
         }
     }
+    for vessel in &document.vessels {
+        text.push_str(&queues(vessel, document.at));
+    }
     let header = ["DIRECTORY", "WAITING", "BYTES", "IN FLIGHT", "PARKED", "RETIRED TODAY", "BYTES"];
     text.push('\n');
     text.push_str(&table(header, document.directories.iter().map(row_of_directory)));
@@ -84,6 +88,23 @@ fn tables(document: &Document) -> String {
         let next = sizes::until(parked.next_try, document.at);
         let (vessel, directory, path, reason) = (&parked.vessel, &parked.directory, &parked.path, &parked.reason);
         let _ = writeln!(text, "parked for {vessel}: {directory}/{path}: {reason} (next try {next})");
+    }
+    text
+}
+
+/// Describes what waits for a window, what has another priority than the default, and what expired; empty where nothing
+/// does.
+fn queues(vessel: &VesselStatus, now: Timestamp) -> String {
+    let mut text = String::new();
+    for queue in vessel.queues.iter().filter(|queue| queue.opens.is_some() || queue.priority != "normal") {
+        let opens = queue.opens.map(|opens| format!(", waits for its window (opens {})", sizes::until(opens, now)));
+        let (files, bytes) = (counted(queue.waiting.files, "file"), sizes::bytes(queue.waiting.bytes));
+        let (name, directory, priority) = (&vessel.name, &queue.directory, &queue.priority);
+        let _ =
+            writeln!(text, "  {name}: {directory}: {files}, {bytes}, priority {priority}{}", opens.unwrap_or_default());
+    }
+    if vessel.expired > 0 {
+        let _ = writeln!(text, "  {}: {} expired so far", vessel.name, counted(vessel.expired, "file"));
     }
     text
 }

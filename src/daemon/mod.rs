@@ -170,6 +170,7 @@ async fn run_with(
     once: bool,
 ) -> Result<Report, Fault> {
     let mut daemon = Daemon::new(settings, ledger, surroundings, once).await?;
+    daemon.release_queues().await?;
     for directory in daemon.directories() {
         directory.prepare().await?;
     }
@@ -246,6 +247,13 @@ impl Daemon {
         Ok(daemon)
     }
 
+    /// Returns the deliveries of directories that are not configured any more to the shared queue, where the vessels'
+    /// tasks find and park them.
+    async fn release_queues(&self) -> Result<(), Fault> {
+        let names: Vec<_> = self.settings.directories.iter().map(|directory| directory.name.clone()).collect();
+        self.ledger.release_queues(&names).await.map_err(|e| e.fault())
+    }
+
     /// Runs the tasks of the shore and of the vessels until they end.
     async fn work(&mut self, mut reloads: Option<Reloads>) -> Result<(), Fault> {
         let stop = self.surroundings.stop.clone();
@@ -289,6 +297,9 @@ impl Daemon {
             let answers = |directory: &shore::Directory| !directory.trouble.borrow().has(&shore::Concern::Silence);
             let retiring = self.directories().filter(|directory| !directory.settings.is_mirror());
             for directory in retiring.filter(answers) {
+                if directory.settings.expire.is_some() {
+                    shore::expire_now(&directory).await?;
+                }
                 shore::retire_all(&directory).await?;
             }
         }

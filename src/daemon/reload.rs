@@ -75,6 +75,7 @@ impl Daemon {
         if !goes_on_beside {
             self.start_background().await?;
         }
+        self.release_queues().await?;
         for name in changes.directories.to_start() {
             self.directory(name).prepare().await?;
         }

@@ -163,6 +163,9 @@ impl Daemon {
     pub(super) fn start_directory(&self, name: &DirectoryName, tasks: &mut Tasks) {
         let (directory, running) = (self.directory(name), &self.directories[name].running);
         tasks.shore.spawn(running.tasks.track_future(shore::ingest(directory.clone())));
+        if directory.settings.expire.is_some() {
+            tasks.shore.spawn(running.tasks.track_future(shore::expire(directory.clone())));
+        }
         if !directory.settings.is_mirror() {
             tasks.shore.spawn(running.tasks.track_future(shore::retire(directory)));
         }

@@ -90,7 +90,7 @@ fn line(document: &Document) -> String {
     };
     let (all, connected) = (document.vessels.len(), in_state(LinkState::Connected).len());
     let mut line = format!("{connected} of {all} vessels connected");
-    for state in [LinkState::Connecting, LinkState::Away, LinkState::Paused] {
+    for state in [LinkState::Connecting, LinkState::Away, LinkState::Closed, LinkState::Paused] {
         let names = in_state(state);
         if !names.is_empty() {
             line.push_str(&format!(", {}: {}", state.as_str(), names.join(" ")));

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::{Daemon, Surroundings};
 use crate::fault::Fault;
-use crate::ledger::{Ledger, Scratch};
+use crate::ledger::{Ledger, QueueEnd, Scratch};
 use crate::local::PROCESSED;
 use crate::names::{DirectoryName, RemotePath, VesselName, display_bytes};
 use crate::records::{Delivery, VersionKind};
@@ -121,6 +121,12 @@ async fn simulate_with(
         for large in [false, true] {
             let due = daemon.ledger.next_due(&vessel.name, large, u32::MAX).await.map_err(|e| e.fault())?;
             intentions.extend(due.iter().filter_map(|delivery| daemon.intention(vessel, delivery)));
+            for directory in daemon.settings.directories.iter().filter(|directory| directory.has_own_queue()) {
+                let (name, front) = (&directory.name, QueueEnd::Front);
+                let due = daemon.ledger.next_due_in(&vessel.name, name, large, u32::MAX, front).await;
+                let due = due.map_err(|e| e.fault())?;
+                intentions.extend(due.iter().filter_map(|delivery| daemon.intention(vessel, delivery)));
+            }
         }
     }
     for directory in daemon.directories() {

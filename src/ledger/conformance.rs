@@ -12,6 +12,7 @@ mod mounts;
 mod notifications;
 mod people;
 mod places;
+mod queues;
 mod signatures;
 mod survival;
 mod versions;
@@ -121,6 +122,12 @@ macro_rules! for_each_case {
             the_cost_of_a_delivery_is_the_sum_of_its_attempts,
             costs_of_calls_at_once_do_not_mix,
             the_rate_of_a_path_is_remembered_with_its_time,
+            a_queue_gives_its_files_in_its_order,
+            what_failed_in_a_queue_comes_after_all_others_once_it_is_due,
+            a_directory_that_is_not_configured_any_more_has_no_queue,
+            what_a_vessel_has_not_received_in_time_expires,
+            what_is_being_published_does_not_expire_and_what_arrives_late_counts,
+            an_expired_version_stays_expired_and_a_new_one_is_sent,
         }
     };
 }
@@ -132,6 +139,7 @@ pub(super) use mounts::*;
 pub(super) use notifications::*;
 pub(super) use people::*;
 pub(super) use places::*;
+pub(super) use queues::*;
 pub(super) use signatures::*;
 pub(super) use survival::*;
 pub(super) use versions::*;

@@ -3,8 +3,8 @@
 //!
 //! [`Ledger`] is a handle that is cheap to clone. The workflows use [`Store`], people's queries use [`Reports`],
 //! pending notifications are in [`Outbox`], destinations on the vessels in [`Places`], bytes on the link in
-//! [`LinkUsage`], and [`Upkeep`] limits the ledger's size. Every update is idempotent, and atomic as a whole or in steps, so the workflows can repeat updates
-//! after a crash. Channels and bells between tasks carry hints only; a lost hint loses no work. No other module uses
+//! [`LinkUsage`], directories with a priority, an order or an expiry have [`Queues`], and [`Upkeep`] limits the ledger's
+//! size. Every update is idempotent, and atomic as a whole or in steps, so the workflows can repeat updates after a crash. Channels and bells between tasks carry hints only; a lost hint loses no work. No other module uses
 //! SQL, and this module accesses neither the files nor the vessels that it has records of.
 
 #[cfg(test)]
@@ -14,6 +14,7 @@ mod link_usage;
 mod mounts;
 mod notices;
 mod places;
+mod queues;
 mod reports;
 mod sqlite;
 mod store;
@@ -28,6 +29,7 @@ pub use link_usage::LinkUsage;
 pub use mounts::MountMemory;
 pub use notices::{Listener, Notice, NoticeId, Outbox};
 pub use places::Places;
+pub use queues::{ExpiredDelivery, QueueEnd, QueueSettings, Queues};
 pub use reports::{
     DeliveryStory, DirectoryTally, Ending, Oldest, Receipt, Reports, Summary, Tally, Trouble, VersionStory, VesselNote,
 };

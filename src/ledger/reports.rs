@@ -27,6 +27,8 @@ pub struct Tally {
     pub parked: u64,
     /// Number of acknowledged deliveries.
     pub acknowledged: u64,
+    /// Number of expired deliveries.
+    pub expired: u64,
     /// Total size of the acknowledged deliveries in bytes.
     pub acknowledged_bytes: u64,
     /// Time of the last acknowledgement, in milliseconds since 1970.
@@ -59,6 +61,8 @@ pub struct VesselNote {
     pub away: Option<(i64, String)>,
     /// Why the vessel's shell is not used; `None` when the shell was not refused.
     pub shell_refusal: Option<String>,
+    /// When it was measured what the path to the vessel carried, and how many bytes per second that were.
+    pub path: Option<(i64, u64)>,
 }
 
 /// The file that has waited longest for a vessel.
@@ -138,8 +142,10 @@ pub enum Ending {
     Superseded,
     /// The source disappeared before every vessel had the version.
     Vanished,
-    /// Every vessel that takes the file had it.
+    /// Every vessel that takes the file had it, or its delivery to the vessel had expired.
     Retired,
+    /// It expired before any vessel had it.
+    Expired,
 }
 
 /// A version and its history. Times are milliseconds since 1970.
@@ -174,6 +180,10 @@ pub struct DeliveryStory {
     pub failures: u32,
     /// Earliest time of the next attempt.
     pub due_at: i64,
+    /// When the delivery expires, if it ever does.
+    pub expires_at: Option<i64>,
+    /// When the delivery expired.
+    pub expired_at: Option<i64>,
     /// Reason of the last failure, with its remedy.
     pub reason: Option<String>,
     /// Whether the delivery is parked.
@@ -200,6 +210,10 @@ pub trait Reports: Send + Sync {
     /// Returns acknowledgements in chronological order, at most `limit`, starting after the acknowledgement of the
     /// delivery `after.1` at the time `after.0`.
     async fn receipts(&self, after: (i64, DeliveryId), limit: u32) -> Result<Vec<Receipt>>;
+
+    /// Returns expired deliveries in the order of their expiry, at most `limit`, starting after the expiry of the delivery
+    /// `after.1` at the time `after.0`. `acknowledged_at` is the time of the expiry, `verified` is empty.
+    async fn expired(&self, after: (i64, DeliveryId), limit: u32) -> Result<Vec<Receipt>>;
 
     /// Returns the bytes on the link over `days` of all vessels that have any, ordered by vessel.
     async fn link_bytes(&self, days: RangeInclusive<UtcDay>) -> Result<Vec<(VesselName, LinkBytes)>>;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use super::{LedgerError, LinkUsage, MountMemory, Outbox, Places, Reports, Upkeep};
+use super::{LedgerError, LinkUsage, MountMemory, Outbox, Places, Queues, Reports, Upkeep};
 use crate::digest::Digest;
 use crate::names::{DirectoryName, InstanceId, RelPath, VesselName};
 use crate::records::{
@@ -52,7 +52,7 @@ pub struct Parked {
 /// cancelled call, or step of a call, is applied either completely or not at all. Every update is idempotent, except
 /// those of [`LinkUsage`], and a cancelled call affects no other call.
 #[async_trait]
-pub trait Store: Outbox + Places + Upkeep + MountMemory + LinkUsage + Send + Sync {
+pub trait Store: Outbox + Places + Queues + Upkeep + MountMemory + LinkUsage + Send + Sync {
     /// Returns the shore's id.
     fn instance(&self) -> InstanceId;
 
@@ -100,16 +100,16 @@ pub trait Store: Outbox + Places + Upkeep + MountMemory + LinkUsage + Send + Syn
     /// every vessel had acknowledged counts as retired. Returns the paths of the versions that some vessel lacked.
     async fn vanished(&self, directory: &DirectoryName, paths: &[RelPath]) -> Result<Vec<RelPath>>;
 
-    /// Returns complete files of a directory, which every vessel that takes them has acknowledged, with version numbers
+    /// Returns complete files of a directory, which every vessel that takes them has acknowledged (or whose delivery to it has expired), with version numbers
     /// above `after`, at most `limit`.
     async fn retirable(&self, directory: &DirectoryName, after: VersionId, limit: u32) -> Result<Vec<Version>>;
 
-    /// Records that the sources of `versions` were retired. A version that is no longer complete, because a vessel was
+    /// Records that the sources of `versions` were retired, or have expired where no vessel acknowledged them. A version that is no longer complete, because a vessel was
     /// added meanwhile, stays current until [`Store::vanished`] ends it and returns its path, so that the loss is
     /// reported.
     async fn retired(&self, versions: &[VersionId]) -> Result<()>;
 
-    /// Returns the due deliveries to a vessel, longest due first, at most `limit`. With `large`, these are deliveries
+    /// Returns the due deliveries to a vessel in the shared queue (see [`Queues`]), longest due first, at most `limit`. With `large`, these are deliveries
     /// of files of more than one chunk, otherwise deliveries of all smaller files.
     ///
     /// Setting the clock back delays no delivery: deliveries that never failed are due at once, and for the others the
@@ -127,7 +127,8 @@ pub trait Store: Outbox + Places + Upkeep + MountMemory + LinkUsage + Send + Syn
         held_back: &[DirectoryName],
     ) -> Result<Vec<Delivery>>;
 
-    /// Returns when the next delivery to a vessel is due, in milliseconds since 1970; `None` when no delivery is open.
+    /// Returns when the next delivery to a vessel in the shared queue is due, in milliseconds since 1970; `None` when no
+    /// delivery is open there.
     async fn next_due_at(&self, vessel: &VesselName) -> Result<Option<i64>> {
         self.next_due_at_beside(vessel, &[]).await
     }
@@ -153,7 +154,7 @@ pub trait Store: Outbox + Places + Upkeep + MountMemory + LinkUsage + Send + Syn
     async fn enter(&self, delivery: DeliveryId, state: DeliveryState) -> Result<bool>;
 
     /// Records that the vessel holds the delivery's version. Returns `false` when the delivery was superseded
-    /// meanwhile.
+    /// meanwhile; one that expired meanwhile counts as acknowledged.
     async fn acknowledge(&self, delivery: DeliveryId, verified: Verified) -> Result<bool>;
 
     /// Records that an attempt failed, and when the next attempt is due (milliseconds since 1970). With `parked`, the

@@ -16,6 +16,8 @@ use crate::transport::SftpChannel;
 
 /// Maximum number of connections with `Connections = auto`.
 pub(super) const MOST: usize = 8;
+/// The first window of a channel where queues are kept short, in bytes.
+pub(super) const FIRST_SHORT: usize = 128 << 10;
 /// Further connections are opened only if at least this many bytes are left to send.
 pub(crate) const WORTH_BYTES: u64 = 4 << 20;
 /// Round-trip time from which a path counts as long. On a long path, losses and windows limit a connection; on a short
@@ -36,6 +38,8 @@ pub(crate) struct ChannelPool {
     pub(super) widened: AtomicBool,
     jobs: Mutex<Vec<Weak<AtomicU64>>>,
     begun: Notify,
+    /// Whether files with priorities share the link, so that few bytes may queue in front of the next one.
+    keeps_short_queues: AtomicBool,
     /// What the path carried in an earlier session, and what it carried in this one.
     remembered: Option<PathRate>,
     carried: Mutex<Option<PathRate>>,
@@ -61,6 +65,7 @@ impl ChannelPool {
             widened: AtomicBool::new(false),
             jobs: Mutex::default(),
             begun: Notify::new(),
+            keeps_short_queues: AtomicBool::new(false),
             remembered,
             carried: Mutex::default(),
         }
@@ -133,6 +138,31 @@ impl ChannelPool {
         let channels = self.channels.borrow();
         let living = channels.iter().filter(|channel| !channel.is_lost());
         living.min_by_key(|channel| channel.unanswered_bytes()).unwrap_or(&channels[0]).clone()
+    }
+
+    /// Sets whether few bytes may queue on the connections, because files with priorities share them. On a short path,
+    /// queues are short anyway.
+    pub(crate) fn keep_short_queues(&self, short: bool) {
+        let channels = self.channels.borrow();
+        let short = short && channels[0].round_trip() >= LONG;
+        if self.keeps_short_queues.swap(short, Ordering::Relaxed) != short {
+            for channel in channels.iter() {
+                if short { channel.begin_with_window(FIRST_SHORT) } else { channel.limit_window(usize::MAX) }
+            }
+        }
+    }
+
+    pub(super) fn keeps_short_queues(&self) -> bool {
+        self.keeps_short_queues.load(Ordering::Relaxed)
+    }
+
+    /// Returns whether a channel may carry bytes of large files. Where queues are kept short, the first connection is
+    /// left to small files and requests as soon as there is another one.
+    pub(crate) fn carries_large_files(&self, channel: &SftpChannel) -> bool {
+        let channels = self.channels.borrow();
+        !self.keeps_short_queues()
+            || !channel.is_beside(&channels[0])
+            || channels.iter().all(|other| other.is_lost() || other.is_beside(&channels[0]))
     }
 
     /// Waits until this many bytes are left to send.

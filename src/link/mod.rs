@@ -1,7 +1,8 @@
 //! The connections to one vessel: a [`Session`] with its pool of channels, the spare connection, further connections
 //! that are opened early, and TempDir.
 //!
-//! This module does not decide which data is transferred, in which order and why; the modules that use it do.
+//! This module does not decide which data is transferred, in which order and why; the modules that use it do. The gate
+//! of a session follows the rules that they set.
 
 mod channel_pool;
 mod command_batch;
@@ -12,6 +13,7 @@ mod pace;
 mod pacer;
 mod path;
 mod preconnect;
+mod send_gate;
 mod session;
 mod small_files;
 mod standby;
@@ -23,6 +25,7 @@ pub use compressor::Compressor;
 pub(crate) use compressor::{Compressed, Memory};
 pub(crate) use new_file::{OURS, loop_assembly, open_new, probe_beside};
 pub(crate) use preconnect::begin as preconnect;
+pub(crate) use send_gate::SendRules;
 pub(crate) use session::{Link, Session};
 pub(crate) use small_files::{LoopSlot, MOST_BYTES};
 pub(crate) use standby::replacement;

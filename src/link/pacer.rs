@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use contentmonster_kernel::TcpInfo;
 
-use super::channel_pool::{ChannelPool, LONG};
+use super::channel_pool::{ChannelPool, FIRST_SHORT, LONG};
 use super::pace::{Pace, Tick, divide};
 use crate::records::PathRate;
 use crate::transport::SftpChannel;
@@ -126,7 +126,11 @@ fn apply(limit: Option<f64>, channels: &ChannelPool, members: &[Member], tick: T
     let all = channels.subscribe().borrow().clone();
     let Some(limit) = limit else {
         members.iter().for_each(|member| member.channel.limit_pace(None));
-        return all.iter().for_each(|channel| channel.limit_window(usize::MAX));
+        let window = |channel: &SftpChannel| match members.iter().find(|member| member.channel.is_beside(channel)) {
+            Some(member) if channels.keeps_short_queues() => short_window(member, &all, tick),
+            _ => usize::MAX,
+        };
+        return all.iter().for_each(|channel| channel.limit_window(window(channel)));
     };
     let beginning = BEGINNING / tick.round_trip.as_secs_f64();
     let wanted: Vec<f64> = members.iter().map(|member| (member.rate * GROWTH).max(beginning)).collect();
@@ -136,4 +140,12 @@ fn apply(limit: Option<f64>, channels: &ChannelPool, members: &[Member], tick: T
         let window = share * (tick.least_round_trip.as_secs_f64() * WINDOW + SLACK) / its.len().max(1) as f64;
         its.iter().for_each(|channel| channel.limit_window(window as usize));
     }
+}
+
+/// Returns the window of each channel of a connection whose path is not full, where queues are kept short. A connection
+/// that doubles its rate with each round trip fills it.
+fn short_window(member: &Member, all: &[SftpChannel], tick: Tick) -> usize {
+    let its = all.iter().filter(|channel| channel.is_beside(&member.channel)).count();
+    let wanted = member.rate * (tick.least_round_trip.as_secs_f64() * WINDOW + SLACK);
+    wanted.max(FIRST_SHORT as f64) as usize / its.max(1)
 }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use tokio::sync::{Mutex, OnceCell};
+use tokio::sync::{Mutex, MutexGuard, OnceCell};
 use tokio_util::sync::CancellationToken;
 
 use super::channel_pool::{ChannelPool, Coming};
@@ -12,6 +12,7 @@ use super::command_batch::CommandBatcher;
 use super::compressor::Compressor;
 use super::costs::Costs;
 use super::new_file::{OURS, Owners, open_new};
+use super::send_gate::{SendGate, SendTurn};
 use super::small_files::LoopSlot;
 use super::temp_dir;
 use crate::fault::Fault;
@@ -20,7 +21,7 @@ use crate::monitor::{Event, Monitor};
 use crate::names::{InstanceId, RemotePath, Stream, compressed_name, part_name};
 use crate::rate_limit::RateLimiter;
 use crate::records::{Delivery, PathRate, Version};
-use crate::settings::{self, Verify};
+use crate::settings::{self, Priority, Verify};
 use crate::transport::{
     Attrs, ErrorKind, HashTool, OpenFlags, Remote, RemoteError, RemoteFile, SftpChannel, SshEnvironment,
 };
@@ -28,6 +29,8 @@ use crate::transport::{
 /// Number of sent bytes from which a session counts as under way, so that other readers of the same files stop waiting
 /// for it. The servers and shells of many vessels on one host start one after the other.
 const UNDER_WAY: u64 = 8 << 20;
+/// Smallest size of a write below a rate limit, in bytes.
+const LEAST_WRITE: u64 = 8 << 10;
 
 /// The data that every session with one vessel needs.
 #[derive(Clone)]
@@ -52,8 +55,11 @@ pub(crate) struct Session {
     pub(crate) remote: Remote,
     pub(crate) channels: ChannelPool,
     pub(crate) commands: CommandBatcher,
-    /// Held during the upload of a large file. The next upload starts when this upload no longer needs the link.
-    pub(crate) large_upload: Mutex<()>,
+    /// Decides which delivery sends its next bytes.
+    pub(crate) gate: SendGate,
+    /// One for each priority, held during the upload of a large file. The next upload of the same priority starts when
+    /// this upload no longer needs the link.
+    large_uploads: [Mutex<()>; Priority::ALL.len()],
     /// Held while the vessel hashes a large file on a connection of its own, so that there is only one such connection.
     pub(crate) large_hash: Mutex<()>,
     /// Cancelled when the session is about to end: no more bytes of large files are sent.
@@ -96,7 +102,8 @@ impl Session {
             channels: ChannelPool::new(remote.main_channel().clone(), path.0, path.1),
             commands: CommandBatcher::new(&remote),
             remote,
-            large_upload: Mutex::new(()),
+            gate: SendGate::default(),
+            large_uploads: std::array::from_fn(|_| Mutex::new(())),
             large_hash: Mutex::new(()),
             resting: CancellationToken::new(),
             streams_only: AtomicBool::new(false),
@@ -223,12 +230,33 @@ impl Session {
         }
     }
 
-    /// Waits until this many bytes of a file may be sent; never returns once the session is about to end.
-    pub(crate) async fn may_send(&self, bytes: u64) {
-        match self.resting.run_until_cancelled(self.link.limit.take(bytes)).await {
-            Some(()) => {}
+    /// Waits until this many bytes of a version may be sent; never returns once the session is about to end. The turn
+    /// must be kept until the bytes were passed to a channel.
+    pub(crate) async fn may_send(&self, version: &Version, bytes: u64) -> SendTurn<'_> {
+        match self.resting.run_until_cancelled(self.may_finish(version, bytes)).await {
+            Some(turn) => turn,
             None => std::future::pending().await,
         }
+    }
+
+    /// Waits like [`Session::may_send`], but returns also when the session is about to end.
+    pub(crate) async fn may_finish(&self, version: &Version, bytes: u64) -> SendTurn<'_> {
+        let turn = self.gate.enter(version, bytes).await;
+        self.link.limit.take(self.gate.priority_of(&version.directory), bytes).await;
+        turn
+    }
+
+    /// Waits until no other large file of the same priority is uploaded.
+    pub(crate) async fn large_upload(&self, version: &Version) -> MutexGuard<'_, ()> {
+        self.large_uploads[self.gate.priority_of(&version.directory) as usize].lock().await
+    }
+
+    /// Returns the recommended size of one write to a file, in bytes. Where files preempt each other, it takes no
+    /// longer than an eighth of a second at the rate limit.
+    pub(crate) fn bytes_per_write(&self, file: &RemoteFile) -> u64 {
+        let most = self.remote.capabilities().bytes_per_write().min(file.worth_writing());
+        let rate = if self.gate.is_used() { self.link.limit.rate() } else { None };
+        rate.map_or(most, |rate| most.min((rate / 8).max(LEAST_WRITE)))
     }
 
     /// Counts bytes of a version that were passed to a channel, whether or not they arrive.

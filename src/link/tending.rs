@@ -12,7 +12,7 @@ use futures_util::future::{join_all, ready};
 use futures_util::stream::{self, StreamExt};
 use tokio::time::timeout;
 
-use super::channel_pool::{ChannelPool, LONG, MOST, WORTH_BYTES, most};
+use super::channel_pool::{ChannelPool, FIRST_SHORT, LONG, MOST, WORTH_BYTES, most};
 use super::{pacer, path};
 use crate::records::PathRate;
 use crate::settings::{self, Connections};
@@ -318,6 +318,9 @@ impl Tending<'_> {
 
     fn add(&self, new: Vec<SftpChannel>) {
         if !new.is_empty() {
+            if self.channels.keeps_short_queues() {
+                new.iter().for_each(|channel| channel.begin_with_window(FIRST_SHORT));
+            }
             self.channels.channels.send_modify(|channels| channels.extend(new));
         }
     }

@@ -42,10 +42,11 @@ pub use meet::{Meeting, meeting};
 pub use mounts::{Change, Mounts};
 pub use open_location::{OpenLocation, classify};
 pub use open_writers::{Writers, is_shared};
-pub use own_names::PROCESSED;
+pub use own_names::{EXPIRED, PROCESSED};
 pub use patience::within;
 pub use relocate::{
-    Changed, Expired, Guard, Moved, Retired, discard, expire, is_directory_in_processed, put_back, retire, sweep,
+    Changed, Expired, Guard, Moved, Retired, discard, expire, is_directory_in_processed, put_back, retire, set_aside,
+    sweep,
 };
 pub use rules::Rules;
 pub use scan::{Scan, is_empty, scan};

@@ -1,7 +1,10 @@
-//! Our own names below a location: `processed/`, and temporary files.
+//! Our own names below a location: `processed/`, `expired/`, and temporary files.
 
 /// The directory for retired sources.
 pub const PROCESSED: &str = "processed";
+
+/// The directory for sources that expired before any vessel had them.
+pub const EXPIRED: &str = "expired";
 
 /// Prefix of the names of unfinished copies in `processed/`.
 pub(super) const COPYING: &str = ".contentmonster-retiring.";

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use rustix::fs::Stat;
 
 use super::own::Own;
-use super::own_names::{PROCESSED, is_ours};
+use super::own_names::{EXPIRED, PROCESSED, is_ours};
 use crate::names::RelPath;
 use crate::settings::{Directory, Links};
 
@@ -84,16 +84,15 @@ impl Rules {
         self.0.recursive
     }
 
-    /// Returns whether a path is too deep, in `processed/`, or a temporary name of ours.
+    /// Returns whether a path is too deep, in `processed/` or `expired/`, or a temporary name of ours.
     fn is_out_of_reach(&self, path: &RelPath) -> bool {
         let bytes = path.as_bytes();
-        let retired = |bytes: &[u8]| {
-            bytes.strip_prefix(PROCESSED.as_bytes()).is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
+        let is_in = |directory: &str| {
+            bytes.strip_prefix(directory.as_bytes()).is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
         };
+        let retired = || is_in(PROCESSED) || (self.0.expire.is_some() && is_in(EXPIRED));
         let name: &OsStr = path.file_name();
-        (!self.0.recursive && bytes.contains(&b'/'))
-            || (!self.0.is_mirror() && retired(bytes))
-            || is_ours(name.as_bytes())
+        (!self.0.recursive && bytes.contains(&b'/')) || (!self.0.is_mirror() && retired()) || is_ours(name.as_bytes())
     }
 }
 

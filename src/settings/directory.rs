@@ -13,8 +13,10 @@ use super::link::Delta;
 use super::mirror::{self, Links, MaxDelete, Mode};
 use super::monster::Monster;
 use super::patterns::{self, Globs, Patterns};
+use super::priority::{self, Order, Priority};
 use super::problems::Diagnostic;
 use super::retention::{self, KeepProcessed};
+use super::schedule::{self, Schedule};
 use super::table::{self, Key, field, key};
 use super::telling::{self, Hooks};
 use super::values;
@@ -65,6 +67,16 @@ pub struct Directory {
     pub max_size: u64,
     /// `MinAge`: shortest time since a file's last change.
     pub min_age: Duration,
+    /// `Priority`: which files a vessel gets first.
+    pub priority: Priority,
+    /// `Order`: the order of the files within the directory.
+    pub order: Order,
+    /// `Expire`: how long a version may wait for its delivery; `None`: forever.
+    pub expire: Option<Duration>,
+    /// `Schedule` and `Schedule.tz`: when files may be sent.
+    pub schedule: Schedule,
+    /// `ScheduleExempt`: the priorities to which the schedule does not apply.
+    pub schedule_exempt: Vec<Priority>,
     /// `KeepProcessed`: how long delivered sources are kept.
     pub keep_processed: KeepProcessed,
     /// `OnDelivered`, `OnRetired`, `OnParked`: the commands for events.
@@ -191,6 +203,35 @@ pub(super) static KEYS: &[Key<Directory>] = &[
     key("MinAge", Value("0"), field!(Directory.min_age, Written::duration))
         .value("a duration from 0 to 1d").reload(Background)
         .doc("Minimum time since the last change of a file before it is sent."),
+    key("Priority", Value("normal"), field!(Directory.priority, Priority::parse))
+        .value("urgent, high, normal, low or bulk").reload(Background)
+        .doc("What a vessel gets first. While files of a higher priority are sent, those of a lower one wait after their \
+              last write, and continue there afterwards; they keep 5 % of the link, so that they are not held up \
+              forever."),
+    key("Order", Value("oldest"), field!(Directory.order, |it| it.choice(&[("oldest", Order::Oldest), ("newest", Order::Newest), ("smallest", Order::Smallest), ("name", Order::Name)])))
+        .value("oldest, newest, smallest or name").reload(Background)
+        .doc("Which file of the directory is sent first: oldest (the one that waits longest), newest (the one with the \
+              latest modification time), smallest, or name (by path). One file in twenty is the one that would be the \
+              last. Directories of the same priority that have different orders take turns."),
+    key("Expire", Value("none"), field!(Directory.expire, priority::expire))
+        .value("none, or a duration from 1s to 36500d").reload(Background)
+        .doc("How long after its detection a version of a file may be sent. A vessel that has not received it by then \
+              does not get it any more: the delivery counts as expired, with a line in the log. A file retires when \
+              each vessel has it or it expired; if no vessel got it, it moves to expired/ inside Location. Deletions, \
+              directories and links of a mirror do not expire."),
+    key("Schedule", Value("always"), field!(Directory.schedule.windows, |it| schedule::windows(it.text)))
+        .value("always, or windows separated by commas").reload(Background)
+        .doc("When files and deletions of this directory are sent: days, a time span, or both, such as `22:00-06:00, \
+              Sat, Sun` or `Mon-Fri 12:00-13:00`. A span across midnight belongs to the day on which it begins. \
+              Outside of the windows, nothing is sent: a large file in progress stops after its last write, and \
+              continues there in the next window."),
+    key("Schedule.tz", Value("local"), field!(Directory.schedule.zone, |it| schedule::zone(it.text)))
+        .value("local, or the name of a time zone").reload(Background)
+        .doc("Time zone of Schedule, such as Europe/Berlin or UTC. Windows follow the wall clock: an hour that daylight \
+              saving skips is not open that day, and one that it repeats is open twice."),
+    key("ScheduleExempt", Value(""), field!(Directory.schedule_exempt, Priority::parse_list))
+        .value("priorities, separated by commas").reload(Background)
+        .doc("Priorities to which Schedule does not apply. Useful in [DEFAULT], for directories that share a Schedule."),
     key("KeepProcessed", Otherwise("the value in [MONSTER]"), field!(Directory.keep_processed, retention::keep_processed))
         .value("forever, no, or a duration from 1s to 36500d").example("30d").reload(Background)
         .doc("How long delivered files of this directory stay in processed/."),
@@ -224,6 +265,7 @@ pub(super) fn read(view: &View<'_>, monster: Option<&Monster>) -> Option<Directo
         return None;
     }
     check_mirror(view, &directory);
+    priority::check_schedule(view);
     Some(directory)
 }
 

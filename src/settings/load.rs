@@ -92,6 +92,7 @@ impl Settings {
         let overlaps = Overlaps::new(&directories, &vessels, &problems);
         overlaps.check();
         checks::destinations(&directories, &vessels, &problems);
+        checks::windows(&directories, &vessels, &problems);
         local::check_places(&directories, &overlaps.reaches, &vessels, &problems);
         let own_files = OwnFiles::of(&absolute, &sections, &start, monster.as_ref(), &vessels);
         own_files.check(&directories, &overlaps.reaches, &problems);

@@ -12,8 +12,10 @@ use super::key::Reload::AtOnce;
 use super::key::Transport::Ssh;
 use super::key::{PER_DIRECTORY, SectionKind};
 use super::link::{self, Assembly, Compression, CongestionControl, Connections, Shell, SmallFiles, Verify};
+use super::priority::{self, Priority};
 use super::problems::{Diagnostic, Place};
 use super::rate::{self, RateSchedule};
+use super::schedule::{self, Schedule};
 use super::ssh_host::SshHost;
 use super::ssh_route;
 use super::table::{self, Key, field, key};
@@ -53,6 +55,10 @@ pub struct Vessel {
     pub compression: Compression,
     /// `RateLimit`: the rate limit of all connections to the vessel together, in bytes of files.
     pub rate_limit: RateSchedule,
+    /// `Schedule` and `Schedule.tz`: when files may be sent to the vessel.
+    pub schedule: Schedule,
+    /// `ScheduleExempt`: the priorities to which the schedule does not apply.
+    pub schedule_exempt: Vec<Priority>,
     /// `Assembly`: how files of several chunks are assembled on the vessel.
     pub assembly: Assembly,
     /// `Shell`: whether commands are run on the vessel.
@@ -160,6 +166,16 @@ pub(super) static KEYS: &[Key<Vessel>] = &[
               link), read-back (the shore always reads the copy back, for those who do not trust the vessel's \
               programs), or size (as hash, but if the vessel can't hash, only the size is compared: nothing is read \
               back, and a damaged copy of the right size counts as delivered)."),
+    key("Schedule", Value("always"), field!(Vessel.schedule.windows, |it| schedule::windows(it.text)))
+        .value("always, or windows separated by commas")
+        .doc("When files and deletions are sent to this vessel, as in [Directory x]. Outside of the windows, no \
+              connection to the vessel is kept. If the directory has a Schedule too, both must be open."),
+    key("Schedule.tz", Value("local"), field!(Vessel.schedule.zone, |it| schedule::zone(it.text)))
+        .value("local, or the name of a time zone")
+        .doc("Time zone of Schedule, such as Europe/Berlin or UTC."),
+    key("ScheduleExempt", Value(""), field!(Vessel.schedule_exempt, Priority::parse_list))
+        .value("priorities, separated by commas")
+        .doc("Priorities that are sent to this vessel outside of its Schedule too, such as urgent."),
     key("Dirs", Otherwise("all directories"), field!(Vessel.dirs, dirs))
         .value("names, separated by commas").example("sampledir")
         .doc("The only directories that are sent to this vessel."),
@@ -178,6 +194,7 @@ pub(super) fn read(view: &View<'_>) -> Option<Vessel> {
         (RouteKeys::default(), Vessel { name: VesselName::new(view.name), ..Vessel::default() });
     let sound = table::read(vessel_route::KEYS, view, &mut route) & table::read(KEYS, view, &mut vessel);
     ssh_route::check_port(view, &route);
+    priority::check_schedule(view);
     if view.is_local {
         check_local(view, &route);
     } else if view.own.is_some_and(|own| own.entry("MountPoint").is_some()) {

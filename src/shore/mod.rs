@@ -1,10 +1,10 @@
 //! The shore's workflow: detects files, waits until they are finished, records them in the ledger, and retires them
 //! when every vessel has acknowledged.
 //!
-//! Each directory has two tasks. [`ingest()`] turns hints and scans into ledger entries and rings the vessels' bells.
-//! [`retire()`] is woken when a vessel acknowledges a file, and moves files that every vessel has acknowledged to
-//! `processed/`. Both tasks share the ledger and the state of writers, and do not depend on how files are sent to
-//! vessels.
+//! Each directory has up to three tasks. [`ingest()`] turns hints and scans into ledger entries and rings the vessels'
+//! bells. [`retire()`] is woken when a vessel acknowledges a file, and moves files that every vessel has acknowledged to
+//! `processed/`. [`expire()`] ends deliveries that have waited too long. The tasks share the ledger and the state of
+//! writers, and do not depend on how files are sent to vessels.
 
 mod admit;
 mod apply;
@@ -12,6 +12,7 @@ mod deletions;
 mod diff;
 mod disk_io;
 mod dry_run;
+mod expire;
 mod expiry;
 mod file_problems;
 mod ingest;
@@ -34,7 +35,7 @@ use tokio_util::sync::CancellationToken;
 use crate::bell::Bell;
 use crate::clock::Clock;
 use crate::fault::Fault;
-use crate::ledger::Ledger;
+use crate::ledger::{Ledger, QueueSettings};
 use crate::local::{self, SourceCache, Writers};
 use crate::monitor::Monitor;
 use crate::names::{RemotePath, VesselName};
@@ -42,6 +43,7 @@ use crate::settings;
 
 pub use disk_io::{AtLocation, at_locations};
 pub use dry_run::dry_run;
+pub use expire::{expire, expire_now};
 pub use ingest::ingest;
 pub use recheck::Recheck;
 pub use retire::{retire, retire_all};
@@ -98,6 +100,9 @@ impl Directory {
     /// Returns a daemon-wide [`Fault`] if the ledger can't be used.
     pub async fn prepare(&self) -> Result<(), Fault> {
         let name = &self.settings.name;
+        let own = QueueSettings { order: self.settings.order, expire: self.settings.expire };
+        let queue = self.settings.has_own_queue().then_some(own);
+        self.ledger.set_queue(name, queue).await.map_err(|e| e.fault())?;
         self.ledger.locate(name, &self.places).await.map_err(|e| e.fault())?;
         self.ledger.reconcile(name, &self.vessel_names()).await.map_err(|e| e.fault())
     }

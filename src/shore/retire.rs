@@ -1,5 +1,5 @@
 //! Retirement of source files that every vessel has acknowledged: they are moved to `processed/`, or deleted if
-//! `KeepProcessed` says so.
+//! `KeepProcessed` says so. Files that expired before any vessel had them are moved to `expired/`.
 
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
@@ -15,7 +15,7 @@ use super::retire_wait::{RetireWait, remaining};
 use super::troubles::Concern;
 use crate::backoff::Backoff;
 use crate::fault::Fault;
-use crate::local::{self, Changed, DiskError, Guard, Moved, PROCESSED, Retired};
+use crate::local::{self, Changed, DiskError, EXPIRED, Guard, Moved, PROCESSED, Retired};
 use crate::monitor::Event;
 use crate::names::RelPath;
 use crate::records::{Version, VersionId};
@@ -113,6 +113,8 @@ struct Retiring<'a> {
     /// Paths of versions that couldn't be moved, and paths of retired files that couldn't be checked after their move.
     failed: HashMap<VersionId, RelPath>,
     not_looked_after: HashSet<RelPath>,
+    /// Whether a version may have expired before any vessel had it; `None` if the ledger was not asked yet.
+    may_expire: Option<bool>,
     /// Token that stops the work between two files or during a copy; the next start completes an interrupted copy.
     /// `None` if the work must not be stopped.
     stop: Option<&'a CancellationToken>,
@@ -127,6 +129,7 @@ impl<'a> Retiring<'a> {
             stuck: HashMap::new(),
             failed: HashMap::new(),
             not_looked_after: HashSet::new(),
+            may_expire: directory.settings.expire.is_some().then_some(true),
             stop,
         }
     }
@@ -161,7 +164,15 @@ impl<'a> Retiring<'a> {
                 if self.stop.is_some_and(CancellationToken::is_cancelled) {
                     return Ok(());
                 }
-                self.batch(first_few(&mut versions)).await?;
+                let few = first_few(&mut versions);
+                let expired = self.unreceived(&few).await?;
+                let (expired, received): (Vec<_>, _) =
+                    few.into_iter().partition(|version| expired.contains(&version.id));
+                for (versions, expired) in [(received, false), (expired, true)] {
+                    if !versions.is_empty() {
+                        self.batch(versions, expired).await?;
+                    }
+                }
             }
         }
         self.waiting.keep(|version| asked.contains(&version));
@@ -177,15 +188,32 @@ impl<'a> Retiring<'a> {
         self.directory.mended(|concern| matches!(concern, Concern::Retirement(path) if !failed.contains(path)));
     }
 
+    /// Returns those of the versions that expired before any vessel had them.
+    async fn unreceived(&mut self, versions: &[Version]) -> Result<Vec<VersionId>, Fault> {
+        let (ledger, name) = (&self.directory.ledger, &self.directory.settings.name);
+        let may_expire = match self.may_expire {
+            Some(may_expire) => may_expire,
+            None => *self.may_expire.insert(ledger.has_expired(name).await.map_err(|e| e.fault())?),
+        };
+        if !may_expire {
+            return Ok(Vec::new());
+        }
+        let ids: Vec<_> = versions.iter().map(|version| version.id).collect();
+        ledger.unreceived(&ids).await.map_err(|e| e.fault())
+    }
+
     /// Moves or deletes the sources of these versions and records the retired ones. If a source was moved but not
     /// recorded, the next attempt detects that.
-    async fn batch(&mut self, versions: Vec<Version>) -> Result<(), Fault> {
+    async fn batch(&mut self, versions: Vec<Version>, expired: bool) -> Result<(), Fault> {
         let Acted { outcomes, noted, beside_directories, shared } = tokio::select! {
-            moved = self.act(versions) => moved?,
+            moved = self.act(versions, expired) => moved?,
             () = self.out_of_time() => return Ok(()),
         };
         for (version, outcome) in &outcomes {
             self.stays(version, outcome, noted.get(&version.id).copied());
+            if expired {
+                continue;
+            }
             if let (true, Ok(Retired::Moved(to))) = (beside_directories.contains(&version.id), outcome) {
                 self.say_beside_directory(version, to);
             }
@@ -203,16 +231,20 @@ impl<'a> Retiring<'a> {
             self.directory.ledger.moved_to(&renamed).await.map_err(|e| e.fault())?;
         }
         let ended: Vec<VersionId> =
-            outcomes.into_iter().filter_map(|(version, outcome)| self.has_ended(&version, outcome)).collect();
+            outcomes.into_iter().filter_map(|(version, outcome)| self.has_ended(&version, outcome, expired)).collect();
         self.directory.ledger.retired(&ended).await.map_err(|e| e.fault())
     }
 
     /// Moves or deletes the sources of these versions on a separate thread.
-    async fn act(&self, versions: Vec<Version>) -> Result<Acted, Fault> {
+    async fn act(&self, versions: Vec<Version>, expired: bool) -> Result<Acted, Fault> {
         let (location, stop) = (self.directory.settings.location.clone(), self.stop.cloned());
         let stopped = move || stop.as_ref().is_some_and(CancellationToken::is_cancelled);
         let discard = self.directory.settings.keep_processed == KeepProcessed::No;
-        let act = if discard { local::discard } else { local::retire };
+        let act = match (expired, discard) {
+            (true, _) => local::set_aside,
+            (false, true) => local::discard,
+            (false, false) => local::retire,
+        };
         let writers = self.directory.writers.clone();
         let known = self.waiting.known(versions.iter().map(|version| version.id));
         let work = move || {
@@ -292,9 +324,23 @@ impl<'a> Retiring<'a> {
     }
 
     /// Reports the outcome for a version. Returns the version's id if the ledger may record it as retired.
-    fn has_ended(&mut self, version: &Version, outcome: Result<Retired, DiskError>) -> Option<VersionId> {
+    fn has_ended(
+        &mut self,
+        version: &Version,
+        outcome: Result<Retired, DiskError>,
+        expired: bool,
+    ) -> Option<VersionId> {
         let (name, path) = (&version.directory, &version.path);
         match outcome {
+            Ok(Retired::Moved(to) | Retired::AlreadyThere(to)) if expired => {
+                tracing::warn!(
+                    directory = %name, file = %path,
+                    "No vessel received the file before it expired; moved to {EXPIRED}/{to}"
+                );
+            }
+            Ok(Retired::SourceGone) if expired => {
+                tracing::info!(directory = %name, file = %path, "Expired; the source was already removed");
+            }
             Ok(Retired::Moved(to) | Retired::AlreadyThere(to)) => {
                 tracing::info!(directory = %name, file = %path, processed = %to, "retired");
                 self.directory.monitor.notice(&Event::Retired { directory: name, path });

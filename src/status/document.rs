@@ -86,6 +86,19 @@ pub struct VesselStatus {
     pub backlog: Amount,
     /// Number of parked deliveries.
     pub parked: u64,
+    /// Number of deliveries that expired since the ledger was created.
+    #[serde(default)]
+    pub expired: u64,
+    /// When the vessel's window opens; `null` while it is open.
+    #[serde(default)]
+    pub opens: Option<Timestamp>,
+    /// The directories with files for the vessel, in the order in which they are sent.
+    #[serde(default)]
+    pub queues: Vec<QueueStatus>,
+    /// What the path to the vessel carries, in bytes per second: now, or when that was last measured within 24 h; `null`
+    /// when it was not. A rate limit that applies now counts.
+    #[serde(default)]
+    pub carries: Option<u64>,
     /// The file that has waited longest for the vessel.
     pub oldest: Option<Oldest>,
     /// Number of deliveries in progress.
@@ -116,6 +129,21 @@ pub struct VesselStatus {
     pub errors: BTreeMap<String, u64>,
     /// Durations of deliveries since the program started, in seconds.
     pub took: Histogram,
+}
+
+/// The files of one directory that wait for a vessel.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QueueStatus {
+    /// The directory.
+    pub directory: String,
+    /// Its `Priority`.
+    pub priority: String,
+    /// Its `Order`.
+    pub order: String,
+    /// Its files that the vessel lacks, including those being sent, with their whole sizes.
+    pub waiting: Amount,
+    /// When the windows of the vessel and of the directory are open together; `null` while they are.
+    pub opens: Option<Timestamp>,
 }
 
 /// Bytes that the connections to a vessel put on the link, headers included (an estimate: see the chapter on operating
@@ -153,6 +181,8 @@ pub enum LinkState {
     Connecting,
     /// The vessel can't be served for now.
     Away,
+    /// The vessel's window is closed, so there is no connection to it.
+    Closed,
     /// The vessel is not served until a person resumes it.
     Paused,
     /// The program doesn't run.
@@ -166,6 +196,7 @@ impl LinkState {
             Self::Connected => "connected",
             Self::Connecting => "connecting",
             Self::Away => "away",
+            Self::Closed => "closed",
             Self::Paused => "paused",
             Self::Off => "off",
         }
@@ -211,6 +242,9 @@ pub struct DirectoryStatus {
     pub in_flight: u64,
     /// Number of parked deliveries.
     pub parked: u64,
+    /// Number of deliveries that expired since the ledger was created.
+    #[serde(default)]
+    pub expired: u64,
     /// Files moved to `processed/` since midnight in local time.
     pub retired_today: Amount,
     /// Why the directory, or a file in it, can't be used.

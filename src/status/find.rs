@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::ledger::{LedgerError, LedgerView, VersionStory};
-use crate::local::{self, PROCESSED};
+use crate::local::{self, EXPIRED, PROCESSED};
 use crate::names::{DirectoryName, RelPath};
 use crate::settings::{Directory, Settings};
 
@@ -85,8 +85,10 @@ fn candidates<'a>(settings: &'a Settings, file: &Path) -> Vec<(&'a Directory, Re
     for directory in &settings.directories {
         if let Ok(below) = absolute.strip_prefix(&directory.location) {
             add(directory, below);
-            if let Ok(retired) = below.strip_prefix(PROCESSED) {
-                add(directory, retired);
+            for aside in [PROCESSED, EXPIRED] {
+                if let Ok(retired) = below.strip_prefix(aside) {
+                    add(directory, retired);
+                }
             }
         }
     }

@@ -14,6 +14,7 @@ use super::document::{
     LinkState, Oldest, Reload, Transfer, Trouble, VesselStatus,
 };
 use super::live::{Live, LiveLink, LiveTransfer, LiveVessel};
+use super::queues::{Sending, opens};
 use crate::clock::Clock;
 use crate::ledger::{LedgerError, LedgerView, Summary};
 use crate::local::{Room, Rooms};
@@ -27,6 +28,8 @@ use crate::transport::LinkMeters;
 const PARKED: u32 = 50;
 const DELIVERIES: u32 = 20;
 const TRANSFERS: usize = 10;
+/// Time in milliseconds for which a measured rate of a path is shown.
+const A_DAY: i64 = 24 * 60 * 60 * 1000;
 /// How long a document is reused, so that many clients cost no more than one.
 const FRESH: Duration = Duration::from_millis(300);
 
@@ -43,6 +46,8 @@ pub struct Place {
     pub disks: Vec<PathBuf>,
     /// `MinFree`, in bytes.
     pub min_free: u64,
+    /// Priorities, schedules and rate limits.
+    pub(super) sending: Arc<Sending>,
 }
 
 impl Place {
@@ -54,6 +59,7 @@ impl Place {
             database: settings.monster.database.clone(),
             disks: disks(settings),
             min_free: settings.monster.min_free,
+            sending: Arc::new(Sending::of(settings)),
         }
     }
 }
@@ -157,7 +163,7 @@ impl Gatherer {
         };
         let vessel = |name| VesselStatus {
             link_bytes_today: link_today.get(name).copied().map(LinkBytes::from),
-            ..self.vessel(name, live.get(name), &summary)
+            ..self.vessel(name, live.get(name), &summary, now)
         };
         Ok(Document {
             version: FORM,
@@ -191,14 +197,18 @@ impl Gatherer {
         found.map(status).collect()
     }
 
-    fn vessel(&self, name: &VesselName, live: Option<&LiveVessel>, summary: &Summary) -> VesselStatus {
-        let idle = LiveVessel::default();
+    fn vessel(&self, name: &VesselName, live: Option<&LiveVessel>, summary: &Summary, at: i64) -> VesselStatus {
+        let (idle, sending) = (LiveVessel::default(), &self.place.sending);
         let now = live.unwrap_or(&idle);
         let mut status = VesselStatus {
             name: name.to_string(),
             link: link(name, live, summary),
             backlog: Amount::default(),
             parked: 0,
+            expired: 0,
+            opens: sending.vessel(name).and_then(|vessel| opens(&[&vessel.schedule], at)),
+            queues: sending.queues(name, &summary.tallies, at),
+            carries: None,
             oldest: summary.oldest.iter().find(|oldest| oldest.vessel == *name).map(Oldest::from),
             in_flight: now.transfers.len() as u64,
             in_flight_bytes: now.transfers.values().map(|transfer| transfer.taken).sum(),
@@ -213,15 +223,23 @@ impl Gatherer {
             errors: now.errors.iter().map(|(cause, count)| (cause.as_str().to_owned(), *count)).collect(),
             took: now.took.clone(),
         };
+        if status.link.state == LinkState::Closed {
+            status.link.next_try = status.opens;
+        }
         let mut last = None;
         for tally in summary.tallies.iter().filter(|tally| tally.vessel == *name) {
             status.backlog.add(tally.waiting, tally.waiting_bytes);
             status.acknowledged.add(tally.acknowledged, tally.acknowledged_bytes);
             status.parked += tally.parked;
+            status.expired += tally.expired;
             last = last.max(tally.acknowledged_at);
         }
         status.last_acknowledged = last.map(moment);
         let left = status.backlog.bytes.saturating_sub(status.in_flight_bytes);
+        let path = summary.notes.iter().find(|note| note.vessel == *name).and_then(|note| note.path);
+        let measured = path.filter(|(measured, _)| (0..A_DAY).contains(&(at - measured))).map(|(_, rate)| rate);
+        let carries = Some(status.rate).filter(|rate| *rate > 0).or(measured);
+        status.carries = carries.into_iter().chain(sending.rate_limit(name, at)).min();
         status.eta_seconds = (status.rate > 0 && left > 0).then(|| left.div_ceil(status.rate));
         status
     }
@@ -241,6 +259,12 @@ impl Gatherer {
                 waiting: tally.map(|tally| amount(tally.waiting, tally.waiting_bytes)).unwrap_or_default(),
                 in_flight: under_way.filter(|transfer| transfer.directory == *name).count() as u64,
                 parked: summary.tallies.iter().filter(|tally| tally.directory == *name).map(|tally| tally.parked).sum(),
+                expired: summary
+                    .tallies
+                    .iter()
+                    .filter(|tally| tally.directory == *name)
+                    .map(|tally| tally.expired)
+                    .sum(),
                 retired_today: tally.map(|tally| amount(tally.retired, tally.retired_bytes)).unwrap_or_default(),
                 trouble: self.running.as_ref().and_then(|running| running.trouble(name)),
             }
@@ -286,6 +310,7 @@ fn link(name: &VesselName, live: Option<&LiveVessel>, summary: &Summary) -> Link
         }
         Some(LiveLink::Connecting) => (LinkState::Connecting, None, None, None),
         Some(LiveLink::Connected { since }) => (LinkState::Connected, Some(*since), None, None),
+        Some(LiveLink::Closed { since }) => (LinkState::Closed, Some(*since), None, None),
         Some(LiveLink::Away { since, reason, next_try }) => {
             (LinkState::Away, Some(*since), Some(reason.clone()), *next_try)
         }

@@ -12,10 +12,10 @@ use super::document::{Document, LinkState, VesselStatus};
 use super::find::Meant;
 use super::gather::moment;
 use crate::ledger::{DeliveryStory, Ending, VersionStory};
-use crate::local::{self, DiskError, Found, Kind, PROCESSED, PathState, Rules};
+use crate::local::{self, DiskError, EXPIRED, Found, Kind, PROCESSED, PathState, Rules};
 use crate::names::{DirectoryName, RelPath, VesselName};
 use crate::records::{DeliveryState, FileStamp, VersionKind};
-use crate::settings::{Directory, Settings};
+use crate::settings::{Directory, Priority, Schedule, Settings};
 use crate::text::counted;
 
 /// The data from which a history is made.
@@ -149,12 +149,16 @@ fn fate(history: &VersionStory, directory: Option<&Directory>, is_gone: bool) ->
         (Some((_, Ending::Superseded)), _) => "replaced by a newer version",
         (Some((_, Ending::Vanished)), _) => "its source disappeared before every vessel had this version",
         (Some((_, Ending::Retired)), _) => return retired(history, directory),
+        (Some((_, Ending::Expired)), _) => return expired(history),
         (None, Some(_)) if history.version.kind == VersionKind::Skipped => {
             "skipped: the vessels keep the previous version until nothing exists at this path"
         }
         (None, Some(_)) => "forgotten: not sent to any vessel until the file changes",
         (None, None) if history.complete && is_gone && directory.is_some_and(|one| awaits_deletion(history, one)) => {
             "deleted here, but not on the vessels yet"
+        }
+        (None, None) if history.complete && has_expired(history) => {
+            "delivered to every vessel that received it before it expired"
         }
         (None, None) if history.complete && mirror => "delivered everywhere",
         (None, None) if history.complete => "delivered everywhere; not retired yet",
@@ -165,7 +169,11 @@ fn fate(history: &VersionStory, directory: Option<&Directory>, is_gone: bool) ->
 
 /// Returns, as a phrase, under which name below `processed/` a retired version was moved.
 fn retired(history: &VersionStory, directory: Option<&Directory>) -> String {
-    let (path, retired) = (&history.version.path, "delivered everywhere and retired");
+    let retired = match has_expired(history) {
+        true => "delivered to every vessel that received it before it expired, and retired",
+        false => "delivered everywhere and retired",
+    };
+    let path = &history.version.path;
     let Some(to) = &history.processed else { return retired.to_owned() };
     match directory {
         Some(directory) if is_beside_directory(directory, path) => {
@@ -177,14 +185,24 @@ fn retired(history: &VersionStory, directory: Option<&Directory>) -> String {
     }
 }
 
+/// Returns, as a phrase, where a version was moved that expired before any vessel had it.
+fn expired(history: &VersionStory) -> String {
+    let to = history.processed.as_ref().unwrap_or(&history.version.path);
+    format!("expired before any vessel received it; its source was moved to {EXPIRED}/{to}")
+}
+
 /// Returns whether `processed/` contains a directory of the file's name; `false` when the disk doesn't respond.
 fn is_beside_directory(directory: &Directory, path: &RelPath) -> bool {
     let (location, path) = (directory.location.clone(), path.clone());
     local::within(MOMENT, move || local::is_directory_in_processed(&location, &path)).unwrap_or(false)
 }
 
+fn has_expired(history: &VersionStory) -> bool {
+    history.deliveries.iter().any(|delivery| delivery.state == DeliveryState::Expired)
+}
+
 fn is_open(delivery: &DeliveryStory) -> bool {
-    !matches!(delivery.state, DeliveryState::Acknowledged | DeliveryState::Superseded)
+    !matches!(delivery.state, DeliveryState::Acknowledged | DeliveryState::Superseded | DeliveryState::Expired)
 }
 
 impl Reporter<'_> {
@@ -317,6 +335,7 @@ impl Reporter<'_> {
         let (now, next_try, you_can) = match delivery.state {
             DeliveryState::Acknowledged => ("delivered".to_owned(), None, Vec::new()),
             DeliveryState::Superseded => (ended(history), None, Vec::new()),
+            DeliveryState::Expired => (self.expired(history, delivery), None, Vec::new()),
             _ => self.open(history, delivery),
         };
         DeliveryReport {
@@ -343,6 +362,11 @@ impl Reporter<'_> {
             return ("the vessel is no longer in the settings".to_owned(), None, vec![mend]);
         };
         let link = &vessel.link;
+        if !matches!(link.state, LinkState::Off | LinkState::Paused)
+            && let Some((now, opens)) = self.closed(history, delivery)
+        {
+            return (now, opens, Vec::new());
+        }
         let since = link.since.map(|since| format!(" since {}", local(since))).unwrap_or_default();
         let reason = link.reason.as_deref().unwrap_or("no connection was made yet");
         match link.state {
@@ -359,9 +383,41 @@ impl Reporter<'_> {
                 let now = format!("the vessel is away{since}: {reason}");
                 (now, link.next_try, vec![format!("{} retry --vessel {}     (at once)", self.command, quoted(name))])
             }
-            LinkState::Connecting => ("connecting to the vessel".to_owned(), None, Vec::new()),
+            LinkState::Connecting | LinkState::Closed => ("connecting to the vessel".to_owned(), None, Vec::new()),
             LinkState::Connected => self.connected(history, delivery, vessel),
         }
+    }
+
+    /// Returns the priority of a directory for a phrase; empty if it is the default.
+    fn priority(&self, name: &DirectoryName) -> String {
+        let directory = self.settings.directories.iter().find(|directory| directory.name == *name);
+        let priority = directory.map(|directory| directory.priority).unwrap_or_default();
+        if priority == Priority::default() { String::new() } else { format!(" with priority {}", priority.as_str()) }
+    }
+
+    /// Explains that a delivery expired.
+    fn expired(&self, history: &VersionStory, delivery: &DeliveryStory) -> String {
+        let at = delivery.expired_at.map(|at| format!(" at {}", local(moment(at)))).unwrap_or_default();
+        let directory = &history.version.directory;
+        format!("expired{at}: not received within Expire of [Directory {directory}], so it is not sent any more")
+    }
+
+    /// Returns why a delivery waits although it is due: its window is closed, and when the window opens.
+    fn closed(&self, history: &VersionStory, delivery: &DeliveryStory) -> Option<(String, Option<Timestamp>)> {
+        let directory = self.settings.directories.iter().find(|one| one.name == history.version.directory)?;
+        let vessel = self.settings.vessels.iter().find(|one| one.name == delivery.vessel)?;
+        let schedules = vessel.schedules(directory);
+        let now = self.document.at.as_millisecond();
+        if schedules.iter().all(|schedule| schedule.is_open(now)) {
+            return None;
+        }
+        let of = match vessel.own_schedule(directory.priority).is_some_and(|schedule| !schedule.is_open(now)) {
+            true => format!("[Vessel {}]", vessel.name),
+            false => format!("[Directory {}]", directory.name),
+        };
+        let opens = Schedule::next_open(&schedules, now).map(moment);
+        let when = opens.map_or("never".to_owned(), local);
+        Some((format!("waits for the Schedule of {of}; its window opens at {when}"), opens))
     }
 
     fn connected(
@@ -380,7 +436,8 @@ impl Reporter<'_> {
         let due = moment(delivery.due_at);
         // A delivery that has not failed only waits for its turn, whatever its due time.
         if delivery.reason.is_none() && (delivery.failures == 0 || due <= self.document.at) {
-            let now = format!("queued; {} in the queue for this vessel", counted(vessel.backlog.files, "file"));
+            let queue = counted(vessel.backlog.files, "file");
+            let now = format!("queued{}; {queue} in the queue for this vessel", self.priority(&version.directory));
             return (now, None, Vec::new());
         }
         let word = if delivery.parked { "parked" } else { "waits for a retry" };
@@ -423,7 +480,7 @@ impl History {
     pub fn open_deliveries(&self) -> impl Iterator<Item = &DeliveryReport> {
         let open = self.versions.iter().filter(|version| version.open);
         open.flat_map(|version| &version.deliveries)
-            .filter(|fate| fate.delivered.is_none() && fate.state != "superseded")
+            .filter(|fate| fate.delivered.is_none() && !matches!(fate.state.as_str(), "superseded" | "expired"))
     }
 }
 

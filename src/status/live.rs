@@ -60,6 +60,9 @@ pub(super) enum LiveLink {
     Connected {
         since: i64,
     },
+    Closed {
+        since: i64,
+    },
     Away {
         since: i64,
         reason: String,
@@ -148,6 +151,11 @@ impl LiveVessel {
         self.link = LiveLink::Connected { since: now };
     }
 
+    fn closed(&mut self, now: i64) {
+        self.transfers.clear();
+        (self.link, self.trouble) = (LiveLink::Closed { since: now }, None);
+    }
+
     fn away(&mut self, now: i64, reason: &str, again_in: Option<Duration>) {
         self.transfers.clear();
         let since = self.trouble.take().map_or(now, |(since, _)| since);
@@ -209,6 +217,7 @@ impl Monitor for Live {
         let mut state = self.state();
         match event {
             Event::Connected { vessel } => state.on(vessel, |vessel| vessel.connected(now)),
+            Event::Closed { vessel } => state.on(vessel, |vessel| vessel.closed(now)),
             Event::Away { vessel, reason, cause, again_in } => {
                 state.on(vessel, |vessel| vessel.away(now, reason, *again_in));
                 let vessel = Some((*vessel).clone());

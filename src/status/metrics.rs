@@ -10,7 +10,7 @@ use prometheus_client::metrics::exemplar::Exemplar;
 use prometheus_client::registry::Registry;
 
 use super::Histogram;
-use super::document::{DirectoryStatus, DiskStatus, Document, LinkBytes, LinkState, VesselStatus};
+use super::document::{DirectoryStatus, DiskStatus, Document, LinkBytes, LinkState, QueueStatus, VesselStatus};
 
 /// The content type of the response to a scrape.
 pub(super) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -121,6 +121,23 @@ impl Shown {
         out.gauges("backlog_files", "Files that wait for a vessel", each(|v| v.backlog.files))?;
         out.gauges("backlog_bytes", "Bytes of the files that wait for a vessel", each(|v| v.backlog.bytes))?;
         out.gauges("parked_files", "Files that are parked for a vessel", each(|v| v.parked))?;
+        out.counters("expired_files", "Deliveries to a vessel that expired in total", each(|v| v.expired))?;
+        out.gauges("window_open", "1: the vessel's Schedule is open", each(|v| u64::from(v.opens.is_none())))?;
+        out.gauges(
+            "window_opens_seconds",
+            "Time when the window of a vessel opens, seconds since 1970; 0 while it is open",
+            each(|v| v.opens.map_or(0, |at| at.as_second().cast_unsigned())),
+        )?;
+        out.gauges(
+            "queue_files",
+            "Files of a priority that wait for a vessel",
+            self.queues(|queue| queue.waiting.files),
+        )?;
+        out.gauges(
+            "queue_closed_files",
+            "Files of a priority that wait for a vessel until a window opens",
+            self.queues(|queue| if queue.opens.is_some() { queue.waiting.files } else { 0 }),
+        )?;
         out.gauges("in_flight_files", "Deliveries in progress to a vessel", each(|v| v.in_flight))?;
         out.gauges(
             "in_flight_bytes",
@@ -177,6 +194,11 @@ impl Shown {
         )?;
         out.gauges("directory_in_flight_files", "Deliveries of a directory in progress", each(|d| d.in_flight))?;
         out.gauges("directory_parked_files", "Parked deliveries of a directory", each(|d| d.parked))?;
+        out.counters(
+            "directory_expired_files",
+            "Deliveries of a directory that expired in total",
+            each(|d| d.expired),
+        )?;
         out.gauges("directory_retired_today_files", "Files retired since midnight", each(|d| d.retired_today.files))?;
         out.gauges(
             "directory_retired_today_bytes",
@@ -188,6 +210,21 @@ impl Shown {
             "1: the directory, or something in it, cannot be used",
             each(|d| u64::from(d.trouble.is_some())),
         )
+    }
+
+    /// Returns the sums over the queues of each vessel and priority.
+    fn queues(&self, value: fn(&QueueStatus) -> u64) -> impl Iterator<Item = (Labels<'_>, u64)> {
+        self.0.vessels.iter().flat_map(move |vessel| {
+            let mut sums: Vec<(Labels<'_>, u64)> = Vec::new();
+            for queue in &vessel.queues {
+                let labels = vec![("vessel", vessel.name.as_str()), ("priority", queue.priority.as_str())];
+                match sums.iter_mut().find(|(known, _)| *known == labels) {
+                    Some((_, sum)) => *sum += value(queue),
+                    None => sums.push((labels, value(queue))),
+                }
+            }
+            sums
+        })
     }
 
     fn lags(&self) -> impl Iterator<Item = (Labels<'_>, u64)> {

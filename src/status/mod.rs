@@ -19,6 +19,8 @@ mod live;
 mod meter;
 mod metrics;
 mod page;
+mod plan;
+mod queues;
 mod socket;
 mod web;
 
@@ -28,5 +30,6 @@ pub use gather::{Gatherer, Place};
 pub use histogram::Histogram;
 pub use history::{Chapter, DeliveryReport, History, Reporter, report};
 pub use live::Live;
+pub use plan::{QueuePlan, VesselPlan, Window, plan};
 pub use socket::{Socket, SocketError, call, path_beside};
 pub use web::{Listening, Web, listen, serve};

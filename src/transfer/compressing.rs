@@ -243,15 +243,16 @@ impl<'a> Compressing<'a> {
         let flags = if at == 0 { OpenFlags::FRESH } else { OpenFlags::WRITE };
         let file = session.open_ours(channel, &path, flags, stream.bytes - at).await?;
         let mut left = shrunk.compressed.bytes.slice(usize::try_from(at).unwrap_or(usize::MAX)..);
-        let most = session.remote.capabilities().bytes_per_write();
         let mut unanswered = FuturesUnordered::new();
         while !left.is_empty() {
-            let per_write = usize::try_from(most.min(file.worth_writing())).unwrap_or(usize::MAX);
+            let per_write = usize::try_from(session.bytes_per_write(&file)).unwrap_or(usize::MAX);
             let piece = left.split_to(per_write.min(left.len()));
             let length = piece.len() as u64;
-            session.may_send(length).await;
+            let turn = session.may_send(self.version(), length).await;
             session.wrote(self.version(), length);
-            let sent = session.explained(file.send(at, piece).await, &path, stream.bytes - at).await?;
+            let sent = file.send(at, piece).await;
+            drop(turn);
+            let sent = session.explained(sent, &path, stream.bytes - at).await?;
             unanswered.push(sent.taken());
             at += length;
             // Processes the answers that have arrived, without waiting for more.

@@ -191,7 +191,7 @@ pub(super) async fn apply<'s>(
 ) -> Result<Option<GrowingHash<'s>>, Fault> {
     let session = &transfers.session;
     let is_large = delivery.version.plan().count() > 1;
-    let _turn = if is_large { Some(session.large_upload.lock().await) } else { None };
+    let _turn = if is_large { Some(session.large_upload(&delivery.version).await) } else { None };
     let applying =
         Applying { session, delivery, source, assembly, delta, old: transfers.destination(&delivery.version)? };
     session.found(&delivery.version, delta.joined);
@@ -290,14 +290,14 @@ impl<'v> Applying<'v, '_> {
         let (sent, kept) = match step.from {
             Some(from) => (new.copy(at, old, from + (at - step.range.start), most.min(COPY)).await, true),
             None => {
-                let worth = session.remote.capabilities().bytes_per_write().min(new.worth_writing());
+                let worth = session.bytes_per_write(new);
                 let read = self.source.read(at, most.min(worth)).await;
                 let bytes = read.map_err(|error| source_fault(&self.delivery.version, &error))?;
                 let length = bytes.len() as u64;
                 if is_hole(&bytes) {
                     (new.send_zeros(at, length).await, false)
                 } else {
-                    session.may_send(length).await;
+                    let _turn = session.may_send(&self.delivery.version, length).await;
                     session.wrote(&self.delivery.version, length);
                     (new.send(at, bytes).await, false)
                 }

@@ -114,7 +114,7 @@ pub(super) async fn send(
         at += bytes.len() as u64;
         content.push(bytes);
     }
-    session.may_send(size).await;
+    let sending = session.may_send(version, size).await;
     session.wrote(version, size);
     let marker = consumed.then(|| loop_marker(session, delivery));
     let file = SmallFile {
@@ -133,8 +133,10 @@ pub(super) async fn send(
         probe.close().await?;
         session.remote.remove(assembly).await
     };
-    let sending = async {
-        let mut flight = turn.file_loop().send(file).map_err(|e| e.fault())?;
+    let flight = turn.file_loop().send(file);
+    drop(sending);
+    let arriving = async {
+        let mut flight = flight.map_err(|e| e.fault())?;
         if asking.is_some() && flight.asked().await {
             let proved = prove_elsewhere(transfers, delivery, &loop_assembly(assembly), false).await;
             flight.publish(proved.is_ok());
@@ -142,7 +144,7 @@ pub(super) async fn send(
         }
         flight.delivered().await.map_err(|e| e.fault())
     };
-    let (sent, removed) = tokio::join!(sending, removing);
+    let (sent, removed) = tokio::join!(arriving, removing);
     drop((turn, asking));
     match sent {
         Ok(true) => {

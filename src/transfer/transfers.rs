@@ -2,6 +2,7 @@
 //! paths, sources and digests that each version derives from them.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 
 use super::known_places::KnownPlaces;
@@ -22,6 +23,8 @@ type Served = (Arc<settings::Directory>, Bell);
 #[derive(Clone, Default)]
 pub struct Directories {
     all: Arc<RwLock<HashMap<DirectoryName, Served>>>,
+    /// The number of calls of [`Directories::replace`].
+    replaced: Arc<AtomicU64>,
     /// The running sessions.
     pub(super) sessions: Registry,
 }
@@ -40,6 +43,18 @@ impl Directories {
     /// Replaces all directories.
     pub fn replace(&self, directories: HashMap<DirectoryName, Served>) {
         *self.all.write().unwrap_or_else(PoisonError::into_inner) = directories;
+        self.replaced.fetch_add(1, Ordering::Release);
+    }
+
+    /// Returns a number that changes whenever the directories are replaced.
+    pub(crate) fn generation(&self) -> u64 {
+        self.replaced.load(Ordering::Acquire)
+    }
+
+    /// Returns the settings of all directories.
+    pub(crate) fn settings(&self) -> Vec<Arc<settings::Directory>> {
+        let all = self.all.read().unwrap_or_else(PoisonError::into_inner);
+        all.values().map(|(directory, _)| directory.clone()).collect()
     }
 }
 

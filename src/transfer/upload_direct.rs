@@ -77,9 +77,10 @@ pub(super) async fn write_small(
     if held == 0 && (1..=BURST.min(session.remote.capabilities().bytes_per_write())).contains(&size) {
         let read = source.read(0, size).await;
         let bytes = read.map_err(|error| source_fault(version, &error))?;
-        session.link.limit.take(size).await;
+        let turn = session.may_finish(version, size).await;
         session.wrote(version, size);
         let sent = file.send(0, bytes).await;
+        drop(turn);
         let sent = session.explained(sent, &path, size).await?;
         // The vessel processes requests in the order of sending, so the file can be finished without waiting for the
         // answer to the write.
@@ -101,7 +102,7 @@ pub(super) async fn write_assembly<'s>(
     assembly: &RemotePath,
 ) -> Result<Option<GrowingHash<'s>>, Fault> {
     let version = &delivery.version;
-    let _turn = session.large_upload.lock().await;
+    let _turn = session.large_upload(version).await;
     let (file, held) = open_assembly(session, delivery, assembly).await?;
     let job = session.channels.job(version.stamp.size - held);
     let hash = hash_as_it_grows(session, assembly).await;

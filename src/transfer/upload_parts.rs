@@ -42,7 +42,7 @@ impl<'a> PartsUpload<'a> {
     /// Uploads and joins all missing ranges. Returns the vessel's hash of the assembly, which may still be running.
     pub(crate) async fn run(&self) -> Result<Option<GrowingHash<'a>>, Fault> {
         let uploading = async {
-            let _turn = self.session.large_upload.lock().await;
+            let _turn = self.session.large_upload(self.version()).await;
             // TempDir is prepared even if no part is needed in the end, so that an unsafe TempDir is reported early.
             let uploaded = tokio::try_join!(self.prepare_temp_dir(), self.upload()).map(|_| ());
             self.changed.notify_waiters();
@@ -109,7 +109,8 @@ impl<'a> PartsUpload<'a> {
         self.compressing.begin(has_streams).await?;
         let mut deciding = std::pin::pin!(self.compressing.keep_deciding());
         loop {
-            let now = channels.borrow_and_update().clone();
+            let mut now = channels.borrow_and_update().clone();
+            now.retain(|channel| self.session.channels.carries_large_files(channel));
             // A channel that was removed from the pool finishes its current piece and takes no more.
             known.retain(|(channel, _)| now.contains(channel));
             let each = if now.len() == 1 { 1 } else { PARTS_PER_LANE };
@@ -134,6 +135,10 @@ impl<'a> PartsUpload<'a> {
                 return Ok(());
             }
         }
+    }
+
+    fn may_use(&self, channel: &SftpChannel) -> bool {
+        self.session.channels.has(channel) && self.session.channels.carries_large_files(channel)
     }
 
     fn takers(&self) -> usize {
@@ -285,7 +290,7 @@ impl<'a> PartsUpload<'a> {
         loop {
             let mut changed = std::pin::pin!(self.changed.notified());
             changed.as_mut().enable();
-            if !self.session.channels.has(channel) {
+            if !self.may_use(channel) {
                 return None;
             }
             {
@@ -330,7 +335,7 @@ impl<'a> PartsUpload<'a> {
         let mut all_sent = Some(all_sent);
         let further = || {
             // A piece ends where the compression begins.
-            let may_grow = self.session.channels.has(channel) && !self.compresses();
+            let may_grow = self.may_use(channel) && !self.compresses();
             let goes_on = may_grow && self.ranges().lengthen(piece);
             if !goes_on && let Some(all_sent) = all_sent.take() {
                 // The receiver may already be gone.

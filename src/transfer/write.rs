@@ -85,7 +85,6 @@ pub(super) async fn write_on(
     taken: &Taken<'_>,
     mut further: impl FnMut() -> Option<u64>,
 ) -> Result<(), Fault> {
-    let most = session.remote.capabilities().bytes_per_write();
     let mut sent = FuturesUnordered::new();
     let (mut at, mut end) = (range.start, range.end);
     // Bytes not acknowledged yet, for which the vessel still needs space.
@@ -99,13 +98,13 @@ pub(super) async fn write_on(
         let read = source.read(at, end - at).await;
         let mut bytes = read.map_err(|error| source_fault(version, &error))?;
         while !bytes.is_empty() {
-            let per_write = usize::try_from(most.min(file.worth_writing())).unwrap_or(usize::MAX);
+            let per_write = usize::try_from(session.bytes_per_write(file)).unwrap_or(usize::MAX);
             let piece = bytes.split_to(per_write.min(bytes.len()));
             let length = piece.len() as u64;
             let write = if !taken.over && is_hole(&piece) {
                 file.send_zeros(at - base, length).await
             } else {
-                session.may_send(length).await;
+                let _turn = session.may_send(version, length).await;
                 session.wrote(version, length);
                 file.send(at - base, piece).await
             };

@@ -187,6 +187,13 @@ impl SftpChannel {
         }
     }
 
+    /// Sets an upper bound of the payload bytes in flight, at once if nothing was measured yet.
+    pub fn begin_with_window(&self, bytes: usize) {
+        if let Files::Sftp(sftp) = &self.0.files {
+            sftp.begin_with(bytes);
+        }
+    }
+
     /// Returns whether both channels share a connection.
     pub fn is_beside(&self, other: &Self) -> bool {
         match (&self.0.connection, &other.0.connection) {

@@ -8,6 +8,7 @@
 
 mod blocked_places;
 mod check;
+mod levels;
 mod path_locks;
 mod retry_waits;
 mod scheduler;

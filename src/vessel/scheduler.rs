@@ -11,13 +11,14 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::Vessel;
 use super::blocked_places::{BlockedPlaces, Consequence, said};
+use super::levels::{Level, Levels};
 use super::path_locks::PathLocks;
 use super::retry_waits::{ATTEMPT, EARLY, PARKED, SILENT, UNHURRIED};
 use crate::clock::{to_the_millisecond, wait_between};
 use crate::fault::{Cause, Fault, Pace, Scope};
 use crate::monitor::Event;
-use crate::records::{Delivery, DeliveryId, VersionKind};
-use crate::settings;
+use crate::records::{Delivery, DeliveryId, VersionId, VersionKind};
+use crate::settings::{self, Priority};
 use crate::transfer::Outcome;
 use crate::transfer::Transfers;
 use crate::transfer::discard;
@@ -30,8 +31,14 @@ const SMALL_AT_ONCE: usize = 512;
 const LARGE_AT_ONCE: usize = 2;
 /// Maximum total size of the small deliveries that run concurrently.
 const SMALL_BYTES: u64 = 64 << 20;
-/// Number of small deliveries fetched from the ledger at once.
-const FETCH: u32 = 1024;
+/// Number of small deliveries of a priority that may run whatever else runs, so that a higher priority does not keep
+/// them from starting.
+const SMALL_SHARE: usize = SMALL_AT_ONCE / 20;
+/// Number of small deliveries fetched from the ledger at once; fewer where a new file may be the next one.
+const FETCH: usize = 1024;
+const FETCH_IN_ORDER: usize = 256;
+/// One large delivery in this many is the last one by the order of its queue.
+const BACK: u32 = 20;
 
 /// Number of failed attempts in a row after which a delivery is parked.
 const PATIENCE: u32 = 8;
@@ -46,6 +53,12 @@ const REST: Duration = Duration::from_secs(2);
 const RECORDING: Duration = Duration::from_secs(5);
 const WORTH_RECORDING: u64 = 1 << 20;
 
+/// Longest and shortest wait for an event.
+const IDLE: Duration = Duration::from_secs(60);
+const LEAST_WAIT: Duration = Duration::from_millis(50);
+/// Longest wait where a window opens or closes.
+const WINDOW_LOOK: Duration = Duration::from_secs(1);
+
 /// In a single run (`--once`): the longest wait for a postponed delivery.
 const ONCE_WAIT: Duration = Duration::from_secs(30);
 
@@ -54,21 +67,26 @@ const ONCE_WAIT: Duration = Duration::from_secs(30);
 struct Busy {
     large: bool,
     bytes: u64,
+    version: VersionId,
+    priority: Priority,
     /// Settings of the delivery's directory when the delivery started. They determine its source and destination.
     directory: Option<Arc<settings::Directory>>,
     /// Cancels the delivery when it was superseded or its directory's settings have changed.
     unwanted: CancellationToken,
 }
 
-const LOOK: Look = Look { small: true, large: true };
+/// The number of priorities.
+const PRIORITIES: usize = Priority::ALL.len();
 
-type Ended = (Delivery, Result<Outcome, Fault>);
+const LOOK: Look = Look { small: [true; PRIORITIES], large: [true; PRIORITIES] };
+
+type EndedDelivery = (Delivery, Result<Outcome, Fault>);
 
 /// The deliveries of one session.
 pub(super) struct Scheduler {
     vessel: Vessel,
     transfers: Arc<Transfers>,
-    running: JoinSet<Ended>,
+    running: JoinSet<EndedDelivery>,
     busy: HashMap<DeliveryId, Busy>,
     /// The same deliveries, as the sweep sees them.
     running_ids: RunningDeliveries,
@@ -76,9 +94,14 @@ pub(super) struct Scheduler {
     /// Places on the vessel where nothing can be written for now.
     blocked: BlockedPlaces,
     sweeping: Sweeping,
-    waiting: VecDeque<Delivery>,
+    /// The queues that are open now, by priority.
+    levels: Levels,
+    /// Fetched small deliveries, by priority.
+    waiting: [VecDeque<Delivery>; PRIORITIES],
     /// Whether the ledger may have due deliveries that were not fetched yet, small or large.
     look: Look,
+    /// Number of large deliveries that were started.
+    large_started: u32,
     /// Whether a due delivery could not start, because its path is locked or its place is blocked.
     held_up: bool,
     /// When the next delivery is due, as queried from the ledger: `None` if not queried, `Some(None)` if no delivery is
@@ -88,14 +111,23 @@ pub(super) struct Scheduler {
 
 #[derive(Clone, Copy)]
 struct Look {
-    small: bool,
-    large: bool,
+    small: [bool; PRIORITIES],
+    large: [bool; PRIORITIES],
+}
+
+/// Why the deliveries of a session ended without a fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ended {
+    /// Nothing is left to do in a single run.
+    Done,
+    /// The vessel's window closed.
+    Closed,
 }
 
 impl Scheduler {
     pub(super) fn new(vessel: Vessel, transfers: Arc<Transfers>) -> Self {
         let running_ids = RunningDeliveries::default();
-        Self {
+        let mut scheduler = Self {
             sweeping: Sweeping::new(running_ids.clone()),
             running_ids,
             vessel,
@@ -104,20 +136,39 @@ impl Scheduler {
             busy: HashMap::new(),
             places: PathLocks::default(),
             blocked: BlockedPlaces::default(),
-            waiting: VecDeque::new(),
+            levels: Levels::default(),
+            waiting: Default::default(),
             look: LOOK,
+            large_started: 0,
             held_up: false,
             next_due: None,
-        }
+        };
+        scheduler.set_levels();
+        scheduler
+    }
+
+    /// Determines which queues are open now, and tells the senders.
+    fn set_levels(&mut self) {
+        let Vessel { settings, directories, clock, .. } = &self.vessel;
+        self.levels = Levels::at(clock.now_ms(), settings, directories);
+        let session = &self.transfers.session;
+        session.channels.keep_short_queues(self.levels.levels.len() > 1);
+        session.gate.set(self.levels.rules.clone());
+        self.waiting = Default::default();
+        self.look_again();
     }
 
     /// Forgets cached ledger answers, because more deliveries may be due now.
     fn look_again(&mut self) {
         (self.look, self.held_up, self.next_due) = (LOOK, false, None);
+        for level in self.levels.levels.iter().filter(|level| level.has_order()) {
+            self.waiting[level.priority as usize].clear();
+        }
     }
 
-    /// Runs deliveries until no delivery is left (`Ok`, in a single run only) or the session must end.
-    pub(super) async fn run(&mut self) -> Result<(), Fault> {
+    /// Runs deliveries until no delivery is left (in a single run only), the vessel's window closes, or the session must
+    /// end with a fault.
+    pub(super) async fn run(&mut self) -> Result<Ended, Fault> {
         let session = self.transfers.session.clone();
         let tending = async move { session.channels.tend(&session.link.settings, &session.link.environment).await };
         let _tending = AbortOnDropHandle::new(tokio::spawn(tending));
@@ -131,6 +182,9 @@ impl Scheduler {
         let mut recording = tokio::time::interval_at(tokio::time::Instant::now() + RECORDING, RECORDING);
         recording.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
+            if !self.levels.are_current(self.vessel.clock.now_ms(), &self.vessel.directories) {
+                self.set_levels();
+            }
             if self.blocked.next_look().is_some_and(|wait| wait.is_zero()) && self.blocked.look(&self.transfers).await?
             {
                 self.look_again();
@@ -141,7 +195,10 @@ impl Scheduler {
                 self.transfers.session.has_arrived();
             }
             if self.running.is_empty() && self.sweeping.is_idle() && wait.is_none() {
-                return Ok(());
+                return Ok(Ended::Done);
+            }
+            if self.running.is_empty() && self.sweeping.is_idle() && self.is_closed() {
+                return Ok(Ended::Closed);
             }
             let (transfers, bell) = (self.transfers.clone(), self.vessel.bell.clone());
             tokio::select! {
@@ -153,6 +210,7 @@ impl Scheduler {
                     self.sweeping.begin_markers(&transfers);
                 }
                 Some(swept) = self.sweeping.ended(&transfers) => swept?,
+                stopped = transfers.session.gate.stopped() => self.stop(&stopped),
                 _ = recording.tick(), if !self.running.is_empty() => self.record_costs(WORTH_RECORDING).await?,
                 () = bell.rung() => {
                     self.look_again();
@@ -224,13 +282,30 @@ impl Scheduler {
         Ok(())
     }
 
+    /// Ends deliveries of directories whose window is closed, at their next write. They continue there in the next window.
+    fn stop(&self, versions: &[VersionId]) {
+        let stopped = self.busy.values().filter(|busy| versions.contains(&busy.version));
+        stopped.for_each(|busy| busy.unwanted.cancel());
+    }
+
+    /// Returns whether the vessel's window is closed, and no exempt delivery is due.
+    fn is_closed(&self) -> bool {
+        let Vessel { settings, clock, .. } = &self.vessel;
+        let now = clock.now_ms();
+        let is_due = self.next_due.flatten().is_some_and(|due| due <= now);
+        !settings.schedule.is_open(now) && !is_due && self.waiting.iter().all(VecDeque::is_empty)
+    }
+
     /// Returns how long to wait for an event before the next pass. `None` if a single run (`--once`) has nothing to
     /// wait for.
     async fn wait(&mut self) -> Result<Option<Duration>, Fault> {
         let vessel = &self.vessel;
-        if !self.waiting.is_empty() {
+        // The clock may be set meanwhile.
+        let until = self.levels.until().map(|until| wait_between(vessel.clock.now_ms(), until));
+        let until = until.map(|until| until.clamp(LEAST_WAIT, WINDOW_LOOK));
+        if self.waiting.iter().any(|waiting| !waiting.is_empty()) {
             // The fetched deliveries wait for a free path or slot. A delivery that ends frees one.
-            return Ok(Some(Duration::from_secs(60)));
+            return Ok(Some(until.unwrap_or(IDLE).min(IDLE)));
         }
         if self.running.is_empty() {
             self.next_due = None;
@@ -242,19 +317,18 @@ impl Scheduler {
             Some(due) => due,
             None => {
                 let held_back = self.blocked.directories();
-                let due = vessel.ledger.next_due_at_beside(&vessel.settings.name, &held_back).await;
-                due.map_err(|e| e.fault())?
+                self.levels.next_due_at(&vessel.ledger, &vessel.settings, &held_back).await?
             }
         };
         self.next_due = Some(due);
         let wait = due.map(|due| wait_between(vessel.clock.now_ms(), due));
         // Due deliveries that could not start wait for a free path or slot. A delivery that ends frees one.
-        let idle = Duration::from_secs(60);
         let wait = match wait {
-            Some(wait) if wait.is_zero() && !self.running.is_empty() => idle,
-            Some(wait) => wait.clamp(Duration::from_millis(50), idle),
-            None => idle,
+            Some(wait) if wait.is_zero() && !self.running.is_empty() => IDLE,
+            Some(wait) => wait.clamp(LEAST_WAIT, IDLE),
+            None => IDLE,
         };
+        let wait = until.map_or(wait, |until| until.min(wait));
         let Some(all_taken_in) = taken_in else {
             // Deliveries that are held back wait until their place is probed again.
             return Ok(Some(self.blocked.next_look().map_or(wait, |look| look.min(wait))));
@@ -264,27 +338,51 @@ impl Scheduler {
     }
 
     async fn start_due(&mut self) -> Result<(), Fault> {
-        let large = self.busy.values().filter(|busy| busy.large).count();
-        if self.look.large && large < LARGE_AT_ONCE {
-            let due = self.due(true, LARGE_AT_ONCE).await?;
-            self.look.large = due.len() > LARGE_AT_ONCE - large;
-            due.into_iter().take(LARGE_AT_ONCE - large).for_each(|delivery| self.start(delivery, true));
+        for at in 0..self.levels.levels.len() {
+            let level = self.levels.levels[at].clone();
+            self.start_large(&level).await?;
+            self.start_small(&level).await?;
         }
-        let (mut small, mut bytes) = (0, 0);
-        for busy in self.busy.values().filter(|busy| !busy.large) {
+        Ok(())
+    }
+
+    async fn start_large(&mut self, level: &Level) -> Result<(), Fault> {
+        let priority = level.priority;
+        let running = self.busy.values().filter(|busy| busy.large && busy.priority == priority).count();
+        if !self.look.large[priority as usize] || running >= LARGE_AT_ONCE {
+            return Ok(());
+        }
+        let due = self.due(level, true, LARGE_AT_ONCE).await?;
+        self.look.large[priority as usize] = due.len() > LARGE_AT_ONCE - running;
+        for delivery in due.into_iter().take(LARGE_AT_ONCE - running) {
+            self.large_started = self.large_started.wrapping_add(1);
+            self.start(delivery, true, priority);
+        }
+        Ok(())
+    }
+
+    async fn start_small(&mut self, level: &Level) -> Result<(), Fault> {
+        let priority = level.priority;
+        // Those of this priority, and those of this or a higher one, which are the only ones in the way.
+        let (mut alike, mut small, mut bytes) = (0, 0, 0);
+        for busy in self.busy.values().filter(|busy| !busy.large && busy.priority <= priority) {
             (small, bytes) = (small + 1, bytes + busy.bytes);
+            alike += usize::from(busy.priority == priority);
         }
-        if self.look.small && self.waiting.is_empty() && small < SMALL_AT_ONCE / 2 {
-            self.waiting = self.due(false, FETCH as usize).await?.into();
-            self.look.small = !self.waiting.is_empty();
+        let is_empty = self.waiting[priority as usize].is_empty();
+        if self.look.small[priority as usize] && is_empty && (small < SMALL_AT_ONCE / 2 || alike < SMALL_SHARE) {
+            let fetch = if level.has_order() { FETCH_IN_ORDER } else { FETCH };
+            let due = self.due(level, false, fetch).await?;
+            self.look.small[priority as usize] = !due.is_empty();
+            self.waiting[priority as usize] = due.into();
         }
-        while small < SMALL_AT_ONCE
-            && bytes < SMALL_BYTES
-            && let Some(delivery) = self.waiting.pop_front()
+        while (small < SMALL_AT_ONCE && bytes < SMALL_BYTES || alike < SMALL_SHARE)
+            && let Some(delivery) = self.waiting[priority as usize].pop_front()
         {
             if self.is_free(&delivery) {
-                (small, bytes) = (small + 1, bytes + delivery.version.stamp.size);
-                self.start(delivery, false);
+                (small, alike) = (small + 1, alike + 1);
+                bytes += delivery.version.stamp.size;
+                self.start(delivery, false, priority);
             } else {
                 self.held_up = true;
             }
@@ -292,13 +390,13 @@ impl Scheduler {
         Ok(())
     }
 
-    /// Returns deliveries that are due and free to start.
-    async fn due(&mut self, large: bool, most: usize) -> Result<Vec<Delivery>, Fault> {
+    /// Returns deliveries of a level that are due and free to start.
+    async fn due(&mut self, level: &Level, large: bool, most: usize) -> Result<Vec<Delivery>, Fault> {
         let vessel = &self.vessel;
-        let limit = u32::try_from(most + self.busy.len()).unwrap_or(u32::MAX);
         let held_back = self.blocked.directories();
-        let due = vessel.ledger.next_due_beside(&vessel.settings.name, large, limit, &held_back).await;
-        let mut due = due.map_err(|e| e.fault())?;
+        let back = large && self.large_started % BACK == BACK - 1;
+        let limit = most + self.busy.len();
+        let mut due = level.due(&vessel.ledger, &vessel.settings, (large, limit), &held_back, back).await?;
         due.retain(|delivery| !self.busy.contains_key(&delivery.id));
         let all = due.len();
         due.retain(|delivery| self.is_free(delivery));
@@ -311,9 +409,10 @@ impl Scheduler {
         !self.busy.contains_key(&delivery.id)
             && self.places.is_free(&version.directory, &version.path)
             && !self.blocked.holds_back(&version.directory)
+            && !self.levels.rules.closed.contains(&version.directory)
     }
 
-    fn start(&mut self, delivery: Delivery, large: bool) {
+    fn start(&mut self, delivery: Delivery, large: bool, priority: Priority) {
         let version = &delivery.version;
         let bytes = version.stamp.size;
         let unwanted = CancellationToken::new();
@@ -321,7 +420,10 @@ impl Scheduler {
         let (vessel, transfers) = (&self.vessel, self.transfers.clone());
         let directory = vessel.directories.get(&version.directory).map(|(directory, _)| directory);
         self.running_ids.add(delivery.id);
-        self.busy.insert(delivery.id, Busy { large, bytes, directory, unwanted: unwanted.clone() });
+        self.busy.insert(
+            delivery.id,
+            Busy { large, bytes, version: version.id, priority, directory, unwanted: unwanted.clone() },
+        );
         vessel.monitor.notice(&Event::Started { vessel: &vessel.settings.name, version });
         self.running.spawn(async move {
             // Boxed, because a large future is copied whenever it is passed on.
@@ -330,7 +432,7 @@ impl Scheduler {
         });
     }
 
-    async fn end(&mut self, ended: Result<Ended, JoinError>) -> Result<(), Fault> {
+    async fn end(&mut self, ended: Result<EndedDelivery, JoinError>) -> Result<(), Fault> {
         let (delivery, outcome) = ended.map_err(|e| Fault::daemon(format_args!("a delivery task failed: {e}")))?;
         let vessel = &self.vessel;
         vessel.monitor.notice(&Event::Ended { vessel: &vessel.settings.name, version: delivery.version.id });

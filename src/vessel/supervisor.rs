@@ -5,9 +5,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::Vessel;
+use super::levels::Levels;
 use super::retry_waits::{AWAY, SLOW, SOON, UNHURRIED};
-use super::scheduler::Scheduler;
+use super::scheduler::{Ended, Scheduler};
 use crate::backoff::Backoff;
+use crate::clock::wait_between;
 use crate::fault::{Fault, Pace, Scope};
 use crate::link::Session;
 use crate::link::replacement;
@@ -24,7 +26,11 @@ use crate::transport::{ConnectError, KnownShell, Lead, Rank, Remote};
 const A_DAY: i64 = 24 * 60 * 60 * 1000;
 
 /// Number of large deliveries examined to find out whether there is much to send.
-const GLANCE: u32 = 8;
+const GLANCE: usize = 8;
+
+/// Shortest and longest wait before a vessel whose window is closed is looked at again.
+const LEAST_LOOK: Duration = Duration::from_millis(50);
+const LONGEST_LOOK: Duration = Duration::from_secs(1);
 
 /// In a single run (`--once`): how many connections may fail in a row.
 const ONCE_CONNECTIONS: u32 = 3;
@@ -60,7 +66,7 @@ struct Supervisor {
 enum End {
     /// Nothing is left to do in a single run.
     Done,
-    /// The vessel was paused or its task was stopped.
+    /// The vessel was paused, its window closed, or its task was stopped.
     LeftAlone,
     /// The session ended with a fault; `progress` tells whether it had sent anything.
     Away { fault: Fault, progress: bool },
@@ -90,7 +96,7 @@ impl Supervisor {
             (self.known, self.refused_at) = (KnownShell::Unusable(why), at);
         }
         self.path = self.vessel.ledger.path(&self.vessel.settings.name).await.map_err(|e| e.fault())?;
-        let (mut failures, mut pace, mut other) = (0, None, None);
+        let (mut failures, mut pace, mut other, mut is_closed) = (0, None, None, false);
         let stop = self.vessel.stop.clone();
         while !stop.is_cancelled() {
             if *self.vessel.paused.borrow() {
@@ -100,6 +106,27 @@ impl Supervisor {
                 // Other readers of the same files need not wait for a paused vessel.
                 self.arrival = None;
                 stop.run_until_cancelled(self.vessel.becomes_paused(false)).await;
+                (failures, self.complaint) = (0, None);
+                continue;
+            }
+            let window = self.waits_for_window().await?;
+            if window.is_none() {
+                is_closed = false;
+            }
+            if let Some(wait) = window {
+                if self.vessel.until_done.is_some() {
+                    return Ok(());
+                }
+                if !std::mem::replace(&mut is_closed, true) {
+                    self.say_closed().await?;
+                }
+                self.arrival = None;
+                tokio::select! {
+                    () = tokio::time::sleep(wait) => {}
+                    () = self.vessel.bell.rung() => {}
+                    () = self.vessel.becomes_paused(true) => {}
+                    () = stop.cancelled() => {}
+                }
                 (failures, self.complaint) = (0, None);
                 continue;
             }
@@ -153,11 +180,34 @@ impl Supervisor {
         Ok(())
     }
 
+    /// Returns how long to wait before the vessel is looked at again, because its window is closed and no delivery is due
+    /// that may be sent nevertheless; `None` if the vessel may be connected.
+    async fn waits_for_window(&self) -> Result<Option<Duration>, Fault> {
+        let Vessel { settings, clock, .. } = &self.vessel;
+        let now = clock.now_ms();
+        if settings.schedule.is_open(now) {
+            return Ok(None);
+        }
+        let levels = self.levels();
+        let due = levels.next_due_at(&self.vessel.ledger, settings, &[]).await?;
+        if due.is_some_and(|due| due <= now) {
+            return Ok(None);
+        }
+        // The clock may be set meanwhile.
+        let next = due.into_iter().chain(levels.until()).map(|at| wait_between(now, at)).min();
+        Ok(Some(next.unwrap_or(LONGEST_LOOK).clamp(LEAST_LOOK, LONGEST_LOOK)))
+    }
+
+    fn levels(&self) -> Levels {
+        let Vessel { settings, directories, clock, .. } = &self.vessel;
+        Levels::at(clock.now_ms(), settings, directories)
+    }
+
     /// Returns whether a delivery is due. Vessels with due deliveries log in first.
     async fn has_work(&self) -> bool {
         let Vessel { settings, ledger, clock, .. } = &self.vessel;
         // A ledger error is ignored here, because the next query reports it.
-        let due = ledger.next_due_at(&settings.name).await.ok().flatten();
+        let due = self.levels().next_due_at(ledger, settings, &[]).await.ok().flatten();
         due.is_some_and(|due| due <= clock.now_ms())
     }
 
@@ -185,8 +235,12 @@ impl Supervisor {
         let Vessel { settings, ledger, bell, .. } = &self.vessel;
         loop {
             // A ledger error is ignored here, because the next query reports it.
-            let due = ledger.next_due(&settings.name, true, GLANCE).await.unwrap_or_default();
-            if due.iter().map(|delivery| delivery.version.stamp.size).sum::<u64>() >= WORTH_BYTES {
+            let mut bytes = 0;
+            for level in &self.levels().levels {
+                let due = level.due(ledger, settings, (true, GLANCE), &[], false).await.unwrap_or_default();
+                bytes += due.iter().map(|delivery| delivery.version.stamp.size).sum::<u64>();
+            }
+            if bytes >= WORTH_BYTES {
                 return;
             }
             // More files may be taken in meanwhile. It doesn't matter that this consumes the ring: a session queries
@@ -233,7 +287,7 @@ impl Supervisor {
         };
         let (end, other) = tokio::select! {
             end = scheduler.run() => (Some(end), None),
-            other = &mut replacement => (Some(Ok(())), Some(other)),
+            other = &mut replacement => (Some(Ok(Ended::Done)), Some(other)),
             () = self.vessel.becomes_paused(true) => (None, None),
             () = self.vessel.stop.cancelled() => (None, None),
             () = preparing => (None, None),
@@ -266,7 +320,8 @@ impl Supervisor {
         self.remember_path(session.channels.carried()).await?;
         match end {
             None => Ok(End::LeftAlone),
-            Some(Ok(())) => Ok(End::Done),
+            Some(Ok(Ended::Done)) => Ok(End::Done),
+            Some(Ok(Ended::Closed)) => Ok(End::LeftAlone),
             Some(Err(fault)) if fault.scope == Scope::Daemon => Err(fault),
             Some(Err(fault)) => Ok(End::Away { fault, progress }),
         }
@@ -350,6 +405,14 @@ impl Supervisor {
         let Vessel { settings, ledger, clock, .. } = &self.vessel;
         self.path = Some((clock.now_ms(), path));
         ledger.path_carried(&settings.name, path).await.map_err(|e| e.fault())
+    }
+
+    /// Reports that the vessel's window is closed.
+    async fn say_closed(&self) -> Result<(), Fault> {
+        let vessel = &self.vessel.settings.name;
+        tracing::info!(%vessel, "The window of the vessel is closed");
+        self.vessel.monitor.notice(&Event::Closed { vessel });
+        self.vessel.ledger.away(vessel, None).await.map_err(|e| e.fault())
     }
 
     async fn say_away(&mut self, fault: &Fault, again_in: Option<Duration>) -> Result<(), Fault> {

@@ -47,6 +47,7 @@ mod overlap;
 mod own_files;
 mod packaging;
 mod places;
+mod priorities;
 mod read_once;
 mod refusals;
 mod reload;

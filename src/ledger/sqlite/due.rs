@@ -4,6 +4,7 @@
 //! deliveries would then be due late by the length of that step. So a query for due deliveries detects such a step and
 //! moves future due times earlier by the same amount. A step forward ends waits early, which is harmless.
 
+use sqlx::sqlite::SqliteRow;
 use sqlx::{Row, SqlitePool};
 
 use super::{Result, Sqlite, json, rows};
@@ -18,10 +19,25 @@ const SMALL_STEP: i64 = 100;
 macro_rules! due_columns {
     () => {
         concat!(
-            "SELECT d.id AS delivery, d.state, d.failures, d.token, d.place, d.seen_size, d.seen_mtime, ",
+            "SELECT d.id AS delivery, d.state, d.failures, d.due_at, d.token, d.place, d.seen_size, d.seen_mtime, ",
             super::rows::version_columns!()
         )
     };
+}
+pub(super) use due_columns;
+
+/// Reads the [`due_columns`].
+pub(super) fn delivery(row: &SqliteRow) -> Result<Delivery> {
+    Ok(Delivery {
+        id: DeliveryId(row.try_get("delivery")?),
+        version: rows::version(row)?,
+        state: rows::state(row)?,
+        failures: row.try_get("failures")?,
+        due_at: row.try_get("due_at")?,
+        token: rows::token(row)?,
+        place: PlaceNumber(row.try_get("place")?),
+        seen: rows::seen(row)?,
+    })
 }
 
 pub(super) async fn next_due(
@@ -35,8 +51,8 @@ pub(super) async fn next_due(
     let rows = sqlx::query(concat!(
         due_columns!(),
         " FROM delivery d JOIN version v ON v.id = d.version
-         WHERE d.vessel = ? AND d.large = ? AND d.due_at <= ? AND d.state NOT IN ('acknowledged', 'superseded')
-           AND v.directory NOT IN (SELECT value FROM json_each(?))
+         WHERE d.vessel = ? AND d.large = ? AND d.due_at <= ? AND d.queue IS NULL
+           AND d.state NOT IN ('acknowledged', 'superseded') AND v.directory NOT IN (SELECT value FROM json_each(?))
          ORDER BY d.due_at, d.id LIMIT ?"
     ))
     .bind(vessel.as_str())
@@ -46,17 +62,6 @@ pub(super) async fn next_due(
     .bind(limit)
     .fetch_all(&store.readers)
     .await?;
-    let delivery = |row| -> Result<Delivery> {
-        Ok(Delivery {
-            id: DeliveryId(Row::try_get(row, "delivery")?),
-            version: rows::version(row)?,
-            state: rows::state(row)?,
-            failures: Row::try_get(row, "failures")?,
-            token: rows::token(row)?,
-            place: PlaceNumber(Row::try_get(row, "place")?),
-            seen: rows::seen(row)?,
-        })
-    };
     rows.iter().map(delivery).collect()
 }
 
@@ -69,7 +74,7 @@ pub(super) async fn next_due_at(
     if !held_back.is_empty() {
         return Ok(sqlx::query_scalar(
             "SELECT min(d.due_at) FROM delivery d JOIN version v ON v.id = d.version
-             WHERE d.vessel = ? AND d.state NOT IN ('acknowledged', 'superseded')
+             WHERE d.vessel = ? AND d.queue IS NULL AND d.state NOT IN ('acknowledged', 'superseded')
                AND v.directory NOT IN (SELECT value FROM json_each(?))",
         )
         .bind(vessel.as_str())
@@ -82,10 +87,10 @@ pub(super) async fn next_due_at(
     Ok(sqlx::query_scalar(
         "SELECT min(due_at) FROM (
              SELECT min(due_at) AS due_at FROM delivery
-             WHERE vessel = ?1 AND large = 0 AND state NOT IN ('acknowledged', 'superseded')
+             WHERE vessel = ?1 AND large = 0 AND queue IS NULL AND state NOT IN ('acknowledged', 'superseded')
              UNION ALL
              SELECT min(due_at) FROM delivery
-             WHERE vessel = ?1 AND large = 1 AND state NOT IN ('acknowledged', 'superseded'))",
+             WHERE vessel = ?1 AND large = 1 AND queue IS NULL AND state NOT IN ('acknowledged', 'superseded'))",
     )
     .bind(vessel.as_str())
     .fetch_one(&store.readers)
@@ -94,7 +99,7 @@ pub(super) async fn next_due_at(
 
 /// Returns the time of day in milliseconds since 1970. Corrects the due times first if the clock was set back since the
 /// last call.
-async fn now(store: &Sqlite) -> Result<i64> {
+pub(super) async fn now(store: &Sqlite) -> Result<i64> {
     let now = store.now();
     let mut latest = store.latest.lock().await;
     if now < *latest - SMALL_STEP {
@@ -115,16 +120,16 @@ pub(super) async fn move_back(writer: &SqlitePool, now: i64, step: i64) -> Resul
     let vessels: Vec<String> =
         sqlx::query_scalar("SELECT DISTINCT vessel FROM tally WHERE waiting > 0").fetch_all(&mut *transaction).await?;
     for vessel in vessels {
-        sqlx::query(
+        for statement in [
             "UPDATE delivery SET due_at = min(due_at - ?3, iif(failures = 0, ?2, ?2 + ?4))
-             WHERE vessel = ?1 AND large IN (0, 1) AND due_at > ?2 AND state NOT IN ('acknowledged', 'superseded')",
-        )
-        .bind(vessel)
-        .bind(now)
-        .bind(step)
-        .bind(longest)
-        .execute(&mut *transaction)
-        .await?;
+             WHERE vessel = ?1 AND large IN (0, 1) AND due_at > ?2 AND queue IS NULL
+               AND state NOT IN ('acknowledged', 'superseded')",
+            "UPDATE delivery SET due_at = min(due_at - ?3, iif(failures = 0, ?2, ?2 + ?4))
+             WHERE vessel = ?1 AND queue IN (SELECT directory FROM queue) AND large IN (0, 1) AND due_at > ?2
+               AND state NOT IN ('acknowledged', 'superseded')",
+        ] {
+            sqlx::query(statement).bind(&vessel).bind(now).bind(step).bind(longest).execute(&mut *transaction).await?;
+        }
     }
     Ok(transaction.commit().await?)
 }

@@ -132,7 +132,7 @@ async fn make_alike(
         .bind(ids)
         .bind(*state),
         Entry::PutOff { reason, due_at, parked } => sqlx::query(
-            "UPDATE delivery SET reason = ?2, due_at = ?3, parked = ?4, failures = failures + 1
+            "UPDATE delivery SET reason = ?2, due_at = ?3, parked = ?4, failures = failures + 1, rank = NULL
              WHERE id IN (SELECT value FROM json_each(?1)) AND state NOT IN ('acknowledged', 'superseded') RETURNING id",
         )
         .bind(ids)
@@ -141,19 +141,21 @@ async fn make_alike(
         .bind(parked),
         Entry::Acknowledged(verified) => sqlx::query(
             "UPDATE delivery SET state = 'acknowledged', parked = 0, reason = NULL, failures = 0,
-                 acknowledged_at = ?2, verified = ?3
-             WHERE id IN (SELECT value FROM json_each(?1)) AND state <> 'superseded' RETURNING id",
+                 acknowledged_at = ?2, verified = ?3, expired_at = NULL
+             WHERE id IN (SELECT value FROM json_each(?1)) AND (state <> 'superseded' OR expired_at IS NOT NULL)
+             RETURNING id",
         )
         .bind(ids)
         .bind(now)
         .bind(*verified),
         Entry::AcknowledgedAt { verified, place, seen } => sqlx::query(
             "UPDATE delivery SET state = 'acknowledged', parked = 0, reason = NULL, failures = 0,
-                 acknowledged_at = ?2, verified = ?3, seen_size = ?5, seen_mtime = ?6,
+                 acknowledged_at = ?2, verified = ?3, seen_size = ?5, seen_mtime = ?6, expired_at = NULL,
                  written_bytes = coalesce(written_bytes + (c.value ->> 1), written_bytes, c.value ->> 1),
                  link_bytes = coalesce(link_bytes + (c.value ->> 2), link_bytes, c.value ->> 2)
              FROM json_each(?1) c
-             WHERE delivery.id = c.value ->> 0 AND state <> 'superseded' AND place = ?4 RETURNING id",
+             WHERE delivery.id = c.value ->> 0 AND (state <> 'superseded' OR expired_at IS NOT NULL) AND place = ?4
+             RETURNING id",
         )
         .bind(ids_and_costs)
         .bind(now)

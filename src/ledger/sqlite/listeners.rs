@@ -66,7 +66,7 @@ impl Listeners {
              SELECT rule.value ->> 1, 'delivered', d.version, d.vessel, ?3
              FROM json_each(?1) i CROSS JOIN delivery d ON d.id = i.value CROSS JOIN version v ON v.id = d.version
              CROSS JOIN json_each(?2) rule ON rule.value ->> 0 = v.directory
-             WHERE d.state NOT IN ('acknowledged', 'superseded')",
+             WHERE d.state NOT IN ('acknowledged', 'superseded') OR d.expired_at IS NOT NULL",
         )
         .bind(deliveries)
         .bind(&*rules)
@@ -121,7 +121,8 @@ impl Listeners {
              SELECT rule.value ->> 1, 'retired', v.id, ?3
              FROM json_each(?1) i CROSS JOIN version v ON v.id = i.value
              CROSS JOIN json_each(?2) rule ON rule.value ->> 0 = v.directory
-             WHERE v.complete = 1 AND v.ended_at IS NULL AND v.kind = 'file'",
+             WHERE v.complete = 1 AND v.ended_at IS NULL AND v.kind = 'file'
+               AND EXISTS (SELECT 1 FROM delivery d WHERE d.version = v.id AND d.state = 'acknowledged')",
         )
         .bind(versions)
         .bind(&*rules)

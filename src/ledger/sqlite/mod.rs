@@ -14,6 +14,8 @@ mod listeners;
 mod lock;
 mod mounts;
 mod notices;
+mod queues;
+mod ranks;
 mod reconcile;
 mod reports;
 mod rows;

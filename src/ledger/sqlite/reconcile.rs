@@ -8,8 +8,9 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{Row, Sqlite as Db, SqlitePool, Transaction};
 
 use super::group::Entry;
+use super::ranks::{expires_at, rank};
 use super::transitions::settle_versions;
-use super::{Result, Sqlite, json};
+use super::{Result, Sqlite, json, queues};
 use crate::ledger::Places;
 use crate::names::{DirectoryName, RemotePath, VesselName};
 use crate::records::{Delivery, DeliveryCost, Host, Seen, Verified, VersionId};
@@ -101,21 +102,27 @@ pub(super) async fn reconcile(
 ) -> Result<()> {
     let names = json::names(vessels);
     let mut pages = Pages::new(writer, directory, vessels.len());
+    let is_unsettled = queues::is_unsettled(writer, directory).await?;
     while let Some((mut transaction, versions)) = pages.next().await? {
         // `due_at` makes the oldest files go first to an added vessel. A negative size stands for a size of 2^63 or
         // more, see `signed`.
-        sqlx::query(
-            "INSERT INTO delivery (version, vessel, large, state, due_at, token, place)
+        sqlx::query(concat!(
+            "INSERT INTO delivery (version, vessel, large, state, due_at, token, place, queue, rank, expires_at)
              SELECT v.id, n.value, v.size < 0 OR v.size > v.chunk_size, 'pending', min(v.admitted_at, ?4), random(),
-                 coalesce((SELECT number FROM place p WHERE p.vessel = n.value AND p.directory = ?3), 0)
-             FROM json_each(?1) i CROSS JOIN version v ON v.id = i.value CROSS JOIN json_each(?2) n
+                 coalesce((SELECT number FROM place p WHERE p.vessel = n.value AND p.directory = ?3), 0),
+                 q.directory, ",
+            rank!(),
+            ", ",
+            expires_at!(),
+            " FROM json_each(?1) i CROSS JOIN version v ON v.id = i.value CROSS JOIN json_each(?2) n
+                 LEFT JOIN queue q ON q.directory = ?3 AND q.ordering IS NOT NULL
              WHERE v.forgotten_at IS NULL
              ORDER BY n.key, v.id
              ON CONFLICT (version, vessel) DO UPDATE
                  SET state = iif(touched, 'uploading', 'pending'), due_at = excluded.due_at, failures = 0, reason = NULL,
-                     place = excluded.place
-                 WHERE state = 'superseded'",
-        )
+                     place = excluded.place, queue = excluded.queue, rank = excluded.rank, expires_at = excluded.expires_at
+                 WHERE state = 'superseded' AND expired_at IS NULL"
+        ))
         .bind(&versions)
         .bind(&names)
         .bind(directory.as_str())
@@ -132,8 +139,14 @@ pub(super) async fn reconcile(
         .bind(&names)
         .execute(&mut *transaction)
         .await?;
+        if is_unsettled {
+            queues::requeue(&mut transaction, directory, &versions).await?;
+        }
         settle_versions(&mut transaction, &versions, now).await?;
         transaction.commit().await?;
+    }
+    if is_unsettled {
+        queues::settled(writer, directory).await?;
     }
     settled(writer, directory, &names).await
 }

@@ -12,7 +12,7 @@ use crate::ledger::{
     VersionStory, VesselNote,
 };
 use crate::names::{DirectoryName, RelPath, VesselName};
-use crate::records::{DeliveryCost, DeliveryId, LinkBytes, UtcDay};
+use crate::records::{DeliveryCost, DeliveryId, DeliveryState, LinkBytes, UtcDay};
 
 /// Milliseconds that a row of the table `retired_tally` covers: 15 minutes.
 const QUARTER: i64 = 900_000;
@@ -94,6 +94,22 @@ impl Reports for Readers {
         found.iter().map(receipt).collect()
     }
 
+    async fn expired(&self, after: (i64, DeliveryId), limit: u32) -> Result<Vec<Receipt>> {
+        let found = sqlx::query(
+            "SELECT d.id, d.vessel, d.expired_at AS acknowledged_at, '' AS verified, v.directory, v.path, v.size, v.digest,
+                 d.written_bytes, d.link_bytes
+             FROM delivery d CROSS JOIN version v ON v.id = d.version
+             WHERE d.expired_at IS NOT NULL AND d.expired_at >= ?1 AND (d.expired_at > ?1 OR d.id > ?2)
+             ORDER BY d.expired_at, d.id LIMIT ?3",
+        )
+        .bind(after.0)
+        .bind(after.1.0)
+        .bind(limit)
+        .fetch_all(&self.0)
+        .await?;
+        found.iter().map(receipt).collect()
+    }
+
     async fn link_bytes(&self, days: RangeInclusive<UtcDay>) -> Result<Vec<(VesselName, LinkBytes)>> {
         link_usage::sums(&self.0, days).await
     }
@@ -146,6 +162,7 @@ fn tally(row: &SqliteRow) -> Result<Tally> {
         waiting_bytes: number(row, "waiting_bytes")?,
         parked: number(row, "parked")?,
         acknowledged: number(row, "acknowledged")?,
+        expired: number(row, "expired")?,
         acknowledged_bytes: number(row, "acknowledged_bytes")?,
         acknowledged_at: row.try_get("acknowledged_at")?,
     })
@@ -168,6 +185,10 @@ fn note(row: &SqliteRow) -> Result<VesselNote> {
         paused_at: row.try_get("paused_at")?,
         away: at.map(|at| (at, reason.unwrap_or_default())),
         shell_refusal: row.try_get("shell_refusal")?,
+        path: row
+            .try_get::<Option<i64>, _>("path_at")?
+            .zip(row.try_get::<Option<i64>, _>("path_rate")?)
+            .map(|(at, rate)| (at, rate.cast_unsigned())),
     })
 }
 
@@ -211,6 +232,7 @@ fn ended(row: &SqliteRow) -> Result<Option<(i64, Ending)>> {
         "superseded" => Ending::Superseded,
         "vanished" => Ending::Vanished,
         "retired" => Ending::Retired,
+        "expired" => Ending::Expired,
         other => return Err(LedgerError::Corrupt(format!("unknown ending {other:?}"))),
     };
     Ok(Some((at, ending)))
@@ -221,9 +243,14 @@ fn delivery(row: &SqliteRow) -> Result<DeliveryStory> {
     Ok(DeliveryStory {
         id: DeliveryId(row.try_get("id")?),
         vessel: vessel(row, "vessel")?,
-        state: rows::state(row)?,
+        state: match row.try_get::<Option<i64>, _>("expired_at")? {
+            Some(_) => DeliveryState::Expired,
+            None => rows::state(row)?,
+        },
         failures: row.try_get("failures")?,
         due_at: row.try_get("due_at")?,
+        expires_at: row.try_get("expires_at")?,
+        expired_at: row.try_get("expired_at")?,
         reason: row.try_get("reason")?,
         parked: row.try_get("parked")?,
         acknowledged: at.map(|at| (at, verified.unwrap_or_default())),

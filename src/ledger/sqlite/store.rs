@@ -176,7 +176,8 @@ impl Store for Sqlite {
         let mut transaction = self.writer.begin().await?;
         let noted = self.listeners.note_retired(&mut transaction, &ids, now).await?;
         sqlx::query(
-            "UPDATE version SET ended_at = ?, ending = 'retired'
+            "UPDATE version AS v SET ended_at = ?, ending = iif(
+                 EXISTS (SELECT 1 FROM delivery d WHERE d.version = v.id AND d.state = 'acknowledged'), 'retired', 'expired')
              WHERE id IN (SELECT value FROM json_each(?)) AND complete = 1 AND ended_at IS NULL",
         )
         .bind(now)
@@ -232,15 +233,18 @@ impl Store for Sqlite {
     }
 
     async fn hurry(&self, vessel: &VesselName) -> Result<()> {
-        sqlx::query(
+        let mut transaction = self.writer.begin().await?;
+        for statement in [
             "UPDATE delivery SET due_at = ?1
-             WHERE vessel = ?2 AND large IN (0, 1) AND due_at > ?1 AND state NOT IN ('acknowledged', 'superseded')",
-        )
-        .bind(self.now())
-        .bind(vessel.as_str())
-        .execute(&self.writer)
-        .await?;
-        Ok(())
+             WHERE vessel = ?2 AND large IN (0, 1) AND due_at > ?1 AND queue IS NULL
+               AND state NOT IN ('acknowledged', 'superseded')",
+            "UPDATE delivery SET due_at = ?1
+             WHERE vessel = ?2 AND queue IN (SELECT directory FROM queue) AND large IN (0, 1) AND due_at > ?1
+               AND state NOT IN ('acknowledged', 'superseded')",
+        ] {
+            sqlx::query(statement).bind(self.now()).bind(vessel.as_str()).execute(&mut *transaction).await?;
+        }
+        Ok(transaction.commit().await?)
     }
 
     async fn retry(&self, deliveries: &[DeliveryId]) -> Result<()> {

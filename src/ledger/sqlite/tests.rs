@@ -340,13 +340,45 @@ async fn what_is_asked_for_every_file_reads_no_more_than_it_gives() {
         (
             format!(
                 "SELECT d.id FROM delivery d JOIN version v ON v.id = d.version WHERE d.vessel = 'tern' AND d.large = 1
-                 AND d.due_at <= 9 AND {open} ORDER BY d.due_at, d.id LIMIT 2"
+                 AND d.due_at <= 9 AND d.queue IS NULL AND {open} ORDER BY d.due_at, d.id LIMIT 2"
             ),
             "delivery_open (vessel=? AND large=? AND due_at<?)",
         ),
         (
-            format!("SELECT min(due_at) FROM delivery d WHERE vessel = 'tern' AND large = 0 AND {open}"),
+            format!(
+                "SELECT min(due_at) FROM delivery d WHERE vessel = 'tern' AND large = 0 AND queue IS NULL AND {open}"
+            ),
             "delivery_open (vessel=? AND large=?)",
+        ),
+        (
+            format!(
+                "SELECT d.id FROM delivery d JOIN version v ON v.id = d.version WHERE d.vessel = 'tern' AND d.large = 1
+                 AND d.queue = 'docs' AND d.rank > -1e300 AND d.due_at <= 9 AND {open}
+                 ORDER BY d.rank, d.due_at, d.id LIMIT 2"
+            ),
+            "delivery_queue (vessel=? AND queue=? AND large=? AND rank>?)",
+        ),
+        (
+            format!(
+                "SELECT d.id FROM delivery d JOIN version v ON v.id = d.version WHERE d.vessel = 'tern' AND d.large = 1
+                 AND d.queue = 'docs' AND d.rank > -1e300 AND d.due_at <= 9 AND {open}
+                 ORDER BY d.rank DESC, d.due_at DESC, d.id DESC LIMIT 2"
+            ),
+            "delivery_queue (vessel=? AND queue=? AND large=? AND rank>?)",
+        ),
+        (
+            format!(
+                "SELECT d.id FROM delivery d JOIN version v ON v.id = d.version WHERE d.vessel = 'tern' AND d.large = 1
+                 AND d.queue = 'docs' AND d.rank IS NULL AND d.due_at <= 9 AND {open} ORDER BY d.due_at, d.id LIMIT 2"
+            ),
+            "delivery_queue (vessel=? AND queue=? AND large=? AND rank=? AND due_at<?)",
+        ),
+        (
+            format!(
+                "SELECT d.id FROM delivery d CROSS JOIN version v ON v.id = d.version
+                 WHERE d.queue = 'docs' AND d.expires_at <= 9 AND {open} ORDER BY d.expires_at LIMIT 9"
+            ),
+            "delivery_expiry (queue=? AND expires_at<?)",
         ),
         (
             "SELECT v.path FROM version v WHERE v.directory = 'docs' AND v.complete = 1 AND v.ended_at IS NULL

@@ -6,6 +6,7 @@ use std::collections::{HashMap, HashSet};
 use sqlx::{Row, Sqlite, Transaction};
 
 use super::listeners::Listeners;
+use super::ranks::{expires_at, rank};
 use super::{Result, json, rows};
 use crate::names::{DirectoryName, RelPath, VesselName};
 use crate::records::{NewVersion, VersionKind};
@@ -21,7 +22,9 @@ async fn end(transaction: &mut Transaction<'_, Sqlite>, versions: &str, ending: 
     .execute(&mut **transaction)
     .await?;
     sqlx::query(
-        "UPDATE version SET ended_at = ?1, ending = CASE WHEN complete = 1 AND ?2 = 'vanished' THEN 'retired' ELSE ?2 END
+        "UPDATE version AS v SET ended_at = ?1, ending = CASE WHEN complete = 1 AND ?2 = 'vanished' THEN iif(
+             EXISTS (SELECT 1 FROM delivery d WHERE d.version = v.id AND d.state = 'acknowledged'), 'retired', 'expired')
+             ELSE ?2 END
          WHERE ended_at IS NULL AND id IN (SELECT value FROM json_each(?3))",
     )
     .bind(now)
@@ -189,12 +192,19 @@ pub(super) async fn insert(
             .await?;
     }
     // A negative size stands for a size of 2^63 or more, see `signed`.
-    sqlx::query(
-        "INSERT INTO delivery (version, vessel, large, state, due_at, token, place)
+    sqlx::query(concat!(
+        "INSERT INTO delivery (version, vessel, large, state, due_at, token, place, queue, rank, expires_at)
          SELECT v.id, vessel.value, v.size < 0 OR v.size > v.chunk_size, 'pending', ?1, random(),
-             coalesce((SELECT number FROM place p WHERE p.vessel = vessel.value AND p.directory = v.directory), 0)
-         FROM version v CROSS JOIN json_each(?2) vessel WHERE v.id > ?3 AND v.kind <> 'skipped' ORDER BY v.id, vessel.key",
-    )
+             coalesce((SELECT number FROM place p WHERE p.vessel = vessel.value AND p.directory = v.directory), 0),
+             q.directory, ",
+        rank!(),
+        ", ",
+        expires_at!(),
+        "
+         FROM version v CROSS JOIN json_each(?2) vessel
+             LEFT JOIN queue q ON q.directory = v.directory AND q.ordering IS NOT NULL
+         WHERE v.id > ?3 AND v.kind <> 'skipped' ORDER BY v.id, vessel.key"
+    ))
     .bind(now)
     .bind(json::names(vessels))
     .bind(before_them)
@@ -204,12 +214,13 @@ pub(super) async fn insert(
 }
 
 /// The SQL condition for a version `v` to be complete: no delivery of it is open, at least one delivery was
-/// acknowledged, and the version was not forgotten.
+/// acknowledged or expired, and the version was not forgotten.
 macro_rules! is_complete {
     () => {
         "(v.forgotten_at IS NULL
           AND NOT EXISTS (SELECT 1 FROM delivery d WHERE d.version = v.id AND d.state NOT IN ('acknowledged', 'superseded'))
-          AND EXISTS (SELECT 1 FROM delivery d WHERE d.version = v.id AND d.state = 'acknowledged'))"
+          AND EXISTS (SELECT 1 FROM delivery d
+              WHERE d.version = v.id AND (d.state = 'acknowledged' OR d.expired_at IS NOT NULL)))"
     };
 }
 

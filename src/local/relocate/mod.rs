@@ -32,7 +32,7 @@ use rustix::io::Errno;
 
 use super::DiskError;
 use super::file_state::FileState;
-use super::own_names::PROCESSED;
+use super::own_names::{EXPIRED, PROCESSED};
 use super::source::{SourceFile, hash};
 use crate::digest::Digest;
 use crate::names::RelPath;
@@ -90,7 +90,8 @@ struct Retirement<'a> {
     places: &'a ProcessedDir<'a>,
     path: &'a RelPath,
     stamp: &'a FileStamp,
-    digest: &'a Digest,
+    /// `None` if the file was never read completely.
+    digest: Option<&'a Digest>,
     version: &'a Version,
     guard: Guard<'a>,
     pause: &'a dyn Fn(Moment),
@@ -109,12 +110,22 @@ pub fn retire(
     guard: Guard<'_>,
     stopped: &dyn Fn() -> bool,
 ) -> Vec<(Version, Result<Retired, DiskError>)> {
-    retire_with(location, versions, guard, stopped, &|_| {})
+    retire_with(location, (versions, PROCESSED), guard, stopped, &|_| {})
+}
+
+/// Moves versions into `expired/`, like [`retire`]. A version may be one that was never read.
+pub fn set_aside(
+    location: &Path,
+    versions: &[Version],
+    guard: Guard<'_>,
+    stopped: &dyn Fn() -> bool,
+) -> Vec<(Version, Result<Retired, DiskError>)> {
+    retire_with(location, (versions, EXPIRED), guard, stopped, &|_| {})
 }
 
 fn retire_with(
     location: &Path,
-    versions: &[Version],
+    (versions, into): (&[Version], &str),
     guard: Guard<'_>,
     stopped: &dyn Fn() -> bool,
     pause: &dyn Fn(Moment),
@@ -124,7 +135,8 @@ fn retire_with(
         if stopped() {
             break;
         }
-        let outcomes = retire_beside(location, beside, guard, stopped, pause).unwrap_or_else(|error| vec![Err(error)]);
+        let outcomes =
+            retire_beside(location, (beside, into), guard, stopped, pause).unwrap_or_else(|error| vec![Err(error)]);
         all.extend(beside.iter().cloned().zip(outcomes));
     }
     all
@@ -133,19 +145,21 @@ fn retire_with(
 /// Retires versions of one directory until stopped, and flushes once for all of them.
 fn retire_beside(
     location: &Path,
-    versions: &[Version],
+    (versions, into): (&[Version], &str),
     guard: Guard<'_>,
     stopped: &dyn Fn() -> bool,
     pause: &dyn Fn(Moment),
 ) -> Result<Vec<Result<Retired, DiskError>>, DiskError> {
-    let Some(places) = ProcessedDir::open(location, &versions[0].path)? else {
+    let Some(places) = ProcessedDir::open_as(location, &versions[0].path, into)? else {
         return Ok(versions.iter().map(|_| Ok(Retired::SourceGone)).collect());
     };
     let retire = |version: &Version| {
         let Version { path, stamp, digest, .. } = version;
         // A version without a digest was never read completely, so it cannot have been delivered.
-        let Some(digest) = digest else { return Ok(Retired::SourceChanged) };
-        Retirement { places: &places, path, stamp, digest, version, guard, pause }.run()
+        if digest.is_none() && into == PROCESSED {
+            return Ok(Retired::SourceChanged);
+        }
+        Retirement { places: &places, path, stamp, digest: digest.as_ref(), version, guard, pause }.run()
     };
     let outcomes: Vec<_> = versions.iter().take_while(|_| !stopped()).map(retire).collect();
     if outcomes.iter().any(|outcome| matches!(outcome, Ok(Retired::Moved(_)))) {
@@ -198,7 +212,7 @@ impl Retirement<'_> {
     /// and the number before the free one, because the numbers in between belong to other versions, and there may be
     /// thousands.
     fn find_copy(&self, free: u64) -> Result<Option<RelPath>, DiskError> {
-        let Some(last) = free.checked_sub(1) else { return Ok(None) };
+        let Some(last) = free.checked_sub(1).filter(|_| self.digest.is_some()) else { return Ok(None) };
         if self.holds_it(self.path, 0)? {
             return Ok(Some(self.path.clone()));
         }
@@ -231,13 +245,14 @@ impl Retirement<'_> {
         if there.size != self.stamp.size || (number > 0 && time(&there) != time(self.stamp)) {
             return Ok(false);
         }
+        let Some(digest) = self.digest else { return Ok(time(&there) == time(self.stamp)) };
         let (name, whole) = (Path::new(target.file_name()), self.places.target(target));
         let copy = match SourceFile::open_in(&self.places.to, name, whole) {
             Err(DiskError::NotAFile { .. }) => return Ok(false),
             Err(error) if error.is_gone() => return Ok(false),
             copy => copy?,
         };
-        let same = hash(&copy, &|| false)? == *self.digest;
+        let same = hash(&copy, &|| false)? == *digest;
         if same {
             copy.flush()?;
         }
@@ -318,7 +333,14 @@ impl Retirement<'_> {
 
     /// Copies the file to `processed/` on another file system, then removes the source.
     fn copy_across(&self, source: &Source) -> Result<Retired, DiskError> {
-        let Some(copied) = copy::make(self.places, self.path, self.stamp, self.digest)? else {
+        let digest = match self.digest {
+            Some(digest) => *digest,
+            None => {
+                let whole = self.places.location.join(self.path.as_path());
+                hash(&SourceFile::open_in(&self.places.from, Path::new(self.path.file_name()), whole)?, &|| false)?
+            }
+        };
+        let Some(copied) = copy::make(self.places, self.path, self.stamp, &digest)? else {
             return Ok(Retired::SourceChanged);
         };
         for _ in 0..TRIES {

@@ -23,9 +23,14 @@ const DIRECTORY: OFlags = OFlags::DIRECTORY.union(OFlags::RDONLY).union(OFlags::
 
 /// Opens `processed` in a location; `None` if it is missing and `make` is not set.
 pub(super) fn open_processed(location: &OwnedFd, path: &Path, make: bool) -> Result<Option<OwnedFd>, DiskError> {
-    let processed = &path.join(PROCESSED);
+    open_ours(location, path, PROCESSED, make)
+}
+
+/// Opens a directory for sources, `processed` or `expired`, like [`open_processed`].
+pub(super) fn open_ours(location: &OwnedFd, path: &Path, name: &str, make: bool) -> Result<Option<OwnedFd>, DiskError> {
+    let processed = &path.join(name);
     let failed = |act| move |errno| DiskError::io(act, processed, errno);
-    let name = OsStr::new(PROCESSED);
+    let name = OsStr::new(name);
     let opened = if make {
         make_and_open(location, name, location, path)
     } else {
@@ -33,7 +38,7 @@ pub(super) fn open_processed(location: &OwnedFd, path: &Path, make: bool) -> Res
     };
     let to = match opened {
         Err(Errno::NOENT) if !make => return Ok(None),
-        Err(Errno::LOOP | Errno::NOTDIR) => open_link(location, processed)?,
+        Err(Errno::LOOP | Errno::NOTDIR) => open_link(location, name, processed)?,
         opened => opened.map_err(failed("make"))?,
     };
     // If `processed` were the location itself, each source would be found in `processed/` already, and removed.
@@ -47,10 +52,10 @@ pub(super) fn open_processed(location: &OwnedFd, path: &Path, make: bool) -> Res
 }
 
 /// Opens the target of the link `processed`, if the operator created it and nobody else can replace it.
-fn open_link(location: &OwnedFd, processed: &Path) -> Result<OwnedFd, DiskError> {
+fn open_link(location: &OwnedFd, name: &OsStr, processed: &Path) -> Result<OwnedFd, DiskError> {
     let unfit = |why| DiskError::Processed { path: processed.into(), why };
     let failed = |errno| DiskError::io("read the status of", processed, errno);
-    let link = openat(location, PROCESSED, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty());
+    let link = openat(location, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty());
     let link = link.map_err(failed)?;
     let stat = fstat(&link).map_err(failed)?;
     if FileType::from_raw_mode(stat.st_mode) != FileType::Symlink {

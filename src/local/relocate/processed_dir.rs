@@ -9,7 +9,7 @@ use rustix::fs::{Mode, OFlags, openat};
 use rustix::io::Errno;
 
 use super::moves::sync;
-use super::processed::{is_taken, make_and_open, open_processed};
+use super::processed::{is_taken, make_and_open, open_ours};
 use crate::local::DiskError;
 use crate::local::file_state::open_location;
 use crate::local::own_names::{LEAVING, PROCESSED};
@@ -34,10 +34,15 @@ impl<'a> ProcessedDir<'a> {
     /// Opens both directories, creating missing ones in `processed/`; `None` when the source's directory no longer
     /// exists.
     pub(super) fn open(location: &'a Path, path: &RelPath) -> Result<Option<Self>, DiskError> {
+        Self::open_as(location, path, PROCESSED)
+    }
+
+    /// Opens both directories like [`ProcessedDir::open`], where `name` is the name of the target directory.
+    pub(super) fn open_as(location: &'a Path, path: &RelPath, name: &str) -> Result<Option<Self>, DiskError> {
         let top = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;
         let mut from = open_readable(location)?;
-        let processed = location.join(PROCESSED);
-        let opened = open_processed(&from, location, true)?;
+        let processed = location.join(name);
+        let opened = open_ours(&from, location, name, true)?;
         let mut to = opened.ok_or_else(|| DiskError::io("make", &processed, Errno::NOENT))?;
         let mut above = processed.clone();
         let parents = path.as_path().parent().into_iter().flat_map(Path::iter);

@@ -90,8 +90,13 @@ impl Shore {
     }
 
     fn retire_during(&self, version: &Version, pause: impl Fn(Moment)) -> Retired {
-        let mut outcomes =
-            retire_with(self.dir.path(), std::slice::from_ref(version), at_once(&writers()), &|| false, &pause);
+        let mut outcomes = retire_with(
+            self.dir.path(),
+            (std::slice::from_ref(version), PROCESSED),
+            at_once(&writers()),
+            &|| false,
+            &pause,
+        );
         outcomes.remove(0).1.unwrap()
     }
 

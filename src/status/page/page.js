@@ -82,6 +82,8 @@ function card(name) {
     rate: fact(list, "Rate"),
     oldest: fact(list, "Oldest waiting"),
     parked: fact(list, "Parked"),
+    expired: fact(list, "Expired"),
+    window: fact(list, "Window"),
     last: fact(list, "Last received"),
     today: fact(list, "On the link today"),
     transfers: element("div", "transfers"),
@@ -132,6 +134,14 @@ function showOrders(card, vessel) {
   if (vessel.link.state === "away") card.orders.append(" ", orderButton(`Try ${vessel.name} now`, { order: "retry", vessel: vessel.name }));
 }
 
+// When the vessel's window opens, or those of the directories with files for it.
+function windowOf(vessel, now) {
+  if (vessel.opens) return `opens in ${between(now, vessel.opens)}`;
+  const closed = vessel.queues.filter((queue) => queue.opens);
+  if (!closed.length) return "open";
+  return closed.map((queue) => `${queue.directory}: opens in ${between(now, queue.opens)}`).join(", ");
+}
+
 function showVessel(vessel, now) {
   const shown = card(vessel.name);
   const { link } = vessel;
@@ -147,6 +157,8 @@ function showVessel(vessel, now) {
   say(shown.rate, vessel.rate ? `${bytes(vessel.rate)}/s` : "–");
   say(shown.oldest, vessel.oldest ? between(vessel.oldest.since, now) : "–");
   say(shown.parked, String(vessel.parked));
+  say(shown.expired, String(vessel.expired));
+  say(shown.window, windowOf(vessel, now));
   say(shown.last, vessel.last_acknowledged ? `${between(vessel.last_acknowledged, now)} ago` : "never");
   const today = vessel.link_bytes_today;
   say(shown.today, today ? `${bytes(today.sent)} sent, ${bytes(today.received)} received` : "–");

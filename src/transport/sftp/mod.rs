@@ -362,6 +362,11 @@ impl Sftp {
         self.session.limit_window(bytes);
     }
 
+    /// Sets an upper bound of the payload bytes in flight, at once if nothing was measured yet.
+    pub fn begin_with(&self, bytes: usize) {
+        self.session.begin_with(bytes);
+    }
+
     /// Sets attributes of a path.
     pub async fn setstat(&self, path: &[u8], set: Attrs) -> Result<(), SftpError> {
         status(self.on_path(kind::SETSTAT, path, Some(set)).await?)

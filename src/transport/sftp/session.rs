@@ -445,6 +445,11 @@ impl Session {
         self.shared.window.limit(bytes);
     }
 
+    /// Sets an upper bound of the payload bytes in flight, at once if nothing was measured yet.
+    pub(crate) fn begin_with(&self, bytes: usize) {
+        self.shared.window.begin_with(bytes);
+    }
+
     /// Returns how many bytes the channel accepted at once when the session started: the size of one packet, or the
     /// channel's window if that was smaller.
     pub(crate) fn takes_at_once(&self) -> usize {

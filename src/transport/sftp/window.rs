@@ -186,6 +186,17 @@ impl Window {
         self.state().most = bytes.clamp(LEAST, MOST);
     }
 
+    /// Sets an upper bound like [`Window::limit`], and at once if nothing was measured yet.
+    pub(super) fn begin_with(&self, bytes: usize) {
+        let mut state = self.state();
+        state.most = bytes.clamp(LEAST, MOST);
+        let (most, is_new) = (state.most, state.counts.is_empty());
+        drop(state);
+        if is_new {
+            self.resize(most);
+        }
+    }
+
     /// Records a measured round-trip time. Only the shortest one is kept, because longer ones include losses and
     /// queues.
     pub(super) fn note_round_trip(&self, round_trip: Duration) {

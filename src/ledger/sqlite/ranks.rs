@@ -1,0 +1,21 @@
+//! The place of a delivery in the queue of its directory, in SQL.
+
+/// The rank of a delivery of the version `v` in the queue `q`: a number, or the path. A negative size stands for a size
+/// of 2^63 or more, see `signed`.
+macro_rules! rank {
+    () => {
+        "CASE q.ordering
+             WHEN 'newest' THEN -(v.mtime * 1000 + v.mtime_nanos / 1000000)
+             WHEN 'smallest' THEN iif(v.size < 0, 9223372036854775807, v.size)
+             WHEN 'name' THEN v.path
+         END"
+    };
+}
+
+/// When a delivery of the version `v` in the queue `q` expires.
+macro_rules! expires_at {
+    () => {
+        "iif(v.kind = 'file', v.admitted_at + q.expire, NULL)"
+    };
+}
+pub(super) use {expires_at, rank};

@@ -1,0 +1,177 @@
+//! Decides which of a session's deliveries may send its next bytes: the one with the highest priority, and none of a
+//! directory whose window is closed.
+//!
+//! The gate is asked before every write, so a file with a higher priority preempts the others at their next write, and
+//! they continue there afterwards. 5 % of the bytes belong to the delivery that waits longest.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use crate::names::DirectoryName;
+use crate::records::{Version, VersionId};
+use crate::settings::Priority;
+
+/// How long after a write a priority still holds back lower ones: longer than a file takes from one write to its next,
+/// and so short that a delivery that waits for something else than the link holds back nobody.
+const LINGER: Duration = Duration::from_millis(30);
+/// Bytes of a lower priority that may be sent for each byte of a higher one: 5 % of all bytes.
+const SHARE: f64 = 1.0 / 19.0;
+/// The most bytes of lower priorities that can be saved up.
+const MOST_OWED: f64 = 1_048_576.0;
+
+/// The priorities of the directories, and the directories of which nothing may be sent now.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct SendRules {
+    /// Directories with another priority than the default.
+    pub(crate) priorities: HashMap<DirectoryName, Priority>,
+    /// Directories whose schedule, or that of the vessel, is closed.
+    pub(crate) closed: HashSet<DirectoryName>,
+}
+
+/// The gate of one session.
+#[derive(Default)]
+pub(crate) struct SendGate {
+    /// `None` if all directories have the default priority and none is closed: then nobody waits.
+    rules: RwLock<Option<Arc<SendRules>>>,
+    senders: Mutex<Senders>,
+    changed: Notify,
+    /// Versions of closed directories that wait for their next write.
+    stopped: Mutex<Vec<VersionId>>,
+    has_stopped: Notify,
+}
+
+#[derive(Default)]
+struct Senders {
+    /// For each priority: the number of writes that are being passed to a channel, and when the last one was.
+    sending: [(usize, Option<Instant>); Priority::ALL.len()],
+    /// Senders that wait, by their arrival.
+    waiting: BTreeSet<u64>,
+    next_number: u64,
+    /// Bytes that the sender that waits longest may send before those of a higher priority.
+    owed: f64,
+}
+
+/// The right to pass bytes to a channel. While it exists, and shortly afterwards, lower priorities wait.
+pub(crate) struct SendTurn<'a>(Option<(&'a SendGate, Priority)>);
+
+/// A sender that waits, until it is dropped.
+struct Waiting<'a>(&'a SendGate, u64);
+
+impl Drop for SendTurn<'_> {
+    fn drop(&mut self) {
+        let Some((gate, priority)) = self.0 else { return };
+        let mut senders = gate.senders();
+        let (sending, last) = &mut senders.sending[priority as usize];
+        (*sending, *last) = (sending.saturating_sub(1), Some(Instant::now()));
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.senders().waiting.remove(&self.1);
+    }
+}
+
+impl SendGate {
+    /// Sets the rules. Senders that wait follow them at once.
+    pub(crate) fn set(&self, rules: SendRules) {
+        let rules = (rules != SendRules::default()).then(|| Arc::new(rules));
+        *self.rules.write().unwrap_or_else(PoisonError::into_inner) = rules;
+        self.changed.notify_waiters();
+    }
+
+    fn rules(&self) -> Option<Arc<SendRules>> {
+        self.rules.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn senders(&self) -> MutexGuard<'_, Senders> {
+        self.senders.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns the priority of a directory.
+    pub(crate) fn priority_of(&self, directory: &DirectoryName) -> Priority {
+        self.rules().and_then(|rules| rules.priorities.get(directory).copied()).unwrap_or_default()
+    }
+
+    /// Returns whether senders may have to wait for each other.
+    pub(crate) fn is_used(&self) -> bool {
+        self.rules.read().unwrap_or_else(PoisonError::into_inner).is_some()
+    }
+
+    /// Waits until bytes of a version may be sent. The turn must be kept until they were passed to a channel.
+    pub(crate) async fn enter(&self, version: &Version, bytes: u64) -> SendTurn<'_> {
+        if !self.is_used() {
+            return SendTurn(None);
+        }
+        let waiting = {
+            let mut senders = self.senders();
+            let number = senders.next_number;
+            senders.next_number += 1;
+            senders.waiting.insert(number);
+            Waiting(self, number)
+        };
+        let mut is_stopped = false;
+        loop {
+            let mut changed = std::pin::pin!(self.changed.notified());
+            changed.as_mut().enable();
+            let Some(rules) = self.rules() else { return SendTurn(None) };
+            if rules.closed.contains(&version.directory) {
+                if !std::mem::replace(&mut is_stopped, true) {
+                    self.senders().waiting.remove(&waiting.1);
+                    self.stopped.lock().unwrap_or_else(PoisonError::into_inner).push(version.id);
+                    self.has_stopped.notify_one();
+                }
+                changed.await;
+                continue;
+            }
+            let priority = rules.priorities.get(&version.directory).copied().unwrap_or_default();
+            let Some(wait) = self.senders().wait_for(priority, waiting.1, bytes as f64) else {
+                return SendTurn(Some((self, priority)));
+            };
+            tokio::select! {
+                () = changed => {}
+                () = tokio::time::sleep(wait) => {}
+            }
+        }
+    }
+
+    /// Waits until a delivery of a closed directory has reached its next write, and returns the versions of all such
+    /// deliveries.
+    pub(crate) async fn stopped(&self) -> Vec<VersionId> {
+        loop {
+            let stopped = std::mem::take(&mut *self.stopped.lock().unwrap_or_else(PoisonError::into_inner));
+            if !stopped.is_empty() {
+                return stopped;
+            }
+            self.has_stopped.notified().await;
+        }
+    }
+}
+
+impl Senders {
+    /// Lets the sender with this number pass, or returns how long it must wait before it asks again.
+    fn wait_for(&mut self, priority: Priority, number: u64, bytes: f64) -> Option<Duration> {
+        let now = Instant::now();
+        let higher = &self.sending[..priority as usize];
+        let is_sending = higher.iter().any(|(sending, _)| *sending > 0);
+        let last = higher.iter().filter_map(|(_, last)| *last).max();
+        let left = last.map_or(Duration::ZERO, |last| (last + LINGER).saturating_duration_since(now));
+        if is_sending || !left.is_zero() {
+            let is_longest = self.waiting.first() == Some(&number);
+            if !is_longest || self.owed < bytes {
+                return Some(if is_sending { LINGER } else { left });
+            }
+            self.owed -= bytes;
+        }
+        self.waiting.remove(&number);
+        if !self.waiting.is_empty() {
+            self.owed = (self.owed + bytes * SHARE).min(MOST_OWED);
+        }
+        self.sending[priority as usize].0 += 1;
+        None
+    }
+}

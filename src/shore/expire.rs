@@ -1,0 +1,58 @@
+//! Ends deliveries of versions that are older than `Expire`.
+
+use std::time::Duration;
+
+use super::Directory;
+use crate::clock::wait_between;
+use crate::fault::Fault;
+
+/// Shortest and longest wait between two looks; the clock may be set meanwhile.
+const LEAST: Duration = Duration::from_millis(50);
+const LONGEST: Duration = Duration::from_secs(1);
+/// Maximum number of deliveries that end in one step.
+const STEP: u32 = 500;
+
+/// Ends expired deliveries of a directory until it is stopped. Does nothing if its files don't expire.
+///
+/// # Errors
+/// Returns a daemon-wide [`Fault`] if the ledger can't be used.
+pub async fn expire(directory: Directory) -> Result<(), Fault> {
+    if directory.settings.expire.is_none() {
+        return Ok(());
+    }
+    let stop = directory.stop.clone();
+    let expiring = async {
+        loop {
+            let next = expire_now(&directory).await?;
+            let wait = next.map_or(LONGEST, |next| wait_between(directory.clock.now_ms(), next).clamp(LEAST, LONGEST));
+            tokio::time::sleep(wait).await;
+        }
+    };
+    stop.run_until_cancelled(expiring).await.unwrap_or(Ok(()))
+}
+
+/// Ends all deliveries of a directory that have expired by now. Returns when the next one expires, in milliseconds since
+/// 1970.
+///
+/// # Errors
+/// Fails like [`expire`].
+pub async fn expire_now(directory: &Directory) -> Result<Option<i64>, Fault> {
+    let name = &directory.settings.name;
+    loop {
+        let expired = directory.ledger.expire(name, STEP).await.map_err(|e| e.fault())?;
+        for delivery in &expired {
+            tracing::warn!(
+                vessel = %delivery.vessel, directory = %name, file = %delivery.path,
+                "expired: the vessel did not receive the file within Expire, so it is not sent any more"
+            );
+        }
+        if !expired.is_empty() {
+            // Running deliveries of these versions end, and sources that no vessel awaits any more retire.
+            directory.ring_vessels();
+            directory.retire_bell.ring();
+        }
+        if expired.len() < STEP as usize {
+            return directory.ledger.next_expiry(name).await.map_err(|e| e.fault());
+        }
+    }
+}

@@ -1,0 +1,190 @@
+//! What may be sent to a vessel now: the queues of its directories by priority, without those whose window is closed.
+
+use std::collections::VecDeque;
+
+use crate::fault::Fault;
+use crate::ledger::{Ledger, QueueEnd};
+use crate::link::SendRules;
+use crate::names::DirectoryName;
+use crate::records::Delivery;
+use crate::settings::{self, Order, Priority, Schedule};
+use crate::transfer::Directories;
+
+/// One in this many deliveries from a queue with an order is the one that the order would send last.
+const SHARE: usize = 20;
+
+/// The queues of one priority.
+#[derive(Clone, Debug)]
+pub(super) struct Level {
+    pub(super) priority: Priority,
+    /// Whether the shared queue is one of them.
+    shared: bool,
+    own: Vec<(DirectoryName, Order)>,
+}
+
+/// The open queues of a vessel, and for how long they are the open ones.
+#[derive(Debug, Default)]
+pub(super) struct Levels {
+    /// The levels with an open queue, the highest first.
+    pub(super) levels: Vec<Level>,
+    pub(super) rules: SendRules,
+    /// From when to when (milliseconds since 1970) this is true; the end is `None` if no window opens or closes.
+    since: i64,
+    until: Option<i64>,
+    generation: u64,
+}
+
+impl Levels {
+    /// Determines the levels at the time `now`, in milliseconds since 1970.
+    pub(super) fn at(now: i64, vessel: &settings::Vessel, directories: &Directories) -> Self {
+        let generation = directories.generation();
+        let mut levels = Self { since: now, generation, ..Self::default() };
+        let mut all: Vec<Level> =
+            Priority::ALL.map(|priority| Level { priority, shared: false, own: Vec::new() }).into();
+        // The shared queue also holds files of directories that are not configured any more, so that they are parked
+        // with a reason.
+        let shared = levels.is_open(now, &Vec::from_iter(vessel.own_schedule(Priority::Normal)));
+        all[Priority::Normal as usize].shared = shared;
+        for directory in directories.settings() {
+            if !vessel.takes(&directory.name) {
+                continue;
+            }
+            if directory.priority != Priority::default() {
+                levels.rules.priorities.insert(directory.name.clone(), directory.priority);
+            }
+            let is_open = levels.is_open(now, &vessel.schedules(&directory));
+            if !is_open {
+                levels.rules.closed.insert(directory.name.clone());
+            } else if directory.has_own_queue() {
+                all[directory.priority as usize].own.push((directory.name.clone(), directory.order));
+            }
+        }
+        all.iter_mut().for_each(|level| level.own.sort_unstable_by(|a, b| a.0.cmp(&b.0)));
+        levels.levels = all.into_iter().filter(|level| level.shared || !level.own.is_empty()).collect();
+        levels
+    }
+
+    /// Returns whether all of `schedules` are open, and notes when one of them changes.
+    fn is_open(&mut self, now: i64, schedules: &[&Schedule]) -> bool {
+        let change = Schedule::next_change_of(schedules, now);
+        self.until = self.until.into_iter().chain(change).min();
+        schedules.iter().all(|schedule| schedule.is_open(now))
+    }
+
+    /// Returns whether the levels are still the same at the time `now`. The clock may have been set back.
+    pub(super) fn are_current(&self, now: i64, directories: &Directories) -> bool {
+        let is_in_time = self.until.is_none_or(|until| (self.since..until).contains(&now));
+        is_in_time && self.generation == directories.generation()
+    }
+
+    /// Returns when a window opens or closes next, in milliseconds since 1970.
+    pub(super) fn until(&self) -> Option<i64> {
+        self.until
+    }
+
+    /// Returns when the next delivery of an open queue is due, in milliseconds since 1970; `None` if there is none.
+    pub(super) async fn next_due_at(
+        &self,
+        ledger: &Ledger,
+        vessel: &settings::Vessel,
+        held_back: &[DirectoryName],
+    ) -> Result<Option<i64>, Fault> {
+        let mut next = None;
+        for level in &self.levels {
+            if level.shared {
+                let due = ledger.next_due_at_beside(&vessel.name, held_back).await;
+                next = next.into_iter().chain(due.map_err(|e| e.fault())?).min();
+            }
+            for (queue, _) in level.own.iter().filter(|(queue, _)| !held_back.contains(queue)) {
+                let due = ledger.next_due_at_in(&vessel.name, queue).await.map_err(|e| e.fault())?;
+                next = next.into_iter().chain(due).min();
+            }
+        }
+        Ok(next)
+    }
+}
+
+impl Level {
+    /// Returns whether one of the queues has an order of its own, so that a new file may be the next one.
+    pub(super) fn has_order(&self) -> bool {
+        self.own.iter().any(|(_, order)| *order != Order::Oldest)
+    }
+
+    /// Returns due deliveries of the level, at most `limit` from each queue. With `back`, queues with an order start with
+    /// the delivery that they would send last.
+    pub(super) async fn due(
+        &self,
+        ledger: &Ledger,
+        vessel: &settings::Vessel,
+        (large, limit): (bool, usize),
+        held_back: &[DirectoryName],
+        back: bool,
+    ) -> Result<Vec<Delivery>, Fault> {
+        let most = u32::try_from(limit).unwrap_or(u32::MAX);
+        let (mut by_age, mut in_turn) = (Vec::new(), Vec::new());
+        if self.shared {
+            let due = ledger.next_due_beside(&vessel.name, large, most, held_back).await;
+            by_age.push(due.map_err(|e| e.fault())?);
+        }
+        for (queue, order) in self.own.iter().filter(|(queue, _)| !held_back.contains(queue)) {
+            let next = async |end, most| {
+                let due = ledger.next_due_in(&vessel.name, queue, large, most, end).await;
+                due.map_err(|e| e.fault())
+            };
+            let front = next(QueueEnd::Front, most).await?;
+            if *order == Order::Oldest {
+                by_age.push(front);
+            } else if front.len() < limit {
+                in_turn.push(front);
+            } else {
+                let last = next(QueueEnd::Back, most.div_ceil(SHARE as u32)).await?;
+                in_turn.push(with_share(front, last, back));
+            }
+        }
+        in_turn.push(merged(by_age));
+        Ok(alternating(in_turn))
+    }
+}
+
+/// Puts the deliveries of `last` among the others, one after every [`SHARE`] of them; with `first`, before all others.
+fn with_share(front: Vec<Delivery>, mut last: Vec<Delivery>, first: bool) -> Vec<Delivery> {
+    last.retain(|delivery| !front.iter().any(|other| other.id == delivery.id));
+    let (mut mixed, mut last) = (Vec::with_capacity(front.len() + last.len()), last.into_iter());
+    if first {
+        mixed.extend(last.next());
+    }
+    for (at, delivery) in front.into_iter().enumerate() {
+        mixed.push(delivery);
+        if (at + 2) % SHARE == 0 {
+            mixed.extend(last.next());
+        }
+    }
+    mixed
+}
+
+/// Merges deliveries of several queues by age.
+fn merged(mut queues: Vec<Vec<Delivery>>) -> Vec<Delivery> {
+    if queues.len() <= 1 {
+        return queues.pop().unwrap_or_default();
+    }
+    let mut all: Vec<Delivery> = queues.into_iter().flatten().collect();
+    all.sort_by_key(|delivery| (delivery.due_at, delivery.id));
+    all
+}
+
+/// Takes one delivery of each queue in turn.
+fn alternating(mut queues: Vec<Vec<Delivery>>) -> Vec<Delivery> {
+    queues.retain(|queue| !queue.is_empty());
+    if queues.len() <= 1 {
+        return queues.pop().unwrap_or_default();
+    }
+    let mut queues: VecDeque<_> = queues.into_iter().map(Vec::into_iter).collect();
+    let mut all = Vec::new();
+    while let Some(mut queue) = queues.pop_front() {
+        if let Some(delivery) = queue.next() {
+            all.push(delivery);
+            queues.push_back(queue);
+        }
+    }
+    all
+}
