@@ -27,6 +27,10 @@ const BEGINNING: f64 = 15e3;
 /// the end of a file.
 const WINDOW: f64 = 2.5;
 const SLACK: f64 = 0.25;
+/// The same where queues are kept short and the path is not known to be full: no more than what the path and a short
+/// queue hold, because all that is sent beyond that is lost or delays the next file.
+const SHORT_WINDOW: f64 = 1.5;
+const SHORT_SLACK: f64 = 0.1;
 
 /// A connection, and its counters as last read.
 struct Member {
@@ -142,10 +146,10 @@ fn apply(limit: Option<f64>, channels: &ChannelPool, members: &[Member], tick: T
     }
 }
 
-/// Returns the window of each channel of a connection whose path is not full, where queues are kept short. A connection
-/// that doubles its rate with each round trip fills it.
+/// Returns the window of each channel of a connection whose path is not known to be full, where queues are kept short.
+/// The connection can become half as fast again with each round trip.
 fn short_window(member: &Member, all: &[SftpChannel], tick: Tick) -> usize {
     let its = all.iter().filter(|channel| channel.is_beside(&member.channel)).count();
-    let wanted = member.rate * (tick.least_round_trip.as_secs_f64() * WINDOW + SLACK);
+    let wanted = member.rate * (tick.least_round_trip.as_secs_f64() * SHORT_WINDOW + SHORT_SLACK);
     wanted.max(FIRST_SHORT as f64) as usize / its.max(1)
 }

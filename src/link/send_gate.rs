@@ -175,3 +175,93 @@ impl Senders {
         None
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::names::RelPath;
+    use crate::records::{FileStamp, VersionKind};
+
+    const WRITE: u64 = 65_536;
+
+    fn version(directory: &str) -> Version {
+        Version {
+            id: VersionId(7),
+            directory: DirectoryName::new(directory),
+            path: RelPath::new("file").unwrap(),
+            kind: VersionKind::File,
+            stamp: FileStamp { size: 1, mtime: 0, mtime_nanos: 0, inode: 1 },
+            mode: 0o644,
+            owner: None,
+            target: Vec::new(),
+            digest: None,
+            chunk_size: 1,
+        }
+    }
+
+    fn gate() -> Arc<SendGate> {
+        let gate = SendGate::default();
+        let priorities = [("storms", Priority::Urgent), ("films", Priority::Bulk), ("backups", Priority::Low)];
+        let priorities = priorities.map(|(name, priority)| (DirectoryName::new(name), priority)).into();
+        gate.set(SendRules { priorities, closed: HashSet::new() });
+        Arc::new(gate)
+    }
+
+    /// Sends writes that take 10 ms each, and counts them.
+    fn send(gate: &Arc<SendGate>, directory: &'static str) -> Arc<std::sync::atomic::AtomicU64> {
+        let (gate, sent) = (gate.clone(), Arc::new(std::sync::atomic::AtomicU64::new(0)));
+        let counted = sent.clone();
+        tokio::spawn(async move {
+            loop {
+                let turn = gate.enter(&version(directory), WRITE).await;
+                tokio::time::sleep(Duration::from_millis(10)).await;
+                drop(turn);
+                counted.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                // Reading the next bytes of the source.
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        });
+        sent
+    }
+
+    fn count(sent: &std::sync::atomic::AtomicU64) -> u64 {
+        sent.load(std::sync::atomic::Ordering::Relaxed)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_higher_priority_gets_all_but_a_twentieth_and_only_while_it_sends() {
+        let gate = gate();
+        let (low, bulk) = (send(&gate, "backups"), send(&gate, "films"));
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        let urgent = send(&gate, "storms");
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        let (urgent, lower) = (count(&urgent), count(&low) + count(&bulk));
+        let share = lower as f64 / (urgent + lower) as f64;
+        assert!((0.03..0.08).contains(&share), "{lower} of {}: {share}", urgent + lower);
+        assert!(count(&bulk) > 0 && count(&low) > 0, "whichever waits longest");
+        // A file that waits for its disk holds back nobody.
+        let before = count(&bulk);
+        let other = self::gate();
+        let bulk = send(&other, "films");
+        drop(other.enter(&version("storms"), 1).await);
+        tokio::time::sleep(LINGER + Duration::from_secs(1)).await;
+        assert!(count(&bulk) > 80, "{before} {}", count(&bulk));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_closed_directory_stops_at_its_next_write_and_is_named() {
+        let gate = gate();
+        let films = send(&gate, "films");
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let closed = HashSet::from([DirectoryName::new("films")]);
+        gate.set(SendRules { closed, ..SendRules::default() });
+        assert_eq!(gate.stopped().await, [VersionId(7)]);
+        let before = count(&films);
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert!(count(&films) <= before + 1);
+        drop(gate.enter(&version("storms"), WRITE).await);
+        gate.set(SendRules::default());
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert!(count(&films) > before + 50, "and goes on when it is open again");
+    }
+}
