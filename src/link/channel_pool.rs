@@ -156,13 +156,18 @@ impl ChannelPool {
         self.keeps_short_queues.load(Ordering::Relaxed)
     }
 
-    /// Returns whether a channel may carry bytes of large files. Where queues are kept short, the first connection is
-    /// left to small files and requests as soon as there is another one.
+    /// Returns whether a channel may carry bytes of large files. Where queues are kept short, one channel of a connection
+    /// does, unless the server's windows are small, and the first connection is left to small files and requests as soon
+    /// as there is another one.
     pub(crate) fn carries_large_files(&self, channel: &SftpChannel) -> bool {
+        if !self.keeps_short_queues() {
+            return true;
+        }
         let channels = self.channels.borrow();
-        !self.keeps_short_queues()
-            || !channel.is_beside(&channels[0])
-            || channels.iter().all(|other| other.is_lost() || other.is_beside(&channels[0]))
+        let mut living = channels.iter().filter(|other| !other.is_lost());
+        let is_first = living.clone().find(|other| other.is_beside(channel)).is_none_or(|first| first == channel);
+        let is_alone = living.all(|other| other.is_beside(&channels[0]));
+        (is_alone || !channel.is_beside(&channels[0])) && (is_first || channel.has_small_window())
     }
 
     /// Waits until this many bytes are left to send.

@@ -98,7 +98,7 @@ fn the_newest_file_goes_first_where_the_order_says_so_and_the_oldest_now_and_the
     let Some(fleet) = plan.openssh("ship").key("RateLimit", "1 MiB/s").start() else { return };
     for number in 0..30 {
         let place = fleet.path("shore/maps").join(format!("{number:02}"));
-        fleet.put_at(&place, &content(number, 96 * KIB), 0o644, at_second(1_600_000_000 + number as u64));
+        fleet.put_at(&place, &content(number, 96 * KIB), 0o644, at_second(1_600_000_000 + number));
     }
     let daemon = fleet.run();
     wait_until("all of them", || receipts(&fleet).len() == 30);
