@@ -131,7 +131,10 @@ fn apply(limit: Option<f64>, channels: &ChannelPool, members: &[Member], tick: T
     let Some(limit) = limit else {
         members.iter().for_each(|member| member.channel.limit_pace(None));
         let window = |channel: &SftpChannel| match members.iter().find(|member| member.channel.is_beside(channel)) {
-            Some(member) if channels.keeps_short_queues() => short_window(member, &all, tick),
+            Some(member) if channels.keeps_short_queues() => {
+                let its = all.iter().filter(|other| other.is_beside(channel) && channels.carries_large_files(other));
+                short_window(member, its.count(), tick)
+            }
             _ => usize::MAX,
         };
         return all.iter().for_each(|channel| channel.limit_window(window(channel)));
@@ -146,10 +149,10 @@ fn apply(limit: Option<f64>, channels: &ChannelPool, members: &[Member], tick: T
     }
 }
 
-/// Returns the window of each channel of a connection whose path is not known to be full, where queues are kept short.
+/// Returns the window of each of the channels that carry large files on a connection whose path is not known to be full,
+/// where queues are kept short.
 /// The connection can become half as fast again with each round trip.
-fn short_window(member: &Member, all: &[SftpChannel], tick: Tick) -> usize {
-    let its = all.iter().filter(|channel| channel.is_beside(&member.channel)).count();
+fn short_window(member: &Member, channels: usize, tick: Tick) -> usize {
     let wanted = member.rate * (tick.least_round_trip.as_secs_f64() * SHORT_WINDOW + SHORT_SLACK);
-    wanted.max(FIRST_SHORT as f64) as usize / its.max(1)
+    wanted.max(FIRST_SHORT as f64) as usize / channels.max(1)
 }
