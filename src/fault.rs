@@ -61,6 +61,8 @@ pub enum Cause {
     Source,
     /// A delivery whose vessel or directory is no longer in the settings.
     Settings,
+    /// A budget that is spent.
+    Budget,
     /// Anything else.
     Other,
 }
@@ -79,6 +81,7 @@ impl Cause {
             Self::Damaged => "damaged",
             Self::Source => "source",
             Self::Settings => "settings",
+            Self::Budget => "budget",
             Self::Other => "other",
         }
     }

@@ -3,6 +3,7 @@
 //!
 //! This module does not decide which data is transferred, in which order and why; the modules that use it do.
 
+mod allowance;
 mod channel_pool;
 mod command_batch;
 mod compressor;
@@ -17,7 +18,9 @@ mod small_files;
 mod standby;
 mod temp_dir;
 mod tending;
+mod usage;
 
+pub use allowance::{Allowance, Purse, Spent};
 pub(crate) use channel_pool::{Coming, Job, WORTH_BYTES};
 pub use compressor::Compressor;
 pub(crate) use compressor::{Compressed, Memory};
@@ -27,3 +30,4 @@ pub(crate) use session::{Link, Session};
 pub(crate) use small_files::{LoopSlot, MOST_BYTES};
 pub(crate) use standby::replacement;
 pub(crate) use temp_dir::prepare as prepare_temp_dir;
+pub use usage::{LinkUsage, Payer};

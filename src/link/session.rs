@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use tokio::sync::{Mutex, OnceCell};
 use tokio_util::sync::CancellationToken;
 
+use super::allowance::Allowance;
 use super::channel_pool::{ChannelPool, Coming};
 use super::command_batch::CommandBatcher;
 use super::compressor::Compressor;
@@ -38,6 +39,8 @@ pub(crate) struct Link {
     pub(crate) instance: InstanceId,
     /// Rate limit for bytes of files.
     pub(crate) limit: RateLimiter,
+    /// Budgets for bytes on the link.
+    pub(crate) allowance: Allowance,
     /// Receiver of events.
     pub(crate) monitor: Arc<dyn Monitor>,
     /// Whether the vessel's inability to store some times was already reported.
@@ -89,7 +92,7 @@ impl Session {
         arrival: Option<Arrival>,
     ) -> Self {
         let is_over_a_link = link.settings.local.is_none();
-        let meter = is_over_a_link.then(|| link.environment.meters.of(&link.settings.name));
+        let meter = is_over_a_link.then(|| link.environment.meters.on(&link.settings));
         Self {
             costs: Costs::new(meter),
             link,
@@ -225,10 +228,27 @@ impl Session {
 
     /// Waits until this many bytes of a file may be sent; never returns once the session is about to end.
     pub(crate) async fn may_send(&self, bytes: u64) {
-        match self.resting.run_until_cancelled(self.link.limit.take(bytes)).await {
+        let waiting = async {
+            self.link.limit.take(bytes).await;
+            self.link.allowance.take(bytes).await;
+        };
+        match self.resting.run_until_cancelled(waiting).await {
             Some(()) => {}
             None => std::future::pending().await,
         }
+    }
+
+    /// Waits until this many bytes of a file may be read back; never returns once the session is about to end.
+    pub(crate) async fn may_receive(&self, bytes: u64) {
+        if self.resting.run_until_cancelled(self.link.allowance.take(bytes)).await.is_none() {
+            std::future::pending().await
+        }
+    }
+
+    /// Has the budgets take this session's unacknowledged bytes into account, as long as it lasts.
+    pub(crate) fn join_budgets(self: &Arc<Self>) {
+        let session = Arc::downgrade(self);
+        self.link.allowance.join(move || session.upgrade().map(|session| session.channels.unanswered()));
     }
 
     /// Counts bytes of a version that were passed to a channel, whether or not they arrive.

@@ -14,6 +14,7 @@ use super::document::{
     LinkState, Oldest, Reload, Transfer, Trouble, VesselStatus,
 };
 use super::live::{Live, LiveLink, LiveTransfer, LiveVessel};
+use super::routes::Routes;
 use crate::clock::Clock;
 use crate::ledger::{LedgerError, LedgerView, Summary};
 use crate::local::{Room, Rooms};
@@ -43,6 +44,8 @@ pub struct Place {
     pub disks: Vec<PathBuf>,
     /// `MinFree`, in bytes.
     pub min_free: u64,
+    /// The ways to vessels that have several, or a link, and their budgets.
+    pub routes: Routes,
 }
 
 impl Place {
@@ -54,6 +57,7 @@ impl Place {
             database: settings.monster.database.clone(),
             disks: disks(settings),
             min_free: settings.monster.min_free,
+            routes: Routes::of(settings),
         }
     }
 }
@@ -155,8 +159,11 @@ impl Gatherer {
             Some(running) => self.place.vessels.iter().map(|name| (name, running.live.vessel(name))).collect(),
             None => HashMap::new(),
         };
+        let spent = self.place.routes.spent(&self.ledger, now).await?;
         let vessel = |name| VesselStatus {
             link_bytes_today: link_today.get(name).copied().map(LinkBytes::from),
+            link_bytes_month: spent.vessel(name).map(LinkBytes::from),
+            ways: self.place.routes.ways(name, &spent, live.get(name).and_then(|live| live.link.way())),
             ..self.vessel(name, live.get(name), &summary)
         };
         Ok(Document {
@@ -168,6 +175,7 @@ impl Gatherer {
             parked: parked.into_iter().map(Trouble::from).collect(),
             deliveries: receipts.into_iter().map(Delivered::from).collect(),
             errors: self.running.as_ref().map(Running::errors).unwrap_or_default(),
+            budgets: self.place.routes.budgets(&spent, now),
             ledger: LedgerStatus {
                 file: self.place.database.display().to_string(),
                 bytes: summary.ledger_bytes,
@@ -208,8 +216,10 @@ impl Gatherer {
             acknowledged: Amount::default(),
             last_acknowledged: None,
             sent_bytes: now.sent,
-            link_bytes: self.running.as_ref().and_then(|running| running.meters.of(name).bytes()).map(LinkBytes::from),
+            link_bytes: self.running.as_ref().and_then(|running| running.meters.sum(name)).map(LinkBytes::from),
             link_bytes_today: None,
+            link_bytes_month: None,
+            ways: Vec::new(),
             errors: now.errors.iter().map(|(cause, count)| (cause.as_str().to_owned(), *count)).collect(),
             took: now.took.clone(),
         };
@@ -285,7 +295,7 @@ fn link(name: &VesselName, live: Option<&LiveVessel>, summary: &Summary) -> Link
             (LinkState::Off, since, reason, None)
         }
         Some(LiveLink::Connecting) => (LinkState::Connecting, None, None, None),
-        Some(LiveLink::Connected { since }) => (LinkState::Connected, Some(*since), None, None),
+        Some(LiveLink::Connected { since, .. }) => (LinkState::Connected, Some(*since), None, None),
         Some(LiveLink::Away { since, reason, next_try }) => {
             (LinkState::Away, Some(*since), Some(reason.clone()), *next_try)
         }

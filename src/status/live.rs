@@ -59,12 +59,24 @@ pub(super) enum LiveLink {
     Connecting,
     Connected {
         since: i64,
+        /// The way that carries, and why that one.
+        way: Option<(String, String)>,
     },
     Away {
         since: i64,
         reason: String,
         next_try: Option<i64>,
     },
+}
+
+impl LiveLink {
+    /// Returns the way that carries, and why that one; `None` if the vessel has only one, or is not connected.
+    pub(super) fn way(&self) -> Option<(&str, &str)> {
+        match self {
+            Self::Connected { way: Some((way, why)), .. } => Some((way, why)),
+            Self::Connected { way: None, .. } | Self::Connecting | Self::Away { .. } => None,
+        }
+    }
 }
 
 /// A delivery in progress.
@@ -143,9 +155,10 @@ impl Default for LiveVessel {
 }
 
 impl LiveVessel {
-    fn connected(&mut self, now: i64) {
+    fn connected(&mut self, now: i64, way: Option<(&str, &str)>) {
         self.transfers.clear();
-        self.link = LiveLink::Connected { since: now };
+        let way = way.map(|(way, why)| (way.to_owned(), why.to_owned()));
+        self.link = LiveLink::Connected { since: now, way };
     }
 
     fn away(&mut self, now: i64, reason: &str, again_in: Option<Duration>) {
@@ -208,7 +221,7 @@ impl Monitor for Live {
         let (now, second) = (self.clock.now_ms(), self.second());
         let mut state = self.state();
         match event {
-            Event::Connected { vessel } => state.on(vessel, |vessel| vessel.connected(now)),
+            Event::Connected { vessel, way } => state.on(vessel, |vessel| vessel.connected(now, *way)),
             Event::Away { vessel, reason, cause, again_in } => {
                 state.on(vessel, |vessel| vessel.away(now, reason, *again_in));
                 let vessel = Some((*vessel).clone());
@@ -277,7 +290,7 @@ mod tests {
         }
 
         fn connected(&self) {
-            self.live.notice(&Event::Connected { vessel: &self.vessel });
+            self.live.notice(&Event::Connected { vessel: &self.vessel, way: None });
         }
 
         fn taken(&self, bytes: u64, found: bool) {
