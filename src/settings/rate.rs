@@ -1,6 +1,7 @@
 //! `RateLimit`: bytes per second, by the time of day.
 
 use super::problems::Diagnostic;
+use super::time_span::TimeSpan;
 use super::units;
 use super::values::{list, not_empty};
 
@@ -8,30 +9,13 @@ use super::values::{list, not_empty};
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RateSchedule {
     /// The time spans with their rates; the first span that contains the time applies.
-    spans: Vec<(Span, Rate)>,
+    spans: Vec<(TimeSpan, Rate)>,
     /// The rate at all other times.
     otherwise: Rate,
 }
 
 /// Bytes per second; `None`: no limit.
 type Rate = Option<u64>;
-
-/// From one minute of the day (inclusive) to another (exclusive), across midnight if the end is not later.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Span {
-    from: u16,
-    until: u16,
-}
-
-impl Span {
-    fn holds(self, minute: u16) -> bool {
-        if self.from < self.until {
-            (self.from..self.until).contains(&minute)
-        } else {
-            minute >= self.from || minute < self.until
-        }
-    }
-}
 
 impl RateSchedule {
     /// Returns the limit in bytes per second at a minute of the day, counted from local midnight; `None`: no limit.
@@ -59,7 +43,7 @@ pub(super) fn schedule(text: &str) -> Result<RateSchedule, Diagnostic> {
     for entry in list(text) {
         let (first, rest) = entry.split_once(char::is_whitespace).unwrap_or((entry, ""));
         if first.contains([':', '-']) {
-            let span = span(first)?;
+            let span = TimeSpan::parse(first)?;
             if rest.is_empty() {
                 let remedy = format!("write one, such as `{first} 2 MiB/s`");
                 return Err(Diagnostic::new(format!("no rate follows `{first}`"), remedy));
@@ -72,35 +56,6 @@ pub(super) fn schedule(text: &str) -> Result<RateSchedule, Diagnostic> {
     }
     schedule.otherwise = otherwise.flatten();
     Ok(schedule)
-}
-
-fn span(text: &str) -> Result<Span, Diagnostic> {
-    let diagnostic = || {
-        let remedy =
-            "expected two times of day with a `-` and no spaces between them, such as 08:00-18:00 or 22:00-06:00";
-        Diagnostic::new(format!("invalid time span `{text}`"), remedy)
-    };
-    let (from, until) = text.split_once('-').ok_or_else(diagnostic)?;
-    let (from, until) = (minute(from).ok_or_else(diagnostic)?, minute(until).ok_or_else(diagnostic)?);
-    if from == until || from == DAY {
-        return Err(diagnostic());
-    }
-    Ok(Span { from, until })
-}
-
-/// Minutes of a day.
-const DAY: u16 = 24 * 60;
-
-/// Parses `08:30` as minutes since midnight; `24:00` is the end of the day.
-fn minute(text: &str) -> Option<u16> {
-    let number = |digits: &str, lengths: &[usize]| {
-        let sound = lengths.contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_digit());
-        sound.then(|| digits.parse::<u16>().ok()).flatten()
-    };
-    let (hours, minutes) = text.split_once(':')?;
-    let (hours, minutes) = (number(hours, &[1, 2])?, number(minutes, &[2])?);
-    let minute = hours * 60 + minutes;
-    (minutes < 60 && minute <= DAY).then_some(minute)
 }
 
 fn rate(text: &str) -> Result<Rate, Diagnostic> {
