@@ -61,8 +61,8 @@ pub enum Cause {
     Source,
     /// A delivery whose vessel or directory is no longer in the settings.
     Settings,
-    /// A budget that is spent.
-    Budget,
+    /// A way that may not be used now: its budget is spent, or its schedule is closed.
+    Closed,
     /// Anything else.
     Other,
 }
@@ -81,7 +81,7 @@ impl Cause {
             Self::Damaged => "damaged",
             Self::Source => "source",
             Self::Settings => "settings",
-            Self::Budget => "budget",
+            Self::Closed => "closed",
             Self::Other => "other",
         }
     }

@@ -11,8 +11,8 @@ use super::usage::{LinkUsage, Payer};
 use crate::clock::Clock;
 use crate::settings::{Budget, Limit};
 
-/// A budget with less room than this counts as spent: the end of a session and a login take some kilobytes.
-const LEAST_ROOM: u64 = 48 << 10;
+/// The room that a write leaves, for the end of a session.
+const LEFT: u64 = 24 << 10;
 /// The bytes on the link for 100 bytes of a file, with the headers and the acknowledgements, and for each write.
 const PERCENT: u64 = 107;
 const EACH_WRITE: u64 = 1024;
@@ -53,17 +53,17 @@ pub struct Purse {
 struct State {
     sessions: Vec<Outstanding>,
     allowed: Vec<(Instant, u64)>,
-    /// Until when (milliseconds since 1970) nothing more is sent, because the next write did not fit.
-    spent_until: Option<(i64, Limit)>,
 }
 
-/// A limit that is spent.
+/// Why a way may not be used for a while.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Spent {
-    /// What is spent, and how much of it.
+pub struct Closed {
+    /// The budget that is spent, or the schedule that is closed.
     pub why: String,
-    /// When the next period begins, in milliseconds since 1970.
+    /// When the way may be used again, in milliseconds since 1970.
     pub until: i64,
+    /// How it may be used at once.
+    pub remedy: &'static str,
 }
 
 /// The part of a limit that is used.
@@ -90,14 +90,10 @@ impl Purse {
     }
 
     /// Returns the limit that is spent, if one is.
-    pub fn spent(&self) -> Option<Spent> {
+    pub fn spent(&self) -> Option<Closed> {
         let now = self.clock.now_ms();
         let used = self.used();
-        let mut state = self.state();
-        // Another day than that of the mark: it has ended, or the clock was set back.
-        state.spent_until = state.spent_until.filter(|(until, limit)| limit.period.ends(now) == *until);
-        let marked = |limit: Limit| state.spent_until.is_some_and(|(_, marked)| marked == limit);
-        let is_spent = |used: &&Used| used.bytes.saturating_add(LEAST_ROOM) > used.limit.bytes || marked(used.limit);
+        let is_spent = |used: &&Used| self.usage.is_spent(&self.payer, &used.limit);
         // The limit that lasts longest says when it goes on.
         let spent = used.iter().filter(is_spent).max_by_key(|used| used.limit.period.ends(now))?;
         let whose = match &self.payer {
@@ -106,7 +102,7 @@ impl Purse {
         };
         let Used { limit, bytes } = spent;
         let why = format!("{whose} of {limit} is spent ({bytes} bytes on the link)");
-        Some(Spent { why, until: limit.period.ends(now) })
+        Some(Closed { why, until: limit.period.ends(now), remedy: "raise the Budget to continue now" })
     }
 
     fn join(&self, session: Outstanding) {
@@ -116,14 +112,13 @@ impl Purse {
     /// Allows a write, if it fits beside all that is on its way. If it does not and nothing is on its way, the budget
     /// counts as spent.
     fn allows(&self, bytes: u64) -> Answer {
-        let (now, used) = (self.clock.now_ms(), self.used());
+        let used = self.used();
         let mut state = self.state();
         state.allowed.retain(|(at, _)| at.elapsed() < ON_ITS_WAY);
         let mut waiting: u64 = state.allowed.iter().map(|(_, bytes)| bytes).sum();
         state.sessions.retain(|session| session().map(|bytes| waiting += bytes).is_some());
         let needed = on_the_link(bytes).saturating_add(on_the_link(waiting));
-        let too_small =
-            |used: &&Used| used.bytes.saturating_add(needed).saturating_add(LEAST_ROOM / 2) > used.limit.bytes;
+        let too_small = |used: &&Used| used.bytes.saturating_add(needed).saturating_add(LEFT) > used.limit.bytes;
         match used.iter().find(too_small) {
             None if !self.usage.is_below_ceiling(&self.payer, needed) => Answer::Record(needed),
             None => {
@@ -132,7 +127,7 @@ impl Purse {
             }
             Some(used) => {
                 if waiting == 0 {
-                    state.spent_until = Some((used.limit.period.ends(now), used.limit));
+                    self.usage.mark_spent(&self.payer, &used.limit);
                 }
                 Answer::Wait
             }
@@ -182,7 +177,7 @@ impl Allowance {
     }
 
     /// Returns the budget that is spent, if one is; the one that lasts longest.
-    pub fn spent(&self) -> Option<Spent> {
+    pub fn spent(&self) -> Option<Closed> {
         self.0.iter().filter_map(|purse| purse.spent()).max_by_key(|spent| spent.until)
     }
 

@@ -20,7 +20,7 @@ mod temp_dir;
 mod tending;
 mod usage;
 
-pub use allowance::{Allowance, Purse, Spent};
+pub use allowance::{Allowance, Closed, Purse};
 pub(crate) use channel_pool::{Coming, Job, WORTH_BYTES};
 pub use compressor::Compressor;
 pub(crate) use compressor::{Compressed, Memory};

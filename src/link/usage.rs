@@ -12,10 +12,13 @@ use crate::clock::Clock;
 use crate::ledger::{Ledger, LedgerError};
 use crate::names::{LinkName, VesselName};
 use crate::records::{LinkBytes, UtcDay, WayOf};
+use crate::settings::{Limit, Period};
 use crate::transport::LinkMeters;
 
 /// How long a reading of the meters is used again.
 const FRESH: Duration = Duration::from_millis(10);
+/// A limit with less room than this counts as spent: the end of a session and a login take some kilobytes.
+const LEAST_ROOM: u64 = 48 << 10;
 /// Number of days that are kept here: those of this month, and of the last one after a clock was set back.
 const KEPT: i64 = 62;
 
@@ -67,6 +70,8 @@ struct Book {
     is_limited: bool,
     /// Up to where each payer with a budget may go on a day, as the ledger has it.
     ceilings: HashMap<Payer, (UtcDay, u64)>,
+    /// Until when (milliseconds since 1970) nothing more is sent, because the next write did not fit.
+    spent: HashMap<(Payer, Period), i64>,
     unrecorded: HashMap<(UtcDay, WayOf), LinkBytes>,
 }
 
@@ -85,6 +90,7 @@ impl LinkUsage {
             days: HashMap::new(),
             is_limited: false,
             ceilings: HashMap::new(),
+            spent: HashMap::new(),
             unrecorded: HashMap::new(),
         };
         for (day, (vessel, way), bytes) in ledger.link_days(first).await? {
@@ -131,6 +137,23 @@ impl LinkUsage {
         self.ledger.raise_ceiling(&payer.to_string(), today, ceiling).await?;
         self.book().ceilings.insert(payer.clone(), (today, ceiling));
         Ok(())
+    }
+
+    /// Returns whether so much of a limit is used in its current period that nothing more is sent.
+    pub fn is_spent(&self, payer: &Payer, limit: &Limit) -> bool {
+        let now = self.book().clock.now_ms();
+        let used = self.used(payer, limit.period.first_day(now));
+        // A mark of another period has ended, or the clock was set.
+        let marked =
+            self.book().spent.get(&(payer.clone(), limit.period)).is_some_and(|it| *it == limit.period.ends(now));
+        marked || used.saturating_add(LEAST_ROOM) > limit.bytes
+    }
+
+    /// Notes that the next write does not fit into a limit in its current period.
+    pub(super) fn mark_spent(&self, payer: &Payer, limit: &Limit) {
+        let mut book = self.book();
+        let until = limit.period.ends(book.clock.now_ms());
+        book.spent.insert((payer.clone(), limit.period), until);
     }
 
     /// Notes that a budget depends on the sums, so that they are recorded more often.

@@ -16,9 +16,8 @@ use crate::link::{LinkUsage, Payer};
 use crate::names::{LinkName, VesselName};
 use crate::settings::{Limit, Settings};
 
-/// The shares of a budget that are reported, in percent. A budget counts as spent when the next write does not fit, which
-/// is a little earlier.
-const SHARES: [(u32, u64); 2] = [(80, 800), (100, 980)];
+/// The share of a budget that is reported before the budget is spent, in percent.
+const EARLY: u32 = 80;
 /// How often the budgets are looked at.
 const LOOK: Duration = Duration::from_secs(1);
 /// Pause after a webhook did not accept the event.
@@ -63,7 +62,8 @@ pub(super) async fn watch(desk: Desk, client: Client, usage: LinkUsage) {
         let mut wait = LOOK;
         for (name, payer, limit) in &limits {
             let used = usage.used(payer, limit.period.first_day(reporter.desk.clock.now_ms()));
-            if let Err(why) = reporter.report(name, *limit, used).await {
+            let is_spent = usage.is_spent(payer, limit);
+            if let Err(why) = reporter.report(name, *limit, (used, is_spent)).await {
                 logged.about("Cannot report the use of budgets", &why);
                 wait = AGAIN;
             }
@@ -84,10 +84,13 @@ struct Reporter {
 }
 
 impl Reporter {
-    async fn report(&mut self, name: &str, limit: Limit, used: u64) -> Result<(), String> {
+    async fn report(&mut self, name: &str, limit: Limit, (used, is_spent): (u64, bool)) -> Result<(), String> {
         let desk = &self.desk;
-        let reached = SHARES.iter().rev().find(|(_, thousandths)| used >= limit.bytes / 1000 * thousandths);
-        let Some((percent, _)) = reached.copied() else { return Ok(()) };
+        let percent = match is_spent {
+            true => 100,
+            false if used >= limit.bytes / 100 * u64::from(EARLY) => EARLY,
+            false => return Ok(()),
+        };
         let now = desk.clock.now_ms();
         let (first, period) = (limit.period.first_day(now), limit.period.word());
         if desk.ledger.budget_told(name, period, first).await.map_err(|e| e.to_string())? >= percent {

@@ -7,6 +7,7 @@ use super::key::SectionKind;
 use super::network_link::Link;
 use super::problems::Diagnostic;
 use super::rate;
+use super::schedule::{self, Schedule};
 use super::table::{self, Key, field, key};
 use super::view::View;
 use crate::names::LinkName;
@@ -36,6 +37,13 @@ pub(super) static KEYS: &[Key<Link>] = &[
         .value("rates from 1 KiB/s to 1 TiB/s, or none")
         .doc("Maximum rate of file data over the link to all vessels together, in addition to the RateLimit of each \
               vessel, whose description explains the syntax."),
+    key("Schedule", Value("always"), field!(Link.schedule.windows, |it| schedule::windows(it.text)))
+        .value("always, or windows separated by commas, such as 22:00-06:00, Sat, Mon-Fri 12:00-13:00")
+        .doc("When the link may be used. When it closes, the data in flight is acknowledged, and another way carries, or \
+              the vessels wait until it opens."),
+    key("Schedule.tz", Value("local"), field!(Link.schedule.zone, |it| schedule::zone(it.text)))
+        .value("local, or the name of a time zone")
+        .doc("Time zone of Schedule, such as Europe/Berlin or UTC."),
     key("Budget", Value("none"), field!(Link.budget, |it| budget::budget(it.text)))
         .value("amounts for each day or month, such as 50 MB/day, 1 GB/month, or none")
         .doc("Maximum number of bytes on the link, in both directions and with headers, to all vessels together. Days \
@@ -46,7 +54,14 @@ pub(super) static KEYS: &[Key<Link>] = &[
 /// Reads `[Link z]`; returns `None` after reporting an error.
 pub(super) fn read(view: &View<'_>) -> Option<Link> {
     let mut link = Link { name: LinkName::new(view.name), ..Link::default() };
-    table::read(KEYS, view, &mut link).then_some(link)
+    if !table::read(KEYS, view, &mut link) {
+        return None;
+    }
+    if Schedule::never_open(&[&link.schedule]) {
+        let diagnostic = Diagnostic::new("the schedule never opens", "give it a window that occurs, or remove it");
+        view.problems.report(view.place_of("Schedule"), diagnostic);
+    }
+    Some(link)
 }
 
 /// Parses the name of a network interface, which need not exist yet.

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use super::budget::Budget;
 use super::cost::Cost;
 use super::rate::RateSchedule;
+use super::schedule::Schedule;
 use crate::names::LinkName;
 
 /// `[Link z]`.
@@ -22,6 +23,8 @@ pub struct Link {
     pub cost: Cost,
     /// `RateLimit`: the rate limit of all vessels on the link together, in bytes of files.
     pub rate_limit: RateSchedule,
+    /// `Schedule` and `Schedule.tz`: when the link may be used.
+    pub schedule: Schedule,
     /// `Budget`: the most bytes on the link for all vessels together.
     pub budget: Budget,
 }

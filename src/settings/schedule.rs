@@ -193,7 +193,9 @@ fn window(text: &str) -> Result<Window, Diagnostic> {
 fn days(text: &str) -> Option<u8> {
     let Some((first, last)) = text.split_once('-') else { return weekday(text).map(day) };
     let (first, last) = (weekday(first)?, weekday(last)?);
-    Some(first.cycle_forward().take(usize::try_from(first.until(last)).ok()? + 1).map(day).fold(0, |all, day| all | day))
+    Some(
+        first.cycle_forward().take(usize::try_from(first.until(last)).ok()? + 1).map(day).fold(0, |all, day| all | day),
+    )
 }
 
 /// Parses the name of a day, or its first three letters, in any case.

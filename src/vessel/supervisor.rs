@@ -15,8 +15,8 @@ use crate::backoff::Backoff;
 use crate::clock::wait_between;
 use crate::fault::{Cause, Fault, Pace, Scope};
 use crate::link::replacement;
+use crate::link::{Closed, Session};
 use crate::link::{Coming, WORTH_BYTES, preconnect};
-use crate::link::{Session, Spent};
 use crate::local::Arrival;
 use crate::monitor::Event;
 use crate::records::{Host, PathRate};
@@ -28,8 +28,8 @@ use crate::transport::{ConnectError, KnownShell, Lead, Rank, Remote};
 /// Time in milliseconds after which a shell that was found to be unusable is tried again.
 const A_DAY: i64 = 24 * 60 * 60 * 1000;
 
-/// How often it is checked whether a spent budget has begun again.
-const LOOK_AT_BUDGET: Duration = Duration::from_secs(1);
+/// How often it is checked whether a budget has begun again, or a schedule is open.
+const LOOK_WHILE_CLOSED: Duration = Duration::from_secs(1);
 
 /// Number of large deliveries examined to find out whether there is much to send.
 const GLANCE: u32 = 8;
@@ -84,7 +84,7 @@ impl Supervisor {
     fn new(vessel: Vessel) -> Self {
         Self {
             arrival: Some(vessel.source_cache.arrival()),
-            ways: Arc::new(Ways::new(vessel.ways.clone(), vessel.environment.clone())),
+            ways: Arc::new(Ways::new(vessel.ways.clone(), vessel.clock.clone(), vessel.environment.clone())),
             vessel,
             complaint: None,
             introduction: None,
@@ -213,12 +213,11 @@ impl Supervisor {
     }
 
     /// Says until when no way may be used, and waits until one may. Returns `false` if the task is to end.
-    async fn wait_until_open(&mut self, closed: Spent) -> Result<bool, Fault> {
+    async fn wait_until_open(&mut self, closed: Closed) -> Result<bool, Fault> {
         let (clock, once) = (self.vessel.clock.clone(), self.vessel.until_done.is_some());
         let goes_on = Timestamp::from_millisecond(closed.until).unwrap_or(Timestamp::MAX);
         let reason = format!("{}; deliveries continue at {goes_on:.0}", closed.why);
-        let fault =
-            Fault::vessel(reason).at(Pace::Unhurried).mend("raise the Budget to continue now").of(Cause::Budget);
+        let fault = Fault::vessel(reason).at(Pace::Unhurried).mend(closed.remedy).of(Cause::Closed);
         let wait = wait_between(clock.now_ms(), closed.until);
         self.arrival = None;
         self.say_away(&fault, (!once).then_some(wait)).await?;
@@ -228,7 +227,7 @@ impl Supervisor {
         // The clock may be set meanwhile.
         while self.ways.all_closed().is_some() {
             tokio::select! {
-                () = tokio::time::sleep(LOOK_AT_BUDGET) => {}
+                () = tokio::time::sleep(LOOK_WHILE_CLOSED) => {}
                 () = self.vessel.becomes_paused(true) => return Ok(true),
                 () = self.vessel.stop.cancelled() => return Ok(false),
             }

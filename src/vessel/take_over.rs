@@ -58,7 +58,7 @@ pub(super) async fn change(ways: &Ways, session: &Session, current: usize) -> Ch
 
 /// Waits until a way may not be used any more.
 async fn closes(ways: &Ways, current: usize) {
-    if ways.way(current).allowance.is_unlimited() {
+    if ways.is_always_open(current) {
         return pending().await;
     }
     while ways.closed(current).is_none() {

@@ -11,8 +11,9 @@ use futures_util::stream::FuturesUnordered;
 
 use super::retry_waits::{DIALLED_IN, SLOW, SOON, UNHURRIED};
 use crate::backoff::Backoff;
+use crate::clock::Clock;
 use crate::fault::{Cause, Fault, Pace};
-use crate::link::{Allowance, Spent};
+use crate::link::{Allowance, Closed};
 use crate::rate_limit::RateLimiter;
 use crate::settings;
 use crate::transport::{ConnectError, DialIn, KnownShell, Lead, Rank, Remote, SshEnvironment};
@@ -51,6 +52,7 @@ impl Way {
 /// The ways to one vessel, the preferred one first.
 pub(super) struct Ways {
     all: Vec<Way>,
+    clock: Clock,
     environment: Arc<SshEnvironment>,
     state: Mutex<State>,
 }
@@ -73,10 +75,10 @@ struct Known {
 }
 
 impl Ways {
-    pub(super) fn new(all: Vec<Way>, environment: Arc<SshEnvironment>) -> Self {
+    pub(super) fn new(all: Vec<Way>, clock: Clock, environment: Arc<SshEnvironment>) -> Self {
         let known = Known { failures: 0, pace: None, not_before: None, why: None, steady: STEADY, used_since: None };
         let state = State { ways: vec![known; all.len()], standby: None };
-        Self { all, environment, state: Mutex::new(state) }
+        Self { all, clock, environment, state: Mutex::new(state) }
     }
 
     /// Returns whether there is more than one way, so that one can take over from another.
@@ -108,13 +110,27 @@ impl Ways {
     }
 
     /// Returns why a way may not be used now, and until when.
-    pub(super) fn closed(&self, at: usize) -> Option<Spent> {
-        self.all[at].allowance.spent()
+    pub(super) fn closed(&self, at: usize) -> Option<Closed> {
+        let way = &self.all[at];
+        let schedule = way.settings.link.as_ref().map(|link| (&link.name, &link.schedule));
+        let now = self.clock.now_ms();
+        if let Some((link, schedule)) = schedule.filter(|(_, schedule)| !schedule.is_open(now)) {
+            let why = format!("the schedule of the link {link} is closed");
+            let until = schedule.next_change(now).unwrap_or(i64::MAX);
+            return Some(Closed { why, until, remedy: "extend the Schedule to continue now" });
+        }
+        way.allowance.spent()
+    }
+
+    /// Returns whether a way may be used at any time.
+    pub(super) fn is_always_open(&self, at: usize) -> bool {
+        let way = &self.all[at];
+        way.allowance.is_unlimited() && way.settings.link.as_ref().is_none_or(|link| link.schedule.is_always_open())
     }
 
     /// Returns why no way may be used now; `None` if one may.
-    pub(super) fn all_closed(&self) -> Option<Spent> {
-        let mut first: Option<Spent> = None;
+    pub(super) fn all_closed(&self) -> Option<Closed> {
+        let mut first: Option<Closed> = None;
         for at in 0..self.all.len() {
             let closed = self.closed(at)?;
             if first.as_ref().is_none_or(|first| closed.until < first.until) {
@@ -132,7 +148,7 @@ impl Ways {
         let reason = |better: usize| {
             let why = match self.closed(better) {
                 Some(closed) => closed.why,
-                None => self.state().ways[better].why.clone().unwrap_or_else(|| "not tried yet".into()),
+                None => self.state().ways[better].why.clone().unwrap_or_else(|| "it has not connected yet".into()),
             };
             format!("{}: {why}", self.all[better].name())
         };

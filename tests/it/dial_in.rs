@@ -1,7 +1,8 @@
 //! Vessels that dial in: a real `ssh -R` to a real sshd on the shore opens a socket or a port, behind which the vessel is.
 
 use std::fs;
-use std::path::PathBuf;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
@@ -13,7 +14,7 @@ use crate::fleet::process::tied_command;
 use crate::fleet::wait::{never_within, wait_until};
 
 /// A tunnel that a vessel keeps; killed, as by an outage, when it is dropped.
-struct Tunnel(Child);
+pub(crate) struct Tunnel(Child);
 
 impl Drop for Tunnel {
     fn drop(&mut self) {
@@ -53,23 +54,32 @@ impl DialIn {
         Self::start(Fleet::new(), vessels, |fleet, name| format!("unix:{}", socket(fleet, name).display()))
     }
 
-    /// Has a vessel forward `opening`, a socket or a port on the shore, to its own sshd.
     fn dial(&self, name: &str, opening: &str) -> Tunnel {
-        let gate = self.fleet.vessel("gate");
-        let known = gate.etc("known");
-        fs::write(&known, gate.known_hosts_line()).unwrap();
-        let mut command = tied_command("ssh");
-        command.args(["-N", "-F", "/dev/null", "-o", "ExitOnForwardFailure=yes", "-o", "BatchMode=yes"]);
-        command.arg("-o").arg(format!("UserKnownHostsFile={}", known.display()));
-        command.arg("-i").arg(self.fleet.path("home/.ssh/id_ed25519"));
-        command.args(["-R", &format!("{opening}:127.0.0.1:{}", self.fleet.vessel(name).port())]);
-        command.args(["-p", &gate.port().to_string(), "root@127.0.0.1"]);
-        Tunnel(command.stdin(Stdio::null()).stderr(Stdio::null()).spawn().unwrap())
+        tunnel(&self.fleet, name, opening)
     }
 
     fn dial_socket(&self, name: &str) -> Tunnel {
         self.dial(name, &socket(&self.fleet, name).display().to_string())
     }
+}
+
+/// Has a vessel forward `opening`, a socket or a port on the shore, to its own sshd, through the vessel `gate`.
+pub(crate) fn tunnel(fleet: &Fleet, name: &str, opening: &str) -> Tunnel {
+    let gate = fleet.vessel("gate");
+    let known = gate.etc("known");
+    fs::write(&known, gate.known_hosts_line()).unwrap();
+    let mut command = tied_command("ssh");
+    command.args(["-N", "-T", "-F", "/dev/null", "-o", "ExitOnForwardFailure=yes", "-o", "BatchMode=yes"]);
+    command.arg("-o").arg(format!("UserKnownHostsFile={}", known.display()));
+    command.arg("-i").arg(fleet.path("home/.ssh/id_ed25519"));
+    command.args(["-R", &format!("{opening}:127.0.0.1:{}", fleet.vessel(name).port())]);
+    command.args(["-p", &gate.port().to_string(), "root@127.0.0.1"]);
+    Tunnel(command.stdin(Stdio::null()).stderr(Stdio::null()).spawn().unwrap())
+}
+
+/// What tells a socket from an earlier one at the same path, whose inode it may have.
+fn identity(path: &Path) -> Option<(u64, i64, i64)> {
+    fs::metadata(path).ok().map(|found| (found.ino(), found.ctime(), found.ctime_nsec()))
 }
 
 fn socket(fleet: &Fleet, name: &str) -> PathBuf {
@@ -93,6 +103,51 @@ fn a_vessel_is_served_while_its_tunnel_is_there() {
     assert!((25 * MIB as u64..30 * MIB as u64).contains(&sent), "{sent}");
     drop(tunnel);
     daemon.wait_for_log(&["tern", "away", "the connection"]);
+    daemon.terminate();
+}
+
+/// The lines of a block in the chapter that begins with `first`, without that line, up to `END` or the block's end.
+fn lines_of_the_chapter(first: &str) -> String {
+    let chapter = include_str!("../../docs/src/dial-in.md");
+    let lines = chapter.lines().skip_while(|line| *line != first).skip(1);
+    lines.take_while(|line| *line != "END" && !line.starts_with("```")).map(|line| format!("{line}\n")).collect()
+}
+
+#[test]
+fn the_restricted_account_of_the_chapter_opens_sockets_and_nothing_else() {
+    let Some(dial_in) = DialIn::by_sockets(&["tern"]) else { return };
+    let (fleet, gate) = (&dial_in.fleet, dial_in.fleet.vessel("gate"));
+    let keys = gate.etc("tunnels");
+    let key = fs::read_to_string(fleet.path("home/.ssh/id_ed25519.pub")).unwrap();
+    fs::write(&keys, format!("restrict,port-forwarding {key}")).unwrap();
+    let account = lines_of_the_chapter("Match User tunnels");
+    assert!(account.contains("StreamLocalBindUnlink yes"), "{account}");
+    let account = account.replace("/etc/ssh/authorized_keys/%u", &keys.display().to_string());
+    gate.replace_in_configuration("StreamLocalBindUnlink yes\n", "");
+    let config = fs::read_to_string(gate.etc("sshd_config")).unwrap();
+    let last = config.lines().last().unwrap().to_owned();
+    gate.replace_in_configuration(&last, &format!("{last}\nMatch User root\n{account}"));
+    let daemon = fleet.run();
+    // The second tunnel replaces the socket that the first one left behind.
+    for name in ["first", "second"] {
+        let tunnel = dial_in.dial_socket("tern");
+        fleet.put(name, name.as_bytes());
+        fleet.wait_until_served("tern", name, name.as_bytes());
+        drop(tunnel);
+    }
+    let mut port = dial_in.dial("tern", &free_port().to_string());
+    assert!(!port.0.wait().unwrap().success(), "no port may be opened");
+    let refused = |words: &[&str]| {
+        let mut command = tied_command("ssh");
+        command.args(["-F", "/dev/null", "-o", "BatchMode=yes", "-o", "ExitOnForwardFailure=yes"]);
+        command.arg("-o").arg(format!("UserKnownHostsFile={}", gate.etc("known").display()));
+        command.arg("-i").arg(fleet.path("home/.ssh/id_ed25519"));
+        let output = command.args(words).stdin(Stdio::null()).output().unwrap();
+        assert!(!output.status.success() && output.stdout.is_empty(), "{words:?}: {output:?}");
+    };
+    let port = gate.port().to_string();
+    refused(&["-p", &port, "root@127.0.0.1", "id"]);
+    refused(&["-p", &port, "-W", &format!("127.0.0.1:{}", fleet.vessel("tern").port()), "root@127.0.0.1"]);
     daemon.terminate();
 }
 
@@ -132,10 +187,9 @@ fn a_stale_socket_costs_nothing_and_a_new_one_is_used_at_once() {
     never_within(Duration::from_secs(2), "more than one line about the tunnel", || {
         daemon.log().iter().filter(|line| line.contains("dialled in")).count() > 1
     });
-    let before = fs::metadata(&path).unwrap();
+    let before = identity(&path);
     let _tunnel = dial_in.dial_socket("tern");
-    use std::os::unix::fs::MetadataExt;
-    wait_until("the tunnel's own socket", || fs::metadata(&path).is_ok_and(|now| now.ino() != before.ino()));
+    wait_until("the tunnel's own socket", || identity(&path).is_some_and(|now| Some(now) != before));
     let opened = Instant::now();
     fleet.wait_until_served("tern", "waiting", b"waiting");
     assert!(opened.elapsed() < Duration::from_secs(3), "{:?}", opened.elapsed());
@@ -155,10 +209,9 @@ fn a_tunnel_whose_link_died_is_left_for_the_next_one() {
     fleet.put("first", b"first");
     fleet.wait_until_served("tern", "first", b"first");
     link.stall();
-    let before = fs::metadata(&path).unwrap();
+    let before = identity(&path);
     let _tunnel = dial_in.dial_socket("tern");
-    use std::os::unix::fs::MetadataExt;
-    wait_until("the new socket", || fs::metadata(&path).is_ok_and(|now| now.ino() != before.ino()));
+    wait_until("the new socket", || identity(&path).is_some_and(|now| Some(now) != before));
     let opened = Instant::now();
     fleet.put("second", b"second");
     fleet.wait_until_served("tern", "second", b"second");
@@ -223,13 +276,9 @@ fn many_vessels_that_come_and_go_get_everything() {
             lines.iter().filter(|line| line.contains(name) && line.contains("connected")).count()
         };
         let path = socket(fleet, name);
-        let identity = || {
-            use std::os::unix::fs::MetadataExt;
-            fs::metadata(&path).ok().map(|found| (found.ino(), found.ctime_nsec()))
-        };
-        let (before, times) = (identity(), connected());
+        let (before, times) = (identity(&path), connected());
         *tunnel = Some(dial_in.dial_socket(name));
-        wait_until("the socket's return", || identity().is_some_and(|now| Some(now) != before));
+        wait_until("the socket's return", || identity(&path).is_some_and(|now| Some(now) != before));
         let since = Instant::now();
         wait_until(&format!("{name} to be connected"), || connected() > times);
         slowest = slowest.max(since.elapsed());

@@ -190,7 +190,11 @@ fn a_spent_budget_stops_before_it_is_exceeded_and_goes_on_the_next_day() {
 
 #[test]
 fn a_link_whose_budget_is_spent_gives_way_to_the_next_one() {
-    let plan = Fleet::new().monster("ChunkSize", "1 MiB");
+    let scratch = tempfile::tempdir().unwrap();
+    let told = scratch.path().join("told");
+    let words = "echo $CONTENTMONSTER_BUDGET $CONTENTMONSTER_PERIOD $CONTENTMONSTER_PERCENT";
+    let command = format!("sh -c '{words} >>{}'", told.display());
+    let plan = Fleet::new().monster("ChunkSize", "1 MiB").monster("OnBudget", &command);
     let Some(ways) = TwoWays::start(plan, "Budget = 2 MB/month\nPreference = 3", "Cost = 3 EUR/MB") else { return };
     [&ways.first, &ways.second].iter().for_each(|link| link.limit(2 * MIB as u64));
     let bytes = content(1, 6 * MIB);
@@ -201,9 +205,73 @@ fn a_link_whose_budget_is_spent_gives_way_to_the_next_one() {
     let (first, second) = (ways.first.sent() + ways.first.received(), ways.second.sent());
     println!("{first} bytes over the first, {second} over the second");
     assert!((1_600_000..=2_000_000).contains(&first) && second > 4_000_000, "{first}, {second}");
+    daemon.wait_for_log(&["80 % of the budget of 2 MB/month are used", "link lte"]);
+    wait_until("OnBudget to run for both shares", || {
+        fs::read_to_string(&told).is_ok_and(|text| text == "link lte month 80\nlink lte month 100\n")
+    });
     wait_until("the cost to be shown", || {
         let way = ways.status()["vessels"][0]["ways"][1].clone();
         way["cost_month"].as_f64().unwrap() > 12.0 && way["why"].as_str().is_some_and(|why| why.contains("is spent"))
     });
+    daemon.terminate();
+}
+
+#[test]
+fn a_link_carries_only_while_its_schedule_is_open() {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs() / 3600;
+    let hour = |later: u64| format!("{:02}:00", (now + later) % 24);
+    let schedule = format!("Schedule = {}-{}\nSchedule.tz = UTC", hour(3), hour(4));
+    let Some(ways) = TwoWays::start(Fleet::new(), &schedule, &schedule) else { return };
+    ways.fleet.put("cargo", b"cargo");
+    let clock = SetClock::new(ways.fleet.path("clock"));
+    let mounts = ways.fleet.keep_mounts(&Mounts::default());
+    let daemon = ways.fleet.run_clocked(&mounts, &clock);
+    daemon.wait_for_log(&["tern", "away", "the schedule of the link lte is closed", "deliveries continue at"]);
+    assert_eq!(ways.first.sent() + ways.second.sent(), 0, "nothing is sent, not even a login");
+    clock.set(3 * 3600);
+    ways.fleet.wait_until_served("tern", "cargo", b"cargo");
+    clock.set(4 * 3600);
+    wait_until("the connection to be closed", || {
+        daemon.log().iter().filter(|line| line.contains("is closed")).count() > 1
+    });
+    ways.fleet.put("late", b"late");
+    never_within(Duration::from_secs(1), "a delivery outside the schedule", || {
+        ways.fleet.held("tern", "late").is_some()
+    });
+    daemon.terminate();
+}
+
+#[test]
+fn when_no_way_is_up_the_reason_names_each_of_them() {
+    let Some(ways) = TwoWays::start(Fleet::new(), "Preference = 10", "Interface = nope0") else { return };
+    ways.fleet.vessel("tern").stop();
+    ways.fleet.put("cargo", b"cargo");
+    let daemon = ways.fleet.run();
+    daemon.wait_for_log(&["tern", "away", "lte: ", "vsat: ", "cannot use the interface nope0"]);
+    ways.fleet.vessel("tern").start();
+    ways.fleet.wait_until_served("tern", "cargo", b"cargo");
+    daemon.terminate();
+}
+
+#[test]
+fn a_tunnel_and_an_address_are_ways_like_others() {
+    let plan = Fleet::new().openssh("tern").openssh("gate");
+    let Some(fleet) = plan.start() else { return };
+    let port = fleet.vessel("tern").port();
+    let text = fs::read_to_string(fleet.settings()).unwrap();
+    let text = text.split("[Vessel gate]").next().unwrap();
+    let (own, socket) = (format!("Address = 127.0.0.1\nPort = {port}\n"), fleet.path("tern.sock"));
+    let both = format!("Address = unix:{}, 127.0.0.1:{port}\nHostKeyAlias = tern\n", socket.display());
+    fleet.write_settings(&text.replace(&own, &both));
+    let known = fleet.vessel("tern").known_hosts_line().replace(&format!("[127.0.0.1]:{port}"), "tern");
+    fs::write(fleet.known_hosts(), known).unwrap();
+    fleet.put("cargo", b"cargo");
+    let daemon = fleet.run();
+    fleet.wait_until_served("tern", "cargo", b"cargo");
+    daemon.wait_for_log(&["tern", "connected", &format!("way=\"127.0.0.1:{port}\"")]);
+    let _tunnel = crate::dial_in::tunnel(&fleet, "tern", &socket.display().to_string());
+    daemon.wait_for_log(&["tern", "another way takes over: a better way is back", "unix:"]);
+    fleet.put("more", b"more");
+    fleet.wait_until_served("tern", "more", b"more");
     daemon.terminate();
 }
