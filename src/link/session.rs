@@ -245,6 +245,23 @@ impl Session {
         }
     }
 
+    /// Takes over what an earlier session with the same host and account has found out, so that a session that continues
+    /// its work on another connection need not find it out again.
+    pub(crate) async fn continue_after(&self, earlier: &Self) {
+        if self.remote.host_key() != earlier.remote.host_key() || self.remote.host_key().is_none() {
+            return;
+        }
+        *self.temp_dir.lock().await = *earlier.temp_dir.lock().await;
+        self.owners.learn_from(&earlier.owners);
+        for (flag, known) in
+            [(&self.streams_only, &earlier.streams_only), (&self.check_file_matched, &earlier.check_file_matched)]
+        {
+            flag.store(known.load(Ordering::Relaxed), Ordering::Relaxed);
+        }
+        let made = earlier.made_dirs.lock().await.clone();
+        *self.made_dirs.lock().await = made.into_iter().filter(|(_, made)| made.initialized()).collect();
+    }
+
     /// Has the budgets take this session's unacknowledged bytes into account, as long as it lasts.
     pub(crate) fn join_budgets(self: &Arc<Self>) {
         let session = Arc::downgrade(self);

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 
 use super::Vessel;
 use super::retry_waits::{AWAY, DIALLED_IN, DIALLED_IN_SOON, SLOW, SOON, UNHURRIED};
-use super::scheduler::Scheduler;
+use super::scheduler::{REST, Scheduler};
 use super::take_over::{self, Change};
 use super::ways::Ways;
 use crate::backoff::Backoff;
@@ -27,6 +27,9 @@ use crate::transport::{ConnectError, KnownShell, Lead, Rank, Remote};
 
 /// Time in milliseconds after which a shell that was found to be unusable is tried again.
 const A_DAY: i64 = 24 * 60 * 60 * 1000;
+
+/// How long a session waits for data in flight before a better way takes over.
+const REST_BEFORE_A_BETTER_WAY: Duration = Duration::from_millis(700);
 
 /// How often it is checked whether a budget has begun again, or a schedule is open.
 const LOOK_WHILE_CLOSED: Duration = Duration::from_secs(1);
@@ -65,6 +68,8 @@ struct Supervisor {
     /// ways, which carry different rates.
     path: Option<(i64, PathRate)>,
     ways: Arc<Ways>,
+    /// The session that the next one continues, because another connection has taken over.
+    earlier: Option<Arc<Session>>,
 }
 
 enum End {
@@ -86,6 +91,7 @@ impl Supervisor {
             arrival: Some(vessel.source_cache.arrival()),
             ways: Arc::new(Ways::new(vessel.ways.clone(), vessel.clock.clone(), vessel.environment.clone())),
             vessel,
+            earlier: None,
             complaint: None,
             introduction: None,
             known: KnownShell::Unknown,
@@ -311,6 +317,9 @@ impl Supervisor {
             self.arrival.take(),
         ));
         session.join_budgets();
+        if let Some(earlier) = self.earlier.take() {
+            session.continue_after(&earlier).await;
+        }
         ways.begin(number);
         let transfers = self.transfers(&session);
         compare_places(&transfers).await;
@@ -352,11 +361,16 @@ impl Supervisor {
         };
         let failed = other.as_ref().is_some_and(|(_, _, failed)| *failed);
         if end.is_none() && !failed {
-            scheduler.come_to_rest().await?;
+            // On a better way, the data in flight is sent again sooner than a slow one delivers it.
+            scheduler.come_to_rest(if other.is_some() { REST_BEFORE_A_BETTER_WAY } else { REST }).await?;
         }
         scheduler.drop_all().await;
-        if failed || session.remote.is_lost() {
+        let is_left = other.is_some() && !failed;
+        if failed || session.remote.is_lost() || is_left && session.channels.unanswered() > 0 {
             session.channels.abandon();
+        } else if is_left {
+            // The better way may fail again, and on this one a login may take seconds.
+            ways.keep_standby(Some((number, session.remote.clone())));
         } else {
             session.remote.hang_up().await;
         }
@@ -374,6 +388,7 @@ impl Supervisor {
                 let why = if failed { "the way stopped answering" } else { "a better way is back" };
                 tracing::info!(vessel = %name, from, to, "Another way takes over: {why}");
             }
+            self.earlier = Some(session.clone());
             return Ok(End::Replaced(to, remote));
         }
         self.remember_shell(session.remote.known_shell(), progress).await?;

@@ -22,7 +22,7 @@ use crate::transport::{ConnectError, DialIn, KnownShell, Lead, Rank, Remote, Ssh
 const STAGGER: Duration = Duration::from_millis(1500);
 /// How long a better way must work before it is used again; doubled whenever it fails soon after that, up to the longest
 /// one.
-const STEADY: Duration = Duration::from_millis(800);
+const STEADY: Duration = Duration::from_millis(500);
 const LONGEST_STEADY: Duration = Duration::from_secs(10);
 /// A way that carries for so long is steady.
 const PROVEN: Duration = Duration::from_secs(4);

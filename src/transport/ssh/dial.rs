@@ -17,9 +17,10 @@ use crate::transport::ConnectError;
 /// The interval of the kernel's TCP keepalives on an idle connection.
 const KEEPALIVE: Duration = Duration::from_secs(15);
 
-/// The interval between connection attempts to one address; the shorter one applies while a lost link is expected to
-/// return.
+/// The interval between connection attempts to one address; the shorter ones apply to a vessel with several ways, whose
+/// better one may return at any time, and while a lost link is expected to return.
 const KNOCK: Duration = Duration::from_secs(1);
+const WAYS_KNOCK: Duration = Duration::from_millis(500);
 const IMPATIENT_KNOCK: Duration = Duration::from_millis(250);
 /// After this time, connection attempts without an answer are discarded and new ones begin.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -97,8 +98,9 @@ async fn connect(endpoint: &Endpoint) -> Result<(TcpStream, Duration), ConnectEr
     for address in &addresses {
         // Each address gets an equal share of the timeout, so that a dead IPv6 address does not prevent a connection
         // over IPv4.
+        let every = if endpoint.vessel().ways.len() > 1 { WAYS_KNOCK } else { KNOCK };
         let share = host.connect_timeout / u32::try_from(addresses.len()).unwrap_or(u32::MAX);
-        match tokio::time::timeout(share, knock(*address, link, KNOCK)).await {
+        match tokio::time::timeout(share, knock(*address, link, every)).await {
             Ok(Ok((stream, took))) => {
                 prepare(&stream, endpoint.vessel().timeout).map_err(|e| unreachable(e.to_string()))?;
                 return Ok((stream, took));
