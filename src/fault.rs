@@ -61,6 +61,8 @@ pub enum Cause {
     Source,
     /// A delivery whose vessel or directory is no longer in the settings.
     Settings,
+    /// A way that may not be used now: its budget is spent, or its schedule is closed.
+    Closed,
     /// Anything else.
     Other,
 }
@@ -79,6 +81,7 @@ impl Cause {
             Self::Damaged => "damaged",
             Self::Source => "source",
             Self::Settings => "settings",
+            Self::Closed => "closed",
             Self::Other => "other",
         }
     }

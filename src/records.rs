@@ -372,6 +372,9 @@ impl Mount {
     }
 }
 
+/// A vessel, and the name of one of its ways: that of a link, or an address. `None` if the settings name only one way.
+pub type WayOf = (VesselName, Option<String>);
+
 /// Bytes that went over the link to a vessel, with resent bytes and with an estimate of the TCP and IP headers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LinkBytes {
@@ -427,7 +430,7 @@ pub struct DeliveryCost {
 }
 
 /// A day in UTC, as the number of days since 1970-01-01.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct UtcDay(pub i64);
 
 impl UtcDay {

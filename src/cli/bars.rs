@@ -56,7 +56,7 @@ impl Monitor for Bars {
         match event {
             Event::Owed { vessel, bytes } => self.on(vessel, |bar| bar.inc_length(*bytes)),
             Event::Taken { vessel, bytes, .. } => self.on(vessel, |bar| bar.inc(*bytes)),
-            Event::Connected { vessel } => self.on(vessel, |bar| bar.set_message("")),
+            Event::Connected { vessel, .. } => self.on(vessel, |bar| bar.set_message("")),
             Event::Away { vessel, .. } => self.on(vessel, |bar| bar.set_message("away")),
             _ => {}
         }

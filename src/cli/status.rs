@@ -9,7 +9,7 @@ use jiff::Timestamp;
 
 use super::shore::{Refusal, Shore, on_shore};
 use super::{Exit, clear_screen, say, say_json, sizes};
-use crate::status::{DirectoryStatus, Document, LinkState, VesselStatus};
+use crate::status::{BudgetStatus, DirectoryStatus, Document, LinkState, VesselStatus, WayStatus};
 use crate::text::counted;
 
 /// Time between two updates with `--watch`.
@@ -71,7 +71,9 @@ fn tables(document: &Document) -> String {
     }
     for vessel in &document.vessels {
         text.push_str(&queues(vessel, document.at));
+        vessel.ways.iter().for_each(|way| text.push_str(&line_of_way(&vessel.name, way)));
     }
+    document.budgets.iter().for_each(|budget| text.push_str(&line_of_budget(budget, document.at)));
     let header = ["DIRECTORY", "WAITING", "BYTES", "IN FLIGHT", "PARKED", "RETIRED TODAY", "BYTES"];
     text.push('\n');
     text.push_str(&table(header, document.directories.iter().map(row_of_directory)));
@@ -107,6 +109,29 @@ fn queues(vessel: &VesselStatus, now: Timestamp) -> String {
         let _ = writeln!(text, "  {}: {} expired so far", vessel.name, counted(vessel.expired, "file"));
     }
     text
+}
+
+fn line_of_way(vessel: &str, way: &WayStatus) -> String {
+    let WayStatus { name, bytes_today, bytes_month, currency, .. } = way;
+    let carries = match &way.why {
+        Some(why) => format!("carries ({why}), "),
+        None => String::new(),
+    };
+    let (today, month) = (sizes::bytes(*bytes_today), sizes::bytes(*bytes_month));
+    let cost = match way.cost_month > 0.0 {
+        true => format!(" (today {:.2}, this month {:.2} {currency})", way.cost_today, way.cost_month),
+        false => String::new(),
+    };
+    format!("  {vessel} over {name}: {carries}{today} today, {month} this month{}\n", cost.replace(" )", ")"))
+}
+
+fn line_of_budget(budget: &BudgetStatus, now: Timestamp) -> String {
+    let BudgetStatus { of, name, period, bytes, used, ends } = budget;
+    let percent = used.saturating_mul(100) / (*bytes).max(1);
+    let (used, bytes, ends) = (sizes::bytes(*used), sizes::bytes(*bytes), sizes::until(*ends, now));
+    format!(
+        "  budget of the {of} {name}: {percent} % used, {used} of {bytes} for this {period}; the next one begins {ends}\n"
+    )
 }
 
 /// Describes the last reload of the settings; empty when the reload requires no action.

@@ -4,8 +4,11 @@ use std::io::{BufRead, Write};
 use std::path::Path;
 use std::sync::Arc;
 
+use tokio::runtime::Runtime;
+
 use super::{Exit, load, runtime, say, say_error, ssh_environment};
 use crate::logging;
+use crate::settings::{SshHost, Vessel};
 use crate::transport::{Endpoint, HostKeys, SeenKey, SshEnvironment, Standing, see_host_key};
 
 /// Shows the host keys of the hops to the vessel `name`, and then the vessel's own. Records each key if the person
@@ -29,32 +32,52 @@ pub(super) fn trust(file: &Path, name: &str, yes: bool) -> Exit {
         say_error(format_args!("[Vessel {name}] is this host (Transport = local): there is no host key to trust"));
         return Exit::Usage;
     }
-    let vessel = Arc::new(vessel.clone());
+    let ways = vessel.ways.iter().map(|way| Arc::new(vessel.over(way)));
     let runtime = match runtime() {
         Ok(runtime) => runtime,
         Err(exit) => return exit,
     };
     let environment = Arc::new(ssh_environment(&settings));
-    for endpoint in Endpoint::all(&vessel) {
-        let exit = match runtime.block_on(see_host_key(&endpoint, &environment)) {
-            Ok(seen) => decide(&endpoint, &environment, &seen, yes),
-            Err(e) => {
-                say_error(format_args!("{}", e.fault()));
-                Exit::Unfit
-            }
-        };
-        if exit != Exit::Good {
+    // The vessel has the same key on each of its ways, so one that works is enough.
+    for way in ways {
+        if let Some(exit) = trust_over(&way, &environment, &runtime, yes) {
             return exit;
         }
     }
-    Exit::Good
+    Exit::Unfit
+}
+
+/// Asks for the host keys of the hops on one way to a vessel, and of the vessel. Returns `None`, after saying why, if one
+/// of them can't be reached.
+fn trust_over(vessel: &Arc<Vessel>, environment: &Arc<SshEnvironment>, runtime: &Runtime, yes: bool) -> Option<Exit> {
+    for endpoint in Endpoint::all(vessel) {
+        match runtime.block_on(see_host_key(&endpoint, environment)) {
+            Ok(seen) => match decide(&endpoint, environment, &seen, yes) {
+                Exit::Good => {}
+                exit => return Some(exit),
+            },
+            Err(e) => {
+                say_error(format_args!("{}", e.fault()));
+                return None;
+            }
+        }
+    }
+    Some(Exit::Good)
+}
+
+/// Returns where a host is, for a message.
+fn whereabouts(host: &SshHost) -> String {
+    match host.socket() {
+        Some(socket) => format!("behind the socket {}", socket.display()),
+        None => format!("{}, port {}", host.address, host.port),
+    }
 }
 
 fn decide(endpoint: &Endpoint, environment: &Arc<SshEnvironment>, seen: &SeenKey, yes: bool) -> Exit {
     let host_keys = HostKeys::read(endpoint.clone(), environment.clone());
     let (host, vessel) = (endpoint.host(), &endpoint.vessel().name);
     let hop = host.hop.as_ref().map(|hop| format!("the hop {hop} on the way to ")).unwrap_or_default();
-    say(format_args!("{hop}vessel {vessel} ({}, port {}) presents this host key:", host.address, host.port));
+    say(format_args!("{hop}vessel {vessel} ({}) presents this host key:", whereabouts(host)));
     say(format_args!("  {} {}", seen.algorithm(), seen.fingerprint()));
     match host_keys.standing(seen) {
         Standing::Trusted => {

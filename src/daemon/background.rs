@@ -29,8 +29,9 @@ impl Daemon {
             notifications.stop().await;
         }
         let (ledger, clock) = (&self.ledger, &self.surroundings.clock);
-        let notifications =
-            Notifications::start(&self.settings, ledger, clock, self.health()).await.map_err(|e| e.fault())?;
+        let notifications = Notifications::start(&self.settings, ledger, clock, self.health(), &self.usage)
+            .await
+            .map_err(|e| e.fault())?;
         let house = Housekeeping::start(&self.settings, ledger, clock, &self.rooms, &self.no_room).await;
         self.background = Some(Background { house, notifications });
         Ok(())

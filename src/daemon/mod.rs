@@ -27,6 +27,7 @@ mod sections;
 mod service;
 mod simulation;
 mod views;
+mod ways;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -41,7 +42,7 @@ use crate::bell::Bell;
 use crate::clock::Clock;
 use crate::fault::Fault;
 use crate::ledger::{Ledger, Parked};
-use crate::link::Compressor;
+use crate::link::{Compressor, LinkUsage};
 use crate::local::{Rooms, SourceCache};
 use crate::monitor::{All, Monitor};
 use crate::names::{DirectoryName, VesselName};
@@ -57,6 +58,7 @@ use background::Background;
 use link_usage::LinkRecords;
 use sections::{DirectoryAtWork, Tasks, VesselAtWork};
 use service::Service;
+use ways::Links;
 
 pub use reload::Reloads;
 pub use simulation::{Intention, simulate, simulate_on};
@@ -125,6 +127,9 @@ struct Daemon {
     live: Arc<Live>,
     /// The rate limit of the shore, which all vessels share in addition to their own limits.
     shore_limit: RateLimiter,
+    /// The bytes on the links, by day.
+    usage: LinkUsage,
+    links: Links,
     directories: HashMap<DirectoryName, DirectoryAtWork>,
     vessels: HashMap<VesselName, VesselAtWork>,
     /// Rung when a `Location` changed from a file to a directory or back, so that its kind is determined again.
@@ -177,7 +182,7 @@ async fn run_with(
     daemon.start_background().await?;
     let views = daemon.start_views().await?;
     let stop_recording = CancellationToken::new();
-    let records = LinkRecords::new(daemon.ssh.meters.clone(), daemon.ledger.clone(), daemon.surroundings.clock.clone());
+    let records = LinkRecords::new(daemon.usage.clone(), daemon.ledger.clone());
     let recording = AbortOnDropHandle::new(tokio::spawn(records.run(stop_recording.clone())));
     let outcome = daemon.work(reloads).await;
     stop_recording.cancel();
@@ -211,6 +216,8 @@ impl Daemon {
     async fn new(settings: Settings, ledger: Ledger, surroundings: Surroundings, once: bool) -> Result<Self, Fault> {
         let paused = ledger.paused().await.map_err(|e| e.fault())?;
         let (clock, stop) = (surroundings.clock.clone(), surroundings.stop.clone());
+        let usage = LinkUsage::load(&ledger, surroundings.ssh.meters.clone(), clock.clone()).await;
+        let usage = usage.map_err(|e| e.fault())?;
         let live = Arc::new(Live::new(clock.clone()));
         let mut directories = HashMap::new();
         let there = shore::at_locations(settings.directories.iter().map(|d| d.location.clone())).await;
@@ -223,6 +230,8 @@ impl Daemon {
             monitor: Arc::new(All(vec![surroundings.monitor.clone(), live.clone()])),
             live,
             shore_limit: RateLimiter::new(settings.monster.rate_limit.clone(), clock.clone()),
+            usage,
+            links: Links::new(),
             directories,
             decide_again: Bell::new(),
             vessels: HashMap::new(),
@@ -240,6 +249,7 @@ impl Daemon {
             surroundings,
             once,
         };
+        daemon.follow_links();
         let vessel = |v: &crate::settings::Vessel| (v.name.clone(), daemon.new_vessel(v, paused.contains(&v.name)));
         daemon.vessels = daemon.settings.vessels.iter().map(vessel).collect();
         daemon.publish();

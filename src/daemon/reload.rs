@@ -92,6 +92,7 @@ impl Daemon {
 
     async fn replace_sections(&mut self, changes: &Changes) -> Result<(), Fault> {
         let paused = self.ledger.paused().await.map_err(|e| e.fault())?;
+        self.follow_links();
         self.shore_limit.follow(&self.settings.monster.rate_limit);
         for name in &changes.vessels.removed {
             self.vessels.remove(name);

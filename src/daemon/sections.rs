@@ -172,11 +172,14 @@ impl Daemon {
     }
 
     pub(super) fn start_vessel(&self, settings: &settings::Vessel, tasks: &mut Tasks) {
-        let VesselAtWork { controls, limit, running } = &self.vessels[&settings.name];
+        let at_work = &self.vessels[&settings.name];
+        let VesselAtWork { controls, running, .. } = at_work;
         let all: Vec<&settings::Directory> = self.directories.values().map(|at_work| &*at_work.settings).collect();
         let taken = || self.directories.iter().filter(|(name, _)| settings.takes(name));
+        let settings = Arc::new(settings.clone().find_places(all));
         let vessel = vessel::Vessel {
-            settings: Arc::new(settings.clone().find_places(all)),
+            ways: self.ways(&settings, at_work),
+            settings: settings.clone(),
             directories: self.served.clone(),
             bell: controls.bell.clone(),
             hurry: controls.hurry.clone(),
@@ -185,7 +188,6 @@ impl Daemon {
             source_cache: self.source_cache.clone(),
             monitor: self.monitor.clone(),
             clock: self.surroundings.clock.clone(),
-            limit: limit.clone(),
             environment: self.ssh.clone(),
             until_done: self.once.then(|| taken().map(|(_, directory)| directory.taken_in.subscribe()).collect()),
             told_of_times: Arc::default(),

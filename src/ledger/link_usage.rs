@@ -6,19 +6,37 @@ use async_trait::async_trait;
 
 use super::LedgerError;
 use crate::names::VesselName;
-use crate::records::{DeliveryCost, DeliveryId, LinkBytes, UtcDay};
+use crate::records::{DeliveryCost, DeliveryId, LinkBytes, UtcDay, WayOf};
 
 type Result<T> = std::result::Result<T, LedgerError>;
 
 /// Counts of the bytes on the link. The updates add to what is recorded, so they must not be repeated after a success.
 #[async_trait]
 pub trait LinkUsage: Send + Sync {
-    /// Adds bytes to the sums of a day, for several vessels in one transaction. Sums of more than 400 days before `day`
-    /// are removed.
-    async fn add_link_bytes(&self, day: UtcDay, bytes: &[(VesselName, LinkBytes)]) -> Result<()>;
+    /// Adds bytes to the sums of a day, for several ways in one transaction. Sums of more than 400 days before `day` are
+    /// removed.
+    async fn add_link_bytes(&self, day: UtcDay, bytes: &[(WayOf, LinkBytes)]) -> Result<()>;
 
     /// Returns the sums over `days` of all vessels that have any, ordered by vessel. The last 400 days are kept.
     async fn link_bytes(&self, days: RangeInclusive<UtcDay>) -> Result<Vec<(VesselName, LinkBytes)>>;
+
+    /// Returns the bytes of each day from `first` on: those to each vessel (`None`), and those of each of its ways.
+    async fn link_days(&self, first: UtcDay) -> Result<Vec<(UtcDay, WayOf, LinkBytes)>>;
+
+    /// Records that a payer with a budget may use up to so many bytes on a day, in place of an earlier number.
+    async fn raise_ceiling(&self, payer: &str, day: UtcDay, bytes: u64) -> Result<()>;
+
+    /// Returns the recorded ceilings from `first` on.
+    async fn ceilings(&self, first: UtcDay) -> Result<Vec<(String, UtcDay, u64)>>;
+
+    /// Removes all ceilings, after the bytes that were used have been recorded.
+    async fn clear_ceilings(&self) -> Result<()>;
+
+    /// Returns the share of a budget, in percent, that was told last for the period that begins on `first`; 0 if none was.
+    async fn budget_told(&self, payer: &str, period: &str, first: UtcDay) -> Result<u32>;
+
+    /// Records that a share of a budget was told, in place of the one before.
+    async fn tell_budget(&self, payer: &str, period: &str, first: UtcDay, percent: u32) -> Result<()>;
 
     /// Adds to the costs of deliveries that were not acknowledged, or not yet.
     async fn add_costs(&self, costs: &[(DeliveryId, DeliveryCost)]) -> Result<()>;

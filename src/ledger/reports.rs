@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use super::LedgerError;
 use crate::digest::Digest;
 use crate::names::{DirectoryName, RelPath, VesselName};
-use crate::records::{DeliveryCost, DeliveryId, DeliveryState, LinkBytes, UtcDay, Version};
+use crate::records::{DeliveryCost, DeliveryId, DeliveryState, LinkBytes, UtcDay, Version, WayOf};
 
 type Result<T> = std::result::Result<T, LedgerError>;
 
@@ -217,6 +217,9 @@ pub trait Reports: Send + Sync {
 
     /// Returns the bytes on the link over `days` of all vessels that have any, ordered by vessel.
     async fn link_bytes(&self, days: RangeInclusive<UtcDay>) -> Result<Vec<(VesselName, LinkBytes)>>;
+
+    /// Returns the sums over `days` of all ways that have any, ordered by vessel and way.
+    async fn way_bytes(&self, days: RangeInclusive<UtcDay>) -> Result<Vec<(WayOf, LinkBytes)>>;
 
     /// Returns all recorded versions of a path, oldest first. The query scans all versions in the ledger.
     async fn history(&self, directory: &DirectoryName, path: &RelPath) -> Result<Vec<VersionStory>>;

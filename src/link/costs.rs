@@ -100,6 +100,16 @@ impl Costs {
         }
     }
 
+    /// Returns the meter; `None` for a vessel that is not reached over a link.
+    pub(crate) fn meter(&self) -> Option<&LinkMeter> {
+        self.meter.as_ref()
+    }
+
+    /// Returns whether a delivery runs.
+    pub(crate) fn has_running(&self) -> bool {
+        !self.state().running.is_empty()
+    }
+
     /// Returns the costs to record: the costs of deliveries that have failed, and of running deliveries that have
     /// written at least `least` bytes since they were recorded last. They count from 0 again.
     pub(crate) fn take(&self, least: u64) -> Vec<(DeliveryId, DeliveryCost)> {

@@ -4,6 +4,7 @@
 //! This module does not decide which data is transferred, in which order and why; the modules that use it do. The gate
 //! of a session follows the rules that they set.
 
+mod allowance;
 mod channel_pool;
 mod command_batch;
 mod compressor;
@@ -19,7 +20,9 @@ mod small_files;
 mod standby;
 mod temp_dir;
 mod tending;
+mod usage;
 
+pub use allowance::{Allowance, Closed, Purse};
 pub(crate) use channel_pool::{Coming, Job, WORTH_BYTES};
 pub use compressor::Compressor;
 pub(crate) use compressor::{Compressed, Memory};
@@ -30,3 +33,4 @@ pub(crate) use session::{Link, Session};
 pub(crate) use small_files::{LoopSlot, MOST_BYTES};
 pub(crate) use standby::replacement;
 pub(crate) use temp_dir::prepare as prepare_temp_dir;
+pub use usage::{LinkUsage, Payer};

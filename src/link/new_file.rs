@@ -56,6 +56,12 @@ pub(crate) async fn owner_in(remote: &Remote, probe: &RemotePath) -> Result<Opti
 pub(crate) struct Owners(Mutex<HashMap<Option<RemotePath>, Option<u32>>>);
 
 impl Owners {
+    /// Takes over what is known on an earlier connection to the same host.
+    pub(crate) fn learn_from(&self, earlier: &Self) {
+        let known = earlier.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).extend(known);
+    }
+
     /// Returns the owner of the files that this account creates in the directory of an assembly.
     pub(crate) async fn beside(&self, remote: &Remote, assembly: &RemotePath) -> Result<Option<u32>, RemoteError> {
         let (directory, probe) = (assembly.parent(), probe_beside(assembly));

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use tokio::sync::{Mutex, MutexGuard, OnceCell};
 use tokio_util::sync::CancellationToken;
 
+use super::allowance::Allowance;
 use super::channel_pool::{ChannelPool, Coming};
 use super::command_batch::CommandBatcher;
 use super::compressor::Compressor;
@@ -41,6 +42,8 @@ pub(crate) struct Link {
     pub(crate) instance: InstanceId,
     /// Rate limit for bytes of files.
     pub(crate) limit: RateLimiter,
+    /// Budgets for bytes on the link.
+    pub(crate) allowance: Allowance,
     /// Receiver of events.
     pub(crate) monitor: Arc<dyn Monitor>,
     /// Whether the vessel's inability to store some times was already reported.
@@ -95,7 +98,7 @@ impl Session {
         arrival: Option<Arrival>,
     ) -> Self {
         let is_over_a_link = link.settings.local.is_none();
-        let meter = is_over_a_link.then(|| link.environment.meters.of(&link.settings.name));
+        let meter = is_over_a_link.then(|| link.environment.meters.on(&link.settings));
         Self {
             costs: Costs::new(meter),
             link,
@@ -243,6 +246,7 @@ impl Session {
     pub(crate) async fn may_finish(&self, version: &Version, bytes: u64) -> SendTurn<'_> {
         let turn = self.gate.enter(version, bytes).await;
         self.link.limit.take(self.gate.priority_of(&version.directory), bytes).await;
+        self.link.allowance.take(bytes).await;
         turn
     }
 
@@ -257,6 +261,36 @@ impl Session {
         let most = self.remote.capabilities().bytes_per_write().min(file.worth_writing());
         let rate = if self.gate.is_used() { self.link.limit.rate() } else { None };
         rate.map_or(most, |rate| most.min((rate / 8).max(LEAST_WRITE)))
+    }
+
+    /// Waits until this many bytes of a file may be read back; never returns once the session is about to end.
+    pub(crate) async fn may_receive(&self, bytes: u64) {
+        if self.resting.run_until_cancelled(self.link.allowance.take(bytes)).await.is_none() {
+            std::future::pending().await
+        }
+    }
+
+    /// Takes over what an earlier session with the same host and account has found out, so that a session that continues
+    /// its work on another connection need not find it out again.
+    pub(crate) async fn continue_after(&self, earlier: &Self) {
+        if self.remote.host_key() != earlier.remote.host_key() || self.remote.host_key().is_none() {
+            return;
+        }
+        *self.temp_dir.lock().await = *earlier.temp_dir.lock().await;
+        self.owners.learn_from(&earlier.owners);
+        for (flag, known) in
+            [(&self.streams_only, &earlier.streams_only), (&self.check_file_matched, &earlier.check_file_matched)]
+        {
+            flag.store(known.load(Ordering::Relaxed), Ordering::Relaxed);
+        }
+        let made = earlier.made_dirs.lock().await.clone();
+        *self.made_dirs.lock().await = made.into_iter().filter(|(_, made)| made.initialized()).collect();
+    }
+
+    /// Has the budgets take this session's unacknowledged bytes into account, as long as it lasts.
+    pub(crate) fn join_budgets(self: &Arc<Self>) {
+        let session = Arc::downgrade(self);
+        self.link.allowance.join(move || session.upgrade().map(|session| session.channels.unanswered()));
     }
 
     /// Counts bytes of a version that were passed to a channel, whether or not they arrive.

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use tokio::time::{sleep, timeout};
 
 use super::session::{Link, Session};
-use crate::transport::{Lead, Rank, Remote};
+use crate::transport::{DialIn, Lead, Rank, Remote};
 
 /// Pause after a replacement connection could not be opened.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -33,14 +33,22 @@ pub(crate) async fn replacement(session: &Session, connecting: &AtomicBool) -> R
     let Link { settings, environment, .. } = &session.link;
     let alone = Lead::alone(Rank::replacement());
     let mut spare = None;
+    let mut tunnel = DialIn::look(&[&**settings]).await;
+    // Whether the vessel has dialled in again. It has then probably lost its earlier tunnel, even if nothing is due that
+    // would show that.
+    let mut renewed = false;
     loop {
-        tokio::select! {
-            () = session.remote.silent() => {}
-            () = keep_ready(session, &mut spare) => {}
+        if !renewed {
+            renewed = tokio::select! {
+                () = session.remote.silent() => false,
+                () = tunnel.renewed() => true,
+                () = keep_ready(session, &mut spare) => false,
+            };
         }
-        if !session.has_sent() {
+        if !session.has_sent() && !renewed {
             return pending().await;
         }
+        tunnel = DialIn::look(&[&**settings]).await;
         tracing::debug!(
             vessel = %settings.name, spare = spare.is_some(),
             "The vessel does not answer; trying another connection"
@@ -56,7 +64,8 @@ pub(crate) async fn replacement(session: &Session, connecting: &AtomicBool) -> R
                     sleep(AGAIN).await;
                 }
             },
-            () = session.remote.talking() => {}
+            () = session.remote.talking(), if !renewed => {}
+            () = tunnel.renewed() => {}
         }
         connecting.store(false, Ordering::Relaxed);
     }
@@ -83,6 +92,10 @@ async fn carries_again(spare: &mut Option<Remote>) -> Remote {
 async fn keep_ready(session: &Session, spare: &mut Option<Remote>) {
     let Link { settings, environment, .. } = &session.link;
     let (mut answered, mut since) = (session.channels.answered(), Instant::now());
+    if settings.ssh.is_dialled_in() {
+        // A spare would go through the same tunnel.
+        return pending().await;
+    }
     loop {
         sleep(LOOK).await;
         if let Some(remote) = spare {

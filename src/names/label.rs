@@ -37,3 +37,7 @@ label!(
     /// The `y` of a `[Vessel y]`.
     VesselName
 );
+label!(
+    /// The `z` of a `[Link z]`.
+    LinkName
+);

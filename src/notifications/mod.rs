@@ -4,6 +4,7 @@
 //! may repeat one. Each recipient has its own task, so an unreachable recipient delays neither the deliveries nor the
 //! other recipients. Without recipients, no events are recorded and no task runs.
 
+mod budgets;
 mod commands;
 mod facts;
 mod heartbeat;
@@ -20,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use crate::bell::Bell;
 use crate::clock::Clock;
 use crate::ledger::{Ledger, LedgerError, Listener};
+use crate::link::LinkUsage;
 use crate::names::DirectoryName;
 use crate::records::EventKind;
 use crate::settings::Settings;
@@ -48,7 +50,8 @@ pub struct Notifications {
 
 impl Notifications {
     /// Starts the notifications that the settings request, beginning with events that are pending in the ledger. To be
-    /// called before any delivery, so that no event is missed. `health` is called before each heartbeat.
+    /// called before any delivery, so that no event is missed. `health` is called before each heartbeat; `usage` is compared
+    /// with the budgets.
     ///
     /// # Errors
     /// When the ledger can't be used. Later errors are only logged.
@@ -57,6 +60,7 @@ impl Notifications {
         ledger: &Ledger,
         clock: &Clock,
         health: Health,
+        usage: &LinkUsage,
     ) -> Result<Self, LedgerError> {
         let (finish, stop) = (CancellationToken::new(), CancellationToken::new());
         let desk = Desk {
@@ -83,6 +87,7 @@ impl Notifications {
             listeners.push(Listener { channel: channel.clone(), wants: everything(settings), bell: bell.clone() });
             tasks.spawn(webhook::post(desk.clone(), client.clone(), address.clone(), channel, bell));
         }
+        tasks.spawn(budgets::watch(desk.clone(), client.clone(), usage.clone()));
         if let Some(address) = &web.heartbeat {
             tasks.spawn(heartbeat::beat(desk.clone(), client, address.clone(), health));
         }

@@ -12,7 +12,7 @@ use serde::Serialize;
 use sha2::Sha256;
 
 use super::Desk;
-use super::facts::{EventJson, Facts};
+use super::facts::Facts;
 use super::http::Client;
 use super::log_once::LogOnce;
 use crate::backoff::Backoff;
@@ -36,10 +36,37 @@ const ANYWAY: Duration = Duration::from_secs(60);
 
 /// The body of a post.
 #[derive(Serialize)]
-struct Post {
+struct Post<E> {
     version: u32,
     shore: String,
-    events: Vec<EventJson>,
+    events: Vec<E>,
+}
+
+/// Posts one event to an address, without a repetition.
+pub(super) async fn post_once<E: Serialize>(
+    desk: &Desk,
+    client: &Client,
+    address: &WebAddress,
+    event: E,
+) -> Result<(), String> {
+    post_events(desk, client, address, vec![event]).await
+}
+
+async fn post_events<E: Serialize>(
+    desk: &Desk,
+    client: &Client,
+    address: &WebAddress,
+    events: Vec<E>,
+) -> Result<(), String> {
+    let now = Timestamp::from_millisecond(desk.clock.now_ms()).unwrap_or(Timestamp::UNIX_EPOCH);
+    let post = Post { version: FORM, shore: desk.ledger.instance().to_string(), events };
+    let body = serde_json::to_vec(&post).map_err(|e| e.to_string())?;
+    let mut headers = vec![("x-contentmonster-timestamp", now.as_second().to_string())];
+    if let Some(secret) = &desk.settings.monster.telling.webhook_secret {
+        headers.push(("x-contentmonster-signature", signature(secret, now.as_second(), &body)));
+    }
+    let posted = desk.stop.run_until_cancelled(client.post(address.url(), &headers, body)).await;
+    posted.unwrap_or_else(|| Err("contentmonster is stopping".to_owned()))
 }
 
 /// Returns the name of the address's channel in the ledger: a hash, because the address may be a secret.
@@ -103,17 +130,8 @@ impl Poster {
         if notices.is_empty() {
             return Ok(false);
         }
-        let now = Timestamp::from_millisecond(self.desk.clock.now_ms()).unwrap_or(Timestamp::UNIX_EPOCH);
         let events = notices.iter().map(|notice| Facts::of(notice, &self.desk.settings).json()).collect();
-        let post = Post { version: FORM, shore: self.desk.ledger.instance().to_string(), events };
-        let body = serde_json::to_vec(&post).map_err(|e| e.to_string())?;
-        let mut headers = vec![("x-contentmonster-timestamp", now.as_second().to_string())];
-        if let Some(secret) = &self.desk.settings.monster.telling.webhook_secret {
-            headers.push(("x-contentmonster-signature", signature(secret, now.as_second(), &body)));
-        }
-        let posting = self.client.post(self.address.url(), &headers, body);
-        let posted = self.desk.stop.run_until_cancelled(posting).await;
-        posted.unwrap_or_else(|| Err("contentmonster is stopping".to_owned()))?;
+        post_events(&self.desk, &self.client, &self.address, events).await?;
         let ids: Vec<NoticeId> = notices.iter().map(|notice| notice.id).collect();
         self.desk.ledger.told(&ids).await.map_err(|e| e.to_string())?;
         Ok(true)

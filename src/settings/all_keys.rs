@@ -4,7 +4,7 @@ use super::hints::nearest;
 use super::key::{KnownKey, Preset, Secrecy, SectionKind};
 use super::lines::{Entry, Section, shown};
 use super::problems::Diagnostic;
-use super::{directory, monster, vessel, vessel_route};
+use super::{directory, link_section, monster, vessel, vessel_route};
 
 /// Returns all keys, section by section.
 pub fn known_keys() -> Vec<&'static KnownKey> {
@@ -15,7 +15,8 @@ fn all() -> impl Iterator<Item = &'static KnownKey> {
     let monster = monster::KEYS.iter().map(|key| &key.known);
     let directory = directory::KEYS.iter().map(|key| &key.known);
     let vessel = vessel_route::KEYS.iter().map(|key| &key.known).chain(vessel::KEYS.iter().map(|key| &key.known));
-    monster.chain(directory).chain(vessel)
+    let link = link_section::KEYS.iter().map(|key| &key.known);
+    monster.chain(directory).chain(vessel).chain(link)
 }
 
 /// Returns the key with this name in a kind of section; any `RemoteLocation.…` of a vessel is `RemoteLocation.x`.
@@ -89,11 +90,11 @@ fn elsewhere(key: &KnownKey) -> Diagnostic {
 /// Returns the diagnostic for an unknown section.
 pub(super) fn unknown_section(title: &str) -> Diagnostic {
     let (kind, name) = title.split_once(' ').unwrap_or((title, "x"));
-    let near = nearest(kind, ["MONSTER", "DEFAULT", "Directory", "Vessel"]);
+    let near = nearest(kind, ["MONSTER", "DEFAULT", "Directory", "Vessel", "Link"]);
     let remedy = match near {
-        Some(kind @ ("Directory" | "Vessel")) => format!("did you mean [{kind} {name}]?"),
+        Some(kind @ ("Directory" | "Vessel" | "Link")) => format!("did you mean [{kind} {name}]?"),
         Some(kind) => format!("did you mean [{kind}]?"),
-        None => "known are [MONSTER], [Directory x], [Vessel y] and [DEFAULT]".to_owned(),
+        None => "known are [MONSTER], [Directory x], [Vessel y], [Link z] and [DEFAULT]".to_owned(),
     };
     Diagnostic::new("unknown section", remedy)
 }
@@ -118,7 +119,10 @@ mod tests {
         }
         assert!(unknown(Some(Monster), "Colour").remedy.starts_with("known here: ChunkSize, Cache, Database"));
         assert_eq!(unknown(Some(Directory), "Port").remedy, "it is a key of [Vessel y]");
-        assert_eq!(unknown(Some(Directory), "RateLimit").remedy, "it is a key of [MONSTER] and [Vessel y]");
+        assert_eq!(
+            unknown(Some(Directory), "RateLimit").remedy,
+            "it is a key of [MONSTER] and [Vessel y] and [Link z]"
+        );
         assert_eq!(unknown(Some(Vessel), "RateLimit 1").remedy, "write `RateLimit = value`");
         assert_eq!(nearest(&"x".repeat(10_000), ["x"]), None);
     }
@@ -130,7 +134,7 @@ mod tests {
             ("directory a", "did you mean [Directory a]?"),
             ("Monster", "did you mean [MONSTER]?"),
             ("default", "did you mean [DEFAULT]?"),
-            ("Server a", "known are [MONSTER], [Directory x], [Vessel y] and [DEFAULT]"),
+            ("Server a", "known are [MONSTER], [Directory x], [Vessel y], [Link z] and [DEFAULT]"),
         ] {
             assert_eq!(unknown_section(written).remedy, meant, "{written}");
         }

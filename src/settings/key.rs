@@ -9,6 +9,8 @@ pub enum SectionKind {
     Directory,
     /// `[Vessel y]`
     Vessel,
+    /// `[Link z]`
+    Link,
 }
 
 impl SectionKind {
@@ -18,6 +20,7 @@ impl SectionKind {
             Self::Monster => "[MONSTER]",
             Self::Directory => "[Directory x]",
             Self::Vessel => "[Vessel y]",
+            Self::Link => "[Link z]",
         }
     }
 }
@@ -73,7 +76,8 @@ pub enum Secrecy {
 pub struct KnownKey {
     /// The kind of section that the key belongs to; every key may also be in `[DEFAULT]`.
     pub section: SectionKind,
-    /// The key as written; in `RemoteLocation.x` the `x` stands for a directory's name.
+    /// The key as written; in `RemoteLocation.x` the `x` stands for a directory's name, in `Address.x` for a
+    /// link's.
     pub name: &'static str,
     /// The default of the key.
     pub preset: Preset,
@@ -93,15 +97,17 @@ pub struct KnownKey {
 
 /// The prefix of a directory's name in a vessel's `RemoteLocation.x`.
 pub(super) const PER_DIRECTORY: &str = "RemoteLocation.";
+/// The prefix of a link's name in a vessel's `Address.x`.
+pub(super) const PER_LINK: &str = "Address.";
 
 impl KnownKey {
     /// Returns whether a key in the file, as written, is this one.
     pub(super) fn is_named(&self, written: &str) -> bool {
-        self.name == written || self.is_per_directory() && written.starts_with(PER_DIRECTORY)
+        self.name == written || self.prefix().is_some_and(|prefix| written.starts_with(prefix))
     }
 
-    /// Returns whether the key ends with `.x`, where `x` stands for a directory's name.
-    pub(super) fn is_per_directory(&self) -> bool {
-        self.name.ends_with(".x")
+    /// Returns the key up to the name at its end, for a key such as `RemoteLocation.x`.
+    pub(super) fn prefix(&self) -> Option<&'static str> {
+        self.name.strip_suffix('x').filter(|prefix| prefix.ends_with('.'))
     }
 }

@@ -10,7 +10,7 @@ use std::collections::HashMap;
 
 use ini::{Ini, ParseOption};
 
-use super::key::PER_DIRECTORY;
+use super::key::{PER_DIRECTORY, PER_LINK};
 use super::problems::{Diagnostic, Place, Problems};
 
 /// A section of the file. Not `Debug`, because values may be secrets.
@@ -155,7 +155,7 @@ impl<'a> Signature<'a> {
         match self.within {
             Within::Refused => return,
             Within::Nowhere => {
-                let remedy = "move it below [MONSTER], [Directory x], [Vessel y] or [DEFAULT]";
+                let remedy = "move it below [MONSTER], [Directory x], [Vessel y], [Link z] or [DEFAULT]";
                 return self.problems.report(place, Diagnostic::new("set before the first section", remedy));
             }
             Within::Last => {}
@@ -289,7 +289,7 @@ fn known_first_word(line: &str, is_key: fn(&str) -> bool) -> Option<&str> {
 /// Returns the part of a key that may be shown: its first word. If the `=` of a line is misplaced, the rest may be a
 /// secret.
 pub(super) fn shown(key: &str) -> &str {
-    if key.starts_with(PER_DIRECTORY) {
+    if key.starts_with(PER_DIRECTORY) || key.starts_with(PER_LINK) {
         return key;
     }
     key.split(|c: char| c.is_whitespace() || c == ':').next().unwrap_or_default()

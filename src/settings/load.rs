@@ -12,7 +12,9 @@ use super::directory::{self, Directory, OwnFiles};
 use super::environment::Environment;
 use super::key::SectionKind;
 use super::lines::{self, Section};
+use super::link_section;
 use super::monster::{self, Monster};
+use super::network_link::Link;
 use super::overlap::Overlaps;
 use super::problems::{Diagnostic, Place, Problems, SettingsError};
 use super::values::Start;
@@ -33,6 +35,8 @@ pub struct Settings {
     pub directories: Vec<Directory>,
     /// Each `[Vessel y]`, in the file's order.
     pub vessels: Vec<Vessel>,
+    /// Each `[Link z]`, in the file's order.
+    pub links: Vec<Arc<Link>>,
     /// Warnings to be logged once, a line each.
     pub warnings: Vec<String>,
     /// All settings in the file, a line for each key, without secrets.
@@ -82,12 +86,27 @@ impl Settings {
             start: &start,
             environment,
             directories: &names,
+            links: &[],
+            lacks_links: false,
         };
         let monster = monster::read(&program);
         let view = |name, own| View { name, own: Some(own), ..program };
+        let links = typed(&cast.links, |name, section| link_section::read(&view(name, section)));
+        let links: Vec<Arc<Link>> = links.into_iter().map(|(link, _)| Arc::new(link)).collect();
+        let program = View { links: &links, lacks_links: links.len() < cast.links.len(), ..program };
+        let view = |name, own| View { name, own: Some(own), ..program };
         let directories =
             typed(&cast.directories, |name, section| directory::read(&view(name, section), monster.as_ref()));
-        let vessels = typed(&cast.vessels, |name, section| vessel::read(&view(name, section)));
+        let vessels = typed(&cast.vessels, |name, section| vessel::read(&view(name, section), monster.as_ref()));
+        for (name, section) in &cast.links {
+            let (view, link) = (view(name, section), links.iter().find(|link| link.name.as_str() == *name));
+            if let (Some(link), Some(monster)) = (link, &monster) {
+                link_section::check_budget(&view, &link.budget, monster.chunk_size);
+            }
+            let uses = |(vessel, _): &(Vessel, Place)| vessel.ways.iter().any(|way| way.link.as_ref() == link);
+            // A vessel with errors may use it.
+            link_section::check_use(&view, vessels.len() < cast.vessels.len() || vessels.iter().any(uses));
+        }
 
         let overlaps = Overlaps::new(&directories, &vessels, &problems);
         overlaps.check();
@@ -106,6 +125,7 @@ impl Settings {
                 .map(|(directory, _)| Directory { own_files: own_files.clone(), ..directory })
                 .collect(),
             vessels: vessels.into_iter().map(|(vessel, _)| vessel).collect(),
+            links,
             warnings,
             listing: all_keys::listing(&sections),
         };
@@ -174,6 +194,7 @@ struct Cast<'a> {
     monster: Option<&'a Section>,
     directories: Vec<(&'a str, &'a Section)>,
     vessels: Vec<(&'a str, &'a Section)>,
+    links: Vec<(&'a str, &'a Section)>,
     /// Whether there is a section of unknown kind or without a valid name. Such a section may be a misspelt directory
     /// or vessel, so no directory or vessel is reported as missing.
     strangers: bool,
@@ -193,9 +214,10 @@ impl<'a> Cast<'a> {
                     cast.monster = Some(section);
                     Some(SectionKind::Monster)
                 }
-                ("Directory" | "Vessel", name) => {
+                ("Directory" | "Vessel" | "Link", name) => {
                     let (kind, list) = match word {
                         "Directory" => (SectionKind::Directory, &mut cast.directories),
+                        "Link" => (SectionKind::Link, &mut cast.links),
                         _ => (SectionKind::Vessel, &mut cast.vessels),
                     };
                     match usable(name) {
@@ -247,7 +269,8 @@ fn usable(name: &str) -> Result<(), Diagnostic> {
 
 /// Reports unknown keys in a section of this kind (`None`: `[DEFAULT]`).
 fn check_keys(section: &Section, kind: Option<SectionKind>, problems: &Problems) {
-    const ALL: [SectionKind; 3] = [SectionKind::Monster, SectionKind::Directory, SectionKind::Vessel];
+    const ALL: [SectionKind; 4] =
+        [SectionKind::Monster, SectionKind::Directory, SectionKind::Vessel, SectionKind::Link];
     for entry in &section.entries {
         let mut here = ALL.into_iter().filter(|k| kind.is_none_or(|kind| kind == *k));
         if !here.any(|k| all_keys::known(k, &entry.key).is_some()) {

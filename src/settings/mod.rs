@@ -9,19 +9,23 @@
 //! step stops at its first problem: all problems are collected with their lines and shown at once.
 
 mod all_keys;
+mod budget;
 mod changes;
 mod checks;
+mod cost;
 mod directory;
 mod environment;
 mod hints;
 mod key;
 mod lines;
 mod link;
+mod link_section;
 mod load;
 mod local;
 mod logging;
 mod mirror;
 mod monster;
+mod network_link;
 mod overlap;
 mod own_files;
 mod patterns;
@@ -43,9 +47,12 @@ mod values;
 mod vessel;
 mod vessel_route;
 mod view;
+mod way;
 mod windows;
 
 pub use all_keys::known_keys;
+pub use budget::{Budget, Limit, Period};
+pub use cost::Cost;
 pub use directory::{Directory, OwnFiles};
 pub use environment::Environment;
 pub(crate) use hints::nearest;
@@ -55,6 +62,7 @@ pub use load::Settings;
 pub use logging::{LogFormat, LogLevel, LogTarget, Logging};
 pub use mirror::{Links, MaxDelete, Mode};
 pub use monster::Monster;
+pub use network_link::Link;
 pub use overlap::clash;
 pub use patterns::{Globs, Patterns};
 pub use priority::{Order, Priority};
@@ -68,6 +76,7 @@ pub use ssh_config::ssh_config_text;
 pub use ssh_host::{AgentChoice, HostKeyPolicy, SshHost};
 pub use telling::{Hooks, Telling, WebAddress};
 pub use vessel::{LocalPlace, LocalTarget, Vessel};
+pub use way::Way;
 
 /// A settings file to start from: every key with its meaning, unit, range and default.
 pub const EXAMPLE: &str = include_str!("../../settings.example.ini");

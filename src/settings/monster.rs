@@ -120,6 +120,12 @@ pub(super) static KEYS: &[Key<Monster>] = &[
         .value("a command, or none").reload(Background)
         .doc("Command that runs when a file is parked: it could not be delivered, and is retried less often from now \
               on. OnDelivered explains the syntax and the environment."),
+    key("OnBudget", Value("none"), field!(Monster.telling.on_budget, telling::command))
+        .value("a command, or none").reload(Background)
+        .doc("Command that runs when 80 % of a Budget are used, and again when it is spent. Its environment contains \
+              CONTENTMONSTER_EVENT (budget), _TIME, _BUDGET (such as `link vsat` or `vessel aurora`), _PERIOD (day or \
+              month), _PERCENT (80 or 100), _USED and _BYTES. OnDelivered explains the syntax. Webhook addresses \
+              receive the same facts."),
     key("HookTimeout", Value("60s"), field!(Monster.telling.hook_timeout, Written::duration))
         .value("a duration from 1s to 1d").reload(Background)
         .doc("Maximum run time of the commands of OnDelivered, OnRetired and OnParked. After it, the command and all \

@@ -334,5 +334,6 @@ fn way_to(vessel: &Vessel) -> String {
     }
     let ssh = &vessel.ssh;
     let hops = vessel.hops.iter().map(|hop| format!("{}:{} ", hop.address.to_lowercase(), hop.port));
-    format!("{}{}@{}:{}", hops.collect::<String>(), ssh.username, ssh.address.to_lowercase(), ssh.port)
+    let at = if ssh.socket().is_some() { ssh.at() } else { ssh.at().to_lowercase() };
+    format!("{}{}@{at}", hops.collect::<String>(), ssh.username)
 }

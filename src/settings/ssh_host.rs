@@ -1,9 +1,11 @@
 //! An SSH server on the route to a vessel: its address, host keys and login.
 
-use std::path::PathBuf;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::secrets::Secret;
+use super::values::SOCKET;
 
 /// Which host keys are accepted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -32,7 +34,8 @@ pub enum AgentChoice {
 pub struct SshHost {
     /// A hop's name in the configuration; `None` for the vessel itself.
     pub hop: Option<String>,
-    /// Host name or IP address, without brackets.
+    /// Host name or IP address, without brackets; or `unix:` and the path of a socket on this host, through which the
+    /// vessel has dialled in.
     pub address: String,
     /// The port.
     pub port: u16,
@@ -56,6 +59,9 @@ pub struct SshHost {
     pub host_key_policy: HostKeyPolicy,
     /// The host's name in `known_hosts` and in host certificates, instead of address and port.
     pub host_key_alias: Option<String>,
+    /// The name and port that `known_hosts` has the host under, instead of address and port: those of the vessel's first
+    /// address.
+    pub known_as: Option<(String, u16)>,
     /// The user's own `known_hosts` files; `None`: the default file.
     pub known_hosts: Option<Vec<PathBuf>>,
     /// System-wide `known_hosts` files; `None`: the default file.
@@ -68,6 +74,42 @@ pub struct SshHost {
     pub from_ssh_config: Vec<String>,
     /// Unsupported values of the ssh config, and the reason.
     pub unheeded: Vec<String>,
+}
+
+impl SshHost {
+    /// Returns the path of the socket through which the vessel has dialled in; `None` if it is reached over a network.
+    pub fn socket(&self) -> Option<&Path> {
+        self.address.strip_prefix(SOCKET).map(Path::new)
+    }
+
+    /// Returns the name and port to look up in `known_hosts`. An alias (`HostKeyAlias`) is looked up without the port.
+    pub fn known_name(&self) -> (String, u16) {
+        match (&self.host_key_alias, &self.known_as) {
+            (_, Some(known_as)) => known_as.clone(),
+            (Some(alias), None) => (alias.clone(), 22),
+            (None, None) => (self.address.clone(), self.port),
+        }
+    }
+
+    /// Returns whether the vessel dials in: whether its address is a socket or a port on this host, which is there only
+    /// while the vessel forwards it. Such an address costs nothing to try.
+    pub fn is_dialled_in(&self) -> bool {
+        let is_loopback = |address: IpAddr| address.to_canonical().is_loopback();
+        self.hop.is_none()
+            && (self.socket().is_some()
+                || self.address.eq_ignore_ascii_case("localhost")
+                || self.address.parse().is_ok_and(is_loopback))
+    }
+
+    /// Returns address and port, as in the settings.
+    pub fn at(&self) -> String {
+        let Self { address, port, .. } = self;
+        match (self.socket(), address.contains(':')) {
+            (Some(_), _) => address.clone(),
+            (None, true) => format!("[{address}]:{port}"),
+            (None, false) => format!("{address}:{port}"),
+        }
+    }
 }
 
 /// Defaults of [`SshHost::alive`].

@@ -8,27 +8,55 @@ use std::time::Duration;
 use super::problems::{Diagnostic, Place};
 use super::ssh_config::{self, Advice, Asked, Hop, Jump, Source, Trouble};
 use super::ssh_host::{ALIVE, HostKeyPolicy, SshHost};
-use super::vessel_route::{RouteKeys, SshConfig};
+use super::values::{self, SOCKET};
+use super::vessel_route::{Address, RouteKeys, SshConfig};
 use super::view::View;
+use super::way::Way;
 
 /// Maximum number of hops. A longer chain is probably a cycle.
 const MOST_HOPS: usize = 8;
 
-/// Returns a vessel's SSH server and the hops before it, the nearest first; `None` after reporting an error. `timeout`
-/// is the vessel's deadline for answers. For a vessel that is this host, the ssh config isn't read.
-pub(super) fn to(view: &View<'_>, keys: RouteKeys, timeout: Duration) -> Option<(SshHost, Vec<SshHost>)> {
+/// Returns the ways to a vessel, the preferred one first: its SSH server and the hops before it, the nearest first.
+/// `None` after reporting an error. `timeout` is the vessel's deadline for answers. For a vessel that is this host, the
+/// ssh config isn't read.
+pub(super) fn ways(view: &View<'_>, keys: &RouteKeys, timeout: Duration) -> Option<Vec<Way>> {
     let sources = if view.is_local { Vec::new() } else { sources(view, &keys.ssh_config) };
-    let (address, port) = keys.address.clone();
-    let port = port.or(keys.port);
     let guide = Guide { view, sources };
+    let plain = keys.addresses.iter().map(|address| (None, address));
+    let over_links = keys.link_addresses.iter().map(|(link, address)| (Some(link.clone()), address));
+    let mut ways = Vec::new();
+    for (link, address) in plain.chain(over_links) {
+        let (ssh, hops) = to(&guide, keys, address, timeout)?;
+        ways.push(Way { link, ssh, hops });
+    }
+    // All ways lead to the same host, so its key is known by the name of the first one.
+    let first = ways.first().map(|way| way.ssh.known_name())?;
+    ways.iter_mut().skip(1).for_each(|way| way.ssh.known_as = Some(first.clone()));
+    ways.sort_by_key(Way::rank);
+    Some(ways)
+}
+
+/// Returns the SSH server at an address of a vessel, and the hops before it.
+fn to(
+    guide: &Guide<'_>,
+    keys: &RouteKeys,
+    (address, port): &Address,
+    timeout: Duration,
+) -> Option<(SshHost, Vec<SshHost>)> {
+    let (view, keys, address) = (guide.view, keys.clone(), address.clone());
+    let port = port.or(keys.port);
     let advice = guide.ask(&address, keys.username.as_deref(), port)?;
     let connect_timeout = advice.connect_timeout.filter(|_| !view.sets("Timeout")).unwrap_or(timeout);
-    let from_ssh_config = left_of(&advice, &keys, port.is_some(), view.sets("Timeout"));
+    let is_socket = address.starts_with(SOCKET);
+    let overruling = Overruling { port: port.is_some() || is_socket, timeout: view.sets("Timeout"), is_socket };
+    let from_ssh_config = left_of(&advice, &keys, &overruling);
+    let host_key_alias = alias(view, &keys, &advice, is_socket);
     let username = match keys.username.or_else(|| advice.user.clone()) {
         None if view.is_local => view.environment.user.clone().unwrap_or_default(),
         None => guide.local_user()?,
         Some(username) => username,
     };
+
     let host = SshHost {
         hop: None,
         port: port.or(advice.port).unwrap_or(22),
@@ -37,14 +65,47 @@ pub(super) fn to(view: &View<'_>, keys: RouteKeys, timeout: Duration) -> Option<
         certificate_files: keys.certificate_files.unwrap_or_else(|| advice.certificate_files.clone()),
         passphrase: keys.passphrase,
         password: keys.password,
+        host_key_alias,
         host_keys: keys.host_keys,
         host_key_policy: keys.host_key_policy,
         connect_timeout,
         from_ssh_config,
+        // The ssh config must not turn a socket into a host.
+        address: if is_socket { address.clone() } else { advice.address.clone().unwrap_or_else(|| address.clone()) },
         ..base(address, &advice)
     };
-    let hops = guide.hops(&host, keys.jump, &advice)?;
+    let hops = if is_socket { Vec::new() } else { guide.hops(&host, keys.jump, &advice)? };
     Some((host, hops))
+}
+
+/// Returns the vessel's name in `known_hosts`. A socket has no address to look up, so its section's name is used.
+fn alias(view: &View<'_>, keys: &RouteKeys, advice: &Advice, is_socket: bool) -> Option<String> {
+    let set = keys.host_key_alias.clone().or_else(|| advice.host_key_alias.clone());
+    if set.is_some() || !is_socket {
+        return set;
+    }
+    if !values::is_alias(view.name) && keys.host_keys.is_empty() {
+        let message = format!("the name `{}` cannot stand in known_hosts for the vessel behind this socket", view.name);
+        view.problems
+            .report(view.place_of("Address"), Diagnostic::new(message, "write `HostKeyAlias = …`, or HostKey"));
+    }
+    Some(view.name.to_owned())
+}
+
+/// Reports keys of the vessel's own section that mean nothing for a socket.
+pub(super) fn check_socket(view: &View<'_>, keys: &RouteKeys) {
+    let mut all = all_addresses(keys).peekable();
+    if all.peek().is_none() || !all.all(|(address, _)| address.starts_with(SOCKET)) {
+        return;
+    }
+    for key in ["Port", "ProxyJump"] {
+        if let Some((section, entry)) = view.own.and_then(|own| Some((own, own.entry(key)?)))
+            && !(key == "ProxyJump" && entry.value == "none")
+        {
+            let message = "has no effect on a socket of this host, through which the vessel dials in";
+            view.problems.report(section.place_of(entry), Diagnostic::new(message, "remove the line"));
+        }
+    }
 }
 
 /// Creates a host from an ssh config alone.
@@ -63,6 +124,7 @@ fn base(written: String, advice: &Advice) -> SshHost {
         host_keys: Vec::new(),
         host_key_policy: HostKeyPolicy::Strict,
         host_key_alias: advice.host_key_alias.clone(),
+        known_as: None,
         known_hosts: advice.known_hosts.clone(),
         global_known_hosts: advice.global_known_hosts.clone(),
         connect_timeout: advice.connect_timeout.unwrap_or_default(),
@@ -72,15 +134,24 @@ fn base(written: String, advice: &Advice) -> SshHost {
     }
 }
 
+/// What the section says beside the keys of the route.
+struct Overruling {
+    port: bool,
+    timeout: bool,
+    is_socket: bool,
+}
+
 /// Returns the values of the ssh config that the section doesn't override.
-fn left_of(advice: &Advice, keys: &RouteKeys, has_port: bool, has_timeout: bool) -> Vec<String> {
+fn left_of(advice: &Advice, keys: &RouteKeys, overruling: &Overruling) -> Vec<String> {
     let overruled = |keyword: &str| match keyword {
         "User" => keys.username.is_some(),
-        "Port" => has_port,
+        "Port" => overruling.port,
         "IdentityFile" => keys.identity_files.is_some(),
         "CertificateFile" => keys.certificate_files.is_some(),
-        "ConnectTimeout" => has_timeout,
-        "ProxyJump" => keys.jump.is_some(),
+        "ConnectTimeout" => overruling.timeout,
+        "ProxyJump" => keys.jump.is_some() || overruling.is_socket,
+        "HostName" => overruling.is_socket,
+        "HostKeyAlias" => keys.host_key_alias.is_some(),
         _ => false,
     };
     advice.said.iter().filter(|(keyword, _)| !overruled(keyword)).map(|(_, said)| said.clone()).collect()
@@ -220,10 +291,15 @@ fn sources(view: &View<'_>, named: &SshConfig) -> Vec<Source> {
     own.into_iter().chain(system).collect()
 }
 
+fn all_addresses(keys: &RouteKeys) -> impl Iterator<Item = &Address> {
+    keys.addresses.iter().chain(keys.link_addresses.iter().map(|(_, address)| address))
+}
+
 /// Reports a port that is set both in `Address` and in `Port`.
 pub(super) fn check_port(view: &View<'_>, keys: &RouteKeys) {
     let own = view.own.and_then(|own| Some((own, own.entry("Port")?)));
-    if let ((_, Some(_)), Some((section, entry))) = (&keys.address, own) {
+    let mut all = all_addresses(keys).filter(|(address, _)| !address.starts_with(SOCKET)).peekable();
+    if let (true, true, Some((section, entry))) = (all.peek().is_some(), all.all(|(_, port)| port.is_some()), own) {
         let diagnostic = Diagnostic::new("the port is already part of Address", "keep one of the two");
         view.problems.report(section.place_of(entry), diagnostic);
     }

@@ -22,6 +22,8 @@ pub struct Telling {
     pub heartbeat: Option<WebAddress>,
     /// `HeartbeatInterval`: the interval between two heartbeat requests.
     pub heartbeat_interval: Duration,
+    /// `OnBudget`: the command for a budget that is nearly or wholly spent; empty: none.
+    pub on_budget: Vec<String>,
     /// `HookTimeout`: the time limit of each command for an event.
     pub hook_timeout: Duration,
 }

@@ -78,9 +78,12 @@ pub(super) fn username(text: &str) -> Result<String, Diagnostic> {
     not_empty(text).map(str::to_owned)
 }
 
-/// Parses a host name or address, without brackets, and the port if one follows it.
+/// Parses a host name or address, without brackets, and the port if one follows it; or `unix:` and the path of a socket.
 pub(super) fn address(text: &str) -> Result<(String, Option<u16>), Diagnostic> {
     let text = not_empty(text)?;
+    if let Some(path) = text.strip_prefix(SOCKET) {
+        return socket(text, path).map(|()| (text.to_owned(), None));
+    }
     // The message does not repeat the text, because a password may precede the `@`.
     if text.contains('@') {
         return Err(Diagnostic::new("the address contains an `@`", "write the host alone, and the user as Username"));
@@ -103,6 +106,39 @@ pub(super) fn address(text: &str) -> Result<(String, Option<u16>), Diagnostic> {
         None if is_host(text) => Ok((text.to_owned(), None)),
         _ => Err(not_an_address(text)),
     }
+}
+
+/// What precedes the path of a socket in an address.
+pub(super) const SOCKET: &str = "unix:";
+
+/// The longest path of a socket that the kernel takes (`sun_path`, without the terminating zero).
+const LONGEST_SOCKET: usize = 107;
+
+fn socket(text: &str, path: &str) -> Result<(), Diagnostic> {
+    if !path.starts_with('/') || path.ends_with('/') {
+        let remedy = "expected an absolute path, such as unix:/run/contentmonster/vessel.sock";
+        return Err(Diagnostic::new(format!("invalid socket `{text}`"), remedy));
+    }
+    if path.len() > LONGEST_SOCKET {
+        let message =
+            format!("the path of the socket has {} bytes; the kernel takes at most {LONGEST_SOCKET}", path.len());
+        return Err(Diagnostic::new(message, "choose a shorter path"));
+    }
+    Ok(())
+}
+
+/// Parses the name of a host in `known_hosts`.
+pub(super) fn host_key_alias(text: &str) -> Result<String, Diagnostic> {
+    let text = not_empty(text)?;
+    let remedy = "expected letters, digits, and the characters . - _ :";
+    let diagnostic = || Diagnostic::new(format!("invalid name `{text}` for known_hosts"), remedy);
+    if is_alias(text) { Ok(text.to_owned()) } else { Err(diagnostic()) }
+}
+
+/// Returns whether a text can be the name of a host in `known_hosts`.
+pub(super) fn is_alias(text: &str) -> bool {
+    let plain = |c: char| c.is_alphanumeric() || matches!(c, '-' | '.' | '_' | ':');
+    !text.is_empty() && text.chars().all(plain)
 }
 
 fn is_ipv6(text: &str) -> bool {
@@ -212,6 +248,7 @@ mod tests {
     #[case("[::1]", "::1", None)]
     #[case("[::1]:2222", "::1", Some(2222))]
     #[case("fe80::1%eth0", "fe80::1%eth0", None)]
+    #[case("unix:/run/cm/aurora.sock", "unix:/run/cm/aurora.sock", None)]
     #[case("[fe80::1%eth0]:22", "fe80::1%eth0", Some(22))]
     fn addresses_are_taken_apart(#[case] text: &str, #[case] host: &str, #[case] port: Option<u16>) {
         assert_eq!(address(text).unwrap(), (host.to_owned(), port));
@@ -236,7 +273,12 @@ mod tests {
             "1.2.3.400",
             "ann:hunter2@host",
             "host/path",
-            "fe80::1%"
+            "fe80::1%",
+            "unix:",
+            "unix:run/x.sock",
+            "unix:/run/",
+            "unix:@abstract",
+            &format!("unix:/{}", "x".repeat(107))
         )]
         text: &str,
     ) {

@@ -3,8 +3,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
+use super::budget::{self, Budget};
 use super::directory::Directory;
 use super::hints::nearest;
 use super::key::Preset::{Otherwise, Value};
@@ -12,6 +14,9 @@ use super::key::Reload::AtOnce;
 use super::key::Transport::Ssh;
 use super::key::{PER_DIRECTORY, SectionKind};
 use super::link::{self, Assembly, Compression, CongestionControl, Connections, Shell, SmallFiles, Verify};
+use super::link_section;
+use super::monster::Monster;
+use super::network_link::Link;
 use super::priority::{self, Priority};
 use super::problems::{Diagnostic, Place};
 use super::rate::{self, RateSchedule};
@@ -22,6 +27,7 @@ use super::table::{self, Key, field, key};
 use super::values;
 use super::vessel_route::{self, RouteKeys};
 use super::view::{View, Written};
+use super::way::Way;
 use crate::names::{DirectoryName, RelPath, RemotePath, VesselName};
 
 /// `[Vessel y]`.
@@ -35,6 +41,10 @@ pub struct Vessel {
     pub ssh: SshHost,
     /// `ProxyJump`: the hops on the way to the vessel, the nearest first.
     pub hops: Vec<SshHost>,
+    /// The link of [`Self::ssh`]; `None` for a plain `Address`.
+    pub link: Option<Arc<Link>>,
+    /// All ways to the vessel, the preferred one first; [`Self::ssh`] is one of them. Empty for a vessel on this host.
+    pub ways: Vec<Way>,
     /// `TempDir`: the directory of parts on the vessel.
     pub temp_dir: RemotePath,
     /// `Timeout`: the deadline for connecting, logging in, and any answer.
@@ -59,6 +69,8 @@ pub struct Vessel {
     pub schedule: Schedule,
     /// `ScheduleExempt`: the priorities to which the schedule does not apply.
     pub schedule_exempt: Vec<Priority>,
+    /// `Budget`: the most bytes on the links to the vessel.
+    pub budget: Budget,
     /// `Assembly`: how files of several chunks are assembled on the vessel.
     pub assembly: Assembly,
     /// `Shell`: whether commands are run on the vessel.
@@ -141,6 +153,10 @@ pub(super) static KEYS: &[Key<Vessel>] = &[
               `08:00-18:00 2 MiB/s, 10 MiB/s`, or `22:00-06:00 none, 1 MiB/s`. Times are local; the first span that \
               contains the current time applies, else the rate without a span. If neither exists, and with `none`, \
               there is no limit."),
+    key("Budget", Value("none"), field!(Vessel.budget, |it| budget::budget(it.text)))
+        .value("amounts for each day or month, such as 50 MB/day, 1 GB/month, or none").transport(Ssh)
+        .doc("Maximum number of bytes on the link to the vessel, over all its ways, in both directions and with headers. \
+              Days and months are those of UTC. When the budget is spent, files wait until the next day or month."),
     key("Assembly", Value("cat"), field!(Vessel.assembly, |it| it.choice(&[("cat", Assembly::Cat), ("direct", Assembly::Direct)])))
         .value("cat or direct").transport(Ssh)
         .doc("How files of several chunks are assembled on the vessel: cat (chunks that are sent over several \
@@ -188,13 +204,14 @@ pub(super) static KEYS: &[Key<Vessel>] = &[
 ];
 
 /// Reads `[Vessel y]`; returns `None` after reporting an error.
-pub(super) fn read(view: &View<'_>) -> Option<Vessel> {
+pub(super) fn read(view: &View<'_>, monster: Option<&Monster>) -> Option<Vessel> {
     let view = &View { is_local: view.find("Transport").is_some_and(|(_, entry)| entry.value == "local"), ..*view };
     let (mut route, mut vessel) =
         (RouteKeys::default(), Vessel { name: VesselName::new(view.name), ..Vessel::default() });
     let sound = table::read(vessel_route::KEYS, view, &mut route) & table::read(KEYS, view, &mut vessel);
     ssh_route::check_port(view, &route);
     priority::check_schedule(view);
+    ssh_route::check_socket(view, &route);
     if view.is_local {
         check_local(view, &route);
     } else if view.own.is_some_and(|own| own.entry("MountPoint").is_some()) {
@@ -204,10 +221,16 @@ pub(super) fn read(view: &View<'_>) -> Option<Vessel> {
     if !sound {
         return None;
     }
+    let chunk_size = monster.map_or(0, |monster| monster.chunk_size);
+    link_section::check_budget(view, &vessel.budget, chunk_size);
     let mount_point = route.mount_point.take();
-    let (ssh, hops) = ssh_route::to(view, route, vessel.timeout)?;
+    let mut ways = ssh_route::ways(view, &route, vessel.timeout)?;
+    let Way { link, ssh, hops } = ways.first()?.clone();
     let local = view.is_local.then(|| LocalTarget { mount_point, ..LocalTarget::default() });
-    Some(Vessel { local, ssh, hops, ..vessel })
+    if local.is_some() {
+        ways.clear();
+    }
+    Some(Vessel { local, link, ssh, hops, ways, ..vessel })
 }
 
 /// Reports keys in the section of a local target that only apply to SSH. Such keys in `[DEFAULT]` are not reported,
@@ -215,7 +238,7 @@ pub(super) fn read(view: &View<'_>) -> Option<Vessel> {
 fn check_local(view: &View<'_>, route: &RouteKeys) {
     let of_ssh = |name: &str| {
         let of_route = vessel_route::KEYS.iter().map(|key| &key.known);
-        of_route.chain(KEYS.iter().map(|key| &key.known)).any(|key| key.name == name && key.transport == Ssh)
+        of_route.chain(KEYS.iter().map(|key| &key.known)).any(|key| key.is_named(name) && key.transport == Ssh)
     };
     let entries = view.own.into_iter().flat_map(|own| own.entries.iter().map(move |entry| (own, entry)));
     for (section, entry) in entries.filter(|(_, entry)| of_ssh(&entry.key)) {
@@ -228,7 +251,7 @@ fn check_local(view: &View<'_>, route: &RouteKeys) {
             view.problems.report(place, Diagnostic::new(message, "remove the line"));
         }
     }
-    if !matches!(route.address.0.as_str(), "" | "localhost") {
+    if route.addresses.iter().any(|(address, _)| address != "localhost") || route.addresses.len() > 1 {
         let diagnostic = Diagnostic::new("Transport = local copies on this host", "write `Address = localhost`");
         view.problems.report(view.place_of("Address"), diagnostic);
     }
@@ -292,6 +315,22 @@ fn directory_name(written: &Written<'_>, place: Place, name: &str) -> DirectoryN
 }
 
 impl Vessel {
+    /// Returns the vessel as it is reached over one of its ways.
+    pub fn over(&self, way: &Way) -> Self {
+        let Way { link, ssh, hops } = way.clone();
+        Self { link, ssh, hops, ..self.clone() }
+    }
+
+    /// Returns whether the settings name more than one plain address, so that a way must be chosen, or is limited.
+    pub fn has_ways(&self) -> bool {
+        self.ways.len() > 1 || self.link.is_some()
+    }
+
+    /// Returns the name of the way that the vessel is reached over; `None` if the settings name only one address.
+    pub fn way(&self) -> Option<String> {
+        self.has_ways().then(|| Way { link: self.link.clone(), ssh: self.ssh.clone(), hops: Vec::new() }.name())
+    }
+
     /// Returns whether files of a directory go to this vessel.
     pub fn takes(&self, directory: &DirectoryName) -> bool {
         !self.ignore_dirs.contains(directory) && self.dirs.as_ref().is_none_or(|dirs| dirs.contains(directory))

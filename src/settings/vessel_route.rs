@@ -1,10 +1,13 @@
 //! The keys of `[Vessel y]` for the route to the vessel, with a table row each. The ssh config supplies missing values.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
+use super::hints::nearest;
 use super::key::Preset::{Otherwise, Required, Value};
 use super::key::Transport::{Local, Ssh};
-use super::key::{Secrecy, SectionKind};
+use super::key::{PER_LINK, Secrecy, SectionKind};
+use super::network_link::Link;
 use super::problems::Diagnostic;
 use super::secrets::{self, Secret};
 use super::ssh_config::{self, Jump};
@@ -18,8 +21,10 @@ use super::view::Written;
 pub(super) struct RouteKeys {
     pub(super) is_local: bool,
     pub(super) mount_point: Option<PathBuf>,
-    /// Host name or address, and the port if one follows it.
-    pub(super) address: (String, Option<u16>),
+    /// `Address`: the addresses that belong to no link.
+    pub(super) addresses: Vec<Address>,
+    /// `Address.x`: the address over each link, in the order of the lines.
+    pub(super) link_addresses: Vec<(Arc<Link>, Address)>,
     pub(super) port: Option<u16>,
     pub(super) username: Option<String>,
     pub(super) ssh_config: SshConfig,
@@ -29,8 +34,12 @@ pub(super) struct RouteKeys {
     pub(super) certificate_files: Option<Vec<PathBuf>>,
     pub(super) passphrase: Option<Secret>,
     pub(super) host_keys: Vec<String>,
+    pub(super) host_key_alias: Option<String>,
     pub(super) host_key_policy: HostKeyPolicy,
 }
+
+/// Host name or address, or a socket, and the port if one follows it.
+pub(super) type Address = (String, Option<u16>);
 
 /// `SSHConfig`.
 #[derive(Clone, Default)]
@@ -50,10 +59,18 @@ impl table::Section for RouteKeys {
 
 #[rustfmt::skip]
 pub(super) static KEYS: &[Key<RouteKeys>] = &[
-    key("Address", Required, field!(RouteKeys.address, |it| values::address(it.text)))
-        .value("host name, IP address, or a host of the ssh config").example("example.com")
+    key("Address", Required, field!(RouteKeys.addresses, addresses))
+        .value("host name, IP address, a host of the ssh config, or unix: and a path; several, separated by commas").example("example.com")
         .doc("Host name or address of the vessel. It may include a port (example.com:2222, [::1]:2222) instead of \
-              Port. An IPv6 address may include its interface: fe80::1%eth0."),
+              Port. An IPv6 address may include its interface: fe80::1%eth0. For a vessel that dials in with `ssh -R`, \
+              the socket or the port that its tunnel opens on this host: unix:/run/contentmonster/aurora.sock, or \
+              localhost:2201. The vessel is away while nothing listens there, and is served within 1 s of the return. Of \
+              several addresses, the first one that is up carries."),
+    key("Address.x", Otherwise("none"), field!(RouteKeys.link_addresses, link_addresses))
+        .value("an address, as for Address").example("192.0.2.7").transport(Ssh)
+        .doc("Address of the vessel over the link x, which has a section [Link x]. It may be the same as another one, if \
+              the links lead to it over different interfaces. With such addresses, Address is optional. All addresses \
+              are those of one host with one host key, which known_hosts has under the name of the first one."),
     key("Transport", Value("ssh"), field!(RouteKeys.is_local, |it| it.choice(&[("ssh", false), ("local", true)])))
         .value("ssh or local")
         .doc("How files are transferred. `local` copies them to a directory on this host or on a disk mounted here, \
@@ -110,11 +127,58 @@ pub(super) static KEYS: &[Key<RouteKeys>] = &[
         .value("SHA256 fingerprints, separated by commas").example("SHA256:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU").transport(Ssh)
         .doc("The only host keys that are accepted from this vessel, as `ssh-keygen -lf` shows them. If \
               @cert-authority in known_hosts is used, the fingerprints are those of the accepted authorities."),
+    key("HostKeyAlias", Otherwise("from the ssh config, else the address; for a socket, the name of the section"), field!(RouteKeys.host_key_alias, |it| values::host_key_alias(it.text).map(Some)))
+        .value("a name").example("samplevessel").transport(Ssh)
+        .doc("Name of the vessel in known_hosts and in host certificates, instead of its address and port. With it, a \
+              vessel that dials in is known by its own key, whichever socket or port it uses."),
     key("HostKeyPolicy", Value("strict"), field!(RouteKeys.host_key_policy, |it| it.choice(&[("strict", HostKeyPolicy::Strict), ("accept-new", HostKeyPolicy::AcceptNew)])))
         .value("strict or accept-new").transport(Ssh)
         .doc("What happens if the host key is unknown: `strict` rejects it (see `contentmonster trust`), `accept-new` \
               accepts and records it. A changed key is always rejected."),
 ];
+
+/// Parses the addresses that belong to no link. There may be none if there are others.
+fn addresses(written: &Written<'_>) -> Result<Vec<Address>, Diagnostic> {
+    let has_others = written.view.layers().any(|section| section.entries.iter().any(|it| it.key.starts_with(PER_LINK)));
+    if written.text.is_empty() && has_others {
+        return Ok(Vec::new());
+    }
+    values::not_empty(written.text.trim_matches([',', ' ']))?;
+    let addresses: Vec<Address> = values::list(written.text).map(values::address).collect::<Result<_, _>>()?;
+    match addresses.iter().enumerate().find(|(at, address)| addresses[..*at].contains(address)) {
+        Some((_, (address, _))) => {
+            Err(Diagnostic::new(format!("the address `{address}` is there twice"), "keep one of the two"))
+        }
+        None => Ok(addresses),
+    }
+}
+
+fn link_addresses(written: &Written<'_>) -> Result<Vec<(Arc<Link>, Address)>, Diagnostic> {
+    let mut found: Vec<(Arc<Link>, Address)> = Vec::new();
+    for section in written.view.layers() {
+        for entry in &section.entries {
+            let Some(name) = entry.key.strip_prefix(PER_LINK) else { continue };
+            let problem = |diagnostic| written.view.problems.report(section.place_of(entry), diagnostic);
+            let links = written.view.links;
+            match (links.iter().find(|link| link.name.as_str() == name), values::address(&entry.value)) {
+                // Its section was reported.
+                (None, _) if written.view.lacks_links => {}
+                (None, _) => {
+                    let remedy = match nearest(name, links.iter().map(|link| link.name.as_str())) {
+                        Some(near) => format!("did you mean {PER_LINK}{near}?"),
+                        None => format!("add a section [Link {name}]"),
+                    };
+                    problem(Diagnostic::new(format!("there is no [Link {name}]"), remedy));
+                }
+                (Some(_), Err(diagnostic)) => problem(diagnostic),
+                // The value in the vessel's own section comes before the one in `[DEFAULT]`, and takes precedence.
+                (Some(link), Ok(_)) if found.iter().any(|(other, _)| other.name == link.name) => {}
+                (Some(link), Ok(address)) => found.push((link.clone(), address)),
+            }
+        }
+    }
+    Ok(found)
+}
 
 fn ssh_config(written: &Written<'_>) -> Result<SshConfig, Diagnostic> {
     if written.text == "no" { Ok(SshConfig::No) } else { written.path().map(SshConfig::At) }

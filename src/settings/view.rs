@@ -2,11 +2,13 @@
 //! that the parsers of the values need.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::environment::Environment;
 use super::key::{KnownKey, Preset, Secrecy, Transport};
 use super::lines::{Entry, Section};
+use super::network_link::Link;
 use super::problems::{Diagnostic, Place, Problems};
 use super::units;
 use super::values::Start;
@@ -27,6 +29,10 @@ pub(super) struct View<'a> {
     pub(super) environment: &'a Environment,
     /// The names of the configured directories.
     pub(super) directories: &'a [&'a str],
+    /// The configured links, as far as their sections are valid.
+    pub(super) links: &'a [Arc<Link>],
+    /// Whether a section of a link is not valid.
+    pub(super) lacks_links: bool,
 }
 
 impl<'a> View<'a> {
@@ -59,8 +65,10 @@ impl<'a> View<'a> {
             (Some((_, entry)), _) => Some(&entry.value),
             (None, Preset::Value(value)) => Some(value),
             // Another key, a file or a credential may supply the value; the parser of this key handles that.
-            (None, Preset::Otherwise(_)) if key.secrecy == Secrecy::Secret || key.is_per_directory() => Some(""),
+            (None, Preset::Otherwise(_)) if key.secrecy == Secrecy::Secret || key.prefix().is_some() => Some(""),
             (None, Preset::Otherwise(_)) => None,
+            // Other keys of the same name, with a link's name behind it, may take its place.
+            (None, Preset::Required) if self.has_per_name(key.name) => Some(""),
             (None, Preset::Required) => {
                 if !self.own.is_some_and(|own| own.spoiled.iter().any(|spoiled| spoiled == key.name)) {
                     let remedy = format!("write `{} = …`, {}", key.name, key.value);
@@ -69,6 +77,12 @@ impl<'a> View<'a> {
                 None
             }
         }
+    }
+
+    /// Returns whether there is a key of this name with a `.` and another name behind it.
+    fn has_per_name(&self, key: &str) -> bool {
+        let is_one = |written: &str| written.strip_prefix(key).is_some_and(|rest| rest.starts_with('.'));
+        self.layers().any(|section| section.entries.iter().any(|entry| is_one(&entry.key)))
     }
 
     /// Returns the view for settings that concern SSH: without `[DEFAULT]` if the vessel is this host.

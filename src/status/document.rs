@@ -33,6 +33,9 @@ pub struct Document {
     pub deliveries: Vec<Delivered>,
     /// The latest errors since the program started, newest first, at most 20.
     pub errors: Vec<ErrorStatus>,
+    /// The budgets of the settings.
+    #[serde(default)]
+    pub budgets: Vec<BudgetStatus>,
     /// The ledger's file.
     pub ledger: LedgerStatus,
     /// The disks that hold the ledger and the directories, each once, the ledger's disk first.
@@ -125,6 +128,12 @@ pub struct VesselStatus {
     /// when there were none.
     #[serde(default)]
     pub link_bytes_today: Option<LinkBytes>,
+    /// Bytes on the link to the vessel this month, in UTC, as recorded in the ledger; `null` when there were none.
+    #[serde(default)]
+    pub link_bytes_month: Option<LinkBytes>,
+    /// The ways to the vessel, the preferred one first; empty if it has only one address without a link.
+    #[serde(default)]
+    pub ways: Vec<WayStatus>,
     /// Numbers of errors since the program started, by kind.
     pub errors: BTreeMap<String, u64>,
     /// Durations of deliveries since the program started, in seconds.
@@ -144,6 +153,44 @@ pub struct QueueStatus {
     pub waiting: Amount,
     /// When the windows of the vessel and of the directory are open together; `null` while they are.
     pub opens: Option<Timestamp>,
+}
+
+/// One of the ways to a vessel.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct WayStatus {
+    /// The name of the link, or the address.
+    pub name: String,
+    /// Whether the vessel is connected over this way.
+    pub carries: bool,
+    /// Why this way carries, and not a better one; `null` if it does not.
+    pub why: Option<String>,
+    /// Bytes on this way to the vessel today, in both directions, as recorded in the ledger.
+    pub bytes_today: u64,
+    /// The same for this month. Days and months are those of UTC.
+    pub bytes_month: u64,
+    /// The cost of the bytes today, in units of the currency.
+    pub cost_today: f64,
+    /// The cost of the bytes this month.
+    pub cost_month: f64,
+    /// The currency of the costs; it may be empty.
+    pub currency: String,
+}
+
+/// A budget of the settings.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct BudgetStatus {
+    /// `vessel` or `link`.
+    pub of: String,
+    /// The name of the vessel or the link.
+    pub name: String,
+    /// `day` or `month`, in UTC.
+    pub period: String,
+    /// The budget in bytes.
+    pub bytes: u64,
+    /// The bytes on the link in the current period, as recorded in the ledger.
+    pub used: u64,
+    /// When the next period begins.
+    pub ends: Timestamp,
 }
 
 /// Bytes that the connections to a vessel put on the link, headers included (an estimate: see the chapter on operating

@@ -15,6 +15,7 @@ use super::document::{
 };
 use super::live::{Live, LiveLink, LiveTransfer, LiveVessel};
 use super::queues::{Sending, opens};
+use super::routes::Routes;
 use crate::clock::Clock;
 use crate::ledger::{LedgerError, LedgerView, Summary};
 use crate::local::{Room, Rooms};
@@ -48,6 +49,8 @@ pub struct Place {
     pub min_free: u64,
     /// Priorities, schedules and rate limits.
     pub(super) sending: Arc<Sending>,
+    /// The ways to vessels that have several, or a link, and their budgets.
+    pub routes: Routes,
 }
 
 impl Place {
@@ -60,6 +63,7 @@ impl Place {
             disks: disks(settings),
             min_free: settings.monster.min_free,
             sending: Arc::new(Sending::of(settings)),
+            routes: Routes::of(settings),
         }
     }
 }
@@ -161,8 +165,11 @@ impl Gatherer {
             Some(running) => self.place.vessels.iter().map(|name| (name, running.live.vessel(name))).collect(),
             None => HashMap::new(),
         };
+        let spent = self.place.routes.spent(&self.ledger, now).await?;
         let vessel = |name| VesselStatus {
             link_bytes_today: link_today.get(name).copied().map(LinkBytes::from),
+            link_bytes_month: spent.vessel(name).map(LinkBytes::from),
+            ways: self.place.routes.ways(name, &spent, live.get(name).and_then(|live| live.link.way())),
             ..self.vessel(name, live.get(name), &summary, now)
         };
         Ok(Document {
@@ -174,6 +181,7 @@ impl Gatherer {
             parked: parked.into_iter().map(Trouble::from).collect(),
             deliveries: receipts.into_iter().map(Delivered::from).collect(),
             errors: self.running.as_ref().map(Running::errors).unwrap_or_default(),
+            budgets: self.place.routes.budgets(&spent, now),
             ledger: LedgerStatus {
                 file: self.place.database.display().to_string(),
                 bytes: summary.ledger_bytes,
@@ -218,8 +226,10 @@ impl Gatherer {
             acknowledged: Amount::default(),
             last_acknowledged: None,
             sent_bytes: now.sent,
-            link_bytes: self.running.as_ref().and_then(|running| running.meters.of(name).bytes()).map(LinkBytes::from),
+            link_bytes: self.running.as_ref().and_then(|running| running.meters.sum(name)).map(LinkBytes::from),
             link_bytes_today: None,
+            link_bytes_month: None,
+            ways: Vec::new(),
             errors: now.errors.iter().map(|(cause, count)| (cause.as_str().to_owned(), *count)).collect(),
             took: now.took.clone(),
         };
@@ -309,7 +319,7 @@ fn link(name: &VesselName, live: Option<&LiveVessel>, summary: &Summary) -> Link
             (LinkState::Off, since, reason, None)
         }
         Some(LiveLink::Connecting) => (LinkState::Connecting, None, None, None),
-        Some(LiveLink::Connected { since }) => (LinkState::Connected, Some(*since), None, None),
+        Some(LiveLink::Connected { since, .. }) => (LinkState::Connected, Some(*since), None, None),
         Some(LiveLink::Closed { since }) => (LinkState::Closed, Some(*since), None, None),
         Some(LiveLink::Away { since, reason, next_try }) => {
             (LinkState::Away, Some(*since), Some(reason.clone()), *next_try)

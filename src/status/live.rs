@@ -59,6 +59,8 @@ pub(super) enum LiveLink {
     Connecting,
     Connected {
         since: i64,
+        /// The way that carries, and why that one.
+        way: Option<(String, String)>,
     },
     Closed {
         since: i64,
@@ -68,6 +70,16 @@ pub(super) enum LiveLink {
         reason: String,
         next_try: Option<i64>,
     },
+}
+
+impl LiveLink {
+    /// Returns the way that carries, and why that one; `None` if the vessel has only one, or is not connected.
+    pub(super) fn way(&self) -> Option<(&str, &str)> {
+        match self {
+            Self::Connected { way: Some((way, why)), .. } => Some((way, why)),
+            Self::Connected { way: None, .. } | Self::Connecting | Self::Closed { .. } | Self::Away { .. } => None,
+        }
+    }
 }
 
 /// A delivery in progress.
@@ -146,9 +158,10 @@ impl Default for LiveVessel {
 }
 
 impl LiveVessel {
-    fn connected(&mut self, now: i64) {
+    fn connected(&mut self, now: i64, way: Option<(&str, &str)>) {
         self.transfers.clear();
-        self.link = LiveLink::Connected { since: now };
+        let way = way.map(|(way, why)| (way.to_owned(), why.to_owned()));
+        self.link = LiveLink::Connected { since: now, way };
     }
 
     fn closed(&mut self, now: i64) {
@@ -216,7 +229,7 @@ impl Monitor for Live {
         let (now, second) = (self.clock.now_ms(), self.second());
         let mut state = self.state();
         match event {
-            Event::Connected { vessel } => state.on(vessel, |vessel| vessel.connected(now)),
+            Event::Connected { vessel, way } => state.on(vessel, |vessel| vessel.connected(now, *way)),
             Event::Closed { vessel } => state.on(vessel, |vessel| vessel.closed(now)),
             Event::Away { vessel, reason, cause, again_in } => {
                 state.on(vessel, |vessel| vessel.away(now, reason, *again_in));
@@ -286,7 +299,7 @@ mod tests {
         }
 
         fn connected(&self) {
-            self.live.notice(&Event::Connected { vessel: &self.vessel });
+            self.live.notice(&Event::Connected { vessel: &self.vessel, way: None });
         }
 
         fn taken(&self, bytes: u64, found: bool) {

@@ -10,7 +10,9 @@ use prometheus_client::metrics::exemplar::Exemplar;
 use prometheus_client::registry::Registry;
 
 use super::Histogram;
-use super::document::{DirectoryStatus, DiskStatus, Document, LinkBytes, LinkState, QueueStatus, VesselStatus};
+use super::document::{
+    BudgetStatus, DirectoryStatus, DiskStatus, Document, LinkBytes, LinkState, QueueStatus, VesselStatus, WayStatus,
+};
 
 /// The content type of the response to a scrape.
 pub(super) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -177,6 +179,24 @@ impl Shown {
             "Bytes that TCP sent again on the link to a vessel since the start of the program",
             self.on_the_link(|bytes| bytes.resent),
         )?;
+        out.gauges(
+            "way_carries",
+            "1: the way carries the connection to the vessel",
+            self.ways(|way| u64::from(way.carries)),
+        )?;
+        out.gauges("way_bytes_today", "Bytes on a way to a vessel today (UTC)", self.ways(|way| way.bytes_today))?;
+        out.gauges("way_bytes_month", "Bytes on a way to a vessel this month (UTC)", self.ways(|way| way.bytes_month))?;
+        out.gauges(
+            "way_cost_month_hundredths",
+            "Cost of the bytes on a way to a vessel this month, in hundredths of the currency's unit",
+            self.ways(|way| (way.cost_month * 100.0).round() as u64),
+        )?;
+        out.gauges("budget_bytes", "A budget of bytes on a link", self.budgets(|budget| budget.bytes))?;
+        out.gauges(
+            "budget_used_bytes",
+            "Bytes on the link in the current period of a budget",
+            self.budgets(|budget| budget.used),
+        )?;
         out.counters("errors", "Errors since the start of the program, by kind", self.errors())?;
         let took = self.0.vessels.iter().map(|vessel| (vec![("vessel", vessel.name.as_str())], &vessel.took));
         out.histograms("delivery_duration_seconds", "Duration of deliveries in seconds", took)
@@ -231,6 +251,19 @@ impl Shown {
         self.0.vessels.iter().map(|vessel| {
             let lag = vessel.oldest.as_ref().map_or(0, |oldest| self.0.at.as_second() - oldest.since.as_second());
             (vec![("vessel", vessel.name.as_str())], lag.max(0).cast_unsigned())
+        })
+    }
+
+    fn ways(&self, value: fn(&WayStatus) -> u64) -> impl Iterator<Item = (Labels<'_>, u64)> {
+        let ways = self.0.vessels.iter().flat_map(|vessel| vessel.ways.iter().map(move |way| (vessel, way)));
+        ways.map(move |(vessel, way)| (vec![("vessel", vessel.name.as_str()), ("way", way.name.as_str())], value(way)))
+    }
+
+    fn budgets(&self, value: fn(&BudgetStatus) -> u64) -> impl Iterator<Item = (Labels<'_>, u64)> {
+        self.0.budgets.iter().map(move |budget| {
+            let labels =
+                vec![("of", budget.of.as_str()), ("name", budget.name.as_str()), ("period", budget.period.as_str())];
+            (labels, value(budget))
         })
     }
 

@@ -21,10 +21,11 @@ mod metrics;
 mod page;
 mod plan;
 mod queues;
+mod routes;
 mod socket;
 mod web;
 
-pub use document::{DirectoryStatus, Document, LinkState, Reload, VesselStatus};
+pub use document::{BudgetStatus, DirectoryStatus, Document, LinkState, Reload, VesselStatus, WayStatus};
 pub use find::{Meant, find};
 pub use gather::{Gatherer, Place};
 pub use histogram::Histogram;

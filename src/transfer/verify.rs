@@ -18,6 +18,8 @@ use crate::transport::{Attrs, GrowingHash, HashTool, OpenFlags, RemoteError};
 
 /// Number of concurrent reads when a file is read back.
 const READS: usize = 16;
+/// The same within a budget.
+const READS_WITHIN_A_BUDGET: usize = 2;
 /// Maximum number of ranges hashed by one command.
 const RANGES: usize = 256;
 
@@ -191,13 +193,16 @@ async fn digests_of(
     let pieces = offsets.chain([size]).map(|at| {
         let (file, length) = (file.clone(), u64::from(per_read).min(size - at));
         async move {
+            session.may_receive(length).await;
             match length {
                 0 => read_fully(&file, at, 1).await.or_else(unless_lost),
                 _ => read_fully(&file, at, length).await,
             }
         }
     });
-    let mut pieces = stream::iter(pieces).buffered(READS);
+    // What was requested is not on the link yet, so a budget needs few requests at once.
+    let at_once = if session.link.allowance.is_unlimited() { READS } else { READS_WITHIN_A_BUDGET };
+    let mut pieces = stream::iter(pieces).buffered(at_once);
     while let Some(piece) = pieces.next().await {
         for bytes in piece? {
             hasher.update(&bytes);

@@ -146,6 +146,14 @@ pub enum ConnectError {
         /// The remedy for the operator.
         remedy: String,
     },
+    /// The vessel, which dials in, has no tunnel to this host.
+    #[error("the vessel has not dialled in at {place}: {why}")]
+    NotDialledIn {
+        /// The socket.
+        place: String,
+        /// The state of the socket.
+        why: String,
+    },
     /// No TCP connection could be established.
     #[error("{place} can't be reached: {why}")]
     Unreachable {
@@ -215,6 +223,9 @@ impl ConnectError {
         let fault = Fault::vessel(self);
         match self {
             Self::Away { remedy, .. } => fault.at(Pace::AtOnce).mend(remedy).of(Cause::Link),
+            Self::NotDialledIn { .. } => {
+                fault.at(Pace::AtOnce).mend("it is served as soon as its tunnel (`ssh -R`) is there").of(Cause::Link)
+            }
             Self::Unreachable { .. } | Self::Mute { .. } => {
                 fault.at(Pace::AtOnce).mend("retrying every few seconds").of(Cause::Link)
             }

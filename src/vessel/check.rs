@@ -11,7 +11,9 @@ use crate::names::{InstanceId, RemotePath};
 use crate::settings::{self, Assembly, Compression, Connections, SmallFiles, Verify};
 use crate::transfer::same_host_fault;
 use crate::transfer::{clashes, located};
-use crate::transport::{Capabilities, KnownShell, Lead, Rank, Remote, SftpChannel, Space, SshEnvironment};
+use crate::transport::{
+    Capabilities, ConnectError, KnownShell, Lead, Rank, Remote, SftpChannel, Space, SshEnvironment,
+};
 
 /// Timeout for a lookup on the shore's own disk.
 const MOMENT: Duration = Duration::from_secs(2);
@@ -42,14 +44,8 @@ pub async fn check(
     environment: &Arc<SshEnvironment>,
 ) -> (Vec<Finding>, bool) {
     let mut findings = if vessel.local.is_some() { Vec::new() } else { say_way(vessel) };
-    let remote =
-        match Remote::connect(vessel, environment, &KnownShell::Unknown, &Lead::alone(Rank::first(true, 0))).await {
-            Ok(remote) => remote,
-            Err(e) => {
-                findings.push(Finding::Bad(e.fault().to_string()));
-                return (findings, false);
-            }
-        };
+    let Some((remote, vessel)) = connect(vessel, environment, &mut findings).await else { return (findings, false) };
+    let vessel = &vessel;
     if !remote.is_this_host() {
         findings.extend(check_link(&remote, vessel));
     }
@@ -80,6 +76,37 @@ pub async fn check(
     let has_shell = remote.capabilities().shell;
     remote.hang_up().await;
     (findings, has_shell)
+}
+
+/// Connects to a vessel over each of its ways. Returns the first connection, and the settings for its way.
+async fn connect(
+    vessel: &Arc<settings::Vessel>,
+    environment: &Arc<SshEnvironment>,
+    findings: &mut Vec<Finding>,
+) -> Option<(Remote, Arc<settings::Vessel>)> {
+    let mut ways: Vec<Arc<settings::Vessel>> = vessel.ways.iter().map(|way| Arc::new(vessel.over(way))).collect();
+    if ways.is_empty() {
+        ways.push(vessel.clone());
+    }
+    let mut connected = None;
+    for way in ways {
+        let lead = Lead::alone(Rank::first(true, 0));
+        let name = way.way().map(|name| format!("way {name}: ")).unwrap_or_default();
+        match Remote::connect(&way, environment, &KnownShell::Unknown, &lead).await {
+            Ok(remote) => {
+                if vessel.has_ways() {
+                    findings.push(Finding::Good(format!("{name}connected")));
+                }
+                connected = connected.or(Some((remote, way)));
+            }
+            // A way that is down now is what the others are for.
+            Err(ConnectError::Unreachable { .. } | ConnectError::NotDialledIn { .. }) if connected.is_some() => {
+                findings.push(Finding::Note(format!("{name}cannot be reached now")));
+            }
+            Err(e) => findings.push(Finding::Bad(format!("{name}{}", e.fault()))),
+        }
+    }
+    connected
 }
 
 /// Waits until a slow shell has responded. Deliveries would start without the shell, but the check must report whether

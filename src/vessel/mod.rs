@@ -13,7 +13,9 @@ mod path_locks;
 mod retry_waits;
 mod scheduler;
 mod supervisor;
+mod take_over;
 mod trial;
+mod ways;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -27,13 +29,13 @@ use crate::ledger::Ledger;
 use crate::link::{Compressor, Link};
 use crate::local::SourceCache;
 use crate::monitor::Monitor;
-use crate::rate_limit::RateLimiter;
 use crate::settings;
 use crate::transfer::Directories;
 use crate::transport::SshEnvironment;
 
 pub use check::{Finding, check};
 pub use supervisor::supervise;
+pub use ways::Way;
 
 /// One vessel and everything that its task needs.
 #[derive(Clone)]
@@ -56,8 +58,8 @@ pub struct Vessel {
     pub monitor: Arc<dyn Monitor>,
     /// Clock for the time of day.
     pub clock: Clock,
-    /// Rate limit for bytes of files: the vessel's own limit, within the limit of the whole shore.
-    pub limit: RateLimiter,
+    /// The ways to the vessel, the preferred one first; at least one.
+    pub ways: Vec<Way>,
     /// Keys, agent and `known_hosts`.
     pub environment: Arc<SshEnvironment>,
     /// In a single run (`--once`), tells for each directory whether its files were taken in; the task ends when all
@@ -72,13 +74,14 @@ pub struct Vessel {
 }
 
 impl Vessel {
-    /// Returns the data that each session with the vessel needs.
-    fn link(&self) -> Link {
+    /// Returns the data that each session over a way to the vessel needs.
+    fn link(&self, way: &Way) -> Link {
         Link {
-            settings: self.settings.clone(),
+            settings: way.settings.clone(),
             environment: self.environment.clone(),
             instance: self.ledger.instance(),
-            limit: self.limit.clone(),
+            limit: way.limit.clone(),
+            allowance: way.allowance.clone(),
             monitor: self.monitor.clone(),
             told_of_times: self.told_of_times.clone(),
             compressor: self.compressor.clone(),

@@ -14,6 +14,13 @@ pub(super) const SOON: Duration = Duration::from_secs(1);
 pub(super) const UNHURRIED: Backoff = Backoff::new(Duration::from_secs(5), Duration::from_secs(30));
 pub(super) const SLOW: Backoff = Backoff::new(Duration::from_secs(30), Duration::from_secs(900));
 
+/// The waits for a vessel that dials in, while nothing accepts connections at its port or socket: an attempt stays on
+/// this host.
+pub(super) const DIALLED_IN: Backoff = Backoff::new(Duration::from_millis(250), Duration::from_millis(250));
+
+/// The longest wait for a vessel that dials in, after its tunnel broke during a handshake.
+pub(super) const DIALLED_IN_SOON: Duration = Duration::from_secs(3);
+
 /// Waits between attempts of one delivery, before it is parked.
 pub(super) const ATTEMPT: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(60));
 /// Waits between attempts of a delivery that depends on other running deliveries.

@@ -46,7 +46,7 @@ const PATIENCE: u32 = 8;
 /// attempts take about 5 minutes; the other delivery may never end.
 const PATIENCE_EARLY: u32 = 150;
 /// How long an ending session waits for data in flight to the vessel.
-const REST: Duration = Duration::from_secs(2);
+pub(super) const REST: Duration = Duration::from_secs(2);
 
 /// How often the costs of running deliveries are recorded, and from how many written bytes on. A crash loses the count
 /// since then.
@@ -226,12 +226,12 @@ impl Scheduler {
     }
 
     /// Waits until the vessel has acknowledged the data in flight, so that the data need not be sent again, and until
-    /// small deliveries end. Starts no new deliveries. Waits at most [`REST`].
-    pub(super) async fn come_to_rest(&mut self) -> Result<(), Fault> {
+    /// small deliveries end. Starts no new deliveries. Waits at most for the time `most`.
+    pub(super) async fn come_to_rest(&mut self, most: Duration) -> Result<(), Fault> {
         let (session, since) = (self.transfers.session.clone(), Instant::now());
         session.resting.cancel();
-        while !self.running.is_empty() && since.elapsed() < REST && !session.remote.is_lost() {
-            let small = self.busy.values().any(|busy| !busy.large) && since.elapsed() < REST / 4;
+        while !self.running.is_empty() && since.elapsed() < most && !session.remote.is_lost() {
+            let small = self.busy.values().any(|busy| !busy.large) && since.elapsed() < most / 4;
             if session.channels.unanswered() == 0 && !small {
                 break;
             }

@@ -4,15 +4,19 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use jiff::Timestamp;
+
 use super::Vessel;
 use super::levels::Levels;
-use super::retry_waits::{AWAY, SLOW, SOON, UNHURRIED};
-use super::scheduler::{Ended, Scheduler};
+use super::retry_waits::{AWAY, DIALLED_IN, DIALLED_IN_SOON, SLOW, SOON, UNHURRIED};
+use super::scheduler::{Ended, REST, Scheduler};
+use super::take_over::{self, Change};
+use super::ways::Ways;
 use crate::backoff::Backoff;
 use crate::clock::wait_between;
-use crate::fault::{Fault, Pace, Scope};
-use crate::link::Session;
+use crate::fault::{Cause, Fault, Pace, Scope};
 use crate::link::replacement;
+use crate::link::{Closed, Session};
 use crate::link::{Coming, WORTH_BYTES, preconnect};
 use crate::local::Arrival;
 use crate::monitor::Event;
@@ -24,6 +28,12 @@ use crate::transport::{ConnectError, KnownShell, Lead, Rank, Remote};
 
 /// Time in milliseconds after which a shell that was found to be unusable is tried again.
 const A_DAY: i64 = 24 * 60 * 60 * 1000;
+
+/// How long a session waits for data in flight before a better way takes over.
+const REST_BEFORE_A_BETTER_WAY: Duration = Duration::from_millis(700);
+
+/// How often it is checked whether a budget has begun again, or a schedule is open.
+const LOOK_WHILE_CLOSED: Duration = Duration::from_secs(1);
 
 /// Number of large deliveries examined to find out whether there is much to send.
 const GLANCE: usize = 8;
@@ -59,8 +69,12 @@ struct Supervisor {
     /// Whether the last session sent bytes over one connection only. Then the next session opens no further connections
     /// early.
     narrow: bool,
-    /// What the path carried in an earlier session, and when that was (milliseconds since 1970).
+    /// What the path carried in an earlier session, and when that was (milliseconds since 1970). Not used with several
+    /// ways, which carry different rates.
     path: Option<(i64, PathRate)>,
+    ways: Arc<Ways>,
+    /// The session that the next one continues, because another connection has taken over.
+    earlier: Option<Arc<Session>>,
 }
 
 enum End {
@@ -70,15 +84,19 @@ enum End {
     LeftAlone,
     /// The session ended with a fault; `progress` tells whether it had sent anything.
     Away { fault: Fault, progress: bool },
-    /// The connection stalled, and a replacement was ready before the vessel responded again.
-    Replaced(Remote),
+    /// Another connection was ready, on the way with this number: the connection stalled, or another way took over.
+    Replaced(usize, Remote),
+    /// The way may not be used any more.
+    Closed,
 }
 
 impl Supervisor {
     fn new(vessel: Vessel) -> Self {
         Self {
             arrival: Some(vessel.source_cache.arrival()),
+            ways: Arc::new(Ways::new(vessel.ways.clone(), vessel.clock.clone(), vessel.environment.clone())),
             vessel,
+            earlier: None,
             complaint: None,
             introduction: None,
             known: KnownShell::Unknown,
@@ -131,19 +149,45 @@ impl Supervisor {
                 continue;
             }
             self.forget_old_refusal().await?;
+            if other.is_none()
+                && let Some(closed) = self.ways.all_closed()
+            {
+                if !self.wait_until_open(closed).await? {
+                    return Ok(());
+                }
+                continue;
+            }
+            let tunnel = self.ways.look_at_sockets().await;
             let (connected, coming) = match other.take() {
-                Some(remote) => (Ok(remote), Vec::new()),
+                Some(ready) => (Ok(ready), Vec::new()),
                 None => {
-                    let Some(connected) = stop.run_until_cancelled(self.connect(failures)).await else { return Ok(()) };
-                    connected
+                    let attempt = async {
+                        tokio::select! {
+                            connected = self.connect(failures) => Some(connected),
+                            () = tunnel.renewed() => None,
+                        }
+                    };
+                    match stop.run_until_cancelled(attempt).await {
+                        None => return Ok(()),
+                        // The attempt goes to a tunnel that the vessel has replaced.
+                        Some(None) => {
+                            self.ways.note_dialled_in();
+                            continue;
+                        }
+                        Some(Some(connected)) => connected,
+                    }
                 }
             };
             let fault = match connected {
-                Ok(remote) => match self.session(remote, coming).await? {
+                Ok((way, remote)) => match self.session(way, remote, coming).await? {
                     End::Done => return Ok(()),
                     End::LeftAlone => continue,
-                    End::Replaced(remote) => {
-                        other = Some(remote);
+                    End::Replaced(way, remote) => {
+                        other = Some((way, remote));
+                        continue;
+                    }
+                    End::Closed => {
+                        (failures, self.complaint) = (0, None);
                         continue;
                     }
                     End::Away { fault, progress } => {
@@ -154,7 +198,7 @@ impl Supervisor {
                         fault
                     }
                 },
-                Err(e) => e.fault(),
+                Err(fault) => fault,
             };
             if fault.scope == Scope::Daemon {
                 return Err(fault);
@@ -166,12 +210,24 @@ impl Supervisor {
             pace = Some(fault.pace);
             let hopeless = failures >= ONCE_CONNECTIONS || !matches!(fault.pace, Pace::AtOnce | Pace::Soon);
             let gives_up = self.vessel.until_done.is_some() && hopeless;
-            let pause = pause(fault.pace, self.vessel.settings.reconnect_wait);
+            let is_dialled_in = self.ways.are_dialled_in();
+            let pause = pause(fault.pace, self.vessel.settings.reconnect_wait, is_dialled_in);
             let wait = (!gives_up).then(|| pause.wait(failures, fastrand::f64()));
             self.say_away(&fault, wait).await?;
             let Some(wait) = wait else { return Ok(()) };
+            // More logins may lock the account, also where the vessel dials in again and again.
+            let renewed = async {
+                match fault.pace {
+                    Pace::Slow => std::future::pending().await,
+                    Pace::AtOnce | Pace::Soon | Pace::Unhurried => tunnel.renewed().await,
+                }
+            };
             tokio::select! {
                 () = tokio::time::sleep(wait) => {}
+                () = renewed => {
+                    self.ways.note_dialled_in();
+                    failures = 0;
+                }
                 () = self.vessel.hurry.rung() => {}
                 () = self.vessel.becomes_paused(true) => {}
                 () = stop.cancelled() => {}
@@ -211,18 +267,52 @@ impl Supervisor {
         due.is_some_and(|due| due <= clock.now_ms())
     }
 
-    /// Connects to the vessel. Also returns the further connections that are being opened.
-    async fn connect(&self, failures: u32) -> (Result<Remote, ConnectError>, Vec<Coming>) {
-        let Vessel { settings, environment, .. } = &self.vessel;
-        let (lead, follow) = Lead::new(Rank::first(self.has_work().await, failures));
+    /// Says until when no way may be used, and waits until one may. Returns `false` if the task is to end.
+    async fn wait_until_open(&mut self, closed: Closed) -> Result<bool, Fault> {
+        let (clock, once) = (self.vessel.clock.clone(), self.vessel.until_done.is_some());
+        let goes_on = Timestamp::from_millisecond(closed.until).unwrap_or(Timestamp::MAX);
+        let reason = format!("{}; deliveries continue at {goes_on:.0}", closed.why);
+        let fault = Fault::vessel(reason).at(Pace::Unhurried).mend(closed.remedy).of(Cause::Closed);
+        let wait = wait_between(clock.now_ms(), closed.until);
+        self.arrival = None;
+        self.say_away(&fault, (!once).then_some(wait)).await?;
+        if once {
+            return Ok(false);
+        }
+        // The clock may be set meanwhile.
+        while self.ways.all_closed().is_some() {
+            tokio::select! {
+                () = tokio::time::sleep(LOOK_WHILE_CLOSED) => {}
+                () = self.vessel.becomes_paused(true) => return Ok(true),
+                () = self.vessel.stop.cancelled() => return Ok(false),
+            }
+        }
+        self.complaint = None;
+        Ok(true)
+    }
+
+    /// Connects to the vessel. Returns the number of the way and the connection, and the further connections that are
+    /// being opened.
+    async fn connect(&self, failures: u32) -> (Result<(usize, Remote), Fault>, Vec<Coming>) {
+        let rank = Rank::first(self.has_work().await, failures);
+        if self.ways.are_several() {
+            return (self.ways.connect(&self.known, rank, None).await, Vec::new());
+        }
+        let (connected, coming) = self.connect_over_the_only_way(rank).await;
+        (connected.map(|remote| (0, remote)).map_err(|e| e.fault()), coming)
+    }
+
+    async fn connect_over_the_only_way(&self, rank: Rank) -> (Result<Remote, ConnectError>, Vec<Coming>) {
+        let (way, environment) = (self.ways.way(0), &self.vessel.environment);
+        let (lead, follow) = Lead::new(rank);
         // The future owns `lead`, so that `lead` is dropped with it. Otherwise the followers of `lead` would wait
         // forever.
-        let connecting = async move { Remote::connect(settings, environment, &self.known, &lead).await };
+        let connecting = async move { Remote::connect(&way.settings, environment, &self.known, &lead).await };
         if self.narrow {
             return (connecting.await, Vec::new());
         }
         let mut connecting = std::pin::pin!(connecting);
-        let link = self.vessel.link();
+        let link = self.vessel.link(way);
         tokio::select! {
             biased;
             connected = &mut connecting => (connected, Vec::new()),
@@ -249,15 +339,18 @@ impl Supervisor {
         }
     }
 
-    async fn session(&mut self, remote: Remote, coming: Vec<Coming>) -> Result<End, Fault> {
+    async fn session(&mut self, number: usize, remote: Remote, coming: Vec<Coming>) -> Result<End, Fault> {
         let name = &self.vessel.settings.name;
+        let ways = self.ways.clone();
+        let way = ways.are_several().then(|| ways.way(number).name());
         let (cipher, compression, congestion_control) = (remote.cipher(), remote.compresses(), remote.congestion());
         let offers = remote.capabilities().to_string();
         let introduction = format!("{cipher} {compression} {congestion_control} {offers}");
+        let way = way.as_deref();
         if self.introduction.as_ref() == Some(&introduction) {
-            tracing::info!(vessel = %name, "connected again");
+            tracing::info!(vessel = %name, way, "connected again");
         } else {
-            tracing::info!(vessel = %name, cipher, compression, congestion_control, %offers, "connected");
+            tracing::info!(vessel = %name, way, cipher, compression, congestion_control, %offers, "connected");
             self.introduction = Some(introduction);
         }
         if let (CongestionControl::Named(_), Some(why)) =
@@ -265,12 +358,22 @@ impl Supervisor {
         {
             tracing::warn!(vessel = %name, "CongestionControl: {why}");
         }
-        self.vessel.monitor.notice(&Event::Connected { vessel: name });
+        let why = ways.why(number);
+        self.vessel.monitor.notice(&Event::Connected { vessel: name, way: way.map(|way| (way, &*why)) });
         self.vessel.ledger.away(name, None).await.map_err(|e| e.fault())?;
         self.meet(&remote).await?;
         let begun_early = !coming.is_empty();
-        let session =
-            Arc::new(Session::new(self.vessel.link(), remote, (coming, self.recent_path()), self.arrival.take()));
+        let session = Arc::new(Session::new(
+            self.vessel.link(ways.way(number)),
+            remote,
+            (coming, self.recent_path()),
+            self.arrival.take(),
+        ));
+        session.join_budgets();
+        if let Some(earlier) = self.earlier.take() {
+            session.continue_after(&earlier).await;
+        }
+        ways.begin(number);
         let transfers = self.transfers(&session);
         compare_places(&transfers).await;
         let mut scheduler = Scheduler::new(self.vessel.clone(), transfers);
@@ -285,40 +388,66 @@ impl Supervisor {
             }
             std::future::pending().await
         };
-        let (end, other) = tokio::select! {
-            end = scheduler.run() => (Some(end), None),
-            other = &mut replacement => (Some(Ok(Ended::Done)), Some(other)),
-            () = self.vessel.becomes_paused(true) => (None, None),
-            () = self.vessel.stop.cancelled() => (None, None),
-            () = preparing => (None, None),
+        let (end, other, closed) = tokio::select! {
+            end = scheduler.run() => (Some(end), None, false),
+            other = &mut replacement => (Some(Ok(Ended::Done)), Some((number, other, true)), false),
+            change = take_over::change(&ways, &session, number) => match change {
+                Change::To { way, remote, failed } => (None, Some((way, remote, failed)), false),
+                Change::Closed => (None, None, true),
+            },
+            () = self.vessel.becomes_paused(true) => (None, None, false),
+            () = self.vessel.stop.cancelled() => (None, None, false),
+            () = preparing => (None, None, false),
         };
         // If a replacement was being opened when the connection was lost, waits for the replacement instead of
         // connecting again.
         let other = match other {
             None if end.is_some() && session.remote.is_lost() && connecting.load(Ordering::Relaxed) => {
-                tokio::time::timeout(self.vessel.settings.timeout, replacement).await.ok()
+                let replaced = tokio::time::timeout(self.vessel.settings.timeout, replacement).await;
+                replaced.ok().map(|remote| (number, remote, true))
+            }
+            // Another way may be ready.
+            None if end.is_some() && session.remote.is_lost() => {
+                ways.use_standby(Some(number)).await.map(|(way, remote)| (way, remote, true))
             }
             other => other,
         };
-        if end.is_none() && other.is_none() {
-            scheduler.come_to_rest().await?;
+        let failed = other.as_ref().is_some_and(|(_, _, failed)| *failed);
+        if end.is_none() && !failed {
+            // On a better way, the data in flight is sent again sooner than a slow one delivers it.
+            scheduler.come_to_rest(if other.is_some() { REST_BEFORE_A_BETTER_WAY } else { REST }).await?;
         }
         scheduler.drop_all().await;
-        if other.is_some() || session.remote.is_lost() {
+        let is_left = other.is_some() && !failed;
+        if failed || session.remote.is_lost() || is_left && session.channels.unanswered() > 0 {
             session.channels.abandon();
+        } else if is_left {
+            // The better way may fail again, and on this one a login may take seconds.
+            ways.keep_standby(Some((number, session.remote.clone())));
         } else {
             session.remote.hang_up().await;
         }
         scheduler.record_costs(0).await?;
         let progress = session.has_sent();
+        let silent = || "it stopped answering".to_owned();
+        let lost = session.remote.is_lost().then(|| session.remote.why_lost());
+        ways.end(number, lost.or_else(|| failed.then(silent)));
         self.narrow = progress && !session.channels.was_widened();
-        if let Some(remote) = other {
-            tracing::info!(vessel = %name, "The vessel stopped answering; the connection was replaced");
-            return Ok(End::Replaced(remote));
+        if let Some((to, remote, failed)) = other {
+            if to == number {
+                tracing::info!(vessel = %name, "The vessel stopped answering; the connection was replaced");
+            } else {
+                let (from, to) = (ways.way(number).name(), ways.way(to).name());
+                let why = if failed { "the way stopped answering" } else { "a better way is back" };
+                tracing::info!(vessel = %name, from, to, "Another way takes over: {why}");
+            }
+            self.earlier = Some(session.clone());
+            return Ok(End::Replaced(to, remote));
         }
         self.remember_shell(session.remote.known_shell(), progress).await?;
         self.remember_path(session.channels.carried()).await?;
         match end {
+            None if closed => Ok(End::Closed),
             None => Ok(End::LeftAlone),
             Some(Ok(Ended::Done)) => Ok(End::Done),
             Some(Ok(Ended::Closed)) => Ok(End::LeftAlone),
@@ -339,7 +468,10 @@ impl Supervisor {
         let host = match &settings.local {
             Some(_) => Host { address: "this host".into(), account: String::new(), key: None },
             None => Host {
-                address: format!("{}:{}", settings.ssh.address, settings.ssh.port),
+                address: match settings.ssh.socket() {
+                    Some(_) => settings.ssh.at(),
+                    None => format!("{}:{}", settings.ssh.address, settings.ssh.port),
+                },
                 account: settings.ssh.username.clone(),
                 key: remote.host_key(),
             },
@@ -395,7 +527,7 @@ impl Supervisor {
 
     /// Returns the rate that the path carried, unless it was measured too long ago.
     fn recent_path(&self) -> Option<PathRate> {
-        let (at, path) = self.path?;
+        let (at, path) = self.path.filter(|_| !self.ways.are_several())?;
         (0..A_DAY).contains(&(self.vessel.clock.now_ms() - at)).then_some(path)
     }
 
@@ -431,9 +563,11 @@ impl Supervisor {
     }
 }
 
-fn pause(pace: Pace, longest: Duration) -> Backoff {
+fn pause(pace: Pace, longest: Duration, is_dialled_in: bool) -> Backoff {
     match pace {
+        Pace::AtOnce if is_dialled_in => DIALLED_IN,
         Pace::AtOnce => AWAY,
+        Pace::Soon if is_dialled_in => Backoff::new(SOON, longest.min(DIALLED_IN_SOON)),
         Pace::Soon => Backoff::new(SOON, longest),
         Pace::Unhurried => UNHURRIED,
         Pace::Slow => SLOW,

@@ -37,7 +37,9 @@ fn with(more: &str) -> String {
 fn setting(line: &str) -> Option<(&str, &str)> {
     let (key, value) = line.strip_prefix("# ").unwrap_or(line).split_once('=')?;
     let key = key.trim();
-    let named = |known: &str| key == known || known == "RemoteLocation.x" && key.starts_with("RemoteLocation.");
+    let named = |known: &str| {
+        key == known || known.strip_suffix('x').is_some_and(|it| it.ends_with('.') && key.starts_with(it))
+    };
     known_keys().iter().any(|known| named(known.name)).then_some((key, value.trim()))
 }
 
@@ -104,7 +106,7 @@ RateLimit = 08:00-18:00
 ";
     insta::assert_snapshot!(errors(text), @r###"
     settings.ini:2: [DEFAULT] RateLimit: invalid rate `1 MiB`; expected 1 KiB/s to 1 TiB/s, such as 10 MiB/s or 8 Mbit/s, or none
-    settings.ini:6: [Directory d] RateLimit: does not belong here; it is a key of [MONSTER] and [Vessel y]
+    settings.ini:6: [Directory d] RateLimit: does not belong here; it is a key of [MONSTER] and [Vessel y] and [Link z]
     settings.ini:9: [Vessel a] Connections: invalid value `9`; expected auto, or a number from 1 to 8
     settings.ini:10: [Vessel a] CongestionControl: invalid value `BBR`; expected auto, system, or a name that `sysctl net.ipv4.tcp_available_congestion_control` shows, such as bbr
     settings.ini:11: [Vessel a] Compression: invalid value `zlib`; expected no, yes or auto
@@ -196,11 +198,13 @@ fn the_example_names_every_key_with_its_default() {
             Some("MONSTER") if line.starts_with('[') => section = Some(SectionKind::Monster),
             Some("Directory") if line.starts_with('[') => section = Some(SectionKind::Directory),
             Some("Vessel") if line.starts_with('[') => section = Some(SectionKind::Vessel),
+            Some("Link") if line.starts_with('[') => section = Some(SectionKind::Link),
             _ => named.extend(section.zip(setting(line)).map(|found| (found, line.starts_with('#')))),
         }
     }
     for key in known_keys() {
-        let name = key.name.replace(".x", ".sampledir");
+        let name =
+            key.name.replace("RemoteLocation.x", "RemoteLocation.sampledir").replace("Address.x", "Address.samplelink");
         let found = named.iter().find(|((section, (k, _)), _)| *section == key.section && *k == name);
         let ((_, (_, value)), commented) = found.unwrap_or_else(|| panic!("settings.example.ini lacks {}", key.name));
         assert_eq!(*commented, key.preset != Preset::Required, "{}", key.name);
@@ -311,7 +315,7 @@ Address = v
 Address = other
 ";
     insta::assert_snapshot!(errors(text), @r###"
-    settings.ini:1: Stray: set before the first section; move it below [MONSTER], [Directory x], [Vessel y] or [DEFAULT]
+    settings.ini:1: Stray: set before the first section; move it below [MONSTER], [Directory x], [Vessel y], [Link z] or [DEFAULT]
     settings.ini:3: [MONSTER] ChunkSize: the line has no `=`; a line is `Key = value`, a `[Section]`, or a comment after # or ;
     settings.ini:4: [MONSTER] Password: the line has no `=`; a line is `Key = value`, a `[Section]`, or a comment after # or ;
     settings.ini:5: [MONSTER] the line has no `=`; a line is `Key = value`, a `[Section]`, or a comment after # or ;
@@ -359,17 +363,17 @@ RemoteLocation.documents = /srv
     settings.ini:3: [DEFAULT] Colour: unknown key; [DEFAULT] takes the keys of all sections, and no others
     settings.ini:4: [Monster] unknown section; did you mean [MONSTER]?
     settings.ini:5: [Vesel x] unknown section; did you mean [Vessel x]?
-    settings.ini:6: [Server x] unknown section; known are [MONSTER], [Directory x], [Vessel y] and [DEFAULT]
+    settings.ini:6: [Server x] unknown section; known are [MONSTER], [Directory x], [Vessel y], [Link z] and [DEFAULT]
     settings.ini:7: [Directory] the section has no name; write one after the word, such as [Vessel backup]
     settings.ini:8: [Directory a,b] the name contains a comma; choose a name without one
-    settings.ini:9: [Vessel x] Address: missing; write `Address = …`, host name, IP address, or a host of the ssh config
+    settings.ini:9: [Vessel x] Address: missing; write `Address = …`, host name, IP address, a host of the ssh config, or unix: and a path; several, separated by commas
     settings.ini:10: [Vessel x] Prot: unknown key; did you mean Port?
     settings.ini:11: [Vessel x] port: unknown key; did you mean Port?
     settings.ini:12: [Vessel x] adress: unknown key; did you mean Address?
     settings.ini:13: [Vessel x] SettleTime: does not belong here; it is a key of [Directory x]
     settings.ini:14: [Vessel x] Password: unexpected text between the key and the `=`; write `Password = value`
     settings.ini:15: [Vessel x] Password: unexpected text between the key and the `=`; write `Password = value`
-    settings.ini:16: [Vessel x] Colour: unknown key; known here: Address, Transport, MountPoint, Port, Username, SSHConfig, ProxyJump, Password, PasswordFile, IdentityFile, CertificateFile, Passphrase, PassphraseFile, HostKey, HostKeyPolicy, TempDir, Timeout, ReconnectWait, Connections, CongestionControl, Compression, RateLimit, Assembly, Shell, SmallFiles, Verify, Schedule, Schedule.tz, ScheduleExempt, Dirs, IgnoreDirs, RemoteLocation.x
+    settings.ini:16: [Vessel x] Colour: unknown key; known here: Address, Address.x, Transport, MountPoint, Port, Username, SSHConfig, ProxyJump, Password, PasswordFile, IdentityFile, CertificateFile, Passphrase, PassphraseFile, HostKey, HostKeyAlias, HostKeyPolicy, TempDir, Timeout, ReconnectWait, Connections, CongestionControl, Compression, RateLimit, Budget, Assembly, Shell, SmallFiles, Verify, Schedule, Schedule.tz, ScheduleExempt, Dirs, IgnoreDirs, RemoteLocation.x
     settings.ini:17: [Vessel x] IgnoreDirs: there is no [Directory documnts]; did you mean documents?
     settings.ini:17: [Vessel x] IgnoreDirs: there is no [Directory music]; name a configured directory
     settings.ini:18: [Vessel x] RemoteLocation.documnts: there is no [Directory documnts]; did you mean documents?
@@ -641,4 +645,94 @@ fn line() -> impl Strategy<Value = String> {
             .prop_map(|(key, mark, value)| key.to_owned() + &mark + &value),
         any::<String>(),
     ]
+}
+
+#[test]
+fn bad_combinations_of_ways_and_budgets_are_refused_with_a_remedy() {
+    let text = "[MONSTER]
+[Directory d]
+Location = /srv/d
+[Link lte]
+Budget = 5 MB/day
+[Link vsat]
+Preference = -1
+Cost = much
+[Vessel a]
+Address.lte = a.example
+Address.vsatt = a.example
+[Vessel b]
+Address = b.example, b.example
+[Vessel c]
+Address = unix:run/c.sock
+[Vessel d d]
+Address = unix:/run/d.sock
+[Vessel e]
+Address = unix:/run/e.sock
+ProxyJump = gate
+[Vessel f]
+Address.lte = f.example
+Budget = 1 MB/day
+[Vessel g]
+Address = localhost
+Transport = local
+RemoteLocation.d = /mnt/g
+Address.lte = g.example
+[Vessel h]
+Address = h.example:2222
+Address.lte = h.example:2222
+Port = 22
+";
+    insta::assert_snapshot!(errors(text), @r"
+    settings.ini:5: [Link lte] Budget: the budget of 5 MB/day is less than one chunk of 10485760 bytes (ChunkSize); raise the budget, or make ChunkSize in [MONSTER] smaller
+    settings.ini:7: [Link vsat] Preference: invalid value `-1`; expected a number from 0 to 1000
+    settings.ini:8: [Link vsat] Cost: invalid cost `much`; expected a price per amount of data, such as 0.25 EUR/MB, 12/GB, or 0
+    settings.ini:13: [Vessel b] Address: the address `b.example` is there twice; keep one of the two
+    settings.ini:15: [Vessel c] Address: invalid socket `unix:run/c.sock`; expected an absolute path, such as unix:/run/contentmonster/vessel.sock
+    settings.ini:17: [Vessel d d] Address: the name `d d` cannot stand in known_hosts for the vessel behind this socket; write `HostKeyAlias = …`, or HostKey
+    settings.ini:20: [Vessel e] ProxyJump: has no effect on a socket of this host, through which the vessel dials in; remove the line
+    settings.ini:23: [Vessel f] Budget: the budget of 1 MB/day is less than one chunk of 10485760 bytes (ChunkSize); raise the budget, or make ChunkSize in [MONSTER] smaller
+    settings.ini:28: [Vessel g] Address.lte: has no effect with Transport = local, which uses no SSH; remove the line
+    settings.ini:32: [Vessel h] Port: the port is already part of Address; keep one of the two
+    ");
+}
+
+#[test]
+fn a_link_without_a_vessel_is_a_warning_and_an_unfinished_one_is_not() {
+    let text = with("[Link unused]\nCost = 1 EUR/MB\n[Link empty]\n");
+    let warnings = parse(&text).unwrap().warnings;
+    assert!(warnings.len() == 1 && warnings[0].contains("[Link unused] no vessel uses this link"), "{warnings:?}");
+}
+
+#[test]
+fn ways_are_in_the_order_in_which_they_are_preferred() {
+    let text = "[Directory d]
+Location = /srv/d
+[Link a]
+Cost = 5 EUR/MB
+[Link b]
+Cost = 1 EUR/MB
+[Link c]
+Preference = 1
+Cost = 9 EUR/MB
+[Vessel v]
+Address = plain.example, other.example
+Address.a = over-a.example
+Address.b = over-b.example
+Address.c = over-c.example
+";
+    let settings = parse(text).unwrap();
+    let names: Vec<String> = settings.vessels[0].ways.iter().map(contentmonster::settings::Way::name).collect();
+    assert_eq!(names, ["c", "plain.example:22", "other.example:22", "b", "a"]);
+    let known = settings.vessels[0].ways.iter().map(|way| way.ssh.known_name());
+    assert!(known.into_iter().all(|name| name == ("plain.example".to_owned(), 22)));
+    assert_eq!(settings.vessels[0].ssh.address, "over-c.example");
+}
+
+#[test]
+fn an_unknown_link_is_answered_with_the_nearest() {
+    let text = with("Address.vsatt = v.example\n[Link vsat]\n[Vessel w]\nAddress.lte = w.example\n");
+    insta::assert_snapshot!(errors(&text), @r"
+    settings.ini:5: [Vessel v] Address.vsatt: there is no [Link vsatt]; did you mean Address.vsat?
+    settings.ini:8: [Vessel w] Address.lte: there is no [Link lte]; add a section [Link lte]
+    ");
 }

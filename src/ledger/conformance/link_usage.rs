@@ -1,7 +1,15 @@
 //! Cases of the bytes on the link.
 
 use super::*;
-use crate::records::{DeliveryCost, LinkBytes, UtcDay};
+use crate::records::{DeliveryCost, LinkBytes, UtcDay, WayOf};
+
+fn to(name: &str) -> WayOf {
+    (vessel(name), None)
+}
+
+fn over(name: &str, way: &str) -> WayOf {
+    (vessel(name), Some(way.to_owned()))
+}
 
 fn bytes(sent: u64, received: u64, resent: u64) -> LinkBytes {
     LinkBytes { sent, received, resent }
@@ -11,8 +19,8 @@ pub(in crate::ledger) async fn bytes_on_the_link_are_summed_by_vessel_and_day(st
     let today = UtcDay::at(hands.now());
     let (yesterday, tomorrow) = (UtcDay(today.0 - 1), UtcDay(today.0 + 1));
     assert_eq!(store.link_bytes(yesterday..=tomorrow).await.unwrap(), []);
-    store.add_link_bytes(yesterday, &[(vessel("tern"), bytes(5, 3, 1))]).await.unwrap();
-    let both = [(vessel("tern"), bytes(100, 20, 0)), (vessel("gull"), bytes(7, 8, 2))];
+    store.add_link_bytes(yesterday, &[(to("tern"), bytes(5, 3, 1))]).await.unwrap();
+    let both = [(to("tern"), bytes(100, 20, 0)), (to("gull"), bytes(7, 8, 2))];
     store.add_link_bytes(today, &both).await.unwrap();
     store.add_link_bytes(today, &both[..1]).await.unwrap();
     let of_today = [(vessel("gull"), bytes(7, 8, 2)), (vessel("tern"), bytes(200, 40, 0))];
@@ -23,10 +31,60 @@ pub(in crate::ledger) async fn bytes_on_the_link_are_summed_by_vessel_and_day(st
     assert_eq!(store.link_bytes(tomorrow..=tomorrow).await.unwrap(), []);
 }
 
+pub(in crate::ledger) async fn bytes_are_also_summed_by_way(store: &dyn Store, hands: &Hands) {
+    let today = UtcDay::at(hands.now());
+    let (yesterday, tomorrow) = (UtcDay(today.0 - 1), UtcDay(today.0 + 1));
+    let all = [
+        (over("tern", "lte"), bytes(100, 20, 0)),
+        (over("tern", "vsat"), bytes(7, 8, 2)),
+        (to("gull"), bytes(1, 1, 0)),
+    ];
+    store.add_link_bytes(yesterday, &all[..1]).await.unwrap();
+    store.add_link_bytes(today, &all).await.unwrap();
+    store.add_link_bytes(today, &all[..2]).await.unwrap();
+    let ways = store.reports().way_bytes(yesterday..=today).await.unwrap();
+    assert_eq!(ways, [(over("tern", "lte"), bytes(300, 60, 0)), (over("tern", "vsat"), bytes(14, 16, 4))]);
+    let sums = store.link_bytes(today..=today).await.unwrap();
+    assert_eq!(sums, [(vessel("gull"), bytes(1, 1, 0)), (vessel("tern"), bytes(214, 56, 4))]);
+    let mut days = store.link_days(today).await.unwrap();
+    days.sort_by(|one, other| one.1.cmp(&other.1));
+    assert_eq!(days[0], (today, to("gull"), bytes(1, 1, 0)));
+    assert_eq!(days[1], (today, to("tern"), bytes(214, 56, 4)));
+    assert_eq!(
+        days[2..],
+        [(today, over("tern", "lte"), bytes(200, 40, 0)), (today, over("tern", "vsat"), bytes(14, 16, 4))]
+    );
+    assert_eq!(store.link_days(tomorrow).await.unwrap(), []);
+}
+
+pub(in crate::ledger) async fn a_share_of_a_budget_is_told_once_in_a_period(store: &dyn Store, hands: &Hands) {
+    let today = UtcDay::at(hands.now());
+    let told = async |payer: &str, period: &str, day| store.budget_told(payer, period, day).await.unwrap();
+    assert_eq!(told("link vsat", "day", today).await, 0);
+    store.tell_budget("link vsat", "day", today, 80).await.unwrap();
+    assert_eq!(told("link vsat", "day", today).await, 80);
+    assert_eq!((told("link vsat", "month", today).await, told("vessel vsat", "day", today).await), (0, 0));
+    store.tell_budget("link vsat", "day", today, 100).await.unwrap();
+    assert_eq!((told("link vsat", "day", today).await, told("link vsat", "day", UtcDay(today.0 + 1)).await), (100, 0));
+}
+
+pub(in crate::ledger) async fn ceilings_last_until_they_are_cleared(store: &dyn Store, hands: &Hands) {
+    let today = UtcDay::at(hands.now());
+    let tomorrow = UtcDay(today.0 + 1);
+    for (payer, day, bytes) in [("link vsat", today, 5), ("link vsat", today, 9), ("vessel tern", tomorrow, 1)] {
+        store.raise_ceiling(payer, day, bytes).await.unwrap();
+    }
+    let all = [("link vsat".to_owned(), today, 9), ("vessel tern".to_owned(), tomorrow, 1)];
+    assert_eq!(store.ceilings(today).await.unwrap(), all);
+    assert_eq!(store.ceilings(tomorrow).await.unwrap(), all[1..]);
+    store.clear_ceilings().await.unwrap();
+    assert_eq!(store.ceilings(UtcDay(0)).await.unwrap(), []);
+}
+
 pub(in crate::ledger) async fn sums_of_long_ago_are_forgotten(store: &dyn Store, hands: &Hands) {
     let today = UtcDay::at(hands.now()).0;
     for day in [today - 401, today - 400, today] {
-        store.add_link_bytes(UtcDay(day), &[(vessel("tern"), bytes(1, 0, 0))]).await.unwrap();
+        store.add_link_bytes(UtcDay(day), &[(to("tern"), bytes(1, 0, 0))]).await.unwrap();
     }
     let all = store.link_bytes(UtcDay(0)..=UtcDay(today)).await.unwrap();
     assert_eq!(all, [(vessel("tern"), bytes(2, 0, 0))]);

@@ -10,16 +10,16 @@ use super::rows::signed;
 use super::{Result, Sqlite, json};
 use crate::ledger::LinkUsage;
 use crate::names::VesselName;
-use crate::records::{DeliveryCost, DeliveryId, LinkBytes, UtcDay};
+use crate::records::{DeliveryCost, DeliveryId, LinkBytes, UtcDay, WayOf};
 
 /// Number of days whose sums are kept: more than a year, for comparisons.
 const KEPT_DAYS: i64 = 400;
 
 #[async_trait]
 impl LinkUsage for Sqlite {
-    async fn add_link_bytes(&self, day: UtcDay, bytes: &[(VesselName, LinkBytes)]) -> Result<()> {
+    async fn add_link_bytes(&self, day: UtcDay, bytes: &[(WayOf, LinkBytes)]) -> Result<()> {
         let mut transaction = self.writer.begin().await?;
-        for (vessel, bytes) in bytes {
+        for ((vessel, way), bytes) in bytes {
             sqlx::query(
                 "INSERT INTO link_bytes (day, vessel, sent, received, resent) VALUES (?, ?, ?, ?, ?)
                  ON CONFLICT (day, vessel) DO UPDATE SET sent = sent + excluded.sent,
@@ -32,16 +32,88 @@ impl LinkUsage for Sqlite {
             .bind(signed(bytes.resent))
             .execute(&mut *transaction)
             .await?;
-        }
-        sqlx::query("DELETE FROM link_bytes WHERE day < ?")
-            .bind(day.0.saturating_sub(KEPT_DAYS))
+            let Some(way) = way else { continue };
+            sqlx::query(
+                "INSERT INTO way_bytes (day, vessel, way, sent, received, resent) VALUES (?, ?, ?, ?, ?, ?)
+                 ON CONFLICT (day, vessel, way) DO UPDATE SET sent = sent + excluded.sent,
+                     received = received + excluded.received, resent = resent + excluded.resent",
+            )
+            .bind(day.0)
+            .bind(vessel.as_str())
+            .bind(way)
+            .bind(signed(bytes.sent))
+            .bind(signed(bytes.received))
+            .bind(signed(bytes.resent))
             .execute(&mut *transaction)
             .await?;
+        }
+        for old in ["DELETE FROM link_bytes WHERE day < ?", "DELETE FROM way_bytes WHERE day < ?"] {
+            sqlx::query(old).bind(day.0.saturating_sub(KEPT_DAYS)).execute(&mut *transaction).await?;
+        }
         Ok(transaction.commit().await?)
     }
 
     async fn link_bytes(&self, days: RangeInclusive<UtcDay>) -> Result<Vec<(VesselName, LinkBytes)>> {
         sums(&self.readers, days).await
+    }
+
+    async fn link_days(&self, first: UtcDay) -> Result<Vec<(UtcDay, WayOf, LinkBytes)>> {
+        let found = sqlx::query(
+            "SELECT day, vessel, NULL AS way, sent, received, resent FROM link_bytes WHERE day >= ?1
+             UNION ALL SELECT day, vessel, way, sent, received, resent FROM way_bytes WHERE day >= ?1",
+        )
+        .bind(first.0)
+        .fetch_all(&self.readers)
+        .await?;
+        let day = |row: &SqliteRow| {
+            let (vessel, bytes) = sum(row)?;
+            Ok((UtcDay(row.try_get("day")?), (vessel, row.try_get("way")?), bytes))
+        };
+        found.iter().map(day).collect()
+    }
+
+    async fn raise_ceiling(&self, payer: &str, day: UtcDay, bytes: u64) -> Result<()> {
+        sqlx::query("INSERT OR REPLACE INTO budget_ceiling (payer, day, bytes) VALUES (?, ?, ?)")
+            .bind(payer)
+            .bind(day.0)
+            .bind(signed(bytes))
+            .execute(&self.writer)
+            .await?;
+        Ok(())
+    }
+
+    async fn ceilings(&self, first: UtcDay) -> Result<Vec<(String, UtcDay, u64)>> {
+        let found = sqlx::query("SELECT payer, day, bytes FROM budget_ceiling WHERE day >= ? ORDER BY payer, day")
+            .bind(first.0)
+            .fetch_all(&self.readers)
+            .await?;
+        let ceiling = |row: &SqliteRow| {
+            let bytes = row.try_get::<i64, _>("bytes")?.cast_unsigned();
+            Ok((row.try_get("payer")?, UtcDay(row.try_get("day")?), bytes))
+        };
+        found.iter().map(ceiling).collect()
+    }
+
+    async fn clear_ceilings(&self) -> Result<()> {
+        sqlx::query("DELETE FROM budget_ceiling").execute(&self.writer).await?;
+        Ok(())
+    }
+
+    async fn budget_told(&self, payer: &str, period: &str, first: UtcDay) -> Result<u32> {
+        let question = "SELECT percent FROM budget_told WHERE payer = ? AND period = ? AND first_day = ?";
+        let told = sqlx::query(question).bind(payer).bind(period).bind(first.0).fetch_optional(&self.readers).await?;
+        Ok(told.map(|row| row.try_get("percent")).transpose()?.unwrap_or(0))
+    }
+
+    async fn tell_budget(&self, payer: &str, period: &str, first: UtcDay, percent: u32) -> Result<()> {
+        sqlx::query("INSERT OR REPLACE INTO budget_told (payer, period, first_day, percent) VALUES (?, ?, ?, ?)")
+            .bind(payer)
+            .bind(period)
+            .bind(first.0)
+            .bind(percent)
+            .execute(&self.writer)
+            .await?;
+        Ok(())
     }
 
     async fn add_costs(&self, costs: &[(DeliveryId, DeliveryCost)]) -> Result<()> {
@@ -68,6 +140,23 @@ pub(super) async fn sums(readers: &SqlitePool, days: RangeInclusive<UtcDay>) -> 
     .fetch_all(readers)
     .await?;
     found.iter().map(sum).collect()
+}
+
+/// Returns the sums over days by vessel and way.
+pub(super) async fn way_sums(readers: &SqlitePool, days: RangeInclusive<UtcDay>) -> Result<Vec<(WayOf, LinkBytes)>> {
+    let found = sqlx::query(
+        "SELECT vessel, way, sum(sent) AS sent, sum(received) AS received, sum(resent) AS resent
+         FROM way_bytes WHERE day BETWEEN ? AND ? GROUP BY vessel, way ORDER BY vessel, way",
+    )
+    .bind(days.start().0)
+    .bind(days.end().0)
+    .fetch_all(readers)
+    .await?;
+    let way = |row: &SqliteRow| {
+        let (vessel, bytes) = sum(row)?;
+        Ok(((vessel, Some(row.try_get("way")?)), bytes))
+    };
+    found.iter().map(way).collect()
 }
 
 fn sum(row: &SqliteRow) -> Result<(VesselName, LinkBytes)> {

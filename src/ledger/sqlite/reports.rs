@@ -12,7 +12,7 @@ use crate::ledger::{
     VersionStory, VesselNote,
 };
 use crate::names::{DirectoryName, RelPath, VesselName};
-use crate::records::{DeliveryCost, DeliveryId, DeliveryState, LinkBytes, UtcDay};
+use crate::records::{DeliveryCost, DeliveryId, DeliveryState, LinkBytes, UtcDay, WayOf};
 
 /// Milliseconds that a row of the table `retired_tally` covers: 15 minutes.
 const QUARTER: i64 = 900_000;
@@ -112,6 +112,10 @@ impl Reports for Readers {
 
     async fn link_bytes(&self, days: RangeInclusive<UtcDay>) -> Result<Vec<(VesselName, LinkBytes)>> {
         link_usage::sums(&self.0, days).await
+    }
+
+    async fn way_bytes(&self, days: RangeInclusive<UtcDay>) -> Result<Vec<(WayOf, LinkBytes)>> {
+        link_usage::way_sums(&self.0, days).await
     }
 
     async fn history(&self, directory: &DirectoryName, path: &RelPath) -> Result<Vec<VersionStory>> {

@@ -86,6 +86,7 @@ function card(name) {
     window: fact(list, "Window"),
     last: fact(list, "Last received"),
     today: fact(list, "On the link today"),
+    ways: text("p", "reason", ""),
     transfers: element("div", "transfers"),
     orders: element("div", "orders"),
     chart: chart(REACH, (most) => `${bytes(most)}/s`),
@@ -93,10 +94,16 @@ function card(name) {
   };
   made.root.append(
     element("div", "top", text("h3", "", name), made.state),
-    made.reason, list, made.transfers, made.chart.svg, made.chart.caption, made.orders,
+    made.reason, made.ways, list, made.transfers, made.chart.svg, made.chart.caption, made.orders,
   );
   cards.set(name, made);
   return made;
+}
+
+function wordsOfWay(way) {
+  const carries = way.why === null ? "" : `carries (${way.why}), `;
+  const cost = way.cost_month > 0 ? `, ${way.cost_month.toFixed(2)} ${way.currency}`.trimEnd() : "";
+  return `${way.name}: ${carries}${bytes(way.bytes_today)} today, ${bytes(way.bytes_month)} this month${cost}`;
 }
 
 function transferRow() {
@@ -162,6 +169,7 @@ function showVessel(vessel, now) {
   say(shown.last, vessel.last_acknowledged ? `${between(vessel.last_acknowledged, now)} ago` : "never");
   const today = vessel.link_bytes_today;
   say(shown.today, today ? `${bytes(today.sent)} sent, ${bytes(today.received)} received` : "–");
+  say(shown.ways, (vessel.ways || []).map(wordsOfWay).join("; "));
   showTransfers(shown, vessel.transfers);
   showOrders(shown, vessel);
   return shown.root;

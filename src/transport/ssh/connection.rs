@@ -1,24 +1,22 @@
-//! Opens SSH connections: connects by TCP, checks the host key, logs in, and opens channels.
+//! Opens SSH connections: checks the host key, logs in, and opens channels.
 
 use std::borrow::Cow;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use contentmonster_kernel::TcpInfo;
-use futures_util::StreamExt;
-use futures_util::stream::FuturesUnordered;
 use russh::client::{Config, Handle, Msg};
 use russh::keys::ssh_key::Algorithm;
 use russh::{Channel, ChannelOpenFailure, Preferred, cipher, compression};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
 
 use super::SshEnvironment;
 use super::algorithms::{in_words, key_exchanges};
 use super::auth::{Login, Refused};
 use super::client_handler::{ClientHandler, SharedNotes};
 use super::congestion;
+use super::counted_stream::CountedStream;
+use super::dial::{self, Dialled, patience};
 use super::endpoint::Endpoint;
 use super::hop_tunnel;
 use super::host_key::{HostKeys, SeenKey};
@@ -30,15 +28,6 @@ use crate::transport::ConnectError;
 
 /// Round-trip time from which on SSH may compress with `Compression = auto`, because it would slow a fast link down.
 const LONG: Duration = Duration::from_millis(20);
-/// The interval of the kernel's TCP keepalives on an idle connection.
-const KEEPALIVE: Duration = Duration::from_secs(15);
-
-/// The interval between connection attempts to one address; the shorter one applies while a lost link is expected to
-/// return.
-const KNOCK: Duration = Duration::from_secs(1);
-const IMPATIENT_KNOCK: Duration = Duration::from_millis(250);
-/// After this time, connection attempts without an answer are discarded and new ones begin.
-const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A connection to a vessel, through its hops if it has any. The connection ends when its last clone and its last
 /// channel are dropped.
@@ -197,11 +186,7 @@ impl Connection {
         let host =
             self.road().lock().socket.as_ref().and_then(|socket| socket2::SockRef::from(socket).peer_addr().ok());
         if let Some(host) = host.and_then(|address| address.as_socket()) {
-            // Attempts without an answer are discarded after `PATIENCE`, and new ones begin.
-            while !matches!(tokio::time::timeout(PATIENCE, knock(host, IMPATIENT_KNOCK)).await, Ok(Ok(_))) {
-                tokio::time::sleep(IMPATIENT_KNOCK).await;
-            }
-            return;
+            return dial::answers(host, self.vessel.endpoint.vessel().link.as_deref()).await;
         }
         std::future::pending().await
     }
@@ -240,7 +225,7 @@ pub async fn see_host_key(endpoint: &Endpoint, environment: &Arc<SshEnvironment>
     let hops = go_before(endpoint, environment, rank).await?;
     let (notes, lead) = (SharedNotes::default(), Lead::alone(rank));
     let turn = Turn::Lead(&lead);
-    let failed = greet(endpoint, hops.last(), None, notes.clone(), &turn, environment).await.err();
+    let failed = greet(endpoint, hops.last(), || None, notes.clone(), &turn, environment).await.err();
     let seen = notes.lock().seen.take();
     seen.ok_or_else(|| failed.unwrap_or_else(|| handshake(endpoint, "the server sent no host key".into())))
 }
@@ -270,9 +255,9 @@ impl Session {
     ) -> Result<(Self, Admission), ConnectError> {
         let (vessel, logins) = (endpoint.vessel(), &environment.logins);
         let mut admission = logins.admit(&endpoint.way(), &vessel.name, turn.rank(), vessel.timeout).await;
-        let host_keys = HostKeys::read(endpoint.clone(), environment.clone());
+        let host_keys = || Some(HostKeys::read(endpoint.clone(), environment.clone()));
         let notes = SharedNotes::default();
-        let mut handle = match greet(&endpoint, before, Some(host_keys), notes.clone(), &turn, environment).await {
+        let mut handle = match greet(&endpoint, before, host_keys, notes.clone(), &turn, environment).await {
             Ok(handle) => handle,
             Err(e) => {
                 if matches!(e, ConnectError::Mute { .. } | ConnectError::Handshake { .. }) {
@@ -325,11 +310,12 @@ impl Session {
     }
 }
 
-/// Connects to an endpoint, through the hop before it if there is one, and checks the endpoint's host key.
+/// Connects to an endpoint, through the hop before it if there is one, and checks the endpoint's host key. `host_keys`
+/// reads the accepted keys; it is called only once the endpoint was reached, so that an unreachable one costs no file.
 async fn greet(
     endpoint: &Endpoint,
     before: Option<&Session>,
-    host_keys: Option<HostKeys>,
+    host_keys: impl FnOnce() -> Option<HostKeys>,
     notes: SharedNotes,
     turn: &Turn<'_>,
     environment: &SshEnvironment,
@@ -345,17 +331,30 @@ async fn greet(
         let took = since.elapsed();
         reached(took, hop.notes.lock().congestion.is_bbr());
         let zlib = wants_zlib(endpoint, environment, took);
-        return speak(endpoint, QuickAck::through_hop(stream), zlib, host_keys, notes, turn).await;
+        return speak(endpoint, QuickAck::through_hop(stream), zlib, host_keys(), notes, turn).await;
     }
-    let (stream, took) = connect(endpoint).await?;
-    // Must come after connecting, because a route of the kernel can set its own congestion control, which would replace
-    // an earlier choice.
-    let congestion = congestion::choose(&stream, &endpoint.vessel().congestion_control);
-    reached(took, congestion.is_bbr());
-    notes.lock().congestion = congestion;
-    notes.lock().socket = environment.meters.of(&endpoint.vessel().name).count(&stream).ok();
+    let (stream, took) = dial::dial(endpoint).await?;
+    let host_keys = host_keys();
     let zlib = wants_zlib(endpoint, environment, took);
-    speak(endpoint, QuickAck::tcp(stream), zlib, host_keys, notes, turn).await
+    let meter = environment.meters.on(endpoint.vessel());
+    match stream {
+        Dialled::Tcp(stream) => {
+            // Must come after connecting, because a route of the kernel can set its own congestion control, which would
+            // replace an earlier choice.
+            let congestion = congestion::choose(&stream, &endpoint.vessel().congestion_control);
+            reached(took, congestion.is_bbr());
+            notes.lock().congestion = congestion;
+            notes.lock().socket = meter.count(&stream).ok();
+            speak(endpoint, QuickAck::tcp(stream), zlib, host_keys, notes, turn).await
+        }
+        Dialled::Socket(stream) => {
+            reached(took, false);
+            let (counted, passed) = meter.count_socket(&stream).map_err(|e| handshake(endpoint, e.to_string()))?;
+            notes.lock().socket = Some(counted);
+            let stream = CountedStream::new(stream, passed);
+            speak(endpoint, QuickAck::through_hop(stream), zlib, host_keys, notes, turn).await
+        }
+    }
 }
 
 /// Returns whether SSH compresses on a connection to an endpoint that took so long to establish. With `auto`, only the
@@ -425,60 +424,6 @@ fn with_note(why: String, notes: &SharedNotes) -> String {
         Some(note) if note != why => format!("{why}; {note}"),
         _ => why,
     }
-}
-
-/// Connects to an endpoint. Also returns how long the TCP handshake took.
-async fn connect(endpoint: &Endpoint) -> Result<(TcpStream, Duration), ConnectError> {
-    let unreachable = |why: String| ConnectError::Unreachable { place: endpoint.place(), why };
-    let host = endpoint.host();
-    let looking_up = tokio::net::lookup_host((host.address.as_str(), host.port));
-    let addresses: Vec<_> = match tokio::time::timeout(host.connect_timeout, looking_up).await {
-        Ok(Ok(addresses)) => addresses.collect(),
-        Ok(Err(e)) => return Err(unreachable(format!("its host name can't be resolved ({e})"))),
-        Err(_) => return Err(unreachable("the lookup of its host name timed out".into())),
-    };
-    let mut why = "its host name has no address".to_string();
-    for address in &addresses {
-        // Each address gets an equal share of the timeout, so that a dead IPv6 address does not prevent a connection
-        // over IPv4.
-        let share = host.connect_timeout / u32::try_from(addresses.len()).unwrap_or(u32::MAX);
-        match tokio::time::timeout(share, knock(*address, KNOCK)).await {
-            Ok(Ok((stream, took))) => {
-                prepare(&stream, endpoint.vessel().timeout).map_err(|e| unreachable(e.to_string()))?;
-                return Ok((stream, took));
-            }
-            Ok(Err(e)) => why = e.to_string(),
-            Err(_) => why = format!("no answer within {share:?}"),
-        }
-    }
-    Err(unreachable(why))
-}
-
-/// Connects to an address, and starts another attempt after each interval `every`. The kernel alone repeats an attempt
-/// only after 1 s, 2 s, 4 s and so on, and would notice late that a link has returned.
-async fn knock(address: SocketAddr, every: Duration) -> std::io::Result<(TcpStream, Duration)> {
-    let mut knocks = FuturesUnordered::new();
-    loop {
-        let since = Instant::now();
-        knocks.push(async move { Ok((TcpStream::connect(address).await?, since.elapsed())) });
-        if let Ok(Some(connected)) = tokio::time::timeout(every, knocks.next()).await {
-            return connected;
-        }
-    }
-}
-
-/// Makes the kernel detect a dead link: it ends the connection if sent bytes or keepalives are not acknowledged.
-fn prepare(stream: &TcpStream, timeout: Duration) -> std::io::Result<()> {
-    stream.set_nodelay(true)?;
-    let socket = socket2::SockRef::from(stream);
-    socket.set_tcp_user_timeout(Some(patience(timeout)))?;
-    socket.set_tcp_keepalive(&socket2::TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE))
-}
-
-/// Returns after how long without progress a connection is closed. The time is longer than the short outages that TCP
-/// survives.
-fn patience(timeout: Duration) -> Duration {
-    (timeout * 3).max(Duration::from_secs(30))
 }
 
 fn config(endpoint: &Endpoint, zlib: bool, host_keys: Option<&HostKeys>) -> Config {

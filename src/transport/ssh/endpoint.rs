@@ -72,10 +72,9 @@ pub(crate) fn place(vessel: &Vessel) -> String {
 }
 
 fn place_of(host: &SshHost) -> String {
-    let SshHost { address, port, .. } = host;
-    let at = if address.contains(':') { format!("[{address}]:{port}") } else { format!("{address}:{port}") };
+    let at = host.at();
     match &host.hop {
-        Some(hop) if hop == address => format!("the hop {at}"),
+        Some(hop) if *hop == host.address => format!("the hop {at}"),
         Some(hop) => format!("the hop {hop} at {at}"),
         None => at,
     }

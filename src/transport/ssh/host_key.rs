@@ -68,17 +68,16 @@ impl HostKeys {
         self.endpoint.host()
     }
 
-    /// Returns the name and port to look up in `known_hosts`. An alias (`HostKeyAlias`) is looked up without the port.
-    fn known_as(&self) -> (&str, u16) {
-        let host = self.host();
-        host.host_key_alias.as_deref().map_or((&host.address, host.port), |alias| (alias, 22))
+    /// Returns the name and port to look up in `known_hosts`.
+    fn known_as(&self) -> (String, u16) {
+        self.host().known_name()
     }
 
     /// Returns `all` key algorithms in the order in which to request them. As in `ssh`, the algorithms of the known
     /// keys come first, so that a host with several keys shows a known one.
     pub(super) fn preferred(&self, all: &[Algorithm]) -> Vec<Algorithm> {
         let (name, port) = self.known_as();
-        let known = self.known.key_types(name, port);
+        let known = self.known.key_types(&name, port);
         let is_known = |a: &Algorithm| known.iter().any(|k| same_type(k, a));
         let (mut first, rest): (Vec<_>, Vec<_>) = all.iter().cloned().partition(is_known);
         first.extend(rest);
@@ -88,7 +87,7 @@ impl HostKeys {
     /// Returns whether a certificate of the host could be accepted.
     pub(super) fn want_certificate(&self) -> bool {
         let (name, port) = self.known_as();
-        self.host().host_keys.is_empty() && self.known.trusts_a_ca_for(name, port)
+        self.host().host_keys.is_empty() && self.known.trusts_a_ca_for(&name, port)
     }
 
     /// Checks the key or certificate that the host showed.
@@ -113,7 +112,7 @@ impl HostKeys {
                 ))
             };
         }
-        match self.known.check(name, port, &key) {
+        match self.known.check(&name, port, &key) {
             Verdict::Known => Ok(()),
             Verdict::Unknown if self.host().host_key_policy == HostKeyPolicy::AcceptNew => self.learn(&key),
             Verdict::Unknown => Err(self.refuse(
@@ -147,7 +146,7 @@ impl HostKeys {
 
     fn check_certificate(&self, certificate: &ssh_key::Certificate) -> Result<(), ConnectError> {
         let (name, port) = self.known_as();
-        match self.known.check_certificate(name, port, certificate, SystemTime::now()) {
+        match self.known.check_certificate(&name, port, certificate, SystemTime::now()) {
             Verdict::Known => Ok(()),
             Verdict::Refused { reason: why } => Err(self.refuse(
                 format!("shows a host certificate that is refused: {why}"),
@@ -168,7 +167,7 @@ impl HostKeys {
     pub fn standing(&self, seen: &SeenKey) -> Standing {
         let (name, port) = self.known_as();
         let unknown =
-            self.host().host_keys.is_empty() && matches!(self.known.check(name, port, &seen.key), Verdict::Unknown);
+            self.host().host_keys.is_empty() && matches!(self.known.check(&name, port, &seen.key), Verdict::Unknown);
         if unknown {
             return Standing::Unknown;
         }
@@ -190,7 +189,7 @@ impl HostKeys {
             None => self.environment.known_hosts().ok_or("HOME is not set"),
         };
         let file = file.map_err(std::io::Error::other)?;
-        known_hosts::append(&file, name, port, &seen.key)?;
+        known_hosts::append(&file, &name, port, &seen.key)?;
         Ok(file)
     }
 

@@ -1,10 +1,11 @@
-//! Counts the bytes that the connections to each vessel put on the link.
+//! Counts the bytes that the connections to each vessel put on the link, for each way to the vessel.
 //!
 //! The kernel counts the payload bytes and the packets of a TCP connection, also those sent again. The headers of the
 //! packets are added as an estimate: 20 bytes of IPv4 or 40 bytes of IPv6, 20 bytes of TCP, and 12 bytes for timestamps
 //! if the connection uses them. Not included are options of single packets (selective acknowledgements after a loss),
 //! connection attempts that no host accepted, and what lower layers add (Ethernet, a VPN). With hops, the connection to
-//! the first hop is the one that is on the link.
+//! the first hop is the one that is on the link. For a vessel that dials in through a socket of this host, the bytes that
+//! pass to and from the socket are counted.
 //!
 //! A connection is read whenever somebody asks for the sums, and once more when its socket is given back, so a lost
 //! connection takes nothing along.
@@ -15,29 +16,44 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use contentmonster_kernel::{TcpInfo, tcp_info};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UnixStream};
 
+use super::counted_stream::Passed;
 use crate::names::VesselName;
-use crate::records::LinkBytes;
+use crate::records::{LinkBytes, WayOf};
+use crate::settings::Vessel;
 
-/// The meters of all vessels. Cheap to clone; clones share the counts.
+/// The meters of all ways to all vessels. Cheap to clone; clones share the counts.
 #[derive(Clone, Debug, Default)]
-pub struct LinkMeters(Arc<Mutex<HashMap<VesselName, LinkMeter>>>);
+pub struct LinkMeters(Arc<Mutex<HashMap<WayOf, LinkMeter>>>);
 
 impl LinkMeters {
-    /// Returns the meter of a vessel.
-    pub fn of(&self, vessel: &VesselName) -> LinkMeter {
-        lock(&self.0).entry(vessel.clone()).or_default().clone()
+    /// Returns the meter of the way that the settings of a vessel go over.
+    pub fn on(&self, vessel: &Vessel) -> LinkMeter {
+        self.of(vessel.name.clone(), vessel.way())
     }
 
-    /// Returns the bytes counted for each vessel so far, without vessels for which none were counted.
-    pub fn all(&self) -> Vec<(VesselName, LinkBytes)> {
-        let meters: Vec<_> = lock(&self.0).iter().map(|(name, meter)| (name.clone(), meter.clone())).collect();
-        meters.into_iter().filter_map(|(name, meter)| Some((name, meter.bytes()?))).collect()
+    fn of(&self, vessel: VesselName, way: Option<String>) -> LinkMeter {
+        lock(&self.0).entry((vessel, way)).or_default().clone()
+    }
+
+    /// Returns the bytes counted for each way so far, without ways on which none were counted.
+    pub fn all(&self) -> Vec<(WayOf, LinkBytes)> {
+        let meters: Vec<_> = lock(&self.0).iter().map(|(way, meter)| (way.clone(), meter.clone())).collect();
+        meters.into_iter().filter_map(|(way, meter)| Some((way, meter.bytes()?))).collect()
+    }
+
+    /// Returns the bytes counted on all ways to a vessel together; `None` if none were.
+    pub fn sum(&self, vessel: &VesselName) -> Option<LinkBytes> {
+        let meters: Vec<_> = {
+            let all = lock(&self.0);
+            all.iter().filter(|((name, _), _)| name == vessel).map(|(_, meter)| meter.clone()).collect()
+        };
+        meters.iter().filter_map(LinkMeter::bytes).reduce(LinkBytes::and)
     }
 }
 
-/// The meter of one vessel: the sum over its connections since the program started. Cheap to clone.
+/// The meter of one way to a vessel: the sum over its connections since the program started. Cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub struct LinkMeter(Arc<Mutex<Counts>>);
 
@@ -51,19 +67,32 @@ struct Counts {
 
 #[derive(Debug)]
 struct Open {
-    socket: Arc<OwnedFd>,
-    /// Estimated bytes of the headers of one packet.
-    header: u64,
+    source: Source,
     last: LinkBytes,
+}
+
+/// Where the bytes of a connection are counted.
+#[derive(Debug)]
+enum Source {
+    /// In the kernel.
+    Tcp {
+        socket: Arc<OwnedFd>,
+        /// Estimated bytes of the headers of one packet.
+        header: u64,
+    },
+    /// On their way to a socket of this host, behind which the vessel's tunnel is.
+    Socket(Arc<Passed>),
 }
 
 impl Open {
     fn read(&mut self) -> LinkBytes {
         // The kernel keeps the counts of a closed connection until the socket is closed. If it fails to report them,
         // the last ones stand.
-        if let Ok(info) = tcp_info(&*self.socket) {
-            self.last = self.last.max(on_the_link(&info, self.header));
-        }
+        let now = match &self.source {
+            Source::Tcp { socket, header } => tcp_info(&**socket).ok().map(|info| on_the_link(&info, *header)),
+            Source::Socket(passed) => Some(through_a_tunnel(passed.bytes())),
+        };
+        self.last = now.map_or(self.last, |now| self.last.max(now));
         self.last
     }
 }
@@ -82,12 +111,23 @@ impl LinkMeter {
     pub(super) fn count(&self, stream: &TcpStream) -> std::io::Result<Counted> {
         let socket = Arc::new(stream.as_fd().try_clone_to_owned()?);
         let header = header_bytes(stream.peer_addr()?, tcp_info(&*socket)?.timestamps);
+        Ok(self.counted(socket.clone(), Source::Tcp { socket, header }))
+    }
+
+    /// Counts a connection to a socket of this host from now on, until the first returned value is dropped. The second
+    /// one counts the bytes that pass.
+    pub(super) fn count_socket(&self, stream: &UnixStream) -> std::io::Result<(Counted, Arc<Passed>)> {
+        let (socket, passed) = (Arc::new(stream.as_fd().try_clone_to_owned()?), Arc::<Passed>::default());
+        Ok((self.counted(socket, Source::Socket(passed.clone())), passed))
+    }
+
+    fn counted(&self, socket: Arc<OwnedFd>, source: Source) -> Counted {
         let mut counts = lock(&self.0);
         counts.next += 1;
         let number = counts.next;
-        counts.open.insert(number, Open { socket: socket.clone(), header, last: LinkBytes::default() });
+        counts.open.insert(number, Open { source, last: LinkBytes::default() });
         drop(counts);
-        Ok(Counted { meter: self.clone(), number, socket })
+        Counted { meter: self.clone(), number, socket }
     }
 }
 
@@ -124,6 +164,16 @@ fn on_the_link(info: &TcpInfo, header: u64) -> LinkBytes {
         received: with_headers(info.bytes_received, info.packets_received),
         resent: with_headers(info.bytes_resent, if info.bytes_resent > 0 { info.retransmits } else { 0 }),
     }
+}
+
+/// Returns the estimated bytes on the link of a vessel that dials in, from those that pass to and from its tunnel: the
+/// kernel only knows the connection on this host.
+fn through_a_tunnel((sent, received): (u64, u64)) -> LinkBytes {
+    /// Bytes of the tunnel's data in a full packet, and the other bytes of it: the headers of IPv4 and TCP.
+    const DATA: u64 = 1448;
+    const HEADER: u64 = 52;
+    let with_headers = |bytes: u64| bytes.saturating_add(bytes.div_ceil(DATA) * HEADER);
+    LinkBytes { sent: with_headers(sent), received: with_headers(received), resent: 0 }
 }
 
 /// Returns the estimated bytes of the headers of one packet.
@@ -188,10 +238,10 @@ mod tests {
     #[tokio::test]
     async fn connections_are_summed_and_their_bytes_outlive_them() {
         let (meters, vessel) = (LinkMeters::default(), VesselName::new("tern"));
-        assert!(meters.of(&vessel).bytes().is_none() && meters.all().is_empty());
+        assert!(meters.of(vessel.clone(), None).bytes().is_none() && meters.all().is_empty());
         let (mut one, mut one_there) = connected().await;
         let (mut other, mut other_there) = connected().await;
-        let meter = meters.of(&vessel);
+        let meter = meters.of(vessel.clone(), None);
         let (first, second) = (meter.count(&one).unwrap(), meter.count(&other).unwrap());
         exchange(&mut one, &mut one_there, 30_000, 2000).await;
         exchange(&mut other, &mut other_there, 50_000, 4000).await;
@@ -206,15 +256,20 @@ mod tests {
         drop(second);
         assert_eq!(lock(&meter.0).open.len(), 0);
         let all = meters.all();
-        assert!(all.len() == 1 && all[0].0 == vessel && all[0].1.sent >= after.sent, "{all:?}");
+        assert!(all.len() == 1 && all[0].0 == (vessel, None) && all[0].1.sent >= after.sent, "{all:?}");
     }
 
     #[tokio::test]
-    async fn a_vessel_has_its_own_sum() {
-        let meters = LinkMeters::default();
-        let (mut shore, mut there) = connected().await;
-        let _counted = meters.of(&VesselName::new("tern")).count(&shore).unwrap();
-        exchange(&mut shore, &mut there, 1000, 1000).await;
-        assert!(meters.of(&VesselName::new("gull")).bytes().is_none());
+    async fn a_vessel_has_its_own_sum_over_its_ways() {
+        let (meters, tern) = (LinkMeters::default(), VesselName::new("tern"));
+        let mut counted = Vec::new();
+        for way in ["lte", "vsat"] {
+            let (mut shore, mut there) = connected().await;
+            counted.push(meters.of(tern.clone(), Some(way.into())).count(&shore).unwrap());
+            exchange(&mut shore, &mut there, 1000, 1000).await;
+        }
+        assert!(meters.sum(&VesselName::new("gull")).is_none() && meters.all().len() == 2);
+        let sum = meters.sum(&tern).unwrap();
+        assert!((2000..3000).contains(&sum.sent), "{sum:?}");
     }
 }

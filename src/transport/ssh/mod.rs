@@ -9,6 +9,9 @@ mod certificate;
 mod client_handler;
 mod congestion;
 mod connection;
+mod counted_stream;
+mod dial;
+mod dial_in;
 mod endpoint;
 mod hop_tunnel;
 mod host_key;
@@ -20,6 +23,7 @@ mod quickack;
 
 pub(crate) use connection::Connection;
 pub use connection::see_host_key;
+pub use dial_in::DialIn;
 pub use endpoint::Endpoint;
 pub(crate) use endpoint::place;
 pub use host_key::{HostKeys, SeenKey, Standing};

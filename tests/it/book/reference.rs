@@ -11,7 +11,7 @@ use contentmonster::settings::{KnownKey, Preset, Reload, SectionKind, Transport,
 const WIDTH: usize = 120;
 
 /// The sections of the example: what is said of each, and its header.
-const SECTIONS: [(SectionKind, &str, &str); 3] = [
+const SECTIONS: [(SectionKind, &str, &str); 4] = [
     (SectionKind::Monster, "Settings of the whole program.", "[MONSTER]"),
     (
         SectionKind::Directory,
@@ -22,6 +22,11 @@ const SECTIONS: [(SectionKind, &str, &str); 3] = [
         SectionKind::Vessel,
         "A host to replicate to, one section for each. It needs an SSH server with SFTP, unless it is this host.",
         "[Vessel samplevessel]",
+    ),
+    (
+        SectionKind::Link,
+        "A link over which vessels are reached, one section for each. Vessels name it in Address.x.",
+        "[Link samplelink]",
     ),
 ];
 
@@ -38,7 +43,8 @@ fn example() -> String {
 /// A key in the example.
 fn example_of(key: &KnownKey) -> String {
     let KnownKey { doc, value, example, .. } = key;
-    let name = key.name.replace(".x", ".sampledir");
+    let name =
+        key.name.replace("RemoteLocation.x", "RemoteLocation.sampledir").replace("Address.x", "Address.samplelink");
     match key.preset {
         Preset::Required => format!("{}{name} = {example}\n", comment(&format!("Required. {doc}"))),
         Preset::Value(default) => {

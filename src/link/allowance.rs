@@ -1,0 +1,197 @@
+//! What may still go over a link: the budgets that apply to a way, compared with the bytes on the link.
+//!
+//! Bytes are on the link only a while after they were written: they wait in windows and buffers. So what was written and
+//! is not acknowledged counts as if it were still to come. Near the end of a budget each write then waits until the
+//! earlier ones are acknowledged, and nothing is sent that would go beyond it.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::usage::{LinkUsage, Payer};
+use crate::clock::Clock;
+use crate::settings::{Budget, Limit};
+
+/// The room that a write leaves, for the end of a session.
+const LEFT: u64 = 24 << 10;
+/// The bytes on the link for 100 bytes of a file, with the headers and the acknowledgements, and for each write.
+const PERCENT: u64 = 107;
+const EACH_WRITE: u64 = 1024;
+/// How often a write that waits for acknowledgements looks again.
+const LOOK: Duration = Duration::from_millis(20);
+/// For how long a write that was allowed counts in full. After that it is on a channel, or was given up.
+const ON_ITS_WAY: Duration = Duration::from_millis(250);
+
+/// The part of a budget that is recorded as used ahead of its use. A crash costs at most that much.
+const SLICES: u64 = 200;
+const LEAST_SLICE: u64 = 64 << 10;
+/// Pause after the ledger could not be used.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// The answer to a write.
+enum Answer {
+    /// It may go.
+    Yes,
+    /// It must wait for the acknowledgement of earlier ones.
+    Wait,
+    /// So many bytes must be recorded as used first.
+    Record(u64),
+}
+
+/// Returns how many bytes of a session were written and are not acknowledged; `None` once the session has ended.
+pub(crate) type Outstanding = Box<dyn Fn() -> Option<u64> + Send + Sync>;
+
+/// The budget of a vessel or of a link, shared by all who use it.
+pub struct Purse {
+    payer: Payer,
+    budget: Budget,
+    usage: LinkUsage,
+    clock: Clock,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    sessions: Vec<Outstanding>,
+    allowed: Vec<(Instant, u64)>,
+}
+
+/// Why a way may not be used for a while.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Closed {
+    /// The budget that is spent, or the schedule that is closed.
+    pub why: String,
+    /// When the way may be used again, in milliseconds since 1970.
+    pub until: i64,
+    /// How it may be used at once.
+    pub remedy: &'static str,
+}
+
+/// The part of a limit that is used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Used {
+    /// The limit.
+    pub limit: Limit,
+    /// The bytes on the link in its current period.
+    pub bytes: u64,
+}
+
+impl Purse {
+    /// Creates the purse of a payer.
+    pub fn new(payer: Payer, budget: Budget, usage: LinkUsage, clock: Clock) -> Self {
+        Self { payer, budget, usage, clock, state: Mutex::default() }
+    }
+
+    /// Returns what is used of each limit.
+    pub fn used(&self) -> Vec<Used> {
+        let now = self.clock.now_ms();
+        let used =
+            |limit: &Limit| Used { limit: *limit, bytes: self.usage.used(&self.payer, limit.period.first_day(now)) };
+        self.budget.limits().iter().map(used).collect()
+    }
+
+    /// Returns the limit that is spent, if one is.
+    pub fn spent(&self) -> Option<Closed> {
+        let now = self.clock.now_ms();
+        let used = self.used();
+        let is_spent = |used: &&Used| self.usage.is_spent(&self.payer, &used.limit);
+        // The limit that lasts longest says when it goes on.
+        let spent = used.iter().filter(is_spent).max_by_key(|used| used.limit.period.ends(now))?;
+        let whose = match &self.payer {
+            Payer::Vessel(_) => "the vessel's budget".to_owned(),
+            Payer::Link(link) => format!("the budget of the link {link}"),
+        };
+        let Used { limit, bytes } = spent;
+        let why = format!("{whose} of {limit} is spent ({bytes} bytes on the link)");
+        Some(Closed { why, until: limit.period.ends(now), remedy: "raise the Budget to continue now" })
+    }
+
+    fn join(&self, session: Outstanding) {
+        self.state().sessions.push(session);
+    }
+
+    /// Allows a write, if it fits beside all that is on its way. If it does not and nothing is on its way, the budget
+    /// counts as spent.
+    fn allows(&self, bytes: u64) -> Answer {
+        let used = self.used();
+        let mut state = self.state();
+        state.allowed.retain(|(at, _)| at.elapsed() < ON_ITS_WAY);
+        let mut waiting: u64 = state.allowed.iter().map(|(_, bytes)| bytes).sum();
+        state.sessions.retain(|session| session().map(|bytes| waiting += bytes).is_some());
+        let needed = on_the_link(bytes).saturating_add(on_the_link(waiting));
+        let too_small = |used: &&Used| used.bytes.saturating_add(needed).saturating_add(LEFT) > used.limit.bytes;
+        match used.iter().find(too_small) {
+            None if !self.usage.is_below_ceiling(&self.payer, needed) => Answer::Record(needed),
+            None => {
+                state.allowed.push((Instant::now(), bytes));
+                Answer::Yes
+            }
+            Some(used) => {
+                if waiting == 0 {
+                    self.usage.mark_spent(&self.payer, &used.limit);
+                }
+                Answer::Wait
+            }
+        }
+    }
+
+    /// Waits until a write of this many bytes fits. Returns `false` once the budget is spent.
+    async fn take(&self, bytes: u64) -> bool {
+        loop {
+            match self.allows(bytes) {
+                Answer::Yes => return true,
+                Answer::Wait if self.spent().is_some() => return false,
+                Answer::Wait => tokio::time::sleep(LOOK).await,
+                Answer::Record(needed) => {
+                    let slice = self.budget.limits().iter().map(|limit| limit.bytes / SLICES).min().unwrap_or(0);
+                    if let Err(e) = self.usage.raise_ceiling(&self.payer, needed, slice.max(LEAST_SLICE)).await {
+                        tracing::debug!("Cannot record the use of a budget: {e}");
+                        tokio::time::sleep(AGAIN).await;
+                    }
+                }
+            }
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn on_the_link(bytes: u64) -> u64 {
+    if bytes == 0 { 0 } else { (bytes / 100).saturating_mul(PERCENT).saturating_add(EACH_WRITE) }
+}
+
+/// The budgets that apply to one way of one vessel. The default is no limit.
+#[derive(Clone, Default)]
+pub struct Allowance(Vec<Arc<Purse>>);
+
+impl Allowance {
+    /// Creates an allowance within these budgets.
+    pub fn within(purses: impl IntoIterator<Item = Arc<Purse>>) -> Self {
+        Self(purses.into_iter().collect())
+    }
+
+    /// Returns whether no budget applies.
+    pub fn is_unlimited(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Returns the budget that is spent, if one is; the one that lasts longest.
+    pub fn spent(&self) -> Option<Closed> {
+        self.0.iter().filter_map(|purse| purse.spent()).max_by_key(|spent| spent.until)
+    }
+
+    /// Takes a session's outstanding bytes into account.
+    pub(crate) fn join(&self, outstanding: impl Fn() -> Option<u64> + Clone + Send + Sync + 'static) {
+        self.0.iter().for_each(|purse| purse.join(Box::new(outstanding.clone())));
+    }
+
+    /// Waits until a write of this many bytes fits into all budgets. Never returns once one of them is spent.
+    pub(crate) async fn take(&self, bytes: u64) {
+        for purse in &self.0 {
+            if !purse.take(bytes).await {
+                return std::future::pending().await;
+            }
+        }
+    }
+}

@@ -1,0 +1,231 @@
+//! The bytes on the links by day, as counted since the program started and as recorded before.
+//!
+//! Whoever asks for a sum has the meters read first, so that a budget is compared with the bytes of this moment. What was
+//! counted and is not in the ledger yet is handed out for recording, day by day, so that the ledger's sums are the same.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::clock::Clock;
+use crate::ledger::{Ledger, LedgerError};
+use crate::names::{LinkName, VesselName};
+use crate::records::{LinkBytes, UtcDay, WayOf};
+use crate::settings::{Limit, Period};
+use crate::transport::LinkMeters;
+
+/// How long a reading of the meters is used again.
+const FRESH: Duration = Duration::from_millis(10);
+/// A limit with less room than this counts as spent: the end of a session and a login take some kilobytes.
+const LEAST_ROOM: u64 = 48 << 10;
+/// Number of days that are kept here: those of this month, and of the last one after a clock was set back.
+const KEPT: i64 = 62;
+
+/// Whose bytes are summed.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Payer {
+    /// A vessel, over all its ways.
+    Vessel(VesselName),
+    /// A link, for all vessels.
+    Link(LinkName),
+}
+
+impl Payer {
+    /// Reads a payer from its text in the ledger.
+    fn of(text: &str) -> Option<Self> {
+        let (kind, name) = text.split_once(' ')?;
+        match kind {
+            "vessel" => Some(Self::Vessel(VesselName::new(name))),
+            "link" => Some(Self::Link(LinkName::new(name))),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Payer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Vessel(name) => write!(f, "vessel {name}"),
+            Self::Link(name) => write!(f, "link {name}"),
+        }
+    }
+}
+
+/// The sums. Cheap to clone; clones share them.
+#[derive(Clone)]
+pub struct LinkUsage {
+    book: Arc<Mutex<Book>>,
+    ledger: Ledger,
+}
+
+struct Book {
+    meters: LinkMeters,
+    clock: Clock,
+    /// What the meters showed last.
+    seen: HashMap<WayOf, LinkBytes>,
+    read_at: Option<Instant>,
+    days: HashMap<Payer, BTreeMap<UtcDay, u64>>,
+    /// Whether a budget depends on the sums.
+    is_limited: bool,
+    /// Up to where each payer with a budget may go on a day, as the ledger has it.
+    ceilings: HashMap<Payer, (UtcDay, u64)>,
+    /// Until when (milliseconds since 1970) nothing more is sent, because the next write did not fit.
+    spent: HashMap<(Payer, Period), i64>,
+    unrecorded: HashMap<(UtcDay, WayOf), LinkBytes>,
+}
+
+impl LinkUsage {
+    /// Begins with the sums in the ledger. To be called before any connection is made.
+    ///
+    /// # Errors
+    /// When the ledger can't be read.
+    pub async fn load(ledger: &Ledger, meters: LinkMeters, clock: Clock) -> Result<Self, LedgerError> {
+        let first = UtcDay(UtcDay::at(clock.now_ms()).0.saturating_sub(KEPT));
+        let mut book = Book {
+            meters,
+            clock,
+            seen: HashMap::new(),
+            read_at: None,
+            days: HashMap::new(),
+            is_limited: false,
+            ceilings: HashMap::new(),
+            spent: HashMap::new(),
+            unrecorded: HashMap::new(),
+        };
+        for (day, (vessel, way), bytes) in ledger.link_days(first).await? {
+            let payer = way.map_or(Payer::Vessel(vessel), |way| Payer::Link(LinkName::new(&way)));
+            book.add(payer, day, bytes);
+        }
+        // After a crash, the last bytes were not recorded. All that were allowed count as used.
+        for (payer, day, bytes) in ledger.ceilings(first).await? {
+            if let Some(payer) = Payer::of(&payer) {
+                let used = book.days.entry(payer).or_default().entry(day).or_default();
+                *used = bytes.max(*used);
+            }
+        }
+        Ok(Self { book: Arc::new(Mutex::new(book)), ledger: ledger.clone() })
+    }
+
+    /// Returns the bytes of both directions from a day on.
+    pub fn used(&self, payer: &Payer, first: UtcDay) -> u64 {
+        let mut book = self.book();
+        book.read();
+        book.days.get(payer).map_or(0, |days| days.range(first..).map(|(_, bytes)| *bytes).sum())
+    }
+
+    /// Returns whether a payer may use this many more bytes today, as far as the ledger knows already.
+    pub(super) fn is_below_ceiling(&self, payer: &Payer, more: u64) -> bool {
+        let mut book = self.book();
+        book.read();
+        let today = UtcDay::at(book.clock.now_ms());
+        let used = book.days.get(payer).and_then(|days| days.get(&today)).copied().unwrap_or(0);
+        book.ceilings.get(payer).is_some_and(|(day, ceiling)| *day == today && used.saturating_add(more) <= *ceiling)
+    }
+
+    /// Has the ledger know that a payer may use this many more bytes today, and `slice` more.
+    ///
+    /// # Errors
+    /// When the ledger can't be used.
+    pub(super) async fn raise_ceiling(&self, payer: &Payer, more: u64, slice: u64) -> Result<(), LedgerError> {
+        let (today, ceiling) = {
+            let book = self.book();
+            let today = UtcDay::at(book.clock.now_ms());
+            let used = book.days.get(payer).and_then(|days| days.get(&today)).copied().unwrap_or(0);
+            (today, used.saturating_add(more).saturating_add(slice))
+        };
+        self.ledger.raise_ceiling(&payer.to_string(), today, ceiling).await?;
+        self.book().ceilings.insert(payer.clone(), (today, ceiling));
+        Ok(())
+    }
+
+    /// Returns whether so much of a limit is used in its current period that nothing more is sent.
+    pub fn is_spent(&self, payer: &Payer, limit: &Limit) -> bool {
+        let now = self.book().clock.now_ms();
+        let used = self.used(payer, limit.period.first_day(now));
+        // A mark of another period has ended, or the clock was set.
+        let marked =
+            self.book().spent.get(&(payer.clone(), limit.period)).is_some_and(|it| *it == limit.period.ends(now));
+        marked || used.saturating_add(LEAST_ROOM) > limit.bytes
+    }
+
+    /// Notes that the next write does not fit into a limit in its current period.
+    pub(super) fn mark_spent(&self, payer: &Payer, limit: &Limit) {
+        let mut book = self.book();
+        let until = limit.period.ends(book.clock.now_ms());
+        book.spent.insert((payer.clone(), limit.period), until);
+    }
+
+    /// Notes that a budget depends on the sums, so that they are recorded more often.
+    pub fn limit(&self) {
+        self.book().is_limited = true;
+    }
+
+    /// Returns whether a budget depends on the sums.
+    pub fn is_limited(&self) -> bool {
+        self.book().is_limited
+    }
+
+    /// Hands out what is not in the ledger yet.
+    pub fn take_unrecorded(&self) -> HashMap<UtcDay, Vec<(WayOf, LinkBytes)>> {
+        let mut book = self.book();
+        book.read_at = None;
+        book.read();
+        let mut days: HashMap<UtcDay, Vec<(WayOf, LinkBytes)>> = HashMap::new();
+        for ((day, way), bytes) in std::mem::take(&mut book.unrecorded) {
+            days.entry(day).or_default().push((way, bytes));
+        }
+        days
+    }
+
+    /// Returns how many bytes are not in the ledger yet.
+    pub fn unrecorded(&self) -> u64 {
+        let mut book = self.book();
+        book.read();
+        book.unrecorded.values().map(LinkBytes::total).sum()
+    }
+
+    /// Takes back what could not be recorded.
+    pub fn put_back(&self, day: UtcDay, ways: Vec<(WayOf, LinkBytes)>) {
+        let mut book = self.book();
+        for (way, bytes) in ways {
+            let unrecorded = book.unrecorded.entry((day, way)).or_default();
+            *unrecorded = unrecorded.and(bytes);
+        }
+    }
+
+    fn book(&self) -> MutexGuard<'_, Book> {
+        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Book {
+    /// Reads the meters, and adds what is new to the sums of today.
+    fn read(&mut self) {
+        if self.read_at.is_some_and(|at| at.elapsed() < FRESH) {
+            return;
+        }
+        self.read_at = Some(Instant::now());
+        let today = UtcDay::at(self.clock.now_ms());
+        for (way, now) in self.meters.all() {
+            let new = now.since(self.seen.get(&way).copied().unwrap_or_default());
+            if new.total() == 0 {
+                continue;
+            }
+            self.seen.insert(way.clone(), now);
+            self.add(Payer::Vessel(way.0.clone()), today, new);
+            if let Some(link) = &way.1 {
+                self.add(Payer::Link(LinkName::new(link)), today, new);
+            }
+            let unrecorded = self.unrecorded.entry((today, way)).or_default();
+            *unrecorded = unrecorded.and(new);
+        }
+    }
+
+    fn add(&mut self, payer: Payer, day: UtcDay, bytes: LinkBytes) {
+        let days = self.days.entry(payer).or_default();
+        let sum = days.entry(day).or_default();
+        *sum = sum.saturating_add(bytes.total());
+        days.retain(|earlier, _| earlier.0 > day.0.saturating_sub(KEPT));
+    }
+}

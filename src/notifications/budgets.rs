@@ -1,0 +1,134 @@
+//! Reports budgets that are nearly or wholly spent: logs a line, runs `OnBudget`, and posts to the webhooks. Each share is
+//! reported once in a period, also after a restart; after a crash in between, it may be reported again.
+
+use std::collections::HashSet;
+use std::ffi::OsString;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::http::Client;
+use super::log_once::LogOnce;
+use super::webhook::post_once;
+use super::{Desk, process};
+use crate::link::{LinkUsage, Payer};
+use crate::names::{LinkName, VesselName};
+use crate::settings::{Limit, Settings};
+
+/// The share of a budget that is reported before the budget is spent, in percent.
+const EARLY: u32 = 80;
+/// How often the budgets are looked at.
+const LOOK: Duration = Duration::from_secs(1);
+/// Pause after a webhook did not accept the event.
+const AGAIN: Duration = Duration::from_secs(30);
+
+/// A budget and what is used of it.
+#[derive(Serialize)]
+struct BudgetEvent {
+    event: &'static str,
+    time: Timestamp,
+    budget: String,
+    period: &'static str,
+    percent: u32,
+    used: u64,
+    bytes: u64,
+}
+
+/// Returns the limits of all budgets, and whose they are.
+fn limits(settings: &Settings) -> Vec<(String, Payer, Limit)> {
+    let vessels = settings.vessels.iter().map(|vessel| {
+        let payer = Payer::Vessel(VesselName::new(vessel.name.as_str()));
+        (format!("vessel {}", vessel.name), payer, &vessel.budget)
+    });
+    let links = settings
+        .links
+        .iter()
+        .map(|link| (format!("link {}", link.name), Payer::Link(LinkName::new(link.name.as_str())), &link.budget));
+    let all = vessels.chain(links);
+    all.flat_map(|(name, payer, budget)| budget.limits().iter().map(move |it| (name.clone(), payer.clone(), *it)))
+        .collect()
+}
+
+/// Reports until the program stops. Returns at once if there is no budget.
+pub(super) async fn watch(desk: Desk, client: Client, usage: LinkUsage) {
+    let (limits, mut logged) = (limits(&desk.settings), LogOnce::default());
+    if limits.is_empty() {
+        return;
+    }
+    let mut reporter = Reporter { desk, client, told: HashSet::new() };
+    let (finish, stop) = (reporter.desk.finish.clone(), reporter.desk.stop.clone());
+    loop {
+        let mut wait = LOOK;
+        for (name, payer, limit) in &limits {
+            let used = usage.used(payer, limit.period.first_day(reporter.desk.clock.now_ms()));
+            let is_spent = usage.is_spent(payer, limit);
+            if let Err(why) = reporter.report(name, *limit, (used, is_spent)).await {
+                logged.about("Cannot report the use of budgets", &why);
+                wait = AGAIN;
+            }
+        }
+        tokio::select! {
+            () = tokio::time::sleep(wait) => {}
+            () = finish.cancelled() => return,
+            () = stop.cancelled() => return,
+        }
+    }
+}
+
+struct Reporter {
+    desk: Desk,
+    client: Client,
+    /// Recipients that know of a share whose other recipients don't yet.
+    told: HashSet<(String, &'static str, u32, String)>,
+}
+
+impl Reporter {
+    async fn report(&mut self, name: &str, limit: Limit, (used, is_spent): (u64, bool)) -> Result<(), String> {
+        let desk = &self.desk;
+        let percent = match is_spent {
+            true => 100,
+            false if used >= limit.bytes / 100 * u64::from(EARLY) => EARLY,
+            false => return Ok(()),
+        };
+        let now = desk.clock.now_ms();
+        let (first, period) = (limit.period.first_day(now), limit.period.word());
+        if desk.ledger.budget_told(name, period, first).await.map_err(|e| e.to_string())? >= percent {
+            return Ok(());
+        }
+        let time = Timestamp::from_millisecond(now).unwrap_or(Timestamp::UNIX_EPOCH);
+        let event =
+            BudgetEvent { event: "budget", time, budget: name.to_owned(), period, percent, used, bytes: limit.bytes };
+        let telling = &desk.settings.monster.telling;
+        let of = |recipient: String| (name.to_owned(), period, percent, recipient);
+        if self.told.insert(of("log and command".into())) {
+            tracing::warn!(budget = name, used, "{percent} % of the budget of {limit} are used");
+            if let Err(why) = process::run(&telling.on_budget, variables(&event), telling.hook_timeout).await {
+                tracing::warn!("The command OnBudget failed: {why}");
+            }
+        }
+        for address in &telling.webhooks {
+            let recipient = of(address.url().to_string());
+            if !self.told.contains(&recipient) {
+                let posted = post_once(desk, &self.client, address, &event).await;
+                posted.map_err(|why| format!("webhook at {address}: {why}"))?;
+                self.told.insert(recipient);
+            }
+        }
+        desk.ledger.tell_budget(name, period, first, percent).await.map_err(|e| e.to_string())?;
+        self.told.retain(|(whose, when, _, _)| whose != name || *when != period);
+        Ok(())
+    }
+}
+
+fn variables(event: &BudgetEvent) -> Vec<(&'static str, OsString)> {
+    vec![
+        ("CONTENTMONSTER_EVENT", event.event.into()),
+        ("CONTENTMONSTER_TIME", event.time.to_string().into()),
+        ("CONTENTMONSTER_BUDGET", event.budget.clone().into()),
+        ("CONTENTMONSTER_PERIOD", event.period.into()),
+        ("CONTENTMONSTER_PERCENT", event.percent.to_string().into()),
+        ("CONTENTMONSTER_USED", event.used.to_string().into()),
+        ("CONTENTMONSTER_BYTES", event.bytes.to_string().into()),
+    ]
+}

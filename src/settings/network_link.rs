@@ -1,0 +1,30 @@
+//! `[Link z]`: a link over which vessels are reached, such as a satellite terminal or a modem.
+
+use std::net::IpAddr;
+
+use super::budget::Budget;
+use super::cost::Cost;
+use super::rate::RateSchedule;
+use super::schedule::Schedule;
+use crate::names::LinkName;
+
+/// `[Link z]`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Link {
+    /// The `z` of `[Link z]`.
+    pub name: LinkName,
+    /// `Interface`: the network interface that the connections use; `None`: the routes decide.
+    pub interface: Option<String>,
+    /// `BindAddress`: the address of this host that the connections use; `None`: the routes decide.
+    pub bind_address: Option<IpAddr>,
+    /// `Preference`: the way with the highest one that is up carries.
+    pub preference: u32,
+    /// `Cost`: the price of bytes on the link.
+    pub cost: Cost,
+    /// `RateLimit`: the rate limit of all vessels on the link together, in bytes of files.
+    pub rate_limit: RateSchedule,
+    /// `Schedule` and `Schedule.tz`: when the link may be used.
+    pub schedule: Schedule,
+    /// `Budget`: the most bytes on the link for all vessels together.
+    pub budget: Budget,
+}

@@ -1,0 +1,31 @@
+//! A way to a vessel: one of its addresses, over a link or as the system's routes lead.
+
+use std::sync::Arc;
+
+use super::network_link::Link;
+use super::ssh_host::SshHost;
+
+/// A way to a vessel.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Way {
+    /// The link that the way goes over; `None` for a plain `Address`.
+    pub link: Option<Arc<Link>>,
+    /// The vessel's SSH server at the way's end.
+    pub ssh: SshHost,
+    /// The hops on the way, the nearest first.
+    pub hops: Vec<SshHost>,
+}
+
+impl Way {
+    /// Returns the way's name: that of its link, or else its address.
+    pub fn name(&self) -> String {
+        self.link.as_ref().map_or_else(|| self.ssh.at(), |link| link.name.to_string())
+    }
+
+    /// Returns the position of the way among others: lower is better.
+    pub(super) fn rank(&self) -> (std::cmp::Reverse<u32>, u128) {
+        let preference = self.link.as_ref().map_or(0, |link| link.preference);
+        let cost = self.link.as_ref().map_or(0, |link| link.cost.per_terabyte());
+        (std::cmp::Reverse(preference), cost)
+    }
+}

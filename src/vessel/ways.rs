@@ -1,0 +1,326 @@
+//! The ways to a vessel: which of them may be used now, in which order they are tried, and what was found out about each.
+//!
+//! A session belongs to one way, an upload does not: it continues over the next way with the data that the vessel has.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+
+use super::retry_waits::{DIALLED_IN, SLOW, SOON, UNHURRIED};
+use crate::backoff::Backoff;
+use crate::clock::Clock;
+use crate::fault::{Cause, Fault, Pace};
+use crate::link::{Allowance, Closed};
+use crate::rate_limit::RateLimiter;
+use crate::settings;
+use crate::transport::{ConnectError, DialIn, KnownShell, Lead, Rank, Remote, SshEnvironment};
+
+/// How long the first connection on a way may take before the next way is tried as well.
+const STAGGER: Duration = Duration::from_millis(1500);
+/// How long a better way must work before it is used again; doubled whenever it fails soon after that, up to the longest
+/// one.
+const STEADY: Duration = Duration::from_millis(500);
+const LONGEST_STEADY: Duration = Duration::from_secs(10);
+/// A way that carries for so long is steady.
+const PROVEN: Duration = Duration::from_secs(4);
+/// The waits before a way that could not be reached is tried again, which costs one packet.
+const UNREACHED: Backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(1));
+/// Timeout of the ping on a standby connection.
+const PING: Duration = Duration::from_secs(3);
+
+/// A way to a vessel, with everything that a session over it needs.
+#[derive(Clone)]
+pub struct Way {
+    /// The vessel's settings as reached over this way.
+    pub settings: Arc<settings::Vessel>,
+    /// Rate limit for bytes of files.
+    pub limit: RateLimiter,
+    /// Budgets for bytes on the link.
+    pub allowance: Allowance,
+}
+
+impl Way {
+    /// Returns the way's name, for messages.
+    pub(super) fn name(&self) -> String {
+        self.settings.way().unwrap_or_else(|| self.settings.ssh.at())
+    }
+}
+
+/// The ways to one vessel, the preferred one first.
+pub(super) struct Ways {
+    all: Vec<Way>,
+    clock: Clock,
+    environment: Arc<SshEnvironment>,
+    state: Mutex<State>,
+}
+
+struct State {
+    ways: Vec<Known>,
+    /// A connection on another way, ready to take over.
+    standby: Option<(usize, Remote)>,
+}
+
+/// What is known about a way.
+#[derive(Clone)]
+struct Known {
+    failures: u32,
+    pace: Option<Pace>,
+    not_before: Option<Instant>,
+    why: Option<String>,
+    steady: Duration,
+    used_since: Option<Instant>,
+}
+
+impl Ways {
+    pub(super) fn new(all: Vec<Way>, clock: Clock, environment: Arc<SshEnvironment>) -> Self {
+        let known = Known { failures: 0, pace: None, not_before: None, why: None, steady: STEADY, used_since: None };
+        let state = State { ways: vec![known; all.len()], standby: None };
+        Self { all, clock, environment, state: Mutex::new(state) }
+    }
+
+    /// Returns whether there is more than one way, so that one can take over from another.
+    pub(super) fn are_several(&self) -> bool {
+        self.all.len() > 1
+    }
+
+    /// Looks at the sockets through which the vessel dials in.
+    pub(super) async fn look_at_sockets(&self) -> DialIn {
+        let settings: Vec<&settings::Vessel> = self.all.iter().map(|way| &*way.settings).collect();
+        DialIn::look(&settings).await
+    }
+
+    /// Notes that the vessel has dialled in again, so that its tunnel is tried at once. A refused login still waits,
+    /// because more attempts may lock the account.
+    pub(super) fn note_dialled_in(&self) {
+        let mut state = self.state();
+        let renewed = state.ways.iter_mut().zip(&self.all).filter(|(_, way)| way.settings.ssh.socket().is_some());
+        renewed.filter(|(known, _)| known.pace != Some(Pace::Slow)).for_each(|(known, _)| known.not_before = None);
+    }
+
+    /// Returns whether the vessel dials in on one of its ways.
+    pub(super) fn are_dialled_in(&self) -> bool {
+        self.all.iter().any(|way| way.settings.ssh.is_dialled_in())
+    }
+
+    pub(super) fn way(&self, at: usize) -> &Way {
+        &self.all[at]
+    }
+
+    /// Returns why a way may not be used now, and until when.
+    pub(super) fn closed(&self, at: usize) -> Option<Closed> {
+        let way = &self.all[at];
+        let schedule = way.settings.link.as_ref().map(|link| (&link.name, &link.schedule));
+        let now = self.clock.now_ms();
+        if let Some((link, schedule)) = schedule.filter(|(_, schedule)| !schedule.is_open(now)) {
+            let why = format!("the schedule of the link {link} is closed");
+            let until = schedule.next_change(now).unwrap_or(i64::MAX);
+            return Some(Closed { why, until, remedy: "extend the Schedule to continue now" });
+        }
+        way.allowance.spent()
+    }
+
+    /// Returns whether a way may be used at any time.
+    pub(super) fn is_always_open(&self, at: usize) -> bool {
+        let way = &self.all[at];
+        way.allowance.is_unlimited() && way.settings.link.as_ref().is_none_or(|link| link.schedule.is_always_open())
+    }
+
+    /// Returns why no way may be used now; `None` if one may.
+    pub(super) fn all_closed(&self) -> Option<Closed> {
+        let mut first: Option<Closed> = None;
+        for at in 0..self.all.len() {
+            let closed = self.closed(at)?;
+            if first.as_ref().is_none_or(|first| closed.until < first.until) {
+                first = Some(closed);
+            }
+        }
+        first
+    }
+
+    /// Returns why the way `at` carries, and not a better one.
+    pub(super) fn why(&self, at: usize) -> String {
+        if at == 0 {
+            return "preferred".into();
+        }
+        let reason = |better: usize| {
+            let why = match self.closed(better) {
+                Some(closed) => closed.why,
+                None => self.state().ways[better].why.clone().unwrap_or_else(|| "it has not connected yet".into()),
+            };
+            format!("{}: {why}", self.all[better].name())
+        };
+        (0..at).map(reason).collect::<Vec<_>>().join("; ")
+    }
+
+    /// Returns how long until a connection on the way may be tried.
+    pub(super) fn rest(&self, at: usize) -> Duration {
+        let not_before = self.state().ways[at].not_before;
+        not_before.map(|not_before| not_before.saturating_duration_since(Instant::now())).unwrap_or_default()
+    }
+
+    /// Connects over one way, and notes the result.
+    pub(super) async fn try_way(&self, at: usize, known: &KnownShell, lead: &Lead) -> Result<Remote, ConnectError> {
+        let connected = Remote::connect(&self.all[at].settings, &self.environment, known, lead).await;
+        match &connected {
+            Ok(_) => self.note_success(at),
+            Err(error) => self.note_failure(at, error),
+        }
+        connected
+    }
+
+    fn note_success(&self, at: usize) {
+        let mut state = self.state();
+        let known = &mut state.ways[at];
+        (known.failures, known.pace, known.not_before) = (0, None, None);
+    }
+
+    fn note_failure(&self, at: usize, error: &ConnectError) {
+        let fault = error.fault();
+        let settings = &self.all[at].settings;
+        let backoff = match fault.pace {
+            Pace::AtOnce if settings.ssh.is_dialled_in() => DIALLED_IN,
+            Pace::AtOnce => UNREACHED,
+            Pace::Soon => Backoff::new(SOON, settings.reconnect_wait),
+            Pace::Unhurried => UNHURRIED,
+            Pace::Slow => SLOW,
+        };
+        let mut state = self.state();
+        let known = &mut state.ways[at];
+        known.failures = if known.pace == Some(fault.pace) { known.failures + 1 } else { 1 };
+        known.pace = Some(fault.pace);
+        known.why = Some(fault.reason);
+        known.not_before = Some(Instant::now() + backoff.wait(known.failures, fastrand::f64()));
+    }
+
+    /// Notes that a session begins on a way.
+    pub(super) fn begin(&self, at: usize) {
+        self.state().ways[at].used_since = Some(Instant::now());
+    }
+
+    /// Notes that a session on a way has ended, and why if the way failed.
+    pub(super) fn end(&self, at: usize, failed: Option<String>) {
+        let mut state = self.state();
+        let known = &mut state.ways[at];
+        let lasted = known.used_since.take().is_some_and(|since| since.elapsed() >= PROVEN);
+        match failed {
+            Some(why) => {
+                known.why = Some(why);
+                known.steady = if lasted { STEADY } else { (known.steady * 2).min(LONGEST_STEADY) };
+            }
+            None if lasted => known.steady = STEADY,
+            None => {}
+        }
+    }
+
+    /// Waits until a connection has worked for as long as its way must be steady. Returns `false` if it did not.
+    pub(super) async fn is_steady(&self, at: usize, remote: &Remote) -> bool {
+        let (since, steady) = (Instant::now(), self.state().ways[at].steady);
+        loop {
+            if tokio::time::timeout(PING, remote.ping()).await.is_err() || remote.is_lost() {
+                return false;
+            }
+            if since.elapsed() >= steady {
+                return true;
+            }
+            tokio::time::sleep((steady / 4).min(Duration::from_secs(1))).await;
+        }
+    }
+
+    /// Connects over the best way that can be reached, except the way `without`. The next way is tried as soon as one has
+    /// failed or is slow.
+    pub(super) async fn connect(
+        &self,
+        known: &KnownShell,
+        rank: Rank,
+        without: Option<usize>,
+    ) -> Result<(usize, Remote), Fault> {
+        if let Some(ready) = self.use_standby(without).await {
+            return Ok(ready);
+        }
+        let usable = (0..self.all.len()).filter(|at| Some(*at) != without && self.closed(*at).is_none());
+        // Ways that failed lately are tried again only when their time has come.
+        let mut waiting: VecDeque<usize> = usable.filter(|at| self.rest(*at).is_zero()).collect();
+        let (mut trying, mut failed) = (FuturesUnordered::new(), Vec::new());
+        loop {
+            let next = waiting.pop_front();
+            if let Some(at) = next {
+                trying.push(async move {
+                    let lead = Lead::alone(rank);
+                    (at, self.try_way(at, known, &lead).await)
+                });
+            }
+            let ended = match next {
+                Some(_) => match tokio::time::timeout(STAGGER, trying.next()).await {
+                    Ok(ended) => ended,
+                    Err(_) => continue,
+                },
+                None => trying.next().await,
+            };
+            match ended {
+                Some((at, Ok(remote))) => return Ok((at, remote)),
+                Some((at, Err(error))) => failed.push((at, error)),
+                None => return Err(self.failure(failed)),
+            }
+        }
+    }
+
+    /// Returns the fault for ways that all failed: the one that is tried again first, with the reasons of all.
+    fn failure(&self, mut failed: Vec<(usize, ConnectError)>) -> Fault {
+        failed.sort_by_key(|(at, _)| *at);
+        let reasons: Vec<String> = failed.iter().map(|(at, e)| format!("{}: {e}", self.all[*at].name())).collect();
+        let faults = failed.iter().map(|(_, error)| error.fault());
+        let soonest = |fault: &Fault| match fault.pace {
+            Pace::AtOnce => 0,
+            Pace::Soon => 1,
+            Pace::Unhurried => 2,
+            Pace::Slow => 3,
+        };
+        match faults.min_by_key(soonest) {
+            Some(fault) => Fault { reason: reasons.join("; "), ..fault },
+            // No way could be tried, because of earlier failures.
+            None => {
+                let state = self.state();
+                let why = state.ways.iter().zip(&self.all);
+                let why = why.filter_map(|(known, way)| Some(format!("{}: {}", way.name(), known.why.as_ref()?)));
+                let reason = why.collect::<Vec<_>>().join("; ");
+                Fault::vessel(reason).at(Pace::AtOnce).mend("retrying each way at its own intervals").of(Cause::Link)
+            }
+        }
+    }
+
+    /// Returns the standby connection, if it works.
+    pub(super) async fn use_standby(&self, without: Option<usize>) -> Option<(usize, Remote)> {
+        let (at, remote) = self.state().standby.take()?;
+        if Some(at) == without || self.closed(at).is_some() || remote.is_lost() {
+            return None;
+        }
+        tokio::time::timeout(PING, remote.ping()).await.ok()?;
+        remote.keep_alive();
+        Some((at, remote))
+    }
+
+    /// Returns whether there is a standby connection on another way than `current`; drops one that is of no use.
+    pub(super) fn has_standby(&self, current: usize) -> bool {
+        let closed = |at: usize| self.closed(at).is_some();
+        let standby = self.state().standby.take();
+        let standby = standby.filter(|(at, remote)| *at != current && !remote.is_lost() && !closed(*at));
+        let has = standby.is_some();
+        self.state().standby = standby;
+        has
+    }
+
+    pub(super) fn keep_standby(&self, standby: Option<(usize, Remote)>) {
+        self.state().standby = standby;
+    }
+
+    pub(super) fn count(&self) -> usize {
+        self.all.len()
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
