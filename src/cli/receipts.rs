@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::shore::on_shore;
-use super::{Exit, say_error};
+use super::{Exit, output};
 use crate::ledger::Receipt;
 use crate::records::DeliveryId;
 use crate::text::{visible, visible_json};
@@ -112,20 +112,15 @@ pub(super) fn receipts(settings: &Path, file: Option<&Path>, vessel: Option<&str
             let Some(last) = page.last() else { break };
             after = (last.acknowledged_at, last.delivery);
             if let Err(e) = page.iter().filter(|receipt| wanted(receipt)).try_for_each(|receipt| out.write(receipt)) {
-                return Ok(ended(&e));
+                output::note(&e);
+                return Ok(Exit::Good);
             }
         }
-        Ok(out.finish().map_or_else(|e| ended(&e), |()| Exit::Good))
+        if let Err(e) = out.finish() {
+            output::note(&e);
+        }
+        Ok(Exit::Good)
     })
-}
-
-/// Returns the exit code after a write error. When the reader of a pipe closes it early (`| head`), that is a success.
-fn ended(error: &io::Error) -> Exit {
-    if error.kind() == io::ErrorKind::BrokenPipe {
-        return Exit::Good;
-    }
-    say_error(format_args!("cannot write the output: {error}"));
-    Exit::Broken
 }
 
 /// The output in one of the formats.

@@ -4,50 +4,70 @@ use std::io::{BufRead, Write};
 use std::path::Path;
 use std::sync::Arc;
 
+use super::selection::Selection;
 use super::{Exit, load, runtime, say, say_error, ssh_environment};
 use crate::logging;
+use crate::text::counted;
 use crate::transport::{Endpoint, HostKeys, SeenKey, SshEnvironment, Standing, see_host_key};
 
-/// Shows the host keys of the hops to the vessel `name`, and then the vessel's own. Records each key if the person
-/// agrees, or with `yes` without asking.
-pub(super) fn trust(file: &Path, name: &str, yes: bool) -> Exit {
+/// Shows the host keys of the hops to the selected vessels, and then the vessels' own. Records each key if the person
+/// agrees, or with `yes` without asking. With `new`, skips vessels whose keys are known.
+pub(super) fn trust(file: &Path, selection: &Selection, new: bool, yes: bool) -> Exit {
     let settings = match load(file) {
         Ok(settings) => settings,
         Err(exit) => return exit,
     };
     let _ = logging::start(None, None);
-    let Some(vessel) = settings.vessels.iter().find(|v| v.name.as_str() == name) else {
-        let known: Vec<_> = settings.vessels.iter().map(|v| v.name.as_str()).collect();
-        say_error(format_args!(
-            "there is no [Vessel {name}] in {}; known vessels: {}",
-            file.display(),
-            known.join(", ")
-        ));
-        return Exit::Usage;
+    let known = settings.vessels.iter().map(|vessel| (vessel.name.to_string(), vessel.groups.clone()));
+    let names = match selection.pick(known) {
+        Ok(names) => names,
+        Err(refusal) => return refusal.say(),
     };
-    if vessel.local.is_some() {
+    let vessels: Vec<_> =
+        settings.vessels.iter().filter(|vessel| names.iter().any(|name| name == vessel.name.as_str())).collect();
+    if let ([vessel], Some(name)) = (&vessels[..], &selection.vessel)
+        && vessel.local.is_some()
+    {
         say_error(format_args!("[Vessel {name}] is this host (Transport = local): there is no host key to trust"));
         return Exit::Usage;
     }
-    let vessel = Arc::new(vessel.clone());
     let runtime = match runtime() {
         Ok(runtime) => runtime,
         Err(exit) => return exit,
     };
     let environment = Arc::new(ssh_environment(&settings));
-    for endpoint in Endpoint::all(&vessel) {
-        let exit = match runtime.block_on(see_host_key(&endpoint, &environment)) {
-            Ok(seen) => decide(&endpoint, &environment, &seen, yes),
-            Err(e) => {
-                say_error(format_args!("{}", e.fault()));
-                Exit::Unfit
+    let (mut worst, mut known) = (Exit::Good, 0_u64);
+    // One vessel that can't be reached is no reason to leave out the others.
+    for vessel in vessels.into_iter().filter(|vessel| vessel.local.is_none()) {
+        let vessel = Arc::new(vessel.clone());
+        for endpoint in Endpoint::all(&vessel) {
+            let seen = runtime.block_on(see_host_key(&endpoint, &environment));
+            let exit = match seen {
+                Ok(seen) if new && is_known(&endpoint, &environment, &seen) => {
+                    known += 1;
+                    Exit::Good
+                }
+                Ok(seen) => decide(&endpoint, &environment, &seen, yes),
+                Err(e) => {
+                    say_error(format_args!("{}", e.fault()));
+                    Exit::Unfit
+                }
+            };
+            if exit != Exit::Good {
+                worst = exit;
+                break;
             }
-        };
-        if exit != Exit::Good {
-            return exit;
         }
     }
-    Exit::Good
+    if new {
+        say(format_args!("{} known already", counted(known, "host key")));
+    }
+    worst
+}
+
+fn is_known(endpoint: &Endpoint, environment: &Arc<SshEnvironment>, seen: &SeenKey) -> bool {
+    let standing = HostKeys::read(endpoint.clone(), environment.clone()).standing(seen);
+    matches!(standing, Standing::Trusted)
 }
 
 fn decide(endpoint: &Endpoint, environment: &Arc<SshEnvironment>, seen: &SeenKey, yes: bool) -> Exit {

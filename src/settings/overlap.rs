@@ -152,6 +152,22 @@ impl<'a> Overlaps<'a> {
         }
         for (one, other) in self.twins() {
             self.check_places(one, other, &mut said);
+            self.check_temp_dirs(one, other);
+        }
+    }
+
+    /// Warns of two vessels with the same account and the same TempDir: each would have to tell its parts from those of
+    /// the other, and a shore that forgets one of them would leave its parts to the other.
+    fn check_temp_dirs(&self, one: usize, other: usize) {
+        let ((first, _), (second, place)) = (&self.vessels[one], &self.vessels[other]);
+        let same = way_to(first) == way_to(second) && first.temp_dir == second.temp_dir;
+        if same && first.local.is_none() {
+            let message = format!(
+                "{} is also the TempDir of [Vessel {}], which is the same account on the same host",
+                first.temp_dir, first.name
+            );
+            let remedy = format!("write `TempDir = {}-{}`", first.temp_dir, second.name);
+            self.problems.warn(place.clone().at_key("TempDir"), Diagnostic::new(message, remedy));
         }
     }
 

@@ -19,14 +19,18 @@ mod live;
 mod meter;
 mod metrics;
 mod page;
+mod queue;
 mod socket;
 mod web;
 
+#[cfg(test)]
+pub use document::{Amount, LedgerStatus, Link};
 pub use document::{DirectoryStatus, Document, LinkState, Reload, VesselStatus};
 pub use find::{Meant, find};
 pub use gather::{Gatherer, Place};
 pub use histogram::Histogram;
 pub use history::{Chapter, DeliveryReport, History, Reporter, report};
-pub use live::Live;
+pub use live::{Done, Live};
+pub use queue::{QueueAnswer, QueueEntry, QueueError, QueueQuestion};
 pub use socket::{Socket, SocketError, call, path_beside};
 pub use web::{Listening, Web, listen, serve};
