@@ -118,6 +118,17 @@ fn braces_that_are_no_placeholder_stay_as_they_are() {
     assert_eq!(settings.directories[0].hooks.on_delivered, ["awk", "{print $1}"]);
 }
 
+#[test]
+fn a_large_fleet_on_one_account_is_read_in_time_and_warned_of_once_for_each_section() {
+    let began = std::time::Instant::now();
+    let settings = parse(
+        "[Directory d]\nLocation = /srv/d\nRemoteLocation = /in/{vessel}\n[Vessel ship{001..399}]\nAddress = hub\n[Vessel tug]\nAddress = hub\n",
+    );
+    let warnings = settings.warnings.iter().filter(|warning| warning.contains("is also the TempDir of")).count();
+    assert_eq!((settings.vessels.len(), warnings), (400, 2), "once for each section");
+    assert!(began.elapsed() < std::time::Duration::from_secs(20), "{:?}", began.elapsed());
+}
+
 /// Writes the files below a new directory; the settings are `settings.ini`.
 fn written(files: &[(&str, &str)]) -> tempfile::TempDir {
     let place = tempfile::tempdir().unwrap();
