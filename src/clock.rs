@@ -56,11 +56,6 @@ pub fn to_ms(time: SystemTime) -> i64 {
     time.duration_since(UNIX_EPOCH).ok().and_then(|d| i64::try_from(d.as_millis()).ok()).unwrap_or(0)
 }
 
-/// Truncates a duration to milliseconds, for display.
-pub fn to_the_millisecond(span: Duration) -> Duration {
-    Duration::from_millis(u64::try_from(span.as_millis()).unwrap_or(u64::MAX))
-}
-
 /// Returns the duration from `now_ms` to `then_ms`, two times of the ledger; zero unless `then_ms` is later.
 pub fn wait_between(now_ms: i64, then_ms: i64) -> Duration {
     Duration::from_millis(u64::try_from(then_ms.saturating_sub(now_ms)).unwrap_or(0))

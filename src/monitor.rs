@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::fault::Cause;
 use crate::names::{DirectoryName, RelPath, VesselName};
-use crate::records::{Version, VersionId};
+use crate::records::{Version, VersionId, VersionKind};
 
 /// An event of the program.
 #[derive(Clone, Debug)]
@@ -77,6 +77,9 @@ pub enum Event<'a> {
         directory: &'a DirectoryName,
         /// The file.
         path: &'a RelPath,
+        /// The kind of the version; `None` for a deletion that was not carried out, because the vessel has another file
+        /// there.
+        kind: Option<VersionKind>,
         /// Size in bytes.
         bytes: u64,
         /// Time from the start of the attempt to the acknowledgement.

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use crate::bell::Bell;
-use crate::ledger::{Ledger, LedgerError};
+use crate::ledger::{Ledger, LedgerError, Pause};
 use crate::names::{DirectoryName, VesselName};
 use crate::records::{DeliveryId, VersionId};
 
@@ -22,6 +22,12 @@ pub enum Order {
     Pause {
         /// The vessel's name in the settings.
         vessel: String,
+        /// When the vessel is resumed, in milliseconds since 1970; `None`: by a person.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        until: Option<i64>,
+        /// The person's note.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        note: Option<String>,
     },
     /// Serve a vessel again.
     Resume {
@@ -81,12 +87,14 @@ pub struct VesselControl {
 pub struct Orders {
     ledger: Ledger,
     vessels: Arc<RwLock<HashMap<VesselName, VesselControl>>>,
+    /// Rung when a pause with an end was recorded.
+    pauses: Bell,
 }
 
 impl Orders {
     /// Creates an executor for the tasks of these vessels; the map is empty when no daemon runs.
     pub fn new(ledger: Ledger, vessels: HashMap<VesselName, VesselControl>) -> Self {
-        Self { ledger, vessels: Arc::new(RwLock::new(vessels)) }
+        Self { ledger, vessels: Arc::new(RwLock::new(vessels)), pauses: Bell::new() }
     }
 
     /// Replaces the vessels whose tasks run.
@@ -110,8 +118,12 @@ impl Orders {
     /// When the ledger can't be written.
     pub async fn carry_out(&self, order: &Order) -> Result<u64, LedgerError> {
         match order {
-            Order::Pause { vessel } => self.pause(&VesselName::new(vessel), true).await?,
-            Order::Resume { vessel } => self.pause(&VesselName::new(vessel), false).await?,
+            Order::Pause { vessel, until, note } => {
+                let pause = Pause { until: *until, note: note.clone() };
+                self.pause(&VesselName::new(vessel), Some(&pause)).await?;
+                self.pauses.ring();
+            }
+            Order::Resume { vessel } => self.pause(&VesselName::new(vessel), None).await?,
             Order::Retry { vessel, deliveries } => self.retry(&VesselName::new(vessel), deliveries).await?,
             Order::AskShell { vessel } => self.ledger.shell_refused(&VesselName::new(vessel), None).await?,
             Order::Resend { vessel, directory, version } => {
@@ -124,12 +136,30 @@ impl Orders {
         Ok(1)
     }
 
-    async fn pause(&self, vessel: &VesselName, paused: bool) -> Result<(), LedgerError> {
-        self.ledger.pause(vessel, paused).await?;
+    async fn pause(&self, vessel: &VesselName, pause: Option<&Pause>) -> Result<(), LedgerError> {
+        self.ledger.pause(vessel, pause).await?;
         if let Some(controls) = self.controls(vessel) {
-            controls.paused.send_replace(paused);
+            controls.paused.send_replace(pause.is_some());
         }
         Ok(())
+    }
+
+    /// Resumes the vessels whose pauses have ended; returns when the next pause ends, in milliseconds since 1970.
+    ///
+    /// # Errors
+    /// When the ledger can't be used.
+    pub async fn end_pauses(&self) -> Result<Option<i64>, LedgerError> {
+        let (ended, next) = self.ledger.ended_pauses().await?;
+        for vessel in ended {
+            tracing::info!(%vessel, "The pause has ended; the vessel is resumed");
+            self.pause(&vessel, None).await?;
+        }
+        Ok(next)
+    }
+
+    /// Waits until a pause with an end was recorded.
+    pub async fn pause_recorded(&self) {
+        self.pauses.rung().await;
     }
 
     async fn retry(&self, vessel: &VesselName, deliveries: &[i64]) -> Result<(), LedgerError> {

@@ -1,11 +1,12 @@
-//! Escapes text from outside (file names, messages of a vessel) for logs, terminals and web pages, and joins counts
-//! with nouns.
+//! Escapes text from outside (file names, messages of a vessel) for logs, terminals and web pages, joins counts with
+//! nouns, and writes durations.
 //!
 //! Text from outside can contain control characters that move the cursor, characters that reverse the writing direction
 //! or are invisible, line separators that fake another log line, and megabytes of data.
 
 use std::borrow::Cow;
 use std::fmt::Display;
+use std::time::Duration;
 
 /// Maximum number of characters kept of a vessel's text.
 pub const LONGEST_EXCERPT: usize = 300;
@@ -82,9 +83,43 @@ pub fn visible_json(json: &str) -> Cow<'_, str> {
     Cow::Owned(shown)
 }
 
-/// Returns a count with its noun, which gets an `s` unless the count is 1: "1 path", "2 paths".
+/// Returns a count with its noun, which is in the plural unless the count is 1: "1 path", "2 paths", "2 directories".
 pub(crate) fn counted<N: Copy + PartialEq + From<u8> + Display>(count: N, noun: &str) -> String {
-    if count == N::from(1) { format!("1 {noun}") } else { format!("{count} {noun}s") }
+    if count == N::from(1) {
+        return format!("1 {noun}");
+    }
+    // A `y` after a consonant becomes `ies`.
+    let stem = noun.strip_suffix('y').filter(|stem| !stem.ends_with(['a', 'e', 'i', 'o', 'u']));
+    stem.map_or_else(|| format!("{count} {noun}s"), |stem| format!("{count} {stem}ies"))
+}
+
+/// Writes a duration in the one form that messages use: `340 ms`, `12.3 s`, `5 min 20 s`, `3 h`, `2 d 4 h`.
+pub fn duration(span: Duration) -> String {
+    let milliseconds = span.as_millis();
+    // Each limit is where the rounded value would need the next unit.
+    if milliseconds == 0 {
+        return "0 s".to_owned();
+    } else if milliseconds < 1000 {
+        return format!("{milliseconds} ms");
+    } else if milliseconds < 59_950 {
+        let tenths = (milliseconds + 50) / 100;
+        return if tenths.is_multiple_of(10) {
+            format!("{} s", tenths / 10)
+        } else {
+            format!("{}.{} s", tenths / 10, tenths % 10)
+        };
+    }
+    let seconds = (milliseconds + 500) / 1000;
+    let two = |whole: u128, unit, part: u128, smaller| match part {
+        0 => format!("{whole} {unit}"),
+        part => format!("{whole} {unit} {part} {smaller}"),
+    };
+    let (minutes, hours) = ((seconds + 30) / 60, (seconds + 1800) / 3600);
+    match seconds {
+        0..3600 => two(seconds / 60, "min", seconds % 60, "s"),
+        3600..86_370 => two(minutes / 60, "h", minutes % 60, "min"),
+        _ => two(hours / 24, "d", hours % 24, "h"),
+    }
 }
 
 /// Returns an excerpt of a vessel's text: one line, escaped, at most [`LONGEST_EXCERPT`] characters, with `…` where it
@@ -127,6 +162,31 @@ mod tests {
     #[test]
     fn a_noun_is_in_the_plural_unless_its_count_is_1() {
         assert_eq!([0, 1, 2].map(|count: u64| counted(count, "path")), ["0 paths", "1 path", "2 paths"]);
+        assert_eq!([1, 2].map(|count: u64| counted(count, "directory")), ["1 directory", "2 directories"]);
+        assert_eq!([counted(2_u64, "key"), counted(2_u64, "delivery")], ["2 keys", "2 deliveries"]);
+    }
+
+    #[test]
+    fn a_duration_has_at_most_two_units_and_each_is_written_one_way() {
+        for (milliseconds, written) in [
+            (0, "0 s"),
+            (1, "1 ms"),
+            (999, "999 ms"),
+            (1000, "1 s"),
+            (12_345, "12.3 s"),
+            (59_949, "59.9 s"),
+            (59_950, "1 min"),
+            (320_000, "5 min 20 s"),
+            (3_599_600, "1 h"),
+            (3_600_000, "1 h"),
+            (12_000_000, "3 h 20 min"),
+            (86_369_000, "23 h 59 min"),
+            (86_370_000, "1 d"),
+            (187_200_000, "2 d 4 h"),
+            (36_500 * 86_400_000, "36500 d"),
+        ] {
+            assert_eq!(duration(Duration::from_millis(milliseconds)), written, "{milliseconds}");
+        }
     }
 
     #[test]

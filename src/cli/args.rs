@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 
 use super::Exit;
+use super::completions::Named;
 
 /// Replicates files from this host to many others over unreliable SSH links, and loses none.
 ///
@@ -40,7 +41,17 @@ pub(super) enum Command {
     /// Show a vessel's host key, ask, and record it in ~/.ssh/known_hosts.
     Trust {
         /// The vessel's name, as in [Vessel NAME].
-        vessel: String,
+        #[arg(required_unless_present_any = ["all", "group", "new"])]
+        vessel: Option<String>,
+        /// Show and record the host keys of all vessels.
+        #[arg(long, conflicts_with_all = ["vessel", "group"])]
+        all: bool,
+        /// Show and record the host keys of the vessels of this group.
+        #[arg(long, value_name = "GROUP", conflicts_with = "vessel")]
+        group: Option<String>,
+        /// Skip vessels whose host keys are known already; alone, the same as --all --new.
+        #[arg(long, conflicts_with = "vessel")]
+        new: bool,
         /// Record the host key without asking.
         #[arg(long)]
         yes: bool,
@@ -53,6 +64,46 @@ pub(super) enum Command {
         /// Refresh the output every second; with --json, print one line each time.
         #[arg(long)]
         watch: bool,
+        /// Show only this vessel.
+        #[arg(long)]
+        vessel: Option<String>,
+        /// Show only the vessels of this group.
+        #[arg(long)]
+        group: Option<String>,
+        /// Show only vessels and directories in trouble.
+        #[arg(long)]
+        only_trouble: bool,
+        /// Print one line for a monitoring system, as plugins of Nagios do; exit code 0: fine, 1: warning, 2: critical,
+        /// 3: unknown.
+        #[arg(long, conflicts_with = "watch")]
+        check: bool,
+    },
+    /// List the files that wait, in the order in which they are sent, with the reason why each waits.
+    Queue {
+        /// A vessel or a directory.
+        #[arg(value_name = "VESSEL|DIRECTORY")]
+        what: Option<String>,
+        /// List only files for this vessel.
+        #[arg(long)]
+        vessel: Option<String>,
+        /// List only files of this directory.
+        #[arg(long)]
+        directory: Option<String>,
+        /// List only files in this state.
+        #[arg(long, value_parser = ["waiting", "sending", "parked", "put-off"])]
+        state: Option<String>,
+        /// List only files whose path contains this text.
+        #[arg(long, value_name = "TEXT")]
+        search: Option<String>,
+        /// Maximum number of files.
+        #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+        limit: u32,
+        /// Go on where an earlier list ended, as its last line says.
+        #[arg(long, value_name = "CURSOR")]
+        after: Option<String>,
+        /// Print JSON, as /api/queue does.
+        #[arg(long)]
+        json: bool,
     },
     /// Show a file's history: what happened to it, why it is not delivered, what happens next, what you can do.
     Why {
@@ -72,6 +123,9 @@ pub(super) enum Command {
         /// Retry only the deliveries to this vessel.
         #[arg(long)]
         vessel: Option<String>,
+        /// Retry only the deliveries to the vessels of this group.
+        #[arg(long, conflicts_with = "vessel")]
+        group: Option<String>,
     },
     /// Send files again that a vessel received and has lost. Files that the vessel still has are not sent.
     Resend {
@@ -84,12 +138,31 @@ pub(super) enum Command {
     /// Pause all deliveries to a vessel until `resume`, also across restarts.
     Pause {
         /// The vessel's name.
-        vessel: String,
+        #[arg(required_unless_present = "group")]
+        vessel: Option<String>,
+        /// Pause all vessels of this group.
+        #[arg(long, conflicts_with = "vessel")]
+        group: Option<String>,
+        /// Resume by itself at this time: `2026-05-01 08:00`, `08:00` (the next one), or after a duration such as `2h`.
+        #[arg(long, value_name = "TIME")]
+        until: Option<String>,
+        /// A note that `status` shows, such as the reason.
+        #[arg(long, value_name = "TEXT")]
+        note: Option<String>,
     },
     /// Resume the deliveries to a paused vessel.
     Resume {
         /// The vessel's name.
-        vessel: String,
+        #[arg(required_unless_present = "group")]
+        vessel: Option<String>,
+        /// Resume all vessels of this group.
+        #[arg(long, conflicts_with = "vessel")]
+        group: Option<String>,
+    },
+    /// Show, check and format the settings, without using the network.
+    Settings {
+        #[command(subcommand)]
+        action: SettingsAction,
     },
     /// Forget a file: it stays where it is, and is neither sent to any vessel nor retired until it changes.
     Forget {
@@ -153,6 +226,36 @@ pub(super) enum Command {
         /// The shell.
         shell: clap_complete::Shell,
     },
+    /// Print names of the settings, for completions.
+    #[command(hide = true)]
+    Names {
+        /// Which names.
+        named: Named,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum SettingsAction {
+    /// Print the effective value of every key, and where it comes from: a line of a file, a group, [DEFAULT], the ssh
+    /// config, or the default.
+    Show {
+        /// Show only this vessel.
+        #[arg(long)]
+        vessel: Option<String>,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Check the settings files alone; exit code 0 if they are valid, else 3.
+    Check,
+    /// Write the settings file, and the files that it includes, in the usual form: only blanks and blank lines change.
+    Fmt {
+        /// Write nothing, but name the files that are not in the usual form, and exit with code 1 if there are any.
+        #[arg(long)]
+        check: bool,
+    },
+    /// Print a JSON schema of the settings, for editors and tools.
+    Schema,
 }
 
 #[derive(Debug, Subcommand)]

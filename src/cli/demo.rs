@@ -145,6 +145,7 @@ async fn deliver(settings: Settings, told: Arc<Told>, home: &Path) -> Result<(),
         monitor: told,
         // Without home and agent, so that the keys of the user are not used.
         ssh: SshEnvironment {
+            records_host_keys: true,
             home: None,
             agent: None,
             global_known_hosts: home.join("known_hosts"),

@@ -2,22 +2,23 @@
 
 /// The program's exit codes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
 pub enum Exit {
     /// Success, and the end of a stopped daemon.
-    Good = 0,
+    Good,
     /// `--once`, `demo` or `why`: not everything was delivered. `retry`, `resend` or `forget`: there was nothing to do.
-    Undelivered = 1,
+    Undelivered,
     /// The command line is invalid.
-    Usage = 2,
+    Usage,
     /// The settings are invalid.
-    Settings = 3,
+    Settings,
     /// The ledger can't be used, or the program failed otherwise.
-    Broken = 4,
+    Broken,
     /// `check` found a problem, or `trust` did not record a key.
-    Unfit = 5,
+    Unfit,
     /// A second signal stopped the program at once.
-    Interrupted = 130,
+    Interrupted,
+    /// `status --check`: the state as a code, as plugins of Nagios give it.
+    Monitored(u8),
 }
 
 impl Exit {
@@ -29,11 +30,25 @@ impl Exit {
   3    invalid settings
   4    the ledger can't be used, or the program failed internally
   5    check: something does not work; trust: no key was recorded
-  130  stopped at once by a second signal";
+  130  stopped at once by a second signal
+  `status --check` has codes of its own: 0 fine, 1 warning, 2 critical, 3 unknown; `settings fmt --check`: 1, not formatted";
+
+    fn code(self) -> u8 {
+        match self {
+            Self::Good => 0,
+            Self::Undelivered => 1,
+            Self::Usage => 2,
+            Self::Settings => 3,
+            Self::Broken => 4,
+            Self::Unfit => 5,
+            Self::Interrupted => 130,
+            Self::Monitored(code) => code,
+        }
+    }
 }
 
 impl From<Exit> for std::process::ExitCode {
     fn from(exit: Exit) -> Self {
-        Self::from(exit as u8)
+        Self::from(exit.code())
     }
 }

@@ -4,21 +4,30 @@ mod args;
 mod backup;
 mod bars;
 mod check;
+mod check_shore;
+mod completions;
 #[cfg(feature = "demo")]
 mod demo;
 mod exit;
 mod import;
 mod init;
 mod order;
+mod output;
 mod plan;
+mod queue;
 mod receipts;
+mod refusal;
 mod resend;
 mod run;
+mod selection;
+mod settings_command;
 mod shore;
 mod signals;
 mod simulate;
 mod sizes;
 mod status;
+mod status_check;
+mod status_tables;
 mod trust;
 mod why;
 
@@ -26,29 +35,53 @@ use std::path::Path;
 
 use clap::{CommandFactory, Parser};
 
-use args::{Args, Command, Origin};
+use args::{Args, Command, Origin, SettingsAction};
 pub use exit::Exit;
 #[cfg(any(test, fuzzing))]
 pub use import::poni_import;
+use output::{clear_screen, say, say_error, say_json};
+use selection::Selection;
 
 use crate::settings::Settings;
-use crate::text;
+use crate::status::QueueQuestion;
 use crate::transport::SshEnvironment;
 
 /// Runs the command that the command line names, and returns the exit code.
 pub fn main() -> Exit {
-    let args = Args::parse();
+    output::outcome(run_command(Args::parse()))
+}
+
+fn run_command(args: Args) -> Exit {
     match args.command {
         None if args.simulate => simulate::simulate(&args.settings, args.allow_deletes),
         None => run::run(&args.settings, args.once, args.allow_deletes),
         Some(Command::Check) => check::check(&args.settings),
-        Some(Command::Trust { vessel, yes }) => trust::trust(&args.settings, &vessel, yes),
-        Some(Command::Status { json, watch }) => status::status(&args.settings, json, watch),
+        Some(Command::Trust { vessel, all: _, group, new, yes }) => {
+            trust::trust(&args.settings, &Selection { vessel, group }, new, yes)
+        }
+        Some(Command::Status { json, watch, vessel, group, only_trouble, check }) => {
+            let selection = Selection { vessel, group };
+            status::status(&args.settings, &status::Shown { json, watch, only_trouble, check, selection })
+        }
+        Some(Command::Queue { what, vessel, directory, state, search, limit, after, json }) => {
+            let question = QueueQuestion { vessel, directory, state, search, limit: Some(limit), after };
+            queue::queue(&args.settings, what.as_deref(), question, json)
+        }
         Some(Command::Why { file, vessel, json }) => why::why(&args.settings, &file, vessel.as_deref(), json),
-        Some(Command::Retry { file, vessel }) => order::retry(&args.settings, file.as_deref(), vessel.as_deref()),
+        Some(Command::Retry { file, vessel, group }) => {
+            order::retry(&args.settings, file.as_deref(), &Selection { vessel, group })
+        }
         Some(Command::Resend { what, vessel }) => resend::resend(&args.settings, &what, vessel.as_deref()),
-        Some(Command::Pause { vessel }) => order::pause(&args.settings, &vessel, true),
-        Some(Command::Resume { vessel }) => order::pause(&args.settings, &vessel, false),
+        Some(Command::Pause { vessel, group, until, note }) => {
+            order::pause(&args.settings, &Selection { vessel, group }, until.as_deref(), note)
+        }
+        Some(Command::Resume { vessel, group }) => order::resume(&args.settings, &Selection { vessel, group }),
+        Some(Command::Settings { action }) => match action {
+            SettingsAction::Show { vessel, json } => settings_command::show(&args.settings, vessel.as_deref(), json),
+            SettingsAction::Check => settings_command::check(&args.settings),
+            SettingsAction::Fmt { check } => settings_command::format(&args.settings, check),
+            SettingsAction::Schema => settings_command::schema(),
+        },
         Some(Command::Forget { file: Some(file), .. }) => order::forget(&args.settings, &file),
         Some(Command::Forget { file: None, all }) => order::forget_all(&args.settings, &all.unwrap_or_default()),
         Some(Command::Backup { file }) => backup::backup(&args.settings, &file),
@@ -61,10 +94,8 @@ pub fn main() -> Exit {
         Some(Command::Import { origin: Origin::Poni { file, output } }) => import::poni(&file, output.as_deref()),
         #[cfg(feature = "demo")]
         Some(Command::Demo { keep }) => demo::demo(keep),
-        Some(Command::Completions { shell }) => {
-            clap_complete::generate(shell, &mut arguments(), "contentmonster", &mut std::io::stdout());
-            Exit::Good
-        }
+        Some(Command::Completions { shell }) => completions::completions(shell),
+        Some(Command::Names { named }) => completions::names(&args.settings, named),
     }
 }
 
@@ -109,27 +140,4 @@ fn runtime() -> Result<tokio::runtime::Runtime, Exit> {
             say_error(format_args!("cannot start the runtime: {e}"));
             Exit::Broken
         })
-}
-
-/// Prints text, with deceptive characters escaped.
-#[allow(clippy::print_stdout, reason = "what was asked for")]
-fn say(lines: std::fmt::Arguments<'_>) {
-    println!("{}", text::visible_lines(&lines.to_string()));
-}
-
-/// Prints JSON, with deceptive characters escaped as JSON requires.
-#[allow(clippy::print_stdout, reason = "what was asked for")]
-fn say_json(json: &str) {
-    println!("{}", text::visible_json(json));
-}
-
-/// Moves the cursor to the top left and clears the screen from there, which avoids flicker.
-#[allow(clippy::print_stdout, reason = "what was asked for")]
-fn clear_screen() {
-    print!("\x1b[H\x1b[J");
-}
-
-#[allow(clippy::print_stderr, reason = "the answer to a command that failed")]
-fn say_error(lines: std::fmt::Arguments<'_>) {
-    eprintln!("{}", text::visible_lines(&lines.to_string()));
 }

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::shore::on_shore;
-use super::{Exit, say_error};
+use super::{Exit, output};
 use crate::ledger::{LedgerError, LedgerView, Receipt};
 use crate::records::DeliveryId;
 use crate::text::{visible, visible_json};
@@ -131,10 +131,14 @@ pub(super) fn receipts(
             let from = if is_next { received } else { expired };
             let Some(receipt) = from.found.pop_front().filter(|receipt| wanted(receipt)) else { continue };
             if let Err(e) = out.write(&receipt) {
-                return Ok(ended(&e));
+                output::note(&e);
+                return Ok(Exit::Good);
             }
         }
-        Ok(out.finish().map_or_else(|e| ended(&e), |()| Exit::Good))
+        if let Err(e) = out.finish() {
+            output::note(&e);
+        }
+        Ok(Exit::Good)
     })
 }
 
@@ -172,15 +176,6 @@ impl Pages {
         self.found = page.into();
         Ok(())
     }
-}
-
-/// Returns the exit code after a write error. When the reader of a pipe closes it early (`| head`), that is a success.
-fn ended(error: &io::Error) -> Exit {
-    if error.kind() == io::ErrorKind::BrokenPipe {
-        return Exit::Good;
-    }
-    say_error(format_args!("cannot write the output: {error}"));
-    Exit::Broken
 }
 
 /// The output in one of the formats.

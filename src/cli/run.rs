@@ -14,7 +14,10 @@ use super::{Exit, bars, load, runtime, say, say_error, sizes, ssh_environment};
 use crate::clock::Clock;
 use crate::daemon::{self, Mode, Report, Surroundings};
 use crate::logging::{self, Log};
+use crate::records::Backlog;
 use crate::settings::{Settings, SettingsError};
+use crate::status::Done;
+use crate::text::{self, counted};
 
 /// The settings, or the errors in them.
 type Read = Result<Settings, SettingsError>;
@@ -68,9 +71,10 @@ pub(super) fn run(file: &Path, once: bool, allow_deletes: bool) -> Exit {
     let (sender, reloads) = mpsc::channel(1);
     let mode = if once { Mode::Once } else { Mode::Forever(reloads) };
     if !once {
-        let (directories, vessels) = (settings.directories.len(), settings.vessels.len());
+        let directories = counted(settings.directories.len() as u64, "directory");
+        let vessels = counted(settings.vessels.len() as u64, "vessel");
         let (release, file) = (env!("CARGO_PKG_VERSION"), settings.file.display());
-        tracing::info!(settings = %file, directories, vessels, "Starting contentmonster {release}");
+        tracing::info!(settings = %file, "Starting contentmonster {release} with {directories} and {vessels}");
     }
     let stop = CancellationToken::new();
     let surroundings = Surroundings {
@@ -120,7 +124,10 @@ async fn overdue(stop: CancellationToken) {
     const LONGEST_STOP: Duration = Duration::from_secs(8);
     stop.cancelled().await;
     tokio::time::sleep(LONGEST_STOP).await;
-    tracing::error!("Tasks did not end within {LONGEST_STOP:?} after the stop; exiting without waiting for them");
+    tracing::error!(
+        "Tasks did not end within {} after the stop; exiting without waiting for them",
+        text::duration(LONGEST_STOP)
+    );
 }
 
 /// Reopens the log file and reloads the settings on each SIGHUP; never returns. In a simulation `reloads` has no
@@ -137,16 +144,29 @@ async fn read_anew(mut hangup: Option<Signal>, file: &Path, log: &Log, reloads: 
     }
 }
 
+/// Says what a vessel received in this run.
+fn in_this_run(done: &Done) -> String {
+    let mut parts = vec![format!("{} delivered ({})", counted(done.files, "file"), sizes::bytes(done.bytes))];
+    if done.others > 0 {
+        parts.push(format!("{} created (directories, links)", counted(done.others, "path")));
+    }
+    if done.deletions > 0 {
+        parts.push(format!("{} deleted", counted(done.deletions, "path")));
+    }
+    parts.join(", ")
+}
+
+fn waiting(backlog: &Backlog) -> String {
+    let Backlog { waiting, waiting_bytes, parked, .. } = backlog;
+    format!("{waiting} waiting ({}), {parked} of them parked", sizes::bytes(*waiting_bytes))
+}
+
 fn summarise(report: &Report) -> Exit {
-    for backlog in &report.backlog {
-        say(format_args!(
-            "{}: {} delivered in total, {} waiting ({}), {} of them parked",
-            backlog.vessel,
-            backlog.acknowledged,
-            backlog.waiting,
-            sizes::bytes(backlog.waiting_bytes),
-            backlog.parked,
-        ));
+    let mut vessels: Vec<_> = report.done.iter().collect();
+    vessels.sort_by_key(|(vessel, _)| *vessel);
+    for (vessel, done) in vessels {
+        let backlog = report.backlog.iter().find(|backlog| backlog.vessel == *vessel);
+        say(format_args!("{vessel}: {}; {}", in_this_run(done), backlog.map_or("0 waiting".into(), waiting)));
     }
     for parked in &report.parked {
         say(format_args!("parked for {}: {}/{}: {}", parked.vessel, parked.directory, parked.path, parked.reason));

@@ -3,49 +3,22 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use serde::de::DeserializeOwned;
+
+pub(super) use super::refusal::Refusal;
+use super::selection::Selection;
 use super::{Exit, load, runtime, say_error};
 use crate::clock::Clock;
 use crate::ledger::{Ledger, LedgerError, LedgerView};
 use crate::orders::{Order, Orders};
 use crate::settings::Settings;
-use crate::status::{self, Document, Gatherer, Meant, Place, SocketError};
+use crate::status::{self, Document, Gatherer, Meant, Place, QueueAnswer, QueueError, QueueQuestion, SocketError};
+use crate::text::counted;
 
 /// The settings of the shore, and the path of the running program's socket.
 pub(super) struct Shore {
     pub(super) settings: Settings,
     socket: PathBuf,
-}
-
-/// The reason why a command can't continue, and the exit code.
-pub(super) struct Refusal {
-    exit: Exit,
-    text: String,
-}
-
-impl Refusal {
-    /// Creates a refusal of a command line that names something that doesn't exist.
-    pub(super) fn usage(text: impl Into<String>) -> Self {
-        Self { exit: Exit::Usage, text: text.into() }
-    }
-}
-
-impl From<LedgerError> for Refusal {
-    fn from(error: LedgerError) -> Self {
-        Self { exit: Exit::Broken, text: error.fault().to_string() }
-    }
-}
-
-impl From<SocketError> for Refusal {
-    fn from(error: SocketError) -> Self {
-        Self { exit: Exit::Broken, text: error.to_string() }
-    }
-}
-
-impl From<serde_json::Error> for Refusal {
-    fn from(error: serde_json::Error) -> Self {
-        let text = format!("the running contentmonster gave an invalid answer: {error}; restart contentmonster");
-        Self { exit: Exit::Broken, text }
-    }
 }
 
 /// Reads the settings, runs a command, and prints the command's error.
@@ -64,13 +37,148 @@ where
     let acted = runtime.block_on(act(Shore::new(settings)));
     // Without waiting for threads, which may be interrupted safely.
     runtime.shutdown_background();
-    acted.unwrap_or_else(|refusal| {
-        say_error(format_args!("{}", refusal.text));
-        refusal.exit
-    })
+    acted.unwrap_or_else(Refusal::say)
+}
+
+/// The running program, or the ledger if it doesn't run: for commands that need the settings only without a running
+/// program.
+pub(super) struct Reach {
+    /// The settings; `None` when they have errors, but the program runs.
+    shore: Option<Shore>,
+    socket: PathBuf,
+}
+
+/// Reads the settings and runs a command. Invalid settings are no obstacle while the program runs, because it keeps its
+/// previous settings.
+pub(super) fn on_reach<F>(file: &Path, act: impl FnOnce(Reach) -> F) -> Exit
+where
+    F: Future<Output = Result<Exit, Refusal>>,
+{
+    let runtime = match runtime() {
+        Ok(runtime) => runtime,
+        Err(exit) => return exit,
+    };
+    let reach = match Settings::load(file) {
+        Ok(settings) => {
+            let shore = Shore::new(settings);
+            Reach { socket: shore.socket.clone(), shore: Some(shore) }
+        }
+        Err(error) => {
+            let socket = status::path_beside(&Settings::database_of(file));
+            if runtime.block_on(status::call(&socket, "/healthz", None)).is_err() {
+                say_error(format_args!("{error}"));
+                return Exit::Settings;
+            }
+            say_error(format_args!(
+                "the settings have {}, which `settings check` lists; contentmonster runs with its previous settings",
+                counted(error.problems.len() as u64, "problem")
+            ));
+            Reach { shore: None, socket }
+        }
+    };
+    let acted = runtime.block_on(act(reach));
+    // Without waiting for threads, which may be interrupted safely.
+    runtime.shutdown_background();
+    acted.unwrap_or_else(Refusal::say)
+}
+
+impl Reach {
+    /// Returns the answer of the running program to a request; `None` when it doesn't run.
+    async fn ask<T: DeserializeOwned>(&self, path: &str, post: Option<String>) -> Result<Option<T>, Refusal> {
+        match status::call(&self.socket, path, post).await {
+            Ok(bytes) => Ok(Some(serde_json::from_slice(&bytes)?)),
+            Err(SocketError::NobodyListens(_)) => Ok(None),
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    /// Returns the settings; without them, the program has stopped meanwhile.
+    fn shore(&self) -> Result<&Shore, Refusal> {
+        let why = "contentmonster has stopped, and its settings have errors; `settings check` lists them";
+        self.shore.as_ref().ok_or_else(|| Refusal::new(Exit::Settings, why))
+    }
+
+    /// Returns whether the program runs.
+    pub(super) async fn is_running(&self) -> Result<bool, Refusal> {
+        match status::call(&self.socket, "/healthz", None).await {
+            Ok(_) => Ok(true),
+            Err(SocketError::NobodyListens(_)) => Ok(false),
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    /// Returns the status.
+    pub(super) async fn document(&self) -> Result<Document, Refusal> {
+        match self.ask("/api/status", None).await? {
+            Some(document) => Ok(document),
+            None => self.shore()?.document().await,
+        }
+    }
+
+    /// Returns a part of the queue.
+    pub(super) async fn queue(&self, question: &QueueQuestion) -> Result<QueueAnswer, Refusal> {
+        if let Some(answer) = self.ask(&format!("/api/queue?{}", query_of(question)), None).await? {
+            return Ok(answer);
+        }
+        let shore = self.shore()?;
+        let gatherer = Gatherer::idle(Place::of(&shore.settings), shore.ledger().await?, Clock::system());
+        match gatherer.queue(question).await {
+            Ok(answer) => Ok(answer),
+            Err(QueueError::Ledger(e)) => Err(e.into()),
+            Err(QueueError::Invalid(why)) => Err(Refusal::usage(why)),
+        }
+    }
+
+    /// Returns the names of the selected vessels.
+    pub(super) async fn pick(&self, selection: &Selection) -> Result<Vec<String>, Refusal> {
+        match &self.shore {
+            Some(shore) => shore.pick(selection),
+            None => {
+                let vessels = self.document().await?.vessels;
+                selection.pick(vessels.into_iter().map(|vessel| (vessel.name, vessel.groups)))
+            }
+        }
+    }
+
+    /// Executes an order like [`Shore::carry_out`].
+    pub(super) async fn carry_out(&self, order: &Order) -> Result<bool, Refusal> {
+        if let Some(shore) = &self.shore {
+            return shore.carry_out(order).await;
+        }
+        let answer: Option<serde_json::Value> = self.ask("/api/orders", Some(serde_json::to_string(order)?)).await?;
+        match answer {
+            Some(answer) => Ok(answer["done"] == true),
+            None => self.shore().map(|_| false),
+        }
+    }
+}
+
+/// Writes a question as the query of a web address.
+fn query_of(question: &QueueQuestion) -> String {
+    let mut query = url::form_urlencoded::Serializer::new(String::new());
+    let QueueQuestion { vessel, directory, state, search, limit, after } = question;
+    let limit = limit.map(|limit| limit.to_string());
+    for (name, value) in [
+        ("vessel", vessel),
+        ("directory", directory),
+        ("state", state),
+        ("search", search),
+        ("limit", &limit),
+        ("after", after),
+    ] {
+        if let Some(value) = value {
+            query.append_pair(name, value);
+        }
+    }
+    query.finish()
 }
 
 impl Shore {
+    /// Returns the names of the selected vessels.
+    pub(super) fn pick(&self, selection: &Selection) -> Result<Vec<String>, Refusal> {
+        selection.pick(self.settings.vessels.iter().map(|one| (one.name.to_string(), one.groups.clone())))
+    }
+
     /// Creates a shore with these settings.
     pub(super) fn new(settings: Settings) -> Self {
         let socket = status::path_beside(&settings.monster.database);

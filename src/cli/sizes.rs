@@ -2,21 +2,19 @@
 
 use std::time::Duration;
 
-use indicatif::{BinaryBytes, HumanDuration};
+use indicatif::BinaryBytes;
 use jiff::Timestamp;
+
+use crate::text;
 
 /// Formats a size such as `25.00 MiB`.
 pub(super) fn bytes(bytes: u64) -> String {
     BinaryBytes(bytes).to_string()
 }
 
-/// Formats a duration such as `340 ms`, `12.3 s` or `5 minutes`.
+/// Formats a duration such as `340 ms`, `12.3 s` or `5 min 20 s`.
 pub(super) fn duration(duration: Duration) -> String {
-    match duration.as_millis() {
-        ms @ 0..1000 => format!("{ms} ms"),
-        1000..60_000 => format!("{:.1} s", duration.as_secs_f64()),
-        _ => HumanDuration(duration).to_string(),
-    }
+    text::duration(duration)
 }
 
 /// Formats the age of a past time such as `12.3 s ago`.

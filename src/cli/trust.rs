@@ -6,63 +6,87 @@ use std::sync::Arc;
 
 use tokio::runtime::Runtime;
 
+use super::selection::Selection;
 use super::{Exit, load, runtime, say, say_error, ssh_environment};
 use crate::logging;
 use crate::settings::{SshHost, Vessel};
+use crate::text::counted;
 use crate::transport::{Endpoint, HostKeys, SeenKey, SshEnvironment, Standing, see_host_key};
 
-/// Shows the host keys of the hops to the vessel `name`, and then the vessel's own. Records each key if the person
-/// agrees, or with `yes` without asking.
-pub(super) fn trust(file: &Path, name: &str, yes: bool) -> Exit {
+/// Shows the host keys of the hops to the selected vessels, and then the vessels' own. Records each key if the person
+/// agrees, or with `yes` without asking. With `new`, skips vessels whose keys are known.
+pub(super) fn trust(file: &Path, selection: &Selection, new: bool, yes: bool) -> Exit {
     let settings = match load(file) {
         Ok(settings) => settings,
         Err(exit) => return exit,
     };
     let _ = logging::start(None, None);
-    let Some(vessel) = settings.vessels.iter().find(|v| v.name.as_str() == name) else {
-        let known: Vec<_> = settings.vessels.iter().map(|v| v.name.as_str()).collect();
-        say_error(format_args!(
-            "there is no [Vessel {name}] in {}; known vessels: {}",
-            file.display(),
-            known.join(", ")
-        ));
-        return Exit::Usage;
+    let known = settings.vessels.iter().map(|vessel| (vessel.name.to_string(), vessel.groups.clone()));
+    let names = match selection.pick(known) {
+        Ok(names) => names,
+        Err(refusal) => return refusal.say(),
     };
-    if vessel.local.is_some() {
+    let vessels: Vec<_> =
+        settings.vessels.iter().filter(|vessel| names.iter().any(|name| name == vessel.name.as_str())).collect();
+    if let ([vessel], Some(name)) = (&vessels[..], &selection.vessel)
+        && vessel.local.is_some()
+    {
         say_error(format_args!("[Vessel {name}] is this host (Transport = local): there is no host key to trust"));
         return Exit::Usage;
     }
-    let ways = vessel.ways.iter().map(|way| Arc::new(vessel.over(way)));
     let runtime = match runtime() {
         Ok(runtime) => runtime,
         Err(exit) => return exit,
     };
-    let environment = Arc::new(ssh_environment(&settings));
-    // The vessel has the same key on each of its ways, so one that works is enough.
-    for way in ways {
-        if let Some(exit) = trust_over(&way, &environment, &runtime, yes) {
-            return exit;
+    let asker = Asker { environment: Arc::new(ssh_environment(&settings)), runtime, new, yes };
+    let (mut worst, mut known) = (Exit::Good, 0_u64);
+    // One vessel that can't be reached is no reason to leave out the others.
+    for vessel in vessels.into_iter().filter(|vessel| vessel.local.is_none()) {
+        let exit = asker.ask(vessel, &mut known);
+        if exit != Exit::Good {
+            worst = exit;
         }
     }
-    Exit::Unfit
+    if new {
+        say(format_args!("{} known already", counted(known, "host key")));
+    }
+    worst
 }
 
-/// Asks for the host keys of the hops on one way to a vessel, and of the vessel. Returns `None`, after saying why, if one
-/// of them can't be reached.
-fn trust_over(vessel: &Arc<Vessel>, environment: &Arc<SshEnvironment>, runtime: &Runtime, yes: bool) -> Option<Exit> {
-    for endpoint in Endpoint::all(vessel) {
-        match runtime.block_on(see_host_key(&endpoint, environment)) {
-            Ok(seen) => match decide(&endpoint, environment, &seen, yes) {
-                Exit::Good => {}
-                exit => return Some(exit),
-            },
-            Err(e) => {
-                say_error(format_args!("{}", e.fault()));
-                return None;
+/// Asks a person about host keys.
+struct Asker {
+    environment: Arc<SshEnvironment>,
+    runtime: Runtime,
+    new: bool,
+    yes: bool,
+}
+
+impl Asker {
+    /// Asks for the host keys of a vessel. It has the same key on each of its ways, so one that works is enough.
+    fn ask(&self, vessel: &Vessel, known: &mut u64) -> Exit {
+        let ways = vessel.ways.iter().map(|way| Arc::new(vessel.over(way)));
+        let mut ways = ways.map(|way| self.ask_over(&way, known));
+        ways.find_map(|exit| exit).unwrap_or(Exit::Unfit)
+    }
+
+    /// Asks for the host keys of the hops on one way to a vessel, and of the vessel. Counts those that are known. Returns
+    /// `None`, after saying why, if one of the hosts can't be reached.
+    fn ask_over(&self, vessel: &Arc<Vessel>, known: &mut u64) -> Option<Exit> {
+        for endpoint in Endpoint::all(vessel) {
+            match self.runtime.block_on(see_host_key(&endpoint, &self.environment)) {
+                Ok(seen) if self.new && is_known(&endpoint, &self.environment, &seen) => *known += 1,
+                Ok(seen) => match decide(&endpoint, &self.environment, &seen, self.yes) {
+                    Exit::Good => {}
+                    exit => return Some(exit),
+                },
+                Err(e) => {
+                    say_error(format_args!("{}", e.fault()));
+                    return None;
+                }
             }
         }
+        Some(Exit::Good)
     }
-    Some(Exit::Good)
 }
 
 /// Returns where a host is, for a message.
@@ -71,6 +95,11 @@ fn whereabouts(host: &SshHost) -> String {
         Some(socket) => format!("behind the socket {}", socket.display()),
         None => format!("{}, port {}", host.address, host.port),
     }
+}
+
+fn is_known(endpoint: &Endpoint, environment: &Arc<SshEnvironment>, seen: &SeenKey) -> bool {
+    let standing = HostKeys::read(endpoint.clone(), environment.clone()).standing(seen);
+    matches!(standing, Standing::Trusted)
 }
 
 fn decide(endpoint: &Endpoint, environment: &Arc<SshEnvironment>, seen: &SeenKey, yes: bool) -> Exit {

@@ -1,14 +1,17 @@
 //! Background tasks: housekeeping and notifications.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::watch;
 
 use super::Daemon;
+use crate::clock::{Clock, wait_between};
 use crate::fault::Fault;
 use crate::housekeeping::Housekeeping;
 use crate::names::VesselName;
 use crate::notifications::{Health, Notifications};
+use crate::orders::Orders;
 use crate::status::Live;
 
 /// The daemon's background tasks.
@@ -63,4 +66,25 @@ fn unreached(vessels: &[(VesselName, watch::Receiver<bool>)], live: &Live) -> Op
     let mut wanted = vessels.iter().filter(|(_, paused)| !*paused.borrow()).peekable();
     (wanted.peek().is_some() && wanted.all(|(name, _)| live.is_away(name)))
         .then(|| "no vessel can be reached".to_owned())
+}
+
+/// Longest time between two checks for ended pauses while there is one that will end, because the clock may be set.
+const LONGEST_CHECK: Duration = Duration::from_secs(30);
+
+/// Resumes vessels when their pauses end; never returns.
+pub(super) async fn end_pauses(orders: Orders, clock: Clock) {
+    loop {
+        let wait = match orders.end_pauses().await {
+            Ok(None) => None,
+            Ok(Some(next)) => Some(wait_between(clock.now_ms(), next).min(LONGEST_CHECK)),
+            Err(e) => {
+                tracing::warn!("Cannot look for ended pauses: {}", e.fault());
+                Some(LONGEST_CHECK)
+            }
+        };
+        tokio::select! {
+            () = orders.pause_recorded() => {}
+            () = tokio::time::sleep(wait.unwrap_or_default()), if wait.is_some() => {}
+        }
+    }
 }

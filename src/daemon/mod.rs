@@ -51,7 +51,7 @@ use crate::rate_limit::RateLimiter;
 use crate::records::Backlog;
 use crate::settings::Settings;
 use crate::shore;
-use crate::status::{Gatherer, Live, Place, Reload};
+use crate::status::{Done, Gatherer, Live, Place, Reload};
 use crate::transport::SshEnvironment;
 
 use background::Background;
@@ -90,6 +90,8 @@ pub struct Surroundings {
 /// The state at the end of a run of the daemon.
 #[derive(Clone, Debug)]
 pub struct Report {
+    /// What each configured vessel acknowledged in this run.
+    pub done: HashMap<VesselName, Done>,
     /// Outstanding deliveries of each configured vessel.
     pub backlog: Vec<Backlog>,
     /// Parked deliveries.
@@ -184,7 +186,10 @@ async fn run_with(
     let stop_recording = CancellationToken::new();
     let records = LinkRecords::new(daemon.usage.clone(), daemon.ledger.clone());
     let recording = AbortOnDropHandle::new(tokio::spawn(records.run(stop_recording.clone())));
+    let pauses = background::end_pauses(daemon.orders.clone(), daemon.surroundings.clock.clone());
+    let pauses = AbortOnDropHandle::new(tokio::spawn(pauses));
     let outcome = daemon.work(reloads).await;
+    drop(pauses);
     stop_recording.cancel();
     let recorded = recording.await.map_err(|e| Fault::daemon(format_args!("a task failed: {e}")));
     daemon.stop_background().await;
@@ -335,6 +340,7 @@ impl Daemon {
         for (name, directory) in &self.directories {
             troubles.extend(directory.trouble.borrow().undone().map(|trouble| (name.clone(), trouble.to_owned())));
         }
-        Ok(Report { backlog, parked, troubles })
+        let done = self.vessels.keys().map(|name| (name.clone(), self.live.done(name))).collect();
+        Ok(Report { done, backlog, parked, troubles })
     }
 }

@@ -89,7 +89,7 @@ fn line(document: &Document) -> String {
         vessels.map(|vessel| vessel.name.as_str()).collect()
     };
     let (all, connected) = (document.vessels.len(), in_state(LinkState::Connected).len());
-    let mut line = format!("{connected} of {all} vessels connected");
+    let mut line = format!("{connected} of {} connected", counted(all as u64, "vessel"));
     for state in [LinkState::Connecting, LinkState::Away, LinkState::Closed, LinkState::Paused] {
         let names = in_state(state);
         if !names.is_empty() {

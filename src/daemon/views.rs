@@ -43,11 +43,19 @@ impl Daemon {
             ),
         }
         if let Some(address) = self.settings.monster.listen {
+            // A single run doesn't depend on its page: the port may be that of a running program with another ledger.
+            let listener = match status::listen(address).await {
+                Err(e) if self.once => {
+                    tracing::warn!("Cannot listen on {address}: {e}; this run has no status page");
+                    return Ok(Views { tasks, stop: stop.drop_guard() });
+                }
+                listener => listener,
+            };
             let unusable = |e: std::io::Error| {
                 Fault::daemon(format_args!("cannot listen on {address}: {e}"))
                     .mend("choose another Listen in [MONSTER], or stop the program that listens there")
             };
-            let listener = status::listen(address).await.map_err(unusable)?;
+            let listener = listener.map_err(unusable)?;
             let address = listener.local_addr().map_err(unusable)?;
             tracing::info!("The status page is at http://{address}/");
             let token = self.settings.monster.listen_token.as_deref().cloned();

@@ -14,6 +14,7 @@ mod link_usage;
 mod mounts;
 mod notices;
 mod places;
+mod queue;
 mod queues;
 mod reports;
 mod sqlite;
@@ -29,11 +30,13 @@ pub use link_usage::LinkUsage;
 pub use mounts::MountMemory;
 pub use notices::{Listener, Notice, NoticeId, Outbox};
 pub use places::Places;
+pub use queue::{QueueFilter, QueuePage, QueuePosition, QueueState, Queued};
 pub use queues::{ExpiredDelivery, QueueEnd, QueueSettings, Queues};
 pub use reports::{
-    DeliveryStory, DirectoryTally, Ending, Oldest, Receipt, Reports, Summary, Tally, Trouble, VersionStory, VesselNote,
+    DeliveryStory, DirectoryTally, Ending, Oldest, Postponed, Receipt, Reports, Summary, Tally, Trouble, VersionStory,
+    VesselNote,
 };
-pub use store::{CurrentVersion, LastDelivered, Parked, Store};
+pub use store::{CurrentVersion, LastDelivered, Parked, Pause, Store};
 pub use upkeep::{Retiree, Step, Upkeep};
 
 use crate::clock::Clock;
@@ -114,7 +117,15 @@ impl LedgerView {
     /// # Errors
     /// [`LedgerError`] when the ledger doesn't exist, was written by another version of the program, or can't be read.
     pub async fn open(file: &Path) -> Result<Self, LedgerError> {
-        Ok(Self(sqlite::Sqlite::look(file).await?))
+        Ok(Self(sqlite::Sqlite::look(file, false).await?))
+    }
+
+    /// Opens a ledger file like [`Self::open`] for one short look, which leaves no files beside it.
+    ///
+    /// # Errors
+    /// The errors of [`Self::open`].
+    pub async fn glance(file: &Path) -> Result<Self, LedgerError> {
+        Ok(Self(sqlite::Sqlite::look(file, true).await?))
     }
 }
 

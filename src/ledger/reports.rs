@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 
 use async_trait::async_trait;
 
-use super::LedgerError;
+use super::{LedgerError, QueueFilter, QueuePage, QueuePosition};
 use crate::digest::Digest;
 use crate::names::{DirectoryName, RelPath, VesselName};
 use crate::records::{DeliveryCost, DeliveryId, DeliveryState, LinkBytes, UtcDay, Version, WayOf};
@@ -25,6 +25,8 @@ pub struct Tally {
     pub waiting_bytes: u64,
     /// Number of open deliveries that are parked.
     pub parked: u64,
+    /// Number of open deliveries that failed and wait for the next attempt, without the parked ones.
+    pub postponed: u64,
     /// Number of acknowledged deliveries.
     pub acknowledged: u64,
     /// Number of expired deliveries.
@@ -57,6 +59,10 @@ pub struct VesselNote {
     pub vessel: VesselName,
     /// When the vessel was paused; `None` when it is not paused.
     pub paused_at: Option<i64>,
+    /// When the pause ends; `None` when a person ends it.
+    pub paused_until: Option<i64>,
+    /// The note of the person who paused the vessel.
+    pub pause_note: Option<String>,
     /// Since when the vessel can't be served, and the last known reason; `None` when it can be served.
     pub away: Option<(i64, String)>,
     /// Why the vessel's shell is not used; `None` when the shell was not refused.
@@ -78,6 +84,21 @@ pub struct Oldest {
     pub admitted_at: i64,
 }
 
+/// A delivery that failed and waits for the next attempt.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Postponed {
+    /// The vessel.
+    pub vessel: VesselName,
+    /// The file's directory.
+    pub directory: DirectoryName,
+    /// The file.
+    pub path: RelPath,
+    /// The reason of the last failure, and the remedy.
+    pub reason: String,
+    /// Time of the next attempt, in milliseconds since 1970.
+    pub due_at: i64,
+}
+
 /// All sums, computed in one transaction.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Summary {
@@ -89,6 +110,8 @@ pub struct Summary {
     pub notes: Vec<VesselNote>,
     /// The longest waiting file of each vessel, ordered by vessel; without vessels that have no open deliveries.
     pub oldest: Vec<Oldest>,
+    /// For each vessel with postponed deliveries, the one that is retried first, ordered by vessel.
+    pub postponed: Vec<Postponed>,
     /// Size of the ledger file in bytes.
     pub ledger_bytes: u64,
     /// Free space inside the ledger file in bytes.
@@ -203,6 +226,16 @@ pub trait Reports: Send + Sync {
 
     /// Returns parked deliveries, earliest recorded first, at most `limit`.
     async fn troubles(&self, limit: u32) -> Result<Vec<Trouble>>;
+
+    /// Returns a part of a vessel's queue in the order in which it is sent: at most `limit` deliveries, beginning after
+    /// `after`.
+    async fn queue(
+        &self,
+        vessel: &VesselName,
+        filter: &QueueFilter,
+        after: Option<QueuePosition>,
+        limit: u32,
+    ) -> Result<QueuePage>;
 
     /// Returns the latest acknowledgements, newest first, at most `limit`.
     async fn last_receipts(&self, limit: u32) -> Result<Vec<Receipt>>;

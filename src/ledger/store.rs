@@ -24,6 +24,15 @@ pub struct CurrentVersion {
     pub traits: Traits,
 }
 
+/// A pause of a vessel.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Pause {
+    /// When it ends, in milliseconds since 1970; `None`: when a person ends it.
+    pub until: Option<i64>,
+    /// The note of the person who paused the vessel.
+    pub note: Option<String>,
+}
+
 /// The version of a path that was last delivered to a vessel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LastDelivered {
@@ -175,10 +184,13 @@ pub trait Store: Outbox + Places + Queues + Upkeep + MountMemory + LinkUsage + S
     /// Returns the number of marked versions.
     async fn forget_all(&self, directory: &DirectoryName) -> Result<u64>;
 
-    /// Records that a vessel is paused, or that it is no longer paused.
-    async fn pause(&self, vessel: &VesselName, paused: bool) -> Result<()>;
+    /// Records that a vessel is paused, or with `None` that it is no longer paused.
+    async fn pause(&self, vessel: &VesselName, pause: Option<&Pause>) -> Result<()>;
 
-    /// Returns the paused vessels.
+    /// Returns the paused vessels whose pauses have ended, and when the next pause ends, in milliseconds since 1970.
+    async fn ended_pauses(&self) -> Result<(Vec<VesselName>, Option<i64>)>;
+
+    /// Returns the paused vessels, without those whose pauses have ended.
     async fn paused(&self) -> Result<Vec<VesselName>>;
 
     /// Records why a vessel can't be served, or with `None` that it can be served.

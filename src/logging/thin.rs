@@ -1,8 +1,9 @@
 //! Limits repeated warnings: logs the first warnings of a kind, counts the others, and logs the count.
 //!
 //! A malicious vessel or a failing disk can cause thousands of warnings per second. Warnings are of one kind if they
-//! come from the same line of the source code and concern the same vessel, directory and cause. `why` and `status` show
-//! the errors of each file even if the log doesn't.
+//! come from the same line of the source code and concern the same vessel, directory and cause. A kind that goes on is
+//! logged less and less often, down to once an hour, and a cause that concerns many vessels is limited over all of them.
+//! `why` and `status` show the errors of each file even if the log doesn't.
 
 use std::collections::HashMap;
 use std::fmt::{self, Write};
@@ -16,14 +17,19 @@ use tracing::{Dispatch, Event, Level, Metadata, Subscriber};
 use tracing_subscriber::Layer;
 use tracing_subscriber::layer::Context;
 
-use crate::text::counted;
+use crate::text::{counted, duration};
 
-/// How long the warnings of a kind are counted together: 5 minutes.
+/// How long the warnings of a kind are counted together: 5 minutes. Each further span of a kind that goes on is twice as
+/// long, up to the longest.
 const SPAN: Duration = Duration::from_secs(300);
+const LONGEST_SPAN: Duration = Duration::from_secs(3600);
 /// Maximum number of warnings of a kind that are logged within [`SPAN`].
 const MOST_OF_A_KIND: u32 = 10;
 /// Maximum number of identical warnings that are logged within [`SPAN`].
 const MOST_ALIKE: u32 = 3;
+/// Maximum number of warnings of one cause that are logged within [`SPAN`] for all vessels and directories together,
+/// apart from the first of each kind.
+const MOST_OF_A_CAUSE: u32 = 50;
 /// Maximum number of counts, which limits the memory; when it is reached, all further kinds share one count.
 const MOST_KINDS: usize = 4096;
 /// Time between two checks for expired counts.
@@ -41,6 +47,9 @@ struct Counts {
 
 struct Count {
     since: Instant,
+    span: Duration,
+    /// Maximum number of warnings that are logged within `span`.
+    most: u32,
     logged: u32,
     left_out: u64,
     /// The text of the first warning.
@@ -63,11 +72,9 @@ fn tell(counts: &Weak<Counts>) {
     loop {
         std::thread::sleep(BEAT);
         let Some(counts) = counts.upgrade() else { return };
-        for Count { left_out, sample, .. } in counts.over(Instant::now()).into_iter().filter(|count| count.left_out > 0)
-        {
-            let minutes = SPAN.as_secs() / 60;
-            let left_out = counted(left_out, "more warning");
-            tracing::warn!("Not logged: {left_out} like this one within {minutes} minutes: {sample}");
+        for (span, left_out, sample) in counts.over(Instant::now()) {
+            let (left_out, span) = (counted(left_out, "more warning"), duration(span));
+            tracing::warn!("Not logged: {left_out} like this one within {span}: {sample}");
         }
     }
 }
@@ -79,30 +86,56 @@ impl Counts {
 
     /// Counts one more warning of a kind, and returns whether it is logged.
     fn admits(&self, kind: u64, most: u32, sample: &str, now: Instant) -> bool {
-        let mut kinds = self.kinds();
-        let kind = if kinds.len() < MOST_KINDS || kinds.contains_key(&kind) { kind } else { 0 };
-        let fresh = || Count { since: now, logged: 0, left_out: 0, sample: sample.to_owned() };
-        let count = kinds.entry(kind).or_insert_with(fresh);
-        let admitted = count.logged < most;
-        if admitted {
-            count.logged += 1
-        } else {
-            count.left_out += 1
-        }
-        admitted
+        self.count(kind, most, sample, now).is_some()
     }
 
-    /// Removes and returns the counts that are older than [`SPAN`].
-    fn over(&self, now: Instant) -> Vec<Count> {
-        let is_over = |count: &Count| now.saturating_duration_since(count.since) >= SPAN;
-        self.kinds().extract_if(|_, count| is_over(count)).map(|(_, count)| count).collect()
+    /// Counts one more warning of a kind. Returns how many were logged before it, or `None` if it is not logged.
+    fn count(&self, kind: u64, most: u32, sample: &str, now: Instant) -> Option<u32> {
+        let mut kinds = self.kinds();
+        let kind = if kinds.len() < MOST_KINDS || kinds.contains_key(&kind) { kind } else { 0 };
+        let fresh = || Count { since: now, span: SPAN, most, logged: 0, left_out: 0, sample: sample.to_owned() };
+        let count = kinds.entry(kind).or_insert_with(fresh);
+        if count.logged < count.most {
+            count.logged += 1;
+            return Some(count.logged - 1);
+        }
+        count.left_out += 1;
+        None
+    }
+
+    /// Ends the counts whose spans have passed. Returns span, number and sample of the warnings that were left out; their
+    /// kinds begin a longer span with one warning.
+    fn over(&self, now: Instant) -> Vec<(Duration, u64, String)> {
+        let mut left_out = Vec::new();
+        self.kinds().retain(|_, count| {
+            if now.saturating_duration_since(count.since) < count.span {
+                return true;
+            }
+            if count.left_out > 0 {
+                left_out.push((count.span, count.left_out, count.sample.clone()));
+            }
+            let goes_on = count.left_out > 0;
+            (count.since, count.span) = (now, (count.span * 2).min(LONGEST_SPAN));
+            (count.most, count.logged, count.left_out) = (1, 0, 0);
+            goes_on
+        });
+        left_out
     }
 
     fn admits_event(&self, metadata: &Metadata<'_>, words: &Words, now: Instant) -> bool {
         let place = (metadata.file(), metadata.line(), metadata.target());
         let alike = self.hasher.hash_one((place, &words.whom, &words.text));
         let kind = self.hasher.hash_one((place, &words.whom));
-        self.admits(alike, MOST_ALIKE, &words.text, now) && self.admits(kind, MOST_OF_A_KIND, &words.text, now)
+        if !self.admits(alike, MOST_ALIKE, &words.text, now) {
+            return false;
+        }
+        let cause = self.hasher.hash_one((place, &words.cause, "over all"));
+        match self.count(kind, MOST_OF_A_KIND, &words.text, now) {
+            None => false,
+            // Each vessel and each directory is named at least once.
+            Some(0) => true,
+            Some(_) => self.admits(cause, MOST_OF_A_CAUSE, &words.text, now),
+        }
     }
 }
 
@@ -174,6 +207,7 @@ impl<S: Subscriber, L: Layer<S>> Layer<S> for Thinned<L> {
 #[derive(Default)]
 struct Words {
     whom: String,
+    cause: String,
     text: String,
 }
 
@@ -183,6 +217,9 @@ impl Visit for Words {
         let _ = match field.name() {
             "message" => write!(self.text, "{value:?}"),
             "vessel" | "directory" | "cause" => {
+                if field.name() == "cause" {
+                    self.cause = format!("{value:?}");
+                }
                 write!(self.whom, "{value:?} ").and_then(|()| write!(self.text, " {}={value:?}", field.name()))
             }
             name => write!(self.text, " {name}={value:?}"),
@@ -202,9 +239,54 @@ mod tests {
         assert!(counts.admits(8, MOST_OF_A_KIND, "another", start));
         assert!(counts.over(start + SPAN / 2).is_empty());
         let over = counts.over(start + SPAN);
-        let of_the_kind = over.iter().find(|count| count.left_out > 0).unwrap();
-        assert_eq!((of_the_kind.left_out, of_the_kind.sample.as_str()), (99_990, "the link flaps"));
+        assert_eq!(over, [(SPAN, 99_990, "the link flaps".to_owned())]);
         assert!(counts.admits(7, MOST_OF_A_KIND, "the link flaps", start + SPAN));
+    }
+
+    #[test]
+    fn a_kind_that_goes_on_is_logged_less_and_less_and_afresh_after_a_pause() {
+        let (counts, mut now, mut logged) = (Counts::default(), Instant::now(), 0);
+        let day = now + Duration::from_secs(86_400);
+        while now < day {
+            logged += u32::from(counts.admits(7, MOST_OF_A_KIND, "full", now));
+            now += Duration::from_secs(10);
+            counts.over(now);
+        }
+        assert!(logged < 10 + 4 + 26, "{logged} lines in a day");
+        let later = now + LONGEST_SPAN;
+        counts.over(later);
+        counts.over(later + LONGEST_SPAN);
+        let again = (0..100).filter(|_| counts.admits(7, MOST_OF_A_KIND, "full", later + LONGEST_SPAN)).count();
+        assert_eq!(again, MOST_OF_A_KIND as usize);
+    }
+
+    #[test]
+    fn a_cause_that_concerns_a_fleet_is_logged_once_for_each_vessel_and_seldom_more() {
+        let counts = Counts::default();
+        let mut logged = HashMap::new();
+        let metadata = warning();
+        for file in 0..200 {
+            for vessel in 0..60 {
+                let (whom, text) = (format!("vessel-{vessel} space"), format!("no space for {file}"));
+                let words = Words { whom, cause: "space".to_owned(), text };
+                *logged.entry(vessel).or_insert(0) += u32::from(counts.admits_event(metadata, &words, Instant::now()));
+            }
+        }
+        assert!(logged.values().all(|lines| *lines > 0), "{logged:?}");
+        assert_eq!(logged.values().sum::<u32>(), 60 + MOST_OF_A_CAUSE);
+    }
+
+    /// The metadata of some warning.
+    fn warning() -> &'static Metadata<'static> {
+        use tracing::callsite::Callsite;
+        static CALLSITE: tracing::callsite::DefaultCallsite = {
+            static META: Metadata<'static> = tracing::metadata! {
+                name: "w", target: "t", level: Level::WARN, fields: tracing::fieldset!(), callsite: &CALLSITE,
+                kind: tracing::metadata::Kind::EVENT
+            };
+            tracing::callsite::DefaultCallsite::new(&META)
+        };
+        CALLSITE.metadata()
     }
 
     #[test]

@@ -13,7 +13,7 @@ use crate::bell::Bell;
 use crate::ledger::{Notice, NoticeId};
 use crate::names::DirectoryName;
 use crate::records::{EventKind, Version};
-use crate::settings::Settings;
+use crate::settings::{Placeholders, Settings};
 
 /// The name of the commands' channel in the ledger.
 pub(super) const CHANNEL: &str = "command";
@@ -111,9 +111,10 @@ impl Runner {
         let Some(words) = command(settings, &notice.version.directory, notice.kind).map(<[String]>::to_vec) else {
             return self.told(notice.id).await;
         };
+        let filled = filled(settings, &notice, &words);
         let (variables, limit) = (Facts::of(&notice, settings).variables(), settings.monster.telling.hook_timeout);
         self.running.spawn(async move {
-            let outcome = process::run(&words, variables, limit).await;
+            let outcome = process::run(&filled, variables, limit).await;
             (notice, words, outcome)
         });
     }
@@ -143,4 +144,17 @@ impl Runner {
             }
         }
     }
+}
+
+/// Returns the words of a command with their placeholders filled for an event.
+fn filled(settings: &Settings, notice: &Notice, words: &[String]) -> Vec<String> {
+    let vessel = notice.vessel.as_ref().map(|vessel| vessel.as_str());
+    let group = settings.vessels.iter().find(|one| Some(one.name.as_str()) == vessel);
+    let names = Placeholders {
+        vessel,
+        directory: Some(notice.version.directory.as_str()),
+        group: group.and_then(|one| one.groups.last()).map(String::as_str),
+        hostname: settings.hostname.as_deref(),
+    };
+    words.iter().map(|word| names.fill_known(word).into_owned()).collect()
 }

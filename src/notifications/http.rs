@@ -15,6 +15,7 @@ use tokio_rustls::TlsConnector;
 use url::{Host, Url};
 
 use crate::settings::WebAddress;
+use crate::text::duration;
 
 /// Timeout for a whole request and its response.
 const LIMIT: Duration = Duration::from_secs(30);
@@ -59,7 +60,7 @@ impl Client {
         let asking = self.exchange(url, method, headers, body);
         let status = tokio::time::timeout(LIMIT, asking)
             .await
-            .map_err(|_| format!("no answer within {} s", LIMIT.as_secs()))??;
+            .map_err(|_| format!("no answer within {}", duration(LIMIT)))??;
         if status.is_success() {
             return Ok(());
         }

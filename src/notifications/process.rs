@@ -10,6 +10,8 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::{Child, Command};
 use tokio_util::task::AbortOnDropHandle;
 
+use crate::text::duration;
+
 /// Maximum number of bytes of the output that are logged, of each of the two streams.
 const OUTPUT: usize = 4096;
 /// Time between SIGTERM and SIGKILL when a command times out.
@@ -41,7 +43,7 @@ pub(super) async fn run(words: &[String], variables: Vec<(&str, OsString)>, limi
         Ok(status) => status.map_err(|e| format!("cannot wait for its end: {e}"))?,
         Err(_) => {
             group.end(&mut child).await;
-            return Err(format!("the command took longer than HookTimeout ({} s) and was killed", limit.as_secs()));
+            return Err(format!("the command took longer than HookTimeout ({}) and was killed", duration(limit)));
         }
     };
     group.let_be();

@@ -43,8 +43,8 @@ pub(super) fn names_secret_file(name: &str) -> bool {
 pub(super) fn listing(sections: &[Section]) -> Vec<String> {
     let entries = sections.iter().flat_map(|section| section.entries.iter().map(move |entry| (section, entry)));
     let line = |(section, entry): (&Section, &Entry)| {
-        let here =
-            |key: &&KnownKey| key.section.header()[1..].split([' ', ']']).next() == section.title.split(' ').next();
+        let word = section.title.split(' ').next().map(|word| if word == "Group" { "Vessel" } else { word });
+        let here = |key: &&KnownKey| key.section.header()[1..].split([' ', ']']).next() == word;
         let named = || all().filter(|key| key.is_named(&entry.key));
         let is_plain = named().all(|key| key.secrecy == Secrecy::Plain);
         let value = if is_plain { entry.value.as_str() } else { "(not shown)" };
@@ -90,11 +90,11 @@ fn elsewhere(key: &KnownKey) -> Diagnostic {
 /// Returns the diagnostic for an unknown section.
 pub(super) fn unknown_section(title: &str) -> Diagnostic {
     let (kind, name) = title.split_once(' ').unwrap_or((title, "x"));
-    let near = nearest(kind, ["MONSTER", "DEFAULT", "Directory", "Vessel", "Link"]);
+    let near = nearest(kind, ["MONSTER", "DEFAULT", "Directory", "Vessel", "Link", "Group"]);
     let remedy = match near {
-        Some(kind @ ("Directory" | "Vessel" | "Link")) => format!("did you mean [{kind} {name}]?"),
+        Some(kind @ ("Directory" | "Vessel" | "Link" | "Group")) => format!("did you mean [{kind} {name}]?"),
         Some(kind) => format!("did you mean [{kind}]?"),
-        None => "known are [MONSTER], [Directory x], [Vessel y], [Link z] and [DEFAULT]".to_owned(),
+        None => "known are [MONSTER], [Directory x], [Vessel y], [Link z], [Group w] and [DEFAULT]".to_owned(),
     };
     Diagnostic::new("unknown section", remedy)
 }
@@ -134,7 +134,7 @@ mod tests {
             ("directory a", "did you mean [Directory a]?"),
             ("Monster", "did you mean [MONSTER]?"),
             ("default", "did you mean [DEFAULT]?"),
-            ("Server a", "known are [MONSTER], [Directory x], [Vessel y], [Link z] and [DEFAULT]"),
+            ("Server a", "known are [MONSTER], [Directory x], [Vessel y], [Link z], [Group w] and [DEFAULT]"),
         ] {
             assert_eq!(unknown_section(written).remedy, meant, "{written}");
         }

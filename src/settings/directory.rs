@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::key::Preset::{Otherwise, Required, Value};
 use super::key::Reload::Background;
-use super::key::SectionKind;
+use super::key::{Filled::Later, SectionKind};
 use super::link::Delta;
 use super::mirror::{self, Links, MaxDelete, Mode};
 use super::monster::Monster;
@@ -110,8 +110,9 @@ pub(super) static KEYS: &[Key<Directory>] = &[
               the path of the file on the vessels. processed may be a symbolic link to another disk if it belongs to \
               root or to the program's user and no other user may write to Location."),
     key("RemoteLocation", Otherwise("the same path as Location"), field!(Directory.remote_location, |it| values::remote_path(it.text)))
-        .value("a path").example("/home/user/replication")
-        .doc("Destination directory on the vessels: absolute, or relative to the login directory."),
+        .value("a path").example("/home/user/replication").filled(Later)
+        .doc("Destination directory on the vessels: absolute, or relative to the login directory. `{vessel}`, \
+              `{group}` (the vessel's last group), `{directory}` and `{hostname}` (of this host) stand for the names."),
     key("SettleTime", Value("2s"), field!(Directory.settle_time, Written::duration))
         .value("a duration from 10ms to 1d").reload(Background)
         .doc("A file is complete when no process has it open for writing; the kernel reports this, so pauses between \
@@ -127,7 +128,7 @@ pub(super) static KEYS: &[Key<Directory>] = &[
     key("IgnoreNames", Value("*.part, *.partial, *.tmp, *~, .*.sw?, *.crdownload, *.filepart, *.opdownload, *.aria2, *.gstmp, \
                               .*.[0-9A-Za-z][0-9A-Za-z][0-9A-Za-z][0-9A-Za-z][0-9A-Za-z][0-9A-Za-z], .in.*, .pureftpd-upload.*, \
                               .goutputstream-*, *.kate-swp, .~lock.*, ~$*, .#*, [#]*[#], .nfs????????*, .fuse_hidden*"),
-        field!(Directory.ignore_names, |it| patterns::globs(it.text)))
+        field!(Directory.ignore_names, patterns::read_globs))
         .value("globs, separated by commas, or none").reload(Background)
         .doc("Names of files that are skipped, such as files that are still being written. `none` skips nothing. The \
               default contains the temporary names of browsers (*.part, *.crdownload, *.opdownload), rclone \
@@ -181,7 +182,7 @@ pub(super) static KEYS: &[Key<Directory>] = &[
         .value("a duration from 0 to 1d").reload(Background)
         .doc("Minimum time from one transfer of changes to the next; changes in between are collected and sent \
               together. 0 sends each change at once."),
-    key("Include", Value(""), field!(Directory.include, |it| patterns::patterns(it.text)))
+    key("Include", Value(""), field!(Directory.include, patterns::read_patterns))
         .value("patterns, separated by commas").reload(Background)
         .doc("Paths that are sent, as patterns in the syntax of .gitignore; if empty, all paths. The last pattern that \
               matches decides, and `!` before a pattern reverses its effect. A pattern without a slash, such as \
@@ -189,7 +190,7 @@ pub(super) static KEYS: &[Key<Directory>] = &[
               `/build/` (only at the top; `/` at the end matches only directories), `docs/*.pdf`, `docs/**/*.pdf`. For \
               example, `*.pdf, /letters/` sends only PDF files, and everything in the top-level directory letters. \
               With Include, a mirror creates only the directories that its files need, no empty ones."),
-    key("Exclude", Value(""), field!(Directory.exclude, |it| patterns::patterns(it.text)))
+    key("Exclude", Value(""), field!(Directory.exclude, patterns::read_patterns))
         .value("patterns, separated by commas").reload(Background)
         .doc("Paths that are skipped, as patterns in the syntax of Include. Exclude takes precedence over Include. \
               Files in an excluded directory cannot be included again. For example, `*.log, !important.log, cache/` \

@@ -13,6 +13,8 @@ pub struct Environment {
     pub credentials: Option<PathBuf>,
     /// The path of OpenSSH's system-wide client configuration.
     pub system_ssh_config: Option<PathBuf>,
+    /// The name of this host, for `{hostname}`.
+    pub hostname: Option<String>,
     /// The permission bits of the settings file; set by [`Settings::load`](super::Settings::load).
     pub settings_mode: Option<u32>,
 }
@@ -25,6 +27,12 @@ impl Environment {
             home: std::env::home_dir().filter(|home| home.is_absolute()),
             credentials: std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from).filter(|d| d.is_absolute()),
             system_ssh_config: Some("/etc/ssh/ssh_config".into()),
+            hostname: rustix::system::uname()
+                .nodename()
+                .to_str()
+                .ok()
+                .map(str::to_owned)
+                .filter(|name| !name.is_empty()),
             settings_mode: None,
         }
     }

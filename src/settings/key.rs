@@ -71,6 +71,17 @@ pub enum Secrecy {
     Secret,
 }
 
+/// Whether placeholders in a value, such as `{vessel}`, are filled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Filled {
+    /// Braces have no meaning.
+    No,
+    /// All placeholders are filled when the settings are read.
+    Here,
+    /// Those without a value in this section are filled later: for each vessel, or for each event.
+    Later,
+}
+
 /// A key of the settings.
 #[derive(Clone, Copy, Debug)]
 pub struct KnownKey {
@@ -93,6 +104,8 @@ pub struct KnownKey {
     pub reload: Reload,
     /// Whether the value may be shown.
     pub secrecy: Secrecy,
+    /// Whether placeholders in the value are filled.
+    pub filled: Filled,
 }
 
 /// The prefix of a directory's name in a vessel's `RemoteLocation.x`.

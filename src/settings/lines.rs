@@ -7,6 +7,8 @@
 //! `is_key` tells which words of a malformed line may be shown.
 
 use std::collections::HashMap;
+use std::path::Path;
+use std::sync::Arc;
 
 use ini::{Ini, ParseOption};
 
@@ -17,6 +19,8 @@ use super::problems::{Diagnostic, Place, Problems};
 pub(super) struct Section {
     /// The text between the brackets, with one blank between kind and name.
     pub(super) title: String,
+    /// The file in messages; `None` for the settings file.
+    pub(super) file: Option<Arc<Path>>,
     /// The line number of the header.
     pub(super) line: usize,
     /// The keys of the section, in the file's order; a repeated key is reported and omitted.
@@ -39,19 +43,28 @@ impl Section {
 
     /// Returns the place of the section's header.
     pub(super) fn place(&self) -> Place {
-        Place::line(self.line).in_section(&self.title)
+        Place { file: self.file.as_deref().map(Path::to_owned), ..Place::line(self.line) }.in_section(&self.title)
     }
 
     /// Returns the place of an entry of this section.
     pub(super) fn place_of(&self, entry: &Entry) -> Place {
-        Place::line(entry.line).in_section(&self.title).at_key(&entry.key)
+        Place { line: Some(entry.line), ..self.place() }.at_key(&entry.key)
     }
 }
 
+/// The content of a file.
+#[derive(Default)]
+pub(super) struct Lines {
+    pub(super) sections: Vec<Section>,
+    /// The lines with `Include` before the first section.
+    pub(super) includes: Vec<Entry>,
+}
+
 /// Reads the sections; malformed and repeated lines are reported and omitted. `is_key` tells whether a word is a key;
-/// no other word of a malformed line is shown, because it may be a secret.
-pub(super) fn read(text: &str, is_key: fn(&str) -> bool, problems: &Problems) -> Vec<Section> {
-    let mut signature = Signature::new(is_key, problems);
+/// no other word of a malformed line is shown, because it may be a secret. `file` is the file in messages, `None` for the
+/// settings file.
+pub(super) fn read(text: &str, is_key: fn(&str) -> bool, file: Option<Arc<Path>>, problems: &Problems) -> Lines {
+    let mut signature = Signature::new(is_key, file, problems);
     for (i, line) in text.strip_prefix('\u{feff}').unwrap_or(text).lines().enumerate() {
         signature.take(i + 1, line);
     }
@@ -60,8 +73,8 @@ pub(super) fn read(text: &str, is_key: fn(&str) -> bool, problems: &Problems) ->
         Ok(ini) => signature.filled_from(&ini),
         Err(error) => {
             let diagnostic = Diagnostic::new("cannot parse this line as INI", "");
-            problems.report(Place::line(error.line), diagnostic);
-            Vec::new()
+            problems.report(signature.place(error.line), diagnostic);
+            Lines::default()
         }
     }
 }
@@ -78,7 +91,9 @@ struct Signature<'a> {
     problems: &'a Problems,
     is_key: fn(&str) -> bool,
     plain: String,
+    file: Option<Arc<Path>>,
     sections: Vec<Section>,
+    includes: Vec<Entry>,
     /// The index in `sections` of each title.
     titles: HashMap<String, usize>,
     within: Within,
@@ -95,11 +110,13 @@ enum Within {
 }
 
 impl<'a> Signature<'a> {
-    fn new(is_key: fn(&str) -> bool, problems: &'a Problems) -> Self {
+    fn new(is_key: fn(&str) -> bool, file: Option<Arc<Path>>, problems: &'a Problems) -> Self {
         Self {
             problems,
             is_key,
             plain: String::new(),
+            file,
+            includes: Vec::new(),
             sections: Vec::new(),
             titles: HashMap::new(),
             within: Within::Nowhere,
@@ -131,7 +148,7 @@ impl<'a> Signature<'a> {
             Within::Last => self.sections.last().map(|section| section.title.clone()),
             Within::Nowhere | Within::Refused => None,
         };
-        Place { section, ..Place::line(number) }
+        Place { file: self.file.as_deref().map(Path::to_owned), section, ..Place::line(number) }
     }
 
     fn open(&mut self, number: usize, title: &str) {
@@ -140,13 +157,15 @@ impl<'a> Signature<'a> {
             let first = self.sections[*first].line;
             let diagnostic =
                 Diagnostic::new(format!("this section is already on line {first}"), "merge the two sections");
-            self.problems.report(Place::line(number).in_section(&title), diagnostic);
+            let place = Place { section: Some(title), ..self.place(number) };
+            self.problems.report(place, diagnostic);
             self.within = Within::Refused;
             return;
         }
         self.plain.push_str(&format!("[{}]", escaped(&title)));
         self.titles.insert(title.clone(), self.sections.len());
-        self.sections.push(Section { title, line: number, entries: Vec::new(), spoiled: Vec::new() });
+        let file = self.file.clone();
+        self.sections.push(Section { title, file, line: number, entries: Vec::new(), spoiled: Vec::new() });
         self.within = Within::Last;
     }
 
@@ -154,6 +173,10 @@ impl<'a> Signature<'a> {
         let place = self.place(number).at_key(shown(key));
         match self.within {
             Within::Refused => return,
+            Within::Nowhere if key == "Include" => {
+                self.includes.push(Entry { key: key.to_owned(), value: value.to_owned(), line: number });
+                return;
+            }
             Within::Nowhere => {
                 let remedy = "move it below [MONSTER], [Directory x], [Vessel y], [Link z] or [DEFAULT]";
                 return self.problems.report(place, Diagnostic::new("set before the first section", remedy));
@@ -170,7 +193,7 @@ impl<'a> Signature<'a> {
     }
 
     /// Returns the sections with the values from rust-ini.
-    fn filled_from(mut self, ini: &Ini) -> Vec<Section> {
+    fn filled_from(mut self, ini: &Ini) -> Lines {
         for section in &mut self.sections {
             let values = ini.section(Some(section.title.as_str()));
             for entry in &mut section.entries {
@@ -178,7 +201,7 @@ impl<'a> Signature<'a> {
                 entry.value = value.expect("rust-ini gives back every key of the plain text").to_owned();
             }
         }
-        self.sections
+        Lines { sections: self.sections, includes: self.includes }
     }
 }
 
@@ -297,8 +320,6 @@ pub(super) fn shown(key: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use super::*;
     use proptest::prelude::*;
 
@@ -308,7 +329,7 @@ mod tests {
 
     fn read_pairs(text: &str) -> Vec<(String, String, String, usize)> {
         let problems = Problems::new(Path::new("settings.ini"));
-        let sections = read(text, |_| false, &problems);
+        let sections = read(text, |_| false, None, &problems).sections;
         problems.finish().unwrap();
         let pairs = sections.iter().flat_map(|s| s.entries.iter().map(move |e| (s, e)));
         pairs.map(|(s, e)| (s.title.clone(), e.key.clone(), e.value.clone(), e.line)).collect()
@@ -394,8 +415,8 @@ mod tests {
 
         #[test]
         fn no_text_makes_it_panic(text: String, lines in proptest::collection::vec("[\\[\\]=:#; \"'\\\\A-Ca-c\\t\\r\\n]*", 0..20)) {
-            read(&text, |_| false, &Problems::new(Path::new("settings.ini")));
-            read(&lines.join("\n"), |_| false, &Problems::new(Path::new("settings.ini")));
+            read(&text, |_| false, None, &Problems::new(Path::new("settings.ini")));
+            read(&lines.join("\n"), |_| false, None, &Problems::new(Path::new("settings.ini")));
         }
     }
 }

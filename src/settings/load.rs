@@ -1,26 +1,26 @@
 //! Loads [`Settings`] from the settings file: reads it, groups its sections by kind, converts each section into its
 //! type, and checks all of them together.
 
-use std::fs::File;
-use std::io::{self, Read};
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::all_keys;
 use super::directory::{self, Directory, OwnFiles};
 use super::environment::Environment;
+use super::files;
+use super::hints::nearest;
 use super::key::SectionKind;
 use super::lines::{self, Section};
 use super::link_section;
 use super::monster::{self, Monster};
 use super::network_link::Link;
 use super::overlap::Overlaps;
+use super::placeholders::Placeholders;
 use super::problems::{Diagnostic, Place, Problems, SettingsError};
-use super::values::Start;
+use super::values::{self, Start};
 use super::vessel::{self, Vessel};
 use super::view::View;
-use super::{checks, local, secrets};
+use super::{checks, local, ranges, secrets};
 use crate::names::{DirectoryName, RemotePath, VesselName};
 use crate::text::is_plain;
 
@@ -29,6 +29,10 @@ use crate::text::is_plain;
 pub struct Settings {
     /// The settings file.
     pub file: PathBuf,
+    /// The settings file and the files that it includes, absolute.
+    pub files: Vec<PathBuf>,
+    /// The name of this host.
+    pub hostname: Option<String>,
     /// `[MONSTER]`: the program as a whole.
     pub monster: Monster,
     /// Each `[Directory x]`, in the file's order.
@@ -43,28 +47,75 @@ pub struct Settings {
     pub listing: Vec<String>,
 }
 
+/// The names of sections.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SectionNames {
+    /// The names of the vessels.
+    pub vessels: Vec<String>,
+    /// The names of the groups.
+    pub groups: Vec<String>,
+    /// The names of the directories.
+    pub directories: Vec<String>,
+}
+
 impl Settings {
     /// Reads a settings file, and the secrets that it names.
     ///
     /// # Errors
     /// When the file can't be read or isn't UTF-8, and otherwise with every problem found in it.
     pub fn load(file: &Path) -> Result<Self, SettingsError> {
-        let (bytes, mode) = read(file).map_err(|error| refused(file, None, unreadable(&error)))?;
-        let text = String::from_utf8(bytes).map_err(|error| {
-            let sound = &error.as_bytes()[..error.utf8_error().valid_up_to()];
-            let line = sound.iter().filter(|b| **b == b'\n').count() + 1;
-            refused(file, Some(line), Diagnostic::new("this line is not UTF-8 text", "save the file as UTF-8"))
-        })?;
+        let (text, mode) = files::text_of(file).map_err(|(line, diagnostic)| refused(file, line, diagnostic))?;
         let environment = Environment { settings_mode: Some(mode), ..Environment::from_process() };
         Self::parse(&text, file, &environment)
     }
 
+    /// Returns the ledger that a settings file names, even if the settings have errors; else the default.
+    pub fn database_of(file: &Path) -> PathBuf {
+        let problems = Problems::new(file);
+        let absolute = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
+        let beside = absolute.parent().unwrap_or(Path::new("/")).to_owned();
+        let start = Start { beside, home: Environment::from_process().home };
+        let text = files::text_of(file).map(|(text, _)| text).unwrap_or_default();
+        let sections = files::read(&text, file, &problems).sections;
+        let entry = |title: &str| sections.iter().find(|section| section.title == title)?.entry("Database");
+        let written = entry("MONSTER").or_else(|| entry("DEFAULT")).map_or("database.sqlite3", |entry| &entry.value);
+        start.path(written).unwrap_or_else(|_| start.beside.join("database.sqlite3"))
+    }
+
+    /// Returns the names of the sections of a settings file and of the files that it includes, even if the settings have
+    /// errors.
+    pub fn names_of(file: &Path) -> SectionNames {
+        let problems = Problems::new(file);
+        let text = files::text_of(file).map(|(text, _)| text).unwrap_or_default();
+        let mut names = SectionNames::default();
+        for section in files::read(&text, file, &problems).sections {
+            match section.title.split_once(' ') {
+                Some(("Vessel", name)) => names.vessels.extend(ranges::expand(name).unwrap_or_default()),
+                Some(("Group", name)) => names.groups.push(name.to_owned()),
+                Some(("Directory", name)) => names.directories.push(name.to_owned()),
+                _ => {}
+            }
+        }
+        names
+    }
+
     /// Checks the text of a settings file. `file` is the file's name for messages; relative paths start at its
-    /// directory. Reads only the files of secrets and the ssh config from the disk, and resolves the `Location`s there.
+    /// directory. Reads only the included files, the files of secrets and the ssh config from the disk, and resolves the
+    /// `Location`s there.
     ///
     /// # Errors
     /// With every problem found, in the order of the lines.
     pub fn parse(text: &str, file: &Path, environment: &Environment) -> Result<Self, SettingsError> {
+        Self::parse_and(text, file, environment, |_| ()).map(|(settings, ())| settings)
+    }
+
+    /// Checks a text as [`Self::parse`] does, and passes what was read to `explain`.
+    pub(super) fn parse_and<T>(
+        text: &str,
+        file: &Path,
+        environment: &Environment,
+        explain: impl FnOnce(&Explained<'_, '_>) -> T,
+    ) -> Result<(Self, T), SettingsError> {
         let problems = Problems::new(file);
         // Without a current directory there is no absolute path. The relative path works as long as the current
         // directory isn't changed.
@@ -72,16 +123,24 @@ impl Settings {
         let beside = absolute.parent().unwrap_or(Path::new("/")).to_owned();
         let start = Start { beside, home: environment.home.clone() };
 
-        let sections = lines::read(text, all_keys::is_key, &problems);
-        secrets::check_mode(&sections, all_keys::holds_secret, file, environment.settings_mode, &problems);
-        let cast = Cast::of(&sections, &problems);
+        let files = files::read(text, file, &problems);
+        let sections = &files.sections;
+        let modes = files.included.iter().map(|(file, mode)| (Some(&**file), Some(*mode)));
+        for (of, mode) in std::iter::once((None, environment.settings_mode)).chain(modes) {
+            let own: Vec<&Section> = sections.iter().filter(|section| section.file.as_deref() == of).collect();
+            secrets::check_mode(&own, all_keys::holds_secret, of.unwrap_or(file), mode, &problems);
+        }
+        let cast = Cast::of(sections, &problems);
         cast.check_presence(&problems);
         let names: Vec<&str> = cast.directories.iter().map(|(name, _)| *name).collect();
+        let hostname = environment.hostname.as_deref();
         let program = View {
             problems: &problems,
             name: "contentmonster",
             own: cast.monster,
+            groups: &[],
             defaults: cast.defaults,
+            placeholders: Placeholders { hostname, ..Placeholders::default() },
             is_local: false,
             start: &start,
             environment,
@@ -90,16 +149,26 @@ impl Settings {
             lacks_links: false,
         };
         let monster = monster::read(&program);
-        let view = |name, own| View { name, own: Some(own), ..program };
-        let links = typed(&cast.links, |name, section| link_section::read(&view(name, section)));
-        let links: Vec<Arc<Link>> = links.into_iter().map(|(link, _)| Arc::new(link)).collect();
+        let links = cast.links.iter().filter_map(|(name, section)| {
+            link_section::read(&View { name, own: Some(section), ..program }).map(Arc::new)
+        });
+        let links: Vec<Arc<Link>> = links.collect();
         let program = View { links: &links, lacks_links: links.len() < cast.links.len(), ..program };
-        let view = |name, own| View { name, own: Some(own), ..program };
-        let directories =
-            typed(&cast.directories, |name, section| directory::read(&view(name, section), monster.as_ref()));
-        let vessels = typed(&cast.vessels, |name, section| vessel::read(&view(name, section), monster.as_ref()));
+        let directories = cast.directories.iter().filter_map(|(name, section)| {
+            Some((directory::read(&of_directory(&program, name, section), monster.as_ref())?, section.place()))
+        });
+        let directories: Vec<_> = directories.collect();
+        let groups: Vec<Vec<&Section>> =
+            cast.vessels.iter().map(|(name, section)| cast.groups_of(name, section, &program)).collect();
+        let vessels = cast.vessels.iter().zip(&groups).filter_map(|((name, section), groups)| {
+            let view = of_vessel(&program, name, section, groups);
+            Some((vessel::read(&view, monster.as_ref(), &directories)?, section.place()))
+        });
+        let vessels: Vec<_> = vessels.collect();
+        cast.check_groups(&groups, &problems);
         for (name, section) in &cast.links {
-            let (view, link) = (view(name, section), links.iter().find(|link| link.name.as_str() == *name));
+            let view = View { name, own: Some(section), ..program };
+            let link = links.iter().find(|link| link.name.as_str() == *name);
             if let (Some(link), Some(monster)) = (link, &monster) {
                 link_section::check_budget(&view, &link.budget, monster.chunk_size);
             }
@@ -113,12 +182,25 @@ impl Settings {
         checks::destinations(&directories, &vessels, &problems);
         checks::windows(&directories, &vessels, &problems);
         local::check_places(&directories, &overlaps.reaches, &vessels, &problems);
-        let own_files = OwnFiles::of(&absolute, &sections, &start, monster.as_ref(), &vessels);
+        let own_files = OwnFiles::of(&absolute, &files, &start, monster.as_ref(), &vessels);
         own_files.check(&directories, &overlaps.reaches, &problems);
         let own_files = Arc::new(own_files);
+        let explained = explain(&Explained {
+            cast: &cast,
+            groups: &groups,
+            program: &program,
+            directories: &directories,
+            vessels: &vessels,
+        });
+        let mut files_read = vec![absolute.clone()];
+        files_read
+            .extend(files.included.iter().map(|(file, _)| std::path::absolute(file).unwrap_or(file.to_path_buf())));
+        let listing = all_keys::listing(sections);
         let warnings = problems.finish()?;
         let mut settings = Self {
             file: absolute,
+            files: files_read,
+            hostname: environment.hostname.clone(),
             monster: monster.expect("a missing section [MONSTER] has already ended the load with an error"),
             directories: directories
                 .into_iter()
@@ -127,10 +209,10 @@ impl Settings {
             vessels: vessels.into_iter().map(|(vessel, _)| vessel).collect(),
             links,
             warnings,
-            listing: all_keys::listing(&sections),
+            listing,
         };
         settings.find_places();
-        Ok(settings)
+        Ok((settings, explained))
     }
 
     /// Converts directories whose `Location` is one file. Only the disk can tell which are files, so the caller asks it
@@ -160,41 +242,56 @@ impl Settings {
     }
 }
 
-fn read(file: &Path) -> io::Result<(Vec<u8>, u32)> {
-    let mut opened = File::open(file)?;
-    let mode = opened.metadata()?.permissions().mode();
-    let mut bytes = Vec::new();
-    opened.read_to_end(&mut bytes)?;
-    Ok((bytes, mode))
-}
-
-fn unreadable(error: &io::Error) -> Diagnostic {
-    let remedy = match error.kind() {
-        io::ErrorKind::NotFound => "name it with --settings FILE, or write one with `contentmonster init`",
-        _ => "give contentmonster permission to read the file, or name another one with --settings FILE",
-    };
-    Diagnostic::new(format!("cannot read the settings: {error}"), remedy)
-}
-
 fn refused(file: &Path, line: Option<usize>, diagnostic: Diagnostic) -> SettingsError {
     let problems = Problems::new(file);
     problems.report(Place { line, ..Place::default() }, diagnostic);
     problems.finish().expect_err("a problem was reported")
 }
 
-/// Converts sections with `read`; returns the results without errors, with the places of the sections' headers.
-fn typed<'a, T>(named: &[(&'a str, &'a Section)], read: impl Fn(&'a str, &'a Section) -> Option<T>) -> Vec<(T, Place)> {
-    named.iter().filter_map(|(name, section)| Some((read(name, section)?, section.place()))).collect()
+/// What was read, for an explanation of the effective settings.
+pub(super) struct Explained<'a, 's> {
+    pub(super) cast: &'a Cast<'s>,
+    /// The groups of each vessel, the one that takes precedence first.
+    pub(super) groups: &'a [Vec<&'s Section>],
+    pub(super) program: &'a View<'s>,
+    /// The directories and vessels without errors.
+    pub(super) directories: &'a [(Directory, Place)],
+    pub(super) vessels: &'a [(Vessel, Place)],
+}
+
+impl<'a> Explained<'a, '_> {
+    /// Returns the view of a directory's section.
+    pub(super) fn of_directory(&self, name: &'a str, section: &'a Section) -> View<'a> {
+        of_directory(self.program, name, section)
+    }
+
+    /// Returns the view of a vessel's section.
+    pub(super) fn of_vessel(&self, name: &'a str, section: &'a Section, groups: &'a [&'a Section]) -> View<'a> {
+        of_vessel(self.program, name, section, groups)
+    }
+}
+
+fn of_directory<'a>(program: &View<'a>, name: &'a str, section: &'a Section) -> View<'a> {
+    let placeholders = Placeholders { directory: Some(name), ..program.placeholders };
+    View { name, own: Some(section), placeholders, ..*program }
+}
+
+fn of_vessel<'a>(program: &View<'a>, name: &'a str, section: &'a Section, groups: &'a [&'a Section]) -> View<'a> {
+    let group = groups.first().and_then(|group| group.title.split_once(' ')).map(|(_, name)| name);
+    let placeholders = Placeholders { vessel: Some(name), group, ..program.placeholders };
+    View { name, own: Some(section), groups, placeholders, ..*program }
 }
 
 /// The file's sections by kind; directories and vessels with their names.
 #[derive(Default)]
-struct Cast<'a> {
-    defaults: Option<&'a Section>,
-    monster: Option<&'a Section>,
-    directories: Vec<(&'a str, &'a Section)>,
-    vessels: Vec<(&'a str, &'a Section)>,
-    links: Vec<(&'a str, &'a Section)>,
+pub(super) struct Cast<'a> {
+    pub(super) defaults: Option<&'a Section>,
+    pub(super) monster: Option<&'a Section>,
+    pub(super) directories: Vec<(&'a str, &'a Section)>,
+    pub(super) links: Vec<(&'a str, &'a Section)>,
+    groups: Vec<(&'a str, &'a Section)>,
+    /// A section whose name contains a range is in the list once for each vessel.
+    pub(super) vessels: Vec<(String, &'a Section)>,
     /// Whether there is a section of unknown kind or without a valid name. Such a section may be a misspelt directory
     /// or vessel, so no directory or vessel is reported as missing.
     strangers: bool,
@@ -214,20 +311,16 @@ impl<'a> Cast<'a> {
                     cast.monster = Some(section);
                     Some(SectionKind::Monster)
                 }
-                ("Directory" | "Vessel" | "Link", name) => {
-                    let (kind, list) = match word {
-                        "Directory" => (SectionKind::Directory, &mut cast.directories),
-                        "Link" => (SectionKind::Link, &mut cast.links),
-                        _ => (SectionKind::Vessel, &mut cast.vessels),
-                    };
-                    match usable(name) {
-                        Ok(()) => list.push((name, section)),
-                        Err(diagnostic) => {
-                            problems.report(section.place(), diagnostic);
-                            cast.strangers = true;
-                        }
+                ("Directory" | "Vessel" | "Link" | "Group", name) => {
+                    if let Err(diagnostic) = usable(name).and_then(|()| cast.add(word, name, section, problems)) {
+                        problems.report(section.place(), diagnostic);
+                        cast.strangers = true;
                     }
-                    Some(kind)
+                    Some(match word {
+                        "Directory" => SectionKind::Directory,
+                        "Link" => SectionKind::Link,
+                        _ => SectionKind::Vessel,
+                    })
                 }
                 _ => {
                     problems.report(section.place(), all_keys::unknown_section(&section.title));
@@ -236,8 +329,69 @@ impl<'a> Cast<'a> {
                 }
             };
             check_keys(section, kind, problems);
+            if word == "Group"
+                && let Some(entry) = section.entry("Groups")
+            {
+                let diagnostic = Diagnostic::new("a group has no groups", "name them in the vessel's section");
+                problems.report(section.place_of(entry), diagnostic);
+            }
         }
         cast
+    }
+
+    fn add(&mut self, word: &str, name: &'a str, section: &'a Section, problems: &Problems) -> Result<(), Diagnostic> {
+        match word {
+            "Directory" => self.directories.push((name, section)),
+            "Link" => self.links.push((name, section)),
+            "Group" => self.groups.push((name, section)),
+            _ => {
+                for name in ranges::expand(name)? {
+                    if let Some((_, other)) = self.vessels.iter().find(|(known, _)| *known == name) {
+                        let message = format!("[Vessel {name}] is also one of [{}]", other.title);
+                        let remedy = "take it out of the range, or set its keys in a group";
+                        problems.report(section.place(), Diagnostic::new(message, remedy));
+                        break;
+                    }
+                    self.vessels.push((name, section));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns the groups that a vessel names, the last one first, because it takes precedence.
+    fn groups_of(&self, name: &str, section: &'a Section, program: &View<'a>) -> Vec<&'a Section> {
+        let view = View { name, own: Some(section), ..*program };
+        let Some((_, entry)) = view.find("Groups") else { return Vec::new() };
+        let mut found: Vec<&Section> = Vec::new();
+        for wanted in values::list(&entry.value) {
+            match self.groups.iter().find(|(name, _)| *name == wanted) {
+                // The last mention of a group counts.
+                Some((_, group)) => {
+                    found.retain(|known| known.title != group.title);
+                    found.insert(0, group);
+                }
+                None => {
+                    let remedy = match nearest(wanted, self.groups.iter().map(|(name, _)| *name)) {
+                        Some(near) => format!("did you mean {near}?"),
+                        None => format!("add a section [Group {wanted}]"),
+                    };
+                    let diagnostic = Diagnostic::new(format!("there is no [Group {wanted}]"), remedy);
+                    program.problems.report(view.place_of("Groups"), diagnostic);
+                }
+            }
+        }
+        found
+    }
+
+    /// Warns of groups without a vessel, which are probably a mistake.
+    fn check_groups(&self, used: &[Vec<&Section>], problems: &Problems) {
+        for (name, section) in &self.groups {
+            if !used.iter().flatten().any(|group| group.title == section.title) {
+                let remedy = format!("write `Groups = {name}` in a [Vessel y], or remove this section");
+                problems.warn(section.place(), Diagnostic::new("no vessel names this group", remedy));
+            }
+        }
     }
 
     fn check_presence(&self, problems: &Problems) {

@@ -64,6 +64,12 @@ pub(super) static KEYS: &[Key<Monster>] = &[
     key("Database", Value("database.sqlite3"), field!(Monster.database, Written::path))
         .value("a path").reload(Restart)
         .doc("The ledger, which records the files that were seen, delivered and acknowledged. Keep this file."),
+    key("Include", Otherwise("none"), Field::NONE)
+        .value("paths or patterns, separated by commas").example("settings.d/*.ini").reload(Background)
+        .doc("Files that are read as if their sections were in this file, so that each vessel may have a file of its own. \
+              Patterns match as in a shell, and the files are read in the order of their names. A relative path starts \
+              at the directory of the file that contains this line; all other relative paths start at the directory of \
+              the settings file. The line may also precede the first section."),
     key("Listen", Otherwise("none, no status page"), field!(Monster.listen, |it| it.accept(values::socket_address).map(Some)))
         .value("an address with a port, such as 127.0.0.1:8022 or [::1]:8022").example("127.0.0.1:8022").reload(Restart)
         .doc("Address of the status page and the metrics (/metrics, /api/status, /healthz, /readyz). Everyone who can \
@@ -110,7 +116,8 @@ pub(super) static KEYS: &[Key<Monster>] = &[
               a shell, but no shell is involved. A program path that contains a `/` may be relative to the settings \
               file. The command finds the facts in its environment: CONTENTMONSTER_EVENT (delivered, retired, parked), \
               _ID, _TIME, _DIRECTORY, _PATH, _LOCAL_PATH, _REMOTE_PATH, _VESSEL, _KIND, _SIZE, _SHA256, _REASON, each \
-              prefixed with CONTENTMONSTER. Every event is reported at least once; in rare cases twice, with the same \
+              prefixed with CONTENTMONSTER. `{vessel}`, `{group}` (its last), `{directory}` and `{hostname}` in the \
+              command stand for the names. Every event is reported at least once; in rare cases twice, with the same \
               ID."),
     key("OnRetired", Value("none"), field!(Monster.hooks.on_retired, telling::command))
         .value("a command, or none").reload(Background)

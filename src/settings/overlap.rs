@@ -146,13 +146,33 @@ impl<'a> Overlaps<'a> {
     }
 
     fn check_vessels(&self) {
-        let mut said = HashSet::new();
+        let (mut said, mut warned) = (HashSet::new(), HashSet::new());
         for vessel in 0..self.vessels.len() {
             self.check_places(vessel, vessel, &mut said);
         }
         for (one, other) in self.twins() {
             self.check_places(one, other, &mut said);
+            // Once for each vessel, because a fleet on one account has many pairs.
+            if !warned.contains(&other) && self.check_temp_dirs(one, other) {
+                warned.insert(other);
+            }
         }
+    }
+
+    /// Warns of two vessels with the same account and the same TempDir: each would have to tell its parts from those of
+    /// the other, and a shore that forgets one of them would leave its parts to the other. Returns whether it warned.
+    fn check_temp_dirs(&self, one: usize, other: usize) -> bool {
+        let ((first, _), (second, place)) = (&self.vessels[one], &self.vessels[other]);
+        let same = first.local.is_none() && first.temp_dir == second.temp_dir && way_to(first) == way_to(second);
+        if same {
+            let message = format!(
+                "{} is also the TempDir of [Vessel {}], which is the same account on the same host",
+                first.temp_dir, first.name
+            );
+            let remedy = format!("write `TempDir = {}-{{vessel}}`", first.temp_dir);
+            self.problems.warn(place.clone().at_key("TempDir"), Diagnostic::new(message, remedy));
+        }
+        same
     }
 
     /// Returns pairs of vessels that are the same account on the same host, as far as the settings tell.

@@ -1,4 +1,4 @@
-//! The program's own files, which are never replicated, wherever they are: the settings, files with secrets, the
+//! The program's own files, which are never replicated, wherever they are: the settings with what they include, files with secrets, the
 //! ledger, the log and the socket.
 
 use std::collections::BTreeSet;
@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::all_keys;
 use super::directory::{Directory, OwnFiles};
-use super::lines::Section;
+use super::files::Files;
 use super::logging::LogTarget;
 use super::monster::Monster;
 use super::overlap::takes;
@@ -22,13 +22,14 @@ impl OwnFiles {
     /// Collects the files that the settings name. `file` is the settings file.
     pub(super) fn of(
         file: &Path,
-        sections: &[Section],
+        files: &Files,
         start: &Start,
         monster: Option<&Monster>,
         vessels: &[(Vessel, Place)],
     ) -> Self {
         let mut own = Self { fixed: BTreeSet::from([file.to_owned()]), ..Self::default() };
-        let entries = sections.iter().flat_map(|section| &section.entries);
+        own.fixed.extend(files.included.iter().filter_map(|(file, _)| std::path::absolute(file).ok()));
+        let entries = files.sections.iter().flat_map(|section| &section.entries);
         let secrets = entries.filter(|entry| all_keys::names_secret_file(&entry.key));
         own.fixed.extend(secrets.filter_map(|entry| start.path(&entry.value).ok()));
         for (vessel, _) in vessels {

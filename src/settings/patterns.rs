@@ -10,6 +10,7 @@ use std::path::Path;
 use globset::{GlobBuilder, GlobMatcher, GlobSet, GlobSetBuilder};
 
 use super::problems::Diagnostic;
+use super::view::Written;
 
 /// Globs for file names; equal if their texts are equal.
 #[derive(Clone, Debug, Default)]
@@ -96,6 +97,31 @@ impl Patterns {
     }
 }
 
+/// Parses globs for file names as [`globs`] does, and warns of globs that are probably several.
+pub(super) fn read_globs(written: &Written<'_>) -> Result<Globs, Diagnostic> {
+    warn_of_blanks(written);
+    globs(written.text)
+}
+
+/// Parses patterns as [`patterns`] does, and warns of patterns that are probably several.
+pub(super) fn read_patterns(written: &Written<'_>) -> Result<Patterns, Diagnostic> {
+    warn_of_blanks(written);
+    patterns(written.text)
+}
+
+/// Warns of texts such as `a.txt b.txt`, of which each word looks like a pattern of its own.
+fn warn_of_blanks(written: &Written<'_>) {
+    let is_pattern = |word: &str| word.contains(['.', '*', '?', '/']) && !word.ends_with('.');
+    for text in split_globs(written.text) {
+        let words: Vec<&str> = text.split_whitespace().collect();
+        if words.len() > 1 && !text.contains('\\') && words.iter().all(|word| is_pattern(word)) {
+            let message = format!("`{text}` is one pattern, which matches only names with a blank in them");
+            let remedy = format!("write `{}`, or `{}` if the blank is meant", words.join(", "), words.join("\\ "));
+            written.view.problems.warn(written.view.place_of(written.key.name), Diagnostic::new(message, remedy));
+        }
+    }
+}
+
 /// Parses globs for file names, separated by commas; `none` or an empty text for none.
 pub(super) fn globs(text: &str) -> Result<Globs, Diagnostic> {
     let mut set = GlobSetBuilder::new();
@@ -137,11 +163,18 @@ fn pattern(text: &str) -> Result<Pattern, Diagnostic> {
     let (negated, rest) = text.strip_prefix('!').map_or((false, text), |rest| (true, rest));
     let (directories_only, rest) = rest.strip_suffix('/').map_or((false, rest), |rest| (true, rest));
     let whole = rest.contains('/');
-    let glob = rest.strip_prefix('/').unwrap_or(rest);
+    // As in a shell, `./x` is the `x` at the top.
+    let glob = rest.strip_prefix("./").or_else(|| rest.strip_prefix('/')).unwrap_or(rest);
     if glob.is_empty() {
         return Err(Diagnostic::new(
             format!("invalid pattern `{text}`"),
             "expected one such as `*.log`, `/build/` or `!keep.log`",
+        ));
+    }
+    if glob.split('/').any(|part| matches!(part, "" | "." | "..")) {
+        return Err(Diagnostic::new(
+            format!("pattern `{text}` matches nothing, because no path below Location has an empty part, `.` or `..`"),
+            "write the path from Location on, such as `/build/cache/`",
         ));
     }
     let built = GlobBuilder::new(glob).literal_separator(true).build();
@@ -203,6 +236,15 @@ mod tests {
         assert!(["none", ""].iter().all(|text| !globs(text).unwrap().is_match(text)));
         for bad in ["a/b", "[", "{a", "a, [z-a]"] {
             assert!(globs(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_pattern_from_the_top_may_begin_like_a_path_and_one_that_matches_nothing_is_refused() {
+        assert!(covered("./a.txt", "a.txt") && !covered("./a.txt", "b/a.txt"));
+        assert!(covered("!./keep, ./cache/", "cache/"));
+        for bad in ["../a", "a/../b", "a//b", "a/./b", "//a", "."] {
+            assert!(patterns(bad).is_err(), "{bad}");
         }
     }
 

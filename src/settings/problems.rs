@@ -128,11 +128,11 @@ impl Problems {
     pub(super) fn finish(self) -> Result<Vec<String>, SettingsError> {
         let (mut problems, mut warnings) = (self.found.into_inner(), self.warnings.into_inner());
         if problems.is_empty() {
-            warnings.sort_by_key(|w| w.line);
+            warnings.sort_by_key(|w| (w.file != self.file, w.file.clone(), w.line));
             return Ok(warnings.iter().map(Problem::to_string).collect());
         }
         // Problems of the whole file come last, because they often result from earlier ones.
-        problems.sort_by_key(|p| p.line.unwrap_or(usize::MAX));
+        problems.sort_by_key(|p| (p.line.is_none(), p.file != self.file, p.file.clone(), p.line));
         Err(SettingsError { problems })
     }
 

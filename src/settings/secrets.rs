@@ -133,7 +133,7 @@ impl Pair<'_> {
 
 /// Warns of a settings file that holds a secret and is readable by others.
 pub(super) fn check_mode(
-    sections: &[Section],
+    sections: &[&Section],
     is_secret: impl Fn(&str) -> bool,
     file: &Path,
     mode: Option<u32>,

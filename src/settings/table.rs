@@ -1,6 +1,6 @@
 //! A row of the table of keys: a [`KnownKey`] and its field. CONTRIBUTING.md explains how to add one.
 
-use super::key::{KnownKey, Preset, Reload, Secrecy, SectionKind, Transport};
+use super::key::{Filled, KnownKey, Preset, Reload, Secrecy, SectionKind, Transport};
 use super::problems::Diagnostic;
 use super::view::{View, Written};
 
@@ -54,6 +54,7 @@ pub(super) const fn key<S: Section>(name: &'static str, preset: Preset, field: F
         transport: Transport::Any,
         reload: Reload::Transfers,
         secrecy: Secrecy::Plain,
+        filled: Filled::No,
     };
     Key { known, field }
 }
@@ -90,6 +91,12 @@ impl<S> Key<S> {
         self
     }
 
+    /// Sets whether placeholders in the value are filled; default: they are not.
+    pub(super) const fn filled(mut self, filled: Filled) -> Self {
+        self.known.filled = filled;
+        self
+    }
+
     /// Sets whether the value may be shown; default: it may.
     pub(super) const fn secrecy(mut self, secrecy: Secrecy) -> Self {
         self.known.secrecy = secrecy;
@@ -105,7 +112,15 @@ pub(super) fn read<S>(keys: &[Key<S>], view: &View<'_>, section: &mut S) -> bool
             sound &= known.preset != Preset::Required;
             continue;
         };
-        let written = Written { view, key: known, text };
+        let text = match text {
+            Ok(text) => text,
+            Err(diagnostic) => {
+                view.problems.report(view.place_of(known.name), diagnostic);
+                sound = false;
+                continue;
+            }
+        };
+        let written = Written { view, key: known, text: &text };
         if let Err(diagnostic) = (field.set)(section, &written) {
             written.report(diagnostic);
             sound = false;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use url::Url;
 
+use super::placeholders;
 use super::problems::Diagnostic;
 use super::secrets::Secret;
 use super::values::{self, Start};
@@ -80,6 +81,12 @@ impl fmt::Debug for WebAddress {
 
 /// Parses a command into words; `none` yields no words. A program with a `/` is resolved like any other path.
 pub(super) fn command(written: &Written<'_>) -> Result<Vec<String>, Diagnostic> {
+    placeholders::check_spelling(written.text)?;
+    let of_one_vessel = ["{vessel}", "{group}"].into_iter().find(|word| written.text.contains(word));
+    if let Some(word) = of_one_vessel.filter(|_| written.key.name == "OnRetired") {
+        let message = format!("`{word}` has no value here, because all vessels have the file");
+        return Err(Diagnostic::new(message, "remove it, or use OnDelivered"));
+    }
     words(written.text, written.view.start)
 }
 

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 /// Parses a duration, such as `15s`; without a unit, seconds.
-pub(super) fn duration(text: &str) -> Option<Duration> {
+pub(crate) fn duration(text: &str) -> Option<Duration> {
     let (number, unit) = number_and_unit(text)?;
     let seconds = match unit {
         "ms" => return Some(Duration::from_millis(number)),

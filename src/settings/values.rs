@@ -101,6 +101,12 @@ pub(super) fn address(text: &str) -> Result<(String, Option<u16>), Diagnostic> {
     if is_ipv6(text) {
         return Ok((text.to_owned(), None));
     }
+    if let Some(host) = host_before_path(text) {
+        return Err(Diagnostic::new(
+            format!("`{text}` names a path after the host"),
+            format!("write `Address = {host}`, and the path as RemoteLocation of the directory"),
+        ));
+    }
     match text.split_once(':') {
         Some((host, number)) if is_host(host) => Ok((host.to_owned(), Some(port(number)?))),
         None if is_host(text) => Ok((text.to_owned(), None)),
@@ -139,6 +145,14 @@ pub(super) fn host_key_alias(text: &str) -> Result<String, Diagnostic> {
 pub(super) fn is_alias(text: &str) -> bool {
     let plain = |c: char| c.is_alphanumeric() || matches!(c, '-' | '.' | '_' | ':');
     !text.is_empty() && text.chars().all(plain)
+}
+
+/// Returns the host of `host:/path`, `host:path` or `host/path`, as rsync and scp take them.
+fn host_before_path(text: &str) -> Option<&str> {
+    let (host, rest) = text.split_at(text.find([':', '/'])?);
+    let path = &rest[1..];
+    let is_path = rest.starts_with('/') || path.contains('/') || path.starts_with(|c: char| c.is_alphabetic());
+    (is_path && is_host(host) && !path.starts_with("//") && !path.contains(':')).then_some(host)
 }
 
 fn is_ipv6(text: &str) -> bool {
@@ -284,6 +298,18 @@ mod tests {
     ) {
         let refused = address(text).unwrap_err();
         assert!(!refused.message.contains("hunter2") && !refused.remedy.contains("hunter2"));
+    }
+
+    #[test]
+    fn a_path_after_the_host_is_refused_with_where_to_write_it() {
+        for text in ["127.0.0.1:/data", "host:data", "host/data", "host:22/data"] {
+            let refused = address(text).unwrap_err();
+            assert!(
+                refused.message.contains("names a path") && refused.remedy.contains("RemoteLocation"),
+                "{refused:?}"
+            );
+        }
+        assert!(!address("host:99999").unwrap_err().message.contains("path"));
     }
 
     #[test]

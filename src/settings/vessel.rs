@@ -12,11 +12,12 @@ use super::hints::nearest;
 use super::key::Preset::{Otherwise, Value};
 use super::key::Reload::AtOnce;
 use super::key::Transport::Ssh;
-use super::key::{PER_DIRECTORY, SectionKind};
+use super::key::{Filled::Here, PER_DIRECTORY, SectionKind};
 use super::link::{self, Assembly, Compression, CongestionControl, Connections, Shell, SmallFiles, Verify};
 use super::link_section;
 use super::monster::Monster;
 use super::network_link::Link;
+use super::placeholders::{self, Placeholders};
 use super::priority::{self, Priority};
 use super::problems::{Diagnostic, Place};
 use super::rate::{self, RateSchedule};
@@ -51,6 +52,8 @@ pub struct Vessel {
     pub timeout: Duration,
     /// `ReconnectWait`: the longest wait before a reconnect after a connection or its handshake failed.
     pub reconnect_wait: Duration,
+    /// `Groups`: the groups of the vessel, in the order of the settings; later ones take precedence.
+    pub groups: Vec<String>,
     /// `Dirs`: the only directories for this vessel; `None`: all directories.
     pub dirs: Option<BTreeSet<DirectoryName>>,
     /// `IgnoreDirs`: directories that are not for this vessel.
@@ -116,8 +119,12 @@ impl table::Section for Vessel {
 
 #[rustfmt::skip]
 pub(super) static KEYS: &[Key<Vessel>] = &[
+    key("Groups", Value(""), field!(Vessel.groups, groups))
+        .value("names, separated by commas").reload(AtOnce)
+        .doc("Groups of the vessel: each [Group z] sets keys for all vessels that name it. The keys of later groups take \
+              precedence over those of earlier ones, and the keys in the vessel's own section over both."),
     key("TempDir", Value("/tmp/.ContentMonster"), field!(Vessel.temp_dir, |it| values::remote_path(it.text)))
-        .value("a path").transport(Ssh)
+        .value("a path").transport(Ssh).filled(Here)
         .doc("Directory on the vessel for parts until they are joined: absolute, or relative to the login directory. \
               It is created with mode 0700. Two vessels that are the same account on the same host need different \
               directories."),
@@ -204,7 +211,10 @@ pub(super) static KEYS: &[Key<Vessel>] = &[
 ];
 
 /// Reads `[Vessel y]`; returns `None` after reporting an error.
-pub(super) fn read(view: &View<'_>, monster: Option<&Monster>) -> Option<Vessel> {
+///
+/// `directories` are all directories without errors; those whose RemoteLocation contains `{vessel}` or `{group}` get
+/// their location on this vessel.
+pub(super) fn read(view: &View<'_>, monster: Option<&Monster>, directories: &[(Directory, Place)]) -> Option<Vessel> {
     let view = &View { is_local: view.find("Transport").is_some_and(|(_, entry)| entry.value == "local"), ..*view };
     let (mut route, mut vessel) =
         (RouteKeys::default(), Vessel { name: VesselName::new(view.name), ..Vessel::default() });
@@ -230,7 +240,36 @@ pub(super) fn read(view: &View<'_>, monster: Option<&Monster>) -> Option<Vessel>
     if local.is_some() {
         ways.clear();
     }
-    Some(Vessel { local, link, ssh, hops, ways, ..vessel })
+    let mut vessel = Vessel { local, link, ssh, hops, ways, ..vessel };
+    let sound = fill_locations(view, directories, &mut vessel);
+    sound.then_some(vessel)
+}
+
+/// Adds the location on this vessel of each directory whose RemoteLocation depends on the vessel. Returns `false` after
+/// reporting an error.
+fn fill_locations(view: &View<'_>, directories: &[(Directory, Place)], vessel: &mut Vessel) -> bool {
+    let mut sound = true;
+    for (directory, place) in directories {
+        let text = String::from_utf8_lossy(directory.remote_location.as_bytes());
+        let depends = placeholders::has_any(&text) && vessel.takes(&directory.name);
+        if !depends || vessel.remote_locations.contains_key(&directory.name) {
+            continue;
+        }
+        let filling = Placeholders { directory: Some(directory.name.as_str()), ..view.placeholders };
+        match filling.fill(&text).and_then(|text| values::remote_path(&text)) {
+            Ok(path) => drop(vessel.remote_locations.insert(directory.name.clone(), path)),
+            Err(Diagnostic { message, remedy }) => {
+                let message = format!("on [Vessel {}]: {message}", vessel.name);
+                view.problems.report(place.clone().at_key("RemoteLocation"), Diagnostic { message, remedy });
+                sound = false;
+            }
+        }
+    }
+    sound
+}
+
+fn groups(written: &Written<'_>) -> Result<Vec<String>, Diagnostic> {
+    Ok(values::list(written.text).map(str::to_owned).collect())
 }
 
 /// Reports keys in the section of a local target that only apply to SSH. Such keys in `[DEFAULT]` are not reported,
@@ -288,7 +327,8 @@ fn remote_locations(written: &Written<'_>) -> Result<BTreeMap<DirectoryName, Rem
         for entry in &section.entries {
             let Some(name) = entry.key.strip_prefix(PER_DIRECTORY) else { continue };
             let name = directory_name(written, section.place_of(entry), name);
-            match values::remote_path(&entry.value) {
+            let filling = Placeholders { directory: Some(name.as_str()), ..written.view.placeholders };
+            match filling.fill(&entry.value).and_then(|text| values::remote_path(&text)) {
                 // The value in the vessel's own section comes before the one in `[DEFAULT]`, and takes precedence.
                 Ok(path) => drop(locations.entry(name).or_insert(path)),
                 Err(diagnostic) => written.view.problems.report(section.place_of(entry), diagnostic),

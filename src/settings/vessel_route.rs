@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::hints::nearest;
 use super::key::Preset::{Otherwise, Required, Value};
 use super::key::Transport::{Local, Ssh};
-use super::key::{PER_LINK, Secrecy, SectionKind};
+use super::key::{Filled::Here, PER_LINK, Secrecy, SectionKind};
 use super::network_link::Link;
 use super::problems::Diagnostic;
 use super::secrets::{self, Secret};
@@ -60,8 +60,10 @@ impl table::Section for RouteKeys {
 #[rustfmt::skip]
 pub(super) static KEYS: &[Key<RouteKeys>] = &[
     key("Address", Required, field!(RouteKeys.addresses, addresses))
-        .value("host name, IP address, a host of the ssh config, or unix: and a path; several, separated by commas").example("example.com")
-        .doc("Host name or address of the vessel. It may include a port (example.com:2222, [::1]:2222) instead of \
+        .value("host name, IP address, a host of the ssh config, or unix: and a path; several, separated by commas").filled(Here).example("example.com")
+        .doc("Host name or address of the vessel. `{vessel}` stands for its name, also in Username, TempDir, IdentityFile, \
+              CertificateFile, MountPoint and RemoteLocation, as do `{group}` for its last group and `{hostname}` for \
+              the name of this host. The address may include a port (example.com:2222, [::1]:2222) instead of \
               Port. An IPv6 address may include its interface: fe80::1%eth0. For a vessel that dials in with `ssh -R`, \
               the socket or the port that its tunnel opens on this host: unix:/run/contentmonster/aurora.sock, or \
               localhost:2201. The vessel is away while nothing listens there, and is served within 1 s of the return. Of \
@@ -79,14 +81,14 @@ pub(super) static KEYS: &[Key<RouteKeys>] = &[
               checked every few seconds. Settings for SSH are errors; TempDir is not used; `Delta = auto` sends whole \
               files."),
     key("MountPoint", Otherwise("none"), field!(RouteKeys.mount_point, |it| it.path().map(Some)))
-        .value("a path").example("/mnt/backup").transport(Local)
+        .value("a path").example("/mnt/backup").filled(Here).transport(Local)
         .doc("With `Transport = local`, a path where something must be mounted before anything is written. Needed if a \
               RemoteLocation exists even without its disk, for example because it is the mount point itself."),
     key("Port", Otherwise("from the ssh config, else 22"), field!(RouteKeys.port, |it| values::port(it.text).map(Some)))
         .value("a number from 1 to 65535").example("22").transport(Ssh)
         .doc("Port of the SSH server."),
     key("Username", Otherwise("from the ssh config, else the user who runs contentmonster"), field!(RouteKeys.username, |it| values::username(it.text).map(Some)))
-        .value("a name").example("replication").transport(Ssh)
+        .value("a name").filled(Here).example("replication").transport(Ssh)
         .doc("User to log in as."),
     key("SSHConfig", Otherwise("~/.ssh/config and /etc/ssh/ssh_config, if they exist"), field!(RouteKeys.ssh_config, ssh_config))
         .value("a path, or no").example("no").transport(Ssh)
@@ -111,10 +113,10 @@ pub(super) static KEYS: &[Key<RouteKeys>] = &[
               Password and PasswordFile, the credential samplevessel.password is used; without Passphrase and \
               PassphraseFile, samplevessel.passphrase."),
     key("IdentityFile", Otherwise("from the ssh config, else the default files in ~/.ssh"), field!(RouteKeys.identity_files, |it| it.paths().map(Some)))
-        .value("paths, separated by commas").example("~/.ssh/id_ed25519").transport(Ssh)
+        .value("paths, separated by commas").example("~/.ssh/id_ed25519").filled(Here).transport(Ssh)
         .doc("Private keys. Hardware keys (sk-) are used through the agent."),
     key("CertificateFile", Otherwise("from the ssh config, else none"), field!(RouteKeys.certificate_files, |it| it.paths().map(Some)))
-        .value("paths, separated by commas").example("~/.ssh/signed-cert.pub").transport(Ssh)
+        .value("paths, separated by commas").example("~/.ssh/signed-cert.pub").filled(Here).transport(Ssh)
         .doc("OpenSSH certificates of the keys in IdentityFile or of the agent's keys. A certificate beside its key, \
               such as id_ed25519-cert.pub, is found automatically."),
     key("Passphrase", Otherwise("none"), field!(RouteKeys.passphrase, |it| Ok(secrets::read(it, "passphrase"))))

@@ -1,14 +1,16 @@
 //! The view of a section of the settings file while it is read: its own keys, then those of `[DEFAULT]`, and the context
 //! that the parsers of the values need.
 
+use std::borrow::Cow;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::environment::Environment;
-use super::key::{KnownKey, Preset, Secrecy, Transport};
+use super::key::{Filled, KnownKey, Preset, Secrecy, Transport};
 use super::lines::{Entry, Section};
 use super::network_link::Link;
+use super::placeholders::{self, Placeholders};
 use super::problems::{Diagnostic, Place, Problems};
 use super::units;
 use super::values::Start;
@@ -21,7 +23,11 @@ pub(super) struct View<'a> {
     pub(super) name: &'a str,
     /// The section itself; `None` if the file doesn't contain it.
     pub(super) own: Option<&'a Section>,
+    /// The groups of the vessel, the one that takes precedence first.
+    pub(super) groups: &'a [&'a Section],
     pub(super) defaults: Option<&'a Section>,
+    /// The values of the placeholders.
+    pub(super) placeholders: Placeholders<'a>,
     /// Whether the section is a vessel that is this host. For such a vessel, settings for SSH in `[DEFAULT]` are
     /// ignored.
     pub(super) is_local: bool,
@@ -36,9 +42,9 @@ pub(super) struct View<'a> {
 }
 
 impl<'a> View<'a> {
-    /// Returns the section itself, then `[DEFAULT]`.
+    /// Returns the section itself, then its groups, then `[DEFAULT]`.
     pub(super) fn layers(&self) -> impl Iterator<Item = &'a Section> + use<'a> {
-        self.own.into_iter().chain(self.defaults)
+        self.own.into_iter().chain(self.groups.iter().copied()).chain(self.defaults)
     }
 
     pub(super) fn find(&self, key: &str) -> Option<(&'a Section, &'a Entry)> {
@@ -57,9 +63,19 @@ impl<'a> View<'a> {
         }
     }
 
-    /// Returns the text of a key's value, or of its default; `None` when there is no value to parse, or after reporting
-    /// a missing key.
-    pub(super) fn text_of(&self, key: &KnownKey) -> Option<&'a str> {
+    /// Returns the text of a key's value, or of its default, with its placeholders filled; `None` when there is no value
+    /// to parse, or after reporting a missing key.
+    pub(super) fn text_of(&self, key: &KnownKey) -> Option<Result<Cow<'a, str>, Diagnostic>> {
+        let text = self.written_text_of(key)?;
+        Some(match key.filled {
+            Filled::No => Ok(Cow::Borrowed(text)),
+            Filled::Here => self.placeholders.fill(text),
+            // The rest is filled for each vessel, or for each event.
+            Filled::Later => placeholders::check_spelling(text).map(|()| self.placeholders.fill_known(text)),
+        })
+    }
+
+    fn written_text_of(&self, key: &KnownKey) -> Option<&'a str> {
         let view = if key.transport == Transport::Ssh { self.without_defaults_of_ssh() } else { *self };
         match (view.find(key.name), key.preset) {
             (Some((_, entry)), _) => Some(&entry.value),
@@ -85,9 +101,10 @@ impl<'a> View<'a> {
         self.layers().any(|section| section.entries.iter().any(|entry| is_one(&entry.key)))
     }
 
-    /// Returns the view for settings that concern SSH: without `[DEFAULT]` if the vessel is this host.
+    /// Returns the view for settings that concern SSH: without groups and `[DEFAULT]` if the vessel is this host.
     pub(super) fn without_defaults_of_ssh(&self) -> Self {
-        Self { defaults: self.defaults.filter(|_| !self.is_local), ..*self }
+        let groups = if self.is_local { &[] } else { self.groups };
+        Self { groups, defaults: self.defaults.filter(|_| !self.is_local), ..*self }
     }
 }
 

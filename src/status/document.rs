@@ -102,6 +102,15 @@ pub struct VesselStatus {
     /// when it was not. A rate limit that applies now counts.
     #[serde(default)]
     pub carries: Option<u64>,
+    /// Number of deliveries that failed and wait for the next attempt, without the parked ones.
+    #[serde(default)]
+    pub put_off: u64,
+    /// The delivery of `put_off` that is retried first, with the reason of its last failure.
+    #[serde(default)]
+    pub retried_first: Option<PutOff>,
+    /// The groups of the vessel, in the order of the settings.
+    #[serde(default)]
+    pub groups: Vec<String>,
     /// The file that has waited longest for the vessel.
     pub oldest: Option<Oldest>,
     /// Number of deliveries in progress.
@@ -212,9 +221,9 @@ pub struct Link {
     pub state: LinkState,
     /// Since when the connection is in this state.
     pub since: Option<Timestamp>,
-    /// Why the vessel is away, and the remedy.
+    /// Why the vessel is away, and the remedy; for a paused vessel, the note of the person who paused it.
     pub reason: Option<String>,
-    /// Time of the next attempt to connect.
+    /// Time of the next attempt to connect; for a paused vessel, the time at which it is resumed.
     pub next_try: Option<Timestamp>,
 }
 
@@ -259,6 +268,19 @@ pub struct Oldest {
     pub path: String,
     /// When the file was admitted.
     pub since: Timestamp,
+}
+
+/// A delivery that failed and waits for the next attempt.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PutOff {
+    /// The file's directory.
+    pub directory: String,
+    /// The file; unprintable characters are escaped.
+    pub path: String,
+    /// The reason of the last failure, and the remedy.
+    pub reason: String,
+    /// Time of the next attempt.
+    pub next_try: Timestamp,
 }
 
 /// A delivery in progress.

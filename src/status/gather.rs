@@ -11,7 +11,7 @@ use tokio::sync::{Mutex, watch};
 
 use super::document::{
     Amount, Daemon, Delivered, DirectoryStatus, DiskStatus, Document, ErrorStatus, FORM, LedgerStatus, Link, LinkBytes,
-    LinkState, Oldest, Reload, Transfer, Trouble, VesselStatus,
+    LinkState, Oldest, PutOff, Reload, Transfer, Trouble, VesselStatus,
 };
 use super::live::{Live, LiveLink, LiveTransfer, LiveVessel};
 use super::queues::{Sending, opens};
@@ -39,6 +39,8 @@ const FRESH: Duration = Duration::from_millis(300);
 pub struct Place {
     /// The vessels, in the order of the settings.
     pub vessels: Vec<VesselName>,
+    /// The groups of each vessel.
+    pub groups: HashMap<VesselName, Vec<String>>,
     /// The directories, in the order of the settings.
     pub directories: Vec<DirectoryName>,
     /// The path of the ledger's file.
@@ -58,6 +60,7 @@ impl Place {
     pub fn of(settings: &Settings) -> Self {
         Self {
             vessels: settings.vessels.iter().map(|vessel| vessel.name.clone()).collect(),
+            groups: settings.vessels.iter().map(|vessel| (vessel.name.clone(), vessel.groups.clone())).collect(),
             directories: settings.directories.iter().map(|directory| directory.name.clone()).collect(),
             database: settings.monster.database.clone(),
             disks: disks(settings),
@@ -155,6 +158,41 @@ impl Gatherer {
         self.place.vessels.iter().map(history).collect()
     }
 
+    /// Returns the time of day in milliseconds since 1970.
+    pub(super) fn now_ms(&self) -> i64 {
+        self.clock.now_ms()
+    }
+
+    /// Returns the ledger.
+    pub(super) fn ledger(&self) -> &LedgerView {
+        &self.ledger
+    }
+
+    /// Returns the live state of a vessel; an idle one when the program doesn't run.
+    pub(super) fn live(&self, name: &VesselName) -> LiveVessel {
+        self.running.as_ref().map(|running| running.live.vessel(name)).unwrap_or_default()
+    }
+
+    /// Returns the current rate of sending to a vessel in bytes per second.
+    pub(super) fn rate(&self, vessel: &LiveVessel) -> u64 {
+        self.running.as_ref().map_or(0, |running| vessel.meter.rate(running.live.second()))
+    }
+
+    /// Returns the vessels that have a queue, or `only` this one: those of the settings in their order, then others.
+    pub(super) async fn vessels_with_queue(&self, only: Option<&str>) -> Result<Vec<VesselName>, LedgerError> {
+        if let Some(only) = only {
+            return Ok(vec![VesselName::new(only)]);
+        }
+        let summary = self.ledger.summary(0).await?;
+        let waiting: HashSet<&VesselName> =
+            summary.tallies.iter().filter(|tally| tally.waiting > 0).map(|tally| &tally.vessel).collect();
+        let configured = self.place.vessels.iter().filter(|name| waiting.contains(name));
+        let mut others: Vec<&VesselName> =
+            waiting.iter().copied().filter(|name| !self.place.vessels.contains(name)).collect();
+        others.sort();
+        Ok(configured.chain(others).cloned().collect())
+    }
+
     async fn gather(&self) -> Result<Document, LedgerError> {
         let now = self.clock.now_ms();
         let summary = self.ledger.summary(midnight(now)).await?;
@@ -210,13 +248,16 @@ impl Gatherer {
         let now = live.unwrap_or(&idle);
         let mut status = VesselStatus {
             name: name.to_string(),
-            link: link(name, live, summary),
+            link: link(name, live, summary, self.clock.now_ms()),
             backlog: Amount::default(),
             parked: 0,
             expired: 0,
             opens: sending.vessel(name).and_then(|vessel| opens(&[&vessel.schedule], at)),
             queues: sending.queues(name, &summary.tallies, at),
             carries: None,
+            put_off: 0,
+            retried_first: summary.postponed.iter().find(|one| one.vessel == *name).map(PutOff::from),
+            groups: self.place.groups.get(name).cloned().unwrap_or_default(),
             oldest: summary.oldest.iter().find(|oldest| oldest.vessel == *name).map(Oldest::from),
             in_flight: now.transfers.len() as u64,
             in_flight_bytes: now.transfers.values().map(|transfer| transfer.taken).sum(),
@@ -242,6 +283,7 @@ impl Gatherer {
             status.acknowledged.add(tally.acknowledged, tally.acknowledged_bytes);
             status.parked += tally.parked;
             status.expired += tally.expired;
+            status.put_off += tally.postponed;
             last = last.max(tally.acknowledged_at);
         }
         status.last_acknowledged = last.map(moment);
@@ -307,10 +349,14 @@ impl Running {
 
 /// Returns the connection state of a vessel. Only the ledger knows whether a vessel is paused; the other states come
 /// from the running program.
-fn link(name: &VesselName, live: Option<&LiveVessel>, summary: &Summary) -> Link {
+fn link(name: &VesselName, live: Option<&LiveVessel>, summary: &Summary, now: i64) -> Link {
     let note = summary.notes.iter().find(|note| note.vessel == *name);
-    if let Some(paused_at) = note.and_then(|note| note.paused_at) {
-        return Link { state: LinkState::Paused, since: Some(moment(paused_at)), reason: None, next_try: None };
+    let is_over = |until: Option<i64>| until.is_some_and(|until| until <= now);
+    if let Some((paused_at, note)) =
+        note.and_then(|note| Some((note.paused_at?, note))).filter(|(_, note)| !is_over(note.paused_until))
+    {
+        let (since, until) = (Some(moment(paused_at)), note.paused_until.map(moment));
+        return Link { state: LinkState::Paused, since, reason: note.pause_note.clone(), next_try: until };
     }
     let (state, since, reason, next_try) = match live.map(|live| &live.link) {
         None => {
@@ -366,6 +412,17 @@ impl From<&crate::ledger::Oldest> for Oldest {
     fn from(oldest: &crate::ledger::Oldest) -> Self {
         let (directory, path) = (oldest.directory.to_string(), oldest.path.to_string());
         Self { directory, path, since: moment(oldest.admitted_at) }
+    }
+}
+
+impl From<&crate::ledger::Postponed> for PutOff {
+    fn from(postponed: &crate::ledger::Postponed) -> Self {
+        Self {
+            directory: postponed.directory.to_string(),
+            path: postponed.path.to_string(),
+            reason: postponed.reason.clone(),
+            next_try: moment(postponed.due_at),
+        }
     }
 }
 

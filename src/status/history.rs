@@ -16,7 +16,7 @@ use crate::local::{self, DiskError, EXPIRED, Found, Kind, PROCESSED, PathState, 
 use crate::names::{DirectoryName, RelPath, VesselName};
 use crate::records::{DeliveryState, FileStamp, VersionKind};
 use crate::settings::{Directory, Priority, Schedule, Settings};
-use crate::text::counted;
+use crate::text::{counted, duration};
 
 /// The data from which a history is made.
 pub struct Reporter<'a> {
@@ -320,9 +320,9 @@ impl Reporter<'_> {
             return (format!("{what}: contentmonster is not running"), self.start());
         }
         let changed = Timestamp::new(stamp.mtime, 0).unwrap_or(Timestamp::MIN);
-        let (changed, quiet) = (local(changed), directory.settle_time);
+        let (changed, quiet) = (local(changed), duration(directory.settle_time));
         let why =
-            format!("{what} (last change {changed}): waiting until it is closed, or has been unchanged for {quiet:?}");
+            format!("{what} (last change {changed}): waiting until it is closed, or has been unchanged for {quiet}");
         let advice = "finish writing the file; a file that was written elsewhere and is moved here is taken in at once";
         (why, vec![advice.to_owned()])
     }
@@ -376,7 +376,9 @@ impl Reporter<'_> {
                 (now, None, self.start())
             }
             LinkState::Paused => {
-                let now = format!("the vessel is paused{since}");
+                let until = link.next_try.map(|until| format!(" until {}", local(until))).unwrap_or_default();
+                let note = link.reason.as_ref().map(|note| format!(": {note}")).unwrap_or_default();
+                let now = format!("the vessel is paused{since}{until}{note}");
                 (now, None, vec![format!("{} resume {}", self.command, quoted(name))])
             }
             LinkState::Away => {

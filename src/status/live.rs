@@ -10,7 +10,7 @@ use crate::clock::Clock;
 use crate::fault::Cause;
 use crate::monitor::{Event, Monitor};
 use crate::names::{DirectoryName, RelPath, VesselName};
-use crate::records::{Version, VersionId};
+use crate::records::{Version, VersionId, VersionKind};
 
 /// Maximum number of kept errors.
 const ERRORS: usize = 20;
@@ -47,9 +47,34 @@ pub(super) struct LiveVessel {
     pub(super) sent: u64,
     pub(super) errors: BTreeMap<Cause, u64>,
     pub(super) took: Histogram,
+    pub(super) done: Done,
     /// Time and reason of the error that ended the last session, kept until data is sent again. So a vessel whose
     /// connections succeed and then fail at once is reported as away all the time.
     trouble: Option<(i64, String)>,
+}
+
+/// What a vessel acknowledged since the program started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Done {
+    /// Number of files.
+    pub files: u64,
+    /// Total size of the files in bytes.
+    pub bytes: u64,
+    /// Number of directories and links.
+    pub others: u64,
+    /// Number of deleted paths.
+    pub deletions: u64,
+}
+
+impl Done {
+    fn count(&mut self, kind: VersionKind, bytes: u64) {
+        match kind {
+            VersionKind::File => (self.files, self.bytes) = (self.files + 1, self.bytes + bytes),
+            VersionKind::Directory | VersionKind::Link => self.others += 1,
+            VersionKind::Gone => self.deletions += 1,
+            VersionKind::Skipped => {}
+        }
+    }
 }
 
 /// The state of a vessel's connection.
@@ -123,6 +148,11 @@ impl Live {
         self.state().vessels.get(name).is_some_and(|vessel| matches!(vessel.link, LiveLink::Away { .. }))
     }
 
+    /// Returns what a vessel acknowledged since the program started.
+    pub fn done(&self, name: &VesselName) -> Done {
+        self.state().vessels.get(name).map(|vessel| vessel.done).unwrap_or_default()
+    }
+
     /// Returns the current state of a vessel.
     pub(super) fn vessel(&self, name: &VesselName) -> LiveVessel {
         self.state().vessels.get(name).cloned().unwrap_or_default()
@@ -152,6 +182,7 @@ impl Default for LiveVessel {
             sent: 0,
             errors: BTreeMap::new(),
             took: Histogram::new(),
+            done: Done::default(),
             trouble: None,
         }
     }
@@ -241,7 +272,10 @@ impl Monitor for Live {
                 state.on(vessel, |vessel| vessel.taken(second, *version, *bytes, *found));
             }
             Event::Ended { vessel, version } => state.on(vessel, |vessel| drop(vessel.transfers.remove(version))),
-            Event::Delivered { vessel, took, .. } => state.on(vessel, |vessel| vessel.took.count(*took)),
+            Event::Delivered { vessel, kind, bytes, took, .. } => state.on(vessel, |vessel| {
+                vessel.took.count(*took);
+                kind.iter().for_each(|kind| vessel.done.count(*kind, *bytes));
+            }),
             Event::PutOff { vessel, directory, path, reason, cause, .. } => {
                 let (vessel, file) = (Some((*vessel).clone()), Some(format!("{directory}/{path}")));
                 state.remember(LiveError { at: now, vessel, file, cause: *cause, reason: (*reason).to_owned() });

@@ -20,17 +20,21 @@ mod meter;
 mod metrics;
 mod page;
 mod plan;
+mod queue;
 mod queues;
 mod routes;
 mod socket;
 mod web;
 
+#[cfg(test)]
+pub use document::{Amount, LedgerStatus, Link};
 pub use document::{BudgetStatus, DirectoryStatus, Document, LinkState, Reload, VesselStatus, WayStatus};
 pub use find::{Meant, find};
 pub use gather::{Gatherer, Place};
 pub use histogram::Histogram;
 pub use history::{Chapter, DeliveryReport, History, Reporter, report};
-pub use live::Live;
+pub use live::{Done, Live};
 pub use plan::{QueuePlan, VesselPlan, Window, plan};
+pub use queue::{QueueAnswer, QueueEntry, QueueError, QueueQuestion};
 pub use socket::{Socket, SocketError, call, path_beside};
 pub use web::{Listening, Web, listen, serve};

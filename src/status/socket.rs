@@ -122,7 +122,8 @@ fn address(path: &Path) -> io::Result<(SockAddr, Option<OwnedFd>)> {
 pub async fn call(socket: &Path, path: &str, post: Option<String>) -> Result<Bytes, SocketError> {
     let unusable = |why: String| SocketError::Unusable { path: socket.into(), why };
     let answer = tokio::time::timeout(PATIENCE, exchange(socket, path, post)).await;
-    let (status, body) = answer.map_err(|_| unusable(format!("no answer for {} s", PATIENCE.as_secs())))??;
+    let (status, body) =
+        answer.map_err(|_| unusable(format!("no answer for {}", crate::text::duration(PATIENCE))))??;
     if status.is_success() {
         return Ok(body);
     }

@@ -6,8 +6,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::State;
-use axum::extract::rejection::JsonRejection;
+use axum::extract::rejection::{JsonRejection, QueryRejection};
+use axum::extract::{Query, State};
 use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::sse::{Event, KeepAlive, Sse};
@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::access::{Access, guard};
 use super::doors::{self, Pages};
+use super::queue::{QueueError, QueueQuestion};
 use super::socket::Socket;
 use super::{Gatherer, metrics, page};
 use crate::ledger::LedgerError;
@@ -111,6 +112,7 @@ fn router(web: Web, access: Access, pages: Pages, from: Option<IpAddr>) -> Route
     Router::new()
         .route("/api/status", get(status))
         .route("/api/throughput", get(throughput))
+        .route("/api/queue", get(queue))
         .route("/api/events", get(events))
         .route("/api/access", get(access_of))
         .route("/api/orders", post(order))
@@ -141,6 +143,25 @@ impl IntoResponse for Failed {
 async fn status(State(app): State<App>) -> Result<Response, Failed> {
     let document = app.web.gatherer().document().await?;
     let Ok(json) = serde_json::to_string(&*document) else {
+        return Ok(StatusCode::INTERNAL_SERVER_ERROR.into_response());
+    };
+    Ok(([(CONTENT_TYPE, "application/json")], visible_json(&json).into_owned()).into_response())
+}
+
+async fn queue(
+    State(app): State<App>,
+    question: Result<Query<QueueQuestion>, QueryRejection>,
+) -> Result<Response, Failed> {
+    let question = match question {
+        Ok(Query(question)) => question,
+        Err(rejection) => return Ok((StatusCode::BAD_REQUEST, format!("{rejection}\n")).into_response()),
+    };
+    let answer = match app.web.gatherer().queue(&question).await {
+        Ok(answer) => answer,
+        Err(QueueError::Invalid(why)) => return Ok((StatusCode::BAD_REQUEST, format!("{why}\n")).into_response()),
+        Err(QueueError::Ledger(e)) => return Err(e.into()),
+    };
+    let Ok(json) = serde_json::to_string(&answer) else {
         return Ok(StatusCode::INTERNAL_SERVER_ERROR.into_response());
     };
     Ok(([(CONTENT_TYPE, "application/json")], visible_json(&json).into_owned()).into_response())
@@ -215,7 +236,7 @@ async fn order(
         Ok(Json(order)) => order,
         Err(rejection) => return Ok(rejection.into_response()),
     };
-    if let Order::Pause { vessel }
+    if let Order::Pause { vessel, .. }
     | Order::Resume { vessel }
     | Order::Retry { vessel, .. }
     | Order::AskShell { vessel }

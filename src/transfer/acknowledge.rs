@@ -4,11 +4,11 @@ use std::time::Instant;
 
 use super::attributes::{looks_like, seen};
 use super::transfers::Transfers;
-use crate::clock::to_the_millisecond;
 use crate::compression::Codec;
 use crate::fault::Fault;
 use crate::monitor::Event;
 use crate::records::{Delivery, DeliveryState, Seen, Verified, Version, VersionKind};
+use crate::text::duration;
 
 /// Result of a delivery that did not fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,7 +39,7 @@ pub(super) async fn acknowledge(
     }
     let (vessel, directory, took) = (&session.link.settings.name, &version.directory, started.elapsed());
     tracing::info!(
-        %vessel, %directory, file = %version.path, bytes = version.stamp.size, took = ?to_the_millisecond(took), verified = verified.as_str(),
+        %vessel, %directory, file = %version.path, bytes = version.stamp.size, took = %duration(took), verified = verified.as_str(),
         compressed = compressed.map(|(codec, _)| codec.name()), sent = compressed.map(|(_, sent)| sent),
         "{}", match (version.kind, verified) {
             (VersionKind::Gone, Verified::Kept) => "not deleted",
@@ -48,7 +48,9 @@ pub(super) async fn acknowledge(
         }
     );
     let (path, bytes) = (&version.path, version.stamp.size);
-    session.link.monitor.notice(&Event::Delivered { vessel, directory, path, bytes, took });
+    // A path that was left on the vessel is not a deletion.
+    let kind = Some(version.kind).filter(|kind| (*kind, verified) != (VersionKind::Gone, Verified::Kept));
+    session.link.monitor.notice(&Event::Delivered { vessel, directory, path, kind, bytes, took });
     if let Some((_, retire_bell)) = transfers.directories.get(directory) {
         retire_bell.ring();
     }

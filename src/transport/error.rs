@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::sftp::SftpError;
 use crate::fault::{Cause, Fault, Pace};
-use crate::text::excerpt;
+use crate::text::{duration, excerpt};
 
 /// The kind of a failure, as far as the vessel's answers distinguish them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -84,7 +84,7 @@ impl RemoteError {
     }
 
     pub(crate) fn silent(what: impl fmt::Display, waited: Duration) -> Self {
-        let why = format_args!("no answer for {:.0} s", waited.as_secs_f64());
+        let why = format_args!("no answer for {}", duration(waited));
         Self { silent: true, ..Self::new(ErrorKind::Connection, what, why) }
     }
 

@@ -254,7 +254,7 @@ impl Flight<'_> {
             Err(_) => {
                 // No more files are sent to a shell that does not answer.
                 self.file_loop.awaited.end();
-                let why = format_args!("no answer for {:.0} s", self.deadline.as_secs_f64());
+                let why = format_args!("no answer for {}", crate::text::duration(self.deadline));
                 Err(RemoteError::new(ErrorKind::Failed, WHAT, why))
             }
         }

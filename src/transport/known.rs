@@ -61,7 +61,7 @@ pub(super) async fn ask(shells: Arc<Shells>, connection: Connection) -> Answer {
         Ok(found) => Answer::Found(found),
         // Some servers reject the shell and then disconnect.
         Err(_) if ended(&connection).await => Answer::Ended,
-        Err(e) if e.is_silent() => Answer::Unusable(format!("no answer for {:.0} s", DEADLINE.as_secs_f64())),
+        Err(e) if e.is_silent() => Answer::Unusable(format!("no answer for {}", crate::text::duration(DEADLINE))),
         Err(e) => {
             tracing::debug!("The vessel has no usable shell: {e}");
             Answer::Found(Capabilities::default())

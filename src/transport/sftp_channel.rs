@@ -100,7 +100,7 @@ impl SftpChannel {
         };
         tokio::time::timeout(start * 2, starting)
             .await
-            .map_err(|_| handshake(format!("SFTP did not start within {:?}", start * 2)))?
+            .map_err(|_| handshake(format!("SFTP did not start within {}", crate::text::duration(start * 2))))?
     }
 
     /// Requests the limits that the vessel sets for SFTP requests, and applies the limit on open files.

@@ -14,11 +14,12 @@ use super::blocked_places::{BlockedPlaces, Consequence, said};
 use super::levels::{Level, Levels};
 use super::path_locks::PathLocks;
 use super::retry_waits::{ATTEMPT, EARLY, PARKED, SILENT, UNHURRIED};
-use crate::clock::{to_the_millisecond, wait_between};
+use crate::clock::wait_between;
 use crate::fault::{Cause, Fault, Pace, Scope};
 use crate::monitor::Event;
 use crate::records::{Delivery, DeliveryId, VersionId, VersionKind};
 use crate::settings::{self, Priority};
+use crate::text::duration;
 use crate::transfer::Outcome;
 use crate::transfer::Transfers;
 use crate::transfer::discard;
@@ -534,16 +535,16 @@ impl Scheduler {
         }
         let (name, directory, path) = (&vessel.settings.name, &delivery.version.directory, &delivery.version.path);
         let word = if parked { "parked" } else { "put off" };
-        let again_in = to_the_millisecond(wait);
+        let again_in = duration(wait);
         if silent {
-            tracing::debug!(vessel = %name, %directory, file = %path, ?again_in, "{word}: {reason}");
+            tracing::debug!(vessel = %name, %directory, file = %path, %again_in, "{word}: {reason}");
             return Ok(());
         }
         if known {
-            tracing::debug!(vessel = %name, %directory, file = %path, ?again_in, "{word}: {reason}");
+            tracing::debug!(vessel = %name, %directory, file = %path, %again_in, "{word}: {reason}");
         } else {
             let cause = fault.cause.as_str();
-            tracing::warn!(vessel = %name, %directory, file = %path, ?again_in, cause, "{word}: {reason}");
+            tracing::warn!(vessel = %name, %directory, file = %path, %again_in, cause, "{word}: {reason}");
         }
         let (reason, cause) = (&reason, fault.cause);
         vessel.monitor.notice(&Event::PutOff { vessel: name, directory, path, reason, cause, parked, again_in: wait });

@@ -213,6 +213,43 @@ fn with_the_token_a_vessel_is_paused_and_resumed_from_the_page() {
     daemon.terminate();
 }
 
+#[test]
+fn sixty_vessels_take_a_line_each_and_names_stay_whole_on_a_phone() {
+    let Some(fleet) = Fleet::new().monster("Listen", "127.0.0.1:0").openssh("hub").start() else { return };
+    let Some(browser) = Browser::start() else { return };
+    let hub = fleet.vessel("hub");
+    fs::write(hub.path("blocked"), b"a file").unwrap();
+    let text = fs::read_to_string(fleet.settings()).unwrap();
+    fleet.write_settings(&format!(
+        "{text}RemoteLocation.in = {}\n[Vessel replenishment-oiler-{{01..59}}]\nAddress = 127.0.0.1\nPort = 1\nUsername = {{vessel}}\n",
+        hub.remote("blocked/x")
+    ));
+    fleet.put("a-file-with-a-name-that-is-rather-long-for-a-telephone.tar.gz", b"x");
+    let daemon = fleet.run();
+    browser.open(&page_of(&daemon));
+    browser.wait("all to be there", "document.querySelectorAll('#vessels > li').length === 60");
+    browser.wait("a put off file to show", &format!("(({}?.dataset.trouble ?? '') !== '')", card("hub")));
+    browser.wait("the dead to be away", "document.querySelectorAll('#vessels > .away').length === 59");
+    let reason = format!("{}.querySelector('.reason').innerText.includes('not a directory')", card("hub"));
+    browser.wait("the reason to show", &reason);
+    println!("{}", browser.screenshot("sixty.png").display());
+    let height = browser.eval("document.getElementById('vessels').offsetHeight").as_u64().unwrap();
+    println!("60 vessels are {height} px high");
+    assert!(height < 4000, "60 vessels are {height} px high");
+    browser.resize(390, 844);
+    browser.wait("the page to fit a phone", "document.documentElement.scrollWidth <= window.innerWidth");
+    println!("{}", browser.screenshot("sixty-phone.png").display());
+    let broken = "[...document.querySelectorAll('#vessels h3')].filter(e => e.offsetHeight > 60).length";
+    assert_eq!(browser.eval(broken), json!(0), "a name is broken letter by letter");
+    let open = format!(
+        "{}.querySelector('.more').click() ?? {}.querySelector('dl').offsetHeight > 0",
+        card("hub"),
+        card("hub")
+    );
+    assert_eq!(browser.eval(&open), json!(true), "a vessel opens");
+    daemon.terminate();
+}
+
 /// What the book shows: two vessels, one of them slow, in the middle of their work.
 #[test]
 #[ignore = "draws target/screenshots/book.png, which docs/src/images/status.png is made from"]

@@ -246,6 +246,42 @@ fn help_version_and_completions_are_there() {
 }
 
 #[test]
+fn completions_know_the_names_of_vessels_groups_and_directories() {
+    let place = tempfile::tempdir().unwrap();
+    let settings = place.path().join("my settings.ini");
+    let text = "[Directory charts]\nLocation = /srv\n[Group north]\n[Vessel ship{1..2}]\nAddress = a\nGroups = north\n[Vessel \
+                old ship]\nAddress = b\n";
+    fs::write(&settings, text).unwrap();
+    let script = place.path().join("completions");
+    fs::write(&script, contentmonster(&["completions", "bash"]).stdout).unwrap();
+    let completed = |words: &[&str]| {
+        let program = env!("CARGO_BIN_EXE_contentmonster");
+        let mut all = vec![program, "--settings", settings.to_str().unwrap()];
+        all.extend(words);
+        let typed: String = all.iter().map(|word| format!("'{word}' ")).collect();
+        let run = format!(
+            "source '{}'; COMP_WORDS=({typed}); COMP_CWORD={}; _contentmonster_with_names '{program}' '' ''; printf \
+             '%s\\n' \"${{COMPREPLY[@]}}\"",
+            script.display(),
+            all.len() - 1
+        );
+        stdout(&Command::new("bash").args(["-c", &run]).output().unwrap())
+            .lines()
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(completed(&["pause", "sh"]), ["ship1", "ship2"]);
+    assert_eq!(completed(&["resume", "o"]), ["old\\ ship"]);
+    assert_eq!(completed(&["status", "--group", ""]), ["north"]);
+    assert_eq!(completed(&["queue", "c"]), ["charts"]);
+    assert!(completed(&["pause", "--gr"]).contains(&"--group".to_owned()));
+    for (shell, words) in [("zsh", ":_contentmonster_vessels'"), ("fish", "__contentmonster_names groups")] {
+        assert!(stdout(&contentmonster(&["completions", shell])).contains(words), "{shell}");
+    }
+    assert!(!stdout(&contentmonster(&["--help"])).contains("names"), "a command for scripts is not listed");
+}
+
+#[test]
 fn demo_shows_the_main_job_and_cleans_up() {
     let home = tempfile::tempdir().unwrap();
     let shown = Command::new(env!("CARGO_BIN_EXE_contentmonster"))

@@ -88,7 +88,7 @@ fn imported_settings_make_the_trees_that_rsync_makes() {
         (format!("{}", one.display()), "azP", false, "tern", "file"),
     ];
     let mut config = format!(
-        "defaults:\n  remote_host: 127.0.0.1\n  remote_user: root\n  interval: 0\n  priv_key: {}\nsync:\n",
+        "defaults:\n  remote_host: 127.0.0.1\n  remote_user: root\n  interval: 0\n  simulate: false\n  priv_key: {}\nsync:\n",
         fleet.path("home/.ssh/id_ed25519").display(),
     );
     for (source, letters, recurse, vessel, to) in &syncs {

@@ -363,7 +363,7 @@ RemoteLocation.documents = /srv
     settings.ini:3: [DEFAULT] Colour: unknown key; [DEFAULT] takes the keys of all sections, and no others
     settings.ini:4: [Monster] unknown section; did you mean [MONSTER]?
     settings.ini:5: [Vesel x] unknown section; did you mean [Vessel x]?
-    settings.ini:6: [Server x] unknown section; known are [MONSTER], [Directory x], [Vessel y], [Link z] and [DEFAULT]
+    settings.ini:6: [Server x] unknown section; known are [MONSTER], [Directory x], [Vessel y], [Link z], [Group w] and [DEFAULT]
     settings.ini:7: [Directory] the section has no name; write one after the word, such as [Vessel backup]
     settings.ini:8: [Directory a,b] the name contains a comma; choose a name without one
     settings.ini:9: [Vessel x] Address: missing; write `Address = …`, host name, IP address, a host of the ssh config, or unix: and a path; several, separated by commas
@@ -373,7 +373,7 @@ RemoteLocation.documents = /srv
     settings.ini:13: [Vessel x] SettleTime: does not belong here; it is a key of [Directory x]
     settings.ini:14: [Vessel x] Password: unexpected text between the key and the `=`; write `Password = value`
     settings.ini:15: [Vessel x] Password: unexpected text between the key and the `=`; write `Password = value`
-    settings.ini:16: [Vessel x] Colour: unknown key; known here: Address, Address.x, Transport, MountPoint, Port, Username, SSHConfig, ProxyJump, Password, PasswordFile, IdentityFile, CertificateFile, Passphrase, PassphraseFile, HostKey, HostKeyAlias, HostKeyPolicy, TempDir, Timeout, ReconnectWait, Connections, CongestionControl, Compression, RateLimit, Budget, Assembly, Shell, SmallFiles, Verify, Schedule, Schedule.tz, ScheduleExempt, Dirs, IgnoreDirs, RemoteLocation.x
+    settings.ini:16: [Vessel x] Colour: unknown key; known here: Address, Address.x, Transport, MountPoint, Port, Username, SSHConfig, ProxyJump, Password, PasswordFile, IdentityFile, CertificateFile, Passphrase, PassphraseFile, HostKey, HostKeyAlias, HostKeyPolicy, Groups, TempDir, Timeout, ReconnectWait, Connections, CongestionControl, Compression, RateLimit, Budget, Assembly, Shell, SmallFiles, Verify, Schedule, Schedule.tz, ScheduleExempt, Dirs, IgnoreDirs, RemoteLocation.x
     settings.ini:17: [Vessel x] IgnoreDirs: there is no [Directory documnts]; did you mean documents?
     settings.ini:17: [Vessel x] IgnoreDirs: there is no [Directory music]; name a configured directory
     settings.ini:18: [Vessel x] RemoteLocation.documnts: there is no [Directory documnts]; did you mean documents?

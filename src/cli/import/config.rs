@@ -9,6 +9,12 @@ use crate::settings::nearest;
 
 /// The valid keys: `TOP` those of the whole file, then those of a sync and of `defaults`.
 const TOP: [&str; 4] = ["log", "log_path", "defaults", "sync"];
+/// The keys of the mapping `log`.
+const LOG_KEYS: [&str; 2] = ["destination", "level"];
+/// The built-in defaults that Poni documents: `interval` and `simulate`. Elsewhere its text says 3 seconds, but the
+/// code waits 10.
+const INTERVAL: u32 = 10;
+const SIMULATE: bool = true;
 const KEYS: [&str; 11] = [
     "source_path",
     "remote_host",
@@ -42,6 +48,8 @@ impl fmt::Display for Complaint {
 pub(super) struct Config {
     /// The path of Poni's log file; `None` when Poni logs to standard output.
     pub(super) log: Option<String>,
+    /// The level of Poni's log, as a value of `LogLevel`.
+    pub(super) level: Option<&'static str>,
     pub(super) syncs: Vec<Sync>,
 }
 
@@ -60,6 +68,8 @@ pub(super) struct Sync {
     pub(super) recurse: bool,
     pub(super) simulate: bool,
     pub(super) delete: bool,
+    /// The keys whose values are Poni's built-in defaults.
+    pub(super) by_default: Vec<&'static str>,
 }
 
 impl Sync {
@@ -110,8 +120,9 @@ impl Reader {
         let mut syncs = None;
         for (key, line, node) in top {
             match self.known(&key, line, &TOP, "at the top level") {
+                Some("log") if matches!(node.data, YamlData::Mapping(_)) => self.log(node, &mut config),
                 Some("log" | "log_path") => {
-                    config.log = self.scalar(node, &key).map(|log| log.text).filter(|log| log != "stdout");
+                    config.log = self.scalar(node, &key).map(|log| log.text).filter(|log| !is_stdout(log));
                 }
                 Some("defaults") => defaults = self.values(node, "defaults"),
                 Some("sync") => syncs = self.mapping(node, "sync"),
@@ -127,6 +138,34 @@ impl Reader {
             config.syncs.extend(self.sync(name, line, &own, &defaults));
         }
         Some(config)
+    }
+
+    /// Reads the mapping `log`: `destination` and `level`.
+    fn log(&mut self, node: &MarkedYaml<'_>, config: &mut Config) {
+        for (key, line, node) in self.mapping(node, "log").unwrap_or_default() {
+            match self.known(&key, line, &LOG_KEYS, "in log") {
+                Some("destination") => {
+                    config.log = self.scalar(node, &key).map(|log| log.text).filter(|log| !is_stdout(log));
+                }
+                Some(_) => {
+                    let Some(Value { text, line }) = self.scalar(node, &key) else { continue };
+                    config.level = match text.to_lowercase().as_str() {
+                        "debug" => Some("debug"),
+                        "info" => Some("info"),
+                        "warning" | "warn" => Some("warn"),
+                        "error" => Some("error"),
+                        _ => {
+                            self.complain(
+                                line,
+                                format_args!("level must be debug, info, warning or error, not {text:?}"),
+                            );
+                            None
+                        }
+                    };
+                }
+                None => {}
+            }
+        }
     }
 
     /// Reads the values of a sync or of `defaults`; `[]` and null have no values.
@@ -233,10 +272,11 @@ impl Reader {
             key: text("priv_key"),
             port: self.number(value("port"), "port", 1, 65_535, 22).try_into().unwrap_or(22),
             flags: text("rsync_opts").unwrap_or_else(|| "azP".to_owned()),
-            interval: self.number(value("interval"), "interval", 0, 86_400, 3),
-            recurse: self.truth(value("recurse"), "recurse"),
-            simulate: self.truth(value("simulate"), "simulate"),
-            delete: self.truth(value("delete_on_remote"), "delete_on_remote"),
+            interval: self.number(value("interval"), "interval", 0, 86_400, INTERVAL),
+            recurse: self.truth(value("recurse"), "recurse", false),
+            simulate: self.truth(value("simulate"), "simulate", SIMULATE),
+            delete: self.truth(value("delete_on_remote"), "delete_on_remote", false),
+            by_default: ["interval", "simulate"].into_iter().filter(|key| value(key).is_none()).collect(),
             name,
         };
         (self.complaints.len() == complaints).then_some(sync)
@@ -253,11 +293,15 @@ impl Reader {
         }
     }
 
-    fn truth(&mut self, value: Option<&Value>, key: &str) -> bool {
-        let Some(Value { text, line }) = value else { return false };
+    fn truth(&mut self, value: Option<&Value>, key: &str, otherwise: bool) -> bool {
+        let Some(Value { text, line }) = value else { return otherwise };
         if text != "true" && text != "false" {
             self.complain(*line, format_args!("{key} must be true or false, not {text:?}"));
         }
         text == "true"
     }
+}
+
+fn is_stdout(destination: &str) -> bool {
+    destination.eq_ignore_ascii_case("stdout")
 }

@@ -81,6 +81,7 @@ impl Flags {
             'I' | 'y' | 'E' | 'J' | 'O' | 'N' | 'U' | 'k' | 'K' | 'M' | 'T' | '@' | '0' | '4' | '6' | '8' | 's' => {
                 "contentmonster has no equivalent"
             }
+            'V' => "rsync prints its version and copies nothing",
             _ => "rsync rejects this unknown option, so Poni copies nothing",
         };
         let misread = if letter == 'B' && value.parse::<u64>().is_err() {

@@ -10,6 +10,9 @@ use super::flags::Flags;
 /// The sections of the settings to be written.
 pub(super) struct Plan {
     pub(super) log: Option<String>,
+    pub(super) level: Option<&'static str>,
+    /// Whether some syncs are simulated only because that is Poni's documented default.
+    pub(super) simulated_by_default: bool,
     /// Whether every sync is simulated.
     pub(super) simulate: bool,
     pub(super) directories: Vec<Directory>,
@@ -69,7 +72,14 @@ impl Plan {
     pub(super) fn new(config: &Config) -> Self {
         let simulate =
             !config.syncs.is_empty() && config.syncs.iter().all(|sync| is_simulated(sync, &Flags::parse(&sync.flags)));
-        let mut plan = Self { log: config.log.clone(), simulate, directories: Vec::new(), vessels: Vec::new() };
+        let mut plan = Self {
+            log: config.log.clone(),
+            level: config.level,
+            simulated_by_default: config.syncs.iter().any(|sync| sync.by_default.contains(&"simulate")),
+            simulate,
+            directories: Vec::new(),
+            vessels: Vec::new(),
+        };
         for sync in &config.syncs {
             let flags = Flags::parse(&sync.flags);
             let vessel = plan.vessel(sync, &flags);
@@ -153,6 +163,9 @@ fn treatment(sync: &Sync, flags: &Flags) -> Treatment {
 /// Lists differences between Poni and contentmonster for this sync, and options without an equivalent.
 fn notes(sync: &Sync, flags: &Flags) -> Vec<String> {
     let mut notes: Vec<String> = flags.notes.iter().map(|note| format!("rsync_opts {}: {note}", sync.flags)).collect();
+    if sync.by_default.contains(&"interval") {
+        notes.push("interval is not set: Poni's text says both 10 and 3 seconds, its code waits 10".to_owned());
+    }
     match (sync.recurse, flags.recursive) {
         (false, true) => notes.push(
             "recurse: false. Poni sees only changes at the top level, but then copies everything below it; \

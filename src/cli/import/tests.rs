@@ -134,6 +134,49 @@ fn what_poni_only_simulates_goes_nowhere() {
     assert!(section(&all, "Vessel north").contains(&"Dirs = usual, config.json".into()), "{all}");
 }
 
+/// The examples of Poni's README, each with lines that its settings must contain.
+#[test]
+fn every_example_of_ponis_readme_is_imported() {
+    let first = "sync:\n  \"sync dir1 to nycweb1\":               ## unique name\n    source_path: /opt/dir1\n    \
+                 remote_host: nycweb1\n    remote_path: /opt\n    remote_user: jsmith\n    priv_key: \
+                 /home/jsmith/.ssh/id_rsa\n    port: 1122\n    rsync_opts: azBP                    ## more flags\n    \
+                 interval: 15\n    recurse: true\n    simulate: true\n\n  \"sync syslog to web9\":\n    source_path: \
+                 /var/log/syslog\n    remote_host: web9\n    remote_path: /mnt/backup/logs/host123\n    remote_user: \
+                 root\n    priv_key: /root/.ssh/id_rsa\n";
+    let defaults = "defaults:\n  source_path: /my/default/source/path\n  remote_host: default-host-name\n  remote_user: \
+                    default-user-name\n  remote_path: /default/path/on/remote/host\n  priv_key: default-ssh-key\n  \
+                    interval: 3\n  rsync_opts: aVZPs\n\nsync:\n  \"sync default path to default target path\": []  # all \
+                    defaults\n\n  \"sync default path except for Interval\":\n    interval: 30\n";
+    let one_source = "sync:\n  \"sync to web1 - JOE\":\n    source_path: /my/local/file\n    remote_path: /home/joe/\n    \
+                      remote_host: web1\n    interval: 30\n\n  \"sync to web1 - MARY\":\n    source_path: \
+                      /my/local/file\n    remote_path: /home/mary\n    remote_host: web1\n    interval: 30\n    simulate: \
+                      false\n";
+    let log =
+        |text: &str| format!("{text}\nsync:\n  a:\n    source_path: /a\n    remote_host: h\n    remote_path: /b\n");
+    let file = log("log:\n  destination: /var/log/poni.log\n  level: warning\n");
+    let screen = log("log:\n  destination: stdout\n  level: INFO\n");
+    let old = log("log: /var/log/poni.log");
+    for (example, expected) in [
+        (first, &["Simulate = yes", "Port = 1122", "Interval = 15s", "Interval = 10s", "its code waits 10"][..]),
+        (defaults, &["Interval = 3s", "Interval = 30s", "Username = default-user-name", "prints its version"]),
+        (one_source, &["RemoteLocation.file = /home/joe/file", "RemoteLocation.file-2 = /home/mary/file"]),
+        (&file, &["LogFile = /var/log/poni.log\nLogLevel = warn\n", "documents `simulate: true`"]),
+        (&screen, &["[MONSTER]\nSimulate = yes\nLogLevel = info\n"]),
+        (&old, &["LogFile = /var/log/poni.log\n"]),
+    ] {
+        let text = translate(example, "config.yml").unwrap_or_else(|why| panic!("{why:?}\n{example}"));
+        expected.iter().for_each(|line| assert!(text.contains(line), "no {line}\nin\n{text}\nfrom\n{example}"));
+    }
+    for (wrong, why) in [
+        (log("log:\n  level: loud\n"), "level must be debug, info, warning or error"),
+        (log("log:\n  destintion: x\n"), "did you mean destination?"),
+        (log("log: [1]\n"), "must be a word"),
+    ] {
+        let complaints = translate(&wrong, "config.yml").unwrap_err();
+        assert!(complaints.iter().any(|one| one.what.contains(why)), "{complaints:?}");
+    }
+}
+
 #[test]
 fn every_key_that_is_written_is_one_of_ours() {
     let text = imported();

@@ -12,20 +12,30 @@ const QUIRKS: &str = "\
 # If several syncs have the same source, Poni uses the interval of the first; here each has its own.
 ";
 
+/// The comment for syncs without `simulate`.
+const SIMULATED: &str = "\
+# Some syncs do not set `simulate`. Poni documents `simulate: true` as its default, so nothing is sent for them. If your
+# Poni copies files without that key, set `simulate: false` there and import again.
+";
+
 /// Returns the text of the whole settings file.
 pub(super) fn write(plan: &Plan, origin: &str) -> String {
     let mut text = format!("# Imported from Poni's {}.\n#\n{QUIRKS}\n", origin.escape_default());
-    if plan.log.is_some() || plan.simulate {
-        text.push_str("[MONSTER]\n");
+    if plan.simulated_by_default {
+        text.push_str(SIMULATED);
     }
+    let mut monster = String::new();
     if plan.simulate {
-        text.push_str("Simulate = yes\n");
+        monster.push_str("Simulate = yes\n");
     }
     if let Some(log) = &plan.log {
-        text.push_str(&line("LogFile", log));
+        monster.push_str(&line("LogFile", log));
     }
-    if plan.log.is_some() || plan.simulate {
-        text.push('\n');
+    if let Some(level) = plan.level {
+        monster.push_str(&line("LogLevel", level));
+    }
+    if !monster.is_empty() {
+        let _ = writeln!(text, "[MONSTER]\n{monster}");
     }
     let names: Vec<&str> = plan.directories.iter().map(|directory| directory.name.as_str()).collect();
     for one in &plan.directories {

@@ -1,7 +1,7 @@
 //! Cases of people's queries and orders: sums, histories, receipts; retry, forget, pause.
 
 use super::*;
-use crate::ledger::{Ending, Oldest, Receipt, Summary};
+use crate::ledger::{Ending, Oldest, Pause, QueueFilter, QueuePage, QueueState, Receipt, Summary};
 use crate::records::DeliveryId;
 
 async fn summary(store: &dyn Store) -> Summary {
@@ -125,16 +125,112 @@ pub(in crate::ledger) async fn only_what_is_still_to_be_delivered_can_be_forgott
 
 pub(in crate::ledger) async fn a_paused_vessel_stays_paused(store: &dyn Store, hands: &Hands) {
     assert_eq!(store.paused().await.unwrap(), []);
-    store.pause(&vessel("tern"), true).await.unwrap();
-    store.pause(&vessel("gull"), false).await.unwrap();
+    store.pause(&vessel("tern"), Some(&Pause::default())).await.unwrap();
+    store.pause(&vessel("gull"), None).await.unwrap();
     hands.forward(5);
-    store.pause(&vessel("tern"), true).await.unwrap();
+    store.pause(&vessel("tern"), Some(&Pause::default())).await.unwrap();
     assert_eq!(store.paused().await.unwrap(), [vessel("tern")]);
     let paused_at = |summary: Summary| summary.notes.iter().map(|note| note.paused_at).collect::<Vec<_>>();
     assert_eq!(paused_at(summary(store).await), [None, Some(START)]);
-    store.pause(&vessel("tern"), false).await.unwrap();
+    store.pause(&vessel("tern"), None).await.unwrap();
     assert_eq!(store.paused().await.unwrap(), []);
     assert_eq!(paused_at(summary(store).await), [None, None]);
+}
+
+pub(in crate::ledger) async fn a_pause_ends_at_its_time_and_keeps_its_note(store: &dyn Store, hands: &Hands) {
+    let pause = |until| Pause { until, note: Some("in the dock".to_owned()) };
+    store.pause(&vessel("tern"), Some(&pause(Some(START + 10)))).await.unwrap();
+    store.pause(&vessel("gull"), Some(&pause(None))).await.unwrap();
+    assert_eq!(store.ended_pauses().await.unwrap(), (vec![], Some(START + 10)));
+    let notes = summary(store).await.notes;
+    let told: Vec<_> = notes.iter().map(|note| (note.paused_until, note.pause_note.as_deref())).collect();
+    assert_eq!(told, [(None, Some("in the dock")), (Some(START + 10), Some("in the dock"))]);
+    hands.forward(10);
+    assert_eq!(store.paused().await.unwrap(), [vessel("gull")]);
+    assert_eq!(store.ended_pauses().await.unwrap(), (vec![vessel("tern")], None));
+    store.pause(&vessel("tern"), None).await.unwrap();
+    assert_eq!(store.ended_pauses().await.unwrap(), (vec![], None));
+    assert_eq!(summary(store).await.notes[1].pause_note, None);
+}
+
+async fn queue(store: &dyn Store, filter: &QueueFilter, after: &QueuePage, limit: u32) -> QueuePage {
+    store.reports().queue(&vessel("tern"), filter, after.next, limit).await.unwrap()
+}
+
+fn names(page: &QueuePage) -> Vec<String> {
+    page.entries.iter().map(|entry| entry.path.to_string()).collect()
+}
+
+pub(in crate::ledger) async fn the_queue_is_listed_in_the_order_in_which_it_is_due(store: &dyn Store, hands: &Hands) {
+    let content = "x".repeat(150);
+    for (name, content) in [("a", "1"), ("large", content.as_str()), ("b", "22"), ("c", "333"), ("d", "1")] {
+        admit(store, file(name, content, 1), ["tern", "gull"]).await;
+        hands.forward(1);
+    }
+    let all = store.next_due(&vessel("tern"), false, 10).await.unwrap();
+    store.put_off(all[0].id, "no space", hands.now() + 50, false).await.unwrap();
+    store.put_off(all[1].id, "closed", hands.now() + 20, true).await.unwrap();
+    let begin = QueuePage::default();
+    let whole = queue(store, &QueueFilter::default(), &begin, 10).await;
+    assert_eq!(
+        (names(&whole), whole.next),
+        (vec!["large".into(), "c".into(), "d".into(), "b".into(), "a".into()], None)
+    );
+    let first = &whole.entries[0];
+    assert_eq!(
+        (first.size, first.admitted_at, first.failures, first.state()),
+        (150, START + 1, 0, QueueState::Waiting)
+    );
+    assert_eq!((whole.entries[4].failures, whole.entries[4].reason.as_deref()), (1, Some("no space")));
+    let due = [due(store, "tern").await[0].version.path.to_string(), "c".into()];
+    assert!(due.iter().all(|path| path == "c"), "the first small file of the list is the first that is due");
+
+    // Page by page, and what is acknowledged meanwhile shifts nothing.
+    let (mut page, mut listed) = (queue(store, &QueueFilter::default(), &begin, 2).await, Vec::new());
+    store.acknowledge(page.entries[0].position.delivery, Verified::ByVessel).await.unwrap();
+    loop {
+        listed.extend(names(&page));
+        if page.next.is_none() {
+            break;
+        }
+        page = queue(store, &QueueFilter::default(), &page, 2).await;
+    }
+    assert_eq!(listed, ["large", "c", "d", "b", "a"]);
+    for (state, expected) in
+        [(QueueState::Waiting, &["c", "d"][..]), (QueueState::PutOff, &["a"]), (QueueState::Parked, &["b"])]
+    {
+        let filter = QueueFilter { state: Some(state), ..QueueFilter::default() };
+        assert_eq!(names(&queue(store, &filter, &begin, 10).await), expected, "{state:?}");
+    }
+    let searched = QueueFilter { search: Some("c".into()), ..QueueFilter::default() };
+    assert_eq!(names(&queue(store, &searched, &begin, 10).await), ["c"]);
+    let elsewhere = QueueFilter { directory: Some(DirectoryName::new("maps")), ..QueueFilter::default() };
+    assert_eq!(queue(store, &elsewhere, &begin, 10).await, QueuePage::default());
+    let some = whole.entries[1..3].iter().map(|entry| entry.version).collect();
+    let chosen = QueueFilter { versions: Some(some), ..QueueFilter::default() };
+    assert_eq!(names(&queue(store, &chosen, &begin, 10).await), ["c", "d"]);
+}
+
+pub(in crate::ledger) async fn what_was_put_off_is_counted_and_the_next_to_be_tried_is_named(
+    store: &dyn Store,
+    hands: &Hands,
+) {
+    for name in ["a", "b", "c"] {
+        admit(store, file(name, "one", 1), ["tern"]).await;
+    }
+    let all = due(store, "tern").await;
+    assert_eq!((summary(store).await.tallies[0].postponed, summary(store).await.postponed.len()), (0, 0));
+    store.put_off(all[0].id, "late", hands.now() + 90, false).await.unwrap();
+    store.put_off(all[1].id, "full", hands.now() + 60, false).await.unwrap();
+    store.put_off(all[2].id, "closed", hands.now() + 30, true).await.unwrap();
+    let now = summary(store).await;
+    assert_eq!((now.tallies[0].postponed, now.tallies[0].parked), (2, 1));
+    let [first] = &now.postponed[..] else { panic!("{:?}", now.postponed) };
+    assert_eq!((first.path.to_string(), first.reason.as_str(), first.due_at), ("b".into(), "full", hands.now() + 60));
+    store.retry(&[all[1].id]).await.unwrap();
+    store.acknowledge(all[0].id, Verified::ByVessel).await.unwrap();
+    let now = summary(store).await;
+    assert_eq!((now.tallies[0].postponed, now.postponed.len()), (0, 0));
 }
 
 pub(in crate::ledger) async fn why_a_vessel_is_away_is_kept_until_it_is_back(store: &dyn Store, hands: &Hands) {

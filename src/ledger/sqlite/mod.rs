@@ -14,6 +14,7 @@ mod listeners;
 mod lock;
 mod mounts;
 mod notices;
+mod queue;
 mod queues;
 mod ranks;
 mod reconcile;
@@ -31,9 +32,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use sqlx::SqlitePool;
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::sqlite::{SqliteAutoVacuum, SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::{ConnectOptions, SqlitePool};
 
 use super::{LedgerError, Reports};
 use crate::clock::Clock;
@@ -106,8 +107,9 @@ impl Sqlite {
         Ok(Self { writer, group, readers, listeners, instance, clock, latest, _lock: lock })
     }
 
-    /// Opens the ledger read-only, even while another process writes to it.
-    pub(super) async fn look(file: &Path) -> Result<Arc<dyn Reports>> {
+    /// Opens the ledger read-only, even while another process writes to it. With `untouched`, SQLite also creates no files
+    /// beside a ledger that no other process has open; such a view must be short-lived, because it doesn't notice updates.
+    pub(super) async fn look(file: &Path, untouched: bool) -> Result<Arc<dyn Reports>> {
         let unusable = |why: String| LedgerError::Unusable { file: file.into(), why };
         match file.try_exists() {
             Ok(true) => {}
@@ -115,7 +117,11 @@ impl Sqlite {
             Err(e) => return Err(unusable(e.to_string())),
         }
         let failed = |error: sqlx::Error| LedgerError::opening(file, &error);
-        let readers = pool(1).connect_with(options(file).read_only(true)).await.map_err(failed)?;
+        let mut log = file.as_os_str().to_owned();
+        log.push("-wal");
+        let immutable = untouched && !Path::new(&log).exists();
+        let reading = options(file).read_only(true).immutable(immutable);
+        let readers = pool(1).connect_with(reading).await.map_err(failed)?;
         // A new file has no tables until the process that created the file has run the migrations.
         let known = sqlx::query_scalar("SELECT count(*) FROM sqlite_schema WHERE name = '_sqlx_migrations'");
         let known: i64 = known.fetch_one(&readers).await.map_err(failed)?;
@@ -154,13 +160,14 @@ impl Sqlite {
 
 fn options(file: &Path) -> SqliteConnectOptions {
     let options = SqliteConnectOptions::new().filename(file);
-    options.busy_timeout(Duration::from_secs(10)).row_buffer_size(ROWS_ON_THE_WAY)
+    // A slow statement is no fault that an operator can mend, and the library's lines contain SQL.
+    options.busy_timeout(Duration::from_secs(10)).row_buffer_size(ROWS_ON_THE_WAY).disable_statement_logging()
 }
 
 /// Returns the options of a pool that doesn't test a connection before use: the test would cost as much as the query.
 fn pool(connections: u32) -> SqlitePoolOptions {
     let pool = SqlitePoolOptions::new().max_connections(connections);
-    pool.acquire_timeout(LONGEST_QUEUE).test_before_acquire(false)
+    pool.acquire_timeout(LONGEST_QUEUE).acquire_slow_threshold(LONGEST_QUEUE).test_before_acquire(false)
 }
 
 fn migration_error(error: MigrateError, file: PathBuf) -> LedgerError {

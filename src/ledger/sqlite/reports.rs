@@ -6,10 +6,10 @@ use async_trait::async_trait;
 use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
 
-use super::{Readers, Result, link_usage, rows};
+use super::{Readers, Result, link_usage, queue, rows};
 use crate::ledger::{
-    DeliveryStory, DirectoryTally, Ending, LedgerError, Oldest, Receipt, Reports, Summary, Tally, Trouble,
-    VersionStory, VesselNote,
+    DeliveryStory, DirectoryTally, Ending, LedgerError, Oldest, Postponed, QueueFilter, QueuePage, QueuePosition,
+    Receipt, Reports, Summary, Tally, Trouble, VersionStory, VesselNote,
 };
 use crate::names::{DirectoryName, RelPath, VesselName};
 use crate::records::{DeliveryCost, DeliveryId, DeliveryState, LinkBytes, UtcDay, WayOf};
@@ -25,6 +25,15 @@ macro_rules! receipts {
          FROM delivery d CROSS JOIN version v ON v.id = d.version WHERE d.state = 'acknowledged' "
     };
 }
+
+/// The postponed delivery of each vessel that is retried first.
+pub(super) const POSTPONED: &str = "SELECT d.vessel, v.directory, v.path, coalesce(d.reason, '') AS reason, d.due_at
+     FROM (SELECT vessel FROM tally GROUP BY vessel HAVING sum(postponed) > 0) t
+     CROSS JOIN delivery d ON d.id = (
+         SELECT f.id FROM delivery f INDEXED BY delivery_failed
+         WHERE f.vessel = t.vessel AND f.parked = 0 AND f.failures > 0
+             AND f.state NOT IN ('acknowledged', 'superseded') ORDER BY f.due_at, f.id LIMIT 1)
+     CROSS JOIN version v ON v.id = d.version ORDER BY t.vessel";
 
 #[async_trait]
 impl Reports for Readers {
@@ -51,6 +60,7 @@ impl Reports for Readers {
         )
         .fetch_all(&mut *one)
         .await?;
+        let postponed = sqlx::query(POSTPONED).fetch_all(&mut *one).await?;
         let size = sqlx::query(
             "SELECT page_count * page_size AS bytes, freelist_count * page_size AS free
              FROM pragma_page_count, pragma_freelist_count, pragma_page_size",
@@ -61,6 +71,7 @@ impl Reports for Readers {
             directories: directories.iter().map(directory_tally).collect::<Result<_>>()?,
             notes: notes.iter().map(note).collect::<Result<_>>()?,
             oldest: oldest.iter().map(oldest_of).collect::<Result<_>>()?,
+            postponed: postponed.iter().map(postponed_of).collect::<Result<_>>()?,
             ledger_bytes: number(&size, "bytes")?,
             ledger_free_bytes: number(&size, "free")?,
         })
@@ -77,6 +88,16 @@ impl Reports for Readers {
         .iter()
         .map(trouble)
         .collect()
+    }
+
+    async fn queue(
+        &self,
+        vessel: &VesselName,
+        filter: &QueueFilter,
+        after: Option<QueuePosition>,
+        limit: u32,
+    ) -> Result<QueuePage> {
+        queue::page(&self.0, vessel, filter, after, limit).await
     }
 
     async fn last_receipts(&self, limit: u32) -> Result<Vec<Receipt>> {
@@ -165,6 +186,7 @@ fn tally(row: &SqliteRow) -> Result<Tally> {
         waiting: number(row, "waiting")?,
         waiting_bytes: number(row, "waiting_bytes")?,
         parked: number(row, "parked")?,
+        postponed: number(row, "postponed")?,
         acknowledged: number(row, "acknowledged")?,
         expired: number(row, "expired")?,
         acknowledged_bytes: number(row, "acknowledged_bytes")?,
@@ -187,6 +209,8 @@ fn note(row: &SqliteRow) -> Result<VesselNote> {
     Ok(VesselNote {
         vessel: vessel(row, "name")?,
         paused_at: row.try_get("paused_at")?,
+        paused_until: row.try_get("paused_until")?,
+        pause_note: row.try_get("pause_note")?,
         away: at.map(|at| (at, reason.unwrap_or_default())),
         shell_refusal: row.try_get("shell_refusal")?,
         path: row
@@ -202,6 +226,16 @@ fn oldest_of(row: &SqliteRow) -> Result<Oldest> {
         directory: rows::directory(row)?,
         path: rows::rel_path(row)?,
         admitted_at: row.try_get("admitted_at")?,
+    })
+}
+
+fn postponed_of(row: &SqliteRow) -> Result<Postponed> {
+    Ok(Postponed {
+        vessel: vessel(row, "vessel")?,
+        directory: rows::directory(row)?,
+        path: rows::rel_path(row)?,
+        reason: row.try_get("reason")?,
+        due_at: row.try_get("due_at")?,
     })
 }
 

@@ -66,7 +66,7 @@ pub(super) fn current(row: &SqliteRow) -> Result<CurrentVersion> {
     Ok(CurrentVersion { path: rel_path(row)?, traits })
 }
 
-fn kind(row: &SqliteRow) -> Result<VersionKind> {
+pub(super) fn kind(row: &SqliteRow) -> Result<VersionKind> {
     let word: &str = row.try_get("kind")?;
     let kind = VersionKind::ALL.into_iter().find(|kind| kind.as_str() == word);
     kind.ok_or_else(|| corrupt(format_args!("unknown kind of version {word:?}")))

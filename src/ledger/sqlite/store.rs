@@ -15,7 +15,7 @@ use super::rows::{current_columns, version_columns};
 use super::transitions::{end_vanished, forget, forget_all, insert, last_of_each_path, supersede};
 use super::{Readers, Result, Sqlite, json, rows, signatures};
 use crate::digest::Digest;
-use crate::ledger::{CurrentVersion, LastDelivered, Parked, Reports, Store};
+use crate::ledger::{CurrentVersion, LastDelivered, Parked, Pause, Reports, Store};
 use crate::names::{DirectoryName, InstanceId, RelPath, VesselName};
 use crate::records::{
     Backlog, Delivery, DeliveryId, DeliveryState, HeldVersion, NewVersion, Remains, Verified, Version, VersionId,
@@ -273,25 +273,44 @@ impl Store for Sqlite {
         Ok(forgotten)
     }
 
-    async fn pause(&self, vessel: &VesselName, paused: bool) -> Result<()> {
+    async fn pause(&self, vessel: &VesselName, pause: Option<&Pause>) -> Result<()> {
         sqlx::query(
-            "INSERT INTO vessel (name, paused_at) VALUES (?1, iif(?2, ?3, NULL))
-             ON CONFLICT (name) DO UPDATE SET paused_at = iif(?2, coalesce(paused_at, ?3), NULL)",
+            "INSERT INTO vessel (name, paused_at, paused_until, pause_note) VALUES (?1, iif(?2, ?3, NULL), ?4, ?5)
+             ON CONFLICT (name) DO UPDATE SET
+                 paused_at = iif(?2, coalesce(paused_at, ?3), NULL), paused_until = ?4, pause_note = ?5",
         )
         .bind(vessel.as_str())
-        .bind(paused)
+        .bind(pause.is_some())
         .bind(self.now())
+        .bind(pause.and_then(|pause| pause.until))
+        .bind(pause.and_then(|pause| pause.note.as_deref()))
         .execute(&self.writer)
         .await?;
         Ok(())
     }
 
     async fn paused(&self) -> Result<Vec<VesselName>> {
-        let names: Vec<String> =
-            sqlx::query_scalar("SELECT name FROM vessel WHERE paused_at IS NOT NULL ORDER BY name")
-                .fetch_all(&self.readers)
-                .await?;
+        let names: Vec<String> = sqlx::query_scalar(
+            "SELECT name FROM vessel WHERE paused_at IS NOT NULL AND (paused_until IS NULL OR paused_until > ?)
+                 ORDER BY name",
+        )
+        .bind(self.now())
+        .fetch_all(&self.readers)
+        .await?;
         Ok(names.iter().map(|name| VesselName::new(name)).collect())
+    }
+
+    async fn ended_pauses(&self) -> Result<(Vec<VesselName>, Option<i64>)> {
+        let pauses: Vec<(String, i64)> = sqlx::query_as(
+            "SELECT name, paused_until FROM vessel WHERE paused_at IS NOT NULL AND paused_until IS NOT NULL
+             ORDER BY paused_until, name",
+        )
+        .fetch_all(&self.readers)
+        .await?;
+        let now = self.now();
+        let next = pauses.iter().map(|(_, until)| *until).find(|until| *until > now);
+        let ended = pauses.iter().filter(|(_, until)| *until <= now).map(|(name, _)| VesselName::new(name));
+        Ok((ended.collect(), next))
     }
 
     async fn away(&self, vessel: &VesselName, reason: Option<&str>) -> Result<()> {

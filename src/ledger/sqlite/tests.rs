@@ -1,18 +1,19 @@
 //! Tests specific to SQLite: ledger files that are opened, refused, migrated, or left behind by a killed process.
 
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{ConnectOptions, Connection, Row};
 use tempfile::TempDir;
 
-use super::{MIGRATIONS, Sqlite};
+use super::{MIGRATIONS, Sqlite, queue, reports};
 use crate::clock::Clock;
 use crate::digest::Digest;
 use crate::fault::Scope;
 use crate::ledger::conformance::{self, Hands, file};
-use crate::ledger::{Ledger, LedgerError, LedgerView, Scratch, Store};
+use crate::ledger::{Ledger, LedgerError, LedgerView, QueueFilter, QueueState, Scratch, Store};
 use crate::names::{DirectoryName, RelPath, RemotePath, VesselName};
 use crate::records::{DeliveryState, Host, NewVersion, Traits, Verified, VersionId};
 
@@ -419,6 +420,78 @@ async fn what_is_asked_for_every_file_reads_no_more_than_it_gives() {
     }
 }
 
+/// Whatever part of the queue is asked for, an index leads to its place.
+#[tokio::test]
+async fn a_part_of_the_queue_is_found_by_an_index() {
+    let place = Place::new();
+    drop(place.open().await.unwrap());
+    let mut database = place.database().await;
+    for (question, index) in [
+        (queue::ALL, "delivery_open (vessel=? AND large=? AND due_at>?)"),
+        (queue::PUT_OFF, "delivery_failed (vessel=? AND parked=? AND due_at>?)"),
+        (queue::PARKED, "delivery_failed (vessel=? AND parked=? AND due_at>?)"),
+        (reports::POSTPONED, "delivery_failed (vessel=? AND parked=?)"),
+    ] {
+        let explain = sqlx::AssertSqlSafe(format!("EXPLAIN QUERY PLAN {question}"));
+        let plan = sqlx::query(explain).fetch_all(&mut database).await.unwrap();
+        let plan: Vec<String> = plan.iter().map(|row| row.get("detail")).collect();
+        let searched = |step: &String| step.starts_with("SEARCH") && step.contains(index);
+        assert!(plan.iter().any(searched), "{question}: {plan:#?}");
+        assert!(!plan.iter().any(|step| step.starts_with("SCAN delivery")), "{question}: {plan:#?}");
+    }
+}
+
+/// `CONTENTMONSTER_MILLION=1` measures each answer with 1,000,000 waiting files, of which 400,000 failed.
+#[tokio::test]
+async fn a_part_of_a_queue_of_a_million_files_takes_milliseconds() {
+    let million = std::env::var_os("CONTENTMONSTER_MILLION").is_some();
+    let files: i64 = if million { 1_000_000 } else { 20_000 };
+    let place = Place::new();
+    let ledger = place.open().await.unwrap();
+    ledger.admit(&docs(), &[file("first", "one", 1)], &[tern()]).await.unwrap();
+    let mut database = place.database().await;
+    let fill = sqlx::AssertSqlSafe(format!(
+        "WITH RECURSIVE n(i) AS (SELECT 2 UNION ALL SELECT i + 1 FROM n WHERE i < {files})
+         INSERT INTO version (directory, path, size, mtime, mtime_nanos, inode, mode, digest, chunk_size, kind, target,
+             admitted_at)
+         SELECT iif(i % 1000 = 0, 'rare', 'docs'), CAST('file ' || i AS BLOB), i, 0, 0, i, 420, zeroblob(32), 100, 'file', x'', i
+         FROM n;
+         INSERT INTO delivery (version, vessel, large, state, failures, parked, due_at, reason)
+         SELECT id, 'tern', id % 10 = 0, 'pending', id % 5 < 2, id % 5 = 0, admitted_at, 'full' FROM version WHERE id > 1;
+         UPDATE tally SET postponed = (SELECT count(*) FROM delivery WHERE failures > 0 AND parked = 0)
+         WHERE directory = 'docs'"
+    ));
+    sqlx::raw_sql(fill).execute(&mut database).await.unwrap();
+    let view = ledger.view();
+    let directory = Some(DirectoryName::new("rare"));
+    for (what, filter) in [
+        ("all", QueueFilter::default()),
+        ("waiting", QueueFilter { state: Some(QueueState::Waiting), ..QueueFilter::default() }),
+        ("put off", QueueFilter { state: Some(QueueState::PutOff), ..QueueFilter::default() }),
+        ("parked", QueueFilter { state: Some(QueueState::Parked), ..QueueFilter::default() }),
+        ("a rare directory", QueueFilter { directory, ..QueueFilter::default() }),
+        ("a search in vain", QueueFilter { search: Some("nowhere".into()), ..QueueFilter::default() }),
+    ] {
+        let (mut after, mut found, mut pages, mut slowest) = (None, 0, 0, Duration::ZERO);
+        loop {
+            let began = Instant::now();
+            let page = view.queue(&tern(), &filter, after, 1000).await.unwrap();
+            slowest = slowest.max(began.elapsed());
+            (found, pages) = (found + page.entries.len(), pages + 1);
+            after = page.next;
+            if after.is_none() || pages == 60 {
+                break;
+            }
+        }
+        println!("{files} files, {what}: {found} in {pages} pages, the slowest took {slowest:?}");
+        // Built without optimisation, and on a busy machine.
+        assert!(slowest < Duration::from_secs(2), "{what}: {slowest:?}");
+    }
+    let began = Instant::now();
+    assert_eq!(view.summary(0).await.unwrap().postponed.len(), 1);
+    println!("{files} files, the summary took {:?}", began.elapsed());
+}
+
 /// The sums that the triggers maintain must equal a fresh count.
 #[tokio::test]
 async fn the_sums_are_what_counting_gives_whatever_happened() {
@@ -456,10 +529,12 @@ async fn the_sums_are_what_counting_gives_whatever_happened() {
             _ => {}
         }
         let differing: i64 = sqlx::query_scalar(
-            "SELECT (SELECT count(*) FROM tally t WHERE (t.waiting, t.waiting_bytes, t.parked, t.acknowledged) IS NOT (
+            "SELECT (SELECT count(*) FROM tally t WHERE (t.waiting, t.waiting_bytes, t.parked, t.postponed, t.acknowledged) IS NOT (
                  SELECT count(*) FILTER (WHERE d.state NOT IN ('acknowledged', 'superseded')),
                      coalesce(sum(v.size) FILTER (WHERE d.state NOT IN ('acknowledged', 'superseded')), 0),
-                     sum(d.parked), count(*) FILTER (WHERE d.state = 'acknowledged')
+                     sum(d.parked), count(*) FILTER (WHERE d.failures > 0 AND d.parked = 0
+                         AND d.state NOT IN ('acknowledged', 'superseded')),
+                     count(*) FILTER (WHERE d.state = 'acknowledged')
                  FROM delivery d JOIN version v ON v.id = d.version
                  WHERE d.vessel = t.vessel AND v.directory = t.directory))
              + (SELECT count(*) FROM directory_tally t WHERE (t.waiting, t.waiting_bytes) IS NOT (
@@ -566,7 +641,7 @@ async fn a_ledger_whose_writer_hangs_has_no_beat() {
     let store = Sqlite::open(&place.file(), Clock::system()).await.unwrap();
     let hanging = store.writer.begin().await.unwrap();
     let mut beat = store.beat();
-    assert!(tokio::time::timeout(std::time::Duration::from_millis(200), &mut beat).await.is_err());
+    assert!(tokio::time::timeout(Duration::from_millis(200), &mut beat).await.is_err());
     hanging.rollback().await.unwrap();
     beat.await.unwrap();
 }

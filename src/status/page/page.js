@@ -5,6 +5,8 @@
 import { chart } from "/chart.js";
 
 const REACH = 300;
+// With more vessels than this, each takes a line, and those in trouble come first.
+const MANY = 12;
 const at = (id) => document.getElementById(id);
 const cards = new Map();
 let token = sessionStorage.getItem("token") ?? "";
@@ -76,6 +78,7 @@ function card(name) {
   const made = {
     root: document.createElement("li"),
     state: text("span", "state", ""),
+    more: text("button", "more", "more"),
     reason: text("p", "reason", ""),
     waiting: fact(list, "Waiting"),
     left: fact(list, "Time left"),
@@ -93,9 +96,17 @@ function card(name) {
     offered: "",
   };
   made.root.append(
-    element("div", "top", text("h3", "", name), made.state),
+    element("div", "top", text("h3", "", name), made.state, made.more),
     made.reason, made.ways, list, made.transfers, made.chart.svg, made.chart.caption, made.orders,
   );
+  made.more.type = "button";
+  made.more.setAttribute("aria-label", `More about ${name}`);
+  made.more.setAttribute("aria-expanded", "false");
+  made.more.addEventListener("click", () => {
+    const open = made.root.toggleAttribute("data-open");
+    made.more.setAttribute("aria-expanded", String(open));
+    say(made.more, open ? "less" : "more");
+  });
   cards.set(name, made);
   return made;
 }
@@ -149,14 +160,33 @@ function windowOf(vessel, now) {
   return closed.map((queue) => `${queue.directory}: opens in ${between(now, queue.opens)}`).join(", ");
 }
 
+// Why the vessel is away or paused, or else why files for it were put off.
+function reason({ link, retried_first: first, put_off: count }, now) {
+  if (link.reason) {
+    const what = link.state === "paused" ? "resumed" : "next try";
+    return link.next_try ? `${link.reason}; ${what} in ${between(now, link.next_try)}` : link.reason;
+  }
+  return first ? `${files(count)} put off, first ${first.directory}/${first.path}: ${first.reason}` : "";
+}
+
+// The worst first: away, parked, put off, paused, connecting, the rest.
+function rank(vessel) {
+  if (vessel.link.state === "away") return 0;
+  if (vessel.parked) return 1;
+  if (vessel.put_off) return 2;
+  return ["paused", "closed", "connecting", "off", "connected"].indexOf(vessel.link.state) + 3;
+}
+
 function showVessel(vessel, now) {
   const shown = card(vessel.name);
   const { link } = vessel;
   if (shown.root.className !== link.state) shown.root.className = link.state;
   shown.root.dataset.vessel = vessel.name;
-  say(shown.state, link.since ? `${link.state} ${between(link.since, now)}` : link.state);
-  const next = link.next_try ? `; next try in ${between(now, link.next_try)}` : "";
-  say(shown.reason, link.reason ? `${link.reason}${next}` : "");
+  const trouble = vessel.parked ? "parked" : vessel.put_off ? "put-off" : "";
+  if ((shown.root.dataset.trouble ?? "") !== trouble) shown.root.dataset.trouble = trouble;
+  const held = [vessel.parked && `${vessel.parked} parked`, vessel.put_off && `${vessel.put_off} put off`].filter(Boolean);
+  say(shown.state, [link.since ? `${link.state} ${between(link.since, now)}` : link.state, ...held].join(", "));
+  say(shown.reason, reason(vessel, now));
   say(shown.waiting, `${files(vessel.backlog.files)}, ${bytes(vessel.backlog.bytes)}`);
   shown.waiting.dataset.bytes = vessel.backlog.bytes;
   shown.waiting.dataset.files = vessel.backlog.files;
@@ -230,7 +260,10 @@ function show(status) {
   document.body.dataset.at = now;
   say(at("summary"), summary(status));
   const list = at("vessels");
-  status.vessels.forEach((vessel, index) => {
+  const many = status.vessels.length > MANY;
+  document.body.classList.toggle("many", many);
+  const vessels = many ? status.vessels.toSorted((a, b) => rank(a) - rank(b)) : status.vessels;
+  vessels.forEach((vessel, index) => {
     const root = showVessel(vessel, now);
     if (list.children[index] !== root) list.insertBefore(root, list.children[index] ?? null);
   });

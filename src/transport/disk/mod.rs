@@ -362,7 +362,11 @@ async fn watch(queue: Queue, patience: Duration, hung: Hung) {
             continue;
         }
         let directories = hung.places();
-        tracing::warn!(?directories, "A local target has not answered for {patience:?}: its disk hangs or is busy");
+        tracing::warn!(
+            ?directories,
+            "A local target has not answered for {}: its disk hangs or is busy",
+            crate::text::duration(patience)
+        );
         if tokio::time::timeout(LONGEST_SILENCE.max(patience * 3), looking).await.is_err() {
             hung.is_given_up();
             let _ = queue.end.why.set("the disk does not answer".to_owned());

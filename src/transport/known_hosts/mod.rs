@@ -45,6 +45,8 @@ pub struct KnownHosts {
     entries: Vec<Line>,
     /// The skipped lines and files with the reason, as `file:line: reason` or `file: reason`.
     pub warnings: Vec<String>,
+    /// The files that exist but can't be read, with the reason.
+    pub unreadable: Vec<String>,
 }
 
 /// The result of checking a host key.
@@ -84,7 +86,10 @@ impl KnownHosts {
             match fs::read(file) {
                 Ok(text) => known.add_lines(file, &text),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => known.warnings.push(format!("{}: can't be read: {error}", file.display())),
+                Err(error) => {
+                    known.warnings.push(format!("{}: can't be read: {error}", file.display()));
+                    known.unreadable.push(format!("{} can't be read: {error}", file.display()));
+                }
             }
         }
         known

@@ -20,7 +20,7 @@ pub enum SftpError {
     #[error("{0}")]
     Lost(String),
     /// The vessel didn't answer in time.
-    #[error("no answer for {:.0} s; raise `Timeout` if the vessel needs longer", .0.as_secs_f64())]
+    #[error("no answer for {}; raise `Timeout` if the vessel needs longer", crate::text::duration(*.0))]
     Silent(Duration),
     /// The bytes received are not valid SFTP.
     #[error("the vessel sent data that is not SFTP")]

@@ -24,6 +24,7 @@ use super::login_limit::{Admission, Rank, Starts};
 use super::login_order::{Lead, RoundTrip, Turn};
 use super::quickack::QuickAck;
 use crate::settings::{Compression, Vessel};
+use crate::text;
 use crate::transport::ConnectError;
 
 /// Round-trip time from which on SSH may compress with `Compression = auto`, because it would slow a fast link down.
@@ -289,7 +290,7 @@ impl Session {
                 Err(login_refused(&endpoint, with_note(why, &notes), remedy))
             }
             Ok(Err(Refused::Broken(why))) => Err(handshake(&endpoint, with_note(why, &notes))),
-            Err(_) => Err(handshake(&endpoint, format!("no answer to the login within {deadline:?}"))),
+            Err(_) => Err(handshake(&endpoint, format!("no answer to the login within {}", text::duration(deadline)))),
         }
     }
 
@@ -305,7 +306,10 @@ impl Session {
             }
             Ok(Err(russh::Error::ChannelOpenFailure(_))) => Err(ConnectError::NoPassage { hop, place: next.place() }),
             Ok(Err(e)) => Err(handshake(&self.endpoint, with_note(e.to_string(), &self.notes))),
-            Err(_) => Err(unreachable(format!("{hop} did not connect to this host within {:?}", host.connect_timeout))),
+            Err(_) => Err(unreachable(format!(
+                "{hop} did not connect to this host within {}",
+                text::duration(host.connect_timeout)
+            ))),
         }
     }
 }
@@ -384,9 +388,10 @@ async fn speak<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     });
     let doorkeeper = ClientHandler { host_keys, notes: notes.clone() };
     let spoken = stream.spoken();
-    let failed = |why: String| match spoken.yet() {
-        true => handshake(endpoint, why),
-        false => ConnectError::Mute { place: endpoint.place(), why },
+    let failed = |why: String| match (spoken.instead_of_version(), spoken.yet()) {
+        (Some(said), _) => handshake(endpoint, no_version(endpoint, &said, &why)),
+        (None, true) => handshake(endpoint, why),
+        (None, false) => ConnectError::Mute { place: endpoint.place(), why },
     };
     let deadline = endpoint.host().connect_timeout;
     let greeting = russh::client::connect_stream(config, stream, doorkeeper);
@@ -396,8 +401,21 @@ async fn speak<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
             let refused = notes.lock().refused.take();
             Err(refused.unwrap_or_else(|| failed(with_note(in_words(&e), &notes))))
         }
-        Err(_) => Err(failed(format!("no SSH greeting within {deadline:?}"))),
+        Err(_) => Err(failed(format!("no SSH greeting within {}", text::duration(deadline)))),
     }
+}
+
+/// Explains a failed handshake with a server that sent `said` and no SSH version.
+fn no_version(endpoint: &Endpoint, said: &str, why: &str) -> String {
+    // These are from an SSH server that has too many connections.
+    let is_busy = ["Exceeded MaxStartups", "Not allowed at this time"].iter().any(|text| said.starts_with(text));
+    if is_busy {
+        return format!("the server sent `{said}` instead of an SSH version ({why})");
+    }
+    format!(
+        "the server sent `{said}` instead of an SSH version, so it is no SSH server; check {}",
+        endpoint.key_setting("Address and Port")
+    )
 }
 
 fn login_refused(endpoint: &Endpoint, why: String, remedy: String) -> ConnectError {

@@ -12,6 +12,7 @@ use tokio::net::{TcpSocket, TcpStream, UnixStream};
 
 use super::endpoint::Endpoint;
 use crate::settings::Link;
+use crate::text;
 use crate::transport::ConnectError;
 
 /// The interval of the kernel's TCP keepalives on an idle connection.
@@ -84,7 +85,10 @@ async fn connect(endpoint: &Endpoint) -> Result<(TcpStream, Duration), ConnectEr
     let looking_up = tokio::net::lookup_host((host.address.as_str(), host.port));
     let addresses: Vec<_> = match tokio::time::timeout(host.connect_timeout, looking_up).await {
         Ok(Ok(addresses)) => addresses.collect(),
-        Ok(Err(e)) => return Err(unreachable(format!("its host name can't be resolved ({e})"))),
+        Ok(Err(e)) => {
+            let key = endpoint.key_setting("Address");
+            return Err(unreachable(format!("its host name can't be resolved ({e}); check {key}")));
+        }
         Err(_) => return Err(unreachable("the lookup of its host name timed out".into())),
     };
     let link = endpoint.vessel().link.as_deref();
@@ -105,8 +109,8 @@ async fn connect(endpoint: &Endpoint) -> Result<(TcpStream, Duration), ConnectEr
                 prepare(&stream, endpoint.vessel().timeout).map_err(|e| unreachable(e.to_string()))?;
                 return Ok((stream, took));
             }
-            Ok(Err(e)) => why = with_link(&e, link),
-            Err(_) => why = format!("no answer within {share:?}"),
+            Ok(Err(e)) => why = with_link(&e, link, endpoint),
+            Err(_) => why = format!("no answer within {}", text::duration(share)),
         }
     }
     Err(unreachable(why))
@@ -141,13 +145,24 @@ async fn open(address: SocketAddr, link: Option<&Link>) -> std::io::Result<TcpSt
 }
 
 /// Returns an error with the part of the link's section that it may be about.
-fn with_link(error: &std::io::Error, link: Option<&Link>) -> String {
+fn with_link(error: &std::io::Error, link: Option<&Link>, endpoint: &Endpoint) -> String {
     match link.map(|link| (&link.interface, link.bind_address)) {
         Some((Some(interface), _)) if matches!(error.raw_os_error(), Some(ENODEV | EPERM)) => {
             format!("cannot use the interface {interface}: {error}")
         }
         Some((_, Some(source))) if error.kind() == ErrorKind::AddrNotAvailable => {
             format!("this host does not have the BindAddress {source} now")
+        }
+        _ => with_settings(error, endpoint),
+    }
+}
+
+/// Adds to a network error which settings to check.
+fn with_settings(error: &std::io::Error, endpoint: &Endpoint) -> String {
+    match error.kind() {
+        ErrorKind::ConnectionRefused => {
+            let port = endpoint.key_setting("Port");
+            format!("{error}; check that sshd runs there, and listens on this port ({port})")
         }
         _ => error.to_string(),
     }

@@ -114,6 +114,15 @@ impl HostKeys {
         }
         match self.known.check(&name, port, &key) {
             Verdict::Known => Ok(()),
+            // The key may be in the file, or in one that a person can't see from here, so `trust` would be bad advice.
+            Verdict::Unknown if !self.known.unreadable.is_empty() => Err(self.refuse(
+                format!(
+                    "shows the host key {} {fingerprint}, but {}",
+                    key.algorithm(),
+                    self.known.unreadable.join(", ")
+                ),
+                "give the user that contentmonster runs as read permission for it".into(),
+            )),
             Verdict::Unknown if self.host().host_key_policy == HostKeyPolicy::AcceptNew => self.learn(&key),
             Verdict::Unknown => Err(self.refuse(
                 format!("shows an unknown host key ({} {fingerprint})", key.algorithm()),
@@ -166,8 +175,9 @@ impl HostKeys {
     /// Returns the trust status of a key without recording it.
     pub fn standing(&self, seen: &SeenKey) -> Standing {
         let (name, port) = self.known_as();
-        let unknown =
-            self.host().host_keys.is_empty() && matches!(self.known.check(&name, port, &seen.key), Verdict::Unknown);
+        let unknown = self.host().host_keys.is_empty()
+            && self.known.unreadable.is_empty()
+            && matches!(self.known.check(&name, port, &seen.key), Verdict::Unknown);
         if unknown {
             return Standing::Unknown;
         }
@@ -194,6 +204,9 @@ impl HostKeys {
     }
 
     fn learn(&self, key: &PublicKey) -> Result<(), ConnectError> {
+        if !self.environment.records_host_keys {
+            return Ok(());
+        }
         let recorded = self.record(&SeenKey { key: key.clone() });
         let fingerprint = known_hosts::fingerprint(key);
         match recorded {

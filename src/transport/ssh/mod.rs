@@ -51,6 +51,8 @@ pub struct SshEnvironment {
     pub global_known_hosts: PathBuf,
     /// The command that runs this program with the same settings, for messages.
     pub program: String,
+    /// Whether new host keys are recorded with `HostKeyPolicy = accept-new`.
+    pub records_host_keys: bool,
     /// The limit on concurrent logins.
     pub logins: LoginLimit,
     /// The counters of the bytes on the link to each vessel.
@@ -91,6 +93,7 @@ impl SshEnvironment {
             agent: std::env::var_os("SSH_AUTH_SOCK").filter(|s| !s.is_empty()).map(PathBuf::from),
             global_known_hosts: "/etc/ssh/ssh_known_hosts".into(),
             program,
+            records_host_keys: true,
             logins: LoginLimit::default(),
             meters: LinkMeters::default(),
             unexpanding: Unexpanding::default(),

@@ -5,12 +5,14 @@
 
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+
+use crate::text::excerpt;
 
 /// A stream with immediate acknowledgements. Linux resets the socket option `TCP_QUICKACK` by itself, so the option is
 /// set again with every read.
@@ -24,15 +26,35 @@ pub(super) struct QuickAck<S> {
     greeting: Greeting,
 }
 
-/// Whether the peer has sent anything yet.
+/// Whether the peer has sent anything yet, and its first line if that was not an SSH version.
 #[derive(Clone, Default)]
-pub(super) struct Spoken(Arc<AtomicBool>);
+pub(super) struct Spoken(Arc<AtomicBool>, Arc<Mutex<Vec<u8>>>);
 
 impl Spoken {
     pub(super) fn yet(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
+
+    /// Returns the first line of a peer that has sent no SSH version; `None` if the peer has sent nothing else.
+    pub(super) fn instead_of_version(&self) -> Option<String> {
+        let heard = self.1.lock().unwrap_or_else(PoisonError::into_inner);
+        let line = heard.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii).find(|line| !line.is_empty())?;
+        Some(excerpt(line))
+    }
+
+    fn hear(&self, bytes: &[u8]) {
+        let mut heard = self.1.lock().unwrap_or_else(PoisonError::into_inner);
+        let room = FIRST_LINE.saturating_sub(heard.len()).min(bytes.len());
+        heard.extend_from_slice(&bytes[..room]);
+    }
+
+    fn hear_version(&self) {
+        self.1.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
 }
+
+/// The number of bytes before the SSH version that are kept for messages.
+const FIRST_LINE: usize = 512;
 
 impl QuickAck<TcpStream> {
     pub(super) fn tcp(stream: TcpStream) -> Self {
@@ -81,7 +103,11 @@ impl<S: AsyncRead + Unpin> AsyncRead for QuickAck<S> {
                 return Poll::Ready(Ok(()));
             }
             this.spoken.0.store(true, Ordering::Relaxed);
+            this.spoken.hear(piece.filled());
             this.greeting.hear(piece.filled())?;
+            if this.greeting.over {
+                this.spoken.hear_version();
+            }
         }
     }
 }

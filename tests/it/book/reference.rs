@@ -144,7 +144,10 @@ fn escaped(words: &str) -> String {
 #[test]
 fn the_example_and_the_book_say_what_the_tables_of_keys_say() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    for (name, text) in [("settings.example.ini", example()), ("docs/src/settings.md", chapter())] {
+    let schema = format!("{:#}\n", contentmonster::settings::schema());
+    for (name, text) in
+        [("settings.example.ini", example()), ("docs/src/settings.md", chapter()), ("settings.schema.json", schema)]
+    {
         let file = root.join(name);
         if std::env::var_os("CONTENTMONSTER_REWRITE").is_some() {
             std::fs::write(&file, &text).unwrap();

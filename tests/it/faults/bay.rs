@@ -191,6 +191,7 @@ impl Bay {
         let surroundings = Surroundings {
             monitor: self.told.clone(),
             ssh: SshEnvironment {
+                records_host_keys: true,
                 home: None,
                 agent: None,
                 global_known_hosts: self.path("known_hosts"),

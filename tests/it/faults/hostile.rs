@@ -67,6 +67,7 @@ async fn connect(port: u16) -> ConnectError {
     let environment = Environment::default();
     let settings = Settings::parse(&text, std::path::Path::new("/nowhere/settings.ini"), &environment).unwrap();
     let ssh = SshEnvironment {
+        records_host_keys: true,
         home: None,
         agent: None,
         global_known_hosts: "/nowhere/known_hosts".into(),

@@ -1,0 +1,53 @@
+//! The vessels that a command concerns: one, those of a group, or all.
+
+use super::refusal::Refusal;
+use crate::settings::nearest;
+
+/// The vessels that the options select.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Selection {
+    pub(super) vessel: Option<String>,
+    pub(super) group: Option<String>,
+}
+
+impl Selection {
+    /// Returns whether no option limits the vessels.
+    pub(super) fn is_everything(&self) -> bool {
+        self.vessel.is_none() && self.group.is_none()
+    }
+
+    /// Returns the names of the selected vessels among `known`, which are given with their groups; an unknown vessel or
+    /// group is a refusal.
+    pub(super) fn pick(&self, known: impl Iterator<Item = (String, Vec<String>)>) -> Result<Vec<String>, Refusal> {
+        let known: Vec<_> = known.collect();
+        if let Some(vessel) = &self.vessel
+            && !known.iter().any(|(name, _)| name == vessel)
+        {
+            let names: Vec<&str> = known.iter().map(|(name, _)| name.as_str()).collect();
+            return Err(unknown("Vessel", vessel, &names));
+        }
+        if let Some(group) = &self.group
+            && !known.iter().any(|(_, groups)| groups.contains(group))
+        {
+            let mut names: Vec<&str> = known.iter().flat_map(|(_, groups)| groups).map(String::as_str).collect();
+            names.sort_unstable();
+            names.dedup();
+            return Err(unknown("Group", group, &names));
+        }
+        let wanted = |(name, groups): &(String, Vec<String>)| {
+            self.vessel.as_ref().is_none_or(|vessel| vessel == name)
+                && self.group.as_ref().is_none_or(|group| groups.contains(group))
+        };
+        Ok(known.iter().filter(|one| wanted(one)).map(|(name, _)| name.clone()).collect())
+    }
+}
+
+/// Refuses a name that is not known, and suggests one.
+fn unknown(kind: &str, name: &str, known: &[&str]) -> Refusal {
+    let hint = match nearest(name, known.iter().copied()) {
+        Some(near) => format!("did you mean {near}?"),
+        None if known.is_empty() => format!("there is no [{kind} …] with a vessel"),
+        None => format!("known are: {}", known.join(", ")),
+    };
+    Refusal::usage(format!("there is no [{kind} {name}]; {hint}"))
+}

@@ -1,0 +1,96 @@
+//! The queue of one vessel as people see it: its open deliveries, in the order in which they are due.
+
+use crate::names::{DirectoryName, RelPath};
+use crate::records::{DeliveryId, DeliveryState, VersionId, VersionKind};
+
+/// Which deliveries of a vessel's queue are wanted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct QueueFilter {
+    /// Only the deliveries of this directory.
+    pub directory: Option<DirectoryName>,
+    /// Only the deliveries in this state.
+    pub state: Option<QueueState>,
+    /// Only the deliveries of these versions.
+    pub versions: Option<Vec<VersionId>>,
+    /// Only the deliveries whose path contains this text, as bytes.
+    pub search: Option<String>,
+}
+
+/// The state of a waiting delivery.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum QueueState {
+    /// It waits for its turn.
+    Waiting,
+    /// It failed, and waits for the next attempt.
+    PutOff,
+    /// It is parked with a reason.
+    Parked,
+}
+
+impl QueueState {
+    /// Returns the name of the state in output.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Waiting => "waiting",
+            Self::PutOff => "put-off",
+            Self::Parked => "parked",
+        }
+    }
+}
+
+/// A place in a vessel's queue: that of a delivery. The next page begins after it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct QueuePosition {
+    /// When the delivery is due, in milliseconds since 1970.
+    pub due_at: i64,
+    /// The delivery.
+    pub delivery: DeliveryId,
+}
+
+/// An open delivery in the queue.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Queued {
+    /// The delivery's place in the queue.
+    pub position: QueuePosition,
+    /// The version.
+    pub version: VersionId,
+    /// The file's directory.
+    pub directory: DirectoryName,
+    /// The file.
+    pub path: RelPath,
+    /// The kind of the version.
+    pub kind: VersionKind,
+    /// The file's size in bytes.
+    pub size: u64,
+    /// When the file was admitted, in milliseconds since 1970.
+    pub admitted_at: i64,
+    /// The delivery's progress.
+    pub progress: DeliveryState,
+    /// Number of failed attempts in a row.
+    pub failures: u32,
+    /// Reason of the last failure, with its remedy.
+    pub reason: Option<String>,
+    /// Whether the delivery is parked.
+    pub parked: bool,
+}
+
+impl Queued {
+    /// Returns the state of the delivery, as far as the ledger knows it.
+    pub fn state(&self) -> QueueState {
+        match (self.parked, self.failures) {
+            (true, _) => QueueState::Parked,
+            (false, 0) => QueueState::Waiting,
+            (false, _) => QueueState::PutOff,
+        }
+    }
+}
+
+/// A part of a vessel's queue.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct QueuePage {
+    /// The wanted deliveries, in the order of the queue.
+    pub entries: Vec<Queued>,
+    /// Where the next page begins; `None` at the end of the queue. A page may hold fewer deliveries than were asked for,
+    /// even none, although the queue has more: so many were examined that the answer would take long.
+    pub next: Option<QueuePosition>,
+}
