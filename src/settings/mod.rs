@@ -46,7 +46,7 @@ pub use directory::{Directory, OwnFiles};
 pub use environment::Environment;
 pub(crate) use hints::nearest;
 pub use key::{KnownKey, Preset, Reload, Secrecy, SectionKind, Transport};
-pub use link::{Assembly, Compression, CongestionControl, Connections, Delta, Shell, SmallFiles, Verify};
+pub use link::{Assembly, Compression, CongestionControl, Connections, Dedup, Delta, Shell, SmallFiles, Verify};
 pub use load::Settings;
 pub use logging::{LogFormat, LogLevel, LogTarget, Logging};
 pub use mirror::{Links, MaxDelete, Mode};

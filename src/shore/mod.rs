@@ -18,6 +18,7 @@ mod ingest;
 mod interval;
 mod mounts;
 mod moved_files;
+mod moves;
 mod pending;
 mod recheck;
 mod retire;

@@ -208,6 +208,7 @@ impl Gatherer {
             acknowledged: Amount::default(),
             last_acknowledged: None,
             sent_bytes: now.sent,
+            saved_bytes: now.saved,
             link_bytes: self.running.as_ref().and_then(|running| running.meters.of(name).bytes()).map(LinkBytes::from),
             link_bytes_today: None,
             errors: now.errors.iter().map(|(cause, count)| (cause.as_str().to_owned(), *count)).collect(),

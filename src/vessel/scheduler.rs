@@ -16,6 +16,7 @@ use super::retry_waits::{ATTEMPT, EARLY, PARKED, SILENT, UNHURRIED};
 use crate::clock::{to_the_millisecond, wait_between};
 use crate::fault::{Cause, Fault, Pace, Scope};
 use crate::monitor::Event;
+use crate::names::RelPath;
 use crate::records::{Delivery, DeliveryId, VersionKind};
 use crate::settings;
 use crate::transfer::Outcome;
@@ -28,6 +29,9 @@ use crate::transfer::{deliver, tend_loop};
 /// cost bandwidth. Only one large file is uploaded at a time, while the other is joined or verified.
 const SMALL_AT_ONCE: usize = 512;
 const LARGE_AT_ONCE: usize = 2;
+/// Maximum number of concurrent deliveries of large files that were moved, which cost no bandwidth. Files that take each
+/// other's names must be copied before one of them is replaced.
+const MOVED_AT_ONCE: usize = 16;
 /// Maximum total size of the small deliveries that run concurrently.
 const SMALL_BYTES: u64 = 64 << 20;
 /// Number of small deliveries fetched from the ledger at once.
@@ -54,6 +58,8 @@ const ONCE_WAIT: Duration = Duration::from_secs(30);
 struct Busy {
     large: bool,
     bytes: u64,
+    /// Whether the file was moved, so that it is probably not sent.
+    moved: bool,
     /// Settings of the delivery's directory when the delivery started. They determine its source and destination.
     directory: Option<Arc<settings::Directory>>,
     /// Cancels the delivery when it was superseded or its directory's settings have changed.
@@ -61,6 +67,11 @@ struct Busy {
 }
 
 const LOOK: Look = Look { small: true, large: true };
+
+/// Returns the path whose entry on the vessel may be renamed for a delivery, and which no other delivery may use meanwhile.
+fn renamed_from(delivery: &Delivery) -> Option<&RelPath> {
+    delivery.origin.as_ref().filter(|origin| origin.is_free).map(|origin| &origin.path)
+}
 
 type Ended = (Delivery, Result<Outcome, Fault>);
 
@@ -264,11 +275,24 @@ impl Scheduler {
     }
 
     async fn start_due(&mut self) -> Result<(), Fault> {
-        let large = self.busy.values().filter(|busy| busy.large).count();
+        let of_kind = |moved| self.busy.values().filter(|busy| busy.large && busy.moved == moved).count();
+        let (mut large, mut moved) = (of_kind(false), of_kind(true));
         if self.look.large && large < LARGE_AT_ONCE {
-            let due = self.due(true, LARGE_AT_ONCE).await?;
-            self.look.large = due.len() > LARGE_AT_ONCE - large;
-            due.into_iter().take(LARGE_AT_ONCE - large).for_each(|delivery| self.start(delivery, true));
+            self.look.large = false;
+            for delivery in self.due(true, LARGE_AT_ONCE + MOVED_AT_ONCE).await? {
+                let (count, most) = match delivery.origin.is_some() {
+                    true => (&mut moved, MOVED_AT_ONCE),
+                    false => (&mut large, LARGE_AT_ONCE),
+                };
+                if *count == most {
+                    self.look.large = true;
+                } else if self.is_free(&delivery) {
+                    *count += 1;
+                    self.start(delivery, true);
+                } else {
+                    self.held_up = true;
+                }
+            }
         }
         let (mut small, mut bytes) = (0, 0);
         for busy in self.busy.values().filter(|busy| !busy.large) {
@@ -310,6 +334,7 @@ impl Scheduler {
         let version = &delivery.version;
         !self.busy.contains_key(&delivery.id)
             && self.places.is_free(&version.directory, &version.path)
+            && renamed_from(delivery).is_none_or(|path| self.places.is_free(&version.directory, path))
             && !self.blocked.holds_back(&version.directory)
     }
 
@@ -318,10 +343,12 @@ impl Scheduler {
         let bytes = version.stamp.size;
         let unwanted = CancellationToken::new();
         self.places.take(&version.directory, &version.path);
+        renamed_from(&delivery).iter().for_each(|path| self.places.take(&version.directory, path));
         let (vessel, transfers) = (&self.vessel, self.transfers.clone());
         let directory = vessel.directories.get(&version.directory).map(|(directory, _)| directory);
         self.running_ids.add(delivery.id);
-        self.busy.insert(delivery.id, Busy { large, bytes, directory, unwanted: unwanted.clone() });
+        let moved = delivery.origin.is_some();
+        self.busy.insert(delivery.id, Busy { large, bytes, moved, directory, unwanted: unwanted.clone() });
         vessel.monitor.notice(&Event::Started { vessel: &vessel.settings.name, version });
         self.running.spawn(async move {
             // Boxed, because a large future is copied whenever it is passed on.
@@ -338,7 +365,9 @@ impl Scheduler {
         let large = self.busy.remove(&delivery.id).is_none_or(|busy| busy.large);
         self.running_ids.remove(delivery.id);
         self.places.leave(&delivery.version.directory, &delivery.version.path);
-        if large || self.held_up || !matches!(outcome, Ok(Outcome::Acknowledged)) {
+        renamed_from(&delivery).iter().for_each(|path| self.places.leave(&delivery.version.directory, path));
+        // Other deliveries may have waited for a move.
+        if large || delivery.origin.is_some() || self.held_up || !matches!(outcome, Ok(Outcome::Acknowledged)) {
             self.look_again();
         }
         match outcome {

@@ -4,12 +4,13 @@
 //! deliveries would then be due late by the length of that step. So a query for due deliveries detects such a step and
 //! moves future due times earlier by the same amount. A step forward ends waits early, which is harmless.
 
+use sqlx::sqlite::SqliteRow;
 use sqlx::{Row, SqlitePool};
 
 use super::{Result, Sqlite, json, rows};
 use crate::backoff::LONGEST_WAIT;
 use crate::names::{DirectoryName, VesselName};
-use crate::records::{Delivery, DeliveryId, PlaceNumber};
+use crate::records::{Delivery, DeliveryId, Origin, PlaceNumber};
 
 /// Steps back of the clock up to this many milliseconds are ignored.
 const SMALL_STEP: i64 = 100;
@@ -19,8 +20,27 @@ macro_rules! due_columns {
     () => {
         concat!(
             "SELECT d.id AS delivery, d.state, d.failures, d.token, d.place, d.seen_size, d.seen_mtime, ",
+            "(SELECT o.path FROM version o WHERE o.id = v.moved_from) AS origin, ",
+            "v.moved_from IS NOT NULL AND EXISTS (
+                 SELECT 1 FROM version g WHERE g.replaces = v.moved_from AND g.kind = 'gone') AS is_free, ",
             super::rows::version_columns!()
         )
+    };
+}
+
+/// The condition for a delivery `d` of a version `v` not to wait for the delivery of a moved entry to the same vessel.
+/// What was moved with a directory waits for the directory. What deletes or replaces the source of a move waits for the
+/// move, unless it is a move itself, because moves may form a circle. Nothing waits for a delivery that has failed.
+macro_rules! waits_for_no_move {
+    () => {
+        "NOT EXISTS (SELECT 1 FROM delivery first WHERE first.version = v.waits_for AND first.vessel = d.vessel
+             AND first.failures = 0 AND first.state NOT IN ('acknowledged', 'superseded'))
+         AND (v.replaces IS NULL OR v.moved_from IS NOT NULL OR NOT EXISTS (
+             SELECT 1 FROM version m CROSS JOIN delivery first ON first.version = m.id AND first.vessel = d.vessel
+             WHERE m.moved_from IN (
+                 v.replaces, (SELECT g.replaces FROM version g WHERE g.id = v.replaces AND g.kind = 'gone'))
+               AND first.failures = 0
+               AND first.state NOT IN ('acknowledged', 'superseded')))"
     };
 }
 
@@ -36,8 +56,9 @@ pub(super) async fn next_due(
         due_columns!(),
         " FROM delivery d JOIN version v ON v.id = d.version
          WHERE d.vessel = ? AND d.large = ? AND d.due_at <= ? AND d.state NOT IN ('acknowledged', 'superseded')
-           AND v.directory NOT IN (SELECT value FROM json_each(?))
-         ORDER BY d.due_at, d.id LIMIT ?"
+           AND v.directory NOT IN (SELECT value FROM json_each(?)) AND ",
+        waits_for_no_move!(),
+        " ORDER BY d.due_at, d.id LIMIT ?"
     ))
     .bind(vessel.as_str())
     .bind(large)
@@ -55,9 +76,15 @@ pub(super) async fn next_due(
             token: rows::token(row)?,
             place: PlaceNumber(Row::try_get(row, "place")?),
             seen: rows::seen(row)?,
+            origin: origin(row)?,
         })
     };
     rows.iter().map(delivery).collect()
+}
+
+fn origin(row: &SqliteRow) -> Result<Option<Origin>> {
+    let path = rows::optional_path(row, "origin")?;
+    path.map(|path| Ok(Origin { path, is_free: row.try_get("is_free")? })).transpose()
 }
 
 pub(super) async fn next_due_at(
