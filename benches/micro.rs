@@ -83,6 +83,8 @@ impl Bench {
             target: Vec::new(),
             digest: Some(Digest::of(&n.to_be_bytes())),
             chunk_size: 10 << 20,
+            origin: None,
+            moved_with: None,
         };
         (first..self.admitted).map(version).collect()
     }

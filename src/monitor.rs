@@ -61,6 +61,13 @@ pub enum Event<'a> {
         /// Whether the vessel had these bytes before this attempt.
         found: bool,
     },
+    /// Bytes of a file were moved or copied on the vessel instead of being sent.
+    Saved {
+        /// The vessel.
+        vessel: &'a VesselName,
+        /// Number of bytes.
+        bytes: u64,
+    },
     /// An attempt at a delivery has ended, whether it succeeded or failed. Not reported if the connection was lost
     /// during the attempt.
     Ended {

@@ -105,13 +105,25 @@ pub struct NewVersion {
     pub digest: Option<Digest>,
     /// Chunk size in bytes.
     pub chunk_size: u64,
+    /// The version of another path that the entry was before it was moved, by its inode, size and time. Of a `Gone`
+    /// version, the version that the path must still hold; otherwise the `Gone` version is not recorded.
+    pub origin: Option<VersionId>,
+    /// The moved directory above, if the entry was moved with it. Its delivery comes first.
+    pub moved_with: Option<RelPath>,
 }
 
 impl NewVersion {
     /// Creates a version that has no content to read: anything but a regular file.
     pub fn without_content(path: RelPath, traits: Traits, target: Vec<u8>) -> Self {
         let Traits { kind, stamp, mode, owner } = traits;
-        Self { path, kind, stamp, mode, owner, target, digest: None, chunk_size: 1 << 20 }
+        let (digest, chunk_size, origin, moved_with) = (None, 1 << 20, None, None);
+        Self { path, kind, stamp, mode, owner, target, digest, chunk_size, origin, moved_with }
+    }
+
+    /// Creates the `Gone` version of a path whose entry was moved away. It is recorded only if the path still holds
+    /// `version`.
+    pub fn moved_away(path: RelPath, version: VersionId) -> Self {
+        Self { origin: Some(version), ..Self::without_content(path, Traits::GONE, Vec::new()) }
     }
 }
 
@@ -213,6 +225,17 @@ pub struct Delivery {
     /// Random part of the assembly's name, which nobody on the vessel can guess; `None` for a delivery that was
     /// recorded before tokens were introduced.
     pub token: Option<u64>,
+    /// Where the entry was before it was moved, as far as the shore can tell.
+    pub origin: Option<Origin>,
+}
+
+/// The path that an entry had before it was moved.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Origin {
+    /// The path.
+    pub path: RelPath,
+    /// Whether nothing had the path after the move, so that the vessel's entry may be renamed. Otherwise it is copied.
+    pub is_free: bool,
 }
 
 /// A version that was delivered, or partly delivered, to a vessel before.
@@ -289,6 +312,8 @@ pub enum Verified {
     BySize,
     /// The vessel neither hashes the file nor allows reading it or its status, so nothing was verified.
     Not,
+    /// The vessel's file was renamed. It was verified when it was delivered, and had the same size and time since.
+    Moved,
     /// The file was verified before it was renamed; the reply to the rename was lost, and somebody has removed the file
     /// since.
     Taken,
@@ -304,6 +329,7 @@ impl Verified {
             Self::Kept => "not deleted: changed on the vessel",
             Self::BySize => "size only",
             Self::Not => "not verified",
+            Self::Moved => "moved on the vessel",
             Self::Taken => "verified, then taken",
         }
     }

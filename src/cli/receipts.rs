@@ -11,7 +11,7 @@ use serde::Serialize;
 use super::shore::on_shore;
 use super::{Exit, output};
 use crate::ledger::{LedgerError, LedgerView, Receipt};
-use crate::records::DeliveryId;
+use crate::records::{DeliveryId, Verified};
 use crate::text::{visible, visible_json};
 
 /// Number of receipts per query.
@@ -54,6 +54,8 @@ struct Line<'a> {
     written_bytes: Option<u64>,
     /// The delivery's share of the bytes on the link.
     link_bytes: Option<u64>,
+    /// The file on the vessel that was moved or copied to make this one.
+    made_from: Option<Cow<'a, str>>,
 }
 
 impl<'a> Line<'a> {
@@ -68,6 +70,7 @@ impl<'a> Line<'a> {
             verified: receipt.verified.as_str().into(),
             written_bytes: receipt.cost.map(|cost| cost.written),
             link_bytes: receipt.cost.and_then(|cost| cost.link),
+            made_from: receipt.made_from.as_deref().map(Cow::from),
         }
     }
 
@@ -78,6 +81,7 @@ impl<'a> Line<'a> {
             directory: no_formula(self.directory),
             file: no_formula(self.file),
             verified: no_formula(self.verified),
+            made_from: self.made_from.map(no_formula),
             ..self
         }
     }
@@ -92,6 +96,14 @@ fn no_formula(cell: Cow<'_, str>) -> Cow<'_, str> {
             Cow::Owned(format!("'{}", visible(&cell)))
         }
         _ => cell,
+    }
+}
+
+/// Tells from which file on the vessel a file was made. `verified` is how the file was verified.
+pub(super) fn made_from(verified: &str, from: &str) -> String {
+    match verified == Verified::Moved.as_str() {
+        true => format!(" from {from}"),
+        false => format!(", copied from {from}"),
     }
 }
 
@@ -201,8 +213,9 @@ impl Out {
             Form::Json => writeln!(self.text, "{}", visible_json(&serde_json::to_string(&line)?)),
             Form::Text => {
                 let link = line.link_bytes.map_or_else(String::new, |bytes| format!("  {bytes} bytes on the link"));
+                let from = line.made_from.as_ref().map(|from| made_from(&line.verified, from)).unwrap_or_default();
                 let text = format!(
-                    "{}  {}  {}/{}  {} bytes  {}  {}{link}",
+                    "{}  {}  {}/{}  {} bytes  {}  {}{from}{link}",
                     line.delivered, line.vessel, line.directory, line.file, line.bytes, line.sha256, line.verified
                 );
                 writeln!(self.text, "{}", visible(&text))

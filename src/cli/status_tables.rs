@@ -283,6 +283,7 @@ mod tests {
             acknowledged: Amount::default(),
             last_acknowledged: None,
             sent_bytes: 0,
+            saved_bytes: 0,
             link_bytes: None,
             link_bytes_today: None,
             link_bytes_month: None,

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use jiff::Timestamp;
 
+use super::receipts::made_from;
 use super::shore::on_shore;
 use super::{Exit, command, say, say_json, shell_word, sizes};
 use crate::names::VesselName;
@@ -57,7 +58,8 @@ fn show_version(version: &Chapter, now: Timestamp) {
 fn show_fate(fate: &DeliveryReport, now: Timestamp) {
     match (&fate.delivered, &fate.verified) {
         (Some(at), Some(how)) => {
-            say(format_args!("    {}: delivered {}, {how}", fate.vessel, sizes::ago(*at, now)));
+            let from = fate.made_from.as_ref().map(|from| made_from(how, from)).unwrap_or_default();
+            say(format_args!("    {}: delivered {}, {how}{from}", fate.vessel, sizes::ago(*at, now)));
             show_cost(fate);
             return;
         }

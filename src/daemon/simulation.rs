@@ -12,7 +12,7 @@ use super::{Daemon, Surroundings};
 use crate::fault::Fault;
 use crate::ledger::{Ledger, QueueEnd, Scratch};
 use crate::local::PROCESSED;
-use crate::names::{DirectoryName, RemotePath, VesselName, display_bytes};
+use crate::names::{DirectoryName, RelPath, RemotePath, VesselName, display_bytes};
 use crate::records::{Delivery, VersionKind};
 use crate::settings::{Settings, Vessel};
 use crate::shore;
@@ -48,6 +48,15 @@ pub enum Intention {
         to: RemotePath,
         /// The link's target.
         target: Vec<u8>,
+    },
+    /// A file or a directory that was moved here would be renamed, unless it was changed on the vessel.
+    Rename {
+        /// The vessel with the file or directory.
+        vessel: VesselName,
+        /// The path that it has now.
+        from: RemotePath,
+        /// Its new path.
+        to: RemotePath,
     },
     /// A delivered file would be deleted, unless it was changed on the vessel.
     Delete {
@@ -86,6 +95,7 @@ impl fmt::Display for Intention {
             Self::MakeLink { vessel, to, target } => {
                 write!(f, "create on {vessel}: link {to} that points to {}", display_bytes(target))
             }
+            Self::Rename { vessel, from, to } => write!(f, "rename on {vessel}: {from} to {to}"),
             Self::Delete { vessel, to } => write!(f, "delete on {vessel}: {to}"),
             Self::Move { from, to } => write!(f, "move: {} to {}", shown(from), shown(to)),
             Self::Trouble { directory, what } => write!(f, "directory {directory}: {what}"),
@@ -116,16 +126,34 @@ async fn simulate_with(
         let trouble = |what: &str| Intention::Trouble { directory: name.clone(), what: what.to_owned() };
         intentions.extend(troubles.texts().map(trouble));
     }
+    let mut shown = HashSet::new();
     for vessel in &daemon.settings.vessels {
         daemon.ledger.hurry(&vessel.name).await.map_err(|e| e.fault())?;
-        for large in [false, true] {
+        // What waits for a move shows once the move counts as done, or as failed.
+        for large in [true, false].into_iter().cycle() {
             let due = daemon.ledger.next_due(&vessel.name, large, u32::MAX).await.map_err(|e| e.fault())?;
-            intentions.extend(due.iter().filter_map(|delivery| daemon.intention(vessel, delivery)));
+            let mut due = due;
             for directory in daemon.settings.directories.iter().filter(|directory| directory.has_own_queue()) {
                 let (name, front) = (&directory.name, QueueEnd::Front);
-                let due = daemon.ledger.next_due_in(&vessel.name, name, large, u32::MAX, front).await;
-                let due = due.map_err(|e| e.fault())?;
-                intentions.extend(due.iter().filter_map(|delivery| daemon.intention(vessel, delivery)));
+                let own = daemon.ledger.next_due_in(&vessel.name, name, large, u32::MAX, front).await;
+                due.extend(own.map_err(|e| e.fault())?);
+            }
+            let mut moves = 0;
+            for delivery in &due {
+                let renamed = match &delivery.origin {
+                    Some(origin) => {
+                        moves += 1;
+                        daemon.rename(vessel, delivery, &origin.path).await?
+                    }
+                    None => None,
+                };
+                if renamed.is_some() || delivery.origin.is_some() || !shown.contains(&delivery.id) {
+                    shown.insert(delivery.id);
+                    intentions.extend(renamed.or_else(|| daemon.intention(vessel, delivery)));
+                }
+            }
+            if !large && moves == 0 {
+                break;
             }
         }
     }
@@ -179,6 +207,26 @@ impl Daemon {
             VersionKind::Gone => Intention::Delete { vessel: name, to },
             VersionKind::Skipped => return None,
         })
+    }
+
+    /// Returns the rename of a moved entry on a vessel, and counts it as done, with everything in it; `None` if the
+    /// vessel would not rename the entry, which counts as a failure.
+    async fn rename(&self, vessel: &Vessel, delivery: &Delivery, origin: &RelPath) -> Result<Option<Intention>, Fault> {
+        let version = &delivery.version;
+        let there = self.ledger.origin_there(&vessel.name, delivery).await.map_err(|e| e.fault())?;
+        let directory = self.directories.get(&version.directory).map(|directory| &directory.settings);
+        let Some(directory) = directory.filter(|_| there.is_some_and(|there| there.is_free)) else {
+            self.ledger.put_off(delivery.id, "", i64::MAX, false).await.map_err(|e| e.fault())?;
+            return Ok(None);
+        };
+        let moved = self.ledger.moved_tree(&vessel.name, delivery).await.map_err(|e| e.fault())?;
+        let done: Vec<_> = moved.iter().flat_map(|entry| [Some(entry.delivery), entry.gone]).flatten().collect();
+        self.ledger.acknowledge_moved(&done).await.map_err(|e| e.fault())?;
+        Ok(Some(Intention::Rename {
+            vessel: vessel.name.clone(),
+            from: vessel.destination(directory, origin),
+            to: vessel.destination(directory, &version.path),
+        }))
     }
 
     /// Returns the moves of sources that would retire once every vessel has them.

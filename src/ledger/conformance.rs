@@ -9,6 +9,7 @@ mod at_once;
 mod deliveries;
 mod link_usage;
 mod mounts;
+mod moves;
 mod notifications;
 mod people;
 mod places;
@@ -120,6 +121,12 @@ macro_rules! for_each_case {
             what_a_file_looks_like_on_its_vessel_is_kept,
             a_clock_that_was_put_back_makes_nobody_wait_longer,
             mounts_are_remembered_for_each_directory,
+            what_had_another_path_is_found_by_its_stamp,
+            a_path_is_moved_away_only_while_it_holds_what_moved,
+            what_deletes_or_replaces_a_source_waits_for_the_move,
+            files_that_swap_their_names_do_not_wait_for_each_other,
+            a_moved_tree_is_delivered_first_and_acknowledged_whole,
+            copies_are_found_by_digest_or_by_size,
             bytes_on_the_link_are_summed_by_vessel_and_day,
             bytes_are_also_summed_by_way,
             a_share_of_a_budget_is_told_once_in_a_period,
@@ -142,6 +149,7 @@ pub(super) use deliveries::*;
 pub(super) use for_each_case;
 pub(super) use link_usage::*;
 pub(super) use mounts::*;
+pub(super) use moves::*;
 pub(super) use notifications::*;
 pub(super) use people::*;
 pub(super) use places::*;
@@ -204,6 +212,8 @@ pub(super) fn file(at: impl AsRef<[u8]>, content: &str, inode: u64) -> NewVersio
         target: Vec::new(),
         digest: Some(digest),
         chunk_size: 100,
+        origin: None,
+        moved_with: None,
     }
 }
 

@@ -2,9 +2,10 @@
 //! ledger are the queue of the workflows.
 //!
 //! [`Ledger`] is a handle that is cheap to clone. The workflows use [`Store`], people's queries use [`Reports`],
-//! pending notifications are in [`Outbox`], destinations on the vessels in [`Places`], bytes on the link in
-//! [`LinkUsage`], directories with a priority, an order or an expiry have [`Queues`], and [`Upkeep`] limits the ledger's
-//! size. Every update is idempotent, and atomic as a whole or in steps, so the workflows can repeat updates after a crash. Channels and bells between tasks carry hints only; a lost hint loses no work. No other module uses
+//! pending notifications are in [`Outbox`], destinations on the vessels in [`Places`], moved and copied files in
+//! [`Moves`], bytes on the link in [`LinkUsage`], directories with a priority, an order or an expiry have [`Queues`], and
+//! [`Upkeep`] limits the ledger's size. Every update is idempotent, and atomic as a whole or in steps, so the workflows can
+//! repeat updates after a crash. Channels and bells between tasks carry hints only; a lost hint loses no work. No other module uses
 //! SQL, and this module accesses neither the files nor the vessels that it has records of.
 
 #[cfg(test)]
@@ -12,6 +13,7 @@ mod conformance;
 mod error;
 mod link_usage;
 mod mounts;
+mod moves;
 mod notices;
 mod places;
 mod queue;
@@ -28,6 +30,7 @@ use std::sync::Arc;
 pub use error::LedgerError;
 pub use link_usage::LinkUsage;
 pub use mounts::MountMemory;
+pub use moves::{MovedEntry, Moves, OriginThere, SameStamp};
 pub use notices::{Listener, Notice, NoticeId, Outbox};
 pub use places::Places;
 pub use queue::{QueueFilter, QueuePage, QueuePosition, QueueState, Queued};

@@ -156,6 +156,9 @@ pub struct Receipt {
     pub verified: String,
     /// What the delivery has cost; `None` if it was not counted.
     pub cost: Option<DeliveryCost>,
+    /// The file on the vessel, as `directory/path`, that was moved or copied to make this one; `None` if the file was
+    /// sent.
+    pub made_from: Option<String>,
 }
 
 /// The reason why a path no longer holds a version.
@@ -215,6 +218,9 @@ pub struct DeliveryStory {
     pub acknowledged: Option<(i64, String)>,
     /// What the delivery has cost so far; `None` if it was not counted.
     pub cost: Option<DeliveryCost>,
+    /// The file on the vessel, as `directory/path`, that was moved or copied to make this one; `None` if the file was
+    /// sent.
+    pub made_from: Option<String>,
 }
 
 /// The ledger's interface for people's queries.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use super::{LedgerError, LinkUsage, MountMemory, Outbox, Places, Queues, Reports, Upkeep};
+use super::{LedgerError, LinkUsage, MountMemory, Moves, Outbox, Places, Queues, Reports, Upkeep};
 use crate::digest::Digest;
 use crate::names::{DirectoryName, InstanceId, RelPath, VesselName};
 use crate::records::{
@@ -61,7 +61,7 @@ pub struct Parked {
 /// cancelled call, or step of a call, is applied either completely or not at all. Every update is idempotent, except
 /// those of [`LinkUsage`], and a cancelled call affects no other call.
 #[async_trait]
-pub trait Store: Outbox + Places + Queues + Upkeep + MountMemory + LinkUsage + Send + Sync {
+pub trait Store: Outbox + Places + Moves + Queues + Upkeep + MountMemory + LinkUsage + Send + Sync {
     /// Returns the shore's id.
     fn instance(&self) -> InstanceId;
 
@@ -73,7 +73,7 @@ pub trait Store: Outbox + Places + Queues + Upkeep + MountMemory + LinkUsage + S
     /// Supersedes the version that a path held before, unless the new version equals it (same kind, stamp, mode and
     /// owner, and same digest where both digests are known); an equal version is not recorded. Of several versions of
     /// one path, only the last is recorded. `Gone` and `Skipped` versions are recorded only where the path holds a
-    /// version. A `Gone` version gets deliveries too, and is closed once every vessel has acknowledged it. A `Skipped`
+    /// version; a `Gone` version with an origin only where the path holds that origin. A `Gone` version gets deliveries too, and is closed once every vessel has acknowledged it. A `Skipped`
     /// version gets no deliveries, and stays open.
     async fn admit(&self, directory: &DirectoryName, versions: &[NewVersion], vessels: &[VesselName]) -> Result<()>;
 
@@ -118,8 +118,9 @@ pub trait Store: Outbox + Places + Queues + Upkeep + MountMemory + LinkUsage + S
     /// reported.
     async fn retired(&self, versions: &[VersionId]) -> Result<()>;
 
-    /// Returns the due deliveries to a vessel in the shared queue (see [`Queues`]), longest due first, at most `limit`. With `large`, these are deliveries
-    /// of files of more than one chunk, otherwise deliveries of all smaller files.
+    /// Returns the due deliveries to a vessel in the shared queue (see [`Queues`]), longest due first, at most `limit`. With
+    /// `large`, these are deliveries of files of more than one chunk, otherwise deliveries of all smaller files. Deliveries
+    /// that must wait for the delivery of a moved entry are left out.
     ///
     /// Setting the clock back delays no delivery: deliveries that never failed are due at once, and for the others the
     /// remaining wait stays the same.

@@ -147,6 +147,8 @@ impl Intake {
             target: Vec::new(),
             digest,
             chunk_size: self.chunk_size,
+            origin: None,
+            moved_with: None,
         }))
     }
 }

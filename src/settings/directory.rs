@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::key::Preset::{Otherwise, Required, Value};
 use super::key::Reload::Background;
 use super::key::{Filled::Later, SectionKind};
-use super::link::Delta;
+use super::link::{Dedup, Delta};
 use super::mirror::{self, Links, MaxDelete, Mode};
 use super::monster::Monster;
 use super::patterns::{self, Globs, Patterns};
@@ -40,6 +40,8 @@ pub struct Directory {
     pub ignore_names: Globs,
     /// `Delta`: whether only the changed blocks of a changed file are sent.
     pub delta: Delta,
+    /// `Dedup`: whether content that a vessel has already is moved or copied there.
+    pub dedup: Dedup,
     /// `Mode`: whether sources retire or stay.
     pub mode: Mode,
     /// `Recursive`: whether subdirectories are included.
@@ -142,6 +144,12 @@ pub(super) static KEYS: &[Key<Directory>] = &[
               earlier version. `yes`: from the second version on. Every file of 1 MiB or more is prepared for this, \
               which costs some time. `auto`: like `yes` in a mirror, elsewhere from the third version of a name on. \
               `no`: never."),
+    key("Dedup", Value("auto"), field!(Directory.dedup, |it| it.choice(&[("auto", Dedup::Auto), ("no", Dedup::No)])))
+        .value("auto or no")
+        .doc("Whether content that a vessel has already is used instead of being sent. `auto`: a file of 1 MiB or more \
+              with the content of a file that was delivered to the vessel before, from this or another directory, is \
+              copied there and verified. In a mirror with `Delete = yes`, a file or directory that was moved is renamed \
+              there, if it was delivered from here and has not changed on the vessel since. `no`: everything is sent."),
     key("Mode", Value("replicate"), field!(Directory.mode, |it| it.choice(&[("replicate", Mode::Replicate), ("mirror", Mode::Mirror)])))
         .value("replicate or mirror")
         .doc("replicate: a file that all vessels have received moves to processed/. mirror: sources stay where they \

@@ -91,6 +91,16 @@ pub enum Delta {
     No,
 }
 
+/// Whether content that a vessel has already is moved or copied there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Dedup {
+    /// Moved entries are renamed on the vessel, and files with the content of a delivered file are copied there.
+    #[default]
+    Auto,
+    /// Everything is sent.
+    No,
+}
+
 /// Parses `auto`, `system`, or a kernel's name of an algorithm, which this kernel need not support.
 pub(super) fn congestion_control(text: &str) -> Option<CongestionControl> {
     // TCP_CA_NAME_MAX is 16, including the terminating zero.

@@ -65,7 +65,7 @@ pub use explain::{Effective, Source};
 pub use format::formatted;
 pub(crate) use hints::nearest;
 pub use key::{Filled, KnownKey, Preset, Reload, Secrecy, SectionKind, Transport};
-pub use link::{Assembly, Compression, CongestionControl, Connections, Delta, Shell, SmallFiles, Verify};
+pub use link::{Assembly, Compression, CongestionControl, Connections, Dedup, Delta, Shell, SmallFiles, Verify};
 pub use load::{SectionNames, Settings};
 pub use logging::{LogFormat, LogLevel, LogTarget, Logging};
 pub use mirror::{Links, MaxDelete, Mode};

@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use super::Directory;
+use super::moves;
 use crate::fault::Fault;
 use crate::local::{self, DiskError, Intake, OpenLocation, PathState, Rules, TakeIn};
 use crate::monitor::Event;
@@ -33,7 +34,7 @@ pub(super) struct Batch {
     pub(super) unquiet: Vec<(RelPath, Duration)>,
     /// Paths that no longer exist.
     pub(super) gone: Vec<RelPath>,
-    /// Paths of directories, links and vanished parent directories, which ingest checks again.
+    /// Paths of directories, links, vanished parent directories and moved files, which ingest checks again.
     pub(super) others: Vec<RelPath>,
     /// Files that were not read because the batch was full or the directory is being stopped. The next batch starts
     /// with them.
@@ -62,11 +63,13 @@ pub(super) async fn take_in(directory: Arc<Directory>, paths: Vec<RelPath>) -> R
         let (parents, gone) = unknown_parents(&directory, &versions).await?;
         batch.others.extend(gone);
         versions.splice(0..0, parents);
+        batch.others.extend(moves::name_origins(&directory, &mut versions).await?);
         enter(&directory, &versions).await?;
     }
     if !again.is_empty() {
         batch = on_a_thread(&directory, move |intake, stop| read_again(batch, intake, again, stop)).await?;
-        let versions = std::mem::take(&mut batch.versions);
+        let mut versions = std::mem::take(&mut batch.versions);
+        batch.others.extend(moves::name_origins(&directory, &mut versions).await?);
         enter(&directory, &versions).await?;
     }
     Ok(batch)
@@ -75,7 +78,7 @@ pub(super) async fn take_in(directory: Arc<Directory>, paths: Vec<RelPath>) -> R
 /// Returns versions of all parent directories of these files that the ledger doesn't know, topmost first, and the paths
 /// of those that are no longer directories. Vessels create parent directories together with files but delete only
 /// directories that the ledger knows.
-async fn unknown_parents(
+pub(super) async fn unknown_parents(
     directory: &Directory,
     versions: &[NewVersion],
 ) -> Result<(Vec<NewVersion>, Vec<RelPath>), Fault> {
@@ -88,7 +91,7 @@ async fn unknown_parents(
     let mut unknown: BTreeSet<RelPath> = above.collect();
     let asked: Vec<_> = unknown.iter().cloned().collect();
     for known in directory.ledger.current_at(&directory.settings.name, &asked).await.map_err(|e| e.fault())? {
-        if known.traits.kind != VersionKind::Gone {
+        if known.traits.kind == VersionKind::Directory {
             unknown.remove(&known.path);
         }
     }

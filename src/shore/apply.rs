@@ -6,10 +6,10 @@ use std::time::Instant;
 
 use super::diff::{self, Looks};
 use super::ingest::DirectoryIngest;
-use super::mounts;
 use super::scans::Scanned;
 use super::settle::Judgement;
 use super::troubles::Concern;
+use super::{admit, mounts, moves};
 use crate::fault::Fault;
 use crate::ledger::CurrentVersion;
 use crate::local::{self, DiskError, Found, OpenLocation, Scan};
@@ -62,7 +62,11 @@ impl DirectoryIngest {
             self.directory.decide_again.ring();
         }
         let name = &self.directory.settings.name;
-        let known = self.directory.ledger.current(name).await.map_err(|e| e.fault())?;
+        let mut known = self.directory.ledger.current(name).await.map_err(|e| e.fault())?;
+        if self.record_moved_trees(&scan, &known).await? {
+            let name = &self.directory.settings.name;
+            known = self.directory.ledger.current(name).await.map_err(|e| e.fault())?;
+        }
         if scan.is_empty && self.repeats_deletions() {
             // In an empty location all known paths are missing, so the paths need not be checked one by one.
             let now = Instant::now();
@@ -98,12 +102,42 @@ impl DirectoryIngest {
     }
 
     async fn end_walk(&mut self, path: RelPath, mut scan: Scan) -> Result<(), Fault> {
-        let (name, at) = (&self.directory.settings.name, std::slice::from_ref(&path));
-        let mut known = self.directory.ledger.current_at(name, at).await.map_err(|e| e.fault())?;
-        known.extend(self.directory.ledger.current_below(name, at).await.map_err(|e| e.fault())?);
+        let mut known = self.known_in(&path).await?;
+        if self.record_moved_trees(&scan, &known).await? {
+            known = self.known_in(&path).await?;
+        }
         let (unread, links) = (diff::unread(&scan, self.rules.location()), std::mem::take(&mut scan.links));
         let missing = self.apply_scan(scan, known, &unread).await?;
         self.remember_mounts(Some(&path), links, &missing, &unread).await.map(drop)
+    }
+
+    /// Returns the versions that a path and the paths below it hold, sorted by path.
+    async fn known_in(&self, path: &RelPath) -> Result<Vec<CurrentVersion>, Fault> {
+        let (name, at) = (&self.directory.settings.name, std::slice::from_ref(path));
+        let mut known = self.directory.ledger.current_at(name, at).await.map_err(|e| e.fault())?;
+        known.extend(self.directory.ledger.current_below(name, at).await.map_err(|e| e.fault())?);
+        Ok(known)
+    }
+
+    /// Records the directories that a scan found under another path. Returns whether there are any.
+    async fn record_moved_trees(&mut self, scan: &Scan, known: &[CurrentVersion]) -> Result<bool, Fault> {
+        if self.directory.vessels.is_empty() || !self.has_room() {
+            return Ok(false);
+        }
+        let trees = moves::moved_trees(&self.directory, &self.rules, scan, known, &self.pending).await?;
+        let any = !trees.is_empty();
+        for moves::MovedTree { from, mut versions } in trees {
+            // Directories and links that were found there before must not be recorded after their deletion.
+            self.pending.remove_below(std::slice::from_ref(&from));
+            self.pending.remove_other(&from);
+            let (parents, gone) = admit::unknown_parents(&self.directory, &versions[..1]).await?;
+            versions.splice(0..0, parents);
+            admit::enter(&self.directory, &versions).await?;
+            // What was deleted or changed after the scan, before it was recorded, would not be noticed.
+            let there = versions.iter().filter(|version| version.kind != VersionKind::Gone);
+            self.look_at_all(there.map(|version| version.path.clone()).chain(gone).collect(), false).await?;
+        }
+        Ok(any)
     }
 
     async fn remember_mounts(

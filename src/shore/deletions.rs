@@ -20,6 +20,9 @@ use crate::records::VersionKind;
 const QUIET: Duration = Duration::from_secs(1);
 /// Maximum time from the first missing path until the collected deletions are handled.
 const LONGEST: Duration = Duration::from_secs(3);
+/// Maximum time from the first missing path until the collected deletions are handled although entries were found that
+/// may have been moved.
+const FOR_MOVES: Duration = Duration::from_secs(10);
 /// Period to which `MaxDelete` applies.
 const GO: Duration = Duration::from_secs(60);
 /// Maximum number of paths that are looked up in the ledger at once.
@@ -49,6 +52,11 @@ impl Deletions {
     /// Returns when the collected deletions are due; `None` if no path is missing.
     pub(super) fn due_at(&self) -> Option<Instant> {
         Some((self.last? + QUIET).min(self.first? + LONGEST))
+    }
+
+    /// Returns whether the collected deletions may still wait for the moves that explain them.
+    pub(super) fn may_wait(&self, now: Instant) -> bool {
+        self.first.is_some_and(|first| now < first + FOR_MOVES)
     }
 
     /// Takes all collected paths, for `confirm`.

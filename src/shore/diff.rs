@@ -106,7 +106,7 @@ pub(super) fn diff_found(rules: &Rules, found: Vec<Found>, known: Vec<CurrentVer
 
 /// Returns whether an entry has the kind, stamp and mode that the ledger knows and, if the rules require it, the same
 /// owner.
-fn is_same(rules: &Rules, known: &Traits, found: &Traits) -> bool {
+pub(super) fn is_same(rules: &Rules, known: &Traits, found: &Traits) -> bool {
     (known.kind, known.stamp, known.mode) == (found.kind, found.stamp, found.mode)
         && (!rules.minds_owners() || known.owner == found.owner)
 }

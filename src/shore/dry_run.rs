@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::Directory;
 use super::ingest::DirectoryIngest;
+use super::moves;
 use crate::fault::Fault;
 use crate::local::{self, PathState};
 use crate::records::NewVersion;
@@ -25,10 +26,11 @@ pub async fn dry_run(directory: Directory) -> Result<(), Fault> {
 impl DirectoryIngest {
     async fn dry_run(&mut self) -> Result<(), Fault> {
         self.rescan().await?;
-        self.delete().await?;
         let mut versions = self.pending.release();
         versions.extend(self.unread().await?);
-        self.enter(&versions).await
+        moves::name_origins(&self.directory, &mut versions).await?;
+        self.enter(&versions).await?;
+        self.delete().await
     }
 
     /// Returns the current versions of the files that would be read.

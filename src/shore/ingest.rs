@@ -16,6 +16,7 @@ use super::deletions::{Deletions, Place};
 use super::file_problems::FileProblems;
 use super::interval::Interval;
 use super::mounts::MountWatch;
+use super::moves;
 use super::pending::Pending;
 use super::scans::Scans;
 use super::settle::Settling;
@@ -145,7 +146,7 @@ impl DirectoryIngest {
 
     /// Returns whether there is disk space for more ledger entries. Reports when space runs out and when there is space
     /// again.
-    fn has_room(&mut self) -> bool {
+    pub(super) fn has_room(&mut self) -> bool {
         let why = self.no_room.borrow_and_update().clone();
         if why != self.said_of_room {
             match &why {
@@ -168,7 +169,11 @@ impl DirectoryIngest {
         }
         let waits = self.pending.waits_for_interval();
         let interval = self.interval.opens_at().filter(|_| waits || !self.deletions.is_empty());
-        let deletions = self.deletions.due_at().map(|due| interval.map_or(due, |interval| interval.max(due)));
+        let deletions = self
+            .deletions
+            .due_at()
+            .filter(|_| !self.deletions_wait(Instant::now()))
+            .map(|due| interval.map_or(due, |interval| interval.max(due)));
         let releasing = interval.filter(|_| waits);
         [self.settling.next_look(), deletions, releasing].into_iter().flatten().fold(soon, Instant::min)
     }
@@ -229,10 +234,20 @@ impl DirectoryIngest {
         }
     }
 
+    /// Returns whether deletions wait until the entries that were found are recorded: some of the missing paths may have
+    /// been moved.
+    fn deletions_wait(&self, now: Instant) -> bool {
+        let is_busy = !self.scans.is_idle()
+            || self.scans.has_walks()
+            || !self.batches.is_empty()
+            || (self.pending.released() > 0 && self.said_of_room.is_none());
+        is_busy && moves::are_sought(&self.directory) && self.deletions.may_wait(now)
+    }
+
     /// Handles the collected deletions if they are due and `Interval` permits it.
     async fn delete_due(&mut self) -> Result<(), Fault> {
         let now = Instant::now();
-        let due = self.deletions.due_at().is_some_and(|at| at <= now);
+        let due = self.deletions.due_at().is_some_and(|at| at <= now) && !self.deletions_wait(now);
         if due && self.interval.opens_at().is_none_or(|at| at <= now) { self.delete().await } else { Ok(()) }
     }
 

@@ -19,6 +19,7 @@ mod ingest;
 mod interval;
 mod mounts;
 mod moved_files;
+mod moves;
 mod pending;
 mod recheck;
 mod retire;

@@ -47,6 +47,11 @@ impl Pending {
         busy
     }
 
+    /// Returns whether a file at or below a path waits to be read or is being read.
+    pub(super) fn is_busy_in(&self, path: &RelPath) -> bool {
+        self.busy.iter().any(|busy| busy.as_path().starts_with(path.as_path()))
+    }
+
     /// Removes a waiting directory or link.
     pub(super) fn remove_other(&mut self, path: &RelPath) {
         self.others.remove(path);

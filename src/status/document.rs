@@ -129,6 +129,9 @@ pub struct VesselStatus {
     pub last_acknowledged: Option<Timestamp>,
     /// Bytes of files sent to the vessel since the program started, including repeated bytes.
     pub sent_bytes: u64,
+    /// Bytes of files that the vessel moved or copied, instead of receiving them, since the program started.
+    #[serde(default)]
+    pub saved_bytes: u64,
     /// Bytes on the link to the vessel since the program started; `null` when none were counted, as with
     /// `Transport = local`.
     #[serde(default)]

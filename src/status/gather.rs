@@ -267,6 +267,7 @@ impl Gatherer {
             acknowledged: Amount::default(),
             last_acknowledged: None,
             sent_bytes: now.sent,
+            saved_bytes: now.saved,
             link_bytes: self.running.as_ref().and_then(|running| running.meters.sum(name)).map(LinkBytes::from),
             link_bytes_today: None,
             link_bytes_month: None,

@@ -45,6 +45,7 @@ pub(super) struct LiveVessel {
     pub(super) transfers: HashMap<VersionId, LiveTransfer>,
     pub(super) meter: Meter,
     pub(super) sent: u64,
+    pub(super) saved: u64,
     pub(super) errors: BTreeMap<Cause, u64>,
     pub(super) took: Histogram,
     pub(super) done: Done,
@@ -180,6 +181,7 @@ impl Default for LiveVessel {
             transfers: HashMap::new(),
             meter: Meter::default(),
             sent: 0,
+            saved: 0,
             errors: BTreeMap::new(),
             took: Histogram::new(),
             done: Done::default(),
@@ -271,6 +273,7 @@ impl Monitor for Live {
             Event::Taken { vessel, version, bytes, found } => {
                 state.on(vessel, |vessel| vessel.taken(second, *version, *bytes, *found));
             }
+            Event::Saved { vessel, bytes } => state.on(vessel, |vessel| vessel.saved += bytes),
             Event::Ended { vessel, version } => state.on(vessel, |vessel| drop(vessel.transfers.remove(version))),
             Event::Delivered { vessel, kind, bytes, took, .. } => state.on(vessel, |vessel| {
                 vessel.took.count(*took);

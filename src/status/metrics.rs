@@ -165,6 +165,11 @@ impl Shown {
             each(|v| v.sent_bytes),
         )?;
         out.counters(
+            "saved_bytes",
+            "Bytes of files that a vessel moved or copied, instead of receiving them, since the start of the program",
+            each(|v| v.saved_bytes),
+        )?;
+        out.counters(
             "link_sent_bytes",
             "Bytes sent on the link to a vessel since the start of the program, with resent bytes and estimated headers",
             self.on_the_link(|bytes| bytes.sent),

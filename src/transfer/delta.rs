@@ -36,6 +36,9 @@ use crate::transport::{Attrs, GrowingHash, Ingredient, OpenFlags, RemoteError, R
 /// on the channel.
 const COPY: u64 = 2 << 20;
 const UNANSWERED: usize = 32;
+/// The same for copies of whole files, whose requests are all that is sent.
+const COPY_WHOLE: u64 = 16 << 20;
+const UNANSWERED_WHOLE: usize = 4;
 /// Number of bytes by which the assembly grows between two updates of its hash.
 const GROWN: u64 = 8 << 20;
 /// Limits for copying by shell command: minimum bytes per copy, because each copy starts a process; maximum number of
@@ -52,9 +55,29 @@ pub(super) struct Delta {
     plan: DeltaPlan,
     joined: u64,
     held: Vec<HeldPart>,
+    old: Old,
 }
 
-fn wish(transfers: &Transfers, version: &Version) -> Wish {
+/// The file on the vessel that is copied from.
+#[derive(Clone)]
+struct Old {
+    path: RemotePath,
+    /// The open file. A program or another delivery may replace the file before the copy begins; its bytes stay readable.
+    opened: Option<RemoteFile>,
+    /// Whether the whole file is copied.
+    is_whole: bool,
+}
+
+impl Delta {
+    /// Plans to copy the rest of a file from another file on the vessel with the same content.
+    pub(super) fn whole(size: u64, held: &Held, path: RemotePath, opened: Option<RemoteFile>) -> Self {
+        let Held { joined, parts } = held;
+        let plan = DeltaPlan::whole(size).after(*joined);
+        Self { plan, joined: *joined, held: parts.clone(), old: Old { path, opened, is_whole: true } }
+    }
+}
+
+pub(super) fn wish(transfers: &Transfers, version: &Version) -> Wish {
     let session = &transfers.session;
     match transfers.directories.get(&version.directory) {
         // On this host, reading the old file takes as long as writing the new one, so a delta saves no time.
@@ -105,14 +128,15 @@ pub(super) async fn plan(
         "Compared the file with the one on the vessel"
     );
     let is_possible = copies_in_order(session) || plan.steps().len() <= STEPS;
-    Ok((is_worth_it && is_possible).then_some(Delta { plan, joined: *joined, held: parts.clone() }))
+    let old = Old { path: transfers.destination(version)?, opened: None, is_whole: false };
+    Ok((is_worth_it && is_possible).then_some(Delta { plan, joined: *joined, held: parts.clone(), old }))
 }
 
-fn copies_in_order(session: &Session) -> bool {
+pub(super) fn copies_in_order(session: &Session) -> bool {
     session.remote.capabilities().copy_data()
 }
 
-fn copies_by_command(session: &Session) -> bool {
+pub(super) fn copies_by_command(session: &Session) -> bool {
     session.remote.capabilities().shell && session.link.settings.assembly == Assembly::Cat
 }
 
@@ -190,10 +214,10 @@ pub(super) async fn apply<'s>(
     delta: &Delta,
 ) -> Result<Option<GrowingHash<'s>>, Fault> {
     let session = &transfers.session;
-    let is_large = delivery.version.plan().count() > 1;
+    // A file that is only copied uses no bandwidth.
+    let is_large = delivery.version.plan().count() > 1 && !delta.old.is_whole;
     let _turn = if is_large { Some(session.large_upload(&delivery.version).await) } else { None };
-    let applying =
-        Applying { session, delivery, source, assembly, delta, old: transfers.destination(&delivery.version)? };
+    let applying = Applying { session, delivery, source, assembly, delta };
     session.found(&delivery.version, delta.joined);
     let applied =
         if copies_in_order(session) { applying.in_order().await } else { applying.by_command().await.map(|()| None) };
@@ -219,8 +243,6 @@ struct Applying<'v, 'a> {
     delivery: &'a Delivery,
     source: &'a Source,
     assembly: &'a RemotePath,
-    /// The vessel's path of the earlier version, which is the final name.
-    old: RemotePath,
     delta: &'a Delta,
 }
 
@@ -237,7 +259,10 @@ impl<'v> Applying<'v, '_> {
         let session = self.session;
         // The main channel is used because it stays open as long as the session.
         let channel = session.remote.main_channel();
-        let old = session.explained(channel.open(&self.old, OpenFlags::READ, 0).await, &self.old, 0).await?;
+        let old = match &self.delta.old {
+            Old { opened: Some(opened), .. } => opened.clone(),
+            Old { path, .. } => session.explained(channel.open(path, OpenFlags::READ, 0).await, path, 0).await?,
+        };
         let flags = if self.delta.joined == 0 { OpenFlags::FRESH } else { OpenFlags::WRITE_EXISTING };
         let new = session.open_ours(channel, self.assembly, flags, self.size() - self.delta.joined).await?;
         let built = self.build(&old, &new).await;
@@ -256,6 +281,7 @@ impl<'v> Applying<'v, '_> {
         let taken = Taken::of(&job);
         let mut hash = hash_as_it_grows(self.session, self.assembly).await;
         let mut unanswered = FuturesUnordered::new();
+        let most = if self.delta.old.is_whole { UNANSWERED_WHOLE } else { UNANSWERED };
         let mut untold = 0;
         for step in self.delta.plan.steps() {
             let mut at = step.range.start;
@@ -265,7 +291,7 @@ impl<'v> Applying<'v, '_> {
                 unanswered.push(asked.answer());
                 // Processes the answers that have arrived. Waits for more only if too many requests are unanswered.
                 loop {
-                    let is_full = unanswered.len() >= UNANSWERED;
+                    let is_full = unanswered.len() >= most;
                     let next = unanswered.next();
                     let Some(answer) = (if is_full { next.await } else { next.now_or_never().flatten() }) else {
                         break;
@@ -287,8 +313,9 @@ impl<'v> Applying<'v, '_> {
     async fn ask(&self, step: &Step, at: u64, old: &RemoteFile, new: &RemoteFile) -> Result<Asked, Fault> {
         let session = self.session;
         let most = step.range.end - at;
+        let most_copied = if self.delta.old.is_whole { COPY_WHOLE } else { COPY };
         let (sent, kept) = match step.from {
-            Some(from) => (new.copy(at, old, from + (at - step.range.start), most.min(COPY)).await, true),
+            Some(from) => (new.copy(at, old, from + (at - step.range.start), most.min(most_copied)).await, true),
             None => {
                 let worth = session.bytes_per_write(new);
                 let read = self.source.read(at, most.min(worth)).await;
@@ -342,7 +369,7 @@ impl<'v> Applying<'v, '_> {
         }
         let ingredients: Vec<_> = self.delta.plan.steps().iter().map(|step| self.ingredient(step)).collect();
         let range = self.delta.joined..self.size();
-        let built = session.remote.build(self.assembly, range, &ingredients, Some(&self.old)).await;
+        let built = session.remote.build(self.assembly, range, &ingredients, Some(&self.delta.old.path)).await;
         session.explained(built, self.assembly, self.size() - self.delta.joined).await?;
         session.found(&self.delivery.version, self.delta.plan.kept_bytes());
         Ok(())

@@ -44,6 +44,13 @@ impl DeltaPlan {
         plan
     }
 
+    /// Plans to copy a file of `size` bytes as it is.
+    pub(super) fn whole(size: u64) -> Self {
+        let mut plan = Self::default();
+        plan.push(Step { range: 0..size, from: Some(0) });
+        plan
+    }
+
     /// Returns the offset in the old file at which the last step ends, if it is a copy.
     fn kept_end(&self) -> Option<u64> {
         self.0.last().and_then(|step| Some(step.from? + step.length()))

@@ -3,9 +3,13 @@
 use std::time::Instant;
 
 use super::acknowledge::{Outcome, acknowledge, enter};
+use super::copy_source::{self, CopySource};
 use super::delta;
 use super::existing::{already_there, dress_found, flush_found, remove_leftovers, was_taken};
 use super::held::{Held, held};
+use super::move_file::{FileMove, move_file};
+use super::move_tree::move_tree;
+use super::moved_files::wait_for_copies;
 use super::parts::{PartsUpload, goes_in_parts};
 use super::publish::{finish, publish};
 use super::same_host::{prove_elsewhere, prove_elsewhere_first, refuse_own_place};
@@ -19,7 +23,7 @@ use crate::compression::Codec;
 use crate::fault::Fault;
 use crate::ledger::LastDelivered;
 use crate::names::RemotePath;
-use crate::records::{Delivery, DeliveryState, Verified, VersionKind};
+use crate::records::{Delivery, DeliveryState, Verified, Version, VersionKind};
 
 /// State of a delivery before its file is published.
 enum Prepared {
@@ -50,7 +54,12 @@ pub(crate) async fn deliver(transfers: &Transfers, delivery: &Delivery) -> Resul
     }
     match delivery.version.kind {
         VersionKind::File | VersionKind::Skipped => {}
-        VersionKind::Directory => return Box::pin(deliver_directory(transfers, delivery, &destination)).await,
+        VersionKind::Directory => {
+            if delivery.origin.is_some() && Box::pin(move_tree(transfers, delivery, &destination)).await? {
+                return Ok(Outcome::Acknowledged);
+            }
+            return Box::pin(deliver_directory(transfers, delivery, &destination)).await;
+        }
         VersionKind::Link => return Box::pin(deliver_link(transfers, delivery, &destination)).await,
         VersionKind::Gone => return Box::pin(deliver_gone(transfers, delivery, &destination)).await,
     }
@@ -59,8 +68,38 @@ pub(crate) async fn deliver(transfers: &Transfers, delivery: &Delivery) -> Resul
     if Box::pin(was_taken(transfers, delivery, &assembly, &destination)).await? {
         return Box::pin(acknowledge(transfers, delivery, Verified::Taken, started, None)).await;
     }
+    let _running = delivery.origin.is_some().then(|| transfers.moved_files.begin(delivery.id));
+    if delivery.origin.is_some() {
+        match Box::pin(move_file(transfers, delivery, &assembly, &destination)).await? {
+            FileMove::Done => {
+                return Box::pin(acknowledge(transfers, delivery, Verified::Moved, started, None)).await;
+            }
+            FileMove::Superseded => return Ok(Outcome::Superseded),
+            FileMove::No => {}
+        }
+    }
     let last = delta::last_delivered(transfers, delivery).await?;
-    if last.is_none() && send_to_loop::may_go(transfers, delivery, &destination) {
+    // An unread file of which the vessel has an earlier version is compared with that one, in the same pass as it is hashed.
+    let is_compared = last.is_some() && delivery.version.digest.is_none() && delivery.origin.is_none();
+    let copied = match !is_compared && copy_source::is_possible(transfers, delivery) {
+        true => Box::pin(copy_source::find(transfers, delivery)).await?,
+        false => None,
+    };
+    if copied.is_none() && delivery.origin.is_some() {
+        // Nothing is copied, so no other delivery waits for this one.
+        transfers.moved_files.secured(delivery.id);
+    }
+    let hashed;
+    let delivery = match &copied {
+        // The digest is known now, so that the source is not read again for it.
+        Some(copied) if delivery.version.digest.is_none() => {
+            let version = Version { digest: Some(copied.digest), ..delivery.version.clone() };
+            hashed = Delivery { version, ..delivery.clone() };
+            &hashed
+        }
+        _ => delivery,
+    };
+    if last.is_none() && copied.is_none() && send_to_loop::may_go(transfers, delivery, &destination) {
         match Box::pin(send_to_loop::send(transfers, delivery, &assembly, &destination)).await? {
             Sent::Delivered => {
                 return Box::pin(acknowledge(transfers, delivery, Verified::ByVessel, started, None)).await;
@@ -69,14 +108,17 @@ pub(crate) async fn deliver(transfers: &Transfers, delivery: &Delivery) -> Resul
             Sent::No => {}
         }
     }
-    let prepared = if delivery.version.plan().count() > 1 || last.is_some() {
-        Box::pin(prepare_large(transfers, delivery, &assembly, &destination, last)).await?
+    let prepared = if delivery.version.plan().count() > 1 || last.is_some() || copied.is_some() {
+        Box::pin(prepare_large(transfers, delivery, &assembly, &destination, (last, copied))).await?
     } else {
         prepare_small(transfers, delivery, &assembly, &destination).await?
     };
     let (verified, compressed) = match prepared {
         Prepared::Assembly(verified, compressed) => {
             Box::pin(prove_elsewhere(transfers, delivery, &assembly, false)).await?;
+            if delivery.origin.is_some() {
+                Box::pin(wait_for_copies(transfers, delivery)).await?;
+            }
             // The last point at which a newer version can prevent this one from being published.
             if !enter(transfers, delivery, DeliveryState::Publishing).await? {
                 return Ok(Outcome::Superseded);
@@ -97,23 +139,24 @@ pub(crate) async fn deliver(transfers: &Transfers, delivery: &Delivery) -> Resul
     acknowledge(transfers, delivery, verified, started, compressed).await
 }
 
-/// Prepares a file of several chunks, or a file of which the vessel received an earlier version (`last`). The file's
-/// size justifies additional round trips, which find out how many bytes earlier attempts have sent.
+/// Prepares a file of several chunks, a file of which the vessel received an earlier version (`last`), or a file whose
+/// content the vessel has (`copied`). The file's size justifies additional round trips, which find out how many bytes
+/// earlier attempts have sent.
 async fn prepare_large(
     transfers: &Transfers,
     delivery: &Delivery,
     assembly: &RemotePath,
     destination: &RemotePath,
-    last: Option<LastDelivered>,
+    (last, copied): (Option<LastDelivered>, Option<CopySource>),
 ) -> Result<Prepared, Fault> {
     let session = &transfers.session;
     // The job is announced before the queries, because opening more connections to a distant vessel takes longer than
     // all queries. A file that may be sent as a delta needs no more connections.
     let in_parts = goes_in_parts(session, delivery);
-    let is_sent_whole = in_parts && last.is_none();
+    let is_sent_whole = in_parts && last.is_none() && copied.is_none();
     let job = is_sent_whole.then(|| session.channels.job(delivery.version.stamp.size));
     let looking = async {
-        match in_parts || last.is_some() {
+        match in_parts || last.is_some() || copied.is_some() {
             true => held(session, delivery, assembly).await,
             false => Ok(Held::default()),
         }
@@ -135,11 +178,18 @@ async fn prepare_large(
         return Ok(Prepared::Superseded);
     }
     let source = transfers.open_source(&delivery.version).await?;
-    let delta = delta::plan(transfers, &delivery.version, &source, &held, old.as_ref(), last).await?;
+    let delta = match &copied {
+        Some(copied) => Some(copied.plan(&delivery.version, &held)),
+        None => delta::plan(transfers, &delivery.version, &source, &held, old.as_ref(), last).await?,
+    };
     delta::sign_on_the_way(transfers, &delivery.version, &source, old.as_ref(), last);
     let (mut is_finished, mut compressed) = (false, None);
     let hash = if let Some(delta) = delta {
-        delta::apply(transfers, delivery, &source, assembly, &delta).await?
+        let hash = delta::apply(transfers, delivery, &source, assembly, &delta).await?;
+        if copied.is_some() {
+            transfers.moved_files.secured(delivery.id);
+        }
+        hash
     } else if in_parts {
         let job = job.unwrap_or_else(|| session.channels.job(delivery.version.stamp.size));
         let upload = PartsUpload::prepare(session, delivery, source.clone(), assembly.clone(), job, held).await?;
@@ -162,7 +212,10 @@ async fn prepare_large(
     } else if compressed.is_some() {
         session.link.compressor.failed();
     }
-    delta::keep_signature(transfers, &delivery.version, &source, old.as_ref(), last).await?;
+    match copied {
+        Some(copied) => copied.note(transfers, delivery).await?,
+        None => delta::keep_signature(transfers, &delivery.version, &source, old.as_ref(), last).await?,
+    }
     Ok(Prepared::Assembly(verified, compressed))
 }
 

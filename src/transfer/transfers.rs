@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 
 use super::known_places::KnownPlaces;
+use super::secured::SecuredFiles;
 use crate::bell::Bell;
 use crate::digest::Digest;
 use crate::fault::{Cause, Fault};
@@ -83,6 +84,8 @@ pub(crate) struct Transfers {
     pub(super) markers: Mutex<Vec<RemotePath>>,
     /// Results of the checks whether directories' places on the vessel may receive deliveries.
     pub(super) own_places: KnownPlaces,
+    /// The running deliveries of large files that were moved.
+    pub(super) moved_files: SecuredFiles,
 }
 
 impl Transfers {
@@ -99,6 +102,7 @@ impl Transfers {
             source_cache,
             markers: Mutex::default(),
             own_places: KnownPlaces::default(),
+            moved_files: SecuredFiles::default(),
         }
     }
 
@@ -127,16 +131,21 @@ impl Transfers {
     /// Opens the source file; fails if it is no longer this version. Vessels that send the same version share the reads
     /// from the disk.
     pub(super) async fn open_source(&self, version: &Version) -> Result<Source, Fault> {
+        let source = self.open_unhashed(version).await?;
+        if version.digest.is_none() {
+            source.hash_on_the_way();
+        }
+        Ok(source)
+    }
+
+    /// Opens the source file like [`Self::open_source`], without starting to hash it.
+    pub(super) async fn open_unhashed(&self, version: &Version) -> Result<Source, Fault> {
         let Some((directory, _)) = self.directories.get(&version.directory) else {
             return Err(Fault::file("the directory is not configured any more").of(Cause::Settings));
         };
         let follow = directory.links == Links::Follow;
         let source = self.source_cache.open(&directory.location, &version.path, version.stamp, follow).await;
-        let source = source.map_err(|error| source_fault(version, &error))?;
-        if version.digest.is_none() {
-            source.hash_on_the_way();
-        }
-        Ok(source)
+        source.map_err(|error| source_fault(version, &error))
     }
 
     /// Returns the digest of a version; computes and records it if it is unknown.

@@ -43,6 +43,12 @@ impl Remote {
             }
     }
 
+    /// Renames a directory to a name that does not exist.
+    pub async fn rename_directory(&self, from: &RemotePath, to: &RemotePath) -> Result<(), RemoteError> {
+        let renamed = self.0.lane.files().rename(from.as_bytes(), to.as_bytes()).await;
+        renamed.map_err(|e| RemoteError::from_sftp(&e, format_args!("renaming {from} to {to}")))
+    }
+
     /// Renames a file or a link to its final name, and replaces an existing file. The replacement is atomic if the
     /// vessel supports that. `size` is the size of the file in bytes; `None` for a link.
     ///

@@ -17,6 +17,7 @@ use super::retry_waits::{ATTEMPT, EARLY, PARKED, SILENT, UNHURRIED};
 use crate::clock::wait_between;
 use crate::fault::{Cause, Fault, Pace, Scope};
 use crate::monitor::Event;
+use crate::names::RelPath;
 use crate::records::{Delivery, DeliveryId, VersionId, VersionKind};
 use crate::settings::{self, Priority};
 use crate::text::duration;
@@ -30,6 +31,9 @@ use crate::transfer::{deliver, tend_loop};
 /// cost bandwidth. Only one large file is uploaded at a time, while the other is joined or verified.
 const SMALL_AT_ONCE: usize = 512;
 const LARGE_AT_ONCE: usize = 2;
+/// Maximum number of concurrent deliveries of large files that were moved, which cost no bandwidth. Files that take each
+/// other's names must be copied before one of them is replaced.
+const MOVED_AT_ONCE: usize = 16;
 /// Maximum total size of the small deliveries that run concurrently.
 const SMALL_BYTES: u64 = 64 << 20;
 /// Number of small deliveries of a priority that may run whatever else runs, so that a higher priority does not keep
@@ -70,6 +74,8 @@ struct Busy {
     bytes: u64,
     version: VersionId,
     priority: Priority,
+    /// Whether the file was moved, so that it is probably not sent.
+    moved: bool,
     /// Settings of the delivery's directory when the delivery started. They determine its source and destination.
     directory: Option<Arc<settings::Directory>>,
     /// Cancels the delivery when it was superseded or its directory's settings have changed.
@@ -80,6 +86,11 @@ struct Busy {
 const PRIORITIES: usize = Priority::ALL.len();
 
 const LOOK: Look = Look { small: [true; PRIORITIES], large: [true; PRIORITIES] };
+
+/// Returns the path whose entry on the vessel may be renamed for a delivery, and which no other delivery may use meanwhile.
+fn renamed_from(delivery: &Delivery) -> Option<&RelPath> {
+    delivery.origin.as_ref().filter(|origin| origin.is_free).map(|origin| &origin.path)
+}
 
 type EndedDelivery = (Delivery, Result<Outcome, Fault>);
 
@@ -349,15 +360,27 @@ impl Scheduler {
 
     async fn start_large(&mut self, level: &Level) -> Result<(), Fault> {
         let priority = level.priority;
-        let running = self.busy.values().filter(|busy| busy.large && busy.priority == priority).count();
-        if !self.look.large[priority as usize] || running >= LARGE_AT_ONCE {
+        let alike = |busy: &&Busy| busy.large && busy.priority == priority;
+        let of_kind = |moved| self.busy.values().filter(alike).filter(|busy| busy.moved == moved).count();
+        let (mut large, mut moved) = (of_kind(false), of_kind(true));
+        if !self.look.large[priority as usize] || large >= LARGE_AT_ONCE {
             return Ok(());
         }
-        let due = self.due(level, true, LARGE_AT_ONCE).await?;
-        self.look.large[priority as usize] = due.len() > LARGE_AT_ONCE - running;
-        for delivery in due.into_iter().take(LARGE_AT_ONCE - running) {
-            self.large_started = self.large_started.wrapping_add(1);
-            self.start(delivery, true, priority);
+        self.look.large[priority as usize] = false;
+        for delivery in self.due(level, true, LARGE_AT_ONCE + MOVED_AT_ONCE).await? {
+            let (count, most) = match delivery.origin.is_some() {
+                true => (&mut moved, MOVED_AT_ONCE),
+                false => (&mut large, LARGE_AT_ONCE),
+            };
+            if *count == most {
+                self.look.large[priority as usize] = true;
+            } else if self.is_free(&delivery) {
+                *count += 1;
+                self.large_started = self.large_started.wrapping_add(u32::from(delivery.origin.is_none()));
+                self.start(delivery, true, priority);
+            } else {
+                self.held_up = true;
+            }
         }
         Ok(())
     }
@@ -409,6 +432,7 @@ impl Scheduler {
         let version = &delivery.version;
         !self.busy.contains_key(&delivery.id)
             && self.places.is_free(&version.directory, &version.path)
+            && renamed_from(delivery).is_none_or(|path| self.places.is_free(&version.directory, path))
             && !self.blocked.holds_back(&version.directory)
             && !self.levels.rules.closed.contains(&version.directory)
     }
@@ -418,12 +442,14 @@ impl Scheduler {
         let bytes = version.stamp.size;
         let unwanted = CancellationToken::new();
         self.places.take(&version.directory, &version.path);
+        renamed_from(&delivery).iter().for_each(|path| self.places.take(&version.directory, path));
         let (vessel, transfers) = (&self.vessel, self.transfers.clone());
         let directory = vessel.directories.get(&version.directory).map(|(directory, _)| directory);
         self.running_ids.add(delivery.id);
+        let moved = delivery.origin.is_some();
         self.busy.insert(
             delivery.id,
-            Busy { large, bytes, version: version.id, priority, directory, unwanted: unwanted.clone() },
+            Busy { large, bytes, moved, version: version.id, priority, directory, unwanted: unwanted.clone() },
         );
         vessel.monitor.notice(&Event::Started { vessel: &vessel.settings.name, version });
         self.running.spawn(async move {
@@ -441,7 +467,9 @@ impl Scheduler {
         let large = self.busy.remove(&delivery.id).is_none_or(|busy| busy.large);
         self.running_ids.remove(delivery.id);
         self.places.leave(&delivery.version.directory, &delivery.version.path);
-        if large || self.held_up || !matches!(outcome, Ok(Outcome::Acknowledged)) {
+        renamed_from(&delivery).iter().for_each(|path| self.places.leave(&delivery.version.directory, path));
+        // Other deliveries may have waited for a move.
+        if large || delivery.origin.is_some() || self.held_up || !matches!(outcome, Ok(Outcome::Acknowledged)) {
             self.look_again();
         }
         match outcome {

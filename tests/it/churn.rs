@@ -71,14 +71,7 @@ impl Churn {
                     });
                 }
             }
-            50..60 => {
-                if let Some(from) = self.a_file() {
-                    let to = self.new_name();
-                    if fs::rename(&from, &to).is_ok() {
-                        self.files.push(to);
-                    }
-                }
-            }
+            50..60 => self.move_file(),
             60..75 => {
                 if let Some(path) = self.a_file() {
                     let _ = fs::remove_file(path);
@@ -113,7 +106,16 @@ impl Churn {
         Some(self.files[at].clone())
     }
 
-    fn move_directory(&mut self) {
+    pub(crate) fn move_file(&mut self) {
+        if let Some(from) = self.a_file() {
+            let to = self.new_name();
+            if fs::rename(&from, &to).is_ok() {
+                self.files.push(to);
+            }
+        }
+    }
+
+    pub(crate) fn move_directory(&mut self) {
         let (from, to) = (self.directory(), self.new_name());
         if !self.fixed.contains(&from) && fs::rename(&from, &to).is_ok() {
             for path in self.directories.iter_mut().chain(&mut self.files) {

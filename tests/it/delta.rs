@@ -75,7 +75,7 @@ fn a_changed_file_costs_its_changes_without_a_shell() {
 }
 
 /// As OpenSSH was before 9.0.
-fn without_copy_data(fleet: &Fleet) {
+pub(crate) fn without_copy_data(fleet: &Fleet) {
     let vessel = fleet.vessel("tern");
     let config = vessel.etc("sshd_config");
     let text = fs::read_to_string(&config).unwrap();

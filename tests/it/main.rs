@@ -45,6 +45,7 @@ mod meeting_places;
 mod mirror;
 mod mishaps;
 mod mounts;
+mod moves;
 mod outages;
 mod overlap;
 mod own_files;

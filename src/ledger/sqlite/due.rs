@@ -10,7 +10,7 @@ use sqlx::{Row, SqlitePool};
 use super::{Result, Sqlite, json, rows};
 use crate::backoff::LONGEST_WAIT;
 use crate::names::{DirectoryName, VesselName};
-use crate::records::{Delivery, DeliveryId, PlaceNumber};
+use crate::records::{Delivery, DeliveryId, Origin, PlaceNumber};
 
 /// Steps back of the clock up to this many milliseconds are ignored.
 const SMALL_STEP: i64 = 100;
@@ -20,6 +20,9 @@ macro_rules! due_columns {
     () => {
         concat!(
             "SELECT d.id AS delivery, d.state, d.failures, d.due_at, d.token, d.place, d.seen_size, d.seen_mtime, ",
+            "(SELECT o.path FROM version o WHERE o.id = v.moved_from) AS origin, ",
+            "v.moved_from IS NOT NULL AND EXISTS (
+                 SELECT 1 FROM version g WHERE g.replaces = v.moved_from AND g.kind = 'gone') AS is_free, ",
             super::rows::version_columns!()
         )
     };
@@ -37,8 +40,27 @@ pub(super) fn delivery(row: &SqliteRow) -> Result<Delivery> {
         token: rows::token(row)?,
         place: PlaceNumber(row.try_get("place")?),
         seen: rows::seen(row)?,
+        origin: origin(row)?,
     })
 }
+
+/// The condition for a delivery `d` of a version `v` not to wait for the delivery of a moved entry to the same vessel.
+/// What was moved with a directory waits for the directory. What deletes or replaces the source of a move waits for the
+/// move, unless it is a move itself, because moves may form a circle. Nothing waits for a delivery that has failed.
+macro_rules! waits_for_no_move {
+    () => {
+        "NOT EXISTS (SELECT 1 FROM delivery first WHERE first.version = v.waits_for AND first.vessel = d.vessel
+             AND first.failures = 0 AND first.state NOT IN ('acknowledged', 'superseded'))
+         AND (v.replaces IS NULL OR v.moved_from IS NOT NULL OR NOT EXISTS (
+             SELECT 1 FROM version m CROSS JOIN delivery first ON first.version = m.id AND first.vessel = d.vessel
+             WHERE m.moved_from IN (
+                 v.replaces, (SELECT g.replaces FROM version g WHERE g.id = v.replaces AND g.kind = 'gone'))
+               AND first.failures = 0
+               AND first.state NOT IN ('acknowledged', 'superseded')))"
+    };
+}
+
+pub(super) use waits_for_no_move;
 
 pub(super) async fn next_due(
     store: &Sqlite,
@@ -53,7 +75,9 @@ pub(super) async fn next_due(
         " FROM delivery d JOIN version v ON v.id = d.version
          WHERE d.vessel = ? AND d.large = ? AND d.due_at <= ? AND d.queue IS NULL
            AND d.state NOT IN ('acknowledged', 'superseded') AND v.directory NOT IN (SELECT value FROM json_each(?))
-         ORDER BY d.due_at, d.id LIMIT ?"
+           AND ",
+        waits_for_no_move!(),
+        " ORDER BY d.due_at, d.id LIMIT ?"
     ))
     .bind(vessel.as_str())
     .bind(large)
@@ -63,6 +87,11 @@ pub(super) async fn next_due(
     .fetch_all(&store.readers)
     .await?;
     rows.iter().map(delivery).collect()
+}
+
+fn origin(row: &SqliteRow) -> Result<Option<Origin>> {
+    let path = rows::optional_path(row, "origin")?;
+    path.map(|path| Ok(Origin { path, is_free: row.try_get("is_free")? })).transpose()
 }
 
 pub(super) async fn next_due_at(

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use super::rows::{digest_bytes, signed};
 use crate::names::{RelPath, VesselName};
-use crate::records::{DeliveryCost, NewVersion};
+use crate::records::{DeliveryCost, NewVersion, VersionKind};
 
 fn array(items: impl Iterator<Item = impl AsRef<str>>) -> String {
     let mut text = String::from("[");
@@ -67,11 +67,11 @@ pub(super) fn ranges_below(paths: &[RelPath]) -> String {
 }
 
 /// Encodes versions, each as `[path, size, mtime, mtime_nanos, inode, mode, digest, chunk_size, kind, target, uid, gid,
-/// replaces]`, with path, digest and target in hexadecimal for `unhex`.
+/// replaces, origin, moved_with]`, with path, digest, target and moved_with in hexadecimal for `unhex`.
 pub(super) fn versions<'a>(versions: impl Iterator<Item = (&'a NewVersion, Option<i64>)>) -> String {
     array(versions.map(|(new, replaces)| {
         format!(
-            "[\"{}\",{},{},{},{},{},\"{}\",{},\"{}\",\"{}\",{},{},{}]",
+            "[\"{}\",{},{},{},{},{},\"{}\",{},\"{}\",\"{}\",{},{},{},{},{}]",
             hex(new.path.as_bytes()),
             signed(new.stamp.size),
             new.stamp.mtime,
@@ -85,6 +85,8 @@ pub(super) fn versions<'a>(versions: impl Iterator<Item = (&'a NewVersion, Optio
             or_null(new.owner.map(|(user, _)| user.into())),
             or_null(new.owner.map(|(_, group)| group.into())),
             or_null(replaces),
+            or_null(new.origin.filter(|_| new.kind != VersionKind::Gone).map(|origin| origin.0)),
+            new.moved_with.as_ref().map_or_else(|| "null".into(), |path| format!("\"{}\"", hex(path.as_bytes()))),
         )
     }))
 }

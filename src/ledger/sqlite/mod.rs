@@ -13,6 +13,7 @@ mod link_usage;
 mod listeners;
 mod lock;
 mod mounts;
+mod moves;
 mod notices;
 mod queue;
 mod queues;

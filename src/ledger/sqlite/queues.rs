@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row, Sqlite as Db, SqlitePool, Transaction};
 
-use super::due::{self, due_columns};
+use super::due::{self, due_columns, waits_for_no_move};
 use super::ranks::{expires_at, rank};
 use super::transitions::settle;
 use super::{Result, Sqlite, json, rows};
@@ -119,6 +119,8 @@ impl Queues for Sqlite {
              WHERE d.vessel = ?1 AND d.queue = ?2 AND d.large = ?4 AND d.rank > -1e300 AND d.due_at <= ?3
                AND d.state NOT IN ('acknowledged', 'superseded') AND ",
             not_expired!(),
+            " AND ",
+            waits_for_no_move!(),
             " ORDER BY d.rank, d.due_at, d.id LIMIT ?5"
         );
         const BACK: &str = concat!(
@@ -127,6 +129,8 @@ impl Queues for Sqlite {
              WHERE d.vessel = ?1 AND d.queue = ?2 AND d.large = ?4 AND d.rank > -1e300 AND d.due_at <= ?3
                AND d.state NOT IN ('acknowledged', 'superseded') AND ",
             not_expired!(),
+            " AND ",
+            waits_for_no_move!(),
             " ORDER BY d.rank DESC, d.due_at DESC, d.id DESC LIMIT ?5"
         );
         const WITHOUT_RANK: &str = concat!(
@@ -135,6 +139,8 @@ impl Queues for Sqlite {
              WHERE d.vessel = ?1 AND d.queue = ?2 AND d.large = ?4 AND d.rank IS NULL AND d.due_at <= ?3
                AND d.state NOT IN ('acknowledged', 'superseded') AND ",
             not_expired!(),
+            " AND ",
+            waits_for_no_move!(),
             " ORDER BY d.due_at, d.id LIMIT ?5"
         );
         let (now, mut found) = (due::now(self).await?, Vec::new());

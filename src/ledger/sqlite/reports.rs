@@ -11,7 +11,7 @@ use crate::ledger::{
     DeliveryStory, DirectoryTally, Ending, LedgerError, Oldest, Postponed, QueueFilter, QueuePage, QueuePosition,
     Receipt, Reports, Summary, Tally, Trouble, VersionStory, VesselNote,
 };
-use crate::names::{DirectoryName, RelPath, VesselName};
+use crate::names::{DirectoryName, RelPath, VesselName, display_bytes};
 use crate::records::{DeliveryCost, DeliveryId, DeliveryState, LinkBytes, UtcDay, WayOf};
 
 /// Milliseconds that a row of the table `retired_tally` covers: 15 minutes.
@@ -21,7 +21,7 @@ const QUARTER: i64 = 900_000;
 macro_rules! receipts {
     () => {
         "SELECT d.id, d.vessel, d.acknowledged_at, coalesce(d.verified, '') AS verified, v.directory, v.path, v.size, v.digest,
-             d.written_bytes, d.link_bytes
+             d.written_bytes, d.link_bytes, d.made_from
          FROM delivery d CROSS JOIN version v ON v.id = d.version WHERE d.state = 'acknowledged' "
     };
 }
@@ -261,6 +261,7 @@ fn receipt(row: &SqliteRow) -> Result<Receipt> {
         acknowledged_at: row.try_get::<Option<i64>, _>("acknowledged_at")?.unwrap_or_default(),
         verified: row.try_get("verified")?,
         cost: cost(row)?,
+        made_from: made_from(row)?,
     })
 }
 
@@ -293,7 +294,12 @@ fn delivery(row: &SqliteRow) -> Result<DeliveryStory> {
         parked: row.try_get("parked")?,
         acknowledged: at.map(|at| (at, verified.unwrap_or_default())),
         cost: cost(row)?,
+        made_from: made_from(row)?,
     })
+}
+
+fn made_from(row: &SqliteRow) -> Result<Option<String>> {
+    Ok(row.try_get::<Option<&[u8]>, _>("made_from")?.map(|file| display_bytes(file).to_string()))
 }
 
 fn cost(row: &SqliteRow) -> Result<Option<DeliveryCost>> {

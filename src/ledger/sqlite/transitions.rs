@@ -145,11 +145,14 @@ pub(super) async fn supersede<'a>(
     .await?;
     let (mut replaced, mut stay) = (HashMap::new(), HashSet::new());
     for row in held {
-        let at: i64 = row.try_get("at")?;
-        if row.try_get("stays")? {
+        let (at, id): (i64, i64) = (row.try_get("at")?, row.try_get("id")?);
+        let new = usize::try_from(at).ok().and_then(|at| versions.get(at));
+        // The path was moved away, but has another version since.
+        let is_other = new.is_some_and(|new| new.kind == VersionKind::Gone && new.origin.is_some_and(|it| it.0 != id));
+        if is_other || row.try_get("stays")? {
             stay.insert(at);
         } else {
-            replaced.insert(at, row.try_get::<i64, _>("id")?);
+            replaced.insert(at, id);
         }
     }
     if !replaced.is_empty() {
@@ -171,9 +174,9 @@ pub(super) async fn insert(
 ) -> Result<()> {
     let inserted = sqlx::query(
         "INSERT INTO version (directory, path, size, mtime, mtime_nanos, inode, mode, digest, chunk_size, kind, target, uid,
-             gid, replaces, admitted_at)
+             gid, replaces, admitted_at, moved_from)
          SELECT ?2, unhex(value ->> 0), value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5,
-             unhex(value ->> 6), value ->> 7, value ->> 8, unhex(value ->> 9), value ->> 10, value ->> 11, value ->> 12, ?3
+             unhex(value ->> 6), value ->> 7, value ->> 8, unhex(value ->> 9), value ->> 10, value ->> 11, value ->> 12, ?3, value ->> 13
          FROM json_each(?1) ORDER BY key",
     )
     .bind(json::versions(versions.iter().copied()))
@@ -190,6 +193,19 @@ pub(super) async fn insert(
             .bind(before_them)
             .execute(&mut **transaction)
             .await?;
+    }
+    if versions.iter().any(|(new, _)| new.moved_with.is_some()) {
+        sqlx::query(
+            "UPDATE version AS v SET waits_for = above.id
+             FROM json_each(?1) i CROSS JOIN version above
+             WHERE v.id = ?2 + 1 + i.key AND i.value ->> 14 IS NOT NULL AND above.directory = ?3
+               AND above.path = unhex(i.value ->> 14) AND above.ended_at IS NULL AND above.moved_from IS NOT NULL",
+        )
+        .bind(json::versions(versions.iter().copied()))
+        .bind(before_them)
+        .bind(directory.as_str())
+        .execute(&mut **transaction)
+        .await?;
     }
     // A negative size stands for a size of 2^63 or more, see `signed`.
     sqlx::query(concat!(

@@ -1,0 +1,197 @@
+//! Moves on the shore: entries that had another path before. The same inode, size and time as those of a version that
+//! another path holds are hints; on the vessel, the SHA-256 decides.
+//!
+//! A file that is taken in names the version that it was. A directory that a scan finds under another path is recorded
+//! together with everything in it, without reading its files, because their stamps are those of the ledger. The earlier
+//! paths are recorded as deleted in the same transaction, so that a vessel renames what it has. These deletions do not
+//! count towards `MaxDelete`: nothing is lost.
+
+use std::collections::{HashMap, HashSet};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use super::Directory;
+use super::diff::is_same;
+use super::pending::Pending;
+use crate::fault::Fault;
+use crate::ledger::CurrentVersion;
+use crate::local::{self, Found, PathState, Rules, Scan};
+use crate::names::RelPath;
+use crate::records::{NewVersion, Traits, Version, VersionKind};
+use crate::settings::Dedup;
+
+/// Maximum number of entries of a directory that is recorded as moved. They are recorded in one transaction, which other
+/// writers wait for; the entries of a larger directory are recorded one by one.
+const MOST: u32 = 50_000;
+
+/// Returns whether moves are looked for in a directory.
+pub(super) fn are_sought(directory: &Directory) -> bool {
+    directory.settings.is_mirror() && directory.settings.dedup == Dedup::Auto
+}
+
+/// Names the origins of files that were moved, and adds the deletions of their earlier paths. Returns these paths, which
+/// must be looked at once more after the versions were recorded.
+pub(super) async fn name_origins(directory: &Directory, versions: &mut Vec<NewVersion>) -> Result<Vec<RelPath>, Fault> {
+    let is_file = |version: &NewVersion| version.kind == VersionKind::File;
+    if !are_sought(directory) || !versions.iter().any(is_file) {
+        return Ok(Vec::new());
+    }
+    let origins = directory.ledger.same_stamp(&directory.settings.name, versions).await.map_err(|e| e.fault())?;
+    let origins: Vec<_> = origins.into_iter().filter(|origin| versions.get(origin.at).is_some_and(is_file)).collect();
+    if origins.is_empty() {
+        return Ok(Vec::new());
+    }
+    // A path that gets a new version in this batch is replaced, not deleted.
+    let own: HashSet<&RelPath> = versions.iter().map(|version| &version.path).collect();
+    let asked: Vec<RelPath> = origins
+        .iter()
+        .filter(|origin| origin.is_current)
+        .map(|origin| origin.path.clone())
+        .filter(|path| !own.contains(path))
+        .collect();
+    let gone = gone_among(directory, asked).await?;
+    let mut away = HashMap::new();
+    for origin in origins {
+        let is_gone = origin.is_current && gone.contains(&origin.path);
+        let version = &mut versions[origin.at];
+        // Of several hard links to the file, the one that is gone.
+        if version.origin.is_none() || is_gone {
+            version.origin = Some(origin.version);
+        }
+        if is_gone {
+            away.insert(origin.path, origin.version);
+        }
+    }
+    if !directory.settings.delete {
+        return Ok(Vec::new());
+    }
+    let paths = away.keys().cloned().collect();
+    versions.extend(away.into_iter().map(|(path, version)| NewVersion::moved_away(path, version)));
+    Ok(paths)
+}
+
+/// Returns those of these paths that do not exist.
+async fn gone_among(directory: &Directory, paths: Vec<RelPath>) -> Result<HashSet<RelPath>, Fault> {
+    let rules = Rules::new(&directory.settings);
+    let is_gone = move |path: &RelPath| matches!(local::classify(&rules, path), Ok(PathState::Gone));
+    directory.on_disk(move || paths.into_iter().filter(is_gone).collect()).await
+}
+
+/// A directory that a scan found under another path.
+pub(super) struct MovedTree {
+    /// The earlier path.
+    pub(super) from: RelPath,
+    /// The versions of the directory and of what moved along, and the deletions of their earlier paths.
+    pub(super) versions: Vec<NewVersion>,
+}
+
+/// Returns the directories that a scan found under another path. `known` are the versions in the scanned part of the
+/// directory, sorted by path.
+pub(super) async fn moved_trees(
+    directory: &Directory,
+    rules: &Rules,
+    scan: &Scan,
+    known: &[CurrentVersion],
+    pending: &Pending,
+) -> Result<Vec<MovedTree>, Fault> {
+    if !are_sought(directory) || !directory.settings.delete || !rules.takes_directories() {
+        return Ok(Vec::new());
+    }
+    let new = new_directories(&scan.found, known);
+    if new.is_empty() {
+        return Ok(Vec::new());
+    }
+    let name = &directory.settings.name;
+    let mut origins = directory.ledger.same_stamp(name, &new).await.map_err(|e| e.fault())?;
+    origins.retain(|origin| origin.is_current);
+    let gone = gone_among(directory, origins.iter().map(|origin| origin.path.clone()).collect()).await?;
+    let mut trees = Vec::new();
+    let mut taken: HashSet<PathBuf> = HashSet::new();
+    for origin in origins.iter().filter(|origin| gone.contains(&origin.path)) {
+        let to = &new[origin.at].path;
+        // The directory moved with one above it, or two directories claim the same origin.
+        let is_taken = |path: &RelPath| path.as_path().ancestors().any(|above| taken.contains(above));
+        // A file that is being read may still be recorded at the earlier path.
+        if is_taken(to) || is_taken(&origin.path) || pending.is_busy_in(&origin.path) {
+            continue;
+        }
+        // Something else was recorded at the new path before, so the entries are met one by one.
+        if !directory.ledger.versions_in(name, to, 1).await.map_err(|e| e.fault())?.is_empty() {
+            continue;
+        }
+        let before = directory.ledger.versions_in(name, &origin.path, MOST).await.map_err(|e| e.fault())?;
+        if before.len() >= MOST as usize {
+            continue;
+        }
+        let tree = moved_tree(rules, &scan.found, (&origin.path, to), &before);
+        if !tree.is_empty() {
+            taken.extend([to, &origin.path].map(|path| path.as_path().to_owned()));
+            trees.push(MovedTree { from: origin.path.clone(), versions: tree });
+        }
+    }
+    Ok(trees)
+}
+
+/// Returns the found directories whose paths hold no version, or another inode, as versions. Both lists are sorted.
+fn new_directories(found: &[Found], known: &[CurrentVersion]) -> Vec<NewVersion> {
+    let mut known = known.iter().peekable();
+    let mut new = Vec::new();
+    for found in found {
+        while known.next_if(|v| v.path < found.path).is_some() {}
+        let here = known.next_if(|v| v.path == found.path);
+        let is_directory = found.traits.kind == VersionKind::Directory;
+        if is_directory && here.is_none_or(|v| v.traits.kind == VersionKind::Gone) {
+            new.push(NewVersion::without_content(found.path.clone(), found.traits, Vec::new()));
+        }
+    }
+    new
+}
+
+/// Returns the versions of a moved directory and of what moved along, parents first, and the deletions of the earlier
+/// paths, parents last. What has changed is left out; it is handled like any other change.
+fn moved_tree(rules: &Rules, found: &[Found], (from, to): (&RelPath, &RelPath), before: &[Version]) -> Vec<NewVersion> {
+    let suffix = |path: &RelPath, above: &RelPath| path.as_bytes().strip_prefix(above.as_bytes()).map(<[u8]>::to_vec);
+    let found: HashMap<Vec<u8>, &Found> = found
+        .iter()
+        .filter(|one| one.path.as_path().starts_with(to.as_path()))
+        .filter_map(|one| Some((suffix(&one.path, to)?, one)))
+        .collect();
+    let (mut versions, mut away) = (Vec::new(), Vec::new());
+    // Directories of which something did not move along. They are deleted like any other directory, after their contents.
+    let mut left: HashSet<&Path> = HashSet::new();
+    let mut along: HashSet<&Path> = HashSet::new();
+    for version in before {
+        let one = suffix(&version.path, from).and_then(|suffix| found.get(&suffix));
+        let traits = Traits { kind: version.kind, stamp: version.stamp, mode: version.mode, owner: version.owner };
+        let one = one.filter(|one| is_same(rules, &traits, &one.traits) && one.target == version.target);
+        // Vessels create the directories above a file, but delete only those that the ledger knows.
+        let one = one.filter(|one| one.path == *to || one.path.as_path().parent().is_some_and(|it| along.contains(it)));
+        let Some(one) = one else {
+            if version.path == *from {
+                return Vec::new();
+            }
+            left.extend(version.path.as_path().ancestors());
+            continue;
+        };
+        let is_itself = one.path == *to;
+        if version.kind == VersionKind::Directory {
+            along.insert(one.path.as_path());
+        }
+        let above = one.path.as_path().parent().and_then(|above| RelPath::new(above.as_os_str().as_bytes()).ok());
+        versions.push(NewVersion {
+            path: one.path.clone(),
+            kind: version.kind,
+            stamp: version.stamp,
+            mode: version.mode,
+            owner: version.owner,
+            target: version.target.clone(),
+            digest: version.digest,
+            chunk_size: version.chunk_size,
+            origin: Some(version.id),
+            moved_with: above.filter(|_| !is_itself),
+        });
+        away.push(NewVersion::moved_away(version.path.clone(), version.id));
+    }
+    versions.extend(away.into_iter().rev().filter(|away| !left.contains(away.path.as_path())));
+    versions
+}

@@ -1,0 +1,162 @@
+//! Finds a file on the vessel that has the content of a version, so that the vessel copies it instead of receiving it.
+//!
+//! A file of one chunk has a digest since intake. A larger file is read only if the vessel holds a file of the same size
+//! that has the same bytes in a few places. The SHA-256 decides: what does not have the digest of the version is not
+//! copied, and the copy is verified like an upload.
+
+use super::attributes::{looks_like, seen};
+use super::delta::{Delta, copies_by_command, copies_in_order, sign_on_the_way};
+use super::held::Held;
+use super::transfers::{Transfers, source_fault};
+use crate::digest::Digest;
+use crate::fault::Fault;
+use crate::local::Source;
+use crate::monitor::Event;
+use crate::names::RemotePath;
+use crate::records::{Delivery, HeldVersion, Version, VersionKind};
+use crate::settings::Dedup;
+use crate::signature::Signature;
+use crate::transport::{Attrs, OpenFlags, RemoteError, RemoteFile};
+
+/// Length in bytes of a range that is compared before a large file is hashed.
+const SAMPLE: u64 = 4 << 10;
+
+/// A file on the vessel with the content of a version.
+pub(super) struct CopySource {
+    /// The version that was delivered to the file.
+    held: Version,
+    path: RemotePath,
+    file: RemoteFile,
+    /// The digest of both.
+    pub(super) digest: Digest,
+}
+
+/// Returns whether content that the vessel has already may be used for a delivery. After a failure, the file is sent.
+pub(super) fn may_use(transfers: &Transfers, delivery: &Delivery) -> bool {
+    let directory = transfers.directories.get(&delivery.version.directory);
+    delivery.failures == 0 && directory.is_some_and(|(directory, _)| directory.dedup == Dedup::Auto)
+}
+
+/// Returns whether a file on the vessel looks as it was delivered.
+pub(super) fn is_as_delivered(held: &HeldVersion, attrs: &Attrs) -> bool {
+    attrs.is_file()
+        && match held.seen {
+            Some(before) => seen(attrs) == Some(before),
+            None => looks_like(&held.version.stamp, attrs),
+        }
+}
+
+/// Returns whether a delivery's file is large enough to be copied, and the vessel can copy.
+pub(super) fn is_possible(transfers: &Transfers, delivery: &Delivery) -> bool {
+    let (session, version) = (&transfers.session, &delivery.version);
+    let is_large = version.kind == VersionKind::File && version.stamp.size >= Signature::SMALLEST_FILE;
+    is_large && may_use(transfers, delivery) && (copies_in_order(session) || copies_by_command(session))
+}
+
+/// Finds a file on the vessel that can be copied; `None` if the version must be sent.
+pub(super) async fn find(transfers: &Transfers, delivery: &Delivery) -> Result<Option<CopySource>, Fault> {
+    let (session, version) = (&transfers.session, &delivery.version);
+    let vessel = &session.link.settings.name;
+    let mut source = None;
+    let mut candidates = transfers.ledger.copies_of(vessel, version).await.map_err(|e| e.fault())?;
+    let mut origin = None;
+    if delivery.origin.is_some() {
+        let there = transfers.ledger.origin_there(vessel, delivery).await.map_err(|e| e.fault())?;
+        let there = there.map(|there| there.held).filter(|held| held.version.stamp.size == version.stamp.size);
+        origin = there.as_ref().map(|held| held.version.id);
+        candidates.retain(|held| Some(held.version.id) != origin);
+        candidates.splice(0..0, there);
+    }
+    for held in candidates {
+        let Ok(path) = transfers.destination(&held.version) else { continue };
+        let Some(file) = open(transfers, &held, &path).await? else { continue };
+        let is_origin = origin == Some(held.version.id);
+        if is_origin && copies_in_order(session) {
+            transfers.moved_files.secured(delivery.id);
+        }
+        let digest = match version.digest {
+            Some(digest) => digest,
+            None => {
+                let source = match &source {
+                    Some(source) => source,
+                    None => source.insert(transfers.open_unhashed(version).await?),
+                };
+                if !is_origin && !has_same_samples(version, source, &file).await? {
+                    continue;
+                }
+                sign_on_the_way(transfers, version, source, None, None);
+                transfers.digest(version).await?
+            }
+        };
+        if held.version.digest == Some(digest) {
+            tracing::debug!(%vessel, file = %version.path, from = %path, "The vessel copies a file that it has");
+            return Ok(Some(CopySource { held: held.version, path, file, digest }));
+        }
+    }
+    Ok(None)
+}
+
+/// Opens a file for reading if it looks as it was delivered. The file is compared after it was opened, because another
+/// delivery may just have replaced it.
+async fn open(transfers: &Transfers, held: &HeldVersion, path: &RemotePath) -> Result<Option<RemoteFile>, Fault> {
+    let remote = &transfers.session.remote;
+    let opening = async {
+        // The name itself must be a file: an open file may be behind a link.
+        let Some(named) = remote.look(path).await?.filter(|attrs| is_as_delivered(held, attrs)) else {
+            return Ok::<_, RemoteError>(None);
+        };
+        let file = remote.open(path, OpenFlags::READ, 0).await?;
+        let opened = file.attrs().await?;
+        Ok((opened.size == named.size && opened.times == named.times).then_some(file))
+    };
+    match opening.await {
+        Err(e) if e.is_connection() => Err(e.fault()),
+        // A file that can't be read can't be copied.
+        opened => Ok(opened.unwrap_or_default()),
+    }
+}
+
+/// Returns whether the beginning, the middle and the end of a source are those of a file on the vessel.
+async fn has_same_samples(version: &Version, source: &Source, file: &RemoteFile) -> Result<bool, Fault> {
+    let size = version.stamp.size;
+    for at in [0, size / 2, size.saturating_sub(SAMPLE)] {
+        let here = source.read(at, SAMPLE).await.map_err(|error| source_fault(version, &error))?;
+        let wanted = u32::try_from(here.len()).unwrap_or(u32::MAX);
+        match file.read_at(at, wanted).await {
+            Err(e) if e.is_connection() => return Err(e.fault()),
+            // A server may return fewer bytes than asked for.
+            Ok(Some(there)) if !there.is_empty() && here.starts_with(&there) => {}
+            _ => return Ok(false),
+        }
+    }
+    Ok(true)
+}
+
+impl CopySource {
+    /// Plans the copy.
+    pub(super) fn plan(&self, version: &Version, held: &Held) -> Delta {
+        Delta::whole(version.stamp.size, held, self.path.clone(), Some(self.file.clone()))
+    }
+
+    /// Records that a version was made from this file. The new version gets the signature of the old one, because the
+    /// contents are equal.
+    pub(super) async fn note(&self, transfers: &Transfers, delivery: &Delivery) -> Result<(), Fault> {
+        note_made_from(transfers, delivery, &self.held).await
+    }
+}
+
+/// Records that the vessel made a delivery's file from another one.
+pub(super) async fn note_made_from(transfers: &Transfers, delivery: &Delivery, held: &Version) -> Result<(), Fault> {
+    let (ledger, version) = (&transfers.ledger, &delivery.version);
+    let from = [held.directory.as_str().as_bytes(), b"/", held.path.as_bytes()].concat();
+    ledger.made_from(delivery.id, &from).await.map_err(|e| e.fault())?;
+    if version.stamp.size >= Signature::SMALLEST_FILE
+        && ledger.signature(version).await.map_err(|e| e.fault())?.is_none()
+        && let Some(signature) = ledger.signature(held).await.map_err(|e| e.fault())?
+    {
+        ledger.keep_signature_of(version, &signature).await.map_err(|e| e.fault())?;
+    }
+    let (vessel, bytes) = (&transfers.session.link.settings.name, version.stamp.size);
+    transfers.session.link.monitor.notice(&Event::Saved { vessel, bytes });
+    Ok(())
+}

@@ -1,0 +1,98 @@
+//! A file that was moved on the shore is renamed on the vessel, if it is there as it was delivered and its earlier path
+//! is about to be deleted. Otherwise the file is copied or sent like any other.
+//!
+//! Until the rename, the delivery is in the state `Uploading`: a delivery in the state `Publishing` that exists under
+//! neither name counts as consumed. After a crash behind the rename, the file is found under its final name.
+
+use super::acknowledge::enter;
+use super::copy_source::{is_as_delivered, may_use, note_made_from};
+use super::existing::dress_found;
+use super::moved_files::wait_for_copies;
+use super::publish::flush_name;
+use super::same_host::{is_known_elsewhere, prove_elsewhere, refuse_own_place};
+use super::transfers::Transfers;
+use super::tree::make_way;
+use crate::fault::Fault;
+use crate::names::RemotePath;
+use crate::records::{Delivery, DeliveryState, HeldVersion, VersionKind};
+use crate::transport::{Attrs, RemoteError, Renamed};
+
+/// What became of a file that might be moved.
+pub(super) enum FileMove {
+    /// The file has its new name.
+    Done,
+    /// The delivery was superseded.
+    Superseded,
+    /// The file can't be moved.
+    No,
+}
+
+/// Renames the file of a delivery on the vessel, if it was moved on the shore.
+pub(super) async fn move_file(
+    transfers: &Transfers,
+    delivery: &Delivery,
+    assembly: &RemotePath,
+    destination: &RemotePath,
+) -> Result<FileMove, Fault> {
+    let (session, version) = (&transfers.session, &delivery.version);
+    if !delivery.origin.as_ref().is_some_and(|origin| origin.is_free)
+        || version.kind != VersionKind::File
+        || !may_use(transfers, delivery)
+    {
+        return Ok(FileMove::No);
+    }
+    let there = transfers.ledger.origin_there(&session.link.settings.name, delivery).await.map_err(|e| e.fault())?;
+    let Some(held) = there.filter(|there| there.is_free).map(|there| there.held) else { return Ok(FileMove::No) };
+    let Ok(origin) = transfers.destination(&held.version) else { return Ok(FileMove::No) };
+    if !is_there(session.remote.look(&origin).await, &held)? {
+        return Ok(FileMove::No);
+    }
+    // The content decides, not the hint. A large file is read here for the first time, and only here.
+    if held.version.digest.is_none() || held.version.digest != Some(transfers.digest(version).await?) {
+        return Ok(FileMove::No);
+    }
+    // A superseded delivery must not create directories.
+    if !enter(transfers, delivery, DeliveryState::Uploading).await? {
+        return Ok(FileMove::Superseded);
+    }
+    make_way(transfers, version, destination).await?;
+    session.make_dirs_above(destination).await?;
+    if !is_known_elsewhere(transfers, delivery) {
+        prove_elsewhere(transfers, delivery, assembly, true).await?;
+        session.remote.remove(assembly).await.map_err(|e| e.fault())?;
+    }
+    refuse_own_place(transfers, delivery)?;
+    wait_for_copies(transfers, delivery).await?;
+    // Hashing may have taken long.
+    if !is_there(session.remote.look(&origin).await, &held)? {
+        return Ok(FileMove::No);
+    }
+    match session.remote.rename_over(&origin, destination, Some(version.stamp.size)).await {
+        Err(e) if e.is_connection() => return Err(e.fault()),
+        // Both paths may be on different file systems.
+        Err(e) => {
+            tracing::debug!(vessel = %session.link.settings.name, file = %version.path, "Cannot move the file: {e}");
+            return Ok(FileMove::No);
+        }
+        Ok(Renamed::There) => dress_found(session, version, destination).await?,
+        Ok(Renamed::Taken | Renamed::Unseen) => {}
+    }
+    flush_name(session, destination).await?;
+    flush_name(session, &origin).await?;
+    if delivery.state != DeliveryState::Pending {
+        session.remote.remove(assembly).await.map_err(|e| e.fault())?;
+    }
+    session.found(version, version.stamp.size);
+    note_made_from(transfers, delivery, &held.version).await?;
+    Ok(FileMove::Done)
+}
+
+/// Returns whether a path that was looked at has the file as it was delivered.
+fn is_there(looked: Result<Option<Attrs>, RemoteError>, held: &HeldVersion) -> Result<bool, Fault> {
+    match looked {
+        Err(e) if e.is_connection() => Err(e.fault()),
+        // What can't be looked at is not moved.
+        Err(_) => Ok(false),
+        Ok(there) => Ok(there.is_some_and(|attrs| is_as_delivered(held, &attrs))),
+    }
+}

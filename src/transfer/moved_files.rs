@@ -1,0 +1,28 @@
+//! Files that take each other's names, such as two files that were swapped: none of them gets its new name before the
+//! others have opened or copied the content that it replaces.
+
+use std::time::{Duration, Instant};
+
+use super::transfers::Transfers;
+use crate::fault::Fault;
+use crate::records::Delivery;
+
+/// How long a delivery waits for another one that copies the file that it replaces and is not running yet, for one that is
+/// running, and how often it looks. Without the copy, the other file is sent.
+const NOT_RUNNING: Duration = Duration::from_secs(3);
+const RUNNING: Duration = Duration::from_secs(600);
+const OFTEN: Duration = Duration::from_millis(20);
+
+/// Waits until no other delivery still needs the file that a delivery of a moved file is about to replace.
+pub(super) async fn wait_for_copies(transfers: &Transfers, delivery: &Delivery) -> Result<(), Fault> {
+    let (vessel, since) = (&transfers.session.link.settings.name, Instant::now());
+    loop {
+        let wanting = transfers.ledger.wanting(vessel, delivery.version.id).await.map_err(|e| e.fault())?;
+        let states: Vec<_> = wanting.into_iter().map(|other| transfers.moved_files.is_secured(other)).collect();
+        let longest = if states.contains(&Some(false)) { RUNNING } else { NOT_RUNNING };
+        if states.iter().all(|state| *state == Some(true)) || since.elapsed() > longest {
+            return Ok(());
+        }
+        tokio::time::sleep(OFTEN).await;
+    }
+}
