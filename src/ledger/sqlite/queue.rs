@@ -1,5 +1,7 @@
 //! The queries for [`QueuePage`]s. They go through the index in whose order [`super::due`] hands out deliveries, and
-//! examine a limited number of rows, so that an answer costs the same however many deliveries are open.
+//! examine a limited number of rows, so that an answer costs the same however many deliveries are open. Deliveries of
+//! directories with a queue of their own (see [`super::queues`]) are sorted by the time when they are due, too, which
+//! costs a pass over them.
 
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row, SqlitePool};
@@ -27,11 +29,13 @@ macro_rules! range {
     };
 }
 
-/// Small and large files are two ranges, each in the order in which it is sent.
+/// Small and large files are two ranges, each in the order in which it is sent. The third range is sorted.
 pub(super) const ALL: &str = concat!(
-    range!("delivery_open", "large = 0"),
+    range!("delivery_open", "queue IS NULL AND large = 0"),
     " UNION ALL ",
-    range!("delivery_open", "large = 1"),
+    range!("delivery_open", "queue IS NULL AND large = 1"),
+    " UNION ALL ",
+    range!("delivery_queue", "queue IS NOT NULL"),
     " ORDER BY due_at, id LIMIT ?4"
 );
 pub(super) const PUT_OFF: &str = range!("delivery_failed", "parked = 0 AND failures > 0");
