@@ -15,8 +15,8 @@ const OFTEN: Duration = Duration::from_secs(1);
 const SELDOM: Duration = Duration::from_secs(3600);
 /// Pause between two steps, so that deliveries can use the ledger.
 const PAUSE: Duration = Duration::from_millis(50);
-/// How long files in `processed/` stay in the ledger after they expired, in milliseconds, so that expiry still knows
-/// them.
+/// How long files in `processed/` stay in the ledger after they were due for removal, in milliseconds, so that the removal
+/// still knows them.
 const MARGIN: i64 = 24 * 3600 * 1000;
 
 /// Prunes and compacts the ledger regularly until `stop` is cancelled.

@@ -8,12 +8,12 @@
 
 mod admit;
 mod apply;
+mod clean_processed;
 mod deletions;
 mod diff;
 mod disk_io;
 mod dry_run;
 mod expire;
-mod expiry;
 mod file_problems;
 mod ingest;
 mod interval;

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
 use super::Directory;
-use super::expiry::Expiry;
+use super::clean_processed::CleanProcessed;
 use super::moved_files::MovedFiles;
 use super::retire_wait::{RetireWait, remaining};
 use super::troubles::Concern;
@@ -50,14 +50,14 @@ pub async fn retire(directory: Directory) -> Result<(), Fault> {
     let stop = &directory.stop;
     stop.run_until_cancelled(directory.tidy_up()).await.unwrap_or(Ok(()))?;
     let mut retiring = Retiring::new(&directory, Some(stop));
-    let mut expiry = Expiry::new(&directory);
+    let mut cleaning = CleanProcessed::new(&directory);
     loop {
         let begun = Instant::now();
         retiring.all_complete().await?;
         let Some(looked) = stop.run_until_cancelled(retiring.look_after()).await else { return Ok(()) };
         looked?;
         let pause = (begun.elapsed() * SHARE).min(LONGEST_PAUSE);
-        let Some(wait) = stop.run_until_cancelled(expiry.step()).await else { return Ok(()) };
+        let Some(wait) = stop.run_until_cancelled(cleaning.step()).await else { return Ok(()) };
         let wait = wait?.min(AGAIN);
         let due = retiring.waiting.due_at().into_iter().chain(retiring.moved_files.due_at());
         let again_at = due.fold(begun + wait, Instant::min);

@@ -30,7 +30,7 @@ fn what_was_kept_long_enough_goes_and_what_is_not_ours_stays() {
     let daemon = fleet.run();
     let gone = ["plain", "deep", "twice", "twice.1"];
     wait_until("what was delivered to be deleted", || gone.iter().all(|name| !fleet.retired(name).exists()));
-    daemon.wait_for_log(&["Removed expired files from processed"]);
+    daemon.wait_for_log(&["Removed old files from processed"]);
     fleet.put("plain", b"another");
     wait_until("a file to come and go", || {
         fleet.held("aurora", "plain").is_some_and(|held| held == b"another")

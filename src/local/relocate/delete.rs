@@ -1,4 +1,4 @@
-//! Deletes delivered files: sources that are not kept, and expired files in `processed/`.
+//! Deletes delivered files: sources that are not kept, and old files in `processed/`.
 //!
 //! Another program may replace a file between a check and its removal. So a file is first renamed to a hidden name that
 //! only we use, checked again, and moved back if it is not the right one. If a crash leaves a file under the hidden

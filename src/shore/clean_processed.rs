@@ -1,4 +1,4 @@
-//! Removal of expired files from `processed/`: files that retired longer than `KeepProcessed` ago. Files that the
+//! Removal of old files from `processed/`: files that retired longer than `KeepProcessed` ago. Files that the
 //! ledger does not list as retired are never removed.
 //!
 //! Removals are not recorded in the ledger: a later check finds that the file no longer exists, and receipts still need
@@ -21,7 +21,7 @@ const SELDOM: Duration = Duration::from_secs(3600);
 /// Maximum number of files deleted per disk task. Between these tasks, the loop checks whether it must stop.
 const AT_ONCE: usize = 256;
 
-pub(super) struct Expiry<'a> {
+pub(super) struct CleanProcessed<'a> {
     directory: &'a Directory,
     /// How long files stay in `processed/`; `None` if they are kept forever or never moved there.
     keep: Option<Duration>,
@@ -36,7 +36,7 @@ pub(super) struct Expiry<'a> {
     complained: bool,
 }
 
-impl<'a> Expiry<'a> {
+impl<'a> CleanProcessed<'a> {
     pub(super) fn new(directory: &'a Directory) -> Self {
         let keep = match directory.settings.keep_processed {
             KeepProcessed::For(time) => Some(time),
@@ -83,7 +83,7 @@ impl<'a> Expiry<'a> {
         Ok(self.next_look.saturating_duration_since(Instant::now()))
     }
 
-    /// Deletes expired files from `processed/`. Returns `false` if a file could not be deleted yet or the task must
+    /// Deletes old files from `processed/`. Returns `false` if a file could not be deleted yet or the task must
     /// stop.
     async fn delete(&mut self, old: Vec<Retiree>, until: i64) -> Result<bool, Fault> {
         let (mut failed, mut later, mut deleted) = (None, false, 0_u64);
@@ -104,12 +104,12 @@ impl<'a> Expiry<'a> {
         }
         let name = &self.directory.settings.name;
         if deleted > 0 {
-            tracing::info!(directory = %name, files = deleted, "Removed expired files from processed/");
+            tracing::info!(directory = %name, files = deleted, "Removed old files from processed/");
         }
         if let Some(error) = &failed
             && !std::mem::replace(&mut self.complained, true)
         {
-            tracing::warn!(directory = %name, "Cannot remove expired files from processed/: {}", error.fault());
+            tracing::warn!(directory = %name, "Cannot remove old files from processed/: {}", error.fault());
         }
         self.complained &= failed.is_some();
         Ok(failed.is_none() && !later)
