@@ -92,8 +92,8 @@ async fn carries_again(spare: &mut Option<Remote>) -> Remote {
 async fn keep_ready(session: &Session, spare: &mut Option<Remote>) {
     let Link { settings, environment, .. } = &session.link;
     let (mut answered, mut since) = (session.channels.answered(), Instant::now());
-    if settings.ssh.is_dialled_in() {
-        // A spare would go through the same tunnel.
+    if settings.ssh.socket().is_some() {
+        // A spare would go through the same tunnel. A port of this host may also be a forwarded one, to a link of its own.
         return pending().await;
     }
     loop {

@@ -84,13 +84,19 @@ struct Reporter {
 }
 
 impl Reporter {
+    /// Reports the shares that are used and were not reported yet. Both may be reached between two looks.
     async fn report(&mut self, name: &str, limit: Limit, (used, is_spent): (u64, bool)) -> Result<(), String> {
+        let is_early = is_spent || used >= limit.bytes / 100 * u64::from(EARLY);
+        for (percent, is_reached) in [(EARLY, is_early), (100, is_spent)] {
+            if is_reached {
+                self.report_share(name, limit, percent, used).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn report_share(&mut self, name: &str, limit: Limit, percent: u32, used: u64) -> Result<(), String> {
         let desk = &self.desk;
-        let percent = match is_spent {
-            true => 100,
-            false if used >= limit.bytes / 100 * u64::from(EARLY) => EARLY,
-            false => return Ok(()),
-        };
         let now = desk.clock.now_ms();
         let (first, period) = (limit.period.first_day(now), limit.period.word());
         if desk.ledger.budget_told(name, period, first).await.map_err(|e| e.to_string())? >= percent {

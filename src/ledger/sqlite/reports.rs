@@ -118,7 +118,7 @@ impl Reports for Readers {
     async fn expired(&self, after: (i64, DeliveryId), limit: u32) -> Result<Vec<Receipt>> {
         let found = sqlx::query(
             "SELECT d.id, d.vessel, d.expired_at AS acknowledged_at, '' AS verified, v.directory, v.path, v.size, v.digest,
-                 d.written_bytes, d.link_bytes
+                 d.written_bytes, d.link_bytes, d.made_from
              FROM delivery d CROSS JOIN version v ON v.id = d.version
              WHERE d.expired_at IS NOT NULL AND d.expired_at >= ?1 AND (d.expired_at > ?1 OR d.id > ?2)
              ORDER BY d.expired_at, d.id LIMIT ?3",
