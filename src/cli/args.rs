@@ -236,7 +236,7 @@ pub(super) enum Command {
 
 #[derive(Debug, Subcommand)]
 pub(super) enum SettingsAction {
-    /// Print the effective value of every key, and where it comes from: a line of a file, a group, [DEFAULT], the ssh
+    /// Print the effective value of every key, and where it comes from: a line of a file, a group, `[DEFAULT]`, the ssh
     /// config, or the default.
     Show {
         /// Show only this vessel.

@@ -149,7 +149,7 @@ mod tests {
         let late = at("2028-02-29T23:59:59.999Z");
         for period in [Period::Day, Period::Month] {
             assert_eq!(period.ends(late), at("2028-03-01T00:00:00Z"));
-            assert_eq!(period.ends(late + 1) > late + 1, true);
+            assert!(period.ends(late + 1) > late + 1);
         }
         assert_eq!(Period::Month.first_day(late), UtcDay::at(at("2028-02-01T00:00:00Z")));
         assert_eq!(Period::Month.ends(at("2026-12-31T00:00:00Z")), at("2027-01-01T00:00:00Z"));
