@@ -67,9 +67,9 @@ pub trait Queues: Send + Sync {
     /// delivery is open there.
     async fn next_due_at_in(&self, vessel: &VesselName, queue: &DirectoryName) -> Result<Option<i64>>;
 
-    /// Ends open deliveries of a directory that have expired, at most `limit`, and returns them. A delivery that is
-    /// being published is left out until its outcome is known.
-    async fn expire(&self, directory: &DirectoryName, limit: u32) -> Result<Vec<ExpiredDelivery>>;
+    /// Ends open deliveries of a directory that expire at the time `until` or before, in milliseconds since 1970, at most
+    /// `limit`, and returns them. A delivery that is being published is left out until its outcome is known.
+    async fn expire(&self, directory: &DirectoryName, until: i64, limit: u32) -> Result<Vec<ExpiredDelivery>>;
 
     /// Returns when the next open delivery of a directory expires, in milliseconds since 1970; `None` when none does.
     async fn next_expiry(&self, directory: &DirectoryName) -> Result<Option<i64>>;

@@ -34,6 +34,10 @@ struct State {
     ended: Vec<(DeliveryId, DeliveryCost)>,
     /// When the meter was read last, and what it showed.
     last: Option<(Instant, Option<u64>)>,
+    /// What the meter showed first.
+    first: Option<u64>,
+    /// Bytes on the link that were charged to deliveries.
+    charged: u64,
 }
 
 /// A moment: the bytes on the link until then (`None`: not counted), and the sum of the weights.
@@ -87,7 +91,7 @@ impl Costs {
         let mut state = self.state();
         let running = state.running.remove(&version)?;
         let now = state.point(self.meter.as_ref()?, Some(running.began));
-        Some(running.cost(now))
+        Some(state.charge(&running, now))
     }
 
     /// Ends the count of a delivery that was not acknowledged.
@@ -96,7 +100,8 @@ impl Costs {
         let mut state = self.state();
         if let Some(running) = state.running.remove(&version) {
             let now = state.point(meter, Some(running.began));
-            state.ended.push((running.delivery, running.cost(now)));
+            let cost = state.charge(&running, now);
+            state.ended.push((running.delivery, cost));
         }
     }
 
@@ -117,11 +122,14 @@ impl Costs {
         let mut state = self.state();
         let began = Instant::now();
         let now = state.point(meter, Some(began));
-        let mut costs = std::mem::take(&mut state.ended);
-        for running in state.running.values_mut().filter(|running| running.written >= least) {
-            costs.push((running.delivery, running.cost(now)));
+        let State { running, ended, .. } = &mut *state;
+        let mut costs = std::mem::take(ended);
+        let mut running = std::mem::take(running);
+        for running in running.values_mut().filter(|running| running.written >= least) {
+            costs.push((running.delivery, state.charge(running, now)));
             (running.written, running.weight, running.since, running.began) = (0, 0, now, began);
         }
+        state.running = running;
         costs
     }
 
@@ -142,7 +150,20 @@ impl State {
                 link
             }
         };
+        self.first = self.first.or(link);
         Point { link, weight: self.weight }
+    }
+
+    /// Returns what a delivery has cost until `now`. All deliveries together are charged at most what was on the link: what
+    /// one has written may still be on its way when the next one begins, which would be charged for it once more.
+    fn charge(&mut self, running: &Running, now: Point) -> DeliveryCost {
+        let mut cost = running.cost(now);
+        if let Some(link) = &mut cost.link {
+            let all = now.link.zip(self.first).map_or(0, |(now, first)| now.saturating_sub(first));
+            *link = (*link).min(all.saturating_sub(self.charged));
+            self.charged += *link;
+        }
+        cost
     }
 }
 
@@ -184,6 +205,18 @@ mod tests {
         let (small, large) = (running(0, at(0, 0)), running(3 * REQUESTS, at(0, 0)));
         let now = at(10_000, 5 * REQUESTS);
         assert_eq!((small.cost(now).link, large.cost(now).link), (Some(2000), Some(8000)));
+    }
+
+    #[test]
+    fn bytes_that_arrive_late_are_charged_once() {
+        let mut state = State { first: Some(0), ..State::default() };
+        let large = running(100_000, at(0, 0));
+        let written = large.weight;
+        // The small one begins when all of the large one is written, and half of it is on its way.
+        let small = running(0, at(50_000, written));
+        let now = at(101_000, written + REQUESTS);
+        let costs = [state.charge(&small, now), state.charge(&large, now)].map(|cost| cost.link.unwrap());
+        assert_eq!(costs, [51_000, 50_000]);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::Directory;
-use crate::clock::wait_between;
+use crate::clock::{WaryClock, wait_between};
 use crate::fault::Fault;
 
 /// Shortest and longest wait between two looks; the clock may be set meanwhile.
@@ -21,25 +21,33 @@ pub async fn expire(directory: Directory) -> Result<(), Fault> {
         return Ok(());
     }
     let stop = directory.stop.clone();
+    // A clock that jumps forward must not expire all files at once.
+    let wary = WaryClock::new(directory.clock.clone());
     let expiring = async {
         loop {
-            let next = expire_now(&directory).await?;
-            let wait = next.map_or(LONGEST, |next| wait_between(directory.clock.now_ms(), next).clamp(LEAST, LONGEST));
+            let now = wary.now_ms();
+            let next = expire_until(&directory, now).await?;
+            let wait = next.map_or(LONGEST, |next| wait_between(now, next).clamp(LEAST, LONGEST));
             tokio::time::sleep(wait).await;
         }
     };
     stop.run_until_cancelled(expiring).await.unwrap_or(Ok(()))
 }
 
-/// Ends all deliveries of a directory that have expired by now. Returns when the next one expires, in milliseconds since
-/// 1970.
+/// Ends all deliveries of a directory that have expired by now.
 ///
 /// # Errors
 /// Fails like [`expire`].
-pub async fn expire_now(directory: &Directory) -> Result<Option<i64>, Fault> {
+pub async fn expire_now(directory: &Directory) -> Result<(), Fault> {
+    expire_until(directory, directory.clock.now_ms()).await.map(|_| ())
+}
+
+/// Ends all deliveries of a directory that have expired at the time `until`, in milliseconds since 1970. Returns when the
+/// next one expires.
+async fn expire_until(directory: &Directory, until: i64) -> Result<Option<i64>, Fault> {
     let name = &directory.settings.name;
     loop {
-        let expired = directory.ledger.expire(name, STEP).await.map_err(|e| e.fault())?;
+        let expired = directory.ledger.expire(name, until, STEP).await.map_err(|e| e.fault())?;
         for delivery in &expired {
             tracing::warn!(
                 vessel = %delivery.vessel, directory = %name, file = %delivery.path,

@@ -97,18 +97,18 @@ pub(in crate::ledger) async fn what_a_vessel_has_not_received_in_time_expires(st
         assert!(store.acknowledge(delivery.id, Verified::ByVessel).await.unwrap());
     }
     hands.forward(999);
-    assert_eq!(store.expire(&docs(), 9).await.unwrap(), []);
+    assert_eq!(store.expire(&docs(), hands.now(), 9).await.unwrap(), []);
     assert_eq!(store.next_expiry(&docs()).await.unwrap(), Some(hands.now() + 1));
     assert_eq!(retirable(store).await.len(), 1);
     hands.forward(1);
-    assert!(queued_paths(store).await.is_empty(), "what has expired is not sent, even before it is recorded");
-    assert_eq!(store.next_due_at_in(&vessel("tern"), &docs()).await.unwrap(), None);
     let mut expired = Vec::new();
-    while let Some(delivery) = store.expire(&docs(), 1).await.unwrap().pop() {
+    while let Some(delivery) = store.expire(&docs(), hands.now(), 1).await.unwrap().pop() {
         expired.push((delivery.vessel.to_string(), delivery.path.to_string()));
     }
     expired.sort();
     let said = |vessel: &str, path: &str| (vessel.to_owned(), path.to_owned());
+    assert!(queued_paths(store).await.is_empty(), "what has expired is not sent");
+    assert_eq!(store.next_due_at_in(&vessel("tern"), &docs()).await.unwrap(), None);
     assert_eq!(expired, [said("gull", "none"), said("gull", "one"), said("tern", "none")]);
     let complete = retirable(store).await;
     assert_eq!(complete.iter().map(|version| version.path.to_string()).collect::<Vec<_>>(), ["both", "one", "none"]);
@@ -139,7 +139,7 @@ pub(in crate::ledger) async fn what_is_being_published_does_not_expire_and_what_
     store.enter(all[0].id, DeliveryState::Publishing).await.unwrap();
     store.enter(all[1].id, DeliveryState::Uploading).await.unwrap();
     hands.forward(1000);
-    assert_eq!(store.expire(&docs(), 9).await.unwrap().len(), 1);
+    assert_eq!(store.expire(&docs(), hands.now(), 9).await.unwrap().len(), 1);
     assert_eq!(queued_paths(store).await, ["publishing"], "its outcome is not known yet");
     assert!(!store.is_open(all[1].id).await.unwrap());
     assert!(!store.enter(all[1].id, DeliveryState::Publishing).await.unwrap());
@@ -152,7 +152,7 @@ pub(in crate::ledger) async fn what_is_being_published_does_not_expire_and_what_
     let summary = store.reports().summary(0).await.unwrap();
     let tally = &summary.tallies[0];
     assert_eq!((tally.acknowledged, tally.expired, tally.waiting), (2, 0, 0));
-    assert_eq!(store.expire(&docs(), 9).await.unwrap(), []);
+    assert_eq!(store.expire(&docs(), hands.now(), 9).await.unwrap(), []);
 }
 
 pub(in crate::ledger) async fn an_expired_version_stays_expired_and_a_new_one_is_sent(
@@ -165,7 +165,7 @@ pub(in crate::ledger) async fn an_expired_version_stays_expired_and_a_new_one_is
     admit(store, file("b", "one", 1), ["tern"]).await;
     admit(store, gone, ["tern"]).await;
     hands.forward(5000);
-    assert_eq!(store.expire(&docs(), 9).await.unwrap().len(), 1, "the deletion does not expire");
+    assert_eq!(store.expire(&docs(), hands.now(), 9).await.unwrap().len(), 1, "the deletion does not expire");
     for expire in [Some(1000), Some(100_000), None] {
         set(store, Order::Oldest, expire).await;
         assert_eq!(queued_paths(store).await, ["b"], "{expire:?}");
@@ -179,5 +179,5 @@ pub(in crate::ledger) async fn an_expired_version_stays_expired_and_a_new_one_is
     let due = store.next_due_in(&vessel("gull"), &docs(), false, 9, QueueEnd::Front).await.unwrap();
     assert_eq!(paths_of(&due), ["b", "a"]);
     hands.forward(5000);
-    assert_eq!(store.expire(&docs(), 9).await.unwrap().len(), 2);
+    assert_eq!(store.expire(&docs(), hands.now(), 9).await.unwrap().len(), 2);
 }

@@ -14,13 +14,6 @@ use crate::ledger::{ExpiredDelivery, QueueEnd, QueueSettings, Queues};
 use crate::names::{DirectoryName, VesselName};
 use crate::records::{Delivery, VersionId};
 
-/// The SQL condition for a delivery `d` not to have expired at the time `?3`. One that is being published is finished.
-macro_rules! not_expired {
-    () => {
-        "(d.expires_at IS NULL OR d.expires_at > ?3 OR d.state = 'publishing')"
-    };
-}
-
 /// Whether the deliveries of a directory must still be moved to its queue.
 pub(super) async fn is_unsettled(writer: &SqlitePool, directory: &DirectoryName) -> Result<bool> {
     let unsettled: i64 = sqlx::query_scalar("SELECT count(*) FROM queue WHERE directory = ? AND settled = 0")
@@ -118,8 +111,6 @@ impl Queues for Sqlite {
             " FROM delivery d JOIN version v ON v.id = d.version
              WHERE d.vessel = ?1 AND d.queue = ?2 AND d.large = ?4 AND d.rank > -1e300 AND d.due_at <= ?3
                AND d.state NOT IN ('acknowledged', 'superseded') AND ",
-            not_expired!(),
-            " AND ",
             waits_for_no_move!(),
             " ORDER BY d.rank, d.due_at, d.id LIMIT ?5"
         );
@@ -128,8 +119,6 @@ impl Queues for Sqlite {
             " FROM delivery d JOIN version v ON v.id = d.version
              WHERE d.vessel = ?1 AND d.queue = ?2 AND d.large = ?4 AND d.rank > -1e300 AND d.due_at <= ?3
                AND d.state NOT IN ('acknowledged', 'superseded') AND ",
-            not_expired!(),
-            " AND ",
             waits_for_no_move!(),
             " ORDER BY d.rank DESC, d.due_at DESC, d.id DESC LIMIT ?5"
         );
@@ -138,8 +127,6 @@ impl Queues for Sqlite {
             " FROM delivery d JOIN version v ON v.id = d.version
              WHERE d.vessel = ?1 AND d.queue = ?2 AND d.large = ?4 AND d.rank IS NULL AND d.due_at <= ?3
                AND d.state NOT IN ('acknowledged', 'superseded') AND ",
-            not_expired!(),
-            " AND ",
             waits_for_no_move!(),
             " ORDER BY d.due_at, d.id LIMIT ?5"
         );
@@ -167,38 +154,28 @@ impl Queues for Sqlite {
 
     async fn next_due_at_in(&self, vessel: &VesselName, queue: &DirectoryName) -> Result<Option<i64>> {
         /// The earliest delivery without a rank, and one with a rank; such a delivery is due.
-        const QUESTION: &str = concat!(
-            "SELECT min(due_at) FROM (
+        const QUESTION: &str = "SELECT min(due_at) FROM (
                  SELECT * FROM (SELECT d.due_at FROM delivery d
                      WHERE d.vessel = ?1 AND d.queue = ?2 AND d.large = 0 AND d.rank IS NULL
-                       AND d.state NOT IN ('acknowledged', 'superseded') AND ",
-            not_expired!(),
-            " ORDER BY d.due_at LIMIT 1)
+                       AND d.state NOT IN ('acknowledged', 'superseded') ORDER BY d.due_at LIMIT 1)
                  UNION ALL
                  SELECT * FROM (SELECT d.due_at FROM delivery d
                      WHERE d.vessel = ?1 AND d.queue = ?2 AND d.large = 1 AND d.rank IS NULL
-                       AND d.state NOT IN ('acknowledged', 'superseded') AND ",
-            not_expired!(),
-            " ORDER BY d.due_at LIMIT 1)
+                       AND d.state NOT IN ('acknowledged', 'superseded') ORDER BY d.due_at LIMIT 1)
                  UNION ALL
                  SELECT * FROM (SELECT d.due_at FROM delivery d
                      WHERE d.vessel = ?1 AND d.queue = ?2 AND d.large = 0 AND d.rank > -1e300
-                       AND d.state NOT IN ('acknowledged', 'superseded') AND ",
-            not_expired!(),
-            " ORDER BY d.rank LIMIT 1)
+                       AND d.state NOT IN ('acknowledged', 'superseded') ORDER BY d.rank LIMIT 1)
                  UNION ALL
                  SELECT * FROM (SELECT d.due_at FROM delivery d
                      WHERE d.vessel = ?1 AND d.queue = ?2 AND d.large = 1 AND d.rank > -1e300
-                       AND d.state NOT IN ('acknowledged', 'superseded') AND ",
-            not_expired!(),
-            " ORDER BY d.rank LIMIT 1))"
-        );
-        let now = due::now(self).await?;
-        let due = sqlx::query_scalar(QUESTION).bind(vessel.as_str()).bind(queue.as_str()).bind(now);
+                       AND d.state NOT IN ('acknowledged', 'superseded') ORDER BY d.rank LIMIT 1))";
+        due::now(self).await?;
+        let due = sqlx::query_scalar(QUESTION).bind(vessel.as_str()).bind(queue.as_str());
         Ok(due.fetch_one(&self.readers).await?)
     }
 
-    async fn expire(&self, directory: &DirectoryName, limit: u32) -> Result<Vec<ExpiredDelivery>> {
+    async fn expire(&self, directory: &DirectoryName, until: i64, limit: u32) -> Result<Vec<ExpiredDelivery>> {
         let now = self.now();
         let mut transaction = self.writer.begin().await?;
         let expired = sqlx::query(
@@ -208,7 +185,7 @@ impl Queues for Sqlite {
              ORDER BY d.expires_at LIMIT ?",
         )
         .bind(directory.as_str())
-        .bind(now)
+        .bind(until)
         .bind(limit)
         .fetch_all(&mut *transaction)
         .await?;
