@@ -20,6 +20,8 @@ pub(super) const MOST: usize = 8;
 pub(super) const FIRST_SHORT: usize = 128 << 10;
 /// Further connections are opened only if at least this many bytes are left to send.
 pub(crate) const WORTH_BYTES: u64 = 4 << 20;
+/// Small files get a connection of their own only if at least this many bytes of large files are left to send.
+pub(super) const BESIDE_WORTH_BYTES: u64 = WORTH_BYTES / 4;
 /// Round-trip time from which a path counts as long. On a long path, losses and windows limit a connection; on a short
 /// path, the processor does.
 pub(crate) const LONG: Duration = Duration::from_millis(20);
@@ -214,7 +216,7 @@ impl ChannelPool {
     pub(crate) fn is_connection_beside_worth_it(&self, vessel: &settings::Vessel) -> bool {
         self.channels.borrow()[0].round_trip() >= LONG
             && self.connections() < most(vessel.connections)
-            && self.left() >= WORTH_BYTES / 4
+            && self.left() >= BESIDE_WORTH_BYTES
     }
 
     /// Aborts all connections.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Mutex, Semaphore, SemaphorePermit};
 use tokio::time::sleep;
 
-use super::channel_pool::{ChannelPool, LONG};
+use super::channel_pool::{BESIDE_WORTH_BYTES, ChannelPool, LONG};
 use crate::settings::{SmallFiles, Vessel};
 use crate::transport::{FileLoop, Lead, Rank, Remote, SshEnvironment};
 
@@ -106,6 +106,10 @@ impl LoopSlot {
     ) {
         let mut busy_at = Instant::now();
         loop {
+            // An idle vessel costs nothing.
+            if self.beside().is_none() {
+                channels.wait_for_work(BESIDE_WORTH_BYTES).await;
+            }
             sleep(LOOK).await;
             let is_busy = channels.is_connection_beside_worth_it(vessel) && Self::is_used(remote, vessel);
             let is_there = self.beside().as_ref().is_some_and(|beside| !beside.has_ended());
