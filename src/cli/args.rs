@@ -78,7 +78,7 @@ pub(super) enum Command {
         #[arg(long, conflicts_with = "watch")]
         check: bool,
     },
-    /// List the files that wait, in the order in which they are sent, with the reason why each waits.
+    /// List the files that wait, in the order in which they are due, with the reason why each waits.
     Queue {
         /// A vessel or a directory.
         #[arg(value_name = "VESSEL|DIRECTORY")]

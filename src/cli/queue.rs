@@ -1,4 +1,4 @@
-//! `queue`: prints the open deliveries in the order in which they are sent.
+//! `queue`: prints the open deliveries in the order in which they are due.
 
 use std::path::Path;
 

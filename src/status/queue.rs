@@ -45,7 +45,7 @@ pub struct QueueQuestion {
 pub struct QueueAnswer {
     /// When the answer was made.
     pub at: Timestamp,
-    /// The deliveries, vessel by vessel, each vessel's in the order in which they are sent.
+    /// The deliveries, vessel by vessel, each vessel's in the order in which they are due.
     pub deliveries: Vec<QueueEntry>,
     /// The cursor of the next part; `null` at the end of the queue. An answer may be short, even empty, before the end.
     pub next: Option<String>,
