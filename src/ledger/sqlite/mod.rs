@@ -21,6 +21,7 @@ mod ranks;
 mod reconcile;
 mod reports;
 mod rows;
+mod schema;
 mod scratch;
 mod signatures;
 mod store;
@@ -29,11 +30,10 @@ mod tests;
 mod transitions;
 mod upkeep;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::sqlite::{SqliteAutoVacuum, SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{ConnectOptions, SqlitePool};
 
@@ -43,6 +43,7 @@ use crate::names::InstanceId;
 use group::Group;
 use listeners::Listeners;
 use lock::Lock;
+use schema::MIGRATIONS;
 pub(super) use scratch::Scratch;
 
 pub(super) use backup::backup;
@@ -52,9 +53,6 @@ type Result<T> = std::result::Result<T, LedgerError>;
 /// The pool of read-only connections.
 #[derive(Clone)]
 struct Readers(SqlitePool);
-
-/// The migrations, embedded in the program. A published migration must never change: ledgers store its checksum.
-static MIGRATIONS: Migrator = sqlx::migrate!("src/ledger/migrations");
 
 /// How long a writer waits for the writing connection. The pool's default of 30 s would stop the daemon on a slow disk
 /// or during the reconciliation of a very large directory.
@@ -93,7 +91,7 @@ impl Sqlite {
         let failed = |error: sqlx::Error| LedgerError::opening(file, &error);
         let writing = pool(1).idle_timeout(None).max_lifetime(None).connect_with(writing);
         let writer = writing.await.map_err(failed)?;
-        MIGRATIONS.run(&writer).await.map_err(|e| migration_error(e, file.into()))?;
+        schema::bring_up_to_date(&writer, file).await?;
         let readers = match rehearsing {
             true => writer.clone(),
             false => pool(2).connect_with(options.read_only(true)).await.map_err(failed)?,
@@ -169,14 +167,6 @@ fn options(file: &Path) -> SqliteConnectOptions {
 fn pool(connections: u32) -> SqlitePoolOptions {
     let pool = SqlitePoolOptions::new().max_connections(connections);
     pool.acquire_timeout(LONGEST_QUEUE).acquire_slow_threshold(LONGEST_QUEUE).test_before_acquire(false)
-}
-
-fn migration_error(error: MigrateError, file: PathBuf) -> LedgerError {
-    match error {
-        MigrateError::VersionMissing(form) | MigrateError::VersionTooNew(form, _) => LedgerError::TooNew { file, form },
-        MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => LedgerError::opening(&file, &error),
-        error => LedgerError::Unusable { file, why: error.to_string() },
-    }
 }
 
 /// Returns the shore's id; generates the id when the ledger is new.
