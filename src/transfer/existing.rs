@@ -22,6 +22,15 @@ use crate::rights::CopyOf;
 use crate::settings::Verify;
 use crate::transport::{Attrs, OpenFlags, RemoteError, RemoteFile};
 
+/// Returns whether an earlier attempt of a delivery may have published the file without recording it.
+pub(super) fn may_be_taken(session: &Session, delivery: &Delivery) -> bool {
+    match delivery.state {
+        DeliveryState::Publishing => true,
+        DeliveryState::Uploading => may_have_gone(session, delivery),
+        _ => false,
+    }
+}
+
 /// Returns whether the file of an interrupted rename exists neither as assembly nor under its final name. Then a
 /// program on the vessel has consumed the file, unless the settings exclude that (`Consumed`). A delivery that may have
 /// gone to the loop in the vessel's shell is in the state `Uploading`; then the loop's marker tells whether the file was
@@ -35,9 +44,12 @@ pub(super) async fn was_taken(
     let session = &transfers.session;
     let consumed = transfers.directories.get(&delivery.version.directory).is_some_and(|(it, _)| it.consumed);
     let Some(directory) = destination.parent().filter(|_| consumed) else { return Ok(false) };
+    if !may_be_taken(session, delivery) {
+        return Ok(false);
+    }
     let assembly = match delivery.state {
         DeliveryState::Publishing => assembly,
-        DeliveryState::Uploading if may_have_gone(session, delivery) => {
+        _ => {
             let marker = session.remote.look(&loop_marker(session, delivery)).await;
             match marker {
                 Ok(Some(_)) => &loop_assembly(assembly),
@@ -45,7 +57,6 @@ pub(super) async fn was_taken(
                 _ => return Ok(false),
             }
         }
-        _ => return Ok(false),
     };
     let (before, after, above) = tokio::join!(
         session.remote.look(assembly),
@@ -77,7 +88,7 @@ pub(super) async fn already_there(
     };
     let Some(attrs) = session.explained(there, destination, 0).await? else { return Ok(None) };
     if attrs.is_dir() {
-        return make_way(transfers, version, destination).await.map(|()| None);
+        return Box::pin(make_way(transfers, version, destination)).await.map(|()| None);
     }
     let assembly = transfers.assembly(delivery)?;
     let published = delivery.state == DeliveryState::Publishing && attrs.size == Some(version.stamp.size);
@@ -88,9 +99,11 @@ pub(super) async fn already_there(
     let is_same = published && looks_like(&version.stamp, &attrs);
     match Box::pin(verify(transfers, version, destination)).await {
         Ok(Verdict::Good(Verified::Not)) => Ok(None),
-        Ok(Verdict::Good(Verified::BySize)) if !is_same || !size_suffices(session, &assembly).await? => Ok(None),
+        Ok(Verdict::Good(Verified::BySize)) if !is_same || !Box::pin(size_suffices(session, &assembly)).await? => {
+            Ok(None)
+        }
         // The file has another mode and belongs to another user, so its mode can't be set. A new file replaces it.
-        Ok(Verdict::Good(_)) if is_of_others_rights(session, version, &assembly, &attrs).await? => Ok(None),
+        Ok(Verdict::Good(_)) if Box::pin(is_of_others_rights(session, version, &assembly, &attrs)).await? => Ok(None),
         Ok(Verdict::Good(verified)) => Ok(Some(verified)),
         Ok(Verdict::Bad(_)) => Ok(None),
         Err(fault) if session.remote.is_lost() || fault.scope > Scope::File => Err(fault),

@@ -5,15 +5,15 @@ use std::time::Instant;
 use super::acknowledge::{Outcome, acknowledge, enter};
 use super::copy_source::{self, CopySource};
 use super::delta;
-use super::existing::{already_there, dress_found, flush_found, remove_leftovers, was_taken};
+use super::existing::{already_there, dress_found, flush_found, may_be_taken, remove_leftovers, was_taken};
 use super::held::{Held, held};
 use super::move_file::{FileMove, move_file};
 use super::move_tree::move_tree;
 use super::moved_files::wait_for_copies;
 use super::parts::{PartsUpload, goes_in_parts};
 use super::publish::{finish, publish};
-use super::same_host::{prove_elsewhere, prove_elsewhere_first, refuse_own_place};
-use super::send_to_loop::{self, Sent, remove_loop_files};
+use super::same_host::{is_proven, prove_elsewhere, prove_elsewhere_first, refuse_own_place};
+use super::send_to_loop::{self, Sent, may_have_gone, remove_loop_files};
 use super::space_check::room_for;
 use super::transfers::Transfers;
 use super::tree::{deliver_directory, deliver_gone, deliver_link};
@@ -39,7 +39,7 @@ enum Prepared {
 /// Runs a delivery to its end. Each step may be repeated, so a delivery can be dropped at any point.
 ///
 /// Hundreds of small files are delivered concurrently. Rare or large steps are boxed; otherwise every delivery would
-/// reserve memory for all of these steps (19 KB).
+/// reserve memory for all of these steps.
 pub(crate) async fn deliver(transfers: &Transfers, delivery: &Delivery) -> Result<Outcome, Fault> {
     let session = &transfers.session;
     let started = Instant::now();
@@ -65,7 +65,7 @@ pub(crate) async fn deliver(transfers: &Transfers, delivery: &Delivery) -> Resul
     }
     refuse_own_place(transfers, delivery)?;
     let assembly = transfers.assembly(delivery)?;
-    if Box::pin(was_taken(transfers, delivery, &assembly, &destination)).await? {
+    if may_be_taken(session, delivery) && Box::pin(was_taken(transfers, delivery, &assembly, &destination)).await? {
         return Box::pin(acknowledge(transfers, delivery, Verified::Taken, started, None)).await;
     }
     let _running = delivery.origin.is_some().then(|| transfers.moved_files.begin(delivery.id));
@@ -115,7 +115,10 @@ pub(crate) async fn deliver(transfers: &Transfers, delivery: &Delivery) -> Resul
     };
     let (verified, compressed) = match prepared {
         Prepared::Assembly(verified, compressed) => {
-            Box::pin(prove_elsewhere(transfers, delivery, &assembly, false)).await?;
+            match is_proven(transfers, delivery) {
+                true => refuse_own_place(transfers, delivery)?,
+                false => Box::pin(prove_elsewhere(transfers, delivery, &assembly, false)).await?,
+            }
             if delivery.origin.is_some() {
                 Box::pin(wait_for_copies(transfers, delivery)).await?;
             }
@@ -232,11 +235,14 @@ async fn prepare_small(
     }
     let source = transfers.open_source(&delivery.version).await?;
     session.make_dirs_above(assembly).await?;
-    let (there, file, cleaned) = tokio::join!(
-        session.remote.look(destination),
-        open_assembly(session, delivery, assembly),
-        Box::pin(remove_loop_files(session, delivery, assembly))
-    );
+    let cleaning = async {
+        match may_have_gone(session, delivery) {
+            true => Box::pin(remove_loop_files(session, delivery, assembly)).await,
+            false => Ok(()),
+        }
+    };
+    let (there, file, cleaned) =
+        tokio::join!(session.remote.look(destination), open_assembly(session, delivery, assembly), cleaning);
     cleaned?;
     let old = there.as_ref().ok().copied().flatten();
     if let Some(verified) = already_there(transfers, delivery, destination, there).await? {

@@ -82,11 +82,13 @@ pub(super) async fn finish_open(
     let attrs = Attrs { mode: Some(mode), times: times(&version.stamp), ..Attrs::default() };
     // An error is tolerated unless another user replaced the file: a file system without modes (FAT) must not block the
     // delivery.
-    if let Err(e) = file.finish(attrs, alone && by_sftp).await?
-        && let Err(again) = session.remote.set(&path, attrs).await
-    {
-        tracing::debug!(vessel = %session.link.settings.name, file = %version.path, "{again}");
-        undressed(session, version, &path, e).await?;
+    if let Err(e) = file.finish(attrs, alone && by_sftp).await? {
+        let by_path = async {
+            let Err(again) = session.remote.set(&path, attrs).await else { return Ok(()) };
+            tracing::debug!(vessel = %session.link.settings.name, file = %version.path, "{again}");
+            undressed(session, version, &path, e).await
+        };
+        Box::pin(by_path).await?;
     }
     keep_odd_time(session, version, &path).await?;
     if alone && !(by_sftp && session.remote.fsync()) { flush_by_command(session, &path).await } else { Ok(()) }

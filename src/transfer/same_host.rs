@@ -33,6 +33,11 @@ pub(super) fn is_known_elsewhere(transfers: &Transfers, delivery: &Delivery) -> 
     matches!(known_of_place(transfers, delivery), Some(None))
 }
 
+/// Returns whether [`prove_elsewhere`] has nothing to look up for a delivery.
+pub(super) fn is_proven(transfers: &Transfers, delivery: &Delivery) -> bool {
+    transfers.session.remote.is_this_host() || known_of_place(transfers, delivery).is_some()
+}
+
 /// Fails if the place of the delivery's directory is already known to be unfit, for example because its sources are
 /// there.
 pub(super) fn refuse_own_place(transfers: &Transfers, delivery: &Delivery) -> Result<(), Fault> {
@@ -78,7 +83,7 @@ pub(super) async fn prove_elsewhere(
 ) -> Result<(), Fault> {
     let session = &transfers.session;
     let name = &delivery.version.directory;
-    if session.remote.is_this_host() || known_of_place(transfers, delivery).is_some() {
+    if is_proven(transfers, delivery) {
         return refuse_own_place(transfers, delivery);
     }
     let Some((directory, _)) = transfers.directories.get(name) else { return Ok(()) };

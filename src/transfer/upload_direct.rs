@@ -28,7 +28,7 @@ pub(super) async fn open_assembly(
     // Before the first attempt (`Pending`), an existing file with the assembly's name does not belong to this delivery.
     if delivery.state != DeliveryState::Pending
         && !session.streams_only.load(Ordering::Relaxed)
-        && let Some((file, held)) = open_again(session, &channel, &delivery.version, assembly).await?
+        && let Some((file, held)) = Box::pin(open_again(session, &channel, &delivery.version, assembly)).await?
     {
         session.found(&delivery.version, held);
         return Ok((file, held));
@@ -89,8 +89,11 @@ pub(super) async fn write_small(
         return session.explained(finished, &path, 1).await;
     }
     let job = session.channels.job(size - held);
-    let written = write_and_finish(session, version, source, (file, held), &job, (None, alone)).await;
-    or_as_one_stream(session, version, source, &path, written.map(|_| ())).await
+    let rarely = async {
+        let written = write_and_finish(session, version, source, (file, held), &job, (None, alone)).await;
+        or_as_one_stream(session, version, source, &path, written.map(|_| ())).await
+    };
+    Box::pin(rarely).await
 }
 
 /// Writes the missing bytes of a large file in order, sets its mode and time, and flushes it. Returns the vessel's hash

@@ -71,16 +71,16 @@ impl Remote {
             plain().await
         };
         if renamed.is_err() && files.refuses_posix_rename() && self.capabilities().posix_rename() {
-            (renamed, found) = plain().await;
+            (renamed, found) = Box::pin(plain()).await;
         }
         // The server may reject a rename over an existing file, and may have no status code for this reason.
         if let Err(e @ SftpError::Status { .. }) = &renamed
             && !self.replaces_at_once()
             && !e.is_not_found()
-            && self.is_in_the_way(from, &found).await
+            && Box::pin(self.is_in_the_way(from, &found)).await
         {
-            self.remove(to).await?;
-            (renamed, found) = plain().await;
+            Box::pin(self.remove(to)).await?;
+            (renamed, found) = Box::pin(plain()).await;
         }
         renamed.map_err(error)?;
         let is_it = |attrs: &Attrs| !attrs.is_dir() && (size.is_none() || attrs.size.is_none() || attrs.size == size);

@@ -6,13 +6,17 @@ use futures_util::future::join;
 use super::files::Files;
 use super::sftp::{Attrs, Kind, SftpError};
 
-/// Returns the attributes of a path without following a link.
+/// Returns the attributes of a path without following a link. Hundreds of these run at once, so the rare fallbacks are
+/// boxed: they are three times as large.
 pub(super) async fn at(files: &Files, path: &[u8]) -> Result<Attrs, SftpError> {
-    let refused = match files.lstat(path).await {
-        Err(e) if e.is_refusal() => e,
-        Ok(attrs) => return with_kind(files, path, attrs, false).await,
-        other => return other,
-    };
+    match files.lstat(path).await {
+        Err(e) if e.is_refusal() => Box::pin(at_without_lstat(files, path, e)).await,
+        Ok(attrs) if !attrs.has_kind() => Box::pin(with_kind(files, path, attrs, false)).await,
+        other => other,
+    }
+}
+
+async fn at_without_lstat(files: &Files, path: &[u8], refused: SftpError) -> Result<Attrs, SftpError> {
     // STAT follows links, so READLINK checks whether the path itself is a link.
     match join(files.stat(path), files.readlink(path)).await {
         (_, Ok(_)) => Ok(Attrs::of_kind(Kind::Link)),

@@ -151,8 +151,8 @@ async fn make_alike(
         Entry::AcknowledgedAt { verified, place, seen } => sqlx::query(
             "UPDATE delivery SET state = 'acknowledged', parked = 0, reason = NULL, failures = 0,
                  acknowledged_at = ?2, verified = ?3, seen_size = ?5, seen_mtime = ?6, expired_at = NULL,
-                 written_bytes = coalesce(written_bytes + (c.value ->> 1), written_bytes, c.value ->> 1),
-                 link_bytes = coalesce(link_bytes + (c.value ->> 2), link_bytes, c.value ->> 2)
+                 written_bytes = iif(written_bytes IS NULL, c.value ->> 1, coalesce(written_bytes + (c.value ->> 1), written_bytes)),
+                 link_bytes = iif(link_bytes IS NULL, c.value ->> 2, coalesce(link_bytes + (c.value ->> 2), link_bytes))
              FROM json_each(?1) c
              WHERE delivery.id = c.value ->> 0 AND (state <> 'superseded' OR expired_at IS NOT NULL) AND place = ?4
              RETURNING id",
