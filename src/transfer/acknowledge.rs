@@ -30,9 +30,21 @@ pub(super) async fn acknowledge(
     started: Instant,
     compressed: Option<(Codec, u64)>,
 ) -> Result<Outcome, Fault> {
+    let seen = seen_there(transfers, &delivery.version).await?;
+    acknowledge_seen(transfers, delivery, (verified, seen), started, compressed).await
+}
+
+/// Records like [`acknowledge`] that the vessel has the version, with its known state on the vessel as
+/// [`seen_there`] returns it.
+pub(super) async fn acknowledge_seen(
+    transfers: &Transfers,
+    delivery: &Delivery,
+    (verified, seen): (Verified, Option<Seen>),
+    started: Instant,
+    compressed: Option<(Codec, u64)>,
+) -> Result<Outcome, Fault> {
     let session = &transfers.session;
     let version = &delivery.version;
-    let seen = seen_there(transfers, version).await?;
     let cost = session.costs.settle(version.id);
     if !transfers.ledger.acknowledge_there(delivery, verified, seen, cost).await.map_err(|e| e.fault())? {
         return Ok(Outcome::Superseded);

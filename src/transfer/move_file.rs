@@ -74,7 +74,7 @@ pub(super) async fn move_file(
             tracing::debug!(vessel = %session.link.settings.name, file = %version.path, "Cannot move the file: {e}");
             return Ok(FileMove::No);
         }
-        Ok(Renamed::There) => dress_found(session, version, destination).await?,
+        Ok(Renamed::There(_)) => dress_found(session, version, destination).await?,
         Ok(Renamed::Taken | Renamed::Unseen) => {}
     }
     flush_name(session, destination).await?;

@@ -2,7 +2,8 @@
 
 use std::time::Instant;
 
-use super::acknowledge::{Outcome, acknowledge, enter};
+use super::acknowledge::{Outcome, acknowledge, acknowledge_seen, enter, seen_there};
+use super::attributes::looks_like;
 use super::copy_source::{self, CopySource};
 use super::delta;
 use super::existing::{already_there, dress_found, flush_found, may_be_taken, remove_leftovers, was_taken};
@@ -24,6 +25,7 @@ use crate::fault::Fault;
 use crate::ledger::LastDelivered;
 use crate::names::RemotePath;
 use crate::records::{Delivery, DeliveryState, Verified, Version, VersionKind};
+use crate::transport::Renamed;
 
 /// State of a delivery before its file is published.
 enum Prepared {
@@ -113,7 +115,7 @@ pub(crate) async fn deliver(transfers: &Transfers, delivery: &Delivery) -> Resul
     } else {
         prepare_small(transfers, delivery, &assembly, &destination).await?
     };
-    let (verified, compressed) = match prepared {
+    let (verified, compressed, renamed) = match prepared {
         Prepared::Assembly(verified, compressed) => {
             match is_proven(transfers, delivery) {
                 true => refuse_own_place(transfers, delivery)?,
@@ -126,8 +128,8 @@ pub(crate) async fn deliver(transfers: &Transfers, delivery: &Delivery) -> Resul
             if !enter(transfers, delivery, DeliveryState::Publishing).await? {
                 return Ok(Outcome::Superseded);
             }
-            publish(session, &delivery.version, &assembly, &destination).await?;
-            (verified, compressed)
+            let renamed = publish(session, &delivery.version, &assembly, &destination).await?;
+            (verified, compressed, Some(renamed))
         }
         Prepared::AlreadyThere(verified) => {
             Box::pin(prove_elsewhere(transfers, delivery, &assembly, true)).await?;
@@ -135,11 +137,15 @@ pub(crate) async fn deliver(transfers: &Transfers, delivery: &Delivery) -> Resul
             flush_found(session, &destination).await?;
             remove_leftovers(transfers, delivery, &assembly).await?;
             session.found(&delivery.version, delivery.version.stamp.size);
-            (verified, None)
+            (verified, None, None)
         }
         Prepared::Superseded => return Ok(Outcome::Superseded),
     };
-    acknowledge(transfers, delivery, verified, started, compressed).await
+    let seen = match renamed {
+        Some(Renamed::There(attrs)) if looks_like(&delivery.version.stamp, &attrs) => None,
+        _ => seen_there(transfers, &delivery.version).await?,
+    };
+    acknowledge_seen(transfers, delivery, (verified, seen), started, compressed).await
 }
 
 /// Prepares a file of several chunks, a file of which the vessel received an earlier version (`last`), or a file whose

@@ -9,25 +9,24 @@ use crate::records::{Version, VersionKind};
 use crate::rights::CopyOf;
 use crate::transport::{Attrs, OpenFlags, RemoteError, RemoteFile, Renamed};
 
-/// Renames the finished and verified assembly to its destination. Returns `false` if the vessel reported success but
-/// does not allow checking the result.
+/// Renames the finished and verified assembly to its destination.
 pub(crate) async fn publish(
     session: &Session,
     version: &Version,
     assembly: &RemotePath,
     destination: &RemotePath,
-) -> Result<bool, Fault> {
+) -> Result<Renamed, Fault> {
     let size = (version.kind == VersionKind::File).then_some(version.stamp.size);
     let renamed = session.remote.rename_over(assembly, destination, size).await;
     let renamed = session.explained(renamed, destination, 0).await?;
-    if renamed == Renamed::Taken {
+    if matches!(renamed, Renamed::Taken) {
         tracing::debug!(
             vessel = %session.link.settings.name, file = %version.path,
             "A program on the vessel removed or moved the file right after the rename"
         )
     }
     flush_name(session, destination).await?;
-    Ok(renamed != Renamed::Unseen)
+    Ok(renamed)
 }
 
 /// Sets the mode and time of a complete assembly and flushes it. Opens the assembly for reading only, because some

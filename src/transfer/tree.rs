@@ -15,7 +15,7 @@ use crate::link::Session;
 use crate::names::{OurFile, RemotePath};
 use crate::records::{Delivery, DeliveryId, DeliveryState, HeldVersion, Verified, Version, VersionKind};
 use crate::rights::{CopyOf, keeping_inherited};
-use crate::transport::Attrs;
+use crate::transport::{Attrs, Renamed};
 
 /// Permissions that a directory's owner needs to create and remove entries in it.
 const OWNER_MAY: u32 = 0o700;
@@ -141,7 +141,7 @@ pub(super) async fn deliver_link(
         {
             tolerate_undressed(session, version, &e)?;
         }
-        seen = publish(session, version, &assembly, place).await?;
+        seen = !matches!(publish(session, version, &assembly, place).await?, Renamed::Unseen);
     }
     acknowledge(transfers, delivery, if seen { Verified::ByLook } else { Verified::Not }, started, None).await
 }

@@ -8,10 +8,11 @@ use super::sftp::{Attrs, SftpError};
 use crate::names::RemotePath;
 
 /// The outcome of a rename.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 pub enum Renamed {
-    /// The file has its new name.
-    There,
+    /// The file has its new name, and these attributes. A vessel that answered before it renamed the file may have
+    /// reported those of an earlier file of the same size.
+    There(Attrs),
     /// The file has neither the old nor the new name: another process on the vessel has probably taken it.
     Taken,
     /// The vessel reports success, but denies the account permission to check that the file has its new name.
@@ -86,12 +87,12 @@ impl Remote {
         let is_it = |attrs: &Attrs| !attrs.is_dir() && (size.is_none() || attrs.size.is_none() || attrs.size == size);
         let found = match found {
             Err(e) if e.is_refusal() => return Ok(Renamed::Unseen),
-            Ok(Some(attrs)) if is_it(&attrs) => return Ok(Renamed::There),
+            Ok(Some(attrs)) if is_it(&attrs) => return Ok(Renamed::There(attrs)),
             found => found?,
         };
         // The vessel may have handled the query before the rename, so the new name is queried again.
         match self.look(to).await? {
-            Some(attrs) if is_it(&attrs) => Ok(Renamed::There),
+            Some(attrs) if is_it(&attrs) => Ok(Renamed::There(attrs)),
             // A process that watches the directory has probably taken the file already.
             None if found.is_none() && self.look(from).await?.is_none() => Ok(Renamed::Taken),
             Some(Attrs { size: Some(is), .. }) if size.is_some() => {
