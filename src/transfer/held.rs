@@ -8,7 +8,7 @@ use crate::fault::Fault;
 use crate::link::{Session, probe_beside};
 use crate::names::{OurFile, RemotePath, part_prefix};
 use crate::records::{Delivery, DeliveryState};
-use crate::transport::Attrs;
+use crate::transport::{Attrs, takes_name};
 
 /// Data of an unfinished file that the vessel already holds.
 #[derive(Default)]
@@ -75,12 +75,14 @@ pub(crate) async fn held(session: &Session, delivery: &Delivery, assembly: &Remo
 
 /// Queries everything by one command, on a path where round trips cost more than processes. `None` if that fails.
 async fn by_command(session: &Session, delivery: &Delivery, assembly: &RemotePath) -> Option<Found> {
-    let remote = &session.remote;
-    if !session.is_far() || !remote.capabilities().shell {
+    let (remote, temp_dir) = (&session.remote, &session.link.settings.temp_dir);
+    // A line break in a name would be taken for the end of a line of the command's output.
+    let are_lines = takes_name(assembly) && takes_name(temp_dir);
+    if !session.is_far() || !remote.capabilities().shell || !are_lines {
         return None;
     }
     let prefix = part_prefix(session.link.instance, delivery.id.0);
-    let (probe, temp_dir) = (probe_beside(assembly), &session.link.settings.temp_dir);
+    let probe = probe_beside(assembly);
     let surveyed = remote.survey(assembly, &probe, temp_dir, &prefix).await;
     let surveyed = surveyed.inspect_err(|e| tracing::debug!(vessel = %session.link.settings.name, "{e}")).ok()?;
     let found = surveyed.assembly.map(|it| may_resume_surveyed(&delivery.version, &it, &surveyed).then_some(it.size));
