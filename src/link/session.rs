@@ -8,7 +8,7 @@ use tokio::sync::{Mutex, MutexGuard, OnceCell};
 use tokio_util::sync::CancellationToken;
 
 use super::allowance::Allowance;
-use super::channel_pool::{ChannelPool, Coming};
+use super::channel_pool::{ChannelPool, Coming, LONG};
 use super::command_batch::CommandBatcher;
 use super::compressor::Compressor;
 use super::costs::Costs;
@@ -73,6 +73,8 @@ pub(crate) struct Session {
     pub(crate) costs: Costs,
     /// Whether a hash by `check-file` was as expected, which shows that the vessel hashes files correctly.
     pub(crate) check_file_matched: AtomicBool,
+    /// Whether the session continues the work of another connection.
+    continues: AtomicBool,
     /// Number of file bytes sent in this session. If it is not 0, the session has made progress, even if it ends with
     /// an error.
     sent: AtomicU64,
@@ -111,6 +113,7 @@ impl Session {
             resting: CancellationToken::new(),
             streams_only: AtomicBool::new(false),
             check_file_matched: AtomicBool::new(false),
+            continues: AtomicBool::new(false),
             sent: AtomicU64::new(0),
             link_rate: AtomicU64::new(0),
             arrival: std::sync::Mutex::new(arrival),
@@ -144,6 +147,16 @@ impl Session {
     /// Records the rate of the link, measured while there was always more to send.
     pub(crate) fn note_link_rate(&self, rate: f64) {
         self.link_rate.store(rate as u64, Ordering::Relaxed);
+    }
+
+    /// Returns whether this session continues the work of another connection.
+    pub(crate) fn continues(&self) -> bool {
+        self.continues.load(Ordering::Relaxed)
+    }
+
+    /// Returns whether a round trip to the vessel costs more than requests that may be in vain.
+    pub(crate) fn is_far(&self) -> bool {
+        self.remote.main_channel().round_trip() >= LONG
     }
 
     /// Ensures that TempDir exists and belongs to this account.
@@ -276,6 +289,7 @@ impl Session {
         if self.remote.host_key() != earlier.remote.host_key() || self.remote.host_key().is_none() {
             return;
         }
+        self.continues.store(true, Ordering::Relaxed);
         *self.temp_dir.lock().await = *earlier.temp_dir.lock().await;
         self.owners.learn_from(&earlier.owners);
         for (flag, known) in

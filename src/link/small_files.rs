@@ -1,6 +1,7 @@
 //! The loop in the vessel's shell that receives small files: whether a session uses one, and how much is on its way to
 //! it.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -14,10 +15,13 @@ use crate::transport::{FileLoop, Lead, Rank, Remote, SshEnvironment};
 /// The largest file that is sent to the loop, in bytes. A larger one would hold up the files behind it, and gains little
 /// from saved round trips.
 pub(crate) const MOST_BYTES: u64 = 1 << 20;
-/// Number of files, and of bytes, that are on their way to the loop at once. Further files go over SFTP: many files at
-/// once cost fewer processes on the vessel there.
-const FILES: usize = 32;
+/// Number of files, and of bytes, that are on their way to the loop at once. Further files wait.
+const FILES: usize = 128;
 const BYTES: usize = 1 << 20;
+/// About the time that the vessel's processes need for one file in the loop, and the number of round trips that the loop
+/// saves. Over SFTP, many files at once cost few processes, so that more files than pay for themselves go there.
+const EACH: Duration = Duration::from_millis(5);
+const SAVED: u32 = 5;
 
 /// Interval between checks whether large files are being sent.
 const LOOK: Duration = Duration::from_millis(500);
@@ -31,6 +35,8 @@ pub(crate) struct LoopSlot {
     beside: std::sync::Mutex<Option<Arc<FileLoop>>>,
     files: Semaphore,
     bytes: Semaphore,
+    /// The number of small files that are being delivered.
+    running: AtomicUsize,
     /// Held while the loop asks whether a file may be published. Other files for an unchecked place wait for the result.
     pub(crate) asking: Mutex<()>,
 }
@@ -63,6 +69,7 @@ impl Default for LoopSlot {
             beside: std::sync::Mutex::default(),
             files: Semaphore::new(FILES),
             bytes: Semaphore::new(BYTES),
+            running: AtomicUsize::new(0),
             asking: Mutex::default(),
         }
     }
@@ -79,11 +86,22 @@ impl LoopSlot {
         is_wanted && remote.capabilities().receives_files()
     }
 
-    /// Returns a turn for a file of `bytes` bytes, and starts the loop if there is none yet. `None` if there is no loop,
-    /// or enough is on its way.
+    /// Sets the number of small files that are being delivered.
+    pub(crate) fn set_running(&self, files: usize) {
+        self.running.store(files, Ordering::Relaxed);
+    }
+
+    /// Returns whether so many small files are being delivered that SFTP is faster.
+    pub(crate) fn are_too_many(&self, remote: &Remote) -> bool {
+        let worth = remote.main_channel().round_trip().max(LONG) * SAVED;
+        EACH * u32::try_from(self.running.load(Ordering::Relaxed)).unwrap_or(u32::MAX) > worth
+    }
+
+    /// Waits for a turn for a file of `bytes` bytes, and starts the loop if there is none yet. `None` if there is no
+    /// loop.
     pub(crate) async fn turn(&self, remote: &Remote, vessel: &Vessel, bytes: u64) -> Option<LoopTurn<'_>> {
-        let file = self.files.try_acquire().ok()?;
-        let bytes = self.bytes.try_acquire_many(u32::try_from(bytes).ok()?).ok()?;
+        let file = self.files.acquire().await.ok()?;
+        let bytes = self.bytes.acquire_many(u32::try_from(bytes).ok()?).await.ok()?;
         let beside = self.beside().clone().filter(|beside| !beside.has_ended());
         let file_loop = match beside {
             Some(beside) => beside,

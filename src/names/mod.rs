@@ -10,7 +10,7 @@ mod rel_path;
 mod remote_path;
 
 pub use label::{DirectoryName, LinkName, VesselName};
-pub use ours::{InstanceId, OurFile, Stream, assembly_name, compressed_name, part_name, probe_name};
+pub use ours::{InstanceId, OurFile, Stream, assembly_name, compressed_name, part_name, part_prefix, probe_name};
 pub use rel_path::{RelPath, RelPathError};
 pub use remote_path::RemotePath;
 

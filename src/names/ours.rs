@@ -79,7 +79,12 @@ impl fmt::Display for InstanceId {
 ///
 /// Contains the number of the delivery and not of the version, because two vessels in the settings may be one host.
 pub fn part_name(instance: InstanceId, delivery: i64, start: u64) -> String {
-    format!("{instance}-{delivery}.{start}.part")
+    format!("{}{start}.part", part_prefix(instance, delivery))
+}
+
+/// Returns how the names of all parts of a delivery begin.
+pub fn part_prefix(instance: InstanceId, delivery: i64) -> String {
+    format!("{instance}-{delivery}.")
 }
 
 /// Returns the name of a compressed part in TempDir: `<instance>-<delivery>.<start>-<end>.<bytes>.<extension>`.
@@ -88,7 +93,7 @@ pub fn part_name(instance: InstanceId, delivery: i64, start: u64) -> String {
 /// part that holds the bytes of the file themselves.
 pub fn compressed_name(instance: InstanceId, delivery: i64, stream: Stream) -> String {
     let Stream { start, end, bytes, codec } = stream;
-    format!("{instance}-{delivery}.{start}-{end}.{bytes}.{}", codec.extension())
+    format!("{}{start}-{end}.{bytes}.{}", part_prefix(instance, delivery), codec.extension())
 }
 
 /// Returns the hidden name of an assembly in its destination directory. With a random `token`, nobody who can write

@@ -181,7 +181,8 @@ pub(super) static KEYS: &[Key<Vessel>] = &[
         .value("auto, shell or sftp").transport(Ssh)
         .doc("How files of at most 1 MiB are sent: shell (a command that runs on the vessel during the connection \
               receives, verifies, flushes and renames each file, in one round trip instead of six; files that it \
-              cannot receive go over SFTP), sftp, or auto (shell on paths with a round-trip time of 20 ms and more)."),
+              cannot receive go over SFTP; larger files are sent over SFTP, and one command verifies, flushes and \
+              renames each of them), sftp, or auto (shell on paths with a round-trip time of 20 ms and more)."),
     key("Verify", Value("hash"), field!(Vessel.verify, |it| it.choice(&[("hash", Verify::Hash), ("read-back", Verify::ReadBack), ("size", Verify::Size)])))
         .value("hash, read-back or size").transport(Ssh)
         .doc("How a copy is verified before its name appears: hash (the vessel hashes its copy, in its shell or by SFTP's \

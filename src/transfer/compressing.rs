@@ -237,7 +237,6 @@ impl<'a> Compressing<'a> {
         all_sent: impl FnOnce(),
     ) -> Result<(), Fault> {
         let (session, stream) = (self.session, &shrunk.stream);
-        session.prepare_temp_dir().await?;
         let path = session.compressed_part(self.delivery, *stream);
         let mut at = acknowledged.load(Ordering::Relaxed);
         let flags = if at == 0 { OpenFlags::FRESH } else { OpenFlags::WRITE };

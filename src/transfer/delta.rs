@@ -210,14 +210,14 @@ pub(super) async fn apply<'s>(
     transfers: &'s Transfers,
     delivery: &Delivery,
     source: &Source,
-    assembly: &RemotePath,
+    (assembly, destination): (&RemotePath, &RemotePath),
     delta: &Delta,
 ) -> Result<Option<GrowingHash<'s>>, Fault> {
     let session = &transfers.session;
     // A file that is only copied uses no bandwidth.
     let is_large = delivery.version.plan().count() > 1 && !delta.old.is_whole;
     let _turn = if is_large { Some(session.large_upload(&delivery.version).await) } else { None };
-    let applying = Applying { session, delivery, source, assembly, delta };
+    let applying = Applying { session, delivery, source, assembly, destination, delta };
     session.found(&delivery.version, delta.joined);
     let applied =
         if copies_in_order(session) { applying.in_order().await } else { applying.by_command().await.map(|()| None) };
@@ -243,6 +243,7 @@ struct Applying<'v, 'a> {
     delivery: &'a Delivery,
     source: &'a Source,
     assembly: &'a RemotePath,
+    destination: &'a RemotePath,
     delta: &'a Delta,
 }
 
@@ -279,7 +280,8 @@ impl<'v> Applying<'v, '_> {
     async fn build(&self, old: &RemoteFile, new: &RemoteFile) -> Result<Option<GrowingHash<'v>>, Fault> {
         let job = self.session.channels.job(self.delta.plan.sent_bytes());
         let taken = Taken::of(&job);
-        let mut hash = hash_as_it_grows(self.session, self.assembly).await;
+        let (version, destination) = (&self.delivery.version, Some(self.destination));
+        let mut hash = hash_as_it_grows(self.session, version, self.assembly, destination).await;
         let mut unanswered = FuturesUnordered::new();
         let most = if self.delta.old.is_whole { UNANSWERED_WHOLE } else { UNANSWERED };
         let mut untold = 0;

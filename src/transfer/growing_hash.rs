@@ -1,13 +1,23 @@
 //! The vessel's own hash of a file, computed while the file grows.
 
+use super::end_in_shell::may_end;
 use crate::link::Session;
 use crate::names::RemotePath;
+use crate::records::Version;
 use crate::transport::GrowingHash;
 
-/// Starts to hash an assembly on the vessel while the assembly grows; `None` if the vessel can't.
-pub(super) async fn hash_as_it_grows<'s>(session: &'s Session, assembly: &RemotePath) -> Option<GrowingHash<'s>> {
+/// Starts to hash an assembly on the vessel while the assembly grows; `None` if the vessel can't. With `destination`, the
+/// file can be published there at the end, if a script may end it.
+pub(super) async fn hash_as_it_grows<'s>(
+    session: &'s Session,
+    version: &Version,
+    assembly: &RemotePath,
+    destination: Option<&RemotePath>,
+) -> Option<GrowingHash<'s>> {
     let tool = session.hash_tool()?;
-    session.remote.hash_as_it_grows(tool, assembly).await.ok()
+    let destination = destination.filter(|_| may_end(session, version));
+    let ending = destination.map(|destination| (destination, version.stamp.size));
+    session.remote.hash_as_it_grows(tool, assembly, ending).await.ok()
 }
 
 /// Tells the vessel's hash tool that the assembly has grown. Returns `None` if that fails; then the whole file is

@@ -1,12 +1,14 @@
 //! Data of a file that unfinished attempts have left on the vessel.
 
-use super::ownership::may_resume;
+use bytes::Bytes;
+
+use super::ownership::{may_resume, may_resume_surveyed};
 use super::ranges::HeldPart;
 use crate::fault::Fault;
-use crate::link::Session;
-use crate::names::{OurFile, RemotePath};
+use crate::link::{Session, probe_beside};
+use crate::names::{OurFile, RemotePath, part_prefix};
 use crate::records::{Delivery, DeliveryState};
-use crate::transport::Attrs;
+use crate::transport::{Attrs, takes_name};
 
 /// Data of an unfinished file that the vessel already holds.
 #[derive(Default)]
@@ -27,35 +29,30 @@ impl HeldPart {
     }
 }
 
+/// The assembly and the files in TempDir, with their sizes.
+struct Found {
+    /// `None` if there is no assembly. The number of bytes, if the assembly may be written to.
+    assembly: Option<Option<u64>>,
+    files: Vec<(Bytes, u64)>,
+}
+
 /// Finds out which data the vessel holds of a file.
 pub(crate) async fn held(session: &Session, delivery: &Delivery, assembly: &RemotePath) -> Result<Held, Fault> {
     if delivery.state == DeliveryState::Pending {
         return Ok(Held::default());
     }
-    let temp_dir = &session.link.settings.temp_dir;
-    let (assembled, listed) = tokio::join!(session.remote.look(assembly), session.remote.list(temp_dir));
-    let assembled = match assembled {
-        // The vessel does not report the assembly's size, so the file is sent from the start.
-        Err(e) if e.is_refusal() => return Ok(Held::default()),
-        assembled => assembled.map_err(|e| e.fault())?,
+    let found = match by_command(session, delivery, assembly).await {
+        Some(found) => Some(found),
+        None => by_sftp(session, delivery, assembly).await?,
     };
-    let assembled = match assembled {
-        Some(attrs) if may_resume(session, &delivery.version, assembly, &attrs).await.map_err(|e| e.fault())? => {
-            attrs.size.unwrap_or(0)
-        }
-        Some(_) => {
-            session.remote.remove(assembly).await.map_err(|e| e.fault())?;
-            0
-        }
-        None => 0,
-    };
+    // The vessel does not report the assembly's size, so the file is sent from the start.
+    let Some(Found { assembly: found, files }) = found else { return Ok(Held::default()) };
+    if found == Some(None) {
+        session.remote.remove(assembly).await.map_err(|e| e.fault())?;
+    }
+    let assembled = found.flatten().unwrap_or_default();
     let mut parts = Vec::new();
-    let listed = match listed {
-        Err(e) if e.is_refusal() => Vec::new(),
-        listed => listed.map_err(|e| e.fault())?,
-    };
-    for (name, attrs) in listed {
-        let size = attrs.size.unwrap_or(0);
+    for (name, size) in files {
         match OurFile::parse(session.link.instance, &name) {
             Some(OurFile::Part { delivery: of, start }) if of == delivery.id.0 => {
                 parts.push(HeldPart::plain(start..start.saturating_add(size)));
@@ -74,4 +71,43 @@ pub(crate) async fn held(session: &Session, delivery: &Delivery, assembly: &Remo
         session.explained(cut, assembly, 0).await?;
     }
     Ok(Held { joined, parts })
+}
+
+/// Queries everything by one command, on a path where round trips cost more than processes. `None` if that fails.
+async fn by_command(session: &Session, delivery: &Delivery, assembly: &RemotePath) -> Option<Found> {
+    let (remote, temp_dir) = (&session.remote, &session.link.settings.temp_dir);
+    // A line break in a name would be taken for the end of a line of the command's output.
+    let are_lines = takes_name(assembly) && takes_name(temp_dir);
+    if !session.is_far() || !remote.capabilities().shell || !are_lines {
+        return None;
+    }
+    let prefix = part_prefix(session.link.instance, delivery.id.0);
+    let probe = probe_beside(assembly);
+    let surveyed = remote.survey(assembly, &probe, temp_dir, &prefix).await;
+    let surveyed = surveyed.inspect_err(|e| tracing::debug!(vessel = %session.link.settings.name, "{e}")).ok()?;
+    let found = surveyed.assembly.map(|it| may_resume_surveyed(&delivery.version, &it, &surveyed).then_some(it.size));
+    Some(Found { assembly: found, files: surveyed.parts })
+}
+
+/// Queries everything over SFTP. `None` if the vessel does not allow that.
+async fn by_sftp(session: &Session, delivery: &Delivery, assembly: &RemotePath) -> Result<Option<Found>, Fault> {
+    let temp_dir = &session.link.settings.temp_dir;
+    let (assembled, listed) = tokio::join!(session.remote.look(assembly), session.remote.list(temp_dir));
+    let assembled = match assembled {
+        Err(e) if e.is_refusal() => return Ok(None),
+        assembled => assembled.map_err(|e| e.fault())?,
+    };
+    let assembled = match assembled {
+        Some(attrs) => {
+            let may = may_resume(session, &delivery.version, assembly, &attrs).await.map_err(|e| e.fault())?;
+            Some(may.then(|| attrs.size.unwrap_or(0)))
+        }
+        None => None,
+    };
+    let listed = match listed {
+        Err(e) if e.is_refusal() => Vec::new(),
+        listed => listed.map_err(|e| e.fault())?,
+    };
+    let files = listed.into_iter().map(|(name, attrs)| (name, attrs.size.unwrap_or(0))).collect();
+    Ok(Some(Found { assembly: assembled, files }))
 }

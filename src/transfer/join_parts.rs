@@ -30,7 +30,8 @@ impl<'a> PartsUpload<'a> {
             };
             if joined > hashed.unwrap_or(0) {
                 if hashed.is_none() {
-                    hash = hash_as_it_grows(self.session, &self.assembly).await;
+                    let destination = Some(&self.destination);
+                    hash = hash_as_it_grows(self.session, self.version(), &self.assembly, destination).await;
                 }
                 hash = grown(hash).await;
                 hashed = Some(joined);

@@ -13,6 +13,7 @@ mod compressing;
 mod copy_source;
 mod delta;
 mod delta_plan;
+mod end_in_shell;
 mod existing;
 mod growing_hash;
 mod held;

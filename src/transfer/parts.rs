@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard};
 
 use futures_util::future::try_join_all;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, OnceCell};
 
 use super::compressing::{Compressing, codec};
 use super::held::Held;
@@ -16,6 +16,7 @@ use crate::local::Source;
 use crate::names::RemotePath;
 use crate::records::{Delivery, Version};
 use crate::settings::Assembly;
+use crate::transport::{RemoteFile, SftpChannel};
 
 /// Maximum size of the parts in TempDir, uploading or waiting to be joined, in chunks.
 const CHUNKS_IN_TEMP_DIR: u64 = 6;
@@ -26,6 +27,7 @@ pub(super) struct PartsUpload<'a> {
     pub(super) delivery: &'a Delivery,
     pub(super) source: Source,
     pub(super) assembly: RemotePath,
+    pub(super) destination: RemotePath,
     pub(super) ranges: Mutex<RangeMap>,
     /// Notified when the ranges change or the upload ends.
     pub(super) changed: Notify,
@@ -33,18 +35,24 @@ pub(super) struct PartsUpload<'a> {
     pub(super) compressing: Compressing<'a>,
     /// Number of bytes that were sent as they are.
     pub(super) sent_plain: AtomicU64,
+    /// The assembly, if it was opened in advance.
+    pub(super) opened: Mutex<Option<RemoteFile>>,
+    /// Parts of earlier attempts that are of no use, and whether they were removed.
+    useless: Vec<HeldPart>,
+    removed: OnceCell<()>,
 }
 
 impl<'a> PartsUpload<'a> {
-    /// Prepares to upload the missing ranges of a file. `job` must cover the whole file.
-    pub(super) async fn prepare(
+    /// Prepares to upload the missing ranges of a file. `job` must cover the whole file. `opened` is the new, empty
+    /// assembly, if it was opened in advance.
+    pub(super) fn prepare(
         session: &'a Session,
         delivery: &'a Delivery,
         source: Source,
-        assembly: RemotePath,
-        job: Job,
+        (assembly, destination): (RemotePath, RemotePath),
+        (job, opened): (Job, Option<RemoteFile>),
         held: Held,
-    ) -> Result<Self, Fault> {
+    ) -> Self {
         let (size, longest) = (delivery.version.stamp.size, delivery.version.chunk_size);
         let ahead = longest.saturating_mul(CHUNKS_IN_TEMP_DIR);
         // Streams that the vessel can't expand now are useless.
@@ -53,14 +61,44 @@ impl<'a> PartsUpload<'a> {
         let (parts, mut useless): (Vec<_>, Vec<_>) = held.parts.into_iter().partition(is_usable);
         let (ranges, more) = RangeMap::new(size, longest, ahead, held.joined, parts);
         useless.extend(more);
-        let remove =
-            async |part: HeldPart| session.remote.remove(&part.path(session, delivery)).await.map_err(|e| e.fault());
-        try_join_all(useless.into_iter().map(remove)).await?;
         session.found(&delivery.version, size - ranges.missing_bytes());
         job.sent(size - ranges.missing_bytes());
         let compressing = Compressing::new(session, delivery, source.clone(), ranges.first_missing());
         let (ranges, changed, sent_plain) = (Mutex::new(ranges), Notify::new(), AtomicU64::new(0));
-        Ok(Self { session, delivery, source, assembly, ranges, changed, job, compressing, sent_plain })
+        let (opened, removed) = (Mutex::new(opened), OnceCell::new());
+        Self {
+            session,
+            delivery,
+            source,
+            assembly,
+            destination,
+            ranges,
+            changed,
+            job,
+            compressing,
+            sent_plain,
+            opened,
+            useless,
+            removed,
+        }
+    }
+
+    /// Prepares TempDir for parts: ensures that it is usable, and removes parts that are of no use, which may have the
+    /// names of new ones.
+    pub(super) async fn prepare_for_parts(&self) -> Result<(), Fault> {
+        let removing = async {
+            let paths = self.useless.iter().map(|part| part.path(self.session, self.delivery));
+            let remove = async |path: RemotePath| self.session.remote.remove(&path).await.map_err(|e| e.fault());
+            try_join_all(paths.map(remove)).await.map(|_| ())
+        };
+        let removing = self.removed.get_or_try_init(|| removing);
+        tokio::try_join!(self.session.prepare_temp_dir(), removing).map(|_| ())
+    }
+
+    /// Returns the assembly that was opened in advance on this channel, once.
+    pub(super) fn take_opened(&self, channel: &SftpChannel) -> Option<RemoteFile> {
+        let opened = self.opened.lock().expect("no code panics while it holds this lock").take();
+        opened.filter(|_| channel == self.session.remote.main_channel())
     }
 
     pub(super) fn version(&self) -> &Version {

@@ -6,6 +6,7 @@ use super::acknowledge::{Outcome, acknowledge, acknowledge_seen, enter, seen_the
 use super::attributes::looks_like;
 use super::copy_source::{self, CopySource};
 use super::delta;
+use super::end_in_shell::{self, End, may_end};
 use super::existing::{already_there, dress_found, flush_found, may_be_taken, remove_leftovers, was_taken};
 use super::held::{Held, held};
 use super::move_file::{FileMove, move_file};
@@ -23,9 +24,10 @@ use super::verify::{verify_and_repair, verify_small};
 use crate::compression::Codec;
 use crate::fault::Fault;
 use crate::ledger::LastDelivered;
+use crate::link::{MOST_BYTES, open_new};
 use crate::names::RemotePath;
 use crate::records::{Delivery, DeliveryState, Verified, Version, VersionKind};
-use crate::transport::Renamed;
+use crate::transport::{GrowingHash, Renamed};
 
 /// State of a delivery before its file is published.
 enum Prepared {
@@ -34,6 +36,8 @@ enum Prepared {
     Assembly(Verified, Option<(Codec, u64)>),
     /// The vessel already has the version under its final name.
     AlreadyThere(Verified),
+    /// The file was verified and published, with the same as [`Prepared::Assembly`].
+    Published(Verified, Option<(Codec, u64)>),
     /// The delivery was superseded.
     Superseded,
 }
@@ -139,6 +143,7 @@ pub(crate) async fn deliver(transfers: &Transfers, delivery: &Delivery) -> Resul
             session.found(&delivery.version, delivery.version.stamp.size);
             (verified, None, None)
         }
+        Prepared::Published(verified, compressed) => (verified, compressed, None),
         Prepared::Superseded => return Ok(Outcome::Superseded),
     };
     let seen = match renamed {
@@ -170,12 +175,28 @@ async fn prepare_large(
             false => Ok(Held::default()),
         }
     };
-    let (there, made, held, room) = tokio::join!(
-        session.remote.look(destination),
+    // On a long path, the assembly of a first attempt is created meanwhile. The state is recorded before, so that it is
+    // removed if nothing comes of it.
+    let opens = is_sent_whole && delivery.state == DeliveryState::Pending && session.is_far();
+    if opens && !enter(transfers, delivery, DeliveryState::Uploading).await? {
+        return Ok(Prepared::Superseded);
+    }
+    let opening = async {
+        match opens {
+            // Without success, the upload tries again and reports the error.
+            true => open_new(&session.remote, session.remote.main_channel(), assembly).await.ok(),
+            false => None,
+        }
+    };
+    // The directory is created, then the assembly in it, in the order of these requests.
+    let (made, opened, held, there, room) = tokio::join! {
+        biased;
         session.make_dirs_above(assembly),
+        opening,
         looking,
+        session.remote.look(destination),
         room_for(transfers, &delivery.version)
-    );
+    };
     let (old, last) = (there.as_ref().ok().copied().flatten(), last.as_ref());
     if let Some(verified) = already_there(transfers, delivery, destination, there).await? {
         return Ok(Prepared::AlreadyThere(verified));
@@ -194,14 +215,15 @@ async fn prepare_large(
     delta::sign_on_the_way(transfers, &delivery.version, &source, old.as_ref(), last);
     let (mut is_finished, mut compressed) = (false, None);
     let hash = if let Some(delta) = delta {
-        let hash = delta::apply(transfers, delivery, &source, assembly, &delta).await?;
+        let hash = delta::apply(transfers, delivery, &source, (assembly, destination), &delta).await?;
         if copied.is_some() {
             transfers.moved_files.secured(delivery.id);
         }
         hash
     } else if in_parts {
         let job = job.unwrap_or_else(|| session.channels.job(delivery.version.stamp.size));
-        let upload = PartsUpload::prepare(session, delivery, source.clone(), assembly.clone(), job, held).await?;
+        let paths = (assembly.clone(), destination.clone());
+        let upload = PartsUpload::prepare(session, delivery, source.clone(), paths, (job, opened), held);
         let hash = upload.run().await?;
         compressed = upload.compressed();
         hash
@@ -212,20 +234,68 @@ async fn prepare_large(
     if !enter(transfers, delivery, DeliveryState::Verifying).await? {
         return Ok(Prepared::Superseded);
     }
-    // Flushing takes as long as hashing, and both can run concurrently.
-    let finishing = async { if is_finished { Ok(()) } else { finish(session, &delivery.version, assembly).await } };
-    let (verified, finished) = tokio::join!(verify_and_repair(transfers, delivery, assembly, hash), finishing);
-    let (verified, repaired) = verified?;
-    if !repaired {
-        finished?;
-    } else if compressed.is_some() {
-        session.link.compressor.failed();
-    }
+    let ended = match is_finished {
+        false => verify_and_finish(transfers, delivery, (assembly, destination), hash).await?,
+        true => {
+            let (verified, _) = verify_and_repair(transfers, delivery, assembly, hash).await?;
+            Finished::Assembly(verified, false)
+        }
+    };
+    let prepared = match ended {
+        Finished::Superseded => return Ok(Prepared::Superseded),
+        Finished::Published => Prepared::Published(Verified::ByVessel, compressed),
+        Finished::Assembly(verified, repaired) => {
+            if repaired && compressed.is_some() {
+                session.link.compressor.failed();
+            }
+            Prepared::Assembly(verified, compressed)
+        }
+    };
     match copied {
         Some(copied) => copied.note(transfers, delivery).await?,
         None => delta::keep_signature(transfers, &delivery.version, &source, old.as_ref(), last).await?,
     }
-    Ok(Prepared::Assembly(verified, compressed))
+    Ok(prepared)
+}
+
+/// What became of a complete assembly.
+enum Finished {
+    /// It is verified, flushed and has its mode and time. Also whether chunks were sent again.
+    Assembly(Verified, bool),
+    /// It has its final name.
+    Published,
+    /// The delivery was superseded.
+    Superseded,
+}
+
+/// Verifies a complete assembly, sets its mode and time, and flushes it; also publishes it if one script can do all
+/// that.
+async fn verify_and_finish(
+    transfers: &Transfers,
+    delivery: &Delivery,
+    (assembly, destination): (&RemotePath, &RemotePath),
+    mut hash: Option<GrowingHash<'_>>,
+) -> Result<Finished, Fault> {
+    let (session, version) = (&transfers.session, &delivery.version);
+    if may_end(session, version) {
+        match end_in_shell::end(transfers, delivery, assembly, destination, hash.take()).await? {
+            End::Published => return Ok(Finished::Published),
+            End::Superseded => return Ok(Finished::Superseded),
+            End::Verified => {
+                finish(session, version, assembly).await?;
+                return Ok(Finished::Assembly(Verified::ByVessel, false));
+            }
+            End::Not => {}
+        }
+    }
+    // Flushing takes as long as hashing, and both can run concurrently.
+    let verifying = verify_and_repair(transfers, delivery, assembly, hash);
+    let (verified, finished) = tokio::join!(verifying, finish(session, version, assembly));
+    let (verified, repaired) = verified?;
+    if !repaired {
+        finished?;
+    }
+    Ok(Finished::Assembly(verified, repaired))
 }
 
 /// Prepares a file of one chunk with as few round trips as possible.
@@ -254,8 +324,17 @@ async fn prepare_small(
     if let Some(verified) = already_there(transfers, delivery, destination, there).await? {
         return Ok(Prepared::AlreadyThere(verified));
     }
-    write_small(session, delivery, &source, file?).await?;
-    let verified = verify_small(transfers, delivery, assembly).await?;
+    // Many files are verified and flushed by one command, so only large ones get a script of their own.
+    let is_ended_alone = delivery.version.stamp.size > MOST_BYTES && may_end(session, &delivery.version);
+    write_small(session, delivery, &source, file?, is_ended_alone).await?;
+    let prepared = match is_ended_alone {
+        false => Prepared::Assembly(verify_small(transfers, delivery, assembly).await?, None),
+        true => match Box::pin(verify_and_finish(transfers, delivery, (assembly, destination), None)).await? {
+            Finished::Assembly(verified, _) => Prepared::Assembly(verified, None),
+            Finished::Published => Prepared::Published(Verified::ByVessel, None),
+            Finished::Superseded => return Ok(Prepared::Superseded),
+        },
+    };
     delta::keep_signature(transfers, &delivery.version, &source, old.as_ref(), None).await?;
-    Ok(Prepared::Assembly(verified, None))
+    Ok(prepared)
 }

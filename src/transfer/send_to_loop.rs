@@ -33,10 +33,14 @@ pub(super) enum Sent {
 /// Keeps a loop beside large files; never returns. With `ahead`, first starts the loop that the first small file will
 /// need.
 pub(crate) async fn tend_loop(transfers: &Transfers, ahead: bool) {
+    let session = &transfers.session;
     if ahead {
+        // A file that is continued over another connection needs the shell first.
+        if session.continues() {
+            tokio::time::sleep(session.remote.main_channel().round_trip() * 2).await;
+        }
         prepare(transfers).await;
     }
-    let session = &transfers.session;
     let (settings, environment) = (&session.link.settings, &session.link.environment);
     session.small_files.keep_beside(&session.remote, settings, environment, &session.channels).await;
 }
@@ -70,6 +74,7 @@ pub(super) fn may_go(transfers: &Transfers, delivery: &Delivery, destination: &R
         // The loop's hash comes from the vessel's own programs.
         && session.link.settings.verify != Verify::ReadBack
         && LoopSlot::is_used(&session.remote, &session.link.settings)
+        && !session.small_files.are_too_many(&session.remote)
 }
 
 /// Sends a file to the loop, if it takes one now.

@@ -6,7 +6,7 @@ use super::growing_hash::{grown, hash_as_it_grows};
 use super::ownership::may_resume;
 use super::publish::{finish_open, flushes_together};
 use super::transfers::source_fault;
-use super::write::{Taken, write_range};
+use super::write::{Taken, write_and_close, write_range};
 use crate::fault::{Cause, Fault, Scope};
 use crate::link::Job;
 use crate::link::Session;
@@ -64,12 +64,13 @@ async fn open_again(
     }
 }
 
-/// Writes the missing bytes of a file of one chunk, and finishes it.
+/// Writes the missing bytes of a file of one chunk, and finishes it. With `only_write`, the caller finishes it.
 pub(super) async fn write_small(
     session: &Session,
     delivery: &Delivery,
     source: &Source,
     (file, held): (RemoteFile, u64),
+    only_write: bool,
 ) -> Result<(), Fault> {
     let version = &delivery.version;
     let size = version.stamp.size;
@@ -90,7 +91,14 @@ pub(super) async fn write_small(
     }
     let job = session.channels.job(size - held);
     let rarely = async {
-        let written = write_and_finish(session, version, source, (file, held), &job, (None, alone)).await;
+        let written = match only_write {
+            true => {
+                let taken = Taken::of(&job);
+                let taken = if session.streams_only.load(Ordering::Relaxed) { taken.over() } else { taken };
+                write_and_close(session, version, source, file, (held..size, 0), &taken, || None).await.map(|()| None)
+            }
+            false => write_and_finish(session, version, source, (file, held), &job, (None, alone)).await,
+        };
         or_as_one_stream(session, version, source, &path, written.map(|_| ())).await
     };
     Box::pin(rarely).await
@@ -108,7 +116,7 @@ pub(super) async fn write_assembly<'s>(
     let _turn = session.large_upload(version).await;
     let (file, held) = open_assembly(session, delivery, assembly).await?;
     let job = session.channels.job(version.stamp.size - held);
-    let hash = hash_as_it_grows(session, assembly).await;
+    let hash = hash_as_it_grows(session, version, assembly, None).await;
     match write_and_finish(session, version, source, (file, held), &job, (hash, true)).await {
         Ok(hash) => Ok(hash),
         Err(fault) => or_as_one_stream(session, version, source, assembly, Err(fault)).await.map(|()| None),

@@ -27,7 +27,7 @@ use super::compressing::{LENGTHS, Shrunk};
 use super::parts::PartsUpload;
 use super::ranges::Piece;
 use super::sweep::remove_parts;
-use super::write::{Taken, write_on};
+use super::write::{Taken, write_and_close};
 use crate::fault::{Cause, Fault, Scope};
 use crate::transport::{GrowingHash, OpenFlags, SftpChannel};
 
@@ -83,7 +83,7 @@ impl<'a> PartsUpload<'a> {
 
     /// Prepares TempDir. If it is full, the upload falls back to a single channel, which needs no parts.
     async fn prepare_temp_dir(&self) -> Result<(), Fault> {
-        match self.session.prepare_temp_dir().await {
+        match self.prepare_for_parts().await {
             Err(fault) if fault.scope == Scope::Place => {
                 self.do_without_parts(&fault);
                 Ok(())
@@ -224,7 +224,10 @@ impl<'a> PartsUpload<'a> {
         let taken = Taken::of(&self.job);
         // The receiver may already be gone.
         let all_sent = || all_sent.send(()).unwrap_or_default();
-        let sent = self.compressing.send(channel, shrunk, &acknowledged, &taken, all_sent).await;
+        let sent = match self.prepare_for_parts().await {
+            Ok(()) => self.compressing.send(channel, shrunk, &acknowledged, &taken, all_sent).await,
+            Err(fault) => Err(fault),
+        };
         match sent {
             Err(fault) if self.session.remote.is_lost() => return Err(fault),
             Ok(()) if self.session.link.compressor.is_trusted() => self.ranges().give_stream(piece, stream),
@@ -328,10 +331,14 @@ impl<'a> PartsUpload<'a> {
             let flags = if start == 0 { OpenFlags::FRESH } else { OpenFlags::WRITE_EXISTING };
             (self.assembly.clone(), flags, 0)
         } else {
-            self.session.prepare_temp_dir().await?;
+            self.prepare_for_parts().await?;
             (self.session.part(self.delivery, start), OpenFlags::FRESH, start)
         };
-        let file = self.session.open_ours(channel, &path, flags, end - start).await?;
+        let opened = if piece.next && start == 0 { self.take_opened(channel) } else { None };
+        let file = match opened {
+            Some(file) => file,
+            None => self.session.open_ours(channel, &path, flags, end - start).await?,
+        };
         let mut all_sent = Some(all_sent);
         let further = || {
             // A piece ends where the compression begins.
@@ -343,9 +350,7 @@ impl<'a> PartsUpload<'a> {
             }
             goes_on.then_some(piece.range.end)
         };
-        write_on(self.session, version, source, &file, start..end, base, taken, further).await?;
-        let closed = file.close().await;
-        self.session.explained(closed, &path, 1).await?;
+        write_and_close(self.session, version, source, file, (start..end, base), taken, further).await?;
         tracing::trace!(vessel = %self.session.link.settings.name, file = %version.path, ?piece, "uploaded");
         Ok(())
     }

@@ -3,8 +3,9 @@
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use futures_util::StreamExt;
+use futures_util::future::{BoxFuture, join};
 use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, StreamExt};
 
 use super::transfers::source_fault;
 use crate::fault::Fault;
@@ -12,7 +13,7 @@ use crate::link::Job;
 use crate::link::Session;
 use crate::local::Source;
 use crate::records::Version;
-use crate::transport::RemoteFile;
+use crate::transport::{RemoteError, RemoteFile};
 
 /// Counter of the bytes of a range that the vessel has acknowledged.
 pub(crate) struct Taken<'a> {
@@ -70,60 +71,102 @@ pub(super) async fn write_range(
     base: u64,
     taken: &Taken<'_>,
 ) -> Result<(), Fault> {
-    write_on(session, version, source, file, range, base, taken, || None).await
+    let mut writes = Writes::new(session, version, file, taken);
+    writes.send(source, (range, base), || None).await?;
+    writes.answers().await
 }
 
-/// Writes a range like [`write_range`]. When the range is written, `further` may return a new end for it.
-#[expect(clippy::too_many_arguments, reason = "all of them are needed, and none belong together")]
-pub(super) async fn write_on(
+/// Writes a range like [`write_range`], and closes the file. When the range is written, `further` may return a new end
+/// for it.
+///
+/// The close is sent before the writes are answered, because the vessel processes requests in the order of sending.
+pub(super) async fn write_and_close(
     session: &Session,
     version: &Version,
     source: &Source,
-    file: &RemoteFile,
-    range: Range<u64>,
-    base: u64,
+    file: RemoteFile,
+    range_and_base: (Range<u64>, u64),
     taken: &Taken<'_>,
-    mut further: impl FnMut() -> Option<u64>,
+    further: impl FnMut() -> Option<u64>,
 ) -> Result<(), Fault> {
-    let mut sent = FuturesUnordered::new();
-    let (mut at, mut end) = (range.start, range.end);
-    // Bytes not acknowledged yet, for which the vessel still needs space.
-    let mut missing = end - at;
-    loop {
-        if at == end {
-            let Some(new_end) = further() else { break };
-            missing += new_end - end;
-            end = new_end;
-        }
-        let read = source.read(at, end - at).await;
-        let mut bytes = read.map_err(|error| source_fault(version, &error))?;
-        while !bytes.is_empty() {
-            let per_write = usize::try_from(session.bytes_per_write(file)).unwrap_or(usize::MAX);
-            let piece = bytes.split_to(per_write.min(bytes.len()));
-            let length = piece.len() as u64;
-            let write = if !taken.over && is_hole(&piece) {
-                file.send_zeros(at - base, length).await
-            } else {
-                let _turn = session.may_send(version, length).await;
-                session.wrote(version, length);
-                file.send(at - base, piece).await
-            };
-            sent.push(session.explained(write, file.path(), missing).await?.taken());
-            at += length;
-            // Processes the answers that have arrived, without waiting for more.
-            while let Some(Some(answer)) = futures_util::FutureExt::now_or_never(sent.next()) {
-                let bytes = session.explained(answer, file.path(), missing).await?;
-                missing -= bytes;
-                note_sent(session, version, bytes, taken);
+    let path = file.path().clone();
+    let mut writes = Writes::new(session, version, &file, taken);
+    writes.send(source, range_and_base, further).await?;
+    let (closed, answered) = join(file.clone().close(), writes.answers()).await;
+    answered?;
+    session.explained(closed, &path, 1).await
+}
+
+/// The writes to a file whose answers are pending.
+struct Writes<'a> {
+    session: &'a Session,
+    version: &'a Version,
+    file: &'a RemoteFile,
+    taken: &'a Taken<'a>,
+    sent: FuturesUnordered<BoxFuture<'a, Result<u64, RemoteError>>>,
+    /// Bytes not acknowledged yet, for which the vessel still needs space.
+    missing: u64,
+}
+
+impl<'a> Writes<'a> {
+    fn new(session: &'a Session, version: &'a Version, file: &'a RemoteFile, taken: &'a Taken<'a>) -> Self {
+        Self { session, version, file, taken, sent: FuturesUnordered::new(), missing: 0 }
+    }
+
+    /// Sends the writes for a range.
+    async fn send(
+        &mut self,
+        source: &Source,
+        (range, base): (Range<u64>, u64),
+        mut further: impl FnMut() -> Option<u64>,
+    ) -> Result<(), Fault> {
+        let Self { session, version, file, taken, .. } = *self;
+        let (mut at, mut end) = (range.start, range.end);
+        self.missing += end - at;
+        loop {
+            if at == end {
+                let Some(new_end) = further() else { return Ok(()) };
+                self.missing += new_end - end;
+                end = new_end;
+            }
+            let read = source.read(at, end - at).await;
+            let mut bytes = read.map_err(|error| source_fault(version, &error))?;
+            while !bytes.is_empty() {
+                let per_write = usize::try_from(session.bytes_per_write(file)).unwrap_or(usize::MAX);
+                let piece = bytes.split_to(per_write.min(bytes.len()));
+                let length = piece.len() as u64;
+                let write = if !taken.over && is_hole(&piece) {
+                    file.send_zeros(at - base, length).await
+                } else {
+                    let _turn = session.may_send(version, length).await;
+                    session.wrote(version, length);
+                    file.send(at - base, piece).await
+                };
+                let sent = session.explained(write, file.path(), self.missing).await?;
+                self.sent.push(sent.taken().boxed());
+                at += length;
+                // Processes the answers that have arrived, without waiting for more.
+                while let Some(Some(answer)) = self.sent.next().now_or_never() {
+                    self.note(answer).await?;
+                }
             }
         }
     }
-    while let Some(answer) = sent.next().await {
-        let bytes = session.explained(answer, file.path(), missing).await?;
-        missing -= bytes;
-        note_sent(session, version, bytes, taken);
+
+    /// Waits for all answers.
+    async fn answers(&mut self) -> Result<(), Fault> {
+        while let Some(answer) = self.sent.next().await {
+            self.note(answer).await?;
+        }
+        Ok(())
     }
-    Ok(())
+
+    async fn note(&mut self, answer: Result<u64, RemoteError>) -> Result<(), Fault> {
+        let bytes = self.session.explained(answer, self.file.path(), self.missing).await?;
+        self.missing -= bytes;
+        note_sent(self.session, self.version, bytes, self.taken);
+        Ok(())
+    }
 }
 
 pub(super) fn note_sent(session: &Session, version: &Version, bytes: u64, taken: &Taken<'_>) {

@@ -32,6 +32,11 @@ impl HashTool {
         Self("sha256 -q"),
     ];
 
+    #[cfg(test)]
+    pub(super) fn for_tests() -> Self {
+        Self::ALL[1]
+    }
+
     /// Returns the command line that runs the program.
     pub fn command(self) -> &'static str {
         self.0

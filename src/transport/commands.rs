@@ -6,40 +6,12 @@ use std::ops::Range;
 use super::capabilities::HashTool;
 use super::disk::Disk;
 use super::error::{ErrorKind, RemoteError};
-use super::exec::Running;
 use super::files::Files;
 use super::remote::Remote;
 use super::shell::Script;
 use crate::compression::Codec;
 use crate::digest::Digest;
 use crate::names::RemotePath;
-
-/// A running hash of a growing file; see [`Remote::hash_as_it_grows`].
-pub struct GrowingHash<'a> {
-    remote: &'a Remote,
-    running: Running<'a>,
-}
-
-/// The lines that the hashing script reads. If the script has exited early, the shell reads the lines instead and
-/// ignores them, because `:` does nothing.
-const MORE: &str = ": more";
-const ENOUGH: &str = ": enough";
-
-impl GrowingHash<'_> {
-    /// Reports that the file has grown. Does not wait until the new bytes are hashed.
-    pub async fn grown(&self) -> Result<(), RemoteError> {
-        self.running.tell(MORE).await
-    }
-
-    /// Returns the digest of the file, which is now `bytes` bytes long.
-    pub async fn finish(self, bytes: u64) -> Result<Digest, RemoteError> {
-        self.running.tell(MORE).await?;
-        self.running.tell(ENOUGH).await?;
-        let output = self.running.end(self.remote.deadline(bytes)).await?;
-        let digest = output.lines().find_map(|line| Digest::from_hex(line.get(..64)?));
-        digest.ok_or_else(|| RemoteError::new(ErrorKind::Failed, "hashing on the vessel", output.complaint()))
-    }
-}
 
 /// A piece of data to append to a file.
 #[derive(Clone, Debug)]
@@ -177,16 +149,6 @@ impl Remote {
             return Ok((digests, flushed));
         }
         Err(RemoteError::new(ErrorKind::Failed, "hashing on the vessel", output.complaint()))
-    }
-
-    /// Starts to hash a file that is still being written, and reads each byte once, so that the digest is available
-    /// soon after the last byte. Must only be used for a file that is appended to and not changed otherwise.
-    pub async fn hash_as_it_grows(&self, tool: HashTool, path: &RemotePath) -> Result<GrowingHash<'_>, RemoteError> {
-        // Each `cat` continues where the previous one stopped, and reads up to the current end of the file.
-        let script = Script::new().code("exec 3<").path(self.in_shell(path).as_bytes()).code(" || exit 1\n");
-        let script = script.code("while read -r word && [ \"$word\" = ': more' ]; do cat <&3; done | ");
-        let script = script.code(tool.command()).code("\n");
-        Ok(GrowingHash { remote: self, running: self.start(script, "hashing on the vessel").await? })
     }
 
     /// Hashes ranges of a file on the vessel, and returns one digest for each range.

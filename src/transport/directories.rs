@@ -1,5 +1,9 @@
 //! Creates directories, and removes directories and files, on all kinds of servers.
 
+use std::time::Duration;
+
+use futures_util::future::join;
+
 use super::error::{ErrorKind, RemoteError};
 use super::remote::{Remote, found};
 use super::sftp::{Attrs, SftpError};
@@ -8,6 +12,8 @@ use crate::names::RemotePath;
 
 /// The permission bits of directories that [`Remote::make_dirs`] creates.
 const MODE: u32 = 0o755;
+/// Round-trip time from which on a request that may be in vain costs less than waiting for another one's reply.
+const LONG: Duration = Duration::from_millis(20);
 
 impl Remote {
     /// Creates one directory with the given permission bits.
@@ -27,7 +33,19 @@ impl Remote {
         let mut missing = Vec::new();
         let mut next = Some(path.clone());
         while let Some(directory) = next {
-            let there = match self.look_through(&directory).await {
+            // On a long path, the directory is created in the same burst. An existing one stays as it is.
+            let ahead = async {
+                match self.main_channel().round_trip() >= LONG {
+                    true => self.make_dir(&directory, MODE).await.is_ok(),
+                    false => false,
+                }
+            };
+            let (there, is_made) = join(self.look_through(&directory), ahead).await;
+            if is_made {
+                made.insert(0, directory);
+                break;
+            }
+            let there = match there {
                 Err(e) if e.is_refusal() => {
                     self.make_unseen(&directory, made).await?;
                     break;

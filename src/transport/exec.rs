@@ -31,7 +31,7 @@ const SHELLS: usize = 5;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Output {
     pub(crate) text: Vec<u8>,
-    status: u32,
+    pub(super) status: u32,
 }
 
 impl Output {
@@ -271,7 +271,7 @@ pub(crate) struct Running<'a> {
 
 impl Running<'_> {
     /// Sends a line to the script.
-    pub(crate) async fn tell(&self, line: &'static str) -> Result<(), RemoteError> {
+    pub(crate) async fn tell(&self, line: &str) -> Result<(), RemoteError> {
         self.shell.input.say(format!("{line}\n").into_bytes(), self.what).await
     }
 

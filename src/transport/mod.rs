@@ -11,6 +11,7 @@ mod commands;
 mod connect;
 mod directories;
 mod disk;
+mod ending;
 mod error;
 mod excerpt;
 mod exec;
@@ -31,10 +32,12 @@ mod ssh;
 mod stat;
 #[cfg(any(test, fuzzing))]
 pub mod strangers;
+mod survey;
 mod tree;
 
 pub use capabilities::{Capabilities, HashTool};
-pub use commands::{GrowingHash, Ingredient};
+pub use commands::Ingredient;
+pub use ending::{Ended, Ending, GrowingHash};
 pub use error::{ConnectError, ErrorKind, RemoteError};
 pub use file::{RemoteFile, Sent};
 pub use file_loop::{FileLoop, Flight, SmallFile, takes_name};
@@ -48,3 +51,4 @@ pub use ssh::{
     DialIn, Endpoint, Follow, HostKeys, Lead, LinkMeter, LinkMeters, LoginLimit, Rank, RoundTrip, SeenKey,
     SshEnvironment, Standing, see_host_key,
 };
+pub use survey::{Listed, Survey};

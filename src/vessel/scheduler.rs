@@ -30,6 +30,8 @@ use crate::transfer::{deliver, tend_loop};
 /// Maximum number of concurrent deliveries of files of one chunk, which cost round trips, and of larger files, which
 /// cost bandwidth. Only one large file is uploaded at a time, while the other is joined or verified.
 const SMALL_AT_ONCE: usize = 512;
+/// The same on a long path, where most of them only wait for round trips.
+const SMALL_AT_ONCE_FAR: usize = 2048;
 const LARGE_AT_ONCE: usize = 2;
 /// Maximum number of concurrent deliveries of large files that were moved, which cost no bandwidth. Files that take each
 /// other's names must be copied before one of them is replaced.
@@ -100,6 +102,8 @@ pub(super) struct Scheduler {
     transfers: Arc<Transfers>,
     running: JoinSet<EndedDelivery>,
     busy: HashMap<DeliveryId, Busy>,
+    /// The number of those that are small.
+    small: usize,
     /// The same deliveries, as the sweep sees them.
     running_ids: RunningDeliveries,
     places: PathLocks,
@@ -146,6 +150,7 @@ impl Scheduler {
             transfers,
             running: JoinSet::new(),
             busy: HashMap::new(),
+            small: 0,
             places: PathLocks::default(),
             blocked: BlockedPlaces::default(),
             levels: Levels::default(),
@@ -394,13 +399,14 @@ impl Scheduler {
             alike += usize::from(busy.priority == priority);
         }
         let is_empty = self.waiting[priority as usize].is_empty();
-        if self.look.small[priority as usize] && is_empty && (small < SMALL_AT_ONCE / 2 || alike < SMALL_SHARE) {
+        let at_once = if self.transfers.session.is_far() { SMALL_AT_ONCE_FAR } else { SMALL_AT_ONCE };
+        if self.look.small[priority as usize] && is_empty && (small < at_once / 2 || alike < SMALL_SHARE) {
             let fetch = if level.has_order() { FETCH_IN_ORDER } else { FETCH };
             let due = self.due(level, false, fetch).await?;
             self.look.small[priority as usize] = !due.is_empty();
             self.waiting[priority as usize] = due.into();
         }
-        while (small < SMALL_AT_ONCE && bytes < SMALL_BYTES || alike < SMALL_SHARE)
+        while (small < at_once && bytes < SMALL_BYTES || alike < SMALL_SHARE)
             && let Some(delivery) = self.waiting[priority as usize].pop_front()
         {
             if self.is_free(&delivery) {
@@ -451,6 +457,8 @@ impl Scheduler {
             delivery.id,
             Busy { large, bytes, moved, version: version.id, priority, directory, unwanted: unwanted.clone() },
         );
+        self.small += usize::from(!large);
+        transfers.session.small_files.set_running(self.small);
         vessel.monitor.notice(&Event::Started { vessel: &vessel.settings.name, version });
         self.running.spawn(async move {
             // Boxed, because a large future is copied whenever it is passed on.
@@ -466,6 +474,8 @@ impl Scheduler {
         self.transfers.session.costs.end(delivery.version.id);
         let large = self.busy.remove(&delivery.id).is_none_or(|busy| busy.large);
         self.running_ids.remove(delivery.id);
+        self.small -= usize::from(!large);
+        self.transfers.session.small_files.set_running(self.small);
         self.places.leave(&delivery.version.directory, &delivery.version.path);
         renamed_from(&delivery).iter().for_each(|path| self.places.leave(&delivery.version.directory, path));
         // Other deliveries may have waited for a move.

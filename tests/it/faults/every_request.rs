@@ -4,11 +4,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use contentmonster::daemon::Report;
+use contentmonster::embedded_vessel::Faults;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use super::bay::{Bay, Berth};
-use super::policy::{At, Kind, Tally};
+use super::policy::{At, Far, Kind, Tally};
 use crate::fleet::content::{content, text};
 
 /// Cases at once in all scenes: most of them wait most of the time. Each takes one of the kernel's 128 inotify instances.
@@ -26,6 +27,8 @@ struct Scene {
     small_files: &'static str,
     /// Whether the file shrinks, and is sent compressed.
     compressed: bool,
+    /// Whether the vessel is far away, so that requests are sent together and scripts do several steps.
+    far: bool,
 }
 
 impl Scene {
@@ -38,7 +41,8 @@ impl Scene {
         vec![("cargo".to_owned(), bytes(self.size as u64, self.size))]
     }
 
-    fn open(self, policy: Arc<dyn contentmonster::embedded_vessel::Faults>) -> Bay {
+    fn open(self, policy: Arc<dyn Faults>) -> Bay {
+        let policy: Arc<dyn Faults> = if self.far { Arc::new(Far(policy)) } else { policy };
         // The limit tells that the link is slow, before its rate is measured.
         let keys = if self.compressed { "Compression = auto\nRateLimit = 2 MiB/s\n" } else { "" };
         let keys = format!("{keys}Connections = 2\nSmallFiles = {}", self.small_files);
@@ -118,30 +122,48 @@ async fn at_every_request(scene: Scene) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_small_file_to_a_vessel_with_a_shell_survives_every_fault() {
-    at_every_request(Scene { size: Scene::SMALL, shell: true, small_files: "sftp", compressed: false }).await;
+    at_every_request(Scene { size: Scene::SMALL, shell: true, small_files: "sftp", compressed: false, far: false })
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_large_file_to_a_vessel_with_a_shell_survives_every_fault() {
-    at_every_request(Scene { size: Scene::LARGE, shell: true, small_files: "sftp", compressed: false }).await;
+    at_every_request(Scene { size: Scene::LARGE, shell: true, small_files: "sftp", compressed: false, far: false })
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_small_file_to_a_vessel_without_a_shell_survives_every_fault() {
-    at_every_request(Scene { size: Scene::SMALL, shell: false, small_files: "sftp", compressed: false }).await;
+    at_every_request(Scene { size: Scene::SMALL, shell: false, small_files: "sftp", compressed: false, far: false })
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_large_file_to_a_vessel_without_a_shell_survives_every_fault() {
-    at_every_request(Scene { size: Scene::LARGE, shell: false, small_files: "sftp", compressed: false }).await;
+    at_every_request(Scene { size: Scene::LARGE, shell: false, small_files: "sftp", compressed: false, far: false })
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_small_file_in_one_round_trip_survives_every_fault() {
-    at_every_request(Scene { size: Scene::SMALL, shell: true, small_files: "shell", compressed: false }).await;
+    at_every_request(Scene { size: Scene::SMALL, shell: true, small_files: "shell", compressed: false, far: false })
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_large_file_that_is_sent_compressed_survives_every_fault() {
-    at_every_request(Scene { size: Scene::LARGE, shell: true, small_files: "sftp", compressed: true }).await;
+    at_every_request(Scene { size: Scene::LARGE, shell: true, small_files: "sftp", compressed: true, far: false })
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_large_file_that_a_script_ends_survives_every_fault() {
+    at_every_request(Scene { size: Scene::LARGE, shell: true, small_files: "shell", compressed: false, far: false })
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_large_file_to_a_vessel_far_away_survives_every_fault() {
+    at_every_request(Scene { size: Scene::LARGE, shell: true, small_files: "auto", compressed: false, far: true })
+        .await;
 }

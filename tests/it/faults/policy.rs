@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use contentmonster::embedded_vessel::{Faults, InjectedFault, Request};
@@ -140,6 +141,19 @@ pub(crate) fn label(request: Request<'_>) -> String {
             format!("input {}", text.escape_debug())
         }
         other => format!("{other:?}"),
+    }
+}
+
+/// Delays each request that another policy lets pass, so that the path counts as long.
+#[derive(Debug)]
+pub(crate) struct Far(pub(crate) Arc<dyn Faults>);
+
+impl Faults for Far {
+    fn decide(&self, request: Request<'_>) -> InjectedFault {
+        match (self.0.decide(request), request) {
+            (InjectedFault::Serve, Request::Packet(_)) => InjectedFault::Delay(Duration::from_millis(25)),
+            (decided, _) => decided,
+        }
     }
 }
 

@@ -1,0 +1,94 @@
+//! The end of a file in one round trip: a script in the vessel's shell hashes it, sets its mode and time, flushes and
+//! renames it. On a short path, and for whatever a script can't do, SFTP is used.
+
+use super::acknowledge::enter;
+use super::moved_files::wait_for_copies;
+use super::same_host::prove_elsewhere;
+use super::transfers::Transfers;
+use crate::fault::Fault;
+use crate::link::{LoopSlot, Session};
+use crate::names::RemotePath;
+use crate::records::{Delivery, DeliveryState, Version, VersionKind};
+use crate::rights::CopyOf;
+use crate::settings::Verify;
+use crate::transport::{Ended, Ending, GrowingHash};
+
+/// How far the script has brought a file.
+pub(super) enum End {
+    /// It has its final name, verified and flushed.
+    Published,
+    /// Its content was verified. It must be finished and published over SFTP.
+    Verified,
+    /// It must be verified, finished and published over SFTP.
+    Not,
+    /// The delivery was superseded.
+    Superseded,
+}
+
+/// Returns whether a script may end a version's file: on a path where round trips cost more than processes, if it can
+/// set all attributes of the file.
+pub(super) fn may_end(session: &Session, version: &Version) -> bool {
+    version.kind == VersionKind::File
+        && version.owner.is_none()
+        && u32::try_from(version.stamp.mtime).is_ok()
+        && session.link.settings.verify != Verify::ReadBack
+        && LoopSlot::is_used(&session.remote, &session.link.settings)
+}
+
+/// Ends the file of a complete assembly. `hash` is the vessel's own hash, computed while the assembly grew.
+pub(super) async fn end(
+    transfers: &Transfers,
+    delivery: &Delivery,
+    assembly: &RemotePath,
+    destination: &RemotePath,
+    hash: Option<GrowingHash<'_>>,
+) -> Result<End, Fault> {
+    let (session, version) = (&transfers.session, &delivery.version);
+    let Some(tool) = session.hash_tool() else { return Ok(End::Not) };
+    let digest = transfers.digest(version).await?;
+    prove_elsewhere(transfers, delivery, assembly, false).await?;
+    if delivery.origin.is_some() {
+        wait_for_copies(transfers, delivery).await?;
+    }
+    // The last point at which a newer version can prevent this one from being published.
+    if !enter(transfers, delivery, DeliveryState::Publishing).await? {
+        return Ok(End::Superseded);
+    }
+    let ending = Ending {
+        assembly,
+        destination,
+        size: version.stamp.size,
+        digest,
+        mode: CopyOf::File.plain(version.mode),
+        modified: u32::try_from(version.stamp.mtime).unwrap_or_default(),
+    };
+    let ended = match hash {
+        Some(hash) if hash.publishes() => hash.publish(&ending).await,
+        _ => session.remote.publish(tool, &ending).await,
+    };
+    let (vessel, file) = (&session.link.settings.name, &version.path);
+    match ended {
+        Ok(Ended::Published) => {
+            tracing::debug!(%vessel, %file, "Ended by a script in the vessel's shell");
+            return Ok(End::Published);
+        }
+        Ok(Ended::Verified(why)) => {
+            tracing::debug!(%vessel, %file, "The vessel's shell verified the file, but did not publish it: {why}");
+            return Ok(End::Verified);
+        }
+        Ok(Ended::Not(why)) => tracing::debug!(%vessel, %file, "The vessel's shell did not verify the file: {why}"),
+        // The script may still run. The next attempt looks for the file under both names.
+        Err(e) if e.is_silent() || session.remote.is_lost() => return Err(e.fault()),
+        Err(e) => tracing::debug!(%vessel, %file, "{e}"),
+    }
+    // If the shell has ended, the file may have been published, and even taken away by a program there.
+    if session.remote.look(assembly).await.map_err(|e| e.fault())?.is_none() {
+        return Err(Fault::attempt(format_args!("the vessel's shell did not say whether it published {destination}")));
+    }
+    // What follows may replace the assembly, and a file that exists under neither name while it is published counts as
+    // taken.
+    match enter(transfers, delivery, DeliveryState::Verifying).await? {
+        true => Ok(End::Not),
+        false => Ok(End::Superseded),
+    }
+}
