@@ -27,6 +27,7 @@ mod store;
 #[cfg(test)]
 mod tests;
 mod transitions;
+mod upgrade;
 mod upkeep;
 
 use std::path::{Path, PathBuf};
@@ -93,7 +94,10 @@ impl Sqlite {
         let failed = |error: sqlx::Error| LedgerError::opening(file, &error);
         let writing = pool(1).idle_timeout(None).max_lifetime(None).connect_with(writing);
         let writer = writing.await.map_err(failed)?;
-        MIGRATIONS.run(&writer).await.map_err(|e| migration_error(e, file.into()))?;
+        match rehearsing {
+            true => upgrade::upgrade_scratch(file, &writer).await?,
+            false => upgrade::upgrade(file, &writer).await?,
+        }
         let readers = match rehearsing {
             true => writer.clone(),
             false => pool(2).connect_with(options.read_only(true)).await.map_err(failed)?,
@@ -137,7 +141,7 @@ impl Sqlite {
         match form.cmp(&ours) {
             std::cmp::Ordering::Less => Err(LedgerError::TooOld { file: file.into() }),
             std::cmp::Ordering::Equal => Ok(Arc::new(Readers(readers))),
-            std::cmp::Ordering::Greater => Err(LedgerError::TooNew { file: file.into(), form }),
+            std::cmp::Ordering::Greater => Err(too_new(file.into(), form)),
         }
     }
 
@@ -173,10 +177,14 @@ fn pool(connections: u32) -> SqlitePoolOptions {
 
 fn migration_error(error: MigrateError, file: PathBuf) -> LedgerError {
     match error {
-        MigrateError::VersionMissing(form) | MigrateError::VersionTooNew(form, _) => LedgerError::TooNew { file, form },
+        MigrateError::VersionMissing(form) | MigrateError::VersionTooNew(form, _) => too_new(file, form),
         MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => LedgerError::opening(&file, &error),
         error => LedgerError::Unusable { file, why: error.to_string() },
     }
+}
+
+fn too_new(file: PathBuf, form: i64) -> LedgerError {
+    LedgerError::TooNew { copy: upgrade::usable_copy(&file), file, form }
 }
 
 /// Returns the shore's id; generates the id when the ledger is new.
