@@ -46,6 +46,7 @@ mod mirror;
 mod mishaps;
 mod mounts;
 mod moves;
+mod older_ledgers;
 mod outages;
 mod overlap;
 mod own_files;
