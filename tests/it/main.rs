@@ -27,6 +27,7 @@ mod faults;
 mod fleet;
 mod fleet_itself;
 mod fleet_settings;
+mod fleet_size;
 mod full_places;
 mod hops;
 mod host_keys;
