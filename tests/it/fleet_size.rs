@@ -4,6 +4,7 @@
 
 use std::fs;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use contentmonster::embedded_vessel::{Faults, InjectedFault, Quirks, Request};
@@ -20,11 +21,18 @@ const MEMORY_KIB: u64 = 300 << 10;
 /// How long the idle program is watched.
 const WATCHED: Duration = Duration::from_secs(30);
 
-#[derive(Debug)]
-struct Faultless;
+/// The type of a request for an absolute path (`SSH_FXP_REALPATH`).
+const REALPATH: u8 = 16;
 
-impl Faults for Faultless {
-    fn decide(&self, _: Request<'_>) -> InjectedFault {
+/// Counts the requests for absolute paths.
+#[derive(Debug, Default)]
+struct Counter(AtomicUsize);
+
+impl Faults for Counter {
+    fn decide(&self, request: Request<'_>) -> InjectedFault {
+        if matches!(request, Request::Packet([REALPATH, ..])) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
         InjectedFault::Serve
     }
 }
@@ -78,7 +86,8 @@ fn processor_time(daemon: &Daemon) -> Duration {
 fn very_many_vessels_of_twenty_lines_are_connected_and_cost_little_while_idle() {
     let wanted = std::env::var("CONTENTMONSTER_VESSELS").ok();
     let number: usize = wanted.as_deref().map_or(20, |number| number.parse().expect("a number"));
-    let manners = Manners { faults: Arc::new(Faultless), quirks: Quirks::default(), shell: false, rooted: false };
+    let counter = Arc::new(Counter::default());
+    let manners = Manners { faults: counter.clone(), quirks: Quirks::default(), shell: false, rooted: false };
     let Some(fleet) = Fleet::new().embedded("hub", manners).start() else { return };
     let text = settings(&fleet, number);
     assert!(text.lines().count() <= 20, "{} lines", text.lines().count());
@@ -120,5 +129,8 @@ fn very_many_vessels_of_twenty_lines_are_connected_and_cost_little_while_idle() 
     };
     wait_until("all to have the chart", || arrived() == number);
     fleet.wait_until_retired("chart");
+    // Vessels with one account are compared with each other, which must not cost a request for each pair.
+    let asked = counter.0.load(Ordering::Relaxed);
+    assert!(asked <= 4 * number, "{asked} requests for absolute paths of {number} vessels");
     daemon.terminate();
 }
