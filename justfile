@@ -36,6 +36,14 @@ dependencies:
 scripts:
     scripts/test scripts
 
+# The book as a website. Needs mdBook.
+book:
+    scripts/test book
+
+# The files of a release, packed from the program that the tests build.
+release:
+    scripts/test release
+
 # The Debian package on a clean Debian. Needs a docker engine.
 package:
     scripts/test package

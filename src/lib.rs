@@ -58,3 +58,6 @@ mod text;
 mod transfer;
 pub mod transport;
 mod vessel;
+
+/// The version of the program, followed by the commit that it was built from if the build knew it (see `build.rs`).
+pub const VERSION: &str = env!("CONTENTMONSTER_VERSION");

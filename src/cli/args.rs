@@ -6,13 +6,14 @@ use clap::{Parser, Subcommand};
 
 use super::Exit;
 use super::completions::Named;
+use crate::VERSION;
 
 /// Replicates files from this host to many others over unreliable SSH links, and loses none.
 ///
 /// Without a command it runs until it is stopped: it watches the directories of the settings file and delivers new
 /// files to every vessel.
 #[derive(Debug, Parser)]
-#[command(version, after_help = Exit::HELP, args_conflicts_with_subcommands = false)]
+#[command(version = VERSION, after_help = Exit::HELP, args_conflicts_with_subcommands = false)]
 pub(super) struct Args {
     /// The settings file.
     #[arg(short, long, value_name = "FILE", default_value = "settings.ini", global = true)]

@@ -73,7 +73,7 @@ pub(super) fn run(file: &Path, once: bool, allow_deletes: bool) -> Exit {
     if !once {
         let directories = counted(settings.directories.len() as u64, "directory");
         let vessels = counted(settings.vessels.len() as u64, "vessel");
-        let (release, file) = (env!("CARGO_PKG_VERSION"), settings.file.display());
+        let (release, file) = (crate::VERSION, settings.file.display());
         tracing::info!(settings = %file, "Starting contentmonster {release} with {directories} and {vessels}");
     }
     let stop = CancellationToken::new();

@@ -21,6 +21,8 @@ pub enum LedgerError {
         file: PathBuf,
         /// The number of the ledger's newest migration.
         form: i64,
+        /// The copy made before an upgrade that this program can use.
+        copy: Option<PathBuf>,
     },
     /// An older program wrote the ledger, and this program opened it read-only, which doesn't migrate it.
     #[error("the ledger {} was written by an older contentmonster", .file.display())]
@@ -51,6 +53,14 @@ pub enum LedgerError {
         /// The path of the copy.
         to: PathBuf,
         /// The error of the file system or the database.
+        why: String,
+    },
+    /// The ledger has an older schema, and could not be copied before its upgrade. It was not upgraded.
+    #[error("the ledger is not upgraded, because it can't be copied to {} first: {why}", .to.display())]
+    NoCopyBeforeUpgrade {
+        /// The path of the copy.
+        to: PathBuf,
+        /// What is missing, or the error of the file system or the database.
         why: String,
     },
     /// A transaction failed.
@@ -98,6 +108,13 @@ impl LedgerError {
     /// Returns the fault, with its remedy. Every error of the ledger stops the daemon, so that no file is sent without
     /// a record.
     pub fn fault(&self) -> Fault {
+        if let Self::TooNew { file, copy: Some(copy), .. } = self {
+            let (ledger, copy) = (file.display(), copy.display());
+            return Fault::daemon(self).mend(format!(
+                "install the newer version again; or remove {ledger}-wal and {ledger}-shm and replace {ledger} with {copy}, \
+                 the copy made before the upgrade"
+            ));
+        }
         Fault::daemon(self).mend(match self {
             Self::InUse { .. } => "stop the other contentmonster, or set another Database for this one",
             Self::TooNew { .. } => "install the newer version again, or set another Database for this one",
@@ -108,6 +125,9 @@ impl LedgerError {
             Self::Corrupt(_) => START_ANEW,
             Self::NotCopied { .. } => {
                 "name a file that does not exist yet, in a writable directory with enough free space"
+            }
+            Self::NoCopyBeforeUpgrade { .. } => {
+                "make space on the disk that holds Database, or move the ledger to another disk and set Database"
             }
             Self::Failed(_) => "check the free space and the health of the disk that holds Database",
         })

@@ -97,6 +97,11 @@ async fn keep_ready(session: &Session, spare: &mut Option<Remote>) {
         return pending().await;
     }
     loop {
+        if spare.is_none() && session.channels.left() == 0 {
+            // An idle vessel costs nothing.
+            session.channels.wait_for_work(1).await;
+            (answered, since) = (session.channels.answered(), Instant::now());
+        }
         sleep(LOOK).await;
         if let Some(remote) = spare {
             if session.channels.left() == 0 || remote.is_lost() {

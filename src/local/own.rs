@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -47,7 +48,9 @@ impl Own {
         }
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if known.asked.is_none_or(|asked| asked.elapsed() >= FRESH) {
-            *known = Known { fixed: identities(&self.files.fixed), asked: Some(Instant::now()), ..Known::default() };
+            let mut fixed = identities(&self.files.fixed);
+            fixed.extend(identities(&upgrade_copies(self.files.ledger.as_deref())));
+            *known = Known { fixed, asked: Some(Instant::now()), ..Known::default() };
         }
         let changed = i128::from(stat.st_ctime) * 1_000_000_000 + i128::from(stat.st_ctime_nsec);
         if known.at == 0 || changed + CLOCK_LAG >= known.at {
@@ -59,6 +62,19 @@ impl Own {
         let identity = (stat.st_dev, stat.st_ino);
         known.fixed.contains(&identity) || known.changing.contains(&identity)
     }
+}
+
+/// Returns the copies of the ledger that were made before upgrades. Their number can't be known from the settings; they
+/// are made before anything is read from a Location.
+fn upgrade_copies(ledger: Option<&Path>) -> BTreeSet<PathBuf> {
+    let Some((ledger, directory)) = ledger.and_then(|ledger| Some((ledger.file_name()?, ledger.parent()?))) else {
+        return BTreeSet::new();
+    };
+    let mut start = ledger.to_owned();
+    start.push(".schema-");
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    let copies = entries.filter(|entry| entry.file_name().as_bytes().starts_with(start.as_bytes()));
+    copies.map(|entry| entry.path()).collect()
 }
 
 fn identities(files: &BTreeSet<PathBuf>) -> Vec<(u64, u64)> {
@@ -82,13 +98,17 @@ mod tests {
         let files = OwnFiles {
             fixed: [place("real/settings.ini"), place("no such key")].into(),
             changing: [place("real/ledger"), place("real/ledger-wal")].into(),
+            ledger: Some(place("real/ledger")),
         };
+        fs::write(place("real/ledger.schema-12"), "a copy made before an upgrade").unwrap();
+        fs::write(place("real/ledger.schemes"), "another file").unwrap();
         let own = Own::new(Arc::new(files));
         let holds = |name: &str| own.holds(&place(name), &rustix::fs::stat(place(name)).unwrap());
         for name in ["real/settings.ini", "link/settings.ini", "real/other name"] {
             assert!(holds(name), "{name}");
         }
-        assert!(!holds("real/cargo"));
+        assert!(holds("real/ledger.schema-12") && holds("link/ledger.schema-12"));
+        assert!(!holds("real/cargo") && !holds("real/ledger.schemes"));
         fs::write(place("real/ledger-wal"), "").unwrap();
         assert!(holds("real/ledger-wal") && holds("link/ledger-wal"), "one that was made just now");
     }

@@ -97,6 +97,8 @@ pub struct OwnFiles {
     pub fixed: BTreeSet<PathBuf>,
     /// Files that the program creates and removes: the ledger and SQLite's files beside it, its lock, socket and log.
     pub changing: BTreeSet<PathBuf>,
+    /// The ledger, whose copies made before upgrades are beside it: its name, `.schema-` and a number.
+    pub ledger: Option<PathBuf>,
 }
 
 impl table::Section for Directory {

@@ -38,6 +38,7 @@ impl OwnFiles {
             }
         }
         if let Some(monster) = monster {
+            own.ledger = Some(monster.database.clone());
             for suffix in BESIDE_DATABASE {
                 let mut path = monster.database.clone().into_os_string();
                 path.push(suffix);

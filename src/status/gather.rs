@@ -329,7 +329,7 @@ impl Gatherer {
 impl Running {
     fn daemon(&self) -> Daemon {
         Daemon {
-            release: env!("CARGO_PKG_VERSION").to_owned(),
+            release: crate::VERSION.to_owned(),
             started: moment(self.live.started()),
             ready: self.taken_in.iter().all(|taken_in| *taken_in.borrow()),
             reload: self.reload.clone(),

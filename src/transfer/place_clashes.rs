@@ -13,7 +13,7 @@ use crate::fault::Fault;
 use crate::link::open_new;
 use crate::names::{RemotePath, assembly_name};
 use crate::settings::{self, Directory};
-use crate::transport::Remote;
+use crate::transport::{Remote, RemoteError};
 
 /// A directory and its absolute place on the vessel.
 type Located = (Arc<Directory>, RemotePath);
@@ -34,12 +34,11 @@ impl Transfers {
         let others = self.directories.sessions.join(self);
         let twins: Vec<_> = others.into_iter().filter(|other| self.has_account_of(other)).collect();
         let settings = &self.session.link.settings;
-        let is_absolute = |directory: &Arc<Directory>| settings.remote_location(directory).as_bytes().starts_with(b"/");
         let served = self.served();
-        if twins.is_empty() && served.iter().all(is_absolute) || served.len() < 2 && twins.is_empty() {
+        if twins.is_empty() && (served.len() < 2 || served.iter().all(|one| is_absolute(settings, one))) {
             return;
         }
-        let ours = located(&self.session.remote, settings, served).await;
+        let ours = self.located(served).await;
         for (directory, fault) in clashes(settings, &ours) {
             self.refuse_place(directory, fault);
         }
@@ -63,8 +62,19 @@ impl Transfers {
         taken
     }
 
+    /// Returns these directories with their absolute places. Asks the vessel for the login directory at most once, because
+    /// each further session with the same account asks again.
+    async fn located(&self, directories: Vec<Arc<Directory>>) -> Vec<Located> {
+        let settings = &self.session.link.settings;
+        let home = match directories.iter().all(|directory| is_absolute(settings, directory)) {
+            true => None,
+            false => self.home.get_or_try_init(|| home(&self.session.remote)).await.ok(),
+        };
+        at_home(settings, home, directories)
+    }
+
     async fn compare_with(&self, twin: &Self, ours: &[Located]) {
-        let theirs = located(&twin.session.remote, &twin.session.link.settings, twin.served()).await;
+        let theirs = twin.located(twin.served()).await;
         for (directory, place) in ours {
             for (other, other_place) in &theirs {
                 let Some(how) = settings::clash((other, other_place), (directory, place)) else { continue };
@@ -116,12 +126,25 @@ pub(crate) async fn located(
     vessel: &settings::Vessel,
     directories: Vec<Arc<Directory>>,
 ) -> Vec<Located> {
-    let home = remote.real_path(&RemotePath::new(".")).await.ok();
+    at_home(vessel, home(remote).await.ok().as_ref(), directories)
+}
+
+/// Returns the login directory.
+async fn home(remote: &Remote) -> Result<RemotePath, RemoteError> {
+    remote.real_path(&RemotePath::new(".")).await
+}
+
+fn is_absolute(vessel: &settings::Vessel, directory: &Directory) -> bool {
+    vessel.remote_location(directory).as_bytes().starts_with(b"/")
+}
+
+/// Returns these directories with their absolute places; leaves out relative places if the login directory is unknown.
+fn at_home(vessel: &settings::Vessel, home: Option<&RemotePath>, directories: Vec<Arc<Directory>>) -> Vec<Located> {
     let place = |directory: Arc<Directory>| {
         let place = vessel.remote_location(&directory).clone();
-        let place = match place.as_bytes().starts_with(b"/") {
+        let place = match is_absolute(vessel, &directory) {
             true => place,
-            false => home.as_ref()?.join(place.as_bytes()),
+            false => home?.join(place.as_bytes()),
         };
         Some((directory, place))
     };

@@ -5,6 +5,8 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 
+use tokio::sync::OnceCell;
+
 use super::known_places::KnownPlaces;
 use super::secured::SecuredFiles;
 use crate::bell::Bell;
@@ -86,6 +88,8 @@ pub(crate) struct Transfers {
     pub(super) own_places: KnownPlaces,
     /// The running deliveries of large files that were moved.
     pub(super) moved_files: SecuredFiles,
+    /// The login directory, once it was asked for.
+    pub(super) home: OnceCell<RemotePath>,
 }
 
 impl Transfers {
@@ -103,6 +107,7 @@ impl Transfers {
             markers: Mutex::default(),
             own_places: KnownPlaces::default(),
             moved_files: SecuredFiles::default(),
+            home: OnceCell::new(),
         }
     }
 

@@ -153,6 +153,14 @@ impl Files {
         }
     }
 
+    /// Waits until a reply is pending; never returns for a target on this host.
+    pub(super) async fn asked(&self) {
+        match self {
+            Self::Sftp(sftp) => sftp.asked().await,
+            Self::Disk(_) => std::future::pending().await,
+        }
+    }
+
     /// Returns whether replies are overdue, so that the link may be down. Always `false` for a target on this host,
     /// which has no link.
     pub(super) fn is_silent(&self) -> bool {

@@ -157,6 +157,8 @@ impl Remote {
         let Some(connection) = self.connection() else { return pending().await };
         loop {
             while !self.0.lane.is_silent() {
+                // An idle vessel costs nothing.
+                self.0.lane.asked().await;
                 tokio::time::sleep(LOOK).await;
             }
             let patience = SIGN_OF_LIFE.max(self.0.lane.round_trip() * 8);

@@ -202,6 +202,11 @@ impl SftpChannel {
         }
     }
 
+    /// Waits until a reply is pending; never returns for a target on this host.
+    pub async fn asked(&self) {
+        self.0.files.asked().await;
+    }
+
     /// Returns whether replies are overdue, so that the link may be down, possibly only for a while.
     pub fn is_silent(&self) -> bool {
         self.0.files.is_silent()

@@ -231,7 +231,7 @@ fn two_daemons_on_one_ledger_are_refused() {
 fn help_version_and_completions_are_there() {
     let version = contentmonster(&["--version"]);
     assert!(version.status.success());
-    assert_eq!(stdout(&version).trim(), format!("contentmonster {}", env!("CARGO_PKG_VERSION")));
+    assert_eq!(stdout(&version).trim(), format!("contentmonster {}", contentmonster::VERSION));
     let help = stdout(&contentmonster(&["--help"]));
     for word in ["--settings", "--once", "check", "trust", "init", "demo", "completions"] {
         assert!(help.contains(word), "{word} in\n{help}");

@@ -34,6 +34,7 @@ fn a_directory_that_holds_the_settings_sends_neither_them_nor_the_ledger_nor_sec
     let Some(fleet) = beside_its_settings(&[]) else { return };
     // Under other names they are the same files.
     fs::hard_link(fleet.path("secret"), fleet.path("another name")).unwrap();
+    fs::write(fleet.path("database.sqlite3.schema-12"), b"a copy made before an upgrade").unwrap();
     fs::write(fleet.path("cargo"), b"cargo").unwrap();
     let checked = fleet.call(&["check"], "");
     for name in ["settings.ini", "secret", "here.log", "database.sqlite3"] {

@@ -2,11 +2,13 @@
 //!
 //! Owns no knowledge of the program beyond its path; needs `systemd-analyze`, which `scripts/test` installs.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use contentmonster::settings::{Environment, Settings};
+use saphyr::{LoadableYamlNode, Yaml};
 
 /// The most exposure that `systemd-analyze security` may find, of 10.
 const EXPOSURE_LIMIT: f32 = 3.0;
@@ -87,6 +89,46 @@ fn the_units_user_exists_and_lives_in_its_state_directory() {
         matches!(words[..], ["u", name, "-", _, at, "/usr/sbin/nologin"] if name == user && at == home)
     });
     assert!(found, "sysusers.d makes {user} with the home {home}");
+}
+
+/// The files that a section of `Cargo.toml` puts into a package, by where they are in the tree.
+fn packed(manifest: &str, section: &str) -> BTreeSet<String> {
+    let (_, rest) = manifest.split_once(&format!("[package.metadata.{section}]")).expect("the section is there");
+    let (_, rest) = rest.split_once("assets = [").expect("it lists files");
+    let (list, _) = rest.split_once("\n]").expect("the list ends");
+    list.lines().filter_map(|line| line.split('"').nth(1)).map(str::to_owned).collect()
+}
+
+#[test]
+fn both_packages_contain_the_same_files() {
+    let manifest = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml")).unwrap();
+    let mut debian = packed(&manifest, "deb");
+    // cargo-deb finds these by itself.
+    debian
+        .extend(["packaging/contentmonster.service", "packaging/contentmonster.sysusers", "LICENSE"].map(String::from));
+    assert_eq!(debian, packed(&manifest, "generate-rpm"));
+}
+
+#[test]
+fn the_alerting_rules_are_complete_and_prometheus_accepts_them() {
+    let text = read("alerts.yaml");
+    let documents = Yaml::load_from_str(&text).unwrap();
+    let rules = &documents[0]["groups"][0]["rules"];
+    let mut names = BTreeSet::new();
+    for rule in (0..).map_while(|at| rules.as_sequence_get(at)) {
+        let text = |key: &str| rule[key].as_str().unwrap_or_else(|| panic!("no {key} in {rule:?}")).to_owned();
+        assert!(names.insert(text("alert")), "{rule:?} is there twice");
+        assert!(!text("expr").is_empty());
+        assert!(["warning", "critical"].contains(&rule["labels"]["severity"].as_str().unwrap()), "{rule:?}");
+        for key in ["summary", "description"] {
+            assert!(rule["annotations"][key].as_str().is_some(), "no {key} in {rule:?}");
+        }
+    }
+    assert!(names.len() >= 8, "{names:?}");
+    match Command::new("promtool").args(["check", "rules"]).arg(packaging("alerts.yaml")).output() {
+        Ok(output) => assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr)),
+        Err(_) => println!("promtool is not installed: Prometheus itself was not asked"),
+    }
 }
 
 #[test]

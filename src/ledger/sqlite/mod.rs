@@ -28,9 +28,10 @@ mod store;
 #[cfg(test)]
 mod tests;
 mod transitions;
+mod upgrade;
 mod upkeep;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -91,7 +92,11 @@ impl Sqlite {
         let failed = |error: sqlx::Error| LedgerError::opening(file, &error);
         let writing = pool(1).idle_timeout(None).max_lifetime(None).connect_with(writing);
         let writer = writing.await.map_err(failed)?;
-        schema::bring_up_to_date(&writer, file).await?;
+        match rehearsing {
+            // A copy that is deleted afterwards needs no copy itself.
+            true => schema::bring_up_to_date(&writer, file).await?,
+            false => upgrade::upgrade(file, &writer).await?,
+        }
         let readers = match rehearsing {
             true => writer.clone(),
             false => pool(2).connect_with(options.read_only(true)).await.map_err(failed)?,
@@ -135,7 +140,7 @@ impl Sqlite {
         match form.cmp(&ours) {
             std::cmp::Ordering::Less => Err(LedgerError::TooOld { file: file.into() }),
             std::cmp::Ordering::Equal => Ok(Arc::new(Readers(readers))),
-            std::cmp::Ordering::Greater => Err(LedgerError::TooNew { file: file.into(), form }),
+            std::cmp::Ordering::Greater => Err(too_new(file.into(), form)),
         }
     }
 
@@ -167,6 +172,10 @@ fn options(file: &Path) -> SqliteConnectOptions {
 fn pool(connections: u32) -> SqlitePoolOptions {
     let pool = SqlitePoolOptions::new().max_connections(connections);
     pool.acquire_timeout(LONGEST_QUEUE).acquire_slow_threshold(LONGEST_QUEUE).test_before_acquire(false)
+}
+
+fn too_new(file: PathBuf, form: i64) -> LedgerError {
+    LedgerError::TooNew { copy: upgrade::usable_copy(&file), file, form }
 }
 
 /// Returns the shore's id; generates the id when the ledger is new.

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use sqlx::SqlitePool;
 use sqlx::migrate::{MigrateError, Migrator};
 
-use super::Result;
+use super::{Result, too_new};
 use crate::ledger::LedgerError;
 
 /// The migrations, embedded in the program. A published migration must never change: ledgers store its checksum.
@@ -14,7 +14,7 @@ pub(super) static MIGRATIONS: Migrator = sqlx::migrate!("src/ledger/migrations")
 /// The schema that all migrations together give. A new ledger gets it in one step, in a tenth of their time.
 const WHOLE: &str = include_str!("../schema.sql");
 
-/// Creates the schema in a new file, and migrates an older ledger to it.
+/// Creates the schema in a new file, and migrates an older ledger to it. Checks the migrations of a current one.
 pub(super) async fn bring_up_to_date(writer: &SqlitePool, file: &Path) -> Result<()> {
     create_if_empty(writer).await.map_err(|error| LedgerError::opening(file, &error))?;
     MIGRATIONS.run(writer).await.map_err(|error| migration_error(error, file.into()))
@@ -41,9 +41,9 @@ async fn create_if_empty(writer: &SqlitePool) -> sqlx::Result<()> {
     transaction.commit().await
 }
 
-fn migration_error(error: MigrateError, file: PathBuf) -> LedgerError {
+pub(super) fn migration_error(error: MigrateError, file: PathBuf) -> LedgerError {
     match error {
-        MigrateError::VersionMissing(form) | MigrateError::VersionTooNew(form, _) => LedgerError::TooNew { file, form },
+        MigrateError::VersionMissing(form) | MigrateError::VersionTooNew(form, _) => too_new(file, form),
         MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => LedgerError::opening(&file, &error),
         error => LedgerError::Unusable { file, why: error.to_string() },
     }

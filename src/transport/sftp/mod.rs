@@ -131,6 +131,11 @@ impl Sftp {
         self.session.why_ended()
     }
 
+    /// Waits until a reply is pending.
+    pub async fn asked(&self) {
+        self.session.asked().await;
+    }
+
     /// Returns whether replies are pending and the vessel has been silent for so long that the link may be down.
     pub fn is_silent(&self) -> bool {
         self.session.is_silent()

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use bytes::{Bytes, BytesMut};
 use russh::ChannelMsg;
 use russh::client::Msg;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::SftpError;
@@ -117,6 +117,8 @@ struct Shared {
     over: CancellationToken,
     /// A weak sender, because the session must end when the last [`Session`] is dropped.
     outgoing: mpsc::WeakSender<Outgoing>,
+    /// Notified when a request is sent while none was pending, so that nothing looks at an idle session.
+    begun: Notify,
 }
 
 /// A handle to an SFTP session; cheap to clone. The session ends when the last handle is dropped or the channel closes.
@@ -152,7 +154,8 @@ impl Shared {
             return Err(self.why_ended());
         }
         let now = Instant::now();
-        if state.waiting.is_empty() {
+        let first = state.waiting.is_empty();
+        if first {
             state.moved = now;
         }
         if state.unanswered_bytes == 0 {
@@ -161,7 +164,23 @@ impl Shared {
         state.unanswered_bytes += waiting.payload;
         state.slow += usize::from(waiting.slow);
         state.waiting.insert(id, waiting);
+        drop(state);
+        if first {
+            self.begun.notify_waiters();
+        }
         Ok(())
+    }
+
+    /// Waits until a reply is pending.
+    async fn asked(&self) {
+        loop {
+            let mut begun = std::pin::pin!(self.begun.notified());
+            begun.as_mut().enable();
+            if !self.state().waiting.is_empty() {
+                return;
+            }
+            begun.await;
+        }
     }
 
     fn moved(&self) {
@@ -338,6 +357,7 @@ impl Session {
             takes_at_once,
             ended: OnceLock::new(),
             over: CancellationToken::new(),
+            begun: Notify::new(),
         });
         if early.round_trip > Duration::ZERO {
             shared.window.note_round_trip(early.round_trip);
@@ -418,6 +438,11 @@ impl Session {
         )?;
         place.send(Outgoing { head, payload });
         Ok(Pending { answer, shared: self.shared.clone() })
+    }
+
+    /// Waits until a reply is pending.
+    pub(crate) async fn asked(&self) {
+        self.shared.asked().await;
     }
 
     /// Returns whether replies are pending and the vessel has been silent for so long that the link may be down.
@@ -538,6 +563,10 @@ async fn read_all(mut reader: russh::ChannelReadHalf, mut arrived: BytesMut, sha
     let mut look = tokio::time::interval(Duration::from_millis(500));
     look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
+        let next_look = async {
+            shared.asked().await;
+            look.tick().await
+        };
         tokio::select! {
             message = reader.wait() => match message {
                 Some(ChannelMsg::Data { data }) => {
@@ -551,7 +580,7 @@ async fn read_all(mut reader: russh::ChannelReadHalf, mut arrived: BytesMut, sha
                 }
                 Some(_) => {}
             },
-            _ = look.tick() => if let Some(silent) = shared.overdue() {
+            _ = next_look => if let Some(silent) = shared.overdue() {
                 return shared.end(SftpError::Silent(silent));
             },
         }

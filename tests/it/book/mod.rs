@@ -21,7 +21,7 @@ use crate::fleet::namespace::Mounts;
 use crate::fleet::web::{get, page_of};
 
 /// Commands that are shown and not run, in the whole book, and no more.
-const NOT_RUN: usize = 4;
+const NOT_RUN: usize = 5;
 
 #[test]
 fn every_page_is_in_the_summary_and_every_link_leads_somewhere() {
@@ -47,7 +47,8 @@ fn every_page_is_in_the_summary_and_every_link_leads_somewhere() {
 
 #[test]
 fn every_block_is_of_a_kind_that_is_checked() {
-    let packagetest = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docker/packagetest")).unwrap();
+    let script = |name| fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(name)).unwrap();
+    let (packagetest, release_test) = (script("docker/packagetest"), script("scripts/release-test"));
     let mut not_run = 0;
     for page in pages() {
         for block in &page.blocks {
@@ -57,6 +58,10 @@ fn every_block_is_of_a_kind_that_is_checked() {
                 ("sh root", _) => {
                     let called = packagetest.lines().any(|line| line == format!("chapter {}", page.name()));
                     assert!(called, "{place}: docker/packagetest does not run it");
+                }
+                ("sh tarball" | "sh verify", _) => {
+                    let called = release_test.contains(&format!("blocks '{}' {}", block.info, page.name()));
+                    assert!(called, "{place}: scripts/release-test does not run it");
                 }
                 ("sh not-run", _) => not_run += 1,
                 ("text" | "ini" | "yaml" | "json", None) | (_, Some(_)) => {}
@@ -92,15 +97,26 @@ fn every_metric_it_names_is_there() {
     let Some(fleet) = Fleet::new().monster("Listen", "127.0.0.1:0").openssh("aurora").start() else { return };
     let daemon = fleet.run();
     let metrics = get(&page_of(&daemon), "/metrics").body;
-    for page in pages() {
-        for block in page.blocks.iter().filter(|block| block.language() == "yaml") {
-            let words = block.text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
-            for name in words.filter(|word| word.starts_with("contentmonster_")) {
-                let there = metrics.lines().any(|line| line.starts_with(&format!("# TYPE {name} ")));
-                assert!(there, "{}: there is no metric {name}", page.place(block.line));
-            }
+    let pages = pages();
+    let blocks = pages.iter().flat_map(|page| page.blocks.iter().map(move |block| (page, block)));
+    let yaml = blocks.filter(|(_, block)| block.language() == "yaml");
+    let mut texts: Vec<_> = yaml.map(|(page, block)| (page.place(block.line), block.text.clone())).collect();
+    for name in ["alerts.yaml", "grafana.json"] {
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("packaging").join(name);
+        texts.push((name.to_owned(), fs::read_to_string(file).unwrap()));
+    }
+    let mut named = 0;
+    for (place, text) in texts {
+        let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+        for name in words.filter(|word| word.starts_with("contentmonster_")) {
+            // Counters and histograms have series with these ends.
+            let family = ["_total", "_bucket", "_count", "_sum"].iter().find_map(|end| name.strip_suffix(end));
+            let there = |name: &str| metrics.lines().any(|line| line.starts_with(&format!("# TYPE {name} ")));
+            assert!(there(name) || family.is_some_and(there), "{place}: there is no metric {name}");
+            named += 1;
         }
     }
+    assert!(named > 20, "{named} metrics are named");
     daemon.terminate();
 }
 

@@ -1,8 +1,10 @@
-//! Writes the man pages, and the completions for bash, zsh and fish, into a directory: what the Debian package takes along.
+//! Writes the man pages, and the completions for bash, zsh and fish, into a directory: what the packages take along.
 //!
 //! An example, so that what makes man pages is no part of the program.
 //!
 //!     cargo run --example manual -- target/manual
+
+mod settings_page;
 
 use std::path::PathBuf;
 use std::{env, fs, io};
@@ -15,6 +17,7 @@ fn main() -> io::Result<()> {
     };
     fs::create_dir_all(&place)?;
     clap_mangen::generate_to(contentmonster::cli::arguments(), &place)?;
+    fs::write(place.join("settings.ini.5"), settings_page::page())?;
     for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
         clap_complete::generate_to(shell, &mut contentmonster::cli::arguments(), "contentmonster", &place)?;
     }
