@@ -33,6 +33,8 @@ pub struct Incident {
     pub since: i64,
     /// What happened, and the remedy.
     pub reason: String,
+    /// Whether it has lasted long enough to be told. Otherwise it is only known not to be over.
+    pub is_long: bool,
 }
 
 /// The kinds of trouble.
@@ -72,8 +74,8 @@ impl IncidentKind {
     }
 }
 
-/// A function that returns the troubles that last.
-pub type Incidents = Arc<dyn Fn() -> BoxFuture<'static, Result<Vec<Incident>, String>> + Send + Sync>;
+/// A function that returns the troubles; `None` while too little is known, shortly after the start.
+pub type Incidents = Arc<dyn Fn() -> BoxFuture<'static, Result<Option<Vec<Incident>>, String>> + Send + Sync>;
 
 /// The beginning or the end of a trouble.
 #[derive(Serialize)]
@@ -124,8 +126,8 @@ struct Reporter {
 impl Reporter {
     /// Reports the troubles that began or ended.
     async fn look(&mut self, incidents: &Incidents) -> Result<(), String> {
-        let now: BTreeMap<(String, String), Incident> = incidents()
-            .await?
+        let Some(incidents) = incidents().await? else { return Ok(()) };
+        let now: BTreeMap<(String, String), Incident> = incidents
             .into_iter()
             .map(|incident| ((incident.kind.as_str().to_owned(), incident.subject.clone()), incident))
             .collect();
@@ -141,9 +143,10 @@ impl Reporter {
             }
         }
         let is_new = |incident: &&Incident| {
-            !told.iter().any(|one| one.kind == incident.kind.as_str() && one.subject == incident.subject)
+            let is_told = |one: &ToldIncident| one.kind == incident.kind.as_str() && one.subject == incident.subject;
+            incident.is_long && !told.iter().any(is_told)
         };
-        for Incident { kind, subject, since, reason } in now.values().filter(is_new) {
+        for Incident { kind, subject, since, reason, .. } in now.values().filter(is_new) {
             let (kind, subject) = (kind.as_str().to_owned(), subject.clone());
             let begun = ToldIncident { kind, subject, since: *since, reason: reason.clone() };
             match self.report("begun", &begun).await {

@@ -14,12 +14,12 @@ use super::document::{
     Amount, Daemon, Delivered, DirectoryPause, DirectoryStatus, DiskStatus, Document, ErrorStatus, FORM, HookStatus,
     LedgerStatus, Link, LinkBytes, LinkState, Oldest, PutOff, Reload, Transfer, Trouble, VesselStatus,
 };
-use super::incidents::TroubleTimes;
 use super::live::{Live, LiveLink, LiveTransfer, LiveVessel};
 use super::log_lines::{LogLine, LogLines};
 use super::place::Place;
 use super::queues::{Sending, opens};
 use super::speed::{Known, Speed, speed};
+use super::trouble_times::TroubleTimes;
 use crate::clock::Clock;
 use crate::ledger::{LedgerError, LedgerView, Summary};
 use crate::local::{Room, Rooms};

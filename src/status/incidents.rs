@@ -1,31 +1,27 @@
 //! The troubles that commands and webhooks are told of, as the status document shows them.
 
-use std::collections::HashMap;
-use std::sync::Mutex;
-use std::sync::PoisonError;
-
-use super::document::{Document, LinkState};
+use super::document::{Daemon, Document, LinkState, VesselStatus};
 use super::gather::Gatherer;
 use crate::ledger::LedgerError;
 use crate::names::{DirectoryName, VesselName};
 use crate::notifications::{Incident, IncidentKind};
 use crate::shore::Concern;
 
-/// How long a directory must be in trouble before it counts, in milliseconds: a file that is written or removed at the
-/// moment may be in trouble for a moment.
-const SETTLED: i64 = 10_000;
-
-/// Since when each directory has been in trouble, in milliseconds since 1970.
-#[derive(Debug, Default)]
-pub(super) struct TroubleTimes(Mutex<HashMap<(IncidentKind, String), i64>>);
+/// How long after the start, in milliseconds, the directories may not be looked through yet.
+const EARLY: i64 = 30_000;
 
 impl Gatherer {
-    /// Returns the troubles that last, each with the time when it began.
+    /// Returns the troubles, each with the time when it began; `None` shortly after the start, while the directories were
+    /// not looked through yet.
     ///
     /// # Errors
     /// When the ledger can't be read.
-    pub async fn incidents(&self) -> Result<Vec<Incident>, LedgerError> {
+    pub async fn incidents(&self) -> Result<Option<Vec<Incident>>, LedgerError> {
         let (document, now) = (self.document().await?, self.now_ms());
+        let is_early = |daemon: &Daemon| !daemon.ready && now - daemon.started.as_millisecond() < EARLY;
+        if document.daemon.as_ref().is_none_or(is_early) {
+            return Ok(None);
+        }
         let mut incidents: Vec<Incident> = self.away(&document, now);
         let reload = document.daemon.as_ref().and_then(|daemon| daemon.reload.as_ref());
         if let Some(reload) = reload.filter(|reload| !reload.problems.is_empty()) {
@@ -34,6 +30,7 @@ impl Gatherer {
                 subject: String::new(),
                 since: reload.at.as_millisecond(),
                 reason: format!("the settings were not reloaded: {}", reload.problems.join("; ")),
+                is_long: true,
             });
         }
         let mut lasting = Vec::new();
@@ -57,52 +54,28 @@ impl Gatherer {
             let reason = format!("{}: {} bytes are free, less than MinFree", disk.path, disk.free_bytes);
             lasting.push((IncidentKind::DiskFull, disk.path.clone(), reason));
         }
-        incidents.extend(self.trouble_times().settled(lasting, now));
-        Ok(incidents)
+        incidents.extend(self.trouble_times().since(lasting, now));
+        Ok(Some(incidents))
     }
 
-    /// Returns the vessels that are away for longer than `AwayAfter`.
+    /// Returns the vessels that are away, and those that were not reached yet since the start: what was told of them before
+    /// is not over.
     fn away(&self, document: &Document, now: i64) -> Vec<Incident> {
-        let incident = |vessel: &super::VesselStatus| {
+        let incident = |vessel: &VesselStatus| {
             let after = self.sending().vessel(&VesselName::new(&vessel.name))?.away_after;
-            let since = vessel.link.since.filter(|_| vessel.link.state == LinkState::Away)?.as_millisecond();
-            let is_long = now.saturating_sub(since) >= i64::try_from(after.as_millis()).unwrap_or(i64::MAX);
-            is_long.then(|| Incident {
+            let since = match vessel.link.state {
+                LinkState::Away => vessel.link.since.map_or(now, |since| since.as_millisecond()),
+                LinkState::Connecting => now,
+                _ => return None,
+            };
+            Some(Incident {
                 kind: IncidentKind::VesselAway,
                 subject: vessel.name.clone(),
                 since,
                 reason: format!("the vessel is away: {}", vessel.link.reason.clone().unwrap_or_default()),
+                is_long: now.saturating_sub(since) >= i64::try_from(after.as_millis()).unwrap_or(i64::MAX),
             })
         };
         document.vessels.iter().filter_map(incident).collect()
-    }
-}
-
-impl TroubleTimes {
-    /// Returns those of the troubles that have lasted, with the time when they began.
-    fn settled(&self, lasting: Vec<(IncidentKind, String, String)>, now: i64) -> Vec<Incident> {
-        let mut since = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        since.retain(|(kind, subject), _| lasting.iter().any(|(k, s, _)| (k, s) == (kind, subject)));
-        let of = |(kind, subject, reason): (IncidentKind, String, String)| {
-            let since = *since.entry((kind, subject.clone())).or_insert(now);
-            (now.saturating_sub(since) >= SETTLED).then_some(Incident { kind, subject, since, reason })
-        };
-        lasting.into_iter().filter_map(of).collect()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_trouble_of_a_moment_is_not_told() {
-        let times = TroubleTimes::default();
-        let trouble = || vec![(IncidentKind::DirectoryTrouble, "docs".to_owned(), "cannot read a".to_owned())];
-        assert!(times.settled(trouble(), 1000).is_empty());
-        assert!(times.settled(Vec::new(), 2000).is_empty());
-        assert!(times.settled(trouble(), 12_000).is_empty(), "it began anew");
-        let told = times.settled(trouble(), 22_000);
-        assert_eq!((told.len(), told[0].since), (1, 12_000));
     }
 }

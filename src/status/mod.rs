@@ -39,6 +39,7 @@ mod reporter;
 mod routes;
 mod socket;
 mod speed;
+mod trouble_times;
 mod web;
 
 pub use delivery_report::DeliveryReport;

@@ -234,7 +234,7 @@ fn bars_move_vessels_come_and_go_and_hostile_names_are_text() {
     browser.wait_for_text("large.iso");
     browser.wait_for_text("is being sent");
     browser.wait("what limits it", "document.querySelector('.verdict').innerText.length > 10");
-    browser.wait("its log lines", "document.querySelector('.log').innerText.includes('Connected')");
+    browser.wait("its log lines", "document.querySelector('.log').innerText.includes('connected')");
     browser
         .wait("what it received", &format!("document.querySelector('#vessel').innerText.includes({})", json!(HOSTILE)));
     assert_eq!(browser.eval("document.querySelectorAll('img').length"), json!(0));
@@ -335,7 +335,7 @@ fn two_hundred() -> Option<Fleet> {
     }
     // The group's transport is not that of the vessels on sshd.
     let text = text.replace("[Vessel offshore-17]\n", "[Vessel offshore-17]\nTransport = ssh\n");
-    let dead = "[Vessel dead-{1..3}]\nAddress = 127.0.0.1\nPort = 1\nUsername = u\n";
+    let dead = "[Vessel dead-{1..3}]\nAddress = 127.0.0.1\nPort = 1\nUsername = {vessel}\n";
     // Its disk is not mounted.
     let gone = format!(
         "[Vessel gone-1]\nTransport = local\nAddress = localhost\nRemoteLocation.in = {}/gone\n",

@@ -51,7 +51,8 @@ fn a_vessel_that_is_away_for_long_is_told_once_and_once_more_when_it_is_back() {
 
 #[test]
 fn held_back_deletions_and_a_missing_location_are_told_until_they_are_over() {
-    let plan = Fleet::new().monster("OnTrouble", "sh hook.sh").key("Mode", "mirror").key("Delete", "yes");
+    let plan =
+        Fleet::new().monster("OnTrouble", "sh hook.sh").directory("in").key("Mode", "mirror").key("Delete", "yes");
     let Some(fleet) = plan.key("MaxDelete", "1").key("RescanInterval", "1s").openssh("ship").start() else { return };
     fs::write(fleet.path("hook.sh"), WRITES_A_LINE).unwrap();
     (0..5).for_each(|n| fleet.put(n.to_string(), b"bytes"));
@@ -75,6 +76,7 @@ fn a_command_that_fails_shows_in_the_status_and_in_the_metrics() {
     let Some(fleet) = plan.start() else { return };
     fs::write(fleet.path("hook.sh"), "exit 7").unwrap();
     let daemon = fleet.run();
+    daemon.wait_for_log(&["ship", "connected"]);
     fleet.put("cargo", b"cargo");
     let document = || -> Value { serde_json::from_str(&fleet.call(&["status", "--json"], "").stdout).unwrap() };
     wait_until("the failure to show", || document()["hooks"][0]["failing"].is_string());

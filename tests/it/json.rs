@@ -77,6 +77,7 @@ fn a_paused_directory_is_taken_in_and_sent_to_nobody_whatever_is_restarted() {
     unknown.must_say(&["did you mean maps?"]);
     // Before the first run there is no ledger.
     let daemon = fleet.run();
+    daemon.wait_for_log(&["open", "connected"]);
     for directory in ["maps", "news"] {
         assert_eq!(fleet.call(&["pause", "--directory", directory, "--note", "wrong"], "").code, Some(0));
     }
@@ -119,6 +120,7 @@ fn the_queue_is_listed_in_the_order_in_which_files_go() {
         fleet.put_at(&place, b"x", 0o644, at_second(1_600_000_000 + at as u64));
     }
     let daemon = fleet.run();
+    daemon.wait_for_log(&["ship", "can't be reached"]);
     let listed = |arguments: &[&str]| -> (Vec<String>, Value) {
         let answer = json(&fleet, &[&["queue", "--json"], arguments].concat());
         let path = |one: &Value| format!("{}/{}", one["directory"].as_str().unwrap(), one["path"].as_str().unwrap());
@@ -155,6 +157,7 @@ fn what_limits_the_speed_of_a_vessel_is_told() {
     };
     fleet.put("large", &vec![7; 8 << 20]);
     let daemon = fleet.run();
+    daemon.wait_for_log(&["limited", "connected"]);
     let speed = |vessel: &str| -> Value {
         let document = json(&fleet, &["status", "--vessel", vessel, "--json"]);
         document["vessels"][0]["speed"].clone()
