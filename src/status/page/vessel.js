@@ -153,7 +153,7 @@ function show(view, known) {
   const { facts } = view;
   say(facts.waiting, `${files(vessel.backlog.files)}, ${bytes(vessel.backlog.bytes)}`);
   set(facts.waiting, "bytes", String(vessel.backlog.bytes));
-  say(facts.left, vessel.eta_seconds === undefined ? "–" : duration(vessel.eta_seconds));
+  say(facts.left, vessel.eta_seconds == null ? "–" : duration(vessel.eta_seconds));
   say(facts.rate, vessel.rate ? `${bytes(vessel.rate)}/s` : "–");
   say(facts.oldest, vessel.oldest ? between(vessel.oldest.since, now) : "–");
   say(facts.parked, String(vessel.parked));
