@@ -429,7 +429,7 @@ async fn a_part_of_the_queue_is_found_by_an_index() {
     for (question, index) in [
         (queue_walk::SHARED, "delivery_open (vessel=? AND large=? AND due_at>"),
         (queue_walk::OWN, "delivery_queue (vessel=? AND queue=? AND large=? AND rank=? AND due_at>"),
-        (queue_walk::RANKED, "delivery_queue (vessel=? AND queue=? AND large=? AND rank>"),
+        (queue_walk::RANKED, "delivery_queue (vessel=? AND queue=? AND large=? AND (rank,due_at)>"),
         (queue::PUT_OFF, "delivery_failed (vessel=? AND parked=? AND due_at>?)"),
         (queue::PARKED, "delivery_failed (vessel=? AND parked=? AND due_at>?)"),
         (reports::POSTPONED, "delivery_failed (vessel=? AND parked=?)"),
