@@ -3,16 +3,17 @@
 //! An order is first written to the ledger, then passed to the running tasks. Without a running daemon, the ledger
 //! entry alone is enough.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use crate::bell::Bell;
-use crate::ledger::{Ledger, LedgerError, Pause};
+use crate::ledger::{Ledger, LedgerError, Pause, PausedDirectory};
 use crate::names::{DirectoryName, VesselName};
 use crate::records::{DeliveryId, VersionId};
+use crate::transfer::Directories;
 
 /// An order. Its JSON form is used at the socket and the page: `{"order": "pause", "vessel": "aurora"}`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,6 +29,24 @@ pub enum Order {
         /// The person's note.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         note: Option<String>,
+    },
+    /// Stop sending the files of a directory to all vessels, also after a restart. They are still taken in.
+    #[serde(rename = "pause-directory")]
+    PauseDirectory {
+        /// The directory's name in the settings.
+        directory: String,
+        /// When the directory is resumed, in milliseconds since 1970; `None`: by a person.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        until: Option<i64>,
+        /// The person's note.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        note: Option<String>,
+    },
+    /// Send the files of a directory again.
+    #[serde(rename = "resume-directory")]
+    ResumeDirectory {
+        /// The directory's name in the settings.
+        directory: String,
     },
     /// Serve a vessel again.
     Resume {
@@ -87,6 +106,8 @@ pub struct VesselControl {
 pub struct Orders {
     ledger: Ledger,
     vessels: Arc<RwLock<HashMap<VesselName, VesselControl>>>,
+    /// The directories, which the vessels' tasks ask whether they are paused.
+    directories: Directories,
     /// Rung when a pause with an end was recorded.
     pauses: Bell,
 }
@@ -94,7 +115,19 @@ pub struct Orders {
 impl Orders {
     /// Creates an executor for the tasks of these vessels; the map is empty when no daemon runs.
     pub fn new(ledger: Ledger, vessels: HashMap<VesselName, VesselControl>) -> Self {
-        Self { ledger, vessels: Arc::new(RwLock::new(vessels)), pauses: Bell::new() }
+        let (vessels, directories) = (Arc::new(RwLock::new(vessels)), Directories::default());
+        Self { ledger, vessels, directories, pauses: Bell::new() }
+    }
+
+    /// Uses the directories of the running daemon.
+    #[must_use]
+    pub fn with_directories(self, directories: Directories) -> Self {
+        Self { directories, ..self }
+    }
+
+    /// Returns whether the running daemon has a directory of this name.
+    pub fn knows_directory(&self, directory: &str) -> bool {
+        self.directories.get(&DirectoryName::new(directory)).is_some()
     }
 
     /// Replaces the vessels whose tasks run.
@@ -123,6 +156,12 @@ impl Orders {
                 self.pause(&VesselName::new(vessel), Some(&pause)).await?;
                 self.pauses.ring();
             }
+            Order::PauseDirectory { directory, until, note } => {
+                let pause = Pause { until: *until, note: note.clone() };
+                self.pause_directory(&DirectoryName::new(directory), Some(&pause)).await?;
+                self.pauses.ring();
+            }
+            Order::ResumeDirectory { directory } => self.pause_directory(&DirectoryName::new(directory), None).await?,
             Order::Resume { vessel } => self.pause(&VesselName::new(vessel), None).await?,
             Order::Retry { vessel, deliveries } => self.retry(&VesselName::new(vessel), deliveries).await?,
             Order::AskShell { vessel } => self.ledger.shell_refused(&VesselName::new(vessel), None).await?,
@@ -144,15 +183,43 @@ impl Orders {
         Ok(())
     }
 
-    /// Resumes the vessels whose pauses have ended; returns when the next pause ends, in milliseconds since 1970.
+    async fn pause_directory(&self, directory: &DirectoryName, pause: Option<&Pause>) -> Result<(), LedgerError> {
+        self.ledger.pause_directory(directory, pause).await?;
+        self.follow_paused_directories().await
+    }
+
+    /// Passes the paused directories of the ledger on to the vessels' tasks.
+    ///
+    /// # Errors
+    /// When the ledger can't be read.
+    pub async fn follow_paused_directories(&self) -> Result<(), LedgerError> {
+        let paused = self.ledger.paused_directories().await?;
+        let paused = paused.into_iter().filter(|paused| !paused.has_ended).map(|paused| paused.directory);
+        let paused: BTreeSet<DirectoryName> = paused.collect();
+        if *self.directories.paused() != paused {
+            self.directories.pause(paused);
+            self.ring_all();
+        }
+        Ok(())
+    }
+
+    /// Resumes the vessels and directories whose pauses have ended; returns when the next pause ends, in milliseconds since 1970.
     ///
     /// # Errors
     /// When the ledger can't be used.
     pub async fn end_pauses(&self) -> Result<Option<i64>, LedgerError> {
-        let (ended, next) = self.ledger.ended_pauses().await?;
+        let (ended, mut next) = self.ledger.ended_pauses().await?;
         for vessel in ended {
             tracing::info!(%vessel, "The pause has ended; the vessel is resumed");
             self.pause(&vessel, None).await?;
+        }
+        for PausedDirectory { directory, pause, has_ended, .. } in self.ledger.paused_directories().await? {
+            if has_ended {
+                tracing::info!(%directory, "The pause has ended; the directory is resumed");
+                self.pause_directory(&directory, None).await?;
+            } else {
+                next = next.into_iter().chain(pause.until).min();
+            }
         }
         Ok(next)
     }

@@ -14,6 +14,7 @@ use crate::VERSION;
 /// files to every vessel.
 #[derive(Debug, Parser)]
 #[command(version = VERSION, after_help = Exit::HELP, args_conflicts_with_subcommands = false)]
+#[command(group = clap::ArgGroup::new("single").args(["once", "simulate"]))]
 pub(super) struct Args {
     /// The settings file.
     #[arg(short, long, value_name = "FILE", default_value = "settings.ini", global = true)]
@@ -27,6 +28,10 @@ pub(super) struct Args {
     #[arg(long, conflicts_with = "once")]
     pub(super) simulate: bool,
 
+    /// With --once or --simulate: print the result as JSON.
+    #[arg(long, requires = "single")]
+    pub(super) json: bool,
+
     /// Allow deletions in mirrors that would be held back: more than MaxDelete, or all because a directory is empty.
     #[arg(long)]
     pub(super) allow_deletes: bool,
@@ -38,7 +43,11 @@ pub(super) struct Args {
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     /// Check the settings, connect to every vessel, and report what works and how to fix what does not.
-    Check,
+    Check {
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
     /// Show a vessel's host key, ask, and record it in ~/.ssh/known_hosts.
     Trust {
         /// The vessel's name, as in [Vessel NAME].
@@ -79,7 +88,7 @@ pub(super) enum Command {
         #[arg(long, conflicts_with = "watch")]
         check: bool,
     },
-    /// List the files that wait, in the order in which they are due, with the reason why each waits.
+    /// List the files that wait, in the order in which they are sent, with the reason why each waits.
     Queue {
         /// A vessel or a directory.
         #[arg(value_name = "VESSEL|DIRECTORY")]
@@ -127,6 +136,9 @@ pub(super) enum Command {
         /// Retry only the deliveries to the vessels of this group.
         #[arg(long, conflicts_with = "vessel")]
         group: Option<String>,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
     },
     /// Send files again that a vessel received and has lost. Files that the vessel still has are not sent.
     Resend {
@@ -135,30 +147,45 @@ pub(super) enum Command {
         /// Send only to this vessel.
         #[arg(long)]
         vessel: Option<String>,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
     },
-    /// Pause all deliveries to a vessel until `resume`, also across restarts.
+    /// Pause all deliveries to a vessel, or of a directory, until `resume`, also across restarts.
     Pause {
         /// The vessel's name.
-        #[arg(required_unless_present = "group")]
+        #[arg(required_unless_present_any = ["group", "directory"])]
         vessel: Option<String>,
         /// Pause all vessels of this group.
         #[arg(long, conflicts_with = "vessel")]
         group: Option<String>,
+        /// Pause this directory: its files are taken in, and sent to no vessel.
+        #[arg(long, conflicts_with_all = ["vessel", "group"])]
+        directory: Option<String>,
         /// Resume by itself at this time: `2026-05-01 08:00`, `08:00` (the next one), or after a duration such as `2h`.
         #[arg(long, value_name = "TIME")]
         until: Option<String>,
         /// A note that `status` shows, such as the reason.
         #[arg(long, value_name = "TEXT")]
         note: Option<String>,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
     },
-    /// Resume the deliveries to a paused vessel.
+    /// Resume the deliveries to a paused vessel, or of a paused directory.
     Resume {
         /// The vessel's name.
-        #[arg(required_unless_present = "group")]
+        #[arg(required_unless_present_any = ["group", "directory"])]
         vessel: Option<String>,
         /// Resume all vessels of this group.
         #[arg(long, conflicts_with = "vessel")]
         group: Option<String>,
+        /// Resume this directory.
+        #[arg(long, conflicts_with_all = ["vessel", "group"])]
+        directory: Option<String>,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
     },
     /// Show, check and format the settings, without using the network.
     Settings {
@@ -173,6 +200,9 @@ pub(super) enum Command {
         /// Forget all waiting files of this directory, even if it is no longer in the settings.
         #[arg(long, value_name = "DIRECTORY", conflicts_with = "file")]
         all: Option<String>,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
     },
     /// Copy the ledger, also while contentmonster runs. The copy is one complete file and never overwrites another.
     Backup {
@@ -198,6 +228,16 @@ pub(super) enum Command {
         /// List only the deliveries that expired.
         #[arg(long)]
         expired: bool,
+        /// List only deliveries at this time or later: `2026-05-01 08:00`, `2026-05-01`, `08:00` (the last one), or a
+        /// duration before now such as `2h`.
+        #[arg(long, value_name = "TIME")]
+        since: Option<String>,
+        /// List only deliveries before this time, written as for --since.
+        #[arg(long, value_name = "TIME")]
+        until: Option<String>,
+        /// List at most this many, the newest of them.
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+        limit: Option<u32>,
         /// Print JSON, one object per line.
         #[arg(long, conflicts_with = "csv")]
         json: bool,

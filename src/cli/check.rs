@@ -4,28 +4,68 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::Serialize;
+
 use super::check_shore::{self, take_back_refusal};
-use super::{Exit, load, runtime, say, ssh_environment};
+use super::{Exit, load, runtime, say, say_json, ssh_environment};
 use crate::local;
 use crate::logging;
+use crate::names::VesselName;
 use crate::transport::SshEnvironment;
 use crate::vessel::{self, Finding};
 
 /// Timeout for a query to a disk.
 const MOMENT: Duration = Duration::from_secs(2);
 
-/// Prints a finding about `whom`, which may be empty; returns whether nothing is wrong.
-fn report(whom: &str, finding: &Finding) -> bool {
-    match finding {
-        Finding::Good(what) => say(format_args!("ok    {whom}{what}")),
-        Finding::Note(what) => say(format_args!("note  {whom}{what}")),
-        Finding::Bad(what) => say(format_args!("BAD   {whom}{what}")),
+/// What is reported: as text a line at a time, as JSON one document at the end.
+struct Report {
+    json: bool,
+    findings: Vec<Line>,
+    fit: bool,
+}
+
+/// A finding in JSON.
+#[derive(Serialize)]
+struct Line {
+    /// `ok`, `note` or `bad`.
+    result: &'static str,
+    /// The vessel; `null` for a finding about the settings or this host.
+    vessel: Option<String>,
+    text: String,
+}
+
+impl Report {
+    fn add(&mut self, vessel: Option<&VesselName>, finding: &Finding) {
+        self.fit &= !matches!(finding, Finding::Bad(_));
+        let (result, head, what) = match finding {
+            Finding::Good(what) => ("ok", "ok   ", what),
+            Finding::Note(what) => ("note", "note ", what),
+            Finding::Bad(what) => ("bad", "BAD  ", what),
+        };
+        if self.json {
+            self.findings.push(Line { result, vessel: vessel.map(ToString::to_string), text: what.clone() });
+            return;
+        }
+        match vessel {
+            Some(vessel) => say(format_args!("{head} vessel {vessel}: {what}")),
+            None => say(format_args!("{head} {what}")),
+        }
     }
-    !matches!(finding, Finding::Bad(_))
+
+    fn end(self) -> Exit {
+        if self.json {
+            let document = serde_json::json!({ "fit": self.fit, "findings": self.findings });
+            match serde_json::to_string_pretty(&document) {
+                Ok(document) => say_json(&document),
+                Err(_) => return Exit::Broken,
+            }
+        }
+        if self.fit { Exit::Good } else { Exit::Unfit }
+    }
 }
 
 /// Checks the settings, this host and every vessel.
-pub(super) fn check(file: &Path) -> Exit {
+pub(super) fn check(file: &Path, json: bool) -> Exit {
     let settings = match load(file) {
         Ok(mut settings) => {
             settings.find_single_files(|location| {
@@ -41,28 +81,31 @@ pub(super) fn check(file: &Path) -> Exit {
         Ok(runtime) => runtime,
         Err(exit) => return exit,
     };
-    say(format_args!("ok    settings: {} is valid", file.display()));
-    settings.listing.iter().for_each(|line| say(format_args!("ok    settings: {line}")));
-    settings.warnings.iter().for_each(|warning| say(format_args!("note  settings: {warning}")));
-    let mut fit = true;
+    let mut report = Report { json, findings: Vec::new(), fit: true };
+    report.add(None, &Finding::Good(format!("settings: {} is valid", file.display())));
+    for line in &settings.listing {
+        report.add(None, &Finding::Good(format!("settings: {line}")));
+    }
+    for warning in &settings.warnings {
+        report.add(None, &Finding::Note(format!("settings: {warning}")));
+    }
     for finding in runtime.block_on(check_shore::check(&settings)) {
-        fit &= report("", &finding);
+        report.add(None, &finding);
     }
     // A new host key is accepted as the settings say, but recorded only when files are delivered.
     let environment = Arc::new(SshEnvironment { records_host_keys: false, ..ssh_environment(&settings) });
     let directories: Vec<_> = settings.directories.iter().cloned().map(Arc::new).collect();
     for vessel in settings.vessels.iter().cloned().map(Arc::new) {
         let (findings, has_shell) = runtime.block_on(vessel::check(&vessel, &directories, &environment));
-        let whom = format!("vessel {}: ", vessel.name);
         if has_shell && runtime.block_on(take_back_refusal(&settings, &vessel.name)) {
             let note = "its shell did not work earlier; the next connection tries the shell again";
-            report(&whom, &Finding::Note(note.to_owned()));
+            report.add(Some(&vessel.name), &Finding::Note(note.to_owned()));
         }
         for finding in findings {
-            fit &= report(&whom, &finding);
+            report.add(Some(&vessel.name), &finding);
         }
     }
     // Without waiting for threads, because a thread that waits for a disk may never end.
     runtime.shutdown_background();
-    if fit { Exit::Good } else { Exit::Unfit }
+    report.end()
 }

@@ -156,6 +156,7 @@ async fn deliver(settings: Settings, told: Arc<Told>, home: &Path) -> Result<(),
         },
         clock: Clock::system(),
         stop: CancellationToken::new(),
+        log: Default::default(),
         allow_deletes: false,
     };
     daemon::run(settings, Mode::Once, surroundings).await.map(|_| ())
@@ -176,6 +177,15 @@ impl Monitor for Told {
         self.bars.notice(event);
     }
 }
+
+/// What to do after the demo.
+const NEXT: &str = "
+To deliver files of your own:
+  contentmonster init      writes settings.ini; edit it: a Location, and an Address
+  contentmonster check     tests the settings and every vessel, and says how to fix what does not work
+  contentmonster trust --new
+                           shows the vessels' host keys, and records those that you confirm
+  contentmonster           watches and delivers until it is stopped";
 
 /// Prints the path of every file and its hash on the shore and on the vessels; returns whether all hashes are equal.
 fn show(home: &Path, made: &[(&str, Digest)], told: &Told) -> io::Result<bool> {
@@ -206,6 +216,9 @@ fn show(home: &Path, made: &[(&str, Digest)], told: &Told) -> io::Result<bool> {
         }
     }
     say(format_args!("\n{}", if all_equal { "every file is equal on both sides" } else { "not every file arrived" }));
+    if all_equal {
+        say(format_args!("{NEXT}"));
+    }
     Ok(all_equal)
 }
 

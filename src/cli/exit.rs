@@ -7,7 +7,7 @@ pub enum Exit {
     Good,
     /// `--once`, `demo` or `why`: not everything was delivered. `retry`, `resend` or `forget`: there was nothing to do.
     Undelivered,
-    /// The command line is invalid.
+    /// The command line is invalid, or it names a file that exists and is not overwritten.
     Usage,
     /// The settings are invalid.
     Settings,
@@ -26,7 +26,7 @@ impl Exit {
     pub const HELP: &str = "Exit codes:
   0    success (also for a stopped daemon)
   1    --once, demo, why: not everything was delivered; retry, resend, forget: there was nothing to do
-  2    invalid command line
+  2    invalid command line; init, import: the file exists
   3    invalid settings
   4    the ledger can't be used, or the program failed internally
   5    check: something does not work; trust: no key was recorded

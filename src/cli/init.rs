@@ -18,11 +18,11 @@ pub(super) fn init(file: &Path) -> Exit {
         }
         Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {
             say_error(format_args!("{} already exists and was not changed; name another file", file.display()));
-            Exit::Settings
+            Exit::Usage
         }
         Err(e) => {
             say_error(format_args!("cannot write {}: {e}", file.display()));
-            Exit::Settings
+            Exit::Broken
         }
     }
 }

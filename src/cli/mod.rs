@@ -18,6 +18,7 @@ mod queue;
 mod receipts;
 mod refusal;
 mod resend;
+mod results;
 mod run;
 mod selection;
 mod settings_command;
@@ -27,7 +28,9 @@ mod simulate;
 mod sizes;
 mod status;
 mod status_check;
+mod status_speed;
 mod status_tables;
+mod times;
 mod trust;
 mod why;
 
@@ -53,9 +56,9 @@ pub fn main() -> Exit {
 
 fn run_command(args: Args) -> Exit {
     match args.command {
-        None if args.simulate => simulate::simulate(&args.settings, args.allow_deletes),
-        None => run::run(&args.settings, args.once, args.allow_deletes),
-        Some(Command::Check) => check::check(&args.settings),
+        None if args.simulate => simulate::simulate(&args.settings, args.allow_deletes, args.json),
+        None => run::run(&args.settings, args.once, args.allow_deletes, args.json),
+        Some(Command::Check { json }) => check::check(&args.settings, json),
         Some(Command::Trust { vessel, all: _, group, new, yes }) => {
             trust::trust(&args.settings, &Selection { vessel, group }, new, yes)
         }
@@ -68,27 +71,32 @@ fn run_command(args: Args) -> Exit {
             queue::queue(&args.settings, what.as_deref(), question, json)
         }
         Some(Command::Why { file, vessel, json }) => why::why(&args.settings, &file, vessel.as_deref(), json),
-        Some(Command::Retry { file, vessel, group }) => {
-            order::retry(&args.settings, file.as_deref(), &Selection { vessel, group })
+        Some(Command::Retry { file, vessel, group, json }) => {
+            order::retry(&args.settings, file.as_deref(), &Selection { vessel, group }, json)
         }
-        Some(Command::Resend { what, vessel }) => resend::resend(&args.settings, &what, vessel.as_deref()),
-        Some(Command::Pause { vessel, group, until, note }) => {
-            order::pause(&args.settings, &Selection { vessel, group }, until.as_deref(), note)
+        Some(Command::Resend { what, vessel, json }) => resend::resend(&args.settings, &what, vessel.as_deref(), json),
+        Some(Command::Pause { vessel, group, directory, until, note, json }) => {
+            let selection = Selection { vessel, group };
+            order::pause(&args.settings, order::PauseOptions { selection, directory, until, note, json })
         }
-        Some(Command::Resume { vessel, group }) => order::resume(&args.settings, &Selection { vessel, group }),
+        Some(Command::Resume { vessel, group, directory, json }) => {
+            order::resume(&args.settings, &Selection { vessel, group }, directory, json)
+        }
         Some(Command::Settings { action }) => match action {
             SettingsAction::Show { vessel, json } => settings_command::show(&args.settings, vessel.as_deref(), json),
             SettingsAction::Check => settings_command::check(&args.settings),
             SettingsAction::Fmt { check } => settings_command::format(&args.settings, check),
             SettingsAction::Schema => settings_command::schema(),
         },
-        Some(Command::Forget { file: Some(file), .. }) => order::forget(&args.settings, &file),
-        Some(Command::Forget { file: None, all }) => order::forget_all(&args.settings, &all.unwrap_or_default()),
+        Some(Command::Forget { file: Some(file), json, .. }) => order::forget(&args.settings, &file, json),
+        Some(Command::Forget { file: None, all, json }) => {
+            order::forget_all(&args.settings, &all.unwrap_or_default(), json)
+        }
         Some(Command::Backup { file }) => backup::backup(&args.settings, &file),
         Some(Command::Plan { vessel, json }) => plan::plan(&args.settings, vessel.as_deref(), json),
-        Some(Command::Receipts { file, vessel, expired, json, csv }) => {
-            let form = receipts::Form::of(json, csv);
-            receipts::receipts(&args.settings, file.as_deref(), vessel.as_deref(), expired, form)
+        Some(Command::Receipts { file, vessel, expired, since, until, limit, json, csv }) => {
+            let wanted = receipts::Wanted { file, vessel, only_expired: expired, since, until, limit };
+            receipts::receipts(&args.settings, &wanted, receipts::Form::of(json, csv))
         }
         Some(Command::Init { file }) => init::init(&file.unwrap_or(args.settings)),
         Some(Command::Import { origin: Origin::Poni { file, output } }) => import::poni(&file, output.as_deref()),

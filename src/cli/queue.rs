@@ -78,7 +78,7 @@ fn show(answer: &QueueAnswer) {
     lines.next().iter().for_each(|header| say(format_args!("{header}")));
     for (line, entry) in lines.zip(&answer.deliveries) {
         say(format_args!("{line}"));
-        if let Some(reason) = &entry.reason {
+        if let Some(reason) = entry.reason.as_ref().or(entry.hold.as_ref()) {
             let next = entry.next_try.map(|next| format!(" (next try {})", sizes::until(next, answer.at)));
             say(format_args!("    {reason}{}", next.unwrap_or_default()));
         }

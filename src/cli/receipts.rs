@@ -3,13 +3,14 @@
 use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use jiff::Timestamp;
+use jiff::{Timestamp, Zoned};
 use serde::Serialize;
 
 use super::shore::on_shore;
-use super::{Exit, output};
+use super::times::in_past;
+use super::{Exit, output, say_error};
 use crate::ledger::{LedgerError, LedgerView, Receipt};
 use crate::records::{DeliveryId, Verified};
 use crate::text::{visible, visible_json};
@@ -107,29 +108,47 @@ pub(super) fn made_from(verified: &str, from: &str) -> String {
     }
 }
 
-/// Lists the receipts of a file, of a vessel, or all, oldest first; with `only_expired`, those of expired deliveries.
-pub(super) fn receipts(
-    settings: &Path,
-    file: Option<&Path>,
-    vessel: Option<&str>,
-    only_expired: bool,
-    form: Form,
-) -> Exit {
+/// Which receipts are listed.
+#[derive(Clone, Debug)]
+pub(super) struct Wanted {
+    pub(super) file: Option<PathBuf>,
+    pub(super) vessel: Option<String>,
+    pub(super) only_expired: bool,
+    pub(super) since: Option<String>,
+    pub(super) until: Option<String>,
+    pub(super) limit: Option<u32>,
+}
+
+/// Lists the wanted receipts, oldest first.
+pub(super) fn receipts(settings: &Path, wanted: &Wanted, form: Form) -> Exit {
+    let now = Zoned::now();
+    let time = |text: &Option<String>| text.as_ref().map(|text| in_past(text, &now)).transpose();
+    let (since, until) = match (time(&wanted.since), time(&wanted.until)) {
+        (Ok(since), Ok(until)) => (since, until),
+        (Err(why), _) | (_, Err(why)) => {
+            say_error(format_args!("{why}"));
+            return Exit::Usage;
+        }
+    };
+    let ms = |time: Zoned| time.timestamp().as_millisecond();
+    let (since, until) = (since.map_or(i64::MIN, ms), until.map_or(i64::MAX, ms));
     on_shore(settings, async |shore| {
         let ledger = shore.ledger().await?;
-        let only = match file {
+        let only = match &wanted.file {
             Some(file) => {
                 let meant = shore.find(&ledger, file).await?;
                 Some((meant.name, meant.path))
             }
             None => None,
         };
-        let wanted = |receipt: &Receipt| {
+        let is_wanted = |receipt: &Receipt| {
             only.as_ref().is_none_or(|(directory, path)| (directory, path) == (&receipt.directory, &receipt.path))
-                && vessel.is_none_or(|vessel| vessel == receipt.vessel.as_str())
+                && wanted.vessel.as_ref().is_none_or(|vessel| vessel == receipt.vessel.as_str())
         };
         let mut out = Out::new(form);
-        let mut pages = [Pages::new(only_expired), Pages::new(false)];
+        let mut pages = [Pages::new(wanted.only_expired, since), Pages::new(false, since)];
+        // With a limit, only the newest are listed.
+        let mut last = VecDeque::new();
         loop {
             for (pages, expired) in pages.iter_mut().zip([false, true]) {
                 pages.fill(&ledger, expired).await?;
@@ -141,13 +160,30 @@ pub(super) fn receipts(
                 (received, _) => received.is_some(),
             };
             let from = if is_next { received } else { expired };
-            let Some(receipt) = from.found.pop_front().filter(|receipt| wanted(receipt)) else { continue };
-            if let Err(e) = out.write(&receipt) {
+            let Some(receipt) = from.found.pop_front() else { continue };
+            if receipt.acknowledged_at >= until {
+                break;
+            }
+            if !is_wanted(&receipt) {
+                continue;
+            }
+            let receipt = match wanted.limit {
+                None => Some(receipt),
+                Some(limit) => {
+                    last.push_back(receipt);
+                    if last.len() > limit as usize {
+                        last.pop_front();
+                    }
+                    None
+                }
+            };
+            if let Some(Err(e)) = receipt.map(|receipt| out.write(&receipt)) {
                 output::note(&e);
                 return Ok(Exit::Good);
             }
         }
-        if let Err(e) = out.finish() {
+        let written = last.iter().try_for_each(|receipt| out.write(receipt)).and_then(|()| out.finish());
+        if let Err(e) = written {
             output::note(&e);
         }
         Ok(Exit::Good)
@@ -162,8 +198,8 @@ struct Pages {
 }
 
 impl Pages {
-    fn new(is_over: bool) -> Self {
-        Self { found: VecDeque::new(), after: (i64::MIN, DeliveryId(0)), is_over }
+    fn new(is_over: bool, since: i64) -> Self {
+        Self { found: VecDeque::new(), after: (since, DeliveryId(i64::MIN)), is_over }
     }
 
     fn next(&self) -> Option<&Receipt> {

@@ -2,8 +2,9 @@
 
 use std::path::Path;
 
+use super::Exit;
+use super::results::{Outcome, Results};
 use super::shore::{Refusal, Shore, on_shore};
-use super::{Exit, say};
 use crate::ledger::Ending;
 use crate::orders::Order;
 use crate::settings::{Directory, nearest};
@@ -11,15 +12,15 @@ use crate::status::Meant;
 use crate::text::counted;
 
 /// Makes acknowledged deliveries of a directory or of a file due again.
-pub(super) fn resend(settings: &Path, what: &Path, vessel: Option<&str>) -> Exit {
+pub(super) fn resend(settings: &Path, what: &Path, vessel: Option<&str>, json: bool) -> Exit {
     on_shore(settings, async |shore| {
         if let Some(vessel) = vessel {
             shore.vessel(vessel)?;
         }
         let directory = shore.settings.directories.iter().find(|directory| Path::new(directory.name.as_str()) == what);
         match directory {
-            Some(directory) => resend_directory(&shore, directory, vessel).await,
-            None => resend_file(&shore, what, vessel).await,
+            Some(directory) => resend_directory(&shore, directory, vessel, Results::new(json)).await,
+            None => resend_file(&shore, what, vessel, Results::new(json)).await,
         }
     })
 }
@@ -37,27 +38,35 @@ fn takers(shore: &Shore, directory: &Directory, only: Option<&str>) -> Result<Ve
     }
 }
 
-async fn resend_directory(shore: &Shore, directory: &Directory, only: Option<&str>) -> Result<Exit, Refusal> {
+async fn resend_directory(
+    shore: &Shore,
+    directory: &Directory,
+    only: Option<&str>,
+    mut results: Results,
+) -> Result<Exit, Refusal> {
     let name = &directory.name;
     let mut all = 0;
     for vessel in takers(shore, directory, only)? {
         let order = Order::Resend { vessel: vessel.clone(), directory: name.to_string(), version: None };
         let count = shore.carry_out_and_count(&order).await?;
         let paths = counted(count, "path");
-        say(format_args!("sending {paths} of {name} to {vessel} again; files that {vessel} still has are skipped"));
+        let outcome = Outcome::of_directory(name.as_str(), count).vessel(&vessel);
+        let text =
+            format_args!("sending {paths} of {name} to {vessel} again; files that {vessel} still has are skipped");
+        results.add(outcome, text);
         all += count;
     }
     if !directory.is_mirror() {
-        say(format_args!(
+        results.hint(format_args!(
             "retired files are not included; to send them again, copy them from {} back into {}",
             directory.location.join(crate::local::PROCESSED).display(),
             directory.location.display()
         ));
     }
-    Ok(if all > 0 { Exit::Good } else { Exit::Undelivered })
+    results.end(if all > 0 { Exit::Good } else { Exit::Undelivered })
 }
 
-async fn resend_file(shore: &Shore, file: &Path, only: Option<&str>) -> Result<Exit, Refusal> {
+async fn resend_file(shore: &Shore, file: &Path, only: Option<&str>, mut results: Results) -> Result<Exit, Refusal> {
     let ledger = shore.ledger().await?;
     let found = shore.find(&ledger, file).await;
     let Meant { name, directory, path, versions } = found.map_err(|refusal| did_you_mean(shore, file, refusal))?;
@@ -67,34 +76,39 @@ async fn resend_file(shore: &Shore, file: &Path, only: Option<&str>) -> Result<E
         )));
     };
     let takers = takers(shore, directory, only)?;
+    let of_file = |count| Outcome::of_directory(name.as_str(), count).file(&path);
     let current = versions.last().filter(|version| version.ended.is_none());
     let Some(current) = current else {
         let retired = versions.last().is_some_and(|version| matches!(version.ended, Some((_, Ending::Retired))));
         if retired && !directory.is_mirror() {
-            say(format_args!(
+            let text = format_args!(
                 "{name}/{path} was delivered everywhere and retired, and cannot be sent from processed/; to deliver it \
                  as a new file, copy it from processed/ back into {}",
                 directory.location.display()
-            ));
+            );
+            results.add(of_file(0), text);
         } else {
-            say(format_args!("{name}/{path} no longer exists; `why` shows its history"));
+            results.add(of_file(0), format_args!("{name}/{path} no longer exists; `why` shows its history"));
         }
-        return Ok(Exit::Undelivered);
+        return results.end(Exit::Undelivered);
     };
     let mut all = 0;
     for vessel in takers {
         let version = Some(current.version.id.0);
         let order = Order::Resend { vessel: vessel.clone(), directory: name.to_string(), version };
         let count = shore.carry_out_and_count(&order).await?;
-        match count {
-            0 => {
-                say(format_args!("{name}/{path} was not delivered to {vessel} yet, or is forgotten; `why` shows more"))
-            }
-            _ => say(format_args!("sending {name}/{path} to {vessel} again, unless {vessel} still has the file")),
+        let outcome = of_file(count).vessel(&vessel);
+        if count == 0 {
+            let why =
+                format_args!("{name}/{path} was not delivered to {vessel} yet, or is forgotten; `why` shows more");
+            results.add(outcome, why);
+        } else {
+            let text = format_args!("sending {name}/{path} to {vessel} again, unless {vessel} still has the file");
+            results.add(outcome, text);
         }
         all += count;
     }
-    Ok(if all > 0 { Exit::Good } else { Exit::Undelivered })
+    results.end(if all > 0 { Exit::Good } else { Exit::Undelivered })
 }
 
 /// Adds a directory with a similar name to the refusal, as a suggestion.

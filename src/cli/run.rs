@@ -4,13 +4,14 @@ use std::path::Path;
 use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use serde_json::json;
 use tokio::signal::unix::Signal;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::signals::{self, Signals};
 use super::simulate::simulate;
-use super::{Exit, bars, load, runtime, say, say_error, sizes, ssh_environment};
+use super::{Exit, bars, load, runtime, say, say_error, say_json, sizes, ssh_environment};
 use crate::clock::Clock;
 use crate::daemon::{self, Mode, Report, Surroundings};
 use crate::logging::{self, Log};
@@ -38,9 +39,9 @@ fn allow_many_files() {
 
 /// Runs the daemon until it is stopped, or with `once` until each file is delivered or can't be delivered for now.
 /// `allow_deletes` confirms that missing source files were deleted on purpose.
-pub(super) fn run(file: &Path, once: bool, allow_deletes: bool) -> Exit {
+pub(super) fn run(file: &Path, once: bool, allow_deletes: bool, json: bool) -> Exit {
     let settings = match load(file) {
-        Ok(settings) if settings.monster.simulate && once => return simulate(file, allow_deletes),
+        Ok(settings) if settings.monster.simulate && once => return simulate(file, allow_deletes, json),
         Ok(settings) => settings,
         Err(exit) => return exit,
     };
@@ -81,6 +82,7 @@ pub(super) fn run(file: &Path, once: bool, allow_deletes: bool) -> Exit {
         monitor: bars::monitor(screen.as_ref(), &settings.vessels),
         ssh: ssh_environment(&settings),
         clock: Clock::system(),
+        log: log.lines.clone(),
         allow_deletes,
         stop: stop.clone(),
     };
@@ -110,6 +112,7 @@ pub(super) fn run(file: &Path, once: bool, allow_deletes: bool) -> Exit {
             say_error(format_args!("contentmonster: {fault}"));
             Exit::Broken
         }
+        Some(Ok(Some(report))) if once && json => summarise_in_json(&report),
         Some(Ok(Some(report))) if once => summarise(&report),
         Some(Ok(_)) => {
             tracing::info!("Stopped");
@@ -159,6 +162,38 @@ fn in_this_run(done: &Done) -> String {
 fn waiting(backlog: &Backlog) -> String {
     let Backlog { waiting, waiting_bytes, parked, .. } = backlog;
     format!("{waiting} waiting ({}), {parked} of them parked", sizes::bytes(*waiting_bytes))
+}
+
+/// Prints the same as [`summarise`], as JSON.
+fn summarise_in_json(report: &Report) -> Exit {
+    let mut vessels: Vec<_> = report.done.iter().collect();
+    vessels.sort_by_key(|(vessel, _)| *vessel);
+    let vessels: Vec<_> = vessels
+        .into_iter()
+        .map(|(vessel, done)| {
+            let backlog = report.backlog.iter().find(|backlog| backlog.vessel == *vessel);
+            let waiting = |of: fn(&Backlog) -> u64| backlog.map_or(0, of);
+            json!({
+                "vessel": vessel.as_str(), "files": done.files, "bytes": done.bytes, "others": done.others,
+                "deletions": done.deletions, "waiting_files": waiting(|it| it.waiting),
+                "waiting_bytes": waiting(|it| it.waiting_bytes), "parked": waiting(|it| it.parked),
+            })
+        })
+        .collect();
+    let parked: Vec<_> = report
+        .parked
+        .iter()
+        .map(|one| {
+            let (vessel, directory) = (one.vessel.as_str(), one.directory.as_str());
+            json!({ "vessel": vessel, "directory": directory, "path": one.path.to_string(), "reason": one.reason })
+        })
+        .collect();
+    let troubles: Vec<_> =
+        report.troubles.iter().map(|(name, why)| json!({ "directory": name.as_str(), "trouble": why })).collect();
+    let all = report.is_all_delivered();
+    let document = json!({ "all_delivered": all, "vessels": vessels, "parked": parked, "directories": troubles });
+    say_json(&format!("{document:#}"));
+    if all { Exit::Good } else { Exit::Undelivered }
 }
 
 fn summarise(report: &Report) -> Exit {

@@ -11,7 +11,7 @@ use super::{Exit, load, runtime, say_error};
 use crate::clock::Clock;
 use crate::ledger::{Ledger, LedgerError, LedgerView};
 use crate::orders::{Order, Orders};
-use crate::settings::Settings;
+use crate::settings::{Settings, nearest};
 use crate::status::{self, Document, Gatherer, Meant, Place, QueueAnswer, QueueError, QueueQuestion, SocketError};
 use crate::text::counted;
 
@@ -138,6 +138,22 @@ impl Reach {
                 selection.pick(vessels.into_iter().map(|vessel| (vessel.name, vessel.groups)))
             }
         }
+    }
+
+    /// Refuses a directory that is not in the settings, and suggests one.
+    pub(super) async fn known_directory(&self, name: &str) -> Result<(), Refusal> {
+        let known: Vec<String> = match &self.shore {
+            Some(shore) => shore.settings.directories.iter().map(|directory| directory.name.to_string()).collect(),
+            None => self.document().await?.directories.into_iter().map(|directory| directory.name).collect(),
+        };
+        if known.iter().any(|one| one == name) {
+            return Ok(());
+        }
+        let hint = match nearest(name, known.iter().map(String::as_str)) {
+            Some(near) => format!("did you mean {near}?"),
+            None => format!("known are: {}", known.join(", ")),
+        };
+        Err(Refusal::usage(format!("there is no [Directory {name}]; {hint}")))
     }
 
     /// Executes an order like [`Shore::carry_out`].

@@ -7,9 +7,10 @@ use std::time::Duration;
 use super::selection::Selection;
 use super::shore::{Reach, Refusal, on_reach};
 use super::status_check::{self, State};
-use super::status_tables::{Screen, is_in_trouble, tables};
+use super::status_speed::speed;
+use super::status_tables::{Screen, tables};
 use super::{Exit, clear_screen, output, say, say_json};
-use crate::status::Document;
+use crate::status::{Document, VesselStatus};
 
 /// Time between two updates with `--watch`.
 const BEAT: Duration = Duration::from_secs(1);
@@ -69,7 +70,7 @@ async fn document(reach: &Reach, shown: &Shown) -> Result<Document, Refusal> {
         document.errors.retain(|error| error.vessel.as_ref().is_none_or(|vessel| wanted.contains(vessel)));
     }
     if shown.only_trouble {
-        document.vessels.retain(is_in_trouble);
+        document.vessels.retain(VesselStatus::is_in_trouble);
         document.directories.retain(|directory| directory.trouble.is_some() || directory.parked > 0);
         document.deliveries.clear();
         document.disks.retain(|disk| disk.low);
@@ -88,6 +89,9 @@ async fn show(reach: &Reach, shown: &Shown) -> Result<(), Refusal> {
                 clear_screen();
             }
             say(format_args!("{}", tables(&document, screen).trim_end()));
+            if shown.selection.vessel.is_some() {
+                document.vessels.iter().for_each(|vessel| say(format_args!("{}", speed(vessel).trim_end())));
+            }
         }
     }
     Ok(())

@@ -101,6 +101,11 @@ fn faults(document: &Document) -> Vec<(State, String)> {
             faults.push((State::Warning, format!("{files} {what} for {}", some(&names))));
         }
     }
+    for hook in &document.hooks {
+        if let Some(why) = &hook.failing {
+            faults.push((State::Warning, format!("{} fails: {why}", hook.name)));
+        }
+    }
     let reload = document.daemon.as_ref().and_then(|daemon| daemon.reload.as_ref());
     if reload.is_some_and(|reload| !reload.problems.is_empty()) {
         faults.push((State::Warning, "the last reload of the settings failed".to_owned()));

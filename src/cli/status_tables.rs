@@ -29,7 +29,7 @@ pub(super) fn tables(document: &Document, screen: Option<Screen>) -> String {
     let mut shown: Vec<&VesselStatus> = document.vessels.iter().collect();
     let mut fitted = whole;
     if lines(&fitted) > room {
-        shown.sort_by_key(|vessel| rank(vessel));
+        shown.sort_by_key(|vessel| vessel.rank());
         // Each vessel takes a line, and up to two more for its reasons.
         while lines(&fitted) + 1 > room && !shown.is_empty() {
             let over = lines(&fitted) + 1 - room;
@@ -55,36 +55,6 @@ pub(super) fn tables(document: &Document, screen: Option<Screen>) -> String {
         }
     };
     fitted.lines().map(clipped).collect::<Vec<String>>().join("\n")
-}
-
-/// Returns whether something keeps files from a vessel.
-pub(super) fn is_in_trouble(vessel: &VesselStatus) -> bool {
-    rank(vessel) < Rank::Paused
-}
-
-/// The order in which vessels are listed where not all have room: the worst first.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Rank {
-    Away,
-    Parked,
-    PutOff,
-    Paused,
-    Connecting,
-    Waiting,
-    Fine,
-}
-
-fn rank(vessel: &VesselStatus) -> Rank {
-    match vessel.link.state {
-        LinkState::Away => Rank::Away,
-        LinkState::Off if vessel.link.reason.is_some() => Rank::Away,
-        _ if vessel.parked > 0 => Rank::Parked,
-        _ if vessel.put_off > 0 => Rank::PutOff,
-        LinkState::Paused => Rank::Paused,
-        LinkState::Connecting => Rank::Connecting,
-        _ if vessel.backlog.files > 0 => Rank::Waiting,
-        _ => Rank::Fine,
-    }
 }
 
 fn text(document: &Document, vessels: Vec<&VesselStatus>) -> String {
@@ -129,8 +99,20 @@ fn text(document: &Document, vessels: Vec<&VesselStatus>) -> String {
     text.push('\n');
     text.push_str(&table(header, document.directories.iter().map(row_of_directory)));
     for directory in &document.directories {
+        if let Some(pause) = &directory.pause {
+            let until = pause.until.map(|until| format!(" (resumed {})", sizes::until(until, document.at)));
+            let note = pause.note.as_ref().map(|note| format!(": {note}")).unwrap_or_default();
+            let since = sizes::span(pause.since, document.at);
+            let _ = writeln!(text, "  {}: paused for {since}{note}{}", directory.name, until.unwrap_or_default());
+        }
         if let Some(trouble) = &directory.trouble {
             let _ = writeln!(text, "  {}: {trouble}", directory.name);
+        }
+    }
+    for hook in &document.hooks {
+        if let Some(why) = &hook.failing {
+            let since = hook.since.map(|since| format!(" for {}", sizes::span(since, document.at))).unwrap_or_default();
+            let _ = writeln!(text, "{} fails{since} ({} in all): {why}", hook.name, counted(hook.failures, "failure"));
         }
     }
     for disk in document.disks.iter().filter(|disk| disk.low) {
@@ -288,6 +270,7 @@ mod tests {
             link_bytes_today: None,
             link_bytes_month: None,
             ways: Vec::new(),
+            speed: None,
             errors: BTreeMap::new(),
             took: Histogram::new(),
         }
@@ -314,6 +297,7 @@ mod tests {
             errors: Vec::new(),
             ledger: LedgerStatus { file: String::new(), bytes: 0, free_bytes: 0 },
             disks: Vec::new(),
+            hooks: Vec::new(),
             budgets: Vec::new(),
         };
         for (columns, rows) in [(80, 24), (40, 10), (200, 50), (10, 3), (1, 1)] {

@@ -10,7 +10,7 @@ use crate::clock::{Clock, wait_between};
 use crate::fault::Fault;
 use crate::housekeeping::Housekeeping;
 use crate::names::VesselName;
-use crate::notifications::{Health, Notifications};
+use crate::notifications::{Health, Incidents, Notifications};
 use crate::orders::Orders;
 use crate::status::Live;
 
@@ -32,9 +32,17 @@ impl Daemon {
             notifications.stop().await;
         }
         let (ledger, clock) = (&self.ledger, &self.surroundings.clock);
-        let notifications = Notifications::start(&self.settings, ledger, clock, self.health(), &self.usage)
-            .await
-            .map_err(|e| e.fault())?;
+        let notifications = Notifications::start(
+            &self.settings,
+            ledger,
+            clock,
+            self.health(),
+            &self.usage,
+            &self.hooks,
+            self.incidents(),
+        )
+        .await
+        .map_err(|e| e.fault())?;
         let house = Housekeeping::start(&self.settings, ledger, clock, &self.rooms, &self.no_room).await;
         self.background = Some(Background { house, notifications });
         Ok(())
@@ -49,6 +57,15 @@ impl Daemon {
         } else {
             notifications.stop().await;
         }
+    }
+
+    /// Returns the troubles that last, as the status shows them.
+    fn incidents(&self) -> Incidents {
+        let gatherer = self.gatherer.subscribe();
+        Arc::new(move || {
+            let gatherer = gatherer.borrow().clone();
+            Box::pin(async move { gatherer.incidents().await.map_err(|e| e.to_string()) })
+        })
     }
 
     /// Returns the health check for the heartbeat. The program is healthy while files can be admitted and at least one

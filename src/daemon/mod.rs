@@ -46,12 +46,13 @@ use crate::link::{Compressor, LinkUsage};
 use crate::local::{Rooms, SourceCache};
 use crate::monitor::{All, Monitor};
 use crate::names::{DirectoryName, VesselName};
+use crate::notifications::Hooks;
 use crate::orders::Orders;
 use crate::rate_limit::RateLimiter;
 use crate::records::Backlog;
 use crate::settings::Settings;
 use crate::shore;
-use crate::status::{Done, Gatherer, Live, Place, Reload};
+use crate::status::{Done, Gatherer, Live, LogLines, Place, Reload};
 use crate::transport::SshEnvironment;
 
 use background::Background;
@@ -81,6 +82,8 @@ pub struct Surroundings {
     pub ssh: SshEnvironment,
     /// The source of the time of day.
     pub clock: Clock,
+    /// The last lines of the log, for the status.
+    pub log: LogLines,
     /// Whether a person has allowed deletions that are otherwise held back.
     pub allow_deletes: bool,
     /// The token that stops the daemon.
@@ -132,6 +135,8 @@ struct Daemon {
     /// The bytes on the links, by day.
     usage: LinkUsage,
     links: Links,
+    /// The results of commands, webhooks and heartbeats.
+    hooks: Hooks,
     directories: HashMap<DirectoryName, DirectoryAtWork>,
     vessels: HashMap<VesselName, VesselAtWork>,
     /// Rung when a `Location` changed from a file to a directory or back, so that its kind is determined again.
@@ -230,17 +235,19 @@ impl Daemon {
             let found = sections::as_found(directory, at, &ledger).await?;
             directories.insert(directory.name.clone(), DirectoryAtWork::new(found, &stop));
         }
+        let served = crate::transfer::Directories::default();
         let mut daemon = Self {
-            orders: Orders::new(ledger.clone(), HashMap::new()),
+            orders: Orders::new(ledger.clone(), HashMap::new()).with_directories(served.clone()),
             monitor: Arc::new(All(vec![surroundings.monitor.clone(), live.clone()])),
             live,
             shore_limit: RateLimiter::new(settings.monster.rate_limit.clone(), clock.clone()),
             usage,
             links: Links::new(),
+            hooks: Hooks::default(),
             directories,
             decide_again: Bell::new(),
             vessels: HashMap::new(),
-            served: crate::transfer::Directories::default(),
+            served,
             reloaded: None,
             gatherer: watch::Sender::new(Arc::new(Gatherer::idle(Place::of(&settings), ledger.view(), clock))),
             rooms: Rooms::default(),
@@ -258,6 +265,7 @@ impl Daemon {
         let vessel = |v: &crate::settings::Vessel| (v.name.clone(), daemon.new_vessel(v, paused.contains(&v.name)));
         daemon.vessels = daemon.settings.vessels.iter().map(vessel).collect();
         daemon.publish();
+        daemon.orders.follow_paused_directories().await.map_err(|e| e.fault())?;
         daemon.show();
         Ok(daemon)
     }

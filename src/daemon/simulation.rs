@@ -8,6 +8,8 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use serde_json::json;
+
 use super::{Daemon, Surroundings};
 use crate::fault::Fault;
 use crate::ledger::{Ledger, QueueEnd, Scratch};
@@ -79,6 +81,33 @@ pub enum Intention {
         /// The reason and the remedy.
         what: String,
     },
+}
+
+impl Intention {
+    /// Returns the action as JSON, with its text.
+    pub fn json(&self, text: &str) -> serde_json::Value {
+        let local = |path: &PathBuf| display_bytes(path.as_os_str().as_encoded_bytes()).to_string();
+        let on = |action: &str, vessel: &VesselName, to: &RemotePath, from: Option<String>| json!({ "action": action, "vessel": vessel.as_str(), "from": from, "to": to.to_string(), "text": text });
+        match self {
+            Self::Send { vessel, from, to, bytes, .. } => {
+                let mut value = on("send", vessel, to, Some(local(from)));
+                value["bytes"] = json!(bytes);
+                value
+            }
+            Self::MakeDirectory { vessel, to } => on("make-directory", vessel, to, None),
+            Self::MakeLink { vessel, to, target } => {
+                on("make-link", vessel, to, Some(display_bytes(target).to_string()))
+            }
+            Self::Rename { vessel, from, to } => on("rename", vessel, to, Some(from.to_string())),
+            Self::Delete { vessel, to } => on("delete", vessel, to, None),
+            Self::Move { from, to } => {
+                json!({ "action": "move", "from": local(from), "to": local(to), "text": text })
+            }
+            Self::Trouble { directory, .. } => {
+                json!({ "action": "trouble", "directory": directory.as_str(), "text": text })
+            }
+        }
+    }
 }
 
 impl fmt::Display for Intention {

@@ -9,7 +9,7 @@ use super::Daemon;
 use super::sections::DirectoryAtWork;
 use crate::fault::Fault;
 use crate::names::DirectoryName;
-use crate::status::{self, Gatherer, Listening, Place, Socket, Web};
+use crate::status::{self, Gatherer, Listening, Place, Running, Socket, Web};
 
 /// The running views: the services on the socket and at `Listen`.
 pub(super) struct Views {
@@ -75,7 +75,15 @@ impl Daemon {
         let troubles = self.directories.iter().map(trouble).collect();
         let gatherer = Gatherer::idle(Place::of(&self.settings), self.ledger.view(), self.surroundings.clock.clone())
             .with_rooms(self.rooms.clone());
-        gatherer.running(self.live.clone(), self.ssh.meters.clone(), taken_in, troubles, self.reloaded.clone())
+        gatherer.running(Running {
+            live: self.live.clone(),
+            meters: self.ssh.meters.clone(),
+            taken_in,
+            troubles,
+            reload: self.reloaded.clone(),
+            hooks: self.hooks.clone(),
+            log: self.surroundings.log.clone(),
+        })
     }
 
     fn web(&self, stop: CancellationToken) -> Web {

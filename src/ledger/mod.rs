@@ -11,10 +11,12 @@
 #[cfg(test)]
 mod conformance;
 mod error;
+mod incidents;
 mod link_usage;
 mod mounts;
 mod moves;
 mod notices;
+mod pauses;
 mod places;
 mod queue;
 mod queues;
@@ -28,16 +30,20 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 pub use error::LedgerError;
+pub use incidents::{IncidentMemory, ToldIncident};
 pub use link_usage::LinkUsage;
 pub use mounts::MountMemory;
 pub use moves::{MovedEntry, Moves, OriginThere, SameStamp};
 pub use notices::{Listener, Notice, NoticeId, Outbox};
+pub use pauses::{DirectoryPauses, PausedDirectory};
 pub use places::Places;
-pub use queue::{QueueFilter, QueuePage, QueuePosition, QueueState, Queued};
+pub use queue::{
+    LanePlace, QueueCursor, QueueFilter, QueueLane, QueuePage, QueuePosition, QueueRank, QueueStage, QueueState, Queued,
+};
 pub use queues::{ExpiredDelivery, QueueEnd, QueueSettings, Queues};
 pub use reports::{
-    DeliveryStory, DirectoryTally, Ending, Oldest, Postponed, Receipt, Reports, Summary, Tally, Trouble, VersionStory,
-    VesselNote,
+    DeliveryStory, DirectoryTally, Ending, Oldest, Postponed, Receipt, ReceiptPage, Reports, Summary, Tally, Trouble,
+    VersionStory, VesselNote,
 };
 pub use store::{CurrentVersion, LastDelivered, Parked, Pause, Store};
 pub use upkeep::{Retiree, Step, Upkeep};

@@ -1,4 +1,4 @@
-//! The queue of one vessel as people see it: its open deliveries, in the order in which they are due.
+//! The queue of one vessel as people see it: its open deliveries, in the order in which they are sent.
 
 use crate::names::{DirectoryName, RelPath};
 use crate::records::{DeliveryId, DeliveryState, VersionId, VersionKind};
@@ -38,7 +38,81 @@ impl QueueState {
     }
 }
 
-/// A place in a vessel's queue: that of a delivery. The next page begins after it.
+/// A part of a vessel's queue that is sent before the parts after it. One delivery of each lane is sent in turn.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct QueueStage {
+    /// The lanes.
+    pub lanes: Vec<QueueLane>,
+    /// Only the deliveries without a rank that are due after this time, in milliseconds since 1970, …
+    pub due_after: i64,
+    /// … and at this time or before.
+    pub due_until: i64,
+}
+
+/// Queues that are merged: deliveries with a rank by their rank, then the others by the time when they are due.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct QueueLane {
+    /// Whether the shared queue is one of them.
+    pub shared: bool,
+    /// The directories with queues of their own.
+    pub queues: Vec<DirectoryName>,
+    /// Whether deliveries with a rank are included.
+    pub ranked: bool,
+}
+
+/// The rank of a delivery in a queue with an order.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum QueueRank {
+    /// By a number.
+    Number(i64),
+    /// By the path.
+    Path(Vec<u8>),
+}
+
+/// The place of a delivery in a lane; those with a rank come first.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum LanePlace {
+    /// By rank, then by the time when the delivery is due.
+    Ranked(QueueRank, QueuePosition),
+    /// By the time when the delivery is due.
+    ByTime(QueuePosition),
+}
+
+impl LanePlace {
+    /// Returns the time and the delivery.
+    pub fn position(&self) -> QueuePosition {
+        match self {
+            Self::Ranked(_, position) | Self::ByTime(position) => *position,
+        }
+    }
+}
+
+/// Where a page of a queue begins.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct QueueCursor {
+    /// The number of the stage.
+    pub stage: usize,
+    /// The number of the lane whose turn it is.
+    pub turn: usize,
+    /// How far each lane of the stage was listed; `None`: not at all.
+    pub lanes: Vec<Option<LanePlace>>,
+}
+
+impl QueueCursor {
+    /// Notes that a delivery was listed.
+    pub(super) fn pass(&mut self, stage: usize, lane: usize, place: LanePlace) {
+        if self.stage != stage {
+            *self = Self { stage, ..Self::default() };
+        }
+        if self.lanes.len() <= lane {
+            self.lanes.resize(lane + 1, None);
+        }
+        self.lanes[lane] = Some(place);
+        self.turn = lane + 1;
+    }
+}
+
+/// The time when a delivery is due, and its number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct QueuePosition {
     /// When the delivery is due, in milliseconds since 1970.
@@ -92,5 +166,5 @@ pub struct QueuePage {
     pub entries: Vec<Queued>,
     /// Where the next page begins; `None` at the end of the queue. A page may hold fewer deliveries than were asked for,
     /// even none, although the queue has more: so many were examined that the answer would take long.
-    pub next: Option<QueuePosition>,
+    pub next: Option<QueueCursor>,
 }

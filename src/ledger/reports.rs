@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 
 use async_trait::async_trait;
 
-use super::{LedgerError, QueueFilter, QueuePage, QueuePosition};
+use super::{LedgerError, PausedDirectory, QueueCursor, QueueFilter, QueuePage, QueueStage};
 use crate::digest::Digest;
 use crate::names::{DirectoryName, RelPath, VesselName};
 use crate::records::{DeliveryCost, DeliveryId, DeliveryState, LinkBytes, UtcDay, Version, WayOf};
@@ -112,6 +112,8 @@ pub struct Summary {
     pub oldest: Vec<Oldest>,
     /// For each vessel with postponed deliveries, the one that is retried first, ordered by vessel.
     pub postponed: Vec<Postponed>,
+    /// The paused directories, ordered by name; also those whose pauses have ended and were not removed yet.
+    pub paused_directories: Vec<PausedDirectory>,
     /// Size of the ledger file in bytes.
     pub ledger_bytes: u64,
     /// Free space inside the ledger file in bytes.
@@ -134,6 +136,9 @@ pub struct Trouble {
     /// Time of the next attempt, in milliseconds since 1970.
     pub due_at: i64,
 }
+
+/// A part of the receipts, and the time and delivery after which the next part begins.
+pub type ReceiptPage = (Vec<Receipt>, Option<(i64, DeliveryId)>);
 
 /// One acknowledgement.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -233,15 +238,29 @@ pub trait Reports: Send + Sync {
     /// Returns parked deliveries, earliest recorded first, at most `limit`.
     async fn troubles(&self, limit: u32) -> Result<Vec<Trouble>>;
 
-    /// Returns a part of a vessel's queue in the order in which it is sent: at most `limit` deliveries, beginning after
-    /// `after`.
+    /// Returns a part of a vessel's queue in the order of `stages`: at most `limit` deliveries, beginning at `from`, a cursor
+    /// of the same stages. Deliveries in queues that no stage names follow at the end. With a state of failed deliveries, or
+    /// with versions, the order is that of the time when they are due.
     async fn queue(
         &self,
         vessel: &VesselName,
+        stages: &[QueueStage],
         filter: &QueueFilter,
-        after: Option<QueuePosition>,
+        from: Option<&QueueCursor>,
         limit: u32,
     ) -> Result<QueuePage>;
+
+    /// Returns acknowledgements, newest first, at most `limit`: those to a vessel, and those of files whose path contains a
+    /// text, as bytes, beginning with the ones before the acknowledgement of the delivery `before.1` at the time
+    /// `before.0`. Also returns where the next part begins; `None` at the end. A part may hold fewer, even none, although
+    /// there are more: so many were examined that the answer would take long.
+    async fn latest_receipts(
+        &self,
+        vessel: Option<&VesselName>,
+        search: Option<&str>,
+        before: Option<(i64, DeliveryId)>,
+        limit: u32,
+    ) -> Result<ReceiptPage>;
 
     /// Returns the latest acknowledgements, newest first, at most `limit`.
     async fn last_receipts(&self, limit: u32) -> Result<Vec<Receipt>>;

@@ -285,3 +285,18 @@ CREATE INDEX version_stamp ON version (inode, mtime, size) WHERE kind <> 'gone';
 CREATE INDEX version_digest ON version (digest) WHERE kind = 'file' AND size >= 1048576;
 
 CREATE INDEX version_size ON version (size) WHERE kind = 'file' AND size >= 1048576;
+
+CREATE TABLE paused_directory (
+    directory TEXT    PRIMARY KEY,
+    paused_at INTEGER NOT NULL,
+    until     INTEGER,           -- NULL: until a person ends it
+    note      TEXT               -- of the person who paused it
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE incident (
+    kind    TEXT    NOT NULL, -- such as 'vessel-away'
+    subject TEXT    NOT NULL, -- the vessel or the directory; empty: the shore
+    since   INTEGER NOT NULL,
+    reason  TEXT    NOT NULL,
+    PRIMARY KEY (kind, subject)
+) STRICT, WITHOUT ROWID;

@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use super::{LedgerError, LinkUsage, MountMemory, Moves, Outbox, Places, Queues, Reports, Upkeep};
+use super::{
+    DirectoryPauses, IncidentMemory, LedgerError, LinkUsage, MountMemory, Moves, Outbox, Places, Queues, Reports,
+    Upkeep,
+};
 use crate::digest::Digest;
 use crate::names::{DirectoryName, InstanceId, RelPath, VesselName};
 use crate::records::{
@@ -61,7 +64,9 @@ pub struct Parked {
 /// cancelled call, or step of a call, is applied either completely or not at all. Every update is idempotent, except
 /// those of [`LinkUsage`], and a cancelled call affects no other call.
 #[async_trait]
-pub trait Store: Outbox + Places + Moves + Queues + Upkeep + MountMemory + LinkUsage + Send + Sync {
+pub trait Store:
+    DirectoryPauses + IncidentMemory + Outbox + Places + Moves + Queues + Upkeep + MountMemory + LinkUsage + Send + Sync
+{
     /// Returns the shore's id.
     fn instance(&self) -> InstanceId;
 

@@ -2,6 +2,7 @@
 
 mod file;
 mod journal;
+mod keep;
 mod line;
 mod screen;
 mod syslog;
@@ -20,8 +21,10 @@ use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer};
 
 use crate::settings::{LogFormat, LogTarget, Logging};
+use crate::status::LogLines;
 use file::LogFile;
 use journal::JOURNAL;
+use keep::Keep;
 use screen::AroundBars;
 use syslog::SYSLOG;
 use thin::{Thin, Thinned};
@@ -34,6 +37,8 @@ pub const VARIABLE: &str = "CONTENTMONSTER_LOG";
 #[derive(Clone, Default)]
 pub struct Log {
     file: Option<Arc<LogFile>>,
+    /// The last lines that concern each vessel.
+    pub lines: LogLines,
 }
 
 impl Log {
@@ -87,7 +92,7 @@ pub fn start(settings: Option<&Logging>, bars: Option<MultiProgress>) -> Result<
         }
     };
     // `try_init` fails if a test in the same process has already set up logging.
-    let layer = Thinned { inner: layer, thin: Thin::start() };
+    let layer = Thinned { inner: layer.and_then(Keep(log.lines.clone())), thin: Thin::start() };
     let _ = tracing_subscriber::registry().with(layer.with_filter(filter)).try_init();
     Ok(log)
 }

@@ -109,7 +109,12 @@ impl Reporter {
         let of = |recipient: String| (name.to_owned(), period, percent, recipient);
         if self.told.insert(of("log and command".into())) {
             tracing::warn!(budget = name, used, "{percent} % of the budget of {limit} are used");
-            if let Err(why) = process::run(&telling.on_budget, variables(&event), telling.hook_timeout).await {
+            let ran = process::run(&telling.on_budget, variables(&event), telling.hook_timeout).await;
+            if let Some(program) = telling.on_budget.first() {
+                let result = ran.as_ref().map(|()| ()).map_err(String::as_str);
+                desk.hooks.note(&format!("command {program}"), now, result);
+            }
+            if let Err(why) = ran {
                 tracing::warn!("The command OnBudget failed: {why}");
             }
         }

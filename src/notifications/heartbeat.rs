@@ -37,7 +37,12 @@ pub(super) async fn beat(desk: Desk, client: Client, address: WebAddress, health
         }
         sick.is_over("The heartbeat");
         let what = format!("Heartbeat to {address}");
-        match desk.stop.run_until_cancelled(client.get(address.url())).await {
+        let beaten = desk.stop.run_until_cancelled(client.get(address.url())).await;
+        if let Some(beaten) = &beaten {
+            let result = beaten.as_ref().map(|()| ()).map_err(String::as_str);
+            desk.hooks.note(&format!("heartbeat {address}"), desk.clock.now_ms(), result);
+        }
+        match beaten {
             None => return,
             Some(Ok(())) => unheard.is_over(&what),
             Some(Err(why)) => unheard.about(&what, &why),

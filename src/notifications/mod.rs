@@ -8,7 +8,9 @@ mod budgets;
 mod commands;
 mod facts;
 mod heartbeat;
+mod hooks;
 mod http;
+mod incidents;
 mod log_once;
 mod process;
 mod webhook;
@@ -28,6 +30,8 @@ use crate::settings::Settings;
 use crate::text::counted;
 
 pub use heartbeat::Health;
+pub use hooks::{HookResults, Hooks};
+pub use incidents::{Incident, IncidentKind, Incidents};
 
 /// State that the tasks of all recipients share.
 #[derive(Clone)]
@@ -35,6 +39,8 @@ struct Desk {
     settings: Arc<Settings>,
     ledger: Ledger,
     clock: Clock,
+    /// The results of the recipients, for the status.
+    hooks: Hooks,
     /// The token that ends a recipient's task once no event is left for the recipient, or the recipient is unreachable.
     finish: CancellationToken,
     /// The token that ends a recipient's task within seconds.
@@ -51,7 +57,8 @@ pub struct Notifications {
 impl Notifications {
     /// Starts the notifications that the settings request, beginning with events that are pending in the ledger. To be
     /// called before any delivery, so that no event is missed. `health` is called before each heartbeat; `usage` is compared
-    /// with the budgets.
+    /// with the budgets, `hooks` gets the
+    /// results, and `incidents` is asked for the troubles that last.
     ///
     /// # Errors
     /// When the ledger can't be used. Later errors are only logged.
@@ -61,15 +68,20 @@ impl Notifications {
         clock: &Clock,
         health: Health,
         usage: &LinkUsage,
+        hooks: &Hooks,
+        incidents: Incidents,
     ) -> Result<Self, LedgerError> {
         let (finish, stop) = (CancellationToken::new(), CancellationToken::new());
         let desk = Desk {
             settings: Arc::new(settings.clone()),
             ledger: ledger.clone(),
             clock: clock.clone(),
+            hooks: hooks.clone(),
             finish: finish.clone(),
             stop: stop.clone(),
         };
+        let names = names(settings);
+        hooks.keep(|name| names.iter().any(|known| known == name));
         let (mut tasks, mut listeners) = (JoinSet::new(), Vec::new());
         let commanded = commands::wants(settings);
         if !commanded.is_empty() {
@@ -88,6 +100,7 @@ impl Notifications {
             tasks.spawn(webhook::post(desk.clone(), client.clone(), address.clone(), channel, bell));
         }
         tasks.spawn(budgets::watch(desk.clone(), client.clone(), usage.clone()));
+        tasks.spawn(incidents::watch(desk.clone(), client.clone(), incidents));
         if let Some(address) = &web.heartbeat {
             tasks.spawn(heartbeat::beat(desk.clone(), client, address.clone(), health));
         }
@@ -112,6 +125,17 @@ impl Notifications {
         self.finish.cancel();
         while self.tasks.join_next().await.is_some() {}
     }
+}
+
+/// Returns the names of all commands, webhooks and the heartbeat, as in their results.
+fn names(settings: &Settings) -> Vec<String> {
+    let telling = &settings.monster.telling;
+    let hooks =
+        settings.directories.iter().flat_map(|one| EventKind::ALL.into_iter().map(move |kind| one.hooks.on(kind)));
+    let commands = hooks.chain([&telling.on_budget[..], &telling.on_trouble[..]]);
+    let commands = commands.filter_map(|words| words.first()).map(|program| format!("command {program}"));
+    let webhooks = telling.webhooks.iter().map(|address| format!("webhook {address}"));
+    commands.chain(webhooks).chain(telling.heartbeat.iter().map(|address| format!("heartbeat {address}"))).collect()
 }
 
 /// Returns every kind of event for every directory, except retirements in mirrors, whose sources never retire.

@@ -66,7 +66,10 @@ async fn post_events<E: Serialize>(
         headers.push(("x-contentmonster-signature", signature(secret, now.as_second(), &body)));
     }
     let posted = desk.stop.run_until_cancelled(client.post(address.url(), &headers, body)).await;
-    posted.unwrap_or_else(|| Err("contentmonster is stopping".to_owned()))
+    let Some(posted) = posted else { return Err("contentmonster is stopping".to_owned()) };
+    let result = posted.as_ref().map(|()| ()).map_err(String::as_str);
+    desk.hooks.note(&format!("webhook {address}"), desk.clock.now_ms(), result);
+    posted
 }
 
 /// Returns the name of the address's channel in the ledger: a hash, because the address may be a secret.

@@ -133,6 +133,14 @@ pub(super) static KEYS: &[Key<Monster>] = &[
               CONTENTMONSTER_EVENT (budget), _TIME, _BUDGET (such as `link vsat` or `vessel aurora`), _PERIOD (day or \
               month), _PERCENT (80 or 100), _USED and _BYTES. OnDelivered explains the syntax. Webhook addresses \
               receive the same facts."),
+    key("OnTrouble", Value("none"), field!(Monster.telling.on_trouble, telling::command))
+        .value("a command, or none").reload(Background)
+        .doc("Command that runs when a trouble begins that lasts, and again when it is over: a vessel is away for longer \
+              than AwayAfter, deletions are held back, a directory can't be used, a reload of the settings failed, or \
+              a disk has less than MinFree. Its environment contains CONTENTMONSTER_EVENT (trouble), _TIME, _STATE \
+              (begun or over), _TROUBLE (vessel-away, deletions-held, directory-trouble, reload-failed or disk-full), \
+              _VESSEL or _DIRECTORY, _SINCE and _REASON. Webhook addresses receive the same facts. OnDelivered \
+              explains the syntax."),
     key("HookTimeout", Value("60s"), field!(Monster.telling.hook_timeout, Written::duration))
         .value("a duration from 1s to 1d").reload(Background)
         .doc("Maximum run time of the commands of OnDelivered, OnRetired and OnParked. After it, the command and all \

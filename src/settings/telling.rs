@@ -25,6 +25,8 @@ pub struct Telling {
     pub heartbeat_interval: Duration,
     /// `OnBudget`: the command for a budget that is nearly or wholly spent; empty: none.
     pub on_budget: Vec<String>,
+    /// `OnTrouble`: the command for troubles that begin and end; empty: none.
+    pub on_trouble: Vec<String>,
     /// `HookTimeout`: the time limit of each command for an event.
     pub hook_timeout: Duration,
 }

@@ -52,6 +52,8 @@ pub struct Vessel {
     pub timeout: Duration,
     /// `ReconnectWait`: the longest wait before a reconnect after a connection or its handshake failed.
     pub reconnect_wait: Duration,
+    /// `AwayAfter`: how long the vessel may be away before OnTrouble and the webhooks are told.
+    pub away_after: Duration,
     /// `Groups`: the groups of the vessel, in the order of the settings; later ones take precedence.
     pub groups: Vec<String>,
     /// `Dirs`: the only directories for this vessel; `None`: all directories.
@@ -132,6 +134,10 @@ pub(super) static KEYS: &[Key<Vessel>] = &[
         .value("a duration from 1s to 1h")
         .doc("Timeout for connecting, for logging in, and for any answer. It is six times as long for starting SFTP, \
               and for closing, renaming or flushing a file."),
+    key("AwayAfter", Value("1h"), field!(Vessel.away_after, Written::duration))
+        .value("a duration from 1s to 365d").reload(AtOnce)
+        .doc("How long the vessel may be away before OnTrouble and the webhooks are told; they are told again when it is \
+              back."),
     key("ReconnectWait", Value("60s"), field!(Vessel.reconnect_wait, Written::duration))
         .value("a duration from 1s to 1d")
         .doc("Maximum wait before a reconnect after a connection or its handshake failed. The first wait is at most \

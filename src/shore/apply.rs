@@ -67,6 +67,7 @@ impl DirectoryIngest {
             let name = &self.directory.settings.name;
             known = self.directory.ledger.current(name).await.map_err(|e| e.fault())?;
         }
+        self.deletions.found_anew();
         if scan.is_empty && self.repeats_deletions() {
             // In an empty location all known paths are missing, so the paths need not be checked one by one.
             let now = Instant::now();

@@ -35,6 +35,8 @@ pub(super) struct Deletions {
     first: Option<Instant>,
     last: Option<Instant>,
     passed: VecDeque<(Instant, u64)>,
+    /// Number of deletions that `MaxDelete` holds back since the last scan of the whole directory.
+    held: u64,
 }
 
 impl Deletions {
@@ -43,6 +45,11 @@ impl Deletions {
         self.leaving.insert(path);
         self.first.get_or_insert(now);
         self.last = Some(now);
+    }
+
+    /// Notes that a scan of the whole directory finds all missing paths again, also those that were held back.
+    pub(super) fn found_anew(&mut self) {
+        self.held = 0;
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -65,13 +72,15 @@ impl Deletions {
         std::mem::take(&mut self.leaving).into_iter().collect()
     }
 
-    /// Returns whether `count` more deletions stay within `most` deletions per minute, and counts them if so.
+    /// Returns whether `count` more deletions stay within `most` deletions per minute, together with those that are held
+    /// back, and counts them if so: the others are not carried out one by one after an accident.
     fn may_pass(&mut self, count: u64, most: u64, now: Instant) -> bool {
         while self.passed.front().is_some_and(|(at, _)| now.duration_since(*at) >= GO) {
             self.passed.pop_front();
         }
         let passed: u64 = self.passed.iter().map(|(_, count)| count).sum();
-        if passed.saturating_add(count) > most {
+        if passed.saturating_add(count).saturating_add(self.held) > most {
+            self.held = self.held.saturating_add(count);
             return false;
         }
         self.passed.push_back((now, count));
@@ -167,6 +176,7 @@ impl Deletions {
         if self.may_pass(count, limit, now) {
             return None;
         }
+        let count = self.held;
         Some(format!("deleting {count} of {known} paths in {location} exceeds MaxDelete ({limit} per minute)"))
     }
 }
@@ -241,9 +251,12 @@ mod tests {
         let mut deletions = Deletions::default();
         let now = Instant::now();
         assert!(!deletions.may_pass(101, 100, now));
+        assert!(!deletions.may_pass(1, 100, now), "a later one is not carried out alone");
+        deletions.found_anew();
         assert!(deletions.may_pass(60, 100, now));
         assert!(deletions.may_pass(40, 100, now + GO / 2));
         assert!(!deletions.may_pass(1, 100, now + GO / 2));
+        deletions.found_anew();
         assert!(deletions.may_pass(60, 100, now + GO));
         assert!(!deletions.may_pass(1, 100, now + GO));
     }

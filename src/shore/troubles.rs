@@ -56,6 +56,11 @@ impl Troubles {
         self.0.contains_key(concern)
     }
 
+    /// Returns all troubles, the most important first.
+    pub fn all(&self) -> Vec<(Concern, String)> {
+        self.0.iter().map(|(concern, text)| (concern.clone(), text.clone())).collect()
+    }
+
     /// Returns all texts, most important first.
     pub fn texts(&self) -> impl Iterator<Item = &str> {
         self.0.values().map(String::as_str)

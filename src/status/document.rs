@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::Histogram;
+use super::speed::Speed;
 
 /// The version of the document's format.
 pub const FORM: u32 = 1;
@@ -33,6 +34,9 @@ pub struct Document {
     pub deliveries: Vec<Delivered>,
     /// The latest errors since the program started, newest first, at most 20.
     pub errors: Vec<ErrorStatus>,
+    /// The commands, webhooks and the heartbeat that were used since the program started.
+    #[serde(default)]
+    pub hooks: Vec<HookStatus>,
     /// The budgets of the settings.
     #[serde(default)]
     pub budgets: Vec<BudgetStatus>,
@@ -146,6 +150,9 @@ pub struct VesselStatus {
     /// The ways to the vessel, the preferred one first; empty if it has only one address without a link.
     #[serde(default)]
     pub ways: Vec<WayStatus>,
+    /// How fast the vessel is served, and what limits that; `null` when the program does not run.
+    #[serde(default)]
+    pub speed: Option<Speed>,
     /// Numbers of errors since the program started, by kind.
     pub errors: BTreeMap<String, u64>,
     /// Durations of deliveries since the program started, in seconds.
@@ -321,6 +328,33 @@ pub struct DirectoryStatus {
     pub retired_today: Amount,
     /// Why the directory, or a file in it, can't be used.
     pub trouble: Option<String>,
+    /// The directory's pause; `null` when it is not paused.
+    #[serde(default)]
+    pub pause: Option<DirectoryPause>,
+}
+
+/// The pause of a directory, whose files are sent to no vessel.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DirectoryPause {
+    /// Since when the directory is paused.
+    pub since: Timestamp,
+    /// When it is resumed; `null`: by a person.
+    pub until: Option<Timestamp>,
+    /// The note of the person who paused it.
+    pub note: Option<String>,
+}
+
+/// A command or a webhook that is told of events.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct HookStatus {
+    /// `command`, and the program, or `webhook`, and the address without secrets.
+    pub name: String,
+    /// Number of failures since the program started.
+    pub failures: u64,
+    /// The last failure; `null` if the last use succeeded.
+    pub failing: Option<String>,
+    /// Since when it fails.
+    pub since: Option<Timestamp>,
 }
 
 /// A parked delivery.

@@ -1,28 +1,32 @@
 //! Assembles the status document from the ledger and the live state.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use jiff::Timestamp;
-use jiff::tz::TimeZone;
+use serde_json::{Value, json};
 use tokio::sync::{Mutex, watch};
 
+use super::convert::{midnight, moment};
+use super::cpu::CpuMeter;
 use super::document::{
-    Amount, Daemon, Delivered, DirectoryStatus, DiskStatus, Document, ErrorStatus, FORM, LedgerStatus, Link, LinkBytes,
-    LinkState, Oldest, PutOff, Reload, Transfer, Trouble, VesselStatus,
+    Amount, Daemon, Delivered, DirectoryPause, DirectoryStatus, DiskStatus, Document, ErrorStatus, FORM, HookStatus,
+    LedgerStatus, Link, LinkBytes, LinkState, Oldest, PutOff, Reload, Transfer, Trouble, VesselStatus,
 };
 use super::live::{Live, LiveLink, LiveTransfer, LiveVessel};
+use super::log_lines::{LogLine, LogLines};
+use super::place::Place;
 use super::queues::{Sending, opens};
-use super::routes::Routes;
+use super::speed::{Known, Speed, speed};
+use super::trouble_times::TroubleTimes;
 use crate::clock::Clock;
 use crate::ledger::{LedgerError, LedgerView, Summary};
 use crate::local::{Room, Rooms};
 use crate::names::{DirectoryName, VesselName};
+use crate::notifications::{HookResults, Hooks};
 use crate::records::UtcDay;
-use crate::settings::Settings;
-use crate::shore::Troubles;
+use crate::shore::{Concern, Troubles};
 use crate::transport::LinkMeters;
 
 /// Maximum lengths of the lists `parked`, `deliveries` and `transfers` in the document.
@@ -34,55 +38,22 @@ const A_DAY: i64 = 24 * 60 * 60 * 1000;
 /// How long a document is reused, so that many clients cost no more than one.
 const FRESH: Duration = Duration::from_millis(300);
 
-/// The names and paths that a document covers.
-#[derive(Clone, Debug)]
-pub struct Place {
-    /// The vessels, in the order of the settings.
-    pub vessels: Vec<VesselName>,
-    /// The groups of each vessel.
-    pub groups: HashMap<VesselName, Vec<String>>,
-    /// The directories, in the order of the settings.
-    pub directories: Vec<DirectoryName>,
-    /// The path of the ledger's file.
-    pub database: PathBuf,
-    /// A path on the ledger's disk, then one on the disk of each directory.
-    pub disks: Vec<PathBuf>,
-    /// `MinFree`, in bytes.
-    pub min_free: u64,
-    /// Priorities, schedules and rate limits.
-    pub(super) sending: Arc<Sending>,
-    /// The ways to vessels that have several, or a link, and their budgets.
-    pub routes: Routes,
-}
-
-impl Place {
-    /// Takes the names and paths from the settings.
-    pub fn of(settings: &Settings) -> Self {
-        Self {
-            vessels: settings.vessels.iter().map(|vessel| vessel.name.clone()).collect(),
-            groups: settings.vessels.iter().map(|vessel| (vessel.name.clone(), vessel.groups.clone())).collect(),
-            directories: settings.directories.iter().map(|directory| directory.name.clone()).collect(),
-            database: settings.monster.database.clone(),
-            disks: disks(settings),
-            min_free: settings.monster.min_free,
-            sending: Arc::new(Sending::of(settings)),
-            routes: Routes::of(settings),
-        }
-    }
-}
-
-fn disks(settings: &Settings) -> Vec<PathBuf> {
-    let ledger = settings.monster.database.parent().map(Path::to_owned);
-    ledger.into_iter().chain(settings.directories.iter().map(|directory| directory.location.clone())).collect()
-}
-
 /// The running program's contribution to a document.
-struct Running {
-    live: Arc<Live>,
-    meters: LinkMeters,
-    taken_in: Vec<watch::Receiver<bool>>,
-    troubles: HashMap<DirectoryName, watch::Receiver<Troubles>>,
-    reload: Option<Reload>,
+pub struct Running {
+    /// The state that the workflows report.
+    pub live: Arc<Live>,
+    /// The bytes on the link.
+    pub meters: LinkMeters,
+    /// For each directory, whether all files present at the start are in the ledger.
+    pub taken_in: Vec<watch::Receiver<bool>>,
+    /// Why a directory can't be used.
+    pub troubles: HashMap<DirectoryName, watch::Receiver<Troubles>>,
+    /// The result of the last reload of the settings.
+    pub reload: Option<Reload>,
+    /// The results of commands, webhooks and heartbeats.
+    pub hooks: Hooks,
+    /// The last lines of the log.
+    pub log: LogLines,
 }
 
 impl Running {
@@ -100,12 +71,23 @@ pub struct Gatherer {
     rooms: Rooms,
     running: Option<Running>,
     last: Mutex<Option<(Instant, Arc<Document>)>>,
+    cpu: CpuMeter,
+    trouble_times: TroubleTimes,
 }
 
 impl Gatherer {
     /// Creates a gatherer for commands without a running program: its documents come from the ledger alone.
     pub fn idle(place: Place, ledger: LedgerView, clock: Clock) -> Self {
-        Self { place, ledger, clock, rooms: Rooms::default(), running: None, last: Mutex::new(None) }
+        Self {
+            place,
+            ledger,
+            clock,
+            rooms: Rooms::default(),
+            running: None,
+            last: Mutex::new(None),
+            cpu: CpuMeter::default(),
+            trouble_times: TroubleTimes::default(),
+        }
     }
 
     /// Uses the free space that other modules have already queried.
@@ -114,18 +96,10 @@ impl Gatherer {
         Self { rooms, ..self }
     }
 
-    /// Adds the state of the running program. `meters` count the bytes on the link, `taken_in` holds for each directory whether all files present at the
-    /// start are in the ledger, `troubles` why a directory can't be used, `reload` the result of the last reload of the
-    /// settings.
-    pub fn running(
-        self,
-        live: Arc<Live>,
-        meters: LinkMeters,
-        taken_in: Vec<watch::Receiver<bool>>,
-        troubles: HashMap<DirectoryName, watch::Receiver<Troubles>>,
-        reload: Option<Reload>,
-    ) -> Self {
-        Self { running: Some(Running { live, meters, taken_in, troubles, reload }), ..self }
+    /// Adds the state of the running program.
+    #[must_use]
+    pub fn running(self, running: Running) -> Self {
+        Self { running: Some(running), ..self }
     }
 
     /// Returns the last document if it is younger than [`FRESH`], otherwise a new one.
@@ -144,23 +118,68 @@ impl Gatherer {
         Ok(document)
     }
 
+    /// Returns what the page shows of the whole fleet.
+    ///
+    /// # Errors
+    /// When the ledger can't be read.
+    pub(super) async fn fleet(&self) -> Result<Value, LedgerError> {
+        Ok(super::fleet::fleet(&*self.document().await?).unwrap_or_default())
+    }
+
+    /// Returns what the page shows of one vessel: all that the document has of it, and its log lines. Without `vessel`
+    /// there is none of this name.
+    ///
+    /// # Errors
+    /// When the ledger can't be read.
+    pub(super) async fn vessel_in_full(&self, name: &str) -> Result<Value, LedgerError> {
+        let document = self.document().await?;
+        let vessel = document.vessels.iter().find(|vessel| vessel.name == name);
+        let errors: Vec<_> = document.errors.iter().filter(|error| error.vessel.as_deref() == Some(name)).collect();
+        let vessel = serde_json::to_value(vessel).unwrap_or_default();
+        Ok(json!({
+            "at": document.at.as_millisecond(), "vessel": vessel, "errors": errors, "log": self.log_of(name),
+        }))
+    }
+
     /// Drops the last document, so that the next one shows the effects of an order.
     pub async fn refresh(&self) {
         *self.last.lock().await = None;
     }
 
-    /// Returns the bytes sent to each vessel in each of the last seconds, oldest first. The lists of all vessels end
-    /// with the same second.
-    pub fn throughput(&self) -> BTreeMap<String, Vec<u64>> {
+    /// Returns the bytes sent to each vessel, or to `only` this one, in each of the last seconds, oldest first. The lists
+    /// of all vessels end with the same second.
+    pub fn throughput(&self, only: Option<&str>) -> BTreeMap<String, Vec<u64>> {
         let Some(running) = &self.running else { return BTreeMap::new() };
         let now = running.live.second();
         let history = |name: &VesselName| (name.to_string(), running.live.vessel(name).meter.history(now));
-        self.place.vessels.iter().map(history).collect()
+        let wanted = self.place.vessels.iter().filter(|name| only.is_none_or(|only| only == name.as_str()));
+        wanted.map(history).collect()
+    }
+
+    /// Returns the last lines of the log about a vessel, newest first.
+    pub(super) fn log_of(&self, vessel: &str) -> Vec<LogLine> {
+        self.running.as_ref().map(|running| running.log.of(vessel)).unwrap_or_default()
     }
 
     /// Returns the time of day in milliseconds since 1970.
     pub(super) fn now_ms(&self) -> i64 {
         self.clock.now_ms()
+    }
+
+    /// Returns the troubles of a directory, the most important first.
+    pub(super) fn troubles_of(&self, name: &DirectoryName) -> Vec<(Concern, String)> {
+        let troubles = self.running.as_ref().and_then(|running| running.troubles.get(name));
+        troubles.map(|troubles| troubles.borrow().all()).unwrap_or_default()
+    }
+
+    /// Returns since when the directories have been in trouble.
+    pub(super) fn trouble_times(&self) -> &TroubleTimes {
+        &self.trouble_times
+    }
+
+    /// Returns the settings that decide what is sent when.
+    pub(super) fn sending(&self) -> &Sending {
+        &self.place.sending
     }
 
     /// Returns the ledger.
@@ -204,10 +223,12 @@ impl Gatherer {
             None => HashMap::new(),
         };
         let spent = self.place.routes.spent(&self.ledger, now).await?;
+        let cpu = self.cpu.percent();
         let vessel = |name| VesselStatus {
             link_bytes_today: link_today.get(name).copied().map(LinkBytes::from),
             link_bytes_month: spent.vessel(name).map(LinkBytes::from),
             ways: self.place.routes.ways(name, &spent, live.get(name).and_then(|live| live.link.way())),
+            speed: self.speed(name, live.get(name), now, cpu),
             ..self.vessel(name, live.get(name), &summary, now)
         };
         Ok(Document {
@@ -215,10 +236,11 @@ impl Gatherer {
             at: moment(now),
             daemon: self.running.as_ref().map(Running::daemon),
             vessels: self.place.vessels.iter().map(vessel).collect(),
-            directories: self.directories(&live, &summary),
+            directories: self.directories(&live, &summary, now),
             parked: parked.into_iter().map(Trouble::from).collect(),
             deliveries: receipts.into_iter().map(Delivered::from).collect(),
             errors: self.running.as_ref().map(Running::errors).unwrap_or_default(),
+            hooks: self.running.as_ref().map(|running| running.hooks()).unwrap_or_default(),
             budgets: self.place.routes.budgets(&spent, now),
             ledger: LedgerStatus {
                 file: self.place.database.display().to_string(),
@@ -272,6 +294,7 @@ impl Gatherer {
             link_bytes_today: None,
             link_bytes_month: None,
             ways: Vec::new(),
+            speed: None,
             errors: now.errors.iter().map(|(cause, count)| (cause.as_str().to_owned(), *count)).collect(),
             took: now.took.clone(),
         };
@@ -297,7 +320,31 @@ impl Gatherer {
         status
     }
 
-    fn directories(&self, live: &HashMap<&VesselName, LiveVessel>, summary: &Summary) -> Vec<DirectoryStatus> {
+    /// Returns how fast a vessel is served, and what limits that.
+    fn speed(&self, name: &VesselName, live: Option<&LiveVessel>, now: i64, cpu_percent: f64) -> Option<Speed> {
+        let (running, live) = (self.running.as_ref()?, live?);
+        Some(speed(Known {
+            is_connected: matches!(live.link, LiveLink::Connected { .. }),
+            is_sending: !live.transfers.is_empty(),
+            way: live.link.way().map(|(way, _)| way.to_owned()),
+            path: running.meters.path(name),
+            rate: live.meter.rate(running.live.second()),
+            rate_limit: self.place.sending.rate_limit(name, now),
+            cpu_percent,
+        }))
+    }
+
+    fn directories(
+        &self,
+        live: &HashMap<&VesselName, LiveVessel>,
+        summary: &Summary,
+        now: i64,
+    ) -> Vec<DirectoryStatus> {
+        let pause = |name: &DirectoryName| {
+            let paused = summary.paused_directories.iter().find(|paused| paused.directory == *name)?;
+            let is_over = paused.pause.until.is_some_and(|until| until <= now);
+            (!is_over).then(|| DirectoryPause::from(paused))
+        };
         let configured = self.place.directories.iter().map(|name| (name, true));
         let others =
             summary.directories.iter().filter(|tally| tally.waiting > 0).map(|tally| (&tally.directory, false));
@@ -320,6 +367,7 @@ impl Gatherer {
                     .sum(),
                 retired_today: tally.map(|tally| amount(tally.retired, tally.retired_bytes)).unwrap_or_default(),
                 trouble: self.running.as_ref().and_then(|running| running.trouble(name)),
+                pause: pause(name),
             }
         };
         configured.chain(others).map(status).collect()
@@ -334,6 +382,14 @@ impl Running {
             ready: self.taken_in.iter().all(|taken_in| *taken_in.borrow()),
             reload: self.reload.clone(),
         }
+    }
+
+    fn hooks(&self) -> Vec<HookStatus> {
+        let status = |(name, results): (String, HookResults)| {
+            let (since, failing) = results.failing.map(|(since, why)| (moment(since), why)).unzip();
+            HookStatus { name, failures: results.failures, failing, since }
+        };
+        self.hooks.results().into_iter().map(status).collect()
     }
 
     fn errors(&self) -> Vec<ErrorStatus> {
@@ -386,81 +442,4 @@ fn transfers(vessel: &LiveVessel) -> Vec<Transfer> {
         since: moment(transfer.since),
     };
     largest.into_iter().take(TRANSFERS).map(shown).collect()
-}
-
-impl Reload {
-    /// Creates the result of a reload of the settings; `at` is milliseconds since 1970.
-    pub fn new(at: i64, problems: Vec<String>, needs_restart: Vec<String>) -> Self {
-        Self { at: moment(at), problems, needs_restart }
-    }
-}
-
-impl Amount {
-    fn add(&mut self, files: u64, bytes: u64) {
-        self.files += files;
-        self.bytes += bytes;
-    }
-}
-
-impl From<crate::records::LinkBytes> for LinkBytes {
-    fn from(bytes: crate::records::LinkBytes) -> Self {
-        let crate::records::LinkBytes { sent, received, resent } = bytes;
-        Self { sent, received, resent }
-    }
-}
-
-impl From<&crate::ledger::Oldest> for Oldest {
-    fn from(oldest: &crate::ledger::Oldest) -> Self {
-        let (directory, path) = (oldest.directory.to_string(), oldest.path.to_string());
-        Self { directory, path, since: moment(oldest.admitted_at) }
-    }
-}
-
-impl From<&crate::ledger::Postponed> for PutOff {
-    fn from(postponed: &crate::ledger::Postponed) -> Self {
-        Self {
-            directory: postponed.directory.to_string(),
-            path: postponed.path.to_string(),
-            reason: postponed.reason.clone(),
-            next_try: moment(postponed.due_at),
-        }
-    }
-}
-
-impl From<crate::ledger::Trouble> for Trouble {
-    fn from(trouble: crate::ledger::Trouble) -> Self {
-        Self {
-            vessel: trouble.vessel.to_string(),
-            directory: trouble.directory.to_string(),
-            path: trouble.path.to_string(),
-            reason: trouble.reason,
-            next_try: moment(trouble.due_at),
-            delivery: trouble.delivery.0,
-        }
-    }
-}
-
-impl From<crate::ledger::Receipt> for Delivered {
-    fn from(receipt: crate::ledger::Receipt) -> Self {
-        Self {
-            vessel: receipt.vessel.to_string(),
-            directory: receipt.directory.to_string(),
-            path: receipt.path.to_string(),
-            bytes: receipt.size,
-            at: moment(receipt.acknowledged_at),
-            verified: receipt.verified,
-        }
-    }
-}
-
-/// Converts milliseconds since 1970. A time beyond the calendar, such as that of a delivery that waits without end,
-/// becomes [`Timestamp::MAX`].
-pub(super) fn moment(ms: i64) -> Timestamp {
-    Timestamp::from_millisecond(ms).unwrap_or(Timestamp::MAX)
-}
-
-/// Returns the start of today in local time, in milliseconds since 1970.
-fn midnight(now: i64) -> i64 {
-    let today = moment(now).to_zoned(TimeZone::system()).start_of_day();
-    today.map_or(now, |midnight| midnight.timestamp().as_millisecond())
 }

@@ -196,6 +196,14 @@ impl Shown {
             "Cost of the bytes on a way to a vessel this month, in hundredths of the currency's unit",
             self.ways(|way| (way.cost_month * 100.0).round() as u64),
         )?;
+        let failures = self.0.hooks.iter().map(|hook| (vec![("hook", hook.name.as_str())], hook.failures));
+        out.counters("hook_failures", "Failures of commands, webhooks and the heartbeat", failures)?;
+        let failing =
+            self.0.hooks.iter().map(|hook| (vec![("hook", hook.name.as_str())], u64::from(hook.failing.is_some())));
+        out.gauges("hook_failing", "Whether the last use of a command, a webhook or the heartbeat failed", failing)?;
+        let paused = self.0.directories.iter();
+        let paused = paused.map(|one| (vec![("directory", one.name.as_str())], u64::from(one.pause.is_some())));
+        out.gauges("directory_paused", "Whether a directory is paused", paused)?;
         out.gauges("budget_bytes", "A budget of bytes on a link", self.budgets(|budget| budget.bytes))?;
         out.gauges(
             "budget_used_bytes",

@@ -9,32 +9,53 @@
 //! passed on to that module.
 
 mod access;
+mod changes;
+mod convert;
+mod cpu;
+mod delivery_report;
 mod document;
 mod doors;
 mod find;
+mod fleet;
 mod gather;
 mod histogram;
 mod history;
+mod incidents;
 mod live;
+mod log_lines;
 mod meter;
 mod metrics;
+mod on_shore;
 mod page;
+mod place;
 mod plan;
 mod queue;
+mod queue_cursor;
+mod queue_order;
 mod queues;
+mod rank;
+mod receipts;
+mod reporter;
 mod routes;
 mod socket;
+mod speed;
+mod trouble_times;
 mod web;
 
+pub use delivery_report::DeliveryReport;
 #[cfg(test)]
 pub use document::{Amount, LedgerStatus, Link};
 pub use document::{BudgetStatus, DirectoryStatus, Document, LinkState, Reload, VesselStatus, WayStatus};
 pub use find::{Meant, find};
-pub use gather::{Gatherer, Place};
+pub use gather::{Gatherer, Running};
 pub use histogram::Histogram;
-pub use history::{Chapter, DeliveryReport, History, Reporter, report};
+pub use history::{Chapter, History, report};
 pub use live::{Done, Live};
+pub use log_lines::LogLines;
+pub use place::Place;
 pub use plan::{QueuePlan, VesselPlan, Window, plan};
 pub use queue::{QueueAnswer, QueueEntry, QueueError, QueueQuestion};
+pub use reporter::Reporter;
 pub use socket::{Socket, SocketError, call, path_beside};
+pub use speed::PathStatus;
 pub use web::{Listening, Web, listen, serve};

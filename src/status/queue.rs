@@ -6,11 +6,15 @@ use std::collections::HashMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::gather::{Gatherer, moment};
+use super::convert::moment;
+use super::document::{Document, LinkState, VesselStatus};
+use super::gather::Gatherer;
 use super::live::LiveVessel;
-use crate::ledger::{LedgerError, QueueFilter, QueuePosition, QueueState, Queued};
+use super::queue_cursor::Cursor;
+use super::queue_order::fingerprint;
+use crate::ledger::{LedgerError, QueueCursor, QueueFilter, QueueState, Queued};
 use crate::names::{DirectoryName, VesselName};
-use crate::records::{DeliveryId, VersionId};
+use crate::records::VersionId;
 
 /// Maximum number of deliveries in an answer, and their number without `limit`.
 const MOST: u32 = 1000;
@@ -45,7 +49,7 @@ pub struct QueueQuestion {
 pub struct QueueAnswer {
     /// When the answer was made.
     pub at: Timestamp,
-    /// The deliveries, vessel by vessel, each vessel's in the order in which they are due.
+    /// The deliveries, vessel by vessel, each vessel's in the order in which they are sent.
     pub deliveries: Vec<QueueEntry>,
     /// The cursor of the next part; `null` at the end of the queue. An answer may be short, even empty, before the end.
     pub next: Option<String>,
@@ -74,6 +78,10 @@ pub struct QueueEntry {
     pub attempts: u32,
     /// Reason of the last failure, and the remedy.
     pub reason: Option<String>,
+    /// Why a file that waits is not sent now: the vessel is away or paused, the directory is paused, or its window is
+    /// closed; `null` if it waits for its turn.
+    #[serde(default)]
+    pub hold: Option<String>,
     /// Time of the next attempt after a failure.
     pub next_try: Option<Timestamp>,
     /// Seconds until the file is sent at the vessel's current rate; `null` when there is no rate, after a failure, and
@@ -81,6 +89,9 @@ pub struct QueueEntry {
     pub eta_seconds: Option<u64>,
     /// The delivery's number in the ledger.
     pub delivery: i64,
+    /// The version's number in the ledger, which `forget` takes.
+    #[serde(default)]
+    pub version: i64,
 }
 
 /// The reason why a question can't be answered.
@@ -116,36 +127,6 @@ fn asked(state: Option<&str>) -> Result<Asked, QueueError> {
     })
 }
 
-/// A cursor: the vessel, the place in its queue, and the bytes of its deliveries before that place.
-struct Cursor {
-    vessel: String,
-    position: Option<QueuePosition>,
-    ahead: u64,
-}
-
-impl Cursor {
-    fn write(&self) -> String {
-        let (due_at, id) = self.position.map_or((String::new(), String::new()), |position| {
-            (position.due_at.to_string(), position.delivery.0.to_string())
-        });
-        // The name comes last, because it may contain any character.
-        format!("{due_at}.{id}.{}.{}", self.ahead, self.vessel)
-    }
-
-    fn read(text: &str) -> Option<Self> {
-        let mut parts = text.splitn(4, '.');
-        let (due_at, id) = (parts.next()?, parts.next()?);
-        let (ahead, vessel) = (parts.next()?.parse().ok()?, parts.next()?.to_owned());
-        let position = match (due_at, id) {
-            ("", "") => None,
-            (due_at, id) => {
-                Some(QueuePosition { due_at: due_at.parse().ok()?, delivery: DeliveryId(id.parse().ok()?) })
-            }
-        };
-        Some(Self { vessel, position, ahead })
-    }
-}
-
 impl Gatherer {
     /// Returns the part of the queue that a question asks for.
     ///
@@ -177,14 +158,23 @@ impl Gatherer {
             vessels.iter().position(|name| name.as_str() == cursor.vessel).unwrap_or(vessels.len())
         });
         let whole = filter == QueueFilter::default() && state == Asked::All;
+        let holds = self.document().await?;
+        // The list is continued by the windows and due times of the moment when it began.
+        let at = cursor.as_ref().map_or_else(|| self.now_ms(), |cursor| cursor.at);
+        let mut missing = limit;
         for name in &vessels[first..] {
             let live = self.live(name);
-            let here = cursor.as_ref().filter(|cursor| cursor.vessel == name.as_str());
-            let (mut after, mut ahead) = here.map_or((None, 0), |cursor| (cursor.position, cursor.ahead));
-            let room = limit - u32::try_from(answer.deliveries.len()).unwrap_or(limit);
-            if room == 0 {
-                answer.next = Some(Cursor { vessel: name.to_string(), position: None, ahead: 0 }.write());
+            let stages = self.sending().stages(name, at);
+            let order = fingerprint(&stages);
+            let begin = |place, ahead| Cursor { at, order, vessel: name.to_string(), place, ahead };
+            if missing == 0 {
+                answer.next = Some(begin(QueueCursor::default(), 0).write());
                 break;
+            }
+            let here = cursor.as_ref().filter(|cursor| cursor.vessel == name.as_str());
+            if here.is_some_and(|here| here.order != order && here.place != QueueCursor::default()) {
+                let why = "the settings have changed since this list began; begin a new one";
+                return Err(QueueError::Invalid(why.to_owned()));
             }
             let filter = match state {
                 // Only the running program knows what it sends.
@@ -194,22 +184,48 @@ impl Gatherer {
                 }
                 _ => &filter,
             };
-            let page = self.ledger().queue(name, filter, after, room).await?;
-            after = page.next;
+            let page = self.ledger().queue(name, &stages, filter, here.map(|here| &here.place), missing).await?;
+            let mut ahead = here.map_or(0, |here| here.ahead);
             let rate = if whole { self.rate(&live) } else { 0 };
+            let vessel = holds.vessels.iter().find(|vessel| vessel.name == name.as_str());
             for queued in &page.entries {
-                let entry = entry(name, queued, &live, rate, &mut ahead);
+                let mut entry = entry(name, queued, &live, rate, &mut ahead);
                 // What the ledger calls put off may be on its way again.
-                if !matches!(state, Asked::InLedger(_)) || entry.taken.is_none() {
-                    answer.deliveries.push(entry);
+                if matches!(state, Asked::InLedger(_)) && entry.taken.is_some() {
+                    continue;
                 }
+                if entry.state == QueueState::Waiting.as_str() {
+                    entry.hold = hold(&holds, vessel, &entry.directory);
+                }
+                missing -= 1;
+                answer.deliveries.push(entry);
             }
-            if after.is_some() {
-                answer.next = Some(Cursor { vessel: name.to_string(), position: after, ahead }.write());
+            if let Some(place) = page.next {
+                answer.next = Some(begin(place, ahead).write());
                 break;
             }
         }
         Ok(answer)
+    }
+}
+
+/// Returns why a delivery that never failed is not sent now, although it may be its turn.
+fn hold(document: &Document, vessel: Option<&VesselStatus>, directory: &str) -> Option<String> {
+    let paused = document.directories.iter().find(|one| one.name == directory).and_then(|one| one.pause.as_ref());
+    if let Some(pause) = paused {
+        let note = pause.note.as_ref().map(|note| format!(": {note}")).unwrap_or_default();
+        return Some(format!("the directory is paused{note}"));
+    }
+    let vessel = vessel?;
+    match vessel.link.state {
+        LinkState::Off => Some("contentmonster is not running".to_owned()),
+        LinkState::Paused => Some("the vessel is paused".to_owned()),
+        LinkState::Away => Some("the vessel is away".to_owned()),
+        LinkState::Connecting => Some("the vessel is being connected".to_owned()),
+        LinkState::Closed | LinkState::Connected => {
+            let opens = vessel.queues.iter().find(|queue| queue.directory == directory)?.opens?;
+            Some(format!("its window opens at {}", opens.strftime("%Y-%m-%d %H:%M:%SZ")))
+        }
     }
 }
 
@@ -232,26 +248,10 @@ fn entry(name: &VesselName, queued: &Queued, live: &LiveVessel, rate: u64, ahead
         since: moment(queued.admitted_at),
         attempts: queued.failures,
         reason: queued.reason.clone(),
+        hold: None,
         next_try: failed.then(|| moment(queued.position.due_at)),
         eta_seconds: (!failed && rate > 0).then(|| ahead.div_ceil(rate.max(1))),
         delivery: queued.position.delivery.0,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_cursor_is_read_as_it_was_written_whatever_the_vessel_is_called() {
-        let position = Some(QueuePosition { due_at: -5, delivery: DeliveryId(7) });
-        for (vessel, position) in [("tern", position), ("a.b..c d/é", position), ("tern", None)] {
-            let cursor = Cursor { vessel: vessel.to_owned(), position, ahead: 12 };
-            let read = Cursor::read(&cursor.write()).unwrap();
-            assert_eq!((read.vessel.as_str(), read.position, read.ahead), (vessel, position, 12));
-        }
-        for bad in ["", "1", "1.2.3", "x.2.3.tern", "1..3.tern", "1.2.-3.tern"] {
-            assert!(Cursor::read(bad).is_none(), "{bad}");
-        }
+        version: queued.version.0,
     }
 }

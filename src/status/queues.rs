@@ -30,6 +30,11 @@ impl Sending {
         self.directories.iter().find(|directory| directory.name == *name)
     }
 
+    /// Returns the directories that a vessel takes.
+    pub(super) fn taken_by(&self, vessel: &Vessel) -> impl Iterator<Item = &Directory> {
+        self.directories.iter().filter(|directory| vessel.takes(&directory.name))
+    }
+
     /// Returns the rate limit of a vessel at a time in milliseconds since 1970, in bytes per second.
     pub(super) fn rate_limit(&self, name: &VesselName, at: i64) -> Option<u64> {
         let time = Timestamp::from_millisecond(at).unwrap_or_default().to_zoned(TimeZone::system()).time();

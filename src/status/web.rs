@@ -16,13 +16,16 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use futures_util::Stream;
 use secrecy::SecretString;
+use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::access::{Access, guard};
+use super::changes::changes;
 use super::doors::{self, Pages};
 use super::queue::{QueueError, QueueQuestion};
+use super::receipts::DeliveriesQuestion;
 use super::socket::Socket;
 use super::{Gatherer, metrics, page};
 use crate::ledger::LedgerError;
@@ -113,6 +116,8 @@ fn router(web: Web, access: Access, pages: Pages, from: Option<IpAddr>) -> Route
         .route("/api/status", get(status))
         .route("/api/throughput", get(throughput))
         .route("/api/queue", get(queue))
+        .route("/api/deliveries", get(deliveries))
+        .route("/api/changes", get(changes_of))
         .route("/api/events", get(events))
         .route("/api/access", get(access_of))
         .route("/api/orders", post(order))
@@ -156,7 +161,23 @@ async fn queue(
         Ok(Query(question)) => question,
         Err(rejection) => return Ok((StatusCode::BAD_REQUEST, format!("{rejection}\n")).into_response()),
     };
-    let answer = match app.web.gatherer().queue(&question).await {
+    answered(app.web.gatherer().queue(&question).await)
+}
+
+async fn deliveries(
+    State(app): State<App>,
+    question: Result<Query<DeliveriesQuestion>, QueryRejection>,
+) -> Result<Response, Failed> {
+    let question = match question {
+        Ok(Query(question)) => question,
+        Err(rejection) => return Ok((StatusCode::BAD_REQUEST, format!("{rejection}\n")).into_response()),
+    };
+    answered(app.web.gatherer().deliveries(&question).await)
+}
+
+/// Makes the response to a question for a part of a list.
+fn answered(answer: Result<impl Serialize, QueueError>) -> Result<Response, Failed> {
+    let answer = match answer {
         Ok(answer) => answer,
         Err(QueueError::Invalid(why)) => return Ok((StatusCode::BAD_REQUEST, format!("{why}\n")).into_response()),
         Err(QueueError::Ledger(e)) => return Err(e.into()),
@@ -167,8 +188,40 @@ async fn queue(
     Ok(([(CONTENT_TYPE, "application/json")], visible_json(&json).into_owned()).into_response())
 }
 
-async fn throughput(State(app): State<App>) -> Response {
-    Json(app.web.gatherer().throughput()).into_response()
+/// A query that may name a vessel.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct OfVessel {
+    vessel: Option<String>,
+}
+
+async fn throughput(State(app): State<App>, Query(only): Query<OfVessel>) -> Response {
+    Json(app.web.gatherer().throughput(only.vessel.as_deref())).into_response()
+}
+
+/// Bytes of updates in a second, on average: of the whole fleet, and of one vessel. A status page shows both.
+const FLEET_BYTES: u64 = 10 << 10;
+const VESSEL_BYTES: u64 = 4 << 10;
+
+/// Streams the changes of the fleet, or of one vessel, to a status page as server-sent events.
+async fn changes_of(State(app): State<App>, Query(only): Query<OfVessel>) -> Response {
+    let Some(seat) = app.pages.open(app.from) else {
+        return (StatusCode::SERVICE_UNAVAILABLE, "too many status pages are open\n").into_response();
+    };
+    let (stop, web) = (app.web.stop.clone(), app.web);
+    let bytes_per_second = if only.vessel.is_some() { VESSEL_BYTES } else { FLEET_BYTES };
+    let changes = changes(bytes_per_second, move || {
+        // The seat is taken for as long as the stream exists.
+        let _ = &seat;
+        let (gatherer, vessel) = (web.gatherer(), only.vessel.clone());
+        async move {
+            match vessel {
+                Some(vessel) => gatherer.vessel_in_full(&vessel).await,
+                None => gatherer.fleet().await,
+            }
+        }
+    });
+    Sse::new(until(changes, stop)).keep_alive(KeepAlive::default()).into_response()
 }
 
 async fn metrics_text(State(app): State<App>) -> Result<Response, Failed> {
@@ -244,6 +297,11 @@ async fn order(
         && !app.web.orders.reach(vessel)
     {
         return Ok((StatusCode::NOT_FOUND, format!("there is no [Vessel {vessel}]\n")).into_response());
+    }
+    if let Order::PauseDirectory { directory, .. } = &order
+        && !app.web.orders.knows_directory(directory)
+    {
+        return Ok((StatusCode::NOT_FOUND, format!("there is no [Directory {directory}]\n")).into_response());
     }
     tracing::info!(?order, "Order received");
     let done = app.web.orders.carry_out(&order).await?;

@@ -1,7 +1,7 @@
 //! State shared by the deliveries of one session: the connection, the ledger, the directories and the sources; and the
 //! paths, sources and digests that each version derives from them.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 
@@ -26,7 +26,9 @@ type Served = (Arc<settings::Directory>, Bell);
 #[derive(Clone, Default)]
 pub struct Directories {
     all: Arc<RwLock<HashMap<DirectoryName, Served>>>,
-    /// The number of calls of [`Directories::replace`].
+    /// The directories that a person paused.
+    paused: Arc<RwLock<Arc<BTreeSet<DirectoryName>>>>,
+    /// The number of calls of [`Directories::replace`] and [`Directories::pause`].
     replaced: Arc<AtomicU64>,
     /// The running sessions.
     pub(super) sessions: Registry,
@@ -49,7 +51,18 @@ impl Directories {
         self.replaced.fetch_add(1, Ordering::Release);
     }
 
-    /// Returns a number that changes whenever the directories are replaced.
+    /// Replaces the set of paused directories.
+    pub fn pause(&self, paused: BTreeSet<DirectoryName>) {
+        *self.paused.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(paused);
+        self.replaced.fetch_add(1, Ordering::Release);
+    }
+
+    /// Returns the paused directories, of which nothing is sent.
+    pub(crate) fn paused(&self) -> Arc<BTreeSet<DirectoryName>> {
+        self.paused.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Returns a number that changes whenever the directories are replaced or paused.
     pub(crate) fn generation(&self) -> u64 {
         self.replaced.load(Ordering::Acquire)
     }

@@ -48,7 +48,7 @@ pub use sftp::{Attrs, OpenFlags, Space};
 pub use sftp_channel::SftpChannel;
 pub use shell::Script;
 pub use ssh::{
-    DialIn, Endpoint, Follow, HostKeys, Lead, LinkMeter, LinkMeters, LoginLimit, Rank, RoundTrip, SeenKey,
+    DialIn, Endpoint, Follow, HostKeys, Lead, LinkMeter, LinkMeters, LoginLimit, PathState, Rank, RoundTrip, SeenKey,
     SshEnvironment, Standing, see_host_key,
 };
 pub use survey::{Listed, Survey};

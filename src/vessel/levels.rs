@@ -1,6 +1,7 @@
 //! What may be sent to a vessel now: the queues of its directories by priority, without those whose window is closed.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
 
 use crate::fault::Fault;
 use crate::ledger::{Ledger, QueueEnd};
@@ -28,6 +29,8 @@ pub(super) struct Levels {
     /// The levels with an open queue, the highest first.
     pub(super) levels: Vec<Level>,
     pub(super) rules: SendRules,
+    /// The directories that a person paused.
+    paused: Arc<BTreeSet<DirectoryName>>,
     /// From when to when (milliseconds since 1970) this is true; the end is `None` if no window opens or closes.
     since: i64,
     until: Option<i64>,
@@ -38,7 +41,7 @@ impl Levels {
     /// Determines the levels at the time `now`, in milliseconds since 1970.
     pub(super) fn at(now: i64, vessel: &settings::Vessel, directories: &Directories) -> Self {
         let generation = directories.generation();
-        let mut levels = Self { since: now, generation, ..Self::default() };
+        let mut levels = Self { since: now, generation, paused: directories.paused(), ..Self::default() };
         let mut all: Vec<Level> =
             Priority::ALL.map(|priority| Level { priority, shared: false, own: Vec::new() }).into();
         // The shared queue also holds files of directories that are not configured any more, so that they are parked
@@ -53,7 +56,9 @@ impl Levels {
                 levels.rules.priorities.insert(directory.name.clone(), directory.priority);
             }
             let is_open = levels.is_open(now, &vessel.schedules(&directory));
-            if !is_open {
+            if levels.paused.contains(&directory.name) {
+                levels.rules.closed.insert(directory.name.clone());
+            } else if !is_open {
                 levels.rules.closed.insert(directory.name.clone());
             } else if directory.has_own_queue() {
                 all[directory.priority as usize].own.push((directory.name.clone(), directory.order));
@@ -77,6 +82,12 @@ impl Levels {
         is_in_time && self.generation == directories.generation()
     }
 
+    /// Adds the paused directories to those that are held back for another reason.
+    pub(super) fn held_back(&self, mut others: Vec<DirectoryName>) -> Vec<DirectoryName> {
+        others.extend(self.paused.iter().cloned());
+        others
+    }
+
     /// Returns when a window opens or closes next, in milliseconds since 1970.
     pub(super) fn until(&self) -> Option<i64> {
         self.until
@@ -89,6 +100,7 @@ impl Levels {
         vessel: &settings::Vessel,
         held_back: &[DirectoryName],
     ) -> Result<Option<i64>, Fault> {
+        let held_back = &self.held_back(held_back.to_vec())[..];
         let mut next = None;
         for level in &self.levels {
             if level.shared {

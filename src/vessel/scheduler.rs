@@ -423,7 +423,7 @@ impl Scheduler {
     /// Returns deliveries of a level that are due and free to start.
     async fn due(&mut self, level: &Level, large: bool, most: usize) -> Result<Vec<Delivery>, Fault> {
         let vessel = &self.vessel;
-        let held_back = self.blocked.directories();
+        let held_back = self.levels.held_back(self.blocked.directories());
         let back = large && self.large_started % BACK == BACK - 1;
         let limit = most + self.busy.len();
         let mut due = level.due(&vessel.ledger, &vessel.settings, (large, limit), &held_back, back).await?;

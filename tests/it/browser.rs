@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use fantoccini::wd::WebDriverCompatibleCommand;
 use fantoccini::{Client, ClientBuilder, Locator};
 use hyper_util::client::legacy::connect::HttpConnector;
 use serde_json::{Value, json};
@@ -19,6 +20,20 @@ use crate::fleet::web::page_of;
 
 /// A name that is a script where it is not shown as text.
 const HOSTILE: &str = "<img src=x onerror=alert(1)>";
+
+/// A command of chromedriver for the developer tools.
+#[derive(Debug)]
+struct Devtools(Value);
+
+impl WebDriverCompatibleCommand for Devtools {
+    fn endpoint(&self, base: &url::Url, session: Option<&str>) -> Result<url::Url, url::ParseError> {
+        base.join(&format!("session/{}/goog/cdp/execute", session.unwrap_or_default()))
+    }
+
+    fn method_and_body(&self, _: &url::Url) -> (hyper::Method, Option<String>) {
+        (hyper::Method::POST, Some(self.0.to_string()))
+    }
+}
 
 /// A browser of its own; ends with the test.
 struct Browser {
@@ -102,6 +117,12 @@ impl Browser {
         place.join(name)
     }
 
+    /// Gives an order to the browser's developer tools.
+    fn devtools(&self, order: &Value) {
+        let order = Devtools(order.clone());
+        self.runtime.block_on(self.client().issue_cmd(order)).unwrap();
+    }
+
     fn resize(&self, width: u32, height: u32) {
         self.runtime.block_on(self.client().set_window_size(width, height)).unwrap();
     }
@@ -117,14 +138,63 @@ impl Drop for Browser {
     }
 }
 
-/// A vessel's card.
-fn card(vessel: &str) -> String {
+/// A vessel's line in the table.
+fn line(vessel: &str) -> String {
     format!("document.querySelector('[data-vessel=\"{vessel}\"]')")
 }
 
 fn is(vessel: &str, state: &str) -> String {
-    format!("{}?.className === '{state}'", card(vessel))
+    format!("{}?.dataset.state === '{state}'", line(vessel))
 }
+
+impl Browser {
+    #[track_caller]
+    fn click(&self, css: &str) {
+        let button =
+            self.runtime.block_on(self.client().find(Locator::Css(css))).unwrap_or_else(|e| panic!("{css}: {e}"));
+        self.runtime.block_on(button.click()).unwrap_or_else(|e| panic!("{css}: {e}"));
+    }
+
+    fn type_in(&self, css: &str, text: &str) {
+        let field = self.runtime.block_on(self.client().find(Locator::Css(css))).unwrap();
+        self.runtime.block_on(field.send_keys(text)).unwrap();
+    }
+
+    /// Presses a key, wherever the focus is.
+    fn press(&self, key: char) {
+        let element = self.runtime.block_on(self.client().active_element()).unwrap();
+        self.runtime.block_on(element.send_keys(&key.to_string())).unwrap();
+    }
+
+    /// Waits until the text of the page contains some words.
+    #[track_caller]
+    fn wait_for_text(&self, words: &str) {
+        self.wait(words, &format!("document.body.innerText.includes({})", json!(words)));
+    }
+
+    /// Gives an order that the page asks about.
+    #[track_caller]
+    fn confirm(&self) {
+        self.wait("the question", "document.getElementById('ask').open");
+        self.click("#ask-yes");
+        self.wait("the question to close", "!document.getElementById('ask').open");
+    }
+
+    /// Uses the token of the test.
+    fn unlock(&self) {
+        self.wait("the token to be asked for", "!document.getElementById('unlock').hidden");
+        self.type_in("#token", TOKEN);
+        self.click("#unlock button");
+        self.wait("the token to be taken", "document.getElementById('unlock').hidden");
+    }
+
+    #[track_caller]
+    fn fits(&self) {
+        self.wait("the page to fit the screen", "document.documentElement.scrollWidth <= window.innerWidth");
+    }
+}
+
+const TOKEN: &str = "open sesame";
 
 #[test]
 fn bars_move_vessels_come_and_go_and_hostile_names_are_text() {
@@ -137,51 +207,49 @@ fn bars_move_vessels_come_and_go_and_hostile_names_are_text() {
     fleet.put(HOSTILE, b"text");
     fleet.wait_until_retired(HOSTILE);
 
-    // Bars move.
-    fleet.vessel("slow").link().limit(512 << 10);
-    let large = content(5, 12 * MIB);
-    fleet.put("large.iso", &large);
-    let bar = format!("Number({}?.querySelector('progress')?.value ?? 0)", card("slow"));
-    browser.wait("the bar to begin", &format!("{bar} > 0"));
-    let mut last = browser.eval(&bar).as_f64().unwrap();
-    for _ in 0..3 {
-        browser.wait("the bar to move on", &format!("{bar} > {last}"));
-        last = browser.eval(&bar).as_f64().unwrap();
-    }
-    browser.wait("a rate", &format!("/[KM]iB\\/s/.test({}.innerText)", card("slow")));
-    browser.wait(
-        "the chart to be drawn",
-        &format!("({}.querySelector('path:last-of-type').getAttribute('d') ?? '').length > 20", card("slow")),
-    );
-    // The page, too, says the truth to the byte.
-    let waiting = format!("{}.querySelector('[data-bytes]').dataset.bytes", card("slow"));
-    browser.wait("the page to know what waits", &format!("{waiting} === '{}'", large.len()));
-
     // Hostile names are text.
     let shown = format!("document.getElementById('deliveries').innerText.includes({})", json!(HOSTILE));
     browser.wait("the hostile name", &shown);
     assert_eq!(browser.eval("document.querySelectorAll('img').length"), json!(0));
     assert_eq!(browser.eval("[...document.querySelectorAll('*')].some(e => e.hasAttribute('onerror'))"), json!(false));
-    println!("{}", browser.screenshot("status.png").display());
+
+    // Bars move in the vessel's own view.
+    fleet.vessel("slow").link().limit(512 << 10);
+    let large = content(5, 12 * MIB);
+    fleet.put("large.iso", &large);
+    // The page says the truth to the byte.
+    let waiting = format!("{}.querySelector('[data-bytes]').dataset.bytes", line("slow"));
+    browser.wait("the page to know what waits", &format!("{waiting} === '{}'", large.len()));
+    browser.wait("a rate", &format!("/[KM]iB\\/s/.test({}.innerText)", line("slow")));
+    browser.click("[data-vessel=slow] a");
+    let bar = "Number(document.querySelector('progress')?.value ?? 0)";
+    browser.wait("the bar to begin", &format!("{bar} > 0"));
+    let mut last = browser.eval(bar).as_f64().unwrap();
+    for _ in 0..3 {
+        browser.wait("the bar to move on", &format!("{bar} > {last}"));
+        last = browser.eval(bar).as_f64().unwrap();
+    }
+    let drawn = "(document.querySelector('.chart path:last-of-type')?.getAttribute('d') ?? '').length > 20";
+    browser.wait("the chart to be drawn", drawn);
+    browser.wait_for_text("large.iso");
+    browser.wait_for_text("is being sent");
+    browser.wait("what limits it", "document.querySelector('.verdict').innerText.length > 10");
+    browser.wait("its log lines", "document.querySelector('.log').innerText.includes('connected')");
+    browser
+        .wait("what it received", &format!("document.querySelector('#vessel').innerText.includes({})", json!(HOSTILE)));
+    assert_eq!(browser.eval("document.querySelectorAll('img').length"), json!(0));
+    println!("{}", browser.screenshot("vessel-sending.png").display());
+    browser.click(".back a");
 
     // A vessel is killed, and comes back.
     fleet.vessel("fast").stop();
     let away = browser.wait("the dead vessel to be away", &is("fast", "away"));
     println!("{}", browser.screenshot("status-away.png").display());
-    assert!(browser.eval(&format!("{}.innerText", card("fast"))).as_str().unwrap().contains("next try"));
+    browser.wait("its next try", &format!("{}.innerText.includes('next try')", line("fast")));
     fleet.vessel("fast").start();
     let back = browser.wait("the vessel to be back", &is("fast", "connected"));
     println!("away after {away:?}, back after {back:?}");
     assert!(away < Duration::from_secs(5) && back < Duration::from_secs(5), "away after {away:?}, back after {back:?}");
-
-    // On a phone nothing is wider than the screen, and the keyboard reaches what scrolls.
-    browser.resize(390, 844);
-    browser.wait("the page to fit a phone", "document.documentElement.scrollWidth <= window.innerWidth");
-    println!("{}", browser.screenshot("status-phone.png").display());
-    let focusable =
-        "[...document.querySelectorAll('a[href],button,[tabindex]')].filter(e => e.tabIndex >= 0).length >= 2";
-    assert_eq!(browser.eval(focusable), json!(true));
-    assert_eq!(browser.eval("!document.getElementById('unlock').hidden"), json!(false), "nothing can be ordered");
 
     fleet.vessel("slow").link().limit(0);
     fleet.wait_until_retired("large.iso");
@@ -191,86 +259,250 @@ fn bars_move_vessels_come_and_go_and_hostile_names_are_text() {
 }
 
 #[test]
-fn with_the_token_a_vessel_is_paused_and_resumed_from_the_page() {
-    let plan = Fleet::new().monster("Listen", "127.0.0.1:0").monster("ListenToken", "open sesame");
+fn with_the_token_vessels_directories_and_files_are_ordered_about_after_a_question() {
+    let plan = Fleet::new().monster("Listen", "127.0.0.1:0").monster("ListenToken", TOKEN);
     let Some(fleet) = plan.openssh("open").start() else { return };
     let Some(browser) = Browser::start() else { return };
     let daemon = fleet.run();
     browser.open(&page_of(&daemon));
-    browser.wait("the token to be asked for", "!document.getElementById('unlock').hidden");
-    let (client, click) = (browser.client(), |css: &str| {
-        let button = browser.runtime.block_on(browser.client().find(Locator::Css(css))).unwrap();
-        browser.runtime.block_on(button.click()).unwrap();
-    });
-    let field = browser.runtime.block_on(client.find(Locator::Css("#token"))).unwrap();
-    browser.runtime.block_on(field.send_keys("open sesame")).unwrap();
-    click("#unlock button");
-    for state in ["paused", "connected"] {
-        browser.wait("a button", &format!("{}?.querySelector('.orders button') !== null", card("open")));
-        click("[data-vessel=open] .orders button");
-        browser.wait(state, &is("open", state));
+    browser.unlock();
+
+    // A directory is paused: its files are taken in and wait, until it is resumed.
+    browser.wait("a button", "document.querySelector('[data-directory=in] .orders button') !== null");
+    browser.click("[data-directory=in] .orders button");
+    browser.wait("the question", "document.getElementById('ask').open");
+    browser.type_in("#field-note", "wrong charts");
+    browser.confirm();
+    browser.wait_for_text("paused for");
+    fleet.put("cargo", b"cargo");
+    browser.wait("it to wait", "document.querySelector('[data-vessel=open] .files').dataset.files === '1'");
+    fleet.call(&["why", "cargo"], "").must_say(&["[Directory in] is paused", "wrong charts"]);
+    browser.click("nav a[href='#queue']");
+    browser.wait_for_text("the directory is paused: wrong charts");
+    assert!(fleet.held("open", "cargo").is_none());
+
+    // A file is forgotten, after a question that can be refused.
+    browser.click("#queue .orders button");
+    browser.wait("the question", "document.getElementById('ask').open");
+    browser.press('\u{e00c}');
+    browser.wait("the question to close", "!document.getElementById('ask').open");
+    browser.click("#queue .orders button");
+    browser.confirm();
+    browser.wait_for_text("The file is forgotten.");
+    browser.click("nav a[href='#']");
+    fleet.put("more", b"more");
+    browser.wait("a button", "document.querySelector('[data-directory=in] .orders button')?.innerText === 'Resume'");
+    browser.click("[data-directory=in] .orders button");
+    browser.confirm();
+    fleet.wait_until_served("open", "more", b"more");
+    assert!(fleet.held("open", "cargo").is_none(), "it was forgotten");
+
+    // A vessel is paused and resumed.
+    browser.wait("the vessel", &is("open", "connected"));
+    browser.click("[data-vessel=open] a");
+    for (words, state) in [("Pause", "paused"), ("Resume", "connected")] {
+        let offered = format!("document.querySelector('#vessel .orders button')?.innerText === '{words}'");
+        browser.wait(words, &offered);
+        browser.click("#vessel .orders button");
+        browser.confirm();
+        browser.wait(state, &format!("document.querySelector('#vessel [data-state]')?.dataset.state === '{state}'"));
     }
     daemon.terminate();
 }
 
-#[test]
-fn sixty_vessels_take_a_line_each_and_names_stay_whole_on_a_phone() {
-    let Some(fleet) = Fleet::new().monster("Listen", "127.0.0.1:0").openssh("hub").start() else { return };
-    let Some(browser) = Browser::start() else { return };
-    let hub = fleet.vessel("hub");
+/// 200 vessels in four groups, 195 of them on this host, and 5 in trouble: three that can't be reached, one whose disk is
+/// not mounted, and one on which files can't be stored.
+fn two_hundred() -> Option<Fleet> {
+    let plan = Fleet::new().monster("Listen", "127.0.0.1:0").monster("ListenToken", TOKEN);
+    let fleet = plan.openssh("offshore-17").start()?;
+    let hub = fleet.vessel("offshore-17");
     fs::write(hub.path("blocked"), b"a file").unwrap();
-    let text = fs::read_to_string(fleet.settings()).unwrap();
-    fleet.write_settings(&format!(
-        "{text}RemoteLocation.in = {}\n[Vessel replenishment-oiler-{{01..59}}]\nAddress = 127.0.0.1\nPort = 1\nUsername = {{vessel}}\n",
-        hub.remote("blocked/x")
-    ));
-    fleet.put("a-file-with-a-name-that-is-rather-long-for-a-telephone.tar.gz", b"x");
-    let daemon = fleet.run();
-    browser.open(&page_of(&daemon));
-    browser.wait("all to be there", "document.querySelectorAll('#vessels > li').length === 60");
-    browser.wait("a put off file to show", &format!("(({}?.dataset.trouble ?? '') !== '')", card("hub")));
-    browser.wait("the dead to be away", "document.querySelectorAll('#vessels > .away').length === 59");
-    let reason = format!("{}.querySelector('.reason').innerText.includes('not a directory')", card("hub"));
-    browser.wait("the reason to show", &reason);
-    println!("{}", browser.screenshot("sixty.png").display());
-    let height = browser.eval("document.getElementById('vessels').offsetHeight").as_u64().unwrap();
-    println!("60 vessels are {height} px high");
-    assert!(height < 4000, "60 vessels are {height} px high");
-    browser.resize(390, 844);
-    browser.wait("the page to fit a phone", "document.documentElement.scrollWidth <= window.innerWidth");
-    println!("{}", browser.screenshot("sixty-phone.png").display());
-    let broken = "[...document.querySelectorAll('#vessels h3')].filter(e => e.offsetHeight > 60).length";
-    assert_eq!(browser.eval(broken), json!(0), "a name is broken letter by letter");
-    let open = format!(
-        "{}.querySelector('.more').click() ?? {}.querySelector('dl').offsetHeight > 0",
-        card("hub"),
-        card("hub")
+    let mut text = fs::read_to_string(fleet.settings()).unwrap();
+    text.push_str(&format!("Groups = offshore\nRemoteLocation.in = {}\n", hub.remote("blocked/x")));
+    let places = fleet.path("places");
+    for (group, numbers) in [("offshore", 50), ("north", 49), ("south", 49), ("coast", 48)] {
+        text.push_str(&format!(
+            "[Group {group}]\nTransport = local\nAddress = localhost\nRemoteLocation.in = {}/{{vessel}}\n",
+            places.display()
+        ));
+        for number in 1..=numbers {
+            let name = format!("{group}-{number:02}");
+            if name != "offshore-17" {
+                fs::create_dir_all(places.join(&name)).unwrap();
+                text.push_str(&format!("[Vessel {name}]\nGroups = {group}\n"));
+            }
+        }
+    }
+    // The group's transport is not that of the vessels on sshd.
+    let text = text.replace("[Vessel offshore-17]\n", "[Vessel offshore-17]\nTransport = ssh\n");
+    let dead = "[Vessel dead-{1..3}]\nAddress = 127.0.0.1\nPort = 1\nUsername = {vessel}\n";
+    // Its disk is not mounted.
+    let gone = format!(
+        "[Vessel gone-1]\nTransport = local\nAddress = localhost\nRemoteLocation.in = {}/gone\n",
+        places.display()
     );
-    assert_eq!(browser.eval(&open), json!(true), "a vessel opens");
+    fleet.write_settings(&format!("{text}{dead}{gone}"));
+    Some(fleet)
+}
+
+#[test]
+fn two_hundred_vessels_with_five_in_trouble_are_seen_at_a_glance() {
+    let Some(fleet) = two_hundred() else { return };
+    let Some(browser) = Browser::start() else { return };
+    fleet.put("sea-chart-of-the-northern-approaches-2026-05-edition.tar.gz", &content(1, 40_000));
+    let daemon = fleet.run();
+    let page = page_of(&daemon);
+    browser.open(&page);
+    browser.wait("all to be known", "document.querySelector('#filter-all .number')?.innerText === '200'");
+    browser.wait("five in trouble", "document.querySelector('#filter-trouble .number').innerText === '5'");
+    browser.wait("the others to have it", "document.querySelector('#filter-waiting .number').innerText === '5'");
+
+    // Those in trouble come first, with their reasons; the groups are folded.
+    let names = "[...document.querySelectorAll('tr[data-vessel]')].map(e => e.dataset.vessel).join()";
+    let shown = browser.eval(names).as_str().unwrap().to_owned();
+    assert!(shown.starts_with("dead-1,dead-2,dead-3,"), "{shown}");
+    assert_eq!(shown.split(',').count(), 5, "{shown}");
+    browser.wait("the reason to show", &format!("{}.innerText.includes('not a directory')", line("offshore-17")));
+    browser.wait("the groups", "document.querySelectorAll('tr.group button[aria-expanded=false]').length === 4");
+    println!("{}", browser.screenshot("fleet-200.png").display());
+    let height = browser.eval("document.documentElement.scrollHeight").as_u64().unwrap();
+    println!("the page is {height} px high");
+    assert!(height < 4000, "{height} px");
+
+    // One click: which files wait for offshore-17, and why.
+    browser.click("[data-vessel=offshore-17] a");
+    browser.wait("the file", "document.querySelector('#vessel .queue li')?.innerText.includes('sea-chart')");
+    browser.wait("why", "document.querySelector('#vessel .queue li').innerText.includes('not a directory')");
+    browser.wait("the log", "document.querySelector('#vessel .log').innerText.includes('not a directory')");
+    println!("{}", browser.screenshot("vessel.png").display());
+    browser.press('\u{e00c}');
+    browser.wait("the fleet again", "!document.getElementById('fleet').hidden");
+
+    // A group unfolds, by the keyboard, too. Then a search and the filters.
+    browser.click("tr.group button[aria-expanded=false]");
+    browser.wait("a group to unfold", "document.querySelectorAll('tr[data-vessel]').length > 50");
+    let focus = "document.activeElement.matches('tr.group button')";
+    assert_eq!(browser.eval(focus), json!(true), "the focus stays");
+    browser.press('\u{e007}');
+    browser.wait("it to fold", "document.querySelectorAll('tr[data-vessel]').length === 5");
+    browser.press('/');
+    assert_eq!(browser.eval("document.activeElement.id"), json!("search"));
+    browser.type_in("#search", "north-4");
+    browser.wait("ten to match", "document.querySelectorAll('tr[data-vessel]').length === 10");
+    browser.eval("document.getElementById('search').value = ''");
+    browser.click("#filter-away");
+    browser.wait("four away", "document.querySelectorAll('tr[data-vessel]').length === 4");
+    browser.click("#filter-trouble");
+    browser.wait("five in trouble", "document.querySelectorAll('tr[data-vessel]').length === 5");
+    browser.click("#filter-all");
+
+    // The queue of all, searchable.
+    browser.click("nav a[href='#queue']");
+    browser.wait("five to wait", "document.querySelectorAll('#queue li').length === 5");
+    browser.type_in("#queue input[type=search]", "no such file");
+    browser.wait_for_text("No file matches.");
+
+    // On a phone nothing is wider than the screen, and names are whole.
+    browser.click("nav a[href='#']");
+    browser.resize(390, 844);
+    browser.fits();
+    println!("{}", browser.screenshot("fleet-phone.png").display());
+    let broken = "[...document.querySelectorAll('tr[data-vessel] th a')].filter(e => e.offsetHeight > 60).length";
+    assert_eq!(browser.eval(broken), json!(0), "a name is broken letter by letter");
+    browser.click("[data-vessel=offshore-17] a");
+    browser.wait("the file", "document.querySelector('#vessel .queue li')?.innerText.includes('sea-chart')");
+    browser.fits();
+    println!("{}", browser.screenshot("vessel-phone.png").display());
+    browser.resize(1100, 900);
+
+    // At night.
+    let dark = json!({ "cmd": "Emulation.setEmulatedMedia",
+        "params": { "features": [{ "name": "prefers-color-scheme", "value": "dark" }] } });
+    browser.devtools(&dark);
+    browser.wait("the ground to be dark", "getComputedStyle(document.body).backgroundColor === 'rgb(16, 24, 29)'");
+    println!("{}", browser.screenshot("vessel-dark.png").display());
+    browser.click(".back a");
+    browser.wait("the fleet", "!document.getElementById('fleet').hidden");
+    println!("{}", browser.screenshot("fleet-dark.png").display());
+
+    // The first paint, and how soon all vessels are there.
+    browser.open(&page);
+    browser.wait("all to be known", "document.querySelector('#filter-all .number')?.innerText === '200'");
+    let paint = browser.eval("performance.getEntriesByName('first-contentful-paint')[0]?.startTime ?? -1");
+    let size = browser.eval("performance.getEntriesByType('resource').reduce((sum, one) => sum + one.transferSize, 0)");
+    println!("first paint after {paint} ms; {size} bytes of scripts and styles");
     daemon.terminate();
 }
 
-/// What the book shows: two vessels, one of them slow, in the middle of their work.
+/// Reads a stream of updates for so long; returns the bytes of the first event and of the others.
+fn updates(page: &str, path: &str, how_long: Duration) -> (usize, usize) {
+    let mut stream = std::net::TcpStream::connect(page).unwrap();
+    std::io::Write::write_all(&mut stream, format!("GET {path} HTTP/1.1\r\nHost: {page}\r\n\r\n").as_bytes()).unwrap();
+    stream.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+    let (begun, mut bytes) = (Instant::now(), Vec::new());
+    while begun.elapsed() < how_long {
+        let mut some = [0; 65536];
+        match std::io::Read::read(&mut stream, &mut some) {
+            Ok(0) => break,
+            Ok(count) => bytes.extend_from_slice(&some[..count]),
+            Err(_) => {}
+        }
+    }
+    let whole = bytes.windows(12).position(|part| part == b"event: whole").expect("the whole document comes first");
+    let end = bytes[whole..].windows(2).position(|part| part == b"\n\n").expect("an end") + whole;
+    (end, bytes.len() - end)
+}
+
 #[test]
-#[ignore = "draws target/screenshots/book.png, which docs/src/images/status.png is made from"]
-fn the_books_picture() {
-    let plan = Fleet::new().monster("Listen", "127.0.0.1:0").openssh("aurora").proxied().openssh("borealis").proxied();
-    let Some(fleet) = plan.start() else { return };
+fn updates_of_two_hundred_vessels_at_work_take_little_of_the_link() {
+    let Some(fleet) = two_hundred() else { return };
+    let daemon = fleet.run();
+    let page = page_of(&daemon);
+    let seconds = 10;
+    std::thread::scope(|scope| {
+        let read = |path| {
+            scope.spawn({
+                let page = &page;
+                move || updates(page, path, Duration::from_secs(seconds))
+            })
+        };
+        let (fleet_wide, one) = (read("/api/changes"), read("/api/changes?vessel=offshore-17"));
+        let mut number = 0;
+        while !fleet_wide.is_finished() {
+            fleet.put(format!("{number}"), &content(number, 2000));
+            number += 1;
+            std::thread::sleep(Duration::from_millis(250));
+        }
+        let ((first, rest), (first_one, rest_one)) = (fleet_wide.join().unwrap(), one.join().unwrap());
+        println!(
+            "fleet: {first} bytes, then {} in a second; a vessel: {first_one}, then {}",
+            rest as u64 / seconds,
+            rest_one as u64 / seconds
+        );
+        assert!(rest > 0 && rest_one > 0, "there was nothing new");
+        assert!((rest + rest_one) as u64 / seconds < 20 << 10, "more than 20 KiB in a second");
+    });
+    daemon.terminate();
+}
+
+/// What the book shows: vessels at work and in trouble.
+#[test]
+#[ignore = "draws target/screenshots/book-*.png; the pictures in docs/src/images show the same page with invented data"]
+fn the_books_pictures() {
+    let Some(fleet) = two_hundred() else { return };
     let Some(browser) = Browser::start() else { return };
-    browser.resize(1100, 700);
+    browser.resize(1000, 760);
+    fleet.put("tides-2026-05.csv", &content(1, 300_000));
+    fleet.put("notice-to-mariners.pdf", &content(2, 2_000_000));
     let daemon = fleet.run();
     browser.open(&page_of(&daemon));
-    browser.wait("both to be connected", &format!("{} && {}", is("aurora", "connected"), is("borealis", "connected")));
-    fleet.vessel("aurora").link().limit(512 << 10);
-    fleet.vessel("borealis").link().limit(2 << 20);
-    for (at, name) in ["tides.csv", "harbour.pdf", "notice to mariners.txt"].into_iter().enumerate() {
-        fleet.put(name, &content(at as u64, 300_000 * (at + 1)));
-    }
-    fleet.put("chart.tif", &content(7, 40 * MIB));
-    let bar = format!("Number({}?.querySelector('progress')?.value ?? 0)", card("borealis"));
-    let most = format!("Number({}?.querySelector('progress')?.max ?? 1)", card("borealis"));
-    browser.wait("most of it to be sent", &format!("{bar} > 0.8 * {most}"));
+    browser.wait("five in trouble", "document.querySelector('#filter-trouble .number')?.innerText === '5'");
+    browser.wait("the others to have it", "document.querySelector('#filter-waiting .number').innerText === '5'");
     browser.eval("document.documentElement.style.overflow = 'hidden'");
-    println!("{}", browser.screenshot("book.png").display());
+    println!("{}", browser.screenshot("book-fleet.png").display());
+    browser.click("[data-vessel=offshore-17] a");
+    browser.wait("the file", "document.querySelectorAll('#vessel .queue li').length === 2");
+    browser.wait("the verdict", "document.querySelector('.verdict').innerText.length > 10");
+    println!("{}", browser.screenshot("book-vessel.png").display());
     daemon.kill9();
 }

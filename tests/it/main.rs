@@ -34,6 +34,8 @@ mod host_keys;
 mod housekeeping;
 mod hung_mount;
 mod import;
+mod incidents;
+mod json;
 mod layers;
 mod link;
 mod link_bytes;

@@ -44,11 +44,11 @@ pub(super) fn poni(file: &Path, output: Option<&Path>) -> Exit {
         }
         Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {
             say_error(format_args!("{} already exists and was not changed; name another file", output.display()));
-            Exit::Settings
+            Exit::Usage
         }
         Err(e) => {
             say_error(format_args!("cannot write {}: {e}", output.display()));
-            Exit::Settings
+            Exit::Broken
         }
     }
 }

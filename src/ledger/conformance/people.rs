@@ -1,7 +1,9 @@
 //! Cases of people's queries and orders: sums, histories, receipts; retry, forget, pause.
 
 use super::*;
-use crate::ledger::{Ending, Oldest, Pause, QueueFilter, QueuePage, QueueState, Receipt, Summary};
+use crate::ledger::{
+    Ending, Oldest, Pause, QueueFilter, QueueLane, QueuePage, QueueStage, QueueState, Receipt, Summary,
+};
 use crate::records::DeliveryId;
 
 async fn summary(store: &dyn Store) -> Summary {
@@ -153,8 +155,51 @@ pub(in crate::ledger) async fn a_pause_ends_at_its_time_and_keeps_its_note(store
     assert_eq!(summary(store).await.notes[1].pause_note, None);
 }
 
+pub(in crate::ledger) async fn a_paused_directory_is_recorded_with_its_note(store: &dyn Store, hands: &Hands) {
+    let pause = |until| Pause { until, note: Some("wrong charts".to_owned()) };
+    store.pause_directory(&docs(), Some(&pause(Some(START + 10)))).await.unwrap();
+    let paused = store.paused_directories().await.unwrap();
+    let [one] = &paused[..] else { panic!("{paused:?}") };
+    assert_eq!(
+        (&one.directory, one.since, &one.pause, one.has_ended),
+        (&docs(), START, &pause(Some(START + 10)), false)
+    );
+    hands.forward(10);
+    assert!(store.paused_directories().await.unwrap()[0].has_ended);
+    store.pause_directory(&docs(), Some(&pause(None))).await.unwrap();
+    let summary = summary(store).await.paused_directories;
+    assert_eq!((summary.len(), summary[0].since, summary[0].pause.until), (1, START, None));
+    store.pause_directory(&docs(), None).await.unwrap();
+    assert_eq!(store.paused_directories().await.unwrap(), []);
+}
+
+pub(in crate::ledger) async fn the_latest_receipts_are_found_by_vessel_and_by_text(store: &dyn Store, hands: &Hands) {
+    for name in ["a", "b", "c", "d"] {
+        admit(store, file(name, name, 1), ["tern", "gull"]).await;
+    }
+    for vessel in ["tern", "gull"] {
+        for delivery in due(store, vessel).await {
+            hands.forward(1);
+            store.acknowledge(delivery.id, Verified::ByVessel).await.unwrap();
+        }
+    }
+    let latest = async |only: Option<&str>, search, before, limit| {
+        let only = only.map(vessel);
+        store.reports().latest_receipts(only.as_ref(), search, before, limit).await.unwrap()
+    };
+    let names = |receipts: &[Receipt]| receipts.iter().map(|one| one.path.to_string()).collect::<Vec<_>>();
+    let (first, next) = latest(Some("tern"), None, None, 3).await;
+    assert_eq!(names(&first), ["d", "c", "b"]);
+    let (rest, next) = latest(Some("tern"), None, next, 3).await;
+    assert_eq!((names(&rest), next), (vec!["a".to_owned()], None));
+    assert_eq!(names(&latest(None, Some("c"), None, 9).await.0), ["c", "c"]);
+    assert_eq!(latest(None, None, None, 5).await.0.len(), 5);
+}
+
 async fn queue(store: &dyn Store, filter: &QueueFilter, after: &QueuePage, limit: u32) -> QueuePage {
-    store.reports().queue(&vessel("tern"), filter, after.next, limit).await.unwrap()
+    let lanes = vec![QueueLane { shared: true, queues: Vec::new(), ranked: false }];
+    let stages = [QueueStage { lanes, due_after: i64::MIN, due_until: i64::MAX }];
+    store.reports().queue(&vessel("tern"), &stages, filter, after.next.as_ref(), limit).await.unwrap()
 }
 
 fn names(page: &QueuePage) -> Vec<String> {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::*;
-use crate::ledger::{Ending, QueueEnd, QueueSettings};
+use crate::ledger::{Ending, QueueCursor, QueueEnd, QueueFilter, QueueLane, QueueSettings, QueueStage};
 use crate::records::DeliveryId;
 use crate::settings::Order;
 
@@ -74,6 +74,69 @@ pub(in crate::ledger) async fn what_failed_in_a_queue_comes_after_all_others_onc
     assert_eq!(queued_paths(store).await, ["b", "c"], "the clock was put back");
     hands.forward(5000);
     assert_eq!(queued_paths(store).await, ["b", "c", "a"]);
+}
+
+pub(in crate::ledger) async fn queues_are_listed_in_the_order_in_which_they_are_sent(store: &dyn Store, hands: &Hands) {
+    let (maps, news) = (DirectoryName::new("maps"), DirectoryName::new("news"));
+    for (directory, order) in [(docs(), Order::Name), (maps.clone(), Order::Newest)] {
+        store.set_queue(&directory, Some(QueueSettings { order, expire: None })).await.unwrap();
+        store.reconcile(&directory, &vessels(["tern"])).await.unwrap();
+    }
+    for (directory, name, mtime, content) in [
+        (&docs(), "b", 1, "1".to_owned()),
+        (&docs(), "c", 2, "x".repeat(150)),
+        (&maps, "old", 3, "1".to_owned()),
+        (&news, "first", 4, "1".to_owned()),
+        (&docs(), "a", 5, "1".to_owned()),
+        (&maps, "new", 6, "1".to_owned()),
+        (&news, "second", 7, "x".repeat(150)),
+        (&docs(), "d", 8, "1".to_owned()),
+    ] {
+        let mut file = file(name, &content, 1);
+        file.stamp.mtime = mtime;
+        store.admit(directory, &[file], &vessels(["tern"])).await.unwrap();
+        hands.forward(1);
+    }
+    let first = queued(store, 1, QueueEnd::Front).await.remove(0);
+    store.put_off(first.id, "full", hands.now() + 1000, false).await.unwrap();
+    let lane = |shared, queues: &[DirectoryName], ranked| QueueLane { shared, queues: queues.to_vec(), ranked };
+    let now = hands.now();
+    let stages = [
+        QueueStage {
+            lanes: vec![lane(false, &[docs()], true), lane(true, &[], false)],
+            due_after: i64::MIN,
+            due_until: now,
+        },
+        QueueStage { lanes: vec![lane(true, &[docs()], false)], due_after: now, due_until: i64::MAX },
+    ];
+    let filter = QueueFilter::default();
+    let listed = async |limit: u32, filter: &QueueFilter| {
+        let (mut cursor, mut listed) = (None::<QueueCursor>, Vec::new());
+        loop {
+            let page = store.reports().queue(&vessel("tern"), &stages, filter, cursor.as_ref(), limit).await.unwrap();
+            assert!(page.entries.len() <= limit as usize);
+            listed.extend(page.entries.iter().map(|entry| entry.path.to_string()));
+            cursor = page.next;
+            if cursor.is_none() {
+                return listed;
+            }
+        }
+    };
+    // One of each lane in turn; then what failed; then the queue that no stage names, by its rank.
+    let expected = ["b", "first", "c", "second", "d", "a", "new", "old"];
+    for limit in [1, 2, 3, 5, 8, 100] {
+        assert_eq!(listed(limit, &filter).await, expected, "{limit} at a time");
+    }
+    let only = QueueFilter { directory: Some(docs()), ..QueueFilter::default() };
+    assert_eq!(listed(2, &only).await, ["b", "c", "d", "a"]);
+    let news = QueueFilter { directory: Some(news), ..QueueFilter::default() };
+    assert_eq!(listed(2, &news).await, ["first", "second"]);
+    // What is acknowledged meanwhile shifts nothing.
+    let page = store.reports().queue(&vessel("tern"), &stages, &filter, None, 3).await.unwrap();
+    store.acknowledge(page.entries[2].position.delivery, Verified::ByVessel).await.unwrap();
+    let rest = store.reports().queue(&vessel("tern"), &stages, &filter, page.next.as_ref(), 9).await.unwrap();
+    let rest: Vec<String> = rest.entries.iter().map(|entry| entry.path.to_string()).collect();
+    assert_eq!(rest, expected[3..]);
 }
 
 pub(in crate::ledger) async fn a_directory_that_is_not_configured_any_more_has_no_queue(store: &dyn Store, _: &Hands) {

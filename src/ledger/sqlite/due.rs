@@ -102,9 +102,17 @@ pub(super) async fn next_due_at(
     now(store).await?;
     if !held_back.is_empty() {
         return Ok(sqlx::query_scalar(
-            "SELECT min(d.due_at) FROM delivery d JOIN version v ON v.id = d.version
-             WHERE d.vessel = ? AND d.queue IS NULL AND d.state NOT IN ('acknowledged', 'superseded')
-               AND v.directory NOT IN (SELECT value FROM json_each(?))",
+            // Each inner query ends at the first delivery that is not held back; `min` would read all.
+            "SELECT min(due_at) FROM (
+                 SELECT * FROM (SELECT d.due_at FROM delivery d CROSS JOIN version v ON v.id = d.version
+                     WHERE d.vessel = ?1 AND d.large = 0 AND d.queue IS NULL
+                       AND d.state NOT IN ('acknowledged', 'superseded')
+                       AND v.directory NOT IN (SELECT value FROM json_each(?2)) ORDER BY d.due_at, d.id LIMIT 1)
+                 UNION ALL
+                 SELECT * FROM (SELECT d.due_at FROM delivery d CROSS JOIN version v ON v.id = d.version
+                     WHERE d.vessel = ?1 AND d.large = 1 AND d.queue IS NULL
+                       AND d.state NOT IN ('acknowledged', 'superseded')
+                       AND v.directory NOT IN (SELECT value FROM json_each(?2)) ORDER BY d.due_at, d.id LIMIT 1))",
         )
         .bind(vessel.as_str())
         .bind(json::texts(held_back.iter().map(DirectoryName::as_str)))

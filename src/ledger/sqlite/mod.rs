@@ -8,6 +8,7 @@
 mod backup;
 mod due;
 mod group;
+mod incidents;
 mod json;
 mod link_usage;
 mod listeners;
@@ -15,7 +16,9 @@ mod lock;
 mod mounts;
 mod moves;
 mod notices;
+mod pauses;
 mod queue;
+mod queue_walk;
 mod queues;
 mod ranks;
 mod reconcile;

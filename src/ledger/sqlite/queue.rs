@@ -1,45 +1,37 @@
-//! The queries for [`QueuePage`]s. They go through the index in whose order [`super::due`] hands out deliveries, and
-//! examine a limited number of rows, so that an answer costs the same however many deliveries are open. Deliveries of
-//! directories with a queue of their own (see [`super::queues`]) are sorted by the time when they are due, too, which
-//! costs a pass over them.
+//! The queries for [`QueuePage`]s. They go through the indexes in whose order [`super::due`] and [`super::queues`] hand out
+//! deliveries, and examine a limited number of rows, so that an answer costs the same however many deliveries are open.
+
+use std::time::{Duration, Instant};
 
 use sqlx::sqlite::SqliteRow;
-use sqlx::{Row, SqlitePool};
+use sqlx::{Row, SqliteConnection, SqlitePool};
 
+use super::queue_walk::{Step, Walk};
 use super::{Result, rows};
-use crate::ledger::{QueueFilter, QueuePage, QueuePosition, QueueState, Queued};
+use crate::ledger::{LanePlace, QueueCursor, QueueFilter, QueuePage, QueuePosition, QueueStage, QueueState, Queued};
 use crate::names::{DirectoryName, VesselName};
 use crate::records::{DeliveryId, VersionId};
 
-/// Maximum number of deliveries that one answer examines.
-const EXAMINED: u32 = 5000;
+/// Maximum number of deliveries that one answer examines, and the time after which it examines no more.
+const EXAMINED: usize = 20_000;
+const LONGEST: Duration = Duration::from_millis(40);
+/// Number of deliveries that are examined at a time, where not all of them may be wanted.
+const AT_ONCE: usize = 500;
 
-/// The deliveries of one index range after a place, in its order. `$index` is the index, `$range` what its first columns
-/// are equal to.
-macro_rules! range {
-    ($index:literal, $range:literal) => {
+/// The failed deliveries after a place, in the order of their next attempts.
+macro_rules! failed {
+    ($parked:literal) => {
         concat!(
-            "SELECT id, due_at FROM (SELECT id, due_at FROM delivery INDEXED BY ",
-            $index,
-            " WHERE vessel = ?1 AND ",
-            $range,
-            " AND state NOT IN ('acknowledged', 'superseded') AND (due_at, id) > (?2, ?3)
-              ORDER BY due_at, id LIMIT ?4)"
+            "SELECT id, due_at FROM delivery INDEXED BY delivery_failed WHERE vessel = ?1 AND parked = ",
+            $parked,
+            " AND failures > 0 AND state NOT IN ('acknowledged', 'superseded') AND (due_at, id) > (?2, ?3)
+              ORDER BY due_at, id LIMIT ?4"
         )
     };
 }
 
-/// Small and large files are two ranges, each in the order in which it is sent. The third range is sorted.
-pub(super) const ALL: &str = concat!(
-    range!("delivery_open", "queue IS NULL AND large = 0"),
-    " UNION ALL ",
-    range!("delivery_open", "queue IS NULL AND large = 1"),
-    " UNION ALL ",
-    range!("delivery_queue", "queue IS NOT NULL"),
-    " ORDER BY due_at, id LIMIT ?4"
-);
-pub(super) const PUT_OFF: &str = range!("delivery_failed", "parked = 0 AND failures > 0");
-pub(super) const PARKED: &str = range!("delivery_failed", "parked = 1 AND failures > 0");
+pub(super) const PUT_OFF: &str = failed!("0");
+pub(super) const PARKED: &str = failed!("1");
 
 /// The open deliveries of the versions whose numbers are given as a JSON array.
 const OF_VERSIONS: &str =
@@ -47,56 +39,123 @@ const OF_VERSIONS: &str =
      WHERE d.state NOT IN ('acknowledged', 'superseded') AND (d.due_at, d.id) > (?2, ?3)
      ORDER BY d.due_at, d.id LIMIT ?4";
 
-/// The deliveries whose numbers are given as a JSON array, in its order, as far as they match the filter: directory, part of
-/// the path, never failed.
-const ENTRIES: &str =
-    "SELECT d.id, d.due_at, d.state, d.failures, d.reason, d.parked, v.id AS version, v.directory, v.path,
-     v.kind, v.size, v.admitted_at
+/// The deliveries whose numbers are given as a JSON array, as far as they match the filter: directory, part of the path,
+/// never failed. `place` is the place in the array.
+const ENTRIES: &str = "SELECT i.key AS place, d.id, d.due_at, d.state, d.failures, d.reason, d.parked, v.id AS version,
+     v.directory, v.path, v.kind, v.size, v.admitted_at
  FROM json_each(?1) i CROSS JOIN delivery d ON d.id = i.value CROSS JOIN version v ON v.id = d.version
  WHERE (?2 IS NULL OR v.directory = ?2) AND (?3 IS NULL OR instr(v.path, ?3) > 0) AND (NOT ?4 OR d.failures = 0)
- ORDER BY i.key LIMIT ?5";
+ ORDER BY i.key";
+
+/// Where the deliveries come from.
+enum Source {
+    Walk(Walk),
+    /// The deliveries that one query returns, after a position.
+    Query {
+        question: &'static str,
+        versions: String,
+        after: QueuePosition,
+    },
+}
 
 pub(super) async fn page(
     readers: &SqlitePool,
-    vessel: &VesselName,
+    (vessel, stages): (&VesselName, &[QueueStage]),
     filter: &QueueFilter,
-    after: Option<QueuePosition>,
+    from: Option<&QueueCursor>,
     limit: u32,
 ) -> Result<QueuePage> {
+    let (limit, begun) = (limit as usize, Instant::now());
     let question = match (&filter.versions, filter.state) {
-        (Some(_), _) => OF_VERSIONS,
-        (None, None | Some(QueueState::Waiting)) => ALL,
-        (None, Some(QueueState::PutOff)) => PUT_OFF,
-        (None, Some(QueueState::Parked)) => PARKED,
+        (Some(_), _) => Some(OF_VERSIONS),
+        (None, None | Some(QueueState::Waiting)) => None,
+        (None, Some(QueueState::PutOff)) => Some(PUT_OFF),
+        (None, Some(QueueState::Parked)) => Some(PARKED),
     };
-    let selective = filter.directory.is_some() || filter.search.is_some() || filter.state == Some(QueueState::Waiting);
-    let examined = if selective { EXAMINED.max(limit) } else { limit };
-    let after = after.unwrap_or(QueuePosition { due_at: i64::MIN, delivery: DeliveryId(i64::MIN) });
     let mut one = readers.begin().await?;
-    let mut range =
-        sqlx::query_as(question).bind(vessel.as_str()).bind(after.due_at).bind(after.delivery.0).bind(examined);
-    if let Some(versions) = &filter.versions {
-        range = range.bind(super::json::numbers(versions.iter().map(|version| version.0)));
+    let mut source = match question {
+        Some(question) => {
+            let numbers = filter.versions.iter().flatten().map(|version| version.0);
+            let start = QueuePosition { due_at: i64::MIN, delivery: DeliveryId(i64::MIN) };
+            let after = from.and_then(|from| from.lanes.first()?.as_ref()).map_or(start, LanePlace::position);
+            Source::Query { question, versions: super::json::numbers(numbers), after }
+        }
+        None => Source::Walk(Walk::begin(&mut one, vessel, stages, filter.directory.as_ref(), from).await?),
+    };
+    let is_selective =
+        filter.directory.is_some() || filter.search.is_some() || filter.state == Some(QueueState::Waiting);
+    let (mut entries, mut examined, mut cursor) = (Vec::new(), 0, from.cloned().unwrap_or_default());
+    loop {
+        let missing = limit - entries.len();
+        // The first look is a small one, because mostly everything matches.
+        let batch = if is_selective && examined > 0 { AT_ONCE.max(missing + 1) } else { missing + 1 };
+        let steps = source.next(&mut one, vessel, batch).await?;
+        examined += steps.len();
+        for (at, entry) in matching(&mut one, &steps, filter).await? {
+            if entries.len() == limit {
+                // There is one more than was wanted.
+                pass(&mut cursor, &steps[..at]);
+                return Ok(QueuePage { entries, next: Some(cursor) });
+            }
+            entries.push(entry);
+        }
+        if steps.len() < batch {
+            return Ok(QueuePage { entries, next: None });
+        }
+        pass(&mut cursor, &steps);
+        if examined >= EXAMINED || begun.elapsed() >= LONGEST {
+            return Ok(QueuePage { entries, next: Some(cursor) });
+        }
     }
-    let range: Vec<(i64, i64)> = range.fetch_all(&mut *one).await?;
-    let whole = range.len() < examined as usize;
-    // One more than wanted shows whether there are more.
+}
+
+fn pass(cursor: &mut QueueCursor, steps: &[Step]) {
+    steps.iter().for_each(|step| cursor.pass(step.stage, step.lane, step.place.clone()));
+}
+
+impl Source {
+    /// Returns the next places, at most `most`; fewer at the end.
+    async fn next(&mut self, one: &mut SqliteConnection, vessel: &VesselName, most: usize) -> Result<Vec<Step>> {
+        match self {
+            Self::Walk(walk) => {
+                let mut steps = Vec::with_capacity(most);
+                while steps.len() < most
+                    && let Some(step) = walk.next(one).await?
+                {
+                    steps.push(step);
+                }
+                Ok(steps)
+            }
+            Self::Query { question, versions, after } => {
+                let range = sqlx::query_as(*question).bind(vessel.as_str()).bind(after.due_at).bind(after.delivery.0);
+                // Only one of the questions has a fifth parameter.
+                let range = range.bind(i64::try_from(most).unwrap_or(i64::MAX));
+                let range = if *question == OF_VERSIONS { range.bind(&*versions) } else { range };
+                let found: Vec<(i64, i64)> = range.fetch_all(one).await?;
+                let place = |(id, due_at)| QueuePosition { due_at, delivery: DeliveryId(id) };
+                let found: Vec<QueuePosition> = found.into_iter().map(place).collect();
+                *after = found.last().copied().unwrap_or(*after);
+                Ok(found.into_iter().map(|at| Step { stage: 0, lane: 0, place: LanePlace::ByTime(at) }).collect())
+            }
+        }
+    }
+}
+
+/// Returns those of the deliveries that match a filter, each with its place among the steps.
+async fn matching(one: &mut SqliteConnection, steps: &[Step], filter: &QueueFilter) -> Result<Vec<(usize, Queued)>> {
     let rows = sqlx::query(ENTRIES)
-        .bind(super::json::numbers(range.iter().map(|(id, _)| *id)))
+        .bind(super::json::numbers(steps.iter().map(|step| step.place.position().delivery.0)))
         .bind(filter.directory.as_ref().map(DirectoryName::as_str))
         .bind(filter.search.as_ref().map(String::as_bytes))
         .bind(filter.state == Some(QueueState::Waiting))
-        .bind(limit.saturating_add(1))
-        .fetch_all(&mut *one)
+        .fetch_all(one)
         .await?;
-    let entries: Vec<Queued> = rows.iter().take(limit as usize).map(queued).collect::<Result<_>>()?;
-    let next = if rows.len() > entries.len() {
-        entries.last().map(|last| last.position)
-    } else {
-        let last = range.last().map(|(id, due_at)| QueuePosition { due_at: *due_at, delivery: DeliveryId(*id) });
-        last.filter(|_| !whole)
-    };
-    Ok(QueuePage { entries, next })
+    let with_place = |row| Ok((usize::try_from(row_place(row)?).unwrap_or(usize::MAX), queued(row)?));
+    rows.iter().map(with_place).collect()
+}
+
+fn row_place(row: &SqliteRow) -> Result<i64> {
+    Ok(row.try_get("place")?)
 }
 
 fn queued(row: &SqliteRow) -> Result<Queued> {

@@ -6,10 +6,10 @@ use async_trait::async_trait;
 use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
 
-use super::{Readers, Result, link_usage, queue, rows};
+use super::{Readers, Result, json, link_usage, pauses, queue, rows};
 use crate::ledger::{
-    DeliveryStory, DirectoryTally, Ending, LedgerError, Oldest, Postponed, QueueFilter, QueuePage, QueuePosition,
-    Receipt, Reports, Summary, Tally, Trouble, VersionStory, VesselNote,
+    DeliveryStory, DirectoryTally, Ending, LedgerError, Oldest, Postponed, QueueCursor, QueueFilter, QueuePage,
+    QueueStage, Receipt, ReceiptPage, Reports, Summary, Tally, Trouble, VersionStory, VesselNote,
 };
 use crate::names::{DirectoryName, RelPath, VesselName, display_bytes};
 use crate::records::{DeliveryCost, DeliveryId, DeliveryState, LinkBytes, UtcDay, WayOf};
@@ -17,12 +17,18 @@ use crate::records::{DeliveryCost, DeliveryId, DeliveryState, LinkBytes, UtcDay,
 /// Milliseconds that a row of the table `retired_tally` covers: 15 minutes.
 const QUARTER: i64 = 900_000;
 
+/// Maximum number of deliveries that a part of the receipts examines.
+const EXAMINED: u32 = 5000;
+
 /// The columns that [`receipt`] reads.
 macro_rules! receipts {
     () => {
-        "SELECT d.id, d.vessel, d.acknowledged_at, coalesce(d.verified, '') AS verified, v.directory, v.path, v.size, v.digest,
+        receipts!("delivery d")
+    };
+    ($deliveries:literal) => {
+        concat!("SELECT d.id, d.vessel, d.acknowledged_at, coalesce(d.verified, '') AS verified, v.directory, v.path, v.size, v.digest,
              d.written_bytes, d.link_bytes, d.made_from
-         FROM delivery d CROSS JOIN version v ON v.id = d.version WHERE d.state = 'acknowledged' "
+         FROM ", $deliveries, " CROSS JOIN version v ON v.id = d.version WHERE d.state = 'acknowledged' ")
     };
 }
 
@@ -61,6 +67,7 @@ impl Reports for Readers {
         .fetch_all(&mut *one)
         .await?;
         let postponed = sqlx::query(POSTPONED).fetch_all(&mut *one).await?;
+        let paused = pauses::paused(&mut *one, i64::MIN).await?;
         let size = sqlx::query(
             "SELECT page_count * page_size AS bytes, freelist_count * page_size AS free
              FROM pragma_page_count, pragma_freelist_count, pragma_page_size",
@@ -72,6 +79,7 @@ impl Reports for Readers {
             notes: notes.iter().map(note).collect::<Result<_>>()?,
             oldest: oldest.iter().map(oldest_of).collect::<Result<_>>()?,
             postponed: postponed.iter().map(postponed_of).collect::<Result<_>>()?,
+            paused_directories: paused,
             ledger_bytes: number(&size, "bytes")?,
             ledger_free_bytes: number(&size, "free")?,
         })
@@ -93,11 +101,55 @@ impl Reports for Readers {
     async fn queue(
         &self,
         vessel: &VesselName,
+        stages: &[QueueStage],
         filter: &QueueFilter,
-        after: Option<QueuePosition>,
+        from: Option<&QueueCursor>,
         limit: u32,
     ) -> Result<QueuePage> {
-        queue::page(&self.0, vessel, filter, after, limit).await
+        queue::page(&self.0, (vessel, stages), filter, from, limit).await
+    }
+
+    async fn latest_receipts(
+        &self,
+        vessel: Option<&VesselName>,
+        search: Option<&str>,
+        before: Option<(i64, DeliveryId)>,
+        limit: u32,
+    ) -> Result<ReceiptPage> {
+        // Without a filter, all examined deliveries are wanted.
+        let is_filtered = vessel.is_some() || search.is_some();
+        let examined = if is_filtered { EXAMINED.max(limit) } else { limit };
+        let (at, id) = before.unwrap_or((i64::MAX, DeliveryId(i64::MAX)));
+        let mut one = self.0.begin().await?;
+        // The inner query reads the index alone, and the ids in it.
+        let range: Vec<(i64, i64)> = sqlx::query_as(
+            "SELECT acknowledged_at, id FROM delivery
+             WHERE state = 'acknowledged' AND acknowledged_at <= ?1 AND (acknowledged_at, id) < (?1, ?2)
+             ORDER BY acknowledged_at DESC, id DESC LIMIT ?3",
+        )
+        .bind(at)
+        .bind(id.0)
+        .bind(examined)
+        .fetch_all(&mut *one)
+        .await?;
+        let question = concat!(
+            "WITH examined AS (SELECT key, value FROM json_each(?1)) ",
+            receipts!("examined i CROSS JOIN delivery d ON d.id = i.value"),
+            "AND (?2 IS NULL OR d.vessel = ?2) AND (?3 IS NULL OR instr(v.path, ?3) > 0) ORDER BY i.key LIMIT ?4"
+        );
+        let rows = sqlx::query(question)
+            .bind(json::numbers(range.iter().map(|(_, id)| *id)))
+            .bind(vessel.map(VesselName::as_str))
+            .bind(search.map(str::as_bytes))
+            .bind(limit)
+            .fetch_all(&mut *one)
+            .await?;
+        let receipts: Vec<Receipt> = rows.iter().map(receipt).collect::<Result<_>>()?;
+        let is_full = receipts.len() == limit as usize;
+        let last = if is_full { receipts.last().map(|last| (last.acknowledged_at, last.delivery)) } else { None };
+        let examined_all = range.len() < examined as usize;
+        let end = range.last().map(|(at, id)| (*at, DeliveryId(*id))).filter(|_| !examined_all);
+        Ok((receipts, last.or(end)))
     }
 
     async fn last_receipts(&self, limit: u32) -> Result<Vec<Receipt>> {

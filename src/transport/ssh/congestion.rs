@@ -40,14 +40,19 @@ pub(super) fn choose(stream: &TcpStream, wish: &CongestionControl) -> Congestion
         CongestionControl::Named(name) => Some(name.as_str()),
     };
     let error = wished.and_then(|name| Some((name, socket.set_tcp_congestion(name.as_bytes()).err()?)));
-    // The kernel pads the name with zeros to a fixed length.
-    let in_use = socket.tcp_congestion().unwrap_or_default();
-    let in_use = String::from_utf8_lossy(in_use.split(|byte| *byte == 0).next().unwrap_or_default()).into_owned();
+    let in_use = in_use(&socket);
     let refused = error.map(|(name, error)| {
         let allowed = std::fs::read_to_string(ALLOWED).unwrap_or_default();
         format!("{in_use} is used, not {name}: {}", advice(name, &error, allowed.trim()))
     });
     Congestion { in_use, refused }
+}
+
+/// Returns the name of the algorithm that a socket uses; empty if the kernel does not say.
+pub(super) fn in_use(socket: &SockRef<'_>) -> String {
+    // The kernel pads the name with zeros to a fixed length.
+    let in_use = socket.tcp_congestion().unwrap_or_default();
+    String::from_utf8_lossy(in_use.split(|byte| *byte == 0).next().unwrap_or_default()).into_owned()
 }
 
 /// Returns why an algorithm was rejected, and the remedy.

@@ -16,9 +16,12 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use contentmonster_kernel::{TcpInfo, tcp_info};
+use socket2::SockRef;
 use tokio::net::{TcpStream, UnixStream};
 
+use super::congestion;
 use super::counted_stream::Passed;
+use super::path_state::PathState;
 use crate::names::VesselName;
 use crate::records::{LinkBytes, WayOf};
 use crate::settings::Vessel;
@@ -41,6 +44,17 @@ impl LinkMeters {
     pub fn all(&self) -> Vec<(WayOf, LinkBytes)> {
         let meters: Vec<_> = lock(&self.0).iter().map(|(way, meter)| (way.clone(), meter.clone())).collect();
         meters.into_iter().filter_map(|(way, meter)| Some((way, meter.bytes()?))).collect()
+    }
+
+    /// Returns the state of the open TCP connections to a vessel; `None` if there are none.
+    pub fn path(&self, vessel: &VesselName) -> Option<PathState> {
+        let meters: Vec<_> = {
+            let all = lock(&self.0);
+            all.iter().filter(|((name, _), _)| name == vessel).map(|(_, meter)| meter.clone()).collect()
+        };
+        let mut path = PathState::default();
+        meters.iter().for_each(|meter| meter.add_to(&mut path));
+        (path.connections > 0).then_some(path)
     }
 
     /// Returns the bytes counted on all ways to a vessel together; `None` if none were.
@@ -105,6 +119,15 @@ impl LinkMeter {
         let ended = counts.ended;
         let sum = counts.open.values_mut().fold(ended, |sum, open| sum.and(open.read()));
         (sum.sent > 0).then_some(sum)
+    }
+
+    /// Adds the open connections to the state of a path.
+    fn add_to(&self, path: &mut PathState) {
+        for open in lock(&self.0).open.values() {
+            let Source::Tcp { socket, .. } = &open.source else { continue };
+            let Ok(info) = tcp_info(&**socket) else { continue };
+            path.add(&info, &congestion::in_use(&SockRef::from(&**socket)));
+        }
     }
 
     /// Counts a connection from now on, until the returned value is dropped.

@@ -19,6 +19,7 @@ mod key_file;
 mod link_meter;
 mod login_limit;
 mod login_order;
+mod path_state;
 mod quickack;
 
 pub(crate) use connection::Connection;
@@ -32,6 +33,7 @@ pub(crate) use login_limit::{Admission, StartTurn, Starts};
 pub use login_limit::{LoginLimit, Rank};
 pub(crate) use login_order::Turn;
 pub use login_order::{Follow, Lead, RoundTrip};
+pub use path_state::PathState;
 
 use std::collections::HashSet;
 use std::path::PathBuf;

@@ -201,6 +201,7 @@ impl Bay {
                 unexpanding: Default::default(),
             },
             clock: Clock::system(),
+            log: Default::default(),
             allow_deletes: false,
             stop: CancellationToken::new(),
         };

@@ -74,6 +74,7 @@ async fn run(settings: PathBuf, clock: PathBuf) {
         monitor: Arc::new(All(Vec::new())),
         ssh: SshEnvironment::from_process("contentmonster".into()),
         clock: Clock::from_fn(move || shown(&clock)),
+        log: Default::default(),
         allow_deletes: false,
         stop: stop.clone(),
     };

@@ -1,0 +1,33 @@
+//! The memory of which troubles were told to commands and webhooks, so that each is told once, also after a restart.
+
+use async_trait::async_trait;
+
+use super::LedgerError;
+
+type Result<T> = std::result::Result<T, LedgerError>;
+
+/// A trouble that was told and is not known to be over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ToldIncident {
+    /// The kind of trouble, as a word.
+    pub kind: String,
+    /// The vessel or the directory; empty for the shore itself.
+    pub subject: String,
+    /// When the trouble began, in milliseconds since 1970.
+    pub since: i64,
+    /// The reason that was told.
+    pub reason: String,
+}
+
+/// The ledger's interface for troubles.
+#[async_trait]
+pub trait IncidentMemory: Send + Sync {
+    /// Returns the troubles that were told, ordered by kind and subject.
+    async fn told_incidents(&self) -> Result<Vec<ToldIncident>>;
+
+    /// Records that a trouble was told.
+    async fn incident_told(&self, incident: &ToldIncident) -> Result<()>;
+
+    /// Records that the end of a trouble was told.
+    async fn incident_over(&self, kind: &str, subject: &str) -> Result<()>;
+}

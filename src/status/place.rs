@@ -1,0 +1,52 @@
+//! The names and paths of the settings that a document covers.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::queues::Sending;
+use super::routes::Routes;
+use crate::names::{DirectoryName, VesselName};
+use crate::settings::Settings;
+
+/// The names and paths that a document covers.
+#[derive(Clone, Debug)]
+pub struct Place {
+    /// The vessels, in the order of the settings.
+    pub vessels: Vec<VesselName>,
+    /// The groups of each vessel.
+    pub groups: HashMap<VesselName, Vec<String>>,
+    /// The directories, in the order of the settings.
+    pub directories: Vec<DirectoryName>,
+    /// The path of the ledger's file.
+    pub database: PathBuf,
+    /// A path on the ledger's disk, then one on the disk of each directory.
+    pub disks: Vec<PathBuf>,
+    /// `MinFree`, in bytes.
+    pub min_free: u64,
+    /// Priorities, schedules and rate limits.
+    pub(super) sending: Arc<Sending>,
+    /// The ways to vessels that have several, or a link, and their budgets.
+    pub routes: Routes,
+}
+
+impl Place {
+    /// Takes the names and paths from the settings.
+    pub fn of(settings: &Settings) -> Self {
+        Self {
+            vessels: settings.vessels.iter().map(|vessel| vessel.name.clone()).collect(),
+            groups: settings.vessels.iter().map(|vessel| (vessel.name.clone(), vessel.groups.clone())).collect(),
+            directories: settings.directories.iter().map(|directory| directory.name.clone()).collect(),
+            database: settings.monster.database.clone(),
+            disks: disks(settings),
+            min_free: settings.monster.min_free,
+            sending: Arc::new(Sending::of(settings)),
+            routes: Routes::of(settings),
+        }
+    }
+}
+
+fn disks(settings: &Settings) -> Vec<PathBuf> {
+    let ledger = settings.monster.database.parent().map(Path::to_owned);
+    ledger.into_iter().chain(settings.directories.iter().map(|directory| directory.location.clone())).collect()
+}

@@ -1,0 +1,101 @@
+//! Cursors of `/api/queue` as text: the vessel, the place in its queue, and the bytes of its deliveries before that place.
+
+use crate::ledger::{LanePlace, QueueCursor, QueuePosition, QueueRank};
+use crate::records::DeliveryId;
+
+/// Where a part of the queue begins.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Cursor {
+    /// When the list began, in milliseconds since 1970: it is continued by the windows and due times of that moment.
+    pub(super) at: i64,
+    /// A number that changes with the settings that the order depends on.
+    pub(super) order: u32,
+    pub(super) vessel: String,
+    pub(super) place: QueueCursor,
+    /// The bytes of the deliveries that were listed.
+    pub(super) ahead: u64,
+}
+
+impl Cursor {
+    pub(super) fn write(&self) -> String {
+        let Self { at, order, vessel, place, ahead } = self;
+        let lanes: Vec<String> = place.lanes.iter().map(|lane| write_place(lane.as_ref())).collect();
+        // The name comes last, because it may contain any character.
+        format!("{at}.{order}.{}.{}.{ahead}.{}.{vessel}", place.stage, place.turn, lanes.join("~"))
+    }
+
+    pub(super) fn read(text: &str) -> Option<Self> {
+        let mut parts = text.splitn(7, '.');
+        let mut next = || parts.next();
+        let (at, order) = (next()?.parse().ok()?, next()?.parse().ok()?);
+        let (stage, turn) = (next()?.parse().ok()?, next()?.parse().ok()?);
+        let (ahead, lanes, vessel) = (next()?.parse().ok()?, next()?, next()?.to_owned());
+        let lanes = match lanes {
+            "" => Vec::new(),
+            lanes => lanes.split('~').map(read_place).collect::<Option<_>>()?,
+        };
+        Some(Self { at, order, vessel, place: QueueCursor { stage, turn, lanes }, ahead })
+    }
+}
+
+fn write_place(place: Option<&LanePlace>) -> String {
+    let of = |kind: &str, QueuePosition { due_at, delivery }: &QueuePosition| format!("{kind}_{due_at}_{}", delivery.0);
+    match place {
+        None => "-".to_owned(),
+        Some(LanePlace::ByTime(position)) => of("t", position),
+        Some(LanePlace::Ranked(QueueRank::Number(number), position)) => of(&format!("n{number}"), position),
+        Some(LanePlace::Ranked(QueueRank::Path(path), position)) => {
+            let hex: String = path.iter().map(|byte| format!("{byte:02x}")).collect();
+            of(&format!("p{hex}"), position)
+        }
+    }
+}
+
+fn read_place(text: &str) -> Option<Option<LanePlace>> {
+    if text == "-" {
+        return Some(None);
+    }
+    let mut parts = text.split('_');
+    let (kind, due_at, delivery) = (parts.next()?, parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
+    let position = QueuePosition { due_at, delivery: DeliveryId(delivery) };
+    let place = match (kind.get(..1)?, kind.get(1..)?) {
+        ("t", "") => LanePlace::ByTime(position),
+        ("n", number) => LanePlace::Ranked(QueueRank::Number(number.parse().ok()?), position),
+        ("p", hex) => LanePlace::Ranked(QueueRank::Path(bytes(hex)?), position),
+        _ => return None,
+    };
+    parts.next().is_none().then_some(Some(place))
+}
+
+fn bytes(hex: &str) -> Option<Vec<u8>> {
+    let byte = |at: usize| u8::from_str_radix(hex.get(at..at + 2)?, 16).ok();
+    (0..hex.len()).step_by(2).map(byte).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cursor_is_read_as_it_was_written_whatever_the_vessel_is_called() {
+        let position = QueuePosition { due_at: -5, delivery: DeliveryId(7) };
+        let places = [
+            None,
+            Some(LanePlace::ByTime(position)),
+            Some(LanePlace::Ranked(QueueRank::Number(-3), position)),
+            Some(LanePlace::Ranked(QueueRank::Path(b"a.b+c_\xff/".to_vec()), position)),
+        ];
+        for vessel in ["tern", "a.b..c d/é"] {
+            for count in 0..=places.len() {
+                let place = QueueCursor { stage: 2, turn: 3, lanes: places[..count].to_vec() };
+                let cursor = Cursor { at: 1_700_000_000_000, order: 9, vessel: vessel.to_owned(), place, ahead: 12 };
+                assert_eq!(Cursor::read(&cursor.write()), Some(cursor));
+            }
+        }
+        for bad in
+            ["", "1", "1.2.3", "x.0.0.0.0..tern", "1.0.0.0.-3..tern", "1.0.0.0.0.q_1_2.tern", "1.0.0.0.0.t_1.tern"]
+        {
+            assert!(Cursor::read(bad).is_none(), "{bad}");
+        }
+    }
+}
