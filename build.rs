@@ -3,8 +3,6 @@
 //! The commit is that of the environment variable `CONTENTMONSTER_COMMIT`, otherwise that of the clone, which is looked up
 //! in release builds only: other builds would have to be repeated after each commit. Without git, the commit is left out.
 
-#![expect(clippy::print_stdout, reason = "a build script tells cargo by printing")]
-
 use std::env;
 use std::process::Command;
 

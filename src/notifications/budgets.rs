@@ -111,7 +111,7 @@ impl Reporter {
             tracing::warn!(budget = name, used, "{percent} % of the budget of {limit} are used");
             let ran = process::run(&telling.on_budget, variables(&event), telling.hook_timeout).await;
             if let Some(program) = telling.on_budget.first() {
-                let result = ran.as_ref().map(|()| ()).map_err(String::as_str);
+                let result = ran.as_ref().copied().map_err(String::as_str);
                 desk.hooks.note(&format!("command {program}"), now, result);
             }
             if let Err(why) = ran {

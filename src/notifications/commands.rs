@@ -125,7 +125,7 @@ impl Runner {
         let program = words.first().cloned().unwrap_or_default();
         let logged = self.logged.entry(words).or_default();
         let desk = &self.desk;
-        let result = outcome.as_ref().map(|()| ()).map_err(String::as_str);
+        let result = outcome.as_ref().copied().map_err(String::as_str);
         desk.hooks.note(&format!("command {program}"), desk.clock.now_ms(), result);
         match outcome {
             Ok(()) => logged.is_over(&format!("Command {program}")),

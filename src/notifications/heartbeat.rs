@@ -39,7 +39,7 @@ pub(super) async fn beat(desk: Desk, client: Client, address: WebAddress, health
         let what = format!("Heartbeat to {address}");
         let beaten = desk.stop.run_until_cancelled(client.get(address.url())).await;
         if let Some(beaten) = &beaten {
-            let result = beaten.as_ref().map(|()| ()).map_err(String::as_str);
+            let result = beaten.as_ref().copied().map_err(String::as_str);
             desk.hooks.note(&format!("heartbeat {address}"), desk.clock.now_ms(), result);
         }
         match beaten {

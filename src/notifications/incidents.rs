@@ -183,7 +183,7 @@ impl Reporter {
             }
             let ran = process::run(&telling.on_trouble, variables(&event), telling.hook_timeout).await;
             if let Some(program) = telling.on_trouble.first() {
-                let result = ran.as_ref().map(|()| ()).map_err(String::as_str);
+                let result = ran.as_ref().copied().map_err(String::as_str);
                 desk.hooks.note(&format!("command {program}"), desk.clock.now_ms(), result);
             }
             if let Err(why) = ran {

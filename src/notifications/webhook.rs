@@ -67,7 +67,7 @@ async fn post_events<E: Serialize>(
     }
     let posted = desk.stop.run_until_cancelled(client.post(address.url(), &headers, body)).await;
     let Some(posted) = posted else { return Err("contentmonster is stopping".to_owned()) };
-    let result = posted.as_ref().map(|()| ()).map_err(String::as_str);
+    let result = posted.as_ref().copied().map_err(String::as_str);
     desk.hooks.note(&format!("webhook {address}"), desk.clock.now_ms(), result);
     posted
 }

@@ -99,7 +99,7 @@ fn listed(line: &[u8]) -> Option<(Listed, &[u8])> {
     let owner = u32::try_from(owner).ok()?;
     // Devices have two numbers in place of a size.
     let size = number(Some(size)).unwrap_or_default();
-    Some((Listed { is_file: kind == b'-', mode, links, owner, size }, words.last()?))
+    Some((Listed { is_file: kind == b'-', mode, links, owner, size }, words.next_back()?))
 }
 
 /// Returns the permission bits that the nine letters stand for.

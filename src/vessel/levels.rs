@@ -56,9 +56,7 @@ impl Levels {
                 levels.rules.priorities.insert(directory.name.clone(), directory.priority);
             }
             let is_open = levels.is_open(now, &vessel.schedules(&directory));
-            if levels.paused.contains(&directory.name) {
-                levels.rules.closed.insert(directory.name.clone());
-            } else if !is_open {
+            if levels.paused.contains(&directory.name) || !is_open {
                 levels.rules.closed.insert(directory.name.clone());
             } else if directory.has_own_queue() {
                 all[directory.priority as usize].own.push((directory.name.clone(), directory.order));

@@ -479,7 +479,7 @@ async fn a_part_of_a_queue_of_a_million_files_takes_milliseconds() {
     .unwrap();
     let view = ledger.view();
     let lane = |shared, queues: &[&str], ranked| {
-        let queues = queues.iter().map(|name| DirectoryName::new(*name)).collect();
+        let queues = queues.iter().map(|name| DirectoryName::new(name)).collect();
         QueueLane { shared, queues, ranked }
     };
     let stages = [
