@@ -100,7 +100,7 @@ pub(super) enum Command {
         #[arg(long)]
         directory: Option<String>,
         /// List only files in this state.
-        #[arg(long, value_parser = ["waiting", "sending", "parked", "put-off"])]
+        #[arg(long, value_parser = ["waiting", "held", "sending", "parked", "put-off"])]
         state: Option<String>,
         /// List only files whose path contains this text.
         #[arg(long, value_name = "TEXT")]

@@ -35,6 +35,9 @@ fn show(vessel: &VesselPlan, now: Timestamp) {
         None => "rate not known yet".to_owned(),
     };
     say(format_args!("{} ({}, {rate})", vessel.vessel, vessel.link));
+    if let Some(why) = &vessel.eta_unknown {
+        say(format_args!("  not all of the times are known: {why}"));
+    }
     for (number, queue) in (1..).zip(&vessel.queues) {
         let QueuePlan { directory, priority, order, waiting, .. } = queue;
         let files = counted(waiting.files, "file");
@@ -43,6 +46,9 @@ fn show(vessel: &VesselPlan, now: Timestamp) {
             sizes::bytes(waiting.bytes)
         ));
         say(format_args!("     {}", windows(queue, now)));
+        if let Some(held) = &queue.held {
+            say(format_args!("     waits: {}", held.phrase(local)));
+        }
         if let Some(begins) = queue.begins {
             let ends = queue.ends.map_or("after these 24 hours".to_owned(), local);
             say(format_args!("     expected: from {} until {ends}", local(begins)));

@@ -6,7 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::sizes;
-use crate::status::{BudgetStatus, DirectoryStatus, Document, LinkState, VesselStatus, WayStatus};
+use crate::status::{BudgetStatus, DirectoryStatus, Document, LinkState, NO_RATE, VesselStatus, WayStatus};
 use crate::text::counted;
 
 /// Maximum number of listed parked files.
@@ -131,12 +131,25 @@ fn text(document: &Document, vessels: Vec<&VesselStatus>) -> String {
 /// does.
 fn queues(vessel: &VesselStatus, now: Timestamp) -> String {
     let mut text = String::new();
-    for queue in vessel.queues.iter().filter(|queue| queue.opens.is_some() || queue.priority != "normal") {
-        let opens = queue.opens.map(|opens| format!(", waits for its window (opens {})", sizes::until(opens, now)));
+    for queue in vessel.queues.iter().filter(|queue| queue.held.is_some() || queue.priority != "normal") {
+        let opens = queue.held.as_ref().map(|held| match (held.by.as_str(), held.until) {
+            ("schedule", Some(opens)) if queue.opens.is_some() => {
+                format!(", waits for its window (opens {})", sizes::until(opens, now))
+            }
+            (_, until) => {
+                let until = until.map(|until| format!("; continues {}", sizes::until(until, now)));
+                format!(", waits: {}{}", held.why, until.unwrap_or_default())
+            }
+        });
         let (files, bytes) = (counted(queue.waiting.files, "file"), sizes::bytes(queue.waiting.bytes));
         let (name, directory, priority) = (&vessel.name, &queue.directory, &queue.priority);
         let _ =
             writeln!(text, "  {name}: {directory}: {files}, {bytes}, priority {priority}{}", opens.unwrap_or_default());
+    }
+    if let Some(why) =
+        vessel.eta_unknown.as_ref().filter(|why| why.as_str() != NO_RATE && vessel.link.state == LinkState::Connected)
+    {
+        let _ = writeln!(text, "  {}: no ETA: {why}", vessel.name);
     }
     if vessel.expired > 0 {
         let _ = writeln!(text, "  {}: {} expired so far", vessel.name, counted(vessel.expired, "file"));
@@ -159,11 +172,15 @@ fn line_of_way(vessel: &str, way: &WayStatus) -> String {
 }
 
 fn line_of_budget(budget: &BudgetStatus, now: Timestamp) -> String {
-    let BudgetStatus { of, name, period, bytes, used, ends } = budget;
+    let BudgetStatus { of, name, period, bytes, used, ends, .. } = budget;
+    let reserve = match (&budget.reserve_for, budget.state.as_str()) {
+        (Some(kept), "reserve") => format!("; what is left is kept for {kept}"),
+        _ => String::new(),
+    };
     let percent = used.saturating_mul(100) / (*bytes).max(1);
     let (used, bytes, ends) = (sizes::bytes(*used), sizes::bytes(*bytes), sizes::until(*ends, now));
     format!(
-        "  budget of the {of} {name}: {percent} % used, {used} of {bytes} for this {period}; the next one begins {ends}\n"
+        "  budget of the {of} {name}: {percent} % used, {used} of {bytes} for this {period}; the next one begins {ends}{reserve}\n"
     )
 }
 
@@ -262,6 +279,7 @@ mod tests {
             transfers: Vec::new(),
             rate: 0,
             eta_seconds: None,
+            eta_unknown: None,
             acknowledged: Amount::default(),
             last_acknowledged: None,
             sent_bytes: 0,

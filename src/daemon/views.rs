@@ -78,6 +78,7 @@ impl Daemon {
         gatherer.running(Running {
             live: self.live.clone(),
             meters: self.ssh.meters.clone(),
+            usage: self.usage.clone(),
             taken_in,
             troubles,
             reload: self.reloaded.clone(),

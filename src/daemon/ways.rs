@@ -43,7 +43,7 @@ impl Daemon {
         LinkAtWork {
             settings: settings.clone(),
             limit: RateLimiter::new(settings.rate_limit.clone(), clock.clone()),
-            purse: Arc::new(Purse::new(payer, settings.budget.clone(), usage, clock)),
+            purse: Arc::new(Purse::new(payer, settings.budget.clone(), settings.reserve, usage, clock)),
         }
     }
 
@@ -52,19 +52,19 @@ impl Daemon {
         let own = (!settings.budget.is_unlimited()).then(|| {
             let payer = Payer::Vessel(settings.name.clone());
             let (usage, clock) = (self.usage.clone(), self.surroundings.clock.clone());
-            Arc::new(Purse::new(payer, settings.budget.clone(), usage, clock))
+            Arc::new(Purse::new(payer, settings.budget.clone(), settings.reserve, usage, clock))
         });
         let way = |way: &settings::Way| {
             let link = way.link.as_ref().and_then(|link| self.links.get(&link.name));
             let limit = link.map_or_else(|| at_work.limit.clone(), |link| at_work.limit.clone().within(&link.limit));
             let purse = link.filter(|link| !link.settings.budget.is_unlimited()).map(|link| link.purse.clone());
             let allowance = Allowance::within(own.iter().cloned().chain(purse));
-            Way { settings: Arc::new(settings.over(way)), limit, allowance }
+            Way::new(Arc::new(settings.over(way)), limit, allowance)
         };
         let ways: Vec<Way> = settings.ways.iter().map(way).collect();
         if ways.is_empty() {
             let limit = at_work.limit.clone();
-            return vec![Way { settings: settings.clone(), limit, allowance: Allowance::default() }];
+            return vec![Way::new(settings.clone(), limit, Allowance::default())];
         }
         ways
     }

@@ -8,6 +8,8 @@ use crate::records::{DeliveryId, DeliveryState, VersionId, VersionKind};
 pub struct QueueFilter {
     /// Only the deliveries of this directory.
     pub directory: Option<DirectoryName>,
+    /// Only the deliveries of these directories.
+    pub among: Option<Vec<DirectoryName>>,
     /// Only the deliveries in this state.
     pub state: Option<QueueState>,
     /// Only the deliveries of these versions.

@@ -7,9 +7,9 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::usage::{LinkUsage, Payer};
+use super::usage::{LinkUsage, Part, Payer};
 use crate::clock::Clock;
-use crate::settings::{Budget, Limit};
+use crate::settings::{Budget, Limit, Priorities, Priority, Reserve};
 
 /// The room that a write leaves, for the end of a session.
 const LEFT: u64 = 24 << 10;
@@ -44,6 +44,7 @@ pub(crate) type Outstanding = Box<dyn Fn() -> Option<u64> + Send + Sync>;
 pub struct Purse {
     payer: Payer,
     budget: Budget,
+    reserve: Option<Reserve>,
     usage: LinkUsage,
     clock: Clock,
     state: Mutex<State>,
@@ -76,9 +77,9 @@ pub struct Used {
 }
 
 impl Purse {
-    /// Creates the purse of a payer.
-    pub fn new(payer: Payer, budget: Budget, usage: LinkUsage, clock: Clock) -> Self {
-        Self { payer, budget, usage, clock, state: Mutex::default() }
+    /// Creates the purse of a payer. The `reserve` is the part of the budget that is kept for files of high priority.
+    pub fn new(payer: Payer, budget: Budget, reserve: Option<Reserve>, usage: LinkUsage, clock: Clock) -> Self {
+        Self { payer, budget, reserve, usage, clock, state: Mutex::default() }
     }
 
     /// Returns what is used of each limit.
@@ -91,17 +92,31 @@ impl Purse {
 
     /// Returns the limit that is spent, if one is.
     pub fn spent(&self) -> Option<Closed> {
+        self.spent_part(Part::Whole)
+    }
+
+    /// Returns the limit of which only the reserve is left, if there is one.
+    pub fn down_to_reserve(&self) -> Option<Closed> {
+        self.spent_part(Part::BeforeReserve(self.reserve?))
+    }
+
+    /// Returns the priorities of the files that may use the budget now.
+    pub fn allows_now(&self) -> Priorities {
+        match self.reserve {
+            _ if self.spent().is_some() => Priorities::NONE,
+            Some(reserve) if self.down_to_reserve().is_some() => reserve.priorities(),
+            _ => Priorities::default(),
+        }
+    }
+
+    fn spent_part(&self, part: Part) -> Option<Closed> {
         let now = self.clock.now_ms();
         let used = self.used();
-        let is_spent = |used: &&Used| self.usage.is_spent(&self.payer, &used.limit);
+        let is_spent = |used: &&Used| self.usage.is_spent(&self.payer, &used.limit, part);
         // The limit that lasts longest says when it goes on.
         let spent = used.iter().filter(is_spent).max_by_key(|used| used.limit.period.ends(now))?;
-        let whose = match &self.payer {
-            Payer::Vessel(_) => "the vessel's budget".to_owned(),
-            Payer::Link(link) => format!("the budget of the link {link}"),
-        };
         let Used { limit, bytes } = spent;
-        let why = format!("{whose} of {limit} is spent ({bytes} bytes on the link)");
+        let why = self.payer.why_spent(limit, part, *bytes);
         Some(Closed { why, until: limit.period.ends(now), remedy: "raise the Budget to continue now" })
     }
 
@@ -109,16 +124,22 @@ impl Purse {
         self.state().sessions.push(session);
     }
 
-    /// Allows a write, if it fits beside all that is on its way. If it does not and nothing is on its way, the budget
-    /// counts as spent.
-    fn allows(&self, bytes: u64) -> Answer {
+    /// Returns the part of each limit that files of a priority may use.
+    fn part(&self, priority: Priority) -> Part {
+        let reserve = self.reserve.filter(|reserve| !reserve.priorities().contains(priority));
+        reserve.map_or(Part::Whole, Part::BeforeReserve)
+    }
+
+    /// Allows a write, if it fits beside all that is on its way. If it does not and nothing is on its way, the part of
+    /// the budget counts as spent.
+    fn allows(&self, part: Part, bytes: u64) -> Answer {
         let used = self.used();
         let mut state = self.state();
         state.allowed.retain(|(at, _)| at.elapsed() < ON_ITS_WAY);
         let mut waiting: u64 = state.allowed.iter().map(|(_, bytes)| bytes).sum();
         state.sessions.retain(|session| session().map(|bytes| waiting += bytes).is_some());
         let needed = on_the_link(bytes).saturating_add(on_the_link(waiting));
-        let too_small = |used: &&Used| used.bytes.saturating_add(needed).saturating_add(LEFT) > used.limit.bytes;
+        let too_small = |used: &&Used| used.bytes.saturating_add(needed).saturating_add(LEFT) > part.of(&used.limit);
         match used.iter().find(too_small) {
             None if !self.usage.is_below_ceiling(&self.payer, needed) => Answer::Record(needed),
             None => {
@@ -127,19 +148,21 @@ impl Purse {
             }
             Some(used) => {
                 if waiting == 0 {
-                    self.usage.mark_spent(&self.payer, &used.limit);
+                    self.usage.mark_spent(&self.payer, &used.limit, part);
                 }
                 Answer::Wait
             }
         }
     }
 
-    /// Waits until a write of this many bytes fits. Returns `false` once the budget is spent.
-    async fn take(&self, bytes: u64) -> bool {
+    /// Waits until a write of this many bytes fits. Returns `false` once the part of the budget that the priority may use
+    /// is spent.
+    async fn take(&self, priority: Priority, bytes: u64) -> bool {
+        let part = self.part(priority);
         loop {
-            match self.allows(bytes) {
+            match self.allows(part, bytes) {
                 Answer::Yes => return true,
-                Answer::Wait if self.spent().is_some() => return false,
+                Answer::Wait if self.spent_part(part).is_some() => return false,
                 Answer::Wait => tokio::time::sleep(LOOK).await,
                 Answer::Record(needed) => {
                     let slice = self.budget.limits().iter().map(|limit| limit.bytes / SLICES).min().unwrap_or(0);
@@ -186,12 +209,32 @@ impl Allowance {
         self.0.iter().for_each(|purse| purse.join(Box::new(outstanding.clone())));
     }
 
-    /// Waits until a write of this many bytes fits into all budgets. Never returns once one of them is spent.
-    pub(crate) async fn take(&self, bytes: u64) {
+    /// Returns the budget of which only the reserve is left, if there is one; the one that lasts longest.
+    pub fn down_to_reserve(&self) -> Option<Closed> {
+        self.0.iter().filter_map(|purse| purse.down_to_reserve()).max_by_key(|spent| spent.until)
+    }
+
+    /// Returns the priorities of the files that all budgets allow now.
+    pub fn allows_now(&self) -> Priorities {
+        self.0.iter().fold(Priorities::default(), |all, purse| all.and(purse.allows_now()))
+    }
+
+    /// Returns whether a budget has a reserve.
+    pub fn has_reserve(&self) -> bool {
+        self.0.iter().any(|purse| purse.reserve.is_some())
+    }
+
+    /// Waits until a write of this many bytes fits into all budgets. Returns `false` if only a reserve is left, which the
+    /// priority may not use. Never returns once one of the budgets is spent.
+    pub(crate) async fn take(&self, priority: Priority, bytes: u64) -> bool {
         for purse in &self.0 {
-            if !purse.take(bytes).await {
-                return std::future::pending().await;
+            if !purse.take(priority, bytes).await {
+                match purse.spent() {
+                    None => return false,
+                    Some(_) => return std::future::pending().await,
+                }
             }
         }
+        true
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! This module does not know which files are sent.
 
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::Duration;
@@ -18,6 +19,8 @@ use crate::transport::SftpChannel;
 pub(super) const MOST: usize = 8;
 /// The first window of a channel where queues are kept short, in bytes.
 pub(super) const FIRST_SHORT: usize = 128 << 10;
+/// About the length of the piece of a file that a channel takes at a time, in bytes.
+const PIECE: f64 = (64 << 10) as f64;
 /// Further connections are opened only if at least this many bytes are left to send.
 pub(crate) const WORTH_BYTES: u64 = 4 << 20;
 /// Small files get a connection of their own only if at least this many bytes of large files are left to send.
@@ -45,6 +48,8 @@ pub(crate) struct ChannelPool {
     /// What the path carried in an earlier session, and what it carried in this one.
     remembered: Option<PathRate>,
     carried: Mutex<Option<PathRate>>,
+    /// The rate of each way, in bytes per second.
+    rates: Mutex<HashMap<usize, f64>>,
 }
 
 /// A number of announced bytes that are still to be sent. They count until the job is dropped.
@@ -70,6 +75,7 @@ impl ChannelPool {
             keeps_short_queues: AtomicBool::new(false),
             remembered,
             carried: Mutex::default(),
+            rates: Mutex::default(),
         }
     }
 
@@ -117,17 +123,99 @@ impl ChannelPool {
         self.channels.borrow().len()
     }
 
-    /// Returns the first channel of each live connection.
-    pub(super) fn each_connection(&self) -> Vec<SftpChannel> {
+    /// Returns the number of channels on the way with a number.
+    pub(super) fn count_on(&self, route: usize) -> usize {
+        self.channels.borrow().iter().filter(|channel| channel.route() == route).count()
+    }
+
+    /// Adds channels.
+    pub(super) fn add(&self, new: Vec<SftpChannel>) {
+        if !new.is_empty() {
+            if self.keeps_short_queues() {
+                new.iter().for_each(|channel| channel.begin_with_window(FIRST_SHORT));
+            }
+            self.channels.send_modify(|channels| channels.extend(new));
+        }
+    }
+
+    /// Aborts all connections on the way with a number, and removes them.
+    pub(super) fn abandon_route(&self, route: usize) {
+        self.channels.send_if_modified(|channels| {
+            let before = channels.len();
+            channels.retain(|channel| {
+                let stays = channel.route() != route;
+                if !stays {
+                    channel.abandon();
+                }
+                stays
+            });
+            channels.len() != before
+        });
+        self.rates().remove(&route);
+    }
+
+    fn rates(&self) -> MutexGuard<'_, HashMap<usize, f64>> {
+        self.rates.lock().expect("no code panics while it holds this lock")
+    }
+
+    /// Notes the rate of the way with a number, in bytes per second.
+    pub(super) fn note_rate(&self, route: usize, rate: f64) {
+        self.rates().insert(route, rate);
+    }
+
+    /// Returns whether a channel would bring another piece of a file, of which `left` bytes are to be sent, before the
+    /// other ways could bring all of them. Otherwise the end of the file would wait for a slow way. Always true where only
+    /// one way is used.
+    pub(crate) fn is_in_time(&self, channel: &SftpChannel, left: u64) -> bool {
+        let route = channel.route();
         let channels = self.channels.borrow();
-        let living: Vec<&SftpChannel> = channels.iter().filter(|channel| !channel.is_lost()).collect();
+        let others: Vec<usize> = {
+            let living = channels.iter().filter(|other| other.route() != route && !other.is_lost());
+            living.map(SftpChannel::route).collect::<HashSet<_>>().into_iter().collect()
+        };
+        if others.is_empty() {
+            return true;
+        }
+        let round_trip = |route: usize| {
+            let first = channels.iter().find(|channel| channel.route() == route && !channel.is_lost());
+            first.map_or(0.0, |channel| channel.round_trip().as_secs_f64())
+        };
+        let unanswered = |route: usize| {
+            let its = channels.iter().filter(|channel| channel.route() == route && !channel.is_lost());
+            its.map(SftpChannel::unanswered_bytes).sum::<u64>() as f64
+        };
+        let rates = self.rates();
+        let rate = |route: usize| rates.get(&route).copied().unwrap_or(0.0);
+        let theirs: f64 = others.iter().map(|route| rate(*route)).sum();
+        if theirs <= 0.0 || rate(route) <= 0.0 {
+            return true;
+        }
+        let (own, own_trip) = ((unanswered(route) + PIECE) / rate(route), round_trip(route));
+        let (mut work, mut trip) = (left as f64, 0.0_f64);
+        for other in others {
+            work += unanswered(other);
+            trip = trip.max(round_trip(other));
+        }
+        own + own_trip <= work / theirs + trip
+    }
+
+    /// Returns the first channel of each live connection on the way with a number.
+    pub(super) fn each_connection_on(&self, route: usize) -> Vec<SftpChannel> {
+        let channels = self.channels.borrow();
+        let living = channels.iter().filter(|channel| channel.route() == route && !channel.is_lost());
+        let living: Vec<&SftpChannel> = living.collect();
         let is_first = |at: &usize| !living[..*at].iter().any(|other| other.is_beside(living[*at]));
         (0..living.len()).filter(is_first).map(|at| living[at].clone()).collect()
     }
 
-    /// Returns the number of live connections that the channels use.
+    /// Returns the number of live connections on the session's own way.
     pub(super) fn connections(&self) -> usize {
-        self.each_connection().len()
+        self.connections_on(0)
+    }
+
+    /// Returns the number of live connections on the way with a number.
+    pub(super) fn connections_on(&self, route: usize) -> usize {
+        self.each_connection_on(route).len()
     }
 
     /// Returns whether a channel is in the pool and its connection is alive.
@@ -135,10 +223,10 @@ impl ChannelPool {
         self.channels.borrow().contains(channel) && !channel.is_lost()
     }
 
-    /// Returns the channel with the fewest unanswered bytes.
+    /// Returns the channel on the session's own way with the fewest unanswered bytes.
     pub(crate) fn idlest(&self) -> SftpChannel {
         let channels = self.channels.borrow();
-        let living = channels.iter().filter(|channel| !channel.is_lost());
+        let living = channels.iter().filter(|channel| channel.route() == 0 && !channel.is_lost());
         living.min_by_key(|channel| channel.unanswered_bytes()).unwrap_or(&channels[0]).clone()
     }
 
@@ -168,7 +256,7 @@ impl ChannelPool {
         let channels = self.channels.borrow();
         let mut living = channels.iter().filter(|other| !other.is_lost());
         let is_first = living.clone().find(|other| other.is_beside(channel)).is_none_or(|first| first == channel);
-        let is_alone = living.all(|other| other.is_beside(&channels[0]));
+        let is_alone = living.all(|other| other.route() != 0 || other.is_beside(&channels[0]));
         (is_alone || !channel.is_beside(&channels[0])) && (is_first || channel.has_small_window())
     }
 
@@ -184,6 +272,14 @@ impl ChannelPool {
         }
     }
 
+    /// Waits until no channel goes over the way with a number; forever for the session's own way.
+    pub(crate) async fn ends(&self, route: usize) {
+        let gone = |channels: &Vec<SftpChannel>| channels.iter().all(|channel| channel.route() != route);
+        if route == 0 || self.channels.subscribe().wait_for(gone).await.is_err() {
+            std::future::pending().await
+        }
+    }
+
     /// Returns how many of the announced bytes are still to be sent.
     pub(crate) fn left(&self) -> u64 {
         let mut left = 0;
@@ -196,9 +292,22 @@ impl ChannelPool {
         self.channels.borrow().iter().filter(|channel| !channel.is_lost()).map(SftpChannel::unanswered_bytes).sum()
     }
 
+    /// Returns how many bytes were sent over the way with a number and not yet answered.
+    pub(crate) fn unanswered_on(&self, route: usize) -> u64 {
+        let channels = self.channels.borrow();
+        let living = channels.iter().filter(|channel| channel.route() == route && !channel.is_lost());
+        living.map(SftpChannel::unanswered_bytes).sum()
+    }
+
     /// Returns how many bytes the vessel has acknowledged on the current channels.
     pub(crate) fn answered(&self) -> u64 {
         self.channels.borrow().iter().map(SftpChannel::answered_bytes).sum()
+    }
+
+    /// Returns how many bytes the vessel has acknowledged on the current channels of the way with a number.
+    pub(super) fn answered_on(&self, route: usize) -> u64 {
+        let channels = self.channels.borrow();
+        channels.iter().filter(|channel| channel.route() == route).map(SftpChannel::answered_bytes).sum()
     }
 
     /// Returns whether sending the remaining bytes at `rate` (bytes per second) takes so long that a spare connection

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-use crate::records::{Delivery, DeliveryCost, DeliveryId, VersionId};
+use crate::records::{Delivery, DeliveryCost, DeliveryId, LinkBytes, VersionId};
 use crate::transport::LinkMeter;
 
 /// Bytes that stand for the requests and answers of a delivery beside its file's bytes.
@@ -20,8 +20,9 @@ const FRESH: Duration = Duration::from_millis(10);
 
 /// The costs of the deliveries of one session that are not in the ledger yet.
 pub(crate) struct Costs {
-    /// `None` for a vessel that is not reached over a link.
-    meter: Option<LinkMeter>,
+    /// The meters of the ways that are used, the session's own way first. None for a vessel that is not reached over a
+    /// link.
+    meters: Vec<LinkMeter>,
     state: Mutex<State>,
 }
 
@@ -59,15 +60,17 @@ struct Running {
 }
 
 impl Costs {
-    pub(super) fn new(meter: Option<LinkMeter>) -> Self {
-        Self { meter, state: Mutex::default() }
+    pub(super) fn new(meters: Vec<LinkMeter>) -> Self {
+        Self { meters, state: Mutex::default() }
     }
 
     /// Begins to count for a delivery.
     pub(crate) fn begin(&self, delivery: &Delivery) {
-        let Some(meter) = &self.meter else { return };
+        if self.meters.is_empty() {
+            return;
+        }
         let mut state = self.state();
-        let since = state.point(meter, None);
+        let since = state.point(&self.meters, None);
         state.weight += REQUESTS;
         let running = Running { delivery: delivery.id, written: 0, weight: REQUESTS, since, began: Instant::now() };
         state.running.insert(delivery.version.id, running);
@@ -75,7 +78,7 @@ impl Costs {
 
     /// Counts bytes of a file that were written, whether or not they arrive.
     pub(super) fn wrote(&self, version: VersionId, bytes: u64) {
-        if self.meter.is_some() {
+        if !self.meters.is_empty() {
             let mut state = self.state();
             state.weight += bytes;
             if let Some(running) = state.running.get_mut(&version) {
@@ -90,24 +93,23 @@ impl Costs {
     pub(crate) fn settle(&self, version: VersionId) -> Option<DeliveryCost> {
         let mut state = self.state();
         let running = state.running.remove(&version)?;
-        let now = state.point(self.meter.as_ref()?, Some(running.began));
+        let now = state.point(&self.meters, Some(running.began));
         Some(state.charge(&running, now))
     }
 
     /// Ends the count of a delivery that was not acknowledged.
     pub(crate) fn end(&self, version: VersionId) {
-        let Some(meter) = &self.meter else { return };
         let mut state = self.state();
         if let Some(running) = state.running.remove(&version) {
-            let now = state.point(meter, Some(running.began));
+            let now = state.point(&self.meters, Some(running.began));
             let cost = state.charge(&running, now);
             state.ended.push((running.delivery, cost));
         }
     }
 
-    /// Returns the meter; `None` for a vessel that is not reached over a link.
+    /// Returns the meter of the session's own way; `None` for a vessel that is not reached over a link.
     pub(crate) fn meter(&self) -> Option<&LinkMeter> {
-        self.meter.as_ref()
+        self.meters.first()
     }
 
     /// Returns whether a delivery runs.
@@ -118,10 +120,12 @@ impl Costs {
     /// Returns the costs to record: the costs of deliveries that have failed, and of running deliveries that have
     /// written at least `least` bytes since they were recorded last. They count from 0 again.
     pub(crate) fn take(&self, least: u64) -> Vec<(DeliveryId, DeliveryCost)> {
-        let Some(meter) = &self.meter else { return Vec::new() };
+        if self.meters.is_empty() {
+            return Vec::new();
+        }
         let mut state = self.state();
         let began = Instant::now();
-        let now = state.point(meter, Some(began));
+        let now = state.point(&self.meters, Some(began));
         let State { running, ended, .. } = &mut *state;
         let mut costs = std::mem::take(ended);
         let mut running = std::mem::take(running);
@@ -139,13 +143,14 @@ impl Costs {
 }
 
 impl State {
-    /// Returns the current moment, by a reading of the meter that is fresh and was made later than `after`.
-    fn point(&mut self, meter: &LinkMeter, after: Option<Instant>) -> Point {
+    /// Returns the current moment, by a reading of the meters that is fresh and was made later than `after`.
+    fn point(&mut self, meters: &[LinkMeter], after: Option<Instant>) -> Point {
         let is_usable = |at: Instant| at.elapsed() < FRESH && after.is_none_or(|after| at > after);
         let link = match self.last {
             Some((at, link)) if is_usable(at) => link,
             _ => {
-                let link = meter.bytes().map(|bytes| bytes.total());
+                let counted = meters.iter().filter_map(LinkMeter::bytes).reduce(LinkBytes::and);
+                let link = counted.map(|bytes| bytes.total());
                 self.last = Some((Instant::now(), link));
                 link
             }
@@ -223,6 +228,6 @@ mod tests {
     fn without_a_count_of_the_link_only_the_written_bytes_are_known() {
         let nowhere = Point { link: None, weight: 0 };
         assert_eq!(running(7, nowhere).cost(nowhere), DeliveryCost { written: 7, link: None });
-        assert!(Costs::new(None).take(0).is_empty());
+        assert!(Costs::new(Vec::new()).take(0).is_empty());
     }
 }

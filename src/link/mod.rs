@@ -5,6 +5,7 @@
 //! of a session follows the rules that they set.
 
 mod allowance;
+mod beside;
 mod channel_pool;
 mod command_batch;
 mod compressor;
@@ -29,8 +30,8 @@ pub(crate) use compressor::{Compressed, Memory};
 pub(crate) use new_file::{OURS, loop_assembly, open_new, probe_beside};
 pub(crate) use preconnect::begin as preconnect;
 pub(crate) use send_gate::SendRules;
-pub(crate) use session::{Link, Session};
+pub(crate) use session::{Limits, Link, Session};
 pub(crate) use small_files::{LoopSlot, MOST_BYTES};
 pub(crate) use standby::replacement;
 pub(crate) use temp_dir::prepare as prepare_temp_dir;
-pub use usage::{LinkUsage, Payer};
+pub use usage::{LinkUsage, Part, Payer};

@@ -66,13 +66,14 @@ impl Member {
     }
 }
 
-/// Holds the connections back while there is much to send; never returns.
-pub(super) async fn hold(channels: &ChannelPool, vessel: &impl Display) {
-    let mut pace = Pace::new(channels.remembered().map(|path| path.rate as f64));
+/// Holds the connections on the way with the number `route` back while there is much to send; never returns.
+pub(super) async fn hold(channels: &ChannelPool, vessel: &impl Display, route: usize) {
+    let remembered = channels.remembered().filter(|_| route == 0);
+    let mut pace = Pace::new(remembered.map(|path| path.rate as f64));
     let mut members: Vec<Member> = Vec::new();
     loop {
         channels.wait_for_work(WORTH).await;
-        meet(channels, &mut members);
+        meet(channels, route, &mut members);
         // What happened while little was sent says nothing about the path.
         look(&mut members, LONG);
         while channels.left() > 0 {
@@ -80,25 +81,28 @@ pub(super) async fn hold(channels: &ChannelPool, vessel: &impl Display) {
             let since = Instant::now();
             tokio::time::sleep((round_trip / PART).clamp(SHORTEST, LONGEST)).await;
             let tick = look(&mut members, since.elapsed());
-            meet(channels, &mut members);
+            meet(channels, route, &mut members);
+            channels.note_rate(route, members.iter().map(|member| member.rate).sum());
             if tick.least_round_trip < LONG {
                 continue;
             }
             let (was, _) = (pace.found().is_some(), pace.note(tick));
             if let Some(rate) = pace.found() {
-                channels.note_carried(PathRate { rate: rate as u64, round_trip: tick.least_round_trip });
+                if route == 0 {
+                    channels.note_carried(PathRate { rate: rate as u64, round_trip: tick.least_round_trip });
+                }
                 if !was {
                     tracing::debug!(%vessel, bytes_per_second = rate as u64, "The path is full");
                 }
             }
-            apply(pace.limit(), channels, &members, tick);
+            apply(pace.limit(), (channels, route), &members, tick);
         }
     }
 }
 
 /// Adds the connections that are new in the pool, and removes those that left it.
-fn meet(channels: &ChannelPool, members: &mut Vec<Member>) {
-    let now = channels.each_connection();
+fn meet(channels: &ChannelPool, route: usize, members: &mut Vec<Member>) {
+    let now = channels.each_connection_on(route);
     members.retain(|member| now.contains(&member.channel));
     for channel in now {
         if !members.iter().any(|member| member.channel == channel)
@@ -126,8 +130,9 @@ fn look(members: &mut [Member], took: Duration) -> Tick {
 }
 
 /// Divides the rate among the connections, and bounds the windows of their channels.
-fn apply(limit: Option<f64>, channels: &ChannelPool, members: &[Member], tick: Tick) {
-    let all = channels.subscribe().borrow().clone();
+fn apply(limit: Option<f64>, (channels, route): (&ChannelPool, usize), members: &[Member], tick: Tick) {
+    let mut all = channels.subscribe().borrow().clone();
+    all.retain(|channel| channel.route() == route);
     let Some(limit) = limit else {
         members.iter().for_each(|member| member.channel.limit_pace(None));
         let window = |channel: &SftpChannel| match members.iter().find(|member| member.channel.is_beside(channel)) {

@@ -122,8 +122,7 @@ impl SendGate {
             if rules.closed.contains(&version.directory) {
                 if !std::mem::replace(&mut is_stopped, true) {
                     self.senders().waiting.remove(&waiting.1);
-                    self.stopped.lock().unwrap_or_else(PoisonError::into_inner).push(version.id);
-                    self.has_stopped.notify_one();
+                    self.note_stopped(version);
                 }
                 changed.await;
                 continue;
@@ -137,6 +136,19 @@ impl SendGate {
                 () = tokio::time::sleep(wait) => {}
             }
         }
+    }
+
+    fn note_stopped(&self, version: &Version) {
+        self.stopped.lock().unwrap_or_else(PoisonError::into_inner).push(version.id);
+        self.has_stopped.notify_one();
+    }
+
+    /// Reports that a version may not be sent now, as if its directory were closed, and waits until the rules change.
+    pub(crate) async fn stop(&self, version: &Version) {
+        let mut changed = std::pin::pin!(self.changed.notified());
+        changed.as_mut().enable();
+        self.note_stopped(version);
+        changed.await;
     }
 
     /// Waits until a delivery of a closed directory has reached its next write, and returns the versions of all such

@@ -16,6 +16,7 @@ use super::new_file::{OURS, Owners, open_new};
 use super::send_gate::{SendGate, SendTurn};
 use super::small_files::LoopSlot;
 use super::temp_dir;
+use crate::clock::Clock;
 use crate::fault::Fault;
 use crate::local::Arrival;
 use crate::monitor::{Event, Monitor};
@@ -40,16 +41,44 @@ pub(crate) struct Link {
     /// Keys, agent and `known_hosts`.
     pub(crate) environment: Arc<SshEnvironment>,
     pub(crate) instance: InstanceId,
-    /// Rate limit for bytes of files.
-    pub(crate) limit: RateLimiter,
-    /// Budgets for bytes on the link.
-    pub(crate) allowance: Allowance,
+    /// The limits of the way that the session goes over.
+    pub(crate) way: Limits,
+    /// Other ways that large files go over at the same time, with the vessel's settings over each. The numbers of these
+    /// ways, which the channels tell, begin with 1.
+    pub(crate) beside: Vec<(Arc<settings::Vessel>, Limits)>,
     /// Receiver of events.
     pub(crate) monitor: Arc<dyn Monitor>,
     /// Whether the vessel's inability to store some times was already reported.
     pub(crate) told_of_times: Arc<AtomicBool>,
     /// Compresses ranges of files.
     pub(crate) compressor: Compressor,
+    /// Clock for the time of day.
+    pub(crate) clock: Clock,
+}
+
+/// The limits of one way.
+#[derive(Clone)]
+pub(crate) struct Limits {
+    /// Rate limit for bytes of files.
+    pub(crate) limit: RateLimiter,
+    /// Budgets for bytes on the link.
+    pub(crate) allowance: Allowance,
+}
+
+impl Link {
+    /// Returns the limits of the way with a number.
+    pub(crate) fn route(&self, route: usize) -> &Limits {
+        let beside = route.checked_sub(1).and_then(|at| self.beside.get(at));
+        beside.map_or(&self.way, |(_, limits)| limits)
+    }
+
+    /// Returns whether the way with a number may carry files of a priority now, as far as its link and its budgets decide.
+    pub(crate) fn carries(&self, route: usize, priority: Priority) -> bool {
+        let settings = route.checked_sub(1).and_then(|at| self.beside.get(at)).map_or(&self.settings, |(it, _)| it);
+        let allowance = &self.route(route).allowance;
+        settings.link.as_ref().is_none_or(|link| link.priorities.contains(priority))
+            && (!allowance.has_reserve() || allowance.allows_now().contains(priority))
+    }
 }
 
 /// One connection, and everything that was found out or created on it.
@@ -99,10 +128,11 @@ impl Session {
         path: (Vec<Coming>, Option<PathRate>),
         arrival: Option<Arrival>,
     ) -> Self {
-        let is_over_a_link = link.settings.local.is_none();
-        let meter = is_over_a_link.then(|| link.environment.meters.on(&link.settings));
+        let ways = std::iter::once(&link.settings).chain(link.beside.iter().map(|(settings, _)| settings));
+        let over_a_link = ways.filter(|settings| settings.local.is_none());
+        let meters = over_a_link.map(|settings| link.environment.meters.on(settings)).collect();
         Self {
-            costs: Costs::new(meter),
+            costs: Costs::new(meters),
             link,
             channels: ChannelPool::new(remote.main_channel().clone(), path.0, path.1),
             commands: CommandBatcher::new(&remote),
@@ -246,21 +276,39 @@ impl Session {
         }
     }
 
-    /// Waits until this many bytes of a version may be sent; never returns once the session is about to end. The turn
-    /// must be kept until the bytes were passed to a channel.
-    pub(crate) async fn may_send(&self, version: &Version, bytes: u64) -> SendTurn<'_> {
-        match self.resting.run_until_cancelled(self.may_finish(version, bytes)).await {
+    /// Waits until this many bytes of a version may be sent over the way with the number `route`; never returns once the
+    /// session is about to end. The turn must be kept until the bytes were passed to a channel.
+    pub(crate) async fn may_send(&self, version: &Version, bytes: u64, route: usize) -> SendTurn<'_> {
+        match self.resting.run_until_cancelled(self.may_finish(version, bytes, route)).await {
             Some(turn) => turn,
             None => std::future::pending().await,
         }
     }
 
     /// Waits like [`Session::may_send`], but returns also when the session is about to end.
-    pub(crate) async fn may_finish(&self, version: &Version, bytes: u64) -> SendTurn<'_> {
-        let turn = self.gate.enter(version, bytes).await;
-        self.link.limit.take(self.gate.priority_of(&version.directory), bytes).await;
-        self.link.allowance.take(bytes).await;
-        turn
+    pub(crate) async fn may_finish(&self, version: &Version, bytes: u64, route: usize) -> SendTurn<'_> {
+        let way = self.link.route(route);
+        loop {
+            let turn = self.gate.enter(version, bytes).await;
+            let priority = self.gate.priority_of(&version.directory);
+            way.limit.take(priority, bytes).await;
+            tokio::select! {
+                allowed = way.allowance.take(priority, bytes) => if allowed {
+                    return turn;
+                },
+                // The write fails, and the bytes go over another way.
+                () = self.channels.ends(route) => return turn,
+            }
+            drop(turn);
+            // Only what is reserved for higher priorities is left.
+            self.gate.stop(version).await;
+        }
+    }
+
+    /// Returns whether a channel may carry bytes of a version, which is a large file.
+    pub(crate) fn carries(&self, channel: &SftpChannel, version: &Version) -> bool {
+        let is_allowed = || self.link.carries(channel.route(), self.gate.priority_of(&version.directory));
+        self.channels.carries_large_files(channel) && (channel.route() == 0 || is_allowed())
     }
 
     /// Waits until no other large file of the same priority is uploaded.
@@ -272,13 +320,19 @@ impl Session {
     /// longer than an eighth of a second at the rate limit.
     pub(crate) fn bytes_per_write(&self, file: &RemoteFile) -> u64 {
         let most = self.remote.capabilities().bytes_per_write().min(file.worth_writing());
-        let rate = if self.gate.is_used() { self.link.limit.rate() } else { None };
+        let rate = if self.gate.is_used() { self.link.route(file.route()).limit.rate() } else { None };
         rate.map_or(most, |rate| most.min((rate / 8).max(LEAST_WRITE)))
     }
 
-    /// Waits until this many bytes of a file may be read back; never returns once the session is about to end.
-    pub(crate) async fn may_receive(&self, bytes: u64) {
-        if self.resting.run_until_cancelled(self.link.allowance.take(bytes)).await.is_none() {
+    /// Waits until this many bytes of a version may be read back; never returns once the session is about to end.
+    pub(crate) async fn may_receive(&self, version: &Version, bytes: u64) {
+        let priority = self.gate.priority_of(&version.directory);
+        let taking = async {
+            while !self.link.way.allowance.take(priority, bytes).await {
+                self.gate.stop(version).await;
+            }
+        };
+        if self.resting.run_until_cancelled(taking).await.is_none() {
             std::future::pending().await
         }
     }
@@ -301,10 +355,13 @@ impl Session {
         *self.made_dirs.lock().await = made.into_iter().filter(|(_, made)| made.initialized()).collect();
     }
 
-    /// Has the budgets take this session's unacknowledged bytes into account, as long as it lasts.
+    /// Has the budgets of each way take this session's unacknowledged bytes on it into account, as long as it lasts.
     pub(crate) fn join_budgets(self: &Arc<Self>) {
-        let session = Arc::downgrade(self);
-        self.link.allowance.join(move || session.upgrade().map(|session| session.channels.unanswered()));
+        for route in 0..=self.link.beside.len() {
+            let session = Arc::downgrade(self);
+            let unanswered = move || session.upgrade().map(|session| session.channels.unanswered_on(route));
+            self.link.route(route).allowance.join(unanswered);
+        }
     }
 
     /// Counts bytes of a version that were passed to a channel, whether or not they arrive.

@@ -91,10 +91,11 @@ impl LoopSlot {
         self.running.store(files, Ordering::Relaxed);
     }
 
-    /// Returns whether so many small files are being delivered that SFTP is faster.
-    pub(crate) fn are_too_many(&self, remote: &Remote) -> bool {
+    /// Returns whether so many small files are being delivered that SFTP is faster, and may be used for them.
+    pub(crate) fn are_too_many(&self, remote: &Remote, vessel: &Vessel) -> bool {
         let worth = remote.main_channel().round_trip().max(LONG) * SAVED;
-        EACH * u32::try_from(self.running.load(Ordering::Relaxed)).unwrap_or(u32::MAX) > worth
+        vessel.small_files != SmallFiles::Shell
+            && EACH * u32::try_from(self.running.load(Ordering::Relaxed)).unwrap_or(u32::MAX) > worth
     }
 
     /// Waits for a turn for a file of `bytes` bytes, and starts the loop if there is none yet. `None` if there is no

@@ -12,8 +12,8 @@ use futures_util::future::{join_all, ready};
 use futures_util::stream::{self, StreamExt};
 use tokio::time::timeout;
 
-use super::channel_pool::{ChannelPool, FIRST_SHORT, LONG, MOST, WORTH_BYTES, most};
-use super::{pacer, path};
+use super::channel_pool::{ChannelPool, LONG, MOST, WORTH_BYTES, most};
+use super::path;
 use crate::records::PathRate;
 use crate::settings::{self, Connections};
 use crate::transport::{ConnectError, RoundTrip, SftpChannel, SshEnvironment};
@@ -56,15 +56,6 @@ const FULL_RATE: f64 = 12.5e6;
 /// enough for them.
 const REPAIR: f64 = 4.0;
 
-impl ChannelPool {
-    /// Opens and closes channels as needed; never returns.
-    pub(crate) async fn tend(&self, vessel: &Arc<settings::Vessel>, environment: &Arc<SshEnvironment>) {
-        let first = self.channels.borrow()[0].clone();
-        let tending = Tending { channels: self, vessel, environment, first };
-        tokio::join!(tending.run(), pacer::hold(self, &vessel.name));
-    }
-}
-
 /// Returns how many further connections are worth opening from the start if there is much to send.
 pub(crate) fn of_use(path: RoundTrip, remembered: Option<PathRate>) -> usize {
     let remembered = remembered.filter(|earlier| path::is_like(earlier, path.round_trip));
@@ -77,31 +68,51 @@ pub(crate) fn of_use(path: RoundTrip, remembered: Option<PathRate>) -> usize {
     }
 }
 
-/// Opens and closes the channels of one session.
-struct Tending<'a> {
+/// Opens and closes the channels of one session on one way.
+pub(super) struct Tending<'a> {
     channels: &'a ChannelPool,
     vessel: &'a Arc<settings::Vessel>,
     environment: &'a Arc<SshEnvironment>,
+    /// The first channel on the way.
     first: SftpChannel,
+    /// The number of the way.
+    route: usize,
 }
 
-impl Tending<'_> {
+impl<'a> Tending<'a> {
+    pub(super) fn new(
+        channels: &'a ChannelPool,
+        vessel: &'a Arc<settings::Vessel>,
+        environment: &'a Arc<SshEnvironment>,
+        first: SftpChannel,
+    ) -> Self {
+        Self { channels, vessel, environment, route: first.route(), first }
+    }
+
+    /// Returns what the way was found to carry in an earlier session.
+    fn remembered(&self) -> Option<PathRate> {
+        self.channels.remembered().filter(|_| self.route == 0)
+    }
+
     fn is_long(&self) -> bool {
         self.first.round_trip() >= LONG
     }
 
-    async fn run(&self) {
+    pub(super) async fn run(&self) {
         loop {
-            if self.channels.count() == 1 && timeout(REST, self.channels.wait_for_work(WORTH_BYTES / 4)).await.is_err()
+            if self.channels.count_on(self.route) == 1
+                && timeout(REST, self.channels.wait_for_work(WORTH_BYTES / 4)).await.is_err()
             {
-                self.channels.coming().clear();
+                if self.route == 0 {
+                    self.channels.coming().clear();
+                }
                 self.channels.wait_for_work(WORTH_BYTES / 4).await;
             }
             let widening = async {
-                if self.channels.count() == 1
-                    && (self.first.has_small_window() || self.channels.remembered().is_some() || self.rises().await)
+                if self.channels.count_on(self.route) == 1
+                    && (self.first.has_small_window() || self.remembered().is_some() || self.rises().await)
                 {
-                    self.add(self.channels_beside(&self.first).await);
+                    self.channels.add(self.channels_beside(&self.first).await);
                 }
             };
             let ((), tried) = tokio::join!(widening, self.grow());
@@ -120,7 +131,7 @@ impl Tending<'_> {
         loop {
             // The connections are counted again in every pass, because some may have been lost, or kept from an earlier
             // pass.
-            let connections = self.channels.connections();
+            let connections = self.channels.connections_on(self.route);
             if !(1..most).contains(&connections) {
                 return true;
             }
@@ -131,6 +142,14 @@ impl Tending<'_> {
             // do not help.
             if !fixed && !self.is_long() {
                 return true;
+            }
+            // Where queues are kept short, large files get a connection of their own, so that no request waits behind them.
+            if self.route == 0 && connections == 1 && self.channels.keeps_short_queues() {
+                self.connect(1).await;
+                if self.channels.connections_on(self.route) == 1 {
+                    return true;
+                }
+                continue;
             }
             let begun = self.begun_early(std::mem::take(&mut first_pass));
             let step = match (fixed, self.first.sends_with_bbr()) {
@@ -155,17 +174,18 @@ impl Tending<'_> {
     /// Returns how many connections were begun early or, in the first pass, are known from an earlier session to be of
     /// use. Later passes would open those again that came too late.
     fn begun_early(&self, first_pass: bool) -> usize {
-        let remembered = self.channels.remembered().filter(|_| first_pass);
+        let remembered = self.remembered().filter(|_| first_pass);
         let remembered = remembered.map_or(0, |path| path::connections(&path, MOST));
-        self.channels.coming().len().max(remembered.saturating_sub(self.channels.connections()))
+        let coming = if self.route == 0 { self.channels.coming().len() } else { 0 };
+        coming.max(remembered.saturating_sub(self.channels.connections_on(self.route)))
     }
 
     /// Measures for at least `glance` how many bytes are acknowledged per round trip.
     async fn look(&self, glance: Duration) -> f64 {
         let round_trip = self.first.round_trip().max(LONG);
-        let (answered, since) = (self.channels.answered(), Instant::now());
+        let (answered, since) = (self.channels.answered_on(self.route), Instant::now());
         tokio::time::sleep(glance.max(round_trip)).await;
-        let answered = self.channels.answered().saturating_sub(answered) as f64;
+        let answered = self.channels.answered_on(self.route).saturating_sub(answered) as f64;
         answered * round_trip.as_secs_f64() / since.elapsed().as_secs_f64()
     }
 
@@ -185,11 +205,8 @@ impl Tending<'_> {
         let round_trip = self.first.round_trip().max(LONG);
         while self.channels.left() >= WORTH_BYTES {
             let in_flight = self.look(GLANCE).await;
-            let early = if in_flight >= RISING {
-                of_use(RoundTrip { round_trip, bbr: true }, self.channels.remembered())
-            } else {
-                0
-            };
+            let early =
+                if in_flight >= RISING { of_use(RoundTrip { round_trip, bbr: true }, self.remembered()) } else { 0 };
             // If the server's windows are small, all windows of a connection together hold only about twice `RISING`
             // bytes.
             let most_in_flight = if self.first.has_small_window() { RISING } else { MOST_IN_FLIGHT };
@@ -231,11 +248,8 @@ impl Tending<'_> {
             self.channels.channels.send_if_modified(|channels| {
                 let before = channels.len();
                 // The first channel belongs to the session and ends with it.
-                let mut index = 0;
-                channels.retain(|channel| {
-                    index += 1;
-                    index == 1 || !channel.is_lost()
-                });
+                channels
+                    .retain(|channel| *channel == self.first || channel.route() != self.route || !channel.is_lost());
                 channels.len() != before
             });
         }
@@ -244,9 +258,9 @@ impl Tending<'_> {
     fn close_idle(&self) {
         if self.channels.left() == 0 {
             self.channels.channels.send_if_modified(|channels| {
-                let extra = channels.len() > 1;
-                channels.truncate(1);
-                extra
+                let before = channels.len();
+                channels.retain(|channel| *channel == self.first || channel.route() != self.route);
+                channels.len() != before
             });
         }
     }
@@ -255,23 +269,23 @@ impl Tending<'_> {
     async fn rate(&self) -> f64 {
         // New connections need some round trips to reach their full rate, so the measurement starts later.
         tokio::time::sleep(self.first.round_trip() * 4).await;
-        let (answered, since) = (self.channels.answered(), Instant::now());
+        let (answered, since) = (self.channels.answered_on(self.route), Instant::now());
         tokio::time::sleep((self.first.round_trip() * 6).max(MEASURE)).await;
-        self.channels.answered().saturating_sub(answered) as f64 / since.elapsed().as_secs_f64()
+        self.channels.answered_on(self.route).saturating_sub(answered) as f64 / since.elapsed().as_secs_f64()
     }
 
     /// Opens connections, a few at a time, and returns how many could be opened. A new connection is added to the pool
     /// only if enough bytes are left to send.
     async fn connect(&self, number: usize) -> usize {
-        let (answered, since) = (self.channels.answered(), Instant::now());
+        let (answered, since) = (self.channels.answered_on(self.route), Instant::now());
         let opening = (0..number).map(|_| async {
             // If the vessel allows no more connections, the existing ones continue.
             let Some(channel) = self.further_connection().await else { return false };
             if self.is_soon_of_use(answered, since) {
                 self.channels.widened.store(true, Ordering::Relaxed);
                 // Opening further channels takes round trips, in which the first one can already send.
-                self.add(vec![channel.clone()]);
-                self.add(self.channels_beside(&channel).await);
+                self.channels.add(vec![channel.clone()]);
+                self.channels.add(self.channels_beside(&channel).await);
             }
             true
         });
@@ -280,11 +294,12 @@ impl Tending<'_> {
 
     /// Returns a connection that is already being opened, or opens one; `None` if that fails.
     async fn further_connection(&self) -> Option<SftpChannel> {
-        let coming = self.channels.coming().pop();
+        let coming = if self.route == 0 { self.channels.coming().pop() } else { None };
         if let Some(coming) = coming {
             return coming.await.ok().flatten();
         }
         let channel = SftpChannel::connect(self.vessel, self.environment, None).await;
+        let channel = channel.inspect(|channel| channel.set_route(self.route));
         channel.inspect_err(|e| tracing::debug!(vessel = %self.vessel.name, "Cannot open another connection: {e}")).ok()
     }
 
@@ -293,7 +308,8 @@ impl Tending<'_> {
     /// number of bytes acknowledged at `since`.
     fn is_soon_of_use(&self, answered: u64, since: Instant) -> bool {
         let fixed = matches!(self.vessel.connections, Connections::Fixed(_));
-        let rate = self.channels.answered().saturating_sub(answered) as f64 / since.elapsed().as_secs_f64();
+        let rate =
+            self.channels.answered_on(self.route).saturating_sub(answered) as f64 / since.elapsed().as_secs_f64();
         fixed || self.channels.left() as f64 > rate * (self.first.round_trip() * UP_TO_SPEED).as_secs_f64()
     }
 
@@ -308,20 +324,11 @@ impl Tending<'_> {
         if channel.has_small_window() {
             return if self.first.round_trip() < Duration::from_millis(2) { 1 } else { CHANNELS };
         }
-        if let Some(path) = self.channels.remembered() {
+        if let Some(path) = self.remembered() {
             return path::channels(&path, USUAL_WINDOW, MOST).min(CHANNELS_OF_OPENSSH);
         }
         let round_trips = if channel.sends_with_bbr() { REPAIR } else { 1.0 };
         let needed = (self.first.round_trip().as_secs_f64() * round_trips * FULL_RATE / USUAL_WINDOW).ceil();
         (needed as usize).clamp(1, CHANNELS_OF_OPENSSH)
-    }
-
-    fn add(&self, new: Vec<SftpChannel>) {
-        if !new.is_empty() {
-            if self.channels.keeps_short_queues() {
-                new.iter().for_each(|channel| channel.begin_with_window(FIRST_SHORT));
-            }
-            self.channels.channels.send_modify(|channels| channels.extend(new));
-        }
     }
 }

@@ -12,7 +12,7 @@ use crate::clock::Clock;
 use crate::ledger::{Ledger, LedgerError};
 use crate::names::{LinkName, VesselName};
 use crate::records::{LinkBytes, UtcDay, WayOf};
-use crate::settings::{Limit, Period};
+use crate::settings::{Limit, Period, Reserve};
 use crate::transport::LinkMeters;
 
 /// How long a reading of the meters is used again.
@@ -43,11 +43,47 @@ impl Payer {
     }
 }
 
+impl Payer {
+    /// Returns why nothing more is sent that may use only this part of a limit.
+    pub fn why_spent(&self, limit: &Limit, part: Part, bytes: u64) -> String {
+        let whose = match self {
+            Self::Vessel(_) => "the vessel's budget".to_owned(),
+            Self::Link(link) => format!("the budget of the link {link}"),
+        };
+        match part {
+            Part::Whole => format!("{whose} of {limit} is spent ({bytes} bytes on the link)"),
+            Part::BeforeReserve(reserve) => {
+                let kept = reserve.priorities().either();
+                format!("{whose} of {limit} is used up to its reserve for {kept} ({bytes} bytes on the link)")
+            }
+        }
+    }
+}
+
 impl fmt::Display for Payer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Vessel(name) => write!(f, "vessel {name}"),
             Self::Link(name) => write!(f, "link {name}"),
+        }
+    }
+}
+
+/// A part of a limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Part {
+    /// The whole limit.
+    Whole,
+    /// The limit without its reserve, which only files of high priority may use.
+    BeforeReserve(Reserve),
+}
+
+impl Part {
+    /// Returns the bytes of the part.
+    pub fn of(self, limit: &Limit) -> u64 {
+        match self {
+            Self::Whole => limit.bytes,
+            Self::BeforeReserve(reserve) => reserve.leaves(limit),
         }
     }
 }
@@ -71,7 +107,7 @@ struct Book {
     /// Up to where each payer with a budget may go on a day, as the ledger has it.
     ceilings: HashMap<Payer, (UtcDay, u64)>,
     /// Until when (milliseconds since 1970) nothing more is sent, because the next write did not fit.
-    spent: HashMap<(Payer, Period), i64>,
+    spent: HashMap<(Payer, Period, Part), i64>,
     unrecorded: HashMap<(UtcDay, WayOf), LinkBytes>,
 }
 
@@ -139,21 +175,22 @@ impl LinkUsage {
         Ok(())
     }
 
-    /// Returns whether so much of a limit is used in its current period that nothing more is sent.
-    pub fn is_spent(&self, payer: &Payer, limit: &Limit) -> bool {
+    /// Returns whether so much of a part of a limit is used in its current period that nothing more is sent that may use
+    /// only this part.
+    pub fn is_spent(&self, payer: &Payer, limit: &Limit, part: Part) -> bool {
         let now = self.book().clock.now_ms();
         let used = self.used(payer, limit.period.first_day(now));
         // A mark of another period has ended, or the clock was set.
-        let marked =
-            self.book().spent.get(&(payer.clone(), limit.period)).is_some_and(|it| *it == limit.period.ends(now));
-        marked || used.saturating_add(LEAST_ROOM) > limit.bytes
+        let key = (payer.clone(), limit.period, part);
+        let marked = self.book().spent.get(&key).is_some_and(|it| *it == limit.period.ends(now));
+        marked || used.saturating_add(LEAST_ROOM) > part.of(limit)
     }
 
-    /// Notes that the next write does not fit into a limit in its current period.
-    pub(super) fn mark_spent(&self, payer: &Payer, limit: &Limit) {
+    /// Notes that the next write does not fit into a part of a limit in its current period.
+    pub(super) fn mark_spent(&self, payer: &Payer, limit: &Limit, part: Part) {
         let mut book = self.book();
         let until = limit.period.ends(book.clock.now_ms());
-        book.spent.insert((payer.clone(), limit.period), until);
+        book.spent.insert((payer.clone(), limit.period, part), until);
     }
 
     /// Notes that a budget depends on the sums, so that they are recorded more often.

@@ -12,7 +12,7 @@ use super::http::Client;
 use super::log_once::LogOnce;
 use super::webhook::post_once;
 use super::{Desk, process};
-use crate::link::{LinkUsage, Payer};
+use crate::link::{LinkUsage, Part, Payer};
 use crate::names::{LinkName, VesselName};
 use crate::settings::{Limit, Settings};
 
@@ -62,7 +62,7 @@ pub(super) async fn watch(desk: Desk, client: Client, usage: LinkUsage) {
         let mut wait = LOOK;
         for (name, payer, limit) in &limits {
             let used = usage.used(payer, limit.period.first_day(reporter.desk.clock.now_ms()));
-            let is_spent = usage.is_spent(payer, limit);
+            let is_spent = usage.is_spent(payer, limit, Part::Whole);
             if let Err(why) = reporter.report(name, *limit, (used, is_spent)).await {
                 logged.about("Cannot report the use of budgets", &why);
                 wait = AGAIN;

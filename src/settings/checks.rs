@@ -1,9 +1,12 @@
 //! Checks between sections that are each valid on their own.
 
 use super::directory::Directory;
+use super::network_link::Link;
+use super::priorities::Priorities;
 use super::problems::{Diagnostic, Place, Problems};
 use super::schedule::Schedule;
 use super::vessel::Vessel;
+use super::view::View;
 
 /// Warns of directories without a vessel, which are allowed but probably a mistake.
 pub(super) fn destinations(directories: &[(Directory, Place)], vessels: &[(Vessel, Place)], problems: &Problems) {
@@ -33,5 +36,114 @@ pub(super) fn windows(directories: &[(Directory, Place)], vessels: &[(Vessel, Pl
                 problems.report(place.clone().at_key("Schedule"), Diagnostic::new(message, remedy));
             }
         }
+    }
+}
+
+/// Reports directories whose files may go over none of the ways to a vessel.
+pub(super) fn ways(directories: &[(Directory, Place)], vessels: &[(Vessel, Place)], problems: &Problems) {
+    for (vessel, place) in vessels {
+        let mut any = Priorities::NONE;
+        let links = || vessel.ways.iter().filter_map(|way| way.link.as_ref());
+        vessel.ways.iter().for_each(|way| any = any.or(way.priorities()));
+        let stays = |directory: &&Directory| vessel.takes(&directory.name) && !any.contains(directory.priority);
+        let stay = directories.iter().map(|(directory, _)| directory);
+        for directory in stay.filter(|_| !vessel.ways.is_empty()).filter(stays) {
+            let (name, priority) = (&directory.name, directory.priority.as_str());
+            let names = links().map(|link| format!("[Link {}]", link.name)).collect::<Vec<_>>().join(" or ");
+            let message = format!("the files of [Directory {name}], with priority {priority}, may go over no way");
+            let remedy = format!("add {priority} to Priorities of {names}, or {name} to IgnoreDirs of this vessel");
+            problems.report(place.clone(), Diagnostic::new(message, remedy));
+        }
+    }
+}
+
+/// Reports a link over which no file may go, and warns of a reserve that no file may use.
+pub(super) fn priorities(
+    view: &View<'_>,
+    link: &Link,
+    directories: &[(Directory, Place)],
+    vessels: &[(Vessel, Place)],
+) {
+    let uses =
+        |vessel: &&Vessel| vessel.ways.iter().any(|way| way.link.as_ref().is_some_and(|other| other.name == link.name));
+    let users: Vec<&Vessel> = vessels.iter().map(|(vessel, _)| vessel).filter(uses).collect();
+    if users.is_empty() {
+        return;
+    }
+    let taken = directories.iter().map(|(directory, _)| directory);
+    let taken = taken.filter(|directory| users.iter().any(|vessel| vessel.takes(&directory.name)));
+    let taken: Priorities = taken.map(|directory| directory.priority).collect();
+    if taken.and(link.priorities).is_empty() && !taken.is_empty() {
+        let message = format!("no file may use this link: no directory has priority {}", link.priorities.either());
+        let remedy = format!("set Priority of a directory, add {} here, or remove this section", taken.either());
+        view.problems.report(view.place_of("Priorities"), Diagnostic::new(message, remedy));
+    } else if let Some(reserve) = link.reserve
+        && taken.and(link.priorities).and(reserve.priorities()).is_empty()
+    {
+        let message =
+            format!("no file may use the reserve: no directory has priority {}", reserve.priorities().either());
+        let diagnostic = Diagnostic::new(message, "set Priority of a directory, or remove the line");
+        view.problems.warn(view.place_of("BudgetReserve"), diagnostic);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use crate::settings::{Environment, Settings, SettingsError};
+
+    fn parse(directories: &str, links: &str, vessel: &str) -> Result<Settings, SettingsError> {
+        let text = format!(
+            "[MONSTER]\nChunkSize = 1 MiB\n{directories}\n{links}\n\
+             [Vessel v]\nUsername = u\n{vessel}\n"
+        );
+        Settings::parse(&text, Path::new("/settings.ini"), &Environment::default())
+    }
+
+    const STORMS: &str = "[Directory storms]\nLocation = /srv/storms\nPriority = urgent";
+    const FILMS: &str = "[Directory films]\nLocation = /srv/films\nPriority = bulk";
+
+    #[test]
+    fn a_link_that_no_file_may_use_is_an_error_with_the_remedy() {
+        let one = "[Link sat]\nPriorities = high";
+        let said = parse(FILMS, one, "Address = v\nAddress.sat = v").unwrap_err().to_string();
+        assert!(said.contains("[Link sat] Priorities") && said.contains("no file may use this link"), "{said}");
+        assert!(said.contains("add bulk here"), "{said}");
+        let said = parse(FILMS, "[Link sat]\nPriorities = urgent, bulky", "Address.sat = v").unwrap_err().to_string();
+        assert!(said.contains("[Link sat] Priorities: invalid value"), "{said}");
+    }
+
+    #[test]
+    fn files_that_may_go_over_no_way_are_an_error_with_the_remedy() {
+        let both = format!("{STORMS}\n{FILMS}");
+        let sat = "[Link sat]\nPriorities = high, urgent";
+        let said = parse(&both, sat, "Address.sat = v").unwrap_err().to_string();
+        assert!(
+            said.contains("[Vessel v] the files of [Directory films], with priority bulk, may go over no way"),
+            "{said}"
+        );
+        assert!(said.contains("add bulk to Priorities of [Link sat], or films to IgnoreDirs"), "{said}");
+        for vessel in ["Address = v\nAddress.sat = v", "Address.sat = v\nIgnoreDirs = films"] {
+            assert!(parse(&both, sat, vessel).is_ok(), "{vessel}");
+        }
+    }
+
+    #[test]
+    fn a_reserve_needs_a_budget_and_leaves_a_chunk() {
+        let problem = |keys: &str| parse(STORMS, "", &format!("Address = v\n{keys}"));
+        let said = problem("Budget = 2 MB/day\nBudgetReserve = 60% high").unwrap_err().to_string();
+        assert!(said.contains("[Vessel v] BudgetReserve: the reserve leaves 800000 bytes of 2 MB/day"), "{said}");
+        assert_eq!(problem("BudgetReserve = 60% high").unwrap().warnings.len(), 1);
+        assert!(problem("Budget = 20 MB/day\nBudgetReserve = 60% high").unwrap().warnings.is_empty());
+        let unused = parse(FILMS, "[Link sat]\nBudget = 20 MB/day\nBudgetReserve = 20% high", "Address.sat = v");
+        assert!(unused.unwrap().warnings[0].to_string().contains("no file may use the reserve"));
+    }
+
+    #[test]
+    fn together_needs_two_ways() {
+        assert_eq!(parse(STORMS, "", "Address = v\nTogether = yes").unwrap().warnings.len(), 1);
+        let two = parse(STORMS, "", "Address = v, w\nTogether = yes").unwrap();
+        assert!(two.warnings.is_empty() && two.vessels[0].together);
     }
 }

@@ -13,7 +13,8 @@ use super::link::{Dedup, Delta};
 use super::mirror::{self, Links, MaxDelete, Mode};
 use super::monster::Monster;
 use super::patterns::{self, Globs, Patterns};
-use super::priority::{self, Order, Priority};
+use super::priority::{Order, Priority};
+use super::priority_keys;
 use super::problems::Diagnostic;
 use super::retention::{self, KeepProcessed};
 use super::schedule::{self, Schedule};
@@ -214,7 +215,7 @@ pub(super) static KEYS: &[Key<Directory>] = &[
     key("MinAge", Value("0"), field!(Directory.min_age, Written::duration))
         .value("a duration from 0 to 1d").reload(Background)
         .doc("Minimum time since the last change of a file before it is sent."),
-    key("Priority", Value("normal"), field!(Directory.priority, Priority::parse))
+    key("Priority", Value("normal"), field!(Directory.priority, priority_keys::priority))
         .value("urgent, high, normal, low or bulk").reload(Background)
         .doc("What a vessel gets first. While files of a higher priority are sent, those of a lower one wait after their \
               last write, and continue there afterwards; they keep 5 % of the link, so that they are not held up \
@@ -224,7 +225,7 @@ pub(super) static KEYS: &[Key<Directory>] = &[
         .doc("Which file of the directory is sent first: oldest (the one that waits longest), newest (the one with the \
               latest modification time), smallest, or name (by path). One file in twenty is the one that would be the \
               last. Directories of the same priority that have different orders take turns."),
-    key("Expire", Value("none"), field!(Directory.expire, priority::expire))
+    key("Expire", Value("none"), field!(Directory.expire, priority_keys::expire))
         .value("none, or a duration from 1s to 36500d").reload(Background)
         .doc("How long after its detection a version of a file may be sent. A vessel that has not received it by then \
               does not get it any more: the delivery counts as expired, with a line in the log. A file retires when \
@@ -240,7 +241,7 @@ pub(super) static KEYS: &[Key<Directory>] = &[
         .value("local, or the name of a time zone").reload(Background)
         .doc("Time zone of Schedule, such as Europe/Berlin or UTC. Windows follow the wall clock: an hour that daylight \
               saving skips is not open that day, and one that it repeats is open twice."),
-    key("ScheduleExempt", Value(""), field!(Directory.schedule_exempt, Priority::parse_list))
+    key("ScheduleExempt", Value(""), field!(Directory.schedule_exempt, priority_keys::list))
         .value("priorities, separated by commas").reload(Background)
         .doc("Priorities to which Schedule does not apply. Useful in [DEFAULT], for directories that share a Schedule."),
     key("KeepProcessed", Otherwise("the value in [MONSTER]"), field!(Directory.keep_processed, retention::keep_processed))
@@ -276,7 +277,7 @@ pub(super) fn read(view: &View<'_>, monster: Option<&Monster>) -> Option<Directo
         return None;
     }
     check_mirror(view, &directory);
-    priority::check_schedule(view);
+    priority_keys::check_schedule(view);
     Some(directory)
 }
 

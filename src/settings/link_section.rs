@@ -5,8 +5,10 @@ use super::cost;
 use super::key::Preset::{Otherwise, Value};
 use super::key::SectionKind;
 use super::network_link::Link;
+use super::priority_keys;
 use super::problems::Diagnostic;
 use super::rate;
+use super::reserve;
 use super::schedule::{self, Schedule};
 use super::table::{self, Key, field, key};
 use super::view::View;
@@ -49,6 +51,15 @@ pub(super) static KEYS: &[Key<Link>] = &[
         .doc("Maximum number of bytes on the link, in both directions and with headers, to all vessels together. Days \
               and months are those of UTC. When the budget is spent, another way carries, or the vessels wait until \
               the next day or month."),
+    key("BudgetReserve", Value("none"), field!(Link.reserve, |it| reserve::reserve(it.text)))
+        .value("a part from 1% to 99% and a priority, such as 20% high, or none")
+        .doc("Last part of each limit of the Budget that is kept for files of this priority and higher ones. When only \
+              the reserve is left, files of lower priorities take another way, or wait until the next day or month."),
+    key("Priorities", Value("all"), field!(Link.priorities, priority_keys::of_link))
+        .value("all, or priorities separated by commas, such as high, urgent")
+        .doc("Priorities of the files that may go over the link. Of the ways to a vessel that are up, one that may carry \
+              more priorities comes before one that may carry fewer, whatever their Preference. While only such a link is up, \
+              the other files wait, and without a file that may go, no connection is made over it."),
 ];
 
 /// Reads `[Link z]`; returns `None` after reporting an error.

@@ -16,6 +16,7 @@ use super::monster::{self, Monster};
 use super::network_link::Link;
 use super::overlap::Overlaps;
 use super::placeholders::Placeholders;
+use super::priority_keys;
 use super::problems::{Diagnostic, Place, Problems, SettingsError};
 use super::values::{self, Start};
 use super::vessel::{self, Vessel};
@@ -171,9 +172,15 @@ impl Settings {
             let link = links.iter().find(|link| link.name.as_str() == *name);
             if let (Some(link), Some(monster)) = (link, &monster) {
                 link_section::check_budget(&view, &link.budget, monster.chunk_size);
+                priority_keys::check_reserve(&view, &link.budget, link.reserve, monster.chunk_size);
             }
             let uses = |(vessel, _): &(Vessel, Place)| vessel.ways.iter().any(|way| way.link.as_ref() == link);
             // A vessel with errors may use it.
+            if let Some(link) =
+                link.filter(|_| vessels.len() == cast.vessels.len() && directories.len() == cast.directories.len())
+            {
+                checks::priorities(&view, link, &directories, &vessels);
+            }
             link_section::check_use(&view, vessels.len() < cast.vessels.len() || vessels.iter().any(uses));
         }
 
@@ -181,6 +188,7 @@ impl Settings {
         overlaps.check();
         checks::destinations(&directories, &vessels, &problems);
         checks::windows(&directories, &vessels, &problems);
+        checks::ways(&directories, &vessels, &problems);
         local::check_places(&directories, &overlaps.reaches, &vessels, &problems);
         let own_files = OwnFiles::of(&absolute, &files, &start, monster.as_ref(), &vessels);
         own_files.check(&directories, &overlaps.reaches, &problems);

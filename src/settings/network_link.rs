@@ -4,7 +4,9 @@ use std::net::IpAddr;
 
 use super::budget::Budget;
 use super::cost::Cost;
+use super::priorities::Priorities;
 use super::rate::RateSchedule;
+use super::reserve::Reserve;
 use super::schedule::Schedule;
 use crate::names::LinkName;
 
@@ -27,4 +29,8 @@ pub struct Link {
     pub schedule: Schedule,
     /// `Budget`: the most bytes on the link for all vessels together.
     pub budget: Budget,
+    /// `BudgetReserve`: the part of the budget that is kept for files of high priority.
+    pub reserve: Option<Reserve>,
+    /// `Priorities`: the priorities of the files that may go over the link.
+    pub priorities: Priorities,
 }

@@ -18,9 +18,11 @@ use super::link_section;
 use super::monster::Monster;
 use super::network_link::Link;
 use super::placeholders::{self, Placeholders};
-use super::priority::{self, Priority};
+use super::priority::Priority;
+use super::priority_keys;
 use super::problems::{Diagnostic, Place};
 use super::rate::{self, RateSchedule};
+use super::reserve::{self, Reserve};
 use super::schedule::{self, Schedule};
 use super::ssh_host::SshHost;
 use super::ssh_route;
@@ -76,6 +78,10 @@ pub struct Vessel {
     pub schedule_exempt: Vec<Priority>,
     /// `Budget`: the most bytes on the links to the vessel.
     pub budget: Budget,
+    /// `BudgetReserve`: the part of the budget that is kept for files of high priority.
+    pub reserve: Option<Reserve>,
+    /// `Together`: whether all ways to the vessel are used at once.
+    pub together: bool,
     /// `Assembly`: how files of several chunks are assembled on the vessel.
     pub assembly: Assembly,
     /// `Shell`: whether commands are run on the vessel.
@@ -170,6 +176,14 @@ pub(super) static KEYS: &[Key<Vessel>] = &[
         .value("amounts for each day or month, such as 50 MB/day, 1 GB/month, or none").transport(Ssh)
         .doc("Maximum number of bytes on the link to the vessel, over all its ways, in both directions and with headers. \
               Days and months are those of UTC. When the budget is spent, files wait until the next day or month."),
+    key("BudgetReserve", Value("none"), field!(Vessel.reserve, |it| reserve::reserve(it.text)))
+        .value("a part from 1% to 99% and a priority, such as 20% high, or none").transport(Ssh)
+        .doc("Last part of each limit of the Budget that is kept for files of this priority and higher ones. When only \
+              the reserve is left, files of lower priorities wait until the next day or month."),
+    key("Together", Value("no"), field!(Vessel.together, Written::yes_or_no))
+        .value("yes or no").transport(Ssh)
+        .doc("Whether large files go over all ways to the vessel at once: yes (each way has connections of its own and \
+              carries as many parts of a file as it can), or no (one way carries, the others stand by)."),
     key("Assembly", Value("cat"), field!(Vessel.assembly, |it| it.choice(&[("cat", Assembly::Cat), ("direct", Assembly::Direct)])))
         .value("cat or direct").transport(Ssh)
         .doc("How files of several chunks are assembled on the vessel: cat (chunks that are sent over several \
@@ -203,7 +217,7 @@ pub(super) static KEYS: &[Key<Vessel>] = &[
     key("Schedule.tz", Value("local"), field!(Vessel.schedule.zone, |it| schedule::zone(it.text)))
         .value("local, or the name of a time zone")
         .doc("Time zone of Schedule, such as Europe/Berlin or UTC."),
-    key("ScheduleExempt", Value(""), field!(Vessel.schedule_exempt, Priority::parse_list))
+    key("ScheduleExempt", Value(""), field!(Vessel.schedule_exempt, priority_keys::list))
         .value("priorities, separated by commas")
         .doc("Priorities that are sent to this vessel outside of its Schedule too, such as urgent."),
     key("Dirs", Otherwise("all directories"), field!(Vessel.dirs, dirs))
@@ -227,7 +241,7 @@ pub(super) fn read(view: &View<'_>, monster: Option<&Monster>, directories: &[(D
         (RouteKeys::default(), Vessel { name: VesselName::new(view.name), ..Vessel::default() });
     let sound = table::read(vessel_route::KEYS, view, &mut route) & table::read(KEYS, view, &mut vessel);
     ssh_route::check_port(view, &route);
-    priority::check_schedule(view);
+    priority_keys::check_schedule(view);
     ssh_route::check_socket(view, &route);
     if view.is_local {
         check_local(view, &route);
@@ -240,8 +254,13 @@ pub(super) fn read(view: &View<'_>, monster: Option<&Monster>, directories: &[(D
     }
     let chunk_size = monster.map_or(0, |monster| monster.chunk_size);
     link_section::check_budget(view, &vessel.budget, chunk_size);
+    priority_keys::check_reserve(view, &vessel.budget, vessel.reserve, chunk_size);
     let mount_point = route.mount_point.take();
     let mut ways = ssh_route::ways(view, &route, vessel.timeout)?;
+    if vessel.together && ways.len() < 2 && view.own.is_some_and(|own| own.entry("Together").is_some()) {
+        let diagnostic = Diagnostic::new("has no effect with one way", "name another address, or remove the line");
+        view.problems.warn(view.place_of("Together"), diagnostic);
+    }
     let Way { link, ssh, hops } = ways.first()?.clone();
     let local = view.is_local.then(|| LocalTarget { mount_point, ..LocalTarget::default() });
     if local.is_some() {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::network_link::Link;
+use super::priorities::Priorities;
 use super::ssh_host::SshHost;
 
 /// A way to a vessel.
@@ -20,6 +21,11 @@ impl Way {
     /// Returns the way's name: that of its link, or else its address.
     pub fn name(&self) -> String {
         self.link.as_ref().map_or_else(|| self.ssh.at(), |link| link.name.to_string())
+    }
+
+    /// Returns the priorities of the files that may go over the way.
+    pub fn priorities(&self) -> Priorities {
+        self.link.as_ref().map(|link| link.priorities).unwrap_or_default()
     }
 
     /// Returns the position of the way among others: lower is better.

@@ -4,12 +4,12 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::convert::moment;
-use super::document::{LinkState, VesselStatus};
+use super::document::{LinkState, QueueStatus, VesselStatus};
 use super::reporter::{Reporter, local, quoted};
 use crate::ledger::{DeliveryStory, Ending, VersionStory};
 use crate::names::DirectoryName;
 use crate::records::DeliveryState;
-use crate::settings::{Priority, Schedule};
+use crate::settings::Priority;
 use crate::text::counted;
 
 /// One delivery of a version.
@@ -85,8 +85,13 @@ impl Reporter<'_> {
                 vec![format!("{} resume --directory {}", self.command, quoted(history.version.directory.as_str()))];
             return (now, until, you_can);
         }
+        let may_go = !delivery.parked && delivery.failures == 0;
+        let is_mine = |queue: &QueueStatus| queue.directory == history.version.directory.as_str();
+        let is_out_of_window = vessel.queues.iter().any(|queue| queue.opens.is_some() && is_mine(queue));
+        let is_served = link.state == LinkState::Connected && may_go || is_out_of_window;
         if !matches!(link.state, LinkState::Off | LinkState::Paused)
-            && let Some((now, opens)) = self.closed(history, delivery)
+            && is_served
+            && let Some((now, opens)) = held(history, vessel)
         {
             return (now, opens, Vec::new());
         }
@@ -135,7 +140,7 @@ impl Reporter<'_> {
         let own = vessel.queues.iter().position(|queue| queue.directory == name.as_str());
         let before = own.map_or(&[][..], |own| &vessel.queues[..own]);
         let mine = own.map(|own| vessel.queues[own].priority.as_str());
-        let higher = before.iter().filter(|queue| queue.opens.is_none() && Some(queue.priority.as_str()) != mine);
+        let higher = before.iter().filter(|queue| queue.held.is_none() && Some(queue.priority.as_str()) != mine);
         let (names, files) = higher.fold((Vec::new(), 0), |(mut names, files), queue| {
             names.push(format!("{} ({})", queue.directory, queue.priority));
             (names, files + queue.waiting.files)
@@ -166,24 +171,6 @@ impl Reporter<'_> {
         format!("expired{at}: not received within Expire of [Directory {directory}], so it is not sent any more")
     }
 
-    /// Returns why a delivery waits although it is due: its window is closed, and when the window opens.
-    fn closed(&self, history: &VersionStory, delivery: &DeliveryStory) -> Option<(String, Option<Timestamp>)> {
-        let directory = self.settings.directories.iter().find(|one| one.name == history.version.directory)?;
-        let vessel = self.settings.vessels.iter().find(|one| one.name == delivery.vessel)?;
-        let schedules = vessel.schedules(directory);
-        let now = self.document.at.as_millisecond();
-        if schedules.iter().all(|schedule| schedule.is_open(now)) {
-            return None;
-        }
-        let of = match vessel.own_schedule(directory.priority).is_some_and(|schedule| !schedule.is_open(now)) {
-            true => format!("[Vessel {}]", vessel.name),
-            false => format!("[Directory {}]", directory.name),
-        };
-        let opens = Schedule::next_open(&schedules, now).map(moment);
-        let when = opens.map_or("never".to_owned(), local);
-        Some((format!("waits for the Schedule of {of}; its window opens at {when}"), opens))
-    }
-
     fn connected(
         &self,
         history: &VersionStory,
@@ -209,6 +196,20 @@ impl Reporter<'_> {
         let forget = format!("{} forget {}     (keep the file here, undelivered)", self.command, self.file);
         (format!("{word}: {reason}"), Some(due), vec![retry, forget])
     }
+}
+
+/// Returns why a delivery waits although it is due, and until when: a schedule, a budget or a link holds it back.
+fn held(history: &VersionStory, vessel: &VesselStatus) -> Option<(String, Option<Timestamp>)> {
+    let queue = vessel.queues.iter().find(|queue| queue.directory == history.version.directory.as_str())?;
+    let held = queue.held.as_ref()?;
+    let now = match (&queue.opens, held.until) {
+        (Some(_), Some(opens)) => {
+            let of = held.why.trim_start_matches("the Schedule of ").trim_end_matches(" is closed");
+            format!("waits for the Schedule of {of}; its window opens at {}", local(opens))
+        }
+        _ => format!("waits: {}", held.phrase(local)),
+    };
+    Some((now, held.until))
 }
 
 /// Explains why a delivery was superseded.

@@ -125,8 +125,12 @@ pub struct VesselStatus {
     pub transfers: Vec<Transfer>,
     /// Current rate of sending to the vessel in bytes per second.
     pub rate: u64,
-    /// Seconds until the backlog is sent at the current rate; `null` when there is no backlog or no progress.
+    /// Seconds until the backlog is expected to be sent, with the rates of the ways, the windows and the budgets; `null`
+    /// when there is no backlog, or when that is not known.
     pub eta_seconds: Option<u64>,
+    /// Why `eta_seconds` is not known although there is a backlog; otherwise `null`.
+    #[serde(default)]
+    pub eta_unknown: Option<String>,
     /// Files that the vessel acknowledged since the ledger was created.
     pub acknowledged: Amount,
     /// Time of the last acknowledgement.
@@ -172,6 +176,16 @@ pub struct QueueStatus {
     pub waiting: Amount,
     /// When the windows of the vessel and of the directory are open together; `null` while they are.
     pub opens: Option<Timestamp>,
+    /// Why its files may not be sent now; `null` if they may.
+    #[serde(default)]
+    pub held: Option<Held>,
+    /// When its first and its last byte is expected to be sent if the vessel is reached and no more files come, with the
+    /// rates of the ways, the windows and the budgets; `null` if that is not known, or later than in 31 days.
+    #[serde(default)]
+    pub begins: Option<Timestamp>,
+    /// See `begins`.
+    #[serde(default)]
+    pub ends: Option<Timestamp>,
 }
 
 /// One of the ways to a vessel.
@@ -210,6 +224,26 @@ pub struct BudgetStatus {
     pub used: u64,
     /// When the next period begins.
     pub ends: Timestamp,
+    /// The last part of the budget that is kept for files of high priority, in bytes; 0 without `BudgetReserve`.
+    #[serde(default)]
+    pub reserve_bytes: u64,
+    /// The priorities that may use the reserve, separated by commas; `null` without `BudgetReserve`.
+    #[serde(default)]
+    pub reserve_for: Option<String>,
+    /// `open`, `reserve` (only the reserve is left) or `spent`.
+    #[serde(default)]
+    pub state: String,
+}
+
+/// Why files that are due may not be sent now.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Held {
+    /// What holds the files back: `schedule`, `budget` or `link`.
+    pub by: String,
+    /// The reason.
+    pub why: String,
+    /// From when on the files may be sent; `null` if that is not known.
+    pub until: Option<Timestamp>,
 }
 
 /// Bytes that the connections to a vessel put on the link, headers included (an estimate: see the chapter on operating

@@ -11,21 +11,26 @@ use tokio::sync::{Mutex, watch};
 use super::convert::{midnight, moment};
 use super::cpu::CpuMeter;
 use super::document::{
-    Amount, Daemon, Delivered, DirectoryPause, DirectoryStatus, DiskStatus, Document, ErrorStatus, FORM, HookStatus,
-    LedgerStatus, Link, LinkBytes, LinkState, Oldest, PutOff, Reload, Transfer, Trouble, VesselStatus,
+    Amount, Daemon, Delivered, DirectoryPause, DirectoryStatus, DiskStatus, Document, ErrorStatus, FORM, Held,
+    HookStatus, LedgerStatus, Link, LinkBytes, LinkState, Oldest, PutOff, Reload, Transfer, Trouble, VesselStatus,
 };
+use super::forecast::Expected;
+use super::holds::opens;
 use super::live::{Live, LiveLink, LiveTransfer, LiveVessel};
 use super::log_lines::{LogLine, LogLines};
 use super::place::Place;
-use super::queues::{Sending, opens};
+use super::queues::{Outlook, Sending};
+use super::routes::Budgets;
 use super::speed::{Known, Speed, speed};
 use super::trouble_times::TroubleTimes;
 use crate::clock::Clock;
 use crate::ledger::{LedgerError, LedgerView, Summary};
+use crate::link::LinkUsage;
 use crate::local::{Room, Rooms};
 use crate::names::{DirectoryName, VesselName};
 use crate::notifications::{HookResults, Hooks};
 use crate::records::UtcDay;
+use crate::settings::{Priority, Way};
 use crate::shore::{Concern, Troubles};
 use crate::transport::LinkMeters;
 
@@ -44,6 +49,8 @@ pub struct Running {
     pub live: Arc<Live>,
     /// The bytes on the link.
     pub meters: LinkMeters,
+    /// The sums of the bytes on the link by day.
+    pub usage: LinkUsage,
     /// For each directory, whether all files present at the start are in the ledger.
     pub taken_in: Vec<watch::Receiver<bool>>,
     /// Why a directory can't be used.
@@ -177,14 +184,14 @@ impl Gatherer {
         &self.trouble_times
     }
 
-    /// Returns the settings that decide what is sent when.
-    pub(super) fn sending(&self) -> &Sending {
-        &self.place.sending
-    }
-
     /// Returns the ledger.
     pub(super) fn ledger(&self) -> &LedgerView {
         &self.ledger
+    }
+
+    /// Returns the settings that decide what is sent when.
+    pub(super) fn sending(&self) -> Arc<Sending> {
+        self.place.sending.clone()
     }
 
     /// Returns the live state of a vessel; an idle one when the program doesn't run.
@@ -223,13 +230,14 @@ impl Gatherer {
             None => HashMap::new(),
         };
         let spent = self.place.routes.spent(&self.ledger, now).await?;
+        let budgets = self.budgets(&spent, now);
         let cpu = self.cpu.percent();
         let vessel = |name| VesselStatus {
             link_bytes_today: link_today.get(name).copied().map(LinkBytes::from),
             link_bytes_month: spent.vessel(name).map(LinkBytes::from),
             ways: self.place.routes.ways(name, &spent, live.get(name).and_then(|live| live.link.way())),
             speed: self.speed(name, live.get(name), now, cpu),
-            ..self.vessel(name, live.get(name), &summary, now)
+            ..self.vessel(name, live.get(name), (&summary, &budgets), now)
         };
         Ok(Document {
             version: FORM,
@@ -241,7 +249,7 @@ impl Gatherer {
             deliveries: receipts.into_iter().map(Delivered::from).collect(),
             errors: self.running.as_ref().map(Running::errors).unwrap_or_default(),
             hooks: self.running.as_ref().map(|running| running.hooks()).unwrap_or_default(),
-            budgets: self.place.routes.budgets(&spent, now),
+            budgets: budgets.shown(),
             ledger: LedgerStatus {
                 file: self.place.database.display().to_string(),
                 bytes: summary.ledger_bytes,
@@ -265,9 +273,68 @@ impl Gatherer {
         found.map(status).collect()
     }
 
-    fn vessel(&self, name: &VesselName, live: Option<&LiveVessel>, summary: &Summary, at: i64) -> VesselStatus {
+    fn budgets(&self, spent: &super::routes::Spent, now: i64) -> Budgets {
+        let usage = self.running.as_ref().map(|running| &running.usage);
+        self.place.routes.budgets(spent, usage, now)
+    }
+
+    /// Returns why the files of each directory may not be sent to a vessel now, without those that may.
+    pub(super) async fn held(&self, name: &VesselName) -> Result<HashMap<DirectoryName, Held>, LedgerError> {
+        let (sending, routes, now) = (&self.place.sending, &self.place.routes, self.now_ms());
+        if sending.is_plain(name) {
+            return Ok(HashMap::new());
+        }
+        let budgets = match routes.have_budgets() {
+            true => self.budgets(&routes.spent(&self.ledger, now).await?, now),
+            false => Budgets::default(),
+        };
+        let live = self.live(name);
+        let (budgets, vessel) = (&budgets, sending.vessel(name));
+        let carries = live.link.way().map(|(way, _)| way);
+        Ok(sending.held(&Outlook { name, vessel, budgets, carries, rate: &|_| None, live: None, now }))
+    }
+
+    /// Returns when the bytes of each priority are expected to be sent to a vessel.
+    pub(super) async fn levels(&self, name: &VesselName) -> Result<Vec<(Priority, Expected)>, LedgerError> {
+        let (sending, routes, now) = (&self.place.sending, &self.place.routes, self.now_ms());
+        let summary = self.ledger.summary(0).await?;
+        let budgets = self.budgets(&routes.spent(&self.ledger, now).await?, now);
+        let live = self.live(name);
+        let rate = |way: Option<&str>| self.known_rate(name, &live, &summary, way, now);
+        Ok(sending.levels(&outlook(name, sending, &budgets, &live, &rate, now), &summary.tallies))
+    }
+
+    /// Returns the rate over a way to a vessel in bytes per second: now, or as last measured within 24 h. A rate limit
+    /// that applies now counts.
+    fn known_rate(
+        &self,
+        name: &VesselName,
+        live: &LiveVessel,
+        summary: &Summary,
+        way: Option<&str>,
+        at: i64,
+    ) -> Option<u64> {
+        let sending = &self.place.sending;
+        let is_recent = |measured: i64| (0..A_DAY).contains(&(at - measured));
+        let now = Some(self.rate(live)).filter(|rate| *rate > 0 && live.link.way().map(|(way, _)| way) == way);
+        let earlier = live.recent_rate(way).filter(|(at, _)| is_recent(*at)).map(|(_, rate)| rate);
+        let path = summary.notes.iter().find(|note| note.vessel == *name).and_then(|note| note.path);
+        let path = path.filter(|(measured, _)| way.is_none() && is_recent(*measured)).map(|(_, rate)| rate);
+        let measured = now.or(earlier).or(path);
+        measured.into_iter().chain(sending.rate_limit(name, way, at)).min()
+    }
+
+    fn vessel(
+        &self,
+        name: &VesselName,
+        live: Option<&LiveVessel>,
+        (summary, budgets): (&Summary, &Budgets),
+        at: i64,
+    ) -> VesselStatus {
         let (idle, sending) = (LiveVessel::default(), &self.place.sending);
         let now = live.unwrap_or(&idle);
+        let rate = |way: Option<&str>| self.known_rate(name, now, summary, way, at);
+        let (queues, unknown) = sending.queues(&outlook(name, sending, budgets, now, &rate, at), &summary.tallies);
         let mut status = VesselStatus {
             name: name.to_string(),
             link: link(name, live, summary, self.clock.now_ms()),
@@ -275,7 +342,7 @@ impl Gatherer {
             parked: 0,
             expired: 0,
             opens: sending.vessel(name).and_then(|vessel| opens(&[&vessel.schedule], at)),
-            queues: sending.queues(name, &summary.tallies, at),
+            queues,
             carries: None,
             put_off: 0,
             retried_first: summary.postponed.iter().find(|one| one.vessel == *name).map(PutOff::from),
@@ -286,6 +353,7 @@ impl Gatherer {
             transfers: transfers(now),
             rate: self.running.as_ref().map_or(0, |running| now.meter.rate(running.live.second())),
             eta_seconds: None,
+            eta_unknown: None,
             acknowledged: Amount::default(),
             last_acknowledged: None,
             sent_bytes: now.sent,
@@ -312,11 +380,22 @@ impl Gatherer {
         }
         status.last_acknowledged = last.map(moment);
         let left = status.backlog.bytes.saturating_sub(status.in_flight_bytes);
-        let path = summary.notes.iter().find(|note| note.vessel == *name).and_then(|note| note.path);
-        let measured = path.filter(|(measured, _)| (0..A_DAY).contains(&(at - measured))).map(|(_, rate)| rate);
-        let carries = Some(status.rate).filter(|rate| *rate > 0).or(measured);
-        status.carries = carries.into_iter().chain(sending.rate_limit(name, at)).min();
-        status.eta_seconds = (status.rate > 0 && left > 0).then(|| left.div_ceil(status.rate));
+        let way = now.link.way().map(|(way, _)| way);
+        let first = sending.vessel(name).filter(|vessel| vessel.has_ways()).and_then(|vessel| vessel.ways.first());
+        status.carries = rate(way.map(str::to_owned).or(first.map(Way::name)).as_deref());
+        if left > 0 {
+            let last = status.queues.iter().filter(|queue| queue.waiting.bytes > 0).map(|queue| queue.ends);
+            let ends = last.reduce(|one, other| Some(one?.max(other?))).flatten();
+            let unknown = match status.link.state {
+                LinkState::Connected if unknown.is_none() && ends.is_none() => Some("nothing is known yet".to_owned()),
+                LinkState::Connected => unknown,
+                state => Some(format!("the vessel is {}", state.as_str())),
+            };
+            let seconds =
+                ends.map(|ends| ends.as_millisecond().saturating_sub(at).max(0).cast_unsigned().div_ceil(1000));
+            status.eta_seconds = seconds.filter(|_| unknown.is_none());
+            status.eta_unknown = unknown;
+        }
         status
     }
 
@@ -329,7 +408,7 @@ impl Gatherer {
             way: live.link.way().map(|(way, _)| way.to_owned()),
             path: running.meters.path(name),
             rate: live.meter.rate(running.live.second()),
-            rate_limit: self.place.sending.rate_limit(name, now),
+            rate_limit: self.place.sending.rate_limit(name, live.link.way().map(|(way, _)| way), now),
             cpu_percent,
         }))
     }
@@ -372,6 +451,19 @@ impl Gatherer {
         };
         configured.chain(others).map(status).collect()
     }
+}
+
+/// Returns what is known about a vessel for a forecast.
+fn outlook<'a>(
+    name: &'a VesselName,
+    sending: &'a Sending,
+    budgets: &'a Budgets,
+    live: &'a LiveVessel,
+    rate: &'a dyn Fn(Option<&str>) -> Option<u64>,
+    now: i64,
+) -> Outlook<'a> {
+    let carries = live.link.way().map(|(way, _)| way);
+    Outlook { name, vessel: sending.vessel(name), budgets, carries, rate, live: Some(live), now }
 }
 
 impl Running {

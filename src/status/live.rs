@@ -5,7 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::Histogram;
-use super::meter::Meter;
+use super::meter::{Meter, RecentRate};
 use crate::clock::Clock;
 use crate::fault::Cause;
 use crate::monitor::{Event, Monitor};
@@ -44,6 +44,8 @@ pub(super) struct LiveVessel {
     pub(super) link: LiveLink,
     pub(super) transfers: HashMap<VersionId, LiveTransfer>,
     pub(super) meter: Meter,
+    /// What each way carried lately.
+    recent: HashMap<Option<String>, RecentRate>,
     pub(super) sent: u64,
     pub(super) saved: u64,
     pub(super) errors: BTreeMap<Cause, u64>,
@@ -180,6 +182,7 @@ impl Default for LiveVessel {
             link: LiveLink::default(),
             transfers: HashMap::new(),
             meter: Meter::default(),
+            recent: HashMap::new(),
             sent: 0,
             saved: 0,
             errors: BTreeMap::new(),
@@ -191,6 +194,13 @@ impl Default for LiveVessel {
 }
 
 impl LiveVessel {
+    /// Returns what a way carried lately while there was more to send: when that was measured, in milliseconds since 1970,
+    /// and the bytes per second.
+    pub(super) fn recent_rate(&self, way: Option<&str>) -> Option<(i64, u64)> {
+        let recent = self.recent.iter().find(|(name, _)| name.as_deref() == way).map(|(_, recent)| recent)?;
+        (recent.rate >= 1.0).then_some((recent.at, recent.rate as u64))
+    }
+
     fn connected(&mut self, now: i64, way: Option<(&str, &str)>) {
         self.transfers.clear();
         let way = way.map(|(way, why)| (way.to_owned(), why.to_owned()));
@@ -221,7 +231,7 @@ impl LiveVessel {
         self.transfers.insert(version.id, transfer);
     }
 
-    fn taken(&mut self, second: u64, version: VersionId, bytes: u64, found: bool) {
+    fn taken(&mut self, (now, second): (i64, u64), version: VersionId, bytes: u64, found: bool) {
         // A damaged chunk is sent again, so the sum of the sent bytes may exceed the file's size.
         if let Some(transfer) = self.transfers.get_mut(&version) {
             transfer.taken = transfer.taken.saturating_add(bytes).min(transfer.bytes);
@@ -230,6 +240,9 @@ impl LiveVessel {
             self.trouble = None;
             self.sent += bytes;
             self.meter.add(second, bytes);
+            let is_more_to_send = self.transfers.get(&version).is_some_and(|transfer| transfer.taken < transfer.bytes);
+            let way = self.link.way().map(|(way, _)| way.to_owned());
+            self.recent.entry(way).or_default().add((now, second), bytes, is_more_to_send);
         }
     }
 }
@@ -271,7 +284,7 @@ impl Monitor for Live {
             }
             Event::Started { vessel, version } => state.on(vessel, |vessel| vessel.started(now, version)),
             Event::Taken { vessel, version, bytes, found } => {
-                state.on(vessel, |vessel| vessel.taken(second, *version, *bytes, *found));
+                state.on(vessel, |vessel| vessel.taken((now, second), *version, *bytes, *found));
             }
             Event::Saved { vessel, bytes } => state.on(vessel, |vessel| vessel.saved += bytes),
             Event::Ended { vessel, version } => state.on(vessel, |vessel| drop(vessel.transfers.remove(version))),

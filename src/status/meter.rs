@@ -51,6 +51,40 @@ impl Meter {
     }
 }
 
+/// The rate of a way, averaged over the last seconds in which there was always more to send.
+#[derive(Clone, Debug, Default)]
+pub(super) struct RecentRate {
+    /// Bytes per second; 0 if it was not measured yet.
+    pub(super) rate: f64,
+    /// When it was measured, in milliseconds since 1970.
+    pub(super) at: i64,
+    /// The second that is being counted, its bytes, and whether there was more to send in all of it.
+    second: u64,
+    bytes: u64,
+    is_full: bool,
+}
+
+impl RecentRate {
+    /// How many seconds the average covers, about.
+    const SECONDS: f64 = 8.0;
+
+    /// Adds bytes that were transferred at the time `now` (in milliseconds since 1970), in the second with this number.
+    pub(super) fn add(&mut self, (now, second): (i64, u64), bytes: u64, is_more_to_send: bool) {
+        if second != self.second {
+            let follows = second == self.second + 1;
+            if self.is_full && follows && self.bytes > 0 {
+                let change = self.bytes as f64 - self.rate;
+                self.rate = if self.rate == 0.0 { self.bytes as f64 } else { self.rate + change / Self::SECONDS };
+                self.at = now;
+            }
+            // The first second of a burst is a part of one only.
+            (self.second, self.bytes, self.is_full) = (second, 0, follows && is_more_to_send);
+        }
+        self.bytes += bytes;
+        self.is_full &= is_more_to_send;
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -64,6 +98,26 @@ mod tests {
             meter.add(second, 40);
         }
         assert_eq!((meter.rate(2), meter.rate(10), meter.rate(12), meter.rate(20)), (100, 100, 60, 0));
+    }
+
+    #[test]
+    fn a_recent_rate_counts_whole_seconds_in_which_there_was_more_to_send() {
+        let mut recent = RecentRate::default();
+        let add = |recent: &mut RecentRate, second: u64, bytes, more| {
+            recent.add((second as i64 * 1000, second), bytes, more);
+        };
+        for second in [5, 9, 20] {
+            add(&mut recent, second, 10, false);
+        }
+        assert_eq!(recent.rate, 0.0, "single small files say nothing");
+        for second in 30..40 {
+            add(&mut recent, second, 600, true);
+            add(&mut recent, second, 400, true);
+        }
+        assert_eq!((recent.rate, recent.at), (1000.0, 39_000));
+        add(&mut recent, 40, 1, false);
+        add(&mut recent, 41, 1, false);
+        assert_eq!(recent.rate, 1000.0);
     }
 
     #[test]

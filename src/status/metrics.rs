@@ -140,6 +140,11 @@ impl Shown {
             "Files of a priority that wait for a vessel until a window opens",
             self.queues(|queue| if queue.opens.is_some() { queue.waiting.files } else { 0 }),
         )?;
+        out.gauges(
+            "queue_held_files",
+            "Files of a priority that wait for a vessel until a schedule, a budget or a link lets them pass",
+            self.queues(|queue| if queue.held.is_some() { queue.waiting.files } else { 0 }),
+        )?;
         out.gauges("in_flight_files", "Deliveries in progress to a vessel", each(|v| v.in_flight))?;
         out.gauges(
             "in_flight_bytes",

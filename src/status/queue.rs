@@ -2,19 +2,23 @@
 //! they are sent. An answer is a page with a cursor, and costs the same however long the queue is.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::convert::moment;
-use super::document::{Document, LinkState, VesselStatus};
+use super::document::{Document, Held, LinkState, VesselStatus};
+use super::forecast::Expected;
 use super::gather::Gatherer;
 use super::live::LiveVessel;
-use super::queue_cursor::Cursor;
+use super::queue_cursor::{Ahead, Cursor};
 use super::queue_order::fingerprint;
+use super::queues::Sending;
 use crate::ledger::{LedgerError, QueueCursor, QueueFilter, QueueState, Queued};
 use crate::names::{DirectoryName, VesselName};
 use crate::records::VersionId;
+use crate::settings::Priority;
 
 /// Maximum number of deliveries in an answer, and their number without `limit`.
 const MOST: u32 = 1000;
@@ -30,7 +34,7 @@ pub struct QueueQuestion {
     /// Only this directory.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub directory: Option<String>,
-    /// Only deliveries in this state: `waiting`, `sending`, `put-off` or `parked`.
+    /// Only deliveries in this state: `waiting`, `held`, `sending`, `put-off` or `parked`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub state: Option<String>,
     /// Only files whose path contains this text.
@@ -68,8 +72,11 @@ pub struct QueueEntry {
     pub kind: String,
     /// The file's size in bytes.
     pub bytes: u64,
-    /// `waiting`, `sending`, `put-off` or `parked`.
+    /// `waiting` (for its turn), `held` (by a schedule, a budget or a link), `sending`, `put-off` or `parked`.
     pub state: String,
+    /// What holds the delivery back, and until when; `null` unless the state is `held`.
+    #[serde(default)]
+    pub held: Option<Held>,
     /// Number of the file's bytes that the vessel holds; `null` unless it is being sent.
     pub taken: Option<u64>,
     /// When the file was admitted.
@@ -78,14 +85,15 @@ pub struct QueueEntry {
     pub attempts: u32,
     /// Reason of the last failure, and the remedy.
     pub reason: Option<String>,
-    /// Why a file that waits is not sent now: the vessel is away or paused, the directory is paused, or its window is
-    /// closed; `null` if it waits for its turn.
+    /// Why a file that waits or is held is not sent now: the vessel is away or paused, the directory is paused, or a
+    /// schedule, a budget or a link holds it back; `null` if it waits for its turn.
     #[serde(default)]
     pub hold: Option<String>,
     /// Time of the next attempt after a failure.
     pub next_try: Option<Timestamp>,
-    /// Seconds until the file is sent at the vessel's current rate; `null` when there is no rate, after a failure, and
-    /// when only a part of the queue was asked for.
+    /// Seconds until the file is expected to be sent, with the rates of the ways, the windows and the budgets; `null` when
+    /// that is not known, after a failure, when only a part of the queue was asked for, and for the files of a directory with
+    /// an `Order` or a `Schedule`.
     pub eta_seconds: Option<u64>,
     /// The delivery's number in the ledger.
     pub delivery: i64,
@@ -110,6 +118,7 @@ pub enum QueueError {
 enum Asked {
     All,
     Sending,
+    Held,
     InLedger(QueueState),
 }
 
@@ -117,11 +126,12 @@ fn asked(state: Option<&str>) -> Result<Asked, QueueError> {
     Ok(match state {
         None => Asked::All,
         Some("sending") => Asked::Sending,
+        Some("held") => Asked::Held,
         Some("waiting") => Asked::InLedger(QueueState::Waiting),
         Some("put-off") => Asked::InLedger(QueueState::PutOff),
         Some("parked") => Asked::InLedger(QueueState::Parked),
         Some(other) => {
-            let why = format!("invalid state `{other}`; expected waiting, sending, put-off or parked");
+            let why = format!("invalid state `{other}`; expected waiting, held, sending, put-off or parked");
             return Err(QueueError::Invalid(why));
         }
     })
@@ -147,8 +157,10 @@ impl Gatherer {
             directory: question.directory.as_deref().map(DirectoryName::new),
             state: match state {
                 Asked::InLedger(state) => Some(state),
-                _ => None,
+                Asked::Held => Some(QueueState::Waiting),
+                Asked::All | Asked::Sending => None,
             },
+            among: None,
             versions: None,
             search: question.search.clone().filter(|text| !text.is_empty()),
         };
@@ -168,7 +180,7 @@ impl Gatherer {
             let order = fingerprint(&stages);
             let begin = |place, ahead| Cursor { at, order, vessel: name.to_string(), place, ahead };
             if missing == 0 {
-                answer.next = Some(begin(QueueCursor::default(), 0).write());
+                answer.next = Some(begin(QueueCursor::default(), Ahead::default()).write());
                 break;
             }
             let here = cursor.as_ref().filter(|cursor| cursor.vessel == name.as_str());
@@ -176,7 +188,10 @@ impl Gatherer {
                 let why = "the settings have changed since this list began; begin a new one";
                 return Err(QueueError::Invalid(why.to_owned()));
             }
+            let held = self.held(name).await?;
             let filter = match state {
+                Asked::Held if held.is_empty() => continue,
+                Asked::Held => &QueueFilter { among: Some(held.keys().cloned().collect()), ..filter.clone() },
                 // Only the running program knows what it sends.
                 Asked::Sending if live.transfers.is_empty() => continue,
                 Asked::Sending => {
@@ -185,21 +200,27 @@ impl Gatherer {
                 _ => &filter,
             };
             let page = self.ledger().queue(name, &stages, filter, here.map(|here| &here.place), missing).await?;
-            let mut ahead = here.map_or(0, |here| here.ahead);
-            let rate = if whole { self.rate(&live) } else { 0 };
+            let ahead = here.map_or_else(Ahead::default, |here| here.ahead);
+            let mut eta = if whole { self.eta(name, &live, ahead).await? } else { Eta::Unknown };
             let vessel = holds.vessels.iter().find(|vessel| vessel.name == name.as_str());
             for queued in &page.entries {
-                let mut entry = entry(name, queued, &live, rate, &mut ahead);
-                // What the ledger calls put off may be on its way again.
-                if matches!(state, Asked::InLedger(_)) && entry.taken.is_some() {
+                let mut entry = entry(name, queued, (&live, &held), &mut eta);
+                // What the ledger calls put off may be on its way again, and what waits may be held back.
+                let is_wanted = match state {
+                    Asked::InLedger(QueueState::Waiting) => entry.state == QueueState::Waiting.as_str(),
+                    Asked::InLedger(_) | Asked::Held => entry.taken.is_none(),
+                    Asked::All | Asked::Sending => true,
+                };
+                if !is_wanted {
                     continue;
                 }
-                if entry.state == QueueState::Waiting.as_str() {
-                    entry.hold = hold(&holds, vessel, &entry.directory);
+                if entry.held.is_some() || entry.state == QueueState::Waiting.as_str() {
+                    entry.hold = hold(&holds, vessel, &entry);
                 }
                 missing -= 1;
                 answer.deliveries.push(entry);
             }
+            let ahead = eta.ahead().unwrap_or(ahead);
             if let Some(place) = page.next {
                 answer.next = Some(begin(place, ahead).write());
                 break;
@@ -210,47 +231,115 @@ impl Gatherer {
 }
 
 /// Returns why a delivery that never failed is not sent now, although it may be its turn.
-fn hold(document: &Document, vessel: Option<&VesselStatus>, directory: &str) -> Option<String> {
-    let paused = document.directories.iter().find(|one| one.name == directory).and_then(|one| one.pause.as_ref());
+fn hold(document: &Document, vessel: Option<&VesselStatus>, entry: &QueueEntry) -> Option<String> {
+    let paused = document.directories.iter().find(|one| one.name == entry.directory).and_then(|one| one.pause.as_ref());
     if let Some(pause) = paused {
         let note = pause.note.as_ref().map(|note| format!(": {note}")).unwrap_or_default();
         return Some(format!("the directory is paused{note}"));
     }
-    let vessel = vessel?;
-    match vessel.link.state {
-        LinkState::Off => Some("contentmonster is not running".to_owned()),
-        LinkState::Paused => Some("the vessel is paused".to_owned()),
-        LinkState::Away => Some("the vessel is away".to_owned()),
-        LinkState::Connecting => Some("the vessel is being connected".to_owned()),
-        LinkState::Closed | LinkState::Connected => {
-            let opens = vessel.queues.iter().find(|queue| queue.directory == directory)?.opens?;
-            Some(format!("its window opens at {}", opens.strftime("%Y-%m-%d %H:%M:%SZ")))
+    match (vessel?.link.state, &entry.held) {
+        (LinkState::Off, _) => Some("contentmonster is not running".to_owned()),
+        (LinkState::Paused, _) => Some("the vessel is paused".to_owned()),
+        (_, Some(held)) => Some(match (held.by.as_str(), held.until) {
+            ("schedule", Some(opens)) => format!("its window opens at {}", said(opens)),
+            _ => held.phrase(said),
+        }),
+        (LinkState::Away, None) => Some("the vessel is away".to_owned()),
+        (LinkState::Connecting, None) => Some("the vessel is being connected".to_owned()),
+        (LinkState::Closed | LinkState::Connected, None) => None,
+    }
+}
+
+fn said(moment: Timestamp) -> String {
+    moment.strftime("%Y-%m-%d %H:%M:%SZ").to_string()
+}
+
+/// When the next delivery in the order of the queue is expected to be sent.
+enum Eta {
+    Unknown,
+    /// At one rate, in bytes per second, after the bytes before it.
+    ByRate {
+        rate: u64,
+        ahead: Ahead,
+    },
+    /// By priorities, windows and budgets.
+    ByLevel {
+        now: i64,
+        levels: Vec<(Priority, Expected)>,
+        orders: Arc<Sending>,
+        ahead: Ahead,
+    },
+}
+
+impl Eta {
+    /// Adds bytes that are still to be sent of a directory's next delivery, and returns in how many seconds they are sent.
+    fn after(&mut self, directory: &DirectoryName, bytes: u64) -> Option<u64> {
+        match self {
+            Self::Unknown => None,
+            Self::ByRate { rate, ahead } => {
+                ahead[Priority::default() as usize] += bytes;
+                (*rate > 0).then(|| ahead[Priority::default() as usize].div_ceil(*rate))
+            }
+            Self::ByLevel { now, levels, orders, ahead } => {
+                let level = orders.level_of(directory)?;
+                ahead[level as usize] += bytes;
+                let (_, expected) = levels.iter().find(|(priority, _)| *priority == level)?;
+                let at = expected.sent(ahead[level as usize])?;
+                Some(at.saturating_sub(*now).max(0).cast_unsigned().div_ceil(1000))
+            }
+        }
+    }
+
+    fn ahead(&self) -> Option<Ahead> {
+        match self {
+            Self::Unknown => None,
+            Self::ByRate { ahead, .. } | Self::ByLevel { ahead, .. } => Some(*ahead),
         }
     }
 }
 
+impl Gatherer {
+    async fn eta(&self, name: &VesselName, live: &LiveVessel, ahead: Ahead) -> Result<Eta, LedgerError> {
+        let orders = self.sending();
+        if orders.is_plain(name) {
+            return Ok(Eta::ByRate { rate: self.rate(live), ahead });
+        }
+        Ok(Eta::ByLevel { now: self.now_ms(), levels: self.levels(name).await?, orders, ahead })
+    }
+}
+
 /// Makes an entry, and adds its bytes to those ahead of the next one.
-fn entry(name: &VesselName, queued: &Queued, live: &LiveVessel, rate: u64, ahead: &mut u64) -> QueueEntry {
+fn entry(
+    name: &VesselName,
+    queued: &Queued,
+    (live, held): (&LiveVessel, &HashMap<DirectoryName, Held>),
+    eta: &mut Eta,
+) -> QueueEntry {
     let transfers: &HashMap<VersionId, _> = &live.transfers;
     let taken = transfers.get(&queued.version).map(|transfer| transfer.taken);
     let failed = taken.is_none() && queued.failures > 0;
-    if !failed {
-        *ahead += queued.size.saturating_sub(taken.unwrap_or(0));
-    }
+    let held = held.get(&queued.directory).filter(|_| taken.is_none() && !failed).cloned();
+    let left = queued.size.saturating_sub(taken.unwrap_or(0));
+    let state = match (&held, taken) {
+        (Some(_), _) => "held",
+        (None, Some(_)) => "sending",
+        (None, None) => queued.state().as_str(),
+    };
     QueueEntry {
         vessel: name.to_string(),
         directory: queued.directory.to_string(),
         path: queued.path.to_string(),
         kind: queued.kind.as_str().to_owned(),
         bytes: queued.size,
-        state: if taken.is_some() { "sending" } else { queued.state().as_str() }.to_owned(),
+        state: state.to_owned(),
+        held,
         taken,
         since: moment(queued.admitted_at),
         attempts: queued.failures,
         reason: queued.reason.clone(),
         hold: None,
         next_try: failed.then(|| moment(queued.position.due_at)),
-        eta_seconds: (!failed && rate > 0).then(|| ahead.div_ceil(rate.max(1))),
+        eta_seconds: if failed { None } else { eta.after(&queued.directory, left) },
         delivery: queued.position.delivery.0,
         version: queued.version.0,
     }

@@ -2,6 +2,10 @@
 
 use crate::ledger::{LanePlace, QueueCursor, QueuePosition, QueueRank};
 use crate::records::DeliveryId;
+use crate::settings::Priority;
+
+/// The bytes of the deliveries that were listed, for each priority.
+pub(super) type Ahead = [u64; Priority::ALL.len()];
 
 /// Where a part of the queue begins.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,13 +17,14 @@ pub(super) struct Cursor {
     pub(super) vessel: String,
     pub(super) place: QueueCursor,
     /// The bytes of the deliveries that were listed.
-    pub(super) ahead: u64,
+    pub(super) ahead: Ahead,
 }
 
 impl Cursor {
     pub(super) fn write(&self) -> String {
         let Self { at, order, vessel, place, ahead } = self;
         let lanes: Vec<String> = place.lanes.iter().map(|lane| write_place(lane.as_ref())).collect();
+        let ahead = ahead.map(|bytes| bytes.to_string()).join("-");
         // The name comes last, because it may contain any character.
         format!("{at}.{order}.{}.{}.{ahead}.{}.{vessel}", place.stage, place.turn, lanes.join("~"))
     }
@@ -29,7 +34,9 @@ impl Cursor {
         let mut next = || parts.next();
         let (at, order) = (next()?.parse().ok()?, next()?.parse().ok()?);
         let (stage, turn) = (next()?.parse().ok()?, next()?.parse().ok()?);
-        let (ahead, lanes, vessel) = (next()?.parse().ok()?, next()?, next()?.to_owned());
+        let (ahead, lanes, vessel) = (next()?, next()?, next()?.to_owned());
+        let ahead: Vec<u64> = ahead.split('-').map(|bytes| bytes.parse().ok()).collect::<Option<_>>()?;
+        let ahead = Ahead::try_from(ahead).ok()?;
         let lanes = match lanes {
             "" => Vec::new(),
             lanes => lanes.split('~').map(read_place).collect::<Option<_>>()?,
@@ -87,14 +94,22 @@ mod tests {
         ];
         for vessel in ["tern", "a.b..c d/é"] {
             for count in 0..=places.len() {
+                let ahead = [0, 12, 7, u64::MAX, 1];
                 let place = QueueCursor { stage: 2, turn: 3, lanes: places[..count].to_vec() };
-                let cursor = Cursor { at: 1_700_000_000_000, order: 9, vessel: vessel.to_owned(), place, ahead: 12 };
+                let cursor = Cursor { at: 1_700_000_000_000, order: 9, vessel: vessel.to_owned(), place, ahead };
                 assert_eq!(Cursor::read(&cursor.write()), Some(cursor));
             }
         }
-        for bad in
-            ["", "1", "1.2.3", "x.0.0.0.0..tern", "1.0.0.0.-3..tern", "1.0.0.0.0.q_1_2.tern", "1.0.0.0.0.t_1.tern"]
-        {
+        for bad in [
+            "",
+            "1",
+            "1.2.3",
+            "x.0.0.0.0-0-0-0-0..tern",
+            "1.0.0.0.0..tern",
+            "1.0.0.0.0-0-0-0--3..tern",
+            "1.0.0.0.0-0-0-0-0.q_1_2.tern",
+            "1.0.0.0.0-0-0-0-0.t_1.tern",
+        ] {
             assert!(Cursor::read(bad).is_none(), "{bad}");
         }
     }

@@ -1,22 +1,96 @@
-//! The ways to the vessels and the budgets, for the status document: what went over them, and what it cost.
+//! The ways to the vessels and the budgets, for the status document: what went over them, what it cost, and what is left.
 
 use std::collections::HashMap;
 
 use jiff::Timestamp;
 
 use super::document::{BudgetStatus, WayStatus};
+use super::forecast::BudgetLeft;
 use crate::ledger::{LedgerError, LedgerView};
-use crate::names::VesselName;
+use crate::link::{LinkUsage, Part, Payer};
+use crate::names::{LinkName, VesselName};
 use crate::records::{LinkBytes, UtcDay, WayOf};
-use crate::settings::{Budget, Cost, Limit, Period, Settings};
+use crate::settings::{Budget, Cost, Limit, Period, Priority, Reserve, Settings};
+
+/// A part of a limit with less room than this counts as spent, where the program does not run.
+const LEAST_ROOM: u64 = 48 << 10;
 
 /// The ways and the budgets of the settings.
 #[derive(Clone, Debug, Default)]
 pub struct Routes {
     /// The ways to each vessel that has several, or a link, with the cost of each.
     ways: HashMap<VesselName, Vec<(String, Cost)>>,
-    /// `vessel` or `link`, its name, and its budget.
-    budgets: Vec<(&'static str, String, Budget)>,
+    budgets: Vec<(Payer, Budget, Option<Reserve>)>,
+}
+
+/// The limits of all budgets, and how much of each is used.
+#[derive(Default)]
+pub(super) struct Budgets(Vec<BudgetState>);
+
+struct BudgetState {
+    payer: Payer,
+    limit: Limit,
+    reserve: Option<Reserve>,
+    used: u64,
+    ends: i64,
+    is_spent: bool,
+    is_down_to_reserve: bool,
+}
+
+impl BudgetState {
+    /// Returns the part of the limit that is spent and that files of a priority may use.
+    fn spent_part(&self, priority: Priority) -> Option<Part> {
+        let reserve = self.reserve.filter(|reserve| !reserve.priorities().contains(priority));
+        let reserve = reserve.filter(|_| self.is_down_to_reserve && !self.is_spent).map(Part::BeforeReserve);
+        reserve.or(self.is_spent.then_some(Part::Whole))
+    }
+}
+
+impl Budgets {
+    fn of<'a>(
+        &'a self,
+        vessel: &'a VesselName,
+        link: Option<&'a LinkName>,
+    ) -> impl Iterator<Item = (usize, &'a BudgetState)> {
+        self.0.iter().enumerate().filter(move |(_, state)| match &state.payer {
+            Payer::Vessel(name) => name == vessel,
+            Payer::Link(name) => Some(name) == link,
+        })
+    }
+
+    /// Returns why the budgets let no file of a priority through on a way, and until when; the limit that lasts longest.
+    pub(super) fn spent_for(
+        &self,
+        vessel: &VesselName,
+        link: Option<&LinkName>,
+        priority: Priority,
+    ) -> Option<(String, i64)> {
+        let spent = self.of(vessel, link).filter_map(|(_, state)| Some((state, state.spent_part(priority)?)));
+        let (state, part) = spent.max_by_key(|(state, _)| state.ends)?;
+        Some((state.payer.why_spent(&state.limit, part, state.used), state.ends))
+    }
+
+    /// Returns the positions of the limits that apply on a way.
+    pub(super) fn positions(&self, vessel: &VesselName, link: Option<&LinkName>) -> Vec<usize> {
+        self.of(vessel, link).map(|(at, _)| at).collect()
+    }
+
+    /// Returns what is left of all limits.
+    pub(super) fn left(&self) -> Vec<BudgetLeft> {
+        let left = |state: &BudgetState| {
+            let used = if state.is_spent { state.limit.bytes } else { state.used };
+            let before = state.reserve.filter(|_| state.is_down_to_reserve).map(|reserve| reserve.leaves(&state.limit));
+            BudgetLeft { limit: state.limit, reserve: state.reserve, used: used.max(before.unwrap_or(0)) }
+        };
+        self.0.iter().map(left).collect()
+    }
+}
+
+fn name_of(payer: &Payer) -> (&'static str, &str) {
+    match payer {
+        Payer::Vessel(name) => ("vessel", name.as_str()),
+        Payer::Link(name) => ("link", name.as_str()),
+    }
 }
 
 /// The bytes of this day and of this month.
@@ -56,9 +130,9 @@ impl Routes {
         let ways = with_ways.map(|vessel| {
             (vessel.name.clone(), vessel.ways.iter().map(|way| (way.name(), cost(way))).collect::<Vec<_>>())
         });
-        let vessels = settings.vessels.iter().map(|it| ("vessel", it.name.to_string(), it.budget.clone()));
-        let links = settings.links.iter().map(|it| ("link", it.name.to_string(), it.budget.clone()));
-        let budgets = vessels.chain(links).filter(|(_, _, budget)| !budget.is_unlimited());
+        let vessels = settings.vessels.iter().map(|it| (Payer::Vessel(it.name.clone()), it.budget.clone(), it.reserve));
+        let links = settings.links.iter().map(|it| (Payer::Link(it.name.clone()), it.budget.clone(), it.reserve));
+        let budgets = vessels.chain(links).filter(|(_, budget, _)| !budget.is_unlimited());
         Self { ways: ways.collect(), budgets: budgets.collect() }
     }
 
@@ -102,18 +176,60 @@ impl Routes {
         self.ways.get(vessel).into_iter().flatten().map(way).collect()
     }
 
-    /// Returns the budgets.
-    pub(super) fn budgets(&self, spent: &Spent, now: i64) -> Vec<BudgetStatus> {
-        let status = |(of, name, limit): (&'static str, &String, &Limit)| BudgetStatus {
-            of: of.to_owned(),
-            name: name.clone(),
-            period: limit.period.word().to_owned(),
-            bytes: limit.bytes,
-            used: spent.used(of, name, limit.period),
-            ends: Timestamp::from_millisecond(limit.period.ends(now)).unwrap_or(Timestamp::MAX),
+    /// Returns how much of the budgets is used. `usage` knows that of the running program exactly.
+    pub(super) fn budgets(&self, spent: &Spent, usage: Option<&LinkUsage>, now: i64) -> Budgets {
+        let state = |(payer, limit, reserve): (&Payer, &Limit, Option<Reserve>)| {
+            let (of, name) = name_of(payer);
+            let used = spent.used(of, name, limit.period);
+            let is_spent = |part: Part| match usage {
+                Some(usage) => usage.is_spent(payer, limit, part),
+                None => used.saturating_add(LEAST_ROOM) > part.of(limit),
+            };
+            BudgetState {
+                payer: payer.clone(),
+                limit: *limit,
+                reserve,
+                used,
+                ends: limit.period.ends(now),
+                is_spent: is_spent(Part::Whole),
+                is_down_to_reserve: reserve.is_some_and(|reserve| is_spent(Part::BeforeReserve(reserve))),
+            }
         };
-        let limits =
-            self.budgets.iter().flat_map(|(of, name, budget)| budget.limits().iter().map(move |it| (*of, name, it)));
-        limits.map(status).collect()
+        let limits = self
+            .budgets
+            .iter()
+            .flat_map(|(payer, budget, reserve)| budget.limits().iter().map(move |it| (payer, it, *reserve)));
+        Budgets(limits.map(state).collect())
+    }
+
+    /// Returns whether there is a budget.
+    pub(super) fn have_budgets(&self) -> bool {
+        !self.budgets.is_empty()
+    }
+}
+
+impl Budgets {
+    /// Returns the budgets as the document has them.
+    pub(super) fn shown(&self) -> Vec<BudgetStatus> {
+        let status = |state: &BudgetState| {
+            let (of, name) = name_of(&state.payer);
+            let state_word = match (state.is_spent, state.is_down_to_reserve) {
+                (true, _) => "spent",
+                (false, true) => "reserve",
+                (false, false) => "open",
+            };
+            BudgetStatus {
+                of: of.to_owned(),
+                name: name.to_owned(),
+                period: state.limit.period.word().to_owned(),
+                bytes: state.limit.bytes,
+                used: state.used,
+                ends: Timestamp::from_millisecond(state.ends).unwrap_or(Timestamp::MAX),
+                reserve_bytes: state.reserve.map_or(0, |reserve| state.limit.bytes - reserve.leaves(&state.limit)),
+                reserve_for: state.reserve.map(|reserve| reserve.priorities().to_string()),
+                state: state_word.to_owned(),
+            }
+        };
+        self.0.iter().map(status).collect()
     }
 }

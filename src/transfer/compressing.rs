@@ -138,7 +138,7 @@ impl<'a> Compressing<'a> {
 
     /// Returns the configured limit of the rate in bytes per second.
     fn limit(&self) -> Option<f64> {
-        self.session.link.limit.rate().map(|rate| rate as f64)
+        self.session.link.way.limit.rate().map(|rate| rate as f64)
     }
 
     fn is_long(&self) -> bool {
@@ -247,7 +247,7 @@ impl<'a> Compressing<'a> {
             let per_write = usize::try_from(session.bytes_per_write(&file)).unwrap_or(usize::MAX);
             let piece = left.split_to(per_write.min(left.len()));
             let length = piece.len() as u64;
-            let turn = session.may_send(self.version(), length).await;
+            let turn = session.may_send(self.version(), length, file.route()).await;
             session.wrote(self.version(), length);
             let sent = file.send(at, piece).await;
             drop(turn);

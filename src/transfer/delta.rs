@@ -326,7 +326,7 @@ impl<'v> Applying<'v, '_> {
                 if is_hole(&bytes) {
                     (new.send_zeros(at, length).await, false)
                 } else {
-                    let _turn = session.may_send(&self.delivery.version, length).await;
+                    let _turn = session.may_send(&self.delivery.version, length, new.route()).await;
                     session.wrote(&self.delivery.version, length);
                     (new.send(at, bytes).await, false)
                 }

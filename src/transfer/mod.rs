@@ -28,6 +28,7 @@ mod pipeline;
 mod place_clashes;
 mod publish;
 mod ranges;
+mod ready_directories;
 mod repair;
 mod same_host;
 mod secured;

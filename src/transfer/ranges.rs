@@ -313,6 +313,11 @@ impl RangeMap {
         self.missing.bytes() + unfinished.sum::<u64>()
     }
 
+    /// Returns the number of bytes that no uploader sends yet, reserved ones included.
+    pub(super) fn left_bytes(&self) -> u64 {
+        self.missing.bytes() + self.reserved.bytes()
+    }
+
     /// Returns whether no range is missing or being uploaded. A compressed part may turn out to be damaged, so its range
     /// may be missing again until it is joined.
     pub(super) fn is_uploaded(&self) -> bool {

@@ -7,6 +7,7 @@
 use std::sync::PoisonError;
 
 use super::acknowledge::enter;
+use super::ready_directories::make_ready;
 use super::same_host::{is_known_elsewhere, prove_elsewhere, refuse_own_place};
 use super::transfers::{Transfers, source_fault};
 use crate::fault::Fault;
@@ -45,14 +46,15 @@ pub(crate) async fn tend_loop(transfers: &Transfers, ahead: bool) {
     session.small_files.keep_beside(&session.remote, settings, environment, &session.channels).await;
 }
 
-/// Starts the loop, and prepares TempDir for its markers.
+/// Starts the loop, and prepares TempDir for its markers and the directories whose files come first.
 async fn prepare(transfers: &Transfers) {
     let session = &transfers.session;
     let (remote, settings) = (&session.remote, &session.link.settings);
     if !LoopSlot::is_used(remote, settings) {
-        return;
+        return make_ready(transfers).await;
     }
-    let (_, prepared) = tokio::join!(session.small_files.running(remote, settings), session.prepare_temp_dir());
+    let (_, prepared, ()) =
+        tokio::join!(session.small_files.running(remote, settings), session.prepare_temp_dir(), make_ready(transfers));
     if let Err(fault) = prepared {
         // The first file that needs TempDir reports it.
         tracing::debug!(vessel = %session.link.settings.name, "{fault}");
@@ -74,7 +76,7 @@ pub(super) fn may_go(transfers: &Transfers, delivery: &Delivery, destination: &R
         // The loop's hash comes from the vessel's own programs.
         && session.link.settings.verify != Verify::ReadBack
         && LoopSlot::is_used(&session.remote, &session.link.settings)
-        && !session.small_files.are_too_many(&session.remote)
+        && !session.small_files.are_too_many(&session.remote, &session.link.settings)
 }
 
 /// Sends a file to the loop, if it takes one now.
@@ -119,7 +121,7 @@ pub(super) async fn send(
         at += bytes.len() as u64;
         content.push(bytes);
     }
-    let sending = session.may_send(version, size).await;
+    let sending = session.may_send(version, size, 0).await;
     session.wrote(version, size);
     let marker = consumed.then(|| loop_marker(session, delivery));
     let file = SmallFile {

@@ -78,7 +78,7 @@ pub(super) async fn write_small(
     if held == 0 && (1..=BURST.min(session.remote.capabilities().bytes_per_write())).contains(&size) {
         let read = source.read(0, size).await;
         let bytes = read.map_err(|error| source_fault(version, &error))?;
-        let turn = session.may_finish(version, size).await;
+        let turn = session.may_finish(version, size, file.route()).await;
         session.wrote(version, size);
         let sent = file.send(0, bytes).await;
         drop(turn);

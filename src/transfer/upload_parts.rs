@@ -17,6 +17,7 @@
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
@@ -37,6 +38,8 @@ const PARTS_PER_LANE: usize = 2;
 /// Number of compressed ranges that a single channel handles concurrently: one is acknowledged, one sent, one
 /// compressed.
 const STREAMS_AT_ONCE: usize = 3;
+/// How often a channel on a slow way looks whether it is needed after all.
+const LOOK: Duration = Duration::from_millis(100);
 
 impl<'a> PartsUpload<'a> {
     /// Uploads and joins all missing ranges. Returns the vessel's hash of the assembly, which may still be running.
@@ -110,7 +113,7 @@ impl<'a> PartsUpload<'a> {
         let mut deciding = std::pin::pin!(self.compressing.keep_deciding());
         loop {
             let mut now = channels.borrow_and_update().clone();
-            now.retain(|channel| self.session.channels.carries_large_files(channel));
+            now.retain(|channel| self.session.carries(channel, self.version()));
             // A channel that was removed from the pool finishes its current piece and takes no more.
             known.retain(|(channel, _)| now.contains(channel));
             let each = if now.len() == 1 { 1 } else { PARTS_PER_LANE };
@@ -137,8 +140,12 @@ impl<'a> PartsUpload<'a> {
         }
     }
 
+    fn is_in_time(&self, channel: &SftpChannel) -> bool {
+        self.session.channels.is_in_time(channel, self.ranges().left_bytes())
+    }
+
     fn may_use(&self, channel: &SftpChannel) -> bool {
-        self.session.channels.has(channel) && self.session.channels.carries_large_files(channel)
+        self.session.channels.has(channel) && self.session.carries(channel, self.version())
     }
 
     fn takers(&self) -> usize {
@@ -296,6 +303,17 @@ impl<'a> PartsUpload<'a> {
             if !self.may_use(channel) {
                 return None;
             }
+            if !self.is_in_time(channel) {
+                // Another way brings the end, unless it fails or becomes slow.
+                tokio::select! {
+                    () = changed => {}
+                    () = tokio::time::sleep(LOOK) => {}
+                }
+                if self.ranges().is_uploaded() {
+                    return None;
+                }
+                continue;
+            }
             {
                 let is_stream = self.compresses();
                 let mut ranges = self.ranges();
@@ -342,7 +360,7 @@ impl<'a> PartsUpload<'a> {
         let mut all_sent = Some(all_sent);
         let further = || {
             // A piece ends where the compression begins.
-            let may_grow = self.may_use(channel) && !self.compresses();
+            let may_grow = self.may_use(channel) && !self.compresses() && self.is_in_time(channel);
             let goes_on = may_grow && self.ranges().lengthen(piece);
             if !goes_on && let Some(all_sent) = all_sent.take() {
                 // The receiver may already be gone.

@@ -193,7 +193,7 @@ async fn digests_of(
     let pieces = offsets.chain([size]).map(|at| {
         let (file, length) = (file.clone(), u64::from(per_read).min(size - at));
         async move {
-            session.may_receive(length).await;
+            session.may_receive(version, length).await;
             match length {
                 0 => read_fully(&file, at, 1).await.or_else(unless_lost),
                 _ => read_fully(&file, at, length).await,
@@ -201,7 +201,7 @@ async fn digests_of(
         }
     });
     // What was requested is not on the link yet, so a budget needs few requests at once.
-    let at_once = if session.link.allowance.is_unlimited() { READS } else { READS_WITHIN_A_BUDGET };
+    let at_once = if session.link.way.allowance.is_unlimited() { READS } else { READS_WITHIN_A_BUDGET };
     let mut pieces = stream::iter(pieces).buffered(at_once);
     while let Some(piece) = pieces.next().await {
         for bytes in piece? {

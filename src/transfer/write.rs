@@ -138,7 +138,7 @@ impl<'a> Writes<'a> {
                 let write = if !taken.over && is_hole(&piece) {
                     file.send_zeros(at - base, length).await
                 } else {
-                    let _turn = session.may_send(version, length).await;
+                    let _turn = session.may_send(version, length, file.route()).await;
                     session.wrote(version, length);
                     file.send(at - base, piece).await
                 };

@@ -18,6 +18,8 @@ pub struct RemoteFile(Arc<OpenFile>);
 struct OpenFile {
     opened: Opened,
     path: RemotePath,
+    /// The number of the way that the channel goes over.
+    route: usize,
     closed: AtomicBool,
 }
 
@@ -58,9 +60,14 @@ impl RemoteFile {
         RemoteError::from_sftp(error, format_args!("{doing} {}", self.0.path))
     }
 
-    /// Creates a handle for an opened file and its path.
-    pub(super) fn new(opened: Opened, path: RemotePath) -> Self {
-        Self(Arc::new(OpenFile { opened, path, closed: AtomicBool::new(false) }))
+    /// Creates a handle for an opened file and its path, on a channel that goes over a way.
+    pub(super) fn new(opened: Opened, path: RemotePath, route: usize) -> Self {
+        Self(Arc::new(OpenFile { opened, path, route, closed: AtomicBool::new(false) }))
+    }
+
+    /// Returns the [number of the way](super::SftpChannel::route) that the file's channel goes over.
+    pub fn route(&self) -> usize {
+        self.0.route
     }
 
     /// Returns the recommended size of one write in bytes.

@@ -2,6 +2,7 @@
 //! on this host has one channel and no connection.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use contentmonster_kernel::TcpInfo;
@@ -36,6 +37,8 @@ struct Inner {
     /// The connection that the channel is on; `None` for a target on this host.
     connection: Option<Connection>,
     files: Files,
+    /// The number of the way that the channel goes over.
+    route: AtomicUsize,
 }
 
 impl SftpChannel {
@@ -69,12 +72,23 @@ impl SftpChannel {
     pub async fn beside(&self, vessel: &Vessel) -> Result<Self, ConnectError> {
         let Some(connection) = &self.0.connection else { return Ok(self.clone()) };
         let (lane, _) = Self::start(connection, connection.channel(), vessel).await?;
+        lane.set_route(self.route());
         Ok(lane)
+    }
+
+    /// Sets the number of the way that the channel goes over, for files opened from now on.
+    pub fn set_route(&self, route: usize) {
+        self.0.route.store(route, Ordering::Relaxed);
+    }
+
+    /// Returns the number of the way that the channel goes over, as its user set it; 0 otherwise.
+    pub fn route(&self) -> usize {
+        self.0.route.load(Ordering::Relaxed)
     }
 
     /// Creates the only channel to a target on this host.
     pub(super) fn here(disk: Disk) -> Self {
-        Self(Arc::new(Inner { connection: None, files: Files::Disk(disk) }))
+        Self(Arc::new(Inner { connection: None, files: Files::Disk(disk), route: AtomicUsize::new(0) }))
     }
 
     /// Starts SFTP on a channel that is being opened. Also returns the vessel's greeting.
@@ -96,7 +110,7 @@ impl SftpChannel {
             let started = Sftp::start(channel, timeouts, steady, connection.early_requests()).await;
             let (sftp, greeting) = started.map_err(|e| no_sftp(e.to_string()))?;
             let (connection, files) = (Some(connection.clone()), Files::Sftp(sftp));
-            Ok((Self(Arc::new(Inner { connection, files })), greeting))
+            Ok((Self(Arc::new(Inner { connection, files, route: AtomicUsize::new(0) })), greeting))
         };
         tokio::time::timeout(start * 2, starting)
             .await
@@ -143,7 +157,7 @@ impl SftpChannel {
     pub async fn open(&self, path: &RemotePath, flags: OpenFlags, mode: u32) -> Result<RemoteFile, RemoteError> {
         let opened = self.0.files.open(path.as_bytes(), flags, mode).await;
         let opened = opened.map_err(|e| RemoteError::from_sftp(&e, format_args!("opening {path}")))?;
-        Ok(RemoteFile::new(opened, path.clone()))
+        Ok(RemoteFile::new(opened, path.clone(), self.route()))
     }
 
     /// Returns the shortest round-trip time measured so far.

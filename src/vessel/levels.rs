@@ -8,7 +8,7 @@ use crate::ledger::{Ledger, QueueEnd};
 use crate::link::SendRules;
 use crate::names::DirectoryName;
 use crate::records::Delivery;
-use crate::settings::{self, Order, Priority, Schedule};
+use crate::settings::{self, Order, Priorities, Priority, Schedule};
 use crate::transfer::Directories;
 
 /// One in this many deliveries from a queue with an order is the one that the order would send last.
@@ -23,6 +23,14 @@ pub(super) struct Level {
     own: Vec<(DirectoryName, Order)>,
 }
 
+/// What a way may carry now. The default is everything.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Allowed {
+    pub(super) priorities: Priorities,
+    /// When it may carry more, in milliseconds since 1970, if that is known.
+    pub(super) until: Option<i64>,
+}
+
 /// The open queues of a vessel, and for how long they are the open ones.
 #[derive(Debug, Default)]
 pub(super) struct Levels {
@@ -31,6 +39,8 @@ pub(super) struct Levels {
     pub(super) rules: SendRules,
     /// The directories that a person paused.
     paused: Arc<BTreeSet<DirectoryName>>,
+    /// The priorities of the files that the way may carry.
+    allowed: Priorities,
     /// From when to when (milliseconds since 1970) this is true; the end is `None` if no window opens or closes.
     since: i64,
     until: Option<i64>,
@@ -38,15 +48,18 @@ pub(super) struct Levels {
 }
 
 impl Levels {
-    /// Determines the levels at the time `now`, in milliseconds since 1970.
-    pub(super) fn at(now: i64, vessel: &settings::Vessel, directories: &Directories) -> Self {
+    /// Determines the levels at the time `now`, in milliseconds since 1970, on a way that may carry these priorities.
+    pub(super) fn at(now: i64, vessel: &settings::Vessel, directories: &Directories, allowed: Allowed) -> Self {
         let generation = directories.generation();
-        let mut levels = Self { since: now, generation, paused: directories.paused(), ..Self::default() };
+        let Allowed { priorities: allowed, until } = allowed;
+        let paused = directories.paused();
+        let mut levels = Self { since: now, until, allowed, generation, paused, ..Self::default() };
         let mut all: Vec<Level> =
             Priority::ALL.map(|priority| Level { priority, shared: false, own: Vec::new() }).into();
         // The shared queue also holds files of directories that are not configured any more, so that they are parked
         // with a reason.
         let shared = levels.is_open(now, &Vec::from_iter(vessel.own_schedule(Priority::Normal)));
+        let shared = shared && allowed.contains(Priority::Normal);
         all[Priority::Normal as usize].shared = shared;
         for directory in directories.settings() {
             if !vessel.takes(&directory.name) {
@@ -55,7 +68,7 @@ impl Levels {
             if directory.priority != Priority::default() {
                 levels.rules.priorities.insert(directory.name.clone(), directory.priority);
             }
-            let is_open = levels.is_open(now, &vessel.schedules(&directory));
+            let is_open = levels.is_open(now, &vessel.schedules(&directory)) && allowed.contains(directory.priority);
             if levels.paused.contains(&directory.name) || !is_open {
                 levels.rules.closed.insert(directory.name.clone());
             } else if directory.has_own_queue() {
@@ -75,9 +88,14 @@ impl Levels {
     }
 
     /// Returns whether the levels are still the same at the time `now`. The clock may have been set back.
-    pub(super) fn are_current(&self, now: i64, directories: &Directories) -> bool {
+    pub(super) fn are_current(&self, now: i64, directories: &Directories, allowed: Priorities) -> bool {
         let is_in_time = self.until.is_none_or(|until| (self.since..until).contains(&now));
-        is_in_time && self.generation == directories.generation()
+        is_in_time && self.generation == directories.generation() && self.allowed == allowed
+    }
+
+    /// Returns whether the way may carry all priorities.
+    pub(super) fn are_all_allowed(&self) -> bool {
+        self.allowed.is_all()
     }
 
     /// Adds the paused directories to those that are held back for another reason.
@@ -91,6 +109,24 @@ impl Levels {
         self.until
     }
 
+    /// Returns the priorities of which an open queue has a delivery that is due at the time `now`.
+    pub(super) async fn due_priorities(
+        &self,
+        ledger: &Ledger,
+        vessel: &settings::Vessel,
+        now: i64,
+    ) -> Result<Priorities, Fault> {
+        let held_back = self.held_back(Vec::new());
+        let mut priorities = Priorities::NONE;
+        for level in &self.levels {
+            let due = level.next_due_at(ledger, vessel, &held_back).await?;
+            if due.is_some_and(|due| due <= now) {
+                priorities.add(level.priority);
+            }
+        }
+        Ok(priorities)
+    }
+
     /// Returns when the next delivery of an open queue is due, in milliseconds since 1970; `None` if there is none.
     pub(super) async fn next_due_at(
         &self,
@@ -101,20 +137,31 @@ impl Levels {
         let held_back = &self.held_back(held_back.to_vec())[..];
         let mut next = None;
         for level in &self.levels {
-            if level.shared {
-                let due = ledger.next_due_at_beside(&vessel.name, held_back).await;
-                next = next.into_iter().chain(due.map_err(|e| e.fault())?).min();
-            }
-            for (queue, _) in level.own.iter().filter(|(queue, _)| !held_back.contains(queue)) {
-                let due = ledger.next_due_at_in(&vessel.name, queue).await.map_err(|e| e.fault())?;
-                next = next.into_iter().chain(due).min();
-            }
+            next = next.into_iter().chain(level.next_due_at(ledger, vessel, held_back).await?).min();
         }
         Ok(next)
     }
 }
 
 impl Level {
+    /// Returns when the next delivery of the level is due, in milliseconds since 1970; `None` if there is none.
+    async fn next_due_at(
+        &self,
+        ledger: &Ledger,
+        vessel: &settings::Vessel,
+        held_back: &[DirectoryName],
+    ) -> Result<Option<i64>, Fault> {
+        let mut next = None;
+        if self.shared {
+            next = ledger.next_due_at_beside(&vessel.name, held_back).await.map_err(|e| e.fault())?;
+        }
+        for (queue, _) in self.own.iter().filter(|(queue, _)| !held_back.contains(queue)) {
+            let due = ledger.next_due_at_in(&vessel.name, queue).await.map_err(|e| e.fault())?;
+            next = next.into_iter().chain(due).min();
+        }
+        Ok(next)
+    }
+
     /// Returns whether one of the queues has an order of its own, so that a new file may be the next one.
     pub(super) fn has_order(&self) -> bool {
         self.own.iter().any(|(_, order)| *order != Order::Oldest)

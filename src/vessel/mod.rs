@@ -26,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 use crate::bell::Bell;
 use crate::clock::Clock;
 use crate::ledger::Ledger;
-use crate::link::{Compressor, Link};
+use crate::link::{Compressor, Limits, Link};
 use crate::local::SourceCache;
 use crate::monitor::Monitor;
 use crate::settings;
@@ -80,12 +80,22 @@ impl Vessel {
             settings: way.settings.clone(),
             environment: self.environment.clone(),
             instance: self.ledger.instance(),
-            limit: way.limit.clone(),
-            allowance: way.allowance.clone(),
+            way: way.limits.clone(),
+            beside: self.ways_beside(way),
             monitor: self.monitor.clone(),
             told_of_times: self.told_of_times.clone(),
             compressor: self.compressor.clone(),
+            clock: self.clock.clone(),
         }
+    }
+
+    /// Returns the other ways that are used at the same time as a way.
+    fn ways_beside(&self, way: &Way) -> Vec<(Arc<settings::Vessel>, Limits)> {
+        if !self.settings.together {
+            return Vec::new();
+        }
+        let others = self.ways.iter().filter(|other| !Arc::ptr_eq(&other.settings, &way.settings));
+        others.map(|other| (other.settings.clone(), other.limits.clone())).collect()
     }
 
     /// Waits until the vessel is paused (`true`) or no longer paused (`false`).

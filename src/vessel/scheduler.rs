@@ -4,6 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
@@ -11,7 +12,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::Vessel;
 use super::blocked_places::{BlockedPlaces, Consequence, said};
-use super::levels::{Level, Levels};
+use super::levels::{Allowed, Level, Levels};
 use super::path_locks::PathLocks;
 use super::retry_waits::{ATTEMPT, EARLY, PARKED, SILENT, UNHURRIED};
 use crate::clock::wait_between;
@@ -65,6 +66,9 @@ const IDLE: Duration = Duration::from_secs(60);
 const LEAST_WAIT: Duration = Duration::from_millis(50);
 /// Longest wait where a window opens or closes.
 const WINDOW_LOOK: Duration = Duration::from_secs(1);
+
+/// How long a session is kept over a way that may carry only some priorities, while none of their files is due.
+const IDLE_ON_A_LIMITED_WAY: Duration = Duration::from_secs(15);
 
 /// In a single run (`--once`): the longest wait for a postponed delivery.
 const ONCE_WAIT: Duration = Duration::from_secs(30);
@@ -123,6 +127,10 @@ pub(super) struct Scheduler {
     /// When the next delivery is due, as queried from the ledger: `None` if not queried, `Some(None)` if no delivery is
     /// open.
     next_due: Option<Option<i64>>,
+    /// Since when nothing was to be done on a way that may carry only some priorities.
+    idle_since: Option<Instant>,
+    /// The end of the period for which it was logged that only the reserve of a budget is left.
+    told_of_reserve: Option<i64>,
 }
 
 #[derive(Clone, Copy)]
@@ -136,7 +144,7 @@ struct Look {
 pub(super) enum Ended {
     /// Nothing is left to do in a single run.
     Done,
-    /// The vessel's window closed.
+    /// The vessel's window closed, or the way may carry none of the files that are due.
     Closed,
 }
 
@@ -159,15 +167,53 @@ impl Scheduler {
             large_started: 0,
             held_up: false,
             next_due: None,
+            idle_since: None,
+            told_of_reserve: None,
         };
         scheduler.set_levels();
+        scheduler.say_reserve();
         scheduler
+    }
+
+    /// Returns what the session's way may carry now.
+    fn allowed(&self) -> Allowed {
+        let link = &self.transfers.session.link;
+        let of_link = link.settings.link.as_ref().map(|link| link.priorities).unwrap_or_default();
+        let allowance = &link.way.allowance;
+        if !allowance.has_reserve() {
+            return Allowed { priorities: of_link, until: None };
+        }
+        let until = allowance.down_to_reserve().map(|closed| closed.until);
+        Allowed { priorities: of_link.and(allowance.allows_now()), until }
+    }
+
+    /// Logs that only the reserve of a budget is left, once in its period.
+    fn say_reserve(&mut self) {
+        let Some(closed) = self.transfers.session.link.way.allowance.down_to_reserve() else { return };
+        if self.told_of_reserve.replace(closed.until) != Some(closed.until) {
+            let goes_on = Timestamp::from_millisecond(closed.until).unwrap_or(Timestamp::MAX);
+            let (vessel, why) = (&self.vessel.settings.name, &closed.why);
+            tracing::info!(%vessel, "Files of lower priorities wait: {why}; they continue at {goes_on:.0}");
+        }
+    }
+
+    /// Returns whether the session's way may carry only some priorities, and has had nothing to do for a while. Each
+    /// connection costs bytes, and the way is probably an expensive one.
+    fn is_of_no_use(&mut self) -> bool {
+        let is_due = self.next_due.flatten().is_some_and(|due| due <= self.vessel.clock.now_ms());
+        let is_idle = self.running.is_empty() && !is_due && self.waiting.iter().all(VecDeque::is_empty);
+        if self.allowed().priorities.is_all() || !is_idle {
+            self.idle_since = None;
+            return false;
+        }
+        self.idle_since.get_or_insert_with(Instant::now).elapsed() >= IDLE_ON_A_LIMITED_WAY
     }
 
     /// Determines which queues are open now, and tells the senders.
     fn set_levels(&mut self) {
         let Vessel { settings, directories, clock, .. } = &self.vessel;
-        self.levels = Levels::at(clock.now_ms(), settings, directories);
+        let allowed = self.allowed();
+        self.levels = Levels::at(clock.now_ms(), settings, directories, allowed);
         let session = &self.transfers.session;
         session.channels.keep_short_queues(self.levels.levels.len() > 1);
         session.gate.set(self.levels.rules.clone());
@@ -187,7 +233,7 @@ impl Scheduler {
     /// end with a fault.
     pub(super) async fn run(&mut self) -> Result<Ended, Fault> {
         let session = self.transfers.session.clone();
-        let tending = async move { session.channels.tend(&session.link.settings, &session.link.environment).await };
+        let tending = async move { session.channels.tend(&session.link).await };
         let _tending = AbortOnDropHandle::new(tokio::spawn(tending));
         // A single run may end before what was started ahead is complete, and would leave a probe file on the vessel.
         let (transfers, ahead) = (self.transfers.clone(), self.vessel.until_done.is_none());
@@ -199,8 +245,10 @@ impl Scheduler {
         let mut recording = tokio::time::interval_at(tokio::time::Instant::now() + RECORDING, RECORDING);
         recording.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            if !self.levels.are_current(self.vessel.clock.now_ms(), &self.vessel.directories) {
+            if !self.levels.are_current(self.vessel.clock.now_ms(), &self.vessel.directories, self.allowed().priorities)
+            {
                 self.set_levels();
+                self.say_reserve();
             }
             if self.blocked.next_look().is_some_and(|wait| wait.is_zero()) && self.blocked.look(&self.transfers).await?
             {
@@ -214,7 +262,7 @@ impl Scheduler {
             if self.running.is_empty() && self.sweeping.is_idle() && wait.is_none() {
                 return Ok(Ended::Done);
             }
-            if self.running.is_empty() && self.sweeping.is_idle() && self.is_closed() {
+            if self.running.is_empty() && self.sweeping.is_idle() && (self.is_closed() || self.is_of_no_use()) {
                 return Ok(Ended::Closed);
             }
             let (transfers, bell) = (self.transfers.clone(), self.vessel.bell.clone());
@@ -319,7 +367,8 @@ impl Scheduler {
         let vessel = &self.vessel;
         // The clock may be set meanwhile.
         let until = self.levels.until().map(|until| wait_between(vessel.clock.now_ms(), until));
-        let until = until.map(|until| until.clamp(LEAST_WAIT, WINDOW_LOOK));
+        let is_limited = !self.levels.are_all_allowed();
+        let until = until.or(is_limited.then_some(WINDOW_LOOK)).map(|until| until.clamp(LEAST_WAIT, WINDOW_LOOK));
         if self.waiting.iter().any(|waiting| !waiting.is_empty()) {
             // The fetched deliveries wait for a free path or slot. A delivery that ends frees one.
             return Ok(Some(until.unwrap_or(IDLE).min(IDLE)));

@@ -7,7 +7,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::Vessel;
-use super::levels::Levels;
+use super::levels::{Allowed, Levels};
 use super::retry_waits::{AWAY, DIALLED_IN, DIALLED_IN_SOON, SLOW, SOON, UNHURRIED};
 use super::scheduler::{Ended, REST, Scheduler};
 use super::take_over::{self, Change};
@@ -21,7 +21,7 @@ use crate::link::{Coming, WORTH_BYTES, preconnect};
 use crate::local::Arrival;
 use crate::monitor::Event;
 use crate::records::{Host, PathRate};
-use crate::settings::{CongestionControl, Shell};
+use crate::settings::{CongestionControl, Priorities, Shell};
 use crate::transfer::Transfers;
 use crate::transfer::compare_places;
 use crate::transport::{ConnectError, KnownShell, Lead, Rank, Remote};
@@ -34,6 +34,9 @@ const REST_BEFORE_A_BETTER_WAY: Duration = Duration::from_millis(700);
 
 /// How often it is checked whether a budget has begun again, or a schedule is open.
 const LOOK_WHILE_CLOSED: Duration = Duration::from_secs(1);
+
+/// How often it is checked during a session which priorities are due, where a way may carry only some.
+const LOOK_FOR_WANTED: Duration = Duration::from_secs(1);
 
 /// Number of large deliveries examined to find out whether there is much to send.
 const GLANCE: usize = 8;
@@ -157,6 +160,14 @@ impl Supervisor {
                 }
                 continue;
             }
+            if other.is_none()
+                && let Some(unwanted) = self.no_way_is_wanted().await?
+            {
+                if !self.wait_until_wanted(unwanted).await? {
+                    return Ok(());
+                }
+                continue;
+            }
             let tunnel = self.ways.look_at_sockets().await;
             let (connected, coming) = match other.take() {
                 Some(ready) => (Ok(ready), Vec::new()),
@@ -165,11 +176,13 @@ impl Supervisor {
                         tokio::select! {
                             connected = self.connect(failures) => Some(connected),
                             () = tunnel.renewed() => None,
+                            // The attempt does not try that way.
+                            () = self.limited_way_is_wanted() => None,
                         }
                     };
                     match stop.run_until_cancelled(attempt).await {
                         None => return Ok(()),
-                        // The attempt goes to a tunnel that the vessel has replaced.
+                        // The attempt goes to a tunnel that the vessel has replaced, or not to a way that is wanted now.
                         Some(None) => {
                             self.ways.note_dialled_in();
                             continue;
@@ -229,11 +242,78 @@ impl Supervisor {
                     failures = 0;
                 }
                 () = self.vessel.hurry.rung() => {}
+                () = self.limited_way_is_wanted() => {}
                 () = self.vessel.becomes_paused(true) => {}
                 () = stop.cancelled() => {}
             }
         }
         Ok(())
+    }
+
+    /// Returns of which priorities files are due.
+    async fn due_priorities(&self) -> Result<Priorities, Fault> {
+        let Vessel { settings, ledger, clock, .. } = &self.vessel;
+        self.levels().due_priorities(ledger, settings, clock.now_ms()).await
+    }
+
+    /// Returns why no connection is made although a way is open: each may carry only some priorities, and no file of
+    /// these is due.
+    async fn no_way_is_wanted(&self) -> Result<Option<String>, Fault> {
+        if !self.ways.may_be_limited() {
+            return Ok(None);
+        }
+        self.ways.want(self.due_priorities().await?);
+        Ok(self.ways.all_unwanted())
+    }
+
+    /// Says why no connection is made, and waits until a way may carry a file that is due. Returns `false` if the task is
+    /// to end.
+    async fn wait_until_wanted(&mut self, why: String) -> Result<bool, Fault> {
+        let once = self.vessel.until_done.is_some();
+        let fault = Fault::vessel(why).at(Pace::Unhurried).of(Cause::Closed);
+        self.arrival = None;
+        self.say_away(&fault, None).await?;
+        if once {
+            return Ok(false);
+        }
+        while self.no_way_is_wanted().await?.is_some() {
+            tokio::select! {
+                () = self.vessel.bell.rung() => {}
+                () = tokio::time::sleep(LOOK_WHILE_CLOSED) => {}
+                () = self.vessel.becomes_paused(true) => return Ok(true),
+                () = self.vessel.stop.cancelled() => return Ok(false),
+            }
+        }
+        self.complaint = None;
+        Ok(true)
+    }
+
+    /// Waits until a file is due that a way may carry which was of no use before.
+    async fn limited_way_is_wanted(&self) {
+        if !self.ways.may_be_limited() {
+            return std::future::pending().await;
+        }
+        let before = self.ways.wanted();
+        loop {
+            self.vessel.bell.rung().await;
+            // A ledger error is ignored here, because the next query reports it.
+            if let Ok(due) = self.due_priorities().await
+                && self.ways.becomes_wanted(before, due)
+            {
+                return;
+            }
+        }
+    }
+
+    /// Has the ways know of which priorities files are due, as long as a session lasts; never returns.
+    async fn keep_wanted(&self) {
+        while self.ways.may_be_limited() {
+            if let Ok(due) = self.due_priorities().await {
+                self.ways.want(due);
+            }
+            tokio::time::sleep(LOOK_FOR_WANTED).await;
+        }
+        std::future::pending().await
     }
 
     /// Returns how long to wait before the vessel is looked at again, because its window is closed and no delivery is due
@@ -256,7 +336,7 @@ impl Supervisor {
 
     fn levels(&self) -> Levels {
         let Vessel { settings, directories, clock, .. } = &self.vessel;
-        Levels::at(clock.now_ms(), settings, directories)
+        Levels::at(clock.now_ms(), settings, directories, Allowed::default())
     }
 
     /// Returns whether a delivery is due. Vessels with due deliveries log in first.
@@ -398,6 +478,7 @@ impl Supervisor {
             () = self.vessel.becomes_paused(true) => (None, None, false),
             () = self.vessel.stop.cancelled() => (None, None, false),
             () = preparing => (None, None, false),
+            () = self.keep_wanted() => (None, None, false),
         };
         // If a replacement was being opened when the connection was lost, waits for the replacement instead of
         // connecting again.

@@ -68,16 +68,19 @@ async fn closes(ways: &Ways, current: usize) {
 
 /// Waits until a better way works steadily.
 async fn better(ways: &Ways, session: &Session, current: usize) -> (usize, Remote) {
-    let mut returning: FuturesUnordered<_> = (0..current).map(|at| returns(ways, session, at)).collect();
+    // Where a way may carry only some priorities, another one may become better.
+    let all = if ways.may_be_limited() { ways.count() } else { current };
+    let others = (0..all).filter(|at| *at != current);
+    let mut returning: FuturesUnordered<_> = others.map(|at| returns(ways, session, (at, current))).collect();
     match returning.next().await {
         Some(ready) => ready,
         None => pending().await,
     }
 }
 
-async fn returns(ways: &Ways, session: &Session, at: usize) -> (usize, Remote) {
+async fn returns(ways: &Ways, session: &Session, (at, current): (usize, usize)) -> (usize, Remote) {
     loop {
-        if ways.closed(at).is_some() {
+        if ways.closed(at).is_some() || !ways.is_before(at, current) || !ways.is_wanted(at) {
             sleep(LOOK).await;
             continue;
         }
@@ -190,7 +193,14 @@ async fn keep_ready(ways: &Ways, session: &Session, current: usize) {
             continue;
         }
         // A better way that works takes over by itself, so the next one is a worse one.
-        let next = (current + 1..ways.count()).find(|at| ways.closed(*at).is_none() && ways.rest(*at).is_zero());
+        let is_next = |at: &usize| {
+            *at != current
+                && ways.is_before(current, *at)
+                && ways.closed(*at).is_none()
+                && ways.is_wanted(*at)
+                && ways.rest(*at).is_zero()
+        };
+        let next = (0..ways.count()).find(is_next);
         let Some(next) = next else { continue };
         let known: KnownShell = session.remote.known_shell();
         match ways.try_way(next, &known, &Lead::spare()).await {

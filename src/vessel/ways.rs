@@ -8,14 +8,16 @@ use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
+use jiff::Timestamp;
 
 use super::retry_waits::{DIALLED_IN, SLOW, SOON, UNHURRIED};
 use crate::backoff::Backoff;
 use crate::clock::Clock;
 use crate::fault::{Cause, Fault, Pace};
-use crate::link::{Allowance, Closed};
+use crate::link::{Allowance, Closed, Limits};
 use crate::rate_limit::RateLimiter;
 use crate::settings;
+use crate::settings::Priorities;
 use crate::transport::{ConnectError, DialIn, KnownShell, Lead, Rank, Remote, SshEnvironment};
 
 /// How long the first connection on a way may take before the next way is tried as well.
@@ -36,13 +38,20 @@ const PING: Duration = Duration::from_secs(3);
 pub struct Way {
     /// The vessel's settings as reached over this way.
     pub settings: Arc<settings::Vessel>,
-    /// Rate limit for bytes of files.
-    pub limit: RateLimiter,
-    /// Budgets for bytes on the link.
-    pub allowance: Allowance,
+    /// The limits for what goes over the way.
+    pub(super) limits: Limits,
 }
 
 impl Way {
+    /// Creates a way with a rate limit for bytes of files, and budgets for bytes on the link.
+    pub fn new(settings: Arc<settings::Vessel>, limit: RateLimiter, allowance: Allowance) -> Self {
+        Self { settings, limits: Limits { limit, allowance } }
+    }
+
+    fn priorities(&self) -> Priorities {
+        self.settings.link.as_ref().map(|link| link.priorities).unwrap_or_default()
+    }
+
     /// Returns the way's name, for messages.
     pub(super) fn name(&self) -> String {
         self.settings.way().unwrap_or_else(|| self.settings.ssh.at())
@@ -61,6 +70,8 @@ struct State {
     ways: Vec<Known>,
     /// A connection on another way, ready to take over.
     standby: Option<(usize, Remote)>,
+    /// The priorities of which files are due.
+    wanted: Priorities,
 }
 
 /// What is known about a way.
@@ -77,7 +88,7 @@ struct Known {
 impl Ways {
     pub(super) fn new(all: Vec<Way>, clock: Clock, environment: Arc<SshEnvironment>) -> Self {
         let known = Known { failures: 0, pace: None, not_before: None, why: None, steady: STEADY, used_since: None };
-        let state = State { ways: vec![known; all.len()], standby: None };
+        let state = State { ways: vec![known; all.len()], standby: None, wanted: Priorities::default() };
         Self { all, clock, environment, state: Mutex::new(state) }
     }
 
@@ -119,13 +130,92 @@ impl Ways {
             let until = schedule.next_change(now).unwrap_or(i64::MAX);
             return Some(Closed { why, until, remedy: "extend the Schedule to continue now" });
         }
-        way.allowance.spent()
+        way.limits.allowance.spent()
+    }
+
+    /// Returns whether a way may carry only some priorities, always or near the end of a budget.
+    pub(super) fn may_be_limited(&self) -> bool {
+        self.all.iter().any(|way| !way.priorities().is_all() || way.limits.allowance.has_reserve())
+    }
+
+    /// Returns the priorities of the files that may go over a way now.
+    pub(super) fn carries(&self, at: usize) -> Priorities {
+        let way = &self.all[at];
+        match self.closed(at) {
+            Some(_) => Priorities::NONE,
+            None if way.limits.allowance.has_reserve() => way.priorities().and(way.limits.allowance.allows_now()),
+            None => way.priorities(),
+        }
+    }
+
+    /// Returns whether a way comes before another one: it may carry more priorities now, or as many and is preferred.
+    pub(super) fn is_before(&self, at: usize, other: usize) -> bool {
+        if !self.may_be_limited() {
+            return at < other;
+        }
+        let place = |at: usize| (std::cmp::Reverse(self.carries(at).count()), at);
+        place(at) < place(other)
+    }
+
+    /// Notes of which priorities files are due.
+    pub(super) fn want(&self, due: Priorities) {
+        self.state().wanted = due;
+    }
+
+    pub(super) fn wanted(&self) -> Priorities {
+        self.state().wanted
+    }
+
+    /// Returns whether a way may carry all priorities now, or a file that is due.
+    pub(super) fn is_wanted(&self, at: usize) -> bool {
+        self.is_wanted_for(at, self.wanted())
+    }
+
+    fn is_wanted_for(&self, at: usize, due: Priorities) -> bool {
+        let carries = self.carries(at);
+        carries.is_all() || !carries.and(due).is_empty()
+    }
+
+    /// Notes of which priorities files are due, and returns whether a way is of use now that was not `before`.
+    pub(super) fn becomes_wanted(&self, before: Priorities, due: Priorities) -> bool {
+        self.want(due);
+        (0..self.all.len()).any(|at| self.is_wanted_for(at, due) && !self.is_wanted_for(at, before))
+    }
+
+    /// Returns why a way may carry only some priorities now; `None` if it may carry all.
+    fn limit(&self, at: usize) -> Option<String> {
+        let way = &self.all[at];
+        if self.carries(at).is_all() {
+            return None;
+        }
+        let reserve = way.limits.allowance.down_to_reserve();
+        let only = || format!("only files of priority {} may use it", self.carries(at).either());
+        Some(reserve.map_or_else(only, |closed| {
+            let goes_on = Timestamp::from_millisecond(closed.until).unwrap_or(Timestamp::MAX);
+            format!("{}; other files continue at {goes_on:.0}", closed.why)
+        }))
+    }
+
+    /// Returns why no connection is made although a way is open: none of the open ways may carry a file that is due.
+    /// `None` if one may.
+    pub(super) fn all_unwanted(&self) -> Option<String> {
+        let mut reasons = Vec::new();
+        for at in 0..self.all.len() {
+            let closed = self.closed(at);
+            if closed.is_none() && self.is_wanted(at) {
+                return None;
+            }
+            let why = closed.map(|closed| closed.why).or_else(|| self.limit(at)).unwrap_or_default();
+            reasons.push(format!("{}: {why}", self.all[at].name()));
+        }
+        Some(reasons.join("; "))
     }
 
     /// Returns whether a way may be used at any time.
     pub(super) fn is_always_open(&self, at: usize) -> bool {
         let way = &self.all[at];
-        way.allowance.is_unlimited() && way.settings.link.as_ref().is_none_or(|link| link.schedule.is_always_open())
+        way.limits.allowance.is_unlimited()
+            && way.settings.link.as_ref().is_none_or(|link| link.schedule.is_always_open())
     }
 
     /// Returns why no way may be used now; `None` if one may.
@@ -142,17 +232,19 @@ impl Ways {
 
     /// Returns why the way `at` carries, and not a better one.
     pub(super) fn why(&self, at: usize) -> String {
+        let limited = self.limit(at).map(|why| format!("; {why}")).unwrap_or_default();
         if at == 0 {
-            return "preferred".into();
+            return format!("preferred{limited}");
         }
         let reason = |better: usize| {
             let why = match self.closed(better) {
                 Some(closed) => closed.why,
+                None if self.is_before(at, better) => self.limit(better).unwrap_or_default(),
                 None => self.state().ways[better].why.clone().unwrap_or_else(|| "it has not connected yet".into()),
             };
             format!("{}: {why}", self.all[better].name())
         };
-        (0..at).map(reason).collect::<Vec<_>>().join("; ")
+        (0..at).map(reason).collect::<Vec<_>>().join("; ") + &limited
     }
 
     /// Returns how long until a connection on the way may be tried.
@@ -240,9 +332,13 @@ impl Ways {
         if let Some(ready) = self.use_standby(without).await {
             return Ok(ready);
         }
-        let usable = (0..self.all.len()).filter(|at| Some(*at) != without && self.closed(*at).is_none());
+        let is_open = |at: usize| Some(at) != without && self.closed(at).is_none() && self.is_wanted(at);
+        let mut usable: Vec<usize> = (0..self.all.len()).filter(|at| is_open(*at)).collect();
+        if self.may_be_limited() {
+            usable.sort_by_key(|at| (std::cmp::Reverse(self.carries(*at).count()), *at));
+        }
         // Ways that failed lately are tried again only when their time has come.
-        let mut waiting: VecDeque<usize> = usable.filter(|at| self.rest(*at).is_zero()).collect();
+        let mut waiting: VecDeque<usize> = usable.into_iter().filter(|at| self.rest(*at).is_zero()).collect();
         let (mut trying, mut failed) = (FuturesUnordered::new(), Vec::new());
         loop {
             let next = waiting.pop_front();
@@ -270,7 +366,9 @@ impl Ways {
     /// Returns the fault for ways that all failed: the one that is tried again first, with the reasons of all.
     fn failure(&self, mut failed: Vec<(usize, ConnectError)>) -> Fault {
         failed.sort_by_key(|(at, _)| *at);
-        let reasons: Vec<String> = failed.iter().map(|(at, e)| format!("{}: {e}", self.all[*at].name())).collect();
+        let mut reasons: Vec<String> = failed.iter().map(|(at, e)| format!("{}: {e}", self.all[*at].name())).collect();
+        let unwanted = (0..self.all.len()).filter(|at| self.closed(*at).is_none() && !self.is_wanted(*at));
+        reasons.extend(unwanted.filter_map(|at| Some(format!("{}: {}", self.all[at].name(), self.limit(at)?))));
         let faults = failed.iter().map(|(_, error)| error.fault());
         let soonest = |fault: &Fault| match fault.pace {
             Pace::AtOnce => 0,

@@ -37,6 +37,7 @@ mod import;
 mod incidents;
 mod json;
 mod layers;
+mod limited_ways;
 mod link;
 mod link_bytes;
 mod links;

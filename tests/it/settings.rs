@@ -373,7 +373,7 @@ RemoteLocation.documents = /srv
     settings.ini:13: [Vessel x] SettleTime: does not belong here; it is a key of [Directory x]
     settings.ini:14: [Vessel x] Password: unexpected text between the key and the `=`; write `Password = value`
     settings.ini:15: [Vessel x] Password: unexpected text between the key and the `=`; write `Password = value`
-    settings.ini:16: [Vessel x] Colour: unknown key; known here: Address, Address.x, Transport, MountPoint, Port, Username, SSHConfig, ProxyJump, Password, PasswordFile, IdentityFile, CertificateFile, Passphrase, PassphraseFile, HostKey, HostKeyAlias, HostKeyPolicy, Groups, TempDir, Timeout, ReconnectWait, Connections, CongestionControl, Compression, RateLimit, Budget, Assembly, Shell, SmallFiles, Verify, Schedule, Schedule.tz, ScheduleExempt, Dirs, IgnoreDirs, RemoteLocation.x
+    settings.ini:16: [Vessel x] Colour: unknown key; known here: Address, Address.x, Transport, MountPoint, Port, Username, SSHConfig, ProxyJump, Password, PasswordFile, IdentityFile, CertificateFile, Passphrase, PassphraseFile, HostKey, HostKeyAlias, HostKeyPolicy, Groups, TempDir, Timeout, AwayAfter, ReconnectWait, Connections, CongestionControl, Compression, RateLimit, Budget, BudgetReserve, Together, Assembly, Shell, SmallFiles, Verify, Schedule, Schedule.tz, ScheduleExempt, Dirs, IgnoreDirs, RemoteLocation.x
     settings.ini:17: [Vessel x] IgnoreDirs: there is no [Directory documnts]; did you mean documents?
     settings.ini:17: [Vessel x] IgnoreDirs: there is no [Directory music]; name a configured directory
     settings.ini:18: [Vessel x] RemoteLocation.documnts: there is no [Directory documnts]; did you mean documents?

@@ -14,16 +14,22 @@ use crate::fleet::proxy::Proxy;
 use crate::fleet::wait::{never_within, wait_for, wait_until};
 
 /// A vessel that is reached over two links, each of which counts and can be taken down.
-struct TwoWays {
-    fleet: Fleet,
-    first: Proxy,
-    second: Proxy,
+pub(crate) struct TwoWays {
+    pub(crate) fleet: Fleet,
+    pub(crate) first: Proxy,
+    pub(crate) second: Proxy,
 }
 
 impl TwoWays {
     /// `first` and `second` are the keys of the links.
-    fn start(plan: FleetPlan, first: &str, second: &str) -> Option<Self> {
-        let fleet = plan.openssh("tern").start()?;
+    pub(crate) fn start(plan: FleetPlan, first: &str, second: &str) -> Option<Self> {
+        Self::with_keys(plan, &[], first, second)
+    }
+
+    /// The vessel has these keys as well.
+    pub(crate) fn with_keys(plan: FleetPlan, keys: &[(&str, &str)], first: &str, second: &str) -> Option<Self> {
+        let plan = keys.iter().fold(plan.openssh("tern"), |plan, (key, value)| plan.key(key, value));
+        let fleet = plan.start()?;
         let vessel = fleet.vessel("tern");
         let ways = Self { first: Proxy::start(vessel.port()), second: Proxy::start(vessel.port()), fleet };
         let (vessel, text) = (ways.fleet.vessel("tern"), fs::read_to_string(ways.fleet.settings()).unwrap());
@@ -38,7 +44,7 @@ impl TwoWays {
         Some(ways)
     }
 
-    fn status(&self) -> Value {
+    pub(crate) fn status(&self) -> Value {
         let status = self.fleet.call(&["status", "--json"], "");
         serde_json::from_str(&status.stdout).unwrap()
     }

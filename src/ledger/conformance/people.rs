@@ -249,6 +249,8 @@ pub(in crate::ledger) async fn the_queue_is_listed_in_the_order_in_which_it_is_d
     }
     let searched = QueueFilter { search: Some("c".into()), ..QueueFilter::default() };
     assert_eq!(names(&queue(store, &searched, &begin, 10).await), ["c"]);
+    let among = QueueFilter { among: Some(vec![DirectoryName::new("maps")]), ..QueueFilter::default() };
+    assert_eq!(queue(store, &among, &begin, 10).await, QueuePage::default());
     let elsewhere = QueueFilter { directory: Some(DirectoryName::new("maps")), ..QueueFilter::default() };
     assert_eq!(queue(store, &elsewhere, &begin, 10).await, QueuePage::default());
     let some = whole.entries[1..3].iter().map(|entry| entry.version).collect();

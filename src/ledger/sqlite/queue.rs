@@ -45,6 +45,7 @@ const ENTRIES: &str = "SELECT i.key AS place, d.id, d.due_at, d.state, d.failure
      v.directory, v.path, v.kind, v.size, v.admitted_at
  FROM json_each(?1) i CROSS JOIN delivery d ON d.id = i.value CROSS JOIN version v ON v.id = d.version
  WHERE (?2 IS NULL OR v.directory = ?2) AND (?3 IS NULL OR instr(v.path, ?3) > 0) AND (NOT ?4 OR d.failures = 0)
+   AND (?5 IS NULL OR v.directory IN (SELECT value FROM json_each(?5)))
  ORDER BY i.key";
 
 /// Where the deliveries come from.
@@ -82,8 +83,10 @@ pub(super) async fn page(
         }
         None => Source::Walk(Walk::begin(&mut one, vessel, stages, filter.directory.as_ref(), from).await?),
     };
-    let is_selective =
-        filter.directory.is_some() || filter.search.is_some() || filter.state == Some(QueueState::Waiting);
+    let is_selective = filter.directory.is_some()
+        || filter.among.is_some()
+        || filter.search.is_some()
+        || filter.state == Some(QueueState::Waiting);
     let (mut entries, mut examined, mut cursor) = (Vec::new(), 0, from.cloned().unwrap_or_default());
     loop {
         let missing = limit - entries.len();
@@ -148,6 +151,7 @@ async fn matching(one: &mut SqliteConnection, steps: &[Step], filter: &QueueFilt
         .bind(filter.directory.as_ref().map(DirectoryName::as_str))
         .bind(filter.search.as_ref().map(String::as_bytes))
         .bind(filter.state == Some(QueueState::Waiting))
+        .bind(filter.among.as_ref().map(|names| super::json::texts(names.iter().map(DirectoryName::as_str))))
         .fetch_all(one)
         .await?;
     let with_place = |row| Ok((usize::try_from(row_place(row)?).unwrap_or(usize::MAX), queued(row)?));

@@ -58,10 +58,15 @@ function showOrders(view, vessel) {
   if (!paused) view.orders.append(" ", button("Retry now", () => retry(vessel.name)));
 }
 
+// When the vessel's window opens, or what holds back the directories with files for it, and until when.
 function windowOf(vessel, now) {
   if (vessel.opens) return `opens in ${between(now, vessel.opens)}`;
-  const closed = (vessel.queues ?? []).filter((queue) => queue.opens);
-  return closed.length ? closed.map((queue) => `${queue.directory}: opens in ${between(now, queue.opens)}`).join(", ") : "open";
+  const what = ({ opens, held }) => {
+    if (opens) return `opens in ${between(now, opens)}`;
+    return held.until ? `${held.why}, continues in ${between(now, held.until)}` : held.why;
+  };
+  const closed = (vessel.queues ?? []).filter((queue) => queue.held);
+  return closed.length ? closed.map((queue) => `${queue.directory}: ${what(queue)}`).join(", ") : "open";
 }
 
 function reasons(vessel, now) {
@@ -154,6 +159,7 @@ function show(view, known) {
   say(facts.waiting, `${files(vessel.backlog.files)}, ${bytes(vessel.backlog.bytes)}`);
   set(facts.waiting, "bytes", String(vessel.backlog.bytes));
   say(facts.left, vessel.eta_seconds == null ? "–" : duration(vessel.eta_seconds));
+  facts.left.title = vessel.eta_unknown ?? "";
   say(facts.rate, vessel.rate ? `${bytes(vessel.rate)}/s` : "–");
   say(facts.oldest, vessel.oldest ? between(vessel.oldest.since, now) : "–");
   say(facts.parked, String(vessel.parked));
