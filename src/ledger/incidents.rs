@@ -1,4 +1,4 @@
-//! The memory of which troubles were told to commands and webhooks, so that each is told once, also after a restart.
+//! Records which troubles were reported to commands and webhooks, so that each is reported once, also after a restart.
 
 use async_trait::async_trait;
 

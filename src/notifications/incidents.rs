@@ -17,7 +17,7 @@ use super::webhook::post_once;
 use super::{Desk, process};
 use crate::ledger::ToldIncident;
 
-/// How often the troubles are looked at.
+/// Interval between two checks for troubles.
 const LOOK: Duration = Duration::from_secs(2);
 /// Pause after a webhook did not accept the event.
 const AGAIN: Duration = Duration::from_secs(30);

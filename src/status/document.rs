@@ -378,7 +378,7 @@ pub struct DirectoryPause {
     pub note: Option<String>,
 }
 
-/// A command or a webhook that is told of events.
+/// A command or a webhook that gets events.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct HookStatus {
     /// `command`, and the program, or `webhook`, and the address without secrets.
