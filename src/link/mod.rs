@@ -21,6 +21,7 @@ mod small_files;
 mod standby;
 mod temp_dir;
 mod tending;
+mod unequal_files;
 mod usage;
 
 pub use allowance::{Allowance, Closed, Purse};

@@ -16,6 +16,7 @@ use super::new_file::{OURS, Owners, open_new};
 use super::send_gate::{SendGate, SendTurn};
 use super::small_files::LoopSlot;
 use super::temp_dir;
+use super::unequal_files::UnequalFiles;
 use crate::clock::Clock;
 use crate::fault::Fault;
 use crate::local::Arrival;
@@ -116,6 +117,8 @@ pub(crate) struct Session {
     made_dirs: Mutex<HashMap<RemotePath, Arc<OnceCell<()>>>>,
     /// The loop in the vessel's shell that receives small files.
     pub(crate) small_files: LoopSlot,
+    /// Files on the vessel that are no source of a copy.
+    pub(crate) unequal: UnequalFiles,
     /// Owners of the files that are created on this vessel.
     pub(crate) owners: Owners,
 }
@@ -150,6 +153,7 @@ impl Session {
             temp_dir: Mutex::new(false),
             made_dirs: Mutex::default(),
             small_files: LoopSlot::default(),
+            unequal: UnequalFiles::default(),
             owners: Owners::default(),
         }
     }
@@ -346,6 +350,7 @@ impl Session {
         self.continues.store(true, Ordering::Relaxed);
         *self.temp_dir.lock().await = *earlier.temp_dir.lock().await;
         self.owners.learn_from(&earlier.owners);
+        self.unequal.learn_from(&earlier.unequal);
         for (flag, known) in
             [(&self.streams_only, &earlier.streams_only), (&self.check_file_matched, &earlier.check_file_matched)]
         {

@@ -4,6 +4,8 @@
 //! that has the same bytes in a few places. The SHA-256 decides: what does not have the digest of the version is not
 //! copied, and the copy is verified like an upload.
 
+use futures_util::future::try_join_all;
+
 use super::attributes::{looks_like, seen};
 use super::delta::{Delta, copies_by_command, copies_in_order, sign_on_the_way};
 use super::held::Held;
@@ -67,9 +69,15 @@ pub(super) async fn find(transfers: &Transfers, delivery: &Delivery) -> Result<O
         candidates.retain(|held| Some(held.version.id) != origin);
         candidates.splice(0..0, there);
     }
-    for held in candidates {
-        let Ok(path) = transfers.destination(&held.version) else { continue };
-        let Some(file) = open(transfers, &held, &path).await? else { continue };
+    candidates.retain(|held| origin == Some(held.version.id) || !session.unequal.contains(version.id, held.version.id));
+    let tried: Vec<_> = candidates.iter().map(|held| held.version.id).collect();
+    // All are opened at once: on a long path, one after another would take seconds.
+    let opening = candidates.into_iter().filter_map(|held| {
+        let path = transfers.destination(&held.version).ok()?;
+        Some(async move { Ok(open(transfers, &held, &path).await?.map(|file| (held, path, file))) })
+    });
+    let opened: Vec<Option<_>> = try_join_all(opening).await?;
+    for (held, path, file) in opened.into_iter().flatten() {
         let is_origin = origin == Some(held.version.id);
         if is_origin && copies_in_order(session) {
             transfers.moved_files.secured(delivery.id);
@@ -93,6 +101,8 @@ pub(super) async fn find(transfers: &Transfers, delivery: &Delivery) -> Result<O
             return Ok(Some(CopySource { held: held.version, path, file, digest }));
         }
     }
+    // A delivery that is interrupted and goes on doesn't spend round trips on the same files again.
+    session.unequal.add(version.id, &tried);
     Ok(None)
 }
 
@@ -119,17 +129,17 @@ async fn open(transfers: &Transfers, held: &HeldVersion, path: &RemotePath) -> R
 /// Returns whether the beginning, the middle and the end of a source are those of a file on the vessel.
 async fn has_same_samples(version: &Version, source: &Source, file: &RemoteFile) -> Result<bool, Fault> {
     let size = version.stamp.size;
-    for at in [0, size / 2, size.saturating_sub(SAMPLE)] {
+    let places = [0, size / 2, size.saturating_sub(SAMPLE)].map(|at| async move {
         let here = source.read(at, SAMPLE).await.map_err(|error| source_fault(version, &error))?;
         let wanted = u32::try_from(here.len()).unwrap_or(u32::MAX);
         match file.read_at(at, wanted).await {
-            Err(e) if e.is_connection() => return Err(e.fault()),
+            Err(e) if e.is_connection() => Err(e.fault()),
             // A server may return fewer bytes than asked for.
-            Ok(Some(there)) if !there.is_empty() && here.starts_with(&there) => {}
-            _ => return Ok(false),
+            Ok(Some(there)) => Ok(!there.is_empty() && here.starts_with(&there)),
+            _ => Ok(false),
         }
-    }
-    Ok(true)
+    });
+    Ok(try_join_all(places).await?.into_iter().all(|is_same| is_same))
 }
 
 impl CopySource {

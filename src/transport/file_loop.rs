@@ -22,6 +22,7 @@ use super::error::{ErrorKind, RemoteError};
 use super::exec::{Dedicated, ShellInput};
 use super::remote::Remote;
 use super::shell::Script;
+use super::ssh::Connection;
 use crate::digest::Digest;
 use crate::names::RemotePath;
 
@@ -29,6 +30,12 @@ use crate::names::RemotePath;
 const WHAT: &str = "sending a file to the vessel's shell";
 /// The maximum length of a line of output. Only the commands' error messages are longer than the loop's own lines.
 const MOST_LINE: usize = 64 << 10;
+
+/// How many bytes must be acknowledged within a deadline, so that the connection counts as still sending.
+const MOVES: u64 = 16 << 10;
+/// The maximum number of bytes that are acknowledged on a connection before those of a file: the other files in the loop,
+/// what the channel and the socket hold, and everything's framing.
+const MOST_AHEAD: u64 = 4 << 20;
 
 /// A small file, and where it goes.
 pub struct SmallFile {
@@ -57,6 +64,9 @@ pub struct SmallFile {
 pub struct Flight<'a> {
     file_loop: &'a FileLoop,
     deadline: Duration,
+    /// The bytes that the vessel had acknowledged on the connection when the file was given to the loop.
+    acknowledged: u64,
+    size: u64,
     asked: oneshot::Receiver<()>,
     go: Option<oneshot::Sender<bool>>,
     answered: oneshot::Receiver<bool>,
@@ -214,13 +224,19 @@ impl FileLoop {
     /// # Errors
     /// When the loop has ended.
     pub fn send(&self, file: SmallFile) -> Result<Flight<'_>, RemoteError> {
-        let deadline = self.remote.deadline(file.size);
+        let (deadline, file_size) = (self.remote.deadline(file.size), file.size);
         let ((asks, asked), (asks_sender, sender_asked)) = (oneshot::channel(), oneshot::channel());
         let ((go, may_go), (answer, answered)) = (oneshot::channel(), oneshot::channel());
         let expected = Expected { asks: vec![asks, asks_sender], answer };
         let sending = Sending { file, expected, go: may_go, asked: sender_asked };
         self.files.send(sending).map_err(|_| ended())?;
-        Ok(Flight { file_loop: self, deadline, asked, go: Some(go), answered })
+        let (acknowledged, size) = (self.acknowledged(), file_size);
+        Ok(Flight { file_loop: self, deadline, acknowledged, size, asked, go: Some(go), answered })
+    }
+
+    /// Returns the number of bytes that the vessel's kernel has acknowledged on the connection; 0 if it is unknown.
+    fn acknowledged(&self) -> u64 {
+        self.remote.connection().and_then(Connection::tcp_info).map_or(0, |info| info.bytes_acknowledged)
     }
 }
 
@@ -232,7 +248,33 @@ impl Flight<'_> {
     /// Waits until the loop asks whether to publish the file. Returns `false` if it does not ask, because it has ended,
     /// or has refused the file.
     pub async fn asked(&mut self) -> bool {
-        matches!(tokio::time::timeout(self.deadline, &mut self.asked).await, Ok(Ok(())))
+        let mut asked = std::mem::replace(&mut self.asked, oneshot::channel().1);
+        match self.patiently(&mut asked).await {
+            Some(asked) => asked.is_ok(),
+            None => {
+                // Nobody waits for the answer of a shell that did not ask in time.
+                self.file_loop.awaited.end();
+                false
+            }
+        }
+    }
+
+    /// Waits for the shell. A deadline that passes without its answer counts only if the file no longer moves: on a
+    /// slow link, the bytes of a file take longer than any shell. `None` if the shell does not answer.
+    async fn patiently<T>(&self, mut answer: impl Future<Output = T> + Unpin) -> Option<T> {
+        let mut before = self.acknowledged;
+        loop {
+            if let Ok(answer) = tokio::time::timeout(self.deadline, &mut answer).await {
+                return Some(answer);
+            }
+            let now = self.file_loop.acknowledged();
+            // What was acknowledged beyond the files in the loop belongs to others on the connection.
+            let is_moving = now >= before.saturating_add(MOVES) && now < self.acknowledged + self.size + MOST_AHEAD;
+            if !is_moving {
+                return None;
+            }
+            before = now;
+        }
     }
 
     /// Answers the loop's question.
@@ -248,10 +290,11 @@ impl Flight<'_> {
     ///
     /// # Errors
     /// When the loop has ended, or does not answer in time. Then it is unknown whether the file was published.
-    pub async fn delivered(self) -> Result<bool, RemoteError> {
-        match tokio::time::timeout(self.deadline, self.answered).await {
-            Ok(answer) => answer.map_err(|_| ended()),
-            Err(_) => {
+    pub async fn delivered(mut self) -> Result<bool, RemoteError> {
+        let mut answered = std::mem::replace(&mut self.answered, oneshot::channel().1);
+        match self.patiently(&mut answered).await {
+            Some(answer) => answer.map_err(|_| ended()),
+            None => {
                 // No more files are sent to a shell that does not answer.
                 self.file_loop.awaited.end();
                 let why = format_args!("no answer for {}", crate::text::duration(self.deadline));

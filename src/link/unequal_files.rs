@@ -1,0 +1,37 @@
+//! Remembers which files on a vessel were compared with a version and are no source of a copy.
+
+use std::collections::HashSet;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::records::VersionId;
+
+/// The maximum number of pairs that are remembered. All are forgotten beyond it; then files are compared once more.
+const MOST: usize = 4096;
+
+/// Pairs of a version to deliver and a delivered version whose file can't be copied for it.
+#[derive(Default)]
+pub(crate) struct UnequalFiles(Mutex<HashSet<(VersionId, VersionId)>>);
+
+impl UnequalFiles {
+    fn pairs(&self) -> MutexGuard<'_, HashSet<(VersionId, VersionId)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn contains(&self, wanted: VersionId, delivered: VersionId) -> bool {
+        self.pairs().contains(&(wanted, delivered))
+    }
+
+    pub(crate) fn add(&self, wanted: VersionId, delivered: &[VersionId]) {
+        let mut pairs = self.pairs();
+        if pairs.len() + delivered.len() > MOST {
+            pairs.clear();
+        }
+        pairs.extend(delivered.iter().map(|delivered| (wanted, *delivered)));
+    }
+
+    /// Takes over what is known on an earlier connection to the same host.
+    pub(crate) fn learn_from(&self, earlier: &Self) {
+        let known = earlier.pairs().clone();
+        self.pairs().extend(known);
+    }
+}
