@@ -209,6 +209,11 @@ pub(super) enum Command {
         /// Path of the copy, which is created with mode 0600.
         file: PathBuf,
     },
+    /// Work on ledgers themselves.
+    Ledger {
+        #[command(subcommand)]
+        action: LedgerAction,
+    },
     /// Show what is sent in the next 24 hours: queues in their order, windows, and when each queue is expected to be sent.
     Plan {
         /// Show only this vessel.
@@ -308,5 +313,18 @@ pub(super) enum Origin {
         /// Where to write the settings; default: standard output.
         #[arg(short, long, value_name = "FILE")]
         output: Option<PathBuf>,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum LedgerAction {
+    /// Copy a ledger to a new or empty one, such as from a file to PostgreSQL, and compare all rows. No program may use
+    /// either of them. A ledger is the path of a file or an address such as postgresql://user@host/name; the password
+    /// comes from the settings if it is their Database, else from ~/.pgpass or PGPASSWORD.
+    Copy {
+        /// The ledger that is copied.
+        from: String,
+        /// The new ledger.
+        to: String,
     },
 }

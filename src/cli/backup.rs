@@ -10,7 +10,7 @@ use crate::ledger;
 pub(super) fn backup(settings: &Path, to: &Path) -> Exit {
     on_shore(settings, async |shore| {
         ledger::backup(&shore.settings.monster.database, to).await?;
-        say(format_args!("copied the ledger {} to {}", shore.settings.monster.database.display(), to.display()));
+        say(format_args!("copied the ledger {} to {}", shore.settings.monster.database, to.display()));
         Ok(Exit::Good)
     })
 }

@@ -27,7 +27,7 @@ pub(super) async fn check(settings: &Settings) -> Vec<Finding> {
     let running = is_running(settings).await;
     let mut findings = Vec::new();
     if running {
-        let database = settings.monster.database.display();
+        let database = &settings.monster.database;
         findings.push(Finding::Note(format!("contentmonster is running with the Database {database}")));
     }
     findings.push(database(settings).await);
@@ -53,24 +53,40 @@ pub(super) async fn check(settings: &Settings) -> Vec<Finding> {
 
 /// Returns whether a program with this ledger answers.
 async fn is_running(settings: &Settings) -> bool {
-    let socket = status::path_beside(&settings.monster.database);
-    status::call(&socket, "/healthz", None).await.is_ok()
+    status::call(&settings.monster.socket, "/healthz", None).await.is_ok()
 }
 
 async fn database(settings: &Settings) -> Finding {
-    let file = &settings.monster.database;
-    let shown = file.display();
+    let database = &settings.monster.database;
+    let shown = database;
+    let Some(file) = database.file() else { return postgres(settings).await };
     if let Err(why) = can_write(file) {
         return Finding::Bad(format!("Database {shown}: {why}"));
     }
     if !file.exists() {
         return Finding::Good(format!("Database {shown}: it will be created"));
     }
-    match LedgerView::glance(file).await {
+    match LedgerView::glance_at(database).await {
         Ok(_) => Finding::Good(format!("Database {shown}")),
         Err(LedgerError::NotThere { .. }) => Finding::Good(format!("Database {shown}: it is new")),
         Err(LedgerError::TooOld { .. }) => {
             Finding::Good(format!("Database {shown}: the next start updates its format"))
+        }
+        Err(e) => Finding::Bad(format!("Database {shown}: {}", e.fault())),
+    }
+}
+
+/// Checks a ledger in PostgreSQL, and the place of its lock.
+async fn postgres(settings: &Settings) -> Finding {
+    let (shown, socket) = (&settings.monster.database, &settings.monster.socket);
+    if let Err(why) = can_write(socket) {
+        return Finding::Bad(format!("Socket {}: {why}", socket.display()));
+    }
+    match LedgerView::glance_at(shown).await {
+        Ok(_) => Finding::Good(format!("Database {shown}")),
+        Err(LedgerError::NotThere { .. }) => Finding::Good(format!("Database {shown}: its tables will be created")),
+        Err(LedgerError::TooOld { .. }) => {
+            Finding::Good(format!("Database {shown}: the next start updates its tables"))
         }
         Err(e) => Finding::Bad(format!("Database {shown}: {}", e.fault())),
     }
@@ -232,7 +248,7 @@ fn keys(settings: &Settings) -> Vec<Finding> {
 pub(super) async fn take_back_refusal(settings: &Settings, vessel: &crate::names::VesselName) -> bool {
     let shore = Shore::new(settings.clone());
     // When there is no ledger, no refusal is recorded.
-    let Ok(ledger) = LedgerView::glance(&settings.monster.database).await else { return false };
+    let Ok(ledger) = LedgerView::glance_at(&settings.monster.database).await else { return false };
     let Ok(summary) = ledger.summary(0).await else { return false };
     let is_refused = summary.notes.iter().any(|note| note.vessel == *vessel && note.shell_refusal.is_some());
     drop(ledger);

@@ -11,6 +11,7 @@ mod demo;
 mod exit;
 mod import;
 mod init;
+mod ledger_command;
 mod order;
 mod output;
 mod plan;
@@ -38,7 +39,7 @@ use std::path::Path;
 
 use clap::{CommandFactory, Parser};
 
-use args::{Args, Command, Origin, SettingsAction};
+use args::{Args, Command, LedgerAction, Origin, SettingsAction};
 pub use exit::Exit;
 #[cfg(any(test, fuzzing))]
 pub use import::poni_import;
@@ -93,6 +94,9 @@ fn run_command(args: Args) -> Exit {
             order::forget_all(&args.settings, &all.unwrap_or_default(), json)
         }
         Some(Command::Backup { file }) => backup::backup(&args.settings, &file),
+        Some(Command::Ledger { action: LedgerAction::Copy { from, to } }) => {
+            ledger_command::copy(&args.settings, &from, &to)
+        }
         Some(Command::Plan { vessel, json }) => plan::plan(&args.settings, vessel.as_deref(), json),
         Some(Command::Receipts { file, vessel, expired, since, until, limit, json, csv }) => {
             let wanted = receipts::Wanted { file, vessel, only_expired: expired, since, until, limit };

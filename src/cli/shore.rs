@@ -64,7 +64,7 @@ where
             Reach { socket: shore.socket.clone(), shore: Some(shore) }
         }
         Err(error) => {
-            let socket = status::path_beside(&Settings::database_of(file));
+            let socket = Settings::socket_of(file);
             if runtime.block_on(status::call(&socket, "/healthz", None)).is_err() {
                 say_error(format_args!("{error}"));
                 return Exit::Settings;
@@ -197,13 +197,12 @@ impl Shore {
 
     /// Creates a shore with these settings.
     pub(super) fn new(settings: Settings) -> Self {
-        let socket = status::path_beside(&settings.monster.database);
-        Self { settings, socket }
+        Self { socket: settings.monster.socket.clone(), settings }
     }
 
     /// Opens the ledger read-only.
     pub(super) async fn ledger(&self) -> Result<LedgerView, LedgerError> {
-        LedgerView::open(&self.settings.monster.database).await
+        LedgerView::open_at(&self.settings.monster.database).await
     }
 
     /// Returns the status from the running program, or from the ledger if the program doesn't run.
@@ -234,7 +233,7 @@ impl Shore {
             Err(SocketError::NobodyListens(_)) => {
                 // Opening read-only fails when there is no ledger: an order must not create one.
                 drop(self.ledger().await?);
-                let ledger = Ledger::open(&self.settings.monster.database, Clock::system()).await?;
+                let ledger = Ledger::open_at(&self.settings.monster.database, Clock::system()).await?;
                 let done = Orders::new(ledger.clone(), Default::default()).carry_out(order).await?;
                 ledger.close().await?;
                 Ok(done)

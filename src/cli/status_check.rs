@@ -71,7 +71,12 @@ pub(super) fn not_running(json: bool) -> Result<State, Refusal> {
 /// Returns what is wrong, the worst first.
 fn faults(document: &Document) -> Vec<(State, String)> {
     let mut faults = Vec::new();
-    for disk in document.disks.iter().take(1).filter(|disk| disk.low) {
+    if let Some(trouble) = &document.ledger.trouble {
+        faults.push((State::Critical, trouble.clone()));
+    }
+    // The first disk is that of the ledger's file. A ledger in a database has none here.
+    let of_ledger = if document.ledger.file.contains("://") { 0 } else { 1 };
+    for disk in document.disks.iter().take(of_ledger).filter(|disk| disk.low) {
         faults.push((State::Critical, format!("low disk space at {}: no new files are taken in", disk.path)));
     }
     for directory in &document.directories {

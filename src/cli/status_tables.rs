@@ -64,6 +64,9 @@ fn text(document: &Document, vessels: Vec<&VesselStatus>) -> String {
         }
         None => "contentmonster is not running; this is the state in the ledger\n".to_owned(),
     };
+    if let Some(trouble) = &document.ledger.trouble {
+        let _ = writeln!(text, "{trouble}; nothing is published, deleted or retired until it is back");
+    }
     text.push_str(&reload(document));
     let header = [
         "VESSEL",
@@ -313,7 +316,7 @@ mod tests {
             parked: Vec::new(),
             deliveries: Vec::new(),
             errors: Vec::new(),
-            ledger: LedgerStatus { file: String::new(), bytes: 0, free_bytes: 0 },
+            ledger: LedgerStatus { file: String::new(), bytes: 0, free_bytes: 0, trouble: None },
             disks: Vec::new(),
             hooks: Vec::new(),
             budgets: Vec::new(),

@@ -159,7 +159,8 @@ struct Daemon {
 /// # Errors
 /// A [`Fault`] when the ledger can't be opened or fails, or a task panics. All other errors are logged and retried.
 pub async fn run(settings: Settings, mode: Mode, surroundings: Surroundings) -> Result<Report, Fault> {
-    let ledger = Ledger::open(&settings.monster.database, surroundings.clock.clone()).await.map_err(|e| e.fault())?;
+    let ledger =
+        Ledger::open_at(&settings.monster.database, surroundings.clock.clone()).await.map_err(|e| e.fault())?;
     let (once, reloads) = match mode {
         Mode::Once => (true, None),
         Mode::Forever(reloads) => (false, Some(reloads)),

@@ -137,7 +137,7 @@ impl fmt::Display for Intention {
 /// # Errors
 /// A [`Fault`] when the ledger can't be read or copied.
 pub async fn simulate(settings: Settings, surroundings: Surroundings) -> Result<Vec<Intention>, Fault> {
-    let scratch = Scratch::of(&settings.monster.database, surroundings.clock.clone()).await;
+    let scratch = Scratch::of_ledger(&settings.monster.database, surroundings.clock.clone()).await;
     simulate_with(scratch.map_err(|e| e.fault())?.ledger(), settings, surroundings).await
 }
 
@@ -201,7 +201,7 @@ pub async fn simulate_on(settings: Settings, surroundings: impl Fn() -> Surround
     let pause = pause.unwrap_or(Duration::from_secs(60));
     let mut said = HashSet::new();
     let Surroundings { stop, clock, .. } = surroundings();
-    let mut scratch = Scratch::of(&settings.monster.database, clock).await.map_err(|e| e.fault())?;
+    let mut scratch = Scratch::of_ledger(&settings.monster.database, clock).await.map_err(|e| e.fault())?;
     loop {
         let intentions = simulate_with(scratch.ledger(), settings.clone(), surroundings()).await?;
         let intentions: HashSet<_> = intentions.into_iter().collect();

@@ -34,7 +34,7 @@ impl Daemon {
     pub(super) async fn start_views(&self) -> Result<Views, Fault> {
         let stop = CancellationToken::new();
         let (web, mut tasks) = (self.web(stop.clone()), JoinSet::new());
-        let path = status::path_beside(&self.settings.monster.database);
+        let path = self.settings.monster.socket.clone();
         match Socket::listen(&path) {
             Ok(socket) => drop(tasks.spawn(serve(web.clone(), Listening::Socket(socket)))),
             Err(e) => tracing::warn!(

@@ -15,8 +15,10 @@ const BEAT: Duration = Duration::from_secs(5);
 
 pub(super) struct Guard {
     rooms: Rooms,
-    /// The directory of the ledger, then the locations of the directories.
+    /// The directory of the ledger's file, if it is one, then the locations of the directories.
     places: Vec<PathBuf>,
+    /// Whether the ledger is a file.
+    has_file: bool,
     min_free: u64,
     no_room: watch::Sender<Option<String>>,
     /// Paths whose disks were logged as low and have not recovered.
@@ -25,10 +27,18 @@ pub(super) struct Guard {
 
 impl Guard {
     pub(super) fn new(settings: &Settings, rooms: Rooms, no_room: watch::Sender<Option<String>>) -> Self {
-        let database = settings.monster.database.parent().unwrap_or(Path::new("/")).to_owned();
+        let file = settings.monster.database.file();
+        let database = file.map(|file| file.parent().unwrap_or(Path::new("/")).to_owned());
         let locations = settings.directories.iter().map(|directory| directory.location.clone());
-        let places = std::iter::once(database).chain(locations).collect();
-        Self { rooms, places, min_free: settings.monster.min_free, no_room, short: HashSet::new() }
+        let places = database.into_iter().chain(locations).collect();
+        Self {
+            rooms,
+            places,
+            has_file: file.is_some(),
+            min_free: settings.monster.min_free,
+            no_room,
+            short: HashSet::new(),
+        }
     }
 
     /// Checks the disks regularly; never returns.
@@ -52,7 +62,7 @@ impl Guard {
             // The module that uses the disk reports its errors.
             let Some(room) = room else { continue };
             if disks.insert(room.disk) {
-                self.judge(&place, room.free, at == 0);
+                self.judge(&place, room.free, at == 0 && self.has_file);
             }
         }
     }

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::Outage;
 use crate::fault::Fault;
 
 /// An error of the ledger. Cheap to clone, because one failed transaction affects many callers.
@@ -55,6 +56,33 @@ pub enum LedgerError {
         /// The error of the file system or the database.
         why: String,
     },
+    /// A database can't be opened.
+    #[error("the ledger {ledger} can't be opened: {why}")]
+    Refused {
+        /// The address of the database, without a password.
+        ledger: String,
+        /// The error of the server or of the connection.
+        why: String,
+        /// What an operator can do.
+        remedy: &'static str,
+    },
+    /// Another process holds the lease of the ledger.
+    #[error("the ledger {ledger} is in use by contentmonster on {holder}")]
+    Held {
+        /// The address of the database.
+        ledger: String,
+        /// Host and process.
+        holder: String,
+    },
+    /// Another process has acquired the lease, because this one did not renew it in time.
+    #[error("another contentmonster has taken over the ledger {ledger}")]
+    TakenOver {
+        /// The address of the database.
+        ledger: String,
+    },
+    /// The database is away, and the query did not wait for it.
+    #[error("{0}")]
+    Away(Arc<Outage>),
     /// The ledger has an older schema, and could not be copied before its upgrade. It was not upgraded.
     #[error("the ledger is not upgraded, because it can't be copied to {} first: {why}", .to.display())]
     NoCopyBeforeUpgrade {
@@ -80,9 +108,15 @@ const START_ANEW: &str = "check Database in [MONSTER]; if it names the right fil
 
 /// Returns whether SQLite reports a damaged file (`SQLITE_CORRUPT`, 11) or a file that is not a database
 /// (`SQLITE_NOTADB`, 26). The lowest byte of an SQLite error code is its primary code (sqlite.org/rescode.html).
+///
+/// PostgreSQL has codes of its own (`ERRCODE_DATA_CORRUPTED` and `ERRCODE_INDEX_CORRUPTED`).
 fn is_corrupt(error: &sqlx::Error) -> bool {
-    let code = error.as_database_error().and_then(|error| error.code()?.parse::<i64>().ok());
-    code.is_some_and(|code| matches!(code & 0xff, 11 | 26))
+    let Some(error) = error.as_database_error() else { return false };
+    let Some(code) = error.code() else { return false };
+    match error.try_downcast_ref::<sqlx::sqlite::SqliteError>() {
+        Some(_) => code.parse::<i64>().is_ok_and(|code| matches!(code & 0xff, 11 | 26)),
+        None => matches!(&*code, "XX001" | "XX002"),
+    }
 }
 
 impl LedgerError {
@@ -123,11 +157,28 @@ impl LedgerError {
             Self::Unusable { why, .. } if why.starts_with(CORRUPT) => START_ANEW,
             Self::Unusable { .. } => "check Database in [MONSTER], and the permissions and free space of its directory",
             Self::Corrupt(_) => START_ANEW,
+            Self::Refused { remedy, .. } => remedy,
+            Self::Held { .. } => {
+                "stop the other contentmonster, or set another Database for this one; after its host has failed, the \
+                 ledger is free again once LeaseTime is over"
+            }
+            Self::TakenOver { .. } => {
+                "start this contentmonster again once the other one has stopped; if its host is only slow, give both a \
+                 longer LeaseTime"
+            }
+            Self::Away(_) => "wait until the database is back, or repair it; nothing else needs to be done",
             Self::NotCopied { .. } => {
                 "name a file that does not exist yet, in a writable directory with enough free space"
             }
             Self::NoCopyBeforeUpgrade { .. } => {
                 "make space on the disk that holds Database, or move the ledger to another disk and set Database"
+            }
+            Self::Failed(error)
+                if error
+                    .as_database_error()
+                    .is_some_and(|error| error.try_downcast_ref::<sqlx::postgres::PgDatabaseError>().is_some()) =>
+            {
+                "check the log of the database server, and the rights of the user of Database"
             }
             Self::Failed(_) => "check the free space and the health of the disk that holds Database",
         })

@@ -10,14 +10,17 @@
 
 #[cfg(test)]
 mod conformance;
+mod copy;
 mod error;
 mod incidents;
 mod link_usage;
 mod mounts;
 mod moves;
 mod notices;
+mod outage;
 mod pauses;
 mod places;
+mod postgres;
 mod queue;
 mod queues;
 mod reports;
@@ -26,15 +29,17 @@ mod store;
 mod upkeep;
 
 use std::ops::Deref;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
+pub use copy::{CopiedTable, copy};
 pub use error::LedgerError;
 pub use incidents::{IncidentMemory, ToldIncident};
 pub use link_usage::LinkUsage;
 pub use mounts::MountMemory;
 pub use moves::{MovedEntry, Moves, OriginThere, SameStamp};
 pub use notices::{Listener, Notice, NoticeId, Outbox};
+pub use outage::Outage;
 pub use pauses::{DirectoryPauses, PausedDirectory};
 pub use places::Places;
 pub use queue::{
@@ -49,6 +54,7 @@ pub use store::{CurrentVersion, LastDelivered, Parked, Pause, Store};
 pub use upkeep::{Retiree, Step, Upkeep};
 
 use crate::clock::Clock;
+use crate::settings::{Database, PostgresAddress};
 
 /// A handle to the open ledger. Cheap to clone.
 #[derive(Clone)]
@@ -65,6 +71,17 @@ impl Ledger {
         Ok(Self(Arc::new(sqlite::Sqlite::open(file, clock).await?)))
     }
 
+    /// Opens the ledger that the settings name, like [`Self::open`].
+    ///
+    /// # Errors
+    /// The errors of [`Self::open`]; [`LedgerError::Held`] while a process on another host uses the ledger.
+    pub async fn open_at(database: &Database, clock: Clock) -> Result<Self, LedgerError> {
+        match database {
+            Database::File(file) => Self::open(file, clock).await,
+            Database::Postgres(address) => Ok(Self(Arc::new(postgres::Postgres::open(address, clock).await?))),
+        }
+    }
+
     /// Returns a read-only view of the ledger.
     pub fn view(&self) -> LedgerView {
         LedgerView(self.reports())
@@ -76,15 +93,38 @@ impl Ledger {
 ///
 /// # Errors
 /// [`LedgerError`] when the ledger doesn't exist or can't be read, or when the copy can't be made.
-pub async fn backup(ledger: &Path, to: &Path) -> Result<(), LedgerError> {
-    sqlite::backup(ledger, to).await
+///
+/// Of a ledger in PostgreSQL, the copy is an SQLite file, too, as [`copy`] makes it.
+pub async fn backup(ledger: &Database, to: &Path) -> Result<(), LedgerError> {
+    let Database::Postgres(address) = ledger else {
+        return sqlite::backup(ledger.file().unwrap_or(Path::new("")), to).await;
+    };
+    let failed = |why: std::io::Error| LedgerError::NotCopied { to: to.into(), why: why.to_string() };
+    if to.symlink_metadata().is_ok() {
+        return Err(failed(std::io::ErrorKind::AlreadyExists.into()));
+    }
+    let directory = to.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let place = tempfile::Builder::new().prefix(".contentmonster-backup-").tempdir_in(directory).map_err(failed)?;
+    let file = place.path().join("ledger");
+    as_file(address, &file).await?;
+    sqlite::backup(&file, to).await
+}
+
+/// Copies a ledger in PostgreSQL to a new file, even while a program uses it.
+async fn as_file(address: &PostgresAddress, file: &Path) -> Result<(), LedgerError> {
+    // Creates the tables.
+    Ledger::open(file, Clock::system()).await?.close().await?;
+    let from = Database::Postgres(Box::new(address.clone()));
+    copy::copy_unlocked(&from, &Database::File(file.to_owned())).await.map(drop)
 }
 
 /// A temporary copy of a ledger, for dry runs.
 pub struct Scratch {
-    file: PathBuf,
+    original: Database,
     clock: Clock,
     copy: sqlite::Scratch,
+    /// The file that a ledger in PostgreSQL was copied to.
+    _file: Option<tempfile::TempDir>,
 }
 
 impl Scratch {
@@ -94,7 +134,30 @@ impl Scratch {
     /// # Errors
     /// [`LedgerError`] when the ledger was written by a newer program, or can't be read or copied.
     pub async fn of(file: &Path, clock: Clock) -> Result<Self, LedgerError> {
-        Ok(Self { file: file.to_owned(), copy: sqlite::Scratch::of(file, clock.clone()).await?, clock })
+        Self::of_ledger(&Database::File(file.to_owned()), clock).await
+    }
+
+    /// Copies the ledger that the settings name, like [`Self::of`]. The copy of one in PostgreSQL is in a temporary file.
+    ///
+    /// # Errors
+    /// The errors of [`Self::of`].
+    pub async fn of_ledger(original: &Database, clock: Clock) -> Result<Self, LedgerError> {
+        let (file, place) = match original {
+            Database::File(file) => (file.clone(), None),
+            Database::Postgres(address) => {
+                let failed =
+                    |e: std::io::Error| LedgerError::NotCopied { to: std::env::temp_dir(), why: e.to_string() };
+                let place = tempfile::Builder::new().prefix("contentmonster-").tempdir().map_err(failed)?;
+                let file = place.path().join("ledger");
+                match as_file(address, &file).await {
+                    Err(LedgerError::NotThere { .. }) => {}
+                    copied => copied?,
+                }
+                (file, Some(place))
+            }
+        };
+        let copy = sqlite::Scratch::of(&file, clock.clone()).await?;
+        Ok(Self { original: original.clone(), copy, clock, _file: place })
     }
 
     /// Returns the copy. Updates to the copy last until the next [`Scratch::refresh`].
@@ -108,10 +171,10 @@ impl Scratch {
     /// # Errors
     /// The errors of [`Scratch::of`].
     pub async fn refresh(&mut self) -> Result<(), LedgerError> {
-        if self.copy.is_current() {
+        if self.original.file().is_some() && self.copy.is_current() {
             return self.copy.undo().await;
         }
-        self.copy = sqlite::Scratch::of(&self.file, self.clock.clone()).await?;
+        *self = Self::of_ledger(&self.original, self.clock.clone()).await?;
         Ok(())
     }
 }
@@ -129,12 +192,26 @@ impl LedgerView {
         Ok(Self(sqlite::Sqlite::look(file, false).await?))
     }
 
-    /// Opens a ledger file like [`Self::open`] for one short look, which leaves no files beside it.
+    /// Opens the ledger that the settings name, like [`Self::open`].
     ///
     /// # Errors
     /// The errors of [`Self::open`].
-    pub async fn glance(file: &Path) -> Result<Self, LedgerError> {
-        Ok(Self(sqlite::Sqlite::look(file, true).await?))
+    pub async fn open_at(database: &Database) -> Result<Self, LedgerError> {
+        match database {
+            Database::File(file) => Self::open(file).await,
+            Database::Postgres(address) => Ok(Self(postgres::Postgres::look(address).await?)),
+        }
+    }
+
+    /// Opens the ledger like [`Self::open_at`] for one short look, which leaves no files beside a ledger file.
+    ///
+    /// # Errors
+    /// The errors of [`Self::open`].
+    pub async fn glance_at(database: &Database) -> Result<Self, LedgerError> {
+        match database {
+            Database::File(file) => Ok(Self(sqlite::Sqlite::look(file, true).await?)),
+            Database::Postgres(address) => Ok(Self(postgres::Postgres::look(address).await?)),
+        }
     }
 }
 

@@ -1,12 +1,13 @@
 //! The workflows' interface to the ledger, independent of the database.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 
 use super::{
-    DirectoryPauses, IncidentMemory, LedgerError, LinkUsage, MountMemory, Moves, Outbox, Places, Queues, Reports,
-    Upkeep,
+    DirectoryPauses, IncidentMemory, LedgerError, LinkUsage, MountMemory, Moves, Outage, Outbox, Places, Queues,
+    Reports, Upkeep,
 };
 use crate::digest::Digest;
 use crate::names::{DirectoryName, InstanceId, RelPath, VesselName};
@@ -69,6 +70,26 @@ pub trait Store:
 {
     /// Returns the shore's id.
     fn instance(&self) -> InstanceId;
+
+    /// Returns why the ledger can't be used for now; `None` when it can. All queries and updates wait for the end of an
+    /// outage, except those of [`Reports`].
+    fn outage(&self) -> Option<Arc<Outage>> {
+        None
+    }
+
+    /// Waits until surely no other process uses the ledger. To be called right before a step that can't be taken back:
+    /// publishing, deleting, retiring.
+    ///
+    /// # Errors
+    /// [`LedgerError::TakenOver`] when another process uses it.
+    async fn surely_ours(&self) -> Result<()> {
+        Ok(())
+    }
+
+    /// Returns for how long after [`Self::surely_ours`] no other process can use the ledger.
+    fn sure_for(&self) -> Duration {
+        Duration::MAX
+    }
 
     /// Returns the interface for people's queries to the ledger.
     fn reports(&self) -> Arc<dyn Reports>;

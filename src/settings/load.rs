@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::all_keys;
+use super::database::Database;
 use super::directory::{self, Directory, OwnFiles};
 use super::environment::Environment;
 use super::files;
@@ -70,17 +71,23 @@ impl Settings {
         Self::parse(&text, file, &environment)
     }
 
-    /// Returns the ledger that a settings file names, even if the settings have errors; else the default.
-    pub fn database_of(file: &Path) -> PathBuf {
+    /// Returns the socket that a settings file names, even if the settings have errors; else the default.
+    pub fn socket_of(file: &Path) -> PathBuf {
         let problems = Problems::new(file);
         let absolute = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
         let beside = absolute.parent().unwrap_or(Path::new("/")).to_owned();
         let start = Start { beside, home: Environment::from_process().home };
         let text = files::text_of(file).map(|(text, _)| text).unwrap_or_default();
         let sections = files::read(&text, file, &problems).sections;
-        let entry = |title: &str| sections.iter().find(|section| section.title == title)?.entry("Database");
-        let written = entry("MONSTER").or_else(|| entry("DEFAULT")).map_or("database.sqlite3", |entry| &entry.value);
-        start.path(written).unwrap_or_else(|_| start.beside.join("database.sqlite3"))
+        let written = |key: &str| {
+            let entry = |title: &str| sections.iter().find(|section| section.title == title)?.entry(key);
+            entry("MONSTER").or_else(|| entry("DEFAULT")).map(|entry| entry.value.as_str())
+        };
+        if let Some(Ok(socket)) = written("Socket").map(|text| start.path(text)) {
+            return socket;
+        }
+        let database = Database::parse(written("Database").unwrap_or("database.sqlite3"), &start);
+        database.unwrap_or_else(|_| Database::File(start.beside.join("database.sqlite3"))).socket(&start)
     }
 
     /// Returns the names of the sections of a settings file and of the files that it includes, even if the settings have

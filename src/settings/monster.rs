@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::database::{Database, with_suffix};
 use super::key::Preset::{Otherwise, Value};
 use super::key::Reload::{AtOnce, Background, Restart};
 use super::key::{Secrecy, SectionKind};
@@ -24,8 +25,14 @@ pub struct Monster {
     pub chunk_size: u64,
     /// `Cache`: the maximum memory for the contents of sources, in bytes.
     pub cache: u64,
-    /// `Database`: the ledger's file, absolute.
-    pub database: PathBuf,
+    /// `Database`, with `DatabasePassword`, `LeaseTime` and the lock file for an address.
+    pub database: Database,
+    /// `DatabasePassword` or `DatabasePasswordFile`.
+    database_password: Option<Secret>,
+    /// `LeaseTime`.
+    lease_time: Duration,
+    /// `Socket`, or its default: the path through which commands reach the running program.
+    pub socket: PathBuf,
     /// `Listen`: the address of the status page; `None`: there is no page.
     pub listen: Option<SocketAddr>,
     /// `ListenToken` or `ListenTokenFile`: the token for orders on the page; `None`: no orders are allowed.
@@ -61,9 +68,24 @@ pub(super) static KEYS: &[Key<Monster>] = &[
         .value("a size from 8 MiB to 64 GiB").reload(Restart)
         .doc("Maximum memory for cached file contents. Vessels that receive the same file at about the same time share \
               one read of it."),
-    key("Database", Value("database.sqlite3"), field!(Monster.database, Written::path))
-        .value("a path").reload(Restart)
-        .doc("The ledger, which records the files that were seen, delivered and acknowledged. Keep this file."),
+    key("Database", Value("database.sqlite3"), field!(Monster.database, |it| Database::parse(it.text, it.view.start)))
+        .value("a path, or an address such as postgresql://user@host/name?sslmode=verify-full").reload(Restart)
+        .doc("The ledger, which records the files that were seen, delivered and acknowledged. Keep this file. The chapter \
+              about PostgreSQL explains the address of a database in place of a file."),
+    key("DatabasePassword", Otherwise("none; ~/.pgpass is used"), field!(Monster.database_password, |it| Ok(secrets::read(it, "database-password"))))
+        .value("text").example("a-long-random-word").reload(Restart).secrecy(Secrecy::Secret)
+        .doc("Password for the PostgreSQL database of Database."),
+    key("DatabasePasswordFile", Otherwise("none"), Field::NONE)
+        .value("a path").example("contentmonster.database-password").reload(Restart)
+        .doc("File whose first line is the password, instead of DatabasePassword."),
+    key("LeaseTime", Value("15s"), field!(Monster.lease_time, Written::duration))
+        .value("a duration from 3s to 10m").reload(Restart)
+        .doc("For a Database in PostgreSQL: how long the right to use the ledger lasts without being renewed. It is renewed \
+              three times as often. After a host fails, another one can take over after this time."),
+    key("Socket", Otherwise("Database with .sock added; for PostgreSQL, contentmonster.sock beside the settings file"), field!(Monster.socket, Written::path))
+        .value("a path").example("/run/contentmonster/contentmonster.sock").reload(Restart)
+        .doc("Path of the socket through which commands such as `status` reach the running program. For a Database in \
+              PostgreSQL, a lock file is beside it. The user that contentmonster runs as must be allowed to create both."),
     key("Include", Otherwise("none"), Field::NONE)
         .value("paths or patterns, separated by commas").example("settings.d/*.ini").reload(Background)
         .doc("Files that are read as if their sections were in this file, so that each vessel may have a file of its own. \
@@ -189,6 +211,21 @@ pub(super) fn read(view: &View<'_>) -> Option<Monster> {
     if monster.telling.webhooks.iter().any(|one| !one.is_private()) {
         let message = "file names are sent to this address unencrypted";
         view.problems.warn(view.place_of("Webhook"), Diagnostic::new(message, "use an https:// address"));
+    }
+    if monster.socket.as_os_str().is_empty() {
+        monster.socket = monster.database.socket(view.start);
+    }
+    match &mut monster.database {
+        Database::Postgres(address) => {
+            address.password.clone_from(&monster.database_password);
+            address.lease_time = monster.lease_time;
+            address.lock = with_suffix(&monster.socket, ".lock");
+        }
+        Database::File(_) if monster.database_password.is_some() => {
+            let diagnostic = Diagnostic::new("has no meaning, because Database is a file", "remove it");
+            view.problems.warn(view.place_of("DatabasePassword"), diagnostic);
+        }
+        Database::File(_) => {}
     }
     sound.then_some(monster)
 }

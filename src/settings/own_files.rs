@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use super::all_keys;
+use super::database::with_suffix;
 use super::directory::{Directory, OwnFiles};
 use super::files::Files;
 use super::logging::LogTarget;
@@ -17,6 +18,9 @@ use super::vessel::Vessel;
 
 /// Suffixes of the ledger's files: of `Database` itself, and of the files beside it.
 const BESIDE_DATABASE: [&str; 7] = ["", "-wal", "-shm", "-journal", ".lock", ".sock", ".sock.new"];
+
+/// Suffixes of the socket, and of the files beside it.
+const BESIDE_SOCKET: [&str; 3] = ["", ".new", ".lock"];
 
 impl OwnFiles {
     /// Collects the files that the settings name. `file` is the settings file.
@@ -38,12 +42,11 @@ impl OwnFiles {
             }
         }
         if let Some(monster) = monster {
-            own.ledger = Some(monster.database.clone());
-            for suffix in BESIDE_DATABASE {
-                let mut path = monster.database.clone().into_os_string();
-                path.push(suffix);
-                own.changing.insert(path.into());
+            if let Some(file) = monster.database.file() {
+                own.ledger = Some(file.to_owned());
+                own.changing.extend(BESIDE_DATABASE.iter().map(|suffix| with_suffix(file, suffix)));
             }
+            own.changing.extend(BESIDE_SOCKET.iter().map(|suffix| with_suffix(&monster.socket, suffix)));
             if let LogTarget::File(log) = &monster.logging.target {
                 own.changing.insert(log.clone());
             }
@@ -57,7 +60,7 @@ impl OwnFiles {
         // The warning names the ledger only, not the other files beside it.
         let beside = |path: &Path| {
             let path = path.as_os_str().as_encoded_bytes();
-            BESIDE_DATABASE[1..].iter().any(|suffix| {
+            BESIDE_DATABASE[1..].iter().chain(&BESIDE_SOCKET[1..]).any(|suffix| {
                 path.strip_suffix(suffix.as_bytes())
                     .is_some_and(|base| self.changing.iter().any(|own| own.as_os_str().as_encoded_bytes() == base))
             })

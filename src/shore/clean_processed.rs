@@ -91,6 +91,7 @@ impl<'a> CleanProcessed<'a> {
             if self.directory.stop.is_cancelled() {
                 return Ok(false);
             }
+            self.directory.ledger.surely_ours().await.map_err(|e| e.fault())?;
             let location = self.directory.settings.location.clone();
             let files: Vec<_> = some.iter().map(|one| (one.processed.clone(), one.stamp)).collect();
             for outcome in self.directory.on_disk(move || local::expire(&location, &files, until)).await? {

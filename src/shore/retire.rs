@@ -237,6 +237,7 @@ impl<'a> Retiring<'a> {
 
     /// Moves or deletes the sources of these versions on a separate thread.
     async fn act(&self, versions: Vec<Version>, expired: bool) -> Result<Acted, Fault> {
+        self.directory.ledger.surely_ours().await.map_err(|e| e.fault())?;
         let (location, stop) = (self.directory.settings.location.clone(), self.stop.cloned());
         let stopped = move || stop.as_ref().is_some_and(CancellationToken::is_cancelled);
         let discard = self.directory.settings.keep_processed == KeepProcessed::No;

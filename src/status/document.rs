@@ -440,16 +440,19 @@ pub struct ErrorStatus {
     pub reason: String,
 }
 
-/// The ledger's file.
+/// The ledger.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LedgerStatus {
-    /// The path of the ledger's file.
+    /// The path of the ledger's file, or the address of its database.
     pub file: String,
-    /// Size of the file in bytes.
+    /// Size of the file, or of the tables, in bytes.
     pub bytes: u64,
     /// Free space inside the file in bytes.
     #[serde(default)]
     pub free_bytes: u64,
+    /// Why the ledger can't be used for now, if it can't: then the figures from it are the last known ones.
+    #[serde(default)]
+    pub trouble: Option<String>,
 }
 
 /// A disk of the shore.

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use tokio::sync::{Mutex, watch};
 
-use super::convert::{midnight, moment};
+use super::convert::moment;
 use super::cpu::CpuMeter;
 use super::document::{
     Amount, Daemon, Delivered, DirectoryPause, DirectoryStatus, DiskStatus, Document, ErrorStatus, FORM, Held,
@@ -20,6 +20,7 @@ use super::live::{Live, LiveLink, LiveTransfer, LiveVessel};
 use super::log_lines::{LogLine, LogLines};
 use super::place::Place;
 use super::queues::{Outlook, Sending};
+use super::recorded::Recorded;
 use super::routes::Budgets;
 use super::speed::{Known, Speed, speed};
 use super::trouble_times::TroubleTimes;
@@ -29,14 +30,11 @@ use crate::link::LinkUsage;
 use crate::local::{Room, Rooms};
 use crate::names::{DirectoryName, VesselName};
 use crate::notifications::{HookResults, Hooks};
-use crate::records::UtcDay;
 use crate::settings::{Priority, Way};
 use crate::shore::{Concern, Troubles};
 use crate::transport::LinkMeters;
 
-/// Maximum lengths of the lists `parked`, `deliveries` and `transfers` in the document.
-const PARKED: u32 = 50;
-const DELIVERIES: u32 = 20;
+/// Maximum length of the list `transfers` in the document.
 const TRANSFERS: usize = 10;
 /// Time in milliseconds for which a measured rate of a path is shown.
 const A_DAY: i64 = 24 * 60 * 60 * 1000;
@@ -78,6 +76,8 @@ pub struct Gatherer {
     rooms: Rooms,
     running: Option<Running>,
     last: Mutex<Option<(Instant, Arc<Document>)>>,
+    /// What was read from the ledger last.
+    recorded: Mutex<Option<Arc<Recorded>>>,
     cpu: CpuMeter,
     trouble_times: TroubleTimes,
 }
@@ -91,7 +91,8 @@ impl Gatherer {
             clock,
             rooms: Rooms::default(),
             running: None,
-            last: Mutex::new(None),
+            last: Mutex::default(),
+            recorded: Mutex::default(),
             cpu: CpuMeter::default(),
             trouble_times: TroubleTimes::default(),
         }
@@ -219,41 +220,65 @@ impl Gatherer {
         Ok(configured.chain(others).cloned().collect())
     }
 
+    /// Returns the ledger's part of a document; the last known one while the ledger of the running program is away, with
+    /// the reason.
+    async fn recorded(&self, now: i64) -> Result<(Arc<Recorded>, Option<String>), LedgerError> {
+        match Recorded::read(&self.ledger, &self.place.routes, now).await {
+            Ok(recorded) => {
+                let recorded = Arc::new(recorded);
+                *self.recorded.lock().await = Some(recorded.clone());
+                Ok((recorded, None))
+            }
+            Err(error @ (LedgerError::Away(_) | LedgerError::Failed(_))) if self.running.is_some() => {
+                let last = self.recorded.lock().await.clone();
+                Ok((last.unwrap_or_default(), Some(error.to_string())))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
     async fn gather(&self) -> Result<Document, LedgerError> {
         let now = self.clock.now_ms();
-        let summary = self.ledger.summary(midnight(now)).await?;
-        let (parked, receipts) = (self.ledger.troubles(PARKED).await?, self.ledger.last_receipts(DELIVERIES).await?);
-        let today = UtcDay::at(now);
-        let link_today: HashMap<_, _> = self.ledger.link_bytes(today..=today).await?.into_iter().collect();
+        let (recorded, trouble) = self.recorded(now).await?;
+        let Recorded { summary, parked, receipts, link_today, spent } = &*recorded;
         let live: HashMap<&VesselName, LiveVessel> = match &self.running {
             Some(running) => self.place.vessels.iter().map(|name| (name, running.live.vessel(name))).collect(),
             None => HashMap::new(),
         };
-        let spent = self.place.routes.spent(&self.ledger, now).await?;
-        let budgets = self.budgets(&spent, now);
+        let budgets = self.budgets(spent, now);
+        let of_ledger = |reason: &String| ErrorStatus {
+            at: moment(now),
+            vessel: None,
+            file: None,
+            kind: "ledger".to_owned(),
+            reason: reason.clone(),
+        };
+        let mut errors: Vec<ErrorStatus> = trouble.iter().map(of_ledger).collect();
+        errors.extend(self.running.as_ref().map(Running::errors).unwrap_or_default());
         let cpu = self.cpu.percent();
         let vessel = |name| VesselStatus {
             link_bytes_today: link_today.get(name).copied().map(LinkBytes::from),
             link_bytes_month: spent.vessel(name).map(LinkBytes::from),
-            ways: self.place.routes.ways(name, &spent, live.get(name).and_then(|live| live.link.way())),
+            ways: self.place.routes.ways(name, spent, live.get(name).and_then(|live| live.link.way())),
             speed: self.speed(name, live.get(name), now, cpu),
-            ..self.vessel(name, live.get(name), (&summary, &budgets), now)
+            ..self.vessel(name, live.get(name), (summary, &budgets), now)
         };
         Ok(Document {
             version: FORM,
             at: moment(now),
             daemon: self.running.as_ref().map(Running::daemon),
             vessels: self.place.vessels.iter().map(vessel).collect(),
-            directories: self.directories(&live, &summary, now),
-            parked: parked.into_iter().map(Trouble::from).collect(),
-            deliveries: receipts.into_iter().map(Delivered::from).collect(),
-            errors: self.running.as_ref().map(Running::errors).unwrap_or_default(),
+            directories: self.directories(&live, summary, now),
+            parked: parked.iter().cloned().map(Trouble::from).collect(),
+            deliveries: receipts.iter().cloned().map(Delivered::from).collect(),
+            errors,
             hooks: self.running.as_ref().map(|running| running.hooks()).unwrap_or_default(),
             budgets: budgets.shown(),
             ledger: LedgerStatus {
-                file: self.place.database.display().to_string(),
+                file: self.place.database.clone(),
                 bytes: summary.ledger_bytes,
                 free_bytes: summary.ledger_free_bytes,
+                trouble,
             },
             disks: self.disks().await,
         })

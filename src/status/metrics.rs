@@ -97,6 +97,8 @@ impl Shown {
         let started = self.0.daemon.as_ref().map_or(0, |daemon| daemon.started.as_second().cast_unsigned());
         out.gauges("ready", "1: the initial scan of the directories is in the ledger", [(vec![], u64::from(ready))])?;
         out.gauges("start_time_seconds", "Start time of the program, seconds since 1970", [(vec![], started)])?;
+        let available = u64::from(self.0.ledger.trouble.is_none());
+        out.gauges("ledger_available", "1: the ledger can be read and written", [(vec![], available)])?;
         out.gauges("ledger_bytes", "Size of the ledger", [(vec![], self.0.ledger.bytes)])?;
         out.gauges("ledger_free_bytes", "Unused bytes in the ledger", [(vec![], self.0.ledger.free_bytes)])?;
         let disks = |value: fn(&DiskStatus) -> u64| {

@@ -18,9 +18,9 @@ pub struct Place {
     pub groups: HashMap<VesselName, Vec<String>>,
     /// The directories, in the order of the settings.
     pub directories: Vec<DirectoryName>,
-    /// The path of the ledger's file.
-    pub database: PathBuf,
-    /// A path on the ledger's disk, then one on the disk of each directory.
+    /// The path of the ledger's file, or the address of its database.
+    pub database: String,
+    /// A path on the disk of the ledger's file, if it is one, then one on the disk of each directory.
     pub disks: Vec<PathBuf>,
     /// `MinFree`, in bytes.
     pub min_free: u64,
@@ -37,7 +37,7 @@ impl Place {
             vessels: settings.vessels.iter().map(|vessel| vessel.name.clone()).collect(),
             groups: settings.vessels.iter().map(|vessel| (vessel.name.clone(), vessel.groups.clone())).collect(),
             directories: settings.directories.iter().map(|directory| directory.name.clone()).collect(),
-            database: settings.monster.database.clone(),
+            database: settings.monster.database.to_string(),
             disks: disks(settings),
             min_free: settings.monster.min_free,
             sending: Arc::new(Sending::of(settings)),
@@ -47,6 +47,6 @@ impl Place {
 }
 
 fn disks(settings: &Settings) -> Vec<PathBuf> {
-    let ledger = settings.monster.database.parent().map(Path::to_owned);
+    let ledger = settings.monster.database.file().and_then(Path::parent).map(Path::to_owned);
     ledger.into_iter().chain(settings.directories.iter().map(|directory| directory.location.clone())).collect()
 }

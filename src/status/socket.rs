@@ -45,13 +45,6 @@ pub enum SocketError {
     },
 }
 
-/// Returns the path of the socket beside a ledger.
-pub fn path_beside(database: &Path) -> PathBuf {
-    let mut path = database.as_os_str().to_owned();
-    path.push(".sock");
-    path.into()
-}
-
 /// A listening socket; dropping it removes the path.
 pub struct Socket {
     listener: Option<UnixListener>,
@@ -172,7 +165,7 @@ mod tests {
     #[tokio::test]
     async fn a_socket_is_its_owners_alone_takes_the_place_of_a_stale_one_and_goes_with_its_owner() {
         let dir = tempfile::TempDir::new().unwrap();
-        let path = path_beside(&dir.path().join("ledger.sqlite3"));
+        let path = dir.path().join("ledger.sqlite3.sock");
         std::fs::write(&path, "stale").unwrap();
         let socket = Socket::listen(&path).unwrap();
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
@@ -188,7 +181,7 @@ mod tests {
         let dir = tempfile::TempDir::new().unwrap();
         let deep = dir.path().join("d".repeat(200));
         std::fs::create_dir(&deep).unwrap();
-        let path = path_beside(&deep.join("ledger.sqlite3"));
+        let path = deep.join("ledger.sqlite3.sock");
         let _socket = Socket::listen(&path).unwrap();
         connect(&path).await.unwrap();
         let refused = Socket::listen(&deep.join("n".repeat(200))).err().unwrap().to_string();

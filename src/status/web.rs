@@ -235,6 +235,9 @@ async fn metrics_text(State(app): State<App>) -> Result<Response, Failed> {
 /// Responds whether the program is ready: the ledger responds and holds all files that were present at the start.
 async fn readiness(State(app): State<App>) -> Result<Response, Failed> {
     let document = app.web.gatherer().document().await?;
+    if let Some(trouble) = &document.ledger.trouble {
+        return Ok((StatusCode::SERVICE_UNAVAILABLE, format!("{trouble}\n")).into_response());
+    }
     Ok(match document.daemon.as_ref().is_some_and(|daemon| daemon.ready) {
         true => "ready\n".into_response(),
         false => (StatusCode::SERVICE_UNAVAILABLE, "the initial directory scan is not complete\n").into_response(),

@@ -17,8 +17,14 @@ pub(crate) enum Outcome {
     Superseded,
 }
 
+/// Records that a delivery enters `state`. Before what is published or deleted, waits until the ledger surely belongs to
+/// this process.
 pub(super) async fn enter(transfers: &Transfers, delivery: &Delivery, state: DeliveryState) -> Result<bool, Fault> {
-    transfers.ledger.enter(delivery.id, state).await.map_err(|e| e.fault())
+    let entered = transfers.ledger.enter(delivery.id, state).await.map_err(|e| e.fault())?;
+    if entered && state == DeliveryState::Publishing {
+        transfers.surely_ours().await?;
+    }
+    Ok(entered)
 }
 
 /// Records that the vessel has the version. `compressed` tells the format of compressed ranges, and how many bytes were

@@ -1,6 +1,8 @@
 //! The end of a file in one round trip: a script in the vessel's shell hashes it, sets its mode and time, flushes and
 //! renames it. On a short path, and for whatever a script can't do, SFTP is used.
 
+use std::time::Duration;
+
 use super::acknowledge::enter;
 use super::moved_files::wait_for_copies;
 use super::same_host::prove_elsewhere;
@@ -61,6 +63,8 @@ pub(super) async fn end(
         digest,
         mode: CopyOf::File.plain(version.mode),
         modified: u32::try_from(version.stamp.mtime).unwrap_or_default(),
+        // The script starts a moment after the check.
+        within: transfers.ledger.sure_for().saturating_sub(Duration::from_secs(1)),
     };
     let ended = match hash {
         Some(hash) if hash.publishes() => hash.publish(&ending).await,

@@ -67,6 +67,7 @@ pub(super) async fn move_file(
     if !is_there(session.remote.look(&origin).await, &held)? {
         return Ok(FileMove::No);
     }
+    transfers.surely_ours().await?;
     match session.remote.rename_over(&origin, destination, Some(version.stamp.size)).await {
         Err(e) if e.is_connection() => return Err(e.fault()),
         // Both paths may be on different file systems.

@@ -140,6 +140,7 @@ pub(super) async fn send(
         probe.close().await?;
         session.remote.remove(assembly).await
     };
+    transfers.surely_ours().await?;
     let flight = turn.file_loop().send(file);
     drop(sending);
     let arriving = async {

@@ -124,6 +124,11 @@ impl Transfers {
         }
     }
 
+    /// Waits until surely no other process uses the ledger. To be called right before a step that can't be taken back.
+    pub(super) async fn surely_ours(&self) -> Result<(), Fault> {
+        self.ledger.surely_ours().await.map_err(|e| e.fault())
+    }
+
     /// Returns the path of a version on the vessel. Fails if its directory is not configured; the ledger normally
     /// fetches no such deliveries.
     pub(super) fn destination(&self, version: &Version) -> Result<RemotePath, Fault> {

@@ -141,6 +141,7 @@ pub(super) async fn deliver_link(
         {
             tolerate_undressed(session, version, &e)?;
         }
+        transfers.surely_ours().await?;
         seen = !matches!(publish(session, version, &assembly, place).await?, Renamed::Unseen);
     }
     acknowledge(transfers, delivery, if seen { Verified::ByLook } else { Verified::Not }, started, None).await
@@ -215,6 +216,7 @@ async fn clear(transfers: &Transfers, version: &Version, place: &RemotePath) -> 
         there => there.map_err(|e| e.fault())?,
     };
     let Some(attrs) = there else { return Ok(Cleared::Nothing) };
+    transfers.surely_ours().await?;
     if attrs.is_dir() {
         let ours = before.iter().any(|one| one.version.kind == VersionKind::Directory);
         return if ours { remove_directory(transfers, version, place).await } else { Ok(Cleared::Kept(NOT_OURS)) };
@@ -222,6 +224,7 @@ async fn clear(transfers: &Transfers, version: &Version, place: &RemotePath) -> 
     if !is_one_of(session, &before, place, &attrs).await? {
         return Ok(Cleared::Kept(NOT_OURS));
     }
+    transfers.surely_ours().await?;
     let removed = session.remote.remove(place).await;
     session.explained(removed, place, 0).await.map(|()| Cleared::Removed)
 }
@@ -236,6 +239,7 @@ async fn clear_unseen(
     place: &RemotePath,
 ) -> Result<Cleared, Fault> {
     let session = &transfers.session;
+    transfers.surely_ours().await?;
     let was = |kinds: &[VersionKind]| before.iter().any(|one| kinds.contains(&one.version.kind));
     if was(&[VersionKind::File, VersionKind::Link]) {
         match session.remote.remove(place).await {

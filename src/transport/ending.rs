@@ -40,6 +40,9 @@ pub struct Ending<'a> {
     pub mode: u32,
     /// The modification time in seconds since 1970.
     pub modified: u32,
+    /// How long after the order the rename may begin; a time over 10 s counts as 10 s. With less than a second, the file
+    /// is not published.
+    pub within: Duration,
 }
 
 /// How far a file was brought to its end.
@@ -87,8 +90,11 @@ impl GrowingHash<'_> {
     /// # Errors
     /// Then it is unknown how far the file was brought.
     pub async fn publish(self, ending: &Ending<'_>) -> Result<Ended, RemoteError> {
-        let Ending { digest, mode, modified, .. } = ending;
-        let latest = (self.started.elapsed() + LONGEST).as_secs();
+        let Ending { digest, mode, modified, within, .. } = ending;
+        let latest = match LONGEST.min(*within).as_secs() {
+            0 => 0,
+            _ => (self.started.elapsed() + LONGEST.min(*within)).as_secs(),
+        };
         for line in [MORE, ENOUGH, &format!(": {digest} {mode:o} {modified} {latest}")] {
             self.running.tell(line).await?;
         }
@@ -113,12 +119,12 @@ fn end(script: Script, size: u64, assembly: &RemotePath, destination: &RemotePat
 
 /// Returns a script that hashes a file and ends it.
 fn whole(tool: HashTool, ending: &Ending<'_>) -> Script {
-    let Ending { assembly, destination, size, digest, mode, modified } = ending;
+    let Ending { assembly, destination, size, digest, mode, modified, within } = ending;
     let script =
         Script::new().code("export LC_ALL=C; b=$(date +%s); set --").word(digest.to_string()).word(format!("{mode:o}"));
     let script = script
         .word(modified.to_string())
-        .word(LONGEST.as_secs().to_string())
+        .word(LONGEST.min(*within).as_secs().to_string())
         .code("\ns=$1 m=$2 t=$3 e=$4\nh=$(")
         .code(tool.command())
         .code(" <");
@@ -126,7 +132,7 @@ fn whole(tool: HashTool, ending: &Ending<'_>) -> Script {
     end(script, *size, assembly, destination)
 }
 
-/// How long after the order the rename may begin.
+/// How long after the order the rename may begin at the latest.
 const LONGEST: Duration = Duration::from_secs(10);
 
 fn ended(output: &Output) -> Ended {
@@ -199,12 +205,13 @@ mod tests {
         change: impl FnOnce(&std::path::Path, &mut Ending<'_>),
     ) -> (Ended, tempfile::TempDir) {
         let root = tempfile::tempdir().unwrap();
-        let [assembly, destination] = [".x.tmp", name].map(|name| root.path().join(name));
-        fs::write(&assembly, b"bytes").unwrap();
-        let paths = [&assembly, &destination].map(|path| RemotePath::new(path.as_os_str().as_bytes()));
+        let [temporary, wanted] = [".x.tmp", name].map(|name| root.path().join(name));
+        fs::write(&temporary, b"bytes").unwrap();
+        let paths = [&temporary, &wanted].map(|path| RemotePath::new(path.as_os_str().as_bytes()));
         let (digest, mode, modified) = (Digest::of(b"bytes"), 0o640, 1_000_000_000);
-        let mut ending = Ending { assembly: &paths[0], destination: &paths[1], size: 5, digest, mode, modified };
-        change(&destination, &mut ending);
+        let (assembly, destination) = (&paths[0], &paths[1]);
+        let mut ending = Ending { assembly, destination, size: 5, digest, mode, modified, within: Duration::MAX };
+        change(&wanted, &mut ending);
         let script = whole(HashTool::for_tests(), &ending);
         let mut sh = Command::new("sh").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let script = String::from_utf8(script.into_bytes()).unwrap().replace("b=$(date +%s)", &format!("b={begun}"));
@@ -239,6 +246,16 @@ mod tests {
         let (ended, root) = run_begun("name", "$(($(date +%s) - 60))", |_, _| {});
         assert_eq!(ended, Ended::Verified("it took long".to_owned()));
         assert!(!root.path().join("name").exists() && root.path().join(".x.tmp").exists());
+    }
+
+    #[test]
+    fn a_script_whose_caller_may_not_wait_for_the_rename_leaves_it_to_the_caller() {
+        let (ended, root) =
+            run_begun("name", "$(($(date +%s) - 6))", |_, ending| ending.within = Duration::from_secs(4));
+        assert_eq!(ended, Ended::Verified("it took long".to_owned()));
+        assert!(!root.path().join("name").exists() && root.path().join(".x.tmp").exists());
+        let (ended, _root) = run("name", |_, ending| ending.within = Duration::from_millis(900));
+        assert_eq!(ended, Ended::Verified("it took long".to_owned()));
     }
 
     #[test]

@@ -57,6 +57,7 @@ mod own_files;
 mod packaging;
 mod pipes;
 mod places;
+mod postgresql;
 mod priorities;
 mod queue;
 mod read_once;

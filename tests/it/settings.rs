@@ -48,7 +48,7 @@ fn the_example_is_valid() {
     let settings = parse(EXAMPLE).unwrap();
     assert_eq!(settings.warnings, Vec::<String>::new());
     assert_eq!(settings.monster.chunk_size, 10 << 20);
-    assert_eq!(settings.monster.database, Path::new("/etc/cm/database.sqlite3"));
+    assert_eq!(settings.monster.database.file(), Some(Path::new("/etc/cm/database.sqlite3")));
     assert_eq!(settings.directories[0].settle_time, Duration::from_secs(2));
     assert_eq!(settings.directories[0].rescan_interval, Duration::from_secs(60));
     assert!(settings.directories[0].ignore_names.is_match(".notes.swp"));

@@ -155,6 +155,7 @@ mod tests {
     use super::*;
     use crate::clock::Clock;
     use crate::ledger::{Ledger, backup};
+    use crate::settings::Database;
     use sqlx::sqlite::SqliteConnectOptions;
     use sqlx::{ConnectOptions, Connection};
 
@@ -210,7 +211,7 @@ mod tests {
         }
         assert_eq!(dump(&file).await, before);
         drop(Ledger::open(&file, Clock::system()).await.unwrap());
-        backup(&file, &place.path().join("backup")).await.unwrap();
+        backup(&Database::File(file), &place.path().join("backup")).await.unwrap();
     }
 
     #[tokio::test]

@@ -73,6 +73,8 @@ pub(crate) struct Bay {
     vessels: Vec<Moored>,
     versions: Versions,
     root: tempfile::TempDir,
+    /// The database of the ledger, if it is in PostgreSQL.
+    database: Option<crate::fleet::postgres::Place>,
 }
 
 impl Bay {
@@ -106,7 +108,8 @@ impl Bay {
         let named = vessels.iter().map(|moored| (moored.name.to_owned(), PLACES[0])).collect();
         let sections = Mutex::new(Sections { directory: "in".to_owned(), vessels: named });
         let clock = SetClock::new(root.path().join("clock"));
-        let bay = Self { told: Arc::default(), sections, keys: keys.to_owned(), clock, vessels, versions, root };
+        let (told, keys, database) = (Arc::default(), keys.to_owned(), crate::fleet::database());
+        let bay = Self { told, sections, keys, clock, vessels, versions, root, database };
         bay.change_settings(|_| {});
         bay
     }
@@ -121,7 +124,8 @@ impl Bay {
         change(&mut sections);
         let directory = &sections.directory;
         let mut text = format!(
-            "[MONSTER]\nChunkSize = 64 KiB\n[Directory {directory}]\nLocation = {}\nSettleTime = 20ms\n",
+            "[MONSTER]\nChunkSize = 64 KiB\n{}[Directory {directory}]\nLocation = {}\nSettleTime = 20ms\n",
+            self.database.iter().map(|it| format!("Database = {}\n", it.url())).collect::<String>(),
             self.path("in").display()
         );
         for (moored, (name, place)) in self.vessels.iter().zip(&sections.vessels) {

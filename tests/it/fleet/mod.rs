@@ -13,6 +13,8 @@ pub(crate) mod namespace;
 mod others;
 pub(crate) mod plan;
 pub(crate) mod port;
+#[path = "../../../src/ledger/postgres/server.rs"]
+pub(crate) mod postgres;
 pub(crate) mod process;
 pub(crate) mod proxy;
 mod server;
@@ -49,6 +51,17 @@ pub(crate) struct Fleet {
     /// The daemon started last.
     daemon: Cell<Option<u32>>,
     root: tempfile::TempDir,
+    /// The database of the ledger, if it is in PostgreSQL.
+    database: Option<postgres::Place>,
+}
+
+/// Creates a database for the ledger if `CONTENTMONSTER_LEDGER=postgresql` asks for it.
+pub(crate) fn database() -> Option<postgres::Place> {
+    match std::env::var("CONTENTMONSTER_LEDGER").as_deref() {
+        Ok("postgresql") => Some(postgres::Place::new()),
+        Ok(other) => panic!("CONTENTMONSTER_LEDGER is {other}; expected postgresql"),
+        Err(_) => None,
+    }
 }
 
 impl Fleet {
@@ -78,6 +91,7 @@ impl Fleet {
             staged: Cell::new(0),
             daemon: Cell::new(None),
             root,
+            database: database(),
         };
         let known = fleet.vessels.iter().filter(|vessel| vessel.plan().known).map(Vessel::known_hosts_line);
         fs::write(fleet.known_hosts(), known.collect::<String>()).unwrap();

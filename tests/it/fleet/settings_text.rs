@@ -5,7 +5,8 @@ use super::vessel::Vessel;
 
 /// The whole text.
 pub(super) fn settings_text(fleet: &Fleet) -> String {
-    let mut text = section("MONSTER", &[], &fleet.monster);
+    let own: Vec<_> = fleet.database.iter().map(|database| ("Database".to_owned(), database.url())).collect();
+    let mut text = section("MONSTER", &own, &fleet.monster);
     for directory in &fleet.directories {
         let location = fleet.path("shore").join(&directory.name).display().to_string();
         let own = [("Location".to_owned(), location), ("SettleTime".to_owned(), "300ms".to_owned())];

@@ -1,0 +1,206 @@
+//! Implements [`LinkUsage`] in PostgreSQL's SQL.
+
+use std::ops::RangeInclusive;
+
+use async_trait::async_trait;
+use sqlx::postgres::PgRow;
+use sqlx::{PgConnection, PgPool, Row};
+
+use super::doubt::Doubt;
+use super::rows::signed;
+use super::{Postgres, Result, rows};
+use crate::ledger::LinkUsage;
+use crate::names::VesselName;
+use crate::records::{DeliveryCost, DeliveryId, LinkBytes, UtcDay, WayOf};
+
+/// Number of days whose sums are kept: more than a year, for comparisons.
+const KEPT_DAYS: i64 = 400;
+
+#[async_trait]
+impl LinkUsage for Postgres {
+    async fn add_link_bytes(&self, day: UtcDay, bytes: &[(WayOf, LinkBytes)]) -> Result<()> {
+        let doubt = &Doubt::new();
+        let added = self.lasting(|pools| async move {
+            if doubt.resolved(&pools).await?.is_some() {
+                return Ok(());
+            }
+            let mut write = pools.begin().await?;
+            add(&mut write, day, bytes).await?;
+            doubt.commit(write, ()).await
+        });
+        added.await
+    }
+
+    async fn link_bytes(&self, days: RangeInclusive<UtcDay>) -> Result<Vec<(VesselName, LinkBytes)>> {
+        let days = &days;
+        self.lasting(|pools| async move { sums(&pools.readers, days.clone()).await }).await
+    }
+
+    async fn link_days(&self, first: UtcDay) -> Result<Vec<(UtcDay, WayOf, LinkBytes)>> {
+        let found = self.lasting(|pools| async move {
+            let statement = sqlx::query(
+                "SELECT day, vessel, NULL AS way, sent, received, resent FROM link_bytes WHERE day >= $1
+                 UNION ALL SELECT day, vessel, way, sent, received, resent FROM way_bytes WHERE day >= $1",
+            );
+            Ok(statement.bind(first.0).fetch_all(&pools.readers).await?)
+        });
+        let day = |row: &PgRow| {
+            let (vessel, bytes) = sum(row)?;
+            Ok((UtcDay(row.try_get("day")?), (vessel, row.try_get("way")?), bytes))
+        };
+        found.await?.iter().map(day).collect()
+    }
+
+    async fn raise_ceiling(&self, payer: &str, day: UtcDay, bytes: u64) -> Result<()> {
+        let raised = self.lasting(|pools| {
+            let statement = sqlx::query(
+                "INSERT INTO budget_ceiling (payer, day, bytes) VALUES ($1, $2, $3)
+                 ON CONFLICT (payer, day) DO UPDATE SET bytes = excluded.bytes",
+            )
+            .bind(payer)
+            .bind(day.0)
+            .bind(signed(bytes));
+            async move { pools.write_one(statement).await.map(drop) }
+        });
+        raised.await
+    }
+
+    async fn ceilings(&self, first: UtcDay) -> Result<Vec<(String, UtcDay, u64)>> {
+        let found = self.lasting(|pools| async move {
+            let statement =
+                sqlx::query("SELECT payer, day, bytes FROM budget_ceiling WHERE day >= $1 ORDER BY payer, day");
+            Ok(statement.bind(first.0).fetch_all(&pools.readers).await?)
+        });
+        let ceiling =
+            |row: &PgRow| Ok((row.try_get("payer")?, UtcDay(row.try_get("day")?), rows::number(row, "bytes")?));
+        found.await?.iter().map(ceiling).collect()
+    }
+
+    async fn clear_ceilings(&self) -> Result<()> {
+        let cleared = self
+            .lasting(|pools| async move { pools.write_one(sqlx::query("DELETE FROM budget_ceiling")).await.map(drop) });
+        cleared.await
+    }
+
+    async fn budget_told(&self, payer: &str, period: &str, first: UtcDay) -> Result<u32> {
+        let told = self.lasting(|pools| async move {
+            let statement =
+                sqlx::query("SELECT percent FROM budget_told WHERE payer = $1 AND period = $2 AND first_day = $3")
+                    .bind(payer)
+                    .bind(period)
+                    .bind(first.0);
+            Ok(statement.fetch_optional(&pools.readers).await?)
+        });
+        told.await?.map_or(Ok(0), |row| rows::small(&row, "percent"))
+    }
+
+    async fn tell_budget(&self, payer: &str, period: &str, first: UtcDay, percent: u32) -> Result<()> {
+        let told = self.lasting(|pools| {
+            let statement = sqlx::query(
+                "INSERT INTO budget_told (payer, period, first_day, percent) VALUES ($1, $2, $3, $4)
+                 ON CONFLICT (payer, period) DO UPDATE SET first_day = excluded.first_day, percent = excluded.percent",
+            )
+            .bind(payer)
+            .bind(period)
+            .bind(first.0)
+            .bind(i64::from(percent));
+            async move { pools.write_one(statement).await.map(drop) }
+        });
+        told.await
+    }
+
+    async fn add_costs(&self, costs: &[(DeliveryId, DeliveryCost)]) -> Result<()> {
+        let ids: Vec<i64> = costs.iter().map(|(id, _)| id.0).collect();
+        let (written, link) = rows::costs(costs.iter().map(|(_, cost)| Some(*cost)));
+        let (ids, written, link, doubt) = (&ids, &written, &link, &Doubt::new());
+        let added = self.lasting(|pools| async move {
+            if doubt.resolved(&pools).await?.is_some() {
+                return Ok(());
+            }
+            let mut write = pools.begin().await?;
+            sqlx::query(
+                "UPDATE delivery d SET written_bytes = coalesce(d.written_bytes, 0) + c.written,
+                     link_bytes = coalesce(d.link_bytes + c.link, d.link_bytes, c.link)
+                 FROM unnest($1::bigint[], $2::bigint[], $3::bigint[]) c (id, written, link) WHERE d.id = c.id",
+            )
+            .bind(ids)
+            .bind(written)
+            .bind(link)
+            .execute(&mut *write)
+            .await?;
+            doubt.commit(write, ()).await
+        });
+        added.await
+    }
+}
+
+async fn add(transaction: &mut PgConnection, day: UtcDay, bytes: &[(WayOf, LinkBytes)]) -> Result<()> {
+    for ((vessel, way), bytes) in bytes {
+        sqlx::query(
+            "INSERT INTO link_bytes AS l (day, vessel, sent, received, resent) VALUES ($1, $2, $3, $4, $5)
+             ON CONFLICT (day, vessel) DO UPDATE SET sent = l.sent + excluded.sent,
+                 received = l.received + excluded.received, resent = l.resent + excluded.resent",
+        )
+        .bind(day.0)
+        .bind(vessel.as_str())
+        .bind(signed(bytes.sent))
+        .bind(signed(bytes.received))
+        .bind(signed(bytes.resent))
+        .execute(&mut *transaction)
+        .await?;
+        let Some(way) = way else { continue };
+        sqlx::query(
+            "INSERT INTO way_bytes AS w (day, vessel, way, sent, received, resent) VALUES ($1, $2, $3, $4, $5, $6)
+             ON CONFLICT (day, vessel, way) DO UPDATE SET sent = w.sent + excluded.sent,
+                 received = w.received + excluded.received, resent = w.resent + excluded.resent",
+        )
+        .bind(day.0)
+        .bind(vessel.as_str())
+        .bind(way)
+        .bind(signed(bytes.sent))
+        .bind(signed(bytes.received))
+        .bind(signed(bytes.resent))
+        .execute(&mut *transaction)
+        .await?;
+    }
+    for old in ["DELETE FROM link_bytes WHERE day < $1", "DELETE FROM way_bytes WHERE day < $1"] {
+        sqlx::query(old).bind(day.0.saturating_sub(KEPT_DAYS)).execute(&mut *transaction).await?;
+    }
+    Ok(())
+}
+
+/// Returns the sums over days by vessel.
+pub(super) async fn sums(readers: &PgPool, days: RangeInclusive<UtcDay>) -> Result<Vec<(VesselName, LinkBytes)>> {
+    let found = sqlx::query(
+        "SELECT vessel, sum(sent)::bigint AS sent, sum(received)::bigint AS received, sum(resent)::bigint AS resent
+         FROM link_bytes WHERE day BETWEEN $1 AND $2 GROUP BY vessel ORDER BY vessel",
+    )
+    .bind(days.start().0)
+    .bind(days.end().0)
+    .fetch_all(readers)
+    .await?;
+    found.iter().map(sum).collect()
+}
+
+/// Returns the sums over days by vessel and way.
+pub(super) async fn way_sums(readers: &PgPool, days: RangeInclusive<UtcDay>) -> Result<Vec<(WayOf, LinkBytes)>> {
+    let found = sqlx::query(
+        "SELECT vessel, way, sum(sent)::bigint AS sent, sum(received)::bigint AS received, sum(resent)::bigint AS resent
+         FROM way_bytes WHERE day BETWEEN $1 AND $2 GROUP BY vessel, way ORDER BY vessel, way",
+    )
+    .bind(days.start().0)
+    .bind(days.end().0)
+    .fetch_all(readers)
+    .await?;
+    let way = |row: &PgRow| {
+        let (vessel, bytes) = sum(row)?;
+        Ok(((vessel, Some(row.try_get("way")?)), bytes))
+    };
+    found.iter().map(way).collect()
+}
+
+fn sum(row: &PgRow) -> Result<(VesselName, LinkBytes)> {
+    let number = |column| rows::number(row, column);
+    let bytes = LinkBytes { sent: number("sent")?, received: number("received")?, resent: number("resent")? };
+    Ok((rows::vessel(row, "vessel")?, bytes))
+}

@@ -1,0 +1,329 @@
+//! The ledger in a PostgreSQL database: connects, migrates the tables to this program's schema, and acquires the lease.
+//!
+//! One connection writes, as with SQLite, so that updates of one process never wait for each other's locks; others read.
+//! Every transaction that writes first checks the token of the lease ([`lease`]), in the database, so no update of a
+//! process that has lost the lease is ever applied. Updates and queries of the workflows wait while the database is away
+//! ([`connections`]); people's queries fail at once.
+//!
+//! The tables are in a schema of their own, `contentmonster`. Statistics of tables that grow from nothing to millions of
+//! rows within minutes mislead the planner, so the sessions choose plans as SQLite does: nested loops over indexes, in the
+//! order of the index. Plans are made for each execution, because they depend on the sizes of the tables.
+
+mod connections;
+mod doubt;
+mod due;
+mod group;
+mod incidents;
+mod lease;
+mod link_usage;
+mod listeners;
+mod mounts;
+mod moves;
+mod new_versions;
+mod notices;
+mod pauses;
+mod queue;
+mod queue_walk;
+mod queues;
+mod ranks;
+mod reconcile;
+mod reports;
+mod rows;
+#[cfg(test)]
+mod server;
+mod signatures;
+mod store;
+#[cfg(test)]
+pub(super) mod tests;
+mod transitions;
+mod trouble;
+mod upkeep;
+mod write;
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use secrecy::ExposeSecret;
+use sqlx::migrate::{MigrateError, Migrator};
+use sqlx::postgres::PgConnectOptions;
+use sqlx::{ConnectOptions, PgConnection, PgPool};
+use tokio::task::JoinHandle;
+
+use super::{LedgerError, Reports};
+use crate::clock::Clock;
+use crate::names::InstanceId;
+use crate::settings::PostgresAddress;
+use connections::{Connections, Servers};
+use group::Group;
+use lease::Holder;
+use listeners::Listeners;
+use write::Pools;
+
+type Result<T> = std::result::Result<T, LedgerError>;
+
+/// The migrations, embedded in the program. A published migration must never change.
+static MIGRATIONS: Migrator = sqlx::migrate!("src/ledger/migrations/postgres");
+
+/// How long opening the ledger may wait for an answer of the server.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Properties of every session. `jit` would compile each statement, because forbidden plans count as expensive. The server
+/// ends sessions whose client has vanished, so that their locks don't outlast the lease.
+const SESSION: [(&str, &str); 13] = [
+    ("search_path", "contentmonster"),
+    ("enable_seqscan", "off"),
+    ("enable_bitmapscan", "off"),
+    ("enable_hashjoin", "off"),
+    ("enable_mergejoin", "off"),
+    ("enable_sort", "off"),
+    ("enable_material", "off"),
+    ("jit", "off"),
+    ("plan_cache_mode", "force_custom_plan"),
+    ("idle_in_transaction_session_timeout", "10s"),
+    ("tcp_keepalives_idle", "5"),
+    ("tcp_keepalives_interval", "5"),
+    ("tcp_keepalives_count", "2"),
+];
+
+pub(super) struct Postgres {
+    connections: Arc<Connections>,
+    keeper: std::sync::Mutex<Option<JoinHandle<()>>>,
+    group: Group,
+    listeners: Listeners,
+    instance: InstanceId,
+    clock: Clock,
+    /// The latest time of day that due times were compared with, in milliseconds since 1970; see [`due`].
+    latest: tokio::sync::Mutex<i64>,
+}
+
+/// The reading connections of people's queries.
+enum Readers {
+    /// Those of the workflows, unless the database is away.
+    Shared(Arc<Connections>),
+    Own(PgPool),
+}
+
+impl Readers {
+    fn pool(&self) -> Result<PgPool> {
+        match self {
+            Self::Shared(connections) => connections.readers_now(),
+            Self::Own(pool) => Ok(pool.clone()),
+        }
+    }
+}
+
+impl Drop for Postgres {
+    fn drop(&mut self) {
+        self.connections.close();
+    }
+}
+
+impl Postgres {
+    /// Connects to the ledger, creates or migrates its tables, and acquires the lease.
+    pub(super) async fn open(address: &PostgresAddress, clock: Clock) -> Result<Self> {
+        let servers = servers(address)?;
+        let holder = Holder::new(&address.lock, &servers.shown)?;
+        let (mut connection, options) = in_time(&servers, servers.connect(true)).await?;
+        check_server(&mut connection, &servers).await?;
+        let opened = async {
+            let form = form(&mut connection).await?;
+            let ours = newest();
+            if form.is_some_and(|form| form > ours) {
+                return Err(LedgerError::TooNew {
+                    file: servers.shown.clone().into(),
+                    form: form.unwrap_or_default(),
+                    copy: None,
+                });
+            }
+            // An update must not change the tables under a running program, which would hold the lease.
+            let mut token = match form {
+                Some(_) => Some(lease::acquire(&mut connection, &holder, &servers.shown, address.lease_time).await?),
+                None => None,
+            };
+            if form != Some(ours) {
+                migrate(&mut connection, &servers).await?;
+            }
+            if token.is_none() {
+                token = Some(lease::acquire(&mut connection, &holder, &servers.shown, address.lease_time).await?);
+            }
+            Ok((token.unwrap_or_default(), instance(&mut connection).await?))
+        };
+        let (token, instance) = opened.await.map_err(|e| opening(&servers, e))?;
+        let (connections, keeper) =
+            Connections::start((servers, holder), (connection, options), token, address.lease_time);
+        let listeners = Listeners::default();
+        // The clock may have been ahead when the ledger was last open, so future due times are limited.
+        let now = clock.now_ms();
+        let store = Self {
+            group: Group::start(connections.clone(), clock.clone(), listeners.clone()),
+            connections,
+            keeper: std::sync::Mutex::new(Some(keeper)),
+            listeners,
+            instance,
+            clock,
+            latest: tokio::sync::Mutex::new(now),
+        };
+        due::move_back(&store, now, 0).await?;
+        Ok(store)
+    }
+
+    /// Opens the ledger read-only, even while another process writes to it.
+    pub(super) async fn look(address: &PostgresAddress) -> Result<Arc<dyn Reports>> {
+        let (_, pool) = readers_of(address, 2).await?;
+        Ok(Arc::new(Readers::Own(pool)))
+    }
+
+    /// Returns the time of day in milliseconds since 1970.
+    fn now(&self) -> i64 {
+        self.clock.now_ms()
+    }
+
+    async fn lasting<T, F, Fut>(&self, attempt: F) -> Result<T>
+    where
+        F: Fn(Pools) -> Fut + Send,
+        Fut: Future<Output = Result<T>> + Send,
+    {
+        self.connections.lasting(attempt).await
+    }
+
+    /// Returns the lease and closes all connections.
+    async fn shut(&self) -> Result<()> {
+        self.connections.close();
+        let keeper = self.keeper.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+        if let Some(keeper) = keeper {
+            keeper.await.ok();
+        }
+        Ok(())
+    }
+}
+
+/// Returns reading connections to a ledger of this program's schema, and the ledger's name for messages.
+async fn readers_of(address: &PostgresAddress, connections: u32) -> Result<(String, PgPool)> {
+    let servers = servers(address)?;
+    let (mut connection, options) = in_time(&servers, servers.connect(false)).await?;
+    let file = || servers.shown.clone().into();
+    match form(&mut connection).await.map_err(|e| opening(&servers, e))? {
+        None => return Err(LedgerError::NotThere { file: file() }),
+        Some(form) if form < newest() => return Err(LedgerError::TooOld { file: file() }),
+        Some(form) if form > newest() => return Err(LedgerError::TooNew { file: file(), form, copy: None }),
+        Some(_) => {}
+    }
+    Ok((servers.shown, write::pool(options, connections)))
+}
+
+/// Connects to a ledger of this program's schema, to copy it.
+pub(super) async fn for_copy(address: &PostgresAddress) -> Result<PgConnection> {
+    let (shown, pool) = readers_of(address, 1).await?;
+    let options = (*pool.connect_options()).clone().options([("enable_sort", "on"), ("enable_seqscan", "on")]);
+    let servers = Servers { options: vec![options], shown };
+    let (connection, _) = in_time(&servers, servers.connect(false)).await?;
+    Ok(connection)
+}
+
+/// Returns the options of the connections to the servers of an address.
+fn servers(address: &PostgresAddress) -> Result<Servers> {
+    let invalid = |why: String| LedgerError::Refused {
+        ledger: address.to_string(),
+        why,
+        remedy: "correct Database in [MONSTER], such as postgresql://user@host/name?sslmode=verify-full",
+    };
+    let one = |url: &String| -> Result<PgConnectOptions> {
+        let mut options: PgConnectOptions = url.parse().map_err(|e: sqlx::Error| invalid(e.to_string()))?;
+        if let Some(password) = &address.password {
+            options = options.password(password.expose_secret());
+        }
+        // A slow statement is no fault that an operator can mend, and the library's lines contain SQL.
+        Ok(options.application_name("contentmonster").options(SESSION).disable_statement_logging())
+    };
+    Ok(Servers { options: address.urls.iter().map(one).collect::<Result<_>>()?, shown: address.to_string() })
+}
+
+async fn in_time<T>(servers: &Servers, attempt: impl Future<Output = sqlx::Result<T>>) -> Result<T> {
+    let late = |_| Err(sqlx::Error::Io(std::io::Error::new(std::io::ErrorKind::TimedOut, "no answer within 10 s")));
+    let done = tokio::time::timeout(PATIENCE, attempt).await.unwrap_or_else(late);
+    done.map_err(|e| refused(servers, &e))
+}
+
+fn refused(servers: &Servers, error: &sqlx::Error) -> LedgerError {
+    let (ledger, why, remedy) = (servers.shown.clone(), trouble::text_of(error), trouble::remedy(error));
+    LedgerError::Refused { ledger, why, remedy }
+}
+
+fn opening(servers: &Servers, error: LedgerError) -> LedgerError {
+    match error {
+        LedgerError::Failed(error) => refused(servers, &error),
+        error => error,
+    }
+}
+
+/// Refuses a server or a database that can't hold a ledger.
+async fn check_server(connection: &mut PgConnection, servers: &Servers) -> Result<()> {
+    let (version, encoding): (i32, String) =
+        sqlx::query_as("SELECT current_setting('server_version_num')::int, current_setting('server_encoding')")
+            .fetch_one(connection)
+            .await
+            .map_err(|e| refused(servers, &e))?;
+    let refused = |why: String, remedy| LedgerError::Refused { ledger: servers.shown.clone(), why, remedy };
+    if version < 130_000 {
+        let why = format!("the server is PostgreSQL {}; contentmonster needs 13 or later", version / 10_000);
+        return Err(refused(why, "upgrade the server, or name another one in Database"));
+    }
+    if encoding != "UTF8" {
+        let remedy = "create the database with: createdb --encoding UTF8 --template template0 NAME";
+        return Err(refused(format!("the encoding of the database is {encoding}; it must be UTF8"), remedy));
+    }
+    Ok(())
+}
+
+/// Returns the number of the newest migration that this program knows.
+fn newest() -> i64 {
+    MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or_default()
+}
+
+/// Returns the number of the ledger's newest migration; `None` when the database has no ledger.
+async fn form(connection: &mut PgConnection) -> Result<Option<i64>> {
+    let exists: bool = sqlx::query_scalar("SELECT to_regclass('contentmonster._sqlx_migrations') IS NOT NULL")
+        .fetch_one(&mut *connection)
+        .await?;
+    if !exists {
+        return Ok(None);
+    }
+    Ok(sqlx::query_scalar("SELECT max(version) FROM _sqlx_migrations WHERE success").fetch_one(connection).await?)
+}
+
+/// Creates the tables, or updates them to this program's schema. Processes that do so at the same time wait for each
+/// other, by the library's advisory lock.
+async fn migrate(connection: &mut PgConnection, servers: &Servers) -> Result<()> {
+    // `IF NOT EXISTS` alone fails when two processes create the schema at the same moment.
+    for statement in [
+        "SELECT pg_advisory_lock(7165391843)",
+        "CREATE SCHEMA IF NOT EXISTS contentmonster",
+        "SELECT pg_advisory_unlock(7165391843)",
+    ] {
+        sqlx::query(statement).execute(&mut *connection).await?;
+    }
+    // `run` is generic over the lifetime of the connection, and the futures of callers would not be `Send`.
+    MIGRATIONS.run_direct(None, connection, false).await.map_err(|error| match error {
+        MigrateError::VersionMissing(form) | MigrateError::VersionTooNew(form, _) => {
+            LedgerError::TooNew { file: servers.shown.clone().into(), form, copy: None }
+        }
+        MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => refused(servers, &error),
+        error => LedgerError::Refused {
+            ledger: servers.shown.clone(),
+            why: error.to_string(),
+            remedy: "restore the database from a backup",
+        },
+    })
+}
+
+/// Returns the shore's id; generates the id when the ledger is new.
+async fn instance(connection: &mut PgConnection) -> Result<InstanceId> {
+    let made_up = InstanceId::new(std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), std::process::id()));
+    sqlx::query("INSERT INTO instance (id) SELECT $1 WHERE NOT EXISTS (SELECT 1 FROM instance)")
+        .bind(made_up.to_string())
+        .execute(&mut *connection)
+        .await?;
+    let id: String = sqlx::query_scalar("SELECT id FROM instance").fetch_one(connection).await?;
+    InstanceId::parse(&id).ok_or_else(|| LedgerError::Corrupt(format!("invalid instance id {id:?}")))
+}

@@ -1,0 +1,121 @@
+//! The connections of one connected period, and transactions that write.
+
+use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
+use std::time::Duration;
+
+use sqlx::postgres::{PgArguments, PgConnectOptions, PgPoolOptions, PgRow};
+use sqlx::query::Query;
+use sqlx::{AssertSqlSafe, ConnectOptions, Executor, PgConnection, PgPool, Postgres as Db, Row};
+use tokio::sync::{Mutex, OwnedMutexGuard};
+
+use super::{Result, lease};
+
+/// Maximum number of reading connections. One more writes, and one keeps the lease.
+const READERS: u32 = 3;
+/// How long a caller waits for a connection of the pool.
+const LONGEST_QUEUE: Duration = Duration::from_secs(600);
+
+/// Returns a pool that doesn't test a connection before use.
+pub(super) fn pool(options: PgConnectOptions, connections: u32) -> PgPool {
+    let pool = PgPoolOptions::new().max_connections(connections).test_before_acquire(false);
+    let pool = pool.idle_timeout(None).max_lifetime(None).acquire_timeout(LONGEST_QUEUE);
+    pool.acquire_slow_threshold(LONGEST_QUEUE).connect_lazy_with(options)
+}
+
+/// The connections of one connected period.
+#[derive(Clone)]
+pub(super) struct Pools {
+    /// The writing connection; `None` until it is needed. A pool would test it after each transaction.
+    writer: Arc<Mutex<Option<PgConnection>>>,
+    options: PgConnectOptions,
+    pub(super) readers: PgPool,
+    /// Number of the period.
+    pub(super) number: u64,
+    token: i64,
+}
+
+/// A transaction that writes. It is rolled back if it is dropped before the commit.
+pub(super) struct Write {
+    /// `None` after the commit. The server rolls the transaction back when the session ends.
+    connection: Option<PgConnection>,
+    place: OwnedMutexGuard<Option<PgConnection>>,
+    /// The number of the transaction, by which its outcome can be found out.
+    pub(super) number: i64,
+}
+
+impl Pools {
+    pub(super) fn new(options: PgConnectOptions, number: u64, token: i64) -> Self {
+        let writer = Arc::new(Mutex::new(None));
+        Self { writer, readers: pool(options.clone(), READERS), options, number, token }
+    }
+
+    /// Closes all connections, after a transaction that is being committed.
+    pub(super) async fn close(&self) {
+        self.readers.close().await;
+        drop(self.writer.lock().await.take());
+    }
+
+    /// Begins a transaction that fails unless this process holds the lease until the commit.
+    pub(super) async fn begin(&self) -> Result<Write> {
+        let mut place = self.writer.clone().lock_owned().await;
+        let mut connection = match place.take() {
+            Some(connection) => connection,
+            None => self.options.connect().await?,
+        };
+        // `fence` must see what was committed while it waited for its lock.
+        let begin = format!("BEGIN ISOLATION LEVEL READ COMMITTED; SELECT fence('{}', {})", lease::LEDGER, self.token);
+        let row: PgRow = connection.fetch_one(sqlx::raw_sql(AssertSqlSafe(begin))).await?;
+        Ok(Write { number: row.try_get(0)?, connection: Some(connection), place })
+    }
+
+    /// Executes one statement in a transaction of its own; returns the number of rows that it affected.
+    pub(super) async fn write_one(&self, statement: Query<'_, Db, PgArguments>) -> Result<u64> {
+        let mut write = self.begin().await?;
+        let done = statement.execute(&mut *write).await?;
+        write.commit().await?;
+        Ok(done.rows_affected())
+    }
+
+    /// Returns whether a transaction was committed whose commit got no answer.
+    pub(super) async fn was_committed(&self, number: i64) -> Result<bool> {
+        loop {
+            let status = sqlx::query_scalar::<_, Option<String>>("SELECT pg_xact_status($1::text::xid8)")
+                .bind(number.to_string())
+                .fetch_one(&self.readers)
+                .await;
+            match status {
+                Ok(status) if status.as_deref() == Some("in progress") => {
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+                Ok(status) => return Ok(status.as_deref() == Some("committed")),
+                // After a fail-over, the new primary may never have heard of the transaction.
+                Err(sqlx::Error::Database(e)) if e.code().as_deref() == Some("22023") => return Ok(false),
+                Err(e) => return Err(e.into()),
+            }
+        }
+    }
+}
+
+impl Write {
+    pub(super) async fn commit(mut self) -> Result<()> {
+        let Some(connection) = &mut self.connection else { return Ok(()) };
+        connection.execute(sqlx::raw_sql("COMMIT")).await?;
+        *self.place = self.connection.take();
+        Ok(())
+    }
+}
+
+impl Deref for Write {
+    type Target = PgConnection;
+
+    fn deref(&self) -> &PgConnection {
+        self.connection.as_ref().expect("only a commit takes the connection")
+    }
+}
+
+impl DerefMut for Write {
+    fn deref_mut(&mut self) -> &mut PgConnection {
+        self.connection.as_mut().expect("only a commit takes the connection")
+    }
+}
