@@ -39,9 +39,9 @@ impl LinkRecords {
         self.record().await;
         if self.usage.is_limited()
             && self.usage.unrecorded() == 0
-            && let Err(e) = self.ledger.clear_ceilings().await
+            && let Err(e) = self.usage.settle_ceilings().await
         {
-            tracing::debug!("Cannot clear the ceilings of budgets: {e}");
+            tracing::debug!("Cannot record the ceilings of budgets: {e}");
         }
     }
 

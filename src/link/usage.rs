@@ -143,6 +143,37 @@ impl LinkUsage {
         Ok(Self { book: Arc::new(Mutex::new(book)), ledger: ledger.clone() })
     }
 
+    /// Has the ledger know at a clean stop what the payers used, so that the next start counts no more and no less.
+    ///
+    /// After a crash, all bytes that were allowed count as used, though the sums of the ledger don't have them. They stay
+    /// counted over further stops.
+    ///
+    /// # Errors
+    /// When the ledger can't be used.
+    pub async fn settle_ceilings(&self) -> Result<(), LedgerError> {
+        let first = UtcDay(UtcDay::at(self.book().clock.now_ms()).0.saturating_sub(KEPT));
+        let mut recorded: HashMap<(Payer, UtcDay), u64> = HashMap::new();
+        for (day, (vessel, way), bytes) in self.ledger.link_days(first).await? {
+            let payer = way.map_or(Payer::Vessel(vessel), |way| Payer::Link(LinkName::new(&way)));
+            let sum = recorded.entry((payer, day)).or_default();
+            *sum = sum.saturating_add(bytes.total());
+        }
+        let mut unrecorded = Vec::new();
+        for (payer, day, _) in self.ledger.ceilings(first).await? {
+            let Some(payer) = Payer::of(&payer) else { continue };
+            let used = self.book().days.get(&payer).and_then(|days| days.get(&day)).copied().unwrap_or(0);
+            let known = recorded.get(&(payer.clone(), day)).copied().unwrap_or(0);
+            unrecorded.push((payer, day, used, used > known));
+        }
+        if unrecorded.iter().all(|(.., is_more)| !is_more) {
+            return self.ledger.clear_ceilings().await;
+        }
+        for (payer, day, used, _) in unrecorded {
+            self.ledger.raise_ceiling(&payer.to_string(), day, used).await?;
+        }
+        Ok(())
+    }
+
     /// Returns the bytes of both directions from a day on.
     pub fn used(&self, payer: &Payer, first: UtcDay) -> u64 {
         let mut book = self.book();
