@@ -148,12 +148,9 @@ fn apply(limit: Option<f64>, (channels, route): (&ChannelPool, usize), members: 
     let wanted: Vec<f64> = members.iter().map(|member| (member.rate * GROWTH).max(beginning)).collect();
     for (member, share) in members.iter().zip(divide(limit, &wanted)) {
         member.channel.limit_pace(Some(share as u64));
-        let its = all.iter().filter(|channel| channel.is_beside(&member.channel));
-        // The share is for the channels that use it. Divided among all, most of it would stay unused.
-        let (large, others): (Vec<_>, Vec<_>) = its.partition(|channel| channels.carries_large_files(channel));
-        let window = share * (tick.least_round_trip.as_secs_f64() * WINDOW + SLACK);
-        large.iter().for_each(|channel| channel.limit_window((window / large.len().max(1) as f64) as usize));
-        others.iter().for_each(|channel| channel.limit_window(window as usize));
+        let its: Vec<_> = all.iter().filter(|channel| channel.is_beside(&member.channel)).collect();
+        let window = share * (tick.least_round_trip.as_secs_f64() * WINDOW + SLACK) / its.len().max(1) as f64;
+        its.iter().for_each(|channel| channel.limit_window(window as usize));
     }
 }
 

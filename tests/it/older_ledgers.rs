@@ -33,6 +33,8 @@ fn place(fleet: &Fleet, bytes: &[u8]) {
 fn newest_migration() -> u32 {
     let place = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/ledger/migrations");
     let names = fs::read_dir(place).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    // Beside the files is the directory of the migrations for PostgreSQL.
+    let names = names.filter(|name| name.ends_with(".sql"));
     names.map(|name| name[..4].parse().unwrap()).max().unwrap()
 }
 
