@@ -146,7 +146,11 @@ pub(super) async fn send(
     let arriving = async {
         let mut flight = flight.map_err(|e| e.fault())?;
         if asking.is_some() && flight.asked().await {
-            let proved = prove_elsewhere(transfers, delivery, &loop_assembly(assembly), false).await;
+            let proved = match prove_elsewhere(transfers, delivery, &loop_assembly(assembly), false).await {
+                // The proof takes round trips, and the lease may run out meanwhile.
+                Ok(()) => transfers.surely_ours().await,
+                failed => failed,
+            };
             flight.publish(proved.is_ok());
             proved?;
         }
