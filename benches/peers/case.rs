@@ -20,6 +20,10 @@ pub(crate) enum Work {
     Idle,
     /// This program alone: how soon a file is there.
     Latency,
+    /// This program alone: how soon urgent files are there while a large file is sent.
+    Urgent,
+    /// This program alone: how long new files take over a connection that is there already.
+    Connected,
 }
 
 /// One case.
@@ -57,10 +61,19 @@ const CASES: &[Case] = &[
     Case { vessels: 8, peers: PARALLEL, ..compare("gib-to-8", "1 file of 1 GiB to 8 vessels", 1, 1024 * MIB) },
     compare("mib16", "1 file of 16 MiB", 1, 16 * MIB),
     compare("mib64", "1 file of 64 MiB", 1, 64 * MIB),
+    compare("mib256", "1 file of 256 MiB", 1, 256 * MIB),
+    compare("small20k", "20,000 files of 4 KiB", 20_000, 4 * KIB),
+    compare("kib1", "1 file of 1 KiB", 1, KIB),
     compare("small500", "500 files of 4 KiB", 500, 4 * KIB),
     Case { server: Kind::Dropbear, ..compare("dropbear16", "1 file of 16 MiB to a default Dropbear", 1, 16 * MIB) },
     alone("backlog", "100,000 files of 100 B waiting, 3 vessels", Work::Backlog, 100_000, 100, 3),
     alone("idle", "20 vessels connected, nothing to do for a minute", Work::Idle, 1, KIB, 20),
+    alone("kib1-connected", "1 KiB, connected", Work::Connected, 1, KIB, 1),
+    alone("kib20x200-connected", "200 files of 20 KiB, connected", Work::Connected, 200, 20 * KIB, 1),
+    alone("mib1-connected", "1 MiB, connected", Work::Connected, 1, MIB, 1),
+    alone("mib8-connected", "8 MiB, connected", Work::Connected, 1, 8 * MIB, 1),
+    alone("mib64-connected", "64 MiB, connected", Work::Connected, 1, 64 * MIB, 1),
+    alone("urgent", "1 KiB, urgent, every 5 s while a large file is sent, 200 times", Work::Urgent, 1, KIB, 1),
     alone("latency", "1 KiB closed on the shore until it is there", Work::Latency, 1, KIB, 1),
 ];
 
@@ -77,7 +90,7 @@ pub(crate) fn names() -> PossibleValuesParser {
 pub(crate) fn help() -> String {
     let mut text = "Measure this case; several allowed. Default: all.\n".to_owned();
     for case in CASES {
-        let _ = write!(text, "\n  {:<12} {}", case.name, case.title);
+        let _ = write!(text, "\n  {:<20} {}", case.name, case.title);
     }
     text
 }

@@ -27,10 +27,15 @@ pub(crate) struct Freight {
 impl Freight {
     /// Makes the files, as if they had been written a minute ago: nobody has to wait whether they are finished.
     pub(crate) fn make(directory: &Path, files: usize, size: u64, stop: &Stop) -> Result<Self> {
+        Self::make_named(directory, "", files, size, stop)
+    }
+
+    /// Makes files whose names begin with `prefix`.
+    pub(crate) fn make_named(directory: &Path, prefix: &str, files: usize, size: u64, stop: &Stop) -> Result<Self> {
         fs::create_dir_all(directory).map_err(at(directory))?;
         let mut freight = Self { directory: directory.to_owned(), hashes: BTreeMap::new(), bytes: 0 };
         for number in 0..files {
-            freight.add(&format!("file-{number:06}.bin"), size, stop)?;
+            freight.add(&format!("{prefix}file-{number:06}.bin"), size, stop)?;
         }
         Ok(freight)
     }

@@ -7,8 +7,8 @@
 //!
 //! - What is measured: [`case`] (the table of cases), [`freight`] (the files)
 //! - With what: [`program`] and [`ours`] (command lines and settings), [`vessel`] (the server), [`link`]
-//! - How: [`rounds`] (in turn), [`watch`] (processes and what they use), and [`backlog`], [`idle`], [`latency`] for what has
-//!   no peer
+//! - How: [`rounds`] (in turn), [`watch`] (processes and what they use), and [`backlog`], [`connected`], [`idle`],
+//!   [`latency`], [`urgent`] for what has no peer
 //! - What comes out: [`figures`] (medians), [`report`] (tables), [`results`] (Markdown), [`svg`], [`machine`]
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "it is a command-line program")]
@@ -16,6 +16,7 @@
 mod args;
 mod backlog;
 mod case;
+mod connected;
 mod figures;
 mod freight;
 mod idle;
@@ -29,6 +30,7 @@ mod results;
 mod rounds;
 mod stop;
 mod svg;
+mod urgent;
 mod vessel;
 mod watch;
 
@@ -93,6 +95,8 @@ fn section(bench: &Bench, case: &Case) -> Result<Option<Section>> {
         Work::Backlog => backlog::measure(bench, case),
         Work::Idle => idle::measure(bench, case),
         Work::Latency => latency::measure(bench, case),
+        Work::Urgent => urgent::measure(bench, case),
+        Work::Connected => connected::measure(bench, case),
     };
     section.map(Some)
 }

@@ -33,11 +33,14 @@ impl Ours {
 }
 
 /// Writes a settings file with one section for each destination, into the errand's own directory, where the ledger and the
-/// vessels' TempDirs go too. `set` adds lines to the vessels' sections.
-pub(crate) fn write_settings(errand: &Errand, set: &[(String, String)]) -> Result<PathBuf> {
+/// vessels' TempDirs go too. `directory` adds lines to the directory's section, and `set` to the vessels' sections.
+pub(crate) fn write_settings(errand: &Errand, directory: &[(&str, &str)], set: &[(String, String)]) -> Result<PathBuf> {
     let (vessel, work) = (errand.vessel, errand.work.display());
     let source = errand.freight.directory().display();
     let mut text = format!("[MONSTER]\nDatabase = {work}/ledger.sqlite3\n\n[Directory freight]\nLocation = {source}\n");
+    for (key, value) in directory {
+        text.push_str(&format!("{key} = {value}\n"));
+    }
     for (number, destination) in errand.destinations.iter().enumerate() {
         text.push_str(&format!(
             "\n[Vessel v{number}]\nAddress = {}\nPort = {}\nUsername = {}\nIdentityFile = {}\nHostKey = {}\n\

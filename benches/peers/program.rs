@@ -138,7 +138,7 @@ impl Program {
     /// The commands to start at once: this program serves all destinations, the others are started once for each.
     pub(crate) fn commands(&self, errand: &Errand, set: &[(String, String)]) -> Result<Vec<Command>> {
         let mut commands = match self {
-            Self::Ours(ours) => vec![ours.command(&ours::write_settings(errand, set)?, true)],
+            Self::Ours(ours) => vec![ours.command(&ours::write_settings(errand, &[], set)?, true)],
             Self::Original(path) => vec![original(path, errand)?],
             _ => {
                 let to = errand.destinations.iter().enumerate();

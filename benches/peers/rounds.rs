@@ -23,7 +23,7 @@ use crate::watch::{self, End, tail};
 
 /// What holds for all cases of this run.
 pub(crate) struct Bench {
-    rounds: u32,
+    pub(crate) rounds: u32,
     limit: Option<Duration>,
     /// Lines for the vessels' sections.
     pub(crate) set: Vec<(String, String)>,

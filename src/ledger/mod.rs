@@ -94,7 +94,7 @@ impl Ledger {
 /// # Errors
 /// [`LedgerError`] when the ledger doesn't exist or can't be read, or when the copy can't be made.
 ///
-/// Of a ledger in PostgreSQL, the copy is an SQLite file, too, as [`copy`] makes it.
+/// Of a ledger in PostgreSQL, the copy is an SQLite file, too, as [`copy()`] makes it.
 pub async fn backup(ledger: &Database, to: &Path) -> Result<(), LedgerError> {
     let Database::Postgres(address) = ledger else {
         return sqlite::backup(ledger.file().unwrap_or(Path::new("")), to).await;

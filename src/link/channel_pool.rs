@@ -2,7 +2,7 @@
 //!
 //! This module does not know which files are sent.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::Duration;
@@ -11,16 +11,16 @@ use tokio::sync::{Notify, watch};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::path;
+use super::way_load::WayLoad;
 use crate::records::PathRate;
 use crate::settings::{self, Connections};
 use crate::transport::SftpChannel;
 
 /// Maximum number of connections with `Connections = auto`.
 pub(super) const MOST: usize = 8;
-/// The first window of a channel where queues are kept short, in bytes.
-pub(super) const FIRST_SHORT: usize = 128 << 10;
-/// About the length of the piece of a file that a channel takes at a time, in bytes.
-const PIECE: f64 = (64 << 10) as f64;
+/// The first window of a channel where queues are kept short, in bytes, and the smallest one: two writes. On a link of
+/// 128 kbit/s, it takes four seconds.
+pub(super) const FIRST_SHORT: usize = 64 << 10;
 /// Further connections are opened only if at least this many bytes are left to send.
 pub(crate) const WORTH_BYTES: u64 = 4 << 20;
 /// Small files get a connection of their own only if at least this many bytes of large files are left to send.
@@ -48,7 +48,7 @@ pub(crate) struct ChannelPool {
     /// What the path carried in an earlier session, and what it carried in this one.
     remembered: Option<PathRate>,
     carried: Mutex<Option<PathRate>>,
-    /// The rate of each way, in bytes per second.
+    /// The rate at which the vessel acknowledges what goes over each way, in bytes per second.
     rates: Mutex<HashMap<usize, f64>>,
 }
 
@@ -163,40 +163,27 @@ impl ChannelPool {
         self.rates().insert(route, rate);
     }
 
-    /// Returns whether a channel would bring another piece of a file, of which `left` bytes are to be sent, before the
-    /// other ways could bring all of them. Otherwise the end of the file would wait for a slow way. Always true where only
-    /// one way is used.
-    pub(crate) fn is_in_time(&self, channel: &SftpChannel, left: u64) -> bool {
+    /// Returns whether a channel is to take another piece of a file, of which `left` bytes are to be sent; false if the other
+    /// ways bring all of them sooner. Always true where only one way is used. `carries` says which ways may carry the file.
+    pub(crate) fn is_in_time(&self, channel: &SftpChannel, left: u64, carries: impl Fn(usize) -> bool) -> bool {
         let route = channel.route();
         let channels = self.channels.borrow();
-        let others: Vec<usize> = {
-            let living = channels.iter().filter(|other| other.route() != route && !other.is_lost());
-            living.map(SftpChannel::route).collect::<HashSet<_>>().into_iter().collect()
-        };
-        if others.is_empty() {
+        if channels.iter().all(|other| other.route() == route) {
             return true;
         }
-        let round_trip = |route: usize| {
-            let first = channels.iter().find(|channel| channel.route() == route && !channel.is_lost());
-            first.map_or(0.0, |channel| channel.round_trip().as_secs_f64())
-        };
-        let unanswered = |route: usize| {
-            let its = channels.iter().filter(|channel| channel.route() == route && !channel.is_lost());
-            its.map(SftpChannel::unanswered_bytes).sum::<u64>() as f64
-        };
+        let mut loads: HashMap<usize, WayLoad> = HashMap::new();
         let rates = self.rates();
-        let rate = |route: usize| rates.get(&route).copied().unwrap_or(0.0);
-        let theirs: f64 = others.iter().map(|route| rate(*route)).sum();
-        if theirs <= 0.0 || rate(route) <= 0.0 {
-            return true;
+        for living in channels.iter().filter(|other| !other.is_lost()) {
+            let load = loads.entry(living.route()).or_insert_with(|| WayLoad {
+                rate: rates.get(&living.route()).copied().unwrap_or(0.0),
+                unanswered: 0.0,
+                round_trip: living.round_trip().as_secs_f64(),
+            });
+            load.unanswered += living.unanswered_bytes() as f64;
         }
-        let (own, own_trip) = ((unanswered(route) + PIECE) / rate(route), round_trip(route));
-        let (mut work, mut trip) = (left as f64, 0.0_f64);
-        for other in others {
-            work += unanswered(other);
-            trip = trip.max(round_trip(other));
-        }
-        own + own_trip <= work / theirs + trip
+        let Some(own) = loads.remove(&route) else { return true };
+        loads.retain(|other, _| carries(*other));
+        own.is_in_time(&loads.into_values().collect::<Vec<_>>(), left)
     }
 
     /// Returns the first channel of each live connection on the way with a number.

@@ -10,6 +10,7 @@ mod channel_pool;
 mod command_batch;
 mod compressor;
 mod costs;
+mod late_files;
 mod new_file;
 mod pace;
 mod pacer;
@@ -23,6 +24,7 @@ mod temp_dir;
 mod tending;
 mod unequal_files;
 mod usage;
+mod way_load;
 
 pub use allowance::{Allowance, Closed, Purse};
 pub(crate) use channel_pool::{Coming, Job, WORTH_BYTES};

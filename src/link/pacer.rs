@@ -18,6 +18,9 @@ const LONGEST: Duration = Duration::from_millis(250);
 const WORTH: u64 = 256 << 10;
 /// How much faster a connection may become within one round trip.
 const GROWTH: f64 = 3.0;
+/// The time over which acknowledged bytes are averaged: a number of round trips, but not less than a second.
+const ANSWERS: u32 = 4;
+const SHORTEST_ANSWERS: Duration = Duration::from_secs(1);
 /// Number of round trips after which the rate of a connection that pauses is forgotten.
 const FORGOTTEN: f64 = 8.0;
 /// Bytes that a connection sends in its first round trip.
@@ -66,11 +69,37 @@ impl Member {
     }
 }
 
+/// The rate at which the vessel acknowledges bytes. What TCP delivers says less: a relay or a proxy on the way takes
+/// megabytes faster than the path behind it carries them.
+#[derive(Default)]
+struct Answers {
+    answered: u64,
+    /// Acknowledged bytes and the time that they took, of which older ones count less.
+    bytes: f64,
+    seconds: f64,
+}
+
+impl Answers {
+    /// Takes note of how many bytes are acknowledged in all, a time after the last call, and returns the rate in bytes per
+    /// second; 0 as long as nothing was acknowledged. Time in which nothing was to be acknowledged doesn't count.
+    fn rate(&mut self, answered: u64, is_busy: bool, (took, round_trip): (Duration, Duration)) -> f64 {
+        // The number becomes smaller if a connection ended.
+        let new = answered.saturating_sub(std::mem::replace(&mut self.answered, answered));
+        if is_busy || new > 0 {
+            let left = (-took.as_secs_f64() / (round_trip * ANSWERS).max(SHORTEST_ANSWERS).as_secs_f64()).exp();
+            self.bytes = self.bytes * left + new as f64;
+            self.seconds = self.seconds * left + took.as_secs_f64();
+        }
+        if self.seconds > 0.0 { self.bytes / self.seconds } else { 0.0 }
+    }
+}
+
 /// Holds the connections on the way with the number `route` back while there is much to send; never returns.
 pub(super) async fn hold(channels: &ChannelPool, vessel: &impl Display, route: usize) {
     let remembered = channels.remembered().filter(|_| route == 0);
     let mut pace = Pace::new(remembered.map(|path| path.rate as f64));
     let mut members: Vec<Member> = Vec::new();
+    let mut answers = Answers::default();
     loop {
         channels.wait_for_work(WORTH).await;
         meet(channels, route, &mut members);
@@ -82,7 +111,9 @@ pub(super) async fn hold(channels: &ChannelPool, vessel: &impl Display, route: u
             tokio::time::sleep((round_trip / PART).clamp(SHORTEST, LONGEST)).await;
             let tick = look(&mut members, since.elapsed());
             meet(channels, route, &mut members);
-            channels.note_rate(route, members.iter().map(|member| member.rate).sum());
+            let is_busy = channels.unanswered_on(route) > 0;
+            channels
+                .note_rate(route, answers.rate(channels.answered_on(route), is_busy, (since.elapsed(), round_trip)));
             if tick.least_round_trip < LONG {
                 continue;
             }
@@ -149,7 +180,9 @@ fn apply(limit: Option<f64>, (channels, route): (&ChannelPool, usize), members: 
     for (member, share) in members.iter().zip(divide(limit, &wanted)) {
         member.channel.limit_pace(Some(share as u64));
         let its: Vec<_> = all.iter().filter(|channel| channel.is_beside(&member.channel)).collect();
-        let window = share * (tick.least_round_trip.as_secs_f64() * WINDOW + SLACK) / its.len().max(1) as f64;
+        // The others carry only small files.
+        let large = its.iter().filter(|channel| channels.carries_large_files(channel)).count();
+        let window = share * (tick.least_round_trip.as_secs_f64() * WINDOW + SLACK) / large.max(1) as f64;
         its.iter().for_each(|channel| channel.limit_window(window as usize));
     }
 }

@@ -12,6 +12,7 @@ use super::channel_pool::{ChannelPool, Coming, LONG};
 use super::command_batch::CommandBatcher;
 use super::compressor::Compressor;
 use super::costs::Costs;
+use super::late_files::LateFiles;
 use super::new_file::{OURS, Owners, open_new};
 use super::send_gate::{SendGate, SendTurn};
 use super::small_files::LoopSlot;
@@ -119,6 +120,8 @@ pub(crate) struct Session {
     pub(crate) small_files: LoopSlot,
     /// Files on the vessel that are no source of a copy.
     pub(crate) unequal: UnequalFiles,
+    /// Temporary files that may still appear on the vessel.
+    pub(crate) late_files: LateFiles,
     /// Owners of the files that are created on this vessel.
     pub(crate) owners: Owners,
 }
@@ -154,6 +157,7 @@ impl Session {
             made_dirs: Mutex::default(),
             small_files: LoopSlot::default(),
             unequal: UnequalFiles::default(),
+            late_files: LateFiles::default(),
             owners: Owners::default(),
         }
     }
@@ -315,6 +319,12 @@ impl Session {
         self.channels.carries_large_files(channel) && (channel.route() == 0 || is_allowed())
     }
 
+    /// Returns whether a channel is to take another piece of a version's file, of which `left` bytes are to be sent.
+    pub(crate) fn is_in_time(&self, channel: &SftpChannel, version: &Version, left: u64) -> bool {
+        let priority = self.gate.priority_of(&version.directory);
+        self.channels.is_in_time(channel, left, |route| route == 0 || self.link.carries(route, priority))
+    }
+
     /// Waits until no other large file of the same priority is uploaded.
     pub(crate) async fn large_upload(&self, version: &Version) -> MutexGuard<'_, ()> {
         self.large_uploads[self.gate.priority_of(&version.directory) as usize].lock().await
@@ -351,6 +361,7 @@ impl Session {
         *self.temp_dir.lock().await = *earlier.temp_dir.lock().await;
         self.owners.learn_from(&earlier.owners);
         self.unequal.learn_from(&earlier.unequal);
+        self.late_files.take_over(&earlier.late_files);
         for (flag, known) in
             [(&self.streams_only, &earlier.streams_only), (&self.check_file_matched, &earlier.check_file_matched)]
         {

@@ -152,6 +152,8 @@ impl<'a> Tending<'a> {
                 continue;
             }
             let begun = self.begun_early(std::mem::take(&mut first_pass));
+            // Several connections that begin at once overrun the queue.
+            let begun = if self.channels.keeps_short_queues() { 0 } else { begun };
             let step = match (fixed, self.first.sends_with_bbr()) {
                 (true, _) => most - connections,
                 // On a long path, connections that were begun early are of use at once.
@@ -205,12 +207,15 @@ impl<'a> Tending<'a> {
         let round_trip = self.first.round_trip().max(LONG);
         while self.channels.left() >= WORTH_BYTES {
             let in_flight = self.look(GLANCE).await;
-            let early =
-                if in_flight >= RISING { of_use(RoundTrip { round_trip, bbr: true }, self.remembered()) } else { 0 };
+            let short = self.channels.keeps_short_queues();
+            let rises = in_flight >= RISING && !short;
+            let early = if rises { of_use(RoundTrip { round_trip, bbr: true }, self.remembered()) } else { 0 };
             // If the server's windows are small, all windows of a connection together hold only about twice `RISING`
             // bytes.
             let most_in_flight = if self.first.has_small_window() { RISING } else { MOST_IN_FLIGHT };
-            let wanted = MOST.min(1 + early.max((in_flight / most_in_flight) as usize));
+            // The first connection carries no large files then.
+            let kept_free = usize::from(short && self.route == 0);
+            let wanted = MOST.min(1 + kept_free + early.max((in_flight / most_in_flight) as usize));
             if wanted > connections {
                 return wanted - connections;
             }

@@ -297,3 +297,26 @@ impl Book {
         days.retain(|earlier, _| earlier.0 > day.0.saturating_sub(KEPT));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// After a crash, all bytes that were allowed count as used, also after any number of clean stops.
+    #[tokio::test]
+    async fn what_a_crash_may_have_cost_stays_counted_over_clean_stops() {
+        let dir = tempfile::tempdir().unwrap();
+        let ledger = Ledger::open(&dir.path().join("ledger"), Clock::system()).await.unwrap();
+        let (payer, today) = (Payer::Vessel(VesselName::new("tern")), UtcDay::at(Clock::system().now_ms()));
+        ledger.raise_ceiling(&payer.to_string(), today, 5_000_000).await.unwrap();
+        for _stop in 0..2 {
+            let usage = LinkUsage::load(&ledger, LinkMeters::default(), Clock::system()).await.unwrap();
+            assert_eq!(usage.used(&payer, today), 5_000_000);
+            usage.raise_ceiling(&payer, 300_000, 200_000).await.unwrap();
+            usage.settle_ceilings().await.unwrap();
+            let ceilings = ledger.ceilings(UtcDay(0)).await.unwrap();
+            assert_eq!(ceilings, [(payer.to_string(), today, 5_000_000)]);
+        }
+        ledger.close().await.unwrap();
+    }
+}

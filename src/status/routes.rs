@@ -180,7 +180,9 @@ impl Routes {
     pub(super) fn budgets(&self, spent: &Spent, usage: Option<&LinkUsage>, now: i64) -> Budgets {
         let state = |(payer, limit, reserve): (&Payer, &Limit, Option<Reserve>)| {
             let (of, name) = name_of(payer);
-            let used = spent.used(of, name, limit.period);
+            // After a crash, more counts as used than the ledger's sums have.
+            let recorded = spent.used(of, name, limit.period);
+            let used = usage.map_or(recorded, |usage| usage.used(payer, limit.period.first_day(now)));
             let is_spent = |part: Part| match usage {
                 Some(usage) => usage.is_spent(payer, limit, part),
                 None => used.saturating_add(LEAST_ROOM) > part.of(limit),

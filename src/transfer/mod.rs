@@ -49,6 +49,6 @@ pub(crate) use place_clashes::{clashes, compare_places, located};
 pub(crate) use same_host::fault as same_host_fault;
 pub(crate) use send_to_loop::tend_loop;
 pub(crate) use space_check::{discard, place_of, place_of_version, space_at};
-pub(crate) use sweep::{RunningDeliveries, Sweeping};
+pub(crate) use sweep::{RunningDeliveries, Sweeping, sweep_late};
 pub use transfers::Directories;
 pub(crate) use transfers::Transfers;

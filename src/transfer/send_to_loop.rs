@@ -243,5 +243,6 @@ pub(super) async fn remove_loop_files(
     }
     let (assembly, marker) = (loop_assembly(assembly), loop_marker(session, delivery));
     let (one, other) = tokio::join!(session.remote.remove(&assembly), session.remote.remove(&marker));
+    session.late_files.add(delivery.id, [assembly, marker]);
     one.and(other).map_err(|e| e.fault())
 }

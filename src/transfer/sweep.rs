@@ -2,6 +2,7 @@
 //! files of this instance are removed.
 
 use std::collections::HashSet;
+use std::future::pending;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_util::stream::{self, StreamExt, TryStreamExt};
@@ -186,6 +187,21 @@ async fn sweep_strays(transfers: &Transfers) -> Result<(), Fault> {
         tolerate(session, remove_parts(session, |delivery| strays.contains(&delivery)).await)?;
     }
     Ok(())
+}
+
+/// Removes temporary files that appeared after they were removed; never returns.
+pub(crate) async fn sweep_late(session: Arc<Session>, running: RunningDeliveries) {
+    loop {
+        let late = session.late_files.due().await;
+        if running.contains(late.delivery) {
+            // This attempt may use the name.
+            session.late_files.add(late.delivery, [late.path]);
+        } else if tolerate(&session, session.remote.remove(&late.path).await).is_err() {
+            // The next session takes it over.
+            session.late_files.add(late.delivery, [late.path]);
+            return pending().await;
+        }
+    }
 }
 
 /// Removes markers. If the connection is lost meanwhile, the next session removes them with the strays.

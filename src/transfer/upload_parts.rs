@@ -141,7 +141,7 @@ impl<'a> PartsUpload<'a> {
     }
 
     fn is_in_time(&self, channel: &SftpChannel) -> bool {
-        self.session.channels.is_in_time(channel, self.ranges().left_bytes())
+        self.session.is_in_time(channel, self.version(), self.ranges().left_bytes())
     }
 
     fn may_use(&self, channel: &SftpChannel) -> bool {

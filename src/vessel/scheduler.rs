@@ -25,7 +25,7 @@ use crate::text::duration;
 use crate::transfer::Outcome;
 use crate::transfer::Transfers;
 use crate::transfer::discard;
-use crate::transfer::{RunningDeliveries, Sweeping};
+use crate::transfer::{RunningDeliveries, Sweeping, sweep_late};
 use crate::transfer::{deliver, tend_loop};
 
 /// Maximum number of concurrent deliveries of files of one chunk, which cost round trips, and of larger files, which
@@ -238,6 +238,8 @@ impl Scheduler {
         // A single run may end before what was started ahead is complete, and would leave a probe file on the vessel.
         let (transfers, ahead) = (self.transfers.clone(), self.vessel.until_done.is_none());
         let _preparing = AbortOnDropHandle::new(tokio::spawn(async move { tend_loop(&transfers, ahead).await }));
+        let late = sweep_late(self.transfers.session.clone(), self.running_ids.clone());
+        let _late = AbortOnDropHandle::new(tokio::spawn(late));
         // Parts are removed in the background, because no delivery depends on the removal of files from earlier
         // sessions.
         self.sweeping.begin_strays(&self.transfers);
