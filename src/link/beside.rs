@@ -50,15 +50,15 @@ async fn keep(channels: &ChannelPool, link: &Link, route: usize) {
         let began = Instant::now();
         match SftpChannel::connect(settings, &link.environment, None).await {
             Ok(first) => {
-                tracing::info!(%vessel, way, "Another way carries as well");
+                tracing::info!(%vessel, way, "Also sending over another way");
                 let why = carry(channels, link, route, first).await;
                 channels.abandon_route(route);
                 match why {
-                    Some(why) => tracing::info!(%vessel, way, "The way carries no more: {why}"),
-                    None => tracing::debug!(%vessel, way, "The way is not needed any more"),
+                    Some(why) => tracing::info!(%vessel, way, "Stopped sending over the additional way: {why}"),
+                    None => tracing::debug!(%vessel, way, "Closed the additional way: nothing left to send"),
                 }
             }
-            Err(e) => tracing::debug!(%vessel, way, "Cannot use the way as well: {e}"),
+            Err(e) => tracing::debug!(%vessel, way, "Cannot send over the additional way: {e}"),
         }
         pause = if began.elapsed() > LONGEST_PAUSE { PAUSE } else { (pause * 2).min(LONGEST_PAUSE) };
         sleep(pause).await;

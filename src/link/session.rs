@@ -118,7 +118,7 @@ pub(crate) struct Session {
     made_dirs: Mutex<HashMap<RemotePath, Arc<OnceCell<()>>>>,
     /// The loop in the vessel's shell that receives small files.
     pub(crate) small_files: LoopSlot,
-    /// Files on the vessel that are no source of a copy.
+    /// Files on the vessel that differed from a version and are not copied.
     pub(crate) unequal: UnequalFiles,
     /// Temporary files that may still appear on the vessel.
     pub(crate) late_files: LateFiles,

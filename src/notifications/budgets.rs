@@ -18,7 +18,7 @@ use crate::settings::{Limit, Settings};
 
 /// The share of a budget that is reported before the budget is spent, in percent.
 const EARLY: u32 = 80;
-/// How often the budgets are looked at.
+/// How often the budgets are checked.
 const LOOK: Duration = Duration::from_secs(1);
 /// Pause after a webhook did not accept the event.
 const AGAIN: Duration = Duration::from_secs(30);

@@ -213,12 +213,12 @@ impl Remote {
     /// Creates a symbolic link.
     pub async fn make_link(&self, target: &[u8], link: &RemotePath) -> Result<(), RemoteError> {
         let made = self.0.lane.files().symlink(target, link.as_bytes()).await;
-        made.map_err(|e| RemoteError::from_sftp(&e, format_args!("making the link {link}")))
+        made.map_err(|e| RemoteError::from_sftp(&e, format_args!("making the symbolic link {link}")))
     }
 
     /// Returns the target of a symbolic link, or `None` if the link does not exist.
     pub async fn read_link(&self, link: &RemotePath) -> Result<Option<Bytes>, RemoteError> {
-        found(self.0.lane.files().readlink(link.as_bytes()).await, || format!("reading the link {link}"))
+        found(self.0.lane.files().readlink(link.as_bytes()).await, || format!("reading the symbolic link {link}"))
     }
 
     /// Returns the absolute path of a path. A relative path starts at the login directory.

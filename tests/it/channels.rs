@@ -31,7 +31,7 @@ fn wait_until_carried_by(link: &Proxy, connections: usize) {
 }
 
 fn connected(daemon: &Daemon) -> usize {
-    daemon.log().iter().filter(|line| line.contains("connected")).count()
+    daemon.log().iter().filter(|line| line.contains("Connected")).count()
 }
 
 #[track_caller]

@@ -167,7 +167,7 @@ impl Sqlite {
 
 fn options(file: &Path) -> SqliteConnectOptions {
     let options = SqliteConnectOptions::new().filename(file);
-    // A slow statement is no fault that an operator can mend, and the library's lines contain SQL.
+    // A slow statement is not a fault that an operator can mend, and the library's lines contain SQL.
     options.busy_timeout(Duration::from_secs(10)).row_buffer_size(ROWS_ON_THE_WAY).disable_statement_logging()
 }
 

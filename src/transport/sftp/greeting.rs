@@ -1,4 +1,5 @@
-//! The start of an SFTP session: the vessel's greeting, and the requests that are sent together with the shore's own.
+//! The start of an SFTP session: the vessel's SSH_FXP_VERSION, and the requests that are sent right after our
+//! SSH_FXP_INIT.
 
 use std::collections::HashMap;
 use std::time::Duration;

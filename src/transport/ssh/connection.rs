@@ -413,7 +413,7 @@ fn no_version(endpoint: &Endpoint, said: &str, why: &str) -> String {
         return format!("the server sent `{said}` instead of an SSH version ({why})");
     }
     format!(
-        "the server sent `{said}` instead of an SSH version, so it is no SSH server; check {}",
+        "the server sent `{said}` instead of an SSH version, so it is not an SSH server; check {}",
         endpoint.key_setting("Address and Port")
     )
 }
