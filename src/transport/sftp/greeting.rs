@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 
-use super::session::{Early, Pending};
+use super::handshake::Early;
+use super::requests::Pending;
 use super::space::Limits;
 use super::wire::{Attrs, Reader, Reply, kind, put_string};
 use super::{SftpError, attrs, unexpected};
