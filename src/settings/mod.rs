@@ -46,6 +46,7 @@ mod retention;
 mod schedule;
 mod schema;
 mod secrets;
+mod sections;
 mod ssh_config;
 mod ssh_host;
 mod ssh_route;
