@@ -16,7 +16,7 @@ pub type Health = Arc<dyn Fn() -> Option<String> + Send + Sync>;
 
 /// Sends heartbeats until `desk.stop` or `desk.finish` is cancelled.
 pub(super) async fn beat(desk: Desk, client: Client, address: WebAddress, health: Health) {
-    let mut ticks = tokio::time::interval(desk.settings.monster.telling.heartbeat_interval);
+    let mut ticks = tokio::time::interval(desk.settings.monster.notifications.heartbeat_interval);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let rooms = Rooms::default();
     let (mut sick, mut unheard) = (LogOnce::default(), LogOnce::default());

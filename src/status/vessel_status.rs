@@ -35,7 +35,9 @@ impl Sources<'_> {
     pub(super) fn known_rate(&self, name: &VesselName, live: &LiveVessel, way: Option<&str>) -> Option<u64> {
         let Self { place, running, summary, at, .. } = *self;
         let is_recent = |measured: i64| (0..A_DAY).contains(&(at - measured));
-        let now = running.map(|running| running.rate(live)).filter(|rate| *rate > 0 && live.link.way().map(|(way, _)| way) == way);
+        let now = running
+            .map(|running| running.rate(live))
+            .filter(|rate| *rate > 0 && live.link.way().map(|(way, _)| way) == way);
         let earlier = live.recent_rate(way).filter(|(at, _)| is_recent(*at)).map(|(_, rate)| rate);
         let path = summary.notes.iter().find(|note| note.vessel == *name).and_then(|note| note.path);
         let path = path.filter(|(measured, _)| way.is_none() && is_recent(*measured)).map(|(_, rate)| rate);

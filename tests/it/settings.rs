@@ -146,13 +146,16 @@ Address = v.example
     let month = KeepProcessed::For(Duration::from_secs(30 * 86400));
     assert_eq!((plain.keep_processed, other.keep_processed), (month, KeepProcessed::No));
     assert_eq!(settings.monster.keep_history, Some(Duration::from_secs(90 * 86400)));
-    let telling = &settings.monster.telling;
+    let recipients = &settings.monster.notifications;
     assert_eq!(
-        telling.webhooks.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        recipients.webhooks.iter().map(ToString::to_string).collect::<Vec<_>>(),
         ["https://example.com", "http://localhost:8080"]
     );
-    assert_eq!(telling.webhook_secret.as_ref().unwrap().expose_secret(), "open sesame");
-    assert_eq!((telling.heartbeat_interval, telling.hook_timeout), (Duration::from_secs(60), Duration::from_secs(60)));
+    assert_eq!(recipients.webhook_secret.as_ref().unwrap().expose_secret(), "open sesame");
+    assert_eq!(
+        (recipients.heartbeat_interval, recipients.hook_timeout),
+        (Duration::from_secs(60), Duration::from_secs(60))
+    );
     assert_eq!((settings.monster.min_free, settings.warnings.len()), (64 << 20, 0));
 }
 
