@@ -62,7 +62,7 @@ impl Remote {
         let script = script.code(" && ls -ldn").path(probe).code("; rm -f").path(probe).code("\necho =\n");
         let script = script.code("cd").path(temp_dir.as_bytes()).code(" && ls -ldn").word(prefix).code("*; echo =\n");
         let output = self.run(script, WHAT, 0).await?;
-        parse(&output.text).ok_or_else(|| RemoteError::new(ErrorKind::Failed, WHAT, output.complaint()))
+        parse(&output.text).ok_or_else(|| RemoteError::new(ErrorKind::Failed, WHAT, output.error_text()))
     }
 }
 
