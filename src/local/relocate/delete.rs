@@ -13,7 +13,7 @@ use rustix::io::Errno;
 
 use super::free_names::leaving_name;
 use super::moves::{Taken, give_back, look_in, move_to_ours, remove, sync};
-use super::processed::open_processed;
+use super::open_processed::open_processed;
 use super::processed_dir::open_readable;
 use super::{FileState, Guard, Retired};
 use crate::local::DiskError;

@@ -9,8 +9,8 @@
 //! directory, because otherwise a power loss could leave a file under neither name.
 //!
 //! `processed` may be a link to a directory on another disk. It is the only link that is followed, and only where
-//! nobody but the operator can have created it (see `processed`). A file that goes to another file system is copied,
-//! and removed from its directory only after the copy was verified and flushed (see `copy`).
+//! nobody but the operator can have created it (see `open_processed`). A file that goes to another file system is
+//! copied, and removed from its directory only after the copy was verified and flushed (see `copy`).
 //!
 //! A file that is open for writing is not moved (see `guard`). If a program opens the file between this check and the
 //! move, a second check after the move detects it, and the file is moved back.
@@ -20,7 +20,7 @@ mod delete;
 mod free_names;
 mod guard;
 mod moves;
-mod processed;
+mod open_processed;
 mod processed_dir;
 mod put_back;
 mod retire;

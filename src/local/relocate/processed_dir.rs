@@ -7,7 +7,7 @@ use rustix::fs::{Mode, OFlags, openat};
 use rustix::io::Errno;
 
 use super::moves::sync;
-use super::processed::{make_and_open, open_ours};
+use super::open_processed::{make_and_open, open_ours};
 use crate::local::DiskError;
 use crate::local::file_state::open_location;
 use crate::local::own_names::PROCESSED;

@@ -35,7 +35,7 @@ enum Moment {
 
 /// The retirement of one version.
 struct Retirement<'a> {
-    places: &'a ProcessedDir<'a>,
+    dirs: &'a ProcessedDir<'a>,
     path: &'a RelPath,
     stamp: &'a FileStamp,
     /// `None` if the file was never read completely.
@@ -98,7 +98,7 @@ fn retire_beside(
     stopped: &dyn Fn() -> bool,
     pause: &dyn Fn(Moment),
 ) -> Result<Vec<Result<Retired, DiskError>>, DiskError> {
-    let Some(places) = ProcessedDir::open_as(location, &versions[0].path, into)? else {
+    let Some(dirs) = ProcessedDir::open_as(location, &versions[0].path, into)? else {
         return Ok(versions.iter().map(|_| Ok(Retired::SourceGone)).collect());
     };
     let retire = |version: &Version| {
@@ -107,11 +107,11 @@ fn retire_beside(
         if digest.is_none() && into == PROCESSED {
             return Ok(Retired::SourceChanged);
         }
-        Retirement { places: &places, path, stamp, digest: digest.as_ref(), version, guard, pause }.run()
+        Retirement { dirs: &dirs, path, stamp, digest: digest.as_ref(), version, guard, pause }.run()
     };
     let outcomes: Vec<_> = versions.iter().take_while(|_| !stopped()).map(retire).collect();
     if outcomes.iter().any(|outcome| matches!(outcome, Ok(Retired::Moved(_)))) {
-        places.flush()?;
+        dirs.flush()?;
     }
     Ok(outcomes)
 }
@@ -123,7 +123,7 @@ impl Retirement<'_> {
             FileState::Gone => return self.perhaps_moved_earlier(),
             _ => return Ok(Retired::SourceChanged),
         }
-        let checked = self.guard.check(&self.places.from, self.path.file_name(), self.version);
+        let checked = self.guard.check(&self.dirs.from, self.path.file_name(), self.version);
         let source = match checked.map_err(|errno| self.failed("open", errno))? {
             Ok(source) => source,
             Err(stays) => return Ok(stays),
@@ -131,12 +131,12 @@ impl Retirement<'_> {
         (self.pause)(Moment::Checked);
         let mut free = self.free_number()?;
         if let Some(target) = self.find_copy(free)? {
-            sync(&self.places.to, &self.places.processed)?;
+            sync(&self.dirs.to, &self.dirs.processed)?;
             return self.remove_source(Retired::AlreadyThere(target), &source);
         }
         for _ in 0..TRIES {
             let target = numbered(self.path, free);
-            match move_to_ours(&self.places.from, self.path.file_name(), &self.places.to, target.file_name()) {
+            match move_to_ours(&self.dirs.from, self.path.file_name(), &self.dirs.to, target.file_name()) {
                 Ok(()) => return self.confirm(target, &source),
                 Err(Taken::Taken) => free = self.free_number()?,
                 Err(Taken::Failed(Errno::XDEV)) => return self.copy_across(&source),
@@ -152,8 +152,8 @@ impl Retirement<'_> {
 
     /// Returns a number with which this version's name is free in `processed/`.
     fn free_number(&self) -> Result<u64, DiskError> {
-        let number = free_number(&self.places.to, self.path);
-        number.map_err(|e| DiskError::io("read the status of", &self.places.target(self.path), e))
+        let number = free_number(&self.dirs.to, self.path);
+        number.map_err(|e| DiskError::io("read the status of", &self.dirs.target(self.path), e))
     }
 
     /// Returns the path in `processed/` where an earlier attempt put the version's bytes. Checks only the plain name
@@ -172,11 +172,11 @@ impl Retirement<'_> {
     }
 
     fn source(&self) -> Result<FileState, DiskError> {
-        look_in(&self.places.from, self.path.file_name()).map_err(|errno| self.failed("read the status of", errno))
+        look_in(&self.dirs.from, self.path.file_name()).map_err(|errno| self.failed("read the status of", errno))
     }
 
     fn failed(&self, act: &'static str, errno: Errno) -> DiskError {
-        DiskError::io(act, &self.places.location.join(self.path.as_path()), errno)
+        DiskError::io(act, &self.dirs.location.join(self.path.as_path()), errno)
     }
 
     /// Returns whether `processed/` has the version's bytes at `target`.
@@ -184,8 +184,8 @@ impl Retirement<'_> {
     /// Numbered names must also have the version's mtime, which moving and copying keep. Otherwise a file that is
     /// rewritten every minute would have all its earlier copies hashed every time.
     fn holds_it(&self, target: &RelPath, number: u64) -> Result<bool, DiskError> {
-        let there = look_in(&self.places.to, target.file_name());
-        let there = match there.map_err(|e| DiskError::io("read the status of", &self.places.target(target), e))? {
+        let there = look_in(&self.dirs.to, target.file_name());
+        let there = match there.map_err(|e| DiskError::io("read the status of", &self.dirs.target(target), e))? {
             FileState::File { stamp, .. } => stamp,
             FileState::Gone | FileState::NotAFile(_) => return Ok(false),
         };
@@ -194,8 +194,8 @@ impl Retirement<'_> {
             return Ok(false);
         }
         let Some(digest) = self.digest else { return Ok(time(&there) == time(self.stamp)) };
-        let (name, whole) = (Path::new(target.file_name()), self.places.target(target));
-        let copy = match SourceFile::open_in(&self.places.to, name, whole) {
+        let (name, whole) = (Path::new(target.file_name()), self.dirs.target(target));
+        let copy = match SourceFile::open_in(&self.dirs.to, name, whole) {
             Err(DiskError::NotAFile { .. }) => return Ok(false),
             Err(error) if error.is_gone() => return Ok(false),
             copy => copy?,
@@ -213,10 +213,10 @@ impl Retirement<'_> {
         for number in 0.. {
             let target = numbered(self.path, number);
             if self.holds_it(&target, number)? {
-                sync(&self.places.to, &self.places.processed)?;
+                sync(&self.dirs.to, &self.dirs.processed)?;
                 return Ok(Retired::AlreadyThere(target));
             }
-            if matches!(look_in(&self.places.to, target.file_name()), Ok(FileState::Gone) | Err(_)) {
+            if matches!(look_in(&self.dirs.to, target.file_name()), Ok(FileState::Gone) | Err(_)) {
                 return Ok(Retired::SourceGone);
             }
         }
@@ -225,23 +225,22 @@ impl Retirement<'_> {
 
     /// Checks the file again after the move, when other programs can no longer replace it. Doesn't flush.
     fn confirm(&self, target: RelPath, source: &Source) -> Result<Retired, DiskError> {
-        let moved = look_in(&self.places.to, target.file_name());
+        let moved = look_in(&self.dirs.to, target.file_name());
         let is_it = matches!(moved, Ok(FileState::File { stamp, .. }) if stamp == *self.stamp);
         if is_it && self.guard.still_holds(source, self.version) {
             return Ok(Retired::Moved(target));
         }
         (self.pause)(Moment::Mistaken);
-        self.give_back(self.places.to.as_fd(), target.file_name())
+        self.give_back(self.dirs.to.as_fd(), target.file_name())
     }
 
     /// Moves a file back that was moved by mistake, to its own name or, if that is taken again, to the next free one.
     fn give_back(&self, from: BorrowedFd<'_>, name: &OsStr) -> Result<Retired, DiskError> {
-        let got =
-            give_back(from, name, &self.places.from, self.path).map_err(|errno| self.failed("put back", errno))?;
-        self.places.flush()?;
+        let got = give_back(from, name, &self.dirs.from, self.path).map_err(|errno| self.failed("put back", errno))?;
+        self.dirs.flush()?;
         if got != *self.path {
             tracing::warn!(
-                location = %self.places.location.display(), file = %self.path, kept_as = %got,
+                location = %self.dirs.location.display(), file = %self.path, kept_as = %got,
                 "The file was replaced twice while it retired; the version in between was kept under another name"
             );
         }
@@ -254,7 +253,7 @@ impl Retirement<'_> {
     /// [`sweep`](super::sweep) restores the source.
     fn remove_source(&self, done: Retired, source: &Source) -> Result<Retired, DiskError> {
         (self.pause)(Moment::Copied);
-        let from = &self.places.from;
+        let from = &self.dirs.from;
         let aside = leaving_name(self.path);
         match move_to_ours(from, self.path.file_name(), from, &aside) {
             Ok(()) => {}
@@ -269,7 +268,7 @@ impl Retirement<'_> {
                 if stamp == *self.stamp && self.guard.still_holds(source, self.version) =>
             {
                 remove(from, &aside).map_err(|errno| self.failed("remove", errno))?;
-                self.places.flush()?;
+                self.dirs.flush()?;
                 Ok(done)
             }
             _ => {
@@ -284,22 +283,22 @@ impl Retirement<'_> {
         let digest = match self.digest {
             Some(digest) => *digest,
             None => {
-                let whole = self.places.location.join(self.path.as_path());
-                hash(&SourceFile::open_in(&self.places.from, Path::new(self.path.file_name()), whole)?, &|| false)?
+                let whole = self.dirs.location.join(self.path.as_path());
+                hash(&SourceFile::open_in(&self.dirs.from, Path::new(self.path.file_name()), whole)?, &|| false)?
             }
         };
-        let Some(copied) = copy::make(self.places, self.path, self.stamp, &digest)? else {
+        let Some(copied) = copy::make(self.dirs, self.path, self.stamp, &digest)? else {
             return Ok(Retired::SourceChanged);
         };
         for _ in 0..TRIES {
             let target = numbered(self.path, self.free_number()?);
-            match copied.publish(self.places, target.file_name()) {
+            match copied.publish(self.dirs, target.file_name()) {
                 Ok(()) => {
-                    sync(&self.places.to, &self.places.processed)?;
+                    sync(&self.dirs.to, &self.dirs.processed)?;
                     return self.remove_source(Retired::Moved(target), source);
                 }
                 Err(Taken::Taken) => {}
-                Err(Taken::Failed(errno)) => return Err(DiskError::io("make", &self.places.target(&target), errno)),
+                Err(Taken::Failed(errno)) => return Err(DiskError::io("make", &self.dirs.target(&target), errno)),
             }
         }
         Err(self.failed("retire", Errno::EXIST))
