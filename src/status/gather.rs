@@ -26,7 +26,7 @@ use super::trouble_times::TroubleTimes;
 use super::vessel_status::{Sources, outlook};
 use crate::clock::Clock;
 use crate::ledger::{LedgerError, LedgerView};
-use crate::local::{Room, Rooms};
+use crate::local::{FreeSpace, Rooms};
 use crate::names::{DirectoryName, VesselName};
 use crate::settings::Priority;
 use crate::shore::Concern;
@@ -257,11 +257,12 @@ impl Gatherer {
         let (places, min_free) = (&self.place.disks, self.place.min_free);
         let mut seen = HashSet::new();
         let found = places.iter().zip(self.rooms.at(places).await);
-        let found = found.filter_map(|(place, room)| Some((place, room?))).filter(|(_, room)| seen.insert(room.disk));
-        let status = |(place, room): (&PathBuf, Room)| DiskStatus {
+        let found =
+            found.filter_map(|(place, space)| Some((place, space?))).filter(|(_, space)| seen.insert(space.disk));
+        let status = |(place, space): (&PathBuf, FreeSpace)| DiskStatus {
             path: place.display().to_string(),
-            free_bytes: room.free,
-            low: room.free < min_free,
+            free_bytes: space.free,
+            low: space.free < min_free,
         };
         found.map(status).collect()
     }
