@@ -32,14 +32,14 @@ impl ChannelPool {
     pub(crate) async fn tend(&self, link: &Link) {
         let first = self.channels.borrow()[0].clone();
         let tending = Tending::new(self, &link.settings, &link.environment, first);
-        let beside = join_all((1..=link.beside.len()).map(|route| keep(self, link, route)));
-        tokio::join!(tending.run(), pacer::hold(self, &link.settings.name, 0), beside);
+        let parallel = join_all((1..=link.parallel.len()).map(|route| keep(self, link, route)));
+        tokio::join!(tending.run(), pacer::hold(self, &link.settings.name, 0), parallel);
     }
 }
 
 /// Keeps connections over the way with the number `route` while there is something to send; never returns.
 async fn keep(channels: &ChannelPool, link: &Link, route: usize) {
-    let Some((settings, _)) = link.beside.get(route - 1) else { return };
+    let Some((settings, _)) = link.parallel.get(route - 1) else { return };
     let (vessel, way, mut pause) = (&settings.name, settings.way().unwrap_or_default(), PAUSE);
     loop {
         channels.wait_for_work(WORTH).await;
@@ -67,7 +67,7 @@ async fn keep(channels: &ChannelPool, link: &Link, route: usize) {
 
 /// Returns whether the way may carry something now.
 fn is_open(link: &Link, route: usize) -> bool {
-    let schedule = link.beside[route - 1].0.link.as_ref().map(|link| &link.schedule);
+    let schedule = link.parallel[route - 1].0.link.as_ref().map(|link| &link.schedule);
     schedule.is_none_or(|schedule| schedule.is_open(link.clock.now_ms()))
         && link.route(route).allowance.spent().is_none()
         && Priority::ALL.into_iter().any(|priority| link.carries(route, priority))
@@ -75,7 +75,7 @@ fn is_open(link: &Link, route: usize) -> bool {
 
 /// Uses the way until it fails, may not be used any more, or is idle (`None`). Returns why it ended.
 async fn carry(channels: &ChannelPool, link: &Link, route: usize, first: SftpChannel) -> Option<String> {
-    let (settings, _) = &link.beside[route - 1];
+    let (settings, _) = &link.parallel[route - 1];
     first.set_route(route);
     if channels.keeps_short_queues() {
         first.begin_with_window(FIRST_SHORT);
