@@ -60,7 +60,7 @@ fn row(bar: &Bar, y: f64, length: f64) -> String {
         (false, true) => "ours",
         (false, false) => "peer",
     };
-    // A bar too short to see is no bar.
+    // A bar too short to see is not drawn.
     let length = length.max(1.5);
     let rect = format!(
         "<rect class=\"{class}\" x=\"{LEFT}\" y=\"{y:.1}\" width=\"{length:.1}\" height=\"{BAR}\" rx=\"2\"/>\n"

@@ -59,7 +59,7 @@ pub(super) enum Command {
         /// Show and record the host keys of the vessels of this group.
         #[arg(long, value_name = "GROUP", conflicts_with = "vessel")]
         group: Option<String>,
-        /// Skip vessels whose host keys are known already; alone, the same as --all --new.
+        /// Skip vessels whose host keys are already known. Without a vessel or a group, applies to all vessels.
         #[arg(long, conflicts_with = "vessel")]
         new: bool,
         /// Record the host key without asking.
@@ -308,7 +308,7 @@ pub(super) enum SettingsAction {
 pub(super) enum Origin {
     /// Poni, an inotify daemon around rsync: its config.yml.
     Poni {
-        /// The configuration.
+        /// Poni's config.yml.
         file: PathBuf,
         /// Where to write the settings; default: standard output.
         #[arg(short, long, value_name = "FILE")]

@@ -48,7 +48,7 @@ pub(super) struct Reach {
     socket: PathBuf,
 }
 
-/// Reads the settings and runs a command. Invalid settings are no obstacle while the program runs, because it keeps its
+/// Reads the settings and runs a command. Invalid settings are not an obstacle while the program runs, because it keeps its
 /// previous settings.
 pub(super) fn on_reach<F>(file: &Path, act: impl FnOnce(Reach) -> F) -> Exit
 where

@@ -97,7 +97,7 @@ fn faults(document: &Document) -> Vec<(State, String)> {
     }
     for (what, count) in [
         ("parked", (|vessel| vessel.parked) as fn(&crate::status::VesselStatus) -> u64),
-        ("put off", |vessel| vessel.put_off),
+        ("postponed", |vessel| vessel.put_off),
     ] {
         let concerned: Vec<_> = document.vessels.iter().filter(|vessel| count(vessel) > 0).collect();
         if !concerned.is_empty() {

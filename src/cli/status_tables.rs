@@ -92,7 +92,7 @@ fn text(document: &Document, vessels: Vec<&VesselStatus>) -> String {
         if let Some(first) = &vessel.retried_first {
             let (files, next) = (counted(vessel.put_off, "file"), sizes::until(first.next_try, document.at));
             let (name, directory, path, reason) = (&vessel.name, &first.directory, &first.path, &first.reason);
-            let _ = writeln!(text, "  {name}: {files} put off, first {directory}/{path}: {reason} (next try {next})");
+            let _ = writeln!(text, "  {name}: {files} postponed, first {directory}/{path}: {reason} (next try {next})");
         }
         text.push_str(&queues(vessel, document.at));
         vessel.ways.iter().for_each(|way| text.push_str(&line_of_way(&vessel.name, way)));

@@ -40,7 +40,7 @@ pub(super) fn trust(file: &Path, selection: &Selection, new: bool, yes: bool) ->
     };
     let asker = Asker { environment: Arc::new(ssh_environment(&settings)), runtime, new, yes };
     let (mut worst, mut known) = (Exit::Good, 0_u64);
-    // One vessel that can't be reached is no reason to leave out the others.
+    // One vessel that can't be reached must not exclude the others.
     for vessel in vessels.into_iter().filter(|vessel| vessel.local.is_none()) {
         let exit = asker.ask(vessel, &mut known);
         if exit != Exit::Good {

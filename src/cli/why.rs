@@ -52,32 +52,33 @@ fn show_version(version: &Chapter, now: Timestamp) {
         version.fate
     ));
     say(format_args!("    SHA-256 {hash}"));
-    version.deliveries.iter().for_each(|fate| show_fate(fate, now));
+    version.deliveries.iter().for_each(|report| show_delivery(report, now));
 }
 
-fn show_fate(fate: &DeliveryReport, now: Timestamp) {
-    match (&fate.delivered, &fate.verified) {
+fn show_delivery(report: &DeliveryReport, now: Timestamp) {
+    match (&report.delivered, &report.verified) {
         (Some(at), Some(how)) => {
-            let from = fate.made_from.as_ref().map(|from| made_from(how, from)).unwrap_or_default();
-            say(format_args!("    {}: delivered {}, {how}{from}", fate.vessel, sizes::ago(*at, now)));
-            show_cost(fate);
+            let from = report.made_from.as_ref().map(|from| made_from(how, from)).unwrap_or_default();
+            say(format_args!("    {}: delivered {}, {how}{from}", report.vessel, sizes::ago(*at, now)));
+            show_cost(report);
             return;
         }
-        _ => say(format_args!("    {}: {}", fate.vessel, fate.now)),
+        _ => say(format_args!("    {}: {}", report.vessel, report.now)),
     }
-    show_cost(fate);
-    if let Some(error) = fate.last_error.as_ref().filter(|error| !fate.now.ends_with(error.as_str())) {
-        say(format_args!("      last error (of {} in a row): {error}", fate.failures.max(1)));
+    show_cost(report);
+    if let Some(error) = report.last_error.as_ref().filter(|error| !report.now.ends_with(error.as_str())) {
+        say(format_args!("      last error (of {} in a row): {error}", report.failures.max(1)));
     }
-    if let Some(next) = fate.next_try {
+    if let Some(next) = report.next_try {
         say(format_args!("      next try: {}", sizes::until(next, now)));
     }
-    show_advice("      ", &fate.you_can);
+    show_advice("      ", &report.you_can);
 }
 
-fn show_cost(fate: &DeliveryReport) {
-    if let Some(written) = fate.written_bytes {
-        let link = fate.link_bytes.map(|link| format!("; its share of the bytes on the link: {}", sizes::bytes(link)));
+fn show_cost(report: &DeliveryReport) {
+    if let Some(written) = report.written_bytes {
+        let link =
+            report.link_bytes.map(|link| format!("; its share of the bytes on the link: {}", sizes::bytes(link)));
         say(format_args!("      wrote {} of the file{}", sizes::bytes(written), link.unwrap_or_default()));
     }
 }

@@ -58,11 +58,11 @@ impl Guard {
         }
         let seen = self.rooms.at(&self.places).await;
         let mut disks = HashSet::new();
-        for (at, (room, place)) in seen.into_iter().zip(self.places.clone()).enumerate() {
+        for (at, (space, place)) in seen.into_iter().zip(self.places.clone()).enumerate() {
             // The module that uses the disk reports its errors.
-            let Some(room) = room else { continue };
-            if disks.insert(room.disk) {
-                self.judge(&place, room.free, at == 0 && self.has_file);
+            let Some(space) = space else { continue };
+            if disks.insert(space.disk) {
+                self.judge(&place, space.free, at == 0 && self.has_file);
             }
         }
     }

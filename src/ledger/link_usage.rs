@@ -32,10 +32,10 @@ pub trait LinkUsage: Send + Sync {
     /// Removes all ceilings, after the bytes that were used have been recorded.
     async fn clear_ceilings(&self) -> Result<()>;
 
-    /// Returns the share of a budget, in percent, that was told last for the period that begins on `first`; 0 if none was.
+    /// Returns the share of a budget, in percent, that was reported last for the period that begins on `first`; 0 if none was.
     async fn budget_told(&self, payer: &str, period: &str, first: UtcDay) -> Result<u32>;
 
-    /// Records that a share of a budget was told, in place of the one before.
+    /// Records that a share of a budget was reported, in place of the one before.
     async fn tell_budget(&self, payer: &str, period: &str, first: UtcDay, percent: u32) -> Result<()>;
 
     /// Adds to the costs of deliveries that were not acknowledged, or not yet.

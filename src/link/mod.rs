@@ -5,7 +5,6 @@
 //! of a session follows the rules that they set.
 
 mod allowance;
-mod beside;
 mod channel_pool;
 mod command_batch;
 mod compressor;
@@ -14,6 +13,7 @@ mod late_files;
 mod new_file;
 mod pace;
 mod pacer;
+mod parallel_route;
 mod path;
 mod preconnect;
 mod send_gate;

@@ -30,7 +30,7 @@ pub(super) struct Tick {
 /// nothing, and the usual queue is long compared with the bytes in flight.
 const LEAST: f64 = 400e3;
 /// A path counts as full when this share of the bytes of a round trip was lost, while the rate did not grow by this
-/// factor. Losses that have other reasons are rarer. A longer round trip alone is no evidence, because a busy processor
+/// factor. Losses that have other reasons are rarer. A longer round trip alone is not evidence, because a busy processor
 /// lengthens it too; and a connection that is held back by mistake takes long to become as fast again.
 const LOSSY: f64 = 0.1;
 const GROWS: f64 = 1.25;
@@ -72,7 +72,7 @@ enum Phase {
 pub(super) struct Pace {
     phase: Phase,
     ticks: VecDeque<Tick>,
-    /// The sum of the current round trip's ticks.
+    /// The sum of the measurements in the current round trip.
     round: Tick,
     /// Number of measurements in a row that showed a queue.
     queued: u32,

@@ -10,7 +10,7 @@ use super::pace::{Pace, Tick, divide};
 use crate::records::PathRate;
 use crate::transport::SftpChannel;
 
-/// The interval of the measurements: a part of a round trip, within these bounds.
+/// Measurement interval: the round trip divided by `PART`, between `SHORTEST` and `LONGEST`.
 const PART: u32 = 8;
 const SHORTEST: Duration = Duration::from_millis(10);
 const LONGEST: Duration = Duration::from_millis(250);

@@ -47,7 +47,7 @@ pub(crate) struct Link {
     pub(crate) way: Limits,
     /// Other ways that large files go over at the same time, with the vessel's settings over each. The numbers of these
     /// ways, which the channels tell, begin with 1.
-    pub(crate) beside: Vec<(Arc<settings::Vessel>, Limits)>,
+    pub(crate) parallel: Vec<(Arc<settings::Vessel>, Limits)>,
     /// Receiver of events.
     pub(crate) monitor: Arc<dyn Monitor>,
     /// Whether the vessel's inability to store some times was already reported.
@@ -70,13 +70,13 @@ pub(crate) struct Limits {
 impl Link {
     /// Returns the limits of the way with a number.
     pub(crate) fn route(&self, route: usize) -> &Limits {
-        let beside = route.checked_sub(1).and_then(|at| self.beside.get(at));
-        beside.map_or(&self.way, |(_, limits)| limits)
+        let parallel = route.checked_sub(1).and_then(|at| self.parallel.get(at));
+        parallel.map_or(&self.way, |(_, limits)| limits)
     }
 
     /// Returns whether the way with a number may carry files of a priority now, as far as its link and its budgets decide.
     pub(crate) fn carries(&self, route: usize, priority: Priority) -> bool {
-        let settings = route.checked_sub(1).and_then(|at| self.beside.get(at)).map_or(&self.settings, |(it, _)| it);
+        let settings = route.checked_sub(1).and_then(|at| self.parallel.get(at)).map_or(&self.settings, |(it, _)| it);
         let allowance = &self.route(route).allowance;
         settings.link.as_ref().is_none_or(|link| link.priorities.contains(priority))
             && (!allowance.has_reserve() || allowance.allows_now().contains(priority))
@@ -118,7 +118,7 @@ pub(crate) struct Session {
     made_dirs: Mutex<HashMap<RemotePath, Arc<OnceCell<()>>>>,
     /// The loop in the vessel's shell that receives small files.
     pub(crate) small_files: LoopSlot,
-    /// Files on the vessel that are no source of a copy.
+    /// Files on the vessel that differed from a version and are not copied.
     pub(crate) unequal: UnequalFiles,
     /// Temporary files that may still appear on the vessel.
     pub(crate) late_files: LateFiles,
@@ -134,7 +134,7 @@ impl Session {
         path: (Vec<Coming>, Option<PathRate>),
         arrival: Option<Arrival>,
     ) -> Self {
-        let ways = std::iter::once(&link.settings).chain(link.beside.iter().map(|(settings, _)| settings));
+        let ways = std::iter::once(&link.settings).chain(link.parallel.iter().map(|(settings, _)| settings));
         let over_a_link = ways.filter(|settings| settings.local.is_none());
         let meters = over_a_link.map(|settings| link.environment.meters.on(settings)).collect();
         Self {
@@ -373,7 +373,7 @@ impl Session {
 
     /// Has the budgets of each way take this session's unacknowledged bytes on it into account, as long as it lasts.
     pub(crate) fn join_budgets(self: &Arc<Self>) {
-        for route in 0..=self.link.beside.len() {
+        for route in 0..=self.link.parallel.len() {
             let session = Arc::downgrade(self);
             let unanswered = move || session.upgrade().map(|session| session.channels.unanswered_on(route));
             self.link.route(route).allowance.join(unanswered);

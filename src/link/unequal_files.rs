@@ -1,4 +1,4 @@
-//! Remembers which files on a vessel were compared with a version and are no source of a copy.
+//! Remembers which files on a vessel were compared with a version and differ, so that they are not copied.
 
 use std::collections::HashSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -16,7 +16,7 @@ const FRESH: Duration = Duration::from_secs(2);
 
 /// Free space on the file system of a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Room {
+pub struct FreeSpace {
     /// Bytes that this program may still write.
     pub free: u64,
     /// The file system's device number.
@@ -25,7 +25,7 @@ pub struct Room {
     at: Instant,
 }
 
-impl Room {
+impl FreeSpace {
     /// Returns whether the answer is current, and not an old one of a disk that no longer responds.
     pub fn is_fresh(&self) -> bool {
         self.at.elapsed() < FRESH
@@ -39,7 +39,7 @@ pub struct Rooms(Arc<Mutex<HashMap<PathBuf, Asked>>>);
 /// The last answer for one path, and its pending query.
 #[derive(Default)]
 struct Asked {
-    last: Option<Room>,
+    last: Option<FreeSpace>,
     /// A channel that closes when the pending query is answered; `None` before the first query.
     under_way: Option<watch::Receiver<()>>,
 }
@@ -47,7 +47,7 @@ struct Asked {
 impl Rooms {
     /// Returns the free space at each of these paths, current or as last known; `None` if the path does not exist or
     /// its disk never answered. Each path has at most one thread that waits for its disk.
-    pub async fn at(&self, paths: &[PathBuf]) -> Vec<Option<Room>> {
+    pub async fn at(&self, paths: &[PathBuf]) -> Vec<Option<FreeSpace>> {
         let asked: Vec<_> = paths.iter().map(|path| self.ask(path)).collect();
         let all = async {
             for mut answered in asked {
@@ -69,12 +69,12 @@ impl Rooms {
         let (answer, answered) = watch::channel(());
         let (rooms, place) = (self.clone(), path.to_owned());
         let look = move || {
-            let room = room_at(&place).ok();
-            rooms.known().entry(place).or_default().last = room;
+            let space = measure(&place).ok();
+            rooms.known().entry(place).or_default().last = space;
             drop(answer);
         };
         // Uses a separate thread, to keep the runtime's threads free for transfers.
-        if std::thread::Builder::new().name("room on a disk".into()).spawn(look).is_ok() {
+        if std::thread::Builder::new().name("space on a disk".into()).spawn(look).is_ok() {
             asked.under_way = Some(answered.clone());
         }
         answered
@@ -85,10 +85,10 @@ impl Rooms {
     }
 }
 
-fn room_at(path: &Path) -> io::Result<Room> {
-    let room = rustix::fs::statvfs(path)?;
+fn measure(path: &Path) -> io::Result<FreeSpace> {
+    let space = rustix::fs::statvfs(path)?;
     let disk = rustix::fs::stat(path)?.st_dev;
-    Ok(Room { free: room.f_bavail.saturating_mul(room.f_frsize), disk, at: Instant::now() })
+    Ok(FreeSpace { free: space.f_bavail.saturating_mul(space.f_frsize), disk, at: Instant::now() })
 }
 
 #[cfg(test)]
@@ -96,11 +96,11 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn the_room_of_what_is_there_is_known() {
+    async fn the_free_space_of_an_existing_path_is_known() {
         let dir = tempfile::tempdir().unwrap();
         let rooms = Rooms::default();
         let found = rooms.at(&[dir.path().to_owned(), dir.path().join("nothing")]).await;
-        assert!(found[0].is_some_and(|room| room.free > 0), "{found:?}");
+        assert!(found[0].is_some_and(|space| space.free > 0), "{found:?}");
         assert_eq!(found[1], None);
     }
 }

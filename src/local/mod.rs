@@ -34,7 +34,7 @@ use std::os::unix::fs::MetadataExt;
 
 use crate::records::FileStamp;
 
-pub use disk_space::{Room, Rooms};
+pub use disk_space::{FreeSpace, Rooms};
 pub use error::DiskError;
 pub use exposure::exposed_to;
 pub use file_state::{Found, Kind, PathState, is_file, is_missing};

@@ -18,7 +18,7 @@ use crate::settings::{Limit, Settings};
 
 /// The share of a budget that is reported before the budget is spent, in percent.
 const EARLY: u32 = 80;
-/// How often the budgets are looked at.
+/// How often the budgets are checked.
 const LOOK: Duration = Duration::from_secs(1);
 /// Pause after a webhook did not accept the event.
 const AGAIN: Duration = Duration::from_secs(30);
@@ -105,12 +105,12 @@ impl Reporter {
         let time = Timestamp::from_millisecond(now).unwrap_or(Timestamp::UNIX_EPOCH);
         let event =
             BudgetEvent { event: "budget", time, budget: name.to_owned(), period, percent, used, bytes: limit.bytes };
-        let telling = &desk.settings.monster.telling;
+        let recipients = &desk.settings.monster.notifications;
         let of = |recipient: String| (name.to_owned(), period, percent, recipient);
         if self.told.insert(of("log and command".into())) {
             tracing::warn!(budget = name, used, "{percent} % of the budget of {limit} are used");
-            let ran = process::run(&telling.on_budget, variables(&event), telling.hook_timeout).await;
-            if let Some(program) = telling.on_budget.first() {
+            let ran = process::run(&recipients.on_budget, variables(&event), recipients.hook_timeout).await;
+            if let Some(program) = recipients.on_budget.first() {
                 let result = ran.as_ref().copied().map_err(String::as_str);
                 desk.hooks.note(&format!("command {program}"), now, result);
             }
@@ -118,7 +118,7 @@ impl Reporter {
                 tracing::warn!("The command OnBudget failed: {why}");
             }
         }
-        for address in &telling.webhooks {
+        for address in &recipients.webhooks {
             let recipient = of(address.url().to_string());
             if !self.told.contains(&recipient) {
                 let posted = post_once(desk, &self.client, address, &event).await;

@@ -112,7 +112,8 @@ impl Runner {
             return self.told(notice.id).await;
         };
         let filled = filled(settings, &notice, &words);
-        let (variables, limit) = (Facts::of(&notice, settings).variables(), settings.monster.telling.hook_timeout);
+        let (variables, limit) =
+            (Facts::of(&notice, settings).variables(), settings.monster.notifications.hook_timeout);
         self.running.spawn(async move {
             let outcome = process::run(&filled, variables, limit).await;
             (notice, words, outcome)

@@ -8,7 +8,7 @@ use tokio::time::MissedTickBehavior;
 use super::Desk;
 use super::http::Client;
 use super::log_once::LogOnce;
-use crate::local::{Room, Rooms};
+use crate::local::{FreeSpace, Rooms};
 use crate::settings::WebAddress;
 
 /// A function that returns why the program is not healthy, or `None` while it is healthy.
@@ -16,7 +16,7 @@ pub type Health = Arc<dyn Fn() -> Option<String> + Send + Sync>;
 
 /// Sends heartbeats until `desk.stop` or `desk.finish` is cancelled.
 pub(super) async fn beat(desk: Desk, client: Client, address: WebAddress, health: Health) {
-    let mut ticks = tokio::time::interval(desk.settings.monster.telling.heartbeat_interval);
+    let mut ticks = tokio::time::interval(desk.settings.monster.notifications.heartbeat_interval);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let rooms = Rooms::default();
     let (mut sick, mut unheard) = (LogOnce::default(), LogOnce::default());
@@ -53,5 +53,5 @@ pub(super) async fn beat(desk: Desk, client: Client, address: WebAddress, health
 /// Returns whether at least one `Location` exists on a disk that responds; otherwise the program is not healthy.
 async fn is_any_location_there(desk: &Desk, rooms: &Rooms) -> bool {
     let locations: Vec<_> = desk.settings.directories.iter().map(|directory| directory.location.clone()).collect();
-    rooms.at(&locations).await.iter().flatten().any(Room::is_fresh)
+    rooms.at(&locations).await.iter().flatten().any(FreeSpace::is_fresh)
 }

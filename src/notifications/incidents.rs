@@ -95,8 +95,8 @@ struct TroubleEvent<'a> {
 
 /// Reports until the program stops. Returns at once if nobody is to be told.
 pub(super) async fn watch(desk: Desk, client: Client, incidents: Incidents) {
-    let telling = &desk.settings.monster.telling;
-    if telling.on_trouble.is_empty() && telling.webhooks.is_empty() {
+    let recipients = &desk.settings.monster.notifications;
+    if recipients.on_trouble.is_empty() && recipients.webhooks.is_empty() {
         return;
     }
     let mut reporter = Reporter { desk, client, told: HashSet::new() };
@@ -173,7 +173,7 @@ impl Reporter {
             since: moment(incident.since),
             reason: &incident.reason,
         };
-        let telling = &desk.settings.monster.telling;
+        let recipients = &desk.settings.monster.notifications;
         let of = |recipient: String| (state, incident.kind.clone(), incident.subject.clone(), recipient);
         if self.told.insert(of("log and command".into())) {
             let (kind, subject) = (&incident.kind, &incident.subject);
@@ -181,8 +181,8 @@ impl Reporter {
                 "begun" => tracing::warn!(%kind, %subject, "Trouble: {}", incident.reason),
                 _ => tracing::info!(%kind, %subject, "The trouble is over: {}", incident.reason),
             }
-            let ran = process::run(&telling.on_trouble, variables(&event), telling.hook_timeout).await;
-            if let Some(program) = telling.on_trouble.first() {
+            let ran = process::run(&recipients.on_trouble, variables(&event), recipients.hook_timeout).await;
+            if let Some(program) = recipients.on_trouble.first() {
                 let result = ran.as_ref().copied().map_err(String::as_str);
                 desk.hooks.note(&format!("command {program}"), desk.clock.now_ms(), result);
             }
@@ -190,7 +190,7 @@ impl Reporter {
                 tracing::warn!("The command OnTrouble failed: {why}");
             }
         }
-        for address in &telling.webhooks {
+        for address in &recipients.webhooks {
             let recipient = of(address.url().to_string());
             if !self.told.contains(&recipient) {
                 let posted = post_once(desk, &self.client, address, &event).await;

@@ -89,7 +89,7 @@ impl Notifications {
             listeners.push(Listener { channel: commands::CHANNEL.to_owned(), wants: commanded, bell: bell.clone() });
             tasks.spawn(commands::run(desk.clone(), bell));
         }
-        let web = &settings.monster.telling;
+        let web = &settings.monster.notifications;
         let client = http::Client::new(web.webhooks.iter().chain(&web.heartbeat)).await;
         for address in &web.webhooks {
             let (channel, bell) = (webhook::channel(address), Bell::new());
@@ -129,13 +129,13 @@ impl Notifications {
 
 /// Returns the names of all commands, webhooks and the heartbeat, as in their results.
 fn names(settings: &Settings) -> Vec<String> {
-    let telling = &settings.monster.telling;
+    let recipients = &settings.monster.notifications;
     let hooks =
         settings.directories.iter().flat_map(|one| EventKind::ALL.into_iter().map(move |kind| one.hooks.on(kind)));
-    let commands = hooks.chain([&telling.on_budget[..], &telling.on_trouble[..]]);
+    let commands = hooks.chain([&recipients.on_budget[..], &recipients.on_trouble[..]]);
     let commands = commands.filter_map(|words| words.first()).map(|program| format!("command {program}"));
-    let webhooks = telling.webhooks.iter().map(|address| format!("webhook {address}"));
-    commands.chain(webhooks).chain(telling.heartbeat.iter().map(|address| format!("heartbeat {address}"))).collect()
+    let webhooks = recipients.webhooks.iter().map(|address| format!("webhook {address}"));
+    commands.chain(webhooks).chain(recipients.heartbeat.iter().map(|address| format!("heartbeat {address}"))).collect()
 }
 
 /// Returns every kind of event for every directory, except retirements in mirrors, whose sources never retire.

@@ -62,7 +62,7 @@ async fn post_events<E: Serialize>(
     let post = Post { version: FORM, shore: desk.ledger.instance().to_string(), events };
     let body = serde_json::to_vec(&post).map_err(|e| e.to_string())?;
     let mut headers = vec![("x-contentmonster-timestamp", now.as_second().to_string())];
-    if let Some(secret) = &desk.settings.monster.telling.webhook_secret {
+    if let Some(secret) = &desk.settings.monster.notifications.webhook_secret {
         headers.push(("x-contentmonster-signature", signature(secret, now.as_second(), &body)));
     }
     let posted = desk.stop.run_until_cancelled(client.post(address.url(), &headers, body)).await;

@@ -125,7 +125,7 @@ mod tests {
         let after = read(text, "", "").monster;
         assert!(!before.is_kept_and_told_like(&after));
         assert_eq!(before.follow(&after), ["Cache", "Listen", "ListenToken", "LogLevel"]);
-        assert_eq!((before.min_free, before.telling.hook_timeout.as_secs()), (7, 7));
+        assert_eq!((before.min_free, before.notifications.hook_timeout.as_secs()), (7, 7));
         assert_eq!((before.cache, before.listen, &before.logging.level), (64 << 20, None, &None));
     }
 }

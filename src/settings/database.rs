@@ -160,7 +160,7 @@ mod tests {
         let database = Database::parse(text, &start()).unwrap();
         assert_eq!((database.file(), database.to_string()), (None, text.to_owned()));
         assert_eq!(database.socket(&start()), Path::new("/etc/cm/contentmonster.sock"));
-        let Database::Postgres(address) = database else { panic!("it is no file") };
+        let Database::Postgres(address) = database else { panic!("it is not a file") };
         let urls = ["db1:5433", "db2"].map(|host| format!("postgresql://cm@{host}/ledger?sslmode=verify-full"));
         assert_eq!(address.urls, urls);
     }

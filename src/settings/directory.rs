@@ -12,6 +12,7 @@ use super::key::{Filled::Later, SectionKind};
 use super::link::{Dedup, Delta};
 use super::mirror::{self, Links, MaxDelete, Mode};
 use super::monster::Monster;
+use super::notifications::{self, Hooks};
 use super::patterns::{self, Globs, Patterns};
 use super::priority::{Order, Priority};
 use super::priority_keys;
@@ -19,7 +20,6 @@ use super::problems::Diagnostic;
 use super::retention::{self, KeepProcessed};
 use super::schedule::{self, Schedule};
 use super::table::{self, Key, field, key};
-use super::telling::{self, Hooks};
 use super::values;
 use super::view::{View, Written};
 use crate::names::{DirectoryName, RelPath, RemotePath};
@@ -247,14 +247,14 @@ pub(super) static KEYS: &[Key<Directory>] = &[
     key("KeepProcessed", Otherwise("the value in [MONSTER]"), field!(Directory.keep_processed, retention::keep_processed))
         .value("forever, no, or a duration from 1s to 36500d").example("30d").reload(Background)
         .doc("How long delivered files of this directory stay in processed/."),
-    key("OnDelivered", Otherwise("the value in [MONSTER]"), field!(Directory.hooks.on_delivered, telling::command))
+    key("OnDelivered", Otherwise("the value in [MONSTER]"), field!(Directory.hooks.on_delivered, notifications::command))
         .value("a command, or none").example("none").reload(Background)
         .doc("Command that runs when a vessel has received a file of this directory."),
-    key("OnRetired", Otherwise("the value in [MONSTER]"), field!(Directory.hooks.on_retired, telling::command))
+    key("OnRetired", Otherwise("the value in [MONSTER]"), field!(Directory.hooks.on_retired, notifications::command))
         .value("a command, or none").example("hooks/retired.sh --tidy").reload(Background)
         .doc("Command that runs when all vessels have received a file of this directory and its source was moved to \
               processed/ or deleted."),
-    key("OnParked", Otherwise("the value in [MONSTER]"), field!(Directory.hooks.on_parked, telling::command))
+    key("OnParked", Otherwise("the value in [MONSTER]"), field!(Directory.hooks.on_parked, notifications::command))
         .value("a command, or none").example("logger -t contentmonster parked").reload(Background)
         .doc("Command that runs when a file of this directory is parked."),
 ];

@@ -111,13 +111,13 @@ fn effective(read: &Explained<'_, '_>, file: &Path) -> Vec<Effective> {
         }
     };
     section(SectionKind::Monster, "MONSTER".to_owned(), read.program);
-    for (name, own) in &read.cast.directories {
+    for (name, own) in &read.sections.directories {
         section(SectionKind::Directory, own.title.clone(), &read.of_directory(name, own));
     }
-    for (name, own) in &read.cast.links {
+    for (name, own) in &read.sections.links {
         section(SectionKind::Link, own.title.clone(), &View { name, own: Some(own), ..*read.program });
     }
-    for ((name, own), groups) in read.cast.vessels.iter().zip(read.groups) {
+    for ((name, own), groups) in read.sections.vessels.iter().zip(read.groups) {
         let view = read.of_vessel(name, own, groups);
         let is_local = view.find("Transport").is_some_and(|(_, entry)| entry.value == "local");
         section(SectionKind::Vessel, format!("Vessel {name}"), &View { is_local, ..view });
@@ -158,7 +158,7 @@ fn locations(read: &Explained<'_, '_>, title: &str, view: &View<'_>, file: &Path
     };
     let location = |(directory, _): &(super::directory::Directory, super::problems::Place)| {
         let own = format!("{}{}", PER_DIRECTORY, directory.name);
-        let of_directory = read.cast.directories.iter().find(|(name, _)| *name == directory.name.as_str());
+        let of_directory = read.sections.directories.iter().find(|(name, _)| *name == directory.name.as_str());
         let of_directory = of_directory.map(|(name, section)| read.of_directory(name, section));
         let inherited = || {
             let view = of_directory?;

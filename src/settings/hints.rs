@@ -4,7 +4,7 @@
 pub(crate) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let fold = |text: &str| -> String { text.to_lowercase().replace([' ', '_', '-'], "") };
     let folded = fold(word);
-    // A name this long is no misspelling, and computing the distance takes quadratic time.
+    // A name this long is not a misspelling, and computing the distance takes quadratic time.
     if folded.len() > 200 {
         return None;
     }

@@ -9,9 +9,7 @@ use super::database::Database;
 use super::directory::{self, Directory, OwnFiles};
 use super::environment::Environment;
 use super::files;
-use super::hints::nearest;
-use super::key::SectionKind;
-use super::lines::{self, Section};
+use super::lines::Section;
 use super::link_section;
 use super::monster::{self, Monster};
 use super::network_link::Link;
@@ -19,12 +17,12 @@ use super::overlap::Overlaps;
 use super::placeholders::Placeholders;
 use super::priority_keys;
 use super::problems::{Diagnostic, Place, Problems, SettingsError};
-use super::values::{self, Start};
+use super::sections::Sections;
+use super::values::Start;
 use super::vessel::{self, Vessel};
 use super::view::View;
 use super::{checks, local, ranges, secrets};
 use crate::names::{DirectoryName, RemotePath, VesselName};
-use crate::text::is_plain;
 
 /// A whole settings file, checked.
 #[derive(Clone, Debug)]
@@ -132,85 +130,34 @@ impl Settings {
         let start = Start { beside, home: environment.home.clone() };
 
         let files = files::read(text, file, &problems);
-        let sections = &files.sections;
-        let modes = files.included.iter().map(|(file, mode)| (Some(&**file), Some(*mode)));
-        for (of, mode) in std::iter::once((None, environment.settings_mode)).chain(modes) {
-            let own: Vec<&Section> = sections.iter().filter(|section| section.file.as_deref() == of).collect();
-            secrets::check_mode(&own, all_keys::holds_secret, of.unwrap_or(file), mode, &problems);
-        }
-        let cast = Cast::of(sections, &problems);
-        cast.check_presence(&problems);
-        let names: Vec<&str> = cast.directories.iter().map(|(name, _)| *name).collect();
-        let hostname = environment.hostname.as_deref();
-        let program = View {
-            problems: &problems,
-            name: "contentmonster",
-            own: cast.monster,
-            groups: &[],
-            defaults: cast.defaults,
-            placeholders: Placeholders { hostname, ..Placeholders::default() },
-            is_local: false,
-            start: &start,
-            environment,
-            directories: &names,
-            links: &[],
-            lacks_links: false,
-        };
+        check_modes(&files, file, environment, &problems);
+        let sections = Sections::of(&files.sections, &problems);
+        sections.check_presence(&problems);
+        let names: Vec<&str> = sections.directories.iter().map(|(name, _)| *name).collect();
+        let program = program_view(&problems, &sections, (&start, environment), &names);
         let monster = monster::read(&program);
-        let links = cast.links.iter().filter_map(|(name, section)| {
-            link_section::read(&View { name, own: Some(section), ..program }).map(Arc::new)
-        });
-        let links: Vec<Arc<Link>> = links.collect();
-        let program = View { links: &links, lacks_links: links.len() < cast.links.len(), ..program };
-        let directories = cast.directories.iter().filter_map(|(name, section)| {
-            Some((directory::read(&of_directory(&program, name, section), monster.as_ref())?, section.place()))
-        });
-        let directories: Vec<_> = directories.collect();
+        let links = read_links(&sections, &program);
+        let program = View { links: &links, lacks_links: links.len() < sections.links.len(), ..program };
+        let directories = read_directories(&sections, &program, monster.as_ref());
         let groups: Vec<Vec<&Section>> =
-            cast.vessels.iter().map(|(name, section)| cast.groups_of(name, section, &program)).collect();
-        let vessels = cast.vessels.iter().zip(&groups).filter_map(|((name, section), groups)| {
-            let view = of_vessel(&program, name, section, groups);
-            Some((vessel::read(&view, monster.as_ref(), &directories)?, section.place()))
-        });
-        let vessels: Vec<_> = vessels.collect();
-        cast.check_groups(&groups, &problems);
-        for (name, section) in &cast.links {
-            let view = View { name, own: Some(section), ..program };
-            let link = links.iter().find(|link| link.name.as_str() == *name);
-            if let (Some(link), Some(monster)) = (link, &monster) {
-                link_section::check_budget(&view, &link.budget, monster.chunk_size);
-                priority_keys::check_reserve(&view, &link.budget, link.reserve, monster.chunk_size);
-            }
-            let uses = |(vessel, _): &(Vessel, Place)| vessel.ways.iter().any(|way| way.link.as_ref() == link);
-            // A vessel with errors may use it.
-            if let Some(link) =
-                link.filter(|_| vessels.len() == cast.vessels.len() && directories.len() == cast.directories.len())
-            {
-                checks::priorities(&view, link, &directories, &vessels);
-            }
-            link_section::check_use(&view, vessels.len() < cast.vessels.len() || vessels.iter().any(uses));
-        }
-
-        let overlaps = Overlaps::new(&directories, &vessels, &problems);
-        overlaps.check();
-        checks::destinations(&directories, &vessels, &problems);
-        checks::windows(&directories, &vessels, &problems);
-        checks::ways(&directories, &vessels, &problems);
-        local::check_places(&directories, &overlaps.reaches, &vessels, &problems);
-        let own_files = OwnFiles::of(&absolute, &files, &start, monster.as_ref(), &vessels);
-        own_files.check(&directories, &overlaps.reaches, &problems);
-        let own_files = Arc::new(own_files);
-        let explained = explain(&Explained {
-            cast: &cast,
+            sections.vessels.iter().map(|(name, section)| sections.groups_of(name, section, &program)).collect();
+        let vessels = read_vessels((&sections, &groups), &program, monster.as_ref(), &directories);
+        sections.check_groups(&groups, &problems);
+        let read = Explained {
+            sections: &sections,
             groups: &groups,
             program: &program,
             directories: &directories,
             vessels: &vessels,
-        });
-        let mut files_read = vec![absolute.clone()];
-        files_read
-            .extend(files.included.iter().map(|(file, _)| std::path::absolute(file).unwrap_or(file.to_path_buf())));
-        let listing = all_keys::listing(sections);
+        };
+        read.check_links(monster.as_ref());
+        let own_files = OwnFiles::of(&absolute, &files, &start, monster.as_ref(), &vessels);
+        read.check_together(&own_files);
+        let own_files = Arc::new(own_files);
+        let explained = explain(&read);
+        let included = files.included.iter().map(|(file, _)| std::path::absolute(file).unwrap_or(file.to_path_buf()));
+        let files_read = std::iter::once(absolute.clone()).chain(included).collect();
+        let listing = all_keys::listing(&files.sections);
         let warnings = problems.finish()?;
         let mut settings = Self {
             file: absolute,
@@ -265,7 +212,7 @@ fn refused(file: &Path, line: Option<usize>, diagnostic: Diagnostic) -> Settings
 
 /// What was read, for an explanation of the effective settings.
 pub(super) struct Explained<'a, 's> {
-    pub(super) cast: &'a Cast<'s>,
+    pub(super) sections: &'a Sections<'s>,
     /// The groups of each vessel, the one that takes precedence first.
     pub(super) groups: &'a [Vec<&'s Section>],
     pub(super) program: &'a View<'s>,
@@ -284,6 +231,97 @@ impl<'a> Explained<'a, '_> {
     pub(super) fn of_vessel(&self, name: &'a str, section: &'a Section, groups: &'a [&'a Section]) -> View<'a> {
         of_vessel(self.program, name, section, groups)
     }
+
+    /// Checks each link against the program, the directories and the vessels.
+    fn check_links(&self, monster: Option<&Monster>) {
+        let Self { sections, program, directories, vessels, .. } = *self;
+        let has_all_vessels = vessels.len() == sections.vessels.len();
+        for (name, section) in &sections.links {
+            let view = View { name, own: Some(section), ..*program };
+            let link = program.links.iter().find(|link| link.name.as_str() == *name);
+            if let (Some(link), Some(monster)) = (link, monster) {
+                link_section::check_budget(&view, &link.budget, monster.chunk_size);
+                priority_keys::check_reserve(&view, &link.budget, link.reserve, monster.chunk_size);
+            }
+            let uses = |(vessel, _): &(Vessel, Place)| vessel.ways.iter().any(|way| way.link.as_ref() == link);
+            // A vessel with errors may use it.
+            if let Some(link) = link.filter(|_| has_all_vessels && directories.len() == sections.directories.len()) {
+                checks::priorities(&view, link, directories, vessels);
+            }
+            link_section::check_use(&view, !has_all_vessels || vessels.iter().any(uses));
+        }
+    }
+
+    /// Checks what must hold between directories, vessels and the program's own files.
+    fn check_together(&self, own_files: &OwnFiles) {
+        let Self { directories, vessels, .. } = *self;
+        let problems = self.program.problems;
+        let overlaps = Overlaps::new(directories, vessels, problems);
+        overlaps.check();
+        checks::destinations(directories, vessels, problems);
+        checks::windows(directories, vessels, problems);
+        checks::ways(directories, vessels, problems);
+        local::check_places(directories, &overlaps.reaches, vessels, problems);
+        own_files.check(directories, &overlaps.reaches, problems);
+    }
+}
+
+/// Warns of files with secrets that other users can read.
+fn check_modes(files: &files::Files, file: &Path, environment: &Environment, problems: &Problems) {
+    let included = files.included.iter().map(|(file, mode)| (Some(&**file), Some(*mode)));
+    for (of, mode) in std::iter::once((None, environment.settings_mode)).chain(included) {
+        let own: Vec<&Section> = files.sections.iter().filter(|section| section.file.as_deref() == of).collect();
+        secrets::check_mode(&own, all_keys::holds_secret, of.unwrap_or(file), mode, problems);
+    }
+}
+
+/// Returns the view of `[MONSTER]`, before the links were read.
+fn program_view<'a>(
+    problems: &'a Problems,
+    sections: &Sections<'a>,
+    (start, environment): (&'a Start, &'a Environment),
+    directories: &'a [&'a str],
+) -> View<'a> {
+    View {
+        problems,
+        name: "contentmonster",
+        own: sections.monster,
+        groups: &[],
+        defaults: sections.defaults,
+        placeholders: Placeholders { hostname: environment.hostname.as_deref(), ..Placeholders::default() },
+        is_local: false,
+        start,
+        environment,
+        directories,
+        links: &[],
+        lacks_links: false,
+    }
+}
+
+fn read_links(sections: &Sections<'_>, program: &View<'_>) -> Vec<Arc<Link>> {
+    let links = sections.links.iter();
+    let read = |(name, section): &(&str, &Section)| link_section::read(&View { name, own: Some(section), ..*program });
+    links.filter_map(read).map(Arc::new).collect()
+}
+
+fn read_directories(sections: &Sections<'_>, program: &View<'_>, monster: Option<&Monster>) -> Vec<(Directory, Place)> {
+    let directories = sections.directories.iter().filter_map(|(name, section)| {
+        Some((directory::read(&of_directory(program, name, section), monster)?, section.place()))
+    });
+    directories.collect()
+}
+
+fn read_vessels(
+    (sections, groups): (&Sections<'_>, &[Vec<&Section>]),
+    program: &View<'_>,
+    monster: Option<&Monster>,
+    directories: &[(Directory, Place)],
+) -> Vec<(Vessel, Place)> {
+    let vessels = sections.vessels.iter().zip(groups).filter_map(|((name, section), groups)| {
+        let view = of_vessel(program, name, section, groups);
+        Some((vessel::read(&view, monster, directories)?, section.place()))
+    });
+    vessels.collect()
 }
 
 fn of_directory<'a>(program: &View<'a>, name: &'a str, section: &'a Section) -> View<'a> {
@@ -295,156 +333,4 @@ fn of_vessel<'a>(program: &View<'a>, name: &'a str, section: &'a Section, groups
     let group = groups.first().and_then(|group| group.title.split_once(' ')).map(|(_, name)| name);
     let placeholders = Placeholders { vessel: Some(name), group, ..program.placeholders };
     View { name, own: Some(section), groups, placeholders, ..*program }
-}
-
-/// The file's sections by kind; directories and vessels with their names.
-#[derive(Default)]
-pub(super) struct Cast<'a> {
-    pub(super) defaults: Option<&'a Section>,
-    pub(super) monster: Option<&'a Section>,
-    pub(super) directories: Vec<(&'a str, &'a Section)>,
-    pub(super) links: Vec<(&'a str, &'a Section)>,
-    groups: Vec<(&'a str, &'a Section)>,
-    /// A section whose name contains a range is in the list once for each vessel.
-    pub(super) vessels: Vec<(String, &'a Section)>,
-    /// Whether there is a section of unknown kind or without a valid name. Such a section may be a misspelt directory
-    /// or vessel, so no directory or vessel is reported as missing.
-    strangers: bool,
-}
-
-impl<'a> Cast<'a> {
-    fn of(sections: &'a [Section], problems: &Problems) -> Self {
-        let mut cast = Self::default();
-        for section in sections {
-            let (word, name) = section.title.split_once(' ').unwrap_or((&section.title, ""));
-            let kind = match (word, name) {
-                ("DEFAULT", "") => {
-                    cast.defaults = Some(section);
-                    None
-                }
-                ("MONSTER", "") => {
-                    cast.monster = Some(section);
-                    Some(SectionKind::Monster)
-                }
-                ("Directory" | "Vessel" | "Link" | "Group", name) => {
-                    if let Err(diagnostic) = usable(name).and_then(|()| cast.add(word, name, section, problems)) {
-                        problems.report(section.place(), diagnostic);
-                        cast.strangers = true;
-                    }
-                    Some(match word {
-                        "Directory" => SectionKind::Directory,
-                        "Link" => SectionKind::Link,
-                        _ => SectionKind::Vessel,
-                    })
-                }
-                _ => {
-                    problems.report(section.place(), all_keys::unknown_section(&section.title));
-                    cast.strangers = true;
-                    continue;
-                }
-            };
-            check_keys(section, kind, problems);
-            if word == "Group"
-                && let Some(entry) = section.entry("Groups")
-            {
-                let diagnostic = Diagnostic::new("a group has no groups", "name them in the vessel's section");
-                problems.report(section.place_of(entry), diagnostic);
-            }
-        }
-        cast
-    }
-
-    fn add(&mut self, word: &str, name: &'a str, section: &'a Section, problems: &Problems) -> Result<(), Diagnostic> {
-        match word {
-            "Directory" => self.directories.push((name, section)),
-            "Link" => self.links.push((name, section)),
-            "Group" => self.groups.push((name, section)),
-            _ => {
-                for name in ranges::expand(name)? {
-                    if let Some((_, other)) = self.vessels.iter().find(|(known, _)| *known == name) {
-                        let message = format!("[Vessel {name}] is also one of [{}]", other.title);
-                        let remedy = "take it out of the range, or set its keys in a group";
-                        problems.report(section.place(), Diagnostic::new(message, remedy));
-                        break;
-                    }
-                    self.vessels.push((name, section));
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Returns the groups that a vessel names, the last one first, because it takes precedence.
-    fn groups_of(&self, name: &str, section: &'a Section, program: &View<'a>) -> Vec<&'a Section> {
-        let view = View { name, own: Some(section), ..*program };
-        let Some((_, entry)) = view.find("Groups") else { return Vec::new() };
-        let mut found: Vec<&Section> = Vec::new();
-        for wanted in values::list(&entry.value) {
-            match self.groups.iter().find(|(name, _)| *name == wanted) {
-                // The last mention of a group counts.
-                Some((_, group)) => {
-                    found.retain(|known| known.title != group.title);
-                    found.insert(0, group);
-                }
-                None => {
-                    let remedy = match nearest(wanted, self.groups.iter().map(|(name, _)| *name)) {
-                        Some(near) => format!("did you mean {near}?"),
-                        None => format!("add a section [Group {wanted}]"),
-                    };
-                    let diagnostic = Diagnostic::new(format!("there is no [Group {wanted}]"), remedy);
-                    program.problems.report(view.place_of("Groups"), diagnostic);
-                }
-            }
-        }
-        found
-    }
-
-    /// Warns of groups without a vessel, which are probably a mistake.
-    fn check_groups(&self, used: &[Vec<&Section>], problems: &Problems) {
-        for (name, section) in &self.groups {
-            if !used.iter().flatten().any(|group| group.title == section.title) {
-                let remedy = format!("write `Groups = {name}` in a [Vessel y], or remove this section");
-                problems.warn(section.place(), Diagnostic::new("no vessel names this group", remedy));
-            }
-        }
-    }
-
-    fn check_presence(&self, problems: &Problems) {
-        let missing = |message, remedy| problems.report(Place::default(), Diagnostic::new(message, remedy));
-        if self.directories.is_empty() && !self.strangers {
-            missing("there is no directory to replicate", "add a section [Directory x] with its Location");
-        }
-        if self.vessels.is_empty() && !self.strangers {
-            missing("there is no vessel to replicate to", "add a section [Vessel y] with its Address");
-        }
-    }
-}
-
-/// Checks the name of a directory or vessel. Commas are rejected, because `Dirs` and `IgnoreDirs` separate names by
-/// commas.
-fn usable(name: &str) -> Result<(), Diagnostic> {
-    if name.is_empty() {
-        return Err(Diagnostic::new("the section has no name", "write one after the word, such as [Vessel backup]"));
-    }
-    if name.contains(',') {
-        return Err(Diagnostic::new("the name contains a comma", "choose a name without one"));
-    }
-    if let Some(c) = name.chars().find(|c| !is_plain(*c)) {
-        let message = format!("the name contains an invisible character: {}", c.escape_default());
-        return Err(Diagnostic::new(message, "write the name without it"));
-    }
-    Ok(())
-}
-
-/// Reports unknown keys in a section of this kind (`None`: `[DEFAULT]`).
-fn check_keys(section: &Section, kind: Option<SectionKind>, problems: &Problems) {
-    const ALL: [SectionKind; 4] =
-        [SectionKind::Monster, SectionKind::Directory, SectionKind::Vessel, SectionKind::Link];
-    for entry in &section.entries {
-        let mut here = ALL.into_iter().filter(|k| kind.is_none_or(|kind| kind == *k));
-        if !here.any(|k| all_keys::known(k, &entry.key).is_some()) {
-            let place = section.place().at_key(lines::shown(&entry.key));
-            problems.report(Place { line: Some(entry.line), ..place }, all_keys::unknown(kind, &entry.key));
-        }
-    }
 }

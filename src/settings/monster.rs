@@ -9,12 +9,12 @@ use super::key::Preset::{Otherwise, Value};
 use super::key::Reload::{AtOnce, Background, Restart};
 use super::key::{Secrecy, SectionKind};
 use super::logging::{self, LogFormat, LogLevel, LogTarget, Logging};
+use super::notifications::{self, Hooks, Notifications};
 use super::problems::Diagnostic;
 use super::rate::{self, RateSchedule};
 use super::retention::{self, KeepProcessed};
 use super::secrets::{self, Secret};
 use super::table::{self, Field, Key, field, key};
-use super::telling::{self, Hooks, Telling};
 use super::values;
 use super::view::{View, Written};
 
@@ -52,7 +52,7 @@ pub struct Monster {
     /// `OnDelivered`, `OnRetired`, `OnParked`: defaults for directories.
     pub hooks: Hooks,
     /// `Webhook`, `Heartbeat`, and related keys.
-    pub telling: Telling,
+    pub notifications: Notifications,
 }
 
 impl table::Section for Monster {
@@ -132,7 +132,7 @@ pub(super) static KEYS: &[Key<Monster>] = &[
         .doc("How long delivered files stay in processed/: `forever`; a duration such as 30d, after which files that \
               were not changed there are deleted, and directories that become empty; or `no`: delivered files are \
               deleted at once instead of moved to processed/."),
-    key("OnDelivered", Value("none"), field!(Monster.hooks.on_delivered, telling::command))
+    key("OnDelivered", Value("none"), field!(Monster.hooks.on_delivered, notifications::command))
         .value("a command, or none").reload(Background)
         .doc("Command that runs when a vessel has received a file; `none` runs nothing. Arguments may be quoted as for \
               a shell, but no shell is involved. A program path that contains a `/` may be relative to the settings \
@@ -141,21 +141,21 @@ pub(super) static KEYS: &[Key<Monster>] = &[
               prefixed with CONTENTMONSTER. `{vessel}`, `{group}` (its last), `{directory}` and `{hostname}` in the \
               command stand for the names. Every event is reported at least once; in rare cases twice, with the same \
               ID."),
-    key("OnRetired", Value("none"), field!(Monster.hooks.on_retired, telling::command))
+    key("OnRetired", Value("none"), field!(Monster.hooks.on_retired, notifications::command))
         .value("a command, or none").reload(Background)
         .doc("Command that runs when all vessels have received a file and its source was moved to processed/ or \
               deleted. OnDelivered explains the syntax and the environment."),
-    key("OnParked", Value("none"), field!(Monster.hooks.on_parked, telling::command))
+    key("OnParked", Value("none"), field!(Monster.hooks.on_parked, notifications::command))
         .value("a command, or none").reload(Background)
         .doc("Command that runs when a file is parked: it could not be delivered, and is retried less often from now \
               on. OnDelivered explains the syntax and the environment."),
-    key("OnBudget", Value("none"), field!(Monster.telling.on_budget, telling::command))
+    key("OnBudget", Value("none"), field!(Monster.notifications.on_budget, notifications::command))
         .value("a command, or none").reload(Background)
         .doc("Command that runs when 80 % of a Budget are used, and again when it is spent. Its environment contains \
               CONTENTMONSTER_EVENT (budget), _TIME, _BUDGET (such as `link vsat` or `vessel aurora`), _PERIOD (day or \
               month), _PERCENT (80 or 100), _USED and _BYTES. OnDelivered explains the syntax. Webhook addresses \
               receive the same facts."),
-    key("OnTrouble", Value("none"), field!(Monster.telling.on_trouble, telling::command))
+    key("OnTrouble", Value("none"), field!(Monster.notifications.on_trouble, notifications::command))
         .value("a command, or none").reload(Background)
         .doc("Command that runs when a trouble begins that lasts, and again when it is over: a vessel is away for longer \
               than AwayAfter, deletions are held back, a directory can't be used, a reload of the settings failed, or \
@@ -163,27 +163,27 @@ pub(super) static KEYS: &[Key<Monster>] = &[
               (begun or over), _TROUBLE (vessel-away, deletions-held, directory-trouble, reload-failed or disk-full), \
               _VESSEL or _DIRECTORY, _SINCE and _REASON. Webhook addresses receive the same facts. OnDelivered \
               explains the syntax."),
-    key("HookTimeout", Value("60s"), field!(Monster.telling.hook_timeout, Written::duration))
+    key("HookTimeout", Value("60s"), field!(Monster.notifications.hook_timeout, Written::duration))
         .value("a duration from 1s to 1d").reload(Background)
         .doc("Maximum run time of the commands of OnDelivered, OnRetired and OnParked. After it, the command and all \
               processes that it started are killed."),
-    key("Webhook", Otherwise("none"), field!(Monster.telling.webhooks, telling::web_addresses))
+    key("Webhook", Otherwise("none"), field!(Monster.notifications.webhooks, notifications::web_addresses))
         .value("web addresses, separated by commas").example("https://example.com/contentmonster").reload(Background)
         .secrecy(Secrecy::Address)
         .doc("Addresses that receive every delivered, retired and parked event as JSON, by POST. A failed request is \
               repeated for up to 1 day."),
-    key("WebhookSecret", Otherwise("none"), field!(Monster.telling.webhook_secret, |it| Ok(secrets::read(it, "webhook-secret"))))
+    key("WebhookSecret", Otherwise("none"), field!(Monster.notifications.webhook_secret, |it| Ok(secrets::read(it, "webhook-secret"))))
         .value("text").example("a-long-random-word").reload(Background).secrecy(Secrecy::Secret)
         .doc("Key that signs the requests to the Webhook addresses (X-Contentmonster-Signature)."),
     key("WebhookSecretFile", Otherwise("none"), Field::NONE)
         .value("a path").example("contentmonster.webhook-secret").reload(Background)
         .doc("File whose first line is the key, instead of WebhookSecret."),
-    key("Heartbeat", Otherwise("none"), field!(Monster.telling.heartbeat, |it| telling::web_address(it.text).map(Some)))
+    key("Heartbeat", Otherwise("none"), field!(Monster.notifications.heartbeat, |it| notifications::web_address(it.text).map(Some)))
         .value("a web address").example("https://example.com/ping/contentmonster").reload(Background).secrecy(Secrecy::Address)
         .doc("Address that is requested (GET) at regular intervals while the program works: the ledger is writable, at \
               least one Location is accessible, and at least one vessel is reachable. For monitoring services that \
               raise an alarm when the requests stop."),
-    key("HeartbeatInterval", Value("60s"), field!(Monster.telling.heartbeat_interval, Written::duration))
+    key("HeartbeatInterval", Value("60s"), field!(Monster.notifications.heartbeat_interval, Written::duration))
         .value("a duration from 1s to 1d").reload(Background)
         .doc("Interval between the requests to the Heartbeat address."),
     key("Simulate", Value("no"), field!(Monster.simulate, Written::yes_or_no))
@@ -208,7 +208,7 @@ pub(super) fn read(view: &View<'_>) -> Option<Monster> {
             Diagnostic::new("cannot be used with `LogFormat = journald`", "remove it, or write `LogFormat = text`");
         view.problems.report(view.place_of("LogFile"), diagnostic);
     }
-    if monster.telling.webhooks.iter().any(|one| !one.is_private()) {
+    if monster.notifications.webhooks.iter().any(|one| !one.is_private()) {
         let message = "file names are sent to this address unencrypted";
         view.problems.warn(view.place_of("Webhook"), Diagnostic::new(message, "use an https:// address"));
     }

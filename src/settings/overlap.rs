@@ -100,7 +100,7 @@ impl<'a> Overlaps<'a> {
         let message = match below.as_os_str().is_empty() {
             true => format!(
                 "is the processed/ of [Directory {name}], and its KeepProcessed removes the files even if they were \
-                 not delivered from here yet"
+                 not delivered from this directory yet"
             ),
             false => format!("is in the processed/ of [Directory {name}]{}", self.shown(inner, outer)),
         };
@@ -120,7 +120,7 @@ impl<'a> Overlaps<'a> {
             if !held.is_mirror() {
                 let message = format!(
                     "is in the Location of the mirror [Directory {name}]; for that mirror, files that are delivered \
-                     from here and moved to processed/ count as deleted"
+                     from this directory and moved to processed/ count as deleted"
                 );
                 let place = self.directories[inner].1.clone().at_key("Location");
                 let remedy = format!("{exclude} if that is not intended");

@@ -184,7 +184,7 @@ pub(super) async fn enter(directory: &Directory, versions: &[NewVersion]) -> Res
     let name = &directory.settings.name;
     directory.ledger.admit(name, versions, &names).await.map_err(|e| e.fault())?;
     for version in versions {
-        tracing::debug!(directory = %name, file = %version.path, bytes = version.stamp.size, "taken in");
+        tracing::debug!(directory = %name, file = %version.path, bytes = version.stamp.size, "Taken in");
         for vessel in &names {
             directory.monitor.notice(&Event::Owed { vessel, bytes: version.stamp.size });
         }

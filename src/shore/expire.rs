@@ -51,7 +51,7 @@ async fn expire_until(directory: &Directory, until: i64) -> Result<Option<i64>, 
         for delivery in &expired {
             tracing::warn!(
                 vessel = %delivery.vessel, directory = %name, file = %delivery.path,
-                "expired: the vessel did not receive the file within Expire, so it is not sent any more"
+                "Expired: the vessel did not receive the file within Expire, so it is not sent any more"
             );
         }
         if !expired.is_empty() {

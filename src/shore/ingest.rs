@@ -150,8 +150,8 @@ impl DirectoryIngest {
         let why = self.no_room.borrow_and_update().clone();
         if why != self.said_of_room {
             match &why {
-                Some(why) => self.directory.trouble_with(Concern::Room, why),
-                None => self.directory.mended(|concern| *concern == Concern::Room),
+                Some(why) => self.directory.trouble_with(Concern::DiskSpace, why),
+                None => self.directory.mended(|concern| *concern == Concern::DiskSpace),
             }
             self.said_of_room = why;
         }

@@ -30,7 +30,7 @@ pub(super) fn are_sought(directory: &Directory) -> bool {
 }
 
 /// Names the origins of files that were moved, and adds the deletions of their earlier paths. Returns these paths, which
-/// must be looked at once more after the versions were recorded.
+/// must be checked once more after the versions were recorded.
 pub(super) async fn name_origins(directory: &Directory, versions: &mut Vec<NewVersion>) -> Result<Vec<RelPath>, Fault> {
     let is_file = |version: &NewVersion| version.kind == VersionKind::File;
     if !are_sought(directory) || !versions.iter().any(is_file) {

@@ -343,11 +343,11 @@ impl<'a> Retiring<'a> {
                 tracing::info!(directory = %name, file = %path, "Expired; the source was already removed");
             }
             Ok(Retired::Moved(to) | Retired::AlreadyThere(to)) => {
-                tracing::info!(directory = %name, file = %path, processed = %to, "retired");
+                tracing::info!(directory = %name, file = %path, processed = %to, "Retired");
                 self.directory.monitor.notice(&Event::Retired { directory: name, path });
             }
             Ok(Retired::Deleted) => {
-                tracing::info!(directory = %name, file = %path, "retired: the source is deleted");
+                tracing::info!(directory = %name, file = %path, "Retired: the source is deleted");
                 self.directory.monitor.notice(&Event::Retired { directory: name, path });
             }
             Ok(Retired::SourceGone) => {

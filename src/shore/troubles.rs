@@ -20,7 +20,7 @@ const SPELT_OUT: usize = 3;
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Concern {
     /// There is no disk space for ledger entries of new files.
-    Room,
+    DiskSpace,
     /// The location can't be used.
     Location,
     /// A file system does not respond.

@@ -36,14 +36,14 @@ struct Fleet<'a> {
 /// A vessel.
 #[derive(Serialize)]
 struct Line<'a> {
-    /// The vessel's place in the settings.
+    /// The vessel's position in the settings.
     order: usize,
     /// The number of its [`Rank`](super::rank::Rank): 0 is the worst, below 3 means trouble.
     rank: u8,
     state: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     since: Option<i64>,
-    /// Why the vessel is away or paused, or why a file for it was parked or put off.
+    /// Why the vessel is away or paused, or why a file for it was parked or postponed.
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]

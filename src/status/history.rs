@@ -60,8 +60,9 @@ pub fn report(reporter: &Reporter<'_>, meant: &Meant<'_>, only: Option<&VesselNa
     };
     // For a directory that is not in the settings a retry has no effect, so no actions are listed; `note` names the
     // remedy.
-    let fitting =
-        |fate: DeliveryReport| if directory.is_some() { fate } else { DeliveryReport { you_can: Vec::new(), ..fate } };
+    let fitting = |report: DeliveryReport| {
+        if directory.is_some() { report } else { DeliveryReport { you_can: Vec::new(), ..report } }
+    };
     let chapter = |history: &VersionStory| {
         let wanted = history.deliveries.iter().filter(|delivery| only.is_none_or(|only| *only == delivery.vessel));
         Chapter {
@@ -69,7 +70,7 @@ pub fn report(reporter: &Reporter<'_>, meant: &Meant<'_>, only: Option<&VesselNa
             bytes: history.version.stamp.size,
             sha256: history.version.digest.map(|digest| digest.to_string()),
             taken_in: moment(history.admitted_at),
-            fate: fate(history, *directory, is_gone),
+            fate: outcome(history, *directory, is_gone),
             open: history.ended.is_none() && !history.complete && history.forgotten_at.is_none(),
             deliveries: wanted.map(|delivery| reporter.delivery(history, delivery)).map(fitting).collect(),
         }
@@ -84,7 +85,7 @@ pub fn report(reporter: &Reporter<'_>, meant: &Meant<'_>, only: Option<&VesselNa
 }
 
 /// Returns what happened to a version, as a phrase.
-fn fate(history: &VersionStory, directory: Option<&Directory>, is_gone: bool) -> String {
+fn outcome(history: &VersionStory, directory: Option<&Directory>, is_gone: bool) -> String {
     let mirror = directory.is_some_and(Directory::is_mirror);
     match (history.ended, history.forgotten_at) {
         (Some((_, Ending::Superseded)), _) => "replaced by a newer version",
@@ -147,6 +148,6 @@ impl History {
     pub fn open_deliveries(&self) -> impl Iterator<Item = &DeliveryReport> {
         let open = self.versions.iter().filter(|version| version.open);
         open.flat_map(|version| &version.deliveries)
-            .filter(|fate| fate.delivered.is_none() && !matches!(fate.state.as_str(), "superseded" | "expired"))
+            .filter(|report| report.delivered.is_none() && !matches!(report.state.as_str(), "superseded" | "expired"))
     }
 }

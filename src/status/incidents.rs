@@ -40,7 +40,7 @@ impl Gatherer {
                 .into_iter()
                 .partition(|(concern, _)| matches!(concern, Concern::Deletions | Concern::HeldBack(_)));
             // Low space on the ledger's disk is a trouble of the disk.
-            let others = others.into_iter().filter(|(concern, _)| *concern != Concern::Room);
+            let others = others.into_iter().filter(|(concern, _)| *concern != Concern::DiskSpace);
             for (kind, texts) in [
                 (IncidentKind::DeletionsHeld, held.into_iter().map(|(_, text)| text).collect::<Vec<_>>()),
                 (IncidentKind::DirectoryTrouble, others.map(|(_, text)| text).take(3).collect()),

@@ -132,19 +132,15 @@ impl Shown {
             "Time when the window of a vessel opens, seconds since 1970; 0 while it is open",
             each(|v| v.opens.map_or(0, |at| at.as_second().cast_unsigned())),
         )?;
-        out.gauges(
-            "queue_files",
-            "Files of a priority that wait for a vessel",
-            self.queues(|queue| queue.waiting.files),
-        )?;
+        out.gauges("queue_files", "Files waiting for a vessel, by priority", self.queues(|queue| queue.waiting.files))?;
         out.gauges(
             "queue_closed_files",
-            "Files of a priority that wait for a vessel until a window opens",
+            "Files waiting for a vessel until a window opens, by priority",
             self.queues(|queue| if queue.opens.is_some() { queue.waiting.files } else { 0 }),
         )?;
         out.gauges(
             "queue_held_files",
-            "Files of a priority that wait for a vessel until a schedule, a budget or a link lets them pass",
+            "Files waiting for a vessel until a schedule, a budget or a link lets them pass, by priority",
             self.queues(|queue| if queue.held.is_some() { queue.waiting.files } else { 0 }),
         )?;
         out.gauges("in_flight_files", "Deliveries in progress to a vessel", each(|v| v.in_flight))?;

@@ -205,7 +205,7 @@ impl Gatherer {
             let vessel = holds.vessels.iter().find(|vessel| vessel.name == name.as_str());
             for queued in &page.entries {
                 let mut entry = entry(name, queued, (&live, &held), &mut eta);
-                // What the ledger calls put off may be on its way again, and what waits may be held back.
+                // What the ledger calls postponed may be on its way again, and what waits may be held back.
                 let is_wanted = match state {
                     Asked::InLedger(QueueState::Waiting) => entry.state == QueueState::Waiting.as_str(),
                     Asked::InLedger(_) | Asked::Held => entry.taken.is_none(),

@@ -12,7 +12,7 @@ pub(super) type Ahead = [u64; Priority::ALL.len()];
 pub(super) struct Cursor {
     /// When the list began, in milliseconds since 1970: it is continued by the windows and due times of that moment.
     pub(super) at: i64,
-    /// A number that changes with the settings that the order depends on.
+    /// Fingerprint of the settings that determine the order.
     pub(super) order: u32,
     pub(super) vessel: String,
     pub(super) place: QueueCursor,

@@ -84,7 +84,7 @@ pub(crate) fn told(seconds: i64) -> i64 {
     seconds.rem_euclid(1 << 32)
 }
 
-/// Returns size and time of a file on the vessel; `None` if the vessel does not report them or the entry is no file.
+/// Returns size and time of a file on the vessel; `None` if the vessel does not report them or the entry is not a file.
 pub(super) fn seen(attrs: &Attrs) -> Option<Seen> {
     let (size, (_, modified)) = attrs.size.zip(attrs.times).filter(|_| attrs.is_file())?;
     Some(Seen { size, mtime: told(modified) })

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::ownership::{may_resume, may_resume_surveyed};
+use super::ownership::{may_resume, may_resume_listed};
 use super::ranges::HeldPart;
 use crate::fault::Fault;
 use crate::link::{Session, probe_beside};
@@ -83,10 +83,10 @@ async fn by_command(session: &Session, delivery: &Delivery, assembly: &RemotePat
     }
     let prefix = part_prefix(session.link.instance, delivery.id.0);
     let probe = probe_beside(assembly);
-    let surveyed = remote.survey(assembly, &probe, temp_dir, &prefix).await;
-    let surveyed = surveyed.inspect_err(|e| tracing::debug!(vessel = %session.link.settings.name, "{e}")).ok()?;
-    let found = surveyed.assembly.map(|it| may_resume_surveyed(&delivery.version, &it, &surveyed).then_some(it.size));
-    Some(Found { assembly: found, files: surveyed.parts })
+    let leftovers = remote.find_leftovers(assembly, &probe, temp_dir, &prefix).await;
+    let leftovers = leftovers.inspect_err(|e| tracing::debug!(vessel = %session.link.settings.name, "{e}")).ok()?;
+    let found = leftovers.assembly.map(|it| may_resume_listed(&delivery.version, &it, &leftovers).then_some(it.size));
+    Some(Found { assembly: found, files: leftovers.parts })
 }
 
 /// Queries everything over SFTP. `None` if the vessel does not allow that.

@@ -7,7 +7,7 @@ use crate::link::Session;
 use crate::names::{OurFile, RemotePath};
 use crate::records::Version;
 use crate::rights::CopyOf;
-use crate::transport::{Attrs, ErrorKind, Listed, RemoteError, Survey};
+use crate::transport::{Attrs, ErrorKind, Leftovers, Listed, RemoteError};
 
 /// Returns whether a file belongs neither to the user to whom new files beside the assembly belong, nor to the owner
 /// that is set on the version's copy. `false` if the vessel does not report owners.
@@ -63,15 +63,15 @@ pub(super) async fn may_resume(
 }
 
 /// Returns whether a file may be written to, as [`may_resume`] does, by what a command has told.
-pub(super) fn may_resume_surveyed(version: &Version, file: &Listed, survey: &Survey) -> bool {
+pub(super) fn may_resume_listed(version: &Version, file: &Listed, leftovers: &Leftovers) -> bool {
     let is_foreign = |owner: u32| {
         let is_given = version.owner.is_some_and(|(given, _)| given == owner);
-        !is_given && survey.us.is_some_and(|us| us != owner)
+        !is_given && leftovers.us.is_some_and(|us| us != owner)
     };
     if !file.is_file || ![OURS, version.mode & 0o7777].contains(&file.mode) || is_foreign(file.owner) {
         return false;
     }
-    let is_shared = survey.directory.is_some_and(|there| there.mode & 0o022 != 0 || is_foreign(there.owner));
+    let is_shared = leftovers.directory.is_some_and(|there| there.mode & 0o022 != 0 || is_foreign(there.owner));
     !is_shared || file.links == 1
 }
 

@@ -16,7 +16,7 @@ use super::parts::{PartsUpload, goes_in_parts};
 use super::publish::{finish, publish};
 use super::same_host::{is_proven, prove_elsewhere, prove_elsewhere_first, refuse_own_place};
 use super::send_to_loop::{self, Sent, may_have_gone, remove_loop_files};
-use super::space_check::room_for;
+use super::space_check::destination_space;
 use super::transfers::Transfers;
 use super::tree::{deliver_directory, deliver_gone, deliver_link};
 use super::upload_direct::{open_assembly, write_assembly, write_small};
@@ -189,13 +189,13 @@ async fn prepare_large(
         }
     };
     // The directory is created, then the assembly in it, in the order of these requests.
-    let (made, opened, held, there, room) = tokio::join! {
+    let (made, opened, held, there, space) = tokio::join! {
         biased;
         session.make_dirs_above(assembly),
         opening,
         looking,
         session.remote.look(destination),
-        room_for(transfers, &delivery.version)
+        destination_space(transfers, &delivery.version)
     };
     let (old, last) = (there.as_ref().ok().copied().flatten(), last.as_ref());
     if let Some(verified) = already_there(transfers, delivery, destination, there).await? {
@@ -203,7 +203,7 @@ async fn prepare_large(
     }
     made?;
     let held = held?;
-    room?.ensure(delivery.version.stamp.size - held.joined)?;
+    space?.ensure(delivery.version.stamp.size - held.joined)?;
     if !enter(transfers, delivery, DeliveryState::Uploading).await? {
         return Ok(Prepared::Superseded);
     }

@@ -10,7 +10,7 @@ use crate::records::{Delivery, DeliveryState, Version};
 use crate::transport::Space;
 
 /// Free space at a path on the vessel; `space` is `None` if the vessel does not report it.
-pub(super) struct Room {
+pub(super) struct DestinationSpace {
     at: RemotePath,
     space: Option<Space>,
 }
@@ -34,10 +34,10 @@ pub(crate) async fn space_at(session: &Session, at: &RemotePath) -> Result<Optio
 }
 
 /// Returns the space at the destination of a version.
-pub(super) async fn room_for(transfers: &Transfers, version: &Version) -> Result<Room, Fault> {
+pub(super) async fn destination_space(transfers: &Transfers, version: &Version) -> Result<DestinationSpace, Fault> {
     let session = &transfers.session;
     let at = place_of_version(transfers, version)?;
-    Ok(Room { space: space_at(session, &at).await?, at })
+    Ok(DestinationSpace { space: space_at(session, &at).await?, at })
 }
 
 /// Removes the assembly of a file for which the vessel has no space, or whose name the vessel does not allow.
@@ -58,7 +58,7 @@ pub(crate) async fn discard(transfers: &Transfers, delivery: &Delivery) -> Resul
     }
 }
 
-impl Room {
+impl DestinationSpace {
     /// Fails if `bytes` more bytes do not fit.
     pub(super) fn ensure(self, bytes: u64) -> Result<(), Fault> {
         let Some(space) = self.space.filter(|space| !space.has_room_for(bytes)) else { return Ok(()) };

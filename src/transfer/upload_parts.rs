@@ -34,7 +34,7 @@ use crate::transport::{GrowingHash, OpenFlags, SftpChannel};
 
 /// Number of parts that each channel uploads concurrently if there are several channels, so that a channel is not idle
 /// while it opens a part.
-const PARTS_PER_LANE: usize = 2;
+const PARTS_PER_CHANNEL: usize = 2;
 /// Number of compressed ranges that a single channel handles concurrently: one is acknowledged, one sent, one
 /// compressed.
 const STREAMS_AT_ONCE: usize = 3;
@@ -116,7 +116,7 @@ impl<'a> PartsUpload<'a> {
             now.retain(|channel| self.session.carries(channel, self.version()));
             // A channel that was removed from the pool finishes its current piece and takes no more.
             known.retain(|(channel, _)| now.contains(channel));
-            let each = if now.len() == 1 { 1 } else { PARTS_PER_LANE };
+            let each = if now.len() == 1 { 1 } else { PARTS_PER_CHANNEL };
             for channel in now {
                 let at_work = match known.iter_mut().find(|(known, _)| *known == channel) {
                     Some((_, at_work)) => std::mem::replace(at_work, each.max(*at_work)),
@@ -151,7 +151,7 @@ impl<'a> PartsUpload<'a> {
     fn takers(&self) -> usize {
         match self.session.channels.count() {
             1 => 1,
-            channels => channels * PARTS_PER_LANE,
+            channels => channels * PARTS_PER_CHANNEL,
         }
     }
 

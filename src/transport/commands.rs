@@ -69,8 +69,8 @@ impl Remote {
         if output.is_success() {
             return Ok(());
         }
-        let kind = ErrorKind::by_words(&output.complaint());
-        Err(RemoteError::new(kind, format_args!("joining parts into {file}"), output.complaint()))
+        let kind = ErrorKind::by_words(&output.error_text());
+        Err(RemoteError::new(kind, format_args!("joining parts into {file}"), output.error_text()))
     }
 
     /// Adds the shell function `range`, which prints a number of bytes of a file from an offset.
@@ -148,7 +148,7 @@ impl Remote {
         if digests.len() == paths.len() {
             return Ok((digests, flushed));
         }
-        Err(RemoteError::new(ErrorKind::Failed, "hashing on the vessel", output.complaint()))
+        Err(RemoteError::new(ErrorKind::Failed, "hashing on the vessel", output.error_text()))
     }
 
     /// Hashes ranges of a file on the vessel, and returns one digest for each range.
@@ -180,7 +180,7 @@ impl Remote {
         if digests.len() == count {
             return Ok(digests);
         }
-        Err(RemoteError::new(ErrorKind::Failed, format_args!("hashing {path} on the vessel"), output.complaint()))
+        Err(RemoteError::new(ErrorKind::Failed, format_args!("hashing {path} on the vessel"), output.error_text()))
     }
 
     /// Returns the number of hard links of a file on the vessel, as the vessel's `ls` reports it.
@@ -193,7 +193,7 @@ impl Remote {
         let output = self.run(script, what, 0).await?;
         let text = String::from_utf8_lossy(&output.text).into_owned();
         let links = text.split_whitespace().nth(1).and_then(|links| links.parse().ok());
-        links.ok_or_else(|| RemoteError::new(ErrorKind::Failed, what, output.complaint()))
+        links.ok_or_else(|| RemoteError::new(ErrorKind::Failed, what, output.error_text()))
     }
 
     /// Flushes files or directories to the vessel's disk with `sync`.
@@ -219,7 +219,7 @@ impl Remote {
         if output.is_success() {
             return Ok(());
         }
-        Err(RemoteError::new(ErrorKind::Failed, "flushing with sync", output.complaint()))
+        Err(RemoteError::new(ErrorKind::Failed, "flushing with sync", output.error_text()))
     }
 }
 

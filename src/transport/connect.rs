@@ -60,8 +60,8 @@ impl Remote {
         lead: &Lead,
     ) -> Result<Self, ConnectError> {
         if let Some(target) = &vessel.local {
-            let lane = SftpChannel::here(Disk::open(target, vessel.timeout).await?);
-            return Ok(Self::new(None, lane, Capabilities::of_this_host(), vessel.timeout, KnownShell::Unknown));
+            let channel = SftpChannel::here(Disk::open(target, vessel.timeout).await?);
+            return Ok(Self::new(None, channel, Capabilities::of_this_host(), vessel.timeout, KnownShell::Unknown));
         }
         let (connection, admission) = Connection::open(vessel, environment, Turn::Lead(lead)).await?;
         if vessel.shell == settings::Shell::No {
@@ -107,19 +107,19 @@ impl Remote {
         };
         let asking =
             known.asks().then(|| AbortOnDropHandle::new(tokio::spawn(known::ask(shells.clone(), connection.clone()))));
-        let (lane, mut greeting) = SftpChannel::start(connection, opening, vessel).await?;
+        let (channel, mut greeting) = SftpChannel::start(connection, opening, vessel).await?;
         let [root, home] = std::mem::take(&mut greeting.landmarks);
         let may_hash = may_know_check_file(&greeting.extensions);
-        let hashing = async { may_hash && lane.knows_check_file().await };
-        let (root, home) = (lane.landmark(b"/", root), lane.landmark(b".", home));
-        let (limits, root, home, check_file) = join4(lane.find_limits(&mut greeting), root, home, hashing).await;
+        let hashing = async { may_hash && channel.knows_check_file().await };
+        let (root, home) = (channel.landmark(b"/", root), channel.landmark(b".", home));
+        let (limits, root, home, check_file) = join4(channel.find_limits(&mut greeting), root, home, hashing).await;
         let (extensions, limits) = (greeting.extensions, limits.map_err(no_answer)?);
         let landmarks = root.zip(home).map(|(root, home)| [root, home]);
         let basic = Capabilities { extensions, limits, landmarks, check_file, ..Capabilities::default() };
         let slow = matches!(known, KnownShell::Slow);
         let places = [RemotePath::new("."), vessel.temp_dir.parent().unwrap_or_else(|| RemotePath::new("/"))];
         let ssh = Ssh { connection: connection.clone(), shells, places };
-        let remote = Self::new(Some(ssh), lane, basic, vessel.timeout, known);
+        let remote = Self::new(Some(ssh), channel, basic, vessel.timeout, known);
         let Some(mut asking) = asking else {
             remote.has_started(admission);
             remote.take_for_known();
@@ -140,9 +140,9 @@ impl Remote {
         Ok((remote, true))
     }
 
-    fn new(ssh: Option<Ssh>, lane: SftpChannel, basic: Capabilities, timeout: Duration, known: KnownShell) -> Self {
+    fn new(ssh: Option<Ssh>, channel: SftpChannel, basic: Capabilities, timeout: Duration, known: KnownShell) -> Self {
         let (full, known, refuses_check_file) = (OnceLock::new(), Mutex::new(known), AtomicBool::new(false));
-        Self(Arc::new(Inner { ssh, lane, basic, full, timeout, known, refuses_check_file }))
+        Self(Arc::new(Inner { ssh, channel, basic, full, timeout, known, refuses_check_file }))
     }
 
     /// Ends the login's turn in the login limit, because everything that the login starts on the vessel is running.
@@ -216,7 +216,7 @@ impl Remote {
     /// Waits in the background for the result of the probe, as long as the connection lasts.
     fn learn_later(&self, asking: Asking, admission: Admission) {
         let remote = Arc::downgrade(&self.0);
-        let over = self.0.lane.clone();
+        let over = self.0.channel.clone();
         tokio::spawn(async move {
             let answer = tokio::select! {
                 answer = asking => answer.unwrap_or(Answer::Slow),

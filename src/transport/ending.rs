@@ -82,7 +82,7 @@ impl GrowingHash<'_> {
         }
         let output = self.running.end(self.remote.deadline(bytes)).await?;
         let digest = output.lines().find_map(|line| Digest::from_hex(line.get(..64)?));
-        digest.ok_or_else(|| RemoteError::new(ErrorKind::Failed, HASHING, output.complaint()))
+        digest.ok_or_else(|| RemoteError::new(ErrorKind::Failed, HASHING, output.error_text()))
     }
 
     /// Brings the file to its end if it has the digest. The paths must be those with which the hash was started.
@@ -139,8 +139,8 @@ fn ended(output: &Output) -> Ended {
     let says = |word: &[u8]| output.lines().any(|line| line == word);
     match (says(b"verified"), says(b"published")) {
         (true, true) => Ended::Published,
-        (true, false) => Ended::Verified(output.complaint()),
-        (false, _) => Ended::Not(output.complaint()),
+        (true, false) => Ended::Verified(output.error_text()),
+        (false, _) => Ended::Not(output.error_text()),
     }
 }
 

@@ -45,7 +45,7 @@ impl Output {
     }
 
     /// Returns the last line of the output as the error text for a message, or the exit status if there is no output.
-    pub(crate) fn complaint(&self) -> String {
+    pub(crate) fn error_text(&self) -> String {
         match self.text.trim_ascii().rsplit(|b| *b == b'\n').next().filter(|line| !line.is_empty()) {
             Some(line) => excerpt(line),
             None => format!("exit status {}", self.status),

@@ -40,7 +40,7 @@ impl Remote {
             match self.make_probe(&probe, &words).await {
                 Err(e) if e.is_connection() => return Err(e),
                 Err(e) => {
-                    tracing::debug!("Cannot create a file to compare SFTP's files with the shell's: {e}");
+                    tracing::debug!("Cannot create the probe file that maps SFTP paths to shell paths: {e}");
                     continue;
                 }
                 Ok(()) => {}

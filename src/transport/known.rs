@@ -85,8 +85,8 @@ pub(super) async fn ended(connection: &Connection) -> bool {
 }
 
 /// Returns how long a new connection with this channel waits for its shell.
-pub(super) fn patience(lane: &SftpChannel) -> Duration {
-    PATIENCE.max(lane.round_trip() * PATIENT_ROUND_TRIPS)
+pub(super) fn patience(channel: &SftpChannel) -> Duration {
+    PATIENCE.max(channel.round_trip() * PATIENT_ROUND_TRIPS)
 }
 
 impl RemoteError {

@@ -22,6 +22,7 @@ mod files;
 mod find_tree;
 mod known;
 mod known_hosts;
+mod leftovers;
 mod look;
 mod remote;
 mod rename;
@@ -32,7 +33,6 @@ mod ssh;
 mod stat;
 #[cfg(any(test, fuzzing))]
 pub mod strangers;
-mod survey;
 mod tree;
 
 pub use capabilities::{Capabilities, HashTool};
@@ -42,6 +42,7 @@ pub use error::{ConnectError, ErrorKind, RemoteError};
 pub use file::{RemoteFile, Sent};
 pub use file_loop::{FileLoop, Flight, SmallFile, takes_name};
 pub use known::KnownShell;
+pub use leftovers::{Leftovers, Listed};
 pub use remote::Remote;
 pub use rename::Renamed;
 pub use sftp::{Attrs, OpenFlags, Space};
@@ -51,4 +52,3 @@ pub use ssh::{
     DialIn, Endpoint, Follow, HostKeys, Lead, LinkMeter, LinkMeters, LoginLimit, PathState, Rank, RoundTrip, SeenKey,
     SshEnvironment, Standing, see_host_key,
 };
-pub use survey::{Listed, Survey};

@@ -34,7 +34,7 @@ pub struct Remote(pub(super) Arc<Inner>);
 pub(super) struct Inner {
     /// The SSH connection and its shells; `None` for a target on this host.
     pub(super) ssh: Option<Ssh>,
-    pub(super) lane: SftpChannel,
+    pub(super) channel: SftpChannel,
     /// The capabilities of SFTP, without those of the shell.
     pub(super) basic: Capabilities,
     /// The capabilities of SFTP and of the shell, set once the shell is known.
@@ -57,7 +57,7 @@ pub(super) struct Ssh {
 impl Remote {
     /// Returns the channel that is used by all operations without a channel of their own.
     pub fn main_channel(&self) -> &SftpChannel {
-        &self.0.lane
+        &self.0.channel
     }
 
     /// Returns the vessel's capabilities.
@@ -102,18 +102,18 @@ impl Remote {
 
     /// Returns whether the connection is lost.
     pub fn is_lost(&self) -> bool {
-        self.0.lane.is_lost()
+        self.0.channel.is_lost()
     }
 
     /// Waits until the connection is lost.
     pub async fn lost(&self) {
-        self.0.lane.files().over().await;
+        self.0.channel.files().over().await;
     }
 
     /// Returns why the connection was lost, or a general text if the reason is unknown.
     pub fn why_lost(&self) -> String {
         // The SFTP session detects a silent vessel before the SSH connection ends for this reason.
-        let noticed = self.0.lane.files().is_ended().then(|| self.0.lane.files().why_ended());
+        let noticed = self.0.channel.files().is_ended().then(|| self.0.channel.files().why_ended());
         match (noticed, self.connection()) {
             (Some(why @ (SftpError::Silent(_) | SftpError::Garbled)), _) | (Some(why), None) => why.to_string(),
             (_, connection) => {
@@ -156,13 +156,13 @@ impl Remote {
     pub async fn silent(&self) {
         let Some(connection) = self.connection() else { return pending().await };
         loop {
-            while !self.0.lane.is_silent() {
+            while !self.0.channel.is_silent() {
                 // An idle vessel costs nothing.
-                self.0.lane.asked().await;
+                self.0.channel.asked().await;
                 tokio::time::sleep(LOOK).await;
             }
-            let patience = SIGN_OF_LIFE.max(self.0.lane.round_trip() * 8);
-            if tokio::time::timeout(patience, connection.ping()).await.is_err() && self.0.lane.is_silent() {
+            let patience = SIGN_OF_LIFE.max(self.0.channel.round_trip() * 8);
+            if tokio::time::timeout(patience, connection.ping()).await.is_err() && self.0.channel.is_silent() {
                 return;
             }
             tokio::time::sleep(SIGN_OF_LIFE).await;
@@ -174,9 +174,9 @@ impl Remote {
     /// soon as the link returns, while our own packets may wait seconds for their retransmission.
     pub async fn talking(&self) {
         let Some(connection) = self.connection() else { return };
-        let before = self.0.lane.answered_bytes();
+        let before = self.0.channel.answered_bytes();
         let answering = async {
-            while self.is_lost() || self.0.lane.answered_bytes() < before + GOES_ON {
+            while self.is_lost() || self.0.channel.answered_bytes() < before + GOES_ON {
                 tokio::time::sleep(LOOK).await;
             }
         };
@@ -195,35 +195,35 @@ impl Remote {
 
     /// Returns the entries of a directory, or an empty list if the directory does not exist.
     pub async fn list(&self, directory: &RemotePath) -> Result<Vec<(Bytes, Attrs)>, RemoteError> {
-        let listed = self.0.lane.files().list(directory.as_bytes(), MOST_ENTRIES).await;
+        let listed = self.0.channel.files().list(directory.as_bytes(), MOST_ENTRIES).await;
         Ok(found(listed, || format!("listing {directory}"))?.unwrap_or_default())
     }
 
     /// Opens a file. If the file is created, it gets the permission bits `mode`.
     pub async fn open(&self, path: &RemotePath, flags: OpenFlags, mode: u32) -> Result<RemoteFile, RemoteError> {
-        self.0.lane.open(path, flags, mode).await
+        self.0.channel.open(path, flags, mode).await
     }
 
     /// Sets attributes of a path.
     pub async fn set(&self, path: &RemotePath, attrs: Attrs) -> Result<(), RemoteError> {
-        let set = self.0.lane.files().setstat(path.as_bytes(), attrs).await;
+        let set = self.0.channel.files().setstat(path.as_bytes(), attrs).await;
         set.map_err(|e| RemoteError::from_sftp(&e, format_args!("setting mode or time of {path}")))
     }
 
     /// Creates a symbolic link.
     pub async fn make_link(&self, target: &[u8], link: &RemotePath) -> Result<(), RemoteError> {
-        let made = self.0.lane.files().symlink(target, link.as_bytes()).await;
-        made.map_err(|e| RemoteError::from_sftp(&e, format_args!("making the link {link}")))
+        let made = self.0.channel.files().symlink(target, link.as_bytes()).await;
+        made.map_err(|e| RemoteError::from_sftp(&e, format_args!("making the symbolic link {link}")))
     }
 
     /// Returns the target of a symbolic link, or `None` if the link does not exist.
     pub async fn read_link(&self, link: &RemotePath) -> Result<Option<Bytes>, RemoteError> {
-        found(self.0.lane.files().readlink(link.as_bytes()).await, || format!("reading the link {link}"))
+        found(self.0.channel.files().readlink(link.as_bytes()).await, || format!("reading the symbolic link {link}"))
     }
 
     /// Returns the absolute path of a path. A relative path starts at the login directory.
     pub async fn real_path(&self, path: &RemotePath) -> Result<RemotePath, RemoteError> {
-        let real = self.0.lane.files().realpath(path.as_bytes()).await;
+        let real = self.0.channel.files().realpath(path.as_bytes()).await;
         real.map(RemotePath::new).map_err(|e| RemoteError::from_sftp(&e, format_args!("resolving {path}")))
     }
 
@@ -232,7 +232,7 @@ impl Remote {
         if !self.capabilities().lsetstat() {
             return Ok(());
         }
-        let set = self.0.lane.files().lsetstat(link.as_bytes(), attrs).await;
+        let set = self.0.channel.files().lsetstat(link.as_bytes(), attrs).await;
         set.map_err(|e| RemoteError::from_sftp(&e, format_args!("setting time or owner of the link {link}")))
     }
 
@@ -244,7 +244,7 @@ impl Remote {
         }
         let mut at = path.clone();
         loop {
-            match self.0.lane.files().statvfs(at.as_bytes()).await {
+            match self.0.channel.files().statvfs(at.as_bytes()).await {
                 Ok(space) => return Ok(Some(space)),
                 Err(e) if e.is_not_found() => match at.parent() {
                     Some(parent) => at = parent,

@@ -22,12 +22,12 @@ pub enum Renamed {
 impl Remote {
     /// Returns whether SFTP can flush open files to the vessel's disk.
     pub fn fsync(&self) -> bool {
-        self.capabilities().fsync() && !self.0.lane.files().refuses_fsync()
+        self.capabilities().fsync() && !self.0.channel.files().refuses_fsync()
     }
 
     /// Returns whether a rename atomically replaces an existing file.
     pub fn replaces_at_once(&self) -> bool {
-        self.capabilities().posix_rename() && !self.0.lane.files().refuses_posix_rename()
+        self.capabilities().posix_rename() && !self.0.channel.files().refuses_posix_rename()
     }
 
     /// Returns whether a rename may have failed because the new name exists, and not because the source is missing.
@@ -46,7 +46,7 @@ impl Remote {
 
     /// Renames a directory to a name that does not exist.
     pub async fn rename_directory(&self, from: &RemotePath, to: &RemotePath) -> Result<(), RemoteError> {
-        let renamed = self.0.lane.files().rename(from.as_bytes(), to.as_bytes()).await;
+        let renamed = self.0.channel.files().rename(from.as_bytes(), to.as_bytes()).await;
         renamed.map_err(|e| RemoteError::from_sftp(&e, format_args!("renaming {from} to {to}")))
     }
 
@@ -61,7 +61,7 @@ impl Remote {
         to: &RemotePath,
         size: Option<u64>,
     ) -> Result<Renamed, RemoteError> {
-        let files = self.0.lane.files();
+        let files = self.0.channel.files();
         let what = || format!("renaming {from} to {to}");
         let error = |e: SftpError| RemoteError::from_sftp(&e, what());
         let plain = || async { join(files.rename(from.as_bytes(), to.as_bytes()), self.look(to)).await };

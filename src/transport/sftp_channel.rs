@@ -57,11 +57,11 @@ impl SftpChannel {
         let alone = Lead::alone(Rank::further());
         let turn = follow.map_or(Turn::Lead(&alone), Turn::Follow);
         let (connection, admission) = Connection::open(vessel, environment, turn).await?;
-        let (lane, mut greeting) = Self::start(&connection, connection.channel(), vessel).await?;
+        let (channel, mut greeting) = Self::start(&connection, connection.channel(), vessel).await?;
         let no_answer = |e: RemoteError| ConnectError::Handshake { place: place(vessel), why: e.to_string() };
-        lane.find_limits(&mut greeting).await.map_err(no_answer)?;
+        channel.find_limits(&mut greeting).await.map_err(no_answer)?;
         admission.ready();
-        Ok(lane)
+        Ok(channel)
     }
 
     /// Opens another channel on the same connection.
@@ -71,9 +71,9 @@ impl SftpChannel {
     /// (`MaxSessions`).
     pub async fn beside(&self, vessel: &Vessel) -> Result<Self, ConnectError> {
         let Some(connection) = &self.0.connection else { return Ok(self.clone()) };
-        let (lane, _) = Self::start(connection, connection.channel(), vessel).await?;
-        lane.set_route(self.route());
-        Ok(lane)
+        let (channel, _) = Self::start(connection, connection.channel(), vessel).await?;
+        channel.set_route(self.route());
+        Ok(channel)
     }
 
     /// Sets the number of the way that the channel goes over, for files opened from now on.

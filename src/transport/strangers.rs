@@ -18,7 +18,7 @@ pub fn shell_output(bytes: &[u8]) {
     let _ = capabilities::parse(bytes);
     if let Some(output) = exec::output_in(bytes, "mark") {
         assert!(output.text.len() <= bytes.len(), "an output is a part of what was heard");
-        let _ = (output.is_success(), output.complaint(), output.lines().count());
+        let _ = (output.is_success(), output.error_text(), output.lines().count());
     }
 }
 

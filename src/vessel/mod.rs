@@ -81,7 +81,7 @@ impl Vessel {
             environment: self.environment.clone(),
             instance: self.ledger.instance(),
             way: way.limits.clone(),
-            beside: self.ways_beside(way),
+            parallel: self.parallel_ways(way),
             monitor: self.monitor.clone(),
             told_of_times: self.told_of_times.clone(),
             compressor: self.compressor.clone(),
@@ -90,7 +90,7 @@ impl Vessel {
     }
 
     /// Returns the other ways that are used at the same time as a way.
-    fn ways_beside(&self, way: &Way) -> Vec<(Arc<settings::Vessel>, Limits)> {
+    fn parallel_ways(&self, way: &Way) -> Vec<(Arc<settings::Vessel>, Limits)> {
         if !self.settings.together {
             return Vec::new();
         }

@@ -623,7 +623,7 @@ impl Scheduler {
             return vessel.ledger.retry(&[delivery.id]).await.map_err(|e| e.fault());
         }
         let (name, directory, path) = (&vessel.settings.name, &delivery.version.directory, &delivery.version.path);
-        let word = if parked { "parked" } else { "put off" };
+        let word = if parked { "Parked" } else { "Postponed" };
         let again_in = duration(wait);
         if silent {
             tracing::debug!(vessel = %name, %directory, file = %path, %again_in, "{word}: {reason}");

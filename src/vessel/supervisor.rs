@@ -41,7 +41,7 @@ const LOOK_FOR_WANTED: Duration = Duration::from_secs(1);
 /// Number of large deliveries examined to find out whether there is much to send.
 const GLANCE: usize = 8;
 
-/// Shortest and longest wait before a vessel whose window is closed is looked at again.
+/// Shortest and longest wait before a vessel whose window is closed is checked again.
 const LEAST_LOOK: Duration = Duration::from_millis(50);
 const LONGEST_LOOK: Duration = Duration::from_secs(1);
 
@@ -316,7 +316,7 @@ impl Supervisor {
         std::future::pending().await
     }
 
-    /// Returns how long to wait before the vessel is looked at again, because its window is closed and no delivery is due
+    /// Returns how long to wait before the vessel is checked again, because its window is closed and no delivery is due
     /// that may be sent nevertheless; `None` if the vessel may be connected.
     async fn waits_for_window(&self) -> Result<Option<Duration>, Fault> {
         let Vessel { settings, clock, .. } = &self.vessel;
@@ -428,9 +428,9 @@ impl Supervisor {
         let introduction = format!("{cipher} {compression} {congestion_control} {offers}");
         let way = way.as_deref();
         if self.introduction.as_ref() == Some(&introduction) {
-            tracing::info!(vessel = %name, way, "connected again");
+            tracing::info!(vessel = %name, way, "Connected again");
         } else {
-            tracing::info!(vessel = %name, way, cipher, compression, congestion_control, %offers, "connected");
+            tracing::info!(vessel = %name, way, cipher, compression, congestion_control, %offers, "Connected");
             self.introduction = Some(introduction);
         }
         if let (CongestionControl::Named(_), Some(why)) =
@@ -635,9 +635,9 @@ impl Supervisor {
         // A reason that differs only in its numbers (free space) counts as unchanged.
         let gist: String = reason.chars().filter(|c| !c.is_ascii_digit()).collect();
         if self.complaint.as_ref() == Some(&gist) {
-            tracing::debug!(%vessel, "still away: {reason}");
+            tracing::debug!(%vessel, "Still away: {reason}");
         } else {
-            tracing::warn!(%vessel, "away: {reason}");
+            tracing::warn!(%vessel, "Away: {reason}");
             self.complaint = Some(gist);
         }
         Ok(())

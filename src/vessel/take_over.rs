@@ -16,7 +16,7 @@ use super::ways::Ways;
 use crate::link::Session;
 use crate::transport::{KnownShell, Lead, Rank, Remote};
 
-/// How often the counts of a link are looked at.
+/// How often the counts of a link are polled.
 const GLANCE: Duration = Duration::from_millis(100);
 /// How often it is checked whether a way may still be used, and whether a standby connection is needed.
 const LOOK: Duration = Duration::from_millis(250);

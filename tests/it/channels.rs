@@ -31,7 +31,7 @@ fn wait_until_carried_by(link: &Proxy, connections: usize) {
 }
 
 fn connected(daemon: &Daemon) -> usize {
-    daemon.log().iter().filter(|line| line.contains("connected")).count()
+    daemon.log().iter().filter(|line| line.contains("Connected")).count()
 }
 
 #[track_caller]
@@ -56,7 +56,7 @@ fn a_file_goes_over_four_connections_and_leaves_nothing_in_temp_dir() {
     daemon.terminate();
 }
 
-/// Ends one of four lanes that is not the first, in the middle of a file.
+/// Ends one of four channels that is not the first, in the middle of a file.
 fn one_of_four_ends(end: impl Fn(&Fleet)) {
     let Some(fleet) = four_connections().start() else { return };
     let bytes = content(32, SIZE);
@@ -127,7 +127,7 @@ fn killed_with_four_connections_it_goes_on_where_all_were() {
 }
 
 #[test]
-fn a_temp_dir_too_small_for_all_lanes_slows_nothing_down_but_them() {
+fn a_temp_dir_too_small_for_all_channels_slows_nothing_down_but_them() {
     let Some(fleet) = four_connections().temp_on_tmpfs("2m").start() else { return };
     let bytes = content(35, SIZE);
     fleet.put("big", &bytes);

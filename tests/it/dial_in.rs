@@ -273,7 +273,7 @@ fn many_vessels_that_come_and_go_get_everything() {
         *tunnel = None;
         let connected = || {
             let lines = daemon.log();
-            lines.iter().filter(|line| line.contains(name) && line.contains("connected")).count()
+            lines.iter().filter(|line| line.contains(name) && line.contains("Connected")).count()
         };
         let path = socket(fleet, name);
         let (before, times) = (identity(&path), connected());

@@ -124,7 +124,7 @@ fn several_links_at_once_share_a_file_by_what_each_carries() {
     let daemon = fleet.run();
     fleet.put("big", &bytes);
     fleet.wait_until_served("tern", "big", &bytes);
-    daemon.wait_for_log(&["tern", "another way carries as well"]);
+    daemon.wait_for_log(&["tern", "also sending over another way"]);
     let sent = [first.sent(), second.sent()];
     println!("{sent:?} bytes");
     assert!(sent[0] > 2 * MIB as u64 && sent[1] > sent[0] * 5 / 4, "{sent:?}");

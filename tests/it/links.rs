@@ -200,7 +200,7 @@ fn a_file_planted_under_the_name_of_an_assembly_is_replaced_not_written_to() {
     let plant = "for my $ours (glob('.contentmonster*')) { unlink($ours); symlink(\"$out/f\", $ours); $n++ }";
     let attacker = attack(&fleet, &target, plant);
     let planted = count(attacker);
-    wait_until("a delivery", || planted == 0 || delivered(&daemon) > 0 || daemon.logged(&["put off"]).is_some());
+    wait_until("a delivery", || planted == 0 || delivered(&daemon) > 0 || daemon.logged(&["postponed"]).is_some());
     daemon.terminate();
     assert_eq!(picture(&fleet), before);
     for name in names.iter().filter(|name| target.join(name).symlink_metadata().is_ok_and(|meta| meta.is_file())) {

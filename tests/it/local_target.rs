@@ -209,7 +209,7 @@ fn a_place_that_is_not_there_is_waited_for_and_never_made() {
     // Taken away under the running program, and put back.
     fs::rename(fleet.path("disk"), fleet.path("elsewhere")).unwrap();
     fleet.put("more", b"more");
-    wait_until("it to be missed", || daemon.log().iter().filter(|line| line.contains("away:")).count() > 1);
+    wait_until("it to be missed", || daemon.log().iter().filter(|line| line.contains("Away:")).count() > 1);
     assert!(!fleet.path("disk").exists());
     fs::rename(fleet.path("elsewhere"), fleet.path("disk")).unwrap();
     fleet.wait_until_retired("more");

@@ -123,6 +123,6 @@ fn lines_that_journald_reads_say_how_grave_they_are_and_leave_the_time_to_it() {
     let journal = fs::read_to_string(fleet.path("journal")).unwrap();
     let has = |start: &str, word: &str| journal.lines().any(|line| line.starts_with(start) && line.contains(word));
     assert!(has("<6>delivered ", "vessel=tern directory=in file=cargo bytes=5 took="), "{journal}");
-    assert!(has("<4>away: 127.0.0.1:", "vessel=gull"), "{journal}");
+    assert!(has("<4>Away: 127.0.0.1:", "vessel=gull"), "{journal}");
     assert!(journal.lines().all(|line| line.starts_with('<')), "{journal}");
 }

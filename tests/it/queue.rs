@@ -108,7 +108,7 @@ fn what_was_put_off_is_counted_with_its_reason_and_the_log_is_thinned() {
         fleet.put(format!("{number:03}"), b"x");
     }
     let daemon = fleet.run();
-    let put_off = wait_for("all to be put off", || {
+    let put_off = wait_for("all to be postponed", || {
         let ended = fleet.call(&["status", "--json"], "");
         let document: Value = serde_json::from_str(&ended.stdout).ok()?;
         let one = document["vessels"][0].clone();
@@ -116,7 +116,7 @@ fn what_was_put_off_is_counted_with_its_reason_and_the_log_is_thinned() {
     });
     assert!(put_off["retried_first"]["reason"].as_str().unwrap().contains("not a directory"), "{put_off}");
     let shown = fleet.call(&["status"], "");
-    shown.must_say(&["put off"]);
+    shown.must_say(&["postponed"]);
     shown.must_say(&["tern", "not a directory"]);
     wait_until("some to be listed with their next try", || {
         let [put_off, parked] = ["put-off", "parked"].map(|state| fleet.call(&["queue", "--state", state], ""));

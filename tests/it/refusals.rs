@@ -105,13 +105,14 @@ fn a_read_only_destination_is_named_without_a_shell_too() {
 }
 
 /// Has the last vessel take large files over two connections, which needs parts, and slowly enough for both to come about.
-fn several_lanes(plan: FleetPlan) -> FleetPlan {
+fn several_channels(plan: FleetPlan) -> FleetPlan {
     plan.key("Connections", "2").key("RateLimit", "2 MiB/s")
 }
 
 #[test]
 fn a_full_temp_dir_is_named_and_smaller_files_still_arrive() {
-    let Some(fleet) = several_lanes(Fleet::new().openssh("bad")).temp_on_tmpfs("128k").openssh("good").start() else {
+    let Some(fleet) = several_channels(Fleet::new().openssh("bad")).temp_on_tmpfs("128k").openssh("good").start()
+    else {
         return;
     };
     let big = content(9, 12 * MIB);
@@ -128,7 +129,7 @@ fn a_full_temp_dir_is_named_and_smaller_files_still_arrive() {
 
 #[test]
 fn a_temp_dir_that_becomes_full_and_is_emptied_again_needs_nobodys_help() {
-    let plan = several_lanes(Fleet::new().monster("ChunkSize", "1 MiB").openssh("bad"));
+    let plan = several_channels(Fleet::new().monster("ChunkSize", "1 MiB").openssh("bad"));
     let Some(fleet) = plan.temp_on_tmpfs("16m").openssh("good").start() else { return };
     let ballast = fleet.vessel("bad").path("temp/ballast");
     // Not even the shortest part fits.

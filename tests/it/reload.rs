@@ -129,7 +129,7 @@ fn fifty_reloads_under_traffic_lose_nothing_and_start_no_transfer_over() {
     }
     // What concerns the others and its own RateLimit is no reason to connect anew.
     let connected =
-        daemon.log().iter().filter(|line| line.contains("connected") && line.contains("vessel=one")).count();
+        daemon.log().iter().filter(|line| line.contains("Connected") && line.contains("vessel=one")).count();
     assert_eq!(connected, 1, "one was connected to again");
     assert_eq!(count(&daemon, "did you mean Address"), 5, "each broken file was named");
     daemon.terminate();
@@ -164,7 +164,7 @@ fn a_bad_settings_file_leaves_everything_as_it_was_and_says_why() {
     let status = fleet.call(&["status"], "");
     assert!(!status.says(&["failed"]), "{status:?}");
     status.must_say(&["Cache, Database", "restart"]);
-    assert_eq!(count(&daemon, "connected"), 1, "{:?}", daemon.log());
+    assert_eq!(count(&daemon, "Connected"), 1, "{:?}", daemon.log());
     daemon.terminate();
 }
 
@@ -209,7 +209,7 @@ fn a_directory_that_is_added_is_watched_and_one_that_moved_is_read_where_it_is_n
     reload(&fleet, &daemon, &all.with("Directory extra", &format!("RemoteLocation = {elsewhere}")));
     std::fs::write(extra("third"), "3").unwrap();
     wait_until("it to arrive there", || fleet.vessel("tern").path("elsewhere/third").exists());
-    assert_eq!(count(&daemon, "connected"), 1, "{:?}", daemon.log());
+    assert_eq!(count(&daemon, "Connected"), 1, "{:?}", daemon.log());
     daemon.terminate();
 }
 

@@ -128,7 +128,7 @@ fn deliver_to_all(fleet: &Fleet, size: &Size) {
     let daemon = fleet.run();
     let log = |words: &[&str]| daemon.log().iter().filter(|line| words.iter().all(|word| line.contains(word))).count();
     let connected = wait_for_all(&daemon, size, "connected", |number| {
-        logins(fleet).contains_key(&account(number)) || log(&[&format!("vessel={}", account(number)), "connected"]) > 0
+        logins(fleet).contains_key(&account(number)) || log(&[&format!("vessel={}", account(number)), "Connected"]) > 0
     });
     let place = fleet.vessel("host").path("in");
     wait_for_all(&daemon, size, "served", |number| {

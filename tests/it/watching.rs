@@ -233,7 +233,7 @@ fn a_burst_of_files_costs_few_scans_and_is_taken_in_all_the_while() {
 fn wait_for_all(daemon: &Daemon, files: usize, within: Duration) -> bool {
     let start = Instant::now();
     while start.elapsed() < within {
-        if daemon.log().iter().filter(|line| line.contains("taken in")).count() > files {
+        if daemon.log().iter().filter(|line| line.contains("Taken in")).count() > files {
             return true;
         }
         std::thread::sleep(Duration::from_millis(500));

@@ -31,13 +31,13 @@ const KEYS: [&str; 11] = [
 
 /// An error in a configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Complaint {
+pub(super) struct Diagnostic {
     /// The line in the configuration, counted from 1.
     pub(super) line: usize,
     pub(super) what: String,
 }
 
-impl fmt::Display for Complaint {
+impl fmt::Display for Diagnostic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.line, self.what)
     }
@@ -89,28 +89,28 @@ struct Value {
 type Values = BTreeMap<&'static str, Value>;
 
 /// Reads a configuration, or returns all errors in it.
-pub(super) fn read(text: &str) -> Result<Config, Vec<Complaint>> {
+pub(super) fn read(text: &str) -> Result<Config, Vec<Diagnostic>> {
     let documents = MarkedYaml::load_from_str(text)
-        .map_err(|e| vec![Complaint { line: e.marker().line(), what: format!("invalid YAML: {}", e.info()) }])?;
+        .map_err(|e| vec![Diagnostic { line: e.marker().line(), what: format!("invalid YAML: {}", e.info()) }])?;
     let mut reader = Reader::default();
     let config = documents.first().and_then(|document| reader.config(document));
     match config {
-        Some(config) if reader.complaints.is_empty() => Ok(config),
+        Some(config) if reader.diagnostics.is_empty() => Ok(config),
         _ => {
-            reader.complaints.sort_by_key(|complaint| complaint.line);
-            Err(reader.complaints)
+            reader.diagnostics.sort_by_key(|diagnostic| diagnostic.line);
+            Err(reader.diagnostics)
         }
     }
 }
 
 #[derive(Default)]
 struct Reader {
-    complaints: Vec<Complaint>,
+    diagnostics: Vec<Diagnostic>,
 }
 
 impl Reader {
-    fn complain(&mut self, line: usize, what: impl fmt::Display) {
-        self.complaints.push(Complaint { line, what: what.to_string() });
+    fn report(&mut self, line: usize, what: impl fmt::Display) {
+        self.diagnostics.push(Diagnostic { line, what: what.to_string() });
     }
 
     fn config(&mut self, document: &MarkedYaml<'_>) -> Option<Config> {
@@ -130,7 +130,7 @@ impl Reader {
             }
         }
         let Some(syncs) = syncs else {
-            self.complain(document.span.start.line(), "there is no `sync`, so there is nothing to import");
+            self.report(document.span.start.line(), "there is no `sync`, so there is nothing to import");
             return None;
         };
         for (name, line, node) in syncs {
@@ -155,7 +155,7 @@ impl Reader {
                         "warning" | "warn" => Some("warn"),
                         "error" => Some("error"),
                         _ => {
-                            self.complain(
+                            self.report(
                                 line,
                                 format_args!("level must be debug, info, warning or error, not {text:?}"),
                             );
@@ -197,7 +197,7 @@ impl Reader {
                 Some(near) => format!("did you mean {near}? Poni ignores unknown keys"),
                 None => format!("known here: {}", known.join(", ")),
             };
-            self.complain(line, format_args!("unknown key {key:?} {at}; {remedy}"));
+            self.report(line, format_args!("unknown key {key:?} {at}; {remedy}"));
         }
         found
     }
@@ -208,7 +208,7 @@ impl Reader {
         what: &str,
     ) -> Option<Vec<(String, usize, &'a MarkedYaml<'input>)>> {
         let YamlData::Mapping(mapping) = &node.data else {
-            self.complain(node.span.start.line(), format_args!("{what} must be a mapping of keys to values"));
+            self.report(node.span.start.line(), format_args!("{what} must be a mapping of keys to values"));
             return None;
         };
         let entry = |(key, value): (&'a MarkedYaml<'input>, &'a MarkedYaml<'input>)| {
@@ -230,7 +230,7 @@ impl Reader {
         match text.filter(|text| !text.is_empty() && !text.contains(['\n', '\r'])) {
             Some(text) => Some(Value { text, line }),
             None => {
-                self.complain(line, format_args!("{what} must be a word, a number, or true or false, on one line"));
+                self.report(line, format_args!("{what} must be a word, a number, or true or false, on one line"));
                 None
             }
         }
@@ -238,14 +238,14 @@ impl Reader {
 
     fn sync(&mut self, name: String, line: usize, own: &Values, defaults: &Values) -> Option<Sync> {
         let value = |key: &str| own.get(key).or_else(|| defaults.get(key));
-        let complaints = self.complaints.len();
+        let diagnostics = self.diagnostics.len();
         // Older versions of Poni name a sync by its source.
         let source = own.get("source_path").map(|source| source.text.clone());
         let source = source.or_else(|| name.starts_with('/').then(|| name.clone()));
         let source = source.or_else(|| defaults.get("source_path").map(|source| source.text.clone()));
         let mut needed = |key: &str, found: Option<String>| {
             if found.is_none() {
-                self.complain(line, format_args!("sync {name:?} has no {key}, and the defaults do not set it"));
+                self.report(line, format_args!("sync {name:?} has no {key}, and the defaults do not set it"));
             }
             found.unwrap_or_default()
         };
@@ -253,13 +253,13 @@ impl Reader {
         let source = needed("source_path", source);
         let (host, path) = (needed("remote_host", text("remote_host")), needed("remote_path", text("remote_path")));
         if !source.is_empty() && !source.starts_with('/') {
-            self.complain(
+            self.report(
                 line,
                 format_args!("source_path {source:?} is not absolute, and the working directory of Poni is unknown"),
             );
         }
         if let Some(Value { text, line }) = value("priv_key").filter(|key| key.text.contains(',')) {
-            self.complain(
+            self.report(
                 *line,
                 format_args!("priv_key {text:?} contains a comma, which separates files in settings; rename the file"),
             );
@@ -279,7 +279,7 @@ impl Reader {
             by_default: ["interval", "simulate"].into_iter().filter(|key| value(key).is_none()).collect(),
             name,
         };
-        (self.complaints.len() == complaints).then_some(sync)
+        (self.diagnostics.len() == diagnostics).then_some(sync)
     }
 
     fn number(&mut self, value: Option<&Value>, key: &str, least: u32, most: u32, otherwise: u32) -> u32 {
@@ -287,7 +287,7 @@ impl Reader {
         match text.parse() {
             Ok(number) if (least..=most).contains(&number) => number,
             _ => {
-                self.complain(*line, format_args!("{key} must be a number from {least} to {most}, not {text:?}"));
+                self.report(*line, format_args!("{key} must be a number from {least} to {most}, not {text:?}"));
                 otherwise
             }
         }
@@ -296,7 +296,7 @@ impl Reader {
     fn truth(&mut self, value: Option<&Value>, key: &str, otherwise: bool) -> bool {
         let Some(Value { text, line }) = value else { return otherwise };
         if text != "true" && text != "false" {
-            self.complain(*line, format_args!("{key} must be true or false, not {text:?}"));
+            self.report(*line, format_args!("{key} must be true or false, not {text:?}"));
         }
         text == "true"
     }

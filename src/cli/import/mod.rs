@@ -26,8 +26,8 @@ pub(super) fn poni(file: &Path, output: Option<&Path>) -> Exit {
     };
     let settings = match translate(&text, &file.display().to_string()) {
         Ok(settings) => settings,
-        Err(complaints) => {
-            complaints.iter().for_each(|complaint| say_error(format_args!("{}:{complaint}", file.display())));
+        Err(diagnostics) => {
+            diagnostics.iter().for_each(|diagnostic| say_error(format_args!("{}:{diagnostic}", file.display())));
             return Exit::Settings;
         }
     };
@@ -54,7 +54,7 @@ pub(super) fn poni(file: &Path, output: Option<&Path>) -> Exit {
 }
 
 /// Translates a configuration into settings, or returns all errors in the configuration.
-fn translate(text: &str, origin: &str) -> Result<String, Vec<config::Complaint>> {
+fn translate(text: &str, origin: &str) -> Result<String, Vec<config::Diagnostic>> {
     let config = config::read(text)?;
     Ok(text::write(&plan::Plan::new(&config), origin))
 }
@@ -62,8 +62,8 @@ fn translate(text: &str, origin: &str) -> Result<String, Vec<config::Complaint>>
 /// Translates a text as if it were a configuration of Poni; see [`crate::strangers`].
 #[cfg(any(test, fuzzing))]
 pub fn poni_import(text: &str) {
-    if let Err(complaints) = translate(text, "config.yml") {
-        complaints.iter().for_each(|complaint| drop(complaint.to_string()));
+    if let Err(diagnostics) = translate(text, "config.yml") {
+        diagnostics.iter().for_each(|diagnostic| drop(diagnostic.to_string()));
     }
 }
 

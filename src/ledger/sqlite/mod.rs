@@ -83,7 +83,7 @@ impl Sqlite {
     }
 
     /// Opens a ledger. A ledger for dry runs has a single connection, so that one transaction encloses all updates.
-    async fn open_as(file: &Path, clock: Clock, rehearsing: bool) -> Result<Self> {
+    async fn open_as(file: &Path, clock: Clock, dry_run: bool) -> Result<Self> {
         let lock = Lock::take(file)?;
         let options = options(file)
             .create_if_missing(true)
@@ -95,12 +95,12 @@ impl Sqlite {
         let failed = |error: sqlx::Error| LedgerError::opening(file, &error);
         let writing = pool(1).idle_timeout(None).max_lifetime(None).connect_with(writing);
         let writer = writing.await.map_err(failed)?;
-        match rehearsing {
+        match dry_run {
             // A copy that is deleted afterwards needs no copy itself.
             true => schema::bring_up_to_date(&writer, file).await?,
             false => upgrade::upgrade(file, &writer).await?,
         }
-        let readers = match rehearsing {
+        let readers = match dry_run {
             true => writer.clone(),
             false => pool(2).connect_with(options.read_only(true)).await.map_err(failed)?,
         };
@@ -167,7 +167,7 @@ impl Sqlite {
 
 fn options(file: &Path) -> SqliteConnectOptions {
     let options = SqliteConnectOptions::new().filename(file);
-    // A slow statement is no fault that an operator can mend, and the library's lines contain SQL.
+    // A slow statement is not a fault that an operator can mend, and the library's lines contain SQL.
     options.busy_timeout(Duration::from_secs(10)).row_buffer_size(ROWS_ON_THE_WAY).disable_statement_logging()
 }
 

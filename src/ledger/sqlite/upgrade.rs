@@ -46,8 +46,8 @@ pub(super) async fn upgrade(file: &Path, writer: &SqlitePool) -> Result<()> {
         for (done, &number) in pending.missing.iter().enumerate() {
             let step = format!("step {} of {}", done + 1, pending.missing.len());
             let migrating = MIGRATIONS.run_to(number, writer);
-            let telling = |passed: u64| tracing::info!(seconds = passed, "Still upgrading the ledger: {step}");
-            watched(migrating, telling).await.map_err(|e| migration_error(e, file.into()))?;
+            let report = |passed: u64| tracing::info!(seconds = passed, "Still upgrading the ledger: {step}");
+            watched(migrating, report).await.map_err(|e| migration_error(e, file.into()))?;
             tracing::info!(schema = number, "Upgraded the ledger: {step}");
         }
     }
@@ -91,12 +91,12 @@ async fn copy(file: &Path, schema: i64, writer: &SqlitePool) -> Result<()> {
         "The ledger has the schema of an older contentmonster. Copying it before the upgrade"
     );
     let temporary = backup::temporary(directory).map_err(|e| failed(e.to_string()))?;
-    let telling = |_| {
+    let report = |_| {
         let written = temporary.as_file().metadata().map_or(0, |meta| meta.len());
         let percent = (written * 100).checked_div(size).unwrap_or(100).min(100);
         tracing::info!(bytes = written, "Still copying the ledger: {percent} %");
     };
-    watched(backup::fill(file, &temporary), telling).await.map_err(|e| failed(e.to_string()))?;
+    watched(backup::fill(file, &temporary), report).await.map_err(|e| failed(e.to_string()))?;
     place(temporary, &to).map_err(|e| failed(e.to_string()))
 }
 

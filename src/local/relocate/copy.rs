@@ -20,7 +20,7 @@ use rustix::io::Errno;
 
 use super::FileState;
 use super::moves::{Taken, give_back, look_in, move_to_ours, remove, sync, sync_file};
-use super::processed::open_processed;
+use super::open_processed::open_processed;
 use super::processed_dir::{ProcessedDir, open_readable};
 use crate::digest::{Digest, FileHasher};
 use crate::local::own_names::{COPYING, LEAVING, PROCESSED};
@@ -47,11 +47,11 @@ impl Drop for Copied {
 }
 
 impl Copied {
-    fn begin(places: &ProcessedDir<'_>) -> Result<Self, DiskError> {
+    fn begin(dirs: &ProcessedDir<'_>) -> Result<Self, DiskError> {
         let name = OsString::from(format!("{COPYING}{:016x}.tmp", random()));
-        let path = places.processed.join(&name);
+        let path = dirs.processed.join(&name);
         let failed = |errno| DiskError::io("make", &path, errno);
-        let directory = places.to.try_clone().map_err(|error| DiskError::io("make", &path, error))?;
+        let directory = dirs.to.try_clone().map_err(|error| DiskError::io("make", &path, error))?;
         let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
         let file = openat(&directory, &name, flags, Mode::RUSR | Mode::WUSR).map_err(failed)?;
         // The lock fails on a file system without locks. This is safe: `sweep` cannot lock the file there either, and
@@ -61,8 +61,8 @@ impl Copied {
     }
 
     /// Renames the copy to its name in `processed/`.
-    pub(super) fn publish(&self, places: &ProcessedDir<'_>, name: &OsStr) -> Result<(), Taken> {
-        move_to_ours(&self.directory, &self.name, &places.to, name)
+    pub(super) fn publish(&self, dirs: &ProcessedDir<'_>, name: &OsStr) -> Result<(), Taken> {
+        move_to_ours(&self.directory, &self.name, &dirs.to, name)
     }
 
     /// Copies the first `size` bytes of a source and returns their digest.
@@ -105,13 +105,13 @@ fn random() -> u64 {
 
 /// Copies a version into `processed/` under a temporary name; `None` if the source is another version by now.
 pub(super) fn make(
-    places: &ProcessedDir<'_>,
+    dirs: &ProcessedDir<'_>,
     path: &RelPath,
     stamp: &FileStamp,
     digest: &Digest,
 ) -> Result<Option<Copied>, DiskError> {
-    let whole = places.location.join(path.as_path());
-    let source = match SourceFile::open_in(&places.from, Path::new(path.file_name()), whole) {
+    let whole = dirs.location.join(path.as_path());
+    let source = match SourceFile::open_in(&dirs.from, Path::new(path.file_name()), whole) {
         Err(DiskError::NotAFile { .. }) => return Ok(None),
         Err(error) if error.is_gone() => return Ok(None),
         source => source?,
@@ -120,14 +120,14 @@ pub(super) fn make(
     if stamp_of(&before) != *stamp {
         return Ok(None);
     }
-    let mut copied = Copied::begin(places)?;
+    let mut copied = Copied::begin(dirs)?;
     match copied.fill(&source, stamp.size) {
         Ok(found) if found == *digest => {}
         Ok(_) | Err(DiskError::Changed { .. }) => return Ok(None),
         Err(error) => return Err(error),
     }
     copied.finish(&before)?;
-    let named = look_in(&places.from, path.file_name());
+    let named = look_in(&dirs.from, path.file_name());
     let still = matches!(named, Ok(FileState::File { stamp: now, .. }) if now == *stamp);
     Ok((still && source.stamp()? == *stamp).then_some(copied))
 }

@@ -11,9 +11,10 @@ use std::path::Path;
 use rustix::fs::{AtFlags, Mode, OFlags, openat, statat, unlinkat};
 use rustix::io::Errno;
 
+use super::free_names::leaving_name;
 use super::moves::{Taken, give_back, look_in, move_to_ours, remove, sync};
-use super::processed::open_processed;
-use super::processed_dir::{leaving_name, open_readable};
+use super::open_processed::open_processed;
+use super::processed_dir::open_readable;
 use super::{FileState, Guard, Retired};
 use crate::local::DiskError;
 use crate::local::error::gone;

@@ -9,50 +9,39 @@
 //! directory, because otherwise a power loss could leave a file under neither name.
 //!
 //! `processed` may be a link to a directory on another disk. It is the only link that is followed, and only where
-//! nobody but the operator can have created it (see `processed`). A file that goes to another file system is copied,
-//! and removed from its directory only after the copy was verified and flushed (see `copy`).
+//! nobody but the operator can have created it (see `open_processed`). A file that goes to another file system is
+//! copied, and removed from its directory only after the copy was verified and flushed (see `copy`).
 //!
 //! A file that is open for writing is not moved (see `guard`). If a program opens the file between this check and the
 //! move, a second check after the move detects it, and the file is moved back.
 
 mod copy;
 mod delete;
+mod free_names;
 mod guard;
 mod moves;
-mod processed;
+mod open_processed;
 mod processed_dir;
 mod put_back;
+mod retire;
 
-use std::ffi::OsStr;
-use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 use std::time::Duration;
 
-use rustix::io::Errno;
-
-use super::DiskError;
 use super::file_state::FileState;
-use super::own_names::{EXPIRED, PROCESSED};
-use super::source::{SourceFile, hash};
-use crate::digest::Digest;
+use super::own_names::PROCESSED;
 use crate::names::RelPath;
-use crate::records::{FileStamp, Version};
-use guard::Source;
-use moves::{Taken, give_back, look_in, move_to_ours, remove, sync};
-use processed_dir::{ProcessedDir, free_number, leaving_name, numbered};
 
 pub use copy::sweep;
 pub use delete::{Expired, discard, expire};
 pub use guard::{Changed, Guard};
 pub use put_back::{Moved, put_back};
+pub use retire::{retire, set_aside};
 
 /// Returns whether the path that a file would get below `processed/` is a directory. For messages only.
 pub fn is_directory_in_processed(location: &Path, path: &RelPath) -> bool {
     std::fs::symlink_metadata(location.join(PROCESSED).join(path.as_path())).is_ok_and(|found| found.is_dir())
 }
-
-/// Maximum number of attempts to find a free name, in case other programs keep taking the names that were free.
-const TRIES: usize = 100;
 
 /// Result of retiring a version.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,290 +62,3 @@ pub enum Retired {
     /// The file stays in place for at least this long, because it has not been unchanged for long enough.
     NotYet(Duration),
 }
-
-/// A point in a retirement at which tests can interfere.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Moment {
-    /// The source was checked and is about to be moved.
-    Checked,
-    /// A file other than the version was moved and is about to be moved back.
-    Mistaken,
-    /// The copy is in place, the source is about to be removed.
-    Copied,
-}
-
-/// The retirement of one version.
-struct Retirement<'a> {
-    places: &'a ProcessedDir<'a>,
-    path: &'a RelPath,
-    stamp: &'a FileStamp,
-    /// `None` if the file was never read completely.
-    digest: Option<&'a Digest>,
-    version: &'a Version,
-    guard: Guard<'a>,
-    pause: &'a dyn Fn(Moment),
-}
-
-/// Moves versions into `processed/`, keeping mode and mtime, and returns the result of each. A version missing from the
-/// result was not tried (`stopped` returned true, or its directory is unusable), or was moved but not flushed.
-///
-/// If another file has the name in `processed/`, `.1`, `.2`, … is appended. The directories are flushed before this
-/// returns, so that after a power loss a file is under at least one of its names.
-///
-/// After an error from the disk, the source is still in place or safe in `processed/`, and the call can be repeated.
-pub fn retire(
-    location: &Path,
-    versions: &[Version],
-    guard: Guard<'_>,
-    stopped: &dyn Fn() -> bool,
-) -> Vec<(Version, Result<Retired, DiskError>)> {
-    retire_with(location, (versions, PROCESSED), guard, stopped, &|_| {})
-}
-
-/// Moves versions into `expired/`, like [`retire`]. A version may be one that was never read.
-pub fn set_aside(
-    location: &Path,
-    versions: &[Version],
-    guard: Guard<'_>,
-    stopped: &dyn Fn() -> bool,
-) -> Vec<(Version, Result<Retired, DiskError>)> {
-    retire_with(location, (versions, EXPIRED), guard, stopped, &|_| {})
-}
-
-fn retire_with(
-    location: &Path,
-    (versions, into): (&[Version], &str),
-    guard: Guard<'_>,
-    stopped: &dyn Fn() -> bool,
-    pause: &dyn Fn(Moment),
-) -> Vec<(Version, Result<Retired, DiskError>)> {
-    let mut all = Vec::with_capacity(versions.len());
-    for beside in versions.chunk_by(|a, b| a.path.as_path().parent() == b.path.as_path().parent()) {
-        if stopped() {
-            break;
-        }
-        let outcomes =
-            retire_beside(location, (beside, into), guard, stopped, pause).unwrap_or_else(|error| vec![Err(error)]);
-        all.extend(beside.iter().cloned().zip(outcomes));
-    }
-    all
-}
-
-/// Retires versions of one directory until stopped, and flushes once for all of them.
-fn retire_beside(
-    location: &Path,
-    (versions, into): (&[Version], &str),
-    guard: Guard<'_>,
-    stopped: &dyn Fn() -> bool,
-    pause: &dyn Fn(Moment),
-) -> Result<Vec<Result<Retired, DiskError>>, DiskError> {
-    let Some(places) = ProcessedDir::open_as(location, &versions[0].path, into)? else {
-        return Ok(versions.iter().map(|_| Ok(Retired::SourceGone)).collect());
-    };
-    let retire = |version: &Version| {
-        let Version { path, stamp, digest, .. } = version;
-        // A version without a digest was never read completely, so it cannot have been delivered.
-        if digest.is_none() && into == PROCESSED {
-            return Ok(Retired::SourceChanged);
-        }
-        Retirement { places: &places, path, stamp, digest: digest.as_ref(), version, guard, pause }.run()
-    };
-    let outcomes: Vec<_> = versions.iter().take_while(|_| !stopped()).map(retire).collect();
-    if outcomes.iter().any(|outcome| matches!(outcome, Ok(Retired::Moved(_)))) {
-        places.flush()?;
-    }
-    Ok(outcomes)
-}
-
-impl Retirement<'_> {
-    fn run(&self) -> Result<Retired, DiskError> {
-        match self.source()? {
-            FileState::File { stamp, .. } if stamp == *self.stamp => {}
-            FileState::Gone => return self.perhaps_moved_earlier(),
-            _ => return Ok(Retired::SourceChanged),
-        }
-        let checked = self.guard.check(&self.places.from, self.path.file_name(), self.version);
-        let source = match checked.map_err(|errno| self.failed("open", errno))? {
-            Ok(source) => source,
-            Err(stays) => return Ok(stays),
-        };
-        (self.pause)(Moment::Checked);
-        let mut free = self.free_number()?;
-        if let Some(target) = self.find_copy(free)? {
-            sync(&self.places.to, &self.places.processed)?;
-            return self.remove_source(Retired::AlreadyThere(target), &source);
-        }
-        for _ in 0..TRIES {
-            let target = numbered(self.path, free);
-            match move_to_ours(&self.places.from, self.path.file_name(), &self.places.to, target.file_name()) {
-                Ok(()) => return self.confirm(target, &source),
-                Err(Taken::Taken) => free = self.free_number()?,
-                Err(Taken::Failed(Errno::XDEV)) => return self.copy_across(&source),
-                // Either the source or `processed/` no longer exists.
-                Err(Taken::Failed(Errno::NOENT)) if self.source()? == FileState::Gone => {
-                    return Ok(Retired::SourceGone);
-                }
-                Err(Taken::Failed(errno)) => return Err(self.failed("retire", errno)),
-            }
-        }
-        Err(self.failed("retire", Errno::EXIST))
-    }
-
-    /// Returns a number with which this version's name is free in `processed/`.
-    fn free_number(&self) -> Result<u64, DiskError> {
-        let number = free_number(&self.places.to, self.path);
-        number.map_err(|e| DiskError::io("read the status of", &self.places.target(self.path), e))
-    }
-
-    /// Returns the path in `processed/` where an earlier attempt put the version's bytes. Checks only the plain name
-    /// and the number before the free one, because the numbers in between belong to other versions, and there may be
-    /// thousands.
-    fn find_copy(&self, free: u64) -> Result<Option<RelPath>, DiskError> {
-        let Some(last) = free.checked_sub(1).filter(|_| self.digest.is_some()) else { return Ok(None) };
-        if self.holds_it(self.path, 0)? {
-            return Ok(Some(self.path.clone()));
-        }
-        if last == 0 {
-            return Ok(None);
-        }
-        let target = numbered(self.path, last);
-        Ok(self.holds_it(&target, last)?.then_some(target))
-    }
-
-    fn source(&self) -> Result<FileState, DiskError> {
-        look_in(&self.places.from, self.path.file_name()).map_err(|errno| self.failed("read the status of", errno))
-    }
-
-    fn failed(&self, act: &'static str, errno: Errno) -> DiskError {
-        DiskError::io(act, &self.places.location.join(self.path.as_path()), errno)
-    }
-
-    /// Returns whether `processed/` has the version's bytes at `target`.
-    ///
-    /// Numbered names must also have the version's mtime, which moving and copying keep. Otherwise a file that is
-    /// rewritten every minute would have all its earlier copies hashed every time.
-    fn holds_it(&self, target: &RelPath, number: u64) -> Result<bool, DiskError> {
-        let there = look_in(&self.places.to, target.file_name());
-        let there = match there.map_err(|e| DiskError::io("read the status of", &self.places.target(target), e))? {
-            FileState::File { stamp, .. } => stamp,
-            FileState::Gone | FileState::NotAFile(_) => return Ok(false),
-        };
-        let time = |stamp: &FileStamp| (stamp.mtime, stamp.mtime_nanos);
-        if there.size != self.stamp.size || (number > 0 && time(&there) != time(self.stamp)) {
-            return Ok(false);
-        }
-        let Some(digest) = self.digest else { return Ok(time(&there) == time(self.stamp)) };
-        let (name, whole) = (Path::new(target.file_name()), self.places.target(target));
-        let copy = match SourceFile::open_in(&self.places.to, name, whole) {
-            Err(DiskError::NotAFile { .. }) => return Ok(false),
-            Err(error) if error.is_gone() => return Ok(false),
-            copy => copy?,
-        };
-        let same = hash(&copy, &|| false)? == *digest;
-        if same {
-            copy.flush()?;
-        }
-        Ok(same)
-    }
-
-    /// Handles a missing source: looks for the file in `processed/`, because a crash may have come between its move and
-    /// the ledger entry.
-    fn perhaps_moved_earlier(&self) -> Result<Retired, DiskError> {
-        for number in 0.. {
-            let target = numbered(self.path, number);
-            if self.holds_it(&target, number)? {
-                sync(&self.places.to, &self.places.processed)?;
-                return Ok(Retired::AlreadyThere(target));
-            }
-            if matches!(look_in(&self.places.to, target.file_name()), Ok(FileState::Gone) | Err(_)) {
-                return Ok(Retired::SourceGone);
-            }
-        }
-        unreachable!("the numbers don't end")
-    }
-
-    /// Checks the file again after the move, when other programs can no longer replace it. Doesn't flush.
-    fn confirm(&self, target: RelPath, source: &Source) -> Result<Retired, DiskError> {
-        let moved = look_in(&self.places.to, target.file_name());
-        let is_it = matches!(moved, Ok(FileState::File { stamp, .. }) if stamp == *self.stamp);
-        if is_it && self.guard.still_holds(source, self.version) {
-            return Ok(Retired::Moved(target));
-        }
-        (self.pause)(Moment::Mistaken);
-        self.give_back(self.places.to.as_fd(), target.file_name())
-    }
-
-    /// Moves a file back that was moved by mistake, to its own name or, if that is taken again, to the next free one.
-    fn give_back(&self, from: BorrowedFd<'_>, name: &OsStr) -> Result<Retired, DiskError> {
-        let got =
-            give_back(from, name, &self.places.from, self.path).map_err(|errno| self.failed("put back", errno))?;
-        self.places.flush()?;
-        if got != *self.path {
-            tracing::warn!(
-                location = %self.places.location.display(), file = %self.path, kept_as = %got,
-                "The file was replaced twice while it retired; the version in between was kept under another name"
-            );
-        }
-        Ok(Retired::SourceChanged)
-    }
-
-    /// Removes the source when `processed/` has its bytes, unless another file has taken the source's name.
-    ///
-    /// First renames the source to a name that only we use, and checks it there. If the program crashes in between,
-    /// [`sweep`] restores the source.
-    fn remove_source(&self, done: Retired, source: &Source) -> Result<Retired, DiskError> {
-        (self.pause)(Moment::Copied);
-        let from = &self.places.from;
-        let aside = leaving_name(self.path);
-        match move_to_ours(from, self.path.file_name(), from, &aside) {
-            Ok(()) => {}
-            Err(Taken::Failed(Errno::NOENT)) => return Ok(done),
-            // The name that only we use is taken, by a file of an earlier attempt that was not swept yet. That file is
-            // restored first; the retirement is repeated later.
-            Err(Taken::Taken) => return self.give_back(from.as_fd(), &aside),
-            Err(Taken::Failed(errno)) => return Err(self.failed("remove", errno)),
-        }
-        match look_in(from, &aside) {
-            Ok(FileState::File { stamp, .. })
-                if stamp == *self.stamp && self.guard.still_holds(source, self.version) =>
-            {
-                remove(from, &aside).map_err(|errno| self.failed("remove", errno))?;
-                self.places.flush()?;
-                Ok(done)
-            }
-            _ => {
-                (self.pause)(Moment::Mistaken);
-                self.give_back(from.as_fd(), &aside)
-            }
-        }
-    }
-
-    /// Copies the file to `processed/` on another file system, then removes the source.
-    fn copy_across(&self, source: &Source) -> Result<Retired, DiskError> {
-        let digest = match self.digest {
-            Some(digest) => *digest,
-            None => {
-                let whole = self.places.location.join(self.path.as_path());
-                hash(&SourceFile::open_in(&self.places.from, Path::new(self.path.file_name()), whole)?, &|| false)?
-            }
-        };
-        let Some(copied) = copy::make(self.places, self.path, self.stamp, &digest)? else {
-            return Ok(Retired::SourceChanged);
-        };
-        for _ in 0..TRIES {
-            let target = numbered(self.path, self.free_number()?);
-            match copied.publish(self.places, target.file_name()) {
-                Ok(()) => {
-                    sync(&self.places.to, &self.places.processed)?;
-                    return self.remove_source(Retired::Moved(target), source);
-                }
-                Err(Taken::Taken) => {}
-                Err(Taken::Failed(errno)) => return Err(DiskError::io("make", &self.places.target(&target), errno)),
-            }
-        }
-        Err(self.failed("retire", Errno::EXIST))
-    }
-}
-
-#[cfg(test)]
-mod tests;

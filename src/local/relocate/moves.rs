@@ -11,7 +11,8 @@ use std::path::Path;
 use rustix::fs::{AtFlags, RenameFlags, linkat, renameat, renameat_with, statat, unlinkat};
 use rustix::io::Errno;
 
-use super::{FileState, numbered};
+use super::FileState;
+use super::free_names::numbered;
 use crate::local::DiskError;
 use crate::names::RelPath;
 

@@ -26,14 +26,14 @@ pub struct Moved {
 /// # Errors
 /// Any error of the disk; the file then stays where it is.
 pub fn put_back(location: &std::path::Path, moved: &Moved) -> Result<bool, DiskError> {
-    let Some(places) = ProcessedDir::open(location, &moved.path)? else { return Ok(false) };
-    let failed = |errno: Errno| DiskError::io("put back", &places.target(&moved.to), errno);
+    let Some(dirs) = ProcessedDir::open(location, &moved.path)? else { return Ok(false) };
+    let failed = |errno: Errno| DiskError::io("put back", &dirs.target(&moved.to), errno);
     let seen = |stamp: FileStamp| (stamp.size, stamp.mtime, stamp.mtime_nanos);
-    match look_in(&places.to, moved.to.file_name()).map_err(failed)? {
+    match look_in(&dirs.to, moved.to.file_name()).map_err(failed)? {
         FileState::File { stamp, .. } if seen(stamp) != seen(moved.stamp) => {}
         _ => return Ok(false),
     }
-    give_back(&places.to, moved.to.file_name(), &places.from, &moved.path).map_err(failed)?;
-    places.flush()?;
+    give_back(&dirs.to, moved.to.file_name(), &dirs.from, &moved.path).map_err(failed)?;
+    dirs.flush()?;
     Ok(true)
 }

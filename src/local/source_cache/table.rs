@@ -204,9 +204,9 @@ impl Table {
         }
     }
 
-    /// Returns the block of the same source that would be evicted for block `index`. Returns `None` if no block of this
-    /// source would be, or if `index` is in memory and another reader has passed it, because that reader has waited
-    /// already. A block that only the hasher has read ahead does not count as passed: its first reader must wait.
+    /// Returns the block that reading block `index` would evict, if it belongs to the same source and no earlier reader
+    /// has waited for it already. An earlier reader has waited if `index` is in memory and that reader has passed it; the
+    /// hasher, which reads ahead, does not count.
     pub(super) fn pushes_out(&self, source: SourceId, index: u64) -> Option<u64> {
         let (owner, out) = self.cache.next_out(BLOCK, self.now())?;
         let comes_first =

@@ -6,8 +6,8 @@ import { forgetFile, mayOrder, onOrders, retryFile } from "/orders.js";
 const PAGE = 50;
 // A search through a long queue is answered in parts, some of them empty. So many are asked for at a time.
 const PARTS = 40;
-const STATES = [["", "all"], ["waiting", "waiting"], ["held", "held"], ["sending", "sending"], ["put-off", "put off"], ["parked", "parked"]];
-const WORDS = { waiting: "waits", held: "is held", sending: "is being sent", "put-off": "put off", parked: "parked" };
+const STATES = [["", "all"], ["waiting", "waiting"], ["held", "held"], ["sending", "sending"], ["put-off", "postponed"], ["parked", "parked"]];
+const WORDS = { waiting: "waits", held: "is held", sending: "is being sent", "put-off": "postponed", parked: "parked" };
 
 function kindOf(entry) {
   if (entry.kind === "gone") return "deletion";

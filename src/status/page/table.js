@@ -33,7 +33,7 @@ function row(name) {
 
 function stateOf(vessel, now) {
   const since = vessel.since ? `${vessel.state} ${about((now - vessel.since) / 1000)}` : vessel.state;
-  return [since, vessel.parked && `${vessel.parked} parked`, vessel.put_off && `${vessel.put_off} put off`].filter(Boolean).join(", ");
+  return [since, vessel.parked && `${vessel.parked} parked`, vessel.put_off && `${vessel.put_off} postponed`].filter(Boolean).join(", ");
 }
 
 function reasonOf(vessel, now) {

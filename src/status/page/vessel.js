@@ -77,7 +77,7 @@ function reasons(vessel, now) {
     said.push(state.next_try ? `${state.reason} (${what} in ${between(now, state.next_try)})` : state.reason);
   }
   if (vessel.parked) said.push(`${files(vessel.parked)} parked; the list below has the reasons`);
-  if (first) said.push(`${files(vessel.put_off)} put off, first ${first.directory}/${first.path}: ${first.reason}`);
+  if (first) said.push(`${files(vessel.put_off)} postponed, first ${first.directory}/${first.path}: ${first.reason}`);
   return said;
 }
 

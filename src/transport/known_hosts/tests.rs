@@ -146,7 +146,7 @@ fn a_key_is_known_changed_or_unknown() {
     assert_eq!(known.check("host", 22, &ours), Verdict::Known, "the comment on a key doesn't matter");
     assert_eq!(known.check("HOST", 22, &rsa), Verdict::Known);
     assert_eq!(known.check("host", 22, &theirs), desk.changed(4), "the line of the same type is named");
-    assert_eq!(known.check("host", 22, &desk.key("ec", "ecdsa")), desk.changed(3), "another type is no excuse");
+    assert_eq!(known.check("host", 22, &desk.key("ec", "ecdsa")), desk.changed(3), "another type does not help");
     assert_eq!(known.check("elsewhere", 22, &ours), Verdict::Unknown);
     assert_eq!(known.key_types("host", 22), vec![rsa.algorithm(), Algorithm::Ed25519]);
     assert_eq!(known.key_types("elsewhere", 22), vec![]);

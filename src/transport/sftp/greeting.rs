@@ -1,11 +1,13 @@
-//! The start of an SFTP session: the vessel's greeting, and the requests that are sent together with the shore's own.
+//! The start of an SFTP session: the vessel's SSH_FXP_VERSION, and the requests that are sent right after our
+//! SSH_FXP_INIT.
 
 use std::collections::HashMap;
 use std::time::Duration;
 
 use bytes::BytesMut;
 
-use super::session::{Early, Pending};
+use super::handshake::Early;
+use super::requests::Pending;
 use super::space::Limits;
 use super::wire::{Attrs, Reader, Reply, kind, put_string};
 use super::{SftpError, attrs, unexpected};

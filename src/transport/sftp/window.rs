@@ -43,7 +43,7 @@ const LEAST_WRITE: u64 = 32 << 10;
 /// The send window of one session.
 pub(super) struct Window {
     steady: bool,
-    room: Arc<Room>,
+    fill: Arc<Fill>,
     /// Locked by the write that enters the window next. The other writes wait for the lock in the order in which they
     /// came.
     turn: tokio::sync::Mutex<()>,
@@ -52,7 +52,7 @@ pub(super) struct Window {
 }
 
 /// The bytes in the window, and the signal for the write that waits for space in it.
-struct Room {
+struct Fill {
     bytes: Mutex<Bytes>,
     /// Wakes the write that waits for space in the window.
     changed: Notify,
@@ -106,17 +106,17 @@ fn rate(counts: &[(f64, f64)]) -> f64 {
 
 /// A number of bytes in the window. They leave the window when this value is dropped.
 pub(super) struct InFlight {
-    room: Arc<Room>,
+    fill: Arc<Fill>,
     bytes: usize,
 }
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        self.room.change(|room| room.in_flight -= self.bytes);
+        self.fill.change(|fill| fill.in_flight -= self.bytes);
     }
 }
 
-impl Room {
+impl Fill {
     fn bytes(&self) -> MutexGuard<'_, Bytes> {
         self.bytes.lock().expect("no code panics while it holds this lock")
     }
@@ -133,7 +133,7 @@ impl Window {
     pub(super) fn new(steady: bool) -> Self {
         Self {
             steady,
-            room: Arc::new(Room {
+            fill: Arc::new(Fill {
                 bytes: Mutex::new(Bytes { size: FIRST, in_flight: 0, closed: false }),
                 changed: Notify::new(),
             }),
@@ -154,7 +154,7 @@ impl Window {
     }
 
     fn size(&self) -> usize {
-        self.room.bytes().size
+        self.fill.bytes().size
     }
 
     /// Waits until `bytes` more fit into the window. A write that is larger than the window goes alone. Returns `None`
@@ -163,22 +163,22 @@ impl Window {
         let _turn = self.turn.lock().await;
         loop {
             {
-                let mut room = self.room.bytes();
-                if room.closed {
+                let mut fill = self.fill.bytes();
+                if fill.closed {
                     return None;
                 }
-                if room.in_flight == 0 || room.in_flight + bytes <= room.size {
-                    room.in_flight += bytes;
-                    return Some(InFlight { room: self.room.clone(), bytes });
+                if fill.in_flight == 0 || fill.in_flight + bytes <= fill.size {
+                    fill.in_flight += bytes;
+                    return Some(InFlight { fill: self.fill.clone(), bytes });
                 }
             }
-            self.room.changed.notified().await;
+            self.fill.changed.notified().await;
         }
     }
 
     /// Closes the window: all waiting and later writes are refused.
     pub(super) fn close(&self) {
-        self.room.change(|room| room.closed = true);
+        self.fill.change(|fill| fill.closed = true);
     }
 
     /// Sets an upper bound of the window in bytes, from the next acknowledgements on.
@@ -256,7 +256,7 @@ impl Window {
     }
 
     fn resize(&self, wanted: usize) {
-        self.room.change(|room| room.size = wanted);
+        self.fill.change(|fill| fill.size = wanted);
     }
 }
 

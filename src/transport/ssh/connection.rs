@@ -1,34 +1,22 @@
-//! Opens SSH connections: checks the host key, logs in, and opens channels.
+//! A connection to a vessel: its properties, and the channels that are opened on it.
 
-use std::borrow::Cow;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use contentmonster_kernel::TcpInfo;
-use russh::client::{Config, Handle, Msg};
-use russh::keys::ssh_key::Algorithm;
-use russh::{Channel, ChannelOpenFailure, Preferred, cipher, compression};
-use tokio::io::{AsyncRead, AsyncWrite};
+use russh::Channel;
+use russh::client::Msg;
 
 use super::SshEnvironment;
-use super::algorithms::{in_words, key_exchanges};
-use super::auth::{Login, Refused};
-use super::client_handler::{ClientHandler, SharedNotes};
-use super::congestion;
-use super::counted_stream::CountedStream;
-use super::dial::{self, Dialled, patience};
+use super::client_config::LONG;
+use super::client_handler::SharedNotes;
+use super::dial;
 use super::endpoint::Endpoint;
-use super::hop_tunnel;
-use super::host_key::{HostKeys, SeenKey};
-use super::login_limit::{Admission, Rank, Starts};
-use super::login_order::{Lead, RoundTrip, Turn};
-use super::quickack::QuickAck;
-use crate::settings::{Compression, Vessel};
-use crate::text;
+use super::login_limit::{Admission, Starts};
+use super::login_order::Turn;
+use super::session::{Session, go_before};
+use crate::settings::Vessel;
 use crate::transport::ConnectError;
-
-/// Round-trip time from which on SSH may compress with `Compression = auto`, because it would slow a fast link down.
-const LONG: Duration = Duration::from_millis(20);
 
 /// A connection to a vessel, through its hops if it has any. The connection ends when its last clone and its last
 /// channel are dropped.
@@ -38,14 +26,6 @@ pub(crate) struct Connection {
     /// The sessions with the hops of the route, the nearest hop first.
     hops: Arc<[Session]>,
     starts: Starts,
-}
-
-/// A logged-in SSH session with one endpoint of the route.
-#[derive(Clone)]
-struct Session {
-    endpoint: Endpoint,
-    handle: Arc<Handle<ClientHandler>>,
-    notes: SharedNotes,
 }
 
 impl Connection {
@@ -214,273 +194,5 @@ impl Connection {
     /// Returns the notes of the endpoint that the TCP socket is connected to.
     fn road(&self) -> &SharedNotes {
         &self.hops.first().unwrap_or(&self.vessel).notes
-    }
-}
-
-/// Fetches the host key of an endpoint. Does not trust the key, and logs in only at the hops before the endpoint.
-///
-/// # Errors
-/// [`ConnectError`] when the endpoint is unreachable or shows no key.
-pub async fn see_host_key(endpoint: &Endpoint, environment: &Arc<SshEnvironment>) -> Result<SeenKey, ConnectError> {
-    let rank = Rank::first(true, 0);
-    let hops = go_before(endpoint, environment, rank).await?;
-    let (notes, lead) = (SharedNotes::default(), Lead::alone(rank));
-    let turn = Turn::Lead(&lead);
-    let failed = greet(endpoint, hops.last(), || None, notes.clone(), &turn, environment).await.err();
-    let seen = notes.lock().seen.take();
-    seen.ok_or_else(|| failed.unwrap_or_else(|| handshake(endpoint, "the server sent no host key".into())))
-}
-
-/// Logs in at every hop before an endpoint, and returns the sessions in the order of the route.
-async fn go_before(
-    endpoint: &Endpoint,
-    environment: &Arc<SshEnvironment>,
-    rank: Rank,
-) -> Result<Vec<Session>, ConnectError> {
-    let mut hops: Vec<Session> = Vec::new();
-    for hop in endpoint.before() {
-        let lead = Lead::alone(rank);
-        let (session, admission) = Session::enter(hop, hops.last(), environment, Turn::Lead(&lead)).await?;
-        admission.ready();
-        hops.push(session);
-    }
-    Ok(hops)
-}
-
-impl Session {
-    async fn enter(
-        endpoint: Endpoint,
-        before: Option<&Self>,
-        environment: &Arc<SshEnvironment>,
-        mut turn: Turn<'_>,
-    ) -> Result<(Self, Admission), ConnectError> {
-        let (vessel, logins) = (endpoint.vessel(), &environment.logins);
-        let mut admission = logins.admit(&endpoint.way(), &vessel.name, turn.rank(), vessel.timeout).await;
-        let host_keys = || Some(HostKeys::read(endpoint.clone(), environment.clone()));
-        let notes = SharedNotes::default();
-        let mut handle = match greet(&endpoint, before, host_keys, notes.clone(), &turn, environment).await {
-            Ok(handle) => handle,
-            Err(e) => {
-                if matches!(e, ConnectError::Mute { .. } | ConnectError::Handshake { .. }) {
-                    admission.turned_away();
-                }
-                return Err(e);
-            }
-        };
-        if let Turn::Follow(follow) = &mut turn
-            && !follow.may_log_in().await
-        {
-            return Err(handshake(&endpoint, "the first connection to the vessel failed".into()));
-        }
-        admission.answered().await;
-        let deadline = admission.starts().deadline() * 2;
-        let login = Login::new(&mut handle, &endpoint, environment).run();
-        match tokio::time::timeout(deadline, login).await {
-            Ok(Ok(())) => {
-                if let Turn::Lead(lead) = turn {
-                    lead.logged_in();
-                }
-                Ok((Self { endpoint, handle: Arc::new(handle), notes }, admission))
-            }
-            Ok(Err(Refused::Login { why, remedy })) => Err(login_refused(&endpoint, with_banner(why, &notes), remedy)),
-            // A server that sends a disconnect message has probably rejected too many keys; a broken link sends no
-            // message.
-            Ok(Err(Refused::Broken(why))) if notes.lock().hung_up => {
-                let remedy = format!("set the one right key as {}", endpoint.key_setting("IdentityFile"));
-                Err(login_refused(&endpoint, with_note(why, &notes), remedy))
-            }
-            Ok(Err(Refused::Broken(why))) => Err(handshake(&endpoint, with_note(why, &notes))),
-            Err(_) => Err(handshake(&endpoint, format!("no answer to the login within {}", text::duration(deadline)))),
-        }
-    }
-
-    /// Opens a channel through which this hop connects to the next endpoint.
-    async fn pass_on_to(&self, next: &Endpoint) -> Result<Channel<Msg>, ConnectError> {
-        let (hop, host) = (self.endpoint.place(), next.host());
-        let unreachable = |why: String| ConnectError::Unreachable { place: next.place(), why };
-        let opening = self.handle.channel_open_direct_tcpip(&host.address, host.port.into(), "127.0.0.1", 0);
-        match tokio::time::timeout(host.connect_timeout, opening).await {
-            Ok(Ok(channel)) => Ok(channel),
-            Ok(Err(russh::Error::ChannelOpenFailure(ChannelOpenFailure::ConnectFailed))) => {
-                Err(unreachable(format!("{hop} cannot connect to this host")))
-            }
-            Ok(Err(russh::Error::ChannelOpenFailure(_))) => Err(ConnectError::NoPassage { hop, place: next.place() }),
-            Ok(Err(e)) => Err(handshake(&self.endpoint, with_note(e.to_string(), &self.notes))),
-            Err(_) => Err(unreachable(format!(
-                "{hop} did not connect to this host within {}",
-                text::duration(host.connect_timeout)
-            ))),
-        }
-    }
-}
-
-/// Connects to an endpoint, through the hop before it if there is one, and checks the endpoint's host key. `host_keys`
-/// reads the accepted keys; it is called only once the endpoint was reached, so that an unreachable one costs no file.
-async fn greet(
-    endpoint: &Endpoint,
-    before: Option<&Session>,
-    host_keys: impl FnOnce() -> Option<HostKeys>,
-    notes: SharedNotes,
-    turn: &Turn<'_>,
-    environment: &SshEnvironment,
-) -> Result<Handle<ClientHandler>, ConnectError> {
-    let reached = |round_trip, bbr| {
-        if let Turn::Lead(lead) = turn {
-            lead.reached(RoundTrip { round_trip, bbr });
-        }
-    };
-    if let Some(hop) = before {
-        let since = Instant::now();
-        let stream = hop_tunnel::stream(hop.pass_on_to(endpoint).await?);
-        let took = since.elapsed();
-        reached(took, hop.notes.lock().congestion.is_bbr());
-        let zlib = wants_zlib(endpoint, environment, took);
-        return speak(endpoint, QuickAck::through_hop(stream), zlib, host_keys(), notes, turn).await;
-    }
-    let (stream, took) = dial::dial(endpoint).await?;
-    let host_keys = host_keys();
-    let zlib = wants_zlib(endpoint, environment, took);
-    let meter = environment.meters.on(endpoint.vessel());
-    match stream {
-        Dialled::Tcp(stream) => {
-            // Must come after connecting, because a route of the kernel can set its own congestion control, which would
-            // replace an earlier choice.
-            let congestion = congestion::choose(&stream, &endpoint.vessel().congestion_control);
-            reached(took, congestion.is_bbr());
-            notes.lock().congestion = congestion;
-            notes.lock().socket = meter.count(&stream).ok();
-            speak(endpoint, QuickAck::tcp(stream), zlib, host_keys, notes, turn).await
-        }
-        Dialled::Socket(stream) => {
-            reached(took, false);
-            let (counted, passed) = meter.count_socket(&stream).map_err(|e| handshake(endpoint, e.to_string()))?;
-            notes.lock().socket = Some(counted);
-            let stream = CountedStream::new(stream, passed);
-            speak(endpoint, QuickAck::through_hop(stream), zlib, host_keys, notes, turn).await
-        }
-    }
-}
-
-/// Returns whether SSH compresses on a connection to an endpoint that took so long to establish. With `auto`, only the
-/// way to the vessel is compressed, if it is long and the vessel can't expand files.
-fn wants_zlib(endpoint: &Endpoint, environment: &SshEnvironment, took: Duration) -> bool {
-    match endpoint.vessel().compression {
-        Compression::No => false,
-        Compression::Yes => true,
-        Compression::Auto => {
-            took >= LONG && endpoint.host().hop.is_none() && environment.unexpanding.has(endpoint.vessel())
-        }
-    }
-}
-
-async fn speak<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
-    endpoint: &Endpoint,
-    stream: QuickAck<S>,
-    zlib: bool,
-    host_keys: Option<HostKeys>,
-    notes: SharedNotes,
-    turn: &Turn<'_>,
-) -> Result<Handle<ClientHandler>, ConnectError> {
-    let config = config(endpoint, zlib, host_keys.as_ref());
-    let config = Arc::new(match turn.keeps_alive() {
-        true => config,
-        false => Config { keepalive_interval: None, inactivity_timeout: None, ..config },
-    });
-    let doorkeeper = ClientHandler { host_keys, notes: notes.clone() };
-    let spoken = stream.spoken();
-    let failed = |why: String| match (spoken.instead_of_version(), spoken.yet()) {
-        (Some(said), _) => handshake(endpoint, no_version(endpoint, &said, &why)),
-        (None, true) => handshake(endpoint, why),
-        (None, false) => ConnectError::Mute { place: endpoint.place(), why },
-    };
-    let deadline = endpoint.host().connect_timeout;
-    let greeting = russh::client::connect_stream(config, stream, doorkeeper);
-    match tokio::time::timeout(deadline, greeting).await {
-        Ok(Ok(handle)) => Ok(handle),
-        Ok(Err(e)) => {
-            let refused = notes.lock().refused.take();
-            Err(refused.unwrap_or_else(|| failed(with_note(in_words(&e), &notes))))
-        }
-        Err(_) => Err(failed(format!("no SSH greeting within {}", text::duration(deadline)))),
-    }
-}
-
-/// Explains a failed handshake with a server that sent `said` and no SSH version.
-fn no_version(endpoint: &Endpoint, said: &str, why: &str) -> String {
-    // These are from an SSH server that has too many connections.
-    let is_busy = ["Exceeded MaxStartups", "Not allowed at this time"].iter().any(|text| said.starts_with(text));
-    if is_busy {
-        return format!("the server sent `{said}` instead of an SSH version ({why})");
-    }
-    format!(
-        "the server sent `{said}` instead of an SSH version, so it is no SSH server; check {}",
-        endpoint.key_setting("Address and Port")
-    )
-}
-
-fn login_refused(endpoint: &Endpoint, why: String, remedy: String) -> ConnectError {
-    ConnectError::Login { place: endpoint.place(), user: endpoint.host().username.clone(), why, remedy }
-}
-
-fn handshake(endpoint: &Endpoint, why: String) -> ConnectError {
-    ConnectError::Handshake { place: endpoint.place(), why }
-}
-
-/// Appends to an error text the banner that the vessel sent before the login, if any.
-fn with_banner(why: String, notes: &SharedNotes) -> String {
-    match &notes.lock().banner {
-        Some(banner) => format!("{why}; the server says: {banner}"),
-        None => why,
-    }
-}
-
-/// Appends to an error text the reason for the end of the connection that the SSH library reported only to its handler,
-/// if any.
-fn with_note(why: String, notes: &SharedNotes) -> String {
-    let note = notes.lock().ended.clone();
-    match note {
-        Some(note) if note != why => format!("{why}; {note}"),
-        _ => why,
-    }
-}
-
-fn config(endpoint: &Endpoint, zlib: bool, host_keys: Option<&HostKeys>) -> Config {
-    let all: Vec<Algorithm> =
-        Preferred::DEFAULT.key.iter().filter(|a| !matches!(a, Algorithm::Rsa { hash: None })).cloned().collect();
-    let key = host_keys.map_or_else(|| all.clone(), |keys| keys.preferred(&all));
-    let vessel = endpoint.vessel();
-    let (alive_interval, alive_count) = endpoint.host().alive;
-    let certificates = if host_keys.is_some_and(HostKeys::want_certificate) { all } else { Vec::new() };
-    let in_vain = u32::try_from(alive_count).unwrap_or(u32::MAX - 1);
-    Config {
-        // AES-GCM costs half as much CPU time per byte as ChaCha20. CTR costs most, and is kept for servers that
-        // support nothing else.
-        preferred: Preferred {
-            cipher: Cow::Borrowed(&[
-                cipher::AES_128_GCM,
-                cipher::AES_256_GCM,
-                cipher::CHACHA20_POLY1305,
-                cipher::AES_256_CTR,
-                cipher::AES_192_CTR,
-                cipher::AES_128_CTR,
-            ]),
-            // The other zlib variant would decompress data of a peer that is not authenticated yet.
-            compression: Cow::Borrowed(if zlib {
-                &[compression::ZLIB_LEGACY, compression::NONE]
-            } else {
-                &[compression::NONE, compression::ZLIB_LEGACY]
-            }),
-            kex: key_exchanges().into(),
-            key: key.into(),
-            host_key_certificates: certificates.into(),
-            ..Preferred::DEFAULT
-        },
-        nodelay: true,
-        keepalive_interval: Some(alive_interval),
-        keepalive_max: alive_count,
-        // Ends connections that keepalives do not end: those with a blocked write, or with a handshake that never
-        // completes.
-        inactivity_timeout: Some(patience(vessel.timeout).max(alive_interval.saturating_mul(in_vain + 1))),
-        ..Config::default()
     }
 }

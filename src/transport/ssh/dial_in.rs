@@ -1,7 +1,7 @@
 //! Notices that a vessel has dialled in anew: that the socket of its tunnel was created again.
 //!
 //! A tunnel that has ended leaves its socket behind, and a tunnel whose link is dead may even accept connections on it.
-//! Only a new socket shows that the vessel is back. The socket is looked at several times per second rather than watched,
+//! Only a new socket shows that the vessel is back. The socket is polled several times per second rather than watched,
 //! because its directory may be missing or replaced, and because the kernel limits the number of watches.
 
 use std::os::unix::fs::MetadataExt;

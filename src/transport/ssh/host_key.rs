@@ -143,13 +143,13 @@ impl HostKeys {
                 ),
             )),
             Verdict::Revoked { file, line } => Err(self.refuse(
-                format!("shows a host key that {}:{line} marks as revoked ({fingerprint})", file.display()),
+                format!("presented a host key that {}:{line} marks as revoked ({fingerprint})", file.display()),
                 format!("give the {noun} a new host key"),
             )),
-            Verdict::Refused { reason: why } => {
-                Err(self
-                    .refuse(format!("shows a host key that is refused: {why}"), format!("give the {noun} another key")))
-            }
+            Verdict::Refused { reason: why } => Err(self.refuse(
+                format!("presented a host key that is rejected: {why}"),
+                format!("give the {noun} another key"),
+            )),
         }
     }
 

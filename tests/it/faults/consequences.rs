@@ -227,7 +227,7 @@ async fn a_vessel_that_keeps_eight_files_open_and_no_more_gets_hundreds_without_
     let files: Vec<_> = (0..400).map(|n| (format!("file{n}"), content(n, 3_000))).collect();
     files.iter().for_each(|(name, bytes)| bay.put(name, bytes));
     let report = bay.once(PATIENT).await.unwrap();
-    assert_eq!(bay.said(), Vec::<String>::new(), "no file was put off");
+    assert_eq!(bay.said(), Vec::<String>::new(), "no file was postponed");
     assert!(report.is_all_delivered(), "{report:?}");
     assert_eq!(bay.unfinished(&files), Vec::<String>::new());
     println!("refused {} times", limited.times.load(Ordering::Relaxed));

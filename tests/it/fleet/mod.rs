@@ -2,7 +2,7 @@
 //!
 //! Every vessel is a real SSH server on a free loopback port, in a mount namespace of its own: it has its own users,
 //! keys, temporary directory and files at the very paths that the shore uses, and nothing of the machine is touched.
-//! What a vessel holds is looked at directly, without SSH. Everything ends with the fleet, also when the test panics.
+//! What a vessel holds is read directly, without SSH. Everything ends with the fleet, also when the test panics.
 
 pub(crate) mod agent;
 pub(crate) mod clocked;

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 /// Generous, because a busy machine is not a fault; what is right takes a fraction of it.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 
-/// How often a condition is looked at.
+/// How often a condition is polled.
 const GLANCE: Duration = Duration::from_millis(10);
 
 /// Asks until there is an answer, and gives it; fails the test with `what` after [`DEADLINE`].

@@ -32,14 +32,14 @@ impl ChannelPool {
     pub(crate) async fn tend(&self, link: &Link) {
         let first = self.channels.borrow()[0].clone();
         let tending = Tending::new(self, &link.settings, &link.environment, first);
-        let beside = join_all((1..=link.beside.len()).map(|route| keep(self, link, route)));
-        tokio::join!(tending.run(), pacer::hold(self, &link.settings.name, 0), beside);
+        let parallel = join_all((1..=link.parallel.len()).map(|route| keep(self, link, route)));
+        tokio::join!(tending.run(), pacer::hold(self, &link.settings.name, 0), parallel);
     }
 }
 
 /// Keeps connections over the way with the number `route` while there is something to send; never returns.
 async fn keep(channels: &ChannelPool, link: &Link, route: usize) {
-    let Some((settings, _)) = link.beside.get(route - 1) else { return };
+    let Some((settings, _)) = link.parallel.get(route - 1) else { return };
     let (vessel, way, mut pause) = (&settings.name, settings.way().unwrap_or_default(), PAUSE);
     loop {
         channels.wait_for_work(WORTH).await;
@@ -50,15 +50,15 @@ async fn keep(channels: &ChannelPool, link: &Link, route: usize) {
         let began = Instant::now();
         match SftpChannel::connect(settings, &link.environment, None).await {
             Ok(first) => {
-                tracing::info!(%vessel, way, "Another way carries as well");
+                tracing::info!(%vessel, way, "Also sending over another way");
                 let why = carry(channels, link, route, first).await;
                 channels.abandon_route(route);
                 match why {
-                    Some(why) => tracing::info!(%vessel, way, "The way carries no more: {why}"),
-                    None => tracing::debug!(%vessel, way, "The way is not needed any more"),
+                    Some(why) => tracing::info!(%vessel, way, "Stopped sending over the additional way: {why}"),
+                    None => tracing::debug!(%vessel, way, "Closed the additional way: nothing left to send"),
                 }
             }
-            Err(e) => tracing::debug!(%vessel, way, "Cannot use the way as well: {e}"),
+            Err(e) => tracing::debug!(%vessel, way, "Cannot send over the additional way: {e}"),
         }
         pause = if began.elapsed() > LONGEST_PAUSE { PAUSE } else { (pause * 2).min(LONGEST_PAUSE) };
         sleep(pause).await;
@@ -67,7 +67,7 @@ async fn keep(channels: &ChannelPool, link: &Link, route: usize) {
 
 /// Returns whether the way may carry something now.
 fn is_open(link: &Link, route: usize) -> bool {
-    let schedule = link.beside[route - 1].0.link.as_ref().map(|link| &link.schedule);
+    let schedule = link.parallel[route - 1].0.link.as_ref().map(|link| &link.schedule);
     schedule.is_none_or(|schedule| schedule.is_open(link.clock.now_ms()))
         && link.route(route).allowance.spent().is_none()
         && Priority::ALL.into_iter().any(|priority| link.carries(route, priority))
@@ -75,7 +75,7 @@ fn is_open(link: &Link, route: usize) -> bool {
 
 /// Uses the way until it fails, may not be used any more, or is idle (`None`). Returns why it ended.
 async fn carry(channels: &ChannelPool, link: &Link, route: usize, first: SftpChannel) -> Option<String> {
-    let (settings, _) = &link.beside[route - 1];
+    let (settings, _) = &link.parallel[route - 1];
     first.set_route(route);
     if channels.keeps_short_queues() {
         first.begin_with_window(FIRST_SHORT);

@@ -28,7 +28,7 @@ pub struct Listed {
 
 /// What a vessel has of an unfinished file.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Survey {
+pub struct Leftovers {
     /// The assembly; `None` if there is none.
     pub assembly: Option<Listed>,
     /// The directory of the assembly, behind links.
@@ -45,13 +45,13 @@ impl Remote {
     ///
     /// # Errors
     /// Among others when the vessel's `ls` prints something else than expected.
-    pub async fn survey(
+    pub async fn find_leftovers(
         &self,
         assembly: &RemotePath,
         probe: &RemotePath,
         temp_dir: &RemotePath,
         prefix: &str,
-    ) -> Result<Survey, RemoteError> {
+    ) -> Result<Leftovers, RemoteError> {
         let above = assembly.parent().unwrap_or_else(|| RemotePath::new(".")).join(".");
         let (directory, assembly) = (self.in_shell(&above), self.in_shell(assembly));
         let (probe, temp_dir) = (self.in_shell(probe), self.in_shell(temp_dir));
@@ -62,31 +62,31 @@ impl Remote {
         let script = script.code(" && ls -ldn").path(probe).code("; rm -f").path(probe).code("\necho =\n");
         let script = script.code("cd").path(temp_dir.as_bytes()).code(" && ls -ldn").word(prefix).code("*; echo =\n");
         let output = self.run(script, WHAT, 0).await?;
-        parse(&output.text).ok_or_else(|| RemoteError::new(ErrorKind::Failed, WHAT, output.complaint()))
+        parse(&output.text).ok_or_else(|| RemoteError::new(ErrorKind::Failed, WHAT, output.error_text()))
     }
 }
 
-fn parse(output: &[u8]) -> Option<Survey> {
-    let mut survey = Survey::default();
+fn parse(output: &[u8]) -> Option<Leftovers> {
+    let mut leftovers = Leftovers::default();
     let mut section = 0;
     for line in output.split(|byte| *byte == b'\n') {
         match (section, line) {
             (_, b"=") => section += 1,
             (_, b"") => {}
-            (0, line) if survey.assembly.is_none() => survey.assembly = Some(listed(line)?.0),
-            (1, line) if survey.directory.is_none() => survey.directory = Some(listed(line)?.0),
-            (2, line) if survey.us.is_none() => survey.us = Some(listed(line)?.0.owner),
+            (0, line) if leftovers.assembly.is_none() => leftovers.assembly = Some(listed(line)?.0),
+            (1, line) if leftovers.directory.is_none() => leftovers.directory = Some(listed(line)?.0),
+            (2, line) if leftovers.us.is_none() => leftovers.us = Some(listed(line)?.0.owner),
             (3, line) => {
                 let (file, name) = listed(line)?;
                 if file.is_file {
-                    survey.parts.push((Bytes::copy_from_slice(name), file.size));
+                    leftovers.parts.push((Bytes::copy_from_slice(name), file.size));
                 }
             }
             // A name with a line break.
             _ => {}
         }
     }
-    (section == 4).then_some(survey)
+    (section == 4).then_some(leftovers)
 }
 
 /// Returns what a line of `ls -ldn` says, and its last word.
@@ -125,7 +125,7 @@ mod tests {
 
     #[test]
     fn what_ls_prints_is_understood() {
-        let survey = parse(
+        let leftovers = parse(
             b"-rw-r-----+ 1 1000 1000 70000 Nov 29 00:00 /a dir/.x.tmp\n=\ndrwxrwsr-t    2 0 0 4096 Nov 29  2025 /a dir/.\n=\n\
               -rw------- 1 7 7 0 Nov 29 00:00 .p\n=\n-rw------- 1 7 7 123 Nov 29 00:00 0a-12.0.part\n\
               prw------- 1 7 7 5 Nov 29 00:00 0a-12.9.part\n=\n",
@@ -133,13 +133,13 @@ mod tests {
         .unwrap();
         let file = Listed { is_file: true, mode: 0o640, links: 1, owner: 1000, size: 70_000 };
         let directory = Listed { is_file: false, mode: 0o3775, links: 2, owner: 0, size: 4096 };
-        assert_eq!((survey.assembly, survey.directory, survey.us), (Some(file), Some(directory), Some(7)));
-        assert_eq!(survey.parts, [(Bytes::from_static(b"0a-12.0.part"), 123)]);
+        assert_eq!((leftovers.assembly, leftovers.directory, leftovers.us), (Some(file), Some(directory), Some(7)));
+        assert_eq!(leftovers.parts, [(Bytes::from_static(b"0a-12.0.part"), 123)]);
     }
 
     #[test]
     fn nothing_is_found_where_there_is_nothing_and_nothing_is_guessed() {
-        assert_eq!(parse(b"=\n=\n=\n=\n"), Some(Survey::default()));
+        assert_eq!(parse(b"=\n=\n=\n=\n"), Some(Leftovers::default()));
         for output in [&b""[..], b"=\n=\n=\n", b"unknown\n=\n=\n=\n=\n", b"-rw------- ? 0 0 5 x\n=\n=\n=\n=\n"] {
             assert_eq!(parse(output), None, "{}", output.escape_ascii());
         }

@@ -14,7 +14,7 @@ use crate::records::EventKind;
 
 /// `Webhook`, `WebhookSecret`, `Heartbeat`, `HeartbeatInterval`, `HookTimeout`.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Telling {
+pub struct Notifications {
     /// `Webhook`: addresses that all events are posted to.
     pub webhooks: Vec<WebAddress>,
     /// `WebhookSecret` or `WebhookSecretFile`: the key that signs the webhook requests.

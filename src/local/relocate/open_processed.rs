@@ -8,7 +8,7 @@ use std::ffi::OsStr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat, fchmod, fstat, mkdirat, openat, readlinkat, statat};
+use rustix::fs::{Dir, FileType, Mode, OFlags, Stat, fchmod, fstat, mkdirat, openat, readlinkat};
 use rustix::io::Errno;
 use rustix::process::geteuid;
 
@@ -116,15 +116,6 @@ fn is_just_made(directory: &OwnedFd, found: &Stat) -> bool {
         Some(names.all(|is_itself| is_itself))
     };
     found.st_uid == geteuid().as_raw() && found.st_mode & 0o777 & !0o700 == 0 && is_empty() == Some(true)
-}
-
-/// Returns whether a name exists.
-pub(super) fn is_taken(directory: &OwnedFd, name: &OsStr) -> rustix::io::Result<bool> {
-    match statat(directory, name, AtFlags::SYMLINK_NOFOLLOW) {
-        Ok(_) => Ok(true),
-        Err(errno) if is_absent(errno) => Ok(false),
-        Err(errno) => Err(errno),
-    }
 }
 
 #[cfg(test)]

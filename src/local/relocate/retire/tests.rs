@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use super::*;
 use crate::local::Rules;
+use crate::local::relocate::{Changed, Moved, discard, put_back, sweep};
 use crate::local::{Intake, SourceCache, TakeIn, Writers};
 use crate::names::DirectoryName;
 use crate::records::VersionId;

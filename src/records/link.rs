@@ -1,0 +1,82 @@
+//! The links to vessels: rates, bytes and costs.
+
+use std::time::Duration;
+
+use crate::names::VesselName;
+
+/// What a path to a vessel carried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PathRate {
+    /// Payload bytes per second.
+    pub rate: u64,
+    /// The shortest round trip.
+    pub round_trip: Duration,
+}
+
+/// A vessel, and the name of one of its ways: that of a link, or an address. `None` if the settings name only one way.
+pub type WayOf = (VesselName, Option<String>);
+
+/// Bytes that went over the link to a vessel, with resent bytes and with an estimate of the TCP and IP headers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LinkBytes {
+    /// Bytes sent to the vessel, including `resent`.
+    pub sent: u64,
+    /// Bytes received from the vessel.
+    pub received: u64,
+    /// Bytes that TCP sent again because they were lost.
+    pub resent: u64,
+}
+
+impl LinkBytes {
+    /// Returns the bytes of both directions.
+    pub fn total(&self) -> u64 {
+        self.sent.saturating_add(self.received)
+    }
+
+    /// Returns the sum of both amounts.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        self.merged(other, u64::saturating_add)
+    }
+
+    /// Returns what was added to `earlier` until this amount was counted.
+    #[must_use]
+    pub fn since(self, earlier: Self) -> Self {
+        self.merged(earlier, u64::saturating_sub)
+    }
+
+    /// Returns the larger value of each count.
+    #[must_use]
+    pub fn max(self, other: Self) -> Self {
+        self.merged(other, u64::max)
+    }
+
+    fn merged(self, other: Self, merge: fn(u64, u64) -> u64) -> Self {
+        Self {
+            sent: merge(self.sent, other.sent),
+            received: merge(self.received, other.received),
+            resent: merge(self.resent, other.resent),
+        }
+    }
+}
+
+/// What a delivery has cost, all attempts together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DeliveryCost {
+    /// Bytes of the file that were written to connections, including those written again, and those that a connection
+    /// lost before it sent them.
+    pub written: u64,
+    /// The delivery's share of the bytes on the link in both directions; `None` if they are not counted.
+    pub link: Option<u64>,
+}
+
+/// A day in UTC, as the number of days since 1970-01-01.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct UtcDay(pub i64);
+
+impl UtcDay {
+    /// Returns the day of a time in milliseconds since 1970.
+    pub fn at(ms: i64) -> Self {
+        Self(ms.div_euclid(86_400_000))
+    }
+}

@@ -1,0 +1,154 @@
+//! Versions: one content of one path, and the file metadata that distinguishes versions.
+
+use crate::chunk::ChunkPlan;
+use crate::digest::Digest;
+use crate::names::{DirectoryName, RelPath};
+
+/// File metadata that distinguishes two contents of a path without reading the file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct FileStamp {
+    /// Size in bytes.
+    pub size: u64,
+    /// Modification time, whole seconds since 1970.
+    pub mtime: i64,
+    /// Nanoseconds part of the modification time.
+    pub mtime_nanos: u32,
+    /// Inode number: a file that was replaced by another of the same size and time is a new version.
+    pub inode: u64,
+}
+
+/// The kind of entry that a version describes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum VersionKind {
+    /// A regular file.
+    File,
+    /// A directory, empty or not.
+    Directory,
+    /// A symbolic link.
+    Link,
+    /// The path was deleted, and the vessels must delete it too.
+    Gone,
+    /// An entry that is skipped, such as a symbolic link under `Links = skip`. It is not sent, and the vessels keep the
+    /// earlier version of the path until the path no longer exists.
+    Skipped,
+}
+
+impl VersionKind {
+    /// All kinds.
+    pub const ALL: [Self; 5] = [Self::File, Self::Directory, Self::Link, Self::Gone, Self::Skipped];
+
+    /// Returns the word that the ledger stores.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::File => "file",
+            Self::Directory => "directory",
+            Self::Link => "link",
+            Self::Gone => "gone",
+            Self::Skipped => "skipped",
+        }
+    }
+}
+
+/// Metadata that distinguishes two versions of a path without reading the file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Traits {
+    /// The kind of file.
+    pub kind: VersionKind,
+    /// The file's size, modification time and inode. For a directory only the inode is set, because size and times
+    /// change with the directory's contents.
+    pub stamp: FileStamp,
+    /// Permission bits (`0o7777`).
+    pub mode: u32,
+    /// Numeric owner and group; `None` unless the settings have `Owner = yes`.
+    pub owner: Option<(u32, u32)>,
+}
+
+impl Traits {
+    /// The traits of a path that no longer exists.
+    pub const GONE: Self = Self {
+        kind: VersionKind::Gone,
+        stamp: FileStamp { size: 0, mtime: 0, mtime_nanos: 0, inode: 0 },
+        mode: 0,
+        owner: None,
+    };
+
+    /// The traits of an entry that is skipped.
+    pub const SKIPPED: Self = Self { kind: VersionKind::Skipped, ..Self::GONE };
+}
+
+/// The ledger's number of a file version; never reused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct VersionId(pub i64);
+
+/// A file version as intake recorded it, before the ledger has numbered it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewVersion {
+    /// Path below the directory's location.
+    pub path: RelPath,
+    /// The kind of file.
+    pub kind: VersionKind,
+    /// The source's metadata at intake.
+    pub stamp: FileStamp,
+    /// Permission bits (`0o7777`).
+    pub mode: u32,
+    /// Numeric owner and group to be set on the vessels; `None` if they are not to be set.
+    pub owner: Option<(u32, u32)>,
+    /// Target of a link; empty for other kinds.
+    pub target: Vec<u8>,
+    /// SHA-256 of the whole file; `None` until the file is read, because a large file is hashed while it is uploaded.
+    pub digest: Option<Digest>,
+    /// Chunk size in bytes.
+    pub chunk_size: u64,
+    /// The version of another path that the entry was before it was moved, by its inode, size and time. Of a `Gone`
+    /// version, the version that the path must still hold; otherwise the `Gone` version is not recorded.
+    pub origin: Option<VersionId>,
+    /// The moved directory above, if the entry was moved with it. Its delivery comes first.
+    pub moved_with: Option<RelPath>,
+}
+
+impl NewVersion {
+    /// Creates a version that has no content to read: anything but a regular file.
+    pub fn without_content(path: RelPath, traits: Traits, target: Vec<u8>) -> Self {
+        let Traits { kind, stamp, mode, owner } = traits;
+        let (digest, chunk_size, origin, moved_with) = (None, 1 << 20, None, None);
+        Self { path, kind, stamp, mode, owner, target, digest, chunk_size, origin, moved_with }
+    }
+
+    /// Creates the `Gone` version of a path whose entry was moved away. It is recorded only if the path still holds
+    /// `version`.
+    pub fn moved_away(path: RelPath, version: VersionId) -> Self {
+        Self { origin: Some(version), ..Self::without_content(path, Traits::GONE, Vec::new()) }
+    }
+}
+
+/// One content of one path, as stored in the ledger.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Version {
+    /// The ledger's number of this version.
+    pub id: VersionId,
+    /// The directory that the file belongs to.
+    pub directory: DirectoryName,
+    /// Path below the directory's location.
+    pub path: RelPath,
+    /// The kind of file.
+    pub kind: VersionKind,
+    /// The source's metadata at intake. If the source's metadata differs, the source is no longer this version.
+    pub stamp: FileStamp,
+    /// Permission bits (`0o7777`).
+    pub mode: u32,
+    /// Numeric owner and group to be set on the vessels; `None` if they are not to be set.
+    pub owner: Option<(u32, u32)>,
+    /// Target of a link; empty for other kinds.
+    pub target: Vec<u8>,
+    /// SHA-256 of the whole file; `None` until the file is read.
+    pub digest: Option<Digest>,
+    /// Chunk size in bytes.
+    pub chunk_size: u64,
+}
+
+impl Version {
+    /// Returns how the file is cut into chunks.
+    pub fn plan(&self) -> ChunkPlan {
+        ChunkPlan::new(self.stamp.size, self.chunk_size)
+    }
+}

@@ -1,0 +1,44 @@
+//! Errors of the SSH handshake and the login, with what the server said.
+
+use super::client_handler::SharedNotes;
+use super::endpoint::Endpoint;
+use crate::transport::ConnectError;
+
+/// Explains a failed handshake with a server that sent `said` and no SSH version.
+pub(super) fn no_version(endpoint: &Endpoint, said: &str, why: &str) -> String {
+    // These are from an SSH server that has too many connections.
+    let is_busy = ["Exceeded MaxStartups", "Not allowed at this time"].iter().any(|text| said.starts_with(text));
+    if is_busy {
+        return format!("the server sent `{said}` instead of an SSH version ({why})");
+    }
+    format!(
+        "the server sent `{said}` instead of an SSH version, so it is not an SSH server; check {}",
+        endpoint.key_setting("Address and Port")
+    )
+}
+
+pub(super) fn login_refused(endpoint: &Endpoint, why: String, remedy: String) -> ConnectError {
+    ConnectError::Login { place: endpoint.place(), user: endpoint.host().username.clone(), why, remedy }
+}
+
+pub(super) fn handshake(endpoint: &Endpoint, why: String) -> ConnectError {
+    ConnectError::Handshake { place: endpoint.place(), why }
+}
+
+/// Appends to an error text the banner that the vessel sent before the login, if any.
+pub(super) fn with_banner(why: String, notes: &SharedNotes) -> String {
+    match &notes.lock().banner {
+        Some(banner) => format!("{why}; the server says: {banner}"),
+        None => why,
+    }
+}
+
+/// Appends to an error text the reason for the end of the connection that the SSH library reported only to its handler,
+/// if any.
+pub(super) fn with_note(why: String, notes: &SharedNotes) -> String {
+    let note = notes.lock().ended.clone();
+    match note {
+        Some(note) if note != why => format!("{why}; {note}"),
+        _ => why,
+    }
+}
