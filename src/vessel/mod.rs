@@ -8,10 +8,14 @@
 
 mod blocked_places;
 mod check;
+mod due_work;
 mod levels;
+mod limited_way;
 mod path_locks;
 mod retry_waits;
+mod running;
 mod scheduler;
+mod session_memory;
 mod supervisor;
 mod take_over;
 mod trial;

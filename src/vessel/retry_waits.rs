@@ -1,8 +1,9 @@
-//! The waits before retries: of a connection, of a place on the vessel, of a delivery.
+//! The waits before retries: of a connection, of a place on the vessel, of a delivery; and when a delivery is parked.
 
 use std::time::Duration;
 
 use crate::backoff::{Backoff, LONGEST_WAIT};
+use crate::fault::{Cause, Fault, Pace, Scope};
 
 /// The waits between connections, by the reason why the last connection ended. `AWAY`: the vessel can't be reached. It is
 /// tried again within 3 s, so that a restored link is used at once; an attempt costs only one packet. `SOON`: the vessel
@@ -21,11 +22,45 @@ pub(super) const DIALLED_IN: Backoff = Backoff::new(Duration::from_millis(250), 
 /// The longest wait for a vessel that dials in, after its tunnel broke during a handshake.
 pub(super) const DIALLED_IN_SOON: Duration = Duration::from_secs(3);
 
+/// Number of failed attempts in a row after which a delivery is parked.
+const PATIENCE: u32 = 8;
+/// Number of failed attempts in a row after which a delivery that must wait for another delivery is parked. These
+/// attempts take about 5 minutes; the other delivery may never end.
+const PATIENCE_EARLY: u32 = 150;
+
 /// Waits between attempts of one delivery, before it is parked.
-pub(super) const ATTEMPT: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(60));
+const ATTEMPT: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(60));
 /// Waits between attempts of a delivery that depends on other running deliveries.
-pub(super) const EARLY: Backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(2));
+const EARLY: Backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(2));
 /// Waits between attempts of a delivery whose source is on a disk that does not respond. A single run (`--once`) ends
 /// when these waits get long.
-pub(super) const SILENT: Backoff = Backoff::new(Duration::from_secs(4), Duration::from_secs(60));
+const SILENT: Backoff = Backoff::new(Duration::from_secs(4), Duration::from_secs(60));
 pub(super) const PARKED: Backoff = Backoff::new(Duration::from_secs(600), LONGEST_WAIT);
+
+/// When a delivery is tried again.
+pub(super) struct Next {
+    pub(super) parked: bool,
+    /// Whether the source's disk does not respond. That is reported once for the whole disk, and the delivery is not parked
+    /// for it.
+    pub(super) silent: bool,
+    pub(super) wait: Duration,
+}
+
+/// Returns when a delivery is tried again that failed with a fault of its own, after `failures` failed attempts in a row.
+/// `random` is between 0 and 1.
+pub(super) fn next_attempt(fault: &Fault, failures: u32, random: f64) -> Next {
+    // A fault that repeats this often is not temporary, even if the vessel reports a temporary error.
+    let early = fault.scope == Scope::Attempt && fault.pace == Pace::AtOnce;
+    let patience = if early { PATIENCE_EARLY } else { PATIENCE };
+    let silent = fault.scope == Scope::Attempt && fault.pace == Pace::Slow && fault.cause == Cause::Source;
+    let parked = fault.scope == Scope::File || (failures >= patience && !silent);
+    let pause = match (parked, fault.pace) {
+        (false, Pace::AtOnce) => EARLY,
+        (false, _) if silent => SILENT,
+        (false, _) => ATTEMPT,
+        (true, Pace::Unhurried) => UNHURRIED,
+        (true, _) => PARKED,
+    };
+    let counted = if parked && fault.scope != Scope::File { failures - patience } else { failures };
+    Next { parked, silent, wait: pause.wait(counted + 1, random) }
+}

@@ -1,32 +1,30 @@
 //! The deliveries of one session: which ones start, how many run concurrently, and what happens when one ends.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use jiff::Timestamp;
-use tokio::task::{JoinError, JoinSet};
+use tokio::task::JoinError;
 use tokio::time::MissedTickBehavior;
-use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::Vessel;
 use super::blocked_places::{BlockedPlaces, Consequence, said};
-use super::levels::{Allowed, Level, Levels};
-use super::path_locks::PathLocks;
-use super::retry_waits::{ATTEMPT, EARLY, PARKED, SILENT, UNHURRIED};
+use super::levels::{Level, Levels};
+use super::limited_way::{LimitedWay, allowed};
+use super::retry_waits::{Next, next_attempt};
+use super::running::{EndedDelivery, Running};
 use crate::clock::wait_between;
 use crate::fault::{Cause, Fault, Pace, Scope};
 use crate::monitor::Event;
-use crate::names::RelPath;
-use crate::records::{Delivery, DeliveryId, VersionId, VersionKind};
+use crate::records::{Delivery, VersionId, VersionKind};
 use crate::settings::{self, Priority};
 use crate::text::duration;
 use crate::transfer::Outcome;
 use crate::transfer::Transfers;
 use crate::transfer::discard;
-use crate::transfer::{RunningDeliveries, Sweeping, sweep_late};
-use crate::transfer::{deliver, tend_loop};
+use crate::transfer::tend_loop;
+use crate::transfer::{Sweeping, sweep_late};
 
 /// Maximum number of concurrent deliveries of files of one chunk, which cost round trips, and of larger files, which
 /// cost bandwidth. Only one large file is uploaded at a time, while the other is joined or verified.
@@ -48,11 +46,6 @@ const FETCH_IN_ORDER: usize = 256;
 /// One large delivery in this many is the last one by the order of its queue.
 const BACK: u32 = 20;
 
-/// Number of failed attempts in a row after which a delivery is parked.
-const PATIENCE: u32 = 8;
-/// Number of failed attempts in a row after which a delivery that must wait for another delivery is parked. These
-/// attempts take about 5 minutes; the other delivery may never end.
-const PATIENCE_EARLY: u32 = 150;
 /// How long an ending session waits for data in flight to the vessel.
 pub(super) const REST: Duration = Duration::from_secs(2);
 
@@ -67,50 +60,19 @@ const LEAST_WAIT: Duration = Duration::from_millis(50);
 /// Longest wait where a window opens or closes.
 const WINDOW_LOOK: Duration = Duration::from_secs(1);
 
-/// How long a session is kept over a way that may carry only some priorities, while none of their files is due.
-const IDLE_ON_A_LIMITED_WAY: Duration = Duration::from_secs(15);
-
 /// In a single run (`--once`): the longest wait for a postponed delivery.
 const ONCE_WAIT: Duration = Duration::from_secs(30);
-
-/// State of a running delivery. Each running delivery locks its path, because versions of one path must be published in
-/// order.
-struct Busy {
-    large: bool,
-    bytes: u64,
-    version: VersionId,
-    priority: Priority,
-    /// Whether the file was moved, so that it is probably not sent.
-    moved: bool,
-    /// Settings of the delivery's directory when the delivery started. They determine its source and destination.
-    directory: Option<Arc<settings::Directory>>,
-    /// Cancels the delivery when it was superseded or its directory's settings have changed.
-    unwanted: CancellationToken,
-}
 
 /// The number of priorities.
 const PRIORITIES: usize = Priority::ALL.len();
 
 const LOOK: Look = Look { small: [true; PRIORITIES], large: [true; PRIORITIES] };
 
-/// Returns the path whose entry on the vessel may be renamed for a delivery, and which no other delivery may use meanwhile.
-fn renamed_from(delivery: &Delivery) -> Option<&RelPath> {
-    delivery.origin.as_ref().filter(|origin| origin.is_free).map(|origin| &origin.path)
-}
-
-type EndedDelivery = (Delivery, Result<Outcome, Fault>);
-
 /// The deliveries of one session.
 pub(super) struct Scheduler {
     vessel: Vessel,
     transfers: Arc<Transfers>,
-    running: JoinSet<EndedDelivery>,
-    busy: HashMap<DeliveryId, Busy>,
-    /// The number of those that are small.
-    small: usize,
-    /// The same deliveries, as the sweep sees them.
-    running_ids: RunningDeliveries,
-    places: PathLocks,
+    running: Running,
     /// Places on the vessel where nothing can be written for now.
     blocked: BlockedPlaces,
     sweeping: Sweeping,
@@ -127,10 +89,7 @@ pub(super) struct Scheduler {
     /// When the next delivery is due, as queried from the ledger: `None` if not queried, `Some(None)` if no delivery is
     /// open.
     next_due: Option<Option<i64>>,
-    /// Since when nothing was to be done on a way that may carry only some priorities.
-    idle_since: Option<Instant>,
-    /// The end of the period for which it was logged that only the reserve of a budget is left.
-    told_of_reserve: Option<i64>,
+    limited_way: LimitedWay,
 }
 
 #[derive(Clone, Copy)]
@@ -150,16 +109,12 @@ pub(super) enum Ended {
 
 impl Scheduler {
     pub(super) fn new(vessel: Vessel, transfers: Arc<Transfers>) -> Self {
-        let running_ids = RunningDeliveries::default();
+        let running = Running::default();
         let mut scheduler = Self {
-            sweeping: Sweeping::new(running_ids.clone()),
-            running_ids,
+            sweeping: Sweeping::new(running.ids().clone()),
+            running,
             vessel,
             transfers,
-            running: JoinSet::new(),
-            busy: HashMap::new(),
-            small: 0,
-            places: PathLocks::default(),
             blocked: BlockedPlaces::default(),
             levels: Levels::default(),
             waiting: Default::default(),
@@ -167,52 +122,28 @@ impl Scheduler {
             large_started: 0,
             held_up: false,
             next_due: None,
-            idle_since: None,
-            told_of_reserve: None,
+            limited_way: LimitedWay::default(),
         };
         scheduler.set_levels();
-        scheduler.say_reserve();
+        scheduler.limited_way.say_reserve(&scheduler.transfers.session);
         scheduler
     }
 
-    /// Returns what the session's way may carry now.
-    fn allowed(&self) -> Allowed {
-        let link = &self.transfers.session.link;
-        let of_link = link.settings.link.as_ref().map(|link| link.priorities).unwrap_or_default();
-        let allowance = &link.way.allowance;
-        if !allowance.has_reserve() {
-            return Allowed { priorities: of_link, until: None };
-        }
-        let until = allowance.down_to_reserve().map(|closed| closed.until);
-        Allowed { priorities: of_link.and(allowance.allows_now()), until }
-    }
-
-    /// Logs that only the reserve of a budget is left, once in its period.
-    fn say_reserve(&mut self) {
-        let Some(closed) = self.transfers.session.link.way.allowance.down_to_reserve() else { return };
-        if self.told_of_reserve.replace(closed.until) != Some(closed.until) {
-            let goes_on = Timestamp::from_millisecond(closed.until).unwrap_or(Timestamp::MAX);
-            let (vessel, why) = (&self.vessel.settings.name, &closed.why);
-            tracing::info!(%vessel, "Files of lower priorities wait: {why}; they continue at {goes_on:.0}");
-        }
-    }
-
-    /// Returns whether the session's way may carry only some priorities, and has had nothing to do for a while. Each
-    /// connection costs bytes, and the way is probably an expensive one.
-    fn is_of_no_use(&mut self) -> bool {
+    /// Returns whether nothing is running, waiting or due.
+    fn is_idle(&self) -> bool {
         let is_due = self.next_due.flatten().is_some_and(|due| due <= self.vessel.clock.now_ms());
-        let is_idle = self.running.is_empty() && !is_due && self.waiting.iter().all(VecDeque::is_empty);
-        if self.allowed().priorities.is_all() || !is_idle {
-            self.idle_since = None;
-            return false;
-        }
-        self.idle_since.get_or_insert_with(Instant::now).elapsed() >= IDLE_ON_A_LIMITED_WAY
+        self.running.is_empty() && !is_due && self.waiting.iter().all(VecDeque::is_empty)
+    }
+
+    fn is_of_no_use(&mut self) -> bool {
+        let is_idle = self.is_idle();
+        self.limited_way.is_of_no_use(&self.transfers.session, is_idle)
     }
 
     /// Determines which queues are open now, and tells the senders.
     fn set_levels(&mut self) {
         let Vessel { settings, directories, clock, .. } = &self.vessel;
-        let allowed = self.allowed();
+        let allowed = allowed(&self.transfers.session);
         self.levels = Levels::at(clock.now_ms(), settings, directories, allowed);
         let session = &self.transfers.session;
         session.channels.keep_short_queues(self.levels.levels.len() > 1);
@@ -238,7 +169,7 @@ impl Scheduler {
         // A single run may end before what was started ahead is complete, and would leave a probe file on the vessel.
         let (transfers, ahead) = (self.transfers.clone(), self.vessel.until_done.is_none());
         let _preparing = AbortOnDropHandle::new(tokio::spawn(async move { tend_loop(&transfers, ahead).await }));
-        let late = sweep_late(self.transfers.session.clone(), self.running_ids.clone());
+        let late = sweep_late(self.transfers.session.clone(), self.running.ids().clone());
         let _late = AbortOnDropHandle::new(tokio::spawn(late));
         // Parts are removed in the background, because no delivery depends on the removal of files from earlier
         // sessions.
@@ -247,10 +178,13 @@ impl Scheduler {
         let mut recording = tokio::time::interval_at(tokio::time::Instant::now() + RECORDING, RECORDING);
         recording.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            if !self.levels.are_current(self.vessel.clock.now_ms(), &self.vessel.directories, self.allowed().priorities)
-            {
+            if !self.levels.are_current(
+                self.vessel.clock.now_ms(),
+                &self.vessel.directories,
+                allowed(&self.transfers.session).priorities,
+            ) {
                 self.set_levels();
-                self.say_reserve();
+                self.limited_way.say_reserve(&self.transfers.session);
             }
             if self.blocked.next_look().is_some_and(|wait| wait.is_zero()) && self.blocked.look(&self.transfers).await?
             {
@@ -269,9 +203,9 @@ impl Scheduler {
             }
             let (transfers, bell) = (self.transfers.clone(), self.vessel.bell.clone());
             tokio::select! {
-                Some(ended) = self.running.join_next() => {
+                Some(ended) = self.running.ended() => {
                     self.end(ended).await?;
-                    while let Some(ended) = self.running.try_join_next() {
+                    while let Some(ended) = self.running.ended_already() {
                         self.end(ended).await?;
                     }
                     self.sweeping.begin_markers(&transfers);
@@ -298,12 +232,12 @@ impl Scheduler {
         let (session, since) = (self.transfers.session.clone(), Instant::now());
         session.resting.cancel();
         while !self.running.is_empty() && since.elapsed() < most && !session.remote.is_lost() {
-            let small = self.busy.values().any(|busy| !busy.large) && since.elapsed() < most / 4;
+            let small = self.running.all().any(|(_, busy)| !busy.large) && since.elapsed() < most / 4;
             if session.channels.unanswered() == 0 && !small {
                 break;
             }
             tokio::select! {
-                Some(ended) = self.running.join_next() => match self.end(ended).await {
+                Some(ended) = self.running.ended() => match self.end(ended).await {
                     Err(fault) if fault.scope == Scope::Daemon => return Err(fault),
                     _ => {}
                 },
@@ -315,7 +249,7 @@ impl Scheduler {
 
     /// Aborts the running deliveries. The next session resumes each of them from its current state.
     pub(super) async fn drop_all(&mut self) {
-        self.running.shutdown().await;
+        self.running.shut_down().await;
     }
 
     /// Adds to the ledger what deliveries have cost so far, without those that have written less than `least` bytes
@@ -339,10 +273,10 @@ impl Scheduler {
         let has_moved = |then: &Arc<settings::Directory>| {
             directories.get(&then.name).is_none_or(|(now, _)| !now.is_delivered_like(then))
         };
-        let moved = self.busy.values().filter(|busy| busy.directory.as_ref().is_some_and(has_moved));
-        moved.for_each(|busy| busy.unwanted.cancel());
-        for (delivery, busy) in self.busy.iter().filter(|(_, busy)| busy.large) {
-            if !self.vessel.ledger.is_open(*delivery).await.map_err(|e| e.fault())? {
+        let moved = self.running.all().filter(|(_, busy)| busy.directory.as_ref().is_some_and(has_moved));
+        moved.for_each(|(_, busy)| busy.unwanted.cancel());
+        for (delivery, busy) in self.running.all().filter(|(_, busy)| busy.large) {
+            if !self.vessel.ledger.is_open(delivery).await.map_err(|e| e.fault())? {
                 busy.unwanted.cancel();
             }
         }
@@ -351,8 +285,8 @@ impl Scheduler {
 
     /// Ends deliveries of directories whose window is closed, at their next write. They continue there in the next window.
     fn stop(&self, versions: &[VersionId]) {
-        let stopped = self.busy.values().filter(|busy| versions.contains(&busy.version));
-        stopped.for_each(|busy| busy.unwanted.cancel());
+        let stopped = self.running.all().filter(|(_, busy)| versions.contains(&busy.version));
+        stopped.for_each(|(_, busy)| busy.unwanted.cancel());
     }
 
     /// Returns whether the vessel's window is closed, and no exempt delivery is due.
@@ -416,8 +350,8 @@ impl Scheduler {
 
     async fn start_large(&mut self, level: &Level) -> Result<(), Fault> {
         let priority = level.priority;
-        let alike = |busy: &&Busy| busy.large && busy.priority == priority;
-        let of_kind = |moved| self.busy.values().filter(alike).filter(|busy| busy.moved == moved).count();
+        let alike = || self.running.all().filter(|(_, busy)| busy.large && busy.priority == priority);
+        let of_kind = |moved| alike().filter(|(_, busy)| busy.moved == moved).count();
         let (mut large, mut moved) = (of_kind(false), of_kind(true));
         if !self.look.large[priority as usize] || large >= LARGE_AT_ONCE {
             return Ok(());
@@ -433,7 +367,7 @@ impl Scheduler {
             } else if self.is_free(&delivery) {
                 *count += 1;
                 self.large_started = self.large_started.wrapping_add(u32::from(delivery.origin.is_none()));
-                self.start(delivery, true, priority);
+                self.running.start((&self.vessel, &self.transfers), delivery, true, priority);
             } else {
                 self.held_up = true;
             }
@@ -445,7 +379,7 @@ impl Scheduler {
         let priority = level.priority;
         // Those of this priority, and those of this or a higher one, which are the only ones in the way.
         let (mut alike, mut small, mut bytes) = (0, 0, 0);
-        for busy in self.busy.values().filter(|busy| !busy.large && busy.priority <= priority) {
+        for (_, busy) in self.running.all().filter(|(_, busy)| !busy.large && busy.priority <= priority) {
             (small, bytes) = (small + 1, bytes + busy.bytes);
             alike += usize::from(busy.priority == priority);
         }
@@ -463,7 +397,7 @@ impl Scheduler {
             if self.is_free(&delivery) {
                 (small, alike) = (small + 1, alike + 1);
                 bytes += delivery.version.stamp.size;
-                self.start(delivery, false, priority);
+                self.running.start((&self.vessel, &self.transfers), delivery, false, priority);
             } else {
                 self.held_up = true;
             }
@@ -476,9 +410,9 @@ impl Scheduler {
         let vessel = &self.vessel;
         let held_back = self.levels.held_back(self.blocked.directories());
         let back = large && self.large_started % BACK == BACK - 1;
-        let limit = most + self.busy.len();
+        let limit = most + self.running.count();
         let mut due = level.due(&vessel.ledger, &vessel.settings, (large, limit), &held_back, back).await?;
-        due.retain(|delivery| !self.busy.contains_key(&delivery.id));
+        due.retain(|delivery| !self.running.contains(delivery.id));
         let all = due.len();
         due.retain(|delivery| self.is_free(delivery));
         self.held_up |= due.len() < all;
@@ -486,36 +420,10 @@ impl Scheduler {
     }
 
     fn is_free(&self, delivery: &Delivery) -> bool {
-        let version = &delivery.version;
-        !self.busy.contains_key(&delivery.id)
-            && self.places.is_free(&version.directory, &version.path)
-            && renamed_from(delivery).is_none_or(|path| self.places.is_free(&version.directory, path))
-            && !self.blocked.holds_back(&version.directory)
-            && !self.levels.rules.closed.contains(&version.directory)
-    }
-
-    fn start(&mut self, delivery: Delivery, large: bool, priority: Priority) {
-        let version = &delivery.version;
-        let bytes = version.stamp.size;
-        let unwanted = CancellationToken::new();
-        self.places.take(&version.directory, &version.path);
-        renamed_from(&delivery).iter().for_each(|path| self.places.take(&version.directory, path));
-        let (vessel, transfers) = (&self.vessel, self.transfers.clone());
-        let directory = vessel.directories.get(&version.directory).map(|(directory, _)| directory);
-        self.running_ids.add(delivery.id);
-        let moved = delivery.origin.is_some();
-        self.busy.insert(
-            delivery.id,
-            Busy { large, bytes, moved, version: version.id, priority, directory, unwanted: unwanted.clone() },
-        );
-        self.small += usize::from(!large);
-        transfers.session.small_files.set_running(self.small);
-        vessel.monitor.notice(&Event::Started { vessel: &vessel.settings.name, version });
-        self.running.spawn(async move {
-            // Boxed, because a large future is copied whenever it is passed on.
-            let outcome = unwanted.run_until_cancelled(Box::pin(deliver(&transfers, &delivery))).await;
-            (delivery, outcome.unwrap_or(Ok(Outcome::Superseded)))
-        });
+        let directory = &delivery.version.directory;
+        self.running.leaves_free(delivery)
+            && !self.blocked.holds_back(directory)
+            && !self.levels.rules.closed.contains(directory)
     }
 
     async fn end(&mut self, ended: Result<EndedDelivery, JoinError>) -> Result<(), Fault> {
@@ -523,12 +431,7 @@ impl Scheduler {
         let vessel = &self.vessel;
         vessel.monitor.notice(&Event::Ended { vessel: &vessel.settings.name, version: delivery.version.id });
         self.transfers.session.costs.end(delivery.version.id);
-        let large = self.busy.remove(&delivery.id).is_none_or(|busy| busy.large);
-        self.running_ids.remove(delivery.id);
-        self.small -= usize::from(!large);
-        self.transfers.session.small_files.set_running(self.small);
-        self.places.leave(&delivery.version.directory, &delivery.version.path);
-        renamed_from(&delivery).iter().for_each(|path| self.places.leave(&delivery.version.directory, path));
+        let large = self.running.remove(&delivery, &self.transfers);
         // Other deliveries may have waited for a move.
         if large || delivery.origin.is_some() || self.held_up || !matches!(outcome, Ok(Outcome::Acknowledged)) {
             self.look_again();
@@ -594,24 +497,8 @@ impl Scheduler {
         if fault.scope > Scope::File {
             return Err(fault);
         }
-        // A fault that repeats this often is not temporary, even if the vessel reports a temporary error.
-        let early = fault.scope == Scope::Attempt && fault.pace == Pace::AtOnce;
-        let patience = if early { PATIENCE_EARLY } else { PATIENCE };
-        // The source's disk does not respond. That is reported once for the whole disk, and the delivery is not parked
-        // for it.
-        let silent = fault.scope == Scope::Attempt && fault.pace == Pace::Slow && fault.cause == Cause::Source;
-        let parked = fault.scope == Scope::File || (delivery.failures >= patience && !silent);
         let vessel = &self.vessel;
-        let pause = match (parked, fault.pace) {
-            (false, Pace::AtOnce) => EARLY,
-            (false, _) if silent => SILENT,
-            (false, _) => ATTEMPT,
-            (true, Pace::Unhurried) => UNHURRIED,
-            (true, _) => PARKED,
-        };
-        let failures =
-            if parked && fault.scope != Scope::File { delivery.failures - patience } else { delivery.failures };
-        let wait = pause.wait(failures + 1, fastrand::f64());
+        let Next { parked, silent, wait } = next_attempt(&fault, delivery.failures, fastrand::f64());
         // A single run (`--once`) does not wait until somebody fixes the cause. The next run tries the delivery first.
         let wait = if parked && vessel.until_done.is_some() { wait.max(ONCE_WAIT * 2) } else { wait };
         let due_at = vessel.clock.now_ms() + i64::try_from(wait.as_millis()).unwrap_or(i64::MAX);

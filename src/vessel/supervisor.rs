@@ -7,9 +7,10 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::Vessel;
-use super::levels::{Allowed, Levels};
+use super::due_work::DueWork;
 use super::retry_waits::{AWAY, DIALLED_IN, DIALLED_IN_SOON, SLOW, SOON, UNHURRIED};
 use super::scheduler::{Ended, REST, Scheduler};
+use super::session_memory::SessionMemory;
 use super::take_over::{self, Change};
 use super::ways::Ways;
 use crate::backoff::Backoff;
@@ -17,33 +18,20 @@ use crate::clock::wait_between;
 use crate::fault::{Cause, Fault, Pace, Scope};
 use crate::link::replacement;
 use crate::link::{Closed, Session};
-use crate::link::{Coming, WORTH_BYTES, preconnect};
+use crate::link::{Coming, preconnect};
 use crate::local::Arrival;
 use crate::monitor::Event;
-use crate::records::{Host, PathRate};
-use crate::settings::{CongestionControl, Priorities, Shell};
+use crate::records::Host;
+use crate::settings::CongestionControl;
 use crate::transfer::Transfers;
 use crate::transfer::compare_places;
-use crate::transport::{ConnectError, KnownShell, Lead, Rank, Remote};
-
-/// Time in milliseconds after which a shell that was found to be unusable is tried again.
-const A_DAY: i64 = 24 * 60 * 60 * 1000;
+use crate::transport::{ConnectError, Lead, Rank, Remote};
 
 /// How long a session waits for data in flight before a better way takes over.
 const REST_BEFORE_A_BETTER_WAY: Duration = Duration::from_millis(700);
 
 /// How often it is checked whether a budget has begun again, or a schedule is open.
 const LOOK_WHILE_CLOSED: Duration = Duration::from_secs(1);
-
-/// How often it is checked during a session which priorities are due, where a way may carry only some.
-const LOOK_FOR_WANTED: Duration = Duration::from_secs(1);
-
-/// Number of large deliveries examined to find out whether there is much to send.
-const GLANCE: usize = 8;
-
-/// Shortest and longest wait before a vessel whose window is closed is checked again.
-const LEAST_LOOK: Duration = Duration::from_millis(50);
-const LONGEST_LOOK: Duration = Duration::from_secs(1);
 
 /// In a single run (`--once`): how many connections may fail in a row.
 const ONCE_CONNECTIONS: u32 = 3;
@@ -53,7 +41,10 @@ const ONCE_CONNECTIONS: u32 = 3;
 /// # Errors
 /// Returns a daemon-wide [`Fault`] if the ledger can't be used. A vessel's own faults are logged and waited out.
 pub async fn supervise(vessel: Vessel) -> Result<(), Fault> {
-    Supervisor::new(vessel).run().await
+    // After a start, all postponed deliveries are tried again.
+    vessel.ledger.hurry(&vessel.settings.name).await.map_err(|e| e.fault())?;
+    let memory = SessionMemory::load(&vessel).await?;
+    Supervisor::new(vessel, memory).run().await
 }
 
 struct Supervisor {
@@ -65,16 +56,10 @@ struct Supervisor {
     /// Set until the first session starts or the vessel is found to be away. Until then, other readers of the same
     /// files wait for this vessel.
     arrival: Option<Arrival>,
-    /// The known state of the vessel's shell.
-    known: KnownShell,
-    /// Time (milliseconds since 1970) when the shell was found to be unusable.
-    refused_at: i64,
+    memory: SessionMemory,
     /// Whether the last session sent bytes over one connection only. Then the next session opens no further connections
     /// early.
     narrow: bool,
-    /// What the path carried in an earlier session, and when that was (milliseconds since 1970). Not used with several
-    /// ways, which carry different rates.
-    path: Option<(i64, PathRate)>,
     ways: Arc<Ways>,
     /// The session that the next one continues, because another connection has taken over.
     earlier: Option<Arc<Session>>,
@@ -94,7 +79,7 @@ enum End {
 }
 
 impl Supervisor {
-    fn new(vessel: Vessel) -> Self {
+    fn new(vessel: Vessel, memory: SessionMemory) -> Self {
         Self {
             arrival: Some(vessel.source_cache.arrival()),
             ways: Arc::new(Ways::new(vessel.ways.clone(), vessel.clock.clone(), vessel.environment.clone())),
@@ -102,21 +87,16 @@ impl Supervisor {
             earlier: None,
             complaint: None,
             introduction: None,
-            known: KnownShell::Unknown,
-            refused_at: 0,
+            memory,
             narrow: false,
-            path: None,
         }
     }
 
+    fn due_work(&self) -> DueWork<'_> {
+        DueWork { vessel: &self.vessel, ways: &self.ways }
+    }
+
     async fn run(mut self) -> Result<(), Fault> {
-        // After a start, all postponed deliveries are tried again.
-        self.vessel.ledger.hurry(&self.vessel.settings.name).await.map_err(|e| e.fault())?;
-        let refused = self.vessel.ledger.shell_refusal(&self.vessel.settings.name).await.map_err(|e| e.fault())?;
-        if let Some((at, why)) = refused {
-            (self.known, self.refused_at) = (KnownShell::Unusable(why), at);
-        }
-        self.path = self.vessel.ledger.path(&self.vessel.settings.name).await.map_err(|e| e.fault())?;
         let (mut failures, mut pace, mut other, mut is_closed) = (0, None, None, false);
         let stop = self.vessel.stop.clone();
         while !stop.is_cancelled() {
@@ -130,7 +110,7 @@ impl Supervisor {
                 (failures, self.complaint) = (0, None);
                 continue;
             }
-            let window = self.waits_for_window().await?;
+            let window = self.due_work().waits_for_window().await?;
             if window.is_none() {
                 is_closed = false;
             }
@@ -151,7 +131,7 @@ impl Supervisor {
                 (failures, self.complaint) = (0, None);
                 continue;
             }
-            self.forget_old_refusal().await?;
+            self.memory.forget_old_refusal(&self.vessel).await?;
             if other.is_none()
                 && let Some(closed) = self.ways.all_closed()
             {
@@ -161,7 +141,7 @@ impl Supervisor {
                 continue;
             }
             if other.is_none()
-                && let Some(unwanted) = self.no_way_is_wanted().await?
+                && let Some(unwanted) = self.due_work().no_way_is_wanted().await?
             {
                 if !self.wait_until_wanted(unwanted).await? {
                     return Ok(());
@@ -177,7 +157,7 @@ impl Supervisor {
                             connected = self.connect(failures) => Some(connected),
                             () = tunnel.renewed() => None,
                             // The attempt does not try that way.
-                            () = self.limited_way_is_wanted() => None,
+                            () = self.due_work().limited_way_is_wanted() => None,
                         }
                     };
                     match stop.run_until_cancelled(attempt).await {
@@ -242,28 +222,12 @@ impl Supervisor {
                     failures = 0;
                 }
                 () = self.vessel.hurry.rung() => {}
-                () = self.limited_way_is_wanted() => {}
+                () = self.due_work().limited_way_is_wanted() => {}
                 () = self.vessel.becomes_paused(true) => {}
                 () = stop.cancelled() => {}
             }
         }
         Ok(())
-    }
-
-    /// Returns of which priorities files are due.
-    async fn due_priorities(&self) -> Result<Priorities, Fault> {
-        let Vessel { settings, ledger, clock, .. } = &self.vessel;
-        self.levels().due_priorities(ledger, settings, clock.now_ms()).await
-    }
-
-    /// Returns why no connection is made although a way is open: each may carry only some priorities, and no file of
-    /// these is due.
-    async fn no_way_is_wanted(&self) -> Result<Option<String>, Fault> {
-        if !self.ways.may_be_limited() {
-            return Ok(None);
-        }
-        self.ways.want(self.due_priorities().await?);
-        Ok(self.ways.all_unwanted())
     }
 
     /// Says why no connection is made, and waits until a way may carry a file that is due. Returns `false` if the task is
@@ -276,7 +240,7 @@ impl Supervisor {
         if once {
             return Ok(false);
         }
-        while self.no_way_is_wanted().await?.is_some() {
+        while self.due_work().no_way_is_wanted().await?.is_some() {
             tokio::select! {
                 () = self.vessel.bell.rung() => {}
                 () = tokio::time::sleep(LOOK_WHILE_CLOSED) => {}
@@ -286,65 +250,6 @@ impl Supervisor {
         }
         self.complaint = None;
         Ok(true)
-    }
-
-    /// Waits until a file is due that a way may carry which was of no use before.
-    async fn limited_way_is_wanted(&self) {
-        if !self.ways.may_be_limited() {
-            return std::future::pending().await;
-        }
-        let before = self.ways.wanted();
-        loop {
-            self.vessel.bell.rung().await;
-            // A ledger error is ignored here, because the next query reports it.
-            if let Ok(due) = self.due_priorities().await
-                && self.ways.becomes_wanted(before, due)
-            {
-                return;
-            }
-        }
-    }
-
-    /// Has the ways know of which priorities files are due, as long as a session lasts; never returns.
-    async fn keep_wanted(&self) {
-        while self.ways.may_be_limited() {
-            if let Ok(due) = self.due_priorities().await {
-                self.ways.want(due);
-            }
-            tokio::time::sleep(LOOK_FOR_WANTED).await;
-        }
-        std::future::pending().await
-    }
-
-    /// Returns how long to wait before the vessel is checked again, because its window is closed and no delivery is due
-    /// that may be sent nevertheless; `None` if the vessel may be connected.
-    async fn waits_for_window(&self) -> Result<Option<Duration>, Fault> {
-        let Vessel { settings, clock, .. } = &self.vessel;
-        let now = clock.now_ms();
-        if settings.schedule.is_open(now) {
-            return Ok(None);
-        }
-        let levels = self.levels();
-        let due = levels.next_due_at(&self.vessel.ledger, settings, &[]).await?;
-        if due.is_some_and(|due| due <= now) {
-            return Ok(None);
-        }
-        // The clock may be set meanwhile.
-        let next = due.into_iter().chain(levels.until()).map(|at| wait_between(now, at)).min();
-        Ok(Some(next.unwrap_or(LONGEST_LOOK).clamp(LEAST_LOOK, LONGEST_LOOK)))
-    }
-
-    fn levels(&self) -> Levels {
-        let Vessel { settings, directories, clock, .. } = &self.vessel;
-        Levels::at(clock.now_ms(), settings, directories, Allowed::default())
-    }
-
-    /// Returns whether a delivery is due. Vessels with due deliveries log in first.
-    async fn has_work(&self) -> bool {
-        let Vessel { settings, ledger, clock, .. } = &self.vessel;
-        // A ledger error is ignored here, because the next query reports it.
-        let due = self.levels().next_due_at(ledger, settings, &[]).await.ok().flatten();
-        due.is_some_and(|due| due <= clock.now_ms())
     }
 
     /// Says until when no way may be used, and waits until one may. Returns `false` if the task is to end.
@@ -374,9 +279,9 @@ impl Supervisor {
     /// Connects to the vessel. Returns the number of the way and the connection, and the further connections that are
     /// being opened.
     async fn connect(&self, failures: u32) -> (Result<(usize, Remote), Fault>, Vec<Coming>) {
-        let rank = Rank::first(self.has_work().await, failures);
+        let rank = Rank::first(self.due_work().has_work().await, failures);
         if self.ways.are_several() {
-            return (self.ways.connect(&self.known, rank, None).await, Vec::new());
+            return (self.ways.connect(&self.memory.known, rank, None).await, Vec::new());
         }
         let (connected, coming) = self.connect_over_the_only_way(rank).await;
         (connected.map(|remote| (0, remote)).map_err(|e| e.fault()), coming)
@@ -387,7 +292,7 @@ impl Supervisor {
         let (lead, follow) = Lead::new(rank);
         // The future owns `lead`, so that `lead` is dropped with it. Otherwise the followers of `lead` would wait
         // forever.
-        let connecting = async move { Remote::connect(&way.settings, environment, &self.known, &lead).await };
+        let connecting = async move { Remote::connect(&way.settings, environment, &self.memory.known, &lead).await };
         if self.narrow {
             return (connecting.await, Vec::new());
         }
@@ -396,26 +301,7 @@ impl Supervisor {
         tokio::select! {
             biased;
             connected = &mut connecting => (connected, Vec::new()),
-            coming = preconnect(&link, follow, self.recent_path(), self.enough_to_send()) => (connecting.await, coming),
-        }
-    }
-
-    /// Waits until enough bytes of large files are due to justify further connections.
-    async fn enough_to_send(&self) {
-        let Vessel { settings, ledger, bell, .. } = &self.vessel;
-        loop {
-            // A ledger error is ignored here, because the next query reports it.
-            let mut bytes = 0;
-            for level in &self.levels().levels {
-                let due = level.due(ledger, settings, (true, GLANCE), &[], false).await.unwrap_or_default();
-                bytes += due.iter().map(|delivery| delivery.version.stamp.size).sum::<u64>();
-            }
-            if bytes >= WORTH_BYTES {
-                return;
-            }
-            // More files may be taken in meanwhile. It doesn't matter that this consumes the ring: a session queries
-            // the ledger itself when it starts.
-            bell.rung().await;
+            coming = preconnect(&link, follow, self.memory.recent_path(&self.vessel), self.due_work().enough_to_send()) => (connecting.await, coming),
         }
     }
 
@@ -446,7 +332,7 @@ impl Supervisor {
         let session = Arc::new(Session::new(
             self.vessel.link(ways.way(number)),
             remote,
-            (coming, self.recent_path()),
+            (coming, self.memory.recent_path(&self.vessel)),
             self.arrival.take(),
         ));
         session.join_budgets();
@@ -478,7 +364,7 @@ impl Supervisor {
             () = self.vessel.becomes_paused(true) => (None, None, false),
             () = self.vessel.stop.cancelled() => (None, None, false),
             () = preparing => (None, None, false),
-            () = self.keep_wanted() => (None, None, false),
+            () = self.due_work().keep_wanted() => (None, None, false),
         };
         // If a replacement was being opened when the connection was lost, waits for the replacement instead of
         // connecting again.
@@ -525,8 +411,8 @@ impl Supervisor {
             self.earlier = Some(session.clone());
             return Ok(End::Replaced(to, remote));
         }
-        self.remember_shell(session.remote.known_shell(), progress).await?;
-        self.remember_path(session.channels.carried()).await?;
+        self.memory.remember_shell(&self.vessel, session.remote.known_shell(), progress).await?;
+        self.memory.remember_path(&self.vessel, session.channels.carried()).await?;
         match end {
             None if closed => Ok(End::Closed),
             None => Ok(End::LeftAlone),
@@ -565,59 +451,6 @@ impl Supervisor {
             );
         }
         Ok(())
-    }
-
-    /// Forgets that the shell is unusable if that was found at least 24 h ago, or if the record in the ledger was
-    /// cleared.
-    async fn forget_old_refusal(&mut self) -> Result<(), Fault> {
-        if !matches!(self.known, KnownShell::Unusable(_)) {
-            return Ok(());
-        }
-        let Vessel { settings, ledger, clock, .. } = &self.vessel;
-        let is_old = !(0..A_DAY).contains(&(clock.now_ms() - self.refused_at));
-        if is_old || ledger.shell_refusal(&settings.name).await.map_err(|e| e.fault())?.is_none() {
-            self.known = KnownShell::Unknown;
-        }
-        Ok(())
-    }
-
-    /// Stores the state of the shell that a session has found. An unusable shell is also recorded in the ledger, so
-    /// that it is not tried for 24 h even after a restart.
-    async fn remember_shell(&mut self, learned: KnownShell, progress: bool) -> Result<(), Fault> {
-        let refusal = |known: &KnownShell| match known {
-            KnownShell::Unusable(why) => Some(why.clone()),
-            _ => None,
-        };
-        let (before, now) = (refusal(&self.known), refusal(&learned));
-        if before != now {
-            self.refused_at = self.vessel.clock.now_ms();
-        }
-        if before != now && self.vessel.settings.shell == Shell::Auto {
-            let name = &self.vessel.settings.name;
-            self.vessel.ledger.shell_refused(name, now.as_deref()).await.map_err(|e| e.fault())?;
-            if let Some(why) = now {
-                tracing::info!(vessel = %name, "The vessel's shell will not be used for the next 24 h: {why}");
-            }
-        }
-        self.known = match learned {
-            KnownShell::Found(_) if !progress => KnownShell::Unknown,
-            learned => learned,
-        };
-        Ok(())
-    }
-
-    /// Returns the rate that the path carried, unless it was measured too long ago.
-    fn recent_path(&self) -> Option<PathRate> {
-        let (at, path) = self.path.filter(|_| !self.ways.are_several())?;
-        (0..A_DAY).contains(&(self.vessel.clock.now_ms() - at)).then_some(path)
-    }
-
-    /// Stores what the path was found to carry in a session, for the next one.
-    async fn remember_path(&mut self, carried: Option<PathRate>) -> Result<(), Fault> {
-        let Some(path) = carried else { return Ok(()) };
-        let Vessel { settings, ledger, clock, .. } = &self.vessel;
-        self.path = Some((clock.now_ms(), path));
-        ledger.path_carried(&settings.name, path).await.map_err(|e| e.fault())
     }
 
     /// Reports that the vessel's window is closed.

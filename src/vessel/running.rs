@@ -1,0 +1,142 @@
+//! The deliveries that run in a session, and the paths that they have locked.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use tokio::task::{JoinError, JoinSet};
+use tokio_util::sync::CancellationToken;
+
+use super::Vessel;
+use super::path_locks::PathLocks;
+use crate::fault::Fault;
+use crate::monitor::Event;
+use crate::names::RelPath;
+use crate::records::{Delivery, DeliveryId, VersionId};
+use crate::settings::{self, Priority};
+use crate::transfer::{Outcome, RunningDeliveries, Transfers, deliver};
+
+/// A delivery that has ended, and how.
+pub(super) type EndedDelivery = (Delivery, Result<Outcome, Fault>);
+
+/// State of a running delivery. Each running delivery locks its path, because versions of one path must be published in
+/// order.
+pub(super) struct Busy {
+    pub(super) large: bool,
+    pub(super) bytes: u64,
+    pub(super) version: VersionId,
+    pub(super) priority: Priority,
+    /// Whether the file was moved, so that it is probably not sent.
+    pub(super) moved: bool,
+    /// Settings of the delivery's directory when the delivery started. They determine its source and destination.
+    pub(super) directory: Option<Arc<settings::Directory>>,
+    /// Cancels the delivery when it was superseded or its directory's settings have changed.
+    pub(super) unwanted: CancellationToken,
+}
+
+/// The running deliveries of a session.
+#[derive(Default)]
+pub(super) struct Running {
+    tasks: JoinSet<EndedDelivery>,
+    busy: HashMap<DeliveryId, Busy>,
+    /// The number of those that are small.
+    small: usize,
+    /// The same deliveries, as the sweep sees them.
+    ids: RunningDeliveries,
+    paths: PathLocks,
+}
+
+/// Returns the path whose entry on the vessel may be renamed for a delivery, and which no other delivery may use meanwhile.
+fn renamed_from(delivery: &Delivery) -> Option<&RelPath> {
+    delivery.origin.as_ref().filter(|origin| origin.is_free).map(|origin| &origin.path)
+}
+
+impl Running {
+    pub(super) fn is_empty(&self) -> bool {
+        self.tasks.is_empty()
+    }
+
+    pub(super) fn count(&self) -> usize {
+        self.busy.len()
+    }
+
+    pub(super) fn contains(&self, delivery: DeliveryId) -> bool {
+        self.busy.contains_key(&delivery)
+    }
+
+    pub(super) fn all(&self) -> impl Iterator<Item = (DeliveryId, &Busy)> {
+        self.busy.iter().map(|(delivery, busy)| (*delivery, busy))
+    }
+
+    /// Returns the running deliveries as the sweep sees them.
+    pub(super) fn ids(&self) -> &RunningDeliveries {
+        &self.ids
+    }
+
+    /// Returns whether no running delivery has locked the paths of a delivery.
+    pub(super) fn leaves_free(&self, delivery: &Delivery) -> bool {
+        let directory = &delivery.version.directory;
+        !self.contains(delivery.id)
+            && self.paths.is_free(directory, &delivery.version.path)
+            && renamed_from(delivery).is_none_or(|path| self.paths.is_free(directory, path))
+    }
+
+    /// Starts a delivery.
+    pub(super) fn start(
+        &mut self,
+        (vessel, transfers): (&Vessel, &Arc<Transfers>),
+        delivery: Delivery,
+        large: bool,
+        priority: Priority,
+    ) {
+        let version = &delivery.version;
+        self.paths.take(&version.directory, &version.path);
+        renamed_from(&delivery).iter().for_each(|path| self.paths.take(&version.directory, path));
+        let unwanted = CancellationToken::new();
+        self.ids.add(delivery.id);
+        let busy = Busy {
+            large,
+            bytes: version.stamp.size,
+            version: version.id,
+            priority,
+            moved: delivery.origin.is_some(),
+            directory: vessel.directories.get(&version.directory).map(|(directory, _)| directory),
+            unwanted: unwanted.clone(),
+        };
+        self.busy.insert(delivery.id, busy);
+        self.small += usize::from(!large);
+        transfers.session.small_files.set_running(self.small);
+        vessel.monitor.notice(&Event::Started { vessel: &vessel.settings.name, version });
+        let transfers = transfers.clone();
+        self.tasks.spawn(async move {
+            // Boxed, because a large future is copied whenever it is passed on.
+            let outcome = unwanted.run_until_cancelled(Box::pin(deliver(&transfers, &delivery))).await;
+            (delivery, outcome.unwrap_or(Ok(Outcome::Superseded)))
+        });
+    }
+
+    /// Waits until a delivery has ended; `None` if none is running.
+    pub(super) async fn ended(&mut self) -> Option<Result<EndedDelivery, JoinError>> {
+        self.tasks.join_next().await
+    }
+
+    /// Returns a delivery that has ended already.
+    pub(super) fn ended_already(&mut self) -> Option<Result<EndedDelivery, JoinError>> {
+        self.tasks.try_join_next()
+    }
+
+    /// Removes a delivery that has ended, and unlocks its paths. Returns whether it was a large one.
+    pub(super) fn remove(&mut self, delivery: &Delivery, transfers: &Transfers) -> bool {
+        let large = self.busy.remove(&delivery.id).is_none_or(|busy| busy.large);
+        self.ids.remove(delivery.id);
+        self.small -= usize::from(!large);
+        transfers.session.small_files.set_running(self.small);
+        self.paths.leave(&delivery.version.directory, &delivery.version.path);
+        renamed_from(delivery).iter().for_each(|path| self.paths.leave(&delivery.version.directory, path));
+        large
+    }
+
+    /// Aborts all deliveries.
+    pub(super) async fn shut_down(&mut self) {
+        self.tasks.shutdown().await;
+    }
+}
