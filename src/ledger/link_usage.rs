@@ -17,7 +17,8 @@ pub trait LinkUsage: Send + Sync {
     /// removed.
     async fn add_link_bytes(&self, day: UtcDay, bytes: &[(WayOf, LinkBytes)]) -> Result<()>;
 
-    /// Returns the sums over `days` of all vessels that have any, ordered by vessel. The last 400 days are kept.
+    /// Returns each vessel's bytes, summed over `days`, for the vessels that have any, ordered by name. Only the last 400
+    /// days are stored.
     async fn link_bytes(&self, days: RangeInclusive<UtcDay>) -> Result<Vec<(VesselName, LinkBytes)>>;
 
     /// Returns the bytes of each day from `first` on: those to each vessel (`None`), and those of each of its ways.

@@ -159,8 +159,9 @@ impl State {
         Point { link, weight: self.weight }
     }
 
-    /// Returns what a delivery has cost until `now`. All deliveries together are charged at most what was on the link: what
-    /// one has written may still be on its way when the next one begins, which would be charged for it once more.
+    /// Returns what a delivery has cost until `now`. The charges of all deliveries never add up to more
+    /// than the bytes on the link: bytes that one delivery wrote, and that are in flight when the next one begins, would
+    /// otherwise be charged to both.
     fn charge(&mut self, running: &Running, now: Point) -> DeliveryCost {
         let mut cost = running.cost(now);
         if let Some(link) = &mut cost.link {

@@ -13,7 +13,9 @@ pub struct RelPath(Box<[u8]>);
 
 /// Bytes that are not a valid [`RelPath`].
 #[derive(Debug, thiserror::Error)]
-#[error("\"{0}\" is not a relative path without empty, `.` and `..` components and without NUL")]
+#[error(
+    "\"{0}\" is not a valid relative path: it must not start with `/`, nor contain NUL or an empty, `.` or `..` component"
+)]
 pub struct RelPathError(String);
 
 impl RelPath {

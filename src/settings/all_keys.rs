@@ -1,4 +1,7 @@
 //! All keys by section, and diagnostics for unknown names.
+//!
+//! A key is one row in the `KEYS` of the file of its section, with its name, default, text and parser, and one field that it
+//! fills. `CONTRIBUTING.md` says how to add one.
 
 use super::hints::nearest;
 use super::key::{KnownKey, Preset, Secrecy, SectionKind};

@@ -121,9 +121,9 @@ pub(super) static KEYS: &[Key<Directory>] = &[
     key("SettleTime", Value("2s"), field!(Directory.settle_time, Written::duration))
         .value("a duration from 10ms to 1d").reload(Background)
         .doc("A file is complete when no process has it open for writing; the kernel reports this, so pauses between \
-              writes do not matter. It is sent when it is closed, and retires when it has not changed for SettleTime \
-              (at most 10 s if it was closed only once), so that a program that appends to it repeatedly still finds \
-              it under its name. A file whose closing was not observed is sent after it has not changed for \
+              writes do not matter. It is sent when it is closed. It retires when it has not changed for SettleTime (if \
+              it was closed only once: for SettleTime, but at most 10 s), so that a program that appends to it \
+              repeatedly still finds it under its name. A file whose closing was not observed is sent after it has not changed for \
               SettleTime. Where the kernel cannot tell whether the file is open (for example on network file systems), \
               this wait is longer by a quarter of the time during which the file was written, and by 1 s per 16 MiB of \
               its size."),

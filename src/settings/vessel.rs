@@ -317,7 +317,10 @@ fn check_local(view: &View<'_>, route: &RouteKeys) {
         }
     }
     if route.addresses.iter().any(|(address, _)| address != "localhost") || route.addresses.len() > 1 {
-        let diagnostic = Diagnostic::new("Transport = local copies on this host", "write `Address = localhost`");
+        let diagnostic = Diagnostic::new(
+            "with Transport = local, files are copied on this host, so no other address can be used",
+            "write `Address = localhost`",
+        );
         view.problems.report(view.place_of("Address"), diagnostic);
     }
 }

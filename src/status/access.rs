@@ -51,7 +51,8 @@ pub(super) async fn guard(State(access): State<Access>, request: Request, next: 
     let mut response = if honest {
         next.run(request).await
     } else {
-        let advice = "unknown Host: use the address, or localhost (a proxy must send one of them as Host)\n";
+        let advice = "unknown host name in the request: open this page by its IP address, or as localhost (a proxy must set the Host \
+                      header to one of them)\n";
         (StatusCode::MISDIRECTED_REQUEST, advice).into_response()
     };
     for (name, value) in HEADERS {

@@ -125,7 +125,7 @@ impl Shown {
         out.gauges("backlog_files", "Files that wait for a vessel", each(|v| v.backlog.files))?;
         out.gauges("backlog_bytes", "Bytes of the files that wait for a vessel", each(|v| v.backlog.bytes))?;
         out.gauges("parked_files", "Files that are parked for a vessel", each(|v| v.parked))?;
-        out.counters("expired_files", "Deliveries to a vessel that expired in total", each(|v| v.expired))?;
+        out.counters("expired_files", "Expired deliveries to a vessel, in total", each(|v| v.expired))?;
         out.gauges("window_open", "1: the vessel's Schedule is open", each(|v| u64::from(v.opens.is_none())))?;
         out.gauges(
             "window_opens_seconds",
@@ -230,11 +230,7 @@ impl Shown {
         )?;
         out.gauges("directory_in_flight_files", "Deliveries of a directory in progress", each(|d| d.in_flight))?;
         out.gauges("directory_parked_files", "Parked deliveries of a directory", each(|d| d.parked))?;
-        out.counters(
-            "directory_expired_files",
-            "Deliveries of a directory that expired in total",
-            each(|d| d.expired),
-        )?;
+        out.counters("directory_expired_files", "Expired deliveries of a directory, in total", each(|d| d.expired))?;
         out.gauges("directory_retired_today_files", "Files retired since midnight", each(|d| d.retired_today.files))?;
         out.gauges(
             "directory_retired_today_bytes",

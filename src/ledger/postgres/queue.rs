@@ -38,8 +38,8 @@ const OF_VERSIONS: &str = "SELECT d.id, d.due_at FROM delivery d WHERE d.version
      AND d.state NOT IN ('acknowledged', 'superseded') AND (d.due_at, d.id) > ($2, $3)
      ORDER BY d.due_at, d.id LIMIT $4";
 
-/// The deliveries with the given numbers, in their order, as far as they match the filter: directory, part of the path,
-/// never failed, directories. `place` is the place among the numbers.
+/// The deliveries with the ids `$1`, in that order, that match the filter: one directory (`$2`), a part of the path (`$3`),
+/// never failed (`$4`), one of several directories (`$5`). `place` is the index of the id in `$1`.
 const ENTRIES: &str =
     "SELECT i.at - 1 AS place, d.id, d.due_at, d.state, d.failures, d.reason, d.parked, v.id AS version, v.directory,
      v.path, v.kind, v.size, v.admitted_at

@@ -136,8 +136,8 @@ pub(crate) struct Admission {
 }
 
 impl Admission {
-    /// Waits for a place in the limit of the process, once the host has answered. After [`CONNECTED`], the login
-    /// continues without a place.
+    /// Called once the host has answered. Waits until this process has fewer logins than its limit, at most for the time
+    /// [`CONNECTED`]; then the login continues regardless.
     pub(super) async fn answered(&mut self) {
         let entering = self.limit.0.process.enter(self.rank, self.patience);
         self.process = tokio::time::timeout(CONNECTED, entering).await.ok();
