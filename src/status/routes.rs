@@ -182,7 +182,8 @@ impl Routes {
             let (of, name) = name_of(payer);
             // After a crash, more counts as used than the ledger's sums have.
             let recorded = spent.used(of, name, limit.period);
-            let used = usage.map_or(recorded, |usage| usage.used(payer, limit.period.first_day(now)));
+            let counted = usage.map_or(0, |usage| usage.used(payer, limit.period.first_day(now)));
+            let used = recorded.max(counted.min(limit.bytes));
             let is_spent = |part: Part| match usage {
                 Some(usage) => usage.is_spent(payer, limit, part),
                 None => used.saturating_add(LEAST_ROOM) > part.of(limit),

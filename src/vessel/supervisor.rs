@@ -49,6 +49,10 @@ pub async fn supervise(vessel: Vessel) -> Result<(), Fault> {
 
 struct Supervisor {
     vessel: Vessel,
+    /// Number of connections that failed in a row in the same way.
+    failures: u32,
+    /// Whether it was reported that the vessel's window is closed.
+    is_window_closed: bool,
     /// The last logged reason why the vessel is away; an unchanged reason is logged once.
     complaint: Option<String>,
     /// The last logged connection parameters; unchanged parameters are logged once.
@@ -63,6 +67,15 @@ struct Supervisor {
     ways: Arc<Ways>,
     /// The session that the next one continues, because another connection has taken over.
     earlier: Option<Arc<Session>>,
+}
+
+/// Whether a connection is needed.
+enum Need {
+    Connect,
+    /// Something has changed, so it is determined again.
+    LookAgain,
+    /// The vessel's task ends.
+    End,
 }
 
 enum End {
@@ -85,6 +98,8 @@ impl Supervisor {
             ways: Arc::new(Ways::new(vessel.ways.clone(), vessel.clock.clone(), vessel.environment.clone())),
             vessel,
             earlier: None,
+            failures: 0,
+            is_window_closed: false,
             complaint: None,
             introduction: None,
             memory,
@@ -97,56 +112,13 @@ impl Supervisor {
     }
 
     async fn run(mut self) -> Result<(), Fault> {
-        let (mut failures, mut pace, mut other, mut is_closed) = (0, None, None, false);
+        let (mut pace, mut other) = (None, None);
         let stop = self.vessel.stop.clone();
         while !stop.is_cancelled() {
-            if *self.vessel.paused.borrow() {
-                if self.vessel.until_done.is_some() {
-                    return Ok(());
-                }
-                // Other readers of the same files need not wait for a paused vessel.
-                self.arrival = None;
-                stop.run_until_cancelled(self.vessel.becomes_paused(false)).await;
-                (failures, self.complaint) = (0, None);
-                continue;
-            }
-            let window = self.due_work().waits_for_window().await?;
-            if window.is_none() {
-                is_closed = false;
-            }
-            if let Some(wait) = window {
-                if self.vessel.until_done.is_some() {
-                    return Ok(());
-                }
-                if !std::mem::replace(&mut is_closed, true) {
-                    self.say_closed().await?;
-                }
-                self.arrival = None;
-                tokio::select! {
-                    () = tokio::time::sleep(wait) => {}
-                    () = self.vessel.bell.rung() => {}
-                    () = self.vessel.becomes_paused(true) => {}
-                    () = stop.cancelled() => {}
-                }
-                (failures, self.complaint) = (0, None);
-                continue;
-            }
-            self.memory.forget_old_refusal(&self.vessel).await?;
-            if other.is_none()
-                && let Some(closed) = self.ways.all_closed()
-            {
-                if !self.wait_until_open(closed).await? {
-                    return Ok(());
-                }
-                continue;
-            }
-            if other.is_none()
-                && let Some(unwanted) = self.due_work().no_way_is_wanted().await?
-            {
-                if !self.wait_until_wanted(unwanted).await? {
-                    return Ok(());
-                }
-                continue;
+            match self.wait_until_needed(other.is_some()).await? {
+                Need::Connect => {}
+                Need::LookAgain => continue,
+                Need::End => return Ok(()),
             }
             let tunnel = self.ways.look_at_sockets().await;
             let (connected, coming) = match other.take() {
@@ -154,7 +126,7 @@ impl Supervisor {
                 None => {
                     let attempt = async {
                         tokio::select! {
-                            connected = self.connect(failures) => Some(connected),
+                            connected = self.connect() => Some(connected),
                             () = tunnel.renewed() => None,
                             // The attempt does not try that way.
                             () = self.due_work().limited_way_is_wanted() => None,
@@ -180,13 +152,12 @@ impl Supervisor {
                         continue;
                     }
                     End::Closed => {
-                        (failures, self.complaint) = (0, None);
+                        self.forget_failures();
                         continue;
                     }
                     End::Away { fault, progress } => {
                         if progress {
-                            failures = 0;
-                            self.complaint = None;
+                            self.forget_failures();
                         }
                         fault
                     }
@@ -199,13 +170,13 @@ impl Supervisor {
             self.arrival = None;
             // The count restarts if the kind of failure changes: a refused login after an hour without a link is a
             // first refusal.
-            failures = if pace == Some(fault.pace) { failures + 1 } else { 1 };
+            self.failures = if pace == Some(fault.pace) { self.failures + 1 } else { 1 };
             pace = Some(fault.pace);
-            let hopeless = failures >= ONCE_CONNECTIONS || !matches!(fault.pace, Pace::AtOnce | Pace::Soon);
+            let hopeless = self.failures >= ONCE_CONNECTIONS || !matches!(fault.pace, Pace::AtOnce | Pace::Soon);
             let gives_up = self.vessel.until_done.is_some() && hopeless;
             let is_dialled_in = self.ways.are_dialled_in();
             let pause = pause(fault.pace, self.vessel.settings.reconnect_wait, is_dialled_in);
-            let wait = (!gives_up).then(|| pause.wait(failures, fastrand::f64()));
+            let wait = (!gives_up).then(|| pause.wait(self.failures, fastrand::f64()));
             self.say_away(&fault, wait).await?;
             let Some(wait) = wait else { return Ok(()) };
             // More logins may lock the account, also where the vessel dials in again and again.
@@ -219,7 +190,7 @@ impl Supervisor {
                 () = tokio::time::sleep(wait) => {}
                 () = renewed => {
                     self.ways.note_dialled_in();
-                    failures = 0;
+                    self.failures = 0;
                 }
                 () = self.vessel.hurry.rung() => {}
                 () = self.due_work().limited_way_is_wanted() => {}
@@ -228,6 +199,57 @@ impl Supervisor {
             }
         }
         Ok(())
+    }
+
+    /// Waits as long as the vessel is paused, its window is closed, or no way may carry what is due. `is_connected` says that
+    /// a connection is there already.
+    async fn wait_until_needed(&mut self, is_connected: bool) -> Result<Need, Fault> {
+        let (stop, once) = (self.vessel.stop.clone(), self.vessel.until_done.is_some());
+        if *self.vessel.paused.borrow() {
+            if once {
+                return Ok(Need::End);
+            }
+            // Other readers of the same files need not wait for a paused vessel.
+            self.arrival = None;
+            stop.run_until_cancelled(self.vessel.becomes_paused(false)).await;
+            self.forget_failures();
+            return Ok(Need::LookAgain);
+        }
+        let Some(wait) = self.due_work().waits_for_window().await? else {
+            self.is_window_closed = false;
+            self.memory.forget_old_refusal(&self.vessel).await?;
+            return if is_connected { Ok(Need::Connect) } else { self.wait_until_a_way_is_open().await };
+        };
+        if once {
+            return Ok(Need::End);
+        }
+        if !std::mem::replace(&mut self.is_window_closed, true) {
+            self.say_closed().await?;
+        }
+        self.arrival = None;
+        tokio::select! {
+            () = tokio::time::sleep(wait) => {}
+            () = self.vessel.bell.rung() => {}
+            () = self.vessel.becomes_paused(true) => {}
+            () = stop.cancelled() => {}
+        }
+        self.forget_failures();
+        Ok(Need::LookAgain)
+    }
+
+    async fn wait_until_a_way_is_open(&mut self) -> Result<Need, Fault> {
+        let goes_on = if let Some(closed) = self.ways.all_closed() {
+            self.wait_until_open(closed).await?
+        } else if let Some(unwanted) = self.due_work().no_way_is_wanted().await? {
+            self.wait_until_wanted(unwanted).await?
+        } else {
+            return Ok(Need::Connect);
+        };
+        Ok(if goes_on { Need::LookAgain } else { Need::End })
+    }
+
+    fn forget_failures(&mut self) {
+        (self.failures, self.complaint) = (0, None);
     }
 
     /// Says why no connection is made, and waits until a way may carry a file that is due. Returns `false` if the task is
@@ -278,8 +300,8 @@ impl Supervisor {
 
     /// Connects to the vessel. Returns the number of the way and the connection, and the further connections that are
     /// being opened.
-    async fn connect(&self, failures: u32) -> (Result<(usize, Remote), Fault>, Vec<Coming>) {
-        let rank = Rank::first(self.due_work().has_work().await, failures);
+    async fn connect(&self) -> (Result<(usize, Remote), Fault>, Vec<Coming>) {
+        let rank = Rank::first(self.due_work().has_work().await, self.failures);
         if self.ways.are_several() {
             return (self.ways.connect(&self.memory.known, rank, None).await, Vec::new());
         }
