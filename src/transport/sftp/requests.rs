@@ -257,6 +257,8 @@ impl Shared {
         let on_the_way = Duration::from_secs_f64(next as f64 / state.rate.pessimistic());
         // A server may reply in order, so one slow request also delays the replies to all later requests.
         let timeout = if state.slow > 0 { self.timeout * SLOW } else { self.timeout };
+        // TCP sends a lost packet again after three round trips or more, and waits twice as long if that is lost, too.
+        let timeout = timeout.max(self.window.round_trip() * SILENT_ROUND_TRIPS);
         (silent > timeout + state.patience() + on_the_way).then_some(silent)
     }
 
