@@ -196,6 +196,7 @@ impl Settings {
         checks::destinations(&directories, &vessels, &problems);
         checks::windows(&directories, &vessels, &problems);
         checks::ways(&directories, &vessels, &problems);
+        checks::shores(&directories, &vessels, &problems);
         local::check_places(&directories, &overlaps.reaches, &vessels, &problems);
         let own_files = OwnFiles::of(&absolute, &files, &start, monster.as_ref(), &vessels);
         own_files.check(&directories, &overlaps.reaches, &problems);

@@ -12,7 +12,8 @@ use super::convert::moment;
 use super::cpu::CpuMeter;
 use super::document::{
     Amount, Daemon, Delivered, DirectoryPause, DirectoryStatus, DiskStatus, Document, ErrorStatus, FORM, Held,
-    HookStatus, LedgerStatus, Link, LinkBytes, LinkState, Oldest, PutOff, Reload, Transfer, Trouble, VesselStatus,
+    HookStatus, LedgerStatus, Link, LinkBytes, LinkState, Oldest, PutOff, Reload, ShoreStatus, Transfer, Trouble,
+    VesselStatus,
 };
 use super::forecast::Expected;
 use super::holds::opens;
@@ -25,7 +26,7 @@ use super::routes::Budgets;
 use super::speed::{Known, Speed, speed};
 use super::trouble_times::TroubleTimes;
 use crate::clock::Clock;
-use crate::ledger::{LedgerError, LedgerView, Summary};
+use crate::ledger::{LedgerError, LedgerView, Summary, Work};
 use crate::link::LinkUsage;
 use crate::local::{Room, Rooms};
 use crate::names::{DirectoryName, VesselName};
@@ -240,9 +241,14 @@ impl Gatherer {
     async fn gather(&self) -> Result<Document, LedgerError> {
         let now = self.clock.now_ms();
         let (recorded, trouble) = self.recorded(now).await?;
-        let Recorded { summary, parked, receipts, link_today, spent } = &*recorded;
+        let Recorded { summary, parked, receipts, link_today, spent, shores } = &*recorded;
+        // Of the vessels of other shores, the ledger knows the state.
+        let is_elsewhere = |name: &VesselName| {
+            recorded.shore_of(&Work::Vessel(name.clone())).is_some_and(|shore| shore != self.place.shore)
+        };
+        let here = || self.place.vessels.iter().filter(|name| !is_elsewhere(name));
         let live: HashMap<&VesselName, LiveVessel> = match &self.running {
-            Some(running) => self.place.vessels.iter().map(|name| (name, running.live.vessel(name))).collect(),
+            Some(running) => here().map(|name| (name, running.live.vessel(name))).collect(),
             None => HashMap::new(),
         };
         let budgets = self.budgets(spent, now);
@@ -256,19 +262,20 @@ impl Gatherer {
         let mut errors: Vec<ErrorStatus> = trouble.iter().map(of_ledger).collect();
         errors.extend(self.running.as_ref().map(Running::errors).unwrap_or_default());
         let cpu = self.cpu.percent();
-        let vessel = |name| VesselStatus {
+        let vessel = |name: &VesselName| VesselStatus {
+            shore: recorded.shore_of(&Work::Vessel(name.clone())).map(str::to_owned),
             link_bytes_today: link_today.get(name).copied().map(LinkBytes::from),
             link_bytes_month: spent.vessel(name).map(LinkBytes::from),
             ways: self.place.routes.ways(name, spent, live.get(name).and_then(|live| live.link.way())),
             speed: self.speed(name, live.get(name), now, cpu),
-            ..self.vessel(name, live.get(name), (summary, &budgets), now)
+            ..self.vessel(name, live.get(name), (summary, &budgets), is_elsewhere(name), now)
         };
         Ok(Document {
             version: FORM,
             at: moment(now),
             daemon: self.running.as_ref().map(Running::daemon),
             vessels: self.place.vessels.iter().map(vessel).collect(),
-            directories: self.directories(&live, summary, now),
+            directories: self.directories(&live, &recorded, now),
             parked: parked.iter().cloned().map(Trouble::from).collect(),
             deliveries: receipts.iter().cloned().map(Delivered::from).collect(),
             errors,
@@ -281,6 +288,7 @@ impl Gatherer {
                 trouble,
             },
             disks: self.disks().await,
+            shores: shores.iter().map(ShoreStatus::from).collect(),
         })
     }
 
@@ -354,6 +362,7 @@ impl Gatherer {
         name: &VesselName,
         live: Option<&LiveVessel>,
         (summary, budgets): (&Summary, &Budgets),
+        is_elsewhere: bool,
         at: i64,
     ) -> VesselStatus {
         let (idle, sending) = (LiveVessel::default(), &self.place.sending);
@@ -363,6 +372,7 @@ impl Gatherer {
         let mut status = VesselStatus {
             name: name.to_string(),
             link: link(name, live, summary, self.clock.now_ms()),
+            shore: None,
             backlog: Amount::default(),
             parked: 0,
             expired: 0,
@@ -391,6 +401,10 @@ impl Gatherer {
             errors: now.errors.iter().map(|(cause, count)| (cause.as_str().to_owned(), *count)).collect(),
             took: now.took.clone(),
         };
+        if is_elsewhere && status.link.state == LinkState::Off {
+            let is_away = status.link.reason.is_some();
+            status.link.state = if is_away { LinkState::Away } else { LinkState::Elsewhere };
+        }
         if status.link.state == LinkState::Closed {
             status.link.next_try = status.opens;
         }
@@ -441,9 +455,10 @@ impl Gatherer {
     fn directories(
         &self,
         live: &HashMap<&VesselName, LiveVessel>,
-        summary: &Summary,
+        recorded: &Recorded,
         now: i64,
     ) -> Vec<DirectoryStatus> {
+        let summary = &recorded.summary;
         let pause = |name: &DirectoryName| {
             let paused = summary.paused_directories.iter().find(|paused| paused.directory == *name)?;
             let is_over = paused.pause.until.is_some_and(|until| until <= now);
@@ -460,6 +475,7 @@ impl Gatherer {
             DirectoryStatus {
                 name: name.to_string(),
                 configured,
+                shore: recorded.shore_of(&Work::Directory(name.clone())).map(str::to_owned),
                 waiting: tally.map(|tally| amount(tally.waiting, tally.waiting_bytes)).unwrap_or_default(),
                 in_flight: under_way.filter(|transfer| transfer.directory == *name).count() as u64,
                 parked: summary.tallies.iter().filter(|tally| tally.directory == *name).map(|tally| tally.parked).sum(),

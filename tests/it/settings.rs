@@ -218,7 +218,10 @@ fn the_example_names_every_key_with_its_default() {
 fn the_example_stays_valid_with_every_key_active() {
     let active = |line: &str| match setting(line) {
         Some((key, _))
-            if !matches!(key, "PasswordFile" | "PassphraseFile" | "ListenTokenFile" | "WebhookSecretFile") =>
+            if !matches!(
+                key,
+                "PasswordFile" | "PassphraseFile" | "ListenTokenFile" | "WebhookSecretFile" | "DatabasePasswordFile"
+            ) =>
         {
             line.trim_start_matches("# ").to_owned()
         }
