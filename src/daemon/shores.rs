@@ -238,6 +238,9 @@ impl Daemon {
             return Ok(());
         }
         let share = self.ledger.share_out(&self.serves()).await.map_err(|e| e.fault())?;
+        if let Some(look_in) = share.look_in {
+            events.look_at = events.look_at.min(Instant::now() + look_in);
+        }
         let before = locked(&shared.held).clone();
         let gained: Vec<Work> = share
             .held

@@ -104,6 +104,8 @@ impl fmt::Display for Hint {
 pub struct Share {
     /// The work that this shore has, with the shore that is to have it.
     pub held: BTreeMap<Work, Next>,
+    /// When the first lease of another shore runs out unless it is renewed.
+    pub look_in: Option<Duration>,
 }
 
 /// Which shore is to have work that this shore has.

@@ -24,6 +24,8 @@ const CHANNEL: &str = "contentmonster";
 /// Shortest time for which this shore must have been connected before it takes the work of a shore whose lease has run out:
 /// after an outage of the database, all shores need some time to connect again.
 const GRACE: Duration = Duration::from_secs(10);
+/// How long after the end of another shore's lease this shore looks at it.
+const JUST_AFTER: Duration = Duration::from_millis(50);
 /// Wait before hints are listened for again.
 const LISTEN_AGAIN: Duration = Duration::from_secs(1);
 
@@ -99,6 +101,8 @@ struct Leases {
     members: Vec<Member>,
     /// Other shores whose leases have run out; they are given nothing more.
     over: Vec<i64>,
+    /// When the first lease of the others runs out.
+    look_in: Option<Duration>,
     /// Who has which work: the token of the shore, and that of the acquisition.
     has: BTreeMap<Work, (i64, i64)>,
 }
@@ -106,18 +110,24 @@ struct Leases {
 impl Leases {
     async fn read(executor: impl PgExecutor<'_>, own: i64) -> Result<Self> {
         let rows = sqlx::query(
-            "SELECT name, token, shore, coalesce(serves, '{}') AS serves, until <= clock_timestamp() AS is_over FROM lease",
+            "SELECT name, token, shore, coalesce(serves, '{}') AS serves,
+                 CASE WHEN until < 'infinity' THEN extract(epoch FROM until - clock_timestamp())::float8 END AS remains
+             FROM lease",
         );
         let rows: Vec<PgRow> = rows.fetch_all(executor).await?;
-        let mut leases = Self { members: Vec::new(), over: Vec::new(), has: BTreeMap::new() };
+        let mut leases = Self { members: Vec::new(), over: Vec::new(), look_in: None, has: BTreeMap::new() };
         for row in rows {
             let (name, token): (String, i64) = (row.try_get("name")?, row.try_get("token")?);
             if let Some(name) = name.strip_prefix(SHORE) {
                 let serves: Vec<String> = row.try_get("serves")?;
                 let mut serves: BTreeSet<Work> = serves.iter().filter_map(|work| Work::parse(work)).collect();
-                if token != own && row.try_get("is_over")? {
+                let remains = row.try_get::<Option<f64>, _>("remains")?.unwrap_or_default();
+                if token != own && remains <= 0.0 {
                     leases.over.push(token);
                     serves.clear();
+                } else if token != own {
+                    let look_in = Duration::try_from_secs_f64(remains).unwrap_or_default() + JUST_AFTER;
+                    leases.look_in = leases.look_in.into_iter().chain([look_in]).min();
                 }
                 leases.members.push(Member { token, name: name.to_owned(), serves });
             } else if let (Some(work), Some(shore)) = (Work::parse(&name), row.try_get("shore")?) {
@@ -140,7 +150,7 @@ impl Leases {
             .iter()
             .filter(|(_, (shore, _))| *shore == own)
             .map(|(work, _)| (work.clone(), if shared.get(work) == Some(&own) { Next::Stays } else { Next::Goes }));
-        (free.map(|(work, _)| work.clone()).collect(), Share { held: held.collect() })
+        (free.map(|(work, _)| work.clone()).collect(), Share { held: held.collect(), look_in: self.look_in })
     }
 
     fn held_by(&self, own: i64) -> HashMap<Work, Arc<Lease>> {

@@ -41,7 +41,7 @@ async fn follow(ledger: &Ledger, serves: &[Work]) -> Share {
         ledger.give_back(&goes).await.unwrap();
     }
     let stays = share.held.into_iter().filter(|(_, next)| *next == Next::Stays);
-    Share { held: stays.collect() }
+    Share { held: stays.collect(), look_in: share.look_in }
 }
 
 #[tokio::test]
