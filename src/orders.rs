@@ -82,6 +82,10 @@ pub enum Order {
         /// The ledger's number of the version.
         version: i64,
     },
+    /// Hand all work over to the other shores, and serve nothing until the program is restarted or [`Order::Serve`].
+    Drain,
+    /// Serve again after [`Order::Drain`].
+    Serve,
     /// Forget all pending files of a directory, whether it is in the settings or not.
     #[serde(rename = "forget-all")]
     ForgetAll {
@@ -110,13 +114,18 @@ pub struct Orders {
     directories: Directories,
     /// Rung when a pause with an end was recorded.
     pauses: Bell,
+    /// Rung when a pause was recorded here, so that other shores follow it.
+    pauses_changed: Bell,
+    /// Whether this shore serves nothing.
+    drained: watch::Sender<bool>,
 }
 
 impl Orders {
     /// Creates an executor for the tasks of these vessels; the map is empty when no daemon runs.
     pub fn new(ledger: Ledger, vessels: HashMap<VesselName, VesselControl>) -> Self {
         let (vessels, directories) = (Arc::new(RwLock::new(vessels)), Directories::default());
-        Self { ledger, vessels, directories, pauses: Bell::new() }
+        let drained = watch::Sender::new(false);
+        Self { ledger, vessels, directories, pauses: Bell::new(), pauses_changed: Bell::new(), drained }
     }
 
     /// Uses the directories of the running daemon.
@@ -169,6 +178,8 @@ impl Orders {
                 let (vessel, directory) = (VesselName::new(vessel), DirectoryName::new(directory));
                 return self.resend(&vessel, &directory, version.map(VersionId)).await;
             }
+            Order::Drain => return Ok(u64::from(self.drain(true))),
+            Order::Serve => return Ok(u64::from(self.drain(false))),
             Order::Forget { version } => return self.forget(VersionId(*version)).await.map(u64::from),
             Order::ForgetAll { directory } => return self.forget_all(&DirectoryName::new(directory)).await,
         }
@@ -180,11 +191,42 @@ impl Orders {
         if let Some(controls) = self.controls(vessel) {
             controls.paused.send_replace(pause.is_some());
         }
+        self.pauses_changed.ring();
         Ok(())
+    }
+
+    fn drain(&self, drained: bool) -> bool {
+        self.ledger.share_interval().is_some()
+            && self.drained.send_if_modified(|before| std::mem::replace(before, drained) != drained)
+    }
+
+    /// Returns whether this shore serves nothing.
+    pub fn drained(&self) -> watch::Receiver<bool> {
+        self.drained.subscribe()
+    }
+
+    /// Returns the bell that rings when a pause was recorded here.
+    pub fn pauses_changed(&self) -> &Bell {
+        &self.pauses_changed
+    }
+
+    /// Passes the pauses that other shores recorded on to the tasks.
+    ///
+    /// # Errors
+    /// When the ledger can't be read.
+    pub async fn follow_pauses(&self) -> Result<(), LedgerError> {
+        let paused = self.ledger.paused().await?;
+        for (name, controls) in &*self.vessels.read().unwrap_or_else(PoisonError::into_inner) {
+            let now = paused.contains(name);
+            controls.paused.send_if_modified(|before| std::mem::replace(before, now) != now);
+        }
+        self.pauses.ring();
+        self.follow_paused_directories().await
     }
 
     async fn pause_directory(&self, directory: &DirectoryName, pause: Option<&Pause>) -> Result<(), LedgerError> {
         self.ledger.pause_directory(directory, pause).await?;
+        self.pauses_changed.ring();
         self.follow_paused_directories().await
     }
 

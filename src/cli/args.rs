@@ -223,6 +223,22 @@ pub(super) enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Show the shores that use the ledger in PostgreSQL, and which vessels and directories each of them serves.
+    Shores {
+        /// Print JSON, as `shores` in /api/status.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Hand all vessels and directories of this shore over to the other shores, for maintenance. Until a restart, or
+    /// --end, this shore serves nothing.
+    Drain {
+        /// Serve again.
+        #[arg(long)]
+        end: bool,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
     /// List all deliveries, oldest first: file, SHA-256, vessel, time, how it was verified, or that it expired.
     Receipts {
         /// List only this file: its path, or DIRECTORY/PATH.

@@ -24,6 +24,7 @@ mod run;
 mod selection;
 mod settings_command;
 mod shore;
+mod shores;
 mod signals;
 mod simulate;
 mod sizes;
@@ -93,6 +94,8 @@ fn run_command(args: Args) -> Exit {
         Some(Command::Forget { file: None, all, json }) => {
             order::forget_all(&args.settings, &all.unwrap_or_default(), json)
         }
+        Some(Command::Shores { json }) => shores::shores(&args.settings, json),
+        Some(Command::Drain { end, json }) => shores::drain(&args.settings, end, json),
         Some(Command::Backup { file }) => backup::backup(&args.settings, &file),
         Some(Command::Ledger { action: LedgerAction::Copy { from, to } }) => {
             ledger_command::copy(&args.settings, &from, &to)

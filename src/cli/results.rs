@@ -22,6 +22,8 @@ pub(super) struct Outcome {
     pub(super) directory: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) file: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) shore: Option<String>,
     /// Number of deliveries or files that the order concerned; 0: there was nothing to do.
     pub(super) count: u64,
     text: String,
@@ -31,6 +33,11 @@ impl Outcome {
     /// The outcome of an order to a vessel.
     pub(super) fn of_vessel(vessel: &str, count: u64) -> Self {
         Self { vessel: Some(vessel.to_owned()), count, ..Self::default() }
+    }
+
+    /// The outcome of an order to a shore.
+    pub(super) fn of_shore(shore: &str, count: u64) -> Self {
+        Self { shore: Some(shore.to_owned()), count, ..Self::default() }
     }
 
     /// The outcome of an order about a directory.

@@ -112,6 +112,7 @@ fn text(document: &Document, vessels: Vec<&VesselStatus>) -> String {
             let _ = writeln!(text, "  {}: {trouble}", directory.name);
         }
     }
+    text.push_str(&super::shores::lines(document));
     for hook in &document.hooks {
         if let Some(why) = &hook.failing {
             let since = hook.since.map(|since| format!(" for {}", sizes::span(since, document.at))).unwrap_or_default();
@@ -208,6 +209,7 @@ fn row_of_vessel(vessel: &VesselStatus, now: Timestamp) -> [String; 11] {
     let since = vessel.link.since.map(|since| format!(" {}", sizes::span(since, now)));
     let link = match vessel.link.state {
         LinkState::Off => "off".to_owned(),
+        LinkState::Elsewhere => format!("on {}", vessel.shore.as_deref().unwrap_or("another shore")),
         state => format!("{}{}", state.as_str(), since.unwrap_or_default()),
     };
     let dash = || "-".to_owned();
@@ -267,6 +269,7 @@ mod tests {
         VesselStatus {
             name: name.to_owned(),
             link: Link { state, since: None, reason: None, next_try: None },
+            shore: None,
             backlog: Amount::default(),
             parked: 0,
             expired: 0,
@@ -320,6 +323,7 @@ mod tests {
             disks: Vec::new(),
             hooks: Vec::new(),
             budgets: Vec::new(),
+            shores: Vec::new(),
         };
         for (columns, rows) in [(80, 24), (40, 10), (200, 50), (10, 3), (1, 1)] {
             let shown = tables(&document, Some(Screen { columns, rows }));

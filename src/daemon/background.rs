@@ -6,9 +6,11 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::Daemon;
+use super::shores::Shared;
 use crate::clock::{Clock, wait_between};
 use crate::fault::Fault;
 use crate::housekeeping::Housekeeping;
+use crate::ledger::Work;
 use crate::names::VesselName;
 use crate::notifications::{Health, Incidents, Notifications};
 use crate::orders::Orders;
@@ -20,6 +22,19 @@ pub(super) struct Background {
     notifications: Notifications,
 }
 
+impl Background {
+    /// Stops the tasks; events that are still pending stay in the ledger.
+    pub(super) async fn stop(self) {
+        self.house.stop().await;
+        self.notifications.stop().await;
+    }
+
+    /// Wakes the notifications: another shore recorded events.
+    pub(super) fn ring(&self) {
+        self.notifications.ring();
+    }
+}
+
 impl Daemon {
     /// Starts the background tasks, after stopping those of earlier settings. To be called before the workflows start,
     /// so that no file is admitted without free space and no event is missed.
@@ -27,23 +42,25 @@ impl Daemon {
     /// # Errors
     /// When the ledger can't be used.
     pub(super) async fn start_background(&mut self) -> Result<(), Fault> {
-        if let Some(Background { house, notifications }) = self.background.take() {
-            house.stop().await;
-            notifications.stop().await;
+        if let Some(background) = self.background.take() {
+            background.stop().await;
         }
-        let (ledger, clock) = (&self.ledger, &self.surroundings.clock);
-        let notifications = Notifications::start(
-            &self.settings,
-            ledger,
-            clock,
-            self.health(),
-            &self.usage,
-            &self.hooks,
-            self.incidents(),
-        )
-        .await
-        .map_err(|e| e.fault())?;
-        let house = Housekeeping::start(&self.settings, ledger, clock, &self.rooms, &self.no_room).await;
+        let clock = &self.surroundings.clock;
+        let elsewhere = self.shared.as_ref().filter(|shared| !shared.holds(&Work::Housekeeping));
+        let ledger = match elsewhere {
+            None => self.ledger.of_work(&Work::Housekeeping),
+            Some(_) => self.ledger.clone(),
+        };
+        let notifications = match elsewhere {
+            Some(shared) => Notifications::only_record(&self.settings, &ledger, &shared.notices).await,
+            None => {
+                let (health, incidents) = (self.health(), self.incidents());
+                Notifications::start(&self.settings, &ledger, clock, health, &self.usage, &self.hooks, incidents).await
+            }
+        };
+        let notifications = notifications.map_err(|e| e.fault())?;
+        let prunes = elsewhere.is_none();
+        let house = Housekeeping::start(&self.settings, &ledger, clock, &self.rooms, &self.no_room, prunes).await;
         self.background = Some(Background { house, notifications });
         Ok(())
     }
@@ -89,8 +106,15 @@ fn unreached(vessels: &[(VesselName, watch::Receiver<bool>)], live: &Live) -> Op
 const LONGEST_CHECK: Duration = Duration::from_secs(30);
 
 /// Resumes vessels when their pauses end; never returns.
-pub(super) async fn end_pauses(orders: Orders, clock: Clock) {
+pub(super) async fn end_pauses(orders: Orders, clock: Clock, shared: Option<Arc<Shared>>) {
     loop {
+        if shared.as_ref().is_some_and(|shared| !shared.holds(&Work::Housekeeping)) {
+            tokio::select! {
+                () = orders.pause_recorded() => {}
+                () = tokio::time::sleep(LONGEST_CHECK) => {}
+            }
+            continue;
+        }
         let wait = match orders.end_pauses().await {
             Ok(None) => None,
             Ok(Some(next)) => Some(wait_between(clock.now_ms(), next).min(LONGEST_CHECK)),

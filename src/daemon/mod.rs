@@ -25,6 +25,7 @@ mod link_usage;
 mod reload;
 mod sections;
 mod service;
+mod shores;
 mod simulation;
 mod views;
 mod ways;
@@ -41,7 +42,7 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::bell::Bell;
 use crate::clock::Clock;
 use crate::fault::Fault;
-use crate::ledger::{Ledger, Parked};
+use crate::ledger::{Hint, Ledger, Parked, Work};
 use crate::link::{Compressor, LinkUsage};
 use crate::local::{Rooms, SourceCache};
 use crate::monitor::{All, Monitor};
@@ -59,6 +60,7 @@ use background::Background;
 use link_usage::LinkRecords;
 use sections::{DirectoryAtWork, Tasks, VesselAtWork};
 use service::Service;
+use shores::{Events, Shared};
 use ways::Links;
 
 pub use reload::Reloads;
@@ -116,6 +118,16 @@ const CLOSING: Duration = Duration::from_secs(5);
 /// Maximum number of parked files in a report.
 const MOST_PARKED: u32 = 1000;
 
+/// What the main loop acts on.
+enum Event {
+    /// New settings.
+    Read(reload::Read),
+    /// A location may have turned from a file into a directory, or the reverse.
+    Location,
+    /// A hint of another shore.
+    Hint(Hint),
+}
+
 struct Daemon {
     settings: Settings,
     ledger: Ledger,
@@ -152,6 +164,8 @@ struct Daemon {
     no_room: watch::Sender<Option<String>>,
     /// The background tasks while they run.
     background: Option<Background>,
+    /// The work of this shore; `None` if there can be no other shores, so that all work is here.
+    shared: Option<Arc<Shared>>,
 }
 
 /// Runs the program until it is stopped or, with [`Mode::Once`], until there is nothing more to do.
@@ -159,12 +173,13 @@ struct Daemon {
 /// # Errors
 /// A [`Fault`] when the ledger can't be opened or fails, or a task panics. All other errors are logged and retried.
 pub async fn run(settings: Settings, mode: Mode, surroundings: Surroundings) -> Result<Report, Fault> {
-    let ledger =
-        Ledger::open_at(&settings.monster.database, surroundings.clock.clone()).await.map_err(|e| e.fault())?;
-    let (once, reloads) = match mode {
-        Mode::Once => (true, None),
-        Mode::Forever(reloads) => (false, Some(reloads)),
+    let (database, clock) = (&settings.monster.database, surroundings.clock.clone());
+    // A single run ends when all is done, so it needs the ledger for itself.
+    let (once, reloads, ledger) = match mode {
+        Mode::Once => (true, None, Ledger::open_at(database, clock).await),
+        Mode::Forever(reloads) => (false, Some(reloads), Ledger::join_at(database, clock).await),
     };
+    let ledger = ledger.map_err(|e| e.fault())?;
     let outcome = run_with(settings, ledger.clone(), reloads, surroundings, once).await;
     // When the ledger is closed, SQLite moves the write-ahead log into the ledger's file, which is then complete by
     // itself.
@@ -183,16 +198,20 @@ async fn run_with(
     once: bool,
 ) -> Result<Report, Fault> {
     let mut daemon = Daemon::new(settings, ledger, surroundings, once).await?;
+    daemon.join_shores().await?;
     daemon.release_queues().await?;
     for directory in daemon.directories() {
-        directory.prepare().await?;
+        if daemon.holds(&Work::Directory(directory.settings.name.clone())) {
+            directory.prepare().await?;
+        }
     }
     daemon.start_background().await?;
     let views = daemon.start_views().await?;
     let stop_recording = CancellationToken::new();
     let records = LinkRecords::new(daemon.usage.clone(), daemon.ledger.clone());
     let recording = AbortOnDropHandle::new(tokio::spawn(records.run(stop_recording.clone())));
-    let pauses = background::end_pauses(daemon.orders.clone(), daemon.surroundings.clock.clone());
+    let pauses =
+        background::end_pauses(daemon.orders.clone(), daemon.surroundings.clock.clone(), daemon.shared.clone());
     let pauses = AbortOnDropHandle::new(tokio::spawn(pauses));
     let outcome = daemon.work(reloads).await;
     drop(pauses);
@@ -254,6 +273,7 @@ impl Daemon {
             rooms: Rooms::default(),
             no_room: watch::Sender::new(None),
             background: None,
+            shared: Shared::new(&ledger),
             source_cache: SourceCache::new(settings.monster.cache),
             compressor: Compressor::default(),
             ssh: Arc::new(surroundings.ssh.clone()),
@@ -282,12 +302,23 @@ impl Daemon {
     async fn work(&mut self, mut reloads: Option<Reloads>) -> Result<(), Fault> {
         let stop = self.surroundings.stop.clone();
         let mut tasks = Tasks::default();
+        if self.shared.is_some() {
+            // Without work, this shore waits for some.
+            for set in [&mut tasks.shore, &mut tasks.vessels] {
+                let stop = stop.clone();
+                set.spawn(async move {
+                    stop.cancelled().await;
+                    Ok(())
+                });
+            }
+        }
+        let mut events = Events::new(self.ledger.clone(), self.orders.drained());
         self.settings.directories.iter().for_each(|directory| self.start_directory(&directory.name, &mut tasks));
         self.settings.vessels.iter().for_each(|vessel| self.start_vessel(vessel, &mut tasks));
         let service = Service::announce(self.gatherer.subscribe(), self.ledger.clone(), stop.clone());
 
         let outcome = loop {
-            let read = tokio::select! {
+            let event = tokio::select! {
                 outcome = async {
                     all(&mut tasks.vessels).await?;
                     // The tasks of unreachable vessels end early. The report must still count all files that these
@@ -296,24 +327,39 @@ impl Daemon {
                     Ok(())
                 } => break outcome,
                 outcome = all(&mut tasks.shore) => break outcome,
-                read = next(&mut reloads) => Some(read),
-                () = self.decide_again.rung() => None,
+                read = next(&mut reloads) => Event::Read(read),
+                () = self.decide_again.rung() => Event::Location,
+                hint = events.next() => Event::Hint(hint),
             };
-            let Some(read) = read else {
-                match self.follow_locations(&mut tasks).await {
-                    Ok(()) => continue,
-                    failed => break failed,
+            let followed = match event {
+                Event::Location => {
+                    self.tell_locations();
+                    self.follow_locations(&mut tasks).await
+                }
+                // A stop does not wait for a database that is away.
+                Event::Hint(hint) => {
+                    let following = self.follow_hint(hint, &mut tasks, &mut events);
+                    stop.run_until_cancelled(following).await.unwrap_or(Ok(()))
+                }
+                Event::Read(read) => {
+                    service.reloading();
+                    let reloaded = self.reload(read, &mut tasks).await;
+                    service.reloaded();
+                    match reloaded {
+                        Ok(()) => self.follow_settings(&mut tasks, &mut events).await,
+                        failed => failed,
+                    }
                 }
             };
-            service.reloading();
-            let reloaded = self.reload(read, &mut tasks).await;
-            service.reloaded();
-            if reloaded.is_err() {
-                break reloaded;
+            if followed.is_err() {
+                break followed;
             }
         };
         let done = !stop.is_cancelled();
         stop.cancel();
+        if outcome.is_ok() {
+            self.leave_shores().await;
+        }
         outcome.and(all(&mut tasks.vessels).await).and(all(&mut tasks.shore).await)?;
         if done {
             // Without a stop, the run ends when the vessels' tasks have ended, so files that were acknowledged last are

@@ -14,6 +14,7 @@ use tokio::sync::mpsc;
 use super::Daemon;
 use super::sections::{DirectoryAtWork, Running, Tasks, as_found};
 use crate::fault::Fault;
+use crate::ledger::Work;
 use crate::names::{DirectoryName, VesselName};
 use crate::settings::{Directory, Settings, SettingsError, Vessel};
 use crate::shore::{self, AtLocation};
@@ -76,7 +77,7 @@ impl Daemon {
             self.start_background().await?;
         }
         self.release_queues().await?;
-        for name in changes.directories.to_start() {
+        for name in changes.directories.to_start().filter(|name| self.holds(&Work::Directory((*name).clone()))) {
             self.directory(name).prepare().await?;
         }
         self.go_on(&changes, tasks).await?;
@@ -176,10 +177,13 @@ impl Daemon {
         for found in &changed {
             let kind = if found.only.is_some() { "a single file" } else { "a directory" };
             tracing::info!(directory = %found.name, "Location is now {kind}");
-            self.directory(&found.name).prepare().await?;
-            self.start_directory(&found.name, tasks);
+            if self.holds(&Work::Directory(found.name.clone())) {
+                self.directory(&found.name).prepare().await?;
+                self.start_directory(&found.name, tasks);
+            }
         }
         vessels.iter().for_each(|vessel| self.start_vessel(vessel, tasks));
+        self.relay_bells();
         self.show();
         Ok(())
     }

@@ -11,7 +11,7 @@ use tokio_util::task::TaskTracker;
 use super::Daemon;
 use crate::bell::Bell;
 use crate::fault::Fault;
-use crate::ledger::Ledger;
+use crate::ledger::{Ledger, Work};
 use crate::local;
 use crate::names::DirectoryName;
 use crate::orders::VesselControl;
@@ -28,6 +28,7 @@ pub(super) struct Tasks {
 }
 
 /// The tasks of one section of the settings.
+#[derive(Clone)]
 pub(super) struct Running {
     pub(super) stop: CancellationToken,
     tasks: TaskTracker,
@@ -142,7 +143,7 @@ impl Daemon {
             retire_bell: at_work.retire_bell.clone(),
             writers: at_work.writers.clone(),
             recheck: at_work.recheck.clone(),
-            ledger: self.ledger.clone(),
+            ledger: self.ledger.of_work(&Work::Directory(name.clone())),
             source_cache: self.source_cache.clone(),
             monitor: self.monitor.clone(),
             clock: self.surroundings.clock.clone(),
@@ -160,7 +161,11 @@ impl Daemon {
         self.settings.directories.iter().map(|directory| self.directory(&directory.name))
     }
 
+    /// Starts the tasks of a directory, if this shore has its work.
     pub(super) fn start_directory(&self, name: &DirectoryName, tasks: &mut Tasks) {
+        if !self.holds(&Work::Directory(name.clone())) {
+            return;
+        }
         let (directory, running) = (self.directory(name), &self.directories[name].running);
         tasks.shore.spawn(running.tasks.track_future(shore::ingest(directory.clone())));
         if directory.settings.expire.is_some() {
@@ -171,7 +176,12 @@ impl Daemon {
         }
     }
 
+    /// Starts the task of a vessel, if this shore has its work.
     pub(super) fn start_vessel(&self, settings: &settings::Vessel, tasks: &mut Tasks) {
+        let work = Work::Vessel(settings.name.clone());
+        if !self.holds(&work) {
+            return;
+        }
         let at_work = &self.vessels[&settings.name];
         let VesselAtWork { controls, running, .. } = at_work;
         let all: Vec<&settings::Directory> = self.directories.values().map(|at_work| &*at_work.settings).collect();
@@ -184,7 +194,7 @@ impl Daemon {
             bell: controls.bell.clone(),
             hurry: controls.hurry.clone(),
             paused: controls.paused.subscribe(),
-            ledger: self.ledger.clone(),
+            ledger: self.ledger.of_work(&work),
             source_cache: self.source_cache.clone(),
             monitor: self.monitor.clone(),
             clock: self.surroundings.clock.clone(),

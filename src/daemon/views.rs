@@ -8,6 +8,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use super::Daemon;
 use super::sections::DirectoryAtWork;
 use crate::fault::Fault;
+use crate::ledger::Work;
 use crate::names::DirectoryName;
 use crate::status::{self, Gatherer, Listening, Place, Running, Socket, Web};
 
@@ -70,9 +71,11 @@ impl Daemon {
     }
 
     fn gather(&self) -> Gatherer {
-        let taken_in = self.directories.values().map(|directory| directory.taken_in.subscribe()).collect();
+        // Of directories of other shores, this one knows nothing.
+        let held = || self.directories.iter().filter(|(name, _)| self.holds(&Work::Directory((*name).clone())));
+        let taken_in = held().map(|(_, directory)| directory.taken_in.subscribe()).collect();
         let trouble = |(name, one): (&DirectoryName, &DirectoryAtWork)| (name.clone(), one.trouble.subscribe());
-        let troubles = self.directories.iter().map(trouble).collect();
+        let troubles = held().map(trouble).collect();
         let gatherer = Gatherer::idle(Place::of(&self.settings), self.ledger.view(), self.surroundings.clock.clone())
             .with_rooms(self.rooms.clone());
         gatherer.running(Running {

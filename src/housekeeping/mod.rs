@@ -24,7 +24,7 @@ pub struct Housekeeping {
 }
 
 impl Housekeeping {
-    /// Starts the tasks. `no_room` holds the reason while no files may be admitted; its value is up to date when this
+    /// Starts the tasks; without `prunes`, another shore limits the ledger. `no_room` holds the reason while no files may be admitted; its value is up to date when this
     /// call returns.
     pub async fn start(
         settings: &Settings,
@@ -32,6 +32,7 @@ impl Housekeeping {
         clock: &Clock,
         rooms: &Rooms,
         no_room: &watch::Sender<Option<String>>,
+        prunes: bool,
     ) -> Self {
         let (settings, stop) = (Arc::new(settings.clone()), CancellationToken::new());
         let mut guard = disk_space::Guard::new(&settings, rooms.clone(), no_room.clone());
@@ -44,7 +45,9 @@ impl Housekeeping {
                 stop.run_until_cancelled(guard.watch()).await;
             }
         });
-        tasks.spawn(history);
+        if prunes {
+            tasks.spawn(history);
+        }
         Self { tasks, stop }
     }
 

@@ -80,6 +80,12 @@ pub enum LedgerError {
         /// The address of the database.
         ledger: String,
     },
+    /// Another shore has, or is to have, the work that an update belongs to.
+    #[error("this shore does not have the {work} any more")]
+    NotOurs {
+        /// The work.
+        work: String,
+    },
     /// The database is away, and the query did not wait for it.
     #[error("{0}")]
     Away(Arc<Outage>),
@@ -159,13 +165,14 @@ impl LedgerError {
             Self::Corrupt(_) => START_ANEW,
             Self::Refused { remedy, .. } => remedy,
             Self::Held { .. } => {
-                "stop the other contentmonster, or set another Database for this one; after its host has failed, the \
-                 ledger is free again once LeaseTime is over"
+                "stop the other contentmonster, set another Database for this one, or another ShoreName if both are to \
+                 work together; after its host has failed, the ledger is free again once LeaseTime is over"
             }
             Self::TakenOver { .. } => {
                 "start this contentmonster again once the other one has stopped; if its host is only slow, give both a \
                  longer LeaseTime"
             }
+            Self::NotOurs { .. } => "start this contentmonster again",
             Self::Away(_) => "wait until the database is back, or repair it; nothing else needs to be done",
             Self::NotCopied { .. } => {
                 "name a file that does not exist yet, in a writable directory with enough free space"

@@ -24,6 +24,8 @@ mod postgres;
 mod queue;
 mod queues;
 mod reports;
+mod share;
+mod shores;
 mod sqlite;
 mod store;
 mod upkeep;
@@ -50,6 +52,7 @@ pub use reports::{
     DeliveryStory, DirectoryTally, Ending, Oldest, Postponed, Receipt, ReceiptPage, Reports, Summary, Tally, Trouble,
     VersionStory, VesselNote,
 };
+pub use shores::{Hint, Next, Share, ShoreSeen, Shores, Work};
 pub use store::{CurrentVersion, LastDelivered, Parked, Pause, Store};
 pub use upkeep::{Retiree, Step, Upkeep};
 
@@ -80,6 +83,23 @@ impl Ledger {
             Database::File(file) => Self::open(file, clock).await,
             Database::Postgres(address) => Ok(Self(Arc::new(postgres::Postgres::open(address, clock).await?))),
         }
+    }
+
+    /// Opens the ledger that the settings name, like [`Self::open_at`], but beside other shores if it is in PostgreSQL.
+    ///
+    /// # Errors
+    /// The errors of [`Self::open_at`]; [`LedgerError::Held`] while another shore of the same name uses the ledger.
+    pub async fn join_at(database: &Database, clock: Clock) -> Result<Self, LedgerError> {
+        match database {
+            Database::File(file) => Self::open(file, clock).await,
+            Database::Postgres(address) => Ok(Self(Arc::new(postgres::Postgres::join(address, clock).await?))),
+        }
+    }
+
+    /// Returns the ledger for the tasks of some work, see [`Store::for_work`].
+    #[must_use]
+    pub fn of_work(&self, work: &Work) -> Self {
+        self.for_work(work).map_or_else(|| self.clone(), Self)
     }
 
     /// Returns a read-only view of the ledger.

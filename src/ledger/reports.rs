@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 
 use async_trait::async_trait;
 
-use super::{LedgerError, PausedDirectory, QueueCursor, QueueFilter, QueuePage, QueueStage};
+use super::{LedgerError, PausedDirectory, QueueCursor, QueueFilter, QueuePage, QueueStage, ShoreSeen};
 use crate::digest::Digest;
 use crate::names::{DirectoryName, RelPath, VesselName};
 use crate::records::{DeliveryCost, DeliveryId, DeliveryState, LinkBytes, UtcDay, Version, WayOf};
@@ -234,6 +234,11 @@ pub trait Reports: Send + Sync {
     /// Returns all sums. Counts files as retired today from `today` (milliseconds since 1970) on, rounded down to 15
     /// minutes.
     async fn summary(&self, today: i64) -> Result<Summary>;
+
+    /// Returns the shores that have leases, by name. A ledger file has none.
+    async fn shores(&self) -> Result<Vec<ShoreSeen>> {
+        Ok(Vec::new())
+    }
 
     /// Returns parked deliveries, earliest recorded first, at most `limit`.
     async fn troubles(&self, limit: u32) -> Result<Vec<Trouble>>;

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 
 use super::{
     DirectoryPauses, IncidentMemory, LedgerError, LinkUsage, MountMemory, Moves, Outage, Outbox, Places, Queues,
-    Reports, Upkeep,
+    Reports, Shores, Upkeep, Work,
 };
 use crate::digest::Digest;
 use crate::names::{DirectoryName, InstanceId, RelPath, VesselName};
@@ -66,7 +66,18 @@ pub struct Parked {
 /// those of [`LinkUsage`], and a cancelled call affects no other call.
 #[async_trait]
 pub trait Store:
-    DirectoryPauses + IncidentMemory + Outbox + Places + Moves + Queues + Upkeep + MountMemory + LinkUsage + Send + Sync
+    DirectoryPauses
+    + IncidentMemory
+    + Outbox
+    + Places
+    + Moves
+    + Queues
+    + Upkeep
+    + MountMemory
+    + LinkUsage
+    + Shores
+    + Send
+    + Sync
 {
     /// Returns the shore's id.
     fn instance(&self) -> InstanceId;
@@ -89,6 +100,12 @@ pub trait Store:
     /// Returns for how long after [`Self::surely_ours`] no other process can use the ledger.
     fn sure_for(&self) -> Duration {
         Duration::MAX
+    }
+
+    /// Returns the ledger for the tasks of some work; `None` if this shore has the ledger for itself. Each of their updates is
+    /// refused unless this shore has the work, by the same acquisition.
+    fn for_work(&self, _work: &Work) -> Option<Arc<dyn Store>> {
+        None
     }
 
     /// Returns the interface for people's queries to the ledger.

@@ -143,6 +143,46 @@ impl LinkUsage {
         Ok(Self { book: Arc::new(Mutex::new(book)), ledger: ledger.clone() })
     }
 
+    /// Reads the sums again that other shores change: those of the links, and of a vessel that this shore serves from now on.
+    /// All that the shore before it was allowed to send to the vessel counts as used.
+    ///
+    /// # Errors
+    /// When the ledger can't be read.
+    pub async fn refresh(&self, vessel: Option<&VesselName>) -> Result<(), LedgerError> {
+        if vessel.is_none() && !self.is_limited() {
+            return Ok(());
+        }
+        let first = UtcDay(UtcDay::at(self.book().clock.now_ms()).0.saturating_sub(KEPT));
+        let (days, ceilings) = (self.ledger.link_days(first).await?, self.ledger.ceilings(first).await?);
+        let mut book = self.book();
+        book.read();
+        book.days.retain(|payer, _| matches!(payer, Payer::Vessel(name) if Some(name) != vessel));
+        let unrecorded: Vec<_> =
+            book.unrecorded.iter().map(|((day, way), bytes)| (*day, way.clone(), *bytes)).collect();
+        // The ledger has a row for a vessel's sum, and one for each way.
+        for (day, (name, way), bytes) in days.into_iter().chain(unrecorded.iter().cloned()) {
+            if let Some(way) = way {
+                book.add(Payer::Link(LinkName::new(&way)), day, bytes);
+            } else if Some(&name) == vessel {
+                book.add(Payer::Vessel(name), day, bytes);
+            }
+        }
+        for (day, (name, way), bytes) in unrecorded {
+            if way.is_some() && Some(&name) == vessel {
+                book.add(Payer::Vessel(name), day, bytes);
+            }
+        }
+        for (payer, day, bytes) in ceilings {
+            if let Some(payer @ Payer::Vessel(_)) = Payer::of(&payer)
+                && matches!(&payer, Payer::Vessel(name) if Some(name) == vessel)
+            {
+                let used = book.days.entry(payer).or_default().entry(day).or_default();
+                *used = bytes.max(*used);
+            }
+        }
+        Ok(())
+    }
+
     /// Has the ledger know at a clean stop what the payers used, so that the next start counts no more and no less.
     ///
     /// After a crash, all bytes that were allowed count as used, though the sums of the ledger don't have them. They stay

@@ -50,6 +50,8 @@ struct Desk {
 /// The tasks of all recipients.
 pub struct Notifications {
     tasks: JoinSet<()>,
+    /// The bells of the recipients.
+    bells: Vec<Bell>,
     finish: CancellationToken,
     stop: CancellationToken,
 }
@@ -111,7 +113,34 @@ impl Notifications {
                 counted(dropped, "event")
             );
         }
-        Ok(Self { tasks, finish, stop })
+        let bells = listeners.into_iter().map(|listener| listener.bell).collect();
+        Ok(Self { tasks, bells, finish, stop })
+    }
+
+    /// Has events recorded that another shore reports to the recipients, and `bell` rung for them.
+    ///
+    /// # Errors
+    /// When the ledger can't be used.
+    pub async fn only_record(settings: &Settings, ledger: &Ledger, bell: &Bell) -> Result<Self, LedgerError> {
+        let mut listeners = Vec::new();
+        let commanded = commands::wants(settings);
+        if !commanded.is_empty() {
+            listeners.push(Listener { channel: commands::CHANNEL.to_owned(), wants: commanded, bell: bell.clone() });
+        }
+        for address in &settings.monster.notifications.webhooks {
+            let channel = webhook::channel(address);
+            if listeners.iter().all(|listener| listener.channel != channel) {
+                listeners.push(Listener { channel, wants: everything(settings), bell: bell.clone() });
+            }
+        }
+        ledger.listen(&listeners).await?;
+        let (finish, stop) = (CancellationToken::new(), CancellationToken::new());
+        Ok(Self { tasks: JoinSet::new(), bells: Vec::new(), finish, stop })
+    }
+
+    /// Wakes the tasks of all recipients.
+    pub fn ring(&self) {
+        self.bells.iter().for_each(Bell::ring);
     }
 
     /// Ends the tasks within seconds; events that are still pending stay in the ledger.

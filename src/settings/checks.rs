@@ -39,6 +39,23 @@ pub(super) fn windows(directories: &[(Directory, Place)], vessels: &[(Vessel, Pl
     }
 }
 
+/// Reports vessels that take directories of several shores: a vessel is served by one shore at a time.
+pub(super) fn shores(directories: &[(Directory, Place)], vessels: &[(Vessel, Place)], problems: &Problems) {
+    for (vessel, place) in vessels {
+        let taken = directories.iter().map(|(directory, _)| directory).filter(|one| vessel.takes(&one.name));
+        let mut bound = taken.filter(|directory| !directory.shore.is_empty());
+        let Some(first) = bound.next() else { continue };
+        if let Some(other) = bound.find(|other| other.shore != first.shore) {
+            let message = format!(
+                "takes [Directory {}] of the shore {} and [Directory {}] of the shore {}",
+                first.name, first.shore, other.name, other.shore
+            );
+            let remedy = "add one of the directories to IgnoreDirs, and write a second section for this vessel";
+            problems.report(place.clone(), Diagnostic::new(message, remedy));
+        }
+    }
+}
+
 /// Reports directories whose files may go over none of the ways to a vessel.
 pub(super) fn ways(directories: &[(Directory, Place)], vessels: &[(Vessel, Place)], problems: &Problems) {
     for (vessel, place) in vessels {

@@ -85,6 +85,8 @@ pub struct PostgresAddress {
     pub lease_time: Duration,
     /// The file that one process on this host locks.
     pub lock: PathBuf,
+    /// `ShoreName`: the name of this shore among those of the ledger.
+    pub shore: String,
 }
 
 impl fmt::Display for PostgresAddress {
@@ -127,8 +129,8 @@ impl PostgresAddress {
             }
             urls.push(one);
         }
-        let (lease_time, lock) = (Duration::from_secs(15), PathBuf::new());
-        Ok(Self { shown: text.to_owned(), urls, password: None, lease_time, lock })
+        let (lease_time, lock, shore) = (Duration::from_secs(15), PathBuf::new(), String::new());
+        Ok(Self { shown: text.to_owned(), urls, password: None, lease_time, lock, shore })
     }
 }
 

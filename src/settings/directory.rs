@@ -80,6 +80,8 @@ pub struct Directory {
     pub schedule: Schedule,
     /// `ScheduleExempt`: the priorities to which the schedule does not apply.
     pub schedule_exempt: Vec<Priority>,
+    /// `Shore`: the only shore that serves the directory and the vessels that take it; empty: any shore.
+    pub shore: String,
     /// `KeepProcessed`: how long delivered sources are kept.
     pub keep_processed: KeepProcessed,
     /// `OnDelivered`, `OnRetired`, `OnParked`: the commands for events.
@@ -244,6 +246,11 @@ pub(super) static KEYS: &[Key<Directory>] = &[
     key("ScheduleExempt", Value(""), field!(Directory.schedule_exempt, priority_keys::list))
         .value("priorities, separated by commas").reload(Background)
         .doc("Priorities to which Schedule does not apply. Useful in [DEFAULT], for directories that share a Schedule."),
+    key("Shore", Otherwise("any shore"), field!(Directory.shore, |it| values::not_empty(it.text).map(str::to_owned)))
+        .value("a ShoreName").example("north").reload(Background)
+        .doc("For a Database in PostgreSQL that several shores use: the only shore that scans and retires this directory, \
+              because its files are on the disks of that host. The vessels that take it are served by this shore, too. \
+              Not needed where all shores see the same files."),
     key("KeepProcessed", Otherwise("the value in [MONSTER]"), field!(Directory.keep_processed, retention::keep_processed))
         .value("forever, no, or a duration from 1s to 36500d").example("30d").reload(Background)
         .doc("How long delivered files of this directory stay in processed/."),

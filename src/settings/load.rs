@@ -261,6 +261,7 @@ impl<'a> Explained<'a, '_> {
         checks::destinations(directories, vessels, problems);
         checks::windows(directories, vessels, problems);
         checks::ways(directories, vessels, problems);
+        checks::shores(directories, vessels, problems);
         local::check_places(directories, &overlaps.reaches, vessels, problems);
         own_files.check(directories, &overlaps.reaches, problems);
     }

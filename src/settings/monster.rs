@@ -31,6 +31,8 @@ pub struct Monster {
     database_password: Option<Secret>,
     /// `LeaseTime`.
     lease_time: Duration,
+    /// `ShoreName`: the name of this shore.
+    pub shore_name: String,
     /// `Socket`, or its default: the path through which commands reach the running program.
     pub socket: PathBuf,
     /// `Listen`: the address of the status page; `None`: there is no page.
@@ -82,6 +84,10 @@ pub(super) static KEYS: &[Key<Monster>] = &[
         .value("a duration from 3s to 10m").reload(Restart)
         .doc("For a Database in PostgreSQL: how long the right to use the ledger lasts without being renewed. It is renewed \
               three times as often. After a host fails, another one can take over after this time."),
+    key("ShoreName", Otherwise("the name of this host"), field!(Monster.shore_name, |it| values::not_empty(it.text).map(str::to_owned)))
+        .value("a name").example("north").reload(Restart)
+        .doc("For a Database in PostgreSQL that several shores use: the name of this one, for Shore in [Directory] and for \
+              the command `shores`. Each shore needs a name of its own."),
     key("Socket", Otherwise("Database with .sock added; for PostgreSQL, contentmonster.sock beside the settings file"), field!(Monster.socket, Written::path))
         .value("a path").example("/run/contentmonster/contentmonster.sock").reload(Restart)
         .doc("Path of the socket through which commands such as `status` reach the running program. For a Database in \
@@ -215,10 +221,14 @@ pub(super) fn read(view: &View<'_>) -> Option<Monster> {
     if monster.socket.as_os_str().is_empty() {
         monster.socket = monster.database.socket(view.start);
     }
+    if monster.shore_name.is_empty() {
+        monster.shore_name = view.environment.hostname.clone().unwrap_or_else(|| "shore".to_owned());
+    }
     match &mut monster.database {
         Database::Postgres(address) => {
             address.password.clone_from(&monster.database_password);
             address.lease_time = monster.lease_time;
+            address.shore.clone_from(&monster.shore_name);
             address.lock = with_suffix(&monster.socket, ".lock");
         }
         Database::File(_) if monster.database_password.is_some() => {

@@ -400,6 +400,12 @@ impl Vessel {
         self.has_ways().then(|| Way { link: self.link.clone(), ssh: self.ssh.clone(), hops: Vec::new() }.name())
     }
 
+    /// Returns whether the shore of this name may serve the vessel: each `Shore` of the directories that it takes is this one.
+    pub fn may_be_served_by(&self, shore: &str, directories: &[Directory]) -> bool {
+        let mut taken = directories.iter().filter(|directory| self.takes(&directory.name));
+        taken.all(|directory| directory.shore.is_empty() || directory.shore == shore)
+    }
+
     /// Returns whether files of a directory go to this vessel.
     pub fn takes(&self, directory: &DirectoryName) -> bool {
         !self.ignore_dirs.contains(directory) && self.dirs.as_ref().is_none_or(|dirs| dirs.contains(directory))

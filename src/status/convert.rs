@@ -3,7 +3,10 @@
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-use super::document::{Amount, Delivered, DirectoryPause, LinkBytes, Oldest, PutOff, Reload, Trouble};
+use super::document::{
+    Amount, Delivered, DirectoryPause, LinkBytes, Oldest, PutOff, Reload, ServedStatus, ShoreStatus, Trouble,
+};
+use crate::ledger::{ShoreSeen, Work};
 
 impl Reload {
     /// Creates the result of a reload of the settings; `at` is milliseconds since 1970.
@@ -87,4 +90,29 @@ pub(super) fn moment(ms: i64) -> Timestamp {
 pub(super) fn midnight(now: i64) -> i64 {
     let today = moment(now).to_zoned(TimeZone::system()).start_of_day();
     today.map_or(now, |midnight| midnight.timestamp().as_millisecond())
+}
+
+impl From<&ShoreSeen> for ShoreStatus {
+    fn from(shore: &ShoreSeen) -> Self {
+        let mut status = Self {
+            name: shore.name.clone(),
+            holder: shore.holder.clone(),
+            since: moment(shore.since),
+            lease_ms: shore.left,
+            latency_us: shore.latency,
+            drained: shore.is_drained,
+            vessels: Vec::new(),
+            directories: Vec::new(),
+            housekeeping: false,
+        };
+        for (work, since) in &shore.work {
+            let served = |name: &str| ServedStatus { name: name.to_owned(), since: moment(*since) };
+            match work {
+                Work::Vessel(name) => status.vessels.push(served(name.as_str())),
+                Work::Directory(name) => status.directories.push(served(name.as_str())),
+                Work::Housekeeping => status.housekeeping = true,
+            }
+        }
+        status
+    }
 }

@@ -115,6 +115,10 @@ impl Reporter<'_> {
             }
             LinkState::Connecting | LinkState::Closed => ("connecting to the vessel".to_owned(), None, Vec::new()),
             LinkState::Connected => self.connected(history, delivery, vessel),
+            LinkState::Elsewhere => {
+                let shore = vessel.shore.as_deref().unwrap_or_default();
+                (format!("the shore {shore} serves the vessel; `why` says more there"), None, Vec::new())
+            }
         }
     }
 

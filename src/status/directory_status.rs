@@ -5,8 +5,9 @@ use std::collections::HashMap;
 use super::document::{Amount, DirectoryPause, DirectoryStatus};
 use super::live::LiveVessel;
 use super::place::Place;
+use super::recorded::Recorded;
 use super::running::Running;
-use crate::ledger::Summary;
+use crate::ledger::Work;
 use crate::names::{DirectoryName, VesselName};
 
 /// Returns the status of the directories in the settings, and of others that have files waiting.
@@ -14,9 +15,10 @@ pub(super) fn directories(
     place: &Place,
     running: Option<&Running>,
     live: &HashMap<&VesselName, LiveVessel>,
-    summary: &Summary,
+    recorded: &Recorded,
     now: i64,
 ) -> Vec<DirectoryStatus> {
+    let summary = &recorded.summary;
     let pause = |name: &DirectoryName| {
         let paused = summary.paused_directories.iter().find(|paused| paused.directory == *name)?;
         let is_over = paused.pause.until.is_some_and(|until| until <= now);
@@ -32,6 +34,7 @@ pub(super) fn directories(
         DirectoryStatus {
             name: name.to_string(),
             configured,
+            shore: recorded.shore_of(&Work::Directory(name.clone())).map(str::to_owned),
             waiting: tally.map(|tally| amount(tally.waiting, tally.waiting_bytes)).unwrap_or_default(),
             in_flight: under_way.filter(|transfer| transfer.directory == *name).count() as u64,
             parked: summary.tallies.iter().filter(|tally| tally.directory == *name).map(|tally| tally.parked).sum(),

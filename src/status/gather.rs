@@ -12,7 +12,8 @@ use super::convert::moment;
 use super::cpu::CpuMeter;
 use super::directory_status::directories;
 use super::document::{
-    Delivered, DiskStatus, Document, ErrorStatus, FORM, Held, LedgerStatus, LinkBytes, Trouble, VesselStatus,
+    Delivered, DiskStatus, Document, ErrorStatus, FORM, Held, LedgerStatus, LinkBytes, ShoreStatus, Trouble,
+    VesselStatus,
 };
 use super::forecast::Expected;
 use super::live::LiveVessel;
@@ -25,7 +26,7 @@ use super::running::Running;
 use super::trouble_times::TroubleTimes;
 use super::vessel_status::{Sources, outlook};
 use crate::clock::Clock;
-use crate::ledger::{LedgerError, LedgerView};
+use crate::ledger::{LedgerError, LedgerView, Work};
 use crate::local::{FreeSpace, Rooms};
 use crate::names::{DirectoryName, VesselName};
 use crate::settings::Priority;
@@ -206,9 +207,14 @@ impl Gatherer {
     async fn gather(&self) -> Result<Document, LedgerError> {
         let now = self.clock.now_ms();
         let (recorded, trouble) = self.recorded(now).await?;
-        let Recorded { summary, parked, receipts, link_today, spent } = &*recorded;
+        let Recorded { summary, parked, receipts, link_today, spent, shores } = &*recorded;
+        // Of the vessels of other shores, the ledger knows the state.
+        let is_elsewhere = |name: &VesselName| {
+            recorded.shore_of(&Work::Vessel(name.clone())).is_some_and(|shore| shore != self.place.shore)
+        };
+        let here = || self.place.vessels.iter().filter(|name| !is_elsewhere(name));
         let live: HashMap<&VesselName, LiveVessel> = match &self.running {
-            Some(running) => self.place.vessels.iter().map(|name| (name, running.live.vessel(name))).collect(),
+            Some(running) => here().map(|name| (name, running.live.vessel(name))).collect(),
             None => HashMap::new(),
         };
         let budgets = self.budgets(spent, now);
@@ -224,19 +230,20 @@ impl Gatherer {
         let cpu = self.cpu.percent();
         let (place, running) = (&self.place, self.running.as_ref());
         let sources = Sources { place, running, summary, budgets: &budgets, at: now };
-        let vessel = |name| VesselStatus {
+        let vessel = |name: &VesselName| VesselStatus {
+            shore: recorded.shore_of(&Work::Vessel(name.clone())).map(str::to_owned),
             link_bytes_today: link_today.get(name).copied().map(LinkBytes::from),
             link_bytes_month: spent.vessel(name).map(LinkBytes::from),
             ways: self.place.routes.ways(name, spent, live.get(name).and_then(|live| live.link.way())),
             speed: sources.speed(name, live.get(name), cpu),
-            ..sources.status(name, live.get(name))
+            ..sources.status(name, live.get(name), is_elsewhere(name))
         };
         Ok(Document {
             version: FORM,
             at: moment(now),
             daemon: self.running.as_ref().map(Running::daemon),
             vessels: self.place.vessels.iter().map(vessel).collect(),
-            directories: directories(place, running, &live, summary, now),
+            directories: directories(place, running, &live, &recorded, now),
             parked: parked.iter().cloned().map(Trouble::from).collect(),
             deliveries: receipts.iter().cloned().map(Delivered::from).collect(),
             errors,
@@ -249,6 +256,7 @@ impl Gatherer {
                 trouble,
             },
             disks: self.disks().await,
+            shores: shores.iter().map(ShoreStatus::from).collect(),
         })
     }
 

@@ -11,7 +11,8 @@ use prometheus_client::registry::Registry;
 
 use super::Histogram;
 use super::document::{
-    BudgetStatus, DirectoryStatus, DiskStatus, Document, LinkBytes, LinkState, QueueStatus, VesselStatus, WayStatus,
+    BudgetStatus, DirectoryStatus, DiskStatus, Document, LinkBytes, LinkState, QueueStatus, ShoreStatus, VesselStatus,
+    WayStatus,
 };
 
 /// The content type of the response to a scrape.
@@ -101,6 +102,27 @@ impl Shown {
         out.gauges("ledger_available", "1: the ledger can be read and written", [(vec![], available)])?;
         out.gauges("ledger_bytes", "Size of the ledger", [(vec![], self.0.ledger.bytes)])?;
         out.gauges("ledger_free_bytes", "Unused bytes in the ledger", [(vec![], self.0.ledger.free_bytes)])?;
+        let shores = |value: fn(&ShoreStatus) -> u64| {
+            self.0.shores.iter().map(move |shore| (vec![("shore", shore.name.as_str())], value(shore)))
+        };
+        if !self.0.shores.is_empty() {
+            out.gauges("shore_vessels", "Vessels that a shore serves", shores(|shore| shore.vessels.len() as u64))?;
+            out.gauges(
+                "shore_directories",
+                "Directories that a shore serves",
+                shores(|shore| shore.directories.len() as u64),
+            )?;
+            out.gauges(
+                "shore_lease_milliseconds",
+                "How long the lease of a shore lasts unless it is renewed",
+                shores(|shore| shore.lease_ms.max(0).cast_unsigned()),
+            )?;
+            out.gauges(
+                "shore_database_microseconds",
+                "How long the last renewal of the lease of a shore took",
+                shores(|shore| shore.latency_us.unwrap_or_default().max(0).cast_unsigned()),
+            )?;
+        }
         let disks = |value: fn(&DiskStatus) -> u64| {
             self.0.disks.iter().map(move |disk| (vec![("path", disk.path.as_str())], value(disk)))
         };

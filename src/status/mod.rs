@@ -51,7 +51,9 @@ mod web;
 pub use delivery_report::DeliveryReport;
 #[cfg(test)]
 pub use document::{Amount, LedgerStatus, Link};
-pub use document::{BudgetStatus, DirectoryStatus, Document, LinkState, Reload, VesselStatus, WayStatus};
+pub use document::{
+    BudgetStatus, DirectoryStatus, Document, LinkState, Reload, ServedStatus, ShoreStatus, VesselStatus, WayStatus,
+};
 pub use find::{Meant, find};
 pub use gather::Gatherer;
 pub use histogram::Histogram;

@@ -18,6 +18,8 @@ pub struct Place {
     pub groups: HashMap<VesselName, Vec<String>>,
     /// The directories, in the order of the settings.
     pub directories: Vec<DirectoryName>,
+    /// `ShoreName`.
+    pub shore: String,
     /// The path of the ledger's file, or the address of its database.
     pub database: String,
     /// A path on the disk of the ledger's file, if it is one, then one on the disk of each directory.
@@ -37,6 +39,7 @@ impl Place {
             vessels: settings.vessels.iter().map(|vessel| vessel.name.clone()).collect(),
             groups: settings.vessels.iter().map(|vessel| (vessel.name.clone(), vessel.groups.clone())).collect(),
             directories: settings.directories.iter().map(|directory| directory.name.clone()).collect(),
+            shore: settings.monster.shore_name.clone(),
             database: settings.monster.database.to_string(),
             disks: disks(settings),
             min_free: settings.monster.min_free,

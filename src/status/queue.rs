@@ -246,7 +246,7 @@ fn hold(document: &Document, vessel: Option<&VesselStatus>, entry: &QueueEntry) 
         }),
         (LinkState::Away, None) => Some("the vessel is away".to_owned()),
         (LinkState::Connecting, None) => Some("the vessel is being connected".to_owned()),
-        (LinkState::Closed | LinkState::Connected, None) => None,
+        (LinkState::Closed | LinkState::Connected | LinkState::Elsewhere, None) => None,
     }
 }
 

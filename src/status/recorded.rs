@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::convert::midnight;
 use super::routes::{Routes, Spent};
-use crate::ledger::{LedgerError, LedgerView, Receipt, Summary, Trouble};
+use crate::ledger::{LedgerError, LedgerView, Receipt, ShoreSeen, Summary, Trouble, Work};
 use crate::names::VesselName;
 use crate::records::{LinkBytes, UtcDay};
 
@@ -20,6 +20,7 @@ pub(super) struct Recorded {
     pub(super) receipts: Vec<Receipt>,
     pub(super) link_today: HashMap<VesselName, LinkBytes>,
     pub(super) spent: Spent,
+    pub(super) shores: Vec<ShoreSeen>,
 }
 
 impl Recorded {
@@ -32,6 +33,13 @@ impl Recorded {
             receipts: ledger.last_receipts(DELIVERIES).await?,
             link_today: ledger.link_bytes(today..=today).await?.into_iter().collect(),
             spent: routes.spent(ledger, now).await?,
+            shores: ledger.shores().await?,
         })
+    }
+
+    /// Returns the name of the shore that has some work.
+    pub(super) fn shore_of(&self, work: &Work) -> Option<&str> {
+        let has = |shore: &&ShoreSeen| shore.work.iter().any(|(held, _)| held == work);
+        self.shores.iter().find(has).map(|shore| &*shore.name)
     }
 }

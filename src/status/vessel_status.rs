@@ -46,7 +46,8 @@ impl Sources<'_> {
     }
 
     /// Returns the status of a vessel, without its link bytes by day and month, its ways and its speed.
-    pub(super) fn status(&self, name: &VesselName, live: Option<&LiveVessel>) -> VesselStatus {
+    /// `is_elsewhere` says that another shore serves the vessel.
+    pub(super) fn status(&self, name: &VesselName, live: Option<&LiveVessel>, is_elsewhere: bool) -> VesselStatus {
         let Self { place, running, summary, budgets, at } = *self;
         let (idle, sending) = (LiveVessel::default(), &place.sending);
         let now = live.unwrap_or(&idle);
@@ -55,6 +56,7 @@ impl Sources<'_> {
         let mut status = VesselStatus {
             name: name.to_string(),
             link: link(name, live, summary, at),
+            shore: None,
             backlog: Amount::default(),
             parked: 0,
             expired: 0,
@@ -83,6 +85,10 @@ impl Sources<'_> {
             errors: now.errors.iter().map(|(cause, count)| (cause.as_str().to_owned(), *count)).collect(),
             took: now.took.clone(),
         };
+        if is_elsewhere && status.link.state == LinkState::Off {
+            let is_away = status.link.reason.is_some();
+            status.link.state = if is_away { LinkState::Away } else { LinkState::Elsewhere };
+        }
         if status.link.state == LinkState::Closed {
             status.link.next_try = status.opens;
         }

@@ -17,11 +17,11 @@ pub(crate) enum Outcome {
     Superseded,
 }
 
-/// Records that a delivery enters `state`. Before what is published or deleted, waits until the ledger surely belongs to
-/// this process.
+/// Records that a delivery enters `state`. Before what follows is put together, verified, published or deleted, waits until
+/// the vessel surely belongs to this process.
 pub(super) async fn enter(transfers: &Transfers, delivery: &Delivery, state: DeliveryState) -> Result<bool, Fault> {
     let entered = transfers.ledger.enter(delivery.id, state).await.map_err(|e| e.fault())?;
-    if entered && state == DeliveryState::Publishing {
+    if entered && state != DeliveryState::Uploading {
         transfers.surely_ours().await?;
     }
     Ok(entered)

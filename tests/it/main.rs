@@ -71,6 +71,7 @@ mod security_keys;
 mod selection;
 mod servers_in_trouble;
 mod settings;
+mod shores;
 mod simulation;
 mod single_file;
 mod small_files;

@@ -14,7 +14,7 @@ use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::Result;
-use super::lease::{self, Holder};
+use super::lease::{self, Holder, Lease};
 use super::trouble::{Trouble, meaning, meaning_of, text_of};
 use super::write::Pools;
 use crate::backoff::Backoff;
@@ -26,7 +26,7 @@ const RECONNECT: Backoff = Backoff::new(Duration::from_millis(200), Duration::fr
 const CONFLICTS: u32 = 20;
 
 /// Time since the host's start, with the time that it was suspended.
-fn now() -> Duration {
+pub(super) fn now() -> Duration {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
     Duration::new(time.tv_sec.cast_unsigned(), u32::try_from(time.tv_nsec).unwrap_or_default())
 }
@@ -74,37 +74,40 @@ pub(super) struct Connections {
     servers: Servers,
     /// The lock of this host, until the ledger is closed.
     holder: Mutex<Option<Holder>>,
-    token: i64,
-    lease_time: Duration,
+    pub(super) lease: Lease,
+    pub(super) lease_time: Duration,
     state: watch::Sender<State>,
     /// Until when surely no other process has the lease, by [`now`].
     held_until: watch::Sender<Duration>,
+    /// Since when the connection has lasted without an outage, by [`now`].
+    steady_since: Mutex<Duration>,
     /// An attempt failed because of its connection.
     broken: Notify,
     closing: CancellationToken,
 }
 
 impl Connections {
-    /// Starts the keeper of a lease that was acquired over `lease` at the time `asked`.
+    /// Starts the keeper of a lease, which it renews over the connection `keeping`.
     pub(super) fn start(
         (servers, holder): (Servers, Holder),
-        (lease, options): (PgConnection, PgConnectOptions),
-        token: i64,
+        (keeping, options): (PgConnection, PgConnectOptions),
+        lease: Lease,
         lease_time: Duration,
     ) -> (Arc<Self>, tokio::task::JoinHandle<()>) {
-        let pools = Pools::new(options, 1, token);
+        let pools = Pools::new(options, 1, lease.clone());
         let connections = Arc::new(Self {
             servers,
             holder: Mutex::new(Some(holder)),
-            token,
+            lease,
             lease_time,
             state: watch::Sender::new(State::There(pools)),
             // The first renewal follows at once, and says for how long the lease is valid.
             held_until: watch::Sender::new(Duration::ZERO),
+            steady_since: Mutex::new(now()),
             broken: Notify::new(),
             closing: CancellationToken::new(),
         });
-        let keeper = tokio::spawn(keep(connections.clone(), lease));
+        let keeper = tokio::spawn(keep(connections.clone(), keeping));
         (connections, keeper)
     }
 
@@ -140,7 +143,7 @@ impl Connections {
     }
 
     /// Returns the current pools; waits while the database is away.
-    async fn there(&self) -> Result<Pools> {
+    pub(super) async fn there(&self) -> Result<Pools> {
         let mut state = self.state.subscribe();
         let state = state.wait_for(|state| !matches!(state, State::Away(_))).await;
         match state.as_deref() {
@@ -193,6 +196,11 @@ impl Connections {
                 changed = state.changed() => changed.map_err(|_| sqlx::Error::PoolClosed)?,
             }
         }
+    }
+
+    /// Returns for how long the connection has lasted without an outage.
+    pub(super) fn steady_for(&self) -> Duration {
+        now().saturating_sub(*self.steady_since.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// What must be left of a lease for a step on a vessel or on the disk to begin.
@@ -265,7 +273,7 @@ impl Connections {
     async fn reconnect(&self) -> sqlx::Result<Option<(PgConnection, PgConnectOptions, Duration)>> {
         let (mut connection, options) = self.servers.connect(true).await?;
         let asked = now();
-        let ours = lease::renew(&mut connection, self.token, self.lease_time).await?;
+        let ours = lease::renew(&mut connection, &self.lease, self.lease_time, None).await?;
         Ok(ours.then_some((connection, options, asked)))
     }
 }
@@ -273,7 +281,7 @@ impl Connections {
 /// Keeps the lease, and the pools working, until the ledger is closed or taken over.
 async fn keep(it: Arc<Connections>, mut lease: PgConnection) {
     let beat = it.lease_time / 3;
-    let (mut number, mut first) = (1, true);
+    let (mut number, mut first, mut latency) = (1, true, None);
     loop {
         if !std::mem::take(&mut first) {
             tokio::select! {
@@ -285,8 +293,9 @@ async fn keep(it: Arc<Connections>, mut lease: PgConnection) {
         let asked = now();
         let is_there = matches!(&*it.state.borrow(), State::There(_));
         if is_there {
-            match within(beat, lease::renew(&mut lease, it.token, it.lease_time)).await {
+            match within(beat, lease::renew(&mut lease, &it.lease, it.lease_time, latency)).await {
                 Ok(true) => {
+                    latency = Some(now().saturating_sub(asked));
                     it.held_until.send_replace(asked + it.lease_time);
                     continue;
                 }
@@ -322,11 +331,12 @@ async fn keep(it: Arc<Connections>, mut lease: PgConnection) {
         (lease, options, asked) = found;
         number += 1;
         it.held_until.send_replace(asked + it.lease_time);
+        *it.steady_since.lock().unwrap_or_else(PoisonError::into_inner) = now();
         if let Some(outage) = it.outage() {
             let away = outage.since.elapsed().unwrap_or_default();
             tracing::info!("The ledger {} is back after {} s", it.servers.shown, away.as_secs());
         }
-        it.state.send_replace(State::There(Pools::new(options, number, it.token)));
+        it.state.send_replace(State::There(Pools::new(options, number, it.lease.clone())));
     }
 }
 
@@ -356,7 +366,7 @@ async fn end(it: &Connections, mut lease: PgConnection) {
         if let State::There(pools) = state {
             pools.close().await;
         }
-        lease::give_back(&mut lease, it.token).await?;
+        lease::give_back(&mut lease, &it.lease).await?;
         lease.close().await
     };
     if let Err(e) = within(it.lease_time / 3, ending).await {

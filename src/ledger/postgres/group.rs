@@ -13,6 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::connections::Connections;
 use super::doubt::Doubt;
+use super::lease::Lease;
 use super::listeners::Listeners;
 use super::rows::signed;
 use super::transitions::settle;
@@ -48,6 +49,8 @@ struct Waiting {
     /// Added to the delivery's cost if its state allows the update. Not part of the entry, because equal entries share a
     /// statement.
     cost: Option<DeliveryCost>,
+    /// The work that the update belongs to.
+    work: Option<Arc<Lease>>,
     answer: oneshot::Sender<Result<bool>>,
 }
 
@@ -62,17 +65,18 @@ impl Group {
         Self(sender)
     }
 
-    /// Applies an update to the delivery or version with the number `id`. Returns `false` when there is no such record,
-    /// or when its state doesn't allow the update.
-    pub(super) async fn make(&self, entry: Entry, id: i64) -> Result<bool> {
-        self.make_at_cost(entry, id, None).await
-    }
-
-    /// Applies an update like [`Group::make`], and adds to the delivery's cost.
-    pub(super) async fn make_at_cost(&self, entry: Entry, id: i64, cost: Option<DeliveryCost>) -> Result<bool> {
+    /// Applies an update to the delivery or version with the number `id`, as a part of some work. Adds `cost` to the
+    /// delivery's cost. Returns `false` when there is no such record, or when its state doesn't allow the update.
+    pub(super) async fn make(
+        &self,
+        work: Option<Arc<Lease>>,
+        entry: Entry,
+        id: i64,
+        cost: Option<DeliveryCost>,
+    ) -> Result<bool> {
         let ended = || LedgerError::from(sqlx::Error::WorkerCrashed);
         let (answer, answered) = oneshot::channel();
-        self.0.send(Waiting { entry, id, cost, answer }).map_err(|_| ended())?;
+        self.0.send(Waiting { entry, id, cost, work, answer }).map_err(|_| ended())?;
         answered.await.map_err(|_| ended())?
     }
 
@@ -93,10 +97,14 @@ async fn write(
         // A cancelled caller may since have made a newer update of the delivery, so its older update is dropped.
         group.retain(|one| !one.answer.is_closed());
         group.sort_by(|a, b| a.entry.cmp(&b.entry));
-        let all: Vec<One<'_>> = group.iter().map(|one| (&one.entry, one.id, one.cost)).collect();
-        let made = make_all(&connections, clock.now_ms(), &listeners, &all).await;
-        for (at, one) in group.drain(..).enumerate() {
-            one.answer.send(made.as_ref().map(|made| made[at]).map_err(LedgerError::clone)).ok();
+        let made = make_all(&connections, clock.now_ms(), &listeners, &group).await;
+        let mut made = made.map(Vec::into_iter);
+        for one in group.drain(..) {
+            let made = match &mut made {
+                Ok(made) => made.next().unwrap_or_else(|| Err(sqlx::Error::WorkerCrashed.into())),
+                Err(error) => Err(error.clone()),
+            };
+            one.answer.send(made).ok();
         }
     }
 }
@@ -105,22 +113,43 @@ async fn write(
 type One<'a> = (&'a Entry, i64, Option<DeliveryCost>);
 
 /// Applies the updates of a group in one transaction. Returns for each update whether the state of its delivery allowed
-/// the update. An update that is not allowed is skipped; after an error, no update of the group is applied.
-async fn make_all(connections: &Connections, now: i64, listeners: &Listeners, group: &[One<'_>]) -> Result<Vec<bool>> {
+/// the update. An update that is not allowed, or whose work this shore does not have any more, is skipped; after another
+/// error, no update of the group is applied.
+async fn make_all(
+    connections: &Connections,
+    now: i64,
+    listeners: &Listeners,
+    group: &[Waiting],
+) -> Result<Vec<Result<bool>>> {
     if group.is_empty() {
         return Ok(Vec::new());
+    }
+    let mut work: Vec<Arc<Lease>> = Vec::new();
+    for one in group.iter().filter_map(|one| one.work.as_ref()) {
+        if !work.iter().any(|known| known == one) {
+            work.push(one.clone());
+        }
     }
     let doubt = Doubt::new();
     let (made, noted) = connections
         .lasting(|pools| {
-            let doubt = &doubt;
+            let (doubt, work) = (&doubt, &work);
             async move {
                 if let Some(made) = doubt.resolved(&pools).await? {
                     return Ok(made);
                 }
-                let mut write = pools.begin().await?;
-                let made = make(&mut write, now, listeners, group).await?;
-                doubt.commit(write, made).await
+                let (mut write, lost) = pools.begin_for(work).await?;
+                let lost_of = |one: &Waiting| one.work.as_ref().filter(|work| lost.contains(*work)).cloned();
+                let ours = group.iter().filter(|one| lost_of(one).is_none());
+                let ours: Vec<One<'_>> = ours.map(|one| (&one.entry, one.id, one.cost)).collect();
+                let (made, noted) = make(&mut write, now, listeners, &ours).await?;
+                let mut made = made.into_iter();
+                let answers = group.iter().map(|one| match lost_of(one) {
+                    Some(work) => Err(LedgerError::NotOurs { work: work.name.clone() }),
+                    None => Ok(made.next().unwrap_or_default()),
+                });
+                let answers: Vec<Result<bool>> = answers.collect();
+                doubt.commit(write, (answers, noted)).await
             }
         })
         .await?;

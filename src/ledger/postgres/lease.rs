@@ -1,8 +1,10 @@
-//! The lease of the ledger: which process may write to it.
+//! The leases of the ledger: which processes may write to it.
 //!
-//! The lease is a row, and not a lock of a session, because a session's end shows on the two sides at different times:
+//! A lease is a row, and not a lock of a session, because a session's end shows on the two sides at different times:
 //! the server may give the lock to another process while this one still believes in its session. The row's holder renews
 //! it, and knows by its own clock until when nobody else can have it.
+//!
+//! A process has the lease of the whole ledger, which excludes all others, or that of one shore.
 
 use std::fs::File;
 use std::os::unix::fs::MetadataExt;
@@ -19,10 +21,19 @@ use crate::root::open_private;
 
 /// The name of the lease of the whole ledger.
 pub(super) const LEDGER: &str = "ledger";
+/// How the names of the leases of shores begin.
+pub(super) const SHORE: &str = "shore ";
 /// The number of the advisory lock that orders transactions and changes of the holder.
 const LOCK: i64 = 7_165_391_842;
 /// Time between two looks at a lease of another process.
 const LOOK: Duration = Duration::from_millis(250);
+
+/// A lease that was acquired: its name, and the token of this acquisition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Lease {
+    pub(super) name: String,
+    pub(super) token: i64,
+}
 
 /// This process as the holder of a lease.
 pub(super) struct Holder {
@@ -61,28 +72,33 @@ impl Holder {
     }
 }
 
-/// Acquires the lease; returns the token of this acquisition. Waits while the lease of a process that has ended without
-/// returning it runs out.
+/// Acquires a lease. Waits while the lease of a process that has ended without returning it runs out.
 ///
 /// # Errors
 /// [`LedgerError::Held`] when the holder renews the lease.
 pub(super) async fn acquire(
     connection: &mut PgConnection,
     holder: &Holder,
+    name: &str,
     ledger: &str,
     time: Duration,
-) -> Result<i64> {
-    let mut seen: Option<(i64, f64)> = None;
+) -> Result<Lease> {
+    let mut seen: Option<(String, i64, f64)> = None;
     loop {
-        if let Some(token) = try_acquire(connection, holder, time).await? {
-            return Ok(token);
+        if let Some(token) = try_acquire(connection, holder, name, time).await? {
+            return Ok(Lease { name: name.to_owned(), token });
         }
-        let held =
-            sqlx::query("SELECT token, extract(epoch FROM until)::float8 AS until, holder FROM lease WHERE name = $1")
-                .bind(LEDGER)
-                .fetch_one(&mut *connection)
-                .await?;
-        let now: (i64, f64) = (held.try_get("token")?, held.try_get("until")?);
+        let held = sqlx::query(concat!(
+            "SELECT name, token, extract(epoch FROM until)::float8 AS until, holder FROM lease WHERE ",
+            in_the_way!(),
+            " ORDER BY until DESC LIMIT 1"
+        ))
+        .bind(name)
+        .bind(&holder.lock)
+        .fetch_optional(&mut *connection)
+        .await?;
+        let Some(held) = held else { continue };
+        let now: (String, i64, f64) = (held.try_get("name")?, held.try_get("token")?, held.try_get("until")?);
         if seen.is_some_and(|seen| seen != now) {
             let holder: Option<String> = held.try_get("holder")?;
             let holder = holder.unwrap_or_else(|| "another process".to_owned());
@@ -93,58 +109,99 @@ pub(super) async fn acquire(
     }
 }
 
-/// Acquires the lease if it is free, has run out, or was held by an earlier process with the same lock file.
-async fn try_acquire(connection: &mut PgConnection, holder: &Holder, time: Duration) -> Result<Option<i64>> {
-    let held: bool = sqlx::query_scalar(
-        "SELECT EXISTS (SELECT 1 FROM lease WHERE name = $1 AND holder IS NOT NULL AND until > clock_timestamp()
-             AND lock_file IS DISTINCT FROM $2)",
-    )
-    .bind(LEDGER)
-    .bind(&holder.lock)
-    .fetch_one(&mut *connection)
-    .await?;
-    if held {
+/// The condition for a row to be a living lease of another process that excludes the lease `$1` of a process with the lock
+/// file `$2`.
+macro_rules! in_the_way {
+    () => {
+        "(name = 'ledger' OR name = $1 OR $1 = 'ledger' AND name LIKE 'shore %') AND holder IS NOT NULL
+         AND until > clock_timestamp() AND lock_file IS DISTINCT FROM $2"
+    };
+}
+use in_the_way;
+
+/// Acquires a lease if no living lease of another process is in the way. Leases that have run out, or were held by an
+/// earlier process with the same lock file, end.
+async fn try_acquire(
+    connection: &mut PgConnection,
+    holder: &Holder,
+    name: &str,
+    time: Duration,
+) -> Result<Option<i64>> {
+    let held = concat!("SELECT EXISTS (SELECT 1 FROM lease WHERE ", in_the_way!(), ")");
+    let is_held = || sqlx::query_scalar::<_, bool>(held).bind(name).bind(&holder.lock);
+    if is_held().fetch_one(&mut *connection).await? {
         return Ok(None);
     }
     let mut transaction = connection.begin_with("BEGIN ISOLATION LEVEL READ COMMITTED").await?;
     sqlx::query("SELECT pg_advisory_xact_lock($1)").bind(LOCK).execute(&mut *transaction).await?;
-    let token = sqlx::query_scalar(
-        "INSERT INTO lease AS l (name, token, holder, lock_file, since, until)
-         VALUES ($1, nextval('lease_token'), $2, $3, clock_timestamp(), clock_timestamp() + $4)
-         ON CONFLICT (name) DO UPDATE SET token = excluded.token, holder = excluded.holder,
-             lock_file = excluded.lock_file, since = excluded.since, until = excluded.until
-         WHERE l.holder IS NULL OR l.until <= clock_timestamp() OR l.lock_file IS NOT DISTINCT FROM $3
-         RETURNING token",
+    if is_held().fetch_one(&mut *transaction).await? {
+        return Ok(None);
+    }
+    // The work of these shores is free, because no lease has their token any more.
+    sqlx::query(
+        "DELETE FROM lease WHERE name = 'ledger' AND $1 <> 'ledger' OR name = $1
+             OR name LIKE 'shore %' AND ($1 = 'ledger' OR lock_file = $2)",
     )
-    .bind(LEDGER)
+    .bind(name)
+    .bind(&holder.lock)
+    .execute(&mut *transaction)
+    .await?;
+    let token = sqlx::query_scalar(
+        "INSERT INTO lease (name, token, holder, lock_file, since, until)
+         VALUES ($1, nextval('lease_token'), $2, $3, clock_timestamp(), clock_timestamp() + $4) RETURNING token",
+    )
+    .bind(name)
     .bind(&holder.name)
     .bind(&holder.lock)
     .bind(interval(time))
-    .fetch_optional(&mut *transaction)
+    .fetch_one(&mut *transaction)
     .await?;
     transaction.commit().await?;
-    Ok(token)
+    Ok(Some(token))
 }
 
-/// Renews the lease. Returns `false` when another process has it.
-pub(super) async fn renew(connection: &mut PgConnection, token: i64, time: Duration) -> sqlx::Result<bool> {
-    let renewed = sqlx::query("UPDATE lease SET until = clock_timestamp() + $3 WHERE name = $1 AND token = $2")
-        .bind(LEDGER)
-        .bind(token)
-        .bind(interval(time))
-        .execute(connection)
-        .await?;
+/// Renews a lease; `latency` is how long the last renewal took. Returns `false` when the lease is over because another
+/// process has taken it or its work.
+pub(super) async fn renew(
+    connection: &mut PgConnection,
+    lease: &Lease,
+    time: Duration,
+    latency: Option<Duration>,
+) -> sqlx::Result<bool> {
+    let renewed = sqlx::query(
+        "UPDATE lease SET until = clock_timestamp() + $3, latency = coalesce($4, latency) WHERE name = $1 AND token = $2",
+    )
+    .bind(&lease.name)
+    .bind(lease.token)
+    .bind(interval(time))
+    .bind(latency.map(|latency| i64::try_from(latency.as_micros()).unwrap_or(i64::MAX)))
+    .execute(connection)
+    .await?;
     Ok(renewed.rows_affected() > 0)
 }
 
-/// Returns the lease, so that another process can have it at once.
-pub(super) async fn give_back(connection: &mut PgConnection, token: i64) -> sqlx::Result<()> {
-    sqlx::query("UPDATE lease SET holder = NULL, until = clock_timestamp() WHERE name = $1 AND token = $2")
-        .bind(LEDGER)
-        .bind(token)
-        .execute(connection)
+/// Returns a lease with all its work, so that other processes can have them at once.
+pub(super) async fn give_back(connection: &mut PgConnection, lease: &Lease) -> sqlx::Result<()> {
+    let mut transaction = connection.begin().await?;
+    sqlx::query("SELECT pg_advisory_xact_lock($1)").bind(LOCK).execute(&mut *transaction).await?;
+    sqlx::query(
+        "UPDATE lease SET holder = NULL, shore = NULL, until = clock_timestamp()
+         WHERE shore = $2 OR name = $1 AND token = $2",
+    )
+    .bind(&lease.name)
+    .bind(lease.token)
+    .execute(&mut *transaction)
+    .await?;
+    sqlx::query("DELETE FROM lease WHERE name = $1 AND token = $2 AND name <> 'ledger'")
+        .bind(&lease.name)
+        .bind(lease.token)
+        .execute(&mut *transaction)
         .await?;
-    Ok(())
+    sqlx::query("SELECT pg_notify('contentmonster', $1)")
+        .bind(format!("{} shares", lease.token))
+        .execute(&mut *transaction)
+        .await?;
+    transaction.commit().await
 }
 
 fn interval(time: Duration) -> PgInterval {

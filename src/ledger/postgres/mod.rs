@@ -31,6 +31,9 @@ mod reports;
 mod rows;
 #[cfg(test)]
 mod server;
+mod shares;
+#[cfg(test)]
+mod shares_tests;
 mod signatures;
 mod store;
 #[cfg(test)]
@@ -41,6 +44,7 @@ mod upkeep;
 mod write;
 
 use std::future::Future;
+use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -53,11 +57,13 @@ use tokio::task::JoinHandle;
 use super::{LedgerError, Reports};
 use crate::clock::Clock;
 use crate::names::InstanceId;
+use crate::records::DeliveryCost;
 use crate::settings::PostgresAddress;
 use connections::{Connections, Servers};
-use group::Group;
-use lease::Holder;
+use group::{Entry, Group};
+use lease::{Holder, LEDGER, Lease, SHORE};
 use listeners::Listeners;
+use shares::Shares;
 use write::Pools;
 
 type Result<T> = std::result::Result<T, LedgerError>;
@@ -69,8 +75,8 @@ static MIGRATIONS: Migrator = sqlx::migrate!("src/ledger/migrations/postgres");
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Properties of every session. `jit` would compile each statement, because forbidden plans count as expensive. The server
-/// ends sessions whose client has vanished, so that their locks don't outlast the lease.
-const SESSION: [(&str, &str); 13] = [
+/// ends sessions whose client has vanished, so that their locks don't outlast the lease; see also [`LONGEST_PAUSE`].
+const SESSION: [(&str, &str); 12] = [
     ("search_path", "contentmonster"),
     ("enable_seqscan", "off"),
     ("enable_bitmapscan", "off"),
@@ -80,13 +86,24 @@ const SESSION: [(&str, &str); 13] = [
     ("enable_material", "off"),
     ("jit", "off"),
     ("plan_cache_mode", "force_custom_plan"),
-    ("idle_in_transaction_session_timeout", "10s"),
     ("tcp_keepalives_idle", "5"),
     ("tcp_keepalives_interval", "5"),
     ("tcp_keepalives_count", "2"),
 ];
 
+/// How long a session may be idle in a transaction, at most and as a part of the lease: two thirds. A process that is stopped
+/// within a transaction keeps all others from writing for so long.
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+
+/// A ledger, or the part of it for the tasks of some work.
 pub(super) struct Postgres {
+    core: Arc<Core>,
+    /// The work that the updates belong to.
+    work: Option<Arc<Lease>>,
+}
+
+/// What the parts of one ledger share.
+pub(super) struct Core {
     connections: Arc<Connections>,
     keeper: std::sync::Mutex<Option<JoinHandle<()>>>,
     group: Group,
@@ -95,6 +112,15 @@ pub(super) struct Postgres {
     clock: Clock,
     /// The latest time of day that due times were compared with, in milliseconds since 1970; see [`due`].
     latest: tokio::sync::Mutex<i64>,
+    shares: Shares,
+}
+
+impl Deref for Postgres {
+    type Target = Core;
+
+    fn deref(&self) -> &Core {
+        &self.core
+    }
 }
 
 /// The reading connections of people's queries.
@@ -113,15 +139,24 @@ impl Readers {
     }
 }
 
-impl Drop for Postgres {
+impl Drop for Core {
     fn drop(&mut self) {
         self.connections.close();
     }
 }
 
 impl Postgres {
-    /// Connects to the ledger, creates or migrates its tables, and acquires the lease.
+    /// Connects to the ledger, creates or migrates its tables, and acquires the lease of the whole ledger.
     pub(super) async fn open(address: &PostgresAddress, clock: Clock) -> Result<Self> {
+        Self::open_as(address, clock, LEDGER).await
+    }
+
+    /// Connects to the ledger like [`Self::open`], and acquires the lease of this shore beside other shores.
+    pub(super) async fn join(address: &PostgresAddress, clock: Clock) -> Result<Self> {
+        Self::open_as(address, clock, &format!("{SHORE}{}", address.shore)).await
+    }
+
+    async fn open_as(address: &PostgresAddress, clock: Clock, name: &str) -> Result<Self> {
         let servers = servers(address)?;
         let holder = Holder::new(&address.lock, &servers.shown)?;
         let (mut connection, options) = in_time(&servers, servers.connect(true)).await?;
@@ -136,26 +171,29 @@ impl Postgres {
                     copy: None,
                 });
             }
-            // An update must not change the tables under a running program, which would hold the lease.
-            let mut token = match form {
-                Some(_) => Some(lease::acquire(&mut connection, &holder, &servers.shown, address.lease_time).await?),
-                None => None,
-            };
+            let (shown, time) = (&servers.shown, address.lease_time);
             if form != Some(ours) {
+                // An update must not change the tables under a running program, which would hold a lease.
+                let alone = match form {
+                    Some(_) => Some(lease::acquire(&mut connection, &holder, LEDGER, shown, time).await?),
+                    None => None,
+                };
                 migrate(&mut connection, &servers).await?;
+                if let Some(alone) = alone {
+                    lease::give_back(&mut connection, &alone).await?;
+                }
             }
-            if token.is_none() {
-                token = Some(lease::acquire(&mut connection, &holder, &servers.shown, address.lease_time).await?);
-            }
-            Ok((token.unwrap_or_default(), instance(&mut connection).await?))
+            let lease = lease::acquire(&mut connection, &holder, name, shown, time).await?;
+            Ok((lease, instance(&mut connection).await?))
         };
-        let (token, instance) = opened.await.map_err(|e| opening(&servers, e))?;
+        let (lease, instance) = opened.await.map_err(|e| opening(&servers, e))?;
         let (connections, keeper) =
-            Connections::start((servers, holder), (connection, options), token, address.lease_time);
+            Connections::start((servers, holder), (connection, options), lease, address.lease_time);
         let listeners = Listeners::default();
         // The clock may have been ahead when the ledger was last open, so future due times are limited.
         let now = clock.now_ms();
-        let store = Self {
+        let core = Core {
+            shares: Shares::start(&connections),
             group: Group::start(connections.clone(), clock.clone(), listeners.clone()),
             connections,
             keeper: std::sync::Mutex::new(Some(keeper)),
@@ -164,6 +202,7 @@ impl Postgres {
             clock,
             latest: tokio::sync::Mutex::new(now),
         };
+        let store = Self { core: Arc::new(core), work: None };
         due::move_back(&store, now, 0).await?;
         Ok(store)
     }
@@ -184,7 +223,17 @@ impl Postgres {
         F: Fn(Pools) -> Fut + Send,
         Fut: Future<Output = Result<T>> + Send,
     {
-        self.connections.lasting(attempt).await
+        let work = self.work.clone();
+        self.connections.lasting(move |pools| attempt(pools.of_work(work.clone()))).await
+    }
+
+    /// Applies an update to a delivery or a version, together with others; see [`Group::make`].
+    async fn make(&self, entry: Entry, id: i64) -> Result<bool> {
+        self.make_at_cost(entry, id, None).await
+    }
+
+    async fn make_at_cost(&self, entry: Entry, id: i64, cost: Option<DeliveryCost>) -> Result<bool> {
+        self.group.make(self.work.clone(), entry, id, cost).await
     }
 
     /// Returns the lease and closes all connections.
@@ -234,6 +283,8 @@ fn servers(address: &PostgresAddress) -> Result<Servers> {
             options = options.password(password.expose_secret());
         }
         // A slow statement is no fault that an operator can mend, and the library's lines contain SQL.
+        let pause = LONGEST_PAUSE.min(address.lease_time * 2 / 3).as_millis();
+        let options = options.options([("idle_in_transaction_session_timeout", pause.to_string())]);
         Ok(options.application_name("contentmonster").options(SESSION).disable_statement_logging())
     };
     Ok(Servers { options: address.urls.iter().map(one).collect::<Result<_>>()?, shown: address.to_string() })

@@ -255,7 +255,7 @@ impl Places for Postgres {
         cost: Option<DeliveryCost>,
     ) -> Result<bool> {
         let entry = Entry::AcknowledgedAt { verified: verified.as_str(), place: delivery.place, seen };
-        self.group.make_at_cost(entry, delivery.id.0, cost).await
+        self.make_at_cost(entry, delivery.id.0, cost).await
     }
 }
 

@@ -9,7 +9,7 @@ use sqlx::postgres::PgRow;
 use super::{Readers, Result, link_usage, pauses, queue, rows};
 use crate::ledger::{
     DeliveryStory, DirectoryTally, Ending, Oldest, Postponed, QueueCursor, QueueFilter, QueuePage, QueueStage, Receipt,
-    ReceiptPage, Reports, Summary, Tally, Trouble, VersionStory, VesselNote,
+    ReceiptPage, Reports, ShoreSeen, Summary, Tally, Trouble, VersionStory, VesselNote,
 };
 use crate::names::{DirectoryName, RelPath, VesselName, display_bytes};
 use crate::records::{DeliveryCost, DeliveryId, DeliveryState, LinkBytes, UtcDay, WayOf};
@@ -46,6 +46,10 @@ const POSTPONED: &str = "SELECT d.vessel, v.directory, v.path, coalesce(d.reason
 
 #[async_trait]
 impl Reports for Readers {
+    async fn shores(&self) -> Result<Vec<ShoreSeen>> {
+        super::shares::seen(&self.pool()?).await
+    }
+
     async fn summary(&self, today: i64) -> Result<Summary> {
         let mut one = self.pool()?.begin_with(ONE_MOMENT).await?;
         let tallies = sqlx::query("SELECT * FROM tally ORDER BY vessel, directory").fetch_all(&mut *one).await?;

@@ -15,7 +15,7 @@ use super::rows::{current_columns, version_columns};
 use super::transitions::{end_vanished, forget, forget_all, insert, last_of_each_path, supersede};
 use super::{Postgres, Readers, Result, rows, signatures};
 use crate::digest::Digest;
-use crate::ledger::{CurrentVersion, LastDelivered, Outage, Parked, Pause, Reports, Store};
+use crate::ledger::{CurrentVersion, LastDelivered, LedgerError, Outage, Parked, Pause, Reports, Store, Work};
 use crate::names::{DirectoryName, InstanceId, RelPath, VesselName};
 use crate::records::{
     Backlog, Delivery, DeliveryId, DeliveryState, HeldVersion, NewVersion, Remains, Verified, Version, VersionId,
@@ -49,6 +49,10 @@ impl Store for Postgres {
         Arc::new(Readers::Shared(self.connections.clone()))
     }
 
+    fn for_work(&self, work: &Work) -> Option<Arc<dyn Store>> {
+        self.part_for(work).map(|part| Arc::new(part) as Arc<dyn Store>)
+    }
+
     fn outage(&self) -> Option<Arc<Outage>> {
         self.connections.outage()
     }
@@ -58,7 +62,11 @@ impl Store for Postgres {
     }
 
     async fn surely_ours(&self) -> Result<()> {
-        self.connections.surely_ours().await
+        self.connections.surely_ours().await?;
+        match &self.work {
+            Some(work) if !self.shares.has(work) => Err(LedgerError::NotOurs { work: work.name.clone() }),
+            _ => Ok(()),
+        }
     }
 
     async fn admit(&self, directory: &DirectoryName, versions: &[NewVersion], vessels: &[VesselName]) -> Result<()> {
@@ -258,7 +266,7 @@ impl Store for Postgres {
     }
 
     async fn hashed(&self, version: VersionId, digest: &Digest) -> Result<()> {
-        self.group.make(Entry::Hashed(*digest.as_bytes()), version.0).await.map(drop)
+        self.make(Entry::Hashed(*digest.as_bytes()), version.0).await.map(drop)
     }
 
     async fn keep_signature_of(&self, version: &Version, signature: &Signature) -> Result<()> {
@@ -274,16 +282,16 @@ impl Store for Postgres {
     }
 
     async fn enter(&self, delivery: DeliveryId, state: DeliveryState) -> Result<bool> {
-        self.group.make(Entry::State(state.as_str()), delivery.0).await
+        self.make(Entry::State(state.as_str()), delivery.0).await
     }
 
     async fn acknowledge(&self, delivery: DeliveryId, verified: Verified) -> Result<bool> {
-        self.group.make(Entry::Acknowledged(verified.as_str()), delivery.0).await
+        self.make(Entry::Acknowledged(verified.as_str()), delivery.0).await
     }
 
     async fn put_off(&self, delivery: DeliveryId, reason: &str, due_at: i64, parked: bool) -> Result<()> {
         let entry = Entry::PutOff { reason: reason.to_owned(), due_at, parked };
-        self.group.make(entry, delivery.0).await.map(drop)
+        self.make(entry, delivery.0).await.map(drop)
     }
 
     async fn hurry(&self, vessel: &VesselName) -> Result<()> {
@@ -448,14 +456,14 @@ impl Store for Postgres {
             beat = async {
                 beat.await?;
                 // No delivery has the number 0, so this changes nothing, but takes the same path as all updates.
-                self.group.make(Entry::Swept, 0).await.map(drop)
+                self.make(Entry::Swept, 0).await.map(drop)
             } => beat,
             () = self.connections.went_away() => Ok(()),
         }
     }
 
     async fn swept(&self, delivery: DeliveryId) -> Result<()> {
-        self.group.make(Entry::Swept, delivery.0).await.map(drop)
+        self.make(Entry::Swept, delivery.0).await.map(drop)
     }
 
     async fn is_open(&self, delivery: DeliveryId) -> Result<bool> {

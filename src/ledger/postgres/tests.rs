@@ -45,7 +45,7 @@ impl Place {
     }
 
     /// The address of the database for a host, which has a lock file of its own.
-    fn address_of(&self, host: &str) -> PostgresAddress {
+    pub(super) fn address_of(&self, host: &str) -> PostgresAddress {
         let lock = self.directory.path().join(format!("{host}.lock"));
         let url = self.database.url();
         let Ok(Database::Postgres(address)) = Database::of_argument(&url, lock) else { panic!("{url} is no address") };
@@ -69,11 +69,11 @@ impl Place {
     }
 }
 
-fn docs() -> DirectoryName {
+pub(super) fn docs() -> DirectoryName {
     DirectoryName::new("docs")
 }
 
-fn tern() -> VesselName {
+pub(super) fn tern() -> VesselName {
     VesselName::new("tern")
 }
 

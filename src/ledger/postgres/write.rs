@@ -9,10 +9,12 @@ use sqlx::query::Query;
 use sqlx::{AssertSqlSafe, ConnectOptions, Executor, PgConnection, PgPool, Postgres as Db, Row};
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
-use super::{Result, lease};
+use super::Result;
+use super::lease::Lease;
+use crate::ledger::LedgerError;
 
-/// Maximum number of reading connections. One more writes, and one keeps the lease.
-const READERS: u32 = 3;
+/// Maximum number of reading connections, of which one may listen to other shores. One more writes, and one keeps the lease.
+const READERS: u32 = 4;
 /// How long a caller waits for a connection of the pool.
 const LONGEST_QUEUE: Duration = Duration::from_secs(600);
 
@@ -32,7 +34,9 @@ pub(super) struct Pools {
     pub(super) readers: PgPool,
     /// Number of the period.
     pub(super) number: u64,
-    token: i64,
+    lease: Arc<Lease>,
+    /// The work that the updates belong to.
+    work: Option<Arc<Lease>>,
 }
 
 /// A transaction that writes. It is rolled back if it is dropped before the commit.
@@ -45,9 +49,14 @@ pub(super) struct Write {
 }
 
 impl Pools {
-    pub(super) fn new(options: PgConnectOptions, number: u64, token: i64) -> Self {
-        let writer = Arc::new(Mutex::new(None));
-        Self { writer, readers: pool(options.clone(), READERS), options, number, token }
+    pub(super) fn new(options: PgConnectOptions, number: u64, lease: Lease) -> Self {
+        let (writer, lease) = (Arc::new(Mutex::new(None)), Arc::new(lease));
+        Self { writer, readers: pool(options.clone(), READERS), options, number, lease, work: None }
+    }
+
+    /// Returns the connections for updates that belong to some work.
+    pub(super) fn of_work(self, work: Option<Arc<Lease>>) -> Self {
+        Self { work, ..self }
     }
 
     /// Closes all connections, after a transaction that is being committed.
@@ -56,17 +65,42 @@ impl Pools {
         drop(self.writer.lock().await.take());
     }
 
-    /// Begins a transaction that fails unless this process holds the lease until the commit.
+    /// Begins a transaction that fails unless this process holds the lease until the commit, and has the work that the
+    /// updates belong to.
     pub(super) async fn begin(&self) -> Result<Write> {
+        let work: Vec<_> = self.work.iter().cloned().collect();
+        let (write, lost) = self.begin_for(&work).await?;
+        match lost.first() {
+            // The transaction is rolled back.
+            Some(lost) => Err(LedgerError::NotOurs { work: lost.name.clone() }),
+            None => Ok(write),
+        }
+    }
+
+    /// Begins a transaction like [`Self::begin`], for updates that belong to some `work`. Returns the work that this process
+    /// does not have any more; the other work stays with it until the commit.
+    pub(super) async fn begin_for(&self, work: &[Arc<Lease>]) -> Result<(Write, Vec<Arc<Lease>>)> {
         let mut place = self.writer.clone().lock_owned().await;
         let mut connection = match place.take() {
             Some(connection) => connection,
             None => self.options.connect().await?,
         };
-        // `fence` must see what was committed while it waited for its lock.
-        let begin = format!("BEGIN ISOLATION LEVEL READ COMMITTED; SELECT fence('{}', {})", lease::LEDGER, self.token);
+        // The functions must see what was committed while they waited for their lock.
+        let (lease, held) = (quoted(&self.lease.name), self.lease.token);
+        let fence = match work {
+            [] => format!("fence({lease}, {held}), ARRAY[]::text[]"),
+            work => {
+                let names = work.iter().map(|work| quoted(&work.name)).collect::<Vec<_>>().join(", ");
+                let tokens = work.iter().map(|work| work.token.to_string()).collect::<Vec<_>>().join(", ");
+                format!("* FROM fence_work({lease}, {held}, ARRAY[{names}]::text[], ARRAY[{tokens}]::bigint[])")
+            }
+        };
+        let begin = format!("BEGIN ISOLATION LEVEL READ COMMITTED; SELECT {fence}");
         let row: PgRow = connection.fetch_one(sqlx::raw_sql(AssertSqlSafe(begin))).await?;
-        Ok(Write { number: row.try_get(0)?, connection: Some(connection), place })
+        let lost: Vec<String> = if work.is_empty() { Vec::new() } else { row.try_get(1)? };
+        let is_lost = |work: &&Arc<Lease>| lost.contains(&format!("{} {}", work.name, work.token));
+        let lost = work.iter().filter(is_lost).cloned().collect();
+        Ok((Write { number: row.try_get(0)?, connection: Some(connection), place }, lost))
     }
 
     /// Executes one statement in a transaction of its own; returns the number of rows that it affected.
@@ -95,6 +129,11 @@ impl Pools {
             }
         }
     }
+}
+
+/// Writes a name as a literal of SQL.
+fn quoted(name: &str) -> String {
+    format!("'{}'", name.replace('\'', "''"))
 }
 
 impl Write {

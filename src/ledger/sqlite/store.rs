@@ -15,12 +15,15 @@ use super::rows::{current_columns, version_columns};
 use super::transitions::{end_vanished, forget, forget_all, insert, last_of_each_path, supersede};
 use super::{Readers, Result, Sqlite, json, rows, signatures};
 use crate::digest::Digest;
-use crate::ledger::{CurrentVersion, LastDelivered, Parked, Pause, Reports, Store};
+use crate::ledger::{CurrentVersion, LastDelivered, Parked, Pause, Reports, Shores, Store};
 use crate::names::{DirectoryName, InstanceId, RelPath, VesselName};
 use crate::records::{
     Backlog, Delivery, DeliveryId, DeliveryState, HeldVersion, NewVersion, Remains, Verified, Version, VersionId,
 };
 use crate::signature::Signature;
+
+/// A ledger file has one shore.
+impl Shores for Sqlite {}
 
 #[async_trait]
 impl Store for Sqlite {

@@ -44,6 +44,41 @@ pub struct Document {
     /// The disks that hold the ledger and the directories, each once, the ledger's disk first.
     #[serde(default)]
     pub disks: Vec<DiskStatus>,
+    /// The shores that use the ledger, by name; empty if the ledger is a file.
+    #[serde(default)]
+    pub shores: Vec<ShoreStatus>,
+}
+
+/// A shore that uses the ledger.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ShoreStatus {
+    /// `ShoreName`; empty for a program that uses the ledger alone.
+    pub name: String,
+    /// Its host and process.
+    pub holder: String,
+    /// When it started, by the database's clock.
+    pub since: Timestamp,
+    /// How long its lease lasts unless it is renewed, in milliseconds; negative: it has run out.
+    pub lease_ms: i64,
+    /// How long the last renewal of its lease took, in microseconds: the latency of the database.
+    pub latency_us: Option<i64>,
+    /// Whether it is drained: it serves nothing.
+    pub drained: bool,
+    /// The vessels that it serves.
+    pub vessels: Vec<ServedStatus>,
+    /// The directories that it scans and retires.
+    pub directories: Vec<ServedStatus>,
+    /// Whether it prunes the ledger and sends notifications.
+    pub housekeeping: bool,
+}
+
+/// A vessel or a directory of a shore.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ServedStatus {
+    /// The name in the settings.
+    pub name: String,
+    /// Since when the shore serves it.
+    pub since: Timestamp,
 }
 
 /// A number of files and their total size.
@@ -114,6 +149,9 @@ pub struct DirectoryStatus {
     pub name: String,
     /// Whether the directory is in the settings.
     pub configured: bool,
+    /// The shore that scans and retires it; `null` if the ledger is a file, or no shore serves it.
+    #[serde(default)]
+    pub shore: Option<String>,
     /// Files that at least one vessel lacks.
     pub waiting: Amount,
     /// Number of deliveries in progress.

@@ -16,6 +16,9 @@ pub struct VesselStatus {
     pub name: String,
     /// The vessel's connection.
     pub link: Link,
+    /// The shore that serves the vessel; `null` if the ledger is a file, or no shore serves it.
+    #[serde(default)]
+    pub shore: Option<String>,
     /// Files that the vessel lacks, including those being sent, with their whole sizes.
     pub backlog: Amount,
     /// Number of parked deliveries.
@@ -188,6 +191,8 @@ pub enum LinkState {
     Paused,
     /// The program doesn't run.
     Off,
+    /// Another shore serves the vessel.
+    Elsewhere,
 }
 
 impl LinkState {
@@ -200,6 +205,7 @@ impl LinkState {
             Self::Closed => "closed",
             Self::Paused => "paused",
             Self::Off => "off",
+            Self::Elsewhere => "elsewhere",
         }
     }
 }

@@ -165,6 +165,32 @@ impl Fleet {
         self.run_with(&Mounts::default())
     }
 
+    /// Starts a shore of this name, beside others with the same ledger in PostgreSQL.
+    pub(crate) fn run_shore(&self, name: &str) -> Daemon {
+        // The test ends what does not end, so no wait depends on one of the shores.
+        self.daemon.set(Some(std::process::id()));
+        Daemon::spawn(self.command_of(name, &[]), "")
+    }
+
+    /// Runs a command on the shore of this name, and waits for its end.
+    #[track_caller]
+    pub(crate) fn call_shore(&self, name: &str, arguments: &[&str]) -> Ended {
+        Daemon::spawn(self.command_of(name, arguments), "").ended()
+    }
+
+    /// A command with the settings of one of several shores, which has a lock file of its own like another host.
+    fn command_of(&self, shore: &str, arguments: &[&str]) -> Command {
+        let (settings, socket) = (self.path(format!("{shore}.ini")), self.path(format!("{shore}.sock")));
+        let own = format!("[MONSTER]\nShoreName = {shore}\nSocket = {}\n", socket.display());
+        let text = fs::read_to_string(self.settings()).unwrap().replace("[MONSTER]\n", &own);
+        fs::write(&settings, text).unwrap();
+        fs::set_permissions(&settings, fs::Permissions::from_mode(0o600)).unwrap();
+        let mut command = Mounts::default().command();
+        command.arg(env!("CARGO_BIN_EXE_contentmonster")).arg("--settings").arg(settings).args(arguments);
+        self.surround(&mut command);
+        command
+    }
+
     /// Starts the daemon with mounts of its own.
     pub(crate) fn run_with(&self, mounts: &Mounts) -> Daemon {
         let daemon = Daemon::spawn(self.command(mounts, &[]), "");

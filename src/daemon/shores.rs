@@ -1,0 +1,431 @@
+//! The work of this shore, where several shores use one ledger: starts the tasks of work that it is given, hands work over
+//! after its tasks have ended, and passes hints on.
+//!
+//! All sections of the settings are known here, but tasks run only for the work that this shore has. The bells of all other
+//! sections are relayed: their rings go to the other shores. Without other shores, as with a ledger file, all work is here.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tokio_util::task::AbortOnDropHandle;
+
+use super::Daemon;
+use super::sections::{Running, Tasks};
+use crate::bell::Bell;
+use crate::fault::Fault;
+use crate::ledger::{Hint, Ledger, LedgerError, Next, Work};
+use crate::shore::Troubles;
+
+/// How often all tasks look for work whose hints were lost.
+const POLL: Duration = Duration::from_secs(30);
+/// How long hints are collected before they are sent.
+const COLLECT: Duration = Duration::from_millis(10);
+/// How long a stopping shore tries to hand its work over.
+const LONGEST_HANDOVER: Duration = Duration::from_secs(10);
+
+/// The work of this shore.
+pub(super) struct Shared {
+    held: Mutex<BTreeSet<Work>>,
+    /// Work whose tasks are being stopped, so that another shore can have it.
+    ending: Mutex<BTreeSet<Work>>,
+    relay: Arc<Relay>,
+    _sending: AbortOnDropHandle<()>,
+    /// The tasks that wait for the bells of other shores' work.
+    relays: Mutex<HashMap<Hint, AbortOnDropHandle<()>>>,
+    /// Rung when notices were recorded, but other shores send them.
+    pub(super) notices: Bell,
+}
+
+/// Hints that are to be sent.
+#[derive(Default)]
+struct Relay {
+    hints: Mutex<BTreeSet<Hint>>,
+    bell: Bell,
+}
+
+impl Relay {
+    fn add(&self, hint: Hint) {
+        locked(&self.hints).insert(hint);
+        self.bell.ring();
+    }
+
+    /// Sends hints as they come; never returns. A hint that can't be sent is dropped: the other shores look by themselves.
+    async fn send(self: Arc<Self>, ledger: Ledger) {
+        loop {
+            self.bell.rung().await;
+            tokio::time::sleep(COLLECT).await;
+            let hints: Vec<Hint> = std::mem::take(&mut *locked(&self.hints)).into_iter().collect();
+            if let Err(e) = ledger.send_hints(&hints).await {
+                tracing::debug!("Cannot send hints to other shores: {e}");
+            }
+        }
+    }
+
+    /// Sends a hint whenever a bell rings.
+    fn attach(self: &Arc<Self>, bell: Bell, hint: Hint) -> AbortOnDropHandle<()> {
+        let relay = self.clone();
+        AbortOnDropHandle::new(tokio::spawn(async move {
+            loop {
+                bell.rung().await;
+                relay.add(hint.clone());
+            }
+        }))
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Shared {
+    /// Creates the state of a shore that has no work yet; `None` if it has the ledger for itself.
+    pub(super) fn new(ledger: &Ledger) -> Option<Arc<Self>> {
+        ledger.share_interval()?;
+        let relay = Arc::new(Relay::default());
+        Some(Arc::new(Self {
+            held: Mutex::default(),
+            ending: Mutex::default(),
+            _sending: AbortOnDropHandle::new(tokio::spawn(relay.clone().send(ledger.clone()))),
+            relay,
+            relays: Mutex::default(),
+            notices: Bell::new(),
+        }))
+    }
+
+    pub(super) fn holds(&self, work: &Work) -> bool {
+        locked(&self.held).contains(work) && !locked(&self.ending).contains(work)
+    }
+}
+
+/// What the main loop waits for, besides new settings.
+pub(super) struct Events {
+    ledger: Ledger,
+    interval: Option<Duration>,
+    look_at: Instant,
+    poll_at: Instant,
+    drained: watch::Receiver<bool>,
+    /// Work whose tasks are being stopped and which is then given back.
+    handovers: JoinSet<Result<(), LedgerError>>,
+}
+
+impl Events {
+    pub(super) fn new(ledger: Ledger, drained: watch::Receiver<bool>) -> Self {
+        let (now, interval) = (Instant::now(), ledger.share_interval());
+        let look_at = now + interval.unwrap_or_default();
+        Self { ledger, interval, look_at, poll_at: now + POLL, drained, handovers: JoinSet::new() }
+    }
+
+    /// Waits for the next event: a hint of another shore, or the time for a look; never returns without other shores.
+    pub(super) async fn next(&mut self) -> Hint {
+        let Some(interval) = self.interval else { return std::future::pending().await };
+        let hint = tokio::select! {
+            hint = self.ledger.next_hint() => hint,
+            Ok(()) = self.drained.changed() => Hint::Shares,
+            Some(ended) = self.handovers.join_next() => {
+                if let Ok(Err(e)) = ended {
+                    tracing::debug!("Cannot give work back: {e}");
+                }
+                Hint::Shares
+            }
+            () = tokio::time::sleep_until(self.look_at) => Hint::Shares,
+            () = tokio::time::sleep_until(self.poll_at) => Hint::Anything,
+        };
+        let now = Instant::now();
+        if matches!(hint, Hint::Shares | Hint::Anything) {
+            self.look_at = now + interval;
+        }
+        if hint == Hint::Anything {
+            self.poll_at = now + POLL;
+        }
+        hint
+    }
+}
+
+impl Daemon {
+    /// Returns whether the tasks of some work run here.
+    pub(super) fn holds(&self, work: &Work) -> bool {
+        self.shared.as_ref().is_none_or(|shared| shared.holds(work))
+    }
+
+    /// Returns the work that this shore can be given.
+    fn serves(&self) -> Vec<Work> {
+        if *self.orders.drained().borrow() || self.surroundings.stop.is_cancelled() {
+            return Vec::new();
+        }
+        let (settings, own) = (&self.settings, &self.settings.monster.shore_name);
+        let vessels = settings.vessels.iter().filter(|vessel| vessel.may_be_served_by(own, &settings.directories));
+        let directories = settings.directories.iter().filter(|one| one.shore.is_empty() || one.shore == *own);
+        let vessels = vessels.map(|vessel| Work::Vessel(vessel.name.clone()));
+        let directories = directories.map(|directory| Work::Directory(directory.name.clone()));
+        vessels.chain(directories).chain([Work::Housekeeping]).collect()
+    }
+
+    /// Takes the first share of the work. To be called before anything that depends on it.
+    pub(super) async fn join_shores(&self) -> Result<(), Fault> {
+        let Some(shared) = &self.shared else { return Ok(()) };
+        let share = self.ledger.share_out(&self.serves()).await.map_err(|e| e.fault())?;
+        let held: BTreeSet<Work> = share.held.into_keys().collect();
+        let shore = &self.settings.monster.shore_name;
+        tracing::info!(%shore, vessels = count(&held, true), directories = count(&held, false), "Joined the shores of the ledger");
+        *locked(&shared.held) = held;
+        self.relay_bells();
+        Ok(())
+    }
+
+    /// Acts on a hint of another shore, or on the time for a look.
+    pub(super) async fn follow_hint(
+        &mut self,
+        hint: Hint,
+        tasks: &mut Tasks,
+        events: &mut Events,
+    ) -> Result<(), Fault> {
+        match hint {
+            Hint::Shares => return self.follow_shares(tasks, events).await,
+            Hint::New(work) => self.ring(&work),
+            Hint::Hurry(vessel) => {
+                let control = self.vessels.get(&vessel).filter(|_| self.holds(&Work::Vessel(vessel.clone())));
+                if let Some(vessel) = control {
+                    vessel.controls.hurry.ring();
+                    vessel.controls.bell.ring();
+                }
+            }
+            Hint::Pauses => self.orders.follow_pauses().await.map_err(|e| e.fault())?,
+            Hint::Notices => self.ring(&Work::Housekeeping),
+            Hint::Locations => self.follow_locations(tasks).await?,
+            Hint::Anything => {
+                self.follow_shares(tasks, events).await?;
+                if self.ledger.outage().is_none() {
+                    self.usage.refresh(None).await.map_err(|e| e.fault())?;
+                    self.orders.follow_pauses().await.map_err(|e| e.fault())?;
+                }
+                let held = self.shared.iter().flat_map(|shared| locked(&shared.held).clone());
+                held.for_each(|work| self.ring(&work));
+            }
+        }
+        Ok(())
+    }
+
+    /// Wakes the tasks of some work, if they run here.
+    fn ring(&self, work: &Work) {
+        if !self.holds(work) {
+            return;
+        }
+        match work {
+            Work::Vessel(name) => self.vessels.get(name).into_iter().for_each(|vessel| vessel.controls.bell.ring()),
+            Work::Directory(name) => self.directories.get(name).into_iter().for_each(|one| one.retire_bell.ring()),
+            Work::Housekeeping => self.background.iter().for_each(|background| background.ring()),
+        }
+    }
+
+    /// Passes a change of the locations on.
+    pub(super) fn tell_locations(&self) {
+        self.shared.iter().for_each(|shared| shared.relay.add(Hint::Locations));
+    }
+
+    /// Takes what is due to this shore and starts its tasks; begins to hand over what is due to others.
+    ///
+    /// # Errors
+    /// A [`Fault`] of the daemon when the ledger can't be used, or this shore was replaced.
+    pub(super) async fn follow_shares(&mut self, tasks: &mut Tasks, events: &mut Events) -> Result<(), Fault> {
+        let Some(shared) = self.shared.clone() else { return Ok(()) };
+        // Nothing changes hands while the database is away.
+        if self.ledger.outage().is_some() {
+            return Ok(());
+        }
+        let share = self.ledger.share_out(&self.serves()).await.map_err(|e| e.fault())?;
+        if let Some(look_in) = share.look_in {
+            events.look_at = events.look_at.min(Instant::now() + look_in);
+        }
+        let before = locked(&shared.held).clone();
+        let gained: Vec<Work> = share
+            .held
+            .iter()
+            .filter(|(work, next)| **next == Next::Stays && !before.contains(work) && self.is_configured(work))
+            .map(|(work, _)| work.clone())
+            .collect();
+        let ending = locked(&shared.ending).clone();
+        let goes = |(work, next): &(&Work, &Next)| **next == Next::Goes && !ending.contains(work);
+        let goes: Vec<Work> = share.held.iter().filter(goes).map(|(work, _)| work.clone()).collect();
+        if gained.iter().any(|work| matches!(work, Work::Directory(_))) {
+            // A location may have turned from a file into a directory meanwhile.
+            self.follow_locations(tasks).await?;
+        }
+        let known = |work: &Work| before.contains(work) || gained.contains(work);
+        *locked(&shared.held) = share.held.into_keys().filter(known).collect();
+        locked(&shared.ending).extend(goes.iter().cloned());
+        if gained.is_empty() && goes.is_empty() {
+            return Ok(());
+        }
+        for work in goes {
+            tracing::info!("Handing {work} over to another shore");
+            let ended = self.end_work(&work);
+            let ledger = self.ledger.clone();
+            if work == Work::Housekeeping {
+                self.start_background().await?;
+            }
+            let shared = shared.clone();
+            events.handovers.spawn(async move {
+                ended.await;
+                ledger.give_back(std::slice::from_ref(&work)).await?;
+                locked(&shared.held).remove(&work);
+                locked(&shared.ending).remove(&work);
+                Ok(())
+            });
+        }
+        for work in &gained {
+            tracing::info!("Serving {work} on this shore");
+        }
+        self.start_work(&gained, tasks).await?;
+        self.relay_bells();
+        self.show();
+        Ok(())
+    }
+
+    fn is_configured(&self, work: &Work) -> bool {
+        match work {
+            Work::Vessel(name) => self.vessels.contains_key(name),
+            Work::Directory(name) => self.directories.contains_key(name),
+            Work::Housekeeping => true,
+        }
+    }
+
+    /// Stops the tasks of some work; the future waits until they have ended.
+    fn end_work(&mut self, work: &Work) -> impl Future<Output = ()> + Send + use<> {
+        let running = match work {
+            Work::Vessel(name) => self.vessels.get(name).map(|vessel| vessel.running.clone()),
+            Work::Directory(name) => self.directories.get(name).map(|directory| directory.running.clone()),
+            Work::Housekeeping => None,
+        };
+        if let Some(running) = &running {
+            running.stop.cancel();
+        }
+        let background = if *work == Work::Housekeeping { self.background.take() } else { None };
+        let (live, vessel) = (self.live.clone(), work.clone());
+        async move {
+            if let Some(running) = running {
+                running.end().await;
+            }
+            if let Some(background) = background {
+                background.stop().await;
+            }
+            if let Work::Vessel(name) = vessel {
+                live.connecting(&name);
+            }
+        }
+    }
+
+    /// Starts the tasks of work that this shore was given.
+    async fn start_work(&mut self, gained: &[Work], tasks: &mut Tasks) -> Result<(), Fault> {
+        if gained.is_empty() {
+            return Ok(());
+        }
+        let stop = self.surroundings.stop.clone();
+        // The tasks that were here before have ended.
+        for work in gained {
+            match work {
+                Work::Vessel(name) => {
+                    self.usage.refresh(Some(name)).await.map_err(|e| e.fault())?;
+                    if let Some(vessel) = self.vessels.get_mut(name) {
+                        vessel.running = Running::within(&stop);
+                    }
+                }
+                Work::Directory(name) => {
+                    if let Some(directory) = self.directories.get_mut(name) {
+                        directory.running = Running::within(&stop);
+                        directory.trouble.send_replace(Troubles::default());
+                    }
+                }
+                Work::Housekeeping => self.start_background().await?,
+            }
+        }
+        self.orders.follow_pauses().await.map_err(|e| e.fault())?;
+        for work in gained {
+            if let Work::Directory(name) = work {
+                self.directory(name).prepare().await?;
+                self.start_directory(name, tasks);
+            }
+        }
+        for settings in &self.settings.vessels {
+            if gained.contains(&Work::Vessel(settings.name.clone())) {
+                self.start_vessel(settings, tasks);
+            }
+        }
+        Ok(())
+    }
+
+    /// Has the rings of the bells of others' work passed on, and those of own work not.
+    pub(super) fn relay_bells(&self) {
+        let Some(shared) = &self.shared else { return };
+        let mut wanted: HashMap<Hint, &Bell> = HashMap::new();
+        for (name, vessel) in &self.vessels {
+            let work = Work::Vessel(name.clone());
+            if !self.holds(&work) {
+                wanted.insert(Hint::Hurry(name.clone()), &vessel.controls.hurry);
+                wanted.insert(Hint::New(work), &vessel.controls.bell);
+            }
+        }
+        for (name, directory) in &self.directories {
+            let work = Work::Directory(name.clone());
+            if !self.holds(&work) {
+                wanted.insert(Hint::New(work), &directory.retire_bell);
+            }
+        }
+        wanted.insert(Hint::Pauses, self.orders.pauses_changed());
+        wanted.insert(Hint::Notices, &shared.notices);
+        // The bells of changed sections are new ones, so all are attached again.
+        let attach = |(hint, bell): (Hint, &Bell)| (hint.clone(), shared.relay.attach(bell.clone(), hint));
+        let attached = wanted.into_iter().map(attach).collect();
+        *locked(&shared.relays) = attached;
+    }
+
+    /// Gives the work of removed sections back, whose tasks have ended, and has the other shores know what this one serves.
+    pub(super) async fn follow_settings(&mut self, tasks: &mut Tasks, events: &mut Events) -> Result<(), Fault> {
+        if self.shared.is_some() {
+            self.follow_shares(tasks, events).await?;
+            self.relay_bells();
+        }
+        Ok(())
+    }
+
+    /// Hands over all work when the program stops, each piece as soon as its tasks have ended.
+    pub(super) async fn leave_shores(&mut self) {
+        let Some(shared) = self.shared.clone() else { return };
+        let leaving = async {
+            if self.ledger.outage().is_some() {
+                return;
+            }
+            let mut held = locked(&shared.held).clone();
+            // The background tasks end later, and their work with the lease.
+            held.remove(&Work::Housekeeping);
+            if let Err(e) = self.ledger.share_out(&[]).await {
+                tracing::debug!("Cannot leave the other shores in order: {e}");
+                return;
+            }
+            let ledger = self.ledger.clone();
+            let ends: Vec<_> = held.into_iter().map(|work| (self.end_work(&work), work)).collect();
+            let hand_over = |(ended, work)| {
+                let ledger = ledger.clone();
+                async move {
+                    ended.await;
+                    ledger.give_back(&[work]).await.ok();
+                }
+            };
+            join_all(ends.into_iter().map(hand_over)).await;
+        };
+        tokio::time::timeout(LONGEST_HANDOVER, leaving).await.ok();
+    }
+}
+
+fn count(held: &BTreeSet<Work>, vessels: bool) -> usize {
+    let wanted = |work: &&Work| match work {
+        Work::Vessel(_) => vessels,
+        Work::Directory(_) => !vessels,
+        Work::Housekeeping => false,
+    };
+    held.iter().filter(wanted).count()
+}
