@@ -52,13 +52,14 @@ fn show_version(version: &Chapter, now: Timestamp) {
         version.fate
     ));
     say(format_args!("    SHA-256 {hash}"));
-    version.deliveries.iter().for_each(|fate| show_fate(fate, now));
+    version.deliveries.iter().for_each(|fate| show_fate(fate, version.bytes, now));
 }
 
-fn show_fate(fate: &DeliveryReport, now: Timestamp) {
+fn show_fate(fate: &DeliveryReport, bytes: u64, now: Timestamp) {
     match (&fate.delivered, &fate.verified) {
         (Some(at), Some(how)) => {
-            let from = fate.made_from.as_ref().map(|from| made_from(how, from)).unwrap_or_default();
+            let from = fate.made_from.as_ref().map(|from| made_from(how, from, bytes, fate.saved_bytes));
+            let from = from.unwrap_or_default();
             say(format_args!("    {}: delivered {}, {how}{from}", fate.vessel, sizes::ago(*at, now)));
             show_cost(fate);
             return;

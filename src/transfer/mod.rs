@@ -33,6 +33,8 @@ mod repair;
 mod same_host;
 mod secured;
 mod send_to_loop;
+mod signing;
+mod similar_file;
 mod space_check;
 mod sweep;
 mod transfers;
