@@ -14,6 +14,7 @@ use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
 
 use super::attributes::looks_like;
+use super::clone_file::clone_file;
 use super::delta_plan::{DeltaPlan, Step};
 use super::growing_hash::{grown, hash_as_it_grows};
 use super::held::Held;
@@ -163,6 +164,13 @@ pub(super) async fn apply<'s>(
     delta: &Delta,
 ) -> Result<Option<GrowingHash<'s>>, Fault> {
     let session = &transfers.session;
+    let size = delivery.version.stamp.size;
+    let (is_whole, is_moved) = (delta.old.is_whole && delta.joined == 0, delivery.origin.is_some());
+    // Another delivery may give the path of a moved file to another file.
+    if is_whole && !is_moved && clone_file(transfers, &delta.old.path, assembly, size).await? {
+        session.found(&delivery.version, size);
+        return Ok(None);
+    }
     // A file that is only copied uses no bandwidth.
     let is_large = delivery.version.plan().count() > 1 && !delta.old.is_whole;
     let _turn = if is_large { Some(session.large_upload(&delivery.version).await) } else { None };
