@@ -290,6 +290,12 @@ fn after_churn_with_moves_and_kills_the_trees_are_equal(
     moves_and_kills(&fleet, seed, &fleet.vessel("tern").path("in"), || fleet.vessel("tern").link().cut());
 }
 
+#[rstest]
+fn after_churn_with_moves_and_kills_a_local_target_is_equal(#[values(1, 2, 3)] seed: u64) {
+    let Some(fleet) = local_mirror("MaxDelete = 1000000\nRescanInterval = 2s") else { return };
+    moves_and_kills(&fleet, seed, &fleet.path("disk/in"), || ());
+}
+
 fn moves_and_kills(fleet: &Fleet, seed: u64, there: &Path, cut: impl Fn()) {
     fleet.put("keeper", b"so that it is never empty");
     let mut daemon = fleet.run();
@@ -324,6 +330,58 @@ fn moves_and_kills(fleet: &Fleet, seed: u64, there: &Path, cut: impl Fn()) {
     }
     let moved = receipts(fleet).lines().filter(|line| line.contains("moved on the vessel")).count();
     println!("seed {seed}: {kills} kills, {cuts} cuts, {moved} moved, equal after {:?}", stopped.elapsed());
+    daemon.terminate();
+}
+
+/// A mirror whose only vessel is the directory `disk` on this host, and a second directory.
+fn local_mirror(more: &str) -> Option<Fleet> {
+    let fleet = Fleet::new().start()?;
+    let directory = |name: &str, more: &str| {
+        let (from, to) = (fleet.path("shore").join(name), fleet.path("disk").join(name));
+        [&from, &to].into_iter().for_each(|path| fs::create_dir_all(path).unwrap());
+        format!(
+            "[Directory {name}]\nLocation = {}\nRemoteLocation = {}\nMode = mirror\nSettleTime = 200ms\n{more}\n",
+            from.display(),
+            to.display()
+        )
+    };
+    let own = directory("in", &format!("Recursive = yes\nDelete = yes\n{more}"));
+    fleet.write_settings(&format!(
+        "[MONSTER]\nChunkSize = 2 MiB\n{own}{}[Vessel disk]\nAddress = localhost\nTransport = local\n",
+        directory("other", "")
+    ));
+    Some(fleet)
+}
+
+#[test]
+fn files_and_trees_are_moved_and_copied_on_a_local_target() {
+    let Some(fleet) = local_mirror("Links = copy\nMaxDelete = 1") else { return };
+    let there = fleet.path("disk");
+    let settle = || {
+        wait_until("the target to be equal", || {
+            differences(&tree(&fleet.path("shore/in")), &tree(&there.join("in"))).is_empty()
+        });
+    };
+    let inode = |name: &str| std::os::unix::fs::MetadataExt::ino(&fs::metadata(there.join("in").join(name)).unwrap());
+    fleet.put("keep", b"keep");
+    let large = content(1, 5 * MIB);
+    fleet.put("old", &large);
+    plant(&fleet.source("tree"), 5, 3);
+    let daemon = fleet.run();
+    settle();
+    let (file, in_tree) = (inode("old"), inode("tree/d0/e0/f0"));
+    fs::rename(fleet.source("old"), fleet.source("new")).unwrap();
+    fs::rename(fleet.source("tree"), fleet.source("moved")).unwrap();
+    settle();
+    assert_eq!((inode("new"), inode("moved/d0/e0/f0")), (file, in_tree), "they are the same files");
+    daemon.wait_for_log(&["Moved the directory on the vessel"]);
+    fs::write(fleet.path("shore/other/copy"), &large).unwrap();
+    wait_until("the copy", || fs::read(there.join("other/copy")).is_ok_and(|bytes| bytes == large));
+    wait_until("all receipts", || receipts(&fleet).contains("other/copy"));
+    let receipts = receipts(&fleet);
+    for said in ["moved on the vessel from in/old", "moved on the vessel from in/tree/d0/e0/f0", "copied from in/new"] {
+        assert!(receipts.contains(said), "{said}: {receipts}");
+    }
     daemon.terminate();
 }
 
