@@ -3,6 +3,7 @@
 //! A cut depends only on the bytes around it. So changes, insertions and appended bytes leave all other cuts and
 //! blocks as they were.
 
+use std::collections::HashMap;
 use std::fmt;
 
 use fastcdc::v2020::FastCDC;
@@ -18,6 +19,10 @@ const SHORTEST_AVERAGE: u32 = 16 << 10;
 const LONGEST_AVERAGE: u32 = 4 << 20;
 /// A block is at least a fourth of the average length and at most four times as long.
 const SPREAD: u32 = 4;
+
+/// Number of blocks by which other files find a signature, and how many of them are the first ones of the file.
+const SAMPLES: usize = 128;
+const FIRST: usize = 16;
 
 /// Bytes per block in the stored form.
 const KEPT: usize = 4 + HASH;
@@ -36,6 +41,13 @@ pub struct Block {
 impl fmt::Debug for Block {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{:02x}{:02x}…", self.length, self.hash[0], self.hash[1])
+    }
+}
+
+impl Block {
+    /// Returns the beginning of the hash, by which blocks of different files are matched before they are compared.
+    pub fn key(&self) -> i64 {
+        i64::from_le_bytes(*self.hash.first_chunk().expect("a hash is longer than 8 bytes"))
     }
 }
 
@@ -71,6 +83,20 @@ impl Signature {
     /// Returns the blocks of the file, in order.
     pub fn blocks(&self) -> &[Block] {
         &self.blocks
+    }
+
+    /// Returns the keys of the blocks by which this signature is found: the first ones, because most changes leave the
+    /// beginning of a file as it was, and those with the smallest keys, which two similar files have in common. Blocks
+    /// that the file repeats, such as those of zeros, are left out, because they say little about the file.
+    pub fn samples(&self) -> Vec<i64> {
+        let mut times: HashMap<i64, u32> = HashMap::new();
+        self.blocks.iter().for_each(|block| *times.entry(block.key()).or_default() += 1);
+        let once = |key: &i64| times.get(key) == Some(&1);
+        let mut samples: Vec<i64> = self.blocks.iter().map(Block::key).filter(once).take(FIRST).collect();
+        let mut others: Vec<i64> = self.blocks.iter().map(Block::key).filter(once).skip(samples.len()).collect();
+        others.sort_unstable();
+        samples.extend(others.into_iter().take(SAMPLES - FIRST));
+        samples
     }
 
     /// Returns the stored form: the average length, then each block's length and hash; 20 bytes per block.
@@ -182,6 +208,19 @@ mod tests {
         assert_eq!(Signature::average_for(64 << 30, Some(64 << 10)), 4 << 20);
         assert_eq!(Signature::average_for(1 << 20, Some(64 << 10)), 16 << 10);
         assert_eq!(Signature::average_for(1 << 20, Some(0)), 16 << 10);
+    }
+
+    #[test]
+    fn the_samples_of_similar_files_are_mostly_the_same() {
+        let old = [noise(4, 8 << 20), vec![0; 1 << 20]].concat();
+        let new = [&noise(5, 1 << 20)[..], &old, &noise(6, 3 << 20)].concat();
+        let (old, new) = (signature_of(&old, 1 << 20).samples(), signature_of(&new, 1 << 20).samples());
+        assert_eq!((old.len(), new.len()), (SAMPLES, SAMPLES));
+        let shared = new.iter().filter(|key| old.contains(key)).count();
+        assert!(shared > SAMPLES / 3, "{shared} of {}", new.len());
+        let other = signature_of(&noise(7, 8 << 20), 1 << 20).samples();
+        assert!(!other.iter().any(|key| old.contains(key)));
+        assert_eq!(signature_of(&vec![0; 1 << 20], 1 << 20).samples(), [0; 0], "all blocks are the same");
     }
 
     #[test]

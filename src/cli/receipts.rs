@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::shore::on_shore;
 use super::times::in_past;
-use super::{Exit, output, say_error};
+use super::{Exit, output, say_error, sizes};
 use crate::ledger::{LedgerError, LedgerView, Receipt};
 use crate::records::{DeliveryId, Verified};
 use crate::text::{visible, visible_json};
@@ -55,8 +55,10 @@ struct Line<'a> {
     written_bytes: Option<u64>,
     /// The delivery's share of the bytes on the link.
     link_bytes: Option<u64>,
-    /// The file on the vessel that was moved or copied to make this one.
+    /// The file on the vessel that was moved or copied, or of which blocks were copied, to make this one.
     made_from: Option<Cow<'a, str>>,
+    /// Bytes of the file that were moved or copied from there.
+    saved_bytes: Option<u64>,
 }
 
 impl<'a> Line<'a> {
@@ -72,6 +74,7 @@ impl<'a> Line<'a> {
             written_bytes: receipt.cost.map(|cost| cost.written),
             link_bytes: receipt.cost.and_then(|cost| cost.link),
             made_from: receipt.made_from.as_deref().map(Cow::from),
+            saved_bytes: receipt.saved_bytes,
         }
     }
 
@@ -100,11 +103,13 @@ fn no_formula(cell: Cow<'_, str>) -> Cow<'_, str> {
     }
 }
 
-/// Tells from which file on the vessel a file was made. `verified` is how the file was verified.
-pub(super) fn made_from(verified: &str, from: &str) -> String {
-    match verified == Verified::Moved.as_str() {
-        true => format!(" from {from}"),
-        false => format!(", copied from {from}"),
+/// Tells from which file on the vessel a file of `bytes` was made. `verified` is how the file was verified, `saved` is the
+/// number of bytes that were moved or copied.
+pub(super) fn made_from(verified: &str, from: &str, bytes: u64, saved: Option<u64>) -> String {
+    match saved.filter(|saved| *saved < bytes) {
+        _ if verified == Verified::Moved.as_str() => format!(" from {from}"),
+        Some(saved) => format!(", blocks of {from} ({} copied)", sizes::bytes(saved)),
+        None => format!(", copied from {from}"),
     }
 }
 
@@ -249,7 +254,9 @@ impl Out {
             Form::Json => writeln!(self.text, "{}", visible_json(&serde_json::to_string(&line)?)),
             Form::Text => {
                 let link = line.link_bytes.map_or_else(String::new, |bytes| format!("  {bytes} bytes on the link"));
-                let from = line.made_from.as_ref().map(|from| made_from(&line.verified, from)).unwrap_or_default();
+                let from = line.made_from.as_ref();
+                let from = from.map(|from| made_from(&line.verified, from, line.bytes, line.saved_bytes));
+                let from = from.unwrap_or_default();
                 let text = format!(
                     "{}  {}  {}/{}  {} bytes  {}  {}{from}{link}",
                     line.delivered, line.vessel, line.directory, line.file, line.bytes, line.sha256, line.verified

@@ -52,13 +52,14 @@ fn show_version(version: &Chapter, now: Timestamp) {
         version.fate
     ));
     say(format_args!("    SHA-256 {hash}"));
-    version.deliveries.iter().for_each(|report| show_delivery(report, now));
+    version.deliveries.iter().for_each(|report| show_delivery(report, version.bytes, now));
 }
 
-fn show_delivery(report: &DeliveryReport, now: Timestamp) {
+fn show_delivery(report: &DeliveryReport, bytes: u64, now: Timestamp) {
     match (&report.delivered, &report.verified) {
         (Some(at), Some(how)) => {
-            let from = report.made_from.as_ref().map(|from| made_from(how, from)).unwrap_or_default();
+            let from = report.made_from.as_ref().map(|from| made_from(how, from, bytes, report.saved_bytes));
+            let from = from.unwrap_or_default();
             say(format_args!("    {}: delivered {}, {how}{from}", report.vessel, sizes::ago(*at, now)));
             show_cost(report);
             return;

@@ -12,10 +12,10 @@ use serde_json::json;
 
 use super::{Daemon, Surroundings};
 use crate::fault::Fault;
-use crate::ledger::{Ledger, QueueEnd, Scratch};
+use crate::ledger::{Ledger, OriginThere, QueueEnd, Scratch};
 use crate::local::PROCESSED;
 use crate::names::{DirectoryName, RelPath, RemotePath, VesselName, display_bytes};
-use crate::records::{Delivery, VersionKind};
+use crate::records::{Delivery, Version, VersionKind};
 use crate::settings::{Settings, Vessel};
 use crate::shore;
 
@@ -244,7 +244,9 @@ impl Daemon {
         let version = &delivery.version;
         let there = self.ledger.origin_there(&vessel.name, delivery).await.map_err(|e| e.fault())?;
         let directory = self.directories.get(&version.directory).map(|directory| &directory.settings);
-        let Some(directory) = directory.filter(|_| there.is_some_and(|there| there.is_free)) else {
+        let is_same = |held: &Version| held.kind != VersionKind::File || held.stamp == version.stamp;
+        let may_move = |there: OriginThere| there.is_free && is_same(&there.held.version);
+        let Some(directory) = directory.filter(|_| there.is_some_and(may_move)) else {
             self.ledger.put_off(delivery.id, "", i64::MAX, false).await.map_err(|e| e.fault())?;
             return Ok(None);
         };

@@ -39,7 +39,7 @@ pub use error::LedgerError;
 pub use incidents::{IncidentMemory, ToldIncident};
 pub use link_usage::LinkUsage;
 pub use mounts::MountMemory;
-pub use moves::{MovedEntry, Moves, OriginThere, SameStamp};
+pub use moves::{MOST_SAMPLED, MovedEntry, Moves, OriginThere, SameStamp, SimilarFile};
 pub use notices::{Listener, Notice, NoticeId, Outbox};
 pub use outage::Outage;
 pub use pauses::{DirectoryPauses, PausedDirectory};

@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use super::LedgerError;
 use crate::names::{DirectoryName, RelPath, VesselName};
 use crate::records::{Delivery, DeliveryId, HeldVersion, NewVersion, Version, VersionId};
+use crate::signature::Signature;
 
 type Result<T> = std::result::Result<T, LedgerError>;
 
@@ -45,12 +46,33 @@ pub struct MovedEntry {
     pub held: HeldVersion,
 }
 
+/// Maximum number of files of a directory that are found by blocks of their content; the oldest signatures are not.
+pub const MOST_SAMPLED: i64 = 4096;
+
+/// Reads the average lengths from the beginnings of stored signatures.
+pub(super) fn averages(stored: &[Vec<u8>]) -> Vec<u32> {
+    stored.iter().filter_map(|stored| Some(u32::from_le_bytes(*stored.first_chunk()?))).collect()
+}
+
+/// A delivered file that has blocks of another one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SimilarFile {
+    /// The version that the vessel acknowledged.
+    pub held: HeldVersion,
+    /// The version's signature.
+    pub signature: Signature,
+}
+
 /// The ledger's queries and updates for content that a vessel has already.
 #[async_trait]
 pub trait Moves: Send + Sync {
     /// Returns the versions of other paths of a directory with the kind, inode, size and time of one of `versions`, ordered
     /// by index; of the same index, the versions that the paths hold now come first, then the newest.
     async fn same_stamp(&self, directory: &DirectoryName, versions: &[NewVersion]) -> Result<Vec<SameStamp>>;
+
+    /// Returns, for each of `versions` by its index, the newest version of a file of at least 1 MiB in the directory with its
+    /// inode, if that version has another path: a file that may have been moved and then changed.
+    async fn same_inode(&self, directory: &DirectoryName, versions: &[NewVersion]) -> Result<Vec<(usize, Version)>>;
 
     /// Returns the versions that a path and the paths below it hold now, ordered by path, at most `limit`. `Gone`
     /// versions are left out.
@@ -75,6 +97,15 @@ pub trait Moves: Send + Sync {
     /// that the vessel acknowledged and no newer version has replaced there; newest first, at most 4.
     async fn copies_of(&self, vessel: &VesselName, version: &Version) -> Result<Vec<HeldVersion>>;
 
-    /// Records from which file on the vessel a delivery's file was made, as the bytes of `directory/path`.
-    async fn made_from(&self, delivery: DeliveryId, file: &[u8]) -> Result<()>;
+    /// Returns the average lengths of the blocks of the newest signatures of other paths in a version's directory.
+    async fn averages_beside(&self, version: &Version) -> Result<Vec<u32>>;
+
+    /// Returns other files of a version's directory with one of these blocks, by their keys
+    /// ([`Block::key`](crate::signature::Block::key)), that the vessel acknowledged and no newer version has replaced there:
+    /// those with the most of these blocks first, at most 4.
+    async fn similar(&self, vessel: &VesselName, version: &Version, blocks: &[i64]) -> Result<Vec<SimilarFile>>;
+
+    /// Records from which file on the vessel a delivery's file was made, as the bytes of `directory/path`, and how many
+    /// bytes were moved or copied.
+    async fn made_from(&self, delivery: DeliveryId, file: &[u8], bytes: u64) -> Result<()>;
 }

@@ -164,6 +164,8 @@ pub struct Receipt {
     /// The file on the vessel, as `directory/path`, that was moved or copied to make this one; `None` if the file was
     /// sent.
     pub made_from: Option<String>,
+    /// Bytes of the file that were moved or copied from that file; `None` if there were none, or in an older ledger.
+    pub saved_bytes: Option<u64>,
 }
 
 /// The reason why a path no longer holds a version.
@@ -226,6 +228,8 @@ pub struct DeliveryStory {
     /// The file on the vessel, as `directory/path`, that was moved or copied to make this one; `None` if the file was
     /// sent.
     pub made_from: Option<String>,
+    /// Bytes of the file that were moved or copied from that file; `None` if there were none, or in an older ledger.
+    pub saved_bytes: Option<u64>,
 }
 
 /// The ledger's interface for people's queries.

@@ -47,7 +47,7 @@ CREATE TABLE delivery (
     parked          INTEGER NOT NULL DEFAULT 0,
     touched         INTEGER NOT NULL DEFAULT 0, -- 1: something of ours may lie on the vessel
     acknowledged_at INTEGER,
-    verified        TEXT, told TEXT, place INTEGER NOT NULL DEFAULT 0, seen_size INTEGER, seen_mtime INTEGER, token INTEGER, written_bytes INTEGER, link_bytes    INTEGER, queue      TEXT, rank       ANY, expires_at INTEGER, expired_at INTEGER, made_from BLOB,
+    verified        TEXT, told TEXT, place INTEGER NOT NULL DEFAULT 0, seen_size INTEGER, seen_mtime INTEGER, token INTEGER, written_bytes INTEGER, link_bytes    INTEGER, queue      TEXT, rank       ANY, expires_at INTEGER, expired_at INTEGER, made_from BLOB, saved_bytes INTEGER,
     UNIQUE (version, vessel)
 ) STRICT;
 
@@ -300,3 +300,18 @@ CREATE TABLE incident (
     reason  TEXT    NOT NULL,
     PRIMARY KEY (kind, subject)
 ) STRICT, WITHOUT ROWID;
+
+CREATE TABLE outline_sample (
+    block   INTEGER NOT NULL,
+    version INTEGER NOT NULL REFERENCES version (id) ON DELETE CASCADE,
+    PRIMARY KEY (block, version)
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX outline_sample_version ON outline_sample (version);
+
+CREATE INDEX outline_newest ON outline (directory, version);
+
+CREATE TRIGGER outline_dropped AFTER DELETE ON outline
+BEGIN
+    DELETE FROM outline_sample WHERE version = OLD.version;
+END;

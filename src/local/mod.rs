@@ -50,7 +50,7 @@ pub use relocate::{
 };
 pub use rules::Rules;
 pub use scan::{Scan, is_empty, scan};
-pub use source::hash_chunks;
+pub use source::{SourceFile, hash_chunks};
 pub use source_cache::{Arrival, Source, SourceCache};
 pub use take_in::{Intake, TakeIn};
 pub use watch::{Hint, Watcher};

@@ -146,7 +146,8 @@ pub(super) static KEYS: &[Key<Directory>] = &[
     key("Delta", Value("auto"), field!(Directory.delta, |it| it.choice(&[("auto", Delta::Auto), ("yes", Delta::Yes), ("no", Delta::No)])))
         .value("auto, yes or no")
         .doc("Whether only the changed blocks of a changed file are sent; the vessel copies the other blocks from its \
-              earlier version. `yes`: from the second version on. Every file of 1 MiB or more is prepared for this, \
+              earlier version or, if the file is larger than `ChunkSize`, from another file of the directory, such as a \
+              log that was rotated and then changed. `yes`: from the second version on. Every file of 1 MiB or more is prepared for this, \
               which costs some time. `auto`: like `yes` in a mirror, elsewhere from the third version of a name on. \
               `no`: never."),
     key("Dedup", Value("auto"), field!(Directory.dedup, |it| it.choice(&[("auto", Dedup::Auto), ("no", Dedup::No)])))

@@ -15,14 +15,18 @@ use super::diff::is_same;
 use super::pending::Pending;
 use crate::fault::Fault;
 use crate::ledger::CurrentVersion;
-use crate::local::{self, Found, PathState, Rules, Scan};
+use crate::local::{self, Found, PathState, Rules, Scan, SourceFile};
 use crate::names::RelPath;
 use crate::records::{NewVersion, Traits, Version, VersionKind};
-use crate::settings::Dedup;
+use crate::settings::{Dedup, Delta};
+use crate::signature::{Signature, SignatureBuilder};
 
 /// Maximum number of entries of a directory that is recorded as moved. They are recorded in one transaction, which other
 /// writers wait for; the entries of a larger directory are recorded one by one.
 const MOST: u32 = 50_000;
+
+/// Length of the beginning of a file that is compared, in blocks of average length.
+const BEGINNING: usize = 8;
 
 /// Returns whether moves are looked for in a directory.
 pub(super) fn are_sought(directory: &Directory) -> bool {
@@ -36,6 +40,7 @@ pub(super) async fn name_origins(directory: &Directory, versions: &mut Vec<NewVe
     if !are_sought(directory) || !versions.iter().any(is_file) {
         return Ok(Vec::new());
     }
+    name_changed_origins(directory, versions).await?;
     let origins = directory.ledger.same_stamp(&directory.settings.name, versions).await.map_err(|e| e.fault())?;
     let origins: Vec<_> = origins.into_iter().filter(|origin| versions.get(origin.at).is_some_and(is_file)).collect();
     if origins.is_empty() {
@@ -68,6 +73,47 @@ pub(super) async fn name_origins(directory: &Directory, versions: &mut Vec<NewVe
     let paths = away.keys().cloned().collect();
     versions.extend(away.into_iter().map(|(path, version)| NewVersion::moved_away(path, version)));
     Ok(paths)
+}
+
+/// Names the origins of large files that were moved and then changed, so that vessels keep the earlier file until its
+/// blocks were copied. The inode is a hint, because a file system may give it to another file; so both must begin with the
+/// same blocks. The earlier path is deleted or replaced like any other.
+async fn name_changed_origins(directory: &Directory, versions: &mut [NewVersion]) -> Result<(), Fault> {
+    let is_large = |version: &NewVersion| version.kind == VersionKind::File && version.digest.is_none();
+    if directory.settings.delta == Delta::No || !versions.iter().any(is_large) {
+        return Ok(());
+    }
+    let name = &directory.settings.name;
+    for (at, before) in directory.ledger.same_inode(name, versions).await.map_err(|e| e.fault())? {
+        let Some(version) = versions.get_mut(at).filter(|version| is_large(version)) else { continue };
+        let Some(signature) = directory.ledger.signature(&before).await.map_err(|e| e.fault())? else { continue };
+        let rules = Rules::new(&directory.settings);
+        let (path, stamp) = (version.path.clone(), version.stamp);
+        let origin = before.id;
+        let begins_alike = move || {
+            let has_moved = match local::classify(&rules, &before.path) {
+                Ok(PathState::Taken(found)) => found.traits.stamp.inode != stamp.inode,
+                Ok(_) => true,
+                Err(_) => false,
+            };
+            has_moved && begins_with_blocks(&rules, &path, stamp.size, &signature)
+        };
+        if directory.on_disk(begins_alike).await? {
+            version.origin = Some(origin);
+        }
+    }
+    Ok(())
+}
+
+/// Returns whether a file begins with blocks of a signature.
+fn begins_with_blocks(rules: &Rules, path: &RelPath, size: u64, signature: &Signature) -> bool {
+    let Ok(source) = SourceFile::open(rules.location(), path, rules.follows()) else { return false };
+    let length = usize::try_from(size).unwrap_or(usize::MAX).min(signature.average() as usize * BEGINNING);
+    let Ok(bytes) = source.read_at(0, length) else { return false };
+    let mut builder = SignatureBuilder::new(signature.average());
+    builder.update(&bytes);
+    let first: HashSet<_> = signature.blocks().iter().take(BEGINNING).collect();
+    builder.finish().blocks().iter().any(|block| first.contains(block))
 }
 
 /// Returns those of these paths that do not exist.

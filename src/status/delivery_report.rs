@@ -33,8 +33,11 @@ pub struct DeliveryReport {
     pub delivered: Option<Timestamp>,
     /// How the vessel's copy was verified.
     pub verified: Option<String>,
-    /// The file on the vessel that was moved or copied to make this one, as `directory/path`; `null` when it was sent.
+    /// The file on the vessel that was moved or copied, or of which blocks were copied, to make this one, as
+    /// `directory/path`; `null` when it was sent.
     pub made_from: Option<String>,
+    /// Bytes of the file that were moved or copied from there; `null` when none were, or in an older ledger.
+    pub saved_bytes: Option<u64>,
     /// Bytes of the file that were written, including those written again; `null` when they were not counted.
     pub written_bytes: Option<u64>,
     /// The delivery's share of the bytes on the link in both directions; `null` when they were not counted.
@@ -66,6 +69,7 @@ impl Reporter<'_> {
             delivered: delivery.acknowledged.as_ref().map(|(at, _)| moment(*at)),
             verified: delivery.acknowledged.as_ref().map(|(_, how)| how.clone()),
             made_from: delivery.made_from.clone(),
+            saved_bytes: delivery.saved_bytes,
             written_bytes: delivery.cost.map(|cost| cost.written),
             link_bytes: delivery.cost.and_then(|cost| cost.link),
             you_can,

@@ -7,8 +7,9 @@
 use futures_util::future::try_join_all;
 
 use super::attributes::{looks_like, seen};
-use super::delta::{Delta, copies_by_command, copies_in_order, sign_on_the_way};
+use super::delta::{Delta, copies_by_command, copies_in_order};
 use super::held::Held;
+use super::signing::sign_on_the_way;
 use super::transfers::{Transfers, source_fault};
 use crate::digest::Digest;
 use crate::fault::Fault;
@@ -64,7 +65,7 @@ pub(super) async fn find(transfers: &Transfers, delivery: &Delivery) -> Result<O
     let mut origin = None;
     if delivery.origin.is_some() {
         let there = transfers.ledger.origin_there(vessel, delivery).await.map_err(|e| e.fault())?;
-        let there = there.map(|there| there.held).filter(|held| held.version.stamp.size == version.stamp.size);
+        let there = there.map(|there| there.held).filter(|held| held.version.stamp == version.stamp);
         origin = there.as_ref().map(|held| held.version.id);
         candidates.retain(|held| Some(held.version.id) != origin);
         candidates.splice(0..0, there);
@@ -108,7 +109,11 @@ pub(super) async fn find(transfers: &Transfers, delivery: &Delivery) -> Result<O
 
 /// Opens a file for reading if it looks as it was delivered. The file is compared after it was opened, because another
 /// delivery may just have replaced it.
-async fn open(transfers: &Transfers, held: &HeldVersion, path: &RemotePath) -> Result<Option<RemoteFile>, Fault> {
+pub(super) async fn open(
+    transfers: &Transfers,
+    held: &HeldVersion,
+    path: &RemotePath,
+) -> Result<Option<RemoteFile>, Fault> {
     let remote = &transfers.session.remote;
     let opening = async {
         // The name itself must be a file: an open file may be behind a link.
@@ -155,18 +160,29 @@ impl CopySource {
     }
 }
 
-/// Records that the vessel made a delivery's file from another one.
+/// Records that the vessel made a delivery's file from another one with the same content.
 pub(super) async fn note_made_from(transfers: &Transfers, delivery: &Delivery, held: &Version) -> Result<(), Fault> {
     let (ledger, version) = (&transfers.ledger, &delivery.version);
-    let from = [held.directory.as_str().as_bytes(), b"/", held.path.as_bytes()].concat();
-    ledger.made_from(delivery.id, &from).await.map_err(|e| e.fault())?;
+    note_saved(transfers, delivery, held, version.stamp.size).await?;
     if version.stamp.size >= Signature::SMALLEST_FILE
         && ledger.signature(version).await.map_err(|e| e.fault())?.is_none()
         && let Some(signature) = ledger.signature(held).await.map_err(|e| e.fault())?
     {
         ledger.keep_signature_of(version, &signature).await.map_err(|e| e.fault())?;
     }
-    let (vessel, bytes) = (&transfers.session.link.settings.name, version.stamp.size);
+    Ok(())
+}
+
+/// Records that a number of bytes of a delivery's file were moved or copied from another file on the vessel.
+pub(super) async fn note_saved(
+    transfers: &Transfers,
+    delivery: &Delivery,
+    held: &Version,
+    bytes: u64,
+) -> Result<(), Fault> {
+    let from = [held.directory.as_str().as_bytes(), b"/", held.path.as_bytes()].concat();
+    transfers.ledger.made_from(delivery.id, &from, bytes).await.map_err(|e| e.fault())?;
+    let vessel = &transfers.session.link.settings.name;
     transfers.session.link.monitor.notice(&Event::Saved { vessel, bytes });
     Ok(())
 }

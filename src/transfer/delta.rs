@@ -9,16 +9,17 @@
 //! the next attempt sends the whole file.
 
 use std::ops::Range;
-use std::sync::Arc;
 
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
 
 use super::attributes::looks_like;
+use super::clone_file::clone_file;
 use super::delta_plan::{DeltaPlan, Step};
 use super::growing_hash::{grown, hash_as_it_grows};
 use super::held::Held;
 use super::ranges::HeldPart;
+use super::signing::{signature, wish};
 use super::sweep::remove_parts;
 use super::transfers::{Transfers, source_fault};
 use super::write::{Taken, is_hole, note_sent, write_range};
@@ -75,15 +76,38 @@ impl Delta {
         let plan = DeltaPlan::whole(size).after(*joined);
         Self { plan, joined: *joined, held: parts.clone(), old: Old { path, opened, is_whole: true } }
     }
-}
 
-pub(super) fn wish(transfers: &Transfers, version: &Version) -> Wish {
-    let session = &transfers.session;
-    match transfers.directories.get(&version.directory) {
-        // On this host, reading the old file takes as long as writing the new one, so a delta saves no time.
-        Some((directory, _)) if directory.delta == Wish::Auto && session.remote.is_this_host() => Wish::No,
-        Some((directory, _)) => directory.delta,
-        None => Wish::No,
+    /// Plans to build the rest of a file from a file on the vessel with some of its blocks. Returns `None` if that is
+    /// impossible or saves too little.
+    pub(super) fn from_blocks(
+        session: &Session,
+        (old, new): (&Signature, &Signature),
+        held: &Held,
+        path: RemotePath,
+        opened: Option<RemoteFile>,
+    ) -> Option<Self> {
+        let Held { joined, parts } = held;
+        let plan = DeltaPlan::new(old, new).after(*joined);
+        let plan = if copies_in_order(session) { plan } else { plan.without_short_copies(LEAST_COPY) };
+        let (kept, sent) = (plan.kept_bytes(), plan.sent_bytes());
+        let is_worth_it = kept > 0 && kept.saturating_mul(WORTH) >= kept + sent;
+        let is_possible = copies_in_order(session) || plan.steps().len() <= STEPS;
+        tracing::debug!(
+            vessel = %session.link.settings.name, from = %path, kept, sent, steps = plan.steps().len(), is_worth_it,
+            "Compared a file with one on the vessel"
+        );
+        let old = Old { path, opened, is_whole: false };
+        (is_worth_it && is_possible).then_some(Self { plan, joined: *joined, held: parts.clone(), old })
+    }
+
+    /// Returns how many bytes are still to be sent.
+    pub(super) fn sent_bytes(&self) -> u64 {
+        self.plan.sent_bytes()
+    }
+
+    /// Returns how many bytes are still to be copied on the vessel.
+    pub(super) fn kept_bytes(&self) -> u64 {
+        self.plan.kept_bytes()
     }
 }
 
@@ -118,18 +142,8 @@ pub(super) async fn plan(
     }
     let average = Signature::average_for(version.stamp.size, Some(last.signature.average()));
     let Some(signature) = signature(transfers, version, source, average).await? else { return Ok(None) };
-    let Held { joined, parts } = held;
-    let plan = DeltaPlan::new(&last.signature, &signature).after(*joined);
-    let plan = if copies_in_order(session) { plan } else { plan.without_short_copies(LEAST_COPY) };
-    let (kept, sent) = (plan.kept_bytes(), plan.sent_bytes());
-    let is_worth_it = kept > 0 && kept.saturating_mul(WORTH) >= kept + sent;
-    tracing::debug!(
-        vessel = %session.link.settings.name, file = %version.path, kept, sent, steps = plan.steps().len(), is_worth_it,
-        "Compared the file with the one on the vessel"
-    );
-    let is_possible = copies_in_order(session) || plan.steps().len() <= STEPS;
-    let old = Old { path: transfers.destination(version)?, opened: None, is_whole: false };
-    Ok((is_worth_it && is_possible).then_some(Delta { plan, joined: *joined, held: parts.clone(), old }))
+    let signatures = (&last.signature, &*signature);
+    Ok(Delta::from_blocks(session, signatures, held, transfers.destination(version)?, None))
 }
 
 pub(super) fn copies_in_order(session: &Session) -> bool {
@@ -138,70 +152,6 @@ pub(super) fn copies_in_order(session: &Session) -> bool {
 
 pub(super) fn copies_by_command(session: &Session) -> bool {
     session.remote.capabilities().shell && session.link.settings.assembly == Assembly::Cat
-}
-
-/// Returns a version's signature for an average block size, and records the signature and the digest in the ledger if
-/// they are new. Returns `None` if the signature can't be computed from the source.
-async fn signature(
-    transfers: &Transfers,
-    version: &Version,
-    source: &Source,
-    average: u32,
-) -> Result<Option<Arc<Signature>>, Fault> {
-    let ledger = &transfers.ledger;
-    let known = ledger.signature(version).await.map_err(|e| e.fault())?;
-    if let Some(known) = known.filter(|known| known.average() == average) {
-        return Ok(Some(Arc::new(known)));
-    }
-    let signed = source.signature(average).await.map_err(|error| source_fault(version, &error))?;
-    let Some((digest, signature)) = signed.filter(|(digest, _)| version.digest.is_none_or(|known| known == *digest))
-    else {
-        return Ok(None);
-    };
-    if version.digest.is_none() {
-        ledger.hashed(version.id, &digest).await.map_err(|e| e.fault())?;
-    }
-    ledger.keep_signature_of(version, &signature).await.map_err(|e| e.fault())?;
-    Ok(Some(signature))
-}
-
-/// Returns whether the version's signature must be recorded, so that later versions can be sent as deltas.
-fn needs_signature(transfers: &Transfers, version: &Version, there: Option<&Attrs>) -> bool {
-    let is_mirror = transfers.directories.get(&version.directory).is_some_and(|(d, _)| d.is_mirror());
-    let will_change = is_mirror || there.is_some_and(Attrs::is_file);
-    version.stamp.size >= Signature::SMALLEST_FILE
-        && match wish(transfers, version) {
-            Wish::Yes => true,
-            Wish::Auto => will_change,
-            Wish::No => false,
-        }
-}
-
-/// Requests that the signature is computed while the version is sent, if it must be recorded and the digest is unknown.
-pub(super) fn sign_on_the_way(
-    transfers: &Transfers,
-    version: &Version,
-    source: &Source,
-    there: Option<&Attrs>,
-    last: Option<&LastDelivered>,
-) {
-    if version.digest.is_none() && needs_signature(transfers, version, there) {
-        source.sign_on_the_way(average_for(version, last));
-    }
-}
-
-/// Records the signature of a version, if later versions need it.
-pub(super) async fn keep_signature(
-    transfers: &Transfers,
-    version: &Version,
-    source: &Source,
-    there: Option<&Attrs>,
-    last: Option<&LastDelivered>,
-) -> Result<(), Fault> {
-    if needs_signature(transfers, version, there) {
-        signature(transfers, version, source, average_for(version, last)).await?;
-    }
-    Ok(())
 }
 
 /// Builds the assembly as planned. Returns the vessel's hash of the assembly if it was computed while the assembly
@@ -214,6 +164,13 @@ pub(super) async fn apply<'s>(
     delta: &Delta,
 ) -> Result<Option<GrowingHash<'s>>, Fault> {
     let session = &transfers.session;
+    let size = delivery.version.stamp.size;
+    let (is_whole, is_moved) = (delta.old.is_whole && delta.joined == 0, delivery.origin.is_some());
+    // Another delivery may give the path of a moved file to another file.
+    if is_whole && !is_moved && clone_file(transfers, &delta.old.path, assembly, size).await? {
+        session.found(&delivery.version, size);
+        return Ok(None);
+    }
     // A file that is only copied uses no bandwidth.
     let is_large = delivery.version.plan().count() > 1 && !delta.old.is_whole;
     let _turn = if is_large { Some(session.large_upload(&delivery.version).await) } else { None };
@@ -231,10 +188,6 @@ pub(super) async fn apply<'s>(
         }
         applied => applied,
     }
-}
-
-fn average_for(version: &Version, last: Option<&LastDelivered>) -> u32 {
-    Signature::average_for(version.stamp.size, last.map(|last| last.signature.average()))
 }
 
 /// A delta transfer in progress.

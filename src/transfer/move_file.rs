@@ -43,6 +43,10 @@ pub(super) async fn move_file(
     }
     let there = transfers.ledger.origin_there(&session.link.settings.name, delivery).await.map_err(|e| e.fault())?;
     let Some(held) = there.filter(|there| there.is_free).map(|there| there.held) else { return Ok(FileMove::No) };
+    if held.version.stamp != version.stamp {
+        // It was changed since it was moved.
+        return Ok(FileMove::No);
+    }
     let Ok(origin) = transfers.destination(&held.version) else { return Ok(FileMove::No) };
     if !is_there(session.remote.look(&origin).await, &held)? {
         return Ok(FileMove::No);

@@ -23,8 +23,10 @@ use crate::names::RemotePath;
 use crate::records::{Delivery, DeliveryId, DeliveryState, VersionKind};
 use crate::transport::{Attrs, RemoteError};
 
-/// Number of directories that are listed, and of links that are read, at once.
+/// Number of directories that are listed, and of links that are read, at once; more on a long path, where most of them only
+/// wait for round trips.
 const AT_ONCE: usize = 32;
+const AT_ONCE_FAR: usize = 256;
 
 /// Renames the directory of a delivery on the vessel and acknowledges everything in it. Returns `false` if that is not
 /// possible.
@@ -106,6 +108,7 @@ async fn is_complete(
     entries: &[&MovedEntry],
 ) -> Result<bool, Fault> {
     let session = &transfers.session;
+    let at_once = if session.is_far() { AT_ONCE_FAR } else { AT_ONCE };
     // The path of an entry below the directory.
     let below = |entry: &MovedEntry| entry.path.as_bytes().get(skipped + 1..).unwrap_or_default().to_vec();
     let mut expected: HashMap<Vec<u8>, HashMap<Vec<u8>, &MovedEntry>> = HashMap::new();
@@ -135,13 +138,13 @@ async fn is_complete(
         }
         if same {
             looks.push(has_same_entries(session, at(above), names).boxed());
-            same = all_same(&mut looks, AT_ONCE).await?;
+            same = all_same(&mut looks, at_once).await?;
         }
     }
     for entry in entries.iter().filter(|entry| entry.held.version.kind == VersionKind::Link) {
         if same {
             looks.push(has_same_target(session, at(&below(entry)), entry).boxed());
-            same = all_same(&mut looks, AT_ONCE).await?;
+            same = all_same(&mut looks, at_once).await?;
         }
     }
     // Looks that are dropped would leave directories open on the vessel.

@@ -4,8 +4,8 @@ use std::time::Instant;
 
 use super::acknowledge::{Outcome, acknowledge, acknowledge_seen, enter, seen_there};
 use super::attributes::looks_like;
-use super::copy_source::{self, CopySource};
-use super::delta;
+use super::copy_source::{self, CopySource, note_saved};
+use super::delta::{self, copies_in_order};
 use super::end_in_shell::{self, End, may_end};
 use super::existing::{already_there, dress_found, flush_found, may_be_taken, remove_leftovers, was_taken};
 use super::held::{Held, held};
@@ -16,6 +16,8 @@ use super::parts::{PartsUpload, goes_in_parts};
 use super::publish::{finish, publish};
 use super::same_host::{is_proven, prove_elsewhere, prove_elsewhere_first, refuse_own_place};
 use super::send_to_loop::{self, Sent, may_have_gone, remove_loop_files};
+use super::signing;
+use super::similar_file::{self, OpenSimilar};
 use super::space_check::destination_space;
 use super::transfers::Transfers;
 use super::tree::{deliver_directory, deliver_gone, deliver_link};
@@ -91,7 +93,11 @@ pub(crate) async fn deliver(transfers: &Transfers, delivery: &Delivery) -> Resul
         true => Box::pin(copy_source::find(transfers, delivery)).await?,
         false => None,
     };
-    if copied.is_none() && delivery.origin.is_some() {
+    let similar = match copied.is_none() && last.is_none() && similar_file::is_possible(transfers, delivery) {
+        true => Box::pin(similar_file::find(transfers, delivery)).await?,
+        false => Vec::new(),
+    };
+    if copied.is_none() && last.is_none() && delivery.version.plan().count() == 1 {
         // Nothing is copied, so no other delivery waits for this one.
         transfers.moved_files.secured(delivery.id);
     }
@@ -115,7 +121,8 @@ pub(crate) async fn deliver(transfers: &Transfers, delivery: &Delivery) -> Resul
         }
     }
     let prepared = if delivery.version.plan().count() > 1 || last.is_some() || copied.is_some() {
-        Box::pin(prepare_large(transfers, delivery, &assembly, &destination, (last, copied))).await?
+        let there = There { last, copied, similar };
+        Box::pin(prepare_large(transfers, delivery, &assembly, &destination, there)).await?
     } else {
         prepare_small(transfers, delivery, &assembly, &destination).await?
     };
@@ -153,24 +160,40 @@ pub(crate) async fn deliver(transfers: &Transfers, delivery: &Delivery) -> Resul
     acknowledge_seen(transfers, delivery, (verified, seen), started, compressed).await
 }
 
-/// Prepares a file of several chunks, a file of which the vessel received an earlier version (`last`), or a file whose
-/// content the vessel has (`copied`). The file's size justifies additional round trips, which find out how many bytes
+/// Files on the vessel of which a version may be made.
+struct There {
+    /// An earlier version of the file.
+    last: Option<LastDelivered>,
+    /// A file with the same content.
+    copied: Option<CopySource>,
+    /// Other files that have blocks of the version.
+    similar: Vec<OpenSimilar>,
+}
+
+impl There {
+    fn is_empty(&self) -> bool {
+        self.last.is_none() && self.copied.is_none() && self.similar.is_empty()
+    }
+}
+
+/// Prepares a file of several chunks, a file of which the vessel received an earlier version, or a file whose content
+/// the vessel has. The file's size justifies additional round trips, which find out how many bytes
 /// earlier attempts have sent.
 async fn prepare_large(
     transfers: &Transfers,
     delivery: &Delivery,
     assembly: &RemotePath,
     destination: &RemotePath,
-    (last, copied): (Option<LastDelivered>, Option<CopySource>),
+    found: There,
 ) -> Result<Prepared, Fault> {
     let session = &transfers.session;
     // The job is announced before the queries, because opening more connections to a distant vessel takes longer than
     // all queries. A file that may be sent as a delta needs no more connections.
     let in_parts = goes_in_parts(session, delivery);
-    let is_sent_whole = in_parts && last.is_none() && copied.is_none();
+    let is_sent_whole = in_parts && found.is_empty();
     let job = is_sent_whole.then(|| session.channels.job(delivery.version.stamp.size));
     let looking = async {
-        match in_parts || last.is_some() || copied.is_some() {
+        match in_parts || !found.is_empty() {
             true => held(session, delivery, assembly).await,
             false => Ok(Held::default()),
         }
@@ -197,6 +220,7 @@ async fn prepare_large(
         session.remote.look(destination),
         destination_space(transfers, &delivery.version)
     };
+    let There { last, copied, mut similar } = found;
     let (old, last) = (there.as_ref().ok().copied().flatten(), last.as_ref());
     if let Some(verified) = already_there(transfers, delivery, destination, there).await? {
         return Ok(Prepared::AlreadyThere(verified));
@@ -208,17 +232,33 @@ async fn prepare_large(
         return Ok(Prepared::Superseded);
     }
     let source = transfers.open_source(&delivery.version).await?;
-    let delta = match &copied {
+    let mut delta = match &copied {
         Some(copied) => Some(copied.plan(&delivery.version, &held)),
         None => delta::plan(transfers, &delivery.version, &source, &held, old.as_ref(), last).await?,
     };
-    delta::sign_on_the_way(transfers, &delivery.version, &source, old.as_ref(), last);
+    if last.is_some() && copied.is_none() {
+        similar = similar_file::find_better(transfers, delivery, delta.as_ref()).await?;
+    }
+    let mut base = None;
+    if let Some((better, index)) = similar_file::plan(transfers, &delivery.version, &source, &held, &similar).await?
+        && delta.as_ref().is_none_or(|own| better.sent_bytes() < own.sent_bytes())
+    {
+        base = Some((similar.swap_remove(index), better.kept_bytes()));
+        delta = Some(better);
+    }
+    if similar.is_empty() && base.is_none() {
+        signing::sign_on_the_way(transfers, &delivery.version, &source, old.as_ref(), last);
+    }
+    // The vessel may close the files that are not used.
+    drop(similar);
+    // An open file can be replaced, and what is not copied too.
+    if copied.is_none() && (base.is_none() || copies_in_order(session)) {
+        transfers.moved_files.secured(delivery.id);
+    }
     let (mut is_finished, mut compressed) = (false, None);
     let hash = if let Some(delta) = delta {
         let hash = delta::apply(transfers, delivery, &source, (assembly, destination), &delta).await?;
-        if copied.is_some() {
-            transfers.moved_files.secured(delivery.id);
-        }
+        transfers.moved_files.secured(delivery.id);
         hash
     } else if in_parts {
         let job = job.unwrap_or_else(|| session.channels.job(delivery.version.stamp.size));
@@ -253,7 +293,10 @@ async fn prepare_large(
     };
     match copied {
         Some(copied) => copied.note(transfers, delivery).await?,
-        None => delta::keep_signature(transfers, &delivery.version, &source, old.as_ref(), last).await?,
+        None => signing::keep_signature(transfers, &delivery.version, &source, old.as_ref(), last).await?,
+    }
+    if let Some((base, bytes)) = base {
+        note_saved(transfers, delivery, base.held(), bytes).await?;
     }
     Ok(prepared)
 }
@@ -335,6 +378,6 @@ async fn prepare_small(
             Finished::Superseded => return Ok(Prepared::Superseded),
         },
     };
-    delta::keep_signature(transfers, &delivery.version, &source, old.as_ref(), None).await?;
+    signing::keep_signature(transfers, &delivery.version, &source, old.as_ref(), None).await?;
     Ok(prepared)
 }

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 use tokio::sync::OnceCell;
 
 use super::known_places::KnownPlaces;
+use super::no_clones::NoClones;
 use super::secured::SecuredFiles;
 use crate::bell::Bell;
 use crate::digest::Digest;
@@ -101,6 +102,8 @@ pub(crate) struct Transfers {
     pub(super) own_places: KnownPlaces,
     /// The running deliveries of large files that were moved.
     pub(super) moved_files: SecuredFiles,
+    /// Directories between which the vessel can't clone files.
+    pub(super) no_clones: NoClones,
     /// The login directory, once it was asked for.
     pub(super) home: OnceCell<RemotePath>,
 }
@@ -120,6 +123,7 @@ impl Transfers {
             markers: Mutex::default(),
             own_places: KnownPlaces::default(),
             moved_files: SecuredFiles::default(),
+            no_clones: NoClones::default(),
             home: OnceCell::new(),
         }
     }

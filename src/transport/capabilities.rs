@@ -66,6 +66,8 @@ pub struct Capabilities {
     pub sync: bool,
     /// Whether `dd` copies ranges at any offset (`skip_bytes`, `count_bytes`).
     pub dd_ranges: bool,
+    /// Whether `cp` can be told to clone files (`--reflink`), which depends on the file system, too.
+    pub clones: bool,
     /// The best format that a program on the vessel expands; `None`: nothing is sent compressed.
     pub decompressor: Option<Codec>,
     /// Whether `sync -f FILE` works, which flushes the whole file system that the file is on.
@@ -97,7 +99,7 @@ impl Capabilities {
     pub(super) fn has_same_shell(&self, other: &Self) -> bool {
         let tools =
             |it: &Self| (it.hash_tool, it.sync, it.sync_file_system, it.dd_ranges, it.decompressor, it.exact_read);
-        let shell = |it: &Self| (it.shell, tools(it));
+        let shell = |it: &Self| (it.shell, it.clones, tools(it));
         shell(self) == shell(other)
     }
 
@@ -249,6 +251,7 @@ fn probe_script() -> Script {
     // The probe compares the output, because a busybox that does not support these flags copies other bytes.
     let script = script.code("printf abcdef | dd bs=4 iflag=skip_bytes,count_bytes skip=1 count=3 2>/dev/null | ");
     let script = script.code("grep -q '^bcd$' && echo dd ranges\n");
+    let script = script.code("cp --help 2>&1 | grep -q -e --reflink && echo cp reflink\n");
     // A command that reads ahead would take bytes of the next file. `mv -T` does not move into a directory of that name.
     let script = script.code("printf abcdef | { head -c 3 >/dev/null; cat; } | grep -q '^def$' && echo exact head\n");
     let script = script.code("printf abcdef | { dd bs=64k iflag=fullblock,count_bytes count=3 >/dev/null; cat; } ");
@@ -290,6 +293,7 @@ pub(super) fn parse(output: &[u8]) -> Capabilities {
         sync,
         sync_file_system,
         dd_ranges,
+        clones: says(b"cp reflink"),
         decompressor,
         exact_read,
         landmarks,
@@ -322,6 +326,7 @@ mod tests {
                 && found.sync
                 && found.sync_file_system
                 && found.dd_ranges
+                && found.clones
                 && found.hash_tool.is_some()
                 && found.exact_read.is_some(),
             "{found}"

@@ -73,6 +73,20 @@ impl Remote {
         Err(RemoteError::new(kind, format_args!("joining parts into {file}"), output.error_text()))
     }
 
+    /// Clones a file of `bytes`, so that both files share their bytes on the disk until one of them changes. The new file is
+    /// readable and writable by its owner only. Returns `false`, and leaves no new file, if the vessel can't.
+    ///
+    /// # Errors
+    /// When the command could not be run.
+    pub async fn clone_file(&self, from: &RemotePath, to: &RemotePath, bytes: u64) -> Result<bool, RemoteError> {
+        let (from, to) = (self.in_shell(from), self.in_shell(to));
+        let script = Script::new().code("umask 077; cp --reflink=always").path(from.as_bytes()).path(to.as_bytes());
+        let script = script.code(" 2>/dev/null && chmod 600").path(to.as_bytes()).code(" && [ \"$(wc -c <");
+        let script = script.path(to.as_bytes()).code(")\" -eq ").number(bytes).code(" ] && exit 0\nrm -f");
+        let script = script.path(to.as_bytes()).code("\nexit 1\n");
+        Ok(self.run(script, "cloning a file", bytes).await?.is_success())
+    }
+
     /// Adds the shell function `range`, which prints a number of bytes of a file from an offset.
     fn range_of(&self, script: Script, file: &RemotePath) -> Script {
         if self.capabilities().dd_ranges {

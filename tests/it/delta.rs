@@ -193,3 +193,85 @@ fn killed_while_sftp_copies_it_goes_on_where_it_was() {
 fn killed_before_a_command_copies_it_goes_on_where_it_was() {
     killed_halfway(without_copy_data);
 }
+
+/// Appends, changes in the middle and at the beginning: a file under a new name that has blocks of another one.
+fn other_files_give_their_blocks(plan: FleetPlan, prepare: impl Fn(&Fleet)) {
+    let plan = plan.key("Connections", "1").proxied().directory("in").key("Mode", "mirror").key("SettleTime", "200ms");
+    let Some(fleet) = plan.monster("ChunkSize", "2 MiB").start() else { return };
+    prepare(&fleet);
+    let daemon = fleet.run();
+    let link = fleet.vessel("tern").link();
+    let image = content(70, SIZE);
+    let cost = |name: &str, bytes: &[u8]| {
+        let before = link.sent();
+        fleet.put(name, bytes);
+        fleet.wait_until_served("tern", name, bytes);
+        println!("{name}: {} KiB of {}", (link.sent() - before) >> 10, bytes.len() >> 10);
+        link.sent() - before
+    };
+    assert!(cost("other", &content(71, SIZE)) > SIZE as u64);
+    assert!(cost("image-1", &image) > SIZE as u64, "another file has nothing of it");
+    let changed = changed_in_the_middle(&image, 72);
+    assert!(cost("image-2", &changed) < 2 * MIB as u64);
+    let shifted = [&content(73, 3 * MIB)[..], &changed[MIB..], &content(74, 2 * MIB)].concat();
+    assert!(cost("image-3", &shifted) < 7 * MIB as u64);
+    let receipts = fleet.call(&["receipts"], "").stdout;
+    assert!(
+        receipts.contains(", blocks of in/image-1 (") && receipts.contains(", blocks of in/image-2 ("),
+        "{receipts}"
+    );
+    fleet.call(&["why", "in/image-2"], "").must_say(&[", blocks of in/image-1 ("]);
+    let status = fleet.call(&["status", "--json"], "").stdout;
+    let status: serde_json::Value = serde_json::from_str(&status).unwrap();
+    let saved = status["vessels"][0]["saved_bytes"].as_u64().unwrap();
+    assert!(saved > SIZE as u64 * 3 / 2, "{saved} bytes saved");
+    // The earlier version of image-1 has nothing of its new content, but image-3 has.
+    assert!(cost("image-1", &[&shifted[..], b"and more"].concat()) < MIB as u64);
+    fleet.wait_until_tidy("tern");
+    assert!(daemon.logged(&["warn"]).is_none(), "{:?}", daemon.log());
+    daemon.terminate();
+}
+
+#[test]
+fn blocks_of_other_files_are_not_sent_where_sftp_copies() {
+    other_files_give_their_blocks(Fleet::new().openssh("tern"), |_| {});
+}
+
+#[test]
+fn blocks_of_other_files_are_not_sent_where_a_command_copies() {
+    other_files_give_their_blocks(Fleet::new().openssh("tern"), without_copy_data);
+}
+
+#[test]
+fn blocks_of_other_files_are_not_sent_without_a_shell() {
+    other_files_give_their_blocks(Fleet::new().sftp_only("tern"), |_| {});
+}
+
+#[test]
+fn a_file_with_blocks_that_was_changed_there_is_not_used_or_mended() {
+    let plan = Fleet::new().openssh("tern").key("Connections", "1").proxied();
+    let plan = plan.directory("in").key("Mode", "mirror").monster("ChunkSize", "2 MiB");
+    let Some(fleet) = plan.start() else { return };
+    let daemon = fleet.run();
+    let (image, there) = (content(75, SIZE), fleet.vessel("tern").path("in/image-1"));
+    fleet.put("image-1", &image);
+    fleet.wait_until_served("tern", "image-1", &image);
+    let modified = fs::metadata(&there).unwrap().modified().unwrap();
+    // The same size and time: the hash finds it out.
+    fs::write(&there, changed_in_the_middle(&image, 76)).unwrap();
+    File::options().write(true).open(&there).unwrap().set_modified(modified).unwrap();
+    let appended = [&image[..], b"more"].concat();
+    fleet.put("image-2", &appended);
+    fleet.wait_until_served("tern", "image-2", &appended);
+    assert!(daemon.logged(&["arrived damaged"]).is_some());
+    // Another time: neither is used, because image-2 is gone.
+    fs::remove_file(fleet.vessel("tern").path("in/image-2")).unwrap();
+    File::options().write(true).open(&there).unwrap().set_modified(SystemTime::now()).unwrap();
+    let link = fleet.vessel("tern").link();
+    let before = link.sent();
+    let third = [&image[..], b"and more"].concat();
+    fleet.put("image-3", &third);
+    fleet.wait_until_served("tern", "image-3", &third);
+    assert!(link.sent() - before > SIZE as u64);
+    daemon.terminate();
+}

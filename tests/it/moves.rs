@@ -287,6 +287,16 @@ fn after_churn_with_moves_and_kills_the_trees_are_equal(
 ) {
     let plan = mirror().key("Recursive", "yes").key("Delete", "yes").key("MaxDelete", "1000000");
     let Some(fleet) = plan.key("RescanInterval", "2s").vessel("tern", kind).proxied().start() else { return };
+    moves_and_kills(&fleet, seed, &fleet.vessel("tern").path("in"), || fleet.vessel("tern").link().cut());
+}
+
+#[rstest]
+fn after_churn_with_moves_and_kills_a_local_target_is_equal(#[values(1, 2, 3)] seed: u64) {
+    let Some(fleet) = local_mirror("MaxDelete = 1000000\nRescanInterval = 2s") else { return };
+    moves_and_kills(&fleet, seed, &fleet.path("disk/in"), || ());
+}
+
+fn moves_and_kills(fleet: &Fleet, seed: u64, there: &Path, cut: impl Fn()) {
     fleet.put("keeper", b"so that it is never empty");
     let mut daemon = fleet.run();
     let mut churn = Churn::new(fleet.path("shore/in"), seed);
@@ -298,7 +308,7 @@ fn after_churn_with_moves_and_kills_the_trees_are_equal(
             40..80 => churn.move_file(),
             80..97 => churn.move_directory(),
             97 => {
-                fleet.vessel("tern").link().cut();
+                cut();
                 cuts += 1;
             }
             _ => {
@@ -309,17 +319,113 @@ fn after_churn_with_moves_and_kills_the_trees_are_equal(
         }
         std::thread::sleep(Duration::from_millis(churn.random.u64(..15)));
     }
-    let (stopped, there) = (Instant::now(), fleet.vessel("tern").path("in"));
+    let stopped = Instant::now();
     loop {
-        let different = differences(&tree(&fleet.path("shore/in")), &tree(&there));
+        let different = differences(&tree(&fleet.path("shore/in")), &tree(there));
         if different.is_empty() {
             break;
         }
         assert!(stopped.elapsed() < SETTLED * 4, "still different:\n{}", different.join("\n"));
         std::thread::sleep(Duration::from_millis(50));
     }
-    let moved = receipts(&fleet).lines().filter(|line| line.contains("moved on the vessel")).count();
+    let moved = receipts(fleet).lines().filter(|line| line.contains("moved on the vessel")).count();
     println!("seed {seed}: {kills} kills, {cuts} cuts, {moved} moved, equal after {:?}", stopped.elapsed());
+    daemon.terminate();
+}
+
+/// A mirror whose only vessel is the directory `disk` on this host, and a second directory.
+fn local_mirror(more: &str) -> Option<Fleet> {
+    let fleet = Fleet::new().start()?;
+    let directory = |name: &str, more: &str| {
+        let (from, to) = (fleet.path("shore").join(name), fleet.path("disk").join(name));
+        [&from, &to].into_iter().for_each(|path| fs::create_dir_all(path).unwrap());
+        format!(
+            "[Directory {name}]\nLocation = {}\nRemoteLocation = {}\nMode = mirror\nSettleTime = 200ms\n{more}\n",
+            from.display(),
+            to.display()
+        )
+    };
+    let own = directory("in", &format!("Recursive = yes\nDelete = yes\n{more}"));
+    fleet.write_settings(&format!(
+        "[MONSTER]\nChunkSize = 2 MiB\n{own}{}[Vessel disk]\nAddress = localhost\nTransport = local\n",
+        directory("other", "")
+    ));
+    Some(fleet)
+}
+
+#[test]
+fn files_and_trees_are_moved_and_copied_on_a_local_target() {
+    let Some(fleet) = local_mirror("Links = copy\nMaxDelete = 1") else { return };
+    let there = fleet.path("disk");
+    let settle = || {
+        wait_until("the target to be equal", || {
+            differences(&tree(&fleet.path("shore/in")), &tree(&there.join("in"))).is_empty()
+        });
+    };
+    let inode = |name: &str| std::os::unix::fs::MetadataExt::ino(&fs::metadata(there.join("in").join(name)).unwrap());
+    fleet.put("keep", b"keep");
+    let large = content(1, 5 * MIB);
+    fleet.put("old", &large);
+    plant(&fleet.source("tree"), 5, 3);
+    let daemon = fleet.run();
+    settle();
+    let (file, in_tree) = (inode("old"), inode("tree/d0/e0/f0"));
+    fs::rename(fleet.source("old"), fleet.source("new")).unwrap();
+    fs::rename(fleet.source("tree"), fleet.source("moved")).unwrap();
+    settle();
+    assert_eq!((inode("new"), inode("moved/d0/e0/f0")), (file, in_tree), "they are the same files");
+    daemon.wait_for_log(&["Moved the directory on the vessel"]);
+    fs::write(fleet.path("shore/other/copy"), &large).unwrap();
+    wait_until("the copy", || fs::read(there.join("other/copy")).is_ok_and(|bytes| bytes == large));
+    wait_until("all receipts", || receipts(&fleet).contains("other/copy"));
+    let receipts = receipts(&fleet);
+    for said in ["moved on the vessel from in/old", "moved on the vessel from in/tree/d0/e0/f0", "copied from in/new"] {
+        assert!(receipts.contains(said), "{said}: {receipts}");
+    }
+    daemon.terminate();
+}
+
+/// A log that its program wrote to after it was renamed.
+#[rstest]
+#[case::sftp_copies(false)]
+#[case::a_command_copies(true)]
+fn a_log_that_is_rotated_and_changed_costs_what_is_new(#[case] by_command: bool) {
+    let Some(fleet) = counted(moving(), Kind::OpenSsh).start() else { return };
+    if by_command {
+        crate::delta::without_copy_data(&fleet);
+    }
+    ["log", "log.1"].iter().zip(1..).for_each(|(name, seed)| fleet.put(name, &content(seed, 5 * MIB)));
+    let daemon = fleet.run();
+    settle(&fleet);
+    for turn in 0..2 {
+        let cost = cost(&fleet, || {
+            fs::rename(fleet.source("log.1"), fleet.source(format!("log.{}", turn + 2))).unwrap();
+            fs::rename(fleet.source("log"), fleet.source("log.1")).unwrap();
+            let mut log = fs::File::options().append(true).open(fleet.source("log.1")).unwrap();
+            std::io::Write::write_all(&mut log, &content(20 + turn, 200_000)).unwrap();
+        });
+        assert!(cost < 400_000 + 2 * LITTLE, "{cost} bytes");
+        fs::write(fleet.source("log"), content(10 + turn, 5 * MIB / 2)).unwrap();
+        settle(&fleet);
+    }
+    let receipts = receipts(&fleet);
+    assert!(receipts.contains(", blocks of in/log ("), "{receipts}");
+    daemon.terminate();
+    fleet.assert_tidy("tern");
+}
+
+#[test]
+fn a_large_file_that_changes_after_its_tree_was_moved_costs_its_changes() {
+    let Some(fleet) = counted(moving().key("Links", "copy"), Kind::OpenSsh).start() else { return };
+    fleet.put("keep", b"keep");
+    plant(&fleet.source("old"), 3, 3);
+    let daemon = fleet.run();
+    settle(&fleet);
+    fs::rename(fleet.source("old"), fleet.source("new")).unwrap();
+    settle(&fleet);
+    daemon.wait_for_log(&["Moved the directory on the vessel"]);
+    let cost = cost(&fleet, || fs::write(fleet.source("new/large"), content(9, 3 * MIB + 1000)).unwrap());
+    assert!(cost < 2 * LITTLE, "{cost} bytes");
     daemon.terminate();
 }
 

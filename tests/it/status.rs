@@ -235,7 +235,7 @@ fn receipts_name_every_file_vessel_and_hash() {
     let csv = fleet.call(&["receipts", "--csv"], "");
     assert_eq!(
         csv.stdout.lines().next(),
-        Some("delivered,vessel,directory,file,bytes,sha256,verified,written_bytes,link_bytes,made_from")
+        Some("delivered,vessel,directory,file,bytes,sha256,verified,written_bytes,link_bytes,made_from,saved_bytes")
     );
     csv.must_say(&[",open,in,\"cargo, \"\"first class\"\"\",5,", &sha256, "hashed on the vessel"]);
     csv.must_say(&[",chroot,in,", &sha256, "read back"]);

@@ -36,6 +36,23 @@ pub(in crate::ledger) async fn what_had_another_path_is_found_by_its_stamp(store
     assert!(elsewhere.is_empty());
 }
 
+pub(in crate::ledger) async fn what_was_moved_and_changed_is_found_by_its_inode(store: &dyn Store, _: &Hands) {
+    let named = async |wanted: &[NewVersion]| -> Vec<(usize, String)> {
+        let found = store.same_inode(&docs(), wanted).await.unwrap();
+        found.into_iter().map(|(at, version)| (at, version.path.to_string())).collect()
+    };
+    let wanted = [large("c", "other", 9), large("log.1", "one and more", 1)];
+    assert_eq!(named(&wanted).await, []);
+    admit(store, large("log", "one", 1), ["tern"]).await;
+    admit(store, file("small", "two", 9), ["tern"]).await;
+    assert_eq!(named(&wanted).await, [(1, "log".to_owned())]);
+    assert_eq!(named(&[large("log", "one and more", 1)]).await, [], "it was changed in place");
+    admit(store, large("log", "new", 5), ["tern"]).await;
+    assert_eq!(named(&wanted).await, [(1, "log".to_owned())], "another file has the path by now");
+    admit(store, large("log.1", "one and more", 1), ["tern"]).await;
+    assert_eq!(named(&[large("log.1", "one and still more", 1)]).await, []);
+}
+
 pub(in crate::ledger) async fn a_path_is_moved_away_only_while_it_holds_what_moved(store: &dyn Store, _: &Hands) {
     admit(store, file("a", "one", 1), ["tern"]).await;
     let first = version_at(store, "a").await;
@@ -115,6 +132,7 @@ pub(in crate::ledger) async fn a_moved_tree_is_delivered_first_and_acknowledged_
     let receipts = store.reports().last_receipts(10).await.unwrap();
     let receipt = receipts.iter().find(|receipt| receipt.path == path("n/e/f")).unwrap();
     assert_eq!((receipt.verified.as_str(), receipt.made_from.as_deref()), ("moved on the vessel", Some("docs/d/e/f")));
+    assert_eq!(receipt.saved_bytes, Some(receipt.size));
     // A vessel that never had the tree gets it from the top down.
     let mut order = Vec::new();
     while let [first, ..] = &due(store, "gull").await[..] {

@@ -58,3 +58,48 @@ pub(in crate::ledger) async fn signatures_that_no_vessel_needs_are_dropped(store
     store.keep_signature_of(&fourth, &signature("fourth, otherwise")).await.unwrap();
     assert_eq!(store.signature(&fourth).await.unwrap(), Some(signature("fourth, otherwise")));
 }
+
+fn noise(seed: u64, length: usize) -> Signature {
+    let mut random = fastrand::Rng::with_seed(seed);
+    let mut signature_builder = SignatureBuilder::new(0);
+    signature_builder.update(&(0..length).map(|_| random.u8(..)).collect::<Vec<_>>());
+    signature_builder.finish()
+}
+
+pub(in crate::ledger) async fn other_files_are_found_by_their_blocks(store: &dyn Store, hands: &Hands) {
+    let similar = async |name: &str, version: &Version, blocks: &[i64]| -> Vec<String> {
+        let found = store.similar(&vessel(name), version, blocks).await.unwrap();
+        found.iter().map(|found| found.held.version.path.to_string()).collect()
+    };
+    let (one, two) = (noise(1, 1 << 20), noise(2, 1 << 20));
+    admit(store, file("a", "one", 1), ["tern", "gull"]).await;
+    let first = due(store, "tern").await.remove(0).version;
+    store.keep_signature_of(&first, &one).await.unwrap();
+    admit(store, file("new", "two", 2), ["tern"]).await;
+    let new = due(store, "tern").await.into_iter().find(|it| it.version.path == path("new")).unwrap().version;
+    let blocks = [one.samples()[3], two.samples()[5]];
+    assert_eq!(similar("tern", &new, &blocks).await, [""; 0], "the vessel does not have it yet");
+    assert_eq!(store.averages_beside(&new).await.unwrap(), [16 << 10]);
+    assert_eq!(store.averages_beside(&first).await.unwrap(), [0; 0], "its own signature does not count");
+    deliver(store, "tern").await;
+    assert_eq!(similar("tern", &new, &blocks).await, ["a"]);
+    assert_eq!(store.similar(&vessel("tern"), &new, &blocks).await.unwrap()[0].signature, one);
+    assert_eq!(similar("gull", &new, &blocks).await, [""; 0]);
+    assert_eq!(similar("tern", &first, &blocks).await, [""; 0]);
+    assert_eq!(similar("tern", &new, &[]).await, [""; 0]);
+    // Of two files, the one with more of the blocks comes first.
+    admit(store, file("b", "three", 3), ["tern"]).await;
+    let third = due(store, "tern").await.remove(0).version;
+    store.keep_signature_of(&third, &two).await.unwrap();
+    deliver(store, "tern").await;
+    assert_eq!(similar("tern", &new, &[blocks[0], blocks[1], two.samples()[7]]).await, ["b", "a"]);
+    // The vessel has another version by now.
+    hands.forward(5);
+    admit(store, file("a", "other", 4), ["tern"]).await;
+    deliver(store, "tern").await;
+    assert_eq!(similar("tern", &new, &blocks).await, ["b"]);
+    // A signature that is recorded anew is found by its new blocks only.
+    store.keep_signature_of(&third, &one).await.unwrap();
+    assert_eq!(similar("tern", &new, &two.samples()).await, [""; 0]);
+    assert_eq!(similar("tern", &new, &blocks).await, ["b"]);
+}

@@ -95,9 +95,11 @@ pub(super) const TABLES: &[Table] = &[
             ("expires_at", Number),
             ("expired_at", Number),
             ("made_from", Bytes),
+            ("saved_bytes", Number),
         ],
     ),
     table("outline", "version", &[("version", Number), ("directory", Text), ("path", Bytes), ("outline", Bytes)]),
+    table("outline_sample", "block, version", &[("block", Number), ("version", Number)]),
     table(
         "vessel",
         "name",

@@ -8,8 +8,8 @@ use super::new_versions::{self, new_versions};
 use super::rows::version_columns;
 use super::store::versions_below;
 use super::transitions::settle;
-use super::{Postgres, Result, rows};
-use crate::ledger::{MovedEntry, Moves, OriginThere, SameStamp};
+use super::{Postgres, Result, rows, signatures};
+use crate::ledger::{MovedEntry, Moves, OriginThere, SameStamp, SimilarFile};
 use crate::names::{DirectoryName, RelPath, VesselName};
 use crate::records::{Delivery, DeliveryId, HeldVersion, NewVersion, Verified, Version, VersionId};
 
@@ -63,6 +63,27 @@ impl Moves for Postgres {
             })
         };
         found.await?.iter().map(origin).collect()
+    }
+
+    async fn same_inode(&self, directory: &DirectoryName, versions: &[NewVersion]) -> Result<Vec<(usize, Version)>> {
+        let new: &Vec<_> = &versions.iter().map(|new| (new, None)).collect();
+        let found = self.lasting(|pools| async move {
+            let statement = sqlx::query(concat!(
+                "SELECT i.at - 1 AS at, ",
+                version_columns!(),
+                " FROM ",
+                new_versions!(),
+                ", LATERAL (
+                     SELECT * FROM version WHERE kind <> 'gone' AND inode = i.inode AND kind = 'file' AND size >= 1048576
+                       AND directory = $16 ORDER BY id DESC LIMIT 1) v
+                 WHERE v.path <> i.path ORDER BY i.at"
+            ));
+            Ok(new_versions::bind(statement, new).bind(directory.as_str()).fetch_all(&pools.readers).await?)
+        });
+        let one = |row: &PgRow| {
+            Ok((usize::try_from(row.try_get::<i64, _>("at")?).unwrap_or(usize::MAX), rows::version(row)?))
+        };
+        found.await?.iter().map(one).collect()
     }
 
     async fn versions_in(&self, directory: &DirectoryName, path: &RelPath, limit: u32) -> Result<Vec<Version>> {
@@ -180,9 +201,10 @@ impl Moves for Postgres {
                 sqlx::query(
                     "UPDATE delivery d SET state = 'acknowledged', parked = false, reason = NULL, failures = 0,
                          acknowledged_at = $2, verified = CASE WHEN f.kind = 'gone' THEN $3 ELSE $4 END,
-                         made_from = f.made_from, seen_size = f.seen_size, seen_mtime = f.seen_mtime
+                         made_from = f.made_from, seen_size = f.seen_size, seen_mtime = f.seen_mtime,
+                         saved_bytes = CASE WHEN f.kind = 'file' THEN f.size END
                      FROM (
-                         SELECT md.id, m.kind, convert_to(o.directory || '/', 'UTF8') || o.path AS made_from,
+                         SELECT md.id, m.kind, m.size, convert_to(o.directory || '/', 'UTF8') || o.path AS made_from,
                              od.seen_size, od.seen_mtime
                          FROM unnest($1::bigint[]) i (id) JOIN delivery md ON md.id = i.id
                          JOIN version m ON m.id = md.version
@@ -197,6 +219,20 @@ impl Moves for Postgres {
                 .execute(&mut *write)
                 .await?;
                 settle(&mut write, ids, now).await?;
+                // A moved file that changes later is sent as a delta.
+                for copied in [
+                    "INSERT INTO outline (version, directory, path, outline)
+                     SELECT m.id, m.directory, m.path, o.outline
+                     FROM unnest($1::bigint[]) i (id) JOIN delivery d ON d.id = i.id JOIN version m ON m.id = d.version
+                     JOIN outline o ON o.version = m.moved_from WHERE m.kind = 'file' AND m.size >= 1048576
+                     ON CONFLICT DO NOTHING",
+                    "INSERT INTO outline_sample (block, version) SELECT s.block, m.id
+                     FROM unnest($1::bigint[]) i (id) JOIN delivery d ON d.id = i.id JOIN version m ON m.id = d.version
+                     JOIN outline_sample s ON s.version = m.moved_from WHERE m.kind = 'file' AND m.size >= 1048576
+                     ON CONFLICT DO NOTHING",
+                ] {
+                    sqlx::query(copied).bind(ids).execute(&mut *write).await?;
+                }
                 write.commit().await?;
                 Ok(noted)
             });
@@ -223,9 +259,18 @@ impl Moves for Postgres {
         found.await?.iter().map(held).collect()
     }
 
-    async fn made_from(&self, delivery: DeliveryId, file: &[u8]) -> Result<()> {
+    async fn averages_beside(&self, version: &Version) -> Result<Vec<u32>> {
+        signatures::averages_beside(self, version).await
+    }
+
+    async fn similar(&self, vessel: &VesselName, version: &Version, blocks: &[i64]) -> Result<Vec<SimilarFile>> {
+        signatures::similar(self, vessel, version, blocks).await
+    }
+
+    async fn made_from(&self, delivery: DeliveryId, file: &[u8], bytes: u64) -> Result<()> {
         let made = self.lasting(|pools| {
-            let statement = sqlx::query("UPDATE delivery SET made_from = $1 WHERE id = $2").bind(file).bind(delivery.0);
+            let statement = sqlx::query("UPDATE delivery SET made_from = $1, saved_bytes = $2 WHERE id = $3");
+            let statement = statement.bind(file).bind(rows::signed(bytes)).bind(delivery.0);
             async move { pools.write_one(statement).await.map(drop) }
         });
         made.await

@@ -2,18 +2,20 @@
 
 use sqlx::postgres::PgRow;
 
+use super::rows::version_columns;
 use super::{Postgres, Result, rows};
-use crate::ledger::LastDelivered;
+use crate::ledger::moves::averages;
+use crate::ledger::{LastDelivered, MOST_SAMPLED, SimilarFile};
 use crate::names::VesselName;
-use crate::records::Version;
+use crate::records::{HeldVersion, Version};
 use crate::signature::Signature;
 
 /// Records the signature of a version. Drops the signature of an earlier version of the path when no vessel has that
-/// version as the last one that it acknowledged.
+/// version as the last one that it acknowledged. Also records the blocks by which other files find it.
 pub(super) async fn enter(store: &Postgres, version: &Version, signature: &Signature) -> Result<()> {
-    let outline = signature.to_bytes();
+    let (outline, samples) = (signature.to_bytes(), signature.samples());
     let entered = store.lasting(|pools| {
-        let outline = &outline;
+        let (outline, samples) = (&outline, &samples);
         async move {
             let mut write = pools.begin().await?;
             sqlx::query(
@@ -37,6 +39,20 @@ pub(super) async fn enter(store: &Postgres, version: &Version, signature: &Signa
             .bind(version.directory.as_str())
             .bind(version.path.as_bytes())
             .bind(version.id.0)
+            .execute(&mut *write)
+            .await?;
+            sqlx::query("DELETE FROM outline_sample WHERE version = $1").bind(version.id.0).execute(&mut *write).await?;
+            sqlx::query("INSERT INTO outline_sample (block, version) SELECT block, $2 FROM unnest($1::bigint[]) i (block)")
+                .bind(samples)
+                .bind(version.id.0)
+                .execute(&mut *write)
+                .await?;
+            sqlx::query(
+                "DELETE FROM outline_sample WHERE version IN (
+                     SELECT version FROM outline WHERE directory = $1 ORDER BY version DESC LIMIT 8 OFFSET $2)",
+            )
+            .bind(version.directory.as_str())
+            .bind(MOST_SAMPLED)
             .execute(&mut *write)
             .await?;
             write.commit().await
@@ -75,4 +91,60 @@ pub(super) async fn last_delivered(
     });
     let last = |row: &PgRow| Ok(LastDelivered { stamp: rows::stamp(row)?, signature: rows::signature(row)? });
     row.await?.as_ref().map(last).transpose()
+}
+
+/// Returns the average lengths of the newest signatures of other paths in a version's directory.
+pub(super) async fn averages_beside(store: &Postgres, version: &Version) -> Result<Vec<u32>> {
+    let found = store.lasting(|pools| async move {
+        let statement = sqlx::query_scalar(
+            "SELECT DISTINCT substr(newest.outline, 1, 4) FROM (
+                 SELECT outline FROM outline WHERE directory = $1 AND path <> $2 ORDER BY version DESC LIMIT 64) newest",
+        )
+        .bind(version.directory.as_str())
+        .bind(version.path.as_bytes());
+        Ok(statement.fetch_all(&pools.readers).await?)
+    });
+    let found: Vec<Vec<u8>> = found.await?;
+    Ok(averages(&found))
+}
+
+/// Returns other files of a version's directory whose signatures have some of these blocks, as the vessel acknowledged
+/// them and no newer version has replaced there: those with the most blocks first.
+pub(super) async fn similar(
+    store: &Postgres,
+    vessel: &VesselName,
+    version: &Version,
+    blocks: &[i64],
+) -> Result<Vec<SimilarFile>> {
+    let found = store.lasting(|pools| async move {
+        let statement = sqlx::query(concat!(
+            "SELECT ",
+            version_columns!(),
+            ", d.seen_size, d.seen_mtime, o.outline
+              FROM (
+                  SELECT s.version, count(*) AS shared FROM unnest($1::bigint[]) i (block), LATERAL (
+                      SELECT n.version FROM outline_sample n WHERE n.block = i.block ORDER BY n.version DESC LIMIT 16) s
+                  GROUP BY s.version) f
+              JOIN version v ON v.id = f.version
+              JOIN delivery d ON d.version = v.id AND d.vessel = $2
+              JOIN outline o ON o.version = v.id
+              WHERE v.directory = $3 AND v.path <> $4 AND d.state = 'acknowledged'
+                AND d.place = coalesce(
+                    (SELECT number FROM place p WHERE p.vessel = d.vessel AND p.directory = v.directory), 0)
+                AND NOT EXISTS (
+                    SELECT 1 FROM version later JOIN delivery ld ON ld.version = later.id AND ld.vessel = d.vessel
+                    WHERE later.replaces = v.id AND ld.state = 'acknowledged')
+              ORDER BY f.shared DESC, v.id DESC LIMIT 4"
+        ))
+        .bind(blocks)
+        .bind(vessel.as_str())
+        .bind(version.directory.as_str())
+        .bind(version.path.as_bytes());
+        Ok(statement.fetch_all(&pools.readers).await?)
+    });
+    let file = |row: &PgRow| {
+        let held = HeldVersion { version: rows::version(row)?, seen: rows::seen(row)? };
+        Ok(SimilarFile { held, signature: rows::signature(row)? })
+    };
+    found.await?.iter().map(file).collect()
 }

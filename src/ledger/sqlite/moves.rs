@@ -6,8 +6,8 @@ use sqlx::sqlite::SqliteRow;
 
 use super::rows::version_columns;
 use super::transitions::settle;
-use super::{Result, Sqlite, json, rows};
-use crate::ledger::{MovedEntry, Moves, OriginThere, SameStamp};
+use super::{Result, Sqlite, json, rows, signatures};
+use crate::ledger::{MovedEntry, Moves, OriginThere, SameStamp, SimilarFile};
 use crate::names::{DirectoryName, RelPath, VesselName};
 use crate::records::{Delivery, DeliveryId, HeldVersion, NewVersion, Verified, Version, VersionId};
 
@@ -60,6 +60,25 @@ impl Moves for Sqlite {
             })
         };
         found.iter().map(origin).collect()
+    }
+
+    async fn same_inode(&self, directory: &DirectoryName, versions: &[NewVersion]) -> Result<Vec<(usize, Version)>> {
+        let found = sqlx::query(concat!(
+            "SELECT i.key AS at, ",
+            version_columns!(),
+            " FROM json_each(?1) i CROSS JOIN version v ON v.id = (
+                  SELECT max(s.id) FROM version s WHERE s.kind <> 'gone' AND s.inode = i.value ->> 4
+                    AND s.kind = 'file' AND s.size >= 1048576 AND s.directory = ?2)
+              WHERE v.path <> unhex(i.value ->> 0) ORDER BY i.key"
+        ))
+        .bind(json::versions(versions.iter().map(|new| (new, None))))
+        .bind(directory.as_str())
+        .fetch_all(&self.readers)
+        .await?;
+        let one = |row: &SqliteRow| {
+            Ok((usize::try_from(row.try_get::<i64, _>("at")?).unwrap_or(usize::MAX), rows::version(row)?))
+        };
+        found.iter().map(one).collect()
     }
 
     async fn versions_in(&self, directory: &DirectoryName, path: &RelPath, limit: u32) -> Result<Vec<Version>> {
@@ -167,9 +186,10 @@ impl Moves for Sqlite {
             sqlx::query(
                 "UPDATE delivery AS d SET state = 'acknowledged', parked = 0, reason = NULL, failures = 0,
                      acknowledged_at = ?2, verified = iif(f.kind = 'gone', ?3, ?4), made_from = f.made_from,
-                     seen_size = f.seen_size, seen_mtime = f.seen_mtime
+                     seen_size = f.seen_size, seen_mtime = f.seen_mtime,
+                     saved_bytes = iif(f.kind = 'file', f.size, NULL)
                  FROM (
-                     SELECT md.id, m.kind, CAST(o.directory || '/' || CAST(o.path AS TEXT) AS BLOB) AS made_from, od.seen_size, od.seen_mtime
+                     SELECT md.id, m.kind, m.size, CAST(o.directory || '/' || CAST(o.path AS TEXT) AS BLOB) AS made_from, od.seen_size, od.seen_mtime
                      FROM json_each(?1) i CROSS JOIN delivery md ON md.id = i.value
                      CROSS JOIN version m ON m.id = md.version
                      LEFT JOIN version o ON o.id = m.moved_from
@@ -183,6 +203,18 @@ impl Moves for Sqlite {
             .execute(&mut *transaction)
             .await?;
             settle(&mut transaction, &ids, now).await?;
+            // A moved file that changes later is sent as a delta.
+            for copied in [
+                "INSERT OR IGNORE INTO outline (directory, path, version, outline)
+                 SELECT m.directory, m.path, m.id, o.outline
+                 FROM json_each(?1) i CROSS JOIN delivery d ON d.id = i.value CROSS JOIN version m ON m.id = d.version
+                 CROSS JOIN outline o ON o.version = m.moved_from WHERE m.kind = 'file' AND m.size >= 1048576",
+                "INSERT OR IGNORE INTO outline_sample (block, version) SELECT s.block, m.id
+                 FROM json_each(?1) i CROSS JOIN delivery d ON d.id = i.value CROSS JOIN version m ON m.id = d.version
+                 CROSS JOIN outline_sample s ON s.version = m.moved_from WHERE m.kind = 'file' AND m.size >= 1048576",
+            ] {
+                sqlx::query(copied).bind(&ids).execute(&mut *transaction).await?;
+            }
             transaction.commit().await?;
             self.listeners.ring_if(noted);
         }
@@ -204,9 +236,18 @@ impl Moves for Sqlite {
         found.fetch_all(&self.readers).await?.iter().map(held).collect()
     }
 
-    async fn made_from(&self, delivery: DeliveryId, file: &[u8]) -> Result<()> {
-        sqlx::query("UPDATE delivery SET made_from = ? WHERE id = ?")
+    async fn averages_beside(&self, version: &Version) -> Result<Vec<u32>> {
+        signatures::averages_beside(&self.readers, version).await
+    }
+
+    async fn similar(&self, vessel: &VesselName, version: &Version, blocks: &[i64]) -> Result<Vec<SimilarFile>> {
+        signatures::similar(&self.readers, vessel, version, blocks).await
+    }
+
+    async fn made_from(&self, delivery: DeliveryId, file: &[u8], bytes: u64) -> Result<()> {
+        sqlx::query("UPDATE delivery SET made_from = ?, saved_bytes = ? WHERE id = ?")
             .bind(file)
+            .bind(rows::signed(bytes))
             .bind(delivery.0)
             .execute(&self.writer)
             .await?;

@@ -27,7 +27,7 @@ macro_rules! receipts {
     };
     ($deliveries:literal) => {
         concat!("SELECT d.id, d.vessel, d.acknowledged_at, coalesce(d.verified, '') AS verified, v.directory, v.path, v.size, v.digest,
-             d.written_bytes, d.link_bytes, d.made_from
+             d.written_bytes, d.link_bytes, d.made_from, d.saved_bytes
          FROM ", $deliveries, " CROSS JOIN version v ON v.id = d.version WHERE d.state = 'acknowledged' ")
     };
 }
@@ -170,7 +170,7 @@ impl Reports for Readers {
     async fn expired(&self, after: (i64, DeliveryId), limit: u32) -> Result<Vec<Receipt>> {
         let found = sqlx::query(
             "SELECT d.id, d.vessel, d.expired_at AS acknowledged_at, '' AS verified, v.directory, v.path, v.size, v.digest,
-                 d.written_bytes, d.link_bytes, d.made_from
+                 d.written_bytes, d.link_bytes, d.made_from, d.saved_bytes
              FROM delivery d CROSS JOIN version v ON v.id = d.version
              WHERE d.expired_at IS NOT NULL AND d.expired_at >= ?1 AND (d.expired_at > ?1 OR d.id > ?2)
              ORDER BY d.expired_at, d.id LIMIT ?3",
@@ -314,6 +314,7 @@ fn receipt(row: &SqliteRow) -> Result<Receipt> {
         verified: row.try_get("verified")?,
         cost: cost(row)?,
         made_from: made_from(row)?,
+        saved_bytes: row.try_get::<Option<i64>, _>("saved_bytes")?.map(i64::cast_unsigned),
     })
 }
 
@@ -347,6 +348,7 @@ fn delivery(row: &SqliteRow) -> Result<DeliveryStory> {
         acknowledged: at.map(|at| (at, verified.unwrap_or_default())),
         cost: cost(row)?,
         made_from: made_from(row)?,
+        saved_bytes: row.try_get::<Option<i64>, _>("saved_bytes")?.map(i64::cast_unsigned),
     })
 }
 
