@@ -156,29 +156,37 @@ impl LinkUsage {
         let (days, ceilings) = (self.ledger.link_days(first).await?, self.ledger.ceilings(first).await?);
         let mut book = self.book();
         book.read();
-        book.days.retain(|payer, _| matches!(payer, Payer::Vessel(name) if Some(name) != vessel));
         let unrecorded: Vec<_> =
             book.unrecorded.iter().map(|((day, way), bytes)| (*day, way.clone(), *bytes)).collect();
+        let mut sums: HashMap<(Payer, UtcDay), u64> = HashMap::new();
+        let mut add = |payer: Payer, day: UtcDay, bytes: LinkBytes| {
+            let sum = sums.entry((payer, day)).or_default();
+            *sum = sum.saturating_add(bytes.total());
+        };
         // The ledger has a row for a vessel's sum, and one for each way.
-        for (day, (name, way), bytes) in days.into_iter().chain(unrecorded.iter().cloned()) {
-            if let Some(way) = way {
-                book.add(Payer::Link(LinkName::new(&way)), day, bytes);
-            } else if Some(&name) == vessel {
-                book.add(Payer::Vessel(name), day, bytes);
+        for (day, (name, way), bytes) in days {
+            match way {
+                Some(way) => add(Payer::Link(LinkName::new(&way)), day, bytes),
+                None => add(Payer::Vessel(name), day, bytes),
             }
         }
         for (day, (name, way), bytes) in unrecorded {
-            if way.is_some() && Some(&name) == vessel {
-                book.add(Payer::Vessel(name), day, bytes);
+            add(Payer::Vessel(name), day, bytes);
+            if let Some(way) = way {
+                add(Payer::Link(LinkName::new(&way)), day, bytes);
             }
         }
         for (payer, day, bytes) in ceilings {
-            if let Some(payer @ Payer::Vessel(_)) = Payer::of(&payer)
-                && matches!(&payer, Payer::Vessel(name) if Some(name) == vessel)
-            {
-                let used = book.days.entry(payer).or_default().entry(day).or_default();
-                *used = bytes.max(*used);
+            if let Some(payer @ Payer::Vessel(_)) = Payer::of(&payer) {
+                let sum = sums.entry((payer, day)).or_default();
+                *sum = bytes.max(*sum);
             }
+        }
+        // What a crash may have cost stays counted.
+        let wanted = |payer: &Payer| !matches!(payer, Payer::Vessel(name) if Some(name) != vessel);
+        for ((payer, day), bytes) in sums.into_iter().filter(|((payer, _), _)| wanted(payer)) {
+            let used = book.days.entry(payer).or_default().entry(day).or_default();
+            *used = bytes.max(*used);
         }
         Ok(())
     }
