@@ -121,7 +121,7 @@ const MOST_PARKED: u32 = 1000;
 /// What the main loop acts on.
 enum Event {
     /// New settings.
-    Read(reload::Read),
+    Read(Box<reload::Read>),
     /// A location may have turned from a file into a directory, or the reverse.
     Location,
     /// A hint of another shore.
@@ -327,7 +327,7 @@ impl Daemon {
                     Ok(())
                 } => break outcome,
                 outcome = all(&mut tasks.shore) => break outcome,
-                read = next(&mut reloads) => Event::Read(read),
+                read = next(&mut reloads) => Event::Read(Box::new(read)),
                 () = self.decide_again.rung() => Event::Location,
                 hint = events.next() => Event::Hint(hint),
             };
@@ -343,7 +343,7 @@ impl Daemon {
                 }
                 Event::Read(read) => {
                     service.reloading();
-                    let reloaded = self.reload(read, &mut tasks).await;
+                    let reloaded = self.reload(*read, &mut tasks).await;
                     service.reloaded();
                     match reloaded {
                         Ok(()) => self.follow_settings(&mut tasks, &mut events).await,

@@ -96,7 +96,7 @@ fn bars_move_vessels_come_and_go_and_hostile_names_are_text() {
     browser.wait_for_text("large.iso");
     browser.wait_for_text("is being sent");
     browser.wait("what limits it", "document.querySelector('.verdict').innerText.length > 10");
-    browser.wait("its log lines", "document.querySelector('.log').innerText.includes('connected')");
+    browser.wait("its log lines", "document.querySelector('.log').innerText.includes('Connected')");
     browser
         .wait("what it received", &format!("document.querySelector('#vessel').innerText.includes({})", json!(HOSTILE)));
     assert_eq!(browser.eval("document.querySelectorAll('img').length"), json!(0));

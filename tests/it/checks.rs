@@ -131,13 +131,13 @@ fn what_answers_instead_of_an_ssh_server_is_named_with_the_setting_to_look_at() 
     let checked = fleet.checked_unfit();
     checked.must_say(&[
         "sent `HTTP/1.1 400 Bad Request` instead of an SSH version",
-        "no SSH server",
+        "not an SSH server",
         "Port of [Vessel tern]",
     ]);
     fleet.write_settings(&port(other_service(b"Exceeded MaxStartups\r\n")));
     let checked = fleet.checked_unfit();
     checked.must_say(&["Exceeded MaxStartups"]);
-    assert!(!checked.says(&["no SSH server"]), "{checked:?}");
+    assert!(!checked.says(&["not an SSH server"]), "{checked:?}");
     let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     fleet.write_settings(&port(free));
     let checked = fleet.checked_unfit();

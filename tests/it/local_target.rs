@@ -167,7 +167,11 @@ fn a_changed_file_is_copied_whole_or_where_that_is_wished_as_a_delta() {
         bytes[4 * MIB..4 * MIB + 1000].copy_from_slice(&content(6, 1000));
         fleet.put("big", &bytes);
         wait_until("the second version", || fs::read(&there).is_ok_and(|held| held == bytes));
-        assert_eq!(daemon.logged(&["compared the file with", "is_worth_it=true"]).is_some(), is_delta, "{wish}");
+        assert_eq!(
+            daemon.logged(&["compared a file with one on the vessel", "is_worth_it=true"]).is_some(),
+            is_delta,
+            "{wish}"
+        );
         daemon.terminate();
     }
 }

@@ -175,7 +175,8 @@ impl Shores for Postgres {
                 let leases = Leases::read(&pools.readers, own).await?;
                 let is_known = leases.members.iter().any(|one| one.token == own && one.serves == *serves);
                 let (free, share) = leases.share_of(own);
-                if is_known && free.is_empty() && !(takes_over && !leases.over.is_empty()) {
+                let nothing_is_over = !takes_over || leases.over.is_empty();
+                if is_known && free.is_empty() && nothing_is_over {
                     return Ok((share, leases.held_by(own)));
                 }
                 let mut write = pools.begin().await?;

@@ -2,7 +2,7 @@
 //! them. A watcher looks at the vessels throughout: nothing is lost, mixed, published old over new, deleted or retired early.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -70,7 +70,7 @@ fn write(fleet: &Fleet, written: &Mutex<Written>, random: &mut fastrand::Rng) {
 }
 
 /// Looks at the vessels until `over`: what they hold is whole, never older than before, and never missing.
-fn watch(charts: &[(&str, PathBuf)], files: &[PathBuf], processed: &PathBuf, over: &AtomicBool) -> u64 {
+fn watch(charts: &[(&str, PathBuf)], files: &[PathBuf], processed: &Path, over: &AtomicBool) -> u64 {
     let mut newest: BTreeMap<(&str, u64), u64> = BTreeMap::new();
     let mut looks = 0;
     while !over.load(Ordering::Relaxed) {
