@@ -227,7 +227,7 @@ impl Daemon {
         self.shared.iter().for_each(|shared| shared.relay.add(Hint::Locations));
     }
 
-    /// Takes what is due to this shore and starts its tasks; begins to hand over what is due to others.
+    /// Acquires the work that this shore is to have and starts its tasks; begins to hand over the work of other shores.
     ///
     /// # Errors
     /// A [`Fault`] of the daemon when the ledger can't be used, or this shore was replaced.

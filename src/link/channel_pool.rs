@@ -48,7 +48,7 @@ pub(crate) struct ChannelPool {
     /// What the path carried in an earlier session, and what it carried in this one.
     remembered: Option<PathRate>,
     carried: Mutex<Option<PathRate>>,
-    /// The rate at which the vessel acknowledges what goes over each way, in bytes per second.
+    /// The rate at which the vessel acknowledges bytes sent over each way, in bytes per second.
     rates: Mutex<HashMap<usize, f64>>,
 }
 

@@ -5,7 +5,7 @@ const PIECE: f64 = (64 << 10) as f64;
 /// Bytes that may be unanswered on a way until its rate is known: more would make the end of a file wait for a slow way.
 const UNKNOWN: f64 = (256 << 10) as f64;
 
-/// What a way carries, and what is on it.
+/// The rate of a way, and the bytes in flight on it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct WayLoad {
     /// The rate at which the vessel acknowledges bytes, in bytes per second; 0 if nothing was acknowledged yet.
