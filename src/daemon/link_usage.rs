@@ -20,12 +20,14 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub(super) struct LinkRecords {
     usage: LinkUsage,
     ledger: Ledger,
+    /// Whether other shores may use the same links.
+    is_shared: bool,
     last: Instant,
 }
 
 impl LinkRecords {
-    pub(super) fn new(usage: LinkUsage, ledger: Ledger) -> Self {
-        Self { usage, ledger, last: Instant::now() }
+    pub(super) fn new(usage: LinkUsage, ledger: Ledger, is_shared: bool) -> Self {
+        Self { usage, ledger, is_shared, last: Instant::now() }
     }
 
     /// Records regularly until `stop` is cancelled, and then once more.
@@ -39,7 +41,7 @@ impl LinkRecords {
         self.record().await;
         if self.usage.is_limited()
             && self.usage.unrecorded() == 0
-            && let Err(e) = self.usage.settle_ceilings().await
+            && let Err(e) = self.usage.settle_ceilings(self.is_shared).await
         {
             tracing::debug!("Cannot record the ceilings of budgets: {e}");
         }

@@ -208,7 +208,7 @@ async fn run_with(
     daemon.start_background().await?;
     let views = daemon.start_views().await?;
     let stop_recording = CancellationToken::new();
-    let records = LinkRecords::new(daemon.usage.clone(), daemon.ledger.clone());
+    let records = LinkRecords::new(daemon.usage.clone(), daemon.ledger.clone(), daemon.shared.is_some());
     let recording = AbortOnDropHandle::new(tokio::spawn(records.run(stop_recording.clone())));
     let pauses =
         background::end_pauses(daemon.orders.clone(), daemon.surroundings.clock.clone(), daemon.shared.clone());

@@ -13,8 +13,8 @@ type Result<T> = std::result::Result<T, LedgerError>;
 /// Counts of the bytes on the link. The updates add to what is recorded, so they must not be repeated after a success.
 #[async_trait]
 pub trait LinkUsage: Send + Sync {
-    /// Adds bytes to the sums of a day, for several ways in one transaction. Sums of more than 400 days before `day` are
-    /// removed.
+    /// Adds bytes to the sums of a day, for several ways in one transaction. Sums and ceilings of more than 400 days before
+    /// `day` are removed.
     async fn add_link_bytes(&self, day: UtcDay, bytes: &[(WayOf, LinkBytes)]) -> Result<()>;
 
     /// Returns each vessel's bytes, summed over `days`, for the vessels that have any, ordered by name. Only the last 400
@@ -24,14 +24,14 @@ pub trait LinkUsage: Send + Sync {
     /// Returns the bytes of each day from `first` on: those to each vessel (`None`), and those of each of its ways.
     async fn link_days(&self, first: UtcDay) -> Result<Vec<(UtcDay, WayOf, LinkBytes)>>;
 
-    /// Records that a payer with a budget may use up to so many bytes on a day, in place of an earlier number.
+    /// Records that a payer with a budget may use up to so many bytes on a day. A higher number recorded before stays.
     async fn raise_ceiling(&self, payer: &str, day: UtcDay, bytes: u64) -> Result<()>;
 
     /// Returns the recorded ceilings from `first` on.
     async fn ceilings(&self, first: UtcDay) -> Result<Vec<(String, UtcDay, u64)>>;
 
-    /// Removes all ceilings, after the bytes that were used have been recorded.
-    async fn clear_ceilings(&self) -> Result<()>;
+    /// Replaces the ceiling of a payer and a day by a lower one, or removes it, if it is still `from`.
+    async fn lower_ceiling(&self, payer: &str, day: UtcDay, from: u64, to: Option<u64>) -> Result<()>;
 
     /// Returns the share of a budget, in percent, that was reported last for the period that begins on `first`; 0 if none was.
     async fn budget_told(&self, payer: &str, period: &str, first: UtcDay) -> Result<u32>;

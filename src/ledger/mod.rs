@@ -14,6 +14,7 @@ mod copy;
 mod error;
 mod incidents;
 mod link_usage;
+mod migrations;
 mod mounts;
 mod moves;
 mod notices;

@@ -104,8 +104,8 @@ struct Book {
     days: HashMap<Payer, BTreeMap<UtcDay, u64>>,
     /// Whether a budget depends on the sums.
     is_limited: bool,
-    /// Up to where each payer with a budget may go on a day, as the ledger has it.
-    ceilings: HashMap<Payer, (UtcDay, u64)>,
+    /// Up to where each payer with a budget may go on a day, as this program wrote it into the ledger.
+    ceilings: HashMap<(Payer, UtcDay), u64>,
     /// Until when (milliseconds since 1970) nothing more is sent, because the next write did not fit.
     spent: HashMap<(Payer, Period, Part), i64>,
     unrecorded: HashMap<(UtcDay, WayOf), LinkBytes>,
@@ -191,14 +191,16 @@ impl LinkUsage {
         Ok(())
     }
 
-    /// Has the ledger know at a clean stop what the payers used, so that the next start counts no more and no less.
+    /// Lowers the ceilings that this program wrote to what its payers used, so that the next start counts no more and no less.
+    /// For a clean stop.
     ///
     /// After a crash, all bytes that were allowed count as used, though the sums of the ledger don't have them. They stay
-    /// counted over further stops.
+    /// counted over further stops. A ceiling that another shore wrote since is its own. Where there are other shores
+    /// (`is_shared`), those of links are left, because these shores may be using them.
     ///
     /// # Errors
     /// When the ledger can't be used.
-    pub async fn settle_ceilings(&self) -> Result<(), LedgerError> {
+    pub async fn settle_ceilings(&self, is_shared: bool) -> Result<(), LedgerError> {
         let first = UtcDay(UtcDay::at(self.book().clock.now_ms()).0.saturating_sub(KEPT));
         let mut recorded: HashMap<(Payer, UtcDay), u64> = HashMap::new();
         for (day, (vessel, way), bytes) in self.ledger.link_days(first).await? {
@@ -206,18 +208,15 @@ impl LinkUsage {
             let sum = recorded.entry((payer, day)).or_default();
             *sum = sum.saturating_add(bytes.total());
         }
-        let mut unrecorded = Vec::new();
-        for (payer, day, _) in self.ledger.ceilings(first).await? {
-            let Some(payer) = Payer::of(&payer) else { continue };
+        let written: Vec<_> = self.book().ceilings.drain().collect();
+        for ((payer, day), ceiling) in written {
+            if is_shared && matches!(payer, Payer::Link(_)) {
+                continue;
+            }
             let used = self.book().days.get(&payer).and_then(|days| days.get(&day)).copied().unwrap_or(0);
-            let known = recorded.get(&(payer.clone(), day)).copied().unwrap_or(0);
-            unrecorded.push((payer, day, used, used > known));
-        }
-        if unrecorded.iter().all(|(.., is_more)| !is_more) {
-            return self.ledger.clear_ceilings().await;
-        }
-        for (payer, day, used, _) in unrecorded {
-            self.ledger.raise_ceiling(&payer.to_string(), day, used).await?;
+            let text = payer.to_string();
+            let known = recorded.get(&(payer, day)).copied().unwrap_or(0);
+            self.ledger.lower_ceiling(&text, day, ceiling, (used > known).then_some(used)).await?;
         }
         Ok(())
     }
@@ -235,7 +234,8 @@ impl LinkUsage {
         book.read();
         let today = UtcDay::at(book.clock.now_ms());
         let used = book.days.get(payer).and_then(|days| days.get(&today)).copied().unwrap_or(0);
-        book.ceilings.get(payer).is_some_and(|(day, ceiling)| *day == today && used.saturating_add(more) <= *ceiling)
+        let ceiling = book.ceilings.get(&(payer.clone(), today));
+        ceiling.is_some_and(|ceiling| used.saturating_add(more) <= *ceiling)
     }
 
     /// Has the ledger know that a payer may use this many more bytes today, and `slice` more.
@@ -250,7 +250,7 @@ impl LinkUsage {
             (today, used.saturating_add(more).saturating_add(slice))
         };
         self.ledger.raise_ceiling(&payer.to_string(), today, ceiling).await?;
-        self.book().ceilings.insert(payer.clone(), (today, ceiling));
+        self.book().ceilings.insert((payer.clone(), today), ceiling);
         Ok(())
     }
 
@@ -361,10 +361,32 @@ mod tests {
             let usage = LinkUsage::load(&ledger, LinkMeters::default(), Clock::system()).await.unwrap();
             assert_eq!(usage.used(&payer, today), 5_000_000);
             usage.raise_ceiling(&payer, 300_000, 200_000).await.unwrap();
-            usage.settle_ceilings().await.unwrap();
+            usage.settle_ceilings(false).await.unwrap();
             let ceilings = ledger.ceilings(UtcDay(0)).await.unwrap();
             assert_eq!(ceilings, [(payer.to_string(), today, 5_000_000)]);
         }
+        ledger.close().await.unwrap();
+    }
+
+    /// A shore that ends leaves what other shores may still use: their vessels, and the links of all.
+    #[tokio::test]
+    async fn a_clean_stop_leaves_the_ceilings_of_other_shores() {
+        let dir = tempfile::tempdir().unwrap();
+        let ledger = Ledger::open(&dir.path().join("ledger"), Clock::system()).await.unwrap();
+        let [tern, gull, moved] = ["tern", "gull", "moved"].map(|name| Payer::Vessel(VesselName::new(name)));
+        let vsat = Payer::Link(LinkName::new("vsat"));
+        let shore = async || LinkUsage::load(&ledger, LinkMeters::default(), Clock::system()).await.unwrap();
+        let (one, other) = (shore().await, shore().await);
+        for payer in [&tern, &moved, &vsat] {
+            one.raise_ceiling(payer, 100, 0).await.unwrap();
+        }
+        for payer in [&gull, &moved] {
+            other.raise_ceiling(payer, 300, 0).await.unwrap();
+        }
+        one.settle_ceilings(true).await.unwrap();
+        let ceilings = ledger.ceilings(UtcDay(0)).await.unwrap();
+        let left: Vec<_> = ceilings.into_iter().map(|(payer, _, bytes)| (payer, bytes)).collect();
+        assert_eq!(left, [(vsat.to_string(), 100), (gull.to_string(), 300), (moved.to_string(), 300)]);
         ledger.close().await.unwrap();
     }
 }

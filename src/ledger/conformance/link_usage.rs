@@ -68,17 +68,22 @@ pub(in crate::ledger) async fn a_share_of_a_budget_is_told_once_in_a_period(stor
     assert_eq!((told("link vsat", "day", today).await, told("link vsat", "day", UtcDay(today.0 + 1)).await), (100, 0));
 }
 
-pub(in crate::ledger) async fn ceilings_last_until_they_are_cleared(store: &dyn Store, hands: &Hands) {
+pub(in crate::ledger) async fn a_ceiling_is_lowered_only_by_whoever_knows_it(store: &dyn Store, hands: &Hands) {
     let today = UtcDay::at(hands.now());
     let tomorrow = UtcDay(today.0 + 1);
-    for (payer, day, bytes) in [("link vsat", today, 5), ("link vsat", today, 9), ("vessel tern", tomorrow, 1)] {
+    for (payer, day, bytes) in [("link vsat", today, 5), ("link vsat", today, 9), ("link vsat", today, 8), ("vessel tern", tomorrow, 1)] {
         store.raise_ceiling(payer, day, bytes).await.unwrap();
     }
     let all = [("link vsat".to_owned(), today, 9), ("vessel tern".to_owned(), tomorrow, 1)];
     assert_eq!(store.ceilings(today).await.unwrap(), all);
     assert_eq!(store.ceilings(tomorrow).await.unwrap(), all[1..]);
-    store.clear_ceilings().await.unwrap();
-    assert_eq!(store.ceilings(UtcDay(0)).await.unwrap(), []);
+    // Another shore raised it since.
+    store.lower_ceiling("link vsat", today, 5, Some(2)).await.unwrap();
+    store.lower_ceiling("link vsat", today, 8, None).await.unwrap();
+    assert_eq!(store.ceilings(today).await.unwrap(), all);
+    store.lower_ceiling("link vsat", today, 9, Some(7)).await.unwrap();
+    store.lower_ceiling("vessel tern", tomorrow, 1, None).await.unwrap();
+    assert_eq!(store.ceilings(UtcDay(0)).await.unwrap(), [("link vsat".to_owned(), today, 7)]);
 }
 
 pub(in crate::ledger) async fn sums_of_long_ago_are_forgotten(store: &dyn Store, hands: &Hands) {

@@ -165,3 +165,25 @@ pub(in crate::ledger) async fn copies_are_found_by_digest_or_by_size(store: &dyn
     assert!(store.copies_of(&vessel("tern"), &wanted).await.unwrap().is_empty(), "it was replaced");
     assert_eq!(paths(store.copies_of(&vessel("tern"), &different).await.unwrap()), ["a"]);
 }
+
+pub(in crate::ledger) async fn what_a_failed_attempt_copied_is_not_in_the_receipt(store: &dyn Store, _: &Hands) {
+    admit(store, file("a", "one", 1), ["tern"]).await;
+    let due = only_due(store, "tern").await;
+    let attempt = async |copies: bool| {
+        assert!(store.enter(due.id, DeliveryState::Uploading).await.unwrap());
+        if copies {
+            store.made_from(due.id, b"docs/z", 3).await.unwrap();
+        }
+        assert!(store.enter(due.id, DeliveryState::Publishing).await.unwrap());
+    };
+    attempt(true).await;
+    attempt(false).await;
+    store.acknowledge(due.id, Verified::ByVessel).await.unwrap();
+    let receipt = &store.reports().last_receipts(1).await.unwrap()[0];
+    assert_eq!((receipt.made_from.as_deref(), receipt.saved_bytes), (None, None));
+    store.resend(&docs(), Some(due.version.id), &vessels(["tern"])).await.unwrap();
+    attempt(true).await;
+    store.acknowledge(due.id, Verified::ByVessel).await.unwrap();
+    let receipt = &store.reports().last_receipts(1).await.unwrap()[0];
+    assert_eq!((receipt.made_from.as_deref(), receipt.saved_bytes), (Some("docs/z"), Some(3)));
+}

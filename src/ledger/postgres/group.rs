@@ -188,7 +188,10 @@ async fn make_alike(
 ) -> Result<HashSet<i64>> {
     let statement = match entry {
         Entry::State(state) => sqlx::query(
-            "UPDATE delivery SET state = $2, touched = true, parked = false
+            // An attempt that begins has copied nothing yet.
+            "UPDATE delivery SET state = $2, touched = true, parked = false,
+                 made_from = CASE WHEN $2 <> 'uploading' THEN made_from END,
+                 saved_bytes = CASE WHEN $2 <> 'uploading' THEN saved_bytes END
              WHERE id = ANY ($1) AND state NOT IN ('acknowledged', 'superseded') RETURNING id",
         )
         .bind(ids)

@@ -54,8 +54,8 @@ impl LinkUsage for Postgres {
     async fn raise_ceiling(&self, payer: &str, day: UtcDay, bytes: u64) -> Result<()> {
         let raised = self.lasting(|pools| {
             let statement = sqlx::query(
-                "INSERT INTO budget_ceiling (payer, day, bytes) VALUES ($1, $2, $3)
-                 ON CONFLICT (payer, day) DO UPDATE SET bytes = excluded.bytes",
+                "INSERT INTO budget_ceiling AS c (payer, day, bytes) VALUES ($1, $2, $3)
+                 ON CONFLICT (payer, day) DO UPDATE SET bytes = greatest(c.bytes, excluded.bytes)",
             )
             .bind(payer)
             .bind(day.0)
@@ -76,10 +76,17 @@ impl LinkUsage for Postgres {
         found.await?.iter().map(ceiling).collect()
     }
 
-    async fn clear_ceilings(&self) -> Result<()> {
-        let cleared = self
-            .lasting(|pools| async move { pools.write_one(sqlx::query("DELETE FROM budget_ceiling")).await.map(drop) });
-        cleared.await
+    async fn lower_ceiling(&self, payer: &str, day: UtcDay, from: u64, to: Option<u64>) -> Result<()> {
+        let lowered = self.lasting(|pools| {
+            let lower = match to {
+                Some(_) => "UPDATE budget_ceiling SET bytes = $4 WHERE payer = $1 AND day = $2 AND bytes = $3",
+                None => "DELETE FROM budget_ceiling WHERE payer = $1 AND day = $2 AND bytes = $3",
+            };
+            let lower = sqlx::query(lower).bind(payer).bind(day.0).bind(signed(from));
+            let lower = if let Some(bytes) = to { lower.bind(signed(bytes)) } else { lower };
+            async move { pools.write_one(lower).await.map(drop) }
+        });
+        lowered.await
     }
 
     async fn budget_told(&self, payer: &str, period: &str, first: UtcDay) -> Result<u32> {
@@ -163,7 +170,11 @@ async fn add(transaction: &mut PgConnection, day: UtcDay, bytes: &[(WayOf, LinkB
         .execute(&mut *transaction)
         .await?;
     }
-    for old in ["DELETE FROM link_bytes WHERE day < $1", "DELETE FROM way_bytes WHERE day < $1"] {
+    for old in [
+        "DELETE FROM link_bytes WHERE day < $1",
+        "DELETE FROM way_bytes WHERE day < $1",
+        "DELETE FROM budget_ceiling WHERE day < $1",
+    ] {
         sqlx::query(old).bind(day.0.saturating_sub(KEPT_DAYS)).execute(&mut *transaction).await?;
     }
     Ok(())

@@ -45,7 +45,7 @@ mod write;
 
 use std::future::Future;
 use std::ops::Deref;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use secrecy::ExposeSecret;
@@ -54,7 +54,7 @@ use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions, PgConnection, PgPool};
 use tokio::task::JoinHandle;
 
-use super::{LedgerError, Reports};
+use super::{LedgerError, Reports, migrations};
 use crate::clock::Clock;
 use crate::names::InstanceId;
 use crate::records::DeliveryCost;
@@ -69,7 +69,7 @@ use write::Pools;
 type Result<T> = std::result::Result<T, LedgerError>;
 
 /// The migrations, embedded in the program. A published migration must never change.
-static MIGRATIONS: Migrator = sqlx::migrate!("src/ledger/migrations/postgres");
+static MIGRATIONS: LazyLock<Migrator> = LazyLock::new(migrations::of_postgresql);
 
 /// How long opening the ledger may wait for an answer of the server.
 const PATIENCE: Duration = Duration::from_secs(10);

@@ -126,7 +126,9 @@ async fn make_alike(
 ) -> Result<HashSet<i64>> {
     let statement = match entry {
         Entry::State(state) => sqlx::query(
-            "UPDATE delivery SET state = ?2, touched = 1, parked = 0
+            // An attempt that begins has copied nothing yet.
+            "UPDATE delivery SET state = ?2, touched = 1, parked = 0, made_from = iif(?2 = 'uploading', NULL, made_from),
+                 saved_bytes = iif(?2 = 'uploading', NULL, saved_bytes)
              WHERE id IN (SELECT value FROM json_each(?1)) AND state NOT IN ('acknowledged', 'superseded') RETURNING id",
         )
         .bind(ids)

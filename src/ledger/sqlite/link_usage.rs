@@ -47,7 +47,11 @@ impl LinkUsage for Sqlite {
             .execute(&mut *transaction)
             .await?;
         }
-        for old in ["DELETE FROM link_bytes WHERE day < ?", "DELETE FROM way_bytes WHERE day < ?"] {
+        for old in [
+            "DELETE FROM link_bytes WHERE day < ?",
+            "DELETE FROM way_bytes WHERE day < ?",
+            "DELETE FROM budget_ceiling WHERE day < ?",
+        ] {
             sqlx::query(old).bind(day.0.saturating_sub(KEPT_DAYS)).execute(&mut *transaction).await?;
         }
         Ok(transaction.commit().await?)
@@ -73,12 +77,15 @@ impl LinkUsage for Sqlite {
     }
 
     async fn raise_ceiling(&self, payer: &str, day: UtcDay, bytes: u64) -> Result<()> {
-        sqlx::query("INSERT OR REPLACE INTO budget_ceiling (payer, day, bytes) VALUES (?, ?, ?)")
-            .bind(payer)
-            .bind(day.0)
-            .bind(signed(bytes))
-            .execute(&self.writer)
-            .await?;
+        sqlx::query(
+            "INSERT INTO budget_ceiling (payer, day, bytes) VALUES (?, ?, ?)
+             ON CONFLICT (payer, day) DO UPDATE SET bytes = max(bytes, excluded.bytes)",
+        )
+        .bind(payer)
+        .bind(day.0)
+        .bind(signed(bytes))
+        .execute(&self.writer)
+        .await?;
         Ok(())
     }
 
@@ -94,8 +101,14 @@ impl LinkUsage for Sqlite {
         found.iter().map(ceiling).collect()
     }
 
-    async fn clear_ceilings(&self) -> Result<()> {
-        sqlx::query("DELETE FROM budget_ceiling").execute(&self.writer).await?;
+    async fn lower_ceiling(&self, payer: &str, day: UtcDay, from: u64, to: Option<u64>) -> Result<()> {
+        let lower = match to {
+            Some(_) => "UPDATE budget_ceiling SET bytes = ?4 WHERE payer = ?1 AND day = ?2 AND bytes = ?3",
+            None => "DELETE FROM budget_ceiling WHERE payer = ?1 AND day = ?2 AND bytes = ?3",
+        };
+        let lower = sqlx::query(lower).bind(payer).bind(day.0).bind(signed(from));
+        let lower = if let Some(bytes) = to { lower.bind(signed(bytes)) } else { lower };
+        lower.execute(&self.writer).await?;
         Ok(())
     }
 

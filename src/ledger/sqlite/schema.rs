@@ -1,15 +1,16 @@
 //! Brings a ledger's file to this program's schema.
 
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 
 use sqlx::SqlitePool;
 use sqlx::migrate::{MigrateError, Migrator};
 
 use super::{Result, too_new};
-use crate::ledger::LedgerError;
+use crate::ledger::{LedgerError, migrations};
 
 /// The migrations, embedded in the program. A published migration must never change: ledgers store its checksum.
-pub(super) static MIGRATIONS: Migrator = sqlx::migrate!("src/ledger/migrations");
+pub(super) static MIGRATIONS: LazyLock<Migrator> = LazyLock::new(migrations::of_sqlite);
 
 /// The schema that all migrations together give. A new ledger gets it in one step, in a tenth of their time.
 const WHOLE: &str = include_str!("../schema.sql");
