@@ -90,7 +90,12 @@ pub(super) async fn send(
     let (size, Some(digest)) = (version.stamp.size, version.digest) else { return Ok(Sent::No) };
     let consumed = transfers.directories.get(&version.directory).is_some_and(|(it, _)| it.consumed);
     let preparing = async { if consumed { session.prepare_temp_dir().await } else { Ok(()) } };
-    let (made, prepared, probed) = tokio::join!(
+    // The loop starts meanwhile, unless it has started already. It comes first, so that the check sees it starting.
+    let (remote, settings) = (&session.remote, &session.link.settings);
+    let starting = session.small_files.running(remote, settings);
+    let (_, made, prepared, probed) = tokio::join!(
+        biased;
+        starting,
         session.make_dirs_above(assembly),
         preparing,
         // The directory usually exists. If it does not, nothing is found out here.
@@ -137,8 +142,9 @@ pub(super) async fn send(
     };
     let removing = async {
         let Some(probe) = probe else { return Ok(()) };
-        probe.close().await?;
-        session.remote.remove(assembly).await
+        // Both requests go at once; the vessel processes them in this order.
+        let (closed, removed) = tokio::join!(biased; probe.close(), session.remote.remove(assembly));
+        closed.and(removed)
     };
     transfers.surely_ours().await?;
     let flight = turn.file_loop().send(file);
