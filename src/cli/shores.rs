@@ -58,8 +58,7 @@ fn serves(shore: &ShoreStatus) -> bool {
 
 /// Describes the shores if there are several, or one that is drained; empty otherwise.
 pub(super) fn lines(document: &Document) -> String {
-    let is_plain = document.shores.len() < 2 && document.shores.iter().all(|shore| !shore.drained);
-    if is_plain { String::new() } else { format!("\n{}\n", text(document)) }
+    if document.has_one_shore() { String::new() } else { format!("\n{}\n", text(document)) }
 }
 
 fn text(document: &Document) -> String {

@@ -10,7 +10,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::document::{
-    BudgetStatus, Delivered, DirectoryStatus, DiskStatus, Document, ErrorStatus, HookStatus, Reload, Trouble,
+    BudgetStatus, Delivered, DirectoryStatus, DiskStatus, Document, ErrorStatus, HookStatus, Reload, ShoreStatus, Trouble,
     VesselStatus,
 };
 
@@ -24,6 +24,9 @@ struct Fleet<'a> {
     reload: Option<&'a Reload>,
     vessels: BTreeMap<&'a str, Line<'a>>,
     directories: BTreeMap<&'a str, DirectoryLine<'a>>,
+    /// The shores that use the ledger; none if there is only one and it serves.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    shores: BTreeMap<&'a str, ShoreLine<'a>>,
     errors: &'a [ErrorStatus],
     deliveries: &'a [Delivered],
     budgets: &'a [BudgetStatus],
@@ -71,6 +74,22 @@ struct Line<'a> {
     /// When its window opens.
     #[serde(skip_serializing_if = "Option::is_none")]
     opens: Option<i64>,
+    /// The shore that serves it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    shore: Option<&'a str>,
+}
+
+/// A shore. What changes with each renewal of its lease is left out, because it would be sent again and again.
+#[derive(Serialize)]
+struct ShoreLine<'a> {
+    holder: &'a str,
+    since: i64,
+    vessels: usize,
+    directories: usize,
+    housekeeping: bool,
+    drained: bool,
+    /// Whether its lease has run out.
+    lost: bool,
 }
 
 /// A directory.
@@ -99,15 +118,21 @@ struct DirectoryLine<'a> {
 pub(super) fn fleet(document: &Document) -> serde_json::Result<Value> {
     let parked = |name: &str| document.parked.iter().find(|parked| parked.vessel == name);
     let vessels = document.vessels.iter().enumerate();
-    let vessels = vessels.map(|(order, vessel)| (vessel.name.as_str(), line(order, vessel, parked(&vessel.name))));
+    let is_shared = !document.has_one_shore();
+    let vessels = vessels.map(|(order, vessel)| {
+        let shore = vessel.shore.as_deref().filter(|_| is_shared);
+        (vessel.name.as_str(), Line { shore, ..line(order, vessel, parked(&vessel.name)) })
+    });
     let directories = document.directories.iter().enumerate();
     let directories = directories.map(|(order, directory)| (directory.name.as_str(), directory_line(order, directory)));
+    let shores = document.shores.iter().filter(|_| is_shared);
     serde_json::to_value(Fleet {
         at: document.at.as_millisecond(),
         release: document.daemon.as_ref().map(|daemon| daemon.release.as_str()),
         reload: document.daemon.as_ref().and_then(|daemon| daemon.reload.as_ref()),
         vessels: vessels.collect(),
         directories: directories.collect(),
+        shores: shores.map(|shore| (shore.name.as_str(), shore_line(shore))).collect(),
         errors: &document.errors,
         deliveries: &document.deliveries,
         budgets: &document.budgets,
@@ -142,6 +167,19 @@ fn line<'a>(order: usize, vessel: &'a VesselStatus, parked: Option<&Trouble>) ->
         oldest: ms(vessel.oldest.as_ref().map(|oldest| oldest.since)),
         last: ms(vessel.last_acknowledged),
         opens: ms(vessel.opens.or_else(|| vessel.queues.iter().find_map(|queue| queue.opens))),
+        shore: None,
+    }
+}
+
+fn shore_line(shore: &ShoreStatus) -> ShoreLine<'_> {
+    ShoreLine {
+        holder: &shore.holder,
+        since: shore.since.as_millisecond(),
+        vessels: shore.vessels.len(),
+        directories: shore.directories.len(),
+        housekeeping: shore.housekeeping,
+        drained: shore.drained,
+        lost: shore.lease_ms < 0,
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Instant;
 use super::acknowledge::{Outcome, acknowledge, acknowledge_seen, enter, seen_there};
 use super::attributes::looks_like;
 use super::copy_source::{self, CopySource, note_saved};
-use super::delta::{self, copies_in_order};
+use super::delta::{self, Delta, copies_in_order};
 use super::end_in_shell::{self, End, may_end};
 use super::existing::{already_there, dress_found, flush_found, may_be_taken, remove_leftovers, was_taken};
 use super::held::{Held, held};
@@ -27,9 +27,10 @@ use crate::compression::Codec;
 use crate::fault::Fault;
 use crate::ledger::LastDelivered;
 use crate::link::{MOST_BYTES, open_new};
+use crate::local::Source;
 use crate::names::RemotePath;
 use crate::records::{Delivery, DeliveryState, Verified, Version, VersionKind};
-use crate::transport::{GrowingHash, Renamed};
+use crate::transport::{Attrs, GrowingHash, Renamed};
 
 /// State of a delivery before its file is published.
 enum Prepared {
@@ -49,36 +50,47 @@ enum Prepared {
 /// Hundreds of small files are delivered concurrently. Rare or large steps are boxed; otherwise every delivery would
 /// reserve memory for all of these steps.
 pub(crate) async fn deliver(transfers: &Transfers, delivery: &Delivery) -> Result<Outcome, Fault> {
-    let session = &transfers.session;
     let started = Instant::now();
-    session.costs.begin(delivery);
+    transfers.session.costs.begin(delivery);
     let destination = transfers.destination(&delivery.version)?;
     match delivery.version.kind {
-        VersionKind::File => {}
-        VersionKind::Directory | VersionKind::Link => Box::pin(prove_elsewhere_first(transfers, delivery)).await?,
-        VersionKind::Gone => refuse_own_place(transfers, delivery)?,
-        // The ledger creates no deliveries of skipped versions.
-        VersionKind::Skipped => return Ok(Outcome::Superseded),
-    }
-    match delivery.version.kind {
-        VersionKind::File | VersionKind::Skipped => {}
+        VersionKind::File => deliver_file(transfers, delivery, &destination, started).await,
         VersionKind::Directory => {
+            Box::pin(prove_elsewhere_first(transfers, delivery)).await?;
             if delivery.origin.is_some() && Box::pin(move_tree(transfers, delivery, &destination)).await? {
                 return Ok(Outcome::Acknowledged);
             }
-            return Box::pin(deliver_directory(transfers, delivery, &destination)).await;
+            Box::pin(deliver_directory(transfers, delivery, &destination)).await
         }
-        VersionKind::Link => return Box::pin(deliver_link(transfers, delivery, &destination)).await,
-        VersionKind::Gone => return Box::pin(deliver_gone(transfers, delivery, &destination)).await,
+        VersionKind::Link => {
+            Box::pin(prove_elsewhere_first(transfers, delivery)).await?;
+            Box::pin(deliver_link(transfers, delivery, &destination)).await
+        }
+        VersionKind::Gone => {
+            refuse_own_place(transfers, delivery)?;
+            Box::pin(deliver_gone(transfers, delivery, &destination)).await
+        }
+        // The ledger creates no deliveries of skipped versions.
+        VersionKind::Skipped => Ok(Outcome::Superseded),
     }
+}
+
+/// Delivers a file in the way that costs least: taken already, moved, copied, through the loop, or sent.
+async fn deliver_file(
+    transfers: &Transfers,
+    delivery: &Delivery,
+    destination: &RemotePath,
+    started: Instant,
+) -> Result<Outcome, Fault> {
+    let session = &transfers.session;
     refuse_own_place(transfers, delivery)?;
     let assembly = transfers.assembly(delivery)?;
-    if may_be_taken(session, delivery) && Box::pin(was_taken(transfers, delivery, &assembly, &destination)).await? {
+    if may_be_taken(session, delivery) && Box::pin(was_taken(transfers, delivery, &assembly, destination)).await? {
         return Box::pin(acknowledge(transfers, delivery, Verified::Taken, started, None)).await;
     }
     let _running = delivery.origin.is_some().then(|| transfers.moved_files.begin(delivery.id));
     if delivery.origin.is_some() {
-        match Box::pin(move_file(transfers, delivery, &assembly, &destination)).await? {
+        match Box::pin(move_file(transfers, delivery, &assembly, destination)).await? {
             FileMove::Done => {
                 return Box::pin(acknowledge(transfers, delivery, Verified::Moved, started, None)).await;
             }
@@ -86,6 +98,37 @@ pub(crate) async fn deliver(transfers: &Transfers, delivery: &Delivery) -> Resul
             FileMove::No => {}
         }
     }
+    let found = find_there(transfers, delivery).await?;
+    let hashed;
+    let delivery = match &found.copied {
+        // The digest is known now, so that the source is not read again for it.
+        Some(copied) if delivery.version.digest.is_none() => {
+            let version = Version { digest: Some(copied.digest), ..delivery.version.clone() };
+            hashed = Delivery { version, ..delivery.clone() };
+            &hashed
+        }
+        _ => delivery,
+    };
+    let is_whole = found.last.is_none() && found.copied.is_none();
+    if is_whole && send_to_loop::may_go(transfers, delivery, destination) {
+        match Box::pin(send_to_loop::send(transfers, delivery, &assembly, destination)).await? {
+            Sent::Delivered => {
+                return Box::pin(acknowledge(transfers, delivery, Verified::ByVessel, started, None)).await;
+            }
+            Sent::Superseded => return Ok(Outcome::Superseded),
+            Sent::No => {}
+        }
+    }
+    let prepared = if delivery.version.plan().count() > 1 || !is_whole {
+        Box::pin(prepare_large(transfers, delivery, &assembly, destination, found)).await?
+    } else {
+        prepare_small(transfers, delivery, &assembly, destination).await?
+    };
+    complete(transfers, delivery, (&assembly, destination), prepared, started).await
+}
+
+/// Finds what the vessel has that a file may be made of.
+async fn find_there(transfers: &Transfers, delivery: &Delivery) -> Result<There, Fault> {
     let last = delta::last_delivered(transfers, delivery).await?;
     // An unread file of which the vessel has an earlier version is compared with that one, in the same pass as it is hashed.
     let is_compared = last.is_some() && delivery.version.digest.is_none() && delivery.origin.is_none();
@@ -101,36 +144,23 @@ pub(crate) async fn deliver(transfers: &Transfers, delivery: &Delivery) -> Resul
         // Nothing is copied, so no other delivery waits for this one.
         transfers.moved_files.secured(delivery.id);
     }
-    let hashed;
-    let delivery = match &copied {
-        // The digest is known now, so that the source is not read again for it.
-        Some(copied) if delivery.version.digest.is_none() => {
-            let version = Version { digest: Some(copied.digest), ..delivery.version.clone() };
-            hashed = Delivery { version, ..delivery.clone() };
-            &hashed
-        }
-        _ => delivery,
-    };
-    if last.is_none() && copied.is_none() && send_to_loop::may_go(transfers, delivery, &destination) {
-        match Box::pin(send_to_loop::send(transfers, delivery, &assembly, &destination)).await? {
-            Sent::Delivered => {
-                return Box::pin(acknowledge(transfers, delivery, Verified::ByVessel, started, None)).await;
-            }
-            Sent::Superseded => return Ok(Outcome::Superseded),
-            Sent::No => {}
-        }
-    }
-    let prepared = if delivery.version.plan().count() > 1 || last.is_some() || copied.is_some() {
-        let there = There { last, copied, similar };
-        Box::pin(prepare_large(transfers, delivery, &assembly, &destination, there)).await?
-    } else {
-        prepare_small(transfers, delivery, &assembly, &destination).await?
-    };
+    Ok(There { last, copied, similar })
+}
+
+/// Gives a prepared file its final name, if it has not got it yet, and acknowledges it.
+async fn complete(
+    transfers: &Transfers,
+    delivery: &Delivery,
+    (assembly, destination): (&RemotePath, &RemotePath),
+    prepared: Prepared,
+    started: Instant,
+) -> Result<Outcome, Fault> {
+    let session = &transfers.session;
     let (verified, compressed, renamed) = match prepared {
         Prepared::Assembly(verified, compressed) => {
             match is_proven(transfers, delivery) {
                 true => refuse_own_place(transfers, delivery)?,
-                false => Box::pin(prove_elsewhere(transfers, delivery, &assembly, false)).await?,
+                false => Box::pin(prove_elsewhere(transfers, delivery, assembly, false)).await?,
             }
             if delivery.origin.is_some() {
                 Box::pin(wait_for_copies(transfers, delivery)).await?;
@@ -139,14 +169,14 @@ pub(crate) async fn deliver(transfers: &Transfers, delivery: &Delivery) -> Resul
             if !enter(transfers, delivery, DeliveryState::Publishing).await? {
                 return Ok(Outcome::Superseded);
             }
-            let renamed = publish(session, &delivery.version, &assembly, &destination).await?;
+            let renamed = publish(session, &delivery.version, assembly, destination).await?;
             (verified, compressed, Some(renamed))
         }
         Prepared::AlreadyThere(verified) => {
-            Box::pin(prove_elsewhere(transfers, delivery, &assembly, true)).await?;
-            dress_found(session, &delivery.version, &destination).await?;
-            flush_found(session, &destination).await?;
-            remove_leftovers(transfers, delivery, &assembly).await?;
+            Box::pin(prove_elsewhere(transfers, delivery, assembly, true)).await?;
+            dress_found(session, &delivery.version, destination).await?;
+            flush_found(session, destination).await?;
+            remove_leftovers(transfers, delivery, assembly).await?;
             session.found(&delivery.version, delivery.version.stamp.size);
             (verified, None, None)
         }
@@ -184,7 +214,7 @@ async fn prepare_large(
     delivery: &Delivery,
     assembly: &RemotePath,
     destination: &RemotePath,
-    found: There,
+    mut found: There,
 ) -> Result<Prepared, Fault> {
     let session = &transfers.session;
     // The job is announced before the queries, because opening more connections to a distant vessel takes longer than
@@ -220,8 +250,7 @@ async fn prepare_large(
         session.remote.look(destination),
         destination_space(transfers, &delivery.version)
     };
-    let There { last, copied, mut similar } = found;
-    let (old, last) = (there.as_ref().ok().copied().flatten(), last.as_ref());
+    let old = there.as_ref().ok().copied().flatten();
     if let Some(verified) = already_there(transfers, delivery, destination, there).await? {
         return Ok(Prepared::AlreadyThere(verified));
     }
@@ -232,29 +261,7 @@ async fn prepare_large(
         return Ok(Prepared::Superseded);
     }
     let source = transfers.open_source(&delivery.version).await?;
-    let mut delta = match &copied {
-        Some(copied) => Some(copied.plan(&delivery.version, &held)),
-        None => delta::plan(transfers, &delivery.version, &source, &held, old.as_ref(), last).await?,
-    };
-    if last.is_some() && copied.is_none() {
-        similar = similar_file::find_better(transfers, delivery, delta.as_ref()).await?;
-    }
-    let mut base = None;
-    if let Some((better, index)) = similar_file::plan(transfers, &delivery.version, &source, &held, &similar).await?
-        && delta.as_ref().is_none_or(|own| better.sent_bytes() < own.sent_bytes())
-    {
-        base = Some((similar.swap_remove(index), better.kept_bytes()));
-        delta = Some(better);
-    }
-    if similar.is_empty() && base.is_none() {
-        signing::sign_on_the_way(transfers, &delivery.version, &source, old.as_ref(), last);
-    }
-    // The vessel may close the files that are not used.
-    drop(similar);
-    // An open file can be replaced, and what is not copied too.
-    if copied.is_none() && (base.is_none() || copies_in_order(session)) {
-        transfers.moved_files.secured(delivery.id);
-    }
+    let (delta, base) = plan_copies(transfers, delivery, &source, &held, old.as_ref(), &mut found).await?;
     let (mut is_finished, mut compressed) = (false, None);
     let hash = if let Some(delta) = delta {
         let hash = delta::apply(transfers, delivery, &source, (assembly, destination), &delta).await?;
@@ -291,14 +298,52 @@ async fn prepare_large(
             Prepared::Assembly(verified, compressed)
         }
     };
-    match copied {
+    match &found.copied {
         Some(copied) => copied.note(transfers, delivery).await?,
-        None => signing::keep_signature(transfers, &delivery.version, &source, old.as_ref(), last).await?,
+        None => signing::keep_signature(transfers, &delivery.version, &source, old.as_ref(), found.last.as_ref()).await?,
     }
     if let Some((base, bytes)) = base {
         note_saved(transfers, delivery, base.held(), bytes).await?;
     }
     Ok(prepared)
+}
+
+/// Plans what of a large file the vessel copies from files that it has. Returns the plan, and the file of another name from
+/// which it takes blocks, with their number of bytes.
+async fn plan_copies(
+    transfers: &Transfers,
+    delivery: &Delivery,
+    source: &Source,
+    held: &Held,
+    old: Option<&Attrs>,
+    there: &mut There,
+) -> Result<(Option<Delta>, Option<(OpenSimilar, u64)>), Fault> {
+    let (version, last) = (&delivery.version, there.last.as_ref());
+    let own = match &there.copied {
+        Some(copied) => Some(copied.plan(version, held)),
+        None => delta::plan(transfers, version, source, held, old, last).await?,
+    };
+    // The vessel may close the files that are not used.
+    let mut similar = std::mem::take(&mut there.similar);
+    if last.is_some() && there.copied.is_none() {
+        similar = similar_file::find_better(transfers, delivery, own.as_ref()).await?;
+    }
+    let better = similar_file::plan(transfers, version, source, held, &similar).await?;
+    let (delta, base) = match better {
+        Some((better, index)) if own.as_ref().is_none_or(|own| better.sent_bytes() < own.sent_bytes()) => {
+            let kept = better.kept_bytes();
+            (Some(better), Some((similar.swap_remove(index), kept)))
+        }
+        _ => (own, None),
+    };
+    if similar.is_empty() && base.is_none() {
+        signing::sign_on_the_way(transfers, version, source, old, last);
+    }
+    // An open file can be replaced, and what is not copied too.
+    if there.copied.is_none() && (base.is_none() || copies_in_order(&transfers.session)) {
+        transfers.moved_files.secured(delivery.id);
+    }
+    Ok((delta, base))
 }
 
 /// What became of a complete assembly.

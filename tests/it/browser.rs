@@ -13,6 +13,7 @@ use driver::Browser;
 
 use crate::fleet::Fleet;
 use crate::fleet::content::{MIB, content};
+use crate::fleet::postgres::Place;
 use crate::fleet::web::page_of;
 
 /// A name that is a script where it is not shown as text.
@@ -118,6 +119,57 @@ fn bars_move_vessels_come_and_go_and_hostile_names_are_text() {
     browser
         .wait("nothing to wait any more", "document.getElementById('summary').innerText === 'Everything is delivered'");
     daemon.terminate();
+}
+
+#[test]
+fn a_long_queue_is_paged_through_and_never_shown_whole() {
+    let Some(fleet) = Fleet::new().monster("Listen", "127.0.0.1:0").openssh("away").start() else { return };
+    let Some(browser) = Browser::start() else { return };
+    fleet.vessel("away").stop();
+    (0..1060).for_each(|number| fleet.put(&format!("cargo-{number:04}"), b"cargo"));
+    let daemon = fleet.run();
+    browser.open(&page_of(&daemon));
+    browser.wait("all to wait", "document.querySelector('[data-vessel=away] .files')?.dataset.files === '1060'");
+    browser.click("nav a[href='#queue']");
+    let lines = |count: usize| format!("document.querySelectorAll('#queue li').length === {count}");
+    browser.wait("the first page", &lines(50));
+    let button = |words: &str| format!("[...document.querySelectorAll('#queue button')].find(e => e.innerText === '{words}')");
+    for page in 2..=22 {
+        browser.eval(&format!("{}.click()", button("Show more")));
+        let shown = match page {
+            22 => "61 to 1060 shown".to_owned(),
+            21 => "51 to 1050 shown, more wait".to_owned(),
+            page => format!("{} shown, more wait", page * 50),
+        };
+        browser.wait(&shown, &format!("document.querySelector('#queue [role=status]').innerText === '{shown}'"));
+    }
+    browser.wait("the last thousand", &lines(1000));
+    assert_eq!(browser.eval(&format!("{}.hidden", button("Show more"))), json!(true));
+    browser.eval(&format!("{}.click()", button("Back to the first")));
+    browser.wait("the first page again", &lines(50));
+    daemon.terminate();
+}
+
+#[test]
+fn the_shores_of_a_ledger_are_shown_with_what_they_serve() {
+    let place = Place::new();
+    let plan = Fleet::new().monster("Listen", "127.0.0.1:0").openssh("auk").openssh("tern");
+    let Some(fleet) = plan.monster("Database", &place.url()).monster("LeaseTime", "3s").start() else { return };
+    let Some(browser) = Browser::start() else { return };
+    let one = fleet.run_shore("one");
+    browser.open(&page_of(&one));
+    browser.wait("the vessels", "document.querySelectorAll('tr[data-vessel]').length === 2");
+    assert_eq!(browser.eval("document.getElementById('shores-section').hidden"), json!(true), "a shore alone is not named");
+    let two = fleet.run_shore("two");
+    let shared = "e => e.innerText.includes('serves 1 vessel,')";
+    let shores = "[...document.querySelectorAll('#shores li')]";
+    browser.wait("two shores", &format!("{shores}.length === 2 && {shores}.every({shared})"));
+    browser.click("[data-vessel=auk] a");
+    browser.wait("its shore", "/Served by the shore (one|two)/.test(document.getElementById('vessel').innerText)");
+    two.terminate();
+    browser.click("nav a[href='#']");
+    browser.wait("one shore again", "document.getElementById('shores-section').hidden");
+    one.terminate();
 }
 
 #[test]

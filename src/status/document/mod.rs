@@ -49,6 +49,13 @@ pub struct Document {
     pub shores: Vec<ShoreStatus>,
 }
 
+impl Document {
+    /// Returns whether there are no other shores, and the only one serves.
+    pub fn has_one_shore(&self) -> bool {
+        self.shores.len() < 2 && self.shores.iter().all(|shore| !shore.drained)
+    }
+}
+
 /// A shore that uses the ledger.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ShoreStatus {

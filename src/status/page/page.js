@@ -68,6 +68,14 @@ function showDirectories(now) {
   });
 }
 
+function shoreItem([name, shore], now) {
+  const state = shore.lost ? "its lease has run out" : shore.drained ? "drained" : `since ${between(shore.since, now)}`;
+  const served = [count(shore.vessels, "vessel"), shore.directories === 1 ? "1 directory" : `${shore.directories} directories`];
+  if (shore.housekeeping) served.push("housekeeping");
+  return element("li", "", element("div", "top", text("strong", "", name || "(alone)"), text("span", "soft", state)),
+    text("p", "soft", `serves ${served.join(", ")}; ${shore.holder}`));
+}
+
 function errorItem(error, now) {
   const where = element("strong", "");
   if (error.vessel) where.append(vesselLink(error.vessel), error.file ? ", " : "");
@@ -115,6 +123,9 @@ function showFleet() {
   showVessels({ vessels: fleet.vessels, at: now });
   const minute = Math.floor(now / 10000);
   showDirectories(now);
+  const shores = Object.entries(fleet.shores ?? {}).sort(([a], [b]) => (a < b ? -1 : 1));
+  at("shores-section").hidden = !shores.length;
+  list("shores", JSON.stringify([shores, minute]), () => shores.map((shore) => shoreItem(shore, now)), "None.");
   list("errors", JSON.stringify([fleet.errors, minute]), () => fleet.errors.map((error) => errorItem(error, now)), "None.");
   list("deliveries", JSON.stringify([fleet.deliveries, minute]), () => fleet.deliveries.map((one) => deliveryItem(one, now)), "None yet.");
   say(at("ledger"), `Ledger ${fleet.ledger}, ${bytes(fleet.ledger_bytes)}${fleet.release ? `; contentmonster ${fleet.release}` : ""}`);

@@ -4,6 +4,8 @@ import { bytes, between, button, duration, element, say, text, vesselLink } from
 import { forgetFile, mayOrder, onOrders, retryFile } from "/orders.js";
 
 const PAGE = 50;
+// So many files are shown at most, so that the memory of the page is bounded. The first ones go when more are shown.
+const MOST = 1000;
 // A search through a long queue is answered in parts, some of them empty. So many are asked for at a time.
 const PARTS = 40;
 const STATES = [["", "all"], ["waiting", "waiting"], ["held", "held"], ["sending", "sending"], ["put-off", "postponed"], ["parked", "parked"]];
@@ -45,13 +47,17 @@ export function queueList(vessel, title) {
   const search = element("input");
   const [filters, list, note] = [element("div", "filters"), element("ul", "list"), text("p", "soft", "")];
   const more = button("Show more", () => load(true));
+  const first = button("Back to the first", () => {
+    load(false);
+    root.scrollIntoView();
+  });
   search.type = "search";
   search.autocomplete = "off";
   search.placeholder = "part of the path";
   filters.setAttribute("role", "group");
   filters.setAttribute("aria-label", "State");
   note.setAttribute("role", "status");
-  more.hidden = true;
+  [more.hidden, first.hidden] = [true, true];
   let [state, after, asked, shown, cursors] = ["", null, 0, 0, false];
   for (const [value, words] of STATES) {
     const made = button(words, () => {
@@ -101,13 +107,16 @@ export function queueList(vessel, title) {
     if (on) list.append(...items);
     else if (!(quiet && list.contains(document.activeElement))) list.replaceChildren(...items);
     shown = on ? shown + items.length : items.length;
-    more.hidden = !after;
+    while (list.children.length > MOST) list.firstElementChild.remove();
+    const passed = Math.max(0, shown - MOST);
+    [more.hidden, first.hidden] = [!after, !passed];
     const nothing = search.value || state ? "No file matches." : "No file waits.";
-    say(note, shown ? `${shown} shown${after ? ", more wait" : ""}` : after ? "Nothing found yet; there is more to search." : nothing);
+    const range = passed ? `${passed + 1} to ${shown} shown` : `${shown} shown`;
+    say(note, shown ? `${range}${after ? ", more wait" : ""}` : after ? "Nothing found yet; there is more to search." : nothing);
   }
 
   const find = element("label", "find", "Search ", search);
-  root.append(element("div", "bar", heading, filters, find), list, note, more);
+  root.append(element("div", "bar", heading, filters, find), list, note, more, first);
   // A button that was used vanishes with its line, so the focus goes to the search.
   onOrders(() => {
     if (list.contains(document.activeElement)) search.focus();

@@ -114,7 +114,7 @@ function make(name) {
       ["expired", "Expired"], ["window", "Window"], ["last", "Last received"], ["received", "Received"],
       ["today", "On the link today"], ["month", "On the link this month"], ["groups", "Groups"],
     ].map(([key, words]) => [key, fact(list, words)])),
-    ways: text("p", "soft", ""), transfers: section("Being sent"),
+    ways: text("p", "soft", ""), shore: text("p", "soft", ""), transfers: section("Being sent"),
     chart: chart(REACH, (most) => `${bytes(most)}/s`),
     speed: {
       root: section("How fast, and why not faster"), verdict: text("p", "verdict", ""),
@@ -136,7 +136,7 @@ function make(name) {
   view.title = text("h2", "name", name);
   root.append(
     element("p", "back", link("← Fleet", "#")), element("div", "top", view.title, view.state), view.reasons, view.orders, list,
-    view.ways, view.transfers, view.queue.root, throughput, view.speed.root, history, log,
+    view.ways, view.shore, view.transfers, view.queue.root, throughput, view.speed.root, history, log,
   );
   return view;
 }
@@ -172,6 +172,7 @@ function show(view, known) {
   say(facts.month, onLink(vessel.link_bytes_month));
   say(facts.groups, (vessel.groups ?? []).join(", ") || "–");
   say(view.ways, (vessel.ways ?? []).map(wordsOfWay).join("; "));
+  say(view.shore, vessel.shore ? `Served by the shore ${vessel.shore}` : "");
   showTransfers(view, vessel.transfers ?? []);
   showSpeed(view, vessel.speed);
   const lines = known.log ?? [];
