@@ -74,7 +74,8 @@ mod tests {
             ("src/ledger/migrations/postgres", &POSTGRESQL[..], of_postgresql()),
         ] {
             let files = std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(directory)).unwrap();
-            let names = files.filter_map(|file| file.unwrap().file_name().to_str()?.strip_suffix(".sql").map(str::to_owned));
+            let names =
+                files.filter_map(|file| file.unwrap().file_name().to_str()?.strip_suffix(".sql").map(str::to_owned));
             let mut names: Vec<_> = names.collect();
             names.sort();
             assert_eq!(embedded.iter().map(|(name, _)| *name).collect::<Vec<_>>(), names, "{directory}");

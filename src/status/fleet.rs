@@ -10,8 +10,8 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::document::{
-    BudgetStatus, Delivered, DirectoryStatus, DiskStatus, Document, ErrorStatus, HookStatus, Reload, ShoreStatus, Trouble,
-    VesselStatus,
+    BudgetStatus, Delivered, DirectoryStatus, DiskStatus, Document, ErrorStatus, HookStatus, Reload, ShoreStatus,
+    Trouble, VesselStatus,
 };
 
 /// The fleet.

@@ -300,7 +300,9 @@ async fn prepare_large(
     };
     match &found.copied {
         Some(copied) => copied.note(transfers, delivery).await?,
-        None => signing::keep_signature(transfers, &delivery.version, &source, old.as_ref(), found.last.as_ref()).await?,
+        None => {
+            signing::keep_signature(transfers, &delivery.version, &source, old.as_ref(), found.last.as_ref()).await?
+        }
     }
     if let Some((base, bytes)) = base {
         note_saved(transfers, delivery, base.held(), bytes).await?;

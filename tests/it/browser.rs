@@ -126,14 +126,15 @@ fn a_long_queue_is_paged_through_and_never_shown_whole() {
     let Some(fleet) = Fleet::new().monster("Listen", "127.0.0.1:0").openssh("away").start() else { return };
     let Some(browser) = Browser::start() else { return };
     fleet.vessel("away").stop();
-    (0..1060).for_each(|number| fleet.put(&format!("cargo-{number:04}"), b"cargo"));
+    (0..1060).for_each(|number| fleet.put(format!("cargo-{number:04}"), b"cargo"));
     let daemon = fleet.run();
     browser.open(&page_of(&daemon));
     browser.wait("all to wait", "document.querySelector('[data-vessel=away] .files')?.dataset.files === '1060'");
     browser.click("nav a[href='#queue']");
     let lines = |count: usize| format!("document.querySelectorAll('#queue li').length === {count}");
     browser.wait("the first page", &lines(50));
-    let button = |words: &str| format!("[...document.querySelectorAll('#queue button')].find(e => e.innerText === '{words}')");
+    let button =
+        |words: &str| format!("[...document.querySelectorAll('#queue button')].find(e => e.innerText === '{words}')");
     for page in 2..=22 {
         browser.eval(&format!("{}.click()", button("Show more")));
         let shown = match page {
@@ -159,7 +160,11 @@ fn the_shores_of_a_ledger_are_shown_with_what_they_serve() {
     let one = fleet.run_shore("one");
     browser.open(&page_of(&one));
     browser.wait("the vessels", "document.querySelectorAll('tr[data-vessel]').length === 2");
-    assert_eq!(browser.eval("document.getElementById('shores-section').hidden"), json!(true), "a shore alone is not named");
+    assert_eq!(
+        browser.eval("document.getElementById('shores-section').hidden"),
+        json!(true),
+        "a shore alone is not named"
+    );
     let two = fleet.run_shore("two");
     let shared = "e => e.innerText.includes('serves 1 vessel,')";
     let shores = "[...document.querySelectorAll('#shores li')]";

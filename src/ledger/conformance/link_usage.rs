@@ -71,7 +71,9 @@ pub(in crate::ledger) async fn a_share_of_a_budget_is_told_once_in_a_period(stor
 pub(in crate::ledger) async fn a_ceiling_is_lowered_only_by_whoever_knows_it(store: &dyn Store, hands: &Hands) {
     let today = UtcDay::at(hands.now());
     let tomorrow = UtcDay(today.0 + 1);
-    for (payer, day, bytes) in [("link vsat", today, 5), ("link vsat", today, 9), ("link vsat", today, 8), ("vessel tern", tomorrow, 1)] {
+    for (payer, day, bytes) in
+        [("link vsat", today, 5), ("link vsat", today, 9), ("link vsat", today, 8), ("vessel tern", tomorrow, 1)]
+    {
         store.raise_ceiling(payer, day, bytes).await.unwrap();
     }
     let all = [("link vsat".to_owned(), today, 9), ("vessel tern".to_owned(), tomorrow, 1)];
