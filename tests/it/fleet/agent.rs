@@ -1,5 +1,6 @@
 //! A real `ssh-agent` of the shore's user.
 
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -18,7 +19,8 @@ impl Agent {
         let mut command = tied_command("ssh-agent");
         command.arg("-D").arg("-a").arg(&socket).stdin(Stdio::null()).stdout(Stdio::null());
         let agent = Self { child: command.spawn().expect("ssh-agent is part of openssh-client"), socket };
-        wait_until("the agent to listen", || agent.socket.exists());
+        // The socket exists a moment before the agent listens.
+        wait_until("the agent to listen", || UnixStream::connect(&agent.socket).is_ok());
         let added = Command::new("ssh-add").arg("-q").args(keys).env("SSH_AUTH_SOCK", &agent.socket).output().unwrap();
         assert!(added.status.success(), "ssh-add: {}", String::from_utf8_lossy(&added.stderr));
         agent
