@@ -250,7 +250,9 @@ impl LinkUsage {
             (today, used.saturating_add(more).saturating_add(slice))
         };
         self.ledger.raise_ceiling(&payer.to_string(), today, ceiling).await?;
-        self.book().ceilings.insert((payer.clone(), today), ceiling);
+        let mut book = self.book();
+        book.ceilings.retain(|(_, day), _| day.0 > today.0.saturating_sub(KEPT));
+        book.ceilings.insert((payer.clone(), today), ceiling);
         Ok(())
     }
 

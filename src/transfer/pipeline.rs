@@ -341,7 +341,7 @@ async fn plan_copies(
     if similar.is_empty() && base.is_none() {
         signing::sign_on_the_way(transfers, version, source, old, last);
     }
-    // An open file can be replaced, and what is not copied too.
+    // Other deliveries may replace a file that is open, or that nothing is copied from.
     if there.copied.is_none() && (base.is_none() || copies_in_order(&transfers.session)) {
         transfers.moved_files.secured(delivery.id);
     }
